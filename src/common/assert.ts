@@ -1,0 +1,19 @@
+/**
+ * Invariants that hold in production too. A failed assertion is a bug in Zenith, never bad input:
+ * bad input is a {@link ZenithError}.
+ */
+export class AssertionError extends Error {
+  override name = "AssertionError";
+}
+
+/**
+ * Throws unless `condition` holds. Stays on in production: a storage server that has lost track of its
+ * own state must stop, not go on.
+ *
+ * Keep `message` a plain string on hot paths; building one per call costs more than the check.
+ *
+ * @throws {AssertionError} when `condition` is false
+ */
+export function assert(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new AssertionError(message);
+}

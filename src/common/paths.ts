@@ -1,0 +1,134 @@
+/**
+ * The one place that knows where things are on disk. It takes parsed ids and names, never raw strings, so that no
+ * input from outside can climb out of its directory. `docs/multitenancy.md` shows the resulting tree.
+ */
+import { join, resolve } from "node:path";
+import type { BranchName, TenantId, TimelineId } from "./id.ts";
+
+/** A page server's working directory. */
+export class PageServerPaths {
+  readonly workdir: string;
+
+  constructor(workdir: string) {
+    this.workdir = resolve(workdir);
+  }
+
+  get config(): string {
+    return join(this.workdir, "pageserver.toml");
+  }
+  get pidFile(): string {
+    return join(this.workdir, "pageserver.pid");
+  }
+  get log(): string {
+    return join(this.workdir, "pageserver.log");
+  }
+  /** The initdb result that every new tenant starts from. */
+  get initdbCache(): string {
+    return join(this.workdir, "initdb-cache");
+  }
+  get tenants(): string {
+    return join(this.workdir, "tenants");
+  }
+  tenant(tenant: TenantId): string {
+    return join(this.tenants, tenant);
+  }
+  /** A tenant being created; renamed to {@link tenant} when it is complete. */
+  tenantInProgress(tenant: TenantId): string {
+    return join(this.tenants, `${tenant}.creating`);
+  }
+  branches(tenant: TenantId): string {
+    return join(this.tenant(tenant), "branches");
+  }
+  branch(tenant: TenantId, branch: BranchName): string {
+    return join(this.branches(tenant), branch);
+  }
+  timelines(tenant: TenantId): string {
+    return join(this.tenant(tenant), "timelines");
+  }
+  timeline(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timelines(tenant), timeline);
+  }
+}
+
+/** A safekeeper's working directory. */
+export class SafekeeperPaths {
+  readonly workdir: string;
+
+  constructor(workdir: string) {
+    this.workdir = resolve(workdir);
+  }
+
+  get config(): string {
+    return join(this.workdir, "safekeeper.toml");
+  }
+  get pidFile(): string {
+    return join(this.workdir, "safekeeper.pid");
+  }
+  get log(): string {
+    return join(this.workdir, "safekeeper.log");
+  }
+  tenant(tenant: TenantId): string {
+    return join(this.workdir, tenant);
+  }
+  timeline(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.tenant(tenant), timeline);
+  }
+  controlFile(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), "safekeeper.control");
+  }
+}
+
+/** A local environment: what `zenith init` makes and every other command works in. */
+export class EnvironmentPaths {
+  readonly root: string;
+
+  constructor(root: string) {
+    this.root = resolve(root);
+  }
+
+  get config(): string {
+    return join(this.root, "config");
+  }
+  /** The page server shares the environment's root, so that its data is `<root>/tenants`. */
+  get pageserver(): PageServerPaths {
+    return new PageServerPaths(this.root);
+  }
+  safekeeper(id: number): SafekeeperPaths {
+    return new SafekeeperPaths(join(this.root, "safekeepers", String(id)));
+  }
+  computes(tenant: TenantId): string {
+    return join(this.root, "pgdatadirs", "tenants", tenant);
+  }
+  get computeTenants(): string {
+    return join(this.root, "pgdatadirs", "tenants");
+  }
+  compute(tenant: TenantId, branch: BranchName): ComputePaths {
+    return new ComputePaths(join(this.computes(tenant), branch));
+  }
+}
+
+/** One compute: its Postgres data directory and what its supervisor keeps beside it. */
+export class ComputePaths {
+  readonly dir: string;
+
+  constructor(dir: string) {
+    this.dir = resolve(dir);
+  }
+
+  /** What the user may edit and every start keeps: postgresql.conf, pg_hba.conf and postgresql.auto.conf live here. */
+  get pgdata(): string {
+    return join(this.dir, "pgdata");
+  }
+  get config(): string {
+    return join(this.dir, "compute.toml");
+  }
+  get pidFile(): string {
+    return join(this.dir, "compute.pid");
+  }
+  get log(): string {
+    return join(this.dir, "compute.log");
+  }
+  get postgresLog(): string {
+    return join(this.dir, "postgres.log");
+  }
+}
