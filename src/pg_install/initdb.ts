@@ -1,0 +1,73 @@
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import type { PostgresInstall } from "./find_postgres.ts";
+import { assertReachable, asUser, makeOwnedDirectory, pgUser } from "./pg_user.ts";
+
+/** The superuser of every database cluster that Zenith makes. */
+export const ZENITH_SUPERUSER = "zenith_admin";
+
+export interface InitdbOptions {
+  readonly install: PostgresInstall;
+  /** The data directory to make: absent or empty. Becomes the Postgres user's, see {@link pgUser}. */
+  readonly dir: string;
+  readonly superuser: string;
+}
+
+/**
+ * Runs `initdb`: UTF-8, C locale (the same order of text on every machine, whatever its libc), trust on local
+ * connections. Nothing is fsynced: the caller reads the result and makes that durable.
+ *
+ * @throws {ZenithError} `io` with initdb's own last words when it fails
+ */
+export async function runInitdb(options: InitdbOptions): Promise<void> {
+  const { install, dir, superuser } = options;
+  const user = pgUser();
+  assertReachable(install.binDir, user);
+  makeOwnedDirectory(dir, user);
+  const args = [
+    `--pgdata=${dir}`,
+    `--username=${superuser}`,
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--no-sync",
+    "--no-instructions",
+  ];
+  const child = spawn(join(install.binDir, "initdb"), args, {
+    ...asUser(user),
+    cwd: dir,
+    env: postgresEnvironment(),
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  const collect = (chunk: string) => {
+    output += chunk;
+  };
+  child.stdout.setEncoding("utf8").on("data", collect);
+  child.stderr.setEncoding("utf8").on("data", collect);
+  const outcome = await new Promise<string | undefined>((resolve) => {
+    child.on("error", (error) => resolve(errorMessage(error)));
+    child.on("close", (code, signal) => {
+      if (code === 0) resolve(undefined);
+      else resolve(lastErrorLine(output) ?? `exit ${code ?? signal}`);
+    });
+  });
+  if (outcome !== undefined) throw new ZenithError("io", `initdb of ${dir} failed: ${outcome}`);
+}
+
+/** The environment for Postgres programs: ours, without the variables that would change where and how they run. */
+export function postgresEnvironment(): Record<string, string> {
+  const env: Record<string, string> = {};
+  for (const [name, value] of Object.entries(process.env)) {
+    if (value === undefined || /^(PG|LC_|LANG|NOTIFY_SOCKET)/.test(name)) continue;
+    env[name] = value;
+  }
+  env["LC_ALL"] = "C";
+  return env;
+}
+
+function lastErrorLine(output: string): string | undefined {
+  const lines = output.split("\n").filter((line) => line.trim() !== "");
+  return lines.findLast((line) => /error|fatal|could not/i.test(line)) ?? lines.at(-1);
+}

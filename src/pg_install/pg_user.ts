@@ -1,0 +1,110 @@
+/**
+ * PostgreSQL refuses to run as root. When Zenith runs as root, Postgres and initdb run as an unprivileged user and
+ * the directories they write are that user's.
+ */
+import { spawnSync } from "node:child_process";
+import { chownSync, lchownSync, lstatSync, mkdirSync, readdirSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { ioError, ZenithError } from "../common/errors.ts";
+
+export interface PgUser {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Options for `node:child_process` that make a child run as `user`; empty when it is to run as ourselves. */
+export function asUser(user: PgUser | undefined): { uid?: number; gid?: number } {
+  return user === undefined ? {} : { uid: user.uid, gid: user.gid };
+}
+
+/**
+ * The user that Postgres runs as, or undefined when that is ourselves, because we aren't root.
+ * `$ZENITH_PG_USER`, else `postgres` if there is such a user, else `nobody`.
+ *
+ * @throws {ZenithError} `not_found` when the user does not exist, `invalid_argument` when it is root
+ */
+export function pgUser(env: Readonly<Record<string, string | undefined>> = process.env): PgUser | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  const wanted = env["ZENITH_PG_USER"];
+  const candidates = wanted !== undefined && wanted !== "" ? [wanted] : ["postgres", "nobody"];
+  for (const name of candidates) {
+    const uid = numericId("-u", name);
+    const gid = numericId("-g", name);
+    if (uid === undefined || gid === undefined) continue;
+    if (uid === 0) {
+      throw new ZenithError(
+        "invalid_argument",
+        `ZENITH_PG_USER is ${name}, which is root: PostgreSQL refuses to run as root`,
+      );
+    }
+    return { name, uid, gid };
+  }
+  throw new ZenithError(
+    "not_found",
+    `PostgreSQL can't run as root and the user ${candidates.join(" or ")} does not exist`,
+    { hint: "set ZENITH_PG_USER to an unprivileged user" },
+  );
+}
+
+function numericId(flag: "-u" | "-g", name: string): number | undefined {
+  const run = spawnSync("id", [flag, "--", name], { encoding: "utf8" });
+  if (run.status !== 0) return undefined;
+  const id = Number.parseInt(run.stdout, 10);
+  return Number.isInteger(id) ? id : undefined;
+}
+
+/**
+ * Makes `dir`, its parents too. The last one is made owner-only and `user`'s, as PostgreSQL demands of a data directory;
+ * parents that had to be made stay ours but can be passed through.
+ *
+ * @throws {ZenithError} when it can't be made, or `user` can't get to it
+ */
+export function makeOwnedDirectory(dir: string, user: PgUser | undefined): void {
+  try {
+    mkdirSync(dirname(dir), { recursive: true, mode: 0o755 });
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    if (user !== undefined) chownSync(dir, user.uid, user.gid);
+  } catch (error) {
+    throw ioError("create directory", dir, error);
+  }
+  assertReachable(dir, user);
+}
+
+/** Gives `path` and all below it to `user`; does nothing when there is no such user to care for. Does not follow links. */
+export function chownRecursive(path: string, user: PgUser | undefined): void {
+  if (user === undefined) return;
+  lchownSync(path, user.uid, user.gid);
+  if (!lstatSync(path).isDirectory()) return;
+  for (const name of readdirSync(path)) chownRecursive(join(path, name), user);
+}
+
+/** Whether `user` may pass through every directory down to `dir`. */
+export function isReachable(dir: string, user: PgUser | undefined): boolean {
+  return user === undefined || mayEnter(dir, user);
+}
+
+/**
+ * @throws {ZenithError} `io` naming the first directory on the way to `dir` that `user` may not enter: under root's
+ *   home directory, typically
+ */
+export function assertReachable(dir: string, user: PgUser | undefined): void {
+  if (user === undefined || mayEnter(dir, user)) return;
+  const ancestors: string[] = [];
+  for (let path = resolve(dir);; path = dirname(path)) {
+    ancestors.unshift(path);
+    if (dirname(path) === path) break;
+  }
+  const closed = ancestors.find((path) => !mayEnter(path, user)) ?? dir;
+  throw new ZenithError(
+    "io",
+    `user ${user.name}, whom PostgreSQL runs as, can't reach ${dir}: ${closed} is closed to it`,
+    {
+      hint: `run "chmod a+x ${closed}", or choose a place that is open to that user (ZENITH_REPO_DIR)`,
+    },
+  );
+}
+
+function mayEnter(dir: string, user: PgUser): boolean {
+  return spawnSync("test", ["-x", dir], { ...asUser(user), stdio: "ignore", cwd: "/" }).status === 0;
+}
