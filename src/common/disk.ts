@@ -1,0 +1,218 @@
+/**
+ * The one way to the disk. Everything that stores data takes a {@link Disk}, so that a test can put one in its place
+ * that fails, loses what was not synced, or tears the last write at any chosen operation.
+ *
+ * Synchronous calls are for metadata and for reads that a request waits for; asynchronous ones for the background.
+ * Failures are the operating system's errors, with their `code` and `path`; wrap them with `ioError` where it is known what was
+ * being done.
+ */
+import * as fs from "node:fs";
+
+/** An open file, with explicit positions: there is no shared cursor. */
+export interface DiskFile {
+  readonly path: string;
+  /** Reads up to `len` bytes into `into[off..]` from `position`; fewer only at the end of the file. */
+  readSync(into: Uint8Array, off: number, len: number, position: number): number;
+  /** Writes all of `len` bytes. */
+  writeSync(from: Uint8Array, off: number, len: number, position: number): void;
+  /** Writes all of `len` bytes off the thread; `from` must not change until it resolves. */
+  write(from: Uint8Array, off: number, len: number, position: number): Promise<void>;
+  /** Makes content and size durable. */
+  fsync(): Promise<void>;
+  fsyncSync(): void;
+  /** As fsync, but without timestamps and the like. */
+  fdatasync(): Promise<void>;
+  fdatasyncSync(): void;
+  truncateSync(size: number): void;
+  sizeSync(): number;
+  closeSync(): void;
+}
+
+/**
+ * How to open a file: `read`: must exist; `write`: read and write, must exist; `create`: read and write,
+ * made or emptied; `createNew`: read and write, must not exist.
+ */
+export type OpenMode = "read" | "write" | "create" | "createNew";
+
+export interface DiskStat {
+  readonly size: number;
+  readonly isDirectory: boolean;
+  /** Milliseconds since the Unix epoch. */
+  readonly mtimeMs: number;
+}
+
+export interface Disk {
+  openSync(path: string, mode: OpenMode): DiskFile;
+  /** The whole file. */
+  readFileSync(path: string): Uint8Array;
+  /** Atomically replaces `to` when it is a file. Durable after {@link fsyncDirSync} of the directory. */
+  renameSync(from: string, to: string): void;
+  unlinkSync(path: string): void;
+  /** Removes a directory with all that is in it; nothing happens when it isn't there. */
+  removeTreeSync(path: string): void;
+  readdirSync(path: string): string[];
+  mkdirSync(path: string): void;
+  /** Makes missing parents too. */
+  mkdirsSync(path: string): void;
+  /** null when nothing is there. */
+  statSync(path: string): DiskStat | null;
+  /** Makes the names in a directory durable: after create, rename and unlink. */
+  fsyncDirSync(path: string): void;
+}
+
+const OPEN_FLAGS: Record<OpenMode, number> = {
+  read: fs.constants.O_RDONLY,
+  write: fs.constants.O_RDWR,
+  create: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_TRUNC,
+  createNew: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
+};
+
+/** Data files are their owner's alone, as PostgreSQL's are. */
+const FILE_MODE = 0o600;
+const DIRECTORY_MODE = 0o700;
+
+class NodeFile implements DiskFile {
+  readonly path: string;
+  #fd: number;
+
+  constructor(path: string, fd: number) {
+    this.path = path;
+    this.#fd = fd;
+  }
+
+  readSync(into: Uint8Array, off: number, len: number, position: number): number {
+    let done = 0;
+    while (done < len) {
+      const n = fs.readSync(this.#fd, into, off + done, len - done, position + done);
+      if (n === 0) break;
+      done += n;
+    }
+    return done;
+  }
+
+  writeSync(from: Uint8Array, off: number, len: number, position: number): void {
+    let done = 0;
+    while (done < len) done += fs.writeSync(this.#fd, from, off + done, len - done, position + done);
+  }
+
+  async write(from: Uint8Array, off: number, len: number, position: number): Promise<void> {
+    let done = 0;
+    while (done < len) done += await this.#writeSome(from, off + done, len - done, position + done);
+  }
+
+  #writeSome(from: Uint8Array, off: number, len: number, position: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      fs.write(this.#fd, from, off, len, position, (error, n) => error === null ? resolve(n) : reject(error));
+    });
+  }
+
+  fsync(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.fsync(this.#fd, (error) => isError(error) ? reject(error) : resolve());
+    });
+  }
+
+  fsyncSync(): void {
+    fs.fsyncSync(this.#fd);
+  }
+
+  fdatasync(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.fdatasync(this.#fd, (error) => isError(error) ? reject(error) : resolve());
+    });
+  }
+
+  fdatasyncSync(): void {
+    fs.fdatasyncSync(this.#fd);
+  }
+
+  truncateSync(size: number): void {
+    fs.ftruncateSync(this.#fd, size);
+  }
+
+  sizeSync(): number {
+    return fs.fstatSync(this.#fd).size;
+  }
+
+  closeSync(): void {
+    if (this.#fd < 0) return;
+    const fd = this.#fd;
+    this.#fd = -1;
+    fs.closeSync(fd);
+  }
+}
+
+/** Runtimes disagree on null or undefined for "no error". */
+function isError(error: Error | null | undefined): error is Error {
+  return error !== null && error !== undefined;
+}
+
+/** The real disk. */
+export const nodeDisk: Disk = {
+  openSync(path: string, mode: OpenMode): DiskFile {
+    return new NodeFile(path, fs.openSync(path, OPEN_FLAGS[mode], FILE_MODE));
+  },
+
+  readFileSync(path: string): Uint8Array {
+    return fs.readFileSync(path);
+  },
+
+  renameSync(from: string, to: string): void {
+    fs.renameSync(from, to);
+  },
+
+  unlinkSync(path: string): void {
+    fs.unlinkSync(path);
+  },
+
+  removeTreeSync(path: string): void {
+    fs.rmSync(path, { recursive: true, force: true });
+  },
+
+  readdirSync(path: string): string[] {
+    return fs.readdirSync(path);
+  },
+
+  mkdirSync(path: string): void {
+    fs.mkdirSync(path, { mode: DIRECTORY_MODE });
+  },
+
+  mkdirsSync(path: string): void {
+    fs.mkdirSync(path, { recursive: true, mode: DIRECTORY_MODE });
+  },
+
+  statSync(path: string): DiskStat | null {
+    const stat = fs.statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) return null;
+    return { size: stat.size, isDirectory: stat.isDirectory(), mtimeMs: stat.mtimeMs };
+  },
+
+  fsyncDirSync(path: string): void {
+    const fd = fs.openSync(path, fs.constants.O_RDONLY);
+    try {
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  },
+};
+
+/**
+ * Replaces `path` with `content`, atomically and durably: after a crash at any instant the file has its old content or
+ * its new, and after this returns it has the new. Blocks for two syncs.
+ */
+export function replaceFileSync(disk: Disk, directory: string, path: string, content: Uint8Array): void {
+  const temporary = `${path}${TEMPORARY_SUFFIX}`;
+  const file = disk.openSync(temporary, "create");
+  try {
+    file.writeSync(content, 0, content.length, 0);
+    file.fsyncSync();
+  } finally {
+    file.closeSync();
+  }
+  disk.renameSync(temporary, path);
+  disk.fsyncDirSync(directory);
+}
+
+/** What a file is called while it isn't complete. Whoever owns a directory removes such files when it starts. */
+export const TEMPORARY_SUFFIX = ".tmp";
