@@ -1,26 +1,27 @@
-/**
- * What went wrong, as a caller can act on it. `pgwire` maps each to an SQLSTATE, the CLI to an exit code.
- */
-export type ErrorKind =
+/** What went wrong, as a caller can act on it. `pgwire` maps each to an SQLSTATE, the CLI to an exit code. */
+export const ERROR_KINDS = [
   /** The caller sent something that is malformed. */
-  | "invalid_argument"
+  "invalid_argument",
   /** Tenant, timeline, branch, relation, file: what was named is not there. */
-  | "not_found"
-  | "already_exists"
+  "not_found",
+  "already_exists",
   /** The state forbids it now: a compute is running, another writer is active. */
-  | "conflict"
+  "conflict",
   /** An LSN, block or offset outside what exists. */
-  | "out_of_range"
+  "out_of_range",
   /** Bytes that fail a checksum, a magic number or an internal bound. */
-  | "corrupt_data"
+  "corrupt_data",
   /** The peer broke the protocol. */
-  | "protocol"
-  | "not_implemented"
+  "protocol",
+  "not_implemented",
   /** A peer or a resource can't be reached now; trying again later may work. */
-  | "unavailable"
-  | "timeout"
-  | "disk_full"
-  | "io";
+  "unavailable",
+  "timeout",
+  "disk_full",
+  "io",
+] as const;
+
+export type ErrorKind = (typeof ERROR_KINDS)[number];
 
 export interface ErrorOptionsExtra {
   /** What to do about it, one sentence. */

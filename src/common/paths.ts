@@ -128,6 +128,10 @@ export class ComputePaths {
   get log(): string {
     return join(this.dir, "compute.log");
   }
+  /** Where the Unix socket is: a directory of its own, for the data directory is emptied at every start. */
+  get socketDir(): string {
+    return join(this.dir, "run");
+  }
   get postgresLog(): string {
     return join(this.dir, "postgres.log");
   }

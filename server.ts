@@ -1,0 +1,114 @@
+/** Runs one role in this process: its claim on a directory, its log, signals, readiness, shutdown. */
+import { openParentChannel } from "./src/common/daemon.ts";
+import { errorMessage } from "./src/common/errors.ts";
+import { createLogger, type Logger, type LogLevel } from "./src/common/log.ts";
+import { claimPidFile } from "./src/common/pid_file.ts";
+
+export type StopMode = "fast" | "immediate";
+
+/** A role that is up. */
+export interface RunningRole {
+  /** Where it listens, if it does. */
+  readonly address?: { readonly host: string; readonly port: number };
+  /** Resolves when the role is down; `immediate` drops what can be had again. */
+  stop(mode: StopMode): Promise<void>;
+  /** Settles when the role ends by itself: with a rejection that says why, or normally. */
+  readonly ended?: Promise<void>;
+}
+
+export interface RoleContext {
+  readonly log: Logger;
+  /** One line for whoever is waiting for the start. */
+  progress(text: string): void;
+  /** Aborted when a stop is asked for while the role is still starting. */
+  readonly signal: AbortSignal;
+}
+
+export interface RunRoleOptions {
+  readonly name: string;
+  readonly pidFile: string;
+  /** Standard error when absent. */
+  readonly logFile?: string | undefined;
+  readonly logLevel?: LogLevel;
+  start(context: RoleContext): Promise<RunningRole>;
+}
+
+/**
+ * Starts the role and stays until it has ended: SIGTERM and SIGINT stop it, SIGQUIT stops it at once.
+ *
+ * @returns the exit code: 0 after a stop that was asked for
+ * @throws when it could not start; the parent has been told
+ */
+export async function runRole(options: RunRoleOptions): Promise<number> {
+  const parent = openParentChannel();
+  let release: (() => void) | undefined;
+  let log: Logger | undefined;
+  try {
+    release = claimPidFile(options.pidFile);
+    log = createLogger({ name: options.name, file: options.logFile, level: options.logLevel ?? "info" });
+    const stopping = new AbortController();
+    const stopAsked = waitForStop(stopping);
+    dieLoudly(log);
+    log.info("starting");
+    const role = await options.start({
+      log,
+      progress: (text) => parent.progress(text),
+      signal: stopping.signal,
+    });
+    log.info("ready", role.address === undefined ? {} : { ...role.address });
+    parent.ready(role.address);
+    return await serve(role, stopAsked, log);
+  } catch (error) {
+    log?.error(`could not start: ${errorMessage(error)}`, { err: error });
+    parent.failed(error);
+    throw error;
+  } finally {
+    release?.();
+  }
+}
+
+async function serve(role: RunningRole, stopAsked: Promise<StopMode>, log: Logger): Promise<number> {
+  const ended = role.ended?.then(() => "ended" as const, (error: unknown) => ({ error }));
+  const reason = await (ended === undefined ? stopAsked : Promise.race([stopAsked, ended]));
+  if (reason === "ended") {
+    log.info("ended");
+    return 0;
+  }
+  if (typeof reason === "object") {
+    log.error(`ended: ${errorMessage(reason.error)}`, { err: reason.error });
+    return 1;
+  }
+  log.info("stopping", { mode: reason });
+  try {
+    await role.stop(reason);
+  } catch (error) {
+    log.error(`could not stop cleanly: ${errorMessage(error)}`, { err: error });
+    return 1;
+  }
+  log.info("stopped");
+  return 0;
+}
+
+function waitForStop(stopping: AbortController): Promise<StopMode> {
+  return new Promise((resolve) => {
+    const stop = (mode: StopMode) => () => {
+      stopping.abort();
+      resolve(mode);
+    };
+    process.on("SIGTERM", stop("fast"));
+    process.on("SIGINT", stop("fast"));
+    process.on("SIGQUIT", stop("immediate"));
+    // A daemon outlives the terminal it was started from.
+    process.on("SIGHUP", () => {});
+  });
+}
+
+/** An error that nobody caught is a bug, and the state it leaves is unknown: say so and end. */
+function dieLoudly(log: Logger): void {
+  const die = (what: string) => (error: unknown) => {
+    log.error(`${what}: ${errorMessage(error)}`, { err: error });
+    process.exit(1);
+  };
+  process.on("uncaughtException", die("uncaught exception"));
+  process.on("unhandledRejection", die("unhandled rejection"));
+}

@@ -1,0 +1,25 @@
+import { ZenithError } from "./errors.ts";
+
+/** A TCP address. `host` is a name, an IPv4 address or an IPv6 address without brackets. */
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * Reads `host:port`, `[::1]:port` or `:port` (all local interfaces are never meant by that: it is 127.0.0.1).
+ *
+ * @throws {ZenithError} `invalid_argument`
+ */
+export function parseHostPort(text: string): HostPort {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:\s]*)):(\d{1,5})$/.exec(text);
+  const port = match === null ? Number.NaN : Number(match[3]);
+  if (match === null || port > 65535) {
+    throw new ZenithError("invalid_argument", `"${text}" is not an address: expected host:port`);
+  }
+  return { host: match[1] ?? (match[2] === "" ? "127.0.0.1" : match[2]!), port };
+}
+
+export function formatHostPort(address: HostPort): string {
+  return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+}

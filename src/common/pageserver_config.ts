@@ -1,0 +1,51 @@
+import {
+  check,
+  type InferOutput,
+  integer,
+  minValue,
+  number,
+  optional,
+  picklist,
+  pipe,
+  strictObject,
+  string,
+} from "valibot";
+import { parseHostPort } from "./host_port.ts";
+
+const MIB = 1 << 20;
+
+/** The page server's port, as the 2021 Zenith had it. */
+export const PAGESERVER_DEFAULT_LISTEN = "127.0.0.1:64000";
+
+/** `host:port`. */
+export const AddressSchema = pipe(
+  string(),
+  check((text) => {
+    try {
+      parseHostPort(text);
+      return true;
+    } catch {
+      return false;
+    }
+  }, "expected host:port"),
+);
+
+const bytes = (smallest: number) => pipe(number(), integer(), minValue(smallest));
+
+/** `pageserver.toml`. Every key is optional; an empty file is a complete one. */
+export const PageServerConfigSchema = strictObject({
+  listen: optional(AddressSchema, PAGESERVER_DEFAULT_LISTEN),
+  /** The PostgreSQL whose initdb makes new tenants; found by itself when absent. */
+  pg_distrib_dir: optional(string()),
+  log_level: optional(picklist(["debug", "info", "warn", "error"]), "info"),
+  /** WAL that a timeline's memory layer holds before it is frozen and written out. */
+  checkpoint_distance_bytes: optional(bytes(MIB), 64 * MIB),
+  /** Decompressed layer blocks, all timelines together. */
+  block_cache_bytes: optional(bytes(MIB), 64 * MIB),
+  /** Materialised pages, all timelines together. */
+  page_cache_bytes: optional(bytes(MIB), 64 * MIB),
+  /** How long a read at an LSN that has not arrived waits for it. */
+  wait_lsn_timeout_ms: optional(pipe(number(), integer(), minValue(0)), 60_000),
+});
+
+export type PageServerConfig = InferOutput<typeof PageServerConfigSchema>;

@@ -1,0 +1,76 @@
+/** Config files: TOML on disk, checked against a valibot schema, written whole. */
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { parse as parseToml, stringify as stringifyToml } from "smol-toml";
+import { type BaseIssue, type GenericSchema, type InferOutput, safeParse } from "valibot";
+import { errorMessage, ioError, systemErrorCode, ZenithError } from "./errors.ts";
+
+/**
+ * Reads a config file. Use `strictObject` in the schema: a key that nobody reads is a typing error of the user's.
+ *
+ * @throws {ZenithError} `not_found` when there is no such file, `invalid_argument` naming file and key when it is wrong
+ */
+export function readTomlFile<const S extends GenericSchema>(path: string, schema: S): InferOutput<S> {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      throw new ZenithError("not_found", `${path} does not exist`, { cause: error });
+    }
+    throw ioError("read", path, error);
+  }
+  return parseTomlText(text, schema, path);
+}
+
+/** As {@link readTomlFile}, from text; `path` is for messages. */
+export function parseTomlText<const S extends GenericSchema>(
+  text: string,
+  schema: S,
+  path: string,
+): InferOutput<S> {
+  let value: unknown;
+  try {
+    value = parseToml(text);
+  } catch (error) {
+    // smol-toml adds a drawing of the place below its first line.
+    const [firstLine = ""] = errorMessage(error).split("\n");
+    throw new ZenithError("invalid_argument", `${path}: ${firstLine}`, { cause: error });
+  }
+  const result = safeParse(schema, value);
+  if (!result.success) {
+    throw new ZenithError(
+      "invalid_argument",
+      `${path}: ${result.issues.map(describeIssue).join("; ")}`,
+    );
+  }
+  return result.output;
+}
+
+function describeIssue(issue: BaseIssue<unknown>): string {
+  const key = issue.path?.map((item) => String(item.key)).join(".") ?? "";
+  if (issue.expected === "never") return `unknown key "${key}"`;
+  if (issue.received === "undefined") return `key "${key}" is missing`;
+  return `key "${key}": ${issue.message}`;
+}
+
+/**
+ * Replaces a config file in one step: readers see the old one or the new one.
+ *
+ * @throws {ZenithError} `disk_full`, `io`
+ */
+export function writeTomlFile(path: string, comment: string, value: Record<string, unknown>): void {
+  const text = comment.split("\n").map((line) => `# ${line}\n`).join("") + "\n" + stringifyToml(value) + "\n";
+  const temporary = `${path}.tmp`;
+  try {
+    const fd = openSync(temporary, "w", 0o644);
+    try {
+      writeSync(fd, text);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    throw ioError("write", path, error);
+  }
+}

@@ -1,0 +1,91 @@
+/** A local environment: the directory that `zenith init` makes, and its `config`. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type InferOutput, optional, picklist, pipe, strictObject, string, transform, union } from "valibot";
+import { ZenithError } from "../common/errors.ts";
+import { type HostPort, parseHostPort } from "../common/host_port.ts";
+import { parseTenantId, type TenantId } from "../common/id.ts";
+import { AddressSchema } from "../common/pageserver_config.ts";
+import { EnvironmentPaths } from "../common/paths.ts";
+import { readTomlFile, writeTomlFile } from "../common/toml.ts";
+
+const LocalPageServerSchema = strictObject({
+  /** Where this environment's own page server listens. */
+  listen: AddressSchema,
+});
+
+const RemotePageServerSchema = strictObject({
+  /** `postgres://host:port`: a page server that somebody else runs. */
+  url: string(),
+});
+
+const ConfigSchema = strictObject({
+  default_tenant_id: pipe(string(), transform(parseTenantId)),
+  pg_distrib_dir: optional(string()),
+  pageserver: union([LocalPageServerSchema, RemotePageServerSchema], "expected either listen or url"),
+  compute: optional(strictObject({
+    /** How a compute's relation files come: all at its start, or page by page when they are first read. */
+    storage: optional(picklist(["auto", "lazy", "eager"]), "auto"),
+  })),
+});
+
+export type EnvironmentConfig = InferOutput<typeof ConfigSchema>;
+
+export interface Environment {
+  readonly paths: EnvironmentPaths;
+  readonly config: EnvironmentConfig;
+}
+
+const CONFIG_COMMENT = "A Zenith environment, made by `zenith init`.";
+
+/** `$ZENITH_REPO_DIR`, else `.zenith` in the working directory. */
+export function environmentRoot(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  const dir = env["ZENITH_REPO_DIR"];
+  return dir !== undefined && dir !== "" ? dir : join(process.cwd(), ".zenith");
+}
+
+/** @throws {ZenithError} `not_found` when there is none, `invalid_argument` when its config is wrong */
+export function loadEnvironment(root: string = environmentRoot()): Environment {
+  const paths = new EnvironmentPaths(root);
+  if (!existsSync(paths.config)) {
+    throw new ZenithError("not_found", `there is no Zenith environment in ${paths.root}`, {
+      hint: 'run "zenith init" there, or set ZENITH_REPO_DIR',
+    });
+  }
+  return { paths, config: readTomlFile(paths.config, ConfigSchema) };
+}
+
+export function saveEnvironment(environment: Environment): void {
+  writeTomlFile(environment.paths.config, CONFIG_COMMENT, environment.config);
+}
+
+/** The tenant that a command concerns: `--tenantid`, else the environment's default. */
+export function chooseTenant(environment: Environment, tenantid: string | undefined): TenantId {
+  return tenantid === undefined ? environment.config.default_tenant_id : parseTenantId(tenantid);
+}
+
+/** Whether this environment runs a page server of its own. */
+export function hasLocalPageServer(environment: Environment): boolean {
+  return "listen" in environment.config.pageserver;
+}
+
+/** Where the page server answers. */
+export function pageServerAddress(environment: Environment): HostPort {
+  const { pageserver } = environment.config;
+  return "listen" in pageserver ? parseHostPort(pageserver.listen) : parsePageServerUrl(pageserver.url);
+}
+
+const PAGESERVER_DEFAULT_PORT = 64000;
+
+/** @throws {ZenithError} `invalid_argument` when `text` is not `postgres://host[:port]` */
+export function parsePageServerUrl(text: string): HostPort {
+  const match = /^postgres(?:ql)?:\/\/([^/?@]+)\/?$/.exec(text);
+  if (match === null) {
+    throw new ZenithError(
+      "invalid_argument",
+      `"${text}" is not a page server's URL: expected postgres://host:port`,
+    );
+  }
+  const authority = match[1]!;
+  return parseHostPort(/:\d+$/.test(authority) ? authority : `${authority}:${PAGESERVER_DEFAULT_PORT}`);
+}

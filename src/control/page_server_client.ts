@@ -1,0 +1,159 @@
+/** The page server's management commands, over the wire. */
+import postgres from "postgres";
+import {
+  array,
+  type GenericSchema,
+  type InferOutput,
+  nullable,
+  object,
+  pipe,
+  safeParse,
+  string,
+  transform,
+  unknown,
+} from "valibot";
+import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import { type BranchName, parseTenantId, parseTimelineId, type TenantId } from "../common/id.ts";
+import { parseLsn } from "../common/lsn.ts";
+import { kindOfSqlstate } from "../pgwire/sqlstate.ts";
+
+const LsnSchema = pipe(string(), transform(parseLsn));
+const TimelineIdSchema = pipe(string(), transform(parseTimelineId));
+
+const BranchSchema = object({
+  name: string(),
+  timeline_id: TimelineIdSchema,
+  latest_valid_lsn: LsnSchema,
+  ancestor_id: nullable(TimelineIdSchema),
+  ancestor_lsn: nullable(LsnSchema),
+});
+
+/** A branch as the page server describes it. `ancestor_*` are null for a branch that began with its tenant. */
+export type BranchInfo = InferOutput<typeof BranchSchema>;
+
+const TenantListSchema = array(pipe(string(), transform(parseTenantId)));
+
+const CONNECT_TIMEOUT_S = 10;
+
+/** One connection to a page server; close it by `await using` or {@link close}. */
+export class PageServerClient implements AsyncDisposable {
+  readonly address: HostPort;
+  readonly #sql: postgres.Sql;
+
+  constructor(address: HostPort) {
+    this.address = address;
+    this.#sql = postgres({
+      host: address.host,
+      port: address.port,
+      user: "zenith_admin",
+      database: "zenith",
+      password: "",
+      max: 1,
+      connect_timeout: CONNECT_TIMEOUT_S,
+      // The page server has no catalog of types to be asked for.
+      fetch_types: false,
+      connection: { application_name: "zenith" },
+      onnotice: () => {},
+    });
+  }
+
+  /** @throws {ZenithError} as every method: `unavailable` when it can't be reached, else the page server's own error */
+  status(): Promise<unknown> {
+    return this.#json("status", unknown());
+  }
+
+  tenantList(): Promise<TenantId[]> {
+    return this.#json("tenant_list", TenantListSchema);
+  }
+
+  async tenantCreate(tenant: TenantId): Promise<void> {
+    await this.#run(`tenant_create ${tenant}`);
+  }
+
+  branchList(tenant: TenantId): Promise<BranchInfo[]> {
+    return this.#json(`branch_list ${tenant}`, array(BranchSchema));
+  }
+
+  /** @param start a branch, `branch@LSN` or `timeline@LSN` */
+  branchCreate(tenant: TenantId, name: BranchName, start: string): Promise<BranchInfo> {
+    return this.#json(`branch_create ${tenant} ${name} ${start}`, BranchSchema);
+  }
+
+  async close(): Promise<void> {
+    await this.#sql.end({ timeout: 1 });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The command's one row, one column, as JSON. */
+  async #json<const S extends GenericSchema>(command: string, schema: S): Promise<InferOutput<S>> {
+    const rows = await this.#run(command);
+    const [row] = rows;
+    const cells = row === undefined ? [] : Object.values(row);
+    if (rows.length !== 1 || cells.length !== 1) {
+      throw new ZenithError(
+        "protocol",
+        `${this.#name()} answered "${command}" with ${rows.length} rows of ${cells.length} columns: expected one cell`,
+      );
+    }
+    const [cell] = cells;
+    const result = safeParse(schema, typeof cell === "string" ? parseJson(cell) : cell);
+    if (!result.success) {
+      const issue = result.issues[0];
+      const key = issue.path?.map((item) => String(item.key)).join(".");
+      throw new ZenithError(
+        "protocol",
+        `${this.#name()} answered "${command}" with something unexpected: ${key ?? ""} ${issue.message}`,
+      );
+    }
+    return result.output;
+  }
+
+  async #run(command: string): Promise<Record<string, unknown>[]> {
+    try {
+      return [...await this.#sql.unsafe<Record<string, unknown>[]>(command)];
+    } catch (error) {
+      throw wireError(error, this.#name());
+    }
+  }
+
+  #name(): string {
+    return `the page server at ${formatHostPort(this.address)}`;
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** What the `postgres` package threw, as one of ours. `server` names the other end in messages. */
+export function wireError(error: unknown, server: string): ZenithError {
+  if (error instanceof postgres.PostgresError) {
+    const hint = error.hint;
+    return new ZenithError(kindOfSqlstate(error.code), error.message, {
+      ...(hint === undefined ? {} : { hint }),
+      cause: error,
+    });
+  }
+  const code = systemErrorCode(error);
+  if (code === "CONNECT_TIMEOUT" || code === "ETIMEDOUT") {
+    return new ZenithError("unavailable", `${server} does not answer`, { cause: error });
+  }
+  if (code === "ECONNREFUSED") {
+    return new ZenithError("unavailable", `${server} is not running`, {
+      hint: 'run "zenith start"',
+      cause: error,
+    });
+  }
+  if (code !== undefined) {
+    return new ZenithError("unavailable", `lost ${server}: ${errorMessage(error)}`, { cause: error });
+  }
+  return new ZenithError("io", `${server}: ${errorMessage(error)}`, { cause: error });
+}

@@ -1,0 +1,91 @@
+/** The environment's own page server, as a process. */
+import { readFileSync } from "node:fs";
+import { type DaemonReady, startDaemon } from "../common/daemon.ts";
+import { ZenithError } from "../common/errors.ts";
+import { formatHostPort } from "../common/host_port.ts";
+import { checkPidFile } from "../common/pid_file.ts";
+import { type Environment, hasLocalPageServer, pageServerAddress } from "./environment.ts";
+import { isPortFree } from "./ports.ts";
+import { type StopMode, stopProcess } from "./stop_process.ts";
+
+/** Long: a page server that was killed reads its WAL back before it answers. */
+const START_TIMEOUT_MS = 300_000;
+const STOP_TIMEOUT_MS = 120_000;
+
+export interface StartPageServerOptions {
+  readonly onProgress?: (text: string) => void;
+  /** Instead of the configured address; port 0 for any. */
+  readonly listen?: string;
+}
+
+/**
+ * Starts it in the background and waits until it answers.
+ *
+ * @throws {ZenithError} `conflict` when it runs already or its port is taken; else the page server's own words
+ */
+export async function startPageServer(
+  environment: Environment,
+  options: StartPageServerOptions = {},
+): Promise<DaemonReady> {
+  assertLocal(environment);
+  const { paths } = environment;
+  const running = checkPidFile(paths.pageserver.pidFile);
+  if (running.state === "running") {
+    throw new ZenithError("conflict", `the page server is already running (process ${running.process.pid})`);
+  }
+  const address = pageServerAddress(environment);
+  if (options.listen === undefined && !await isPortFree(address.port, address.host)) {
+    throw new ZenithError("conflict", `${formatHostPort(address)} is in use by another program`, {
+      hint: `stop that program, or change pageserver.listen in ${paths.config}`,
+    });
+  }
+  const distribDir = environment.config.pg_distrib_dir;
+  return await startDaemon({
+    args: [
+      "pageserver",
+      "-D",
+      paths.pageserver.workdir,
+      "-l",
+      options.listen ?? formatHostPort(address),
+      ...(distribDir === undefined ? [] : ["--pg-distrib-dir", distribDir]),
+      "--log-file",
+      paths.pageserver.log,
+    ],
+    logFile: paths.pageserver.log,
+    timeoutMs: START_TIMEOUT_MS,
+    ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+  });
+}
+
+/** @returns whether it was running */
+export async function stopPageServer(environment: Environment, mode: StopMode): Promise<boolean> {
+  assertLocal(environment);
+  return await stopProcess({
+    what: "the page server",
+    pidFile: environment.paths.pageserver.pidFile,
+    mode,
+    timeoutMs: STOP_TIMEOUT_MS,
+    lastWords: () => lastErrorInLog(environment.paths.pageserver.log),
+  });
+}
+
+function assertLocal(environment: Environment): void {
+  if (hasLocalPageServer(environment)) return;
+  throw new ZenithError(
+    "invalid_argument",
+    `this environment uses the page server at ${formatHostPort(pageServerAddress(environment))}: ` +
+      `it is not ours to start or stop`,
+  );
+}
+
+/** The message of the last error line of a log, for a person who wonders what happened. */
+export function lastErrorInLog(path: string): string | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+  const line = text.split("\n").findLast((line) => line.includes('"level":"error"'));
+  return line === undefined ? undefined : /"msg":"((?:[^"\\]|\\.)*)"/.exec(line)?.[1];
+}

@@ -1,0 +1,49 @@
+import { ZenithError } from "../common/errors.ts";
+import { checkPidFile, isRunning } from "../common/pid_file.ts";
+
+/** `fast` ends orderly, `immediate` ends now; both lose nothing that was acknowledged. */
+export type StopMode = "fast" | "immediate";
+
+export function parseStopMode(text: string): StopMode {
+  if (text === "fast" || text === "immediate") return text;
+  throw new ZenithError("invalid_argument", `"${text}" is not a stop mode: expected fast or immediate`);
+}
+
+const POLL_MS = 25;
+
+export interface StopProcessOptions {
+  /** For messages: `the page server`. */
+  readonly what: string;
+  readonly pidFile: string;
+  readonly mode: StopMode;
+  readonly timeoutMs: number;
+  /** Why it may not have stopped. */
+  readonly lastWords?: () => string | undefined;
+}
+
+/**
+ * Signals the process that the pid file names and waits until it is gone.
+ *
+ * @returns whether it was running
+ * @throws {ZenithError} `timeout`
+ */
+export async function stopProcess(options: StopProcessOptions): Promise<boolean> {
+  const found = checkPidFile(options.pidFile);
+  if (found.state !== "running") return false;
+  const { process: target } = found;
+  process.kill(target.pid, options.mode === "fast" ? "SIGTERM" : "SIGQUIT");
+  const deadline = Date.now() + options.timeoutMs;
+  while (isRunning(target)) {
+    if (Date.now() > deadline) {
+      const words = options.lastWords?.();
+      throw new ZenithError(
+        "timeout",
+        `${options.what} (process ${target.pid}) did not stop within ${options.timeoutMs / 1000} s` +
+          (words === undefined ? "" : `: ${words}`),
+        { hint: 'try "-m immediate"' },
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  return true;
+}
