@@ -1,0 +1,159 @@
+/** The messages that a server writes. */
+import { type Column, columnLength, columnOid, resultFormat, type Value, writeValue } from "./column.ts";
+import type { FrameWriter } from "./frame_writer.ts";
+import {
+  AUTHENTICATION,
+  BACKEND_KEY_DATA,
+  COMMAND_COMPLETE,
+  COPY_BOTH_RESPONSE,
+  COPY_OUT_RESPONSE,
+  DATA_ROW,
+  ERROR_RESPONSE,
+  NEGOTIATE_PROTOCOL_VERSION,
+  NOTICE_RESPONSE,
+  PARAMETER_DESCRIPTION,
+  PARAMETER_STATUS,
+  PROTOCOL_VERSION_3_0,
+  READY_FOR_QUERY,
+  ROW_DESCRIPTION,
+  TRANSACTION_IDLE,
+} from "./message_types.ts";
+import { reportOf } from "./sqlstate.ts";
+
+/** Field codes of ErrorResponse and NoticeResponse. */
+const FIELD_SEVERITY = "S".charCodeAt(0);
+const FIELD_SEVERITY_UNTRANSLATED = "V".charCodeAt(0);
+const FIELD_SQLSTATE = "C".charCodeAt(0);
+const FIELD_MESSAGE = "M".charCodeAt(0);
+const FIELD_HINT = "H".charCodeAt(0);
+
+const AUTHENTICATION_OK = 0;
+const TYPMOD_NONE = -1;
+
+export function writeAuthenticationOk(out: FrameWriter): void {
+  out.begin(AUTHENTICATION);
+  out.int32(AUTHENTICATION_OK);
+  out.finish();
+}
+
+export function writeNegotiateProtocolVersion(out: FrameWriter, unknownExtensions: readonly string[]): void {
+  out.begin(NEGOTIATE_PROTOCOL_VERSION);
+  out.int32(PROTOCOL_VERSION_3_0);
+  out.int32(unknownExtensions.length);
+  for (const name of unknownExtensions) out.cstring(name);
+  out.finish();
+}
+
+export function writeParameterStatus(out: FrameWriter, name: string, value: string): void {
+  out.begin(PARAMETER_STATUS);
+  out.cstring(name);
+  out.cstring(value);
+  out.finish();
+}
+
+export function writeBackendKeyData(out: FrameWriter, processId: number, secretKey: number): void {
+  out.begin(BACKEND_KEY_DATA);
+  out.int32(processId);
+  out.int32(secretKey);
+  out.finish();
+}
+
+export function writeReadyForQuery(out: FrameWriter): void {
+  out.begin(READY_FOR_QUERY);
+  out.uint8(TRANSACTION_IDLE);
+  out.finish();
+}
+
+export function writeCommandComplete(out: FrameWriter, tag: string): void {
+  out.begin(COMMAND_COMPLETE);
+  out.cstring(tag);
+  out.finish();
+}
+
+/** @param severity `ERROR`, or `FATAL` when the connection is closed after it */
+export function writeErrorResponse(out: FrameWriter, severity: "ERROR" | "FATAL", error: unknown): void {
+  const { sqlstate, message, hint } = reportOf(error);
+  writeReport(out, ERROR_RESPONSE, severity, sqlstate, message, hint);
+}
+
+export function writeNotice(out: FrameWriter, message: string): void {
+  writeReport(out, NOTICE_RESPONSE, "NOTICE", "00000", message, undefined);
+}
+
+function writeReport(
+  out: FrameWriter,
+  type: number,
+  severity: string,
+  sqlstate: string,
+  message: string,
+  hint: string | undefined,
+): void {
+  out.begin(type);
+  writeField(out, FIELD_SEVERITY, severity);
+  writeField(out, FIELD_SEVERITY_UNTRANSLATED, severity);
+  writeField(out, FIELD_SQLSTATE, sqlstate);
+  writeField(out, FIELD_MESSAGE, message);
+  if (hint !== undefined) writeField(out, FIELD_HINT, hint);
+  out.uint8(0);
+  out.finish();
+}
+
+function writeField(out: FrameWriter, code: number, text: string): void {
+  out.uint8(code);
+  out.cstring(text);
+}
+
+export function writeParameterDescription(out: FrameWriter, oids: readonly number[]): void {
+  out.begin(PARAMETER_DESCRIPTION);
+  out.int16(oids.length);
+  for (const oid of oids) out.int32(oid);
+  out.finish();
+}
+
+export function writeRowDescription(
+  out: FrameWriter,
+  columns: readonly Column[],
+  formats: readonly number[],
+): void {
+  out.begin(ROW_DESCRIPTION);
+  out.int16(columns.length);
+  for (let i = 0; i < columns.length; i++) {
+    const { name, type } = columns[i];
+    out.cstring(name);
+    out.int32(0); // no table
+    out.int16(0); // no attribute number
+    out.int32(columnOid(type));
+    out.int16(columnLength(type));
+    out.int32(TYPMOD_NONE);
+    out.int16(resultFormat(formats, i));
+  }
+  out.finish();
+}
+
+export function writeDataRow(
+  out: FrameWriter,
+  columns: readonly Column[],
+  row: readonly Value[],
+  formats: readonly number[],
+): void {
+  out.begin(DATA_ROW);
+  out.int16(row.length);
+  for (let i = 0; i < row.length; i++) writeValue(out, columns[i].type, row[i], resultFormat(formats, i));
+  out.finish();
+}
+
+export function writeCopyOutResponse(out: FrameWriter): void {
+  writeCopyResponse(out, COPY_OUT_RESPONSE);
+}
+
+export function writeCopyBothResponse(out: FrameWriter): void {
+  writeCopyResponse(out, COPY_BOTH_RESPONSE);
+}
+
+/** Overall format text, no columns: what walsender answers, so that every client takes it. */
+function writeCopyResponse(out: FrameWriter, type: number): void {
+  out.begin(type);
+  out.uint8(0);
+  out.int16(0);
+  out.finish();
+}

@@ -1,0 +1,109 @@
+/**
+ * SQLSTATEs of our error kinds, both ways, so that an error keeps its kind across a connection between two
+ * Zenith processes. Names and classes as in PostgreSQL's utils/errcodes.txt.
+ */
+import { AssertionError } from "../common/assert.ts";
+import { type ErrorKind, errorMessage, ZenithError } from "../common/errors.ts";
+
+export const SQLSTATE_PROTOCOL_VIOLATION = "08P01";
+export const SQLSTATE_FEATURE_NOT_SUPPORTED = "0A000";
+export const SQLSTATE_CHARACTER_NOT_IN_REPERTOIRE = "22021";
+export const SQLSTATE_INVALID_PREPARED_STATEMENT = "26000";
+export const SQLSTATE_INVALID_AUTHORIZATION = "28000";
+export const SQLSTATE_INVALID_CURSOR_NAME = "34000";
+export const SQLSTATE_DUPLICATE_PREPARED_STATEMENT = "42P05";
+export const SQLSTATE_SYNTAX_ERROR = "42601";
+export const SQLSTATE_TOO_MANY_CONNECTIONS = "53300";
+export const SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED = "53400";
+export const SQLSTATE_QUERY_CANCELED = "57014";
+export const SQLSTATE_ADMIN_SHUTDOWN = "57P01";
+export const SQLSTATE_INTERNAL_ERROR = "XX000";
+
+/** One code per kind, no code twice: {@link kindOfSqlstate} is its inverse. */
+const SQLSTATE_OF_KIND: Readonly<Record<ErrorKind, string>> = {
+  invalid_argument: "22023", // invalid_parameter_value
+  not_found: "42704", // undefined_object
+  already_exists: "42710", // duplicate_object
+  conflict: "55006", // object_in_use
+  out_of_range: "22003", // numeric_value_out_of_range
+  corrupt_data: "XX001", // data_corrupted
+  protocol: SQLSTATE_PROTOCOL_VIOLATION,
+  not_implemented: SQLSTATE_FEATURE_NOT_SUPPORTED,
+  unavailable: "57P03", // cannot_connect_now
+  timeout: SQLSTATE_QUERY_CANCELED,
+  disk_full: "53100", // disk_full
+  io: "58030", // io_error
+};
+
+const KIND_OF_SQLSTATE: ReadonlyMap<string, ErrorKind> = new Map(
+  Object.entries(SQLSTATE_OF_KIND).map(([kind, sqlstate]) => [sqlstate, kind as ErrorKind]),
+);
+
+/** What codes that are none of ours mean to a caller, by their first two characters (the class). */
+const KIND_OF_CLASS: ReadonlyMap<string, ErrorKind> = new Map([
+  ["08", "unavailable"],
+  ["0A", "not_implemented"],
+  ["22", "invalid_argument"],
+  ["26", "not_found"],
+  ["28", "invalid_argument"],
+  ["3D", "not_found"],
+  ["42", "invalid_argument"],
+  ["53", "unavailable"],
+  ["55", "conflict"],
+  ["57", "unavailable"],
+  ["58", "io"],
+]);
+
+export function sqlstateOfKind(kind: ErrorKind): string {
+  return SQLSTATE_OF_KIND[kind];
+}
+
+/** The kind that `sqlstate` stands for; `conflict` for the many codes of SQL proper that have no counterpart. */
+export function kindOfSqlstate(sqlstate: string): ErrorKind {
+  return KIND_OF_SQLSTATE.get(sqlstate) ?? KIND_OF_CLASS.get(sqlstate.slice(0, 2)) ?? "conflict";
+}
+
+/** An error with an SQLSTATE of its own: what a server reported, or what one of our servers wants reported. */
+export class PgError extends ZenithError {
+  override name = "PgError";
+  readonly sqlstate: string;
+  /** `ERROR`, `FATAL`, `PANIC`. The connection is gone after the last two. */
+  readonly severity: string;
+
+  constructor(
+    sqlstate: string,
+    message: string,
+    options: { severity?: string; hint?: string; cause?: unknown } = {},
+  ) {
+    super(kindOfSqlstate(sqlstate), message, options);
+    this.sqlstate = sqlstate;
+    this.severity = options.severity ?? "ERROR";
+  }
+}
+
+/** The peer sent what the protocol does not allow: the stream can't be trusted any more and is closed. */
+export class ProtocolError extends PgError {
+  override name = "ProtocolError";
+
+  constructor(message: string, sqlstate: string = SQLSTATE_PROTOCOL_VIOLATION) {
+    super(sqlstate, message, { severity: "FATAL" });
+  }
+}
+
+/** What an ErrorResponse says about anything that was thrown. */
+export interface ErrorReport {
+  sqlstate: string;
+  message: string;
+  hint: string | undefined;
+}
+
+export function reportOf(error: unknown): ErrorReport {
+  if (error instanceof PgError) {
+    return { sqlstate: error.sqlstate, message: error.message, hint: error.hint };
+  }
+  if (error instanceof ZenithError) {
+    return { sqlstate: sqlstateOfKind(error.kind), message: error.message, hint: error.hint };
+  }
+  const what = error instanceof AssertionError ? "assertion failed: " : "internal error: ";
+  return { sqlstate: SQLSTATE_INTERNAL_ERROR, message: what + errorMessage(error), hint: undefined };
+}
