@@ -1,0 +1,118 @@
+/**
+ * Records of the WAL machinery itself, src/include/catalog/pg_control.h and src/include/access/xlog_internal.h.
+ * Every parser throws {@link WalError} on a short record.
+ */
+import type { Lsn } from "../../../common/lsn.ts";
+import { type CheckPoint, parseCheckpoint, SIZE_OF_CHECKPOINT } from "../../checkpoint.ts";
+import { WalError } from "../error.ts";
+import { MainData } from "../main_data.ts";
+import type { WalRecord } from "../record.ts";
+
+export const XLOG_CHECKPOINT_SHUTDOWN = 0x00;
+export const XLOG_CHECKPOINT_ONLINE = 0x10;
+export const XLOG_NOOP = 0x20;
+export const XLOG_NEXTOID = 0x30;
+export const XLOG_SWITCH = 0x40;
+export const XLOG_BACKUP_END = 0x50;
+export const XLOG_PARAMETER_CHANGE = 0x60;
+export const XLOG_RESTORE_POINT = 0x70;
+export const XLOG_FPW_CHANGE = 0x80;
+export const XLOG_END_OF_RECOVERY = 0x90;
+export const XLOG_FPI_FOR_HINT = 0xa0;
+export const XLOG_FPI = 0xb0;
+export const XLOG_OVERWRITE_CONTRECORD = 0xd0;
+
+/** MAXFNAMELEN. */
+const RESTORE_POINT_NAME_SIZE = 64;
+
+/** The body of a CHECKPOINT_SHUTDOWN or CHECKPOINT_ONLINE record. */
+export function parseCheckpointRecord(rec: WalRecord): CheckPoint {
+  if (rec.mainLen < SIZE_OF_CHECKPOINT) {
+    throw new WalError(rec.lsn, `a checkpoint of ${rec.mainLen} bytes, expected ${SIZE_OF_CHECKPOINT}`);
+  }
+  return parseCheckpoint(rec.bytes, rec.mainOff);
+}
+
+/** The next Oid of a NEXTOID record: all below may be in use. */
+export function parseNextOid(rec: WalRecord): number {
+  return new MainData(rec).u32();
+}
+
+export interface ParameterChange {
+  MaxConnections: number;
+  max_worker_processes: number;
+  max_wal_senders: number;
+  max_prepared_xacts: number;
+  max_locks_per_xact: number;
+  wal_level: number;
+  wal_log_hints: boolean;
+  track_commit_timestamp: boolean;
+}
+
+export function parseParameterChange(rec: WalRecord): ParameterChange {
+  const data = new MainData(rec);
+  const MaxConnections = data.i32();
+  const max_worker_processes = data.i32();
+  const max_wal_senders = data.i32();
+  const max_prepared_xacts = data.i32();
+  const max_locks_per_xact = data.i32();
+  const wal_level = data.i32();
+  const wal_log_hints = data.bool();
+  return {
+    MaxConnections,
+    max_worker_processes,
+    max_wal_senders,
+    max_prepared_xacts,
+    max_locks_per_xact,
+    wal_level,
+    wal_log_hints,
+    track_commit_timestamp: data.bool(),
+  };
+}
+
+export interface RestorePoint {
+  /** TimestampTz: microseconds since 2000-01-01. */
+  rp_time: number;
+  rp_name: string;
+}
+
+export function parseRestorePoint(rec: WalRecord): RestorePoint {
+  const data = new MainData(rec);
+  const rp_time = data.i64();
+  return { rp_time, rp_name: data.cString(RESTORE_POINT_NAME_SIZE) };
+}
+
+/** Whether full_page_writes is on from a FPW_CHANGE record on. */
+export function parseFpwChange(rec: WalRecord): boolean {
+  return new MainData(rec).bool();
+}
+
+export interface EndOfRecovery {
+  /** TimestampTz. */
+  end_time: number;
+  ThisTimeLineID: number;
+  PrevTimeLineID: number;
+}
+
+export function parseEndOfRecovery(rec: WalRecord): EndOfRecovery {
+  const data = new MainData(rec);
+  const end_time = data.i64();
+  const ThisTimeLineID = data.u32();
+  return { end_time, ThisTimeLineID, PrevTimeLineID: data.u32() };
+}
+
+export interface OverwriteContrecord {
+  /** Where the record started that was never finished. */
+  overwritten_lsn: Lsn;
+  /** TimestampTz. */
+  overwrite_time: number;
+}
+
+export function parseOverwriteContrecord(rec: WalRecord): OverwriteContrecord {
+  const data = new MainData(rec);
+  const overwritten = data.u64();
+  if (overwritten > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new WalError(rec.lsn, "the overwritten record's LSN is beyond 2^53");
+  }
+  return { overwritten_lsn: Number(overwritten) as Lsn, overwrite_time: data.i64() };
+}

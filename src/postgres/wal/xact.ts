@@ -1,0 +1,283 @@
+/**
+ * Transaction records: what a commit, an abort and a prepared transaction carry with them.
+ *
+ * Layout: src/include/access/xact.h; src/backend/access/rmgrdesc/xactdesc.c.
+ */
+import { crc32c } from "../../common/crc32c.ts";
+import type { RelFileNode } from "../relfile.ts";
+import { WalError } from "./error.ts";
+import { MainData } from "./main_data.ts";
+import { alignRecordLength } from "./page_header.ts";
+import type { WalRecord } from "./record.ts";
+
+// Record types: xl_info & XLOG_XACT_OPMASK (rmgr.ts).
+export const XLOG_XACT_COMMIT = 0x00;
+export const XLOG_XACT_PREPARE = 0x10;
+export const XLOG_XACT_ABORT = 0x20;
+export const XLOG_XACT_COMMIT_PREPARED = 0x30;
+export const XLOG_XACT_ABORT_PREPARED = 0x40;
+export const XLOG_XACT_ASSIGNMENT = 0x50;
+export const XLOG_XACT_INVALIDATIONS = 0x60;
+
+/** In xl_info: the main data has an xinfo. */
+export const XLOG_XACT_HAS_INFO = 0x80;
+
+export const XACT_XINFO_HAS_DBINFO = 1 << 0;
+export const XACT_XINFO_HAS_SUBXACTS = 1 << 1;
+export const XACT_XINFO_HAS_RELFILENODES = 1 << 2;
+export const XACT_XINFO_HAS_INVALS = 1 << 3;
+export const XACT_XINFO_HAS_TWOPHASE = 1 << 4;
+export const XACT_XINFO_HAS_ORIGIN = 1 << 5;
+export const XACT_XINFO_HAS_AE_LOCKS = 1 << 6;
+export const XACT_XINFO_HAS_GID = 1 << 7;
+export const XACT_XINFO_HAS_DROPPED_STATS = 1 << 8;
+export const XACT_COMPLETION_UPDATE_RELCACHE_FILE = 1 << 30;
+
+/** GIDSIZE: a global transaction id with its ending zero. */
+const GID_SIZE = 200;
+const STATS_ITEM_SIZE = 12;
+/** sizeof(SharedInvalidationMessage). */
+const INVALIDATION_SIZE = 16;
+const RELFILENODE_SIZE = 12;
+const XID_SIZE = 4;
+
+/** TWOPHASE_MAGIC, src/backend/access/transam/twophase.c. */
+const TWOPHASE_MAGIC = 0x57f94534;
+const CRC_SIZE = 4;
+
+/** A statistics entry that is dropped with the transaction's end. */
+export interface StatsItem {
+  kind: number;
+  dboid: number;
+  objoid: number;
+}
+
+/** The end of a transaction, for better or worse. */
+export interface XactEnd {
+  /** TimestampTz: microseconds since 2000-01-01. */
+  xact_time: number;
+  /** XACT_XINFO_* bits, unsigned; 0 when the record has none. */
+  xinfo: number;
+  /**
+   * The transaction that ended: the record's xid, or the prepared transaction's for the _PREPARED types, where
+   * the record's own is 0.
+   */
+  xid: number;
+  /** 0 when the record doesn't say. */
+  dbId: number;
+  tsId: number;
+  subxacts: readonly number[];
+  /** Relations whose files go away. */
+  xnodes: readonly RelFileNode[];
+  stats: readonly StatsItem[];
+  /** Cache invalidation messages, commits only. */
+  nmsgs: number;
+  /** 0 unless a prepared transaction has ended. */
+  twophase_xid: number;
+  twophase_gid: string;
+  /** Of replication origin `rec.originId`; 0n when the record has none. */
+  origin_lsn: bigint;
+  origin_timestamp: number;
+}
+
+const NO_XIDS: readonly number[] = [];
+const NO_RELS: readonly RelFileNode[] = [];
+const NO_STATS: readonly StatsItem[] = [];
+
+/**
+ * The main data of a COMMIT or COMMIT_PREPARED record (ParseCommitRecord).
+ *
+ * @throws {WalError} when the record is too short for what it announces
+ */
+export function parseCommit(rec: WalRecord): XactEnd {
+  return parseXactEnd(rec, true);
+}
+
+/**
+ * The main data of an ABORT or ABORT_PREPARED record (ParseAbortRecord).
+ *
+ * @throws {WalError} when the record is too short for what it announces
+ */
+export function parseAbort(rec: WalRecord): XactEnd {
+  return parseXactEnd(rec, false);
+}
+
+function parseXactEnd(rec: WalRecord, isCommit: boolean): XactEnd {
+  const data = new MainData(rec);
+  const end: XactEnd = {
+    xact_time: data.i64(),
+    xinfo: 0,
+    xid: rec.xl_xid,
+    dbId: 0,
+    tsId: 0,
+    subxacts: NO_XIDS,
+    xnodes: NO_RELS,
+    stats: NO_STATS,
+    nmsgs: 0,
+    twophase_xid: 0,
+    twophase_gid: "",
+    origin_lsn: 0n,
+    origin_timestamp: 0,
+  };
+  if ((rec.xl_info & XLOG_XACT_HAS_INFO) === 0) return end;
+  const xinfo = data.u32();
+  end.xinfo = xinfo;
+  if ((xinfo & XACT_XINFO_HAS_DBINFO) !== 0) {
+    end.dbId = data.u32();
+    end.tsId = data.u32();
+  }
+  if ((xinfo & XACT_XINFO_HAS_SUBXACTS) !== 0) end.subxacts = data.u32s(data.count(XID_SIZE));
+  if ((xinfo & XACT_XINFO_HAS_RELFILENODES) !== 0) {
+    end.xnodes = data.relFileNodes(data.count(RELFILENODE_SIZE));
+  }
+  if ((xinfo & XACT_XINFO_HAS_DROPPED_STATS) !== 0) {
+    end.stats = statsItems(data, data.count(STATS_ITEM_SIZE));
+  }
+  if (isCommit && (xinfo & XACT_XINFO_HAS_INVALS) !== 0) {
+    end.nmsgs = data.count(INVALIDATION_SIZE);
+    data.skip(end.nmsgs * INVALIDATION_SIZE);
+  }
+  if ((xinfo & XACT_XINFO_HAS_TWOPHASE) !== 0) {
+    end.twophase_xid = data.u32();
+    end.xid = end.twophase_xid;
+    if ((xinfo & XACT_XINFO_HAS_GID) !== 0) end.twophase_gid = data.cString(GID_SIZE);
+  }
+  // From here on nothing is aligned.
+  if ((xinfo & XACT_XINFO_HAS_ORIGIN) !== 0) {
+    end.origin_lsn = data.u64();
+    end.origin_timestamp = data.i64();
+  }
+  return end;
+}
+
+export interface XactPrepare {
+  xid: number;
+  database: number;
+  prepared_at: number;
+  owner: number;
+  gid: string;
+  subxacts: readonly number[];
+  /** Relations to drop if it commits. */
+  commitRels: readonly RelFileNode[];
+  /** Relations to drop if it aborts. */
+  abortRels: readonly RelFileNode[];
+  commitStats: readonly StatsItem[];
+  abortStats: readonly StatsItem[];
+  ninvalmsgs: number;
+  initfileinval: boolean;
+  origin_lsn: bigint;
+  origin_timestamp: number;
+}
+
+/**
+ * The main data of a PREPARE record (ParsePrepareRecord). Behind what is returned come the two-phase records of lock
+ * manager, predicate locks, statistics and multixacts, which nobody needs to understand but Postgres.
+ *
+ * @throws {WalError} when the record is too short for what it announces, or is not of this format
+ */
+export function parsePrepare(rec: WalRecord): XactPrepare {
+  const data = new MainData(rec);
+  const magic = data.u32();
+  if (magic !== TWOPHASE_MAGIC) {
+    throw new WalError(
+      rec.lsn,
+      `two-phase state has magic 0x${magic.toString(16)}, expected 0x${TWOPHASE_MAGIC.toString(16)}`,
+    );
+  }
+  const totalLen = data.u32();
+  if (totalLen !== rec.mainLen + CRC_SIZE) {
+    throw new WalError(
+      rec.lsn,
+      `two-phase state says it has ${totalLen} bytes, expected ${rec.mainLen + CRC_SIZE}`,
+    );
+  }
+  const xid = data.u32();
+  const database = data.u32();
+  const prepared_at = data.i64();
+  const owner = data.u32();
+  const nsubxacts = data.count(XID_SIZE);
+  const ncommitrels = data.count(RELFILENODE_SIZE);
+  const nabortrels = data.count(RELFILENODE_SIZE);
+  const ncommitstats = data.count(STATS_ITEM_SIZE);
+  const nabortstats = data.count(STATS_ITEM_SIZE);
+  const ninvalmsgs = data.count(INVALIDATION_SIZE);
+  const initfileinval = data.bool();
+  data.skip(1);
+  const gidLen = data.u16();
+  const origin_lsn = data.u64();
+  const origin_timestamp = data.i64();
+
+  const gid = cStringIn(data.view(gidLen));
+  skipPadding(data, gidLen);
+  const subxacts = data.u32s(nsubxacts);
+  skipPadding(data, nsubxacts * XID_SIZE);
+  const commitRels = data.relFileNodes(ncommitrels);
+  skipPadding(data, ncommitrels * RELFILENODE_SIZE);
+  const abortRels = data.relFileNodes(nabortrels);
+  skipPadding(data, nabortrels * RELFILENODE_SIZE);
+  const commitStats = statsItems(data, ncommitstats);
+  skipPadding(data, ncommitstats * STATS_ITEM_SIZE);
+  const abortStats = statsItems(data, nabortstats);
+  return {
+    xid,
+    database,
+    prepared_at,
+    owner,
+    gid,
+    subxacts,
+    commitRels,
+    abortRels,
+    commitStats,
+    abortStats,
+    ninvalmsgs,
+    initfileinval,
+    origin_lsn,
+    origin_timestamp,
+  };
+}
+
+/** The name of the file in `pg_twophase` that holds a prepared transaction's state. */
+export function twophaseFileName(xid: number): string {
+  return xid.toString(16).toUpperCase().padStart(8, "0");
+}
+
+/** The content of that file: the main data of its PREPARE record, and the CRC-32C of it (RecreateTwoPhaseFile). */
+export function twophaseFileContent(rec: WalRecord): Uint8Array {
+  const content = new Uint8Array(rec.mainLen + CRC_SIZE);
+  content.set(rec.bytes.subarray(rec.mainOff, rec.mainOff + rec.mainLen));
+  new DataView(content.buffer).setUint32(rec.mainLen, crc32c(content, 0, rec.mainLen), true);
+  return content;
+}
+
+export interface XactAssignment {
+  xtop: number;
+  xsub: readonly number[];
+}
+
+/** The main data of an ASSIGNMENT record: subtransactions and whose they are. @throws {WalError} when it is short */
+export function parseAssignment(rec: WalRecord): XactAssignment {
+  const data = new MainData(rec);
+  const xtop = data.u32();
+  return { xtop, xsub: data.u32s(data.count(XID_SIZE)) };
+}
+
+function statsItems(data: MainData, count: number): StatsItem[] {
+  const items: StatsItem[] = [];
+  for (let i = 0; i < count; i++) {
+    const kind = data.i32();
+    const dboid = data.u32();
+    const objoid = data.u32();
+    items.push({ kind, dboid, objoid });
+  }
+  return items;
+}
+
+/** In two-phase state each part is padded to a multiple of eight bytes. */
+function skipPadding(data: MainData, length: number): void {
+  data.skip(Math.min(data.left, alignRecordLength(length) - length));
+}
+
+function cStringIn(bytes: Uint8Array): string {
+  const zero = bytes.indexOf(0);
+  return new TextDecoder().decode(zero < 0 ? bytes : bytes.subarray(0, zero));
+}
