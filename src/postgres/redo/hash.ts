@@ -35,7 +35,7 @@ import {
 import { indexTupleSize } from "./index_tuple.ts";
 import { INVALID_BLOCK_NUMBER } from "./item_pointer.ts";
 import { maxAlign, pageAddItem, pageIndexMultiDelete, pageSetLsn } from "./page.ts";
-import { blockData, blockNumber, mainData, unexpectedBlock } from "./record_data.ts";
+import { blockData, blockNumber, hasBlock, mainData, unexpectedBlock } from "./record_data.ts";
 import { copy, i32, PAGE, setU32, u16, u32, W8 } from "./workspace.ts";
 
 const XLOG_HASH_INIT_META_PAGE = 0x00;
@@ -193,7 +193,7 @@ function redoAddOvflPage(rec: WalRecord, blk: number): void {
       setU32(PAGE + HASHM_FIRSTFREE, u32(blockData(rec, 4, SIZE_OF_UINT32)));
       if (W8[xlrec + OVFL_BMPAGE_FOUND] === 0) {
         addSpares(1);
-        if (rec.blockInUse[3] === 1) {
+        if (hasBlock(rec, 3)) {
           addBitmap(blockNumber(rec, 3));
           addSpares(1);
         }

@@ -7,7 +7,7 @@ import { type WalRecord, XLR_RMGR_INFO_MASK } from "../wal/record.ts";
 import { RedoError } from "./errors.ts";
 import { INVALID_BLOCK_NUMBER, INVALID_OFFSET_NUMBER } from "./item_pointer.ts";
 import { pageIndexTupleDelete, pageSetLsn } from "./page.ts";
-import { blockNumber, mainData, unexpectedBlock } from "./record_data.ts";
+import { blockNumber, hasBlock, mainData, unexpectedBlock } from "./record_data.ts";
 import {
   addDeadTuple,
   addOrReplaceTuple,
@@ -178,7 +178,7 @@ function redoAddNode(rec: WalRecord, blk: number): void {
   const tuple = xlrec + SIZE_OF_ADD_NODE;
   const size = innerTupleSize(tuple, rec.mainOff + rec.mainLen);
   const offnum = u16(xlrec + ADD_NODE_OFFNUM);
-  if (rec.blockInUse[1] !== 1) {
+  if (!hasBlock(rec, 1)) {
     if (blk !== 0) throw unexpectedBlock(blk);
     replaceTuple(tuple, size, offnum);
     return;
