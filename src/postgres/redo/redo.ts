@@ -1,0 +1,146 @@
+/**
+ * Applies WAL records to pages, one block at a time: a record that changes four blocks can rebuild any one of them alone.
+ *
+ * The record and the page lie in the workspace (workspace.ts). The page is in the state before the record; when the record
+ * {@link isInitialising | initialises} it, what was there before does not matter.
+ *
+ * Records are dispatched as in src/include/access/rmgrlist.h; images are restored as XLogReadBufferForRedoExtended in
+ * src/backend/access/transam/xlogutils.c does.
+ */
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { restoreBlockImage } from "../wal/block_image.ts";
+import { WalError } from "../wal/error.ts";
+import {
+  BKPBLOCK_FORK_MASK,
+  BKPBLOCK_HAS_IMAGE,
+  BKPBLOCK_WILL_INIT,
+  BKPIMAGE_APPLY,
+  type WalRecord,
+} from "../wal/record.ts";
+import {
+  recordTypeName,
+  RM_BRIN_ID,
+  RM_BTREE_ID,
+  RM_GENERIC_ID,
+  RM_GIN_ID,
+  RM_GIST_ID,
+  RM_HASH_ID,
+  RM_HEAP2_ID,
+  RM_HEAP_ID,
+  RM_SEQ_ID,
+  RM_SPGIST_ID,
+  RM_XLOG_ID,
+  rmgrName,
+} from "../wal/rmgr.ts";
+import { redoBrin } from "./brin.ts";
+import { redoBtree } from "./btree.ts";
+import { RedoError, RedoNotImplementedError } from "./errors.ts";
+import { redoGeneric } from "./generic.ts";
+import { redoGin } from "./gin.ts";
+import { redoGist, redoGistAfterImage } from "./gist.ts";
+import { redoHash } from "./hash.ts";
+import { redoHeap } from "./heap.ts";
+import { redoHeap2 } from "./heap2.ts";
+import { pageIsNew, pageSetLsn } from "./page.ts";
+import { redoSequence } from "./sequence.ts";
+import { redoSpgist } from "./spgist.ts";
+import { redoVisibilityMap } from "./visibility_map.ts";
+import { BLCKSZ, PAGE, W8 } from "./workspace.ts";
+import { redoXlog } from "./xlog.ts";
+
+/** Whether the record has an image of block reference `blk` that redo is to restore, and is not there for checks only. */
+export function hasApplicableImage(rec: WalRecord, blk: number): boolean {
+  return (rec.blockFlags[blk]! & BKPBLOCK_HAS_IMAGE) !== 0 && (rec.imageInfo[blk]! & BKPIMAGE_APPLY) !== 0;
+}
+
+/** Whether the record makes block reference `blk` from nothing, so that no earlier version of it is needed. */
+export function isInitialising(rec: WalRecord, blk: number): boolean {
+  return (rec.blockFlags[blk]! & BKPBLOCK_WILL_INIT) !== 0 || hasApplicableImage(rec, blk);
+}
+
+/**
+ * Applies the record in the workspace to the page in the workspace, which is the record's block reference `blk`.
+ *
+ * @throws {RedoError} when record and page don't fit together or one is damaged; the page is then undefined
+ * @throws {RedoNotImplementedError} when redo does not know the record's resource manager
+ */
+export function redoRecordToBlock(rec: WalRecord, blk: number): void {
+  try {
+    if (hasApplicableImage(rec, blk)) restoreImage(rec, blk);
+    else applyRecord(rec, blk);
+  } catch (error) {
+    throw withRecord(error, rec, blockName(rec, blk));
+  }
+}
+
+/**
+ * Applies what the heap record in the workspace clears in block `vmBlock` of the visibility map (visibility_map_changes.ts)
+ * to the page in the workspace.
+ *
+ * @throws {RedoError} when it clears nothing there
+ */
+export function redoRecordToVisibilityMap(rec: WalRecord, vmBlock: number): void {
+  try {
+    redoVisibilityMap(rec, vmBlock);
+  } catch (error) {
+    throw withRecord(error, rec, `block ${vmBlock} of the visibility map`);
+  }
+}
+
+function restoreImage(rec: WalRecord, blk: number): void {
+  restoreBlockImage(rec, blk, W8, PAGE);
+  // The image is from before the record; an all-zero page has no LSN and stays so.
+  if (!pageIsNew(PAGE)) pageSetLsn(PAGE, rec.endLsn);
+  if (rec.xl_rmid === RM_GIST_ID) redoGistAfterImage(rec, blk);
+}
+
+function applyRecord(rec: WalRecord, blk: number): void {
+  if ((rec.blockFlags[blk]! & BKPBLOCK_WILL_INIT) !== 0) W8.fill(0, PAGE, PAGE + BLCKSZ);
+  switch (rec.xl_rmid) {
+    case RM_HEAP_ID:
+      return redoHeap(rec, blk);
+    case RM_HEAP2_ID:
+      return redoHeap2(rec, blk);
+    case RM_BTREE_ID:
+      return redoBtree(rec, blk);
+    case RM_GIN_ID:
+      return redoGin(rec, blk);
+    case RM_GIST_ID:
+      return redoGist(rec, blk);
+    case RM_HASH_ID:
+      return redoHash(rec, blk);
+    case RM_SPGIST_ID:
+      return redoSpgist(rec, blk);
+    case RM_BRIN_ID:
+      return redoBrin(rec, blk);
+    case RM_SEQ_ID:
+      return redoSequence(rec, blk);
+    case RM_GENERIC_ID:
+      return redoGeneric(rec, blk);
+    case RM_XLOG_ID:
+      return redoXlog(rec, blk);
+    default:
+      throw new RedoNotImplementedError(`redo not implemented: ${recordName(rec)}`);
+  }
+}
+
+const FORK_NAMES = ["main", "fsm", "vm", "init"];
+
+function blockName(rec: WalRecord, blk: number): string {
+  const fork = FORK_NAMES[rec.blockFlags[blk]! & BKPBLOCK_FORK_MASK];
+  return `block ${rec.blkno[blk]} (${fork}) of relation ${rec.spcNode[blk]}/${rec.dbNode[blk]}/${
+    rec.relNode[blk]
+  }, block reference ${blk}`;
+}
+
+function recordName(rec: WalRecord): string {
+  return `${rmgrName(rec.xl_rmid)} ${recordTypeName(rec.xl_rmid, rec.xl_info)} that ends at ${
+    formatLsn(rec.endLsn as Lsn)
+  }`;
+}
+
+/** Says which record and block it was. Anything but a complaint about the data is a bug and stays what it is. */
+function withRecord(error: unknown, rec: WalRecord, where: string): unknown {
+  if (!(error instanceof RedoError) && !(error instanceof WalError)) return error;
+  return new RedoError(`redo of ${recordName(rec)} to ${where}: ${error.message}`, { cause: error });
+}
