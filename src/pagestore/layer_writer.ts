@@ -1,0 +1,411 @@
+/**
+ * Writes a layer file from keys in ascending order. The file has its name only when it is complete and durable; before that
+ * it is called `….tmp`.
+ */
+import { assert } from "../common/assert.ts";
+import { crc32c } from "../common/crc32c.ts";
+import { type Disk, type DiskFile, TEMPORARY_SUFFIX } from "../common/disk.ts";
+import { ioError, ZenithError } from "../common/errors.ts";
+import {
+  compressBlock,
+  DATA_BLOCK_BYTES,
+  ENTRY_BYTES,
+  FOOTER_BYTES,
+  FOOTER_CRC,
+  FOOTER_END_LSN,
+  FOOTER_FILE_SIZE,
+  FOOTER_HEAD_CRC,
+  FOOTER_HEAD_OFFSET,
+  FOOTER_HEAD_RAW,
+  FOOTER_HEAD_STORED,
+  FOOTER_KIND,
+  FOOTER_MAGIC,
+  FOOTER_START_LSN,
+  FOOTER_VERSION,
+  HEAD_DATA_BLOCKS,
+  HEAD_ENTRIES,
+  HEAD_FIXED_WORDS,
+  HEAD_INDEX_BLOCKS,
+  HEAD_KEYS,
+  HEAD_OBJECTS,
+  HEAD_START_BLOCKS,
+  HEADER_BYTES,
+  HEADER_KIND,
+  HEADER_VERSION,
+  highWord,
+  indexBlockBytes,
+  KEYS_PER_INDEX_BLOCK,
+  LAYER_MAGIC,
+  LAYER_VERSION,
+  lowWord,
+  MAX_BLOCK_BYTES,
+} from "./layer_format.ts";
+import { compareObjects, type ObjectId } from "./object_id.ts";
+import type { RecordStarts } from "./record_starts.ts";
+
+/** Blocks that are being compressed at a time: enough to keep a second core busy, and little memory. */
+const MAX_IN_FLIGHT = 4;
+
+/** What identifies a complete layer file. */
+export interface WrittenLayer {
+  readonly fileSize: number;
+  readonly footerCrc: number;
+  readonly keyCount: number;
+}
+
+/** Words that grow. */
+class Column {
+  length = 0;
+  #words = new Uint32Array(64);
+
+  push(value: number): void {
+    if (this.length === this.#words.length) {
+      const words = new Uint32Array(2 * this.#words.length);
+      words.set(this.#words);
+      this.#words = words;
+    }
+    this.#words[this.length++] = value;
+  }
+
+  last(): number {
+    return this.#words[this.length - 1]!;
+  }
+
+  words(from = 0, to: number = this.length): Uint32Array {
+    return this.#words.subarray(from, to);
+  }
+}
+
+/** The five columns that say where a section's blocks lie. */
+class HandleColumns {
+  readonly offsetLow = new Column();
+  readonly offsetHigh = new Column();
+  readonly storedLen = new Column();
+  readonly rawLen = new Column();
+  readonly crc = new Column();
+
+  push(offset: number, stored: Uint8Array, rawLen: number): void {
+    this.offsetLow.push(lowWord(offset));
+    this.offsetHigh.push(highWord(offset));
+    this.storedLen.push(stored.length);
+    this.rawLen.push(rawLen);
+    this.crc.push(crc32c(stored, 0, stored.length));
+  }
+
+  all(): Column[] {
+    return [this.offsetLow, this.offsetHigh, this.storedLen, this.rawLen, this.crc];
+  }
+}
+
+/** Two columns that hold one LSN per row. */
+class LsnColumns {
+  readonly low = new Column();
+  readonly high = new Column();
+
+  push(lsn: number): void {
+    this.low.push(lowWord(lsn));
+    this.high.push(highWord(lsn));
+  }
+
+  all(): Column[] {
+    return [this.low, this.high];
+  }
+}
+
+interface PendingBlock {
+  readonly rawLen: number;
+  readonly stored: Promise<Uint8Array>;
+}
+
+export class LayerWriter {
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #path: string;
+  readonly #kind: number;
+  readonly #startLsn: number;
+  readonly #endLsn: number;
+  #file: DiskFile | null;
+  #offset = HEADER_BYTES;
+  #pending: PendingBlock[] = [];
+
+  readonly #objects = { kindD: new Column(), a: new Column(), b: new Column(), c: new Column() };
+  readonly #objectFirstKey = new Column();
+  #objectFirstLsn: number[] = [];
+  #object: ObjectId | null = null;
+  readonly #keyBlock = new Column();
+  readonly #keyFirstEntry = new Column();
+  #lastLsn = 0;
+  #entryCount = 0;
+
+  readonly #data = new HandleColumns();
+  readonly #dataFirstEntry = new Column();
+  readonly #dataFirstLsn = new LsnColumns();
+
+  /** The data block being filled: values, and a column per field of its entries. */
+  #values = new Uint8Array(2 * DATA_BLOCK_BYTES);
+  #valuesLen = 0;
+  #blockLsnLow = new Column();
+  #blockLsnHigh = new Column();
+  #blockValueEnd = new Column();
+  #blockTag: number[] = [];
+  #blockFlags: number[] = [];
+
+  /**
+   * Starts `path`, in `directory`, for versions with startLsn < lsn ≤ endLsn.
+   *
+   * @throws {ZenithError} `disk_full`, `io`
+   */
+  constructor(disk: Disk, directory: string, path: string, kind: number, startLsn: number, endLsn: number) {
+    this.#disk = disk;
+    this.#directory = directory;
+    this.#path = path;
+    this.#kind = kind;
+    this.#startLsn = startLsn;
+    this.#endLsn = endLsn;
+    try {
+      this.#file = disk.openSync(path + TEMPORARY_SUFFIX, "create");
+    } catch (error) {
+      throw ioError("create layer", path, error);
+    }
+  }
+
+  /** Goes on to the next key, which must sort behind the one before it. At least one {@link add} must follow. */
+  startKey(object: ObjectId, block: number): void {
+    if (this.#object === null || compareObjects(this.#object, object) !== 0) {
+      assert(
+        this.#object === null || compareObjects(this.#object, object) < 0,
+        "objects of a layer come in ascending order",
+      );
+      this.#object = object;
+      this.#objects.kindD.push(object.kind | (object.d << 8));
+      this.#objects.a.push(object.a);
+      this.#objects.b.push(object.b);
+      this.#objects.c.push(object.c);
+      this.#objectFirstKey.push(this.#keyBlock.length);
+      this.#objectFirstLsn.push(Infinity);
+    } else {
+      assert(this.#keyBlock.last() < block, "blocks of an object come in ascending order");
+    }
+    assert(
+      this.#keyFirstEntry.length === 0 || this.#keyFirstEntry.last() < this.#entryCount,
+      "every key of a layer has versions",
+    );
+    this.#keyBlock.push(block);
+    this.#keyFirstEntry.push(this.#entryCount);
+    this.#lastLsn = this.#startLsn;
+  }
+
+  /**
+   * Adds the next newer version of the current key.
+   *
+   * @returns true when it is time for {@link drain}
+   */
+  add(lsn: number, bytes: Uint8Array, off: number, len: number, tag: number, flags: number): boolean {
+    assert(
+      lsn > this.#startLsn && lsn >= this.#lastLsn && lsn <= this.#endLsn,
+      "versions of a key ascend within the layer's LSN range",
+    );
+    assert(len <= MAX_BLOCK_BYTES / 2, "a value fits a block");
+    this.#lastLsn = lsn;
+    const object = this.#objectFirstLsn.length - 1;
+    if (lsn < this.#objectFirstLsn[object]!) this.#objectFirstLsn[object] = lsn;
+    if (this.#blockTag.length === 0) {
+      this.#dataFirstEntry.push(this.#entryCount);
+      this.#dataFirstLsn.push(lsn);
+    }
+    if (this.#valuesLen + len > this.#values.length) {
+      const values = new Uint8Array(Math.max(2 * this.#values.length, this.#valuesLen + len));
+      values.set(this.#values.subarray(0, this.#valuesLen));
+      this.#values = values;
+    }
+    if (len > 0) this.#values.set(bytes.subarray(off, off + len), this.#valuesLen);
+    this.#valuesLen += len;
+    this.#blockLsnLow.push(lowWord(lsn));
+    this.#blockLsnHigh.push(highWord(lsn));
+    this.#blockValueEnd.push(this.#valuesLen);
+    this.#blockTag.push(tag);
+    this.#blockFlags.push(flags);
+    this.#entryCount++;
+    if (this.#valuesLen + ENTRY_BYTES * this.#blockTag.length < DATA_BLOCK_BYTES) return false;
+    this.#closeDataBlock();
+    return true;
+  }
+
+  /** Writes what is compressed; waits only if too much is under way. @throws {ZenithError} `disk_full`, `io` */
+  async drain(): Promise<void> {
+    while (this.#pending.length > MAX_IN_FLIGHT) await this.#writeOldestData();
+  }
+
+  /**
+   * Completes the file, makes it durable and gives it its name.
+   *
+   * @throws {ZenithError} `disk_full`, `io`; the file is not there then
+   */
+  async finish(starts: RecordStarts | null): Promise<WrittenLayer> {
+    if (this.#blockTag.length > 0) this.#closeDataBlock();
+    while (this.#pending.length > 0) await this.#writeOldestData();
+    const index = await this.#writeIndex();
+    const startHandles = new HandleColumns();
+    const startFirst = new LsnColumns();
+    const startLast = new LsnColumns();
+    for (let block = 0; starts !== null && block < starts.blockCount; block++) {
+      await this.#writeBlock(starts.blockBytes(block), startHandles);
+      startFirst.push(starts.blockFirst(block));
+      startLast.push(starts.blockLast(block));
+    }
+    const objectFirstLsn = new LsnColumns();
+    for (const lsn of this.#objectFirstLsn) objectFirstLsn.push(lsn);
+    const columns: Column[] = [
+      ...Object.values(this.#objects),
+      this.#objectFirstKey,
+      ...objectFirstLsn.all(),
+      ...this.#data.all(),
+      this.#dataFirstEntry,
+      ...this.#dataFirstLsn.all(),
+      ...index.handles.all(),
+      index.firstKey,
+      index.firstBlock,
+      ...startHandles.all(),
+      ...startFirst.all(),
+      ...startLast.all(),
+    ];
+    let words = HEAD_FIXED_WORDS;
+    for (const column of columns) words += column.length;
+    const head = new Uint32Array(words);
+    head[HEAD_OBJECTS] = this.#objectFirstKey.length;
+    head[HEAD_KEYS] = this.#keyBlock.length;
+    head[HEAD_ENTRIES] = this.#entryCount;
+    head[HEAD_DATA_BLOCKS] = this.#dataFirstEntry.length;
+    head[HEAD_INDEX_BLOCKS] = index.firstKey.length;
+    head[HEAD_START_BLOCKS] = startHandles.storedLen.length;
+    let at = HEAD_FIXED_WORDS;
+    for (const column of columns) {
+      head.set(column.words(), at);
+      at += column.length;
+    }
+    const headHandle = new HandleColumns();
+    await this.#writeBlock(new Uint8Array(head.buffer), headHandle);
+    return await this.#writeEnds(headHandle);
+  }
+
+  /** Gives up: removes the unfinished file as far as the disk lets it. */
+  abort(): void {
+    this.#file?.closeSync();
+    this.#file = null;
+    try {
+      this.#disk.unlinkSync(this.#path + TEMPORARY_SUFFIX);
+    } catch {
+      // A left-over temporary file is removed at the next start; the failure that led here is the one to report.
+    }
+  }
+
+  #closeDataBlock(): void {
+    const count = this.#blockTag.length;
+    const raw = new Uint8Array(4 + ENTRY_BYTES * count + this.#valuesLen);
+    const words = new Uint32Array(raw.buffer, 0, 1 + 3 * count);
+    words[0] = count;
+    words.set(this.#blockLsnLow.words(), 1);
+    words.set(this.#blockLsnHigh.words(), 1 + count);
+    words.set(this.#blockValueEnd.words(), 1 + 2 * count);
+    raw.set(this.#blockTag, 4 + 12 * count);
+    raw.set(this.#blockFlags, 4 + 13 * count);
+    raw.set(this.#values.subarray(0, this.#valuesLen), 4 + ENTRY_BYTES * count);
+    if (this.#values.length > 2 * DATA_BLOCK_BYTES) this.#values = new Uint8Array(2 * DATA_BLOCK_BYTES);
+    this.#valuesLen = 0;
+    this.#blockLsnLow.length = 0;
+    this.#blockLsnHigh.length = 0;
+    this.#blockValueEnd.length = 0;
+    this.#blockTag.length = 0;
+    this.#blockFlags.length = 0;
+    const stored = compressBlock(raw);
+    // It is awaited when its turn comes; until then a failure must not count as unhandled.
+    stored.catch(() => undefined);
+    this.#pending.push({ rawLen: raw.length, stored });
+  }
+
+  async #writeOldestData(): Promise<void> {
+    const { rawLen, stored } = this.#pending.shift()!;
+    await this.#append(await stored, rawLen, this.#data);
+  }
+
+  async #writeIndex(): Promise<{ handles: HandleColumns; firstKey: Column; firstBlock: Column }> {
+    const handles = new HandleColumns();
+    const firstKey = new Column();
+    const firstBlock = new Column();
+    const keys = this.#keyBlock.length;
+    this.#keyFirstEntry.push(this.#entryCount);
+    for (let key = 0; key < keys; key += KEYS_PER_INDEX_BLOCK) {
+      const count = Math.min(KEYS_PER_INDEX_BLOCK, keys - key);
+      const words = new Uint32Array(indexBlockBytes(count) / 4);
+      words.set(this.#keyBlock.words(key, key + count), 0);
+      words.set(this.#keyFirstEntry.words(key, key + count + 1), count);
+      firstKey.push(key);
+      firstBlock.push(words[0]!);
+      await this.#writeBlock(new Uint8Array(words.buffer), handles);
+    }
+    return { handles, firstKey, firstBlock };
+  }
+
+  async #writeBlock(raw: Uint8Array, handles: HandleColumns): Promise<void> {
+    await this.#append(await compressBlock(raw), raw.length, handles);
+  }
+
+  async #append(stored: Uint8Array, rawLen: number, handles: HandleColumns): Promise<void> {
+    handles.push(this.#offset, stored, rawLen);
+    await this.#write(stored, this.#offset);
+    this.#offset += stored.length;
+  }
+
+  async #write(bytes: Uint8Array, position: number): Promise<void> {
+    assert(this.#file !== null, "a layer is written while its file is open");
+    try {
+      await this.#file.write(bytes, 0, bytes.length, position);
+    } catch (error) {
+      throw ioError("write layer", this.#path, error);
+    }
+  }
+
+  async #writeEnds(head: HandleColumns): Promise<WrittenLayer> {
+    const header = new Uint8Array(HEADER_BYTES);
+    header.set(LAYER_MAGIC);
+    const headerView = new DataView(header.buffer);
+    headerView.setUint32(HEADER_VERSION, LAYER_VERSION, true);
+    headerView.setUint32(HEADER_KIND, this.#kind, true);
+    await this.#write(header, 0);
+
+    const footer = new Uint8Array(FOOTER_BYTES);
+    const view = new DataView(footer.buffer);
+    const fileSize = this.#offset + FOOTER_BYTES;
+    setU64(view, FOOTER_HEAD_OFFSET, this.#offset - head.storedLen.last());
+    view.setUint32(FOOTER_HEAD_STORED, head.storedLen.last(), true);
+    view.setUint32(FOOTER_HEAD_RAW, head.rawLen.last(), true);
+    view.setUint32(FOOTER_HEAD_CRC, head.crc.last(), true);
+    view.setUint32(FOOTER_KIND, this.#kind, true);
+    setU64(view, FOOTER_START_LSN, this.#startLsn);
+    setU64(view, FOOTER_END_LSN, this.#endLsn);
+    setU64(view, FOOTER_FILE_SIZE, fileSize);
+    view.setUint32(FOOTER_VERSION, LAYER_VERSION, true);
+    const footerCrc = crc32c(footer, 0, FOOTER_CRC);
+    view.setUint32(FOOTER_CRC, footerCrc, true);
+    footer.set(LAYER_MAGIC, FOOTER_MAGIC);
+    await this.#write(footer, this.#offset);
+
+    const file = this.#file;
+    assert(file !== null, "a layer is written while its file is open");
+    try {
+      await file.fsync();
+      this.#file = null;
+      file.closeSync();
+      this.#disk.renameSync(this.#path + TEMPORARY_SUFFIX, this.#path);
+      this.#disk.fsyncDirSync(this.#directory);
+    } catch (error) {
+      throw error instanceof ZenithError ? error : ioError("complete layer", this.#path, error);
+    }
+    return { fileSize, footerCrc, keyCount: this.#keyBlock.length };
+  }
+}
+
+function setU64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, lowWord(value), true);
+  view.setUint32(at + 4, highWord(value), true);
+}

@@ -1,0 +1,344 @@
+/**
+ * The newest versions, in memory. Values stay where the caller has them (a buffer of WAL); a version is a row of
+ * parallel typed arrays, linked to the version before it. Nothing is allocated per value.
+ *
+ * Blocks are found by arrays: slot → directory → leaf of 64 heads. Blocks far beyond any usual relation's end are found
+ * through a Map instead, so that one stray block number does not cost megabytes of directory.
+ */
+import { assert } from "../common/assert.ts";
+import { RecordStarts } from "./record_starts.ts";
+import { SIZE_BLOCK } from "./object_id.ts";
+import { VALUE_WILL_INIT, type ValueChain } from "./value_chain.ts";
+
+const LEAF_BITS = 6;
+const LEAF_BLOCKS = 1 << LEAF_BITS;
+const LEAF_MASK = LEAF_BLOCKS - 1;
+/** Leaves below this are in the directory: 2^24 blocks, 128 GiB of 8 KiB pages, by a directory of at most 1 MiB. */
+const NEAR_LEAVES = 1 << 18;
+
+const INITIAL_ENTRIES = 1024;
+const INITIAL_LEAVES = 64;
+const INITIAL_DIRECTORY = 4;
+const INITIAL_SLOTS = 64;
+
+/** Bytes of bookkeeping per version: prev, lsn, buffer, off, lenFlags, tag. */
+const ENTRY_BYTES = 4 + 8 + 4 + 4 + 4 + 1;
+
+/** Values that are copied share buffers of this size; larger ones get their own. */
+const OWN_BUFFER_BYTES = 64 << 10;
+
+/** How far back a buffer that comes again is looked for. */
+const RECENT_BUFFERS = 8;
+
+const LEN_MASK = 0x7fffffff;
+
+const NO_BYTES = new Uint8Array(0);
+
+/** The heads of one object: entry number + 1 of the newest version of each block, 0 where there is none. */
+class BlockHeads {
+  readonly slot: number;
+  /** Number of the leaf (in the layer's pool) by block >>> LEAF_BITS; 0 where there is none. */
+  directory = new Int32Array(INITIAL_DIRECTORY);
+  far: Map<number, number> | null = null;
+  sizeHead = 0;
+  readonly firstLsn: number;
+
+  constructor(slot: number, firstLsn: number) {
+    this.slot = slot;
+    this.firstLsn = firstLsn;
+  }
+}
+
+export class MemoryLayer {
+  /** Versions in this layer are above it. */
+  readonly startLsn: number;
+  /** When the first version or record came, in milliseconds of the store's clock; -1 while empty. */
+  firstPutMs = -1;
+  readonly starts: RecordStarts = new RecordStarts();
+
+  #count = 0;
+  #lastLsn = 0;
+  #prev = new Int32Array(INITIAL_ENTRIES);
+  #lsn = new Float64Array(INITIAL_ENTRIES);
+  #buffer = new Int32Array(INITIAL_ENTRIES);
+  #off = new Int32Array(INITIAL_ENTRIES);
+  /** Length, with willInit as the sign bit. */
+  #lenFlags = new Int32Array(INITIAL_ENTRIES);
+  #tag = new Uint8Array(INITIAL_ENTRIES);
+
+  #buffers: Uint8Array[] = [NO_BYTES];
+  #lastBuffer: Uint8Array = NO_BYTES;
+  #lastBufferNo = 0;
+  #bufferBytes = 0;
+
+  #own: Uint8Array | null = null;
+  #ownUsed = 0;
+
+  /** By slot; the index into #objects + 1, 0 where the object is not in this layer. */
+  #objectOfSlot = new Int32Array(INITIAL_SLOTS);
+  #objects: BlockHeads[] = [];
+  /** The pool of leaves; leaf 0 stays empty and stands for every absent one. */
+  #leaves = new Int32Array(INITIAL_LEAVES * LEAF_BLOCKS);
+  #leafCount = 1;
+
+  constructor(startLsn: number) {
+    this.startLsn = startLsn;
+    this.#lastLsn = startLsn;
+  }
+
+  get entryCount(): number {
+    return this.#count;
+  }
+
+  get isEmpty(): boolean {
+    return this.#count === 0 && this.starts.count === 0;
+  }
+
+  /** The highest LSN put; startLsn when empty. */
+  get lastPutLsn(): number {
+    return this.#lastLsn;
+  }
+
+  /** What it keeps in memory, buffers of its callers included. */
+  get memoryBytes(): number {
+    return this.#bufferBytes + this.#count * ENTRY_BYTES + this.#leafCount * (LEAF_BLOCKS * 4) +
+      this.starts.memoryBytes;
+  }
+
+  /**
+   * Adds a version whose `len` bytes stay at `bytes[off..]`. `lsn` must be above startLsn and not below the last one.
+   */
+  put(
+    slot: number,
+    block: number,
+    lsn: number,
+    bytes: Uint8Array,
+    off: number,
+    len: number,
+    tag: number,
+    willInit: boolean,
+  ): void {
+    assert(lsn >= this.#lastLsn && lsn > this.startLsn, "versions must come in the order of their LSNs");
+    this.#lastLsn = lsn;
+    if (bytes !== this.#lastBuffer && len !== 0) this.#useBuffer(bytes);
+    const entry = this.#count;
+    if (entry === this.#prev.length) this.#growEntries();
+    this.#count = entry + 1;
+    this.#lsn[entry] = lsn;
+    this.#buffer[entry] = this.#lastBufferNo;
+    this.#off[entry] = off;
+    this.#lenFlags[entry] = willInit ? len | ~LEN_MASK : len;
+    this.#tag[entry] = tag;
+
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
+    const heads = objectNo !== 0 ? this.#objects[objectNo - 1]! : this.#addObject(slot, lsn);
+    if (block === SIZE_BLOCK) {
+      this.#prev[entry] = heads.sizeHead;
+      heads.sizeHead = entry + 1;
+      return;
+    }
+    const leafNo = block >>> LEAF_BITS;
+    const directory = heads.directory;
+    let leaf = leafNo < directory.length ? directory[leafNo]! : 0;
+    if (leaf === 0) leaf = this.#leafFor(heads, leafNo);
+    const head = leaf * LEAF_BLOCKS + (block & LEAF_MASK);
+    this.#prev[entry] = this.#leaves[head]!;
+    this.#leaves[head] = entry + 1;
+  }
+
+  /** Adds a version whose value is copied. */
+  putValue(
+    slot: number,
+    block: number,
+    lsn: number,
+    value: Uint8Array,
+    tag: number,
+    willInit: boolean,
+  ): void {
+    if (value.length > OWN_BUFFER_BYTES / 4) {
+      this.put(slot, block, lsn, value.slice(), 0, value.length, tag, willInit);
+      return;
+    }
+    if (this.#own === null || this.#ownUsed + value.length > OWN_BUFFER_BYTES) {
+      this.#own = new Uint8Array(OWN_BUFFER_BYTES);
+      this.#ownUsed = 0;
+    }
+    this.#own.set(value, this.#ownUsed);
+    this.put(slot, block, lsn, this.#own, this.#ownUsed, value.length, tag, willInit);
+    this.#ownUsed += value.length;
+  }
+
+  /** Adds this layer's versions of a block at or below `lsn` to `chain`, newest first, until it is complete. */
+  collect(slot: number, block: number, lsn: number, chain: ValueChain): void {
+    let entry = this.#head(slot, block) - 1;
+    while (entry >= 0 && this.#lsn[entry]! > lsn) entry = this.#prev[entry]! - 1;
+    while (entry >= 0) {
+      const lenFlags = this.#lenFlags[entry]!;
+      chain.push(
+        this.#lsn[entry]!,
+        this.#tag[entry]!,
+        this.#buffers[this.#buffer[entry]!]!,
+        this.#off[entry]!,
+        lenFlags & LEN_MASK,
+        lenFlags < 0,
+      );
+      if (lenFlags < 0) return;
+      entry = this.#prev[entry]! - 1;
+    }
+  }
+
+  get objectCount(): number {
+    return this.#objects.length;
+  }
+
+  /** The slot of the `index`-th object that came into this layer. */
+  objectSlot(index: number): number {
+    return this.#objects[index]!.slot;
+  }
+
+  /** The LSN of the first version of the `index`-th object in this layer. */
+  objectFirstLsn(index: number): number {
+    return this.#objects[index]!.firstLsn;
+  }
+
+  /** The LSN of an object's first version in this layer; Infinity when it has none. */
+  firstLsnOf(slot: number): number {
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
+    return objectNo === 0 ? Infinity : this.#objects[objectNo - 1]!.firstLsn;
+  }
+
+  /** The numbers of an object's blocks that have versions here, ascending; SIZE_BLOCK, if it has, is the last. */
+  blocksOf(slot: number): number[] {
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
+    if (objectNo === 0) return [];
+    const heads = this.#objects[objectNo - 1]!;
+    const blocks: number[] = [];
+    for (let leafNo = 0; leafNo < heads.directory.length; leafNo++) {
+      this.#blocksOfLeaf(leafNo, heads.directory[leafNo]!, blocks);
+    }
+    if (heads.far !== null) {
+      const leafNos = [...heads.far.keys()].sort((x, y) => x - y);
+      for (const leafNo of leafNos) this.#blocksOfLeaf(leafNo, heads.far.get(leafNo)!, blocks);
+    }
+    if (heads.sizeHead !== 0) blocks.push(SIZE_BLOCK);
+    return blocks;
+  }
+
+  /**
+   * The entries of one block's versions, oldest first, appended to `into` after clearing it. Read them with the `entry…`
+   * accessors.
+   */
+  entriesOf(slot: number, block: number, into: number[]): void {
+    into.length = 0;
+    for (let entry = this.#head(slot, block) - 1; entry >= 0; entry = this.#prev[entry]! - 1) {
+      into.push(entry);
+    }
+    into.reverse();
+  }
+
+  entryLsn(entry: number): number {
+    return this.#lsn[entry]!;
+  }
+
+  entryTag(entry: number): number {
+    return this.#tag[entry]!;
+  }
+
+  entryFlags(entry: number): number {
+    return this.#lenFlags[entry]! < 0 ? VALUE_WILL_INIT : 0;
+  }
+
+  entryBytes(entry: number): Uint8Array {
+    return this.#buffers[this.#buffer[entry]!]!;
+  }
+
+  entryOff(entry: number): number {
+    return this.#off[entry]!;
+  }
+
+  entryLen(entry: number): number {
+    return this.#lenFlags[entry]! & LEN_MASK;
+  }
+
+  #head(slot: number, block: number): number {
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
+    if (objectNo === 0) return 0;
+    const heads = this.#objects[objectNo - 1]!;
+    if (block === SIZE_BLOCK) return heads.sizeHead;
+    const leafNo = block >>> LEAF_BITS;
+    let leaf = leafNo < heads.directory.length ? heads.directory[leafNo]! : 0;
+    if (leaf === 0 && heads.far !== null) leaf = heads.far.get(leafNo) ?? 0;
+    return this.#leaves[leaf * LEAF_BLOCKS + (block & LEAF_MASK)]!;
+  }
+
+  #blocksOfLeaf(leafNo: number, leaf: number, blocks: number[]): void {
+    if (leaf === 0) return;
+    const first = leafNo * LEAF_BLOCKS;
+    for (let i = 0; i < LEAF_BLOCKS; i++) {
+      if (this.#leaves[leaf * LEAF_BLOCKS + i] !== 0) blocks.push(first + i);
+    }
+  }
+
+  /** A caller that alternates between a few buffers must not have each of them counted at every change. */
+  #useBuffer(bytes: Uint8Array): void {
+    this.#lastBuffer = bytes;
+    const oldest = Math.max(0, this.#buffers.length - RECENT_BUFFERS);
+    for (let no = this.#buffers.length - 1; no >= oldest; no--) {
+      if (this.#buffers[no] === bytes) {
+        this.#lastBufferNo = no;
+        return;
+      }
+    }
+    this.#lastBufferNo = this.#buffers.length;
+    this.#buffers.push(bytes);
+    this.#bufferBytes += bytes.byteLength;
+  }
+
+  #addObject(slot: number, lsn: number): BlockHeads {
+    if (slot >= this.#objectOfSlot.length) {
+      this.#objectOfSlot = grownInt32(this.#objectOfSlot, slot + 1);
+    }
+    const heads = new BlockHeads(slot, lsn);
+    this.#objects.push(heads);
+    this.#objectOfSlot[slot] = this.#objects.length;
+    return heads;
+  }
+
+  #leafFor(heads: BlockHeads, leafNo: number): number {
+    const known = leafNo < NEAR_LEAVES ? 0 : heads.far?.get(leafNo) ?? 0;
+    if (known !== 0) return known;
+    const leaf = this.#leafCount++;
+    if (this.#leafCount * LEAF_BLOCKS > this.#leaves.length) {
+      this.#leaves = grownInt32(this.#leaves, this.#leafCount * LEAF_BLOCKS);
+    }
+    if (leafNo >= NEAR_LEAVES) {
+      heads.far ??= new Map();
+      heads.far.set(leafNo, leaf);
+    } else {
+      if (leafNo >= heads.directory.length) heads.directory = grownInt32(heads.directory, leafNo + 1);
+      heads.directory[leafNo] = leaf;
+    }
+    return leaf;
+  }
+
+  #growEntries(): void {
+    const capacity = 2 * this.#prev.length;
+    this.#prev = grownInt32(this.#prev, capacity);
+    this.#buffer = grownInt32(this.#buffer, capacity);
+    this.#off = grownInt32(this.#off, capacity);
+    this.#lenFlags = grownInt32(this.#lenFlags, capacity);
+    const lsn = new Float64Array(capacity);
+    lsn.set(this.#lsn);
+    this.#lsn = lsn;
+    const tag = new Uint8Array(capacity);
+    tag.set(this.#tag);
+    this.#tag = tag;
+  }
+}
+
+/** A copy with room for at least `needed` elements, at least twice the old size. */
+function grownInt32(old: Int32Array, needed: number): Int32Array<ArrayBuffer> {
+  const grown = new Int32Array(Math.max(needed, 2 * old.length));
+  grown.set(old);
+  return grown;
+}

@@ -1,0 +1,13 @@
+/** The LSN-versioned key-value store: what the rest of Zenith uses of it. */
+export { BlockCache } from "./block_cache.ts";
+export { compareObjects, formatObject, type ObjectFilter, type ObjectId, SIZE_BLOCK } from "./object_id.ts";
+export { readMetadata, type TimelineMetadata } from "./timeline_metadata.ts";
+export {
+  type EncodedValue,
+  type EncodeValue,
+  type StoreSizes,
+  TimelineStore,
+  type TimelineStoreConfig,
+  type TimelineStoreOptions,
+} from "./timeline_store.ts";
+export { ValueChain } from "./value_chain.ts";
