@@ -15,6 +15,8 @@ export interface CopyBothHandler {
 /** What the stream needs of the connection that it runs on. */
 export interface CopyBothHost {
   readonly writer: FrameWriter;
+  /** Whether the last CopyDone completes the stream, or the connection says when by {@link CopyBoth.close}. */
+  readonly copyDoneCompletes: boolean;
   /** Deliver what has been read: there is someone to take it again. */
   resumeReading(): void;
 }
@@ -37,8 +39,8 @@ export class CopyBoth {
   }
 
   /**
-   * Receives until both directions have ended or the connection is gone; both resolve, {@link closed} tells them
-   * apart.
+   * Receives until both directions have ended or the connection is gone. At a server both resolve, and
+   * {@link finished} tells them apart; at a client the loss of the connection is an error.
    *
    * @throws what the peer reported or what broke the connection, and anything that `handler` throws
    */
@@ -53,9 +55,14 @@ export class CopyBoth {
     return done;
   }
 
-  /** Whether the connection is gone. What is sent from then on is dropped. */
+  /** Whether the stream is over. What is sent from then on is dropped. */
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** Whether messages can still be sent. */
+  get sending(): boolean {
+    return !this.#sentDone && !this.#closed;
   }
 
   /** The tag given to {@link end}. */
@@ -179,6 +186,6 @@ export class CopyBoth {
   }
 
   #finishIfDone(): void {
-    if (this.#sentDone && this.#receivedDone) this.#settle?.();
+    if (this.finished && this.#host.copyDoneCompletes) this.#settle?.();
   }
 }

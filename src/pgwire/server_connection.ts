@@ -80,6 +80,7 @@ export class ServerConnection implements CopyBothHost {
   readonly secretKey: number = randomInt(1, INT32_MAX);
   readonly remoteAddress: string;
   readonly writer: FrameWriter;
+  readonly copyDoneCompletes = true;
   session: Session | undefined;
 
   readonly #context: ServerContext;

@@ -1,0 +1,162 @@
+/** libpq connection strings: `host=… port=…` and `postgresql://…` (libpq/fe-connect.c conninfo_parse, conninfo_uri_parse). */
+import { ZenithError } from "../common/errors.ts";
+
+export const DEFAULT_PORT = 5432;
+
+export interface ConnInfo {
+  /** A name, an address, or an absolute path: the directory of a Unix socket. */
+  host: string;
+  port: number;
+  user: string;
+  /** By default the user's name. */
+  database: string;
+  password: string | undefined;
+  /** Command line options for the server: `-c name=value …`. */
+  options: string | undefined;
+  applicationName: string | undefined;
+  /** `replication=true`: a physical walsender. */
+  replication: boolean;
+  connectTimeoutMs: number | undefined;
+}
+
+type Settings = Map<string, string>;
+
+/**
+ * Reads a connection string in either form. Settings that only matter to libpq itself are accepted and dropped.
+ *
+ * @throws {ZenithError} `invalid_argument` when it is malformed or asks for what the client can't do, such as TLS
+ */
+export function parseConnInfo(text: string): ConnInfo {
+  const settings = /^postgres(ql)?:\/\//.test(text) ? parseUri(text) : parseKeywords(text);
+  const sslmode = settings.get("sslmode");
+  if (sslmode !== undefined && !["disable", "allow", "prefer"].includes(sslmode)) {
+    throw invalid(`sslmode=${sslmode} is not supported: connections are not encrypted`);
+  }
+  const user = settings.get("user") ?? "postgres";
+  const timeout = settings.get("connect_timeout");
+  return {
+    host: settings.get("host") || settings.get("hostaddr") || "localhost",
+    port: parsePort(settings.get("port")),
+    user,
+    database: settings.get("dbname") || user,
+    password: settings.get("password"),
+    options: settings.get("options"),
+    applicationName: settings.get("application_name"),
+    replication: parseReplication(settings.get("replication")),
+    connectTimeoutMs: timeout === undefined ? undefined : parseTimeout(timeout),
+  };
+}
+
+/** Writes the keyword form; {@link parseConnInfo} and libpq read it back. */
+export function formatConnInfo(info: Partial<ConnInfo>): string {
+  const settings: [string, string | undefined][] = [
+    ["host", info.host],
+    ["port", info.port === undefined ? undefined : String(info.port)],
+    ["user", info.user],
+    ["dbname", info.database],
+    ["password", info.password],
+    ["options", info.options],
+    ["application_name", info.applicationName],
+    ["replication", info.replication ? "true" : undefined],
+    [
+      "connect_timeout",
+      info.connectTimeoutMs === undefined ? undefined : String(Math.ceil(info.connectTimeoutMs / 1000)),
+    ],
+  ];
+  const words: string[] = [];
+  for (const [name, value] of settings) {
+    if (value !== undefined) words.push(`${name}=${quote(value)}`);
+  }
+  return words.join(" ");
+}
+
+function quote(value: string): string {
+  if (/^[^\s'\\]+$/.test(value)) return value;
+  return `'${value.replace(/['\\]/g, (character) => `\\${character}`)}'`;
+}
+
+/** `name = value` pairs; a value is bare or in single quotes, and a backslash takes the next character as it is. */
+function parseKeywords(text: string): Settings {
+  const settings: Settings = new Map();
+  const pair = /\s*([A-Za-z_]+)\s*=\s*(?:'((?:[^'\\]|\\[\s\S])*)'|((?:[^\s'\\]|\\[\s\S])*))(?=\s|$)/y;
+  let end = 0;
+  while (text.slice(end).trim() !== "") {
+    pair.lastIndex = end;
+    const match = pair.exec(text);
+    if (match === null) throw invalid(`expected name=value at character ${end + 1}`);
+    settings.set(match[1], (match[2] ?? match[3]).replace(/\\([\s\S])/g, "$1"));
+    end = pair.lastIndex;
+  }
+  return settings;
+}
+
+function parseUri(text: string): Settings {
+  const settings: Settings = new Map();
+  const match = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(text);
+  if (match === null) throw invalid("malformed URI");
+  const [, userinfo, hostPort, database, query] = match;
+  if (userinfo) {
+    const colon = userinfo.indexOf(":");
+    const user = colon < 0 ? userinfo : userinfo.slice(0, colon);
+    if (user !== "") settings.set("user", decode(user));
+    if (colon >= 0) settings.set("password", decode(userinfo.slice(colon + 1)));
+  }
+  if (hostPort) {
+    const parts = /^(\[[^\]]+\]|[^:]*)(?::(\d*))?$/.exec(hostPort);
+    if (parts === null) throw invalid(`malformed host "${hostPort}"; several hosts are not supported`);
+    const host = parts[1].startsWith("[") ? parts[1].slice(1, -1) : decode(parts[1]);
+    if (host !== "") settings.set("host", host);
+    if (parts[2]) settings.set("port", parts[2]);
+  }
+  if (database) settings.set("dbname", decode(database));
+  for (const assignment of query?.split("&") ?? []) {
+    if (assignment === "") continue;
+    const equals = assignment.indexOf("=");
+    if (equals <= 0) throw invalid(`expected name=value in the URI's query, found "${assignment}"`);
+    settings.set(decode(assignment.slice(0, equals)), decode(assignment.slice(equals + 1)));
+  }
+  return settings;
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw invalid(`malformed percent-encoding in "${text}"`);
+  }
+}
+
+function parsePort(text: string | undefined): number {
+  if (text === undefined || text === "") return DEFAULT_PORT;
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port < 1 || port > 65535) throw invalid(`"${text}" is not a port`);
+  return port;
+}
+
+function parseTimeout(text: string): number | undefined {
+  if (!/^\d+$/.test(text)) throw invalid(`connect_timeout "${text}" is not a number of seconds`);
+  // To libpq zero means "wait for ever"; our callers get their default instead.
+  return Number(text) === 0 ? undefined : Number(text) * 1000;
+}
+
+function parseReplication(text: string | undefined): boolean {
+  switch (text) {
+    case undefined:
+    case "false":
+    case "off":
+    case "no":
+    case "0":
+      return false;
+    case "true":
+    case "on":
+    case "yes":
+    case "1":
+      return true;
+    default:
+      throw invalid(`replication=${text} is not supported: expected true or false`);
+  }
+}
+
+function invalid(what: string): ZenithError {
+  return new ZenithError("invalid_argument", `invalid connection string: ${what}`);
+}
