@@ -1,0 +1,32 @@
+import type { Lsn } from "../common/lsn.ts";
+import { WalDecoder } from "../postgres/wal/decoder.ts";
+import { WalError } from "../postgres/wal/error.ts";
+import { WalRecord } from "../postgres/wal/record.ts";
+import type { WalStore } from "./wal_store.ts";
+
+/**
+ * Where the WAL of a store that was just opened ends: behind the last record that is whole, has the right checksum and
+ * continues the chain of those from `fromLsn` on. The bytes behind it are a record that a crash cut short, or remains
+ * of an earlier life of the file; {@link WalStore.truncate} there turns them to zeros.
+ *
+ * @param fromLsn a record boundary at or above the store's start that is known to be in the store; the scan costs the WAL
+ *   from there
+ * @returns a record boundary: `fromLsn` when no record follows
+ * @throws {ZenithError} `out_of_range`, `io`
+ */
+export function findEndOfWal(store: WalStore, fromLsn: Lsn): Lsn {
+  if (fromLsn === store.writtenLsn) return fromLsn;
+  const decoder = new WalDecoder({ startLsn: fromLsn, segmentSize: store.segmentSize, zerosAreEnd: true });
+  const record = new WalRecord();
+  let end = fromLsn;
+  try {
+    for (const { lsn, bytes } of store.iterate(fromLsn, store.writtenLsn)) {
+      decoder.feed(bytes, lsn);
+      while (decoder.next(record)) end = record.endLsn as Lsn;
+      if (decoder.ended) break;
+    }
+  } catch (error) {
+    if (!(error instanceof WalError)) throw error;
+  }
+  return end;
+}

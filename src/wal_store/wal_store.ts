@@ -1,0 +1,531 @@
+/**
+ * One timeline's WAL on disk, in the segment files that PostgreSQL itself would write, so that pg_waldump reads them.
+ *
+ * The files are allocated whole, so their size does not tell where the WAL ends. After {@link WalStore.open} the end is
+ * known only for an empty store; otherwise the caller finds it (`findEndOfWal`) and cuts there ({@link WalStore.truncate}), which
+ * zeroes what a crash may have left behind it. Writing before that is a mistake and asserted.
+ *
+ * What happens in which order, so that a crash at any instant leaves a prefix of the WAL:
+ * - a segment's name is durable before anything is written to it, hence before the next segment exists;
+ * - cutting removes segments from the last one down, trimming from the first one up, each removal durable before the next.
+ * So the segments on disk are always a run without gaps, and a gap is damage.
+ */
+import { join } from "node:path";
+import { assert } from "../common/assert.ts";
+import type { Disk, DiskFile } from "../common/disk.ts";
+import { ioError, ZenithError } from "../common/errors.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
+import {
+  checkWalSegmentSize,
+  parseWalFileName,
+  segmentOffset,
+  segmentStart,
+  walFileName,
+} from "../postgres/wal/page_header.ts";
+
+/** The PostgreSQL timeline that every compute stays on: it starts as after a clean shutdown, never by promotion. */
+export const WAL_TLI = 1;
+
+/** How much {@link WalStore.iterate} reads at once. */
+export const ITERATE_CHUNK_BYTES = 128 << 10;
+
+export interface WalStoreOptions {
+  /** wal_segment_size in bytes. */
+  segmentSize: number;
+  disk: Disk;
+  /**
+   * Where this timeline's WAL starts: the first byte that will ever be written. A store that was trimmed starts later; see
+   * {@link WalStore.startLsn}.
+   */
+  startLsn: Lsn;
+  /** False skips every sync (for tests of a whole system on a slow disk): an operating system crash loses WAL. */
+  sync?: boolean;
+}
+
+export interface WalChunk {
+  lsn: Lsn;
+  /** Valid until the next chunk is asked for. */
+  bytes: Uint8Array;
+}
+
+export class WalStore {
+  readonly dir: string;
+  readonly segmentSize: number;
+  readonly #disk: Disk;
+  readonly #sync: boolean;
+
+  #startLsn: Lsn;
+  #writtenLsn: Lsn;
+  #syncedLsn: Lsn;
+  #endKnown: boolean;
+
+  /** Starts of the first segment file and behind the last one; equal when there is none. */
+  #filesFrom: Lsn;
+  #filesTo: Lsn;
+
+  /** The segment that is being written, open; or the one before, when it is full. */
+  #current: DiskFile | undefined;
+  #currentStart: Lsn = INVALID_LSN;
+  /** Full segments with unsynced bytes. */
+  #unsynced: DiskFile[] = [];
+  #reader: DiskFile | undefined;
+  #readerStart: Lsn = INVALID_LSN;
+
+  #running: Promise<Lsn> | undefined;
+  #queued: Promise<Lsn> | undefined;
+  #failure: ZenithError | undefined;
+  #cutting = false;
+  #closed = false;
+
+  private constructor(dir: string, options: WalStoreOptions, filesFrom: Lsn, filesTo: Lsn) {
+    this.dir = dir;
+    this.segmentSize = options.segmentSize;
+    this.#disk = options.disk;
+    this.#sync = options.sync ?? true;
+    this.#filesFrom = filesFrom;
+    this.#filesTo = filesTo;
+    const isEmpty = filesFrom === filesTo;
+    this.#startLsn = isEmpty || filesFrom < options.startLsn ? options.startLsn : filesFrom;
+    this.#endKnown = isEmpty;
+    this.#writtenLsn = isEmpty ? this.#startLsn : filesTo;
+    this.#syncedLsn = this.#startLsn;
+  }
+
+  /**
+   * Opens the store in `dir`, which is made if it isn't there.
+   *
+   * @throws {ZenithError} `corrupt_data` when segments are missing, `io` or `disk_full` when the disk fails
+   */
+  static open(dir: string, options: WalStoreOptions): Promise<WalStore> {
+    // Nothing here waits, but a caller must not count on that.
+    try {
+      return Promise.resolve(WalStore.#open(dir, options));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  static #open(dir: string, options: WalStoreOptions): WalStore {
+    checkWalSegmentSize(options.segmentSize);
+    const { disk, segmentSize } = options;
+    const starts: Lsn[] = [];
+    try {
+      if (disk.statSync(dir) === null) {
+        disk.mkdirsSync(dir);
+        disk.fsyncDirSync(join(dir, ".."));
+      }
+      for (const name of disk.readdirSync(dir)) {
+        const position = parseWalFileName(name, segmentSize);
+        if (position !== undefined && position.tli === WAL_TLI) starts.push(position.lsn);
+      }
+    } catch (error) {
+      throw ioError("open WAL directory", dir, error);
+    }
+    if (starts.length === 0) {
+      const none = segmentStart(options.startLsn, segmentSize);
+      return new WalStore(dir, options, none, none);
+    }
+    starts.sort((a, b) => a - b);
+    const from = starts[0]!;
+    const to = (starts[starts.length - 1]! + segmentSize) as Lsn;
+    if (to - from !== starts.length * segmentSize) {
+      const before = starts.findIndex((start, i) => start !== from + i * segmentSize);
+      throw new ZenithError(
+        "corrupt_data",
+        `WAL segment ${walFileName(WAL_TLI, from + before * segmentSize, segmentSize)} is missing in ${dir}`,
+      );
+    }
+    if (to <= options.startLsn) {
+      throw new ZenithError(
+        "corrupt_data",
+        `WAL in ${dir} ends before ${formatLsn(options.startLsn)}, where its timeline starts`,
+      );
+    }
+    return new WalStore(dir, options, from, to);
+  }
+
+  /** The first byte that can be read. */
+  get startLsn(): Lsn {
+    return this.#startLsn;
+  }
+
+  /** End of what was written; the end of the last file until {@link truncate} has said where the WAL ends. */
+  get writtenLsn(): Lsn {
+    return this.#writtenLsn;
+  }
+
+  /** Everything below is durable. */
+  get syncedLsn(): Lsn {
+    return this.#syncedLsn;
+  }
+
+  /** Whether the end is known, so that writing may begin. */
+  get isEndKnown(): boolean {
+    return this.#endKnown;
+  }
+
+  /**
+   * Appends WAL at {@link writtenLsn}. It is readable at once, durable after {@link sync}. `bytes` may be reused at once.
+   *
+   * @param lsn must be {@link writtenLsn}
+   * @throws {ZenithError} `disk_full` or `io`; the end is then where it was and the write can be tried again
+   */
+  write(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
+    this.#checkUsable();
+    assert(this.#endKnown, "WAL is written after the end of the existing WAL was found");
+    assert(!this.#cutting, "WAL is not written while it is being cut");
+    assert(lsn === this.#writtenLsn, "WAL is written without gaps or overlaps");
+    let done = 0;
+    while (done < len) {
+      const at = (lsn + done) as Lsn;
+      const inSegment = segmentOffset(at, this.segmentSize);
+      const count = Math.min(len - done, this.segmentSize - inSegment);
+      const file = this.#segmentForWrite(segmentStart(at, this.segmentSize));
+      try {
+        file.writeSync(bytes, off + done, count, inSegment);
+      } catch (error) {
+        throw ioError("write WAL segment", file.path, error);
+      }
+      done += count;
+    }
+    this.#writtenLsn = (lsn + len) as Lsn;
+  }
+
+  /**
+   * Makes everything written before this call durable. Calls that come while a sync runs share the next one.
+   *
+   * @returns the durable end, {@link syncedLsn}
+   * @throws {ZenithError} `io` or `disk_full`. The kernel may have dropped the unwritten pages, so a second sync proves nothing:
+   *   the store refuses everything but reads until it is opened again
+   */
+  sync(): Promise<Lsn> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    assert(!this.#closed, "a closed WAL store is not used");
+    if (this.#running !== undefined) {
+      this.#queued ??= this.#running.then(() => {
+        this.#queued = undefined;
+        return this.sync();
+      }, (error) => {
+        this.#queued = undefined;
+        throw error;
+      });
+      return this.#queued;
+    }
+    if (this.#syncedLsn >= this.#writtenLsn || !this.#endKnown) return Promise.resolve(this.#syncedLsn);
+    this.#running = this.#syncFiles().finally(() => this.#running = undefined);
+    return this.#running;
+  }
+
+  /**
+   * Cuts everything above `lsn` and zeroes it, durably; WAL is then written from there. With this the caller also says
+   * where the WAL of a store that was just opened ends.
+   *
+   * @param lsn from {@link startLsn} to {@link writtenLsn}
+   * @throws {ZenithError} `out_of_range`; `io` when the disk fails, after which the store must be opened again
+   */
+  async truncate(lsn: Lsn): Promise<void> {
+    this.#checkUsable();
+    if (lsn < this.#startLsn || lsn > this.#writtenLsn) throw this.#outside("cut", lsn);
+    assert(!this.#cutting, "WAL is cut by one caller at a time");
+    this.#cutting = true;
+    try {
+      if (this.#endKnown) await this.sync();
+      else await this.#syncFoundFiles(lsn);
+      if (lsn === this.#writtenLsn && this.#endKnown) return;
+      this.#writtenLsn = lsn;
+      this.#syncedLsn = Math.min(this.#syncedLsn, lsn) as Lsn;
+      await this.#cutFiles(lsn);
+      this.#syncedLsn = lsn;
+      this.#endKnown = true;
+    } catch (error) {
+      throw this.#fail(ioError("cut WAL in", this.dir, error));
+    } finally {
+      this.#cutting = false;
+    }
+  }
+
+  /**
+   * Reads from `lsn` up to `len` bytes into `into[off..]`, less at {@link writtenLsn}.
+   *
+   * @returns how many bytes were read; 0 at the end
+   * @throws {ZenithError} `out_of_range` when `lsn` is outside startLsn..writtenLsn, `io`
+   */
+  read(lsn: Lsn, into: Uint8Array, off: number, len: number): number {
+    assert(!this.#closed, "a closed WAL store is not used");
+    if (lsn < this.#startLsn || lsn > this.#writtenLsn) throw this.#outside("read", lsn);
+    return this.#readFiles(lsn, into, off, Math.min(len, this.#writtenLsn - lsn));
+  }
+
+  /**
+   * Like {@link read}, but from the start of the first segment file: what a client sees that wants whole segments,
+   * as standbys and pg_receivewal do. Below the timeline's own start these bytes are zeros, or what {@link writeHead} put there.
+   */
+  readSegments(lsn: Lsn, into: Uint8Array, off: number, len: number): number {
+    assert(!this.#closed, "a closed WAL store is not used");
+    if (lsn < this.#filesFrom || lsn > this.#writtenLsn) throw this.#outside("read", lsn);
+    return this.#readFiles(lsn, into, off, Math.min(len, this.#writtenLsn - lsn));
+  }
+
+  /**
+   * The WAL from `from` to `to` in pieces of up to {@link ITERATE_CHUNK_BYTES}, in one buffer that is used again and again.
+   *
+   * @throws {ZenithError} `out_of_range`, `io`
+   */
+  *iterate(from: Lsn, to: Lsn): Generator<WalChunk, void, undefined> {
+    if (from > to || to > this.#writtenLsn) throw this.#outside("read", to);
+    const buffer = new Uint8Array(Math.min(ITERATE_CHUNK_BYTES, to - from));
+    let at = from;
+    while (at < to) {
+      const count = this.read(at, buffer, 0, Math.min(buffer.length, to - at));
+      if (count === 0) throw this.#outside("read", at);
+      yield { lsn: at, bytes: buffer.subarray(0, count) };
+      at = (at + count) as Lsn;
+    }
+  }
+
+  /**
+   * Writes the bytes of the first segment that lie below {@link startLsn}: page headers, without which pg_waldump and
+   * standbys refuse a segment that starts in its middle. Only for a store in which nothing was written yet.
+   *
+   * @param bytes the segment from its first byte up to startLsn at most
+   */
+  writeHead(bytes: Uint8Array): void {
+    this.#checkUsable();
+    assert(this.#endKnown && this.#writtenLsn === this.#startLsn, "the head is written before the WAL");
+    assert(
+      bytes.length <= segmentOffset(this.#startLsn, this.segmentSize),
+      "the head ends where the WAL starts",
+    );
+    if (bytes.length === 0) return;
+    const file = this.#segmentForWrite(segmentStart(this.#startLsn, this.segmentSize));
+    try {
+      file.writeSync(bytes, 0, bytes.length, 0);
+    } catch (error) {
+      throw ioError("write WAL segment", file.path, error);
+    }
+  }
+
+  /**
+   * Removes the segments that lie wholly below `lsn`, but never the one that is being written.
+   *
+   * @returns how many segments were removed
+   * @throws {ZenithError} `io`
+   */
+  removeBefore(lsn: Lsn): Promise<number> {
+    this.#checkUsable();
+    assert(this.#endKnown && !this.#cutting, "WAL is trimmed after its end was found");
+    // A directory without a segment would not tell where the WAL was.
+    const last = segmentStart(this.#syncedLsn - 1, this.segmentSize);
+    const keepFrom = Math.min(segmentStart(lsn, this.segmentSize), last);
+    let removed = 0;
+    while (this.#filesFrom < keepFrom) {
+      const path = this.#path(this.#filesFrom);
+      if (this.#readerStart === this.#filesFrom) this.#closeReader();
+      if (this.#currentStart === this.#filesFrom) this.#closeCurrent();
+      const next = (this.#filesFrom + this.segmentSize) as Lsn;
+      try {
+        this.#disk.unlinkSync(path);
+        this.#filesFrom = next;
+        this.#startLsn = Math.max(this.#startLsn, next) as Lsn;
+        this.#fsyncDir();
+      } catch (error) {
+        return Promise.reject(ioError("remove WAL segment", path, error));
+      }
+      removed++;
+    }
+    return Promise.resolve(removed);
+  }
+
+  /** How many segment files there are, and their bytes on disk at most. */
+  sizes(): { segments: number; bytes: number } {
+    const bytes = this.#filesTo - this.#filesFrom;
+    return { segments: bytes / this.segmentSize, bytes };
+  }
+
+  /** Closes files that are not in use, for a timeline that has nothing to do. They are opened again as needed. */
+  releaseFiles(): void {
+    this.#closeReader();
+    if (this.#running === undefined && this.#syncedLsn === this.#writtenLsn) this.#closeCurrent();
+  }
+
+  /** Waits for a sync that runs and closes the files. What was not synced may be lost, as in a crash. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#running?.catch(() => undefined);
+    this.#closeReader();
+    this.#closeCurrent();
+    for (const file of this.#unsynced) file.closeSync();
+    this.#unsynced = [];
+  }
+
+  async #syncFiles(): Promise<Lsn> {
+    const target = this.#writtenLsn;
+    const full = this.#unsynced;
+    this.#unsynced = [];
+    const current = this.#current;
+    let path = this.dir;
+    try {
+      if (this.#sync) {
+        for (const file of full) {
+          path = file.path;
+          await file.fdatasync();
+        }
+        if (current !== undefined) {
+          path = current.path;
+          await current.fdatasync();
+        }
+      }
+    } catch (error) {
+      throw this.#fail(ioError("sync WAL segment", path, error));
+    } finally {
+      for (const file of full) file.closeSync();
+    }
+    this.#syncedLsn = target;
+    return target;
+  }
+
+  /** What a process that was killed wrote may still be in the kernel's memory only. */
+  async #syncFoundFiles(to: Lsn): Promise<void> {
+    if (!this.#sync) return;
+    for (let start = this.#filesFrom; start < to; start = (start + this.segmentSize) as Lsn) {
+      const file = this.#disk.openSync(this.#path(start), "write");
+      try {
+        await file.fsync();
+      } finally {
+        file.closeSync();
+      }
+    }
+  }
+
+  async #cutFiles(lsn: Lsn): Promise<void> {
+    this.#closeReader();
+    this.#closeCurrent();
+    for (const file of this.#unsynced) file.closeSync();
+    this.#unsynced = [];
+    const inSegment = segmentOffset(lsn, this.segmentSize);
+    // A cut at a segment's first byte leaves no file, except where WAL starts there and the directory would tell nothing.
+    const keepTo = Math.max(
+      inSegment === 0 ? lsn : segmentStart(lsn, this.segmentSize) + this.segmentSize,
+      Math.min(this.#filesTo, this.#filesFrom + this.segmentSize),
+    );
+    while (this.#filesTo > keepTo) {
+      this.#disk.unlinkSync(this.#path((this.#filesTo - this.segmentSize) as Lsn));
+      this.#filesTo = (this.#filesTo - this.segmentSize) as Lsn;
+      this.#fsyncDir();
+    }
+    const start = inSegment === 0 && lsn === this.#filesTo ? lsn - this.segmentSize : lsn - inSegment;
+    if (start < this.#filesFrom || start >= this.#filesTo) return;
+    const file = this.#disk.openSync(this.#path(start as Lsn), "write");
+    this.#current = file;
+    this.#currentStart = start as Lsn;
+    // Shrinking and growing again turns the rest to zeros without writing them.
+    file.truncateSync(lsn - start);
+    file.truncateSync(this.segmentSize);
+    if (this.#sync) await file.fsync();
+  }
+
+  #segmentForWrite(start: Lsn): DiskFile {
+    if (this.#current !== undefined && this.#currentStart === start) return this.#current;
+    if (this.#current !== undefined) {
+      this.#unsynced.push(this.#current);
+      this.#current = undefined;
+    }
+    const path = this.#path(start);
+    try {
+      this.#current = start < this.#filesTo
+        ? this.#disk.openSync(path, "write")
+        : this.#createSegment(start, path);
+    } catch (error) {
+      throw ioError("create WAL segment", path, error);
+    }
+    this.#currentStart = start;
+    return this.#current;
+  }
+
+  #createSegment(start: Lsn, path: string): DiskFile {
+    assert(start === this.#filesTo, "segments are created one after the other");
+    // A creation that failed half-way before left its file.
+    const file = this.#disk.openSync(path, "create");
+    try {
+      file.truncateSync(this.segmentSize);
+      this.#fsyncDir();
+    } catch (error) {
+      file.closeSync();
+      throw error;
+    }
+    this.#filesTo = (start + this.segmentSize) as Lsn;
+    return file;
+  }
+
+  #readFiles(lsn: Lsn, into: Uint8Array, off: number, len: number): number {
+    let done = 0;
+    while (done < len) {
+      const at = (lsn + done) as Lsn;
+      const inSegment = segmentOffset(at, this.segmentSize);
+      const count = Math.min(len - done, this.segmentSize - inSegment);
+      const file = this.#segmentForRead(segmentStart(at, this.segmentSize));
+      let got: number;
+      try {
+        got = file.readSync(into, off + done, count, inSegment);
+      } catch (error) {
+        throw ioError("read WAL segment", file.path, error);
+      }
+      // A crash can leave a segment shorter than it was allocated: what is missing reads as the zeros it would hold.
+      into.fill(0, off + done + got, off + done + count);
+      done += count;
+    }
+    return done;
+  }
+
+  #segmentForRead(start: Lsn): DiskFile {
+    if (this.#current !== undefined && this.#currentStart === start) return this.#current;
+    if (this.#reader !== undefined && this.#readerStart === start) return this.#reader;
+    this.#closeReader();
+    const path = this.#path(start);
+    try {
+      this.#reader = this.#disk.openSync(path, "read");
+    } catch (error) {
+      throw ioError("open WAL segment", path, error);
+    }
+    this.#readerStart = start;
+    return this.#reader;
+  }
+
+  #path(start: Lsn): string {
+    return join(this.dir, walFileName(WAL_TLI, start, this.segmentSize));
+  }
+
+  #fsyncDir(): void {
+    if (this.#sync) this.#disk.fsyncDirSync(this.dir);
+  }
+
+  #closeReader(): void {
+    this.#reader?.closeSync();
+    this.#reader = undefined;
+  }
+
+  #closeCurrent(): void {
+    this.#current?.closeSync();
+    this.#current = undefined;
+  }
+
+  #checkUsable(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    assert(!this.#closed, "a closed WAL store is not used");
+  }
+
+  #fail(error: ZenithError): ZenithError {
+    this.#failure ??= error;
+    return this.#failure;
+  }
+
+  #outside(what: string, lsn: Lsn): ZenithError {
+    return new ZenithError(
+      "out_of_range",
+      `can't ${what} WAL at ${formatLsn(lsn)}: ${this.dir} holds ${formatLsn(this.#startLsn)} to ${
+        formatLsn(this.#writtenLsn)
+      }`,
+    );
+  }
+}
