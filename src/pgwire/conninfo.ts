@@ -34,8 +34,10 @@ export function parseConnInfo(text: string): ConnInfo {
   }
   const user = settings.get("user") ?? "postgres";
   const timeout = settings.get("connect_timeout");
+  const host = settings.get("host") || settings.get("hostaddr") || "localhost";
+  if (host.includes(",")) throw invalid(`several hosts are not supported: "${host}"`);
   return {
-    host: settings.get("host") || settings.get("hostaddr") || "localhost",
+    host,
     port: parsePort(settings.get("port")),
     user,
     database: settings.get("dbname") || user,
@@ -103,7 +105,7 @@ function parseUri(text: string): Settings {
   }
   if (hostPort) {
     const parts = /^(\[[^\]]+\]|[^:]*)(?::(\d*))?$/.exec(hostPort);
-    if (parts === null) throw invalid(`malformed host "${hostPort}"; several hosts are not supported`);
+    if (parts === null) throw invalid(`malformed host "${hostPort}"`);
     const host = parts[1].startsWith("[") ? parts[1].slice(1, -1) : decode(parts[1]);
     if (host !== "") settings.set("host", host);
     if (parts[2]) settings.set("port", parts[2]);
