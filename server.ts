@@ -57,13 +57,15 @@ export async function runRole(options: RunRoleOptions): Promise<number> {
     });
     log.info("ready", role.address === undefined ? {} : { ...role.address });
     parent.ready(role.address);
-    return await serve(role, stopAsked, log);
+    const exitCode = await serve(role, stopAsked, log);
+    // After a bad end the pid file stays: it tells a role that was stopped from one that broke down.
+    if (exitCode === 0) release();
+    return exitCode;
   } catch (error) {
     log?.error(`could not start: ${errorMessage(error)}`, { err: error });
+    release?.();
     parent.failed(error);
     throw error;
-  } finally {
-    release?.();
   }
 }
 

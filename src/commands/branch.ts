@@ -1,0 +1,32 @@
+import { ZenithError } from "../common/errors.ts";
+import { parseBranchName } from "../common/id.ts";
+import { formatLsn } from "../common/lsn.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
+import { PageServerClient } from "../control/page_server_client.ts";
+import { type Command, optionText, TENANT_OPTION } from "./command.ts";
+import { formatBranchTree, print } from "./output.ts";
+
+export const branchCommand: Command = {
+  usage: "branch [name] [start]",
+  description:
+    "Show the branches as a tree; or make branch <name> from <start>: a branch, branch@LSN or timeline@LSN",
+  options: [TENANT_OPTION],
+  async run([name, start], options) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    await using client = new PageServerClient(pageServerAddress(environment));
+    if (name === undefined) {
+      for (const line of formatBranchTree(await client.branchList(tenant))) print(line);
+      return;
+    }
+    const branchName = parseBranchName(name);
+    if (start === undefined) {
+      throw new ZenithError("invalid_argument", `where is branch ${name} to start?`, {
+        hint: `for example "zenith branch ${name} main", or main@0/16B5A50`,
+      });
+    }
+    const branch = await client.branchCreate(tenant, branchName, start);
+    const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
+    print(`branch ${branch.name} created${at}, timeline ${branch.timeline_id}`);
+  },
+};

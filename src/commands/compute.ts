@@ -1,0 +1,35 @@
+import { runRole } from "../../server.ts";
+import { ZenithError } from "../common/errors.ts";
+import { ComputePaths } from "../common/paths.ts";
+import { startCompute } from "../compute/supervisor.ts";
+import { findPostgres } from "../pg_install/find_postgres.ts";
+import { type Command, optionText } from "./command.ts";
+
+/** The supervisor of one Postgres: what `pg start` runs in the background. */
+export const computeCommand: Command = {
+  usage: "compute",
+  description: "Run the Postgres of one compute directory",
+  hidden: true,
+  options: [
+    { flags: "-D, --dir <dir>", description: "The compute's directory" },
+    { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 to use" },
+  ],
+  async run(_args, options) {
+    const dir = optionText(options, "dir");
+    if (dir === undefined) throw new ZenithError("invalid_argument", "compute needs -D <dir>");
+    const paths = new ComputePaths(dir);
+    return await runRole({
+      name: "compute",
+      pidFile: paths.pidFile,
+      logFile: paths.log,
+      start: ({ log, progress, signal }) =>
+        startCompute({
+          paths,
+          install: findPostgres({ distribDir: optionText(options, "pgDistribDir") }),
+          log,
+          progress,
+          signal,
+        }),
+    });
+  },
+};

@@ -1,0 +1,126 @@
+import { ZenithError } from "../common/errors.ts";
+import { formatHostPort } from "../common/host_port.ts";
+import { parseBranchName, type TenantId } from "../common/id.ts";
+import { formatLsn } from "../common/lsn.ts";
+import { connectHint } from "../compute/postgres_conf.ts";
+import {
+  createCompute,
+  destroyCompute,
+  findCompute,
+  listComputes,
+  startCompute,
+  stopCompute,
+} from "../control/computes.ts";
+import {
+  chooseTenant,
+  type Environment,
+  loadEnvironment,
+  pageServerAddress,
+} from "../control/environment.ts";
+import { type BranchInfo, PageServerClient } from "../control/page_server_client.ts";
+import { parseStopMode } from "../control/stop_process.ts";
+import {
+  type Command,
+  optionPort,
+  optionText,
+  type OptionValues,
+  requiredArg,
+  TENANT_OPTION,
+} from "./command.ts";
+import { formatTable, print, Progress } from "./output.ts";
+import { STOP_MODE_OPTION } from "./stop.ts";
+
+export const pgListCommand: Command = {
+  usage: "pg list",
+  description: "List the Postgres of a tenant's branches",
+  options: [TENANT_OPTION],
+  async run(_args, options) {
+    const { environment, tenant } = context(options);
+    const computes = listComputes(environment, tenant);
+    const branches = await reachableBranches(environment, tenant);
+    const rows = computes.map((compute) => {
+      const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
+      const lsn = branch === undefined ? "?" : formatLsn(branch.latest_valid_lsn);
+      return [compute.branch, formatHostPort(compute.address), lsn, compute.status];
+    });
+    for (const line of formatTable([["BRANCH", "ADDRESS", "LSN", "STATUS"], ...rows])) print(line);
+  },
+};
+
+export const pgCreateCommand: Command = {
+  usage: "pg create <branch>",
+  description: "Make a Postgres for a branch, to be started by pg start",
+  options: [
+    TENANT_OPTION,
+    { flags: "--port <port>", description: "Its port; the first free one from 55432 up when left out" },
+  ],
+  async run(args, options) {
+    const { environment, tenant } = context(options);
+    const name = parseBranchName(requiredArg(args, 0));
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const branch = (await client.branchList(tenant)).find((branch) => branch.name === name);
+    if (branch === undefined) {
+      throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, {
+        hint: `make it with "zenith branch ${name} <start>"; "zenith branch" shows those there are`,
+      });
+    }
+    const compute = await createCompute(environment, tenant, branch, optionPort(options, "port"));
+    print(
+      `Postgres for branch ${name} created, port ${compute.address.port}, configuration in ${compute.paths.pgdata}`,
+    );
+  },
+};
+
+export const pgStartCommand: Command = {
+  usage: "pg start <branch>",
+  description: "Start the Postgres of a branch with the branch's latest data",
+  options: [TENANT_OPTION],
+  async run(args, options) {
+    const { environment, tenant } = context(options);
+    const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
+    using progress = new Progress("starting Postgres");
+    await startCompute(environment, compute, (text) => progress.update(text));
+    print(`Postgres of branch ${compute.branch} started`);
+    print(`connect with: ${connectHint(compute.address)}`);
+  },
+};
+
+export const pgStopCommand: Command = {
+  usage: "pg stop <branch>",
+  description: "Stop the Postgres of a branch",
+  options: [
+    TENANT_OPTION,
+    STOP_MODE_OPTION,
+    { flags: "--destroy", description: "Remove its directory and configuration too; the branch stays" },
+  ],
+  async run(args, options) {
+    const { environment, tenant } = context(options);
+    const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
+    using _progress = new Progress("stopping Postgres");
+    const wasRunning = await stopCompute(compute, parseStopMode(optionText(options, "mode") ?? "fast"));
+    print(`Postgres of branch ${compute.branch} ${wasRunning ? "stopped" : "is not running"}`);
+    if (options["destroy"] === true) {
+      destroyCompute(compute);
+      print(`Postgres of branch ${compute.branch} destroyed; the branch and its data stay`);
+    }
+  },
+};
+
+function context(options: OptionValues): { environment: Environment; tenant: TenantId } {
+  const environment = loadEnvironment();
+  return { environment, tenant: chooseTenant(environment, optionText(options, "tenantid")) };
+}
+
+/** undefined when the page server doesn't answer: the computes can be listed without it. */
+async function reachableBranches(
+  environment: Environment,
+  tenant: TenantId,
+): Promise<BranchInfo[] | undefined> {
+  await using client = new PageServerClient(pageServerAddress(environment));
+  try {
+    return await client.branchList(tenant);
+  } catch (error) {
+    if (error instanceof ZenithError && error.kind === "unavailable") return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,27 @@
+import { branchCommand } from "./branch.ts";
+import type { Command } from "./command.ts";
+import { computeCommand } from "./compute.ts";
+import { initCommand } from "./init.ts";
+import { pgCreateCommand, pgListCommand, pgStartCommand, pgStopCommand } from "./pg.ts";
+import { restartCommand } from "./restart.ts";
+import { startCommand } from "./start.ts";
+import { statusCommand } from "./status.ts";
+import { stopCommand } from "./stop.ts";
+import { tenantCreateCommand, tenantListCommand } from "./tenant.ts";
+
+/** Every command, in the order in which `zenith --help` shows them. */
+export const COMMANDS: readonly Command[] = [
+  initCommand,
+  startCommand,
+  stopCommand,
+  restartCommand,
+  statusCommand,
+  tenantListCommand,
+  tenantCreateCommand,
+  branchCommand,
+  pgListCommand,
+  pgCreateCommand,
+  pgStartCommand,
+  pgStopCommand,
+  computeCommand,
+];

@@ -1,0 +1,35 @@
+import { allComputes, stopCompute } from "../control/computes.ts";
+import { type Environment, hasLocalPageServer, loadEnvironment } from "../control/environment.ts";
+import { stopPageServer } from "../control/page_server_process.ts";
+import { parseStopMode, type StopMode } from "../control/stop_process.ts";
+import { type Command, type CommandOption, optionText } from "./command.ts";
+import { print, Progress } from "./output.ts";
+
+export const STOP_MODE_OPTION: CommandOption = {
+  flags: "-m, --mode <mode>",
+  description: "fast: orderly; immediate: at once. Neither loses what was committed",
+  default: "fast",
+};
+
+export const stopCommand: Command = {
+  usage: "stop",
+  description: "Stop every Postgres of this environment, then the page server",
+  options: [STOP_MODE_OPTION],
+  run: (_args, options) => stop(loadEnvironment(), parseStopMode(optionText(options, "mode") ?? "fast")),
+};
+
+export async function stop(environment: Environment, mode: StopMode): Promise<void> {
+  for (const compute of allComputes(environment)) {
+    if (compute.status !== "running") continue;
+    using _progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);
+    await stopCompute(compute, mode);
+    print(`Postgres of branch ${compute.branch} stopped`);
+  }
+  if (hasLocalPageServer(environment)) await stopOnlyPageServer(environment, mode);
+}
+
+export async function stopOnlyPageServer(environment: Environment, mode: StopMode): Promise<void> {
+  using _progress = new Progress("stopping the page server");
+  const wasRunning = await stopPageServer(environment, mode);
+  print(wasRunning ? "page server stopped" : "page server is not running");
+}

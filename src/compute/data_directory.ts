@@ -1,0 +1,189 @@
+/**
+ * Makes a compute's data directory from a basebackup: a tar with everything but the configuration files.
+ * Local data of an earlier run is never reused.
+ */
+import {
+  chownSync,
+  closeSync,
+  existsSync,
+  fchownSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { extract, type Header } from "tar-stream";
+import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
+import type { PgUser } from "../pg_install/pg_user.ts";
+
+/** What is the user's, and what PostgreSQL keeps about statistics, stays. */
+const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", "pg_stat"]);
+
+/** Statistics are this compute's own: a basebackup's are not taken. */
+const STATISTICS = "pg_stat/";
+
+/** What PostgreSQL puts into a data directory. Other files, certificates for example, are the user's. */
+const POSTGRES_OWN =
+  /^(?:base|global|pg_.*|PG_VERSION|postmaster\..*|backup_(?:label|manifest).*|tablespace_map.*|.*\.signal|current_logfiles.*)$/;
+
+/** `PG_CONTROL_FILE_SIZE` (catalog/pg_control.h). */
+const CONTROL_FILE_BYTES = 8192;
+
+/** PostgreSQL refuses a data directory that others may read. */
+const DIRECTORY_MODE = 0o700;
+const FILE_MODE = 0o600;
+
+export interface DataDirectoryProgress {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+/** Removes all that an earlier run left, but the configuration. */
+export function clearDataDirectory(pgdata: string): void {
+  try {
+    for (const name of readdirSync(pgdata)) {
+      if (POSTGRES_OWN.test(name) && !KEPT.has(name)) {
+        rmSync(join(pgdata, name), { recursive: true, force: true });
+      }
+    }
+  } catch (error) {
+    throw ioError("clear", pgdata, error);
+  }
+}
+
+/**
+ * Unpacks a basebackup as it arrives; at no time is more of it in memory than the stream's buffers.
+ *
+ * @param owner who the files are given to
+ * @param onProgress called after every file
+ * @returns how much it was
+ * @throws {ZenithError} `protocol` when the tar is cut short or holds what a data directory may not, `disk_full`, `io`; errors of `tar` itself
+ */
+export async function unpackBasebackup(
+  tar: Readable,
+  pgdata: string,
+  owner: PgUser | undefined,
+  onProgress: (progress: DataDirectoryProgress) => void = () => {},
+): Promise<DataDirectoryProgress> {
+  const unpacker = extract();
+  let files = 0;
+  let bytes = 0;
+  // An error of the source has to reach the loop below; `pipe` alone would leave it waiting.
+  tar.on("error", (error) => unpacker.destroy(error));
+  tar.pipe(unpacker);
+  try {
+    for await (const entry of unpacker) {
+      const name = safeRelativePath(entry.header.name);
+      const path = join(pgdata, name);
+      if (name.startsWith(STATISTICS) && entry.header.type === "file") {
+        entry.resume();
+      } else if (entry.header.type === "directory") {
+        makeDirectory(path, owner);
+        entry.resume();
+      } else if (entry.header.type === "file") {
+        bytes += await unpackFile(entry, entry.header, path, owner);
+        files++;
+        onProgress({ files, bytes });
+      } else {
+        throw new ZenithError("protocol", `basebackup: ${entry.header.name} is a ${entry.header.type}`);
+      }
+    }
+  } catch (error) {
+    tar.destroy();
+    if (error instanceof ZenithError || !(error instanceof Error)) throw error;
+    if (/^(?:Unexpected end of data|Invalid tar header)/.test(error.message)) {
+      throw new ZenithError("protocol", `basebackup: ${errorMessage(error)} after ${files} files`, {
+        cause: error,
+      });
+    }
+    throw error;
+  }
+  assertComplete(pgdata);
+  return { files, bytes };
+}
+
+async function unpackFile(
+  entry: AsyncIterable<unknown>,
+  header: Header,
+  path: string,
+  owner: PgUser | undefined,
+): Promise<number> {
+  let written = 0;
+  let fd: number;
+  try {
+    fd = openSync(path, "wx", FILE_MODE);
+  } catch (error) {
+    throw ioError("create", path, error);
+  }
+  try {
+    if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
+    for await (const chunk of entry) {
+      written += writeAll(fd, chunk as Uint8Array, path);
+    }
+  } finally {
+    closeSync(fd);
+  }
+  if (written !== header.size) {
+    throw new ZenithError(
+      "protocol",
+      `basebackup: ${header.name} has ${written} bytes, its header says ${header.size}`,
+    );
+  }
+  return written;
+}
+
+function writeAll(fd: number, chunk: Uint8Array, path: string): number {
+  let offset = 0;
+  try {
+    while (offset < chunk.length) offset += writeSync(fd, chunk, offset, chunk.length - offset);
+  } catch (error) {
+    throw ioError("write", path, error);
+  }
+  return offset;
+}
+
+function makeDirectory(path: string, owner: PgUser | undefined): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: DIRECTORY_MODE });
+    if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+  } catch (error) {
+    throw ioError("create directory", path, error);
+  }
+}
+
+/** @throws {ZenithError} `protocol` when the name would lead out of the data directory or replace the configuration */
+function safeRelativePath(name: string): string {
+  const path = name.replace(/\/$/, "").replace(/^\.\//, "");
+  const parts = path.split("/");
+  const escapes = path.includes("\0") || parts.some((part) => part === ".." || part === "" || part === ".");
+  if (path !== "." && (escapes || KEPT.has(path) && path !== "pg_stat")) {
+    throw new ZenithError("protocol", `basebackup: "${name}" is not a name inside a data directory`);
+  }
+  return path;
+}
+
+function assertComplete(pgdata: string): void {
+  const fail = (what: string) => {
+    throw new ZenithError("protocol", `the basebackup is not a complete data directory: ${what}`);
+  };
+  for (const name of ["PG_VERSION", "global/pg_control", "base", "pg_wal", "pg_xact"]) {
+    if (!existsSync(join(pgdata, name))) fail(`${name} is missing`);
+  }
+  const version = readFileSync(join(pgdata, "PG_VERSION"), "utf8").trim();
+  if (version !== String(POSTGRES_MAJOR)) {
+    fail(`PG_VERSION is ${version}, this Zenith runs PostgreSQL ${POSTGRES_MAJOR}`);
+  }
+  const controlBytes = statSync(join(pgdata, "global/pg_control")).size;
+  if (controlBytes !== CONTROL_FILE_BYTES) {
+    fail(`global/pg_control has ${controlBytes} bytes, expected ${CONTROL_FILE_BYTES}`);
+  }
+  if (!readdirSync(join(pgdata, "pg_wal")).some((name) => /^[0-9A-F]{24}$/.test(name))) {
+    fail("pg_wal holds no segment");
+  }
+}

@@ -1,0 +1,181 @@
+/** Stock Postgres as a child process. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, existsSync, openSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+import type { PostgresInstall } from "../pg_install/find_postgres.ts";
+import { postgresEnvironment } from "../pg_install/initdb.ts";
+import { asUser, type PgUser } from "../pg_install/pg_user.ts";
+
+export interface PostgresProcessOptions {
+  readonly install: PostgresInstall;
+  readonly pgdata: string;
+  readonly user: PgUser | undefined;
+  /** Its standard output and error are appended here. */
+  readonly logFile: string;
+}
+
+/** How a postmaster is told to shut down: pmdie() in postmaster.c. */
+const FAST_SHUTDOWN: NodeJS.Signals = "SIGINT";
+const IMMEDIATE_SHUTDOWN: NodeJS.Signals = "SIGQUIT";
+
+/** A fast shutdown waits until the page server has all WAL; longer than this it is not going to. */
+const FAST_SHUTDOWN_TIMEOUT_MS = 60_000;
+/** The postmaster itself kills children that don't end after 5 s (SIGKILL_CHILDREN_AFTER_SECS). */
+const IMMEDIATE_SHUTDOWN_TIMEOUT_MS = 10_000;
+
+/** A running postmaster. */
+export class PostgresProcess {
+  readonly pid: number;
+  /** Resolves to a sentence on how it ended. */
+  readonly ended: Promise<string>;
+  readonly #child: ChildProcess;
+  #running = true;
+
+  private constructor(child: ChildProcess, logFile: string) {
+    this.#child = child;
+    this.pid = child.pid!;
+    this.ended = new Promise((resolve) => {
+      child.on("exit", (code, signal) => {
+        this.#running = false;
+        const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
+        const words = code === 0 ? undefined : lastFatalLine(logFile);
+        resolve(`Postgres ${how}${words === undefined ? "" : `: ${words}`}`);
+      });
+    });
+  }
+
+  /**
+   * Starts it; that it accepts connections is the caller's to find out.
+   *
+   * @throws {ZenithError} `io` when the program can't be run
+   */
+  static async start(options: PostgresProcessOptions): Promise<PostgresProcess> {
+    let logFd: number;
+    try {
+      logFd = openSync(options.logFile, "a", 0o644);
+    } catch (error) {
+      throw ioError("open log", options.logFile, error);
+    }
+    try {
+      const { file, args } = tiedToParent(join(options.install.binDir, "postgres"), ["-D", options.pgdata]);
+      const child = spawn(file, args, {
+        ...asUser(options.user),
+        cwd: options.pgdata,
+        env: postgresEnvironment(),
+        stdio: ["ignore", logFd, logFd],
+        // A group of its own: Ctrl-C in a terminal is for us to hear, we tell Postgres.
+        detached: true,
+      });
+      await new Promise<void>((resolve, reject) => {
+        child.on("spawn", resolve);
+        child.on("error", (error) => {
+          reject(new ZenithError("io", `could not run ${file}: ${errorMessage(error)}`, { cause: error }));
+        });
+      });
+      return new PostgresProcess(child, options.logFile);
+    } finally {
+      closeSync(logFd);
+    }
+  }
+
+  get running(): boolean {
+    return this.#running;
+  }
+
+  /** Shuts it down, harder when softer does not help, and waits until it is gone. */
+  async stop(mode: "fast" | "immediate"): Promise<void> {
+    if (mode === "fast" && await this.#signalAndWait(FAST_SHUTDOWN, FAST_SHUTDOWN_TIMEOUT_MS)) return;
+    if (await this.#signalAndWait(IMMEDIATE_SHUTDOWN, IMMEDIATE_SHUTDOWN_TIMEOUT_MS)) return;
+    this.#child.kill("SIGKILL");
+    await this.ended;
+  }
+
+  async #signalAndWait(signal: NodeJS.Signals, timeoutMs: number): Promise<boolean> {
+    if (!this.#running) return true;
+    this.#child.kill(signal);
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), timeoutMs);
+    });
+    const gone = await Promise.race([this.ended.then(() => true as const), timeout]);
+    clearTimeout(timer);
+    return gone;
+  }
+}
+
+/**
+ * A Postgres that lives on without its supervisor would not be connected to its page server again. setpriv(1), of util-linux,
+ * has the kernel tell it when we die, even by SIGKILL.
+ */
+function tiedToParent(program: string, args: string[]): { file: string; args: string[] } {
+  const setpriv = findProgram("setpriv");
+  if (setpriv === undefined) return { file: program, args };
+  return { file: setpriv, args: ["--pdeathsig", "QUIT", "--", program, ...args] };
+}
+
+function findProgram(name: string): string | undefined {
+  return (process.env["PATH"] ?? "").split(delimiter).map((dir) => join(dir, name)).find((path) =>
+    existsSync(path)
+  );
+}
+
+const POLL_MS = 25;
+
+/**
+ * Ends a postmaster that an earlier supervisor has left in `pgdata`, so that nothing writes there while the directory is replaced.
+ *
+ * @returns whether there was one
+ * @throws {ZenithError} `timeout`
+ */
+export async function endOrphan(pgdata: string): Promise<boolean> {
+  const pid = orphanPid(pgdata);
+  if (pid === undefined) return false;
+  const deadline = Date.now() + IMMEDIATE_SHUTDOWN_TIMEOUT_MS;
+  for (let signal: NodeJS.Signals = IMMEDIATE_SHUTDOWN; orphanPid(pgdata) === pid; signal = "SIGKILL") {
+    if (signal === IMMEDIATE_SHUTDOWN || Date.now() > deadline) kill(pid, signal);
+    if (Date.now() > deadline + IMMEDIATE_SHUTDOWN_TIMEOUT_MS) {
+      throw new ZenithError("timeout", `an earlier Postgres, process ${pid}, still runs in ${pgdata}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  return true;
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (systemErrorCode(error) !== "ESRCH") throw error;
+  }
+}
+
+/** The process that `postmaster.pid` names, if that process works in this very directory, as postmasters do. */
+function orphanPid(pgdata: string): number | undefined {
+  try {
+    const pid = Number.parseInt(readFileSync(join(pgdata, "postmaster.pid"), "utf8"), 10);
+    return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(pgdata) ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const LOG_TAIL_BYTES = 16 << 10;
+
+/** What Postgres said last about why it ended. */
+export function lastFatalLine(logFile: string): string | undefined {
+  let text: string;
+  try {
+    text = readFileSync(logFile, "utf8").slice(-LOG_TAIL_BYTES);
+  } catch {
+    return undefined;
+  }
+  const lines = text.split("\n");
+  const last = lines.findLastIndex((line) => /(?:FATAL|PANIC):|^postgres: /.test(line));
+  if (last < 0) return undefined;
+  const words = [lines[last]!];
+  // Of a wrong configuration file, an earlier line says what is wrong.
+  const reason = lines.slice(0, last).findLast((line) => line.includes("LOG:"));
+  if (reason !== undefined && words[0]!.endsWith("contains errors")) words.unshift(reason);
+  return words.map((line) => line.replace(/^.*?(?:(?:FATAL|PANIC)|LOG): */, "")).join("; ");
+}

@@ -1,0 +1,277 @@
+/** The compute role: makes the data directory, runs stock Postgres on it and keeps the page server following. */
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import postgres from "postgres";
+import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import type { Logger } from "../common/log.ts";
+import type { ComputePaths } from "../common/paths.ts";
+import type { PostgresInstall } from "../pg_install/find_postgres.ts";
+import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
+import { assertReachable, makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
+import { PgError } from "../pgwire/sqlstate.ts";
+import { clearDataDirectory, unpackBasebackup } from "./data_directory.ts";
+import {
+  clientHost,
+  type ComputeIdentity,
+  computeIdentity,
+  PAGESERVER_STANDBY_NAME,
+  readSettings,
+} from "./postgres_conf.ts";
+import { endOrphan, PostgresProcess } from "./postgres_process.ts";
+
+export interface ComputeOptions {
+  readonly paths: ComputePaths;
+  readonly install: PostgresInstall;
+  readonly log: Logger;
+  readonly progress: (text: string) => void;
+  /** Aborted when the start is to be given up. */
+  readonly signal: AbortSignal;
+}
+
+/** A compute that accepts connections and whose WAL the page server receives. */
+export interface RunningCompute {
+  readonly address: HostPort;
+  stop(mode: "fast" | "immediate"): Promise<void>;
+  /** Rejects when Postgres ends without having been asked to. */
+  readonly ended: Promise<void>;
+}
+
+/** Postgres on a fresh data directory has nothing to recover: it is up in a second, or it will not be. */
+const STARTUP_TIMEOUT_MS = 60_000;
+/** The page server opens a replication connection: the same. */
+const FOLLOW_TIMEOUT_MS = 30_000;
+const STARTUP_POLL_MS = 20;
+const FOLLOW_POLL_MS = 1_000;
+const CONNECT_TIMEOUT_S = 10;
+
+/** @throws {ZenithError} the reason why it could not start; nothing is left running then */
+export async function startCompute(options: ComputeOptions): Promise<RunningCompute> {
+  const { paths, install, log, progress } = options;
+  const user = pgUser();
+  const settings = readSettings(paths.pgdata);
+  const compute = computeIdentity(settings, join(paths.pgdata, "postgresql.conf"));
+  const host = clientHost(settings);
+  if (host === undefined) {
+    throw new ZenithError("invalid_argument", "listen_addresses is empty: the page server could not connect");
+  }
+  const address = { host, port: compute.port };
+  assertReachable(install.binDir, user);
+  makeOwnedDirectory(paths.socketDir, user);
+  makeOwnedDirectory(paths.pgdata, user);
+  if (await endOrphan(paths.pgdata)) log.warn("ended a Postgres that an earlier supervisor had left behind");
+
+  progress("fetching the data directory");
+  clearDataDirectory(paths.pgdata);
+  const fetched = await fetchBasebackup(compute, (tar) => {
+    let announced = Date.now();
+    return unpackBasebackup(tar, paths.pgdata, user, ({ bytes }) => {
+      options.signal.throwIfAborted();
+      if (Date.now() - announced < 1_000) return;
+      announced = Date.now();
+      progress(`fetching the data directory: ${Math.round(bytes / (1 << 20))} MB`);
+    });
+  });
+  log.info("data directory fetched", { ...fetched });
+
+  progress("starting Postgres");
+  const postmaster = await PostgresProcess.start({
+    install,
+    pgdata: paths.pgdata,
+    user,
+    logFile: paths.postgresLog,
+  });
+  const sql = connect(address);
+  try {
+    await untilAccepting(sql, postmaster, options.signal);
+    await sql`SELECT pg_create_physical_replication_slot(${PAGESERVER_STANDBY_NAME}, true)`;
+    progress("waiting for the page server to follow");
+    await untilFollowed(sql, compute, address, postmaster, options.signal);
+  } catch (error) {
+    await sql.end({ timeout: 1 });
+    await postmaster.stop("immediate");
+    throw error;
+  }
+  return supervise(sql, compute, address, postmaster, log);
+}
+
+function supervise(
+  sql: postgres.Sql,
+  compute: ComputeIdentity,
+  address: HostPort,
+  postmaster: PostgresProcess,
+  log: Logger,
+): RunningCompute {
+  let stopping = false;
+  const ended = postmaster.ended.then((how) => {
+    if (!stopping) throw new ZenithError("unavailable", how);
+  });
+  const watching = (async () => {
+    let followed = true;
+    while (postmaster.running && !stopping) {
+      await sleep(FOLLOW_POLL_MS);
+      if (stopping) return;
+      try {
+        const follows = await isFollowed(sql);
+        if (follows !== followed) {
+          log.info(follows ? "the page server follows again" : "the page server has stopped following");
+        }
+        followed = follows;
+        if (!follows) await callMeMaybe(compute, address);
+      } catch (error) {
+        log.warn(`could not get the page server to follow: ${errorMessage(error)}`);
+      }
+    }
+  })();
+  return {
+    address,
+    ended,
+    async stop(mode) {
+      stopping = true;
+      await postmaster.stop(mode);
+      await sql.end({ timeout: 1 });
+      await watching;
+    },
+  };
+}
+
+function connect(address: HostPort): postgres.Sql {
+  return postgres({
+    host: address.host,
+    port: address.port,
+    user: ZENITH_SUPERUSER,
+    database: "postgres",
+    max: 1,
+    connect_timeout: CONNECT_TIMEOUT_S,
+    fetch_types: false,
+    connection: { application_name: "zenith_compute" },
+    onnotice: () => {},
+  });
+}
+
+async function untilAccepting(
+  sql: postgres.Sql,
+  postmaster: PostgresProcess,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = Date.now() + STARTUP_TIMEOUT_MS;
+  for (;;) {
+    try {
+      await sql`SELECT 1`;
+      return;
+    } catch (error) {
+      if (!isStartingUp(error)) throw error;
+      if (Date.now() > deadline) {
+        throw new ZenithError("timeout", `Postgres accepts no connections: ${errorMessage(error)}`);
+      }
+    }
+    await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);
+  }
+}
+
+/** ERRCODE_CANNOT_CONNECT_NOW, or nobody listens yet. */
+function isStartingUp(error: unknown): boolean {
+  const code = systemErrorCode(error);
+  return code === "57P03" || code === "ECONNREFUSED" || code === "ECONNRESET" || code === "CONNECTION_CLOSED";
+}
+
+async function untilFollowed(
+  sql: postgres.Sql,
+  compute: ComputeIdentity,
+  address: HostPort,
+  postmaster: PostgresProcess,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = Date.now() + FOLLOW_TIMEOUT_MS;
+  let nextCall = 0;
+  while (!await isFollowed(sql)) {
+    const now = Date.now();
+    if (now >= nextCall) {
+      await callMeMaybe(compute, address);
+      nextCall = now + FOLLOW_POLL_MS;
+    }
+    if (now > deadline) {
+      throw new ZenithError(
+        "timeout",
+        `the page server at ${formatHostPort(compute.pageServer)} does not receive this compute's WAL`,
+        { hint: "see its log; it connects back to the compute's port" },
+      );
+    }
+    await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);
+  }
+}
+
+async function pauseWhileRunning(
+  postmaster: PostgresProcess,
+  ms: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await sleep(ms);
+  if (signal.aborted) throw new ZenithError("unavailable", "stopped while starting");
+  if (!postmaster.running) throw new ZenithError("unavailable", await postmaster.ended);
+}
+
+async function isFollowed(sql: postgres.Sql): Promise<boolean> {
+  const rows = await sql`
+    SELECT 1 FROM pg_stat_replication
+    WHERE application_name = ${PAGESERVER_STANDBY_NAME} AND state IN ('catchup', 'streaming')`;
+  return rows.length > 0;
+}
+
+/** Asks the page server to connect here and receive. */
+async function callMeMaybe(compute: ComputeIdentity, address: HostPort): Promise<void> {
+  const connstr = `host=${address.host} port=${address.port} user=${ZENITH_SUPERUSER}`;
+  await withPageServer(compute, async (sql) => {
+    await sql.unsafe(`callmemaybe ${compute.tenant} ${compute.timeline} ${connstr}`);
+  });
+}
+
+async function fetchBasebackup<T>(
+  compute: ComputeIdentity,
+  unpack: (tar: Readable) => Promise<T>,
+): Promise<T> {
+  return await withPageServer(compute, async (sql) => {
+    return await unpack(await sql.unsafe(`basebackup ${compute.tenant} ${compute.timeline}`).readable());
+  });
+}
+
+/** @throws {ZenithError} what the page server reported, or `unavailable` when it can't be reached */
+async function withPageServer<T>(
+  compute: ComputeIdentity,
+  use: (sql: postgres.Sql) => Promise<T>,
+): Promise<T> {
+  const { host, port } = compute.pageServer;
+  const sql = postgres({
+    host,
+    port,
+    user: ZENITH_SUPERUSER,
+    database: "zenith",
+    max: 1,
+    connect_timeout: CONNECT_TIMEOUT_S,
+    fetch_types: false,
+    connection: { application_name: "zenith_compute" },
+    onnotice: () => {},
+  });
+  try {
+    return await use(sql);
+  } catch (error) {
+    if (error instanceof ZenithError) throw error;
+    if (error instanceof postgres.PostgresError) {
+      throw new PgError(error.code, error.message, {
+        cause: error,
+        ...(error.hint === undefined ? {} : { hint: error.hint }),
+      });
+    }
+    throw new ZenithError(
+      "unavailable",
+      `the page server at ${formatHostPort(compute.pageServer)}: ${errorMessage(error)}`,
+      { cause: error },
+    );
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
