@@ -4,12 +4,12 @@ import type { FrameWriter } from "./frame_writer.ts";
 
 /** Type OID (pg_type.dat) and typlen of each column type; -1 is variable length. */
 const TYPES = {
-  bool: { oid: 16, typlen: 1 },
-  bytea: { oid: 17, typlen: -1 },
-  int8: { oid: 20, typlen: 8 },
-  int4: { oid: 23, typlen: 4 },
-  text: { oid: 25, typlen: -1 },
-  json: { oid: 114, typlen: -1 },
+  bool: { oid: 16, typlen: 1, sqlName: "boolean" },
+  bytea: { oid: 17, typlen: -1, sqlName: "bytea" },
+  int8: { oid: 20, typlen: 8, sqlName: "bigint" },
+  int4: { oid: 23, typlen: 4, sqlName: "integer" },
+  text: { oid: 25, typlen: -1, sqlName: "text" },
+  json: { oid: 114, typlen: -1, sqlName: "json" },
 } as const;
 
 export type ColumnType = keyof typeof TYPES;
@@ -31,6 +31,14 @@ export function columnOid(type: ColumnType): number {
 
 export function columnLength(type: ColumnType): number {
   return TYPES[type].typlen;
+}
+
+/** What format_type() calls it; `???` for a type that no column of ours has, as Postgres says. */
+export function typeNameOfOid(oid: number): string {
+  for (const type of Object.values(TYPES)) {
+    if (type.oid === oid) return type.sqlName;
+  }
+  return "???";
 }
 
 /** The format that Bind asked for column `index`: none means text, one counts for all. */

@@ -10,6 +10,7 @@ import type { CopyBothHost } from "./copy_both.ts";
 import { ExtendedQuery } from "./extended_query.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { FrameWriter } from "./frame_writer.ts";
+import { answerDescribeQuery } from "./gdesc.ts";
 import { LINGER_MS, READ_AHEAD_MAX_BYTES, TCP_KEEPALIVE_MS } from "./limits.ts";
 import {
   BIND,
@@ -339,7 +340,9 @@ export class ServerConnection implements CopyBothHost {
     this.#busy = true;
     session.beginReply(mode);
     try {
-      await this.#context.handler.query(session, sql, params);
+      const described = simple ? answerDescribeQuery(sql) : undefined;
+      if (described !== undefined) session.sendRows(described.columns, described.rows);
+      else await this.#context.handler.query(session, sql, params);
       if (!this.#closed) session.completeReply(sql);
     } catch (error) {
       if (!this.#closed) {
