@@ -292,6 +292,11 @@ export class TimelineStore {
     if (this.#flushError === null || now - this.#flushFailedMs >= this.#flushRetryMs) this.#startFlush();
   }
 
+  /** Whether {@link ready} would wait. */
+  get congested(): boolean {
+    return this.#frozen.length > this.#maxFrozenLayers;
+  }
+
   /**
    * Resolves when the writer may go on: when not too many frozen layers wait for their flush.
    *

@@ -1,0 +1,155 @@
+import { assert } from "../common/assert.ts";
+import { ZenithError } from "../common/errors.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { type TimelineStore, ValueChain } from "../pagestore/mod.ts";
+import { BLCKSZ } from "../postgres/page_layout.ts";
+import { applyRecordTo, finishPage, startPage } from "../postgres/redo/reconstruct.ts";
+import { VISIBILITYMAP_FORKNUM } from "../postgres/wal/record.ts";
+import { TAG_BYTES, TAG_RECORD } from "./keys.ts";
+import type { CachedPage, PageCache } from "./page_cache.ts";
+
+/** A relation fork, and the page store's number for it. */
+export interface BlockSource {
+  readonly spc: number;
+  readonly db: number;
+  readonly rel: number;
+  readonly fork: number;
+  readonly slot: number;
+}
+
+const TWO_POW_32 = 0x1_0000_0000;
+
+/** The block that is being rebuilt, for redo; filled again and again. */
+interface Target {
+  spcNode: number;
+  dbNode: number;
+  relNode: number;
+  fork: number;
+  blkno: number;
+}
+
+/** Rebuilds pages of relations from what the page store has: an image and the WAL records since. */
+export class PageReader {
+  readonly #store: TimelineStore;
+  readonly #cache: PageCache;
+  /** slot · 2^32 + block → page. */
+  readonly #pages = new Map<number, CachedPage>();
+  readonly #chain = new ValueChain();
+  readonly #target: Target = { spcNode: 0, dbNode: 0, relNode: 0, fork: 0, blkno: 0 };
+
+  constructor(store: TimelineStore, cache: PageCache) {
+    this.#store = store;
+    this.#cache = cache;
+  }
+
+  /**
+   * Puts the block as of `lsn` into `out[outOff..]`. A block that nothing was ever stored for is all zeros: Postgres
+   * extends relations without logging it.
+   *
+   * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be applied
+   */
+  readPage(source: BlockSource, block: number, lsn: Lsn | number, out: Uint8Array, outOff: number): void {
+    const chain = this.#chain;
+    chain.clear();
+    this.#store.collect(source.slot, block, lsn as Lsn, chain);
+    if (chain.count === 0) {
+      out.fill(0, outOff, outOff + BLCKSZ);
+      return;
+    }
+    if (chain.count === 1 && chain.tag[0] === TAG_BYTES) {
+      copyImage(chain, 0, out, outOff);
+      return;
+    }
+    const key = source.slot * TWO_POW_32 + block;
+    const newest = chain.lsn[0]!;
+    const cached = this.#pages.get(key);
+    if (cached !== undefined && cached.lsn === newest) {
+      cached.used = true;
+      out.set(cached.bytes, outOff);
+      return;
+    }
+    let next = this.#applyCached(cached);
+    if (next < 0) next = this.#applyBase(source, block, lsn as Lsn);
+    this.#applyRecords(source, block, next);
+    finishPage(out, outOff);
+    if (cached === undefined || cached.lsn < newest) this.#cache.put(this.#pages, key, newest, out, outOff);
+  }
+
+  /** Starts from the cached version if it is one of the chain's. @returns the next value to apply, -1 if it is not */
+  #applyCached(cached: CachedPage | undefined): number {
+    if (cached === undefined || cached.lsn > this.#chain.lsn[0]!) return -1;
+    for (let i = 1; i < this.#chain.count; i++) {
+      if (this.#chain.lsn[i] === cached.lsn) {
+        startPage(cached.bytes);
+        return i - 1;
+      }
+    }
+    return -1;
+  }
+
+  /** Starts from the oldest value of the chain. @returns the next value to apply */
+  #applyBase(source: BlockSource, block: number, lsn: Lsn): number {
+    const chain = this.#chain;
+    const oldest = chain.count - 1;
+    if (chain.tag[oldest] === TAG_BYTES) {
+      if (chain.len[oldest] === 0) startPage(null);
+      else startPage(chain.bytes[oldest]!, chain.off[oldest]!);
+      return oldest - 1;
+    }
+    // Postgres makes visibility map pages without logging it; they begin as zeros.
+    if (!chain.complete && source.fork !== VISIBILITYMAP_FORKNUM) {
+      throw new ZenithError(
+        "corrupt_data",
+        `${describe(source, block)} at ${formatLsn(lsn)} has no beginning: its oldest version, of ${
+          formatLsn(chain.lsn[oldest]! as Lsn)
+        }, is a change of something that is not there`,
+      );
+    }
+    startPage(null);
+    return oldest;
+  }
+
+  #applyRecords(source: BlockSource, block: number, from: number): void {
+    const chain = this.#chain;
+    const target = this.#target;
+    target.spcNode = source.spc;
+    target.dbNode = source.db;
+    target.relNode = source.rel;
+    target.fork = source.fork;
+    target.blkno = block;
+    for (let i = from; i >= 0; i--) {
+      assert(chain.tag[i] === TAG_RECORD, "what follows a page's first version are WAL records");
+      try {
+        applyRecordTo(target, chain.bytes[i]!, chain.off[i]!, chain.len[i]!, chain.lsn[i]!);
+      } catch (error) {
+        throw new ZenithError(
+          "corrupt_data",
+          `${describe(source, block)}: could not apply the record that ends at ${
+            formatLsn(chain.lsn[i]! as Lsn)
+          }: ${error instanceof Error ? error.message : error}`,
+          { cause: error },
+        );
+      }
+    }
+  }
+
+  /** Forgets cached pages; the timeline is closing. */
+  close(): void {
+    this.#cache.drop(this.#pages);
+  }
+}
+
+function copyImage(chain: ValueChain, i: number, out: Uint8Array, outOff: number): void {
+  const len = chain.len[i]!;
+  if (len === 0) {
+    out.fill(0, outOff, outOff + BLCKSZ);
+    return;
+  }
+  assert(len === BLCKSZ, "a stored page is a whole page");
+  const off = chain.off[i]!;
+  out.set(chain.bytes[i]!.subarray(off, off + len), outOff);
+}
+
+function describe(source: BlockSource, block: number): string {
+  return `block ${block} of relation ${source.spc}/${source.db}/${source.rel}, fork ${source.fork}`;
+}

@@ -1,0 +1,185 @@
+import { ZenithError } from "../common/errors.ts";
+import { parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
+import { formatLsn, parseLsn } from "../common/lsn.ts";
+import type { Column } from "../pgwire/column.ts";
+import type { ConnectionHandler, Session } from "../pgwire/session.ts";
+import { basebackup } from "./basebackup.ts";
+import { parseStartPoint } from "./branches.ts";
+import type { PageServer } from "./page_server.ts";
+import { servePagestream } from "./pagestream_service.ts";
+import type { BranchInfo } from "./tenant.ts";
+import type { Timeline } from "./timeline.ts";
+
+interface Command {
+  /** How it is written, for error messages. */
+  readonly usage: string;
+  /** Smallest and largest number of arguments. */
+  readonly args: readonly [number, number];
+  /** null: it answers with a COPY, or a tag alone. */
+  readonly columns: readonly Column[] | null;
+  run(service: PageService, session: Session, args: readonly string[]): Promise<void>;
+}
+
+const JSON_COLUMN: readonly Column[] = [{ name: "result", type: "json" }];
+
+const GC_COLUMNS: readonly Column[] = [
+  { name: "layers_removed", type: "int8" },
+  { name: "bytes_removed", type: "int8" },
+];
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  status: {
+    usage: "status",
+    args: [0, 0],
+    columns: JSON_COLUMN,
+    run: async (service, session) => sendJson(session, await service.server.status()),
+  },
+  tenant_list: {
+    usage: "tenant_list",
+    args: [0, 0],
+    columns: JSON_COLUMN,
+    run: async (service, session) => sendJson(session, service.server.tenants()),
+  },
+  tenant_create: {
+    usage: "tenant_create <tenant>",
+    args: [1, 1],
+    columns: null,
+    run: async (service, session, [tenant]) => {
+      await service.server.createTenant(parseTenantId(tenant!));
+      session.sendCommandComplete("TENANT_CREATE");
+    },
+  },
+  branch_list: {
+    usage: "branch_list <tenant>",
+    args: [1, 1],
+    columns: JSON_COLUMN,
+    run: async (service, session, [tenant]) => {
+      const branches = await service.server.tenant(parseTenantId(tenant!)).branches();
+      sendJson(session, branches.map(branchJson));
+    },
+  },
+  branch_create: {
+    usage: "branch_create <tenant> <name> <branch or timeline>[@LSN]",
+    args: [3, 3],
+    columns: JSON_COLUMN,
+    run: async (service, session, [tenant, name, start]) => {
+      const owner = service.server.tenant(parseTenantId(tenant!));
+      const branch = await owner.createBranch(parseBranchName(name!), parseStartPoint(start!));
+      sendJson(session, branchJson(branch));
+    },
+  },
+  pagestream: {
+    usage: "pagestream <tenant> <timeline>",
+    args: [2, 2],
+    columns: null,
+    run: async (service, session, [tenant, timeline]) => {
+      const served = await service.timeline(tenant!, timeline!);
+      await servePagestream(session, served, service.server.config.wait_lsn_timeout_ms);
+    },
+  },
+  basebackup: {
+    usage: "basebackup <tenant> <timeline> [LSN]",
+    args: [2, 3],
+    columns: null,
+    run: async (service, session, [tenant, timeline, lsn]) => {
+      const source = await service.timeline(tenant!, timeline!);
+      const wanted = lsn === undefined ? null : parseLsn(lsn);
+      if (wanted !== null) await source.waitFor(wanted, service.server.config.wait_lsn_timeout_ms);
+      const boundary = source.boundary(wanted);
+      // A compute that starts here writes on from here: what is before must not be lost any more.
+      await source.makeDurable();
+      await session.copyOut(basebackup(source, boundary));
+    },
+  },
+  callmemaybe: {
+    usage: "callmemaybe <tenant> <timeline> <connection string>",
+    args: [3, Infinity],
+    columns: null,
+    run: async (service, session, [tenant, timeline, ...connInfo]) => {
+      await service.server.receiveFrom(await service.timeline(tenant!, timeline!), connInfo.join(" "));
+      session.sendCommandComplete("CALLMEMAYBE");
+    },
+  },
+  do_gc: {
+    usage: "do_gc <tenant> <timeline> <horizon>",
+    args: [2, 3],
+    columns: GC_COLUMNS,
+    run: async (service, session, [tenant, timeline]) => {
+      await service.timeline(tenant!, timeline!);
+      session.sendNotice("nothing is collected yet: every version is kept");
+      session.sendRows(GC_COLUMNS, [[0, 0]]);
+    },
+  },
+};
+
+/** Settings that clients send on their own when they connect. They change nothing here. */
+const IGNORED = /^(set|select 1|begin|commit|rollback)\b/i;
+
+/** The page server's commands over the wire. */
+export class PageService implements ConnectionHandler {
+  readonly server: PageServer;
+
+  constructor(server: PageServer) {
+    this.server = server;
+  }
+
+  describe(_session: Session, sql: string): readonly Column[] | null {
+    return parseCommand(sql)?.command.columns ?? null;
+  }
+
+  async query(session: Session, sql: string, params: readonly (string | null)[]): Promise<void> {
+    const parsed = parseCommand(sql);
+    if (parsed === null) {
+      session.sendCommandComplete(sql.trim().split(/\s/, 1)[0]!.toUpperCase());
+      return;
+    }
+    if (params.length > 0) {
+      throw new ZenithError(
+        "invalid_argument",
+        "page server commands take no parameters: write the values out",
+      );
+    }
+    await parsed.command.run(this, session, parsed.args);
+  }
+
+  /** @throws {ZenithError} `not_found` when the tenant, or its timeline, does not exist */
+  timeline(tenant: string, timeline: string): Promise<Timeline> {
+    return this.server.tenant(parseTenantId(tenant)).timeline(parseTimelineId(timeline));
+  }
+}
+
+/** null for a statement that is accepted and ignored. @throws {ZenithError} `invalid_argument` */
+function parseCommand(sql: string): { command: Command; args: readonly string[] } | null {
+  const text = sql.trim().replace(/;\s*$/, "");
+  const [name = "", ...args] = text.split(/\s+/);
+  const command = Object.hasOwn(COMMANDS, name.toLowerCase()) ? COMMANDS[name.toLowerCase()] : undefined;
+  if (command === undefined) {
+    if (IGNORED.test(text)) return null;
+    throw new ZenithError("invalid_argument", `unknown command "${text.slice(0, 100)}"`, {
+      hint: `the page server knows ${Object.keys(COMMANDS).join(", ")}`,
+    });
+  }
+  const [fewest, most] = command.args;
+  if (args.length < fewest || args.length > most) {
+    throw new ZenithError(
+      "invalid_argument",
+      `${name} has ${args.length} arguments: expected ${command.usage}`,
+    );
+  }
+  return { command, args };
+}
+
+function sendJson(session: Session, value: unknown): void {
+  session.sendRows(JSON_COLUMN, [[JSON.stringify(value)]]);
+}
+
+/** A branch as it goes over the wire. */
+function branchJson(branch: BranchInfo): Record<string, string | null> {
+  return {
+    name: branch.name,
+    timeline_id: branch.timelineId,
+    latest_valid_lsn: formatLsn(branch.latestValidLsn),
+    ancestor_id: branch.ancestorId,
+    ancestor_lsn: branch.ancestorLsn === null ? null : formatLsn(branch.ancestorLsn),
+  };
+}

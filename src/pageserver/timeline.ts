@@ -1,0 +1,301 @@
+import { assert } from "../common/assert.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import type { TenantId, TimelineId } from "../common/id.ts";
+import type { Logger } from "../common/log.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { TimelineStore } from "../pagestore/mod.ts";
+import { parseControlFile } from "../postgres/control_file.ts";
+import { WalDecoder } from "../postgres/wal/decoder.ts";
+import { WalError } from "../postgres/wal/error.ts";
+import { nextRecordLsn } from "../postgres/wal/page_header.ts";
+import { WalRecord } from "../postgres/wal/record.ts";
+import type { WalStore } from "../wal_store/wal_store.ts";
+import { CheckpointTracker } from "./checkpoint_tracker.ts";
+import { Ingest } from "./ingest.ts";
+import { CHECKPOINT_KEY, CONTROL_KEY } from "./keys.ts";
+import type { PageCache } from "./page_cache.ts";
+import { PageReader } from "./page_reader.ts";
+import { RelationForks } from "./relation_forks.ts";
+import { SingleValues } from "./single_values.ts";
+import { SlruPages } from "./slru_pages.ts";
+import { LsnWaiters } from "./waiters.ts";
+
+/** A record boundary: where the next record starts or would, and where the one before it starts. */
+export interface RecordBoundary {
+  readonly lsn: Lsn;
+  readonly prev: Lsn;
+}
+
+export interface TimelineParts {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  readonly ancestorId: TimelineId | null;
+  readonly store: TimelineStore;
+  /** Opens the timeline's own WAL store. */
+  readonly openWal: (segmentSize: number) => Promise<WalStore>;
+  readonly pageCache: PageCache;
+  readonly logger: Logger;
+}
+
+/** WAL is read back in pieces of this many bytes when a timeline is opened. */
+const REPLAY_PIECE_BYTES = 1 << 20;
+
+/**
+ * One line of history: takes in WAL, answers reads at any LSN of it. It has one writer (a WAL receiver, or the replay at
+ * start) and any number of readers.
+ */
+export class Timeline {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  readonly ancestorId: TimelineId | null;
+  readonly store: TimelineStore;
+  readonly forks: RelationForks;
+  readonly slru: SlruPages;
+  readonly values: SingleValues;
+  readonly reader: PageReader;
+  /** Of the cluster, from its initdb on. */
+  readonly systemIdentifier: bigint;
+  readonly walSegmentSize: number;
+
+  readonly #logger: Logger;
+  readonly #ingest: Ingest;
+  readonly #record = new WalRecord();
+  readonly #waiters = new LsnWaiters();
+  #decoder: WalDecoder;
+  #wal: WalStore | null = null;
+  #failure: Error | null = null;
+
+  private constructor(parts: TimelineParts) {
+    this.tenantId = parts.tenantId;
+    this.timelineId = parts.timelineId;
+    this.store = parts.store;
+    this.ancestorId = parts.ancestorId;
+    this.#logger = parts.logger;
+    this.forks = new RelationForks(parts.store);
+    this.slru = new SlruPages(parts.store);
+    this.values = new SingleValues(parts.store);
+    this.reader = new PageReader(parts.store, parts.pageCache);
+
+    const end = parts.store.lastLsn;
+    const control = this.values.get(CONTROL_KEY, end);
+    const checkpoint = CheckpointTracker.load(this.values, end);
+    if (control === null || checkpoint === null) {
+      throw new ZenithError(
+        "corrupt_data",
+        `timeline ${this.timelineId} of tenant ${this.tenantId} has no control file at ${formatLsn(end)}`,
+      );
+    }
+    const { system_identifier, xlog_seg_size } = parseControlFile(control);
+    this.systemIdentifier = system_identifier;
+    this.walSegmentSize = xlog_seg_size;
+    this.#ingest = new Ingest({
+      store: parts.store,
+      forks: this.forks,
+      slru: this.slru,
+      values: this.values,
+      checkpoint,
+      reader: this.reader,
+    });
+    // The WAL store's files are allocated ahead: what was written last is followed by zeros.
+    this.#decoder = this.#newDecoder(nextRecordLsn(end, xlog_seg_size), this.#lastRecordStart(end), true);
+  }
+
+  /** Opens the timeline and takes in again what its WAL store has beyond the layers. */
+  static async open(parts: TimelineParts): Promise<Timeline> {
+    const timeline = new Timeline(parts);
+    timeline.#wal = await parts.openWal(timeline.walSegmentSize);
+    await timeline.#replay();
+    return timeline;
+  }
+
+  /** The timeline's own WAL, from where its layers may not yet reach. */
+  get wal(): WalStore {
+    assert(this.#wal !== null, "an open timeline has its WAL store");
+    return this.#wal;
+  }
+
+  #newDecoder(startLsn: Lsn, prevLsn: Lsn, zerosAreEnd: boolean): WalDecoder {
+    return new WalDecoder({
+      startLsn,
+      prevLsn,
+      segmentSize: this.walSegmentSize,
+      systemId: this.systemIdentifier,
+      zerosAreEnd,
+    });
+  }
+
+  /** Start of the last record that ends at or before `end`, which is the end of a record. */
+  #lastRecordStart(end: Lsn): Lsn {
+    const position = nextRecordLsn(end, this.walSegmentSize);
+    const boundary = this.store.recordBoundary(position);
+    if (boundary === null) {
+      throw new ZenithError(
+        "corrupt_data",
+        `timeline ${this.timelineId} knows no record before ${formatLsn(end)}`,
+      );
+    }
+    // An ancestor may have gone on with a record right there.
+    return boundary.start === position ? boundary.prev : boundary.start;
+  }
+
+  async #replay(): Promise<void> {
+    const from = this.position;
+    for (let at = from; at < this.wal.writtenLsn && !this.#decoder.ended;) {
+      const piece = new Uint8Array(REPLAY_PIECE_BYTES);
+      const length = this.wal.read(at, piece, 0, piece.length);
+      if (!this.#replayPiece(at, piece.subarray(0, length))) break;
+      at = (at + length) as Lsn;
+      await this.store.ready();
+    }
+    if (this.position > from) {
+      this.#logger.info("replayed WAL", { from: formatLsn(from), to: formatLsn(this.position) });
+    }
+    await this.restartReceiving();
+  }
+
+  /** False when the WAL ends in this piece: what follows was not complete when the server stopped. */
+  #replayPiece(at: Lsn, bytes: Uint8Array): boolean {
+    try {
+      this.#take(at, bytes);
+      return true;
+    } catch (error) {
+      if (!(error instanceof WalError)) throw error;
+      this.#logger.info("WAL ends", { at: formatLsn(this.position), why: error.message });
+      return false;
+    }
+  }
+
+  /** End of the last record that was taken in. */
+  get lastRecordLsn(): Lsn {
+    return this.#decoder.endLsn;
+  }
+
+  /** Where the next record starts: what to ask the WAL's source for, and where a compute can start. */
+  get position(): Lsn {
+    return this.#decoder.position;
+  }
+
+  /** Prepares for a new source of WAL: it sends from {@link position} on. A partial record of the last one is forgotten. */
+  async restartReceiving(): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    const position = this.position;
+    const prev = this.#decoder.lastRecordLsn;
+    assert(prev !== undefined, "a timeline's decoder knows where its last record started");
+    await this.wal.truncate(position);
+    this.#decoder = this.#newDecoder(position, prev, false);
+  }
+
+  /**
+   * Takes in WAL that follows on what came before: files its records and lets readers see them. Does not make it durable;
+   * that is {@link makeDurable}. `bytes` must not change any more.
+   *
+   * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last record
+   */
+  receive(at: Lsn, bytes: Uint8Array): void {
+    if (this.#failure !== null) throw this.#failure;
+    this.wal.write(at, bytes, 0, bytes.length);
+    this.#take(at, bytes);
+  }
+
+  #take(at: Lsn, bytes: Uint8Array): void {
+    const decoder = this.#decoder;
+    const record = this.#record;
+    decoder.feed(bytes, at);
+    try {
+      while (decoder.next(record)) this.#apply(record);
+    } finally {
+      // Records before one that is not valid count.
+      if (this.#failure === null && decoder.endLsn > this.store.lastLsn) {
+        this.store.advance(decoder.endLsn);
+        this.#waiters.reached(decoder.endLsn);
+      }
+    }
+  }
+
+  #apply(record: WalRecord): void {
+    try {
+      this.#ingest.apply(record);
+    } catch (error) {
+      // Part of the record may be filed already. Doing it again would apply that part twice, so only a fresh start,
+      // from what is in layers, can go on.
+      this.#failure = new ZenithError(
+        "corrupt_data",
+        `timeline ${this.timelineId} can't take in the record at ${formatLsn(record.lsn as Lsn)}: ${
+          errorMessage(error)
+        }`,
+        { cause: error },
+      );
+      throw this.#failure;
+    }
+  }
+
+  /** Makes what was received durable. @returns the record boundary up to which WAL survives a crash */
+  async makeDurable(): Promise<Lsn> {
+    const synced = await this.wal.sync();
+    return Math.min(synced, this.position) as Lsn;
+  }
+
+  /** Resolves when the records up to `lsn` can be read. */
+  async waitFor(lsn: Lsn, timeoutMs: number): Promise<void> {
+    if (lsn <= this.lastRecordLsn || lsn <= this.position) return;
+    await this.#waiters.wait(
+      lsn,
+      timeoutMs,
+      () => `timeline ${this.timelineId} ends at ${formatLsn(this.lastRecordLsn)}`,
+    );
+  }
+
+  /**
+   * The record boundary that `lsn` means: everything that ends at or before it. Users name any LSN, also one inside a page
+   * header or a record. null means the end.
+   *
+   * @throws {ZenithError} `out_of_range` when the LSN is in the future or before the history begins
+   */
+  boundary(lsn: Lsn | null): RecordBoundary {
+    const position = this.position;
+    const wanted = lsn === null ? position : nextRecordLsn(lsn, this.walSegmentSize);
+    if (wanted > position) {
+      throw new ZenithError(
+        "out_of_range",
+        `LSN ${formatLsn(lsn ?? wanted)} is in the future: timeline ${this.timelineId} ends at ${
+          formatLsn(this.lastRecordLsn)
+        }`,
+      );
+    }
+    if (wanted === position) {
+      const prev = this.#decoder.lastRecordLsn;
+      assert(prev !== undefined, "a timeline's decoder knows where its last record started");
+      return { lsn: position, prev };
+    }
+    const found = wanted < this.store.startLsn ? null : this.store.recordBoundary(wanted);
+    if (found === null || this.values.get(CHECKPOINT_KEY, found.start) === null) {
+      throw new ZenithError(
+        "out_of_range",
+        `LSN ${formatLsn(wanted)} is before the beginning of timeline ${this.timelineId} at ${
+          formatLsn(this.store.startLsn)
+        }`,
+      );
+    }
+    return { lsn: found.start, prev: found.prev };
+  }
+
+  /** Does what time makes due. To be called now and then. */
+  maintain(): void {
+    this.store.maintain();
+  }
+
+  /** Removes WAL that is in layers. */
+  async trimWal(): Promise<void> {
+    await this.wal.removeBefore(this.store.diskConsistentLsn);
+  }
+
+  /** Makes everything durable and lets go of the files. Readers that wait are told. */
+  async close(): Promise<void> {
+    this.#waiters.abandon(new ZenithError("unavailable", "the page server is shutting down"));
+    await this.store.flush();
+    await this.trimWal();
+    await this.wal.close();
+    await this.store.close();
+    this.reader.close();
+  }
+}

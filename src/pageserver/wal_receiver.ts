@@ -1,0 +1,173 @@
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { Logger } from "../common/log.ts";
+import { PgClient } from "../pgwire/client.ts";
+import { parseConnInfo } from "../pgwire/conninfo.ts";
+import {
+  createPhysicalSlot,
+  identifySystem,
+  type ReplicationHandler,
+  type ReplicationStream,
+  startReplication,
+} from "../pgwire/replication.ts";
+import { WAL_TLI } from "../wal_store/wal_store.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** Under this name a compute finds its page server in pg_stat_replication and waits for it in commits. */
+export const WAL_RECEIVER_NAME = "pageserver";
+
+/** The slot that keeps WAL at the compute while we are away. */
+const SLOT_NAME = "pageserver";
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/**
+ * Pulls a timeline's WAL from a compute by physical replication, as its synchronous standby. What it reports as flushed is
+ * what survives a kill -9 here, because on that word the compute tells clients that they have committed.
+ *
+ * It ends when the connection does; the compute asks again (`callmemaybe`).
+ */
+export class WalReceiver {
+  readonly connInfo: string;
+  /** Settles when the receiver has ended; never rejects. */
+  readonly ended: Promise<void>;
+  readonly #timeline: Timeline;
+  readonly #logger: Logger;
+  readonly #abort = new AbortController();
+  #client: PgClient | null = null;
+  #error: string | null = null;
+  #streaming = false;
+  #running = true;
+
+  /** Starts at once. @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string */
+  constructor(timeline: Timeline, connInfo: string, logger: Logger) {
+    parseConnInfo(connInfo);
+    this.connInfo = connInfo;
+    this.#timeline = timeline;
+    this.#logger = logger;
+    this.ended = this.#run();
+  }
+
+  /** Whether it has not ended. */
+  get running(): boolean {
+    return this.#running;
+  }
+
+  get state(): { readonly source: string; readonly streaming: boolean; readonly error: string | null } {
+    return { source: this.connInfo, streaming: this.#streaming, error: this.#error };
+  }
+
+  /** Resolves when it has ended. */
+  async stop(reason: string): Promise<void> {
+    this.#abort.abort(new ZenithError("unavailable", reason));
+    this.#client?.destroy();
+    await this.ended;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      this.#client = await PgClient.connect({
+        ...parseConnInfo(this.connInfo),
+        applicationName: WAL_RECEIVER_NAME,
+        replication: true,
+        connectTimeoutMs: CONNECT_TIMEOUT_MS,
+        signal: this.#abort.signal,
+      });
+      await this.#receive(this.#client);
+      this.#logger.info("WAL source closed the connection", { source: this.connInfo });
+    } catch (error) {
+      if (!this.#abort.signal.aborted) {
+        this.#error = errorMessage(error);
+        this.#logger.warn(`WAL receiver ended: ${this.#error}`, { source: this.connInfo, err: error });
+      }
+    } finally {
+      this.#client?.destroy();
+      this.#streaming = false;
+      this.#running = false;
+    }
+  }
+
+  async #receive(client: PgClient): Promise<void> {
+    const system = await identifySystem(client);
+    if (system.systemId !== String(this.#timeline.systemIdentifier)) {
+      throw new ZenithError(
+        "conflict",
+        `${this.connInfo} is system ${system.systemId}, timeline ${this.#timeline.timelineId} belongs to ` +
+          `${this.#timeline.systemIdentifier}: it is another cluster`,
+      );
+    }
+    await createPhysicalSlot(client, SLOT_NAME);
+    await this.#timeline.restartReceiving();
+    const startLsn = this.#timeline.position;
+    const stream = await startReplication(client, { slot: SLOT_NAME, startLsn, timeline: WAL_TLI });
+    this.#streaming = true;
+    this.#logger.info("receiving WAL", { source: this.connInfo, lsn: formatLsn(startLsn) });
+    const intake = new WalIntake(this.#timeline, stream);
+    await Promise.race([stream.run(intake), intake.failed]);
+  }
+}
+
+/** Takes in what a stream brings, makes it durable in the background and reports how far it is. */
+class WalIntake implements ReplicationHandler {
+  /** Rejects when WAL can't be made durable or written out. */
+  readonly failed: Promise<never>;
+  readonly #timeline: Timeline;
+  readonly #stream: ReplicationStream;
+  #written: Lsn;
+  #durable: Lsn;
+  #syncing = false;
+  #fail!: (error: unknown) => void;
+
+  constructor(timeline: Timeline, stream: ReplicationStream) {
+    this.#timeline = timeline;
+    this.#stream = stream;
+    this.#written = timeline.position;
+    this.#durable = timeline.position;
+    this.failed = new Promise((_resolve, reject) => {
+      this.#fail = reject;
+    });
+    this.failed.catch(() => {});
+  }
+
+  onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
+    // The stream's buffer is used again; the decoder keeps what it is given until it has read it.
+    this.#timeline.receive(lsn, bytes.slice(off, off + len));
+    this.#written = (lsn + len) as Lsn;
+    this.#sync();
+    if (this.#timeline.store.congested) this.#waitForFlush();
+  }
+
+  onKeepalive(_endLsn: Lsn, replyRequested: boolean): void {
+    if (replyRequested) this.#report();
+  }
+
+  /** Holds the compute back while layers are written out more slowly than WAL comes in. */
+  #waitForFlush(): void {
+    this.#stream.copy.pause();
+    this.#timeline.store.ready().then(() => this.#stream.copy.resume(), (error) => this.#fail(error));
+  }
+
+  /** One sync at a time; what arrives while it runs shares the next. */
+  async #sync(): Promise<void> {
+    if (this.#syncing) return;
+    this.#syncing = true;
+    try {
+      while (this.#durable < this.#timeline.position) {
+        const before = this.#durable;
+        this.#durable = await this.#timeline.makeDurable();
+        this.#report();
+        // A partial record is not waited for; its rest will come.
+        if (this.#durable === before) break;
+      }
+      await this.#timeline.trimWal();
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#syncing = false;
+    }
+  }
+
+  #report(): void {
+    this.#stream.standbyStatusUpdate(this.#written, this.#durable, this.#timeline.lastRecordLsn);
+  }
+}
