@@ -3,7 +3,7 @@ import { readdirSync } from "node:fs";
 
 const NOT_BENCHMARKS = new Set(["main.ts", "harness.ts"]);
 
-const names = readdirSync(import.meta.dirname)
+const names = readdirSync(new URL(".", import.meta.url))
   .filter((file) => /^[a-z_]+\.ts$/.test(file) && !NOT_BENCHMARKS.has(file))
   .map((file) => file.slice(0, -".ts".length))
   .sort();
