@@ -160,19 +160,7 @@ export class TimelineStore {
       layers: [],
       userData: options.userData ?? new Uint8Array(0),
     };
-    const temporary = directory + TEMPORARY_SUFFIX;
-    if (disk.statSync(directory) !== null) {
-      throw new ZenithError("already_exists", `can't create a timeline in ${directory}: it exists already`);
-    }
-    try {
-      disk.removeTreeSync(temporary);
-      disk.mkdirSync(temporary);
-      writeMetadata(disk, temporary, metadata);
-      disk.renameSync(temporary, directory);
-      disk.fsyncDirSync(dirname(directory));
-    } catch (error) {
-      throw error instanceof ZenithError ? error : ioError("create timeline", directory, error);
-    }
+    createDirectory(disk, directory, metadata);
     return await Promise.resolve(new TimelineStore(directory, metadata, options));
   }
 
@@ -597,5 +585,33 @@ export class TimelineStore {
     } catch (error) {
       throw ioError("clean timeline directory", this.directory, error);
     }
+  }
+}
+
+/** The directory with its metadata, durable; or, when that fails, none that a later attempt would stumble over. */
+function createDirectory(disk: Disk, directory: string, metadata: TimelineMetadata): void {
+  const temporary = directory + TEMPORARY_SUFFIX;
+  let renamed = false;
+  try {
+    if (disk.statSync(directory) !== null) {
+      throw new ZenithError("already_exists", `can't create a timeline in ${directory}: it exists already`);
+    }
+    disk.removeTreeSync(temporary);
+    disk.mkdirSync(temporary);
+    writeMetadata(disk, temporary, metadata);
+    disk.renameSync(temporary, directory);
+    renamed = true;
+    disk.fsyncDirSync(dirname(directory));
+  } catch (error) {
+    if (renamed) removeBestEffort(disk, directory);
+    throw error instanceof ZenithError ? error : ioError("create timeline", directory, error);
+  }
+}
+
+function removeBestEffort(disk: Disk, directory: string): void {
+  try {
+    disk.removeTreeSync(directory);
+  } catch {
+    // The failure that led here is the one to report; an empty timeline that nobody knows of does no harm.
   }
 }

@@ -1,0 +1,43 @@
+/** Random numbers from a seed: the same seed gives the same run, so a failure can be repeated. */
+export class Random {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  /** 32 random bits, unsigned (Mulberry32). */
+  u32(): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = this.#state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (t ^ (t >>> 14)) >>> 0;
+  }
+
+  /** An integer in 0 .. below-1. */
+  int(below: number): number {
+    return this.u32() % below;
+  }
+
+  /** True once in `n` times. */
+  oneIn(n: number): boolean {
+    return this.int(n) === 0;
+  }
+
+  bytes(length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    for (let i = 0; i < length; i++) bytes[i] = this.u32();
+    return bytes;
+  }
+}
+
+/**
+ * Seeds for a randomized test: the first `count` numbers, the same at every run. The environment variable ZENITH_SEEDS asks for
+ * more (or fewer) of them, ZENITH_SEED for a single one, to repeat a failure.
+ */
+export function seeds(count: number): number[] {
+  const one = process.env["ZENITH_SEED"];
+  if (one !== undefined) return [Number(one)];
+  return Array.from({ length: Number(process.env["ZENITH_SEEDS"] ?? count) }, (_, i) => i + 1);
+}
