@@ -1,7 +1,9 @@
 import { branchCommand } from "./branch.ts";
 import type { Command } from "./command.ts";
 import { computeCommand } from "./compute.ts";
+import { dumpWalCommand } from "./dump.ts";
 import { initCommand } from "./init.ts";
+import { pageserverCommand } from "./pageserver.ts";
 import { pgCreateCommand, pgListCommand, pgStartCommand, pgStopCommand } from "./pg.ts";
 import { restartCommand } from "./restart.ts";
 import { startCommand } from "./start.ts";
@@ -23,5 +25,7 @@ export const COMMANDS: readonly Command[] = [
   pgCreateCommand,
   pgStartCommand,
   pgStopCommand,
+  pageserverCommand,
+  dumpWalCommand,
   computeCommand,
 ];

@@ -3,11 +3,12 @@ import { join } from "node:path";
 import { assert } from "../common/assert.ts";
 import type { Disk } from "../common/disk.ts";
 import { ZenithError } from "../common/errors.ts";
-import type { Lsn } from "../common/lsn.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { TimelineStore } from "../pagestore/mod.ts";
 import { encodeCheckpoint } from "../postgres/checkpoint.ts";
 import {
   CONTROL_FILE_PATH,
+  type ControlFile,
   DB_SHUTDOWNED,
   encodeControlFile,
   parseControlFile,
@@ -20,9 +21,9 @@ import {
   RELSEG_SIZE,
 } from "../postgres/relfile.ts";
 import { parseSlruSegmentFileName, SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT } from "../postgres/slru.ts";
-import { CHECKPOINT_RECORD_LENGTH } from "../postgres/wal/initial_segment.ts";
-import { nextRecordLsn, recordEndLsn } from "../postgres/wal/page_header.ts";
-import { FSM_FORKNUM } from "../postgres/wal/record.ts";
+import { WalDecoder } from "../postgres/wal/decoder.ts";
+import { nextRecordLsn, segmentOffset, walFileName } from "../postgres/wal/page_header.ts";
+import { FSM_FORKNUM, WalRecord } from "../postgres/wal/record.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY, databaseKey, relmapKey, TAG_BYTES } from "./keys.ts";
 import { RelationForks } from "./relation_forks.ts";
 import { SingleValues } from "./single_values.ts";
@@ -35,6 +36,8 @@ export interface ClusterEnd {
   readonly walSegmentSize: number;
   /** Start of the shutdown checkpoint record. */
   readonly checkpointLsn: Lsn;
+  /** Start of the record before it. */
+  readonly prevLsn: Lsn;
   /** Its end: where a compute's WAL begins. */
   readonly endLsn: Lsn;
 }
@@ -51,12 +54,31 @@ export function readClusterEnd(disk: Disk, dataDirectory: string): ClusterEnd {
   if (control.state !== DB_SHUTDOWNED) {
     throw new ZenithError("conflict", `the cluster in ${dataDirectory} was not shut down cleanly`);
   }
+  const { endLsn, prevLsn } = readCheckpointRecord(disk, dataDirectory, control);
   return {
     control: encodeControlFile(bytes, { system_identifier: newSystemIdentifier() }),
     walSegmentSize: control.xlog_seg_size,
     checkpointLsn: control.checkPoint,
-    endLsn: recordEndLsn(control.checkPoint, CHECKPOINT_RECORD_LENGTH, control.xlog_seg_size),
+    prevLsn,
+    endLsn,
   };
+}
+
+function readCheckpointRecord(
+  disk: Disk,
+  dataDirectory: string,
+  control: ControlFile,
+): { endLsn: Lsn; prevLsn: Lsn } {
+  const { checkPoint, xlog_seg_size: segmentSize } = control;
+  const name = walFileName(control.checkPointCopy.ThisTimeLineID, checkPoint, segmentSize);
+  const segment = disk.readFileSync(join(dataDirectory, "pg_wal", name));
+  const decoder = new WalDecoder({ startLsn: checkPoint, segmentSize });
+  decoder.feed(segment.subarray(segmentOffset(checkPoint, segmentSize)), checkPoint);
+  const record = new WalRecord();
+  if (!decoder.next(record)) {
+    throw new ZenithError("corrupt_data", `${name} ends within the checkpoint at ${formatLsn(checkPoint)}`);
+  }
+  return { endLsn: record.endLsn as Lsn, prevLsn: record.xl_prev as Lsn };
 }
 
 /** As PostgreSQL's: seconds in the upper half, so that it tells when, and randomness below. */
@@ -101,6 +123,7 @@ class ClusterImport {
 
   run(): void {
     const lsn = this.#end.endLsn;
+    this.#store.noteRecord(this.#end.prevLsn);
     this.#store.noteRecord(this.#end.checkpointLsn);
     this.#values.put(CONTROL_KEY, lsn, this.#end.control);
     this.#values.put(

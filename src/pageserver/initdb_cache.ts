@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Disk } from "../common/disk.ts";
-import { ioError } from "../common/errors.ts";
+import { ioError, ZenithError } from "../common/errors.ts";
 import type { PageServerPaths } from "../common/paths.ts";
 import { findPostgres } from "../pg_install/find_postgres.ts";
 import { runInitdb, ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
@@ -38,13 +38,12 @@ export class InitdbCache {
     if (this.#disk.statSync(ready) !== null) return ready;
     const inProgress = `${ready}.running`;
     try {
-      this.#disk.mkdirsSync(this.#paths.initdbCache);
       this.#disk.removeTreeSync(inProgress);
       await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER });
       // The cache is no user's data: after a crash that tears it, reading it fails, and removing it is the remedy.
       this.#disk.renameSync(inProgress, ready);
     } catch (error) {
-      throw error instanceof Error && "kind" in error ? error : ioError("prepare", inProgress, error);
+      throw error instanceof ZenithError ? error : ioError("prepare", inProgress, error);
     }
     return ready;
   }
