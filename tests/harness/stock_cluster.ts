@@ -1,0 +1,158 @@
+/** A stock PostgreSQL cluster on plain files, in a directory of its own, reached by its Unix socket. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import postgres from "postgres";
+import { findPostgres, type PostgresInstall } from "../../src/pg_install/find_postgres.ts";
+import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
+import {
+  assertReachable,
+  asUser,
+  chownRecursive,
+  makeOwnedDirectory,
+  pgUser,
+} from "../../src/pg_install/pg_user.ts";
+
+export interface StockClusterOptions {
+  /** wal_segment_size in MiB. */
+  segmentMiB?: number;
+  dataChecksums?: boolean;
+  /** Lines of postgresql.conf. */
+  settings?: Readonly<Record<string, string>>;
+}
+
+/** Any number does: nothing listens on TCP, the socket lies in the cluster's own directory. */
+const PORT = 57100;
+const START_TIMEOUT_S = 60;
+
+export class StockCluster implements AsyncDisposable {
+  readonly install: PostgresInstall;
+  readonly directory: string;
+  readonly dataDir: string;
+  #client: postgres.Sql | undefined;
+  #running = false;
+
+  /** Runs initdb and starts the cluster. */
+  static async start(options: StockClusterOptions = {}): Promise<StockCluster> {
+    const cluster = new StockCluster();
+    try {
+      cluster.#initdb(options);
+      cluster.startPostgres();
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw error;
+    }
+    return cluster;
+  }
+
+  private constructor() {
+    this.install = findPostgres();
+    this.directory = mkdtempSync(join(tmpdir(), "zenith-stock-"));
+    this.dataDir = join(this.directory, "data");
+    makeOwnedDirectory(this.directory, pgUser());
+    assertReachable(this.directory, pgUser());
+  }
+
+  #initdb(options: StockClusterOptions): void {
+    const args = [
+      `--pgdata=${this.dataDir}`,
+      "--username=postgres",
+      "--auth=trust",
+      "--encoding=UTF8",
+      "--locale=C",
+      "--no-sync",
+      `--wal-segsize=${options.segmentMiB ?? 16}`,
+    ];
+    if (options.dataChecksums === true) args.push("--data-checksums");
+    this.run("initdb", args);
+    const settings: Record<string, string> = {
+      listen_addresses: "''",
+      unix_socket_directories: `'${this.directory}'`,
+      port: String(PORT),
+      fsync: "off",
+      ...options.settings,
+    };
+    const lines = Object.entries(settings).map(([name, value]) => `${name} = ${value}\n`);
+    writeFileSync(join(this.dataDir, "postgresql.conf"), lines.join(""), { flag: "a" });
+  }
+
+  /** Runs one of PostgreSQL's programs as the user that it runs as. @throws {Error} with its output, when it fails */
+  run(program: string, args: readonly string[]): void {
+    const log = join(this.directory, "programs.log");
+    const done = spawnSync("/bin/sh", [
+      "-c",
+      `exec "$0" "$@" >>'${log}' 2>&1`,
+      join(this.install.binDir, program),
+      ...args,
+    ], { ...asUser(pgUser()), cwd: this.directory, env: postgresEnvironment(), stdio: "ignore" });
+    if (done.status !== 0) {
+      throw new Error(
+        `${program} failed (${done.status ?? done.signal}):\n${readFileSync(log, "utf8")}${this.log()}`,
+      );
+    }
+  }
+
+  /** Postgres' own log so far. */
+  log(): string {
+    try {
+      return readFileSync(join(this.directory, "postgres.log"), "utf8");
+    } catch {
+      return "";
+    }
+  }
+
+  startPostgres(): void {
+    this.run("pg_ctl", [
+      "start",
+      "-w",
+      "-t",
+      String(START_TIMEOUT_S),
+      "-D",
+      this.dataDir,
+      "-l",
+      join(this.directory, "postgres.log"),
+    ]);
+    this.#running = true;
+  }
+
+  async stopPostgres(mode: "fast" | "immediate" = "fast"): Promise<void> {
+    await this.reconnect();
+    if (!this.#running) return;
+    this.#running = false;
+    this.run("pg_ctl", ["stop", "-w", "-m", mode, "-D", this.dataDir]);
+  }
+
+  /** A connection to the database `postgres`. */
+  get sql(): postgres.Sql {
+    this.#client ??= postgres({
+      path: join(this.directory, `.s.PGSQL.${PORT}`),
+      database: "postgres",
+      username: "postgres",
+      max: 4,
+      onnotice: () => {},
+    });
+    return this.#client;
+  }
+
+  /** Ends all connections; {@link sql} makes new ones, which see new settings. */
+  async reconnect(): Promise<void> {
+    await this.#client?.end();
+    this.#client = undefined;
+  }
+
+  /** Writes a file into the data directory, as the user that Postgres runs as has it. */
+  writeFile(path: string, content: Uint8Array): void {
+    const full = join(this.dataDir, path);
+    writeFileSync(full, content, { mode: 0o600 });
+    chownRecursive(full, pgUser());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.stopPostgres("immediate");
+    } finally {
+      rmSync(this.directory, { recursive: true, force: true });
+    }
+  }
+}
