@@ -1,0 +1,30 @@
+/** Makes dist/zenith: one executable with the runtime, every Worker and every dependency inside. */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, statSync } from "node:fs";
+import { join, relative } from "node:path";
+
+const ROOT = join(import.meta.dirname, "..");
+const OUT = join(ROOT, "dist", "zenith");
+
+/** Workers are started by file name, which the bundler can't follow: each is an entrypoint of its own. */
+function workers(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith("_worker.ts"))
+    .map((name) => relative(ROOT, join(dir, name)))
+    .sort();
+}
+
+mkdirSync(join(ROOT, "dist"), { recursive: true });
+const args = [
+  "build",
+  "--compile",
+  "--sourcemap=inline",
+  "cli.ts",
+  ...workers(join(ROOT, "src")),
+  "--outfile",
+  OUT,
+];
+const build = spawnSync("bun", args, { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
+if (build.error !== undefined) throw build.error;
+if (build.status !== 0) process.exit(build.status ?? 1);
+console.log(`built ${relative(ROOT, OUT)}, ${Math.round(statSync(OUT).size / (1 << 20))} MB`);

@@ -1,0 +1,19 @@
+/** Every check that needs no run: types for both runtimes, formatting, lint. Stops at the first that fails. */
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dirname, "..");
+
+const CHECKS: readonly (readonly string[])[] = [
+  ["tsc", "--noEmit", "-p", "."],
+  ["deno", "check", "--quiet", "cli.ts", "server.ts", "src", "tests/unit"],
+  ["deno", "fmt", "--check", "--quiet"],
+  ["deno", "lint", "--quiet"],
+];
+
+for (const [command, ...args] of CHECKS) {
+  console.log(`=== ${command} ${args.join(" ")}`);
+  const run = spawnSync(command!, args, { cwd: ROOT, stdio: "inherit" });
+  if (run.error !== undefined) throw run.error;
+  if (run.status !== 0) process.exit(run.status ?? 1);
+}

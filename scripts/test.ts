@@ -1,0 +1,122 @@
+/**
+ * Runs the tests: those without Postgres on Bun and on Deno, the others on Bun with the built executable.
+ *
+ *     bun scripts/test.ts [unit|integration|conformance|sim …]
+ *
+ * Ends with the line `N passed, N failed`; the exit code is 0 only when none failed.
+ */
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dirname, "..");
+
+interface Counts {
+  passed: number;
+  failed: number;
+}
+
+interface Suite {
+  readonly name: string;
+  readonly command: readonly string[];
+  /** Reads the counts from the end of what the runner printed. */
+  readonly count: (output: string) => Counts | undefined;
+}
+
+/** ` 18 pass` and ` 0 fail` at the end of `bun test`. */
+function countBun(output: string): Counts | undefined {
+  const passed = /^\s*(\d+) pass$/m.exec(output);
+  const failed = /^\s*(\d+) fail$/m.exec(output);
+  return passed === null || failed === null
+    ? undefined
+    : { passed: Number(passed[1]), failed: Number(failed[1]) };
+}
+
+/** `ok | 3 passed (18 steps) | 0 failed`; what is a test for Bun is a step for Deno. */
+function countDeno(output: string): Counts | undefined {
+  const match = /(\d+) passed(?: \((\d+) steps?\))? \| (\d+) failed(?: \((\d+) steps?\))?/.exec(output);
+  if (match === null) return undefined;
+  const [, tests, steps, failedTests, failedSteps] = match;
+  return { passed: Number(steps ?? tests), failed: Number(failedSteps ?? failedTests) };
+}
+
+const INTEGRATION_TEST_TIMEOUT_MS = 240_000;
+
+/** Every environment of a test has its own ports and directories, but two cores are soon busy: one file at a time. */
+function bunSuite(dir: string): Suite {
+  return {
+    name: `${dir} on Bun`,
+    command: ["bun", "test", "--timeout", String(INTEGRATION_TEST_TIMEOUT_MS), `./tests/${dir}`],
+    count: countBun,
+  };
+}
+
+const SUITES: Readonly<Record<string, readonly Suite[]>> = {
+  unit: [
+    { ...bunSuite("unit"), command: ["bun", "test", "./tests/unit"] },
+    {
+      name: "unit on Deno",
+      command: ["deno", "test", "--allow-all", "--no-check", "--quiet", "tests/unit"],
+      count: countDeno,
+    },
+  ],
+  sim: [bunSuite("sim")],
+  integration: [bunSuite("integration")],
+  conformance: [bunSuite("conformance")],
+};
+
+async function runSuite(suite: Suite): Promise<Counts> {
+  console.log(`\n=== ${suite.name}`);
+  const [command, ...args] = suite.command;
+  const child = spawn(command!, args, {
+    cwd: ROOT,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, NO_COLOR: "1", ZENITH_BIN: join(ROOT, "dist", "zenith") },
+  });
+  let output = "";
+  const collect = (chunk: Uint8Array) => {
+    process.stdout.write(chunk);
+    output += chunk.toString();
+  };
+  child.stdout.on("data", collect);
+  child.stderr.on("data", collect);
+  const status = await new Promise<number>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => resolve(code ?? 1));
+  });
+  const counts = suite.count(output) ?? { passed: 0, failed: 0 };
+  // A runner that breaks down without having counted a failure has failed all the same.
+  if (status !== 0 && counts.failed === 0) counts.failed = 1;
+  return counts;
+}
+
+async function main(): Promise<void> {
+  const asked = process.argv.slice(2);
+  const names = asked.length > 0 ? asked : Object.keys(SUITES);
+  const suites = names.flatMap((name) => {
+    const found = SUITES[name];
+    if (found === undefined) {
+      throw new Error(`there is no suite "${name}": ${Object.keys(SUITES).join(", ")}`);
+    }
+    return asked.length > 0 || existsSync(join(ROOT, "tests", name)) ? found : [];
+  });
+  const total: Counts = { passed: 0, failed: 0 };
+  if (names.some((name) => name !== "unit")) {
+    const build = await runSuite({
+      name: "build",
+      command: ["bun", "scripts/build.ts"],
+      count: () => undefined,
+    });
+    total.failed += build.failed;
+  }
+  for (const suite of suites) {
+    const counts = await runSuite(suite);
+    console.log(`=== ${suite.name}: ${counts.passed} passed, ${counts.failed} failed`);
+    total.passed += counts.passed;
+    total.failed += counts.failed;
+  }
+  console.log(`\n${total.passed} passed, ${total.failed} failed`);
+  process.exitCode = total.failed === 0 ? 0 : 1;
+}
+
+await main();

@@ -1,0 +1,32 @@
+import { dumpWal, parseLsnRange } from "./dump_wal.ts";
+import { type Command, optionText, requiredArg } from "./command.ts";
+import { print } from "./output.ts";
+
+export const dumpWalCommand: Command = {
+  usage: "dump wal <path>",
+  description: "Show the records of a WAL segment file, or of a directory of them",
+  options: [
+    { flags: "--stats", description: "Count the records by type instead" },
+    { flags: "--rmgr <names>", description: "Only these resource managers, separated by commas" },
+    {
+      flags: "--lsn <from..to>",
+      description: "Only records that start in that range; either end may be left out",
+    },
+    { flags: "--json", description: "One JSON object per line" },
+  ],
+  async run(args, options) {
+    const range = optionText(options, "lsn");
+    const { from, to } = range === undefined ? { from: undefined, to: undefined } : parseLsnRange(range);
+    dumpWal(
+      requiredArg(args, 0),
+      {
+        from,
+        to,
+        rmgr: optionText(options, "rmgr")?.split(","),
+        json: options["json"] === true,
+        stats: options["stats"] === true,
+      },
+      print,
+    );
+  },
+};
