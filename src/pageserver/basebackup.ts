@@ -302,6 +302,8 @@ class TarEntry {
     this.#finished = new Promise((resolve, reject) => {
       settle = (error) => error ? reject(error) : resolve();
     });
+    // When the archive is destroyed, whoever reads it is told why; nobody may be waiting for the entry.
+    this.#finished.catch(() => {});
     this.#stream = archive.entry({ name, size, mode: 0o600 }, (error) => settle(error));
   }
 

@@ -10,6 +10,7 @@
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { restoreBlockImage } from "../wal/block_image.ts";
 import { WalError } from "../wal/error.ts";
+import { parseSmgrTruncate } from "../wal/records/smgr.ts";
 import {
   BKPBLOCK_FORK_MASK,
   BKPBLOCK_HAS_IMAGE,
@@ -28,6 +29,7 @@ import {
   RM_HEAP2_ID,
   RM_HEAP_ID,
   RM_SEQ_ID,
+  RM_SMGR_ID,
   RM_SPGIST_ID,
   RM_XLOG_ID,
   rmgrName,
@@ -44,7 +46,7 @@ import { redoHeap2 } from "./heap2.ts";
 import { pageIsNew, pageSetLsn } from "./page.ts";
 import { redoSequence } from "./sequence.ts";
 import { redoSpgist } from "./spgist.ts";
-import { redoVisibilityMap } from "./visibility_map.ts";
+import { redoTruncateVisibilityMap, redoVisibilityMap } from "./visibility_map.ts";
 import { BLCKSZ, PAGE, W8 } from "./workspace.ts";
 import { redoXlog } from "./xlog.ts";
 
@@ -74,14 +76,15 @@ export function redoRecordToBlock(rec: WalRecord, blk: number): void {
 }
 
 /**
- * Applies what the heap record in the workspace clears in block `vmBlock` of the visibility map (visibility_map_changes.ts)
- * to the page in the workspace.
+ * Applies what the record in the workspace clears in block `vmBlock` of the visibility map to the page in the workspace: a
+ * heap record the entries of its blocks (visibility_map_changes.ts), a truncation those of the blocks that are gone.
  *
  * @throws {RedoError} when it clears nothing there
  */
 export function redoRecordToVisibilityMap(rec: WalRecord, vmBlock: number): void {
   try {
-    redoVisibilityMap(rec, vmBlock);
+    if (rec.xl_rmid === RM_SMGR_ID) redoTruncateVisibilityMap(parseSmgrTruncate(rec).blkno, vmBlock);
+    else redoVisibilityMap(rec, vmBlock);
   } catch (error) {
     throw withRecord(error, rec, `block ${vmBlock} of the visibility map`);
   }
