@@ -64,9 +64,12 @@ export function metadataPath(directory: string): string {
   return join(directory, METADATA_FILE);
 }
 
+/** How layer files' names end. */
+export const LAYER_SUFFIX = ".layer";
+
 /** The file of a layer: `00000017.layer`. */
 export function layerPath(directory: string, number: number): string {
-  return join(directory, `${number.toString(16).padStart(8, "0")}.layer`);
+  return join(directory, `${number.toString(16).padStart(8, "0")}${LAYER_SUFFIX}`);
 }
 
 /**

@@ -17,6 +17,7 @@ import { MemoryLayer } from "./memory_layer.ts";
 import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./object_id.ts";
 import type { FoundStart } from "./record_starts.ts";
 import {
+  LAYER_SUFFIX,
   type LayerEntry,
   layerPath,
   metadataPath,
@@ -580,7 +581,9 @@ export class TimelineStore {
     for (const layer of this.#layers) known.add(basename(layer.reader.path));
     try {
       for (const name of disk.readdirSync(this.directory)) {
-        if (!known.has(name)) disk.removeTreeSync(`${this.directory}/${name}`);
+        // Only what is the store's own: the directory also holds the timeline's WAL.
+        const isOurs = name.endsWith(LAYER_SUFFIX) || name.endsWith(TEMPORARY_SUFFIX);
+        if (isOurs && !known.has(name)) disk.unlinkSync(`${this.directory}/${name}`);
       }
     } catch (error) {
       throw ioError("clean timeline directory", this.directory, error);
