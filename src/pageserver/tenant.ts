@@ -232,7 +232,8 @@ function storeOptions(context: TenantContext): TimelineStoreOptions {
     disk: context.disk,
     nowMs: Date.now,
     cache: context.blockCache,
-    config: { layerBytes: context.config.checkpoint_distance_bytes },
+    // One layer is filled while another is written out.
+    config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
     encodeValue: encodeStoredValue,
   };
 }

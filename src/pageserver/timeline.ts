@@ -187,7 +187,7 @@ export class Timeline {
 
   /**
    * Takes in WAL that follows on what came before: files its records and lets readers see them. Does not make it durable;
-   * that is {@link makeDurable}. `bytes` must not change any more.
+   * that is {@link makeDurable}. `bytes` may be reused at once.
    *
    * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last record
    */

@@ -130,8 +130,7 @@ class WalIntake implements ReplicationHandler {
   }
 
   onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
-    // The stream's buffer is used again; the decoder keeps what it is given until it has read it.
-    this.#timeline.receive(lsn, bytes.slice(off, off + len));
+    this.#timeline.receive(lsn, bytes.subarray(off, off + len));
     this.#written = (lsn + len) as Lsn;
     this.#sync();
     if (this.#timeline.store.congested) this.#waitForFlush();
