@@ -48,7 +48,7 @@ import {
   XLOG_XACT_COMMIT,
   XLOG_XACT_COMMIT_PREPARED,
 } from "../../src/postgres/wal/xact.ts";
-import { MASKS } from "./masks/mod.ts";
+import { type Mask, MASKS, UNLOGGED_MASKS } from "./masks/mod.ts";
 import { type ClusterPages, type Fork, isVisibilityMap, readBlock, relationFile } from "./pages.ts";
 import type { Report, TypeCounts } from "./report.ts";
 
@@ -133,7 +133,8 @@ export class Checker {
       applyRecordTo(target, rec.bytes, rec.off, rec.xl_tot_len, rec.endLsn);
       finishPage(this.#result);
       startPage(before);
-      applyRecordTo(target, this.#cut, 0, this.#cutRecord(rec, i), rec.endLsn);
+      const cutLen = this.#cutRecord(rec, i);
+      applyRecordTo(target, this.#cut, 0, cutLen, rec.endLsn);
       finishPage(this.#fromCut);
     } catch (error) {
       if (!(error instanceof ZenithError)) throw error;
@@ -150,7 +151,14 @@ export class Checker {
     return cutRecord(rec, block, this.#cut, 0);
   }
 
-  #compare(page: Uint8Array, image: Uint8Array, rmid: number, blkno: number): string | undefined {
+  /** `unlogged` masks what a file may have and the record's image may not. */
+  #compare(
+    page: Uint8Array,
+    image: Uint8Array,
+    rmid: number,
+    blkno: number,
+    unlogged?: Mask,
+  ): string | undefined {
     this.#masked.set(page);
     this.#maskedImage.set(image);
     const mask = MASKS[rmid];
@@ -158,6 +166,8 @@ export class Checker {
       try {
         mask(this.#masked, blkno);
         mask(this.#maskedImage, blkno);
+        unlogged?.(this.#masked, blkno);
+        unlogged?.(this.#maskedImage, blkno);
       } catch (error) {
         return `can't be masked: ${errorMessage(error)}`;
       }
@@ -251,7 +261,7 @@ export class Checker {
         if (page === undefined || stored === undefined) return;
         const difference = isVisibilityMap(fork)
           ? compareBits(page, fork.hasHoles ? common(page, stored) : stored)
-          : this.#compare(page, stored, fork.rmid, blkno);
+          : this.#compare(page, stored, fork.rmid, blkno, UNLOGGED_MASKS[fork.rmid]);
         const kind = isVisibilityMap(fork) ? "visibility maps on disk" : "pages on disk";
         this.#report.other(
           kind,

@@ -19,7 +19,7 @@ import { maskGist } from "./gist.ts";
 import { maskHash } from "./hash.ts";
 import { maskHeap } from "./heap.ts";
 import { maskSequence } from "./sequence.ts";
-import { maskSpgist } from "./spgist.ts";
+import { maskSpgist, maskSpgistUnlogged } from "./spgist.ts";
 
 /** Sets to zero in `page`, block `blkno` of its fork, what may differ without being wrong. */
 export type Mask = (page: Uint8Array, blkno: number) => void;
@@ -39,5 +39,14 @@ function masks(): (Mask | undefined)[] {
   byId[RM_SPGIST_ID] = maskSpgist;
   byId[RM_BRIN_ID] = maskBrin;
   byId[RM_GENERIC_ID] = maskGeneric;
+  return byId;
+}
+
+/** By resource manager id: what data files may have that no record tells. */
+export const UNLOGGED_MASKS: readonly (Mask | undefined)[] = unloggedMasks();
+
+function unloggedMasks(): (Mask | undefined)[] {
+  const byId: (Mask | undefined)[] = new Array(256).fill(undefined);
+  byId[RM_SPGIST_ID] = maskSpgistUnlogged;
   return byId;
 }
