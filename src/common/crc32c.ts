@@ -60,6 +60,25 @@ export function crc32c(bytes: Uint8Array, off: number, len: number, seed = 0): n
       T0[bytes[at + 15]!]!;
     at += SLICES;
   }
+  // The rest in slices too: most WAL records are short, and a byte at a time each waits for the one before.
+  if (end - at >= 8) {
+    crc = T7[(crc ^ bytes[at]!) & 0xff]! ^
+      T6[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
+      T5[((crc >>> 16) ^ bytes[at + 2]!) & 0xff]! ^
+      T4[((crc >>> 24) ^ bytes[at + 3]!) & 0xff]! ^
+      T3[bytes[at + 4]!]! ^
+      T2[bytes[at + 5]!]! ^
+      T1[bytes[at + 6]!]! ^
+      T0[bytes[at + 7]!]!;
+    at += 8;
+  }
+  if (end - at >= 4) {
+    crc = T3[(crc ^ bytes[at]!) & 0xff]! ^
+      T2[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
+      T1[((crc >>> 16) ^ bytes[at + 2]!) & 0xff]! ^
+      T0[((crc >>> 24) ^ bytes[at + 3]!) & 0xff]!;
+    at += 4;
+  }
   while (at < end) {
     crc = T0[(crc ^ bytes[at]!) & 0xff]! ^ (crc >>> 8);
     at++;
