@@ -12,7 +12,7 @@ import {
   pdLower,
 } from "../../../../src/postgres/redo/page.ts";
 import { PAGE, W8 } from "../../../../src/postgres/redo/workspace.ts";
-import { applyHostileRecords } from "./hostile.ts";
+import { applyDamagedRecords, applyHostileRecords, type RecordCase } from "./hostile.ts";
 import { bytes, END_LSN, f64, makeRecord, pageBytes, u16, u32, u8 } from "./record_fixture.ts";
 
 const INIT_META_PAGE = 0x00;
@@ -245,6 +245,43 @@ describe("redo of hash index records", () => {
     assert.throws(() => redoHash(makeRecord(INSERT, bytes(u16(1)), blocks), 1), RedoError);
     makeOverflowPage();
     assert.throws(() => redoHash(makeRecord(INSERT, bytes(u16(1)), blocks), 1), RedoError);
+  });
+
+  test("a byte that is wrong somewhere is refused or does no harm elsewhere", () => {
+    const data = bytes(u16(2, 4), indexTuple(200), indexTuple(400));
+    const fill = () => {
+      makeOverflowPage();
+      for (let i = 1; i <= 5; i++) insert(i, i);
+    };
+    const ovfl = [{ blkno: 9 }, { blkno: 3 }, undefined, { blkno: 39 }, { blkno: 0, data: bytes(u32(7)) }];
+    const split = [{ blkno: 1 }, { blkno: 4 }, { blkno: 0, data: bytes(u32(3, 7, 2, 6)) }];
+    const bitmap = [{ blkno: 9 }, { blkno: 3 }, { blkno: 5, data: bytes(u32(30000)) }];
+    const cases: RecordCase[] = [
+      () => {
+        fill();
+        const blocks = [undefined, { blkno: 9, data }];
+        return { rec: makeRecord(MOVE_PAGE_CONTENTS, bytes(u16(2), u8(1)), blocks), blk: 1 };
+      },
+      () => {
+        fill();
+        const main = bytes(u32(700, 3), u16(1, 3, 5));
+        return { rec: makeRecord(VACUUM_ONE_PAGE, main, [{ blkno: 9 }, { blkno: 0 }]), blk: 0 };
+      },
+      () => {
+        fill();
+        const blocks = [undefined, { blkno: 9, data: bytes(u16(1, 2, 4)) }];
+        return { rec: makeRecord(DELETE, bytes(u8(1, 1)), blocks), blk: 1 };
+      },
+      () => (makeMetapage(1000, 307),
+        { rec: makeRecord(ADD_OVFL_PAGE, bytes(u16(4096), u8(0)), ovfl), blk: 4 }),
+      () => (makeMetapage(1000, 307),
+        { rec: makeRecord(SPLIT_ALLOCATE_PAGE, bytes(u32(2), u16(2, 2), u8(3)), split), blk: 2 }),
+      () => {
+        redoHash(makeRecord(INIT_BITMAP_PAGE, bytes(u16(4096)), [{ blkno: 5 }, { blkno: 0 }]), 0);
+        return { rec: makeRecord(ADD_OVFL_PAGE, bytes(u16(4096), u8(1)), bitmap), blk: 2 };
+      },
+    ];
+    assert.ok(applyDamagedRecords(redoHash, cases, Date.now(), 500) > 0);
   });
 
   test("damaged records and pages never make it write beyond the page", () => {

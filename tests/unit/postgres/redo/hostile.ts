@@ -50,6 +50,55 @@ export function applyHostileRecords(
   return applied;
 }
 
+/** Makes the page and a record that fits it, to be applied to block reference `blk`. */
+export type RecordCase = () => { rec: WalRecord; blk: number };
+
+/**
+ * Applies each of the records `rounds` times with a few bytes of it or of the page changed, or its end missing.
+ *
+ * @returns how many were refused, so that a test can tell that the damage mattered
+ */
+export function applyDamagedRecords(
+  redo: (rec: WalRecord, blk: number) => void,
+  cases: readonly RecordCase[],
+  seed: number,
+  rounds: number,
+): number {
+  const random = randomNumbers(seed);
+  let refused = 0;
+  for (let round = 0; round < rounds * cases.length; round++) {
+    const { rec, blk } = cases[round % cases.length]!();
+    for (let i = random(3); i >= 0; i--) damage(random, rec, blk);
+    const before = W8.slice(RECORD, RECORD + 8192);
+    try {
+      redo(rec, blk);
+    } catch (error) {
+      if (!(error instanceof RedoError)) throw new Error(`seed ${seed}, round ${round}`, { cause: error });
+      refused++;
+    }
+    assert.deepEqual(W8.slice(RECORD, RECORD + 8192), before, `seed ${seed}, round ${round}: record changed`);
+  }
+  return refused;
+}
+
+function damage(random: (below: number) => number, rec: WalRecord, blk: number): void {
+  const value = random(2) === 0 ? random(8) : random(256);
+  const dataLen = rec.dataLen[blk]!;
+  switch (random(4)) {
+    case 0:
+      W8[PAGE + random(random(2) === 0 ? 80 : BLCKSZ)] = value;
+      break;
+    case 1:
+      rec.mainLen = random(rec.mainLen + 1);
+      break;
+    case 2:
+      if (dataLen > 0) W8[rec.dataOff[blk]! + random(dataLen)] = value;
+      break;
+    default:
+      if (rec.mainLen > 0) W8[rec.mainOff + random(rec.mainLen)] = value;
+  }
+}
+
 function makePage(random: (below: number) => number, specialSize: number): void {
   pageInit(PAGE, specialSize);
   const items = random(12);

@@ -4,7 +4,7 @@ import { RedoError } from "../../../../src/postgres/redo/errors.ts";
 import { itemAddress, itemId, lpLen, pageGetLsn, pageMaxOffset } from "../../../../src/postgres/redo/page.ts";
 import { redoSpgist } from "../../../../src/postgres/redo/spgist.ts";
 import { PAGE, W8 } from "../../../../src/postgres/redo/workspace.ts";
-import { applyHostileRecords } from "./hostile.ts";
+import { applyDamagedRecords, applyHostileRecords, type RecordCase } from "./hostile.ts";
 import { bytes, END_LSN, makeRecord, pageBytes, u16, u32, u8 } from "./record_fixture.ts";
 
 const ADD_LEAF = 0x10;
@@ -282,6 +282,35 @@ describe("redo of SP-GiST records", () => {
     assert.throws(() => redoSpgist(makeRecord(ADD_LEAF, cutTuple, [{ blkno: 3 }]), 0), RedoError);
     const cutList = bytes(u16(3, 0), u32(MY_XID, 0), u16(1, 1));
     assert.throws(() => redoSpgist(makeRecord(VACUUM_ROOT, cutList, [{ blkno: 1 }]), 0), RedoError);
+  });
+
+  test("a byte that is wrong somewhere is refused or does no harm elsewhere", () => {
+    const addNode = () =>
+      makeRecord(ADD_NODE, bytes(u16(2, 1), u8(0, 0), u16(1, 0, 0), u32(MY_XID, 0), inner(3)), [
+        { blkno: 4 },
+        { blkno: 5 },
+      ]);
+    const vacuumLeaf = () =>
+      makeRecord(VACUUM_LEAF, bytes(u16(1, 1, 1, 1), u32(MY_XID, 0), u16(5, 3, 2, 1, 1, 4)), [{ blkno: 3 }]);
+    const vacuumRedirect = () =>
+      makeRecord(VACUUM_REDIRECT, bytes(u16(1, 3), u32(MY_XID), u16(4)), [{ blkno: 3 }]);
+    const moved = [...leaf(20, 32), ...leaf(21)];
+    const cases: RecordCase[] = [
+      () => (makeLeafPage(1, 2, 3, 4), { rec: moveLeafs(0, [3, 1, 2], [4, 5, 6, 7], moved), blk: 0 }),
+      () => (makeLeafPage(1, 2), { rec: moveLeafs(0, [5], [3, 4], moved), blk: 1 }),
+      () => (makeInnerPage(3, 4), { rec: moveLeafs(0, [5], [3, 4], moved), blk: 2 }),
+      () => (makeLeafPage(1, 2), { rec: pickSplit(0, 0), blk: 0 }),
+      () => (makeLeafPage(1, 2), { rec: pickSplit(0, 0), blk: 1 }),
+      () => (makeInnerPage(2), { rec: pickSplit(0, 1), blk: 2 }),
+      () => (makeInnerPage(2, 2), { rec: addNode(), blk: 0 }),
+      () => (makeLeafPage(1, 2, 3, 4, 5), { rec: vacuumLeaf(), blk: 0 }),
+      () => {
+        makeLeafPage(1, 2, 3, 4);
+        redoSpgist(moveLeafs(0, [4, 3, 1], [1, 2, 3, 4], leaf(1)), 0);
+        return { rec: vacuumRedirect(), blk: 0 };
+      },
+    ];
+    assert.ok(applyDamagedRecords(redoSpgist, cases, Date.now(), 500) > 0);
   });
 
   test("damaged records and pages never make it write beyond the page", () => {
