@@ -96,7 +96,7 @@ export class Checker {
   #applyToBlock(rec: WalRecord, i: number, counts: TypeCounts): void {
     const fork = this.#fork(rec, i, rec.blockFlags[i]! & BKPBLOCK_FORK_MASK);
     const blkno = rec.blkno[i]!;
-    if (MASKS[rec.xl_rmid] !== undefined) fork.rmid = rec.xl_rmid;
+    if (MASKS[rec.xl_rmid] !== undefined) fork.rmids[blkno] = rec.xl_rmid;
     if (rec.holeLen[i]! > 0 && hasApplicableImage(rec, i)) fork.hasHoles = true;
     const before = this.#pages.page(fork, blkno);
     const hasImage = (rec.blockFlags[i]! & BKPBLOCK_HAS_IMAGE) !== 0;
@@ -247,21 +247,23 @@ export class Checker {
 
   /**
    * After the last record and a clean shutdown: compares every page with the data file. Pages that were only ever logged as
-   * images are left out, nobody says how to mask them; sequences too, whose records are ahead of them. Here a visibility map must be the same bit for bit, unless
+   * images are left out, nobody says how to mask them; sequences too, whose records are ahead of them. Here a visibility
+   * map must be the same bit for bit, unless
    * CREATE DATABASE has copied it: that logs the map's pages with their bits left out, as if they were free space, and so
    * a standby has fewer of them too.
    */
   compareFiles(dataDir: string): void {
     for (const fork of this.#pages.forks()) {
-      if (fork.fork === FSM_FORKNUM || fork.rmid === RM_SEQ_ID) continue;
-      if (fork.rmid < 0 && !isVisibilityMap(fork)) continue;
+      if (fork.fork === FSM_FORKNUM) continue;
       const file = relationFile(dataDir, fork.spcNode, fork.dbNode, fork.relNode, fork.fork);
       fork.pages.forEach((page, blkno) => {
-        const stored = page === undefined ? undefined : readBlock(file, blkno);
-        if (page === undefined || stored === undefined) return;
+        const rmid = fork.rmids[blkno];
+        if (page === undefined || rmid === RM_SEQ_ID || rmid === undefined && !isVisibilityMap(fork)) return;
+        const stored = readBlock(file, blkno);
+        if (stored === undefined) return;
         const difference = isVisibilityMap(fork)
           ? compareBits(page, fork.hasHoles ? common(page, stored) : stored)
-          : this.#compare(page, stored, fork.rmid, blkno, UNLOGGED_MASKS[fork.rmid]);
+          : this.#compare(page, stored, rmid!, blkno, UNLOGGED_MASKS[rmid!]);
         const kind = isVisibilityMap(fork) ? "visibility maps on disk" : "pages on disk";
         this.#report.other(
           kind,

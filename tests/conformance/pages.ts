@@ -22,8 +22,8 @@ export class Fork implements Omit<BlockTarget, "blkno"> {
   readonly fork: number;
   /** Pages by block number; undefined where no record has changed the page. */
   readonly pages: (Uint8Array | undefined)[] = [];
-  /** The resource manager of the last record that changed the fork and knows how to mask its pages; -1 for none. */
-  rmid = -1;
+  /** By block: the resource manager of the last record that changed it and knows how to mask it. */
+  readonly rmids: (number | undefined)[] = [];
   /** A page came as an image without what lies between pd_lower and pd_upper. */
   hasHoles = false;
   /** Whose files hold the pages as they were before the first record: this database, or the one it is a copy of. */
@@ -109,7 +109,7 @@ export class ClusterPages {
       if (fork.dbNode !== fromDb) continue;
       const copy = this.fork(toSpc, toDb, fork.relNode, fork.fork);
       copy.baseBlocks = fork.baseBlocks;
-      copy.rmid = fork.rmid;
+      fork.rmids.forEach((rmid, blkno) => copy.rmids[blkno] = rmid);
       copy.hasHoles = fork.hasHoles;
       fork.pages.forEach((page, blkno) => {
         copy.pages[blkno] = page?.slice();
