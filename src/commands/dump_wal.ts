@@ -114,10 +114,12 @@ function readRecords(
       decoder.feed(piece.subarray(0, count), (file.lsn + offset) as Lsn);
       offset += count;
       try {
-        while (decoder.next(rec)) {
-          if (to !== undefined && rec.lsn >= to) return "the end of the range";
-          visit(rec);
+        // What starts behind the range need not even be valid.
+        while (to === undefined || decoder.position < to) {
+          if (!decoder.next(rec)) break;
+          if (to === undefined || rec.lsn < to) visit(rec);
         }
+        if (to !== undefined && decoder.position >= to) return "the end of the range";
       } catch (error) {
         // What comes behind the end of WAL is older WAL in a file that is used again: no damage, unless more was asked for.
         if (error instanceof WalError && to === undefined) return errorMessage(error);
