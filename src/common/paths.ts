@@ -5,6 +5,9 @@
 import { join, resolve } from "node:path";
 import type { BranchName, TenantId, TimelineId } from "./id.ts";
 
+/** How the directory of a tenant that is being created ends. */
+export const TENANT_IN_PROGRESS_SUFFIX = ".creating";
+
 /** A page server's working directory. */
 export class PageServerPaths {
   readonly workdir: string;
@@ -34,7 +37,7 @@ export class PageServerPaths {
   }
   /** A tenant being created; renamed to {@link tenant} when it is complete. */
   tenantInProgress(tenant: TenantId): string {
-    return join(this.tenants, `${tenant}.creating`);
+    return join(this.tenants, `${tenant}${TENANT_IN_PROGRESS_SUFFIX}`);
   }
   branches(tenant: TenantId): string {
     return join(this.tenant(tenant), "branches");

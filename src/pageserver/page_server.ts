@@ -4,7 +4,7 @@ import { isId, parseTenantId, type TenantId, type TimelineId } from "../common/i
 import type { Logger } from "../common/log.ts";
 import { formatLsn } from "../common/lsn.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
-import type { PageServerPaths } from "../common/paths.ts";
+import { type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../common/paths.ts";
 import { BlockCache } from "../pagestore/mod.ts";
 import { InitdbCache } from "./initdb_cache.ts";
 import { PageCache } from "./page_cache.ts";
@@ -57,9 +57,10 @@ export class PageServer {
       if (isId(name)) {
         const id = parseTenantId(name);
         server.#tenants.set(id, new Tenant(id, server.#context));
-      } else if (name.endsWith(".creating")) {
+      } else if (name.endsWith(TENANT_IN_PROGRESS_SUFFIX)) {
         // A crash interrupted its creation; nobody was told that it exists.
-        disk.removeTreeSync(paths.tenantInProgress(parseTenantId(name.slice(0, -".creating".length))));
+        const id = parseTenantId(name.slice(0, -TENANT_IN_PROGRESS_SUFFIX.length));
+        disk.removeTreeSync(paths.tenantInProgress(id));
       }
     }
     return server;
@@ -87,15 +88,14 @@ export class PageServer {
     return tenant;
   }
 
-  /** Pulls the timeline's WAL from `connInfo` from now on; what it pulled from before is left. */
-  async receiveFrom(timeline: Timeline, connInfo: string): Promise<void> {
+  /** Pulls the timeline's WAL from `connInfo` from now on; what it pulled from before is left first. */
+  receiveFrom(timeline: Timeline, connInfo: string): void {
     const current = this.#receivers.get(timeline.timelineId);
-    if (current !== undefined && current.running) {
-      if (current.connInfo === connInfo) return;
-      await current.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
-    }
+    if (current?.running === true && current.connInfo === connInfo) return;
+    const left = current?.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
     const logger = this.#context.logger.child({ tenant: timeline.tenantId, timeline: timeline.timelineId });
-    this.#receivers.set(timeline.timelineId, new WalReceiver(timeline, connInfo, logger));
+    const receiver = new WalReceiver(timeline, connInfo, logger, left ?? Promise.resolve());
+    this.#receivers.set(timeline.timelineId, receiver);
   }
 
   /** What the `status` command shows. */

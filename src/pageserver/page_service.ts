@@ -96,7 +96,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     args: [3, Infinity],
     columns: null,
     run: async (service, session, [tenant, timeline, ...connInfo]) => {
-      await service.server.receiveFrom(await service.timeline(tenant!, timeline!), connInfo.join(" "));
+      service.server.receiveFrom(await service.timeline(tenant!, timeline!), connInfo.join(" "));
       session.sendCommandComplete("CALLMEMAYBE");
     },
   },

@@ -219,11 +219,14 @@ export class Tenant {
     return await this.#describe(name, timelineId);
   }
 
-  /** Makes everything durable. */
+  /** Makes everything durable, then lets go of the files: branches read from their ancestors' until then. */
   async close(): Promise<void> {
     this.#closed = true;
-    // Branches hold on to their ancestors' stores: the youngest are closed first.
-    for (const timeline of (await this.openTimelines()).reverse()) await timeline.close();
+    const timelines = await this.openTimelines();
+    const flushed = await Promise.allSettled(timelines.map((timeline) => timeline.flush()));
+    for (const timeline of timelines) await timeline.close();
+    const failed = flushed.find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
   }
 }
 

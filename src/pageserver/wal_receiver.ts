@@ -39,13 +39,17 @@ export class WalReceiver {
   #streaming = false;
   #running = true;
 
-  /** Starts at once. @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string */
-  constructor(timeline: Timeline, connInfo: string, logger: Logger) {
+  /**
+   * Starts when `after` has resolved: when the receiver before it has let go of the timeline.
+   *
+   * @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string
+   */
+  constructor(timeline: Timeline, connInfo: string, logger: Logger, after: Promise<void>) {
     parseConnInfo(connInfo);
     this.connInfo = connInfo;
     this.#timeline = timeline;
     this.#logger = logger;
-    this.ended = this.#run();
+    this.ended = this.#run(after);
   }
 
   /** Whether it has not ended. */
@@ -64,8 +68,10 @@ export class WalReceiver {
     await this.ended;
   }
 
-  async #run(): Promise<void> {
+  async #run(after: Promise<void>): Promise<void> {
+    await after;
     try {
+      this.#abort.signal.throwIfAborted();
       this.#client = await PgClient.connect({
         ...parseConnInfo(this.connInfo),
         applicationName: WAL_RECEIVER_NAME,
