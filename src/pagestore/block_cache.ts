@@ -2,7 +2,8 @@
  * Decompressed blocks of layer files, of all timelines together, bounded in bytes. Also bounds how many layer files are
  * open at a time.
  *
- * Eviction is by the clock algorithm: a hit only sets a bit, where a true LRU list would be rewritten at every read.
+ * Eviction is first in, first out, with a second chance for what was used: a hit only sets a bit, where a true LRU list would be
+ * rewritten at every read.
  */
 import { assert } from "../common/assert.ts";
 import type { Disk, DiskFile } from "../common/disk.ts";
@@ -17,13 +18,11 @@ const MAX_OPEN_FILES = 256;
 export type CachedBlock = object;
 
 class Entry {
-  readonly key: number;
   readonly block: CachedBlock;
   readonly sizeBytes: number;
-  referenced = true;
+  referenced = false;
 
-  constructor(key: number, block: CachedBlock, sizeBytes: number) {
-    this.key = key;
+  constructor(block: CachedBlock, sizeBytes: number) {
     this.block = block;
     this.sizeBytes = sizeBytes;
   }
@@ -32,9 +31,8 @@ class Entry {
 export class BlockCache {
   readonly capacityBytes: number;
   #sizeBytes = 0;
+  /** In the order in which they would be evicted. */
   readonly #entries = new Map<number, Entry>();
-  readonly #clock: Entry[] = [];
-  #hand = 0;
   #nextLayerId = 1;
   /** By path, least recently opened first. */
   readonly #files = new Map<string, DiskFile>();
@@ -66,10 +64,8 @@ export class BlockCache {
     if (sizeBytes > this.capacityBytes) return;
     const key = layerId * BLOCKS_PER_LAYER + blockNo;
     assert(!this.#entries.has(key), "a block is cached once");
-    while (this.#sizeBytes + sizeBytes > this.capacityBytes) this.#evictOne();
-    const entry = new Entry(key, block, sizeBytes);
-    this.#entries.set(key, entry);
-    this.#clock.push(entry);
+    if (this.#sizeBytes + sizeBytes > this.capacityBytes) this.#evictDownTo(this.capacityBytes - sizeBytes);
+    this.#entries.set(key, new Entry(block, sizeBytes));
     this.#sizeBytes += sizeBytes;
   }
 
@@ -93,20 +89,17 @@ export class BlockCache {
     this.#files.delete(path);
   }
 
-  #evictOne(): void {
-    for (;;) {
-      if (this.#hand >= this.#clock.length) this.#hand = 0;
-      const entry = this.#clock[this.#hand]!;
+  #evictDownTo(targetBytes: number): void {
+    for (const [key, entry] of this.#entries) {
+      if (this.#sizeBytes <= targetBytes) return;
+      this.#entries.delete(key);
       if (entry.referenced) {
+        // To the end, where this loop will come to it again if it must.
         entry.referenced = false;
-        this.#hand++;
-        continue;
+        this.#entries.set(key, entry);
+      } else {
+        this.#sizeBytes -= entry.sizeBytes;
       }
-      const last = this.#clock.pop()!;
-      if (last !== entry) this.#clock[this.#hand] = last;
-      this.#entries.delete(entry.key);
-      this.#sizeBytes -= entry.sizeBytes;
-      return;
     }
   }
 }

@@ -121,10 +121,12 @@ export function decompressBlock(
   return aligned(raw);
 }
 
-/** Also frees a small block from a large pooled buffer behind it. */
+/** A plain Uint8Array, as everywhere else; a copy where that is needed for alignment, or to let go of a larger buffer. */
 function aligned(bytes: Uint8Array): Uint8Array {
-  if (bytes.byteOffset % 8 === 0 && bytes.buffer.byteLength < 2 * bytes.length) return bytes;
-  return Uint8Array.prototype.slice.call(bytes);
+  if (bytes.byteOffset % 8 === 0 && bytes.buffer.byteLength < 2 * bytes.length) {
+    return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+  return new Uint8Array(bytes);
 }
 
 export function corrupt(message: string): ZenithError {

@@ -25,6 +25,8 @@ import {
   FOOTER_VERSION,
   type Handles,
   HEADER_BYTES,
+  HEADER_KIND,
+  HEADER_VERSION,
   hex,
   IndexBlock,
   joinWords,
@@ -112,6 +114,11 @@ export class LayerReader {
    */
   verify(): void {
     this.#readFooter();
+    const header = this.#read(0, HEADER_BYTES);
+    const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+    this.#expectMagic(header, 0, 0);
+    this.#expect("version in the header", view.getUint32(HEADER_VERSION, true), LAYER_VERSION);
+    this.#expect("kind in the header", view.getUint32(HEADER_KIND, true), this.info.kind);
   }
 
   /**
@@ -277,13 +284,7 @@ export class LayerReader {
     }
     const footer = this.#read(at, FOOTER_BYTES);
     const view = new DataView(footer.buffer, footer.byteOffset, footer.byteLength);
-    for (let i = 0; i < LAYER_MAGIC.length; i++) {
-      if (footer[FOOTER_MAGIC + i] !== LAYER_MAGIC[i]) {
-        throw corrupt(
-          `${this.path} does not end as a layer file: magic expected at offset ${at + FOOTER_MAGIC}`,
-        );
-      }
-    }
+    this.#expectMagic(footer, FOOTER_MAGIC, at);
     const version = view.getUint32(FOOTER_VERSION, true);
     if (version !== LAYER_VERSION) {
       throw corrupt(`layer ${this.path} has format version ${version}, expected ${LAYER_VERSION}`);
@@ -306,6 +307,15 @@ export class LayerReader {
     this.#expect("end LSN", getU64(view, FOOTER_END_LSN), this.info.endLsn);
     this.#expect("file size", getU64(view, FOOTER_FILE_SIZE), this.info.fileSize);
     return view;
+  }
+
+  /** The magic number at bytes[off..], which were read from `position`. */
+  #expectMagic(bytes: Uint8Array, off: number, position: number): void {
+    for (let i = 0; i < LAYER_MAGIC.length; i++) {
+      if (bytes[off + i] !== LAYER_MAGIC[i]) {
+        throw corrupt(`${this.path} is not a layer file: magic number expected at offset ${position + off}`);
+      }
+    }
   }
 
   #expect(what: string, found: number, expected: number): void {

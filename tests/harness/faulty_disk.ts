@@ -13,8 +13,8 @@ import type { Random } from "./random.ts";
 
 /** What happens at an operation that was chosen to fail. */
 export type Fault =
-  /** It fails with this code, the disk stays as it was, later operations work. */
-  | { readonly kind: "error"; readonly code: "EIO" | "ENOSPC" }
+  /** It fails with this code, the disk stays as it was; later operations work, unless `lasting`. */
+  | { readonly kind: "error"; readonly code: "EIO" | "ENOSPC"; readonly lasting?: boolean }
   /** The power goes: it and everything after it fails until {@link FaultyDisk.crash}. */
   | { readonly kind: "crash" };
 
@@ -85,9 +85,12 @@ class DirectoryNode {
   }
 
   crash(random: Random): void {
-    const kept = random.int(this.pending.length + 1);
     const names = new Map(this.durable);
-    for (let i = 0; i < kept; i++) this.pending[i]!(names);
+    // All, none or some: what was not synced may become durable in any order.
+    const lost = random.int(3);
+    for (const apply of this.pending) {
+      if (random.int(2) >= lost) apply(names);
+    }
     this.names = names;
     this.sync();
     for (const node of names.values()) node.crash(random);
@@ -227,8 +230,11 @@ export class FaultyDisk implements Disk {
   step(path: string): void {
     if (this.#powerLost) throw new PowerLostError(`no power: ${path}`);
     this.operations++;
-    if (this.operations !== this.#faultAt) return;
-    if (this.#fault.kind === "error") throw systemError(this.#fault.code, path);
+    if (this.operations < this.#faultAt) return;
+    if (this.#fault.kind === "error") {
+      if (this.operations > this.#faultAt && this.#fault.lasting !== true) return;
+      throw systemError(this.#fault.code, path);
+    }
     this.#powerLost = true;
     throw new PowerLostError(`power lost at operation ${this.operations}: ${path}`);
   }
