@@ -2,7 +2,7 @@ import { type Pack, pack } from "tar-stream";
 import { assert } from "../common/assert.ts";
 import { crc32c } from "../common/crc32c.ts";
 import type { Lsn } from "../common/lsn.ts";
-import { parseCheckpoint } from "../postgres/checkpoint.ts";
+import { type CheckPoint, parseCheckpoint } from "../postgres/checkpoint.ts";
 import {
   CONTROL_FILE_PATH,
   DB_SHUTDOWNED,
@@ -19,6 +19,11 @@ import { FSM_FORKNUM, INIT_FORKNUM, MAIN_FORKNUM, VISIBILITYMAP_FORKNUM } from "
 import { buildInitialSegments, type WalSegmentStart } from "../postgres/wal/initial_segment.ts";
 import { walFileName } from "../postgres/wal/page_header.ts";
 import { twophaseFileName } from "../postgres/wal/xact.ts";
+import {
+  encodeRelationManifest,
+  type ManifestEntry,
+  RELATION_MANIFEST_FILE,
+} from "../protocol/relation_manifest.ts";
 import {
   CHECKPOINT_KEY,
   CONTROL_KEY,
@@ -70,7 +75,13 @@ const REPLICATION_STATE_MAGIC = 0x1257dade;
 const REPLICATION_STATE_SIZE = 16;
 
 /**
- * A complete data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on it as after a
+ * `complete`: everything. `lazy`: a list of the relation files instead of the files, for a compute that fetches their pages as it
+ * needs them, and no WAL, which it makes itself (docs/formats/relation_manifest.md).
+ */
+export type BasebackupContent = "complete" | "lazy";
+
+/**
+ * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a complete one as after a
  * clean shutdown. Configuration files are not in it; tablespaces are plain directories below `pg_tblspc`.
  *
  * @param at a record boundary and the start of the record before it
@@ -78,9 +89,10 @@ const REPLICATION_STATE_SIZE = 16;
 export async function* basebackup(
   timeline: Timeline,
   at: { lsn: Lsn; prev: Lsn },
+  content: BasebackupContent = "complete",
 ): AsyncGenerator<Uint8Array> {
   const archive = pack();
-  const writer = new BasebackupWriter(timeline, at, archive);
+  const writer = new BasebackupWriter(timeline, at, content, archive);
   // A failure must reach the reader of the archive, which is what destroying it does.
   const done = writer.write().then(() => archive.finalize(), (error) => archive.destroy(error));
   for await (const chunk of archive) yield chunk as Uint8Array;
@@ -91,14 +103,21 @@ class BasebackupWriter {
   readonly #timeline: Timeline;
   readonly #lsn: Lsn;
   readonly #prev: Lsn;
+  readonly #content: BasebackupContent;
   readonly #archive: Pack;
   readonly #checksums: boolean;
   readonly #control: Uint8Array;
 
-  constructor(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }, archive: Pack) {
+  constructor(
+    timeline: Timeline,
+    at: { lsn: Lsn; prev: Lsn },
+    content: BasebackupContent,
+    archive: Pack,
+  ) {
     this.#timeline = timeline;
     this.#lsn = at.lsn;
     this.#prev = at.prev;
+    this.#content = content;
     this.#archive = archive;
     const control = timeline.values.get(CONTROL_KEY, at.lsn);
     assert(control !== null, "every timeline has the control file of its initdb");
@@ -110,7 +129,8 @@ class BasebackupWriter {
     for (const directory of DIRECTORIES) await this.#directory(directory);
     await this.#text("PG_VERSION", `${PG_MAJOR}\n`);
     await this.#databases();
-    await this.#relations();
+    if (this.#content === "lazy") await this.#relationManifest();
+    else await this.#relations();
     await this.#slrus();
     await this.#twophase();
     await this.#replicationOrigins();
@@ -139,6 +159,21 @@ class BasebackupWriter {
   }
 
   async #relations(): Promise<void> {
+    for (const { source, fork, blocks } of this.#forks()) await this.#fork(source, fork, blocks);
+  }
+
+  async #relationManifest(): Promise<void> {
+    const entries: ManifestEntry[] = [];
+    for (const { source, fork, blocks } of this.#forks()) {
+      const { spc, db, rel, fork: sourceFork } = source;
+      entries.push({ spc, db, rel, fork, sourceFork, blocks });
+    }
+    const manifest = encodeRelationManifest({ lsn: this.#lsn, prev: this.#prev, entries });
+    await this.#file(RELATION_MANIFEST_FILE, manifest);
+  }
+
+  /** The forks that the data directory has, and where the pages of each are. */
+  *#forks(): Generator<{ source: BlockSource; fork: number; blocks: number }> {
     for (const key of this.#timeline.store.objects({ kind: KIND_RELATION })) {
       const { a: spc, b: db, c: rel, d: fork } = key;
       const slot = this.#timeline.store.slot(key);
@@ -147,10 +182,10 @@ class BasebackupWriter {
       const source = { spc, db, rel, fork, slot };
       if (fork === INIT_FORKNUM) {
         // An unlogged relation starts as its init fork says, as after a crash.
-        await this.#fork(source, INIT_FORKNUM, blocks);
-        await this.#fork(source, MAIN_FORKNUM, blocks);
+        yield { source, fork: INIT_FORKNUM, blocks };
+        yield { source, fork: MAIN_FORKNUM, blocks };
       } else if (fork === VISIBILITYMAP_FORKNUM || !this.#isUnlogged(spc, db, rel)) {
-        await this.#fork(source, fork, blocks);
+        yield { source, fork, blocks };
       }
     }
   }
@@ -240,9 +275,18 @@ class BasebackupWriter {
   async #controlFileAndWal(): Promise<void> {
     const stored = this.#timeline.values.get(CHECKPOINT_KEY, this.#lsn);
     assert(stored !== null, "every timeline has its checkpoint state");
-    const control = parseControlFile(this.#control);
-    const { xlog_seg_size, system_identifier } = control;
     const checkpoint = { ...parseCheckpoint(stored), redo: this.#lsn, oldestActiveXid: 0 };
+    if (this.#content === "complete") await this.#wal(checkpoint);
+    const changed = encodeControlFile(this.#control, {
+      state: DB_SHUTDOWNED,
+      checkPoint: this.#lsn,
+      checkPointCopy: checkpoint,
+    });
+    await this.#file(CONTROL_FILE_PATH, changed);
+  }
+
+  async #wal(checkpoint: CheckPoint): Promise<void> {
+    const { xlog_seg_size, system_identifier } = parseControlFile(this.#control);
     const segments = buildInitialSegments({
       lsn: this.#lsn,
       prev: this.#prev,
@@ -251,12 +295,6 @@ class BasebackupWriter {
       checkpoint,
     });
     for (const segment of segments) await this.#walSegment(segment, checkpoint.ThisTimeLineID, xlog_seg_size);
-    const changed = encodeControlFile(this.#control, {
-      state: DB_SHUTDOWNED,
-      checkPoint: this.#lsn,
-      checkPointCopy: checkpoint,
-    });
-    await this.#file(CONTROL_FILE_PATH, changed);
   }
 
   async #walSegment(segment: WalSegmentStart, tli: number, size: number): Promise<void> {

@@ -1,20 +1,19 @@
 import {
   commitTsEntry,
   FIRST_NORMAL_XID,
-  MULTIXACT_MEMBERS_PER_PAGE,
   multixactMemberFlags,
   multixactMemberXid,
   multixactOffsetEntry,
+  multixactOffsetsCutoffPage,
   SLRU_CLOG,
   SLRU_COMMIT_TS,
   SLRU_MULTIXACT_MEMBERS,
   SLRU_MULTIXACT_OFFSETS,
-  SLRU_PAGES_PER_SEGMENT,
-  slruEntriesPerPage,
+  slruMayDeleteSegment,
   slruPage,
   TRANSACTION_STATUS_ABORTED,
   TRANSACTION_STATUS_COMMITTED,
-  transactionIdPrecedes,
+  truncatedMemberSegments,
 } from "../postgres/slru.ts";
 import { type WalRecord, XLR_RMGR_INFO_MASK } from "../postgres/wal/record.ts";
 import {
@@ -183,30 +182,16 @@ export class TransactionIngest {
       case CLOG_TRUNCATE: {
         const { pageno, oldestXact, oldestXactDb } = parseClogTruncate(rec);
         this.#checkpoint.setOldestXid(oldestXact, oldestXactDb);
-        this.#truncateBefore(SLRU_CLOG, pageno, FIRST_NORMAL_XID + 1, rec.endLsn);
+        this.#truncateBefore(SLRU_CLOG, pageno, rec.endLsn);
         break;
       }
     }
   }
 
-  /**
-   * SimpleLruTruncate: removes the segments that lie wholly before page `cutoff`. Pages wrap around with the ids on them.
-   *
-   * @param firstId what PagePrecedes adds to a page's first id, so that the permanent ids don't disturb the comparison
-   */
-  #truncateBefore(slru: number, cutoff: number, firstId: number, lsn: number): void {
-    const idsPerPage = slruEntriesPerPage(slru);
-    const pagePrecedes = (page: number): boolean => {
-      const id = (page * idsPerPage + firstId) >>> 0;
-      const cutoffId = (cutoff * idsPerPage + firstId) >>> 0;
-      return transactionIdPrecedes(id, cutoffId) &&
-        transactionIdPrecedes(id, (cutoffId + idsPerPage - 1) >>> 0);
-    };
+  /** SimpleLruTruncate: removes the segments that lie wholly before page `cutoff`. */
+  #truncateBefore(slru: number, cutoff: number, lsn: number): void {
     for (const { segment } of this.#slru.segments(slru, lsn)) {
-      const first = segment * SLRU_PAGES_PER_SEGMENT;
-      if (pagePrecedes(first) && pagePrecedes(first + SLRU_PAGES_PER_SEGMENT - 1)) {
-        this.#slru.removeSegment(slru, segment, lsn);
-      }
+      if (slruMayDeleteSegment(slru, segment, cutoff)) this.#slru.removeSegment(slru, segment, lsn);
     }
   }
 
@@ -276,17 +261,10 @@ export class TransactionIngest {
     const { oldestMultiDB, endTruncOff, startTruncMemb, endTruncMemb } = truncate;
     this.#checkpoint.setOldestMulti(endTruncOff, oldestMultiDB);
 
-    const membersPerSegment = MULTIXACT_MEMBERS_PER_PAGE * SLRU_PAGES_PER_SEGMENT;
-    const lastSegment = Math.floor(0xffff_ffff / membersPerSegment);
-    const endSegment = Math.floor(endTruncMemb / membersPerSegment);
-    for (let segment = Math.floor(startTruncMemb / membersPerSegment); segment !== endSegment;) {
+    for (const segment of truncatedMemberSegments(startTruncMemb, endTruncMemb)) {
       this.#slru.removeSegment(SLRU_MULTIXACT_MEMBERS, segment, lsn);
-      segment = segment === lastSegment ? 0 : segment + 1;
     }
-
-    const lastToGo = endTruncOff === FIRST_MULTIXACT_ID ? 0xffff_ffff : endTruncOff - 1;
-    const cutoff = slruPage(SLRU_MULTIXACT_OFFSETS, lastToGo);
-    this.#truncateBefore(SLRU_MULTIXACT_OFFSETS, cutoff, FIRST_MULTIXACT_ID + 1, lsn);
+    this.#truncateBefore(SLRU_MULTIXACT_OFFSETS, multixactOffsetsCutoffPage(endTruncOff), lsn);
   }
 
   #applyCommitTs(rec: WalRecord): void {
@@ -297,7 +275,7 @@ export class TransactionIngest {
       case COMMIT_TS_TRUNCATE: {
         const { pageno, oldestXid } = parseCommitTsTruncate(rec);
         this.#checkpoint.setOldestCommitTs(oldestXid);
-        this.#truncateBefore(SLRU_COMMIT_TS, pageno, FIRST_NORMAL_XID + 1, rec.endLsn);
+        this.#truncateBefore(SLRU_COMMIT_TS, pageno, rec.endLsn);
         break;
       }
     }

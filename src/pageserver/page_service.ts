@@ -78,17 +78,22 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   basebackup: {
-    usage: "basebackup <tenant> <timeline> [LSN]",
-    args: [2, 3],
+    usage: "basebackup <tenant> <timeline> [LSN] [lazy]",
+    args: [2, 4],
     columns: null,
-    run: async (service, session, [tenant, timeline, lsn]) => {
+    run: async (service, session, [tenant, timeline, ...rest]) => {
       const source = await service.timeline(tenant!, timeline!);
+      const content = rest.at(-1) === "lazy" ? "lazy" : "complete";
+      const [lsn, surplus] = content === "lazy" ? rest.slice(0, -1) : rest;
+      if (surplus !== undefined) {
+        throw new ZenithError("invalid_argument", `basebackup: "${surplus}" is not "lazy"`);
+      }
       const wanted = lsn === undefined ? null : parseLsn(lsn);
       if (wanted !== null) await source.waitFor(wanted, service.server.config.wait_lsn_timeout_ms);
       const boundary = source.boundary(wanted);
       // A compute that starts here writes on from here: what is before must not be lost any more.
       await source.makeDurable();
-      await session.copyOut(basebackup(source, boundary));
+      await session.copyOut(basebackup(source, boundary, content));
     },
   },
   callmemaybe: {
