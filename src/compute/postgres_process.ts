@@ -129,10 +129,10 @@ const POLL_MS = 25;
  * @throws {ZenithError} `timeout`
  */
 export async function endOrphan(pgdata: string): Promise<boolean> {
-  const pid = orphanPid(pgdata);
+  const pid = postmasterPid(pgdata);
   if (pid === undefined) return false;
   const deadline = Date.now() + IMMEDIATE_SHUTDOWN_TIMEOUT_MS;
-  for (let signal: NodeJS.Signals = IMMEDIATE_SHUTDOWN; orphanPid(pgdata) === pid; signal = "SIGKILL") {
+  for (let signal: NodeJS.Signals = IMMEDIATE_SHUTDOWN; postmasterPid(pgdata) === pid; signal = "SIGKILL") {
     if (signal === IMMEDIATE_SHUTDOWN || Date.now() > deadline) kill(pid, signal);
     if (Date.now() > deadline + IMMEDIATE_SHUTDOWN_TIMEOUT_MS) {
       throw new ZenithError("timeout", `an earlier Postgres, process ${pid}, still runs in ${pgdata}`);
@@ -151,7 +151,7 @@ function kill(pid: number, signal: NodeJS.Signals): void {
 }
 
 /** The process that `postmaster.pid` names, if that process works in this very directory, as postmasters do. */
-function orphanPid(pgdata: string): number | undefined {
+export function postmasterPid(pgdata: string): number | undefined {
   try {
     const pid = Number.parseInt(readFileSync(join(pgdata, "postmaster.pid"), "utf8"), 10);
     return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(pgdata) ? pid : undefined;

@@ -1,0 +1,293 @@
+/**
+ * A Zenith of a test's own: a temporary directory, free ports, real processes. `await using` it, so that all of it is
+ * gone when the test is over, however it ends. `ZENITH_TEST_KEEP=1` leaves directories behind to be looked at.
+ */
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { HostPort } from "../../src/common/host_port.ts";
+import { parseBranchName, parseTenantId, type TenantId } from "../../src/common/id.ts";
+import type { ComputePaths, EnvironmentPaths } from "../../src/common/paths.ts";
+import { checkPidFile, isRunning } from "../../src/common/pid_file.ts";
+import { postmasterPid } from "../../src/compute/postgres_process.ts";
+import { allComputes } from "../../src/control/computes.ts";
+import { type Environment, loadEnvironment } from "../../src/control/environment.ts";
+import { PageServerClient } from "../../src/control/page_server_client.ts";
+import { type CliResult, runZenith } from "./cli.ts";
+import { Connection, type ConnectOptions } from "./connection.ts";
+import { freePort } from "./ports.ts";
+
+export interface ZenithEnvOptions {
+  /** false leaves the page server stopped. */
+  readonly start?: boolean;
+  readonly tenant?: string;
+}
+
+const living = new Set<ZenithEnv>();
+
+// The last resort, for a test run that ends without having disposed of its environments.
+process.on("exit", () => {
+  for (const env of living) env.killEverything();
+});
+
+export class ZenithEnv implements AsyncDisposable {
+  readonly dir: string;
+  readonly pageserver: PageServerHandle;
+  readonly #computes = new Map<string, Compute>();
+  #environment: Environment | undefined;
+
+  private constructor(dir: string, address: HostPort) {
+    this.dir = dir;
+    this.pageserver = new PageServerHandle(this, address);
+  }
+
+  /** Runs `zenith init` and, unless told otherwise, `zenith start`. */
+  static async create(options: ZenithEnvOptions = {}): Promise<ZenithEnv> {
+    const dir = mkdtempSync(join(tmpdir(), "zenith-test-"));
+    chmodSync(dir, 0o755);
+    const address = { host: "127.0.0.1", port: await freePort() };
+    const env = new ZenithEnv(dir, address);
+    living.add(env);
+    try {
+      await env.zenith(
+        "init",
+        "--listen",
+        `${address.host}:${address.port}`,
+        ...(options.tenant === undefined ? [] : ["--tenantid", options.tenant]),
+      );
+      if (options.start !== false) await env.pageserver.start();
+      return env;
+    } catch (error) {
+      await env[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get repoDir(): string {
+    return join(this.dir, "repo");
+  }
+
+  get environment(): Environment {
+    this.#environment ??= loadEnvironment(this.repoDir);
+    return this.#environment;
+  }
+
+  get paths(): EnvironmentPaths {
+    return this.environment.paths;
+  }
+
+  get defaultTenant(): TenantId {
+    return this.environment.config.default_tenant_id;
+  }
+
+  /** Runs a command and returns what it printed. @throws when it fails, with what it said */
+  async zenith(...args: string[]): Promise<string> {
+    const result = await this.tryZenith(...args);
+    if (result.code !== 0) {
+      throw new Error(`zenith ${args.join(" ")}: exit code ${result.code}\n${result.stderr}${result.stdout}`);
+    }
+    return result.stdout;
+  }
+
+  /** Runs a command that may fail. */
+  tryZenith(...args: string[]): Promise<CliResult> {
+    return runZenith(args, { ZENITH_REPO_DIR: this.repoDir });
+  }
+
+  async createTenant(): Promise<TenantId> {
+    const printed = await this.zenith("tenant", "create");
+    return parseTenantId(/tenant ([0-9a-f]{32}) created/.exec(printed)?.[1] ?? printed);
+  }
+
+  /** @param start a branch, `branch@LSN` or `timeline@LSN` */
+  async branch(name: string, start: string, tenant: TenantId = this.defaultTenant): Promise<void> {
+    await this.zenith("branch", name, start, "--tenantid", tenant);
+  }
+
+  /** Starts the branch's Postgres, made when there is none yet. */
+  async startCompute(branch = "main", tenant: TenantId = this.defaultTenant): Promise<Compute> {
+    const existing = this.#computes.get(`${tenant}/${branch}`);
+    const compute = existing ?? await this.createCompute(branch, tenant);
+    await compute.start();
+    return compute;
+  }
+
+  /** Makes the branch's Postgres without starting it. */
+  async createCompute(branch = "main", tenant: TenantId = this.defaultTenant): Promise<Compute> {
+    const port = await freePort();
+    await this.zenith("pg", "create", branch, "--tenantid", tenant, "--port", String(port));
+    const compute = new Compute(this, branch, tenant, port);
+    this.#computes.set(`${tenant}/${branch}`, compute);
+    return compute;
+  }
+
+  /** Ends every process of this environment at once. */
+  killEverything(): void {
+    const pidFiles: string[] = [];
+    try {
+      for (const compute of allComputes(this.environment)) {
+        pidFiles.push(compute.paths.pidFile);
+        killPostgres(compute.paths);
+      }
+    } catch {
+      // There is no environment, or only half of one: nothing was started from it.
+    }
+    pidFiles.push(join(this.repoDir, "pageserver.pid"));
+    for (const pidFile of pidFiles) {
+      const found = checkPidFile(pidFile);
+      if (found.state === "running") process.kill(found.process.pid, "SIGKILL");
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.killEverything();
+    living.delete(this);
+    await until("the processes have ended", () => {
+      this.killEverything();
+      return checkPidFile(join(this.repoDir, "pageserver.pid")).state !== "running";
+    });
+    if (process.env["ZENITH_TEST_KEEP"] !== "1") {
+      rmSync(this.dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    }
+  }
+}
+
+/** The environment's page server. */
+export class PageServerHandle {
+  readonly #env: ZenithEnv;
+  readonly address: HostPort;
+
+  constructor(env: ZenithEnv, address: HostPort) {
+    this.#env = env;
+    this.address = address;
+  }
+
+  async start(): Promise<void> {
+    await this.#env.zenith("start");
+  }
+
+  /** Stops the page server alone; every Postgres goes on. */
+  async stop(): Promise<void> {
+    const process_ = this.#process();
+    process.kill(process_.pid, "SIGTERM");
+    await until("the page server has stopped", () => !isRunning(process_));
+  }
+
+  async restart(): Promise<void> {
+    await this.#env.zenith("restart");
+  }
+
+  /** As a power failure would end it, but for what the kernel still writes. */
+  async kill9(): Promise<void> {
+    const process_ = this.#process();
+    process.kill(process_.pid, "SIGKILL");
+    await until("the page server is dead", () => !isRunning(process_));
+  }
+
+  /** A session for the page server's own commands. */
+  connect(): Promise<Connection> {
+    return Connection.open(this.address, { database: "zenith" }, "status");
+  }
+
+  /** The same commands, typed. */
+  client(): PageServerClient {
+    return new PageServerClient(this.address);
+  }
+
+  log(): string {
+    return readFileSync(this.#env.paths.pageserver.log, "utf8");
+  }
+
+  #process() {
+    const found = checkPidFile(this.#env.paths.pageserver.pidFile);
+    if (found.state !== "running") throw new Error("the page server is not running");
+    return found.process;
+  }
+}
+
+/** One branch's Postgres. */
+export class Compute implements AsyncDisposable {
+  readonly #env: ZenithEnv;
+  readonly branch: string;
+  readonly tenant: TenantId;
+  readonly address: HostPort;
+  readonly paths: ComputePaths;
+
+  constructor(env: ZenithEnv, branch: string, tenant: TenantId, port: number) {
+    this.#env = env;
+    this.branch = branch;
+    this.tenant = tenant;
+    this.address = { host: "127.0.0.1", port };
+    this.paths = env.paths.compute(tenant, parseBranchName(branch));
+  }
+
+  connect(options: ConnectOptions = {}): Promise<Connection> {
+    return Connection.open(this.address, options);
+  }
+
+  async start(): Promise<void> {
+    await this.#env.zenith("pg", "start", this.branch, "--tenantid", this.tenant);
+  }
+
+  async stop(mode: "fast" | "immediate" = "fast"): Promise<void> {
+    await this.#env.zenith("pg", "stop", this.branch, "--tenantid", this.tenant, "-m", mode);
+  }
+
+  async restart(): Promise<void> {
+    await this.stop();
+    await this.start();
+  }
+
+  /** Kills Postgres; its supervisor notices and ends. */
+  async kill9(): Promise<void> {
+    if (!killPostgres(this.paths)) throw new Error(`the Postgres of ${this.branch} is not running`);
+    await until("the supervisor has ended", () => checkPidFile(this.paths.pidFile).state !== "running");
+  }
+
+  /** What one statement gives, in a session of its own. */
+  async value(sql: string, params: readonly unknown[] = [], options: ConnectOptions = {}): Promise<unknown> {
+    await using connection = await this.connect(options);
+    return await connection.value(sql, params);
+  }
+
+  async query(sql: string, options: ConnectOptions = {}): Promise<Record<string, unknown>[]> {
+    await using connection = await this.connect(options);
+    return await connection.query(sql);
+  }
+
+  /** Where the WAL ends now: what `branch <name> <branch>@<lsn>` takes. */
+  async lsn(): Promise<string> {
+    return String(await this.value("SELECT pg_current_wal_insert_lsn()"));
+  }
+
+  postgresLog(): string {
+    return readFileSync(this.paths.postgresLog, "utf8");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (checkPidFile(this.paths.pidFile).state === "running") await this.stop("immediate");
+  }
+}
+
+function killPostgres(paths: ComputePaths): boolean {
+  const pid = postmasterPid(paths.pgdata);
+  if (pid === undefined) return false;
+  process.kill(pid, "SIGKILL");
+  return true;
+}
+
+const POLL_MS = 20;
+const UNTIL_TIMEOUT_MS = 60_000;
+
+/** Waits for a condition; a test that waits in vain fails with its name. */
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  timeoutMs = UNTIL_TIMEOUT_MS,
+): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!await condition()) {
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs / 1000} s in vain until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
