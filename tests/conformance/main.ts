@@ -1,7 +1,7 @@
 /**
  * The conformance suite: our redo against PostgreSQL's own pages.
  *
- *   bun tests/conformance/main.ts [--schedule own|regress|isolation|all] [--before redo|image] [--pg-source <dir>]
+ *   bun tests/conformance/main.ts [--schedule own|images|regress|isolation|all] [--before redo|image] [--pg-source <dir>]
  *     [--port <n>] [--keep] [--only <file.sql>]
  *
  * A stock server logs with wal_consistency_checking each page as it is after each change. The suite runs a schedule there,
@@ -14,7 +14,13 @@ import { StockCluster } from "./cluster.ts";
 import { ClusterPages } from "./pages.ts";
 import { replayWal } from "./replay.ts";
 import { Report } from "./report.ts";
-import { isolationSchedule, ownSchedule, regressSchedule, type Schedule } from "./schedules.ts";
+import {
+  imagesSchedule,
+  isolationSchedule,
+  ownSchedule,
+  regressSchedule,
+  type Schedule,
+} from "./schedules.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -61,14 +67,21 @@ function schedules(): Schedule[] {
   switch (options.schedule) {
     case "own":
       return [own()];
+    case "images":
+      return [imagesSchedule()];
     case "regress":
       return [regressSchedule(options["pg-source"])];
     case "isolation":
       return [isolationSchedule(options["pg-source"])];
     case "all":
-      return [own(), regressSchedule(options["pg-source"]), isolationSchedule(options["pg-source"])];
+      return [
+        own(),
+        imagesSchedule(),
+        regressSchedule(options["pg-source"]),
+        isolationSchedule(options["pg-source"]),
+      ];
     default:
-      throw new Error(`--schedule ${options.schedule}: expected own, regress, isolation or all`);
+      throw new Error(`--schedule ${options.schedule}: expected own, images, regress, isolation or all`);
   }
 }
 

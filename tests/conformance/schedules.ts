@@ -41,7 +41,7 @@ export function ownSchedule(only?: string): Schedule {
         cluster.sql(readFileSync(join(WORKLOAD_DIR, file), "utf8"), database);
       }
       if (only !== undefined) return;
-      runConcurrently(cluster);
+      runConcurrently(cluster, "concurrent", SECONDS, []);
       crash(cluster);
     },
   };
@@ -50,20 +50,25 @@ export function ownSchedule(only?: string): Schedule {
 const CLIENTS = 8;
 const SECONDS = 10;
 
-function runConcurrently(cluster: StockCluster): void {
+/** Makes `database` and runs workload/concurrent there. `more` are further scripts, with pgbench's `@weight`. */
+function runConcurrently(
+  cluster: StockCluster,
+  database: string,
+  seconds: number,
+  more: readonly string[],
+): void {
   const dir = join(WORKLOAD_DIR, "concurrent");
-  cluster.sql("CREATE DATABASE concurrent");
-  cluster.sql(readFileSync(join(dir, "setup.sql"), "utf8"), "concurrent");
-  const scripts = sqlFiles(dir).filter((file) => file !== "setup.sql").flatMap((
-    file,
-  ) => ["-f", join(dir, file)]);
+  cluster.sql(`CREATE DATABASE ${database}`);
+  cluster.sql(readFileSync(join(dir, "setup.sql"), "utf8"), database);
+  const files = sqlFiles(dir).filter((file) => file !== "setup.sql");
+  const scripts = files.map((file) => `${join(dir, file)}@100`);
   cluster.run("pgbench", [
     "--no-vacuum",
     `--client=${CLIENTS}`,
-    `--time=${SECONDS}`,
+    `--time=${seconds}`,
     "--max-tries=10",
-    ...scripts,
-    "concurrent",
+    ...[...scripts, ...more].flatMap((script) => ["-f", script]),
+    database,
   ]);
 }
 
@@ -73,6 +78,38 @@ function crash(cluster: StockCluster): void {
   cluster.stop("immediate");
   cluster.start();
   cluster.sql("INSERT INTO before_crash SELECT generate_series(1, 1000)");
+}
+
+const IMAGE_SETTINGS = `
+full_page_writes = on
+wal_log_hints = on
+`;
+
+/**
+ * The concurrent workload with full-page writes, images for hint bits and checkpoints all the time, so that pages come as
+ * images too: plain ones, and compressed in every way that PostgreSQL 15 knows.
+ */
+export function imagesSchedule(): Schedule {
+  return {
+    name: "images",
+    settings: IMAGE_SETTINGS,
+    run(cluster) {
+      for (const method of ["off", "pglz", "lz4", "zstd"]) {
+        reconfigure(cluster, "wal_compression", method);
+        const checkpoints = join(WORKLOAD_DIR, "images", "checkpoint.sql");
+        runConcurrently(cluster, `images_${method}`, SECONDS / 2, [`${checkpoints}@1`]);
+      }
+      reconfigure(cluster, "full_page_writes", "off");
+      reconfigure(cluster, "full_page_writes", "on");
+    },
+  };
+}
+
+function reconfigure(cluster: StockCluster, setting: string, value: string): void {
+  cluster.sql(`ALTER SYSTEM SET ${setting} = '${value}'`);
+  cluster.sql("SELECT pg_reload_conf()");
+  // The checkpointer logs a change of full_page_writes when it has read it, at the latest with a checkpoint.
+  cluster.sql("CHECKPOINT");
 }
 
 function sqlFiles(dir: string): string[] {

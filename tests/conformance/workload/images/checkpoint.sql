@@ -1,0 +1,2 @@
+-- The next change of every page logs it whole.
+CHECKPOINT;
