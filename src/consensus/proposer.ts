@@ -1,0 +1,482 @@
+/**
+ * The one writer of a timeline: gets itself elected by a quorum of acceptors, brings them to one log, and counts how far
+ * a quorum has it. Pure: no clock, no I/O, no randomness. The driver (`src/compute/wal_proposer.ts`, and the simulator) feeds
+ * it events and carries out the effects of each in order.
+ *
+ * The proposer has WAL of its own only from where its term starts, and of that only a window. What an acceptor lacks below
+ * the window is fetched from another acceptor of the term: its log is a prefix of this proposer's.
+ */
+import { assert } from "../common/assert.ts";
+import { ZenithError } from "../common/errors.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
+import {
+  type AcceptorMessage,
+  APPEND_MAX_BYTES,
+  type AppendResponse,
+  type ProposerMessage,
+  type ServerInfo,
+  type VoteResponse,
+} from "./messages.ts";
+import { commonPrefixEnd, lastLogTerm, startTerm, type TermHistory } from "./term_history.ts";
+
+/** WAL that may be on its way to an acceptor that has not confirmed it. */
+export const MAX_IN_FLIGHT_BYTES = 16 << 20;
+
+/** WAL that one fetch asks another acceptor for. */
+export const FETCH_MAX_BYTES = 1 << 20;
+
+/** The most WAL of ours that goes in one message; small enough that acceptors begin to write while more comes. */
+export const LOCAL_APPEND_MAX_BYTES = 256 << 10;
+
+/** Where a peer is in its conversation with us. */
+export type PeerPhase =
+  | "offline"
+  /** ServerInfo is sent. */
+  | "greeting"
+  /** It has answered, and has not been asked for its vote, or has denied it. */
+  | "greeted"
+  /** VoteRequest is sent. */
+  | "voting"
+  | "voted"
+  /** ProposerElected is sent. */
+  | "electing"
+  /** Its log is a prefix of ours. */
+  | "streaming";
+
+export interface Peer {
+  phase: PeerPhase;
+  /** Its vote for the current term, once it was given. */
+  vote: VoteResponse | undefined;
+  /** Where it has confirmed to be, in this term; 0/0 before. */
+  flushLsn: Lsn;
+  /** The next byte to send. */
+  nextLsn: Lsn;
+  fetching: boolean;
+}
+
+export interface ProposerConfig {
+  readonly serverInfo: ServerInfo;
+  readonly acceptorCount: number;
+  /** Where the timeline's WAL begins when no acceptor has any: the page server's last record. */
+  readonly timelineStartLsn: Lsn;
+}
+
+export interface ProposerState {
+  readonly config: ProposerConfig;
+  phase: "campaigning" | "elected" | "stopped";
+  /** 0 until a quorum was greeted. */
+  term: number;
+  /** The highest term that any acceptor has told of. */
+  seenTerm: number;
+  timelineStartLsn: Lsn;
+  /** Where this term's log begins: everything below is decided. */
+  epochStartLsn: Lsn;
+  history: TermHistory;
+  /** WAL that the driver has at hand. */
+  localStartLsn: Lsn;
+  localEndLsn: Lsn;
+  /** 0/0 until a quorum has everything up to the term's start. */
+  commitLsn: Lsn;
+  remoteConsistentLsn: Lsn;
+  readonly peers: Peer[];
+}
+
+export type ProposerEvent =
+  | { readonly type: "connected"; readonly peer: number }
+  | { readonly type: "disconnected"; readonly peer: number }
+  | { readonly type: "message"; readonly peer: number; readonly message: AcceptorMessage }
+  /** No answer for a while: say it again. */
+  | { readonly type: "tick"; readonly peer: number }
+  /** No quorum for a while: try a higher term. */
+  | { readonly type: "electionTimeout" }
+  /** Postgres has written up to here. */
+  | { readonly type: "localAdvanced"; readonly endLsn: Lsn }
+  /** The driver has dropped WAL below, which is at most `commitLsn`. */
+  | { readonly type: "localTrimmed"; readonly startLsn: Lsn }
+  /** Answers the effect `fetch`; the bytes start where it asked for them. */
+  | { readonly type: "fetched"; readonly peer: number; readonly lsn: Lsn; readonly bytes: Uint8Array }
+  | { readonly type: "fetchFailed"; readonly peer: number };
+
+export type ProposerEffect =
+  | { readonly type: "send"; readonly peer: number; readonly message: ProposerMessage }
+  /** Send an AppendRequest with the driver's own WAL of [beginLsn, endLsn). */
+  | {
+    readonly type: "append";
+    readonly peer: number;
+    readonly term: number;
+    readonly beginLsn: Lsn;
+    readonly endLsn: Lsn;
+    readonly commitLsn: Lsn;
+    readonly truncateLsn: Lsn;
+  }
+  /** Read up to [from, to) at acceptor `source`, as long as it is in `term`; answered by `fetched` or `fetchFailed`. */
+  | {
+    readonly type: "fetch";
+    readonly peer: number;
+    readonly source: number;
+    readonly term: number;
+    readonly from: Lsn;
+    readonly to: Lsn;
+  }
+  /** Elected: WAL of this term goes on from here. A quorum need not have everything below yet; `committed` says so. */
+  | { readonly type: "elected"; readonly term: number; readonly epochStartLsn: Lsn }
+  /** A quorum has everything up to here. The first time: up to the start of the term. */
+  | { readonly type: "committed"; readonly lsn: Lsn }
+  | { readonly type: "remoteConsistent"; readonly lsn: Lsn }
+  /** Someone was elected in a newer term, or wants to be. Nothing is sent any more. */
+  | { readonly type: "fenced"; readonly term: number };
+
+/** @throws {ZenithError} `invalid_argument` when there is no acceptor */
+export function startProposer(config: ProposerConfig): ProposerState {
+  if (config.acceptorCount < 1) throw new ZenithError("invalid_argument", "no safekeepers are configured");
+  return {
+    config,
+    phase: "campaigning",
+    term: 0,
+    seenTerm: 0,
+    timelineStartLsn: config.timelineStartLsn,
+    epochStartLsn: INVALID_LSN,
+    history: [],
+    localStartLsn: INVALID_LSN,
+    localEndLsn: INVALID_LSN,
+    commitLsn: INVALID_LSN,
+    remoteConsistentLsn: INVALID_LSN,
+    peers: Array.from({ length: config.acceptorCount }, (): Peer => ({
+      phase: "offline",
+      vote: undefined,
+      flushLsn: INVALID_LSN,
+      nextLsn: INVALID_LSN,
+      fetching: false,
+    })),
+  };
+}
+
+/** How many acceptors must agree. */
+export function quorumOf(acceptorCount: number): number {
+  return Math.floor(acceptorCount / 2) + 1;
+}
+
+/** Changes `state` in place and says what is to be done, in this order. */
+export function stepProposer(state: ProposerState, event: ProposerEvent): ProposerEffect[] {
+  const effects: ProposerEffect[] = [];
+  if (state.phase === "stopped") return effects;
+  switch (event.type) {
+    case "connected":
+      state.peers[event.peer]!.phase = "greeting";
+      send(effects, event.peer, state.config.serverInfo);
+      break;
+    case "disconnected":
+      // Its vote and what it has confirmed count all the same: they are durable.
+      state.peers[event.peer]!.phase = "offline";
+      break;
+    case "message":
+      onMessage(state, event.peer, event.message, effects);
+      break;
+    case "tick":
+      onTick(state, event.peer, effects);
+      break;
+    case "electionTimeout":
+      if (state.phase === "campaigning") campaign(state, effects);
+      break;
+    case "localAdvanced":
+      assert(state.phase === "elected", "only an elected proposer writes");
+      assert(event.endLsn >= state.localEndLsn, "local WAL only grows");
+      state.localEndLsn = event.endLsn;
+      for (let i = 0; i < state.peers.length; i++) pump(state, i, effects);
+      break;
+    case "localTrimmed":
+      assert(
+        event.startLsn >= state.localStartLsn && event.startLsn <= state.localEndLsn,
+        "the window moves up",
+      );
+      state.localStartLsn = event.startLsn;
+      break;
+    case "fetched":
+      onFetched(state, event.peer, event.lsn, event.bytes, effects);
+      break;
+    case "fetchFailed":
+      state.peers[event.peer]!.fetching = false;
+      break;
+  }
+  return effects;
+}
+
+function onMessage(
+  state: ProposerState,
+  index: number,
+  message: AcceptorMessage,
+  effects: ProposerEffect[],
+): void {
+  state.seenTerm = Math.max(state.seenTerm, message.term);
+  if (state.phase === "elected" && message.term > state.term) {
+    state.phase = "stopped";
+    effects.push({ type: "fenced", term: message.term });
+    return;
+  }
+  switch (message.type) {
+    case "Greeting":
+      return onGreeting(state, index, effects);
+    case "VoteResponse":
+      return onVoteResponse(state, index, message, effects);
+    case "AppendResponse":
+      return onAppendResponse(state, index, message, effects);
+  }
+}
+
+function onGreeting(state: ProposerState, index: number, effects: ProposerEffect[]): void {
+  const peer = state.peers[index]!;
+  if (peer.phase !== "greeting") return;
+  peer.phase = "greeted";
+  if (state.term > 0) {
+    askVote(state, index, effects);
+    return;
+  }
+  const greeted = state.peers.filter(({ phase }) => phase === "greeted").length;
+  if (greeted >= quorum(state)) campaign(state, effects);
+}
+
+/** Takes a term that is above every term heard of, and asks everyone that is there for its vote. */
+function campaign(state: ProposerState, effects: ProposerEffect[]): void {
+  const present = state.peers.filter(({ phase }) => phase !== "offline" && phase !== "greeting").length;
+  // The term must be above that of any quorum, or it can't be won.
+  if (present < quorum(state)) return;
+  state.term = Math.max(state.seenTerm, state.term) + 1;
+  for (let i = 0; i < state.peers.length; i++) {
+    const peer = state.peers[i]!;
+    peer.vote = undefined;
+    if (peer.phase !== "offline" && peer.phase !== "greeting") askVote(state, i, effects);
+  }
+}
+
+function askVote(state: ProposerState, index: number, effects: ProposerEffect[]): void {
+  state.peers[index]!.phase = "voting";
+  send(effects, index, { type: "VoteRequest", term: state.term });
+}
+
+function onVoteResponse(
+  state: ProposerState,
+  index: number,
+  message: VoteResponse,
+  effects: ProposerEffect[],
+): void {
+  const peer = state.peers[index]!;
+  if (peer.phase !== "voting" || message.term < state.term) return;
+  if (state.phase === "elected") {
+    // Voted or not, it is in our term, and its log will not change but by us.
+    elect(state, index, message, effects);
+    return;
+  }
+  if (!message.granted || message.term !== state.term) {
+    peer.phase = "greeted";
+    return;
+  }
+  peer.phase = "voted";
+  peer.vote = message;
+  const votes = state.peers.filter(({ vote }) => vote !== undefined).length;
+  if (votes >= quorum(state)) win(state, effects);
+}
+
+function win(state: ProposerState, effects: ProposerEffect[]): void {
+  let donor: VoteResponse | undefined;
+  for (const { vote } of state.peers) {
+    if (vote === undefined) continue;
+    if (donor === undefined || isAhead(vote, donor)) donor = vote;
+    if (vote.timelineStartLsn !== INVALID_LSN) state.timelineStartLsn = vote.timelineStartLsn;
+  }
+  assert(donor !== undefined, "an election is won with votes");
+  state.phase = "elected";
+  state.epochStartLsn = donor.timelineStartLsn === INVALID_LSN ? state.timelineStartLsn : donor.flushLsn;
+  state.history = startTerm(donor.history, state.epochStartLsn, state.term);
+  state.localStartLsn = state.epochStartLsn;
+  state.localEndLsn = state.epochStartLsn;
+  effects.push({ type: "elected", term: state.term, epochStartLsn: state.epochStartLsn });
+  for (let i = 0; i < state.peers.length; i++) {
+    const { phase, vote } = state.peers[i]!;
+    if (phase === "voted") elect(state, i, vote!, effects);
+    else if (phase === "greeted") askVote(state, i, effects);
+  }
+}
+
+/** Whether the log behind `a` is newer than that behind `b`, or as new and longer. */
+function isAhead(a: VoteResponse, b: VoteResponse): boolean {
+  const termA = lastLogTerm(a.history, a.flushLsn);
+  const termB = lastLogTerm(b.history, b.flushLsn);
+  return termA > termB || (termA === termB && a.flushLsn > b.flushLsn);
+}
+
+function elect(state: ProposerState, index: number, log: VoteResponse, effects: ProposerEffect[]): void {
+  state.peers[index]!.phase = "electing";
+  const startLsn = log.timelineStartLsn === INVALID_LSN
+    ? state.timelineStartLsn
+    : commonPrefixEnd(state.history, log.history, log.flushLsn, state.timelineStartLsn);
+  send(effects, index, {
+    type: "ProposerElected",
+    term: state.term,
+    startLsn,
+    timelineStartLsn: state.timelineStartLsn,
+    history: state.history,
+  });
+}
+
+function onAppendResponse(
+  state: ProposerState,
+  index: number,
+  message: AppendResponse,
+  effects: ProposerEffect[],
+): void {
+  // While its history is an older term's, its positions say nothing about our log.
+  if (state.phase !== "elected" || message.term !== state.term || message.historyTerm !== state.term) return;
+  const peer = state.peers[index]!;
+  if (message.flushLsn > state.localEndLsn) {
+    throw new ZenithError(
+      "protocol",
+      `safekeeper ${index} has WAL up to ${
+        formatLsn(message.flushLsn)
+      } in term ${state.term}, whose log ends at ${formatLsn(state.localEndLsn)}`,
+    );
+  }
+  peer.flushLsn = max(peer.flushLsn, message.flushLsn);
+  if (peer.phase === "electing") {
+    peer.phase = "streaming";
+    peer.nextLsn = peer.flushLsn;
+  }
+  if (message.remoteConsistentLsn > state.remoteConsistentLsn) {
+    state.remoteConsistentLsn = message.remoteConsistentLsn;
+    effects.push({ type: "remoteConsistent", lsn: message.remoteConsistentLsn });
+  }
+  // First the commit, so that what is sent next carries it.
+  const hasCommitted = advanceCommit(state, effects);
+  const hasSent = pump(state, index, effects);
+  if (!hasCommitted) return;
+  for (let i = 0; i < state.peers.length; i++) {
+    if (i !== index || !hasSent) tellCommit(state, i, effects);
+  }
+}
+
+/** The quorum-th largest position among those whose log is this term's, which only then is decided. */
+function advanceCommit(state: ProposerState, effects: ProposerEffect[]): boolean {
+  const positions = state.peers.map(({ flushLsn }) => flushLsn).sort((a, b) => b - a);
+  const lsn = positions[quorum(state) - 1]!;
+  // Below the term's start an acceptor's log has not become this term's yet.
+  if (lsn < state.epochStartLsn || lsn <= state.commitLsn) return false;
+  state.commitLsn = lsn;
+  effects.push({ type: "committed", lsn });
+  return true;
+}
+
+/** Sends what the peer lacks, as far as it may be sent now. */
+function pump(state: ProposerState, index: number, effects: ProposerEffect[]): boolean {
+  const peer = state.peers[index]!;
+  let hasSent = false;
+  if (peer.phase !== "streaming") return hasSent;
+  while (peer.nextLsn < state.localEndLsn && peer.nextLsn - peer.flushLsn < MAX_IN_FLIGHT_BYTES) {
+    if (peer.nextLsn < state.localStartLsn) {
+      requestFetch(state, index, effects);
+      return hasSent;
+    }
+    const endLsn = Math.min(state.localEndLsn, peer.nextLsn + LOCAL_APPEND_MAX_BYTES) as Lsn;
+    pushAppend(state, index, endLsn, effects);
+    peer.nextLsn = endLsn;
+    hasSent = true;
+  }
+  return hasSent;
+}
+
+function tellCommit(state: ProposerState, index: number, effects: ProposerEffect[]): void {
+  const peer = state.peers[index]!;
+  if (peer.phase === "streaming") pushAppend(state, index, peer.nextLsn, effects);
+}
+
+function pushAppend(state: ProposerState, index: number, endLsn: Lsn, effects: ProposerEffect[]): void {
+  effects.push({
+    type: "append",
+    peer: index,
+    term: state.term,
+    beginLsn: state.peers[index]!.nextLsn,
+    endLsn,
+    commitLsn: state.commitLsn,
+    truncateLsn: truncateLsn(state),
+  });
+}
+
+/** Asks another acceptor of this term for what the window no longer holds. */
+function requestFetch(state: ProposerState, index: number, effects: ProposerEffect[]): void {
+  const peer = state.peers[index]!;
+  if (peer.fetching) return;
+  let source = -1;
+  for (let i = 0; i < state.peers.length; i++) {
+    const { phase, flushLsn } = state.peers[i]!;
+    if (i === index || phase !== "streaming" || flushLsn <= peer.nextLsn) continue;
+    if (source < 0 || flushLsn > state.peers[source]!.flushLsn) source = i;
+  }
+  if (source < 0) return;
+  peer.fetching = true;
+  const to = Math.min(state.peers[source]!.flushLsn, peer.nextLsn + FETCH_MAX_BYTES) as Lsn;
+  effects.push({ type: "fetch", peer: index, source, term: state.term, from: peer.nextLsn, to });
+}
+
+function onFetched(
+  state: ProposerState,
+  index: number,
+  lsn: Lsn,
+  bytes: Uint8Array,
+  effects: ProposerEffect[],
+): void {
+  assert(bytes.length > 0 && bytes.length <= APPEND_MAX_BYTES, "a fetch brings what one message can carry");
+  const peer = state.peers[index]!;
+  peer.fetching = false;
+  // It may have reconnected, and need something else now.
+  if (peer.phase === "streaming" && peer.nextLsn === lsn) {
+    const message: ProposerMessage = {
+      type: "AppendRequest",
+      term: state.term,
+      beginLsn: lsn,
+      commitLsn: state.commitLsn,
+      truncateLsn: truncateLsn(state),
+      bytes,
+    };
+    send(effects, index, message);
+    peer.nextLsn = (lsn + bytes.length) as Lsn;
+  }
+  pump(state, index, effects);
+}
+
+function onTick(state: ProposerState, index: number, effects: ProposerEffect[]): void {
+  const peer = state.peers[index]!;
+  switch (peer.phase) {
+    case "greeting":
+      send(effects, index, state.config.serverInfo);
+      break;
+    case "greeted":
+    case "voting":
+    case "electing":
+      // With the term settled this asks for the state of its log.
+      if (state.term > 0) askVote(state, index, effects);
+      break;
+    case "streaming":
+      peer.nextLsn = peer.flushLsn;
+      if (!pump(state, index, effects)) tellCommit(state, index, effects);
+      break;
+  }
+}
+
+/** What every acceptor has, also those that are away. */
+function truncateLsn(state: ProposerState): Lsn {
+  let lsn = state.commitLsn;
+  for (const { flushLsn } of state.peers) {
+    if (flushLsn < lsn) lsn = flushLsn;
+  }
+  return lsn;
+}
+
+function quorum(state: ProposerState): number {
+  return quorumOf(state.config.acceptorCount);
+}
+
+function send(effects: ProposerEffect[], peer: number, message: ProposerMessage): void {
+  effects.push({ type: "send", peer, message });
+}
+
+function max(a: Lsn, b: Lsn): Lsn {
+  return a > b ? a : b;
+}

@@ -1,0 +1,95 @@
+/** Machines with a bug in them. The checker must find each: otherwise its silence about the real ones means nothing. */
+import { type AcceptorEffect, stepAcceptor } from "../../src/consensus/acceptor.ts";
+import { quorumOf, stepProposer } from "../../src/consensus/proposer.ts";
+import { type Machines, PRODUCTION } from "./machines.ts";
+
+export interface SeededBug {
+  readonly name: string;
+  /** Part of what the checker says about it, in the seed where it shows first. */
+  readonly machines: Machines;
+}
+
+/** A vote is given before it is durable: after a crash the acceptor votes again in the same term. */
+const VOTE_NOT_PERSISTED: Machines = {
+  ...PRODUCTION,
+  stepAcceptor: (state, event) => {
+    const effects = stepAcceptor(state, event);
+    const isVote = event.type === "message" && event.message.type === "VoteRequest";
+    return isVote ? effects.filter(({ type }) => type !== "persist") : effects;
+  },
+};
+
+/** The positions that acceptors voted with count for the commit, although their logs are of an older term still. */
+const COMMIT_FROM_OLDER_TERM: Machines = {
+  ...PRODUCTION,
+  stepProposer: (state, event) => {
+    const effects = stepProposer(state, event);
+    if (state.phase !== "elected" || event.type !== "message" || event.message.type !== "VoteResponse") {
+      return effects;
+    }
+    const positions = state.peers.map(({ vote }) => vote?.flushLsn ?? 0).sort((a, b) => b - a);
+    const lsn = positions[quorumOf(positions.length) - 1]!;
+    if (lsn > state.commitLsn && lsn >= state.timelineStartLsn) {
+      state.commitLsn = lsn as typeof state.commitLsn;
+      effects.push({ type: "committed", lsn: state.commitLsn });
+    }
+    return effects;
+  },
+};
+
+/** What is not in the new proposer's log stays in the acceptor's. */
+const TRUNCATION_SKIPPED: Machines = {
+  ...PRODUCTION,
+  stepAcceptor: (state, event) => {
+    const { writtenLsn, recordEndLsn, flushLsn } = state;
+    const effects = stepAcceptor(state, event);
+    if (!effects.some(({ type }) => type === "truncate")) return effects;
+    Object.assign(state, { writtenLsn, recordEndLsn, flushLsn });
+    return effects.filter(({ type }) => type !== "truncate");
+  },
+};
+
+/** WAL is confirmed when it is written, not when it is durable. */
+const CONFIRMED_BEFORE_SYNC: Machines = {
+  ...PRODUCTION,
+  stepAcceptor: (state, event) => {
+    const effects = stepAcceptor(state, event);
+    const sync = effects.find((effect): effect is Extract<AcceptorEffect, { type: "sync" }> =>
+      effect.type === "sync"
+    );
+    return sync === undefined ? effects : stepAcceptor(state, { type: "synced", cuts: sync.cuts });
+  },
+};
+
+/** The history is replaced before the log is cut: after a crash in between, old WAL passes for the new term's. */
+const HISTORY_BEFORE_CUT: Machines = {
+  ...PRODUCTION,
+  stepAcceptor: (state, event) => {
+    const effects = stepAcceptor(state, event);
+    const cut = effects.findIndex(({ type }) => type === "truncate");
+    const persist = effects.findIndex(({ type }, i) => i > cut && type === "persist");
+    if (cut < 0 || persist < 0) return effects;
+    return [...effects.slice(0, cut), effects[persist]!, effects[cut]!, ...effects.slice(persist + 1)];
+  },
+};
+
+/** A proposer that hears of a newer term goes on. */
+const NOT_FENCED: Machines = {
+  ...PRODUCTION,
+  stepProposer: (state, event) => {
+    if (event.type !== "message" || state.phase !== "elected") return stepProposer(state, event);
+    const { message } = event;
+    if (message.type !== "AppendResponse") return stepProposer(state, event);
+    const term = state.term;
+    return stepProposer(state, { ...event, message: { ...message, term, historyTerm: term } });
+  },
+};
+
+export const SEEDED_BUGS: readonly SeededBug[] = [
+  { name: "a vote that is not persisted", machines: VOTE_NOT_PERSISTED },
+  { name: "a commit counted from an older term", machines: COMMIT_FROM_OLDER_TERM },
+  { name: "a truncation that is skipped", machines: TRUNCATION_SKIPPED },
+  { name: "a confirmation before the sync", machines: CONFIRMED_BEFORE_SYNC },
+  { name: "a history that is replaced before the log is cut", machines: HISTORY_BEFORE_CUT },
+  { name: "a proposer that ignores newer terms", machines: NOT_FENCED },
+];

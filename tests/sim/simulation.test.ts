@@ -1,0 +1,48 @@
+import { describe, test } from "node:test";
+import assert from "node:assert/strict";
+import { Violation } from "./checker.ts";
+import { SEEDED_BUGS } from "./seeded_bugs.ts";
+import { simulate, type SimulationResult } from "./simulation.ts";
+
+const SEEDS = 60;
+/** Within this many seeds each bug has to show. */
+const BUG_SEEDS = 400;
+
+describe("the simulation", () => {
+  test("finds nothing wrong, and sees elections, crashes and commits", () => {
+    const total = { terms: 0, committedRecords: 0, crashes: 0 };
+    for (let seed = 1; seed <= SEEDS; seed++) {
+      const result = simulate(seed);
+      total.terms += result.terms;
+      total.committedRecords += result.committedRecords;
+      total.crashes += result.crashes;
+    }
+    assert.ok(total.terms > 2 * SEEDS, `${total.terms} elections`);
+    assert.ok(total.crashes > 2 * SEEDS, `${total.crashes} crashes`);
+    assert.ok(total.committedRecords > 20 * SEEDS, `${total.committedRecords} records`);
+  });
+
+  test("of one seed is the same every time", () => {
+    const runs: { result: SimulationResult; lines: string[] }[] = [];
+    for (let i = 0; i < 2; i++) {
+      const lines: string[] = [];
+      runs.push({ result: simulate(7, { trace: (line) => lines.push(line) }), lines });
+    }
+    assert.ok(runs[0]!.lines.length > 100);
+    assert.deepEqual(runs[0], runs[1]);
+  });
+
+  for (const { name, machines } of SEEDED_BUGS) {
+    test(`finds ${name}`, () => {
+      for (let seed = 1; seed <= BUG_SEEDS; seed++) {
+        try {
+          simulate(seed, { machines });
+        } catch (error) {
+          assert.ok(error instanceof Violation, String(error));
+          return;
+        }
+      }
+      assert.fail(`nothing was found in ${BUG_SEEDS} seeds`);
+    });
+  }
+});
