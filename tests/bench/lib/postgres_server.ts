@@ -1,0 +1,92 @@
+/** A stock Postgres on a given data directory, reached by a Unix socket beside it. */
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { findPostgres } from "../../../src/pg_install/find_postgres.ts";
+import { postgresEnvironment, ZENITH_SUPERUSER } from "../../../src/pg_install/initdb.ts";
+import { asUser, chownRecursive, pgUser } from "../../../src/pg_install/pg_user.ts";
+
+/** Any number does: nothing listens on TCP. */
+const PORT = 57800;
+const TIMEOUT_S = "600";
+
+export class PostgresServer {
+  readonly pgdata: string;
+  readonly #install = findPostgres();
+
+  /** @param settings lines of postgresql.conf; what the file had before is gone */
+  constructor(pgdata: string, settings: Readonly<Record<string, string>>) {
+    this.pgdata = pgdata;
+    const all = {
+      listen_addresses: "''",
+      unix_socket_directories: `'${this.socketDir}'`,
+      port: String(PORT),
+      fsync: "off",
+      ...settings,
+    };
+    const lines = Object.entries(all).map(([name, value]) => `${name} = ${value}\n`);
+    writeFileSync(join(pgdata, "postgresql.conf"), lines.join(""));
+    writeFileSync(join(pgdata, "pg_hba.conf"), "local all all trust\nlocal replication all trust\n");
+    writeFileSync(join(pgdata, "pg_ident.conf"), "");
+    chownRecursive(pgdata, pgUser());
+  }
+
+  get socketDir(): string {
+    return dirname(this.pgdata);
+  }
+
+  get connInfo(): string {
+    return `host=${this.socketDir} port=${PORT} user=${ZENITH_SUPERUSER} dbname=postgres`;
+  }
+
+  get #logFile(): string {
+    return `${this.pgdata}.log`;
+  }
+
+  log(): string {
+    return existsSync(this.#logFile) ? readFileSync(this.#logFile, "utf8") : "";
+  }
+
+  start(): void {
+    this.run(
+      "pg_ctl",
+      ["start", "-w", "-t", TIMEOUT_S, "-D", this.pgdata, "-l", this.#logFile],
+      "",
+      "ignore",
+    );
+  }
+
+  stop(mode: "fast" | "immediate"): void {
+    this.run("pg_ctl", ["stop", "-w", "-t", TIMEOUT_S, "-m", mode, "-D", this.pgdata], "", "ignore");
+  }
+
+  /** Runs SQL; what psql prints. */
+  sql(script: string): string {
+    return this.run("psql", ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"], script).trim();
+  }
+
+  /** Runs a program of the installation, connected by its environment. @throws {Error} with its output when it fails */
+  run(program: string, args: readonly string[], input = "", stdout: "pipe" | "ignore" = "pipe"): string {
+    const done = spawnSync(join(this.#install.binDir, program), args, {
+      ...asUser(pgUser()),
+      cwd: this.socketDir,
+      env: {
+        ...postgresEnvironment(),
+        PGHOST: this.socketDir,
+        PGPORT: String(PORT),
+        PGUSER: ZENITH_SUPERUSER,
+        PGDATABASE: "postgres",
+      },
+      input,
+      stdio: ["pipe", stdout, stdout],
+      encoding: "utf8",
+      maxBuffer: 64 << 20,
+    });
+    if (done.status !== 0) {
+      throw new Error(
+        `${program} ${args.join(" ")} failed: ${done.stderr ?? ""}\n${this.log().slice(-2000)}`,
+      );
+    }
+    return done.stdout ?? "";
+  }
+}
