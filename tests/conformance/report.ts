@@ -4,6 +4,17 @@ import { recordTypeInfo, recordTypeName, RM_MAX_BUILTIN_ID, rmgrName } from "../
 /** Of the mismatches of one type this many are described. */
 const SAMPLES_PER_TYPE = 3;
 
+/** Types that no schedule produces, and why. */
+const NOT_PRODUCED: Readonly<Record<string, string>> = {
+  "XLOG NOOP": "nothing in PostgreSQL writes it",
+  "XLOG END_OF_RECOVERY": "written by a promotion; changes no page",
+  "XLOG OVERWRITE_CONTRECORD": "needs a crash between two pages of one record; changes no page",
+  "CLOG TRUNCATE": "needs a million transactions; changes no page of a relation",
+  "MultiXact TRUNCATE_ID": "needs 65536 multixacts; changes no page of a relation",
+  "Heap HOT_UPDATE+INIT": "can't be: the page of a HOT update has the old tuple already",
+  "Gist ASSIGN_LSN": "written with wal_level = minimal only; changes no page",
+};
+
 export class TypeCounts {
   readonly rmid: number;
   readonly info: number;
@@ -118,7 +129,7 @@ export class Report {
       for (const sample of counts.samples) write(`${kind}: ${sample}`);
     }
     const missing = this.neverSeen();
-    write(missing.length === 0 ? "every record type was seen" : `never seen: ${missing.join(", ")}`);
+    for (const type of missing) write(`never seen: ${type}${reason(type)}`);
   }
 
   #sum(value: (counts: TypeCounts) => number): number {
@@ -126,6 +137,11 @@ export class Report {
     for (const counts of this.#types.values()) sum += value(counts);
     return sum;
   }
+}
+
+function reason(type: string): string {
+  const why = NOT_PRODUCED[type];
+  return why === undefined ? "" : ` (${why})`;
 }
 
 const WIDTHS = [18, 28, 9, 9, 10, 9, 10];

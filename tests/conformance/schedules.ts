@@ -42,6 +42,7 @@ export function ownSchedule(only?: string): Schedule {
       }
       if (only !== undefined) return;
       runConcurrently(cluster, "concurrent", SECONDS, []);
+      moveHorizons(cluster);
       crash(cluster);
     },
   };
@@ -70,6 +71,15 @@ function runConcurrently(
     ...[...scripts, ...more].flatMap((script) => ["-f", script]),
     database,
   ]);
+}
+
+/** Enough transactions for a new page of the commit log, and a freeze of everything, after which old ones can go. */
+function moveHorizons(cluster: StockCluster): void {
+  cluster.sql(`
+    DO $$ BEGIN FOR i IN 1..70000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$;
+    ALTER DATABASE template0 ALLOW_CONNECTIONS true;
+  `);
+  cluster.run("vacuumdb", ["--all", "--freeze", "--quiet"]);
 }
 
 /** A crash in the middle of things: what recovery itself logs. */

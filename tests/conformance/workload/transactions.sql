@@ -42,3 +42,13 @@ SELECT pg_replication_origin_advance('conformance', '0/AABBCCDE');
 SELECT pg_replication_origin_drop('conformance');
 VACUUM FREEZE;
 CHECKPOINT;
+-- Row locks of a transaction and its subtransactions: enough multixacts for a second page of their offsets.
+CREATE TABLE locked (i int PRIMARY KEY, n int);
+INSERT INTO locked SELECT g, 0 FROM generate_series(1, 2500) g;
+DO $$
+BEGIN
+  FOR g IN 1..2500 LOOP
+    PERFORM FROM locked WHERE i = g FOR KEY SHARE;
+    BEGIN UPDATE locked SET n = 1 WHERE i = g; EXCEPTION WHEN division_by_zero THEN NULL; END;
+  END LOOP;
+END $$;
