@@ -1,6 +1,7 @@
 import { ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import { formatLsn } from "../common/lsn.ts";
+import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { type Command, optionText, TENANT_OPTION } from "./command.ts";
@@ -9,7 +10,7 @@ import { formatBranchTree, print } from "./output.ts";
 export const branchCommand: Command = {
   usage: "branch [name] [start]",
   description:
-    "Show the branches as a tree; or make branch <name> from <start>: a branch, branch@LSN or timeline@LSN",
+    "Show the branches as a tree; or make branch <name> from <start>: a branch, branch@LSN or branch@timestamp",
   options: [TENANT_OPTION],
   async run([name, start], options) {
     const environment = loadEnvironment();
@@ -22,11 +23,17 @@ export const branchCommand: Command = {
     const branchName = parseBranchName(name);
     if (start === undefined) {
       throw new ZenithError("invalid_argument", `where is branch ${name} to start?`, {
-        hint: `for example "zenith branch ${name} main", or main@0/16B5A50`,
+        hint: `for example "zenith branch ${name} main", main@0/16B5A50 or main@2026-11-22T09:30`,
       });
     }
-    const branch = await client.branchCreate(tenant, branchName, start);
+    const branch = await client.branchCreate(tenant, branchName, withZone(start));
     const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
     print(`branch ${branch.name} created${at}, timeline ${branch.timeline_id}`);
   },
 };
+
+/** `main@2026-11-22 09:30` means the clock on the wall here; the page server may be elsewhere, and is told which moment that is. */
+function withZone(start: string): string {
+  const match = /^([^@]*)@(\d{4}-.*)$/.exec(start);
+  return match === null ? start : `${match[1]}@${formatTimestamp(parseTimestamp(match[2]!, "local"))}`;
+}

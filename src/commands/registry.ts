@@ -3,6 +3,7 @@ import type { Command } from "./command.ts";
 import { computeCommand } from "./compute.ts";
 import { dumpWalCommand } from "./dump.ts";
 import { initCommand } from "./init.ts";
+import { lsnAtCommand } from "./lsn_at.ts";
 import { pageserverCommand } from "./pageserver.ts";
 import { pgCreateCommand, pgListCommand, pgStartCommand, pgStopCommand } from "./pg.ts";
 import { restartCommand } from "./restart.ts";
@@ -21,6 +22,7 @@ export const COMMANDS: readonly Command[] = [
   tenantListCommand,
   tenantCreateCommand,
   branchCommand,
+  lsnAtCommand,
   pgListCommand,
   pgCreateCommand,
   pgStartCommand,

@@ -14,8 +14,15 @@ import {
 } from "valibot";
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
-import { type BranchName, parseTenantId, parseTimelineId, type TenantId } from "../common/id.ts";
+import {
+  type BranchName,
+  parseTenantId,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../common/id.ts";
 import { parseLsn } from "../common/lsn.ts";
+import { formatTimestamp } from "../common/timestamp.ts";
 import { kindOfSqlstate } from "../pgwire/sqlstate.ts";
 
 const LsnSchema = pipe(string(), transform(parseLsn));
@@ -31,6 +38,10 @@ const BranchSchema = object({
 
 /** A branch as the page server describes it. `ancestor_*` are null for a branch that began with its tenant. */
 export type BranchInfo = InferOutput<typeof BranchSchema>;
+
+const FoundLsnSchema = object({ lsn: LsnSchema, timeline_id: TimelineIdSchema });
+
+export type FoundLsn = InferOutput<typeof FoundLsnSchema>;
 
 const TenantListSchema = array(pipe(string(), transform(parseTenantId)));
 
@@ -75,9 +86,14 @@ export class PageServerClient implements AsyncDisposable {
     return this.#json(`branch_list ${tenant}`, array(BranchSchema));
   }
 
-  /** @param start a branch, `branch@LSN` or `timeline@LSN` */
+  /** @param start a branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in place of the branch */
   branchCreate(tenant: TenantId, name: BranchName, start: string): Promise<BranchInfo> {
     return this.#json(`branch_create ${tenant} ${name} ${start}`, BranchSchema);
+  }
+
+  /** @param timestamp microseconds since 2000 @returns the LSN, and the timeline or ancestor that it belongs to */
+  lsnAt(tenant: TenantId, timeline: TimelineId, timestamp: number): Promise<FoundLsn> {
+    return this.#json(`lsn_at ${tenant} ${timeline} ${formatTimestamp(timestamp)}`, FoundLsnSchema);
   }
 
   async close(): Promise<void> {

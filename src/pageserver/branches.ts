@@ -10,6 +10,7 @@ import {
 } from "../common/id.ts";
 import { type Lsn, parseLsn } from "../common/lsn.ts";
 import type { PageServerPaths } from "../common/paths.ts";
+import { parseTimestamp } from "../common/timestamp.ts";
 
 /** A tenant's branch names: one small file each that holds a timeline id. */
 export class BranchFiles {
@@ -62,23 +63,27 @@ export class BranchFiles {
   }
 }
 
-/** Where a new branch leaves: a branch or a timeline, at an LSN or at its end. */
+/** Where a new branch leaves: a branch or a timeline, at an LSN, at a point in time, or at its end. */
 export interface StartPoint {
   readonly branch: BranchName | null;
   readonly timelineId: TimelineId | null;
-  /** null: the end. */
   readonly lsn: Lsn | null;
+  /** Microseconds since 2000. */
+  readonly timestamp: number | null;
 }
 
 /**
- * Reads `main`, `main@0/16B5A50`, `<timeline id>@0/16B5A50` or `<timeline id>`.
+ * Reads `main`, `main@0/16B5A50`, `main@2026-11-22T09:30:00Z`, or the same with a timeline's id for the name.
  *
  * @throws {ZenithError} `invalid_argument`
  */
 export function parseStartPoint(text: string): StartPoint {
   const at = text.indexOf("@");
   const name = at === -1 ? text : text.slice(0, at);
-  const lsn = at === -1 ? null : parseLsn(text.slice(at + 1));
-  if (isId(name)) return { branch: null, timelineId: parseTimelineId(name), lsn };
-  return { branch: parseBranchName(name), timelineId: null, lsn };
+  const moment = at === -1 ? "" : text.slice(at + 1);
+  const isTime = /^\d{4}-/.test(moment);
+  const lsn = at === -1 || isTime ? null : parseLsn(moment);
+  const timestamp = isTime ? parseTimestamp(moment, "none") : null;
+  if (isId(name)) return { branch: null, timelineId: parseTimelineId(name), lsn, timestamp };
+  return { branch: parseBranchName(name), timelineId: null, lsn, timestamp };
 }

@@ -4,6 +4,7 @@ import { assert } from "../common/assert.ts";
 import type { Disk } from "../common/disk.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { timestampOfMs } from "../common/timestamp.ts";
 import type { TimelineStore } from "../pagestore/mod.ts";
 import { encodeCheckpoint } from "../postgres/checkpoint.ts";
 import {
@@ -24,6 +25,7 @@ import { parseSlruSegmentFileName, SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT } fr
 import { WalDecoder } from "../postgres/wal/decoder.ts";
 import { nextRecordLsn, segmentOffset, walFileName } from "../postgres/wal/page_header.ts";
 import { FSM_FORKNUM, WalRecord } from "../postgres/wal/record.ts";
+import { CommitTimes } from "./commit_times.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY, databaseKey, relmapKey, TAG_BYTES } from "./keys.ts";
 import { RelationForks } from "./relation_forks.ts";
 import { SingleValues } from "./single_values.ts";
@@ -126,11 +128,9 @@ class ClusterImport {
     this.#store.noteRecord(this.#end.prevLsn);
     this.#store.noteRecord(this.#end.checkpointLsn);
     this.#values.put(CONTROL_KEY, lsn, this.#end.control);
-    this.#values.put(
-      CHECKPOINT_KEY,
-      lsn,
-      encodeCheckpoint(parseControlFile(this.#end.control).checkPointCopy),
-    );
+    const checkpoint = parseControlFile(this.#end.control).checkPointCopy;
+    this.#values.put(CHECKPOINT_KEY, lsn, encodeCheckpoint(checkpoint));
+    new CommitTimes(this.#store).note(timestampOfMs(checkpoint.time * 1000), lsn);
     this.#directory("global", GLOBALTABLESPACE_OID, 0);
     for (const name of this.#disk.readdirSync(join(this.#dir, "base"))) {
       const db = Number(name);

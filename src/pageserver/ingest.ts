@@ -33,6 +33,7 @@ import {
   XLOG_PARAMETER_CHANGE,
 } from "../postgres/wal/records/xlog.ts";
 import type { CheckpointTracker } from "./checkpoint_tracker.ts";
+import type { CommitTimes } from "./commit_times.ts";
 import { FileIngest } from "./ingest_files.ts";
 import { TransactionIngest } from "./ingest_transactions.ts";
 import { TAG_RECORD } from "./keys.ts";
@@ -47,6 +48,7 @@ export interface IngestParts {
   readonly slru: SlruPages;
   readonly values: SingleValues;
   readonly checkpoint: CheckpointTracker;
+  readonly commitTimes: CommitTimes;
   readonly reader: PageReader;
 }
 

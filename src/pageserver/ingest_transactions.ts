@@ -66,6 +66,7 @@ import {
   XLOG_XACT_PREPARE,
 } from "../postgres/wal/xact.ts";
 import type { CheckpointTracker } from "./checkpoint_tracker.ts";
+import type { CommitTimes } from "./commit_times.ts";
 import type { IngestParts } from "./ingest.ts";
 import { reploriginKey, twophaseKey } from "./keys.ts";
 import type { RelationForks } from "./relation_forks.ts";
@@ -86,6 +87,7 @@ export class TransactionIngest {
   readonly #values: SingleValues;
   readonly #forks: RelationForks;
   readonly #checkpoint: CheckpointTracker;
+  readonly #commitTimes: CommitTimes;
   readonly #patch = new SlruPatch();
   /** Page of pg_multixact/offsets that was made for the id after the last one; its own ZERO_OFF_PAGE must not clear it. */
   #preInitializedOffsetsPage = NO_PAGE;
@@ -95,6 +97,7 @@ export class TransactionIngest {
     this.#values = parts.values;
     this.#forks = parts.forks;
     this.#checkpoint = parts.checkpoint;
+    this.#commitTimes = parts.commitTimes;
   }
 
   /** `rec` is of one of the resource managers Transaction, CLOG, MultiXact, CommitTs, ReplicationOrigin. */
@@ -124,6 +127,7 @@ export class TransactionIngest {
       case XLOG_XACT_COMMIT_PREPARED: {
         const commit = parseCommit(rec);
         this.#finish(commit, TRANSACTION_STATUS_COMMITTED, rec);
+        this.#commitTimes.note(commit.xact_time, rec.endLsn);
         const hasOrigin = (commit.xinfo & XACT_XINFO_HAS_ORIGIN) !== 0;
         this.#recordCommitTs(commit, hasOrigin ? commit.origin_timestamp : commit.xact_time, rec);
         break;

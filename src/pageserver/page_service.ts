@@ -1,6 +1,7 @@
 import { ZenithError } from "../common/errors.ts";
 import { parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
+import { parseTimestamp } from "../common/timestamp.ts";
 import type { Column } from "../pgwire/column.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { basebackup } from "./basebackup.ts";
@@ -59,13 +60,24 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   branch_create: {
-    usage: "branch_create <tenant> <name> <branch or timeline>[@LSN]",
+    usage: "branch_create <tenant> <name> <branch or timeline>[@<LSN or timestamp>]",
     args: [3, 3],
     columns: JSON_COLUMN,
     run: async (service, session, [tenant, name, start]) => {
       const owner = service.server.tenant(parseTenantId(tenant!));
       const branch = await owner.createBranch(parseBranchName(name!), parseStartPoint(start!));
       sendJson(session, branchJson(branch));
+    },
+  },
+  lsn_at: {
+    usage: "lsn_at <tenant> <timeline> <timestamp>",
+    args: [3, Infinity],
+    columns: JSON_COLUMN,
+    run: async (service, session, [tenant, timeline, ...timestamp]) => {
+      const wanted = parseTimestamp(timestamp.join(" "), "none");
+      const owner = service.server.tenant(parseTenantId(tenant!));
+      const found = await owner.lsnAt(await service.timeline(tenant!, timeline!), wanted);
+      sendJson(session, { lsn: formatLsn(found.lsn), timeline_id: found.timeline.timelineId });
     },
   },
   pagestream: {

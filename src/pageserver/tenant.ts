@@ -12,6 +12,7 @@ import type { Logger } from "../common/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import type { PageServerPaths } from "../common/paths.ts";
+import { timestampOfMs } from "../common/timestamp.ts";
 import { type BlockCache, readMetadata, TimelineStore, type TimelineStoreOptions } from "../pagestore/mod.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
 import { BranchFiles, type StartPoint } from "./branches.ts";
@@ -194,8 +195,11 @@ export class Tenant {
     if (ancestorId === null) {
       throw new ZenithError("not_found", `tenant ${this.id} has no branch ${start.branch}`);
     }
-    const ancestor = await this.timeline(ancestorId);
-    const { lsn } = ancestor.boundary(start.lsn);
+    const named = await this.timeline(ancestorId);
+    const { timeline: ancestor, lsn: startLsn } = start.timestamp === null
+      ? { timeline: named, lsn: start.lsn }
+      : await this.lsnAt(named, start.timestamp);
+    const { lsn } = ancestor.boundary(startLsn);
     // A branch must not stand on what its parent could lose.
     await ancestor.makeDurable();
     const timelineId = generateTimelineId();
@@ -203,9 +207,9 @@ export class Tenant {
       ...storeOptions(this.#context),
       ancestor: { store: ancestor.store, lsn },
       startLsn: lsn,
-      userData: encodeTimelineInfo({ ancestorId, walStartLsn: lsn }),
+      userData: encodeTimelineInfo({ ancestorId: ancestor.timelineId, walStartLsn: lsn }),
     });
-    const timeline = this.#startTimeline(timelineId, store, ancestorId, lsn);
+    const timeline = this.#startTimeline(timelineId, store, ancestor.timelineId, lsn);
     this.#timelines.set(timelineId, timeline);
     await timeline;
     this.#branches.create(name, timelineId);
@@ -213,10 +217,26 @@ export class Tenant {
       tenant: this.id,
       branch: name,
       timeline: timelineId,
-      ancestor: ancestorId,
+      ancestor: ancestor.timelineId,
       lsn: formatLsn(lsn),
     });
     return await this.#describe(name, timelineId);
+  }
+
+  /**
+   * Where a point in time is in a timeline's history, which goes back into its ancestors'.
+   *
+   * @param timestamp microseconds since 2000
+   * @returns the LSN, and the timeline that it belongs to
+   * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins
+   */
+  async lsnAt(timeline: Timeline, timestamp: number): Promise<{ timeline: Timeline; lsn: Lsn }> {
+    const lsn = timeline.lsnAt(timestamp, timestampOfMs(Date.now()));
+    let owner = timeline;
+    while (owner.ancestorId !== null && lsn < owner.store.startLsn) {
+      owner = await this.timeline(owner.ancestorId);
+    }
+    return { timeline: owner, lsn };
   }
 
   /** Makes everything durable, then lets go of the files: branches read from their ancestors' until then. */

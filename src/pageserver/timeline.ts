@@ -3,6 +3,7 @@ import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Logger } from "../common/log.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { formatTimestamp } from "../common/timestamp.ts";
 import type { TimelineStore } from "../pagestore/mod.ts";
 import { parseControlFile } from "../postgres/control_file.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
@@ -11,6 +12,7 @@ import { nextRecordLsn } from "../postgres/wal/page_header.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 import type { WalStore } from "../wal_store/wal_store.ts";
 import { CheckpointTracker } from "./checkpoint_tracker.ts";
+import { CommitTimes } from "./commit_times.ts";
 import { Ingest } from "./ingest.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY } from "./keys.ts";
 import type { PageCache } from "./page_cache.ts";
@@ -53,6 +55,7 @@ export class Timeline {
   readonly slru: SlruPages;
   readonly values: SingleValues;
   readonly reader: PageReader;
+  readonly commitTimes: CommitTimes;
   /** Of the cluster, from its initdb on. */
   readonly systemIdentifier: bigint;
   readonly walSegmentSize: number;
@@ -75,6 +78,7 @@ export class Timeline {
     this.slru = new SlruPages(parts.store);
     this.values = new SingleValues(parts.store);
     this.reader = new PageReader(parts.store, parts.pageCache);
+    this.commitTimes = new CommitTimes(parts.store);
 
     const end = parts.store.lastLsn;
     const control = this.values.get(CONTROL_KEY, end);
@@ -94,6 +98,7 @@ export class Timeline {
       slru: this.slru,
       values: this.values,
       checkpoint,
+      commitTimes: this.commitTimes,
       reader: this.reader,
     });
     // The WAL store's files are allocated ahead: what was written last is followed by zeros.
@@ -277,6 +282,35 @@ export class Timeline {
       );
     }
     return { lsn: found.start, prev: found.prev };
+  }
+
+  /**
+   * The LSN at which everything that was committed at or before `timestamp` is there, and nothing that was committed later. To
+   * the millisecond; docs/branches.md says what it means when clocks are set back. May be in an ancestor's part of the history.
+   *
+   * @param timestamp microseconds since 2000
+   * @param now the same, the present
+   * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins
+   */
+  lsnAt(timestamp: number, now: number): Lsn {
+    const found = this.commitTimes.find(timestamp);
+    if (found.where === "within") return found.lsn;
+    if (found.where === "before") {
+      throw new ZenithError(
+        "out_of_range",
+        `${formatTimestamp(timestamp)} is before the history of timeline ${this.timelineId} begins, at ${
+          formatTimestamp(found.beginning)
+        }`,
+      );
+    }
+    // The compute's clock may be ahead of ours: what it has committed is the past.
+    if (timestamp > now && timestamp > (this.commitTimes.newest ?? now)) {
+      throw new ZenithError(
+        "out_of_range",
+        `${formatTimestamp(timestamp)} is in the future: it is ${formatTimestamp(now)}`,
+      );
+    }
+    return this.lastRecordLsn;
   }
 
   /** Does what time makes due. To be called now and then. */

@@ -1,0 +1,34 @@
+import { ZenithError } from "../common/errors.ts";
+import { parseBranchName } from "../common/id.ts";
+import { formatLsn } from "../common/lsn.ts";
+import { parseTimestamp } from "../common/timestamp.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
+import { PageServerClient } from "../control/page_server_client.ts";
+import { type Command, optionText, requiredArg, TENANT_OPTION } from "./command.ts";
+import { print } from "./output.ts";
+
+export const lsnAtCommand: Command = {
+  usage: "lsn-at <branch> <timestamp>",
+  description:
+    "Print the LSN of a moment: all that was committed by then is there. Local time unless the timestamp has a zone",
+  options: [TENANT_OPTION],
+  async run(args, options) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const name = parseBranchName(requiredArg(args, 0));
+    const timestamp = parseTimestamp(requiredArg(args, 1), "local");
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const branches = await client.branchList(tenant);
+    const branch = branches.find((branch) => branch.name === name);
+    if (branch === undefined) {
+      throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`);
+    }
+    const { lsn, timeline_id } = await client.lsnAt(tenant, branch.timeline_id, timestamp);
+    if (timeline_id === branch.timeline_id) {
+      print(formatLsn(lsn));
+    } else {
+      const owner = branches.find((branch) => branch.timeline_id === timeline_id)?.name ?? timeline_id;
+      print(`${formatLsn(lsn)}  on ${owner}, before ${name} began`);
+    }
+  },
+};
