@@ -1,9 +1,17 @@
 import { runRole } from "../../server.ts";
 import { ZenithError } from "../common/errors.ts";
 import { ComputePaths } from "../common/paths.ts";
+import { parseStorageChoice, STORAGE_CHOICES } from "../compute/storage.ts";
 import { startCompute } from "../compute/supervisor.ts";
 import { findPostgres } from "../pg_install/find_postgres.ts";
-import { type Command, optionText } from "./command.ts";
+import { type Command, type CommandOption, optionText } from "./command.ts";
+
+export const STORAGE_OPTION: CommandOption = {
+  flags: "--storage <how>",
+  description: `How relation files come, ${
+    STORAGE_CHOICES.join(", ")
+  }: page by page when they are read, all at the start`,
+};
 
 /** The supervisor of one Postgres: what `pg start` runs in the background. */
 export const computeCommand: Command = {
@@ -13,6 +21,7 @@ export const computeCommand: Command = {
   options: [
     { flags: "-D, --dir <dir>", description: "The compute's directory" },
     { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 to use" },
+    STORAGE_OPTION,
   ],
   async run(_args, options) {
     const dir = optionText(options, "dir");
@@ -26,6 +35,7 @@ export const computeCommand: Command = {
         startCompute({
           paths,
           install: findPostgres({ distribDir: optionText(options, "pgDistribDir") }),
+          storage: parseStorageChoice(optionText(options, "storage") ?? "eager"),
           log,
           progress,
           signal,

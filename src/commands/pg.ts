@@ -3,6 +3,7 @@ import { formatHostPort } from "../common/host_port.ts";
 import { parseBranchName, type TenantId } from "../common/id.ts";
 import { formatLsn } from "../common/lsn.ts";
 import { connectHint } from "../compute/postgres_conf.ts";
+import { parseStorageChoice } from "../compute/storage.ts";
 import {
   createCompute,
   destroyCompute,
@@ -27,6 +28,7 @@ import {
   requiredArg,
   TENANT_OPTION,
 } from "./command.ts";
+import { STORAGE_OPTION } from "./compute.ts";
 import { formatTable, print, Progress } from "./output.ts";
 import { STOP_MODE_OPTION } from "./stop.ts";
 
@@ -74,12 +76,16 @@ export const pgCreateCommand: Command = {
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
   description: "Start the Postgres of a branch with the branch's latest data",
-  options: [TENANT_OPTION],
+  options: [TENANT_OPTION, STORAGE_OPTION],
   async run(args, options) {
     const { environment, tenant } = context(options);
     const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
     using progress = new Progress("starting Postgres");
-    await startCompute(environment, compute, (text) => progress.update(text));
+    const storage = optionText(options, "storage");
+    await startCompute(environment, compute, {
+      ...(storage === undefined ? {} : { storage: parseStorageChoice(storage) }),
+      onProgress: (text) => progress.update(text),
+    });
     print(`Postgres of branch ${compute.branch} started`);
     print(`connect with: ${connectHint(compute.address)}`);
   },

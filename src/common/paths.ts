@@ -138,4 +138,12 @@ export class ComputePaths {
   get postgresLog(): string {
     return join(this.dir, "postgres.log");
   }
+  /** Where relation files are mounted when they are fetched page by page. */
+  get mount(): string {
+    return join(this.dir, "mount");
+  }
+  /** What this compute has written to, and kept of, the files at {@link mount}. */
+  get overlay(): string {
+    return join(this.dir, "overlay");
+  }
 }

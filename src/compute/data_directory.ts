@@ -21,6 +21,7 @@ import { extract, type Header } from "tar-stream";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
 import type { PgUser } from "../pg_install/pg_user.ts";
+import { RELATION_MANIFEST_FILE } from "../protocol/relation_manifest.ts";
 
 /** What is the user's, and what PostgreSQL keeps about statistics, stays. */
 const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", "pg_stat"]);
@@ -38,6 +39,9 @@ const CONTROL_FILE_BYTES = 8192;
 /** PostgreSQL refuses a data directory that others may read. */
 const DIRECTORY_MODE = 0o700;
 const FILE_MODE = 0o600;
+
+/** `lazy`: with a list of the relation files instead of the files, and no WAL. */
+export type BasebackupContent = "complete" | "lazy";
 
 export interface DataDirectoryProgress {
   readonly files: number;
@@ -62,6 +66,7 @@ export function clearDataDirectory(pgdata: string): void {
  *
  * @param owner who the files are given to
  * @param onProgress called after every file
+ * @param content what the basebackup was asked to hold
  * @returns how much it was
  * @throws {ZenithError} `protocol` when the tar is cut short or holds what a data directory may not, `disk_full`, `io`; errors of `tar` itself
  */
@@ -70,6 +75,7 @@ export async function unpackBasebackup(
   pgdata: string,
   owner: PgUser | undefined,
   onProgress: (progress: DataDirectoryProgress) => void = () => {},
+  content: BasebackupContent = "complete",
 ): Promise<DataDirectoryProgress> {
   const unpacker = extract();
   let files = 0;
@@ -104,7 +110,7 @@ export async function unpackBasebackup(
     }
     throw error;
   }
-  assertComplete(pgdata);
+  assertComplete(pgdata, content);
   return { files, bytes };
 }
 
@@ -168,7 +174,7 @@ function safeRelativePath(name: string): string {
   return path;
 }
 
-function assertComplete(pgdata: string): void {
+function assertComplete(pgdata: string, content: BasebackupContent): void {
   const fail = (what: string) => {
     throw new ZenithError("protocol", `the basebackup is not a complete data directory: ${what}`);
   };
@@ -183,7 +189,9 @@ function assertComplete(pgdata: string): void {
   if (controlBytes !== CONTROL_FILE_BYTES) {
     fail(`global/pg_control has ${controlBytes} bytes, expected ${CONTROL_FILE_BYTES}`);
   }
-  if (!readdirSync(join(pgdata, "pg_wal")).some((name) => /^[0-9A-F]{24}$/.test(name))) {
+  if (content === "lazy") {
+    if (!existsSync(join(pgdata, RELATION_MANIFEST_FILE))) fail(`${RELATION_MANIFEST_FILE} is missing`);
+  } else if (!readdirSync(join(pgdata, "pg_wal")).some((name) => /^[0-9A-F]{24}$/.test(name))) {
     fail("pg_wal holds no segment");
   }
 }

@@ -1,11 +1,12 @@
 /** Stock Postgres as a child process. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync, openSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { closeSync, openSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { join } from "node:path";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { PostgresInstall } from "../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../pg_install/pg_user.ts";
+import { findProgram } from "./find_program.ts";
 
 export interface PostgresProcessOptions {
   readonly install: PostgresInstall;
@@ -112,12 +113,6 @@ function tiedToParent(program: string, args: string[]): { file: string; args: st
   const setpriv = findProgram("setpriv");
   if (setpriv === undefined) return { file: program, args };
   return { file: setpriv, args: ["--pdeathsig", "QUIT", "--", program, ...args] };
-}
-
-function findProgram(name: string): string | undefined {
-  return (process.env["PATH"] ?? "").split(delimiter).map((dir) => join(dir, name)).find((path) =>
-    existsSync(path)
-  );
 }
 
 const POLL_MS = 25;

@@ -8,9 +8,14 @@ import type { Logger } from "../common/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresInstall } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
-import { assertReachable, makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
+import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
 import { PgError } from "../pgwire/sqlstate.ts";
-import { clearDataDirectory, unpackBasebackup } from "./data_directory.ts";
+import {
+  type BasebackupContent,
+  clearDataDirectory,
+  type DataDirectoryProgress,
+  unpackBasebackup,
+} from "./data_directory.ts";
 import {
   clientHost,
   type ComputeIdentity,
@@ -18,11 +23,15 @@ import {
   PAGESERVER_STANDBY_NAME,
   readSettings,
 } from "./postgres_conf.ts";
+import { LazyStorage, removeLazyStorage } from "./fuse/lazy_storage.ts";
 import { endOrphan, PostgresProcess } from "./postgres_process.ts";
+import { chooseStorage, type StorageChoice } from "./storage.ts";
 
 export interface ComputeOptions {
   readonly paths: ComputePaths;
   readonly install: PostgresInstall;
+  /** How relation files come. */
+  readonly storage: StorageChoice;
   readonly log: Logger;
   readonly progress: (text: string) => void;
   /** Aborted when the start is to be given up. */
@@ -61,38 +70,71 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
   makeOwnedDirectory(paths.pgdata, user);
   if (await endOrphan(paths.pgdata)) log.warn("ended a Postgres that an earlier supervisor had left behind");
 
-  progress("fetching the data directory");
+  removeLazyStorage(paths);
   clearDataDirectory(paths.pgdata);
-  const fetched = await fetchBasebackup(compute, (tar) => {
+  const storage = chooseStorage(options.storage);
+  if (storage.whyNotLazy !== undefined) {
+    log.info(`relation files are fetched now, not when they are needed: ${storage.whyNotLazy}`);
+    progress(`all data is fetched at the start: ${storage.whyNotLazy}`);
+  }
+  const lazy = storage.mode === "lazy" ? new LazyStorage({ ...compute, paths, user, log }) : undefined;
+  let postmaster: PostgresProcess | undefined;
+  let sql: postgres.Sql | undefined;
+  try {
+    await fetchDataDirectory(options, compute, user, storage.mode);
+    await lazy?.mount();
+    progress("starting Postgres");
+    postmaster = await PostgresProcess.start({
+      install,
+      pgdata: paths.pgdata,
+      user,
+      logFile: paths.postgresLog,
+    });
+    sql = connect(address);
+    const starting = untilServing(sql, compute, address, postmaster, options);
+    await (lazy === undefined ? starting : Promise.race([starting, lazy.failed]));
+  } catch (error) {
+    await sql?.end({ timeout: 1 });
+    await postmaster?.stop("immediate");
+    await lazy?.close();
+    throw error;
+  }
+  return supervise(sql, compute, address, postmaster, lazy, log);
+}
+
+async function fetchDataDirectory(
+  options: ComputeOptions,
+  compute: ComputeIdentity,
+  user: PgUser | undefined,
+  mode: "lazy" | "eager",
+): Promise<void> {
+  const { paths, log, progress, signal } = options;
+  progress("fetching the data directory");
+  const content = mode === "lazy" ? "lazy" : "complete";
+  const fetched = await fetchBasebackup(compute, content, (tar) => {
     let announced = Date.now();
-    return unpackBasebackup(tar, paths.pgdata, user, ({ bytes }) => {
-      options.signal.throwIfAborted();
+    const onProgress = ({ bytes }: DataDirectoryProgress) => {
+      signal.throwIfAborted();
       if (Date.now() - announced < 1_000) return;
       announced = Date.now();
       progress(`fetching the data directory: ${Math.round(bytes / (1 << 20))} MB`);
-    });
+    };
+    return unpackBasebackup(tar, paths.pgdata, user, onProgress, content);
   });
-  log.info("data directory fetched", { ...fetched });
+  log.info("data directory fetched", { ...fetched, storage: mode });
+}
 
-  progress("starting Postgres");
-  const postmaster = await PostgresProcess.start({
-    install,
-    pgdata: paths.pgdata,
-    user,
-    logFile: paths.postgresLog,
-  });
-  const sql = connect(address);
-  try {
-    await untilAccepting(sql, postmaster, options.signal);
-    await sql`SELECT pg_create_physical_replication_slot(${PAGESERVER_STANDBY_NAME}, true)`;
-    progress("waiting for the page server to follow");
-    await untilFollowed(sql, compute, address, postmaster, options.signal);
-  } catch (error) {
-    await sql.end({ timeout: 1 });
-    await postmaster.stop("immediate");
-    throw error;
-  }
-  return supervise(sql, compute, address, postmaster, log);
+async function untilServing(
+  sql: postgres.Sql,
+  compute: ComputeIdentity,
+  address: HostPort,
+  postmaster: PostgresProcess,
+  { signal, progress }: ComputeOptions,
+): Promise<void> {
+  await untilAccepting(sql, postmaster, signal);
+  await sql`SELECT pg_create_physical_replication_slot(${PAGESERVER_STANDBY_NAME}, true)`;
+  progress("waiting for the page server to follow");
+  await untilFollowed(sql, compute, address, postmaster, signal);
 }
 
 function supervise(
@@ -100,12 +142,17 @@ function supervise(
   compute: ComputeIdentity,
   address: HostPort,
   postmaster: PostgresProcess,
+  lazy: LazyStorage | undefined,
   log: Logger,
 ): RunningCompute {
   let stopping = false;
-  const ended = postmaster.ended.then((how) => {
-    if (!stopping) throw new ZenithError("unavailable", how);
+  const postgresEnded = postmaster.ended.then(async (how) => {
+    if (stopping) return;
+    await lazy?.close();
+    throw new ZenithError("unavailable", how);
   });
+  // When the files fail, this process ends at once: that ends the mount, and Postgres with it.
+  const ended = lazy === undefined ? postgresEnded : Promise.race([postgresEnded, lazy.failed]);
   const watching = (async () => {
     let followed = true;
     while (postmaster.running && !stopping) {
@@ -131,6 +178,7 @@ function supervise(
       await postmaster.stop(mode);
       await sql.end({ timeout: 1 });
       await watching;
+      await lazy?.close();
     },
   };
 }
@@ -228,10 +276,12 @@ async function callMeMaybe(compute: ComputeIdentity, address: HostPort): Promise
 
 async function fetchBasebackup<T>(
   compute: ComputeIdentity,
+  content: BasebackupContent,
   unpack: (tar: Readable) => Promise<T>,
 ): Promise<T> {
+  const command = `basebackup ${compute.tenant} ${compute.timeline}${content === "lazy" ? " lazy" : ""}`;
   return await withPageServer(compute, async (sql) => {
-    return await unpack(await sql.unsafe(`basebackup ${compute.tenant} ${compute.timeline}`).readable());
+    return await unpack(await sql.unsafe(command).readable());
   });
 }
 

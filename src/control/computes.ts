@@ -15,6 +15,8 @@ import {
   initialPostgresConf,
   readSettings,
 } from "../compute/postgres_conf.ts";
+import { removeLazyStorage } from "../compute/fuse/lazy_storage.ts";
+import type { StorageChoice } from "../compute/storage.ts";
 import { chownRecursive, makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import type { BranchInfo } from "./page_server_client.ts";
@@ -125,6 +127,12 @@ function describe(tenant: TenantId, branch: BranchName, paths: ComputePaths): Co
   };
 }
 
+export interface StartComputeOptions {
+  /** How relation files come; as the environment's config says when left out. */
+  readonly storage?: StorageChoice;
+  readonly onProgress?: (text: string) => void;
+}
+
 /**
  * Starts it afresh at its timeline's end and waits until it accepts connections.
  *
@@ -133,7 +141,7 @@ function describe(tenant: TenantId, branch: BranchName, paths: ComputePaths): Co
 export async function startCompute(
   environment: Environment,
   compute: ComputeInfo,
-  onProgress?: (text: string) => void,
+  options: StartComputeOptions = {},
 ): Promise<DaemonReady> {
   const { paths, address, branch } = compute;
   if (compute.status === "running") {
@@ -148,11 +156,18 @@ export async function startCompute(
     });
   }
   const distribDir = environment.config.pg_distrib_dir;
+  const storage = options.storage ?? environment.config.compute?.storage;
   return await startDaemon({
-    args: ["compute", "-D", paths.dir, ...(distribDir === undefined ? [] : ["--pg-distrib-dir", distribDir])],
+    args: [
+      "compute",
+      "-D",
+      paths.dir,
+      ...(distribDir === undefined ? [] : ["--pg-distrib-dir", distribDir]),
+      ...(storage === undefined ? [] : ["--storage", storage]),
+    ],
     logFile: paths.log,
     timeoutMs: START_TIMEOUT_MS,
-    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
   });
 }
 
@@ -169,6 +184,7 @@ export async function stopCompute(compute: ComputeInfo, mode: StopMode): Promise
 
 /** Removes a stopped compute with its configuration. The branch and its data are the page server's and stay. */
 export function destroyCompute(compute: ComputeInfo): void {
+  removeLazyStorage(compute.paths);
   try {
     rmSync(compute.paths.dir, { recursive: true, force: true });
   } catch (error) {

@@ -6,7 +6,8 @@ const FILE_MODE = 0o600;
 
 /**
  * The overlay's files: one per inode that has data of its own, named by the inode's number in one flat directory. Names, renames
- * and links are none of its business. Few of them are open at a time; the descriptors go to those used last.
+ * and links are none of its business. The descriptor that was opened first is closed when there are
+ * too many.
  */
 export class BackingFiles {
   readonly #directory: string;
@@ -38,7 +39,7 @@ export class BackingFiles {
 
   remove(id: number): void {
     this.#close(id);
-    rmSync(this.#path(id), { force: true });
+    rmSync(this.path(id), { force: true });
   }
 
   closeAll(): void {
@@ -46,7 +47,7 @@ export class BackingFiles {
   }
 
   #openFile(id: number, flags: number): number {
-    const fd = openSync(this.#path(id), flags, FILE_MODE);
+    const fd = openSync(this.path(id), flags, FILE_MODE);
     if (this.#open.size >= this.#maxOpen) this.#close(this.#open.keys().next().value!);
     this.#open.set(id, fd);
     return fd;
@@ -59,7 +60,8 @@ export class BackingFiles {
     closeSync(fd);
   }
 
-  #path(id: number): string {
+  /** Where the data of an inode is. */
+  path(id: number): string {
     return join(this.#directory, String(id));
   }
 }

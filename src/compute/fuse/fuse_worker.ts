@@ -1,0 +1,94 @@
+/** Owns the mount's names, attributes and overlay: a thread that does nothing but answer the kernel's requests. */
+import { readSync, writeSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { assert } from "../../common/assert.ts";
+import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import { decodeRelationManifest } from "../../protocol/relation_manifest.ts";
+import { BackingFiles } from "./backing_files.ts";
+import { isTransientDeviceError, isUnmounted } from "./errno.ts";
+import { FileData, overlayError } from "./file_data.ts";
+import { FuseSession } from "./fuse_session.ts";
+import { InodeTable } from "./inode_table.ts";
+import { KeptPages, type KeptPageSink } from "./kept_pages.ts";
+import { populate } from "./populate.ts";
+import { FuseBuffers, IN_OPCODE } from "./protocol.ts";
+import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
+
+/** Descriptors that the overlay may hold; the usual limit of a process is 1024. */
+const OVERLAY_OPEN_FILES_MAX = 500;
+
+assert(parentPort !== null, "fuse_worker.ts runs as a Worker");
+const parent = parentPort;
+
+function tell(message: WorkerMessage): void {
+  parent.postMessage(message);
+}
+
+parent.once("message", (message: ServeMessage) => {
+  try {
+    serve(message);
+    tell({ type: "unmounted" });
+  } catch (error) {
+    const reason = overlayError(message.overlayDirectory, error);
+    const kind = reason instanceof ZenithError ? reason.kind : "io";
+    tell({ type: "failed", kind, message: errorMessage(reason) });
+  }
+});
+
+/** Reads and answers requests until the mount is gone. Blocks: nothing else runs on this thread. */
+function serve({ deviceFd, manifest, seedDirectory, overlayDirectory, owner }: ServeMessage): void {
+  const files = new BackingFiles(overlayDirectory, OVERLAY_OPEN_FILES_MAX);
+  const data = new FileData(files);
+  const inodes = new InodeTable(owner, (inode) => data.remove(inode));
+  populate(inodes, seedDirectory, decodeRelationManifest(manifest), owner, (id) => files.path(id));
+  const session = new FuseSession({
+    inodes,
+    data,
+    overlayDirectory,
+    onMiss: (miss) => tell({ type: "miss", miss }),
+  });
+  const keptPages = new KeptPages((workerData as WorkerData).keptPages);
+  const overlay: KeptPageSink = {
+    keepPage(id, block, bytes, at) {
+      const inode = inodes.find(id);
+      if (inode !== undefined) data.keep(inode, block, bytes, at);
+    },
+  };
+  const buffers = new FuseBuffers();
+  while (readRequest(deviceFd, buffers)) {
+    keptPages.drain(overlay);
+    const length = session.handle(buffers);
+    if (length > 0 && !writeReply(deviceFd, buffers, length)) break;
+  }
+  files.closeAll();
+}
+
+/** @returns false when the mount is gone */
+function readRequest(deviceFd: number, buffers: FuseBuffers): boolean {
+  for (;;) {
+    try {
+      readSync(deviceFd, buffers.request, 0, buffers.request.length, null);
+      return true;
+    } catch (error) {
+      if (isUnmounted(error)) return false;
+      if (!isTransientDeviceError(error)) throw error;
+    }
+  }
+}
+
+/** @returns false when the mount is gone */
+function writeReply(deviceFd: number, buffers: FuseBuffers, length: number): boolean {
+  try {
+    writeSync(deviceFd, buffers.reply, 0, length, null);
+    return true;
+  } catch (error) {
+    if (isUnmounted(error)) return false;
+    // Whoever asked does not wait any more.
+    if (systemErrorCode(error) === "ENOENT") return true;
+    throw new ZenithError(
+      "io",
+      `the kernel refused the reply to request ${buffers.requestWords[IN_OPCODE]}: ${errorMessage(error)}`,
+      { cause: error },
+    );
+  }
+}

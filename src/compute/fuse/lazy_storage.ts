@@ -1,0 +1,193 @@
+/** Relation files that are fetched page by page: a FUSE mount, the thread that serves it, and the way to the page server. */
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+} from "node:fs";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
+import type { HostPort } from "../../common/host_port.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
+import type { Logger } from "../../common/log.ts";
+import { formatLsn } from "../../common/lsn.ts";
+import type { ComputePaths } from "../../common/paths.ts";
+import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import type { PgUser } from "../../pg_install/pg_user.ts";
+import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file.ts";
+import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
+import { writeInitialWal } from "../initial_wal.ts";
+import { KeptPages } from "./kept_pages.ts";
+import { answerMissedRead, deviceWriter } from "./missed_reads.ts";
+import { mountFuse, tunePageCache, unmount } from "./mount.ts";
+import { PageFetcher } from "./page_fetcher.ts";
+import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
+
+/** What of a data directory is in the mount: all that holds relation files. */
+const MOUNTED_DIRECTORIES = ["base", "global", "pg_tblspc"];
+
+export interface LazyStorageOptions {
+  readonly paths: ComputePaths;
+  readonly pageServer: HostPort;
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+  /** Whom Postgres runs as. */
+  readonly user: PgUser | undefined;
+  readonly log: Logger;
+}
+
+/** Takes away what an earlier compute has left: a mount without a server, and an overlay. */
+export function removeLazyStorage(paths: ComputePaths): void {
+  unmount(paths.mount);
+  rmSync(paths.overlay, { recursive: true, force: true });
+}
+
+/**
+ * The relation files of one running Postgres. Dirty pages of the mount are in the kernel, and die with its server: whoever owns this
+ * must end Postgres when {@link failed} rejects, and at its own death.
+ */
+export class LazyStorage {
+  /** Rejects when the files can't be served any more; never resolves. */
+  readonly failed: Promise<never>;
+  readonly #options: LazyStorageOptions;
+  readonly #worker: Worker;
+  readonly #keptPages = new KeptPages();
+  #fail!: (error: ZenithError) => void;
+  #unmounted!: () => void;
+  readonly #whenUnmounted: Promise<void>;
+  #deviceFd: number | undefined;
+  #fetcher: PageFetcher | undefined;
+  #closing = false;
+
+  /** Starts the serving thread, which takes its time: other things can be done meanwhile. */
+  constructor(options: LazyStorageOptions) {
+    this.#options = options;
+    this.failed = new Promise((_resolve, reject) => this.#fail = reject);
+    // It may fail before anybody waits for it.
+    this.failed.catch(() => {});
+    this.#whenUnmounted = new Promise((resolve) => this.#unmounted = resolve);
+    const workerData: WorkerData = { keptPages: this.#keptPages.buffer };
+    this.#worker = new Worker(workerUrl(), { workerData });
+    this.#worker.on("message", (message: WorkerMessage) => this.#onMessage(message));
+    this.#worker.on("error", (error: Error) => this.#onWorkerEnd(errorMessage(error)));
+    this.#worker.on("exit", () => this.#onWorkerEnd("it ended"));
+  }
+
+  /** Whether reads are waiting for a page server that is away. */
+  get pageServerLost(): boolean {
+    return this.#fetcher?.lost ?? false;
+  }
+
+  /**
+   * Turns what a lazy basebackup has put into the data directory into a complete one.
+   *
+   * @throws {ZenithError} when it can't be mounted
+   */
+  async mount(): Promise<void> {
+    const { paths, user, log, pageServer, tenant, timeline } = this.#options;
+    const manifestPath = join(paths.pgdata, RELATION_MANIFEST_FILE);
+    const manifestBytes = readFileSync(manifestPath);
+    rmSync(manifestPath);
+    const manifest = decodeRelationManifest(manifestBytes);
+    const control = parseControlFile(readFileSync(join(paths.pgdata, CONTROL_FILE_PATH)));
+    if (control.checkPoint !== manifest.lsn) {
+      throw new ZenithError(
+        "protocol",
+        `the basebackup's control file is of ${formatLsn(control.checkPoint)}, its manifest of ${
+          formatLsn(manifest.lsn)
+        }`,
+      );
+    }
+    writeInitialWal(paths.pgdata, control, manifest.prev, user);
+    const seedDirectory = this.#moveIntoOverlay();
+
+    const deviceFd = await mountFuse(paths.mount);
+    this.#deviceFd = deviceFd;
+    this.#fetcher = new PageFetcher({
+      pageServer,
+      user: ZENITH_SUPERUSER,
+      tenant,
+      timeline,
+      lsn: manifest.lsn,
+      checksums: control.data_checksum_version !== 0,
+      log,
+      onPage: (inode, block, bytes, at) => this.#keptPages.offer(inode, block, bytes, at),
+    });
+    const owner = user ?? { uid: process.getuid!(), gid: process.getgid!() };
+    const serve: ServeMessage = {
+      deviceFd,
+      manifest: manifestBytes,
+      seedDirectory,
+      overlayDirectory: paths.overlay,
+      owner: { uid: owner.uid, gid: owner.gid },
+    };
+    this.#worker.postMessage(serve);
+    for (const problem of tunePageCache(paths.mount)) log.warn(`page cache of the mount: ${problem}`);
+    log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
+  }
+
+  /** Ends it. Postgres must have ended. */
+  async close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#fetcher?.close();
+    unmount(this.#options.paths.mount);
+    if (this.#deviceFd === undefined) {
+      await this.#worker.terminate();
+    } else {
+      await this.#whenUnmounted;
+      closeSync(this.#deviceFd);
+    }
+    rmSync(this.#options.paths.overlay, { recursive: true, force: true });
+  }
+
+  /** Makes room for the overlay, and links from the data directory to the mount. */
+  #moveIntoOverlay(): string {
+    const { paths, user } = this.#options;
+    const seed = join(paths.overlay, "seed");
+    try {
+      mkdirSync(seed, { recursive: true });
+      mkdirSync(paths.mount, { recursive: true });
+      for (const name of MOUNTED_DIRECTORIES) {
+        renameSync(join(paths.pgdata, name), join(seed, name));
+        symlinkSync(join(paths.mount, name), join(paths.pgdata, name));
+      }
+      // What is in there is Postgres' to read, through the mount.
+      chmodSync(paths.overlay, 0o700);
+      if (user !== undefined) chownSync(paths.mount, user.uid, user.gid);
+    } catch (error) {
+      throw ioError("set up", paths.overlay, error);
+    }
+    return seed;
+  }
+
+  #onMessage(message: WorkerMessage): void {
+    switch (message.type) {
+      case "miss":
+        answerMissedRead(message.miss, this.#fetcher!, deviceWriter(this.#deviceFd!));
+        return;
+      case "unmounted":
+        this.#unmounted();
+        this.#onWorkerEnd("somebody has unmounted them");
+        return;
+      case "failed":
+        this.#fail(new ZenithError(message.kind, `relation files can't be served: ${message.message}`));
+    }
+  }
+
+  #onWorkerEnd(how: string): void {
+    if (this.#closing) return;
+    this.#fail(new ZenithError("io", `relation files are not served any more: ${how}`));
+  }
+}
+
+/** Inside a compiled executable every module has the executable's URL, and a Worker is found by its path among the sources. */
+function workerUrl(): URL {
+  const compiled = import.meta.url.includes("/$bunfs/");
+  return new URL(compiled ? "./src/compute/fuse/fuse_worker.ts" : "./fuse_worker.ts", import.meta.url);
+}

@@ -1,0 +1,27 @@
+import type { ErrorKind } from "../../common/errors.ts";
+import type { MissedRead } from "./fuse_session.ts";
+import type { Owner } from "./populate.ts";
+
+/** The Worker's `workerData`. */
+export interface WorkerData {
+  /** Of {@link KeptPages}. */
+  readonly keptPages: SharedArrayBuffer;
+}
+
+/** The one message that the Worker gets: it serves from then on. */
+export interface ServeMessage {
+  /** /dev/fuse, mounted. */
+  readonly deviceFd: number;
+  readonly manifest: Uint8Array;
+  readonly seedDirectory: string;
+  readonly overlayDirectory: string;
+  readonly owner: Owner;
+}
+
+/** What the Worker tells. */
+export type WorkerMessage =
+  | { readonly type: "miss"; readonly miss: MissedRead }
+  /** The mount is gone, as it is in an orderly stop. */
+  | { readonly type: "unmounted" }
+  /** It can't go on. */
+  | { readonly type: "failed"; readonly kind: ErrorKind; readonly message: string };
