@@ -63,7 +63,11 @@ export type PageBefore =
   /** From the last image that PostgreSQL logged: each record is tried on the very page that PostgreSQL had. */
   | "image";
 
+/** Is shown each record before it is applied to block reference `i`, and the page that it is applied to. */
+export type Observer = (rec: WalRecord, i: number, target: BlockTarget, before: Uint8Array) => void;
+
 export class Checker {
+  readonly #observe: Observer | undefined;
   readonly #pages: ClusterPages;
   readonly #report: Report;
   readonly #before: PageBefore;
@@ -76,7 +80,8 @@ export class Checker {
   readonly #maskedImage = new Uint8Array(BLCKSZ);
   #cut = new Uint8Array(64 << 10);
 
-  constructor(pages: ClusterPages, report: Report, before: PageBefore) {
+  constructor(pages: ClusterPages, report: Report, before: PageBefore, observe?: Observer) {
+    this.#observe = observe;
     this.#pages = pages;
     this.#report = report;
     this.#before = before;
@@ -101,6 +106,7 @@ export class Checker {
     const before = this.#pages.page(fork, blkno);
     const hasImage = (rec.blockFlags[i]! & BKPBLOCK_HAS_IMAGE) !== 0;
     if (hasImage) restoreBlockImage(rec, i, this.#image, 0);
+    this.#observe?.(rec, i, blockOf(fork, blkno), before);
 
     const failure = this.#redo(rec, i, fork, blkno, before);
     if (failure !== undefined) {
