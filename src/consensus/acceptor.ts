@@ -59,7 +59,7 @@ export interface AcceptorState extends AcceptorControl {
   syncingTo: Lsn;
   /** Connections of proposers, to tell them when they are superseded. */
   sessions: readonly number[];
-  /** Who waits to hear of the next sync; 0: nobody. */
+  /** The session of the proposer that this log is of, which hears of every sync; 0: nobody. */
   appender: number;
 }
 
@@ -176,7 +176,10 @@ export function stepAcceptor(state: AcceptorState, event: AcceptorEvent): Accept
       onSynced(state, event.cuts, effects);
       break;
     case "feedback":
-      state.remoteConsistentLsn = max(state.remoteConsistentLsn, event.remoteConsistentLsn);
+      if (event.remoteConsistentLsn <= state.remoteConsistentLsn) break;
+      state.remoteConsistentLsn = event.remoteConsistentLsn;
+      // Through the proposer the other acceptors hear of it, and can let go of WAL.
+      if (state.appender !== 0) send(effects, state.appender, appendResponse(state));
       break;
   }
   checkInvariants(state);
@@ -238,6 +241,7 @@ function onElected(
   effects: AcceptorEffect[],
 ): void {
   if (message.term < state.term || historyTerm(state.history) === message.term) {
+    if (message.term === state.term) state.appender = session;
     send(effects, session, appendResponse(state));
     return;
   }
@@ -257,6 +261,7 @@ function onElected(
     setLog(state, message.startLsn);
   }
   state.history = message.history;
+  state.appender = session;
   effects.push({ type: "persist", control: controlOf(state) });
   send(effects, session, appendResponse(state));
 }
@@ -306,6 +311,7 @@ function onAppend(
   }
   state.knownCommitLsn = max(state.knownCommitLsn, message.commitLsn);
   state.truncateLsn = max(state.truncateLsn, message.truncateLsn);
+  state.remoteConsistentLsn = max(state.remoteConsistentLsn, message.remoteConsistentLsn);
   advanceCommit(state, effects);
   if (message.bytes.length === 0) return;
 

@@ -75,6 +75,8 @@ export interface AppendRequest {
   readonly commitLsn: Lsn;
   /** No acceptor needs WAL below this from another one. */
   readonly truncateLsn: Lsn;
+  /** What the page server has made durable, as far as any acceptor knows. */
+  readonly remoteConsistentLsn: Lsn;
   /** May end in the middle of a record. Empty: only the other fields are news. */
   readonly bytes: Uint8Array;
 }
@@ -106,7 +108,7 @@ const HISTORY_ENTRY_BYTES = 16;
 const TWO_POW_32 = 0x1_0000_0000;
 
 /** Bytes of an AppendRequest before its WAL. */
-export const APPEND_REQUEST_HEADER_BYTES = 1 + 4 * 8;
+export const APPEND_REQUEST_HEADER_BYTES = 1 + 5 * 8;
 
 /** The most WAL that one AppendRequest carries. */
 export const APPEND_MAX_BYTES = 1 << 20;
@@ -175,13 +177,14 @@ export function encodeMessage(message: ProposerMessage | AcceptorMessage): Uint8
 export function encodeAppendRequestHeader(
   bytes: Uint8Array,
   off: number,
-  header: Pick<AppendRequest, "term" | "beginLsn" | "commitLsn" | "truncateLsn">,
+  header: Pick<AppendRequest, "term" | "beginLsn" | "commitLsn" | "truncateLsn" | "remoteConsistentLsn">,
 ): number {
   bytes[off] = TAG_APPEND_REQUEST;
   putNumber(bytes, off + 1, header.term);
   putNumber(bytes, off + 9, header.beginLsn);
   putNumber(bytes, off + 17, header.commitLsn);
   putNumber(bytes, off + 25, header.truncateLsn);
+  putNumber(bytes, off + 33, header.remoteConsistentLsn);
   return off + APPEND_REQUEST_HEADER_BYTES;
 }
 
@@ -235,6 +238,7 @@ export function decodeProposerMessage(bytes: Uint8Array, off: number, len: numbe
         beginLsn: reader.number("begin LSN") as Lsn,
         commitLsn: reader.number("commit LSN") as Lsn,
         truncateLsn: reader.number("truncate LSN") as Lsn,
+        remoteConsistentLsn: reader.number("remote consistent LSN") as Lsn,
         bytes: reader.rest(),
       };
       if (message.bytes.length > APPEND_MAX_BYTES) {

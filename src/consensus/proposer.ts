@@ -108,6 +108,7 @@ export type ProposerEffect =
     readonly endLsn: Lsn;
     readonly commitLsn: Lsn;
     readonly truncateLsn: Lsn;
+    readonly remoteConsistentLsn: Lsn;
   }
   /** Read up to [from, to) at acceptor `source`, as long as it is in `term`; answered by `fetched` or `fetchFailed`. */
   | {
@@ -340,16 +341,18 @@ function onAppendResponse(
     peer.phase = "streaming";
     peer.nextLsn = peer.flushLsn;
   }
+  let hasNews = false;
   if (message.remoteConsistentLsn > state.remoteConsistentLsn) {
     state.remoteConsistentLsn = message.remoteConsistentLsn;
     effects.push({ type: "remoteConsistent", lsn: message.remoteConsistentLsn });
+    hasNews = true;
   }
   // First the commit, so that what is sent next carries it.
-  const hasCommitted = advanceCommit(state, effects);
+  hasNews = advanceCommit(state, effects) || hasNews;
   const hasSent = pump(state, index, effects);
-  if (!hasCommitted) return;
+  if (!hasNews) return;
   for (let i = 0; i < state.peers.length; i++) {
-    if (i !== index || !hasSent) tellCommit(state, i, effects);
+    if (i !== index || !hasSent) tellNews(state, i, effects);
   }
 }
 
@@ -382,7 +385,7 @@ function pump(state: ProposerState, index: number, effects: ProposerEffect[]): b
   return hasSent;
 }
 
-function tellCommit(state: ProposerState, index: number, effects: ProposerEffect[]): void {
+function tellNews(state: ProposerState, index: number, effects: ProposerEffect[]): void {
   const peer = state.peers[index]!;
   if (peer.phase === "streaming") pushAppend(state, index, peer.nextLsn, effects);
 }
@@ -396,6 +399,7 @@ function pushAppend(state: ProposerState, index: number, endLsn: Lsn, effects: P
     endLsn,
     commitLsn: state.commitLsn,
     truncateLsn: truncateLsn(state),
+    remoteConsistentLsn: state.remoteConsistentLsn,
   });
 }
 
@@ -433,6 +437,7 @@ function onFetched(
       beginLsn: lsn,
       commitLsn: state.commitLsn,
       truncateLsn: truncateLsn(state),
+      remoteConsistentLsn: state.remoteConsistentLsn,
       bytes,
     };
     send(effects, index, message);
@@ -455,7 +460,7 @@ function onTick(state: ProposerState, index: number, effects: ProposerEffect[]):
       break;
     case "streaming":
       peer.nextLsn = peer.flushLsn;
-      if (!pump(state, index, effects)) tellCommit(state, index, effects);
+      if (!pump(state, index, effects)) tellNews(state, index, effects);
       break;
   }
 }

@@ -102,6 +102,9 @@ export class Checker {
         `acceptor ${index} shows readers ${formatLsn(state.commitLsn)}, which is not committed`,
       );
     }
+    if (state.remoteConsistentLsn > this.committedLsn) {
+      throw new Violation(`acceptor ${index} would let go of what is not committed`);
+    }
     if (!isPrefix(wal.subarray(0, Math.max(0, state.commitLsn - TIMELINE_START)), this.committed)) {
       throw new Violation(`acceptor ${index} shows readers other bytes than were committed`);
     }

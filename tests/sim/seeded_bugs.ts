@@ -5,7 +5,6 @@ import { type Machines, PRODUCTION } from "./machines.ts";
 
 export interface SeededBug {
   readonly name: string;
-  /** Part of what the checker says about it, in the seed where it shows first. */
   readonly machines: Machines;
 }
 

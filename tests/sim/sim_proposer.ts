@@ -123,7 +123,7 @@ export class SimProposer {
 
   /** In up to three messages, cut anywhere, as Postgres cuts its WAL where it likes. */
   #sendPieces(effect: Extract<ProposerEffect, { type: "append" }>, bytes: Uint8Array): void {
-    const { term, beginLsn, commitLsn, truncateLsn } = effect;
+    const { term, beginLsn, commitLsn, truncateLsn, remoteConsistentLsn } = effect;
     const cuts = [0, this.#random.int(bytes.length + 1), this.#random.int(bytes.length + 1), bytes.length];
     cuts.sort((a, b) => a - b);
     for (let i = 0; i + 1 < cuts.length; i++) {
@@ -136,6 +136,7 @@ export class SimProposer {
         beginLsn: (beginLsn + from) as Lsn,
         commitLsn,
         truncateLsn,
+        remoteConsistentLsn,
         bytes: bytes.subarray(from, to),
       });
       if (bytes.length === 0) return;

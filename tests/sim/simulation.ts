@@ -309,7 +309,7 @@ class Simulation implements AcceptorHost, ProposerHost {
     const acceptor = this.#acceptors[random.int(this.#acceptors.length)]!;
     const proposers = this.#proposers.filter(({ alive }) => alive);
     const proposer = proposers.length === 0 ? undefined : proposers[random.int(proposers.length)]!;
-    switch (random.int(8)) {
+    switch (random.int(9)) {
       case 0:
       case 1:
         if (acceptor.state === undefined) acceptor.start();
@@ -332,6 +332,12 @@ class Simulation implements AcceptorHost, ProposerHost {
       case 6:
         this.#parted.clear();
         break;
+      case 8: {
+        // The page server has made durable what it could read here.
+        const { commitLsn } = acceptor.state ?? { commitLsn: INVALID_LSN };
+        if (commitLsn > INVALID_LSN) acceptor.deliver({ type: "feedback", remoteConsistentLsn: commitLsn });
+        break;
+      }
       case 7: {
         const open = this.#sessions.filter((session) => session.open);
         if (open.length > 0) this.#closeSession(open[random.int(open.length)]!);

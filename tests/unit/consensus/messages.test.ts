@@ -45,6 +45,7 @@ const PROPOSER_MESSAGES: readonly ProposerMessage[] = [
     beginLsn: MAX_LSN,
     commitLsn: parseLsn("1/0"),
     truncateLsn: parseLsn("0/FFFFFFFF"),
+    remoteConsistentLsn: parseLsn("0/10"),
     bytes: Uint8Array.of(1, 2, 3),
   },
   {
@@ -53,6 +54,7 @@ const PROPOSER_MESSAGES: readonly ProposerMessage[] = [
     beginLsn: 8 as Lsn,
     commitLsn: 0 as Lsn,
     truncateLsn: 0 as Lsn,
+    remoteConsistentLsn: 0 as Lsn,
     bytes: new Uint8Array(0),
   },
 ];
