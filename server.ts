@@ -1,6 +1,6 @@
 /** Runs one role in this process: its claim on a directory, its log, signals, readiness, shutdown. */
 import { openParentChannel } from "./src/common/daemon.ts";
-import { errorMessage } from "./src/common/errors.ts";
+import { errorMessage, ZenithError } from "./src/common/errors.ts";
 import { createLogger, type Logger, type LogLevel } from "./src/common/log.ts";
 import { claimPidFile } from "./src/common/pid_file.ts";
 
@@ -20,7 +20,7 @@ export interface RoleContext {
   readonly log: Logger;
   /** One line for whoever is waiting for the start. */
   progress(text: string): void;
-  /** Aborted when a stop is asked for while the role is still starting. */
+  /** Aborted, with the error to end with, when a stop is asked for while the role is still starting. */
   readonly signal: AbortSignal;
 }
 
@@ -94,7 +94,7 @@ async function serve(role: RunningRole, stopAsked: Promise<StopMode>, log: Logge
 function waitForStop(stopping: AbortController): Promise<StopMode> {
   return new Promise((resolve) => {
     const stop = (mode: StopMode) => () => {
-      stopping.abort();
+      stopping.abort(new ZenithError("unavailable", "stopped while starting"));
       resolve(mode);
     };
     process.on("SIGTERM", stop("fast"));

@@ -16,7 +16,7 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { extract, type Header } from "tar-stream";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
@@ -71,7 +71,7 @@ export function clearDataDirectory(pgdata: string): void {
  * @throws {ZenithError} `protocol` when the tar is cut short or holds what a data directory may not, `disk_full`, `io`; errors of `tar` itself
  */
 export async function unpackBasebackup(
-  tar: Readable,
+  tar: AsyncIterable<Uint8Array>,
   pgdata: string,
   owner: PgUser | undefined,
   onProgress: (progress: DataDirectoryProgress) => void = () => {},
@@ -81,8 +81,9 @@ export async function unpackBasebackup(
   let files = 0;
   let bytes = 0;
   // An error of the source has to reach the loop below; `pipe` alone would leave it waiting.
-  tar.on("error", (error) => unpacker.destroy(error));
-  tar.pipe(unpacker);
+  const source = Readable.from(tar, { objectMode: false });
+  source.on("error", (error) => unpacker.destroy(error));
+  source.pipe(unpacker);
   try {
     for await (const entry of unpacker) {
       const name = safeRelativePath(entry.header.name);
@@ -101,7 +102,7 @@ export async function unpackBasebackup(
       }
     }
   } catch (error) {
-    tar.destroy();
+    source.destroy();
     if (error instanceof ZenithError || !(error instanceof Error)) throw error;
     if (/^(?:Unexpected end of data|Invalid tar header)/.test(error.message)) {
       throw new ZenithError("protocol", `basebackup: ${errorMessage(error)} after ${files} files`, {

@@ -1,6 +1,5 @@
 /** The compute role: makes the data directory, runs stock Postgres on it and keeps the page server following. */
 import { join } from "node:path";
-import type { Readable } from "node:stream";
 import postgres from "postgres";
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
@@ -9,7 +8,8 @@ import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresInstall } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
-import { PgError } from "../pgwire/sqlstate.ts";
+import { PgClient } from "../pgwire/client.ts";
+import { formatConnInfo } from "../pgwire/conninfo.ts";
 import {
   type BasebackupContent,
   clearDataDirectory,
@@ -34,7 +34,7 @@ export interface ComputeOptions {
   readonly storage: StorageChoice;
   readonly log: Logger;
   readonly progress: (text: string) => void;
-  /** Aborted when the start is to be given up. */
+  /** Aborted, with the error to end with, when the start is to be given up. */
   readonly signal: AbortSignal;
 }
 
@@ -111,10 +111,9 @@ async function fetchDataDirectory(
   const { paths, log, progress, signal } = options;
   progress("fetching the data directory");
   const content = mode === "lazy" ? "lazy" : "complete";
-  const fetched = await fetchBasebackup(compute, content, (tar) => {
+  const fetched = await fetchBasebackup(compute, content, signal, (tar) => {
     let announced = Date.now();
     const onProgress = ({ bytes }: DataDirectoryProgress) => {
-      signal.throwIfAborted();
       if (Date.now() - announced < 1_000) return;
       announced = Date.now();
       progress(`fetching the data directory: ${Math.round(bytes / (1 << 20))} MB`);
@@ -145,42 +144,52 @@ function supervise(
   lazy: LazyStorage | undefined,
   log: Logger,
 ): RunningCompute {
-  let stopping = false;
+  const stopping = new AbortController();
   const postgresEnded = postmaster.ended.then(async (how) => {
-    if (stopping) return;
+    if (stopping.signal.aborted) return;
     await lazy?.close();
     throw new ZenithError("unavailable", how);
   });
   // When the files fail, this process ends at once: that ends the mount, and Postgres with it.
   const ended = lazy === undefined ? postgresEnded : Promise.race([postgresEnded, lazy.failed]);
-  const watching = (async () => {
-    let followed = true;
-    while (postmaster.running && !stopping) {
-      await sleep(FOLLOW_POLL_MS);
-      if (stopping) return;
-      try {
-        const follows = await isFollowed(sql);
-        if (follows !== followed) {
-          log.info(follows ? "the page server follows again" : "the page server has stopped following");
-        }
-        followed = follows;
-        if (!follows) await callMeMaybe(compute, address);
-      } catch (error) {
-        log.warn(`could not get the page server to follow: ${errorMessage(error)}`);
-      }
-    }
-  })();
+  const watching = watch(sql, compute, address, postmaster, log, stopping.signal);
   return {
     address,
     ended,
     async stop(mode) {
-      stopping = true;
+      stopping.abort();
       await postmaster.stop(mode);
       await sql.end({ timeout: 1 });
       await watching;
       await lazy?.close();
     },
   };
+}
+
+/** Keeps the page server following: it forgets its computes when it is restarted. */
+async function watch(
+  sql: postgres.Sql,
+  compute: ComputeIdentity,
+  address: HostPort,
+  postmaster: PostgresProcess,
+  log: Logger,
+  stopping: AbortSignal,
+): Promise<void> {
+  let followed = true;
+  for (;;) {
+    await sleep(FOLLOW_POLL_MS, stopping);
+    if (!postmaster.running || stopping.aborted) return;
+    try {
+      const follows = await isFollowed(sql);
+      if (follows !== followed) {
+        log.info(follows ? "the page server follows again" : "the page server has stopped following");
+      }
+      followed = follows;
+      if (!follows) await callMeMaybe(compute, address);
+    } catch (error) {
+      if (!stopping.aborted) log.warn(`could not get the page server to follow: ${errorMessage(error)}`);
+    }
+  }
 }
 
 function connect(address: HostPort): postgres.Sql {
@@ -254,8 +263,8 @@ async function pauseWhileRunning(
   ms: number,
   signal: AbortSignal,
 ): Promise<void> {
-  await sleep(ms);
-  if (signal.aborted) throw new ZenithError("unavailable", "stopped while starting");
+  await sleep(ms, signal);
+  signal.throwIfAborted();
   if (!postmaster.running) throw new ZenithError("unavailable", await postmaster.ended);
 }
 
@@ -268,60 +277,47 @@ async function isFollowed(sql: postgres.Sql): Promise<boolean> {
 
 /** Asks the page server to connect here and receive. */
 async function callMeMaybe(compute: ComputeIdentity, address: HostPort): Promise<void> {
-  const connstr = `host=${address.host} port=${address.port} user=${ZENITH_SUPERUSER}`;
-  await withPageServer(compute, async (sql) => {
-    await sql.unsafe(`callmemaybe ${compute.tenant} ${compute.timeline} ${connstr}`);
-  });
+  const connstr = formatConnInfo({ ...address, user: ZENITH_SUPERUSER });
+  await using pageServer = await connectPageServer(compute);
+  await pageServer.query(`callmemaybe ${compute.tenant} ${compute.timeline} ${connstr}`);
 }
 
 async function fetchBasebackup<T>(
   compute: ComputeIdentity,
   content: BasebackupContent,
-  unpack: (tar: Readable) => Promise<T>,
+  signal: AbortSignal,
+  unpack: (tar: AsyncIterable<Uint8Array>) => Promise<T>,
 ): Promise<T> {
   const command = `basebackup ${compute.tenant} ${compute.timeline}${content === "lazy" ? " lazy" : ""}`;
-  return await withPageServer(compute, async (sql) => {
-    return await unpack(await sql.unsafe(command).readable());
-  });
+  await using pageServer = await connectPageServer(compute, signal);
+  return await unpack(pageServer.copyOut(command));
 }
 
-/** @throws {ZenithError} what the page server reported, or `unavailable` when it can't be reached */
-async function withPageServer<T>(
-  compute: ComputeIdentity,
-  use: (sql: postgres.Sql) => Promise<T>,
-): Promise<T> {
-  const { host, port } = compute.pageServer;
-  const sql = postgres({
-    host,
-    port,
+/**
+ * The `postgres` package would do but for COPY OUT: when the last chunk fills its buffer it never reads on, and the
+ * connection stays busy for good.
+ */
+async function connectPageServer(compute: ComputeIdentity, signal?: AbortSignal): Promise<PgClient> {
+  return await PgClient.connect({
+    ...compute.pageServer,
     user: ZENITH_SUPERUSER,
     database: "zenith",
-    max: 1,
-    connect_timeout: CONNECT_TIMEOUT_S,
-    fetch_types: false,
-    connection: { application_name: "zenith_compute" },
-    onnotice: () => {},
+    applicationName: "zenith_compute",
+    connectTimeoutMs: CONNECT_TIMEOUT_S * 1_000,
+    ...(signal === undefined ? {} : { signal }),
   });
-  try {
-    return await use(sql);
-  } catch (error) {
-    if (error instanceof ZenithError) throw error;
-    if (error instanceof postgres.PostgresError) {
-      throw new PgError(error.code, error.message, {
-        cause: error,
-        ...(error.hint === undefined ? {} : { hint: error.hint }),
-      });
-    }
-    throw new ZenithError(
-      "unavailable",
-      `the page server at ${formatHostPort(compute.pageServer)}: ${errorMessage(error)}`,
-      { cause: error },
-    );
-  } finally {
-    await sql.end({ timeout: 1 });
-  }
 }
 
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+/** Ends early when `signal` is aborted. */
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
 }
