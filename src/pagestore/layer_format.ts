@@ -63,8 +63,6 @@ export const ENTRY_BYTES = 4 + 4 + 4 + 1 + 1;
 
 const TWO_POW_32 = 0x1_0000_0000;
 
-const ZSTD_OPTIONS: zlib.ZstdOptions = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 1 } };
-
 assert(
   new Uint8Array(Uint32Array.of(1).buffer)[0] === 1,
   "layer files are little-endian, and so must the machine be",
@@ -80,16 +78,6 @@ export function lowWord(value: number): number {
 
 export function highWord(value: number): number {
   return Math.floor(value / TWO_POW_32);
-}
-
-/** A block as it goes into the file: compressed, unless that would make it longer. */
-export function compressBlock(raw: Uint8Array): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    zlib.zstdCompress(raw, ZSTD_OPTIONS, (error, compressed) => {
-      if (error) reject(error);
-      else resolve(compressed.length < raw.length ? compressed : raw);
-    });
-  });
 }
 
 /**

@@ -6,8 +6,8 @@ import { assert } from "../common/assert.ts";
 import { crc32c } from "../common/crc32c.ts";
 import { type Disk, type DiskFile, TEMPORARY_SUFFIX } from "../common/disk.ts";
 import { ioError, ZenithError } from "../common/errors.ts";
+import { compressBlock, type StoredBlock } from "./compress.ts";
 import {
-  compressBlock,
   DATA_BLOCK_BYTES,
   ENTRY_BYTES,
   FOOTER_BYTES,
@@ -45,6 +45,15 @@ import type { RecordStarts } from "./record_starts.ts";
 
 /** Blocks that are being compressed at a time: enough to keep a second core busy, and little memory. */
 const MAX_IN_FLIGHT = 4;
+
+/** What is written to the file at once. */
+const WRITE_BYTES = 256 << 10;
+
+/** Up to here a loop is faster than the view that `set` needs. */
+const LOOP_COPY = 192;
+
+/** Entries of the smallest data block that could be: each takes ENTRY_BYTES, even without a value. */
+const MAX_ENTRIES_PER_BLOCK = Math.ceil(DATA_BLOCK_BYTES / ENTRY_BYTES);
 
 /** What identifies a complete layer file. */
 export interface WrittenLayer {
@@ -84,12 +93,12 @@ class HandleColumns {
   readonly rawLen = new Column();
   readonly crc = new Column();
 
-  push(offset: number, stored: Uint8Array, rawLen: number): void {
+  push(offset: number, stored: StoredBlock, rawLen: number): void {
     this.offsetLow.push(lowWord(offset));
     this.offsetHigh.push(highWord(offset));
-    this.storedLen.push(stored.length);
+    this.storedLen.push(stored.bytes.length);
     this.rawLen.push(rawLen);
-    this.crc.push(crc32c(stored, 0, stored.length));
+    this.crc.push(stored.crc);
   }
 
   all(): Column[] {
@@ -114,7 +123,7 @@ class LsnColumns {
 
 interface PendingBlock {
   readonly rawLen: number;
-  readonly stored: Promise<Uint8Array>;
+  readonly stored: Promise<StoredBlock>;
 }
 
 export class LayerWriter {
@@ -144,11 +153,16 @@ export class LayerWriter {
   /** The data block being filled: values, and a column per field of its entries. */
   #values = new Uint8Array(2 * DATA_BLOCK_BYTES);
   #valuesLen = 0;
-  #blockLsnLow = new Column();
-  #blockLsnHigh = new Column();
-  #blockValueEnd = new Column();
-  #blockTag: number[] = [];
-  #blockFlags: number[] = [];
+  #blockEntries = 0;
+  readonly #blockLsnLow = new Uint32Array(MAX_ENTRIES_PER_BLOCK);
+  readonly #blockLsnHigh = new Uint32Array(MAX_ENTRIES_PER_BLOCK);
+  readonly #blockValueEnd = new Uint32Array(MAX_ENTRIES_PER_BLOCK);
+  readonly #blockTag = new Uint8Array(MAX_ENTRIES_PER_BLOCK);
+  readonly #blockFlags = new Uint8Array(MAX_ENTRIES_PER_BLOCK);
+
+  /** The end of the file that is not written yet. */
+  readonly #unwritten = new Uint8Array(WRITE_BYTES);
+  #unwrittenLen = 0;
 
   /**
    * Starts `path`, in `directory`, for versions with startLsn < lsn ≤ endLsn.
@@ -209,24 +223,20 @@ export class LayerWriter {
     this.#lastLsn = lsn;
     const object = this.#objectFirstLsn.length - 1;
     if (lsn < this.#objectFirstLsn[object]!) this.#objectFirstLsn[object] = lsn;
-    if (this.#blockTag.length === 0) {
+    const entry = this.#blockEntries;
+    if (entry === 0) {
       this.#dataFirstEntry.push(this.#entryCount);
       this.#dataFirstLsn.push(lsn);
     }
-    if (this.#valuesLen + len > this.#values.length) {
-      const values = new Uint8Array(Math.max(2 * this.#values.length, this.#valuesLen + len));
-      values.set(this.#values.subarray(0, this.#valuesLen));
-      this.#values = values;
-    }
-    if (len > 0) this.#values.set(bytes.subarray(off, off + len), this.#valuesLen);
-    this.#valuesLen += len;
-    this.#blockLsnLow.push(lowWord(lsn));
-    this.#blockLsnHigh.push(highWord(lsn));
-    this.#blockValueEnd.push(this.#valuesLen);
-    this.#blockTag.push(tag);
-    this.#blockFlags.push(flags);
+    this.#addValue(bytes, off, len);
+    this.#blockLsnLow[entry] = lowWord(lsn);
+    this.#blockLsnHigh[entry] = highWord(lsn);
+    this.#blockValueEnd[entry] = this.#valuesLen;
+    this.#blockTag[entry] = tag;
+    this.#blockFlags[entry] = flags;
+    this.#blockEntries = entry + 1;
     this.#entryCount++;
-    if (this.#valuesLen + ENTRY_BYTES * this.#blockTag.length < DATA_BLOCK_BYTES) return false;
+    if (this.#valuesLen + ENTRY_BYTES * this.#blockEntries < DATA_BLOCK_BYTES) return false;
     this.#closeDataBlock();
     return true;
   }
@@ -242,14 +252,14 @@ export class LayerWriter {
    * @throws {ZenithError} `disk_full`, `io`; the file is not there then
    */
   async finish(starts: RecordStarts | null): Promise<WrittenLayer> {
-    if (this.#blockTag.length > 0) this.#closeDataBlock();
+    if (this.#blockEntries > 0) this.#closeDataBlock();
     while (this.#pending.length > 0) await this.#writeOldestData();
     const index = await this.#writeIndex();
     const startHandles = new HandleColumns();
     const startFirst = new LsnColumns();
     const startLast = new LsnColumns();
     for (let block = 0; starts !== null && block < starts.blockCount; block++) {
-      await this.#writeBlock(starts.blockBytes(block), startHandles);
+      await this.#writeBlock(starts.blockBytes(block).slice(), startHandles);
       startFirst.push(starts.blockFirst(block));
       startLast.push(starts.blockLast(block));
     }
@@ -299,28 +309,38 @@ export class LayerWriter {
     }
   }
 
+  #addValue(bytes: Uint8Array, off: number, len: number): void {
+    const at = this.#valuesLen;
+    if (at + len > this.#values.length) {
+      const values = new Uint8Array(Math.max(2 * this.#values.length, at + len));
+      values.set(this.#values.subarray(0, at));
+      this.#values = values;
+    }
+    const values = this.#values;
+    if (len > LOOP_COPY) values.set(bytes.subarray(off, off + len), at);
+    else for (let i = 0; i < len; i++) values[at + i] = bytes[off + i]!;
+    this.#valuesLen = at + len;
+  }
+
   #closeDataBlock(): void {
-    const count = this.#blockTag.length;
+    const count = this.#blockEntries;
     const raw = new Uint8Array(4 + ENTRY_BYTES * count + this.#valuesLen);
     const words = new Uint32Array(raw.buffer, 0, 1 + 3 * count);
     words[0] = count;
-    words.set(this.#blockLsnLow.words(), 1);
-    words.set(this.#blockLsnHigh.words(), 1 + count);
-    words.set(this.#blockValueEnd.words(), 1 + 2 * count);
-    raw.set(this.#blockTag, 4 + 12 * count);
-    raw.set(this.#blockFlags, 4 + 13 * count);
+    words.set(this.#blockLsnLow.subarray(0, count), 1);
+    words.set(this.#blockLsnHigh.subarray(0, count), 1 + count);
+    words.set(this.#blockValueEnd.subarray(0, count), 1 + 2 * count);
+    raw.set(this.#blockTag.subarray(0, count), 4 + 12 * count);
+    raw.set(this.#blockFlags.subarray(0, count), 4 + 13 * count);
     raw.set(this.#values.subarray(0, this.#valuesLen), 4 + ENTRY_BYTES * count);
     if (this.#values.length > 2 * DATA_BLOCK_BYTES) this.#values = new Uint8Array(2 * DATA_BLOCK_BYTES);
     this.#valuesLen = 0;
-    this.#blockLsnLow.length = 0;
-    this.#blockLsnHigh.length = 0;
-    this.#blockValueEnd.length = 0;
-    this.#blockTag.length = 0;
-    this.#blockFlags.length = 0;
+    this.#blockEntries = 0;
+    const rawLen = raw.length;
     const stored = compressBlock(raw);
     // It is awaited when its turn comes; until then a failure must not count as unhandled.
     stored.catch(() => undefined);
-    this.#pending.push({ rawLen: raw.length, stored });
+    this.#pending.push({ rawLen, stored });
   }
 
   async #writeOldestData(): Promise<void> {
@@ -346,20 +366,35 @@ export class LayerWriter {
     return { handles, firstKey, firstBlock };
   }
 
-  async #writeBlock(raw: Uint8Array, handles: HandleColumns): Promise<void> {
-    await this.#append(await compressBlock(raw), raw.length, handles);
+  /** @param raw given away */
+  async #writeBlock(raw: Uint8Array<ArrayBuffer>, handles: HandleColumns): Promise<void> {
+    const rawLen = raw.length;
+    await this.#append(await compressBlock(raw), rawLen, handles);
   }
 
-  async #append(stored: Uint8Array, rawLen: number, handles: HandleColumns): Promise<void> {
+  async #append(stored: StoredBlock, rawLen: number, handles: HandleColumns): Promise<void> {
+    const { bytes } = stored;
     handles.push(this.#offset, stored, rawLen);
-    await this.#write(stored, this.#offset);
-    this.#offset += stored.length;
+    if (this.#unwrittenLen + bytes.length > WRITE_BYTES) await this.#writeOut();
+    if (bytes.length > WRITE_BYTES) {
+      await this.#write(bytes, 0, bytes.length, this.#offset);
+    } else {
+      this.#unwritten.set(bytes, this.#unwrittenLen);
+      this.#unwrittenLen += bytes.length;
+    }
+    this.#offset += bytes.length;
   }
 
-  async #write(bytes: Uint8Array, position: number): Promise<void> {
+  async #writeOut(): Promise<void> {
+    const len = this.#unwrittenLen;
+    if (len > 0) await this.#write(this.#unwritten, 0, len, this.#offset - len);
+    this.#unwrittenLen = 0;
+  }
+
+  async #write(bytes: Uint8Array, off: number, len: number, position: number): Promise<void> {
     assert(this.#file !== null, "a layer is written while its file is open");
     try {
-      await this.#file.write(bytes, 0, bytes.length, position);
+      await this.#file.write(bytes, off, len, position);
     } catch (error) {
       throw ioError("write layer", this.#path, error);
     }
@@ -371,7 +406,7 @@ export class LayerWriter {
     const headerView = new DataView(header.buffer);
     headerView.setUint32(HEADER_VERSION, LAYER_VERSION, true);
     headerView.setUint32(HEADER_KIND, this.#kind, true);
-    await this.#write(header, 0);
+    await this.#write(header, 0, header.length, 0);
 
     const footer = new Uint8Array(FOOTER_BYTES);
     const view = new DataView(footer.buffer);
@@ -388,7 +423,8 @@ export class LayerWriter {
     const footerCrc = crc32c(footer, 0, FOOTER_CRC);
     view.setUint32(FOOTER_CRC, footerCrc, true);
     footer.set(LAYER_MAGIC, FOOTER_MAGIC);
-    await this.#write(footer, this.#offset);
+    await this.#writeOut();
+    await this.#write(footer, 0, footer.length, this.#offset);
 
     const file = this.#file;
     assert(file !== null, "a layer is written while its file is open");
