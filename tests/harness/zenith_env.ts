@@ -10,8 +10,10 @@ import { parseBranchName, parseTenantId, type TenantId } from "../../src/common/
 import type { ComputePaths, EnvironmentPaths } from "../../src/common/paths.ts";
 import { checkPidFile, isRunning } from "../../src/common/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres_process.ts";
+import { removeLazyStorage } from "../../src/compute/fuse/lazy_storage.ts";
+import { parseStorageChoice, type StorageChoice } from "../../src/compute/storage.ts";
 import { allComputes } from "../../src/control/computes.ts";
-import { type Environment, loadEnvironment } from "../../src/control/environment.ts";
+import { type Environment, loadEnvironment, saveEnvironment } from "../../src/control/environment.ts";
 import { PageServerClient } from "../../src/control/page_server_client.ts";
 import { type CliResult, runZenith } from "./cli.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
@@ -21,6 +23,13 @@ export interface ZenithEnvOptions {
   /** false leaves the page server stopped. */
   readonly start?: boolean;
   readonly tenant?: string;
+  /** How its computes get relation files: `$ZENITH_TEST_STORAGE`, else as the product does by itself. */
+  readonly storage?: StorageChoice;
+}
+
+function defaultStorage(): StorageChoice | undefined {
+  const text = process.env["ZENITH_TEST_STORAGE"];
+  return text === undefined || text === "" ? undefined : parseStorageChoice(text);
 }
 
 const living = new Set<ZenithEnv>();
@@ -55,6 +64,12 @@ export class ZenithEnv implements AsyncDisposable {
         `${address.host}:${address.port}`,
         ...(options.tenant === undefined ? [] : ["--tenantid", options.tenant]),
       );
+      const storage = options.storage ?? defaultStorage();
+      if (storage !== undefined) {
+        const { paths, config } = env.environment;
+        saveEnvironment({ paths, config: { ...config, compute: { ...config.compute, storage } } });
+        env.#environment = undefined;
+      }
       if (options.start !== false) await env.pageserver.start();
       return env;
     } catch (error) {
@@ -146,6 +161,7 @@ export class ZenithEnv implements AsyncDisposable {
       this.killEverything();
       return checkPidFile(join(this.repoDir, "pageserver.pid")).state !== "running";
     });
+    for (const compute of this.#computes.values()) removeLazyStorage(compute.paths);
     if (process.env["ZENITH_TEST_KEEP"] !== "1") {
       rmSync(this.dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
     }
