@@ -1,8 +1,7 @@
 /** Writes a frozen memory layer out as a delta layer file. */
 import type { Disk } from "../common/disk.ts";
 import { LAYER_DELTA } from "./layer_format.ts";
-import type { LayerInfo } from "./layer_reader.ts";
-import { LayerWriter } from "./layer_writer.ts";
+import { LayerWriter, type WrittenLayer } from "./layer_writer.ts";
 import type { MemoryLayer } from "./memory_layer.ts";
 import type { ObjectId, ObjectTable } from "./object_id.ts";
 
@@ -36,7 +35,7 @@ export async function flushLayer(
   endLsn: number,
   objects: ObjectTable,
   encodeValue: EncodeValue | undefined,
-): Promise<LayerInfo> {
+): Promise<WrittenLayer> {
   const writer = new LayerWriter(disk, directory, path, LAYER_DELTA, memory.startLsn, endLsn);
   try {
     const slots = Array.from({ length: memory.objectCount }, (_, i) => memory.objectSlot(i));
@@ -61,8 +60,7 @@ export async function flushLayer(
         }
       }
     }
-    const { fileSize, footerCrc } = await writer.finish(memory.starts);
-    return { kind: LAYER_DELTA, startLsn: memory.startLsn, endLsn, fileSize, footerCrc };
+    return await writer.finish(memory.starts);
   } catch (error) {
     writer.abort();
     throw error;

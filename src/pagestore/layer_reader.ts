@@ -29,13 +29,14 @@ import {
   HEADER_VERSION,
   hex,
   IndexBlock,
+  indexBlockBytes,
   joinWords,
   LAYER_MAGIC,
   LAYER_VERSION,
   LayerHead,
 } from "./layer_format.ts";
 import type { ObjectTable } from "./object_id.ts";
-import { findStart, type FoundStart, lastAtOrBelow } from "./record_starts.ts";
+import { findStart, forEachStart, type FoundStart, lastAtOrBelow } from "./record_starts.ts";
 import { VALUE_WILL_INIT, type ValueChain } from "./value_chain.ts";
 
 /** What the metadata knows of a layer. */
@@ -122,11 +123,12 @@ export class LayerReader {
   }
 
   /**
-   * Adds the layer's versions of a block at or below `lsn` to `chain`, newest first, until it is complete.
+   * Adds the layer's versions of a block at or below `lsn` to `chain`, newest first, until it is complete or
+   * has come to a version at or below `floor`.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
-  collect(slot: number, block: number, lsn: number, chain: ValueChain): void {
+  collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     const open = this.#head();
     const at = lastAtOrBelow(open.slots, slot);
     if (at < 0 || open.slots[at] !== slot) return;
@@ -139,7 +141,7 @@ export class LayerReader {
     const high = Math.min(head.objectEndKey(row), head.indexEndKey(indexNo)) - firstKey;
     const key = findBlock(index.blocks, low, high, block);
     if (key < 0) return;
-    this.#collectEntries(head, index.firstEntry[key]!, index.firstEntry[key + 1]!, lsn, chain);
+    this.#collectEntries(head, index.firstEntry[key]!, index.firstEntry[key + 1]!, lsn, floor, chain);
   }
 
   /** Entries [firstEntry, endEntry) are one key's, ascending by LSN. */
@@ -148,13 +150,10 @@ export class LayerReader {
     firstEntry: number,
     endEntry: number,
     lsn: number,
+    floor: number,
     chain: ValueChain,
   ): void {
-    if (firstEntry >= endEntry || endEntry > head.entryCount) {
-      throw corrupt(
-        `layer ${this.path}: a key's entries are ${firstEntry}..${endEntry} of ${head.entryCount}`,
-      );
-    }
+    this.checkEntryRange(firstEntry, endEntry, head);
     let end = endEntry;
     while (end > firstEntry) {
       const dataNo = lastAtOrBelow(head.dataFirstEntry, end - 1);
@@ -168,8 +167,9 @@ export class LayerReader {
       const low = Math.max(firstEntry, blockFirst) - blockFirst;
       for (let i = lastEntryAtOrBelow(data, low, end - blockFirst, lsn); i >= low; i--) {
         const willInit = (data.flags[i]! & VALUE_WILL_INIT) !== 0;
-        chain.push(data.lsn(i), data.tag[i]!, data.bytes, data.valueOff(i), data.valueLen(i), willInit);
-        if (willInit) return;
+        const found = data.lsn(i);
+        chain.push(found, data.tag[i]!, data.bytes, data.valueOff(i), data.valueLen(i), willInit);
+        if (willInit || found <= floor) return;
       }
       end = blockFirst;
     }
@@ -197,6 +197,43 @@ export class LayerReader {
   lastStart(): number {
     const head = this.#head().head;
     return head.starts.count === 0 ? -1 : head.startsLast(head.starts.count - 1);
+  }
+
+  /** Calls `visit` with every record start noted here, ascending. @throws {ZenithError} `corrupt_data`, `io` */
+  forEachStart(visit: (start: number) => void): void {
+    const head = this.#head().head;
+    for (let no = 0; no < head.starts.count; no++) {
+      forEachStart(head.startsFirst(no), this.#block(head.starts, no), (start) => {
+        visit(start);
+        return true;
+      });
+    }
+  }
+
+  /** The head, for a reader of the whole file. @throws {ZenithError} `corrupt_data`, `io` */
+  readHead(): LayerHead {
+    return this.#head().head;
+  }
+
+  /** A data block that is not kept in the cache. @throws {ZenithError} `corrupt_data`, `io` */
+  readDataBlock(no: number): DataBlock {
+    const head = this.#head().head;
+    return this.#parseData(head, no);
+  }
+
+  /** An index block that is not kept in the cache. @throws {ZenithError} `corrupt_data`, `io` */
+  readIndexBlock(no: number): IndexBlock {
+    const head = this.#head().head;
+    return this.#parseIndex(head, no);
+  }
+
+  /** @throws {ZenithError} `corrupt_data` unless [firstEntry, endEntry) can be one key's entries */
+  checkEntryRange(firstEntry: number, endEntry: number, head: LayerHead): void {
+    if (firstEntry >= endEntry || endEntry > head.entryCount) {
+      throw corrupt(
+        `layer ${this.path}: a key's entries are ${firstEntry}..${endEntry} of ${head.entryCount}`,
+      );
+    }
   }
 
   close(): void {
@@ -234,6 +271,12 @@ export class LayerReader {
       assert(cached instanceof DataBlock, "a data block's place in the cache holds a data block");
       return cached;
     }
+    const block = this.#parseData(head, no);
+    this.#cache.put(this.#id, cacheNo, block, block.bytes.length);
+    return block;
+  }
+
+  #parseData(head: LayerHead, no: number): DataBlock {
     const block = new DataBlock(this.#block(head.data, no), () => this.#where(head.data.offset(no)));
     if (block.count !== head.dataEndEntry(no) - head.dataFirstEntry[no]!) {
       throw corrupt(
@@ -241,7 +284,6 @@ export class LayerReader {
           `expected ${head.dataEndEntry(no) - head.dataFirstEntry[no]!}`,
       );
     }
-    this.#cache.put(this.#id, cacheNo, block, block.bytes.length);
     return block;
   }
 
@@ -252,11 +294,15 @@ export class LayerReader {
       assert(cached instanceof IndexBlock, "an index block's place in the cache holds an index block");
       return cached;
     }
+    const block = this.#parseIndex(head, no);
+    this.#cache.put(this.#id, cacheNo, block, indexBlockBytes(block.count));
+    return block;
+  }
+
+  #parseIndex(head: LayerHead, no: number): IndexBlock {
     const raw = this.#block(head.index, no);
     const keys = head.indexEndKey(no) - head.indexFirstKey[no]!;
-    const block = new IndexBlock(raw, keys, () => this.#where(head.index.offset(no)));
-    this.#cache.put(this.#id, cacheNo, block, raw.length);
-    return block;
+    return new IndexBlock(raw, keys, () => this.#where(head.index.offset(no)));
   }
 
   #starts(head: LayerHead, no: number): StartsBlock {

@@ -40,7 +40,7 @@ import {
   lowWord,
   MAX_BLOCK_BYTES,
 } from "./layer_format.ts";
-import { compareObjects, type ObjectId } from "./object_id.ts";
+import { compareObjects, type Key, type KeyRange, type ObjectId } from "./object_id.ts";
 import type { RecordStarts } from "./record_starts.ts";
 
 /** Blocks that are being compressed at a time: enough to keep a second core busy, and little memory. */
@@ -59,7 +59,8 @@ const MAX_ENTRIES_PER_BLOCK = Math.ceil(DATA_BLOCK_BYTES / ENTRY_BYTES);
 export interface WrittenLayer {
   readonly fileSize: number;
   readonly footerCrc: number;
-  readonly keyCount: number;
+  /** null when it has no key. */
+  readonly keys: KeyRange | null;
 }
 
 /** Words that grow. */
@@ -141,6 +142,7 @@ export class LayerWriter {
   readonly #objectFirstKey = new Column();
   #objectFirstLsn: number[] = [];
   #object: ObjectId | null = null;
+  #firstKey: Key | null = null;
   readonly #keyBlock = new Column();
   readonly #keyFirstEntry = new Column();
   #lastLsn = 0;
@@ -204,6 +206,7 @@ export class LayerWriter {
       this.#keyFirstEntry.length === 0 || this.#keyFirstEntry.last() < this.#entryCount,
       "every key of a layer has versions",
     );
+    this.#firstKey ??= { object, block };
     this.#keyBlock.push(block);
     this.#keyFirstEntry.push(this.#entryCount);
     this.#lastLsn = this.#startLsn;
@@ -239,6 +242,11 @@ export class LayerWriter {
     if (this.#valuesLen + ENTRY_BYTES * this.#blockEntries < DATA_BLOCK_BYTES) return false;
     this.#closeDataBlock();
     return true;
+  }
+
+  /** How long the file is by now, not counting the last few blocks. */
+  get sizeBytes(): number {
+    return this.#offset;
   }
 
   /** Writes what is compressed; waits only if too much is under way. @throws {ZenithError} `disk_full`, `io` */
@@ -437,7 +445,12 @@ export class LayerWriter {
     } catch (error) {
       throw error instanceof ZenithError ? error : ioError("complete layer", this.#path, error);
     }
-    return { fileSize, footerCrc, keyCount: this.#keyBlock.length };
+    const first = this.#firstKey;
+    const object = this.#object;
+    const keys = first === null || object === null
+      ? null
+      : { first, last: { object, block: this.#keyBlock.last() } };
+    return { fileSize, footerCrc, keys };
   }
 }
 

@@ -168,21 +168,25 @@ export class MemoryLayer {
     this.#ownUsed += value.length;
   }
 
-  /** Adds this layer's versions of a block at or below `lsn` to `chain`, newest first, until it is complete. */
-  collect(slot: number, block: number, lsn: number, chain: ValueChain): void {
+  /**
+   * Adds this layer's versions of a block at or below `lsn` to `chain`, newest first, until it is complete or has come to a
+   * version at or below `floor`.
+   */
+  collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     let entry = this.#head(slot, block) - 1;
     while (entry >= 0 && this.#lsn[entry]! > lsn) entry = this.#prev[entry]! - 1;
     while (entry >= 0) {
       const lenFlags = this.#lenFlags[entry]!;
+      const found = this.#lsn[entry]!;
       chain.push(
-        this.#lsn[entry]!,
+        found,
         this.#tag[entry]!,
         this.#buffers[this.#buffer[entry]!]!,
         this.#off[entry]!,
         lenFlags & LEN_MASK,
         lenFlags < 0,
       );
-      if (lenFlags < 0) return;
+      if (lenFlags < 0 || found <= floor) return;
       entry = this.#prev[entry]! - 1;
     }
   }

@@ -36,6 +36,22 @@ export function formatObject(object: ObjectId): string {
   return `object ${object.kind}/${object.a}/${object.b}/${object.c}.${object.d}`;
 }
 
+/** A key: a block of an object. */
+export interface Key {
+  readonly object: ObjectId;
+  readonly block: number;
+}
+
+/** From one key to another, both included. */
+export interface KeyRange {
+  readonly first: Key;
+  readonly last: Key;
+}
+
+export function compareKeys(x: Key, y: Key): number {
+  return compareObjects(x.object, y.object) || x.block - y.block;
+}
+
 const INITIAL_CAPACITY = 256;
 
 /**

@@ -110,8 +110,20 @@ export function lastAtOrBelow(ascending: ArrayLike<number>, value: number): numb
  * the start found is the block's first.
  */
 export function findStart(first: number, distances: Uint8Array, lsn: number, found: FoundStart): void {
+  found.start = first;
+  found.prev = -1;
+  forEachStart(first, distances, (start) => {
+    if (start > lsn) return false;
+    if (start !== first) found.prev = found.start;
+    found.start = start;
+    return true;
+  });
+}
+
+/** Calls `visit` with every start of a block, ascending, until it returns false. */
+export function forEachStart(first: number, distances: Uint8Array, visit: (start: number) => boolean): void {
   let start = first;
-  let prev = -1;
+  if (!visit(start)) return;
   let at = 0;
   while (at < distances.length) {
     let value = 0;
@@ -122,11 +134,7 @@ export function findStart(first: number, distances: Uint8Array, lsn: number, fou
       value += (byte & 0x7f) * scale;
       scale *= 0x80;
     } while (byte >= 0x80 && at < distances.length);
-    const next = start + (value % 2 === 0 ? value * (ALIGNMENT / 2) : (value - 1) / 2);
-    if (next > lsn) break;
-    prev = start;
-    start = next;
+    start += value % 2 === 0 ? value * (ALIGNMENT / 2) : (value - 1) / 2;
+    if (!visit(start)) return;
   }
-  found.start = start;
-  found.prev = prev;
 }

@@ -8,8 +8,10 @@ import { type Disk, replaceFileSync } from "../common/disk.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { corrupt, hex, highWord, joinWords, lowWord } from "./layer_format.ts";
 import type { LayerInfo } from "./layer_reader.ts";
+import type { Key, KeyRange } from "./object_id.ts";
+import { Retention } from "./retention.ts";
 
-export const METADATA_VERSION = 1;
+export const METADATA_VERSION = 2;
 
 /** "ZNTIMEL" and a zero. */
 const METADATA_MAGIC = Uint8Array.of(0x5a, 0x4e, 0x54, 0x49, 0x4d, 0x45, 0x4c, 0x00);
@@ -28,7 +30,11 @@ const DISK_CONSISTENT_LSN = 40;
 const NEXT_LAYER_NUMBER = 48;
 const LAYER_COUNT = 52;
 const USER_DATA_LENGTH = 56;
-const FIXED_BYTES = 64;
+const RETAINED_COUNT = 60;
+const CUTOFF_LSN = 64;
+const FIXED_BYTES = 72;
+
+const RETAINED_BYTES = 8;
 
 // One layer, in bytes from its start.
 const LAYER_NUMBER = 0;
@@ -38,12 +44,18 @@ const LAYER_FOOTER_CRC = 12;
 const LAYER_START_LSN = 16;
 const LAYER_END_LSN = 24;
 const LAYER_FILE_SIZE = 32;
-const LAYER_BYTES = 40;
+/** Number of keys is zero (0) or not (1). */
+const LAYER_HAS_KEYS = 40;
+const LAYER_FIRST_KEY = 44;
+const LAYER_LAST_KEY = 64;
+const LAYER_BYTES = 84;
 
 export interface LayerEntry extends LayerInfo {
   /** Names the file; never used twice in a timeline. */
   readonly number: number;
   readonly level: number;
+  /** null when it has no key, only record starts. */
+  readonly keys: KeyRange | null;
 }
 
 export interface TimelineMetadata {
@@ -54,7 +66,9 @@ export interface TimelineMetadata {
   /** Everything at or below it is in the layers. */
   readonly diskConsistentLsn: number;
   readonly nextLayerNumber: number;
-  /** In ascending order of their LSN ranges. */
+  /** What stays readable. */
+  readonly retention: Retention;
+  /** In ascending order of their LSN ranges; those of one range in ascending order of their keys. */
   readonly layers: readonly LayerEntry[];
   /** Whatever the creator of the timeline wants kept with it. */
   readonly userData: Uint8Array;
@@ -104,7 +118,9 @@ export function readMetadata(disk: Disk, directory: string): TimelineMetadata {
 }
 
 export function encodeMetadata(metadata: TimelineMetadata): Uint8Array {
-  const size = FIXED_BYTES + LAYER_BYTES * metadata.layers.length + metadata.userData.length;
+  const { layers, retention, userData } = metadata;
+  const size = FIXED_BYTES + RETAINED_BYTES * retention.points.length + LAYER_BYTES * layers.length +
+    userData.length;
   const bytes = new Uint8Array(size);
   const view = new DataView(bytes.buffer);
   bytes.set(METADATA_MAGIC);
@@ -115,10 +131,16 @@ export function encodeMetadata(metadata: TimelineMetadata): Uint8Array {
   setU64(view, START_LSN, metadata.startLsn);
   setU64(view, DISK_CONSISTENT_LSN, metadata.diskConsistentLsn);
   view.setUint32(NEXT_LAYER_NUMBER, metadata.nextLayerNumber, true);
-  view.setUint32(LAYER_COUNT, metadata.layers.length, true);
-  view.setUint32(USER_DATA_LENGTH, metadata.userData.length, true);
+  view.setUint32(LAYER_COUNT, layers.length, true);
+  view.setUint32(USER_DATA_LENGTH, userData.length, true);
+  view.setUint32(RETAINED_COUNT, retention.points.length, true);
+  setU64(view, CUTOFF_LSN, retention.cutoff);
   let at = FIXED_BYTES;
-  for (const layer of metadata.layers) {
+  for (const point of retention.points) {
+    setU64(view, at, point);
+    at += RETAINED_BYTES;
+  }
+  for (const layer of layers) {
     view.setUint32(at + LAYER_NUMBER, layer.number, true);
     view.setUint32(at + LAYER_KIND, layer.kind, true);
     view.setUint32(at + LAYER_LEVEL, layer.level, true);
@@ -126,9 +148,14 @@ export function encodeMetadata(metadata: TimelineMetadata): Uint8Array {
     setU64(view, at + LAYER_START_LSN, layer.startLsn);
     setU64(view, at + LAYER_END_LSN, layer.endLsn);
     setU64(view, at + LAYER_FILE_SIZE, layer.fileSize);
+    if (layer.keys !== null) {
+      view.setUint32(at + LAYER_HAS_KEYS, 1, true);
+      setKey(view, at + LAYER_FIRST_KEY, layer.keys.first);
+      setKey(view, at + LAYER_LAST_KEY, layer.keys.last);
+    }
     at += LAYER_BYTES;
   }
-  bytes.set(metadata.userData, at);
+  bytes.set(userData, at);
   view.setUint32(CRC, metadataCrc(bytes), true);
   return bytes;
 }
@@ -153,13 +180,17 @@ export function decodeMetadata(bytes: Uint8Array, path: string): TimelineMetadat
   if (crc !== found) throw corrupt(`checksum of ${path}: expected ${hex(crc)}, found ${hex(found)}`);
   const layerCount = view.getUint32(LAYER_COUNT, true);
   const userDataLength = view.getUint32(USER_DATA_LENGTH, true);
-  const expected = FIXED_BYTES + LAYER_BYTES * layerCount + userDataLength;
+  const retainedCount = view.getUint32(RETAINED_COUNT, true);
+  const layersAt = FIXED_BYTES + RETAINED_BYTES * retainedCount;
+  const expected = layersAt + LAYER_BYTES * layerCount + userDataLength;
   if (bytes.length !== expected || view.getUint32(FILE_SIZE, true) !== expected) {
     throw corrupt(`${path} has ${bytes.length} bytes, expected ${expected}`);
   }
+  const points: number[] = [];
+  for (let i = 0; i < retainedCount; i++) points.push(getU64(view, FIXED_BYTES + RETAINED_BYTES * i));
   const layers: LayerEntry[] = [];
   for (let i = 0; i < layerCount; i++) {
-    const at = FIXED_BYTES + LAYER_BYTES * i;
+    const at = layersAt + LAYER_BYTES * i;
     layers.push({
       number: view.getUint32(at + LAYER_NUMBER, true),
       kind: view.getUint32(at + LAYER_KIND, true),
@@ -168,6 +199,9 @@ export function decodeMetadata(bytes: Uint8Array, path: string): TimelineMetadat
       startLsn: getU64(view, at + LAYER_START_LSN),
       endLsn: getU64(view, at + LAYER_END_LSN),
       fileSize: getU64(view, at + LAYER_FILE_SIZE),
+      keys: view.getUint32(at + LAYER_HAS_KEYS, true) === 0
+        ? null
+        : { first: getKey(view, at + LAYER_FIRST_KEY), last: getKey(view, at + LAYER_LAST_KEY) },
     });
   }
   return {
@@ -175,13 +209,34 @@ export function decodeMetadata(bytes: Uint8Array, path: string): TimelineMetadat
     startLsn: getU64(view, START_LSN),
     diskConsistentLsn: getU64(view, DISK_CONSISTENT_LSN),
     nextLayerNumber: view.getUint32(NEXT_LAYER_NUMBER, true),
+    retention: new Retention(getU64(view, CUTOFF_LSN), points),
     layers,
-    userData: bytes.slice(FIXED_BYTES + LAYER_BYTES * layerCount),
+    userData: bytes.slice(layersAt + LAYER_BYTES * layerCount),
   };
 }
 
 function metadataCrc(bytes: Uint8Array): number {
   return crc32c(bytes, CRC + 4, bytes.length - CRC - 4, crc32c(bytes, 0, CRC));
+}
+
+function setKey(view: DataView, at: number, { object, block }: Key): void {
+  view.setUint32(at, object.kind | (object.d << 8), true);
+  view.setUint32(at + 4, object.a, true);
+  view.setUint32(at + 8, object.b, true);
+  view.setUint32(at + 12, object.c, true);
+  view.setUint32(at + 16, block, true);
+}
+
+function getKey(view: DataView, at: number): Key {
+  const kindD = view.getUint32(at, true);
+  const object = {
+    kind: kindD & 0xff,
+    a: view.getUint32(at + 4, true),
+    b: view.getUint32(at + 8, true),
+    c: view.getUint32(at + 12, true),
+    d: (kindD >>> 8) & 0xff,
+  };
+  return { object, block: view.getUint32(at + 16, true) };
 }
 
 function setU64(view: DataView, at: number, value: number): void {

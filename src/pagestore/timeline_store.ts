@@ -7,15 +7,19 @@
 import { basename, dirname } from "node:path";
 import { assert } from "../common/assert.ts";
 import { type Disk, TEMPORARY_SUFFIX } from "../common/disk.ts";
-import { ioError, ZenithError } from "../common/errors.ts";
+import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { BlockCache } from "./block_cache.ts";
 import { type EncodeValue, flushLayer } from "./flush.ts";
-import { corrupt } from "./layer_format.ts";
+import { corrupt, LAYER_DELTA } from "./layer_format.ts";
+import { type ChainLimits, KeyRewriter, type Reconstruct, type RewriteCounts } from "./key_rewriter.ts";
+import { type DiskLayer, LayerMap, pickMerge, type Run } from "./layer_map.ts";
 import { LayerReader } from "./layer_reader.ts";
 import { MemoryLayer } from "./memory_layer.ts";
+import { mergeLayers } from "./merge_layers.ts";
 import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./object_id.ts";
 import type { FoundStart } from "./record_starts.ts";
+import { KEEP_ALL, Retention } from "./retention.ts";
 import {
   LAYER_SUFFIX,
   type LayerEntry,
@@ -38,12 +42,21 @@ export interface TimelineStoreConfig {
   readonly maxFrozenLayers?: number;
   /** How long after a failed flush the next attempt is made. Default 1 s. */
   readonly flushRetryMs?: number;
+  /** As many runs of layers are merged into one. Default 4. */
+  readonly mergeFanIn?: number;
+  /** A merged layer file is closed when it is this long. Default 64 MiB. */
+  readonly mergedLayerBytes?: number;
+  /** When a chain of versions gets an image, if {@link TimelineStoreOptions.reconstruct} makes one. Default 16, 32 KiB. */
+  readonly chainLimits?: ChainLimits;
 }
 
 const DEFAULT_LAYER_BYTES = 64 << 20;
 const DEFAULT_LAYER_AGE_MS = 10 * 60 * 1000;
 const DEFAULT_MAX_FROZEN_LAYERS = 2;
 const DEFAULT_FLUSH_RETRY_MS = 1000;
+const DEFAULT_MERGE_FAN_IN = 4;
+const DEFAULT_MERGED_LAYER_BYTES = 64 << 20;
+const DEFAULT_CHAIN_LIMITS: ChainLimits = { maxVersions: 16, maxBytes: 32 << 10 };
 
 export interface TimelineStoreOptions {
   readonly disk: Disk;
@@ -56,6 +69,8 @@ export interface TimelineStoreOptions {
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
   /** Called for every value that is written to a layer file: may cut it down to what its block needs. */
   readonly encodeValue?: EncodeValue;
+  /** Makes one value of a chain of versions, so that chains have a bound. Called when layers are merged. */
+  readonly reconstruct?: Reconstruct;
 }
 
 export interface StoreSizes {
@@ -74,9 +89,12 @@ interface FrozenLayer {
   written: LayerEntry | null;
 }
 
-interface DiskLayer {
-  readonly entry: LayerEntry;
-  readonly reader: LayerReader;
+/** What a merge did. */
+export interface MergeResult extends RewriteCounts {
+  readonly layersBefore: number;
+  readonly layersAfter: number;
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
 }
 
 export class TimelineStore {
@@ -96,8 +114,14 @@ export class TimelineStore {
   #open: MemoryLayer;
   /** Oldest first. */
   #frozen: FrozenLayer[] = [];
-  /** Ascending by LSN. */
-  #layers: DiskLayer[] = [];
+  #layers: LayerMap;
+  #retention: Retention;
+  /** Files that are in no metadata any more, or are not sure to be in none. */
+  #obsolete: string[] = [];
+  /** The merge under way. */
+  #merging: Promise<unknown> | null = null;
+  /** Where open branches left this timeline; a number may be in it twice. */
+  readonly #branchPoints: number[] = [];
   #nextLayerNumber: number;
   #lastLsn: Lsn;
   #diskConsistentLsn: Lsn;
@@ -130,7 +154,9 @@ export class TimelineStore {
     this.#lastLsn = metadata.diskConsistentLsn as Lsn;
     this.#diskConsistentLsn = metadata.diskConsistentLsn as Lsn;
     this.#open = new MemoryLayer(this.#lastLsn);
-    for (const entry of metadata.layers) this.#layers.push(this.#diskLayer(entry));
+    this.#retention = metadata.retention;
+    this.#layers = LayerMap.of(metadata.layers.map((entry) => this.#diskLayer(entry)));
+    this.#forEachBranchPoint((ancestor, lsn) => ancestor.#branchPoints.push(lsn));
   }
 
   /**
@@ -153,7 +179,9 @@ export class TimelineStore {
         }`,
       );
     }
+    if (ancestor !== undefined) ancestor.store.#checkReadable(ancestor.lsn);
     const metadata: TimelineMetadata = {
+      retention: KEEP_ALL,
       ancestorLsn: ancestor?.lsn ?? null,
       startLsn,
       diskConsistentLsn: startLsn,
@@ -180,7 +208,7 @@ export class TimelineStore {
       );
     }
     const store = new TimelineStore(directory, metadata, options);
-    for (const layer of store.#layers) layer.reader.verify();
+    for (const layer of store.#layers.layers()) layer.reader.verify();
     store.#removeStrayFiles();
     return await Promise.resolve(store);
   }
@@ -274,7 +302,7 @@ export class TimelineStore {
   maintain(): void {
     const now = this.#options.nowMs();
     const open = this.#open;
-    if (!open.isEmpty && open.lastPutLsn <= this.#lastLsn) {
+    if (!open.isEmpty && open.lastPutLsn <= this.#lastLsn && this.#lastLsn > open.startLsn) {
       if (open.firstPutMs < 0) open.firstPutMs = now;
       if (open.memoryBytes >= this.#layerBytes || now - open.firstPutMs >= this.#layerAgeMs) this.#freeze();
     }
@@ -323,22 +351,63 @@ export class TimelineStore {
     if (this.#diskConsistentLsn < target) throw this.#flushError;
   }
 
+  // ---- upkeep, in the background
+
+  /**
+   * Merges layers, if that is due: reads then have fewer places to look at, and shorter chains. Gives way to other work all the
+   * time.
+   *
+   * @returns what it did; null when nothing was due
+   * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`, and what reconstruct throws: everything is as it was then
+   */
+  async compact(): Promise<MergeResult | null> {
+    return await this.#oneAtATime(async () => {
+      const due = pickMerge(this.#layers.runs, this.#options.config?.mergeFanIn ?? DEFAULT_MERGE_FAN_IN);
+      return due === null ? null : await this.#merge(due.first, due.last, this.#retention);
+    });
+  }
+
+  /**
+   * Gives up versions that nobody needs who reads at or above `cutoff`, at one of `points` (branches that are not open now,
+   * leases), or through an open branch. From now on other LSNs can't be read, even if it fails.
+   *
+   * @returns what it did; null when there was nothing in layers below the cutoff
+   * @throws {ZenithError} as {@link compact}
+   */
+  async collectGarbage(cutoff: Lsn, points: readonly Lsn[]): Promise<MergeResult | null> {
+    return await this.#oneAtATime(async () => {
+      const limit = Math.max(this.#retention.cutoff, Math.min(cutoff, this.#diskConsistentLsn));
+      const kept = [...points, ...this.#branchPoints].filter((point) => this.#retention.keeps(point));
+      const retention = new Retention(limit, kept);
+      // At once: a branch that is made while this goes on must not start where versions are being given up.
+      this.#retention = retention;
+      const runs = this.#layers.runs.filter((run) => run.startLsn < limit);
+      return runs.length === 0 ? null : await this.#merge(runs[0]!, runs.at(-1)!, retention);
+    });
+  }
+
   // ---- readers
 
   /**
    * Fills `chain` with the versions of a block that are needed to know it at `lsn`, newest first, down to and
    * including one that needs none before it. An empty chain: the block has no version.
    *
-   * @throws {ZenithError} `corrupt_data`, `io`
+   * @param floor the chain also ends with a version at or below this LSN, for a caller who knows the block as of then
+   * @throws {ZenithError} `out_of_range` when that LSN is not kept any more, `corrupt_data`, `io`
    */
-  collect(slot: number, block: number, lsn: number, chain: ValueChain): void {
+  collect(slot: number, block: number, lsn: number, chain: ValueChain, floor = -1): void {
     chain.clear();
+    this.#checkReadable(lsn);
+    this.#collectInto(slot, block, lsn, floor, chain);
+  }
+
+  #collectInto(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     // deno-lint-ignore no-this-alias -- the walk up the ancestors starts here
     let store: TimelineStore | null = this;
     let limit = lsn;
     while (store !== null) {
-      store.#collectOwn(slot, block, limit, chain);
-      if (chain.complete || store.ancestorLsn === null) return;
+      store.#collectOwn(slot, block, limit, floor, chain);
+      if (store.ancestorLsn === null || isEnough(chain, floor)) return;
       limit = Math.min(limit, store.ancestorLsn);
       store = store.#ancestor;
     }
@@ -382,13 +451,13 @@ export class TimelineStore {
 
   /**
    * The greatest start of a record at or below `lsn`, and the start before that one; null when history does not
-   * hold both.
+   * hold both, or `lsn` is not kept any more.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
   recordBoundary(lsn: Lsn): { start: Lsn; prev: Lsn } | null {
     const found = this.#found;
-    if (!this.#findStart(lsn, found)) return null;
+    if (this.#lostReadable(lsn) !== null || !this.#findStart(lsn, found)) return null;
     const start = found.start;
     if (found.prev < 0) {
       // The first one in its place: the one before is the last one of an older place.
@@ -402,44 +471,73 @@ export class TimelineStore {
   async close(): Promise<void> {
     this.#closed = true;
     while (this.#flushing !== null) await this.#flushing;
-    for (const layer of this.#layers) layer.reader.close();
+    while (this.#merging !== null) await this.#merging.catch(() => undefined);
+    for (const layer of this.#layers.layers()) layer.reader.close();
+    this.#forEachBranchPoint((ancestor, lsn) => {
+      ancestor.#branchPoints.splice(ancestor.#branchPoints.indexOf(lsn), 1);
+    });
   }
 
   sizes(): StoreSizes {
     let frozenBytes = 0;
     for (const frozen of this.#frozen) frozenBytes += frozen.memory.memoryBytes;
     let layerBytes = 0;
-    for (const layer of this.#layers) layerBytes += layer.entry.fileSize;
+    let layerCount = 0;
+    for (const run of this.#layers.runs) {
+      layerBytes += run.sizeBytes;
+      layerCount += run.layers.length;
+    }
     return {
       memoryBytes: this.#open.memoryBytes + frozenBytes,
       frozenBytes,
       layerBytes,
-      layerCount: this.#layers.length,
+      layerCount,
     };
   }
 
   /** The versions of this timeline itself. */
-  #collectOwn(slot: number, block: number, lsn: number, chain: ValueChain): void {
+  #collectOwn(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     if (lsn <= this.startLsn) return;
-    this.#open.collect(slot, block, lsn, chain);
-    for (let i = this.#frozen.length - 1; i >= 0 && !chain.complete; i--) {
-      this.#frozen[i]!.memory.collect(slot, block, lsn, chain);
+    this.#open.collect(slot, block, lsn, floor, chain);
+    for (let i = this.#frozen.length - 1; i >= 0 && !isEnough(chain, floor); i--) {
+      this.#frozen[i]!.memory.collect(slot, block, lsn, floor, chain);
     }
-    for (let i = this.#lastLayerBelow(lsn); i >= 0 && !chain.complete; i--) {
-      this.#layers[i]!.reader.collect(slot, block, lsn, chain);
+    if (!isEnough(chain, floor)) this.#layers.collect(slot, block, lsn, floor, chain, this.#objects);
+  }
+
+  /** Where this timeline reads from its ancestors: a branch may have left below where its own ancestor began. */
+  #forEachBranchPoint(visit: (ancestor: TimelineStore, lsn: number) => void): void {
+    let limit = this.ancestorLsn;
+    for (let store = this.#ancestor; store !== null && limit !== null; store = store.#ancestor) {
+      visit(store, limit);
+      limit = store.ancestorLsn === null ? null : Math.min(limit, store.ancestorLsn) as Lsn;
     }
   }
 
-  /** The last layer that starts below `lsn`; -1 when none does. */
-  #lastLayerBelow(lsn: number): number {
-    let low = 0;
-    let high = this.#layers.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#layers[middle]!.entry.startLsn < lsn) low = middle + 1;
-      else high = middle;
+  /** @throws {ZenithError} `out_of_range` unless a read at `lsn` gives what it always gave */
+  #checkReadable(lsn: number): void {
+    const by = this.#lostReadable(lsn);
+    if (by === null) return;
+    throw new ZenithError(
+      "out_of_range",
+      `LSN ${formatLsn(lsn as Lsn)} is not kept any more: history begins at ${
+        formatLsn(by.#retention.cutoff as Lsn)
+      }`,
+    );
+  }
+
+  /** The timeline, this one or one that a read at `lsn` falls to, that has given up versions it needs; or null. */
+  #lostReadable(lsn: number): TimelineStore | null {
+    // deno-lint-ignore no-this-alias -- the walk up the ancestors starts here
+    let store: TimelineStore | null = this;
+    let limit = lsn;
+    while (store !== null) {
+      if (!store.#retention.keeps(limit)) return store;
+      if (store.ancestorLsn === null) return null;
+      limit = Math.min(limit, store.ancestorLsn);
+      store = store.#ancestor;
     }
-    return low - 1;
+    return null;
   }
 
   #firstLsnOf(slot: number): number {
@@ -453,7 +551,7 @@ export class TimelineStore {
     if (this.#ancestor !== null) this.#ancestor.#loadFirstLsns();
     if (this.#firstLsn !== null) return;
     this.#firstLsn = new Float64Array(this.#objects.count).fill(Infinity);
-    for (const layer of this.#layers) {
+    for (const layer of this.#layers.layers()) {
       layer.reader.forEachObject((slot, lsn) => this.#noteFirstLsn(slot, lsn));
     }
     for (const frozen of this.#frozen) this.#noteFirstLsns(frozen.memory);
@@ -496,11 +594,61 @@ export class TimelineStore {
     for (let i = this.#frozen.length - 1; i >= 0; i--) {
       if (this.#frozen[i]!.memory.starts.find(lsn, found)) return true;
     }
-    // The first layer may have starts from before the timeline's own.
-    for (let i = Math.max(this.#lastLayerBelow(lsn + 1), 0); i >= 0 && i < this.#layers.length; i--) {
-      if (this.#layers[i]!.reader.findStart(lsn, found)) return true;
+    return this.#layers.findStart(lsn, found);
+  }
+
+  async #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
+    assert(!this.#closed, "a closed timeline is not worked on");
+    while (this.#merging !== null) await this.#merging.catch(() => undefined);
+    const merging = work().finally(() => {
+      this.#merging = null;
+    });
+    this.#merging = merging;
+    return await merging;
+  }
+
+  async #merge(first: Run, last: Run, retention: Retention): Promise<MergeResult> {
+    const { disk, config, reconstruct } = this.#options;
+    const runs = this.#layers.runs.slice(
+      this.#layers.runs.indexOf(first),
+      this.#layers.runs.indexOf(last) + 1,
+    );
+    const before = runs.flatMap((run) => run.layers);
+    const rewriter = new KeyRewriter(
+      config?.chainLimits ?? DEFAULT_CHAIN_LIMITS,
+      retention,
+      reconstruct ?? null,
+      (object, block, chain) => this.#collectInto(this.slot(object), block, first.startLsn, -1, chain),
+    );
+    const entries = await mergeLayers({
+      disk,
+      directory: this.directory,
+      runs,
+      rewriter,
+      retention,
+      newLayerNumber: () => this.#nextLayerNumber++,
+      targetBytes: config?.mergedLayerBytes ?? DEFAULT_MERGED_LAYER_BYTES,
+      isCancelled: () => this.#closed,
+    });
+    // From here on there is no await: readers see either the old layers or the new ones.
+    const after = entries.map((entry) => this.#diskLayer(entry));
+    const layers = this.#layers.replace(first, last, after);
+    try {
+      this.#writeMetadata(layers, this.#diskConsistentLsn, retention);
+    } catch (error) {
+      // Either metadata may be the durable one. The new files go when it is sure to be the old.
+      for (const { reader } of after) this.#obsolete.push(reader.path);
+      throw error;
     }
-    return false;
+    this.#layers = layers;
+    for (const { reader } of before) this.#remove(reader.path);
+    return {
+      ...rewriter.counts,
+      layersBefore: before.length,
+      layersAfter: after.length,
+      bytesBefore: totalBytes(before),
+      bytesAfter: totalBytes(after),
+    };
   }
 
   #freeze(): void {
@@ -543,12 +691,12 @@ export class TimelineStore {
           this.#objects,
           encodeValue,
         );
-        frozen.written = { ...written, number, level: 0 };
+        const startLsn = memory.startLsn;
+        frozen.written = { ...written, kind: LAYER_DELTA, number, level: 0, startLsn, endLsn };
       }
-      const layers = frozen.written === null
-        ? this.#layers
-        : [...this.#layers, this.#diskLayer(frozen.written)];
-      this.#writeMetadata(layers, endLsn);
+      const written = frozen.written;
+      const layers = written === null ? this.#layers : this.#layers.with(this.#diskLayer(written));
+      this.#writeMetadata(layers, endLsn, this.#retention);
       // From here on there is no await: readers see either the frozen layer or the file.
       this.#layers = layers;
       this.#diskConsistentLsn = endLsn as Lsn;
@@ -556,15 +704,30 @@ export class TimelineStore {
     }
   }
 
-  #writeMetadata(layers: readonly DiskLayer[], diskConsistentLsn: number): void {
+  /** Afterwards the metadata is durable, and files that it does not name can go. */
+  #writeMetadata(layers: LayerMap, diskConsistentLsn: number, retention: Retention): void {
     writeMetadata(this.#options.disk, this.directory, {
       ancestorLsn: this.ancestorLsn,
       startLsn: this.startLsn,
       diskConsistentLsn,
       nextLayerNumber: this.#nextLayerNumber,
-      layers: layers.map((layer) => layer.entry),
+      retention,
+      layers: layers.layers().map((layer) => layer.entry),
       userData: this.userData,
     });
+    const obsolete = this.#obsolete;
+    this.#obsolete = [];
+    for (const path of obsolete) this.#remove(path);
+  }
+
+  /** Removes a file that is sure to be in no durable metadata; if that fails, tries again another time. */
+  #remove(path: string): void {
+    this.#options.cache.closeFile(path);
+    try {
+      this.#options.disk.unlinkSync(path);
+    } catch (error) {
+      if (systemErrorCode(error) !== "ENOENT") this.#obsolete.push(path);
+    }
   }
 
   #diskLayer(entry: LayerEntry): DiskLayer {
@@ -578,7 +741,7 @@ export class TimelineStore {
   #removeStrayFiles(): void {
     const { disk } = this.#options;
     const known = new Set([basename(metadataPath(this.directory))]);
-    for (const layer of this.#layers) known.add(basename(layer.reader.path));
+    for (const layer of this.#layers.layers()) known.add(basename(layer.reader.path));
     try {
       for (const name of disk.readdirSync(this.directory)) {
         // Only what is the store's own: the directory also holds the timeline's WAL.
@@ -617,4 +780,15 @@ function removeBestEffort(disk: Disk, directory: string): void {
   } catch {
     // The failure that led here is the one to report; an empty timeline that nobody knows of does no harm.
   }
+}
+
+/** Whether a chain needs no older version. */
+function isEnough(chain: ValueChain, floor: number): boolean {
+  return chain.complete || (chain.count > 0 && chain.lsn[chain.count - 1]! <= floor);
+}
+
+function totalBytes(layers: readonly DiskLayer[]): number {
+  let bytes = 0;
+  for (const { entry } of layers) bytes += entry.fileSize;
+  return bytes;
 }

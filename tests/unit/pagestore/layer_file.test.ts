@@ -62,11 +62,11 @@ describe("a layer file", () => {
     for (let c = 0; c < 3; c++) {
       for (let block = 0; block < perObject; block++) {
         chain.clear();
-        reader.collect(slots[c]!, 2 * block, END, chain);
+        reader.collect(slots[c]!, 2 * block, END, -1, chain);
         assert.equal(chain.count, 1);
         assert.equal(chain.lsn[0], 1000 + c * perObject + block);
-        reader.collect(slots[c]!, 2 * block + 1, END, chain);
-        reader.collect(objects.slot(1, 1663, 5, 10 * c + 1, 0), 2 * block, END, chain);
+        reader.collect(slots[c]!, 2 * block + 1, END, -1, chain);
+        reader.collect(objects.slot(1, 1663, 5, 10 * c + 1, 0), 2 * block, END, -1, chain);
         assert.equal(chain.count, 1);
       }
     }
@@ -89,7 +89,7 @@ describe("a layer file", () => {
       const reader = open(disk, info, objects);
       const before = disk.operations;
       chain.clear();
-      reader.collect(slot, 0, 10 * version + 9, chain);
+      reader.collect(slot, 0, 10 * version + 9, -1, chain);
       assert.equal(chain.count, (version - 1) % 1000 + 1);
       assert.equal(chain.lsn[0], 10 * version);
       assert.equal(chain.complete, true);
@@ -114,7 +114,7 @@ describe("a layer file", () => {
     const chain = new ValueChain();
     for (const [block, value] of values.entries()) {
       chain.clear();
-      reader.collect(objects.slot(1, 1663, 5, 1, 0), block, 77, chain);
+      reader.collect(objects.slot(1, 1663, 5, 1, 0), block, 77, -1, chain);
       assert.deepEqual(chain.bytes[0]!.slice(chain.off[0], chain.off[0]! + chain.len[0]!), value);
     }
   });
@@ -176,7 +176,7 @@ function readAll(disk: FaultyDisk, info: LayerInfo): void {
   const chain = new ValueChain();
   for (let block = 0; block < 20; block++) {
     chain.clear();
-    reader.collect(objects.slot(1, 1663, 5, block >> 2, 0), block, END, chain);
+    reader.collect(objects.slot(1, 1663, 5, block >> 2, 0), block, END, -1, chain);
     assert.equal(chain.count, 1);
     assert.deepEqual(chain.bytes[0]!.slice(chain.off[0], chain.off[0]! + 5), new Random(block).bytes(5));
   }

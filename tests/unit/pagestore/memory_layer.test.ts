@@ -9,7 +9,7 @@ const CHUNK = 1 << 20;
 
 function lsns(layer: MemoryLayer, slot: number, block: number, lsn: number): number[] {
   const chain = new ValueChain();
-  layer.collect(slot, block, lsn, chain);
+  layer.collect(slot, block, lsn, -1, chain);
   return Array.from(chain.lsn.subarray(0, chain.count));
 }
 
@@ -19,7 +19,7 @@ describe("a memory layer", () => {
     const wal = new Uint8Array(100);
     layer.put(3, 7, 10, wal, 20, 30, 5, true);
     const chain = new ValueChain();
-    layer.collect(3, 7, 10, chain);
+    layer.collect(3, 7, 10, -1, chain);
     assert.equal(chain.bytes[0], wal);
     assert.deepEqual([chain.count, chain.off[0], chain.len[0], chain.tag[0], chain.complete], [
       1,
@@ -87,8 +87,8 @@ describe("a memory layer", () => {
     small.fill(0);
     large.fill(0);
     const chain = new ValueChain();
-    layer.collect(0, 0, 9, chain);
-    layer.collect(0, 1, 9, chain);
+    layer.collect(0, 0, 9, -1, chain);
+    layer.collect(0, 1, 9, -1, chain);
     assert.deepEqual([...chain.bytes[0]!.subarray(chain.off[0], chain.off[0]! + 3)], [1, 2, 3]);
     assert.equal(chain.bytes[1]![chain.off[1]! + chain.len[1]! - 1], 7);
   });

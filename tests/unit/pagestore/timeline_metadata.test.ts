@@ -6,6 +6,8 @@ import {
   encodeMetadata,
   type TimelineMetadata,
 } from "../../../src/pagestore/timeline_metadata.ts";
+import { Retention } from "../../../src/pagestore/retention.ts";
+const key = { object: { kind: 255, a: 0xffffffff, b: 0, c: 16384, d: 255 }, block: 0xffffffff };
 
 const layer = {
   kind: 1,
@@ -21,7 +23,11 @@ const metadata: TimelineMetadata = {
   startLsn: 2 ** 52 + 8,
   diskConsistentLsn: Number.MAX_SAFE_INTEGER,
   nextLayerNumber: 4_000_000_000,
-  layers: [{ ...layer, number: 1 }, { ...layer, number: 0xfffffffe, kind: 2, level: 1 }],
+  retention: new Retention(2 ** 50, [1, 2 ** 49]),
+  layers: [
+    { ...layer, number: 1, keys: null },
+    { ...layer, number: 0xfffffffe, kind: 2, level: 1, keys: { first: { ...key, block: 3 }, last: key } },
+  ],
   userData: Uint8Array.of(1, 2, 3),
 };
 

@@ -4,11 +4,11 @@ import type { Lsn } from "../../../src/common/lsn.ts";
 import { BlockCache, TimelineStore, type TimelineStoreOptions } from "../../../src/pagestore/mod.ts";
 import { FaultyDisk } from "../../harness/faulty_disk.ts";
 import { Random, seeds } from "../../harness/random.ts";
-import { ingest, TimelineModel } from "../../harness/timeline_model.ts";
+import { ingest, reconstruct, TimelineModel } from "../../harness/timeline_model.ts";
 import { expectSameReads, randomRecord } from "../../harness/timeline_workload.ts";
 
 const SEEDS = 12;
-const STEPS = 30;
+const STEPS = 40;
 const MAX_TIMELINES = 6;
 
 interface Pair {
@@ -24,6 +24,7 @@ class World {
   readonly disk: FaultyDisk;
   readonly pairs: Pair[] = [];
   #nowMs = 0;
+  #background: Promise<unknown>[] = [];
   #cache = new BlockCache(0);
 
   constructor(seed: number) {
@@ -52,6 +53,7 @@ class World {
     const { random } = this;
     if (random.oneIn(12)) return await pair.store.flush();
     if (random.oneIn(20)) return await this.#restart();
+    if (random.oneIn(3)) await this.#upkeep(pair);
     if (random.oneIn(10) && this.pairs.length < MAX_TIMELINES) {
       return await this.#create(
         pair,
@@ -66,15 +68,52 @@ class World {
     }
   }
 
+  /** Merges and garbage collections, now and then with the rest of the world going on. */
+  async #upkeep(pair: Pair): Promise<void> {
+    const { random } = this;
+    let work: Promise<unknown>;
+    if (random.oneIn(4)) {
+      const { store, model } = pair;
+      const cutoff = Math.min(random.int(model.lastLsn + 1), store.diskConsistentLsn);
+      const lease = random.int(cutoff + 1) as Lsn;
+      work = store.collectGarbage(cutoff as Lsn, [lease]);
+      model.collectGarbage(cutoff, [lease, ...this.#branchPoints(model)]);
+    } else {
+      work = pair.store.compact();
+    }
+    if (random.oneIn(2)) await work;
+    else this.#background.push(work);
+  }
+
+  /** Where the timelines that live now read from `model`. */
+  #branchPoints(model: TimelineModel): number[] {
+    const points: number[] = [];
+    for (const pair of this.pairs) {
+      let lsn = pair.model.lastLsn;
+      for (let at: TimelineModel | null = pair.model; at !== null; at = at.ancestor) {
+        if (at === model && at !== pair.model) points.push(lsn);
+        lsn = Math.min(lsn, at.ancestorLsn);
+      }
+    }
+    return points;
+  }
+
   async #create(ancestor: Pair | null, lsn: number): Promise<void> {
     const directory = `/t/${this.pairs.length}`;
     const model = new TimelineModel(lsn, ancestor?.model ?? null, lsn);
+    if (ancestor !== null && !ancestor.model.readable(lsn)) {
+      const refused = { ...this.#options(ancestor, lsn), startLsn: lsn as Lsn };
+      await assert.rejects(TimelineStore.create(directory, refused), { kind: "out_of_range" });
+      return;
+    }
     const options = { ...this.#options(ancestor, lsn), startLsn: lsn as Lsn };
     this.pairs.push({ directory, model, ancestor, store: await TimelineStore.create(directory, options) });
   }
 
   /** Ends all and starts all, with the WAL that is not in layers coming again. */
   async #restart(): Promise<void> {
+    await Promise.all(this.#background);
+    this.#background = [];
     for (const { store } of this.pairs) await store.close();
     this.#newCache();
     for (const pair of this.pairs) {
@@ -95,13 +134,19 @@ class World {
   }
 
   #options(ancestor: Pair | null, lsn: number): TimelineStoreOptions {
-    const config = { layerBytes: 6000 + this.random.int(20_000), layerAgeMs: 100 };
-    const options = { disk: this.disk, nowMs: () => this.#nowMs, cache: this.#cache, config };
+    const config = {
+      layerBytes: 6000 + this.random.int(20_000),
+      layerAgeMs: 100,
+      mergeFanIn: 2 + this.random.int(3),
+      mergedLayerBytes: 500 + this.random.int(4000),
+      chainLimits: { maxVersions: 1 + this.random.int(5), maxBytes: 50 + this.random.int(1000) },
+    };
+    const options = { disk: this.disk, nowMs: () => this.#nowMs, cache: this.#cache, config, reconstruct };
     return ancestor === null ? options : { ...options, ancestor: { store: ancestor.store, lsn: lsn as Lsn } };
   }
 }
 
-describe("timelines under random puts, flushes, branches and restarts", () => {
+describe("timelines under random puts, flushes, branches, merges, garbage collections and restarts", () => {
   for (const seed of seeds(SEEDS)) {
     test(`read as the naive model does, seed ${seed}`, () => new World(seed).run());
   }
