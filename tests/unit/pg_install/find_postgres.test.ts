@@ -10,6 +10,8 @@ let root: string;
 
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), "zenith-find-postgres-"));
+  // Open to the user that Postgres runs as when the tests run as root.
+  chmodSync(root, 0o755);
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
