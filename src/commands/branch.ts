@@ -1,3 +1,4 @@
+import { parseDuration } from "../common/duration.ts";
 import { ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import { formatLsn } from "../common/lsn.ts";
@@ -11,10 +12,18 @@ export const branchCommand: Command = {
   usage: "branch [name] [start]",
   description:
     "Show the branches as a tree; or make branch <name> from <start>: a branch, branch@LSN or branch@timestamp",
-  options: [TENANT_OPTION],
+  options: [
+    TENANT_OPTION,
+    {
+      flags: "--expires <duration>",
+      description: "Remove the new branch by itself after that time: 90s, 30m, 2h, 7d",
+    },
+  ],
   async run([name, start], options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const expires = optionText(options, "expires");
+    const lifetimeMs = expires === undefined ? undefined : parseDuration(expires);
     await using client = new PageServerClient(pageServerAddress(environment));
     if (name === undefined) {
       for (const line of formatBranchTree(await client.branchList(tenant))) print(line);
@@ -26,9 +35,10 @@ export const branchCommand: Command = {
         hint: `for example "zenith branch ${name} main", main@0/16B5A50 or main@2026-11-22T09:30`,
       });
     }
-    const branch = await client.branchCreate(tenant, branchName, withZone(start));
+    const branch = await client.branchCreate(tenant, branchName, withZone(start), lifetimeMs);
     const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
-    print(`branch ${branch.name} created${at}, timeline ${branch.timeline_id}`);
+    const until = branch.expires_at === null ? "" : `, until ${branch.expires_at}`;
+    print(`branch ${branch.name} created${at}, timeline ${branch.timeline_id}${until}`);
   },
 };
 

@@ -1,4 +1,6 @@
 import { branchCommand } from "./branch.ts";
+import { branchDeleteCommand } from "./branch_delete.ts";
+import { branchRenameCommand } from "./branch_rename.ts";
 import type { Command } from "./command.ts";
 import { computeCommand } from "./compute.ts";
 import { dumpWalCommand } from "./dump.ts";
@@ -10,7 +12,7 @@ import { restartCommand } from "./restart.ts";
 import { startCommand } from "./start.ts";
 import { statusCommand } from "./status.ts";
 import { stopCommand } from "./stop.ts";
-import { tenantCreateCommand, tenantListCommand } from "./tenant.ts";
+import { tenantCreateCommand, tenantDeleteCommand, tenantListCommand } from "./tenant.ts";
 
 /** Every command, in the order in which `zenith --help` shows them. */
 export const COMMANDS: readonly Command[] = [
@@ -21,7 +23,10 @@ export const COMMANDS: readonly Command[] = [
   statusCommand,
   tenantListCommand,
   tenantCreateCommand,
+  tenantDeleteCommand,
   branchCommand,
+  branchRenameCommand,
+  branchDeleteCommand,
   lsnAtCommand,
   pgListCommand,
   pgCreateCommand,

@@ -1,7 +1,9 @@
+import { ZenithError } from "../common/errors.ts";
 import { generateTenantId, parseTenantId } from "../common/id.ts";
+import { destroyCompute, listComputes } from "../control/computes.ts";
 import { loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
-import type { Command } from "./command.ts";
+import { type Command, requiredArg } from "./command.ts";
 import { print, Progress } from "./output.ts";
 
 export const tenantListCommand: Command = {
@@ -22,5 +24,28 @@ export const tenantCreateCommand: Command = {
     using _progress = new Progress("creating the tenant");
     await client.tenantCreate(tenant);
     print(`tenant ${tenant} created`);
+  },
+};
+
+export const tenantDeleteCommand: Command = {
+  usage: "tenant delete <id>",
+  description: "Delete a tenant with all its branches and data; every Postgres of it must be stopped",
+  async run(args) {
+    const environment = loadEnvironment();
+    const tenant = parseTenantId(requiredArg(args, 0));
+    const computes = listComputes(environment, tenant);
+    const running = computes.filter((compute) => compute.status === "running").map((compute) =>
+      compute.branch
+    );
+    if (running.length > 0) {
+      throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")} of tenant ${tenant}`, {
+        hint: `stop it with "zenith pg stop ${running[0]} --tenantid ${tenant}"`,
+      });
+    }
+    await using client = new PageServerClient(pageServerAddress(environment));
+    using _progress = new Progress("deleting the tenant");
+    await client.tenantDelete(tenant);
+    for (const compute of computes) destroyCompute(compute);
+    print(`tenant ${tenant} deleted`);
   },
 };

@@ -8,6 +8,9 @@ import type { BranchName, TenantId, TimelineId } from "./id.ts";
 /** How the directory of a tenant that is being created ends. */
 export const TENANT_IN_PROGRESS_SUFFIX = ".creating";
 
+/** How the directory of a tenant or timeline ends that is being removed: whatever is left of it is to go. */
+export const DELETED_SUFFIX = ".deleted";
+
 /** A page server's working directory. */
 export class PageServerPaths {
   readonly workdir: string;
@@ -39,6 +42,10 @@ export class PageServerPaths {
   tenantInProgress(tenant: TenantId): string {
     return join(this.tenants, `${tenant}${TENANT_IN_PROGRESS_SUFFIX}`);
   }
+  /** A tenant that was {@link tenant} until it was deleted. */
+  deletedTenant(tenant: TenantId): string {
+    return join(this.tenants, `${tenant}${DELETED_SUFFIX}`);
+  }
   branches(tenant: TenantId): string {
     return join(this.tenant(tenant), "branches");
   }
@@ -50,6 +57,10 @@ export class PageServerPaths {
   }
   timeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timelines(tenant), timeline);
+  }
+  /** A timeline that was {@link timeline} until its branch was deleted. */
+  deletedTimeline(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timelines(tenant), `${timeline}${DELETED_SUFFIX}`);
   }
 }
 

@@ -34,6 +34,8 @@ const BranchSchema = object({
   latest_valid_lsn: LsnSchema,
   ancestor_id: nullable(TimelineIdSchema),
   ancestor_lsn: nullable(LsnSchema),
+  /** RFC 3339; null: never. */
+  expires_at: nullable(string()),
 });
 
 /** A branch as the page server describes it. `ancestor_*` are null for a branch that began with its tenant. */
@@ -82,13 +84,32 @@ export class PageServerClient implements AsyncDisposable {
     await this.#run(`tenant_create ${tenant}`);
   }
 
+  async tenantDelete(tenant: TenantId): Promise<void> {
+    await this.#run(`tenant_delete ${tenant}`);
+  }
+
   branchList(tenant: TenantId): Promise<BranchInfo[]> {
     return this.#json(`branch_list ${tenant}`, array(BranchSchema));
   }
 
   /** @param start a branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in place of the branch */
-  branchCreate(tenant: TenantId, name: BranchName, start: string): Promise<BranchInfo> {
-    return this.#json(`branch_create ${tenant} ${name} ${start}`, BranchSchema);
+  branchCreate(
+    tenant: TenantId,
+    name: BranchName,
+    start: string,
+    lifetimeMs?: number,
+  ): Promise<BranchInfo> {
+    const expires = lifetimeMs === undefined ? "" : ` expires=${lifetimeMs}ms`;
+    return this.#json(`branch_create ${tenant} ${name} ${start}${expires}`, BranchSchema);
+  }
+
+  branchRename(tenant: TenantId, from: BranchName, to: BranchName): Promise<BranchInfo> {
+    return this.#json(`branch_rename ${tenant} ${from} ${to}`, BranchSchema);
+  }
+
+  /** @returns the names of the branches that were deleted */
+  branchDelete(tenant: TenantId, name: BranchName, cascade: boolean): Promise<string[]> {
+    return this.#json(`branch_delete ${tenant} ${name}${cascade ? " cascade" : ""}`, array(string()));
   }
 
   /** @param timestamp microseconds since 2000 @returns the LSN, and the timeline or ancestor that it belongs to */

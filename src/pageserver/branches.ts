@@ -11,8 +11,17 @@ import {
 import { type Lsn, parseLsn } from "../common/lsn.ts";
 import type { PageServerPaths } from "../common/paths.ts";
 import { parseTimestamp } from "../common/timestamp.ts";
+import { type BranchContent, decodeBranchFile, encodeBranchFile } from "./branch_file.ts";
 
-/** A tenant's branch names: one small file each that holds a timeline id. */
+/** A branch as it is on disk. */
+export interface Branch extends BranchContent {
+  readonly name: BranchName;
+}
+
+/** What follows `zenith branch` on the command line as a word of its own can't be a name there. */
+const RESERVED_NAMES: ReadonlySet<string> = new Set(["delete", "list", "rename"]);
+
+/** A tenant's branch names: one small file each. What they name exists as long as the file does. */
 export class BranchFiles {
   readonly #disk: Disk;
   readonly #paths: PageServerPaths;
@@ -24,42 +33,61 @@ export class BranchFiles {
     this.#tenant = tenant;
   }
 
-  /** All branches, by name. */
-  list(): { name: BranchName; timelineId: TimelineId }[] {
+  /** All branches, by name. @throws {ZenithError} `corrupt_data` */
+  list(): Branch[] {
     return this.#disk.readdirSync(this.#paths.branches(this.#tenant))
       .filter((file) => !file.endsWith(TEMPORARY_SUFFIX))
       .map(parseBranchName)
       .sort()
-      .map((name) => ({ name, timelineId: this.#read(name) }));
+      .map((name) => this.#read(name));
   }
 
-  /** null when there is no such branch. */
-  get(name: BranchName): TimelineId | null {
-    if (this.#disk.statSync(this.#paths.branch(this.#tenant, name)) === null) return null;
-    return this.#read(name);
+  /** null when there is no such branch. @throws {ZenithError} `corrupt_data` */
+  get(name: BranchName): Branch | null {
+    return this.#exists(name) ? this.#read(name) : null;
   }
 
-  /** Durable when it returns. @throws {ZenithError} `already_exists` when the name is taken */
-  create(name: BranchName, timeline: TimelineId): void {
-    if (this.get(name) !== null) throw new ZenithError("already_exists", `branch ${name} already exists`);
+  /** @throws {ZenithError} `already_exists` when the name is taken, `invalid_argument` when nobody may have it */
+  assertFree(name: BranchName): void {
+    if (RESERVED_NAMES.has(name)) {
+      throw new ZenithError("invalid_argument", `a branch can't be called "${name}"`, {
+        hint: `"zenith branch ${name}" is a command`,
+      });
+    }
+    if (this.#exists(name)) throw new ZenithError("already_exists", `branch ${name} already exists`);
+  }
+
+  /** Durable when it returns. @throws {ZenithError} as {@link assertFree} */
+  create(branch: Branch): void {
+    this.assertFree(branch.name);
     replaceFileSync(
       this.#disk,
       this.#paths.branches(this.#tenant),
-      this.#paths.branch(this.#tenant, name),
-      new TextEncoder().encode(`${timeline}\n`),
+      this.#paths.branch(this.#tenant, branch.name),
+      encodeBranchFile(branch),
     );
   }
 
-  #read(name: BranchName): TimelineId {
+  /** Atomic, and durable when it returns. @throws {ZenithError} as {@link assertFree} */
+  rename(from: BranchName, to: BranchName): void {
+    this.assertFree(to);
+    this.#disk.renameSync(this.#paths.branch(this.#tenant, from), this.#paths.branch(this.#tenant, to));
+    this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+  }
+
+  /** Durable when it returns. */
+  remove(name: BranchName): void {
+    this.#disk.unlinkSync(this.#paths.branch(this.#tenant, name));
+    this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+  }
+
+  #exists(name: BranchName): boolean {
+    return this.#disk.statSync(this.#paths.branch(this.#tenant, name)) !== null;
+  }
+
+  #read(name: BranchName): Branch {
     const path = this.#paths.branch(this.#tenant, name);
-    const text = new TextDecoder().decode(this.#disk.readFileSync(path)).trim();
-    if (!isId(text)) {
-      throw new ZenithError(
-        "corrupt_data",
-        `branch file ${path} holds "${text}" where a timeline id belongs`,
-      );
-    }
-    return parseTimelineId(text);
+    return { name, ...decodeBranchFile(this.#disk.readFileSync(path), path) };
   }
 }
 

@@ -34,6 +34,7 @@ export class PageReader {
   readonly #cache: PageCache;
   /** slot · 2^32 + block → page. */
   readonly #pages = new Map<number, CachedPage>();
+  #closed: Error | null = null;
   readonly #chain = new ValueChain();
   readonly #target: Target = { spcNode: 0, dbNode: 0, relNode: 0, fork: 0, blkno: 0 };
 
@@ -49,6 +50,7 @@ export class PageReader {
    * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be applied
    */
   readPage(source: BlockSource, block: number, lsn: Lsn | number, out: Uint8Array, outOff: number): void {
+    if (this.#closed !== null) throw this.#closed;
     const chain = this.#chain;
     chain.clear();
     this.#store.collect(source.slot, block, lsn as Lsn, chain);
@@ -133,8 +135,9 @@ export class PageReader {
     }
   }
 
-  /** Forgets cached pages; the timeline is closing. */
-  close(): void {
+  /** Forgets cached pages; the timeline is closing. Who reads on is told `why`. */
+  close(why: Error): void {
+    this.#closed = why;
     this.#cache.drop(this.#pages);
   }
 }

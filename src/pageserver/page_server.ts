@@ -1,11 +1,12 @@
 import type { Disk } from "../common/disk.ts";
-import { ZenithError } from "../common/errors.ts";
-import { isId, parseTenantId, type TenantId, type TimelineId } from "../common/id.ts";
+import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import { type BranchName, isId, parseTenantId, type TenantId, type TimelineId } from "../common/id.ts";
 import type { Logger } from "../common/log.ts";
 import { formatLsn } from "../common/lsn.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
-import { type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../common/paths.ts";
+import { DELETED_SUFFIX, type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../common/paths.ts";
 import { BlockCache } from "../pagestore/mod.ts";
+import type { Branch } from "./branches.ts";
 import { InitdbCache } from "./initdb_cache.ts";
 import { PageCache } from "./page_cache.ts";
 import { Tenant, type TenantContext } from "./tenant.ts";
@@ -20,7 +21,7 @@ export interface PageServerOptions {
 }
 
 /** How often timelines are looked at for what is due with time, e.g. layers that are old enough to be written out. */
-const MAINTENANCE_INTERVAL_MS = 10_000;
+const MAINTENANCE_INTERVAL_MS = 2_000;
 
 /** All tenants of one working directory, and the WAL receivers of their timelines. */
 export class PageServer {
@@ -29,8 +30,8 @@ export class PageServer {
   readonly #initdb: InitdbCache;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
-  /** Tenants are made one at a time. */
-  #lastCreation: Promise<unknown> = Promise.resolve();
+  /** Tenants are made and deleted one at a time. */
+  #lastChange: Promise<unknown> = Promise.resolve();
   readonly #maintenance: ReturnType<typeof setInterval>;
 
   private constructor(options: PageServerOptions) {
@@ -56,7 +57,9 @@ export class PageServer {
     for (const name of disk.readdirSync(paths.tenants)) {
       if (isId(name)) {
         const id = parseTenantId(name);
-        server.#tenants.set(id, new Tenant(id, server.#context));
+        server.#tenants.set(id, server.#openTenant(id));
+      } else if (name.endsWith(DELETED_SUFFIX)) {
+        disk.removeTreeSync(paths.deletedTenant(parseTenantId(name.slice(0, -DELETED_SUFFIX.length))));
       } else if (name.endsWith(TENANT_IN_PROGRESS_SUFFIX)) {
         // A crash interrupted its creation; nobody was told that it exists.
         const id = parseTenantId(name.slice(0, -TENANT_IN_PROGRESS_SUFFIX.length));
@@ -66,19 +69,68 @@ export class PageServer {
     return server;
   }
 
+  #openTenant(id: TenantId): Tenant {
+    const tenant = new Tenant(id, this.#context);
+    try {
+      tenant.recover();
+    } catch (error) {
+      // What is left of a deletion takes up space, but does no harm.
+      this.#context.logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
+    }
+    return tenant;
+  }
+
   tenants(): TenantId[] {
     return [...this.#tenants.keys()].sort();
   }
 
   /** @throws {ZenithError} `already_exists`, or why initdb failed */
   createTenant(id: TenantId): Promise<void> {
-    const creation = this.#lastCreation.then(async () => {
+    return this.#oneAtATime(async () => {
       if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
       await Tenant.create(id, this.#context, await this.#initdb.get());
       this.#tenants.set(id, new Tenant(id, this.#context));
     });
-    this.#lastCreation = creation.catch(() => {});
-    return creation;
+  }
+
+  #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.#lastChange.then(change);
+    this.#lastChange = done.catch(() => {});
+    return done;
+  }
+
+  /**
+   * Deletes a tenant with all its branches. Renaming its directory does it; a crash after that is made up for at the next start.
+   *
+   * @throws {ZenithError} `not_found`, `conflict` when a compute writes to it
+   */
+  deleteTenant(id: TenantId): Promise<void> {
+    return this.#oneAtATime(async () => {
+      const { disk, paths, logger } = this.#context;
+      const tenant = this.tenant(id);
+      await tenant.retire((timeline) => this.#isReceiving(timeline));
+      this.#tenants.delete(id);
+      try {
+        disk.renameSync(paths.tenant(id), paths.deletedTenant(id));
+        disk.fsyncDirSync(paths.tenants);
+      } catch (error) {
+        this.#tenants.set(id, new Tenant(id, this.#context));
+        throw ioError("delete tenant", paths.tenant(id), error);
+      }
+      logger.info("tenant deleted", { tenant: id });
+      disk.removeTreeSync(paths.deletedTenant(id));
+    });
+  }
+
+  /** @throws {ZenithError} as {@link Tenant.deleteBranch} */
+  async deleteBranch(tenant: TenantId, name: BranchName, cascade: boolean): Promise<Branch[]> {
+    const deleted = await this.tenant(tenant).deleteBranch(name, cascade, (id) => this.#isReceiving(id));
+    for (const { timelineId } of deleted) this.#receivers.delete(timelineId);
+    return deleted;
+  }
+
+  #isReceiving(timeline: TimelineId): boolean {
+    return this.#receivers.get(timeline)?.running === true;
   }
 
   /** @throws {ZenithError} `not_found` */
@@ -90,6 +142,7 @@ export class PageServer {
 
   /** Pulls the timeline's WAL from `connInfo` from now on; what it pulled from before is left first. */
   receiveFrom(timeline: Timeline, connInfo: string): void {
+    timeline.assertPresent();
     const current = this.#receivers.get(timeline.timelineId);
     if (current?.running === true && current.connInfo === connInfo) return;
     const left = current?.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
@@ -127,6 +180,14 @@ export class PageServer {
   async #maintain(): Promise<void> {
     for (const tenant of this.#tenants.values()) {
       for (const timeline of await tenant.openTimelines()) timeline.maintain();
+      try {
+        await tenant.expireBranches(Date.now(), (timeline) => this.#isReceiving(timeline));
+      } catch (error) {
+        this.#context.logger.warn(`could not remove expired branches: ${errorMessage(error)}`, {
+          tenant: tenant.id,
+          err: error,
+        });
+      }
     }
   }
 
@@ -134,7 +195,7 @@ export class PageServer {
   async close(): Promise<void> {
     clearInterval(this.#maintenance);
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
-    await this.#lastCreation;
+    await this.#lastChange;
     for (const tenant of this.#tenants.values()) await tenant.close();
   }
 }

@@ -1,3 +1,4 @@
+import { parseDuration } from "../common/duration.ts";
 import { ZenithError } from "../common/errors.ts";
 import { parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
@@ -50,6 +51,15 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       session.sendCommandComplete("TENANT_CREATE");
     },
   },
+  tenant_delete: {
+    usage: "tenant_delete <tenant>",
+    args: [1, 1],
+    columns: null,
+    run: async (service, session, [tenant]) => {
+      await service.server.deleteTenant(parseTenantId(tenant!));
+      session.sendCommandComplete("TENANT_DELETE");
+    },
+  },
   branch_list: {
     usage: "branch_list <tenant>",
     args: [1, 1],
@@ -60,13 +70,37 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   branch_create: {
-    usage: "branch_create <tenant> <name> <branch or timeline>[@<LSN or timestamp>]",
+    usage: "branch_create <tenant> <name> <branch or timeline>[@<LSN or timestamp>] [expires=<duration>]",
+    args: [3, 4],
+    columns: JSON_COLUMN,
+    run: async (service, session, [tenant, name, start, expires]) => {
+      const lifetimeMs = expires === undefined ? null : parseDuration(namedValue("expires", expires));
+      const owner = service.server.tenant(parseTenantId(tenant!));
+      const expiresMs = lifetimeMs === null ? null : Date.now() + lifetimeMs;
+      const branch = await owner.createBranch(parseBranchName(name!), parseStartPoint(start!), expiresMs);
+      sendJson(session, branchJson(branch));
+    },
+  },
+  branch_rename: {
+    usage: "branch_rename <tenant> <name> <new name>",
     args: [3, 3],
     columns: JSON_COLUMN,
-    run: async (service, session, [tenant, name, start]) => {
+    run: async (service, session, [tenant, from, to]) => {
       const owner = service.server.tenant(parseTenantId(tenant!));
-      const branch = await owner.createBranch(parseBranchName(name!), parseStartPoint(start!));
-      sendJson(session, branchJson(branch));
+      sendJson(session, branchJson(await owner.renameBranch(parseBranchName(from!), parseBranchName(to!))));
+    },
+  },
+  branch_delete: {
+    usage: "branch_delete <tenant> <name> [cascade]",
+    args: [2, 3],
+    columns: JSON_COLUMN,
+    run: async (service, session, [tenant, name, cascade]) => {
+      if (cascade !== undefined && cascade !== "cascade") {
+        throw new ZenithError("invalid_argument", `branch_delete: "${cascade}" is not "cascade"`);
+      }
+      const owner = parseTenantId(tenant!);
+      const deleted = await service.server.deleteBranch(owner, parseBranchName(name!), cascade !== undefined);
+      sendJson(session, deleted.map((branch) => branch.name));
     },
   },
   lsn_at: {
@@ -186,6 +220,14 @@ function parseCommand(sql: string): { command: Command; args: readonly string[] 
   return { command, args };
 }
 
+/** What `name=value` says. @throws {ZenithError} `invalid_argument` when it is another name's */
+function namedValue(name: string, text: string): string {
+  if (!text.startsWith(`${name}=`)) {
+    throw new ZenithError("invalid_argument", `"${text}" is not ${name}=<value>`);
+  }
+  return text.slice(name.length + 1);
+}
+
 function sendJson(session: Session, value: unknown): void {
   session.sendRows(JSON_COLUMN, [[JSON.stringify(value)]]);
 }
@@ -198,5 +240,6 @@ function branchJson(branch: BranchInfo): Record<string, string | null> {
     latest_valid_lsn: formatLsn(branch.latestValidLsn),
     ancestor_id: branch.ancestorId,
     ancestor_lsn: branch.ancestorLsn === null ? null : formatLsn(branch.ancestorLsn),
+    expires_at: branch.expiresMs === null ? null : new Date(branch.expiresMs).toISOString(),
   };
 }

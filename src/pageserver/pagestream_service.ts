@@ -71,6 +71,7 @@ async function answerLater(
 function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): void {
   const lsn = request.lsn === INVALID_LSN ? timeline.lastRecordLsn : request.lsn;
   try {
+    timeline.assertPresent();
     switch (request.tag) {
       case REQUEST_PAGES:
         sendPages(copy, timeline, request, lsn);

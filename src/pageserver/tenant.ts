@@ -15,7 +15,9 @@ import type { PageServerPaths } from "../common/paths.ts";
 import { timestampOfMs } from "../common/timestamp.ts";
 import { type BlockCache, readMetadata, TimelineStore, type TimelineStoreOptions } from "../pagestore/mod.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
-import { BranchFiles, type StartPoint } from "./branches.ts";
+import { type Branch, BranchFiles, type StartPoint } from "./branches.ts";
+import { encodeBranchFile } from "./branch_file.ts";
+import { TimelineDirectories, withDescendants } from "./deletion.ts";
 import { firstPosition, importCluster, readClusterEnd } from "./import_cluster.ts";
 import type { PageCache } from "./page_cache.ts";
 import { encodeStoredValue } from "./stored_values.ts";
@@ -39,7 +41,12 @@ export interface BranchInfo {
   readonly latestValidLsn: Lsn;
   readonly ancestorId: TimelineId | null;
   readonly ancestorLsn: Lsn | null;
+  /** When it is to be removed, in milliseconds since 1970; null: never. */
+  readonly expiresMs: number | null;
 }
+
+/** How long a branch waits for its LSN: several rounds of Postgres' WAL writer, also on a busy machine. */
+const ARRIVAL_TIMEOUT_MS = 2_000;
 
 /** The branch that every tenant begins with. */
 export const MAIN_BRANCH = parseBranchName("main");
@@ -50,14 +57,20 @@ export class Tenant {
   readonly #context: TenantContext;
   readonly #branches: BranchFiles;
   readonly #timelines = new Map<TimelineId, Promise<Timeline>>();
-  /** Branches are made one at a time. */
-  #lastCreation: Promise<unknown> = Promise.resolve();
+  readonly #directories: TimelineDirectories;
+  /** Branches are made, renamed and deleted one at a time. */
+  #lastChange: Promise<unknown> = Promise.resolve();
+  /** When the next branch expires; undefined when that has to be looked up. */
+  #nextExpiryMs: number | undefined;
+  /** Expired branches that could not go yet, as the log has told. */
+  readonly #overdue = new Set<BranchName>();
   #closed = false;
 
   constructor(id: TenantId, context: TenantContext) {
     this.id = id;
     this.#context = context;
     this.#branches = new BranchFiles(context.disk, context.paths, id);
+    this.#directories = new TimelineDirectories(context.disk, context.paths, id, this.#branches);
   }
 
   /**
@@ -89,7 +102,7 @@ export class Tenant {
     await store.flush();
     await store.close();
     const branch = disk.openSync(join(workdir, "branches", MAIN_BRANCH), "createNew");
-    const content = new TextEncoder().encode(`${timelineId}\n`);
+    const content = encodeBranchFile({ timelineId, expiresMs: null });
     branch.writeSync(content, 0, content.length, 0);
     await branch.fsync();
     branch.closeSync();
@@ -160,12 +173,10 @@ export class Tenant {
 
   /** All branches, by name. */
   async branches(): Promise<BranchInfo[]> {
-    return await Promise.all(
-      this.#branches.list().map(({ name, timelineId }) => this.#describe(name, timelineId)),
-    );
+    return await Promise.all(this.#branches.list().map((branch) => this.#describe(branch)));
   }
 
-  async #describe(name: BranchName, timelineId: TimelineId): Promise<BranchInfo> {
+  async #describe({ name, timelineId, expiresMs }: Branch): Promise<BranchInfo> {
     const timeline = await this.timeline(timelineId);
     return {
       name,
@@ -173,28 +184,50 @@ export class Tenant {
       latestValidLsn: timeline.lastRecordLsn,
       ancestorId: timeline.ancestorId,
       ancestorLsn: timeline.store.ancestorLsn,
+      expiresMs,
     };
   }
 
   /**
    * Makes branch `name` that leaves `start`'s timeline at its LSN. Costs the same whatever the size of the database.
    *
-   * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`
+   * @param expiresMs when it is to be removed again, in milliseconds since 1970; null: never
+   * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`, `invalid_argument` for a reserved name
    */
-  createBranch(name: BranchName, start: StartPoint): Promise<BranchInfo> {
-    const creation = this.#lastCreation.then(() => this.#createBranch(name, start));
-    this.#lastCreation = creation.catch(() => {});
-    return creation;
+  async createBranch(
+    name: BranchName,
+    start: StartPoint,
+    expiresMs: number | null = null,
+  ): Promise<BranchInfo> {
+    if (start.lsn !== null) await this.#untilArrived(start, start.lsn);
+    return await this.#oneAtATime(() => this.#createBranch(name, start, expiresMs));
   }
 
-  async #createBranch(name: BranchName, start: StartPoint): Promise<BranchInfo> {
-    if (this.#branches.get(name) !== null) {
-      throw new ZenithError("already_exists", `branch ${name} already exists`);
+  /**
+   * Postgres tells LSNs that it hasn't sent yet: nothing waits for the WAL of a transaction that is rolled back, and the WAL
+   * writer gets to it some hundred milliseconds later. An LSN that doesn't arrive is for {@link Timeline.boundary} to refuse.
+   */
+  async #untilArrived(start: StartPoint, lsn: Lsn): Promise<void> {
+    const timelineId = start.timelineId ?? this.#existing(start.branch!).timelineId;
+    const timeline = await this.timeline(timelineId);
+    try {
+      await timeline.waitFor(lsn, ARRIVAL_TIMEOUT_MS);
+    } catch (error) {
+      if (!(error instanceof ZenithError && error.kind === "timeout")) throw error;
     }
-    const ancestorId = start.timelineId ?? this.#branches.get(start.branch!);
-    if (ancestorId === null) {
-      throw new ZenithError("not_found", `tenant ${this.id} has no branch ${start.branch}`);
-    }
+  }
+
+  #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.#lastChange.then(change).finally(() => {
+      this.#nextExpiryMs = undefined;
+    });
+    this.#lastChange = done.catch(() => {});
+    return done;
+  }
+
+  async #createBranch(name: BranchName, start: StartPoint, expiresMs: number | null): Promise<BranchInfo> {
+    this.#branches.assertFree(name);
+    const ancestorId = start.timelineId ?? this.#existing(start.branch!).timelineId;
     const named = await this.timeline(ancestorId);
     const { timeline: ancestor, lsn: startLsn } = start.timestamp === null
       ? { timeline: named, lsn: start.lsn }
@@ -212,7 +245,8 @@ export class Tenant {
     const timeline = this.#startTimeline(timelineId, store, ancestor.timelineId, lsn);
     this.#timelines.set(timelineId, timeline);
     await timeline;
-    this.#branches.create(name, timelineId);
+    const branch = { name, timelineId, expiresMs };
+    this.#branches.create(branch);
     this.#context.logger.info("branch created", {
       tenant: this.id,
       branch: name,
@@ -220,7 +254,146 @@ export class Tenant {
       ancestor: ancestor.timelineId,
       lsn: formatLsn(lsn),
     });
-    return await this.#describe(name, timelineId);
+    return await this.#describe(branch);
+  }
+
+  #existing(name: BranchName): Branch {
+    const branch = this.#branches.get(name);
+    if (branch === null) throw new ZenithError("not_found", `tenant ${this.id} has no branch ${name}`);
+    return branch;
+  }
+
+  /** @throws {ZenithError} `not_found`, `already_exists`, `invalid_argument` for a reserved name */
+  renameBranch(from: BranchName, to: BranchName): Promise<BranchInfo> {
+    return this.#oneAtATime(async () => {
+      const branch = this.#existing(from);
+      this.#branches.rename(from, to);
+      this.#context.logger.info("branch renamed", { tenant: this.id, from, to });
+      return await this.#describe({ ...branch, name: to });
+    });
+  }
+
+  /**
+   * Deletes a branch and its timeline, and with `cascade` all branches that come from it. Readers are told.
+   *
+   * @param inUse whether something writes to a timeline
+   * @returns what was deleted
+   * @throws {ZenithError} `not_found`; `conflict` when it is the tenant's first branch, has children, or is in use
+   */
+  deleteBranch(
+    name: BranchName,
+    cascade: boolean,
+    inUse: (timeline: TimelineId) => boolean,
+  ): Promise<Branch[]> {
+    return this.#oneAtATime(() => this.#deleteBranch(name, cascade, inUse));
+  }
+
+  async #deleteBranch(
+    name: BranchName,
+    cascade: boolean,
+    inUse: (timeline: TimelineId) => boolean,
+  ): Promise<Branch[]> {
+    const branch = this.#existing(name);
+    const ancestors = this.#directories.ancestors();
+    if (ancestors.get(branch.timelineId) === null) {
+      throw new ZenithError("conflict", `branch ${name} is where all others of tenant ${this.id} come from`, {
+        hint: `"zenith tenant delete ${this.id}" removes all of it`,
+      });
+    }
+    const timelines = withDescendants(branch.timelineId, ancestors);
+    const branches = this.#branches.list().filter((branch) => timelines.includes(branch.timelineId));
+    const children = branches.filter((branch) => branch.name !== name).map((branch) => branch.name);
+    if (children.length > 0 && !cascade) {
+      throw new ZenithError("conflict", `other branches come from ${name}: ${children.join(", ")}`, {
+        hint: `delete them first, or all together with "zenith branch delete ${name} --cascade"`,
+      });
+    }
+    const open = await Promise.allSettled(timelines.map((id) => this.#timelines.get(id)));
+    const used = branches.filter((branch) => inUse(branch.timelineId)).map((branch) => branch.name);
+    if (used.length > 0) {
+      throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")}`, {
+        hint: `stop it with "zenith pg stop ${used[0]}"`,
+      });
+    }
+    for (const timeline of open) {
+      if (timeline.status !== "fulfilled" || timeline.value === undefined) continue;
+      timeline.value.retire(
+        new ZenithError("not_found", `timeline ${timeline.value.timelineId} was deleted`),
+      );
+    }
+    try {
+      for (const id of timelines) {
+        await this.#release(id);
+        this.#directories.remove(id);
+      }
+    } finally {
+      // When one could not be deleted, the rest is opened again when it is asked for.
+      for (const id of timelines) await this.#release(id);
+    }
+    this.#context.logger.info("branches deleted", {
+      tenant: this.id,
+      branches: branches.map((branch) => branch.name),
+      timelines,
+    });
+    return branches;
+  }
+
+  /** Closes a timeline if it is open. */
+  async #release(id: TimelineId): Promise<void> {
+    const timeline = this.#timelines.get(id);
+    if (timeline === undefined) return;
+    try {
+      await (await timeline).close();
+    } finally {
+      this.#timelines.delete(id);
+    }
+  }
+
+  /** Deletes the branches whose time has come, but for those that others come from or that are in use: they go later. */
+  async expireBranches(nowMs: number, inUse: (timeline: TimelineId) => boolean): Promise<void> {
+    if (this.#closed || nowMs < this.#expiry()) return;
+    for (const { name, expiresMs } of this.#branches.list()) {
+      if (expiresMs === null || expiresMs > nowMs) continue;
+      try {
+        await this.deleteBranch(name, false, inUse);
+      } catch (error) {
+        if (!(error instanceof ZenithError) || error.kind !== "conflict") throw error;
+        if (this.#overdue.has(name)) continue;
+        this.#overdue.add(name);
+        this.#context.logger.info(`branch ${name} has expired and stays for now: ${error.message}`, {
+          tenant: this.id,
+        });
+      }
+    }
+  }
+
+  #expiry(): number {
+    this.#nextExpiryMs ??= Math.min(...this.#branches.list().map(({ expiresMs }) => expiresMs ?? Infinity));
+    return this.#nextExpiryMs;
+  }
+
+  /** Finishes what a crash interrupted. */
+  recover(): void {
+    this.#directories.recover();
+  }
+
+  /** Closes everything without making it durable: the tenant is being deleted. @throws {ZenithError} `conflict` when in use */
+  async retire(inUse: (timeline: TimelineId) => boolean): Promise<void> {
+    await this.#lastChange;
+    const timelines = await this.openTimelines();
+    if (timelines.some(({ timelineId }) => inUse(timelineId))) {
+      const used = this.#branches.list().filter(({ timelineId }) => inUse(timelineId)).map(({ name }) =>
+        name
+      );
+      throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")} of tenant ${this.id}`, {
+        hint: `stop it with "zenith pg stop ${used[0]} --tenantid ${this.id}"`,
+      });
+    }
+    this.#closed = true;
+    for (const timeline of timelines) {
+      timeline.retire(new ZenithError("not_found", `tenant ${this.id} was deleted`));
+    }
+    for (const timeline of timelines) await timeline.close();
   }
 
   /**

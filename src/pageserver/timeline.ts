@@ -67,6 +67,8 @@ export class Timeline {
   #decoder: WalDecoder;
   #wal: WalStore | null = null;
   #failure: Error | null = null;
+  /** Why it can't be used any more; set once. */
+  #gone: Error | null = null;
 
   private constructor(parts: TimelineParts) {
     this.tenantId = parts.tenantId;
@@ -197,6 +199,7 @@ export class Timeline {
    * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last record
    */
   receive(at: Lsn, bytes: Uint8Array): void {
+    this.assertPresent();
     if (this.#failure !== null) throw this.#failure;
     this.wal.write(at, bytes, 0, bytes.length);
     this.#take(at, bytes);
@@ -242,6 +245,7 @@ export class Timeline {
 
   /** Resolves when the records up to `lsn` can be read. */
   async waitFor(lsn: Lsn, timeoutMs: number): Promise<void> {
+    this.assertPresent();
     if (lsn <= this.lastRecordLsn || lsn <= this.position) return;
     await this.#waiters.wait(
       lsn,
@@ -257,6 +261,7 @@ export class Timeline {
    * @throws {ZenithError} `out_of_range` when the LSN is in the future or before the history begins
    */
   boundary(lsn: Lsn | null): RecordBoundary {
+    this.assertPresent();
     const position = this.position;
     const wanted = lsn === null ? position : nextRecordLsn(lsn, this.walSegmentSize);
     if (wanted > position) {
@@ -318,6 +323,17 @@ export class Timeline {
     this.store.maintain();
   }
 
+  /** From now on who uses the timeline is told `why` it is gone, and who waits for it is too. {@link close} comes next. */
+  retire(why: Error): void {
+    this.#gone = why;
+    this.#waiters.abandon(why);
+  }
+
+  /** @throws the reason for which the timeline is gone */
+  assertPresent(): void {
+    if (this.#gone !== null) throw this.#gone;
+  }
+
   /** Removes WAL that is in layers. */
   async trimWal(): Promise<void> {
     await this.wal.removeBefore(this.store.diskConsistentLsn);
@@ -334,6 +350,6 @@ export class Timeline {
   async close(): Promise<void> {
     await this.wal.close();
     await this.store.close();
-    this.reader.close();
+    this.reader.close(this.#gone ?? new ZenithError("unavailable", "the page server is shutting down"));
   }
 }

@@ -1,0 +1,90 @@
+/**
+ * How timelines go away. Renaming the directory is what deletes one; from then on it is only a matter of time. Whatever a crash
+ * leaves after that is removed when the tenant is opened.
+ */
+import { type Disk, TEMPORARY_SUFFIX } from "../common/disk.ts";
+import { ioError } from "../common/errors.ts";
+import { isId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
+import { DELETED_SUFFIX, type PageServerPaths } from "../common/paths.ts";
+import { readMetadata } from "../pagestore/mod.ts";
+import type { BranchFiles } from "./branches.ts";
+import { decodeTimelineInfo } from "./timeline_info.ts";
+
+/** A tenant's timelines on disk, opened or not. */
+export class TimelineDirectories {
+  readonly #disk: Disk;
+  readonly #paths: PageServerPaths;
+  readonly #tenant: TenantId;
+  readonly #branches: BranchFiles;
+
+  constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId, branches: BranchFiles) {
+    this.#disk = disk;
+    this.#paths = paths;
+    this.#tenant = tenant;
+    this.#branches = branches;
+  }
+
+  /** Each timeline's ancestor, null for one that began with the tenant. @throws {ZenithError} `corrupt_data`, `io` */
+  ancestors(): Map<TimelineId, TimelineId | null> {
+    const ancestors = new Map<TimelineId, TimelineId | null>();
+    for (const name of this.#disk.readdirSync(this.#paths.timelines(this.#tenant))) {
+      if (!isId(name)) continue;
+      const id = parseTimelineId(name);
+      const directory = this.#paths.timeline(this.#tenant, id);
+      const { userData } = readMetadata(this.#disk, directory);
+      ancestors.set(id, decodeTimelineInfo(userData, directory).ancestorId);
+    }
+    return ancestors;
+  }
+
+  /**
+   * Deletes a closed timeline that has no branches, with its name. When this fails before the directory is renamed, nothing has
+   * happened; afterwards the timeline is gone.
+   *
+   * @throws {ZenithError} `io`
+   */
+  remove(id: TimelineId): void {
+    const directory = this.#paths.timeline(this.#tenant, id);
+    try {
+      this.#disk.renameSync(directory, this.#paths.deletedTimeline(this.#tenant, id));
+      this.#disk.fsyncDirSync(this.#paths.timelines(this.#tenant));
+      this.#finish(id);
+    } catch (error) {
+      throw ioError("delete timeline", directory, error);
+    }
+  }
+
+  /** Finishes what a crash interrupted: deletions, and the creation of timelines that nobody was told of. */
+  recover(): void {
+    for (const name of this.#disk.readdirSync(this.#paths.timelines(this.#tenant))) {
+      const path = `${this.#paths.timelines(this.#tenant)}/${name}`;
+      if (name.endsWith(DELETED_SUFFIX)) {
+        this.#finish(parseTimelineId(name.slice(0, -DELETED_SUFFIX.length)));
+      } else if (name.endsWith(TEMPORARY_SUFFIX)) {
+        this.#disk.removeTreeSync(path);
+      }
+    }
+  }
+
+  /** The name goes before the files: what is left must be found again by the directory's own name. */
+  #finish(id: TimelineId): void {
+    for (const { name, timelineId } of this.#branches.list()) {
+      if (timelineId === id) this.#branches.remove(name);
+    }
+    this.#disk.removeTreeSync(this.#paths.deletedTimeline(this.#tenant, id));
+  }
+}
+
+/** A timeline and all that descends from it, those before their ancestors. */
+export function withDescendants(
+  root: TimelineId,
+  ancestors: ReadonlyMap<TimelineId, TimelineId | null>,
+): TimelineId[] {
+  const found = [root];
+  for (let i = 0; i < found.length; i++) {
+    for (const [id, ancestor] of ancestors) {
+      if (ancestor === found[i]) found.push(id);
+    }
+  }
+  return found.reverse();
+}
