@@ -150,13 +150,15 @@ export class PageFetcher {
     const { signal } = this.#closing;
     let pauseMs = RETRY_FIRST_MS;
     while (!signal.aborted) {
+      let reason: unknown = new ZenithError("unavailable", "it ended the stream");
       try {
         await this.#serveConnection(() => pauseMs = RETRY_FIRST_MS);
       } catch (error) {
-        if (signal.aborted) return;
-        this.#reportLost(error);
+        reason = error;
       }
       this.#copy = undefined;
+      if (signal.aborted) return;
+      this.#reportLost(reason);
       await pause(pauseMs, signal);
       pauseMs = Math.min(2 * pauseMs, RETRY_LAST_MS);
     }
