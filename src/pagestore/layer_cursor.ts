@@ -56,7 +56,7 @@ export class LayerCursor {
       };
     }
     if (this.#index === null || key >= head.indexEndKey(this.#indexNo)) {
-      this.#index = this.#reader.readIndexBlock(++this.#indexNo);
+      this.#index = this.#reader.readIndexBlock(head, ++this.#indexNo);
     }
     const at = key - head.indexFirstKey[this.#indexNo]!;
     this.block = this.#index.blocks[at]!;
@@ -75,7 +75,7 @@ export class LayerCursor {
     const entry = this.#entry++;
     const head = this.#head;
     while (this.#data === null || entry >= head.dataEndEntry(this.#dataNo)) {
-      this.#data = this.#reader.readDataBlock(++this.#dataNo);
+      this.#data = this.#reader.readDataBlock(head, ++this.#dataNo);
     }
     const at = entry - head.dataFirstEntry[this.#dataNo]!;
     assert(at >= 0, "a cursor never goes back");

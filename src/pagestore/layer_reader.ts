@@ -216,14 +216,12 @@ export class LayerReader {
   }
 
   /** A data block that is not kept in the cache. @throws {ZenithError} `corrupt_data`, `io` */
-  readDataBlock(no: number): DataBlock {
-    const head = this.#head().head;
+  readDataBlock(head: LayerHead, no: number): DataBlock {
     return this.#parseData(head, no);
   }
 
   /** An index block that is not kept in the cache. @throws {ZenithError} `corrupt_data`, `io` */
-  readIndexBlock(no: number): IndexBlock {
-    const head = this.#head().head;
+  readIndexBlock(head: LayerHead, no: number): IndexBlock {
     return this.#parseIndex(head, no);
   }
 
@@ -391,6 +389,38 @@ export class LayerReader {
   #where(offset: number): string {
     return `offset ${offset} of layer ${this.path}`;
   }
+}
+
+/**
+ * What a file says of itself, for a reader who has no metadata. {@link LayerReader.verify} is still to be called.
+ *
+ * @throws {ZenithError} `corrupt_data` when it is too short, `io`
+ */
+export function readLayerInfo(disk: Disk, path: string): LayerInfo {
+  const footer = new Uint8Array(FOOTER_BYTES);
+  let fileSize: number;
+  try {
+    const file = disk.openSync(path, "read");
+    try {
+      fileSize = file.sizeSync();
+      if (fileSize >= FOOTER_BYTES) file.readSync(footer, 0, FOOTER_BYTES, fileSize - FOOTER_BYTES);
+    } finally {
+      file.closeSync();
+    }
+  } catch (error) {
+    throw ioError("read layer", path, error);
+  }
+  if (fileSize < HEADER_BYTES + FOOTER_BYTES) {
+    throw corrupt(`${path}: ${fileSize} bytes are too few for a layer`);
+  }
+  const view = new DataView(footer.buffer);
+  return {
+    kind: view.getUint32(FOOTER_KIND, true),
+    startLsn: getU64(view, FOOTER_START_LSN),
+    endLsn: getU64(view, FOOTER_END_LSN),
+    fileSize,
+    footerCrc: view.getUint32(FOOTER_CRC, true),
+  };
 }
 
 /** The index block that holds the key (object of `row`, block) if the layer has it. */

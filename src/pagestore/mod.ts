@@ -1,5 +1,7 @@
 /** The LSN-versioned key-value store: what the rest of Zenith uses of it. */
 export { BlockCache } from "./block_cache.ts";
+export { dumpLayer } from "./dump_layer.ts";
+export { checkTimeline, type TimelineCheck } from "./fsck.ts";
 export { compareObjects, formatObject, type ObjectFilter, type ObjectId, SIZE_BLOCK } from "./object_id.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./key_rewriter.ts";
 export { readMetadata, type TimelineMetadata } from "./timeline_metadata.ts";

@@ -4,6 +4,7 @@ import { ZenithError } from "../../../src/common/errors.ts";
 import type { Lsn } from "../../../src/common/lsn.ts";
 import {
   BlockCache,
+  checkTimeline,
   readMetadata,
   TimelineStore,
   type TimelineStoreOptions,
@@ -153,6 +154,8 @@ class Scenario {
     await store.flush();
     await mergeAll(store);
     expectSameReads(this.random, store, model, 10);
+    const check = checkTimeline(this.disk, directory);
+    assert.deepEqual([check.problems, check.strays], [[], []]);
   }
 
   options(ancestor: TimelineStore | null): TimelineStoreOptions {

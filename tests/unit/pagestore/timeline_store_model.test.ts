@@ -1,7 +1,12 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import type { Lsn } from "../../../src/common/lsn.ts";
-import { BlockCache, TimelineStore, type TimelineStoreOptions } from "../../../src/pagestore/mod.ts";
+import {
+  BlockCache,
+  checkTimeline,
+  TimelineStore,
+  type TimelineStoreOptions,
+} from "../../../src/pagestore/mod.ts";
 import { FaultyDisk } from "../../harness/faulty_disk.ts";
 import { Random, seeds } from "../../harness/random.ts";
 import { ingest, reconstruct, TimelineModel } from "../../harness/timeline_model.ts";
@@ -46,6 +51,7 @@ class World {
     for (const { store, model } of this.pairs) {
       expectSameReads(this.random, store, model, 40);
       await store.close();
+      assert.deepEqual(checkTimeline(this.disk, store.directory).problems, []);
     }
   }
 
