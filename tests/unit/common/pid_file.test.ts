@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { checkPidFile, claimPidFile } from "../../../src/common/pid_file.ts";
+
+let dir: string;
+let path: string;
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "zenith-pid-"));
+  path = join(dir, "role.pid");
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+describe("a pid file", () => {
+  test("names the process that claims it, until that releases it", () => {
+    assert.deepEqual(checkPidFile(path), { state: "absent" });
+    const release = claimPidFile(path);
+    const found = checkPidFile(path);
+    assert.equal(found.state === "running" && found.process.pid, process.pid);
+    assert.deepEqual(readdirSync(dir), ["role.pid"]);
+    release();
+    assert.deepEqual(checkPidFile(path), { state: "absent" });
+  });
+
+  test("can't be claimed while its process runs", () => {
+    const release = claimPidFile(path);
+    assert.throws(() => claimPidFile(path), /already running with process id/);
+    assert.deepEqual(readdirSync(dir), ["role.pid"]);
+    release();
+  });
+
+  test("of a process that has ended is stale, and is taken over", async () => {
+    const child = spawn("true");
+    await once(child, "exit");
+    writeFileSync(path, `${child.pid}\n12345\n`);
+    assert.deepEqual(checkPidFile(path), { state: "stale" });
+    const release = claimPidFile(path);
+    assert.equal(checkPidFile(path).state, "running");
+    release();
+  });
+
+  test("whose number another process has now is stale", () => {
+    const release = claimPidFile(path);
+    const [pid, startTime] = readFileSync(path, "utf8").split("\n");
+    writeFileSync(path, `${pid}\n${Number(startTime) - 1}\n`);
+    assert.deepEqual(checkPidFile(path), { state: "stale" });
+    release();
+    assert.equal(existsSync(path), true, "somebody else's claim is not released");
+  });
+
+  test("with something else in it is stale", () => {
+    writeFileSync(path, "not a number");
+    assert.deepEqual(checkPidFile(path), { state: "stale" });
+  });
+});

@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { parseTenantId } from "../../../src/common/id.ts";
+import { EnvironmentPaths } from "../../../src/common/paths.ts";
+import {
+  chooseTenant,
+  environmentRoot,
+  hasLocalPageServer,
+  loadEnvironment,
+  pageServerAddress,
+  parsePageServerUrl,
+  saveEnvironment,
+} from "../../../src/control/environment.ts";
+import { allocatePort, isPortFree } from "../../../src/control/ports.ts";
+
+const TENANT = parseTenantId("00000000000000000000000000000001");
+
+let root: string;
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), "zenith-environment-"));
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+describe("an environment", () => {
+  test("is saved and loaded, with a page server of its own", () => {
+    const environment = {
+      paths: new EnvironmentPaths(root),
+      config: { default_tenant_id: TENANT, pageserver: { listen: "127.0.0.1:64007" } },
+    };
+    saveEnvironment(environment);
+    const loaded = loadEnvironment(root);
+    assert.equal(loaded.config.default_tenant_id, TENANT);
+    assert.equal(hasLocalPageServer(loaded), true);
+    assert.deepEqual(pageServerAddress(loaded), { host: "127.0.0.1", port: 64007 });
+    assert.equal(chooseTenant(loaded, undefined), TENANT);
+    assert.equal(chooseTenant(loaded, "AB".repeat(16)), "ab".repeat(16));
+    assert.throws(() => chooseTenant(loaded, "../.."), /is not a tenant id/);
+  });
+
+  test("can have a remote page server", () => {
+    writeFileSync(
+      join(root, "config"),
+      `default_tenant_id = "${TENANT}"\n[pageserver]\nurl = "postgres://storage.example.org"\n`,
+    );
+    const loaded = loadEnvironment(root);
+    assert.equal(hasLocalPageServer(loaded), false);
+    assert.deepEqual(pageServerAddress(loaded), { host: "storage.example.org", port: 64000 });
+  });
+
+  test("that is not there is an error with a hint", () => {
+    assert.throws(() => loadEnvironment(join(root, "nowhere")), /there is no Zenith environment/);
+  });
+
+  test("with an unknown key or a wrong id in its config is refused by key and file", () => {
+    const write = (text: string) => writeFileSync(join(root, "config"), text);
+    write(`default_tenant_id = "${TENANT}"\ncolour = "red"\n[pageserver]\nlisten = "127.0.0.1:1"\n`);
+    assert.throws(() => loadEnvironment(root), /config: unknown key "colour"/);
+    write('default_tenant_id = "short"\n[pageserver]\nlisten = "127.0.0.1:1"\n');
+    assert.throws(() => loadEnvironment(root), /"short" is not a tenant id/);
+  });
+
+  test("is where ZENITH_REPO_DIR says, else in .zenith", () => {
+    assert.equal(environmentRoot({ ZENITH_REPO_DIR: "/srv/zenith" }), "/srv/zenith");
+    assert.equal(environmentRoot({}), join(process.cwd(), ".zenith"));
+  });
+
+  test("page server URLs other than postgres://host:port are refused", () => {
+    assert.deepEqual(parsePageServerUrl("postgres://127.0.0.1:65000/"), { host: "127.0.0.1", port: 65000 });
+    assert.deepEqual(parsePageServerUrl("postgresql://[::1]:65000"), { host: "::1", port: 65000 });
+    for (const url of ["http://x:1", "postgres://", "postgres://u@h:1", "postgres://h:1/db", "h:1"]) {
+      assert.throws(() => parsePageServerUrl(url), /page server's URL|expected host:port/, url);
+    }
+  });
+});
+
+describe("ports", () => {
+  test("that others listen on, or that are spoken for, are skipped", async () => {
+    const server = createServer();
+    const port = await new Promise<number>((resolve) => {
+      server.listen(0, "127.0.0.1", () => {
+        const address = server.address();
+        resolve(typeof address === "object" && address !== null ? address.port : 0);
+      });
+    });
+    assert.equal(await isPortFree(port), false);
+    const next = await allocatePort(new Set([port + 1]), port);
+    assert.ok(next > port + 1);
+    await new Promise((resolve) => server.close(resolve));
+    assert.equal(await isPortFree(port), true);
+  });
+});
