@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { generateTenantId } from "../../src/common/id.ts";
+import { parseLsn } from "../../src/common/lsn.ts";
+import type { Connection, Row } from "../harness/connection.ts";
+import { ZenithEnv } from "../harness/zenith_env.ts";
+
+let env: ZenithEnv;
+let wire: Connection;
+
+before(async () => {
+  env = await ZenithEnv.create();
+  wire = await env.pageserver.connect();
+});
+after(async () => {
+  await wire.close();
+  await env[Symbol.asyncDispose]();
+});
+
+const ID = /^[0-9a-f]{32}$/;
+
+function branches(tenant: string): Promise<Row[]> {
+  return wire.value(`branch_list ${tenant}`) as Promise<Row[]>;
+}
+
+function failure(command: string): Promise<{ code: string; message: string }> {
+  return wire.query(command).then(
+    () => assert.fail(`${command} was accepted`),
+    (error: { code: string; message: string }) => error,
+  );
+}
+
+describe("the page server's commands", () => {
+  test("every list is one row with one JSON column", async () => {
+    for (const command of ["status", "tenant_list", `branch_list ${env.defaultTenant}`]) {
+      const rows = await wire.query(command);
+      assert.equal(rows.length, 1, command);
+      assert.equal(Object.keys(rows[0]!).length, 1, command);
+      assert.equal(typeof Object.values(rows[0]!)[0], "object", command);
+    }
+  });
+
+  test("tenant_create makes a tenant with a main branch", async () => {
+    const tenant = generateTenantId();
+    await wire.query(`tenant_create ${tenant}`);
+    assert.ok((await wire.value("tenant_list") as string[]).includes(tenant));
+    const [main, ...others] = await branches(tenant);
+    assert.deepEqual(others, []);
+    assert.equal(main!["name"], "main");
+    assert.match(String(main!["timeline_id"]), ID);
+    assert.equal(main!["ancestor_id"], null);
+    assert.equal(main!["ancestor_lsn"], null);
+    assert.ok(parseLsn(String(main!["latest_valid_lsn"])) > 0);
+  });
+
+  test("tenant_create of an existing tenant says so", async () => {
+    const error = await failure(`tenant_create ${env.defaultTenant}`);
+    assert.equal(error.message, `repo for ${env.defaultTenant} already exists`);
+  });
+
+  test("branch_create takes a branch, a branch@LSN and a timeline@LSN", async () => {
+    const tenant = env.defaultTenant;
+    const main = (await branches(tenant)).find((branch) => branch["name"] === "main")!;
+    const lsn = main["latest_valid_lsn"];
+    for (
+      const [name, start] of [["a", "main"], ["b", `main@${lsn}`], ["c", `${main["timeline_id"]}@${lsn}`]]
+    ) {
+      const created = await wire.value(`branch_create ${tenant} ${name} ${start}`) as Row;
+      assert.equal(created["name"], name);
+      assert.match(String(created["timeline_id"]), ID);
+      assert.equal(created["ancestor_id"], main["timeline_id"]);
+      assert.equal(created["ancestor_lsn"], lsn);
+      assert.equal(created["latest_valid_lsn"], lsn);
+    }
+    assert.deepEqual((await branches(tenant)).map((branch) => branch["name"]).sort(), [
+      "a",
+      "b",
+      "c",
+      "main",
+    ]);
+  });
+
+  test("what is wrong is an error with a code, and the connection goes on", async () => {
+    const unknown = generateTenantId();
+    const tenant = env.defaultTenant;
+    const cases: [command: string, code: string, message: RegExp][] = [
+      ["fly me", "22023", /fly/],
+      ["branch_list", "22023", /branch_list/],
+      ["branch_list nonsense", "22023", /nonsense/],
+      [`branch_list ${unknown}`, "42704", new RegExp(unknown)],
+      [`branch_create ${tenant} x nowhere`, "42704", /nowhere/],
+      [`branch_create ${tenant} main main`, "42710", /main/],
+      [`branch_create ${tenant} x main@zzz`, "22023", /zzz/],
+      [`branch_create ${tenant} x main@7F/0`, "22003", /7F\/0/],
+      [`branch_create ${tenant} ../x main`, "22023", /\.\.\/x/],
+      [`basebackup ${tenant} ${unknown}`, "42704", new RegExp(unknown)],
+    ];
+    for (const [command, code, message] of cases) {
+      const error = await failure(command);
+      assert.match(error.message, message, command);
+      assert.equal(error.code, code, `${command}: ${error.message}`);
+    }
+    assert.equal((await wire.query("status")).length, 1);
+  });
+
+  test("another tenant's timeline is not found through one's own tenant", async () => {
+    const other = await env.createTenant();
+    const [theirs] = await branches(other);
+    const error = await failure(`basebackup ${env.defaultTenant} ${theirs!["timeline_id"]}`);
+    assert.equal(error.code, "42704");
+  });
+});
