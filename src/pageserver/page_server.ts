@@ -1,3 +1,4 @@
+import { BufferPool } from "../common/buffer_pool.ts";
 import type { Disk } from "../common/disk.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import { type BranchName, isId, parseTenantId, type TenantId, type TimelineId } from "../common/id.ts";
@@ -6,6 +7,7 @@ import { formatLsn } from "../common/lsn.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import { DELETED_SUFFIX, type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../common/paths.ts";
 import { BlockCache } from "../pagestore/mod.ts";
+import { CHUNK_SIZE } from "../postgres/wal/decoder.ts";
 import type { Branch } from "./branches.ts";
 import { InitdbCache } from "./initdb_cache.ts";
 import { PageCache } from "./page_cache.ts";
@@ -44,6 +46,7 @@ export class PageServer {
       logger,
       blockCache: new BlockCache(config.block_cache_bytes),
       pageCache: new PageCache(config.page_cache_bytes),
+      walBuffers: new BufferPool(CHUNK_SIZE),
     };
     this.#initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#maintenance = setInterval(() => void this.#maintain(), MAINTENANCE_INTERVAL_MS);
@@ -173,11 +176,13 @@ export class PageServer {
       tenants: this.#tenants.size,
       page_cache_bytes: this.#context.pageCache.bytes,
       block_cache_bytes: this.#context.blockCache.sizeBytes,
+      free_wal_buffer_bytes: this.#context.walBuffers.freeBytes,
       timelines,
     };
   }
 
   async #maintain(): Promise<void> {
+    this.#context.walBuffers.trim();
     for (const tenant of this.#tenants.values()) {
       for (const timeline of await tenant.openTimelines()) timeline.maintain();
       try {

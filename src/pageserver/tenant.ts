@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { BufferPool } from "../common/buffer_pool.ts";
 import type { Disk } from "../common/disk.ts";
 import { ZenithError } from "../common/errors.ts";
 import {
@@ -31,6 +32,7 @@ export interface TenantContext {
   readonly config: PageServerConfig;
   readonly blockCache: BlockCache;
   readonly pageCache: PageCache;
+  readonly walBuffers: BufferPool;
   readonly logger: Logger;
 }
 
@@ -151,7 +153,7 @@ export class Tenant {
     ancestorId: TimelineId | null,
     walStartLsn: Lsn,
   ): Promise<Timeline> {
-    const { disk, paths, pageCache, logger } = this.#context;
+    const { disk, paths, pageCache, walBuffers, logger } = this.#context;
     const log = logger.child({ tenant: this.id, timeline: id });
     return await Timeline.open({
       tenantId: this.id,
@@ -161,6 +163,7 @@ export class Tenant {
       openWal: (segmentSize) =>
         WalStore.open(join(paths.timeline(this.id, id), "wal"), { disk, segmentSize, startLsn: walStartLsn }),
       pageCache,
+      walBuffers,
       logger: log,
     });
   }
@@ -430,6 +433,7 @@ function storeOptions(context: TenantContext): TimelineStoreOptions {
     cache: context.blockCache,
     // One layer is filled while another is written out.
     config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
+    buffers: context.walBuffers,
     encodeValue: encodeStoredValue,
   };
 }

@@ -1,4 +1,5 @@
 import { assert } from "../common/assert.ts";
+import type { BufferPool } from "../common/buffer_pool.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Logger } from "../common/log.ts";
@@ -36,6 +37,8 @@ export interface TimelineParts {
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
   readonly pageCache: PageCache;
+  /** Where the WAL that is in memory lies. */
+  readonly walBuffers: BufferPool;
   readonly logger: Logger;
 }
 
@@ -62,6 +65,7 @@ export class Timeline {
 
   readonly #logger: Logger;
   readonly #ingest: Ingest;
+  readonly #walBuffers: BufferPool;
   readonly #record = new WalRecord();
   readonly #waiters = new LsnWaiters();
   #decoder: WalDecoder;
@@ -76,6 +80,7 @@ export class Timeline {
     this.store = parts.store;
     this.ancestorId = parts.ancestorId;
     this.#logger = parts.logger;
+    this.#walBuffers = parts.walBuffers;
     this.forks = new RelationForks(parts.store);
     this.slru = new SlruPages(parts.store);
     this.values = new SingleValues(parts.store);
@@ -128,6 +133,7 @@ export class Timeline {
       segmentSize: this.walSegmentSize,
       systemId: this.systemIdentifier,
       zerosAreEnd,
+      buffers: this.#walBuffers,
     });
   }
 

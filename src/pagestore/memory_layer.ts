@@ -1,14 +1,16 @@
 /**
- * The newest versions, in memory. Values stay where the caller has them (a buffer of WAL); a version is a row of
- * parallel typed arrays, linked to the version before it. Nothing is allocated per value.
+ * The newest versions, in memory. Values stay where the caller has them (a buffer of WAL); a version is a row of a
+ * {@link VersionTable}, linked to the version before it. Nothing is allocated per value.
  *
  * Blocks are found by arrays: slot → directory → leaf of 64 heads. Blocks far beyond any usual relation's end are found
  * through a Map instead, so that one stray block number does not cost megabytes of directory.
  */
 import { assert } from "../common/assert.ts";
+import type { BufferPool } from "../common/buffer_pool.ts";
 import { RecordStarts } from "./record_starts.ts";
 import { SIZE_BLOCK } from "./object_id.ts";
 import { VALUE_WILL_INIT, type ValueChain } from "./value_chain.ts";
+import { MAX_BUFFERS, VersionTable } from "./version_table.ts";
 
 const LEAF_BITS = 6;
 const LEAF_BLOCKS = 1 << LEAF_BITS;
@@ -16,21 +18,15 @@ const LEAF_MASK = LEAF_BLOCKS - 1;
 /** Leaves below this are in the directory: 2^24 blocks, 128 GiB of 8 KiB pages, by a directory of at most 1 MiB. */
 const NEAR_LEAVES = 1 << 18;
 
-const INITIAL_ENTRIES = 1024;
 const INITIAL_LEAVES = 64;
 const INITIAL_DIRECTORY = 4;
 const INITIAL_SLOTS = 64;
-
-/** Bytes of bookkeeping per version: prev, lsn, buffer, off, lenFlags, tag. */
-const ENTRY_BYTES = 4 + 8 + 4 + 4 + 4 + 1;
 
 /** Values that are copied share buffers of this size; larger ones get their own. */
 const OWN_BUFFER_BYTES = 64 << 10;
 
 /** How far back a buffer that comes again is looked for. */
 const RECENT_BUFFERS = 8;
-
-const LEN_MASK = 0x7fffffff;
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -56,17 +52,12 @@ export class MemoryLayer {
   firstPutMs = -1;
   readonly starts: RecordStarts = new RecordStarts();
 
-  #count = 0;
   #lastLsn = 0;
-  #prev = new Int32Array(INITIAL_ENTRIES);
-  #lsn = new Float64Array(INITIAL_ENTRIES);
-  #buffer = new Int32Array(INITIAL_ENTRIES);
-  #off = new Int32Array(INITIAL_ENTRIES);
-  /** Length, with willInit as the sign bit. */
-  #lenFlags = new Int32Array(INITIAL_ENTRIES);
-  #tag = new Uint8Array(INITIAL_ENTRIES);
+  /** The prev of a version: number + 1 of the block's version before it, 0 where there is none. */
+  readonly #versions = new VersionTable();
 
-  #buffers: Uint8Array[] = [NO_BYTES];
+  readonly #pool: BufferPool | undefined;
+  readonly #buffers: Uint8Array[] = [NO_BYTES];
   #lastBuffer: Uint8Array = NO_BYTES;
   #lastBufferNo = 0;
   #bufferBytes = 0;
@@ -81,17 +72,19 @@ export class MemoryLayer {
   #leaves = new Int32Array(INITIAL_LEAVES * LEAF_BLOCKS);
   #leafCount = 1;
 
-  constructor(startLsn: number) {
+  /** @param pool where callers may have their buffers from; they are retained until {@link release} */
+  constructor(startLsn: number, pool?: BufferPool) {
+    this.#pool = pool;
     this.startLsn = startLsn;
     this.#lastLsn = startLsn;
   }
 
   get entryCount(): number {
-    return this.#count;
+    return this.#versions.count;
   }
 
   get isEmpty(): boolean {
-    return this.#count === 0 && this.starts.count === 0;
+    return this.#versions.count === 0 && this.starts.count === 0;
   }
 
   /** The highest LSN put; startLsn when empty. */
@@ -101,8 +94,7 @@ export class MemoryLayer {
 
   /** What it keeps in memory, buffers of its callers included. */
   get memoryBytes(): number {
-    return this.#bufferBytes + this.#count * ENTRY_BYTES + this.#leafCount * (LEAF_BLOCKS * 4) +
-      this.starts.memoryBytes;
+    return this.#bufferBytes + this.#versions.memoryBytes + this.#leaves.byteLength + this.starts.memoryBytes;
   }
 
   /**
@@ -121,20 +113,12 @@ export class MemoryLayer {
     assert(lsn >= this.#lastLsn && lsn > this.startLsn, "versions must come in the order of their LSNs");
     this.#lastLsn = lsn;
     if (bytes !== this.#lastBuffer && len !== 0) this.#useBuffer(bytes);
-    const entry = this.#count;
-    if (entry === this.#prev.length) this.#growEntries();
-    this.#count = entry + 1;
-    this.#lsn[entry] = lsn;
-    this.#buffer[entry] = this.#lastBufferNo;
-    this.#off[entry] = off;
-    this.#lenFlags[entry] = willInit ? len | ~LEN_MASK : len;
-    this.#tag[entry] = tag;
-
     const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
     const heads = objectNo !== 0 ? this.#objects[objectNo - 1]! : this.#addObject(slot, lsn);
+    const versions = this.#versions;
+    const buffer = this.#lastBufferNo;
     if (block === SIZE_BLOCK) {
-      this.#prev[entry] = heads.sizeHead;
-      heads.sizeHead = entry + 1;
+      heads.sizeHead = versions.add(lsn, heads.sizeHead, buffer, off, len, tag, willInit) + 1;
       return;
     }
     const leafNo = block >>> LEAF_BITS;
@@ -142,8 +126,8 @@ export class MemoryLayer {
     let leaf = leafNo < directory.length ? directory[leafNo]! : 0;
     if (leaf === 0) leaf = this.#leafFor(heads, leafNo);
     const head = leaf * LEAF_BLOCKS + (block & LEAF_MASK);
-    this.#prev[entry] = this.#leaves[head]!;
-    this.#leaves[head] = entry + 1;
+    const prev = this.#leaves[head]!;
+    this.#leaves[head] = versions.add(lsn, prev, buffer, off, len, tag, willInit) + 1;
   }
 
   /** Adds a version whose value is copied. */
@@ -173,21 +157,22 @@ export class MemoryLayer {
    * version at or below `floor`.
    */
   collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
-    let entry = this.#head(slot, block) - 1;
-    while (entry >= 0 && this.#lsn[entry]! > lsn) entry = this.#prev[entry]! - 1;
-    while (entry >= 0) {
-      const lenFlags = this.#lenFlags[entry]!;
-      const found = this.#lsn[entry]!;
+    const versions = this.#versions;
+    let version = this.#head(slot, block) - 1;
+    while (version >= 0 && versions.lsn(version) > lsn) version = versions.prev(version) - 1;
+    while (version >= 0) {
+      const willInit = versions.willInit(version);
+      const found = versions.lsn(version);
       chain.push(
         found,
-        this.#tag[entry]!,
-        this.#buffers[this.#buffer[entry]!]!,
-        this.#off[entry]!,
-        lenFlags & LEN_MASK,
-        lenFlags < 0,
+        versions.tag(version),
+        this.#buffers[versions.buffer(version)]!,
+        versions.off(version),
+        versions.len(version),
+        willInit,
       );
-      if (lenFlags < 0 || found <= floor) return;
-      entry = this.#prev[entry]! - 1;
+      if (willInit || found <= floor) return;
+      version = versions.prev(version) - 1;
     }
   }
 
@@ -234,34 +219,34 @@ export class MemoryLayer {
    */
   entriesOf(slot: number, block: number, into: number[]): void {
     into.length = 0;
-    for (let entry = this.#head(slot, block) - 1; entry >= 0; entry = this.#prev[entry]! - 1) {
+    for (let entry = this.#head(slot, block) - 1; entry >= 0; entry = this.#versions.prev(entry) - 1) {
       into.push(entry);
     }
     into.reverse();
   }
 
   entryLsn(entry: number): number {
-    return this.#lsn[entry]!;
+    return this.#versions.lsn(entry);
   }
 
   entryTag(entry: number): number {
-    return this.#tag[entry]!;
+    return this.#versions.tag(entry);
   }
 
   entryFlags(entry: number): number {
-    return this.#lenFlags[entry]! < 0 ? VALUE_WILL_INIT : 0;
+    return this.#versions.willInit(entry) ? VALUE_WILL_INIT : 0;
   }
 
   entryBytes(entry: number): Uint8Array {
-    return this.#buffers[this.#buffer[entry]!]!;
+    return this.#buffers[this.#versions.buffer(entry)]!;
   }
 
   entryOff(entry: number): number {
-    return this.#off[entry]!;
+    return this.#versions.off(entry);
   }
 
   entryLen(entry: number): number {
-    return this.#lenFlags[entry]! & LEN_MASK;
+    return this.#versions.len(entry);
   }
 
   #head(slot: number, block: number): number {
@@ -283,6 +268,14 @@ export class MemoryLayer {
     }
   }
 
+  /** Gives the callers' buffers back. The layer must not be looked at any more. */
+  release(): void {
+    const pool = this.#pool;
+    if (pool === undefined) return;
+    for (const buffer of this.#buffers) pool.release(buffer);
+    this.#buffers.length = 0;
+  }
+
   /** A caller that alternates between a few buffers must not have each of them counted at every change. */
   #useBuffer(bytes: Uint8Array): void {
     this.#lastBuffer = bytes;
@@ -293,8 +286,10 @@ export class MemoryLayer {
         return;
       }
     }
+    assert(this.#buffers.length < MAX_BUFFERS, "a layer is frozen long before it runs out of buffer numbers");
     this.#lastBufferNo = this.#buffers.length;
     this.#buffers.push(bytes);
+    this.#pool?.retain(bytes);
     this.#bufferBytes += bytes.byteLength;
   }
 
@@ -323,20 +318,6 @@ export class MemoryLayer {
       heads.directory[leafNo] = leaf;
     }
     return leaf;
-  }
-
-  #growEntries(): void {
-    const capacity = 2 * this.#prev.length;
-    this.#prev = grownInt32(this.#prev, capacity);
-    this.#buffer = grownInt32(this.#buffer, capacity);
-    this.#off = grownInt32(this.#off, capacity);
-    this.#lenFlags = grownInt32(this.#lenFlags, capacity);
-    const lsn = new Float64Array(capacity);
-    lsn.set(this.#lsn);
-    this.#lsn = lsn;
-    const tag = new Uint8Array(capacity);
-    tag.set(this.#tag);
-    this.#tag = tag;
   }
 }
 

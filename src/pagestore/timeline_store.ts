@@ -6,6 +6,7 @@
  */
 import { basename, dirname } from "node:path";
 import { assert } from "../common/assert.ts";
+import type { BufferPool } from "../common/buffer_pool.ts";
 import { type Disk, TEMPORARY_SUFFIX } from "../common/disk.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
@@ -65,6 +66,8 @@ export interface TimelineStoreOptions {
   /** Shared by all timelines. */
   readonly cache: BlockCache;
   readonly config?: TimelineStoreConfig;
+  /** Where the writer may have its buffers from: they go back when a file holds what they held. */
+  readonly buffers?: BufferPool;
   /** The timeline this one is a branch of, and the LSN at which it left it; must stay open as long as this one. */
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
   /** Called for every value that is written to a layer file: may cut it down to what its block needs. */
@@ -153,7 +156,7 @@ export class TimelineStore {
     this.#nextLayerNumber = metadata.nextLayerNumber;
     this.#lastLsn = metadata.diskConsistentLsn as Lsn;
     this.#diskConsistentLsn = metadata.diskConsistentLsn as Lsn;
-    this.#open = new MemoryLayer(this.#lastLsn);
+    this.#open = new MemoryLayer(this.#lastLsn, this.#options.buffers);
     this.#retention = metadata.retention;
     this.#layers = LayerMap.of(metadata.layers.map((entry) => this.#diskLayer(entry)));
     this.#forEachBranchPoint((ancestor, lsn) => ancestor.#branchPoints.push(lsn));
@@ -654,7 +657,7 @@ export class TimelineStore {
   #freeze(): void {
     this.#frozen.push({ memory: this.#open, endLsn: this.#lastLsn, written: null });
     this.#noteFirstLsns(this.#open);
-    this.#open = new MemoryLayer(this.#lastLsn);
+    this.#open = new MemoryLayer(this.#lastLsn, this.#options.buffers);
   }
 
   /** Unless one is under way. #flushing resolves even if the flush fails; #flushError then says why. */
@@ -701,6 +704,7 @@ export class TimelineStore {
       this.#layers = layers;
       this.#diskConsistentLsn = endLsn as Lsn;
       this.#frozen.shift();
+      memory.release();
     }
   }
 

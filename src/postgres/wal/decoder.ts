@@ -9,6 +9,7 @@
  * The rules are those of src/backend/access/transam/xlogreader.c.
  */
 import { assert } from "../../common/assert.ts";
+import type { BufferPool } from "../../common/buffer_pool.ts";
 import { crc32c } from "../../common/crc32c.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
@@ -52,7 +53,7 @@ const XLOG_OVERWRITE_CONTRECORD = 0xd0;
 
 // A decoder that has little to do (an idle timeline) holds little memory.
 const FIRST_CHUNK_SIZE = 64 << 10;
-const CHUNK_SIZE = 1 << 20;
+export const CHUNK_SIZE = 1 << 20;
 
 const TWO_POW_32 = 0x1_0000_0000;
 /** xl_prev is not known yet, so the chain can't be checked. */
@@ -77,12 +78,18 @@ export interface WalDecoderOptions {
    * stream, where they can't be, they are an error.
    */
   zerosAreEnd?: boolean;
+  /**
+   * Where chunks come from, of {@link CHUNK_SIZE} bytes. Who refers to records after {@link WalDecoder.next} was called
+   * again retains their chunk.
+   */
+  buffers?: BufferPool;
 }
 
 export class WalDecoder {
   readonly segmentSize: number;
   readonly #systemId: bigint | undefined;
   readonly #zerosAreEnd: boolean;
+  readonly #buffers: BufferPool | undefined;
 
   // Input not yet taken over: in[inOff..] starts at inLsn, then come the pieces of the queue, without gaps.
   #in: Uint8Array = NO_BYTES;
@@ -124,6 +131,7 @@ export class WalDecoder {
     this.segmentSize = options.segmentSize;
     this.#systemId = options.systemId;
     this.#zerosAreEnd = options.zerosAreEnd ?? false;
+    this.#buffers = options.buffers;
     this.#prevLsn = options.prevLsn ?? UNKNOWN_PREV;
     this.#searching = options.findFirst ?? false;
     const start = options.startLsn;
@@ -497,12 +505,17 @@ export class WalDecoder {
       ? FIRST_CHUNK_SIZE
       : Math.min(CHUNK_SIZE, Math.max(FIRST_CHUNK_SIZE, this.#chunk.length * 2));
     const wanted = pending === 0 ? 0 : Math.min(pending * 2, this.#words[this.#rd >> 2]!);
-    const next = new Uint8Array(Math.max(grown, alignRecordLength(wanted)));
+    const next = this.#newChunk(Math.max(grown, alignRecordLength(wanted)));
     next.set(this.#chunk.subarray(this.#rd, this.#wr));
+    this.#buffers?.release(this.#chunk);
     this.#chunk = next;
     this.#words = new Uint32Array(next.buffer);
     this.#rd = 0;
     this.#wr = pending;
+  }
+
+  #newChunk(size: number): Uint8Array<ArrayBuffer> {
+    return size === this.#buffers?.bufferBytes ? this.#buffers.take() : new Uint8Array(size);
   }
 }
 

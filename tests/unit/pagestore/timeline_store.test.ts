@@ -1,5 +1,6 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
+import { BufferPool } from "../../../src/common/buffer_pool.ts";
 import type { Lsn } from "../../../src/common/lsn.ts";
 import {
   BlockCache,
@@ -55,6 +56,25 @@ describe("a timeline store", () => {
     const store = await TimelineStore.create("/t", options);
     const ancestor = { store, lsn: 101 as Lsn };
     await assert.rejects(TimelineStore.create("/u", { ...options, ancestor }), { kind: "out_of_range" });
+  });
+
+  test("gives back a buffer when the last layer that refers to it is on disk", async () => {
+    const buffers = new BufferPool(4096);
+    const { options } = setup({ buffers });
+    const store = await TimelineStore.create("/t", options);
+    const [first, second] = [buffers.take(), buffers.take()];
+    add(store, 110, first);
+    add(store, 120, second);
+    for (const buffer of [first, second]) buffers.release(buffer);
+    assert.equal(buffers.freeBytes, 0, "the layer refers to both");
+    const flushed = store.flush();
+    add(store, 130, second);
+    await flushed;
+    assert.equal(buffers.freeBytes, 4096, "the next layer refers to the second, too");
+    assert.deepEqual(read(store, 130), second);
+    await store.flush();
+    assert.equal(buffers.freeBytes, 2 * 4096);
+    await store.close();
   });
 
   test("gives its creator's data back", async () => {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { BufferPool } from "../../../../src/common/buffer_pool.ts";
 import { type Lsn, parseLsn } from "../../../../src/common/lsn.ts";
-import { WalDecoder, type WalDecoderOptions } from "../../../../src/postgres/wal/decoder.ts";
+import { CHUNK_SIZE, WalDecoder, type WalDecoderOptions } from "../../../../src/postgres/wal/decoder.ts";
 import { WalError } from "../../../../src/postgres/wal/error.ts";
 import { findFirstRecord } from "../../../../src/postgres/wal/find_first_record.ts";
 import { WalRecord } from "../../../../src/postgres/wal/record.ts";
@@ -403,6 +404,52 @@ describe("zeros", () => {
     });
   });
 });
+
+describe("a WAL decoder with a pool of buffers", () => {
+  /** Some 6 MB, so that chunks have grown to their full size and follow one another. */
+  function longWal(): WalBuilder {
+    const wal = new WalBuilder({ startLsn: SEGMENT });
+    for (let i = 0; i < 1500; i++) wal.record({ xid: i, ...ofLength(4000 + i % 50, i) });
+    return wal;
+  }
+
+  test("uses two buffers in turn when nobody keeps records", () => {
+    const wal = longWal();
+    const decoder = decoderFor(wal, { buffers: new BufferPool(CHUNK_SIZE) });
+    decoder.feed(wal.bytes, wal.from);
+    const record = new WalRecord();
+    const buffers = new Set<Uint8Array>();
+    let count = 0;
+    while (decoder.next(record)) {
+      if (record.bytes.length === CHUNK_SIZE) buffers.add(record.bytes);
+      assert.equal(Buffer.compare(recordBytes(record), wal.records[count++]!.bytes), 0);
+    }
+    assert.equal(count, wal.records.length);
+    assert.equal(buffers.size, 2);
+  });
+
+  test("leaves records alone whose buffer somebody has retained", () => {
+    const wal = longWal();
+    const pool = new BufferPool(CHUNK_SIZE);
+    const decoder = decoderFor(wal, { buffers: pool });
+    decoder.feed(wal.bytes, wal.from);
+    const record = new WalRecord();
+    const kept: { bytes: Uint8Array; is: Uint8Array }[] = [];
+    const retained = new Set<Uint8Array>();
+    for (let i = 0; decoder.next(record); i++) {
+      if (i % 100 !== 0) continue;
+      if (!retained.has(record.bytes)) pool.retain(record.bytes);
+      retained.add(record.bytes);
+      kept.push({ bytes: recordBytes(record), is: wal.records[i]!.bytes });
+    }
+    assert.ok(retained.size > 5);
+    for (const { bytes, is } of kept) assert.equal(Buffer.compare(bytes, is), 0);
+  });
+});
+
+function recordBytes(record: WalRecord): Uint8Array {
+  return record.bytes.subarray(record.off, record.off + record.xl_tot_len);
+}
 
 describe("WAL that is not right", () => {
   function threeRecords(): WalBuilder {

@@ -1,0 +1,94 @@
+/**
+ * The versions of a memory layer: one row of 24 bytes each, so that going back along a block's versions touches one cache
+ * line per version. Rows lie in pieces of a fixed size; growing copies nothing.
+ */
+
+const PIECE_BITS = 11;
+const PIECE_ROWS = 1 << PIECE_BITS;
+const ROW_MASK = PIECE_ROWS - 1;
+
+// A row: the LSN as a float64, then four 32-bit words.
+const ROW_BYTES = 24;
+const ROW_FLOATS = ROW_BYTES / 8;
+const ROW_WORDS = ROW_BYTES / 4;
+const PREV = 2;
+/** Buffer number and, in the lowest eight bits, tag. */
+const BUFFER_TAG = 3;
+const OFF = 4;
+/** Length, with willInit as the sign bit. */
+const LEN_FLAGS = 5;
+
+const TAG_BITS = 8;
+const TAG_MASK = (1 << TAG_BITS) - 1;
+const LEN_MASK = 0x7fffffff;
+
+/** Buffers that can be told apart. */
+export const MAX_BUFFERS = 1 << (31 - TAG_BITS);
+
+export class VersionTable {
+  count = 0;
+  readonly #words: Int32Array[] = [];
+  readonly #lsns: Float64Array[] = [];
+
+  get memoryBytes(): number {
+    return this.#words.length * PIECE_ROWS * ROW_BYTES;
+  }
+
+  /** Adds a row and returns its number. `prev` is any 32-bit number of the caller's. */
+  add(
+    lsn: number,
+    prev: number,
+    buffer: number,
+    off: number,
+    len: number,
+    tag: number,
+    willInit: boolean,
+  ): number {
+    const version = this.count++;
+    const row = version & ROW_MASK;
+    if (row === 0) this.#addPiece();
+    const piece = version >> PIECE_BITS;
+    this.#lsns[piece]![row * ROW_FLOATS] = lsn;
+    const words = this.#words[piece]!;
+    const at = row * ROW_WORDS;
+    words[at + PREV] = prev;
+    words[at + BUFFER_TAG] = (buffer << TAG_BITS) | tag;
+    words[at + OFF] = off;
+    words[at + LEN_FLAGS] = willInit ? len | ~LEN_MASK : len;
+    return version;
+  }
+
+  lsn(version: number): number {
+    return this.#lsns[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_FLOATS]!;
+  }
+
+  prev(version: number): number {
+    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + PREV]!;
+  }
+
+  buffer(version: number): number {
+    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + BUFFER_TAG]! >>> TAG_BITS;
+  }
+
+  tag(version: number): number {
+    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + BUFFER_TAG]! & TAG_MASK;
+  }
+
+  off(version: number): number {
+    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + OFF]!;
+  }
+
+  len(version: number): number {
+    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + LEN_FLAGS]! & LEN_MASK;
+  }
+
+  willInit(version: number): boolean {
+    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + LEN_FLAGS]! < 0;
+  }
+
+  #addPiece(): void {
+    const buffer = new ArrayBuffer(PIECE_ROWS * ROW_BYTES);
+    this.#words.push(new Int32Array(buffer));
+    this.#lsns.push(new Float64Array(buffer));
+  }
+}
