@@ -1,0 +1,16 @@
+/** How a connection to a safekeeper says what it is for: settings in the startup packet's `options`. */
+
+/** Name the timeline that the connection is about. */
+export const TENANT_OPTION = "ztenantid";
+export const TIMELINE_OPTION = "ztimelineid";
+
+/** Set by an elected proposer that reads on behalf of another acceptor: its term. */
+export const RECOVERY_TERM_OPTION = "zrecoveryterm";
+
+/** The application_name of page servers. What they have made durable, safekeepers need not keep. */
+export const PAGESERVER_READER_NAME = "pageserver";
+
+/** The startup `options` that choose a timeline. */
+export function timelineOptions(tenantId: string, timelineId: string): string {
+  return `-c ${TENANT_OPTION}=${tenantId} -c ${TIMELINE_OPTION}=${timelineId}`;
+}

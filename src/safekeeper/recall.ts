@@ -1,0 +1,67 @@
+import { errorMessage } from "../common/errors.ts";
+import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import type { Logger } from "../common/log.ts";
+import type { Lsn } from "../common/lsn.ts";
+import { PgClient } from "../pgwire/client.ts";
+import { formatConnInfo } from "../pgwire/conninfo.ts";
+import { timelineOptions } from "../protocol/wal_connection.ts";
+import type { SafekeeperTimeline } from "./timeline.ts";
+
+const CONNECT_TIMEOUT_MS = 5_000;
+
+/**
+ * Asks the page server to come and read (`callmemaybe`), for each timeline that has committed WAL which the page server has not made
+ * durable, while it makes no progress with it. With several safekeepers the progress at one is known at all, through the
+ * proposer, so that those which aren't read from stay silent.
+ */
+export class Recall {
+  readonly #pageserver: HostPort;
+  readonly #self: HostPort;
+  readonly #logger: Logger;
+  /** By timeline, the page server's position at the last round. */
+  #positions = new Map<SafekeeperTimeline, Lsn>();
+  #lastError = "";
+
+  constructor(pageserver: HostPort, self: HostPort, logger: Logger) {
+    this.#pageserver = pageserver;
+    this.#self = self;
+    this.#logger = logger;
+  }
+
+  /** One round. Failures are logged: the next round tries again. */
+  async run(timelines: readonly SafekeeperTimeline[]): Promise<void> {
+    const positions = new Map<SafekeeperTimeline, Lsn>();
+    for (const timeline of timelines) {
+      const { commitLsn, remoteConsistentLsn } = timeline.state;
+      if (commitLsn <= remoteConsistentLsn) continue;
+      positions.set(timeline, remoteConsistentLsn);
+      if (this.#positions.get(timeline) === remoteConsistentLsn) await this.#call(timeline);
+    }
+    this.#positions = positions;
+  }
+
+  async #call(timeline: SafekeeperTimeline): Promise<void> {
+    const { tenantId, timelineId } = timeline.identity;
+    const connInfo = formatConnInfo({
+      host: this.#self.host,
+      port: this.#self.port,
+      user: "zenith",
+      options: timelineOptions(tenantId, timelineId),
+    });
+    try {
+      await using client = await PgClient.connect({
+        ...this.#pageserver,
+        user: "zenith",
+        applicationName: "safekeeper",
+        connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      });
+      await client.query(`callmemaybe ${tenantId} ${timelineId} ${connInfo}`);
+      this.#lastError = "";
+    } catch (error) {
+      const message = errorMessage(error);
+      if (message === this.#lastError) return;
+      this.#lastError = message;
+      this.#logger.warn(`could not call the page server at ${formatHostPort(this.#pageserver)}: ${message}`);
+    }
+  }
+}

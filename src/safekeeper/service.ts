@@ -1,0 +1,246 @@
+import { ZenithError } from "../common/errors.ts";
+import { parseTenantId, parseTimelineId } from "../common/id.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { Column } from "../pgwire/column.ts";
+import { parseStartReplication } from "../pgwire/replication.ts";
+import type { ConnectionHandler, Session } from "../pgwire/session.ts";
+import { segmentStart } from "../postgres/wal/page_header.ts";
+import {
+  PAGESERVER_READER_NAME,
+  RECOVERY_TERM_OPTION,
+  TENANT_OPTION,
+  TIMELINE_OPTION,
+} from "../protocol/wal_connection.ts";
+import { WAL_TLI } from "../wal_store/wal_store.ts";
+import type { SafekeeperTimeline } from "./timeline.ts";
+import type { TimelineName, Timelines } from "./timelines.ts";
+import { serveWalPush } from "./wal_push.ts";
+import { type WalReader, WalSender } from "./wal_sender.ts";
+
+const JSON_COLUMN: readonly Column[] = [{ name: "result", type: "json" }];
+
+const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
+  { name: "systemid", type: "text" },
+  { name: "timeline", type: "int4" },
+  { name: "xlogpos", type: "text" },
+  { name: "dbname", type: "text" },
+];
+
+const SLOT_COLUMNS: readonly Column[] = [
+  { name: "slot_name", type: "text" },
+  { name: "consistent_point", type: "text" },
+  { name: "snapshot_name", type: "text" },
+  { name: "output_plugin", type: "text" },
+];
+
+interface Command {
+  readonly pattern: RegExp;
+  /** With null the answer has no rows. */
+  columns(match: RegExpExecArray): readonly Column[] | null;
+  run(
+    service: SafekeeperService,
+    session: Session,
+    match: RegExpExecArray,
+    sql: string,
+  ): void | Promise<void>;
+}
+
+/** What a walsender shows to pg_receivewal and standbys. */
+const SETTINGS: Readonly<Record<string, (timeline: SafekeeperTimeline) => string>> = {
+  wal_segment_size: (timeline) => `${timeline.identity.segmentSize >> 20}MB`,
+  data_directory_mode: () => "0700",
+};
+
+const COMMANDS: readonly Command[] = [
+  {
+    pattern: /^start_wal_push$/i,
+    columns: () => null,
+    run: (service, session) => serveWalPush(session, service.timelines),
+  },
+  {
+    pattern: /^start_replication\b/i,
+    columns: () => null,
+    run: (service, session, _match, sql) => service.startReplication(session, sql),
+  },
+  {
+    pattern: /^identify_system$/i,
+    columns: () => IDENTIFY_SYSTEM_COLUMNS,
+    run: async (service, session) => {
+      const { identity, state } = await service.timelineOf(session);
+      session.sendRows(
+        IDENTIFY_SYSTEM_COLUMNS,
+        [[String(identity.systemId), WAL_TLI, formatLsn(state.commitLsn), null]],
+        "IDENTIFY_SYSTEM",
+      );
+    },
+  },
+  {
+    pattern: /^timeline_status(?:\s+(\S+)\s+(\S+))?$/i,
+    columns: () => JSON_COLUMN,
+    run: async (service, session, [, tenant, timeline]) => {
+      const names = tenant === undefined
+        ? service.timelines.list()
+        : [{ tenantId: parseTenantId(tenant), timelineId: parseTimelineId(timeline!) }];
+      const statuses: unknown[] = [];
+      for (const name of names) statuses.push(timelineStatus(await service.timelines.get(name)));
+      session.sendRows(JSON_COLUMN, [[JSON.stringify(statuses)]]);
+    },
+  },
+  {
+    // A page server asks for its slot. What it has not confirmed is kept for it anyway.
+    pattern: new RegExp(
+      `^create_replication_slot\\s+"?${PAGESERVER_READER_NAME}"?\\s+physical(?:\\s.*)?$`,
+      "i",
+    ),
+    columns: () => SLOT_COLUMNS,
+    run: (_service, session) => {
+      session.sendRows(
+        SLOT_COLUMNS,
+        [[PAGESERVER_READER_NAME, "0/0", null, null]],
+        "CREATE_REPLICATION_SLOT",
+      );
+    },
+  },
+  {
+    pattern: /^show\s+(wal_segment_size|data_directory_mode)$/i,
+    columns: ([, name]) => [{ name: name!.toLowerCase(), type: "text" }],
+    run: async (service, session, [, name]) => {
+      const setting = name!.toLowerCase();
+      const value = SETTINGS[setting]!(await service.timelineOf(session));
+      session.sendRows([{ name: setting, type: "text" }], [[value]], "SHOW");
+    },
+  },
+];
+
+/** Settings that clients send on their own when they connect. They change nothing here. */
+const IGNORED = /^(set|select 1|begin|commit|rollback)\b/i;
+
+/** The safekeeper's commands over the wire. */
+export class SafekeeperService implements ConnectionHandler {
+  readonly timelines: Timelines;
+  readonly #senders = new Map<SafekeeperTimeline, Set<WalSender>>();
+
+  constructor(timelines: Timelines) {
+    this.timelines = timelines;
+  }
+
+  describe(_session: Session, sql: string): readonly Column[] | null {
+    const { command, match } = parseCommand(sql) ?? {};
+    return command === undefined ? null : command.columns(match!);
+  }
+
+  async query(session: Session, sql: string): Promise<void> {
+    const parsed = parseCommand(sql);
+    if (parsed === null) {
+      session.sendCommandComplete(sql.trim().split(/\s/, 1)[0]!.toUpperCase());
+      return;
+    }
+    await parsed.command.run(this, session, parsed.match, parsed.text);
+  }
+
+  /** The timeline that the connection's options name. @throws {ZenithError} when they name none, or one that isn't here */
+  timelineOf(session: Session): Promise<SafekeeperTimeline> {
+    return this.timelines.get(timelineName(session));
+  }
+
+  async startReplication(session: Session, sql: string): Promise<void> {
+    const { startLsn, timeline: tli } = parseStartReplication(sql);
+    if (tli !== undefined && tli !== WAL_TLI) {
+      throw new ZenithError("not_found", `there is no WAL timeline ${tli} here, only ${WAL_TLI}`);
+    }
+    const timeline = await this.timelineOf(session);
+    const reader = readerOf(session, timeline);
+    checkStart(timeline, reader, startLsn);
+    const sender = new WalSender(timeline, session.copyBoth(), reader, startLsn);
+    const senders = this.#senders.get(timeline) ?? new Set();
+    this.#senders.set(timeline, senders);
+    senders.add(sender);
+    try {
+      await sender.run();
+    } finally {
+      senders.delete(sender);
+      if (senders.size === 0) this.#senders.delete(timeline);
+    }
+  }
+
+  /** The lowest position that anyone who is connected may still need. */
+  neededLsn(timeline: SafekeeperTimeline): Lsn {
+    let lsn = timeline.state.commitLsn;
+    for (const { neededLsn } of this.#senders.get(timeline) ?? []) {
+      if (neededLsn < lsn) lsn = neededLsn;
+    }
+    return lsn;
+  }
+}
+
+function parseCommand(sql: string): { command: Command; match: RegExpExecArray; text: string } | null {
+  const text = sql.trim().replace(/\s*;\s*$/, "");
+  for (const command of COMMANDS) {
+    const match = command.pattern.exec(text);
+    if (match !== null) return { command, match, text };
+  }
+  if (IGNORED.test(text)) return null;
+  throw new ZenithError("invalid_argument", `unknown command "${text.slice(0, 100)}"`, {
+    hint: "a safekeeper knows START_WAL_PUSH, START_REPLICATION, IDENTIFY_SYSTEM and TIMELINE_STATUS",
+  });
+}
+
+function timelineName(session: Session): TimelineName {
+  const tenant = session.options.get(TENANT_OPTION);
+  const timeline = session.options.get(TIMELINE_OPTION);
+  if (tenant === undefined || timeline === undefined) {
+    throw new ZenithError("invalid_argument", "the connection does not say which timeline it is for", {
+      hint: `connect with options='-c ${TENANT_OPTION}=<tenant> -c ${TIMELINE_OPTION}=<timeline>'`,
+    });
+  }
+  return { tenantId: parseTenantId(tenant), timelineId: parseTimelineId(timeline) };
+}
+
+function readerOf(session: Session, timeline: SafekeeperTimeline): WalReader {
+  const term = session.options.get(RECOVERY_TERM_OPTION);
+  if (term !== undefined) {
+    if (!/^\d{1,15}$/.test(term)) throw new ZenithError("invalid_argument", `"${term}" is not a term`);
+    return { kind: "recovery", term: Number(term) };
+  }
+  const isPageserver = session.params.get("application_name") === PAGESERVER_READER_NAME;
+  return {
+    kind: "committed",
+    onFlush: (lsn) => {
+      if (isPageserver) timeline.feedback(lsn);
+    },
+  };
+}
+
+function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: Lsn): void {
+  const { walStore, state, identity } = timeline;
+  if (walStore === undefined) {
+    throw new ZenithError("out_of_range", `there is no WAL of timeline ${identity.timelineId} here yet`);
+  }
+  // Whole segments are what archivers and standbys ask for.
+  const first = segmentStart(walStore.startLsn, identity.segmentSize);
+  const end = reader.kind === "recovery" ? state.flushLsn : state.commitLsn;
+  if (startLsn < first || startLsn > end) {
+    throw new ZenithError(
+      "out_of_range",
+      `WAL from ${formatLsn(startLsn)} on is not here: this safekeeper has ${formatLsn(first)} to ${
+        formatLsn(end)
+      }`,
+    );
+  }
+}
+
+/** A timeline as TIMELINE_STATUS shows it. */
+function timelineStatus(timeline: SafekeeperTimeline): Record<string, unknown> {
+  const { identity, state, walStore } = timeline;
+  return {
+    tenant_id: identity.tenantId,
+    timeline_id: identity.timelineId,
+    term: state.term,
+    term_history: state.history.map(({ term, startLsn }) => ({ term, start_lsn: formatLsn(startLsn) })),
+    timeline_start_lsn: formatLsn(state.timelineStartLsn),
+    flush_lsn: formatLsn(state.flushLsn),
+    commit_lsn: formatLsn(state.commitLsn),
+    remote_consistent_lsn: formatLsn(state.remoteConsistentLsn),
+    wal_bytes: walStore?.sizes().bytes ?? 0,
+  };
+}

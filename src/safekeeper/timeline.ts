@@ -1,0 +1,469 @@
+/**
+ * One timeline at a safekeeper: carries out what its acceptor decides, on the real disk and the real connections.
+ *
+ * Events are handled one at a time, each with all its effects, in the task in which they come, unless an effect has to wait
+ * for the disk. Only then are messages copied and queued. Syncs run beside that: whatever was written
+ * while one ran shares the next.
+ */
+import { assert } from "../common/assert.ts";
+import { type Disk, replaceFileSync } from "../common/disk.ts";
+import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import type { Logger } from "../common/log.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
+import type { SafekeeperPaths } from "../common/paths.ts";
+import {
+  type AcceptorEffect,
+  type AcceptorEvent,
+  type AcceptorState,
+  controlOf,
+  newAcceptorControl,
+  startAcceptor,
+  stepAcceptor,
+} from "../consensus/acceptor.ts";
+import type { AcceptorMessage, ProposerMessage, TimelineIdentity } from "../consensus/messages.ts";
+import { findEndOfWal } from "../wal_store/find_end_of_wal.ts";
+import { WalStore } from "../wal_store/wal_store.ts";
+import { decodeControlFile, encodeControlFile } from "./control_file.ts";
+import { RecordTracker } from "./record_tracker.ts";
+import { buildSegmentHead } from "./segment_head.ts";
+
+/** The lower bounds in the control file are brought up to date at least after so much WAL. */
+const CONTROL_LAG_MAX_BYTES = 16 << 20;
+
+/** How often the page server's progress is passed on to the proposer and the other safekeepers. */
+const FEEDBACK_INTERVAL_MS = 500;
+
+/** Where a timeline's messages go: a proposer's connection. */
+export interface ProposerLink {
+  send(message: AcceptorMessage): void;
+  /** The proposer must go; it is told why. */
+  refuse(error: unknown): void;
+}
+
+export interface TimelineOptions {
+  readonly paths: SafekeeperPaths;
+  readonly disk: Disk;
+  /** This safekeeper's number. */
+  readonly id: number;
+  /** False: nothing is synced, for tests on slow disks only. */
+  readonly sync: boolean;
+  readonly logger: Logger;
+  /**
+   * After a failure this record boundary is what is known to be durable; what is found behind it may only be in the kernel's memory, whatever
+   * a read says.
+   */
+  readonly trustedEndLsn?: Lsn;
+  /** The timeline can't go on and must be opened anew; connections are refused already. */
+  onFailed(timeline: SafekeeperTimeline, error: unknown): void;
+}
+
+export class SafekeeperTimeline {
+  readonly identity: TimelineIdentity;
+  readonly #options: TimelineOptions;
+  readonly #dir: string;
+  readonly #logger: Logger;
+  readonly #state: AcceptorState;
+  #store: WalStore | undefined;
+  #tracker: RecordTracker | undefined;
+
+  readonly #links = new Map<number, ProposerLink>();
+  #nextSession = 1;
+  /** Called when more may be read; WAL senders. */
+  readonly #watchers = new Set<() => void>();
+
+  readonly #queue: AcceptorEvent[] = [];
+  #busy = false;
+  #waiting: Promise<void> = Promise.resolve();
+  #idlePlanned = false;
+  #persistedCommitLsn: Lsn;
+  #feedbackLsn: Lsn;
+  #feedbackTimer: ReturnType<typeof setTimeout> | undefined;
+  #failure: unknown;
+  #closed = false;
+
+  private constructor(
+    identity: TimelineIdentity,
+    state: AcceptorState,
+    store: WalStore | undefined,
+    options: TimelineOptions,
+  ) {
+    this.identity = identity;
+    this.#options = options;
+    this.#dir = options.paths.timeline(identity.tenantId, identity.timelineId);
+    this.#logger = options.logger.child({ tenant: identity.tenantId, timeline: identity.timelineId });
+    this.#state = state;
+    this.#store = store;
+    this.#persistedCommitLsn = state.commitLsn;
+    this.#feedbackLsn = state.remoteConsistentLsn;
+    if (store !== undefined) this.#tracker = this.#newTracker(state.recordEndLsn);
+  }
+
+  /** Makes the timeline on disk, empty, durably. @throws {ZenithError} `io`, `disk_full` */
+  static create(identity: TimelineIdentity, options: TimelineOptions): SafekeeperTimeline {
+    const { paths, disk } = options;
+    const dir = paths.timeline(identity.tenantId, identity.timelineId);
+    const control = newAcceptorControl();
+    try {
+      disk.mkdirsSync(dir);
+      if (options.sync) {
+        disk.fsyncDirSync(paths.workdir);
+        disk.fsyncDirSync(paths.tenant(identity.tenantId));
+      }
+      writeControl(options, identity, encodeControlFile(identity, control));
+    } catch (error) {
+      throw ioError("create timeline", dir, error);
+    }
+    return new SafekeeperTimeline(
+      identity,
+      startAcceptor(control, identity, options.id, INVALID_LSN),
+      undefined,
+      options,
+    );
+  }
+
+  /**
+   * Opens a timeline that {@link create} has made: finds the end of its WAL and cuts there.
+   *
+   * @param names the tenant and timeline, to look up its files
+   * @throws {ZenithError} `corrupt_data`, `io`
+   */
+  static async open(
+    names: Pick<TimelineIdentity, "tenantId" | "timelineId">,
+    options: TimelineOptions,
+  ): Promise<SafekeeperTimeline> {
+    const { paths, disk } = options;
+    const path = paths.controlFile(names.tenantId, names.timelineId);
+    let content: Uint8Array;
+    try {
+      content = disk.readFileSync(path);
+    } catch (error) {
+      throw ioError("read", path, error);
+    }
+    const { identity, control } = decodeControlFile(content, path);
+    if (identity.tenantId !== names.tenantId || identity.timelineId !== names.timelineId) {
+      throw new ZenithError(
+        "corrupt_data",
+        `${path} belongs to timeline ${identity.timelineId} of tenant ${identity.tenantId}`,
+      );
+    }
+    if (control.timelineStartLsn === INVALID_LSN) {
+      const state = startAcceptor(control, identity, options.id, INVALID_LSN);
+      return new SafekeeperTimeline(identity, state, undefined, options);
+    }
+    const store = await openStore(identity, control.timelineStartLsn, options);
+    try {
+      // Everything committed is known to be there, and to be durable; the scan need not begin before.
+      const from = Math.max(control.commitLsn, control.timelineStartLsn) as Lsn;
+      let end = store.isEndKnown ? store.writtenLsn : findEndOfWal(store, from);
+      if (options.trustedEndLsn !== undefined) end = Math.min(end, options.trustedEndLsn) as Lsn;
+      await store.truncate(end);
+      const state = startAcceptor(control, identity, options.id, end);
+      return new SafekeeperTimeline(identity, state, store, options);
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+  }
+
+  /** For reading only. */
+  get state(): Readonly<AcceptorState> {
+    return this.#state;
+  }
+
+  get walStore(): WalStore | undefined {
+    return this.#store;
+  }
+
+  /** Whether anyone is connected or waits. */
+  get isIdle(): boolean {
+    return this.#links.size === 0 && this.#watchers.size === 0 && !this.#busy &&
+      this.#state.syncingTo === INVALID_LSN;
+  }
+
+  /** Why it can't go on, if it can't. */
+  get failure(): unknown {
+    return this.#failure ?? (this.#closed ? closedError() : undefined);
+  }
+
+  /** A proposer has connected. @returns its session, to be given with all that it sends */
+  attach(link: ProposerLink): number {
+    if (this.failure !== undefined) throw this.failure;
+    const session = this.#nextSession++;
+    this.#links.set(session, link);
+    return session;
+  }
+
+  detach(session: number): void {
+    if (!this.#links.delete(session)) return;
+    this.#handle({ type: "closed", session });
+  }
+
+  /** A proposer's message. An AppendRequest's bytes may be overwritten when this returns. */
+  receive(session: number, message: ProposerMessage): void {
+    if (this.#busy && message.type === "AppendRequest") {
+      message = { ...message, bytes: message.bytes.slice() };
+    }
+    this.#handle({ type: "message", session, message });
+  }
+
+  /** The page server has made WAL up to `lsn` durable. Passed on once in a while: it reports many times a second. */
+  feedback(lsn: Lsn): void {
+    if (lsn > this.#state.commitLsn || lsn <= this.#feedbackLsn) return;
+    this.#feedbackLsn = lsn;
+    this.#feedbackTimer ??= setTimeout(() => {
+      this.#feedbackTimer = undefined;
+      this.#handle({ type: "feedback", remoteConsistentLsn: this.#feedbackLsn });
+    }, FEEDBACK_INTERVAL_MS);
+  }
+
+  /** `onMore` is called when more WAL was committed or became durable, and when the term changes or the timeline fails. */
+  watch(onMore: () => void): () => void {
+    this.#watchers.add(onMore);
+    return () => this.#watchers.delete(onMore);
+  }
+
+  /**
+   * Removes WAL that nobody needs: below what the page server has made durable, what every acceptor has, and `keepFrom`.
+   *
+   * @returns how many segments were removed
+   */
+  async trim(keepFrom: Lsn): Promise<number> {
+    const store = this.#store;
+    if (store === undefined || this.#busy || this.#failure !== undefined || this.#closed) return 0;
+    const { remoteConsistentLsn, truncateLsn, commitLsn } = this.#state;
+    const below = Math.min(remoteConsistentLsn, truncateLsn, commitLsn, keepFrom) as Lsn;
+    if (below <= store.startLsn) return 0;
+    // The scan after a start begins at the persisted commit position: that must stay readable.
+    if (this.#persistedCommitLsn < commitLsn) this.#persist(controlOf(this.#state));
+    const removed = await store.removeBefore(below);
+    if (removed > 0) this.#logger.info("removed WAL segments", { removed, below: formatLsn(below) });
+    return removed;
+  }
+
+  /** Writes the lower bounds in the control file as they are now, and closes what is open. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#feedbackTimer);
+    for (const link of this.#links.values()) {
+      link.refuse(closedError());
+    }
+    this.#links.clear();
+    await this.#waiting;
+    await this.#store?.close();
+    if (this.#failure === undefined && !this.#busy && this.#persistedCommitLsn < this.#state.commitLsn) {
+      this.#persist(controlOf(this.#state));
+    }
+    this.#notify();
+  }
+
+  #handle(event: AcceptorEvent): void {
+    if (this.#failure !== undefined || this.#closed) return;
+    if (this.#busy) {
+      this.#queue.push(event);
+      return;
+    }
+    this.#step(event);
+  }
+
+  #step(event: AcceptorEvent): void {
+    try {
+      const waiting = this.#carryOut(stepAcceptor(this.#state, event), 0);
+      if (waiting === undefined) {
+        this.#planIdle();
+        return;
+      }
+      this.#busy = true;
+      this.#waiting = waiting.then(() => this.#resume(), (error) => this.#fail(error));
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** After an effect that had to wait: what has come since. */
+  #resume(): void {
+    this.#busy = false;
+    this.#planIdle();
+    while (!this.#busy && this.#failure === undefined) {
+      const event = this.#queue.shift();
+      if (event === undefined) return;
+      this.#step(event);
+    }
+  }
+
+  /** The end of the running task is the end of what one read of the socket has brought: then a sync is worth its price. */
+  #planIdle(): void {
+    if (this.#idlePlanned) return;
+    this.#idlePlanned = true;
+    queueMicrotask(() => {
+      this.#idlePlanned = false;
+      if (!this.#busy && this.#failure === undefined && !this.#closed) this.#idle();
+    });
+  }
+
+  #idle(): void {
+    try {
+      this.#carryOut(stepAcceptor(this.#state, { type: "idle" }), 0);
+      if (this.#state.commitLsn - this.#persistedCommitLsn >= CONTROL_LAG_MAX_BYTES) {
+        this.#persist(controlOf(this.#state));
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** @returns a promise when one of the effects had to wait; the rest follows behind it */
+  #carryOut(effects: readonly AcceptorEffect[], from: number): Promise<void> | undefined {
+    for (let i = from; i < effects.length; i++) {
+      const waiting = this.#effect(effects[i]!);
+      if (waiting !== undefined) {
+        return waiting.then(() => this.#carryOut(effects, i + 1));
+      }
+    }
+    return undefined;
+  }
+
+  #effect(effect: AcceptorEffect): Promise<void> | undefined {
+    switch (effect.type) {
+      case "persist":
+        this.#persist(effect.control);
+        this.#notify();
+        return undefined;
+      case "init":
+        return this.#init(effect.startLsn);
+      case "truncate":
+        return this.#truncate(effect.lsn);
+      case "write":
+        this.#write(effect.lsn, effect.bytes, effect.off);
+        return undefined;
+      case "sync":
+        this.#sync(effect.cuts);
+        return undefined;
+      case "send":
+        this.#links.get(effect.session)?.send(effect.message);
+        return undefined;
+      case "refuse":
+        this.#refuse(effect.session, effect.error);
+        return undefined;
+      case "committed":
+        this.#notify();
+        return undefined;
+    }
+  }
+
+  #persist(control: ReturnType<typeof controlOf>): void {
+    writeControl(this.#options, this.identity, encodeControlFile(this.identity, control));
+    this.#persistedCommitLsn = control.commitLsn;
+  }
+
+  async #init(startLsn: Lsn): Promise<void> {
+    // What an earlier attempt left behind was never confirmed to anyone.
+    await this.#store?.close();
+    const { disk } = this.#options;
+    for (const name of disk.readdirSync(this.#dir)) {
+      if (/^[0-9A-F]{24}$/.test(name)) disk.unlinkSync(`${this.#dir}/${name}`);
+    }
+    this.#store = await openStore(this.identity, startLsn, this.#options);
+    this.#store.writeHead(buildSegmentHead(startLsn, this.identity.segmentSize, this.identity.systemId));
+    this.#tracker = this.#newTracker(startLsn);
+    this.#logger.info("WAL starts", { lsn: formatLsn(startLsn) });
+  }
+
+  async #truncate(lsn: Lsn): Promise<void> {
+    const store = this.#store!;
+    this.#logger.info("cutting WAL that is not in the elected proposer's log", {
+      from: formatLsn(store.writtenLsn),
+      to: formatLsn(lsn),
+    });
+    await store.truncate(lsn);
+    this.#tracker = this.#newTracker(lsn);
+  }
+
+  #write(lsn: Lsn, bytes: Uint8Array, off: number): void {
+    const store = this.#store!;
+    assert(lsn === store.writtenLsn, "the acceptor and its store agree on the end");
+    const session = this.#state.appender;
+    try {
+      this.#tracker!.feed(lsn, bytes.subarray(off));
+      store.write(lsn, bytes, off, bytes.length - off);
+    } catch (error) {
+      if (!(error instanceof ZenithError) || (error.kind !== "corrupt_data" && error.kind !== "disk_full")) {
+        throw error;
+      }
+      // Neither damages what is here: that proposer has to go, and may come again.
+      this.#rebuildTracker();
+      this.#refuse(session, error);
+    }
+    this.#carryOut(
+      stepAcceptor(this.#state, {
+        type: "written",
+        writtenLsn: store.writtenLsn,
+        recordEndLsn: this.#tracker!.recordEndLsn,
+      }),
+      0,
+    );
+  }
+
+  #sync(cuts: number): void {
+    this.#store!.sync().then(() => this.#handle({ type: "synced", cuts }), (error) => this.#fail(error));
+  }
+
+  /** The tracker for a log that ends as the store's does. */
+  #rebuildTracker(): void {
+    const store = this.#store!;
+    const tracker = this.#newTracker(this.#state.recordEndLsn);
+    for (const { lsn, bytes } of store.iterate(this.#state.recordEndLsn, store.writtenLsn)) {
+      tracker.feed(lsn, bytes);
+    }
+    this.#tracker = tracker;
+  }
+
+  #newTracker(startLsn: Lsn): RecordTracker {
+    return new RecordTracker(startLsn, this.identity.segmentSize, this.identity.systemId);
+  }
+
+  #refuse(session: number, error: unknown): void {
+    const link = this.#links.get(session);
+    if (link === undefined) return;
+    this.#logger.warn(`refused a proposer: ${errorMessage(error)}`, { session });
+    link.refuse(error);
+  }
+
+  #notify(): void {
+    for (const onMore of this.#watchers) onMore();
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined || this.#closed) return;
+    this.#failure = error;
+    this.#logger.error(`timeline failed: ${errorMessage(error)}`, { err: error });
+    for (const link of this.#links.values()) link.refuse(error);
+    this.#links.clear();
+    this.#queue.length = 0;
+    this.#notify();
+    this.#options.onFailed(this, error);
+  }
+}
+
+function closedError(): ZenithError {
+  return new ZenithError("unavailable", "the safekeeper has closed the timeline", { hint: "connect again" });
+}
+
+function openStore(identity: TimelineIdentity, startLsn: Lsn, options: TimelineOptions): Promise<WalStore> {
+  return WalStore.open(options.paths.timeline(identity.tenantId, identity.timelineId), {
+    segmentSize: identity.segmentSize,
+    disk: options.disk,
+    startLsn,
+    sync: options.sync,
+  });
+}
+
+function writeControl(options: TimelineOptions, identity: TimelineIdentity, content: Uint8Array): void {
+  const { paths, disk } = options;
+  const path = paths.controlFile(identity.tenantId, identity.timelineId);
+  try {
+    replaceFileSync(disk, paths.timeline(identity.tenantId, identity.timelineId), path, content);
+  } catch (error) {
+    throw ioError("replace", path, error);
+  }
+}

@@ -1,0 +1,140 @@
+import type { Disk } from "../common/disk.ts";
+import { ZenithError } from "../common/errors.ts";
+import { isId, parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
+import type { Logger } from "../common/log.ts";
+import type { Lsn } from "../common/lsn.ts";
+import type { SafekeeperPaths } from "../common/paths.ts";
+import type { TimelineIdentity } from "../consensus/messages.ts";
+import { SafekeeperTimeline, type TimelineOptions } from "./timeline.ts";
+
+export interface TimelinesOptions {
+  readonly paths: SafekeeperPaths;
+  readonly disk: Disk;
+  readonly id: number;
+  readonly sync: boolean;
+  readonly logger: Logger;
+}
+
+export interface TimelineName {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+}
+
+/** The timelines of one safekeeper. Those that nobody uses are not in memory. */
+export class Timelines {
+  readonly #options: TimelinesOptions;
+  readonly #open = new Map<string, Promise<SafekeeperTimeline>>();
+  /** Those that are on their way out: they can be opened again when they are gone. */
+  readonly #closing = new Map<string, Promise<void>>();
+  /** What is durable of timelines that have failed in this process. */
+  readonly #trusted = new Map<string, Lsn>();
+  #closed = false;
+
+  constructor(options: TimelinesOptions) {
+    this.#options = options;
+  }
+
+  /** All that are on disk. @throws when the directory can't be read */
+  list(): TimelineName[] {
+    const { disk, paths } = this.#options;
+    const names: TimelineName[] = [];
+    for (const tenant of disk.readdirSync(paths.workdir).filter(isId).sort()) {
+      const tenantId = parseTenantId(tenant);
+      for (const timeline of disk.readdirSync(paths.tenant(tenantId)).filter(isId).sort()) {
+        const timelineId = parseTimelineId(timeline);
+        if (this.#exists({ tenantId, timelineId })) names.push({ tenantId, timelineId });
+      }
+    }
+    return names;
+  }
+
+  /** @throws {ZenithError} `not_found` when nobody has written to that timeline here */
+  get(name: TimelineName): Promise<SafekeeperTimeline> {
+    return this.#getOr(name, () => {
+      throw new ZenithError(
+        "not_found",
+        `this safekeeper has no timeline ${name.timelineId} of tenant ${name.tenantId}`,
+      );
+    });
+  }
+
+  /** The timeline, made when it isn't there. */
+  getOrCreate(identity: TimelineIdentity): Promise<SafekeeperTimeline> {
+    return this.#getOr(identity, (options) => SafekeeperTimeline.create(identity, options));
+  }
+
+  /** Those in memory. */
+  async loaded(): Promise<SafekeeperTimeline[]> {
+    const results = await Promise.allSettled(this.#open.values());
+    return results.filter((result) => result.status === "fulfilled").map(({ value }) => value);
+  }
+
+  /** Closes those that nobody uses and whose WAL the page server has. */
+  async unloadIdle(): Promise<void> {
+    for (const timeline of await this.loaded()) {
+      const { commitLsn, remoteConsistentLsn } = timeline.state;
+      if (timeline.isIdle && commitLsn <= remoteConsistentLsn) await this.#unload(timeline);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const timeline of await this.loaded()) await this.#unload(timeline);
+    await Promise.all(this.#closing.values());
+  }
+
+  #getOr(
+    name: TimelineName,
+    otherwise: (options: TimelineOptions) => SafekeeperTimeline,
+  ): Promise<SafekeeperTimeline> {
+    if (this.#closed) {
+      return Promise.reject(new ZenithError("unavailable", "the safekeeper is shutting down"));
+    }
+    const key = keyOf(name);
+    const known = this.#open.get(key);
+    if (known !== undefined) return known;
+    const opening = (this.#closing.get(key) ?? Promise.resolve()).then(() => this.#load(name, otherwise));
+    this.#open.set(key, opening);
+    opening.catch(() => {
+      if (this.#open.get(key) === opening) this.#open.delete(key);
+    });
+    return opening;
+  }
+
+  async #load(
+    name: TimelineName,
+    otherwise: (options: TimelineOptions) => SafekeeperTimeline,
+  ): Promise<SafekeeperTimeline> {
+    const trustedEndLsn = this.#trusted.get(keyOf(name));
+    const options: TimelineOptions = {
+      ...this.#options,
+      ...(trustedEndLsn === undefined ? {} : { trustedEndLsn }),
+      onFailed: (timeline) => {
+        this.#trusted.set(keyOf(name), timeline.state.flushLsn);
+        void this.#unload(timeline);
+      },
+    };
+    const timeline = this.#exists(name) ? await SafekeeperTimeline.open(name, options) : otherwise(options);
+    this.#trusted.delete(keyOf(name));
+    return timeline;
+  }
+
+  async #unload(timeline: SafekeeperTimeline): Promise<void> {
+    const key = keyOf(timeline.identity);
+    this.#open.delete(key);
+    const closing = timeline.close().finally(() => {
+      if (this.#closing.get(key) === closing) this.#closing.delete(key);
+    });
+    this.#closing.set(key, closing);
+    await closing;
+  }
+
+  #exists(name: TimelineName): boolean {
+    const { disk, paths } = this.#options;
+    return disk.statSync(paths.controlFile(name.tenantId, name.timelineId)) !== null;
+  }
+}
+
+function keyOf(name: TimelineName): string {
+  return `${name.tenantId}/${name.timelineId}`;
+}

@@ -1,0 +1,46 @@
+import { ZenithError } from "../common/errors.ts";
+import { decodeProposerMessage, encodeMessage } from "../consensus/messages.ts";
+import type { Session } from "../pgwire/session.ts";
+import type { SafekeeperTimeline } from "./timeline.ts";
+import type { Timelines } from "./timelines.ts";
+
+/**
+ * Serves START_WAL_PUSH: one proposer. Its first message, ServerInfo, says which timeline it writes.
+ *
+ * @throws what the proposer is refused with, or what broke the connection
+ */
+export async function serveWalPush(session: Session, timelines: Timelines): Promise<void> {
+  const copy = session.copyBoth();
+  let timeline: SafekeeperTimeline | undefined;
+  let link = 0;
+  let reject!: (error: unknown) => void;
+  const refused = new Promise<never>((_resolve, onReject) => reject = onReject);
+  refused.catch(() => {});
+
+  const running = copy.run({
+    onData(bytes, off, len) {
+      const message = decodeProposerMessage(bytes, off, len);
+      if (timeline !== undefined) {
+        timeline.receive(link, message);
+        return;
+      }
+      if (message.type !== "ServerInfo") {
+        throw new ZenithError("protocol", `the first message is ${message.type}, expected ServerInfo`);
+      }
+      // Until the timeline is open nothing more is taken from the socket.
+      copy.pause();
+      timelines.getOrCreate(message).then((opened) => {
+        if (copy.closed) return;
+        timeline = opened;
+        link = opened.attach({ send: (answer) => void copy.send(encodeMessage(answer)), refuse: reject });
+        opened.receive(link, message);
+        copy.resume();
+      }).catch(reject);
+    },
+  });
+  try {
+    await Promise.race([running, refused]);
+  } finally {
+    timeline?.detach(link);
+  }
+}

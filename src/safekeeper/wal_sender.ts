@@ -1,0 +1,141 @@
+import { ZenithError } from "../common/errors.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { CopyBoth } from "../pgwire/copy_both.ts";
+import {
+  decodeStandbyMessage,
+  encodeKeepalive,
+  encodeXLogDataHeader,
+  KEEPALIVE_BYTES,
+  StandbyStatus,
+  XLOG_DATA_HEADER_BYTES,
+} from "../pgwire/replication.ts";
+import { XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
+import type { SafekeeperTimeline } from "./timeline.ts";
+
+/** MAX_SEND_SIZE of PostgreSQL's walsender.c. */
+const MAX_SEND_BYTES = 16 * XLOG_BLCKSZ;
+
+/** How often a silent stream says that it is alive. */
+const KEEPALIVE_INTERVAL_MS = 10_000;
+
+/** Who reads, which decides how far. */
+export type WalReader =
+  /** A page server, standby or archiver: what is committed. `onFlush` hears of what it has made durable. */
+  | { readonly kind: "committed"; onFlush(lsn: Lsn): void }
+  /** The elected proposer of `term`, on behalf of another acceptor: all that is durable, as long as the term lasts. */
+  | { readonly kind: "recovery"; readonly term: number };
+
+/** Sends a timeline's WAL by PostgreSQL's replication protocol. */
+export class WalSender {
+  readonly #timeline: SafekeeperTimeline;
+  readonly #copy: CopyBoth;
+  readonly #reader: WalReader;
+  readonly #status = new StandbyStatus();
+  #sentLsn: Lsn;
+  /** What the reader has made durable; it may still need what is above. */
+  #flushedLsn: Lsn;
+  #draining = false;
+  #reject!: (error: unknown) => void;
+
+  /** @throws {ZenithError} `out_of_range` when WAL from `startLsn` on is not here */
+  constructor(timeline: SafekeeperTimeline, copy: CopyBoth, reader: WalReader, startLsn: Lsn) {
+    this.#timeline = timeline;
+    this.#copy = copy;
+    this.#reader = reader;
+    this.#sentLsn = startLsn;
+    this.#flushedLsn = startLsn;
+  }
+
+  /** The lowest position that this reader may ask for again. */
+  get neededLsn(): Lsn {
+    return this.#flushedLsn;
+  }
+
+  get isRecovery(): boolean {
+    return this.#reader.kind === "recovery";
+  }
+
+  /** Sends until the reader ends the stream or is gone. @throws {ZenithError} when the WAL can't be sent any more */
+  async run(): Promise<void> {
+    const failed = new Promise<never>((_resolve, reject) => this.#reject = reject);
+    failed.catch(() => {});
+    const running = this.#copy.run({ onData: (bytes, off, len) => this.#onMessage(bytes, off, len) });
+    const unwatch = this.#timeline.watch(() => this.#send());
+    const alive = setInterval(() => this.#keepalive(false), KEEPALIVE_INTERVAL_MS);
+    try {
+      this.#send();
+      await Promise.race([running, failed]);
+    } finally {
+      clearInterval(alive);
+      unwatch();
+    }
+  }
+
+  #onMessage(bytes: Uint8Array, off: number, len: number): void {
+    if (!decodeStandbyMessage(this.#status, bytes, off, len)) return;
+    const { flush, replyRequested } = this.#status;
+    if (flush > this.#flushedLsn) this.#flushedLsn = flush;
+    if (this.#reader.kind === "committed" && flush > 0) this.#reader.onFlush(flush);
+    if (replyRequested) this.#keepalive(false);
+  }
+
+  /** All that may be sent now, as far as the reader takes it. */
+  #send(): void {
+    if (this.#draining || !this.#copy.sending) return;
+    try {
+      const endLsn = this.#endLsn();
+      while (this.#sentLsn < endLsn) {
+        if (this.#copy.congested) {
+          this.#waitForReader();
+          return;
+        }
+        this.#sendPiece(endLsn);
+      }
+    } catch (error) {
+      this.#reject(error);
+    }
+  }
+
+  #sendPiece(endLsn: Lsn): void {
+    let to: number = endLsn;
+    if (to - this.#sentLsn > MAX_SEND_BYTES) {
+      to = this.#sentLsn + MAX_SEND_BYTES;
+      to -= to % XLOG_BLCKSZ;
+    }
+    const len = to - this.#sentLsn;
+    const at = this.#copy.reserve(XLOG_DATA_HEADER_BYTES + len);
+    const body = encodeXLogDataHeader(this.#copy.buffer, at, this.#sentLsn, endLsn);
+    const got = this.#timeline.walStore!.readSegments(this.#sentLsn, this.#copy.buffer, body, len);
+    if (got !== len) {
+      throw new ZenithError("io", `WAL at ${formatLsn(this.#sentLsn)} ended after ${got} bytes`);
+    }
+    this.#sentLsn = to as Lsn;
+  }
+
+  #endLsn(): Lsn {
+    const { failure, state } = this.#timeline;
+    if (failure !== undefined) throw failure;
+    if (this.#reader.kind === "committed") return state.commitLsn;
+    if (state.term !== this.#reader.term) {
+      throw new ZenithError(
+        "conflict",
+        `this safekeeper is in term ${state.term} now, recovery was for term ${this.#reader.term}`,
+      );
+    }
+    return state.flushLsn;
+  }
+
+  #waitForReader(): void {
+    this.#draining = true;
+    this.#copy.drained().then(() => {
+      this.#draining = false;
+      this.#send();
+    });
+  }
+
+  #keepalive(replyRequested: boolean): void {
+    if (!this.#copy.sending) return;
+    const at = this.#copy.reserve(KEEPALIVE_BYTES);
+    encodeKeepalive(this.#copy.buffer, at, this.#sentLsn, replyRequested);
+  }
+}
