@@ -1,0 +1,484 @@
+/**
+ * The writer of a timeline's WAL, beside Postgres: wins an election among the safekeepers, brings a quorum of them to one log,
+ * then passes on what Postgres streams, and acknowledges to it what the quorum has made durable. The decisions are made in
+ * `src/consensus/proposer.ts`; here are the connections and the clock.
+ */
+import { randomBytes } from "node:crypto";
+import { assert } from "../common/assert.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import type { TenantId, TimelineId } from "../common/id.ts";
+import type { Logger } from "../common/log.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
+import {
+  APPEND_REQUEST_HEADER_BYTES,
+  encodeAppendRequestHeader,
+  encodeMessage,
+  type ServerInfo,
+  WAL_ACCEPTOR_PROTOCOL_VERSION,
+} from "../consensus/messages.ts";
+import {
+  type ProposerEffect,
+  type ProposerEvent,
+  type ProposerState,
+  quorumOf,
+  startProposer,
+  stepProposer,
+} from "../consensus/proposer.ts";
+import { PgClient } from "../pgwire/client.ts";
+import { parseConnInfo } from "../pgwire/conninfo.ts";
+import {
+  createPhysicalSlot,
+  identifySystem,
+  type ReplicationStream,
+  startReplication,
+} from "../pgwire/replication.ts";
+import { RECOVERY_TERM_OPTION, timelineOptions } from "../protocol/wal_connection.ts";
+import { AcceptorLink } from "./acceptor_link.ts";
+import { WalWindow } from "./wal_window.ts";
+
+/** The name under which Postgres knows the proposer: for synchronous_standby_names. */
+export const WAL_PROPOSER_NAME = "walproposer";
+
+/** The slot that keeps WAL at Postgres while the proposer is not connected. */
+export const WAL_PROPOSER_SLOT = "walproposer";
+
+const WAL_TLI = 1;
+
+const ELECTION_TIMEOUT_MIN_MS = 500;
+const ELECTION_TIMEOUT_SPREAD_MS = 500;
+/** How long a quorum may stay away before the start is given up. */
+export const ELECT_TIMEOUT_DEFAULT_MS = 60_000;
+
+const WATCH_INTERVAL_MS = 1_000;
+/** A safekeeper that owes an answer for so long is taken for dead: the connection is made anew. */
+const ANSWER_TIMEOUT_MS = 10_000;
+
+const FETCH_TIMEOUT_MS = 10_000;
+const FETCH_RETRY_MS = 500;
+
+/** WAL that is kept in memory behind the quorum's position, for safekeepers that lag a little. */
+const WINDOW_KEEP_BYTES = 16 << 20;
+/** Trimmed in steps. */
+const WINDOW_TRIM_BYTES = 4 << 20;
+/** WAL that is not committed: above this Postgres is held back, below the second it goes on. */
+const UNCOMMITTED_MAX_BYTES = 64 << 20;
+const UNCOMMITTED_LOW_BYTES = 32 << 20;
+
+const SOURCE_RECONNECT_MS = 200;
+
+export interface WalProposerOptions {
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+  readonly acceptors: readonly HostPort[];
+  readonly systemId: bigint;
+  readonly pgVersion: number;
+  /** wal_segment_size in bytes. */
+  readonly segmentSize: number;
+  /** Where the timeline's WAL begins when no safekeeper has any: what the page server has of it. */
+  readonly timelineStartLsn: Lsn;
+  /** Another compute has taken over: Postgres must be stopped at once. Called at most once, after {@link elect}. */
+  onFenced(error: ZenithError): void;
+  readonly logger: Logger;
+  readonly electTimeoutMs?: number;
+}
+
+export interface Election {
+  readonly term: number;
+  /** Where Postgres goes on: everything below is on a quorum, and there is nothing above. */
+  readonly startLsn: Lsn;
+}
+
+/** A safekeeper as the proposer sees it, for status displays. */
+export interface AcceptorStatus {
+  readonly address: HostPort;
+  readonly phase: string;
+  readonly flushLsn: Lsn;
+  /** Why there is no connection; empty while there is one. */
+  readonly problem: string;
+}
+
+export class WalProposer {
+  readonly #options: WalProposerOptions;
+  readonly #logger: Logger;
+  readonly #state: ProposerState;
+  readonly #links: AcceptorLink[] = [];
+  /** When each acceptor last answered, or was last asked the first thing that it has not answered. */
+  readonly #answeredAt: number[];
+  readonly #commitListeners = new Set<(lsn: Lsn) => void>();
+  #window: WalWindow | undefined;
+  #electionTimer: ReturnType<typeof setTimeout> | undefined;
+  #watchTimer: ReturnType<typeof setInterval> | undefined;
+  #elected: { resolve(): void; reject(error: unknown): void } | undefined;
+  #source: PgClient | undefined;
+  #stream: ReplicationStream | undefined;
+  #paused = false;
+  readonly #abort = new AbortController();
+  #sourceRun: Promise<void> = Promise.resolve();
+
+  /** @throws {ZenithError} `invalid_argument` when there are no acceptors */
+  constructor(options: WalProposerOptions) {
+    this.#options = options;
+    this.#logger = options.logger.child({ tenant: options.tenant, timeline: options.timeline });
+    const serverInfo: ServerInfo = {
+      type: "ServerInfo",
+      protocolVersion: WAL_ACCEPTOR_PROTOCOL_VERSION,
+      tenantId: options.tenant,
+      timelineId: options.timeline,
+      systemId: options.systemId,
+      pgVersion: options.pgVersion,
+      segmentSize: options.segmentSize,
+      proposerId: randomBytes(16).toString("hex"),
+    };
+    const acceptorCount = options.acceptors.length;
+    this.#state = startProposer({ serverInfo, acceptorCount, timelineStartLsn: options.timelineStartLsn });
+    this.#answeredAt = options.acceptors.map(() => Date.now());
+  }
+
+  /** What a quorum has durably. */
+  get commitLsn(): Lsn {
+    return this.#state.commitLsn;
+  }
+
+  /** What the page server has made durable, as far as the safekeepers have told. */
+  get remoteConsistentLsn(): Lsn {
+    return this.#state.remoteConsistentLsn;
+  }
+
+  get term(): number {
+    return this.#state.term;
+  }
+
+  get acceptors(): AcceptorStatus[] {
+    return this.#state.peers.map(({ phase, flushLsn }, i) => ({
+      address: this.#options.acceptors[i]!,
+      phase,
+      flushLsn,
+      problem: this.#links[i]?.problem ?? "",
+    }));
+  }
+
+  /** `listener` hears of every advance of {@link commitLsn}. @returns what ends that */
+  onCommit(listener: (lsn: Lsn) => void): () => void {
+    this.#commitListeners.add(listener);
+    return () => this.#commitListeners.delete(listener);
+  }
+
+  /**
+   * Wins an election and brings a quorum of safekeepers to one log. Computes that were elected before are fenced by it.
+   *
+   * @throws {ZenithError} `unavailable` when there is no quorum in time; `conflict` when another compute was elected meanwhile
+   */
+  async elect(): Promise<Election> {
+    assert(this.#links.length === 0, "a proposer is elected once");
+    const done = new Promise<void>((resolve, reject) => this.#elected = { resolve, reject });
+    done.catch(() => {});
+    this.#options.acceptors.forEach((address, peer) => {
+      this.#links.push(
+        new AcceptorLink(address, {
+          connected: () => this.#step({ type: "connected", peer }),
+          message: (message) => {
+            this.#answeredAt[peer] = Date.now();
+            this.#step({ type: "message", peer, message });
+          },
+          disconnected: () => this.#step({ type: "disconnected", peer }),
+        }, this.#logger),
+      );
+    });
+    this.#planElection();
+    this.#watchTimer = setInterval(() => this.#watch(), WATCH_INTERVAL_MS);
+    const timeoutMs = this.#options.electTimeoutMs ?? ELECT_TIMEOUT_DEFAULT_MS;
+    const timer = setTimeout(() => this.#elected?.reject(this.#noQuorum(timeoutMs)), timeoutMs);
+    try {
+      await done;
+    } catch (error) {
+      await this.stop();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      this.#elected = undefined;
+    }
+    return { term: this.#state.term, startLsn: this.#state.epochStartLsn };
+  }
+
+  /**
+   * Streams WAL from Postgres, from the start of the term on, until {@link stop}; connects again whenever that connection is lost.
+   * Returns when the first connection streams.
+   *
+   * @param source connection string of the local Postgres
+   * @throws {ZenithError} what the first connection failed with
+   */
+  async start(source: string): Promise<void> {
+    assert(this.#state.commitLsn !== INVALID_LSN, "WAL is streamed after the election");
+    const first = await this.#connectSource(source);
+    this.#sourceRun = this.#keepStreaming(source, first.ended);
+  }
+
+  /** Ends all connections. What was not committed may be lost, or not: the next election decides. */
+  async stop(): Promise<void> {
+    if (!this.#abort.signal.aborted) {
+      this.#abort.abort(new ZenithError("unavailable", "the proposer was stopped"));
+    }
+    clearTimeout(this.#electionTimer);
+    clearInterval(this.#watchTimer);
+    this.#elected?.reject(this.#abort.signal.reason);
+    this.#source?.destroy();
+    await Promise.all([...this.#links.map((link) => link.stop()), this.#sourceRun]);
+  }
+
+  #step(event: ProposerEvent): void {
+    for (const effect of stepProposer(this.#state, event)) this.#carryOut(effect);
+    // Only behind all effects: they may refer to what is dropped here, and what is resumed may bring the next event.
+    if (this.#window === undefined || this.#state.commitLsn === INVALID_LSN) return;
+    this.#trimWindow(this.#window);
+    if (this.#paused && this.#window.endLsn - this.#state.commitLsn < UNCOMMITTED_LOW_BYTES) {
+      this.#paused = false;
+      this.#stream?.copy.resume();
+    }
+  }
+
+  #carryOut(effect: ProposerEffect): void {
+    switch (effect.type) {
+      case "send":
+        this.#noteAsked(effect.peer);
+        this.#links[effect.peer]?.copy?.send(encodeMessage(effect.message));
+        break;
+      case "append":
+        this.#append(effect);
+        break;
+      case "fetch":
+        this.#fetch(effect);
+        break;
+      case "elected":
+        this.#window = new WalWindow(effect.epochStartLsn);
+        this.#logger.info("elected", { term: effect.term, lsn: formatLsn(effect.epochStartLsn) });
+        break;
+      case "committed":
+        this.#elected?.resolve();
+        this.#committed(effect.lsn);
+        break;
+      case "remoteConsistent":
+        break;
+      case "fenced":
+        this.#fenced(effect.term);
+        break;
+    }
+  }
+
+  #append(effect: Extract<ProposerEffect, { type: "append" }>): void {
+    const copy = this.#links[effect.peer]?.copy;
+    if (copy === undefined || !copy.sending) return;
+    const len = effect.endLsn - effect.beginLsn;
+    if (len > 0) this.#noteAsked(effect.peer);
+    const at = copy.reserve(APPEND_REQUEST_HEADER_BYTES + len);
+    const body = encodeAppendRequestHeader(copy.buffer, at, effect);
+    if (len > 0) this.#window!.copy(effect.beginLsn, copy.buffer, body, len);
+  }
+
+  #committed(lsn: Lsn): void {
+    this.#stream?.standbyStatusUpdate(lsn, lsn, lsn);
+    for (const listener of this.#commitListeners) listener(lsn);
+  }
+
+  #trimWindow(window: WalWindow): void {
+    const below = Math.min(this.#state.commitLsn, window.endLsn - WINDOW_KEEP_BYTES) as Lsn;
+    if (below - window.startLsn < WINDOW_TRIM_BYTES) return;
+    window.trim(below);
+    this.#step({ type: "localTrimmed", startLsn: below });
+  }
+
+  #fenced(term: number): void {
+    const error = new ZenithError(
+      "conflict",
+      `another compute has taken over timeline ${this.#options.timeline}: its term is ${term}, this one's was ${this.#state.term}`,
+    );
+    this.#logger.error(error.message);
+    if (this.#elected !== undefined) this.#elected.reject(error);
+    else this.#options.onFenced(error);
+    this.#source?.destroy();
+  }
+
+  // --- the clock
+
+  #planElection(): void {
+    const timeout = ELECTION_TIMEOUT_MIN_MS + Math.random() * ELECTION_TIMEOUT_SPREAD_MS;
+    this.#electionTimer = setTimeout(() => {
+      if (this.#state.phase !== "campaigning") return;
+      this.#step({ type: "electionTimeout" });
+      this.#planElection();
+    }, timeout);
+  }
+
+  /** A connection may be dead without either end being told. */
+  #watch(): void {
+    const now = Date.now();
+    this.#state.peers.forEach((peer, i) => {
+      if (!this.#owesAnswer(i) || now - this.#answeredAt[i]! < ANSWER_TIMEOUT_MS) return;
+      this.#answeredAt[i] = now;
+      this.#links[i]?.reset(`no answer for ${ANSWER_TIMEOUT_MS / 1000} s, ${peer.phase}`);
+    });
+  }
+
+  #owesAnswer(index: number): boolean {
+    const { phase, nextLsn, flushLsn } = this.#state.peers[index]!;
+    if (phase === "streaming") return nextLsn > flushLsn;
+    return phase === "greeting" || phase === "voting" || phase === "electing";
+  }
+
+  /** The wait for an answer begins with the first question. */
+  #noteAsked(index: number): void {
+    const now = Date.now();
+    const { nextLsn, flushLsn, phase } = this.#state.peers[index]!;
+    if (phase !== "streaming" || nextLsn === flushLsn) this.#answeredAt[index] = now;
+  }
+
+  #noQuorum(timeoutMs: number): ZenithError {
+    const count = this.#options.acceptors.length;
+    const problems = this.#links
+      .filter(({ problem }) => problem !== "")
+      .map(({ address, problem }) => `${formatHostPort(address)}: ${problem}`);
+    return new ZenithError(
+      "unavailable",
+      `no quorum of safekeepers within ${timeoutMs / 1000} s: ${quorumOf(count)} of ${count} are needed` +
+        (problems.length === 0 ? "" : ` (${problems.join("; ")})`),
+    );
+  }
+
+  // --- WAL from other acceptors
+
+  #fetch(effect: Extract<ProposerEffect, { type: "fetch" }>): void {
+    const { peer, from } = effect;
+    this.#readFrom(effect).then(
+      (bytes) => this.#step({ type: "fetched", peer, lsn: from, bytes }),
+      (error) => {
+        if (this.#abort.signal.aborted) return;
+        this.#logger.warn(`could not read WAL for a safekeeper that lags: ${errorMessage(error)}`, {
+          from: formatHostPort(this.#options.acceptors[effect.source]!),
+          for: formatHostPort(this.#options.acceptors[peer]!),
+        });
+        this.#step({ type: "fetchFailed", peer });
+        setTimeout(() => this.#step({ type: "tick", peer }), FETCH_RETRY_MS);
+      },
+    );
+  }
+
+  /** WAL from `from` on, up to `to`, as one safekeeper has it in this term. */
+  async #readFrom(effect: Extract<ProposerEffect, { type: "fetch" }>): Promise<Uint8Array> {
+    const { from, to, term, source } = effect;
+    const { tenant, timeline, acceptors } = this.#options;
+    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(FETCH_TIMEOUT_MS)]);
+    const client = await PgClient.connect({
+      ...acceptors[source]!,
+      user: "zenith",
+      replication: true,
+      applicationName: WAL_PROPOSER_NAME,
+      options: `${timelineOptions(tenant, timeline)} -c ${RECOVERY_TERM_OPTION}=${term}`,
+      signal,
+    });
+    try {
+      const stream = await startReplication(client, { startLsn: from, timeline: WAL_TLI });
+      const bytes = new Uint8Array(to - from);
+      let got = 0;
+      const complete = new Promise<void>((resolve) => {
+        stream.run({
+          onWal(lsn, wal, off, len) {
+            assert(lsn === from + got, "replication has no gaps");
+            const count = Math.min(len, bytes.length - got);
+            bytes.set(wal.subarray(off, off + count), got);
+            got += count;
+            if (got === bytes.length) resolve();
+          },
+          onKeepalive() {},
+        }).then(() => resolve(), () => resolve());
+      });
+      await complete;
+      if (got === 0) throw signal.reason ?? new ZenithError("unavailable", "the safekeeper sent nothing");
+      return bytes.subarray(0, got);
+    } finally {
+      client.destroy();
+    }
+  }
+
+  // --- WAL from Postgres
+
+  async #keepStreaming(source: string, first: Promise<void>): Promise<void> {
+    let running = first;
+    let problem = "";
+    for (;;) {
+      try {
+        await running;
+        problem = "";
+      } catch (error) {
+        if (this.#isOver) return;
+        if (errorMessage(error) !== problem) {
+          this.#logger.warn(`WAL from Postgres stops: ${errorMessage(error)}`);
+        }
+        problem = errorMessage(error);
+      }
+      if (this.#isOver) return;
+      await new Promise<void>((resolve) => setTimeout(resolve, SOURCE_RECONNECT_MS));
+      if (this.#isOver) return;
+      running = this.#connectSource(source).then(({ ended }) => ended);
+    }
+  }
+
+  get #isOver(): boolean {
+    return this.#abort.signal.aborted || this.#state.phase === "stopped";
+  }
+
+  /** Resolves when WAL streams. */
+  async #connectSource(source: string): Promise<{ ended: Promise<void> }> {
+    const client = await PgClient.connect({
+      ...parseConnInfo(source),
+      applicationName: WAL_PROPOSER_NAME,
+      replication: true,
+      signal: this.#abort.signal,
+    });
+    this.#source = client;
+    try {
+      const system = await identifySystem(client);
+      if (system.systemId !== String(this.#options.systemId)) {
+        throw new ZenithError(
+          "conflict",
+          `Postgres is system ${system.systemId}, the timeline belongs to ${this.#options.systemId}`,
+        );
+      }
+      await createPhysicalSlot(client, WAL_PROPOSER_SLOT);
+      const startLsn = this.#window!.endLsn;
+      const stream = await startReplication(client, { slot: WAL_PROPOSER_SLOT, startLsn, timeline: WAL_TLI });
+      this.#stream = stream;
+      this.#paused = false;
+      this.#logger.info("streaming WAL from Postgres", { lsn: formatLsn(startLsn) });
+      const ended = stream.run({
+        onWal: (lsn, bytes, off, len) => this.#onWal(lsn, bytes, off, len),
+        onKeepalive: (_endLsn, replyRequested) => {
+          if (replyRequested) stream.standbyStatusUpdate(this.commitLsn, this.commitLsn, this.commitLsn);
+        },
+      }).finally(() => {
+        this.#stream = undefined;
+        client.destroy();
+      });
+      return { ended };
+    } catch (error) {
+      client.destroy();
+      throw error;
+    }
+  }
+
+  #onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
+    const window = this.#window!;
+    if (lsn !== window.endLsn) {
+      throw new ZenithError(
+        "protocol",
+        `Postgres sends WAL at ${formatLsn(lsn)}, expected ${formatLsn(window.endLsn)}`,
+      );
+    }
+    if (this.#isOver) return;
+    window.append(bytes, off, len);
+    this.#step({ type: "localAdvanced", endLsn: window.endLsn });
+    if (!this.#paused && window.endLsn - this.#state.commitLsn > UNCOMMITTED_MAX_BYTES) {
+      this.#paused = true;
+      this.#stream?.copy.pause();
+    }
+  }
+}

@@ -1,0 +1,328 @@
+/** Safekeepers and the proposer with stock Postgres: commits wait for a quorum, and nothing that was committed is lost. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import type { ZenithError } from "../../src/common/errors.ts";
+import type { HostPort } from "../../src/common/host_port.ts";
+import { generateTenantId, generateTimelineId } from "../../src/common/id.ts";
+import { NULL_LOGGER } from "../../src/common/log.ts";
+import { type Lsn, parseLsn } from "../../src/common/lsn.ts";
+import { SafekeeperPaths } from "../../src/common/paths.ts";
+import { WAL_PROPOSER_NAME, WalProposer } from "../../src/compute/wal_proposer.ts";
+import { PgClient } from "../../src/pgwire/client.ts";
+import { identifySystem } from "../../src/pgwire/replication.ts";
+import { timelineOptions } from "../../src/protocol/wal_connection.ts";
+import { type RunningSafekeeper, runSafekeeper } from "../../src/safekeeper/start.ts";
+import { StockCluster } from "../harness/stock_cluster.ts";
+
+const SEGMENT_MIB = 1;
+const SEGMENT_BYTES = SEGMENT_MIB << 20;
+const OPTIONS = { timeout: 120_000 };
+
+interface TimelineStatus {
+  readonly term: number;
+  readonly flush_lsn: string;
+  readonly commit_lsn: string;
+  readonly remote_consistent_lsn: string;
+  readonly wal_bytes: number;
+}
+
+/** One of several safekeepers, in this process; it keeps its port when it is started again. */
+class TestSafekeeper {
+  readonly paths: SafekeeperPaths;
+  readonly #id: number;
+  #running: RunningSafekeeper | undefined;
+  #address: HostPort = { host: "127.0.0.1", port: 0 };
+
+  constructor(root: string, id: number) {
+    this.#id = id;
+    this.paths = new SafekeeperPaths(mkdtempSync(join(root, `safekeeper-${id}-`)));
+  }
+
+  get address(): HostPort {
+    return this.#address;
+  }
+
+  async start(): Promise<void> {
+    this.#running = await runSafekeeper({
+      paths: this.paths,
+      listen: this.#address,
+      id: this.#id,
+      logger: NULL_LOGGER,
+    });
+    this.#address = this.#running.address;
+  }
+
+  async stop(): Promise<void> {
+    await this.#running?.stop();
+    this.#running = undefined;
+  }
+
+  async status(): Promise<TimelineStatus> {
+    await using client = await PgClient.connect({ ...this.#address, user: "zenith" });
+    const { rows } = await client.query("TIMELINE_STATUS");
+    return (JSON.parse(rows[0]![0]!) as TimelineStatus[])[0]!;
+  }
+}
+
+/** Waits until `condition` holds. */
+async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  while (!await condition()) {
+    if (Date.now() > deadline) assert.fail(`waited in vain until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+describe("three safekeepers and a stock Postgres", () => {
+  const root = mkdtempSync(join(tmpdir(), "zenith-safekeepers-"));
+  const safekeepers = [1, 2, 3].map((id) => new TestSafekeeper(root, id));
+  const tenant = generateTenantId();
+  const timeline = generateTimelineId();
+  let cluster: StockCluster;
+  let systemId = 0n;
+  let startLsn: Lsn;
+  let proposer: WalProposer;
+  let fencedWith: ZenithError | undefined;
+
+  function source(): string {
+    return `host=${cluster.directory} port=57100 user=postgres`;
+  }
+
+  function newProposer(electTimeoutMs = 20_000): WalProposer {
+    return new WalProposer({
+      tenant,
+      timeline,
+      acceptors: safekeepers.map(({ address }) => address),
+      systemId,
+      pgVersion: 15,
+      segmentSize: SEGMENT_BYTES,
+      timelineStartLsn: startLsn,
+      onFenced: (error) => fencedWith = error,
+      logger: NULL_LOGGER,
+      electTimeoutMs,
+    });
+  }
+
+  async function flushLsn(): Promise<Lsn> {
+    const [row] = await cluster.sql`SELECT pg_current_wal_flush_lsn()::text AS lsn`;
+    return parseLsn(row!["lsn"] as string);
+  }
+
+  /** Everything that Postgres has written is committed, and all safekeepers have it. */
+  async function settled(): Promise<Lsn> {
+    const end = await flushLsn();
+    await until("every safekeeper has everything", async () => {
+      const statuses = await Promise.all(safekeepers.map((safekeeper) => safekeeper.status()));
+      return statuses.every(({ commit_lsn }) => parseLsn(commit_lsn) >= end);
+    });
+    return end;
+  }
+
+  before(async () => {
+    cluster = await StockCluster.start({
+      segmentMiB: SEGMENT_MIB,
+      settings: {
+        synchronous_standby_names: `'${WAL_PROPOSER_NAME}'`,
+        wal_keep_size: "'1GB'",
+        autovacuum: "off",
+      },
+    });
+    await cluster.sql`SET synchronous_commit = local`;
+    await cluster.sql`CHECKPOINT`;
+    const [row] = await cluster.sql`SELECT system_identifier::text AS id FROM pg_control_system()`;
+    systemId = BigInt(row!["id"] as string);
+    // Nothing writes now: the end of what is flushed is the end of a record.
+    startLsn = await flushLsn();
+    await cluster.reconnect();
+    for (const safekeeper of safekeepers) await safekeeper.start();
+  }, OPTIONS);
+
+  after(async () => {
+    await proposer?.stop();
+    for (const safekeeper of safekeepers) await safekeeper.stop();
+    await cluster?.[Symbol.asyncDispose]();
+    rmSync(root, { recursive: true });
+  });
+
+  test("elect the proposer at the start of the timeline", OPTIONS, async () => {
+    proposer = newProposer();
+    const election = await proposer.elect();
+    assert.deepEqual(election, { term: 1, startLsn });
+    await proposer.start(source());
+  });
+
+  test("make commits durable before they are acknowledged", OPTIONS, async () => {
+    await cluster.sql`CREATE TABLE t (n int PRIMARY KEY, filler text)`;
+    for (let n = 0; n < 20; n++) {
+      await cluster.sql`INSERT INTO t VALUES (${n}, 'x')`;
+      const [row] = await cluster.sql`SELECT pg_current_wal_flush_lsn()::text AS lsn`;
+      assert.ok(proposer.commitLsn <= parseLsn(row!["lsn"] as string));
+    }
+    await cluster.sql`INSERT INTO t SELECT n, repeat('y', 500) FROM generate_series(100, 5000) n`;
+    const end = await settled();
+    assert.ok(end > startLsn + 2 * SEGMENT_BYTES, "it spans segments");
+  });
+
+  test("hold byte for byte the WAL that Postgres has", OPTIONS, async () => {
+    const end = await settled();
+    const first = Math.floor(startLsn / SEGMENT_BYTES);
+    const last = Math.floor((end - 1) / SEGMENT_BYTES);
+    for (const { paths } of safekeepers) {
+      const dir = paths.timeline(tenant, timeline);
+      const names = readdirSync(dir).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort();
+      assert.equal(names.length, last - first + 1);
+      names.forEach((name, i) => {
+        const ours = readFileSync(join(dir, name));
+        const theirs = readFileSync(join(cluster.dataDir, "pg_wal", name));
+        const segment = (first + i) * SEGMENT_BYTES;
+        const from = Math.max(0, startLsn - segment);
+        const to = Math.min(SEGMENT_BYTES, end - segment);
+        assert.ok(ours.subarray(from, to).equals(theirs.subarray(from, to)), `segment ${name}`);
+      });
+    }
+  });
+
+  test("keep files that pg_waldump reads, the first one too", OPTIONS, () => {
+    const dir = safekeepers[0]!.paths.timeline(tenant, timeline);
+    const start = `${Math.floor(startLsn / 2 ** 32).toString(16)}/${(startLsn % 2 ** 32).toString(16)}`;
+    const done = spawnSync(join(cluster.install.binDir, "pg_waldump"), [
+      "--quiet",
+      "-p",
+      dir,
+      "-s",
+      start,
+      "-n",
+      "1000",
+    ], {
+      encoding: "utf8",
+    });
+    assert.equal(done.stderr, "");
+    assert.equal(done.status, 0);
+  });
+
+  test("identify themselves as the system whose WAL they have", OPTIONS, async () => {
+    await settled();
+    await using client = await PgClient.connect({
+      ...safekeepers[1]!.address,
+      user: "zenith",
+      replication: true,
+      options: timelineOptions(tenant, timeline),
+    });
+    const system = await identifySystem(client);
+    assert.equal(system.systemId, String(systemId));
+    assert.ok(system.xlogpos >= startLsn);
+  });
+
+  test("go on with one of them down, which catches up from the others", OPTIONS, async () => {
+    await safekeepers[0]!.stop();
+    await cluster.sql`INSERT INTO t SELECT n, repeat('z', 1000) FROM generate_series(10000, 40000) n`;
+    const during = proposer.acceptors[0]!.flushLsn;
+    await safekeepers[0]!.start();
+    const end = await settled();
+    assert.ok(end - during > 20 << 20, "it missed more than the proposer keeps in memory");
+  });
+
+  test("freeze commits with two of them down, and resume", OPTIONS, async () => {
+    await settled();
+    await safekeepers[0]!.stop();
+    await safekeepers[1]!.stop();
+    let isDone = false;
+    const insert = cluster.sql`INSERT INTO t VALUES (50000, 'waits')`.then(() => isDone = true);
+    const written = await (async () => {
+      await until("Postgres has flushed the commit", async () => await flushLsn() > proposer.commitLsn);
+      return flushLsn();
+    })();
+    await until("the third one has it", () => proposer.acceptors[2]!.flushLsn >= written);
+    assert.equal(isDone, false);
+    assert.ok(proposer.commitLsn < written);
+    await safekeepers[0]!.start();
+    await insert;
+    await safekeepers[1]!.start();
+    await settled();
+  });
+
+  test("remove WAL that the page server has made durable", OPTIONS, async () => {
+    const end = await settled();
+    const before = (await safekeepers[1]!.status()).wal_bytes;
+    await using client = await PgClient.connect({
+      ...safekeepers[1]!.address,
+      user: "zenith",
+      replication: true,
+      applicationName: "pageserver",
+      options: timelineOptions(tenant, timeline),
+    });
+    const copy = await client.copyBoth(`START_REPLICATION PHYSICAL ${lsnText(end)} TIMELINE 1`);
+    const status = new Uint8Array(34);
+    const view = new DataView(status.buffer);
+    view.setUint8(0, "r".charCodeAt(0));
+    for (const off of [1, 9, 17]) view.setBigUint64(off, BigInt(end));
+    copy.send(status);
+    await until("all of them have let go of it", async () => {
+      const statuses = await Promise.all(safekeepers.map((safekeeper) => safekeeper.status()));
+      return statuses.every(({ wal_bytes, remote_consistent_lsn }) =>
+        wal_bytes <= 2 * SEGMENT_BYTES && parseLsn(remote_consistent_lsn) === end
+      );
+    });
+    assert.ok(before > 10 * SEGMENT_BYTES);
+  });
+
+  test(
+    "fence a proposer when another one is elected, which starts where the quorum ends",
+    OPTIONS,
+    async () => {
+      const end = await settled();
+      const second = newProposer();
+      const election = await second.elect();
+      assert.equal(election.term, 2);
+      assert.ok(election.startLsn >= end);
+      await until("the first one is fenced", () => fencedWith !== undefined);
+      assert.equal(fencedWith!.kind, "conflict");
+      assert.match(fencedWith!.message, /another compute has taken over/);
+      await second.stop();
+    },
+  );
+
+  test("remember everything after all of them were restarted", OPTIONS, async () => {
+    const before = await Promise.all(safekeepers.map((safekeeper) => safekeeper.status()));
+    for (const safekeeper of safekeepers) await safekeeper.stop();
+    for (const safekeeper of safekeepers) await safekeeper.start();
+    const after = await Promise.all(safekeepers.map((safekeeper) => safekeeper.status()));
+    assert.deepEqual(
+      after.map(({ term, flush_lsn }) => [term, flush_lsn]),
+      before.map((s) => [s.term, s.flush_lsn]),
+    );
+  });
+
+  test("give no election without a quorum, and say who is missing", OPTIONS, async () => {
+    await safekeepers[0]!.stop();
+    await safekeepers[2]!.stop();
+    await assert.rejects(newProposer(1_500).elect(), {
+      kind: "unavailable",
+      message: /2 of 3 are needed \(.*ECONNREFUSED/s,
+    });
+  });
+
+  test("refuse a compute of another system", OPTIONS, async () => {
+    const impostor = new WalProposer({
+      tenant,
+      timeline,
+      acceptors: [safekeepers[1]!.address],
+      systemId: systemId + 1n,
+      pgVersion: 15,
+      segmentSize: SEGMENT_BYTES,
+      timelineStartLsn: startLsn,
+      onFenced: () => {},
+      logger: NULL_LOGGER,
+      electTimeoutMs: 1_000,
+    });
+    await assert.rejects(impostor.elect(), { message: /system identifier/ });
+  });
+});
+
+function lsnText(lsn: Lsn): string {
+  return `${Math.floor(lsn / 2 ** 32).toString(16)}/${(lsn % 2 ** 32).toString(16)}`.toUpperCase();
+}
