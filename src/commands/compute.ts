@@ -1,5 +1,6 @@
 import { runRole } from "../../server.ts";
 import { ZenithError } from "../common/errors.ts";
+import { parseLsn } from "../common/lsn.ts";
 import { ComputePaths } from "../common/paths.ts";
 import { parseStorageChoice, STORAGE_CHOICES } from "../compute/storage.ts";
 import { startCompute } from "../compute/supervisor.ts";
@@ -13,6 +14,11 @@ export const STORAGE_OPTION: CommandOption = {
   }: page by page when they are read, all at the start`,
 };
 
+export const READ_ONLY_OPTION: CommandOption = {
+  flags: "--lsn <lsn>",
+  description: "Look at the branch as it was at that LSN, without writing to it",
+};
+
 /** The supervisor of one Postgres: what `pg start` runs in the background. */
 export const computeCommand: Command = {
   usage: "compute",
@@ -22,11 +28,14 @@ export const computeCommand: Command = {
     { flags: "-D, --dir <dir>", description: "The compute's directory" },
     { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 to use" },
     STORAGE_OPTION,
+    READ_ONLY_OPTION,
   ],
   async run(_args, options) {
     const dir = optionText(options, "dir");
     if (dir === undefined) throw new ZenithError("invalid_argument", "compute needs -D <dir>");
     const paths = new ComputePaths(dir);
+    const lsn = optionText(options, "lsn");
+    const readOnlyAt = lsn === undefined ? null : parseLsn(lsn);
     return await runRole({
       name: "compute",
       pidFile: paths.pidFile,
@@ -36,6 +45,7 @@ export const computeCommand: Command = {
           paths,
           install: findPostgres({ distribDir: optionText(options, "pgDistribDir") }),
           storage: parseStorageChoice(optionText(options, "storage") ?? "eager"),
+          readOnlyAt,
           log,
           progress,
           signal,

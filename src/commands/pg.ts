@@ -1,10 +1,11 @@
 import { ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
 import { parseBranchName, type TenantId } from "../common/id.ts";
-import { formatLsn } from "../common/lsn.ts";
+import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import { connectHint } from "../compute/postgres_conf.ts";
 import { parseStorageChoice } from "../compute/storage.ts";
 import {
+  type ComputeInfo,
   createCompute,
   destroyCompute,
   findCompute,
@@ -28,7 +29,7 @@ import {
   requiredArg,
   TENANT_OPTION,
 } from "./command.ts";
-import { STORAGE_OPTION } from "./compute.ts";
+import { READ_ONLY_OPTION, STORAGE_OPTION } from "./compute.ts";
 import { formatTable, print, Progress } from "./output.ts";
 import { STOP_MODE_OPTION } from "./stop.ts";
 
@@ -42,8 +43,14 @@ export const pgListCommand: Command = {
     const branches = await reachableBranches(environment, tenant);
     const rows = computes.map((compute) => {
       const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
-      const lsn = branch === undefined ? "?" : formatLsn(branch.latest_valid_lsn);
-      return [compute.branch, formatHostPort(compute.address), lsn, compute.status];
+      const lsn = compute.readOnlyAt ?? branch?.latest_valid_lsn;
+      const status = compute.readOnlyAt === null ? compute.status : `${compute.status} (read-only)`;
+      return [
+        compute.branch,
+        formatHostPort(compute.address),
+        lsn === undefined ? "?" : formatLsn(lsn),
+        status,
+      ];
     });
     for (const line of formatTable([["BRANCH", "ADDRESS", "LSN", "STATUS"], ...rows])) print(line);
   },
@@ -75,18 +82,23 @@ export const pgCreateCommand: Command = {
 
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
-  description: "Start the Postgres of a branch with the branch's latest data",
-  options: [TENANT_OPTION, STORAGE_OPTION],
+  description:
+    "Start the Postgres of a branch with the branch's latest data, or read-only at an LSN of its past",
+  options: [TENANT_OPTION, READ_ONLY_OPTION, STORAGE_OPTION],
   async run(args, options) {
     const { environment, tenant } = context(options);
     const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
     using progress = new Progress("starting Postgres");
     const storage = optionText(options, "storage");
+    const lsn = optionText(options, "lsn");
+    const readOnlyAt = lsn === undefined ? undefined : parseLsn(lsn);
+    if (readOnlyAt !== undefined) await assertPast(environment, compute, readOnlyAt);
     await startCompute(environment, compute, {
       ...(storage === undefined ? {} : { storage: parseStorageChoice(storage) }),
+      ...(readOnlyAt === undefined ? {} : { readOnlyAt }),
       onProgress: (text) => progress.update(text),
     });
-    print(`Postgres of branch ${compute.branch} started`);
+    print(`Postgres of branch ${compute.branch} started${lsn === undefined ? "" : `, read-only at ${lsn}`}`);
     print(`connect with: ${connectHint(compute.address)}`);
   },
 };
@@ -115,6 +127,21 @@ export const pgStopCommand: Command = {
 function context(options: OptionValues): { environment: Environment; tenant: TenantId } {
   const environment = loadEnvironment();
   return { environment, tenant: chooseTenant(environment, optionText(options, "tenantid")) };
+}
+
+/** The page server would wait for an LSN of the future; nobody is going to write it here. */
+async function assertPast(environment: Environment, compute: ComputeInfo, lsn: Lsn): Promise<void> {
+  await using client = new PageServerClient(pageServerAddress(environment));
+  const branches = await client.branchList(compute.tenant);
+  const branch = branches.find((branch) => branch.timeline_id === compute.identity.timeline);
+  if (branch !== undefined && lsn > branch.latest_valid_lsn) {
+    throw new ZenithError(
+      "out_of_range",
+      `LSN ${formatLsn(lsn)} is in the future: branch ${branch.name} ends at ${
+        formatLsn(branch.latest_valid_lsn)
+      }`,
+    );
+  }
 }
 
 /** undefined when the page server doesn't answer: the computes can be listed without it. */

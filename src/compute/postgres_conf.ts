@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { ioError, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
+import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 
 /** The walreceiver's name, in `synchronous_standby_names` and `pg_stat_replication`, and the name of its slot. */
@@ -17,6 +18,30 @@ export interface ComputeIdentity {
   readonly timeline: TimelineId;
   readonly pageServer: HostPort;
   readonly port: number;
+}
+
+/** Says at which LSN a compute looks at the past; not set on one that writes to its branch. */
+const READ_ONLY_LSN_SETTING = "zenith.read_only_lsn";
+
+/** What makes a compute one that looks at `lsn`: it can change nothing, and would wait for nobody if it did. */
+export function readOnlySettings(lsn: Lsn): Record<string, string> {
+  return {
+    [READ_ONLY_LSN_SETTING]: formatLsn(lsn),
+    default_transaction_read_only: "on",
+    synchronous_standby_names: "",
+  };
+}
+
+/** The LSN that a running compute looks at, from the command line that Postgres keeps with its data; null when it writes. */
+export function readOnlyLsn(pgdata: string): Lsn | null {
+  const path = join(pgdata, "postmaster.opts");
+  if (!existsSync(path)) return null;
+  try {
+    const match = new RegExp(`${READ_ONLY_LSN_SETTING}=([0-9A-F/]+)`).exec(readFileSync(path, "utf8"));
+    return match === null ? null : parseLsn(match[1]!);
+  } catch (error) {
+    throw ioError("read", path, error);
+  }
 }
 
 /** Longer socket paths don't fit `sockaddr_un.sun_path`, with `/.s.PGSQL.65535` at their end. */

@@ -12,6 +12,8 @@ export interface PostgresProcessOptions {
   readonly install: PostgresInstall;
   readonly pgdata: string;
   readonly user: PgUser | undefined;
+  /** On its command line, where they win over all configuration files. */
+  readonly settings?: Readonly<Record<string, string>>;
   /** Its standard output and error are appended here. */
   readonly logFile: string;
 }
@@ -59,7 +61,11 @@ export class PostgresProcess {
       throw ioError("open log", options.logFile, error);
     }
     try {
-      const { file, args } = tiedToParent(join(options.install.binDir, "postgres"), ["-D", options.pgdata]);
+      const settings = Object.entries(options.settings ?? {}).flatMap((
+        [name, value],
+      ) => ["-c", `${name}=${value}`]);
+      const postgres = join(options.install.binDir, "postgres");
+      const { file, args } = tiedToParent(postgres, ["-D", options.pgdata, ...settings]);
       const child = spawn(file, args, {
         ...asUser(options.user),
         cwd: options.pgdata,

@@ -4,6 +4,7 @@ import postgres from "postgres";
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresInstall } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
@@ -21,6 +22,7 @@ import {
   type ComputeIdentity,
   computeIdentity,
   PAGESERVER_STANDBY_NAME,
+  readOnlySettings,
   readSettings,
 } from "./postgres_conf.ts";
 import { LazyStorage, removeLazyStorage } from "./fuse/lazy_storage.ts";
@@ -32,13 +34,15 @@ export interface ComputeOptions {
   readonly install: PostgresInstall;
   /** How relation files come. */
   readonly storage: StorageChoice;
+  /** The past to look at, without writing to the branch; null: the end of the branch, to go on from there. */
+  readonly readOnlyAt: Lsn | null;
   readonly log: Logger;
   readonly progress: (text: string) => void;
   /** Aborted, with the error to end with, when the start is to be given up. */
   readonly signal: AbortSignal;
 }
 
-/** A compute that accepts connections and whose WAL the page server receives. */
+/** A compute that accepts connections and whose WAL, if it writes, the page server receives. */
 export interface RunningCompute {
   readonly address: HostPort;
   stop(mode: "fast" | "immediate"): Promise<void>;
@@ -89,6 +93,7 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
+      settings: options.readOnlyAt === null ? {} : readOnlySettings(options.readOnlyAt),
     });
     sql = connect(address);
     const starting = untilServing(sql, compute, address, postmaster, options);
@@ -99,7 +104,7 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     await lazy?.close();
     throw error;
   }
-  return supervise(sql, compute, address, postmaster, lazy, log);
+  return supervise(sql, compute, address, postmaster, lazy, options);
 }
 
 async function fetchDataDirectory(
@@ -108,10 +113,10 @@ async function fetchDataDirectory(
   user: PgUser | undefined,
   mode: "lazy" | "eager",
 ): Promise<void> {
-  const { paths, log, progress, signal } = options;
+  const { paths, log, progress, signal, readOnlyAt } = options;
   progress("fetching the data directory");
   const content = mode === "lazy" ? "lazy" : "complete";
-  const fetched = await fetchBasebackup(compute, content, signal, (tar) => {
+  const fetched = await fetchBasebackup(compute, readOnlyAt, content, signal, (tar) => {
     let announced = Date.now();
     const onProgress = ({ bytes }: DataDirectoryProgress) => {
       if (Date.now() - announced < 1_000) return;
@@ -128,9 +133,10 @@ async function untilServing(
   compute: ComputeIdentity,
   address: HostPort,
   postmaster: PostgresProcess,
-  { signal, progress }: ComputeOptions,
+  { signal, progress, readOnlyAt }: ComputeOptions,
 ): Promise<void> {
   await untilAccepting(sql, postmaster, signal);
+  if (readOnlyAt !== null) return;
   await sql`SELECT pg_create_physical_replication_slot(${PAGESERVER_STANDBY_NAME}, true)`;
   progress("waiting for the page server to follow");
   await untilFollowed(sql, compute, address, postmaster, signal);
@@ -142,7 +148,7 @@ function supervise(
   address: HostPort,
   postmaster: PostgresProcess,
   lazy: LazyStorage | undefined,
-  log: Logger,
+  { log, readOnlyAt }: ComputeOptions,
 ): RunningCompute {
   const stopping = new AbortController();
   const postgresEnded = postmaster.ended.then(async (how) => {
@@ -152,7 +158,9 @@ function supervise(
   });
   // When the files fail, this process ends at once: that ends the mount, and Postgres with it.
   const ended = lazy === undefined ? postgresEnded : Promise.race([postgresEnded, lazy.failed]);
-  const watching = watch(sql, compute, address, postmaster, log, stopping.signal);
+  const watching = readOnlyAt === null
+    ? watch(sql, compute, address, postmaster, log, stopping.signal)
+    : Promise.resolve();
   return {
     address,
     ended,
@@ -284,11 +292,13 @@ async function callMeMaybe(compute: ComputeIdentity, address: HostPort): Promise
 
 async function fetchBasebackup<T>(
   compute: ComputeIdentity,
+  lsn: Lsn | null,
   content: BasebackupContent,
   signal: AbortSignal,
   unpack: (tar: AsyncIterable<Uint8Array>) => Promise<T>,
 ): Promise<T> {
-  const command = `basebackup ${compute.tenant} ${compute.timeline}${content === "lazy" ? " lazy" : ""}`;
+  const at = lsn === null ? "" : ` ${formatLsn(lsn)}`;
+  const command = `basebackup ${compute.tenant} ${compute.timeline}${at}${content === "lazy" ? " lazy" : ""}`;
   await using pageServer = await connectPageServer(compute, signal);
   return await unpack(pageServer.copyOut(command));
 }

@@ -5,6 +5,7 @@ import { type DaemonReady, startDaemon } from "../common/daemon.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import { type BranchName, isId, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import { checkPidFile } from "../common/pid_file.ts";
 import {
@@ -13,6 +14,7 @@ import {
   computeIdentity,
   initialHbaConf,
   initialPostgresConf,
+  readOnlyLsn,
   readSettings,
 } from "../compute/postgres_conf.ts";
 import { removeLazyStorage } from "../compute/fuse/lazy_storage.ts";
@@ -33,6 +35,8 @@ export interface ComputeInfo {
   readonly address: HostPort;
   readonly identity: ComputeIdentity;
   readonly status: ComputeStatus;
+  /** The past that it looks at; null when it is not running, or goes on from the end of its branch. */
+  readonly readOnlyAt: Lsn | null;
   readonly paths: ComputePaths;
 }
 
@@ -122,6 +126,7 @@ function describe(tenant: TenantId, branch: BranchName, paths: ComputePaths): Co
     tenant,
     identity,
     address: { host: clientHost(settings) ?? "127.0.0.1", port: identity.port },
+    readOnlyAt: pidFile === "running" ? readOnlyLsn(paths.pgdata) : null,
     status: pidFile === "running" ? "running" : pidFile === "stale" ? "crashed" : "stopped",
     paths,
   };
@@ -130,6 +135,8 @@ function describe(tenant: TenantId, branch: BranchName, paths: ComputePaths): Co
 export interface StartComputeOptions {
   /** How relation files come; as the environment's config says when left out. */
   readonly storage?: StorageChoice;
+  /** Only to look at the branch as it was then. */
+  readonly readOnlyAt?: Lsn;
   readonly onProgress?: (text: string) => void;
 }
 
@@ -164,6 +171,7 @@ export async function startCompute(
       paths.dir,
       ...(distribDir === undefined ? [] : ["--pg-distrib-dir", distribDir]),
       ...(storage === undefined ? [] : ["--storage", storage]),
+      ...(options.readOnlyAt === undefined ? [] : ["--lsn", formatLsn(options.readOnlyAt)]),
     ],
     logFile: paths.log,
     timeoutMs: START_TIMEOUT_MS,
