@@ -1,0 +1,34 @@
+/** Looks at a lazy compute's mount from outside, as an administrator could. */
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { ComputePaths } from "../../src/common/paths.ts";
+
+const BYTES_PER_STAT_BLOCK = 512;
+
+/** Disk space that the overlay takes. */
+export function overlayBytes(paths: ComputePaths): number {
+  let bytes = 0;
+  for (const entry of readdirSync(paths.overlay, { withFileTypes: true })) {
+    if (entry.isFile()) bytes += statSync(join(paths.overlay, entry.name)).blocks * BYTES_PER_STAT_BLOCK;
+  }
+  return bytes;
+}
+
+/** Whether something is mounted at the compute's mount point, alive or dead. */
+export function isMounted(paths: ComputePaths): boolean {
+  return readFileSync("/proc/self/mounts", "utf8").split("\n").some((line) =>
+    line.split(" ")[1] === paths.mount
+  );
+}
+
+/** Makes the kernel forget what it has of the files, so that the next read reaches the file system's server again. */
+export function dropPageCache(paths: ComputePaths): void {
+  for (const name of readdirSync(paths.mount, { recursive: true, encoding: "utf8" })) {
+    const path = join(paths.mount, name);
+    if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue;
+    spawnSync("sync", ["--data", path]);
+    const run = spawnSync("dd", [`if=${path}`, "iflag=nocache", "count=0"], { encoding: "utf8" });
+    if (run.status !== 0) throw new Error(run.stderr);
+  }
+}
