@@ -10,7 +10,6 @@ const NOT_PRODUCED: Readonly<Record<string, string>> = {
   "XLOG END_OF_RECOVERY": "written by a promotion; changes no page",
   "XLOG OVERWRITE_CONTRECORD": "needs a crash between two pages of one record; changes no page",
   "CLOG TRUNCATE": "needs a million transactions; changes no page of a relation",
-  "MultiXact TRUNCATE_ID": "needs 65536 multixacts; changes no page of a relation",
   "Heap HOT_UPDATE+INIT": "can't be: the page of a HOT update has the old tuple already",
   "Gist ASSIGN_LSN": "written with wal_level = minimal only; changes no page",
 };

@@ -135,6 +135,10 @@ export function regressSchedule(sourceDir?: string): Schedule {
       const dir = join(postgresSource(sourceDir), "src/test/regress");
       const input = copyInput(cluster, dir, ["sql", "expected", "data", "parallel_schedule", "resultmap"]);
       compileRegressLibrary(dir, join(input, "regress.so"), cluster);
+      // Of contrib/spi, which PostgreSQL's own build puts beside it.
+      for (const name of ["refint.so", "autoinc.so"]) {
+        cpSync(join(cluster.install.distribDir, "lib", name), join(input, name));
+      }
       runTests(cluster, "regress/pg_regress", input, [
         "--schedule=parallel_schedule",
         "--max-concurrent-tests=20",
