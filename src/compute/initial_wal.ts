@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { chownSync, closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { ioError } from "../common/errors.ts";
@@ -9,6 +10,7 @@ import { buildInitialSegments } from "../postgres/wal/initial_segment.ts";
 import { walFileName } from "../postgres/wal/page_header.ts";
 
 const FILE_MODE = 0o600;
+const ZERO_PAGE = new Uint8Array(BLCKSZ);
 
 /**
  * Writes the WAL that Postgres starts from: the shutdown checkpoint that the control file points at. The segment's many zeros are
@@ -39,7 +41,7 @@ export function writeInitialWal(
       try {
         for (let at = 0; at < bytes.length; at += BLCKSZ) {
           const page = bytes.subarray(at, at + BLCKSZ);
-          if (page.some((byte) => byte !== 0)) writeSync(fd, page, 0, page.length, at);
+          if (Buffer.compare(page, ZERO_PAGE) !== 0) writeSync(fd, page, 0, page.length, at);
         }
         ftruncateSync(fd, segmentSize);
       } finally {
