@@ -244,9 +244,11 @@ export class LayerWriter {
     return true;
   }
 
-  /** How long the file is by now, not counting the last few blocks. */
+  /** How long the file is by now; what is not compressed yet counts with its full length. */
   get sizeBytes(): number {
-    return this.#offset;
+    let bytes = this.#offset + this.#valuesLen;
+    for (const { rawLen } of this.#pending) bytes += rawLen;
+    return bytes;
   }
 
   /** Writes what is compressed; waits only if too much is under way. @throws {ZenithError} `disk_full`, `io` */

@@ -28,7 +28,15 @@ const BLOCKS = [
   SIZE_BLOCK,
 ];
 
+/** Most versions go to a few hot blocks, so that there are long chains; the others are for the corners of the key space. */
+const HOT_OBJECTS: readonly ObjectId[] = [
+  { kind: 0, a: 1663, b: 1, c: 16384, d: 0 },
+  { kind: 1, a: 1663, b: 0, c: 16385, d: 0 },
+];
+const HOT_BLOCKS = [0, 1, SIZE_BLOCK];
+
 export function randomObject(random: Random): ObjectId {
+  if (!random.oneIn(4)) return HOT_OBJECTS[random.int(HOT_OBJECTS.length)]!;
   return {
     kind: random.int(KINDS),
     a: random.oneIn(10) ? 0xffffffff : 1663,
@@ -39,6 +47,7 @@ export function randomObject(random: Random): ObjectId {
 }
 
 export function randomBlock(random: Random): number {
+  if (!random.oneIn(4)) return HOT_BLOCKS[random.int(HOT_BLOCKS.length)]!;
   return BLOCKS[random.int(BLOCKS.length)]!;
 }
 
