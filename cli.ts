@@ -1,7 +1,13 @@
-import { errorMessage, ZenithError } from "./src/common/errors.ts";
+import { errorMessage, systemErrorCode, ZenithError } from "./src/common/errors.ts";
 import { exitCodeOf } from "./src/commands/command.ts";
 import { COMMANDS } from "./src/commands/registry.ts";
 import { runCommand } from "./src/commands/run.ts";
+
+// Whoever reads what we print may have had enough of it: `zenith dump wal … | head`.
+process.stdout.on("error", (error: unknown) => {
+  if (systemErrorCode(error) === "EPIPE") process.exit();
+  throw error;
+});
 
 try {
   process.exitCode = await runCommand(COMMANDS, process.argv.slice(2));

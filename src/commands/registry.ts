@@ -4,6 +4,7 @@ import { branchRenameCommand } from "./branch_rename.ts";
 import type { Command } from "./command.ts";
 import { computeCommand } from "./compute.ts";
 import { dumpWalCommand } from "./dump.ts";
+import { dumpPageCommand } from "./dump_page.ts";
 import { initCommand } from "./init.ts";
 import { lsnAtCommand } from "./lsn_at.ts";
 import { pageserverCommand } from "./pageserver.ts";
@@ -34,5 +35,6 @@ export const COMMANDS: readonly Command[] = [
   pgStopCommand,
   pageserverCommand,
   dumpWalCommand,
+  dumpPageCommand,
   computeCommand,
 ];

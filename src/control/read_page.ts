@@ -1,0 +1,72 @@
+import { ZenithError } from "../common/errors.ts";
+import type { HostPort } from "../common/host_port.ts";
+import type { TenantId, TimelineId } from "../common/id.ts";
+import type { Lsn } from "../common/lsn.ts";
+import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
+import { PgClient } from "../pgwire/client.ts";
+import { PgError } from "../pgwire/sqlstate.ts";
+import {
+  decodeResponse,
+  encodeRequest,
+  PageRequest,
+  PageResponse,
+  REQUEST_BYTES,
+  REQUEST_PAGES,
+  RESPONSE_ERROR,
+  responseErrorMessage,
+} from "../protocol/pagestream.ts";
+
+export interface PageAddress {
+  readonly spc: number;
+  readonly db: number;
+  readonly rel: number;
+  readonly fork: number;
+  readonly blkno: number;
+}
+
+/**
+ * Reads one page from a page server.
+ *
+ * @param lsn 0 for the newest
+ * @returns 8192 bytes
+ * @throws {ZenithError} the page server's own error when the block does not exist
+ */
+export async function readPage(
+  pageServer: HostPort,
+  tenant: TenantId,
+  timeline: TimelineId,
+  address: PageAddress,
+  lsn: Lsn,
+): Promise<Uint8Array> {
+  await using client = await PgClient.connect({
+    ...pageServer,
+    user: ZENITH_SUPERUSER,
+    database: "zenith",
+    applicationName: "zenith",
+  });
+  const copy = await client.copyBoth(`pagestream ${tenant} ${timeline}`);
+  const request = Object.assign(new PageRequest(), address, {
+    tag: REQUEST_PAGES,
+    lsn,
+    requestId: 1,
+    count: 1,
+  });
+  const at = copy.reserve(REQUEST_BYTES);
+  encodeRequest(copy.buffer, at, request);
+  let page: Uint8Array | undefined;
+  const response = new PageResponse();
+  await copy.run({
+    onData(bytes, off, len) {
+      decodeResponse(response, bytes, off, len);
+      if (response.tag === RESPONSE_ERROR) {
+        throw new PgError(response.sqlstate, responseErrorMessage(response, bytes));
+      }
+      page = bytes.slice(response.off, response.off + response.len);
+      copy.end();
+    },
+  });
+  if (page === undefined) {
+    throw new ZenithError("protocol", "the page server ended the stream without an answer");
+  }
+  return page;
+}
