@@ -58,8 +58,9 @@ export class LazyStorage {
   readonly #worker: Worker;
   readonly #keptPages = new KeptPages();
   #fail!: (error: ZenithError) => void;
-  #unmounted!: () => void;
-  readonly #whenUnmounted: Promise<void>;
+  #served!: () => void;
+  /** Resolves when the serving thread has let go of the device, one way or the other. */
+  readonly #whenServed: Promise<void>;
   #deviceFd: number | undefined;
   #fetcher: PageFetcher | undefined;
   #closing = false;
@@ -70,7 +71,7 @@ export class LazyStorage {
     this.failed = new Promise((_resolve, reject) => this.#fail = reject);
     // It may fail before anybody waits for it.
     this.failed.catch(() => {});
-    this.#whenUnmounted = new Promise((resolve) => this.#unmounted = resolve);
+    this.#whenServed = new Promise((resolve) => this.#served = resolve);
     const workerData: WorkerData = { keptPages: this.#keptPages.buffer };
     this.#worker = new Worker(workerUrl(), { workerData });
     this.#worker.on("message", (message: WorkerMessage) => this.#onMessage(message));
@@ -140,7 +141,7 @@ export class LazyStorage {
     if (this.#deviceFd === undefined) {
       await this.#worker.terminate();
     } else {
-      await this.#whenUnmounted;
+      await this.#whenServed;
       closeSync(this.#deviceFd);
     }
     rmSync(this.#options.paths.overlay, { recursive: true, force: true });
@@ -172,15 +173,16 @@ export class LazyStorage {
         answerMissedRead(message.miss, this.#fetcher!, deviceWriter(this.#deviceFd!));
         return;
       case "unmounted":
-        this.#unmounted();
         this.#onWorkerEnd("somebody has unmounted them");
         return;
       case "failed":
+        this.#served();
         this.#fail(new ZenithError(message.kind, `relation files can't be served: ${message.message}`));
     }
   }
 
   #onWorkerEnd(how: string): void {
+    this.#served();
     if (this.#closing) return;
     this.#fail(new ZenithError("io", `relation files are not served any more: ${how}`));
   }

@@ -1,7 +1,9 @@
 /** Mounts and unmounts, by mount(8) and umount(8): they hand the kernel our descriptor and say in words what went wrong. */
+import { Buffer } from "node:buffer";
 import { spawn, spawnSync } from "node:child_process";
-import { closeSync, constants, openSync, readFileSync, writeFileSync } from "node:fs";
-import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import { closeSync, constants, openSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { errorMessage, ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import { findProgram } from "../find_program.ts";
 import { IO_MAX_BYTES } from "./protocol.ts";
 
@@ -97,14 +99,25 @@ interface Mount {
 
 /** The mount at exactly that directory. Reads the kernel's table: looking at a dead mount would fail or block. */
 function findMount(directory: string): Mount | undefined {
+  const mounted = kernelPath(directory);
   // proc_pid_mountinfo(5): mount id, parent id, major:minor, root, mount point, …; blanks are octal escapes.
   for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
     const [, , device, , mountPoint] = line.split(" ");
-    if (mountPoint !== undefined && device !== undefined && unescapeOctal(mountPoint) === directory) {
+    if (mountPoint !== undefined && device !== undefined && unescapeOctal(mountPoint) === mounted) {
       return { device };
     }
   }
   return undefined;
+}
+
+/** The mount point as the kernel calls it. The last component is not looked at: there may be a dead mount. */
+function kernelPath(directory: string): string {
+  try {
+    return join(realpathSync(dirname(directory)), basename(directory));
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return directory;
+    throw ioError("look at", dirname(directory), error);
+  }
 }
 
 function unescapeOctal(text: string): string {
