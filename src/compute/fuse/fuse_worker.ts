@@ -11,7 +11,7 @@ import { FuseSession } from "./fuse_session.ts";
 import { InodeTable } from "./inode_table.ts";
 import { KeptPages, type KeptPageSink } from "./kept_pages.ts";
 import { populate } from "./populate.ts";
-import { FuseBuffers, IN_OPCODE } from "./protocol.ts";
+import { FUSE_INIT, FuseBuffers, IN_OPCODE } from "./protocol.ts";
 import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
 
 /** Descriptors that the overlay may hold; the usual limit of a process is 1024. */
@@ -59,6 +59,7 @@ function serve({ deviceFd, manifest, seedDirectory, overlayDirectory, owner }: S
     keptPages.drain(overlay);
     const length = session.handle(buffers);
     if (length > 0 && !writeReply(deviceFd, buffers, length)) break;
+    if (buffers.requestWords[IN_OPCODE] === FUSE_INIT) tell({ type: "serving" });
   }
   files.closeAll();
 }

@@ -58,6 +58,8 @@ export class LazyStorage {
   readonly #worker: Worker;
   readonly #keptPages = new KeptPages();
   #fail!: (error: ZenithError) => void;
+  #serving!: () => void;
+  readonly #whenServing: Promise<void>;
   #served!: () => void;
   /** Resolves when the serving thread has let go of the device, one way or the other. */
   readonly #whenServed: Promise<void>;
@@ -71,6 +73,7 @@ export class LazyStorage {
     this.failed = new Promise((_resolve, reject) => this.#fail = reject);
     // It may fail before anybody waits for it.
     this.failed.catch(() => {});
+    this.#whenServing = new Promise((resolve) => this.#serving = resolve);
     this.#whenServed = new Promise((resolve) => this.#served = resolve);
     const workerData: WorkerData = { keptPages: this.#keptPages.buffer };
     this.#worker = new Worker(workerUrl(), { workerData });
@@ -128,6 +131,8 @@ export class LazyStorage {
       owner: { uid: owner.uid, gid: owner.gid },
     };
     this.#worker.postMessage(serve);
+    await Promise.race([this.#whenServing, this.failed]);
+    // Not before: the first exchange with the kernel sets its read-ahead back.
     for (const problem of tunePageCache(paths.mount)) log.warn(`page cache of the mount: ${problem}`);
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
   }
@@ -171,6 +176,9 @@ export class LazyStorage {
     switch (message.type) {
       case "miss":
         answerMissedRead(message.miss, this.#fetcher!, deviceWriter(this.#deviceFd!));
+        return;
+      case "serving":
+        this.#serving();
         return;
       case "unmounted":
         this.#onWorkerEnd("somebody has unmounted them");

@@ -20,6 +20,8 @@ export interface ServeMessage {
 
 /** What the Worker tells. */
 export type WorkerMessage =
+  /** The kernel and the Worker have agreed on how they talk. */
+  | { readonly type: "serving" }
   | { readonly type: "miss"; readonly miss: MissedRead }
   /** The mount is gone, as it is in an orderly stop. */
   | { readonly type: "unmounted" }
