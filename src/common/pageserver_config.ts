@@ -44,6 +44,8 @@ export const PageServerConfigSchema = strictObject({
   block_cache_bytes: optional(bytes(MIB), 64 * MIB),
   /** Materialised pages, all timelines together. */
   page_cache_bytes: optional(bytes(MIB), 64 * MIB),
+  /** How often each timeline's history is looked at for what can go. */
+  gc_period_s: optional(pipe(number(), integer(), minValue(1)), 3600),
   /** How long a read at an LSN that has not arrived waits for it. */
   wait_lsn_timeout_ms: optional(pipe(number(), integer(), minValue(0)), 60_000),
 });

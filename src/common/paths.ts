@@ -46,6 +46,9 @@ export class PageServerPaths {
   deletedTenant(tenant: TenantId): string {
     return join(this.tenants, `${tenant}${DELETED_SUFFIX}`);
   }
+  tenantConfig(tenant: TenantId): string {
+    return join(this.tenant(tenant), "config.toml");
+  }
   branches(tenant: TenantId): string {
     return join(this.tenant(tenant), "branches");
   }
@@ -57,6 +60,10 @@ export class PageServerPaths {
   }
   timeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timelines(tenant), timeline);
+  }
+  /** LSNs of a timeline that must stay readable. */
+  leases(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), "leases");
   }
   /** A timeline that was {@link timeline} until its branch was deleted. */
   deletedTimeline(tenant: TenantId, timeline: TimelineId): string {

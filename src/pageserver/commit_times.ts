@@ -1,4 +1,5 @@
 import { assert } from "../common/assert.ts";
+import { ZenithError } from "../common/errors.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { type TimelineStore, ValueChain } from "../pagestore/mod.ts";
 import { COMMIT_TIME_KEY, TAG_BYTES, VALUE_BLOCK } from "./keys.ts";
@@ -74,27 +75,41 @@ export class CommitTimes {
     if (!this.#versionAt(this.#store.lastLsn) || this.#milliseconds() <= ms) return { where: "end" };
     // Versions up to `low` are not after ms; the newest one up to `high` is, and `high` moves to where that one is.
     let low = 0;
-    let high: number = this.#store.lastLsn;
+    let high = this.#chain.lsn[0]!;
+    let beginning = this.#milliseconds() * US_PER_MS;
+    let lsn = this.#lastCommitBefore();
     while (high - low > 1) {
       const middle = Math.floor((low + high) / 2);
-      if (this.#versionAt(middle) && this.#milliseconds() > ms) high = this.#chain.lsn[0]!;
-      else low = middle;
+      if (this.#versionAt(middle) && this.#milliseconds() > ms) {
+        high = this.#chain.lsn[0]!;
+        beginning = this.#milliseconds() * US_PER_MS;
+        lsn = this.#lastCommitBefore();
+      } else {
+        low = middle;
+      }
     }
-    assert(this.#versionAt(high) && this.#milliseconds() > ms, "a search ends at the first later commit");
-    const beginning = this.#milliseconds() * US_PER_MS;
-    const lsn = Number(this.#stored().getBigUint64(LAST_COMMIT_LSN, true)) as Lsn;
     return this.#versionAt(high - 1) ? { where: "within", lsn } : { where: "before", beginning };
   }
 
-  /** Loads the newest version at or below `lsn`. @returns whether there is one */
+  /** Loads the newest version at or below `lsn`. @returns whether there is one that can still be read */
   #versionAt(lsn: number): boolean {
-    this.#store.collect(this.#slot, VALUE_BLOCK, lsn, this.#chain);
+    try {
+      this.#store.collect(this.#slot, VALUE_BLOCK, lsn, this.#chain);
+    } catch (error) {
+      // History that was given up is as good as none.
+      if (error instanceof ZenithError && error.kind === "out_of_range") return false;
+      throw error;
+    }
     assert(this.#chain.count === 0 || this.#chain.len[0] === VALUE_BYTES, "a commit time is 16 bytes");
     return this.#chain.count > 0;
   }
 
   #milliseconds(): number {
     return Number(this.#stored().getBigInt64(MILLISECOND, true));
+  }
+
+  #lastCommitBefore(): Lsn {
+    return Number(this.#stored().getBigUint64(LAST_COMMIT_LSN, true)) as Lsn;
   }
 
   #stored(): DataView {

@@ -5,6 +5,7 @@
 import { type Disk, TEMPORARY_SUFFIX } from "../common/disk.ts";
 import { ioError } from "../common/errors.ts";
 import { isId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
+import type { Lsn } from "../common/lsn.ts";
 import { DELETED_SUFFIX, type PageServerPaths } from "../common/paths.ts";
 import { readMetadata } from "../pagestore/mod.ts";
 import type { BranchFiles } from "./branches.ts";
@@ -26,15 +27,39 @@ export class TimelineDirectories {
 
   /** Each timeline's ancestor, null for one that began with the tenant. @throws {ZenithError} `corrupt_data`, `io` */
   ancestors(): Map<TimelineId, TimelineId | null> {
-    const ancestors = new Map<TimelineId, TimelineId | null>();
+    return new Map([...this.#origins()].map(([id, origin]) => [id, origin?.ancestorId ?? null]));
+  }
+
+  /**
+   * Where branches, also branches of branches, left a timeline: the LSNs at which they read from it.
+   *
+   * @throws {ZenithError} `corrupt_data`, `io`
+   */
+  branchPoints(timeline: TimelineId): Lsn[] {
+    const origins = this.#origins();
+    const points: Lsn[] = [];
+    for (const id of origins.keys()) {
+      let limit = Infinity;
+      for (let at = origins.get(id); at !== null && at !== undefined; at = origins.get(at.ancestorId)) {
+        limit = Math.min(limit, at.lsn);
+        if (at.ancestorId === timeline) points.push(limit as Lsn);
+      }
+    }
+    return points;
+  }
+
+  /** Where each timeline left its ancestor; null for one that began with the tenant. */
+  #origins(): Map<TimelineId, { ancestorId: TimelineId; lsn: number } | null> {
+    const origins = new Map<TimelineId, { ancestorId: TimelineId; lsn: number } | null>();
     for (const name of this.#disk.readdirSync(this.#paths.timelines(this.#tenant))) {
       if (!isId(name)) continue;
       const id = parseTimelineId(name);
       const directory = this.#paths.timeline(this.#tenant, id);
-      const { userData } = readMetadata(this.#disk, directory);
-      ancestors.set(id, decodeTimelineInfo(userData, directory).ancestorId);
+      const { userData, ancestorLsn } = readMetadata(this.#disk, directory);
+      const { ancestorId } = decodeTimelineInfo(userData, directory);
+      origins.set(id, ancestorId === null ? null : { ancestorId, lsn: ancestorLsn ?? 0 });
     }
-    return ancestors;
+    return origins;
   }
 
   /**

@@ -1,32 +1,18 @@
 import { assert } from "../common/assert.ts";
-import { ZenithError } from "../common/errors.ts";
-import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { Lsn } from "../common/lsn.ts";
 import { type TimelineStore, ValueChain } from "../pagestore/mod.ts";
 import { BLCKSZ } from "../postgres/page_layout.ts";
-import { applyRecordTo, finishPage, startPage } from "../postgres/redo/reconstruct.ts";
-import { VISIBILITYMAP_FORKNUM } from "../postgres/wal/record.ts";
-import { TAG_BYTES, TAG_RECORD } from "./keys.ts";
+import { finishPage, startPage } from "../postgres/redo/reconstruct.ts";
+import { TAG_BYTES } from "./keys.ts";
 import type { CachedPage, PageCache } from "./page_cache.ts";
+import { applyOldest, applyRecords, type RelationBlocks } from "./rebuild_page.ts";
 
 /** A relation fork, and the page store's number for it. */
-export interface BlockSource {
-  readonly spc: number;
-  readonly db: number;
-  readonly rel: number;
-  readonly fork: number;
+export interface BlockSource extends RelationBlocks {
   readonly slot: number;
 }
 
 const TWO_POW_32 = 0x1_0000_0000;
-
-/** The block that is being rebuilt, for redo; filled again and again. */
-interface Target {
-  spcNode: number;
-  dbNode: number;
-  relNode: number;
-  fork: number;
-  blkno: number;
-}
 
 /** Rebuilds pages of relations from what the page store has: an image and the WAL records since. */
 export class PageReader {
@@ -36,7 +22,6 @@ export class PageReader {
   readonly #pages = new Map<number, CachedPage>();
   #closed: Error | null = null;
   readonly #chain = new ValueChain();
-  readonly #target: Target = { spcNode: 0, dbNode: 0, relNode: 0, fork: 0, blkno: 0 };
 
   constructor(store: TimelineStore, cache: PageCache) {
     this.#store = store;
@@ -71,8 +56,8 @@ export class PageReader {
       return;
     }
     let next = this.#applyCached(cached);
-    if (next < 0) next = this.#applyBase(source, block, lsn as Lsn);
-    this.#applyRecords(source, block, next);
+    if (next < 0) next = applyOldest(chain, source, block);
+    applyRecords(chain, source, block, next);
     finishPage(out, outOff);
     if (cached === undefined || cached.lsn < newest) this.#cache.put(this.#pages, key, newest, out, outOff);
   }
@@ -87,52 +72,6 @@ export class PageReader {
       }
     }
     return -1;
-  }
-
-  /** Starts from the oldest value of the chain. @returns the next value to apply */
-  #applyBase(source: BlockSource, block: number, lsn: Lsn): number {
-    const chain = this.#chain;
-    const oldest = chain.count - 1;
-    if (chain.tag[oldest] === TAG_BYTES) {
-      if (chain.len[oldest] === 0) startPage(null);
-      else startPage(chain.bytes[oldest]!, chain.off[oldest]!);
-      return oldest - 1;
-    }
-    // Postgres makes visibility map pages without logging it; they begin as zeros.
-    if (!chain.complete && source.fork !== VISIBILITYMAP_FORKNUM) {
-      throw new ZenithError(
-        "corrupt_data",
-        `${describe(source, block)} at ${formatLsn(lsn)} has no beginning: its oldest version, of ${
-          formatLsn(chain.lsn[oldest]! as Lsn)
-        }, is a change of something that is not there`,
-      );
-    }
-    startPage(null);
-    return oldest;
-  }
-
-  #applyRecords(source: BlockSource, block: number, from: number): void {
-    const chain = this.#chain;
-    const target = this.#target;
-    target.spcNode = source.spc;
-    target.dbNode = source.db;
-    target.relNode = source.rel;
-    target.fork = source.fork;
-    target.blkno = block;
-    for (let i = from; i >= 0; i--) {
-      assert(chain.tag[i] === TAG_RECORD, "what follows a page's first version are WAL records");
-      try {
-        applyRecordTo(target, chain.bytes[i]!, chain.off[i]!, chain.len[i]!, chain.lsn[i]!);
-      } catch (error) {
-        throw new ZenithError(
-          "corrupt_data",
-          `${describe(source, block)}: could not apply the record that ends at ${
-            formatLsn(chain.lsn[i]! as Lsn)
-          }: ${error instanceof Error ? error.message : error}`,
-          { cause: error },
-        );
-      }
-    }
   }
 
   /** Forgets cached pages; the timeline is closing. Who reads on is told `why`. */
@@ -151,8 +90,4 @@ function copyImage(chain: ValueChain, i: number, out: Uint8Array, outOff: number
   assert(len === BLCKSZ, "a stored page is a whole page");
   const off = chain.off[i]!;
   out.set(chain.bytes[i]!.subarray(off, off + len), outOff);
-}
-
-function describe(source: BlockSource, block: number): string {
-  return `block ${block} of relation ${source.spc}/${source.db}/${source.rel}, fork ${source.fork}`;
 }

@@ -13,6 +13,7 @@ import { InitdbCache } from "./initdb_cache.ts";
 import { PageCache } from "./page_cache.ts";
 import { Tenant, type TenantContext } from "./tenant.ts";
 import type { Timeline } from "./timeline.ts";
+import { Upkeep } from "./upkeep.ts";
 import { WalReceiver } from "./wal_receiver.ts";
 
 export interface PageServerOptions {
@@ -35,6 +36,7 @@ export class PageServer {
   /** Tenants are made and deleted one at a time. */
   #lastChange: Promise<unknown> = Promise.resolve();
   readonly #maintenance: ReturnType<typeof setInterval>;
+  readonly #upkeep: Upkeep;
 
   private constructor(options: PageServerOptions) {
     const { disk, paths, config, logger } = options;
@@ -49,6 +51,7 @@ export class PageServer {
       walBuffers: new BufferPool(CHUNK_SIZE),
     };
     this.#initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
+    this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
     this.#maintenance = setInterval(() => void this.#maintain(), MAINTENANCE_INTERVAL_MS);
   }
 
@@ -194,13 +197,16 @@ export class PageServer {
         });
       }
     }
+    this.#upkeep.start([...this.#tenants.values()]);
   }
 
   /** Ends all receivers and makes everything durable. */
   async close(): Promise<void> {
     clearInterval(this.#maintenance);
+    const idle = this.#upkeep.stop();
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
     await this.#lastChange;
     for (const tenant of this.#tenants.values()) await tenant.close();
+    await idle;
   }
 }

@@ -1,4 +1,4 @@
-import { parseDuration } from "../common/duration.ts";
+import { formatDuration, parseDuration } from "../common/duration.ts";
 import { ZenithError } from "../common/errors.ts";
 import { parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
@@ -7,6 +7,7 @@ import type { Column } from "../pgwire/column.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { basebackup } from "./basebackup.ts";
 import { parseStartPoint } from "./branches.ts";
+import type { GarbageReport } from "./garbage.ts";
 import type { PageServer } from "./page_server.ts";
 import { servePagestream } from "./pagestream_service.ts";
 import type { BranchInfo } from "./tenant.ts";
@@ -24,10 +25,25 @@ interface Command {
 
 const JSON_COLUMN: readonly Column[] = [{ name: "result", type: "json" }];
 
-const GC_COLUMNS: readonly Column[] = [
-  { name: "layers_removed", type: "int8" },
-  { name: "bytes_removed", type: "int8" },
+/** The figures of a garbage collection, each a column. */
+const GC_FIGURES: readonly (readonly [string, (report: GarbageReport) => number])[] = [
+  ["layers_total", (report) => report.layersTotal],
+  ["layers_needed_by_cutoff", (report) => report.layersNeededByCutoff],
+  ["layers_needed_by_pitr", (report) => report.layersNeededByPitr],
+  ["layers_needed_by_branches", (report) => report.layersNeededByBranches],
+  ["layers_needed_by_leases", (report) => report.layersNeededByLeases],
+  ["layers_removed", (report) => report.layersRemoved],
+  ["layers_created", (report) => report.layersCreated],
+  ["versions_removed", (report) => report.versionsRemoved],
+  ["images_created", (report) => report.imagesCreated],
+  ["bytes_removed", (report) => report.bytesRemoved],
+  ["elapsed_ms", (report) => report.elapsedMs],
 ];
+
+const GC_COLUMNS: readonly Column[] = GC_FIGURES.map(([name]) => ({ name, type: "int8" }));
+
+/** How long a lease lasts when nobody says; who needs it longer takes it again. */
+const DEFAULT_LEASE_MS = 10 * 60 * 1000;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   status: {
@@ -137,6 +153,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       const wanted = lsn === undefined ? null : parseLsn(lsn);
       if (wanted !== null) await source.waitFor(wanted, service.server.config.wait_lsn_timeout_ms);
       const boundary = source.boundary(wanted);
+      // Whoever starts from it goes on reading at that LSN for a while.
+      source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
       // A compute that starts here writes on from here: what is before must not be lost any more.
       await source.makeDurable();
       await session.copyOut(basebackup(source, boundary, content));
@@ -155,10 +173,48 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "do_gc <tenant> <timeline> <horizon>",
     args: [2, 3],
     columns: GC_COLUMNS,
-    run: async (service, session, [tenant, timeline]) => {
-      await service.timeline(tenant!, timeline!);
-      session.sendNotice("nothing is collected yet: every version is kept");
-      session.sendRows(GC_COLUMNS, [[0, 0]]);
+    run: async (service, session, [tenant, timeline, horizon]) => {
+      const owner = service.server.tenant(parseTenantId(tenant!));
+      const source = await service.timeline(tenant!, timeline!);
+      const horizonBytes = horizon === undefined ? undefined : parseCount("horizon", horizon);
+      // Only what is in layers can be given up.
+      await source.store.flush();
+      const report = await owner.collectGarbage(source, horizonBytes);
+      session.sendRows(GC_COLUMNS, [GC_FIGURES.map(([, figure]) => figure(report))]);
+    },
+  },
+  lease_lsn: {
+    usage: "lease_lsn <tenant> <timeline> <LSN> [duration]",
+    args: [3, 4],
+    columns: JSON_COLUMN,
+    run: async (service, session, [tenant, timeline, lsn, duration]) => {
+      const source = await service.timeline(tenant!, timeline!);
+      const durationMs = duration === undefined ? DEFAULT_LEASE_MS : parseDuration(duration);
+      const boundary = source.boundary(parseLsn(lsn!));
+      const end = source.leases.take(boundary.lsn, durationMs, Date.now());
+      sendJson(session, { lsn: formatLsn(boundary.lsn), expires_at: new Date(end).toISOString() });
+    },
+  },
+  tenant_config: {
+    usage: "tenant_config <tenant> [gc_horizon_bytes=<bytes>] [pitr_interval=<duration>]",
+    args: [1, 3],
+    columns: JSON_COLUMN,
+    run: async (service, session, [tenant, ...settings]) => {
+      const owner = service.server.tenant(parseTenantId(tenant!));
+      const config = { ...owner.config() };
+      for (const setting of settings) {
+        if (setting.startsWith("pitr_interval=")) {
+          config.pitr_interval_s = Math.ceil(parseDuration(namedValue("pitr_interval", setting)) / 1000);
+        } else {
+          const name = "gc_horizon_bytes";
+          config.gc_horizon_bytes = parseCount(name, namedValue(name, setting));
+        }
+      }
+      if (settings.length > 0) owner.setConfig(config);
+      sendJson(session, {
+        gc_horizon_bytes: config.gc_horizon_bytes,
+        pitr_interval: formatDuration(config.pitr_interval_s * 1000),
+      });
     },
   },
 };
@@ -218,6 +274,14 @@ function parseCommand(sql: string): { command: Command; args: readonly string[] 
     );
   }
   return { command, args };
+}
+
+/** @throws {ZenithError} `invalid_argument` unless it is a number of things or bytes */
+function parseCount(name: string, text: string): number {
+  if (!/^\d{1,15}$/.test(text)) {
+    throw new ZenithError("invalid_argument", `${name} is "${text}": expected a number of bytes`);
+  }
+  return Number(text);
 }
 
 /** What `name=value` says. @throws {ZenithError} `invalid_argument` when it is another name's */

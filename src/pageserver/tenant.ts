@@ -20,7 +20,11 @@ import { type Branch, BranchFiles, type StartPoint } from "./branches.ts";
 import { encodeBranchFile } from "./branch_file.ts";
 import { TimelineDirectories, withDescendants } from "./deletion.ts";
 import { firstPosition, importCluster, readClusterEnd } from "./import_cluster.ts";
+import { collectGarbage, type GarbageReport } from "./garbage.ts";
+import { Leases } from "./leases.ts";
 import type { PageCache } from "./page_cache.ts";
+import { makePageImage } from "./rebuild_page.ts";
+import { readTenantConfig, type TenantConfig, writeTenantConfig } from "./tenant_config.ts";
 import { encodeStoredValue } from "./stored_values.ts";
 import { Timeline } from "./timeline.ts";
 import { decodeTimelineInfo, encodeTimelineInfo } from "./timeline_info.ts";
@@ -160,6 +164,7 @@ export class Tenant {
       timelineId: id,
       ancestorId,
       store,
+      leases: new Leases(disk, paths.timeline(this.id, id), paths.leases(this.id, id)),
       openWal: (segmentSize) =>
         WalStore.open(join(paths.timeline(this.id, id), "wal"), { disk, segmentSize, startLsn: walStartLsn }),
       pageCache,
@@ -375,6 +380,49 @@ export class Tenant {
     return this.#nextExpiryMs;
   }
 
+  /** How much history is kept. @throws {ZenithError} `invalid_argument` when the file is wrong */
+  config(): TenantConfig {
+    return readTenantConfig(this.#context.disk, this.#context.paths.tenantConfig(this.id));
+  }
+
+  setConfig(config: TenantConfig): void {
+    const { disk, paths } = this.#context;
+    writeTenantConfig(disk, paths.tenant(this.id), paths.tenantConfig(this.id), config);
+  }
+
+  /**
+   * Gives up history of a timeline that is older than the tenant's configuration asks for, and that no branch or lease needs.
+   *
+   * @param horizonBytes instead of the configured one
+   * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`
+   */
+  async collectGarbage(timeline: Timeline, horizonBytes?: number): Promise<GarbageReport> {
+    const config = this.config();
+    const nowMs = Date.now();
+    const cutoffs = {
+      horizon: Math.max(0, timeline.lastRecordLsn - (horizonBytes ?? config.gc_horizon_bytes)) as Lsn,
+      pitr: timeline.committedBy(timestampOfMs(nowMs - config.pitr_interval_s * 1000)),
+    };
+    const points = this.#directories.branchPoints(timeline.timelineId);
+    const leased = timeline.leases.active(nowMs);
+    const report = await collectGarbage(
+      timeline,
+      this.#context.disk,
+      cutoffs,
+      points,
+      leased,
+      () => performance.now(),
+    );
+    this.#context.logger.info("garbage collected", {
+      tenant: this.id,
+      timeline: timeline.timelineId,
+      horizon: formatLsn(cutoffs.horizon),
+      pitr: formatLsn(cutoffs.pitr),
+      ...report,
+    });
+    return report;
+  }
+
   /** Finishes what a crash interrupted. */
   recover(): void {
     this.#directories.recover();
@@ -435,5 +483,6 @@ function storeOptions(context: TenantContext): TimelineStoreOptions {
     config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
     buffers: context.walBuffers,
     encodeValue: encodeStoredValue,
+    reconstruct: makePageImage,
   };
 }

@@ -3,7 +3,7 @@ import type { BufferPool } from "../common/buffer_pool.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Logger } from "../common/log.ts";
-import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { formatTimestamp } from "../common/timestamp.ts";
 import type { TimelineStore } from "../pagestore/mod.ts";
 import { parseControlFile } from "../postgres/control_file.ts";
@@ -16,6 +16,7 @@ import { CheckpointTracker } from "./checkpoint_tracker.ts";
 import { CommitTimes } from "./commit_times.ts";
 import { Ingest } from "./ingest.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY } from "./keys.ts";
+import type { Leases } from "./leases.ts";
 import type { PageCache } from "./page_cache.ts";
 import { PageReader } from "./page_reader.ts";
 import { RelationForks } from "./relation_forks.ts";
@@ -34,6 +35,7 @@ export interface TimelineParts {
   readonly timelineId: TimelineId;
   readonly ancestorId: TimelineId | null;
   readonly store: TimelineStore;
+  readonly leases: Leases;
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
   readonly pageCache: PageCache;
@@ -59,6 +61,7 @@ export class Timeline {
   readonly values: SingleValues;
   readonly reader: PageReader;
   readonly commitTimes: CommitTimes;
+  readonly leases: Leases;
   /** Of the cluster, from its initdb on. */
   readonly systemIdentifier: bigint;
   readonly walSegmentSize: number;
@@ -79,6 +82,7 @@ export class Timeline {
     this.timelineId = parts.timelineId;
     this.store = parts.store;
     this.ancestorId = parts.ancestorId;
+    this.leases = parts.leases;
     this.#logger = parts.logger;
     this.#walBuffers = parts.walBuffers;
     this.forks = new RelationForks(parts.store);
@@ -284,6 +288,8 @@ export class Timeline {
       return { lsn: position, prev };
     }
     const found = wanted < this.store.startLsn ? null : this.store.recordBoundary(wanted);
+    // Tells of history that was given up.
+    if (found === null && wanted > this.store.startLsn) this.values.get(CHECKPOINT_KEY, wanted);
     if (found === null || this.values.get(CHECKPOINT_KEY, found.start) === null) {
       throw new ZenithError(
         "out_of_range",
@@ -324,6 +330,13 @@ export class Timeline {
     return this.lastRecordLsn;
   }
 
+  /** All that was committed at or before `timestamp` is at or below this LSN; 0 when history does not go back that far. */
+  committedBy(timestamp: number): Lsn {
+    const found = this.commitTimes.find(timestamp);
+    if (found.where === "end") return this.lastRecordLsn;
+    return found.where === "within" ? found.lsn : INVALID_LSN;
+  }
+
   /** Does what time makes due. To be called now and then. */
   maintain(): void {
     this.store.maintain();
@@ -333,6 +346,10 @@ export class Timeline {
   retire(why: Error): void {
     this.#gone = why;
     this.#waiters.abandon(why);
+  }
+
+  get isGone(): boolean {
+    return this.#gone !== null;
   }
 
   /** @throws the reason for which the timeline is gone */

@@ -90,6 +90,15 @@ test("descendants come before what they come from", () => {
   assert.equal(all.at(-1), ROOT);
 });
 
+test("a timeline is read from where branches, and branches of these, left it", async () => {
+  const scenario = new Scenario(1);
+  await scenario.fill();
+  const { directories } = scenario.parts();
+  assert.deepEqual(directories.branchPoints(ROOT), [8, 8, 8]);
+  assert.deepEqual(directories.branchPoints(CHILD), [8]);
+  assert.deepEqual(directories.branchPoints(GRANDCHILD), []);
+});
+
 /** A tenant with four branches on a disk whose power can go. */
 class Scenario {
   readonly disk: FaultyDisk;

@@ -1,24 +1,22 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, test } from "node:test";
-import { nodeDisk } from "../../../src/common/disk.ts";
+import { beforeEach, describe, test } from "node:test";
 import type { Lsn } from "../../../src/common/lsn.ts";
 import { CommitTimes } from "../../../src/pageserver/commit_times.ts";
-import { BlockCache, TimelineStore } from "../../../src/pagestore/mod.ts";
-import { Random } from "../../harness/random.ts";
+import { BlockCache, TimelineStore, type TimelineStoreOptions } from "../../../src/pagestore/mod.ts";
+import { FaultyDisk } from "../../harness/faulty_disk.ts";
+import { Random, seeds } from "../../harness/random.ts";
 
 const START = 0x1000 as Lsn;
 const MS = 1000;
 
-let root: string;
+const root = "/t";
+let options: TimelineStoreOptions;
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), "zenith-commit-times-"));
+  const disk = new FaultyDisk(new Random(1));
+  disk.mkdirSync(root);
+  options = { disk, nowMs: () => 0, cache: new BlockCache(1 << 20) };
 });
-afterEach(() => rmSync(root, { recursive: true }));
-
-const options = { disk: nodeDisk, nowMs: () => 0, cache: new BlockCache(1 << 20) };
 
 function create(name = "main"): Promise<TimelineStore> {
   return TimelineStore.create(join(root, name), { ...options, startLsn: START });
@@ -100,8 +98,7 @@ describe("the index of commit times", () => {
   });
 
   test("agrees with a list of all commits, across flushes and restarts", async () => {
-    for (let round = 0; round < 20; round++) {
-      const seed = 7000 + round;
+    for (const seed of seeds(10)) {
       const random = new Random(seed);
       const directory = `seed${seed}`;
       let store = await create(directory);

@@ -1,0 +1,74 @@
+import { errorMessage } from "../common/errors.ts";
+import type { TimelineId } from "../common/id.ts";
+import type { Logger } from "../common/log.ts";
+import type { Tenant } from "./tenant.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** A timeline whose upkeep failed is left alone for this long. */
+const RETRY_MS = 60_000;
+
+/**
+ * Keeps open timelines quick and small: merges their layers when that is due, gives up history now and then. One thing after the
+ * other, in the background.
+ */
+export class Upkeep {
+  readonly #logger: Logger;
+  readonly #gcPeriodMs: number;
+  readonly #clockMs: () => number;
+  readonly #nextGcMs = new Map<TimelineId, number>();
+  readonly #retryMs = new Map<TimelineId, number>();
+  #running: Promise<void> | null = null;
+  #stopped = false;
+
+  constructor(logger: Logger, gcPeriodMs: number, clockMs: () => number) {
+    this.#logger = logger;
+    this.#gcPeriodMs = gcPeriodMs;
+    this.#clockMs = clockMs;
+  }
+
+  /** Goes over all open timelines, unless it is at it. */
+  start(tenants: readonly Tenant[]): void {
+    if (this.#running !== null || this.#stopped) return;
+    this.#running = this.#goOver(tenants).finally(() => {
+      this.#running = null;
+    });
+  }
+
+  /** Resolves when nothing is being done any more; the page store breaks off what takes long when a timeline is closed. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#running;
+  }
+
+  async #goOver(tenants: readonly Tenant[]): Promise<void> {
+    for (const tenant of tenants) {
+      for (const timeline of await tenant.openTimelines()) {
+        if (this.#stopped) return;
+        if (timeline.isGone || this.#clockMs() < (this.#retryMs.get(timeline.timelineId) ?? 0)) continue;
+        try {
+          await this.#attend(tenant, timeline);
+        } catch (error) {
+          if (this.#stopped || timeline.isGone) continue;
+          this.#retryMs.set(timeline.timelineId, this.#clockMs() + RETRY_MS);
+          this.#logger.warn(`could not merge layers: ${errorMessage(error)}`, {
+            tenant: tenant.id,
+            timeline: timeline.timelineId,
+            err: error,
+          });
+        }
+      }
+    }
+  }
+
+  async #attend(tenant: Tenant, timeline: Timeline): Promise<void> {
+    for (;;) {
+      const merged = await timeline.store.compact();
+      if (merged === null || this.#stopped || timeline.isGone) break;
+      this.#logger.info("layers merged", { tenant: tenant.id, timeline: timeline.timelineId, ...merged });
+    }
+    const now = this.#clockMs();
+    const due = this.#nextGcMs.get(timeline.timelineId) ?? now + this.#gcPeriodMs;
+    this.#nextGcMs.set(timeline.timelineId, due > now ? due : now + this.#gcPeriodMs);
+    if (due <= now && !this.#stopped && !timeline.isGone) await tenant.collectGarbage(timeline);
+  }
+}
