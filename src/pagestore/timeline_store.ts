@@ -378,13 +378,13 @@ export class TimelineStore {
    * @throws {ZenithError} as {@link compact}
    */
   async collectGarbage(cutoff: Lsn, points: readonly Lsn[]): Promise<MergeResult | null> {
+    const limit = Math.max(this.#retention.cutoff, Math.min(cutoff, this.#diskConsistentLsn));
+    const kept = [...points, ...this.#branchPoints].filter((point) => this.#retention.keeps(point));
+    // At once, before a merge under way ends: a branch that is made meanwhile must not start where versions are given up.
+    this.#retention = new Retention(limit, kept);
     return await this.#oneAtATime(async () => {
-      const limit = Math.max(this.#retention.cutoff, Math.min(cutoff, this.#diskConsistentLsn));
-      const kept = [...points, ...this.#branchPoints].filter((point) => this.#retention.keeps(point));
-      const retention = new Retention(limit, kept);
-      // At once: a branch that is made while this goes on must not start where versions are being given up.
-      this.#retention = retention;
-      const runs = this.#layers.runs.filter((run) => run.startLsn < limit);
+      const retention = this.#retention;
+      const runs = this.#layers.runs.filter((run) => run.startLsn < retention.cutoff);
       return runs.length === 0 ? null : await this.#merge(runs[0]!, runs.at(-1)!, retention);
     });
   }
@@ -637,7 +637,7 @@ export class TimelineStore {
     const after = entries.map((entry) => this.#diskLayer(entry));
     const layers = this.#layers.replace(first, last, after);
     try {
-      this.#writeMetadata(layers, this.#diskConsistentLsn, retention);
+      this.#writeMetadata(layers, this.#diskConsistentLsn);
     } catch (error) {
       // Either metadata may be the durable one. The new files go when it is sure to be the old.
       for (const { reader } of after) this.#obsolete.push(reader.path);
@@ -699,7 +699,7 @@ export class TimelineStore {
       }
       const written = frozen.written;
       const layers = written === null ? this.#layers : this.#layers.with(this.#diskLayer(written));
-      this.#writeMetadata(layers, endLsn, this.#retention);
+      this.#writeMetadata(layers, endLsn);
       // From here on there is no await: readers see either the frozen layer or the file.
       this.#layers = layers;
       this.#diskConsistentLsn = endLsn as Lsn;
@@ -709,13 +709,13 @@ export class TimelineStore {
   }
 
   /** Afterwards the metadata is durable, and files that it does not name can go. */
-  #writeMetadata(layers: LayerMap, diskConsistentLsn: number, retention: Retention): void {
+  #writeMetadata(layers: LayerMap, diskConsistentLsn: number): void {
     writeMetadata(this.#options.disk, this.directory, {
       ancestorLsn: this.ancestorLsn,
       startLsn: this.startLsn,
       diskConsistentLsn,
       nextLayerNumber: this.#nextLayerNumber,
-      retention,
+      retention: this.#retention,
       layers: layers.layers().map((layer) => layer.entry),
       userData: this.userData,
     });
