@@ -1,7 +1,7 @@
 /** Computes whose relation files are fetched page by page: the answers are those of any other, whatever happens meanwhile. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -248,6 +248,28 @@ describe("a lazy compute", () => {
     } finally {
       await env.pageserver.start();
     }
+  });
+
+  test("reads on at the LSN of its start when the page server gives up the history around it", async () => {
+    const tenant = await env.createTenant();
+    await using compute = await env.startCompute("main", tenant);
+    await compute.query(
+      `CREATE TABLE t AS SELECT n, repeat(md5(n::text), 4) f FROM generate_series(1, ${ROWS}) n`,
+    );
+    await compute.restart();
+    await using pageserver = await env.pageserver.connect();
+    await pageserver.query(`tenant_config ${tenant} gc_horizon_bytes=0 pitr_interval=0s`);
+    await compute.query("UPDATE t SET f = 'new' WHERE n % 10000 = 0");
+    await compute.query("CREATE TABLE more AS SELECT * FROM generate_series(1, 200000) n");
+    const timeline = await compute.value("SHOW zenith.zenith_timeline");
+    const [report] = await pageserver.query(`do_gc ${tenant} ${timeline} 0`);
+    assert(Number(report!["layers_total"]) > 0);
+    dropPageCache(compute.paths);
+    assert.equal(
+      await compute.value("SELECT count(*) || ' ' || sum((f = repeat(md5(n::text), 4))::int) FROM t"),
+      `${ROWS} ${ROWS - 2}`,
+    );
+    assert.doesNotMatch(readFileSync(compute.paths.log, "utf8"), /lease/);
   });
 
   test("leaves nothing mounted when it is stopped or destroyed", async () => {

@@ -22,6 +22,7 @@ import type { PgUser } from "../../pg_install/pg_user.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import { writeInitialWal } from "../initial_wal.ts";
+import { keepLsnLeased } from "./lsn_lease.ts";
 import { KeptPages } from "./kept_pages.ts";
 import { answerMissedRead, deviceWriter } from "./missed_reads.ts";
 import { mountFuse, tunePageCache, unmount } from "./mount.ts";
@@ -65,6 +66,7 @@ export class LazyStorage {
   readonly #whenServed: Promise<void>;
   #deviceFd: number | undefined;
   #fetcher: PageFetcher | undefined;
+  readonly #lease = new AbortController();
   #closing = false;
 
   /** Starts the serving thread, which takes its time: other things can be done meanwhile. */
@@ -122,6 +124,8 @@ export class LazyStorage {
       log,
       onPage: (inode, block, bytes, at) => this.#keptPages.offer(inode, block, bytes, at),
     });
+    const lease = { pageServer, user: ZENITH_SUPERUSER, tenant, timeline, lsn: manifest.lsn, log };
+    keepLsnLeased({ ...lease, onLost: (error) => this.#fail(error) }, this.#lease.signal);
     const owner = user ?? { uid: process.getuid!(), gid: process.getgid!() };
     const serve: ServeMessage = {
       deviceFd,
@@ -142,6 +146,7 @@ export class LazyStorage {
     if (this.#closing) return;
     this.#closing = true;
     this.#fetcher?.close();
+    this.#lease.abort();
     unmount(this.#options.paths.mount);
     if (this.#deviceFd === undefined) {
       await this.#worker.terminate();

@@ -23,6 +23,7 @@ import {
   responseErrorMessage,
 } from "../../protocol/pagestream.ts";
 import type { RemoteFile } from "./inode.ts";
+import { pause } from "./pause.ts";
 
 export interface PageFetcherOptions {
   readonly pageServer: HostPort;
@@ -250,14 +251,4 @@ export class PageFetcher {
       this.#blocks.delete(fetch.inode * BLOCKS_PER_INODE + fetch.block + i);
     }
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
 }
