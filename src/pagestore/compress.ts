@@ -13,15 +13,9 @@ export interface StoredBlock {
   readonly crc: number;
 }
 
-export interface CompressRequest {
-  readonly id: number;
-  readonly raw: Uint8Array;
-}
-
-export interface CompressReply {
-  readonly id: number;
-  readonly block: StoredBlock;
-}
+/** Blocks to compress; the reply is as many of {@link StoredBlock}, in the same order. */
+export type CompressRequest = readonly Uint8Array[];
+export type CompressReply = readonly StoredBlock[];
 
 /** A smaller block is compressed sooner than another thread has heard of it. */
 const WORKER_FROM_BYTES = 16 << 10;
@@ -48,47 +42,61 @@ export function compressBlock(raw: Uint8Array<ArrayBuffer>): Promise<StoredBlock
   return compressor.compress(raw);
 }
 
-interface Waiter {
+interface Job {
+  readonly raw: Uint8Array<ArrayBuffer>;
   resolve(block: StoredBlock): void;
   reject(error: unknown): void;
 }
 
 let compressor: Compressor | null = null;
 
+/** Waking the other thread costs as much as a tenth of a block, so that it gets all that has come while it was busy. */
 class Compressor {
   readonly #worker: Worker;
-  readonly #waiters = new Map<number, Waiter>();
-  #nextId = 1;
+  #running: readonly Job[] = [];
+  #waiting: Job[] = [];
 
   constructor() {
     this.#worker = new Worker(workerUrl("src/pagestore/compress_worker.ts"));
     // Only a block that is waited for keeps the process alive.
     this.#worker.unref();
-    this.#worker.on("message", ({ id, block }: CompressReply) => {
-      const waiter = this.#waiters.get(id);
-      assert(waiter !== undefined, "a block is compressed once");
-      this.#waiters.delete(id);
-      if (this.#waiters.size === 0) this.#worker.unref();
-      waiter.resolve(block);
-    });
+    this.#worker.on("message", (reply: CompressReply) => this.#finish(reply));
     this.#worker.on("error", (error) => this.#died(error));
     this.#worker.on("exit", (code) => this.#died(new Error(`exit code ${code}`)));
   }
 
   compress(raw: Uint8Array<ArrayBuffer>): Promise<StoredBlock> {
     return new Promise((resolve, reject) => {
-      const request: CompressRequest = { id: this.#nextId++, raw };
-      if (this.#waiters.size === 0) this.#worker.ref();
-      this.#waiters.set(request.id, { resolve, reject });
-      this.#worker.postMessage(request, [raw.buffer]);
+      // Its buffer changes hands now, not when the other thread gets to it.
+      this.#waiting.push({ raw: structuredClone(raw, { transfer: [raw.buffer] }), resolve, reject });
+      if (this.#running.length === 0) this.#start();
     });
+  }
+
+  #start(): void {
+    const jobs = this.#waiting;
+    this.#running = jobs;
+    this.#waiting = [];
+    const request: CompressRequest = jobs.map((job) => job.raw);
+    this.#worker.ref();
+    this.#worker.postMessage(request, jobs.map((job) => job.raw.buffer));
+  }
+
+  #finish(reply: CompressReply): void {
+    const jobs = this.#running;
+    assert(jobs.length === reply.length, "every block is compressed once");
+    this.#running = [];
+    if (this.#waiting.length > 0) this.#start();
+    else this.#worker.unref();
+    jobs.forEach((job, i) => job.resolve(reply[i]!));
   }
 
   #died(cause: unknown): void {
     // The next block gets a new thread.
     if (compressor === this) compressor = null;
     const error = new ZenithError("io", "the thread that compresses layers has died", { cause });
-    for (const waiter of this.#waiters.values()) waiter.reject(error);
-    this.#waiters.clear();
+    for (const job of [...this.#running, ...this.#waiting]) job.reject(error);
+    this.#running = [];
+    this.#waiting = [];
   }
 }

@@ -8,8 +8,7 @@ import { type CompressReply, type CompressRequest, storeBlock } from "./compress
 
 const port = parentPort;
 assert(port !== null, "compress_worker.ts is started as a worker");
-port.on("message", ({ id, raw }: CompressRequest) => {
-  const reply: CompressReply = { id, block: storeBlock(raw) };
-  const { buffer } = reply.block.bytes;
-  port.postMessage(reply, buffer instanceof ArrayBuffer ? [buffer] : []);
+port.on("message", (request: CompressRequest) => {
+  const reply: CompressReply = request.map(storeBlock);
+  port.postMessage(reply, reply.map((block) => block.bytes.buffer as ArrayBuffer));
 });

@@ -43,8 +43,8 @@ import {
 import { compareObjects, type Key, type KeyRange, type ObjectId } from "./object_id.ts";
 import type { RecordStarts } from "./record_starts.ts";
 
-/** Blocks that are being compressed at a time: enough to keep a second core busy, and little memory. */
-const MAX_IN_FLIGHT = 4;
+/** Blocks that are being compressed at a time: enough for the other thread to be handed several at once. */
+const MAX_IN_FLIGHT = 16;
 
 /** What is written to the file at once. */
 const WRITE_BYTES = 256 << 10;
