@@ -1,5 +1,6 @@
 import { branchCommand } from "./branch.ts";
 import { branchDeleteCommand } from "./branch_delete.ts";
+import { branchListCommand } from "./branch_list.ts";
 import { branchRenameCommand } from "./branch_rename.ts";
 import type { Command } from "./command.ts";
 import { computeCommand } from "./compute.ts";
@@ -26,6 +27,7 @@ export const COMMANDS: readonly Command[] = [
   tenantCreateCommand,
   tenantDeleteCommand,
   branchCommand,
+  branchListCommand,
   branchRenameCommand,
   branchDeleteCommand,
   lsnAtCommand,

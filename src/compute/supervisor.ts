@@ -1,7 +1,8 @@
 /** The compute role: makes the data directory, runs stock Postgres on it and keeps the page server following. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
-import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
@@ -11,6 +12,7 @@ import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
+import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
 import {
   type BasebackupContent,
   clearDataDirectory,
@@ -56,6 +58,8 @@ const STARTUP_TIMEOUT_MS = 60_000;
 const FOLLOW_TIMEOUT_MS = 30_000;
 const STARTUP_POLL_MS = 20;
 const FOLLOW_POLL_MS = 1_000;
+/** A third of what the page server grants with a basebackup. */
+const LEASE_RENEWAL_MS = 200_000;
 const CONNECT_TIMEOUT_S = 10;
 
 /** @throws {ZenithError} the reason why it could not start; nothing is left running then */
@@ -84,8 +88,10 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
   const lazy = storage.mode === "lazy" ? new LazyStorage({ ...compute, paths, user, log }) : undefined;
   let postmaster: PostgresProcess | undefined;
   let sql: postgres.Sql | undefined;
+  let startLsn: Lsn;
   try {
     await fetchDataDirectory(options, compute, user, storage.mode);
+    startLsn = controlFileLsn(paths.pgdata);
     await lazy?.mount();
     progress("starting Postgres");
     postmaster = await PostgresProcess.start({
@@ -104,7 +110,7 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     await lazy?.close();
     throw error;
   }
-  return supervise(sql, compute, address, postmaster, lazy, options);
+  return supervise(sql, compute, address, postmaster, lazy, startLsn, options);
 }
 
 async function fetchDataDirectory(
@@ -148,6 +154,7 @@ function supervise(
   address: HostPort,
   postmaster: PostgresProcess,
   lazy: LazyStorage | undefined,
+  startLsn: Lsn,
   { log, readOnlyAt }: ComputeOptions,
 ): RunningCompute {
   const stopping = new AbortController();
@@ -161,6 +168,7 @@ function supervise(
   const watching = readOnlyAt === null
     ? watch(sql, compute, address, postmaster, log, stopping.signal)
     : Promise.resolve();
+  const leasing = lazy === undefined ? Promise.resolve() : keepLease(compute, startLsn, log, stopping.signal);
   return {
     address,
     ended,
@@ -169,6 +177,7 @@ function supervise(
       await postmaster.stop(mode);
       await sql.end({ timeout: 1 });
       await watching;
+      await leasing;
       await lazy?.close();
     },
   };
@@ -197,6 +206,37 @@ async function watch(
     } catch (error) {
       if (!stopping.aborted) log.warn(`could not get the page server to follow: ${errorMessage(error)}`);
     }
+  }
+}
+
+/** Files that are fetched when they are read are read at the LSN of the start, for as long as this compute lives. */
+async function keepLease(
+  compute: ComputeIdentity,
+  lsn: Lsn,
+  log: Logger,
+  stopping: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    await sleep(LEASE_RENEWAL_MS, stopping);
+    if (stopping.aborted) return;
+    try {
+      await using pageServer = await connectPageServer(compute, stopping);
+      await pageServer.query(`lease_lsn ${compute.tenant} ${compute.timeline} ${formatLsn(lsn)}`);
+    } catch (error) {
+      if (!stopping.aborted) {
+        log.warn(`could not prolong the lease of ${formatLsn(lsn)}: ${errorMessage(error)}`);
+      }
+    }
+  }
+}
+
+/** Where a data directory that was just fetched starts. */
+function controlFileLsn(pgdata: string): Lsn {
+  const path = join(pgdata, CONTROL_FILE_PATH);
+  try {
+    return parseControlFile(readFileSync(path)).checkPoint;
+  } catch (error) {
+    throw error instanceof ZenithError ? error : ioError("read", path, error);
   }
 }
 

@@ -5,7 +5,9 @@ import {
   type GenericSchema,
   type InferOutput,
   nullable,
+  number,
   object,
+  optional,
   pipe,
   safeParse,
   string,
@@ -36,6 +38,9 @@ const BranchSchema = object({
   ancestor_lsn: nullable(LsnSchema),
   /** RFC 3339; null: never. */
   expires_at: nullable(string()),
+  /** Of all relations as PostgreSQL would say, and on disk. Only `branch_list` tells. */
+  logical_size_bytes: optional(nullable(number())),
+  physical_size_bytes: optional(nullable(number())),
 });
 
 /** A branch as the page server describes it. `ancestor_*` are null for a branch that began with its tenant. */

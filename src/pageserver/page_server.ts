@@ -160,8 +160,11 @@ export class PageServer {
   /** What the `status` command shows. */
   async status(): Promise<unknown> {
     const timelines = [];
+    const tenantSizes = [];
     for (const tenant of this.#tenants.values()) {
+      tenantSizes.push({ tenant_id: tenant.id, physical_size_bytes: tenant.physicalSize() });
       for (const timeline of await tenant.openTimelines()) {
+        const { logical, physical } = timeline.sizes();
         timelines.push({
           tenant_id: tenant.id,
           timeline_id: timeline.timelineId,
@@ -170,6 +173,8 @@ export class PageServer {
           wal_receiver: this.#receivers.get(timeline.timelineId)?.state ?? null,
           ...timeline.store.sizes(),
           wal_bytes: timeline.wal.sizes().bytes,
+          logical_size_bytes: logical,
+          physical_size_bytes: physical,
         });
       }
     }
@@ -177,6 +182,7 @@ export class PageServer {
       pid: process.pid,
       rss_bytes: process.memoryUsage().rss,
       tenants: this.#tenants.size,
+      tenant_sizes: tenantSizes,
       page_cache_bytes: this.#context.pageCache.bytes,
       block_cache_bytes: this.#context.blockCache.sizeBytes,
       free_wal_buffer_bytes: this.#context.walBuffers.freeBytes,

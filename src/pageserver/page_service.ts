@@ -297,7 +297,7 @@ function sendJson(session: Session, value: unknown): void {
 }
 
 /** A branch as it goes over the wire. */
-function branchJson(branch: BranchInfo): Record<string, string | null> {
+function branchJson(branch: BranchInfo): Record<string, string | number | null> {
   return {
     name: branch.name,
     timeline_id: branch.timelineId,
@@ -305,5 +305,7 @@ function branchJson(branch: BranchInfo): Record<string, string | null> {
     ancestor_id: branch.ancestorId,
     ancestor_lsn: branch.ancestorLsn === null ? null : formatLsn(branch.ancestorLsn),
     expires_at: branch.expiresMs === null ? null : new Date(branch.expiresMs).toISOString(),
+    logical_size_bytes: branch.sizes?.logical ?? null,
+    physical_size_bytes: branch.sizes?.physical ?? null,
   };
 }

@@ -33,6 +33,8 @@ export class RelationForks {
   /** rel → forks with that number, in whichever database. */
   readonly #byRel = new Map<number, RelationFork[]>();
   readonly #chain = new ValueChain();
+  /** Of all forks at the end of the timeline; null until somebody asks. */
+  #totalBlocks: number | null = null;
   readonly #sizeBytes = new Uint8Array(4);
   readonly #sizeView = new DataView(this.#sizeBytes.buffer);
 
@@ -129,7 +131,25 @@ export class RelationForks {
     for (let fork = MAIN_FORKNUM; fork <= 3; fork++) this.drop(this.get(spc, db, rel, fork), lsn);
   }
 
+  /**
+   * Blocks of all relation forks at the end of the timeline: what they take up in PostgreSQL's data directory, but for the free
+   * space map, which is not kept. Counted once, and kept up to date from then on.
+   *
+   * @throws {ZenithError} `corrupt_data`, `io`
+   */
+  totalBlocks(): number {
+    if (this.#totalBlocks === null) {
+      let total = 0;
+      for (const key of this.#store.objects({ kind: KIND_RELATION })) {
+        total += Math.max(0, this.blocksAt(this.#store.slot(key), this.#store.lastLsn));
+      }
+      this.#totalBlocks = total;
+    }
+    return this.#totalBlocks;
+  }
+
   #setBlocks(fork: RelationFork, blocks: number, lsn: number): void {
+    if (this.#totalBlocks !== null) this.#totalBlocks += Math.max(0, blocks) - Math.max(0, fork.blocks);
     fork.blocks = blocks;
     this.#sizeView.setUint32(0, blocks, true);
     this.#store.putValue(fork.slot, SIZE_BLOCK, lsn, this.#sizeBytes, TAG_BYTES, true);

@@ -49,6 +49,8 @@ export interface BranchInfo {
   readonly ancestorLsn: Lsn | null;
   /** When it is to be removed, in milliseconds since 1970; null: never. */
   readonly expiresMs: number | null;
+  /** In bytes: of all relations as PostgreSQL would say, and on disk. null when nobody has asked for them. */
+  readonly sizes: { readonly logical: number; readonly physical: number } | null;
 }
 
 /** How long a branch waits for its LSN: several rounds of Postgres' WAL writer, also on a busy machine. */
@@ -181,7 +183,12 @@ export class Tenant {
 
   /** All branches, by name. */
   async branches(): Promise<BranchInfo[]> {
-    return await Promise.all(this.#branches.list().map((branch) => this.#describe(branch)));
+    return await Promise.all(
+      this.#branches.list().map(async (branch) => ({
+        ...await this.#describe(branch),
+        sizes: (await this.timeline(branch.timelineId)).sizes(),
+      })),
+    );
   }
 
   async #describe({ name, timelineId, expiresMs }: Branch): Promise<BranchInfo> {
@@ -193,6 +200,7 @@ export class Tenant {
       ancestorId: timeline.ancestorId,
       ancestorLsn: timeline.store.ancestorLsn,
       expiresMs,
+      sizes: null,
     };
   }
 
@@ -423,6 +431,11 @@ export class Tenant {
     return report;
   }
 
+  /** What all of the tenant takes on disk, in bytes, whether it is open or not. */
+  physicalSize(): number {
+    return treeBytes(this.#context.disk, this.#context.paths.tenant(this.id));
+  }
+
   /** Finishes what a crash interrupted. */
   recover(): void {
     this.#directories.recover();
@@ -485,4 +498,12 @@ function storeOptions(context: TenantContext): TimelineStoreOptions {
     encodeValue: encodeStoredValue,
     reconstruct: makePageImage,
   };
+}
+
+function treeBytes(disk: Disk, path: string): number {
+  // Layers come and go meanwhile.
+  const stat = disk.statSync(path);
+  if (stat === null) return 0;
+  if (!stat.isDirectory) return stat.size;
+  return disk.readdirSync(path).reduce((sum, name) => sum + treeBytes(disk, join(path, name)), 0);
 }

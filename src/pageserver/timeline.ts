@@ -7,6 +7,7 @@ import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { formatTimestamp } from "../common/timestamp.ts";
 import type { TimelineStore } from "../pagestore/mod.ts";
 import { parseControlFile } from "../postgres/control_file.ts";
+import { BLCKSZ } from "../postgres/page_layout.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
 import { WalError } from "../postgres/wal/error.ts";
 import { nextRecordLsn } from "../postgres/wal/page_header.ts";
@@ -335,6 +336,14 @@ export class Timeline {
     const found = this.commitTimes.find(timestamp);
     if (found.where === "end") return this.lastRecordLsn;
     return found.where === "within" ? found.lsn : INVALID_LSN;
+  }
+
+  /** In bytes: what PostgreSQL would say of all its relations at the end of the timeline, and what the timeline takes on disk. */
+  sizes(): { logical: number; physical: number } {
+    return {
+      logical: this.forks.totalBlocks() * BLCKSZ,
+      physical: this.store.sizes().layerBytes + this.wal.sizes().bytes,
+    };
   }
 
   /** Does what time makes due. To be called now and then. */

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+
+let env: ZenithEnv;
+let pg: Compute;
+
+before(async () => {
+  env = await ZenithEnv.create();
+  pg = await env.startCompute("main");
+});
+after(() => env[Symbol.asyncDispose]());
+
+interface Sizes {
+  readonly logical_size_bytes: number;
+  readonly physical_size_bytes: number;
+}
+
+async function sizesOf(branch: string): Promise<Sizes> {
+  await using wire = await env.pageserver.connect();
+  const branches = await wire.value(`branch_list ${env.defaultTenant}`) as ({ name: string } & Sizes)[];
+  return branches.find(({ name }) => name === branch)!;
+}
+
+/** What catalogs and their indexes may grow by meanwhile. */
+const CATALOG_BYTES = 1 << 20;
+
+function assertAbout(actual: number, expected: number, what: string): void {
+  assert.ok(
+    Math.abs(actual - expected) <= CATALOG_BYTES,
+    `${what}: ${actual} bytes, expected about ${expected}`,
+  );
+}
+
+describe("the size of a branch", () => {
+  test("grows and shrinks as PostgreSQL says", async () => {
+    const empty = await sizesOf("main");
+    const databases = Number(await pg.value("SELECT sum(pg_database_size(oid)) FROM pg_database"));
+    // Free space maps are not kept: 24 kB for each relation that has one.
+    assert.ok(empty.logical_size_bytes < databases && empty.logical_size_bytes > databases / 2);
+
+    await pg.query("CREATE TABLE filler AS SELECT g, repeat('x', 500) AS t FROM generate_series(1, 20000) g");
+    await pg.query("CREATE INDEX ON filler (g)");
+    await pg.query("VACUUM filler");
+    const added = Number(
+      await pg.value(`
+        SELECT pg_relation_size('filler') + pg_relation_size('filler', 'vm') + pg_relation_size('filler_g_idx')`),
+    );
+    assert.ok(added > 10 << 20);
+    const full = await sizesOf("main");
+    assertAbout(full.logical_size_bytes - empty.logical_size_bytes, added, "growth");
+
+    await env.branch("full", "main");
+    assert.equal((await sizesOf("full")).logical_size_bytes, (await sizesOf("main")).logical_size_bytes);
+    await pg.query("DELETE FROM filler WHERE g > 10000");
+    await pg.query("VACUUM filler");
+    const half = await sizesOf("main");
+    assertAbout(full.logical_size_bytes - half.logical_size_bytes, 10000 / 20000 * added, "cut by vacuum");
+    await pg.query("DROP TABLE filler");
+    assertAbout((await sizesOf("main")).logical_size_bytes, empty.logical_size_bytes, "after the drop");
+    assertAbout((await sizesOf("full")).logical_size_bytes, full.logical_size_bytes, "on the branch");
+  });
+
+  test("is the same after a restart of the page server", async () => {
+    await pg.stop();
+    const before = await sizesOf("main");
+    await env.pageserver.restart();
+    assert.equal((await sizesOf("main")).logical_size_bytes, before.logical_size_bytes);
+    await pg.start();
+  });
+
+  test("on disk is of its own versions, and in the tenant's", async () => {
+    const main = await sizesOf("main");
+    const full = await sizesOf("full");
+    assert.ok(main.physical_size_bytes > 1 << 20);
+    assert.ok(full.physical_size_bytes < main.physical_size_bytes);
+    await using wire = await env.pageserver.connect();
+    const status = await wire.value("status") as {
+      tenant_sizes: { tenant_id: string; physical_size_bytes: number }[];
+      timelines: Sizes[];
+    };
+    const [tenant] = status.tenant_sizes;
+    assert.equal(tenant!.tenant_id, env.defaultTenant);
+    assert.ok(tenant!.physical_size_bytes >= main.physical_size_bytes + full.physical_size_bytes);
+    assert.ok(status.timelines.some((timeline) => timeline.logical_size_bytes === full.logical_size_bytes));
+  });
+
+  test("is listed on the command line", async () => {
+    const listed = (await env.zenith("branch", "list")).trim().split("\n");
+    assert.match(listed[0]!, /^BRANCH +TIMELINE +LSN +DATA +ON DISK +EXPIRES$/);
+    assert.match(listed[1]!, /^full +[0-9a-f]{32} +0\/[0-9A-F]+ +\d+\.\d MiB +\d+\.\d MiB +never$/);
+    assert.match(listed[2]!, /^main /);
+  });
+});
