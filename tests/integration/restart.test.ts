@@ -1,146 +1,149 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { branchHere } from "../harness/branching.ts";
-import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
+import { checkPidFile } from "../../src/common/pid_file.ts";
+import { WriteHistory } from "../harness/write_history.ts";
+import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
-let main: Compute;
 
 before(async () => {
   env = await ZenithEnv.create();
-  main = await env.startCompute("main");
-  await main.query("CREATE TABLE history (writer int, step int)");
-  await main.query("CREATE TABLE mirror (writer int, step int)");
-  await main.query("CREATE INDEX ON history (writer, step)");
 });
 after(() => env[Symbol.asyncDispose]());
 
-const WRITERS = 3;
-const RECONNECT_MS = 100;
+const WRITERS = 4;
+/** Enough for commits of every writer to be in every state when the kill comes. */
+const COMMITS_PER_ROUND = 200;
+const ROUNDS = 3;
 
-/**
- * Writers that insert (writer, step) into two tables in one transaction, each step once, and remember what was acknowledged. Of
- * a step whose connection broke nobody knows; it may be there or not, but never by halves.
- */
-class History {
-  readonly #acknowledged: Set<number>[] = Array.from({ length: WRITERS }, () => new Set());
-  readonly #attempted: number[] = new Array(WRITERS).fill(0);
-  #stopping = false;
-  #running: Promise<void>[] = [];
-
-  start(pg: Compute): void {
-    this.#stopping = false;
-    this.#running = Array.from({ length: WRITERS }, (_, writer) => this.#write(pg, writer));
-  }
-
-  get count(): number {
-    return this.#acknowledged.reduce((sum, steps) => sum + steps.size, 0);
-  }
-
-  /** Resolves when `steps` more than now are acknowledged. */
-  async progress(steps: number): Promise<void> {
-    const goal = this.count + steps;
-    await until(`${steps} more steps are acknowledged`, () => this.count >= goal);
-  }
-
-  async stop(): Promise<void> {
-    this.#stopping = true;
-    await Promise.all(this.#running);
-  }
-
-  async #write(pg: Compute, writer: number): Promise<void> {
-    while (!this.#stopping) {
-      try {
-        await using session = await pg.connect();
-        while (!this.#stopping) {
-          const step = this.#attempted[writer]!++;
-          await session.query(
-            `BEGIN; INSERT INTO history VALUES (${writer}, ${step}); INSERT INTO mirror VALUES (${writer}, ${step}); COMMIT`,
-          );
-          this.#acknowledged[writer]!.add(step);
-        }
-      } catch {
-        // Postgres is gone; it comes back, or the test fails for want of progress.
-        await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
-      }
-    }
-  }
-
-  /** Everything that was acknowledged is there once, nothing is there that was not tried, nothing is there by halves. */
-  async check(pg: Compute): Promise<void> {
-    for (let writer = 0; writer < WRITERS; writer++) {
-      const steps = async (table: string) => {
-        const rows = await pg.query(`SELECT step FROM ${table} WHERE writer = ${writer} ORDER BY step`);
-        return rows.map((row) => Number(row["step"]));
-      };
-      const found = await steps("history");
-      assert.deepEqual(await steps("mirror"), found, "both tables have the same steps");
-      assert.equal(new Set(found).size, found.length, "nothing is there twice");
-      assert.ok((found.at(-1) ?? -1) < this.#attempted[writer]!, "nothing is there that was not tried");
-      const there = new Set(found);
-      const lost = [...this.#acknowledged[writer]!].filter((step) => !there.has(step));
-      assert.deepEqual(lost, [], `acknowledged steps of writer ${writer} are lost`);
-    }
-  }
-}
-
-describe("restarts under load", () => {
-  const history = new History();
-
-  test("an orderly restart of compute and page server keeps everything", async () => {
-    history.start(main);
-    await history.progress(50);
-    await history.stop();
-    await main.restart();
-    await history.check(main);
+describe("restarts in good order", () => {
+  test("a compute finds its data again, whatever restarts", async () => {
+    await env.branch("orderly", "main");
+    const pg = await env.startCompute("orderly");
+    await pg.query("CREATE TABLE t AS SELECT n, repeat('x', 100) AS filler FROM generate_series(1, 5000) n");
+    await pg.restart();
+    assert.equal(await pg.value("SELECT count(*) FROM t"), "5000");
+    await pg.query("DELETE FROM t WHERE n % 2 = 0");
     await env.pageserver.restart();
-    history.start(main);
-    await history.progress(50);
-    await history.stop();
-    await history.check(main);
+    await pg.restart();
+    assert.equal(await pg.value("SELECT count(*) FROM t"), "2500");
+    await pg.stop();
+    await env.pageserver.restart();
+    await pg.start();
+    assert.equal(await pg.value("SELECT sum(n) FROM t"), String(2500 * 2500));
+    await pg.stop();
   });
 
-  test("a page server that is killed holds commits up, and loses none", async () => {
-    history.start(main);
-    for (let round = 0; round < 3; round++) {
-      await history.progress(60);
+  test("a stop while everything is busy loses nothing", async () => {
+    await env.branch("busy", "main");
+    const pg = await env.startCompute("busy");
+    await WriteHistory.createTables(pg);
+    const history = new WriteHistory(WRITERS);
+    history.start(pg);
+    await history.untilAcknowledged(COMMITS_PER_ROUND);
+    await pg.stop();
+    await history.stop();
+    await pg.start();
+    await history.verify(pg);
+    await pg.stop();
+  });
+});
+
+describe("kill -9 under load loses nothing that was acknowledged", () => {
+  test("of Postgres", async () => {
+    await env.branch("killed", "main");
+    const pg = await env.startCompute("killed");
+    await WriteHistory.createTables(pg);
+    const history = new WriteHistory(WRITERS);
+    for (let round = 0; round < ROUNDS; round++) {
+      history.start(pg);
+      await history.untilAcknowledged(COMMITS_PER_ROUND);
+      await pg.kill9();
+      await history.stop();
+      await pg.start();
+      await history.verify(pg);
+    }
+    await pg.stop();
+  });
+
+  test("of the compute's supervisor", async () => {
+    await env.branch("orphaned", "main");
+    const pg = await env.startCompute("orphaned");
+    await WriteHistory.createTables(pg);
+    const history = new WriteHistory(WRITERS);
+    history.start(pg);
+    await history.untilAcknowledged(COMMITS_PER_ROUND);
+    const supervisor = checkPidFile(pg.paths.pidFile);
+    assert.ok(supervisor.state === "running");
+    process.kill(supervisor.process.pid, "SIGKILL");
+    await history.stop();
+    await pg.start();
+    await history.verify(pg);
+    await pg.stop();
+  });
+
+  test("of the page server: computes wait for it and go on", async () => {
+    await env.branch("patient", "main");
+    const pg = await env.startCompute("patient");
+    await WriteHistory.createTables(pg);
+    const history = new WriteHistory(WRITERS);
+    history.start(pg);
+    for (let round = 0; round < ROUNDS; round++) {
+      await history.untilAcknowledged(COMMITS_PER_ROUND);
       await env.pageserver.kill9();
       await env.pageserver.start();
-      await history.progress(20);
     }
+    await history.untilAcknowledged(COMMITS_PER_ROUND);
     await history.stop();
-    await history.check(main);
-    const branch = await branchHere(env, main, "after_page_server_kills");
-    await history.check(branch);
+    await history.verify(pg);
+    await pg.restart();
+    await history.verify(pg);
+    await pg.stop();
+  });
+
+  test("of the page server and Postgres together", async () => {
+    await env.branch("both", "main");
+    const pg = await env.startCompute("both");
+    await WriteHistory.createTables(pg);
+    const history = new WriteHistory(WRITERS);
+    for (let round = 0; round < ROUNDS; round++) {
+      history.start(pg);
+      await history.untilAcknowledged(COMMITS_PER_ROUND);
+      await Promise.all([env.pageserver.kill9(), pg.kill9()]);
+      await history.stop();
+      await env.pageserver.start();
+      await pg.start();
+      await history.verify(pg);
+    }
+    // What the page server has read back from its own WAL is also what a branch sees.
+    await pg.stop();
+    await env.branch("both_branch", "both");
+    const branch = await env.startCompute("both_branch");
+    await history.verify(branch);
     await branch.stop();
   });
 
-  test("a Postgres that is killed loses nothing that it has acknowledged", async () => {
-    history.start(main);
-    for (let round = 0; round < 2; round++) {
-      await history.progress(60);
-      await main.kill9();
-      await main.start();
-      await history.progress(20);
-    }
-    await history.stop();
-    await history.check(main);
-    await main.restart();
-    await history.check(main);
-  });
-
-  test("both killed at once lose nothing that was acknowledged", async () => {
-    history.start(main);
-    await history.progress(60);
-    await Promise.all([env.pageserver.kill9(), main.kill9()]);
+  test("of a page server that is gone: nothing is acknowledged without it", async () => {
+    await env.branch("alone", "main");
+    const pg = await env.startCompute("alone");
+    await pg.query("CREATE TABLE t (n int)");
+    await env.pageserver.kill9();
+    await using session = await pg.connect();
+    let acknowledged = false;
+    const commit = session.query("INSERT INTO t VALUES (1)").then(() => {
+      acknowledged = true;
+    });
+    await using observer = await pg.connect();
+    await until("the commit waits for its synchronous standby", async () => {
+      const waiting = await observer.value(
+        "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+      );
+      return waiting === 1;
+    });
+    assert.equal(acknowledged, false);
     await env.pageserver.start();
-    await main.start();
-    await history.progress(20);
-    await history.stop();
-    await history.check(main);
-    await main.stop();
-    await env.pageserver.restart();
-    const branch = await env.startCompute("main");
-    await history.check(branch);
+    await commit;
+    assert.equal(await observer.value("SELECT count(*)::int FROM t"), 1);
+    await pg.stop();
   });
 });

@@ -1,0 +1,101 @@
+/** Writers that remember what was acknowledged to them, and the check of what is there after something was killed. */
+import assert from "node:assert/strict";
+import type { Connection } from "./connection.ts";
+import { type Compute, until } from "./zenith_env.ts";
+
+interface Writer {
+  readonly id: number;
+  /** The last number whose commit was acknowledged. */
+  acknowledged: number;
+  /** The last number whose commit was asked for: it may or may not have happened. */
+  attempted: number;
+}
+
+/**
+ * Each writer commits 1, 2, 3, … of its own, one transaction each, which also counts them in a second table: the first
+ * shows what was lost or done twice, the second what was done by half.
+ */
+export class WriteHistory {
+  readonly #writers: Writer[];
+  #running: Promise<void>[] = [];
+  #stopping = false;
+
+  constructor(writers: number) {
+    this.#writers = Array.from({ length: writers }, (_, id) => ({ id, acknowledged: 0, attempted: 0 }));
+  }
+
+  static async createTables(pg: Compute): Promise<void> {
+    await using session = await pg.connect();
+    await session.query("CREATE TABLE history (writer int, n int)");
+    await session.query("CREATE TABLE counts (writer int PRIMARY KEY, n int)");
+  }
+
+  /** Commits that were acknowledged, all writers together. */
+  get acknowledged(): number {
+    return this.#writers.reduce((sum, writer) => sum + writer.acknowledged, 0);
+  }
+
+  /** Lets all writers write until their sessions are lost or {@link stop} is called. */
+  start(pg: Compute): void {
+    this.#stopping = false;
+    this.#running = this.#writers.map((writer) => this.#write(writer, pg));
+  }
+
+  /** Waits until so many more commits have been acknowledged. */
+  async untilAcknowledged(more: number): Promise<void> {
+    const target = this.acknowledged + more;
+    await until(`${more} more commits are acknowledged`, () => this.acknowledged >= target);
+  }
+
+  /** Ends the writers after their commit at hand. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all(this.#running);
+  }
+
+  async #write(writer: Writer, pg: Compute): Promise<void> {
+    let session: Connection | undefined;
+    try {
+      session = await pg.connect();
+      while (!this.#stopping) {
+        writer.attempted = writer.acknowledged + 1;
+        await session.query(
+          `WITH entry AS (INSERT INTO history VALUES ($1::int, $2::int) RETURNING writer)
+           INSERT INTO counts SELECT writer, 1 FROM entry ON CONFLICT (writer) DO UPDATE SET n = counts.n + 1`,
+          [writer.id, writer.attempted],
+        );
+        writer.acknowledged = writer.attempted;
+      }
+    } catch {
+      // The session is lost, as it was meant to be: whether the last commit happened is what nobody told us.
+    } finally {
+      await session?.close();
+    }
+  }
+
+  /**
+   * Every acknowledged commit is there, none twice, none by half; of those that were under way any may be there.
+   * Writers go on from what was found.
+   */
+  async verify(pg: Compute): Promise<void> {
+    await using session = await pg.connect();
+    const rows = await session.query(
+      `SELECT writer, count(*)::int AS rows, count(DISTINCT n)::int AS numbers, max(n) AS last,
+              (SELECT n FROM counts WHERE counts.writer = history.writer) AS counted
+       FROM history GROUP BY writer`,
+    );
+    for (const writer of this.#writers) {
+      const found = rows.find((row) => row["writer"] === writer.id);
+      const last = Number(found?.["last"] ?? 0);
+      const what =
+        `writer ${writer.id}: acknowledged ${writer.acknowledged}, attempted ${writer.attempted}, found ${last}`;
+      assert.ok(last >= writer.acknowledged, `an acknowledged commit is lost: ${what}`);
+      assert.ok(last <= writer.attempted, `a commit is there that nobody asked for: ${what}`);
+      assert.equal(Number(found?.["numbers"] ?? 0), last, `a commit in the middle is lost: ${what}`);
+      assert.equal(Number(found?.["rows"] ?? 0), last, `a commit is there twice: ${what}`);
+      assert.equal(Number(found?.["counted"] ?? 0), last, `a commit is there by half: ${what}`);
+      writer.acknowledged = last;
+      writer.attempted = last;
+    }
+  }
+}
