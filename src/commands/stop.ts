@@ -18,14 +18,26 @@ export const stopCommand: Command = {
   run: (_args, options) => stop(loadEnvironment(), parseStopMode(optionText(options, "mode") ?? "fast")),
 };
 
+/** One that does not stop must not keep the others up: the first error is thrown when all have been asked. */
 export async function stop(environment: Environment, mode: StopMode): Promise<void> {
+  const errors: unknown[] = [];
+  const attempt = async (step: () => Promise<void>) => {
+    try {
+      await step();
+    } catch (error) {
+      errors.push(error);
+    }
+  };
   for (const compute of allComputes(environment)) {
     if (compute.status !== "running") continue;
-    using _progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);
-    await stopCompute(compute, mode);
-    print(`Postgres of branch ${compute.branch} stopped`);
+    await attempt(async () => {
+      using _progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);
+      await stopCompute(compute, mode);
+      print(`Postgres of branch ${compute.branch} stopped`);
+    });
   }
-  if (hasLocalPageServer(environment)) await stopOnlyPageServer(environment, mode);
+  if (hasLocalPageServer(environment)) await attempt(() => stopOnlyPageServer(environment, mode));
+  if (errors.length > 0) throw errors[0];
 }
 
 export async function stopOnlyPageServer(environment: Environment, mode: StopMode): Promise<void> {
