@@ -114,18 +114,18 @@ export class CheckpointTracker {
   }
 
   /**
-   * A checkpoint record. An online checkpoint's counters are those of its beginning and may be behind what we
-   * have seen since; horizons and the rest are taken as they are.
+   * A checkpoint record. An online checkpoint's counters and horizons are those of its beginning: what was seen since then
+   * may be ahead of them, and nothing goes back.
    */
   noteCheckpoint(record: CheckPoint, shutdown: boolean): void {
     const nextXid = shutdown ? record.nextXid : Math.max(record.nextXid, this.#state.nextXid);
     for (const field of TAKEN_FROM_CHECKPOINT) this.#set(field, record[field]);
     if (shutdown) {
-      this.#set("nextOid", record.nextOid);
-      this.#set("nextMulti", record.nextMulti);
-      this.#set("nextMultiOffset", record.nextMultiOffset);
+      for (const field of TAKEN_FROM_SHUTDOWN_CHECKPOINT) this.#set(field, record[field]);
     } else {
       this.noteMultiXact(record.nextMulti - 1, record.nextMultiOffset, 0);
+      this.setOldestMulti(record.oldestMulti, record.oldestMultiDB);
+      this.setOldestXid(record.oldestXid, record.oldestXidDB);
     }
     this.#set("nextXid", nextXid);
     this.#nextXidLow = nextXid | 0;
@@ -138,16 +138,16 @@ export class CheckpointTracker {
   }
 }
 
-const TAKEN_FROM_CHECKPOINT = [
-  "redo",
-  "ThisTimeLineID",
-  "PrevTimeLineID",
-  "fullPageWrites",
+const TAKEN_FROM_CHECKPOINT = ["redo", "ThisTimeLineID", "PrevTimeLineID", "fullPageWrites", "time"] as const;
+
+const TAKEN_FROM_SHUTDOWN_CHECKPOINT = [
+  "nextOid",
+  "nextMulti",
+  "nextMultiOffset",
   "oldestXid",
   "oldestXidDB",
   "oldestMulti",
   "oldestMultiDB",
   "oldestCommitTsXid",
   "newestCommitTsXid",
-  "time",
 ] as const;
