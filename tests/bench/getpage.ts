@@ -1,0 +1,143 @@
+/**
+ * GetPage@LSN over the wire: time of a round trip, with the page in the page server's cache (warm), and on the first read
+ * after a restart (cold), when it is rebuilt from layer files and some 1, 10 or 100 records. The reference is a process of
+ * the same runtime that answers requests of the same size with 8 KiB that are always the same.
+ *
+ * `npm run bench -- getpage [rounds]`
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Lsn, parseLsn } from "../../src/common/lsn.ts";
+import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
+import { REQUEST_PAGES } from "../../src/protocol/pagestream.ts";
+import { compare, type Comparison, DEFAULT_ROUNDS, report } from "./harness.ts";
+import { BenchPageServer, type BenchTimeline } from "./lib/page_server.ts";
+import { PageStream } from "./lib/page_stream.ts";
+import { PostgresServer } from "./lib/postgres_server.ts";
+import { type Driver, Echo, roundTrips } from "./lib/round_trips.ts";
+
+/** Changes of each page, the one that makes it not counted. */
+const CHAINS = [1, 10, 100];
+const DEPTHS = [1, 16];
+const PAGES = 400;
+const WARM_REQUESTS = 4000;
+
+/** One row per page, which in-place updates change again and again: lengths stay, so HOT pruning has little to do. */
+const TABLES = CHAINS.map((changes) => `
+CREATE TABLE chain_${changes} (id int, n int, pad text) WITH (fillfactor = 10);
+ALTER TABLE chain_${changes} ALTER pad SET STORAGE PLAIN;
+INSERT INTO chain_${changes} SELECT g, 0, repeat('x', 600) FROM generate_series(1, ${PAGES}) g;
+DO $$ BEGIN FOR i IN 1..${changes} LOOP UPDATE chain_${changes} SET n = n + 1; COMMIT; END LOOP; END $$;
+`).join("");
+
+interface Relation {
+  readonly spc: number;
+  readonly db: number;
+  readonly rel: number;
+}
+
+interface Fixture {
+  readonly dir: string;
+  readonly timeline: BenchTimeline;
+  readonly lsn: Lsn;
+  readonly relations: ReadonlyMap<number, Relation>;
+}
+
+async function prepare(dir: string): Promise<Fixture> {
+  makeOwnedDirectory(dir, pgUser());
+  const server = await BenchPageServer.start(join(dir, "pageserver"));
+  const timeline = await server.createTenant();
+  await server.basebackup(timeline, join(dir, "source"));
+  const source = new PostgresServer(join(dir, "source"), { full_page_writes: "off", autovacuum: "off" });
+  source.start();
+  try {
+    await server.receiveFrom(timeline, source.connInfo);
+    source.sql(TABLES);
+    const relations = new Map<number, Relation>();
+    for (const changes of CHAINS) {
+      const [db, rel] = source.sql(
+        `SELECT oid, pg_relation_filenode('chain_${changes}') FROM pg_database WHERE datname = 'postgres'`,
+      ).split("|");
+      relations.set(changes, { spc: DEFAULT_TABLESPACE, db: Number(db), rel: Number(rel) });
+    }
+    const lsn = parseLsn(source.sql("SELECT pg_current_wal_flush_lsn()"));
+    await server.untilReadable(timeline, lsn);
+    return { dir, timeline, lsn, relations };
+  } finally {
+    source.stop("immediate");
+    await server.stop();
+  }
+}
+
+/** pg_default, src/include/catalog/pg_tablespace.dat. */
+const DEFAULT_TABLESPACE = 1663;
+
+/** Reads the relation's pages in an order that no read-ahead would guess, round and round. */
+function reader(stream: PageStream, relation: Relation, lsn: Lsn): Driver {
+  const driver: Driver = {
+    onReply: () => {},
+    send(i) {
+      stream.request.blkno = (i * 7) % PAGES;
+      stream.send();
+    },
+  };
+  Object.assign(stream.request, relation, { tag: REQUEST_PAGES, lsn, fork: 0, count: 1 });
+  stream.onResponse = () => driver.onReply();
+  return driver;
+}
+
+async function warm(fixture: Fixture, echo: Echo, rounds: number): Promise<Comparison[]> {
+  await using server = await BenchPageServer.start(join(fixture.dir, "pageserver"));
+  await using stream = await PageStream.open(server, fixture.timeline);
+  const results: Comparison[] = [];
+  for (const depth of DEPTHS) {
+    const pages = reader(stream, fixture.relations.get(CHAINS.at(-1)!)!, fixture.lsn);
+    results.push(
+      await compare(
+        `warm, ${depth} in flight, p50`,
+        "µs",
+        async () => (await stream.orFail(roundTrips(pages, WARM_REQUESTS, depth))).p50Us,
+        async () => (await roundTrips(echo, WARM_REQUESTS, depth)).p50Us,
+        rounds,
+      ),
+      await compare(
+        `warm, ${depth} in flight, p99`,
+        "µs",
+        async () => (await stream.orFail(roundTrips(pages, WARM_REQUESTS, depth))).p99Us,
+        async () => (await roundTrips(echo, WARM_REQUESTS, depth)).p99Us,
+        rounds,
+      ),
+    );
+  }
+  return results;
+}
+
+async function cold(fixture: Fixture, echo: Echo, changes: number, rounds: number): Promise<Comparison> {
+  return await compare(
+    `cold, ${changes} changes, p50`,
+    "µs",
+    async () => {
+      await using server = await BenchPageServer.start(join(fixture.dir, "pageserver"));
+      await using stream = await PageStream.open(server, fixture.timeline);
+      const pages = reader(stream, fixture.relations.get(changes)!, fixture.lsn);
+      return (await stream.orFail(roundTrips(pages, PAGES, 1))).p50Us;
+    },
+    async () => (await roundTrips(echo, PAGES, 1)).p50Us,
+    rounds,
+  );
+}
+
+export async function run(args: readonly string[]): Promise<void> {
+  const rounds = Number(args[0] ?? DEFAULT_ROUNDS);
+  const dir = mkdtempSync(join(tmpdir(), "zenith-bench-getpage-"));
+  using echo = await Echo.start();
+  try {
+    const fixture = await prepare(dir);
+    const results = await warm(fixture, echo, rounds);
+    for (const changes of CHAINS) results.push(await cold(fixture, echo, changes, rounds));
+    report("getpage", results);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
