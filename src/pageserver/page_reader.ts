@@ -37,8 +37,11 @@ export class PageReader {
   readPage(source: BlockSource, block: number, lsn: Lsn | number, out: Uint8Array, outOff: number): void {
     if (this.#closed !== null) throw this.#closed;
     const chain = this.#chain;
-    chain.clear();
-    this.#store.collect(source.slot, block, lsn as Lsn, chain);
+    const key = source.slot * TWO_POW_32 + block;
+    const cached = this.#pages.get(key);
+    const start = cached !== undefined && cached.lsn <= lsn ? cached : null;
+    // What is behind the cached version need not be looked up.
+    this.#store.collect(source.slot, block, lsn, chain, start?.lsn);
     if (chain.count === 0) {
       out.fill(0, outOff, outOff + BLCKSZ);
       return;
@@ -47,31 +50,18 @@ export class PageReader {
       copyImage(chain, 0, out, outOff);
       return;
     }
-    const key = source.slot * TWO_POW_32 + block;
     const newest = chain.lsn[0]!;
-    const cached = this.#pages.get(key);
     if (cached !== undefined && cached.lsn === newest) {
       cached.used = true;
       out.set(cached.bytes, outOff);
       return;
     }
-    let next = this.#applyCached(cached);
-    if (next < 0) next = applyOldest(chain, source, block);
+    let next = chain.count - 2;
+    if (start !== null && chain.lsn[chain.count - 1]! <= start.lsn) startPage(start.bytes);
+    else next = applyOldest(chain, source, block);
     applyRecords(chain, source, block, next);
     finishPage(out, outOff);
     if (cached === undefined || cached.lsn < newest) this.#cache.put(this.#pages, key, newest, out, outOff);
-  }
-
-  /** Starts from the cached version if it is one of the chain's. @returns the next value to apply, -1 if it is not */
-  #applyCached(cached: CachedPage | undefined): number {
-    if (cached === undefined || cached.lsn > this.#chain.lsn[0]!) return -1;
-    for (let i = 1; i < this.#chain.count; i++) {
-      if (this.#chain.lsn[i] === cached.lsn) {
-        startPage(cached.bytes);
-        return i - 1;
-      }
-    }
-    return -1;
   }
 
   /** Forgets cached pages; the timeline is closing. Who reads on is told `why`. */
