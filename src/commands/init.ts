@@ -13,6 +13,7 @@ import {
 } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { startPageServer, stopPageServer } from "../control/page_server_process.ts";
+import { SAFEKEEPER_FIRST_PORT } from "../control/safekeepers.ts";
 import { findPostgres } from "../pg_install/find_postgres.ts";
 import { assertReachable, pgUser } from "../pg_install/pg_user.ts";
 import { type Command, optionText } from "./command.ts";
@@ -36,6 +37,11 @@ export const initCommand: Command = {
       description: "Where our own page server is to listen",
       default: PAGESERVER_DEFAULT_LISTEN,
     },
+    {
+      flags: "--safekeepers <n>",
+      description: "How many safekeepers make commits durable: 1, 3 or 5; with 0 the page server does",
+      default: "0",
+    },
   ],
   async run(_args, options) {
     const tenantOption = optionText(options, "tenantid");
@@ -43,6 +49,7 @@ export const initCommand: Command = {
     const remote = optionText(options, "remotePageserver");
     const distribDir = optionText(options, "pgDistribDir");
     const listen = optionText(options, "listen") ?? PAGESERVER_DEFAULT_LISTEN;
+    const safekeepers = safekeeperConfig(optionText(options, "safekeepers") ?? "0");
     if (remote === undefined) parseHostPort(listen);
     else parsePageServerUrl(remote);
     const install = findPostgres({ distribDir });
@@ -54,6 +61,7 @@ export const initCommand: Command = {
         default_tenant_id: tenant,
         ...(distribDir === undefined ? {} : { pg_distrib_dir: install.distribDir }),
         pageserver: remote === undefined ? { listen } : { url: remote },
+        ...(safekeepers.length === 0 ? {} : { safekeepers }),
       },
     };
     const existed = existsSync(paths.root);
@@ -81,6 +89,17 @@ export const initCommand: Command = {
     if (remote === undefined) print('next: "zenith start"');
   },
 };
+
+/** An even number would stop more often than one less, and keep no more. */
+function safekeeperConfig(count: string): { id: number; listen: string }[] {
+  if (!["0", "1", "3", "5"].includes(count)) {
+    throw new ZenithError("invalid_argument", `--safekeepers is "${count}": expected 0, 1, 3 or 5`);
+  }
+  return Array.from({ length: Number(count) }, (_, i) => ({
+    id: i + 1,
+    listen: formatHostPort({ host: "127.0.0.1", port: SAFEKEEPER_FIRST_PORT + i }),
+  }));
+}
 
 /** With a page server of our own it runs just for this, on any free port, so that `init` disturbs nobody. */
 async function createFirstTenant(environment: Environment): Promise<void> {

@@ -20,6 +20,7 @@ import {
   pageServerAddress,
 } from "../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../control/page_server_client.ts";
+import { lastErrorInLog } from "../control/page_server_process.ts";
 import { parseStopMode } from "../control/stop_process.ts";
 import {
   type Command,
@@ -44,12 +45,13 @@ export const pgListCommand: Command = {
     const rows = computes.map((compute) => {
       const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
       const lsn = compute.readOnlyAt ?? branch?.latest_valid_lsn;
-      const status = compute.readOnlyAt === null ? compute.status : `${compute.status} (read-only)`;
+      const why = compute.status === "crashed" ? lastErrorInLog(compute.paths.log) : undefined;
+      const note = compute.readOnlyAt !== null ? " (read-only)" : why === undefined ? "" : ` (${why})`;
       return [
         compute.branch,
         formatHostPort(compute.address),
         lsn === undefined ? "?" : formatLsn(lsn),
-        status,
+        compute.status + note,
       ];
     });
     for (const line of formatTable([["BRANCH", "ADDRESS", "LSN", "STATUS"], ...rows])) print(line);

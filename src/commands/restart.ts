@@ -1,16 +1,26 @@
-import { loadEnvironment } from "../control/environment.ts";
+import { hasLocalPageServer, loadEnvironment } from "../control/environment.ts";
+import { listSafekeepers } from "../control/safekeepers.ts";
 import { parseStopMode } from "../control/stop_process.ts";
 import { type Command, optionText } from "./command.ts";
-import { start } from "./start.ts";
-import { STOP_MODE_OPTION, stopOnlyPageServer } from "./stop.ts";
+import { startOnlyPageServer, startSafekeepers } from "./start.ts";
+import { STOP_MODE_OPTION, stopOneSafekeeper, stopOnlyPageServer } from "./stop.ts";
 
 export const restartCommand: Command = {
   usage: "restart",
-  description: "Restart the page server; every Postgres stays up and waits for it",
+  description: "Restart the page server and the safekeepers; every Postgres stays up and waits for them",
   options: [STOP_MODE_OPTION],
   async run(_args, options) {
     const environment = loadEnvironment();
-    await stopOnlyPageServer(environment, parseStopMode(optionText(options, "mode") ?? "fast"));
-    await start(environment);
+    const mode = parseStopMode(optionText(options, "mode") ?? "fast");
+    const safekeepers = listSafekeepers(environment);
+    if (hasLocalPageServer(environment) || safekeepers.length === 0) {
+      await stopOnlyPageServer(environment, mode);
+      await startOnlyPageServer(environment);
+    }
+    // One after the other: of three, two are always there.
+    for (const safekeeper of safekeepers) {
+      await stopOneSafekeeper(safekeeper, mode);
+      await startSafekeepers(environment, [safekeeper]);
+    }
   },
 };

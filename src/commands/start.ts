@@ -1,17 +1,43 @@
 import { formatHostPort } from "../common/host_port.ts";
-import { type Environment, loadEnvironment, pageServerAddress } from "../control/environment.ts";
-import { startPageServer } from "../control/page_server_process.ts";
+import {
+  type Environment,
+  hasLocalPageServer,
+  loadEnvironment,
+  pageServerAddress,
+} from "../control/environment.ts";
+import { isPageServerRunning, startPageServer } from "../control/page_server_process.ts";
+import { listSafekeepers, type SafekeeperInfo, startSafekeeper } from "../control/safekeepers.ts";
 import type { Command } from "./command.ts";
 import { print, Progress } from "./output.ts";
 
 export const startCommand: Command = {
   usage: "start",
-  description: "Start the page server",
+  description: "Start the page server and the safekeepers",
   run: () => start(loadEnvironment()),
 };
 
-export async function start(environment: Environment): Promise<void> {
+async function start(environment: Environment): Promise<void> {
+  const stopped = listSafekeepers(environment).filter(({ running }) => !running);
+  // After one safekeeper has died, this is how it is started again.
+  const safekeepersOnly = stopped.length > 0 &&
+    (!hasLocalPageServer(environment) || isPageServerRunning(environment));
+  if (!safekeepersOnly) await startOnlyPageServer(environment);
+  await startSafekeepers(environment, stopped);
+}
+
+export async function startOnlyPageServer(environment: Environment): Promise<void> {
   using progress = new Progress("starting the page server");
   const { pid } = await startPageServer(environment, { onProgress: (text) => progress.update(text) });
   print(`page server started on ${formatHostPort(pageServerAddress(environment))}, process ${pid}`);
+}
+
+export async function startSafekeepers(
+  environment: Environment,
+  safekeepers: readonly SafekeeperInfo[],
+): Promise<void> {
+  for (const safekeeper of safekeepers) {
+    using _progress = new Progress(`starting safekeeper ${safekeeper.id}`);
+    const { pid } = await startSafekeeper(environment, safekeeper);
+    print(`safekeeper ${safekeeper.id} started on ${formatHostPort(safekeeper.address)}, process ${pid}`);
+  }
 }

@@ -3,6 +3,7 @@ import { formatHostPort } from "../common/host_port.ts";
 import { allComputes } from "../control/computes.ts";
 import { hasLocalPageServer, loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
+import { listSafekeepers } from "../control/safekeepers.ts";
 import { type Command, EXIT_UNAVAILABLE } from "./command.ts";
 import { print } from "./output.ts";
 
@@ -24,6 +25,9 @@ export const statusCommand: Command = {
       print(`${what} is not running on ${formatHostPort(address)}`);
       return EXIT_UNAVAILABLE;
     } finally {
+      for (const { id, address, running } of listSafekeepers(environment)) {
+        print(`safekeeper ${id} is ${running ? "" : "not "}running on ${formatHostPort(address)}`);
+      }
       const computes = allComputes(environment);
       const running = computes.filter((compute) => compute.status === "running").length;
       print(`${running} of ${computes.length} Postgres running`);

@@ -1,6 +1,7 @@
 import { allComputes, stopCompute } from "../control/computes.ts";
 import { type Environment, hasLocalPageServer, loadEnvironment } from "../control/environment.ts";
 import { stopPageServer } from "../control/page_server_process.ts";
+import { listSafekeepers, type SafekeeperInfo, stopSafekeeper } from "../control/safekeepers.ts";
 import { parseStopMode, type StopMode } from "../control/stop_process.ts";
 import { type Command, type CommandOption, optionText } from "./command.ts";
 import { print, Progress } from "./output.ts";
@@ -13,7 +14,7 @@ export const STOP_MODE_OPTION: CommandOption = {
 
 export const stopCommand: Command = {
   usage: "stop",
-  description: "Stop every Postgres of this environment, then the page server",
+  description: "Stop every Postgres of this environment, then the safekeepers and the page server",
   options: [STOP_MODE_OPTION],
   run: (_args, options) => stop(loadEnvironment(), parseStopMode(optionText(options, "mode") ?? "fast")),
 };
@@ -36,8 +37,17 @@ export async function stop(environment: Environment, mode: StopMode): Promise<vo
       print(`Postgres of branch ${compute.branch} stopped`);
     });
   }
+  for (const safekeeper of listSafekeepers(environment)) {
+    await attempt(() => stopOneSafekeeper(safekeeper, mode));
+  }
   if (hasLocalPageServer(environment)) await attempt(() => stopOnlyPageServer(environment, mode));
   if (errors.length > 0) throw errors[0];
+}
+
+export async function stopOneSafekeeper(safekeeper: SafekeeperInfo, mode: StopMode): Promise<void> {
+  using _progress = new Progress(`stopping safekeeper ${safekeeper.id}`);
+  const wasRunning = await stopSafekeeper(safekeeper, mode);
+  print(`safekeeper ${safekeeper.id} ${wasRunning ? "stopped" : "is not running"}`);
 }
 
 export async function stopOnlyPageServer(environment: Environment, mode: StopMode): Promise<void> {

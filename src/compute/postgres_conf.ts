@@ -4,8 +4,8 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ioError, ZenithError } from "../common/errors.ts";
-import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
@@ -17,6 +17,8 @@ export interface ComputeIdentity {
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   readonly pageServer: HostPort;
+  /** The safekeepers that make its commits durable; with none the page server does. */
+  readonly walAcceptors: readonly HostPort[];
   readonly port: number;
 }
 
@@ -49,6 +51,7 @@ const SOCKET_DIR_MAX_LENGTH = 107 - "/.s.PGSQL.65535.lock".length;
 
 /** The `postgresql.conf` of a new compute. */
 export function initialPostgresConf(compute: ComputeIdentity, socketDir: string): string {
+  const acceptors = compute.walAcceptors.map(formatHostPort).join(",");
   const sockets = Buffer.byteLength(socketDir) <= SOCKET_DIR_MAX_LENGTH ? socketDir : "";
   return `# Made by "zenith pg create". Yours to edit: every start keeps it.
 
@@ -58,7 +61,8 @@ unix_socket_directories = ${quoteSetting(sockets)}
 timezone = 'UTC'
 log_timezone = 'UTC'
 
-# What makes a commit durable is the page server, which follows as synchronous standby.
+# What makes a commit durable is the page server, which follows as synchronous standby, or the safekeepers that
+# zenith.wal_acceptors names (host:port,...), a majority of them.
 wal_level = replica
 max_wal_senders = 10
 max_replication_slots = 10
@@ -75,6 +79,7 @@ full_page_writes = off
 zenith.zenith_tenant = '${compute.tenant}'
 zenith.zenith_timeline = '${compute.timeline}'
 zenith.page_server_connstring = ${quoteSetting(formatConnstring(compute.pageServer))}
+zenith.wal_acceptors = ${quoteSetting(acceptors)}
 `;
 }
 
@@ -153,6 +158,7 @@ export function computeIdentity(settings: Settings, file: string): ComputeIdenti
     tenant: parseTenantId(need("zenith.zenith_tenant")),
     timeline: parseTimelineId(need("zenith.zenith_timeline")),
     pageServer: parseConnstring(need("zenith.page_server_connstring"), file),
+    walAcceptors: parseAcceptors(settings.get("zenith.wal_acceptors") ?? "", file),
     port,
   };
 }
@@ -184,6 +190,20 @@ function parseConnstring(text: string, file: string): HostPort {
     );
   }
   return { host, port };
+}
+
+/** Reads `host:port,host:port`. One that is named twice would count as two. */
+function parseAcceptors(text: string, file: string): HostPort[] {
+  const parts = text.split(",").map((part) => part.trim()).filter((part) => part !== "");
+  try {
+    if (new Set(parts).size < parts.length) throw new ZenithError("invalid_argument", "one is named twice");
+    return parts.map(parseHostPort);
+  } catch (error) {
+    throw new ZenithError(
+      "invalid_argument",
+      `${file}: zenith.wal_acceptors is "${text}": ${errorMessage(error)}`,
+    );
+  }
 }
 
 /** For a person: what to type to connect. */

@@ -7,6 +7,7 @@ import type { PostgresInstall } from "../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../pg_install/pg_user.ts";
 import { findProgram } from "./find_program.ts";
+import { sleep } from "./sleep.ts";
 
 export interface PostgresProcessOptions {
   readonly install: PostgresInstall;
@@ -119,6 +120,17 @@ function tiedToParent(program: string, args: string[]): { file: string; args: st
   const setpriv = findProgram("setpriv");
   if (setpriv === undefined) return { file: program, args };
   return { file: setpriv, args: ["--pdeathsig", "QUIT", "--", program, ...args] };
+}
+
+/** Waits `ms`, as long as that Postgres runs. @throws {ZenithError} how it ended, or why `signal` was aborted */
+export async function pauseWhileRunning(
+  postmaster: PostgresProcess,
+  ms: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await sleep(ms, signal);
+  signal.throwIfAborted();
+  if (!postmaster.running) throw new ZenithError("unavailable", await postmaster.ended);
 }
 
 const POLL_MS = 25;

@@ -1,34 +1,23 @@
-/** The compute role: makes the data directory, runs stock Postgres on it and keeps the page server following. */
-import { readFileSync } from "node:fs";
+/** The compute role: makes the data directory, runs stock Postgres on it and has its WAL followed. */
 import { join } from "node:path";
 import postgres from "postgres";
-import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
-import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import type { HostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
-import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresInstall } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
-import { PgClient } from "../pgwire/client.ts";
-import { formatConnInfo } from "../pgwire/conninfo.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
-import {
-  type BasebackupContent,
-  clearDataDirectory,
-  type DataDirectoryProgress,
-  unpackBasebackup,
-} from "./data_directory.ts";
-import {
-  clientHost,
-  type ComputeIdentity,
-  computeIdentity,
-  PAGESERVER_STANDBY_NAME,
-  readOnlySettings,
-  readSettings,
-} from "./postgres_conf.ts";
+import { clearDataDirectory, type DataDirectoryProgress, unpackBasebackup } from "./data_directory.ts";
+import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
 import { LazyStorage, removeLazyStorage } from "./fuse/lazy_storage.ts";
-import { endOrphan, PostgresProcess } from "./postgres_process.ts";
+import { controlFileLsn, keepLease } from "./lease.ts";
+import { PageServerFollower } from "./page_server_follower.ts";
+import { fetchBasebackup } from "./page_server_link.ts";
+import { clientHost, type ComputeIdentity, computeIdentity, readSettings } from "./postgres_conf.ts";
+import { endOrphan, pauseWhileRunning, PostgresProcess } from "./postgres_process.ts";
+import { SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
 
 export interface ComputeOptions {
@@ -54,12 +43,7 @@ export interface RunningCompute {
 
 /** Postgres on a fresh data directory has nothing to recover: it is up in a second, or it will not be. */
 const STARTUP_TIMEOUT_MS = 60_000;
-/** The page server opens a replication connection: the same. */
-const FOLLOW_TIMEOUT_MS = 30_000;
 const STARTUP_POLL_MS = 20;
-const FOLLOW_POLL_MS = 1_000;
-/** A third of what the page server grants with a basebackup. */
-const LEASE_RENEWAL_MS = 200_000;
 const CONNECT_TIMEOUT_S = 10;
 
 /** @throws {ZenithError} the reason why it could not start; nothing is left running then */
@@ -86,11 +70,13 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     progress(`all data is fetched at the start: ${storage.whyNotLazy}`);
   }
   const lazy = storage.mode === "lazy" ? new LazyStorage({ ...compute, paths, user, log }) : undefined;
+  const durability = chooseDurability(compute, options.readOnlyAt, log);
   let postmaster: PostgresProcess | undefined;
   let sql: postgres.Sql | undefined;
   let startLsn: Lsn;
   try {
-    await fetchDataDirectory(options, compute, user, storage.mode);
+    const chosen = await durability.chooseStart(progress);
+    await fetchDataDirectory(options, compute, chosen, user, storage.mode);
     startLsn = controlFileLsn(paths.pgdata);
     await lazy?.mount();
     progress("starting Postgres");
@@ -99,30 +85,41 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
-      settings: options.readOnlyAt === null ? {} : readOnlySettings(options.readOnlyAt),
+      settings: durability.settings,
     });
     sql = connect(address);
-    const starting = untilServing(sql, compute, address, postmaster, options);
-    await (lazy === undefined ? starting : Promise.race([starting, lazy.failed]));
+    const starting = untilServing({ sql, address, process: postmaster }, durability, options);
+    await Promise.race([starting, durability.failed, ...(lazy === undefined ? [] : [lazy.failed])]);
   } catch (error) {
     await sql?.end({ timeout: 1 });
     await postmaster?.stop("immediate");
+    await durability.stop();
     await lazy?.close();
     throw error;
   }
-  return supervise(sql, compute, address, postmaster, lazy, startLsn, options);
+  const leasing = new AbortController();
+  if (lazy !== undefined) void keepLease(compute, startLsn, log, leasing.signal);
+  return supervise({ sql, address, process: postmaster }, durability, lazy, leasing);
+}
+
+function chooseDurability(compute: ComputeIdentity, readOnlyAt: Lsn | null, log: Logger): Durability {
+  if (readOnlyAt !== null) return new ReadOnlyPast(readOnlyAt);
+  return compute.walAcceptors.length > 0
+    ? new SafekeeperQuorum(compute, log)
+    : new PageServerFollower(compute, log);
 }
 
 async function fetchDataDirectory(
   options: ComputeOptions,
   compute: ComputeIdentity,
+  startLsn: Lsn | null,
   user: PgUser | undefined,
   mode: "lazy" | "eager",
 ): Promise<void> {
-  const { paths, log, progress, signal, readOnlyAt } = options;
+  const { paths, log, progress, signal } = options;
   progress("fetching the data directory");
   const content = mode === "lazy" ? "lazy" : "complete";
-  const fetched = await fetchBasebackup(compute, readOnlyAt, content, signal, (tar) => {
+  const fetched = await fetchBasebackup(compute, startLsn, content, signal, (tar) => {
     let announced = Date.now();
     const onProgress = ({ bytes }: DataDirectoryProgress) => {
       if (Date.now() - announced < 1_000) return;
@@ -135,109 +132,47 @@ async function fetchDataDirectory(
 }
 
 async function untilServing(
-  sql: postgres.Sql,
-  compute: ComputeIdentity,
-  address: HostPort,
-  postmaster: PostgresProcess,
-  { signal, progress, readOnlyAt }: ComputeOptions,
+  local: LocalPostgres,
+  durability: Durability,
+  { signal, progress }: ComputeOptions,
 ): Promise<void> {
-  await untilAccepting(sql, postmaster, signal);
-  if (readOnlyAt !== null) return;
-  await sql`SELECT pg_create_physical_replication_slot(${PAGESERVER_STANDBY_NAME}, true)`;
-  progress("waiting for the page server to follow");
-  await untilFollowed(sql, compute, address, postmaster, signal);
+  await untilAccepting(local.sql, local.process, signal);
+  await durability.follow(local, signal, progress);
 }
 
 function supervise(
-  sql: postgres.Sql,
-  compute: ComputeIdentity,
-  address: HostPort,
-  postmaster: PostgresProcess,
+  { sql, address, process }: LocalPostgres,
+  durability: Durability,
   lazy: LazyStorage | undefined,
-  startLsn: Lsn,
-  { log, readOnlyAt }: ComputeOptions,
+  leasing: AbortController,
 ): RunningCompute {
-  const stopping = new AbortController();
-  const postgresEnded = postmaster.ended.then(async (how) => {
-    if (stopping.signal.aborted) return;
+  let stopping = false;
+  const cause = Promise.race([
+    process.ended.then((how) => new ZenithError("unavailable", how)),
+    durability.failed.catch((error: unknown) => error),
+  ]);
+  const endedByItself = cause.then(async (error) => {
+    if (stopping) return;
+    durability.stopping();
+    await process.stop("immediate");
+    await durability.stop();
     await lazy?.close();
-    throw new ZenithError("unavailable", how);
+    throw error;
   });
-  // When the files fail, this process ends at once: that ends the mount, and Postgres with it.
-  const ended = lazy === undefined ? postgresEnded : Promise.race([postgresEnded, lazy.failed]);
-  const watching = readOnlyAt === null
-    ? watch(sql, compute, address, postmaster, log, stopping.signal)
-    : Promise.resolve();
-  const leasing = lazy === undefined ? Promise.resolve() : keepLease(compute, startLsn, log, stopping.signal);
   return {
     address,
-    ended,
+    // When the files fail, this process ends at once: that ends the mount, and Postgres with it.
+    ended: lazy === undefined ? endedByItself : Promise.race([endedByItself, lazy.failed]),
     async stop(mode) {
-      stopping.abort();
-      await postmaster.stop(mode);
+      stopping = true;
+      durability.stopping();
+      await process.stop(mode);
       await sql.end({ timeout: 1 });
-      await watching;
-      await leasing;
+      await durability.stop();
+      leasing.abort();
       await lazy?.close();
     },
   };
-}
-
-/** Keeps the page server following: it forgets its computes when it is restarted. */
-async function watch(
-  sql: postgres.Sql,
-  compute: ComputeIdentity,
-  address: HostPort,
-  postmaster: PostgresProcess,
-  log: Logger,
-  stopping: AbortSignal,
-): Promise<void> {
-  let followed = true;
-  for (;;) {
-    await sleep(FOLLOW_POLL_MS, stopping);
-    if (!postmaster.running || stopping.aborted) return;
-    try {
-      const follows = await isFollowed(sql);
-      if (follows !== followed) {
-        log.info(follows ? "the page server follows again" : "the page server has stopped following");
-      }
-      followed = follows;
-      if (!follows) await callMeMaybe(compute, address);
-    } catch (error) {
-      if (!stopping.aborted) log.warn(`could not get the page server to follow: ${errorMessage(error)}`);
-    }
-  }
-}
-
-/** Files that are fetched when they are read are read at the LSN of the start, for as long as this compute lives. */
-async function keepLease(
-  compute: ComputeIdentity,
-  lsn: Lsn,
-  log: Logger,
-  stopping: AbortSignal,
-): Promise<void> {
-  for (;;) {
-    await sleep(LEASE_RENEWAL_MS, stopping);
-    if (stopping.aborted) return;
-    try {
-      await using pageServer = await connectPageServer(compute, stopping);
-      await pageServer.query(`lease_lsn ${compute.tenant} ${compute.timeline} ${formatLsn(lsn)}`);
-    } catch (error) {
-      if (!stopping.aborted) {
-        log.warn(`could not prolong the lease of ${formatLsn(lsn)}: ${errorMessage(error)}`);
-      }
-    }
-  }
-}
-
-/** Where a data directory that was just fetched starts. */
-function controlFileLsn(pgdata: string): Lsn {
-  const path = join(pgdata, CONTROL_FILE_PATH);
-  try {
-    return parseControlFile(readFileSync(path)).checkPoint;
-  } catch (error) {
-    throw error instanceof ZenithError ? error : ioError("read", path, error);
-  }
 }
 
 function connect(address: HostPort): postgres.Sql {
@@ -278,96 +213,4 @@ async function untilAccepting(
 function isStartingUp(error: unknown): boolean {
   const code = systemErrorCode(error);
   return code === "57P03" || code === "ECONNREFUSED" || code === "ECONNRESET" || code === "CONNECTION_CLOSED";
-}
-
-async function untilFollowed(
-  sql: postgres.Sql,
-  compute: ComputeIdentity,
-  address: HostPort,
-  postmaster: PostgresProcess,
-  signal: AbortSignal,
-): Promise<void> {
-  const deadline = Date.now() + FOLLOW_TIMEOUT_MS;
-  let nextCall = 0;
-  while (!await isFollowed(sql)) {
-    const now = Date.now();
-    if (now >= nextCall) {
-      await callMeMaybe(compute, address);
-      nextCall = now + FOLLOW_POLL_MS;
-    }
-    if (now > deadline) {
-      throw new ZenithError(
-        "timeout",
-        `the page server at ${formatHostPort(compute.pageServer)} does not receive this compute's WAL`,
-        { hint: "see its log; it connects back to the compute's port" },
-      );
-    }
-    await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);
-  }
-}
-
-async function pauseWhileRunning(
-  postmaster: PostgresProcess,
-  ms: number,
-  signal: AbortSignal,
-): Promise<void> {
-  await sleep(ms, signal);
-  signal.throwIfAborted();
-  if (!postmaster.running) throw new ZenithError("unavailable", await postmaster.ended);
-}
-
-async function isFollowed(sql: postgres.Sql): Promise<boolean> {
-  const rows = await sql`
-    SELECT 1 FROM pg_stat_replication
-    WHERE application_name = ${PAGESERVER_STANDBY_NAME} AND state IN ('catchup', 'streaming')`;
-  return rows.length > 0;
-}
-
-/** Asks the page server to connect here and receive. */
-async function callMeMaybe(compute: ComputeIdentity, address: HostPort): Promise<void> {
-  const connstr = formatConnInfo({ ...address, user: ZENITH_SUPERUSER });
-  await using pageServer = await connectPageServer(compute);
-  await pageServer.query(`callmemaybe ${compute.tenant} ${compute.timeline} ${connstr}`);
-}
-
-async function fetchBasebackup<T>(
-  compute: ComputeIdentity,
-  lsn: Lsn | null,
-  content: BasebackupContent,
-  signal: AbortSignal,
-  unpack: (tar: AsyncIterable<Uint8Array>) => Promise<T>,
-): Promise<T> {
-  const at = lsn === null ? "" : ` ${formatLsn(lsn)}`;
-  const command = `basebackup ${compute.tenant} ${compute.timeline}${at}${content === "lazy" ? " lazy" : ""}`;
-  await using pageServer = await connectPageServer(compute, signal);
-  return await unpack(pageServer.copyOut(command));
-}
-
-/**
- * The `postgres` package would do but for COPY OUT: when the last chunk fills its buffer it never reads on, and the
- * connection stays busy for good.
- */
-async function connectPageServer(compute: ComputeIdentity, signal?: AbortSignal): Promise<PgClient> {
-  return await PgClient.connect({
-    ...compute.pageServer,
-    user: ZENITH_SUPERUSER,
-    database: "zenith",
-    applicationName: "zenith_compute",
-    connectTimeoutMs: CONNECT_TIMEOUT_S * 1_000,
-    ...(signal === undefined ? {} : { signal }),
-  });
-}
-
-/** Ends early when `signal` is aborted. */
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-    if (signal.aborted) done();
-  });
 }

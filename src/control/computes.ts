@@ -24,6 +24,7 @@ import { type Environment, pageServerAddress } from "./environment.ts";
 import type { BranchInfo } from "./page_server_client.ts";
 import { lastErrorInLog } from "./page_server_process.ts";
 import { allocatePort, isPortFree } from "./ports.ts";
+import { listSafekeepers } from "./safekeepers.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** `crashed`: its supervisor ended without having been asked to. */
@@ -71,6 +72,7 @@ export async function createCompute(
     tenant,
     timeline: branch.timeline_id,
     pageServer: pageServerAddress(environment),
+    walAcceptors: listSafekeepers(environment).map(({ address }) => address),
     port: port ?? await allocatePort(taken),
   };
   const user = pgUser();

@@ -1,7 +1,21 @@
 /** A local environment: the directory that `zenith init` makes, and its `config`. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type InferOutput, optional, picklist, pipe, strictObject, string, transform, union } from "valibot";
+import {
+  array,
+  check,
+  type InferOutput,
+  integer,
+  minValue,
+  number,
+  optional,
+  picklist,
+  pipe,
+  strictObject,
+  string,
+  transform,
+  union,
+} from "valibot";
 import { ZenithError } from "../common/errors.ts";
 import { type HostPort, parseHostPort } from "../common/host_port.ts";
 import { parseTenantId, type TenantId } from "../common/id.ts";
@@ -23,6 +37,15 @@ const ConfigSchema = strictObject({
   default_tenant_id: pipe(string(), transform(parseTenantId)),
   pg_distrib_dir: optional(string()),
   pageserver: union([LocalPageServerSchema, RemotePageServerSchema], "expected either listen or url"),
+  /** Its own safekeepers, which make commits durable. With none the page server does. */
+  safekeepers: optional(pipe(
+    array(strictObject({ id: pipe(number(), integer(), minValue(1)), listen: AddressSchema })),
+    check((all) => new Set(all.map(({ id }) => id)).size === all.length, "two safekeepers have one id"),
+    check(
+      (all) => new Set(all.map(({ listen }) => listen)).size === all.length,
+      "two safekeepers listen on one port",
+    ),
+  )),
   compute: optional(strictObject({
     /** How a compute's relation files come: all at its start, or page by page when they are first read. */
     storage: optional(picklist(["auto", "lazy", "eager"]), "auto"),

@@ -57,6 +57,10 @@ export async function startPageServer(
   });
 }
 
+export function isPageServerRunning(environment: Environment): boolean {
+  return checkPidFile(environment.paths.pageserver.pidFile).state === "running";
+}
+
 /** @returns whether it was running */
 export async function stopPageServer(environment: Environment, mode: StopMode): Promise<boolean> {
   assertLocal(environment);

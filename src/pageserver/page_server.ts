@@ -146,11 +146,11 @@ export class PageServer {
     return tenant;
   }
 
-  /** Pulls the timeline's WAL from `connInfo` from now on; what it pulled from before is left first. */
+  /** Pulls the timeline's WAL from `connInfo` from now on, unless what it pulls from already serves as well; that is left first. */
   receiveFrom(timeline: Timeline, connInfo: string): void {
     timeline.assertPresent();
     const current = this.#receivers.get(timeline.timelineId);
-    if (current?.running === true && current.connInfo === connInfo) return;
+    if (current?.running === true && !current.yieldsTo(connInfo)) return;
     const left = current?.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
     const logger = this.#context.logger.child({ tenant: timeline.tenantId, timeline: timeline.timelineId });
     const receiver = new WalReceiver(timeline, connInfo, logger, left ?? Promise.resolve());

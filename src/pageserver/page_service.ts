@@ -169,6 +169,21 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       session.sendCommandComplete("CALLMEMAYBE");
     },
   },
+  timeline_status: {
+    usage: "timeline_status <tenant> <timeline>",
+    args: [2, 2],
+    columns: JSON_COLUMN,
+    run: async (service, session, [tenant, timeline]) => {
+      const source = await service.timeline(tenant!, timeline!);
+      // Who asks may let WAL go on from here: what is before must not be lost any more.
+      await source.makeDurable();
+      sendJson(session, {
+        system_id: String(source.systemIdentifier),
+        wal_segment_size: source.walSegmentSize,
+        wal_position: formatLsn(source.position),
+      });
+    },
+  },
   do_gc: {
     usage: "do_gc <tenant> <timeline> <horizon>",
     args: [2, 3],

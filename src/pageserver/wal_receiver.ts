@@ -10,31 +10,38 @@ import {
   type ReplicationStream,
   startReplication,
 } from "../pgwire/replication.ts";
+import { TIMELINE_OPTION } from "../protocol/wal_connection.ts";
 import { WAL_TLI } from "../wal_store/wal_store.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** Under this name a compute finds its page server in pg_stat_replication and waits for it in commits. */
 export const WAL_RECEIVER_NAME = "pageserver";
 
-/** The slot that keeps WAL at the compute while we are away. */
+/** The slot that keeps WAL at the compute while we are away. Safekeepers keep by themselves what is not durable here. */
 const SLOT_NAME = "pageserver";
+
+/** A safekeeper that brings nothing for so long, while another one calls, is taken for one that has nothing new. */
+const STALL_MS = 3_000;
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
- * Pulls a timeline's WAL from a compute by physical replication, as its synchronous standby. What it reports as flushed is
- * what survives a kill -9 here, because on that word the compute tells clients that they have committed.
+ * Pulls a timeline's WAL by physical replication, from a compute as its synchronous standby or from a safekeeper. What it
+ * reports as flushed is what survives a kill -9 here, because on that word the compute tells clients that they have
+ * committed, and safekeepers drop WAL.
  *
- * It ends when the connection does; the compute asks again (`callmemaybe`).
+ * It ends when the connection does; the other end asks again (`callmemaybe`).
  */
 export class WalReceiver {
   readonly connInfo: string;
+  readonly #isSafekeeper: boolean;
   /** Settles when the receiver has ended; never rejects. */
   readonly ended: Promise<void>;
   readonly #timeline: Timeline;
   readonly #logger: Logger;
   readonly #abort = new AbortController();
   #client: PgClient | null = null;
+  #intake: WalIntake | null = null;
   #error: string | null = null;
   #streaming = false;
   #running = true;
@@ -45,8 +52,8 @@ export class WalReceiver {
    * @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string
    */
   constructor(timeline: Timeline, connInfo: string, logger: Logger, after: Promise<void>) {
-    parseConnInfo(connInfo);
     this.connInfo = connInfo;
+    this.#isSafekeeper = namesSafekeeper(connInfo);
     this.#timeline = timeline;
     this.#logger = logger;
     this.ended = this.#run(after);
@@ -55,6 +62,18 @@ export class WalReceiver {
   /** Whether it has not ended. */
   get running(): boolean {
     return this.#running;
+  }
+
+  /**
+   * Whether this receiver is to be left for one from `connInfo`. A compute that calls is the timeline's only source. Of safekeepers
+   * each has the same WAL: one that goes on bringing it is not left for another.
+   */
+  yieldsTo(connInfo: string): boolean {
+    const callerIsSafekeeper = namesSafekeeper(connInfo);
+    if (this.#isSafekeeper && callerIsSafekeeper) {
+      return this.#intake !== null && this.#intake.stalledFor(STALL_MS);
+    }
+    return this.connInfo !== connInfo;
   }
 
   get state(): { readonly source: string; readonly streaming: boolean; readonly error: string | null } {
@@ -102,15 +121,25 @@ export class WalReceiver {
           `${this.#timeline.systemIdentifier}: it is another cluster`,
       );
     }
-    await createPhysicalSlot(client, SLOT_NAME);
+    if (!this.#isSafekeeper) await createPhysicalSlot(client, SLOT_NAME);
     await this.#timeline.restartReceiving();
     const startLsn = this.#timeline.position;
-    const stream = await startReplication(client, { slot: SLOT_NAME, startLsn, timeline: WAL_TLI });
+    const stream = await startReplication(client, {
+      ...(this.#isSafekeeper ? {} : { slot: SLOT_NAME }),
+      startLsn,
+      timeline: WAL_TLI,
+    });
     this.#streaming = true;
     this.#logger.info("receiving WAL", { source: this.connInfo, lsn: formatLsn(startLsn) });
     const intake = new WalIntake(this.#timeline, stream);
+    this.#intake = intake;
     await Promise.race([stream.run(intake), intake.failed]);
   }
+}
+
+/** Connections to safekeepers say which timeline they are for; to a compute there is only one. */
+function namesSafekeeper(connInfo: string): boolean {
+  return parseConnInfo(connInfo).options?.includes(TIMELINE_OPTION) ?? false;
 }
 
 /** Takes in what a stream brings, makes it durable in the background and reports how far it is. */
@@ -122,6 +151,8 @@ class WalIntake implements ReplicationHandler {
   #written: Lsn;
   #durable: Lsn;
   #syncing = false;
+  #flushing = false;
+  #progressAt = performance.now();
   #fail!: (error: unknown) => void;
 
   constructor(timeline: Timeline, stream: ReplicationStream) {
@@ -138,6 +169,7 @@ class WalIntake implements ReplicationHandler {
   onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
     this.#timeline.receive(lsn, bytes.subarray(off, off + len));
     this.#written = (lsn + len) as Lsn;
+    this.#progressAt = performance.now();
     this.#sync();
     if (this.#timeline.store.congested) this.#waitForFlush();
   }
@@ -146,10 +178,20 @@ class WalIntake implements ReplicationHandler {
     if (replyRequested) this.#report();
   }
 
-  /** Holds the compute back while layers are written out more slowly than WAL comes in. */
+  /** Whether for `ms` nothing has come, and nothing of what came before is being worked on. */
+  stalledFor(ms: number): boolean {
+    return !this.#syncing && !this.#flushing && performance.now() - this.#progressAt >= ms;
+  }
+
+  /** Holds the source back while layers are written out more slowly than WAL comes in. */
   #waitForFlush(): void {
+    this.#flushing = true;
     this.#stream.copy.pause();
-    this.#timeline.store.ready().then(() => this.#stream.copy.resume(), (error) => this.#fail(error));
+    this.#timeline.store.ready().then(() => {
+      this.#flushing = false;
+      this.#progressAt = performance.now();
+      this.#stream.copy.resume();
+    }, (error) => this.#fail(error));
   }
 
   /** One sync at a time; what arrives while it runs shares the next. */

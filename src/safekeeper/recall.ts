@@ -1,4 +1,4 @@
-import { errorMessage } from "../common/errors.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -8,6 +8,9 @@ import { timelineOptions } from "../protocol/wal_connection.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
+
+/** How long a timeline is left alone that the page server does not know: its branch was deleted. */
+const UNKNOWN_RETRY_MS = 60_000;
 
 /**
  * Asks the page server to come and read (`callmemaybe`), for each timeline that has committed WAL which the page server has not made
@@ -20,6 +23,8 @@ export class Recall {
   readonly #logger: Logger;
   /** By timeline, the page server's position at the last round. */
   #positions = new Map<SafekeeperTimeline, Lsn>();
+  /** Timelines that the page server does not know, and until when it is not bothered with them. */
+  readonly #unknownUntil = new WeakMap<SafekeeperTimeline, number>();
   #lastError = "";
 
   constructor(pageserver: HostPort, self: HostPort, logger: Logger) {
@@ -34,6 +39,7 @@ export class Recall {
     for (const timeline of timelines) {
       const { commitLsn, remoteConsistentLsn } = timeline.state;
       if (commitLsn <= remoteConsistentLsn) continue;
+      if ((this.#unknownUntil.get(timeline) ?? 0) > performance.now()) continue;
       positions.set(timeline, remoteConsistentLsn);
       if (this.#positions.get(timeline) === remoteConsistentLsn) await this.#call(timeline);
     }
@@ -58,6 +64,9 @@ export class Recall {
       await client.query(`callmemaybe ${tenantId} ${timelineId} ${connInfo}`);
       this.#lastError = "";
     } catch (error) {
+      if (error instanceof ZenithError && error.kind === "not_found") {
+        this.#unknownUntil.set(timeline, performance.now() + UNKNOWN_RETRY_MS);
+      }
       const message = errorMessage(error);
       if (message === this.#lastError) return;
       this.#lastError = message;

@@ -4,7 +4,7 @@ import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Column } from "../pgwire/column.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
-import { segmentStart } from "../postgres/wal/page_header.ts";
+import { nextRecordLsn, segmentStart } from "../postgres/wal/page_header.ts";
 import {
   PAGESERVER_READER_NAME,
   RECOVERY_TERM_OPTION,
@@ -205,6 +205,7 @@ function readerOf(session: Session, timeline: SafekeeperTimeline): WalReader {
   const isPageserver = session.params.get("application_name") === PAGESERVER_READER_NAME;
   return {
     kind: "committed",
+    comesWhenCalled: isPageserver,
     onFlush: (lsn) => {
       if (isPageserver) timeline.feedback(lsn);
     },
@@ -219,7 +220,8 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
   // Whole segments are what archivers and standbys ask for.
   const first = segmentStart(walStore.startLsn, identity.segmentSize);
   const end = reader.kind === "recovery" ? state.flushLsn : state.commitLsn;
-  if (startLsn < first || startLsn > end) {
+  // A reader at the end of a page asks for what follows the next page's header.
+  if (startLsn < first || startLsn > nextRecordLsn(end, identity.segmentSize)) {
     throw new ZenithError(
       "out_of_range",
       `WAL from ${formatLsn(startLsn)} on is not here: this safekeeper has ${formatLsn(first)} to ${

@@ -180,6 +180,11 @@ export class SafekeeperTimeline {
       this.#state.syncingTo === INVALID_LSN;
   }
 
+  /** Whether a proposer is connected. */
+  get hasWriter(): boolean {
+    return this.#links.size > 0;
+  }
+
   /** Why it can't go on, if it can't. */
   get failure(): unknown {
     return this.#failure ?? (this.#closed ? closedError() : undefined);
@@ -196,6 +201,7 @@ export class SafekeeperTimeline {
   detach(session: number): void {
     if (!this.#links.delete(session)) return;
     this.#handle({ type: "closed", session });
+    this.#notify();
   }
 
   /** A proposer's message. An AppendRequest's bytes may be overwritten when this returns. */
@@ -216,7 +222,7 @@ export class SafekeeperTimeline {
     }, FEEDBACK_INTERVAL_MS);
   }
 
-  /** `onMore` is called when more WAL was committed or became durable, and when the term changes or the timeline fails. */
+  /** `onMore` is called when more WAL was committed or became durable, when the term changes, a writer leaves or the timeline fails. */
   watch(onMore: () => void): () => void {
     this.#watchers.add(onMore);
     return () => this.#watchers.delete(onMore);

@@ -21,7 +21,12 @@ const KEEPALIVE_INTERVAL_MS = 10_000;
 /** Who reads, which decides how far. */
 export type WalReader =
   /** A page server, standby or archiver: what is committed. `onFlush` hears of what it has made durable. */
-  | { readonly kind: "committed"; onFlush(lsn: Lsn): void }
+  | {
+    readonly kind: "committed";
+    onFlush(lsn: Lsn): void;
+    /** It needs no connection while nobody writes: it is called when there is more. */
+    readonly comesWhenCalled: boolean;
+  }
   /** The elected proposer of `term`, on behalf of another acceptor: all that is durable, as long as the term lasts. */
   | { readonly kind: "recovery"; readonly term: number };
 
@@ -60,7 +65,10 @@ export class WalSender {
     const failed = new Promise<never>((_resolve, reject) => this.#reject = reject);
     failed.catch(() => {});
     const running = this.#copy.run({ onData: (bytes, off, len) => this.#onMessage(bytes, off, len) });
-    const unwatch = this.#timeline.watch(() => this.#send());
+    const unwatch = this.#timeline.watch(() => {
+      this.#send();
+      this.#endWhenDone();
+    });
     const alive = setInterval(() => this.#keepalive(false), KEEPALIVE_INTERVAL_MS);
     try {
       this.#send();
@@ -76,7 +84,15 @@ export class WalSender {
     const { flush, replyRequested } = this.#status;
     if (flush > this.#flushedLsn) this.#flushedLsn = flush;
     if (this.#reader.kind === "committed" && flush > 0) this.#reader.onFlush(flush);
+    this.#endWhenDone();
     if (replyRequested) this.#keepalive(false);
+  }
+
+  /** So that idle timelines take no memory here, and the reader sees that nobody writes. */
+  #endWhenDone(): void {
+    const { hasWriter, state, failure } = this.#timeline;
+    if (this.#reader.kind !== "committed" || !this.#reader.comesWhenCalled) return;
+    if (!hasWriter && failure === undefined && this.#flushedLsn >= state.commitLsn) this.#copy.end();
   }
 
   /** All that may be sent now, as far as the reader takes it. */

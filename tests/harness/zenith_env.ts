@@ -5,9 +5,9 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { HostPort } from "../../src/common/host_port.ts";
+import { formatHostPort, type HostPort } from "../../src/common/host_port.ts";
 import { parseBranchName, parseTenantId, type TenantId } from "../../src/common/id.ts";
-import type { ComputePaths, EnvironmentPaths } from "../../src/common/paths.ts";
+import type { ComputePaths, EnvironmentPaths, SafekeeperPaths } from "../../src/common/paths.ts";
 import { checkPidFile, isRunning } from "../../src/common/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres_process.ts";
 import { removeLazyStorage } from "../../src/compute/fuse/lazy_storage.ts";
@@ -15,6 +15,12 @@ import { parseStorageChoice, type StorageChoice } from "../../src/compute/storag
 import { allComputes } from "../../src/control/computes.ts";
 import { type Environment, loadEnvironment, saveEnvironment } from "../../src/control/environment.ts";
 import { PageServerClient } from "../../src/control/page_server_client.ts";
+import {
+  listSafekeepers,
+  type SafekeeperInfo,
+  safekeeperStatus,
+  type SafekeeperTimelineStatus,
+} from "../../src/control/safekeepers.ts";
 import { type CliResult, runZenith } from "./cli.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
 import { freePort } from "./ports.ts";
@@ -25,6 +31,13 @@ export interface ZenithEnvOptions {
   readonly tenant?: string;
   /** How its computes get relation files: `$ZENITH_TEST_STORAGE`, else as the product does by itself. */
   readonly storage?: StorageChoice;
+  /** How many safekeepers: `$ZENITH_TEST_SAFEKEEPERS`, else as the product does by itself. */
+  readonly safekeepers?: number;
+}
+
+function defaultSafekeepers(): number | undefined {
+  const text = process.env["ZENITH_TEST_SAFEKEEPERS"];
+  return text === undefined || text === "" ? undefined : Number(text);
 }
 
 function defaultStorage(): StorageChoice | undefined {
@@ -42,6 +55,7 @@ process.on("exit", () => {
 export class ZenithEnv implements AsyncDisposable {
   readonly dir: string;
   readonly pageserver: PageServerHandle;
+  readonly safekeepers: SafekeeperHandle[] = [];
   readonly #computes = new Map<string, Compute>();
   #environment: Environment | undefined;
 
@@ -58,12 +72,15 @@ export class ZenithEnv implements AsyncDisposable {
     const env = new ZenithEnv(dir, address);
     living.add(env);
     try {
+      const safekeepers = options.safekeepers ?? defaultSafekeepers();
       await env.zenith(
         "init",
         "--listen",
         `${address.host}:${address.port}`,
         ...(options.tenant === undefined ? [] : ["--tenantid", options.tenant]),
+        ...(safekeepers === undefined ? [] : ["--safekeepers", String(safekeepers)]),
       );
+      await env.#moveSafekeepers();
       const storage = options.storage ?? defaultStorage();
       if (storage !== undefined) {
         const { paths, config } = env.environment;
@@ -76,6 +93,21 @@ export class ZenithEnv implements AsyncDisposable {
       await env[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Gives the safekeepers ports that nobody else has. */
+  async #moveSafekeepers(): Promise<void> {
+    const { paths, config } = this.environment;
+    if (config.safekeepers === undefined) return;
+    const safekeepers = [];
+    for (const { id } of config.safekeepers) {
+      safekeepers.push({ id, listen: `127.0.0.1:${await freePort()}` });
+    }
+    saveEnvironment({ paths, config: { ...config, safekeepers } });
+    this.#environment = undefined;
+    this.safekeepers.push(
+      ...listSafekeepers(this.environment).map((info) => new SafekeeperHandle(this, info)),
+    );
   }
 
   get repoDir(): string {
@@ -148,6 +180,7 @@ export class ZenithEnv implements AsyncDisposable {
       // There is no environment, or only half of one: nothing was started from it.
     }
     pidFiles.push(join(this.repoDir, "pageserver.pid"));
+    for (const { paths } of this.safekeepers) pidFiles.push(paths.pidFile);
     for (const pidFile of pidFiles) {
       const found = checkPidFile(pidFile);
       if (found.state === "running") process.kill(found.process.pid, "SIGKILL");
@@ -159,7 +192,11 @@ export class ZenithEnv implements AsyncDisposable {
     living.delete(this);
     await until("the processes have ended", () => {
       this.killEverything();
-      return checkPidFile(join(this.repoDir, "pageserver.pid")).state !== "running";
+      const pidFiles = [
+        join(this.repoDir, "pageserver.pid"),
+        ...this.safekeepers.map(({ paths }) => paths.pidFile),
+      ];
+      return pidFiles.every((pidFile) => checkPidFile(pidFile).state !== "running");
     });
     for (const compute of this.#computes.values()) removeLazyStorage(compute.paths);
     if (process.env["ZENITH_TEST_KEEP"] !== "1") {
@@ -217,6 +254,69 @@ export class PageServerHandle {
   #process() {
     const found = checkPidFile(this.#env.paths.pageserver.pidFile);
     if (found.state !== "running") throw new Error("the page server is not running");
+    return found.process;
+  }
+}
+
+/** One of the environment's safekeepers. */
+export class SafekeeperHandle {
+  readonly #env: ZenithEnv;
+  readonly id: number;
+  readonly address: HostPort;
+  readonly paths: SafekeeperPaths;
+
+  constructor(env: ZenithEnv, { id, address, paths }: SafekeeperInfo) {
+    this.#env = env;
+    this.id = id;
+    this.address = address;
+    this.paths = paths;
+  }
+
+  async start(): Promise<void> {
+    await this.#env.zenith(
+      "safekeeper",
+      "-D",
+      this.paths.workdir,
+      "-l",
+      formatHostPort(this.address),
+      "--id",
+      String(this.id),
+      "--pageserver",
+      formatHostPort(this.#env.pageserver.address),
+      "--daemonize",
+    );
+  }
+
+  async stop(): Promise<void> {
+    await this.#end("SIGTERM");
+  }
+
+  async kill9(): Promise<void> {
+    await this.#end("SIGKILL");
+  }
+
+  /** Its process, for signals. */
+  get pid(): number {
+    return this.#process().pid;
+  }
+
+  status(): Promise<SafekeeperTimelineStatus[]> {
+    return safekeeperStatus(this.address);
+  }
+
+  log(): string {
+    return readFileSync(this.paths.log, "utf8");
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const process_ = this.#process();
+    process.kill(process_.pid, signal);
+    await until(`safekeeper ${this.id} has ended`, () => !isRunning(process_));
+  }
+
+  #process() {
+    const found = checkPidFile(this.paths.pidFile);
+    if (found.state !== "running") throw new Error(`safekeeper ${this.id} is not running`);
     return found.process;
   }
 }

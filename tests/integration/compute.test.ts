@@ -68,7 +68,10 @@ describe("a compute", () => {
     await env.branch("killed", "main");
     const pg = await env.startCompute("killed");
     await pg.kill9();
-    assert.match(await env.zenith("pg", "list"), /^killed +\S+ +\S+ +crashed$/m);
+    assert.match(
+      await env.zenith("pg", "list"),
+      /^killed +\S+ +\S+ +crashed \(ended: Postgres was ended by SIGKILL\)$/m,
+    );
     assert.match(readFileSync(pg.paths.log, "utf8"), /Postgres was ended by SIGKILL/);
     await pg.start();
     assert.match(await env.zenith("pg", "list"), /^killed +\S+ +\S+ +running$/m);

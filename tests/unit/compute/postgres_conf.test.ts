@@ -12,6 +12,7 @@ const COMPUTE = {
   tenant: parseTenantId("11223344556677889900aabbccddeeff"),
   timeline: parseTimelineId("ffeeddccbbaa00998877665544332211"),
   pageServer: { host: "127.0.0.1", port: 64000 },
+  walAcceptors: [],
   port: 55432,
 };
 
@@ -27,6 +28,21 @@ describe("a compute's configuration", () => {
     assert.equal(settings.get("full_page_writes"), "off");
     assert.equal(settings.get("synchronous_standby_names"), "pageserver");
     assert.equal(settings.get("synchronous_commit"), "on");
+  });
+
+  test("names the safekeepers that it commits to", () => {
+    const walAcceptors = [5454, 5455, 5456].map((port) => ({ host: "10.0.0.1", port }));
+    const settings = parseSettings(initialPostgresConf({ ...COMPUTE, walAcceptors }, "/run/zenith"));
+    assert.equal(settings.get("zenith.wal_acceptors"), "10.0.0.1:5454,10.0.0.1:5455,10.0.0.1:5456");
+    assert.deepEqual(computeIdentity(settings, "postgresql.conf").walAcceptors, walAcceptors);
+  });
+
+  test("refuses safekeepers that are no addresses, or one that is named twice", () => {
+    const conf = initialPostgresConf(COMPUTE, "/run/zenith");
+    for (const acceptors of ["localhost", "a:1, a:1"]) {
+      const settings = parseSettings(`${conf}zenith.wal_acceptors = '${acceptors}'\n`);
+      assert.throws(() => computeIdentity(settings, "postgresql.conf"), /zenith\.wal_acceptors is "/);
+    }
   });
 
   test("has no Unix socket where the path would not fit", () => {

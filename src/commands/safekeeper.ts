@@ -1,0 +1,132 @@
+import { existsSync } from "node:fs";
+import { runRole } from "../../server.ts";
+import { startDaemon } from "../common/daemon.ts";
+import { parseDuration } from "../common/duration.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { formatHostPort, parseHostPort } from "../common/host_port.ts";
+import { formatLsn } from "../common/lsn.ts";
+import { SafekeeperPaths } from "../common/paths.ts";
+import { loadEnvironment } from "../control/environment.ts";
+import { listSafekeepers, safekeeperStatus } from "../control/safekeepers.ts";
+import { runSafekeeper } from "../safekeeper/start.ts";
+import { type Command, EXIT_UNAVAILABLE, optionText, type OptionValues } from "./command.ts";
+import { formatTable, print } from "./output.ts";
+
+const START_TIMEOUT_MS = 60_000;
+const DEFAULT_LISTEN = "127.0.0.1:5454";
+
+/** The safekeeper role, in this process or, with `--daemonize`, in the background. */
+export const safekeeperCommand: Command = {
+  usage: "safekeeper",
+  description: "Run a safekeeper",
+  options: [
+    { flags: "-D, --dir <dir>", description: "Its working directory", default: "." },
+    {
+      flags: "-l, --listen <host:port>",
+      description: "Where it listens; port 0 takes a free one",
+      default: DEFAULT_LISTEN,
+    },
+    { flags: "--id <n>", description: "Its number among the safekeepers", default: "1" },
+    {
+      flags: "--pageserver <host:port>",
+      description: "The page server that is called when there is WAL for it",
+    },
+    {
+      flags: "--recall <duration>",
+      description: "How often it is called while it does not come",
+      default: "1s",
+    },
+    { flags: "--no-sync", description: "Never wait for the disk: commits may be lost with the machine" },
+    { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
+    { flags: "--daemonize", description: "Run in the background; log to safekeeper.log" },
+  ],
+  async run(_args, options) {
+    const paths = new SafekeeperPaths(optionText(options, "dir") ?? ".");
+    if (!existsSync(paths.workdir)) {
+      throw new ZenithError("not_found", `${paths.workdir} does not exist`, {
+        hint: "make the directory first; everything the safekeeper keeps goes there",
+      });
+    }
+    const listen = parseHostPort(optionText(options, "listen") ?? DEFAULT_LISTEN);
+    const id = parseSafekeeperId(optionText(options, "id") ?? "1");
+    const pageserver = optionText(options, "pageserver");
+    const recall = optionText(options, "recall");
+    const role = {
+      paths,
+      listen,
+      id,
+      sync: options["sync"] === true,
+      ...(pageserver === undefined ? {} : { pageserver: parseHostPort(pageserver) }),
+      ...(recall === undefined ? {} : { recallIntervalMs: parseDuration(recall) }),
+    };
+    if (options["daemonize"] === true) return await daemonize(paths, options);
+    return await runRole({
+      name: "safekeeper",
+      pidFile: paths.pidFile,
+      logFile: optionText(options, "logFile"),
+      start: ({ log }) => runSafekeeper({ ...role, logger: log }),
+    });
+  },
+};
+
+async function daemonize(paths: SafekeeperPaths, options: OptionValues): Promise<void> {
+  const logFile = optionText(options, "logFile") ?? paths.log;
+  const given = (["listen", "id", "pageserver", "recall"] as const).flatMap((name) => {
+    const value = optionText(options, name);
+    return value === undefined ? [] : [`--${name}`, value];
+  });
+  const sync = options["sync"] === true ? [] : ["--no-sync"];
+  const { pid, address } = await startDaemon({
+    args: ["safekeeper", "-D", paths.workdir, ...given, ...sync, "--log-file", logFile],
+    logFile,
+    timeoutMs: START_TIMEOUT_MS,
+  });
+  const where = address === undefined ? optionText(options, "listen") : formatHostPort(address);
+  print(`safekeeper started on ${where}, process ${pid}`);
+}
+
+function parseSafekeeperId(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new ZenithError("invalid_argument", `"${text}" is not the number of a safekeeper: expected 1, 2, …`);
+}
+
+export const safekeeperListCommand: Command = {
+  usage: "safekeeper list",
+  description: "Show the environment's safekeepers and how far each has the WAL of its timelines",
+  async run() {
+    const rows: string[][] = [[
+      "ID",
+      "ADDRESS",
+      "TENANT",
+      "TIMELINE",
+      "TERM",
+      "FLUSH",
+      "COMMIT",
+      "PAGE SERVER",
+    ]];
+    let exitCode = 0;
+    for (const { id, address } of listSafekeepers(loadEnvironment())) {
+      const name = [String(id), formatHostPort(address)];
+      try {
+        const timelines = await safekeeperStatus(address);
+        if (timelines.length === 0) rows.push([...name, "-", "-", "-", "-", "-", "-"]);
+        for (const timeline of timelines) {
+          rows.push([
+            ...name,
+            timeline.tenant_id,
+            timeline.timeline_id,
+            String(timeline.term),
+            formatLsn(timeline.flush_lsn),
+            formatLsn(timeline.commit_lsn),
+            formatLsn(timeline.remote_consistent_lsn),
+          ]);
+        }
+      } catch (error) {
+        exitCode = EXIT_UNAVAILABLE;
+        rows.push([...name, errorMessage(error)]);
+      }
+    }
+    for (const line of formatTable(rows)) print(line);
+    return exitCode;
+  },
+};

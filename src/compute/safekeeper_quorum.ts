@@ -1,0 +1,60 @@
+import type { ZenithError } from "../common/errors.ts";
+import type { Logger } from "../common/log.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
+import { formatConnInfo } from "../pgwire/conninfo.ts";
+import type { Durability, LocalPostgres } from "./durability.ts";
+import { fetchTimelineStatus } from "./page_server_link.ts";
+import type { ComputeIdentity } from "./postgres_conf.ts";
+import { WAL_PROPOSER_NAME, WalProposer } from "./wal_proposer.ts";
+
+/**
+ * A quorum of safekeepers, for which the supervisor stands in as Postgres's synchronous standby. The page server hears of the WAL from
+ * them.
+ */
+export class SafekeeperQuorum implements Durability {
+  readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_PROPOSER_NAME };
+  readonly failed: Promise<never>;
+  readonly #compute: ComputeIdentity;
+  readonly #log: Logger;
+  #fail!: (error: ZenithError) => void;
+  #proposer: WalProposer | undefined;
+
+  constructor(compute: ComputeIdentity, log: Logger) {
+    this.#compute = compute;
+    this.#log = log;
+    this.failed = new Promise((_resolve, reject) => this.#fail = reject);
+    // It may fail before anybody waits for it.
+    this.failed.catch(() => {});
+  }
+
+  async chooseStart(progress: (text: string) => void): Promise<Lsn> {
+    const { tenant, timeline, walAcceptors } = this.#compute;
+    const known = await fetchTimelineStatus(this.#compute);
+    progress("waiting for a quorum of safekeepers");
+    this.#proposer = new WalProposer({
+      tenant,
+      timeline,
+      acceptors: walAcceptors,
+      systemId: known.systemId,
+      pgVersion: known.pgVersion,
+      segmentSize: known.segmentSize,
+      timelineStartLsn: known.position,
+      onFenced: (error) => this.#fail(error),
+      logger: this.#log,
+    });
+    const { startLsn, term } = await this.#proposer.elect();
+    this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
+    return startLsn;
+  }
+
+  async follow({ address }: LocalPostgres): Promise<void> {
+    await this.#proposer!.start(formatConnInfo({ ...address, user: ZENITH_SUPERUSER }));
+  }
+
+  stopping(): void {}
+
+  async stop(): Promise<void> {
+    await this.#proposer?.stop();
+  }
+}

@@ -1,0 +1,124 @@
+/** The environment's own safekeepers, as processes. */
+import { mkdirSync } from "node:fs";
+import { array, type InferOutput, number, object, pipe, safeParse, string, transform } from "valibot";
+import { type DaemonReady, startDaemon } from "../common/daemon.ts";
+import { ioError, ZenithError } from "../common/errors.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
+import { parseTenantId, parseTimelineId } from "../common/id.ts";
+import { parseLsn } from "../common/lsn.ts";
+import type { SafekeeperPaths } from "../common/paths.ts";
+import { checkPidFile } from "../common/pid_file.ts";
+import { PgClient } from "../pgwire/client.ts";
+import { type Environment, pageServerAddress } from "./environment.ts";
+import { lastErrorInLog } from "./page_server_process.ts";
+import { isPortFree } from "./ports.ts";
+import { type StopMode, stopProcess } from "./stop_process.ts";
+
+/** The first safekeeper's port; the others follow. */
+export const SAFEKEEPER_FIRST_PORT = 5454;
+
+const START_TIMEOUT_MS = 60_000;
+const STOP_TIMEOUT_MS = 60_000;
+const CONNECT_TIMEOUT_MS = 5_000;
+
+export interface SafekeeperInfo {
+  readonly id: number;
+  readonly address: HostPort;
+  readonly paths: SafekeeperPaths;
+  readonly running: boolean;
+}
+
+/** In the order of the config. */
+export function listSafekeepers(environment: Environment): SafekeeperInfo[] {
+  return (environment.config.safekeepers ?? []).map(({ id, listen }) => {
+    const paths = environment.paths.safekeeper(id);
+    return {
+      id,
+      address: parseHostPort(listen),
+      paths,
+      running: checkPidFile(paths.pidFile).state === "running",
+    };
+  });
+}
+
+/**
+ * Starts one in the background and waits until it answers.
+ *
+ * @throws {ZenithError} `conflict` when its port is taken; else the safekeeper's own words
+ */
+export async function startSafekeeper(
+  environment: Environment,
+  safekeeper: SafekeeperInfo,
+): Promise<DaemonReady> {
+  const { id, address, paths } = safekeeper;
+  if (!await isPortFree(address.port, address.host)) {
+    throw new ZenithError("conflict", `${formatHostPort(address)} is in use by another program`, {
+      hint: `stop that program, or change the listen of safekeeper ${id} in ${environment.paths.config}`,
+    });
+  }
+  try {
+    mkdirSync(paths.workdir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw ioError("create", paths.workdir, error);
+  }
+  return await startDaemon({
+    args: [
+      "safekeeper",
+      "-D",
+      paths.workdir,
+      "-l",
+      formatHostPort(address),
+      "--id",
+      String(id),
+      "--pageserver",
+      formatHostPort(pageServerAddress(environment)),
+      "--log-file",
+      paths.log,
+    ],
+    logFile: paths.log,
+    timeoutMs: START_TIMEOUT_MS,
+  });
+}
+
+/** @returns whether it was running */
+export async function stopSafekeeper(safekeeper: SafekeeperInfo, mode: StopMode): Promise<boolean> {
+  return await stopProcess({
+    what: `safekeeper ${safekeeper.id}`,
+    pidFile: safekeeper.paths.pidFile,
+    mode,
+    timeoutMs: STOP_TIMEOUT_MS,
+    lastWords: () => lastErrorInLog(safekeeper.paths.log),
+  });
+}
+
+const LsnSchema = pipe(string(), transform(parseLsn));
+
+const StatusSchema = array(object({
+  tenant_id: pipe(string(), transform(parseTenantId)),
+  timeline_id: pipe(string(), transform(parseTimelineId)),
+  term: number(),
+  flush_lsn: LsnSchema,
+  commit_lsn: LsnSchema,
+  remote_consistent_lsn: LsnSchema,
+}));
+
+/** A timeline as one safekeeper has it. */
+export type SafekeeperTimelineStatus = InferOutput<typeof StatusSchema>[number];
+
+/** All timelines of a safekeeper. @throws {ZenithError} `unavailable` when it doesn't answer, `protocol` */
+export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTimelineStatus[]> {
+  await using client = await PgClient.connect({
+    ...address,
+    user: "zenith",
+    applicationName: "zenith",
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+  });
+  const { rows } = await client.query("TIMELINE_STATUS");
+  const result = safeParse(StatusSchema, JSON.parse(rows[0]?.[0] ?? "null"));
+  if (result.success) return result.output;
+  throw new ZenithError(
+    "protocol",
+    `the safekeeper at ${formatHostPort(address)} answered TIMELINE_STATUS with something unexpected: ` +
+      result.issues[0].message,
+  );
+}
