@@ -1,10 +1,12 @@
 /** Safekeepers and the proposer with stock Postgres: commits wait for a quorum, and nothing that was committed is lost. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import postgres from "postgres";
 import type { ZenithError } from "../../src/common/errors.ts";
 import type { HostPort } from "../../src/common/host_port.ts";
 import { generateTenantId, generateTimelineId } from "../../src/common/id.ts";
@@ -12,8 +14,11 @@ import { NULL_LOGGER } from "../../src/common/log.ts";
 import { type Lsn, parseLsn } from "../../src/common/lsn.ts";
 import { SafekeeperPaths } from "../../src/common/paths.ts";
 import { WAL_PROPOSER_NAME, WalProposer } from "../../src/compute/wal_proposer.ts";
+import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
+import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
 import { identifySystem } from "../../src/pgwire/replication.ts";
+import { parseWalFileName } from "../../src/postgres/wal/page_header.ts";
 import { timelineOptions } from "../../src/protocol/wal_connection.ts";
 import { type RunningSafekeeper, runSafekeeper } from "../../src/safekeeper/start.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
@@ -243,6 +248,80 @@ describe("three safekeepers and a stock Postgres", () => {
     await insert;
     await safekeepers[1]!.start();
     await settled();
+  });
+
+  test("are archived by pg_receivewal", OPTIONS, async () => {
+    const dir = join(cluster.directory, "archive");
+    makeOwnedDirectory(dir, pgUser());
+    const { host, port } = safekeepers[2]!.address;
+    const end = await settled();
+    const receiver = spawn(join(cluster.install.binDir, "pg_receivewal"), [
+      `--dbname=host=${host} port=${port} user=zenith options='${timelineOptions(tenant, timeline)}'`,
+      `--directory=${dir}`,
+      `--endpos=${lsnText(end + 1 as Lsn)}`,
+      "--no-loop",
+      "--no-sync",
+    ], { ...asUser(pgUser()), env: postgresEnvironment(), stdio: ["ignore", "pipe", "pipe"] });
+    let stderr = "";
+    receiver.stderr.on("data", (chunk) => stderr += String(chunk));
+    const ended = once(receiver, "exit");
+    // It begins with the segment that is current when it connects: then WAL goes on, into the next ones.
+    await until("it receives", () => receiver.exitCode !== null || readdirSync(dir).length > 0);
+    await cluster.sql`INSERT INTO t SELECT n, repeat('a', 1000) FROM generate_series(60000, 64000) n`;
+    const [code] = await ended;
+    assert.equal(code, 0, stderr);
+    const names = readdirSync(dir).filter((name) => /^[0-9A-F]{24}/.test(name));
+    assert.ok(names.length > 0);
+    for (const name of names) {
+      const theirs = readFileSync(join(cluster.dataDir, "pg_wal", name.slice(0, 24)));
+      const segment = parseWalFileName(name.slice(0, 24), SEGMENT_BYTES)!.lsn;
+      const ours = readFileSync(join(dir, name)).subarray(0, Math.min(SEGMENT_BYTES, end - segment));
+      assert.ok(ours.length > 0 && ours.equals(theirs.subarray(0, ours.length)), name);
+    }
+  });
+
+  test("feed a stock standby", OPTIONS, async () => {
+    const dataDir = join(cluster.directory, "standby");
+    const { host, port } = safekeepers[1]!.address;
+    cluster.run("pg_basebackup", [
+      `--pgdata=${dataDir}`,
+      `--host=${cluster.directory}`,
+      "--port=57100",
+      "--username=postgres",
+      "--wal-method=none",
+      "--checkpoint=fast",
+      "--no-sync",
+      "--no-slot",
+    ]);
+    const conninfo = `host=${host} port=${port} user=zenith options=''${timelineOptions(tenant, timeline)}''`;
+    appendFileSync(
+      join(dataDir, "postgresql.conf"),
+      `port = 57549\nprimary_conninfo = '${conninfo}'\nsynchronous_standby_names = ''\n`,
+    );
+    writeFileSync(join(dataDir, "standby.signal"), "");
+    chownRecursive(dataDir, pgUser());
+    // Without waiting: the safekeeper that it needs runs in this process.
+    cluster.run("pg_ctl", ["start", "-W", "-D", dataDir, "-l", join(cluster.directory, "standby.log")]);
+    const standby = postgres({
+      path: join(cluster.directory, ".s.PGSQL.57549"),
+      database: "postgres",
+      username: "postgres",
+      max: 1,
+    });
+    try {
+      await cluster.sql`INSERT INTO t VALUES (70000, 'for the standby')`;
+      await until("the standby has replayed it", async () => {
+        const found = standby`SELECT 1 FROM t WHERE n = 70000`;
+        // Until it has started it takes no connections.
+        return await found.then((rows) => rows.length === 1, () => false);
+      });
+      const [ours] = await cluster.sql`SELECT count(*)::int AS n, sum(n)::text AS sum FROM t`;
+      const [theirs] = await standby`SELECT count(*)::int AS n, sum(n)::text AS sum FROM t`;
+      assert.deepEqual({ ...theirs }, { ...ours });
+    } finally {
+      await standby.end();
+      cluster.run("pg_ctl", ["stop", "-w", "-m", "immediate", "-D", dataDir]);
+    }
   });
 
   test("remove WAL that the page server has made durable", OPTIONS, async () => {
