@@ -11,9 +11,11 @@ import { lsnAtCommand } from "./lsn_at.ts";
 import { pageserverCommand } from "./pageserver.ts";
 import { pgCreateCommand, pgListCommand, pgStartCommand, pgStopCommand } from "./pg.ts";
 import { restartCommand } from "./restart.ts";
+import { safekeeperCommand, safekeeperListCommand } from "./safekeeper.ts";
 import { startCommand } from "./start.ts";
 import { statusCommand } from "./status.ts";
 import { stopCommand } from "./stop.ts";
+import { tenantConfigCommand } from "./tenant_config.ts";
 import { tenantCreateCommand, tenantDeleteCommand, tenantListCommand } from "./tenant.ts";
 
 /** Every command, in the order in which `zenith --help` shows them. */
@@ -25,6 +27,7 @@ export const COMMANDS: readonly Command[] = [
   statusCommand,
   tenantListCommand,
   tenantCreateCommand,
+  tenantConfigCommand,
   tenantDeleteCommand,
   branchCommand,
   branchListCommand,
@@ -35,7 +38,9 @@ export const COMMANDS: readonly Command[] = [
   pgCreateCommand,
   pgStartCommand,
   pgStopCommand,
+  safekeeperListCommand,
   pageserverCommand,
+  safekeeperCommand,
   dumpWalCommand,
   dumpPageCommand,
   computeCommand,

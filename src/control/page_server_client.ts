@@ -46,6 +46,11 @@ const BranchSchema = object({
 /** A branch as the page server describes it. `ancestor_*` are null for a branch that began with its tenant. */
 export type BranchInfo = InferOutput<typeof BranchSchema>;
 
+const TenantConfigSchema = object({ gc_horizon_bytes: number(), pitr_interval: string() });
+
+/** How much history a tenant keeps: bytes of WAL, and a duration such as `7d`; the longer of the two counts. */
+export type TenantConfig = InferOutput<typeof TenantConfigSchema>;
+
 const FoundLsnSchema = object({ lsn: LsnSchema, timeline_id: TimelineIdSchema });
 
 export type FoundLsn = InferOutput<typeof FoundLsnSchema>;
@@ -91,6 +96,12 @@ export class PageServerClient implements AsyncDisposable {
 
   async tenantDelete(tenant: TenantId): Promise<void> {
     await this.#run(`tenant_delete ${tenant}`);
+  }
+
+  /** Changes what is given, and answers with all of it. */
+  tenantConfig(tenant: TenantId, changes: Partial<TenantConfig> = {}): Promise<TenantConfig> {
+    const settings = Object.entries(changes).map(([name, value]) => ` ${name}=${value}`);
+    return this.#json(`tenant_config ${tenant}${settings.join("")}`, TenantConfigSchema);
   }
 
   branchList(tenant: TenantId): Promise<BranchInfo[]> {

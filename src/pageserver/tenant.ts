@@ -421,7 +421,9 @@ export class Tenant {
       leased,
       () => performance.now(),
     );
-    this.#context.logger.info("garbage collected", {
+    const { logger } = this.#context;
+    const log = (report.layersRemoved === 0 ? logger.debug : logger.info).bind(logger);
+    log("garbage collected", {
       tenant: this.id,
       timeline: timeline.timelineId,
       horizon: formatLsn(cutoffs.horizon),

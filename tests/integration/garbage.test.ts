@@ -100,6 +100,22 @@ describe("garbage collection", () => {
     assert.equal(await pg.value("SELECT sum(n) FROM counters"), "4000");
   });
 
+  test("is configured on the command line too", async () => {
+    const tenant = await env.createTenant();
+    assert.equal(
+      await env.zenith("tenant", "config", tenant),
+      "gc_horizon_bytes = 67108864\npitr_interval = 7d\n",
+    );
+    await env.zenith("tenant", "config", tenant, "--pitr-interval", "90m");
+    const changed = "gc_horizon_bytes = 1000\npitr_interval = 90m\n";
+    assert.equal(await env.zenith("tenant", "config", tenant, "--gc-horizon-bytes", "1000"), changed);
+    await env.pageserver.restart();
+    assert.equal(await env.zenith("tenant", "config", tenant), changed);
+    const bad = await env.tryZenith("tenant", "config", tenant, "--gc-horizon-bytes", "lots");
+    assert.equal(bad.code, 2);
+    assert.match(bad.stderr, /"lots" is not a number of bytes/);
+  });
+
   test("can't lease what is gone, and refuses figures that are none", async () => {
     await assert.rejects(lease(lsns[2]!, "1h"), /not kept any more/);
     await assert.rejects(lease("FF/0", "1h"), /in the future/);
