@@ -50,12 +50,6 @@ export async function callMeMaybe(compute: ComputeIdentity, address: HostPort): 
   await pageServer.query(`callmemaybe ${compute.tenant} ${compute.timeline} ${connstr}`);
 }
 
-/** Has pages kept readable as they were at `lsn`, for a while. */
-export async function takeLease(compute: ComputeIdentity, lsn: Lsn, signal: AbortSignal): Promise<void> {
-  await using pageServer = await connectPageServer(compute, signal);
-  await pageServer.query(`lease_lsn ${compute.tenant} ${compute.timeline} ${formatLsn(lsn)}`);
-}
-
 /** @param lsn null for the end of the timeline; the page server waits for one that it does not have yet */
 export async function fetchBasebackup<T>(
   compute: ComputeIdentity,

@@ -12,7 +12,6 @@ import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_
 import { clearDataDirectory, type DataDirectoryProgress, unpackBasebackup } from "./data_directory.ts";
 import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
 import { LazyStorage, removeLazyStorage } from "./fuse/lazy_storage.ts";
-import { controlFileLsn, keepLease } from "./lease.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
 import { fetchBasebackup } from "./page_server_link.ts";
 import { clientHost, type ComputeIdentity, computeIdentity, readSettings } from "./postgres_conf.ts";
@@ -73,11 +72,9 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
   const durability = chooseDurability(compute, options.readOnlyAt, log);
   let postmaster: PostgresProcess | undefined;
   let sql: postgres.Sql | undefined;
-  let startLsn: Lsn;
   try {
     const chosen = await durability.chooseStart(progress);
     await fetchDataDirectory(options, compute, chosen, user, storage.mode);
-    startLsn = controlFileLsn(paths.pgdata);
     await lazy?.mount();
     progress("starting Postgres");
     postmaster = await PostgresProcess.start({
@@ -97,9 +94,7 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     await lazy?.close();
     throw error;
   }
-  const leasing = new AbortController();
-  if (lazy !== undefined) void keepLease(compute, startLsn, log, leasing.signal);
-  return supervise({ sql, address, process: postmaster }, durability, lazy, leasing);
+  return supervise({ sql, address, process: postmaster }, durability, lazy);
 }
 
 function chooseDurability(compute: ComputeIdentity, readOnlyAt: Lsn | null, log: Logger): Durability {
@@ -144,7 +139,6 @@ function supervise(
   { sql, address, process }: LocalPostgres,
   durability: Durability,
   lazy: LazyStorage | undefined,
-  leasing: AbortController,
 ): RunningCompute {
   let stopping = false;
   const cause = Promise.race([
@@ -169,7 +163,6 @@ function supervise(
       await process.stop(mode);
       await sql.end({ timeout: 1 });
       await durability.stop();
-      leasing.abort();
       await lazy?.close();
     },
   };

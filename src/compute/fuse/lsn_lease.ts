@@ -5,7 +5,7 @@ import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../common/log.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import { PgClient } from "../../pgwire/client.ts";
-import { pause } from "./pause.ts";
+import { sleep } from "../sleep.ts";
 
 export interface LsnLeaseOptions {
   readonly pageServer: HostPort;
@@ -42,7 +42,7 @@ export async function keepLsnLeased(options: LsnLeaseOptions, signal: AbortSigna
       log.warn(`could not renew the lease on ${formatLsn(options.lsn)}: ${errorMessage(error)}`);
       nextMs = Math.min(RETRY_MS, renewMs);
     }
-    await pause(nextMs, signal);
+    await sleep(nextMs, signal);
   }
 }
 

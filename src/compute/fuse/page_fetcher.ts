@@ -22,8 +22,8 @@ import {
   RESPONSE_PAGES,
   responseErrorMessage,
 } from "../../protocol/pagestream.ts";
+import { sleep } from "../sleep.ts";
 import type { RemoteFile } from "./inode.ts";
-import { pause } from "./pause.ts";
 
 export interface PageFetcherOptions {
   readonly pageServer: HostPort;
@@ -160,7 +160,7 @@ export class PageFetcher {
       this.#copy = undefined;
       if (signal.aborted) return;
       this.#reportLost(reason);
-      await pause(pauseMs, signal);
+      await sleep(pauseMs, signal);
       pauseMs = Math.min(2 * pauseMs, RETRY_LAST_MS);
     }
   }
