@@ -46,7 +46,7 @@ interface Fixture {
 
 async function prepare(dir: string): Promise<Fixture> {
   makeOwnedDirectory(dir, pgUser());
-  const server = await BenchPageServer.start(join(dir, "pageserver"));
+  await using server = await BenchPageServer.start(join(dir, "pageserver"));
   const timeline = await server.createTenant();
   await server.basebackup(timeline, join(dir, "source"));
   const source = new PostgresServer(join(dir, "source"), { full_page_writes: "off", autovacuum: "off" });

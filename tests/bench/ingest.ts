@@ -77,7 +77,7 @@ async function prepare(workload: Workload): Promise<Fixture> {
   const dir = mkdtempSync(join(tmpdir(), "zenith-bench-ingest-"));
   makeOwnedDirectory(dir, pgUser());
   const pageServer = join(dir, "pageserver");
-  const server = await BenchPageServer.start(pageServer);
+  await using server = await BenchPageServer.start(pageServer);
   const timeline = await server.createTenant();
   const sourceDir = join(dir, "source");
   await server.basebackup(timeline, sourceDir);

@@ -26,6 +26,7 @@ export interface BenchTimeline {
 export class BenchPageServer implements AsyncDisposable {
   readonly address: HostPort;
   readonly pid: number;
+  #stopped = false;
 
   private constructor(address: HostPort, pid: number) {
     this.address = address;
@@ -103,6 +104,8 @@ export class BenchPageServer implements AsyncDisposable {
 
   /** Ends it. @param signal SIGKILL leaves its files as they are, where SIGTERM would write everything out first */
   async stop(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
     try {
       process.kill(this.pid, signal);
       for (;;) {
