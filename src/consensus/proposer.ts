@@ -350,6 +350,7 @@ function onAppendResponse(
   // First the commit, so that what is sent next carries it.
   hasNews = advanceCommit(state, effects) || hasNews;
   const hasSent = pump(state, index, effects);
+  feedFrom(state, index, effects);
   if (!hasNews) return;
   for (let i = 0; i < state.peers.length; i++) {
     if (i !== index || !hasSent) tellNews(state, i, effects);
@@ -383,6 +384,16 @@ function pump(state: ProposerState, index: number, effects: ProposerEffect[]): b
     hasSent = true;
   }
   return hasSent;
+}
+
+/** Peers that lack what the window no longer holds may have waited for one that has it: this one may be the first. */
+function feedFrom(state: ProposerState, source: number, effects: ProposerEffect[]): void {
+  const { flushLsn } = state.peers[source]!;
+  for (let i = 0; i < state.peers.length; i++) {
+    const peer = state.peers[i]!;
+    if (i === source || peer.fetching || peer.nextLsn >= state.localStartLsn) continue;
+    if (peer.nextLsn < flushLsn) pump(state, i, effects);
+  }
 }
 
 function tellNews(state: ProposerState, index: number, effects: ProposerEffect[]): void {
