@@ -3,6 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import { formatLsn } from "../common/lsn.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
+import { untilBranchEndArrived } from "../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { type Command, optionText, TENANT_OPTION } from "./command.ts";
@@ -34,6 +35,15 @@ export const branchCommand: Command = {
       throw new ZenithError("invalid_argument", `where is branch ${name} to start?`, {
         hint: `for example "zenith branch ${name} main", main@0/16B5A50 or main@2026-11-22T09:30`,
       });
+    }
+    if (environment.config.safekeepers !== undefined) {
+      // The end of a branch is where its last acknowledged commit is.
+      const ancestor = (await client.branchList(tenant)).find((branch) =>
+        branch.name === start || branch.timeline_id === start
+      );
+      if (ancestor !== undefined) {
+        await untilBranchEndArrived(environment, client, tenant, ancestor.timeline_id);
+      }
     }
     const branch = await client.branchCreate(tenant, branchName, withZone(start), lifetimeMs);
     const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;

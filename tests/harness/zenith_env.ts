@@ -87,7 +87,7 @@ export class ZenithEnv implements AsyncDisposable {
         saveEnvironment({ paths, config: { ...config, compute: { ...config.compute, storage } } });
         env.#environment = undefined;
       }
-      if (options.start !== false) await env.pageserver.start();
+      if (options.start !== false) await env.zenith("start");
       return env;
     } catch (error) {
       await env[Symbol.asyncDispose]();
@@ -215,8 +215,10 @@ export class PageServerHandle {
     this.address = address;
   }
 
+  /** Starts the page server alone: "zenith start" would start safekeepers that are down. */
   async start(): Promise<void> {
-    await this.#env.zenith("start");
+    const { workdir } = this.#env.paths.pageserver;
+    await this.#env.zenith("pageserver", "-D", workdir, "-l", formatHostPort(this.address), "--daemonize");
   }
 
   /** Stops the page server alone; every Postgres goes on. */

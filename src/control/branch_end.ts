@@ -1,0 +1,69 @@
+import { ZenithError } from "../common/errors.ts";
+import type { TenantId, TimelineId } from "../common/id.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { Environment } from "./environment.ts";
+import type { PageServerClient } from "./page_server_client.ts";
+import { listSafekeepers, safekeeperStatus } from "./safekeepers.ts";
+
+const CATCH_UP_TIMEOUT_MS = 10_000;
+const POLL_MS = 50;
+
+/**
+ * Waits until the page server has every commit on the branch that was acknowledged before the call. It comes behind the safekeepers by
+ * the time that WAL takes to travel; without safekeepers it comes first.
+ *
+ * @throws {ZenithError} `unavailable` when too few safekeepers answer to tell, `timeout`
+ */
+export async function untilBranchEndArrived(
+  environment: Environment,
+  pageServer: PageServerClient,
+  tenant: TenantId,
+  timeline: TimelineId,
+): Promise<void> {
+  const end = await acknowledgedEnd(environment, timeline);
+  if (end === undefined) return;
+  const deadline = Date.now() + CATCH_UP_TIMEOUT_MS;
+  for (;;) {
+    const branch = (await pageServer.branchList(tenant)).find((branch) => branch.timeline_id === timeline);
+    if (branch === undefined || branch.latest_valid_lsn >= end) return;
+    if (Date.now() > deadline) {
+      throw new ZenithError(
+        "timeout",
+        `the page server has branch ${branch.name} up to ${
+          formatLsn(branch.latest_valid_lsn)
+        }, the safekeepers up to ${formatLsn(end)}`,
+        { hint: `name the LSN that you want: ${branch.name}@${formatLsn(branch.latest_valid_lsn)}` },
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+/** Nothing above was acknowledged; undefined when no safekeeper has any of that timeline. */
+async function acknowledgedEnd(environment: Environment, timeline: TimelineId): Promise<Lsn | undefined> {
+  const safekeepers = listSafekeepers(environment);
+  const answers = await Promise.allSettled(safekeepers.map(({ address }) => safekeeperStatus(address)));
+  const positions: Lsn[] = [];
+  let silent = 0;
+  for (const answer of answers) {
+    if (answer.status === "rejected") {
+      silent++;
+      continue;
+    }
+    const found = answer.value.find((status) => status.timeline_id === timeline);
+    if (found !== undefined) positions.push(found.flush_lsn);
+  }
+  // Of the quorum behind an acknowledged commit, all that don't answer may be part.
+  const quorum = Math.floor(safekeepers.length / 2) + 1;
+  const needed = quorum - silent;
+  if (needed <= 0 && safekeepers.length > 0) {
+    throw new ZenithError(
+      "unavailable",
+      `only ${
+        safekeepers.length - silent
+      } of ${safekeepers.length} safekeepers answer: the branch's end is not known`,
+      { hint: 'run "zenith start", or name an LSN: <branch>@<LSN>' },
+    );
+  }
+  return positions.sort((a, b) => b - a)[needed - 1];
+}

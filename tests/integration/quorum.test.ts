@@ -1,0 +1,215 @@
+/** Three safekeepers under a compute: what was acknowledged is there, whoever is killed. */
+import assert from "node:assert/strict";
+import { appendFileSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { object, parse, string } from "valibot";
+import { formatHostPort } from "../../src/common/host_port.ts";
+import { parseBranchName } from "../../src/common/id.ts";
+import { parseLsn } from "../../src/common/lsn.ts";
+import { EnvironmentPaths } from "../../src/common/paths.ts";
+import { runZenith } from "../harness/cli.ts";
+import { Connection } from "../harness/connection.ts";
+import { freePort } from "../harness/ports.ts";
+import { Random, seeds } from "../harness/random.ts";
+import { WriteHistory } from "../harness/write_history.ts";
+import { type Compute, type SafekeeperHandle, until, ZenithEnv } from "../harness/zenith_env.ts";
+
+const OPTIONS = { timeout: 120_000 };
+const WRITERS = 4;
+
+const StatusSchema = object({ last_record_lsn: string(), wal_receiver: object({ source: string() }) });
+
+let env: ZenithEnv;
+let pg: Compute;
+let history: WriteHistory;
+
+/** The page server's view of the only timeline. */
+async function pageServerStatus() {
+  await using client = env.pageserver.client();
+  const status = await client.status() as { timelines: unknown[] };
+  return parse(StatusSchema, status.timelines[0]);
+}
+
+async function untilPageServerHas(lsn: string): Promise<void> {
+  await until(`the page server has ${lsn}`, async () => {
+    return parseLsn((await pageServerStatus()).last_record_lsn) >= parseLsn(lsn);
+  });
+}
+
+async function flushedAt(safekeeper: SafekeeperHandle): Promise<number> {
+  const [timeline] = await safekeeper.status();
+  return timeline!.flush_lsn;
+}
+
+before(async () => {
+  env = await ZenithEnv.create({ safekeepers: 3 });
+  pg = await env.startCompute();
+  await WriteHistory.createTables(pg);
+  history = new WriteHistory(WRITERS);
+}, OPTIONS);
+after(() => env[Symbol.asyncDispose]());
+
+describe("a compute with three safekeepers", () => {
+  test("waits for them, and says so in SQL", OPTIONS, async () => {
+    assert.equal(
+      await pg.value("SHOW zenith.wal_acceptors"),
+      env.safekeepers.map(({ address }) => formatHostPort(address)).join(","),
+    );
+    const rows = await pg.query("SELECT application_name, sync_state FROM pg_stat_replication");
+    assert.deepEqual(rows, [{ application_name: "walproposer", sync_state: "sync" }]);
+  });
+
+  test("commits 1,000 times while one after the other is restarted", OPTIONS, async () => {
+    const [seed] = seeds(1);
+    console.log(`seed ${seed}`);
+    const random = new Random(seed!);
+    history.start(pg);
+    const target = history.acknowledged + 1_000;
+    let restarts = 0;
+    while (history.acknowledged < target || restarts < 3) {
+      const safekeeper = env.safekeepers[random.int(3)]!;
+      await (random.oneIn(2) ? safekeeper.kill9() : safekeeper.stop());
+      await history.untilAcknowledged(50);
+      await safekeeper.start();
+      restarts++;
+    }
+    await history.stop();
+    await history.verify(pg);
+    await pg.restart();
+    await history.verify(pg);
+  });
+
+  test("freezes with two of them down, and goes on when one is back", OPTIONS, async () => {
+    const [first, second, third] = env.safekeepers;
+    await using session = await pg.connect();
+    await using observer = await pg.connect();
+    await session.query("CREATE TABLE frozen (n int)");
+    await first!.kill9();
+    await second!.kill9();
+    let done = false;
+    const before = parseLsn(await pg.lsn());
+    const insert = session.query("INSERT INTO frozen VALUES (1)").then(() => done = true);
+    await until("the third one has the commit", async () => await flushedAt(third!) > before);
+    await until("Postgres waits for the quorum", async () => {
+      return await observer.value(
+        "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+      ) === 1;
+    });
+    assert.equal(done, false);
+    assert.deepEqual(await observer.query("SELECT * FROM frozen"), []);
+    await first!.start();
+    await insert;
+    await second!.start();
+  });
+
+  test("commits without the page server, which catches up before the next start", OPTIONS, async () => {
+    await env.pageserver.kill9();
+    history.start(pg);
+    await history.untilAcknowledged(100);
+    await pg.kill9();
+    await history.stop();
+    await env.pageserver.start();
+    await pg.start();
+    await history.verify(pg);
+  });
+
+  test("loses nothing when it, the page server and a safekeeper are killed at once", OPTIONS, async () => {
+    for (const safekeeper of env.safekeepers.slice(0, 2)) {
+      history.start(pg);
+      await history.untilAcknowledged(100);
+      await Promise.all([safekeeper.kill9(), env.pageserver.kill9(), pg.kill9()]);
+      await history.stop();
+      await env.pageserver.start();
+      // The one that was killed stays away: the other two are a quorum.
+      await pg.start();
+      await history.verify(pg);
+      await safekeeper.start();
+    }
+  });
+
+  test("has its WAL read from another safekeeper when the one that is read from hangs", OPTIONS, async () => {
+    await pg.query("INSERT INTO frozen VALUES (2)");
+    await untilPageServerHas(await pg.lsn());
+    const { source } = (await pageServerStatus()).wal_receiver;
+    const reading = env.safekeepers.find(({ address }) => source.includes(`port=${address.port} `));
+    assert.ok(reading !== undefined, source);
+    const { pid } = reading;
+    process.kill(pid, "SIGSTOP");
+    try {
+      await pg.query("INSERT INTO frozen VALUES (3)");
+      await untilPageServerHas(await pg.lsn());
+    } finally {
+      process.kill(pid, "SIGCONT");
+    }
+  });
+
+  test("is stopped, and says why, when another compute takes its timeline over", OPTIONS, async () => {
+    await pg.query("CREATE TABLE owners (name text)");
+    await pg.query("INSERT INTO owners VALUES ('first')");
+    const repo = join(env.dir, "second");
+    const zenith = async (...args: string[]) => {
+      const result = await runZenith(args, { ZENITH_REPO_DIR: repo });
+      assert.equal(result.code, 0, result.stderr);
+    };
+    const port = await freePort();
+    const tenant = ["--tenantid", env.defaultTenant];
+    await zenith("init", "--remote-pageserver", `postgres://${formatHostPort(env.pageserver.address)}`);
+    await zenith("pg", "create", "main", "--port", String(port), ...tenant);
+    const { pgdata } = new EnvironmentPaths(repo).compute(pg.tenant, parseBranchName("main"));
+    const acceptors = readFileSync(join(pg.paths.pgdata, "postgresql.conf"), "utf8")
+      .split("\n").filter((line) => line.startsWith("zenith.wal_acceptors"));
+    appendFileSync(join(pgdata, "postgresql.conf"), `${acceptors.at(-1)}\n`);
+    await zenith("pg", "start", "main", ...tenant);
+    try {
+      await until(
+        "the first one has ended",
+        async () => (await env.zenith("pg", "list")).includes("crashed"),
+      );
+      assert.match(await env.zenith("pg", "list"), /another compute has taken over timeline/);
+      await assert.rejects(pg.value("SELECT 1"));
+      await using second = await Connection.open({ host: "127.0.0.1", port });
+      await second.query("INSERT INTO owners VALUES ('second')");
+      assert.deepEqual(await second.query("SELECT name FROM owners"), [{ name: "first" }, {
+        name: "second",
+      }]);
+      await pg.start();
+      await assert.rejects(second.query("INSERT INTO owners VALUES ('fenced')"));
+      assert.deepEqual(await pg.query("SELECT name FROM owners"), [{ name: "first" }, { name: "second" }]);
+    } finally {
+      await zenith("stop", "-m", "immediate");
+    }
+  });
+
+  test("is shown with the safekeepers' terms and positions", OPTIONS, async () => {
+    const lines = (await env.zenith("safekeeper", "list")).trimEnd().split("\n");
+    assert.match(lines[0]!, /^ID +ADDRESS +TENANT +TIMELINE +TERM +FLUSH +COMMIT +PAGE SERVER$/);
+    assert.equal(lines.length, 4);
+    for (const line of lines.slice(1)) {
+      assert.match(line, new RegExp(`${env.defaultTenant} +[0-9a-f]{32} +\\d+ +0/`));
+    }
+  });
+});
+
+describe("an environment with one safekeeper", () => {
+  test("keeps branches apart, and starts and stops as a whole", OPTIONS, async () => {
+    await using single = await ZenithEnv.create({ safekeepers: 1 });
+    const main = await single.startCompute();
+    await main.query("CREATE TABLE t (n int)");
+    await main.query("INSERT INTO t VALUES (1)");
+    // What was acknowledged just now is on the branch, although the page server comes behind.
+    await single.branch("dev", "main");
+    const dev = await single.startCompute("dev");
+    await dev.query("INSERT INTO t VALUES (2)");
+    await main.query("INSERT INTO t VALUES (3)");
+    assert.match(await single.zenith("status"), /safekeeper 1 is running/);
+    await single.zenith("stop");
+    assert.match((await single.tryZenith("status")).stdout, /safekeeper 1 is not running/);
+    await single.zenith("start");
+    await main.start();
+    await dev.start();
+    assert.deepEqual(await main.query("SELECT n FROM t ORDER BY n"), [{ n: 1 }, { n: 3 }]);
+    assert.deepEqual(await dev.query("SELECT n FROM t ORDER BY n"), [{ n: 1 }, { n: 2 }]);
+    await single.zenith("stop");
+  });
+});
