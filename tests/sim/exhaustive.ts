@@ -27,10 +27,11 @@ import {
   quorumOf,
   startProposer,
 } from "../../src/consensus/proposer.ts";
-import { historyTerm, type TermHistory } from "../../src/consensus/term_history.ts";
+import { historyTerm } from "../../src/consensus/term_history.ts";
 import { Violation } from "./checker.ts";
 import { type Machines, PRODUCTION } from "./machines.ts";
-import { concat, isPrefix, makeRecord, RECORD_BYTES, TermLogs, TIMELINE_START } from "./sim_log.ts";
+import { concat, isPrefix, makeRecord, TermLogs, TIMELINE_START } from "./sim_log.ts";
+import { contents, describeMessage, formatHistory, hash53 } from "./state_text.ts";
 
 const PROPOSERS = 2;
 
@@ -216,7 +217,7 @@ class Search {
 
   /** In order messages are told apart by their place too. */
   #withMessage<T extends ProposerMessage | AcceptorMessage>(link: Link<T>, message: T): Link<T> {
-    let text = describe(message);
+    let text = describeMessage(message);
     if (!this.#bounds.unordered) {
       // One that waits already is heard first; said again behind others it is heard again.
       while (link.has(text)) text += "'";
@@ -597,54 +598,8 @@ function peerTexts(state: ProposerState): string[] {
   const known = peerTextsOf.get(state);
   if (known !== undefined) return known;
   const texts = state.peers.map(({ phase, vote, flushLsn, nextLsn, fetching }) =>
-    [phase, vote === undefined ? "" : describe(vote), flushLsn, nextLsn, fetching].join()
+    [phase, vote === undefined ? "" : describeMessage(vote), flushLsn, nextLsn, fetching].join()
   );
   peerTextsOf.set(state, texts);
   return texts;
-}
-
-/** Records by their term and number. */
-function contents(wal: Uint8Array): string {
-  let text = "";
-  for (let off = 0; off + RECORD_BYTES <= wal.length; off += RECORD_BYTES) {
-    text += `${wal[off + 3]}.${wal[off + 7]} `;
-  }
-  return text;
-}
-
-function formatHistory(history: TermHistory): string {
-  return history.map(({ term, startLsn }) => `${term}@${startLsn}`).join(" ");
-}
-
-function describe(message: ProposerMessage | AcceptorMessage): string {
-  switch (message.type) {
-    case "ServerInfo":
-    case "Greeting":
-      return message.type;
-    case "VoteRequest":
-      return `v${message.term}`;
-    case "VoteResponse":
-      return `V${message.term},${message.granted},${message.flushLsn},${message.timelineStartLsn},` +
-        formatHistory(message.history);
-    case "ProposerElected":
-      return `e${message.term},${message.startLsn},${formatHistory(message.history)}`;
-    case "AppendRequest":
-      return `a${message.term},${message.beginLsn},${message.commitLsn},${contents(message.bytes)}`;
-    case "AppendResponse":
-      return `A${message.term},${message.historyTerm},${message.flushLsn},${message.commitLsn}`;
-  }
-}
-
-/** 53 bits of two 32-bit multiplicative hashes that run side by side. */
-function hash53(text: string): number {
-  let a = 0xdeadbeef | 0;
-  let b = 0x41c6ce57 | 0;
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    a = Math.imul(a ^ code, 0x9e3779b1);
-    b = Math.imul(b ^ code, 0x5f356495);
-  }
-  a = Math.imul(a ^ (a >>> 16), 0x85ebca6b) ^ Math.imul(b ^ (b >>> 13), 0xc2b2ae35);
-  b = Math.imul(b ^ (b >>> 16), 0x85ebca6b) ^ Math.imul(a ^ (a >>> 13), 0xc2b2ae35);
-  return (b >>> 0) * 0x20_0000 + (a >>> 11);
 }
