@@ -1,11 +1,17 @@
 import { errorMessage } from "../common/errors.ts";
 import type { TimelineId } from "../common/id.ts";
 import type { Logger } from "../common/log.ts";
+import type { Lsn } from "../common/lsn.ts";
 import type { Tenant } from "./tenant.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** A timeline whose upkeep failed is left alone for this long. */
 const RETRY_MS = 60_000;
+
+/** A timeline that takes in more WAL than this between two visits is busy: merging would slow down what clients wait for. */
+const BUSY_WAL_BYTES = 8 << 20;
+/** With so many layer files it is merged all the same: reads get slower with each. */
+const MERGE_BUSY_FROM_LAYERS = 24;
 
 /**
  * Keeps open timelines quick and small: merges their layers when that is due, gives up history now and then. One thing after the
@@ -17,6 +23,8 @@ export class Upkeep {
   readonly #clockMs: () => number;
   readonly #nextGcMs = new Map<TimelineId, number>();
   readonly #retryMs = new Map<TimelineId, number>();
+  /** Where each timeline ended at the last visit. */
+  readonly #visitedLsn = new Map<TimelineId, Lsn>();
   #running: Promise<void> | null = null;
   #stopped = false;
 
@@ -61,7 +69,7 @@ export class Upkeep {
   }
 
   async #attend(tenant: Tenant, timeline: Timeline): Promise<void> {
-    for (;;) {
+    while (!this.#isBusy(timeline)) {
       const merged = await timeline.store.compact();
       if (merged === null || this.#stopped || timeline.isGone) break;
       this.#logger.info("layers merged", { tenant: tenant.id, timeline: timeline.timelineId, ...merged });
@@ -70,5 +78,12 @@ export class Upkeep {
     const due = this.#nextGcMs.get(timeline.timelineId) ?? now + this.#gcPeriodMs;
     this.#nextGcMs.set(timeline.timelineId, due > now ? due : now + this.#gcPeriodMs);
     if (due <= now && !this.#stopped && !timeline.isGone) await tenant.collectGarbage(timeline);
+  }
+
+  #isBusy(timeline: Timeline): boolean {
+    const { timelineId, lastRecordLsn, store } = timeline;
+    const taken = lastRecordLsn - (this.#visitedLsn.get(timelineId) ?? lastRecordLsn);
+    this.#visitedLsn.set(timelineId, lastRecordLsn);
+    return taken > BUSY_WAL_BYTES && store.sizes().layerCount < MERGE_BUSY_FROM_LAYERS;
   }
 }
