@@ -16,6 +16,7 @@ import {
   saveEnvironment,
 } from "../../../src/control/environment.ts";
 import { allocatePort, isPortFree } from "../../../src/control/ports.ts";
+import { listSafekeepers } from "../../../src/control/safekeepers.ts";
 
 const TENANT = parseTenantId("00000000000000000000000000000001");
 
@@ -50,6 +51,27 @@ describe("an environment", () => {
     const loaded = loadEnvironment(root);
     assert.equal(hasLocalPageServer(loaded), false);
     assert.deepEqual(pageServerAddress(loaded), { host: "storage.example.org", port: 64000 });
+  });
+
+  test("refuses two safekeepers with one number, or with one address", () => {
+    const write = (second: string) =>
+      writeFileSync(
+        join(root, "config"),
+        `default_tenant_id = "${TENANT}"\n[pageserver]\nlisten = "127.0.0.1:64000"\n` +
+          `[[safekeepers]]\nid = 1\nlisten = "127.0.0.1:5454"\n[[safekeepers]]\n${second}\n`,
+      );
+    write('id = 2\nlisten = "127.0.0.1:5455"');
+    assert.deepEqual(
+      listSafekeepers(loadEnvironment(root)).map(({ id, address, running }) => [id, address.port, running]),
+      [
+        [1, 5454, false],
+        [2, 5455, false],
+      ],
+    );
+    write('id = 1\nlisten = "127.0.0.1:5455"');
+    assert.throws(() => loadEnvironment(root), /two safekeepers have one id/);
+    write('id = 2\nlisten = "127.0.0.1:5454"');
+    assert.throws(() => loadEnvironment(root), /two safekeepers listen on one port/);
   });
 
   test("that is not there is an error with a hint", () => {
