@@ -254,7 +254,8 @@ export class Tenant {
     const timelineId = generateTimelineId();
     const store = await TimelineStore.create(this.#context.paths.timeline(this.id, timelineId), {
       ...storeOptions(this.#context),
-      ancestor: { store: ancestor.store, lsn },
+      // A branch at the end may start behind a page header that comes after the last record.
+      ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
       startLsn: lsn,
       userData: encodeTimelineInfo({ ancestorId: ancestor.timelineId, walStartLsn: lsn }),
     });
