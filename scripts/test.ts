@@ -67,6 +67,10 @@ const SUITES: Readonly<Record<string, readonly Suite[]>> = {
     name: "redo conformance, own schedule",
     command: ["bun", "tests/conformance/main.ts", "--schedule", "own"],
     count: () => undefined,
+  }, {
+    name: "redo of damaged records and pages",
+    command: ["bun", "tests/conformance/damage.ts", "--seconds", "60"],
+    count: () => undefined,
   }],
 };
 
