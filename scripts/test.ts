@@ -61,7 +61,11 @@ const SUITES: Readonly<Record<string, readonly Suite[]>> = {
       count: countDeno,
     },
   ],
-  sim: [bunSuite("sim")],
+  sim: [bunSuite("sim"), {
+    name: "consensus, 2000 simulated histories",
+    command: ["bun", "tests/sim/main.ts", "--seeds", "2000"],
+    count: () => undefined,
+  }],
   integration: [bunSuite("integration")],
   conformance: [{
     name: "redo conformance, own schedule",
