@@ -42,9 +42,7 @@ export class PostgresProcess {
     this.ended = new Promise((resolve) => {
       child.on("exit", (code, signal) => {
         this.#running = false;
-        const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
-        const words = code === 0 ? undefined : lastFatalLine(logFile);
-        resolve(`Postgres ${how}${words === undefined ? "" : `: ${words}`}`);
+        resolve(`Postgres ${describeEnd(code, signal, logFile)}`);
       });
     });
   }
@@ -175,8 +173,15 @@ export function postmasterPid(pgdata: string): number | undefined {
 
 const LOG_TAIL_BYTES = 16 << 10;
 
+function describeEnd(code: number | null, signal: NodeJS.Signals | null, logFile: string): string {
+  // Who is killed says nothing; what is in the log then are its children's complaints about its death.
+  if (signal !== null) return `was ended by ${signal}`;
+  const words = code === 0 ? undefined : lastFatalLine(logFile);
+  return `ended with exit code ${code}${words === undefined ? "" : `: ${words}`}`;
+}
+
 /** What Postgres said last about why it ended. */
-export function lastFatalLine(logFile: string): string | undefined {
+function lastFatalLine(logFile: string): string | undefined {
   let text: string;
   try {
     text = readFileSync(logFile, "utf8").slice(-LOG_TAIL_BYTES);
