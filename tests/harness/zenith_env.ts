@@ -51,6 +51,7 @@ const living = new Set<ZenithEnv>();
 process.on("exit", () => {
   for (const env of living) env.killEverything();
 });
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(1));
 
 export class ZenithEnv implements AsyncDisposable {
   readonly dir: string;
