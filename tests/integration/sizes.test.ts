@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { vacuumAll } from "../harness/vacuum.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
@@ -53,7 +54,7 @@ describe("the size of a branch", () => {
     await env.branch("full", "main");
     assert.equal((await sizesOf("full")).logical_size_bytes, (await sizesOf("main")).logical_size_bytes);
     await pg.query("DELETE FROM filler WHERE g > 10000");
-    await pg.query("VACUUM filler");
+    await vacuumAll(pg, "filler");
     const half = await sizesOf("main");
     assertAbout(full.logical_size_bytes - half.logical_size_bytes, 10000 / 20000 * added, "cut by vacuum");
     await pg.query("DROP TABLE filler");

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { branchAt, branchHere } from "../harness/branching.ts";
+import { vacuumAll } from "../harness/vacuum.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
@@ -60,7 +61,7 @@ describe("truncated relations", () => {
     const blocksBefore = Number(await main.value(BLOCKS));
     const beforeVacuum = await main.lsn();
     await main.query("DELETE FROM tail WHERE n > 400");
-    await main.query("VACUUM tail");
+    await vacuumAll(main, "tail");
     const blocksAfter = Number(await main.value(BLOCKS));
     assert.ok(blocksAfter < blocksBefore / 5, `${blocksBefore} blocks became ${blocksAfter}`);
     const cut = await main.lsn();
@@ -99,7 +100,7 @@ describe("truncated relations", () => {
     await main.query("CREATE EXTENSION pageinspect");
     await main.query("INSERT INTO again SELECT n, repeat('old', 300) FROM generate_series(1, 2000) n");
     await main.query("DELETE FROM again");
-    await main.query("VACUUM again");
+    await vacuumAll(main, "again");
     assert.equal(await main.value("SELECT pg_relation_size('again')"), "0");
     // Several sessions at once extend by more than they write: the rest are new pages that no record mentions.
     await Promise.all(Array.from({ length: 6 }, async (_, i) => {
