@@ -1,21 +1,6 @@
 import type { Lsn } from "../common/lsn.ts";
-import { XLOG_PAGE_MAGIC } from "../postgres/versions/v15.ts";
-import {
-  pageHeaderSize,
-  segmentStart,
-  SIZE_OF_XLOG_LONG_PHD,
-  XLOG_BLCKSZ,
-  XLP_FIRST_IS_CONTRECORD,
-  XLP_INFO,
-  XLP_LONG_HEADER,
-  XLP_MAGIC,
-  XLP_PAGEADDR,
-  XLP_REM_LEN,
-  XLP_SEG_SIZE,
-  XLP_SYSID,
-  XLP_TLI,
-  XLP_XLOG_BLCKSZ,
-} from "../postgres/wal/page_header.ts";
+import { pageHeaderSize, segmentStart, XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
+import { writePageHeader } from "../postgres/wal/write_page_header.ts";
 import { WAL_TLI } from "../wal_store/wal_store.ts";
 
 /**
@@ -29,26 +14,16 @@ export function buildSegmentHead(startLsn: Lsn, segmentSize: number, systemId: b
   let rest = 0;
   // From the last page to the first: how much of the record is left at each.
   for (let page = startLsn - 1 - (startLsn - 1) % XLOG_BLCKSZ; page >= segment; page -= XLOG_BLCKSZ) {
-    const size = pageHeaderSize(page, segmentSize);
-    const payload = Math.min(page + XLOG_BLCKSZ, startLsn) - page - size;
+    const payload = Math.min(page + XLOG_BLCKSZ, startLsn) - page - pageHeaderSize(page, segmentSize);
     // Within a header no record starts; the proposer's own WAL brings the rest of it.
     if (payload < 0) continue;
     rest += payload;
-    const isLong = size === SIZE_OF_XLOG_LONG_PHD;
-    const view = new DataView(head.buffer, page - segment, size);
-    view.setUint16(XLP_MAGIC, XLOG_PAGE_MAGIC, true);
-    view.setUint16(
-      XLP_INFO,
-      (isLong ? XLP_LONG_HEADER : 0) | (rest > 0 ? XLP_FIRST_IS_CONTRECORD : 0),
-      true,
-    );
-    view.setUint32(XLP_TLI, WAL_TLI, true);
-    view.setBigUint64(XLP_PAGEADDR, BigInt(page), true);
-    view.setUint32(XLP_REM_LEN, rest, true);
-    if (!isLong) continue;
-    view.setBigUint64(XLP_SYSID, systemId, true);
-    view.setUint32(XLP_SEG_SIZE, segmentSize, true);
-    view.setUint32(XLP_XLOG_BLCKSZ, XLOG_BLCKSZ, true);
+    writePageHeader(head, page - segment, page, {
+      tli: WAL_TLI,
+      systemIdentifier: systemId,
+      segmentSize,
+      remLen: rest,
+    });
   }
   return head;
 }
