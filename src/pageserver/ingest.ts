@@ -38,7 +38,7 @@ import { FileIngest } from "./ingest_files.ts";
 import { TransactionIngest } from "./ingest_transactions.ts";
 import { TAG_RECORD } from "./keys.ts";
 import type { PageReader } from "./page_reader.ts";
-import type { RelationForks } from "./relation_forks.ts";
+import type { RelationFork, RelationForks } from "./relation_forks.ts";
 import type { SingleValues } from "./single_values.ts";
 import type { SlruPages } from "./slru_pages.ts";
 
@@ -114,18 +114,7 @@ export class Ingest {
       // The free space map is not WAL-logged, but for stray images; it is made anew from the pages: docs/decisions.
       if (forkNumber === FSM_FORKNUM) continue;
       const fork = this.#forks.get(rec.spcNode[i]!, rec.dbNode[i]!, rec.relNode[i]!, forkNumber);
-      const blkno = rec.blkno[i]!;
-      this.#store.put(
-        fork.slot,
-        blkno,
-        rec.endLsn,
-        rec.bytes,
-        rec.off,
-        rec.xl_tot_len,
-        TAG_RECORD,
-        isInitialising(rec, i),
-      );
-      if (blkno >= fork.blocks) this.#forks.extend(fork, blkno + 1, rec.endLsn);
+      this.#putRecord(fork, rec.blkno[i]!, rec, isInitialising(rec, i));
     }
   }
 
@@ -141,19 +130,14 @@ export class Ingest {
         rec.relNode[ref]!,
         VISIBILITYMAP_FORKNUM,
       );
-      const blkno = vm.vmBlock[i]!;
-      this.#store.put(
-        fork.slot,
-        blkno,
-        rec.endLsn,
-        rec.bytes,
-        rec.off,
-        rec.xl_tot_len,
-        TAG_RECORD,
-        false,
-      );
-      if (blkno >= fork.blocks) this.#forks.extend(fork, blkno + 1, rec.endLsn);
+      this.#putRecord(fork, vm.vmBlock[i]!, rec, false);
     }
+  }
+
+  /** The record changes this block; one beyond the fork's end makes the fork longer, as in recovery. */
+  #putRecord(fork: RelationFork, blkno: number, rec: WalRecord, willInit: boolean): void {
+    this.#store.put(fork.slot, blkno, rec.endLsn, rec.bytes, rec.off, rec.xl_tot_len, TAG_RECORD, willInit);
+    if (blkno >= fork.blocks) this.#forks.extend(fork, blkno + 1, rec.endLsn);
   }
 
   #applyXlog(rec: WalRecord): void {
