@@ -3,6 +3,7 @@
  *
  * Format: ControlFileData in src/include/catalog/pg_control.h. Other majors lay it out differently; they are refused.
  */
+import { BLCKSZ } from "./page_layout.ts";
 import { crc32c } from "../common/crc32c.ts";
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -99,7 +100,6 @@ const CRC = 288;
 
 /** FLOATFORMAT_VALUE. */
 const FLOATFORMAT_VALUE = 1234567.0;
-const BLCKSZ = 8192;
 const MAXIMUM_ALIGNOF = 8;
 const TWO_POW_32 = 0x1_0000_0000;
 

@@ -1,5 +1,5 @@
 import { formatLsn, lsnFromHalves } from "../common/lsn.ts";
-import { isNewPage, SIZE_OF_PAGE_HEADER } from "./page_layout.ts";
+import { isPageNew, SIZE_OF_PAGE_HEADER } from "./page_layout.ts";
 
 // PageHeaderData, src/include/storage/bufpage.h
 const PD_LSN = 0;
@@ -35,7 +35,7 @@ export function describePage(page: Uint8Array): string[] {
     `page size ${u16(PD_PAGESIZE_VERSION) & 0xff00}  layout version ${u16(PD_PAGESIZE_VERSION) & 0xff}`,
     `pd_prune_xid ${view.getUint32(PD_PRUNE_XID, true)}`,
   ];
-  if (isNewPage(page, 0)) return lines;
+  if (isPageNew(page)) return lines;
   const last = Math.min(lower, page.length - 3);
   for (let at = SIZE_OF_PAGE_HEADER, off = 1; at < last; at += 4, off++) {
     lines.push(describeItem(off, view.getUint32(at, true)));

@@ -3,13 +3,11 @@
  *
  * Algorithm: src/include/storage/checksum_impl.h.
  */
+import { BLCKSZ, isPageNew } from "./page_layout.ts";
 import { assert } from "../common/assert.ts";
 
-const BLCKSZ = 8192;
 /** pd_checksum in PageHeaderData: counted as zero. */
 const PD_CHECKSUM = 8;
-/** pd_upper: zero on a page that was never initialised. */
-const PD_UPPER = 14;
 
 const N_SUMS = 32;
 const ROWS = BLCKSZ / (4 * N_SUMS);
@@ -66,9 +64,4 @@ export function setPageChecksum(page: Uint8Array, blkno: number, off = 0): void 
   const checksum = pageChecksum(page, blkno, off);
   page[off + PD_CHECKSUM] = checksum;
   page[off + PD_CHECKSUM + 1] = checksum >>> 8;
-}
-
-/** Whether the page was never initialised (PageIsNew). PostgreSQL stores no checksum on such a page. */
-export function isPageNew(page: Uint8Array, off = 0): boolean {
-  return page[off + PD_UPPER] === 0 && page[off + PD_UPPER + 1] === 0;
 }

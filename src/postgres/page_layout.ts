@@ -38,7 +38,7 @@ export function initPageHeader(page: Uint8Array, at: number, special: number): v
 }
 
 /** PageIsNew: nothing was ever put on the page at `at`. */
-export function isNewPage(page: Uint8Array, at: number): boolean {
+export function isPageNew(page: Uint8Array, at = 0): boolean {
   return u16(page, at + PD_UPPER) === 0;
 }
 
@@ -49,7 +49,7 @@ export function isHeapPage(page: Uint8Array, at: number): boolean {
 
 /** PageGetHeapFreeSpace: bytes that a new tuple may take on the heap page at `at`. */
 export function heapFreeSpace(page: Uint8Array, at: number): number {
-  if (isNewPage(page, at)) return BLCKSZ - SIZE_OF_PAGE_HEADER;
+  if (isPageNew(page, at)) return BLCKSZ - SIZE_OF_PAGE_HEADER;
   const lower = u16(page, at + PD_LOWER);
   const free = u16(page, at + PD_UPPER) - lower - SIZE_OF_ITEM_ID;
   if (free <= 0) return 0;

@@ -4,9 +4,8 @@
  *
  * Sources: src/backend/access/transam/{slru,clog,multixact,commit_ts}.c.
  */
+import { BLCKSZ } from "./page_layout.ts";
 import { assert } from "../common/assert.ts";
-
-const BLCKSZ = 8192;
 
 /** SLRU_PAGES_PER_SEGMENT, src/include/access/slru.h. */
 export const SLRU_PAGES_PER_SEGMENT = 32;

@@ -8,7 +8,9 @@
  * Addresses below are byte offsets into it. PAGE, SCRATCH and RECORD are 8-byte aligned, and tuples on a page are too.
  */
 
-export const BLCKSZ = 8192;
+import { BLCKSZ } from "../page_layout.ts";
+
+export { BLCKSZ };
 
 /** The page that is being rebuilt. */
 export const PAGE = 0;

@@ -1,4 +1,5 @@
 /** Full-page images: from how a record stores them to the page. RestoreBlockImage in xlogreader.c. */
+import { BLCKSZ } from "../page_layout.ts";
 import { zstdDecompressSync } from "node:zlib";
 import { assert } from "../../common/assert.ts";
 import { errorMessage } from "../../common/errors.ts";
@@ -13,8 +14,6 @@ import {
   BKPIMAGE_COMPRESSED,
   type WalRecord,
 } from "./record.ts";
-
-const BLCKSZ = 8192;
 
 /** A compressed image is unpacked here before its hole is put in. */
 const unpacked = new Uint8Array(BLCKSZ);

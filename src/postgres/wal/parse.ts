@@ -4,6 +4,7 @@
  * Format: src/include/access/xlogrecord.h; the checks are those of DecodeXLogRecord in
  * src/backend/access/transam/xlogreader.c, and bounds on forks and images that a reader of unknown bytes needs.
  */
+import { BLCKSZ } from "../page_layout.ts";
 import {
   BKPBLOCK_FORK_MASK,
   BKPBLOCK_HAS_DATA,
@@ -19,7 +20,6 @@ import {
 import { WalError } from "./error.ts";
 import { isValidRmgrId } from "./rmgr.ts";
 
-const BLCKSZ = 8192;
 const TWO_POW_32 = 0x1_0000_0000;
 /** Above this an LSN is no exact number any more. */
 const LSN_HIGH_MAX = 0x1f_ffff;

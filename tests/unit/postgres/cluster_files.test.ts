@@ -9,12 +9,8 @@ import {
   SIZE_OF_CHECKPOINT,
 } from "../../../src/postgres/checkpoint.ts";
 import { DB_IN_PRODUCTION, encodeControlFile, parseControlFile } from "../../../src/postgres/control_file.ts";
-import {
-  isPageNew,
-  pageChecksum,
-  setPageChecksum,
-  storedPageChecksum,
-} from "../../../src/postgres/page_checksum.ts";
+import { pageChecksum, setPageChecksum, storedPageChecksum } from "../../../src/postgres/page_checksum.ts";
+import { isPageNew } from "../../../src/postgres/page_layout.ts";
 import { parseRelmap } from "../../../src/postgres/relmap.ts";
 import { WalDecoder } from "../../../src/postgres/wal/decoder.ts";
 import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../../src/postgres/wal/initial_segment.ts";
