@@ -5,13 +5,8 @@ export { checkTimeline, type TimelineCheck } from "./fsck.ts";
 export { compareObjects, formatObject, type ObjectFilter, type ObjectId, SIZE_BLOCK } from "./object_id.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./key_rewriter.ts";
 export { readMetadata, type TimelineMetadata } from "./timeline_metadata.ts";
-export {
-  type EncodedValue,
-  type EncodeValue,
-  type MergeResult,
-  type StoreSizes,
-  TimelineStore,
-  type TimelineStoreConfig,
-  type TimelineStoreOptions,
-} from "./timeline_store.ts";
+export type { EncodedValue, EncodeValue } from "./flush.ts";
+export type { MergeResult } from "./layer_upkeep.ts";
+export type { StoreSizes, TimelineStoreConfig, TimelineStoreOptions } from "./store_options.ts";
+export { TimelineStore } from "./timeline_store.ts";
 export { ValueChain } from "./value_chain.ts";

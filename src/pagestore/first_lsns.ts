@@ -1,0 +1,57 @@
+/** Since when a timeline has each object: the LSN of its first version in files and frozen layers. Loaded when first asked for. */
+import type { LayerMap } from "./layer_map.ts";
+import type { MemoryLayer } from "./memory_layer.ts";
+import type { ObjectTable } from "./object_id.ts";
+
+export class FirstLsns {
+  readonly #objects: ObjectTable;
+  /** By slot; null until asked for. */
+  #lsn: Float64Array | null = null;
+
+  constructor(objects: ObjectTable) {
+    this.#objects = objects;
+  }
+
+  /** Infinity when there is no version. To be called after {@link load}. */
+  of(slot: number): number {
+    const lsn = this.#lsn;
+    return lsn !== null && slot < lsn.length ? lsn[slot]! : Infinity;
+  }
+
+  /** Makes all objects known, in the object table too. @throws {ZenithError} `corrupt_data`, `io` */
+  load(layers: LayerMap, frozen: readonly { readonly memory: MemoryLayer }[]): void {
+    if (this.#lsn !== null) return;
+    const lsn = new Float64Array(this.#objects.count).fill(Infinity);
+    this.#lsn = lsn;
+    try {
+      for (const layer of layers.layers()) {
+        layer.reader.forEachObject((slot, first) => this.#note(slot, first));
+      }
+    } catch (error) {
+      this.#lsn = null;
+      throw error;
+    }
+    for (const { memory } of frozen) this.add(memory);
+  }
+
+  /** Lets go of them: the next who asks has them loaded. */
+  forget(): void {
+    this.#lsn = null;
+  }
+
+  /** Takes in a memory layer that takes no versions any more. */
+  add(layer: MemoryLayer): void {
+    if (this.#lsn === null) return;
+    for (let i = 0; i < layer.objectCount; i++) this.#note(layer.objectSlot(i), layer.objectFirstLsn(i));
+  }
+
+  #note(slot: number, lsn: number): void {
+    let first = this.#lsn!;
+    if (slot >= first.length) {
+      const grown = new Float64Array(Math.max(slot + 1, 2 * first.length)).fill(Infinity);
+      grown.set(first);
+      this.#lsn = first = grown;
+    }
+    if (lsn < first[slot]!) first[slot] = lsn;
+  }
+}

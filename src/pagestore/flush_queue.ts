@@ -1,0 +1,122 @@
+/** Frozen memory layers on their way into files: one is written at a time, the oldest first. */
+import type { Lsn } from "../common/lsn.ts";
+import { flushLayer } from "./flush.ts";
+import { LAYER_DELTA } from "./layer_format.ts";
+import type { MemoryLayer } from "./memory_layer.ts";
+import type { ObjectTable } from "./object_id.ts";
+import type { TimelineStoreOptions } from "./store_options.ts";
+import type { TimelineFiles } from "./timeline_files.ts";
+import type { LayerEntry } from "./timeline_metadata.ts";
+
+interface FrozenLayer {
+  readonly memory: MemoryLayer;
+  readonly endLsn: number;
+  /** Its file, when that is complete but not yet in the metadata. */
+  written: LayerEntry | null;
+}
+
+export class FlushQueue {
+  readonly #files: TimelineFiles;
+  readonly #objects: ObjectTable;
+  readonly #options: TimelineStoreOptions;
+  readonly #retryMs: number;
+  /** Oldest first. */
+  readonly #frozen: FrozenLayer[] = [];
+  /** The flush under way. */
+  #flushing: Promise<void> | null = null;
+  #error: unknown = null;
+  #failedMs = 0;
+  #closed = false;
+
+  constructor(files: TimelineFiles, objects: ObjectTable, options: TimelineStoreOptions, retryMs: number) {
+    this.#files = files;
+    this.#objects = objects;
+    this.#options = options;
+    this.#retryMs = retryMs;
+  }
+
+  /** Layers that are in no file that counts, oldest first. */
+  get layers(): readonly { readonly memory: MemoryLayer }[] {
+    return this.#frozen;
+  }
+
+  /** Up to where the newest one reaches; null when there is none. */
+  get endLsn(): number | null {
+    return this.#frozen.at(-1)?.endLsn ?? null;
+  }
+
+  /** Why the last flush failed; null when it did not. */
+  get error(): unknown {
+    return this.#error;
+  }
+
+  add(memory: MemoryLayer, endLsn: Lsn): void {
+    this.#frozen.push({ memory, endLsn, written: null });
+  }
+
+  /** Starts writing unless that is under way, or has just failed. */
+  start(): void {
+    if (this.#error === null || this.#options.nowMs() - this.#failedMs >= this.#retryMs) this.#start();
+  }
+
+  /** Resolves when all layers are durable or writing them has failed; {@link error} then says why. */
+  async flush(): Promise<void> {
+    // A flush under way may be about to fail for a reason that is gone: it does not count as an attempt.
+    while (this.#flushing !== null) await this.#flushing;
+    this.#start();
+    while (this.#flushing !== null) await this.#flushing;
+  }
+
+  /** Resolves when the flush under way has ended. @returns whether there was one */
+  async settled(): Promise<boolean> {
+    if (this.#flushing === null) return false;
+    await this.#flushing;
+    return true;
+  }
+
+  /** Lets a flush under way end, and starts none any more. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    while (this.#flushing !== null) await this.#flushing;
+  }
+
+  /** Unless one is under way. #flushing resolves even if the flush fails. */
+  #start(): void {
+    if (this.#flushing !== null || this.#frozen.length === 0 || this.#closed) return;
+    this.#flushing = this.#flushAll().then(
+      () => {
+        this.#error = null;
+        this.#flushing = null;
+      },
+      (error: unknown) => {
+        this.#error = error;
+        this.#failedMs = this.#options.nowMs();
+        this.#flushing = null;
+      },
+    );
+  }
+
+  async #flushAll(): Promise<void> {
+    while (this.#frozen.length > 0 && !this.#closed) {
+      const frozen = this.#frozen[0]!;
+      const { memory, endLsn } = frozen;
+      if (frozen.written === null && !memory.isEmpty) frozen.written = await this.#write(memory, endLsn);
+      const { layers } = this.#files;
+      const { written } = frozen;
+      this.#files.commit(written === null ? layers : layers.with(this.#files.diskLayer(written)), endLsn);
+      // There is no await since the commit: readers see either the frozen layer or the file.
+      this.#frozen.shift();
+      memory.release();
+    }
+  }
+
+  async #write(memory: MemoryLayer, endLsn: number): Promise<LayerEntry> {
+    const { disk, encodeValue } = this.#options;
+    const { directory } = this.#files;
+    // A failed attempt leaves its number unused: what it left on disk can't be taken for another's file.
+    const number = this.#files.newLayerNumber();
+    const path = this.#files.layerPath(number);
+    const written = await flushLayer(disk, directory, path, memory, endLsn, this.#objects, encodeValue);
+    return { ...written, kind: LAYER_DELTA, number, level: 0, startLsn: memory.startLsn, endLsn };
+  }
+}

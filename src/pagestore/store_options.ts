@@ -1,0 +1,61 @@
+/** How a timeline store is set up, and what it tells of itself. */
+import type { BufferPool } from "../common/buffer_pool.ts";
+import type { Disk } from "../common/disk.ts";
+import type { Lsn } from "../common/lsn.ts";
+import type { BlockCache } from "./block_cache.ts";
+import type { EncodeValue } from "./flush.ts";
+import type { ChainLimits, Reconstruct } from "./key_rewriter.ts";
+import type { TimelineStore } from "./timeline_store.ts";
+
+export interface TimelineStoreConfig {
+  /** The open memory layer is frozen when it holds this many bytes, WAL buffers included. Default 64 MiB. */
+  readonly layerBytes?: number;
+  /** … or when its oldest version is this old. Default 10 minutes. */
+  readonly layerAgeMs?: number;
+  /** Frozen layers that may wait for their flush before {@link TimelineStore.ready} holds the writer back. Default 2. */
+  readonly maxFrozenLayers?: number;
+  /** How long after a failed flush the next attempt is made. Default 1 s. */
+  readonly flushRetryMs?: number;
+  /** As many runs of layers are merged into one. Default 4. */
+  readonly mergeFanIn?: number;
+  /** A merged layer file is closed when it is this long. Default 64 MiB. */
+  readonly mergedLayerBytes?: number;
+  /** When a chain of versions gets an image, if {@link TimelineStoreOptions.reconstruct} makes one. Default 16, 32 KiB. */
+  readonly chainLimits?: ChainLimits;
+}
+
+export const DEFAULT_CONFIG: Required<TimelineStoreConfig> = {
+  layerBytes: 64 << 20,
+  layerAgeMs: 10 * 60 * 1000,
+  maxFrozenLayers: 2,
+  flushRetryMs: 1000,
+  mergeFanIn: 4,
+  mergedLayerBytes: 64 << 20,
+  chainLimits: { maxVersions: 16, maxBytes: 32 << 10 },
+};
+
+export interface TimelineStoreOptions {
+  readonly disk: Disk;
+  /** The clock, in milliseconds; only differences matter. */
+  readonly nowMs: () => number;
+  /** Shared by all timelines. */
+  readonly cache: BlockCache;
+  readonly config?: TimelineStoreConfig;
+  /** Where the writer may have its buffers from: they go back when a file holds what they held. */
+  readonly buffers?: BufferPool;
+  /** The timeline this one is a branch of, and the LSN at which it left it; must stay open as long as this one. */
+  readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
+  /** Called for every value that is written to a layer file: may cut it down to what its block needs. */
+  readonly encodeValue?: EncodeValue;
+  /** Makes one value of a chain of versions, so that chains have a bound. Called when layers are merged. */
+  readonly reconstruct?: Reconstruct;
+}
+
+export interface StoreSizes {
+  /** All memory layers, the WAL buffers they hold included. */
+  readonly memoryBytes: number;
+  /** The part of it that is frozen and not yet flushed. */
+  readonly frozenBytes: number;
+  readonly layerBytes: number;
+  readonly layerCount: number;
+}
