@@ -1,13 +1,18 @@
 import { assert } from "./assert.ts";
 
+/** Zeros that other threads can be handed without a copy. */
+export function sharedBytes(size: number): Uint8Array<SharedArrayBuffer> {
+  return new Uint8Array(new SharedArrayBuffer(size));
+}
+
 /**
  * Buffers of one size that are used again and again, where garbage would wait for a collector that does not know how much
  * of it there is. A buffer is counted: whoever refers to it has retained it, and the last one to release it gives it
- * back. One that is not released is not lost but collected.
+ * back. One that is not released is not lost but collected. They lie in shared memory, see {@link sharedBytes}.
  */
 export class BufferPool {
   readonly bufferBytes: number;
-  readonly #free: Uint8Array<ArrayBuffer>[] = [];
+  readonly #free: Uint8Array<SharedArrayBuffer>[] = [];
   readonly #references = new WeakMap<Uint8Array, number>();
   /** The fewest that were free since the last {@link trim}. */
   #fewestFree = 0;
@@ -18,8 +23,8 @@ export class BufferPool {
   }
 
   /** A buffer with one reference, the caller's. It holds whatever it held before. */
-  take(): Uint8Array<ArrayBuffer> {
-    const buffer = this.#free.pop() ?? new Uint8Array(this.bufferBytes);
+  take(): Uint8Array<SharedArrayBuffer> {
+    const buffer = this.#free.pop() ?? sharedBytes(this.bufferBytes);
     this.#fewestFree = Math.min(this.#fewestFree, this.#free.length);
     this.#references.set(buffer, 1);
     return buffer;
@@ -40,7 +45,7 @@ export class BufferPool {
       return;
     }
     this.#references.delete(buffer);
-    this.#free.push(buffer as Uint8Array<ArrayBuffer>);
+    this.#free.push(buffer as Uint8Array<SharedArrayBuffer>);
   }
 
   /** Bytes that are held ready. */

@@ -6,7 +6,7 @@ import type { Logger } from "../common/log.ts";
 import { formatLsn } from "../common/lsn.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import { DELETED_SUFFIX, type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../common/paths.ts";
-import { BlockCache } from "../pagestore/mod.ts";
+import { BlockCache, type FlushLayer, VERSION_PIECE_BYTES } from "../pagestore/mod.ts";
 import { CHUNK_SIZE } from "../postgres/wal/decoder.ts";
 import type { Branch } from "./branches.ts";
 import { InitdbCache } from "./initdb_cache.ts";
@@ -18,6 +18,8 @@ import { WalReceiver } from "./wal_receiver.ts";
 
 export interface PageServerOptions {
   readonly disk: Disk;
+  /** Writes layer files to that disk. */
+  readonly flushLayer: FlushLayer;
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
   readonly logger: Logger;
@@ -48,7 +50,8 @@ export class PageServer {
       logger,
       blockCache: new BlockCache(config.block_cache_bytes),
       pageCache: new PageCache(config.page_cache_bytes),
-      walBuffers: new BufferPool(CHUNK_SIZE),
+      memoryPools: { values: new BufferPool(CHUNK_SIZE), versions: new BufferPool(VERSION_PIECE_BYTES) },
+      flushLayer: options.flushLayer,
     };
     this.#initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
@@ -185,13 +188,14 @@ export class PageServer {
       tenant_sizes: tenantSizes,
       page_cache_bytes: this.#context.pageCache.bytes,
       block_cache_bytes: this.#context.blockCache.sizeBytes,
-      free_wal_buffer_bytes: this.#context.walBuffers.freeBytes,
+      free_wal_buffer_bytes: this.#context.memoryPools.values.freeBytes,
       timelines,
     };
   }
 
   async #maintain(): Promise<void> {
-    this.#context.walBuffers.trim();
+    this.#context.memoryPools.values.trim();
+    this.#context.memoryPools.versions.trim();
     for (const tenant of this.#tenants.values()) {
       for (const timeline of await tenant.openTimelines()) timeline.maintain();
       try {

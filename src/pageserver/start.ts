@@ -3,6 +3,8 @@ import type { HostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import type { PageServerPaths } from "../common/paths.ts";
+import { WorkerThread } from "../common/worker_thread.ts";
+import type { FlushRequest, WrittenLayer } from "../pagestore/mod.ts";
 import { PgServer } from "../pgwire/server.ts";
 import { PageServer } from "./page_server.ts";
 import { PageService } from "./page_service.ts";
@@ -25,7 +27,14 @@ export interface RunningPageServer {
 /** Opens the working directory and listens. @throws {ZenithError} when the port is taken or the directory unusable */
 export async function startPageServer(options: StartPageServerOptions): Promise<RunningPageServer> {
   const { paths, config, listen, logger } = options;
-  const server = PageServer.open({ disk: nodeDisk, paths, config, logger });
+  const flushes = new WorkerThread<FlushRequest, WrittenLayer>("src/pageserver/flush_worker.ts");
+  const server = PageServer.open({
+    disk: nodeDisk,
+    flushLayer: (request) => flushes.run(request),
+    paths,
+    config,
+    logger,
+  });
   const wire = new PgServer(new PageService(server), {
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),
     onQueryError: (session, sql, error) =>

@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import type { BufferPool } from "../common/buffer_pool.ts";
 import type { Disk } from "../common/disk.ts";
 import { ZenithError } from "../common/errors.ts";
 import {
@@ -14,7 +13,14 @@ import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import type { PageServerPaths } from "../common/paths.ts";
 import { timestampOfMs } from "../common/timestamp.ts";
-import { type BlockCache, readMetadata, TimelineStore, type TimelineStoreOptions } from "../pagestore/mod.ts";
+import {
+  type BlockCache,
+  type FlushLayer,
+  type MemoryPools,
+  readMetadata,
+  TimelineStore,
+  type TimelineStoreOptions,
+} from "../pagestore/mod.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
 import { type Branch, BranchFiles, type StartPoint } from "./branches.ts";
 import { encodeBranchFile } from "./branch_file.ts";
@@ -25,7 +31,6 @@ import { Leases } from "./leases.ts";
 import type { PageCache } from "./page_cache.ts";
 import { makePageImage } from "./rebuild_page.ts";
 import { readTenantConfig, type TenantConfig, writeTenantConfig } from "./tenant_config.ts";
-import { encodeStoredValue } from "./stored_values.ts";
 import { Timeline } from "./timeline.ts";
 import { decodeTimelineInfo, encodeTimelineInfo } from "./timeline_info.ts";
 
@@ -36,7 +41,9 @@ export interface TenantContext {
   readonly config: PageServerConfig;
   readonly blockCache: BlockCache;
   readonly pageCache: PageCache;
-  readonly walBuffers: BufferPool;
+  /** The values' buffers are chunks of WAL. */
+  readonly memoryPools: MemoryPools;
+  readonly flushLayer: FlushLayer;
   readonly logger: Logger;
 }
 
@@ -159,7 +166,7 @@ export class Tenant {
     ancestorId: TimelineId | null,
     walStartLsn: Lsn,
   ): Promise<Timeline> {
-    const { disk, paths, pageCache, walBuffers, logger } = this.#context;
+    const { disk, paths, pageCache, memoryPools, logger } = this.#context;
     const log = logger.child({ tenant: this.id, timeline: id });
     return await Timeline.open({
       tenantId: this.id,
@@ -170,7 +177,7 @@ export class Tenant {
       openWal: (segmentSize) =>
         WalStore.open(join(paths.timeline(this.id, id), "wal"), { disk, segmentSize, startLsn: walStartLsn }),
       pageCache,
-      walBuffers,
+      walBuffers: memoryPools.values,
       logger: log,
     });
   }
@@ -497,8 +504,8 @@ function storeOptions(context: TenantContext): TimelineStoreOptions {
     cache: context.blockCache,
     // One layer is filled while another is written out.
     config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
-    buffers: context.walBuffers,
-    encodeValue: encodeStoredValue,
+    pools: context.memoryPools,
+    flushLayer: context.flushLayer,
     reconstruct: makePageImage,
   };
 }

@@ -1,6 +1,6 @@
 /** Frozen memory layers on their way into files: one is written at a time, the oldest first. */
 import type { Lsn } from "../common/lsn.ts";
-import { flushLayer } from "./flush.ts";
+import { flushHere, type FlushLayer } from "./flush.ts";
 import { LAYER_DELTA } from "./layer_format.ts";
 import type { MemoryLayer } from "./memory_layer.ts";
 import type { ObjectTable } from "./object_id.ts";
@@ -18,7 +18,8 @@ interface FrozenLayer {
 export class FlushQueue {
   readonly #files: TimelineFiles;
   readonly #objects: ObjectTable;
-  readonly #options: TimelineStoreOptions;
+  readonly #nowMs: () => number;
+  readonly #flushLayer: FlushLayer;
   readonly #retryMs: number;
   /** Oldest first. */
   readonly #frozen: FrozenLayer[] = [];
@@ -31,7 +32,8 @@ export class FlushQueue {
   constructor(files: TimelineFiles, objects: ObjectTable, options: TimelineStoreOptions, retryMs: number) {
     this.#files = files;
     this.#objects = objects;
-    this.#options = options;
+    this.#nowMs = options.nowMs;
+    this.#flushLayer = options.flushLayer ?? flushHere(options.disk);
     this.#retryMs = retryMs;
   }
 
@@ -56,7 +58,7 @@ export class FlushQueue {
 
   /** Starts writing unless that is under way, or has just failed. */
   start(): void {
-    if (this.#error === null || this.#options.nowMs() - this.#failedMs >= this.#retryMs) this.#start();
+    if (this.#error === null || this.#nowMs() - this.#failedMs >= this.#retryMs) this.#start();
   }
 
   /** Resolves when all layers are durable or writing them has failed; {@link error} then says why. */
@@ -90,7 +92,7 @@ export class FlushQueue {
       },
       (error: unknown) => {
         this.#error = error;
-        this.#failedMs = this.#options.nowMs();
+        this.#failedMs = this.#nowMs();
         this.#flushing = null;
       },
     );
@@ -111,12 +113,13 @@ export class FlushQueue {
   }
 
   async #write(memory: MemoryLayer, endLsn: number): Promise<LayerEntry> {
-    const { disk, encodeValue } = this.#options;
     const { directory } = this.#files;
+    const { startLsn } = memory;
     // A failed attempt leaves its number unused: what it left on disk can't be taken for another's file.
     const number = this.#files.newLayerNumber();
     const path = this.#files.layerPath(number);
-    const written = await flushLayer(disk, directory, path, memory, endLsn, this.#objects, encodeValue);
-    return { ...written, kind: LAYER_DELTA, number, level: 0, startLsn: memory.startLsn, endLsn };
+    const frozen = memory.freeze(this.#objects);
+    const written = await this.#flushLayer({ directory, path, startLsn, endLsn, frozen });
+    return { ...written, kind: LAYER_DELTA, number, level: 0, startLsn, endLsn };
   }
 }

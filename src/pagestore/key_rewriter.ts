@@ -87,7 +87,7 @@ export class KeyRewriter {
     this.#clearChain();
   }
 
-  /** The next newer version of the key. @returns whether the writer wants to be drained */
+  /** The next newer version of the key. */
   add(
     writer: LayerWriter,
     lsn: number,
@@ -96,11 +96,10 @@ export class KeyRewriter {
     bytes: Uint8Array,
     off: number,
     len: number,
-  ): boolean {
-    let full = false;
+  ): void {
     // Somebody may read between the versions so far and this one: they stay.
     if (this.#count > 0 && this.#retention.next(this.#lsn[this.#count - 1]!) < lsn) {
-      full = this.#writeOut(writer);
+      this.#writeOut(writer);
     }
     if ((flags & VALUE_WILL_INIT) !== 0) {
       this.counts.versionsDropped += this.#count - this.#written;
@@ -108,14 +107,12 @@ export class KeyRewriter {
     }
     this.#push(lsn, tag, flags, bytes, off, len);
     if (this.#count > this.#limits.maxVersions || this.#chainBytes > this.#limits.maxBytes) this.#makeImage();
-    return full;
   }
 
-  /** No more versions of this key. @returns whether the writer wants to be drained */
-  endKey(writer: LayerWriter): boolean {
-    const full = this.#writeOut(writer);
+  /** No more versions of this key. */
+  endKey(writer: LayerWriter): void {
+    this.#writeOut(writer);
     this.#clearChain();
-    return full;
   }
 
   #push(lsn: number, tag: number, flags: number, bytes: Uint8Array, off: number, len: number): void {
@@ -137,30 +134,24 @@ export class KeyRewriter {
     this.#givenUp = false;
   }
 
-  #writeOut(writer: LayerWriter): boolean {
-    let full = false;
+  #writeOut(writer: LayerWriter): void {
     for (let i = this.#written; i < this.#count; i++) {
       if (!this.#keyStarted) {
         writer.startKey(this.#object!, this.#block);
         this.#keyStarted = true;
       }
-      if (
-        writer.add(
-          this.#lsn[i]!,
-          this.#bytes[i]!,
-          this.#off[i]!,
-          this.#len[i]!,
-          this.#tag[i]!,
-          this.#flags[i]!,
-        )
-      ) {
-        full = true;
-      }
+      writer.add(
+        this.#lsn[i]!,
+        this.#bytes[i]!,
+        this.#off[i]!,
+        this.#len[i]!,
+        this.#tag[i]!,
+        this.#flags[i]!,
+      );
     }
     this.#written = this.#count;
     // A chain that will not become an image has no use for what is written.
     if (this.#givenUp) this.#count = this.#written = 0;
-    return full;
   }
 
   /** Replaces the newest version by an image, which makes those before it that are not written out superfluous. */

@@ -1,12 +1,12 @@
 /**
  * Writes a layer file from keys in ascending order. The file has its name only when it is complete and durable; before that
- * it is called `….tmp`.
+ * it is called `….tmp`. Everything happens at once, in the caller's thread: a thread that has nothing else to do.
  */
 import { assert } from "../common/assert.ts";
 import { crc32c } from "../common/crc32c.ts";
 import { type Disk, type DiskFile, TEMPORARY_SUFFIX } from "../common/disk.ts";
 import { ioError, ZenithError } from "../common/errors.ts";
-import { compressBlock, type StoredBlock } from "./compress.ts";
+import { storeBlock, type StoredBlock } from "./compress.ts";
 import {
   DATA_BLOCK_BYTES,
   ENTRY_BYTES,
@@ -41,10 +41,7 @@ import {
   MAX_BLOCK_BYTES,
 } from "./layer_format.ts";
 import { compareObjects, type Key, type KeyRange, type ObjectId } from "./object_id.ts";
-import type { RecordStarts } from "./record_starts.ts";
-
-/** Blocks that are being compressed at a time: enough for the other thread to be handed several at once. */
-const MAX_IN_FLIGHT = 16;
+import type { StartBlocks } from "./record_starts.ts";
 
 /** What is written to the file at once. */
 const WRITE_BYTES = 256 << 10;
@@ -54,6 +51,9 @@ const LOOP_COPY = 192;
 
 /** Entries of the smallest data block that could be: each takes ENTRY_BYTES, even without a value. */
 const MAX_ENTRIES_PER_BLOCK = Math.ceil(DATA_BLOCK_BYTES / ENTRY_BYTES);
+
+/** A data block with all that belongs to it, unless its last value is a large one. */
+const RAW_BYTES = 4 + 2 * DATA_BLOCK_BYTES;
 
 /** What identifies a complete layer file. */
 export interface WrittenLayer {
@@ -122,11 +122,6 @@ class LsnColumns {
   }
 }
 
-interface PendingBlock {
-  readonly rawLen: number;
-  readonly stored: Promise<StoredBlock>;
-}
-
 export class LayerWriter {
   readonly #disk: Disk;
   readonly #directory: string;
@@ -136,7 +131,6 @@ export class LayerWriter {
   readonly #endLsn: number;
   #file: DiskFile | null;
   #offset = HEADER_BYTES;
-  #pending: PendingBlock[] = [];
 
   readonly #objects = { kindD: new Column(), a: new Column(), b: new Column(), c: new Column() };
   readonly #objectFirstKey = new Column();
@@ -154,6 +148,8 @@ export class LayerWriter {
 
   /** The data block being filled: values, and a column per field of its entries. */
   #values = new Uint8Array(2 * DATA_BLOCK_BYTES);
+  /** The same as it is compressed. */
+  #raw = new Uint8Array(RAW_BYTES);
   #valuesLen = 0;
   #blockEntries = 0;
   readonly #blockLsnLow = new Uint32Array(MAX_ENTRIES_PER_BLOCK);
@@ -215,9 +211,9 @@ export class LayerWriter {
   /**
    * Adds the next newer version of the current key.
    *
-   * @returns true when it is time for {@link drain}
+   * @throws {ZenithError} `disk_full`, `io`
    */
-  add(lsn: number, bytes: Uint8Array, off: number, len: number, tag: number, flags: number): boolean {
+  add(lsn: number, bytes: Uint8Array, off: number, len: number, tag: number, flags: number): void {
     assert(
       lsn > this.#startLsn && lsn >= this.#lastLsn && lsn <= this.#endLsn,
       "versions of a key ascend within the layer's LSN range",
@@ -239,21 +235,12 @@ export class LayerWriter {
     this.#blockFlags[entry] = flags;
     this.#blockEntries = entry + 1;
     this.#entryCount++;
-    if (this.#valuesLen + ENTRY_BYTES * this.#blockEntries < DATA_BLOCK_BYTES) return false;
-    this.#closeDataBlock();
-    return true;
+    if (this.#valuesLen + ENTRY_BYTES * this.#blockEntries >= DATA_BLOCK_BYTES) this.#writeData();
   }
 
   /** How long the file is by now; what is not compressed yet counts with its full length. */
   get sizeBytes(): number {
-    let bytes = this.#offset + this.#valuesLen;
-    for (const { rawLen } of this.#pending) bytes += rawLen;
-    return bytes;
-  }
-
-  /** Writes what is compressed; waits only if too much is under way. @throws {ZenithError} `disk_full`, `io` */
-  async drain(): Promise<void> {
-    while (this.#pending.length > MAX_IN_FLIGHT) await this.#writeOldestData();
+    return this.#offset + this.#valuesLen;
   }
 
   /**
@@ -261,17 +248,16 @@ export class LayerWriter {
    *
    * @throws {ZenithError} `disk_full`, `io`; the file is not there then
    */
-  async finish(starts: RecordStarts | null): Promise<WrittenLayer> {
-    if (this.#blockEntries > 0) this.#closeDataBlock();
-    while (this.#pending.length > 0) await this.#writeOldestData();
-    const index = await this.#writeIndex();
+  finish(starts: StartBlocks | null): WrittenLayer {
+    if (this.#blockEntries > 0) this.#writeData();
+    const index = this.#writeIndex();
     const startHandles = new HandleColumns();
     const startFirst = new LsnColumns();
     const startLast = new LsnColumns();
-    for (let block = 0; starts !== null && block < starts.blockCount; block++) {
-      await this.#writeBlock(starts.blockBytes(block).slice(), startHandles);
-      startFirst.push(starts.blockFirst(block));
-      startLast.push(starts.blockLast(block));
+    for (const { first, last, distances } of starts ?? []) {
+      this.#writeBlock(distances, startHandles);
+      startFirst.push(first);
+      startLast.push(last);
     }
     const objectFirstLsn = new LsnColumns();
     for (const lsn of this.#objectFirstLsn) objectFirstLsn.push(lsn);
@@ -304,8 +290,8 @@ export class LayerWriter {
       at += column.length;
     }
     const headHandle = new HandleColumns();
-    await this.#writeBlock(new Uint8Array(head.buffer), headHandle);
-    return await this.#writeEnds(headHandle);
+    this.#writeBlock(new Uint8Array(head.buffer), headHandle);
+    return this.#writeEnds(headHandle);
   }
 
   /** Gives up: removes the unfinished file as far as the disk lets it. */
@@ -332,9 +318,11 @@ export class LayerWriter {
     this.#valuesLen = at + len;
   }
 
-  #closeDataBlock(): void {
+  #writeData(): void {
     const count = this.#blockEntries;
-    const raw = new Uint8Array(4 + ENTRY_BYTES * count + this.#valuesLen);
+    const rawLen = 4 + ENTRY_BYTES * count + this.#valuesLen;
+    if (rawLen > this.#raw.length) this.#raw = new Uint8Array(rawLen);
+    const raw = this.#raw;
     const words = new Uint32Array(raw.buffer, 0, 1 + 3 * count);
     words[0] = count;
     words.set(this.#blockLsnLow.subarray(0, count), 1);
@@ -343,22 +331,15 @@ export class LayerWriter {
     raw.set(this.#blockTag.subarray(0, count), 4 + 12 * count);
     raw.set(this.#blockFlags.subarray(0, count), 4 + 13 * count);
     raw.set(this.#values.subarray(0, this.#valuesLen), 4 + ENTRY_BYTES * count);
-    if (this.#values.length > 2 * DATA_BLOCK_BYTES) this.#values = new Uint8Array(2 * DATA_BLOCK_BYTES);
+    this.#writeBlock(raw.subarray(0, rawLen), this.#data);
     this.#valuesLen = 0;
     this.#blockEntries = 0;
-    const rawLen = raw.length;
-    const stored = compressBlock(raw);
-    // It is awaited when its turn comes; until then a failure must not count as unhandled.
-    stored.catch(() => undefined);
-    this.#pending.push({ rawLen, stored });
+    // A large value is rare; room for it is not kept.
+    if (this.#values.length > 2 * DATA_BLOCK_BYTES) this.#values = new Uint8Array(2 * DATA_BLOCK_BYTES);
+    if (raw.length > RAW_BYTES) this.#raw = new Uint8Array(RAW_BYTES);
   }
 
-  async #writeOldestData(): Promise<void> {
-    const { rawLen, stored } = this.#pending.shift()!;
-    await this.#append(await stored, rawLen, this.#data);
-  }
-
-  async #writeIndex(): Promise<{ handles: HandleColumns; firstKey: Column; firstBlock: Column }> {
+  #writeIndex(): { handles: HandleColumns; firstKey: Column; firstBlock: Column } {
     const handles = new HandleColumns();
     const firstKey = new Column();
     const firstBlock = new Column();
@@ -371,23 +352,18 @@ export class LayerWriter {
       words.set(this.#keyFirstEntry.words(key, key + count + 1), count);
       firstKey.push(key);
       firstBlock.push(words[0]!);
-      await this.#writeBlock(new Uint8Array(words.buffer), handles);
+      this.#writeBlock(new Uint8Array(words.buffer), handles);
     }
     return { handles, firstKey, firstBlock };
   }
 
-  /** @param raw given away */
-  async #writeBlock(raw: Uint8Array<ArrayBuffer>, handles: HandleColumns): Promise<void> {
-    const rawLen = raw.length;
-    await this.#append(await compressBlock(raw), rawLen, handles);
-  }
-
-  async #append(stored: StoredBlock, rawLen: number, handles: HandleColumns): Promise<void> {
+  #writeBlock(raw: Uint8Array, handles: HandleColumns): void {
+    const stored = storeBlock(raw);
     const { bytes } = stored;
-    handles.push(this.#offset, stored, rawLen);
-    if (this.#unwrittenLen + bytes.length > WRITE_BYTES) await this.#writeOut();
+    handles.push(this.#offset, stored, raw.length);
+    if (this.#unwrittenLen + bytes.length > WRITE_BYTES) this.#writeOut();
     if (bytes.length > WRITE_BYTES) {
-      await this.#write(bytes, 0, bytes.length, this.#offset);
+      this.#write(bytes, 0, bytes.length, this.#offset);
     } else {
       this.#unwritten.set(bytes, this.#unwrittenLen);
       this.#unwrittenLen += bytes.length;
@@ -395,28 +371,28 @@ export class LayerWriter {
     this.#offset += bytes.length;
   }
 
-  async #writeOut(): Promise<void> {
+  #writeOut(): void {
     const len = this.#unwrittenLen;
-    if (len > 0) await this.#write(this.#unwritten, 0, len, this.#offset - len);
+    if (len > 0) this.#write(this.#unwritten, 0, len, this.#offset - len);
     this.#unwrittenLen = 0;
   }
 
-  async #write(bytes: Uint8Array, off: number, len: number, position: number): Promise<void> {
+  #write(bytes: Uint8Array, off: number, len: number, position: number): void {
     assert(this.#file !== null, "a layer is written while its file is open");
     try {
-      await this.#file.write(bytes, off, len, position);
+      this.#file.writeSync(bytes, off, len, position);
     } catch (error) {
       throw ioError("write layer", this.#path, error);
     }
   }
 
-  async #writeEnds(head: HandleColumns): Promise<WrittenLayer> {
+  #writeEnds(head: HandleColumns): WrittenLayer {
     const header = new Uint8Array(HEADER_BYTES);
     header.set(LAYER_MAGIC);
     const headerView = new DataView(header.buffer);
     headerView.setUint32(HEADER_VERSION, LAYER_VERSION, true);
     headerView.setUint32(HEADER_KIND, this.#kind, true);
-    await this.#write(header, 0, header.length, 0);
+    this.#write(header, 0, header.length, 0);
 
     const footer = new Uint8Array(FOOTER_BYTES);
     const view = new DataView(footer.buffer);
@@ -433,13 +409,13 @@ export class LayerWriter {
     const footerCrc = crc32c(footer, 0, FOOTER_CRC);
     view.setUint32(FOOTER_CRC, footerCrc, true);
     footer.set(LAYER_MAGIC, FOOTER_MAGIC);
-    await this.#writeOut();
-    await this.#write(footer, 0, footer.length, this.#offset);
+    this.#writeOut();
+    this.#write(footer, 0, footer.length, this.#offset);
 
     const file = this.#file;
     assert(file !== null, "a layer is written while its file is open");
     try {
-      await file.fsync();
+      file.fsyncSync();
       this.#file = null;
       file.closeSync();
       this.#disk.renameSync(this.#path + TEMPORARY_SUFFIX, this.#path);

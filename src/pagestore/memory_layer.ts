@@ -6,10 +6,11 @@
  * through a Map instead, so that one stray block number does not cost megabytes of directory.
  */
 import { assert } from "../common/assert.ts";
-import type { BufferPool } from "../common/buffer_pool.ts";
+import { type BufferPool, sharedBytes } from "../common/buffer_pool.ts";
+import type { FrozenVersions } from "./frozen_versions.ts";
 import { RecordStarts } from "./record_starts.ts";
-import { SIZE_BLOCK } from "./object_id.ts";
-import { VALUE_WILL_INIT, type ValueChain } from "./value_chain.ts";
+import { type ObjectTable, SIZE_BLOCK } from "./object_id.ts";
+import type { ValueChain } from "./value_chain.ts";
 import { MAX_BUFFERS, VersionTable } from "./version_table.ts";
 
 const LEAF_BITS = 6;
@@ -45,6 +46,14 @@ class BlockHeads {
   }
 }
 
+/** Where memory layers have their memory from, all timelines together. */
+export interface MemoryPools {
+  /** Of whatever size callers' buffers have: those that are from here are retained until {@link MemoryLayer.release}. */
+  readonly values: BufferPool;
+  /** Of {@link VERSION_PIECE_BYTES}. */
+  readonly versions: BufferPool;
+}
+
 export class MemoryLayer {
   /** Versions in this layer are above it. */
   readonly startLsn: number;
@@ -54,7 +63,7 @@ export class MemoryLayer {
 
   #lastLsn = 0;
   /** The prev of a version: number + 1 of the block's version before it, 0 where there is none. */
-  readonly #versions = new VersionTable();
+  readonly #versions: VersionTable;
 
   readonly #pool: BufferPool | undefined;
   readonly #buffers: Uint8Array[] = [NO_BYTES];
@@ -72,9 +81,9 @@ export class MemoryLayer {
   #leaves = new Int32Array(INITIAL_LEAVES * LEAF_BLOCKS);
   #leafCount = 1;
 
-  /** @param pool where callers may have their buffers from; they are retained until {@link release} */
-  constructor(startLsn: number, pool?: BufferPool) {
-    this.#pool = pool;
+  constructor(startLsn: number, pools?: MemoryPools) {
+    this.#pool = pools?.values;
+    this.#versions = new VersionTable(pools?.versions);
     this.startLsn = startLsn;
     this.#lastLsn = startLsn;
   }
@@ -140,11 +149,13 @@ export class MemoryLayer {
     willInit: boolean,
   ): void {
     if (value.length > OWN_BUFFER_BYTES / 4) {
-      this.put(slot, block, lsn, value.slice(), 0, value.length, tag, willInit);
+      const copy = sharedBytes(value.length);
+      copy.set(value);
+      this.put(slot, block, lsn, copy, 0, value.length, tag, willInit);
       return;
     }
     if (this.#own === null || this.#ownUsed + value.length > OWN_BUFFER_BYTES) {
-      this.#own = new Uint8Array(OWN_BUFFER_BYTES);
+      this.#own = sharedBytes(OWN_BUFFER_BYTES);
       this.#ownUsed = 0;
     }
     this.#own.set(value, this.#ownUsed);
@@ -213,40 +224,29 @@ export class MemoryLayer {
     return blocks;
   }
 
-  /**
-   * The entries of one block's versions, oldest first, appended to `into` after clearing it. Read them with the `entry…`
-   * accessors.
-   */
-  entriesOf(slot: number, block: number, into: number[]): void {
-    into.length = 0;
-    for (let entry = this.#head(slot, block) - 1; entry >= 0; entry = this.#versions.prev(entry) - 1) {
-      into.push(entry);
-    }
-    into.reverse();
-  }
-
-  entryLsn(entry: number): number {
-    return this.#versions.lsn(entry);
-  }
-
-  entryTag(entry: number): number {
-    return this.#versions.tag(entry);
-  }
-
-  entryFlags(entry: number): number {
-    return this.#versions.willInit(entry) ? VALUE_WILL_INIT : 0;
-  }
-
-  entryBytes(entry: number): Uint8Array {
-    return this.#buffers[this.#versions.buffer(entry)]!;
-  }
-
-  entryOff(entry: number): number {
-    return this.#versions.off(entry);
-  }
-
-  entryLen(entry: number): number {
-    return this.#versions.len(entry);
+  /** Everything, for a layer file. No versions may be added any more. */
+  freeze(objects: ObjectTable): FrozenVersions {
+    const slots = this.#objects.map(({ slot }) => slot).sort((x, y) => objects.compare(x, y));
+    const keys = slots.map((slot) => this.blocksOf(slot));
+    const keyCount = keys.reduce((sum, blocks) => sum + blocks.length, 0);
+    const blocks = new Uint32Array(keyCount);
+    const heads = new Int32Array(keyCount);
+    let key = 0;
+    slots.forEach((slot, i) => {
+      for (const block of keys[i]!) {
+        blocks[key] = block;
+        heads[key++] = this.#head(slot, block);
+      }
+    });
+    return {
+      objects: slots.map((slot, i) => ({ object: objects.object(slot), keys: keys[i]!.length })),
+      blocks,
+      heads,
+      pieces: this.#versions.pieces,
+      count: this.#versions.count,
+      buffers: this.#buffers,
+      starts: this.starts.blocks(),
+    };
   }
 
   #head(slot: number, block: number): number {
@@ -268,12 +268,11 @@ export class MemoryLayer {
     }
   }
 
-  /** Gives the callers' buffers back. The layer must not be looked at any more. */
+  /** Gives memory back. The layer must not be looked at any more, here or in another thread. */
   release(): void {
-    const pool = this.#pool;
-    if (pool === undefined) return;
-    for (const buffer of this.#buffers) pool.release(buffer);
+    for (const buffer of this.#buffers) this.#pool?.release(buffer);
     this.#buffers.length = 0;
+    this.#versions.release();
   }
 
   /** A caller that alternates between a few buffers must not have each of them counted at every change. */

@@ -61,7 +61,7 @@ export async function mergeLayers(options: MergeOptions): Promise<LayerEntry[]> 
   const output = new MergeOutput(options);
   try {
     await mergeKeys(options, output);
-    return await output.finish();
+    return output.finish();
   } catch (error) {
     output.abort();
     throw error;
@@ -78,7 +78,7 @@ async function mergeKeys({ runs, rewriter, isCancelled }: MergeOptions, output: 
     }
     if (least === null) return;
     const { object, block } = least;
-    const writer = await output.writer();
+    const writer = output.writer();
     rewriter.startKey(object, block);
     // Oldest run first, so that the versions of a key come in the order of their LSNs.
     for (const runCursor of cursors) {
@@ -86,7 +86,7 @@ async function mergeKeys({ runs, rewriter, isCancelled }: MergeOptions, output: 
       if (cursor === null || cursor.block !== block || compareObjects(cursor.object, object) !== 0) continue;
       while (cursor.nextEntry()) {
         const { lsn, tag, flags, bytes, off, len } = cursor;
-        if (rewriter.add(writer, lsn, tag, flags, bytes, off, len)) await writer.drain();
+        rewriter.add(writer, lsn, tag, flags, bytes, off, len);
         readBytes += len;
         if (readBytes >= SLICE_BYTES) {
           readBytes = 0;
@@ -99,7 +99,7 @@ async function mergeKeys({ runs, rewriter, isCancelled }: MergeOptions, output: 
       cursor.nextKey();
       runCursor.settle();
     }
-    if (rewriter.endKey(writer)) await writer.drain();
+    rewriter.endKey(writer);
   }
 }
 
@@ -129,18 +129,18 @@ class MergeOutput {
   }
 
   /** Where the next key goes. */
-  async writer(): Promise<LayerWriter> {
+  writer(): LayerWriter {
     if (this.#writer !== null && this.#writer.sizeBytes >= this.#options.targetBytes) {
-      await this.#finishFile();
+      this.#finishFile();
     }
     return this.#writer ??= this.#newWriter();
   }
 
-  async finish(): Promise<LayerEntry[]> {
+  finish(): LayerEntry[] {
     if (this.#writer === null && this.#entries.length === 0 && this.#starts.count > 0) {
       this.#writer = this.#newWriter();
     }
-    if (this.#writer !== null) await this.#finishFile();
+    if (this.#writer !== null) this.#finishFile();
     return this.#entries;
   }
 
@@ -163,9 +163,9 @@ class MergeOutput {
     return new LayerWriter(disk, directory, path, LAYER_DELTA, this.#startLsn, this.#endLsn);
   }
 
-  async #finishFile(): Promise<void> {
-    const written: WrittenLayer = await this.#writer!.finish(
-      this.#entries.length === 0 ? this.#starts : null,
+  #finishFile(): void {
+    const written: WrittenLayer = this.#writer!.finish(
+      this.#entries.length === 0 ? this.#starts.blocks() : null,
     );
     this.#writer = null;
     this.#entries.push({

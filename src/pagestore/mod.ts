@@ -5,8 +5,18 @@ export { checkTimeline, type TimelineCheck } from "./fsck.ts";
 export { compareObjects, formatObject, type ObjectFilter, type ObjectId, SIZE_BLOCK } from "./object_id.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./key_rewriter.ts";
 export { readMetadata, type TimelineMetadata } from "./timeline_metadata.ts";
-export type { EncodedValue, EncodeValue } from "./flush.ts";
+export {
+  type EncodedValue,
+  type EncodeValue,
+  flushHere,
+  type FlushLayer,
+  flushLayer,
+  type FlushRequest,
+} from "./flush.ts";
+export type { WrittenLayer } from "./layer_writer.ts";
+export type { MemoryPools } from "./memory_layer.ts";
 export type { MergeResult } from "./layer_upkeep.ts";
 export type { StoreSizes, TimelineStoreConfig, TimelineStoreOptions } from "./store_options.ts";
 export { TimelineStore } from "./timeline_store.ts";
 export { ValueChain } from "./value_chain.ts";
+export { VERSION_PIECE_BYTES } from "./version_table.ts";

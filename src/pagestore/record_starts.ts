@@ -20,6 +20,15 @@ export interface FoundStart {
   prev: number;
 }
 
+/** A list of starts in pieces, each one its first start and the distances behind it, in the form {@link findStart} reads. */
+export type StartBlocks = readonly StartBlock[];
+
+export interface StartBlock {
+  readonly first: number;
+  readonly last: number;
+  readonly distances: Uint8Array;
+}
+
 /** An ascending list that grows. */
 export class RecordStarts {
   count = 0;
@@ -59,31 +68,27 @@ export class RecordStarts {
     return this.#bytes.length;
   }
 
-  get blockCount(): number {
-    return this.#blockFirst.length;
-  }
-
-  blockFirst(block: number): number {
-    return this.#blockFirst[block]!;
-  }
-
-  blockLast(block: number): number {
-    return block + 1 < this.blockCount ? this.#blockLast[block]! : this.last;
-  }
-
-  /** The distances of one block, in the form {@link findStart} reads. */
-  blockBytes(block: number): Uint8Array {
-    const end = block + 1 < this.blockCount ? this.#blockOffset[block + 1]! : this.#length;
-    return this.#bytes.subarray(this.#blockOffset[block]!, end);
+  /** All of it, for a file. The bytes are those of this list: good until the next {@link add}. */
+  blocks(): StartBlock[] {
+    return this.#blockFirst.map((first, block) => ({
+      first,
+      last: block < this.#blockLast.length ? this.#blockLast[block]! : this.last,
+      distances: this.#distances(block),
+    }));
   }
 
   /** @returns false when every start is above `lsn`; else `found` is filled */
   find(lsn: number, found: FoundStart): boolean {
     if (this.count === 0 || lsn < this.first) return false;
     const block = lastAtOrBelow(this.#blockFirst, lsn);
-    findStart(this.#blockFirst[block]!, this.blockBytes(block), lsn, found);
+    findStart(this.#blockFirst[block]!, this.#distances(block), lsn, found);
     if (found.prev < 0 && block > 0) found.prev = this.#blockLast[block - 1]!;
     return true;
+  }
+
+  #distances(block: number): Uint8Array {
+    const end = block + 1 < this.#blockOffset.length ? this.#blockOffset[block + 1]! : this.#length;
+    return this.#bytes.subarray(this.#blockOffset[block]!, end);
   }
 
   #grow(): void {

@@ -1,10 +1,10 @@
 /** How a timeline store is set up, and what it tells of itself. */
-import type { BufferPool } from "../common/buffer_pool.ts";
 import type { Disk } from "../common/disk.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { BlockCache } from "./block_cache.ts";
-import type { EncodeValue } from "./flush.ts";
+import type { FlushLayer } from "./flush.ts";
 import type { ChainLimits, Reconstruct } from "./key_rewriter.ts";
+import type { MemoryPools } from "./memory_layer.ts";
 import type { TimelineStore } from "./timeline_store.ts";
 
 export interface TimelineStoreConfig {
@@ -41,12 +41,12 @@ export interface TimelineStoreOptions {
   /** Shared by all timelines. */
   readonly cache: BlockCache;
   readonly config?: TimelineStoreConfig;
-  /** Where the writer may have its buffers from: they go back when a file holds what they held. */
-  readonly buffers?: BufferPool;
+  /** Where memory comes from, and goes back to when a file holds what it held. */
+  readonly pools?: MemoryPools;
   /** The timeline this one is a branch of, and the LSN at which it left it; must stay open as long as this one. */
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
-  /** Called for every value that is written to a layer file: may cut it down to what its block needs. */
-  readonly encodeValue?: EncodeValue;
+  /** Writes a layer file. Default: in this thread, values as they are. */
+  readonly flushLayer?: FlushLayer;
   /** Makes one value of a chain of versions, so that chains have a bound. Called when layers are merged. */
   readonly reconstruct?: Reconstruct;
 }

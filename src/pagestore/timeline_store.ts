@@ -63,7 +63,7 @@ export class TimelineStore {
       collect: (object, block, lsn, chain) => this.#collectInto(this.slot(object), block, lsn, -1, chain),
     });
     this.#lastLsn = files.diskConsistentLsn;
-    this.#open = new MemoryLayer(this.#lastLsn, options.buffers);
+    this.#open = new MemoryLayer(this.#lastLsn, options.pools);
     this.#forEachBranchPoint((ancestor, lsn) => ancestor.#branchPoints.push(lsn));
   }
 
@@ -481,7 +481,7 @@ export class TimelineStore {
   #freeze(): void {
     this.#flushes.add(this.#open, this.#lastLsn);
     this.#firstLsns.add(this.#open);
-    this.#open = new MemoryLayer(this.#lastLsn, this.#options.buffers);
+    this.#open = new MemoryLayer(this.#lastLsn, this.#options.pools);
   }
 }
 

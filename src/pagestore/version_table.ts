@@ -1,7 +1,8 @@
 /**
  * The versions of a memory layer: one row of 24 bytes each, so that going back along a block's versions touches one cache
- * line per version. Rows lie in pieces of a fixed size; growing copies nothing.
+ * line per version. Rows lie in pieces of a fixed size, which are shared memory; growing copies nothing.
  */
+import { type BufferPool, sharedBytes } from "../common/buffer_pool.ts";
 
 const PIECE_BITS = 11;
 const PIECE_ROWS = 1 << PIECE_BITS;
@@ -22,16 +23,47 @@ const TAG_BITS = 8;
 const TAG_MASK = (1 << TAG_BITS) - 1;
 const LEN_MASK = 0x7fffffff;
 
+/** What a pool of pieces has to hold ready. */
+export const VERSION_PIECE_BYTES = PIECE_ROWS * ROW_BYTES;
+
 /** Buffers that can be told apart. */
 export const MAX_BUFFERS = 1 << (31 - TAG_BITS);
 
 export class VersionTable {
   count = 0;
+  readonly #pool: BufferPool | undefined;
+  readonly #pieces: Uint8Array[] = [];
   readonly #words: Int32Array[] = [];
   readonly #lsns: Float64Array[] = [];
 
+  /** @param pool of buffers of {@link VERSION_PIECE_BYTES}; they go back with {@link release} */
+  constructor(pool?: BufferPool) {
+    this.#pool = pool;
+  }
+
+  /** The table that another thread has written: its {@link pieces} and how many rows they hold. */
+  static of(pieces: readonly Uint8Array[], count: number): VersionTable {
+    const table = new VersionTable();
+    for (const piece of pieces) table.#addPiece(piece);
+    table.count = count;
+    return table;
+  }
+
   get memoryBytes(): number {
-    return this.#words.length * PIECE_ROWS * ROW_BYTES;
+    return this.#pieces.length * VERSION_PIECE_BYTES;
+  }
+
+  get pieces(): readonly Uint8Array[] {
+    return this.#pieces;
+  }
+
+  /** Gives the pieces back. There are no versions any more. */
+  release(): void {
+    for (const piece of this.#pieces) this.#pool?.release(piece);
+    this.#pieces.length = 0;
+    this.#words.length = 0;
+    this.#lsns.length = 0;
+    this.count = 0;
   }
 
   /** Adds a row and returns its number. `prev` is any 32-bit number of the caller's. */
@@ -46,7 +78,7 @@ export class VersionTable {
   ): number {
     const version = this.count++;
     const row = version & ROW_MASK;
-    if (row === 0) this.#addPiece();
+    if (row === 0) this.#addPiece(this.#pool?.take() ?? sharedBytes(VERSION_PIECE_BYTES));
     const piece = version >> PIECE_BITS;
     this.#lsns[piece]![row * ROW_FLOATS] = lsn;
     const words = this.#words[piece]!;
@@ -86,9 +118,9 @@ export class VersionTable {
     return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + LEN_FLAGS]! < 0;
   }
 
-  #addPiece(): void {
-    const buffer = new ArrayBuffer(PIECE_ROWS * ROW_BYTES);
-    this.#words.push(new Int32Array(buffer));
-    this.#lsns.push(new Float64Array(buffer));
+  #addPiece(piece: Uint8Array): void {
+    this.#pieces.push(piece);
+    this.#words.push(new Int32Array(piece.buffer));
+    this.#lsns.push(new Float64Array(piece.buffer));
   }
 }

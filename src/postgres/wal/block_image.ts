@@ -84,7 +84,8 @@ function unpackZstd(rec: WalRecord, block: number, size: number): void {
   let page;
   try {
     // One byte more than is right, so that too much is seen as such and not as an error of the library.
-    page = zstdDecompressSync(rec.bytes.subarray(off, off + rec.imageLen[block]!), {
+    // The library takes no shared memory, where WAL lies: it gets a copy.
+    page = zstdDecompressSync(new Uint8Array(rec.bytes.subarray(off, off + rec.imageLen[block]!)), {
       maxOutputLength: BLCKSZ + 1,
     });
   } catch (error) {

@@ -9,7 +9,7 @@
  * The rules are those of src/backend/access/transam/xlogreader.c.
  */
 import { assert } from "../../common/assert.ts";
-import type { BufferPool } from "../../common/buffer_pool.ts";
+import { type BufferPool, sharedBytes } from "../../common/buffer_pool.ts";
 import { crc32c } from "../../common/crc32c.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
@@ -514,8 +514,8 @@ export class WalDecoder {
     this.#wr = pending;
   }
 
-  #newChunk(size: number): Uint8Array<ArrayBuffer> {
-    return size === this.#buffers?.bufferBytes ? this.#buffers.take() : new Uint8Array(size);
+  #newChunk(size: number): Uint8Array {
+    return size === this.#buffers?.bufferBytes ? this.#buffers.take() : sharedBytes(size);
   }
 }
 

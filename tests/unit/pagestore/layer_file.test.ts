@@ -24,12 +24,12 @@ function newDisk(): FaultyDisk {
   return disk;
 }
 
-async function write(disk: FaultyDisk, fill: (writer: LayerWriter) => Promise<void>): Promise<LayerInfo> {
+function write(disk: FaultyDisk, fill: (writer: LayerWriter) => void): LayerInfo {
   const writer = new LayerWriter(disk, "/d", PATH, LAYER_DELTA, 0, END);
-  await fill(writer);
+  fill(writer);
   const starts = new RecordStarts();
   for (let i = 1; i <= 5; i++) starts.add(i * 100);
-  const { fileSize, footerCrc } = await writer.finish(starts);
+  const { fileSize, footerCrc } = writer.finish(starts.blocks());
   return { kind: LAYER_DELTA, startLsn: 0, endLsn: END, fileSize, footerCrc };
 }
 
@@ -46,11 +46,11 @@ describe("a layer file", () => {
     const disk = newDisk();
     const perObject = KEYS_PER_INDEX_BLOCK - 1000;
     const value = Uint8Array.of(1, 2, 3, 4);
-    const info = await write(disk, async (writer) => {
+    const info = write(disk, (writer) => {
       for (let c = 0; c < 3; c++) {
         for (let block = 0; block < perObject; block++) {
           writer.startKey(object(10 * c), 2 * block);
-          if (writer.add(1000 + c * perObject + block, value, 0, 4, c, 1)) await writer.drain();
+          writer.add(1000 + c * perObject + block, value, 0, 4, c, 1);
         }
       }
     });
@@ -76,10 +76,10 @@ describe("a layer file", () => {
     const disk = newDisk();
     const random = new Random(3);
     const versions = 5000;
-    const info = await write(disk, async (writer) => {
+    const info = write(disk, (writer) => {
       writer.startKey(object(1), 0);
       for (let i = 1; i <= versions; i++) {
-        if (writer.add(10 * i, random.bytes(100), 0, 100, 0, i % 1000 === 1 ? 1 : 0)) await writer.drain();
+        writer.add(10 * i, random.bytes(100), 0, 100, 0, i % 1000 === 1 ? 1 : 0);
       }
     });
     const objects = new ObjectTable();
@@ -103,10 +103,10 @@ describe("a layer file", () => {
     const sizes = [0, 1, 65_535, 65_536, 1_000_000, 0, 3];
     const random = new Random(4);
     const values = sizes.map((size) => random.bytes(size));
-    const info = await write(disk, async (writer) => {
+    const info = write(disk, (writer) => {
       for (const [block, value] of values.entries()) {
         writer.startKey(object(1), block);
-        if (writer.add(77, value, 0, value.length, 9, 1)) await writer.drain();
+        writer.add(77, value, 0, value.length, 9, 1);
       }
     });
     const objects = new ObjectTable();
@@ -121,10 +121,9 @@ describe("a layer file", () => {
 
   test("knows its record starts", async () => {
     const disk = newDisk();
-    const info = await write(disk, (writer) => {
+    const info = write(disk, (writer) => {
       writer.startKey(object(1), 0);
       writer.add(1, new Uint8Array(1), 0, 1, 0, 1);
-      return Promise.resolve();
     });
     const reader = open(disk, info, new ObjectTable());
     const found = { start: 0, prev: 0 };
@@ -136,12 +135,11 @@ describe("a layer file", () => {
 
   test("says so when any byte of it is wrong, and never gives a wrong value", async () => {
     const disk = newDisk();
-    const info = await write(disk, (writer) => {
+    const info = write(disk, (writer) => {
       for (let block = 0; block < 20; block++) {
         writer.startKey(object(block >> 2), block);
         writer.add(block + 1, new Random(block).bytes(5), 0, 5, block, 1);
       }
-      return Promise.resolve();
     });
     const good = disk.readFileSync(PATH);
     assert.equal(good.length, info.fileSize);
@@ -161,10 +159,9 @@ describe("a layer file", () => {
     const fill = (value: number) => (writer: LayerWriter) => {
       writer.startKey(object(1), 0);
       writer.add(1, Uint8Array.of(value), 0, 1, 0, 1);
-      return Promise.resolve();
     };
-    const info = await write(disk, fill(1));
-    await write(disk, fill(2));
+    const info = write(disk, fill(1));
+    write(disk, fill(2));
     assert.throws(() => readAll(disk, info), isCorrupt);
   });
 });

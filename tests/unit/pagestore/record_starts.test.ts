@@ -43,7 +43,7 @@ describe("record starts", () => {
     const starts = new RecordStarts();
     for (let i = 0; i < 10_000; i++) starts.add(i * 120);
     let bytes = 0;
-    for (let block = 0; block < starts.blockCount; block++) bytes += starts.blockBytes(block).length;
+    for (const { distances } of starts.blocks()) bytes += distances.length;
     assert.ok(bytes <= 10_000, `${bytes} bytes`);
   });
 });

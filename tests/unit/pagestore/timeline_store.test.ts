@@ -4,9 +4,11 @@ import { BufferPool } from "../../../src/common/buffer_pool.ts";
 import type { Lsn } from "../../../src/common/lsn.ts";
 import {
   BlockCache,
+  flushHere,
   TimelineStore,
   type TimelineStoreOptions,
   ValueChain,
+  VERSION_PIECE_BYTES,
 } from "../../../src/pagestore/mod.ts";
 import { FaultyDisk } from "../../harness/faulty_disk.ts";
 import { Random } from "../../harness/random.ts";
@@ -60,7 +62,7 @@ describe("a timeline store", () => {
 
   test("gives back a buffer when the last layer that refers to it is on disk", async () => {
     const buffers = new BufferPool(4096);
-    const { options } = setup({ buffers });
+    const { options } = setup({ pools: { values: buffers, versions: new BufferPool(VERSION_PIECE_BYTES) } });
     const store = await TimelineStore.create("/t", options);
     const [first, second] = [buffers.take(), buffers.take()];
     add(store, 110, first);
@@ -84,13 +86,12 @@ describe("a timeline store", () => {
   });
 
   test("stores values in the form encodeValue gives them", async () => {
-    const { options } = setup({
-      encodeValue: (tag, bytes, off, len, object, block) => {
-        assert.deepEqual([tag, object, block], [1, OBJECT, 0]);
-        return { tag: 2, bytes, off: off + 1, len: len - 2 };
-      },
+    const { options } = setup();
+    const flushLayer = flushHere(options.disk, (tag, bytes, off, len, object, block) => {
+      assert.deepEqual([tag, object, block], [1, OBJECT, 0]);
+      return { tag: 2, bytes, off: off + 1, len: len - 2 };
     });
-    const store = await TimelineStore.create("/t", options);
+    const store = await TimelineStore.create("/t", { ...options, flushLayer });
     add(store, 110, Uint8Array.of(1, 2, 3, 4, 5));
     assert.deepEqual([...read(store, 110)], [1, 2, 3, 4, 5]);
     await store.flush();
