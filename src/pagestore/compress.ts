@@ -1,6 +1,7 @@
 /** How the blocks of a layer file are stored. */
 import * as zlib from "node:zlib";
 import { crc32c } from "../common/crc32c.ts";
+import { DATA_BLOCK_BYTES } from "./layer_format.ts";
 
 /** A block as it goes into the file. */
 export interface StoredBlock {
@@ -9,7 +10,11 @@ export interface StoredBlock {
   readonly crc: number;
 }
 
-const ZSTD_OPTIONS: zlib.ZstdOptions = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 1 } };
+const ZSTD_OPTIONS: zlib.ZstdOptions = {
+  params: { [zlib.constants.ZSTD_c_compressionLevel]: 1 },
+  // The result of a block comes in one piece: joining pieces cost a fifth of the time.
+  chunkSize: DATA_BLOCK_BYTES + (8 << 10),
+};
 
 /** Compressed, unless that would make it longer; then the result is `raw` itself. */
 export function storeBlock(raw: Uint8Array): StoredBlock {

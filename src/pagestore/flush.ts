@@ -5,6 +5,7 @@ import { LAYER_DELTA } from "./layer_format.ts";
 import { LayerWriter, type WrittenLayer } from "./layer_writer.ts";
 import type { ObjectId } from "./object_id.ts";
 import { VALUE_WILL_INIT } from "./value_chain.ts";
+import { VersionBatch } from "./version_batch.ts";
 
 export interface EncodedValue {
   readonly tag: number;
@@ -67,6 +68,7 @@ export function flushLayer(
 function writeVersions(writer: LayerWriter, frozen: FrozenVersions, encodeValue?: EncodeValue): void {
   const { blocks, buffers } = frozen;
   const { versions, order, ends } = sortVersions(frozen);
+  const batch = new VersionBatch(versions, order, buffers);
   let key = 0;
   let at = 0;
   for (const { object, keys } of frozen.objects) {
@@ -74,13 +76,13 @@ function writeVersions(writer: LayerWriter, frozen: FrozenVersions, encodeValue?
       const block = blocks[key]!;
       writer.startKey(object, block);
       for (const end = ends[key]!; at < end; at++) {
-        const version = order[at]!;
-        const lsn = versions.lsn(version);
-        const flags = versions.willInit(version) ? VALUE_WILL_INIT : 0;
-        let tag = versions.tag(version);
-        let bytes = buffers[versions.buffer(version)]!;
-        let off = versions.off(version);
-        let len = versions.len(version);
+        const i = batch.seek(at);
+        const lsn = batch.lsn[i]!;
+        const flags = batch.willInit[i] !== 0 ? VALUE_WILL_INIT : 0;
+        let tag = batch.tag[i]!;
+        let bytes = buffers[batch.buffer[i]!]!;
+        let off = batch.off[i]!;
+        let len = batch.len[i]!;
         if (encodeValue !== undefined) {
           ({ tag, bytes, off, len } = encodeValue(tag, bytes, off, len, object, block));
         }

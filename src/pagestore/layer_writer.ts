@@ -48,6 +48,8 @@ const WRITE_BYTES = 256 << 10;
 
 /** Up to here a loop is faster than the view that `set` needs. */
 const LOOP_COPY = 192;
+/** What the loop copies in one go: it takes half the time that it takes byte by byte. */
+const COPY_STEP = 8;
 
 /** Entries of the smallest data block that could be: each takes ENTRY_BYTES, even without a value. */
 const MAX_ENTRIES_PER_BLOCK = Math.ceil(DATA_BLOCK_BYTES / ENTRY_BYTES);
@@ -314,7 +316,7 @@ export class LayerWriter {
     }
     const values = this.#values;
     if (len > LOOP_COPY) values.set(bytes.subarray(off, off + len), at);
-    else for (let i = 0; i < len; i++) values[at + i] = bytes[off + i]!;
+    else copyShort(bytes, off, len, values, at);
     this.#valuesLen = at + len;
   }
 
@@ -430,6 +432,25 @@ export class LayerWriter {
       : { first, last: { object, block: this.#keyBlock.last() } };
     return { fileSize, footerCrc, keys };
   }
+}
+
+function copyShort(from: Uint8Array, off: number, len: number, to: Uint8Array, toOff: number): void {
+  const end = off + len;
+  const stepsEnd = end - (len % COPY_STEP);
+  let at = toOff;
+  while (off < stepsEnd) {
+    to[at] = from[off]!;
+    to[at + 1] = from[off + 1]!;
+    to[at + 2] = from[off + 2]!;
+    to[at + 3] = from[off + 3]!;
+    to[at + 4] = from[off + 4]!;
+    to[at + 5] = from[off + 5]!;
+    to[at + 6] = from[off + 6]!;
+    to[at + 7] = from[off + 7]!;
+    off += COPY_STEP;
+    at += COPY_STEP;
+  }
+  while (off < end) to[at++] = from[off++]!;
 }
 
 function setU64(view: DataView, at: number, value: number): void {
