@@ -1,10 +1,15 @@
 import { parseDuration } from "../common/duration.ts";
 import { ZenithError } from "../common/errors.ts";
-import { parseBranchName } from "../common/id.ts";
-import { formatLsn } from "../common/lsn.ts";
+import { parseBranchName, type TenantId } from "../common/id.ts";
+import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
-import { untilBranchEndArrived } from "../control/branch_end.ts";
-import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
+import { untilBranchEndArrived, untilMomentArrived } from "../control/branch_end.ts";
+import {
+  chooseTenant,
+  type Environment,
+  loadEnvironment,
+  pageServerAddress,
+} from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { type Command, optionText, TENANT_OPTION } from "./command.ts";
 import { formatBranchTree, print } from "./output.ts";
@@ -36,21 +41,32 @@ export const branchCommand: Command = {
         hint: `for example "zenith branch ${name} main", main@0/16B5A50 or main@2026-11-22T09:30`,
       });
     }
-    if (environment.config.safekeepers !== undefined) {
-      // The end of a branch is where its last acknowledged commit is.
-      const ancestor = (await client.branchList(tenant)).find((branch) =>
-        branch.name === start || branch.timeline_id === start
-      );
-      if (ancestor !== undefined) {
-        await untilBranchEndArrived(environment, client, tenant, ancestor.timeline_id);
-      }
-    }
+    await untilStartArrived(environment, client, tenant, start);
     const branch = await client.branchCreate(tenant, branchName, withZone(start), lifetimeMs);
     const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
     const until = branch.expires_at === null ? "" : `, until ${branch.expires_at}`;
     print(`branch ${branch.name} created${at}, timeline ${branch.timeline_id}${until}`);
   },
 };
+
+/** The end of a branch is where its last acknowledged commit is, and what was committed by some time may be on its way still. */
+async function untilStartArrived(
+  environment: Environment,
+  client: PageServerClient,
+  tenant: TenantId,
+  start: string,
+): Promise<void> {
+  const [name, moment = ""] = start.split("@", 2);
+  const ancestor = (await client.branchList(tenant)).find((branch) =>
+    branch.name === name || branch.timeline_id === name
+  );
+  if (ancestor === undefined) return;
+  if (/^\d{4}-/.test(moment)) {
+    await untilMomentArrived(environment, client, tenant, ancestor, parseTimestamp(moment, "local"));
+  } else if (moment === "" || parseLsn(moment) > ancestor.latest_valid_lsn) {
+    await untilBranchEndArrived(environment, client, tenant, ancestor);
+  }
+}
 
 /** `main@2026-11-22 09:30` means the clock on the wall here; the page server may be elsewhere, and is told which moment that is. */
 function withZone(start: string): string {

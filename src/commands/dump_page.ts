@@ -1,6 +1,7 @@
 import { ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import { INVALID_LSN, parseLsn } from "../common/lsn.ts";
+import { untilBranchEndArrived } from "../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { readPage } from "../control/read_page.ts";
@@ -39,6 +40,7 @@ export const dumpPageCommand: Command = {
     await using client = new PageServerClient(pageServer);
     const found = (await client.branchList(tenant)).find(({ name }) => name === branch);
     if (found === undefined) throw new ZenithError("not_found", `there is no branch ${branch}`);
+    if (lsn === undefined) await untilBranchEndArrived(environment, client, tenant, found);
     const page = await readPage(
       pageServer,
       tenant,

@@ -13,6 +13,7 @@ import {
 } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { startPageServer, stopPageServer } from "../control/page_server_process.ts";
+import { allocatePort } from "../control/ports.ts";
 import { SAFEKEEPER_FIRST_PORT } from "../control/safekeepers.ts";
 import { findPostgres } from "../pg_install/find_postgres.ts";
 import { assertReachable, pgUser } from "../pg_install/pg_user.ts";
@@ -39,8 +40,8 @@ export const initCommand: Command = {
     },
     {
       flags: "--safekeepers <n>",
-      description: "How many safekeepers make commits durable: 1, 3 or 5; with 0 the page server does",
-      default: "0",
+      description: "How many safekeepers make commits durable: 1 (when left out), 3 or 5; with 0 the page " +
+        "server does, as by default a remote one",
     },
   ],
   async run(_args, options) {
@@ -49,7 +50,9 @@ export const initCommand: Command = {
     const remote = optionText(options, "remotePageserver");
     const distribDir = optionText(options, "pgDistribDir");
     const listen = optionText(options, "listen") ?? PAGESERVER_DEFAULT_LISTEN;
-    const safekeepers = safekeeperConfig(optionText(options, "safekeepers") ?? "0");
+    // Those who share a remote page server have to share its timelines' safekeepers too: that takes a word of theirs.
+    const count = optionText(options, "safekeepers") ?? (remote === undefined ? "1" : "0");
+    const safekeepers = await safekeeperConfig(count);
     if (remote === undefined) parseHostPort(listen);
     else parsePageServerUrl(remote);
     const install = findPostgres({ distribDir });
@@ -91,14 +94,13 @@ export const initCommand: Command = {
 };
 
 /** An even number would stop more often than one less, and keep no more. */
-function safekeeperConfig(count: string): { id: number; listen: string }[] {
+async function safekeeperConfig(count: string): Promise<{ id: number; listen: string }[]> {
   if (!["0", "1", "3", "5"].includes(count)) {
     throw new ZenithError("invalid_argument", `--safekeepers is "${count}": expected 0, 1, 3 or 5`);
   }
-  return Array.from({ length: Number(count) }, (_, i) => ({
-    id: i + 1,
-    listen: formatHostPort({ host: "127.0.0.1", port: SAFEKEEPER_FIRST_PORT + i }),
-  }));
+  const ports = new Set<number>();
+  while (ports.size < Number(count)) ports.add(await allocatePort(ports, SAFEKEEPER_FIRST_PORT));
+  return [...ports].map((port, i) => ({ id: i + 1, listen: formatHostPort({ host: "127.0.0.1", port }) }));
 }
 
 /** With a page server of our own it runs just for this, on any free port, so that `init` disturbs nobody. */

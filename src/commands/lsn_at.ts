@@ -2,6 +2,7 @@ import { ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import { formatLsn } from "../common/lsn.ts";
 import { parseTimestamp } from "../common/timestamp.ts";
+import { untilMomentArrived } from "../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "./command.ts";
@@ -23,6 +24,7 @@ export const lsnAtCommand: Command = {
     if (branch === undefined) {
       throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`);
     }
+    await untilMomentArrived(environment, client, tenant, branch, timestamp);
     const { lsn, timeline_id } = await client.lsnAt(tenant, branch.timeline_id, timestamp);
     if (timeline_id === branch.timeline_id) {
       print(formatLsn(lsn));

@@ -4,6 +4,7 @@ import { parseBranchName, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import { connectHint } from "../compute/postgres_conf.ts";
 import { parseStorageChoice } from "../compute/storage.ts";
+import { untilBranchEndArrived } from "../control/branch_end.ts";
 import {
   type ComputeInfo,
   createCompute,
@@ -134,8 +135,16 @@ function context(options: OptionValues): { environment: Environment; tenant: Ten
 /** The page server would wait for an LSN of the future; nobody is going to write it here. */
 async function assertPast(environment: Environment, compute: ComputeInfo, lsn: Lsn): Promise<void> {
   await using client = new PageServerClient(pageServerAddress(environment));
-  const branches = await client.branchList(compute.tenant);
-  const branch = branches.find((branch) => branch.timeline_id === compute.identity.timeline);
+  const find = async () =>
+    (await client.branchList(compute.tenant)).find(({ timeline_id }) =>
+      timeline_id === compute.identity.timeline
+    );
+  let branch = await find();
+  if (branch !== undefined && lsn > branch.latest_valid_lsn) {
+    // What the safekeepers have is the past too.
+    await untilBranchEndArrived(environment, client, compute.tenant, branch);
+    branch = await find();
+  }
   if (branch !== undefined && lsn > branch.latest_valid_lsn) {
     throw new ZenithError(
       "out_of_range",

@@ -68,7 +68,7 @@ export async function fetchBasebackup<T>(
  * The `postgres` package would do but for COPY OUT: when the last chunk fills its buffer it never reads on, and the
  * connection stays busy for good.
  */
-async function connectPageServer(compute: ComputeIdentity, signal?: AbortSignal): Promise<PgClient> {
+export async function connectPageServer(compute: ComputeIdentity, signal?: AbortSignal): Promise<PgClient> {
   return await PgClient.connect({
     ...compute.pageServer,
     user: ZENITH_SUPERUSER,

@@ -9,6 +9,7 @@ import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresInstall } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
+import { Attachment } from "./attachment.ts";
 import { clearDataDirectory, type DataDirectoryProgress, unpackBasebackup } from "./data_directory.ts";
 import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
 import { LazyStorage, removeLazyStorage } from "./fuse/lazy_storage.ts";
@@ -70,6 +71,7 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
   }
   const lazy = storage.mode === "lazy" ? new LazyStorage({ ...compute, paths, user, log }) : undefined;
   const durability = chooseDurability(compute, options.readOnlyAt, log);
+  const attachment = await Attachment.open(compute, log);
   let postmaster: PostgresProcess | undefined;
   let sql: postgres.Sql | undefined;
   try {
@@ -92,9 +94,10 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     await postmaster?.stop("immediate");
     await durability.stop();
     await lazy?.close();
+    await attachment.close();
     throw error;
   }
-  return supervise({ sql, address, process: postmaster }, durability, lazy);
+  return supervise({ sql, address, process: postmaster }, durability, lazy, attachment);
 }
 
 function chooseDurability(compute: ComputeIdentity, readOnlyAt: Lsn | null, log: Logger): Durability {
@@ -139,6 +142,7 @@ function supervise(
   { sql, address, process }: LocalPostgres,
   durability: Durability,
   lazy: LazyStorage | undefined,
+  attachment: Attachment,
 ): RunningCompute {
   let stopping = false;
   const cause = Promise.race([
@@ -151,6 +155,7 @@ function supervise(
     await process.stop("immediate");
     await durability.stop();
     await lazy?.close();
+    await attachment.close();
     throw error;
   });
   return {
@@ -164,6 +169,7 @@ function supervise(
       await sql.end({ timeout: 1 });
       await durability.stop();
       await lazy?.close();
+      await attachment.close();
     },
   };
 }

@@ -2,7 +2,7 @@ import { ZenithError } from "../common/errors.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Environment } from "./environment.ts";
-import type { PageServerClient } from "./page_server_client.ts";
+import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { listSafekeepers, safekeeperStatus } from "./safekeepers.ts";
 
 const CATCH_UP_TIMEOUT_MS = 10_000;
@@ -18,8 +18,9 @@ export async function untilBranchEndArrived(
   environment: Environment,
   pageServer: PageServerClient,
   tenant: TenantId,
-  timeline: TimelineId,
+  { timeline_id: timeline }: BranchInfo,
 ): Promise<void> {
+  if (environment.config.safekeepers === undefined) return;
   const end = await acknowledgedEnd(environment, timeline);
   if (end === undefined) return;
   const deadline = Date.now() + CATCH_UP_TIMEOUT_MS;
@@ -36,6 +37,41 @@ export async function untilBranchEndArrived(
       );
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+/**
+ * Waits until the page server can say what was committed by `timestamp`: until it has a later commit, or all of the branch.
+ *
+ * @param timestamp microseconds since 2000
+ * @throws {ZenithError} as {@link untilBranchEndArrived}
+ */
+export async function untilMomentArrived(
+  environment: Environment,
+  pageServer: PageServerClient,
+  tenant: TenantId,
+  branch: BranchInfo,
+  timestamp: number,
+): Promise<void> {
+  if (environment.config.safekeepers === undefined) return;
+  if (await isFollowedByCommit(pageServer, tenant, branch, timestamp)) return;
+  await untilBranchEndArrived(environment, pageServer, tenant, branch);
+}
+
+async function isFollowedByCommit(
+  pageServer: PageServerClient,
+  tenant: TenantId,
+  branch: BranchInfo,
+  timestamp: number,
+): Promise<boolean> {
+  try {
+    const { lsn } = await pageServer.lsnAt(tenant, branch.timeline_id, timestamp);
+    // More may have come since the branch was looked up, but then no commit was found that is later.
+    return lsn < branch.latest_valid_lsn;
+  } catch (error) {
+    // In the future, or before the history begins: whoever asks for it is told when nothing is missing.
+    if (error instanceof ZenithError && error.kind === "out_of_range") return false;
+    throw error;
   }
 }
 

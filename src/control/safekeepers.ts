@@ -14,7 +14,7 @@ import { lastErrorInLog } from "./page_server_process.ts";
 import { isPortFree } from "./ports.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
-/** The first safekeeper's port; the others follow. */
+/** Where free ports for safekeepers are looked for, upwards. */
 export const SAFEKEEPER_FIRST_PORT = 5454;
 
 const START_TIMEOUT_MS = 60_000;

@@ -35,6 +35,8 @@ export class PageServer {
   readonly #initdb: InitdbCache;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
+  /** How many computes say that they run on a timeline. */
+  readonly #attached = new Map<TimelineId, number>();
   /** Tenants are made and deleted one at a time. */
   #lastChange: Promise<unknown> = Promise.resolve();
   readonly #maintenance: ReturnType<typeof setInterval>;
@@ -117,7 +119,7 @@ export class PageServer {
     return this.#oneAtATime(async () => {
       const { disk, paths, logger } = this.#context;
       const tenant = this.tenant(id);
-      await tenant.retire((timeline) => this.#isReceiving(timeline));
+      await tenant.retire((timeline) => this.#inUse(timeline));
       this.#tenants.delete(id);
       try {
         disk.renameSync(paths.tenant(id), paths.deletedTenant(id));
@@ -133,13 +135,25 @@ export class PageServer {
 
   /** @throws {ZenithError} as {@link Tenant.deleteBranch} */
   async deleteBranch(tenant: TenantId, name: BranchName, cascade: boolean): Promise<Branch[]> {
-    const deleted = await this.tenant(tenant).deleteBranch(name, cascade, (id) => this.#isReceiving(id));
+    const deleted = await this.tenant(tenant).deleteBranch(name, cascade, (id) => this.#inUse(id));
     for (const { timelineId } of deleted) this.#receivers.delete(timelineId);
     return deleted;
   }
 
-  #isReceiving(timeline: TimelineId): boolean {
-    return this.#receivers.get(timeline)?.running === true;
+  /** A compute runs on the timeline, which is not deleted until the function returned is called. */
+  attach(timeline: Timeline): () => void {
+    timeline.assertPresent();
+    const { timelineId } = timeline;
+    this.#attached.set(timelineId, (this.#attached.get(timelineId) ?? 0) + 1);
+    return () => {
+      const left = this.#attached.get(timelineId)! - 1;
+      if (left > 0) this.#attached.set(timelineId, left);
+      else this.#attached.delete(timelineId);
+    };
+  }
+
+  #inUse(timeline: TimelineId): boolean {
+    return this.#attached.has(timeline) || this.#receivers.get(timeline)?.running === true;
   }
 
   /** @throws {ZenithError} `not_found` */
@@ -199,7 +213,7 @@ export class PageServer {
     for (const tenant of this.#tenants.values()) {
       for (const timeline of await tenant.openTimelines()) timeline.maintain();
       try {
-        await tenant.expireBranches(Date.now(), (timeline) => this.#isReceiving(timeline));
+        await tenant.expireBranches(Date.now(), (timeline) => this.#inUse(timeline));
       } catch (error) {
         this.#context.logger.warn(`could not remove expired branches: ${errorMessage(error)}`, {
           tenant: tenant.id,

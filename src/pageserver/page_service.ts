@@ -169,6 +169,19 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       session.sendCommandComplete("CALLMEMAYBE");
     },
   },
+  compute_attach: {
+    usage: "compute_attach <tenant> <timeline>",
+    args: [2, 2],
+    columns: null,
+    run: async (service, session, [tenant, timeline]) => {
+      const detach = service.server.attach(await service.timeline(tenant!, timeline!));
+      try {
+        await session.copyBoth().run({ onData() {} });
+      } finally {
+        detach();
+      }
+    },
+  },
   timeline_status: {
     usage: "timeline_status <tenant> <timeline>",
     args: [2, 2],

@@ -12,6 +12,7 @@ import { checkPidFile, isRunning } from "../../src/common/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres_process.ts";
 import { removeLazyStorage } from "../../src/compute/fuse/lazy_storage.ts";
 import { parseStorageChoice, type StorageChoice } from "../../src/compute/storage.ts";
+import { untilBranchEndArrived } from "../../src/control/branch_end.ts";
 import { allComputes } from "../../src/control/computes.ts";
 import { type Environment, loadEnvironment, saveEnvironment } from "../../src/control/environment.ts";
 import { PageServerClient } from "../../src/control/page_server_client.ts";
@@ -158,6 +159,14 @@ export class ZenithEnv implements AsyncDisposable {
     const compute = existing ?? await this.createCompute(branch, tenant);
     await compute.start();
     return compute;
+  }
+
+  /** Waits until the page server has all that is committed on the branch: with safekeepers it comes behind. */
+  async untilArrived(branch = "main", tenant: TenantId = this.defaultTenant): Promise<void> {
+    await using client = this.pageserver.client();
+    const found = (await client.branchList(tenant)).find(({ name }) => name === branch);
+    if (found === undefined) throw new Error(`there is no branch ${branch}`);
+    await untilBranchEndArrived(this.environment, client, tenant, found);
   }
 
   /** Makes the branch's Postgres without starting it. */

@@ -216,7 +216,8 @@ describe("bad requests", () => {
 if (process.getuid?.() === 0) {
   describe("a full disk", () => {
     test("holds commits up with a clear error, and nothing is lost when there is room again", async () => {
-      await using small = await ZenithEnv.create();
+      // With safekeepers it is their disks that count: safekeeper_faults.test.ts.
+      await using small = await ZenithEnv.create({ safekeepers: 0 });
       const pg = await small.startCompute("main");
       await pg.query("CREATE TABLE t (n int, v text)");
       await pg.stop();

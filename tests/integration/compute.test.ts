@@ -34,7 +34,10 @@ describe("a compute", () => {
     assert.equal(await session.value("SHOW zenith.zenith_timeline"), main!.timeline_id);
     assert.equal(await session.value("SHOW fsync"), "off");
     assert.equal(await session.value("SHOW full_page_writes"), "off");
-    assert.equal(await session.value("SHOW synchronous_standby_names"), "pageserver");
+    assert.equal(
+      await session.value("SHOW synchronous_standby_names"),
+      env.safekeepers.length > 0 ? "walproposer" : "pageserver",
+    );
     assert.match(String(await session.value("SHOW server_version")), /^15\./);
   });
 

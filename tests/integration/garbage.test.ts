@@ -19,7 +19,10 @@ async function json(command: string): Promise<Row> {
   return (await wire(command))["result"] as unknown as Row;
 }
 
-const gc = (horizon = "") => wire(`do_gc ${env.defaultTenant} ${timeline} ${horizon}`);
+async function gc(horizon = ""): Promise<Row> {
+  await env.untilArrived();
+  return await wire(`do_gc ${env.defaultTenant} ${timeline} ${horizon}`);
+}
 const lease = (lsn: string, duration: string) =>
   json(`lease_lsn ${env.defaultTenant} ${timeline} ${lsn} ${duration}`);
 

@@ -1,0 +1,87 @@
+import { errorMessage } from "../common/errors.ts";
+import type { Logger } from "../common/log.ts";
+import type { PgClient } from "../pgwire/client.ts";
+import { connectPageServer } from "./page_server_link.ts";
+import type { ComputeIdentity } from "./postgres_conf.ts";
+import { sleep } from "./sleep.ts";
+
+/** How soon a page server that went away is told again. */
+const RETRY_MS = 1_000;
+
+/**
+ * Tells the page server that a compute runs on its timeline, by a connection that stays open: the timeline is not deleted under it.
+ * With safekeepers, and of a compute that only looks at the past, the page server would not know otherwise.
+ */
+export class Attachment {
+  readonly #compute: ComputeIdentity;
+  readonly #log: Logger;
+  readonly #abort = new AbortController();
+  readonly #running: Promise<void>;
+
+  private constructor(compute: ComputeIdentity, log: Logger, first: AttachedConnection) {
+    this.#compute = compute;
+    this.#log = log;
+    this.#running = this.#keep(first);
+  }
+
+  /** @throws {ZenithError} why the page server refuses: `not_found`, `unavailable`, … */
+  static async open(compute: ComputeIdentity, log: Logger): Promise<Attachment> {
+    return new Attachment(compute, log, await attach(compute));
+  }
+
+  async close(): Promise<void> {
+    this.#abort.abort(new Error("stopped"));
+    await this.#running;
+  }
+
+  async #keep(first: AttachedConnection): Promise<void> {
+    const { signal } = this.#abort;
+    let connection: AttachedConnection | undefined = first;
+    let problem = "";
+    while (!signal.aborted) {
+      try {
+        connection ??= await attach(this.#compute, signal);
+        problem = "";
+        await connection.untilLost(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (errorMessage(error) !== problem) {
+          this.#log.warn(`the page server does not know of this compute: ${errorMessage(error)}`);
+        }
+        problem = errorMessage(error);
+      }
+      connection = undefined;
+      await sleep(RETRY_MS, signal);
+    }
+  }
+}
+
+interface AttachedConnection {
+  /** Ends the connection when `signal` is aborted. @throws what broke it */
+  untilLost(signal: AbortSignal): Promise<void>;
+}
+
+async function attach(compute: ComputeIdentity, signal?: AbortSignal): Promise<AttachedConnection> {
+  const client: PgClient = await connectPageServer(compute, signal);
+  try {
+    const copy = await client.copyBoth(`compute_attach ${compute.tenant} ${compute.timeline}`);
+    const lost = copy.run({ onData() {} });
+    // It may be lost before anybody waits for it.
+    lost.catch(() => {});
+    return {
+      async untilLost(signal) {
+        const end = (): void => client.destroy();
+        signal.addEventListener("abort", end);
+        try {
+          if (!signal.aborted) await lost;
+        } finally {
+          signal.removeEventListener("abort", end);
+          client.destroy();
+        }
+      },
+    };
+  } catch (error) {
+    client.destroy();
+    throw error;
+  }
+}
