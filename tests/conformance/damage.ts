@@ -124,7 +124,7 @@ function damagedPage(random: Random, page: Uint8Array): Uint8Array {
 const cluster = await StockCluster.create("damage", Number(options.port), "wal_level = logical\n");
 try {
   cluster.start();
-  ownSchedule().run(cluster);
+  await ownSchedule().run(cluster);
   cluster.stop();
   check(collect(cluster), Number(options.seconds), Number(options.seed));
 } finally {

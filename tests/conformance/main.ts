@@ -41,7 +41,7 @@ async function check(schedule: Schedule, before: PageBefore): Promise<void> {
   try {
     let started = performance.now();
     cluster.start();
-    schedule.run(cluster);
+    await schedule.run(cluster);
     cluster.stop();
     console.log(`schedule ${schedule.name}: ran in ${seconds(started)} s`);
 

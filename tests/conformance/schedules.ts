@@ -1,18 +1,20 @@
 /** What a stock server is made to do: our own workload, PostgreSQL's regression tests, its isolation tests. */
-import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ZenithError } from "../../src/common/errors.ts";
-import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
-import type { StockCluster } from "./cluster.ts";
-import { postgresSource } from "./postgres_source.ts";
+import {
+  runIsolationTests,
+  runRegressionTests,
+  type SuiteResult,
+  type TestedServer,
+} from "../harness/postgres_suites.ts";
+import { type StockCluster, SUPERUSER } from "./cluster.ts";
 
 export interface Schedule {
   readonly name: string;
   /** More lines for postgresql.conf. */
   readonly settings: string;
   /** Runs to its end on a server that is up; may restart it, and leaves it up. */
-  run(cluster: StockCluster): void;
+  run(cluster: StockCluster): void | Promise<void>;
 }
 
 const WORKLOAD_DIR = join(import.meta.dirname, "workload");
@@ -126,81 +128,31 @@ function sqlFiles(dir: string): string[] {
   return readdirSync(dir).filter((file) => file.endsWith(".sql")).sort();
 }
 
-/** PostgreSQL's regression tests, src/test/regress. */
+/** PostgreSQL's regression tests. */
 export function regressSchedule(sourceDir?: string): Schedule {
   return {
     name: "regress",
     settings: "",
-    run(cluster) {
-      const dir = join(postgresSource(sourceDir), "src/test/regress");
-      const input = copyInput(cluster, dir, ["sql", "expected", "data", "parallel_schedule", "resultmap"]);
-      compileRegressLibrary(dir, join(input, "regress.so"), cluster);
-      // Of contrib/spi, which PostgreSQL's own build puts beside it.
-      for (const name of ["refint.so", "autoinc.so"]) {
-        cpSync(join(cluster.install.distribDir, "lib", name), join(input, name));
-      }
-      runTests(cluster, "regress/pg_regress", input, [
-        "--schedule=parallel_schedule",
-        "--max-concurrent-tests=20",
-      ]);
-    },
+    run: async (cluster) => report(await runRegressionTests(tested(cluster), { sourceDir })),
   };
 }
 
-/** PostgreSQL's isolation tests, src/test/isolation: sessions that get in each other's way, step by step. */
+/** PostgreSQL's isolation tests. */
 export function isolationSchedule(sourceDir?: string): Schedule {
   return {
     name: "isolation",
     settings: "wal_level = logical\n",
-    run(cluster) {
-      const dir = join(postgresSource(sourceDir), "src/test/isolation");
-      const input = copyInput(cluster, dir, ["specs", "expected", "isolation_schedule"]);
-      runTests(cluster, "isolation/pg_isolation_regress", input, ["--schedule=isolation_schedule"]);
-    },
+    run: async (cluster) => report(await runIsolationTests(tested(cluster), { sourceDir })),
   };
 }
 
-/** Where the tests read and write: the source tree need not be writable. */
-function copyInput(cluster: StockCluster, sourceDir: string, names: readonly string[]): string {
-  const input = join(cluster.dir, "tests");
-  makeOwnedDirectory(input, pgUser());
-  for (const name of names) cpSync(join(sourceDir, name), join(input, name), { recursive: true });
-  chownRecursive(input, pgUser());
-  return input;
-}
-
-function compileRegressLibrary(sourceDir: string, library: string, cluster: StockCluster): void {
-  const headers = "/usr/include/postgresql/15/server";
-  if (!existsSync(join(headers, "postgres.h"))) {
-    throw new ZenithError("not_found", `${headers} has no PostgreSQL headers`, {
-      hint: `install postgresql-server-dev-15, the very version ${cluster.install.version} of the server`,
-    });
-  }
-  const args = ["-O2", "-fPIC", "-shared", `-I${headers}`, `-I${sourceDir}`, "-o", library];
-  const result = spawnSync("gcc", [...args, join(sourceDir, "regress.c")], { encoding: "utf8" });
-  if (result.status !== 0) throw new ZenithError("io", `gcc failed: ${result.error ?? result.stderr}`);
+function tested({ install, dir, socketDir, port }: StockCluster): TestedServer {
+  return { install, dir, host: socketDir, port, superuser: SUPERUSER };
 }
 
 /** A test that fails by its output is reported but is no failure of ours: the WAL that it wrote counts. */
-function runTests(cluster: StockCluster, program: string, input: string, args: readonly string[]): void {
-  const path = join(cluster.install.distribDir, "lib/pgxs/src/test", program);
-  if (!existsSync(path)) {
-    throw new ZenithError("not_found", `${path} is not installed`, {
-      hint: "install postgresql-server-dev-15",
-    });
-  }
-  const connection = [`--host=${cluster.socketDir}`, `--port=${cluster.port}`];
-  const files = ["--inputdir=.", "--outputdir=.", "--dlpath=.", `--bindir=${cluster.install.binDir}`];
-  const result = spawnSync(path, [...files, ...connection, ...args], {
-    ...asUser(pgUser()),
-    cwd: input,
-    env: cluster.environment,
-    encoding: "utf8",
-    maxBuffer: 64 << 20,
-  });
-  const output = result.stdout.split("\n");
-  for (const line of output.filter((line) => /FAILED|tests (passed|failed)/.test(line))) console.log(line);
-  if (result.status === null || !output.some((line) => /tests? (passed|failed)/.test(line))) {
-    throw new ZenithError("io", `${program} did not run: ${result.error ?? result.stderr}`);
-  }
+function report({ tests }: SuiteResult): void {
+  const failed = tests.filter((test) => !test.passed);
+  console.log(`${tests.length - failed.length} of ${tests.length} tests passed`);
+  for (const { name } of failed) console.log(`${name} FAILED`);
 }

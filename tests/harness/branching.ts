@@ -32,3 +32,13 @@ export async function branchHere(
 ): Promise<Compute> {
   return await branchAt(env, parent, name, await parent.lsn(), settings);
 }
+
+/**
+ * An LSN behind everything that has happened so far, and acknowledged: the branch made of it has all of that, whatever becomes of the
+ * compute. `Compute.lsn` may be ahead of what was flushed.
+ */
+export async function durableLsn(pg: Compute): Promise<string> {
+  await using session = await pg.connect();
+  await session.query("SELECT pg_logical_emit_message(true, 'zenith', 'here')");
+  return String(await session.value("SELECT pg_current_wal_flush_lsn()"));
+}

@@ -1,0 +1,44 @@
+/** PostgreSQL's client programs, run on a compute. */
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { findPostgres } from "../../src/pg_install/find_postgres.ts";
+import { postgresEnvironment, ZENITH_SUPERUSER } from "../../src/pg_install/initdb.ts";
+import type { Compute } from "./zenith_env.ts";
+
+export function spawnProgram(
+  pg: Compute,
+  name: string,
+  args: readonly string[],
+): ChildProcessByStdio<null, Readable, Readable> {
+  const { host, port } = pg.address;
+  const connection = [`--host=${host}`, `--port=${port}`, `--username=${ZENITH_SUPERUSER}`];
+  return spawn(join(findPostgres().binDir, name), [...connection, ...args], {
+    env: postgresEnvironment(),
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+}
+
+/** Runs it to its end; what it printed. @throws {Error} with all its output when it fails */
+export async function runProgram(pg: Compute, name: string, args: readonly string[]): Promise<string> {
+  const child = spawnProgram(pg, name, args);
+  let [stdout, stderr] = ["", ""];
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", resolve);
+  });
+  if (code !== 0) throw new Error(`${name} ${args.join(" ")}: exit code ${code}\n${stdout}${stderr}`);
+  return stdout;
+}
+
+/** Checks every table and B-tree, each table's rows against each of its indexes. @throws {Error} with what is wrong */
+export async function amcheck(pg: Compute, databases: readonly string[]): Promise<void> {
+  const args = ["--install-missing", "--heapallindexed", "--parent-check"];
+  await runProgram(pg, "pg_amcheck", [...args, ...databases.map((name) => `--database=${name}`)]);
+}
