@@ -156,26 +156,29 @@ describe("a lazy compute under load", () => {
     });
   });
 
-  test("ends when its supervisor is killed while reads wait for a page server that is away", async () => {
-    await compute.start();
-    const found = checkPidFile(compute.paths.pidFile);
-    assert(found.state === "running");
-    const postmaster = postmasterPid(compute.paths.pgdata);
-    await using connection = await compute.connect();
-    await connection.value("SELECT 1");
-    await env.pageserver.kill9();
-    const waiting = connection.value("SELECT count(filler) FROM log").catch((error: unknown) => error);
-    await new Promise((resolve) => setTimeout(resolve, WRITING_MS));
-    process.kill(found.process.pid, "SIGKILL");
-    assert(await waiting instanceof Error, "a query was answered without its pages");
-    await until(
-      "Postgres has ended",
-      () => postmasterPid(compute.paths.pgdata) !== postmaster,
-      DEATH_TIMEOUT_MS,
-    );
-    await env.pageserver.start();
-    await compute.start();
-    assert.equal(await compute.value("SELECT count(*) FROM log WHERE writer = -1"), "20000");
-    await compute.stop();
-  });
+  for (const who of ["supervisor", "postmaster"] as const) {
+    test(`ends when its ${who} is killed while reads wait for a page server that is away`, async () => {
+      await compute.start();
+      const found = checkPidFile(compute.paths.pidFile);
+      assert(found.state === "running");
+      const postmaster = postmasterPid(compute.paths.pgdata);
+      await using connection = await compute.connect();
+      await connection.value("SELECT 1");
+      await env.pageserver.kill9();
+      const waiting = connection.value("SELECT count(filler) FROM log").catch((error: unknown) => error);
+      await new Promise((resolve) => setTimeout(resolve, WRITING_MS));
+      process.kill(who === "supervisor" ? found.process.pid : postmaster!, "SIGKILL");
+      assert(await waiting instanceof Error, "a query was answered without its pages");
+      await until("the supervisor has ended", () => !isRunning(found.process), DEATH_TIMEOUT_MS);
+      await until(
+        "Postgres has ended",
+        () => postmasterPid(compute.paths.pgdata) !== postmaster,
+        DEATH_TIMEOUT_MS,
+      );
+      await env.pageserver.start();
+      await compute.start();
+      assert.equal(await compute.value("SELECT count(*) FROM log WHERE writer = -1"), "20000");
+      await compute.stop();
+    });
+  }
 });

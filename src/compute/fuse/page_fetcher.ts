@@ -117,9 +117,14 @@ export class PageFetcher {
     return calls;
   }
 
-  /** Cuts the connection; what was asked for is not answered any more. */
+  /**
+   * Cuts the connection. What was asked for fails, and what is asked for from now on: a process that waits in the kernel for an answer
+   * can't even be killed.
+   */
   close(): void {
-    this.#closing.abort(new ZenithError("unavailable", "the compute is stopping"));
+    const reason = new ZenithError("unavailable", "the compute is stopping");
+    this.#closing.abort(reason);
+    for (const fetch of [...this.#fetches.values()]) this.#fail(fetch, reason);
   }
 
   #start(inode: number, remote: RemoteFile, block: number, count: number, waiter: PageWaiter): void {
@@ -129,7 +134,10 @@ export class PageFetcher {
     const fetch: Fetch = { id, inode, remote, block, count, waiters: [waiter] };
     this.#fetches.set(id, fetch);
     for (let i = 0; i < count; i++) this.#blocks.set(inode * BLOCKS_PER_INODE + block + i, fetch);
-    if (this.#copy !== undefined) this.#send(this.#copy, fetch);
+    const { signal } = this.#closing;
+    // Later: the waiter doesn't know yet how many answers it will get.
+    if (signal.aborted) queueMicrotask(() => this.#fail(fetch, signal.reason));
+    else if (this.#copy !== undefined) this.#send(this.#copy, fetch);
   }
 
   #send(copy: CopyBoth, { id, remote, block, count }: Fetch): void {
@@ -234,7 +242,6 @@ export class PageFetcher {
       }, RETRY_LAST_MS);
       return;
     }
-    this.#finish(fetch);
     const first = remote.firstBlock + block;
     const error = new ZenithError(
       kind,
@@ -242,6 +249,11 @@ export class PageFetcher {
         `${remote.fork}, can't be read: ${message}`,
     );
     this.#options.log.error(error.message);
+    this.#fail(fetch, error);
+  }
+
+  #fail(fetch: Fetch, error: ZenithError): void {
+    this.#finish(fetch);
     for (const waiter of fetch.waiters) waiter.fail(error);
   }
 

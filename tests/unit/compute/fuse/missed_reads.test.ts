@@ -121,6 +121,12 @@ function read(inode: number, firstUnit: number, units: number, missing: number[]
   });
 }
 
+function assertFailed(reply: Uint8Array): void {
+  const EIO = 5;
+  assert.equal(reply.length, 16);
+  assert.equal(new DataView(reply.buffer).getInt32(4, true), -EIO);
+}
+
 async function untilReplied(count: number): Promise<void> {
   while (replies.length < count) await new Promise<void>((resolve) => wakeReply = resolve);
 }
@@ -219,12 +225,18 @@ describe("a read of pages that are not here", () => {
     pageServer.refuse(pageServer.requests[0]!, DATA_CORRUPTED);
     pageServer.answer(pageServer.requests[1]!);
     await untilReplied(2);
-    for (const reply of replies) {
-      const EIO = 5;
-      assert.equal(reply.length, 16);
-      assert.equal(new DataView(reply.buffer).getInt32(4, true), -EIO);
-    }
+    for (const reply of replies) assertFailed(reply);
     assert.deepEqual(kept, [[7, 1, 2]]);
+  });
+
+  test("fails when the compute stops while it waits, and afterwards", async () => {
+    read(7, 0, 2, [0, 2]);
+    await pageServer.untilAsked(1);
+    fetcher.close();
+    read(7, 0, 4, [0, 4]);
+    await untilReplied(2);
+    for (const reply of replies) assertFailed(reply);
+    assert.deepEqual(kept, []);
   });
 
   test("gets pages with checksums in a cluster that has them", async () => {
