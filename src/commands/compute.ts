@@ -3,7 +3,6 @@ import { ZenithError } from "../common/errors.ts";
 import { parseLsn } from "../common/lsn.ts";
 import { ComputePaths } from "../common/paths.ts";
 import { parseStorageChoice, STORAGE_CHOICES } from "../compute/storage.ts";
-import { startCompute } from "../compute/supervisor.ts";
 import { findPostgres } from "../pg_install/find_postgres.ts";
 import { type Command, type CommandOption, optionText } from "./command.ts";
 
@@ -36,6 +35,7 @@ export const computeCommand: Command = {
     const paths = new ComputePaths(dir);
     const lsn = optionText(options, "lsn");
     const readOnlyAt = lsn === undefined ? null : parseLsn(lsn);
+    const { startCompute } = await import("../compute/supervisor.ts");
     return await runRole({
       name: "compute",
       pidFile: paths.pidFile,

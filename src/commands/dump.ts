@@ -1,4 +1,3 @@
-import { dumpWal, parseLsnRange } from "./dump_wal.ts";
 import { type Command, optionText, requiredArg } from "./command.ts";
 import { print } from "./output.ts";
 
@@ -15,6 +14,7 @@ export const dumpWalCommand: Command = {
     { flags: "--json", description: "One JSON object per line" },
   ],
   async run(args, options) {
+    const { dumpWal, parseLsnRange } = await import("./dump_wal.ts");
     const range = optionText(options, "lsn");
     const { from, to } = range === undefined ? { from: undefined, to: undefined } : parseLsnRange(range);
     dumpWal(

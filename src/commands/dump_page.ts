@@ -4,8 +4,6 @@ import { INVALID_LSN, parseLsn } from "../common/lsn.ts";
 import { untilBranchEndArrived } from "../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
-import { readPage } from "../control/read_page.ts";
-import { describePage } from "../postgres/describe_page.ts";
 import { parseRelationPath, RELSEG_SIZE } from "../postgres/relfile.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "./command.ts";
 import { print } from "./output.ts";
@@ -20,6 +18,8 @@ export const dumpPageCommand: Command = {
     { flags: "--raw", description: "The 8192 bytes themselves" },
   ],
   async run(args, options) {
+    const { readPage } = await import("../control/read_page.ts");
+    const { describePage } = await import("../postgres/describe_page.ts");
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const branch = parseBranchName(requiredArg(args, 0));

@@ -7,7 +7,6 @@ import { formatHostPort, parseHostPort } from "../common/host_port.ts";
 import { type PageServerConfig, PageServerConfigSchema } from "../common/pageserver_config.ts";
 import { PageServerPaths } from "../common/paths.ts";
 import { readTomlFile } from "../common/toml.ts";
-import { startPageServer } from "../pageserver/start.ts";
 import { type Command, optionText, type OptionValues } from "./command.ts";
 import { print } from "./output.ts";
 
@@ -33,6 +32,7 @@ export const pageserverCommand: Command = {
     }
     const config = readConfig(paths, options);
     if (options["daemonize"] === true) return await daemonize(paths, config, options);
+    const { startPageServer } = await import("../pageserver/start.ts");
     return await runRole({
       name: "pageserver",
       pidFile: paths.pidFile,

@@ -8,7 +8,6 @@ import { formatLsn } from "../common/lsn.ts";
 import { SafekeeperPaths } from "../common/paths.ts";
 import { loadEnvironment } from "../control/environment.ts";
 import { listSafekeepers, safekeeperStatus } from "../control/safekeepers.ts";
-import { runSafekeeper } from "../safekeeper/start.ts";
 import { type Command, EXIT_UNAVAILABLE, optionText, type OptionValues } from "./command.ts";
 import { formatTable, print } from "./output.ts";
 
@@ -60,6 +59,7 @@ export const safekeeperCommand: Command = {
       ...(recall === undefined ? {} : { recallIntervalMs: parseDuration(recall) }),
     };
     if (options["daemonize"] === true) return await daemonize(paths, options);
+    const { runSafekeeper } = await import("../safekeeper/start.ts");
     return await runRole({
       name: "safekeeper",
       pidFile: paths.pidFile,
