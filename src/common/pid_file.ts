@@ -24,7 +24,7 @@ export function checkPidFile(path: string): PidFileState {
   return process !== null && isRunning(process) ? { state: "running", process } : { state: "stale" };
 }
 
-/** Whether that very process still runs. A zombie doesn't. */
+/** Whether that very process still runs. One that has ended and is not waited for yet, a zombie, does not. */
 export function isRunning(process: ProcessIdentity): boolean {
   return processStartTime(process.pid) === process.startTime;
 }
@@ -101,17 +101,31 @@ function readText(path: string): string | undefined {
   }
 }
 
-/** undefined when there is no such process, or only its zombie. Field numbers: proc_pid_stat(5). */
+/** undefined when there is no such process, or only its zombie. */
 function processStartTime(pid: number): string | undefined {
-  let stat: string;
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return startTimeOf(readFileSync(`/proc/${pid}/stat`, "utf8"));
   } catch {
     return undefined;
   }
+}
+
+// Field numbers: proc_pid_stat(5).
+const STATE = 3;
+const NUM_THREADS = 20;
+const START_TIME = 22;
+
+/**
+ * When the process that a `/proc/<pid>/stat` tells of was started; undefined when it has ended.
+ *
+ * A process that was killed is a zombie as soon as its first thread has ended. Until the others have, one of which may be in the
+ * middle of a write, its files and ports are open: it still runs.
+ */
+export function startTimeOf(stat: string): string | undefined {
   // The command name, field 2, is in parentheses and may hold anything, spaces and parentheses too.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const STATE = 3 - 3;
-  const START_TIME = 22 - 3;
-  return fields[STATE] === "Z" || fields[STATE] === "X" ? undefined : fields[START_TIME];
+  const field = (number: number) => fields[number - 3];
+  const state = field(STATE);
+  if (state === "X") return undefined;
+  return state === "Z" && Number(field(NUM_THREADS)) <= 1 ? undefined : field(START_TIME);
 }

@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { checkPidFile, claimPidFile } from "../../../src/common/pid_file.ts";
+import { checkPidFile, claimPidFile, startTimeOf } from "../../../src/common/pid_file.ts";
 
 let dir: string;
 let path: string;
@@ -56,5 +56,14 @@ describe("a pid file", () => {
   test("with something else in it is stale", () => {
     writeFileSync(path, "not a number");
     assert.deepEqual(checkPidFile(path), { state: "stale" });
+  });
+
+  test("names a process that was killed until its last thread has ended", () => {
+    const stat = (state: string, threads: number) =>
+      `4711 (a (strange) name) ${state} 1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 ${threads} 0 987654 0 0`;
+    assert.equal(startTimeOf(stat("S", 7)), "987654");
+    assert.equal(startTimeOf(stat("Z", 2)), "987654", "a thread has its files and ports open");
+    assert.equal(startTimeOf(stat("Z", 1)), undefined);
+    assert.equal(startTimeOf(stat("X", 0)), undefined);
   });
 });
