@@ -1,11 +1,12 @@
 /**
  * Runs the tests: those without Postgres on Bun and on Deno, the others on Bun with the built executable.
  *
- *     bun scripts/test.ts [check|unit|sim|integration|conformance …]
+ *     bun scripts/test.ts [check|unit|sim|integration|integration-eager|conformance …]
  *
  * Ends with the line `N passed, N failed`; the exit code is 0 only when none failed.
  */
 import { spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -18,6 +19,7 @@ interface Counts {
 interface Suite {
   readonly name: string;
   readonly command: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
   /** Reads the counts from the end of what the runner printed. */
   readonly count: (output: string) => Counts | undefined;
 }
@@ -44,11 +46,19 @@ const TEST_TIMEOUT_MS = 240_000;
 
 /** Every environment of a test has its own ports and directories, but two cores are soon busy: one file at a time. */
 function bunSuite(dir: string): Suite {
-  return {
-    name: `${dir} on Bun`,
-    command: ["bun", "test", "--timeout", String(TEST_TIMEOUT_MS), `./tests/${dir}`],
-    count: countBun,
-  };
+  return { name: `${dir} on Bun`, command: bunTest(`./tests/${dir}`), count: countBun };
+}
+
+function bunTest(...files: string[]): string[] {
+  return ["bun", "test", "--timeout", String(TEST_TIMEOUT_MS), ...files];
+}
+
+/** The integration tests, but for those that are about one mode and set it themselves. */
+function testsOfAnyMode(): string[] {
+  return readdirSync(join(ROOT, "tests", "integration"))
+    .filter((name) => name.endsWith(".test.ts") && !name.startsWith("lazy_"))
+    .map((name) => `./tests/integration/${name}`)
+    .sort();
 }
 
 const SUITES: Readonly<Record<string, readonly Suite[]>> = {
@@ -66,7 +76,15 @@ const SUITES: Readonly<Record<string, readonly Suite[]>> = {
     command: ["bun", "tests/sim/main.ts", "--seeds", "2000"],
     count: () => undefined,
   }],
+  /** As the product is when nobody says otherwise. */
   integration: [bunSuite("integration")],
+  /** The other way: all data at the start, and the page server itself as synchronous standby. */
+  "integration-eager": [{
+    name: "integration on Bun, eager, without safekeepers",
+    command: bunTest(...testsOfAnyMode()),
+    env: { ZENITH_TEST_STORAGE: "eager", ZENITH_TEST_SAFEKEEPERS: "0" },
+    count: countBun,
+  }],
   conformance: [{
     name: "redo conformance, own schedule",
     command: ["bun", "tests/conformance/main.ts", "--schedule", "own"],
@@ -87,7 +105,7 @@ async function runSuite(suite: Suite): Promise<Counts> {
   const child = spawn(command!, args, {
     cwd: ROOT,
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, NO_COLOR: "1", ZENITH_BIN: join(ROOT, "dist", "zenith") },
+    env: { ...process.env, NO_COLOR: "1", ZENITH_BIN: join(ROOT, "dist", "zenith"), ...suite.env },
   });
   let output = "";
   const collect = (chunk: Uint8Array) => {
@@ -118,7 +136,7 @@ async function main(): Promise<void> {
     return found;
   });
   const total: Counts = { passed: 0, failed: 0 };
-  if (names.some((name) => name === "integration")) {
+  if (names.some((name) => name.startsWith("integration"))) {
     const build = await runSuite({
       name: "build",
       command: ["bun", "scripts/build.ts"],

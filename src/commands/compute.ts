@@ -2,7 +2,7 @@ import { runRole } from "../../server.ts";
 import { ZenithError } from "../common/errors.ts";
 import { parseLsn } from "../common/lsn.ts";
 import { ComputePaths } from "../common/paths.ts";
-import { parseStorageChoice, STORAGE_CHOICES } from "../compute/storage.ts";
+import { parseStorageChoice, STORAGE_CHOICES, STORAGE_DEFAULT } from "../compute/storage.ts";
 import { findPostgres } from "../pg_install/find_postgres.ts";
 import { type Command, type CommandOption, optionText } from "./command.ts";
 
@@ -44,7 +44,7 @@ export const computeCommand: Command = {
         startCompute({
           paths,
           install: findPostgres({ distribDir: optionText(options, "pgDistribDir") }),
-          storage: parseStorageChoice(optionText(options, "storage") ?? "eager"),
+          storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
           readOnlyAt,
           log,
           progress,

@@ -6,6 +6,7 @@ import { whyNotLazy } from "./fuse/mount.ts";
  * that is possible.
  */
 export const STORAGE_CHOICES = ["auto", "lazy", "eager"] as const;
+export const STORAGE_DEFAULT = "auto";
 export type StorageChoice = (typeof STORAGE_CHOICES)[number];
 
 /** @throws {ZenithError} `invalid_argument` */

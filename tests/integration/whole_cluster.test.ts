@@ -22,7 +22,8 @@ import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 let env: ZenithEnv;
 
 before(async () => {
-  env = await ZenithEnv.create();
+  // The files are compared as they lie in a stopped data directory: a lazy one has none there.
+  env = await ZenithEnv.create({ storage: "eager" });
 });
 after(() => env[Symbol.asyncDispose]());
 
