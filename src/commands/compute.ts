@@ -3,7 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import { parseLsn } from "../common/lsn.ts";
 import { ComputePaths } from "../common/paths.ts";
 import { parseStorageChoice, STORAGE_CHOICES, STORAGE_DEFAULT } from "../compute/storage.ts";
-import { findPostgres } from "../pg_install/find_postgres.ts";
+import { locatePostgres } from "../pg_install/find_postgres.ts";
 import { type Command, type CommandOption, optionText } from "./command.ts";
 
 export const STORAGE_OPTION: CommandOption = {
@@ -43,7 +43,7 @@ export const computeCommand: Command = {
       start: ({ log, progress, signal }) =>
         startCompute({
           paths,
-          install: findPostgres({ distribDir: optionText(options, "pgDistribDir") }),
+          install: locatePostgres({ distribDir: optionText(options, "pgDistribDir") }),
           storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
           readOnlyAt,
           log,

@@ -10,7 +10,7 @@ import { sleep } from "./sleep.ts";
 
 /** The page server opens a replication connection: it is up in a second, or it will not be. */
 const FOLLOW_TIMEOUT_MS = 30_000;
-const FIRST_POLL_MS = 20;
+const FIRST_POLL_MS = 3;
 const POLL_MS = 1_000;
 
 /** The page server itself is Postgres's synchronous standby: what it has made durable is committed. */

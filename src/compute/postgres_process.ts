@@ -3,14 +3,14 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
-import type { PostgresInstall } from "../pg_install/find_postgres.ts";
+import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../pg_install/pg_user.ts";
 import { findProgram } from "./find_program.ts";
 import { sleep } from "./sleep.ts";
 
 export interface PostgresProcessOptions {
-  readonly install: PostgresInstall;
+  readonly install: PostgresLocation;
   readonly pgdata: string;
   readonly user: PgUser | undefined;
   /** On its command line, where they win over all configuration files. */
@@ -169,6 +169,21 @@ export function postmasterPid(pgdata: string): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Line 8 of `postmaster.pid` and what it says then: LOCK_FILE_LINE_PM_STATUS, PM_STATUS_READY (pidfile.h). */
+const STATUS_LINE = 8;
+const STATUS_READY = "ready";
+
+/** Whether the postmaster `pid`, at work in `pgdata`, says that it lets clients in. */
+export function acceptsConnections(pgdata: string, pid: number): boolean {
+  let lines: string[];
+  try {
+    lines = readFileSync(join(pgdata, "postmaster.pid"), "utf8").split("\n");
+  } catch {
+    return false;
+  }
+  return lines[0] === String(pid) && lines[STATUS_LINE - 1]?.trimEnd() === STATUS_READY;
 }
 
 const LOG_TAIL_BYTES = 16 << 10;

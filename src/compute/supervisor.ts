@@ -1,12 +1,12 @@
 /** The compute role: makes the data directory, runs stock Postgres on it and has its WAL followed. */
 import { join } from "node:path";
 import postgres from "postgres";
-import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
-import type { PostgresInstall } from "../pg_install/find_postgres.ts";
+import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
@@ -16,13 +16,13 @@ import { LazyStorage, removeLazyStorage } from "./fuse/lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
 import { fetchBasebackup } from "./page_server_link.ts";
 import { clientHost, type ComputeIdentity, computeIdentity, readSettings } from "./postgres_conf.ts";
-import { endOrphan, pauseWhileRunning, PostgresProcess } from "./postgres_process.ts";
+import { acceptsConnections, endOrphan, pauseWhileRunning, PostgresProcess } from "./postgres_process.ts";
 import { SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
 
 export interface ComputeOptions {
   readonly paths: ComputePaths;
-  readonly install: PostgresInstall;
+  readonly install: PostgresLocation;
   /** How relation files come. */
   readonly storage: StorageChoice;
   /** The past to look at, without writing to the branch; null: the end of the branch, to go on from there. */
@@ -43,7 +43,7 @@ export interface RunningCompute {
 
 /** Postgres on a fresh data directory has nothing to recover: it is up in a second, or it will not be. */
 const STARTUP_TIMEOUT_MS = 60_000;
-const STARTUP_POLL_MS = 20;
+const STARTUP_POLL_MS = 3;
 const CONNECT_TIMEOUT_S = 10;
 
 /** @throws {ZenithError} the reason why it could not start; nothing is left running then */
@@ -76,8 +76,9 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
   let sql: postgres.Sql | undefined;
   try {
     const chosen = await durability.chooseStart(progress);
+    lazy?.prepare();
     await fetchDataDirectory(options, compute, chosen, user, storage.mode);
-    await lazy?.mount();
+    await lazy?.serve();
     progress("starting Postgres");
     postmaster = await PostgresProcess.start({
       install,
@@ -132,9 +133,9 @@ async function fetchDataDirectory(
 async function untilServing(
   local: LocalPostgres,
   durability: Durability,
-  { signal, progress }: ComputeOptions,
+  { paths, signal, progress }: ComputeOptions,
 ): Promise<void> {
-  await untilAccepting(local.sql, local.process, signal);
+  await untilAccepting(local.process, paths.pgdata, signal);
   await durability.follow(local, signal, progress);
 }
 
@@ -188,28 +189,16 @@ function connect(address: HostPort): postgres.Sql {
   });
 }
 
+/** @throws {ZenithError} `timeout`; how Postgres ended, or why `signal` was aborted */
 async function untilAccepting(
-  sql: postgres.Sql,
   postmaster: PostgresProcess,
+  pgdata: string,
   signal: AbortSignal,
 ): Promise<void> {
   const deadline = Date.now() + STARTUP_TIMEOUT_MS;
-  for (;;) {
-    try {
-      await sql`SELECT 1`;
-      return;
-    } catch (error) {
-      if (!isStartingUp(error)) throw error;
-      if (Date.now() > deadline) {
-        throw new ZenithError("timeout", `Postgres accepts no connections: ${errorMessage(error)}`);
-      }
-    }
+  // To connect and be turned away would cost Postgres a process each time.
+  while (!acceptsConnections(pgdata, postmaster.pid)) {
+    if (Date.now() > deadline) throw new ZenithError("timeout", "Postgres accepts no connections");
     await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);
   }
-}
-
-/** ERRCODE_CANNOT_CONNECT_NOW, or nobody listens yet. */
-function isStartingUp(error: unknown): boolean {
-  const code = systemErrorCode(error);
-  return code === "57P03" || code === "ECONNREFUSED" || code === "ECONNRESET" || code === "CONNECTION_CLOSED";
 }

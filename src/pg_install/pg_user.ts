@@ -3,7 +3,16 @@
  * the directories they write are that user's.
  */
 import { spawnSync } from "node:child_process";
-import { chownSync, lchownSync, lstatSync, mkdirSync, readdirSync } from "node:fs";
+import {
+  chownSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { ioError, ZenithError } from "../common/errors.ts";
 
@@ -29,22 +38,38 @@ export function pgUser(env: Readonly<Record<string, string | undefined>> = proce
   const wanted = env["ZENITH_PG_USER"];
   const candidates = wanted !== undefined && wanted !== "" ? [wanted] : ["postgres", "nobody"];
   for (const name of candidates) {
-    const uid = numericId("-u", name);
-    const gid = numericId("-g", name);
-    if (uid === undefined || gid === undefined) continue;
-    if (uid === 0) {
+    const user = lookUp(name);
+    if (user === undefined) continue;
+    if (user.uid === 0) {
       throw new ZenithError(
         "invalid_argument",
         `ZENITH_PG_USER is ${name}, which is root: PostgreSQL refuses to run as root`,
       );
     }
-    return { name, uid, gid };
+    return user;
   }
   throw new ZenithError(
     "not_found",
     `PostgreSQL can't run as root and the user ${candidates.join(" or ")} does not exist`,
     { hint: "set ZENITH_PG_USER to an unprivileged user" },
   );
+}
+
+function lookUp(name: string): PgUser | undefined {
+  const fields = localUsers().split("\n").map((line) => line.split(":")).find((fields) => fields[0] === name);
+  // Users that come from elsewhere, LDAP say, are for id(1) to find.
+  const uid = fields === undefined ? numericId("-u", name) : Number(fields[2]);
+  const gid = fields === undefined ? numericId("-g", name) : Number(fields[3]);
+  return uid === undefined || gid === undefined ? undefined : { name, uid, gid };
+}
+
+/** passwd(5): `name:password:uid:gid:…` in each line. */
+function localUsers(): string {
+  try {
+    return readFileSync("/etc/passwd", "utf8");
+  } catch {
+    return "";
+  }
 }
 
 function numericId(flag: "-u" | "-g", name: string): number | undefined {
@@ -106,5 +131,29 @@ export function assertReachable(dir: string, user: PgUser | undefined): void {
 }
 
 function mayEnter(dir: string, user: PgUser): boolean {
+  if (isPlainlyOpen(dir, user)) return true;
+  // Access lists and groups are the kernel's to judge.
   return spawnSync("test", ["-x", dir], { ...asUser(user), stdio: "ignore", cwd: "/" }).status === 0;
+}
+
+const EXECUTE_BY_OWNER = 0o100;
+const EXECUTE_BY_OTHERS = 0o001;
+
+/** Whether mode bits alone say that `user` may enter `dir` and all above it: a process need not be started to find out. */
+function isPlainlyOpen(dir: string, user: PgUser): boolean {
+  try {
+    for (let path = realpathSync(dir);; path = dirname(path)) {
+      const { uid, gid, mode } = statSync(path);
+      if (
+        uid === user.uid
+          ? (mode & EXECUTE_BY_OWNER) === 0
+          : gid === user.gid || (mode & EXECUTE_BY_OTHERS) === 0
+      ) {
+        return false;
+      }
+      if (dirname(path) === path) return true;
+    }
+  } catch {
+    return false;
+  }
 }

@@ -64,7 +64,9 @@ export class LazyStorage {
   #served!: () => void;
   /** Resolves when the serving thread has let go of the device, one way or the other. */
   readonly #whenServed: Promise<void>;
+  #mounting: Promise<number> | undefined;
   #deviceFd: number | undefined;
+  #isServed = false;
   #fetcher: PageFetcher | undefined;
   readonly #lease = new AbortController();
   #closing = false;
@@ -89,12 +91,26 @@ export class LazyStorage {
     return this.#fetcher?.lost ?? false;
   }
 
+  /** Begins with what needs nothing of the data directory; {@link serve} waits for it. */
+  prepare(): void {
+    const { paths, user } = this.#options;
+    try {
+      mkdirSync(paths.mount, { recursive: true });
+      if (user !== undefined) chownSync(paths.mount, user.uid, user.gid);
+    } catch (error) {
+      throw ioError("set up", paths.mount, error);
+    }
+    this.#mounting = mountFuse(paths.mount).then((fd) => this.#deviceFd = fd);
+    // serve() may not be reached.
+    this.#mounting.catch(() => {});
+  }
+
   /**
    * Turns what a lazy basebackup has put into the data directory into a complete one.
    *
    * @throws {ZenithError} when it can't be mounted
    */
-  async mount(): Promise<void> {
+  async serve(): Promise<void> {
     const { paths, user, log, pageServer, tenant, timeline } = this.#options;
     const manifestPath = join(paths.pgdata, RELATION_MANIFEST_FILE);
     const manifestBytes = readFileSync(manifestPath);
@@ -112,8 +128,7 @@ export class LazyStorage {
     writeInitialWal(paths.pgdata, control, manifest.prev, user);
     const seedDirectory = this.#moveIntoOverlay();
 
-    const deviceFd = await mountFuse(paths.mount);
-    this.#deviceFd = deviceFd;
+    const deviceFd = await this.#mounting!;
     this.#fetcher = new PageFetcher({
       pageServer,
       user: ZENITH_SUPERUSER,
@@ -135,6 +150,7 @@ export class LazyStorage {
       owner: { uid: owner.uid, gid: owner.gid },
     };
     this.#worker.postMessage(serve);
+    this.#isServed = true;
     await Promise.race([this.#whenServing, this.failed]);
     // Not before: the first exchange with the kernel sets its read-ahead back.
     for (const problem of tunePageCache(paths.mount)) log.warn(`page cache of the mount: ${problem}`);
@@ -147,30 +163,26 @@ export class LazyStorage {
     this.#closing = true;
     this.#fetcher?.close();
     this.#lease.abort();
+    await this.#mounting?.catch(() => {});
     unmount(this.#options.paths.mount);
-    if (this.#deviceFd === undefined) {
-      await this.#worker.terminate();
-    } else {
-      await this.#whenServed;
-      closeSync(this.#deviceFd);
-    }
+    if (this.#isServed) await this.#whenServed;
+    else await this.#worker.terminate();
+    if (this.#deviceFd !== undefined) closeSync(this.#deviceFd);
     rmSync(this.#options.paths.overlay, { recursive: true, force: true });
   }
 
   /** Makes room for the overlay, and links from the data directory to the mount. */
   #moveIntoOverlay(): string {
-    const { paths, user } = this.#options;
+    const { paths } = this.#options;
     const seed = join(paths.overlay, "seed");
     try {
       mkdirSync(seed, { recursive: true });
-      mkdirSync(paths.mount, { recursive: true });
       for (const name of MOUNTED_DIRECTORIES) {
         renameSync(join(paths.pgdata, name), join(seed, name));
         symlinkSync(join(paths.mount, name), join(paths.pgdata, name));
       }
       // What is in there is Postgres' to read, through the mount.
       chmodSync(paths.overlay, 0o700);
-      if (user !== undefined) chownSync(paths.mount, user.uid, user.gid);
     } catch (error) {
       throw ioError("set up", paths.overlay, error);
     }
