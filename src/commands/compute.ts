@@ -27,6 +27,7 @@ export const computeCommand: Command = {
     { flags: "-D, --dir <dir>", description: "The compute's directory" },
     { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 to use" },
     STORAGE_OPTION,
+    { flags: "--overlay-max-mb <mb>", description: "What lazy storage should take of the disk at most" },
     READ_ONLY_OPTION,
   ],
   async run(_args, options) {
@@ -45,6 +46,7 @@ export const computeCommand: Command = {
           paths,
           install: locatePostgres({ distribDir: optionText(options, "pgDistribDir") }),
           storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
+          overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
           readOnlyAt,
           log,
           progress,
@@ -53,3 +55,11 @@ export const computeCommand: Command = {
     });
   },
 };
+
+function parseOverlayMax(megabytes: string | undefined): number {
+  if (megabytes === undefined) return Infinity;
+  if (!/^[1-9]\d{0,9}$/.test(megabytes)) {
+    throw new ZenithError("invalid_argument", `--overlay-max-mb is "${megabytes}": expected a number of MB`);
+  }
+  return Number(megabytes) * (1 << 20);
+}

@@ -25,6 +25,8 @@ export interface ComputeOptions {
   readonly install: PostgresLocation;
   /** How relation files come. */
   readonly storage: StorageChoice;
+  /** What fetched and written pages of lazy storage may take of the disk, in bytes; Infinity for all of it. */
+  readonly overlayMaxBytes: number;
   /** The past to look at, without writing to the branch; null: the end of the branch, to go on from there. */
   readonly readOnlyAt: Lsn | null;
   readonly log: Logger;
@@ -69,7 +71,9 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     log.info(`relation files are fetched now, not when they are needed: ${storage.whyNotLazy}`);
     progress(`all data is fetched at the start: ${storage.whyNotLazy}`);
   }
-  const lazy = storage.mode === "lazy" ? new LazyStorage({ ...compute, paths, user, log }) : undefined;
+  const lazy = storage.mode === "lazy"
+    ? new LazyStorage({ ...compute, paths, user, overlayMaxBytes: options.overlayMaxBytes, log })
+    : undefined;
   const durability = chooseDurability(compute, options.readOnlyAt, log);
   const attachment = await Attachment.open(compute, log);
   let postmaster: PostgresProcess | undefined;

@@ -166,6 +166,7 @@ export async function startCompute(
   }
   const distribDir = environment.config.pg_distrib_dir;
   const storage = options.storage ?? environment.config.compute?.storage;
+  const overlayMaxMb = environment.config.compute?.overlay_max_mb;
   return await startDaemon({
     args: [
       "compute",
@@ -173,6 +174,7 @@ export async function startCompute(
       paths.dir,
       ...(distribDir === undefined ? [] : ["--pg-distrib-dir", distribDir]),
       ...(storage === undefined ? [] : ["--storage", storage]),
+      ...(overlayMaxMb === undefined ? [] : ["--overlay-max-mb", String(overlayMaxMb)]),
       ...(options.readOnlyAt === undefined ? [] : ["--lsn", formatLsn(options.readOnlyAt)]),
     ],
     logFile: paths.log,

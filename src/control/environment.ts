@@ -49,6 +49,8 @@ const ConfigSchema = strictObject({
   compute: optional(strictObject({
     /** How a compute's relation files come: all at its start, or page by page when they are first read. */
     storage: optional(picklist(["auto", "lazy", "eager"]), "auto"),
+    /** What a lazy compute's overlay should take of the disk: fetched pages are given up for it. Written ones are not. */
+    overlay_max_mb: optional(pipe(number(), integer(), minValue(1))),
   })),
 });
 

@@ -5,6 +5,7 @@ import { BLCKSZ } from "../../postgres/page_layout.ts";
 import type { BackingFiles } from "./backing_files.ts";
 import { EINVAL, FileSystemError } from "./errno.ts";
 import type { Inode } from "./inode.ts";
+import type { OverlaySpace } from "./overlay_space.ts";
 import { Presence, UNIT_BYTES } from "./presence.ts";
 
 const NOTHING_MISSING: readonly number[] = [];
@@ -18,9 +19,11 @@ const NOTHING_MISSING: readonly number[] = [];
  */
 export class FileData {
   readonly #files: BackingFiles;
+  readonly #space: OverlaySpace;
 
-  constructor(files: BackingFiles) {
+  constructor(files: BackingFiles, space: OverlaySpace) {
     this.#files = files;
+    this.#space = space;
   }
 
   /** How many of `size` bytes from `offset` on there are. */
@@ -49,15 +52,17 @@ export class FileData {
     const fd = this.#files.existingFd(inode.id);
     const got = fd < 0 ? 0 : readSync(fd, into, at, bytes, offset);
     if (got < bytes) into.fill(0, at + got, at + bytes);
+    inode.presence?.use(Math.floor(offset / UNIT_BYTES), Math.ceil((offset + bytes) / UNIT_BYTES));
   }
 
   /** @throws when the overlay can't take it */
   write(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
     const end = offset + bytes;
     if (offset < inode.remoteEnd) this.#checkWholeUnits(inode, offset, end);
-    this.#put(inode, offset, from, at, bytes);
-    if (offset < inode.remoteEnd) this.#markPresent(inode, offset, end);
+    this.#putWritten(inode, offset, from, at, bytes);
+    if (offset < inode.remoteEnd) this.#markWritten(inode, offset, end);
     if (end > inode.size) inode.size = end;
+    this.#space.update(inode);
   }
 
   /**
@@ -67,6 +72,7 @@ export class FileData {
    * @param block counted from the start of the file
    */
   keep(inode: Inode, block: number, from: Uint8Array, at: number): void {
+    if (!this.#space.hasRoomForClean) return;
     for (let off = 0; off < BLCKSZ; off += UNIT_BYTES) {
       const offset = block * BLCKSZ + off;
       if (offset >= inode.remoteEnd || inode.presence?.has(offset / UNIT_BYTES)) continue;
@@ -77,8 +83,9 @@ export class FileData {
         if (systemErrorCode(error) === "ENOSPC") return;
         throw error;
       }
-      this.#markPresent(inode, offset, offset + UNIT_BYTES);
+      presenceOf(inode).addClean(offset / UNIT_BYTES);
     }
+    this.#space.update(inode);
   }
 
   /** @throws {FileSystemError} EINVAL for a length that PostgreSQL never cuts a relation to */
@@ -88,16 +95,30 @@ export class FileData {
         throw new FileSystemError(EINVAL, `truncation to ${size} bytes, inside a block`);
       }
       inode.remoteEnd = size;
+      inode.presence?.cut(size / UNIT_BYTES);
     }
     if (size < inode.size) {
       const fd = this.#files.existingFd(inode.id);
       if (fd >= 0) ftruncateSync(fd, size);
     }
     inode.size = size;
+    this.#space.update(inode);
   }
 
   remove(inode: Inode): void {
-    if (inode.children === null) this.#files.remove(inode.id);
+    if (inode.children !== null) return;
+    this.#space.forget(inode);
+    this.#files.remove(inode.id);
+  }
+
+  /** What has been written must find a place: on a full disk, that of pages that can be fetched again. */
+  #putWritten(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
+    try {
+      this.#put(inode, offset, from, at, bytes);
+    } catch (error) {
+      if (systemErrorCode(error) !== "ENOSPC" || !this.#space.giveUpAll()) throw error;
+      this.#put(inode, offset, from, at, bytes);
+    }
   }
 
   #put(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
@@ -121,11 +142,14 @@ export class FileData {
     return inode.presence !== null && inode.presence.has(Math.floor(offset / UNIT_BYTES));
   }
 
-  #markPresent(inode: Inode, offset: number, end: number): void {
-    inode.presence ??= new Presence(inode.remoteEnd);
-    const first = Math.ceil(offset / UNIT_BYTES);
-    inode.presence.add(first, Math.ceil(Math.min(end, inode.remoteEnd) / UNIT_BYTES));
+  #markWritten(inode: Inode, offset: number, end: number): void {
+    const first = Math.floor(offset / UNIT_BYTES);
+    presenceOf(inode).addWritten(first, Math.ceil(Math.min(end, inode.remoteEnd) / UNIT_BYTES));
   }
+}
+
+function presenceOf(inode: Inode): Presence {
+  return inode.presence ??= new Presence(inode.remoteEnd);
 }
 
 /** What the overlay's disk reported, as the reason for which the compute ends. */

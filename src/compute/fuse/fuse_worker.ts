@@ -10,6 +10,7 @@ import { FileData, overlayError } from "./file_data.ts";
 import { FuseSession } from "./fuse_session.ts";
 import { InodeTable } from "./inode_table.ts";
 import { KeptPages, type KeptPageSink } from "./kept_pages.ts";
+import { OverlaySpace } from "./overlay_space.ts";
 import { populate } from "./populate.ts";
 import { FUSE_INIT, FuseBuffers, IN_OPCODE } from "./protocol.ts";
 import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
@@ -36,9 +37,15 @@ parent.once("message", (message: ServeMessage) => {
 });
 
 /** Reads and answers requests until the mount is gone. Blocks: nothing else runs on this thread. */
-function serve({ deviceFd, manifest, seedDirectory, overlayDirectory, owner }: ServeMessage): void {
+function serve(
+  { deviceFd, manifest, seedDirectory, overlayDirectory, overlayMaxBytes, owner }: ServeMessage,
+): void {
   const files = new BackingFiles(overlayDirectory, OVERLAY_OPEN_FILES_MAX);
-  const data = new FileData(files);
+  const space = new OverlaySpace(files, {
+    maxBytes: overlayMaxBytes,
+    onWrittenTooMuch: (writtenBytes) => tell({ type: "overlay full", writtenBytes }),
+  });
+  const data = new FileData(files, space);
   const inodes = new InodeTable(owner, (inode) => data.remove(inode));
   populate(inodes, seedDirectory, decodeRelationManifest(manifest), owner, (id) => files.path(id));
   const session = new FuseSession({

@@ -44,4 +44,7 @@ export interface Inode {
   remoteEnd: number;
   /** null until the overlay has something of the remote part. */
   presence: Presence | null;
+  /** Bytes that it takes of the overlay, and how many of these are clean: as `OverlaySpace` has last noted. */
+  heldBytes: number;
+  heldCleanBytes: number;
 }

@@ -129,6 +129,8 @@ export class InodeTable {
       remote: options.remote ?? null,
       remoteEnd: options.remote === undefined ? 0 : size,
       presence: null,
+      heldBytes: 0,
+      heldCleanBytes: 0,
     };
     this.#byId.set(inode.id, inode);
     return inode;

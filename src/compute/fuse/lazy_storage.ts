@@ -39,6 +39,8 @@ export interface LazyStorageOptions {
   readonly timeline: TimelineId;
   /** Whom Postgres runs as. */
   readonly user: PgUser | undefined;
+  /** How much the overlay should hold: fetched pages are given up for it. Infinity for as much as the disk has. */
+  readonly overlayMaxBytes: number;
   readonly log: Logger;
 }
 
@@ -147,6 +149,7 @@ export class LazyStorage {
       manifest: manifestBytes,
       seedDirectory,
       overlayDirectory: paths.overlay,
+      overlayMaxBytes: this.#options.overlayMaxBytes,
       owner: { uid: owner.uid, gid: owner.gid },
     };
     this.#worker.postMessage(serve);
@@ -197,6 +200,9 @@ export class LazyStorage {
       case "serving":
         this.#serving();
         return;
+      case "overlay full":
+        this.#warnOverlayFull(message.writtenBytes);
+        return;
       case "unmounted":
         this.#onWorkerEnd("somebody has unmounted them");
         return;
@@ -204,6 +210,17 @@ export class LazyStorage {
         this.#served();
         this.#fail(new ZenithError(message.kind, `relation files can't be served: ${message.message}`));
     }
+  }
+
+  #warnOverlayFull(writtenBytes: number): void {
+    const megabytes = (bytes: number) => `${Math.ceil(bytes / (1 << 20))} MB`;
+    this.#options.log.warn(
+      `the overlay holds ${megabytes(writtenBytes)} that this compute has written, more than the ` +
+        `${
+          megabytes(this.#options.overlayMaxBytes)
+        } of compute.overlay_max_mb: it goes on growing, for what is written can't be ` +
+        "given up before a restart; fetched pages are not kept meanwhile",
+    );
   }
 
   #onWorkerEnd(how: string): void {

@@ -4,20 +4,118 @@
  */
 export const UNIT_BYTES = 4096;
 
+/**
+ * A unit is missing, clean (fetched, the page server has the same) or written. Only what is clean may be given up; a written one is
+ * newer here than anywhere else for as long as the compute runs.
+ */
 export class Presence {
-  readonly #bits: Uint8Array;
+  readonly #present: Uint8Array;
+  readonly #written: Uint8Array;
+  /** Clean units that have been read since they were last passed over by {@link findUnused}. */
+  readonly #used: Uint8Array;
+  readonly #units: number;
+  #presentCount = 0;
+  #writtenCount = 0;
 
   /** @param bytes length of the part of the file that may come from the page server */
   constructor(bytes: number) {
-    this.#bits = new Uint8Array(Math.ceil(bytes / UNIT_BYTES / 8));
+    this.#units = Math.ceil(bytes / UNIT_BYTES);
+    const length = Math.ceil(this.#units / 8);
+    this.#present = new Uint8Array(length);
+    this.#written = new Uint8Array(length);
+    this.#used = new Uint8Array(length);
+  }
+
+  /** Units that the overlay has. */
+  get presentCount(): number {
+    return this.#presentCount;
+  }
+
+  get cleanCount(): number {
+    return this.#presentCount - this.#writtenCount;
   }
 
   has(unit: number): boolean {
-    return (this.#bits[unit >>> 3]! & (1 << (unit & 7))) !== 0;
+    return isSet(this.#present, unit);
   }
 
-  /** Units [first, end). */
-  add(first: number, end: number): void {
-    for (let unit = first; unit < end; unit++) this.#bits[unit >>> 3]! |= 1 << (unit & 7);
+  /** A missing unit has been fetched. */
+  addClean(unit: number): void {
+    set(this.#present, unit);
+    clear(this.#used, unit);
+    this.#presentCount++;
   }
+
+  /** Units [first, end) have been written. */
+  addWritten(first: number, end: number): void {
+    for (let unit = first; unit < end; unit++) {
+      if (isSet(this.#written, unit)) continue;
+      set(this.#written, unit);
+      this.#writtenCount++;
+      if (isSet(this.#present, unit)) continue;
+      set(this.#present, unit);
+      this.#presentCount++;
+    }
+  }
+
+  /** Units [first, end) have been read here. */
+  use(first: number, end: number): void {
+    for (let unit = first; unit < Math.min(end, this.#units); unit++) set(this.#used, unit);
+  }
+
+  /** Units from `first` on are not the page server's any more. */
+  cut(first: number): void {
+    for (let unit = first; unit < this.#units; unit++) {
+      if (isSet(this.#written, unit)) this.#writtenCount--;
+      if (isSet(this.#present, unit)) this.#presentCount--;
+      clear(this.#written, unit);
+      clear(this.#present, unit);
+    }
+  }
+
+  /**
+   * The first clean unit from `from` on that nobody has read since this came by before, as the hand of a clock does.
+   *
+   * @returns -1 when there is none up to the end
+   */
+  findUnused(from: number): number {
+    for (let unit = from; unit < this.#units; unit++) {
+      if (unit % 8 === 0) {
+        // Eight at a time where nothing is clean.
+        while (unit < this.#units && this.#present[unit >>> 3] === this.#written[unit >>> 3]) unit += 8;
+        if (unit >= this.#units) return -1;
+      }
+      if (!this.#isClean(unit)) continue;
+      if (!isSet(this.#used, unit)) return unit;
+      clear(this.#used, unit);
+    }
+    return -1;
+  }
+
+  /** Gives up the clean, unused units from `first`, which is one, at most `limit` of them. @returns the end of what is given up */
+  giveUp(first: number, limit: number): number {
+    let unit = first;
+    for (; unit < this.#units && unit - first < limit && this.#isClean(unit); unit++) {
+      if (isSet(this.#used, unit)) break;
+      clear(this.#present, unit);
+      this.#presentCount--;
+    }
+    return unit;
+  }
+
+  #isClean(unit: number): boolean {
+    return isSet(this.#present, unit) && !isSet(this.#written, unit);
+  }
+}
+
+function isSet(bits: Uint8Array, unit: number): boolean {
+  return (bits[unit >>> 3]! & (1 << (unit & 7))) !== 0;
+}
+
+function set(bits: Uint8Array, unit: number): void {
+  bits[unit >>> 3]! |= 1 << (unit & 7);
+}
+
+function clear(bits: Uint8Array, unit: number): void {
+  bits[unit >>> 3]! &= ~(1 << (unit & 7));
 }

@@ -15,6 +15,8 @@ export interface ServeMessage {
   readonly manifest: Uint8Array;
   readonly seedDirectory: string;
   readonly overlayDirectory: string;
+  /** Infinity for no bound but the disk's. */
+  readonly overlayMaxBytes: number;
   readonly owner: Owner;
 }
 
@@ -23,6 +25,8 @@ export type WorkerMessage =
   /** The kernel and the Worker have agreed on how they talk. */
   | { readonly type: "serving" }
   | { readonly type: "miss"; readonly miss: MissedRead }
+  /** What has been written alone is more than the overlay should hold. */
+  | { readonly type: "overlay full"; readonly writtenBytes: number }
   /** The mount is gone, as it is in an orderly stop. */
   | { readonly type: "unmounted" }
   /** It can't go on. */

@@ -7,6 +7,7 @@ import { BackingFiles } from "../../../../src/compute/fuse/backing_files.ts";
 import { FileData } from "../../../../src/compute/fuse/file_data.ts";
 import { FuseSession, type MissedRead } from "../../../../src/compute/fuse/fuse_session.ts";
 import { InodeTable } from "../../../../src/compute/fuse/inode_table.ts";
+import { OverlaySpace } from "../../../../src/compute/fuse/overlay_space.ts";
 import { populate } from "../../../../src/compute/fuse/populate.ts";
 import * as fuse from "../../../../src/compute/fuse/protocol.ts";
 import type { ManifestEntry } from "../../../../src/protocol/relation_manifest.ts";
@@ -37,18 +38,28 @@ export class Kernel {
   readonly seed = join(this.directory, "seed");
   readonly misses: MissedRead[] = [];
   readonly files = new BackingFiles(this.directory, 3);
-  readonly data = new FileData(this.files);
+  /** What was told about an overlay that holds too much. */
+  readonly writtenTooMuch: number[] = [];
+  readonly space: OverlaySpace;
+  readonly data: FileData;
   readonly inodes = new InodeTable(POSTGRES, (inode) => this.data.remove(inode));
-  readonly session = new FuseSession({
-    inodes: this.inodes,
-    data: this.data,
-    overlayDirectory: this.directory,
-    onMiss: (miss) => this.misses.push(miss),
-  });
+  readonly session: FuseSession;
   readonly buffers = new fuse.FuseBuffers();
   #unique = 2;
 
-  constructor() {
+  /** @param overlayMaxBytes see {@link OverlaySpace} */
+  constructor(overlayMaxBytes = Infinity) {
+    this.space = new OverlaySpace(this.files, {
+      maxBytes: overlayMaxBytes,
+      onWrittenTooMuch: (bytes) => this.writtenTooMuch.push(bytes),
+    });
+    this.data = new FileData(this.files, this.space);
+    this.session = new FuseSession({
+      inodes: this.inodes,
+      data: this.data,
+      overlayDirectory: this.directory,
+      onMiss: (miss) => this.misses.push(miss),
+    });
     mkdirSync(this.seed);
   }
 
