@@ -2,6 +2,7 @@ import { ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
 import { parseBranchName, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
+import { readConditions } from "../compute/conditions.ts";
 import { connectHint } from "../compute/postgres_conf.ts";
 import { parseStorageChoice } from "../compute/storage.ts";
 import { untilBranchEndArrived } from "../control/branch_end.ts";
@@ -46,8 +47,8 @@ export const pgListCommand: Command = {
     const rows = computes.map((compute) => {
       const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
       const lsn = compute.readOnlyAt ?? branch?.latest_valid_lsn;
-      const why = compute.status === "crashed" ? lastErrorInLog(compute.paths.log) : undefined;
-      const note = compute.readOnlyAt !== null ? " (read-only)" : why === undefined ? "" : ` (${why})`;
+      const notes = notesOn(compute);
+      const note = notes.length === 0 ? "" : ` (${notes.join("; ")})`;
       return [
         compute.branch,
         formatHostPort(compute.address),
@@ -126,6 +127,15 @@ export const pgStopCommand: Command = {
     }
   },
 };
+
+/** What there is to say about its status. */
+function notesOn(compute: ComputeInfo): string[] {
+  if (compute.status === "crashed") {
+    return [lastErrorInLog(compute.paths.log) ?? ""].filter((why) => why !== "");
+  }
+  if (compute.status === "stopped") return [];
+  return [...(compute.readOnlyAt === null ? [] : ["read-only"]), ...readConditions(compute.paths)];
+}
 
 function context(options: OptionValues): { environment: Environment; tenant: TenantId } {
   const environment = loadEnvironment();

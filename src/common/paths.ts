@@ -156,6 +156,10 @@ export class ComputePaths {
   get postgresLog(): string {
     return join(this.dir, "postgres.log");
   }
+  /** What is the matter with it while it runs. */
+  get conditions(): string {
+    return join(this.dir, "conditions");
+  }
   /** Where relation files are mounted when they are fetched page by page. */
   get mount(): string {
     return join(this.dir, "mount");

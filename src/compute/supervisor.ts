@@ -10,6 +10,7 @@ import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
+import { Conditions } from "./conditions.ts";
 import { clearDataDirectory, type DataDirectoryProgress, unpackBasebackup } from "./data_directory.ts";
 import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
 import { LazyStorage, removeLazyStorage } from "./fuse/lazy_storage.ts";
@@ -71,8 +72,9 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     log.info(`relation files are fetched now, not when they are needed: ${storage.whyNotLazy}`);
     progress(`all data is fetched at the start: ${storage.whyNotLazy}`);
   }
+  const conditions = new Conditions(paths);
   const lazy = storage.mode === "lazy"
-    ? new LazyStorage({ ...compute, paths, user, overlayMaxBytes: options.overlayMaxBytes, log })
+    ? new LazyStorage({ ...compute, paths, user, overlayMaxBytes: options.overlayMaxBytes, conditions, log })
     : undefined;
   const durability = chooseDurability(compute, options.readOnlyAt, log);
   const attachment = await Attachment.open(compute, log);

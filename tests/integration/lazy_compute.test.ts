@@ -226,14 +226,24 @@ describe("a lazy compute", () => {
   test("waits for a page server that is away, and goes on when it is back", async () => {
     await using compute = await branchOff("patience");
     await using connection = await compute.connect();
+    await using observer = await compute.connect();
     assert.equal(await connection.value("SELECT id FROM accounts WHERE id = 1"), 1);
+    const pid = await connection.value("SELECT pg_backend_pid()");
+    const waitEvent = () => observer.value(`SELECT wait_event FROM pg_stat_activity WHERE pid = ${pid}`);
+    assert.equal(await waitEvent(), "ClientRead");
     await env.pageserver.kill9();
     let answered = false;
     const waiting = connection.value("SELECT count(*) FROM accounts").finally(() => answered = true);
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    const waits = new RegExp(
+      `^patience .* running \\(reads .* wait for the page server at .*:${env.pageserver.address.port}\\)$`,
+      "m",
+    );
+    await until("pg list says what it waits for", async () => waits.test(await env.zenith("pg", "list")));
+    await until("the query waits for data", async () => await waitEvent() === "DataFileRead");
     assert.equal(answered, false);
     await env.pageserver.start();
     assert.equal(await waiting, String(ROWS));
+    assert.match(await env.zenith("pg", "list"), /^patience .* running$/m);
     amcheck(compute);
   });
 

@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
-import type { HostPort } from "../../common/host_port.ts";
+import { formatHostPort, type HostPort } from "../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../common/log.ts";
 import { formatLsn } from "../../common/lsn.ts";
@@ -21,6 +21,7 @@ import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
+import type { Conditions } from "../conditions.ts";
 import { writeInitialWal } from "../initial_wal.ts";
 import { keepLsnLeased } from "./lsn_lease.ts";
 import { KeptPages } from "./kept_pages.ts";
@@ -41,6 +42,7 @@ export interface LazyStorageOptions {
   readonly user: PgUser | undefined;
   /** How much the overlay should hold: fetched pages are given up for it. Infinity for as much as the disk has. */
   readonly overlayMaxBytes: number;
+  readonly conditions: Conditions;
   readonly log: Logger;
 }
 
@@ -86,11 +88,6 @@ export class LazyStorage {
     this.#worker.on("message", (message: WorkerMessage) => this.#onMessage(message));
     this.#worker.on("error", (error: Error) => this.#onWorkerEnd(errorMessage(error)));
     this.#worker.on("exit", () => this.#onWorkerEnd("it ended"));
-  }
-
-  /** Whether reads are waiting for a page server that is away. */
-  get pageServerLost(): boolean {
-    return this.#fetcher?.lost ?? false;
   }
 
   /** Begins with what needs nothing of the data directory; {@link serve} waits for it. */
@@ -139,6 +136,12 @@ export class LazyStorage {
       lsn: manifest.lsn,
       checksums: control.data_checksum_version !== 0,
       log,
+      onLost: (lost) => {
+        const text = `reads of pages that are not here wait for the page server at ${
+          formatHostPort(pageServer)
+        }`;
+        this.#options.conditions.set("page server", lost ? text : undefined);
+      },
       onPage: (inode, block, bytes, at) => this.#keptPages.offer(inode, block, bytes, at),
     });
     const lease = { pageServer, user: ZENITH_SUPERUSER, tenant, timeline, lsn: manifest.lsn, log };
@@ -201,7 +204,7 @@ export class LazyStorage {
         this.#serving();
         return;
       case "overlay full":
-        this.#warnOverlayFull(message.writtenBytes);
+        this.#reportWritten(message.writtenBytes);
         return;
       case "unmounted":
         this.#onWorkerEnd("somebody has unmounted them");
@@ -212,15 +215,19 @@ export class LazyStorage {
     }
   }
 
-  #warnOverlayFull(writtenBytes: number): void {
+  #reportWritten(writtenBytes: number): void {
     const megabytes = (bytes: number) => `${Math.ceil(bytes / (1 << 20))} MB`;
-    this.#options.log.warn(
-      `the overlay holds ${megabytes(writtenBytes)} that this compute has written, more than the ` +
-        `${
-          megabytes(this.#options.overlayMaxBytes)
-        } of compute.overlay_max_mb: it goes on growing, for what is written can't be ` +
-        "given up before a restart; fetched pages are not kept meanwhile",
-    );
+    const { conditions, log, overlayMaxBytes } = this.#options;
+    if (writtenBytes === 0) {
+      conditions.set("overlay", undefined);
+      log.info("what this compute has written fits into compute.overlay_max_mb again");
+      return;
+    }
+    const text =
+      `what this compute has written takes more of the disk, ${megabytes(writtenBytes)} and more, than the ` +
+      `${megabytes(overlayMaxBytes)} of compute.overlay_max_mb`;
+    conditions.set("overlay", text);
+    log.warn(`${text}: only a restart can give it up; fetched pages are not kept meanwhile`);
   }
 
   #onWorkerEnd(how: string): void {

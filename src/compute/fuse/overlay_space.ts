@@ -5,13 +5,15 @@ import { UNIT_BYTES } from "./presence.ts";
 
 /** What is given up at a time, so that not every page that is kept costs another one its place: a share of the bound. */
 const SLACK_SHARE = 16;
+/** Of the bound: temporary files come and go, and not each of them is news. */
+const CLEARLY_LESS = 0.75;
 /** One hole. */
 const HOLE_MAX_UNITS = 256;
 
 export interface OverlaySpaceOptions {
   /** How much the overlay should hold, in bytes; Infinity for as much as the disk has. */
   readonly maxBytes: number;
-  /** What has been written here alone is more than that: it stays. Told once until it is less again. */
+  /** What has been written here alone is more than that: it stays. Called with 0 when it is clearly less again. */
   readonly onWrittenTooMuch: (writtenBytes: number) => void;
 }
 
@@ -52,7 +54,7 @@ export class OverlaySpace {
   update(inode: Inode): void {
     this.#note(inode);
     if (this.#bytes > this.#options.maxBytes) this.#shrink();
-    else this.#told = false;
+    this.#tellOfWritten();
   }
 
   /** Gives up what can be given up, whatever the bound, because the disk is full. @returns whether that was anything */
@@ -92,12 +94,16 @@ export class OverlaySpace {
   }
 
   #shrink(): void {
-    const { maxBytes, onWrittenTooMuch } = this.#options;
+    const { maxBytes } = this.#options;
     if (this.#canPunch) this.#sweep(this.#bytes - maxBytes + Math.floor(maxBytes / SLACK_SHARE));
+  }
+
+  #tellOfWritten(): void {
+    const { maxBytes, onWrittenTooMuch } = this.#options;
     const written = this.#bytes - this.#cleanBytes;
-    if (written <= maxBytes || this.#told) return;
-    this.#told = true;
-    onWrittenTooMuch(written);
+    if (this.#told ? written > maxBytes * CLEARLY_LESS : written <= maxBytes) return;
+    this.#told = !this.#told;
+    onWrittenTooMuch(this.#told ? written : 0);
   }
 
   /** Moves the hand on until about so many bytes have been given up, or it has been round twice. */

@@ -35,6 +35,8 @@ export interface PageFetcherOptions {
   /** Whether the cluster's pages carry checksums: the page server's do not. */
   readonly checksums: boolean;
   readonly log: Logger;
+  /** Reads begin to wait for a page server that is away, or don't any more. */
+  readonly onLost?: (lost: boolean) => void;
   /** Every block that arrives, once: `bytes[at, at + BLCKSZ)`, overwritten after the call. */
   readonly onPage: (inode: number, block: number, bytes: Uint8Array, at: number) => void;
 }
@@ -80,11 +82,6 @@ export class PageFetcher {
   constructor(options: PageFetcherOptions) {
     this.#options = options;
     this.#stayConnected();
-  }
-
-  /** Whether fetches are waiting because the page server is away. */
-  get lost(): boolean {
-    return this.#lost;
   }
 
   /**
@@ -186,8 +183,11 @@ export class PageFetcher {
     try {
       const copy = await client.copyBoth(`pagestream ${tenant} ${timeline}`);
       connected();
-      if (this.#lost) log.info("the page server is back");
-      this.#lost = false;
+      if (this.#lost) {
+        log.info("the page server is back");
+        this.#lost = false;
+        this.#options.onLost?.(false);
+      }
       this.#copy = copy;
       for (const fetch of this.#fetches.values()) this.#send(copy, fetch);
       await copy.run({ onData: (bytes, off, len) => this.#onResponse(bytes, off, len) });
@@ -199,6 +199,7 @@ export class PageFetcher {
   #reportLost(error: unknown): void {
     if (this.#lost) return;
     this.#lost = true;
+    this.#options.onLost?.(true);
     const { pageServer, log } = this.#options;
     log.warn(
       `no connection to the page server at ${

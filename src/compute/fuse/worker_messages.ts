@@ -25,7 +25,7 @@ export type WorkerMessage =
   /** The kernel and the Worker have agreed on how they talk. */
   | { readonly type: "serving" }
   | { readonly type: "miss"; readonly miss: MissedRead }
-  /** What has been written alone is more than the overlay should hold. */
+  /** What has been written alone is more than the overlay should hold; 0: not any more. */
   | { readonly type: "overlay full"; readonly writtenBytes: number }
   /** The mount is gone, as it is in an orderly stop. */
   | { readonly type: "unmounted" }

@@ -80,6 +80,9 @@ describe("an overlay with a bound", () => {
     // It is less again after a truncation, and fetched pages find a place.
     kernel.truncate(id, BLOCK);
     assert.equal(kernel.space.bytes, BLOCK);
+    assert.deepEqual(kernel.writtenTooMuch, [(MAX_BLOCKS + 1) * BLOCK, 0]);
+    for (let block = 0; block < MAX_BLOCKS / 2; block++) kernel.write(id, block * BLOCK, page(0));
+    assert.equal(kernel.writtenTooMuch.length, 2);
   });
 
   test("keeps the written half of a page whose other half it gives up", () => {
