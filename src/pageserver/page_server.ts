@@ -9,9 +9,11 @@ import { DELETED_SUFFIX, type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from 
 import { BlockCache, type FlushLayer, VERSION_PIECE_BYTES } from "../pagestore/mod.ts";
 import { CHUNK_SIZE } from "../postgres/wal/decoder.ts";
 import type { Branch } from "./branches.ts";
+import { createTenant } from "./create_tenant.ts";
 import { InitdbCache } from "./initdb_cache.ts";
 import { PageCache } from "./page_cache.ts";
-import { Tenant, type TenantContext } from "./tenant.ts";
+import { Tenant } from "./tenant.ts";
+import type { TenantContext } from "./tenant_context.ts";
 import type { Timeline } from "./timeline.ts";
 import { Upkeep } from "./upkeep.ts";
 import { WalReceiver } from "./wal_receiver.ts";
@@ -99,7 +101,7 @@ export class PageServer {
   createTenant(id: TenantId): Promise<void> {
     return this.#oneAtATime(async () => {
       if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
-      await Tenant.create(id, this.#context, await this.#initdb.get());
+      await createTenant(id, this.#context, await this.#initdb.get());
       this.#tenants.set(id, new Tenant(id, this.#context));
     });
   }
@@ -133,9 +135,10 @@ export class PageServer {
     });
   }
 
-  /** @throws {ZenithError} as {@link Tenant.deleteBranch} */
+  /** @throws {ZenithError} as {@link TenantBranches.delete} */
   async deleteBranch(tenant: TenantId, name: BranchName, cascade: boolean): Promise<Branch[]> {
-    const deleted = await this.tenant(tenant).deleteBranch(name, cascade, (id) => this.#inUse(id));
+    const { branches } = this.tenant(tenant);
+    const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
     for (const { timelineId } of deleted) this.#receivers.delete(timelineId);
     return deleted;
   }
@@ -180,7 +183,7 @@ export class PageServer {
     const tenantSizes = [];
     for (const tenant of this.#tenants.values()) {
       tenantSizes.push({ tenant_id: tenant.id, physical_size_bytes: tenant.physicalSize() });
-      for (const timeline of await tenant.openTimelines()) {
+      for (const timeline of await tenant.timelines.open()) {
         const { logical, physical } = timeline.sizes();
         timelines.push({
           tenant_id: tenant.id,
@@ -211,9 +214,9 @@ export class PageServer {
     this.#context.memoryPools.values.trim();
     this.#context.memoryPools.versions.trim();
     for (const tenant of this.#tenants.values()) {
-      for (const timeline of await tenant.openTimelines()) timeline.maintain();
+      for (const timeline of await tenant.timelines.open()) timeline.maintain();
       try {
-        await tenant.expireBranches(Date.now(), (timeline) => this.#inUse(timeline));
+        await tenant.branches.expire(Date.now(), (timeline) => this.#inUse(timeline));
       } catch (error) {
         this.#context.logger.warn(`could not remove expired branches: ${errorMessage(error)}`, {
           tenant: tenant.id,

@@ -8,9 +8,10 @@ import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { basebackup } from "./basebackup.ts";
 import { parseStartPoint } from "./branches.ts";
 import type { GarbageReport } from "./garbage.ts";
+import { lsnAt } from "./history.ts";
 import type { PageServer } from "./page_server.ts";
 import { servePagestream } from "./pagestream_service.ts";
-import type { BranchInfo } from "./tenant.ts";
+import type { BranchInfo } from "./tenant_branches.ts";
 import type { Timeline } from "./timeline.ts";
 
 interface Command {
@@ -81,7 +82,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     args: [1, 1],
     columns: JSON_COLUMN,
     run: async (service, session, [tenant]) => {
-      const branches = await service.server.tenant(parseTenantId(tenant!)).branches();
+      const branches = await service.server.tenant(parseTenantId(tenant!)).branches.list();
       sendJson(session, branches.map(branchJson));
     },
   },
@@ -91,9 +92,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     columns: JSON_COLUMN,
     run: async (service, session, [tenant, name, start, expires]) => {
       const lifetimeMs = expires === undefined ? null : parseDuration(namedValue("expires", expires));
-      const owner = service.server.tenant(parseTenantId(tenant!));
+      const { branches } = service.server.tenant(parseTenantId(tenant!));
       const expiresMs = lifetimeMs === null ? null : Date.now() + lifetimeMs;
-      const branch = await owner.createBranch(parseBranchName(name!), parseStartPoint(start!), expiresMs);
+      const branch = await branches.create(parseBranchName(name!), parseStartPoint(start!), expiresMs);
       sendJson(session, branchJson(branch));
     },
   },
@@ -102,8 +103,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     args: [3, 3],
     columns: JSON_COLUMN,
     run: async (service, session, [tenant, from, to]) => {
-      const owner = service.server.tenant(parseTenantId(tenant!));
-      sendJson(session, branchJson(await owner.renameBranch(parseBranchName(from!), parseBranchName(to!))));
+      const { branches } = service.server.tenant(parseTenantId(tenant!));
+      sendJson(session, branchJson(await branches.rename(parseBranchName(from!), parseBranchName(to!))));
     },
   },
   branch_delete: {
@@ -126,7 +127,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async (service, session, [tenant, timeline, ...timestamp]) => {
       const wanted = parseTimestamp(timestamp.join(" "), "none");
       const owner = service.server.tenant(parseTenantId(tenant!));
-      const found = await owner.lsnAt(await service.timeline(tenant!, timeline!), wanted);
+      const found = await lsnAt(owner.timelines, await service.timeline(tenant!, timeline!), wanted);
       sendJson(session, { lsn: formatLsn(found.lsn), timeline_id: found.timeline.timelineId });
     },
   },
@@ -279,7 +280,7 @@ export class PageService implements ConnectionHandler {
 
   /** @throws {ZenithError} `not_found` when the tenant, or its timeline, does not exist */
   timeline(tenant: string, timeline: string): Promise<Timeline> {
-    return this.server.tenant(parseTenantId(tenant)).timeline(parseTimelineId(timeline));
+    return this.server.tenant(parseTenantId(tenant)).timelines.get(parseTimelineId(timeline));
   }
 }
 

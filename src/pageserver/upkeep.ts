@@ -50,7 +50,7 @@ export class Upkeep {
 
   async #goOver(tenants: readonly Tenant[]): Promise<void> {
     for (const tenant of tenants) {
-      for (const timeline of await tenant.openTimelines()) {
+      for (const timeline of await tenant.timelines.open()) {
         if (this.#stopped) return;
         if (timeline.isGone || this.#clockMs() < (this.#retryMs.get(timeline.timelineId) ?? 0)) continue;
         try {

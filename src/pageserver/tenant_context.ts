@@ -1,0 +1,34 @@
+import type { Disk } from "../common/disk.ts";
+import type { Logger } from "../common/log.ts";
+import type { PageServerConfig } from "../common/pageserver_config.ts";
+import type { PageServerPaths } from "../common/paths.ts";
+import type { BlockCache, FlushLayer, MemoryPools, TimelineStoreOptions } from "../pagestore/mod.ts";
+import type { PageCache } from "./page_cache.ts";
+import { makePageImage } from "./rebuild_page.ts";
+
+/** What all tenants of a page server share. */
+export interface TenantContext {
+  readonly disk: Disk;
+  readonly paths: PageServerPaths;
+  readonly config: PageServerConfig;
+  readonly blockCache: BlockCache;
+  readonly pageCache: PageCache;
+  /** The values' buffers are chunks of WAL. */
+  readonly memoryPools: MemoryPools;
+  readonly flushLayer: FlushLayer;
+  readonly logger: Logger;
+}
+
+/** How a page server's timelines are stored. */
+export function storeOptions(context: TenantContext): TimelineStoreOptions {
+  return {
+    disk: context.disk,
+    nowMs: Date.now,
+    cache: context.blockCache,
+    // One layer is filled while another is written out.
+    config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
+    pools: context.memoryPools,
+    flushLayer: context.flushLayer,
+    reconstruct: makePageImage,
+  };
+}
