@@ -71,3 +71,16 @@ export function ioError(doing: string, path: string, cause: unknown): ZenithErro
   }
   return new ZenithError("io", `could not ${doing} ${path}: ${errorMessage(cause)}`, { cause });
 }
+
+/**
+ * Does something with files, whose failures come out as {@link ioError}s.
+ *
+ * @param doing as there
+ */
+export function withIoErrors<T>(doing: string, path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw error instanceof ZenithError ? error : ioError(doing, path, error);
+  }
+}

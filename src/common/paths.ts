@@ -61,6 +61,10 @@ export class PageServerPaths {
   timeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timelines(tenant), timeline);
   }
+  /** The timeline's own WAL, from where its layers may not yet reach. */
+  timelineWal(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), "wal");
+  }
   /** LSNs of a timeline that must stay readable. */
   leases(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "leases");

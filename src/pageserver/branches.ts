@@ -1,5 +1,5 @@
 import { type Disk, replaceFileSync, TEMPORARY_SUFFIX } from "../common/disk.ts";
-import { ZenithError } from "../common/errors.ts";
+import { withIoErrors, ZenithError } from "../common/errors.ts";
 import {
   type BranchName,
   isId,
@@ -35,7 +35,8 @@ export class BranchFiles {
 
   /** All branches, by name. @throws {ZenithError} `corrupt_data` */
   list(): Branch[] {
-    return this.#disk.readdirSync(this.#paths.branches(this.#tenant))
+    const directory = this.#paths.branches(this.#tenant);
+    return withIoErrors("list branches in", directory, () => this.#disk.readdirSync(directory))
       .filter((file) => !file.endsWith(TEMPORARY_SUFFIX))
       .map(parseBranchName)
       .sort()
@@ -60,34 +61,43 @@ export class BranchFiles {
   /** Durable when it returns. @throws {ZenithError} as {@link assertFree} */
   create(branch: Branch): void {
     this.assertFree(branch.name);
-    replaceFileSync(
-      this.#disk,
-      this.#paths.branches(this.#tenant),
-      this.#paths.branch(this.#tenant, branch.name),
-      encodeBranchFile(branch),
+    const path = this.#paths.branch(this.#tenant, branch.name);
+    const content = encodeBranchFile(branch);
+    withIoErrors(
+      "write branch",
+      path,
+      () => replaceFileSync(this.#disk, this.#paths.branches(this.#tenant), path, content),
     );
   }
 
   /** Atomic, and durable when it returns. @throws {ZenithError} as {@link assertFree} */
   rename(from: BranchName, to: BranchName): void {
     this.assertFree(to);
-    this.#disk.renameSync(this.#paths.branch(this.#tenant, from), this.#paths.branch(this.#tenant, to));
-    this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+    const path = this.#paths.branch(this.#tenant, from);
+    withIoErrors("rename branch", path, () => {
+      this.#disk.renameSync(path, this.#paths.branch(this.#tenant, to));
+      this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+    });
   }
 
   /** Durable when it returns. */
   remove(name: BranchName): void {
-    this.#disk.unlinkSync(this.#paths.branch(this.#tenant, name));
-    this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+    const path = this.#paths.branch(this.#tenant, name);
+    withIoErrors("remove branch", path, () => {
+      this.#disk.unlinkSync(path);
+      this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+    });
   }
 
   #exists(name: BranchName): boolean {
-    return this.#disk.statSync(this.#paths.branch(this.#tenant, name)) !== null;
+    const path = this.#paths.branch(this.#tenant, name);
+    return withIoErrors("look for branch", path, () => this.#disk.statSync(path)) !== null;
   }
 
   #read(name: BranchName): Branch {
     const path = this.#paths.branch(this.#tenant, name);
-    return { name, ...decodeBranchFile(this.#disk.readFileSync(path), path) };
+    const content = withIoErrors("read branch", path, () => this.#disk.readFileSync(path));
+    return { name, ...decodeBranchFile(content, path) };
   }
 }
 

@@ -50,6 +50,12 @@ export async function createTenant(
   branch.closeSync();
   for (const directory of ["branches", "timelines", "."]) disk.fsyncDirSync(join(workdir, directory));
   disk.renameSync(workdir, final);
-  disk.fsyncDirSync(paths.tenants);
+  try {
+    disk.fsyncDirSync(paths.tenants);
+  } catch (error) {
+    // Nobody is told that it exists: it must not be in the way of a second attempt.
+    disk.renameSync(final, workdir);
+    throw error;
+  }
   context.logger.info("tenant created", { tenant: id, timeline: timelineId, lsn: formatLsn(end.endLsn) });
 }

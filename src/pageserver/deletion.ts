@@ -2,8 +2,9 @@
  * How timelines go away. Renaming the directory is what deletes one; from then on it is only a matter of time. Whatever a crash
  * leaves after that is removed when the tenant is opened.
  */
+import { join } from "node:path";
 import { type Disk, TEMPORARY_SUFFIX } from "../common/disk.ts";
-import { ioError } from "../common/errors.ts";
+import { ioError, withIoErrors } from "../common/errors.ts";
 import { isId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { DELETED_SUFFIX, type PageServerPaths } from "../common/paths.ts";
@@ -51,7 +52,8 @@ export class TimelineDirectories {
   /** Where each timeline left its ancestor; null for one that began with the tenant. */
   #origins(): Map<TimelineId, { ancestorId: TimelineId; lsn: number } | null> {
     const origins = new Map<TimelineId, { ancestorId: TimelineId; lsn: number } | null>();
-    for (const name of this.#disk.readdirSync(this.#paths.timelines(this.#tenant))) {
+    const parent = this.#paths.timelines(this.#tenant);
+    for (const name of withIoErrors("list timelines in", parent, () => this.#disk.readdirSync(parent))) {
       if (!isId(name)) continue;
       const id = parseTimelineId(name);
       const directory = this.#paths.timeline(this.#tenant, id);
@@ -79,16 +81,46 @@ export class TimelineDirectories {
     }
   }
 
+  /**
+   * Removes a timeline whose creation has not come to its end: nobody was told of it, so nothing is in it.
+   *
+   * @throws {ZenithError} `io`
+   */
+  discard(id: TimelineId): void {
+    const directory = this.#paths.timeline(this.#tenant, id);
+    withIoErrors("remove timeline", directory, () => this.#disk.removeTreeSync(directory));
+  }
+
   /** Finishes what a crash interrupted: deletions, and the creation of timelines that nobody was told of. */
   recover(): void {
-    for (const name of this.#disk.readdirSync(this.#paths.timelines(this.#tenant))) {
-      const path = `${this.#paths.timelines(this.#tenant)}/${name}`;
-      if (name.endsWith(DELETED_SUFFIX)) {
-        this.#finish(parseTimelineId(name.slice(0, -DELETED_SUFFIX.length)));
-      } else if (name.endsWith(TEMPORARY_SUFFIX)) {
-        this.#disk.removeTreeSync(path);
+    const parent = this.#paths.timelines(this.#tenant);
+    withIoErrors("clean up in", parent, () => {
+      // The names that this goes by must not change again when power goes after files were removed.
+      this.#disk.fsyncDirSync(parent);
+      for (const name of this.#disk.readdirSync(parent)) {
+        if (name.endsWith(DELETED_SUFFIX)) {
+          this.#finish(parseTimelineId(name.slice(0, -DELETED_SUFFIX.length)));
+        } else if (name.endsWith(TEMPORARY_SUFFIX)) {
+          this.#disk.removeTreeSync(join(parent, name));
+        }
       }
-    }
+    });
+    for (const id of this.#unnamed()) this.discard(id);
+  }
+
+  /** Timelines that no branch names, that nothing comes from and that nothing was ever written to: their creation was cut short. */
+  #unnamed(): TimelineId[] {
+    const ancestors = this.ancestors();
+    const needed = new Set<TimelineId | null>(ancestors.values());
+    for (const { timelineId } of this.#branches.list()) needed.add(timelineId);
+    return [...ancestors.keys()].filter((id) => !needed.has(id) && this.#isEmpty(id));
+  }
+
+  #isEmpty(id: TimelineId): boolean {
+    const wal = this.#paths.timelineWal(this.#tenant, id);
+    const { layers } = readMetadata(this.#disk, this.#paths.timeline(this.#tenant, id));
+    return layers.length === 0 &&
+      (this.#disk.statSync(wal) === null || this.#disk.readdirSync(wal).length === 0);
   }
 
   /** The name goes before the files: what is left must be found again by the directory's own name. */

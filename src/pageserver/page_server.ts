@@ -67,6 +67,8 @@ export class PageServer {
     const { disk, paths } = options;
     disk.mkdirsSync(paths.tenants);
     const server = new PageServer(options);
+    // Names as they are now must not change again when power goes after files were removed.
+    disk.fsyncDirSync(paths.tenants);
     for (const name of disk.readdirSync(paths.tenants)) {
       if (isId(name)) {
         const id = parseTenantId(name);
@@ -101,7 +103,12 @@ export class PageServer {
   createTenant(id: TenantId): Promise<void> {
     return this.#oneAtATime(async () => {
       if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
-      await createTenant(id, this.#context, await this.#initdb.get());
+      try {
+        await createTenant(id, this.#context, await this.#initdb.get());
+      } catch (error) {
+        if (error instanceof ZenithError) throw error;
+        throw ioError("create tenant", this.#context.paths.tenant(id), error);
+      }
       this.#tenants.set(id, new Tenant(id, this.#context));
     });
   }
@@ -123,15 +130,23 @@ export class PageServer {
       const tenant = this.tenant(id);
       await tenant.retire((timeline) => this.#inUse(timeline));
       this.#tenants.delete(id);
+      let renamed = false;
       try {
         disk.renameSync(paths.tenant(id), paths.deletedTenant(id));
+        renamed = true;
         disk.fsyncDirSync(paths.tenants);
       } catch (error) {
+        if (renamed) disk.renameSync(paths.deletedTenant(id), paths.tenant(id));
         this.#tenants.set(id, new Tenant(id, this.#context));
         throw ioError("delete tenant", paths.tenant(id), error);
       }
       logger.info("tenant deleted", { tenant: id });
-      disk.removeTreeSync(paths.deletedTenant(id));
+      try {
+        disk.removeTreeSync(paths.deletedTenant(id));
+      } catch (error) {
+        // It is deleted all the same; the next start removes the rest.
+        logger.warn(`could not remove all files of a deleted tenant: ${errorMessage(error)}`, { tenant: id });
+      }
     });
   }
 

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Disk } from "../common/disk.ts";
-import { ZenithError } from "../common/errors.ts";
+import { withIoErrors, ZenithError } from "../common/errors.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { timestampOfMs } from "../common/timestamp.ts";
@@ -38,12 +38,14 @@ export class Tenant {
 
   /** How much history is kept. @throws {ZenithError} `invalid_argument` when the file is wrong */
   config(): TenantConfig {
-    return readTenantConfig(this.#context.disk, this.#context.paths.tenantConfig(this.id));
+    const path = this.#context.paths.tenantConfig(this.id);
+    return withIoErrors("read", path, () => readTenantConfig(this.#context.disk, path));
   }
 
   setConfig(config: TenantConfig): void {
     const { disk, paths } = this.#context;
-    writeTenantConfig(disk, paths.tenant(this.id), paths.tenantConfig(this.id), config);
+    const path = paths.tenantConfig(this.id);
+    withIoErrors("write", path, () => writeTenantConfig(disk, paths.tenant(this.id), path, config));
   }
 
   /**

@@ -1,4 +1,4 @@
-import { ZenithError } from "../common/errors.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { BranchName, TenantId, TimelineId } from "../common/id.ts";
 import type { Logger } from "../common/log.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
@@ -39,6 +39,8 @@ export class TenantBranches {
   readonly #timelines: TenantTimelines;
   readonly #logger: Logger;
   #lastChange: Promise<unknown> = Promise.resolve();
+  /** A deletion has failed half way: it is to be finished before branches are looked at again. */
+  #halfDeleted = false;
   /** When the next branch expires; undefined when that has to be looked up. */
   #nextExpiryMs: number | undefined;
   /** Expired branches that could not go yet, as the log has told. */
@@ -64,6 +66,8 @@ export class TenantBranches {
 
   /** All branches, by name. */
   async list(): Promise<BranchInfo[]> {
+    await this.#lastChange;
+    this.#finishDeletion();
     return await Promise.all(
       this.#files.list().map(async (branch) => ({
         ...await this.#describe(branch),
@@ -114,8 +118,18 @@ export class TenantBranches {
     }
   }
 
+  /** @throws {ZenithError} `io` when that is still not possible */
+  #finishDeletion(): void {
+    if (!this.#halfDeleted) return;
+    this.#directories.recover();
+    this.#halfDeleted = false;
+  }
+
   #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
-    const done = this.#lastChange.then(change).finally(() => {
+    const done = this.#lastChange.then(() => {
+      this.#finishDeletion();
+      return change();
+    }).finally(() => {
       this.#nextExpiryMs = undefined;
     });
     this.#lastChange = done.catch(() => {});
@@ -134,7 +148,12 @@ export class TenantBranches {
     await ancestor.makeDurable();
     const { timelineId } = await this.#timelines.createBranch(ancestor, lsn);
     const branch = { name, timelineId, expiresMs };
-    this.#files.create(branch);
+    try {
+      this.#files.create(branch);
+    } catch (error) {
+      await this.#discard(branch);
+      throw error;
+    }
     this.#logger.info("branch created", {
       tenant: this.#tenantId,
       branch: name,
@@ -143,6 +162,22 @@ export class TenantBranches {
       lsn: formatLsn(lsn),
     });
     return await this.#describe(branch);
+  }
+
+  /** Takes back a branch that could not be made. What is left of it is removed at the next start. */
+  async #discard({ name, timelineId }: Branch): Promise<void> {
+    try {
+      await this.#timelines.release(timelineId);
+      // The name goes first: one that is left must not be that of a timeline that is gone.
+      if (this.#files.get(name) !== null) this.#files.remove(name);
+      this.#directories.discard(timelineId);
+    } catch (error) {
+      this.#logger.warn(`could not clean up: ${errorMessage(error)}`, {
+        tenant: this.#tenantId,
+        timeline: timelineId,
+        err: error,
+      });
+    }
   }
 
   #existing(name: BranchName): Branch {
@@ -215,8 +250,11 @@ export class TenantBranches {
         await this.#timelines.release(id);
         this.#directories.remove(id);
       }
+    } catch (error) {
+      // It may be half gone. The rest is opened again when it is asked for.
+      this.#halfDeleted = true;
+      throw error;
     } finally {
-      // When one could not be deleted, the rest is opened again when it is asked for.
       for (const id of timelines) await this.#timelines.release(id);
     }
     this.#logger.info("branches deleted", {

@@ -1,5 +1,4 @@
-import { join } from "node:path";
-import { ZenithError } from "../common/errors.ts";
+import { withIoErrors, ZenithError } from "../common/errors.ts";
 import { generateTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { readMetadata, TimelineStore } from "../pagestore/mod.ts";
@@ -91,7 +90,7 @@ export class TenantTimelines {
   async #open(id: TimelineId): Promise<Timeline> {
     const { disk, paths } = this.#context;
     const directory = paths.timeline(this.#tenantId, id);
-    if (disk.statSync(directory) === null) {
+    if (withIoErrors("look for timeline", directory, () => disk.statSync(directory)) === null) {
       throw new ZenithError("not_found", `tenant ${this.#tenantId} has no timeline ${id}`);
     }
     const metadata = readMetadata(disk, directory);
@@ -120,9 +119,13 @@ export class TenantTimelines {
       timelineId: id,
       ancestorId,
       store,
-      leases: new Leases(disk, directory, paths.leases(tenantId, id)),
+      leases: withIoErrors(
+        "read leases of timeline",
+        directory,
+        () => new Leases(disk, directory, paths.leases(tenantId, id)),
+      ),
       openWal: (segmentSize) =>
-        WalStore.open(join(directory, "wal"), { disk, segmentSize, startLsn: walStartLsn }),
+        WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),
       pageCache,
       walBuffers: memoryPools.values,
       logger: logger.child({ tenant: tenantId, timeline: id }),

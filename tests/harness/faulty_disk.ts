@@ -29,41 +29,61 @@ interface Write {
   readonly bytes: Uint8Array | null;
 }
 
+/** A file's bytes, in a buffer that grows. */
+class Content {
+  size = 0;
+  #buffer = new Uint8Array(0);
+
+  get bytes(): Uint8Array {
+    return this.#buffer.subarray(0, this.size);
+  }
+
+  apply({ position, bytes }: Write): void {
+    const end = bytes === null ? position : position + bytes.length;
+    if (end > this.#buffer.length) {
+      const grown = new Uint8Array(Math.max(end, 2 * this.#buffer.length));
+      grown.set(this.bytes);
+      this.#buffer = grown;
+    }
+    // What a file is extended by reads as zeros, whatever was there before it was cut.
+    if (end > this.size) this.#buffer.fill(0, this.size, end);
+    this.size = bytes === null ? end : Math.max(this.size, end);
+    if (bytes !== null) this.#buffer.set(bytes, position);
+  }
+
+  copy(): Content {
+    const copy = new Content();
+    copy.apply({ position: 0, bytes: this.bytes });
+    return copy;
+  }
+}
+
 class FileNode {
   readonly isDirectory = false;
-  content: Uint8Array = new Uint8Array(0);
-  durable: Uint8Array = new Uint8Array(0);
+  content = new Content();
+  readonly durable = new Content();
   pending: Write[] = [];
 
   apply(write: Write): void {
-    this.content = applied(this.content, write);
+    this.content.apply(write);
     this.pending.push(write);
   }
 
   sync(): void {
-    this.durable = this.content;
+    for (const write of this.pending) this.durable.apply(write);
     this.pending = [];
   }
 
   crash(random: Random): void {
-    let content = this.durable;
     const kept = random.int(this.pending.length + 1);
     for (let i = 0; i < kept; i++) {
       const { position, bytes } = this.pending[i]!;
       const torn = bytes !== null && i === kept - 1 ? bytes.subarray(0, random.int(bytes.length + 1)) : bytes;
-      content = applied(content, { position, bytes: torn });
+      this.durable.apply({ position, bytes: torn });
     }
-    this.content = content;
-    this.sync();
+    this.content = this.durable.copy();
+    this.pending = [];
   }
-}
-
-function applied(content: Uint8Array, { position, bytes }: Write): Uint8Array {
-  const size = bytes === null ? position : Math.max(content.length, position + bytes.length);
-  const result = new Uint8Array(size);
-  result.set(content.subarray(0, size));
-  if (bytes !== null) result.set(bytes, position);
-  return result;
 }
 
 type Names = Map<string, FileNode | DirectoryNode>;
@@ -82,6 +102,14 @@ class DirectoryNode {
   sync(): void {
     this.durable = new Map(this.names);
     this.pending = [];
+  }
+
+  syncAll(): void {
+    this.sync();
+    for (const node of this.names.values()) {
+      if (node.isDirectory) node.syncAll();
+      else node.sync();
+    }
   }
 
   crash(random: Random): void {
@@ -126,6 +154,11 @@ export class FaultyDisk implements Disk {
     return this.operations >= this.#faultAt;
   }
 
+  /** Makes all that is there durable: what a test starts from. */
+  syncAll(): void {
+    this.#root.syncAll();
+  }
+
   /** Power goes and comes back: what was not durable is lost, in part. Files that were open can't be used any more. */
   crash(): void {
     this.#root.crash(this.#random);
@@ -148,13 +181,13 @@ export class FaultyDisk implements Disk {
       throw systemError("EEXIST", path);
     }
     if (node.isDirectory) throw systemError("EISDIR", path);
-    if (mode === "create" && node.content.length > 0) node.apply({ position: 0, bytes: null });
+    if (mode === "create" && node.content.size > 0) node.apply({ position: 0, bytes: null });
     return new OpenFile(this, path, node, this.#generation);
   }
 
   readFileSync(path: string): Uint8Array {
     this.step(path);
-    return this.#file(path).content.slice();
+    return this.#file(path).content.bytes.slice();
   }
 
   renameSync(from: string, to: string): void {
@@ -218,7 +251,7 @@ export class FaultyDisk implements Disk {
     this.step(path);
     const node = this.#find(path);
     if (node === undefined) return null;
-    return { size: node.isDirectory ? 0 : node.content.length, isDirectory: node.isDirectory, mtimeMs: 0 };
+    return { size: node.isDirectory ? 0 : node.content.size, isDirectory: node.isDirectory, mtimeMs: 0 };
   }
 
   fsyncDirSync(path: string): void {
@@ -289,7 +322,7 @@ class OpenFile implements DiskFile {
 
   readSync(into: Uint8Array, off: number, len: number, position: number): number {
     this.#step();
-    const bytes = this.#node.content.subarray(position, position + len);
+    const bytes = this.#node.content.bytes.subarray(position, position + len);
     into.set(bytes, off);
     return bytes.length;
   }
@@ -329,7 +362,7 @@ class OpenFile implements DiskFile {
 
   sizeSync(): number {
     this.#step();
-    return this.#node.content.length;
+    return this.#node.content.size;
   }
 
   closeSync(): void {
