@@ -11,7 +11,8 @@ import { PageServerPaths } from "../../../src/common/paths.ts";
 import { relationKey } from "../../../src/pageserver/keys.ts";
 import { PageServer } from "../../../src/pageserver/page_server.ts";
 import type { Timeline } from "../../../src/pageserver/timeline.ts";
-import { checkTimeline } from "../../../src/pagestore/mod.ts";
+import { encodeStoredValue } from "../../../src/pageserver/stored_values.ts";
+import { checkTimeline, flushHere } from "../../../src/pagestore/mod.ts";
 import { findPostgres } from "../../../src/pg_install/find_postgres.ts";
 import { BLCKSZ } from "../../../src/postgres/page_layout.ts";
 import { type Fault, FaultyDisk, PowerLostError } from "../../harness/faulty_disk.ts";
@@ -56,12 +57,10 @@ class History {
     return this.parent === null ? 0 : this.parent.fill(block, Math.min(lsn, this.from));
   }
 
-  /** Where it reads from `ancestor`, which may be its parent's parent. */
+  /** Where it reads from `ancestor`, which may be its parent's parent; Infinity for the ancestor itself. */
   leftAt(ancestor: History): number {
-    let lsn = Infinity;
-    let at: History = this;
-    for (; at !== ancestor && at.parent !== null; at = at.parent) lsn = Math.min(lsn, at.from);
-    return at === ancestor ? lsn : Infinity;
+    if (this.parent === null) return Infinity;
+    return Math.min(this.from, this.parent === ancestor ? Infinity : this.parent.leftAt(ancestor));
   }
 
   /** LSNs worth reading at. */
@@ -100,7 +99,9 @@ class Life {
   }
 
   #open(): PageServer {
-    return PageServer.open({ disk: this.disk, paths: PATHS, config: CONFIG, logger: NULL_LOGGER });
+    const { disk } = this;
+    const flushLayer = flushHere(disk, encodeStoredValue);
+    return PageServer.open({ disk, flushLayer, paths: PATHS, config: CONFIG, logger: NULL_LOGGER });
   }
 
   /** One step after the other; one that fails for the disk's sake is done again if `retry` says so. */
