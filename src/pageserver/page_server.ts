@@ -6,7 +6,7 @@ import type { Logger } from "../common/log.ts";
 import { formatLsn } from "../common/lsn.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import { DELETED_SUFFIX, type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../common/paths.ts";
-import { BlockCache, type FlushLayer, VERSION_PIECE_BYTES } from "../pagestore/mod.ts";
+import { BlockCache, type FlushLayer, type MergeLayers, VERSION_PIECE_BYTES } from "../pagestore/mod.ts";
 import { CHUNK_SIZE } from "../postgres/wal/decoder.ts";
 import type { Branch } from "./branches.ts";
 import { createTenant } from "./create_tenant.ts";
@@ -22,6 +22,8 @@ export interface PageServerOptions {
   readonly disk: Disk;
   /** Writes layer files to that disk. */
   readonly flushLayer: FlushLayer;
+  /** Merges layer files on that disk. */
+  readonly mergeLayers: MergeLayers;
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
   readonly logger: Logger;
@@ -56,6 +58,8 @@ export class PageServer {
       pageCache: new PageCache(config.page_cache_bytes),
       memoryPools: { values: new BufferPool(CHUNK_SIZE), versions: new BufferPool(VERSION_PIECE_BYTES) },
       flushLayer: options.flushLayer,
+      mergeLayers: options.mergeLayers,
+      reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
     this.#initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());

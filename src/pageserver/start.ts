@@ -4,7 +4,7 @@ import type { Logger } from "../common/log.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import type { PageServerPaths } from "../common/paths.ts";
 import { WorkerThread } from "../common/worker_thread.ts";
-import type { FlushRequest, WrittenLayer } from "../pagestore/mod.ts";
+import type { FlushRequest, MergeReply, MergeRequest, WrittenLayer } from "../pagestore/mod.ts";
 import { PgServer } from "../pgwire/server.ts";
 import { PageServer } from "./page_server.ts";
 import { PageService } from "./page_service.ts";
@@ -28,9 +28,11 @@ export interface RunningPageServer {
 export async function startPageServer(options: StartPageServerOptions): Promise<RunningPageServer> {
   const { paths, config, listen, logger } = options;
   const flushes = new WorkerThread<FlushRequest, WrittenLayer>("src/pageserver/flush_worker.ts");
+  const merges = new WorkerThread<MergeRequest, MergeReply>("src/pageserver/merge_worker.ts");
   const server = PageServer.open({
     disk: nodeDisk,
     flushLayer: (request) => flushes.run(request),
+    mergeLayers: (request) => merges.run(request),
     paths,
     config,
     logger,

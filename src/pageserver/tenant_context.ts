@@ -2,9 +2,14 @@ import type { Disk } from "../common/disk.ts";
 import type { Logger } from "../common/log.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import type { PageServerPaths } from "../common/paths.ts";
-import type { BlockCache, FlushLayer, MemoryPools, TimelineStoreOptions } from "../pagestore/mod.ts";
+import type {
+  BlockCache,
+  FlushLayer,
+  MemoryPools,
+  MergeLayers,
+  TimelineStoreOptions,
+} from "../pagestore/mod.ts";
 import type { PageCache } from "./page_cache.ts";
-import { makePageImage } from "./rebuild_page.ts";
 
 /** What all tenants of a page server share. */
 export interface TenantContext {
@@ -16,6 +21,9 @@ export interface TenantContext {
   /** The values' buffers are chunks of WAL. */
   readonly memoryPools: MemoryPools;
   readonly flushLayer: FlushLayer;
+  readonly mergeLayers: MergeLayers;
+  /** Shared with other threads: element 0 changes with every read. */
+  readonly reads: Int32Array;
   readonly logger: Logger;
 }
 
@@ -29,6 +37,7 @@ export function storeOptions(context: TenantContext): TimelineStoreOptions {
     config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
     pools: context.memoryPools,
     flushLayer: context.flushLayer,
-    reconstruct: makePageImage,
+    mergeLayers: context.mergeLayers,
+    reads: context.reads,
   };
 }

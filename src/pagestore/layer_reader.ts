@@ -181,6 +181,26 @@ export class LayerReader {
     for (let i = 0; i < slots.length; i++) visit(slots[i]!, head.objectFirstLsn(rows[i]!));
   }
 
+  keyCount(): number {
+    return this.#head().head.keyCount;
+  }
+
+  /** Calls `visit` for every key. @throws {ZenithError} `corrupt_data`, `io` */
+  forEachKey(visit: (slot: number, block: number) => void): void {
+    const { head, slots, rows } = this.#head();
+    const slotOfRow = new Int32Array(head.objectCount);
+    for (let i = 0; i < rows.length; i++) slotOfRow[rows[i]!] = slots[i]!;
+    let row = 0;
+    for (let no = 0; no < head.index.count; no++) {
+      const { blocks } = this.#index(head, no);
+      const first = head.indexFirstKey[no]!;
+      for (let i = 0; i < blocks.length; i++) {
+        while (first + i >= head.objectEndKey(row)) row++;
+        visit(slotOfRow[row]!, blocks[i]!);
+      }
+    }
+  }
+
   /** @returns false when every record start noted here is above `lsn`; else `found` is filled */
   findStart(lsn: number, found: FoundStart): boolean {
     const head = this.#head().head;

@@ -1,14 +1,12 @@
 /** Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the background. */
 import { assert } from "../common/assert.ts";
-import type { Disk } from "../common/disk.ts";
-import { KeyRewriter, type Reconstruct, type RewriteCounts } from "./key_rewriter.ts";
+import type { RewriteCounts } from "./key_rewriter.ts";
 import { type DiskLayer, pickMerge, type Run } from "./layer_map.ts";
-import { mergeLayers } from "./merge_layers.ts";
-import type { ObjectId } from "./object_id.ts";
+import { type HistoryPart, MergeControl, type MergeLayers } from "./merge_request.ts";
 import type { Retention } from "./retention.ts";
 import type { TimelineStoreConfig } from "./store_options.ts";
 import type { TimelineFiles } from "./timeline_files.ts";
-import type { ValueChain } from "./value_chain.ts";
+import type { LayerEntry } from "./timeline_metadata.ts";
 
 /** What a merge did. */
 export interface MergeResult extends RewriteCounts {
@@ -19,18 +17,26 @@ export interface MergeResult extends RewriteCounts {
 }
 
 export interface LayerUpkeepParts {
-  readonly disk: Disk;
   readonly files: TimelineFiles;
   readonly config: Required<TimelineStoreConfig>;
-  readonly reconstruct: Reconstruct | null;
-  /** Adds the versions of a block at or below `lsn`, which may be ancestors'. */
-  readonly collect: (object: ObjectId, block: number, lsn: number, chain: ValueChain) => void;
+  readonly mergeLayers: MergeLayers;
+  /** Counts reads, for a merge in another thread; shared. */
+  readonly reads: Int32Array | null;
+  /** Has what ancestors have at or below where this timeline reads from them in files, and keeps the files. */
+  readonly pinAncestors: () => Promise<PinnedHistory>;
+}
+
+/** Files that stay as long as somebody reads them. */
+export interface PinnedHistory {
+  readonly parts: readonly HistoryPart[];
+  unpin(): void;
 }
 
 export class LayerUpkeep {
   readonly #parts: LayerUpkeepParts;
   /** The merge under way. */
   #merging: Promise<unknown> | null = null;
+  readonly #control = new MergeControl();
   #closed = false;
 
   constructor(parts: LayerUpkeepParts) {
@@ -52,13 +58,17 @@ export class LayerUpkeep {
     return this.#oneAtATime(async () => {
       const { retention } = files;
       const runs = files.layers.runs.filter((run) => run.startLsn < retention.cutoff);
-      return runs.length === 0 ? null : await this.#merge(runs[0]!, runs.at(-1)!, retention);
+      if (runs.length > 0) return await this.#merge(runs[0]!, runs.at(-1)!, retention);
+      // What can't be read any more can't after a restart either.
+      files.commit(files.layers, files.diskConsistentLsn);
+      return null;
     });
   }
 
   /** Breaks off a merge under way. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#control.cancel();
     while (this.#merging !== null) await this.#merging.catch(() => undefined);
   }
 
@@ -73,28 +83,35 @@ export class LayerUpkeep {
   }
 
   async #merge(first: Run, last: Run, retention: Retention): Promise<MergeResult> {
-    const { disk, files, config, reconstruct, collect } = this.#parts;
+    const { files, config, mergeLayers, reads, pinAncestors } = this.#parts;
     const all = files.layers.runs;
-    const runs = all.slice(all.indexOf(first), all.indexOf(last) + 1);
+    const from = all.indexOf(first);
+    const runs = all.slice(from, all.indexOf(last) + 1);
     const before = runs.flatMap((run) => run.layers);
-    const rewriter = new KeyRewriter(
-      config.chainLimits,
-      retention,
-      reconstruct,
-      (object, block, chain) => collect(object, block, first.startLsn, chain),
-    );
-    const entries = await mergeLayers({
-      disk,
+    const older = {
       directory: files.directory,
-      runs,
-      rewriter,
-      retention,
-      newLayerNumber: () => files.newLayerNumber(),
-      targetBytes: config.mergedLayerBytes,
-      isCancelled: () => this.#closed,
-    });
+      layers: entriesOf(all.slice(0, from)),
+      limit: first.startLsn,
+    };
+    const ancestors = await pinAncestors();
+    let reply;
+    try {
+      reply = await mergeLayers({
+        directory: files.directory,
+        runs: runs.map((run) => entriesOf([run])),
+        history: [older, ...ancestors.parts],
+        retention: { cutoff: retention.cutoff, points: retention.points },
+        chainLimits: config.chainLimits,
+        targetBytes: config.mergedLayerBytes,
+        numbers: files.sharedNumbers,
+        control: this.#control.shared,
+        reads,
+      });
+    } finally {
+      ancestors.unpin();
+    }
     // From here on there is no await: readers see either the old layers or the new ones.
-    const after = entries.map((entry) => files.diskLayer(entry));
+    const after = reply.entries.map((entry) => files.diskLayer(entry));
     try {
       files.commit(files.layers.replace(first, last, after), files.diskConsistentLsn);
     } catch (error) {
@@ -103,13 +120,17 @@ export class LayerUpkeep {
     }
     files.remove(before);
     return {
-      ...rewriter.counts,
+      ...reply.counts,
       layersBefore: before.length,
       layersAfter: after.length,
       bytesBefore: totalBytes(before),
       bytesAfter: totalBytes(after),
     };
   }
+}
+
+function entriesOf(runs: readonly Run[]): LayerEntry[] {
+  return runs.flatMap((run) => run.layers).map((layer) => layer.entry);
 }
 
 function totalBytes(layers: readonly DiskLayer[]): number {

@@ -2,34 +2,115 @@
 import { setImmediate } from "node:timers";
 import type { Disk } from "../common/disk.ts";
 import { ZenithError } from "../common/errors.ts";
-import type { KeyRewriter } from "./key_rewriter.ts";
+import { BlockCache } from "./block_cache.ts";
+import { KeyRewriter, type Reconstruct } from "./key_rewriter.ts";
 import { LayerCursor } from "./layer_cursor.ts";
 import { LAYER_DELTA } from "./layer_format.ts";
-import type { DiskLayer, Run } from "./layer_map.ts";
+import { type DiskLayer, LayerMap, type Run } from "./layer_map.ts";
+import { LayerReader } from "./layer_reader.ts";
 import { LayerWriter, type WrittenLayer } from "./layer_writer.ts";
-import { compareObjects } from "./object_id.ts";
+import {
+  LayerNumbers,
+  MergeControl,
+  type MergeLayers,
+  type MergeReply,
+  type MergeRequest,
+} from "./merge_request.ts";
+import { compareObjects, type ObjectId, ObjectTable } from "./object_id.ts";
 import { RecordStarts } from "./record_starts.ts";
-import type { Retention } from "./retention.ts";
+import { Retention } from "./retention.ts";
 import { type LayerEntry, layerPath } from "./timeline_metadata.ts";
+import type { ValueChain } from "./value_chain.ts";
 
-/** Read between two chances for other work: some 0.2 ms of it. */
+/** Gone through between two pauses: some milliseconds of work. */
 const SLICE_BYTES = 256 << 10;
+
+/** Heads of the layers, and blocks that are looked at again for the sake of images. */
+const CACHE_BYTES = 16 << 20;
 
 /** Of the record starts before an LSN that stays readable, this many are kept: the one at it, and two before that. */
 const STARTS_KEPT = 3;
 
-export interface MergeOptions {
-  readonly disk: Disk;
-  readonly directory: string;
-  /** Neighbours, oldest first. */
+/** Called after so many bytes, before the next: lets others have their turn. */
+export type Pause = (bytes: number) => void | Promise<void>;
+
+/** Merges in this thread, a slice at a time between other things. */
+export function mergeHere(disk: Disk, reconstruct?: Reconstruct): MergeLayers {
+  const pause = () => new Promise<void>((resolve) => setImmediate(resolve));
+  return (request) => mergeLayers(disk, request, reconstruct ?? null, pause);
+}
+
+/**
+ * Leaves new files that are complete and durable but in no metadata yet; or none.
+ *
+ * @throws {ZenithError} `corrupt_data`, `disk_full`, `io`, `unavailable` when it was cancelled, and what reconstruction throws
+ */
+export async function mergeLayers(
+  disk: Disk,
+  request: MergeRequest,
+  reconstruct: Reconstruct | null,
+  pause: Pause,
+): Promise<MergeReply> {
+  const files = new MergeInput(disk, request);
+  const retention = new Retention(request.retention.cutoff, request.retention.points);
+  const rewriter = new KeyRewriter(
+    request.chainLimits,
+    retention,
+    reconstruct,
+    (object, block, chain) => files.collectBefore(object, block, chain),
+  );
+  let output: MergeOutput | null = null;
+  try {
+    output = new MergeOutput(disk, request, files.runs, retention);
+    await mergeKeys(files.runs, rewriter, output, pause, new MergeControl(request.control));
+    return { entries: output.finish(), counts: rewriter.counts };
+  } catch (error) {
+    output?.abort();
+    throw error;
+  } finally {
+    files.close();
+  }
+}
+
+/** The files that are read. */
+class MergeInput {
   readonly runs: readonly Run[];
-  readonly rewriter: KeyRewriter;
-  readonly retention: Retention;
-  readonly newLayerNumber: () => number;
-  /** A file that has become this long is the last one of its keys. */
-  readonly targetBytes: number;
-  /** Asked between slices of work; true ends it with an error. */
-  readonly isCancelled: () => boolean;
+  readonly #disk: Disk;
+  readonly #objects = new ObjectTable();
+  readonly #cache = new BlockCache(CACHE_BYTES);
+  readonly #history: readonly { readonly layers: LayerMap; readonly limit: number }[];
+  readonly #readers: LayerReader[] = [];
+
+  constructor(disk: Disk, request: MergeRequest) {
+    this.#disk = disk;
+    this.runs = this.#map(request.directory, request.runs.flat()).runs;
+    this.#history = request.history.map(({ directory, layers, limit }) => ({
+      layers: this.#map(directory, layers),
+      limit,
+    }));
+  }
+
+  /** Adds what a block was before the runs. */
+  collectBefore(object: ObjectId, block: number, chain: ValueChain): void {
+    const slot = this.#objects.slot(object.kind, object.a, object.b, object.c, object.d);
+    for (const { layers, limit } of this.#history) {
+      layers.collect(slot, block, limit, -1, chain, this.#objects);
+      if (chain.complete) return;
+    }
+  }
+
+  close(): void {
+    for (const reader of this.#readers) reader.close();
+  }
+
+  #map(directory: string, entries: readonly LayerEntry[]): LayerMap {
+    return LayerMap.of(entries.map((entry): DiskLayer => {
+      const path = layerPath(directory, entry.number);
+      const reader = new LayerReader(this.#disk, path, entry, this.#cache, this.#objects);
+      this.#readers.push(reader);
+      return { entry, reader };
+    }));
+  }
 }
 
 /** Goes through the layers of a run, one after the other. */
@@ -52,23 +133,13 @@ class RunCursor {
   }
 }
 
-/**
- * Leaves new files that are complete and durable but in no metadata yet; or none.
- *
- * @throws {ZenithError} `corrupt_data`, `disk_full`, `io`, and what reconstruction throws
- */
-export async function mergeLayers(options: MergeOptions): Promise<LayerEntry[]> {
-  const output = new MergeOutput(options);
-  try {
-    await mergeKeys(options, output);
-    return output.finish();
-  } catch (error) {
-    output.abort();
-    throw error;
-  }
-}
-
-async function mergeKeys({ runs, rewriter, isCancelled }: MergeOptions, output: MergeOutput): Promise<void> {
+async function mergeKeys(
+  runs: readonly Run[],
+  rewriter: KeyRewriter,
+  output: MergeOutput,
+  pause: Pause,
+  control: MergeControl,
+): Promise<void> {
   const cursors = runs.map((run) => new RunCursor(run));
   let readBytes = 0;
   for (;;) {
@@ -89,9 +160,9 @@ async function mergeKeys({ runs, rewriter, isCancelled }: MergeOptions, output: 
         rewriter.add(writer, lsn, tag, flags, bytes, off, len);
         readBytes += len;
         if (readBytes >= SLICE_BYTES) {
+          await pause(readBytes);
           readBytes = 0;
-          await giveWay();
-          if (isCancelled()) {
+          if (control.isCancelled) {
             throw new ZenithError("unavailable", "the merge was given up: the timeline is closing");
           }
         }
@@ -103,14 +174,11 @@ async function mergeKeys({ runs, rewriter, isCancelled }: MergeOptions, output: 
   }
 }
 
-/** Lets timers, sockets and files have their turn. */
-function giveWay(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
-
 /** The files of the new run. */
 class MergeOutput {
-  readonly #options: MergeOptions;
+  readonly #disk: Disk;
+  readonly #request: MergeRequest;
+  readonly #numbers: LayerNumbers;
   readonly #startLsn: number;
   readonly #endLsn: number;
   readonly #level: number;
@@ -119,9 +187,10 @@ class MergeOutput {
   #writer: LayerWriter | null = null;
   #number = 0;
 
-  constructor(options: MergeOptions) {
-    const { runs, retention } = options;
-    this.#options = options;
+  constructor(disk: Disk, request: MergeRequest, runs: readonly Run[], retention: Retention) {
+    this.#disk = disk;
+    this.#request = request;
+    this.#numbers = new LayerNumbers(request.numbers);
     this.#startLsn = runs[0]!.startLsn;
     this.#endLsn = runs.at(-1)!.endLsn;
     this.#level = Math.max(...runs.map((run) => run.level)) + (runs.length > 1 ? 1 : 0);
@@ -130,7 +199,7 @@ class MergeOutput {
 
   /** Where the next key goes. */
   writer(): LayerWriter {
-    if (this.#writer !== null && this.#writer.sizeBytes >= this.#options.targetBytes) {
+    if (this.#writer !== null && this.#writer.sizeBytes >= this.#request.targetBytes) {
       this.#finishFile();
     }
     return this.#writer ??= this.#newWriter();
@@ -146,10 +215,9 @@ class MergeOutput {
 
   abort(): void {
     this.#writer?.abort();
-    const { disk, directory } = this.#options;
     for (const { number } of this.#entries) {
       try {
-        disk.unlinkSync(layerPath(directory, number));
+        this.#disk.unlinkSync(layerPath(this.#request.directory, number));
       } catch {
         // In no metadata, so it is removed at the next start; the failure that led here is the one to report.
       }
@@ -157,10 +225,10 @@ class MergeOutput {
   }
 
   #newWriter(): LayerWriter {
-    const { disk, directory, newLayerNumber } = this.#options;
-    this.#number = newLayerNumber();
+    const { directory } = this.#request;
+    this.#number = this.#numbers.take();
     const path = layerPath(directory, this.#number);
-    return new LayerWriter(disk, directory, path, LAYER_DELTA, this.#startLsn, this.#endLsn);
+    return new LayerWriter(this.#disk, directory, path, LAYER_DELTA, this.#startLsn, this.#endLsn);
   }
 
   #finishFile(): void {

@@ -14,6 +14,9 @@ export {
   type FlushRequest,
 } from "./flush.ts";
 export type { WrittenLayer } from "./layer_writer.ts";
+export { mergeHere, mergeLayers } from "./merge_layers.ts";
+export { pacedMerge } from "./merge_pace.ts";
+export type { MergeLayers, MergeReply, MergeRequest } from "./merge_request.ts";
 export type { MemoryPools } from "./memory_layer.ts";
 export type { MergeResult } from "./layer_upkeep.ts";
 export type { StoreSizes, TimelineStoreConfig, TimelineStoreOptions } from "./store_options.ts";

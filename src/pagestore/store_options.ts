@@ -3,7 +3,8 @@ import type { Disk } from "../common/disk.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { BlockCache } from "./block_cache.ts";
 import type { FlushLayer } from "./flush.ts";
-import type { ChainLimits, Reconstruct } from "./key_rewriter.ts";
+import type { ChainLimits } from "./key_rewriter.ts";
+import type { MergeLayers } from "./merge_request.ts";
 import type { MemoryPools } from "./memory_layer.ts";
 import type { TimelineStore } from "./timeline_store.ts";
 
@@ -20,7 +21,7 @@ export interface TimelineStoreConfig {
   readonly mergeFanIn?: number;
   /** A merged layer file is closed when it is this long. Default 64 MiB. */
   readonly mergedLayerBytes?: number;
-  /** When a chain of versions gets an image, if {@link TimelineStoreOptions.reconstruct} makes one. Default 16, 32 KiB. */
+  /** When a chain of versions gets an image, if {@link TimelineStoreOptions.mergeLayers} makes any. Default 16, 32 KiB. */
   readonly chainLimits?: ChainLimits;
 }
 
@@ -47,8 +48,10 @@ export interface TimelineStoreOptions {
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
   /** Writes a layer file. Default: in this thread, values as they are. */
   readonly flushLayer?: FlushLayer;
-  /** Makes one value of a chain of versions, so that chains have a bound. Called when layers are merged. */
-  readonly reconstruct?: Reconstruct;
+  /** Merges layers. Default: in this thread, without images. */
+  readonly mergeLayers?: MergeLayers;
+  /** Shared with other threads: element 0 changes with every read, for merges to give way to. */
+  readonly reads?: Int32Array;
 }
 
 export interface StoreSizes {

@@ -10,6 +10,7 @@ import type { BlockCache } from "./block_cache.ts";
 import { corrupt } from "./layer_format.ts";
 import { type DiskLayer, LayerMap } from "./layer_map.ts";
 import { LayerReader } from "./layer_reader.ts";
+import { LayerNumbers } from "./merge_request.ts";
 import type { ObjectTable } from "./object_id.ts";
 import type { Retention } from "./retention.ts";
 import {
@@ -39,7 +40,10 @@ export class TimelineFiles {
   readonly #access: FileAccess;
   #layers: LayerMap;
   #diskConsistentLsn: Lsn;
-  #nextLayerNumber: number;
+  readonly #numbers: LayerNumbers;
+  #pins = 0;
+  /** Layers that were to be removed while files were pinned. */
+  readonly #pinned: DiskLayer[] = [];
   /** Files that are in no metadata any more, or are not sure to be in none. */
   #obsolete: string[] = [];
 
@@ -51,7 +55,7 @@ export class TimelineFiles {
     this.retention = metadata.retention;
     this.#access = access;
     this.#diskConsistentLsn = metadata.diskConsistentLsn as Lsn;
-    this.#nextLayerNumber = metadata.nextLayerNumber;
+    this.#numbers = new LayerNumbers(metadata.nextLayerNumber);
     this.#layers = LayerMap.of(metadata.layers.map((entry) => this.diskLayer(entry)));
   }
 
@@ -95,7 +99,12 @@ export class TimelineFiles {
 
   /** A number for a new file, not given out again, whatever becomes of the file. */
   newLayerNumber(): number {
-    return this.#nextLayerNumber++;
+    return this.#numbers.take();
+  }
+
+  /** For another thread that gives out numbers too. */
+  get sharedNumbers(): Int32Array {
+    return this.#numbers.shared;
   }
 
   layerPath(number: number): string {
@@ -118,7 +127,7 @@ export class TimelineFiles {
       ancestorLsn: this.ancestorLsn,
       startLsn: this.startLsn,
       diskConsistentLsn,
-      nextLayerNumber: this.#nextLayerNumber,
+      nextLayerNumber: this.#numbers.next,
       retention: this.retention,
       layers: layers.layers().map((layer) => layer.entry),
       userData: this.userData,
@@ -130,9 +139,20 @@ export class TimelineFiles {
     for (const path of obsolete) this.#remove(path);
   }
 
-  /** Removes files of layers that were replaced in a commit. */
+  /** Removes files of layers that were replaced in a commit, as soon as nobody needs them. */
   remove(layers: readonly DiskLayer[]): void {
-    for (const { reader } of layers) this.#remove(reader.path);
+    if (this.#pins > 0) this.#pinned.push(...layers);
+    else for (const { reader } of layers) this.#remove(reader.path);
+  }
+
+  /** Keeps the files of the layers that are now: another thread reads them. To be undone with {@link unpin}. */
+  pin(): void {
+    this.#pins++;
+  }
+
+  unpin(): void {
+    this.#pins--;
+    if (this.#pins === 0) this.remove(this.#pinned.splice(0));
   }
 
   /** Layers of a commit that failed: their files go when it is sure that no durable metadata names them. */

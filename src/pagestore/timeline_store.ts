@@ -7,9 +7,11 @@
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { type Ancestor, Ancestry } from "./ancestry.ts";
 import { FirstLsns } from "./first_lsns.ts";
 import { FlushQueue } from "./flush_queue.ts";
-import { LayerUpkeep, type MergeResult } from "./layer_upkeep.ts";
+import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./layer_upkeep.ts";
+import { mergeHere } from "./merge_layers.ts";
 import { MemoryLayer } from "./memory_layer.ts";
 import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./object_id.ts";
 import type { FoundStart } from "./record_starts.ts";
@@ -35,6 +37,9 @@ export class TimelineStore {
   readonly #flushes: FlushQueue;
   readonly #upkeep: LayerUpkeep;
   readonly #firstLsns: FirstLsns;
+  readonly #reads: Int32Array | null;
+  /** null until somebody reads through to ancestors. */
+  #ancestry: Ancestry<TimelineStore> | null = null;
 
   #open: MemoryLayer;
   /** Where open branches left this timeline; a number may be in it twice. */
@@ -45,7 +50,6 @@ export class TimelineStore {
   readonly #found: FoundStart = { start: 0, prev: 0 };
 
   private constructor(files: TimelineFiles, objects: ObjectTable, options: TimelineStoreOptions) {
-    const { disk } = options;
     this.ancestorLsn = files.ancestorLsn;
     this.startLsn = files.startLsn;
     this.#options = options;
@@ -55,12 +59,13 @@ export class TimelineStore {
     this.#files = files;
     this.#flushes = new FlushQueue(files, objects, options, this.#config.flushRetryMs);
     this.#firstLsns = new FirstLsns(objects);
+    this.#reads = options.reads ?? null;
     this.#upkeep = new LayerUpkeep({
-      disk,
       files,
       config: this.#config,
-      reconstruct: options.reconstruct ?? null,
-      collect: (object, block, lsn, chain) => this.#collectInto(this.slot(object), block, lsn, -1, chain),
+      mergeLayers: options.mergeLayers ?? mergeHere(options.disk),
+      reads: this.#reads,
+      pinAncestors: () => this.#pinAncestors(),
     });
     this.#lastLsn = files.diskConsistentLsn;
     this.#open = new MemoryLayer(this.#lastLsn, options.pools);
@@ -299,19 +304,70 @@ export class TimelineStore {
   collect(slot: number, block: number, lsn: number, chain: ValueChain, floor = -1): void {
     chain.clear();
     this.#checkReadable(lsn);
-    this.#collectInto(slot, block, lsn, floor, chain);
+    if (this.#reads !== null) this.#reads[0]!++;
+    this.#collectOwn(slot, block, lsn, floor, chain);
+    if (this.#ancestor !== null && !isEnough(chain, floor)) {
+      this.#collectFromAncestors(slot, block, lsn, floor, chain);
+    }
   }
 
-  #collectInto(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
-    // deno-lint-ignore no-this-alias -- the walk up the ancestors starts here
-    let store: TimelineStore | null = this;
-    let limit = lsn;
-    while (store !== null) {
-      store.#collectOwn(slot, block, limit, floor, chain);
-      if (store.ancestorLsn === null || isEnough(chain, floor)) return;
-      limit = Math.min(limit, store.ancestorLsn);
-      store = store.#ancestor;
+  #collectFromAncestors(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
+    const ancestry = this.#ancestry ??= this.#findAncestry();
+    const filter = ancestry.filter();
+    const { ancestors } = ancestry;
+    for (
+      let i = ancestry.next(filter, slot, block, 0);
+      i >= 0;
+      i = ancestry.next(filter, slot, block, i + 1)
+    ) {
+      const { store, limit } = ancestors[i]!;
+      store.#collectOwn(slot, block, Math.min(lsn, limit), floor, chain);
+      if (isEnough(chain, floor)) return;
     }
+  }
+
+  #findAncestry(): Ancestry<TimelineStore> {
+    const ancestors: Ancestor<TimelineStore>[] = [];
+    this.#forEachBranchPoint((store, limit) => ancestors.push({ store, limit }));
+    return new Ancestry(ancestors, this.#options.cache);
+  }
+
+  /** For {@link Ancestry}: how many keys there are at least, and not many more. */
+  keyCount(): number {
+    let keys = this.#open.entryCount;
+    for (const { memory } of this.#flushes.layers) keys += memory.entryCount;
+    for (const { reader } of this.#files.layers.layers()) keys += reader.keyCount();
+    return keys;
+  }
+
+  /** Visits every key that has versions here, some perhaps more than once. @throws {ZenithError} `corrupt_data`, `io` */
+  forEachKey(visit: (slot: number, block: number) => void): void {
+    for (const memory of [this.#open, ...this.#flushes.layers.map(({ memory }) => memory)]) {
+      for (let i = 0; i < memory.objectCount; i++) {
+        const slot = memory.objectSlot(i);
+        for (const block of memory.blocksOf(slot)) visit(slot, block);
+      }
+    }
+    for (const { reader } of this.#files.layers.layers()) reader.forEachKey(visit);
+  }
+
+  async #pinAncestors(): Promise<PinnedHistory> {
+    const ancestry = this.#ancestry ??= this.#findAncestry();
+    const { ancestors } = ancestry;
+    for (const { store, limit } of ancestors) {
+      if (store.diskConsistentLsn < Math.min(limit, store.lastLsn)) await store.flush();
+    }
+    for (const { store } of ancestors) store.#files.pin();
+    return {
+      parts: ancestors.map(({ store, limit }) => ({
+        directory: store.directory,
+        layers: store.#files.layers.layers().map((layer) => layer.entry),
+        limit,
+      })),
+      unpin: () => {
+        for (const { store } of ancestors) store.#files.unpin();
+      },
+    };
   }
 
   /**

@@ -41,3 +41,9 @@ export function seeds(count: number): number[] {
   if (one !== undefined) return [Number(one)];
   return Array.from({ length: Number(process.env["ZENITH_SEEDS"] ?? count) }, (_, i) => i + 1);
 }
+
+/**
+ * Whether tests that go over many cases take all of them: `.ci/run` says so. Once is enough: on Deno the same code runs again, and some
+ * of the cases do.
+ */
+export const EXHAUSTIVE: boolean = process.env["ZENITH_EXHAUSTIVE"] === "1" && !("Deno" in globalThis);

@@ -11,12 +11,13 @@ import { PageServerPaths } from "../../../src/common/paths.ts";
 import { relationKey } from "../../../src/pageserver/keys.ts";
 import { PageServer } from "../../../src/pageserver/page_server.ts";
 import type { Timeline } from "../../../src/pageserver/timeline.ts";
+import { makePageImage } from "../../../src/pageserver/rebuild_page.ts";
 import { encodeStoredValue } from "../../../src/pageserver/stored_values.ts";
-import { checkTimeline, flushHere } from "../../../src/pagestore/mod.ts";
+import { checkTimeline, flushHere, mergeHere } from "../../../src/pagestore/mod.ts";
 import { findPostgres } from "../../../src/pg_install/find_postgres.ts";
 import { BLCKSZ } from "../../../src/postgres/page_layout.ts";
 import { type Fault, FaultyDisk, PowerLostError } from "../../harness/faulty_disk.ts";
-import { Random, seeds } from "../../harness/random.ts";
+import { EXHAUSTIVE, Random, seeds } from "../../harness/random.ts";
 import { makeTinyCluster, TINY_SEGMENT_SIZE } from "../../harness/tiny_cluster.ts";
 import { type BuiltRecord, WalBuilder } from "../../harness/wal_builder.ts";
 
@@ -71,8 +72,8 @@ class History {
   }
 }
 
-/** Bun fails at every operation; on Deno, which runs the same code, some of them are enough. */
-const STRIDE = "Deno" in globalThis ? 7 : 1;
+/** Every operation, or every so many. */
+const STRIDE = EXHAUSTIVE ? 1 : 7;
 
 type Existence = "no" | "perhaps" | "yes";
 
@@ -101,7 +102,15 @@ class Life {
   #open(): PageServer {
     const { disk } = this;
     const flushLayer = flushHere(disk, encodeStoredValue);
-    return PageServer.open({ disk, flushLayer, paths: PATHS, config: CONFIG, logger: NULL_LOGGER });
+    const mergeLayers = mergeHere(disk, makePageImage);
+    return PageServer.open({
+      disk,
+      flushLayer,
+      mergeLayers,
+      paths: PATHS,
+      config: CONFIG,
+      logger: NULL_LOGGER,
+    });
   }
 
   /** One step after the other; one that fails for the disk's sake is done again if `retry` says so. */

@@ -5,6 +5,7 @@ import type { Lsn } from "../../../src/common/lsn.ts";
 import {
   BlockCache,
   checkTimeline,
+  mergeHere,
   readMetadata,
   TimelineStore,
   type TimelineStoreOptions,
@@ -164,7 +165,7 @@ class Scenario {
       nowMs: () => 0,
       cache: new BlockCache(1 << 20),
       config: CONFIG,
-      reconstruct,
+      mergeLayers: mergeHere(this.disk, reconstruct),
     };
     return ancestor === null
       ? options

@@ -4,16 +4,16 @@ import type { Lsn } from "../../../src/common/lsn.ts";
 import {
   BlockCache,
   checkTimeline,
+  mergeHere,
   TimelineStore,
   type TimelineStoreOptions,
 } from "../../../src/pagestore/mod.ts";
 import { FaultyDisk } from "../../harness/faulty_disk.ts";
-import { Random, seeds } from "../../harness/random.ts";
+import { EXHAUSTIVE, Random, seeds } from "../../harness/random.ts";
 import { ingest, reconstruct, TimelineModel } from "../../harness/timeline_model.ts";
 import { expectSameReads, randomRecord } from "../../harness/timeline_workload.ts";
 
-/** Deno runs the same code: some of them are enough there. */
-const SEEDS = "Deno" in globalThis ? 40 : 200;
+const SEEDS = EXHAUSTIVE ? 200 : 40;
 const STEPS = 40;
 const MAX_TIMELINES = 6;
 
@@ -148,7 +148,8 @@ class World {
       mergedLayerBytes: 500 + this.random.int(4000),
       chainLimits: { maxVersions: 1 + this.random.int(5), maxBytes: 50 + this.random.int(1000) },
     };
-    const options = { disk: this.disk, nowMs: () => this.#nowMs, cache: this.#cache, config, reconstruct };
+    const mergeLayers = mergeHere(this.disk, reconstruct);
+    const options = { disk: this.disk, nowMs: () => this.#nowMs, cache: this.#cache, config, mergeLayers };
     return ancestor === null ? options : { ...options, ancestor: { store: ancestor.store, lsn: lsn as Lsn } };
   }
 }
