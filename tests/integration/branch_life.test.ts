@@ -90,6 +90,17 @@ describe("deleting a branch", () => {
     await env.zenith("branch", "delete", "busy", "--cascade");
   });
 
+  test("goes right after its Postgres was stopped, with WAL still on its way", async () => {
+    for (const name of ["brief1", "brief2", "brief3"]) {
+      await env.branch(name, "main");
+      const pg = await env.startCompute(name);
+      await pg.query("CREATE TABLE lots AS SELECT generate_series(1, 200000) n");
+      await pg.stop("immediate");
+      await env.zenith("branch", "delete", name);
+      assert.ok(!(await branchNames()).includes(name));
+    }
+  });
+
   test("is refused for what all branches come from, for unknown names and for stray words", async () => {
     const unknown = await env.tryZenith("branch", "delete", "nowhere");
     assert.equal(unknown.code, 4);
