@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { EEXIST, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTEMPTY } from "../../../../src/compute/fuse/errno.ts";
+import { firstReads } from "../../../../src/compute/fuse/first_reads.ts";
 import type { MissedRead } from "../../../../src/compute/fuse/fuse_session.ts";
 import * as fuse from "../../../../src/compute/fuse/protocol.ts";
 import { Kernel, POSTGRES } from "./kernel.ts";
@@ -77,6 +78,22 @@ describe("the tree", () => {
     ]);
     assert.equal(miss(kernel.read(kernel.walk("base/5/7")!.id, 0, BLOCK)).remote.fork, 3);
     assert.equal(kernel.walk("base/5/7_init")!.size, BLOCK);
+  });
+
+  test("knows which catalogs a session begins with", () => {
+    kernel.populate([
+      { spc: 1664, db: 0, rel: 1262, fork: 0, sourceFork: 0, blocks: 1 },
+      { spc: 1663, db: 5, rel: 1249, fork: 0, sourceFork: 0, blocks: 5000 },
+      { spc: 1663, db: 5, rel: 2610, fork: 0, sourceFork: 0, blocks: 0 },
+      { spc: 1663, db: 5, rel: 16384, fork: 0, sourceFork: 0, blocks: 3 },
+      { spc: 1663, db: 16385, rel: 1249, fork: 0, sourceFork: 0, blocks: 5 },
+    ]);
+    assert.deepEqual(
+      firstReads(kernel.inodes).map((
+        { remote, blocks },
+      ) => [remote.db, remote.rel, remote.firstBlock, blocks]),
+      [[0, 1262, 0, 1], [5, 1249, 0, 64]],
+    );
   });
 
   test("tells the kernel that a missing name may be remembered as missing", () => {
