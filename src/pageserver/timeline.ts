@@ -193,14 +193,21 @@ export class Timeline {
     return this.#decoder.position;
   }
 
-  /** Prepares for a new source of WAL: it sends from {@link position} on. A partial record of the last one is forgotten. */
-  async restartReceiving(): Promise<void> {
+  /**
+   * Prepares for a new source of WAL. A partial record of the last one is forgotten.
+   *
+   * @returns where it is to send from: {@link position}, or the start of that page when the last record ended where the page begins and
+   *   its header has not come yet
+   */
+  async restartReceiving(): Promise<Lsn> {
     if (this.#failure !== null) throw this.#failure;
     const position = this.position;
     const prev = this.#decoder.lastRecordLsn;
     assert(prev !== undefined, "a timeline's decoder knows where its last record started");
-    await this.wal.truncate(position);
+    const from = Math.min(position, this.wal.writtenLsn) as Lsn;
+    await this.wal.truncate(from);
     this.#decoder = this.#newDecoder(position, prev, false);
+    return from;
   }
 
   /**

@@ -127,8 +127,7 @@ export class WalReceiver {
       );
     }
     if (!this.#isSafekeeper) await createPhysicalSlot(client, SLOT_NAME);
-    await this.#timeline.restartReceiving();
-    const startLsn = this.#timeline.position;
+    const startLsn = await this.#timeline.restartReceiving();
     const stream = await startReplication(client, {
       ...(this.#isSafekeeper ? {} : { slot: SLOT_NAME }),
       startLsn,
