@@ -137,6 +137,7 @@ export class WalReceiver {
     this.#logger.info("receiving WAL", { source: this.connInfo, lsn: formatLsn(startLsn) });
     const intake = new WalIntake(this.#timeline, stream);
     this.#intake = intake;
+    intake.announce();
     await Promise.race([stream.run(intake), intake.failed]);
   }
 }
@@ -168,6 +169,16 @@ class WalIntake implements ReplicationHandler {
       this.#fail = reject;
     });
     this.failed.catch(() => {});
+  }
+
+  /** Says how far the timeline is: to a source that has nothing more to send, this is all that it will hear. */
+  async announce(): Promise<void> {
+    try {
+      await this.#timeline.makeDurable();
+      this.#report();
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {

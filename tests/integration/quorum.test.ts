@@ -183,6 +183,16 @@ describe("a compute with three safekeepers", () => {
     }
   });
 
+  test("leaves its branch alone when it has ended, so that it can be deleted at once", OPTIONS, async () => {
+    for (const name of ["brief1", "brief2", "brief3"]) {
+      await env.branch(name, "main");
+      const brief = await env.startCompute(name);
+      await brief.query("CREATE TABLE lots AS SELECT generate_series(1, 100000) n");
+      await brief.stop("immediate");
+      await env.zenith("branch", "delete", name);
+    }
+  });
+
   test("is shown with the safekeepers' terms and positions", OPTIONS, async () => {
     const lines = (await env.zenith("safekeeper", "list")).trimEnd().split("\n");
     assert.match(lines[0]!, /^ID +ADDRESS +TENANT +TIMELINE +TERM +FLUSH +COMMIT +PAGE SERVER$/);
