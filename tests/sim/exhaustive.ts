@@ -1,22 +1,22 @@
 /**
  * Every state that a small instance can reach: two proposers that are in contact with three acceptors, two terms, two records.
- * What is in flight on a connection comes in order, at any time or never; unordered delivery is a choice, for smaller
- * instances. Where acceptors may crash, syncs end at any time, and what is not synced is lost.
+ * What was ever said on a connection may be heard at any time, in any order, again and again, or never. Where acceptors may crash,
+ * syncs end at any time, and what is not synced is lost.
  *
- * States are told apart by a 53-bit hash of their canonical form (acceptors are interchangeable): the chance that two of ten million
- * collide, and one is missed, is about one in two hundred.
+ * Of states that can do the same, one is looked at (`reduced`; docs/safekeeper.md says why no violation is missed):
+ * - acceptors are interchangeable, and so are proposers; what is on a disk matters while there may be a crash;
+ * - what can't change its receiver any more is forgotten, whether it was heard or not;
+ * - an AppendRequest is heard in pieces: first its positions, then its records one by one;
+ * - an elected proposer hears at once what an acceptor has confirmed, an acceptor of its term at once what is committed;
+ * - a proposer that hears of a newer term stops, which is as if it heard nothing any more, and that is searched anyway.
+ *
+ * States are told apart by a 53-bit hash of their canonical form: the chance that two of ten million collide, and one is missed, is about
+ * one in two hundred.
  */
 import { parseTenantId, parseTimelineId } from "../../src/common/id.ts";
 import { INVALID_LSN, type Lsn } from "../../src/common/lsn.ts";
+import { type AcceptorEvent, newAcceptorControl, startAcceptor } from "../../src/consensus/acceptor.ts";
 import {
-  type AcceptorControl,
-  type AcceptorEvent,
-  type AcceptorState,
-  newAcceptorControl,
-  startAcceptor,
-} from "../../src/consensus/acceptor.ts";
-import {
-  type AcceptorMessage,
   type ProposerMessage,
   type ServerInfo,
   WAL_ACCEPTOR_PROTOCOL_VERSION,
@@ -30,8 +30,22 @@ import {
 import { historyTerm } from "../../src/consensus/term_history.ts";
 import { Violation } from "./checker.ts";
 import { type Machines, PRODUCTION } from "./machines.ts";
+import {
+  type AcceptorNode,
+  canonical,
+  essence,
+  mirrored,
+  type Node,
+  NOTHING,
+  type ProposerNode,
+  replaceAcceptor,
+  replaceProposer,
+  withMessage,
+  without,
+} from "./search_node.ts";
+import { forgetNoise, hearAtOnce, isSilence, pieces } from "./search_reduction.ts";
 import { concat, isPrefix, makeRecord, TermLogs, TIMELINE_START } from "./sim_log.ts";
-import { contents, describeMessage, formatHistory, hash53 } from "./state_text.ts";
+import { hash53 } from "./state_text.ts";
 
 const PROPOSERS = 2;
 
@@ -40,8 +54,8 @@ export interface Bounds {
   readonly terms: number;
   readonly records: number;
   readonly crashes: number;
-  /** Messages of a connection may overtake each other. */
-  readonly unordered: boolean;
+  /** False: only what can't change its receiver is left out, for small instances, to see that the rest leaves nothing out. */
+  readonly reduced: boolean;
   /** The terms that the proposers try first. */
   readonly firstTerms: readonly [number, number];
   /** Stops there, for a test that only has to find something. */
@@ -53,40 +67,10 @@ export const SMALL_INSTANCE: Bounds = {
   terms: 2,
   records: 2,
   crashes: 0,
-  unordered: false,
+  reduced: true,
   firstTerms: [1, 1],
   maxStates: Infinity,
 };
-
-interface AcceptorNode {
-  readonly state: AcceptorState;
-  readonly control: AcceptorControl;
-  readonly wal: Uint8Array;
-  readonly durableBytes: number;
-  /** Syncs that run: the bytes they cover. */
-  readonly syncs: readonly { cuts: number; bytes: number }[];
-  /** By term, whom it voted for. */
-  readonly votes: Readonly<Record<number, number>>;
-  /** In flight, by proposer. */
-  readonly toAcceptor: readonly Link<ProposerMessage>[];
-  readonly toProposer: readonly Link<AcceptorMessage>[];
-}
-
-/** Messages in flight, as a set: by what they say. */
-type Link<T> = ReadonlyMap<string, T>;
-
-interface ProposerNode {
-  readonly state: ProposerState;
-  /** From the start of its term. */
-  readonly wal: Uint8Array;
-}
-
-interface Node {
-  readonly acceptors: readonly AcceptorNode[];
-  readonly proposers: readonly ProposerNode[];
-  readonly records: number;
-  readonly crashes: number;
-}
 
 export interface SearchResult {
   readonly states: number;
@@ -95,6 +79,8 @@ export interface SearchResult {
   readonly complete: boolean;
   /** In how many states a commit was known: shows that the search gets somewhere. */
   readonly committedStates: number;
+  /** Hashes of {@link essence}: what was reached, whoever has heard what. */
+  readonly essences: ReadonlySet<number>;
 }
 
 /** @throws {Violation} in the first state that breaks an invariant */
@@ -110,6 +96,7 @@ class Search {
   readonly #bounds: Bounds;
   readonly #machines: Machines;
   readonly #seen = new Set<number>();
+  readonly #essences = new Set<number>();
   readonly #stack: Node[] = [];
   #transitions = 0;
   #committedStates = 0;
@@ -131,6 +118,7 @@ class Search {
       transitions: this.#transitions,
       complete: node === undefined,
       committedStates: this.#committedStates,
+      essences: this.#essences,
     };
   }
 
@@ -182,19 +170,13 @@ class Search {
     for (let a = 0; a < node.acceptors.length; a++) {
       const acceptor = node.acceptors[a]!;
       for (let p = 0; p < PROPOSERS; p++) {
-        for (const [text, message] of this.#deliverable(acceptor.toAcceptor[p]!)) {
-          const taken = replaceAcceptor(node, a, {
-            ...acceptor,
-            toAcceptor: without(acceptor.toAcceptor, p, text),
-          });
-          this.#visit(this.#stepAcceptor(taken, a, { type: "message", session: p + 1, message }));
+        for (const message of acceptor.toAcceptor[p]!.values()) {
+          this.#visit(this.#stepAcceptor(node, a, { type: "message", session: p + 1, message }));
         }
-        for (const [text, message] of this.#deliverable(acceptor.toProposer[p]!)) {
-          const taken = replaceAcceptor(node, a, {
-            ...acceptor,
-            toProposer: without(acceptor.toProposer, p, text),
-          });
-          this.#visit(this.#stepProposer(taken, p, { type: "message", peer: a, message }));
+        for (const message of acceptor.toProposer[p]!.values()) {
+          const next = this.#stepProposer(node, p, { type: "message", peer: a, message });
+          if (this.#bounds.reduced && isSilence(node.proposers[p]!.state, next.proposers[p]!.state)) continue;
+          this.#visit(next);
         }
       }
       if (acceptor.syncs.length > 0) this.#visit(this.#endSync(node, a));
@@ -205,26 +187,12 @@ class Search {
       if (state.phase === "campaigning" && Math.max(state.seenTerm, state.term) < this.#bounds.terms) {
         this.#visit(this.#stepProposer(node, p, { type: "electionTimeout" }));
       }
-      const mayWrite = state.phase === "elected" && state.commitLsn !== INVALID_LSN;
+      // Where all have gone on to a newer term nobody would take it.
+      const isHeard = !this.#bounds.reduced ||
+        node.acceptors.some((acceptor) => acceptor.state.term <= state.term);
+      const mayWrite = state.phase === "elected" && state.commitLsn !== INVALID_LSN && isHeard;
       if (mayWrite && node.records < this.#bounds.records) this.#visit(this.#write(node, p));
     }
-  }
-
-  #deliverable<T>(link: Link<T>): [string, T][] {
-    const messages = [...link];
-    return this.#bounds.unordered ? messages : messages.slice(0, 1);
-  }
-
-  /** In order messages are told apart by their place too. */
-  #withMessage<T extends ProposerMessage | AcceptorMessage>(link: Link<T>, message: T): Link<T> {
-    let text = describeMessage(message);
-    if (!this.#bounds.unordered) {
-      // One that waits already is heard first; said again behind others it is heard again.
-      while (link.has(text)) text += "'";
-    } else if (link.has(text)) {
-      return link;
-    }
-    return new Map(link).set(text, message);
   }
 
   #write(node: Node, p: number): Node {
@@ -317,7 +285,7 @@ class Search {
               }
               votes = { ...votes, [message.term]: effect.session };
             }
-            toProposer[effect.session - 1] = this.#withMessage(toProposer[effect.session - 1]!, message);
+            toProposer[effect.session - 1] = withMessage(toProposer[effect.session - 1]!, message);
             break;
           }
           case "refuse":
@@ -345,8 +313,9 @@ class Search {
     const acceptors = [...node.acceptors];
     const send = (peer: number, message: ProposerMessage): void => {
       const acceptor = acceptors[peer]!;
+      const said = this.#bounds.reduced ? pieces(message) : [message];
       const toAcceptor = acceptor.toAcceptor.map((link, i) =>
-        i === p ? this.#withMessage(link, message) : link
+        i === p ? said.reduce(withMessage, link) : link
       );
       acceptors[peer] = { ...acceptor, toAcceptor };
     };
@@ -402,13 +371,38 @@ class Search {
 
   #visit(reached: Node): void {
     this.#transitions++;
-    const node = withoutNoise(reached);
-    const key = hash53(canonical(node, this.#bounds.unordered));
+    const node = this.#bounds.reduced ? this.#settle(reached) : forgetNoise(reached);
+    const key = this.#keyOf(node);
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
+    this.#essences.add(hash53(essence(node)));
     this.#check(node);
     if (node.proposers.some(({ state }) => state.commitLsn !== INVALID_LSN)) this.#committedStates++;
     this.#stack.push(node);
+  }
+
+  #keyOf(node: Node): number {
+    // With no crash to come only the syncs under way matter of the disk: they still end.
+    const mayCrash = node.crashes < this.#bounds.crashes ||
+      node.acceptors.some(({ syncs }) => syncs.length > 0);
+    const key = hash53(canonical(node, mayCrash));
+    const [first, second] = this.#bounds.firstTerms;
+    return this.#bounds.reduced && first === second ? Math.min(key, hash53(mirrored(node, mayCrash))) : key;
+  }
+
+  /** Lets everyone hear what they hear at once, until nothing of that is left. */
+  #settle(reached: Node): Node {
+    let node = forgetNoise(reached);
+    for (;;) {
+      const next = hearAtOnce(node);
+      if (next === undefined) return node;
+      const { a, p } = next;
+      node = forgetNoise(
+        next.to === "proposer"
+          ? this.#stepProposer(node, p, { type: "message", peer: a, message: next.message })
+          : this.#stepAcceptor(node, a, { type: "message", session: p + 1, message: next.message }),
+      );
+    }
   }
 
   /** At the moment of a commit a quorum has it durably. */
@@ -481,125 +475,4 @@ function termLogs(node: Node): TermLogs {
     logs.append(state.term, wal);
   }
   return logs;
-}
-
-function replaceAcceptor(node: Node, a: number, acceptor: AcceptorNode): Node {
-  return { ...node, acceptors: node.acceptors.map((other, i) => i === a ? acceptor : other) };
-}
-
-function replaceProposer(node: Node, p: number, proposer: ProposerNode): Node {
-  return { ...node, proposers: node.proposers.map((other, i) => i === p ? proposer : other) };
-}
-
-const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
-
-function without<T>(links: readonly Link<T>[], p: number, text: string): Link<T>[] {
-  return links.map((link, i) => {
-    if (i !== p) return link;
-    const rest = new Map(link);
-    rest.delete(text);
-    return rest;
-  });
-}
-
-/** Without the messages that change nothing, whenever they are delivered: states that differ in them are one. */
-function withoutNoise(node: Node): Node {
-  let result = node;
-  node.acceptors.forEach((acceptor, a) => {
-    const toProposer = acceptor.toProposer.map((link, p) => {
-      const { state } = node.proposers[p]!;
-      const noise = [...link].filter(([, message]) => isNoise(state, a, message));
-      if (noise.length === 0) return link;
-      const rest = new Map(link);
-      for (const [text] of noise) rest.delete(text);
-      return rest;
-    });
-    if (toProposer.some((link, p) => link !== acceptor.toProposer[p])) {
-      result = replaceAcceptor(result, a, { ...acceptor, toProposer });
-    }
-  });
-  return result;
-}
-
-/** A proposer that stopped hears nothing; one that is elected learns nothing from positions and votes it is past. */
-function isNoise(state: ProposerState, a: number, message: AcceptorMessage): boolean {
-  if (state.phase === "stopped" || message.term < state.term) return true;
-  if (state.phase !== "elected" || message.term !== state.term) return false;
-  const { phase, flushLsn } = state.peers[a]!;
-  switch (message.type) {
-    case "Greeting":
-      return false;
-    case "VoteResponse":
-      return phase === "electing" || phase === "streaming";
-    case "AppendResponse":
-      return message.historyTerm !== state.term || (phase === "streaming" && message.flushLsn <= flushLsn);
-  }
-}
-
-/** The state as text, the same for states that differ in the names of their acceptors only. */
-function canonical(node: Node, unordered: boolean): string {
-  const bundles = node.acceptors.map((acceptor, a) => {
-    const peers = node.proposers.map(({ state }) => peerTexts(state)[a]!);
-    return `${acceptorText(acceptor, unordered)}|${peers.join("|")}`;
-  });
-  const proposers = node.proposers.map(proposerText);
-  return `${bundles.sort().join("\n")}\n${proposers.join("\n")}\n${node.records} ${node.crashes}`;
-}
-
-// Most of a state is shared with the one before it.
-const acceptorTexts = new WeakMap<AcceptorNode, string>();
-const proposerTexts = new WeakMap<ProposerNode, string>();
-const peerTextsOf = new WeakMap<ProposerState, string[]>();
-
-function linkText(link: Link<unknown>, unordered: boolean): string {
-  const texts = [...link.keys()];
-  return (unordered ? texts.sort() : texts).join(";");
-}
-
-function acceptorText(acceptor: AcceptorNode, unordered: boolean): string {
-  const known = acceptorTexts.get(acceptor);
-  if (known !== undefined) return known;
-  const { state, control, wal, durableBytes, syncs, votes, toAcceptor, toProposer } = acceptor;
-  const text = [
-    [state.term, formatHistory(state.history), state.writtenLsn, state.recordEndLsn, state.flushLsn].join(),
-    [state.commitLsn, state.knownCommitLsn, state.syncingTo, state.appender, state.sessions.join(".")].join(),
-    [control.term, formatHistory(control.history), control.timelineStartLsn, control.commitLsn].join(),
-    contents(wal),
-    durableBytes,
-    // The numbers of cuts themselves don't matter, only whether a sync is of this log.
-    syncs.map(({ cuts, bytes }) => `${cuts === state.cuts}${bytes}`).join(),
-    JSON.stringify(votes),
-    toAcceptor.map((link) => linkText(link, unordered)).join("|"),
-    toProposer.map((link) => linkText(link, unordered)).join("|"),
-  ].join("/");
-  acceptorTexts.set(acceptor, text);
-  return text;
-}
-
-function proposerText(proposer: ProposerNode): string {
-  const known = proposerTexts.get(proposer);
-  if (known !== undefined) return known;
-  const { state, wal } = proposer;
-  const text = [
-    state.phase,
-    state.term,
-    Math.max(state.seenTerm, state.term),
-    state.epochStartLsn,
-    formatHistory(state.history),
-    state.localEndLsn,
-    state.commitLsn,
-    contents(wal),
-  ].join();
-  proposerTexts.set(proposer, text);
-  return text;
-}
-
-function peerTexts(state: ProposerState): string[] {
-  const known = peerTextsOf.get(state);
-  if (known !== undefined) return known;
-  const texts = state.peers.map(({ phase, vote, flushLsn, nextLsn, fetching }) =>
-    [phase, vote === undefined ? "" : describeMessage(vote), flushLsn, nextLsn, fetching].join()
-  );
-  peerTextsOf.set(state, texts);
-  return texts;
 }
