@@ -11,9 +11,14 @@ interface Writer {
   attempted: number;
 }
 
+/** The bank's accounts, and what each has at first. */
+const ACCOUNTS = 10;
+const DEPOSIT = 1_000;
+
 /**
- * Each writer commits 1, 2, 3, … of its own, one transaction each, which also counts them in a second table: the first
- * shows what was lost or done twice, the second what was done by half.
+ * Each writer commits 1, 2, 3, … of its own, one transaction each, which also counts them in a second table and moves
+ * money between two accounts of a bank: the first shows what was lost or done twice, the others what was done by half. Writers
+ * get in each other's way at the bank only.
  */
 export class WriteHistory {
   readonly #writers: Writer[];
@@ -26,8 +31,10 @@ export class WriteHistory {
 
   static async createTables(pg: Compute): Promise<void> {
     await using session = await pg.connect();
-    await session.query("CREATE TABLE history (writer int, n int)");
+    await session.query("CREATE TABLE history (writer int, n int, payer int, payee int, amount int)");
     await session.query("CREATE TABLE counts (writer int PRIMARY KEY, n int)");
+    await session.query("CREATE TABLE bank (account int PRIMARY KEY, balance int)");
+    await session.query(`INSERT INTO bank SELECT a, ${DEPOSIT} FROM generate_series(0, ${ACCOUNTS - 1}) a`);
   }
 
   /** Commits that were acknowledged, all writers together. */
@@ -59,10 +66,19 @@ export class WriteHistory {
       session = await pg.connect();
       while (!this.#stopping) {
         writer.attempted = writer.acknowledged + 1;
+        const payer = writer.attempted % ACCOUNTS;
+        const payee = (payer + 1 + writer.id % (ACCOUNTS - 1)) % ACCOUNTS;
         await session.query(
-          `WITH entry AS (INSERT INTO history VALUES ($1::int, $2::int) RETURNING writer)
+          `WITH entry AS (
+             INSERT INTO history VALUES ($1::int, $2::int, $3::int, $4::int, $5::int) RETURNING *
+           ), locked AS (
+             SELECT account FROM bank WHERE account IN ($3::int, $4::int) ORDER BY account FOR UPDATE
+           ), moved AS (
+             UPDATE bank SET balance = balance + CASE WHEN bank.account = entry.payee THEN amount ELSE -amount END
+             FROM locked, entry WHERE bank.account = locked.account
+           )
            INSERT INTO counts SELECT writer, 1 FROM entry ON CONFLICT (writer) DO UPDATE SET n = counts.n + 1`,
-          [writer.id, writer.attempted],
+          [writer.id, writer.attempted, payer, payee, 1 + writer.attempted % 7],
         );
         writer.acknowledged = writer.attempted;
       }
@@ -97,5 +113,14 @@ export class WriteHistory {
       writer.acknowledged = last;
       writer.attempted = last;
     }
+    const wrong = await session.query(
+      `SELECT account, balance, ${DEPOSIT} + moved AS expected FROM bank, LATERAL (
+         SELECT COALESCE(sum(CASE WHEN payee = account THEN amount ELSE -amount END), 0) AS moved
+         FROM history WHERE account IN (payer, payee)) m
+       WHERE balance <> ${DEPOSIT} + moved`,
+    );
+    assert.deepEqual(wrong, [], "a transfer is there by half");
+    const total = await session.value("SELECT sum(balance)::int FROM bank");
+    assert.equal(total, ACCOUNTS * DEPOSIT, "the bank's total does not hold");
   }
 }
