@@ -2,13 +2,14 @@
  * Commits: pgbench's TPC-B on a compute with one and with three safekeepers, fsync on, against a stock Postgres with fsync on and
  * one synchronous pg_receivewal. `npm run bench -- commit [clients …]`, by default 1, 4 and 16.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { asUser, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
-import { until, ZenithEnv } from "../harness/zenith_env.ts";
+import { ZenithEnv } from "../harness/zenith_env.ts";
+import { startReceiver } from "./receiver.ts";
 import { type Comparison, percentile, report, summarize } from "./harness.ts";
 
 const CLIENTS = [1, 4, 16];
@@ -17,7 +18,6 @@ const SAFEKEEPERS = [1, 3];
 const SCALE = 16;
 const RUN_S = 3;
 const ROUNDS = 5;
-const RECEIVER_NAME = "receiver";
 
 /** One run of pgbench. Latencies in ms, of single transactions. */
 interface Run {
@@ -84,27 +84,6 @@ class Pgbench {
   }
 }
 
-/** Archives the cluster's WAL and confirms every flush, which is what its commits wait for. */
-async function startReceiver(cluster: StockCluster, target: Target): Promise<ChildProcess> {
-  const dir = join(cluster.directory, "received");
-  makeOwnedDirectory(dir, pgUser());
-  const child = spawn(
-    join(cluster.install.binDir, "pg_receivewal"),
-    [...target, "-D", dir, "--synchronous"],
-    {
-      ...asUser(pgUser()),
-      cwd: cluster.directory,
-      env: { ...postgresEnvironment(), PGAPPNAME: RECEIVER_NAME },
-      stdio: "ignore",
-    },
-  );
-  await until("pg_receivewal is the synchronous standby", async () => {
-    const rows = await cluster.sql`SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'`;
-    return rows.length === 1;
-  });
-  return child;
-}
-
 async function filledEnvironment(pgbench: Pgbench, safekeepers: number): Promise<[ZenithEnv, Target]> {
   const env = await ZenithEnv.create({ safekeepers });
   const compute = await env.startCompute();
@@ -122,8 +101,6 @@ export async function run(args: readonly string[]): Promise<void> {
   const stock = [`--host=${cluster.directory}`, `--port=${port}`, "--username=postgres"];
   const pgbench = new Pgbench(cluster);
   await pgbench.fill(stock);
-  await cluster.sql.unsafe(`ALTER SYSTEM SET synchronous_standby_names = '${RECEIVER_NAME}'`);
-  await cluster.sql`SELECT pg_reload_conf()`;
   const receiver = await startReceiver(cluster, stock);
   const environments: ZenithEnv[] = [];
   try {

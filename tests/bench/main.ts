@@ -1,7 +1,7 @@
 /** `npm run bench -- <name>` runs tests/bench/<name>.ts, which exports `run()`. */
 import { readdirSync } from "node:fs";
 
-const NOT_BENCHMARKS = new Set(["main.ts", "harness.ts"]);
+const NOT_BENCHMARKS = new Set(["main.ts", "harness.ts", "receiver.ts"]);
 
 const names = readdirSync(new URL(".", import.meta.url))
   .filter((file) => /^[a-z_]+\.ts$/.test(file) && !NOT_BENCHMARKS.has(file))
