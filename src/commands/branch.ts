@@ -4,12 +4,7 @@ import { parseBranchName, type TenantId } from "../common/id.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
 import { untilBranchEndArrived, untilMomentArrived } from "../control/branch_end.ts";
-import {
-  chooseTenant,
-  type Environment,
-  loadEnvironment,
-  pageServerAddress,
-} from "../control/environment.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { type Command, optionText, TENANT_OPTION } from "./command.ts";
 import { formatBranchTree, print } from "./output.ts";
@@ -41,7 +36,7 @@ export const branchCommand: Command = {
         hint: `for example "zenith branch ${name} main", main@0/16B5A50 or main@2026-11-22T09:30`,
       });
     }
-    await untilStartArrived(environment, client, tenant, start);
+    await untilStartArrived(client, tenant, start);
     const branch = await client.branchCreate(tenant, branchName, withZone(start), lifetimeMs);
     const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
     const until = branch.expires_at === null ? "" : `, until ${branch.expires_at}`;
@@ -51,7 +46,6 @@ export const branchCommand: Command = {
 
 /** The end of a branch is where its last acknowledged commit is, and what was committed by some time may be on its way still. */
 async function untilStartArrived(
-  environment: Environment,
   client: PageServerClient,
   tenant: TenantId,
   start: string,
@@ -62,9 +56,9 @@ async function untilStartArrived(
   );
   if (ancestor === undefined) return;
   if (/^\d{4}-/.test(moment)) {
-    await untilMomentArrived(environment, client, tenant, ancestor, parseTimestamp(moment, "local"));
+    await untilMomentArrived(client, tenant, ancestor, parseTimestamp(moment, "local"));
   } else if (moment === "" || parseLsn(moment) > ancestor.latest_valid_lsn) {
-    await untilBranchEndArrived(environment, client, tenant, ancestor);
+    await untilBranchEndArrived(client, tenant, ancestor);
   }
 }
 

@@ -2,9 +2,11 @@ import { ZenithError } from "../common/errors.ts";
 import { parseBranchName, type TimelineId } from "../common/id.ts";
 import { destroyCompute, listComputes } from "../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
+import { deleteFromSafekeepers } from "../control/safekeepers.ts";
 import { type BranchInfo, PageServerClient } from "../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "./command.ts";
 import { print, Progress } from "./output.ts";
+import { warnAboutSafekeeper } from "./safekeeper_prune.ts";
 
 export const branchDeleteCommand: Command = {
   usage: "branch delete <name>",
@@ -32,6 +34,8 @@ export const branchDeleteCommand: Command = {
     const deleted = await client.branchDelete(tenant, name, options["cascade"] === true);
     for (const compute of computes) destroyCompute(compute);
     for (const branch of deleted) print(`branch ${branch} deleted`);
+    const timelines = [...going].map((timeline) => ({ tenant, timeline }));
+    for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);
   },
 };
 

@@ -40,7 +40,7 @@ export const dumpPageCommand: Command = {
     await using client = new PageServerClient(pageServer);
     const found = (await client.branchList(tenant)).find(({ name }) => name === branch);
     if (found === undefined) throw new ZenithError("not_found", `there is no branch ${branch}`);
-    if (lsn === undefined) await untilBranchEndArrived(environment, client, tenant, found);
+    if (lsn === undefined) await untilBranchEndArrived(client, tenant, found);
     const page = await readPage(
       pageServer,
       tenant,

@@ -24,7 +24,7 @@ export const lsnAtCommand: Command = {
     if (branch === undefined) {
       throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`);
     }
-    await untilMomentArrived(environment, client, tenant, branch, timestamp);
+    await untilMomentArrived(client, tenant, branch, timestamp);
     const { lsn, timeline_id } = await client.lsnAt(tenant, branch.timeline_id, timestamp);
     if (timeline_id === branch.timeline_id) {
       print(formatLsn(lsn));

@@ -42,6 +42,12 @@ export class Progress implements Disposable {
   }
 }
 
+/** `512 B`, `1.5 KiB`, `30.0 MiB`. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1 << 10) return `${bytes} B`;
+  return bytes < 1 << 20 ? `${(bytes / (1 << 10)).toFixed(1)} KiB` : `${(bytes / (1 << 20)).toFixed(1)} MiB`;
+}
+
 /** Columns as wide as their widest cell, two spaces between. */
 export function formatTable(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = [];

@@ -5,7 +5,7 @@ import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import { readConditions } from "../compute/conditions.ts";
 import { connectHint } from "../compute/postgres_conf.ts";
 import { parseStorageChoice } from "../compute/storage.ts";
-import { untilBranchEndArrived } from "../control/branch_end.ts";
+import { acknowledgedEnd, untilBranchEndArrived } from "../control/branch_end.ts";
 import {
   type ComputeInfo,
   createCompute,
@@ -33,7 +33,7 @@ import {
   TENANT_OPTION,
 } from "./command.ts";
 import { READ_ONLY_OPTION, STORAGE_OPTION } from "./compute.ts";
-import { formatTable, print, Progress } from "./output.ts";
+import { formatBytes, formatTable, print, Progress } from "./output.ts";
 import { STOP_MODE_OPTION } from "./stop.ts";
 
 export const pgListCommand: Command = {
@@ -44,7 +44,7 @@ export const pgListCommand: Command = {
     const { environment, tenant } = context(options);
     const computes = listComputes(environment, tenant);
     const branches = await reachableBranches(environment, tenant);
-    const rows = computes.map((compute) => {
+    const rows = await Promise.all(computes.map(async (compute) => {
       const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
       const lsn = compute.readOnlyAt ?? branch?.latest_valid_lsn;
       const notes = notesOn(compute);
@@ -53,10 +53,11 @@ export const pgListCommand: Command = {
         compute.branch,
         formatHostPort(compute.address),
         lsn === undefined ? "?" : formatLsn(lsn),
+        compute.readOnlyAt === null ? await lag(compute, branch) : "-",
         compute.status + note,
       ];
-    });
-    for (const line of formatTable([["BRANCH", "ADDRESS", "LSN", "STATUS"], ...rows])) print(line);
+    }));
+    for (const line of formatTable([["BRANCH", "ADDRESS", "LSN", "LAG", "STATUS"], ...rows])) print(line);
   },
 };
 
@@ -137,6 +138,19 @@ function notesOn(compute: ComputeInfo): string[] {
   return [...(compute.readOnlyAt === null ? [] : ["read-only"]), ...readConditions(compute.paths)];
 }
 
+/** What the page server lacks of what the safekeepers have; `-` where there are none. */
+async function lag({ tenant, identity }: ComputeInfo, branch: BranchInfo | undefined): Promise<string> {
+  if (identity.walAcceptors.length === 0) return "-";
+  try {
+    const end = await acknowledgedEnd(identity.walAcceptors, tenant, identity.timeline);
+    if (branch === undefined) return "?";
+    return formatBytes(Math.max(0, (end ?? branch.latest_valid_lsn) - branch.latest_valid_lsn));
+  } catch (error) {
+    if (error instanceof ZenithError && error.kind === "unavailable") return "?";
+    throw error;
+  }
+}
+
 function context(options: OptionValues): { environment: Environment; tenant: TenantId } {
   const environment = loadEnvironment();
   return { environment, tenant: chooseTenant(environment, optionText(options, "tenantid")) };
@@ -152,7 +166,7 @@ async function assertPast(environment: Environment, compute: ComputeInfo, lsn: L
   let branch = await find();
   if (branch !== undefined && lsn > branch.latest_valid_lsn) {
     // What the safekeepers have is the past too.
-    await untilBranchEndArrived(environment, client, compute.tenant, branch);
+    await untilBranchEndArrived(client, compute.tenant, branch);
     branch = await find();
   }
   if (branch !== undefined && lsn > branch.latest_valid_lsn) {

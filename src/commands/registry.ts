@@ -12,6 +12,8 @@ import { pageserverCommand } from "./pageserver.ts";
 import { pgCreateCommand, pgListCommand, pgStartCommand, pgStopCommand } from "./pg.ts";
 import { restartCommand } from "./restart.ts";
 import { safekeeperCommand, safekeeperListCommand } from "./safekeeper.ts";
+import { safekeeperPruneCommand } from "./safekeeper_prune.ts";
+import { safekeeperReleaseCommand } from "./safekeeper_release.ts";
 import { startCommand } from "./start.ts";
 import { statusCommand } from "./status.ts";
 import { stopCommand } from "./stop.ts";
@@ -39,6 +41,8 @@ export const COMMANDS: readonly Command[] = [
   pgStartCommand,
   pgStopCommand,
   safekeeperListCommand,
+  safekeeperPruneCommand,
+  safekeeperReleaseCommand,
   pageserverCommand,
   safekeeperCommand,
   dumpWalCommand,

@@ -4,12 +4,13 @@ import { startDaemon } from "../common/daemon.ts";
 import { parseDuration } from "../common/duration.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort, parseHostPort } from "../common/host_port.ts";
+import type { TimelineId } from "../common/id.ts";
 import { formatLsn } from "../common/lsn.ts";
 import { SafekeeperPaths } from "../common/paths.ts";
 import { loadEnvironment } from "../control/environment.ts";
-import { listSafekeepers, safekeeperStatus } from "../control/safekeepers.ts";
+import { listSafekeepers, safekeeperStatus, type SafekeeperTimelineStatus } from "../control/safekeepers.ts";
 import { type Command, EXIT_UNAVAILABLE, optionText, type OptionValues } from "./command.ts";
-import { formatTable, print } from "./output.ts";
+import { formatBytes, formatTable, print } from "./output.ts";
 
 const START_TIMEOUT_MS = 60_000;
 const DEFAULT_LISTEN = "127.0.0.1:5454";
@@ -90,42 +91,49 @@ function parseSafekeeperId(text: string): number {
   throw new ZenithError("invalid_argument", `"${text}" is not the number of a safekeeper: expected 1, 2, …`);
 }
 
+const HEADINGS = ["ID", "ADDRESS", "TENANT", "TIMELINE", "TERM", "FLUSH", "COMMIT", "PAGE SERVER", "LAG"];
+
+/** How far the furthest safekeeper is with each timeline. */
+function furthest(timelines: readonly SafekeeperTimelineStatus[]): Map<TimelineId, number> {
+  const ends = new Map<TimelineId, number>();
+  for (const { timeline_id, flush_lsn } of timelines) {
+    ends.set(timeline_id, Math.max(flush_lsn, ends.get(timeline_id) ?? 0));
+  }
+  return ends;
+}
+
 export const safekeeperListCommand: Command = {
   usage: "safekeeper list",
-  description: "Show the environment's safekeepers and how far each has the WAL of its timelines",
+  description:
+    "Show the environment's safekeepers and how far each has the WAL of its timelines, LAG behind the furthest",
   async run() {
-    const rows: string[][] = [[
-      "ID",
-      "ADDRESS",
-      "TENANT",
-      "TIMELINE",
-      "TERM",
-      "FLUSH",
-      "COMMIT",
-      "PAGE SERVER",
-    ]];
+    const safekeepers = listSafekeepers(loadEnvironment());
+    const answers = await Promise.allSettled(safekeepers.map(({ address }) => safekeeperStatus(address)));
+    const ends = furthest(answers.flatMap((answer) => answer.status === "fulfilled" ? answer.value : []));
+    const rows: string[][] = [[...HEADINGS]];
     let exitCode = 0;
-    for (const { id, address } of listSafekeepers(loadEnvironment())) {
+    safekeepers.forEach(({ id, address }, i) => {
       const name = [String(id), formatHostPort(address)];
-      try {
-        const timelines = await safekeeperStatus(address);
-        if (timelines.length === 0) rows.push([...name, "-", "-", "-", "-", "-", "-"]);
-        for (const timeline of timelines) {
-          rows.push([
-            ...name,
-            timeline.tenant_id,
-            timeline.timeline_id,
-            String(timeline.term),
-            formatLsn(timeline.flush_lsn),
-            formatLsn(timeline.commit_lsn),
-            formatLsn(timeline.remote_consistent_lsn),
-          ]);
-        }
-      } catch (error) {
+      const answer = answers[i]!;
+      if (answer.status === "rejected") {
         exitCode = EXIT_UNAVAILABLE;
-        rows.push([...name, errorMessage(error)]);
+        rows.push([...name, errorMessage(answer.reason)]);
+        return;
       }
-    }
+      if (answer.value.length === 0) rows.push([...name, ...HEADINGS.slice(name.length).map(() => "-")]);
+      for (const timeline of answer.value) {
+        rows.push([
+          ...name,
+          timeline.tenant_id,
+          timeline.timeline_id,
+          String(timeline.term),
+          formatLsn(timeline.flush_lsn),
+          formatLsn(timeline.commit_lsn),
+          formatLsn(timeline.remote_consistent_lsn),
+          formatBytes(ends.get(timeline.timeline_id)! - timeline.flush_lsn),
+        ]);
+      }
+    });
     for (const line of formatTable(rows)) print(line);
     return exitCode;
   },

@@ -3,8 +3,10 @@ import { generateTenantId, parseTenantId } from "../common/id.ts";
 import { destroyCompute, listComputes } from "../control/computes.ts";
 import { loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
+import { deleteFromSafekeepers } from "../control/safekeepers.ts";
 import { type Command, requiredArg } from "./command.ts";
 import { print, Progress } from "./output.ts";
+import { warnAboutSafekeeper } from "./safekeeper_prune.ts";
 
 export const tenantListCommand: Command = {
   usage: "tenant list",
@@ -44,8 +46,13 @@ export const tenantDeleteCommand: Command = {
     }
     await using client = new PageServerClient(pageServerAddress(environment));
     using _progress = new Progress("deleting the tenant");
+    const timelines = (await client.branchList(tenant)).map(({ timeline_id }) => ({
+      tenant,
+      timeline: timeline_id,
+    }));
     await client.tenantDelete(tenant);
     for (const compute of computes) destroyCompute(compute);
     print(`tenant ${tenant} deleted`);
+    for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);
   },
 };

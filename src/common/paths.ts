@@ -69,6 +69,10 @@ export class PageServerPaths {
   leases(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "leases");
   }
+  /** Which safekeepers have the timeline's WAL. */
+  timelineSafekeepers(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), "safekeepers");
+  }
   /** A timeline that was {@link timeline} until its branch was deleted. */
   deletedTimeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timelines(tenant), `${timeline}${DELETED_SUFFIX}`);
@@ -97,6 +101,10 @@ export class SafekeeperPaths {
   }
   timeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.tenant(tenant), timeline);
+  }
+  /** A timeline that was {@link timeline} until it was deleted. */
+  deletedTimeline(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.tenant(tenant), `${timeline}${DELETED_SUFFIX}`);
   }
   controlFile(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "safekeeper.control");

@@ -3,7 +3,7 @@ import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
-import { callMeMaybe } from "./page_server_link.ts";
+import { assertSameSafekeepers, callMeMaybe, fetchTimelineStatus } from "./page_server_link.ts";
 import { type ComputeIdentity, PAGESERVER_STANDBY_NAME } from "./postgres_conf.ts";
 import { pauseWhileRunning } from "./postgres_process.ts";
 import { sleep } from "./sleep.ts";
@@ -28,8 +28,9 @@ export class PageServerFollower implements Durability {
     this.#log = log;
   }
 
-  chooseStart(): Promise<null> {
-    return Promise.resolve(null);
+  async chooseStart(): Promise<null> {
+    assertSameSafekeepers(this.#compute, await fetchTimelineStatus(this.#compute));
+    return null;
   }
 
   async follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void> {

@@ -1,7 +1,7 @@
 /** What a compute asks its page server for. */
-import { number, object, parse, string } from "valibot";
+import { array, number, object, parse, string } from "valibot";
 import { errorMessage, ZenithError } from "../common/errors.ts";
-import type { HostPort } from "../common/host_port.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
 import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
@@ -12,7 +12,12 @@ import type { ComputeIdentity } from "./postgres_conf.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-const StatusSchema = object({ system_id: string(), wal_segment_size: number(), wal_position: string() });
+const StatusSchema = object({
+  system_id: string(),
+  wal_segment_size: number(),
+  wal_position: string(),
+  safekeepers: array(string()),
+});
 
 /** A timeline as the page server has it. */
 export interface TimelineStatus {
@@ -22,6 +27,8 @@ export interface TimelineStatus {
   readonly segmentSize: number;
   /** Where the next record goes; everything before is durable there. */
   readonly position: Lsn;
+  /** Who has WAL of it that may not be there yet, as its last compute has said. */
+  readonly safekeepers: readonly HostPort[];
 }
 
 /** @throws {ZenithError} `protocol` when the answer makes no sense; else the page server's own errors */
@@ -29,18 +36,48 @@ export async function fetchTimelineStatus(compute: ComputeIdentity): Promise<Tim
   await using pageServer = await connectPageServer(compute);
   const { rows } = await pageServer.query(`timeline_status ${compute.tenant} ${compute.timeline}`);
   try {
-    const { system_id, wal_segment_size, wal_position } = parse(StatusSchema, JSON.parse(rows[0]?.[0] ?? ""));
+    const status = parse(StatusSchema, JSON.parse(rows[0]?.[0] ?? ""));
+    const { system_id, wal_segment_size, wal_position, safekeepers } = status;
     return {
       systemId: BigInt(system_id),
       pgVersion: POSTGRES_MAJOR,
       segmentSize: wal_segment_size,
       position: parseLsn(wal_position),
+      safekeepers: safekeepers.map(parseHostPort),
     };
   } catch (error) {
     throw new ZenithError("protocol", `the page server's answer to timeline_status: ${errorMessage(error)}`, {
       cause: error,
     });
   }
+}
+
+/**
+ * @throws {ZenithError} `conflict` when others than the compute's safekeepers have WAL of the timeline: it would go on without what is
+ * only there
+ */
+export function assertSameSafekeepers(
+  { walAcceptors, timeline }: ComputeIdentity,
+  known: TimelineStatus,
+): void {
+  const sorted = (list: readonly HostPort[]) => list.map(formatHostPort).sort().join(", ");
+  const before = sorted(known.safekeepers);
+  const now = sorted(walAcceptors);
+  if (before === "" || before === now) return;
+  throw new ZenithError(
+    "conflict",
+    `the WAL of timeline ${timeline} is at the safekeepers ${before}, but zenith.wal_acceptors names ${
+      now === "" ? "none" : now
+    }`,
+    { hint: 'name those, or take the branch from them first with "zenith safekeeper release <branch>"' },
+  );
+}
+
+/** Has the page server remember which safekeepers the compute writes to. */
+export async function registerSafekeepers(compute: ComputeIdentity): Promise<void> {
+  const list = compute.walAcceptors.map(formatHostPort).join(",");
+  await using pageServer = await connectPageServer(compute);
+  await pageServer.query(`timeline_safekeepers ${compute.tenant} ${compute.timeline} ${list}`);
 }
 
 /** Asks the page server to connect to `address` and receive. */

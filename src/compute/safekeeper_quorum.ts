@@ -4,7 +4,7 @@ import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
-import { fetchTimelineStatus } from "./page_server_link.ts";
+import { assertSameSafekeepers, fetchTimelineStatus, registerSafekeepers } from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres_conf.ts";
 import { WAL_PROPOSER_NAME, WalProposer } from "./wal_proposer.ts";
 
@@ -31,6 +31,7 @@ export class SafekeeperQuorum implements Durability {
   async chooseStart(progress: (text: string) => void): Promise<Lsn> {
     const { tenant, timeline, walAcceptors } = this.#compute;
     const known = await fetchTimelineStatus(this.#compute);
+    assertSameSafekeepers(this.#compute, known);
     progress("waiting for a quorum of safekeepers");
     this.#proposer = new WalProposer({
       tenant,
@@ -44,6 +45,8 @@ export class SafekeeperQuorum implements Durability {
       logger: this.#log,
     });
     const { startLsn, term } = await this.#proposer.elect();
+    // Before there is anything that only they have.
+    await registerSafekeepers(this.#compute);
     this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
     return startLsn;
   }

@@ -1,9 +1,9 @@
 import { ZenithError } from "../common/errors.ts";
+import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
-import type { Environment } from "./environment.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
-import { listSafekeepers, safekeeperStatus } from "./safekeepers.ts";
+import { safekeeperTimeline } from "./safekeepers.ts";
 
 const CATCH_UP_TIMEOUT_MS = 10_000;
 const POLL_MS = 50;
@@ -15,13 +15,12 @@ const POLL_MS = 50;
  * @throws {ZenithError} `unavailable` when too few safekeepers answer to tell, `timeout`
  */
 export async function untilBranchEndArrived(
-  environment: Environment,
   pageServer: PageServerClient,
   tenant: TenantId,
   { timeline_id: timeline }: BranchInfo,
 ): Promise<void> {
-  if (environment.config.safekeepers === undefined) return;
-  const end = await acknowledgedEnd(environment, timeline);
+  const safekeepers = await pageServer.timelineSafekeepers(tenant, timeline);
+  const end = await acknowledgedEnd(safekeepers, tenant, timeline);
   if (end === undefined) return;
   const deadline = Date.now() + CATCH_UP_TIMEOUT_MS;
   for (;;) {
@@ -47,15 +46,13 @@ export async function untilBranchEndArrived(
  * @throws {ZenithError} as {@link untilBranchEndArrived}
  */
 export async function untilMomentArrived(
-  environment: Environment,
   pageServer: PageServerClient,
   tenant: TenantId,
   branch: BranchInfo,
   timestamp: number,
 ): Promise<void> {
-  if (environment.config.safekeepers === undefined) return;
   if (await isFollowedByCommit(pageServer, tenant, branch, timestamp)) return;
-  await untilBranchEndArrived(environment, pageServer, tenant, branch);
+  await untilBranchEndArrived(pageServer, tenant, branch);
 }
 
 async function isFollowedByCommit(
@@ -75,10 +72,19 @@ async function isFollowedByCommit(
   }
 }
 
-/** Nothing above was acknowledged; undefined when no safekeeper has any of that timeline. */
-async function acknowledgedEnd(environment: Environment, timeline: TimelineId): Promise<Lsn | undefined> {
-  const safekeepers = listSafekeepers(environment);
-  const answers = await Promise.allSettled(safekeepers.map(({ address }) => safekeeperStatus(address)));
+/**
+ * Nothing above was acknowledged; undefined when no safekeeper has any of that timeline.
+ *
+ * @throws {ZenithError} `unavailable` when too few safekeepers answer to tell
+ */
+export async function acknowledgedEnd(
+  safekeepers: readonly HostPort[],
+  tenant: TenantId,
+  timeline: TimelineId,
+): Promise<Lsn | undefined> {
+  const answers = await Promise.allSettled(
+    safekeepers.map((address) => safekeeperTimeline(address, tenant, timeline)),
+  );
   const positions: Lsn[] = [];
   let silent = 0;
   for (const answer of answers) {
@@ -86,8 +92,7 @@ async function acknowledgedEnd(environment: Environment, timeline: TimelineId): 
       silent++;
       continue;
     }
-    const found = answer.value.find((status) => status.timeline_id === timeline);
-    if (found !== undefined) positions.push(found.flush_lsn);
+    if (answer.value !== undefined) positions.push(answer.value.flush_lsn);
   }
   // Of the quorum behind an acknowledged commit, all that don't answer may be part.
   const quorum = Math.floor(safekeepers.length / 2) + 1;

@@ -15,7 +15,7 @@ import {
   unknown,
 } from "valibot";
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
-import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
 import {
   type BranchName,
   parseTenantId,
@@ -45,6 +45,8 @@ const BranchSchema = object({
 
 /** A branch as the page server describes it. `ancestor_*` are null for a branch that began with its tenant. */
 export type BranchInfo = InferOutput<typeof BranchSchema>;
+
+const TimelineStatusSchema = object({ safekeepers: array(string()) });
 
 const TenantConfigSchema = object({ gc_horizon_bytes: number(), pitr_interval: string() });
 
@@ -102,6 +104,17 @@ export class PageServerClient implements AsyncDisposable {
   tenantConfig(tenant: TenantId, changes: Partial<TenantConfig> = {}): Promise<TenantConfig> {
     const settings = Object.entries(changes).map(([name, value]) => ` ${name}=${value}`);
     return this.#json(`tenant_config ${tenant}${settings.join("")}`, TenantConfigSchema);
+  }
+
+  /** Which safekeepers have WAL of the timeline that may not be at the page server yet. */
+  async timelineSafekeepers(tenant: TenantId, timeline: TimelineId): Promise<HostPort[]> {
+    const status = await this.#json(`timeline_status ${tenant} ${timeline}`, TimelineStatusSchema);
+    return status.safekeepers.map(parseHostPort);
+  }
+
+  /** From now on no safekeepers have to be asked for it. @throws {ZenithError} `conflict` while a compute runs on it */
+  async releaseTimeline(tenant: TenantId, timeline: TimelineId): Promise<void> {
+    await this.#run(`timeline_safekeepers ${tenant} ${timeline} none`);
   }
 
   branchList(tenant: TenantId): Promise<BranchInfo[]> {

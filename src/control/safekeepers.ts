@@ -2,9 +2,9 @@
 import { mkdirSync } from "node:fs";
 import { array, type InferOutput, number, object, pipe, safeParse, string, transform } from "valibot";
 import { type DaemonReady, startDaemon } from "../common/daemon.ts";
-import { ioError, ZenithError } from "../common/errors.ts";
+import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
-import { parseTenantId, parseTimelineId } from "../common/id.ts";
+import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import { parseLsn } from "../common/lsn.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
 import { checkPidFile } from "../common/pid_file.ts";
@@ -102,18 +102,73 @@ const StatusSchema = array(object({
   remote_consistent_lsn: LsnSchema,
 }));
 
+export interface TimelineName {
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+}
+
 /** A timeline as one safekeeper has it. */
 export type SafekeeperTimelineStatus = InferOutput<typeof StatusSchema>[number];
 
 /** All timelines of a safekeeper. @throws {ZenithError} `unavailable` when it doesn't answer, `protocol` */
 export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTimelineStatus[]> {
-  await using client = await PgClient.connect({
+  await using client = await connect(address);
+  return await queryStatus(client, address, "TIMELINE_STATUS");
+}
+
+/** One timeline of a safekeeper; undefined when it has none of that name. @throws {ZenithError} as {@link safekeeperStatus} */
+export async function safekeeperTimeline(
+  address: HostPort,
+  tenant: TenantId,
+  timeline: TimelineId,
+): Promise<SafekeeperTimelineStatus | undefined> {
+  await using client = await connect(address);
+  try {
+    return (await queryStatus(client, address, `TIMELINE_STATUS ${tenant} ${timeline}`))[0];
+  } catch (error) {
+    if (error instanceof ZenithError && error.kind === "not_found") return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Removes timelines with their WAL from all safekeepers of the environment, as far as they are there.
+ *
+ * @returns what could not be done, a message for each safekeeper that it concerns
+ */
+export async function deleteFromSafekeepers(
+  environment: Environment,
+  timelines: readonly TimelineName[],
+): Promise<string[]> {
+  const problems: string[] = [];
+  for (const { id, address } of listSafekeepers(environment)) {
+    try {
+      await using client = await connect(address);
+      for (const { tenant, timeline } of timelines) {
+        await client.query(`TIMELINE_DELETE ${tenant} ${timeline}`);
+      }
+    } catch (error) {
+      problems.push(`safekeeper ${id} keeps WAL that nobody needs: ${errorMessage(error)}`);
+    }
+  }
+  return problems;
+}
+
+function connect(address: HostPort): Promise<PgClient> {
+  return PgClient.connect({
     ...address,
     user: "zenith",
     applicationName: "zenith",
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
   });
-  const { rows } = await client.query("TIMELINE_STATUS");
+}
+
+async function queryStatus(
+  client: PgClient,
+  address: HostPort,
+  command: string,
+): Promise<SafekeeperTimelineStatus[]> {
+  const { rows } = await client.query(command);
   const result = safeParse(StatusSchema, JSON.parse(rows[0]?.[0] ?? "null"));
   if (result.success) return result.output;
   throw new ZenithError(

@@ -162,7 +162,10 @@ export class PageServer {
     await this.#untilLastWalArrived(tenant);
     const { branches } = this.tenant(tenant);
     const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
-    for (const { timelineId } of deleted) this.#receivers.delete(timelineId);
+    for (const { timelineId } of deleted) {
+      await this.#receivers.get(timelineId)?.stop("the timeline was deleted");
+      this.#receivers.delete(timelineId);
+    }
     return deleted;
   }
 
@@ -193,8 +196,15 @@ export class PageServer {
     };
   }
 
+  /** Whether a compute says that it runs on the timeline. */
+  isAttached(timeline: TimelineId): boolean {
+    return this.#attached.has(timeline);
+  }
+
   #inUse(timeline: TimelineId): boolean {
-    return this.#attached.has(timeline) || this.#receivers.get(timeline)?.running === true;
+    // Safekeepers have WAL to bring also when its compute is gone.
+    const receiver = this.#receivers.get(timeline);
+    return this.#attached.has(timeline) || (receiver?.running === true && !receiver.isFromSafekeeper);
   }
 
   /** @throws {ZenithError} `not_found` */

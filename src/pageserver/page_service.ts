@@ -1,5 +1,6 @@
 import { formatDuration, parseDuration } from "../common/duration.ts";
 import { ZenithError } from "../common/errors.ts";
+import { formatHostPort, parseHostPort } from "../common/host_port.ts";
 import { parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { parseTimestamp } from "../common/timestamp.ts";
@@ -195,7 +196,21 @@ const COMMANDS: Readonly<Record<string, Command>> = {
         system_id: String(source.systemIdentifier),
         wal_segment_size: source.walSegmentSize,
         wal_position: formatLsn(source.position),
+        safekeepers: source.safekeepers.list.map(formatHostPort),
       });
+    },
+  },
+  timeline_safekeepers: {
+    usage: "timeline_safekeepers <tenant> <timeline> <host:port,...|none>",
+    args: [3, 3],
+    columns: null,
+    run: async (service, session, [tenant, timeline, list]) => {
+      const source = await service.timeline(tenant!, timeline!);
+      if (list === "none" && service.server.isAttached(source.timelineId)) {
+        throw new ZenithError("conflict", `a compute runs on timeline ${source.timelineId}`);
+      }
+      source.safekeepers.set(list === "none" ? [] : list!.split(",").map(parseHostPort));
+      session.sendCommandComplete("TIMELINE_SAFEKEEPERS");
     },
   },
   do_gc: {

@@ -4,6 +4,7 @@ import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { readMetadata, TimelineStore } from "../pagestore/mod.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
 import { Leases } from "./leases.ts";
+import { TimelineSafekeepers } from "./timeline_safekeepers.ts";
 import { storeOptions, type TenantContext } from "./tenant_context.ts";
 import { Timeline } from "./timeline.ts";
 import { decodeTimelineInfo, encodeTimelineInfo } from "./timeline_info.ts";
@@ -123,6 +124,11 @@ export class TenantTimelines {
         "read leases of timeline",
         directory,
         () => new Leases(disk, directory, paths.leases(tenantId, id)),
+      ),
+      safekeepers: withIoErrors(
+        "read safekeepers of timeline",
+        directory,
+        () => new TimelineSafekeepers(disk, directory, paths.timelineSafekeepers(tenantId, id)),
       ),
       openWal: (segmentSize) =>
         WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),

@@ -18,6 +18,7 @@ import { CommitTimes } from "./commit_times.ts";
 import { Ingest } from "./ingest.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY } from "./keys.ts";
 import type { Leases } from "./leases.ts";
+import type { TimelineSafekeepers } from "./timeline_safekeepers.ts";
 import type { PageCache } from "./page_cache.ts";
 import { PageReader } from "./page_reader.ts";
 import { RelationForks } from "./relation_forks.ts";
@@ -37,6 +38,7 @@ export interface TimelineParts {
   readonly ancestorId: TimelineId | null;
   readonly store: TimelineStore;
   readonly leases: Leases;
+  readonly safekeepers: TimelineSafekeepers;
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
   readonly pageCache: PageCache;
@@ -63,6 +65,7 @@ export class Timeline {
   readonly reader: PageReader;
   readonly commitTimes: CommitTimes;
   readonly leases: Leases;
+  readonly safekeepers: TimelineSafekeepers;
   /** Of the cluster, from its initdb on. */
   readonly systemIdentifier: bigint;
   readonly walSegmentSize: number;
@@ -84,6 +87,7 @@ export class Timeline {
     this.store = parts.store;
     this.ancestorId = parts.ancestorId;
     this.leases = parts.leases;
+    this.safekeepers = parts.safekeepers;
     this.#logger = parts.logger;
     this.#walBuffers = parts.walBuffers;
     this.forks = new RelationForks(parts.store);

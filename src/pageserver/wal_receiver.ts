@@ -35,7 +35,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
  */
 export class WalReceiver {
   readonly connInfo: string;
-  readonly #isSafekeeper: boolean;
+  readonly isFromSafekeeper: boolean;
   /** Settles when the receiver has ended; never rejects. */
   readonly ended: Promise<void>;
   readonly #timeline: Timeline;
@@ -54,7 +54,7 @@ export class WalReceiver {
    */
   constructor(timeline: Timeline, connInfo: string, logger: Logger, after: Promise<void>) {
     this.connInfo = connInfo;
-    this.#isSafekeeper = namesSafekeeper(connInfo);
+    this.isFromSafekeeper = namesSafekeeper(connInfo);
     this.#timeline = timeline;
     this.#logger = logger;
     this.ended = this.#run(after);
@@ -75,7 +75,7 @@ export class WalReceiver {
    */
   yieldsTo(connInfo: string): boolean {
     const callerIsSafekeeper = namesSafekeeper(connInfo);
-    if (this.#isSafekeeper && callerIsSafekeeper) {
+    if (this.isFromSafekeeper && callerIsSafekeeper) {
       return this.#intake !== null && this.#intake.stalledFor(STALL_MS);
     }
     return this.connInfo !== connInfo;
@@ -126,10 +126,10 @@ export class WalReceiver {
           `${this.#timeline.systemIdentifier}: it is another cluster`,
       );
     }
-    if (!this.#isSafekeeper) await createPhysicalSlot(client, SLOT_NAME);
+    if (!this.isFromSafekeeper) await createPhysicalSlot(client, SLOT_NAME);
     const startLsn = await this.#timeline.restartReceiving();
     const stream = await startReplication(client, {
-      ...(this.#isSafekeeper ? {} : { slot: SLOT_NAME }),
+      ...(this.isFromSafekeeper ? {} : { slot: SLOT_NAME }),
       startLsn,
       timeline: WAL_TLI,
     });

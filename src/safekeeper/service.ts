@@ -87,6 +87,15 @@ const COMMANDS: readonly Command[] = [
     },
   },
   {
+    pattern: /^timeline_delete\s+(\S+)\s+(\S+)$/i,
+    columns: () => null,
+    run: async (service, session, [, tenant, timeline]) => {
+      const name = { tenantId: parseTenantId(tenant!), timelineId: parseTimelineId(timeline!) };
+      await service.timelines.delete(name);
+      session.sendCommandComplete("TIMELINE_DELETE");
+    },
+  },
+  {
     // A page server asks for its slot. What it has not confirmed is kept for it anyway.
     pattern: new RegExp(
       `^create_replication_slot\\s+"?${PAGESERVER_READER_NAME}"?\\s+physical(?:\\s.*)?$`,
@@ -181,7 +190,8 @@ function parseCommand(sql: string): { command: Command; match: RegExpExecArray; 
   }
   if (IGNORED.test(text)) return null;
   throw new ZenithError("invalid_argument", `unknown command "${text.slice(0, 100)}"`, {
-    hint: "a safekeeper knows START_WAL_PUSH, START_REPLICATION, IDENTIFY_SYSTEM and TIMELINE_STATUS",
+    hint:
+      "a safekeeper knows START_WAL_PUSH, START_REPLICATION, IDENTIFY_SYSTEM, TIMELINE_STATUS and TIMELINE_DELETE",
   });
 }
 

@@ -45,6 +45,7 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
     sync: options.sync ?? true,
     logger,
   });
+  timelines.recover();
   const service = new SafekeeperService(timelines);
   const wire = new PgServer(service, {
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),

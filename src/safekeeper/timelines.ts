@@ -1,9 +1,9 @@
 import type { Disk } from "../common/disk.ts";
-import { ZenithError } from "../common/errors.ts";
+import { ioError, ZenithError } from "../common/errors.ts";
 import { isId, parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import type { Logger } from "../common/log.ts";
 import type { Lsn } from "../common/lsn.ts";
-import type { SafekeeperPaths } from "../common/paths.ts";
+import { DELETED_SUFFIX, type SafekeeperPaths } from "../common/paths.ts";
 import type { TimelineIdentity } from "../consensus/messages.ts";
 import { SafekeeperTimeline, type TimelineOptions } from "./timeline.ts";
 
@@ -61,6 +61,51 @@ export class Timelines {
   /** The timeline, made when it isn't there. */
   getOrCreate(identity: TimelineIdentity): Promise<SafekeeperTimeline> {
     return this.#getOr(identity, (options) => SafekeeperTimeline.create(identity, options));
+  }
+
+  /**
+   * Removes a timeline with its WAL. Renaming its directory does it; what a crash leaves after that is removed by {@link recover}.
+   *
+   * @returns whether there was one
+   * @throws {ZenithError} `conflict` while a compute is connected to it, `io`
+   */
+  async delete(name: TimelineName): Promise<boolean> {
+    if (!this.#exists(name)) return false;
+    const timeline = await this.#open.get(keyOf(name))?.catch(() => undefined);
+    if (timeline?.hasWriter === true) {
+      throw new ZenithError("conflict", `a compute writes to timeline ${name.timelineId}`, {
+        hint: "stop its Postgres first",
+      });
+    }
+    if (timeline !== undefined) await this.#unload(timeline);
+    await this.#closing.get(keyOf(name));
+    // Who came meanwhile has opened it again.
+    if (this.#open.has(keyOf(name))) return await this.delete(name);
+    const { disk, paths, sync, logger } = this.#options;
+    const { tenantId, timelineId } = name;
+    const directory = paths.timeline(tenantId, timelineId);
+    try {
+      disk.renameSync(directory, paths.deletedTimeline(tenantId, timelineId));
+      if (sync) disk.fsyncDirSync(paths.tenant(tenantId));
+      disk.removeTreeSync(paths.deletedTimeline(tenantId, timelineId));
+      if (disk.readdirSync(paths.tenant(tenantId)).length === 0) disk.removeTreeSync(paths.tenant(tenantId));
+    } catch (error) {
+      throw ioError("delete timeline", directory, error);
+    }
+    this.#trusted.delete(keyOf(name));
+    logger.info("timeline deleted", { tenant: tenantId, timeline: timelineId });
+    return true;
+  }
+
+  /** Finishes deletions that a crash has interrupted. @throws {ZenithError} `io` */
+  recover(): void {
+    const { disk, paths } = this.#options;
+    for (const tenant of disk.readdirSync(paths.workdir).filter(isId)) {
+      const directory = paths.tenant(parseTenantId(tenant));
+      for (const name of disk.readdirSync(directory)) {
+        if (name.endsWith(DELETED_SUFFIX)) disk.removeTreeSync(`${directory}/${name}`);
+      }
+    }
   }
 
   /** Those in memory. */

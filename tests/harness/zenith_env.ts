@@ -166,7 +166,7 @@ export class ZenithEnv implements AsyncDisposable {
     await using client = this.pageserver.client();
     const found = (await client.branchList(tenant)).find(({ name }) => name === branch);
     if (found === undefined) throw new Error(`there is no branch ${branch}`);
-    await untilBranchEndArrived(this.environment, client, tenant, found);
+    await untilBranchEndArrived(client, tenant, found);
   }
 
   /** Makes the branch's Postgres without starting it. */

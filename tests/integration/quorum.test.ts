@@ -1,6 +1,6 @@
 /** Three safekeepers under a compute: what was acknowledged is there, whoever is killed. */
 import assert from "node:assert/strict";
-import { appendFileSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { object, parse, string } from "valibot";
@@ -8,6 +8,8 @@ import { formatHostPort } from "../../src/common/host_port.ts";
 import { parseBranchName } from "../../src/common/id.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
 import { EnvironmentPaths } from "../../src/common/paths.ts";
+import { PgClient } from "../../src/pgwire/client.ts";
+import { addSettings } from "../harness/branching.ts";
 import { runZenith } from "../harness/cli.ts";
 import { Connection } from "../harness/connection.ts";
 import { freePort } from "../harness/ports.ts";
@@ -116,20 +118,6 @@ describe("a compute with three safekeepers", () => {
     await history.verify(pg);
   });
 
-  test("loses nothing when it, the page server and a safekeeper are killed at once", OPTIONS, async () => {
-    for (const safekeeper of env.safekeepers.slice(0, 2)) {
-      history.start(pg);
-      await history.untilAcknowledged(100);
-      await Promise.all([safekeeper.kill9(), env.pageserver.kill9(), pg.kill9()]);
-      await history.stop();
-      await env.pageserver.start();
-      // The one that was killed stays away: the other two are a quorum.
-      await pg.start();
-      await history.verify(pg);
-      await safekeeper.start();
-    }
-  });
-
   test("has its WAL read from another safekeeper when the one that is read from hangs", OPTIONS, async () => {
     await pg.query("INSERT INTO frozen VALUES (2)");
     await untilPageServerHas(await pg.lsn());
@@ -195,7 +183,7 @@ describe("a compute with three safekeepers", () => {
 
   test("is shown with the safekeepers' terms and positions", OPTIONS, async () => {
     const lines = (await env.zenith("safekeeper", "list")).trimEnd().split("\n");
-    assert.match(lines[0]!, /^ID +ADDRESS +TENANT +TIMELINE +TERM +FLUSH +COMMIT +PAGE SERVER$/);
+    assert.match(lines[0]!, /^ID +ADDRESS +TENANT +TIMELINE +TERM +FLUSH +COMMIT +PAGE SERVER +LAG$/);
     assert.equal(lines.length, 4);
     for (const line of lines.slice(1)) {
       assert.match(line, new RegExp(`${env.defaultTenant} +[0-9a-f]{32} +\\d+ +0/`));
@@ -223,5 +211,108 @@ describe("an environment with one safekeeper", () => {
     assert.deepEqual(await main.query("SELECT n FROM t ORDER BY n"), [{ n: 1 }, { n: 3 }]);
     assert.deepEqual(await dev.query("SELECT n FROM t ORDER BY n"), [{ n: 1 }, { n: 2 }]);
     await single.zenith("stop");
+  });
+});
+
+describe("a Postgres whose list of safekeepers was changed", () => {
+  test(
+    "is not started where it would lose what only the others have, until the branch is released",
+    OPTIONS,
+    async () => {
+      await using own = await ZenithEnv.create({ safekeepers: 3 });
+      const compute = await own.startCompute();
+      await compute.query("CREATE TABLE t AS SELECT 1 AS n");
+      // What comes now is at the safekeepers only.
+      await own.pageserver.kill9();
+      await compute.query("INSERT INTO t VALUES (2)");
+      await compute.kill9();
+      await own.pageserver.start();
+      const [first, ...others] = own.safekeepers.map(({ address }) => formatHostPort(address));
+      for (const list of [first!, ""]) {
+        addSettings(compute, `zenith.wal_acceptors = '${list}'`);
+        const refused = await own.tryZenith("pg", "start", "main");
+        assert.equal(refused.code, 5);
+        assert.match(
+          refused.stderr,
+          /is at the safekeepers 127.0.0.1:\d+, .* but zenith.wal_acceptors names/,
+        );
+        assert.match(refused.stderr, /zenith safekeeper release/);
+      }
+      addSettings(compute, `zenith.wal_acceptors = '${[...others, first].join()}'`);
+      await compute.start();
+      assert.equal((await own.tryZenith("safekeeper", "release", "main")).code, 5);
+      await compute.stop();
+      assert.match(await own.zenith("safekeeper", "release", "main"), /branch main released/);
+      addSettings(compute, `zenith.wal_acceptors = '${first}'`);
+      await compute.start();
+      await compute.query("INSERT INTO t VALUES (3)");
+      await compute.kill9();
+      await compute.start();
+      assert.equal(await compute.value("SELECT string_agg(n::text, ' ' ORDER BY n) FROM t"), "1 2 3");
+    },
+  );
+});
+
+describe("the WAL of a branch that is deleted", () => {
+  test("goes from the safekeepers too, at once or when one that was down is back", OPTIONS, async () => {
+    await using own = await ZenithEnv.create({ safekeepers: 3 });
+    const main = await own.startCompute();
+    await main.query("CREATE TABLE t (n int)");
+    const timelinesAt = async (safekeeper: SafekeeperHandle) =>
+      (await safekeeper.status()).map(({ timeline_id }) => timeline_id);
+    const [first, second, third] = own.safekeepers as [SafekeeperHandle, SafekeeperHandle, SafekeeperHandle];
+    const [mainTimeline] = await timelinesAt(first);
+    const branches = ["one", "two"];
+    for (const branch of branches) {
+      await own.branch(branch, "main");
+      const compute = await own.startCompute(branch);
+      await compute.query("INSERT INTO t VALUES (1)");
+      assert.match(
+        await own.zenith("pg", "list"),
+        new RegExp(`^${branch} +\\S+ +0/\\S+ +\\d+\\.?\\d* \\w+ +running$`, "m"),
+      );
+    }
+    const others = (await timelinesAt(first)).filter((timeline) => timeline !== mainTimeline);
+    assert.equal(others.length, 2);
+    // The safekeeper itself sees to it that nobody writes.
+    await using wire = await PgClient.connect({ ...first.address, user: "zenith" });
+    await assert.rejects(
+      wire.query(`TIMELINE_DELETE ${own.defaultTenant} ${others[0]}`),
+      /a compute writes to timeline/,
+    );
+    for (const branch of branches) await own.zenith("pg", "stop", branch);
+
+    await own.zenith("branch", "delete", "one");
+    for (const safekeeper of own.safekeepers) assert.equal((await timelinesAt(safekeeper)).length, 2);
+    await third.kill9();
+    const deleted = await own.tryZenith("branch", "delete", "two");
+    assert.equal(deleted.code, 0);
+    assert.match(deleted.stderr, /safekeeper 3 keeps WAL that nobody needs.*zenith safekeeper prune/);
+    await third.start();
+    assert.equal((await timelinesAt(third)).length, 2);
+    assert.match(
+      await own.zenith("safekeeper", "prune"),
+      /^timeline [0-9a-f]{32} of tenant [0-9a-f]{32} removed\n$/,
+    );
+    for (const safekeeper of own.safekeepers) assert.deepEqual(await timelinesAt(safekeeper), [mainTimeline]);
+    assert.deepEqual(
+      readdirSync(join(second.paths.workdir, own.defaultTenant)),
+      [mainTimeline],
+      "nothing is left on disk",
+    );
+    assert.equal(await own.zenith("safekeeper", "prune"), "");
+    // Once more is no error.
+    for (const timeline of others) await wire.query(`TIMELINE_DELETE ${own.defaultTenant} ${timeline}`);
+
+    const tenant = await own.createTenant();
+    const compute = await own.startCompute("main", tenant);
+    await compute.query("CREATE TABLE t (n int)");
+    await compute.stop();
+    await own.zenith("tenant", "delete", tenant);
+    for (const safekeeper of own.safekeepers) {
+      assert.deepEqual(await timelinesAt(safekeeper), [mainTimeline]);
+      assert.equal(existsSync(safekeeper.paths.tenant(tenant)), false);
+    }
+    assert.equal(await main.value("SELECT count(*) FROM t"), "0");
   });
 });

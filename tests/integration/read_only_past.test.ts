@@ -41,7 +41,7 @@ describe("a Postgres that looks at the past of its branch", () => {
       assert.equal(await pg.value("SELECT count(*) FROM pg_stat_replication"), "0");
       assert.match(
         await env.zenith("pg", "list"),
-        new RegExp(`main +\\S+ +${lsns[2]} +running \\(read-only\\)`),
+        new RegExp(`main +\\S+ +${lsns[2]} +- +running \\(read-only\\)`),
       );
       await pg.stop();
       assert.equal(await branchEnd(), end);
