@@ -24,6 +24,9 @@ const SLOT_NAME = "pageserver";
 /** A safekeeper that brings nothing for so long, while another one calls, is taken for one that has nothing new. */
 const STALL_MS = 3_000;
 
+/** A compute waits for what is made durable here. A safekeeper has it durably, and only keeps it for so much longer. */
+const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
+
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
@@ -111,6 +114,7 @@ export class WalReceiver {
         this.#logger.warn(`WAL receiver ended: ${this.#error}`, { source: this.connInfo, err: error });
       }
     } finally {
+      this.#intake?.stop();
       this.#client?.destroy();
       this.#streaming = false;
       this.#running = false;
@@ -135,7 +139,8 @@ export class WalReceiver {
     });
     this.#streaming = true;
     this.#logger.info("receiving WAL", { source: this.connInfo, lsn: formatLsn(startLsn) });
-    const intake = new WalIntake(this.#timeline, stream);
+    const syncIntervalMs = this.isFromSafekeeper ? SAFEKEEPER_SYNC_INTERVAL_MS : 0;
+    const intake = new WalIntake(this.#timeline, stream, syncIntervalMs);
     this.#intake = intake;
     intake.announce();
     await Promise.race([stream.run(intake), intake.failed]);
@@ -153,14 +158,18 @@ class WalIntake implements ReplicationHandler {
   readonly failed: Promise<never>;
   readonly #timeline: Timeline;
   readonly #stream: ReplicationStream;
+  readonly #syncIntervalMs: number;
   #written: Lsn;
   #durable: Lsn;
   #syncing = false;
   #flushing = false;
+  #stopped = false;
   #progressAt = performance.now();
   #fail!: (error: unknown) => void;
 
-  constructor(timeline: Timeline, stream: ReplicationStream) {
+  /** @param syncIntervalMs how long what arrives is collected before it is made durable, at least */
+  constructor(timeline: Timeline, stream: ReplicationStream, syncIntervalMs: number) {
+    this.#syncIntervalMs = syncIntervalMs;
     this.#timeline = timeline;
     this.#stream = stream;
     this.#written = timeline.position;
@@ -198,6 +207,11 @@ class WalIntake implements ReplicationHandler {
     return !this.#syncing && !this.#flushing && performance.now() - this.#progressAt >= ms;
   }
 
+  /** What has not been made durable yet comes again with the next stream. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
   /** Holds the source back while layers are written out more slowly than WAL comes in. */
   #waitForFlush(): void {
     this.#flushing = true;
@@ -215,6 +229,10 @@ class WalIntake implements ReplicationHandler {
     this.#syncing = true;
     try {
       while (this.#durable < this.#timeline.position) {
+        if (this.#syncIntervalMs > 0) {
+          await new Promise((resolve) => setTimeout(resolve, this.#syncIntervalMs));
+          if (this.#stopped) return;
+        }
         const before = this.#durable;
         this.#durable = await this.#timeline.makeDurable();
         this.#report();
