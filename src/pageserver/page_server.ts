@@ -32,9 +32,6 @@ export interface PageServerOptions {
 /** How often timelines are looked at for what is due with time, e.g. layers that are old enough to be written out. */
 const MAINTENANCE_INTERVAL_MS = 2_000;
 
-/** Who deletes a branch waits at most that long for WAL that is on its way to its tenant. */
-const LAST_WAL_TIMEOUT_MS = 5_000;
-
 /** All tenants of one working directory, and the WAL receivers of their timelines. */
 export class PageServer {
   readonly config: PageServerConfig;
@@ -159,7 +156,6 @@ export class PageServer {
 
   /** @throws {ZenithError} as {@link TenantBranches.delete} */
   async deleteBranch(tenant: TenantId, name: BranchName, cascade: boolean): Promise<Branch[]> {
-    await this.#untilLastWalArrived(tenant);
     const { branches } = this.tenant(tenant);
     const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
     for (const { timelineId } of deleted) {
@@ -167,21 +163,6 @@ export class PageServer {
       this.#receivers.delete(timelineId);
     }
     return deleted;
-  }
-
-  /**
-   * When a compute has ended, safekeepers bring what it wrote last, and go then. Until they have, its timeline looks as if somebody
-   * wrote there.
-   */
-  async #untilLastWalArrived(tenant: TenantId): Promise<void> {
-    const arriving = [...this.#receivers.entries()]
-      .filter(([id, receiver]) => receiver.tenantId === tenant && receiver.running && !this.#attached.has(id))
-      .map(([, receiver]) => receiver.ended);
-    if (arriving.length === 0) return;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const timeout = new Promise<void>((resolve) => timer = setTimeout(resolve, LAST_WAL_TIMEOUT_MS));
-    await Promise.race([Promise.all(arriving), timeout]);
-    clearTimeout(timer);
   }
 
   /** A compute runs on the timeline, which is not deleted until the function returned is called. */

@@ -1,5 +1,4 @@
 import { errorMessage, ZenithError } from "../common/errors.ts";
-import type { TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Logger } from "../common/log.ts";
 import { PgClient } from "../pgwire/client.ts";
@@ -61,10 +60,6 @@ export class WalReceiver {
     this.#timeline = timeline;
     this.#logger = logger;
     this.ended = this.#run(after);
-  }
-
-  get tenantId(): TenantId {
-    return this.#timeline.tenantId;
   }
 
   /** Whether it has not ended. */
