@@ -255,6 +255,8 @@ function onElected(
   if (state.timelineStartLsn === INVALID_LSN) {
     effects.push({ type: "init", startLsn: message.timelineStartLsn });
     state.timelineStartLsn = message.timelineStartLsn;
+    // The log begins where the page server is: below it needs nothing from here.
+    state.remoteConsistentLsn = message.timelineStartLsn;
     setLog(state, message.timelineStartLsn);
   } else if (state.writtenLsn > message.startLsn) {
     effects.push({ type: "truncate", lsn: message.startLsn });

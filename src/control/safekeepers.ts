@@ -100,6 +100,7 @@ const StatusSchema = array(object({
   flush_lsn: LsnSchema,
   commit_lsn: LsnSchema,
   remote_consistent_lsn: LsnSchema,
+  wal_bytes: number(),
 }));
 
 export interface TimelineName {
