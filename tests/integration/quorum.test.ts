@@ -219,7 +219,8 @@ describe("a Postgres whose list of safekeepers was changed", () => {
     "is not started where it would lose what only the others have, until the branch is released",
     OPTIONS,
     async () => {
-      await using own = await ZenithEnv.create({ safekeepers: 3 });
+      // Without the page server it must not need a page.
+      await using own = await ZenithEnv.create({ safekeepers: 3, storage: "eager" });
       const compute = await own.startCompute();
       await compute.query("CREATE TABLE t AS SELECT 1 AS n");
       // What comes now is at the safekeepers only.

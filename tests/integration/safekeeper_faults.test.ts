@@ -157,7 +157,8 @@ if (process.getuid?.() === 0) {
       "of the only safekeeper holds commits up, and nothing is lost when there is room again",
       OPTIONS,
       async () => {
-        await using single = await ZenithEnv.create({ safekeepers: 1 });
+        // Without the page server it must not need a page.
+        await using single = await ZenithEnv.create({ safekeepers: 1, storage: "eager" });
         const compute = await single.startCompute();
         await compute.query("CREATE TABLE load (n int, v text)");
         const [safekeeper] = single.safekeepers;
