@@ -1,6 +1,7 @@
 /** Writes WAL by hand, for tests: any records, in any place, well-formed unless asked otherwise. */
 import { crc32c } from "../../src/common/crc32c.ts";
 import type { Lsn } from "../../src/common/lsn.ts";
+import { nextRecordLsn } from "../../src/postgres/wal/page_header.ts";
 
 const PAGE = 8192;
 const RECORD_HEADER = 24;
@@ -53,6 +54,12 @@ export interface WalBuilderOptions {
   prev?: number;
   /** Begin with this many bytes of the end of a record that started earlier; needs a page boundary as startLsn. */
   leftover?: number;
+}
+
+/** Where the last of the records starts that end at these positions: behind the header where its page begins with it. */
+export function lastRecord(ends: readonly Lsn[], segmentSize: number): Lsn | undefined {
+  const before = ends.at(-2);
+  return before === undefined ? undefined : nextRecordLsn(before, segmentSize);
 }
 
 export class WalBuilder {

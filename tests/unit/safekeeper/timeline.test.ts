@@ -16,7 +16,7 @@ import type { SafekeeperTimeline } from "../../../src/safekeeper/timeline.ts";
 import { Timelines } from "../../../src/safekeeper/timelines.ts";
 import { FaultyDisk } from "../../harness/faulty_disk.ts";
 import { Random, seeds } from "../../harness/random.ts";
-import { WalBuilder } from "../../harness/wal_builder.ts";
+import { lastRecord, WalBuilder } from "../../harness/wal_builder.ts";
 
 const SEGMENT = 1 << 20;
 const START = (SEGMENT * 2 + 8192 + 256) as Lsn;
@@ -71,7 +71,7 @@ function extended(log: Log, random: Random): Log {
   const builder = new WalBuilder({
     startLsn: end,
     segmentSize: SEGMENT,
-    prev: log.boundaries.at(-2) ?? START - 64,
+    prev: lastRecord(log.boundaries, SEGMENT) ?? START - 64,
   });
   const boundaries = [...log.boundaries];
   for (let i = 1 + random.int(4); i > 0; i--) {
@@ -380,7 +380,7 @@ function small(log: Log): Log {
   const builder = new WalBuilder({
     startLsn: end,
     segmentSize: SEGMENT,
-    prev: log.boundaries.at(-2) ?? START - 64,
+    prev: lastRecord(log.boundaries, SEGMENT) ?? START - 64,
   });
   const record = builder.record({ main: new Uint8Array(16).fill(9) });
   const added = builder.bytes.subarray(end - builder.from);

@@ -5,7 +5,7 @@ import { findEndOfWal } from "../../../src/wal_store/find_end_of_wal.ts";
 import { WalStore } from "../../../src/wal_store/wal_store.ts";
 import { FaultyDisk, PowerLostError } from "../../harness/faulty_disk.ts";
 import { Random, seeds } from "../../harness/random.ts";
-import { WalBuilder } from "../../harness/wal_builder.ts";
+import { lastRecord, WalBuilder } from "../../harness/wal_builder.ts";
 
 const SEGMENT = 1 << 20;
 const START = (SEGMENT * 2 + 8192 * 3 + 512) as Lsn;
@@ -25,7 +25,7 @@ function endOf(log: Log): Lsn {
 /** `log` and then some more records, of a content that no other call gives. */
 function extended(log: Log, random: Random): Log {
   const end = endOf(log);
-  const prev = log.boundaries.length < 2 ? START - 64 : log.boundaries[log.boundaries.length - 2]!;
+  const prev = lastRecord(log.boundaries, SEGMENT) ?? START - 64;
   const builder = new WalBuilder({ startLsn: end, segmentSize: SEGMENT, prev });
   const boundaries = [...log.boundaries];
   for (let i = 1 + random.int(4); i > 0; i--) {
