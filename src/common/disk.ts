@@ -48,6 +48,8 @@ export interface Disk {
   /** Atomically replaces `to` when it is a file. Durable after {@link fsyncDirSync} of the directory. */
   renameSync(from: string, to: string): void;
   unlinkSync(path: string): void;
+  /** As {@link unlinkSync}, off the thread: to let go of a large file takes milliseconds. */
+  unlink(path: string): Promise<void>;
   /** Removes a directory with all that is in it; nothing happens when it isn't there. */
   removeTreeSync(path: string): void;
   readdirSync(path: string): string[];
@@ -58,6 +60,8 @@ export interface Disk {
   statSync(path: string): DiskStat | null;
   /** Makes the names in a directory durable: after create, rename and unlink. */
   fsyncDirSync(path: string): void;
+  /** As {@link fsyncDirSync}, off the thread. */
+  fsyncDir(path: string): Promise<void>;
 }
 
 const OPEN_FLAGS: Record<OpenMode, number> = {
@@ -165,6 +169,12 @@ export const nodeDisk: Disk = {
     fs.unlinkSync(path);
   },
 
+  unlink(path: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.unlink(path, (error) => isError(error) ? reject(error) : resolve());
+    });
+  },
+
   removeTreeSync(path: string): void {
     fs.rmSync(path, { recursive: true, force: true });
   },
@@ -193,6 +203,15 @@ export const nodeDisk: Disk = {
       fs.fsyncSync(fd);
     } finally {
       fs.closeSync(fd);
+    }
+  },
+
+  async fsyncDir(path: string): Promise<void> {
+    const file = new NodeFile(path, fs.openSync(path, fs.constants.O_RDONLY));
+    try {
+      await file.fsync();
+    } finally {
+      file.closeSync();
     }
   },
 };

@@ -234,7 +234,7 @@ class WalIntake implements ReplicationHandler {
         // A partial record is not waited for; its rest will come.
         if (this.#durable === before) break;
       }
-      await this.#timeline.trimWal();
+      this.#timeline.trimWal().catch((error) => this.#fail(error));
     } catch (error) {
       this.#fail(error);
     } finally {

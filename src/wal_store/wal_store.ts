@@ -6,7 +6,7 @@
  * zeroes what a crash may have left behind it. Writing before that is a mistake and asserted.
  *
  * What happens in which order, so that a crash at any instant leaves a prefix of the WAL:
- * - a segment's name is durable before anything is written to it, hence before the next segment exists;
+ * - a segment's name is durable before anything in it counts as durable, and before the next segment exists;
  * - cutting removes segments from the last one down, trimming from the first one up, each removal durable before the next.
  * So the segments on disk are always a run without gaps, and a gap is damage.
  */
@@ -71,8 +71,12 @@ export class WalStore {
   #reader: DiskFile | undefined;
   #readerStart: Lsn = INVALID_LSN;
 
+  /** Whether the name of the last segment may not be durable yet. */
+  #isNameUnsynced = false;
+
   #running: Promise<Lsn> | undefined;
   #queued: Promise<Lsn> | undefined;
+  #removing: Promise<number> | undefined;
   #failure: ZenithError | undefined;
   #cutting = false;
   #closed = false;
@@ -229,6 +233,7 @@ export class WalStore {
     assert(!this.#cutting, "WAL is cut by one caller at a time");
     this.#cutting = true;
     try {
+      await this.#removing?.catch(() => undefined);
       if (this.#endKnown) await this.sync();
       else await this.#syncFoundFiles(lsn);
       if (lsn === this.#writtenLsn && this.#endKnown) return;
@@ -306,34 +311,42 @@ export class WalStore {
   }
 
   /**
-   * Removes the segments that lie wholly below `lsn`, but never the one that is being written.
+   * Removes the segments that lie wholly below `lsn`, but never the one that is being written. Does nothing while an earlier
+   * call is at it.
    *
    * @returns how many segments were removed
    * @throws {ZenithError} `io`
    */
-  removeBefore(lsn: Lsn): Promise<number> {
+  async removeBefore(lsn: Lsn): Promise<number> {
     this.#checkUsable();
     assert(this.#endKnown && !this.#cutting, "WAL is trimmed after its end was found");
+    if (this.#removing !== undefined) return 0;
     // A directory without a segment would not tell where the WAL was.
     const last = segmentStart(this.#syncedLsn - 1, this.segmentSize);
-    const keepFrom = Math.min(segmentStart(lsn, this.segmentSize), last);
+    const keepFrom = Math.min(segmentStart(lsn, this.segmentSize), last) as Lsn;
+    this.#removing = this.#removeFiles(keepFrom).finally(() => this.#removing = undefined);
+    return await this.#removing;
+  }
+
+  async #removeFiles(keepFrom: Lsn): Promise<number> {
     let removed = 0;
-    while (this.#filesFrom < keepFrom) {
-      const path = this.#path(this.#filesFrom);
-      if (this.#readerStart === this.#filesFrom) this.#closeReader();
-      if (this.#currentStart === this.#filesFrom) this.#closeCurrent();
-      const next = (this.#filesFrom + this.segmentSize) as Lsn;
+    while (this.#filesFrom < keepFrom && !this.#cutting && !this.#closed) {
+      const first = this.#filesFrom;
+      const path = this.#path(first);
+      if (this.#readerStart === first) this.#closeReader();
+      if (this.#currentStart === first) this.#closeCurrent();
+      const next = (first + this.segmentSize) as Lsn;
+      this.#startLsn = Math.max(this.#startLsn, next) as Lsn;
       try {
-        this.#disk.unlinkSync(path);
+        await this.#disk.unlink(path);
         this.#filesFrom = next;
-        this.#startLsn = Math.max(this.#startLsn, next) as Lsn;
-        this.#fsyncDir();
+        if (this.#sync) await this.#disk.fsyncDir(this.dir);
       } catch (error) {
-        return Promise.reject(ioError("remove WAL segment", path, error));
+        throw ioError("remove WAL segment", path, error);
       }
       removed++;
     }
-    return Promise.resolve(removed);
+    return removed;
   }
 
   /** How many segment files there are, and their bytes on disk at most. */
@@ -353,6 +366,7 @@ export class WalStore {
     if (this.#closed) return;
     this.#closed = true;
     await this.#running?.catch(() => undefined);
+    await this.#removing?.catch(() => undefined);
     this.#closeReader();
     this.#closeCurrent();
     for (const file of this.#unsynced) file.closeSync();
@@ -364,6 +378,7 @@ export class WalStore {
     const full = this.#unsynced;
     this.#unsynced = [];
     const current = this.#current;
+    const filesTo = this.#filesTo;
     let path = this.dir;
     try {
       if (this.#sync) {
@@ -374,6 +389,11 @@ export class WalStore {
         if (current !== undefined) {
           path = current.path;
           await current.fdatasync();
+        }
+        if (this.#isNameUnsynced) {
+          path = this.dir;
+          await this.#disk.fsyncDir(path);
+          if (this.#filesTo === filesTo) this.#isNameUnsynced = false;
         }
       }
     } catch (error) {
@@ -445,15 +465,17 @@ export class WalStore {
 
   #createSegment(start: Lsn, path: string): DiskFile {
     assert(start === this.#filesTo, "segments are created one after the other");
+    // Done by a sync already, unless WAL comes faster than that.
+    if (this.#isNameUnsynced) this.#fsyncDir();
     // A creation that failed half-way before left its file.
     const file = this.#disk.openSync(path, "create");
     try {
       file.truncateSync(this.segmentSize);
-      this.#fsyncDir();
     } catch (error) {
       file.closeSync();
       throw error;
     }
+    this.#isNameUnsynced = true;
     this.#filesTo = (start + this.segmentSize) as Lsn;
     return file;
   }

@@ -213,6 +213,11 @@ export class FaultyDisk implements Disk {
     this.#parent(path).change((names) => names.delete(name));
   }
 
+  async unlink(path: string): Promise<void> {
+    await Promise.resolve();
+    this.unlinkSync(path);
+  }
+
   removeTreeSync(path: string): void {
     this.step(path);
     const name = baseName(path);
@@ -257,6 +262,11 @@ export class FaultyDisk implements Disk {
   fsyncDirSync(path: string): void {
     this.step(path);
     this.#directory(path).sync();
+  }
+
+  async fsyncDir(path: string): Promise<void> {
+    await Promise.resolve();
+    this.fsyncDirSync(path);
   }
 
   /** Counts one operation; the one that was chosen fails here. */
