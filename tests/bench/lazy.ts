@@ -3,9 +3,11 @@
  * the same page server. `npm run bench -- lazy [pgbench scale]`.
  */
 import { spawnSync } from "node:child_process";
-import { appendFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
+import { checkPidFile } from "../../src/common/pid_file.ts";
+import { Random } from "../harness/random.ts";
 import { dropPageCache } from "../harness/lazy_files.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 import { compare, report } from "./harness.ts";
@@ -14,6 +16,10 @@ const DEFAULT_SCALE = 10;
 const ROUNDS = 5;
 const SECONDS_PER_ROUND = "5";
 const CLIENTS = "4";
+const ACCOUNTS_PER_SCALE = 100_000;
+const RANDOM_READS = 2000;
+/** USER_HZ is 100 on every Linux that we run on. */
+const MS_PER_TICK = 10;
 
 function pgbench(compute: Compute, ...args: string[]): string {
   const { host, port } = compute.address;
@@ -39,6 +45,56 @@ async function scanMs(compute: Compute): Promise<number> {
   return performance.now() - start;
 }
 
+/** CPU time that the compute's supervisor has taken, in ms: user and system, fields 14 and 15 of proc_pid_stat(5). */
+function supervisorCpuMs(compute: Compute): number {
+  const found = checkPidFile(compute.paths.pidFile);
+  if (found.state !== "running") throw new Error("the supervisor is not running");
+  const stat = readFileSync(`/proc/${found.process.pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
+}
+
+/** What a thousand transactions cost the supervisor, in ms of CPU time. */
+async function supervisorCpuPer1000(compute: Compute, ...args: string[]): Promise<number> {
+  const before = supervisorCpuMs(compute);
+  const tps = await transactionsPerSecond(compute, ...args);
+  return 1000 * (supervisorCpuMs(compute) - before) / (tps * Number(SECONDS_PER_ROUND));
+}
+
+async function randomReadsMs(compute: Compute, rows: number): Promise<number> {
+  await using connection = await compute.connect();
+  // Catalogs and the index's upper pages are nobody's cold reads.
+  await connection.query("SELECT abalance FROM pgbench_accounts WHERE aid = 1");
+  const random = new Random(1);
+  const start = performance.now();
+  for (let i = 0; i < RANDOM_READS; i++) {
+    await connection.query(`SELECT abalance FROM pgbench_accounts WHERE aid = ${1 + random.int(rows)}`);
+  }
+  return performance.now() - start;
+}
+
+/** Makes the next reads of an eager compute's files come from the disk. */
+function dropFiles(compute: Compute): void {
+  spawnSync("sync");
+  const run = spawnSync(
+    "find",
+    [
+      compute.paths.pgdata,
+      "-type",
+      "f",
+      "-exec",
+      "dd",
+      "if={}",
+      "iflag=nocache",
+      "count=0",
+      "status=none",
+      ";",
+    ],
+    { encoding: "utf8" },
+  );
+  if (run.status !== 0) throw new Error(run.stderr);
+}
+
 /** A compute whose pages nobody has read yet. */
 async function freshlyStarted(env: ZenithEnv, compute: Compute, storage: string): Promise<Compute> {
   await compute.stop();
@@ -49,7 +105,8 @@ async function freshlyStarted(env: ZenithEnv, compute: Compute, storage: string)
 export async function run(args: readonly string[]): Promise<void> {
   await using env = await ZenithEnv.create();
   const main = await env.startCompute("main");
-  pgbench(main, "-i", "-q", "-s", String(args[0] ?? DEFAULT_SCALE));
+  const scale = Number(args[0] ?? DEFAULT_SCALE);
+  pgbench(main, "-i", "-q", "-s", String(scale));
   await main.stop();
   const computes: Compute[] = [];
   for (const storage of ["lazy", "eager"]) {
@@ -66,8 +123,18 @@ export async function run(args: readonly string[]): Promise<void> {
       "ms",
       async () => scanMs(await freshlyStarted(env, lazy, "lazy")),
       async () => {
-        await freshlyStarted(env, eager, "eager");
+        dropFiles(await freshlyStarted(env, eager, "eager"));
         return await scanMs(eager);
+      },
+      ROUNDS,
+    ),
+    await compare(
+      "cold random reads",
+      "ms",
+      async () => randomReadsMs(await freshlyStarted(env, lazy, "lazy"), scale * ACCOUNTS_PER_SCALE),
+      async () => {
+        dropFiles(await freshlyStarted(env, eager, "eager"));
+        return await randomReadsMs(eager, scale * ACCOUNTS_PER_SCALE);
       },
       ROUNDS,
     ),
@@ -94,6 +161,13 @@ export async function run(args: readonly string[]): Promise<void> {
       "tps",
       () => transactionsPerSecond(lazy),
       () => transactionsPerSecond(eager),
+      ROUNDS,
+    ),
+    await compare(
+      "supervisor, 1000 TPC-B",
+      "ms CPU",
+      () => supervisorCpuPer1000(lazy),
+      () => supervisorCpuPer1000(eager),
       ROUNDS,
     ),
   ]);

@@ -1,6 +1,6 @@
 /**
  * From "not running" to the first answer: `zenith pg start` on a branch, against `pg_ctl start` of a cluster with the same data on
- * plain disk. `npm run bench -- start [MB …]`, by default 10 and 200 MB.
+ * plain disk. `npm run bench -- start [MB …]`, by default 10 and 1000 MB.
  */
 import { appendFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,8 @@ import { StockCluster } from "../harness/stock_cluster.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 import { compare, type Comparison, report } from "./harness.ts";
 
-const DEFAULT_SIZES_MB = [10, 200];
+const DEFAULT_SIZES_MB = [10, 1000];
+const ROUNDS = 5;
 /** Of a row, its header and its index entry. */
 const BYTES_PER_ROW = 1000;
 const FIRST_QUERY = "SELECT filler FROM rows WHERE id = 1";
@@ -63,6 +64,7 @@ async function measure(megabytes: number): Promise<Comparison> {
     "ms",
     () => startLazily(env, compute),
     () => startStock(cluster),
+    ROUNDS,
   );
 }
 
