@@ -17,7 +17,8 @@ const ROUNDS = Number(process.env["ZENITH_KILL_ROUNDS"] ?? 2);
 const WRITERS = 4;
 /** Immediate shutdown kills what does not end by itself after 5 s. */
 const DEATH_TIMEOUT_MS = 10_000;
-const WRITING_MS = 700;
+/** What every writer has committed before anybody dies. */
+const COMMITS = 20;
 
 let env: ZenithEnv;
 let compute: Compute;
@@ -40,6 +41,8 @@ after(() => env[Symbol.asyncDispose]());
 class History {
   readonly acknowledged: number[] = new Array(WRITERS).fill(0);
   readonly attempted: number[] = new Array(WRITERS).fill(0);
+  /** How many commits of each were acknowledged since this began. */
+  readonly commits: number[] = new Array(WRITERS).fill(0);
 
   /** Writes until the connection breaks. */
   async write(writer: number): Promise<void> {
@@ -57,6 +60,7 @@ class History {
         return;
       }
       this.acknowledged[writer] = n;
+      this.commits[writer]!++;
     }
   }
 
@@ -91,7 +95,7 @@ async function survive(die: (supervisor: ProcessIdentity, postmaster: number) =>
     assert(postmaster !== undefined);
     const history = new History();
     const writing = Array.from({ length: WRITERS }, (_, writer) => history.write(writer));
-    await new Promise((resolve) => setTimeout(resolve, WRITING_MS));
+    await until("everybody has written", () => history.commits.every((n) => n >= COMMITS));
     await die(found.process, postmaster);
     await Promise.all(writing);
     await until("the supervisor has ended", () => !isRunning(found.process), DEATH_TIMEOUT_MS);
@@ -105,7 +109,6 @@ async function survive(die: (supervisor: ProcessIdentity, postmaster: number) =>
     await history.check();
     await compute.stop();
     assert.equal(mounts(), 0);
-    assert(history.acknowledged.every((n) => n > 0), "nobody has written anything");
   }
 }
 
@@ -166,7 +169,10 @@ describe("a lazy compute under load", () => {
       await connection.value("SELECT 1");
       await env.pageserver.kill9();
       const waiting = connection.value("SELECT count(filler) FROM log").catch((error: unknown) => error);
-      await new Promise((resolve) => setTimeout(resolve, WRITING_MS));
+      await until(
+        "the page server is missed",
+        async () => (await env.zenith("pg", "list")).includes("wait for the page server"),
+      );
       process.kill(who === "supervisor" ? found.process.pid : postmaster!, "SIGKILL");
       assert(await waiting instanceof Error, "a query was answered without its pages");
       await until("the supervisor has ended", () => !isRunning(found.process), DEATH_TIMEOUT_MS);
