@@ -23,10 +23,13 @@ const DEPOSIT = 1_000;
 export class WriteHistory {
   readonly #writers: Writer[];
   #running: Promise<void>[] = [];
+  readonly #onLost: (error: unknown) => void;
   #stopping = false;
 
-  constructor(writers: number) {
+  /** @param onLost is told when a writer ends before its time, and why */
+  constructor(writers: number, onLost: (error: unknown) => void = () => {}) {
     this.#writers = Array.from({ length: writers }, (_, id) => ({ id, acknowledged: 0, attempted: 0 }));
+    this.#onLost = onLost;
   }
 
   static async createTables(pg: Compute): Promise<void> {
@@ -82,37 +85,53 @@ export class WriteHistory {
         );
         writer.acknowledged = writer.attempted;
       }
-    } catch {
+    } catch (error) {
       // The session is lost, as it was meant to be: whether the last commit happened is what nobody told us.
+      if (!this.#stopping) this.#onLost(error);
     } finally {
       await session?.close();
     }
   }
 
-  /**
-   * Every acknowledged commit is there, none twice, none by half; of those that were under way any may be there.
-   * Writers go on from what was found.
-   */
+  /** The last number of each writer that was acknowledged by now. */
+  floor(): number[] {
+    return this.#writers.map((writer) => writer.acknowledged);
+  }
+
+  /** {@link check} of all that was acknowledged. Writers go on from what was found. */
   async verify(pg: Compute): Promise<void> {
+    const found = await this.check(pg, this.floor());
+    for (const [id, writer] of this.#writers.entries()) {
+      writer.acknowledged = found[id]!;
+      writer.attempted = found[id]!;
+    }
+  }
+
+  /**
+   * Every commit up to `floor` is there, none twice, none by half; of those that came later any may be there.
+   *
+   * @returns the last number of each writer
+   */
+  async check(pg: Compute, floor: readonly number[]): Promise<number[]> {
     await using session = await pg.connect();
     const rows = await session.query(
       `SELECT writer, count(*)::int AS rows, count(DISTINCT n)::int AS numbers, max(n) AS last,
               (SELECT n FROM counts WHERE counts.writer = history.writer) AS counted
        FROM history GROUP BY writer`,
     );
-    for (const writer of this.#writers) {
+    const lasts = this.#writers.map((writer) => {
       const found = rows.find((row) => row["writer"] === writer.id);
       const last = Number(found?.["last"] ?? 0);
+      const acknowledged = floor[writer.id]!;
       const what =
-        `writer ${writer.id}: acknowledged ${writer.acknowledged}, attempted ${writer.attempted}, found ${last}`;
-      assert.ok(last >= writer.acknowledged, `an acknowledged commit is lost: ${what}`);
+        `writer ${writer.id}: acknowledged ${acknowledged}, attempted ${writer.attempted}, found ${last}`;
+      assert.ok(last >= acknowledged, `an acknowledged commit is lost: ${what}`);
       assert.ok(last <= writer.attempted, `a commit is there that nobody asked for: ${what}`);
       assert.equal(Number(found?.["numbers"] ?? 0), last, `a commit in the middle is lost: ${what}`);
       assert.equal(Number(found?.["rows"] ?? 0), last, `a commit is there twice: ${what}`);
       assert.equal(Number(found?.["counted"] ?? 0), last, `a commit is there by half: ${what}`);
-      writer.acknowledged = last;
-      writer.attempted = last;
-    }
+      return last;
+    });
     const wrong = await session.query(
       `SELECT account, balance, ${DEPOSIT} + moved AS expected FROM bank, LATERAL (
          SELECT COALESCE(sum(CASE WHEN payee = account THEN amount ELSE -amount END), 0) AS moved
@@ -122,5 +141,6 @@ export class WriteHistory {
     assert.deepEqual(wrong, [], "a transfer is there by half");
     const total = await session.value("SELECT sum(balance)::int FROM bank");
     assert.equal(total, ACCOUNTS * DEPOSIT, "the bank's total does not hold");
+    return lasts;
   }
 }

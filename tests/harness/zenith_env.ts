@@ -249,6 +249,11 @@ export class PageServerHandle {
     await until("the page server is dead", () => !isRunning(process_));
   }
 
+  /** Its process, for signals. */
+  get pid(): number {
+    return this.#process().pid;
+  }
+
   /** A session for the page server's own commands. */
   connect(): Promise<Connection> {
     return Connection.open(this.address, { database: "zenith" }, "status");
