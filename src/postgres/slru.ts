@@ -44,9 +44,6 @@ const ENTRIES_PER_PAGE = [
   COMMIT_TS_XACTS_PER_PAGE,
 ] as const;
 
-/** Numbers of entries are 32 bits wide in all four. */
-const ENTRY_COUNT = 0x1_0000_0000;
-
 // Transaction status, src/include/access/clog.h
 export const TRANSACTION_STATUS_IN_PROGRESS = 0;
 export const TRANSACTION_STATUS_COMMITTED = 1;
@@ -63,11 +60,6 @@ export function slruEntriesPerPage(slru: number): number {
 /** The page that holds entry `number` (an xid, a multixact id, a member offset). */
 export function slruPage(slru: number, number: number): number {
   return Math.floor((number >>> 0) / slruEntriesPerPage(slru));
-}
-
-/** How many pages there are before the entries' numbers wrap around. */
-export function slruPageCount(slru: number): number {
-  return Math.ceil(ENTRY_COUNT / slruEntriesPerPage(slru));
 }
 
 /** The segment that holds page `pageno`. */

@@ -249,18 +249,6 @@ export function twophaseFileContent(rec: WalRecord): Uint8Array {
   return content;
 }
 
-export interface XactAssignment {
-  xtop: number;
-  xsub: readonly number[];
-}
-
-/** The main data of an ASSIGNMENT record: subtransactions and whose they are. @throws {WalError} when it is short */
-export function parseAssignment(rec: WalRecord): XactAssignment {
-  const data = new MainData(rec);
-  const xtop = data.u32();
-  return { xtop, xsub: data.u32s(data.count(XID_SIZE)) };
-}
-
 function statsItems(data: MainData, count: number): StatsItem[] {
   const items: StatsItem[] = [];
   for (let i = 0; i < count; i++) {

@@ -7,9 +7,6 @@ export const XLOG_RUNNING_XACTS = 0x10;
 export const XLOG_INVALIDATIONS = 0x20;
 
 const XID_SIZE = 4;
-/** sizeof(xl_standby_lock). */
-const STANDBY_LOCK_SIZE = 12;
-
 /** The transactions in progress at some point near the record. */
 export interface RunningXacts {
   subxid_overflow: boolean;
@@ -39,23 +36,4 @@ export function parseRunningXacts(rec: WalRecord): RunningXacts {
     xids,
     subxids: data.u32s(subxcnt),
   };
-}
-
-export interface StandbyLock {
-  xid: number;
-  dbOid: number;
-  relOid: number;
-}
-
-/** The AccessExclusiveLocks of a LOCK record. */
-export function parseStandbyLocks(rec: WalRecord): StandbyLock[] {
-  const data = new MainData(rec);
-  const nlocks = data.count(STANDBY_LOCK_SIZE);
-  const locks: StandbyLock[] = [];
-  for (let i = 0; i < nlocks; i++) {
-    const xid = data.u32();
-    const dbOid = data.u32();
-    locks.push({ xid, dbOid, relOid: data.u32() });
-  }
-  return locks;
 }

@@ -2,7 +2,6 @@
  * Records of the WAL machinery itself, src/include/catalog/pg_control.h and src/include/access/xlog_internal.h.
  * Every parser throws {@link WalError} on a short record.
  */
-import type { Lsn } from "../../../common/lsn.ts";
 import { type CheckPoint, parseCheckpoint, SIZE_OF_CHECKPOINT } from "../../checkpoint.ts";
 import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
@@ -80,39 +79,4 @@ export function parseRestorePoint(rec: WalRecord): RestorePoint {
   const data = new MainData(rec);
   const rp_time = data.i64();
   return { rp_time, rp_name: data.cString(RESTORE_POINT_NAME_SIZE) };
-}
-
-/** Whether full_page_writes is on from a FPW_CHANGE record on. */
-export function parseFpwChange(rec: WalRecord): boolean {
-  return new MainData(rec).bool();
-}
-
-export interface EndOfRecovery {
-  /** TimestampTz. */
-  end_time: number;
-  ThisTimeLineID: number;
-  PrevTimeLineID: number;
-}
-
-export function parseEndOfRecovery(rec: WalRecord): EndOfRecovery {
-  const data = new MainData(rec);
-  const end_time = data.i64();
-  const ThisTimeLineID = data.u32();
-  return { end_time, ThisTimeLineID, PrevTimeLineID: data.u32() };
-}
-
-export interface OverwriteContrecord {
-  /** Where the record started that was never finished. */
-  overwritten_lsn: Lsn;
-  /** TimestampTz. */
-  overwrite_time: number;
-}
-
-export function parseOverwriteContrecord(rec: WalRecord): OverwriteContrecord {
-  const data = new MainData(rec);
-  const overwritten = data.u64();
-  if (overwritten > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw new WalError(rec.lsn, "the overwritten record's LSN is beyond 2^53");
-  }
-  return { overwritten_lsn: Number(overwritten) as Lsn, overwrite_time: data.i64() };
 }
