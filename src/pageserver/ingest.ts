@@ -33,24 +33,11 @@ import {
   XLOG_PARAMETER_CHANGE,
 } from "../postgres/wal/records/xlog.ts";
 import type { CheckpointTracker } from "./checkpoint_tracker.ts";
-import type { CommitTimes } from "./commit_times.ts";
 import { FileIngest } from "./ingest_files.ts";
+import type { IngestParts } from "./ingest_parts.ts";
 import { TransactionIngest } from "./ingest_transactions.ts";
 import { TAG_RECORD } from "./keys.ts";
-import type { PageReader } from "./page_reader.ts";
 import type { RelationFork, RelationForks } from "./relation_forks.ts";
-import type { SingleValues } from "./single_values.ts";
-import type { SlruPages } from "./slru_pages.ts";
-
-export interface IngestParts {
-  readonly store: TimelineStore;
-  readonly forks: RelationForks;
-  readonly slru: SlruPages;
-  readonly values: SingleValues;
-  readonly checkpoint: CheckpointTracker;
-  readonly commitTimes: CommitTimes;
-  readonly reader: PageReader;
-}
 
 /**
  * Files each WAL record under the keys that it changes. One record may change blocks that it refers to, blocks that it

@@ -34,7 +34,7 @@ import {
 } from "../postgres/wal/record.ts";
 import { RM_DBASE_ID, RM_RELMAP_ID, RM_SMGR_ID, RM_TBLSPC_ID } from "../postgres/wal/rmgr.ts";
 import type { TimelineStore } from "../pagestore/mod.ts";
-import type { IngestParts } from "./ingest.ts";
+import type { IngestParts } from "./ingest_parts.ts";
 import { databaseKey, relmapKey, tablespaceKey, TAG_BYTES, TAG_RECORD } from "./keys.ts";
 import type { PageReader } from "./page_reader.ts";
 import { NO_FORK, type RelationForks } from "./relation_forks.ts";

@@ -67,7 +67,7 @@ import {
 } from "../postgres/wal/xact.ts";
 import type { CheckpointTracker } from "./checkpoint_tracker.ts";
 import type { CommitTimes } from "./commit_times.ts";
-import type { IngestParts } from "./ingest.ts";
+import type { IngestParts } from "./ingest_parts.ts";
 import { reploriginKey, twophaseKey } from "./keys.ts";
 import type { RelationForks } from "./relation_forks.ts";
 import type { SingleValues } from "./single_values.ts";
