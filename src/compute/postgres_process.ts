@@ -1,7 +1,8 @@
 /** Stock Postgres as a child process. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { basename, join } from "node:path";
+import { assert } from "../common/assert.ts";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../pg_install/initdb.ts";
@@ -34,10 +35,12 @@ export class PostgresProcess {
   /** Resolves to a sentence on how it ended. */
   readonly ended: Promise<string>;
   readonly #child: ChildProcess;
+  readonly #pgdata: string;
   #running = true;
 
-  private constructor(child: ChildProcess, logFile: string) {
+  private constructor(child: ChildProcess, pgdata: string, logFile: string) {
     this.#child = child;
+    this.#pgdata = pgdata;
     this.pid = child.pid!;
     this.ended = new Promise((resolve) => {
       child.on("exit", (code, signal) => {
@@ -79,7 +82,7 @@ export class PostgresProcess {
           reject(new ZenithError("io", `could not run ${file}: ${errorMessage(error)}`, { cause: error }));
         });
       });
-      return new PostgresProcess(child, options.logFile);
+      return new PostgresProcess(child, options.pgdata, options.logFile);
     } finally {
       closeSync(logFd);
     }
@@ -95,6 +98,16 @@ export class PostgresProcess {
     if (await this.#signalAndWait(IMMEDIATE_SHUTDOWN, IMMEDIATE_SHUTDOWN_TIMEOUT_MS)) return;
     this.#child.kill("SIGKILL");
     await this.ended;
+  }
+
+  /**
+   * Kills what a postmaster has left that was killed itself: its children go on until they notice, and must not outlive their files.
+   *
+   * @param whenKilled is called when all have been told: for those that wait in the kernel, and die when they needn't any more
+   */
+  async endChildren(whenKilled: () => void): Promise<void> {
+    assert(!this.#running, "the postmaster has ended");
+    await endProcessesIn(this.#pgdata, whenKilled);
   }
 
   async #signalAndWait(signal: NodeJS.Signals, timeoutMs: number): Promise<boolean> {
@@ -141,7 +154,7 @@ const POLL_MS = 25;
  */
 export async function endOrphan(pgdata: string): Promise<boolean> {
   const pid = postmasterPid(pgdata);
-  if (pid === undefined) return false;
+  if (pid === undefined) return await endProcessesIn(pgdata);
   const deadline = Date.now() + IMMEDIATE_SHUTDOWN_TIMEOUT_MS;
   for (let signal: NodeJS.Signals = IMMEDIATE_SHUTDOWN; postmasterPid(pgdata) === pid; signal = "SIGKILL") {
     if (signal === IMMEDIATE_SHUTDOWN || Date.now() > deadline) kill(pid, signal);
@@ -150,7 +163,41 @@ export async function endOrphan(pgdata: string): Promise<boolean> {
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
+  await endProcessesIn(pgdata);
   return true;
+}
+
+/**
+ * Kills every process of Postgres that works in `pgdata`, as all of them do.
+ *
+ * @returns whether there was any
+ * @throws {ZenithError} `timeout`
+ */
+async function endProcessesIn(pgdata: string, whenKilled: () => void = () => {}): Promise<boolean> {
+  const deadline = Date.now() + IMMEDIATE_SHUTDOWN_TIMEOUT_MS;
+  for (let found = false;; found = true) {
+    const pids = processesIn(pgdata);
+    for (const pid of pids) kill(pid, "SIGKILL");
+    whenKilled();
+    if (pids.length === 0) return found;
+    if (Date.now() > deadline) {
+      throw new ZenithError("timeout", `processes ${pids.join(", ")} of Postgres still run in ${pgdata}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+function processesIn(pgdata: string): number[] {
+  const directory = realpathSync(pgdata);
+  return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+    try {
+      return readlinkSync(`/proc/${pid}/cwd`) === directory &&
+        basename(readlinkSync(`/proc/${pid}/exe`)).startsWith("postgres");
+    } catch {
+      // It has ended, or is not ours to look at.
+      return false;
+    }
+  });
 }
 
 function kill(pid: number, signal: NodeJS.Signals): void {

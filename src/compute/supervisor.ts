@@ -160,6 +160,7 @@ function supervise(
     if (stopping) return;
     durability.stopping();
     await process.stop("immediate");
+    await process.endChildren(() => lazy?.giveUpReads());
     await durability.stop();
     await lazy?.close();
     await attachment.close();
@@ -173,6 +174,7 @@ function supervise(
       stopping = true;
       durability.stopping();
       await process.stop(mode);
+      await process.endChildren(() => lazy?.giveUpReads());
       await sql.end({ timeout: 1 });
       await durability.stop();
       await lazy?.close();

@@ -163,11 +163,16 @@ export class LazyStorage {
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
   }
 
-  /** Ends it. Postgres must have ended. */
+  /** Fails the reads that wait for the page server, and all that come. */
+  giveUpReads(): void {
+    this.#fetcher?.close();
+  }
+
+  /** Ends it. Postgres must have ended, with all of its processes: where the mount was, they would find files missing. */
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
-    this.#fetcher?.close();
+    this.giveUpReads();
     this.#lease.abort();
     await this.#mounting?.catch(() => {});
     unmount(this.#options.paths.mount);
