@@ -67,6 +67,11 @@ const UNCOMMITTED_LOW_BYTES = 32 << 20;
 
 const SOURCE_RECONNECT_MS = 200;
 
+/** How long safekeepers wait to hear what was committed when no more WAL comes that says it; readers see it then. */
+const NEWS_DELAY_MS = 10;
+
+type AppendEffect = Extract<ProposerEffect, { type: "append" }>;
+
 export interface WalProposerOptions {
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
@@ -105,6 +110,9 @@ export class WalProposer {
   readonly #links: AcceptorLink[] = [];
   /** When each acceptor last answered, or was last asked the first thing that it has not answered. */
   readonly #answeredAt: number[];
+  /** What each acceptor is still to be told besides WAL: an append without bytes. */
+  readonly #news = new Map<number, AppendEffect>();
+  #newsTimer: ReturnType<typeof setTimeout> | undefined;
   readonly #commitListeners = new Set<(lsn: Lsn) => void>();
   #window: WalWindow | undefined;
   #electionTimer: ReturnType<typeof setTimeout> | undefined;
@@ -181,7 +189,10 @@ export class WalProposer {
             this.#answeredAt[peer] = Date.now();
             this.#step({ type: "message", peer, message });
           },
-          disconnected: () => this.#step({ type: "disconnected", peer }),
+          disconnected: () => {
+            this.#news.delete(peer);
+            this.#step({ type: "disconnected", peer });
+          },
         }, this.#logger),
       );
     });
@@ -216,6 +227,7 @@ export class WalProposer {
 
   /** Ends all connections. What was not committed may be lost, or not: the next election decides. */
   async stop(): Promise<void> {
+    this.#sendNews();
     if (!this.#abort.signal.aborted) {
       this.#abort.abort(new ZenithError("unavailable", "the proposer was stopped"));
     }
@@ -265,7 +277,28 @@ export class WalProposer {
     }
   }
 
-  #append(effect: Extract<ProposerEffect, { type: "append" }>): void {
+  /** Under load the next WAL says what was committed before: a message and a wakeup less for every commit and safekeeper. */
+  #append(effect: AppendEffect): void {
+    if (effect.endLsn > effect.beginLsn) {
+      this.#news.delete(effect.peer);
+      this.#send(effect);
+      return;
+    }
+    this.#news.set(effect.peer, effect);
+    this.#newsTimer ??= setTimeout(() => this.#sendNews(), NEWS_DELAY_MS);
+  }
+
+  #sendNews(): void {
+    clearTimeout(this.#newsTimer);
+    this.#newsTimer = undefined;
+    for (const effect of this.#news.values()) {
+      this.#send(effect);
+      this.#links[effect.peer]?.copy?.flush();
+    }
+    this.#news.clear();
+  }
+
+  #send(effect: AppendEffect): void {
     const copy = this.#links[effect.peer]?.copy;
     if (copy === undefined || !copy.sending) return;
     const len = effect.endLsn - effect.beginLsn;
