@@ -1,4 +1,5 @@
 import { type Pack, pack } from "tar-stream";
+import { BufferPool } from "../common/buffer_pool.ts";
 import { assert } from "../common/assert.ts";
 import { crc32c } from "../common/crc32c.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -84,6 +85,8 @@ export type BasebackupContent = "complete" | "lazy";
  * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a complete one as after a
  * clean shutdown. Configuration files are not in it; tablespaces are plain directories below `pg_tblspc`.
  *
+ * A chunk is good until the next one is asked for.
+ *
  * @param at a record boundary and the start of the record before it
  */
 export async function* basebackup(
@@ -92,10 +95,15 @@ export async function* basebackup(
   content: BasebackupContent = "complete",
 ): AsyncGenerator<Uint8Array> {
   const archive = pack();
-  const writer = new BasebackupWriter(timeline, at, content, archive);
+  const buffers = new BufferPool(PAGES_PER_CHUNK * BLCKSZ);
+  const writer = new BasebackupWriter(timeline, at, content, archive, buffers);
   // A failure must reach the reader of the archive, which is what destroying it does.
   const done = writer.write().then(() => archive.finalize(), (error) => archive.destroy(error));
-  for await (const chunk of archive) yield chunk as Uint8Array;
+  for await (const chunk of archive) {
+    yield chunk as Uint8Array;
+    // Who asks for the next one is done with this.
+    buffers.release(chunk as Uint8Array);
+  }
   await done;
 }
 
@@ -105,6 +113,8 @@ class BasebackupWriter {
   readonly #prev: Lsn;
   readonly #content: BasebackupContent;
   readonly #archive: Pack;
+  /** For chunks of pages: gigabytes of them would otherwise wait for a garbage collection. */
+  readonly #buffers: BufferPool;
   readonly #checksums: boolean;
   readonly #control: Uint8Array;
 
@@ -113,7 +123,9 @@ class BasebackupWriter {
     at: { lsn: Lsn; prev: Lsn },
     content: BasebackupContent,
     archive: Pack,
+    buffers: BufferPool,
   ) {
+    this.#buffers = buffers;
     this.#timeline = timeline;
     this.#lsn = at.lsn;
     this.#prev = at.prev;
@@ -209,7 +221,7 @@ class BasebackupWriter {
       const entry = this.#entry(relationPath(rnode, fork, segment), (last - first) * BLCKSZ);
       for (let block = first; block < last; block += PAGES_PER_CHUNK) {
         const count = Math.min(PAGES_PER_CHUNK, last - block);
-        const pages = new Uint8Array(count * BLCKSZ);
+        const pages = count === PAGES_PER_CHUNK ? this.#buffers.take() : new Uint8Array(count * BLCKSZ);
         for (let i = 0; i < count; i++) {
           const at = i * BLCKSZ;
           this.#timeline.reader.readPage(source, block + i, this.#lsn, pages, at);

@@ -214,13 +214,18 @@ export class PageServer {
       tenantSizes.push({ tenant_id: tenant.id, physical_size_bytes: tenant.physicalSize() });
       for (const timeline of await tenant.timelines.open()) {
         const { logical, physical } = timeline.sizes();
+        const { memoryBytes, frozenBytes, layerBytes, layerCount } = timeline.store.sizes();
         timelines.push({
           tenant_id: tenant.id,
           timeline_id: timeline.timelineId,
           last_record_lsn: formatLsn(timeline.lastRecordLsn),
           disk_consistent_lsn: formatLsn(timeline.store.diskConsistentLsn),
           wal_receiver: this.#receivers.get(timeline.timelineId)?.state ?? null,
-          ...timeline.store.sizes(),
+          ...timeline.backpressure.state,
+          memory_bytes: memoryBytes,
+          frozen_bytes: frozenBytes,
+          layer_bytes: layerBytes,
+          layer_count: layerCount,
           wal_bytes: timeline.wal.sizes().bytes,
           logical_size_bytes: logical,
           physical_size_bytes: physical,

@@ -148,6 +148,11 @@ export class RelationForks {
     return this.#totalBlocks;
   }
 
+  /** Takes over what another one, whose timeline is the same up to here, has counted, if it has. */
+  adoptTotal(from: RelationForks): void {
+    this.#totalBlocks = from.#totalBlocks;
+  }
+
   #setBlocks(fork: RelationFork, blocks: number, lsn: number): void {
     if (this.#totalBlocks !== null) this.#totalBlocks += Math.max(0, blocks) - Math.max(0, fork.blocks);
     fork.blocks = blocks;

@@ -13,6 +13,9 @@ import type { TenantContext } from "./tenant_context.ts";
 import { TenantTimelines } from "./tenant_timelines.ts";
 import type { Timeline } from "./timeline.ts";
 
+/** A tenant with a thousand branches has thousands of files: they are not all looked at each time somebody asks. */
+const PHYSICAL_SIZE_AGE_MS = 5_000;
+
 /** One customer's branches and timelines. Nothing here reaches another tenant's. */
 export class Tenant {
   readonly id: TenantId;
@@ -20,6 +23,7 @@ export class Tenant {
   readonly branches: TenantBranches;
   readonly #context: TenantContext;
   readonly #directories: TimelineDirectories;
+  #measured: { readonly bytes: number; readonly atMs: number } | null = null;
 
   constructor(id: TenantId, context: TenantContext) {
     const files = new BranchFiles(context.disk, context.paths, id);
@@ -83,9 +87,14 @@ export class Tenant {
     return report;
   }
 
-  /** What all of the tenant takes on disk, in bytes, whether it is open or not. */
+  /** What all of the tenant takes on disk, in bytes, whether it is open or not; as of a few seconds ago at most. */
   physicalSize(): number {
-    return treeBytes(this.#context.disk, this.#context.paths.tenant(this.id));
+    const nowMs = performance.now();
+    if (this.#measured === null || nowMs - this.#measured.atMs > PHYSICAL_SIZE_AGE_MS) {
+      const bytes = treeBytes(this.#context.disk, this.#context.paths.tenant(this.id));
+      this.#measured = { bytes, atMs: nowMs };
+    }
+    return this.#measured.bytes;
   }
 
   /** Finishes what a crash interrupted. */

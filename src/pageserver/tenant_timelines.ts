@@ -64,7 +64,9 @@ export class TenantTimelines {
     const timeline = this.#start(id, store, ancestor.timelineId, lsn);
     this.#timelines.set(id, timeline);
     timeline.catch(() => this.#timelines.delete(id));
-    return await timeline;
+    const made = await timeline;
+    if (lsn === ancestor.position) made.forks.adoptTotal(ancestor.forks);
+    return made;
   }
 
   /** Closes a timeline if it is open. */

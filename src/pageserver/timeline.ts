@@ -13,6 +13,7 @@ import { WalError } from "../postgres/wal/error.ts";
 import { nextRecordLsn } from "../postgres/wal/page_header.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 import type { WalStore } from "../wal_store/wal_store.ts";
+import { Backpressure } from "./backpressure.ts";
 import { CheckpointTracker } from "./checkpoint_tracker.ts";
 import { CommitTimes } from "./commit_times.ts";
 import { Ingest } from "./ingest.ts";
@@ -66,6 +67,7 @@ export class Timeline {
   readonly commitTimes: CommitTimes;
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
+  readonly backpressure: Backpressure;
   /** Of the cluster, from its initdb on. */
   readonly systemIdentifier: bigint;
   readonly walSegmentSize: number;
@@ -89,6 +91,7 @@ export class Timeline {
     this.leases = parts.leases;
     this.safekeepers = parts.safekeepers;
     this.#logger = parts.logger;
+    this.backpressure = new Backpressure(parts.logger, () => performance.now());
     this.#walBuffers = parts.walBuffers;
     this.forks = new RelationForks(parts.store);
     this.slru = new SlruPages(parts.store);
@@ -249,7 +252,8 @@ export class Timeline {
       // Part of the record may be filed already. Doing it again would apply that part twice, so only a fresh start,
       // from what is in layers, can go on.
       this.#failure = new ZenithError(
-        "corrupt_data",
+        // A disk that fails says nothing about the record.
+        error instanceof ZenithError ? error.kind : "corrupt_data",
         `timeline ${this.timelineId} can't take in the record at ${formatLsn(record.lsn as Lsn)}: ${
           errorMessage(error)
         }`,
@@ -257,6 +261,11 @@ export class Timeline {
       );
       throw this.#failure;
     }
+  }
+
+  /** Resolves when more WAL may come. @throws as {@link TimelineStore.ready} */
+  ready(): Promise<void> {
+    return this.backpressure.hold(this.store.ready(), this.store.sizes().frozenBytes);
   }
 
   /** Makes what was received durable. @returns the record boundary up to which WAL survives a crash */

@@ -211,7 +211,7 @@ class WalIntake implements ReplicationHandler {
   #waitForFlush(): void {
     this.#flushing = true;
     this.#stream.copy.pause();
-    this.#timeline.store.ready().then(() => {
+    this.#timeline.ready().then(() => {
       this.#flushing = false;
       this.#progressAt = performance.now();
       this.#stream.copy.resume();

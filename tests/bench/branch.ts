@@ -1,23 +1,84 @@
 /**
  * `branch_create` over the wire: of a small and of a large database, and with a thousand branches there already; against
- * CREATE DATABASE … TEMPLATE of the same content in stock Postgres, which is its nearest relative.
+ * CREATE DATABASE … TEMPLATE of the same content in stock Postgres, which is its nearest relative. And what reads cost at the end
+ * of a chain of a hundred branches, against those on the first of them.
  *
  * `npm run bench -- branch [rounds [pgbench scale of the large one]]`
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseLsn } from "../../src/common/lsn.ts";
+import type { TimelineId } from "../../src/common/id.ts";
+import { INVALID_LSN, parseLsn } from "../../src/common/lsn.ts";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
+import { REQUEST_PAGES } from "../../src/protocol/pagestream.ts";
 import { compare, type Comparison, report } from "./harness.ts";
-import { BenchPageServer } from "./lib/page_server.ts";
+import { BenchPageServer, type BenchTimeline } from "./lib/page_server.ts";
+import { PageStream } from "./lib/page_stream.ts";
 import { PostgresServer } from "./lib/postgres_server.ts";
+import { type Driver, roundTrips } from "./lib/round_trips.ts";
 
 const ROUNDS = 5;
 const SMALL_SCALE = 1;
 const LARGE_SCALE = 60;
 const BRANCHES_PER_ROUND = 20;
 const MANY = 1000;
+const DEPTH = 100;
+const READS = 3000;
+/** pg_default, src/include/catalog/pg_tablespace.dat. */
+const DEFAULT_TABLESPACE = 1663;
+
+const ACCOUNTS =
+  `SELECT d.oid, pg_relation_filenode('pgbench_accounts'), pg_relation_size('pgbench_accounts') / 8192
+FROM pg_database d WHERE datname = current_database()`;
+
+interface Accounts {
+  readonly spc: number;
+  readonly db: number;
+  readonly rel: number;
+  readonly blocks: number;
+}
+
+/** A chain of branches, each of the one before: what the last ones cost, and reads at its end. */
+async function deep(
+  server: BenchPageServer,
+  { tenant }: BenchTimeline,
+  { blocks, ...relation }: Accounts,
+  copy: () => Promise<number>,
+  rounds: number,
+): Promise<Comparison[]> {
+  await using client = await server.connect();
+  const chain: TimelineId[] = [];
+  const extend = async (): Promise<void> => {
+    const parent = chain.at(-1) ?? "main";
+    const { rows } = await client.query(`branch_create ${tenant} d${chain.length} ${parent}`);
+    chain.push(JSON.parse(rows[0]![0]!).timeline_id);
+  };
+  while (chain.length < DEPTH) await extend();
+  const end = chain[DEPTH - 1]!;
+  const longer = async (): Promise<number> => {
+    const started = performance.now();
+    for (let i = 0; i < BRANCHES_PER_ROUND; i++) await extend();
+    return (performance.now() - started) / BRANCHES_PER_ROUND;
+  };
+  const results = [await compare(`at the end of a chain of ${DEPTH}`, "ms", longer, copy, rounds)];
+  const reads = async (timeline: TimelineId): Promise<number> => {
+    await using stream = await PageStream.open(server, { tenant, timeline });
+    Object.assign(stream.request, relation, { tag: REQUEST_PAGES, lsn: INVALID_LSN, fork: 0, count: 1 });
+    const driver: Driver = {
+      onReply: () => {},
+      send(i) {
+        stream.request.blkno = (i * 7) % blocks;
+        stream.send();
+      },
+    };
+    stream.onResponse = () => driver.onReply();
+    return (await stream.orFail(roundTrips(driver, READS, 16))).perSecond;
+  };
+  const name = `reads at depth ${DEPTH}, against depth 1`;
+  results.push(await compare(name, "1/s", () => reads(end), () => reads(chain[0]!), rounds));
+  return results;
+}
 
 /** Results for a database of one size. */
 async function measure(scale: number, rounds: number, withMany: boolean): Promise<Comparison[]> {
@@ -67,6 +128,9 @@ async function measure(scale: number, rounds: number, withMany: boolean): Promis
           rounds,
         ),
       );
+      const [db, rel, blocks] = source.run("psql", ["-XAtq", "-c", ACCOUNTS, "template"]).trim().split("|");
+      const relation = { spc: DEFAULT_TABLESPACE, db: Number(db), rel: Number(rel), blocks: Number(blocks) };
+      results.push(...await deep(server, timeline, relation, copy, rounds));
     }
     return results;
   } finally {

@@ -1,5 +1,5 @@
 /** A stock Postgres on a given data directory, reached by a Unix socket beside it. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { findPostgres } from "../../../src/pg_install/find_postgres.ts";
@@ -47,6 +47,11 @@ export class PostgresServer {
     return existsSync(this.#logFile) ? readFileSync(this.#logFile, "utf8") : "";
   }
 
+  /** Whether it was started and not stopped. */
+  get isRunning(): boolean {
+    return existsSync(join(this.pgdata, "postmaster.pid"));
+  }
+
   start(): void {
     this.run(
       "pg_ctl",
@@ -68,15 +73,7 @@ export class PostgresServer {
   /** Runs a program of the installation, connected by its environment. @throws {Error} with its output when it fails */
   run(program: string, args: readonly string[], input = "", stdout: "pipe" | "ignore" = "pipe"): string {
     const done = spawnSync(join(this.#install.binDir, program), args, {
-      ...asUser(pgUser()),
-      cwd: this.socketDir,
-      env: {
-        ...postgresEnvironment(),
-        PGHOST: this.socketDir,
-        PGPORT: String(PORT),
-        PGUSER: ZENITH_SUPERUSER,
-        PGDATABASE: "postgres",
-      },
+      ...this.#processOptions(),
       input,
       stdio: ["pipe", stdout, stdout],
       encoding: "utf8",
@@ -88,5 +85,37 @@ export class PostgresServer {
       );
     }
     return done.stdout ?? "";
+  }
+
+  /** As {@link run}, beside whatever else is going on. Resolves with what it prints. */
+  spawn(program: string, args: readonly string[]): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const child = spawn(join(this.#install.binDir, program), args, {
+        ...this.#processOptions(),
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      let output = "";
+      child.stdout.on("data", (chunk) => (output += chunk));
+      child.stderr.on("data", (chunk) => (output += chunk));
+      child.on("error", reject);
+      child.on(
+        "close",
+        (code) => code === 0 ? resolve(output) : reject(new Error(`${program} failed: ${output}`)),
+      );
+    });
+  }
+
+  #processOptions() {
+    return {
+      ...asUser(pgUser()),
+      cwd: this.socketDir,
+      env: {
+        ...postgresEnvironment(),
+        PGHOST: this.socketDir,
+        PGPORT: String(PORT),
+        PGUSER: ZENITH_SUPERUSER,
+        PGDATABASE: "postgres",
+      },
+    };
   }
 }
