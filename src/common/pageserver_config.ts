@@ -40,6 +40,8 @@ export const PageServerConfigSchema = strictObject({
   log_level: optional(picklist(["debug", "info", "warn", "error"]), "info"),
   /** WAL that a timeline's memory layer holds before it is frozen and written out. */
   checkpoint_distance_bytes: optional(bytes(MIB), 64 * MIB),
+  /** What all timelines' memory layers hold together at most; those that are filled, half of it. */
+  memory_layer_bytes: optional(bytes(4 * MIB), 128 * MIB),
   /** Decompressed layer blocks, all timelines together. */
   block_cache_bytes: optional(bytes(MIB), 64 * MIB),
   /** Materialised pages, all timelines together. */

@@ -6,7 +6,13 @@ import type { Logger } from "../common/log.ts";
 import { formatLsn } from "../common/lsn.ts";
 import type { PageServerConfig } from "../common/pageserver_config.ts";
 import { DELETED_SUFFIX, type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../common/paths.ts";
-import { BlockCache, type FlushLayer, type MergeLayers, VERSION_PIECE_BYTES } from "../pagestore/mod.ts";
+import {
+  BlockCache,
+  type FlushLayer,
+  MemoryBudget,
+  type MergeLayers,
+  VERSION_PIECE_BYTES,
+} from "../pagestore/mod.ts";
 import { CHUNK_SIZE } from "../postgres/wal/decoder.ts";
 import type { Branch } from "./branches.ts";
 import { createTenant } from "./create_tenant.ts";
@@ -27,6 +33,8 @@ export interface PageServerOptions {
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
   readonly logger: Logger;
+  /** Where the data directory is that new tenants are made from. Default: initdb makes it. */
+  readonly initialCluster?: () => Promise<string>;
 }
 
 /** How often timelines are looked at for what is due with time, e.g. layers that are old enough to be written out. */
@@ -36,7 +44,7 @@ const MAINTENANCE_INTERVAL_MS = 2_000;
 export class PageServer {
   readonly config: PageServerConfig;
   readonly #context: TenantContext;
-  readonly #initdb: InitdbCache;
+  readonly #initialCluster: () => Promise<string>;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
   /** How many computes say that they run on a timeline. */
@@ -57,11 +65,13 @@ export class PageServer {
       blockCache: new BlockCache(config.block_cache_bytes),
       pageCache: new PageCache(config.page_cache_bytes),
       memoryPools: { values: new BufferPool(CHUNK_SIZE), versions: new BufferPool(VERSION_PIECE_BYTES) },
+      memoryBudget: new MemoryBudget(config.memory_layer_bytes),
       flushLayer: options.flushLayer,
       mergeLayers: options.mergeLayers,
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
-    this.#initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
+    const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
+    this.#initialCluster = options.initialCluster ?? (() => initdb.get());
     this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
     this.#maintenance = setInterval(() => void this.#maintain(), MAINTENANCE_INTERVAL_MS);
   }
@@ -108,7 +118,7 @@ export class PageServer {
     return this.#oneAtATime(async () => {
       if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
       try {
-        await createTenant(id, this.#context, await this.#initdb.get());
+        await createTenant(id, this.#context, await this.#initialCluster());
       } catch (error) {
         if (error instanceof ZenithError) throw error;
         throw ioError("create tenant", this.#context.paths.tenant(id), error);
@@ -238,6 +248,7 @@ export class PageServer {
       tenants: this.#tenants.size,
       tenant_sizes: tenantSizes,
       page_cache_bytes: this.#context.pageCache.bytes,
+      memory_layer_bytes: this.#context.memoryBudget.usedBytes,
       block_cache_bytes: this.#context.blockCache.sizeBytes,
       free_wal_buffer_bytes: this.#context.memoryPools.values.freeBytes,
       timelines,

@@ -5,6 +5,7 @@ import type { PageServerPaths } from "../common/paths.ts";
 import type {
   BlockCache,
   FlushLayer,
+  MemoryBudget,
   MemoryPools,
   MergeLayers,
   TimelineStoreOptions,
@@ -20,6 +21,7 @@ export interface TenantContext {
   readonly pageCache: PageCache;
   /** The values' buffers are chunks of WAL. */
   readonly memoryPools: MemoryPools;
+  readonly memoryBudget: MemoryBudget;
   readonly flushLayer: FlushLayer;
   readonly mergeLayers: MergeLayers;
   /** Shared with other threads: element 0 changes with every read. */
@@ -36,6 +38,7 @@ export function storeOptions(context: TenantContext): TimelineStoreOptions {
     // One layer is filled while another is written out.
     config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
     pools: context.memoryPools,
+    memoryBudget: context.memoryBudget,
     flushLayer: context.flushLayer,
     mergeLayers: context.mergeLayers,
     reads: context.reads,

@@ -29,7 +29,17 @@ export class FlushQueue {
   #failedMs = 0;
   #closed = false;
 
-  constructor(files: TimelineFiles, objects: ObjectTable, options: TimelineStoreOptions, retryMs: number) {
+  /** Called when a layer's memory has been given back. */
+  readonly #released: () => void;
+
+  constructor(
+    files: TimelineFiles,
+    objects: ObjectTable,
+    options: TimelineStoreOptions,
+    retryMs: number,
+    released: () => void,
+  ) {
+    this.#released = released;
     this.#files = files;
     this.#objects = objects;
     this.#nowMs = options.nowMs;
@@ -109,6 +119,7 @@ export class FlushQueue {
       // There is no await since the commit: readers see either the frozen layer or the file.
       this.#frozen.shift();
       memory.release();
+      this.#released();
     }
   }
 

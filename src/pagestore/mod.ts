@@ -14,6 +14,7 @@ export {
   type FlushRequest,
 } from "./flush.ts";
 export type { WrittenLayer } from "./layer_writer.ts";
+export { MemoryBudget } from "./memory_budget.ts";
 export { mergeHere, mergeLayers } from "./merge_layers.ts";
 export { pacedMerge } from "./merge_pace.ts";
 export type { MergeLayers, MergeReply, MergeRequest } from "./merge_request.ts";

@@ -4,6 +4,7 @@ import type { Lsn } from "../common/lsn.ts";
 import type { BlockCache } from "./block_cache.ts";
 import type { FlushLayer } from "./flush.ts";
 import type { ChainLimits } from "./key_rewriter.ts";
+import type { MemoryBudget } from "./memory_budget.ts";
 import type { MergeLayers } from "./merge_request.ts";
 import type { MemoryPools } from "./memory_layer.ts";
 import type { TimelineStore } from "./timeline_store.ts";
@@ -44,6 +45,8 @@ export interface TimelineStoreOptions {
   readonly config?: TimelineStoreConfig;
   /** Where memory comes from, and goes back to when a file holds what it held. */
   readonly pools?: MemoryPools;
+  /** What the memory layers of all timelines may hold together; without one, each is bounded by its own configuration only. */
+  readonly memoryBudget?: MemoryBudget;
   /** The timeline this one is a branch of, and the LSN at which it left it; must stay open as long as this one. */
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
   /** Writes a layer file. Default: in this thread, values as they are. */

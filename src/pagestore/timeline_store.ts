@@ -11,6 +11,7 @@ import { type Ancestor, Ancestry } from "./ancestry.ts";
 import { FirstLsns } from "./first_lsns.ts";
 import { FlushQueue } from "./flush_queue.ts";
 import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./layer_upkeep.ts";
+import type { MemoryUser } from "./memory_budget.ts";
 import { mergeHere } from "./merge_layers.ts";
 import { MemoryLayer } from "./memory_layer.ts";
 import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./object_id.ts";
@@ -57,7 +58,13 @@ export class TimelineStore {
     this.#ancestor = options.ancestor?.store ?? null;
     this.#objects = objects;
     this.#files = files;
-    this.#flushes = new FlushQueue(files, objects, options, this.#config.flushRetryMs);
+    this.#flushes = new FlushQueue(
+      files,
+      objects,
+      options,
+      this.#config.flushRetryMs,
+      () => this.#accountMemory(),
+    );
     this.#firstLsns = new FirstLsns(objects);
     this.#reads = options.reads ?? null;
     this.#upkeep = new LayerUpkeep({
@@ -222,12 +229,39 @@ export class TimelineStore {
       const { layerBytes, layerAgeMs } = this.#config;
       if (open.memoryBytes >= layerBytes || now - open.firstPutMs >= layerAgeMs) this.#freeze();
     }
+    this.#accountMemory();
     this.#flushes.start();
+  }
+
+  #accountMemory(): void {
+    const budget = this.#options.memoryBudget;
+    if (budget === undefined || this.#closed) return;
+    budget.set(this.#memoryUser, this.#open.memoryBytes, this.#frozenBytes());
+  }
+
+  /** What the budget may ask for. */
+  readonly #memoryUser: MemoryUser = {
+    giveBack: () => {
+      const open = this.#open;
+      if (open.isEmpty || open.lastPutLsn > this.#lastLsn || this.#lastLsn <= open.startLsn) return false;
+      this.#freeze();
+      this.#accountMemory();
+      this.#flushes.start();
+      return true;
+    },
+  };
+
+  #frozenBytes(): number {
+    let bytes = 0;
+    for (const { memory } of this.#flushes.layers) bytes += memory.memoryBytes;
+    return bytes;
   }
 
   /** Whether {@link ready} would wait. */
   get congested(): boolean {
-    return this.#flushes.layers.length > this.#config.maxFrozenLayers;
+    const frozen = this.#flushes.layers.length;
+    if (frozen > this.#config.maxFrozenLayers) return true;
+    return frozen > 0 && this.#options.memoryBudget?.isExceeded === true;
   }
 
   /**
@@ -430,14 +464,14 @@ export class TimelineStore {
     await this.#flushes.close();
     await this.#upkeep.close();
     this.#files.close();
+    this.#options.memoryBudget?.remove(this.#memoryUser);
     this.#forEachBranchPoint((ancestor, lsn) => {
       ancestor.#branchPoints.splice(ancestor.#branchPoints.indexOf(lsn), 1);
     });
   }
 
   sizes(): StoreSizes {
-    let frozenBytes = 0;
-    for (const { memory } of this.#flushes.layers) frozenBytes += memory.memoryBytes;
+    const frozenBytes = this.#frozenBytes();
     let layerBytes = 0;
     let layerCount = 0;
     for (const run of this.#files.layers.runs) {

@@ -14,7 +14,6 @@ import type { Timeline } from "../../../src/pageserver/timeline.ts";
 import { makePageImage } from "../../../src/pageserver/rebuild_page.ts";
 import { encodeStoredValue } from "../../../src/pageserver/stored_values.ts";
 import { checkTimeline, flushHere, mergeHere } from "../../../src/pagestore/mod.ts";
-import { findPostgres } from "../../../src/pg_install/find_postgres.ts";
 import { BLCKSZ } from "../../../src/postgres/page_layout.ts";
 import { type Fault, FaultyDisk, PowerLostError } from "../../harness/faulty_disk.ts";
 import { EXHAUSTIVE, Random, seeds } from "../../harness/random.ts";
@@ -24,6 +23,8 @@ import { type BuiltRecord, WalBuilder } from "../../harness/wal_builder.ts";
 const TENANT = parseTenantId("a".repeat(32));
 const OTHER = parseTenantId("b".repeat(32));
 const PATHS = new PageServerPaths("/w");
+/** What initdb would have made. */
+const CLUSTER = "/cluster";
 const CONFIG = parse(PageServerConfigSchema, {});
 const REL = [1663, 5, 20000] as const;
 const RM_XLOG = 0;
@@ -93,7 +94,7 @@ class Life {
   constructor(seed: number) {
     this.#random = new Random(seed);
     this.disk = new FaultyDisk(new Random(seed + 1));
-    makeTinyCluster(this.disk, join(PATHS.initdbCache, findPostgres({}).version));
+    makeTinyCluster(this.disk, CLUSTER);
     this.disk.mkdirsSync(PATHS.tenants);
     this.disk.syncAll();
     this.server = this.#open();
@@ -110,6 +111,7 @@ class Life {
       paths: PATHS,
       config: CONFIG,
       logger: NULL_LOGGER,
+      initialCluster: () => Promise.resolve(CLUSTER),
     });
   }
 
@@ -374,7 +376,7 @@ async function failEverywhere(
   return operations;
 }
 
-const SLOW = { timeout: 120_000 };
+const SLOW = { timeout: 240_000 };
 
 describe("tenants and branches that are made, written to, renamed and deleted", () => {
   for (const seed of seeds(1)) {
