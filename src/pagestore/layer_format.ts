@@ -5,6 +5,7 @@ import * as zlib from "node:zlib";
 import { assert } from "../common/assert.ts";
 import { crc32c } from "../common/crc32c.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
+import { noteShortLived } from "../common/garbage.ts";
 
 export const LAYER_VERSION = 1;
 
@@ -61,6 +62,9 @@ export const MAX_BLOCK_BYTES = 0x7fff0000;
 /** Per entry in a data block: LSN in two words, end of the value, tag, flags. */
 export const ENTRY_BYTES = 4 + 4 + 4 + 1 + 1;
 
+/** Z_MIN_CHUNK: zlib takes no smaller ones. */
+const MIN_CHUNK_BYTES = 64;
+
 const TWO_POW_32 = 0x1_0000_0000;
 
 assert(
@@ -92,6 +96,7 @@ export function decompressBlock(
   crc: number,
   where: () => string,
 ): Uint8Array {
+  noteShortLived(stored.length + rawLen);
   const found = crc32c(stored, 0, stored.length);
   if (found !== crc) {
     throw corrupt(`checksum of the block at ${where()}: expected ${hex(crc)}, found ${hex(found)}`);
@@ -99,7 +104,12 @@ export function decompressBlock(
   if (stored.length === rawLen) return aligned(stored);
   let raw: Uint8Array;
   try {
-    raw = zlib.zstdDecompressSync(stored, { maxOutputLength: rawLen });
+    // In one piece: by default the result comes in pieces of 16 KiB, which are then copied together. One byte more than
+    // there is to come, so that no second piece is made ready.
+    raw = zlib.zstdDecompressSync(stored, {
+      maxOutputLength: rawLen,
+      chunkSize: Math.max(rawLen + 1, MIN_CHUNK_BYTES),
+    });
   } catch (error) {
     throw corrupt(`the block at ${where()} does not decompress: ${errorMessage(error)}`);
   }
