@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import { withIoErrors, ZenithError } from "../common/errors.ts";
 import { generateTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
@@ -54,12 +55,15 @@ export class TenantTimelines {
    */
   async createBranch(ancestor: Timeline, lsn: Lsn): Promise<Timeline> {
     const id = generateTimelineId();
-    const store = await TimelineStore.create(this.#context.paths.timeline(this.#tenantId, id), {
+    const { paths } = this.#context;
+    const store = await TimelineStore.create(paths.timeline(this.#tenantId, id), {
       ...storeOptions(this.#context),
       // A branch at the end may start behind a page header that comes after the last record.
       ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
       startLsn: lsn,
       userData: encodeTimelineInfo({ ancestorId: ancestor.timelineId, walStartLsn: lsn }),
+      // Durable with the rest, where the WAL store would sync once more for it.
+      subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
     });
     const timeline = this.#start(id, store, ancestor.timelineId, lsn);
     this.#timelines.set(id, timeline);

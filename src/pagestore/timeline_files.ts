@@ -2,7 +2,7 @@
  * What of a timeline is durable: its directory with the metadata and the layer files that it names. A change is a new layer
  * map; {@link TimelineFiles.commit} makes it the one that counts.
  */
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type Disk, TEMPORARY_SUFFIX } from "../common/disk.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -65,8 +65,13 @@ export class TimelineFiles {
    *
    * @throws {ZenithError} `already_exists`, `disk_full`, `io`
    */
-  static create(directory: string, metadata: TimelineMetadata, access: FileAccess): TimelineFiles {
-    createDirectory(access.disk, directory, metadata);
+  static create(
+    directory: string,
+    metadata: TimelineMetadata,
+    subdirectories: readonly string[],
+    access: FileAccess,
+  ): TimelineFiles {
+    createDirectory(access.disk, directory, metadata, subdirectories);
     return new TimelineFiles(directory, metadata, access);
   }
 
@@ -192,7 +197,12 @@ export class TimelineFiles {
 }
 
 /** The directory with its metadata, durable; or, when that fails, none that a later attempt would stumble over. */
-function createDirectory(disk: Disk, directory: string, metadata: TimelineMetadata): void {
+function createDirectory(
+  disk: Disk,
+  directory: string,
+  metadata: TimelineMetadata,
+  subdirectories: readonly string[],
+): void {
   const temporary = directory + TEMPORARY_SUFFIX;
   let renamed = false;
   try {
@@ -201,6 +211,7 @@ function createDirectory(disk: Disk, directory: string, metadata: TimelineMetada
     }
     disk.removeTreeSync(temporary);
     disk.mkdirSync(temporary);
+    for (const name of subdirectories) disk.mkdirSync(join(temporary, name));
     writeMetadata(disk, temporary, metadata);
     disk.renameSync(temporary, directory);
     renamed = true;

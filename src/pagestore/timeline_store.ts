@@ -83,11 +83,16 @@ export class TimelineStore {
    * Makes a timeline without versions, readable and durable up to `startLsn`. `directory` appears complete or not at all.
    *
    * @param options.userData small, kept as it is; comes back as {@link userData}
+   * @param options.subdirectories that its creator wants to be there too, empty
    * @throws {ZenithError} `already_exists`, `disk_full`, `io`
    */
   static async create(
     directory: string,
-    options: TimelineStoreOptions & { readonly startLsn: Lsn; readonly userData?: Uint8Array },
+    options: TimelineStoreOptions & {
+      readonly startLsn: Lsn;
+      readonly userData?: Uint8Array;
+      readonly subdirectories?: readonly string[];
+    },
   ): Promise<TimelineStore> {
     const { ancestor, startLsn } = options;
     if (ancestor !== undefined && ancestor.lsn > ancestor.store.lastLsn) {
@@ -109,7 +114,10 @@ export class TimelineStore {
       userData: options.userData ?? new Uint8Array(0),
     };
     const objects = ancestor === undefined ? new ObjectTable() : ancestor.store.#objects;
-    const files = TimelineFiles.create(directory, metadata, { ...options, objects });
+    const files = TimelineFiles.create(directory, metadata, options.subdirectories ?? [], {
+      ...options,
+      objects,
+    });
     return await Promise.resolve(new TimelineStore(files, objects, options));
   }
 
