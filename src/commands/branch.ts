@@ -6,19 +6,28 @@ import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
 import { untilBranchEndArrived, untilMomentArrived } from "../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
-import { type Command, optionText, TENANT_OPTION } from "./command.ts";
+import { printBranches } from "./branch_list.ts";
+import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "./command.ts";
 import { formatBranchTree, print } from "./output.ts";
 
 export const branchCommand: Command = {
   usage: "branch [name] [start]",
-  description:
-    "Show the branches as a tree; or make branch <name> from <start>: a branch, branch@LSN or branch@timestamp",
+  description: "Show the branches, or make one from a branch, branch@LSN or branch@timestamp",
   options: [
     TENANT_OPTION,
     {
       flags: "--expires <duration>",
       description: "Remove the new branch by itself after that time: 90s, 30m, 2h, 7d",
     },
+    JSON_OPTION,
+  ],
+  completions: [[], "branch"],
+  examples: [
+    ["branch", "The branches as a tree"],
+    ["branch dev main", "From the end of main, as it is now"],
+    ["branch before main@0/223C288", "From an LSN of main's past"],
+    ['branch before2 "main@2026-11-22 10:15:00"', "From a moment, by the clock on the wall here"],
+    ["branch tmp main --expires 2h", "One that goes by itself"],
   ],
   async run([name, start], options) {
     const environment = loadEnvironment();
@@ -27,6 +36,7 @@ export const branchCommand: Command = {
     const lifetimeMs = expires === undefined ? undefined : parseDuration(expires);
     await using client = new PageServerClient(pageServerAddress(environment));
     if (name === undefined) {
+      if (options["json"] === true) return printBranches(await client.branchList(tenant), options);
       for (const line of formatBranchTree(await client.branchList(tenant))) print(line);
       return;
     }

@@ -12,6 +12,11 @@ export const branchDeleteCommand: Command = {
   usage: "branch delete <name>",
   description: "Delete a branch with its data, and its Postgres, which must be stopped",
   options: [TENANT_OPTION, { flags: "--cascade", description: "And all branches that come from it" }],
+  completions: ["branch"],
+  examples: [
+    ["branch delete dev", "When no branch comes from it"],
+    ["branch delete dev --cascade", "And all that come from it"],
+  ],
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));

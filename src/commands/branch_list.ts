@@ -1,31 +1,42 @@
 import { formatLsn } from "../common/lsn.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
-import { PageServerClient } from "../control/page_server_client.ts";
-import { type Command, optionText, TENANT_OPTION } from "./command.ts";
-import { formatTable, print } from "./output.ts";
+import { type BranchInfo, PageServerClient } from "../control/page_server_client.ts";
+import { type Command, JSON_OPTION, optionText, type OptionValues, TENANT_OPTION } from "./command.ts";
+import { type Column, formatBytes, printList } from "./output.ts";
 
 export const branchListCommand: Command = {
   usage: "branch list",
   description: "List the branches of a tenant with their ends and sizes",
-  options: [TENANT_OPTION],
+  options: [TENANT_OPTION, JSON_OPTION],
+  examples: [
+    ["branch list", "One line per branch"],
+  ],
   async run(_args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     await using client = new PageServerClient(pageServerAddress(environment));
-    const rows = (await client.branchList(tenant)).map((branch) => [
-      branch.name,
-      branch.timeline_id,
-      formatLsn(branch.latest_valid_lsn),
-      megabytes(branch.logical_size_bytes),
-      megabytes(branch.physical_size_bytes),
-      branch.expires_at ?? "never",
-    ]);
-    for (const line of formatTable([["BRANCH", "TIMELINE", "LSN", "DATA", "ON DISK", "EXPIRES"], ...rows])) {
-      print(line);
-    }
+    printBranches(await client.branchList(tenant), options);
   },
 };
 
-function megabytes(bytes: number | null | undefined): string {
-  return bytes === null || bytes === undefined ? "?" : `${(bytes / (1 << 20)).toFixed(1)} MiB`;
+const COLUMNS: readonly Column<BranchInfo>[] = [
+  { title: "BRANCH", cell: (branch) => branch.name },
+  { title: "TIMELINE", cell: (branch) => branch.timeline_id },
+  { title: "LSN", cell: (branch) => formatLsn(branch.latest_valid_lsn) },
+  { title: "DATA", cell: (branch) => formatBytes(branch.logical_size_bytes) },
+  { title: "ON DISK", cell: (branch) => formatBytes(branch.physical_size_bytes) },
+  { title: "EXPIRES", cell: (branch) => branch.expires_at ?? "never" },
+];
+
+export function printBranches(branches: readonly BranchInfo[], options: OptionValues): void {
+  printList(branches, COLUMNS, (branch) => ({
+    branch: branch.name,
+    timeline_id: branch.timeline_id,
+    latest_valid_lsn: formatLsn(branch.latest_valid_lsn),
+    ancestor_id: branch.ancestor_id,
+    ancestor_lsn: branch.ancestor_lsn === null ? null : formatLsn(branch.ancestor_lsn),
+    expires_at: branch.expires_at,
+    logical_size_bytes: branch.logical_size_bytes ?? null,
+    physical_size_bytes: branch.physical_size_bytes ?? null,
+  }), options);
 }

@@ -10,6 +10,10 @@ export const branchRenameCommand: Command = {
   usage: "branch rename <name> <new-name>",
   description: "Give a branch another name",
   options: [TENANT_OPTION],
+  completions: ["branch"],
+  examples: [
+    ["branch rename dev staging", "Its Postgres, if any, has to be removed first"],
+  ],
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));

@@ -7,7 +7,12 @@ export interface CommandOption {
   readonly flags: string;
   readonly description: string;
   readonly default?: string;
+  /** What shells complete its value by; files when left out. */
+  readonly values?: Completion;
 }
+
+/** What an argument or a value is one of: names that the environment has, or these words. */
+export type Completion = "branch" | "tenant" | readonly string[];
 
 /** Values of options by camel-cased name: text for those that take a value, true for flags that are given. */
 export type OptionValues = Readonly<Record<string, string | true | undefined>>;
@@ -17,18 +22,50 @@ export interface Command {
   readonly usage: string;
   readonly description: string;
   readonly options?: readonly CommandOption[];
+  /** Whole command lines, each with what it is for. */
+  readonly examples?: readonly Example[];
+  /** What shells complete its arguments by, in order; files where left out. */
+  readonly completions?: readonly Completion[];
+  /** It hands what follows `--` to another program: how `--help` calls that. */
+  readonly rest?: string;
   /** Left out of `zenith --help`: what commands start by themselves. */
   readonly hidden?: true;
   /**
    * @param args the arguments of `usage`, in order; undefined for optional ones that are not given
+   * @param rest what follows `--`
    * @returns the exit code, 0 when nothing is returned
    */
-  run(args: readonly (string | undefined)[], options: OptionValues): Promise<number | void>;
+  run(
+    args: readonly (string | undefined)[],
+    options: OptionValues,
+    rest: readonly string[],
+  ): Promise<number | void>;
 }
+
+/** Commands that belong together, under a title in `zenith --help`. */
+export interface CommandGroup {
+  readonly title: string;
+  readonly commands: readonly Command[];
+}
+
+/** The words before its arguments: `pg start`. */
+export function commandName(command: Command): string {
+  return command.usage.replace(/\s*[<[].*$/, "");
+}
+
+/** A command line, and what it does. */
+export type Example = readonly [line: string, what: string];
 
 export const TENANT_OPTION: CommandOption = {
   flags: "--tenantid <id>",
   description: "The tenant, 32 hex characters; the environment's default when left out",
+  values: "tenant",
+};
+
+/** Every command that lists or shows something has it. */
+export const JSON_OPTION: CommandOption = {
+  flags: "--json",
+  description: "Print JSON, for programs: docs/cli.md says what is in it",
 };
 
 /** What the exit codes mean; `zenith --help` prints it. */
@@ -41,7 +78,7 @@ export const EXIT_CODES: readonly { readonly code: number; readonly meaning: str
   { code: 5, meaning: "exists already, or its state forbids it now" },
 ];
 
-const EXIT_FAILED = 1;
+export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 export const EXIT_UNAVAILABLE = 3;
 

@@ -11,6 +11,7 @@ export const STORAGE_OPTION: CommandOption = {
   description: `How relation files come, ${
     STORAGE_CHOICES.join(", ")
   }: page by page when they are read, all at the start`,
+  values: STORAGE_CHOICES,
 };
 
 export const READ_ONLY_OPTION: CommandOption = {

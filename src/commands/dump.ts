@@ -13,6 +13,10 @@ export const dumpWalCommand: Command = {
     },
     { flags: "--json", description: "One JSON object per line" },
   ],
+  examples: [
+    ["dump wal .zenith/tenants/*/timelines/*/wal --stats", "What a timeline's newest WAL is made of"],
+    ["dump wal pg_wal/000000010000000000000001 --rmgr Heap,Btree", "Some records of one file"],
+  ],
   async run(args, options) {
     const { dumpWal, parseLsnRange } = await import("./dump_wal.ts");
     const range = optionText(options, "lsn");

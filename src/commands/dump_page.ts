@@ -11,11 +11,19 @@ import { print } from "./output.ts";
 /** One page as the page server rebuilds it: to look at when something differs. */
 export const dumpPageCommand: Command = {
   usage: "dump page <branch> <file> <block>",
-  description: "Show a page as the page server rebuilds it; <file> as pg_relation_filepath() names it",
+  description: "Show a page as the page server rebuilds it",
   options: [
     TENANT_OPTION,
     { flags: "--lsn <lsn>", description: "As of this LSN; the newest when left out" },
     { flags: "--raw", description: "The 8192 bytes themselves" },
+  ],
+  completions: ["branch"],
+  examples: [
+    [
+      "dump page main base/13005/16384 0",
+      "The newest version; SELECT pg_relation_filepath('t') names the file",
+    ],
+    ["dump page main base/13005/16384 0 --lsn 0/223C288", "As it was"],
   ],
   async run(args, options) {
     const { readPage } = await import("../control/read_page.ts");

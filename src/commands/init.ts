@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { ZenithError } from "../common/errors.ts";
+import { ioError, ZenithError } from "../common/errors.ts";
 import { formatHostPort, parseHostPort } from "../common/host_port.ts";
 import { generateTenantId, parseTenantId } from "../common/id.ts";
 import { PAGESERVER_DEFAULT_LISTEN } from "../common/pageserver_config.ts";
@@ -44,6 +44,14 @@ export const initCommand: Command = {
         "server does, as by default a remote one",
     },
   ],
+  examples: [
+    ["init", "./.zenith, a page server on port 64000, one safekeeper"],
+    ["init --safekeepers 3", "A quorum: commits go on when one of the three is away"],
+    [
+      "init --remote-pageserver postgres://db1:64000",
+      "Only computes here, on another environment's page server",
+    ],
+  ],
   async run(_args, options) {
     const tenantOption = optionText(options, "tenantid");
     const tenant = tenantOption === undefined ? generateTenantId() : parseTenantId(tenantOption);
@@ -68,12 +76,7 @@ export const initCommand: Command = {
       },
     };
     const existed = existsSync(paths.root);
-    if (existed && readdirSync(paths.root).length > 0) {
-      throw new ZenithError("already_exists", `${paths.root} already exists and is not empty`, {
-        hint: "remove it, or choose another place with ZENITH_REPO_DIR",
-      });
-    }
-    mkdirSync(paths.root, { recursive: true, mode: 0o755 });
+    makeEmptyDirectory(paths.root);
     try {
       assertReachable(paths.root, pgUser());
       await createFirstTenant(environment);
@@ -101,6 +104,20 @@ async function safekeeperConfig(count: string): Promise<{ id: number; listen: st
   const ports = new Set<number>();
   while (ports.size < Number(count)) ports.add(await allocatePort(ports, SAFEKEEPER_FIRST_PORT));
   return [...ports].map((port, i) => ({ id: i + 1, listen: formatHostPort({ host: "127.0.0.1", port }) }));
+}
+
+function makeEmptyDirectory(root: string): void {
+  const hint = "choose another place with ZENITH_REPO_DIR";
+  try {
+    mkdirSync(root, { recursive: true, mode: 0o755 });
+    if (readdirSync(root).length === 0) return;
+  } catch (error) {
+    const { kind, message } = ioError("make the environment in", root, error);
+    throw new ZenithError(kind, message, { hint: `make it possible, or ${hint}`, cause: error });
+  }
+  throw new ZenithError("already_exists", `${root} already exists and is not empty`, {
+    hint: `remove it, or ${hint}`,
+  });
 }
 
 /** With a page server of our own it runs just for this, on any free port, so that `init` disturbs nobody. */

@@ -10,9 +10,13 @@ import { print } from "./output.ts";
 
 export const lsnAtCommand: Command = {
   usage: "lsn-at <branch> <timestamp>",
-  description:
-    "Print the LSN of a moment: all that was committed by then is there. Local time unless the timestamp has a zone",
+  description: "Print the LSN at which all is there that was committed by a moment",
   options: [TENANT_OPTION],
+  completions: ["branch"],
+  examples: [
+    ['lsn-at main "2026-11-22 10:15:00"', "By the clock on the wall here"],
+    ["lsn-at main 2026-11-22T09:15:00Z", "With a time zone"],
+  ],
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
@@ -22,7 +26,9 @@ export const lsnAtCommand: Command = {
     const branches = await client.branchList(tenant);
     const branch = branches.find((branch) => branch.name === name);
     if (branch === undefined) {
-      throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`);
+      throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, {
+        hint: '"zenith branch" shows those there are',
+      });
     }
     await untilMomentArrived(client, tenant, branch, timestamp);
     const { lsn, timeline_id } = await client.lsnAt(tenant, branch.timeline_id, timestamp);

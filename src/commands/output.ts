@@ -1,6 +1,7 @@
 /** What commands print: results on standard output, progress on standard error. */
 import { formatLsn } from "../common/lsn.ts";
 import type { BranchInfo } from "../control/page_server_client.ts";
+import type { OptionValues } from "./command.ts";
 
 export function print(line: string): void {
   process.stdout.write(line + "\n");
@@ -42,10 +43,45 @@ export class Progress implements Disposable {
   }
 }
 
-/** `512 B`, `1.5 KiB`, `30.0 MiB`. */
-export function formatBytes(bytes: number): string {
-  if (bytes < 1 << 10) return `${bytes} B`;
-  return bytes < 1 << 20 ? `${(bytes / (1 << 10)).toFixed(1)} KiB` : `${(bytes / (1 << 20)).toFixed(1)} MiB`;
+/** A column of a list, for a person. */
+export interface Column<T> {
+  readonly title: string;
+  cell(item: T): string;
+}
+
+/**
+ * The one way to print a list: a table with a line of titles, or with `--json` an array with one object per item.
+ *
+ * @param json an item as programs see it; LSNs as text, sizes in bytes, null for what is not known
+ */
+export function printList<T>(
+  items: readonly T[],
+  columns: readonly Column<T>[],
+  json: (item: T) => Readonly<Record<string, unknown>>,
+  options: OptionValues,
+): void {
+  if (options["json"] === true) {
+    printJson(items.map(json));
+    return;
+  }
+  const rows = items.map((item) => columns.map((column) => column.cell(item)));
+  for (const line of formatTable([columns.map(({ title }) => title), ...rows])) print(line);
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 2));
+}
+
+const SIZE_UNITS = ["KiB", "MiB", "GiB", "TiB"] as const;
+
+/** `812 B`, `1.5 MiB`; `?` for what is not known. */
+export function formatBytes(bytes: number | null | undefined): string {
+  if (bytes === null || bytes === undefined) return "?";
+  if (bytes < 1024) return `${bytes} B`;
+  let value = bytes / 1024;
+  let unit = 0;
+  for (; value >= 1023.95 && unit < SIZE_UNITS.length - 1; unit++) value /= 1024;
+  return `${value.toFixed(1)} ${SIZE_UNITS[unit]}`;
 }
 
 /** Columns as wide as their widest cell, two spaces between. */

@@ -15,13 +15,16 @@ const START_TIMEOUT_MS = 300_000;
 /** The page server role, in this process or, with `--daemonize`, in the background. */
 export const pageserverCommand: Command = {
   usage: "pageserver",
-  description: "Run a page server",
+  description: "Run a page server, as systemd would",
   options: [
     { flags: "-D, --dir <dir>", description: "Its working directory", default: "." },
     { flags: "-l, --listen <host:port>", description: "Where it listens; port 0 takes a free one" },
     { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 whose initdb makes new tenants" },
     { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
     { flags: "--daemonize", description: "Run in the background; log to pageserver.log" },
+  ],
+  examples: [
+    ["pageserver -D /var/lib/zenith -l 0.0.0.0:64000", "In the foreground, its log on standard error"],
   ],
   async run(_args, options) {
     const paths = new PageServerPaths(optionText(options, "dir") ?? ".");

@@ -1,4 +1,4 @@
-import { ZenithError } from "../common/errors.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
 import { parseBranchName, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
@@ -7,11 +7,13 @@ import { connectHint } from "../compute/postgres_conf.ts";
 import { parseStorageChoice } from "../compute/storage.ts";
 import { acknowledgedEnd, untilBranchEndArrived } from "../control/branch_end.ts";
 import {
+  allComputePlaces,
   type ComputeInfo,
+  type ComputePlace,
   createCompute,
+  describeCompute,
   destroyCompute,
   findCompute,
-  listComputes,
   startCompute,
   stopCompute,
 } from "../control/computes.ts";
@@ -21,11 +23,12 @@ import {
   loadEnvironment,
   pageServerAddress,
 } from "../control/environment.ts";
+import { lastErrorInLog } from "../control/log_file.ts";
 import { type BranchInfo, PageServerClient } from "../control/page_server_client.ts";
-import { lastErrorInLog } from "../control/page_server_process.ts";
 import { parseStopMode } from "../control/stop_process.ts";
 import {
   type Command,
+  JSON_OPTION,
   optionPort,
   optionText,
   type OptionValues,
@@ -33,33 +36,98 @@ import {
   TENANT_OPTION,
 } from "./command.ts";
 import { READ_ONLY_OPTION, STORAGE_OPTION } from "./compute.ts";
-import { formatBytes, formatTable, print, Progress } from "./output.ts";
+import { type Column, formatBytes, print, printList, Progress } from "./output.ts";
 import { STOP_MODE_OPTION } from "./stop.ts";
 
 export const pgListCommand: Command = {
   usage: "pg list",
   description: "List the Postgres of a tenant's branches",
-  options: [TENANT_OPTION],
+  options: [TENANT_OPTION, JSON_OPTION],
+  examples: [
+    ["pg list", "One line per Postgres"],
+  ],
   async run(_args, options) {
     const { environment, tenant } = context(options);
-    const computes = listComputes(environment, tenant);
     const branches = await reachableBranches(environment, tenant);
-    const rows = await Promise.all(computes.map(async (compute) => {
-      const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
-      const lsn = compute.readOnlyAt ?? branch?.latest_valid_lsn;
-      const notes = notesOn(compute);
-      const note = notes.length === 0 ? "" : ` (${notes.join("; ")})`;
-      return [
-        compute.branch,
-        formatHostPort(compute.address),
-        lsn === undefined ? "?" : formatLsn(lsn),
-        compute.readOnlyAt === null ? await lag(compute, branch) : "-",
-        compute.status + note,
-      ];
-    }));
-    for (const line of formatTable([["BRANCH", "ADDRESS", "LSN", "LAG", "STATUS"], ...rows])) print(line);
+    const listed = await Promise.all(
+      allComputePlaces(environment).filter((found) => found.tenant === tenant)
+        .map((found) => listCompute(found, branches)),
+    );
+    printList(listed, COLUMNS, computeJson, options);
   },
 };
+
+interface ListedCompute {
+  readonly found: ComputePlace;
+  /** null when its configuration can't be read. */
+  readonly compute: ComputeInfo | null;
+  /** What it looks at: its branch's end, or the past. */
+  readonly lsn: Lsn | null;
+  /** What the page server lacks of what the safekeepers have; null where there are none, or none answers. */
+  readonly lagBytes: number | null;
+  /** Why it broke down, or what is the matter with it. */
+  readonly notes: readonly string[];
+}
+
+async function listCompute(
+  found: ComputePlace,
+  branches: readonly BranchInfo[] | undefined,
+): Promise<ListedCompute> {
+  let compute: ComputeInfo;
+  try {
+    compute = describeCompute(found);
+  } catch (error) {
+    return { found, compute: null, lsn: null, lagBytes: null, notes: [errorMessage(error)] };
+  }
+  const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
+  return {
+    found,
+    compute,
+    lsn: compute.readOnlyAt ?? branch?.latest_valid_lsn ?? null,
+    lagBytes: compute.readOnlyAt === null ? await lag(compute, branch) : null,
+    notes: notesOn(compute),
+  };
+}
+
+const COLUMNS: readonly Column<ListedCompute>[] = [
+  { title: "BRANCH", cell: ({ found }) => found.branch },
+  { title: "ADDRESS", cell: ({ compute }) => compute === null ? "?" : formatHostPort(compute.address) },
+  { title: "LSN", cell: ({ lsn }) => lsn === null ? "?" : formatLsn(lsn) },
+  {
+    title: "LAG",
+    cell: ({ compute, lagBytes }) => {
+      const known = compute === null || compute.readOnlyAt !== null ||
+        compute.identity.walAcceptors.length === 0;
+      return lagBytes === null ? known ? "-" : "?" : formatBytes(lagBytes);
+    },
+  },
+  {
+    title: "STATUS",
+    cell: ({ found, compute, notes }) => {
+      const all = [...(compute === null || compute.readOnlyAt === null ? [] : ["read-only"]), ...notes];
+      return found.status + (all.length === 0 ? "" : ` (${all.join("; ")})`);
+    },
+  },
+];
+
+function computeJson({ found, compute, lsn, lagBytes, notes }: ListedCompute): Record<string, unknown> {
+  const readOnlyAt = compute?.readOnlyAt ?? null;
+  return {
+    tenant_id: found.tenant,
+    branch: found.branch,
+    timeline_id: compute?.identity.timeline ?? null,
+    status: found.status,
+    address: compute === null ? null : formatHostPort(compute.address),
+    pid: found.pid,
+    lsn: lsn === null ? null : formatLsn(lsn),
+    read_only_lsn: readOnlyAt === null ? null : formatLsn(readOnlyAt),
+    page_server_lag_bytes: lagBytes,
+    notes,
+    data: found.paths.dir,
+    log: found.paths.log,
+    postgres_log: found.paths.postgresLog,
+  };
+}
 
 export const pgCreateCommand: Command = {
   usage: "pg create <branch>",
@@ -67,6 +135,11 @@ export const pgCreateCommand: Command = {
   options: [
     TENANT_OPTION,
     { flags: "--port <port>", description: "Its port; the first free one from 55432 up when left out" },
+  ],
+  completions: ["branch"],
+  examples: [
+    ["pg create main", "On the next free port"],
+    ["pg create dev --port 6000", "On a port of your choice"],
   ],
   async run(args, options) {
     const { environment, tenant } = context(options);
@@ -87,9 +160,13 @@ export const pgCreateCommand: Command = {
 
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
-  description:
-    "Start the Postgres of a branch with the branch's latest data, or read-only at an LSN of its past",
+  description: "Start the Postgres of a branch at its end, or read-only in its past",
   options: [TENANT_OPTION, READ_ONLY_OPTION, STORAGE_OPTION],
+  completions: ["branch"],
+  examples: [
+    ["pg start main", "Goes on where the branch ends"],
+    ["pg start main --lsn 0/223C288", "Only to look at how it was"],
+  ],
   async run(args, options) {
     const { environment, tenant } = context(options);
     const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
@@ -116,6 +193,11 @@ export const pgStopCommand: Command = {
     STOP_MODE_OPTION,
     { flags: "--destroy", description: "Remove its directory and configuration too; the branch stays" },
   ],
+  completions: ["branch"],
+  examples: [
+    ["pg stop main", "The data stay with the branch"],
+    ["pg stop dev --destroy", "Its configuration goes too"],
+  ],
   async run(args, options) {
     const { environment, tenant } = context(options);
     const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
@@ -134,19 +216,20 @@ function notesOn(compute: ComputeInfo): string[] {
   if (compute.status === "crashed") {
     return [lastErrorInLog(compute.paths.log) ?? ""].filter((why) => why !== "");
   }
-  if (compute.status === "stopped") return [];
-  return [...(compute.readOnlyAt === null ? [] : ["read-only"]), ...readConditions(compute.paths)];
+  return compute.status === "stopped" ? [] : readConditions(compute.paths);
 }
 
-/** What the page server lacks of what the safekeepers have; `-` where there are none. */
-async function lag({ tenant, identity }: ComputeInfo, branch: BranchInfo | undefined): Promise<string> {
-  if (identity.walAcceptors.length === 0) return "-";
+async function lag(
+  { tenant, identity }: ComputeInfo,
+  branch: BranchInfo | undefined,
+): Promise<number | null> {
+  if (identity.walAcceptors.length === 0) return null;
   try {
     const end = await acknowledgedEnd(identity.walAcceptors, tenant, identity.timeline);
-    if (branch === undefined) return "?";
-    return formatBytes(Math.max(0, (end ?? branch.latest_valid_lsn) - branch.latest_valid_lsn));
+    if (branch === undefined) return null;
+    return Math.max(0, (end ?? branch.latest_valid_lsn) - branch.latest_valid_lsn);
   } catch (error) {
-    if (error instanceof ZenithError && error.kind === "unavailable") return "?";
+    if (error instanceof ZenithError && error.kind === "unavailable") return null;
     throw error;
   }
 }

@@ -2,14 +2,18 @@ import { branchCommand } from "./branch.ts";
 import { branchDeleteCommand } from "./branch_delete.ts";
 import { branchListCommand } from "./branch_list.ts";
 import { branchRenameCommand } from "./branch_rename.ts";
-import type { Command } from "./command.ts";
+import type { CommandGroup } from "./command.ts";
+import { completeCommand, completionCommand } from "./completion.ts";
 import { computeCommand } from "./compute.ts";
+import { doctorCommand } from "./doctor.ts";
 import { dumpWalCommand } from "./dump.ts";
 import { dumpPageCommand } from "./dump_page.ts";
 import { initCommand } from "./init.ts";
+import { logsCommand } from "./logs.ts";
 import { lsnAtCommand } from "./lsn_at.ts";
 import { pageserverCommand } from "./pageserver.ts";
 import { pgCreateCommand, pgListCommand, pgStartCommand, pgStopCommand } from "./pg.ts";
+import { psqlCommand } from "./psql.ts";
 import { restartCommand } from "./restart.ts";
 import { safekeeperCommand, safekeeperListCommand } from "./safekeeper.ts";
 import { safekeeperPruneCommand } from "./safekeeper_prune.ts";
@@ -20,32 +24,47 @@ import { stopCommand } from "./stop.ts";
 import { tenantConfigCommand } from "./tenant_config.ts";
 import { tenantCreateCommand, tenantDeleteCommand, tenantListCommand } from "./tenant.ts";
 
-/** Every command, in the order in which `zenith --help` shows them. */
-export const COMMANDS: readonly Command[] = [
-  initCommand,
-  startCommand,
-  stopCommand,
-  restartCommand,
-  statusCommand,
-  tenantListCommand,
-  tenantCreateCommand,
-  tenantConfigCommand,
-  tenantDeleteCommand,
-  branchCommand,
-  branchListCommand,
-  branchRenameCommand,
-  branchDeleteCommand,
-  lsnAtCommand,
-  pgListCommand,
-  pgCreateCommand,
-  pgStartCommand,
-  pgStopCommand,
-  safekeeperListCommand,
-  safekeeperPruneCommand,
-  safekeeperReleaseCommand,
-  pageserverCommand,
-  safekeeperCommand,
-  dumpWalCommand,
-  dumpPageCommand,
-  computeCommand,
+/** Every command, as `zenith --help` shows them. */
+export const COMMANDS: readonly CommandGroup[] = [
+  {
+    title: "An environment and its servers",
+    commands: [
+      initCommand,
+      startCommand,
+      stopCommand,
+      restartCommand,
+      statusCommand,
+      logsCommand,
+      safekeeperListCommand,
+    ],
+  },
+  {
+    title: "Branches",
+    commands: [branchCommand, branchListCommand, branchRenameCommand, branchDeleteCommand, lsnAtCommand],
+  },
+  {
+    title: "Postgres on branches",
+    commands: [pgListCommand, pgCreateCommand, pgStartCommand, pgStopCommand, psqlCommand],
+  },
+  {
+    title: "Tenants",
+    commands: [tenantListCommand, tenantCreateCommand, tenantConfigCommand, tenantDeleteCommand],
+  },
+  {
+    title: "This machine",
+    commands: [doctorCommand, completionCommand],
+  },
+  {
+    title: "Single servers and tools",
+    commands: [
+      pageserverCommand,
+      safekeeperCommand,
+      safekeeperPruneCommand,
+      safekeeperReleaseCommand,
+      dumpWalCommand,
+      dumpPageCommand,
+      computeCommand,
+      completeCommand,
+    ],
+  },
 ];

@@ -1,4 +1,5 @@
 import { hasLocalPageServer, loadEnvironment } from "../control/environment.ts";
+import { assertDataPresent } from "../control/page_server_process.ts";
 import { listSafekeepers } from "../control/safekeepers.ts";
 import { parseStopMode } from "../control/stop_process.ts";
 import { type Command, optionText } from "./command.ts";
@@ -7,13 +8,18 @@ import { STOP_MODE_OPTION, stopOneSafekeeper, stopOnlyPageServer } from "./stop.
 
 export const restartCommand: Command = {
   usage: "restart",
-  description: "Restart the page server and the safekeepers; every Postgres stays up and waits for them",
+  description: "Restart the servers; every Postgres stays up and waits for them",
   options: [STOP_MODE_OPTION],
+  examples: [
+    ["restart", "After an upgrade of zenith: clients see no more than a pause"],
+  ],
   async run(_args, options) {
     const environment = loadEnvironment();
     const mode = parseStopMode(optionText(options, "mode") ?? "fast");
     const safekeepers = listSafekeepers(environment);
     if (hasLocalPageServer(environment) || safekeepers.length === 0) {
+      // What could not be started again is better left running.
+      if (hasLocalPageServer(environment)) assertDataPresent(environment);
       await stopOnlyPageServer(environment, mode);
       await startOnlyPageServer(environment);
     }

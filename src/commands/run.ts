@@ -2,7 +2,8 @@
 import { type CAC, cac } from "cac";
 import { ZenithError } from "../common/errors.ts";
 import { VERSION } from "../common/version.ts";
-import { type Command, EXIT_CODES, EXIT_USAGE, type OptionValues } from "./command.ts";
+import { type Command, type CommandGroup, commandName, EXIT_USAGE, type OptionValues } from "./command.ts";
+import { commandHelp, groupHelp, overview } from "./help.ts";
 import { print } from "./output.ts";
 
 /**
@@ -12,7 +13,25 @@ import { print } from "./output.ts";
  * @returns the exit code
  * @throws {ZenithError} `invalid_argument` for usage that makes no sense; else what the command throws
  */
-export async function runCommand(commands: readonly Command[], argv: readonly string[]): Promise<number> {
+export async function runCommand(groups: readonly CommandGroup[], argv: readonly string[]): Promise<number> {
+  const commands = groups.flatMap((group) => group.commands);
+  const [first] = argv;
+  if (first === undefined) {
+    print(overview(groups));
+    return EXIT_USAGE;
+  }
+  if (first === "-v" || first === "--version") {
+    print(`zenith ${VERSION}`);
+    return 0;
+  }
+  if (asksForHelp(argv)) {
+    print(help(groups, argv.filter((word) => !HELP_WORDS.has(word))));
+    return 0;
+  }
+  return await parse(commands, joinCommandWords(commands, argv));
+}
+
+async function parse(commands: readonly Command[], words: readonly string[]): Promise<number> {
   const cli = cac("zenith");
   let outcome: Promise<number | void> | undefined;
   for (const command of commands) {
@@ -26,27 +45,11 @@ export async function runCommand(commands: readonly Command[], argv: readonly st
     }
     registered.action((...values: unknown[]) => {
       const options = values.pop() as Record<string, unknown>;
-      outcome = command.run(values.map(unprotect), optionValues(options));
+      outcome = command.run(values.map(unprotect), optionValues(options), restOf(command, options));
     });
-  }
-  cli.help((sections) => {
-    if (cli.matchedCommand === undefined) return overview(commands);
-    return sections.slice(1);
-  });
-
-  const words = joinCommandWords(commands, argv);
-  const [first] = words;
-  if (first === "-v" || first === "--version") {
-    print(`zenith ${VERSION}`);
-    return 0;
-  }
-  if (first === undefined) {
-    cli.outputHelp();
-    return EXIT_USAGE;
   }
   try {
     cli.parse(["", "zenith", ...words.map(protect)], { run: false });
-    if (cli.options["help"] === true) return 0;
     if (cli.matchedCommand === undefined) throw unknownCommand(commands, words);
     rejectRepeated(cli);
     cli.runMatchedCommand();
@@ -60,15 +63,32 @@ export async function runCommand(commands: readonly Command[], argv: readonly st
   return (await outcome) ?? 0;
 }
 
+const HELP_WORDS: ReadonlySet<string> = new Set(["help", "-h", "--help"]);
+
+/** `zenith help pg start` and `zenith pg start --help`; what follows `--` is another program's. */
+function asksForHelp(argv: readonly string[]): boolean {
+  const end = argv.indexOf("--");
+  const own = end < 0 ? argv : argv.slice(0, end);
+  return own[0] === "help" || own.includes("--help") || own.includes("-h");
+}
+
+function help(groups: readonly CommandGroup[], argv: readonly string[]): string {
+  const commands = groups.flatMap((group) => group.commands);
+  const [first, ...others] = argv;
+  if (first === undefined) return overview(groups);
+  const [name] = joinCommandWords(commands, argv);
+  const command = commands.find((command) => commandName(command) === name);
+  if (command !== undefined) return commandHelp(command, commands);
+  const group = others.length === 0 ? groupHelp(first, commands) : undefined;
+  if (group !== undefined) return group;
+  throw unknownCommand(commands, argv);
+}
+
 /** cac matches one word: `pg start` is handed to it as one. */
 function joinCommandWords(commands: readonly Command[], argv: readonly string[]): string[] {
   const two = argv.slice(0, 2).join(" ");
   const known = argv.length >= 2 && commands.some((command) => commandName(command) === two);
   return known ? [two, ...argv.slice(2)] : [...argv];
-}
-
-function commandName(command: Command): string {
-  return command.usage.replace(/\s*[<[].*$/, "");
 }
 
 /** mri, under cac, turns whatever looks like a number into one: an id of digits only would lose most of them. */
@@ -102,44 +122,58 @@ function rejectRepeated(cli: CAC): void {
   }
 }
 
+/** @throws {ZenithError} `invalid_argument` when there is something that the command would not look at */
+function restOf(command: Command, options: Record<string, unknown>): string[] {
+  const words = Array.isArray(options["--"]) ? options["--"].map((word) => unprotect(word) ?? "") : [];
+  if (words.length > 0 && command.rest === undefined) {
+    throw new ZenithError("invalid_argument", `"zenith ${commandName(command)}" takes nothing after "--"`);
+  }
+  return words;
+}
+
 function unknownCommand(commands: readonly Command[], words: readonly string[]): ZenithError {
-  const [first = ""] = words;
-  const group = commands.filter((command) => !command.hidden && command.usage.startsWith(`${first} `))
-    .filter((command) => commandName(command).includes(" "));
+  const [first = "", second] = words;
+  const known = commands.filter((command) => command.hidden !== true);
+  const group = known.filter((command) => commandName(command).startsWith(`${first} `));
   if (group.length > 0) {
-    const names = group.map((command) => `zenith ${command.usage}`).join(", ");
-    return new ZenithError("invalid_argument", `"${first}" needs a second word`, {
-      hint: `one of: ${names}`,
+    const what = second === undefined || second.startsWith("-")
+      ? `"${first}" needs a second word`
+      : `there is no command "${first} ${second}"`;
+    return new ZenithError("invalid_argument", what, {
+      hint: `one of: ${group.map((command) => `zenith ${command.usage}`).join(", ")}`,
     });
   }
+  const close = closest(first, known.map((command) => commandName(command).split(" ")[0]!));
   return new ZenithError("invalid_argument", `there is no command "${first}"`, {
-    hint: '"zenith --help" lists them',
+    hint: `${close === undefined ? "" : `did you mean "zenith ${close}"? `}"zenith --help" lists them`,
   });
 }
 
-function overview(commands: readonly Command[]): { title?: string; body: string }[] {
-  const shown = commands.filter((command) => command.hidden !== true);
-  const width = Math.max(...shown.map((command) => command.usage.length));
-  return [
-    { body: `zenith ${VERSION}: branches at any point in time, for unmodified PostgreSQL` },
-    { title: "Usage", body: "  zenith <command> [options]" },
-    {
-      title: "Commands",
-      body: shown.map((command) => `  ${command.usage.padEnd(width)}  ${command.description}`).join("\n"),
-    },
-    {
-      title: "Options",
-      body: "  -h, --help     The options of a command\n  -v, --version  The version",
-    },
-    {
-      title: "Environment",
-      body: "  ZENITH_REPO_DIR       Where the environment is (default: ./.zenith)\n" +
-        "  POSTGRES_DISTRIB_DIR  The PostgreSQL 15 to use: the directory above its bin/\n" +
-        "  ZENITH_PG_USER        Whom Postgres runs as when Zenith runs as root (default: postgres, else nobody)",
-    },
-    {
-      title: "Exit codes",
-      body: EXIT_CODES.map(({ code, meaning }) => `  ${code}  ${meaning}`).join("\n"),
-    },
-  ];
+/** The name that `word` is a slip of the fingers away from. */
+function closest(word: string, names: readonly string[]): string | undefined {
+  const MOST_EDITS = 2;
+  const ranked = names.map((name) => ({ name, edits: editDistance(word, name) }))
+    .filter(({ name, edits }) => edits <= MOST_EDITS && edits < name.length / 2)
+    .sort((a, b) => a.edits - b.edits);
+  return ranked[0]?.name;
+}
+
+/** How many letters have to be put in, taken out, replaced or swapped with their neighbour. */
+function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = last[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let best = Math.min(last[j]! + 1, row[j - 1]! + 1, replaced);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        best = Math.min(best, beforeLast[j - 2]! + 1);
+      }
+      row.push(best);
+    }
+    beforeLast = last;
+    last = row;
+  }
+  return last[b.length]!;
 }

@@ -8,9 +8,14 @@ import type { TimelineId } from "../common/id.ts";
 import { formatLsn } from "../common/lsn.ts";
 import { SafekeeperPaths } from "../common/paths.ts";
 import { loadEnvironment } from "../control/environment.ts";
-import { listSafekeepers, safekeeperStatus, type SafekeeperTimelineStatus } from "../control/safekeepers.ts";
-import { type Command, EXIT_UNAVAILABLE, optionText, type OptionValues } from "./command.ts";
-import { formatBytes, formatTable, print } from "./output.ts";
+import {
+  listSafekeepers,
+  type SafekeeperInfo,
+  safekeeperStatus,
+  type SafekeeperTimelineStatus,
+} from "../control/safekeepers.ts";
+import { type Command, EXIT_UNAVAILABLE, JSON_OPTION, optionText, type OptionValues } from "./command.ts";
+import { type Column, formatBytes, print, printList } from "./output.ts";
 
 const START_TIMEOUT_MS = 60_000;
 const DEFAULT_LISTEN = "127.0.0.1:5454";
@@ -18,7 +23,7 @@ const DEFAULT_LISTEN = "127.0.0.1:5454";
 /** The safekeeper role, in this process or, with `--daemonize`, in the background. */
 export const safekeeperCommand: Command = {
   usage: "safekeeper",
-  description: "Run a safekeeper",
+  description: "Run a safekeeper, as systemd would",
   options: [
     { flags: "-D, --dir <dir>", description: "Its working directory", default: "." },
     {
@@ -39,6 +44,12 @@ export const safekeeperCommand: Command = {
     { flags: "--no-sync", description: "Never wait for the disk: commits may be lost with the machine" },
     { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
     { flags: "--daemonize", description: "Run in the background; log to safekeeper.log" },
+  ],
+  examples: [
+    [
+      "safekeeper -D /var/lib/zenith/sk1 -l 10.0.0.1:5454 --id 1 --pageserver 10.0.0.9:64000",
+      "One of three, each on a machine of its own",
+    ],
   ],
   async run(_args, options) {
     const paths = new SafekeeperPaths(optionText(options, "dir") ?? ".");
@@ -91,8 +102,6 @@ function parseSafekeeperId(text: string): number {
   throw new ZenithError("invalid_argument", `"${text}" is not the number of a safekeeper: expected 1, 2, …`);
 }
 
-const HEADINGS = ["ID", "ADDRESS", "TENANT", "TIMELINE", "TERM", "FLUSH", "COMMIT", "PAGE SERVER", "LAG"];
-
 /** How far the furthest safekeeper is with each timeline. */
 function furthest(timelines: readonly SafekeeperTimelineStatus[]): Map<TimelineId, number> {
   const ends = new Map<TimelineId, number>();
@@ -105,36 +114,66 @@ function furthest(timelines: readonly SafekeeperTimelineStatus[]): Map<TimelineI
 export const safekeeperListCommand: Command = {
   usage: "safekeeper list",
   description:
-    "Show the environment's safekeepers and how far each has the WAL of its timelines, LAG behind the furthest",
-  async run() {
+    "Show how far each safekeeper has the WAL of its timelines, and how far behind the first it is",
+  options: [JSON_OPTION],
+  examples: [
+    ["safekeeper list", "One line per safekeeper and timeline"],
+  ],
+  async run(_args, options) {
     const safekeepers = listSafekeepers(loadEnvironment());
     const answers = await Promise.allSettled(safekeepers.map(({ address }) => safekeeperStatus(address)));
     const ends = furthest(answers.flatMap((answer) => answer.status === "fulfilled" ? answer.value : []));
-    const rows: string[][] = [[...HEADINGS]];
-    let exitCode = 0;
-    safekeepers.forEach(({ id, address }, i) => {
-      const name = [String(id), formatHostPort(address)];
+    const listed = safekeepers.flatMap((safekeeper, i): ListedTimeline[] => {
       const answer = answers[i]!;
-      if (answer.status === "rejected") {
-        exitCode = EXIT_UNAVAILABLE;
-        rows.push([...name, errorMessage(answer.reason)]);
-        return;
-      }
-      if (answer.value.length === 0) rows.push([...name, ...HEADINGS.slice(name.length).map(() => "-")]);
-      for (const timeline of answer.value) {
-        rows.push([
-          ...name,
-          timeline.tenant_id,
-          timeline.timeline_id,
-          String(timeline.term),
-          formatLsn(timeline.flush_lsn),
-          formatLsn(timeline.commit_lsn),
-          formatLsn(timeline.remote_consistent_lsn),
-          formatBytes(ends.get(timeline.timeline_id)! - timeline.flush_lsn),
-        ]);
-      }
+      const none = { safekeeper, timeline: null, lagBytes: null, error: null };
+      if (answer.status === "rejected") return [{ ...none, error: errorMessage(answer.reason) }];
+      if (answer.value.length === 0) return [none];
+      return answer.value.map((timeline) => {
+        const lagBytes = ends.get(timeline.timeline_id)! - timeline.flush_lsn;
+        return { safekeeper, timeline, lagBytes, error: null };
+      });
     });
-    for (const line of formatTable(rows)) print(line);
+    const exitCode = listed.some(({ error }) => error !== null) ? EXIT_UNAVAILABLE : 0;
+    printList(listed, COLUMNS, timelineJson, options);
     return exitCode;
   },
 };
+
+interface ListedTimeline {
+  readonly safekeeper: SafekeeperInfo;
+  /** null when it has none, or does not answer. */
+  readonly timeline: SafekeeperTimelineStatus | null;
+  /** What it lacks of what the furthest safekeeper has. */
+  readonly lagBytes: number | null;
+  readonly error: string | null;
+}
+
+const COLUMNS: readonly Column<ListedTimeline>[] = [
+  { title: "ID", cell: ({ safekeeper }) => String(safekeeper.id) },
+  { title: "ADDRESS", cell: ({ safekeeper }) => formatHostPort(safekeeper.address) },
+  { title: "TENANT", cell: ({ timeline, error }) => error ?? timeline?.tenant_id ?? "-" },
+  { title: "TIMELINE", cell: ({ timeline }) => timeline?.timeline_id ?? "-" },
+  { title: "TERM", cell: ({ timeline }) => timeline === null ? "-" : String(timeline.term) },
+  { title: "FLUSH", cell: ({ timeline }) => timeline === null ? "-" : formatLsn(timeline.flush_lsn) },
+  { title: "COMMIT", cell: ({ timeline }) => timeline === null ? "-" : formatLsn(timeline.commit_lsn) },
+  {
+    title: "PAGE SERVER",
+    cell: ({ timeline }) => timeline === null ? "-" : formatLsn(timeline.remote_consistent_lsn),
+  },
+  { title: "LAG", cell: ({ lagBytes }) => lagBytes === null ? "-" : formatBytes(lagBytes) },
+];
+
+function timelineJson({ safekeeper, timeline, lagBytes, error }: ListedTimeline): Record<string, unknown> {
+  return {
+    id: safekeeper.id,
+    address: formatHostPort(safekeeper.address),
+    tenant_id: timeline?.tenant_id ?? null,
+    timeline_id: timeline?.timeline_id ?? null,
+    term: timeline?.term ?? null,
+    flush_lsn: timeline === null ? null : formatLsn(timeline.flush_lsn),
+    commit_lsn: timeline === null ? null : formatLsn(timeline.commit_lsn),
+    remote_consistent_lsn: timeline === null ? null : formatLsn(timeline.remote_consistent_lsn),
+    lag_bytes: lagBytes,
+    error,
+  };
+}

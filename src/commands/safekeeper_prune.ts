@@ -19,6 +19,7 @@ export function warnAboutSafekeeper(problem: string): void {
 export const safekeeperPruneCommand: Command = {
   usage: "safekeeper prune",
   description: "Remove the WAL of branches that are deleted from the environment's safekeepers",
+  examples: [["safekeeper prune", "After a safekeeper was away while branches were deleted"]],
   async run() {
     const environment = loadEnvironment();
     await using client = new PageServerClient(pageServerAddress(environment));

@@ -12,16 +12,21 @@ import { warnAboutSafekeeper } from "./safekeeper_prune.ts";
 /** The first half of moving a branch to other safekeepers; the second is to name them in its Postgres's configuration. */
 export const safekeeperReleaseCommand: Command = {
   usage: "safekeeper release <branch>",
-  description:
-    "Take a branch from its safekeepers, once the page server has all of its WAL, so that it can go to others",
+  description: "Take a branch from its safekeepers, once the page server has all its WAL",
   options: [TENANT_OPTION],
+  completions: ["branch"],
+  examples: [["safekeeper release main", "Before other safekeepers take the branch over"]],
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const name = parseBranchName(requiredArg(args, 0));
     await using client = new PageServerClient(pageServerAddress(environment));
     const branch = (await client.branchList(tenant)).find((branch) => branch.name === name);
-    if (branch === undefined) throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`);
+    if (branch === undefined) {
+      throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, {
+        hint: '"zenith branch" shows those there are',
+      });
+    }
     const timeline = branch.timeline_id;
     const runs = listComputes(environment, tenant).some(({ identity, status }) =>
       identity.timeline === timeline && status === "running"

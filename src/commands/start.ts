@@ -5,14 +5,17 @@ import {
   loadEnvironment,
   pageServerAddress,
 } from "../control/environment.ts";
-import { isPageServerRunning, startPageServer } from "../control/page_server_process.ts";
+import { assertDataPresent, isPageServerRunning, startPageServer } from "../control/page_server_process.ts";
 import { listSafekeepers, type SafekeeperInfo, startSafekeeper } from "../control/safekeepers.ts";
 import type { Command } from "./command.ts";
 import { print, Progress } from "./output.ts";
 
 export const startCommand: Command = {
   usage: "start",
-  description: "Start the page server and the safekeepers",
+  description: "Start the page server and the safekeepers that do not run",
+  examples: [
+    ["start", "Starts what is not running; `pg start` starts a Postgres"],
+  ],
   run: () => start(loadEnvironment()),
 };
 
@@ -26,6 +29,7 @@ async function start(environment: Environment): Promise<void> {
 }
 
 export async function startOnlyPageServer(environment: Environment): Promise<void> {
+  if (hasLocalPageServer(environment)) assertDataPresent(environment);
   using progress = new Progress("starting the page server");
   const { pid } = await startPageServer(environment, { onProgress: (text) => progress.update(text) });
   print(`page server started on ${formatHostPort(pageServerAddress(environment))}, process ${pid}`);

@@ -1,4 +1,4 @@
-import { allComputes, stopCompute } from "../control/computes.ts";
+import { allComputePlaces, stopCompute } from "../control/computes.ts";
 import { type Environment, hasLocalPageServer, loadEnvironment } from "../control/environment.ts";
 import { stopPageServer } from "../control/page_server_process.ts";
 import { listSafekeepers, type SafekeeperInfo, stopSafekeeper } from "../control/safekeepers.ts";
@@ -10,12 +10,17 @@ export const STOP_MODE_OPTION: CommandOption = {
   flags: "-m, --mode <mode>",
   description: "fast: orderly; immediate: at once. Neither loses what was committed",
   default: "fast",
+  values: ["fast", "immediate"],
 };
 
 export const stopCommand: Command = {
   usage: "stop",
-  description: "Stop every Postgres of this environment, then the safekeepers and the page server",
+  description: "Stop every Postgres, the safekeepers and the page server",
   options: [STOP_MODE_OPTION],
+  examples: [
+    ["stop", "Everything, in order"],
+    ["stop -m immediate", "As if the machine had lost its power; nothing committed is lost"],
+  ],
   run: (_args, options) => stop(loadEnvironment(), parseStopMode(optionText(options, "mode") ?? "fast")),
 };
 
@@ -29,7 +34,7 @@ export async function stop(environment: Environment, mode: StopMode): Promise<vo
       errors.push(error);
     }
   };
-  for (const compute of allComputes(environment)) {
+  for (const compute of allComputePlaces(environment)) {
     if (compute.status !== "running") continue;
     await attempt(async () => {
       using _progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);

@@ -4,22 +4,39 @@ import { destroyCompute, listComputes } from "../control/computes.ts";
 import { loadEnvironment, pageServerAddress } from "../control/environment.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { deleteFromSafekeepers } from "../control/safekeepers.ts";
-import { type Command, requiredArg } from "./command.ts";
-import { print, Progress } from "./output.ts";
+import { type Command, JSON_OPTION, requiredArg } from "./command.ts";
+import { print, printJson, Progress } from "./output.ts";
 import { warnAboutSafekeeper } from "./safekeeper_prune.ts";
 
 export const tenantListCommand: Command = {
   usage: "tenant list",
   description: "List the tenants of the page server",
-  async run() {
-    await using client = new PageServerClient(pageServerAddress(loadEnvironment()));
-    for (const tenant of await client.tenantList()) print(tenant);
+  options: [JSON_OPTION],
+  examples: [
+    ["tenant list", "One id per line"],
+  ],
+  async run(_args, options) {
+    const environment = loadEnvironment();
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const tenants = await client.tenantList();
+    if (options["json"] === true) {
+      printJson(tenants.map((tenant) => ({
+        tenant_id: tenant,
+        default: tenant === environment.config.default_tenant_id,
+      })));
+    } else {
+      // Bare ids, so that a shell can loop over them.
+      for (const tenant of tenants) print(tenant);
+    }
   },
 };
 
 export const tenantCreateCommand: Command = {
   usage: "tenant create [id]",
   description: "Create a tenant with a main branch; prints its id",
+  examples: [
+    ["tenant create", "With an id of Zenith's choice"],
+  ],
   async run([id]) {
     const tenant = id === undefined ? generateTenantId() : parseTenantId(id);
     await using client = new PageServerClient(pageServerAddress(loadEnvironment()));
@@ -31,7 +48,11 @@ export const tenantCreateCommand: Command = {
 
 export const tenantDeleteCommand: Command = {
   usage: "tenant delete <id>",
-  description: "Delete a tenant with all its branches and data; every Postgres of it must be stopped",
+  description: "Delete a tenant with all its branches, when no Postgres of it runs",
+  completions: ["tenant"],
+  examples: [
+    ["tenant delete d70d3869a8c586d3eaf7029fe261620c", "There is no way back"],
+  ],
   async run(args) {
     const environment = loadEnvironment();
     const tenant = parseTenantId(requiredArg(args, 0));

@@ -4,6 +4,8 @@ import { parse as parseToml, stringify as stringifyToml } from "smol-toml";
 import { type BaseIssue, type GenericSchema, type InferOutput, safeParse } from "valibot";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "./errors.ts";
 
+const MEND = "it is a text file, in TOML: mend it with an editor";
+
 /**
  * Reads a config file. Use `strictObject` in the schema: a key that nobody reads is a typing error of the user's.
  *
@@ -34,13 +36,14 @@ export function parseTomlText<const S extends GenericSchema>(
   } catch (error) {
     // smol-toml adds a drawing of the place below its first line.
     const [firstLine = ""] = errorMessage(error).split("\n");
-    throw new ZenithError("invalid_argument", `${path}: ${firstLine}`, { cause: error });
+    throw new ZenithError("invalid_argument", `${path}: ${firstLine}`, { hint: MEND, cause: error });
   }
   const result = safeParse(schema, value);
   if (!result.success) {
     throw new ZenithError(
       "invalid_argument",
       `${path}: ${result.issues.map(describeIssue).join("; ")}`,
+      { hint: MEND },
     );
   }
   return result.output;

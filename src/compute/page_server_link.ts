@@ -106,12 +106,22 @@ export async function fetchBasebackup<T>(
  * connection stays busy for good.
  */
 export async function connectPageServer(compute: ComputeIdentity, signal?: AbortSignal): Promise<PgClient> {
-  return await PgClient.connect({
-    ...compute.pageServer,
-    user: ZENITH_SUPERUSER,
-    database: "zenith",
-    applicationName: "zenith_compute",
-    connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    ...(signal === undefined ? {} : { signal }),
-  });
+  try {
+    return await PgClient.connect({
+      ...compute.pageServer,
+      user: ZENITH_SUPERUSER,
+      database: "zenith",
+      applicationName: "zenith_compute",
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  } catch (error) {
+    if (!(error instanceof ZenithError) || error.kind !== "unavailable" && error.kind !== "timeout") {
+      throw error;
+    }
+    throw new ZenithError(error.kind, `the page server does not answer: ${error.message}`, {
+      hint: 'start it with "zenith start"; "zenith status" shows what runs',
+      cause: error,
+    });
+  }
 }

@@ -49,10 +49,15 @@ export function readOnlyLsn(pgdata: string): Lsn | null {
 /** Longer socket paths don't fit `sockaddr_un.sun_path`, with `/.s.PGSQL.65535` at their end. */
 const SOCKET_DIR_MAX_LENGTH = 107 - "/.s.PGSQL.65535.lock".length;
 
+/** Whether a Postgres may have its Unix socket there. */
+export function fitsSocketPath(socketDir: string): boolean {
+  return Buffer.byteLength(socketDir) <= SOCKET_DIR_MAX_LENGTH;
+}
+
 /** The `postgresql.conf` of a new compute. */
 export function initialPostgresConf(compute: ComputeIdentity, socketDir: string): string {
   const acceptors = compute.walAcceptors.map(formatHostPort).join(",");
-  const sockets = Buffer.byteLength(socketDir) <= SOCKET_DIR_MAX_LENGTH ? socketDir : "";
+  const sockets = fitsSocketPath(socketDir) ? socketDir : "";
   return `# Made by "zenith pg create". Yours to edit: every start keeps it.
 
 listen_addresses = '127.0.0.1'

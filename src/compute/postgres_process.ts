@@ -7,7 +7,7 @@ import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/e
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../pg_install/pg_user.ts";
-import { findProgram } from "./find_program.ts";
+import { findProgram } from "../common/find_program.ts";
 import { sleep } from "./sleep.ts";
 
 export interface PostgresProcessOptions {

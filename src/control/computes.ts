@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { type DaemonReady, startDaemon } from "../common/daemon.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
-import type { HostPort } from "../common/host_port.ts";
+import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import { type BranchName, isId, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
@@ -21,8 +21,8 @@ import { removeLazyStorage } from "../compute/fuse/lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { chownRecursive, makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
+import { lastErrorInLog } from "./log_file.ts";
 import type { BranchInfo } from "./page_server_client.ts";
-import { lastErrorInLog } from "./page_server_process.ts";
 import { allocatePort, isPortFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
@@ -30,15 +30,21 @@ import { type StopMode, stopProcess } from "./stop_process.ts";
 /** `crashed`: its supervisor ended without having been asked to. */
 export type ComputeStatus = "running" | "stopped" | "crashed";
 
-export interface ComputeInfo {
+/** What can be said of a compute without its configuration, which is the user's to edit and may be wrong. */
+export interface ComputePlace {
   readonly branch: BranchName;
   readonly tenant: TenantId;
+  readonly status: ComputeStatus;
+  /** Of its supervisor; null when it is not running. */
+  readonly pid: number | null;
+  readonly paths: ComputePaths;
+}
+
+export interface ComputeInfo extends ComputePlace {
   readonly address: HostPort;
   readonly identity: ComputeIdentity;
-  readonly status: ComputeStatus;
   /** The past that it looks at; null when it is not running, or goes on from the end of its branch. */
   readonly readOnlyAt: Lsn | null;
-  readonly paths: ComputePaths;
 }
 
 /** Fetching the data directory of a large database takes its time. */
@@ -90,7 +96,7 @@ export async function createCompute(
     if (error instanceof ZenithError) throw error;
     throw ioError("create", paths.dir, error);
   }
-  return describe(tenant, name, paths);
+  return describeCompute(place(tenant, name, paths));
 }
 
 /** @throws {ZenithError} `not_found` when the branch has no compute */
@@ -101,36 +107,54 @@ export function findCompute(environment: Environment, tenant: TenantId, branch: 
       hint: `make one with "zenith pg create ${branch}"`,
     });
   }
-  return describe(tenant, branch, paths);
+  return describeCompute(place(tenant, branch, paths));
 }
 
-/** A tenant's computes, by name. */
+/** A tenant's computes, by name. @throws {ZenithError} `invalid_argument` when one's configuration is wrong */
 export function listComputes(environment: Environment, tenant: TenantId): ComputeInfo[] {
+  return listPlaces(environment, tenant).map(describeCompute);
+}
+
+/** Every tenant's computes. @throws {ZenithError} `invalid_argument` when one's configuration is wrong */
+export function allComputes(environment: Environment): ComputeInfo[] {
+  return allComputePlaces(environment).map(describeCompute);
+}
+
+/** Where every tenant's computes are. */
+export function allComputePlaces(environment: Environment): ComputePlace[] {
+  return directoryNames(environment.paths.computeTenants)
+    .filter(isId)
+    .flatMap((tenant) => listPlaces(environment, parseTenantId(tenant)));
+}
+
+function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
   return directoryNames(environment.paths.computes(tenant))
     .map((name) => parseBranchName(name))
     .filter((name) => existsSync(join(environment.paths.compute(tenant, name).pgdata, "postgresql.conf")))
-    .map((name) => describe(tenant, name, environment.paths.compute(tenant, name)));
+    .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
 }
 
-/** Every tenant's computes. */
-export function allComputes(environment: Environment): ComputeInfo[] {
-  return directoryNames(environment.paths.computeTenants)
-    .filter(isId)
-    .flatMap((tenant) => listComputes(environment, parseTenantId(tenant)));
-}
-
-function describe(tenant: TenantId, branch: BranchName, paths: ComputePaths): ComputeInfo {
-  const settings = readSettings(paths.pgdata);
-  const identity = computeIdentity(settings, join(paths.pgdata, "postgresql.conf"));
-  const pidFile = checkPidFile(paths.pidFile).state;
+function place(tenant: TenantId, branch: BranchName, paths: ComputePaths): ComputePlace {
+  const pidFile = checkPidFile(paths.pidFile);
   return {
     branch,
     tenant,
+    status: pidFile.state === "running" ? "running" : pidFile.state === "stale" ? "crashed" : "stopped",
+    pid: pidFile.state === "running" ? pidFile.process.pid : null,
+    paths,
+  };
+}
+
+/** @throws {ZenithError} `invalid_argument` when its configuration is wrong */
+export function describeCompute(found: ComputePlace): ComputeInfo {
+  const { pgdata } = found.paths;
+  const settings = readSettings(pgdata);
+  const identity = computeIdentity(settings, join(pgdata, "postgresql.conf"));
+  return {
+    ...found,
     identity,
     address: { host: clientHost(settings) ?? "127.0.0.1", port: identity.port },
-    readOnlyAt: pidFile === "running" ? readOnlyLsn(paths.pgdata) : null,
-    status: pidFile === "running" ? "running" : pidFile === "stale" ? "crashed" : "stopped",
-    paths,
+    readOnlyAt: found.status === "running" ? readOnlyLsn(pgdata) : null,
   };
 }
 
@@ -145,7 +169,8 @@ export interface StartComputeOptions {
 /**
  * Starts it afresh at its timeline's end and waits until it accepts connections.
  *
- * @throws {ZenithError} `conflict` when it runs already or its port is taken; else the supervisor's own words
+ * @throws {ZenithError} `conflict` when it runs already or its port is taken, `unavailable` when too few safekeepers run; else the
+ *   supervisor's own words
  */
 export async function startCompute(
   environment: Environment,
@@ -157,6 +182,7 @@ export async function startCompute(
     throw new ZenithError(
       "conflict",
       `the Postgres of branch ${branch} is already running on port ${address.port}`,
+      { hint: `"zenith psql ${branch}" connects to it` },
     );
   }
   if (!await isPortFree(address.port, address.host)) {
@@ -164,6 +190,7 @@ export async function startCompute(
       hint: `stop that program, or change port in ${join(paths.pgdata, "postgresql.conf")}`,
     });
   }
+  if (options.readOnlyAt === undefined) assertQuorum(environment, compute);
   const distribDir = environment.config.pg_distrib_dir;
   const storage = options.storage ?? environment.config.compute?.storage;
   const overlayMaxMb = environment.config.compute?.overlay_max_mb;
@@ -183,8 +210,25 @@ export async function startCompute(
   });
 }
 
+/** A compute waits for a majority of its safekeepers; for those of this environment that nobody has started it would wait in vain. */
+function assertQuorum(environment: Environment, { identity, branch }: ComputeInfo): void {
+  const acceptors = new Set(identity.walAcceptors.map(formatHostPort));
+  const stopped = listSafekeepers(environment)
+    .filter(({ address, running }) => !running && acceptors.has(formatHostPort(address)));
+  const needed = Math.floor(acceptors.size / 2) + 1;
+  if (acceptors.size - stopped.length >= needed) return;
+  const names = stopped.map(({ id }) => `safekeeper ${id}`).join(", ");
+  throw new ZenithError(
+    "unavailable",
+    `${names} of ${acceptors.size} ${
+      stopped.length === 1 ? "does" : "do"
+    } not run: branch ${branch} needs ${needed} to commit`,
+    { hint: 'start them with "zenith start"' },
+  );
+}
+
 /** @returns whether it was running */
-export async function stopCompute(compute: ComputeInfo, mode: StopMode): Promise<boolean> {
+export async function stopCompute(compute: ComputePlace, mode: StopMode): Promise<boolean> {
   return await stopProcess({
     what: `the Postgres of branch ${compute.branch}`,
     pidFile: compute.paths.pidFile,
@@ -195,7 +239,7 @@ export async function stopCompute(compute: ComputeInfo, mode: StopMode): Promise
 }
 
 /** Removes a stopped compute with its configuration. The branch and its data are the page server's and stay. */
-export function destroyCompute(compute: ComputeInfo): void {
+export function destroyCompute(compute: ComputePlace): void {
   removeLazyStorage(compute.paths);
   try {
     rmSync(compute.paths.dir, { recursive: true, force: true });

@@ -19,7 +19,7 @@ import {
 import { ZenithError } from "../common/errors.ts";
 import { type HostPort, parseHostPort } from "../common/host_port.ts";
 import { parseTenantId, type TenantId } from "../common/id.ts";
-import { AddressSchema } from "../common/pageserver_config.ts";
+import { AddressSchema, PAGESERVER_DEFAULT_LISTEN } from "../common/pageserver_config.ts";
 import { EnvironmentPaths } from "../common/paths.ts";
 import { readTomlFile, writeTomlFile } from "../common/toml.ts";
 
@@ -73,6 +73,12 @@ export function environmentRoot(env: Readonly<Record<string, string | undefined>
 export function loadEnvironment(root: string = environmentRoot()): Environment {
   const paths = new EnvironmentPaths(root);
   if (!existsSync(paths.config)) {
+    if (existsSync(paths.pageserver.tenants)) {
+      throw new ZenithError("not_found", `${paths.config} is missing, what it belongs to is still there`, {
+        hint: 'put it back, or write it anew: default_tenant_id = "<a name in tenants/>", and ' +
+          `[pageserver] with listen = "${PAGESERVER_DEFAULT_LISTEN}"`,
+      });
+    }
     throw new ZenithError("not_found", `there is no Zenith environment in ${paths.root}`, {
       hint: 'run "zenith init" there, or set ZENITH_REPO_DIR',
     });

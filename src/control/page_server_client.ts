@@ -2,6 +2,7 @@
 import postgres from "postgres";
 import {
   array,
+  boolean,
   type GenericSchema,
   type InferOutput,
   nullable,
@@ -12,7 +13,6 @@ import {
   safeParse,
   string,
   transform,
-  unknown,
 } from "valibot";
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
@@ -59,6 +59,20 @@ export type FoundLsn = InferOutput<typeof FoundLsnSchema>;
 
 const TenantListSchema = array(pipe(string(), transform(parseTenantId)));
 
+const StatusSchema = object({
+  pid: number(),
+  rss_bytes: number(),
+  timelines: array(object({
+    tenant_id: string(),
+    timeline_id: string(),
+    /** Where the timeline's WAL comes from; null when from nowhere. */
+    wal_receiver: nullable(object({ source: string(), streaming: boolean(), error: nullable(string()) })),
+  })),
+});
+
+/** What a page server says of itself, and of the timelines that it has open. */
+export type PageServerStatus = InferOutput<typeof StatusSchema>;
+
 const CONNECT_TIMEOUT_S = 10;
 
 /** One connection to a page server; close it by `await using` or {@link close}. */
@@ -84,8 +98,8 @@ export class PageServerClient implements AsyncDisposable {
   }
 
   /** @throws {ZenithError} as every method: `unavailable` when it can't be reached, else the page server's own error */
-  status(): Promise<unknown> {
-    return this.#json("status", unknown());
+  status(): Promise<PageServerStatus> {
+    return this.#json("status", StatusSchema);
   }
 
   tenantList(): Promise<TenantId[]> {

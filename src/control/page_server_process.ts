@@ -1,10 +1,11 @@
 /** The environment's own page server, as a process. */
-import { readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { type DaemonReady, startDaemon } from "../common/daemon.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
 import { checkPidFile } from "../common/pid_file.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "./environment.ts";
+import { lastErrorInLog } from "./log_file.ts";
 import { isPortFree } from "./ports.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
@@ -16,6 +17,24 @@ export interface StartPageServerOptions {
   readonly onProgress?: (text: string) => void;
   /** Instead of the configured address; port 0 for any. */
   readonly listen?: string;
+}
+
+/**
+ * A page server makes what it does not find: on an environment that has lost its data it would start with none.
+ *
+ * @throws {ZenithError} `not_found`
+ */
+export function assertDataPresent({ paths }: Environment): void {
+  const { tenants } = paths.pageserver;
+  if (existsSync(tenants)) return;
+  throw new ZenithError(
+    "not_found",
+    `${tenants} does not exist: that is where the data of all branches are`,
+    {
+      hint:
+        `if it was moved, move it back; if it is lost, remove ${paths.root} and begin anew with "zenith init"`,
+    },
+  );
 }
 
 /**
@@ -31,7 +50,9 @@ export async function startPageServer(
   const { paths } = environment;
   const running = checkPidFile(paths.pageserver.pidFile);
   if (running.state === "running") {
-    throw new ZenithError("conflict", `the page server is already running (process ${running.process.pid})`);
+    throw new ZenithError("conflict", `the page server is already running (process ${running.process.pid})`, {
+      hint: '"zenith status" shows what runs; "zenith restart" starts the servers anew',
+    });
   }
   const address = pageServerAddress(environment);
   if (options.listen === undefined && !await isPortFree(address.port, address.host)) {
@@ -80,16 +101,4 @@ function assertLocal(environment: Environment): void {
     `this environment uses the page server at ${formatHostPort(pageServerAddress(environment))}: ` +
       `it is not ours to start or stop`,
   );
-}
-
-/** The message of the last error line of a log, for a person who wonders what happened. */
-export function lastErrorInLog(path: string): string | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
-  const line = text.split("\n").findLast((line) => line.includes('"level":"error"'));
-  return line === undefined ? undefined : /"msg":"((?:[^"\\]|\\.)*)"/.exec(line)?.[1];
 }

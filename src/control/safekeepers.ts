@@ -10,7 +10,7 @@ import type { SafekeeperPaths } from "../common/paths.ts";
 import { checkPidFile } from "../common/pid_file.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
-import { lastErrorInLog } from "./page_server_process.ts";
+import { lastErrorInLog } from "./log_file.ts";
 import { isPortFree } from "./ports.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 

@@ -33,7 +33,7 @@ export class BranchFiles {
     this.#tenant = tenant;
   }
 
-  /** All branches, by name. @throws {ZenithError} `corrupt_data` */
+  /** All branches, by name. @throws {ZenithError} `corrupt_data`, `io` */
   list(): Branch[] {
     const directory = this.#paths.branches(this.#tenant);
     return withIoErrors("list branches in", directory, () => this.#disk.readdirSync(directory))

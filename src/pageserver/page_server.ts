@@ -201,7 +201,11 @@ export class PageServer {
   /** @throws {ZenithError} `not_found` */
   tenant(id: TenantId): Tenant {
     const tenant = this.#tenants.get(id);
-    if (tenant === undefined) throw new ZenithError("not_found", `there is no tenant ${id}`);
+    if (tenant === undefined) {
+      throw new ZenithError("not_found", `there is no tenant ${id}`, {
+        hint: '"zenith tenant list" shows those there are',
+      });
+    }
     return tenant;
   }
 

@@ -182,7 +182,11 @@ export class TenantBranches {
 
   #existing(name: BranchName): Branch {
     const branch = this.#files.get(name);
-    if (branch === null) throw new ZenithError("not_found", `tenant ${this.#tenantId} has no branch ${name}`);
+    if (branch === null) {
+      throw new ZenithError("not_found", `tenant ${this.#tenantId} has no branch ${name}`, {
+        hint: '"zenith branch" shows those there are',
+      });
+    }
     return branch;
   }
 

@@ -91,8 +91,10 @@ function locate(dir: string, source: PostgresLocation["source"], what: string): 
   const binDir = join(distribDir, "bin");
   for (const program of ["postgres", "initdb"]) {
     if (!existsSync(join(binDir, program))) {
-      throw new ZenithError("invalid_argument", `${what}, ${distribDir}, has no bin/${program}`, {
-        hint: `name the directory above bin/ of a PostgreSQL ${POSTGRES_MAJOR} server installation`,
+      const lack = existsSync(distribDir) ? `has no bin/${program}` : "does not exist";
+      throw new ZenithError("invalid_argument", `${what}, ${distribDir}, ${lack}`, {
+        hint: `name the directory above bin/ of a PostgreSQL ${POSTGRES_MAJOR} server installation, ` +
+          "or leave it out: one that is installed is found by itself",
       });
     }
   }

@@ -52,6 +52,7 @@ const KIND_OF_CLASS: ReadonlyMap<string, ErrorKind> = new Map([
   ["55", "conflict"],
   ["57", "unavailable"],
   ["58", "io"],
+  ["XX", "io"],
 ]);
 
 export function sqlstateOfKind(kind: ErrorKind): string {

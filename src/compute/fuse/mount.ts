@@ -4,7 +4,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { closeSync, constants, openSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
-import { findProgram } from "../find_program.ts";
+import { findProgram } from "../../common/find_program.ts";
 import { IO_MAX_BYTES } from "./protocol.ts";
 
 const FUSE_DEVICE = "/dev/fuse";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Command, OptionValues } from "../../../src/commands/command.ts";
+import type { Command, CommandGroup, OptionValues } from "../../../src/commands/command.ts";
 import { exitCodeOf } from "../../../src/commands/command.ts";
 import { runCommand } from "../../../src/commands/run.ts";
 import { ZenithError } from "../../../src/common/errors.ts";
@@ -9,28 +9,34 @@ interface Call {
   name: string;
   args: readonly (string | undefined)[];
   options: OptionValues;
+  rest: readonly string[];
 }
 
-function commands(calls: Call[]): Command[] {
-  const command = (usage: string, code?: number): Command => ({
+function commands(calls: Call[]): CommandGroup[] {
+  const command = (usage: string, code?: number, rest?: string): Command => ({
     usage,
     description: usage,
+    ...(rest === undefined ? {} : { rest }),
     options: [
       { flags: "--tenantid <id>", description: "" },
       { flags: "-m, --mode <mode>", description: "", default: "fast" },
       { flags: "--destroy", description: "" },
     ],
-    run: (args, options) => {
-      calls.push({ name: usage, args, options });
+    run: (args, options, rest) => {
+      calls.push({ name: usage, args, options, rest });
       return Promise.resolve(code);
     },
   });
-  return [
-    command("start"),
-    command("pg start <branch>"),
-    command("pg list"),
-    command("branch [name] [start]", 7),
-  ];
+  return [{
+    title: "All",
+    commands: [
+      command("start"),
+      command("pg start <branch>"),
+      command("pg list"),
+      command("branch [name] [start]", 7),
+      command("psql [branch]", 0, "<psql's arguments>"),
+    ],
+  }];
 }
 
 async function call(...argv: string[]): Promise<Call> {
@@ -88,10 +94,21 @@ describe("the command line", () => {
     assert.equal(given.options["destroy"], true);
   });
 
+  test("what follows -- is handed on as it is, by commands that have a use for it", async () => {
+    const psql = await call("psql", "main", "--", "-c", "select 1", "--help", "-h", "10", "");
+    assert.deepEqual(psql.args, ["main"]);
+    assert.deepEqual(psql.rest, ["-c", "select 1", "--help", "-h", "10", ""]);
+    assert.deepEqual((await call("psql")).rest, []);
+    assert.match((await refused("start", "--", "x")).message, /"zenith start" takes nothing after "--"/);
+  });
+
   test("usage that makes no sense is refused with a hint, and nothing is run", async () => {
-    assert.match((await refused("strat")).message, /there is no command "strat"/);
+    const slip = await refused("strat");
+    assert.match(slip.message, /there is no command "strat"/);
+    assert.match(slip.hint ?? "", /did you mean "zenith start"\?/);
+    assert.doesNotMatch((await refused("elephant")).hint ?? "", /did you mean/);
     assert.match((await refused("pg")).hint ?? "", /zenith pg start <branch>/);
-    assert.match((await refused("pg", "fly")).message, /"pg"/);
+    assert.match((await refused("pg", "fly")).message, /there is no command "pg fly"/);
     assert.match((await refused("pg", "start")).message, /missing required args/);
     assert.match((await refused("pg", "start", "a", "b")).message, /"b"/);
     assert.match((await refused("start", "--tenant", "x")).message, /Unknown option "--tenant"/);
