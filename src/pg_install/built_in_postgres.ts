@@ -1,0 +1,164 @@
+/**
+ * The PostgreSQL that is inside the executable, when it was built with `--with-postgres`. It is unpacked into a cache
+ * directory at its first use; `docs/formats/built_in_postgres.md` describes what is inside.
+ */
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeSync,
+} from "node:fs";
+import { homedir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { zstdDecompressSync } from "node:zlib";
+import { array, type InferOutput, number, object, optional, parse, string } from "valibot";
+import { ioError, ZenithError } from "../common/errors.ts";
+
+/** Where `bun build --compile --asset` puts them. */
+const INSIDE = "/$bunfs/root/built_in_postgres";
+
+const FileSchema = object({
+  /** Below the directory above `bin`. */
+  path: string(),
+  mode: number(),
+  size: number(),
+  /** What it links to, of a symbolic link. */
+  link: optional(string()),
+});
+
+const ContentsSchema = object({
+  version: string(),
+  /** SHA-256 of the files' bytes, one after the other. */
+  sha256: string(),
+  files: array(FileSchema),
+});
+
+/** The list of what is inside. */
+export type PostgresContents = InferOutput<typeof ContentsSchema>;
+
+/** The files of {@link PostgresContents} in that directory: the list, and their bytes one after the other, compressed by zstd. */
+export const CONTENTS_FILE = "contents.json";
+export const BYTES_FILE = "files.zst";
+
+/**
+ * Makes it usable.
+ *
+ * @param inside where the two files are; in the executable itself when left out
+ * @returns the directory above its `bin`; undefined when the executable has none
+ * @throws {ZenithError} `io`, `disk_full`, `corrupt_data` when the executable is damaged
+ */
+export function prepareBuiltIn(inside = INSIDE, cache = cacheDirectory()): string | undefined {
+  if (!existsSync(join(inside, CONTENTS_FILE))) return undefined;
+  const contents = parse(ContentsSchema, JSON.parse(readFileSync(join(inside, CONTENTS_FILE), "utf8")));
+  const target = join(cache, `postgresql-${contents.version}-${contents.sha256.slice(0, 16)}`);
+  if (isComplete(target, contents)) return target;
+  const unfinished = `${target}.${process.pid}`;
+  try {
+    unpack(inside, contents, unfinished);
+    install(unfinished, target, contents);
+  } catch (error) {
+    if (error instanceof ZenithError) throw error;
+    const { kind, message } = ioError("unpack the built-in PostgreSQL to", target, error);
+    throw new ZenithError(kind, message, {
+      hint: `make room or give access there, or choose another place with XDG_CACHE_HOME`,
+      cause: error,
+    });
+  } finally {
+    rmSync(unfinished, { recursive: true, force: true });
+  }
+  return target;
+}
+
+/** Root's own cache would be closed to the user that Postgres runs as. */
+function cacheDirectory(): string {
+  const configured = process.env["XDG_CACHE_HOME"];
+  if (configured !== undefined && configured !== "") return join(resolve(configured), "zenith");
+  return process.getuid?.() === 0 ? "/var/cache/zenith" : join(homedir(), ".cache", "zenith");
+}
+
+/** Whether all is there as it was unpacked. What cleaners of caches and full disks leave behind is not. */
+function isComplete(directory: string, { files }: PostgresContents): boolean {
+  return files.every(({ path, size, link, mode }) => {
+    const found = lstatSync(join(directory, path), { throwIfNoEntry: false });
+    if (found === undefined) return false;
+    if (link !== undefined) return found.isSymbolicLink() && readlinkSync(join(directory, path)) === link;
+    return found.isFile() && found.size === size && (found.mode & 0o777) === mode;
+  });
+}
+
+function unpack(inside: string, contents: PostgresContents, directory: string): void {
+  const bytes = zstdDecompressSync(readFileSync(join(inside, BYTES_FILE)));
+  const expected = contents.files.reduce((sum, { size, link }) => sum + (link === undefined ? size : 0), 0);
+  if (bytes.length !== expected) {
+    throw new ZenithError(
+      "corrupt_data",
+      `the built-in PostgreSQL has ${bytes.length} bytes, expected ${expected}: this executable is damaged`,
+      { hint: "get it anew" },
+    );
+  }
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  const directories = new Set([directory]);
+  let offset = 0;
+  for (const { path, mode, size, link } of contents.files) {
+    const file = join(directory, path);
+    for (let dir = dirname(file); !directories.has(dir); dir = dirname(dir)) {
+      mkdirSync(dir, { recursive: true, mode: 0o755 });
+      directories.add(dir);
+    }
+    if (link !== undefined) {
+      symlinkSync(link, file);
+      continue;
+    }
+    writeFile(file, bytes.subarray(offset, offset + size), mode);
+    offset += size;
+  }
+  // Whatever the umask was: the user that Postgres runs as has to get there.
+  for (const dir of directories) chmodSync(dir, 0o755);
+  for (const dir of directories) fsyncPath(dir);
+}
+
+function writeFile(file: string, bytes: Uint8Array, mode: number): void {
+  const fd = openSync(file, "wx", mode);
+  try {
+    for (let written = 0; written < bytes.length;) written += writeSync(fd, bytes, written);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  chmodSync(file, mode);
+}
+
+function fsyncPath(path: string): void {
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Puts it in its place, unless another process was faster. What is damaged is moved away, not changed: it may be in use. */
+function install(unfinished: string, target: string, contents: PostgresContents): void {
+  for (let attempt = 0;; attempt++) {
+    try {
+      renameSync(unfinished, target);
+      fsyncPath(dirname(target));
+      return;
+    } catch (error) {
+      if (isComplete(target, contents)) return;
+      const damaged = `${unfinished}.damaged`;
+      if (attempt > 0 || !existsSync(target)) throw error;
+      renameSync(target, damaged);
+      rmSync(damaged, { recursive: true, force: true });
+    }
+  }
+}
