@@ -113,8 +113,7 @@ function furthest(timelines: readonly SafekeeperTimelineStatus[]): Map<TimelineI
 
 export const safekeeperListCommand: Command = {
   usage: "safekeeper list",
-  description:
-    "Show how far each safekeeper has the WAL of its timelines, and how far behind the first it is",
+  description: "Show how far each safekeeper has the WAL of its timelines",
   options: [JSON_OPTION],
   examples: [
     ["safekeeper list", "One line per safekeeper and timeline"],

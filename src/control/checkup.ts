@@ -1,5 +1,5 @@
 /** What Zenith needs of a machine, looked at one by one: for `zenith doctor`. */
-import { accessSync, constants, existsSync, readFileSync, statfsSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { arch, platform, release } from "node:os";
 import { dirname, join } from "node:path";
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
@@ -106,7 +106,8 @@ function openEnvironment(root: string): { environment: Environment | undefined; 
     const environment = loadEnvironment(root);
     return { environment, finding: ok(check, environment.paths.root) };
   } catch (error) {
-    const none = error instanceof ZenithError && error.kind === "not_found" && !existsSync(root);
+    const none = error instanceof ZenithError && error.kind === "not_found" &&
+      (!existsSync(root) || readdirSync(root).length === 0);
     const finding = none
       ? ok(check, `none yet in ${root}: "zenith init" makes one`)
       : failure(check, error, "mend it, or choose another place with ZENITH_REPO_DIR");
