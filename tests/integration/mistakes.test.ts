@@ -1,0 +1,172 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { pgUser } from "../../src/pg_install/pg_user.ts";
+import { type CliResult, runZenith, zenithCommand } from "../harness/cli.ts";
+import { freePort } from "../harness/ports.ts";
+import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+
+let env: ZenithEnv;
+let main: Compute;
+
+before(async () => {
+  env = await ZenithEnv.create({ safekeepers: 1 });
+  main = await env.startCompute("main");
+  await main.query("CREATE TABLE t AS SELECT 42 AS n");
+});
+after(() => env[Symbol.asyncDispose]());
+
+/** Every refusal says what happened, and in a second line what to do. */
+function assertSays(refused: CliResult, code: number, what: RegExp, hint: RegExp): void {
+  assert.match(refused.stderr, what);
+  assert.match(/^hint: (.*)$/m.exec(refused.stderr)?.[1] ?? refused.stderr, hint);
+  assert.equal(refused.code, code, refused.stderr);
+  assert.doesNotMatch(refused.stderr, /^ +at /m, "a stack is for bugs");
+}
+
+describe("a mistake", () => {
+  test("in a name or an id is told, with where the right ones are", async () => {
+    const zenith = (...args: string[]) => env.tryZenith(...args);
+    const nobody = "0".repeat(32);
+    assertSays(await zenith("branch", "dev", "nix"), 4, /has no branch nix/, /zenith branch/);
+    assertSays(await zenith("pg", "create", "nix"), 4, /has no branch nix/, /zenith branch nix <start>/);
+    assertSays(await zenith("pg", "start", "nix"), 4, /branch nix has no Postgres/, /zenith pg create nix/);
+    assertSays(
+      await zenith("branch", "--tenantid", nobody),
+      4,
+      /there is no tenant 0{32}/,
+      /zenith tenant list/,
+    );
+    assertSays(await zenith("statsu"), 2, /no command "statsu"/, /zenith status/);
+  });
+
+  test("of starting twice changes nothing", async () => {
+    assertSays(await env.tryZenith("start"), 5, /already running \(process \d+\)/, /zenith status/);
+    assertSays(await env.tryZenith("pg", "start", "main"), 5, /already running on port/, /zenith psql main/);
+    assertSays(await env.tryZenith("init"), 5, /already exists and is not empty/, /ZENITH_REPO_DIR/);
+    assert.equal(await main.value("SELECT n FROM t"), 42);
+  });
+
+  test("of starting a Postgres when the page server is down is told by its name", async () => {
+    await main.stop();
+    await env.pageserver.kill9();
+    assertSays(
+      await env.tryZenith("pg", "start", "main"),
+      3,
+      /the page server does not answer/,
+      /zenith start/,
+    );
+    assertSays(await env.tryZenith("branch"), 3, /page server at .* is not running/, /zenith start/);
+    // What the killed one has left behind, its pid file, is in nobody's way.
+    await env.zenith("start");
+    await main.start();
+  });
+
+  test("of taking a port that somebody else has is told with the setting to change", async () => {
+    const port = await freePort();
+    const other = createServer().listen(port, "127.0.0.1");
+    try {
+      await env.branch("busy", "main");
+      await env.zenith("pg", "create", "busy", "--port", String(port));
+      const refused = await env.tryZenith("pg", "start", "busy");
+      assertSays(
+        refused,
+        5,
+        new RegExp(`port ${port} is in use by another program`),
+        /port in .*postgresql\.conf/,
+      );
+    } finally {
+      other.close();
+    }
+  });
+
+  test("with a variable that leads nowhere is told by the variable's name", async () => {
+    const nowhere = join(env.dir, "nowhere");
+    const variables = { ZENITH_REPO_DIR: join(env.dir, "another"), POSTGRES_DISTRIB_DIR: nowhere };
+    assertSays(
+      await runZenith(["init"], variables),
+      2,
+      /POSTGRES_DISTRIB_DIR, .*does not exist/,
+      /leave it out/,
+    );
+    assert.ok(!existsSync(variables.ZENITH_REPO_DIR));
+    const lost = await runZenith(["status"], { ZENITH_REPO_DIR: nowhere });
+    assertSays(lost, 4, /no Zenith environment in .*nowhere/, /zenith init/);
+    const file = join(env.dir, "file");
+    writeFileSync(file, "");
+    const inFile = await runZenith(["init"], { ZENITH_REPO_DIR: join(file, "env") });
+    assertSays(inFile, 1, /could not make the environment in .*file\/env/, /ZENITH_REPO_DIR/);
+  });
+
+  test("of losing the config or the data does not end in an environment that begins anew by itself", async () => {
+    const { config } = env.paths;
+    renameSync(config, `${config}.lost`);
+    assertSays(await env.tryZenith("stop"), 4, /config is missing/, /put it back/);
+    renameSync(`${config}.lost`, config);
+    const { tenants } = env.paths.pageserver;
+    renameSync(tenants, `${tenants}.lost`);
+    const status = await env.tryZenith("status");
+    assert.equal(status.code, 3);
+    assert.match(status.stdout, /problem: .*tenants does not exist.*\nhint: if it was moved, move it back/);
+    assertSays(await env.tryZenith("restart"), 4, /tenants does not exist/, /move it back/);
+    await env.pageserver.kill9();
+    assertSays(await env.tryZenith("start"), 4, /tenants does not exist/, /move it back/);
+    assert.ok(!existsSync(tenants));
+    renameSync(`${tenants}.lost`, tenants);
+    await env.zenith("start");
+    await main.restart();
+    assert.equal(await main.value("SELECT n FROM t"), 42);
+  });
+
+  if (process.getuid?.() === 0) {
+    test("of running as root without an unprivileged user is told before anything is made", async () => {
+      const variables = { ZENITH_REPO_DIR: join(env.dir, "rootly"), ZENITH_PG_USER: "elephant" };
+      assertSays(await runZenith(["init"], variables), 4, /user elephant does not exist/, /ZENITH_PG_USER/);
+      assert.ok(!existsSync(variables.ZENITH_REPO_DIR));
+    });
+
+    test("of choosing a directory that is not ours to write is told by its name", () => {
+      const user = pgUser()!;
+      const foreign = join(env.dir, "foreign");
+      mkdirSync(foreign, { mode: 0o755 });
+      const as = (root: string) => {
+        const [file, ...args] = zenithCommand();
+        const run = spawnSync(file!, [...args, "init"], {
+          encoding: "utf8",
+          uid: user.uid,
+          gid: user.gid,
+          cwd: "/",
+          env: { ...process.env, ZENITH_REPO_DIR: root, HOME: env.dir },
+        });
+        return { code: run.status, stdout: run.stdout, stderr: run.stderr };
+      };
+      const refused = as(join(foreign, ".zenith"));
+      // Where the program itself is closed to that user there is nothing to see.
+      if (refused.code === null) return;
+      assertSays(refused, 1, /could not make the environment in .*foreign/, /ZENITH_REPO_DIR/);
+    });
+
+    test("of choosing a disk that is too small is told, and leaves nothing behind", async () => {
+      const small = join(env.dir, "small");
+      mkdirSync(small);
+      mount("-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", small);
+      try {
+        const root = join(small, "env");
+        const refused = await runZenith(["init"], { ZENITH_REPO_DIR: root });
+        assert.notEqual(refused.code, 0);
+        assert.match(refused.stderr, /no space left|No space left/);
+        assert.ok(!existsSync(root));
+      } finally {
+        spawnSync("umount", ["-l", small]);
+      }
+    });
+  }
+});
+
+function mount(...args: string[]): void {
+  const done = spawnSync("mount", args, { encoding: "utf8" });
+  assert.equal(done.status, 0, done.stderr);
+}
