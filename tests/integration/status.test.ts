@@ -151,7 +151,7 @@ describe("zenith status", () => {
     assert.equal(found.computes[0]!.status, "running");
     assert.equal(found.computes[0]!.address, null);
     assert.match(text, /problem: .*postgresql\.conf: port is "nonsense"\nhint: mend that file/);
-    assert.match(await env.zenith("pg", "list"), /^main +\? +\? +running \(.*port is "nonsense"\)$/m);
+    assert.match(await env.zenith("pg", "list"), /^main +\? +\? +- +running \(.*port is "nonsense"\)$/m);
     const stopped = await env.zenith("stop");
     for (const what of ["Postgres of branch main", "safekeeper 3", "page server"]) {
       assert.match(stopped, new RegExp(`^${what} stopped$`, "m"));
