@@ -1,7 +1,7 @@
 /**
  * Runs the tests: those without Postgres on Bun and on Deno, the others on Bun with the built executable.
  *
- *     bun scripts/test.ts [check|unit|sim|integration|integration-eager|conformance …]
+ *     bun scripts/test.ts [check|unit|sim|integration|integration-eager|conformance|torture …]
  *
  * Ends with the line `N passed, N failed`; the exit code is 0 only when none failed.
  */
@@ -94,6 +94,11 @@ const SUITES: Readonly<Record<string, readonly Suite[]>> = {
     command: ["bun", "tests/conformance/damage.ts", "--seconds", "60"],
     count: () => undefined,
   }],
+  torture: [{
+    name: "torture, two minutes",
+    command: ["bun", "tests/torture/main.ts", "--minutes", "2"],
+    count: () => undefined,
+  }],
 };
 
 /** What `npm test` runs; the rest takes minutes more and has commands of its own. */
@@ -136,7 +141,7 @@ async function main(): Promise<void> {
     return found;
   });
   const total: Counts = { passed: 0, failed: 0 };
-  if (names.some((name) => name.startsWith("integration"))) {
+  if (names.some((name) => name.startsWith("integration") || name === "torture")) {
     const build = await runSuite({
       name: "build",
       command: ["bun", "scripts/build.ts"],

@@ -235,7 +235,7 @@ function rssKib(pid: number): number {
 
 async function main(): Promise<void> {
   console.log(`seed ${seed}`);
-  await using env = await ZenithEnv.create({ safekeepers: 3, storage: "lazy", start: false });
+  await using env = await ZenithEnv.create({ safekeepers: 3, storage: "auto", start: false });
   appendFileSync(env.paths.pageserver.config, PAGESERVER_CONFIG);
   await env.zenith("start");
   await env.zenith(
