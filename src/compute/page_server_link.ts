@@ -7,8 +7,12 @@ import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
+import { timelineOptions } from "../protocol/wal_connection.ts";
 import type { BasebackupContent } from "./data_directory.ts";
 import type { ComputeIdentity } from "./postgres_conf.ts";
+
+/** Safekeepers have no users; this is what their connections say. */
+const SAFEKEEPER_USER = "zenith";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -80,9 +84,18 @@ export async function registerSafekeepers(compute: ComputeIdentity): Promise<voi
   await pageServer.query(`timeline_safekeepers ${compute.tenant} ${compute.timeline} ${list}`);
 }
 
-/** Asks the page server to connect to `address` and receive. */
+/** Asks the page server to connect to the compute's Postgres at `address` and receive. */
 export async function callMeMaybe(compute: ComputeIdentity, address: HostPort): Promise<void> {
-  const connstr = formatConnInfo({ ...address, user: ZENITH_SUPERUSER });
+  await callTo(compute, formatConnInfo({ ...address, user: ZENITH_SUPERUSER }));
+}
+
+/** Asks the page server to read from that safekeeper now, rather than when the safekeeper itself asks for it. */
+export async function callToSafekeeper(compute: ComputeIdentity, safekeeper: HostPort): Promise<void> {
+  const options = timelineOptions(compute.tenant, compute.timeline);
+  await callTo(compute, formatConnInfo({ ...safekeeper, user: SAFEKEEPER_USER, options }));
+}
+
+async function callTo(compute: ComputeIdentity, connstr: string): Promise<void> {
   await using pageServer = await connectPageServer(compute);
   await pageServer.query(`callmemaybe ${compute.tenant} ${compute.timeline} ${connstr}`);
 }

@@ -1,10 +1,15 @@
-import type { ZenithError } from "../common/errors.ts";
+import { errorMessage, type ZenithError } from "../common/errors.ts";
 import type { Logger } from "../common/log.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
-import { assertSameSafekeepers, fetchTimelineStatus, registerSafekeepers } from "./page_server_link.ts";
+import {
+  assertSameSafekeepers,
+  callToSafekeeper,
+  fetchTimelineStatus,
+  registerSafekeepers,
+} from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres_conf.ts";
 import { WAL_PROPOSER_NAME, WalProposer } from "./wal_proposer.ts";
 
@@ -48,7 +53,19 @@ export class SafekeeperQuorum implements Durability {
     // Before there is anything that only they have.
     await registerSafekeepers(this.#compute);
     this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
+    if (startLsn > known.position) await this.#hurryPageServer(this.#proposer, startLsn);
     return startLsn;
+  }
+
+  /** The basebackup at `startLsn` would wait until a safekeeper calls the page server, as they do once in a while. */
+  async #hurryPageServer(proposer: WalProposer, startLsn: Lsn): Promise<void> {
+    const source = proposer.acceptors.find(({ flushLsn }) => flushLsn >= startLsn);
+    if (source === undefined) return;
+    try {
+      await callToSafekeeper(this.#compute, source.address);
+    } catch (error) {
+      this.#log.warn(`could not have the page server read from a safekeeper: ${errorMessage(error)}`);
+    }
   }
 
   async follow({ address }: LocalPostgres): Promise<void> {

@@ -77,13 +77,16 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     ? new LazyStorage({ ...compute, paths, user, overlayMaxBytes: options.overlayMaxBytes, conditions, log })
     : undefined;
   const durability = chooseDurability(compute, options.readOnlyAt, log);
-  const attachment = await Attachment.open(compute, log);
+  const attaching = Attachment.open(compute, log);
+  // It may fail while something else is waited for.
+  attaching.catch(() => {});
   let postmaster: PostgresProcess | undefined;
   let sql: postgres.Sql | undefined;
   try {
     const chosen = await durability.chooseStart(progress);
     lazy?.prepare();
     await fetchDataDirectory(options, compute, chosen, user, storage.mode);
+    await attaching;
     await lazy?.serve();
     progress("starting Postgres");
     postmaster = await PostgresProcess.start({
@@ -101,10 +104,10 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     await postmaster?.stop("immediate");
     await durability.stop();
     await lazy?.close();
-    await attachment.close();
+    await attaching.then((attachment) => attachment.close(), () => {});
     throw error;
   }
-  return supervise({ sql, address, process: postmaster }, durability, lazy, attachment);
+  return supervise({ sql, address, process: postmaster }, durability, lazy, await attaching);
 }
 
 function chooseDurability(compute: ComputeIdentity, readOnlyAt: Lsn | null, log: Logger): Durability {

@@ -7,6 +7,7 @@ import { decodeRelationManifest } from "../../protocol/relation_manifest.ts";
 import { BackingFiles } from "./backing_files.ts";
 import { isTransientDeviceError, isUnmounted } from "./errno.ts";
 import { FileData, overlayError } from "./file_data.ts";
+import { firstReads } from "./first_reads.ts";
 import { FuseSession } from "./fuse_session.ts";
 import { InodeTable } from "./inode_table.ts";
 import { KeptPages, type KeptPageSink } from "./kept_pages.ts";
@@ -48,6 +49,7 @@ function serve(
   const data = new FileData(files, space);
   const inodes = new InodeTable(owner, (inode) => data.remove(inode));
   populate(inodes, seedDirectory, decodeRelationManifest(manifest), owner, (id) => files.path(id));
+  tell({ type: "expected", reads: firstReads(inodes) });
   const session = new FuseSession({
     inodes,
     data,

@@ -27,11 +27,14 @@ import { keepLsnLeased } from "./lsn_lease.ts";
 import { KeptPages } from "./kept_pages.ts";
 import { answerMissedRead, deviceWriter } from "./missed_reads.ts";
 import { mountFuse, tunePageCache, unmount } from "./mount.ts";
-import { PageFetcher } from "./page_fetcher.ts";
+import { PageFetcher, type PageWaiter } from "./page_fetcher.ts";
 import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
 
 /** What of a data directory is in the mount: all that holds relation files. */
 const MOUNTED_DIRECTORIES = ["base", "global", "pg_tblspc"];
+
+/** Waits for pages that are to be kept, not answered with. */
+const NOBODY: PageWaiter = { deliver() {}, fail() {} };
 
 export interface LazyStorageOptions {
   readonly paths: ComputePaths;
@@ -204,6 +207,11 @@ export class LazyStorage {
     switch (message.type) {
       case "miss":
         answerMissedRead(message.miss, this.#fetcher!, deviceWriter(this.#deviceFd!));
+        return;
+      case "expected":
+        for (const { inode, remote, blocks } of message.reads) {
+          this.#fetcher!.fetch(inode, remote, 0, blocks, NOBODY);
+        }
         return;
       case "serving":
         this.#serving();

@@ -1,4 +1,5 @@
 import type { ErrorKind } from "../../common/errors.ts";
+import type { FirstRead } from "./first_reads.ts";
 import type { MissedRead } from "./fuse_session.ts";
 import type { Owner } from "./populate.ts";
 
@@ -25,6 +26,8 @@ export type WorkerMessage =
   /** The kernel and the Worker have agreed on how they talk. */
   | { readonly type: "serving" }
   | { readonly type: "miss"; readonly miss: MissedRead }
+  /** Will be missed soon. */
+  | { readonly type: "expected"; readonly reads: readonly FirstRead[] }
   /** What has been written alone is more than the overlay should hold; 0: not any more. */
   | { readonly type: "overlay full"; readonly writtenBytes: number }
   /** The mount is gone, as it is in an orderly stop. */
