@@ -53,10 +53,14 @@ function bunTest(...files: string[]): string[] {
   return ["bun", "test", "--timeout", String(TEST_TIMEOUT_MS), ...files];
 }
 
-/** The integration tests, but for those that are about one mode and set it themselves. */
+/** Tests that start no compute, or choose themselves how it gets its files and who makes its commits durable. */
+const OF_ONE_MODE =
+  /^(lazy_|safekeeper|quorum|whole_cluster|initial_segment|pgwire|wal_decoder|mistakes|status|cli_tools)/;
+
+/** The integration tests that another mode makes a difference to. */
 function testsOfAnyMode(): string[] {
   return readdirSync(join(ROOT, "tests", "integration"))
-    .filter((name) => name.endsWith(".test.ts") && !name.startsWith("lazy_"))
+    .filter((name) => name.endsWith(".test.ts") && !OF_ONE_MODE.test(name))
     .map((name) => `./tests/integration/${name}`)
     .sort();
 }
