@@ -65,6 +65,7 @@ const StatusSchema = object({
   timelines: array(object({
     tenant_id: string(),
     timeline_id: string(),
+    last_record_lsn: LsnSchema,
     /** Where the timeline's WAL comes from; null when from nowhere. */
     wal_receiver: nullable(object({ source: string(), streaming: boolean(), error: nullable(string()) })),
   })),
