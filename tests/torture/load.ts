@@ -24,11 +24,20 @@ const LOST = new Set([
   "58030",
 ]);
 
+/** ENOTCONN and ECONNABORTED: what a backend is told whose supervisor, and with it the files, is gone. They have no SQLSTATE. */
+const FILES_GONE = "Transport endpoint is not connected|Software caused connection abort";
+/** The end of a line in Postgres's log that says so, or that the kernel could not keep what had been written to those files. */
+export const LAST_WORDS = new RegExp(`: (?:${FILES_GONE}|Input/output error)$`);
+const SAYS_FILES_GONE = new RegExp(`: (?:${FILES_GONE})$`);
+
 function outcomeOf(error: unknown): Outcome {
   const code = systemErrorCode(error);
   if (code !== undefined && CONFLICTS.has(code)) return "conflict";
   if (code !== undefined && LOST.has(code)) return "lost";
-  return error instanceof Error && error.message === "the session is lost" ? "lost" : "unexpected";
+  if (!(error instanceof Error)) return "unexpected";
+  return error.message === "the session is lost" || SAYS_FILES_GONE.test(error.message)
+    ? "lost"
+    : "unexpected";
 }
 
 /** What was known to be in the database at some moment: a branch of that moment or a later one has at least that. */
