@@ -8,10 +8,12 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { checkPidFile } from "../../src/common/pid_file.ts";
 import { generateTenantId, parseBranchName, type TenantId } from "../../src/common/id.ts";
+import { parseLsn } from "../../src/common/lsn.ts";
 import type { PageServerClient } from "../../src/control/page_server_client.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
 import { postmasterPid } from "../../src/compute/postgres_process.ts";
-import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+import { durableLsn } from "../harness/branching.ts";
+import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const TENANTS = 200;
 const COMPUTES = 20;
@@ -78,6 +80,17 @@ async function restart(env: ZenithEnv, tenants: readonly TenantId[]): Promise<vo
   };
   note("  until all timelines are open", await timed(open), "ms");
   note("  memory then", rssMib(env), "MiB");
+}
+
+/** Stops it, and waits until the page server has what it wrote last: a branch would leave without that. */
+async function stopAndArrive(env: ZenithEnv, compute: Compute): Promise<void> {
+  const lsn = parseLsn(await durableLsn(compute));
+  await using client = env.pageserver.client();
+  await until("the page server has all of it", async () => {
+    const found = (await client.branchList(compute.tenant)).find(({ name }) => name === compute.branch);
+    return found !== undefined && found.latest_valid_lsn >= lsn;
+  });
+  await compute.stop();
 }
 
 function branch(client: PageServerClient, tenant: TenantId, name: string, start: string): Promise<unknown> {
@@ -174,7 +187,7 @@ async function chain(): Promise<void> {
   const tenant = env.defaultTenant;
   const main = await env.startCompute("main");
   await main.query("CREATE TABLE t AS SELECT n, repeat('x', 500) f FROM generate_series(1, 20000) n");
-  await main.stop();
+  await stopAndArrive(env, main);
   const memory = rssMib(env);
   let parent = "main";
   let elapsed = 0;
@@ -185,7 +198,7 @@ async function chain(): Promise<void> {
     if (depth % CHAIN_WRITES_EVERY !== 0) continue;
     const compute = await env.startCompute(name);
     await compute.query(`UPDATE t SET n = n WHERE n % ${CHAIN} = ${depth % CHAIN}`);
-    await compute.stop();
+    await stopAndArrive(env, compute);
     await env.zenith("pg", "stop", name, "--destroy");
   }
   note(`a chain of ${CHAIN} branches: time per branch`, elapsed / CHAIN, "ms");
