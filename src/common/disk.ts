@@ -2,7 +2,8 @@
  * The one way to the disk. Everything that stores data takes a {@link Disk}, so that a test can put one in its place
  * that fails, loses what was not synced, or tears the last write at any chosen operation.
  *
- * Synchronous calls are for metadata and for reads that a request waits for; asynchronous ones for the background.
+ * Synchronous calls are for metadata, for reads that a request waits for, and for threads with nothing else to do; asynchronous
+ * ones for what takes long beside other work.
  * Failures are the operating system's errors, with their `code` and `path`; wrap them with `ioError` where it is known what was
  * being done.
  */
@@ -15,14 +16,11 @@ export interface DiskFile {
   readSync(into: Uint8Array, off: number, len: number, position: number): number;
   /** Writes all of `len` bytes. */
   writeSync(from: Uint8Array, off: number, len: number, position: number): void;
-  /** Writes all of `len` bytes off the thread; `from` must not change until it resolves. */
-  write(from: Uint8Array, off: number, len: number, position: number): Promise<void>;
   /** Makes content and size durable. */
   fsync(): Promise<void>;
   fsyncSync(): void;
   /** As fsync, but without timestamps and the like. */
   fdatasync(): Promise<void>;
-  fdatasyncSync(): void;
   truncateSync(size: number): void;
   sizeSync(): number;
   closeSync(): void;
@@ -99,17 +97,6 @@ class NodeFile implements DiskFile {
     while (done < len) done += fs.writeSync(this.#fd, from, off + done, len - done, position + done);
   }
 
-  async write(from: Uint8Array, off: number, len: number, position: number): Promise<void> {
-    let done = 0;
-    while (done < len) done += await this.#writeSome(from, off + done, len - done, position + done);
-  }
-
-  #writeSome(from: Uint8Array, off: number, len: number, position: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      fs.write(this.#fd, from, off, len, position, (error, n) => error === null ? resolve(n) : reject(error));
-    });
-  }
-
   fsync(): Promise<void> {
     return new Promise((resolve, reject) => {
       fs.fsync(this.#fd, (error) => isError(error) ? reject(error) : resolve());
@@ -124,10 +111,6 @@ class NodeFile implements DiskFile {
     return new Promise((resolve, reject) => {
       fs.fdatasync(this.#fd, (error) => isError(error) ? reject(error) : resolve());
     });
-  }
-
-  fdatasyncSync(): void {
-    fs.fdatasyncSync(this.#fd);
   }
 
   truncateSync(size: number): void {

@@ -342,11 +342,6 @@ class OpenFile implements DiskFile {
     this.#node.apply({ position, bytes: from.slice(off, off + len) });
   }
 
-  async write(from: Uint8Array, off: number, len: number, position: number): Promise<void> {
-    await Promise.resolve();
-    this.writeSync(from, off, len, position);
-  }
-
   async fsync(): Promise<void> {
     await Promise.resolve();
     this.fsyncSync();
@@ -359,10 +354,6 @@ class OpenFile implements DiskFile {
 
   async fdatasync(): Promise<void> {
     await this.fsync();
-  }
-
-  fdatasyncSync(): void {
-    this.fsyncSync();
   }
 
   truncateSync(size: number): void {

@@ -17,7 +17,7 @@ describe("nodeDisk", () => {
   test("reads back what was written, at any position, and says how much there was", async () => {
     const file = nodeDisk.openSync(join(dir, "f"), "createNew");
     file.writeSync(Uint8Array.of(1, 2, 3, 4), 1, 3, 0);
-    await file.write(Uint8Array.of(9, 8), 0, 2, 5);
+    file.writeSync(Uint8Array.of(9, 8), 0, 2, 5);
     await file.fsync();
     await file.fdatasync();
     const into = new Uint8Array(10);

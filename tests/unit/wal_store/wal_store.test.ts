@@ -56,7 +56,6 @@ function hookedDisk(hooks: Hooks): Disk {
       hooks.write?.(file.path);
       file.writeSync(from, off, len, position);
     },
-    write: (from, off, len, position) => file.write(from, off, len, position),
     fsync: () => {
       hooks.log?.push(`fsync ${file.path.slice(-2)}`);
       return file.fsync();
@@ -67,7 +66,6 @@ function hookedDisk(hooks: Hooks): Disk {
       await hooks.fdatasync?.();
       await file.fdatasync();
     },
-    fdatasyncSync: () => file.fdatasyncSync(),
     truncateSync: (size) => file.truncateSync(size),
     sizeSync: () => file.sizeSync(),
     closeSync: () => file.closeSync(),
