@@ -21,10 +21,10 @@ import {
   type ProposerEffect,
   type ProposerEvent,
   type ProposerState,
-  quorumOf,
   startProposer,
   stepProposer,
 } from "../consensus/proposer.ts";
+import { quorumOf } from "../consensus/quorum.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { parseConnInfo } from "../pgwire/conninfo.ts";
 import {

@@ -17,6 +17,7 @@ import {
   type ServerInfo,
   type VoteResponse,
 } from "./messages.ts";
+import { quorumOf } from "./quorum.ts";
 import { commonPrefixEnd, lastLogTerm, startTerm, type TermHistory } from "./term_history.ts";
 
 /** WAL that may be on its way to an acceptor that has not confirmed it. */
@@ -150,11 +151,6 @@ export function startProposer(config: ProposerConfig): ProposerState {
       fetching: false,
     })),
   };
-}
-
-/** How many acceptors must agree. */
-export function quorumOf(acceptorCount: number): number {
-  return Math.floor(acceptorCount / 2) + 1;
 }
 
 /** Changes `state` in place and says what is to be done, in this order. */

@@ -2,6 +2,7 @@ import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { quorumOf } from "../consensus/quorum.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { safekeeperTimeline } from "./safekeepers.ts";
 
@@ -95,8 +96,7 @@ export async function acknowledgedEnd(
     if (answer.value !== undefined) positions.push(answer.value.flush_lsn);
   }
   // Of the quorum behind an acknowledged commit, all that don't answer may be part.
-  const quorum = Math.floor(safekeepers.length / 2) + 1;
-  const needed = quorum - silent;
+  const needed = quorumOf(safekeepers.length) - silent;
   if (needed <= 0 && safekeepers.length > 0) {
     throw new ZenithError(
       "unavailable",

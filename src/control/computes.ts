@@ -19,6 +19,7 @@ import {
 } from "../compute/postgres_conf.ts";
 import { removeLazyStorage } from "../compute/fuse/lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
+import { quorumOf } from "../consensus/quorum.ts";
 import { chownRecursive, makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
@@ -217,7 +218,7 @@ function assertQuorum(environment: Environment, { identity, branch }: ComputeInf
   if (acceptors.size === 0) return;
   const stopped = listSafekeepers(environment)
     .filter(({ address, running }) => !running && acceptors.has(formatHostPort(address)));
-  const needed = Math.floor(acceptors.size / 2) + 1;
+  const needed = quorumOf(acceptors.size);
   if (acceptors.size - stopped.length >= needed) return;
   const names = stopped.map(({ id }) => `safekeeper ${id}`).join(", ");
   throw new ZenithError(

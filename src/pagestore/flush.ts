@@ -46,7 +46,7 @@ export function flushHere(disk: Disk, encodeValue?: EncodeValue): FlushLayer {
 }
 
 /**
- * Leaves the file complete and durable, or not there at all. Does nothing else meanwhile: some 100 ms for 64 MiB of WAL.
+ * Leaves the file complete and durable, or not there at all. Does nothing else meanwhile: some 0.4 s for a layer of 600,000 versions.
  *
  * @throws {ZenithError} `disk_full`, `io`
  */

@@ -1,14 +1,11 @@
 /** Runs the command line under test: the built executable when ZENITH_BIN names it, else the sources. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import { type ChildOutput, childOutput } from "./child_output.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
 
-export interface CliResult {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+export type CliResult = ChildOutput;
 
 export function zenithCommand(): string[] {
   const bin = process.env["ZENITH_BIN"];
@@ -25,17 +22,5 @@ export async function runZenith(
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  let stdout = "";
-  let stderr = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    stdout += text;
-  });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr += text;
-  });
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", resolve);
-  });
-  return { code, stdout, stderr };
+  return await childOutput(child);
 }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment, ZENITH_SUPERUSER } from "../../src/pg_install/initdb.ts";
+import { childOutput } from "./child_output.ts";
 import type { Compute } from "./zenith_env.ts";
 
 export function spawnProgram(
@@ -21,18 +22,7 @@ export function spawnProgram(
 
 /** Runs it to its end; what it printed. @throws {Error} with all its output when it fails */
 export async function runProgram(pg: Compute, name: string, args: readonly string[]): Promise<string> {
-  const child = spawnProgram(pg, name, args);
-  let [stdout, stderr] = ["", ""];
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    stdout += text;
-  });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr += text;
-  });
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", resolve);
-  });
+  const { code, stdout, stderr } = await childOutput(spawnProgram(pg, name, args));
   if (code !== 0) throw new Error(`${name} ${args.join(" ")}: exit code ${code}\n${stdout}${stderr}`);
   return stdout;
 }

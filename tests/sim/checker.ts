@@ -1,7 +1,7 @@
 /** Watches everything and knows everything: the invariants of `docs/safekeeper.md`, checked after every step. */
 import { formatLsn, INVALID_LSN, type Lsn } from "../../src/common/lsn.ts";
 import type { AcceptorState } from "../../src/consensus/acceptor.ts";
-import { quorumOf } from "../../src/consensus/proposer.ts";
+import { quorumOf } from "../../src/consensus/quorum.ts";
 import { formatTermHistory, type TermHistory } from "../../src/consensus/term_history.ts";
 import { isPrefix, TermLogs, TIMELINE_START } from "./sim_log.ts";
 

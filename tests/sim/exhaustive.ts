@@ -21,12 +21,8 @@ import {
   type ServerInfo,
   WAL_ACCEPTOR_PROTOCOL_VERSION,
 } from "../../src/consensus/messages.ts";
-import {
-  type ProposerEvent,
-  type ProposerState,
-  quorumOf,
-  startProposer,
-} from "../../src/consensus/proposer.ts";
+import { type ProposerEvent, type ProposerState, startProposer } from "../../src/consensus/proposer.ts";
+import { quorumOf } from "../../src/consensus/quorum.ts";
 import { historyTerm } from "../../src/consensus/term_history.ts";
 import { Violation } from "./checker.ts";
 import { type Machines, PRODUCTION } from "./machines.ts";

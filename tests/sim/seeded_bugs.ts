@@ -1,6 +1,7 @@
 /** Machines with a bug in them. The checker must find each: otherwise its silence about the real ones means nothing. */
 import { type AcceptorEffect, stepAcceptor } from "../../src/consensus/acceptor.ts";
-import { quorumOf, stepProposer } from "../../src/consensus/proposer.ts";
+import { stepProposer } from "../../src/consensus/proposer.ts";
+import { quorumOf } from "../../src/consensus/quorum.ts";
 import { type Machines, PRODUCTION } from "./machines.ts";
 
 export interface SeededBug {
