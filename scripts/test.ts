@@ -5,7 +5,7 @@
  *
  * Ends with the line `N passed, N failed`; the exit code is 0 only when none failed.
  */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
@@ -20,6 +20,8 @@ interface Suite {
   readonly name: string;
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** What has not ended after so long does not end at all; a few times what it takes on two cores. */
+  readonly minutes: number;
   /** Reads the counts from the end of what the runner printed. */
   readonly count: (output: string) => Counts | undefined;
 }
@@ -45,8 +47,8 @@ function countDeno(output: string): Counts | undefined {
 const TEST_TIMEOUT_MS = 240_000;
 
 /** Every environment of a test has its own ports and directories, but two cores are soon busy: one file at a time. */
-function bunSuite(dir: string): Suite {
-  return { name: `${dir} on Bun`, command: bunTest(`./tests/${dir}`), count: countBun };
+function bunSuite(dir: string, minutes: number): Suite {
+  return { name: `${dir} on Bun`, command: bunTest(`./tests/${dir}`), minutes, count: countBun };
 }
 
 function bunTest(...files: string[]): string[] {
@@ -66,47 +68,81 @@ function testsOfAnyMode(): string[] {
 }
 
 const SUITES: Readonly<Record<string, readonly Suite[]>> = {
-  check: [{ name: "check", command: ["bun", "scripts/check.ts"], count: () => undefined }],
+  check: [{ name: "check", command: ["bun", "scripts/check.ts"], minutes: 10, count: () => undefined }],
   unit: [
-    bunSuite("unit"),
+    bunSuite("unit", 20),
     {
       name: "unit on Deno",
       command: ["deno", "test", "--allow-all", "--no-check", "--quiet", "tests/unit"],
+      minutes: 20,
       count: countDeno,
     },
   ],
-  sim: [bunSuite("sim"), {
+  sim: [bunSuite("sim", 15), {
     name: "consensus, 2000 simulated histories",
     command: ["bun", "tests/sim/main.ts", "--seeds", "2000"],
+    minutes: 10,
     count: () => undefined,
   }],
   /** As the product is when nobody says otherwise. */
-  integration: [bunSuite("integration")],
+  integration: [bunSuite("integration", 30)],
   /** The other way: all data at the start, and the page server itself as synchronous standby. */
   "integration-eager": [{
     name: "integration on Bun, eager, without safekeepers",
     command: bunTest(...testsOfAnyMode()),
     env: { ZENITH_TEST_STORAGE: "eager", ZENITH_TEST_SAFEKEEPERS: "0" },
+    minutes: 20,
     count: countBun,
   }],
   conformance: [{
     name: "redo conformance, own schedule",
     command: ["bun", "tests/conformance/main.ts", "--schedule", "own"],
+    minutes: 10,
     count: () => undefined,
   }, {
     name: "redo of damaged records and pages",
     command: ["bun", "tests/conformance/damage.ts", "--seconds", "60"],
+    minutes: 5,
     count: () => undefined,
   }],
   torture: [{
     name: "torture, two minutes",
     command: ["bun", "tests/torture/main.ts", "--minutes", "2"],
+    minutes: 10,
     count: () => undefined,
   }],
 };
 
 /** What `npm test` runs; the rest takes minutes more and has commands of its own. */
 const DEFAULT_SUITES = ["unit", "sim", "integration"];
+
+/** All suites together: what has not ended by then is told to end. */
+const TOTAL_MINUTES = 57;
+/** For the runner to end what it has started; it is killed then. */
+const GRACE_MS = 20_000;
+
+const startedMs = Date.now();
+
+/** Tells a suite to end when its time is up. @returns to be called when it has ended */
+function limitTime(child: ChildProcess, suite: Suite): () => void {
+  const leftMs = startedMs + TOTAL_MINUTES * 60_000 - Date.now();
+  const limitMs = Math.max(0, Math.min(suite.minutes * 60_000, leftMs));
+  let grace: ReturnType<typeof setTimeout> | undefined;
+  const limit = setTimeout(() => {
+    console.log(`\n=== ${suite.name} has not ended after ${Math.round(limitMs / 1000)} s: it is ended`);
+    child.kill("SIGTERM");
+    grace = setTimeout(() => {
+      child.kill("SIGKILL");
+      // What it has started may go on holding the other ends.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    }, GRACE_MS);
+  }, limitMs);
+  return () => {
+    clearTimeout(limit);
+    clearTimeout(grace);
+  };
+}
 
 async function runSuite(suite: Suite): Promise<Counts> {
   console.log(`\n=== ${suite.name}`);
@@ -123,10 +159,12 @@ async function runSuite(suite: Suite): Promise<Counts> {
   };
   child.stdout.on("data", collect);
   child.stderr.on("data", collect);
+  const ended = limitTime(child, suite);
   const status = await new Promise<number>((resolve, reject) => {
     child.on("error", reject);
     child.on("close", (code) => resolve(code ?? 1));
   });
+  ended();
   // What prints no counts is one thing that passes or fails.
   const counts = suite.count(output) ?? { passed: status === 0 ? 1 : 0, failed: 0 };
   // A runner that breaks down without having counted a failure has failed all the same.
@@ -149,6 +187,7 @@ async function main(): Promise<void> {
     const build = await runSuite({
       name: "build",
       command: ["bun", "scripts/build.ts"],
+      minutes: 5,
       count: () => undefined,
     });
     total.failed += build.failed;

@@ -31,6 +31,7 @@ export class Branches {
   readonly #random: Random;
   readonly #keptMs: number;
   readonly #settings: readonly string[];
+  readonly #onStep: (step: string) => void;
   readonly #moments: Moment[] = [];
   #count = 0;
   /** Those that were made, started, checked and deleted. */
@@ -44,7 +45,13 @@ export class Branches {
     parent: Compute,
     loads: readonly Load[],
     faults: Faults,
-    options: { random: Random; keptMs: number; settings: readonly string[] },
+    options: {
+      random: Random;
+      keptMs: number;
+      settings: readonly string[];
+      /** Is told what comes next. */
+      onStep: (step: string) => void;
+    },
   ) {
     this.#env = env;
     this.#parent = parent;
@@ -53,6 +60,7 @@ export class Branches {
     this.#random = options.random;
     this.#keptMs = options.keptMs;
     this.#settings = options.settings;
+    this.#onStep = options.onStep;
   }
 
   /** Notes where the parent is now. @throws what {@link durableLsn} throws when it is down */
@@ -79,7 +87,7 @@ export class Branches {
       const lsn = await durableLsn(branch);
       await this.#make(deep, `${name}@${lsn}`, Date.now());
       const child = await this.#start(deep);
-      await amcheck(child, ["postgres", PGBENCH_DATABASE]);
+      await this.#amcheck(child);
       assert.equal(await child.value("SELECT count(*)::int FROM on_branch"), ROWS);
       await this.#end(child);
     }
@@ -89,6 +97,7 @@ export class Branches {
 
   /** @returns false when the moment is gone, as it may be */
   async #make(name: string, start: string, takenMs: number): Promise<boolean> {
+    this.#onStep(`make ${name}`);
     const result = await this.#run([0, EXIT_USAGE, EXIT_CONFLICT], "branch", name, start);
     // The one before it may have made it, and the answer may have been lost.
     if (result.code !== EXIT_USAGE) return true;
@@ -100,14 +109,17 @@ export class Branches {
   }
 
   async #start(name: string): Promise<Compute> {
+    this.#onStep(`make the compute of ${name}`);
     const compute = await this.#faults.patiently(() => this.#env.createCompute(name));
     addSettings(compute, ...this.#settings);
+    this.#onStep(`start ${name}`);
     await this.#faults.patiently(() => compute.start());
     return compute;
   }
 
   async #check(branch: Compute, { floors, lsn }: Moment): Promise<void> {
     for (const [load, floor] of floors) {
+      this.#onStep(`check ${load.name} on ${branch.branch}`);
       try {
         await load.check(branch, floor);
       } catch (error) {
@@ -115,18 +127,26 @@ export class Branches {
         throw new Error(`branch ${branch.branch} of ${lsn}, ${load.name}: ${text}`, { cause: error });
       }
     }
+    this.#onStep(`commit what is prepared on ${branch.branch}`);
     // Their locks would keep pg_amcheck waiting.
     for (const { gid } of await branch.query("SELECT gid FROM pg_prepared_xacts")) {
       await branch.query(`COMMIT PREPARED '${gid}'`);
     }
+    await this.#amcheck(branch);
+  }
+
+  async #amcheck(branch: Compute): Promise<void> {
+    this.#onStep(`pg_amcheck on ${branch.branch}`);
     await amcheck(branch, ["postgres", PGBENCH_DATABASE]);
   }
 
   /** Writes on the branch, restarts it, and looks whether it is there. */
   async #writeOn(branch: Compute): Promise<void> {
+    this.#onStep(`write on ${branch.branch}`);
     await branch.query(`CREATE TABLE on_branch AS SELECT n, md5(n::text) FROM generate_series(1, ${ROWS}) n`);
     await branch.query("UPDATE accounts SET balance = 1");
     if (this.#random.oneIn(2)) return;
+    this.#onStep(`restart ${branch.branch}`);
     await branch.stop(this.#random.oneIn(2) ? "fast" : "immediate");
     await this.#faults.patiently(() => branch.start());
     assert.equal(await branch.value("SELECT count(*)::int FROM on_branch"), ROWS);
@@ -135,7 +155,9 @@ export class Branches {
   }
 
   async #end(branch: Compute): Promise<void> {
+    this.#onStep(`stop ${branch.branch}`);
     await branch.stop(this.#random.oneIn(2) ? "fast" : "immediate");
+    this.#onStep(`delete ${branch.branch}`);
     await this.#run([0], "pg", "stop", branch.branch, "--destroy");
     await this.#run([0, EXIT_NOT_FOUND], "branch", "delete", branch.branch);
   }

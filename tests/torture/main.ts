@@ -25,6 +25,7 @@ import { LAST_WORDS, type Load, type LoadEvents } from "./load.ts";
 import { Maintenance } from "./maintenance.ts";
 import { describeFault, type Fault, planFaults } from "./plan.ts";
 import { PreparedTransactions } from "./prepared.ts";
+import { Watchdog } from "./watchdog.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -63,6 +64,7 @@ class Torture implements LoadEvents {
   readonly #maintenance: Maintenance;
   readonly #loads: readonly Load[];
   readonly #done = new Map<string, number>();
+  readonly #watchdog: Watchdog;
   readonly problems: string[] = [];
   #postgresMayEnd = false;
   #peakRssKib = 0;
@@ -70,6 +72,7 @@ class Torture implements LoadEvents {
   constructor(env: ZenithEnv, pg: Compute) {
     this.#env = env;
     this.#pg = pg;
+    this.#watchdog = new Watchdog(env.dir);
     const random = (n: number) => new Random(seed * 16 + n);
     this.#plan = planFaults(random(0), env.safekeepers.length);
     this.#commits = new Commits(this);
@@ -87,7 +90,12 @@ class Torture implements LoadEvents {
       this.#maintenance,
     ];
     this.#faults = new Faults(env, pg, this.#commits.history);
-    const branching = { random: random(5), keptMs: SURELY_KEPT_MS, settings: COMPUTE_SETTINGS };
+    const branching = {
+      random: random(5),
+      keptMs: SURELY_KEPT_MS,
+      settings: COMPUTE_SETTINGS,
+      onStep: (step: string) => this.#watchdog.note("branches", step),
+    };
     this.#branches = new Branches(env, pg, this.#loads, this.#faults, branching);
   }
 
@@ -100,6 +108,15 @@ class Torture implements LoadEvents {
   }
 
   async run(): Promise<void> {
+    try {
+      await this.#watchdog.guard(this.#torture());
+    } catch (error) {
+      this.#problem("torture", error);
+    }
+    this.#summarize();
+  }
+
+  async #torture(): Promise<void> {
     for (const load of this.#loads) await load.prepare(this.#pg);
     this.#startLoads();
     await this.#branches.noteMoment();
@@ -111,7 +128,6 @@ class Torture implements LoadEvents {
     }
     await branching;
     await this.#judge();
-    this.#summarize();
   }
 
   #isOver(): boolean {
@@ -121,16 +137,21 @@ class Torture implements LoadEvents {
   async #nextFault(): Promise<void> {
     const fault = this.#plan.next().value;
     this.#say(describeFault(fault));
+    this.#watchdog.note("faults", describeFault(fault));
     this.#done.set(fault.kind, (this.#done.get(fault.kind) ?? 0) + 1);
     this.#postgresMayEnd = endsPostgres(fault);
     await this.#faults.carryOut(fault);
     if (endsPostgres(fault)) {
+      this.#watchdog.note("faults", "stop the load");
       await this.#stopLoads();
+      this.#watchdog.note("faults", "start Postgres");
       await this.#pg.start();
+      this.#watchdog.note("faults", "check everything that was acknowledged");
       await this.#check();
       this.#startLoads();
       this.#postgresMayEnd = false;
     }
+    this.#watchdog.note("faults", "wait for commits");
     await this.#commits.history.untilAcknowledged(COMMITS_BETWEEN_FAULTS);
     await this.#branches.noteMoment();
     this.#peakRssKib = Math.max(this.#peakRssKib, rssKib(this.#env.pageserver.pid));
@@ -164,6 +185,7 @@ class Torture implements LoadEvents {
   async #judge(): Promise<void> {
     const step = async (what: string, run: () => Promise<void>) => {
       this.#say(what);
+      this.#watchdog.note("the end", what);
       await run().catch((error: unknown) => this.#problem(what, error));
     };
     await step("stop the load", () => this.#stopLoads());
