@@ -273,7 +273,7 @@ export class PageServer {
         });
       }
     }
-    this.#upkeep.start([...this.#tenants.values()]);
+    this.#upkeep.start(() => [...this.#tenants.values()]);
   }
 
   /** Ends all receivers and makes everything durable. */

@@ -15,7 +15,7 @@ const MERGE_BUSY_FROM_LAYERS = 24;
 
 /**
  * Keeps open timelines quick and small: merges their layers when that is due, gives up history now and then. One thing after the
- * other, in the background.
+ * other, in the background; each timeline has its turn, even if another one always has something to merge.
  */
 export class Upkeep {
   readonly #logger: Logger;
@@ -34,8 +34,8 @@ export class Upkeep {
     this.#clockMs = clockMs;
   }
 
-  /** Goes over all open timelines, unless it is at it. */
-  start(tenants: readonly Tenant[]): void {
+  /** Goes over all open timelines until there is nothing to do, unless it is at it. */
+  start(tenants: () => readonly Tenant[]): void {
     if (this.#running !== null || this.#stopped) return;
     this.#running = this.#goOver(tenants).finally(() => {
       this.#running = null;
@@ -48,32 +48,48 @@ export class Upkeep {
     await this.#running;
   }
 
-  async #goOver(tenants: readonly Tenant[]): Promise<void> {
-    for (const tenant of tenants) {
-      for (const timeline of await tenant.timelines.open()) {
-        if (this.#stopped) return;
-        if (timeline.isGone || this.#clockMs() < (this.#retryMs.get(timeline.timelineId) ?? 0)) continue;
-        try {
-          await this.#attend(tenant, timeline);
-        } catch (error) {
-          if (this.#stopped || timeline.isGone) continue;
-          this.#retryMs.set(timeline.timelineId, this.#clockMs() + RETRY_MS);
-          this.#logger.warn(`could not merge layers: ${errorMessage(error)}`, {
-            tenant: tenant.id,
-            timeline: timeline.timelineId,
-            err: error,
-          });
+  async #goOver(tenants: () => readonly Tenant[]): Promise<void> {
+    let merged = true;
+    while (merged && !this.#stopped) {
+      merged = false;
+      for (const tenant of tenants()) {
+        for (const timeline of await tenant.timelines.open()) {
+          if (this.#stopped) return;
+          if (await this.#attend(tenant, timeline)) merged = true;
         }
       }
     }
   }
 
-  async #attend(tenant: Tenant, timeline: Timeline): Promise<void> {
-    while (!this.#isBusy(timeline)) {
-      const merged = await timeline.store.compact();
-      if (merged === null || this.#stopped || timeline.isGone) break;
-      this.#logger.info("layers merged", { tenant: tenant.id, timeline: timeline.timelineId, ...merged });
+  /** @returns whether layers were merged: there may be more */
+  async #attend(tenant: Tenant, timeline: Timeline): Promise<boolean> {
+    if (timeline.isGone || this.#clockMs() < (this.#retryMs.get(timeline.timelineId) ?? 0)) return false;
+    try {
+      const merged = await this.#merge(tenant, timeline);
+      await this.#collectGarbage(tenant, timeline);
+      return merged;
+    } catch (error) {
+      if (!this.#stopped && !timeline.isGone) {
+        this.#retryMs.set(timeline.timelineId, this.#clockMs() + RETRY_MS);
+        this.#logger.warn(`could not merge layers: ${errorMessage(error)}`, {
+          tenant: tenant.id,
+          timeline: timeline.timelineId,
+          err: error,
+        });
+      }
+      return false;
     }
+  }
+
+  async #merge(tenant: Tenant, timeline: Timeline): Promise<boolean> {
+    if (this.#isBusy(timeline)) return false;
+    const merged = await timeline.store.compact();
+    if (merged === null) return false;
+    this.#logger.info("layers merged", { tenant: tenant.id, timeline: timeline.timelineId, ...merged });
+    return true;
+  }
+
+  async #collectGarbage(tenant: Tenant, timeline: Timeline): Promise<void> {
     const now = this.#clockMs();
     const due = this.#nextGcMs.get(timeline.timelineId) ?? now + this.#gcPeriodMs;
     this.#nextGcMs.set(timeline.timelineId, due > now ? due : now + this.#gcPeriodMs);

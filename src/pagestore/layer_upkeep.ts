@@ -1,5 +1,5 @@
 /** Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the background. */
-import { assert } from "../common/assert.ts";
+import { ZenithError } from "../common/errors.ts";
 import type { RewriteCounts } from "./key_rewriter.ts";
 import { type DiskLayer, pickMerge, type Run } from "./layer_map.ts";
 import { type HistoryPart, MergeControl, type MergeLayers } from "./merge_request.ts";
@@ -34,8 +34,8 @@ export interface PinnedHistory {
 
 export class LayerUpkeep {
   readonly #parts: LayerUpkeepParts;
-  /** The merge under way. */
-  #merging: Promise<unknown> | null = null;
+  /** Resolves when everything that was asked for has ended: who asks first comes first. */
+  #last: Promise<unknown> = Promise.resolve();
   readonly #control = new MergeControl();
   #closed = false;
 
@@ -65,21 +65,22 @@ export class LayerUpkeep {
     });
   }
 
-  /** Breaks off a merge under way. */
+  /** Breaks off a merge under way; those that wait for it fail. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#control.cancel();
-    while (this.#merging !== null) await this.#merging.catch(() => undefined);
+    await this.#last;
   }
 
-  async #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
-    assert(!this.#closed, "a closed timeline is not worked on");
-    while (this.#merging !== null) await this.#merging.catch(() => undefined);
-    const merging = work().finally(() => {
-      this.#merging = null;
+  #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(() => {
+      if (this.#closed) {
+        throw new ZenithError("unavailable", `${this.#parts.files.directory} is being closed`);
+      }
+      return work();
     });
-    this.#merging = merging;
-    return await merging;
+    this.#last = done.catch(() => undefined);
+    return done;
   }
 
   async #merge(first: Run, last: Run, retention: Retention): Promise<MergeResult> {

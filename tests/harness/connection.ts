@@ -27,7 +27,8 @@ export class Connection implements AsyncDisposable {
       password: options.password ?? "",
       max: 1,
       fetch_types: false,
-      connect_timeout: 10,
+      // A Postgres whose page server is away answers when that is back.
+      connect_timeout: 60,
       idle_timeout: 0,
       max_lifetime: null,
       connection: { application_name: "zenith_test" },

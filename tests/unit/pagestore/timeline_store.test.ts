@@ -60,6 +60,38 @@ describe("a timeline store", () => {
     await assert.rejects(TimelineStore.create("/u", { ...options, ancestor }), { kind: "out_of_range" });
   });
 
+  test("collects garbage in its turn, however many merges are due", async () => {
+    const { options } = setup({ config: { mergeFanIn: 2 } });
+    const store = await TimelineStore.create("/t", options);
+    for (let lsn = 110; lsn <= 180; lsn += 10) {
+      add(store, lsn, new Uint8Array(8));
+      await store.flush();
+    }
+    const order: string[] = [];
+    const merging = (async () => {
+      while (await store.compact() !== null) order.push("merged");
+    })();
+    await store.collectGarbage(150 as Lsn, []);
+    order.push("garbage collected");
+    await merging;
+    assert.deepEqual(order.slice(0, 2), ["merged", "garbage collected"]);
+    await store.close();
+  });
+
+  test("lets nobody wait for a merge that closing has broken off", async () => {
+    const { options } = setup({ config: { mergeFanIn: 2 } });
+    const store = await TimelineStore.create("/t", options);
+    for (let lsn = 110; lsn <= 120; lsn += 10) {
+      add(store, lsn, new Uint8Array(8));
+      await store.flush();
+    }
+    const merging = store.compact();
+    const garbage = store.collectGarbage(120 as Lsn, []);
+    const failed = assert.rejects(garbage, { kind: "unavailable" });
+    await Promise.allSettled([store.close(), merging]);
+    await failed;
+  });
+
   test("gives back a buffer when the last layer that refers to it is on disk", async () => {
     const buffers = new BufferPool(4096);
     const { options } = setup({ pools: { values: buffers, versions: new BufferPool(VERSION_PIECE_BYTES) } });
