@@ -29,9 +29,14 @@ const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", "pg_stat"]);
 /** Statistics are this compute's own: a basebackup's are not taken. */
 const STATISTICS = "pg_stat/";
 
-/** What PostgreSQL puts into a data directory. Other files, certificates for example, are the user's. */
-const POSTGRES_OWN =
-  /^(?:base|global|pg_.*|PG_VERSION|postmaster\..*|backup_(?:label|manifest).*|tablespace_map.*|.*\.signal|current_logfiles.*)$/;
+/**
+ * What PostgreSQL puts into a data directory; and the list of a lazy compute's files, there from a start that was broken off. Other
+ * files, certificates for example, are the user's.
+ */
+const OURS = new RegExp(
+  "^(?:base|global|pg_.*|PG_VERSION|postmaster\\..*|backup_(?:label|manifest).*|tablespace_map.*|.*\\.signal|" +
+    `current_logfiles.*|${RELATION_MANIFEST_FILE})$`,
+);
 
 /** `PG_CONTROL_FILE_SIZE` (catalog/pg_control.h). */
 const CONTROL_FILE_BYTES = 8192;
@@ -52,7 +57,7 @@ export interface DataDirectoryProgress {
 export function clearDataDirectory(pgdata: string): void {
   try {
     for (const name of readdirSync(pgdata)) {
-      if (POSTGRES_OWN.test(name) && !KEPT.has(name)) {
+      if (OURS.test(name) && !KEPT.has(name)) {
         rmSync(join(pgdata, name), { recursive: true, force: true });
       }
     }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { pack } from "tar-stream";
+import { RELATION_MANIFEST_FILE } from "../../../src/protocol/relation_manifest.ts";
 import { clearDataDirectory, unpackBasebackup } from "../../../src/compute/data_directory.ts";
 
 let pgdata: string;
@@ -50,6 +51,14 @@ function stream(bytes: Uint8Array): Readable {
 }
 
 describe("unpacking a basebackup", () => {
+  test("goes again after a start that was broken off", async () => {
+    const tar = await tarOf([...COMPLETE, { name: RELATION_MANIFEST_FILE, content: "files" }]);
+    for (let start = 0; start < 2; start++) {
+      clearDataDirectory(pgdata);
+      await unpackBasebackup(stream(tar), pgdata, undefined, () => {}, "lazy");
+    }
+  });
+
   test("makes files and directories that only their owner can read", async () => {
     const relation = Buffer.alloc(3 * 8192, "x");
     const files = [...COMPLETE, { name: "base/5/1259", content: relation }, {
