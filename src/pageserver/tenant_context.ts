@@ -11,6 +11,7 @@ import type {
   TimelineStoreOptions,
 } from "../pagestore/mod.ts";
 import type { PageCache } from "./page_cache.ts";
+import { makePageImage } from "./rebuild_page.ts";
 
 /** What all tenants of a page server share. */
 export interface TenantContext {
@@ -40,6 +41,7 @@ export function storeOptions(context: TenantContext): TimelineStoreOptions {
     pools: context.memoryPools,
     memoryBudget: context.memoryBudget,
     flushLayer: context.flushLayer,
+    makeImage: makePageImage,
     mergeLayers: context.mergeLayers,
     reads: context.reads,
   };

@@ -2,20 +2,28 @@
  * The newest versions, in memory. Values stay where the caller has them (a buffer of WAL); a version is a row of a
  * {@link VersionTable}, linked to the version before it. Nothing is allocated per value.
  *
+ * Of a block that is changed again and again, one version every so many bytes becomes an image ({@link LongChain}). Readers and
+ * layer files then have one more value to begin with, and need not know why.
+ *
  * Blocks are found by arrays: slot → directory → leaf of 64 heads. Blocks far beyond any usual relation's end are found
  * through a Map instead, so that one stray block number does not cost megabytes of directory.
  */
 import { assert } from "../common/assert.ts";
 import { type BufferPool, sharedBytes } from "../common/buffer_pool.ts";
 import type { FrozenVersions } from "./frozen_versions.ts";
+import type { RebuiltValue } from "./key_rewriter.ts";
 import { RecordStarts } from "./record_starts.ts";
 import { type ObjectTable, SIZE_BLOCK } from "./object_id.ts";
 import type { ValueChain } from "./value_chain.ts";
-import { MAX_BUFFERS, VersionTable } from "./version_table.ts";
+import { MAX_BUFFERS, ROW_BYTES, VersionTable } from "./version_table.ts";
 
 const LEAF_BITS = 6;
 const LEAF_BLOCKS = 1 << LEAF_BITS;
 const LEAF_MASK = LEAF_BLOCKS - 1;
+// What a leaf has of each block: its head, and the bytes of its versions since the last that needs none before it.
+const HEAD_WORDS = 2;
+const CHAIN_BYTES = 1;
+const LEAF_WORDS = LEAF_BLOCKS * HEAD_WORDS;
 /** Leaves below this are in the directory: 2^24 blocks, 128 GiB of 8 KiB pages, by a directory of at most 1 MiB. */
 const NEAR_LEAVES = 1 << 18;
 
@@ -44,6 +52,13 @@ class BlockHeads {
     this.slot = slot;
     this.firstLsn = firstLsn;
   }
+}
+
+/** A block whose versions up to an LSN have become so many that the last of them had better be an image. */
+export interface LongChain {
+  readonly slot: number;
+  readonly block: number;
+  readonly lsn: number;
 }
 
 /** Where memory layers have their memory from, all timelines together. */
@@ -78,10 +93,17 @@ export class MemoryLayer {
   #objectOfSlot = new Int32Array(INITIAL_SLOTS);
   #objects: BlockHeads[] = [];
   /** The pool of leaves; leaf 0 stays empty and stands for every absent one. */
-  #leaves = new Int32Array(INITIAL_LEAVES * LEAF_BLOCKS);
+  #leaves = new Int32Array(INITIAL_LEAVES * LEAF_WORDS);
   #leafCount = 1;
 
-  constructor(startLsn: number, pools?: MemoryPools) {
+  readonly #maxChainBytes: number;
+  #longChains: LongChain[] = [];
+  /** Which versions of a block have become images, ascending; by the place of its head. */
+  readonly #images = new Map<number, number[]>();
+
+  /** @param maxChainBytes more than this of a block's versions, rows included, are a {@link LongChain} */
+  constructor(startLsn: number, pools?: MemoryPools, maxChainBytes = Infinity) {
+    this.#maxChainBytes = maxChainBytes;
     this.#pool = pools?.values;
     this.#versions = new VersionTable(pools?.versions);
     this.startLsn = startLsn;
@@ -134,9 +156,15 @@ export class MemoryLayer {
     const directory = heads.directory;
     let leaf = leafNo < directory.length ? directory[leafNo]! : 0;
     if (leaf === 0) leaf = this.#leafFor(heads, leafNo);
-    const head = leaf * LEAF_BLOCKS + (block & LEAF_MASK);
-    const prev = this.#leaves[head]!;
-    this.#leaves[head] = versions.add(lsn, prev, buffer, off, len, tag, willInit) + 1;
+    const leaves = this.#leaves;
+    const head = leaf * LEAF_WORDS + (block & LEAF_MASK) * HEAD_WORDS;
+    leaves[head] = versions.add(lsn, leaves[head]!, buffer, off, len, tag, willInit) + 1;
+    let chainBytes = willInit ? 0 : leaves[head + CHAIN_BYTES]! + ROW_BYTES + len;
+    if (chainBytes > this.#maxChainBytes) {
+      this.#longChains.push({ slot, block, lsn });
+      chainBytes = 0;
+    }
+    leaves[head + CHAIN_BYTES] = chainBytes;
   }
 
   /** Adds a version whose value is copied. */
@@ -148,19 +176,30 @@ export class MemoryLayer {
     tag: number,
     willInit: boolean,
   ): void {
-    if (value.length > OWN_BUFFER_BYTES / 4) {
-      const copy = sharedBytes(value.length);
-      copy.set(value);
-      this.put(slot, block, lsn, copy, 0, value.length, tag, willInit);
-      return;
-    }
-    if (this.#own === null || this.#ownUsed + value.length > OWN_BUFFER_BYTES) {
-      this.#own = sharedBytes(OWN_BUFFER_BYTES);
-      this.#ownUsed = 0;
-    }
-    this.#own.set(value, this.#ownUsed);
-    this.put(slot, block, lsn, this.#own, this.#ownUsed, value.length, tag, willInit);
-    this.#ownUsed += value.length;
+    const off = this.#copy(value);
+    this.put(slot, block, lsn, this.#lastBuffer, off, value.length, tag, willInit);
+  }
+
+  /** The chains that have grown long since the last call, in the order of their LSNs: each once. */
+  takeLongChains(): LongChain[] {
+    const chains = this.#longChains;
+    if (chains.length > 0) this.#longChains = [];
+    return chains;
+  }
+
+  /** Puts an image, which reads the same, in the place of the version that a {@link LongChain} ends with. */
+  putImage({ slot, block, lsn }: LongChain, image: RebuiltValue): void {
+    const version = this.#newest(slot, block, lsn);
+    assert(
+      version >= 0 && this.#versions.lsn(version) === lsn,
+      "a long chain ends with a version of this layer",
+    );
+    const off = this.#copy(image.bytes.subarray(image.off, image.off + image.len));
+    this.#versions.setValue(version, this.#lastBufferNo, off, image.len, image.tag, true);
+    const head = this.#headAt(slot, block);
+    const images = this.#images.get(head);
+    if (images === undefined) this.#images.set(head, [version]);
+    else images.push(version);
   }
 
   /**
@@ -169,8 +208,7 @@ export class MemoryLayer {
    */
   collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     const versions = this.#versions;
-    let version = this.#head(slot, block) - 1;
-    while (version >= 0 && versions.lsn(version) > lsn) version = versions.prev(version) - 1;
+    let version = this.#newest(slot, block, lsn);
     while (version >= 0) {
       const willInit = versions.willInit(version);
       const found = versions.lsn(version);
@@ -249,22 +287,49 @@ export class MemoryLayer {
     };
   }
 
+  /** The newest version of a block at or below `lsn`; -1 when there is none. */
+  #newest(slot: number, block: number, lsn: number): number {
+    const versions = this.#versions;
+    let version = this.#head(slot, block) - 1;
+    if (version < 0 || versions.lsn(version) <= lsn) return version;
+    const images = block === SIZE_BLOCK ? undefined : this.#images.get(this.#headAt(slot, block));
+    if (images !== undefined) {
+      // The way back begins at the last image that is too new.
+      let low = 0;
+      let high = images.length;
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        if (versions.lsn(images[middle]!) > lsn) high = middle;
+        else low = middle + 1;
+      }
+      if (low < images.length) version = images[low]!;
+    }
+    while (version >= 0 && versions.lsn(version) > lsn) version = versions.prev(version) - 1;
+    return version;
+  }
+
   #head(slot: number, block: number): number {
+    if (block !== SIZE_BLOCK) return this.#leaves[this.#headAt(slot, block)]!;
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
+    return objectNo === 0 ? 0 : this.#objects[objectNo - 1]!.sizeHead;
+  }
+
+  /** Where in the leaves the block's head is, or a zero that stands for it. */
+  #headAt(slot: number, block: number): number {
     const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
     if (objectNo === 0) return 0;
     const heads = this.#objects[objectNo - 1]!;
-    if (block === SIZE_BLOCK) return heads.sizeHead;
     const leafNo = block >>> LEAF_BITS;
     let leaf = leafNo < heads.directory.length ? heads.directory[leafNo]! : 0;
     if (leaf === 0 && heads.far !== null) leaf = heads.far.get(leafNo) ?? 0;
-    return this.#leaves[leaf * LEAF_BLOCKS + (block & LEAF_MASK)]!;
+    return leaf * LEAF_WORDS + (block & LEAF_MASK) * HEAD_WORDS;
   }
 
   #blocksOfLeaf(leafNo: number, leaf: number, blocks: number[]): void {
     if (leaf === 0) return;
     const first = leafNo * LEAF_BLOCKS;
     for (let i = 0; i < LEAF_BLOCKS; i++) {
-      if (this.#leaves[leaf * LEAF_BLOCKS + i] !== 0) blocks.push(first + i);
+      if (this.#leaves[leaf * LEAF_WORDS + i * HEAD_WORDS] !== 0) blocks.push(first + i);
     }
   }
 
@@ -273,6 +338,26 @@ export class MemoryLayer {
     for (const buffer of this.#buffers) this.#pool?.release(buffer);
     this.#buffers.length = 0;
     this.#versions.release();
+  }
+
+  /** Copies a value into {@link #lastBuffer}. @returns where it lies there */
+  #copy(value: Uint8Array): number {
+    if (value.length === 0) return 0;
+    if (value.length > OWN_BUFFER_BYTES / 4) {
+      const own = sharedBytes(value.length);
+      own.set(value);
+      this.#useBuffer(own);
+      return 0;
+    }
+    if (this.#own === null || this.#ownUsed + value.length > OWN_BUFFER_BYTES) {
+      this.#own = sharedBytes(OWN_BUFFER_BYTES);
+      this.#ownUsed = 0;
+    }
+    const off = this.#ownUsed;
+    this.#own.set(value, off);
+    this.#ownUsed += value.length;
+    if (this.#own !== this.#lastBuffer) this.#useBuffer(this.#own);
+    return off;
   }
 
   /** A caller that alternates between a few buffers must not have each of them counted at every change. */
@@ -306,8 +391,8 @@ export class MemoryLayer {
     const known = leafNo < NEAR_LEAVES ? 0 : heads.far?.get(leafNo) ?? 0;
     if (known !== 0) return known;
     const leaf = this.#leafCount++;
-    if (this.#leafCount * LEAF_BLOCKS > this.#leaves.length) {
-      this.#leaves = grownInt32(this.#leaves, this.#leafCount * LEAF_BLOCKS);
+    if (this.#leafCount * LEAF_WORDS > this.#leaves.length) {
+      this.#leaves = grownInt32(this.#leaves, this.#leafCount * LEAF_WORDS);
     }
     if (leafNo >= NEAR_LEAVES) {
       heads.far ??= new Map();

@@ -3,7 +3,7 @@ import type { Disk } from "../common/disk.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { BlockCache } from "./block_cache.ts";
 import type { FlushLayer } from "./flush.ts";
-import type { ChainLimits } from "./key_rewriter.ts";
+import type { ChainLimits, Reconstruct } from "./key_rewriter.ts";
 import type { MemoryBudget } from "./memory_budget.ts";
 import type { MergeLayers } from "./merge_request.ts";
 import type { MemoryPools } from "./memory_layer.ts";
@@ -18,6 +18,11 @@ export interface TimelineStoreConfig {
   readonly maxFrozenLayers?: number;
   /** How long after a failed flush the next attempt is made. Default 1 s. */
   readonly flushRetryMs?: number;
+  /**
+   * Versions of a block in a row that a memory layer has before one becomes an image, if {@link TimelineStoreOptions.makeImage} is there:
+   * in bytes of values and of their rows. Default 128 KiB: some 1,000 changes, more than a page gets that is just being filled.
+   */
+  readonly memoryChainBytes?: number;
   /** As many runs of layers are merged into one. Default 4. */
   readonly mergeFanIn?: number;
   /** A merged layer file is closed when it is this long. Default 64 MiB. */
@@ -31,6 +36,7 @@ export const DEFAULT_CONFIG: Required<TimelineStoreConfig> = {
   layerAgeMs: 10 * 60 * 1000,
   maxFrozenLayers: 2,
   flushRetryMs: 1000,
+  memoryChainBytes: 128 << 10,
   mergeFanIn: 4,
   mergedLayerBytes: 64 << 20,
   chainLimits: { maxVersions: 16, maxBytes: 32 << 10 },
@@ -51,6 +57,8 @@ export interface TimelineStoreOptions {
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
   /** Writes a layer file. Default: in this thread, values as they are. */
   readonly flushLayer?: FlushLayer;
+  /** Makes images of blocks that are changed again and again. Default: there are none in memory layers. */
+  readonly makeImage?: Reconstruct;
   /** Merges layers. Default: in this thread, without images. */
   readonly mergeLayers?: MergeLayers;
   /** Shared with other threads: element 0 changes with every read, for merges to give way to. */

@@ -10,6 +10,7 @@ import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { type Ancestor, Ancestry } from "./ancestry.ts";
 import { FirstLsns } from "./first_lsns.ts";
 import { FlushQueue } from "./flush_queue.ts";
+import type { RebuiltValue } from "./key_rewriter.ts";
 import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./layer_upkeep.ts";
 import type { MemoryUser } from "./memory_budget.ts";
 import { mergeHere } from "./merge_layers.ts";
@@ -24,7 +25,7 @@ import {
   type TimelineStoreOptions,
 } from "./store_options.ts";
 import { TimelineFiles } from "./timeline_files.ts";
-import type { ValueChain } from "./value_chain.ts";
+import { ValueChain } from "./value_chain.ts";
 
 export class TimelineStore {
   readonly ancestorLsn: Lsn | null;
@@ -49,6 +50,7 @@ export class TimelineStore {
   #closed = false;
 
   readonly #found: FoundStart = { start: 0, prev: 0 };
+  readonly #imageChain = new ValueChain();
 
   private constructor(files: TimelineFiles, objects: ObjectTable, options: TimelineStoreOptions) {
     this.ancestorLsn = files.ancestorLsn;
@@ -75,7 +77,7 @@ export class TimelineStore {
       pinAncestors: () => this.#pinAncestors(),
     });
     this.#lastLsn = files.diskConsistentLsn;
-    this.#open = new MemoryLayer(this.#lastLsn, options.pools);
+    this.#open = this.#newMemoryLayer();
     this.#forEachBranchPoint((ancestor, lsn) => ancestor.#branchPoints.push(lsn));
   }
 
@@ -225,6 +227,7 @@ export class TimelineStore {
       "a timeline advances over all that was added",
     );
     this.#lastLsn = lsn;
+    this.#endLongChains();
     this.maintain();
   }
 
@@ -347,6 +350,10 @@ export class TimelineStore {
     chain.clear();
     this.#checkReadable(lsn);
     if (this.#reads !== null) this.#reads[0]!++;
+    this.#collectAll(slot, block, lsn, floor, chain);
+  }
+
+  #collectAll(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     this.#collectOwn(slot, block, lsn, floor, chain);
     if (this.#ancestor !== null && !isEnough(chain, floor)) {
       this.#collectFromAncestors(slot, block, lsn, floor, chain);
@@ -579,7 +586,36 @@ export class TimelineStore {
   #freeze(): void {
     this.#flushes.add(this.#open, this.#lastLsn);
     this.#firstLsns.add(this.#open);
-    this.#open = new MemoryLayer(this.#lastLsn, this.#options.pools);
+    this.#open = this.#newMemoryLayer();
+  }
+
+  #newMemoryLayer(): MemoryLayer {
+    const { makeImage, pools } = this.#options;
+    const maxChainBytes = makeImage === undefined ? Infinity : this.#config.memoryChainBytes;
+    return new MemoryLayer(this.#lastLsn, pools, maxChainBytes);
+  }
+
+  /**
+   * Bounds what a read goes through in the open memory layer, at whatever LSN. So each change of a hot page is applied once while it is
+   * taken in; a reader would have to begin with the first one, and keep everybody else waiting.
+   */
+  #endLongChains(): void {
+    const { makeImage } = this.#options;
+    if (makeImage === undefined) return;
+    for (const long of this.#open.takeLongChains()) {
+      const { slot, block, lsn } = long;
+      let image: RebuiltValue | null;
+      try {
+        this.#imageChain.clear();
+        this.#collectAll(slot, block, lsn, -1, this.#imageChain);
+        image = makeImage(this.#objects.object(slot), block, lsn, this.#imageChain);
+      } catch (error) {
+        // Whoever reads the block is told. Without an image nothing is wrong that wasn't before.
+        if (error instanceof ZenithError) continue;
+        throw error;
+      }
+      if (image !== null) this.#open.putImage(long, image);
+    }
   }
 }
 

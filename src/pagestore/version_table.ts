@@ -8,8 +8,8 @@ const PIECE_BITS = 11;
 const PIECE_ROWS = 1 << PIECE_BITS;
 const ROW_MASK = PIECE_ROWS - 1;
 
-// A row: the LSN as a float64, then four 32-bit words.
-const ROW_BYTES = 24;
+/** A row: the LSN as a float64, then four 32-bit words. */
+export const ROW_BYTES = 24;
 const ROW_FLOATS = ROW_BYTES / 8;
 const ROW_WORDS = ROW_BYTES / 4;
 const PREV = 2;
@@ -81,13 +81,18 @@ export class VersionTable {
     if (row === 0) this.#addPiece(this.#pool?.take() ?? sharedBytes(VERSION_PIECE_BYTES));
     const piece = version >> PIECE_BITS;
     this.#lsns[piece]![row * ROW_FLOATS] = lsn;
-    const words = this.#words[piece]!;
-    const at = row * ROW_WORDS;
-    words[at + PREV] = prev;
+    this.#words[piece]![row * ROW_WORDS + PREV] = prev;
+    this.setValue(version, buffer, off, len, tag, willInit);
+    return version;
+  }
+
+  /** Gives a version another value. */
+  setValue(version: number, buffer: number, off: number, len: number, tag: number, willInit: boolean): void {
+    const words = this.#words[version >> PIECE_BITS]!;
+    const at = (version & ROW_MASK) * ROW_WORDS;
     words[at + BUFFER_TAG] = (buffer << TAG_BITS) | tag;
     words[at + OFF] = off;
     words[at + LEN_FLAGS] = willInit ? len | ~LEN_MASK : len;
-    return version;
   }
 
   lsn(version: number): number {

@@ -1,7 +1,9 @@
 /**
  * GetPage@LSN over the wire: time of a round trip, with the page in the page server's cache (warm), and on the first read
- * after a restart (cold), when it is rebuilt from layer files and some 1, 10 or 100 records. The reference is a process of
- * the same runtime that answers requests of the same size with 8 KiB that are always the same.
+ * after a restart (cold), when it is rebuilt from layer files and some 1, 10 or 100 records. And a hot page, that of a row that was
+ * updated 100,000 times, at LSNs all over its history, each of which has to be rebuilt: from the memory layer, and from a file
+ * that has not been merged. The reference is a process of the same runtime that answers requests of the same size with 8 KiB that are
+ * always the same.
  *
  * `npm run bench -- getpage [rounds]`
  */
@@ -19,6 +21,8 @@ import { type Driver, Echo, roundTrips } from "./lib/round_trips.ts";
 
 /** Changes of each page, the one that makes it not counted. */
 const CHAINS = [1, 10, 100];
+const HOT_CHANGES = 100_000;
+const HOT_READS = 400;
 const DEPTHS = [1, 16];
 const PAGES = 400;
 const WARM_REQUESTS = 4000;
@@ -31,6 +35,12 @@ INSERT INTO chain_${changes} SELECT g, 0, repeat('x', 600) FROM generate_series(
 DO $$ BEGIN FOR i IN 1..${changes} LOOP UPDATE chain_${changes} SET n = n + 1; COMMIT; END LOOP; END $$;
 `).join("");
 
+const HOT_TABLE = `
+CREATE TABLE hot (id int, n int);
+INSERT INTO hot VALUES (1, 0);
+DO $$ BEGIN FOR i IN 1..${HOT_CHANGES} LOOP UPDATE hot SET n = n + 1; COMMIT; END LOOP; END $$;
+`;
+
 interface Relation {
   readonly spc: number;
   readonly db: number;
@@ -42,9 +52,16 @@ interface Fixture {
   readonly timeline: BenchTimeline;
   readonly lsn: Lsn;
   readonly relations: ReadonlyMap<number, Relation>;
+  readonly hot: Relation;
+  /** Where the changes of the hot page begin; they end at {@link lsn}. */
+  readonly hotLsn: Lsn;
 }
 
-async function prepare(dir: string): Promise<Fixture> {
+/** @param meanwhile what is to be measured while the page server has everything in memory */
+async function prepare(
+  dir: string,
+  meanwhile: (server: BenchPageServer, fixture: Fixture) => Promise<void>,
+): Promise<Fixture> {
   makeOwnedDirectory(dir, pgUser());
   await using server = await BenchPageServer.start(join(dir, "pageserver"));
   const timeline = await server.createTenant();
@@ -54,16 +71,20 @@ async function prepare(dir: string): Promise<Fixture> {
   try {
     await server.receiveFrom(timeline, source.connInfo);
     source.sql(TABLES);
-    const relations = new Map<number, Relation>();
-    for (const changes of CHAINS) {
+    const relation = (table: string): Relation => {
       const [db, rel] = source.sql(
-        `SELECT oid, pg_relation_filenode('chain_${changes}') FROM pg_database WHERE datname = 'postgres'`,
+        `SELECT oid, pg_relation_filenode('${table}') FROM pg_database WHERE datname = 'postgres'`,
       ).split("|");
-      relations.set(changes, { spc: DEFAULT_TABLESPACE, db: Number(db), rel: Number(rel) });
-    }
+      return { spc: DEFAULT_TABLESPACE, db: Number(db), rel: Number(rel) };
+    };
+    const hotLsn = parseLsn(source.sql("SELECT pg_current_wal_insert_lsn()"));
+    source.sql(HOT_TABLE);
     const lsn = parseLsn(source.sql("SELECT pg_current_wal_flush_lsn()"));
     await server.untilReadable(timeline, lsn);
-    return { dir, timeline, lsn, relations };
+    const relations = new Map(CHAINS.map((changes) => [changes, relation(`chain_${changes}`)]));
+    const fixture = { dir, timeline, lsn, relations, hot: relation("hot"), hotLsn };
+    await meanwhile(server, fixture);
+    return fixture;
   } finally {
     source.stop("immediate");
     await server.stop();
@@ -128,13 +149,60 @@ async function cold(fixture: Fixture, echo: Echo, changes: number, rounds: numbe
   );
 }
 
+/** Reads the hot page as it was at LSNs that descend, so that no page is a step on the way to the next. */
+async function readHot(server: BenchPageServer, { timeline, hot, lsn, hotLsn }: Fixture): Promise<number> {
+  await using stream = await PageStream.open(server, timeline);
+  Object.assign(stream.request, hot, { tag: REQUEST_PAGES, fork: 0, blkno: 0, count: 1 });
+  const step = Math.floor((lsn - hotLsn) * 0.9 / HOT_READS);
+  const driver: Driver = {
+    onReply: () => {},
+    send(i) {
+      stream.request.lsn = (lsn - i * step) as Lsn;
+      stream.send();
+    },
+  };
+  stream.onResponse = () => driver.onReply();
+  return (await stream.orFail(roundTrips(driver, HOT_READS, 1))).p50Us;
+}
+
+async function hotInMemory(
+  server: BenchPageServer,
+  fixture: Fixture,
+  echo: Echo,
+  rounds: number,
+): Promise<Comparison> {
+  return await compare(
+    `in memory, ${HOT_CHANGES} changes, p50`,
+    "µs",
+    () => readHot(server, fixture),
+    async () => (await roundTrips(echo, HOT_READS, 1)).p50Us,
+    rounds,
+  );
+}
+
+async function hotInFile(fixture: Fixture, echo: Echo, rounds: number): Promise<Comparison> {
+  return await compare(
+    `in a file, ${HOT_CHANGES} changes, p50`,
+    "µs",
+    async () => {
+      await using server = await BenchPageServer.start(join(fixture.dir, "pageserver"));
+      return await readHot(server, fixture);
+    },
+    async () => (await roundTrips(echo, HOT_READS, 1)).p50Us,
+    rounds,
+  );
+}
+
 export async function run(args: readonly string[]): Promise<void> {
   const rounds = Number(args[0] ?? DEFAULT_ROUNDS);
   const dir = mkdtempSync(join(tmpdir(), "zenith-bench-getpage-"));
   using echo = await Echo.start();
   try {
-    const fixture = await prepare(dir);
-    const results = await warm(fixture, echo, rounds);
+    const results: Comparison[] = [];
+    const fixture = await prepare(dir, async (server, fixture) => {
+      results.push(await hotInMemory(server, fixture, echo, rounds));
+    });
+    results.push(await hotInFile(fixture, echo, rounds), ...await warm(fixture, echo, rounds));
     for (const changes of CHAINS) results.push(await cold(fixture, echo, changes, rounds));
     report("getpage", results);
   } finally {

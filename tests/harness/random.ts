@@ -34,12 +34,14 @@ export class Random {
 
 /**
  * Seeds for a randomized test: the first `count` numbers, the same at every run. The environment variable ZENITH_SEEDS asks for
- * more (or fewer) of them, ZENITH_SEED for a single one, to repeat a failure.
+ * more (or fewer) of them, or for the range `701-1400`; ZENITH_SEED for a single one, to repeat a failure.
  */
 export function seeds(count: number): number[] {
   const one = process.env["ZENITH_SEED"];
   if (one !== undefined) return [Number(one)];
-  return Array.from({ length: Number(process.env["ZENITH_SEEDS"] ?? count) }, (_, i) => i + 1);
+  const wanted = (process.env["ZENITH_SEEDS"] ?? String(count)).split("-").map(Number);
+  const first = wanted.length === 2 ? wanted[0]! : 1;
+  return Array.from({ length: wanted.at(-1)! - first + 1 }, (_, i) => first + i);
 }
 
 /**

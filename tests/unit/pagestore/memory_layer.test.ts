@@ -94,6 +94,28 @@ describe("a memory layer", () => {
     assert.equal(chain.bytes[1]![chain.off[1]! + chain.len[1]! - 1], 7);
   });
 
+  test("tells of a block whose versions have become many, and takes an image for the last of them", () => {
+    const layer = new MemoryLayer(0, undefined, 1000);
+    const wal = new Uint8Array(100);
+    for (let lsn = 1; lsn <= 20; lsn++) {
+      layer.put(0, 1, lsn, wal, 0, 100, 1, lsn === 1);
+      layer.put(0, 2, lsn, wal, 0, 100, 1, true);
+      for (const chain of layer.takeLongChains()) {
+        assert.deepEqual(chain, { slot: 0, block: 1, lsn });
+        layer.putImage(chain, { tag: 9, bytes: Uint8Array.of(0, 7, 7, 0), off: 1, len: 2 });
+      }
+    }
+    // Versions of 124 bytes: the ninth after the first is more than 1,000, and so is the ninth after that.
+    assert.deepEqual(lsns(layer, 0, 1, 20), [20, 19]);
+    assert.deepEqual(lsns(layer, 0, 1, 19), [19]);
+    assert.deepEqual(lsns(layer, 0, 1, 18), [18, 17, 16, 15, 14, 13, 12, 11, 10]);
+    assert.deepEqual(lsns(layer, 0, 1, 9), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    const chain = new ValueChain();
+    layer.collect(0, 1, 10, -1, chain);
+    assert.deepEqual([chain.count, chain.tag[0], chain.len[0], chain.complete], [1, 9, 2, true]);
+    assert.deepEqual([...chain.bytes[0]!.subarray(chain.off[0], chain.off[0]! + 2)], [7, 7]);
+  });
+
   test("refuses a version that is older than the last one, or than the layer", () => {
     const layer = new MemoryLayer(100);
     assert.throws(() => layer.put(0, 0, 100, new Uint8Array(1), 0, 1, 0, true), AssertionError);

@@ -101,6 +101,38 @@ describe("a block that is changed again and again", () => {
   const LAYERS = 25;
   const MAX_VERSIONS = 16;
 
+  test("is read with few versions at any LSN, in memory and in a layer that was never merged", async () => {
+    const { options } = setUp();
+    const memoryChainBytes = 4000;
+    const config = { ...options.config, memoryChainBytes };
+    const withImages = { ...options, config, makeImage: reconstruct, startLsn: 8 as Lsn };
+    const store = await TimelineStore.create("/t/fresh", withImages);
+    const slot = store.slot(OBJECT);
+    const changes = 100_000;
+    for (let i = 0; i < changes; i++) {
+      const lsn = store.lastLsn + 8;
+      store.putValue(slot, 0, lsn, Uint8Array.of(i, i >> 8), 1, i === 0);
+      store.advance(lsn as Lsn);
+    }
+    const random = new Random(1);
+    const chain = new ValueChain();
+    const expectShort = () => {
+      for (let i = 0; i < 500; i++) {
+        const lsn = 16 + 8 * random.int(changes);
+        store.collect(slot, 0, lsn, chain);
+        assert.equal(chain.lsn[0], lsn);
+        assert.ok(
+          chain.complete && chain.count <= memoryChainBytes / 24,
+          `${chain.count} versions at ${lsn}`,
+        );
+      }
+    };
+    expectShort();
+    await store.flush();
+    expectShort();
+    await store.close();
+  });
+
   test("is read with as few versions at any LSN as one that is changed seldom", async () => {
     const { options, cache } = setUp();
     const store = await TimelineStore.create("/t/hot", { ...options, startLsn: 8 as Lsn });

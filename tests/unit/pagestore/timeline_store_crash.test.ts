@@ -165,6 +165,7 @@ class Scenario {
       nowMs: () => 0,
       cache: new BlockCache(1 << 20),
       config: CONFIG,
+      makeImage: reconstruct,
       mergeLayers: mergeHere(this.disk, reconstruct),
     };
     return ancestor === null
@@ -205,7 +206,12 @@ async function failEverywhere(
   return operations;
 }
 
-const CONFIG = { mergeFanIn: 2, mergedLayerBytes: 800, chainLimits: { maxVersions: 2, maxBytes: 200 } };
+const CONFIG = {
+  memoryChainBytes: 300,
+  mergeFanIn: 2,
+  mergedLayerBytes: 800,
+  chainLimits: { maxVersions: 2, maxBytes: 200 },
+};
 
 const SLOW = { timeout: 60_000 };
 

@@ -144,12 +144,20 @@ class World {
     const config = {
       layerBytes: 6000 + this.random.int(20_000),
       layerAgeMs: 100,
+      memoryChainBytes: 50 + this.random.int(1000),
       mergeFanIn: 2 + this.random.int(3),
       mergedLayerBytes: 500 + this.random.int(4000),
       chainLimits: { maxVersions: 1 + this.random.int(5), maxBytes: 50 + this.random.int(1000) },
     };
     const mergeLayers = mergeHere(this.disk, reconstruct);
-    const options = { disk: this.disk, nowMs: () => this.#nowMs, cache: this.#cache, config, mergeLayers };
+    const options = {
+      disk: this.disk,
+      nowMs: () => this.#nowMs,
+      cache: this.#cache,
+      config,
+      makeImage: reconstruct,
+      mergeLayers,
+    };
     return ancestor === null ? options : { ...options, ancestor: { store: ancestor.store, lsn: lsn as Lsn } };
   }
 }
