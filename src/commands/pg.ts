@@ -5,7 +5,7 @@ import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import { readConditions } from "../compute/conditions.ts";
 import { connectHint } from "../compute/postgres_conf.ts";
 import { parseStorageChoice } from "../compute/storage.ts";
-import { acknowledgedEnd, untilBranchEndArrived } from "../control/branch_end.ts";
+import { acknowledgedEnd, pageServerLag, untilBranchEndArrived } from "../control/branch_end.ts";
 import {
   allComputePlaces,
   type ComputeInfo,
@@ -227,7 +227,7 @@ async function lag(
   try {
     const end = await acknowledgedEnd(identity.walAcceptors, tenant, identity.timeline);
     if (branch === undefined) return null;
-    return Math.max(0, (end ?? branch.latest_valid_lsn) - branch.latest_valid_lsn);
+    return end === undefined ? 0 : pageServerLag(branch, end);
   } catch (error) {
     if (error instanceof ZenithError && error.kind === "unavailable") return null;
     throw error;

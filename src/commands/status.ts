@@ -1,5 +1,6 @@
 import { loadEnvironment } from "../control/environment.ts";
-import { type BranchSurvey, type Survey, surveyEnvironment, within } from "../control/survey.ts";
+import type { BranchSurvey } from "../control/survey/branches.ts";
+import { type Survey, surveyEnvironment, within } from "../control/survey/survey.ts";
 import { type Command, EXIT_UNAVAILABLE, JSON_OPTION } from "./command.ts";
 import { formatBytes, formatTable, print, printJson, Progress } from "./output.ts";
 

@@ -108,3 +108,8 @@ export async function acknowledgedEnd(
   }
   return positions.sort((a, b) => b - a)[needed - 1];
 }
+
+/** Bytes of WAL that the page server lacks of what has been acknowledged on the branch, up to `end`. */
+export function pageServerLag({ latest_valid_lsn }: BranchInfo, end: Lsn): number {
+  return Math.max(0, end - latest_valid_lsn);
+}

@@ -23,7 +23,7 @@ import {
 } from "./environment.ts";
 import { isPortFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
-import { DISK_LOW_BYTES } from "./survey.ts";
+import { DISK_LOW_BYTES } from "./survey/survey.ts";
 
 /** `fail`: Zenith does not work like that. `warn`: it does, with something missing. */
 export type Verdict = "ok" | "warn" | "fail";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { checkPidFile } from "../../src/common/pid_file.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
-import type { Survey } from "../../src/control/survey.ts";
+import type { Survey } from "../../src/control/survey/survey.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;

@@ -1,0 +1,22 @@
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+
+/** A server that does not answer in this time is not well. */
+const ANSWER_TIMEOUT_MS = 5_000;
+
+/** What it answers, or the message of why it doesn't. */
+export async function ask<T>(question: () => Promise<T>): Promise<{ answer?: T; error?: string }> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new ZenithError("timeout", `no answer within ${ANSWER_TIMEOUT_MS / 1000} s`)),
+      ANSWER_TIMEOUT_MS,
+    );
+  });
+  try {
+    return { answer: await Promise.race([question(), late]) };
+  } catch (error) {
+    return { error: errorMessage(error) };
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,60 @@
+/** Each Postgres of an environment. */
+import { formatHostPort } from "../../common/host_port.ts";
+import { formatLsn } from "../../common/lsn.ts";
+import { type ComputePlace, describeCompute } from "../computes.ts";
+import type { Environment } from "../environment.ts";
+import { howItEnded, type Problem, problemOf } from "./problem.ts";
+
+export interface ComputeSurvey {
+  readonly tenant_id: string;
+  readonly branch: string;
+  readonly status: "running" | "stopped" | "crashed";
+  /** null when its configuration can't be read. */
+  readonly address: string | null;
+  /** Of its supervisor. */
+  readonly pid: number | null;
+  /** The past that it looks at; null when it goes on from the end of its branch. */
+  readonly read_only_lsn: string | null;
+  readonly data: string;
+  readonly log: string;
+  readonly postgres_log: string;
+}
+
+export function surveyCompute(
+  environment: Environment,
+  found: ComputePlace,
+  problems: Problem[],
+): ComputeSurvey {
+  const { tenant, branch, status, pid, paths } = found;
+  const base = {
+    tenant_id: tenant,
+    branch,
+    status,
+    pid,
+    data: paths.dir,
+    log: paths.log,
+    postgres_log: paths.postgresLog,
+  };
+  const ofTenant = tenant === environment.config.default_tenant_id ? "" : ` --tenantid ${tenant}`;
+  if (status === "crashed") {
+    problems.push({
+      what: `the Postgres of branch ${branch} ${howItEnded(paths.log)}`,
+      hint:
+        `"zenith pg start ${branch}${ofTenant}" starts it; "zenith logs ${branch}${ofTenant}" shows its logs`,
+      down: true,
+    });
+  }
+  try {
+    const { address, readOnlyAt } = describeCompute(found);
+    return {
+      ...base,
+      address: formatHostPort(address),
+      read_only_lsn: readOnlyAt === null ? null : formatLsn(readOnlyAt),
+    };
+  } catch (error) {
+    const remake =
+      `"zenith pg stop ${branch}${ofTenant} --destroy" and "zenith pg create ${branch}${ofTenant}"`;
+    problems.push(problemOf(error, `mend that file, or ${remake}`, status !== "running"));
+    return { ...base, address: null, read_only_lsn: null };
+  }
+}

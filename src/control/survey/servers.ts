@@ -1,0 +1,166 @@
+/** The page server and the safekeepers: their processes, and whether they answer. */
+import { formatHostPort } from "../../common/host_port.ts";
+import { checkPidFile } from "../../common/pid_file.ts";
+import { type Environment, hasLocalPageServer } from "../environment.ts";
+import type { PageServerClient, PageServerStatus } from "../page_server_client.ts";
+import { assertDataPresent } from "../page_server_process.ts";
+import { isPortFree } from "../ports.ts";
+import { type SafekeeperInfo, safekeeperStatus, type SafekeeperTimelineStatus } from "../safekeepers.ts";
+import { ask } from "./ask.ts";
+import { howItEnded, NOT_RUNNING, type Problem, problemOf } from "./problem.ts";
+
+/**
+ * `crashed`: it ended without having been asked to. `silent`: its process is there and does not answer. `unreachable`: a remote
+ * page server does not answer.
+ */
+export type ServerState = "running" | "stopped" | "crashed" | "silent" | "unreachable";
+
+export interface ServerSurvey {
+  readonly status: ServerState;
+  /** `host:port`. */
+  readonly address: string;
+  readonly pid: number | null;
+  /** Directory and file; null for a server of somebody else's. */
+  readonly data: string | null;
+  readonly log: string | null;
+}
+
+export interface PageServerSurvey extends ServerSurvey {
+  /** Somebody else runs it. */
+  readonly remote: boolean;
+  readonly rss_bytes: number | null;
+}
+
+export interface SafekeeperSurvey extends ServerSurvey {
+  readonly id: number;
+}
+
+export async function surveyPageServer(
+  environment: Environment,
+  client: PageServerClient,
+  problems: Problem[],
+): Promise<{ survey: PageServerSurvey; answer: PageServerStatus | undefined }> {
+  const { paths } = environment;
+  const { workdir, log, pidFile } = paths.pageserver;
+  const remote = !hasLocalPageServer(environment);
+  const address = formatHostPort(client.address);
+  const asked = await ask(() => client.status());
+  const base = { remote, address, rss_bytes: asked.answer?.rss_bytes ?? null };
+  if (remote) {
+    if (asked.answer === undefined) {
+      problems.push({
+        what: `the page server at ${address} does not answer: ${asked.error}`,
+        hint:
+          `it is another environment's: start it there; pageserver.url in ${paths.config} says where it is`,
+        down: true,
+      });
+    }
+    const status = asked.answer === undefined ? "unreachable" : "running";
+    return {
+      survey: { ...base, status, pid: asked.answer?.pid ?? null, data: null, log: null },
+      answer: asked.answer,
+    };
+  }
+  const found = checkPidFile(pidFile);
+  const pid = found.state === "running" ? found.process.pid : null;
+  const place = { data: workdir, log };
+  try {
+    assertDataPresent(environment);
+  } catch (error) {
+    problems.push(problemOf(error, "restore the data", true));
+  }
+  if (asked.answer !== undefined && asked.answer.pid !== pid) {
+    problems.push({
+      what: `another page server, process ${asked.answer.pid}, answers on ${address}`,
+      hint: `stop that one, or give this environment another pageserver.listen in ${paths.config}`,
+      down: true,
+    });
+    const status = pid !== null ? "silent" : found.state === "stale" ? "crashed" : "stopped";
+    return { survey: { ...base, ...place, rss_bytes: null, status, pid }, answer: undefined };
+  }
+  const status = stateOf(found.state, asked.answer !== undefined);
+  if (status !== "running") {
+    problems.push(
+      await serverProblem("the page server", "logs pageserver", status, client.address, {
+        error: asked.error,
+        log,
+        config: `pageserver.listen in ${paths.config}`,
+      }),
+    );
+  }
+  return { survey: { ...base, ...place, status, pid }, answer: asked.answer };
+}
+
+export interface SurveyedSafekeeper {
+  readonly survey: SafekeeperSurvey;
+  /** undefined when it doesn't answer. */
+  readonly timelines: readonly SafekeeperTimelineStatus[] | undefined;
+}
+
+export async function surveySafekeeper(
+  environment: Environment,
+  { id, address, paths }: SafekeeperInfo,
+  problems: Problem[],
+): Promise<SurveyedSafekeeper> {
+  const asked = await ask(() => safekeeperStatus(address));
+  const found = checkPidFile(paths.pidFile);
+  const status = stateOf(found.state, asked.answer !== undefined);
+  if (status !== "running") {
+    problems.push(
+      await serverProblem(`safekeeper ${id}`, `logs safekeeper ${id}`, status, address, {
+        error: asked.error,
+        log: paths.log,
+        config: `the listen of safekeeper ${id} in ${environment.paths.config}`,
+      }),
+    );
+  }
+  const survey = {
+    id,
+    status,
+    address: formatHostPort(address),
+    pid: found.state === "running" ? found.process.pid : null,
+    data: paths.workdir,
+    log: paths.log,
+  };
+  // Who answers in the place of one of ours that is down is somebody else.
+  return { survey, timelines: status === "running" ? asked.answer : undefined };
+}
+
+function stateOf(pidFile: "running" | "stale" | "absent", answers: boolean): ServerState {
+  if (pidFile === "running") return answers ? "running" : "silent";
+  return pidFile === "stale" ? "crashed" : "stopped";
+}
+
+interface ServerClues {
+  /** Why it could not be asked. */
+  readonly error: string | undefined;
+  readonly log: string;
+  /** The setting that says where it listens. */
+  readonly config: string;
+}
+
+async function serverProblem(
+  name: string,
+  logCommand: string,
+  status: ServerState,
+  address: { host: string; port: number },
+  clues: ServerClues,
+): Promise<Problem> {
+  if (status === "silent") {
+    return {
+      what: `${name} runs but does not answer: ${clues.error}`,
+      hint: `"zenith ${logCommand}" may say why; "zenith restart -m immediate" restarts it and loses nothing`,
+      down: true,
+    };
+  }
+  if (!await isPortFree(address.port, address.host)) {
+    return {
+      what: `${name} does not run, and ${formatHostPort(address)} is in use by another program`,
+      hint: `stop that program, or change ${clues.config}; then "zenith start"`,
+      down: true,
+    };
+  }
+  const hint = `"zenith start" starts it; "zenith ${logCommand}" shows its log`;
+  if (status === "stopped") return { what: name + NOT_RUNNING, hint, down: true };
+  return { what: `${name} ${howItEnded(clues.log)}`, hint, down: true };
+}

@@ -1,0 +1,87 @@
+/** What an environment is made of, what of it runs, and what is wrong: for `zenith status`. As it is, it is JSON. */
+import { statfsSync } from "node:fs";
+import { relative } from "node:path";
+import { allComputePlaces } from "../computes.ts";
+import { type Environment, pageServerAddress } from "../environment.ts";
+import { PageServerClient } from "../page_server_client.ts";
+import { listSafekeepers } from "../safekeepers.ts";
+import { type BranchSurvey, stuckReceivers, surveyBranches } from "./branches.ts";
+import { type ComputeSurvey, surveyCompute } from "./computes.ts";
+import { NOT_RUNNING, type Problem } from "./problem.ts";
+import {
+  type PageServerSurvey,
+  type SafekeeperSurvey,
+  surveyPageServer,
+  surveySafekeeper,
+} from "./servers.ts";
+
+export interface Survey {
+  readonly directory: string;
+  readonly disk_free_bytes: number;
+  readonly disk_total_bytes: number;
+  readonly page_server: PageServerSurvey;
+  readonly safekeepers: readonly SafekeeperSurvey[];
+  readonly computes: readonly ComputeSurvey[];
+  readonly branches: readonly BranchSurvey[];
+  readonly problems: readonly Problem[];
+}
+
+/** Less room than this is soon none. */
+export const DISK_LOW_BYTES = 1 << 30;
+
+/** Looks at every process and asks every server. A server that is down is a finding, not an error. */
+export async function surveyEnvironment(environment: Environment): Promise<Survey> {
+  const problems: Problem[] = [];
+  await using client = new PageServerClient(pageServerAddress(environment));
+  const [server, safekeepers] = await Promise.all([
+    surveyPageServer(environment, client, problems),
+    Promise.all(listSafekeepers(environment).map((info) => surveySafekeeper(environment, info, problems))),
+  ]);
+  const computes = allComputePlaces(environment).map((found) => surveyCompute(environment, found, problems));
+  const branches = server.answer === undefined
+    ? []
+    : await surveyBranches(client, environment.config.default_tenant_id, safekeepers, problems);
+  if (server.answer !== undefined) problems.push(...stuckReceivers(server.answer, branches, computes));
+  const disk = surveyDisk(environment, problems);
+  const servers = [server.survey, ...safekeepers.map(({ survey }) => survey)];
+  if (servers.every(({ status }) => status === "stopped")) {
+    // One sentence says it, unless there is more to be said.
+    const rest = problems.filter(({ what }) => !what.endsWith(NOT_RUNNING));
+    problems.splice(0, problems.length, {
+      what: "nothing runs",
+      hint: '"zenith start" starts the servers',
+      down: true,
+    }, ...rest);
+  }
+  return {
+    directory: environment.paths.root,
+    ...disk,
+    page_server: server.survey,
+    safekeepers: safekeepers.map(({ survey }) => survey),
+    computes,
+    branches,
+    problems,
+  };
+}
+
+function surveyDisk(
+  { paths }: Environment,
+  problems: Problem[],
+): { disk_free_bytes: number; disk_total_bytes: number } {
+  const stat = statfsSync(paths.root);
+  const free = stat.bavail * stat.bsize;
+  if (free < DISK_LOW_BYTES) {
+    problems.push({
+      what: `the disk of ${paths.root} has ${Math.floor(free / (1 << 20))} MiB left`,
+      hint: "make room: when it is full, commits wait until there is some again",
+      down: false,
+    });
+  }
+  return { disk_free_bytes: free, disk_total_bytes: stat.blocks * stat.bsize };
+}
+
+/** Below the environment's directory, as seen from there. */
+export function within(survey: Survey, path: string): string {
+  const short = relative(survey.directory, path);
+  return short.startsWith("..") || short === "" ? path : short;
+}
