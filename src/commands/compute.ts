@@ -14,6 +14,11 @@ export const STORAGE_OPTION: CommandOption = {
   values: STORAGE_CHOICES,
 };
 
+export const PREWARM_OPTION: CommandOption = {
+  flags: "--prewarm",
+  description: "Fetch in the background what was used before the last stop (lazy storage)",
+};
+
 export const READ_ONLY_OPTION: CommandOption = {
   flags: "--lsn <lsn>",
   description: "Look at the branch as it was at that LSN, without writing to it",
@@ -29,6 +34,7 @@ export const computeCommand: Command = {
     { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 to use" },
     STORAGE_OPTION,
     { flags: "--overlay-max-mb <mb>", description: "What lazy storage should take of the disk at most" },
+    PREWARM_OPTION,
     READ_ONLY_OPTION,
   ],
   async run(_args, options) {
@@ -48,6 +54,7 @@ export const computeCommand: Command = {
           install: locatePostgres({ distribDir: optionText(options, "pgDistribDir") }),
           storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
           overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
+          prewarm: options["prewarm"] === true,
           readOnlyAt,
           log,
           progress,

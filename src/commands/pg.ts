@@ -35,7 +35,7 @@ import {
   requiredArg,
   TENANT_OPTION,
 } from "./command.ts";
-import { READ_ONLY_OPTION, STORAGE_OPTION } from "./compute.ts";
+import { PREWARM_OPTION, READ_ONLY_OPTION, STORAGE_OPTION } from "./compute.ts";
 import { type Column, formatBytes, print, printList, Progress } from "./output.ts";
 import { STOP_MODE_OPTION } from "./stop.ts";
 
@@ -161,11 +161,12 @@ export const pgCreateCommand: Command = {
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
   description: "Start the Postgres of a branch at its end, or read-only in its past",
-  options: [TENANT_OPTION, READ_ONLY_OPTION, STORAGE_OPTION],
+  options: [TENANT_OPTION, READ_ONLY_OPTION, STORAGE_OPTION, PREWARM_OPTION],
   completions: ["branch"],
   examples: [
     ["pg start main", "Goes on where the branch ends"],
     ["pg start main --lsn 0/223C288", "Only to look at how it was"],
+    ["pg start main --prewarm", "What it used before it was stopped comes in the background"],
   ],
   async run(args, options) {
     const { environment, tenant } = context(options);
@@ -177,6 +178,7 @@ export const pgStartCommand: Command = {
     if (readOnlyAt !== undefined) await assertPast(environment, compute, readOnlyAt);
     await startCompute(environment, compute, {
       ...(storage === undefined ? {} : { storage: parseStorageChoice(storage) }),
+      ...(options["prewarm"] === true ? { prewarm: true } : {}),
       ...(readOnlyAt === undefined ? {} : { readOnlyAt }),
       onProgress: (text) => progress.update(text),
     });

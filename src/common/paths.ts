@@ -172,6 +172,10 @@ export class ComputePaths {
   get conditions(): string {
     return join(this.dir, "conditions");
   }
+  /** What it had used when it was last stopped. */
+  get hotPages(): string {
+    return join(this.dir, "hot_pages");
+  }
   /** Where relation files are mounted when they are fetched page by page. */
   get mount(): string {
     return join(this.dir, "mount");

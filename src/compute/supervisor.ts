@@ -28,6 +28,8 @@ export interface ComputeOptions {
   readonly storage: StorageChoice;
   /** What fetched and written pages of lazy storage may take of the disk, in bytes; Infinity for all of it. */
   readonly overlayMaxBytes: number;
+  /** Whether to fetch in the background, once it runs, what was hot at the last stop. Of lazy storage. */
+  readonly prewarm: boolean;
   /** The past to look at, without writing to the branch; null: the end of the branch, to go on from there. */
   readonly readOnlyAt: Lsn | null;
   readonly log: Logger;
@@ -74,7 +76,15 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
   }
   const conditions = new Conditions(paths);
   const lazy = storage.mode === "lazy"
-    ? new LazyStorage({ ...compute, paths, user, overlayMaxBytes: options.overlayMaxBytes, conditions, log })
+    ? new LazyStorage({
+      ...compute,
+      paths,
+      user,
+      overlayMaxBytes: options.overlayMaxBytes,
+      prewarm: options.prewarm,
+      conditions,
+      log,
+    })
     : undefined;
   const durability = chooseDurability(compute, options.readOnlyAt, log);
   const attaching = Attachment.open(compute, log);
@@ -107,6 +117,7 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     await attaching.then((attachment) => attachment.close(), () => {});
     throw error;
   }
+  lazy?.prewarm();
   return supervise({ sql, address, process: postmaster }, durability, lazy, await attaching);
 }
 
@@ -181,6 +192,8 @@ function supervise(
       await sql.end({ timeout: 1 });
       await durability.stop();
       await lazy?.close();
+      // Who looks at the past uses other pages than who goes on.
+      if (!(durability instanceof ReadOnlyPast)) lazy?.saveHotPages();
       await attachment.close();
     },
   };

@@ -162,6 +162,8 @@ export function describeCompute(found: ComputePlace): ComputeInfo {
 export interface StartComputeOptions {
   /** How relation files come; as the environment's config says when left out. */
   readonly storage?: StorageChoice;
+  /** Whether what was hot at the last stop is fetched in the background; as the environment's config says when left out. */
+  readonly prewarm?: boolean;
   /** Only to look at the branch as it was then. */
   readonly readOnlyAt?: Lsn;
   readonly onProgress?: (text: string) => void;
@@ -194,6 +196,7 @@ export async function startCompute(
   if (options.readOnlyAt === undefined) assertQuorum(environment, compute);
   const distribDir = environment.config.pg_distrib_dir;
   const storage = options.storage ?? environment.config.compute?.storage;
+  const prewarm = options.prewarm ?? environment.config.compute?.prewarm ?? false;
   const overlayMaxMb = environment.config.compute?.overlay_max_mb;
   return await startDaemon({
     args: [
@@ -203,6 +206,7 @@ export async function startCompute(
       ...(distribDir === undefined ? [] : ["--pg-distrib-dir", distribDir]),
       ...(storage === undefined ? [] : ["--storage", storage]),
       ...(overlayMaxMb === undefined ? [] : ["--overlay-max-mb", String(overlayMaxMb)]),
+      ...(prewarm ? ["--prewarm"] : []),
       ...(options.readOnlyAt === undefined ? [] : ["--lsn", formatLsn(options.readOnlyAt)]),
     ],
     logFile: paths.log,

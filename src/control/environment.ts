@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import {
   array,
+  boolean,
   check,
   type InferOutput,
   integer,
@@ -51,6 +52,8 @@ const ConfigSchema = strictObject({
     storage: optional(picklist(["auto", "lazy", "eager"]), "auto"),
     /** What a lazy compute's overlay should take of the disk: fetched pages are given up for it. Written ones are not. */
     overlay_max_mb: optional(pipe(number(), integer(), minValue(1))),
+    /** Whether a lazy compute fetches in the background, after its start, what was hot at its last stop. */
+    prewarm: optional(boolean()),
   })),
 });
 

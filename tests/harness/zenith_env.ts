@@ -393,6 +393,11 @@ export class Compute implements AsyncDisposable {
     return String(await this.value("SELECT pg_current_wal_insert_lsn()"));
   }
 
+  /** Its supervisor's. */
+  log(): string {
+    return readFileSync(this.paths.log, "utf8");
+  }
+
   postgresLog(): string {
     return readFileSync(this.paths.postgresLog, "utf8");
   }

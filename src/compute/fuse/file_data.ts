@@ -31,6 +31,11 @@ export class FileData {
     return Math.max(0, Math.min(size, inode.size - offset));
   }
 
+  /** Notes that Postgres reads [offset, offset + bytes), wherever that comes from. */
+  ask(inode: Inode, offset: number, bytes: number): void {
+    presenceOf(inode).ask(Math.floor(offset / UNIT_BYTES), Math.ceil((offset + bytes) / UNIT_BYTES));
+  }
+
   /** The units of [offset, offset + bytes) that only the page server has: first and end of each run. `offset` is aligned. */
   missing(inode: Inode, offset: number, bytes: number): readonly number[] {
     const end = Math.min(offset + bytes, inode.remoteEnd);

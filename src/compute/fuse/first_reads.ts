@@ -33,25 +33,28 @@ const DATABASE = 5;
 /** Of each: nobody reads all of a catalog that has grown. */
 const BLOCKS_MAX = 64;
 
-export interface FirstRead {
+/** Blocks that are fetched before anybody has asked for them. */
+export interface ExpectedRead {
   readonly inode: number;
   readonly remote: RemoteFile;
-  /** From the file's start. */
+  /** The first one, counted from the start of the file. */
+  readonly block: number;
   readonly blocks: number;
 }
 
 /** What Postgres is going to ask for at once. To have it on its way already saves a round trip for each of them. */
-export function firstReads(inodes: InodeTable): FirstRead[] {
-  const reads: FirstRead[] = [];
+export function firstReads(inodes: InodeTable): ExpectedRead[] {
+  const reads: ExpectedRead[] = [];
   const add = (directory: Inode | undefined, oids: readonly number[]) => {
     for (const oid of oids) {
       const inode = directory === undefined ? undefined : inodes.child(directory, String(oid));
       const blocks = Math.min(BLOCKS_MAX, (inode?.remoteEnd ?? 0) / BLCKSZ);
-      if (inode?.remote && blocks > 0) reads.push({ inode: inode.id, remote: inode.remote, blocks });
+      if (inode?.remote && blocks > 0) {
+        reads.push({ inode: inode.id, remote: inode.remote, block: 0, blocks });
+      }
     }
   };
-  add(inodes.child(inodes.root, "global"), SHARED_CATALOGS);
-  const base = inodes.child(inodes.root, "base");
-  add(base === undefined ? undefined : inodes.child(base, String(DATABASE)), DATABASE_CATALOGS);
+  add(inodes.at("global"), SHARED_CATALOGS);
+  add(inodes.at(`base/${DATABASE}`), DATABASE_CATALOGS);
   return reads;
 }

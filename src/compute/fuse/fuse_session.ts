@@ -132,6 +132,8 @@ export class FuseSession {
       case fuse.FUSE_FSYNCDIR:
         // Nothing here outlives the compute: there is nothing to be made durable.
         return done(buffers);
+      case fuse.FUSE_NOTIFY_REPLY:
+        // Ours: somebody wants this thread to look at what has come for it.
       case fuse.FUSE_INTERRUPT:
       case fuse.FUSE_DESTROY:
         return NO_REPLY;
@@ -152,6 +154,7 @@ export class FuseSession {
     const offset = fuse.requestUint64(buffers, fuse.IO_OFFSET);
     const bytes = this.#data.readable(inode, offset, words[fuse.IO_SIZE]!);
     if (inode.remote !== null && offset < inode.remoteEnd) {
+      this.#data.ask(inode, offset, bytes);
       const missing = this.#data.missing(inode, offset, bytes);
       if (missing.length > 0) {
         this.#handOff(buffers, inode, inode.remote, offset, bytes, missing);

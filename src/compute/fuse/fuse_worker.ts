@@ -3,6 +3,7 @@ import { readSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../common/assert.ts";
 import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import { CONTROL_FILE_PATH } from "../../postgres/control_file.ts";
 import { decodeRelationManifest } from "../../protocol/relation_manifest.ts";
 import { BackingFiles } from "./backing_files.ts";
 import { isTransientDeviceError, isUnmounted } from "./errno.ts";
@@ -10,10 +11,12 @@ import { FileData, overlayError } from "./file_data.ts";
 import { firstReads } from "./first_reads.ts";
 import { FuseSession } from "./fuse_session.ts";
 import { InodeTable } from "./inode_table.ts";
+import { collectHotPages, type HotRange } from "./hot_pages.ts";
 import { KeptPages, type KeptPageSink } from "./kept_pages.ts";
 import { OverlaySpace } from "./overlay_space.ts";
 import { populate } from "./populate.ts";
-import { FUSE_INIT, FuseBuffers, IN_OPCODE } from "./protocol.ts";
+import { PrewarmPlan } from "./prewarm_plan.ts";
+import { FUSE_INIT, FUSE_NOTIFY_REPLY, FuseBuffers, IN_NODEID, IN_OPCODE } from "./protocol.ts";
 import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
 
 /** Descriptors that the overlay may hold; the usual limit of a process is 1024. */
@@ -28,8 +31,7 @@ function tell(message: WorkerMessage): void {
 
 parent.once("message", (message: ServeMessage) => {
   try {
-    serve(message);
-    tell({ type: "unmounted" });
+    tell({ type: "unmounted", hotPages: serve(message) });
   } catch (error) {
     const reason = overlayError(message.overlayDirectory, error);
     const kind = reason instanceof ZenithError ? reason.kind : "io";
@@ -37,10 +39,14 @@ parent.once("message", (message: ServeMessage) => {
   }
 });
 
-/** Reads and answers requests until the mount is gone. Blocks: nothing else runs on this thread. */
+/**
+ * Reads and answers requests until the mount is gone. Blocks: nothing else runs on this thread.
+ *
+ * @returns what was hot then
+ */
 function serve(
-  { deviceFd, manifest, seedDirectory, overlayDirectory, overlayMaxBytes, owner }: ServeMessage,
-): void {
+  { deviceFd, manifest, seedDirectory, overlayDirectory, overlayMaxBytes, prewarm, owner }: ServeMessage,
+): HotRange[] {
   const files = new BackingFiles(overlayDirectory, OVERLAY_OPEN_FILES_MAX);
   const space = new OverlaySpace(files, {
     maxBytes: overlayMaxBytes,
@@ -63,14 +69,20 @@ function serve(
       if (inode !== undefined) data.keep(inode, block, bytes, at);
     },
   };
+  const plan = new PrewarmPlan({ inodes, data, space }, prewarm);
   const buffers = new FuseBuffers();
   while (readRequest(deviceFd, buffers)) {
     keptPages.drain(overlay);
     const length = session.handle(buffers);
     if (length > 0 && !writeReply(deviceFd, buffers, length)) break;
-    if (buffers.requestWords[IN_OPCODE] === FUSE_INIT) tell({ type: "serving" });
+    const opcode = buffers.requestWords[IN_OPCODE];
+    if (opcode === FUSE_INIT) tell({ type: "serving", controlFile: inodes.at(CONTROL_FILE_PATH)!.id });
+    else if (opcode === FUSE_NOTIFY_REPLY) {
+      tell({ type: "prewarm", reads: plan.next(), knownInode: buffers.requestWords[IN_NODEID]! });
+    }
   }
   files.closeAll();
+  return collectHotPages(inodes.root);
 }
 
 /** @returns false when the mount is gone */

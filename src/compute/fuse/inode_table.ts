@@ -44,6 +44,13 @@ export class InodeTable {
     return childrenOf(directory).get(name);
   }
 
+  /** What is at that path, from the root. */
+  at(path: string): Inode | undefined {
+    let found: Inode | undefined = this.root;
+    for (const name of path.split("/")) found = found?.children?.get(name);
+    return found;
+  }
+
   /** @throws {FileSystemError} EEXIST */
   create(directory: Inode, name: string, options: NewInode): Inode {
     const children = childrenOf(directory);

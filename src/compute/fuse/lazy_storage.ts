@@ -23,18 +23,17 @@ import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import type { Conditions } from "../conditions.ts";
 import { writeInitialWal } from "../initial_wal.ts";
+import type { HotRange } from "./hot_pages.ts";
 import { keepLsnLeased } from "./lsn_lease.ts";
 import { KeptPages } from "./kept_pages.ts";
 import { answerMissedRead, deviceWriter } from "./missed_reads.ts";
 import { mountFuse, tunePageCache, unmount } from "./mount.ts";
-import { PageFetcher, type PageWaiter } from "./page_fetcher.ts";
+import { PageFetcher } from "./page_fetcher.ts";
+import { NOBODY, Prewarmer, readHotPages, saveHotPages } from "./prewarmer.ts";
 import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
 
 /** What of a data directory is in the mount: all that holds relation files. */
 const MOUNTED_DIRECTORIES = ["base", "global", "pg_tblspc"];
-
-/** Waits for pages that are to be kept, not answered with. */
-const NOBODY: PageWaiter = { deliver() {}, fail() {} };
 
 export interface LazyStorageOptions {
   readonly paths: ComputePaths;
@@ -45,6 +44,8 @@ export interface LazyStorageOptions {
   readonly user: PgUser | undefined;
   /** How much the overlay should hold: fetched pages are given up for it. Infinity for as much as the disk has. */
   readonly overlayMaxBytes: number;
+  /** Whether {@link LazyStorage.prewarm} has anything to do. */
+  readonly prewarm: boolean;
   readonly conditions: Conditions;
   readonly log: Logger;
 }
@@ -75,6 +76,11 @@ export class LazyStorage {
   #deviceFd: number | undefined;
   #isServed = false;
   #fetcher: PageFetcher | undefined;
+  #prewarmer: Prewarmer | undefined;
+  /** `pg_control`, which Postgres has looked at when it runs; known when the mount is served. */
+  #controlFile = 0;
+  /** Known when the serving thread has ended. */
+  #hotPages: readonly HotRange[] | undefined;
   readonly #lease = new AbortController();
   #closing = false;
 
@@ -150,12 +156,16 @@ export class LazyStorage {
     const lease = { pageServer, user: ZENITH_SUPERUSER, tenant, timeline, lsn: manifest.lsn, log };
     keepLsnLeased({ ...lease, onLost: (error) => this.#fail(error) }, this.#lease.signal);
     const owner = user ?? { uid: process.getuid!(), gid: process.getgid!() };
+    const hotPages = this.#options.prewarm ? readHotPages(paths.hotPages, log) : [];
+    const { conditions } = this.#options;
+    this.#prewarmer = new Prewarmer({ hotPages, fetcher: this.#fetcher, deviceFd, conditions, log });
     const serve: ServeMessage = {
       deviceFd,
       manifest: manifestBytes,
       seedDirectory,
       overlayDirectory: paths.overlay,
       overlayMaxBytes: this.#options.overlayMaxBytes,
+      prewarm: hotPages,
       owner: { uid: owner.uid, gid: owner.gid },
     };
     this.#worker.postMessage(serve);
@@ -166,8 +176,20 @@ export class LazyStorage {
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
   }
 
+  /** Fetches what was hot at the last stop, in the background, if that is wanted. Postgres must have started. */
+  prewarm(): void {
+    this.#prewarmer?.start(this.#controlFile);
+  }
+
+  /** Leaves what is hot for the next start to find. After {@link close}. */
+  saveHotPages(): void {
+    const { paths, log } = this.#options;
+    if (this.#hotPages !== undefined) saveHotPages(paths.hotPages, this.#hotPages, log);
+  }
+
   /** Fails the reads that wait for the page server, and all that come. */
   giveUpReads(): void {
+    this.#prewarmer?.stop();
     this.#fetcher?.close();
   }
 
@@ -206,20 +228,26 @@ export class LazyStorage {
   #onMessage(message: WorkerMessage): void {
     switch (message.type) {
       case "miss":
+        this.#prewarmer?.noteMiss(message.miss.inode);
         answerMissedRead(message.miss, this.#fetcher!, deviceWriter(this.#deviceFd!));
         return;
       case "expected":
-        for (const { inode, remote, blocks } of message.reads) {
-          this.#fetcher!.fetch(inode, remote, 0, blocks, NOBODY);
+        for (const { inode, remote, block, blocks } of message.reads) {
+          this.#fetcher!.fetch(inode, remote, block, blocks, NOBODY);
         }
         return;
+      case "prewarm":
+        this.#prewarmer!.step(message.reads, message.knownInode);
+        return;
       case "serving":
+        this.#controlFile = message.controlFile;
         this.#serving();
         return;
       case "overlay full":
         this.#reportWritten(message.writtenBytes);
         return;
       case "unmounted":
+        this.#hotPages = message.hotPages;
         this.#onWorkerEnd("somebody has unmounted them");
         return;
       case "failed":
@@ -229,7 +257,6 @@ export class LazyStorage {
   }
 
   #reportWritten(writtenBytes: number): void {
-    const megabytes = (bytes: number) => `${Math.ceil(bytes / (1 << 20))} MB`;
     const { conditions, log, overlayMaxBytes } = this.#options;
     if (writtenBytes === 0) {
       conditions.set("overlay", undefined);
@@ -248,6 +275,10 @@ export class LazyStorage {
     if (this.#closing) return;
     this.#fail(new ZenithError("io", `relation files are not served any more: ${how}`));
   }
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / (1 << 20))} MB`;
 }
 
 /** Inside a compiled executable every module has the executable's URL, and a Worker is found by its path among the sources. */

@@ -50,6 +50,11 @@ export class OverlaySpace {
       : this.#bytes < this.#options.maxBytes;
   }
 
+  /** Whether so much more would fit without anything being given up for it. */
+  hasRoomFor(bytes: number): boolean {
+    return this.#bytes + bytes <= this.#options.maxBytes;
+  }
+
   /** Keeps account of what has changed in an inode, and gives up what is too much then. */
   update(inode: Inode): void {
     this.#note(inode);

@@ -75,6 +75,8 @@ export class PageFetcher {
   readonly #blocks = new Map<number, Fetch>();
   readonly #closing = new AbortController();
   #copy: CopyBoth | undefined;
+  /** To be called when nothing is on its way any more. */
+  readonly #whenIdle: (() => void)[] = [];
   #nextId = 1;
   #lost = false;
 
@@ -112,6 +114,12 @@ export class PageFetcher {
       at = runEnd;
     }
     return calls;
+  }
+
+  /** Resolves when nothing is on its way. */
+  whenIdle(): Promise<void> {
+    if (this.#fetches.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
   /**
@@ -263,5 +271,6 @@ export class PageFetcher {
     for (let i = 0; i < fetch.count; i++) {
       this.#blocks.delete(fetch.inode * BLOCKS_PER_INODE + fetch.block + i);
     }
+    if (this.#fetches.size === 0) { for (const idle of this.#whenIdle.splice(0)) idle(); }
   }
 }

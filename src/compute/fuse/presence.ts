@@ -13,6 +13,8 @@ export class Presence {
   readonly #written: Uint8Array;
   /** Clean units that have been read since they were last passed over by {@link findUnused}. */
   readonly #used: Uint8Array;
+  /** Units that Postgres has asked for, were they here or not, and that have not been given up since. */
+  readonly #asked: Uint8Array;
   readonly #units: number;
   #presentCount = 0;
   #writtenCount = 0;
@@ -24,6 +26,7 @@ export class Presence {
     this.#present = new Uint8Array(length);
     this.#written = new Uint8Array(length);
     this.#used = new Uint8Array(length);
+    this.#asked = new Uint8Array(length);
   }
 
   /** Units that the overlay has. */
@@ -63,6 +66,21 @@ export class Presence {
     for (let unit = first; unit < Math.min(end, this.#units); unit++) set(this.#used, unit);
   }
 
+  /** Units [first, end) are asked for. */
+  ask(first: number, end: number): void {
+    for (let unit = first; unit < Math.min(end, this.#units); unit++) set(this.#asked, unit);
+  }
+
+  /** Calls with every unit that was asked for or written, in order. */
+  forEachHot(visit: (unit: number) => void): void {
+    for (let byte = 0; byte < this.#asked.length; byte++) {
+      const hot = this.#asked[byte]! | this.#written[byte]!;
+      for (let bit = 0; hot >>> bit !== 0; bit++) {
+        if ((hot >>> bit) & 1) visit(8 * byte + bit);
+      }
+    }
+  }
+
   /** Units from `first` on are not the page server's any more. */
   cut(first: number): void {
     for (let unit = first; unit < this.#units; unit++) {
@@ -70,6 +88,7 @@ export class Presence {
       if (isSet(this.#present, unit)) this.#presentCount--;
       clear(this.#written, unit);
       clear(this.#present, unit);
+      clear(this.#asked, unit);
     }
   }
 
@@ -98,6 +117,7 @@ export class Presence {
     for (; unit < this.#units && unit - first < limit && this.#isClean(unit); unit++) {
       if (isSet(this.#used, unit)) break;
       clear(this.#present, unit);
+      clear(this.#asked, unit);
       this.#presentCount--;
     }
     return unit;

@@ -27,6 +27,7 @@ export const FUSE_FSYNCDIR = 30;
 export const FUSE_CREATE = 35;
 export const FUSE_INTERRUPT = 36;
 export const FUSE_DESTROY = 38;
+export const FUSE_NOTIFY_REPLY = 41;
 export const FUSE_BATCH_FORGET = 42;
 export const FUSE_RENAME2 = 45;
 
@@ -130,6 +131,25 @@ export class FuseBuffers {
 /** The 64-bit number in the request at word `at`. Sizes and offsets are below 2^53. */
 export function requestUint64(buffers: FuseBuffers, at: number): number {
   return buffers.requestWords[at]! + buffers.requestWords[at + 1]! * TWO_POW_32;
+}
+
+/** fuse_notify_code: goes where a reply has its error. */
+const FUSE_NOTIFY_RETRIEVE = 5;
+/** fuse_notify_retrieve_out: notify_unique u64, nodeid u64, offset u64, size u32, padding u32. */
+const NOTIFY_RETRIEVE_OUT_BYTES = 32;
+
+/**
+ * A message to the kernel that has it make a request, {@link FUSE_NOTIFY_REPLY}, of whoever reads the device: it is asked for no bytes of
+ * what the page cache has of a file. Thus one thread wakes the one that waits for requests. Writing it fails with ENOENT when the
+ * kernel does not know the inode, or not any more; for directories with EINVAL.
+ */
+export function wakeMessage(inode: number): Uint8Array {
+  const message = new Uint8Array(OUT_HEADER_BYTES + NOTIFY_RETRIEVE_OUT_BYTES);
+  const words = new Uint32Array(message.buffer);
+  words[0] = message.length;
+  words[1] = FUSE_NOTIFY_RETRIEVE;
+  putUint64(words, OUT_HEADER_BYTES / 4 + 2, inode);
+  return message;
 }
 
 /** Fills in the header of a reply of `length` bytes, header included. @returns `length` */

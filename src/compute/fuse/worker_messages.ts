@@ -1,6 +1,7 @@
 import type { ErrorKind } from "../../common/errors.ts";
-import type { FirstRead } from "./first_reads.ts";
+import type { ExpectedRead } from "./first_reads.ts";
 import type { MissedRead } from "./fuse_session.ts";
+import type { HotRange } from "./hot_pages.ts";
 import type { Owner } from "./populate.ts";
 
 /** The Worker's `workerData`. */
@@ -18,19 +19,23 @@ export interface ServeMessage {
   readonly overlayDirectory: string;
   /** Infinity for no bound but the disk's. */
   readonly overlayMaxBytes: number;
+  /** What is to be fetched ahead of need, whenever the Worker is woken. */
+  readonly prewarm: readonly HotRange[];
   readonly owner: Owner;
 }
 
 /** What the Worker tells. */
 export type WorkerMessage =
-  /** The kernel and the Worker have agreed on how they talk. */
-  | { readonly type: "serving" }
+  /** The kernel and the Worker have agreed on how they talk. With the inode of `pg_control`. */
+  | { readonly type: "serving"; readonly controlFile: number }
   | { readonly type: "miss"; readonly miss: MissedRead }
   /** Will be missed soon. */
-  | { readonly type: "expected"; readonly reads: readonly FirstRead[] }
+  | { readonly type: "expected"; readonly reads: readonly ExpectedRead[] }
+  /** The answer to being woken, by that inode: what may be missed some day. Nothing when that was all. */
+  | { readonly type: "prewarm"; readonly reads: readonly ExpectedRead[]; readonly knownInode: number }
   /** What has been written alone is more than the overlay should hold; 0: not any more. */
   | { readonly type: "overlay full"; readonly writtenBytes: number }
-  /** The mount is gone, as it is in an orderly stop. */
-  | { readonly type: "unmounted" }
+  /** The mount is gone, as it is in an orderly stop; what was hot. */
+  | { readonly type: "unmounted"; readonly hotPages: readonly HotRange[] }
   /** It can't go on. */
   | { readonly type: "failed"; readonly kind: ErrorKind; readonly message: string };
