@@ -12,13 +12,26 @@ export function zenithCommand(): string[] {
   return bin !== undefined && bin !== "" ? [bin] : [process.execPath, join(ROOT, "cli.ts")];
 }
 
+/** The sources on Deno. */
+export function zenithOnDeno(): string[] {
+  return [join(ROOT, "node_modules/.bin/deno"), "run", "--allow-all", "--no-check", join(ROOT, "cli.ts")];
+}
+
+/** How the command line is run, where it is not {@link zenithCommand} by the test's own user. */
+export interface CliOptions {
+  readonly command?: readonly string[];
+  readonly user?: { readonly uid: number; readonly gid: number };
+}
+
 /** Runs `zenith <args>`; failing is a result, not an error. */
 export async function runZenith(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
+  { command = zenithCommand(), user }: CliOptions = {},
 ): Promise<CliResult> {
-  const [file, ...prefix] = zenithCommand();
+  const [file, ...prefix] = command;
   const child = spawn(file!, [...prefix, ...args], {
+    ...(user === undefined ? {} : { uid: user.uid, gid: user.gid }),
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

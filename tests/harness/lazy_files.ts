@@ -15,11 +15,15 @@ export function overlayBytes(paths: ComputePaths): number {
   return bytes;
 }
 
+/** The options of what is mounted at the compute's mount point, alive or dead; undefined when nothing is. */
+export function mountOptions(paths: ComputePaths): string | undefined {
+  const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n").map((line) => line.split(" "));
+  return mounts.find((fields) => fields[1] === paths.mount)?.[3];
+}
+
 /** Whether something is mounted at the compute's mount point, alive or dead. */
 export function isMounted(paths: ComputePaths): boolean {
-  return readFileSync("/proc/self/mounts", "utf8").split("\n").some((line) =>
-    line.split(" ")[1] === paths.mount
-  );
+  return mountOptions(paths) !== undefined;
 }
 
 /** Makes the kernel forget what it has of the files, so that the next read reaches the file system's server again. */

@@ -2,7 +2,7 @@
  * A Zenith of a test's own: a temporary directory, free ports, real processes. `await using` it, so that all of it is
  * gone when the test is over, however it ends. `ZENITH_TEST_KEEP=1` leaves directories behind to be looked at.
  */
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatHostPort, type HostPort } from "../../src/common/host_port.ts";
@@ -22,7 +22,7 @@ import {
   safekeeperStatus,
   type SafekeeperTimelineStatus,
 } from "../../src/control/safekeepers.ts";
-import { type CliResult, runZenith } from "./cli.ts";
+import { type CliOptions, type CliResult, runZenith } from "./cli.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
 import { freePort } from "./ports.ts";
 
@@ -32,6 +32,8 @@ export interface ZenithEnvOptions {
   readonly tenant?: string;
   /** How its computes get relation files: `$ZENITH_TEST_STORAGE`, else as the product does by itself. */
   readonly storage?: StorageChoice;
+  /** Which command line it is, and whose. */
+  readonly cli?: CliOptions;
   /** How many safekeepers: `$ZENITH_TEST_SAFEKEEPERS`, else as the product does by itself. */
   readonly safekeepers?: number;
 }
@@ -58,11 +60,13 @@ export class ZenithEnv implements AsyncDisposable {
   readonly dir: string;
   readonly pageserver: PageServerHandle;
   readonly safekeepers: SafekeeperHandle[] = [];
+  readonly #cli: CliOptions;
   readonly #computes = new Map<string, Compute>();
   #environment: Environment | undefined;
 
-  private constructor(dir: string, address: HostPort) {
+  private constructor(dir: string, address: HostPort, cli: CliOptions) {
     this.dir = dir;
+    this.#cli = cli;
     this.pageserver = new PageServerHandle(this, address);
   }
 
@@ -70,8 +74,10 @@ export class ZenithEnv implements AsyncDisposable {
   static async create(options: ZenithEnvOptions = {}): Promise<ZenithEnv> {
     const dir = mkdtempSync(join(tmpdir(), "zenith-test-"));
     chmodSync(dir, 0o755);
+    const { cli = {} } = options;
+    if (cli.user !== undefined) chownSync(dir, cli.user.uid, cli.user.gid);
     const address = { host: "127.0.0.1", port: await freePort() };
-    const env = new ZenithEnv(dir, address);
+    const env = new ZenithEnv(dir, address, cli);
     living.add(env);
     try {
       const safekeepers = options.safekeepers ?? defaultSafekeepers();
@@ -140,7 +146,7 @@ export class ZenithEnv implements AsyncDisposable {
 
   /** Runs a command that may fail. */
   tryZenith(...args: string[]): Promise<CliResult> {
-    return runZenith(args, { ZENITH_REPO_DIR: this.repoDir });
+    return runZenith(args, { ZENITH_REPO_DIR: this.repoDir }, this.#cli);
   }
 
   async createTenant(): Promise<TenantId> {

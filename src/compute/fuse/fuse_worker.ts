@@ -1,11 +1,11 @@
 /** Owns the mount's names, attributes and overlay: a thread that does nothing but answer the kernel's requests. */
-import { readSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../common/assert.ts";
 import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import { CONTROL_FILE_PATH } from "../../postgres/control_file.ts";
 import { decodeRelationManifest } from "../../protocol/relation_manifest.ts";
 import { BackingFiles } from "./backing_files.ts";
+import { device } from "./device.ts";
 import { isTransientDeviceError, isUnmounted } from "./errno.ts";
 import { FileData, overlayError } from "./file_data.ts";
 import { firstReads } from "./first_reads.ts";
@@ -89,7 +89,7 @@ function serve(
 function readRequest(deviceFd: number, buffers: FuseBuffers): boolean {
   for (;;) {
     try {
-      readSync(deviceFd, buffers.request, 0, buffers.request.length, null);
+      device.read(deviceFd, buffers.request);
       return true;
     } catch (error) {
       if (isUnmounted(error)) return false;
@@ -101,7 +101,7 @@ function readRequest(deviceFd: number, buffers: FuseBuffers): boolean {
 /** @returns false when the mount is gone */
 function writeReply(deviceFd: number, buffers: FuseBuffers, length: number): boolean {
   try {
-    writeSync(deviceFd, buffers.reply, 0, length, null);
+    device.write(deviceFd, buffers.reply, length);
     return true;
   } catch (error) {
     if (isUnmounted(error)) return false;

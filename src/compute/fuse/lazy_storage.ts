@@ -1,14 +1,5 @@
 /** Relation files that are fetched page by page: a FUSE mount, the thread that serves it, and the way to the page server. */
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-} from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
@@ -23,6 +14,7 @@ import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import type { Conditions } from "../conditions.ts";
 import { writeInitialWal } from "../initial_wal.ts";
+import { device } from "./device.ts";
 import type { HotRange } from "./hot_pages.ts";
 import { keepLsnLeased } from "./lsn_lease.ts";
 import { KeptPages } from "./kept_pages.ts";
@@ -172,7 +164,10 @@ export class LazyStorage {
     this.#isServed = true;
     await Promise.race([this.#whenServing, this.failed]);
     // Not before: the first exchange with the kernel sets its read-ahead back.
-    for (const problem of tunePageCache(paths.mount)) log.warn(`page cache of the mount: ${problem}`);
+    const untuned = tunePageCache(paths.mount);
+    if (untuned.length > 0) {
+      log.warn(`page cache of the mount as the kernel sets it up: ${untuned.join("; ")}`);
+    }
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
   }
 
@@ -203,7 +198,7 @@ export class LazyStorage {
     unmount(this.#options.paths.mount);
     if (this.#isServed) await this.#whenServed;
     else await this.#worker.terminate();
-    if (this.#deviceFd !== undefined) closeSync(this.#deviceFd);
+    if (this.#deviceFd !== undefined) device.close(this.#deviceFd);
     rmSync(this.#options.paths.overlay, { recursive: true, force: true });
   }
 

@@ -1,46 +1,135 @@
-/** Calls of the C library that the runtimes' file systems lack. Bun's and Deno's ways to it are different ones. */
-
-/** fallocate(2): include/uapi/linux/falloc.h. */
-const FALLOC_FL_KEEP_SIZE = 1;
-const FALLOC_FL_PUNCH_HOLE = 2;
+/**
+ * Calls of the C library that the runtimes' own modules lack. Bun's and Deno's ways to it are different ones; both are here, and nothing
+ * else is.
+ */
+import { getSystemErrorName } from "node:util";
 
 const LIBRARY = "libc.so.6";
 
-type Fallocate = (fd: number, mode: number, offset: bigint, length: bigint) => number;
+/** What C types look like: `buffer` is a `Uint8Array`, handed on as the address of its bytes. */
+type CType = "i32" | "i64" | "u64" | "buffer" | "address";
+
+interface Signature {
+  readonly args: readonly CType[];
+  readonly returns: CType;
+}
+
+const SIGNATURES = {
+  __errno_location: { args: [], returns: "address" },
+  close: { args: ["i32"], returns: "i32" },
+  fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
+  open: { args: ["buffer", "i32"], returns: "i32" },
+  mount: { args: ["buffer", "buffer", "buffer", "u64", "buffer"], returns: "i32" },
+  read: { args: ["i32", "buffer", "u64"], returns: "i64" },
+  recvmsg: { args: ["i32", "buffer", "i32"], returns: "i64" },
+  socketpair: { args: ["i32", "i32", "i32", "buffer"], returns: "i32" },
+  umount2: { args: ["buffer", "i32"], returns: "i32" },
+  write: { args: ["i32", "buffer", "u64"], returns: "i64" },
+} as const satisfies Record<string, Signature>;
+
+type Argument = number | bigint | Uint8Array;
+type Functions = Record<keyof typeof SIGNATURES, (...args: readonly Argument[]) => number | bigint>;
+
+interface Library {
+  readonly functions: Functions;
+  /** Of the call before. */
+  errno(): number;
+  addressOf(bytes: Uint8Array): bigint;
+}
 
 interface BunFfi {
-  dlopen(path: string, symbols: Record<string, { args: string[]; returns: string }>): {
-    symbols: Record<string, unknown>;
-  };
+  dlopen(
+    path: string,
+    symbols: Record<string, { args: string[]; returns: string }>,
+  ): { symbols: Functions };
+  ptr(bytes: Uint8Array): number;
+  read: { i32(address: number, offset: number): number };
 }
 
 interface DenoFfi {
   dlopen(
     path: string,
     symbols: Record<string, { parameters: string[]; result: string }>,
-  ): { symbols: Record<string, unknown> };
+  ): { symbols: Functions };
+  UnsafePointer: { of(bytes: Uint8Array): unknown; value(pointer: unknown): bigint };
+  UnsafePointerView: new (pointer: unknown) => { getInt32(offset: number): number };
 }
 
-function loadFallocate(): Fallocate | undefined {
+function openWithBun(ffi: BunFfi): Library {
+  const symbols: Record<string, { args: string[]; returns: string }> = {};
+  const typeName = (type: CType): string => type === "buffer" || type === "address" ? "ptr" : type;
+  for (const [name, { args, returns }] of Object.entries(SIGNATURES)) {
+    symbols[name] = { args: args.map(typeName), returns: returns === "i64" ? "i64_fast" : typeName(returns) };
+  }
+  const functions = ffi.dlopen(LIBRARY, symbols).symbols;
+  return {
+    functions,
+    errno: () => ffi.read.i32(functions.__errno_location() as number, 0),
+    addressOf: (bytes) => BigInt(ffi.ptr(bytes)),
+  };
+}
+
+function openWithDeno(deno: DenoFfi): Library {
+  const symbols: Record<string, { parameters: string[]; result: string }> = {};
+  const typeName = (type: CType): string => type === "address" ? "pointer" : type;
+  for (const [name, { args, returns }] of Object.entries(SIGNATURES)) {
+    symbols[name] = { parameters: args.map(typeName), result: typeName(returns) };
+  }
+  const functions = deno.dlopen(LIBRARY, symbols).symbols;
+  return {
+    functions,
+    errno: () => new deno.UnsafePointerView(functions.__errno_location()).getInt32(0),
+    addressOf: (bytes) => deno.UnsafePointer.value(deno.UnsafePointer.of(bytes)),
+  };
+}
+
+function openLibrary(): Library | undefined {
   try {
-    const deno = (globalThis as { Deno?: DenoFfi }).Deno;
-    if (deno !== undefined) {
-      const parameters = ["i32", "i32", "i64", "i64"];
-      return deno.dlopen(LIBRARY, { fallocate: { parameters, result: "i32" } })
-        .symbols["fallocate"] as Fallocate;
-    }
+    const deno = (globalThis as { Deno?: unknown }).Deno as DenoFfi | undefined;
+    if (deno !== undefined) return openWithDeno(deno);
     const bun = process.getBuiltinModule("bun:ffi") as unknown as BunFfi | undefined;
-    const args = ["i32", "i32", "i64", "i64"];
-    return bun?.dlopen(LIBRARY, { fallocate: { args, returns: "i32" } }).symbols["fallocate"] as
-      | Fallocate
-      | undefined;
+    return bun === undefined ? undefined : openWithBun(bun);
   } catch {
-    // Another C library: no holes then.
+    // Another C library.
     return undefined;
   }
 }
 
-let fallocate: Fallocate | undefined | null = null;
+let opened: Library | undefined | null = null;
+
+function library(): Library | undefined {
+  if (opened === null) opened = openLibrary();
+  return opened;
+}
+
+/** Whether there is a C library that can be called. The functions below but {@link punchHole} need it. */
+export function hasLibc(): boolean {
+  return library() !== undefined;
+}
+
+/** The last call's error, as the runtimes' own errors are. */
+function systemError(call: string, { errno }: Library): Error {
+  const number = errno();
+  const code = getSystemErrorName(-number);
+  return Object.assign(new Error(`${code}, ${call}`), { code, errno: -number, syscall: call });
+}
+
+/** Calls it. @throws an error with a `code` when it returns a negative number */
+function call(name: keyof typeof SIGNATURES, ...args: readonly Argument[]): number {
+  const libc = library();
+  if (libc === undefined) throw new Error(`there is no ${LIBRARY} to call ${name} of`);
+  const result = Number(libc.functions[name](...args));
+  if (result < 0) throw systemError(name, libc);
+  return result;
+}
+
+function cString(text: string): Uint8Array {
+  return new TextEncoder().encode(`${text}\0`);
+}
+
+/** fallocate(2): include/uapi/linux/falloc.h. */
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
 
 /**
  * Gives the disk space of a part of a file back; it reads as zeros then.
@@ -48,6 +137,101 @@ let fallocate: Fallocate | undefined | null = null;
  * @returns false when this system or this file system can't
  */
 export function punchHole(fd: number, offset: number, bytes: number): boolean {
-  if (fallocate === null) fallocate = loadFallocate();
-  return fallocate?.(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BigInt(offset), BigInt(bytes)) === 0;
+  const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return library()?.functions.fallocate(fd, mode, BigInt(offset), BigInt(bytes)) === 0;
+}
+
+/** open(2) of what exists. @throws an error with a `code`, as all below */
+export function openFd(path: string, flags: number): number {
+  return call("open", cString(path), flags);
+}
+
+export function closeFd(fd: number): void {
+  call("close", fd);
+}
+
+/** read(2). @returns how many bytes have come */
+export function readFd(fd: number, into: Uint8Array): number {
+  return call("read", fd, into, BigInt(into.length));
+}
+
+/** write(2) of the first `bytes` bytes. */
+export function writeFd(fd: number, from: Uint8Array, bytes: number): void {
+  call("write", fd, from, BigInt(bytes));
+}
+
+/** mount(2): include/uapi/linux/mount.h. */
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+const MS_NOATIME = 1024;
+/** umount2(2). */
+const MNT_DETACH = 2;
+
+/** mount(2), without set-user-id programs, devices and access times. */
+export function mountFileSystem(source: string, directory: string, type: string, options: string): void {
+  const flags = BigInt(MS_NOSUID | MS_NODEV | MS_NOATIME);
+  call("mount", cString(source), cString(directory), cString(type), flags, cString(options));
+}
+
+/** umount2(2), of a mount in use too. */
+export function detachMount(directory: string): void {
+  call("umount2", cString(directory), MNT_DETACH);
+}
+
+/** include/linux/socket.h. */
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+
+/** socketpair(2): two ends of a Unix socket, that children don't inherit. */
+export function socketPair(): [number, number] {
+  const fds = new Int32Array(2);
+  call("socketpair", AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, new Uint8Array(fds.buffer));
+  return [fds[0]!, fds[1]!];
+}
+
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+
+/**
+ * What recvmsg(2) takes, in words of 32 bits on 64-bit Linux, all in one piece so that it lives as long as the call: struct msghdr (name,
+ * its length, iovec, how many, control data, their length, flags), struct iovec (base, length), struct cmsghdr (length,
+ * level, type) with a descriptor, one byte of data.
+ */
+const MESSAGE_BYTES = 104;
+const MSG_IOV = 4;
+const MSG_IOVLEN = 6;
+const MSG_CONTROL = 8;
+const MSG_CONTROLLEN = 10;
+const IOVEC = 14;
+const CMSG = 18;
+const CMSG_LEVEL = CMSG + 2;
+const CMSG_TYPE = CMSG + 3;
+const CMSG_DATA = CMSG + 4;
+const CMSG_BYTES = 24;
+const DATA = 24;
+
+/**
+ * recvmsg(2): takes the file descriptor that somebody passes over a Unix socket. It is not inherited by children.
+ *
+ * @returns undefined when a message without one has come, or the other end was closed
+ */
+export function receiveFd(socket: number): number | undefined {
+  const words = new Int32Array(new ArrayBuffer(MESSAGE_BYTES));
+  const message = new Uint8Array(words.buffer);
+  const view = new DataView(words.buffer);
+  const base = library()?.addressOf(message) ?? 0n;
+  const pointTo = (field: number, word: number) =>
+    view.setBigUint64(4 * field, base + BigInt(4 * word), true);
+  pointTo(MSG_IOV, IOVEC);
+  words[MSG_IOVLEN] = 1;
+  pointTo(MSG_CONTROL, CMSG);
+  words[MSG_CONTROLLEN] = CMSG_BYTES;
+  pointTo(IOVEC, DATA);
+  words[IOVEC + 2] = 1;
+  call("recvmsg", socket, message, MSG_CMSG_CLOEXEC);
+  const hasDescriptor = words[MSG_CONTROLLEN]! > 0 && words[CMSG_LEVEL] === SOL_SOCKET &&
+    words[CMSG_TYPE] === SCM_RIGHTS;
+  return hasDescriptor ? words[CMSG_DATA] : undefined;
 }

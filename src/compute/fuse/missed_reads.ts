@@ -1,6 +1,6 @@
-import { writeSync } from "node:fs";
 import { systemErrorCode, type ZenithError } from "../../common/errors.ts";
 import { BLCKSZ } from "../../postgres/page_layout.ts";
+import { device } from "./device.ts";
 import { EIO, isUnmounted } from "./errno.ts";
 import type { MissedRead } from "./fuse_session.ts";
 import type { PageFetcher, PageWaiter } from "./page_fetcher.ts";
@@ -80,7 +80,7 @@ class Answer implements PageWaiter {
 export function deviceWriter(deviceFd: number): ReplyWriter {
   return (reply) => {
     try {
-      writeSync(deviceFd, reply, 0, reply.length, null);
+      device.write(deviceFd, reply, reply.length);
     } catch (error) {
       // Whoever asked does not wait any more, or the mount is gone.
       if (systemErrorCode(error) !== "ENOENT" && !isUnmounted(error)) throw error;

@@ -1,44 +1,48 @@
-/** Mounts and unmounts, by mount(8) and umount(8): they hand the kernel our descriptor and say in words what went wrong. */
+/** Mounts and unmounts: root by the system calls, others by fusermount3. */
 import { Buffer } from "node:buffer";
-import { spawn, spawnSync } from "node:child_process";
-import { closeSync, constants, openSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { errorMessage, ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import { errorMessage, ioError, systemErrorCode } from "../../common/errors.ts";
 import { findProgram } from "../../common/find_program.ts";
+import { device, FUSE_DEVICE } from "./device.ts";
+import { fuserMount, fuserUnmount, whyNoFusermount } from "./fusermount.ts";
+import { detachMount, hasLibc, mountFileSystem } from "./libc.ts";
 import { IO_MAX_BYTES } from "./protocol.ts";
 
-const FUSE_DEVICE = "/dev/fuse";
-
-/** Close-on-exec: a Postgres that has inherited the device would keep the mount alive after its server's death. */
-const O_CLOEXEC = 0o2000000;
-
-/** How the mounted file system calls itself in /proc/mounts. */
-const FILE_SYSTEM_TYPE = "fuse.zenith";
+/** How the mounted file system calls itself in /proc/mounts: `zenith` of the type `fuse.zenith`. */
 const SOURCE = "zenith";
 
-/** The mounting child's descriptor of the device. */
-const CHILD_DEVICE_FD = 3;
+/** Access is by the files' owners and modes. */
+const OPTIONS = ["default_permissions", `max_read=${IO_MAX_BYTES}`];
 
-/** setpriv is for Postgres: it must not outlive the mount's server (see `tiedToParent`). */
-const PROGRAMS = ["mount", "umount", "setpriv"];
+/** `CAP_SYS_ADMIN` (linux/capability.h). */
+const CAP_SYS_ADMIN = 21n;
+
+function isRoot(): boolean {
+  return process.getuid?.() === 0;
+}
 
 /** Why this process can't serve a mount, as a clause; undefined when it can. */
 export function whyNotLazy(): string | undefined {
   if (process.platform !== "linux") return `FUSE is Linux's, this is ${process.platform}`;
-  if (process.getuid?.() !== 0) return "mounting needs root";
-  for (const program of PROGRAMS) {
-    if (findProgram(program) === undefined) return `there is no ${program} program`;
-  }
+  if (!hasLibc()) return "the system's C library is not glibc";
+  // Postgres must not outlive the mount's server (see `tiedToParent`).
+  if (findProgram("setpriv") === undefined) return "there is no setpriv program";
+  const why = isRoot() ? whyNotAsRoot() : whyNoFusermount();
+  if (why !== undefined) return why;
   try {
-    closeSync(openDevice());
+    device.close(device.open());
     return undefined;
   } catch (error) {
     return `${FUSE_DEVICE} can't be opened (${systemErrorCode(error) ?? errorMessage(error)})`;
   }
 }
 
-function openDevice(): number {
-  return openSync(FUSE_DEVICE, constants.O_RDWR | O_CLOEXEC);
+/** Root of a container may be kept from mounting. */
+function whyNotAsRoot(): string | undefined {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
+  const mayMount = (BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n;
+  return mayMount ? undefined : "root may not mount here (no CAP_SYS_ADMIN)";
 }
 
 /**
@@ -46,37 +50,21 @@ function openDevice(): number {
  * looks at the mount: that must not be this thread.
  *
  * @returns the device's descriptor
- * @throws {ZenithError} `io` with mount's own words
+ * @throws {ZenithError} `io` with the kernel's or fusermount's words
  */
 export async function mountFuse(directory: string): Promise<number> {
-  const fd = openDevice();
+  if (!isRoot()) {
+    return await fuserMount(directory, [`fsname=${SOURCE}`, `subtype=${SOURCE}`, "noatime", ...OPTIONS]);
+  }
+  const fd = device.open();
+  // Postgres is another user.
+  const options = [`fd=${fd}`, "rootmode=40000", "user_id=0", "group_id=0", "allow_other", ...OPTIONS];
   try {
-    const options = [
-      `fd=${CHILD_DEVICE_FD}`,
-      "rootmode=40000",
-      "user_id=0",
-      "group_id=0",
-      // Postgres is another user.
-      "allow_other",
-      "default_permissions",
-      `max_read=${IO_MAX_BYTES}`,
-      "nosuid",
-      "nodev",
-      "noatime",
-    ];
-    const args = ["-i", "-t", FILE_SYSTEM_TYPE, "-o", options.join(","), SOURCE, directory];
-    const child = spawn("mount", args, { stdio: ["ignore", "ignore", "pipe", fd] });
-    let words = "";
-    child.stderr!.on("data", (chunk: Uint8Array) => words += chunk.toString());
-    const code = await new Promise<number | null>((resolve, reject) => {
-      child.on("error", reject);
-      child.on("close", resolve);
-    });
-    if (code !== 0) throw new ZenithError("io", `could not mount ${directory}: ${words.trim()}`);
+    mountFileSystem(SOURCE, directory, `fuse.${SOURCE}`, options.join(","));
     return fd;
   } catch (error) {
-    closeSync(fd);
-    throw error;
+    device.close(fd);
+    throw ioError("mount", directory, error);
   }
 }
 
@@ -84,9 +72,11 @@ export async function mountFuse(directory: string): Promise<number> {
 export function unmount(directory: string): number {
   let count = 0;
   for (; findMount(directory) !== undefined; count++) {
-    const run = spawnSync("umount", ["-l", "--", directory], { encoding: "utf8" });
-    if (run.status !== 0) {
-      throw new ZenithError("io", `could not unmount ${directory}: ${run.stderr?.trim() ?? run.error}`);
+    try {
+      if (isRoot()) detachMount(directory);
+      else fuserUnmount(directory);
+    } catch (error) {
+      throw ioError("unmount", directory, error);
     }
   }
   return count;

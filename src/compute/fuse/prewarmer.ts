@@ -1,8 +1,9 @@
-import { readFileSync, renameSync, writeFileSync, writeSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { errorMessage, systemErrorCode } from "../../common/errors.ts";
 import type { Logger } from "../../common/log.ts";
 import { BLCKSZ } from "../../postgres/page_layout.ts";
 import type { Conditions } from "../conditions.ts";
+import { device } from "./device.ts";
 import { isUnmounted } from "./errno.ts";
 import type { ExpectedRead } from "./first_reads.ts";
 import { decodeHotPages, encodeHotPages, type HotRange } from "./hot_pages.ts";
@@ -77,7 +78,8 @@ export class Prewarmer {
   #wakeThread(knownInode: number): void {
     this.#isStuck = false;
     try {
-      writeSync(this.#options.deviceFd, wakeMessage(knownInode));
+      const message = wakeMessage(knownInode);
+      device.write(this.#options.deviceFd, message, message.length);
     } catch (error) {
       if (systemErrorCode(error) === "ENOENT") this.#isStuck = true;
       else if (!isUnmounted(error)) throw error;
