@@ -1,3 +1,4 @@
+import { nodeDisk } from "../common/disk.ts";
 import { type Command, optionText, requiredArg } from "./command.ts";
 import { print } from "./output.ts";
 
@@ -32,5 +33,18 @@ export const dumpWalCommand: Command = {
       },
       print,
     );
+  },
+};
+
+export const dumpLayerCommand: Command = {
+  usage: "dump layer <file>",
+  description: "Show what a layer file holds: its objects and blocks",
+  options: [{ flags: "--versions", description: "Every version of each block, too" }],
+  examples: [
+    ["dump layer .zenith/tenants/*/timelines/*/00000001.layer", "One line per block"],
+  ],
+  async run(args, options) {
+    const { dumpLayer } = await import("../pagestore/mod.ts");
+    for (const line of dumpLayer(nodeDisk, requiredArg(args, 0), options["versions"] === true)) print(line);
   },
 };

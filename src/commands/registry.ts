@@ -6,8 +6,9 @@ import type { CommandGroup } from "./command.ts";
 import { completeCommand, completionCommand } from "./completion.ts";
 import { computeCommand } from "./compute.ts";
 import { doctorCommand } from "./doctor.ts";
-import { dumpWalCommand } from "./dump.ts";
+import { dumpLayerCommand, dumpWalCommand } from "./dump.ts";
 import { dumpPageCommand } from "./dump_page.ts";
+import { fsckCommand } from "./fsck.ts";
 import { initCommand } from "./init.ts";
 import { logsCommand } from "./logs.ts";
 import { lsnAtCommand } from "./lsn_at.ts";
@@ -61,7 +62,9 @@ export const COMMANDS: readonly CommandGroup[] = [
       safekeeperCommand,
       safekeeperPruneCommand,
       safekeeperReleaseCommand,
+      fsckCommand,
       dumpWalCommand,
+      dumpLayerCommand,
       dumpPageCommand,
       computeCommand,
       completeCommand,

@@ -4,7 +4,7 @@ export { dumpLayer } from "./dump_layer.ts";
 export { checkTimeline, type TimelineCheck } from "./fsck.ts";
 export { compareObjects, formatObject, type ObjectFilter, type ObjectId, SIZE_BLOCK } from "./object_id.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./key_rewriter.ts";
-export { readMetadata, type TimelineMetadata } from "./timeline_metadata.ts";
+export { isTimelineDirectory, readMetadata, type TimelineMetadata } from "./timeline_metadata.ts";
 export {
   type EncodedValue,
   type EncodeValue,

@@ -78,6 +78,11 @@ export function metadataPath(directory: string): string {
   return join(directory, METADATA_FILE);
 }
 
+/** Whether there is a timeline, sound or not. */
+export function isTimelineDirectory(disk: Disk, directory: string): boolean {
+  return disk.statSync(metadataPath(directory)) !== null;
+}
+
 /** How layer files' names end. */
 export const LAYER_SUFFIX = ".layer";
 

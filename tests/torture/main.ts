@@ -7,11 +7,10 @@
  * The plan of faults comes from the seed. The end is a check of everything: histories, pg_amcheck, and every file of the page
  * server.
  */
+import assert from "node:assert/strict";
 import { appendFileSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { nodeDisk } from "../../src/common/disk.ts";
-import { checkTimeline } from "../../src/pagestore/mod.ts";
+import type { DataCheck } from "../../src/pageserver/fsck.ts";
 import { addSettings, durableLsn } from "../harness/branching.ts";
 import { amcheck } from "../harness/programs.ts";
 import { Random } from "../harness/random.ts";
@@ -208,19 +207,13 @@ class Torture implements LoadEvents {
       .filter((line) => WRONG_PAGES.test(line) && !LAST_WORDS.test(line));
     if (wrong.length > 0) this.#problem("Postgres's log", new Error(wrong.slice(0, 5).join("\n")));
     await step("stop everything", async () => void await this.#env.zenith("stop"));
-    await step("check every file of the page server", () => Promise.resolve(this.#checkFiles()));
-  }
-
-  #checkFiles(): void {
-    const { pageserver } = this.#env.paths;
-    const dir = pageserver.timelines(this.#pg.tenant);
-    for (const name of nodeDisk.readdirSync(dir)) {
-      const { layers, versions, bytes, problems, strays } = checkTimeline(nodeDisk, join(dir, name));
-      this.#say(`timeline ${name}: ${layers} layers, ${versions} versions, ${bytes} bytes`);
-      for (const problem of [...problems, ...strays.map((path) => `${path} belongs to nothing`)]) {
-        this.#problem(`timeline ${name}`, new Error(problem));
+    await step("check every file of the page server", async () => {
+      const checks: DataCheck[] = JSON.parse(await this.#env.zenith("fsck", this.#env.repoDir, "--json"));
+      for (const { path, strays, ...found } of checks) {
+        this.#say(`${path}: ${JSON.stringify(found)}`);
+        assert.deepEqual(strays, [], "a server that was stopped leaves nothing behind");
       }
-    }
+    });
   }
 
   #summarize(): void {
