@@ -57,7 +57,7 @@ function bunTest(...files: string[]): string[] {
 
 /** Tests that start no compute, or choose themselves how it gets its files and who makes its commits durable. */
 const OF_ONE_MODE =
-  /^(lazy_|safekeeper|quorum|whole_cluster|initial_segment|pgwire|wal_decoder|mistakes|status|cli_tools|tour)/;
+  /^(lazy_|safekeeper|quorum|whole_cluster|initial_segment|pgwire|wal_decoder|mistakes|status|cli_tools|tour|built_in_postgres)/;
 
 /** The integration tests that another mode makes a difference to. */
 function testsOfAnyMode(): string[] {
