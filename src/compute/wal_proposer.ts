@@ -121,6 +121,7 @@ export class WalProposer {
   #source: PgClient | undefined;
   #stream: ReplicationStream | undefined;
   #paused = false;
+  #advancePlanned = false;
   readonly #abort = new AbortController();
   #sourceRun: Promise<void> = Promise.resolve();
 
@@ -508,10 +509,16 @@ export class WalProposer {
     }
     if (this.#isOver) return;
     window.append(bytes, off, len);
-    this.#step({ type: "localAdvanced", endLsn: window.endLsn });
     if (!this.#paused && window.endLsn - this.#state.commitLsn > UNCOMMITTED_MAX_BYTES) {
       this.#paused = true;
       this.#stream?.copy.pause();
     }
+    // What one read of the socket has brought leaves in one message, however many Postgres has made of it.
+    if (this.#advancePlanned) return;
+    this.#advancePlanned = true;
+    queueMicrotask(() => {
+      this.#advancePlanned = false;
+      if (!this.#isOver) this.#step({ type: "localAdvanced", endLsn: window.endLsn });
+    });
   }
 }

@@ -18,6 +18,12 @@ const MAX_SEND_BYTES = 16 * XLOG_BLCKSZ;
 /** How often a silent stream says that it is alive. */
 const KEEPALIVE_INTERVAL_MS = 10_000;
 
+/**
+ * How long what was committed waits for more, where no commit waits for its reader: under load one message and one wakeup at
+ * both ends for many commits.
+ */
+const BATCH_DELAY_MS = 5;
+
 /** Who reads, which decides how far. */
 export type WalReader =
   /** A page server, standby or archiver: what is committed. `onFlush` hears of what it has made durable. */
@@ -40,6 +46,7 @@ export class WalSender {
   /** What the reader has made durable; it may still need what is above. */
   #flushedLsn: Lsn;
   #draining = false;
+  #batchTimer: ReturnType<typeof setTimeout> | undefined;
   #reject!: (error: unknown) => void;
 
   /** @throws {ZenithError} `out_of_range` when WAL from `startLsn` on is not here */
@@ -66,7 +73,7 @@ export class WalSender {
     failed.catch(() => {});
     const running = this.#copy.run({ onData: (bytes, off, len) => this.#onMessage(bytes, off, len) });
     const unwatch = this.#timeline.watch(() => {
-      this.#send();
+      this.#planSend();
       this.#endWhenDone();
     });
     const alive = setInterval(() => this.#keepalive(false), KEEPALIVE_INTERVAL_MS);
@@ -75,6 +82,7 @@ export class WalSender {
       await Promise.race([running, failed]);
     } finally {
       clearInterval(alive);
+      clearTimeout(this.#batchTimer);
       unwatch();
     }
   }
@@ -95,8 +103,20 @@ export class WalSender {
     if (!hasWriter && failure === undefined && this.#flushedLsn >= state.commitLsn) this.#copy.end();
   }
 
+  #planSend(): void {
+    const { state, failure } = this.#timeline;
+    const isUrgent = this.#reader.kind === "recovery" || failure !== undefined ||
+      state.commitLsn - this.#sentLsn >= MAX_SEND_BYTES;
+    if (isUrgent) this.#send();
+    else if (state.commitLsn > this.#sentLsn) {
+      this.#batchTimer ??= setTimeout(() => this.#send(), BATCH_DELAY_MS);
+    }
+  }
+
   /** All that may be sent now, as far as the reader takes it. */
   #send(): void {
+    clearTimeout(this.#batchTimer);
+    this.#batchTimer = undefined;
     if (this.#draining || !this.#copy.sending) return;
     try {
       const endLsn = this.#endLsn();
