@@ -7,10 +7,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { asUser, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
-import { StockCluster } from "../harness/stock_cluster.ts";
+import type { StockCluster } from "../harness/stock_cluster.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
-import { startReceiver } from "./receiver.ts";
 import { type Comparison, percentile, report, summarize } from "./harness.ts";
+import { ReplicatedCluster } from "./receiver.ts";
 
 const CLIENTS = [1, 4, 16];
 const SAFEKEEPERS = [1, 3];
@@ -94,14 +94,10 @@ async function filledEnvironment(pgbench: Pgbench, safekeepers: number): Promise
 
 export async function run(args: readonly string[]): Promise<void> {
   const clientCounts = args.length > 0 ? args.map(Number) : CLIENTS;
-  await using cluster = await StockCluster.start({
-    settings: { fsync: "on", wal_level: "replica", synchronous_standby_names: "''" },
-  });
-  const [{ port }] = await cluster.sql<[{ port: string }]>`SELECT current_setting('port') AS port`;
-  const stock = [`--host=${cluster.directory}`, `--port=${port}`, "--username=postgres"];
+  await using reference = await ReplicatedCluster.start();
+  const { cluster, target: stock } = reference;
   const pgbench = new Pgbench(cluster);
   await pgbench.fill(stock);
-  const receiver = await startReceiver(cluster, stock);
   const environments: ZenithEnv[] = [];
   try {
     const subjects = new Map<number, Target>();
@@ -117,7 +113,6 @@ export async function run(args: readonly string[]): Promise<void> {
     report("commit", comparisons);
   } finally {
     for (const env of environments) await env[Symbol.asyncDispose]();
-    receiver.kill("SIGKILL");
   }
 }
 

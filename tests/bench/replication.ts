@@ -3,10 +3,9 @@
  * quorum of three safekeepers, fsync on, against a stock Postgres with fsync on and one synchronous pg_receivewal.
  * `npm run bench -- replication [MiB] [rounds]`, by default 128 MiB, five rounds.
  */
-import { StockCluster } from "../harness/stock_cluster.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
 import { compare, report } from "./harness.ts";
-import { startReceiver } from "./receiver.ts";
+import { ReplicatedCluster } from "./receiver.ts";
 
 const MESSAGE_BYTES = 64 << 10;
 
@@ -29,34 +28,21 @@ async function throughput(run: Load, mebibytes: number): Promise<number> {
 export async function run(args: readonly string[]): Promise<void> {
   const mebibytes = Number(args[0] ?? 128);
   const rounds = Number(args[1] ?? 5);
-  await using cluster = await StockCluster.start({
-    settings: { fsync: "on", wal_level: "replica", synchronous_standby_names: "''" },
-  });
-  const [{ port }] = await cluster.sql<[{ port: string }]>`SELECT current_setting('port') AS port`;
-  const receiver = await startReceiver(cluster, [
-    `--host=${cluster.directory}`,
-    `--port=${port}`,
-    "--username=postgres",
+  await using reference = await ReplicatedCluster.start();
+  const { sql } = reference.cluster;
+  await using env = await ZenithEnv.create({ safekeepers: 3 });
+  const compute = await env.startCompute();
+  await using session = await compute.connect();
+  const zenith: Load = (statement) => session.query(statement);
+  const stock: Load = async (statement) => [...await sql.unsafe<Record<string, unknown>[]>(statement)];
+  const name = `${mebibytes} MiB to three safekeepers`;
+  report("replication", [
+    await compare(
+      name,
+      "MiB/s",
+      () => throughput(zenith, mebibytes),
+      () => throughput(stock, mebibytes),
+      rounds,
+    ),
   ]);
-  try {
-    await using env = await ZenithEnv.create({ safekeepers: 3 });
-    const compute = await env.startCompute();
-    await using session = await compute.connect();
-    const zenith: Load = (statement) => session.query(statement);
-    const stock: Load = async (
-      statement,
-    ) => [...await cluster.sql.unsafe<Record<string, unknown>[]>(statement)];
-    const name = `${mebibytes} MiB to three safekeepers`;
-    report("replication", [
-      await compare(
-        name,
-        "MiB/s",
-        () => throughput(zenith, mebibytes),
-        () => throughput(stock, mebibytes),
-        rounds,
-      ),
-    ]);
-  } finally {
-    receiver.kill("SIGKILL");
-  }
 }

@@ -18,11 +18,13 @@ export interface StockClusterOptions {
   /** wal_segment_size in MiB. */
   segmentMiB?: number;
   dataChecksums?: boolean;
+  /** Also listens there on 127.0.0.1. */
+  tcpPort?: number;
   /** Lines of postgresql.conf. */
   settings?: Readonly<Record<string, string>>;
 }
 
-/** Any number does: nothing listens on TCP, the socket lies in the cluster's own directory. */
+/** Any number does without TCP: the socket lies in the cluster's own directory. */
 const PORT = 57100;
 const START_TIMEOUT_S = 60;
 
@@ -30,12 +32,13 @@ export class StockCluster implements AsyncDisposable {
   readonly install: PostgresInstall;
   readonly directory: string;
   readonly dataDir: string;
+  readonly port: number;
   #client: postgres.Sql | undefined;
   #running = false;
 
   /** Runs initdb and starts the cluster. */
   static async start(options: StockClusterOptions = {}): Promise<StockCluster> {
-    const cluster = new StockCluster();
+    const cluster = new StockCluster(options.tcpPort ?? PORT);
     try {
       cluster.#initdb(options);
       cluster.startPostgres();
@@ -46,7 +49,8 @@ export class StockCluster implements AsyncDisposable {
     return cluster;
   }
 
-  private constructor() {
+  private constructor(port: number) {
+    this.port = port;
     this.install = findPostgres();
     this.directory = mkdtempSync(join(tmpdir(), "zenith-stock-"));
     this.dataDir = join(this.directory, "data");
@@ -67,9 +71,9 @@ export class StockCluster implements AsyncDisposable {
     if (options.dataChecksums === true) args.push("--data-checksums");
     this.run("initdb", args);
     const settings: Record<string, string> = {
-      listen_addresses: "''",
+      listen_addresses: options.tcpPort === undefined ? "''" : "'127.0.0.1'",
       unix_socket_directories: `'${this.directory}'`,
-      port: String(PORT),
+      port: String(this.port),
       fsync: "off",
       ...options.settings,
     };
@@ -126,7 +130,7 @@ export class StockCluster implements AsyncDisposable {
   /** A connection to the database `postgres`. */
   get sql(): postgres.Sql {
     this.#client ??= postgres({
-      path: join(this.directory, `.s.PGSQL.${PORT}`),
+      path: join(this.directory, `.s.PGSQL.${this.port}`),
       database: "postgres",
       username: "postgres",
       max: 4,
