@@ -23,7 +23,7 @@ export class FlushQueue {
   readonly #retryMs: number;
   /** Oldest first. */
   readonly #frozen: FrozenLayer[] = [];
-  /** The flush under way. */
+  /** The flush of the oldest layer, when one is under way. */
   #flushing: Promise<void> | null = null;
   #error: unknown = null;
   #failedMs = 0;
@@ -71,15 +71,22 @@ export class FlushQueue {
     if (this.#error === null || this.#nowMs() - this.#failedMs >= this.#retryMs) this.#start();
   }
 
-  /** Resolves when all layers are durable or writing them has failed; {@link error} then says why. */
-  async flush(): Promise<void> {
+  /**
+   * Resolves when everything up to `lsn` is durable, whatever has been added meanwhile; or when writing has failed: {@link error} then
+   * says why.
+   */
+  async flush(lsn: Lsn): Promise<void> {
     // A flush under way may be about to fail for a reason that is gone: it does not count as an attempt.
-    while (this.#flushing !== null) await this.#flushing;
-    this.#start();
-    while (this.#flushing !== null) await this.#flushing;
+    await this.#flushing;
+    while (this.#files.diskConsistentLsn < lsn) {
+      this.#start();
+      if (this.#flushing === null) return;
+      await this.#flushing;
+      if (this.#error !== null) return;
+    }
   }
 
-  /** Resolves when the flush under way has ended. @returns whether there was one */
+  /** Resolves when the layer that is being written is durable, or has failed. @returns whether there was one */
   async settled(): Promise<boolean> {
     if (this.#flushing === null) return false;
     await this.#flushing;
@@ -89,16 +96,17 @@ export class FlushQueue {
   /** Lets a flush under way end, and starts none any more. */
   async close(): Promise<void> {
     this.#closed = true;
-    while (this.#flushing !== null) await this.#flushing;
+    await this.#flushing;
   }
 
   /** Unless one is under way. #flushing resolves even if the flush fails. */
   #start(): void {
     if (this.#flushing !== null || this.#frozen.length === 0 || this.#closed) return;
-    this.#flushing = this.#flushAll().then(
+    this.#flushing = this.#flushOldest().then(
       () => {
         this.#error = null;
         this.#flushing = null;
+        this.#start();
       },
       (error: unknown) => {
         this.#error = error;
@@ -108,19 +116,17 @@ export class FlushQueue {
     );
   }
 
-  async #flushAll(): Promise<void> {
-    while (this.#frozen.length > 0 && !this.#closed) {
-      const frozen = this.#frozen[0]!;
-      const { memory, endLsn } = frozen;
-      if (frozen.written === null && !memory.isEmpty) frozen.written = await this.#write(memory, endLsn);
-      const { layers } = this.#files;
-      const { written } = frozen;
-      this.#files.commit(written === null ? layers : layers.with(this.#files.diskLayer(written)), endLsn);
-      // There is no await since the commit: readers see either the frozen layer or the file.
-      this.#frozen.shift();
-      memory.release();
-      this.#released();
-    }
+  async #flushOldest(): Promise<void> {
+    const frozen = this.#frozen[0]!;
+    const { memory, endLsn } = frozen;
+    if (frozen.written === null && !memory.isEmpty) frozen.written = await this.#write(memory, endLsn);
+    const { layers } = this.#files;
+    const { written } = frozen;
+    this.#files.commit(written === null ? layers : layers.with(this.#files.diskLayer(written)), endLsn);
+    // There is no await since the commit: readers see either the frozen layer or the file.
+    this.#frozen.shift();
+    memory.release();
+    this.#released();
   }
 
   async #write(memory: MemoryLayer, endLsn: number): Promise<LayerEntry> {

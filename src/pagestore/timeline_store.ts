@@ -283,8 +283,13 @@ export class TimelineStore {
   async ready(): Promise<void> {
     while (this.congested) {
       this.maintain();
-      if (!await this.#flushes.settled()) throw this.#flushes.error;
+      if (!await this.#flushes.settled()) throw this.#flushes.error ?? this.#closing();
     }
+  }
+
+  /** What nothing is being written for any more. */
+  #closing(): ZenithError {
+    return new ZenithError("unavailable", `${this.directory} is being closed`);
   }
 
   /**
@@ -304,8 +309,8 @@ export class TimelineStore {
     }
     const target = this.#lastLsn;
     if (target > this.diskConsistentLsn && this.#flushes.endLsn !== target) this.#freeze();
-    await this.#flushes.flush();
-    if (this.diskConsistentLsn < target) throw this.#flushes.error;
+    await this.#flushes.flush(target);
+    if (this.diskConsistentLsn < target) throw this.#flushes.error ?? this.#closing();
   }
 
   // ---- upkeep, in the background

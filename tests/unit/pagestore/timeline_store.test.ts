@@ -168,6 +168,26 @@ describe("a timeline store", () => {
     assert.equal(read(store, 115).length, 2000);
   });
 
+  test("flushes what there is, and waits for nothing that its writer adds meanwhile", async () => {
+    const { disk, options } = setup({ config: { layerBytes: 100 } });
+    let flushed = 0;
+    const store: TimelineStore = await TimelineStore.create("/t", {
+      ...options,
+      flushLayer: async (request) => {
+        const written = await flushHere(disk)(request);
+        // A writer that is always one layer ahead.
+        if (++flushed < 50) add(store, 100 + 10 * (flushed + 1), new Uint8Array(200));
+        return written;
+      },
+    });
+    add(store, 110, new Uint8Array(200));
+    await store.flush();
+    assert.ok(store.diskConsistentLsn >= 110);
+    assert.ok(flushed < 5, `${flushed} layers were written`);
+    await store.flush();
+    await store.close();
+  });
+
   test("refuses to flush half a step of its writer", async () => {
     const { options } = setup();
     const store = await TimelineStore.create("/t", options);
