@@ -4,17 +4,26 @@ import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { ZenithError } from "../../src/common/errors.ts";
+import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 
-/** The minor whose tests and server the suite is meant for: with another one some tests differ in their output. */
+/** The minor whose tests and server the suites are meant for: with another one some tests differ in their output. */
 const VERSION = "15.18";
 
 /**
  * The source tree: `given`, else one fetched before, else one that Debian's archive has, unpacked under
  * `$XDG_CACHE_HOME` or `~/.cache`.
  *
- * @throws {ZenithError} when there is none and it can't be fetched
+ * @throws {ZenithError} when there is none and it can't be fetched, or the server that was found is another minor's
  */
 export function postgresSource(given?: string): string {
+  const { version, distribDir } = findPostgres();
+  if (given === undefined && version !== VERSION) {
+    throw new ZenithError(
+      "conflict",
+      `PostgreSQL ${version} from ${distribDir} has tests of its own: these are ${VERSION}'s`,
+      { hint: `install PostgreSQL ${VERSION}, or name a source tree of ${version} with --pg-source` },
+    );
+  }
   if (given !== undefined) {
     if (existsSync(join(given, "src/test/regress/parallel_schedule"))) return resolve(given);
     throw new ZenithError("invalid_argument", `${given} is not a PostgreSQL source tree`);
