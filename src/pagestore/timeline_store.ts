@@ -44,6 +44,8 @@ export class TimelineStore {
   #ancestry: Ancestry<TimelineStore> | null = null;
 
   #open: MemoryLayer;
+  /** Ancestors have what is read through the branch point: an open branch's is kept, so that this stays true. */
+  #branchPointKept = false;
   /** Where open branches left this timeline; a number may be in it twice. */
   readonly #branchPoints: number[] = [];
   #lastLsn: Lsn;
@@ -540,16 +542,13 @@ export class TimelineStore {
 
   /** The timeline, this one or one that a read at `lsn` falls to, that has given up versions it needs; or null. */
   #lostReadable(lsn: number): TimelineStore | null {
-    // deno-lint-ignore no-this-alias -- the walk up the ancestors starts here
-    let store: TimelineStore | null = this;
-    let limit = lsn;
-    while (store !== null) {
-      if (!store.#files.retention.keeps(limit)) return store;
-      if (store.ancestorLsn === null) return null;
-      limit = Math.min(limit, store.ancestorLsn);
-      store = store.#ancestor;
-    }
-    return null;
+    if (!this.#files.retention.keeps(lsn)) return this;
+    if (this.#ancestor === null || this.ancestorLsn === null) return null;
+    const throughBranchPoint = lsn >= this.ancestorLsn;
+    if (throughBranchPoint && this.#branchPointKept) return null;
+    const lost = this.#ancestor.#lostReadable(Math.min(lsn, this.ancestorLsn));
+    if (throughBranchPoint) this.#branchPointKept = lost === null;
+    return lost;
   }
 
   #firstLsnOf(slot: number): number {

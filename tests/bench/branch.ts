@@ -5,6 +5,7 @@
  *
  * `npm run bench -- branch [rounds [pgbench scale of the large one]]`
  */
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -97,7 +98,12 @@ async function measure(scale: number, rounds: number, withMany: boolean): Promis
     await server.receiveFrom(timeline, source.connInfo);
     source.sql("CREATE DATABASE template");
     source.run("pgbench", ["-i", "-q", "-s", String(scale), "template"]);
-    await server.untilReadable(timeline, parseLsn(source.sql("SELECT pg_current_wal_flush_lsn()")));
+    // A branch does not have to wait for what the reference has given the page server and the disk to do.
+    const settle = async (): Promise<void> => {
+      await server.untilReadable(timeline, parseLsn(source.sql("SELECT pg_current_wal_flush_lsn()")));
+      spawnSync("sync");
+    };
+    await settle();
     await using client = await server.connect();
     let branches = 0;
     const branch = async (count: number): Promise<number> => {
@@ -108,12 +114,13 @@ async function measure(scale: number, rounds: number, withMany: boolean): Promis
       return (performance.now() - started) / count;
     };
     let copies = 0;
-    const copy = (): Promise<number> => {
+    const copy = async (): Promise<number> => {
       const started = performance.now();
       source.sql(`CREATE DATABASE copy_${copies} TEMPLATE template STRATEGY FILE_COPY`);
       const elapsed = performance.now() - started;
       source.sql(`DROP DATABASE copy_${copies++}`);
-      return Promise.resolve(elapsed);
+      await settle();
+      return elapsed;
     };
     const name = `pgbench -s ${scale}`;
     const results = [await compare(name, "ms", () => branch(BRANCHES_PER_ROUND), copy, rounds)];
