@@ -7,6 +7,7 @@ export const EEXIST = 17;
 export const ENOTDIR = 20;
 export const EISDIR = 21;
 export const EINVAL = 22;
+export const ENOSPC = 28;
 export const ENOSYS = 38;
 export const ENOTEMPTY = 39;
 

@@ -3,6 +3,7 @@ import { assert } from "../../common/assert.ts";
 import { ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import { BLCKSZ } from "../../postgres/page_layout.ts";
 import type { BackingFiles } from "./backing_files.ts";
+import type { DiskRoom } from "./disk_room.ts";
 import { EINVAL, FileSystemError } from "./errno.ts";
 import type { Inode } from "./inode.ts";
 import type { OverlaySpace } from "./overlay_space.ts";
@@ -20,10 +21,12 @@ const NOTHING_MISSING: readonly number[] = [];
 export class FileData {
   readonly #files: BackingFiles;
   readonly #space: OverlaySpace;
+  readonly #room: DiskRoom;
 
-  constructor(files: BackingFiles, space: OverlaySpace) {
+  constructor(files: BackingFiles, space: OverlaySpace, room: DiskRoom) {
     this.#files = files;
     this.#space = space;
+    this.#room = room;
   }
 
   /** How many of `size` bytes from `offset` on there are. */
@@ -68,6 +71,7 @@ export class FileData {
     if (offset < inode.remoteEnd) this.#markWritten(inode, offset, end);
     if (end > inode.size) inode.size = end;
     this.#space.update(inode);
+    this.#room.note(bytes);
   }
 
   /**
@@ -77,7 +81,7 @@ export class FileData {
    * @param block counted from the start of the file
    */
   keep(inode: Inode, block: number, from: Uint8Array, at: number): void {
-    if (!this.#space.hasRoomForClean) return;
+    if (!this.#space.hasRoomForClean || this.#room.isLow) return;
     for (let off = 0; off < BLCKSZ; off += UNIT_BYTES) {
       const offset = block * BLCKSZ + off;
       if (offset >= inode.remoteEnd || inode.presence?.has(offset / UNIT_BYTES)) continue;
@@ -91,6 +95,7 @@ export class FileData {
       presenceOf(inode).addClean(offset / UNIT_BYTES);
     }
     this.#space.update(inode);
+    this.#room.note(BLCKSZ);
   }
 
   /** @throws {FileSystemError} EINVAL for a length that PostgreSQL never cuts a relation to */

@@ -1,6 +1,7 @@
 import { statfsSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
-import { EINVAL, ENOENT, ENOSYS, FileSystemError } from "./errno.ts";
+import type { DiskRoom } from "./disk_room.ts";
+import { EINVAL, ENOENT, ENOSPC, ENOSYS, FileSystemError } from "./errno.ts";
 import type { FileData } from "./file_data.ts";
 import { type Inode, PERMISSION_BITS, type RemoteFile, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./inode.ts";
 import type { InodeTable } from "./inode_table.ts";
@@ -45,6 +46,7 @@ const NAME_MAX = 255;
 export class FuseSession {
   readonly #inodes: InodeTable;
   readonly #data: FileData;
+  readonly #room: DiskRoom;
   readonly #overlayDirectory: string;
   readonly #onMiss: (miss: MissedRead) => void;
   readonly #directories = new Map<number, DirectoryEntry[]>();
@@ -53,12 +55,14 @@ export class FuseSession {
   constructor(options: {
     readonly inodes: InodeTable;
     readonly data: FileData;
+    readonly room: DiskRoom;
     /** For the free space of its disk. */
     readonly overlayDirectory: string;
     readonly onMiss: (miss: MissedRead) => void;
   }) {
     this.#inodes = options.inodes;
     this.#data = options.data;
+    this.#room = options.room;
     this.#overlayDirectory = options.overlayDirectory;
     this.#onMiss = options.onMiss;
   }
@@ -92,7 +96,7 @@ export class FuseSession {
       case fuse.FUSE_BATCH_FORGET:
         return this.#batchForget(buffers);
       case fuse.FUSE_GETATTR:
-        return fuse.attributesReply(buffers, this.#inode(buffers));
+        return this.#getAttributes(buffers);
       case fuse.FUSE_SETATTR:
         return this.#setAttributes(buffers);
       case fuse.FUSE_OPEN:
@@ -146,6 +150,19 @@ export class FuseSession {
 
   #inode(buffers: fuse.FuseBuffers): Inode {
     return this.#inodes.get(buffers.requestWords[fuse.IN_NODEID]!);
+  }
+
+  #getAttributes(buffers: fuse.FuseBuffers): number {
+    const words = buffers.requestWords;
+    const inode = this.#inode(buffers);
+    // A write(2), of which the write-back cache does not tell otherwise: it is made to ask when the disk is full.
+    const isWrite = this.#room.isLow && (words[fuse.GETATTR_FLAGS]! & fuse.FUSE_GETATTR_FH) !== 0;
+    const has = (offset: number, bytes: number): boolean =>
+      this.#data.missing(inode, offset, bytes).length === 0;
+    if (isWrite && inode.grows && this.#room.refusesWrite(words[fuse.IN_PID]!, has)) {
+      return fuse.errorReply(buffers, ENOSPC);
+    }
+    return fuse.attributesReply(buffers, inode);
   }
 
   #read(buffers: fuse.FuseBuffers): number {
@@ -235,6 +252,7 @@ export class FuseSession {
   }
 
   #create(buffers: fuse.FuseBuffers): number {
+    if (this.#room.refusesFiles()) return fuse.errorReply(buffers, ENOSPC);
     // fuse_create_in: flags, mode, umask, open_flags.
     const mode = this.#newMode(buffers, S_IFREG, fuse.IN_ARGS + 1, fuse.IN_ARGS + 2);
     const inode = this.#make(buffers, name(buffers, fuse.CREATE_NAME_BYTES), mode);
@@ -273,6 +291,7 @@ export class FuseSession {
       mode,
       uid: words[fuse.IN_UID]!,
       gid: words[fuse.IN_GID]!,
+      grows: true,
       ...(target === undefined ? {} : { target, size: textEncoder.encode(target).length }),
     });
     inode.lookups++;

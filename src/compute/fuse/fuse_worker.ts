@@ -6,6 +6,7 @@ import { CONTROL_FILE_PATH } from "../../postgres/control_file.ts";
 import { decodeRelationManifest } from "../../protocol/relation_manifest.ts";
 import { BackingFiles } from "./backing_files.ts";
 import { device } from "./device.ts";
+import { DiskRoom, freeShare } from "./disk_room.ts";
 import { isTransientDeviceError, isUnmounted } from "./errno.ts";
 import { FileData, overlayError } from "./file_data.ts";
 import { firstReads } from "./first_reads.ts";
@@ -16,8 +17,25 @@ import { KeptPages, type KeptPageSink } from "./kept_pages.ts";
 import { OverlaySpace } from "./overlay_space.ts";
 import { populate } from "./populate.ts";
 import { PrewarmPlan } from "./prewarm_plan.ts";
-import { FUSE_INIT, FUSE_NOTIFY_REPLY, FuseBuffers, IN_NODEID, IN_OPCODE } from "./protocol.ts";
-import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
+import {
+  forgetAttributesMessage,
+  FUSE_GETATTR,
+  FUSE_INIT,
+  FUSE_LOOKUP,
+  FUSE_NOTIFY_REPLY,
+  FUSE_SETATTR,
+  FuseBuffers,
+  IN_NODEID,
+  IN_OPCODE,
+  IN_UNIQUE,
+  OUT_HEADER_BYTES,
+} from "./protocol.ts";
+import {
+  type ServeMessage,
+  WAKE_TO_LOOK_AT_DISK,
+  type WorkerData,
+  type WorkerMessage,
+} from "./worker_messages.ts";
 
 /** Descriptors that the overlay may hold; the usual limit of a process is 1024. */
 const OVERLAY_OPEN_FILES_MAX = 500;
@@ -52,13 +70,22 @@ function serve(
     maxBytes: overlayMaxBytes,
     onWrittenTooMuch: (writtenBytes) => tell({ type: "overlay full", writtenBytes }),
   });
-  const data = new FileData(files, space);
+  const room = new DiskRoom({
+    freeShare: () => freeShare(overlayDirectory),
+    reclaim: () => space.giveUpAll(),
+    onChange: (isLow) => {
+      tell({ type: "disk low", isLow });
+      if (isLow) { for (const { id } of inodes.knownFiles()) forgetAttributes(deviceFd, id); }
+    },
+  });
+  const data = new FileData(files, space, room);
   const inodes = new InodeTable(owner, (inode) => data.remove(inode));
   populate(inodes, seedDirectory, decodeRelationManifest(manifest), owner, (id) => files.path(id));
   tell({ type: "expected", reads: firstReads(inodes) });
   const session = new FuseSession({
     inodes,
     data,
+    room,
     overlayDirectory,
     onMiss: (miss) => tell({ type: "miss", miss }),
   });
@@ -70,6 +97,10 @@ function serve(
     },
   };
   const plan = new PrewarmPlan({ inodes, data, space }, prewarm);
+  const wake = ({ requestWords }: FuseBuffers): void => {
+    if (requestWords[IN_UNIQUE] === WAKE_TO_LOOK_AT_DISK) room.check();
+    else tell({ type: "prewarm", reads: plan.next(), knownInode: requestWords[IN_NODEID]! });
+  };
   const buffers = new FuseBuffers();
   while (readRequest(deviceFd, buffers)) {
     keptPages.drain(overlay);
@@ -77,12 +108,32 @@ function serve(
     if (length > 0 && !writeReply(deviceFd, buffers, length)) break;
     const opcode = buffers.requestWords[IN_OPCODE];
     if (opcode === FUSE_INIT) tell({ type: "serving", controlFile: inodes.at(CONTROL_FILE_PATH)!.id });
-    else if (opcode === FUSE_NOTIFY_REPLY) {
-      tell({ type: "prewarm", reads: plan.next(), knownInode: buffers.requestWords[IN_NODEID]! });
-    }
+    else if (opcode === FUSE_NOTIFY_REPLY) wake(buffers);
+    // The kernel has just learned attributes that it would write by.
+    if (room.isLow && LEARNS_ATTRIBUTES.has(opcode!)) forgetAttributes(deviceFd, subject(buffers));
   }
   files.closeAll();
   return collectHotPages(inodes.root);
+}
+
+/** Requests whose answers have a file's attributes. */
+const LEARNS_ATTRIBUTES = new Set([FUSE_LOOKUP, FUSE_GETATTR, FUSE_SETATTR]);
+
+/** Whose attributes they are: for LOOKUP, the node of fuse_entry_out. */
+function subject({ requestWords, replyWords }: FuseBuffers): number {
+  return requestWords[IN_OPCODE] === FUSE_LOOKUP
+    ? replyWords[OUT_HEADER_BYTES / 4]!
+    : requestWords[IN_NODEID]!;
+}
+
+function forgetAttributes(deviceFd: number, inode: number): void {
+  const message = forgetAttributesMessage(inode);
+  try {
+    device.write(deviceFd, message, message.length);
+  } catch (error) {
+    // It doesn't know the file any more, or the mount is gone, which the next read says.
+    if (systemErrorCode(error) !== "ENOENT" && !isUnmounted(error)) throw error;
+  }
 }
 
 /** @returns false when the mount is gone */

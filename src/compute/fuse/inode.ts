@@ -32,6 +32,8 @@ export interface Inode {
   size: number;
   /** How many times the kernel has been told of it and has not forgotten it. */
   lookups: number;
+  /** Whether it may take more and more of the disk: not so the few files that come with the basebackup. */
+  readonly grows: boolean;
   /** Of a directory. */
   readonly children: Map<string, Inode> | null;
   /** Of a symbolic link. */

@@ -1,6 +1,6 @@
 import { assert } from "../../common/assert.ts";
 import { EEXIST, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, FileSystemError } from "./errno.ts";
-import { type Inode, type RemoteFile, S_IFDIR, S_IFMT } from "./inode.ts";
+import { type Inode, type RemoteFile, S_IFDIR, S_IFMT, S_IFREG } from "./inode.ts";
 
 /** FUSE_ROOT_ID. */
 export const ROOT_ID = 1;
@@ -11,6 +11,7 @@ export interface NewInode {
   readonly uid: number;
   readonly gid: number;
   readonly size?: number;
+  readonly grows?: boolean;
   readonly target?: string;
   readonly remote?: RemoteFile;
 }
@@ -38,6 +39,13 @@ export class InodeTable {
 
   find(id: number): Inode | undefined {
     return this.#byId.get(id);
+  }
+
+  /** The files that the kernel knows of. */
+  *knownFiles(): Generator<Inode> {
+    for (const inode of this.#byId.values()) {
+      if (inode.lookups > 0 && (inode.mode & S_IFMT) === S_IFREG) yield inode;
+    }
   }
 
   child(directory: Inode, name: string): Inode | undefined {
@@ -131,6 +139,7 @@ export class InodeTable {
       nlink: 1,
       size,
       lookups: 0,
+      grows: options.grows ?? false,
       children: (options.mode & S_IFMT) === S_IFDIR ? new Map() : null,
       target: options.target ?? "",
       remote: options.remote ?? null,

@@ -15,14 +15,21 @@ import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/r
 import type { Conditions } from "../conditions.ts";
 import { writeInitialWal } from "../initial_wal.ts";
 import { device } from "./device.ts";
+import { DiskWatch } from "./disk_watch.ts";
 import type { HotRange } from "./hot_pages.ts";
 import { keepLsnLeased } from "./lsn_lease.ts";
 import { KeptPages } from "./kept_pages.ts";
 import { answerMissedRead, deviceWriter } from "./missed_reads.ts";
-import { mountFuse, tunePageCache, unmount } from "./mount.ts";
+import { findMount, mountFuse, tunePageCache, unmount } from "./mount.ts";
 import { PageFetcher } from "./page_fetcher.ts";
 import { NOBODY, Prewarmer, readHotPages, saveHotPages } from "./prewarmer.ts";
-import type { ServeMessage, WorkerData, WorkerMessage } from "./worker_messages.ts";
+import { wakeThread } from "./wake.ts";
+import {
+  type ServeMessage,
+  WAKE_TO_LOOK_AT_DISK,
+  type WorkerData,
+  type WorkerMessage,
+} from "./worker_messages.ts";
 
 /** What of a data directory is in the mount: all that holds relation files. */
 const MOUNTED_DIRECTORIES = ["base", "global", "pg_tblspc"];
@@ -68,6 +75,7 @@ export class LazyStorage {
   #deviceFd: number | undefined;
   #isServed = false;
   #fetcher: PageFetcher | undefined;
+  #diskWatch: DiskWatch | undefined;
   #prewarmer: Prewarmer | undefined;
   /** `pg_control`, which Postgres has looked at when it runs; known when the mount is served. */
   #controlFile = 0;
@@ -162,12 +170,8 @@ export class LazyStorage {
     };
     this.#worker.postMessage(serve);
     this.#isServed = true;
-    await Promise.race([this.#whenServing, this.failed]);
-    // Not before: the first exchange with the kernel sets its read-ahead back.
-    const untuned = tunePageCache(paths.mount);
-    if (untuned.length > 0) {
-      log.warn(`page cache of the mount as the kernel sets it up: ${untuned.join("; ")}`);
-    }
+    // Postgres may start meanwhile: what it asks for waits until the kernel and the thread have agreed on how they talk.
+    void this.#whenServing.then(() => this.#onServing(deviceFd));
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
   }
 
@@ -192,6 +196,7 @@ export class LazyStorage {
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
+    this.#diskWatch?.stop();
     this.giveUpReads();
     this.#lease.abort();
     await this.#mounting?.catch(() => {});
@@ -241,6 +246,9 @@ export class LazyStorage {
       case "overlay full":
         this.#reportWritten(message.writtenBytes);
         return;
+      case "disk low":
+        this.#diskWatch?.setLow(message.isLow);
+        return;
       case "unmounted":
         this.#hotPages = message.hotPages;
         this.#onWorkerEnd("somebody has unmounted them");
@@ -249,6 +257,21 @@ export class LazyStorage {
         this.#served();
         this.#fail(new ZenithError(message.kind, `relation files can't be served: ${message.message}`));
     }
+  }
+
+  /** The first exchange with the kernel is over; it has set back what was tuned before. */
+  #onServing(deviceFd: number): void {
+    const { paths, conditions, log } = this.#options;
+    const mounted = findMount(paths.mount);
+    if (mounted === undefined || this.#closing) return;
+    const untuned = tunePageCache(mounted);
+    if (untuned.length > 0) {
+      log.warn(`page cache of the mount as the kernel sets it up: ${untuned.join("; ")}`);
+    }
+    const look = (): void => {
+      wakeThread(deviceFd, this.#controlFile, WAKE_TO_LOOK_AT_DISK);
+    };
+    this.#diskWatch = new DiskWatch({ directory: paths.overlay, mounted, conditions, log, look });
   }
 
   #reportWritten(writtenBytes: number): void {

@@ -23,6 +23,7 @@ const SIGNATURES = {
   read: { args: ["i32", "buffer", "u64"], returns: "i64" },
   recvmsg: { args: ["i32", "buffer", "i32"], returns: "i64" },
   socketpair: { args: ["i32", "i32", "i32", "buffer"], returns: "i32" },
+  statx: { args: ["i32", "buffer", "i32", "i32", "buffer"], returns: "i32" },
   umount2: { args: ["buffer", "i32"], returns: "i32" },
   write: { args: ["i32", "buffer", "u64"], returns: "i64" },
 } as const satisfies Record<string, Signature>;
@@ -158,6 +159,20 @@ export function readFd(fd: number, into: Uint8Array): number {
 /** write(2) of the first `bytes` bytes. */
 export function writeFd(fd: number, from: Uint8Array, bytes: number): void {
   call("write", fd, from, BigInt(bytes));
+}
+
+/** statx(2): include/uapi/linux/fcntl.h, stat.h. */
+const AT_FDCWD = -100;
+const AT_STATX_DONT_SYNC = 0x4000;
+const STATX_SIZE = 0x200;
+const STATX_BYTES = 256;
+const STX_SIZE = 40;
+
+/** A file's length as the kernel remembers it, without asking its file system. */
+export function cachedFileSize(path: string): number {
+  const stat = new Uint8Array(new ArrayBuffer(STATX_BYTES));
+  call("statx", AT_FDCWD, cString(path), AT_STATX_DONT_SYNC, STATX_SIZE, stat);
+  return Number(new DataView(stat.buffer).getBigUint64(STX_SIZE, true));
 }
 
 /** mount(2): include/uapi/linux/mount.h. */

@@ -82,13 +82,13 @@ export function unmount(directory: string): number {
   return count;
 }
 
-interface Mount {
+export interface Mount {
   /** `major:minor`. */
   readonly device: string;
 }
 
 /** The mount at exactly that directory. Reads the kernel's table: looking at a dead mount would fail or block. */
-function findMount(directory: string): Mount | undefined {
+export function findMount(directory: string): Mount | undefined {
   const mounted = kernelPath(directory);
   // proc_pid_mountinfo(5): mount id, parent id, major:minor, root, mount point, …; blanks are octal escapes.
   for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
@@ -136,12 +136,27 @@ const CACHE_SETTINGS = [
 ] as const;
 
 /** @returns what could not be set; the mount works all the same, slower */
-export function tunePageCache(directory: string): string[] {
-  const mount = findMount(directory);
+export function tunePageCache(mounted: Mount): string[] {
+  return setCache(mounted, CACHE_SETTINGS);
+}
+
+/** While the disk is nearly full the kernel may not accept more than there is room for. */
+const LIMITED = [["max_bytes", String(32 << 20)], ["strict_limit", "1"]] as const;
+const UNLIMITED = [["max_ratio", "100"], ["strict_limit", "0"]] as const;
+
+/** Without the right to do so nothing happens: then the limit is strict as it is. */
+export function limitDirtyPages(mounted: Mount, limited: boolean): void {
+  setCache(mounted, limited ? LIMITED : UNLIMITED);
+}
+
+function setCache(
+  { device }: Mount,
+  settings: readonly (readonly [name: string, value: string])[],
+): string[] {
   const failed: string[] = [];
-  for (const [name, value] of CACHE_SETTINGS) {
+  for (const [name, value] of settings) {
     try {
-      writeFileSync(`/sys/class/bdi/${mount?.device}/${name}`, value);
+      writeFileSync(`/sys/class/bdi/${device}/${name}`, value);
     } catch (error) {
       failed.push(`${name}: ${errorMessage(error)}`);
     }

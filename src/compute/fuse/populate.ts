@@ -37,6 +37,7 @@ export function populate(
       inodes.create(directory, relationFileName(rel, fork, segment), {
         mode: FILE_MODE,
         ...owner,
+        grows: true,
         size: Math.min(RELSEG_SIZE, blocks - firstBlock) * BLCKSZ,
         remote: { spc, db, rel, fork: sourceFork, firstBlock },
       });

@@ -3,12 +3,11 @@ import { errorMessage, systemErrorCode } from "../../common/errors.ts";
 import type { Logger } from "../../common/log.ts";
 import { BLCKSZ } from "../../postgres/page_layout.ts";
 import type { Conditions } from "../conditions.ts";
-import { device } from "./device.ts";
-import { isUnmounted } from "./errno.ts";
 import type { ExpectedRead } from "./first_reads.ts";
 import { decodeHotPages, encodeHotPages, type HotRange } from "./hot_pages.ts";
 import type { PageFetcher, PageWaiter } from "./page_fetcher.ts";
-import { wakeMessage } from "./protocol.ts";
+import { wakeThread } from "./wake.ts";
+import { WAKE_TO_PREWARM } from "./worker_messages.ts";
 
 /** Waits for pages that are to be kept, not answered with. */
 export const NOBODY: PageWaiter = { deliver() {}, fail() {} };
@@ -76,14 +75,7 @@ export class Prewarmer {
   }
 
   #wakeThread(knownInode: number): void {
-    this.#isStuck = false;
-    try {
-      const message = wakeMessage(knownInode);
-      device.write(this.#options.deviceFd, message, message.length);
-    } catch (error) {
-      if (systemErrorCode(error) === "ENOENT") this.#isStuck = true;
-      else if (!isUnmounted(error)) throw error;
-    }
+    this.#isStuck = !wakeThread(this.#options.deviceFd, knownInode, WAKE_TO_PREWARM);
   }
 }
 

@@ -39,6 +39,7 @@ export const IN_UNIQUE = 2;
 export const IN_NODEID = 4;
 export const IN_UID = 6;
 export const IN_GID = 7;
+export const IN_PID = 8;
 /** Index of the first word after fuse_in_header. */
 export const IN_ARGS = 10;
 export const IN_HEADER_BYTES = 40;
@@ -48,6 +49,11 @@ export const IO_OFFSET = IN_ARGS + 2;
 export const IO_SIZE = IN_ARGS + 4;
 /** Where the data of a WRITE begins: behind fuse_write_in. */
 export const WRITE_DATA_BYTES = IN_HEADER_BYTES + 40;
+
+/** Word of fuse_getattr_in: flags. */
+export const GETATTR_FLAGS = IN_ARGS;
+/** By an open file: so ask write(2), and lseek(2) when it doesn't know the size. stat(2), fstat(2) and open(2) don't. */
+export const FUSE_GETATTR_FH = 1 << 0;
 
 /** Words of fuse_setattr_in. */
 export const SETATTR_VALID = IN_ARGS;
@@ -134,7 +140,10 @@ export function requestUint64(buffers: FuseBuffers, at: number): number {
 }
 
 /** fuse_notify_code: goes where a reply has its error. */
+const FUSE_NOTIFY_INVAL_INODE = 2;
 const FUSE_NOTIFY_RETRIEVE = 5;
+/** fuse_notify_inval_inode_out: ino u64, off i64, len i64. */
+const NOTIFY_INVAL_INODE_OUT_BYTES = 24;
 /** fuse_notify_retrieve_out: notify_unique u64, nodeid u64, offset u64, size u32, padding u32. */
 const NOTIFY_RETRIEVE_OUT_BYTES = 32;
 
@@ -142,13 +151,31 @@ const NOTIFY_RETRIEVE_OUT_BYTES = 32;
  * A message to the kernel that has it make a request, {@link FUSE_NOTIFY_REPLY}, of whoever reads the device: it is asked for no bytes of
  * what the page cache has of a file. Thus one thread wakes the one that waits for requests. Writing it fails with ENOENT when the
  * kernel does not know the inode, or not any more; for directories with EINVAL.
+ *
+ * @param purpose comes back as the request's unique
  */
-export function wakeMessage(inode: number): Uint8Array {
+export function wakeMessage(inode: number, purpose: number): Uint8Array {
   const message = new Uint8Array(OUT_HEADER_BYTES + NOTIFY_RETRIEVE_OUT_BYTES);
   const words = new Uint32Array(message.buffer);
   words[0] = message.length;
   words[1] = FUSE_NOTIFY_RETRIEVE;
+  putUint64(words, OUT_HEADER_BYTES / 4, purpose);
   putUint64(words, OUT_HEADER_BYTES / 4 + 2, inode);
+  return message;
+}
+
+/**
+ * A message to the kernel that has it forget a file's attributes, but for its size and times, which are the kernel's own. The next write(2)
+ * to it asks for them first. Writing it fails with ENOENT when the kernel does not know the inode.
+ */
+export function forgetAttributesMessage(inode: number): Uint8Array {
+  const message = new Uint8Array(OUT_HEADER_BYTES + NOTIFY_INVAL_INODE_OUT_BYTES);
+  const words = new Uint32Array(message.buffer);
+  words[0] = message.length;
+  words[1] = FUSE_NOTIFY_INVAL_INODE;
+  putUint64(words, OUT_HEADER_BYTES / 4, inode);
+  // A negative offset: no data.
+  words.fill(0xffff_ffff, OUT_HEADER_BYTES / 4 + 2, OUT_HEADER_BYTES / 4 + 4);
   return message;
 }
 

@@ -24,6 +24,11 @@ export interface ServeMessage {
   readonly owner: Owner;
 }
 
+/** What the Worker is woken for, while it serves: see `wakeMessage`. It says what to fetch ahead of need. */
+export const WAKE_TO_PREWARM = 1;
+/** It looks at how full the disk is. */
+export const WAKE_TO_LOOK_AT_DISK = 2;
+
 /** What the Worker tells. */
 export type WorkerMessage =
   /** The kernel and the Worker have agreed on how they talk. With the inode of `pg_control`. */
@@ -35,6 +40,8 @@ export type WorkerMessage =
   | { readonly type: "prewarm"; readonly reads: readonly ExpectedRead[]; readonly knownInode: number }
   /** What has been written alone is more than the overlay should hold; 0: not any more. */
   | { readonly type: "overlay full"; readonly writtenBytes: number }
+  /** The overlay's disk is full: Postgres is refused to write more. Or is not any more. */
+  | { readonly type: "disk low"; readonly isLow: boolean }
   /** The mount is gone, as it is in an orderly stop; what was hot. */
   | { readonly type: "unmounted"; readonly hotPages: readonly HotRange[] }
   /** It can't go on. */

@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { EEXIST, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTEMPTY } from "../../../../src/compute/fuse/errno.ts";
+import {
+  EEXIST,
+  EINVAL,
+  EISDIR,
+  ENOENT,
+  ENOSPC,
+  ENOSYS,
+  ENOTEMPTY,
+} from "../../../../src/compute/fuse/errno.ts";
 import { firstReads } from "../../../../src/compute/fuse/first_reads.ts";
 import type { MissedRead } from "../../../../src/compute/fuse/fuse_session.ts";
 import * as fuse from "../../../../src/compute/fuse/protocol.ts";
@@ -278,6 +286,50 @@ describe("a relation file", () => {
     kernel.call(fuse.FUSE_RENAME, directory, 1, 0, "16384", "elsewhere");
     assert.deepEqual(miss(kernel.read(kernel.lookup(1, "elsewhere")!.id, 0, BLOCK)).remote.rel, 16384);
     assert.equal(kernel.lookup(1, "elsewhere")!.id, id);
+  });
+});
+
+describe("on a disk that is full", () => {
+  const ENTER = filled(1 << 20, 1);
+
+  /** What write(2) asks for first, by its open file. */
+  function askToWrite(id: number): number {
+    return kernel.call(fuse.FUSE_GETATTR, id, fuse.FUSE_GETATTR_FH, 0, 0, 0).errno;
+  }
+
+  test("Postgres is refused to write and to make files, until there is room again", () => {
+    const id = table();
+    kernel.freeShare = 0.9;
+    assert.equal(askToWrite(id), 0);
+    // What was accepted before is taken, and the disk looked at.
+    kernel.write(id, 20 * BLOCK, ENTER);
+    assert.equal(askToWrite(id), ENOSPC);
+    assert.equal(kernel.call(fuse.FUSE_CREATE, 1, 0o102, 0o100600, 0o077, 0, "new").errno, ENOSPC);
+    assert.equal(kernel.attributes(id).id, id);
+    assert.equal(kernel.truncate(id, 20 * BLOCK).errno, 0);
+    kernel.freeShare = 1.1;
+    assert.equal(askToWrite(id), 0);
+    kernel.create(1, "new");
+  });
+
+  test("files that do not grow are written all the same", () => {
+    mkdirSync(join(kernel.seed, "global"));
+    writeFileSync(join(kernel.seed, "global/pg_control"), filled(BLOCK, 1));
+    const id = table();
+    kernel.freeShare = 0.9;
+    kernel.write(id, 0, ENTER);
+    assert.equal(askToWrite(id), ENOSPC);
+    assert.equal(askToWrite(kernel.walk("global/pg_control")!.id), 0);
+  });
+
+  test("fetched pages are given up first, and none are kept", () => {
+    const id = table();
+    kernel.data.keep(kernel.inodes.get(id), 3, filled(BLOCK, 9), 0);
+    kernel.freeShare = 0.9;
+    kernel.write(id, 20 * BLOCK, ENTER);
+    assert(isMiss(kernel.read(id, 3 * BLOCK, BLOCK)));
+    kernel.data.keep(kernel.inodes.get(id), 3, filled(BLOCK, 9), 0);
+    assert(isMiss(kernel.read(id, 3 * BLOCK, BLOCK)));
   });
 });
 

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Lsn } from "../../../../src/common/lsn.ts";
 import { BackingFiles } from "../../../../src/compute/fuse/backing_files.ts";
+import { DiskRoom } from "../../../../src/compute/fuse/disk_room.ts";
 import { FileData } from "../../../../src/compute/fuse/file_data.ts";
 import { FuseSession, type MissedRead } from "../../../../src/compute/fuse/fuse_session.ts";
 import { InodeTable } from "../../../../src/compute/fuse/inode_table.ts";
@@ -41,6 +42,9 @@ export class Kernel {
   /** What was told about an overlay that holds too much. */
   readonly writtenTooMuch: number[] = [];
   readonly space: OverlaySpace;
+  /** Of the overlay's disk: see {@link DiskRoom}. */
+  freeShare = 100;
+  readonly room: DiskRoom;
   readonly data: FileData;
   readonly inodes = new InodeTable(POSTGRES, (inode) => this.data.remove(inode));
   readonly session: FuseSession;
@@ -53,10 +57,16 @@ export class Kernel {
       maxBytes: overlayMaxBytes,
       onWrittenTooMuch: (bytes) => this.writtenTooMuch.push(bytes),
     });
-    this.data = new FileData(this.files, this.space);
+    this.room = new DiskRoom({
+      freeShare: () => this.freeShare,
+      reclaim: () => this.space.giveUpAll(),
+      onChange: () => {},
+    });
+    this.data = new FileData(this.files, this.space, this.room);
     this.session = new FuseSession({
       inodes: this.inodes,
       data: this.data,
+      room: this.room,
       overlayDirectory: this.directory,
       onMiss: (miss) => this.misses.push(miss),
     });
