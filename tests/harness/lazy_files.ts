@@ -1,8 +1,10 @@
 /** Looks at a lazy compute's mount from outside, as an administrator could. */
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
-import type { ComputePaths } from "../../src/common/paths.ts";
+import { dirname, join } from "node:path";
+import { ComputePaths } from "../../src/common/paths.ts";
+import { checkPidFile } from "../../src/common/pid_file.ts";
+import { unmount } from "../../src/compute/fuse/mount.ts";
 
 const BYTES_PER_STAT_BLOCK = 512;
 
@@ -13,6 +15,15 @@ export function overlayBytes(paths: ComputePaths): number {
     if (entry.isFile()) bytes += statSync(join(paths.overlay, entry.name)).blocks * BYTES_PER_STAT_BLOCK;
   }
   return bytes;
+}
+
+/** Takes away the mounts below directories that begin with `prefix` whose supervisors are dead: test runs that were killed have left them. */
+export function removeDeadMounts(prefix: string): void {
+  for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
+    const [, path, type] = line.split(" ");
+    if (type !== "fuse.zenith" || !path!.startsWith(prefix)) continue;
+    if (checkPidFile(new ComputePaths(dirname(path!)).pidFile).state !== "running") unmount(path!);
+  }
 }
 
 /** The options of what is mounted at the compute's mount point, alive or dead; undefined when nothing is. */

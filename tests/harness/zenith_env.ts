@@ -22,6 +22,7 @@ import {
   safekeeperStatus,
   type SafekeeperTimelineStatus,
 } from "../../src/control/safekeepers.ts";
+import { removeDeadMounts } from "./lazy_files.ts";
 import { type CliOptions, type CliResult, runZenith } from "./cli.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
 import { freePort } from "./ports.ts";
@@ -50,10 +51,14 @@ function defaultStorage(): StorageChoice | undefined {
 
 const living = new Set<ZenithEnv>();
 
-// The last resort, for a test run that ends without having disposed of its environments.
+const DIRECTORY_PREFIX = join(tmpdir(), "zenith-test-");
+
+// The last resort, for a test run that ends without having disposed of its environments; and for one that could not even do this.
 process.on("exit", () => {
   for (const env of living) env.killEverything();
+  removeDeadMounts(DIRECTORY_PREFIX);
 });
+removeDeadMounts(DIRECTORY_PREFIX);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(1));
 
 export class ZenithEnv implements AsyncDisposable {
@@ -72,7 +77,7 @@ export class ZenithEnv implements AsyncDisposable {
 
   /** Runs `zenith init` and, unless told otherwise, `zenith start`. */
   static async create(options: ZenithEnvOptions = {}): Promise<ZenithEnv> {
-    const dir = mkdtempSync(join(tmpdir(), "zenith-test-"));
+    const dir = mkdtempSync(DIRECTORY_PREFIX);
     chmodSync(dir, 0o755);
     const { cli = {} } = options;
     if (cli.user !== undefined) chownSync(dir, cli.user.uid, cli.user.gid);
