@@ -2,6 +2,15 @@
  * How benchmarks measure: the subject and its reference run in turns (A B A B …) in one process on one machine, and the
  * figure is the ratio of their medians. Absolute values are printed beside it.
  */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+/** Has the command line be what people run. @throws when it has not been built */
+export function useExecutable(): void {
+  const path = process.env["ZENITH_BIN"] ??= join(import.meta.dirname, "..", "..", "dist", "zenith");
+  if (!existsSync(path)) throw new Error(`${path} does not exist: run "npm run build"`);
+}
+
 export interface Series {
   median: number;
   min: number;

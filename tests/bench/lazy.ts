@@ -1,6 +1,6 @@
 /**
  * What fetching pages and the mount cost a running Postgres: a lazy compute against an eager one with the same data, both followed by
- * the same page server. `npm run bench -- lazy [pgbench scale]`.
+ * the same page server. `npm run bench -- lazy [pgbench scale [seconds per round]]`.
  */
 import { spawnSync } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
@@ -10,11 +10,11 @@ import { checkPidFile } from "../../src/common/pid_file.ts";
 import { Random } from "../harness/random.ts";
 import { dropPageCache } from "../harness/lazy_files.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
-import { compare, report } from "./harness.ts";
+import { compare, report, useExecutable } from "./harness.ts";
 
 const DEFAULT_SCALE = 10;
 const ROUNDS = 5;
-const SECONDS_PER_ROUND = "5";
+let secondsPerRound = 5;
 const CLIENTS = "4";
 const ACCOUNTS_PER_SCALE = 100_000;
 const RANDOM_READS = 2000;
@@ -33,7 +33,7 @@ function pgbench(compute: Compute, ...args: string[]): string {
 }
 
 async function transactionsPerSecond(compute: Compute, ...args: string[]): Promise<number> {
-  const output = pgbench(compute, "-n", "-c", CLIENTS, "-T", SECONDS_PER_ROUND, ...args);
+  const output = pgbench(compute, "-n", "-c", CLIENTS, "-T", String(secondsPerRound), ...args);
   return Number(/^tps = ([0-9.]+)/m.exec(output)?.[1]);
 }
 
@@ -58,7 +58,7 @@ function supervisorCpuMs(compute: Compute): number {
 async function supervisorCpuPer1000(compute: Compute, ...args: string[]): Promise<number> {
   const before = supervisorCpuMs(compute);
   const tps = await transactionsPerSecond(compute, ...args);
-  return 1000 * (supervisorCpuMs(compute) - before) / (tps * Number(SECONDS_PER_ROUND));
+  return 1000 * (supervisorCpuMs(compute) - before) / (tps * secondsPerRound);
 }
 
 async function randomReadsMs(compute: Compute, rows: number): Promise<number> {
@@ -103,6 +103,8 @@ async function freshlyStarted(env: ZenithEnv, compute: Compute, storage: string)
 }
 
 export async function run(args: readonly string[]): Promise<void> {
+  useExecutable();
+  secondsPerRound = Number(args[1] ?? secondsPerRound);
   await using env = await ZenithEnv.create();
   const main = await env.startCompute("main");
   const scale = Number(args[0] ?? DEFAULT_SCALE);

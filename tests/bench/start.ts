@@ -6,7 +6,7 @@ import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import { StockCluster } from "../harness/stock_cluster.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
-import { compare, type Comparison, report } from "./harness.ts";
+import { compare, type Comparison, report, useExecutable } from "./harness.ts";
 
 const DEFAULT_SIZES_MB = [10, 1000];
 const ROUNDS = 5;
@@ -70,6 +70,7 @@ async function measure(megabytes: number): Promise<Comparison> {
 
 export async function run(args: readonly string[]): Promise<void> {
   const sizes = args.length > 0 ? args.map(Number) : DEFAULT_SIZES_MB;
+  useExecutable();
   const comparisons: Comparison[] = [];
   for (const megabytes of sizes) comparisons.push(await measure(megabytes));
   report("start", comparisons);
