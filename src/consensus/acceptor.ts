@@ -258,9 +258,12 @@ function onElected(
     // The log begins where the page server is: below it needs nothing from here.
     state.remoteConsistentLsn = message.timelineStartLsn;
     setLog(state, message.timelineStartLsn);
-  } else if (state.writtenLsn > message.startLsn) {
-    effects.push({ type: "truncate", lsn: message.startLsn });
-    setLog(state, message.startLsn);
+  } else {
+    const end = commonEnd(state, message.history);
+    if (state.writtenLsn > end) {
+      effects.push({ type: "truncate", lsn: end });
+      setLog(state, end);
+    }
   }
   state.history = message.history;
   state.appender = session;
@@ -268,7 +271,7 @@ function onElected(
   send(effects, session, appendResponse(state));
 }
 
-/** Why this acceptor can't follow a proposer that was elected; undefined when it can. */
+/** What shows that a proposer's election is none, or not of this timeline; undefined when nothing does. */
 function electedProblem(state: AcceptorState, message: ProposerElected): string | undefined {
   const { history, startLsn, timelineStartLsn, term } = message;
   const where = `timeline ${state.identity.timelineId}, term ${term}`;
@@ -288,16 +291,24 @@ function electedProblem(state: AcceptorState, message: ProposerElected): string 
       formatLsn(state.timelineStartLsn)
     }`;
   }
-  const common = commonPrefixEnd(history, state.history, state.flushLsn, state.timelineStartLsn);
+  const common = commonEnd(state, history);
   if (startLsn > common) {
     return `${where}: it starts at ${formatLsn(startLsn)}, but has only ${formatLsn(common)} in common`;
   }
-  if (startLsn < state.commitLsn) {
-    return `${where}: it would cut at ${formatLsn(startLsn)} what is committed up to ${
+  if (common < state.commitLsn) {
+    return `${where}: it would cut at ${formatLsn(common)} what is committed up to ${
       formatLsn(state.commitLsn)
     }`;
   }
   return undefined;
+}
+
+/**
+ * Where the log here parts from that of a proposer with this history. The proposer knows a lower bound: since this acceptor's vote a
+ * sync may have ended, and with it commitLsn may have risen.
+ */
+function commonEnd(state: AcceptorState, history: TermHistory): Lsn {
+  return commonPrefixEnd(history, state.history, state.recordEndLsn, state.timelineStartLsn);
 }
 
 function onAppend(

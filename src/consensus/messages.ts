@@ -61,7 +61,7 @@ export interface VoteResponse {
 export interface ProposerElected {
   readonly type: "ProposerElected";
   readonly term: number;
-  /** What this acceptor has above is not in the proposer's log. */
+  /** Up to here at least this acceptor has the proposer's log, as far as its vote has told. */
   readonly startLsn: Lsn;
   readonly timelineStartLsn: Lsn;
   readonly history: TermHistory;

@@ -40,15 +40,15 @@ export function startTerm(donor: TermHistory, epochStartLsn: Lsn, term: number):
 }
 
 /**
- * Where a log of history `log` that reaches to `flushLsn` parts from the log of history `leader`, which reaches further than
- * any of its entries. Never above `flushLsn`.
+ * Where a log of history `log` that reaches to `endLsn` parts from the log of history `leader`, which reaches further than
+ * any of its entries. Never above `endLsn`.
  *
  * @param timelineStartLsn where both begin
  */
 export function commonPrefixEnd(
   leader: TermHistory,
   log: TermHistory,
-  flushLsn: Lsn,
+  endLsn: Lsn,
   timelineStartLsn: Lsn,
 ): Lsn {
   let common = 0;
@@ -56,7 +56,7 @@ export function commonPrefixEnd(
     common++;
   }
   if (common === 0) return timelineStartLsn;
-  let end: number = flushLsn;
+  let end: number = endLsn;
   if (common < leader.length) end = Math.min(end, leader[common]!.startLsn);
   if (common < log.length) end = Math.min(end, log[common]!.startLsn);
   return end as Lsn;

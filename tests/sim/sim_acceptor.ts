@@ -1,4 +1,5 @@
 /** An acceptor with a disk that forgets: the driver of the acceptor's state machine in the simulation. */
+import type { ZenithError } from "../../src/common/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../src/common/lsn.ts";
 import {
   type AcceptorControl,
@@ -21,7 +22,7 @@ export interface AcceptorHost {
   /** Effects of an event are done: the state and the disk agree. */
   changed(acceptor: SimAcceptor): void;
   sent(acceptor: SimAcceptor, session: number, message: AcceptorMessage): void;
-  refused(acceptor: SimAcceptor, session: number, error: Error): void;
+  refused(acceptor: SimAcceptor, session: number, error: ZenithError): void;
   trace(text: string): void;
 }
 

@@ -5,6 +5,7 @@
  * The network loses, doubles and delays single messages, also those of connections that are gone, and it parts. That is more
  * than TCP does: the protocol must not rest on what TCP promises.
  */
+import type { ZenithError } from "../../src/common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../../src/common/id.ts";
 import { INVALID_LSN, type Lsn } from "../../src/common/lsn.ts";
 import {
@@ -179,8 +180,12 @@ class Simulation implements AcceptorHost, ProposerHost {
     }
   }
 
-  refused(_acceptor: SimAcceptor, session: number, error: Error): void {
+  /** Only what can't be is refused, and messages before a ServerInfo that was lost. */
+  refused(acceptor: SimAcceptor, session: number, error: ZenithError): void {
     this.trace(`  session ${session} is refused: ${error.message}`);
+    if (error.kind === "conflict") {
+      throw new Violation(`acceptor ${acceptor.index} refuses: ${error.message}`);
+    }
     const refused = this.#sessions.find(({ id }) => id === session);
     if (refused !== undefined) this.#closeSession(refused);
   }

@@ -135,6 +135,30 @@ describe("an acceptor", () => {
     assert.equal(state.flushLsn, 2000);
   });
 
+  test("keeps what its log has in common with the new term's, more than its vote has told of", () => {
+    elected(1, 1, START, history([1, START]));
+    grow(1, 1, 1500);
+    // Another acceptor has all of this already, so that it is committed.
+    append(1, 1, 1500, 500, 1800);
+    stepAcceptor(state, { type: "written", writtenLsn: 2000 as Lsn, recordEndLsn: 1900 as Lsn });
+    stepAcceptor(state, { type: "idle" });
+    const [, vote] = send(2, { type: "VoteRequest", term: 2 }).filter(({ type }) => type === "send");
+    assert.ok(vote?.type === "send" && vote.message.type === "VoteResponse");
+    assert.equal(vote.message.flushLsn, 1500);
+    stepAcceptor(state, { type: "synced", cuts: state.cuts });
+    assert.equal(state.commitLsn, 1800);
+
+    assert.deepEqual(types(elected(2, 2, 1500, history([1, START], [2, 2000]))), [
+      "truncate",
+      "persist",
+      "AppendResponse to 2",
+    ]);
+    assert.equal(state.flushLsn, 1900, "up to the last whole record");
+    const [write] = append(2, 2, 1500, 600);
+    assert.ok(write?.type === "write");
+    assert.deepEqual([write.lsn, write.off], [1900, 400], "what it has already is not written again");
+  });
+
   test("never cuts what is committed", () => {
     elected(1, 1, START, history([1, START]));
     grow(1, 1, 2000);
