@@ -21,6 +21,7 @@ export interface DiskFile {
   fsyncSync(): void;
   /** As fsync, but without timestamps and the like. */
   fdatasync(): Promise<void>;
+  fdatasyncSync(): void;
   truncateSync(size: number): void;
   sizeSync(): number;
   closeSync(): void;
@@ -111,6 +112,10 @@ class NodeFile implements DiskFile {
     return new Promise((resolve, reject) => {
       fs.fdatasync(this.#fd, (error) => isError(error) ? reject(error) : resolve());
     });
+  }
+
+  fdatasyncSync(): void {
+    fs.fdatasyncSync(this.#fd);
   }
 
   truncateSync(size: number): void {

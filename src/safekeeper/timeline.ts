@@ -30,6 +30,9 @@ import { buildSegmentHead } from "./segment_head.ts";
 /** The lower bounds in the control file are brought up to date at least after so much WAL. */
 const CONTROL_LAG_MAX_BYTES = 16 << 20;
 
+/** As much is synced in this thread, while no other timeline is written: commits, not bulk. */
+const SYNC_HERE_MAX_BYTES = 128 << 10;
+
 /** How often the page server's progress is passed on to the proposer and the other safekeepers. */
 const FEEDBACK_INTERVAL_MS = 500;
 
@@ -53,6 +56,8 @@ export interface TimelineOptions {
    * a read says.
    */
   readonly trustedEndLsn?: Lsn;
+  /** Whether no other timeline of this process is written. */
+  isOnlyWritten(): boolean;
   /** The timeline can't go on and must be opened anew; connections are refused already. */
   onFailed(timeline: SafekeeperTimeline, error: unknown): void;
 }
@@ -411,7 +416,9 @@ export class SafekeeperTimeline {
   }
 
   #sync(cuts: number): void {
-    this.#store!.sync().then(() => this.#handle({ type: "synced", cuts }), (error) => this.#fail(error));
+    const done = (): void => this.#handle({ type: "synced", cuts });
+    if (this.#options.isOnlyWritten() && this.#store!.syncHere(SYNC_HERE_MAX_BYTES)) queueMicrotask(done);
+    else this.#store!.sync().then(done, (error) => this.#fail(error));
   }
 
   /** The tracker for a log that ends as the store's does. */

@@ -24,6 +24,8 @@ export interface TimelineName {
 export class Timelines {
   readonly #options: TimelinesOptions;
   readonly #open = new Map<string, Promise<SafekeeperTimeline>>();
+  /** Of those the ones that have been opened. */
+  readonly #loaded = new Set<SafekeeperTimeline>();
   /** Those that are on their way out: they can be opened again when they are gone. */
   readonly #closing = new Map<string, Promise<void>>();
   /** What is durable of timelines that have failed in this process. */
@@ -154,6 +156,7 @@ export class Timelines {
     const options: TimelineOptions = {
       ...this.#options,
       ...(trustedEndLsn === undefined ? {} : { trustedEndLsn }),
+      isOnlyWritten: () => this.#isOnlyOneWritten(),
       onFailed: (timeline) => {
         this.#trusted.set(keyOf(name), timeline.state.flushLsn);
         void this.#unload(timeline);
@@ -161,17 +164,27 @@ export class Timelines {
     };
     const timeline = this.#exists(name) ? await SafekeeperTimeline.open(name, options) : otherwise(options);
     this.#trusted.delete(keyOf(name));
+    this.#loaded.add(timeline);
     return timeline;
   }
 
   async #unload(timeline: SafekeeperTimeline): Promise<void> {
     const key = keyOf(timeline.identity);
     this.#open.delete(key);
+    this.#loaded.delete(timeline);
     const closing = timeline.close().finally(() => {
       if (this.#closing.get(key) === closing) this.#closing.delete(key);
     });
     this.#closing.set(key, closing);
     await closing;
+  }
+
+  #isOnlyOneWritten(): boolean {
+    let written = 0;
+    for (const { hasWriter } of this.#loaded) {
+      if (hasWriter && ++written > 1) return false;
+    }
+    return true;
   }
 
   #exists(name: TimelineName): boolean {

@@ -221,6 +221,29 @@ export class WalStore {
   }
 
   /**
+   * As {@link sync}, but in this thread, which saves two wakeups; for callers that keep nobody waiting by it. Only where it is one
+   * short sync: of at most `maxBytes` in one segment whose name is durable, while no other sync runs.
+   *
+   * @returns false when nothing was done: {@link sync} has to
+   * @throws {ZenithError} as sync
+   */
+  syncHere(maxBytes: number): boolean {
+    this.#checkUsable();
+    const file = this.#current;
+    const isShort = this.#sync && file !== undefined && this.#unsynced.length === 0 &&
+      !this.#isNameUnsynced &&
+      this.#running === undefined && this.#writtenLsn - this.#syncedLsn <= maxBytes;
+    if (!isShort) return false;
+    try {
+      file.fdatasyncSync();
+    } catch (error) {
+      throw this.#fail(ioError("sync WAL segment", file.path, error));
+    }
+    this.#syncedLsn = this.#writtenLsn;
+    return true;
+  }
+
+  /**
    * Cuts everything above `lsn` and zeroes it, durably; WAL is then written from there. With this the caller also says
    * where the WAL of a store that was just opened ends.
    *

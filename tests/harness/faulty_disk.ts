@@ -356,6 +356,10 @@ class OpenFile implements DiskFile {
     await this.fsync();
   }
 
+  fdatasyncSync(): void {
+    this.fsyncSync();
+  }
+
   truncateSync(size: number): void {
     this.#step();
     this.#node.apply({ position: size, bytes: null });

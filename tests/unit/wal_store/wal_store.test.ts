@@ -44,6 +44,7 @@ function contents(store: WalStore, from: number, length: number): Uint8Array {
 interface Hooks {
   write?: (file: string) => void;
   fdatasync?: () => Promise<void>;
+  fdatasyncSync?: () => void;
   log?: string[];
 }
 
@@ -65,6 +66,11 @@ function hookedDisk(hooks: Hooks): Disk {
       hooks.log?.push(`fdatasync ${file.path.slice(-2)}`);
       await hooks.fdatasync?.();
       await file.fdatasync();
+    },
+    fdatasyncSync: () => {
+      hooks.log?.push(`fdatasyncSync ${file.path.slice(-2)}`);
+      hooks.fdatasyncSync?.();
+      file.fdatasyncSync();
     },
     truncateSync: (size) => file.truncateSync(size),
     sizeSync: () => file.sizeSync(),
@@ -196,6 +202,42 @@ describe("WalStore", () => {
     await store.sync();
     // The name of 04 before 05 is made, the name of 05 with what is in it.
     assert.deepEqual(log, ["fsync dir", "fdatasync 03", "fdatasync 04", "fdatasync 05", "fsync dir"]);
+    await store.close();
+  });
+
+  test("syncs in this thread only what is little, in one segment whose name is durable", async () => {
+    const log: string[] = [];
+    const store = await open(hookedDisk({ log }));
+    append(store, 100);
+    assert.equal(store.syncHere(1000), false, "the segment's name is not durable");
+    await store.sync();
+    log.length = 0;
+    append(store, 1001);
+    assert.equal(store.syncHere(1000), false);
+    assert.equal(store.syncHere(1001), true);
+    assert.equal(store.syncedLsn, START + 1101);
+    append(store, 1);
+    const running = store.sync();
+    assert.equal(store.syncHere(1000), false, "another sync runs");
+    await running;
+    append(store, SEGMENT);
+    assert.equal(store.syncHere(2 * SEGMENT), false, "two segments");
+    assert.deepEqual(log, ["fdatasyncSync 03", "fdatasync 03"]);
+    await store.close();
+  });
+
+  test("after a sync in this thread has failed nothing more is taken either", async () => {
+    const store = await open(hookedDisk({
+      fdatasyncSync: () => {
+        throw new Error("EIO: i/o error");
+      },
+    }));
+    append(store, 100);
+    await store.sync();
+    append(store, 100);
+    assert.throws(() => store.syncHere(1000), { kind: "io" });
+    assert.equal(store.syncedLsn, START + 100);
+    await assert.rejects(store.sync(), { kind: "io" });
     await store.close();
   });
 
