@@ -7,21 +7,30 @@ import { SEEDED_BUGS } from "./seeded_bugs.ts";
 const OPTIONS = { timeout: 900_000 };
 
 /** One acceptor: its crash, and two proposers that compete for it, in all orders. */
-const ONE_ACCEPTOR: Bounds = { ...SMALL_INSTANCE, acceptors: 1, crashes: 1 };
+const ONE_ACCEPTOR: Bounds = { ...SMALL_INSTANCE, acceptors: 1, crashes: 1, victims: 1 };
+
+/** One of them crashes: what it has lost the other may have. */
+const TWO_ACCEPTORS: Bounds = { ...SMALL_INSTANCE, acceptors: 2, crashes: 1, victims: 2 };
+
+/** One of three crashes: the others are a quorum without it. */
+const THREE_ACCEPTORS: Bounds = { ...SMALL_INSTANCE, records: 1, crashes: 1, victims: 1 };
 
 /** Small enough to be searched without the reduction. */
 const WHOLE: readonly Partial<Bounds>[] = [
-  { acceptors: 1, records: 2, crashes: 1 },
+  { acceptors: 1, records: 2, crashes: 1, victims: 1 },
   { acceptors: 2, records: 1 },
 ];
 
-/** By where they show: with one acceptor, or when some are a quorum without the others. The rest is the simulation's. */
+/** By where they show: in a crash, or when some are a quorum without the others. The rest is the simulation's. */
 const FOUND: readonly (readonly [Bounds, readonly string[]])[] = [
-  [ONE_ACCEPTOR, [
-    "a vote that is not persisted",
-    "a truncation that is skipped",
-    "a confirmation before the sync",
-  ]],
+  ...[ONE_ACCEPTOR, TWO_ACCEPTORS].map((bounds) =>
+    [bounds, [
+      "a vote that is not persisted",
+      "a truncation that is skipped",
+      "a confirmation before the sync",
+      "a history that is replaced before the log is cut",
+    ]] as const
+  ),
   [SMALL_INSTANCE, ["a proposer that ignores newer terms", "a truncation that is skipped"]],
 ];
 
@@ -44,6 +53,20 @@ describe("the exhaustive search", () => {
     assert.equal(result.complete, true);
     assert.equal(result.states, 749);
   });
+
+  for (const [bounds, states] of [[TWO_ACCEPTORS, 13_250], [THREE_ACCEPTORS, 274_640]] as const) {
+    const { acceptors, victims } = bounds;
+    test(
+      `reaches every state of ${acceptors} acceptors of which one crashes, and finds nothing wrong`,
+      OPTIONS,
+      () => {
+        const result = searchExhaustively(bounds);
+        console.log(`all ${result.states} states of ${acceptors} acceptors, ${victims} of which may crash`);
+        assert.equal(result.complete, true);
+        assert.equal(result.states, states);
+      },
+    );
+  }
 
   for (const instance of WHOLE) {
     test(`leaves nothing out that matters: ${JSON.stringify(instance)}`, OPTIONS, () => {

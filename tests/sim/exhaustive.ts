@@ -1,7 +1,7 @@
 /**
  * Every state that a small instance can reach: two proposers that are in contact with three acceptors, two terms, two records.
- * What was ever said on a connection may be heard at any time, in any order, again and again, or never. Where acceptors may crash,
- * syncs end at any time, and what is not synced is lost.
+ * What was ever said on a connection may be heard at any time, in any order, again and again, or never. At an acceptor that may crash
+ * syncs end at any time, and what is not synced is lost. Which one crashes is settled from the start: their names don't matter.
  *
  * Of states that can do the same, one is looked at (`reduced`; docs/safekeeper.md says why no violation is missed):
  * - acceptors are interchangeable, and so are proposers; what is on a disk matters while there may be a crash;
@@ -15,7 +15,12 @@
  */
 import { parseTenantId, parseTimelineId } from "../../src/common/id.ts";
 import { INVALID_LSN, type Lsn } from "../../src/common/lsn.ts";
-import { type AcceptorEvent, newAcceptorControl, startAcceptor } from "../../src/consensus/acceptor.ts";
+import {
+  type AcceptorEffect,
+  type AcceptorEvent,
+  newAcceptorControl,
+  startAcceptor,
+} from "../../src/consensus/acceptor.ts";
 import {
   type ProposerMessage,
   type ServerInfo,
@@ -50,6 +55,8 @@ export interface Bounds {
   readonly terms: number;
   readonly records: number;
   readonly crashes: number;
+  /** How many of the acceptors may crash: the first ones. Syncs take time there, and end at once elsewhere. */
+  readonly victims: number;
   /** False: only what can't change its receiver is left out, for small instances, to see that the rest leaves nothing out. */
   readonly reduced: boolean;
   /** The terms that the proposers try first. */
@@ -63,6 +70,7 @@ export const SMALL_INSTANCE: Bounds = {
   terms: 2,
   records: 2,
   crashes: 0,
+  victims: 0,
   reduced: true,
   firstTerms: [1, 1],
   maxStates: Infinity,
@@ -167,7 +175,9 @@ class Search {
       const acceptor = node.acceptors[a]!;
       for (let p = 0; p < PROPOSERS; p++) {
         for (const message of acceptor.toAcceptor[p]!.values()) {
-          this.#visit(this.#stepAcceptor(node, a, { type: "message", session: p + 1, message }));
+          const event: AcceptorEvent = { type: "message", session: p + 1, message };
+          this.#visit(this.#stepAcceptor(node, a, event));
+          if (this.#mayCrash(node, a)) this.#crashWithin(node, a, event);
         }
         for (const message of acceptor.toProposer[p]!.values()) {
           const next = this.#stepProposer(node, p, { type: "message", peer: a, message });
@@ -176,7 +186,7 @@ class Search {
         }
       }
       if (acceptor.syncs.length > 0) this.#visit(this.#endSync(node, a));
-      if (node.crashes < this.#bounds.crashes) this.#visit(this.#crash(node, a));
+      if (this.#mayCrash(node, a)) this.#visit(this.#crash(node, a));
     }
     for (let p = 0; p < PROPOSERS; p++) {
       const { state } = node.proposers[p]!;
@@ -214,6 +224,19 @@ class Search {
     return this.#stepAcceptor(synced, a, { type: "synced", cuts: sync!.cuts });
   }
 
+  #mayCrash(node: Node, a: number): boolean {
+    return node.crashes < this.#bounds.crashes && a < this.#bounds.victims;
+  }
+
+  /** Crashes between two things that an event has it do on its disk. */
+  #crashWithin(node: Node, a: number, event: AcceptorEvent): void {
+    const effects = this.#machines.stepAcceptor({ ...node.acceptors[a]!.state }, event);
+    const steps = effects.filter(isDurable).length;
+    for (let done = 1; done < steps; done++) {
+      this.#visit(this.#crash(this.#stepAcceptor(node, a, event, done), a));
+    }
+  }
+
   /** Loses what was not synced, and its connections; it is back at once, and so are they. */
   #crash(node: Node, a: number): Node {
     const acceptor = node.acceptors[a]!;
@@ -237,15 +260,18 @@ class Search {
     return next;
   }
 
-  #stepAcceptor(node: Node, a: number, event: AcceptorEvent): Node {
+  /** @param durableSteps how much of what it is to do on its disk is done, before all stops */
+  #stepAcceptor(node: Node, a: number, event: AcceptorEvent, durableSteps = Infinity): Node {
     const before = node.acceptors[a]!;
     const state = { ...before.state };
     let { control, wal, durableBytes, syncs, votes } = before;
     const toProposer = [...before.toProposer];
     const pending: AcceptorEvent[] = [event, { type: "idle" }];
+    let stepsLeft = durableSteps;
     let next: AcceptorEvent | undefined;
-    while ((next = pending.shift()) !== undefined) {
+    while (stepsLeft >= 0 && (next = pending.shift()) !== undefined) {
       for (const effect of this.#machines.stepAcceptor(state, next)) {
+        if (isDurable(effect) && --stepsLeft < 0) break;
         switch (effect.type) {
           case "persist":
             control = effect.control;
@@ -265,7 +291,7 @@ class Search {
             break;
           }
           case "sync":
-            if (this.#bounds.crashes > 0) {
+            if (a < this.#bounds.victims) {
               syncs = [...syncs, { cuts: effect.cuts, bytes: wal.length }];
             } else {
               durableBytes = wal.length;
@@ -381,9 +407,9 @@ class Search {
     // With no crash to come only the syncs under way matter of the disk: they still end.
     const mayCrash = node.crashes < this.#bounds.crashes ||
       node.acceptors.some(({ syncs }) => syncs.length > 0);
-    const key = hash53(canonical(node, mayCrash));
-    const [first, second] = this.#bounds.firstTerms;
-    return this.#bounds.reduced && first === second ? Math.min(key, hash53(mirrored(node, mayCrash))) : key;
+    const { firstTerms: [first, second], reduced, victims } = this.#bounds;
+    const key = hash53(canonical(node, victims, mayCrash));
+    return reduced && first === second ? Math.min(key, hash53(mirrored(node, victims, mayCrash))) : key;
   }
 
   /** Lets everyone hear what they hear at once, until nothing of that is left. */
@@ -454,6 +480,10 @@ const SERVER_INFO: ServerInfo = {
   segmentSize: 1 << 20,
   proposerId: "33".repeat(16),
 };
+
+function isDurable({ type }: AcceptorEffect): boolean {
+  return type === "persist" || type === "init" || type === "truncate";
+}
 
 function hasWon(state: ProposerState): boolean {
   return state.history.length > 0;

@@ -2,7 +2,7 @@
  * `npm run sim -- [--seeds N] [--seed S] [--trace]`: N simulations from seed S on (1 by default), or the one of seed S alone, with
  * all that happens in it.
  *
- * `npm run sim -- --exhaustive [--acceptors 3] [--records 2] [--crashes 0] [--whole] [--first-terms 1,2]`: all states of a small
+ * `npm run sim -- --exhaustive [--acceptors 3] [--records 2] [--crashes 0] [--victims 0] [--whole] [--first-terms 1,2]`: all states of a small
  * instance. With three acceptors it takes minutes to hours.
  */
 import { parseArgs } from "node:util";
@@ -20,6 +20,7 @@ const { values } = parseArgs({
     acceptors: { type: "string" },
     records: { type: "string" },
     crashes: { type: "string" },
+    victims: { type: "string" },
     whole: { type: "boolean" },
     "first-terms": { type: "string" },
   },
@@ -58,6 +59,7 @@ function exhaustive(): void {
     acceptors: Number(values.acceptors ?? SMALL_INSTANCE.acceptors),
     records: Number(values.records ?? SMALL_INSTANCE.records),
     crashes: Number(values.crashes ?? SMALL_INSTANCE.crashes),
+    victims: Number(values.victims ?? SMALL_INSTANCE.victims),
     reduced: values.whole !== true,
     firstTerms: [first, second] as const,
   };

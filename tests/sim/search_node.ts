@@ -61,26 +61,28 @@ export function without<T>(links: readonly Link<T>[], p: number, text: string): 
 /**
  * The state as text, the same for states that differ in the names of their acceptors only.
  *
+ * @param victims how many of the acceptors, the first ones, are not like the others: they may crash
  * @param mayCrash false: what is on acceptors' disks does not matter any more
  */
-export function canonical(node: Node, mayCrash: boolean): string {
-  return text(node, [0, 1], mayCrash);
+export function canonical(node: Node, victims: number, mayCrash: boolean): string {
+  return text(node, [0, 1], victims, mayCrash);
 }
 
 /** The same with the two proposers' names exchanged. */
-export function mirrored(node: Node, mayCrash: boolean): string {
-  return text(node, [1, 0], mayCrash);
+export function mirrored(node: Node, victims: number, mayCrash: boolean): string {
+  return text(node, [1, 0], victims, mayCrash);
 }
 
-function text(node: Node, order: readonly [number, number], mayCrash: boolean): string {
+function text(node: Node, order: readonly [number, number], victims: number, mayCrash: boolean): string {
   const [first, second] = order.map((p) => node.proposers[p]!) as [ProposerNode, ProposerNode];
   const bundles = node.acceptors.map((acceptor, a) => {
-    const disk = mayCrash ? diskText(acceptor) : "";
+    const disk = mayCrash && a < victims ? diskText(acceptor) : "";
     const peers = `${peerTexts(first.state)[a]!}|${peerTexts(second.state)[a]!}`;
     return `${acceptorTexts(acceptor)[order[0]]!}|${disk}|${peers}`;
   });
   const proposers = `${proposerText(first)}\n${proposerText(second)}`;
-  return `${bundles.sort().join("\n")}\n${proposers}\n${node.records} ${node.crashes}`;
+  const acceptors = [...bundles.slice(0, victims).sort(), ...bundles.slice(victims).sort()];
+  return `${acceptors.join("\n")}\n${proposers}\n${node.records} ${node.crashes}`;
 }
 
 /** What the invariants are about, without what anybody has heard or may still hear: logs, histories, elections. */
