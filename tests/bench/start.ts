@@ -4,6 +4,7 @@
  */
 import { appendFileSync } from "node:fs";
 import { join } from "node:path";
+import { Connection } from "../harness/connection.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 import { compare, type Comparison, report, useExecutable } from "./harness.ts";
@@ -32,10 +33,13 @@ async function timed(run: () => Promise<void>): Promise<number> {
 }
 
 async function startLazily(env: ZenithEnv, compute: Compute): Promise<number> {
+  let connection: Connection | undefined;
   const elapsed = await timed(async () => {
     await env.zenith("pg", "start", compute.branch, "--storage", "lazy");
-    await compute.query(FIRST_QUERY);
+    // As the reference's client: connects, asks, and stays.
+    connection = await Connection.open(compute.address, {}, FIRST_QUERY);
   });
+  await connection?.close();
   await compute.stop();
   return elapsed;
 }
