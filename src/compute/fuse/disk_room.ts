@@ -8,6 +8,9 @@ const RESERVE_SHARE = 8;
 /** Of that, the rest is for blocks that a file has and the overlay has not yet: Postgres may have to write one back to read another. */
 const OVERWRITE_SHARE = 0.25;
 
+/** Before there is room again, so that not every megabyte that comes and goes is news. */
+const CLEARLY_MORE = 1.25;
+
 /** After so much more in the overlay the disk is looked at again. */
 const CHECK_BYTES = 1 << 20;
 
@@ -50,7 +53,7 @@ export class DiskRoom {
   check(): boolean {
     this.#uncheckedBytes = 0;
     const { freeShare, reclaim, onChange } = this.#options;
-    let isLow = freeShare() < 1;
+    let isLow = freeShare() < (this.#isLow ? CLEARLY_MORE : 1);
     if (isLow && !this.#isLow && reclaim()) isLow = freeShare() < 1;
     if (isLow !== this.#isLow) {
       this.#isLow = isLow;

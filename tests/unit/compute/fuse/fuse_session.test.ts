@@ -308,6 +308,8 @@ describe("on a disk that is full", () => {
     assert.equal(kernel.attributes(id).id, id);
     assert.equal(kernel.truncate(id, 20 * BLOCK).errno, 0);
     kernel.freeShare = 1.1;
+    assert.equal(askToWrite(id), ENOSPC);
+    kernel.freeShare = 1.3;
     assert.equal(askToWrite(id), 0);
     kernel.create(1, "new");
   });
