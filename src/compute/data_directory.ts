@@ -8,15 +8,13 @@ import {
   existsSync,
   fchownSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
-  renameSync,
+  rmSync,
   statSync,
   writeSync,
 } from "node:fs";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { extract, type Header } from "tar-stream";
@@ -55,28 +53,17 @@ export interface DataDirectoryProgress {
   readonly bytes: number;
 }
 
-/** Where what earlier runs have left waits to be deleted: below the data directory, which may be on a disk of its own. */
-const DISCARDED = "zenith_discarded";
-
-/**
- * Takes away all that an earlier run left, but the configuration. It is only moved aside: to delete gigabytes of WAL takes as long as a
- * good part of a start.
- *
- * @returns what deletes it, and what a run that was killed has left undeleted
- * @throws {ZenithError} `io`
- */
-export function clearDataDirectory(pgdata: string): () => Promise<void> {
-  const discarded = join(pgdata, DISCARDED);
+/** Removes all that an earlier run left, but the configuration. */
+export function clearDataDirectory(pgdata: string): void {
   try {
-    mkdirSync(discarded, { recursive: true });
-    const place = mkdtempSync(join(discarded, "run-"));
     for (const name of readdirSync(pgdata)) {
-      if (OURS.test(name) && !KEPT.has(name)) renameSync(join(pgdata, name), join(place, name));
+      if (OURS.test(name) && !KEPT.has(name)) {
+        rmSync(join(pgdata, name), { recursive: true, force: true });
+      }
     }
   } catch (error) {
     throw ioError("clear", pgdata, error);
   }
-  return () => rm(discarded, { recursive: true, force: true });
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The compute role: makes the data directory, runs stock Postgres on it and has its WAL followed. */
 import { join } from "node:path";
 import postgres from "postgres";
-import { errorMessage, ZenithError } from "../common/errors.ts";
+import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -68,14 +68,12 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
   if (await endOrphan(paths.pgdata)) log.warn("ended a Postgres that an earlier supervisor had left behind");
 
   removeLazyStorage(paths);
-  const deleteOldData = clearDataDirectory(paths.pgdata);
+  clearDataDirectory(paths.pgdata);
   const storage = chooseStorage(options.storage);
   if (storage.whyNotLazy !== undefined) {
     log.info(`relation files are fetched now, not when they are needed: ${storage.whyNotLazy}`);
     progress(`all data is fetched at the start: ${storage.whyNotLazy}`);
   }
-  // Both would not always find room.
-  if (storage.mode === "eager") await deleteOldData();
   const conditions = new Conditions(paths);
   const lazy = storage.mode === "lazy"
     ? new LazyStorage({
@@ -117,12 +115,8 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     await durability.stop();
     await lazy?.close();
     await attaching.then((attachment) => attachment.close(), () => {});
-    await deleteOldData().catch(() => {});
     throw error;
   }
-  deleteOldData().catch((error: unknown) => {
-    log.warn(`what an earlier run has left in ${paths.pgdata} can't be deleted: ${errorMessage(error)}`);
-  });
   lazy?.prewarm();
   return supervise({ sql, address, process: postmaster }, durability, lazy, await attaching);
 }

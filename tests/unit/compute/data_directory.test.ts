@@ -1,14 +1,5 @@
 import assert from "node:assert/strict";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -63,7 +54,7 @@ describe("unpacking a basebackup", () => {
   test("goes again after a start that was broken off", async () => {
     const tar = await tarOf([...COMPLETE, { name: RELATION_MANIFEST_FILE, content: "files" }]);
     for (let start = 0; start < 2; start++) {
-      await clearDataDirectory(pgdata)();
+      clearDataDirectory(pgdata);
       await unpackBasebackup(stream(tar), pgdata, undefined, () => {}, "lazy");
     }
   });
@@ -134,19 +125,18 @@ describe("unpacking a basebackup", () => {
 });
 
 describe("clearing a data directory", () => {
-  test("keeps the user's configuration and removes data, links to tablespaces and signal files", async () => {
+  test("keeps the user's configuration and removes data, links to tablespaces and signal files", () => {
     const kept = ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "server.key"];
     const removed = ["PG_VERSION", "postmaster.pid", "standby.signal", "backup_label"];
     for (const name of [...kept, ...removed]) writeFileSync(join(pgdata, name), name);
     for (const dir of ["base/5", "pg_wal", "pg_replslot/old", "pg_stat"]) {
       mkdirSync(join(pgdata, dir), { recursive: true });
     }
-    const deleteOldData = clearDataDirectory(pgdata);
+    clearDataDirectory(pgdata);
     for (const name of kept) assert.equal(readFileSync(join(pgdata, name), "utf8"), name);
     for (const name of [...removed, "base", "pg_wal", "pg_replslot"]) {
       assert.equal(existsSync(join(pgdata, name)), false, name);
     }
-    await deleteOldData();
-    assert.deepEqual(readdirSync(pgdata).sort(), [...kept, "pg_stat"].sort());
+    assert.equal(existsSync(join(pgdata, "pg_stat")), true);
   });
 });
