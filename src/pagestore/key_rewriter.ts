@@ -5,6 +5,7 @@
  * * A version goes when no retained LSN lies between it and one that makes it superfluous.
  * * A chain that has grown too long ends: its newest version so far is replaced by an image of the block.
  */
+import { noteShortLived } from "../common/garbage.ts";
 import type { LayerWriter } from "./layer_writer.ts";
 import type { ObjectId } from "./object_id.ts";
 import type { Retention } from "./retention.ts";
@@ -177,6 +178,7 @@ export class KeyRewriter {
     this.#clearChain();
     // Copied: it waits here until the next version is known.
     const bytes = image.bytes.slice(image.off, image.off + image.len);
+    noteShortLived(image.len);
     this.#push(lsn, image.tag, VALUE_WILL_INIT, bytes, 0, image.len);
   }
 }

@@ -34,7 +34,8 @@ const SHARED_BUFFERS = "512MB";
 
 const MIB = 1 << 20;
 
-const indexHeavy = (rows: number) => `
+/** Rows with five indexes, one of each kind that has much to log. */
+export const indexHeavy = (rows: number) => `
 CREATE TABLE t (id bigserial PRIMARY KEY, a int, b text, c float8, d timestamp) WITH (fillfactor = 90);
 CREATE INDEX t_a ON t (a);
 CREATE INDEX t_b ON t (b);

@@ -53,7 +53,8 @@ const XLOG_OVERWRITE_CONTRECORD = 0xd0;
 
 // A decoder that has little to do (an idle timeline) holds little memory.
 const FIRST_CHUNK_SIZE = 64 << 10;
-export const CHUNK_SIZE = 1 << 20;
+/** A busy one has such a chunk of its own, however little of it is used: hundreds of timelines must not come to hundreds of megabytes. */
+export const CHUNK_SIZE = 256 << 10;
 
 const TWO_POW_32 = 0x1_0000_0000;
 /** xl_prev is not known yet, so the chain can't be checked. */
