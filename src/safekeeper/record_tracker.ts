@@ -1,9 +1,13 @@
+import { BufferPool } from "../common/buffer_pool.ts";
 import type { Lsn } from "../common/lsn.ts";
-import { WalDecoder } from "../postgres/wal/decoder.ts";
+import { CHUNK_SIZE, WalDecoder } from "../postgres/wal/decoder.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 
 /** One is enough: it is read and forgotten at once. */
 const RECORD = new WalRecord();
+
+/** For the same reason chunks are used again at once, by all timelines: as garbage they would lie there by the hundred. */
+const CHUNKS = new BufferPool(CHUNK_SIZE);
 
 /**
  * Follows a log record by record, so that it is known up to where it consists of whole ones, and nothing is accepted that is
@@ -17,7 +21,7 @@ export class RecordTracker {
 
   /** @param startLsn a record boundary */
   constructor(startLsn: Lsn, segmentSize: number, systemId: bigint) {
-    this.#decoder = new WalDecoder({ startLsn, segmentSize, systemId });
+    this.#decoder = new WalDecoder({ startLsn, segmentSize, systemId, buffers: CHUNKS });
     this.#recordEndLsn = startLsn;
     this.#newestEndLsn = startLsn;
   }

@@ -1,4 +1,5 @@
 import { ZenithError } from "../common/errors.ts";
+import { noteShortLived } from "../common/garbage.ts";
 import { decodeProposerMessage, encodeMessage } from "../consensus/messages.ts";
 import type { Session } from "../pgwire/session.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
@@ -19,6 +20,8 @@ export async function serveWalPush(session: Session, timelines: Timelines): Prom
 
   const running = copy.run({
     onData(bytes, off, len) {
+      // What was read of the socket is in buffers of its own.
+      noteShortLived(len);
       const message = decodeProposerMessage(bytes, off, len);
       if (timeline !== undefined) {
         timeline.receive(link, message);

@@ -12,8 +12,8 @@ import {
 import { XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 
-/** MAX_SEND_SIZE of PostgreSQL's walsender.c. */
-const MAX_SEND_BYTES = 16 * XLOG_BLCKSZ;
+/** Whole pages, as PostgreSQL sends them; one less than its MAX_SEND_SIZE fits with the header into a buffer that is used again. */
+const MAX_SEND_BYTES = 15 * XLOG_BLCKSZ;
 
 /** How often a silent stream says that it is alive. */
 const KEEPALIVE_INTERVAL_MS = 10_000;
