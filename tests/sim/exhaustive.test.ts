@@ -19,6 +19,7 @@ const THREE_ACCEPTORS: Bounds = { ...SMALL_INSTANCE, records: 1, crashes: 1, vic
 const WHOLE: readonly Partial<Bounds>[] = [
   { acceptors: 1, records: 2, crashes: 1, victims: 1 },
   { acceptors: 2, records: 1 },
+  { acceptors: 2, records: 1, crashes: 1, victims: 1 },
 ];
 
 /** By where they show: in a crash, or when some are a quorum without the others. The rest is the simulation's. */
