@@ -9,7 +9,7 @@
  * A new page server each round: what its runtime takes to compile the code that turns out hot, half a second or more, is in every
  * figure, and weighs less the more WAL there is.
  *
- * `npm run bench -- ingest [rounds [pgbench scale]]`; with scale 20, and as many rows of the other table, it is about 256 MiB.
+ * `npm run bench -- ingest [rounds [pgbench scale]]`; with scale 80, and as many rows of the other table, it is about 1 GiB.
  */
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,7 +22,8 @@ import { BenchPageServer, type BenchTimeline } from "./lib/page_server.ts";
 import { PostgresServer } from "./lib/postgres_server.ts";
 
 const ROUNDS = 5;
-const PGBENCH_SCALE = 20;
+/** About 1 GiB of WAL each. */
+const PGBENCH_SCALE = 80;
 /** For each unit of the scale. */
 const PGBENCH_TRANSACTIONS = 1_000;
 const INDEX_HEAVY_ROWS = 20_000;
