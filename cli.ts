@@ -20,5 +20,5 @@ try {
   }
   process.exitCode = exitCodeOf(error);
 }
-// What was printed may still be on its way into a pipe.
-process.stdout.write("", () => process.exit());
+// What was printed may still be on its way into a pipe whose reader takes its time. An empty write does not wait for that on Bun.
+process.stdout.end(() => process.stderr.end(() => process.exit()));

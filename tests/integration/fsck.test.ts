@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { DataCheck } from "../../src/pageserver/fsck.ts";
+import { zenithCommand } from "../harness/cli.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
@@ -85,6 +87,19 @@ describe("zenith dump layer", () => {
     const versions = (await env.zenith("dump", "layer", layer!, "--versions")).trimEnd().split("\n");
     assert.deepEqual(versions.filter((line) => !line.startsWith("  ")), blocks);
     assert.ok(versions.length > blocks.length);
+  });
+
+  test("says all of it to a reader who takes his time", async () => {
+    const [layer] = layerFiles();
+    const [file, ...args] = zenithCommand();
+    const command = [file!, ...args, "dump", "layer", layer!, "--versions"];
+    // Much more than a pipe holds, and the program has nothing more to do when the reader begins.
+    const slow = spawnSync("sh", ["-c", '"$@" | (sleep 1; cat)', "sh", ...command], {
+      encoding: "utf8",
+      maxBuffer: 1 << 28,
+    });
+    assert.ok(slow.stdout.length > 1 << 17);
+    assert.equal(slow.stdout, await env.zenith("dump", "layer", layer!, "--versions"));
   });
 });
 
