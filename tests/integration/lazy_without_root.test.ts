@@ -9,7 +9,7 @@ import { findProgram } from "../../src/common/find_program.ts";
 import { checkPidFile, isRunning } from "../../src/common/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres_process.ts";
 import { pgUser } from "../../src/pg_install/pg_user.ts";
-import { runZenith } from "../harness/cli.ts";
+import { runZenith, zenithCommand } from "../harness/cli.ts";
 import { isMounted, mountOptions } from "../harness/lazy_files.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
@@ -67,6 +67,19 @@ describe("a lazy compute without root", { skip }, () => {
   test("is what doctor finds possible", async () => {
     assert.match(await env.zenith("doctor"), /^ok +lazy computes:/m);
   });
+});
+
+test("a service that may gain no privileges is told so, and gets eager computes", { skip }, async () => {
+  const command = ["setpriv", "--no-new-privs", ...zenithCommand()];
+  const cli = { command, ...(user === undefined ? {} : { user }) };
+  await using env = await ZenithEnv.create({ storage: "auto", cli });
+  assert.match(
+    await env.zenith("doctor"),
+    /lazy computes: not possible: \S+fusermount3 can't become root here \(no new privileges\)/,
+  );
+  const compute = await env.startCompute("main");
+  assert(!isMounted(compute.paths));
+  assert.equal(await compute.value("SELECT 1"), 1);
 });
 
 test("doctor says that fusermount3 is missing where it is", async () => {
