@@ -78,3 +78,19 @@ export function report(bench: string, comparisons: readonly Comparison[]): void 
 function round(value: number): number {
   return Number(value.toPrecision(4));
 }
+
+/** Runs the parts that are named, all of them when none is, and prints what they have noted in `figures`. */
+export async function runParts(
+  bench: string,
+  parts: Readonly<Record<string, () => Promise<void>>>,
+  names: readonly string[],
+  figures: readonly object[],
+): Promise<void> {
+  for (const name of names.length > 0 ? names : Object.keys(parts)) {
+    const part = parts[name];
+    if (part === undefined) throw new Error(`there is no part "${name}": ${Object.keys(parts).join(", ")}`);
+    await part();
+  }
+  console.table(figures);
+  console.log(JSON.stringify({ bench, figures }));
+}

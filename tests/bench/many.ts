@@ -14,6 +14,7 @@ import { PgClient } from "../../src/pgwire/client.ts";
 import { postmasterPid } from "../../src/compute/postgres_process.ts";
 import { durableLsn } from "../harness/branching.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
+import { runParts } from "./harness.ts";
 
 const TENANTS = 200;
 const COMPUTES = 20;
@@ -280,13 +281,5 @@ async function tables(): Promise<void> {
 const PARTS: Readonly<Record<string, () => Promise<void>>> = { tenants, computes, chain, branches, tables };
 
 export async function run(args: readonly string[]): Promise<void> {
-  for (const name of args.length > 0 ? args : Object.keys(PARTS)) {
-    const part = PARTS[name];
-    if (part === undefined) {
-      throw new Error(`there is no part "${name}": ${Object.keys(PARTS).join(", ")}`);
-    }
-    await part();
-  }
-  console.table(figures);
-  console.log(JSON.stringify({ bench: "many", figures }));
+  await runParts("many", PARTS, args, figures);
 }

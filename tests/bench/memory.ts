@@ -30,6 +30,7 @@ import { MAIN_FORKNUM } from "../../src/postgres/wal/record.ts";
 import { WAL_TLI } from "../../src/wal_store/wal_store.ts";
 import { pgbench } from "../harness/pgbench.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
+import { runParts } from "./harness.ts";
 import { indexHeavy } from "./ingest.ts";
 import { BenchPageServer } from "./lib/page_server.ts";
 import { PostgresServer } from "./lib/postgres_server.ts";
@@ -231,13 +232,5 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
 };
 
 export async function run(args: readonly string[]): Promise<void> {
-  for (const name of args.length > 0 ? args : Object.keys(PARTS)) {
-    const part = PARTS[name];
-    if (part === undefined) {
-      throw new Error(`there is no part "${name}": ${Object.keys(PARTS).join(", ")}`);
-    }
-    await part();
-  }
-  console.table(rows);
-  console.log(JSON.stringify({ bench: "memory", rows }));
+  await runParts("memory", PARTS, args, rows);
 }

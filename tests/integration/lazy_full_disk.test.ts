@@ -1,19 +1,20 @@
 /** A lazy compute whose disk fills up: Postgres is told so, as by any file system, and goes on when there is room. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { appendFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { checkPidFile } from "../../src/common/pid_file.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
+import { ACCOUNTS_CONTENT, createAccounts } from "../harness/accounts.ts";
+import { addSettings } from "../harness/branching.ts";
 import { dropPageCache } from "../harness/lazy_files.ts";
+import { amcheck } from "../harness/programs.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const DISK_MB = 512;
 /** Of other people, in the beginning. */
 const BALLAST_MB = 150;
 const ROWS = 20_000;
-const CONTENT = "SELECT count(*) || ' ' || sum(hashtextextended(a::text, 1)) FROM accounts a";
 /** Not logged: WAL is on the same disk. More than the disk has. */
 const FILL = "INSERT INTO filler SELECT repeat(md5(n::text), 60) FROM generate_series(1, 300000) n";
 /** When it makes a file longer, has to write back a buffer, or begins a temporary file. */
@@ -36,15 +37,10 @@ describe("a lazy compute on a disk that fills up", { skip }, () => {
     });
     assert.equal(run.status, 0, run.stderr);
     compute = await env.createCompute("main");
-    const settings =
-      "shared_buffers = '16MB'\nmin_wal_size = '32MB'\nmax_wal_size = '64MB'\nautovacuum = off\n";
-    appendFileSync(join(compute.paths.pgdata, "postgresql.conf"), settings);
+    const settings = ["shared_buffers = '16MB'", "min_wal_size = '32MB'", "max_wal_size = '64MB'"];
+    addSettings(compute, ...settings, "autovacuum = off");
     await compute.start();
-    await compute.query("CREATE EXTENSION amcheck");
-    await compute.query("CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, filler text)");
-    await compute.query(
-      `INSERT INTO accounts SELECT n, 0, repeat(md5(n::text), 18) FROM generate_series(1, ${ROWS}) n`,
-    );
+    await createAccounts(compute, ROWS);
     await compute.query("CREATE UNLOGGED TABLE filler (t text)");
     await compute.query("ALTER TABLE filler ALTER t SET STORAGE plain");
     await compute.restart();
@@ -57,20 +53,13 @@ describe("a lazy compute on a disk that fills up", { skip }, () => {
     await env[Symbol.asyncDispose]();
   });
 
-  function amcheck(): void {
-    const { host, port } = compute.address;
-    const args = ["-h", host, "-p", String(port), "-U", "zenith_admin", "-d", "postgres", "--heapallindexed"];
-    const run = spawnSync(join(findPostgres().binDir, "pg_amcheck"), args, { encoding: "utf8" });
-    assert.equal(run.status, 0, run.stdout + run.stderr);
-  }
-
   test("refuses what does not fit, and goes on when there is room again", async () => {
     const ballast = join(disk, "ballast");
     writeFileSync(ballast, new Uint8Array(BALLAST_MB << 20));
     const supervisor = checkPidFile(compute.paths.pidFile);
-    const content = await compute.value(CONTENT);
+    const content = await compute.value(ACCOUNTS_CONTENT);
     await compute.query("UPDATE accounts SET balance = id WHERE id % 10 = 0");
-    const changed = await compute.value(CONTENT);
+    const changed = await compute.value(ACCOUNTS_CONTENT);
     assert.notEqual(changed, content);
 
     await assert.rejects(compute.query(FILL), NO_SPACE);
@@ -79,11 +68,11 @@ describe("a lazy compute on a disk that fills up", { skip }, () => {
     assert.match(compute.postgresLog(), NO_SPACE);
 
     // What is there is right, in memory and on the disk, though buffers must be written back to read it.
-    assert.equal(await compute.value(CONTENT), changed);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), changed);
     await compute.query("CHECKPOINT");
     dropPageCache(compute.paths);
-    assert.equal(await compute.value(CONTENT), changed);
-    amcheck();
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), changed);
+    await amcheck(compute, ["postgres"]);
     await assert.rejects(compute.query(FILL), NO_SPACE);
 
     rmSync(ballast);
@@ -92,24 +81,24 @@ describe("a lazy compute on a disk that fills up", { skip }, () => {
     await compute.query("INSERT INTO filler SELECT repeat(md5(n::text), 60) FROM generate_series(1, 1000) n");
     await compute.query("UPDATE accounts SET balance = balance + 1");
     await compute.query("CHECKPOINT");
-    const later = await compute.value(CONTENT);
+    const later = await compute.value(ACCOUNTS_CONTENT);
     dropPageCache(compute.paths);
-    assert.equal(await compute.value(CONTENT), later);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), later);
     assert.equal(await compute.value("SELECT count(*) FROM filler"), "1000");
     assert.deepEqual(checkPidFile(compute.paths.pidFile), supervisor);
     await compute.restart();
-    assert.equal(await compute.value(CONTENT), later);
-    amcheck();
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), later);
+    await amcheck(compute, ["postgres"]);
   });
 
   test("can be stopped and started while its disk is full", async () => {
     await compute.query("UPDATE accounts SET balance = balance + 1");
-    const content = await compute.value(CONTENT);
+    const content = await compute.value(ACCOUNTS_CONTENT);
     await assert.rejects(compute.query(FILL), NO_SPACE);
     await compute.stop();
     await compute.start();
-    assert.equal(await compute.value(CONTENT), content);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
     assert.equal(await compute.value("SELECT count(*) FROM filler"), "0");
-    amcheck();
+    await amcheck(compute, ["postgres"]);
   });
 });

@@ -1,12 +1,12 @@
 /** What a lazy compute's overlay takes of the disk, with a bound that is much too small for the data. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { appendFileSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { saveEnvironment } from "../../src/control/environment.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
+import { ACCOUNTS_CONTENT, createAccounts } from "../harness/accounts.ts";
+import { addSettings } from "../harness/branching.ts";
 import { dropPageCache, overlayBytes } from "../harness/lazy_files.ts";
+import { amcheck } from "../harness/programs.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const MAX_MB = 12;
@@ -15,8 +15,6 @@ const OTHER_BYTES = 256 << 10;
 const MAX_BYTES = (MAX_MB << 20) + OTHER_BYTES;
 /** Some 30 MB with its index. */
 const ROWS = 40_000;
-/** Without sorting, for which Postgres writes temporary files, in the overlay too. */
-const CONTENT = "SELECT count(*) || ' ' || sum(hashtextextended(a::text, 1)) FROM accounts a";
 
 let env: ZenithEnv;
 let compute: Compute;
@@ -27,17 +25,12 @@ before(async () => {
   const { paths, config } = env.environment;
   saveEnvironment({ paths, config: { ...config, compute: { storage: "lazy", overlay_max_mb: MAX_MB } } });
   compute = await env.createCompute("main");
-  const settings = "shared_buffers = '1MB'\nautovacuum = off\n";
-  appendFileSync(join(compute.paths.pgdata, "postgresql.conf"), settings);
+  addSettings(compute, "shared_buffers = '1MB'", "autovacuum = off");
   await compute.start();
-  await compute.query("CREATE EXTENSION amcheck");
-  await compute.query("CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, filler text)");
-  await compute.query(
-    `INSERT INTO accounts SELECT n, 0, repeat(md5(n::text), 18) FROM generate_series(1, ${ROWS}) n`,
-  );
+  await createAccounts(compute, ROWS);
   // Else every reader would write to the pages: hint bits, which are not in WAL and gone after each start.
   await compute.query("VACUUM (FREEZE, ANALYZE) accounts");
-  content = await compute.value(CONTENT);
+  content = await compute.value(ACCOUNTS_CONTENT);
 });
 after(() => env[Symbol.asyncDispose]());
 
@@ -45,24 +38,17 @@ function log(): string {
   return readFileSync(compute.paths.log, "utf8");
 }
 
-function amcheck(): void {
-  const { host, port } = compute.address;
-  const args = ["-h", host, "-p", String(port), "-U", "zenith_admin", "-d", "postgres", "--heapallindexed"];
-  const run = spawnSync(join(findPostgres().binDir, "pg_amcheck"), args, { encoding: "utf8" });
-  assert.equal(run.status, 0, run.stdout + run.stderr);
-}
-
 describe("an overlay with a bound", () => {
   test("takes no more for pages that are read, however many, and they are right each time", async () => {
     await compute.restart();
     const logged = log().length;
     for (let round = 0; round < 3; round++) {
-      assert.equal(await compute.value(CONTENT), content);
+      assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
       dropPageCache(compute.paths);
       const bytes = overlayBytes(compute.paths);
       assert(bytes > 0 && bytes <= MAX_BYTES, `${bytes} bytes`);
     }
-    amcheck();
+    await amcheck(compute, ["postgres"]);
     assert.doesNotMatch(log().slice(logged), /overlay_max_mb/);
   });
 
@@ -71,23 +57,23 @@ describe("an overlay with a bound", () => {
     await compute.query("UPDATE accounts SET balance = id WHERE id % 400 = 0");
     await compute.query("CHECKPOINT");
     dropPageCache(compute.paths);
-    const changed = await compute.value(CONTENT);
+    const changed = await compute.value(ACCOUNTS_CONTENT);
     for (let round = 0; round < 2; round++) {
       dropPageCache(compute.paths);
-      assert.equal(await compute.value(CONTENT), changed);
+      assert.equal(await compute.value(ACCOUNTS_CONTENT), changed);
     }
     const bytes = overlayBytes(compute.paths);
     assert(bytes <= MAX_BYTES, `${bytes} bytes`);
-    amcheck();
+    await amcheck(compute, ["postgres"]);
     await compute.restart();
-    assert.equal(await compute.value(CONTENT), changed);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), changed);
   });
 
   test("loses nothing when what is written is more, and says so", async () => {
     await compute.restart();
     await compute.query("UPDATE accounts SET balance = balance + 1");
     await compute.query("CHECKPOINT");
-    const changed = await compute.value(CONTENT);
+    const changed = await compute.value(ACCOUNTS_CONTENT);
     dropPageCache(compute.paths);
     await until(
       "pg list says so",
@@ -95,12 +81,12 @@ describe("an overlay with a bound", () => {
     );
     assert.match(log(), /compute\.overlay_max_mb: only a restart can give it up/);
     for (let round = 0; round < 2; round++) {
-      assert.equal(await compute.value(CONTENT), changed);
+      assert.equal(await compute.value(ACCOUNTS_CONTENT), changed);
       dropPageCache(compute.paths);
     }
-    amcheck();
+    await amcheck(compute, ["postgres"]);
     await compute.restart();
     assert.doesNotMatch(await env.zenith("pg", "list"), /written takes/);
-    assert.equal(await compute.value(CONTENT), changed);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), changed);
   });
 });

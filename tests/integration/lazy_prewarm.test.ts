@@ -1,20 +1,20 @@
 /** What a lazy compute used before it was stopped is fetched after its start, ahead of need. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { appendFileSync, copyFileSync, existsSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { checkPidFile, isRunning } from "../../src/common/pid_file.ts";
 import { readConditions } from "../../src/compute/conditions.ts";
 import { postmasterPid } from "../../src/compute/postgres_process.ts";
 import { saveEnvironment } from "../../src/control/environment.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
+import { ACCOUNTS_CONTENT, createAccounts } from "../harness/accounts.ts";
+import { addSettings } from "../harness/branching.ts";
 import { dropPageCache, isMounted, overlayBytes } from "../harness/lazy_files.ts";
+import { amcheck } from "../harness/programs.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 /** Some 30 MB with its index. */
 const ROWS = 40_000;
-const CONTENT = "SELECT count(*) || ' ' || sum(hashtextextended(a::text, 1)) FROM accounts a";
 
 let env: ZenithEnv;
 let compute: Compute;
@@ -23,19 +23,15 @@ let content: unknown;
 before(async () => {
   env = await ZenithEnv.create({ storage: "lazy" });
   compute = await env.createCompute("main");
-  appendFileSync(join(compute.paths.pgdata, "postgresql.conf"), "shared_buffers = '1MB'\nautovacuum = off\n");
+  addSettings(compute, "shared_buffers = '1MB'", "autovacuum = off");
   await compute.start();
-  await compute.query("CREATE EXTENSION amcheck");
-  await compute.query("CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, filler text)");
-  await compute.query(
-    `INSERT INTO accounts SELECT n, 0, repeat(md5(n::text), 18) FROM generate_series(1, ${ROWS}) n`,
-  );
+  await createAccounts(compute, ROWS);
   await compute.query(
     "CREATE TABLE cold AS SELECT n, repeat('x', 500) AS filler FROM generate_series(1, 1000) n",
   );
   await compute.query("VACUUM (FREEZE, ANALYZE)");
   await compute.restart();
-  content = await compute.value(CONTENT);
+  content = await compute.value(ACCOUNTS_CONTENT);
   await compute.stop();
   copyFileSync(compute.paths.hotPages, hotPagesCopy());
 });
@@ -65,21 +61,14 @@ function configure(settings: { overlay_max_mb?: number; prewarm?: boolean }): vo
   saveEnvironment({ paths, config: { ...config, compute: { storage: "lazy", ...settings } } });
 }
 
-function amcheck(): void {
-  const { host, port } = compute.address;
-  const args = ["-h", host, "-p", String(port), "-U", "zenith_admin", "-d", "postgres", "--heapallindexed"];
-  const run = spawnSync(join(findPostgres().binDir, "pg_amcheck"), args, { encoding: "utf8" });
-  assert.equal(run.status, 0, run.stdout + run.stderr);
-}
-
 describe("a compute that is started with --prewarm", () => {
   test("reads what was hot without its page server, and waits for what was not", async () => {
     await startPrewarming();
     await untilPrewarmed();
     await env.pageserver.kill9();
-    assert.equal(await compute.value(CONTENT), content);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
     dropPageCache(compute.paths);
-    assert.equal(await compute.value(CONTENT), content);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
     let answered = false;
     const cold = compute.value("SELECT count(filler) FROM cold").finally(() => answered = true);
     await until(
@@ -97,7 +86,7 @@ describe("a compute that is started with --prewarm", () => {
     await compute.start();
     await untilPrewarmed();
     await env.pageserver.kill9();
-    assert.equal(await compute.value(CONTENT), content);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
     await env.pageserver.start();
     await compute.stop();
     configure({});
@@ -110,14 +99,14 @@ describe("a compute that is started with --prewarm", () => {
     await untilPrewarmed();
     const changed = await compute.value("SELECT count(*) FROM accounts WHERE balance = id");
     assert.equal(changed, String(Math.floor(ROWS / 7)));
-    const updated = await compute.value(CONTENT);
+    const updated = await compute.value(ACCOUNTS_CONTENT);
     dropPageCache(compute.paths);
-    assert.equal(await compute.value(CONTENT), updated);
-    amcheck();
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), updated);
+    await amcheck(compute, ["postgres"]);
     await compute.restart();
-    assert.equal(await compute.value(CONTENT), updated);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), updated);
     await compute.query("UPDATE accounts SET balance = 0 WHERE balance <> 0");
-    content = await compute.value(CONTENT);
+    content = await compute.value(ACCOUNTS_CONTENT);
     await compute.stop();
   });
 
@@ -129,13 +118,13 @@ describe("a compute that is started with --prewarm", () => {
     await compute.query("DELETE FROM accounts WHERE id > 20000");
     await compute.query("VACUUM accounts");
     await compute.query("INSERT INTO accounts SELECT n, 0, 'again' FROM generate_series(20001, 30000) n");
-    content = await compute.value(CONTENT);
+    content = await compute.value(ACCOUNTS_CONTENT);
     await compute.stop();
     copyFileSync(hotPagesCopy(), compute.paths.hotPages);
     await startPrewarming();
     await untilPrewarmed();
-    assert.equal(await compute.value(CONTENT), content);
-    amcheck();
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
+    await amcheck(compute, ["postgres"]);
     await compute.stop();
   });
 
@@ -146,7 +135,7 @@ describe("a compute that is started with --prewarm", () => {
     await untilPrewarmed();
     const bytes = overlayBytes(compute.paths);
     assert(bytes > 0 && bytes <= (maxMb << 20) + (256 << 10), `${bytes} bytes`);
-    assert.equal(await compute.value(CONTENT), content);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
     await compute.stop();
     configure({});
   });
@@ -156,7 +145,7 @@ describe("a compute that is started with --prewarm", () => {
     await startPrewarming();
     assert(!isPrewarming());
     assert.match(compute.log(), /hot_pages is of no use/);
-    assert.equal(await compute.value(CONTENT), content);
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
     await compute.stop();
   });
 
@@ -178,8 +167,8 @@ describe("a compute that is started with --prewarm", () => {
     await until("Postgres has ended", () => postmasterPid(compute.paths.pgdata) === undefined);
     process.kill(env.pageserver.pid, "SIGCONT");
     await compute.start();
-    assert.equal(await compute.value(CONTENT), content);
-    amcheck();
+    assert.equal(await compute.value(ACCOUNTS_CONTENT), content);
+    await amcheck(compute, ["postgres"]);
     await compute.stop();
     assert(!isMounted(compute.paths));
     assert(!existsSync(compute.paths.overlay));
