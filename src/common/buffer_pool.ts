@@ -1,4 +1,5 @@
 import { assert } from "./assert.ts";
+import { noteShortLived } from "./garbage.ts";
 
 /** Zeros that other threads can be handed without a copy. */
 export function sharedBytes(size: number): Uint8Array<SharedArrayBuffer> {
@@ -55,6 +56,8 @@ export class BufferPool {
 
   /** Lets go of the buffers that nobody has needed since the last call. To be called now and then. */
   trim(): void {
+    // Nobody counts shared memory as garbage: without a word it would lie for minutes.
+    noteShortLived(this.#fewestFree * this.bufferBytes);
     this.#free.length -= this.#fewestFree;
     this.#fewestFree = this.#free.length;
   }

@@ -39,6 +39,8 @@ export interface PageServerOptions {
 
 /** How often timelines are looked at for what is due with time, e.g. layers that are old enough to be written out. */
 const MAINTENANCE_INTERVAL_MS = 2_000;
+/** Longer than it takes a busy timeline to fill a memory layer: the next one gets the buffers of the last. */
+const TRIM_INTERVAL_MS = 60_000;
 
 /** All tenants of one working directory, and the WAL receivers of their timelines. */
 export class PageServer {
@@ -52,6 +54,7 @@ export class PageServer {
   /** Tenants are made and deleted one at a time. */
   #lastChange: Promise<unknown> = Promise.resolve();
   readonly #maintenance: ReturnType<typeof setInterval>;
+  readonly #trimming: ReturnType<typeof setInterval>;
   readonly #upkeep: Upkeep;
 
   private constructor(options: PageServerOptions) {
@@ -74,6 +77,7 @@ export class PageServer {
     this.#initialCluster = options.initialCluster ?? (() => initdb.get());
     this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
     this.#maintenance = setInterval(() => void this.#maintain(), MAINTENANCE_INTERVAL_MS);
+    this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
   }
 
   /** Opens the working directory. Timelines are opened when they are first asked for. */
@@ -259,9 +263,13 @@ export class PageServer {
     };
   }
 
+  #trimBuffers(): void {
+    const { values, versions } = this.#context.memoryPools;
+    values.trim();
+    versions.trim();
+  }
+
   async #maintain(): Promise<void> {
-    this.#context.memoryPools.values.trim();
-    this.#context.memoryPools.versions.trim();
     for (const tenant of this.#tenants.values()) {
       for (const timeline of await tenant.timelines.open()) timeline.maintain();
       try {
@@ -279,6 +287,7 @@ export class PageServer {
   /** Ends all receivers and makes everything durable. */
   async close(): Promise<void> {
     clearInterval(this.#maintenance);
+    clearInterval(this.#trimming);
     const idle = this.#upkeep.stop();
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
     await this.#lastChange;

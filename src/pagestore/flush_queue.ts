@@ -4,6 +4,7 @@ import { flushHere, type FlushLayer } from "./flush.ts";
 import { LAYER_DELTA } from "./layer_format.ts";
 import type { MemoryLayer } from "./memory_layer.ts";
 import type { ObjectTable } from "./object_id.ts";
+import { NOTHING_GIVEN_UP } from "./retention.ts";
 import type { TimelineStoreOptions } from "./store_options.ts";
 import type { TimelineFiles } from "./timeline_files.ts";
 import type { LayerEntry } from "./timeline_metadata.ts";
@@ -137,6 +138,6 @@ export class FlushQueue {
     const path = this.#files.layerPath(number);
     const frozen = memory.freeze(this.#objects);
     const written = await this.#flushLayer({ directory, path, startLsn, endLsn, frozen });
-    return { ...written, kind: LAYER_DELTA, number, level: 0, startLsn, endLsn };
+    return { ...written, kind: LAYER_DELTA, number, level: 0, givenUp: NOTHING_GIVEN_UP, startLsn, endLsn };
   }
 }

@@ -8,6 +8,7 @@ import { corrupt } from "./layer_format.ts";
 import type { LayerReader } from "./layer_reader.ts";
 import { compareKeys, compareObjects, type ObjectTable } from "./object_id.ts";
 import type { FoundStart } from "./record_starts.ts";
+import type { GivenUp } from "./retention.ts";
 import type { LayerEntry } from "./timeline_metadata.ts";
 import type { ValueChain } from "./value_chain.ts";
 
@@ -21,6 +22,7 @@ export interface Run {
   readonly endLsn: number;
   /** How often its contents have been merged. */
   readonly level: number;
+  readonly givenUp: GivenUp;
   readonly sizeBytes: number;
   /** At least one; in ascending order of their keys. Record starts are in the first. */
   readonly layers: readonly DiskLayer[];
@@ -119,26 +121,8 @@ export class LayerMap {
   }
 }
 
-/**
- * The runs to merge next: of the lowest level at which `fanIn` neighbours are, the oldest `fanIn`. So a version is merged a
- * number of times that grows with the logarithm of the history, and so does the number of runs. null: nothing is due.
- */
-export function pickMerge(runs: readonly Run[], fanIn: number): { first: Run; last: Run } | null {
-  let best: { first: Run; last: Run } | null = null;
-  for (let from = 0; from < runs.length;) {
-    const level = runs[from]!.level;
-    let to = from + 1;
-    while (to < runs.length && runs[to]!.level === level) to++;
-    if (to - from >= fanIn && (best === null || level < best.first.level)) {
-      best = { first: runs[from]!, last: runs[from + fanIn - 1]! };
-    }
-    from = to;
-  }
-  return best;
-}
-
 function runOf(layers: readonly DiskLayer[]): Run {
-  const { startLsn, endLsn, level } = layers[0]!.entry;
+  const { startLsn, endLsn, level, givenUp } = layers[0]!.entry;
   let sizeBytes = 0;
   for (const [i, { entry, reader }] of layers.entries()) {
     sizeBytes += entry.fileSize;
@@ -149,7 +133,7 @@ function runOf(layers: readonly DiskLayer[]): Run {
       throw corrupt(`layer ${reader.path}: its keys do not follow those of the layer before it`);
     }
   }
-  return { startLsn, endLsn, level, sizeBytes, layers };
+  return { startLsn, endLsn, level, givenUp, sizeBytes, layers };
 }
 
 /** The layer whose key range holds the key, or the next one behind it; undefined behind the last. */

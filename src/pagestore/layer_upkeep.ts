@@ -1,7 +1,8 @@
 /** Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the background. */
 import { ZenithError } from "../common/errors.ts";
 import type { RewriteCounts } from "./key_rewriter.ts";
-import { type DiskLayer, pickMerge, type Run } from "./layer_map.ts";
+import type { DiskLayer, Run } from "./layer_map.ts";
+import { type DueMerge, pickGarbage, pickMerge } from "./merge_policy.ts";
 import { type HistoryPart, MergeControl, type MergeLayers } from "./merge_request.ts";
 import type { Retention } from "./retention.ts";
 import type { TimelineStoreConfig } from "./store_options.ts";
@@ -48,20 +49,25 @@ export class LayerUpkeep {
     const { files, config } = this.#parts;
     return this.#oneAtATime(async () => {
       const due = pickMerge(files.layers.runs, config.mergeFanIn);
-      return due === null ? null : await this.#merge(due.first, due.last, files.retention);
+      return due === null ? null : await this.#merge(due, files.retention);
     });
   }
 
-  /** Merges all runs that have something to be given up. @returns null when there are none */
+  /** Rewrites what of the runs has something to be given up, where that pays. @returns null when there was nothing */
   collectGarbage(): Promise<MergeResult | null> {
     const { files } = this.#parts;
     return this.#oneAtATime(async () => {
       const { retention } = files;
-      const runs = files.layers.runs.filter((run) => run.startLsn < retention.cutoff);
-      if (runs.length > 0) return await this.#merge(runs[0]!, runs.at(-1)!, retention);
+      let done: MergeResult | null = null;
+      for (;;) {
+        // Looked for each time: meanwhile layers are flushed.
+        const due = pickGarbage(files.layers.runs, retention);
+        if (due === null) break;
+        done = sum(done, await this.#merge(due, retention));
+      }
       // What can't be read any more can't after a restart either.
-      files.commit(files.layers, files.diskConsistentLsn);
-      return null;
+      if (done === null) files.commit(files.layers, files.diskConsistentLsn);
+      return done;
     });
   }
 
@@ -83,7 +89,7 @@ export class LayerUpkeep {
     return done;
   }
 
-  async #merge(first: Run, last: Run, retention: Retention): Promise<MergeResult> {
+  async #merge({ first, last }: DueMerge, retention: Retention): Promise<MergeResult> {
     const { files, config, mergeLayers, reads, pinAncestors } = this.#parts;
     const all = files.layers.runs;
     const from = all.indexOf(first);
@@ -132,6 +138,18 @@ export class LayerUpkeep {
 
 function entriesOf(runs: readonly Run[]): LayerEntry[] {
   return runs.flatMap((run) => run.layers).map((layer) => layer.entry);
+}
+
+function sum(one: MergeResult | null, other: MergeResult): MergeResult {
+  if (one === null) return other;
+  return {
+    versionsDropped: one.versionsDropped + other.versionsDropped,
+    imagesMade: one.imagesMade + other.imagesMade,
+    layersBefore: one.layersBefore + other.layersBefore,
+    layersAfter: one.layersAfter + other.layersAfter,
+    bytesBefore: one.bytesBefore + other.bytesBefore,
+    bytesAfter: one.bytesAfter + other.bytesAfter,
+  };
 }
 
 function totalBytes(layers: readonly DiskLayer[]): number {

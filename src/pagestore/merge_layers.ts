@@ -18,7 +18,7 @@ import {
 } from "./merge_request.ts";
 import { compareObjects, type ObjectId, ObjectTable } from "./object_id.ts";
 import { RecordStarts } from "./record_starts.ts";
-import { Retention } from "./retention.ts";
+import { type GivenUp, Retention } from "./retention.ts";
 import { type LayerEntry, layerPath } from "./timeline_metadata.ts";
 import type { ValueChain } from "./value_chain.ts";
 
@@ -182,6 +182,7 @@ class MergeOutput {
   readonly #startLsn: number;
   readonly #endLsn: number;
   readonly #level: number;
+  readonly #givenUp: GivenUp;
   readonly #starts: RecordStarts;
   readonly #entries: LayerEntry[] = [];
   #writer: LayerWriter | null = null;
@@ -194,6 +195,7 @@ class MergeOutput {
     this.#startLsn = runs[0]!.startLsn;
     this.#endLsn = runs.at(-1)!.endLsn;
     this.#level = Math.max(...runs.map((run) => run.level)) + (runs.length > 1 ? 1 : 0);
+    this.#givenUp = retention.givenUp(this.#startLsn, this.#endLsn);
     this.#starts = mergedStarts(runs, retention);
   }
 
@@ -241,6 +243,7 @@ class MergeOutput {
       kind: LAYER_DELTA,
       number: this.#number,
       level: this.#level,
+      givenUp: this.#givenUp,
       startLsn: this.#startLsn,
       endLsn: this.#endLsn,
     });

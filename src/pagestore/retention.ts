@@ -4,6 +4,16 @@
  */
 import { lastAtOrBelow } from "./record_starts.ts";
 
+/** What of a layer's versions was given up when it was written: all that its timeline's {@link Retention} did not keep then. */
+export interface GivenUp {
+  /** Above it nothing was; 0 when nothing was at all. */
+  readonly cutoff: number;
+  /** How many LSNs of the layer's range below the cutoff were kept. */
+  readonly points: number;
+}
+
+export const NOTHING_GIVEN_UP: GivenUp = { cutoff: 0, points: 0 };
+
 export class Retention {
   readonly cutoff: number;
   /** Ascending, each below the cutoff, none twice. */
@@ -27,6 +37,17 @@ export class Retention {
     const before = lastAtOrBelow(this.points, lsn);
     if (before >= 0 && this.points[before] === lsn) return lsn;
     return before + 1 < this.points.length ? this.points[before + 1]! : this.cutoff;
+  }
+
+  /** How many points lie above `from` and at or below `to`. */
+  countPoints(from: number, to: number): number {
+    return Math.max(0, lastAtOrBelow(this.points, to) - lastAtOrBelow(this.points, from));
+  }
+
+  /** What a layer for the versions above `startLsn` and at or below `endLsn` does without when it is written now. */
+  givenUp(startLsn: number, endLsn: number): GivenUp {
+    const cutoff = Math.min(this.cutoff, endLsn);
+    return cutoff <= startLsn ? NOTHING_GIVEN_UP : { cutoff, points: this.countPoints(startLsn, cutoff) };
   }
 }
 

@@ -9,9 +9,9 @@ import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { corrupt, hex, highWord, joinWords, lowWord } from "./layer_format.ts";
 import type { LayerInfo } from "./layer_reader.ts";
 import type { Key, KeyRange } from "./object_id.ts";
-import { Retention } from "./retention.ts";
+import { type GivenUp, Retention } from "./retention.ts";
 
-export const METADATA_VERSION = 2;
+export const METADATA_VERSION = 3;
 
 /** "ZNTIMEL" and a zero. */
 const METADATA_MAGIC = Uint8Array.of(0x5a, 0x4e, 0x54, 0x49, 0x4d, 0x45, 0x4c, 0x00);
@@ -48,12 +48,15 @@ const LAYER_FILE_SIZE = 32;
 const LAYER_HAS_KEYS = 40;
 const LAYER_FIRST_KEY = 44;
 const LAYER_LAST_KEY = 64;
-const LAYER_BYTES = 84;
+const LAYER_GIVEN_UP_POINTS = 84;
+const LAYER_GIVEN_UP_CUTOFF = 88;
+const LAYER_BYTES = 96;
 
 export interface LayerEntry extends LayerInfo {
   /** Names the file; never used twice in a timeline. */
   readonly number: number;
   readonly level: number;
+  readonly givenUp: GivenUp;
   /** null when it has no key, only record starts. */
   readonly keys: KeyRange | null;
 }
@@ -153,6 +156,8 @@ export function encodeMetadata(metadata: TimelineMetadata): Uint8Array {
     setU64(view, at + LAYER_START_LSN, layer.startLsn);
     setU64(view, at + LAYER_END_LSN, layer.endLsn);
     setU64(view, at + LAYER_FILE_SIZE, layer.fileSize);
+    setU64(view, at + LAYER_GIVEN_UP_CUTOFF, layer.givenUp.cutoff);
+    view.setUint32(at + LAYER_GIVEN_UP_POINTS, layer.givenUp.points, true);
     if (layer.keys !== null) {
       view.setUint32(at + LAYER_HAS_KEYS, 1, true);
       setKey(view, at + LAYER_FIRST_KEY, layer.keys.first);
@@ -204,6 +209,10 @@ export function decodeMetadata(bytes: Uint8Array, path: string): TimelineMetadat
       startLsn: getU64(view, at + LAYER_START_LSN),
       endLsn: getU64(view, at + LAYER_END_LSN),
       fileSize: getU64(view, at + LAYER_FILE_SIZE),
+      givenUp: {
+        cutoff: getU64(view, at + LAYER_GIVEN_UP_CUTOFF),
+        points: view.getUint32(at + LAYER_GIVEN_UP_POINTS, true),
+      },
       keys: view.getUint32(at + LAYER_HAS_KEYS, true) === 0
         ? null
         : { first: getKey(view, at + LAYER_FIRST_KEY), last: getKey(view, at + LAYER_LAST_KEY) },

@@ -19,6 +19,8 @@ import { PostgresServer } from "./lib/postgres_server.ts";
 const MINUTES = 10;
 const SCALE = 10;
 const BRANCH_EVERY_MS = 10_000;
+/** Between the end of one garbage collection and the next. */
+const COLLECT_AFTER_MS = 10_000;
 const CLIENTS = 4;
 /** History that is kept: little, so that much is given up while this runs. */
 const HORIZON_BYTES = 16 << 20;
@@ -66,15 +68,23 @@ class Soak {
     this.dir = dir;
   }
 
-  /** Makes branches and gives up history until `done`. */
+  /** Makes a branch every ten seconds and gives up history again and again, until `done`. */
   async disturb(done: Promise<unknown>): Promise<void> {
     let running = true;
     const end = done.then(() => (running = false), () => (running = false));
-    while (running) {
-      await this.#branch();
-      await this.collectGarbage();
-      await Promise.race([end, sleep(BRANCH_EVERY_MS)]);
-    }
+    const branching = async () => {
+      for (let dueMs = performance.now(); running; dueMs += BRANCH_EVERY_MS) {
+        await Promise.race([end, sleep(Math.max(0, dueMs - performance.now()))]);
+        if (running) await this.#branch();
+      }
+    };
+    const collecting = async () => {
+      while (running) {
+        await this.collectGarbage();
+        await Promise.race([end, sleep(COLLECT_AFTER_MS)]);
+      }
+    };
+    await Promise.all([branching(), collecting()]);
   }
 
   async #branch(): Promise<void> {
@@ -168,7 +178,9 @@ async function soak(dir: string, minutes: number, scale: number): Promise<Compar
     const live = Number(source.sql("SELECT sum(pg_database_size(oid)) FROM pg_database"));
     source.stop("fast");
     for (const branch of soak.branches) await soak.verify(branch, scale * 100_000);
-    console.log(`all ${soak.branches.length} branches are readable and in balance`);
+    console.log(
+      `all ${soak.branches.length} branches are readable and in balance, page server's peak ${server.peakRssBytes()} bytes`,
+    );
     return await reclaimed(soak, live, lsn);
   } finally {
     if (source.isRunning) source.stop("immediate");

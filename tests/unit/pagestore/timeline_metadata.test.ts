@@ -6,7 +6,7 @@ import {
   encodeMetadata,
   type TimelineMetadata,
 } from "../../../src/pagestore/timeline_metadata.ts";
-import { Retention } from "../../../src/pagestore/retention.ts";
+import { NOTHING_GIVEN_UP, Retention } from "../../../src/pagestore/retention.ts";
 const key = { object: { kind: 255, a: 0xffffffff, b: 0, c: 16384, d: 255 }, block: 0xffffffff };
 
 const layer = {
@@ -16,6 +16,7 @@ const layer = {
   startLsn: 2 ** 40,
   endLsn: 2 ** 40 + 8,
   fileSize: 2 ** 33,
+  givenUp: NOTHING_GIVEN_UP,
 };
 
 const metadata: TimelineMetadata = {
@@ -26,7 +27,14 @@ const metadata: TimelineMetadata = {
   retention: new Retention(2 ** 50, [1, 2 ** 49]),
   layers: [
     { ...layer, number: 1, keys: null },
-    { ...layer, number: 0xfffffffe, kind: 2, level: 1, keys: { first: { ...key, block: 3 }, last: key } },
+    {
+      ...layer,
+      number: 0xfffffffe,
+      kind: 2,
+      level: 1,
+      givenUp: { cutoff: 2 ** 40 + 4, points: 0xffff_ffff },
+      keys: { first: { ...key, block: 3 }, last: key },
+    },
   ],
   userData: Uint8Array.of(1, 2, 3),
 };
