@@ -25,7 +25,7 @@ export interface Ancestor<Store extends AncestorStore> {
 }
 
 export interface AncestorStore {
-  /** How many keys it has at least, and not many more; cheap. */
+  /** An upper bound of the number of its keys, not far above it; cheap. */
   keyCount(): number;
   /** Visits every key, some perhaps more than once. @throws {ZenithError} `corrupt_data`, `io` */
   forEachKey(visit: (slot: number, block: number) => void): void;

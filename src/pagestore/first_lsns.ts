@@ -34,11 +34,6 @@ export class FirstLsns {
     for (const { memory } of frozen) this.add(memory);
   }
 
-  /** Lets go of them: the next who asks has them loaded. */
-  forget(): void {
-    this.#lsn = null;
-  }
-
   /** Takes in a memory layer that takes no versions any more. */
   add(layer: MemoryLayer): void {
     if (this.#lsn === null) return;

@@ -95,7 +95,7 @@ export class LayerMap {
       const layer = run.layers.length === 1 ? run.layers[0]! : layerOf(run, slot, block, objects);
       if (layer === undefined) continue;
       layer.reader.collect(slot, block, lsn, floor, chain);
-      if (chain.complete || (chain.count > 0 && chain.lsn[chain.count - 1]! <= floor)) return;
+      if (chain.reaches(floor)) return;
     }
   }
 

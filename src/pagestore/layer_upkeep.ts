@@ -1,5 +1,4 @@
 /** Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the background. */
-import { ZenithError } from "../common/errors.ts";
 import type { RewriteCounts } from "./key_rewriter.ts";
 import type { DiskLayer, Run } from "./layer_map.ts";
 import { type DueMerge, pickGarbage, pickMerge } from "./merge_policy.ts";
@@ -80,9 +79,7 @@ export class LayerUpkeep {
 
   #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#last.then(() => {
-      if (this.#closed) {
-        throw new ZenithError("unavailable", `${this.#parts.files.directory} is being closed`);
-      }
+      if (this.#closed) throw this.#parts.files.closingError();
       return work();
     });
     this.#last = done.catch(() => undefined);

@@ -165,6 +165,11 @@ export class TimelineFiles {
     for (const { reader } of layers) this.#obsolete.push(reader.path);
   }
 
+  /** For work that waits for something that is not done any more. */
+  closingError(): ZenithError {
+    return new ZenithError("unavailable", `${this.directory} is being closed`);
+  }
+
   close(): void {
     for (const layer of this.#layers.layers()) layer.reader.close();
   }

@@ -9,21 +9,14 @@ import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { type Ancestor, Ancestry } from "./ancestry.ts";
 import { FirstLsns } from "./first_lsns.ts";
-import { FlushQueue } from "./flush_queue.ts";
 import type { RebuiltValue } from "./key_rewriter.ts";
 import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./layer_upkeep.ts";
-import type { MemoryUser } from "./memory_budget.ts";
+import { MemoryLayers } from "./memory_layers.ts";
 import { mergeHere } from "./merge_layers.ts";
-import { MemoryLayer } from "./memory_layer.ts";
 import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./object_id.ts";
 import type { FoundStart } from "./record_starts.ts";
 import { KEEP_ALL, Retention } from "./retention.ts";
-import {
-  DEFAULT_CONFIG,
-  type StoreSizes,
-  type TimelineStoreConfig,
-  type TimelineStoreOptions,
-} from "./store_options.ts";
+import { DEFAULT_CONFIG, type StoreSizes, type TimelineStoreOptions } from "./store_options.ts";
 import { TimelineFiles } from "./timeline_files.ts";
 import { ValueChain } from "./value_chain.ts";
 
@@ -32,23 +25,20 @@ export class TimelineStore {
   readonly startLsn: Lsn;
 
   readonly #options: TimelineStoreOptions;
-  readonly #config: Required<TimelineStoreConfig>;
   readonly #objects: ObjectTable;
   readonly #ancestor: TimelineStore | null;
   readonly #files: TimelineFiles;
-  readonly #flushes: FlushQueue;
+  readonly #memory: MemoryLayers;
   readonly #upkeep: LayerUpkeep;
   readonly #firstLsns: FirstLsns;
   readonly #reads: Int32Array | null;
   /** null until somebody reads through to ancestors. */
   #ancestry: Ancestry<TimelineStore> | null = null;
 
-  #open: MemoryLayer;
   /** Ancestors have what is read through the branch point: an open branch's is kept, so that this stays true. */
   #branchPointKept = false;
   /** Where open branches left this timeline; a number may be in it twice. */
   readonly #branchPoints: number[] = [];
-  #lastLsn: Lsn;
   #closed = false;
 
   readonly #found: FoundStart = { start: 0, prev: 0 };
@@ -58,28 +48,20 @@ export class TimelineStore {
     this.ancestorLsn = files.ancestorLsn;
     this.startLsn = files.startLsn;
     this.#options = options;
-    this.#config = { ...DEFAULT_CONFIG, ...options.config };
     this.#ancestor = options.ancestor?.store ?? null;
     this.#objects = objects;
     this.#files = files;
-    this.#flushes = new FlushQueue(
-      files,
-      objects,
-      options,
-      this.#config.flushRetryMs,
-      () => this.#accountMemory(),
-    );
     this.#firstLsns = new FirstLsns(objects);
+    const config = { ...DEFAULT_CONFIG, ...options.config };
+    this.#memory = new MemoryLayers(files, objects, options, config, (layer) => this.#firstLsns.add(layer));
     this.#reads = options.reads ?? null;
     this.#upkeep = new LayerUpkeep({
       files,
-      config: this.#config,
+      config,
       mergeLayers: options.mergeLayers ?? mergeHere(options.disk),
       reads: this.#reads,
       pinAncestors: () => this.#pinAncestors(),
     });
-    this.#lastLsn = files.diskConsistentLsn;
-    this.#open = this.#newMemoryLayer();
     this.#forEachBranchPoint((ancestor, lsn) => ancestor.#branchPoints.push(lsn));
   }
 
@@ -149,7 +131,7 @@ export class TimelineStore {
 
   /** Everything at or below it is readable. */
   get lastLsn(): Lsn {
-    return this.#lastLsn;
+    return this.#memory.lastLsn;
   }
 
   /** Everything at or below it survives a crash. */
@@ -162,11 +144,6 @@ export class TimelineStore {
   /** A small integer for the object; the same while the process lives, also in the timeline's ancestors and branches. */
   slot(object: ObjectId): number {
     return this.#objects.slot(object.kind, object.a, object.b, object.c, object.d);
-  }
-
-  /** As {@link slot}, but -1 when nobody has named the object yet: it has no versions then. */
-  existingSlot(object: ObjectId): number {
-    return this.#objects.existing(object);
   }
 
   object(slot: number): ObjectId {
@@ -190,7 +167,7 @@ export class TimelineStore {
     tag: number,
     willInit: boolean,
   ): void {
-    this.#open.put(slot, block, lsn, bytes, off, len, tag, willInit);
+    this.#memory.open.put(slot, block, lsn, bytes, off, len, tag, willInit);
   }
 
   /** As {@link put}, but copies the value. */
@@ -202,7 +179,7 @@ export class TimelineStore {
     tag: number,
     willInit: boolean,
   ): void {
-    this.#open.putValue(slot, block, lsn, value, tag, willInit);
+    this.#memory.open.putValue(slot, block, lsn, value, tag, willInit);
   }
 
   /**
@@ -210,12 +187,12 @@ export class TimelineStore {
    * {@link startLsn}. Must ascend.
    */
   noteRecord(startLsn: number): void {
-    const openStartLsn = this.#open.startLsn;
+    const { open } = this.#memory;
     assert(
-      startLsn >= openStartLsn || openStartLsn === this.startLsn,
+      startLsn >= open.startLsn || open.startLsn === this.startLsn,
       "a record starts behind what is readable",
     );
-    this.#open.starts.add(startLsn);
+    open.starts.add(startLsn);
   }
 
   /**
@@ -225,94 +202,42 @@ export class TimelineStore {
   advance(lsn: Lsn): void {
     assert(!this.#closed, "a closed timeline takes no versions");
     assert(
-      lsn >= this.#lastLsn && lsn >= this.#open.lastPutLsn,
+      lsn >= this.lastLsn && lsn >= this.#memory.open.lastPutLsn,
       "a timeline advances over all that was added",
     );
-    this.#lastLsn = lsn;
+    this.#memory.advance(lsn);
     this.#endLongChains();
     this.maintain();
   }
 
   /** Does what time makes due: freezes an old memory layer, tries a failed flush again. To be called now and then. */
   maintain(): void {
-    const now = this.#options.nowMs();
-    const open = this.#open;
-    if (!open.isEmpty && open.lastPutLsn <= this.#lastLsn && this.#lastLsn > open.startLsn) {
-      if (open.firstPutMs < 0) open.firstPutMs = now;
-      const { layerBytes, layerAgeMs } = this.#config;
-      if (open.memoryBytes >= layerBytes || now - open.firstPutMs >= layerAgeMs) this.#freeze();
-    }
-    this.#accountMemory();
-    this.#flushes.start();
-  }
-
-  #accountMemory(): void {
-    const budget = this.#options.memoryBudget;
-    if (budget === undefined || this.#closed) return;
-    budget.set(this.#memoryUser, this.#open.memoryBytes, this.#frozenBytes());
-  }
-
-  /** What the budget may ask for. */
-  readonly #memoryUser: MemoryUser = {
-    giveBack: () => {
-      const open = this.#open;
-      if (open.isEmpty || open.lastPutLsn > this.#lastLsn || this.#lastLsn <= open.startLsn) return false;
-      this.#freeze();
-      this.#accountMemory();
-      this.#flushes.start();
-      return true;
-    },
-  };
-
-  #frozenBytes(): number {
-    let bytes = 0;
-    for (const { memory } of this.#flushes.layers) bytes += memory.memoryBytes;
-    return bytes;
+    this.#memory.maintain();
   }
 
   /** Whether {@link ready} would wait. */
   get congested(): boolean {
-    const frozen = this.#flushes.layers.length;
-    if (frozen > this.#config.maxFrozenLayers) return true;
-    return frozen > 0 && this.#options.memoryBudget?.isExceeded === true;
+    return this.#memory.congested;
   }
 
   /**
    * Resolves when the writer may go on: when not too many frozen layers wait for their flush.
    *
-   * @throws the reason of the last failed flush, while it keeps the number of frozen layers too high
+   * @throws what the last flush failed with, while that keeps them too many; {@link ZenithError} `unavailable` when it is closed
    */
-  async ready(): Promise<void> {
-    while (this.congested) {
-      this.maintain();
-      if (!await this.#flushes.settled()) throw this.#flushes.error ?? this.#closing();
-    }
-  }
-
-  /** What nothing is being written for any more. */
-  #closing(): ZenithError {
-    return new ZenithError("unavailable", `${this.directory} is being closed`);
+  ready(): Promise<void> {
+    return this.#memory.ready();
   }
 
   /**
    * Makes everything up to {@link lastLsn} durable.
    *
    * @throws {ZenithError} `disk_full`, `io`: nothing is lost, and another call tries again; `conflict` when versions have been
-   *   added that {@link advance} has not passed
+   *   added that {@link advance} has not passed; `unavailable` when it is closed meanwhile
    */
   async flush(): Promise<void> {
     assert(!this.#closed, "a closed timeline can't be flushed");
-    if (this.#open.lastPutLsn > this.#lastLsn) {
-      throw new ZenithError(
-        "conflict",
-        `can't flush ${this.directory} at ${formatLsn(this.#lastLsn)}: versions up to ` +
-          `${formatLsn(this.#open.lastPutLsn as Lsn)} have been added`,
-      );
-    }
-    const target = this.#lastLsn;
-    if (target > this.diskConsistentLsn && this.#flushes.endLsn !== target) this.#freeze();
-    await this.#flushes.flush(target);
-    if (this.diskConsistentLsn < target) throw this.#flushes.error ?? this.#closing();
+    await this.#memory.flush();
   }
 
   // ---- upkeep, in the background
@@ -362,7 +287,7 @@ export class TimelineStore {
 
   #collectAll(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     this.#collectOwn(slot, block, lsn, floor, chain);
-    if (this.#ancestor !== null && !isEnough(chain, floor)) {
+    if (this.#ancestor !== null && !chain.reaches(floor)) {
       this.#collectFromAncestors(slot, block, lsn, floor, chain);
     }
   }
@@ -378,7 +303,7 @@ export class TimelineStore {
     ) {
       const { store, limit } = ancestors[i]!;
       store.#collectOwn(slot, block, Math.min(lsn, limit), floor, chain);
-      if (isEnough(chain, floor)) return;
+      if (chain.reaches(floor)) return;
     }
   }
 
@@ -388,22 +313,16 @@ export class TimelineStore {
     return new Ancestry(ancestors, this.#options.cache);
   }
 
-  /** For {@link Ancestry}: how many keys there are at least, and not many more. */
+  /** For {@link Ancestry}: an upper bound of the number of keys. */
   keyCount(): number {
-    let keys = this.#open.entryCount;
-    for (const { memory } of this.#flushes.layers) keys += memory.entryCount;
+    let keys = this.#memory.entryCount();
     for (const { reader } of this.#files.layers.layers()) keys += reader.keyCount();
     return keys;
   }
 
   /** Visits every key that has versions here, some perhaps more than once. @throws {ZenithError} `corrupt_data`, `io` */
   forEachKey(visit: (slot: number, block: number) => void): void {
-    for (const memory of [this.#open, ...this.#flushes.layers.map(({ memory }) => memory)]) {
-      for (let i = 0; i < memory.objectCount; i++) {
-        const slot = memory.objectSlot(i);
-        for (const block of memory.blocksOf(slot)) visit(slot, block);
-      }
-    }
+    this.#memory.forEachKey(visit);
     for (const { reader } of this.#files.layers.layers()) reader.forEachKey(visit);
   }
 
@@ -432,7 +351,7 @@ export class TimelineStore {
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
-  objects(filter: ObjectFilter, lsn: number = this.#lastLsn): ObjectId[] {
+  objects(filter: ObjectFilter, lsn: number = this.lastLsn): ObjectId[] {
     this.#loadFirstLsns();
     const slots: number[] = [];
     const count = this.#objects.count;
@@ -483,17 +402,16 @@ export class TimelineStore {
   /** Stops a flush under way at its end and releases files. What was not flushed is gone. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#flushes.close();
+    await this.#memory.close();
     await this.#upkeep.close();
     this.#files.close();
-    this.#options.memoryBudget?.remove(this.#memoryUser);
     this.#forEachBranchPoint((ancestor, lsn) => {
       ancestor.#branchPoints.splice(ancestor.#branchPoints.indexOf(lsn), 1);
     });
   }
 
   sizes(): StoreSizes {
-    const frozenBytes = this.#frozenBytes();
+    const frozenBytes = this.#memory.frozenBytes();
     let layerBytes = 0;
     let layerCount = 0;
     for (const run of this.#files.layers.runs) {
@@ -501,7 +419,7 @@ export class TimelineStore {
       layerCount += run.layers.length;
     }
     return {
-      memoryBytes: this.#open.memoryBytes + frozenBytes,
+      memoryBytes: this.#memory.open.memoryBytes + frozenBytes,
       frozenBytes,
       layerBytes,
       layerCount,
@@ -511,12 +429,8 @@ export class TimelineStore {
   /** The versions of this timeline itself. */
   #collectOwn(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     if (lsn <= this.startLsn) return;
-    this.#open.collect(slot, block, lsn, floor, chain);
-    const frozen = this.#flushes.layers;
-    for (let i = frozen.length - 1; i >= 0 && !isEnough(chain, floor); i--) {
-      frozen[i]!.memory.collect(slot, block, lsn, floor, chain);
-    }
-    if (!isEnough(chain, floor)) this.#files.layers.collect(slot, block, lsn, floor, chain, this.#objects);
+    this.#memory.collect(slot, block, lsn, floor, chain);
+    if (!chain.reaches(floor)) this.#files.layers.collect(slot, block, lsn, floor, chain, this.#objects);
   }
 
   /** Where this timeline reads from its ancestors: a branch may have left below where its own ancestor began. */
@@ -552,14 +466,14 @@ export class TimelineStore {
   }
 
   #firstLsnOf(slot: number): number {
-    return Math.min(this.#firstLsns.of(slot), this.#open.firstLsnOf(slot));
+    return Math.min(this.#firstLsns.of(slot), this.#memory.open.firstLsnOf(slot));
   }
 
   /** Makes this timeline's objects and its ancestors' known, in the object table too. */
   #loadFirstLsns(): void {
     // deno-lint-ignore no-this-alias -- the walk up the ancestors starts here
     for (let store: TimelineStore | null = this; store !== null; store = store.#ancestor) {
-      store.#firstLsns.load(store.#files.layers, store.#flushes.layers);
+      store.#firstLsns.load(store.#files.layers, store.#memory.frozen);
     }
   }
 
@@ -579,24 +493,7 @@ export class TimelineStore {
   }
 
   #findOwnStart(lsn: number, found: FoundStart): boolean {
-    if (this.#open.starts.find(lsn, found)) return true;
-    const frozen = this.#flushes.layers;
-    for (let i = frozen.length - 1; i >= 0; i--) {
-      if (frozen[i]!.memory.starts.find(lsn, found)) return true;
-    }
-    return this.#files.layers.findStart(lsn, found);
-  }
-
-  #freeze(): void {
-    this.#flushes.add(this.#open, this.#lastLsn);
-    this.#firstLsns.add(this.#open);
-    this.#open = this.#newMemoryLayer();
-  }
-
-  #newMemoryLayer(): MemoryLayer {
-    const { makeImage, pools } = this.#options;
-    const maxChainBytes = makeImage === undefined ? Infinity : this.#config.memoryChainBytes;
-    return new MemoryLayer(this.#lastLsn, pools, maxChainBytes);
+    return this.#memory.findStart(lsn, found) || this.#files.layers.findStart(lsn, found);
   }
 
   /**
@@ -606,7 +503,7 @@ export class TimelineStore {
   #endLongChains(): void {
     const { makeImage } = this.#options;
     if (makeImage === undefined) return;
-    for (const long of this.#open.takeLongChains()) {
+    for (const long of this.#memory.open.takeLongChains()) {
       const { slot, block, lsn } = long;
       let image: RebuiltValue | null;
       try {
@@ -618,12 +515,7 @@ export class TimelineStore {
         if (error instanceof ZenithError) continue;
         throw error;
       }
-      if (image !== null) this.#open.putImage(long, image);
+      if (image !== null) this.#memory.open.putImage(long, image);
     }
   }
-}
-
-/** Whether a chain needs no older version. */
-function isEnough(chain: ValueChain, floor: number): boolean {
-  return chain.complete || (chain.count > 0 && chain.lsn[chain.count - 1]! <= floor);
 }

@@ -25,6 +25,11 @@ export class ValueChain {
     this.complete = false;
   }
 
+  /** Whether no older value is needed by somebody who knows the block as of LSN `floor`. */
+  reaches(floor: number): boolean {
+    return this.complete || (this.count > 0 && this.lsn[this.count - 1]! <= floor);
+  }
+
   /** Adds the next older value. `willInit` completes the chain. */
   push(lsn: number, tag: number, bytes: Uint8Array, off: number, len: number, willInit: boolean): void {
     const at = this.count;
