@@ -21,7 +21,7 @@ import {
   loadEnvironment,
   pageServerAddress,
 } from "./environment.ts";
-import { isPortFree } from "./ports.ts";
+import { whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { DISK_LOW_BYTES } from "./survey/survey.ts";
 
@@ -226,8 +226,9 @@ async function checkPorts(environment: Environment | undefined): Promise<Finding
   }
   const taken: Finding[] = [];
   for (const { what, address, ours, setting } of wanted) {
-    if (ours || await isPortFree(address.port, address.host)) continue;
-    const found = `${formatHostPort(address)}, for ${what}, is in use by another program`;
+    const why = ours ? undefined : await whyNotFree(address);
+    if (why === undefined) continue;
+    const found = `${formatHostPort(address)}, for ${what}, ${why}`;
     const verdict = environment === undefined ? warn : fail;
     taken.push(verdict(check, found, `stop that program, or choose another: ${setting}`));
   }

@@ -24,7 +24,7 @@ import { chownRecursive, makeOwnedDirectory, pgUser } from "../pg_install/pg_use
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import type { BranchInfo } from "./page_server_client.ts";
-import { allocatePort, isPortFree } from "./ports.ts";
+import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
@@ -188,8 +188,9 @@ export async function startCompute(
       { hint: `"zenith psql ${branch}" connects to it` },
     );
   }
-  if (!await isPortFree(address.port, address.host)) {
-    throw new ZenithError("conflict", `port ${address.port} is in use by another program`, {
+  const taken = await whyNotFree(address);
+  if (taken !== undefined) {
+    throw new ZenithError("conflict", `${formatHostPort(address)} ${taken}`, {
       hint: `stop that program, or change port in ${join(paths.pgdata, "postgresql.conf")}`,
     });
   }

@@ -6,7 +6,7 @@ import { formatHostPort } from "../common/host_port.ts";
 import { checkPidFile } from "../common/pid_file.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
-import { isPortFree } from "./ports.ts";
+import { whyNotFree } from "./ports.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** Long: a page server that was killed reads its WAL back before it answers. */
@@ -55,8 +55,9 @@ export async function startPageServer(
     });
   }
   const address = pageServerAddress(environment);
-  if (options.listen === undefined && !await isPortFree(address.port, address.host)) {
-    throw new ZenithError("conflict", `${formatHostPort(address)} is in use by another program`, {
+  const taken = options.listen === undefined ? await whyNotFree(address) : undefined;
+  if (taken !== undefined) {
+    throw new ZenithError("conflict", `${formatHostPort(address)} ${taken}`, {
       hint: `stop that program, or change pageserver.listen in ${paths.config}`,
     });
   }

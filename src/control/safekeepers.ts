@@ -11,7 +11,7 @@ import { checkPidFile } from "../common/pid_file.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
-import { isPortFree } from "./ports.ts";
+import { whyNotFree } from "./ports.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** Where free ports for safekeepers are looked for, upwards. */
@@ -51,8 +51,9 @@ export async function startSafekeeper(
   safekeeper: SafekeeperInfo,
 ): Promise<DaemonReady> {
   const { id, address, paths } = safekeeper;
-  if (!await isPortFree(address.port, address.host)) {
-    throw new ZenithError("conflict", `${formatHostPort(address)} is in use by another program`, {
+  const taken = await whyNotFree(address);
+  if (taken !== undefined) {
+    throw new ZenithError("conflict", `${formatHostPort(address)} ${taken}`, {
       hint: `stop that program, or change the listen of safekeeper ${id} in ${environment.paths.config}`,
     });
   }

@@ -117,7 +117,7 @@ describe("a compute", () => {
     await new Promise<void>((resolve) => squatter.listen(pg.address.port, "127.0.0.1", resolve));
     const refused = await env.tryZenith("pg", "start", "crowded");
     assert.equal(refused.code, 5);
-    assert.match(refused.stderr, new RegExp(`port ${pg.address.port} is in use by another program`));
+    assert.match(refused.stderr, new RegExp(`:${pg.address.port} is in use by process ${process.pid} `));
     await new Promise((resolve) => squatter.close(resolve));
     await pg.start();
     await pg.stop();

@@ -75,7 +75,7 @@ describe("a mistake", () => {
       assertSays(
         refused,
         5,
-        new RegExp(`port ${port} is in use by another program`),
+        new RegExp(`127.0.0.1:${port} is in use by process ${process.pid} \\(`),
         /port in .*postgresql\.conf/,
       );
     } finally {

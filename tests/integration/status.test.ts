@@ -113,7 +113,7 @@ describe("zenith status", () => {
     assert.equal(refused.code, 5);
     assert.match(
       refused.stderr,
-      new RegExp(`${port} is in use by another program\nhint: .*pageserver.listen`),
+      new RegExp(`${port} is in use by process \\d+ \\(.* pageserver -D .*\\)\nhint: .*pageserver.listen`),
     );
     await other.zenith("stop");
     await env.pageserver.start();

@@ -4,7 +4,7 @@ import { checkPidFile } from "../../common/pid_file.ts";
 import { type Environment, hasLocalPageServer } from "../environment.ts";
 import type { PageServerClient, PageServerStatus } from "../page_server_client.ts";
 import { assertDataPresent } from "../page_server_process.ts";
-import { isPortFree } from "../ports.ts";
+import { whyNotFree } from "../ports.ts";
 import { type SafekeeperInfo, safekeeperStatus, type SafekeeperTimelineStatus } from "../safekeepers.ts";
 import { ask } from "./ask.ts";
 import { howItEnded, NOT_RUNNING, type Problem, problemOf } from "./problem.ts";
@@ -153,9 +153,10 @@ async function serverProblem(
       down: true,
     };
   }
-  if (!await isPortFree(address.port, address.host)) {
+  const taken = await whyNotFree(address);
+  if (taken !== undefined) {
     return {
-      what: `${name} does not run, and ${formatHostPort(address)} is in use by another program`,
+      what: `${name} does not run, and ${formatHostPort(address)} ${taken}`,
       hint: `stop that program, or change ${clues.config}; then "zenith start"`,
       down: true,
     };
