@@ -2,7 +2,7 @@
 import { openParentChannel } from "./src/common/daemon.ts";
 import { errorMessage, ZenithError } from "./src/common/errors.ts";
 import { createLogger, type Logger, type LogLevel } from "./src/common/log.ts";
-import { claimPidFile } from "./src/common/pid_file.ts";
+import { claimPidFile, type PidFileClaim } from "./src/common/pid_file.ts";
 
 export type StopMode = "fast" | "immediate";
 
@@ -34,20 +34,20 @@ export interface RunRoleOptions {
 }
 
 /**
- * Starts the role and stays until it has ended: SIGTERM and SIGINT stop it, SIGQUIT stops it at once.
+ * Starts the role and stays until it has ended: SIGTERM and SIGINT stop it, SIGQUIT and the loss of its pid file stop it at once.
  *
  * @returns the exit code: 0 after a stop that was asked for
  * @throws when it could not start; the parent has been told
  */
 export async function runRole(options: RunRoleOptions): Promise<number> {
   const parent = openParentChannel();
-  let release: (() => void) | undefined;
+  let claim: PidFileClaim | undefined;
   let log: Logger | undefined;
   try {
-    release = claimPidFile(options.pidFile);
+    claim = claimPidFile(options.pidFile);
     log = createLogger({ name: options.name, file: options.logFile, level: options.logLevel ?? "info" });
     const stopping = new AbortController();
-    const stopAsked = waitForStop(stopping);
+    const stopAsked = Promise.race([waitForStop(stopping), untilLost(claim, options.pidFile, log)]);
     dieLoudly(log);
     log.info("starting");
     const role = await options.start({
@@ -59,11 +59,11 @@ export async function runRole(options: RunRoleOptions): Promise<number> {
     parent.ready(role.address);
     const exitCode = await serve(role, stopAsked, log);
     // After a bad end the pid file stays: it tells a role that was stopped from one that broke down.
-    if (exitCode === 0) release();
+    if (exitCode === 0) claim.release();
     return exitCode;
   } catch (error) {
     log?.error(`could not start: ${errorMessage(error)}`, { err: error });
-    release?.();
+    claim?.release();
     parent.failed(error);
     throw error;
   }
@@ -89,6 +89,34 @@ async function serve(role: RunningRole, stopAsked: Promise<StopMode>, log: Logge
   }
   log.info("stopped");
   return 0;
+}
+
+/** How often a role looks whether its directory is still its own. */
+const CLAIM_CHECK_MS = 5_000;
+
+/**
+ * Whoever removes a role's directory while it runs, or moves it, takes away what it works on, and what "zenith stop" finds it by:
+ * it would hold its port for ever.
+ */
+function untilLost(claim: PidFileClaim, pidFile: string, log: Logger): Promise<StopMode> {
+  return new Promise((resolve) => {
+    const timer = setInterval(() => {
+      if (isHeld(claim)) return;
+      clearInterval(timer);
+      log.error(`ending: ${pidFile} is gone, or another process's`);
+      resolve("immediate");
+    }, CLAIM_CHECK_MS);
+    timer.unref();
+  });
+}
+
+/** A disk that can't be read is no reason to end. */
+function isHeld(claim: PidFileClaim): boolean {
+  try {
+    return claim.isHeld();
+  } catch {
+    return true;
+  }
 }
 
 function waitForStop(stopping: AbortController): Promise<StopMode> {

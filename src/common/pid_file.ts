@@ -29,13 +29,18 @@ export function isRunning(process: ProcessIdentity): boolean {
   return processStartTime(process.pid) === process.startTime;
 }
 
+export interface PidFileClaim {
+  /** False once the file has been removed, or is another process's. */
+  isHeld(): boolean;
+  release(): void;
+}
+
 /**
  * Claims `path` for this process. The claim ends with the process: a file left behind by a killed one is taken over.
  *
- * @returns releases the claim
  * @throws {ZenithError} `conflict` when the process that the file names is running
  */
-export function claimPidFile(path: string): () => void {
+export function claimPidFile(path: string): PidFileClaim {
   const startTime = processStartTime(process.pid);
   if (startTime === undefined) throw new ZenithError("io", "could not read /proc/self/stat");
   const content = `${process.pid}\n${startTime}\n`;
@@ -55,9 +60,11 @@ export function claimPidFile(path: string): () => void {
   } finally {
     rmSync(temporary, { force: true });
   }
-  return () => {
-    if (readText(path) === content) rmSync(path, { force: true });
+  const isHeld = () => readText(path) === content;
+  const release = () => {
+    if (isHeld()) rmSync(path, { force: true });
   };
+  return { isHeld, release };
 }
 
 /** Link, unlike rename, fails when the name is taken: only one process gets it. */

@@ -19,19 +19,28 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 describe("a pid file", () => {
   test("names the process that claims it, until that releases it", () => {
     assert.deepEqual(checkPidFile(path), { state: "absent" });
-    const release = claimPidFile(path);
+    const claim = claimPidFile(path);
     const found = checkPidFile(path);
     assert.equal(found.state === "running" && found.process.pid, process.pid);
     assert.deepEqual(readdirSync(dir), ["role.pid"]);
-    release();
+    claim.release();
     assert.deepEqual(checkPidFile(path), { state: "absent" });
   });
 
+  test("that was removed, or is another's, is not held any more", () => {
+    const claim = claimPidFile(path);
+    assert.equal(claim.isHeld(), true);
+    writeFileSync(path, "1\n1\n");
+    assert.equal(claim.isHeld(), false);
+    rmSync(path);
+    assert.equal(claim.isHeld(), false);
+  });
+
   test("can't be claimed while its process runs", () => {
-    const release = claimPidFile(path);
+    const claim = claimPidFile(path);
     assert.throws(() => claimPidFile(path), /already running with process id/);
     assert.deepEqual(readdirSync(dir), ["role.pid"]);
-    release();
+    claim.release();
   });
 
   test("of a process that has ended is stale, and is taken over", async () => {
@@ -39,17 +48,17 @@ describe("a pid file", () => {
     await once(child, "exit");
     writeFileSync(path, `${child.pid}\n12345\n`);
     assert.deepEqual(checkPidFile(path), { state: "stale" });
-    const release = claimPidFile(path);
+    const claim = claimPidFile(path);
     assert.equal(checkPidFile(path).state, "running");
-    release();
+    claim.release();
   });
 
   test("whose number another process has now is stale", () => {
-    const release = claimPidFile(path);
+    const claim = claimPidFile(path);
     const [pid, startTime] = readFileSync(path, "utf8").split("\n");
     writeFileSync(path, `${pid}\n${Number(startTime) - 1}\n`);
     assert.deepEqual(checkPidFile(path), { state: "stale" });
-    release();
+    claim.release();
     assert.equal(existsSync(path), true, "somebody else's claim is not released");
   });
 
