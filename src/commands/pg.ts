@@ -14,6 +14,7 @@ import {
   describeCompute,
   destroyCompute,
   findCompute,
+  findComputePlace,
   startCompute,
   stopCompute,
 } from "../control/computes.ts";
@@ -202,7 +203,7 @@ export const pgStopCommand: Command = {
   ],
   async run(args, options) {
     const { environment, tenant } = context(options);
-    const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
+    const compute = findComputePlace(environment, tenant, parseBranchName(requiredArg(args, 0)));
     using _progress = new Progress("stopping Postgres");
     const wasRunning = await stopCompute(compute, parseStopMode(optionText(options, "mode") ?? "fast"));
     print(`Postgres of branch ${compute.branch} ${wasRunning ? "stopped" : "is not running"}`);

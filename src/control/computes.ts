@@ -100,15 +100,24 @@ export async function createCompute(
   return describeCompute(place(tenant, name, paths));
 }
 
-/** @throws {ZenithError} `not_found` when the branch has no compute */
+/** @throws {ZenithError} `not_found` when the branch has no compute, `invalid_argument` when its configuration is wrong */
 export function findCompute(environment: Environment, tenant: TenantId, branch: BranchName): ComputeInfo {
+  return describeCompute(findComputePlace(environment, tenant, branch));
+}
+
+/** @throws {ZenithError} `not_found` when the branch has no compute */
+export function findComputePlace(
+  environment: Environment,
+  tenant: TenantId,
+  branch: BranchName,
+): ComputePlace {
   const paths = environment.paths.compute(tenant, branch);
-  if (!existsSync(join(paths.pgdata, "postgresql.conf"))) {
+  if (!existsSync(paths.dir)) {
     throw new ZenithError("not_found", `branch ${branch} has no Postgres`, {
       hint: `make one with "zenith pg create ${branch}"`,
     });
   }
-  return describeCompute(place(tenant, branch, paths));
+  return place(tenant, branch, paths);
 }
 
 /** A tenant's computes, by name. @throws {ZenithError} `invalid_argument` when one's configuration is wrong */
@@ -131,7 +140,6 @@ export function allComputePlaces(environment: Environment): ComputePlace[] {
 function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
   return directoryNames(environment.paths.computes(tenant))
     .map((name) => parseBranchName(name))
-    .filter((name) => existsSync(join(environment.paths.compute(tenant, name).pgdata, "postgresql.conf")))
     .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
 }
 
@@ -149,8 +157,16 @@ function place(tenant: TenantId, branch: BranchName, paths: ComputePaths): Compu
 /** @throws {ZenithError} `invalid_argument` when its configuration is wrong */
 export function describeCompute(found: ComputePlace): ComputeInfo {
   const { pgdata } = found.paths;
+  const file = join(pgdata, "postgresql.conf");
+  if (!existsSync(file)) {
+    const ofTenant = `${found.branch} --tenantid ${found.tenant}`;
+    throw new ZenithError("invalid_argument", `${file}, the configuration of a Postgres, is missing`, {
+      hint: `put it back; or "zenith pg stop ${ofTenant} --destroy" and "zenith pg create ${ofTenant}": ` +
+        "the branch has all the data",
+    });
+  }
   const settings = readSettings(pgdata);
-  const identity = computeIdentity(settings, join(pgdata, "postgresql.conf"));
+  const identity = computeIdentity(settings, file);
   return {
     ...found,
     identity,
