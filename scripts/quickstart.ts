@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
+import { findProgram } from "../src/common/find_program.ts";
 import { formatHostPort, type HostPort } from "../src/common/host_port.ts";
 import { parseBranchName } from "../src/common/id.ts";
 import { PAGESERVER_DEFAULT_LISTEN } from "../src/common/pageserver_config.ts";
@@ -103,8 +104,11 @@ await inPostgres("main", "SELECT count(*) FROM greetings");
 run(ZENITH, ["branch"], env);
 run(ZENITH, ["pg", "list"], env);
 
+const client = findProgram("psql") === undefined
+  ? " with any client, or psql of the package postgresql-client"
+  : "";
 console.log(`
-Both are running. Connect:
+Both are running. Connect${client}:
   ${connectHint(computeAddress("main"))}
   ${connectHint(computeAddress("experiment"))}
 Look around:

@@ -65,6 +65,11 @@ async function untilStartArrived(
     branch.name === name || branch.timeline_id === name
   );
   if (ancestor === undefined) return;
+  if (moment !== "" && !/^\d{4}-|\//.test(moment)) {
+    throw new ZenithError("invalid_argument", `"${moment}" is neither an LSN nor a point in time`, {
+      hint: `for example ${name}@0/16B5A50 or ${name}@2026-11-22T09:30`,
+    });
+  }
   if (/^\d{4}-/.test(moment)) {
     await untilMomentArrived(client, tenant, ancestor, parseTimestamp(moment, "local"));
   } else if (moment === "" || parseLsn(moment) > ancestor.latest_valid_lsn) {

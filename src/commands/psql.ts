@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import { findProgram } from "../common/find_program.ts";
-import { connectHint } from "../compute/postgres_conf.ts";
+import { connectionUri } from "../compute/postgres_conf.ts";
 import { type ComputeInfo, findCompute } from "../control/computes.ts";
 import { chooseTenant, type Environment, loadEnvironment } from "../control/environment.ts";
 import { findPostgres } from "../pg_install/find_postgres.ts";
@@ -42,8 +42,8 @@ function psqlProgram(environment: Environment, compute: ComputeInfo): string {
   const beside = join(findPostgres({ distribDir: environment.config.pg_distrib_dir }).binDir, "psql");
   if (existsSync(beside)) return beside;
   throw new ZenithError("not_found", `there is no psql on this machine's PATH, nor in ${beside}`, {
-    hint: `install one (Debian: postgresql-client), or connect with any client, as by ${
-      connectHint(compute.address)
+    hint: `install one (Debian: postgresql-client), or connect any client to ${
+      connectionUri(compute.address)
     }`,
   });
 }

@@ -55,12 +55,17 @@ async function parse(commands: readonly Command[], words: readonly string[]): Pr
     cli.runMatchedCommand();
   } catch (error) {
     if (!(error instanceof Error) || error.name !== "CACError") throw error;
-    const command = cli.matchedCommand?.name ?? "";
     throw new ZenithError("invalid_argument", unprotect(error.message.replaceAll("`", '"')) ?? "", {
-      hint: `see "zenith ${command} --help"`,
+      hint: usageHint(commands.find((command) => commandName(command) === cli.matchedCommand?.name)),
     });
   }
   return (await outcome) ?? 0;
+}
+
+function usageHint(command: Command | undefined): string {
+  const name = command === undefined ? "" : commandName(command);
+  const rest = command?.rest === undefined ? "" : `what is for ${name} itself goes after "--"; `;
+  return `${rest}see "zenith ${name} --help"`;
 }
 
 const HELP_WORDS: ReadonlySet<string> = new Set(["help", "-h", "--help"]);

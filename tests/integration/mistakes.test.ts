@@ -1,13 +1,16 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { parseBranchName } from "../../src/common/id.ts";
+import { checkPidFile, isRunning } from "../../src/common/pid_file.ts";
+import { postmasterPid } from "../../src/compute/postgres_process.ts";
 import { pgUser } from "../../src/pg_install/pg_user.ts";
 import { type CliResult, runZenith, zenithCommand } from "../harness/cli.ts";
 import { freePort } from "../harness/ports.ts";
-import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
 let main: Compute;
@@ -41,6 +44,18 @@ describe("a mistake", () => {
       /zenith tenant list/,
     );
     assertSays(await zenith("statsu"), 2, /no command "statsu"/, /zenith status/);
+    assertSays(
+      await zenith("branch", "dev", "main@yesterday"),
+      2,
+      /"yesterday" is neither an LSN nor a point in time/,
+      /main@0\/16B5A50 or main@2026/,
+    );
+    assertSays(
+      await zenith("psql", "main", "-c", "select 1"),
+      2,
+      /Unknown option/,
+      /psql itself goes after "--"/,
+    );
   });
 
   test("of starting twice changes nothing", async () => {
@@ -121,6 +136,43 @@ describe("a mistake", () => {
     assert.equal(await main.value("SELECT n FROM t"), 42);
   });
 
+  test("of removing a Postgres's data directory is told, with how to have it again from the branch", async () => {
+    await env.branch("bare", "main");
+    const bare = await env.startCompute("bare");
+    rmSync(env.paths.compute(env.defaultTenant, parseBranchName("bare")).pgdata, { recursive: true });
+    const status = await env.tryZenith("status");
+    assert.match(status.stdout, /problem: .*postgresql.conf, the configuration of a Postgres, is missing/);
+    assertSays(await env.tryZenith("pg", "create", "bare"), 5, /has a Postgres already/, /zenith pg start/);
+    assertSays(
+      await env.tryZenith("pg", "start", "bare"),
+      2,
+      /postgresql.conf.*missing/,
+      /pg stop bare .*--destroy/,
+    );
+    await env.zenith("pg", "stop", "bare", "--destroy");
+    await env.zenith("pg", "create", "bare", "--port", String(bare.address.port));
+    await env.zenith("pg", "start", "bare");
+    assert.equal(await bare.value("SELECT n FROM t"), 42);
+    await bare.stop();
+  });
+
+  test("of removing an environment that runs ends all that ran in it", async () => {
+    await using other = await ZenithEnv.create({ safekeepers: 1, storage: "eager" });
+    await other.startCompute("main");
+    const { pageserver } = other.paths;
+    const compute = other.paths.compute(other.defaultTenant, parseBranchName("main"));
+    const roles = [pageserver, ...other.safekeepers.map(({ paths }) => paths), compute]
+      .map(({ pidFile }) => checkPidFile(pidFile));
+    const postgres = postmasterPid(compute.pgdata);
+    rmSync(other.repoDir, { recursive: true });
+    await until(
+      "all has ended",
+      () =>
+        roles.every((role) => role.state === "running" && !isRunning(role.process)) &&
+        !existsSync(`/proc/${postgres}`),
+    );
+  });
+
   if (process.getuid?.() === 0) {
     test("of running as root without an unprivileged user is told before anything is made", async () => {
       const variables = { ZENITH_REPO_DIR: join(env.dir, "rootly"), ZENITH_PG_USER: "elephant" };
@@ -157,7 +209,7 @@ describe("a mistake", () => {
         const root = join(small, "env");
         const refused = await runZenith(["init"], { ZENITH_REPO_DIR: root });
         assert.notEqual(refused.code, 0);
-        assert.match(refused.stderr, /no space left|No space left/);
+        assertSays(refused, 1, /no space left|No space left/, /free some space/);
         assert.ok(!existsSync(root));
       } finally {
         spawnSync("umount", ["-l", small]);
