@@ -25,7 +25,7 @@ export const stopCommand: Command = {
 };
 
 /** One that does not stop must not keep the others up: the first error is thrown when all have been asked. */
-export async function stop(environment: Environment, mode: StopMode): Promise<void> {
+async function stop(environment: Environment, mode: StopMode): Promise<void> {
   const errors: unknown[] = [];
   const attempt = async (step: () => Promise<void>) => {
     try {

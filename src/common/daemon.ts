@@ -41,7 +41,7 @@ export interface StartDaemonOptions {
 /**
  * How this program is started again: the compiled executable, or a runtime with `cli.ts`.
  */
-export function selfCommand(args: readonly string[]): { file: string; args: string[] } {
+function selfCommand(args: readonly string[]): { file: string; args: string[] } {
   if (isCompiled()) return { file: process.execPath, args: [...args] };
   const cli = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "cli.ts");
   const runtimeArgs = "deno" in process.versions ? ["run", "--allow-all", "--no-check"] : [];

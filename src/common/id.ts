@@ -45,7 +45,7 @@ function parseId(what: string, text: string): string {
 export type BranchName = string & { readonly __brand: "BranchName" };
 
 /** Longer names would not fit a file name with our suffixes on every file system. */
-export const BRANCH_NAME_MAX_LENGTH = 128;
+const BRANCH_NAME_MAX_LENGTH = 128;
 
 const BRANCH_NAME_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;
 

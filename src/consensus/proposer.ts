@@ -21,16 +21,16 @@ import { quorumOf } from "./quorum.ts";
 import { commonPrefixEnd, lastLogTerm, startTerm, type TermHistory } from "./term_history.ts";
 
 /** WAL that may be on its way to an acceptor that has not confirmed it. */
-export const MAX_IN_FLIGHT_BYTES = 16 << 20;
+const MAX_IN_FLIGHT_BYTES = 16 << 20;
 
 /** WAL that one fetch asks another acceptor for. */
-export const FETCH_MAX_BYTES = 1 << 20;
+const FETCH_MAX_BYTES = 1 << 20;
 
 /**
  * The most WAL of ours that goes in one message: small enough that acceptors begin to write while more comes, and that with its
  * header it fits into the buffers that connections use again.
  */
-export const LOCAL_APPEND_MAX_BYTES = 120 << 10;
+const LOCAL_APPEND_MAX_BYTES = 120 << 10;
 
 /** Where a peer is in its conversation with us. */
 export type PeerPhase =

@@ -215,7 +215,7 @@ function parseJson(text: string): unknown {
 }
 
 /** What the `postgres` package threw, as one of ours. `server` names the other end in messages. */
-export function wireError(error: unknown, server: string): ZenithError {
+function wireError(error: unknown, server: string): ZenithError {
   if (error instanceof postgres.PostgresError) {
     const hint = error.hint;
     return new ZenithError(kindOfSqlstate(error.code), error.message, {

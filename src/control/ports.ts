@@ -5,7 +5,7 @@ import { systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 
 /** The first port that computes are given, above PostgreSQL's own 5432. */
-export const COMPUTE_FIRST_PORT = 55432;
+const COMPUTE_FIRST_PORT = 55432;
 
 const LAST_PORT = 65535;
 

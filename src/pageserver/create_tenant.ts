@@ -9,7 +9,7 @@ import { storeOptions, type TenantContext } from "./tenant_context.ts";
 import { encodeTimelineInfo } from "./timeline_info.ts";
 
 /** The branch that every tenant begins with. */
-export const MAIN_BRANCH = parseBranchName("main");
+const MAIN_BRANCH = parseBranchName("main");
 
 /**
  * Makes a tenant with a `main` branch from a data directory that initdb has made. It appears complete or not at all.

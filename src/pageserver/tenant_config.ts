@@ -9,7 +9,7 @@ const SECONDS_PER_DAY = 86_400;
 const count = pipe(number(), integer(), minValue(0));
 
 /** `config.toml` of a tenant. Every key is optional, and so is the file. */
-export const TenantConfigSchema = strictObject({
+const TenantConfigSchema = strictObject({
   /** History that is kept at the end of every branch, in bytes of WAL … */
   gc_horizon_bytes: optional(count, 64 << 20),
   /** … and in time; the longer of the two counts. */

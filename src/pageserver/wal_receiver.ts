@@ -15,7 +15,7 @@ import { WAL_TLI } from "../wal_store/wal_store.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** Under this name a compute finds its page server in pg_stat_replication and waits for it in commits. */
-export const WAL_RECEIVER_NAME = "pageserver";
+const WAL_RECEIVER_NAME = "pageserver";
 
 /** The slot that keeps WAL at the compute while we are away. Safekeepers keep by themselves what is not durable here. */
 const SLOT_NAME = "pageserver";

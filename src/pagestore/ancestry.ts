@@ -72,7 +72,7 @@ export class Ancestry<Store extends AncestorStore> {
 /** Its number among what the cache keeps of an ancestry. */
 const FILTER_BLOCK = 0;
 
-export class AncestryFilter {
+class AncestryFilter {
   readonly #mask: number;
   /** 32-bit words of a row. */
   readonly #words: number;

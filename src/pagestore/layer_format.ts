@@ -44,11 +44,11 @@ export const HEAD_START_BLOCKS = 5;
 export const HEAD_FIXED_WORDS = 8;
 
 // Columns of the head's tables, each as many words as the table has rows.
-export const HANDLE_COLUMNS = 5;
-export const OBJECT_COLUMNS = 7;
-export const DATA_COLUMNS = HANDLE_COLUMNS + 3;
-export const INDEX_COLUMNS = HANDLE_COLUMNS + 2;
-export const START_COLUMNS = HANDLE_COLUMNS + 4;
+const HANDLE_COLUMNS = 5;
+const OBJECT_COLUMNS = 7;
+const DATA_COLUMNS = HANDLE_COLUMNS + 3;
+const INDEX_COLUMNS = HANDLE_COLUMNS + 2;
+const START_COLUMNS = HANDLE_COLUMNS + 4;
 
 /** A data block is closed when it has this many bytes before compression. */
 export const DATA_BLOCK_BYTES = 64 << 10;

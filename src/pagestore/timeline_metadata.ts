@@ -11,7 +11,7 @@ import type { LayerInfo } from "./layer_reader.ts";
 import type { Key, KeyRange } from "./object_id.ts";
 import { type GivenUp, Retention } from "./retention.ts";
 
-export const METADATA_VERSION = 3;
+const METADATA_VERSION = 3;
 
 /** "ZNTIMEL" and a zero. */
 const METADATA_MAGIC = Uint8Array.of(0x5a, 0x4e, 0x54, 0x49, 0x4d, 0x45, 0x4c, 0x00);

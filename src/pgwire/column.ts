@@ -22,8 +22,8 @@ export interface Column {
 /** `json` takes text that is JSON already; `bytea` takes bytes. */
 export type Value = string | number | bigint | boolean | Uint8Array | null;
 
-export const TEXT_FORMAT = 0;
-export const BINARY_FORMAT = 1;
+const TEXT_FORMAT = 0;
+const BINARY_FORMAT = 1;
 
 export function columnOid(type: ColumnType): number {
   return TYPES[type].oid;

@@ -1,7 +1,7 @@
 /** libpq connection strings: `host=… port=…` and `postgresql://…` (libpq/fe-connect.c conninfo_parse, conninfo_uri_parse). */
 import { ZenithError } from "../common/errors.ts";
 
-export const DEFAULT_PORT = 5432;
+const DEFAULT_PORT = 5432;
 
 export interface ConnInfo {
   /** A name, an address, or an absolute path: the directory of a Unix socket. */

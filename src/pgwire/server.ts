@@ -39,11 +39,6 @@ export class PgServer implements ServerContext {
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
   }
 
-  /** Connections that have been let in. */
-  get connectionCount(): number {
-    return this.#admitted.size;
-  }
-
   /**
    * Starts to listen. Port 0 takes a free one.
    *

@@ -10,7 +10,6 @@ import {
   DATA_ROW,
   ERROR_RESPONSE,
   NEGOTIATE_PROTOCOL_VERSION,
-  NOTICE_RESPONSE,
   PARAMETER_DESCRIPTION,
   PARAMETER_STATUS,
   PROTOCOL_VERSION_3_0,
@@ -73,22 +72,7 @@ export function writeCommandComplete(out: FrameWriter, tag: string): void {
 /** @param severity `ERROR`, or `FATAL` when the connection is closed after it */
 export function writeErrorResponse(out: FrameWriter, severity: "ERROR" | "FATAL", error: unknown): void {
   const { sqlstate, message, hint } = reportOf(error);
-  writeReport(out, ERROR_RESPONSE, severity, sqlstate, message, hint);
-}
-
-export function writeNotice(out: FrameWriter, message: string): void {
-  writeReport(out, NOTICE_RESPONSE, "NOTICE", "00000", message, undefined);
-}
-
-function writeReport(
-  out: FrameWriter,
-  type: number,
-  severity: string,
-  sqlstate: string,
-  message: string,
-  hint: string | undefined,
-): void {
-  out.begin(type);
+  out.begin(ERROR_RESPONSE);
   writeField(out, FIELD_SEVERITY, severity);
   writeField(out, FIELD_SEVERITY_UNTRANSLATED, severity);
   writeField(out, FIELD_SQLSTATE, sqlstate);

@@ -11,7 +11,6 @@ import {
   writeCopyBothResponse,
   writeCopyOutResponse,
   writeDataRow,
-  writeNotice,
   writeRowDescription,
 } from "./server_messages.ts";
 import { PgError, SQLSTATE_PROTOCOL_VIOLATION } from "./sqlstate.ts";
@@ -121,10 +120,6 @@ export class Session {
     this.#mayReply();
     writeCommandComplete(this.#out, tag);
     this.#completed = true;
-  }
-
-  sendNotice(message: string): void {
-    writeNotice(this.#out, message);
   }
 
   /**

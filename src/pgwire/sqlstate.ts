@@ -12,7 +12,6 @@ export const SQLSTATE_INVALID_PREPARED_STATEMENT = "26000";
 export const SQLSTATE_INVALID_AUTHORIZATION = "28000";
 export const SQLSTATE_INVALID_CURSOR_NAME = "34000";
 export const SQLSTATE_DUPLICATE_PREPARED_STATEMENT = "42P05";
-export const SQLSTATE_SYNTAX_ERROR = "42601";
 export const SQLSTATE_TOO_MANY_CONNECTIONS = "53300";
 export const SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED = "53400";
 export const SQLSTATE_QUERY_CANCELED = "57014";
@@ -55,7 +54,7 @@ const KIND_OF_CLASS: ReadonlyMap<string, ErrorKind> = new Map([
   ["XX", "io"],
 ]);
 
-export function sqlstateOfKind(kind: ErrorKind): string {
+function sqlstateOfKind(kind: ErrorKind): string {
   return SQLSTATE_OF_KIND[kind];
 }
 

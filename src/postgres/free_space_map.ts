@@ -15,7 +15,7 @@ const NODES_OFFSET = SIZE_OF_PAGE_HEADER + 4;
 const NODES_PER_PAGE = BLCKSZ - NODES_OFFSET;
 const NON_LEAF_NODES_PER_PAGE = BLCKSZ / 2 - 1;
 /** Leaves of one page: SlotsPerFSMPage. */
-export const FSM_SLOTS_PER_PAGE = NODES_PER_PAGE - NON_LEAF_NODES_PER_PAGE;
+const FSM_SLOTS_PER_PAGE = NODES_PER_PAGE - NON_LEAF_NODES_PER_PAGE;
 
 /** Free space is kept in steps of this many bytes. */
 const FSM_CAT_STEP = BLCKSZ / 256;

@@ -36,7 +36,7 @@ export function forkName(forkNum: number): string {
 }
 
 /** The number of the fork of that name; undefined when there is none. */
-export function forkNumberByName(name: string): number | undefined {
+function forkNumberByName(name: string): number | undefined {
   const forkNum = (FORK_NAMES as readonly string[]).indexOf(name);
   return forkNum < 0 ? undefined : forkNum;
 }

@@ -68,7 +68,7 @@ export function slruSegment(pageno: number): number {
 }
 
 /** `0000`, `00FF`, `14078`: four hex digits, or as many as it takes (SlruFileName). */
-export function slruSegmentFileName(segno: number): string {
+function slruSegmentFileName(segno: number): string {
   assert(Number.isInteger(segno) && segno >= 0, "a segment number is not negative");
   return segno.toString(16).toUpperCase().padStart(4, "0");
 }
@@ -94,7 +94,7 @@ export function transactionIdPrecedes(a: number, b: number): boolean {
 /** FirstNormalTransactionId: below are bootstrap's and the frozen one. */
 export const FIRST_NORMAL_XID = 3;
 
-export function isNormalXid(xid: number): boolean {
+function isNormalXid(xid: number): boolean {
   return (xid >>> 0) >= FIRST_NORMAL_XID;
 }
 
@@ -111,18 +111,6 @@ export function clogByte(xid: number): number {
 /** Where in that byte its two bits start. */
 export function clogShift(xid: number): number {
   return (xid & 3) << 1;
-}
-
-/** The status of `xid` on its CLOG page, TRANSACTION_STATUS_*. */
-export function getClogStatus(page: Uint8Array, xid: number): number {
-  return (page[clogByte(xid)]! >> clogShift(xid)) & 3;
-}
-
-/** Sets the status of `xid` on its CLOG page. */
-export function setClogStatus(page: Uint8Array, xid: number, status: number): void {
-  const at = clogByte(xid);
-  const shift = clogShift(xid);
-  page[at] = (page[at]! & ~(3 << shift)) | (status << shift);
 }
 
 /** Byte offset of a multixact's entry on its page of pg_multixact/offsets. */
@@ -154,7 +142,7 @@ export function commitTsEntry(xid: number): number {
  * Whether page `page1` comes before all of page `page2` in the circle (PagePrecedes of the SLRU). The numbers compared
  * lie a little inside the pages, as PostgreSQL's do, so that special xids don't count.
  */
-export function slruPagePrecedes(slru: number, page1: number, page2: number): boolean {
+function slruPagePrecedes(slru: number, page1: number, page2: number): boolean {
   const perPage = slruEntriesPerPage(slru);
   const inside = FIRST_INSIDE[slru]!;
   const first1 = (page1 * perPage + inside) >>> 0;

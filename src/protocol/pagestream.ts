@@ -6,7 +6,7 @@ import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
 import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../common/lsn.ts";
 
-export const PAGESTREAM_VERSION = 1;
+const PAGESTREAM_VERSION = 1;
 
 /** BLCKSZ: the only page size that is served. */
 export const PAGE_BYTES = 8192;
@@ -32,7 +32,7 @@ export const REQUEST_BYTES = 36;
 /** Every response begins with this many bytes; pages and error texts follow. */
 export const RESPONSE_HEADER_BYTES = 16;
 /** A longer error text is cut. */
-export const ERROR_MESSAGE_MAX_BYTES = 8192;
+const ERROR_MESSAGE_MAX_BYTES = 8192;
 
 const OFFSET_TAG = 0;
 const OFFSET_VERSION = 1;

@@ -12,8 +12,8 @@ import type { TimelineIdentity } from "../consensus/messages.ts";
 import { checkTermHistory, type TermEntry } from "../consensus/term_history.ts";
 
 /** "ZenSafek" read as eight characters. */
-export const CONTROL_FILE_MAGIC = "ZenSafek";
-export const CONTROL_FILE_VERSION = 1;
+const CONTROL_FILE_MAGIC = "ZenSafek";
+const CONTROL_FILE_VERSION = 1;
 
 // Offsets of the fixed part. All numbers are little-endian.
 const MAGIC = 0;

@@ -12,7 +12,7 @@ import { Timelines } from "./timelines.ts";
 const MAINTENANCE_INTERVAL_MS = 5_000;
 
 /** How often the page server is called when it does not come by itself. */
-export const RECALL_INTERVAL_DEFAULT_MS = 1_000;
+const RECALL_INTERVAL_DEFAULT_MS = 1_000;
 
 export interface SafekeeperOptions {
   readonly paths: SafekeeperPaths;

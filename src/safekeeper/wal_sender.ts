@@ -63,10 +63,6 @@ export class WalSender {
     return this.#flushedLsn;
   }
 
-  get isRecovery(): boolean {
-    return this.#reader.kind === "recovery";
-  }
-
   /** Sends until the reader ends the stream or is gone. @throws {ZenithError} when the WAL can't be sent any more */
   async run(): Promise<void> {
     const failed = new Promise<never>((_resolve, reject) => this.#reject = reject);

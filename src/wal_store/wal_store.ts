@@ -378,12 +378,6 @@ export class WalStore {
     return { segments: bytes / this.segmentSize, bytes };
   }
 
-  /** Closes files that are not in use, for a timeline that has nothing to do. They are opened again as needed. */
-  releaseFiles(): void {
-    this.#closeReader();
-    if (this.#running === undefined && this.#syncedLsn === this.#writtenLsn) this.#closeCurrent();
-  }
-
   /** Waits for a sync that runs and closes the files. What was not synced may be lost, as in a crash. */
   async close(): Promise<void> {
     if (this.#closed) return;

@@ -4,7 +4,7 @@ import { runProgram } from "./programs.ts";
 import type { Compute } from "./zenith_env.ts";
 
 /** Rows of pgbench_accounts per unit of scale. */
-export const ACCOUNTS_PER_SCALE = 100_000;
+const ACCOUNTS_PER_SCALE = 100_000;
 
 /** Runs pgbench to its end; what it printed. */
 export function pgbench(pg: Compute, database: string, ...args: string[]): Promise<string> {

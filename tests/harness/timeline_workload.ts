@@ -35,7 +35,7 @@ const HOT_OBJECTS: readonly ObjectId[] = [
 ];
 const HOT_BLOCKS = [0, 1, SIZE_BLOCK];
 
-export function randomObject(random: Random): ObjectId {
+function randomObject(random: Random): ObjectId {
   if (!random.oneIn(4)) return HOT_OBJECTS[random.int(HOT_OBJECTS.length)]!;
   return {
     kind: random.int(KINDS),
@@ -46,7 +46,7 @@ export function randomObject(random: Random): ObjectId {
   };
 }
 
-export function randomBlock(random: Random): number {
+function randomBlock(random: Random): number {
   if (!random.oneIn(4)) return HOT_BLOCKS[random.int(HOT_BLOCKS.length)]!;
   return BLOCKS[random.int(BLOCKS.length)]!;
 }

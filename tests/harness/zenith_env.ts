@@ -227,7 +227,7 @@ export class ZenithEnv implements AsyncDisposable {
 }
 
 /** The environment's page server. */
-export class PageServerHandle {
+class PageServerHandle {
   readonly #env: ZenithEnv;
   readonly address: HostPort;
 

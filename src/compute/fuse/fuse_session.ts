@@ -24,9 +24,9 @@ export interface MissedRead {
 }
 
 /** {@link FuseSession.handle} for a request that gets no reply. */
-export const NO_REPLY = 0;
+const NO_REPLY = 0;
 /** {@link FuseSession.handle} for a READ that was handed off. */
-export const REPLY_LATER = -1;
+const REPLY_LATER = -1;
 
 interface DirectoryEntry {
   readonly name: Uint8Array;

@@ -29,7 +29,7 @@ const RANGE_BYTES = 24;
 const CRC_BYTES = 4;
 
 /** 1.5 MiB. */
-export const HOT_RANGES_MAX = 1 << 16;
+const HOT_RANGES_MAX = 1 << 16;
 
 /** Blocks of one relation fork, all in one segment. */
 export interface HotRange {

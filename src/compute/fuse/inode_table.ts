@@ -3,7 +3,7 @@ import { EEXIST, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, FileSystemError } from "./e
 import { type Inode, type RemoteFile, S_IFDIR, S_IFMT, S_IFREG } from "./inode.ts";
 
 /** FUSE_ROOT_ID. */
-export const ROOT_ID = 1;
+const ROOT_ID = 1;
 
 export interface NewInode {
   /** File type and permissions. */

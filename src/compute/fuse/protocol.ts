@@ -79,23 +79,22 @@ export const RENAME2_NAME_BYTES = IN_HEADER_BYTES + 16;
 
 /** fuse_out_header: length u32, error i32, unique u64. */
 export const OUT_HEADER_BYTES = 16;
-export const ENTRY_OUT_BYTES = 128;
-export const ATTR_OUT_BYTES = 104;
-export const OPEN_OUT_BYTES = 16;
+const ENTRY_OUT_BYTES = 128;
+const ATTR_OUT_BYTES = 104;
+const OPEN_OUT_BYTES = 16;
 export const WRITE_OUT_BYTES = 8;
 export const STATFS_OUT_BYTES = 80;
-export const INIT_OUT_BYTES = 64;
+const INIT_OUT_BYTES = 64;
 /** fuse_dirent without its name; entries are padded to 8 bytes. */
 export const DIRENT_HEADER_BYTES = 24;
 
 /** Keep what the page cache has when a file is opened again: nobody else changes files. */
 export const FOPEN_KEEP_CACHE = 1 << 1;
-export const FOPEN_CACHE_DIR = 1 << 3;
 
-export const FUSE_KERNEL_VERSION = 7;
+const FUSE_KERNEL_VERSION = 7;
 const FUSE_KERNEL_MINOR_VERSION = 41;
 /** The first with fuse_init_out as it is written here and FUSE_MAX_PAGES. */
-export const FUSE_OLDEST_MINOR_VERSION = 31;
+const FUSE_OLDEST_MINOR_VERSION = 31;
 
 const FUSE_ASYNC_READ = 1 << 0;
 const FUSE_BIG_WRITES = 1 << 5;
@@ -122,7 +121,7 @@ const MAX_BACKGROUND = 64;
 const CONGESTION_THRESHOLD = 48;
 
 /** Only the kernel changes names and attributes here, so what it knows stays right: a day. */
-export const VALID_SECONDS = 86400;
+const VALID_SECONDS = 86400;
 
 const TWO_POW_32 = 0x1_0000_0000;
 

@@ -96,7 +96,7 @@ export function firstDataKey(): number {
   return isRightmost() ? P_HIKEY : P_HIKEY + 1;
 }
 
-export function btreeFlags(): number {
+function btreeFlags(): number {
   return W16[(PAGE + BT_SPECIAL + BTPO_FLAGS) >> 1]!;
 }
 

@@ -123,7 +123,7 @@ export function pageMaxOffset(page: number): number {
   return lower <= SIZE_OF_PAGE_HEADER ? 0 : (lower - SIZE_OF_PAGE_HEADER) >> 2;
 }
 
-export function lpOff(raw: number): number {
+function lpOff(raw: number): number {
   return raw & LP_OFF_MASK;
 }
 

@@ -55,7 +55,7 @@ const LEAF_NEXT_OFFSET_MASK = 0x3fff;
 const DEAD_POINTER = 6;
 const DEAD_XID = 12;
 /** SGDTSIZE. A leaf tuple is at least as large, so that a dead one can take its place. */
-export const SIZE_OF_DEAD_TUPLE = 16;
+const SIZE_OF_DEAD_TUPLE = 16;
 
 /** MaxIndexTuplesPerPage: the most tuples that a list of offset numbers can name. */
 const MAX_INDEX_TUPLES_PER_PAGE = 408;
@@ -110,7 +110,7 @@ export function innerTupleSize(at: number, end: number): number {
 }
 
 /** Puts a tuple at offset number `off`; the line pointers from there on move one up. */
-export function addTuple(tuple: number, size: number, off: number): void {
+function addTuple(tuple: number, size: number, off: number): void {
   copy(pageAddItem(PAGE, size, off), tuple, size);
 }
 

@@ -6,9 +6,6 @@
 /** The content of a data directory's `PG_VERSION` files, without the newline. */
 export const PG_MAJOR = "15";
 
-/** Server version number as in `PG_VERSION_NUM / 10000`. */
-export const PG_MAJOR_NUMBER = 15;
-
 /** XLOG_PAGE_MAGIC, src/include/access/xlog_internal.h. */
 export const XLOG_PAGE_MAGIC = 0xd110;
 

@@ -45,7 +45,7 @@ import { SIZE_OF_XLOG_RECORD, type WalRecord, XLR_RMGR_INFO_MASK } from "./recor
 import { isValidRmgrId, RM_XLOG_ID } from "./rmgr.ts";
 
 /** MaxAllocSize: PostgreSQL can't assemble a longer record. */
-export const MAX_RECORD_LENGTH = 0x3fff_ffff;
+const MAX_RECORD_LENGTH = 0x3fff_ffff;
 
 // XLOG record types that change how decoding goes on, src/include/catalog/pg_control.h
 const XLOG_SWITCH = 0x40;

@@ -54,7 +54,7 @@ export interface WalSegmentStart {
  *
  * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not before it
  */
-export function buildShutdownCheckpointRecord(options: ShutdownCheckpoint): Uint8Array {
+function buildShutdownCheckpointRecord(options: ShutdownCheckpoint): Uint8Array {
   const { lsn, prev, segmentSize, checkpoint } = options;
   checkWalSegmentSize(segmentSize);
   if (!isRecordPosition(lsn, segmentSize) || lsn !== nextRecordLsn(lsn, segmentSize)) {

@@ -30,8 +30,8 @@ export const XLP_BKP_REMOVABLE = 0x0004;
 export const XLP_FIRST_IS_OVERWRITE_CONTRECORD = 0x0008;
 export const XLP_ALL_FLAGS = 0x000f;
 
-export const WAL_SEGMENT_SIZE_MIN = 1 << 20;
-export const WAL_SEGMENT_SIZE_MAX = 1 << 30;
+const WAL_SEGMENT_SIZE_MIN = 1 << 20;
+const WAL_SEGMENT_SIZE_MAX = 1 << 30;
 export const WAL_SEGMENT_SIZE_DEFAULT = 16 << 20;
 
 /** Records start at multiples of this (MAXIMUM_ALIGNOF). */

@@ -5,9 +5,7 @@
  */
 import { crc32c } from "../../common/crc32c.ts";
 import type { RelFileNode } from "../relfile.ts";
-import { WalError } from "./error.ts";
 import { MainData } from "./main_data.ts";
-import { alignRecordLength } from "./page_header.ts";
 import type { WalRecord } from "./record.ts";
 
 // Record types: xl_info & XLOG_XACT_OPMASK (rmgr.ts).
@@ -41,8 +39,6 @@ const INVALIDATION_SIZE = 16;
 const RELFILENODE_SIZE = 12;
 const XID_SIZE = 4;
 
-/** TWOPHASE_MAGIC, src/backend/access/transam/twophase.c. */
-const TWOPHASE_MAGIC = 0x57f94534;
 const CRC_SIZE = 4;
 
 /** A statistics entry that is dropped with the transaction's end. */
@@ -150,92 +146,6 @@ function parseXactEnd(rec: WalRecord, isCommit: boolean): XactEnd {
   return end;
 }
 
-export interface XactPrepare {
-  xid: number;
-  database: number;
-  prepared_at: number;
-  owner: number;
-  gid: string;
-  subxacts: readonly number[];
-  /** Relations to drop if it commits. */
-  commitRels: readonly RelFileNode[];
-  /** Relations to drop if it aborts. */
-  abortRels: readonly RelFileNode[];
-  commitStats: readonly StatsItem[];
-  abortStats: readonly StatsItem[];
-  ninvalmsgs: number;
-  initfileinval: boolean;
-  origin_lsn: bigint;
-  origin_timestamp: number;
-}
-
-/**
- * The main data of a PREPARE record (ParsePrepareRecord). Behind what is returned come the two-phase records of lock
- * manager, predicate locks, statistics and multixacts, which nobody needs to understand but Postgres.
- *
- * @throws {WalError} when the record is too short for what it announces, or is not of this format
- */
-export function parsePrepare(rec: WalRecord): XactPrepare {
-  const data = new MainData(rec);
-  const magic = data.u32();
-  if (magic !== TWOPHASE_MAGIC) {
-    throw new WalError(
-      rec.lsn,
-      `two-phase state has magic 0x${magic.toString(16)}, expected 0x${TWOPHASE_MAGIC.toString(16)}`,
-    );
-  }
-  const totalLen = data.u32();
-  if (totalLen !== rec.mainLen + CRC_SIZE) {
-    throw new WalError(
-      rec.lsn,
-      `two-phase state says it has ${totalLen} bytes, expected ${rec.mainLen + CRC_SIZE}`,
-    );
-  }
-  const xid = data.u32();
-  const database = data.u32();
-  const prepared_at = data.i64();
-  const owner = data.u32();
-  const nsubxacts = data.count(XID_SIZE);
-  const ncommitrels = data.count(RELFILENODE_SIZE);
-  const nabortrels = data.count(RELFILENODE_SIZE);
-  const ncommitstats = data.count(STATS_ITEM_SIZE);
-  const nabortstats = data.count(STATS_ITEM_SIZE);
-  const ninvalmsgs = data.count(INVALIDATION_SIZE);
-  const initfileinval = data.bool();
-  data.skip(1);
-  const gidLen = data.u16();
-  const origin_lsn = data.u64();
-  const origin_timestamp = data.i64();
-
-  const gid = cStringIn(data.view(gidLen));
-  skipPadding(data, gidLen);
-  const subxacts = data.u32s(nsubxacts);
-  skipPadding(data, nsubxacts * XID_SIZE);
-  const commitRels = data.relFileNodes(ncommitrels);
-  skipPadding(data, ncommitrels * RELFILENODE_SIZE);
-  const abortRels = data.relFileNodes(nabortrels);
-  skipPadding(data, nabortrels * RELFILENODE_SIZE);
-  const commitStats = statsItems(data, ncommitstats);
-  skipPadding(data, ncommitstats * STATS_ITEM_SIZE);
-  const abortStats = statsItems(data, nabortstats);
-  return {
-    xid,
-    database,
-    prepared_at,
-    owner,
-    gid,
-    subxacts,
-    commitRels,
-    abortRels,
-    commitStats,
-    abortStats,
-    ninvalmsgs,
-    initfileinval,
-    origin_lsn,
-    origin_timestamp,
-  };
-}
-
 /** The name of the file in `pg_twophase` that holds a prepared transaction's state. */
 export function twophaseFileName(xid: number): string {
   return xid.toString(16).toUpperCase().padStart(8, "0");
@@ -258,14 +168,4 @@ function statsItems(data: MainData, count: number): StatsItem[] {
     items.push({ kind, dboid, objoid });
   }
   return items;
-}
-
-/** In two-phase state each part is padded to a multiple of eight bytes. */
-function skipPadding(data: MainData, length: number): void {
-  data.skip(Math.min(data.left, alignRecordLength(length) - length));
-}
-
-function cStringIn(bytes: Uint8Array): string {
-  const zero = bytes.indexOf(0);
-  return new TextDecoder().decode(zero < 0 ? bytes : bytes.subarray(0, zero));
 }

@@ -11,7 +11,6 @@ import {
 import { DB_IN_PRODUCTION, encodeControlFile, parseControlFile } from "../../../src/postgres/control_file.ts";
 import { pageChecksum, setPageChecksum, storedPageChecksum } from "../../../src/postgres/page_checksum.ts";
 import { isPageNew } from "../../../src/postgres/page_layout.ts";
-import { parseRelmap } from "../../../src/postgres/relmap.ts";
 import { WalDecoder } from "../../../src/postgres/wal/decoder.ts";
 import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../../src/postgres/wal/initial_segment.ts";
 import { parseWalFileName, walFileName } from "../../../src/postgres/wal/page_header.ts";
@@ -206,34 +205,5 @@ describe("a page checksum", () => {
     setPageChecksum(page, 7);
     assert.ok(isPageNew(page));
     assert.equal(storedPageChecksum(page), 0);
-  });
-});
-
-describe("a relation map", () => {
-  function relmap(count: number): Uint8Array {
-    const bytes = new Uint8Array(512);
-    const view = new DataView(bytes.buffer);
-    view.setUint32(0, 0x592717, true);
-    view.setUint32(4, count, true);
-    view.setUint32(8, 1259, true);
-    view.setUint32(12, 16400, true);
-    view.setUint32(504, crc32c(bytes, 0, 504), true);
-    return bytes;
-  }
-
-  test("is read", () => {
-    assert.deepEqual(parseRelmap(relmap(1)), [{ mapoid: 1259, mapfilenode: 16400 }]);
-    assert.deepEqual(parseRelmap(relmap(0)), []);
-  });
-
-  test("is refused when it is damaged", () => {
-    const flipped = relmap(1);
-    flipped[12]! ^= 1;
-    assert.throws(() => parseRelmap(flipped), /checksum/);
-    assert.throws(() => parseRelmap(relmap(63)), /63 mappings/);
-    assert.throws(() => parseRelmap(relmap(1).subarray(0, 511)), /511 bytes/);
-    const other = relmap(1);
-    other[0] = 0;
-    assert.throws(() => parseRelmap(other), /magic/);
   });
 });

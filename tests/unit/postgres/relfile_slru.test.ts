@@ -11,13 +11,11 @@ import {
   VISIBILITYMAP_FORKNUM,
 } from "../../../src/postgres/relfile.ts";
 import {
-  getClogStatus,
   MULTIXACT_MEMBERS_PER_PAGE,
   multixactMemberFlags,
   multixactMemberXid,
   multixactOffsetsCutoffPage,
   parseSlruSegmentFileName,
-  setClogStatus,
   SLRU_CLOG,
   SLRU_COMMIT_TS,
   SLRU_MULTIXACT_MEMBERS,
@@ -119,19 +117,6 @@ describe("SLRUs", () => {
     for (const name of ["FFF", "0fff", "0000000", "00G0", ""]) {
       assert.equal(parseSlruSegmentFileName(name), undefined, name);
     }
-  });
-
-  test("keep two bits per transaction, four transactions a byte", () => {
-    const page = new Uint8Array(8192);
-    setClogStatus(page, 5, 1);
-    setClogStatus(page, 6, 2);
-    setClogStatus(page, 7, 3);
-    assert.equal(page[1], 0b11_10_01_00);
-    setClogStatus(page, 6, 1);
-    assert.equal(page[1], 0b11_01_01_00);
-    assert.equal(getClogStatus(page, 32768 + 7), 3, "the same place on the next page");
-    setClogStatus(page, 0xffff_ffff, 1);
-    assert.equal(page[8191], 0b01_00_00_00);
   });
 
   test("keep multixact members in groups of four", () => {

@@ -421,17 +421,4 @@ describe("WalStore", () => {
     assert.throws(() => store.writeHead(pattern(0, 1)), AssertionError);
     await store.close();
   });
-
-  test("released files are opened again as needed", async () => {
-    const store = await open();
-    append(store, 100);
-    await store.sync();
-    store.releaseFiles();
-    assert.deepEqual(contents(store, START, 100), pattern(START, 100));
-    append(store, 100);
-    assert.equal(await store.sync(), START + 200);
-    store.releaseFiles();
-    assert.deepEqual(contents(store, START, 300), pattern(START, 200));
-    await store.close();
-  });
 });

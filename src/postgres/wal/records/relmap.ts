@@ -8,7 +8,7 @@ export interface RelmapUpdate {
   /** 0 for the map of the shared relations. */
   dbid: number;
   tsid: number;
-  /** The whole new content of pg_filenode.map, a view into the record. Not checked: parseRelmap does that. */
+  /** The whole new content of pg_filenode.map, a view into the record; not checked. */
   data: Uint8Array;
 }
 

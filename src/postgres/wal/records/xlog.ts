@@ -22,7 +22,6 @@ export const XLOG_FPI = 0xb0;
 export const XLOG_OVERWRITE_CONTRECORD = 0xd0;
 
 /** MAXFNAMELEN. */
-const RESTORE_POINT_NAME_SIZE = 64;
 
 /** The body of a CHECKPOINT_SHUTDOWN or CHECKPOINT_ONLINE record. */
 export function parseCheckpointRecord(rec: WalRecord): CheckPoint {
@@ -67,16 +66,4 @@ export function parseParameterChange(rec: WalRecord): ParameterChange {
     wal_log_hints,
     track_commit_timestamp: data.bool(),
   };
-}
-
-export interface RestorePoint {
-  /** TimestampTz: microseconds since 2000-01-01. */
-  rp_time: number;
-  rp_name: string;
-}
-
-export function parseRestorePoint(rec: WalRecord): RestorePoint {
-  const data = new MainData(rec);
-  const rp_time = data.i64();
-  return { rp_time, rp_name: data.cString(RESTORE_POINT_NAME_SIZE) };
 }

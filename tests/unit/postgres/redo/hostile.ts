@@ -7,7 +7,7 @@ import { BLCKSZ, PAGE, RECORD, W8 } from "../../../../src/postgres/redo/workspac
 import { makeRecord } from "./record_fixture.ts";
 
 /** A source of 32-bit numbers that depends on its seed only (xorshift). */
-export function randomNumbers(seed: number): (below: number) => number {
+function randomNumbers(seed: number): (below: number) => number {
   let state = seed | 1;
   return (below) => {
     state ^= state << 13;

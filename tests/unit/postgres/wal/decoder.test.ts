@@ -5,7 +5,6 @@ import { BufferPool } from "../../../../src/common/buffer_pool.ts";
 import { type Lsn, parseLsn } from "../../../../src/common/lsn.ts";
 import { CHUNK_SIZE, WalDecoder, type WalDecoderOptions } from "../../../../src/postgres/wal/decoder.ts";
 import { WalError } from "../../../../src/postgres/wal/error.ts";
-import { findFirstRecord } from "../../../../src/postgres/wal/find_first_record.ts";
 import { WalRecord, XLR_RMGR_INFO_MASK } from "../../../../src/postgres/wal/record.ts";
 import { XLOG_SWITCH } from "../../../../src/postgres/wal/records/xlog.ts";
 import { RM_XLOG_ID } from "../../../../src/postgres/wal/rmgr.ts";
@@ -329,6 +328,14 @@ describe("a WAL decoder", () => {
 });
 
 describe("the search for the first record", () => {
+  /** Where the first record at or after `from` starts, in `bytes` from `bytesLsn` on; undefined when there is none. */
+  function findFirst(bytes: Uint8Array, bytesLsn: Lsn, from: Lsn): number | undefined {
+    const decoder = new WalDecoder({ startLsn: from, segmentSize: SEGMENT, findFirst: true });
+    decoder.feed(bytes, bytesLsn);
+    const rec = new WalRecord();
+    return decoder.next(rec) ? rec.lsn : undefined;
+  }
+
   test("passes over the end of a record that began earlier, on as many pages as it takes", () => {
     const onePage = PAGE - SHORT_HEADER;
     for (const leftover of [1, 8, 100, onePage - 8, onePage, onePage + 1, 3 * onePage, 3 * onePage + 17]) {
@@ -336,7 +343,6 @@ describe("the search for the first record", () => {
       wal.record(ofLength(100));
       wal.record(ofLength(100));
       assertSame(decodeAll(wal, { startLsn: wal.from, findFirst: true }), wal.records);
-      assert.equal(findFirstRecord(wal.bytes, wal.from, wal.from, SEGMENT), wal.records[0]!.lsn);
     }
   });
 
@@ -345,9 +351,9 @@ describe("the search for the first record", () => {
     for (let i = 0; i < 40; i++) wal.record(ofLength(50 + i * 61));
     for (let at: number = wal.from; at < wal.from + 3 * PAGE; at += 13) {
       const expected = wal.records.find((record) => record.lsn >= at)!;
-      assert.equal(findFirstRecord(wal.bytes, wal.from, at as Lsn, SEGMENT), expected.lsn);
+      assert.equal(findFirst(wal.bytes, wal.from, at as Lsn), expected.lsn);
     }
-    assert.equal(findFirstRecord(wal.bytes, wal.from, wal.lsn, SEGMENT), undefined);
+    assert.equal(findFirst(wal.bytes, wal.from, wal.lsn), undefined);
   });
 
   test("takes the record that overwrites an aborted one", () => {
@@ -355,10 +361,8 @@ describe("the search for the first record", () => {
     wal.abortedRecord(ofLength(4 * PAGE), 2);
     wal.record(ofLength(100));
     const fromSecondPage = wal.bytes.subarray(PAGE);
-    assert.equal(
-      findFirstRecord(fromSecondPage, (SEGMENT + PAGE) as Lsn, (SEGMENT + PAGE) as Lsn, SEGMENT),
-      wal.records[0]!.lsn,
-    );
+    const secondPage = (SEGMENT + PAGE) as Lsn;
+    assert.equal(findFirst(fromSecondPage, secondPage, secondPage), wal.records[0]!.lsn);
   });
 });
 

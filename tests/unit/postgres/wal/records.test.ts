@@ -11,10 +11,9 @@ import { WalRecord } from "../../../../src/postgres/wal/record.ts";
 import { parseMultixactCreate } from "../../../../src/postgres/wal/records/multixact.ts";
 import { parseRelmapUpdate } from "../../../../src/postgres/wal/records/relmap.ts";
 import { parseReploriginSet } from "../../../../src/postgres/wal/records/replorigin.ts";
-import { parseRunningXacts } from "../../../../src/postgres/wal/records/standby.ts";
 import { parseTblspcCreate } from "../../../../src/postgres/wal/records/tblspc.ts";
 import { recordTypeName, rmgrIdByName, rmgrName } from "../../../../src/postgres/wal/rmgr.ts";
-import { parseAbort, parseCommit, parsePrepare } from "../../../../src/postgres/wal/xact.ts";
+import { parseAbort, parseCommit } from "../../../../src/postgres/wal/xact.ts";
 import { encodeRecord, type RecordSpec } from "../../../harness/wal_builder.ts";
 
 const REL = [1663, 5, 16384] as const;
@@ -329,14 +328,6 @@ describe("main data", () => {
       moff: 2,
       members: [{ xid: 700, status: 0 }, { xid: 701, status: 5 }],
     });
-    assert.deepEqual(parseRunningXacts(parsed({ main: u32s(1, 1, 1, 800, 700, 799, 700, 750) })), {
-      subxid_overflow: true,
-      nextXid: 800,
-      oldestRunningXid: 700,
-      latestCompletedXid: 799,
-      xids: [700],
-      subxids: [750],
-    });
     assert.deepEqual(parseReploriginSet(parsed({ main: u32s(0xffff_ffff, 0xffff_ffff, 0x0001_0003, 0) })), {
       remote_lsn: 0xffff_ffff_ffff_ffffn,
       node_id: 3,
@@ -367,16 +358,13 @@ describe("main data", () => {
       () => parseTblspcCreate(parsed({ main: joined(u32s(1), new Uint8Array([65, 66])) })),
       WalError,
     );
-    assert.throws(() => parsePrepare(parsed({ main: u32s(1, 2, 3) })), /two-phase state has magic 0x1/);
   });
 
   test("is refused or read, whatever the bytes, without an endless loop or a huge array", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), (main) => {
         const rec = parsed({ info: 0x80, main });
-        for (
-          const parse of [parseCommit, parseAbort, parsePrepare, parseRunningXacts, parseMultixactCreate]
-        ) {
+        for (const parse of [parseCommit, parseAbort, parseMultixactCreate]) {
           try {
             parse(rec);
           } catch (error) {
