@@ -4,6 +4,9 @@
  */
 import { assert } from "../common/assert.ts";
 
+/** Kept free, as a part of the whole: what writers take in before they are asked to wait. */
+const HEADROOM = 1 / 8;
+
 /** A timeline, as the budget knows it. */
 export interface MemoryUser {
   /** Freezes the open memory layer, and says so to the budget; false when that can't be done now. */
@@ -17,14 +20,14 @@ interface Account {
 }
 
 export class MemoryBudget {
-  readonly capacityBytes: number;
+  readonly #limitBytes: number;
   #openBytes = 0;
   #frozenBytes = 0;
   readonly #accounts = new Map<MemoryUser, Account>();
 
   constructor(capacityBytes: number) {
     assert(capacityBytes > 0, "memory layers need memory");
-    this.capacityBytes = capacityBytes;
+    this.#limitBytes = capacityBytes * (1 - HEADROOM);
   }
 
   get usedBytes(): number {
@@ -33,7 +36,7 @@ export class MemoryBudget {
 
   /** Whether who has layers waiting to be written out is to take in no more. */
   get isExceeded(): boolean {
-    return this.usedBytes > this.capacityBytes;
+    return this.usedBytes > this.#limitBytes;
   }
 
   /** What a timeline holds now, in its open memory layer and in frozen ones. May have others freeze theirs. */
@@ -47,7 +50,7 @@ export class MemoryBudget {
     this.#frozenBytes += frozenBytes - account.frozenBytes;
     account.openBytes = openBytes;
     account.frozenBytes = frozenBytes;
-    if (this.#openBytes > this.capacityBytes / 2) this.#freezeLargest();
+    if (this.#openBytes > this.#limitBytes / 2) this.#freezeLargest();
   }
 
   remove(user: MemoryUser): void {
