@@ -1,9 +1,12 @@
 import { errorMessage } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
+import { sleep } from "../common/sleep.ts";
 import { type AcceptorMessage, decodeAcceptorMessage } from "../consensus/messages.ts";
 import { PgClient } from "../pgwire/client.ts";
 import type { CopyBoth } from "../pgwire/copy_both.ts";
+import { SAFEKEEPER_USER } from "../protocol/wal_connection.ts";
+import { WAL_PROPOSER_NAME } from "./wal_source.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const RECONNECT_MIN_MS = 50;
@@ -66,7 +69,7 @@ export class AcceptorLink {
         this.#note(errorMessage(error));
       }
       if (this.#abort.signal.aborted) return;
-      await pause(delay, this.#abort.signal);
+      await sleep(delay, this.#abort.signal);
       delay = Math.min(delay * 2, RECONNECT_MAX_MS);
     }
   }
@@ -75,8 +78,8 @@ export class AcceptorLink {
     const { signal } = this.#abort;
     const client = await PgClient.connect({
       ...this.address,
-      user: "zenith",
-      applicationName: "walproposer",
+      user: SAFEKEEPER_USER,
+      applicationName: WAL_PROPOSER_NAME,
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
       signal,
     });
@@ -109,16 +112,4 @@ export class AcceptorLink {
     this.#problem = problem;
     this.#logger.warn(`no connection to the safekeeper: ${problem}`);
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 }

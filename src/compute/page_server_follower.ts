@@ -6,7 +6,7 @@ import type { Durability, LocalPostgres } from "./durability.ts";
 import { assertSameSafekeepers, callMeMaybe, fetchTimelineStatus } from "./page_server_link.ts";
 import { type ComputeIdentity, PAGESERVER_STANDBY_NAME } from "./postgres_conf.ts";
 import { pauseWhileRunning } from "./postgres_process.ts";
-import { sleep } from "./sleep.ts";
+import { sleep } from "../common/sleep.ts";
 
 /** The page server opens a replication connection: it is up in a second, or it will not be. */
 const FOLLOW_TIMEOUT_MS = 30_000;

@@ -7,12 +7,9 @@ import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
-import { timelineOptions } from "../protocol/wal_connection.ts";
+import { SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_connection.ts";
 import type { BasebackupContent } from "./data_directory.ts";
 import type { ComputeIdentity } from "./postgres_conf.ts";
-
-/** Safekeepers have no users; this is what their connections say. */
-const SAFEKEEPER_USER = "zenith";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 

@@ -8,7 +8,7 @@ import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../pg_install/pg_user.ts";
 import { findProgram } from "../common/find_program.ts";
-import { sleep } from "./sleep.ts";
+import { sleep } from "../common/sleep.ts";
 
 export interface PostgresProcessOptions {
   readonly install: PostgresLocation;

@@ -11,7 +11,8 @@ import {
   registerSafekeepers,
 } from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres_conf.ts";
-import { WAL_PROPOSER_NAME, WalProposer } from "./wal_proposer.ts";
+import { WalProposer } from "./wal_proposer.ts";
+import { WAL_PROPOSER_NAME } from "./wal_source.ts";
 
 /**
  * A quorum of safekeepers, for which the supervisor stands in as Postgres's synchronous standby. The page server hears of the WAL from

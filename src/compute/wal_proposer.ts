@@ -1,7 +1,7 @@
 /**
  * The writer of a timeline's WAL, beside Postgres: wins an election among the safekeepers, brings a quorum of them to one log,
  * then passes on what Postgres streams, and acknowledges to it what the quorum has made durable. The decisions are made in
- * `src/consensus/proposer.ts`; here are the connections and the clock.
+ * `src/consensus/proposer.ts`; here their effects are carried out, and the clock is watched.
  */
 import { randomBytes } from "node:crypto";
 import { assert } from "../common/assert.ts";
@@ -25,25 +25,10 @@ import {
   stepProposer,
 } from "../consensus/proposer.ts";
 import { quorumOf } from "../consensus/quorum.ts";
-import { PgClient } from "../pgwire/client.ts";
-import { parseConnInfo } from "../pgwire/conninfo.ts";
-import {
-  createPhysicalSlot,
-  identifySystem,
-  type ReplicationStream,
-  startReplication,
-} from "../pgwire/replication.ts";
-import { RECOVERY_TERM_OPTION, timelineOptions } from "../protocol/wal_connection.ts";
 import { AcceptorLink } from "./acceptor_link.ts";
+import { fetchWal } from "./fetch_wal.ts";
+import { WalSource } from "./wal_source.ts";
 import { WalWindow } from "./wal_window.ts";
-
-/** The name under which Postgres knows the proposer: for synchronous_standby_names. */
-export const WAL_PROPOSER_NAME = "walproposer";
-
-/** The slot that keeps WAL at Postgres while the proposer is not connected. */
-export const WAL_PROPOSER_SLOT = "walproposer";
-
-const WAL_TLI = 1;
 
 const ELECTION_TIMEOUT_MIN_MS = 500;
 const ELECTION_TIMEOUT_SPREAD_MS = 500;
@@ -54,7 +39,6 @@ const WATCH_INTERVAL_MS = 1_000;
 /** A safekeeper that owes an answer for so long is taken for dead: the connection is made anew. */
 const ANSWER_TIMEOUT_MS = 10_000;
 
-const FETCH_TIMEOUT_MS = 10_000;
 const FETCH_RETRY_MS = 500;
 
 /** WAL that is kept in memory behind the quorum's position, for safekeepers that lag a little. */
@@ -64,8 +48,6 @@ const WINDOW_TRIM_BYTES = 4 << 20;
 /** WAL that is not committed: above this Postgres is held back, below the second it goes on. */
 const UNCOMMITTED_MAX_BYTES = 64 << 20;
 const UNCOMMITTED_LOW_BYTES = 32 << 20;
-
-const SOURCE_RECONNECT_MS = 200;
 
 /** How long safekeepers wait to hear what was committed when no more WAL comes that says it; readers see it then. */
 const NEWS_DELAY_MS = 10;
@@ -113,17 +95,13 @@ export class WalProposer {
   /** What each acceptor is still to be told besides WAL: an append without bytes. */
   readonly #news = new Map<number, AppendEffect>();
   #newsTimer: ReturnType<typeof setTimeout> | undefined;
-  readonly #commitListeners = new Set<(lsn: Lsn) => void>();
   #window: WalWindow | undefined;
   #electionTimer: ReturnType<typeof setTimeout> | undefined;
   #watchTimer: ReturnType<typeof setInterval> | undefined;
   #elected: { resolve(): void; reject(error: unknown): void } | undefined;
-  #source: PgClient | undefined;
-  #stream: ReplicationStream | undefined;
-  #paused = false;
+  #source: WalSource | undefined;
   #advancePlanned = false;
   readonly #abort = new AbortController();
-  #sourceRun: Promise<void> = Promise.resolve();
 
   /** @throws {ZenithError} `invalid_argument` when there are no acceptors */
   constructor(options: WalProposerOptions) {
@@ -165,12 +143,6 @@ export class WalProposer {
       flushLsn,
       problem: this.#links[i]?.problem ?? "",
     }));
-  }
-
-  /** `listener` hears of every advance of {@link commitLsn}. @returns what ends that */
-  onCommit(listener: (lsn: Lsn) => void): () => void {
-    this.#commitListeners.add(listener);
-    return () => this.#commitListeners.delete(listener);
   }
 
   /**
@@ -217,13 +189,20 @@ export class WalProposer {
    * Streams WAL from Postgres, from the start of the term on, until {@link stop}; connects again whenever that connection is lost.
    * Returns when the first connection streams.
    *
-   * @param source connection string of the local Postgres
+   * @param connstr of the local Postgres
    * @throws {ZenithError} what the first connection failed with
    */
-  async start(source: string): Promise<void> {
+  async start(connstr: string): Promise<void> {
     assert(this.#state.commitLsn !== INVALID_LSN, "WAL is streamed after the election");
-    const first = await this.#connectSource(source);
-    this.#sourceRun = this.#keepStreaming(source, first.ended);
+    this.#source = new WalSource({
+      connstr,
+      systemId: this.#options.systemId,
+      confirmedLsn: this.#state.commitLsn,
+      nextLsn: () => this.#window!.endLsn,
+      onWal: (lsn, bytes, off, len) => this.#onWal(lsn, bytes, off, len),
+      logger: this.#logger,
+    });
+    await this.#source.start();
   }
 
   /** Ends all connections. What was not committed may be lost, or not: the next election decides. */
@@ -235,8 +214,7 @@ export class WalProposer {
     clearTimeout(this.#electionTimer);
     clearInterval(this.#watchTimer);
     this.#elected?.reject(this.#abort.signal.reason);
-    this.#source?.destroy();
-    await Promise.all([...this.#links.map((link) => link.stop()), this.#sourceRun]);
+    await Promise.all([...this.#links.map((link) => link.stop()), this.#source?.stop()]);
   }
 
   #step(event: ProposerEvent): void {
@@ -244,10 +222,8 @@ export class WalProposer {
     // Only behind all effects: they may refer to what is dropped here, and what is resumed may bring the next event.
     if (this.#window === undefined || this.#state.commitLsn === INVALID_LSN) return;
     this.#trimWindow(this.#window);
-    if (this.#paused && this.#window.endLsn - this.#state.commitLsn < UNCOMMITTED_LOW_BYTES) {
-      this.#paused = false;
-      this.#stream?.copy.resume();
-    }
+    const uncommitted = this.#window.endLsn - this.#state.commitLsn;
+    if (this.#source?.paused && uncommitted < UNCOMMITTED_LOW_BYTES) this.#source.resume();
   }
 
   #carryOut(effect: ProposerEffect): void {
@@ -268,7 +244,7 @@ export class WalProposer {
         break;
       case "committed":
         this.#elected?.resolve();
-        this.#committed(effect.lsn);
+        this.#source?.confirm(effect.lsn);
         break;
       case "remoteConsistent":
         break;
@@ -309,11 +285,6 @@ export class WalProposer {
     if (len > 0) this.#window!.copy(effect.beginLsn, copy.buffer, body, len);
   }
 
-  #committed(lsn: Lsn): void {
-    this.#stream?.standbyStatusUpdate(lsn, lsn, lsn);
-    for (const listener of this.#commitListeners) listener(lsn);
-  }
-
   #trimWindow(window: WalWindow): void {
     const below = Math.min(this.#state.commitLsn, window.endLsn - WINDOW_KEEP_BYTES) as Lsn;
     if (below - window.startLsn < WINDOW_TRIM_BYTES) return;
@@ -329,7 +300,7 @@ export class WalProposer {
     this.#logger.error(error.message);
     if (this.#elected !== undefined) this.#elected.reject(error);
     else this.#options.onFenced(error);
-    this.#source?.destroy();
+    this.#source?.stop();
   }
 
   // --- the clock
@@ -381,123 +352,24 @@ export class WalProposer {
   // --- WAL from other acceptors
 
   #fetch(effect: Extract<ProposerEffect, { type: "fetch" }>): void {
-    const { peer, from } = effect;
-    this.#readFrom(effect).then(
-      (bytes) => this.#step({ type: "fetched", peer, lsn: from, bytes }),
-      (error) => {
-        if (this.#abort.signal.aborted) return;
-        this.#logger.warn(`could not read WAL for a safekeeper that lags: ${errorMessage(error)}`, {
-          from: formatHostPort(this.#options.acceptors[effect.source]!),
-          for: formatHostPort(this.#options.acceptors[peer]!),
-        });
-        this.#step({ type: "fetchFailed", peer });
-        setTimeout(() => this.#step({ type: "tick", peer }), FETCH_RETRY_MS);
-      },
-    );
-  }
-
-  /** WAL from `from` on, up to `to`, as one safekeeper has it in this term. */
-  async #readFrom(effect: Extract<ProposerEffect, { type: "fetch" }>): Promise<Uint8Array> {
-    const { from, to, term, source } = effect;
+    const { peer, from, to, term, source } = effect;
     const { tenant, timeline, acceptors } = this.#options;
-    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(FETCH_TIMEOUT_MS)]);
-    const client = await PgClient.connect({
-      ...acceptors[source]!,
-      user: "zenith",
-      replication: true,
-      applicationName: WAL_PROPOSER_NAME,
-      options: `${timelineOptions(tenant, timeline)} -c ${RECOVERY_TERM_OPTION}=${term}`,
-      signal,
-    });
-    try {
-      const stream = await startReplication(client, { startLsn: from, timeline: WAL_TLI });
-      const bytes = new Uint8Array(to - from);
-      let got = 0;
-      const complete = new Promise<void>((resolve) => {
-        stream.run({
-          onWal(lsn, wal, off, len) {
-            assert(lsn === from + got, "replication has no gaps");
-            const count = Math.min(len, bytes.length - got);
-            bytes.set(wal.subarray(off, off + count), got);
-            got += count;
-            if (got === bytes.length) resolve();
-          },
-          onKeepalive() {},
-        }).then(() => resolve(), () => resolve());
-      });
-      await complete;
-      if (got === 0) throw signal.reason ?? new ZenithError("unavailable", "the safekeeper sent nothing");
-      return bytes.subarray(0, got);
-    } finally {
-      client.destroy();
-    }
+    fetchWal({ safekeeper: acceptors[source]!, tenant, timeline, term, from, to, signal: this.#abort.signal })
+      .then(
+        (bytes) => this.#step({ type: "fetched", peer, lsn: from, bytes }),
+        (error) => {
+          if (this.#abort.signal.aborted) return;
+          this.#logger.warn(`could not read WAL for a safekeeper that lags: ${errorMessage(error)}`, {
+            from: formatHostPort(acceptors[source]!),
+            for: formatHostPort(acceptors[peer]!),
+          });
+          this.#step({ type: "fetchFailed", peer });
+          setTimeout(() => this.#step({ type: "tick", peer }), FETCH_RETRY_MS);
+        },
+      );
   }
 
   // --- WAL from Postgres
-
-  async #keepStreaming(source: string, first: Promise<void>): Promise<void> {
-    let running = first;
-    let problem = "";
-    for (;;) {
-      try {
-        await running;
-        problem = "";
-      } catch (error) {
-        if (this.#isOver) return;
-        if (errorMessage(error) !== problem) {
-          this.#logger.warn(`WAL from Postgres stops: ${errorMessage(error)}`);
-        }
-        problem = errorMessage(error);
-      }
-      if (this.#isOver) return;
-      await new Promise<void>((resolve) => setTimeout(resolve, SOURCE_RECONNECT_MS));
-      if (this.#isOver) return;
-      running = this.#connectSource(source).then(({ ended }) => ended);
-    }
-  }
-
-  get #isOver(): boolean {
-    return this.#abort.signal.aborted || this.#state.phase === "stopped";
-  }
-
-  /** Resolves when WAL streams. */
-  async #connectSource(source: string): Promise<{ ended: Promise<void> }> {
-    const client = await PgClient.connect({
-      ...parseConnInfo(source),
-      applicationName: WAL_PROPOSER_NAME,
-      replication: true,
-      signal: this.#abort.signal,
-    });
-    this.#source = client;
-    try {
-      const system = await identifySystem(client);
-      if (system.systemId !== String(this.#options.systemId)) {
-        throw new ZenithError(
-          "conflict",
-          `Postgres is system ${system.systemId}, the timeline belongs to ${this.#options.systemId}`,
-        );
-      }
-      await createPhysicalSlot(client, WAL_PROPOSER_SLOT);
-      const startLsn = this.#window!.endLsn;
-      const stream = await startReplication(client, { slot: WAL_PROPOSER_SLOT, startLsn, timeline: WAL_TLI });
-      this.#stream = stream;
-      this.#paused = false;
-      this.#logger.info("streaming WAL from Postgres", { lsn: formatLsn(startLsn) });
-      const ended = stream.run({
-        onWal: (lsn, bytes, off, len) => this.#onWal(lsn, bytes, off, len),
-        onKeepalive: (_endLsn, replyRequested) => {
-          if (replyRequested) stream.standbyStatusUpdate(this.commitLsn, this.commitLsn, this.commitLsn);
-        },
-      }).finally(() => {
-        this.#stream = undefined;
-        client.destroy();
-      });
-      return { ended };
-    } catch (error) {
-      client.destroy();
-      throw error;
-    }
-  }
 
   #onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
     const window = this.#window!;
@@ -507,18 +379,16 @@ export class WalProposer {
         `Postgres sends WAL at ${formatLsn(lsn)}, expected ${formatLsn(window.endLsn)}`,
       );
     }
-    if (this.#isOver) return;
     window.append(bytes, off, len);
-    if (!this.#paused && window.endLsn - this.#state.commitLsn > UNCOMMITTED_MAX_BYTES) {
-      this.#paused = true;
-      this.#stream?.copy.pause();
-    }
+    const source = this.#source!;
+    if (!source.paused && window.endLsn - this.#state.commitLsn > UNCOMMITTED_MAX_BYTES) source.pause();
     // What one read of the socket has brought leaves in one message, however many Postgres has made of it.
     if (this.#advancePlanned) return;
     this.#advancePlanned = true;
     queueMicrotask(() => {
       this.#advancePlanned = false;
-      if (!this.#isOver) this.#step({ type: "localAdvanced", endLsn: window.endLsn });
+      const isOver = this.#abort.signal.aborted || this.#state.phase === "stopped";
+      if (!isOver) this.#step({ type: "localAdvanced", endLsn: window.endLsn });
     });
   }
 }

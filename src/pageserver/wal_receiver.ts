@@ -10,8 +10,8 @@ import {
   type ReplicationStream,
   startReplication,
 } from "../pgwire/replication.ts";
+import { WAL_TLI } from "../postgres/wal/page_header.ts";
 import { TIMELINE_OPTION } from "../protocol/wal_connection.ts";
-import { WAL_TLI } from "../wal_store/wal_store.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** Under this name a compute finds its page server in pg_stat_replication and waits for it in commits. */

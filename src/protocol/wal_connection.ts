@@ -1,5 +1,8 @@
 /** How a connection to a safekeeper says what it is for: settings in the startup packet's `options`. */
 
+/** Safekeepers have no users; this is what their connections say. */
+export const SAFEKEEPER_USER = "zenith";
+
 /** Name the timeline that the connection is about. */
 export const TENANT_OPTION = "ztenantid";
 export const TIMELINE_OPTION = "ztimelineid";

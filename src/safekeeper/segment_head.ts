@@ -1,7 +1,6 @@
 import type { Lsn } from "../common/lsn.ts";
-import { pageHeaderSize, segmentStart, XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
+import { pageHeaderSize, segmentStart, WAL_TLI, XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
 import { writePageHeader } from "../postgres/wal/write_page_header.ts";
-import { WAL_TLI } from "../wal_store/wal_store.ts";
 
 /**
  * What stands in a timeline's first segment before its WAL starts at `startLsn`: zeros, but with the page headers of a record that

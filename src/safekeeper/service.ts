@@ -4,14 +4,13 @@ import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Column } from "../pgwire/column.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
-import { nextRecordLsn, segmentStart } from "../postgres/wal/page_header.ts";
+import { nextRecordLsn, segmentStart, WAL_TLI } from "../postgres/wal/page_header.ts";
 import {
   PAGESERVER_READER_NAME,
   RECOVERY_TERM_OPTION,
   TENANT_OPTION,
   TIMELINE_OPTION,
 } from "../protocol/wal_connection.ts";
-import { WAL_TLI } from "../wal_store/wal_store.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 import type { TimelineName, Timelines } from "./timelines.ts";
 import { serveWalPush } from "./wal_push.ts";

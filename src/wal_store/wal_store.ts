@@ -20,11 +20,9 @@ import {
   parseWalFileName,
   segmentOffset,
   segmentStart,
+  WAL_TLI,
   walFileName,
 } from "../postgres/wal/page_header.ts";
-
-/** The PostgreSQL timeline that every compute stays on: it starts as after a clean shutdown, never by promotion. */
-export const WAL_TLI = 1;
 
 /** How much {@link WalStore.iterate} reads at once. */
 export const ITERATE_CHUNK_BYTES = 128 << 10;

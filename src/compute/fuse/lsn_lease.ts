@@ -5,7 +5,7 @@ import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../common/log.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import { PgClient } from "../../pgwire/client.ts";
-import { sleep } from "../sleep.ts";
+import { sleep } from "../../common/sleep.ts";
 
 export interface LsnLeaseOptions {
   readonly pageServer: HostPort;

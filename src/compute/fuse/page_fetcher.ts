@@ -22,7 +22,7 @@ import {
   RESPONSE_PAGES,
   responseErrorMessage,
 } from "../../protocol/pagestream.ts";
-import { sleep } from "../sleep.ts";
+import { sleep } from "../../common/sleep.ts";
 import type { RemoteFile } from "./inode.ts";
 
 export interface PageFetcherOptions {

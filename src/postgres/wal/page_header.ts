@@ -34,6 +34,9 @@ const WAL_SEGMENT_SIZE_MIN = 1 << 20;
 const WAL_SEGMENT_SIZE_MAX = 1 << 30;
 export const WAL_SEGMENT_SIZE_DEFAULT = 16 << 20;
 
+/** The PostgreSQL timeline that every compute stays on: it starts as after a clean shutdown, never by promotion. */
+export const WAL_TLI = 1;
+
 /** Records start at multiples of this (MAXIMUM_ALIGNOF). */
 const RECORD_ALIGNMENT = 8;
 
