@@ -82,7 +82,7 @@ export class PostgresProcess {
           reject(new ZenithError("io", `could not run ${file}: ${errorMessage(error)}`, { cause: error }));
         });
       });
-      return new PostgresProcess(child, options.pgdata, options.logFile);
+      return new PostgresProcess(child, realpathSync(options.pgdata), options.logFile);
     } finally {
       closeSync(logFd);
     }
@@ -154,7 +154,8 @@ const POLL_MS = 25;
  */
 export async function endOrphan(pgdata: string): Promise<boolean> {
   const pid = postmasterPid(pgdata);
-  if (pid === undefined) return await endProcessesIn(pgdata);
+  const directory = realpathSync(pgdata);
+  if (pid === undefined) return await endProcessesIn(directory);
   const deadline = Date.now() + IMMEDIATE_SHUTDOWN_TIMEOUT_MS;
   for (let signal: NodeJS.Signals = IMMEDIATE_SHUTDOWN; postmasterPid(pgdata) === pid; signal = "SIGKILL") {
     if (signal === IMMEDIATE_SHUTDOWN || Date.now() > deadline) kill(pid, signal);
@@ -163,35 +164,37 @@ export async function endOrphan(pgdata: string): Promise<boolean> {
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-  await endProcessesIn(pgdata);
+  await endProcessesIn(directory);
   return true;
 }
 
 /**
- * Kills every process of Postgres that works in `pgdata`, as all of them do.
+ * Kills every process of Postgres that works in `directory`, as all of them do, even if it was removed since.
  *
+ * @param directory a data directory's real path
  * @returns whether there was any
  * @throws {ZenithError} `timeout`
  */
-async function endProcessesIn(pgdata: string, whenKilled: () => void = () => {}): Promise<boolean> {
+async function endProcessesIn(directory: string, whenKilled: () => void = () => {}): Promise<boolean> {
   const deadline = Date.now() + IMMEDIATE_SHUTDOWN_TIMEOUT_MS;
   for (let found = false;; found = true) {
-    const pids = processesIn(pgdata);
+    const pids = processesIn(directory);
     for (const pid of pids) kill(pid, "SIGKILL");
     whenKilled();
     if (pids.length === 0) return found;
     if (Date.now() > deadline) {
-      throw new ZenithError("timeout", `processes ${pids.join(", ")} of Postgres still run in ${pgdata}`);
+      throw new ZenithError("timeout", `processes ${pids.join(", ")} of Postgres still run in ${directory}`);
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
 
-function processesIn(pgdata: string): number[] {
-  const directory = realpathSync(pgdata);
+function processesIn(directory: string): number[] {
+  // What the kernel says of one that was removed: proc_pid_cwd(5).
+  const names = new Set([directory, `${directory} (deleted)`]);
   return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
     try {
-      return readlinkSync(`/proc/${pid}/cwd`) === directory &&
+      return names.has(readlinkSync(`/proc/${pid}/cwd`)) &&
         basename(readlinkSync(`/proc/${pid}/exe`)).startsWith("postgres");
     } catch {
       // It has ended, or is not ours to look at.
