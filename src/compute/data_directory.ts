@@ -16,12 +16,11 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { Readable } from "node:stream";
-import { extract, type Header } from "tar-stream";
-import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import { ioError, ZenithError } from "../common/errors.ts";
 import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
 import type { PgUser } from "../pg_install/pg_user.ts";
 import { RELATION_MANIFEST_FILE } from "../protocol/relation_manifest.ts";
+import { type TarEntry, type TarHandler, TarReader } from "../protocol/tar.ts";
 
 /** What is the user's, and what PostgreSQL keeps about statistics, stays. */
 const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", "pg_stat"]);
@@ -67,7 +66,7 @@ export function clearDataDirectory(pgdata: string): void {
 }
 
 /**
- * Unpacks a basebackup as it arrives; at no time is more of it in memory than the stream's buffers.
+ * Unpacks a basebackup as it arrives; at no time is more of it in memory than a chunk of the stream.
  *
  * @param owner who the files are given to
  * @param onProgress called after every file
@@ -82,82 +81,87 @@ export async function unpackBasebackup(
   onProgress: (progress: DataDirectoryProgress) => void = () => {},
   content: BasebackupContent = "complete",
 ): Promise<DataDirectoryProgress> {
-  const unpacker = extract();
-  let files = 0;
-  let bytes = 0;
-  // An error of the source has to reach the loop below; `pipe` alone would leave it waiting.
-  const source = Readable.from(tar, { objectMode: false });
-  source.on("error", (error) => unpacker.destroy(error));
-  source.pipe(unpacker);
+  const files = new FileWriter(pgdata, owner, onProgress);
+  const reader = new TarReader(files);
   try {
-    for await (const entry of unpacker) {
-      const name = safeRelativePath(entry.header.name);
-      const path = join(pgdata, name);
-      if (name.startsWith(STATISTICS) && entry.header.type === "file") {
-        entry.resume();
-      } else if (entry.header.type === "directory") {
-        makeDirectory(path, owner);
-        entry.resume();
-      } else if (entry.header.type === "file") {
-        bytes += await unpackFile(entry, entry.header, path, owner);
-        files++;
-        onProgress({ files, bytes });
-      } else {
-        throw new ZenithError("protocol", `basebackup: ${entry.header.name} is a ${entry.header.type}`);
-      }
-    }
-  } catch (error) {
-    source.destroy();
-    if (error instanceof ZenithError || !(error instanceof Error)) throw error;
-    if (/^(?:Unexpected end of data|Invalid tar header)/.test(error.message)) {
-      throw new ZenithError("protocol", `basebackup: ${errorMessage(error)} after ${files} files`, {
-        cause: error,
-      });
-    }
-    throw error;
+    for await (const chunk of tar) reader.push(chunk);
+    reader.finish();
+  } finally {
+    files.close();
   }
   assertComplete(pgdata, content);
-  return { files, bytes };
+  return files.written;
 }
 
-async function unpackFile(
-  entry: AsyncIterable<unknown>,
-  header: Header,
-  path: string,
-  owner: PgUser | undefined,
-): Promise<number> {
-  let written = 0;
-  let fd: number;
-  try {
-    fd = openSync(path, "wx", FILE_MODE);
-  } catch (error) {
-    throw ioError("create", path, error);
+/** Makes the files and directories of a basebackup. */
+class FileWriter implements TarHandler {
+  readonly #pgdata: string;
+  readonly #owner: PgUser | undefined;
+  readonly #onProgress: (progress: DataDirectoryProgress) => void;
+  #files = 0;
+  #bytes = 0;
+  /** The file that is being written; null between files, and in one that is not taken. */
+  #file: { readonly fd: number; readonly path: string } | null = null;
+
+  constructor(
+    pgdata: string,
+    owner: PgUser | undefined,
+    onProgress: (progress: DataDirectoryProgress) => void,
+  ) {
+    this.#pgdata = pgdata;
+    this.#owner = owner;
+    this.#onProgress = onProgress;
   }
-  try {
-    if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
-    for await (const chunk of entry) {
-      written += writeAll(fd, chunk as Uint8Array, path);
+
+  get written(): DataDirectoryProgress {
+    return { files: this.#files, bytes: this.#bytes };
+  }
+
+  begin(entry: TarEntry): void {
+    const name = safeRelativePath(entry.name);
+    const path = join(this.#pgdata, name);
+    if (entry.type === "directory") makeDirectory(path, this.#owner);
+    else if (!name.startsWith(STATISTICS)) this.#create(path);
+  }
+
+  #create(path: string): void {
+    try {
+      const fd = openSync(path, "wx", FILE_MODE);
+      this.#file = { fd, path };
+      if (this.#owner !== undefined) fchownSync(fd, this.#owner.uid, this.#owner.gid);
+    } catch (error) {
+      throw ioError("create", path, error);
     }
-  } finally {
+  }
+
+  content(bytes: Uint8Array): void {
+    if (this.#file === null) return;
+    writeAll(this.#file.fd, bytes, this.#file.path);
+    this.#bytes += bytes.length;
+  }
+
+  end(): void {
+    if (this.#file === null) return;
+    this.close();
+    this.#files++;
+    this.#onProgress(this.written);
+  }
+
+  /** Closes the file that is being written, complete or not. */
+  close(): void {
+    if (this.#file === null) return;
+    const { fd } = this.#file;
+    this.#file = null;
     closeSync(fd);
   }
-  if (written !== header.size) {
-    throw new ZenithError(
-      "protocol",
-      `basebackup: ${header.name} has ${written} bytes, its header says ${header.size}`,
-    );
-  }
-  return written;
 }
 
-function writeAll(fd: number, chunk: Uint8Array, path: string): number {
-  let offset = 0;
+function writeAll(fd: number, bytes: Uint8Array, path: string): void {
   try {
-    while (offset < chunk.length) offset += writeSync(fd, chunk, offset, chunk.length - offset);
+    for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at);
   } catch (error) {
     throw ioError("write", path, error);
   }
-  return offset;
 }
 
 function makeDirectory(path: string, owner: PgUser | undefined): void {

@@ -1,7 +1,6 @@
-import { type Pack, pack } from "tar-stream";
-import { BufferPool } from "../common/buffer_pool.ts";
 import { assert } from "../common/assert.ts";
 import { crc32c } from "../common/crc32c.ts";
+import { nextTurn } from "../common/event_loop.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { type CheckPoint, parseCheckpoint } from "../postgres/checkpoint.ts";
 import {
@@ -34,9 +33,11 @@ import {
   KIND_REPLORIGIN,
   KIND_TABLESPACE,
   KIND_TWOPHASE,
+  relationKey,
 } from "./keys.ts";
 import type { BlockSource } from "./page_reader.ts";
 import { NO_FORK } from "./relation_forks.ts";
+import { TarWriter } from "./tar_writer.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** What initdb makes besides the directories that have content here. */
@@ -65,8 +66,14 @@ const DIRECTORIES = [
   "pg_xact",
 ];
 
-/** Pages written to the archive at once: enough to keep the pipe full, little enough not to hold up other requests. */
-const PAGES_PER_CHUNK = 64;
+/** What is handed out at once: enough to keep the pipe full, little enough not to hold up other requests. */
+const CHUNK_BYTES = 16 * BLCKSZ;
+
+/** How many forks' sizes are looked up before others have their turn: each may be in another block of a layer file. */
+const FORKS_PER_TURN = 64;
+
+/** The content of every PG_VERSION. */
+const VERSION_FILE = new TextEncoder().encode(`${PG_MAJOR}\n`);
 
 /** A table smaller than this gets no free space map: Postgres finds its few pages without. */
 const FSM_MIN_BLOCKS = 4;
@@ -94,17 +101,11 @@ export async function* basebackup(
   at: { lsn: Lsn; prev: Lsn },
   content: BasebackupContent = "complete",
 ): AsyncGenerator<Uint8Array> {
-  const archive = pack();
-  const buffers = new BufferPool(PAGES_PER_CHUNK * BLCKSZ);
-  const writer = new BasebackupWriter(timeline, at, content, archive, buffers);
-  // A failure must reach the reader of the archive, which is what destroying it does.
-  const done = writer.write().then(() => archive.finalize(), (error) => archive.destroy(error));
-  for await (const chunk of archive) {
-    yield chunk as Uint8Array;
-    // Who asks for the next one is done with this.
-    buffers.release(chunk as Uint8Array);
+  for (const chunk of new BasebackupWriter(timeline, at, content).write()) {
+    yield chunk;
+    // Who reads fast enough would have this thread for himself.
+    await nextTurn();
   }
-  await done;
 }
 
 class BasebackupWriter {
@@ -112,46 +113,38 @@ class BasebackupWriter {
   readonly #lsn: Lsn;
   readonly #prev: Lsn;
   readonly #content: BasebackupContent;
-  readonly #archive: Pack;
-  /** For chunks of pages: gigabytes of them would otherwise wait for a garbage collection. */
-  readonly #buffers: BufferPool;
+  readonly #tar = new TarWriter(CHUNK_BYTES);
   readonly #checksums: boolean;
   readonly #control: Uint8Array;
 
-  constructor(
-    timeline: Timeline,
-    at: { lsn: Lsn; prev: Lsn },
-    content: BasebackupContent,
-    archive: Pack,
-    buffers: BufferPool,
-  ) {
-    this.#buffers = buffers;
+  constructor(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }, content: BasebackupContent) {
     this.#timeline = timeline;
     this.#lsn = at.lsn;
     this.#prev = at.prev;
     this.#content = content;
-    this.#archive = archive;
     const control = timeline.values.get(CONTROL_KEY, at.lsn);
     assert(control !== null, "every timeline has the control file of its initdb");
     this.#control = control;
     this.#checksums = parseControlFile(control).data_checksum_version !== 0;
   }
 
-  async write(): Promise<void> {
-    for (const directory of DIRECTORIES) await this.#directory(directory);
-    await this.#text("PG_VERSION", `${PG_MAJOR}\n`);
-    await this.#databases();
-    if (this.#content === "lazy") await this.#relationManifest();
-    else await this.#relations();
-    await this.#slrus();
-    await this.#twophase();
-    await this.#replicationOrigins();
-    await this.#controlFileAndWal();
+  /** Every chunk is good until the next one is asked for. */
+  *write(): Generator<Uint8Array> {
+    for (const directory of DIRECTORIES) yield* this.#tar.directory(directory);
+    yield* this.#tar.file("PG_VERSION", VERSION_FILE);
+    yield* this.#databases();
+    if (this.#content === "lazy") yield* this.#relationManifest();
+    else yield* this.#relations();
+    yield* this.#slrus();
+    yield* this.#twophase();
+    yield* this.#replicationOrigins();
+    yield* this.#controlFileAndWal();
+    yield* this.#tar.finish();
   }
 
-  async #databases(): Promise<void> {
+  *#databases(): Generator<Uint8Array> {
     for (const [key] of this.#timeline.values.present({ kind: KIND_TABLESPACE }, this.#lsn)) {
-      await this.#directory(`pg_tblspc/${key.a}`);
+      yield* this.#tar.directory(`pg_tblspc/${key.a}`);
     }
     const tablespaceDirectories = new Set<string>();
     for (const [key] of this.#timeline.values.present({ kind: KIND_DATABASE }, this.#lsn)) {
@@ -159,29 +152,30 @@ class BasebackupWriter {
       const parent = path.slice(0, path.lastIndexOf("/"));
       if (parent.startsWith("pg_tblspc/") && !tablespaceDirectories.has(parent)) {
         tablespaceDirectories.add(parent);
-        await this.#directory(parent);
+        yield* this.#tar.directory(parent);
       }
-      await this.#directory(path);
-      await this.#text(`${path}/PG_VERSION`, `${PG_MAJOR}\n`);
+      yield* this.#tar.directory(path);
+      yield* this.#tar.file(`${path}/PG_VERSION`, VERSION_FILE);
     }
     for (const [key, map] of this.#timeline.values.present({ kind: KIND_RELMAP }, this.#lsn)) {
       const directory = key.a === GLOBALTABLESPACE_OID ? "global" : databasePath(key.a, key.b);
-      await this.#file(`${directory}/pg_filenode.map`, map);
+      yield* this.#tar.file(`${directory}/pg_filenode.map`, map);
     }
   }
 
-  async #relations(): Promise<void> {
-    for (const { source, fork, blocks } of this.#forks()) await this.#fork(source, fork, blocks);
+  *#relations(): Generator<Uint8Array> {
+    for (const { source, fork, blocks } of this.#forks()) yield* this.#fork(source, fork, blocks);
   }
 
-  async #relationManifest(): Promise<void> {
+  *#relationManifest(): Generator<Uint8Array> {
     const entries: ManifestEntry[] = [];
     for (const { source, fork, blocks } of this.#forks()) {
       const { spc, db, rel, fork: sourceFork } = source;
       entries.push({ spc, db, rel, fork, sourceFork, blocks });
+      if (entries.length % FORKS_PER_TURN === 0) yield* this.#tar.handOut();
     }
     const manifest = encodeRelationManifest({ lsn: this.#lsn, prev: this.#prev, entries });
-    await this.#file(RELATION_MANIFEST_FILE, manifest);
+    yield* this.#tar.file(RELATION_MANIFEST_FILE, manifest);
   }
 
   /** The forks that the data directory has, and where the pages of each are. */
@@ -203,40 +197,35 @@ class BasebackupWriter {
   }
 
   #isUnlogged(spc: number, db: number, rel: number): boolean {
-    return this.#timeline.forks.blocksAt(
-      this.#timeline.forks.get(spc, db, rel, INIT_FORKNUM).slot,
-      this.#lsn,
-    ) !==
-      NO_FORK;
+    const slot = this.#timeline.store.slot(relationKey(spc, db, rel, INIT_FORKNUM));
+    return this.#timeline.forks.blocksAt(slot, this.#lsn) !== NO_FORK;
   }
 
   /** Writes the files of one fork of a relation, with the pages of `source`: the same fork, or the init fork. */
-  async #fork(source: BlockSource, fork: number, blocks: number): Promise<void> {
+  *#fork(source: BlockSource, fork: number, blocks: number): Generator<Uint8Array> {
     const rnode = { spcNode: source.spc, dbNode: source.db, relNode: source.rel };
     const categories = fork === MAIN_FORKNUM && blocks >= FSM_MIN_BLOCKS ? new Uint8Array(blocks) : null;
     let isHeap = false;
     for (let segment = 0; segment === 0 || segment * RELSEG_SIZE < blocks; segment++) {
       const first = segment * RELSEG_SIZE;
       const last = Math.min(blocks, first + RELSEG_SIZE);
-      const entry = this.#entry(relationPath(rnode, fork, segment), (last - first) * BLCKSZ);
-      for (let block = first; block < last; block += PAGES_PER_CHUNK) {
-        const count = Math.min(PAGES_PER_CHUNK, last - block);
-        const pages = count === PAGES_PER_CHUNK ? this.#buffers.take() : new Uint8Array(count * BLCKSZ);
-        for (let i = 0; i < count; i++) {
-          const at = i * BLCKSZ;
-          this.#timeline.reader.readPage(source, block + i, this.#lsn, pages, at);
-          if (categories !== null) {
-            isHeap ||= isHeapPage(pages, at);
-            categories[block + i] = freeSpaceCategory(heapFreeSpace(pages, at));
-          }
-          if (this.#checksums) setPageChecksum(pages, block + i, at);
+      const size = (last - first) * BLCKSZ;
+      yield* this.#tar.begin(relationPath(rnode, fork, segment), size);
+      for (let block = first; block < last; block++) {
+        yield* this.#tar.room(BLCKSZ);
+        const { chunk, used } = this.#tar;
+        this.#timeline.reader.readPage(source, block, this.#lsn, chunk, used);
+        if (categories !== null) {
+          isHeap ||= isHeapPage(chunk, used);
+          categories[block] = freeSpaceCategory(heapFreeSpace(chunk, used));
         }
-        await entry.write(pages);
+        if (this.#checksums) setPageChecksum(chunk, block, used);
+        this.#tar.used += BLCKSZ;
       }
-      await entry.end();
+      yield* this.#tar.end(size);
     }
     if (categories !== null && isHeap) {
-      await this.#file(relationPath(rnode, FSM_FORKNUM), this.#freeSpaceMap(categories));
+      yield* this.#tar.file(relationPath(rnode, FSM_FORKNUM), this.#freeSpaceMap(categories));
     }
   }
 
@@ -248,7 +237,7 @@ class BasebackupWriter {
     return map;
   }
 
-  async #slrus(): Promise<void> {
+  *#slrus(): Generator<Uint8Array> {
     for (let slru = 0; slru < SLRU_DIRECTORIES.length; slru++) {
       for (const { segment, pages } of this.#timeline.slru.segments(slru, this.#lsn)) {
         const content = new Uint8Array(pages * BLCKSZ);
@@ -256,18 +245,18 @@ class BasebackupWriter {
           const page = segment * SLRU_PAGES_PER_SEGMENT + i;
           this.#timeline.slru.read(slru, page, this.#lsn, content, i * BLCKSZ);
         }
-        await this.#file(slruSegmentPath(slru, segment), content);
+        yield* this.#tar.file(slruSegmentPath(slru, segment), content);
       }
     }
   }
 
-  async #twophase(): Promise<void> {
+  *#twophase(): Generator<Uint8Array> {
     for (const [key, state] of this.#timeline.values.present({ kind: KIND_TWOPHASE }, this.#lsn)) {
-      await this.#file(`pg_twophase/${twophaseFileName(key.a)}`, state);
+      yield* this.#tar.file(`pg_twophase/${twophaseFileName(key.a)}`, state);
     }
   }
 
-  async #replicationOrigins(): Promise<void> {
+  *#replicationOrigins(): Generator<Uint8Array> {
     const origins = [...this.#timeline.values.present({ kind: KIND_REPLORIGIN }, this.#lsn)];
     if (origins.length === 0) return;
     const content = new Uint8Array(4 + origins.length * REPLICATION_STATE_SIZE + 4);
@@ -280,24 +269,24 @@ class BasebackupWriter {
       at += REPLICATION_STATE_SIZE;
     }
     view.setUint32(at, crc32c(content, 0, at), true);
-    await this.#file("pg_logical/replorigin_checkpoint", content);
+    yield* this.#tar.file("pg_logical/replorigin_checkpoint", content);
   }
 
   /** The shutdown checkpoint at the LSN, and a control file that points at it. */
-  async #controlFileAndWal(): Promise<void> {
+  *#controlFileAndWal(): Generator<Uint8Array> {
     const stored = this.#timeline.values.get(CHECKPOINT_KEY, this.#lsn);
     assert(stored !== null, "every timeline has its checkpoint state");
     const checkpoint = { ...parseCheckpoint(stored), redo: this.#lsn, oldestActiveXid: 0 };
-    if (this.#content === "complete") await this.#wal(checkpoint);
+    if (this.#content === "complete") yield* this.#wal(checkpoint);
     const changed = encodeControlFile(this.#control, {
       state: DB_SHUTDOWNED,
       checkPoint: this.#lsn,
       checkPointCopy: checkpoint,
     });
-    await this.#file(CONTROL_FILE_PATH, changed);
+    yield* this.#tar.file(CONTROL_FILE_PATH, changed);
   }
 
-  async #wal(checkpoint: CheckPoint): Promise<void> {
+  *#wal(checkpoint: CheckPoint): Generator<Uint8Array> {
     const { xlog_seg_size, system_identifier } = parseControlFile(this.#control);
     const segments = buildInitialSegments({
       lsn: this.#lsn,
@@ -306,71 +295,15 @@ class BasebackupWriter {
       segmentSize: xlog_seg_size,
       checkpoint,
     });
-    for (const segment of segments) await this.#walSegment(segment, checkpoint.ThisTimeLineID, xlog_seg_size);
-  }
-
-  async #walSegment(segment: WalSegmentStart, tli: number, size: number): Promise<void> {
-    const entry = this.#entry(`pg_wal/${walFileName(tli, segment.segmentStart, size)}`, size);
-    await entry.write(segment.bytes);
-    await entry.zeros(size - segment.bytes.length);
-    await entry.end();
-  }
-
-  #directory(name: string): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#archive.entry(
-        { name, type: "directory", mode: 0o700 },
-        (error) => error ? reject(error) : resolve(),
-      );
-    });
-  }
-
-  #text(name: string, text: string): Promise<void> {
-    return this.#file(name, new TextEncoder().encode(text));
-  }
-
-  async #file(name: string, content: Uint8Array): Promise<void> {
-    const entry = this.#entry(name, content.length);
-    await entry.write(content);
-    await entry.end();
-  }
-
-  #entry(name: string, size: number): TarEntry {
-    return new TarEntry(this.#archive, name, size);
-  }
-}
-
-const ZEROS = new Uint8Array(1 << 20);
-
-/** One file of the archive, written piece by piece; each write waits until the reader has taken what is before it. */
-class TarEntry {
-  readonly #stream: ReturnType<Pack["entry"]>;
-  readonly #finished: Promise<void>;
-
-  constructor(archive: Pack, name: string, size: number) {
-    let settle!: (error?: Error | null) => void;
-    this.#finished = new Promise((resolve, reject) => {
-      settle = (error) => error ? reject(error) : resolve();
-    });
-    // When the archive is destroyed, whoever reads it is told why; nobody may be waiting for the entry.
-    this.#finished.catch(() => {});
-    this.#stream = archive.entry({ name, size, mode: 0o600 }, (error) => settle(error));
-  }
-
-  async write(bytes: Uint8Array): Promise<void> {
-    if (bytes.length === 0) return;
-    if (this.#stream.write(bytes)) return;
-    await Promise.race([new Promise<void>((resolve) => this.#stream.once("drain", resolve)), this.#finished]);
-  }
-
-  async zeros(length: number): Promise<void> {
-    for (let left = length; left > 0; left -= ZEROS.length) {
-      await this.write(ZEROS.subarray(0, Math.min(left, ZEROS.length)));
+    for (const segment of segments) {
+      yield* this.#walSegment(segment, checkpoint.ThisTimeLineID, xlog_seg_size);
     }
   }
 
-  async end(): Promise<void> {
-    this.#stream.end(undefined);
-    await this.#finished;
+  *#walSegment(segment: WalSegmentStart, tli: number, size: number): Generator<Uint8Array> {
+    yield* this.#tar.begin(`pg_wal/${walFileName(tli, segment.segmentStart, size)}`, size);
+    yield* this.#tar.bytes(segment.bytes);
+    yield* this.#tar.zeros(size - segment.bytes.length);
+    yield* this.#tar.end(size);
   }
 }

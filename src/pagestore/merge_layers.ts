@@ -1,7 +1,7 @@
 /** Merges the layers of neighbouring runs into the layers of one run. */
-import { setImmediate } from "node:timers";
 import type { Disk } from "../common/disk.ts";
 import { ZenithError } from "../common/errors.ts";
+import { nextTurn } from "../common/event_loop.ts";
 import { BlockCache } from "./block_cache.ts";
 import { KeyRewriter, type Reconstruct } from "./key_rewriter.ts";
 import { LayerCursor } from "./layer_cursor.ts";
@@ -36,8 +36,7 @@ export type Pause = (bytes: number) => void | Promise<void>;
 
 /** Merges in this thread, a slice at a time between other things. */
 export function mergeHere(disk: Disk, reconstruct?: Reconstruct): MergeLayers {
-  const pause = () => new Promise<void>((resolve) => setImmediate(resolve));
-  return (request) => mergeLayers(disk, request, reconstruct ?? null, pause);
+  return (request) => mergeLayers(disk, request, reconstruct ?? null, nextTurn);
 }
 
 /**
