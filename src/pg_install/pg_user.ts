@@ -3,16 +3,7 @@
  * the directories they write are that user's.
  */
 import { spawnSync } from "node:child_process";
-import {
-  chownSync,
-  lchownSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  statSync,
-} from "node:fs";
+import { lchownSync, lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { ioError, ZenithError } from "../common/errors.ts";
 
@@ -81,7 +72,8 @@ function numericId(flag: "-u" | "-g", name: string): number | undefined {
 
 /**
  * Makes `dir`, its parents too. The last one is made owner-only and `user`'s, as PostgreSQL demands of a data directory;
- * parents that had to be made stay ours but can be passed through.
+ * parents that had to be made stay ours but can be passed through. Of what is in it, the former owner's goes along: Postgres may have
+ * run as another user before, nobody, say, until a package made the user postgres.
  *
  * @throws {ZenithError} when it can't be made, or `user` can't get to it
  */
@@ -89,11 +81,21 @@ export function makeOwnedDirectory(dir: string, user: PgUser | undefined): void 
   try {
     mkdirSync(dirname(dir), { recursive: true, mode: 0o755 });
     mkdirSync(dir, { recursive: true, mode: 0o700 });
-    if (user !== undefined) chownSync(dir, user.uid, user.gid);
+    if (user !== undefined) handOver(realpathSync(dir), statSync(dir).uid, user);
   } catch (error) {
     throw ioError("create directory", dir, error);
   }
   assertReachable(dir, user);
+}
+
+const ROOT_UID = 0;
+
+function handOver(path: string, formerUid: number, user: PgUser): void {
+  const found = lstatSync(path);
+  if (found.uid !== formerUid) return;
+  lchownSync(path, user.uid, user.gid);
+  if (!found.isDirectory() || formerUid === user.uid || formerUid === ROOT_UID) return;
+  for (const name of readdirSync(path)) handOver(join(path, name), formerUid, user);
 }
 
 /** Gives `path` and all below it to `user`; does nothing when there is no such user to care for. Does not follow links. */

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { checkPidFile } from "../../src/common/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres_process.ts";
+import { pgUser } from "../../src/pg_install/pg_user.ts";
+import { runZenith } from "../harness/cli.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
@@ -122,6 +124,23 @@ describe("a compute", () => {
     await pg.start();
     await pg.stop();
   });
+
+  if (process.getuid?.() === 0) {
+    test("is started by another user than before, whatever that one has left", async () => {
+      await env.branch("inherited", "main");
+      await using pg = await env.createCompute("inherited");
+      const startAs = async (user: string) => {
+        const variables = { ZENITH_REPO_DIR: env.repoDir, ZENITH_PG_USER: user };
+        const started = await runZenith(["pg", "start", "inherited"], variables);
+        assert.equal(started.code, 0, started.stderr);
+      };
+      await startAs("nobody");
+      await pg.query("CREATE TABLE t AS SELECT 42 AS n");
+      await pg.kill9();
+      await startAs(pgUser()!.name);
+      assert.equal(await pg.value("SELECT n FROM t"), 42);
+    });
+  }
 
   test("is not made twice, not started twice, not found where there is none", async () => {
     await env.branch("single", "main");
