@@ -14,9 +14,8 @@ import {
   APPEND_REQUEST_HEADER_BYTES,
   encodeAppendRequestHeader,
   encodeMessage,
-  type ServerInfo,
-  WAL_ACCEPTOR_PROTOCOL_VERSION,
-} from "../consensus/messages.ts";
+} from "../consensus/message_codec.ts";
+import { type ServerInfo, WAL_ACCEPTOR_PROTOCOL_VERSION } from "../consensus/messages.ts";
 import {
   type ProposerEffect,
   type ProposerEvent,

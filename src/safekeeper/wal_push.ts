@@ -1,6 +1,6 @@
 import { ZenithError } from "../common/errors.ts";
 import { noteShortLived } from "../common/garbage.ts";
-import { decodeProposerMessage, encodeMessage } from "../consensus/messages.ts";
+import { decodeProposerMessage, encodeMessage } from "../consensus/message_codec.ts";
 import type { Session } from "../pgwire/session.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 import type { Timelines } from "./timelines.ts";

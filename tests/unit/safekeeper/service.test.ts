@@ -13,10 +13,9 @@ import {
 import { NULL_LOGGER } from "../../../src/common/log.ts";
 import { formatLsn, type Lsn } from "../../../src/common/lsn.ts";
 import { SafekeeperPaths } from "../../../src/common/paths.ts";
+import { decodeAcceptorMessage, encodeMessage } from "../../../src/consensus/message_codec.ts";
 import {
   type AcceptorMessage,
-  decodeAcceptorMessage,
-  encodeMessage,
   type ProposerMessage,
   WAL_ACCEPTOR_PROTOCOL_VERSION,
 } from "../../../src/consensus/messages.ts";

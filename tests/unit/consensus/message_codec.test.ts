@@ -4,12 +4,14 @@ import { ZenithError } from "../../../src/common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../../../src/common/id.ts";
 import { type Lsn, MAX_LSN, parseLsn } from "../../../src/common/lsn.ts";
 import {
-  type AcceptorMessage,
-  APPEND_MAX_BYTES,
   APPEND_REQUEST_HEADER_BYTES,
   decodeAcceptorMessage,
   decodeProposerMessage,
   encodeMessage,
+} from "../../../src/consensus/message_codec.ts";
+import {
+  type AcceptorMessage,
+  APPEND_MAX_BYTES,
   type ProposerMessage,
   WAL_ACCEPTOR_PROTOCOL_VERSION,
 } from "../../../src/consensus/messages.ts";
