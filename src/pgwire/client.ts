@@ -16,6 +16,7 @@ import {
 import { ScramClient } from "./client_auth.ts";
 import { type ConnInfo, parseConnInfo } from "./conninfo.ts";
 import { CopyBoth, type CopyBothHost } from "./copy_both.ts";
+import { FramePump } from "./frame_pump.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { CONNECT_TIMEOUT_MS, LINGER_MS, READ_AHEAD_MAX_BYTES, TCP_KEEPALIVE_MS } from "./limits.ts";
@@ -65,11 +66,11 @@ export class PgClient implements CopyBothHost {
   readonly #options: ConnectOptions;
   readonly #socket: Socket;
   readonly #reader = new FrameReader(message.BACKEND_LIMITS);
+  readonly #pump: FramePump;
   #scram: ScramClient | undefined;
   #authenticating = false;
   #ready: { resolve(): void; reject(error: unknown): void } | undefined;
   #command: Command | undefined;
-  #pumping = false;
   #closed = false;
   #closeReason: unknown;
   #onClosed: (() => void)[] = [];
@@ -107,9 +108,10 @@ export class PgClient implements CopyBothHost {
     this.#socket = openSocket(info);
     this.writer = new FrameWriter(this.#socket);
     const socket = this.#socket;
-    socket.on("data", (chunk: Uint8Array) => {
-      this.#reader.push(chunk);
-      this.#pump();
+    this.#pump = new FramePump(socket, this.#reader, this.writer, {
+      mayRead: () => this.#mayRead(),
+      handle: () => this.#dispatch(),
+      fail: (error) => this.#close(error),
     });
     socket.on("error", (error: Error) => {
       this.#close(
@@ -162,7 +164,7 @@ export class PgClient implements CopyBothHost {
         if (command.finished) break;
         await new Promise<void>((resolve) => {
           command.wake = resolve;
-          this.#pump();
+          this.#pump.run();
         });
       }
       complete = true;
@@ -234,7 +236,7 @@ export class PgClient implements CopyBothHost {
 
   /** @internal */
   resumeReading(): void {
-    this.#pump();
+    this.#pump.run();
   }
 
   async #login(): Promise<void> {
@@ -288,25 +290,8 @@ export class PgClient implements CopyBothHost {
     return { command, done };
   }
 
-  #pump(): void {
-    if (this.#pumping || this.#closed) return;
-    this.#pumping = true;
-    this.writer.cork();
-    try {
-      while (this.#mayRead() && this.#reader.next()) this.#dispatch();
-    } catch (error) {
-      this.#close(error);
-    }
-    this.#pumping = false;
-    this.writer.uncork();
-    if (this.#closed) return;
-    const full = this.#reader.bufferedBytes > READ_AHEAD_MAX_BYTES && !this.#mayRead();
-    if (full && !this.#socket.isPaused()) this.#socket.pause();
-    else if (!full && this.#socket.isPaused()) this.#socket.resume();
-  }
-
   #mayRead(): boolean {
-    if (this.#closed || this.#authenticating) return false;
+    if (this.#authenticating) return false;
     const command = this.#command;
     if (command === undefined) return true;
     if (command.copyBoth !== undefined) {
@@ -430,7 +415,7 @@ export class PgClient implements CopyBothHost {
     authenticate(this.writer, cursor, this.#info, this.#scram).then((scram) => {
       this.#scram = scram;
       this.#authenticating = false;
-      this.#pump();
+      this.#pump.run();
     }, (error) => this.#close(error));
   }
 
@@ -466,6 +451,7 @@ export class PgClient implements CopyBothHost {
     if (this.#closed) return;
     this.#closed = true;
     this.#closeReason = reason;
+    this.#pump.stop();
     this.writer.close();
     this.#socket.destroy();
     this.#ready?.reject(reason);

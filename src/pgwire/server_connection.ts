@@ -8,10 +8,11 @@ import { errorMessage, ZenithError } from "../common/errors.ts";
 import { ByteCursor } from "./byte_cursor.ts";
 import type { CopyBothHost } from "./copy_both.ts";
 import { ExtendedQuery } from "./extended_query.ts";
+import { FramePump } from "./frame_pump.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { answerDescribeQuery } from "./gdesc.ts";
-import { LINGER_MS, READ_AHEAD_MAX_BYTES, TCP_KEEPALIVE_MS } from "./limits.ts";
+import { LINGER_MS, TCP_KEEPALIVE_MS } from "./limits.ts";
 import {
   BIND,
   CLOSE,
@@ -87,15 +88,15 @@ export class ServerConnection implements CopyBothHost {
   readonly #context: ServerContext;
   readonly #socket: Socket;
   readonly #reader = new FrameReader(FRONTEND_LIMITS);
+  readonly #pump: FramePump;
   readonly #extended = new ExtendedQuery();
   /** Cuts a peer that is slow to say who it is or slow to leave. */
   #timer: ReturnType<typeof setTimeout>;
   /** A command or the startup handler is running. */
   #busy = false;
-  #pumping = false;
   /** After an error in the extended protocol everything up to the next Sync is skipped. */
   #skipToSync = false;
-  /** The running command has failed or finished in COPY BOTH while the peer was still sending. */
+  /** Our side is closed; the peer has to close its own. */
   #closing = false;
   #closed = false;
   #shutdownReason: PgError | undefined;
@@ -113,7 +114,11 @@ export class ServerConnection implements CopyBothHost {
     this.#timer = setTimeout(() => {
       this.#fail(new ProtocolError("startup packet did not arrive in time"));
     }, context.startupTimeoutMs);
-    socket.on("data", (chunk: Uint8Array) => this.#onData(chunk));
+    this.#pump = new FramePump(socket, this.#reader, this.writer, {
+      mayRead: () => this.#mayRead(),
+      handle: () => this.#dispatch(),
+      fail: (error) => this.#fail(error),
+    });
     socket.on("end", () => this.#onClose(undefined));
     socket.on("error", (error: Error) => this.#onClose(error));
     socket.on("close", () => this.#onClose(undefined));
@@ -125,7 +130,7 @@ export class ServerConnection implements CopyBothHost {
   }
 
   resumeReading(): void {
-    this.#pump();
+    this.#pump.run();
   }
 
   /** Aborts the running command; it reports that it was canceled. */
@@ -157,40 +162,11 @@ export class ServerConnection implements CopyBothHost {
     this.#onClose(undefined);
   }
 
-  #onData(chunk: Uint8Array): void {
-    if (this.#closed || this.#closing) return;
-    this.#reader.push(chunk);
-    this.#pump();
-  }
-
-  /** Runs what has been read, as far as the connection's state allows. */
-  #pump(): void {
-    if (this.#pumping || this.#closed) return;
-    this.#pumping = true;
-    this.writer.cork();
-    try {
-      while (this.#mayRead() && this.#reader.next()) this.#dispatch();
-    } catch (error) {
-      this.#fail(error);
-    }
-    this.#pumping = false;
-    this.writer.uncork();
-    this.#controlFlow();
-  }
-
   #mayRead(): boolean {
-    if (this.#closed || this.#closing || this.writer.congested) return false;
+    if (this.writer.congested) return false;
     if (!this.#busy) return true;
     const copy = this.session?.copy;
     return copy !== undefined && copy.receiving && !copy.ended;
-  }
-
-  /** A client that sends faster than it is served fills its own buffers, not ours. */
-  #controlFlow(): void {
-    if (this.#closed || this.#closing) return;
-    const full = this.#reader.bufferedBytes > READ_AHEAD_MAX_BYTES && !this.#mayRead();
-    if (full && !this.#socket.isPaused()) this.#socket.pause();
-    else if (!full && this.#socket.isPaused()) this.#socket.resume();
   }
 
   #dispatch(): void {
@@ -362,7 +338,7 @@ export class ServerConnection implements CopyBothHost {
       return;
     }
     if (ready) writeReadyForQuery(this.writer);
-    this.#pump();
+    this.#pump.run();
   }
 
   /** Says why and hangs up. */
@@ -379,6 +355,7 @@ export class ServerConnection implements CopyBothHost {
    */
   #hangUp(): void {
     this.#closing = true;
+    this.#pump.stop();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#onClose(undefined), LINGER_MS);
     this.writer.flush();
@@ -389,6 +366,7 @@ export class ServerConnection implements CopyBothHost {
   #onClose(error: Error | undefined): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#pump.stop();
     clearTimeout(this.#timer);
     this.writer.close();
     this.#socket.destroy();

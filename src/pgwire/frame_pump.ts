@@ -1,0 +1,65 @@
+import type { Socket } from "node:net";
+import type { FrameReader } from "./frame_reader.ts";
+import type { FrameWriter } from "./frame_writer.ts";
+import { READ_AHEAD_MAX_BYTES } from "./limits.ts";
+
+/** Whose messages they are: a connection, at either end. */
+export interface FrameHandler {
+  /** Whether the next message can be handled now. Who makes that true runs the pump. */
+  mayRead(): boolean;
+  /** Handles the reader's current message. What it throws goes to {@link fail}. */
+  handle(): void;
+  /** The peer has broken the protocol, or what it asked for can't go on: nothing more is handled. */
+  fail(error: unknown): void;
+}
+
+/**
+ * Has a connection's messages handled as they arrive, one after the other. What is answered in one go leaves in one write; a peer that
+ * sends faster than it is served fills its own buffers, not ours.
+ */
+export class FramePump {
+  readonly #socket: Socket;
+  readonly #reader: FrameReader;
+  readonly #writer: FrameWriter;
+  readonly #handler: FrameHandler;
+  #running = false;
+  #stopped = false;
+
+  constructor(socket: Socket, reader: FrameReader, writer: FrameWriter, handler: FrameHandler) {
+    this.#socket = socket;
+    this.#reader = reader;
+    this.#writer = writer;
+    this.#handler = handler;
+    socket.on("data", (chunk: Uint8Array) => {
+      if (this.#stopped) return;
+      reader.push(chunk);
+      this.run();
+    });
+  }
+
+  /** Handles what has been read, as far as that can be done now. */
+  run(): void {
+    if (this.#running || this.#stopped) return;
+    this.#running = true;
+    this.#writer.cork();
+    try {
+      while (!this.#stopped && this.#handler.mayRead() && this.#reader.next()) this.#handler.handle();
+    } catch (error) {
+      this.#handler.fail(error);
+    }
+    this.#running = false;
+    this.#writer.uncork();
+    if (!this.#stopped) this.#controlFlow();
+  }
+
+  /** Nothing is handled any more; what still comes is dropped. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  #controlFlow(): void {
+    const full = this.#reader.bufferedBytes > READ_AHEAD_MAX_BYTES && !this.#handler.mayRead();
+    if (full && !this.#socket.isPaused()) this.#socket.pause();
+    else if (!full && this.#socket.isPaused()) this.#socket.resume();
+  }
+}
