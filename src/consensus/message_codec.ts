@@ -3,6 +3,7 @@
  * big-endian, as everything in the Postgres wire protocol that carries them.
  */
 import { Buffer } from "node:buffer";
+import { putUint32, putUint64, uint32 } from "../common/big_endian.ts";
 import { ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { type Lsn, lsnFromHalves } from "../common/lsn.ts";
@@ -33,7 +34,6 @@ interface Codec<M> {
 
 const ID_BYTES = 16;
 const HISTORY_ENTRY_BYTES = 16;
-const TWO_POW_32 = 0x1_0000_0000;
 
 const APPEND_REQUEST_TAG = "a".charCodeAt(0);
 
@@ -185,11 +185,11 @@ export function encodeAppendRequestHeader(
   header: Omit<AppendRequest, "type" | "bytes">,
 ): number {
   bytes[off] = APPEND_REQUEST_TAG;
-  putNumber(bytes, off + 1, header.term);
-  putNumber(bytes, off + 9, header.beginLsn);
-  putNumber(bytes, off + 17, header.commitLsn);
-  putNumber(bytes, off + 25, header.truncateLsn);
-  putNumber(bytes, off + 33, header.remoteConsistentLsn);
+  putUint64(bytes, off + 1, header.term);
+  putUint64(bytes, off + 9, header.beginLsn);
+  putUint64(bytes, off + 17, header.commitLsn);
+  putUint64(bytes, off + 25, header.truncateLsn);
+  putUint64(bytes, off + 33, header.remoteConsistentLsn);
   return off + APPEND_REQUEST_HEADER_BYTES;
 }
 
@@ -235,19 +235,7 @@ function historyBytes(history: TermHistory): number {
   return 4 + history.length * HISTORY_ENTRY_BYTES;
 }
 
-/** Terms and LSNs: 64 bits on the wire, 53 of them used. */
-function putNumber(bytes: Uint8Array, off: number, value: number): void {
-  putU32(bytes, off, Math.floor(value / TWO_POW_32));
-  putU32(bytes, off + 4, value % TWO_POW_32);
-}
-
-function putU32(bytes: Uint8Array, off: number, value: number): void {
-  bytes[off] = value >>> 24;
-  bytes[off + 1] = value >>> 16;
-  bytes[off + 2] = value >>> 8;
-  bytes[off + 3] = value;
-}
-
+/** Goes through a message's bytes and fills them. */
 class Writer {
   readonly bytes: Uint8Array;
   #at = 0;
@@ -261,7 +249,7 @@ class Writer {
   }
 
   u32(value: number): void {
-    putU32(this.bytes, this.#at, value);
+    putUint32(this.bytes, this.#at, value);
     this.#at += 4;
   }
 
@@ -270,8 +258,9 @@ class Writer {
     this.u32(Number(value & 0xffff_ffffn));
   }
 
+  /** A term or an LSN. */
   number(value: number): void {
-    putNumber(this.bytes, this.#at, value);
+    putUint64(this.bytes, this.#at, value);
     this.#at += 8;
   }
 
@@ -294,6 +283,7 @@ class Writer {
   }
 }
 
+/** Goes through a message's bytes. @throws {ZenithError} `protocol`, at every step, when it is not there or makes no sense */
 class Reader {
   readonly #bytes: Uint8Array;
   readonly #end: number;
@@ -318,17 +308,18 @@ class Reader {
   }
 
   u32(what: string): number {
-    return this.#u32(this.#take(4, what));
+    return uint32(this.#bytes, this.#take(4, what));
   }
 
   u64(what: string): bigint {
     const off = this.#take(8, what);
-    return (BigInt(this.#u32(off)) << 32n) | BigInt(this.#u32(off + 4));
+    return (BigInt(uint32(this.#bytes, off)) << 32n) | BigInt(uint32(this.#bytes, off + 4));
   }
 
+  /** A term or an LSN. @throws {ZenithError} `out_of_range` beyond 2^53 */
   number(what: string): number {
     const off = this.#take(8, what);
-    return lsnFromHalves(this.#u32(off), this.#u32(off + 4));
+    return lsnFromHalves(uint32(this.#bytes, off), uint32(this.#bytes, off + 4));
   }
 
   lsn(what: string): Lsn {
@@ -375,10 +366,5 @@ class Reader {
     }
     this.#at += count;
     return off;
-  }
-
-  #u32(off: number): number {
-    const bytes = this.#bytes;
-    return ((bytes[off]! << 24) | (bytes[off + 1]! << 16) | (bytes[off + 2]! << 8) | bytes[off + 3]!) >>> 0;
   }
 }

@@ -1,6 +1,7 @@
 /** Physical replication: its commands, and its messages in both directions ("Streaming Replication Protocol"). */
+import { putUint64, uint32 } from "../common/big_endian.ts";
 import { ZenithError } from "../common/errors.ts";
-import { formatLsn, type Lsn, lsnFromHalves, lsnHigh, lsnLow, parseLsn } from "../common/lsn.ts";
+import { formatLsn, type Lsn, lsnFromHalves, parseLsn } from "../common/lsn.ts";
 import type { PgClient } from "./client.ts";
 import type { CopyBoth } from "./copy_both.ts";
 import { ProtocolError } from "./sqlstate.ts";
@@ -19,7 +20,6 @@ export const STANDBY_STATUS_BYTES = 34;
 
 /** Microseconds between the Unix epoch and PostgreSQL's, 2000-01-01. */
 const POSTGRES_EPOCH_MICROSECONDS = 946_684_800_000_000;
-const TWO_POW_32 = 0x1_0000_0000;
 
 export interface SystemIdentity {
   /** 64 bits: text, since a number can't hold them. */
@@ -167,8 +167,8 @@ export function parseStartReplication(sql: string): ReplicationStart {
 /** Writes an XLogData header of XLOG_DATA_HEADER_BYTES; the WAL goes after it. @returns the offset of the WAL */
 export function encodeXLogDataHeader(bytes: Uint8Array, off: number, startLsn: Lsn, endLsn: Lsn): number {
   bytes[off] = XLOG_DATA;
-  putLsn(bytes, off + 1, startLsn);
-  putLsn(bytes, off + 9, endLsn);
+  putUint64(bytes, off + 1, startLsn);
+  putUint64(bytes, off + 9, endLsn);
   putNow(bytes, off + 17);
   return off + XLOG_DATA_HEADER_BYTES;
 }
@@ -176,7 +176,7 @@ export function encodeXLogDataHeader(bytes: Uint8Array, off: number, startLsn: L
 /** Writes a keepalive of KEEPALIVE_BYTES. */
 export function encodeKeepalive(bytes: Uint8Array, off: number, endLsn: Lsn, replyRequested: boolean): void {
   bytes[off] = KEEPALIVE;
-  putLsn(bytes, off + 1, endLsn);
+  putUint64(bytes, off + 1, endLsn);
   putNow(bytes, off + 9);
   bytes[off + 17] = replyRequested ? 1 : 0;
 }
@@ -191,9 +191,9 @@ export function encodeStandbyStatusUpdate(
   replyRequested: boolean,
 ): void {
   bytes[off] = STANDBY_STATUS_UPDATE;
-  putLsn(bytes, off + 1, write);
-  putLsn(bytes, off + 9, flush);
-  putLsn(bytes, off + 17, apply);
+  putUint64(bytes, off + 1, write);
+  putUint64(bytes, off + 9, flush);
+  putUint64(bytes, off + 17, apply);
   putNow(bytes, off + 25);
   bytes[off + 33] = replyRequested ? 1 : 0;
 }
@@ -240,29 +240,12 @@ function checkSlotName(slot: string): void {
   }
 }
 
-function putLsn(bytes: Uint8Array, off: number, value: Lsn): void {
-  putUint32(bytes, off, lsnHigh(value));
-  putUint32(bytes, off + 4, lsnLow(value));
-}
-
 /** The time in microseconds since 2000-01-01, as Postgres sends it. */
 function putNow(bytes: Uint8Array, off: number): void {
   const microseconds = Date.now() * 1000 - POSTGRES_EPOCH_MICROSECONDS;
-  putUint32(bytes, off, Math.floor(microseconds / TWO_POW_32));
-  putUint32(bytes, off + 4, microseconds % TWO_POW_32);
+  putUint64(bytes, off, microseconds);
 }
 
 function readLsn(bytes: Uint8Array, off: number): Lsn {
   return lsnFromHalves(uint32(bytes, off), uint32(bytes, off + 4));
-}
-
-function putUint32(bytes: Uint8Array, off: number, value: number): void {
-  bytes[off] = value >>> 24;
-  bytes[off + 1] = value >>> 16;
-  bytes[off + 2] = value >>> 8;
-  bytes[off + 3] = value;
-}
-
-function uint32(bytes: Uint8Array, off: number): number {
-  return ((bytes[off] << 24) | (bytes[off + 1] << 16) | (bytes[off + 2] << 8) | bytes[off + 3]) >>> 0;
 }

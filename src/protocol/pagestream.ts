@@ -3,8 +3,9 @@
  * Normative description: docs/formats/pagestream.md. All integers are big-endian, as in the protocol around them.
  */
 import { assert } from "../common/assert.ts";
+import { putUint32, putUint64, uint32 } from "../common/big_endian.ts";
 import { ZenithError } from "../common/errors.ts";
-import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../common/lsn.ts";
+import { type Lsn, lsnFromHalves } from "../common/lsn.ts";
 
 const PAGESTREAM_VERSION = 1;
 
@@ -94,8 +95,7 @@ export function encodeRequest(bytes: Uint8Array, off: number, request: PageReque
   bytes[off + OFFSET_FORK] = request.fork;
   bytes[off + OFFSET_RESERVED] = 0;
   putUint32(bytes, off + OFFSET_REQUEST_ID, request.requestId);
-  putUint32(bytes, off + OFFSET_LSN, lsnHigh(request.lsn));
-  putUint32(bytes, off + OFFSET_LSN + 4, lsnLow(request.lsn));
+  putUint64(bytes, off + OFFSET_LSN, request.lsn);
   putUint32(bytes, off + OFFSET_SPC, request.spc);
   putUint32(bytes, off + OFFSET_DB, request.db);
   putUint32(bytes, off + OFFSET_REL, request.rel);
@@ -170,8 +170,7 @@ export function encodeValueResponse(
 ): void {
   assert(Number.isSafeInteger(value) && value >= 0, "pagestream: a value that is no count");
   encodeResponseStart(bytes, off, tag, requestId);
-  putUint32(bytes, off + OFFSET_VALUE, Math.floor(value / 0x1_0000_0000));
-  putUint32(bytes, off + OFFSET_VALUE + 4, value);
+  putUint64(bytes, off + OFFSET_VALUE, value);
 }
 
 /** A whole ERROR response. Errors are rare: this allocates. @param sqlstate five ASCII characters */
@@ -268,15 +267,4 @@ function checkVersion(version: number): void {
 
 function malformed(what: string): ZenithError {
   return new ZenithError("protocol", `pagestream: ${what}`);
-}
-
-function putUint32(bytes: Uint8Array, off: number, value: number): void {
-  bytes[off] = value >>> 24;
-  bytes[off + 1] = value >>> 16;
-  bytes[off + 2] = value >>> 8;
-  bytes[off + 3] = value;
-}
-
-function uint32(bytes: Uint8Array, off: number): number {
-  return ((bytes[off] << 24) | (bytes[off + 1] << 16) | (bytes[off + 2] << 8) | bytes[off + 3]) >>> 0;
 }

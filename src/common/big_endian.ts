@@ -1,0 +1,22 @@
+/**
+ * Unsigned integers as the Postgres wire protocol has them, and all that goes over it. Nothing is checked: callers know that the bytes are
+ * there.
+ */
+
+export function uint32(bytes: Uint8Array, off: number): number {
+  return ((bytes[off] << 24) | (bytes[off + 1] << 16) | (bytes[off + 2] << 8) | bytes[off + 3]) >>> 0;
+}
+
+/** Of a larger value the lower 32 bits. */
+export function putUint32(bytes: Uint8Array, off: number, value: number): void {
+  bytes[off] = value >>> 24;
+  bytes[off + 1] = value >>> 16;
+  bytes[off + 2] = value >>> 8;
+  bytes[off + 3] = value;
+}
+
+/** 64 bits, of which a number fills 53: LSNs, terms, times. */
+export function putUint64(bytes: Uint8Array, off: number, value: number): void {
+  putUint32(bytes, off, Math.floor(value / 0x1_0000_0000));
+  putUint32(bytes, off + 4, value);
+}
