@@ -1,9 +1,9 @@
 import { errorMessage } from "../common/errors.ts";
 import type { Logger } from "../common/log.ts";
+import { sleep } from "../common/sleep.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { connectPageServer } from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres_conf.ts";
-import { sleep } from "../common/sleep.ts";
 
 /** How soon a page server that went away is told again. */
 const RETRY_MS = 1_000;

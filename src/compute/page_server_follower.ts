@@ -2,11 +2,12 @@ import type postgres from "postgres";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
 import type { Logger } from "../common/log.ts";
+import { sleep } from "../common/sleep.ts";
+import { WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
 import { assertSameSafekeepers, callMeMaybe, fetchTimelineStatus } from "./page_server_link.ts";
-import { type ComputeIdentity, PAGESERVER_STANDBY_NAME } from "./postgres_conf.ts";
+import type { ComputeIdentity } from "./postgres_conf.ts";
 import { pauseWhileRunning } from "./postgres_process.ts";
-import { sleep } from "../common/sleep.ts";
 
 /** The page server opens a replication connection: it is up in a second, or it will not be. */
 const FOLLOW_TIMEOUT_MS = 30_000;
@@ -34,7 +35,7 @@ export class PageServerFollower implements Durability {
   }
 
   async follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void> {
-    await local.sql`SELECT pg_create_physical_replication_slot(${PAGESERVER_STANDBY_NAME}, true)`;
+    await local.sql`SELECT pg_create_physical_replication_slot(${WAL_RECEIVER_NAME}, true)`;
     progress("waiting for the page server to follow");
     const deadline = Date.now() + FOLLOW_TIMEOUT_MS;
     let nextCall = 0;
@@ -95,6 +96,6 @@ export class PageServerFollower implements Durability {
 async function isFollowed(sql: postgres.Sql): Promise<boolean> {
   const rows = await sql`
     SELECT 1 FROM pg_stat_replication
-    WHERE application_name = ${PAGESERVER_STANDBY_NAME} AND state IN ('catchup', 'streaming')`;
+    WHERE application_name = ${WAL_RECEIVER_NAME} AND state IN ('catchup', 'streaming')`;
   return rows.length > 0;
 }

@@ -9,9 +9,7 @@ import { formatHostPort, type HostPort, parseHostPort } from "../common/host_por
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
-
-/** The walreceiver's name, in `synchronous_standby_names` and `pg_stat_replication`, and the name of its slot. */
-export const PAGESERVER_STANDBY_NAME = "pageserver";
+import { WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
 
 export interface ComputeIdentity {
   readonly tenant: TenantId;
@@ -74,7 +72,7 @@ max_replication_slots = 10
 wal_keep_size = 0
 hot_standby = on
 synchronous_commit = on
-synchronous_standby_names = '${PAGESERVER_STANDBY_NAME}'
+synchronous_standby_names = '${WAL_RECEIVER_NAME}'
 
 # This data directory is a cache. The next start fetches it anew.
 fsync = off

@@ -11,14 +11,8 @@ import {
   startReplication,
 } from "../pgwire/replication.ts";
 import { WAL_TLI } from "../postgres/wal/page_header.ts";
-import { TIMELINE_OPTION } from "../protocol/wal_connection.ts";
+import { TIMELINE_OPTION, WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
 import type { Timeline } from "./timeline.ts";
-
-/** Under this name a compute finds its page server in pg_stat_replication and waits for it in commits. */
-const WAL_RECEIVER_NAME = "pageserver";
-
-/** The slot that keeps WAL at the compute while we are away. Safekeepers keep by themselves what is not durable here. */
-const SLOT_NAME = "pageserver";
 
 /** A safekeeper that brings nothing for so long, while another one calls, is taken for one that has nothing new. */
 const STALL_MS = 3_000;
@@ -125,13 +119,11 @@ export class WalReceiver {
           `${this.#timeline.systemIdentifier}: it is another cluster`,
       );
     }
-    if (!this.isFromSafekeeper) await createPhysicalSlot(client, SLOT_NAME);
+    // The slot keeps WAL at the compute while we are away. Safekeepers keep by themselves what is not durable here.
+    const slot = this.isFromSafekeeper ? {} : { slot: WAL_RECEIVER_NAME };
+    if (!this.isFromSafekeeper) await createPhysicalSlot(client, WAL_RECEIVER_NAME);
     const startLsn = await this.#timeline.restartReceiving();
-    const stream = await startReplication(client, {
-      ...(this.isFromSafekeeper ? {} : { slot: SLOT_NAME }),
-      startLsn,
-      timeline: WAL_TLI,
-    });
+    const stream = await startReplication(client, { ...slot, startLsn, timeline: WAL_TLI });
     this.#streaming = true;
     this.#logger.info("receiving WAL", { source: this.connInfo, lsn: formatLsn(startLsn) });
     const syncIntervalMs = this.isFromSafekeeper ? SAFEKEEPER_SYNC_INTERVAL_MS : 0;

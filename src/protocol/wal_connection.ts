@@ -10,8 +10,11 @@ export const TIMELINE_OPTION = "ztimelineid";
 /** Set by an elected proposer that reads on behalf of another acceptor: its term. */
 export const RECOVERY_TERM_OPTION = "zrecoveryterm";
 
-/** The application_name of page servers. What they have made durable, safekeepers need not keep. */
-export const PAGESERVER_READER_NAME = "pageserver";
+/**
+ * The application_name of page servers that receive WAL, and of their slot at a compute. By it a compute finds its synchronous standby,
+ * and a safekeeper the reader whose word it is that WAL need not be kept.
+ */
+export const WAL_RECEIVER_NAME = "pageserver";
 
 /** The startup `options` that choose a timeline. */
 export function timelineOptions(tenantId: string, timelineId: string): string {

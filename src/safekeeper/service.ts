@@ -6,10 +6,10 @@ import { parseStartReplication } from "../pgwire/replication.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { nextRecordLsn, segmentStart, WAL_TLI } from "../postgres/wal/page_header.ts";
 import {
-  PAGESERVER_READER_NAME,
   RECOVERY_TERM_OPTION,
   TENANT_OPTION,
   TIMELINE_OPTION,
+  WAL_RECEIVER_NAME,
 } from "../protocol/wal_connection.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 import type { TimelineName, Timelines } from "./timelines.ts";
@@ -97,14 +97,14 @@ const COMMANDS: readonly Command[] = [
   {
     // A page server asks for its slot. What it has not confirmed is kept for it anyway.
     pattern: new RegExp(
-      `^create_replication_slot\\s+"?${PAGESERVER_READER_NAME}"?\\s+physical(?:\\s.*)?$`,
+      `^create_replication_slot\\s+"?${WAL_RECEIVER_NAME}"?\\s+physical(?:\\s.*)?$`,
       "i",
     ),
     columns: () => SLOT_COLUMNS,
     run: (_service, session) => {
       session.sendRows(
         SLOT_COLUMNS,
-        [[PAGESERVER_READER_NAME, "0/0", null, null]],
+        [[WAL_RECEIVER_NAME, "0/0", null, null]],
         "CREATE_REPLICATION_SLOT",
       );
     },
@@ -211,7 +211,7 @@ function readerOf(session: Session, timeline: SafekeeperTimeline): WalReader {
     if (!/^\d{1,15}$/.test(term)) throw new ZenithError("invalid_argument", `"${term}" is not a term`);
     return { kind: "recovery", term: Number(term) };
   }
-  const isPageserver = session.params.get("application_name") === PAGESERVER_READER_NAME;
+  const isPageserver = session.params.get("application_name") === WAL_RECEIVER_NAME;
   return {
     kind: "committed",
     comesWhenCalled: isPageserver,

@@ -4,8 +4,8 @@ import type { HostPort } from "../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../common/log.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
-import { PgClient } from "../../pgwire/client.ts";
 import { sleep } from "../../common/sleep.ts";
+import { PgClient } from "../../pgwire/client.ts";
 
 export interface LsnLeaseOptions {
   readonly pageServer: HostPort;

@@ -5,6 +5,7 @@ import { formatHostPort, type HostPort } from "../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../common/log.ts";
 import type { Lsn } from "../../common/lsn.ts";
+import { sleep } from "../../common/sleep.ts";
 import { PgClient } from "../../pgwire/client.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
 import { kindOfSqlstate } from "../../pgwire/sqlstate.ts";
@@ -22,7 +23,6 @@ import {
   RESPONSE_PAGES,
   responseErrorMessage,
 } from "../../protocol/pagestream.ts";
-import { sleep } from "../../common/sleep.ts";
 import type { RemoteFile } from "./inode.ts";
 
 export interface PageFetcherOptions {
