@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { checkPidFile } from "../../src/common/pid_file.ts";
+import { branchHere } from "../harness/branching.ts";
 import { WriteHistory } from "../harness/write_history.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
@@ -115,12 +116,15 @@ describe("kill -9 under load loses nothing that was acknowledged", () => {
       await pg.start();
       await history.verify(pg);
     }
-    // What the page server has read back from its own WAL is also what a branch sees.
+    // What the page server has read back from its own WAL is also what a branch sees, of a Postgres that runs or has ended.
+    const early = await branchHere(env, pg, "both_early");
+    await history.verify(early);
+    await early.stop();
     await pg.stop();
-    await env.branch("both_branch", "both");
-    const branch = await env.startCompute("both_branch");
-    await history.verify(branch);
-    await branch.stop();
+    await env.branch("both_late", "both");
+    const late = await env.startCompute("both_late");
+    await history.verify(late);
+    await late.stop();
   });
 
   test("of a page server that is gone: without safekeepers nothing is acknowledged without it", async () => {

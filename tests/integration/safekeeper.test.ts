@@ -23,6 +23,7 @@ import { parseWalFileName } from "../../src/postgres/wal/page_header.ts";
 import { timelineOptions } from "../../src/protocol/wal_connection.ts";
 import { type RunningSafekeeper, runSafekeeper } from "../../src/safekeeper/start.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
+import { until } from "../harness/zenith_env.ts";
 
 const SEGMENT_MIB = 1;
 const SEGMENT_BYTES = SEGMENT_MIB << 20;
@@ -71,15 +72,6 @@ class TestSafekeeper {
     await using client = await PgClient.connect({ ...this.#address, user: "zenith" });
     const { rows } = await client.query("TIMELINE_STATUS");
     return (JSON.parse(rows[0]![0]!) as TimelineStatus[])[0]!;
-  }
-}
-
-/** Waits until `condition` holds. */
-async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 30_000;
-  while (!await condition()) {
-    if (Date.now() > deadline) assert.fail(`waited in vain until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
