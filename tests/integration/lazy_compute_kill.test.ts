@@ -3,7 +3,8 @@
  * is there after the next start. `ZENITH_KILL_ROUNDS` repeats every kind of death that often.
  */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { appendFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -19,6 +20,9 @@ const WRITERS = 4;
 const DEATH_TIMEOUT_MS = 10_000;
 /** What every writer has committed before anybody dies. */
 const COMMITS = 20;
+
+/** Only root starts others in a mount namespace of their own. */
+const ROOT_ONLY = { skip: process.getuid!() !== 0 };
 
 let env: ZenithEnv;
 let compute: Compute;
@@ -184,6 +188,21 @@ describe("a lazy compute under load", () => {
     });
     await survive(async () => {
       await compute.stop("immediate");
+    });
+  });
+
+  test("ends in order when a container that was started meanwhile has its mount too", ROOT_ONLY, async () => {
+    await survive(async () => {
+      const container = spawn("unshare", ["--mount", "--propagation", "private", "cat"], {
+        stdio: ["pipe", "pipe", "inherit"],
+      });
+      try {
+        container.stdin.write("in its own namespace\n");
+        await once(container.stdout, "data");
+        await compute.stop();
+      } finally {
+        container.kill();
+      }
     });
   });
 

@@ -180,6 +180,7 @@ const MS_NOSUID = 2;
 const MS_NODEV = 4;
 const MS_NOATIME = 1024;
 /** umount2(2). */
+const MNT_FORCE = 1;
 const MNT_DETACH = 2;
 
 /** mount(2), without set-user-id programs, devices and access times. */
@@ -188,9 +189,12 @@ export function mountFileSystem(source: string, directory: string, type: string,
   call("mount", cString(source), cString(directory), cString(type), flags, cString(options));
 }
 
-/** umount2(2), of a mount in use too. */
+/**
+ * umount2(2), of a mount in use too. By MNT_FORCE a FUSE mount's connection ends with it: a mount namespace that was made meanwhile, as for
+ * a container, has a copy of the mount, and would keep the connection for as long as it lives.
+ */
 export function detachMount(directory: string): void {
-  call("umount2", cString(directory), MNT_DETACH);
+  call("umount2", cString(directory), MNT_FORCE | MNT_DETACH);
 }
 
 /** include/linux/socket.h. */
