@@ -173,8 +173,8 @@ const GIST_PAGE_ID_VALUE = 0xff81;
 const F_TUPLES_DELETED = 1 << 2;
 
 /**
- * gistprunepage leaves F_TUPLES_DELETED alone, the redo of its record sets it: primary and standby of stock PostgreSQL differ
- * here. Ours are the primary's pages.
+ * Some minor versions of PostgreSQL set F_TUPLES_DELETED, others don't, and in those that do primary and standby differ: the redo of
+ * gistprunepage's record sets it, gistprunepage does not. Nothing reads it.
  */
 function clearTuplesDeleted(page: Uint8Array): Uint8Array {
   const copy = page.slice();

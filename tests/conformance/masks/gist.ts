@@ -13,6 +13,7 @@ const OPAQUE_NSN = 0;
 const SIZE_OF_NSN = 8;
 const OPAQUE_FLAGS = 12;
 const F_LEAF = 1 << 0;
+const F_TUPLES_DELETED = 1 << 2;
 const F_FOLLOW_RIGHT = 1 << 3;
 const F_HAS_GARBAGE = 1 << 4;
 
@@ -27,5 +28,6 @@ export function maskGist(page: Uint8Array, _blkno: number): void {
   page.fill(0, special + OPAQUE_NSN, special + OPAQUE_NSN + SIZE_OF_NSN);
   // Scans set LP_DEAD and F_HAS_GARBAGE without WAL.
   if ((flags & F_LEAF) !== 0) maskLpFlags(page);
-  writeU16(page, special + OPAQUE_FLAGS, (flags | F_FOLLOW_RIGHT) & ~F_HAS_GARBAGE);
+  // PostgreSQL masks F_TUPLES_DELETED nowhere; some minor versions set it, others don't, and none reads it.
+  writeU16(page, special + OPAQUE_FLAGS, (flags | F_FOLLOW_RIGHT) & ~(F_HAS_GARBAGE | F_TUPLES_DELETED));
 }

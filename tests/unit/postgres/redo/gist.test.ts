@@ -28,7 +28,6 @@ const FLAGS = NSN + 12;
 const PAGE_ID = NSN + 14;
 const F_LEAF = 1;
 const F_DELETED = 2;
-const F_TUPLES_DELETED = 4;
 const F_FOLLOW_RIGHT = 8;
 const F_HAS_GARBAGE = 16;
 
@@ -162,11 +161,11 @@ describe("a GiST page update", () => {
     assert.equal(readU16(FLAGS), F_LEAF);
   });
 
-  test("deletes tuples, which a leaf remembers, and adds others at the end", () => {
+  test("deletes tuples and adds others at the end", () => {
     makeLeaf();
     update(2, 1, [...u16(1, 3), ...indexTuple(9, 9, [77])]);
     assert.deepEqual(keys(), [2, 4, 77]);
-    assert.equal(readU16(FLAGS), F_LEAF | F_TUPLES_DELETED);
+    assert.equal(readU16(FLAGS), F_LEAF);
   });
 
   test("only adds when nothing is to be deleted", () => {
