@@ -5,7 +5,7 @@ import { LAYER_DELTA } from "./layer_format.ts";
 import type { MemoryLayer } from "./memory_layer.ts";
 import type { ObjectTable } from "./object_id.ts";
 import { NOTHING_GIVEN_UP } from "./retention.ts";
-import type { TimelineStoreOptions } from "./store_options.ts";
+import type { StoreOptions } from "./store_options.ts";
 import type { TimelineFiles } from "./timeline_files.ts";
 import type { LayerEntry } from "./timeline_metadata.ts";
 
@@ -36,7 +36,7 @@ export class FlushQueue {
   constructor(
     files: TimelineFiles,
     objects: ObjectTable,
-    options: TimelineStoreOptions,
+    options: StoreOptions,
     retryMs: number,
     released: () => void,
   ) {

@@ -9,13 +9,13 @@ import type { MemoryUser } from "./memory_budget.ts";
 import { MemoryLayer } from "./memory_layer.ts";
 import type { ObjectTable } from "./object_id.ts";
 import type { FoundStart } from "./record_starts.ts";
-import type { TimelineStoreConfig, TimelineStoreOptions } from "./store_options.ts";
+import type { StoreOptions, TimelineStoreConfig } from "./store_options.ts";
 import type { TimelineFiles } from "./timeline_files.ts";
 import type { ValueChain } from "./value_chain.ts";
 
 export class MemoryLayers {
   readonly #files: TimelineFiles;
-  readonly #options: TimelineStoreOptions;
+  readonly #options: StoreOptions;
   readonly #config: Required<TimelineStoreConfig>;
   readonly #flushes: FlushQueue;
   #open: MemoryLayer;
@@ -39,7 +39,7 @@ export class MemoryLayers {
   constructor(
     files: TimelineFiles,
     objects: ObjectTable,
-    options: TimelineStoreOptions,
+    options: StoreOptions,
     config: Required<TimelineStoreConfig>,
     frozen: (layer: MemoryLayer) => void,
   ) {

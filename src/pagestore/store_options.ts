@@ -1,25 +1,23 @@
 /** How a timeline store is set up, and what it tells of itself. */
 import type { Disk } from "../common/disk.ts";
-import type { Lsn } from "../common/lsn.ts";
 import type { BlockCache } from "./block_cache.ts";
 import type { FlushLayer } from "./flush.ts";
 import type { ChainLimits, Reconstruct } from "./key_rewriter.ts";
 import type { MemoryBudget } from "./memory_budget.ts";
 import type { MergeLayers } from "./merge_request.ts";
 import type { MemoryPools } from "./memory_layer.ts";
-import type { TimelineStore } from "./timeline_store.ts";
 
 export interface TimelineStoreConfig {
   /** The open memory layer is frozen when it holds this many bytes, WAL buffers included. Default 64 MiB. */
   readonly layerBytes?: number;
   /** … or when its oldest version is this old. Default 10 minutes. */
   readonly layerAgeMs?: number;
-  /** Frozen layers that may wait for their flush before {@link TimelineStore.ready} holds the writer back. Default 2. */
+  /** Frozen layers that may wait for their flush before the writer is held back. Default 2. */
   readonly maxFrozenLayers?: number;
   /** How long after a failed flush the next attempt is made. Default 1 s. */
   readonly flushRetryMs?: number;
   /**
-   * Versions of a block in a row that a memory layer has before one becomes an image, if {@link TimelineStoreOptions.makeImage} is there:
+   * Versions of a block in a row that a memory layer has before one becomes an image, if {@link StoreOptions.makeImage} is there:
    * in bytes of values and of their rows. Default 128 KiB: some 1,000 changes, more than a page gets that is just being filled.
    */
   readonly memoryChainBytes?: number;
@@ -27,7 +25,7 @@ export interface TimelineStoreConfig {
   readonly mergeFanIn?: number;
   /** A merged layer file is closed when it is this long. Default 64 MiB. */
   readonly mergedLayerBytes?: number;
-  /** When a chain of versions gets an image, if {@link TimelineStoreOptions.mergeLayers} makes any. Default 16, 32 KiB. */
+  /** When a chain of versions gets an image, if {@link StoreOptions.mergeLayers} makes any. Default 16, 32 KiB. */
   readonly chainLimits?: ChainLimits;
 }
 
@@ -42,7 +40,7 @@ export const DEFAULT_CONFIG: Required<TimelineStoreConfig> = {
   chainLimits: { maxVersions: 16, maxBytes: 32 << 10 },
 };
 
-export interface TimelineStoreOptions {
+export interface StoreOptions {
   readonly disk: Disk;
   /** The clock, in milliseconds; only differences matter. */
   readonly nowMs: () => number;
@@ -53,8 +51,6 @@ export interface TimelineStoreOptions {
   readonly pools?: MemoryPools;
   /** What the memory layers of all timelines may hold together; without one, each is bounded by its own configuration only. */
   readonly memoryBudget?: MemoryBudget;
-  /** The timeline this one is a branch of, and the LSN at which it left it; must stay open as long as this one. */
-  readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
   /** Writes a layer file. Default: in this thread, values as they are. */
   readonly flushLayer?: FlushLayer;
   /** Makes images of blocks that are changed again and again. Default: there are none in memory layers. */

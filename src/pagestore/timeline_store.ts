@@ -16,9 +16,14 @@ import { mergeHere } from "./merge_layers.ts";
 import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./object_id.ts";
 import type { FoundStart } from "./record_starts.ts";
 import { KEEP_ALL, Retention } from "./retention.ts";
-import { DEFAULT_CONFIG, type StoreSizes, type TimelineStoreOptions } from "./store_options.ts";
+import { DEFAULT_CONFIG, type StoreOptions, type StoreSizes } from "./store_options.ts";
 import { TimelineFiles } from "./timeline_files.ts";
 import { ValueChain } from "./value_chain.ts";
+
+export interface TimelineStoreOptions extends StoreOptions {
+  /** The timeline this one is a branch of, and the LSN at which it left it; must stay open as long as this one. */
+  readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
+}
 
 export class TimelineStore {
   readonly ancestorLsn: Lsn | null;
