@@ -1,4 +1,5 @@
 import { errorMessage, ZenithError } from "../common/errors.ts";
+import { noteShortLived } from "../common/garbage.ts";
 import type { Logger } from "../common/log.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
@@ -132,7 +133,9 @@ export class WalSource {
       logger.info("streaming WAL from Postgres", { lsn: formatLsn(startLsn) });
       const ended = stream.run({
         onWal: (lsn, bytes, off, len) => {
-          if (!signal.aborted) onWal(lsn, bytes, off, len);
+          if (signal.aborted) return;
+          onWal(lsn, bytes, off, len);
+          noteShortLived(len);
         },
         onKeepalive: (_endLsn, replyRequested) => {
           if (replyRequested) this.confirm(this.#confirmedLsn);
