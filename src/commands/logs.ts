@@ -1,6 +1,7 @@
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import type { ComputePaths } from "../common/paths.ts";
+import { sleep } from "../common/sleep.ts";
 import { allComputePlaces } from "../control/computes.ts";
 import {
   chooseTenant,
@@ -165,7 +166,7 @@ async function follow(
       pending.set(log.path, text.slice(complete));
       printer.print(log, text.slice(0, complete));
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await sleep(POLL_MS);
   }
 }
 
