@@ -162,7 +162,7 @@ export async function endOrphan(pgdata: string): Promise<boolean> {
     if (Date.now() > deadline + IMMEDIATE_SHUTDOWN_TIMEOUT_MS) {
       throw new ZenithError("timeout", `an earlier Postgres, process ${pid}, still runs in ${pgdata}`);
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await sleep(POLL_MS);
   }
   await endProcessesIn(directory);
   return true;
@@ -185,7 +185,7 @@ async function endProcessesIn(directory: string, whenKilled: () => void = () => 
     if (Date.now() > deadline) {
       throw new ZenithError("timeout", `processes ${pids.join(", ")} of Postgres still run in ${directory}`);
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await sleep(POLL_MS);
   }
 }
 

@@ -2,6 +2,7 @@ import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { sleep } from "../common/sleep.ts";
 import { quorumOf } from "../consensus/quorum.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { safekeeperTimeline } from "./safekeepers.ts";
@@ -36,7 +37,7 @@ export async function untilBranchEndArrived(
         { hint: `name the LSN that you want: ${branch.name}@${formatLsn(branch.latest_valid_lsn)}` },
       );
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await sleep(POLL_MS);
   }
 }
 

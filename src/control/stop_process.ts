@@ -1,5 +1,6 @@
 import { ZenithError } from "../common/errors.ts";
 import { checkPidFile, isRunning } from "../common/pid_file.ts";
+import { sleep } from "../common/sleep.ts";
 
 /** `fast` ends orderly, `immediate` ends now; both lose nothing that was acknowledged. */
 export type StopMode = "fast" | "immediate";
@@ -43,7 +44,7 @@ export async function stopProcess(options: StopProcessOptions): Promise<boolean>
         { hint: 'try "-m immediate"' },
       );
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await sleep(POLL_MS);
   }
   return true;
 }

@@ -1,6 +1,7 @@
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Logger } from "../common/log.ts";
+import { sleep } from "../common/sleep.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { parseConnInfo } from "../pgwire/conninfo.ts";
 import {
@@ -217,7 +218,7 @@ class WalIntake implements ReplicationHandler {
     try {
       while (this.#durable < this.#timeline.position) {
         if (this.#syncIntervalMs > 0) {
-          await new Promise((resolve) => setTimeout(resolve, this.#syncIntervalMs));
+          await sleep(this.#syncIntervalMs);
           if (this.#stopped) return;
         }
         const before = this.#durable;
