@@ -5,6 +5,7 @@ import { parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts
 import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { parseTimestamp } from "../common/timestamp.ts";
 import type { Column } from "../pgwire/column.ts";
+import { ignoredStatementTag } from "../pgwire/ignored_statement.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { basebackup } from "./basebackup.ts";
 import { parseStartPoint } from "./branches.ts";
@@ -263,9 +264,6 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
 };
 
-/** Settings that clients send on their own when they connect. They change nothing here. */
-const IGNORED = /^(set|select 1|begin|commit|rollback)\b/i;
-
 /** The page server's commands over the wire. */
 export class PageService implements ConnectionHandler {
   readonly server: PageServer;
@@ -275,22 +273,23 @@ export class PageService implements ConnectionHandler {
   }
 
   describe(_session: Session, sql: string): readonly Column[] | null {
-    return parseCommand(sql)?.command.columns ?? null;
+    return ignoredStatementTag(sql) === undefined ? parseCommand(sql).command.columns : null;
   }
 
   async query(session: Session, sql: string, params: readonly (string | null)[]): Promise<void> {
-    const parsed = parseCommand(sql);
-    if (parsed === null) {
-      session.sendCommandComplete(sql.trim().split(/\s/, 1)[0]!.toUpperCase());
+    const ignored = ignoredStatementTag(sql);
+    if (ignored !== undefined) {
+      session.sendCommandComplete(ignored);
       return;
     }
+    const { command, args } = parseCommand(sql);
     if (params.length > 0) {
       throw new ZenithError(
         "invalid_argument",
         "page server commands take no parameters: write the values out",
       );
     }
-    await parsed.command.run(this, session, parsed.args);
+    await command.run(this, session, args);
   }
 
   /** @throws {ZenithError} `not_found` when the tenant, or its timeline, does not exist */
@@ -299,13 +298,12 @@ export class PageService implements ConnectionHandler {
   }
 }
 
-/** null for a statement that is accepted and ignored. @throws {ZenithError} `invalid_argument` */
-function parseCommand(sql: string): { command: Command; args: readonly string[] } | null {
+/** @throws {ZenithError} `invalid_argument` */
+function parseCommand(sql: string): { command: Command; args: readonly string[] } {
   const text = sql.trim().replace(/;\s*$/, "");
   const [name = "", ...args] = text.split(/\s+/);
   const command = Object.hasOwn(COMMANDS, name.toLowerCase()) ? COMMANDS[name.toLowerCase()] : undefined;
   if (command === undefined) {
-    if (IGNORED.test(text)) return null;
     throw new ZenithError("invalid_argument", `unknown command "${text.slice(0, 100)}"`, {
       hint: `the page server knows ${Object.keys(COMMANDS).join(", ")}`,
     });

@@ -2,6 +2,7 @@ import { ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Column } from "../pgwire/column.ts";
+import { ignoredStatementTag } from "../pgwire/ignored_statement.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { nextRecordLsn, segmentStart, WAL_TLI } from "../postgres/wal/page_header.ts";
@@ -120,9 +121,6 @@ const COMMANDS: readonly Command[] = [
   },
 ];
 
-/** Settings that clients send on their own when they connect. They change nothing here. */
-const IGNORED = /^(set|select 1|begin|commit|rollback)\b/i;
-
 /** The safekeeper's commands over the wire. */
 export class SafekeeperService implements ConnectionHandler {
   readonly timelines: Timelines;
@@ -133,17 +131,19 @@ export class SafekeeperService implements ConnectionHandler {
   }
 
   describe(_session: Session, sql: string): readonly Column[] | null {
-    const { command, match } = parseCommand(sql) ?? {};
-    return command === undefined ? null : command.columns(match!);
+    if (ignoredStatementTag(sql) !== undefined) return null;
+    const { command, match } = parseCommand(sql);
+    return command.columns(match);
   }
 
   async query(session: Session, sql: string): Promise<void> {
-    const parsed = parseCommand(sql);
-    if (parsed === null) {
-      session.sendCommandComplete(sql.trim().split(/\s/, 1)[0]!.toUpperCase());
+    const ignored = ignoredStatementTag(sql);
+    if (ignored !== undefined) {
+      session.sendCommandComplete(ignored);
       return;
     }
-    await parsed.command.run(this, session, parsed.match, parsed.text);
+    const { command, match, text } = parseCommand(sql);
+    await command.run(this, session, match, text);
   }
 
   /** The timeline that the connection's options name. @throws {ZenithError} when they name none, or one that isn't here */
@@ -181,13 +181,13 @@ export class SafekeeperService implements ConnectionHandler {
   }
 }
 
-function parseCommand(sql: string): { command: Command; match: RegExpExecArray; text: string } | null {
+/** @throws {ZenithError} `invalid_argument` */
+function parseCommand(sql: string): { command: Command; match: RegExpExecArray; text: string } {
   const text = sql.trim().replace(/\s*;\s*$/, "");
   for (const command of COMMANDS) {
     const match = command.pattern.exec(text);
     if (match !== null) return { command, match, text };
   }
-  if (IGNORED.test(text)) return null;
   throw new ZenithError("invalid_argument", `unknown command "${text.slice(0, 100)}"`, {
     hint:
       "a safekeeper knows START_WAL_PUSH, START_REPLICATION, IDENTIFY_SYSTEM, TIMELINE_STATUS and TIMELINE_DELETE",
