@@ -138,6 +138,7 @@ class ClusterImport {
       this.#values.put(databaseKey(DEFAULTTABLESPACE_OID, db), lsn, Uint8Array.of(1));
       this.#directory(join("base", name), DEFAULTTABLESPACE_OID, db);
     }
+    this.#forks.save(lsn);
     this.#slrus();
     this.#store.advance(lsn);
   }

@@ -91,6 +91,7 @@ export class Ingest {
         // Everything else changes only the blocks that it refers to, or nothing that is stored.
         break;
     }
+    this.#forks.save(rec.endLsn);
     this.#checkpoint.save(rec.endLsn);
   }
 

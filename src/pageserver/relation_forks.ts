@@ -1,7 +1,7 @@
 import { assert } from "../common/assert.ts";
 import { MAIN_FORKNUM } from "../postgres/wal/record.ts";
 import { SIZE_BLOCK, type TimelineStore, ValueChain } from "../pagestore/mod.ts";
-import { KIND_RELATION, relationKey, TAG_BYTES } from "./keys.ts";
+import { KIND_RELATION, relationKey, TAG_BYTES, TOTAL_BLOCKS_KEY, VALUE_BLOCK } from "./keys.ts";
 
 /** The fork does not exist. */
 export const NO_FORK = -1;
@@ -23,9 +23,16 @@ const CACHE_SLOTS = 256;
 
 const NO_BYTES = new Uint8Array(0);
 
+/** A total of blocks: u64. */
+const TOTAL_BYTES = 8;
+
 /**
  * Relation forks and their sizes. Stock Postgres does not log sizes: they follow from the records, as in recovery. A
  * block touched beyond the end extends the fork; truncation and drop shorten it.
+ *
+ * Their total is one object of the page store, with a version for each record that changes it: so it is right at every LSN, in
+ * branches, and after a crash, as pages are. To add the sizes up means to read nearly every block of the layers of a small database.
+ * Timelines from before there was a total have none, until somebody asks: from then on it is kept.
  */
 export class RelationForks {
   readonly #store: TimelineStore;
@@ -33,13 +40,19 @@ export class RelationForks {
   /** rel → forks with that number, in whichever database. */
   readonly #byRel = new Map<number, RelationFork[]>();
   readonly #chain = new ValueChain();
-  /** Of all forks at the end of the timeline; null until somebody asks. */
-  #totalBlocks: number | null = null;
+  /** Of all forks at the end of the timeline; null when it is not stored. */
+  #totalBlocks: number | null;
+  /** Whether it is another than the one that is stored. */
+  #totalChanged = false;
+  readonly #totalBytes = new Uint8Array(TOTAL_BYTES);
   readonly #sizeBytes = new Uint8Array(4);
   readonly #sizeView = new DataView(this.#sizeBytes.buffer);
 
+  /** Goes on at the end of what is stored. @throws {ZenithError} `corrupt_data`, `io` */
   constructor(store: TimelineStore) {
     this.#store = store;
+    const isEmpty = store.ancestorLsn === null && store.lastLsn === store.startLsn;
+    this.#totalBlocks = isEmpty ? 0 : this.#storedTotal();
   }
 
   /** The fork, whether it exists or not. Hot: called per block reference of the WAL. */
@@ -133,28 +146,51 @@ export class RelationForks {
 
   /**
    * Blocks of all relation forks at the end of the timeline: what they take up in PostgreSQL's data directory, but for the free
-   * space map, which is not kept. Counted once, and kept up to date from then on.
+   * space map, which is not kept.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
   totalBlocks(): number {
     if (this.#totalBlocks === null) {
-      let total = 0;
-      for (const key of this.#store.objects({ kind: KIND_RELATION })) {
-        total += Math.max(0, this.blocksAt(this.#store.slot(key), this.#store.lastLsn));
-      }
-      this.#totalBlocks = total;
+      this.#totalBlocks = this.countBlocks();
+      this.#totalChanged = true;
     }
     return this.#totalBlocks;
   }
 
-  /** Takes over what another one, whose timeline is the same up to here, has counted, if it has. */
-  adoptTotal(from: RelationForks): void {
-    this.#totalBlocks = from.#totalBlocks;
+  /** What {@link totalBlocks} must be: all sizes at the end of the timeline, added up. @throws as it does */
+  countBlocks(): number {
+    let total = 0;
+    for (const key of this.#store.objects({ kind: KIND_RELATION })) {
+      total += Math.max(0, this.blocksAt(this.#store.slot(key), this.#store.lastLsn));
+    }
+    return total;
+  }
+
+  /** Stores the total if the record that ends at `lsn` has changed it. */
+  save(lsn: number): void {
+    if (!this.#totalChanged || this.#totalBlocks === null) return;
+    this.#totalChanged = false;
+    new DataView(this.#totalBytes.buffer).setBigUint64(0, BigInt(this.#totalBlocks), true);
+    const slot = this.#store.slot(TOTAL_BLOCKS_KEY);
+    this.#store.putValue(slot, VALUE_BLOCK, lsn, this.#totalBytes, TAG_BYTES, true);
+  }
+
+  #storedTotal(): number | null {
+    const chain = this.#chain;
+    this.#store.collect(this.#store.slot(TOTAL_BLOCKS_KEY), VALUE_BLOCK, this.#store.lastLsn, chain);
+    if (chain.count === 0) return null;
+    assert(chain.len[0] === TOTAL_BYTES, "a total of blocks is eight bytes");
+    const bytes = chain.bytes[0]!;
+    const view = new DataView(bytes.buffer, bytes.byteOffset + chain.off[0]!, TOTAL_BYTES);
+    return Number(view.getBigUint64(0, true));
   }
 
   #setBlocks(fork: RelationFork, blocks: number, lsn: number): void {
-    if (this.#totalBlocks !== null) this.#totalBlocks += Math.max(0, blocks) - Math.max(0, fork.blocks);
+    if (this.#totalBlocks !== null) {
+      this.#totalBlocks += Math.max(0, blocks) - Math.max(0, fork.blocks);
+      this.#totalChanged = true;
+    }
     fork.blocks = blocks;
     this.#sizeView.setUint32(0, blocks, true);
     this.#store.putValue(fork.slot, SIZE_BLOCK, lsn, this.#sizeBytes, TAG_BYTES, true);

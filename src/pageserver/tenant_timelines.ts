@@ -68,9 +68,7 @@ export class TenantTimelines {
     const timeline = this.#start(id, store, ancestor.timelineId, lsn);
     this.#timelines.set(id, timeline);
     timeline.catch(() => this.#timelines.delete(id));
-    const made = await timeline;
-    if (lsn === ancestor.position) made.forks.adoptTotal(ancestor.forks);
-    return made;
+    return await timeline;
   }
 
   /** Closes a timeline if it is open. */

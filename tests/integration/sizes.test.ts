@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { formatBytes } from "../../src/commands/output.ts";
+import { PgClient } from "../../src/pgwire/client.ts";
+import { BLCKSZ } from "../../src/postgres/page_layout.ts";
+import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../src/protocol/relation_manifest.ts";
+import { TarReader } from "../../src/protocol/tar.ts";
 import { vacuumAll } from "../harness/vacuum.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 
@@ -23,6 +27,27 @@ async function sizesOf(branch: string): Promise<Sizes> {
   await using wire = await env.pageserver.connect();
   const branches = await wire.value(`branch_list ${env.defaultTenant}`) as ({ name: string } & Sizes)[];
   return branches.find(({ name }) => name === branch)!;
+}
+
+/** The bytes of all relation files that a start of the branch would be told of. */
+async function bytesOfFiles(branch: string): Promise<number> {
+  await using server = env.pageserver.client();
+  const found = (await server.branchList(env.defaultTenant)).find(({ name }) => name === branch)!;
+  const login = { ...env.pageserver.address, user: "zenith_admin", database: "zenith" };
+  await using wire = await PgClient.connect(login);
+  let isManifest = false;
+  const manifest: Uint8Array[] = [];
+  const reader = new TarReader({
+    begin: ({ name }) => isManifest = name === RELATION_MANIFEST_FILE,
+    content: (bytes) => isManifest && manifest.push(bytes.slice()),
+    end() {},
+  });
+  for await (const chunk of wire.copyOut(`basebackup ${env.defaultTenant} ${found.timeline_id} lazy`)) {
+    reader.push(chunk);
+  }
+  reader.finish();
+  const { entries } = decodeRelationManifest(Buffer.concat(manifest));
+  return entries.reduce((sum, { blocks }) => sum + blocks * BLCKSZ, 0);
 }
 
 /** What catalogs and their indexes may grow by meanwhile. */
@@ -71,6 +96,34 @@ describe("the size of a branch", () => {
     await env.pageserver.restart();
     assert.equal((await sizesOf("main")).logical_size_bytes, before.logical_size_bytes);
     await pg.start();
+  });
+
+  test("is to the page what its files add up to", async () => {
+    const exact = async (branch: string, what: string) => {
+      assert.equal(
+        (await sizesOf(branch)).logical_size_bytes,
+        await bytesOfFiles(branch),
+        `${branch} ${what}`,
+      );
+    };
+    await pg.query("CREATE DATABASE by_wal");
+    await pg.query("CREATE DATABASE by_copy STRATEGY file_copy");
+    await pg.query("CREATE TABLE grown AS SELECT g, repeat('x', 500) AS t FROM generate_series(1, 5000) g");
+    const lsn = String(await pg.value("SELECT pg_current_wal_insert_lsn()"));
+    await pg.query("DELETE FROM grown WHERE g > 2000");
+    await vacuumAll(pg, "grown");
+    await pg.query("DROP DATABASE by_copy");
+    await pg.stop();
+    await exact("main", "at its end");
+    await env.branch("past", `main@${lsn}`);
+    await exact("past", "left before tables were cut");
+    await env.pageserver.kill9();
+    await env.pageserver.start();
+    for (const branch of ["main", "past", "full"]) await exact(branch, "after kill -9");
+    await pg.start();
+    await pg.query("TRUNCATE grown");
+    await pg.stop();
+    await exact("main", "after kill -9 and a truncation");
   });
 
   test("on disk is of its own versions, and in the tenant's", async () => {

@@ -333,6 +333,7 @@ function expectContent(timeline: Timeline, history: History): void {
   const [spc, db, rel] = REL;
   const slot = timeline.store.slot(relationKey(spc, db, rel, 0));
   const page = new Uint8Array(BLCKSZ);
+  assert.equal(timeline.forks.totalBlocks(), timeline.forks.countBlocks(), "the total of all sizes");
   for (const lsn of [...history.ends(timeline.lastRecordLsn), timeline.lastRecordLsn]) {
     for (let block = 0; block < timeline.forks.blocksAt(slot, lsn); block++) {
       timeline.reader.readPage({ spc, db, rel, fork: 0, slot }, block, lsn, page, 0);
