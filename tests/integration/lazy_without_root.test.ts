@@ -82,6 +82,17 @@ test("a service that may gain no privileges is told so, and gets eager computes"
   assert.equal(await compute.value("SELECT 1"), 1);
 });
 
+const onlyRoot = user === undefined ? "only root can hide it" : skip;
+
+test("doctor says that /etc/mtab is missing where it is", { skip: onlyRoot }, async () => {
+  const withoutEtc =
+    'mount -t tmpfs none /etc && exec setpriv --reuid "$0" --regid "$1" --clear-groups "${@:2}"';
+  const ids = [whoAmI.uid, whoAmI.gid].map(String);
+  const command = ["unshare", "--mount", "bash", "-c", withoutEtc, ...ids, ...zenithCommand()];
+  const doctor = await runZenith(["doctor"], { ZENITH_REPO_DIR: "/tmp/none" }, { command });
+  assert.match(doctor.stdout, /lazy computes: not possible: \S+fusermount3 needs \/etc\/mtab/);
+});
+
 test("doctor says that fusermount3 is missing where it is", async () => {
   const bin = mkdtempSync(join(tmpdir(), "zenith-test-path-"));
   try {

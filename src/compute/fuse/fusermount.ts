@@ -1,6 +1,6 @@
 /** Mounting without root: fusermount3 is set-user-ID root, mounts for its caller, and passes the device's descriptor over a socket. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
 import { findProgram } from "../../common/find_program.ts";
 import { closeFd, receiveFd, socketPair } from "./libc.ts";
@@ -13,12 +13,16 @@ const CHILD_SOCKET_FD = 3;
 
 const S_ISUID = 0o4000;
 
+const MOUNT_TABLE = "/etc/mtab";
+
 /** Why others than root can't mount, as a clause; undefined when they can. */
 export function whyNoFusermount(): string | undefined {
   const program = findProgram(PROGRAM);
   if (program === undefined) return `without root it needs ${PROGRAM} (package fuse3)`;
   const { mode, uid } = statSync(program);
   if (uid !== 0 || (mode & S_ISUID) === 0) return `${program} is not set-user-ID root`;
+  // It mounts without, but does not unmount.
+  if (!existsSync(MOUNT_TABLE)) return `${program} needs ${MOUNT_TABLE}: a link to /proc/self/mounts`;
   // As a service may be run: systemd's NoNewPrivileges.
   const mayGain = !/^NoNewPrivs:\s*1$/m.test(readFileSync("/proc/self/status", "utf8"));
   return mayGain ? undefined : `${program} can't become root here (no new privileges)`;
