@@ -32,7 +32,7 @@ import { WalWindow } from "./wal_window.ts";
 const ELECTION_TIMEOUT_MIN_MS = 500;
 const ELECTION_TIMEOUT_SPREAD_MS = 500;
 /** How long a quorum may stay away before the start is given up. */
-export const ELECT_TIMEOUT_DEFAULT_MS = 60_000;
+const ELECT_TIMEOUT_DEFAULT_MS = 60_000;
 
 const WATCH_INTERVAL_MS = 1_000;
 /** A safekeeper that owes an answer for so long is taken for dead: the connection is made anew. */

@@ -25,7 +25,7 @@ import {
 } from "../postgres/wal/page_header.ts";
 
 /** How much {@link WalStore.iterate} reads at once. */
-export const ITERATE_CHUNK_BYTES = 128 << 10;
+const ITERATE_CHUNK_BYTES = 128 << 10;
 
 export interface WalStoreOptions {
   /** wal_segment_size in bytes. */

@@ -113,8 +113,8 @@ const WANTED_FLAGS = REQUIRED_FLAGS | FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_P
 export const IO_MAX_BYTES = 1 << 20;
 const KERNEL_PAGE_BYTES = 4096;
 /** A request: the largest WRITE, or names. The kernel refuses reads with less room. */
-export const REQUEST_BUFFER_BYTES = IO_MAX_BYTES + 2 * KERNEL_PAGE_BYTES;
-export const REPLY_BUFFER_BYTES = IO_MAX_BYTES + KERNEL_PAGE_BYTES;
+const REQUEST_BUFFER_BYTES = IO_MAX_BYTES + 2 * KERNEL_PAGE_BYTES;
+const REPLY_BUFFER_BYTES = IO_MAX_BYTES + KERNEL_PAGE_BYTES;
 
 /** Reads ahead and write-backs that the kernel has on their way at most, and where it starts to hold back. */
 const MAX_BACKGROUND = 64;
