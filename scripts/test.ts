@@ -6,8 +6,9 @@
  * Ends with the line `N passed, N failed`; the exit code is 0 only when none failed.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { findPostgres } from "../src/pg_install/find_postgres.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -172,6 +173,16 @@ async function runSuite(suite: Suite): Promise<Counts> {
   return counts;
 }
 
+const WITHOUT_POSTGRES: ReadonlySet<string> = new Set(["check", "unit", "sim"]);
+
+/** What the other tests run. An npm package's PostgreSQL has none of them. */
+const CLIENT_PROGRAMS = ["psql", "pgbench", "pg_dump", "pg_amcheck", "pg_waldump"];
+
+function missingPrograms(): string[] {
+  const { binDir } = findPostgres();
+  return CLIENT_PROGRAMS.filter((name) => !existsSync(join(binDir, name)));
+}
+
 async function main(): Promise<void> {
   const asked = process.argv.slice(2);
   const names = asked.length > 0 ? asked : DEFAULT_SUITES;
@@ -182,6 +193,15 @@ async function main(): Promise<void> {
     }
     return found;
   });
+  const missing = names.every((name) => WITHOUT_POSTGRES.has(name)) ? [] : missingPrograms();
+  if (missing.length > 0) {
+    console.error(`the tests need PostgreSQL's ${missing.join(", ")}`);
+    console.error(
+      "hint: install postgresql-15 and postgresql-client-15, or set POSTGRES_DISTRIB_DIR to a whole one",
+    );
+    process.exitCode = 1;
+    return;
+  }
   const total: Counts = { passed: 0, failed: 0 };
   if (names.some((name) => name.startsWith("integration") || name === "torture")) {
     const build = await runSuite({
