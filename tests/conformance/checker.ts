@@ -50,6 +50,7 @@ import {
 } from "../../src/postgres/wal/xact.ts";
 import { type Mask, MASKS, UNLOGGED_MASKS } from "./masks/mod.ts";
 import { type ClusterPages, type Fork, isVisibilityMap, readBlock, relationFile } from "./pages.ts";
+import { isOnlyPinned } from "./pinned_blocks.ts";
 import type { Report, TypeCounts } from "./report.ts";
 
 const BLCKSZ = 8192;
@@ -120,11 +121,13 @@ export class Checker {
       counts.restored++;
     } else {
       counts.checked++;
-      const difference = this.#compare(this.#result, this.#image, rec.xl_rmid, blkno);
+      const isPinned = isOnlyPinned(rec, i);
+      const difference = this.#compare(this.#result, isPinned ? before : this.#image, rec.xl_rmid, blkno);
       if (difference !== undefined) counts.mismatch(`${where(rec, i)}: ${difference}`);
       if (isVisibilityMap(fork)) this.#compareVisibilityMap(rec, i);
-      // Pages of the map go on as redo left them: their images are from another moment, see #compareVisibilityMap.
-      const keepImage = difference !== undefined || (this.#before === "image" && !isVisibilityMap(fork));
+      // These go on as redo left them: their images may be from another moment, see #compareVisibilityMap and isOnlyPinned.
+      const isOfThisMoment = !isPinned && !isVisibilityMap(fork);
+      const keepImage = difference !== undefined || (this.#before === "image" && isOfThisMoment);
       this.#pages.setPage(fork, blkno, keepImage ? this.#image : this.#result);
       return;
     }
