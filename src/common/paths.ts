@@ -138,6 +138,10 @@ export class EnvironmentPaths {
   compute(tenant: TenantId, branch: BranchName): ComputePaths {
     return new ComputePaths(join(this.computes(tenant), branch));
   }
+  /** What process `pid` is making, to be {@link compute} when it is complete: no branch's name begins with a dot. */
+  computeInProgress(tenant: TenantId, branch: BranchName, pid: number): ComputePaths {
+    return new ComputePaths(join(this.computes(tenant), `.${branch}.${pid}`));
+  }
 }
 
 /** One compute: its Postgres data directory and what its supervisor keeps beside it. */

@@ -1,5 +1,5 @@
 /** The computes of an environment: one per branch, each in a directory of its own. */
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type DaemonReady, startDaemon } from "../common/daemon.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
@@ -71,7 +71,7 @@ export async function createCompute(
       hint: `start it with "zenith pg start ${name}"`,
     });
   }
-  const taken = new Set(allComputes(environment).map((compute) => compute.address.port));
+  const taken = takenPorts(environment);
   if (port !== undefined && taken.has(port)) {
     throw new ZenithError("conflict", `port ${port} belongs to another Postgres of this environment`);
   }
@@ -83,21 +83,36 @@ export async function createCompute(
     port: port ?? await allocatePort(taken),
   };
   const user = pgUser();
+  const made = environment.paths.computeInProgress(tenant, name, process.pid);
   try {
-    mkdirSync(paths.dir, { recursive: true, mode: 0o755 });
-    makeOwnedDirectory(paths.pgdata, user);
+    mkdirSync(made.dir, { recursive: true, mode: 0o755 });
+    makeOwnedDirectory(made.pgdata, user);
     const write = (file: string, text: string) =>
-      writeFileSync(join(paths.pgdata, file), text, { mode: 0o600 });
+      writeFileSync(join(made.pgdata, file), text, { mode: 0o600 });
     write("postgresql.conf", initialPostgresConf(identity, paths.socketDir));
     write("pg_hba.conf", initialHbaConf());
     write("pg_ident.conf", "");
-    chownRecursive(paths.pgdata, user);
+    chownRecursive(made.pgdata, user);
+    // Whoever lists computes meanwhile finds it complete or not at all.
+    renameSync(made.dir, paths.dir);
   } catch (error) {
-    rmSync(paths.dir, { recursive: true, force: true });
+    rmSync(made.dir, { recursive: true, force: true });
     if (error instanceof ZenithError) throw error;
     throw ioError("create", paths.dir, error);
   }
   return describeCompute(place(tenant, name, paths));
+}
+
+/** Of every tenant's computes, but for those whose configuration is gone: they keep nobody else from making one. */
+function takenPorts(environment: Environment): Set<number> {
+  const configured = allComputePlaces(environment).filter(({ paths }) =>
+    existsSync(configurationFile(paths))
+  );
+  return new Set(configured.map((found) => describeCompute(found).address.port));
+}
+
+function configurationFile({ pgdata }: ComputePaths): string {
+  return join(pgdata, "postgresql.conf");
 }
 
 /** @throws {ZenithError} `not_found` when the branch has no compute, `invalid_argument` when its configuration is wrong */
@@ -139,6 +154,7 @@ export function allComputePlaces(environment: Environment): ComputePlace[] {
 
 function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
   return directoryNames(environment.paths.computes(tenant))
+    .filter((name) => !name.startsWith("."))
     .map((name) => parseBranchName(name))
     .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
 }
@@ -157,7 +173,7 @@ function place(tenant: TenantId, branch: BranchName, paths: ComputePaths): Compu
 /** @throws {ZenithError} `invalid_argument` when its configuration is wrong */
 export function describeCompute(found: ComputePlace): ComputeInfo {
   const { pgdata } = found.paths;
-  const file = join(pgdata, "postgresql.conf");
+  const file = configurationFile(found.paths);
   if (!existsSync(file)) {
     const ofTenant = `${found.branch} --tenantid ${found.tenant}`;
     throw new ZenithError("invalid_argument", `${file}, the configuration of a Postgres, is missing`, {

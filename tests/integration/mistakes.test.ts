@@ -150,6 +150,10 @@ describe("a mistake", () => {
       /postgresql.conf.*missing/,
       /pg stop bare .*--destroy/,
     );
+    // It is nobody else's mistake.
+    await env.branch("unharmed", "main");
+    await env.zenith("pg", "create", "unharmed");
+    await env.zenith("pg", "stop", "unharmed", "--destroy");
     await env.zenith("pg", "stop", "bare", "--destroy");
     await env.zenith("pg", "create", "bare", "--port", String(bare.address.port));
     await env.zenith("pg", "start", "bare");
