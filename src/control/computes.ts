@@ -140,11 +140,6 @@ export function listComputes(environment: Environment, tenant: TenantId): Comput
   return listPlaces(environment, tenant).map(describeCompute);
 }
 
-/** Every tenant's computes. @throws {ZenithError} `invalid_argument` when one's configuration is wrong */
-export function allComputes(environment: Environment): ComputeInfo[] {
-  return allComputePlaces(environment).map(describeCompute);
-}
-
 /** Where every tenant's computes are. */
 export function allComputePlaces(environment: Environment): ComputePlace[] {
   return directoryNames(environment.paths.computeTenants)

@@ -13,7 +13,7 @@ import { postmasterPid } from "../../src/compute/postgres_process.ts";
 import { removeLazyStorage } from "../../src/compute/fuse/lazy_storage.ts";
 import { parseStorageChoice, type StorageChoice } from "../../src/compute/storage.ts";
 import { untilBranchEndArrived } from "../../src/control/branch_end.ts";
-import { allComputes } from "../../src/control/computes.ts";
+import { allComputePlaces } from "../../src/control/computes.ts";
 import { type Environment, loadEnvironment, saveEnvironment } from "../../src/control/environment.ts";
 import { PageServerClient } from "../../src/control/page_server_client.ts";
 import {
@@ -193,7 +193,7 @@ export class ZenithEnv implements AsyncDisposable {
   killEverything(): void {
     const pidFiles: string[] = [];
     try {
-      for (const compute of allComputes(this.environment)) {
+      for (const compute of allComputePlaces(this.environment)) {
         pidFiles.push(compute.paths.pidFile);
         killPostgres(compute.paths);
       }
