@@ -119,11 +119,7 @@ const CODECS: { readonly [T in Message["type"]]: Codec<Extract<Message, { type: 
     tag: APPEND_REQUEST_TAG,
     size: ({ bytes }) => 5 * 8 + bytes.length,
     put(out, message) {
-      out.number(message.term);
-      out.number(message.beginLsn);
-      out.number(message.commitLsn);
-      out.number(message.truncateLsn);
-      out.number(message.remoteConsistentLsn);
+      putAppendHeader(out, message);
       out.rest(message.bytes);
     },
     take: (from) => ({
@@ -172,25 +168,28 @@ const ACCEPTOR_CODECS: readonly Codec<AcceptorMessage>[] = [
 /** A message as the bytes of one CopyData. */
 export function encodeMessage(message: Message): Uint8Array {
   const codec: Codec<Message> = CODECS[message.type];
-  const out = new Writer(1 + codec.size(message));
+  const out = new Writer(new Uint8Array(1 + codec.size(message)), 0);
   out.u8(codec.tag);
   codec.put(out, message);
   return out.bytes;
 }
 
 /** Writes what comes before an AppendRequest's WAL, for senders that hold the WAL elsewhere. @returns the WAL's offset */
-export function encodeAppendRequestHeader(
-  bytes: Uint8Array,
-  off: number,
-  header: Omit<AppendRequest, "type" | "bytes">,
-): number {
-  bytes[off] = APPEND_REQUEST_TAG;
-  putUint64(bytes, off + 1, header.term);
-  putUint64(bytes, off + 9, header.beginLsn);
-  putUint64(bytes, off + 17, header.commitLsn);
-  putUint64(bytes, off + 25, header.truncateLsn);
-  putUint64(bytes, off + 33, header.remoteConsistentLsn);
+export function encodeAppendRequestHeader(bytes: Uint8Array, off: number, header: AppendHeader): number {
+  const out = new Writer(bytes, off);
+  out.u8(APPEND_REQUEST_TAG);
+  putAppendHeader(out, header);
   return off + APPEND_REQUEST_HEADER_BYTES;
+}
+
+type AppendHeader = Omit<AppendRequest, "type" | "bytes">;
+
+function putAppendHeader(out: Writer, header: AppendHeader): void {
+  out.number(header.term);
+  out.number(header.beginLsn);
+  out.number(header.commitLsn);
+  out.number(header.truncateLsn);
+  out.number(header.remoteConsistentLsn);
 }
 
 /**
@@ -238,10 +237,11 @@ function historyBytes(history: TermHistory): number {
 /** Goes through a message's bytes and fills them. */
 class Writer {
   readonly bytes: Uint8Array;
-  #at = 0;
+  #at: number;
 
-  constructor(size: number) {
-    this.bytes = new Uint8Array(size);
+  constructor(bytes: Uint8Array, at: number) {
+    this.bytes = bytes;
+    this.#at = at;
   }
 
   u8(value: number): void {
