@@ -65,12 +65,13 @@ async function untilStartArrived(
     branch.name === name || branch.timeline_id === name
   );
   if (ancestor === undefined) return;
-  if (moment !== "" && !/^\d{4}-|\//.test(moment)) {
+  const isTime = /^\d{4}-/.test(moment);
+  if (moment !== "" && !isTime && !moment.includes("/")) {
     throw new ZenithError("invalid_argument", `"${moment}" is neither an LSN nor a point in time`, {
       hint: `for example ${name}@0/16B5A50 or ${name}@2026-11-22T09:30`,
     });
   }
-  if (/^\d{4}-/.test(moment)) {
+  if (isTime) {
     await untilMomentArrived(client, tenant, ancestor, parseTimestamp(moment, "local"));
   } else if (moment === "" || parseLsn(moment) > ancestor.latest_valid_lsn) {
     await untilBranchEndArrived(client, tenant, ancestor);
