@@ -1,10 +1,9 @@
-import { ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import { formatLsn } from "../common/lsn.ts";
 import { parseTimestamp } from "../common/timestamp.ts";
 import { untilMomentArrived } from "../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
-import { PageServerClient } from "../control/page_server_client.ts";
+import { branchNamed, PageServerClient } from "../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "./command.ts";
 import { print } from "./output.ts";
 
@@ -24,12 +23,7 @@ export const lsnAtCommand: Command = {
     const timestamp = parseTimestamp(requiredArg(args, 1), "local");
     await using client = new PageServerClient(pageServerAddress(environment));
     const branches = await client.branchList(tenant);
-    const branch = branches.find((branch) => branch.name === name);
-    if (branch === undefined) {
-      throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, {
-        hint: '"zenith branch" shows those there are',
-      });
-    }
+    const branch = branchNamed(branches, tenant, name);
     await untilMomentArrived(client, tenant, branch, timestamp);
     const { lsn, timeline_id } = await client.lsnAt(tenant, branch.timeline_id, timestamp);
     if (timeline_id === branch.timeline_id) {

@@ -1,8 +1,7 @@
-import { ZenithError } from "../common/errors.ts";
 import { parseBranchName } from "../common/id.ts";
 import { createCompute } from "../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
-import { PageServerClient } from "../control/page_server_client.ts";
+import { branchNamed, PageServerClient } from "../control/page_server_client.ts";
 import { type Command, optionPort, optionText, requiredArg, TENANT_OPTION } from "./command.ts";
 import { print } from "./output.ts";
 
@@ -23,12 +22,8 @@ export const pgCreateCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const name = parseBranchName(requiredArg(args, 0));
     await using client = new PageServerClient(pageServerAddress(environment));
-    const branch = (await client.branchList(tenant)).find((branch) => branch.name === name);
-    if (branch === undefined) {
-      throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, {
-        hint: `make it with "zenith branch ${name} <start>"; "zenith branch" shows those there are`,
-      });
-    }
+    const hint = `make it with "zenith branch ${name} <start>"; "zenith branch" shows those there are`;
+    const branch = branchNamed(await client.branchList(tenant), tenant, name, hint);
     const compute = await createCompute(environment, tenant, branch, optionPort(options, "port"));
     print(
       `Postgres for branch ${name} created, port ${compute.address.port}, configuration in ${compute.paths.pgdata}`,

@@ -3,7 +3,7 @@ import { parseBranchName } from "../common/id.ts";
 import { untilBranchEndArrived } from "../control/branch_end.ts";
 import { listComputes } from "../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../control/environment.ts";
-import { PageServerClient } from "../control/page_server_client.ts";
+import { branchNamed, PageServerClient } from "../control/page_server_client.ts";
 import { deleteFromSafekeepers } from "../control/safekeepers.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "./command.ts";
 import { print } from "./output.ts";
@@ -21,12 +21,7 @@ export const safekeeperReleaseCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const name = parseBranchName(requiredArg(args, 0));
     await using client = new PageServerClient(pageServerAddress(environment));
-    const branch = (await client.branchList(tenant)).find((branch) => branch.name === name);
-    if (branch === undefined) {
-      throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, {
-        hint: '"zenith branch" shows those there are',
-      });
-    }
+    const branch = branchNamed(await client.branchList(tenant), tenant, name);
     const timeline = branch.timeline_id;
     const runs = listComputes(environment, tenant).some(({ identity, status }) =>
       identity.timeline === timeline && status === "running"

@@ -206,6 +206,18 @@ export class PageServerClient implements AsyncDisposable {
   }
 }
 
+/** @throws {ZenithError} `not_found`, with `hint`, when none of a tenant's `branches` has that name */
+export function branchNamed(
+  branches: readonly BranchInfo[],
+  tenant: TenantId,
+  name: BranchName,
+  hint = '"zenith branch" shows those there are',
+): BranchInfo {
+  const branch = branches.find((branch) => branch.name === name);
+  if (branch !== undefined) return branch;
+  throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, { hint });
+}
+
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
