@@ -1,33 +1,33 @@
-import { branchCommand } from "./branch.ts";
-import { branchDeleteCommand } from "./branch_delete.ts";
-import { branchListCommand } from "./branch_list.ts";
-import { branchRenameCommand } from "./branch_rename.ts";
-import type { CommandGroup } from "./command.ts";
-import { completeCommand, completionCommand } from "./completion.ts";
-import { computeCommand } from "./compute.ts";
-import { doctorCommand } from "./doctor.ts";
-import { dumpLayerCommand, dumpWalCommand } from "./dump.ts";
-import { dumpPageCommand } from "./dump_page.ts";
-import { fsckCommand } from "./fsck.ts";
-import { initCommand } from "./init.ts";
-import { logsCommand } from "./logs.ts";
-import { lsnAtCommand } from "./lsn_at.ts";
-import { pageserverCommand } from "./pageserver.ts";
-import { pgCreateCommand } from "./pg_create.ts";
-import { pgListCommand } from "./pg_list.ts";
-import { pgStartCommand } from "./pg_start.ts";
-import { pgStopCommand } from "./pg_stop.ts";
-import { psqlCommand } from "./psql.ts";
-import { restartCommand } from "./restart.ts";
-import { safekeeperCommand } from "./safekeeper.ts";
-import { safekeeperListCommand } from "./safekeeper_list.ts";
-import { safekeeperPruneCommand } from "./safekeeper_prune.ts";
-import { safekeeperReleaseCommand } from "./safekeeper_release.ts";
-import { startCommand } from "./start.ts";
-import { statusCommand } from "./status.ts";
-import { stopCommand } from "./stop.ts";
-import { tenantConfigCommand } from "./tenant_config.ts";
-import { tenantCreateCommand, tenantDeleteCommand, tenantListCommand } from "./tenant.ts";
+import { branchCommand } from "./branch/branch.ts";
+import { branchDeleteCommand } from "./branch/delete.ts";
+import { branchListCommand } from "./branch/list.ts";
+import { branchRenameCommand } from "./branch/rename.ts";
+import type { CommandGroup } from "./cli/command.ts";
+import { completeCommandOf, completionCommand } from "./cli/completion.ts";
+import { computeCommand } from "./role/compute.ts";
+import { doctorCommand } from "./environment/doctor.ts";
+import { dumpLayerCommand, dumpWalCommand } from "./dump/dump.ts";
+import { dumpPageCommand } from "./dump/page.ts";
+import { fsckCommand } from "./environment/fsck.ts";
+import { initCommand } from "./environment/init.ts";
+import { logsCommand } from "./environment/logs.ts";
+import { lsnAtCommand } from "./branch/lsn_at.ts";
+import { pageserverCommand } from "./role/pageserver.ts";
+import { pgCreateCommand } from "./pg/create.ts";
+import { pgListCommand } from "./pg/list.ts";
+import { pgStartCommand } from "./pg/start.ts";
+import { pgStopCommand } from "./pg/stop.ts";
+import { psqlCommand } from "./pg/psql.ts";
+import { restartCommand } from "./environment/restart.ts";
+import { safekeeperCommand } from "./role/safekeeper.ts";
+import { safekeeperListCommand } from "./safekeeper/list.ts";
+import { safekeeperPruneCommand } from "./safekeeper/prune.ts";
+import { safekeeperReleaseCommand } from "./safekeeper/release.ts";
+import { startCommand } from "./environment/start.ts";
+import { statusCommand } from "./environment/status.ts";
+import { stopCommand } from "./environment/stop.ts";
+import { tenantConfigCommand } from "./tenant/config.ts";
+import { tenantCreateCommand, tenantDeleteCommand, tenantListCommand } from "./tenant/tenant.ts";
 
 /** Every command, as `zenith --help` shows them. */
 export const COMMANDS: readonly CommandGroup[] = [
@@ -71,7 +71,7 @@ export const COMMANDS: readonly CommandGroup[] = [
       dumpLayerCommand,
       dumpPageCommand,
       computeCommand,
-      completeCommand,
+      completeCommandOf(() => COMMANDS),
     ],
   },
 ];

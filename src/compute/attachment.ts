@@ -1,9 +1,9 @@
 import { errorMessage } from "../common/errors.ts";
-import type { Logger } from "../common/log.ts";
+import type { Logger } from "../process/log.ts";
 import { sleep } from "../common/sleep.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { connectPageServer } from "./page_server_link.ts";
-import type { ComputeIdentity } from "./postgres_conf.ts";
+import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 
 /** How soon a page server that went away is told again. */
 const RETRY_MS = 1_000;

@@ -5,8 +5,8 @@
 import type postgres from "postgres";
 import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
-import { readOnlySettings } from "./postgres_conf.ts";
-import type { PostgresProcess } from "./postgres_process.ts";
+import { readOnlySettings } from "./postgres/postgres_conf.ts";
+import type { PostgresProcess } from "./postgres/postgres_process.ts";
 
 /** A Postgres that accepts connections. */
 export interface LocalPostgres {

@@ -1,13 +1,13 @@
 import type postgres from "postgres";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
-import type { Logger } from "../common/log.ts";
+import type { Logger } from "../process/log.ts";
 import { sleep } from "../common/sleep.ts";
 import { WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
 import { assertSameSafekeepers, callMeMaybe, fetchTimelineStatus } from "./page_server_link.ts";
-import type { ComputeIdentity } from "./postgres_conf.ts";
-import { pauseWhileRunning } from "./postgres_process.ts";
+import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
+import { pauseWhileRunning } from "./postgres/postgres_process.ts";
 
 /** The page server opens a replication connection: it is up in a second, or it will not be. */
 const FOLLOW_TIMEOUT_MS = 30_000;

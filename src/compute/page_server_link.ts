@@ -8,8 +8,8 @@ import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_connection.ts";
-import type { BasebackupContent } from "./data_directory.ts";
-import type { ComputeIdentity } from "./postgres_conf.ts";
+import type { BasebackupContent } from "./postgres/data_directory.ts";
+import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 

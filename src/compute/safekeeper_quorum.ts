@@ -1,5 +1,5 @@
 import { errorMessage, type ZenithError } from "../common/errors.ts";
-import type { Logger } from "../common/log.ts";
+import type { Logger } from "../process/log.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
@@ -10,9 +10,9 @@ import {
   fetchTimelineStatus,
   registerSafekeepers,
 } from "./page_server_link.ts";
-import type { ComputeIdentity } from "./postgres_conf.ts";
-import { WalProposer } from "./wal_proposer.ts";
-import { WAL_PROPOSER_NAME } from "./wal_source.ts";
+import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
+import { WalProposer } from "./proposer/wal_proposer.ts";
+import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
 
 /**
  * A quorum of safekeepers, for which the supervisor stands in as Postgres's synchronous standby. The page server hears of the WAL from

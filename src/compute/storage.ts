@@ -1,5 +1,5 @@
 import { ZenithError } from "../common/errors.ts";
-import { whyNotLazy } from "./fuse/mount.ts";
+import { whyNotLazy } from "./lazy/fuse/mount.ts";
 
 /**
  * How a compute's relation files come: `eager`, all at its start; `lazy`, page by page when they are first read; `auto`, lazy where

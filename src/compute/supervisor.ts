@@ -3,21 +3,30 @@ import { join } from "node:path";
 import postgres from "postgres";
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
-import type { Logger } from "../common/log.ts";
+import type { Logger } from "../process/log.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
-import { Conditions } from "./conditions.ts";
-import { clearDataDirectory, type DataDirectoryProgress, unpackBasebackup } from "./data_directory.ts";
+import { Conditions } from "./postgres/conditions.ts";
+import {
+  clearDataDirectory,
+  type DataDirectoryProgress,
+  unpackBasebackup,
+} from "./postgres/data_directory.ts";
 import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
-import { LazyStorage, removeLazyStorage } from "./fuse/lazy_storage.ts";
+import { LazyStorage, removeLazyStorage } from "./lazy/lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
 import { fetchBasebackup } from "./page_server_link.ts";
-import { clientHost, type ComputeIdentity, computeIdentity, readSettings } from "./postgres_conf.ts";
-import { acceptsConnections, endOrphan, pauseWhileRunning, PostgresProcess } from "./postgres_process.ts";
+import { clientHost, type ComputeIdentity, computeIdentity, readSettings } from "./postgres/postgres_conf.ts";
+import {
+  acceptsConnections,
+  endOrphan,
+  pauseWhileRunning,
+  PostgresProcess,
+} from "./postgres/postgres_process.ts";
 import { SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
 

@@ -1,6 +1,6 @@
 /**
  * The one writer of a timeline: gets itself elected by a quorum of acceptors, brings them to one log, and counts how far
- * a quorum has it. Pure: no clock, no I/O, no randomness. The driver (`src/compute/wal_proposer.ts`, and the simulator) feeds
+ * a quorum has it. Pure: no clock, no I/O, no randomness. The driver (`src/compute/proposer/wal_proposer.ts`, and the simulator) feeds
  * it events and carries out the effects of each in order.
  *
  * The proposer has WAL of its own only from where its term starts, and of that only a window. What an acceptor lacks below

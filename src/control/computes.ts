@@ -1,13 +1,13 @@
 /** The computes of an environment: one per branch, each in a directory of its own. */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type DaemonReady, startDaemon } from "../common/daemon.ts";
+import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import { type BranchName, isId, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
-import { checkPidFile } from "../common/pid_file.ts";
+import { checkPidFile } from "../process/pid_file.ts";
 import {
   clientHost,
   type ComputeIdentity,
@@ -16,8 +16,8 @@ import {
   initialPostgresConf,
   readOnlyLsn,
   readSettings,
-} from "../compute/postgres_conf.ts";
-import { removeLazyStorage } from "../compute/fuse/lazy_storage.ts";
+} from "../compute/postgres/postgres_conf.ts";
+import { removeLazyStorage } from "../compute/lazy/lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
 import { chownRecursive, makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";

@@ -20,7 +20,7 @@ import {
 import { ZenithError } from "../common/errors.ts";
 import { type HostPort, parseHostPort } from "../common/host_port.ts";
 import { parseTenantId, type TenantId } from "../common/id.ts";
-import { AddressSchema, PAGESERVER_DEFAULT_LISTEN } from "../common/pageserver_config.ts";
+import { AddressSchema, PAGESERVER_DEFAULT_LISTEN } from "../common/page_server_config.ts";
 import { EnvironmentPaths } from "../common/paths.ts";
 import { readTomlFile, writeTomlFile } from "../common/toml.ts";
 

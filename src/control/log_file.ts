@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { ioError, systemErrorCode } from "../common/errors.ts";
 
-/** One line of a log of ours, as `src/common/log.ts` writes it. */
+/** One line of a log of ours, as `src/process/log.ts` writes it. */
 export interface LogLine {
   readonly level: string;
   /** ISO 8601. */

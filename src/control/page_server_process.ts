@@ -1,9 +1,9 @@
 /** The environment's own page server, as a process. */
 import { existsSync } from "node:fs";
-import { type DaemonReady, startDaemon } from "../common/daemon.ts";
+import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
-import { checkPidFile } from "../common/pid_file.ts";
+import { checkPidFile } from "../process/pid_file.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";

@@ -1,13 +1,13 @@
 /** The environment's own safekeepers, as processes. */
 import { mkdirSync } from "node:fs";
 import { array, type InferOutput, number, object, pipe, safeParse, string, transform } from "valibot";
-import { type DaemonReady, startDaemon } from "../common/daemon.ts";
+import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import { parseLsn } from "../common/lsn.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
-import { checkPidFile } from "../common/pid_file.ts";
+import { checkPidFile } from "../process/pid_file.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";

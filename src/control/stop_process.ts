@@ -1,5 +1,5 @@
 import { ZenithError } from "../common/errors.ts";
-import { checkPidFile, isRunning } from "../common/pid_file.ts";
+import { checkPidFile, isRunning } from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
 /** `fast` ends orderly, `immediate` ends now; both lose nothing that was acknowledged. */

@@ -6,7 +6,7 @@
  * The filter is a table of bits: a row per hash of (object, block), a column per ancestor. A block's ancestors are those whose bit is
  * set in two rows. One that has more keys than the table has rows is not entered: it may have anything.
  */
-import type { BlockCache } from "./block_cache.ts";
+import type { BlockCache } from "./layer/block_cache.ts";
 
 /** So many ancestors are sooner asked than looked up. */
 const FILTER_FROM_ANCESTORS = 4;

@@ -1,7 +1,7 @@
 /** Since when a timeline has each object: the LSN of its first version in files and frozen layers. Loaded when first asked for. */
-import type { LayerMap } from "./layer_map.ts";
-import type { MemoryLayer } from "./memory_layer.ts";
-import type { ObjectTable } from "./object_id.ts";
+import type { LayerMap } from "./files/layer_map.ts";
+import type { MemoryLayer } from "./memory/memory_layer.ts";
+import type { ObjectTable } from "./value/object_id.ts";
 
 export class FirstLsns {
   readonly #objects: ObjectTable;

@@ -1,10 +1,16 @@
 /** The LSN-versioned key-value store: what the rest of Zenith uses of it. */
-export { BlockCache } from "./block_cache.ts";
-export { dumpLayer } from "./dump_layer.ts";
-export { checkTimeline, type TimelineCheck } from "./fsck.ts";
-export { compareObjects, formatObject, type ObjectFilter, type ObjectId, SIZE_BLOCK } from "./object_id.ts";
-export type { ChainLimits, RebuiltValue, Reconstruct } from "./key_rewriter.ts";
-export { isTimelineDirectory, readMetadata, type TimelineMetadata } from "./timeline_metadata.ts";
+export { BlockCache } from "./layer/block_cache.ts";
+export { dumpLayer } from "./files/dump_layer.ts";
+export { checkTimeline, type TimelineCheck } from "./files/fsck.ts";
+export {
+  compareObjects,
+  formatObject,
+  type ObjectFilter,
+  type ObjectId,
+  SIZE_BLOCK,
+} from "./value/object_id.ts";
+export type { ChainLimits, RebuiltValue, Reconstruct } from "./layer/key_rewriter.ts";
+export { isTimelineDirectory, readMetadata, type TimelineMetadata } from "./files/timeline_metadata.ts";
 export {
   type EncodedValue,
   type EncodeValue,
@@ -12,15 +18,15 @@ export {
   type FlushLayer,
   flushLayer,
   type FlushRequest,
-} from "./flush.ts";
-export type { WrittenLayer } from "./layer_writer.ts";
-export { MemoryBudget } from "./memory_budget.ts";
-export { mergeHere, mergeLayers } from "./merge_layers.ts";
-export { pacedMerge } from "./merge_pace.ts";
-export type { MergeLayers, MergeReply, MergeRequest } from "./merge_request.ts";
-export type { MemoryPools } from "./memory_layer.ts";
-export type { MergeResult } from "./layer_upkeep.ts";
-export type { StoreSizes, TimelineStoreConfig } from "./store_options.ts";
+} from "./memory/flush.ts";
+export type { WrittenLayer } from "./layer/layer_writer.ts";
+export { MemoryBudget } from "./memory/memory_budget.ts";
+export { mergeHere, mergeLayers } from "./merge/merge_layers.ts";
+export { pacedMerge } from "./merge/merge_pace.ts";
+export type { MergeLayers, MergeReply, MergeRequest } from "./files/merge_request.ts";
+export type { MemoryPools } from "./memory/memory_layer.ts";
+export type { MergeResult } from "./merge/layer_upkeep.ts";
+export type { StoreSizes, TimelineStoreConfig } from "./files/store_options.ts";
 export { TimelineStore, type TimelineStoreOptions } from "./timeline_store.ts";
-export { ValueChain } from "./value_chain.ts";
-export { VERSION_PIECE_BYTES } from "./version_table.ts";
+export { ValueChain } from "./value/value_chain.ts";
+export { VERSION_PIECE_BYTES } from "./memory/version_table.ts";

@@ -9,16 +9,16 @@ import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { type Ancestor, Ancestry } from "./ancestry.ts";
 import { FirstLsns } from "./first_lsns.ts";
-import type { RebuiltValue } from "./key_rewriter.ts";
-import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./layer_upkeep.ts";
-import { MemoryLayers } from "./memory_layers.ts";
-import { mergeHere } from "./merge_layers.ts";
-import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./object_id.ts";
-import type { FoundStart } from "./record_starts.ts";
-import { KEEP_ALL, Retention } from "./retention.ts";
-import { DEFAULT_CONFIG, type StoreOptions, type StoreSizes } from "./store_options.ts";
-import { TimelineFiles } from "./timeline_files.ts";
-import { ValueChain } from "./value_chain.ts";
+import type { RebuiltValue } from "./layer/key_rewriter.ts";
+import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./merge/layer_upkeep.ts";
+import { MemoryLayers } from "./flush/memory_layers.ts";
+import { mergeHere } from "./merge/merge_layers.ts";
+import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./value/object_id.ts";
+import type { FoundStart } from "./value/record_starts.ts";
+import { KEEP_ALL, Retention } from "./value/retention.ts";
+import { DEFAULT_CONFIG, type StoreOptions, type StoreSizes } from "./files/store_options.ts";
+import { TimelineFiles } from "./files/timeline_files.ts";
+import { ValueChain } from "./value/value_chain.ts";
 
 export interface TimelineStoreOptions extends StoreOptions {
   /** The timeline this one is a branch of, and the LSN at which it left it; must stay open as long as this one. */

@@ -1,6 +1,6 @@
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
-import type { Logger } from "../common/log.ts";
+import type { Logger } from "../process/log.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";

@@ -8,7 +8,7 @@
 import { assert } from "../common/assert.ts";
 import { type Disk, replaceFileSync } from "../common/disk.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
-import type { Logger } from "../common/log.ts";
+import type { Logger } from "../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
 import {

@@ -1,7 +1,7 @@
 import type { Disk } from "../common/disk.ts";
 import { ioError, ZenithError } from "../common/errors.ts";
 import { isId, parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
-import type { Logger } from "../common/log.ts";
+import type { Logger } from "../process/log.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { DELETED_SUFFIX, type SafekeeperPaths } from "../common/paths.ts";
 import type { TimelineIdentity } from "../consensus/messages.ts";

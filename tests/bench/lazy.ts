@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
-import { checkPidFile } from "../../src/common/pid_file.ts";
+import { checkPidFile } from "../../src/process/pid_file.ts";
 import { Random } from "../harness/random.ts";
 import { dropPageCache } from "../harness/lazy_files.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";

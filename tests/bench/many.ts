@@ -7,12 +7,12 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { checkPidFile } from "../../src/common/pid_file.ts";
+import { checkPidFile } from "../../src/process/pid_file.ts";
 import { generateTenantId, parseBranchName, type TenantId } from "../../src/common/id.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
 import type { PageServerClient } from "../../src/control/page_server_client.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
-import { postmasterPid } from "../../src/compute/postgres_process.ts";
+import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { durableLsn } from "../harness/branching.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 import { runParts } from "./harness.ts";

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { nodeDisk } from "../../src/common/disk.ts";
 import type { Lsn } from "../../src/common/lsn.ts";
-import { WorkerThread } from "../../src/common/worker_thread.ts";
+import { WorkerThread } from "../../src/process/worker_thread.ts";
 import {
   BlockCache,
   mergeHere,
@@ -77,7 +77,7 @@ export async function run(args: readonly string[]): Promise<void> {
   const rounds = Number(args[0] ?? ROUNDS);
   const layerBytes = Number(args[1] ?? LAYER_MIB) << 20;
   const dir = mkdtempSync(join(tmpdir(), "zenith-bench-merge-"));
-  const thread = new WorkerThread<MergeRequest, MergeReply>("src/pageserver/merge_worker.ts");
+  const thread = new WorkerThread<MergeRequest, MergeReply>("src/pageserver/workers/merge_worker.ts");
   let number = 0;
   const measure = (merge: MergeLayers) => longestStall(join(dir, String(number++)), layerBytes, merge);
   const results: Comparison[] = [];

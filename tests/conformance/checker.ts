@@ -14,19 +14,17 @@ import { hasApplicableImage } from "../../src/postgres/redo/redo.ts";
 import {
   redoTruncateVisibilityMap,
   visibilityMapBlocksAfterTruncate,
-} from "../../src/postgres/redo/visibility_map.ts";
+} from "../../src/postgres/redo/heap/visibility_map.ts";
 import {
   VisibilityMapChanges,
   visibilityMapChanges,
-} from "../../src/postgres/redo/visibility_map_changes.ts";
+} from "../../src/postgres/redo/heap/visibility_map_changes.ts";
 import { restoreBlockImage } from "../../src/postgres/wal/block_image.ts";
 import { cutRecord, NO_BLOCK } from "../../src/postgres/wal/cut_record.ts";
+import { FSM_FORKNUM, MAIN_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../src/postgres/cluster/relfile.ts";
 import {
   BKPBLOCK_FORK_MASK,
   BKPBLOCK_HAS_IMAGE,
-  FSM_FORKNUM,
-  MAIN_FORKNUM,
-  VISIBILITYMAP_FORKNUM,
   type WalRecord,
   XLR_RMGR_INFO_MASK,
 } from "../../src/postgres/wal/record.ts";

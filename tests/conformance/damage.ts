@@ -7,9 +7,9 @@
 import { rmSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { errorMessage } from "../../src/common/errors.ts";
-import { RedoError } from "../../src/postgres/redo/errors.ts";
+import { RedoError } from "../../src/postgres/redo/page/errors.ts";
 import { applyRecordTo, type BlockTarget, startPage } from "../../src/postgres/redo/reconstruct.ts";
-import { RECORD, W8 } from "../../src/postgres/redo/workspace.ts";
+import { RECORD, W8 } from "../../src/postgres/redo/page/workspace.ts";
 import { WalError } from "../../src/postgres/wal/error.ts";
 import type { WalRecord } from "../../src/postgres/wal/record.ts";
 import { recordTypeName, rmgrName } from "../../src/postgres/wal/rmgr.ts";

@@ -5,7 +5,7 @@
 import { closeSync, existsSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import type { BlockTarget } from "../../src/postgres/redo/reconstruct.ts";
-import { INIT_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../src/postgres/wal/record.ts";
+import { INIT_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../src/postgres/cluster/relfile.ts";
 
 const BLCKSZ = 8192;
 /** RELSEG_SIZE: blocks of a file before the next one, `.1`, begins. */

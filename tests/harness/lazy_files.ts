@@ -3,8 +3,8 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { ComputePaths } from "../../src/common/paths.ts";
-import { checkPidFile } from "../../src/common/pid_file.ts";
-import { unmount } from "../../src/compute/fuse/mount.ts";
+import { checkPidFile } from "../../src/process/pid_file.ts";
+import { unmount } from "../../src/compute/lazy/fuse/mount.ts";
 
 const BYTES_PER_STAT_BLOCK = 512;
 

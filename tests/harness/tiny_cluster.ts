@@ -6,15 +6,15 @@ import { join } from "node:path";
 import { crc32c } from "../../src/common/crc32c.ts";
 import type { Disk } from "../../src/common/disk.ts";
 import type { Lsn } from "../../src/common/lsn.ts";
-import { type CheckPoint, encodeCheckpoint } from "../../src/postgres/checkpoint.ts";
+import { type CheckPoint, encodeCheckpoint } from "../../src/postgres/cluster/checkpoint.ts";
 import {
   CONTROL_FILE_PATH,
   encodeControlFile,
   PG_CONTROL_FILE_SIZE,
-} from "../../src/postgres/control_file.ts";
-import { BLCKSZ } from "../../src/postgres/page_layout.ts";
-import { RELSEG_SIZE } from "../../src/postgres/relfile.ts";
-import { SLRU_DIRECTORIES } from "../../src/postgres/slru.ts";
+} from "../../src/postgres/cluster/control_file.ts";
+import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
+import { RELSEG_SIZE } from "../../src/postgres/cluster/relfile.ts";
+import { SLRU_DIRECTORIES } from "../../src/postgres/cluster/slru.ts";
 import { CATALOG_VERSION_NO, PG_CONTROL_VERSION } from "../../src/postgres/versions/v15.ts";
 import { walFileName } from "../../src/postgres/wal/page_header.ts";
 import { XLOG_CHECKPOINT_SHUTDOWN } from "../../src/postgres/wal/records/xlog.ts";

@@ -5,7 +5,7 @@ import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { Finding } from "../../src/control/checkup.ts";
+import type { Finding } from "../../src/control/survey/checkup.ts";
 import { Connection } from "../harness/connection.ts";
 import { freePort } from "../harness/ports.ts";
 

@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { appendFileSync, chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { Finding } from "../../src/control/checkup.ts";
+import type { Finding } from "../../src/control/survey/checkup.ts";
 import { saveEnvironment } from "../../src/control/environment.ts";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { runZenith, zenithCommand } from "../harness/cli.ts";

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { DataCheck } from "../../src/pageserver/fsck.ts";
+import type { DataCheck } from "../../src/pageserver/service/fsck.ts";
 import { zenithCommand } from "../harness/cli.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
 

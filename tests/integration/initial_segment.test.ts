@@ -9,9 +9,9 @@ import {
   DB_SHUTDOWNED,
   encodeControlFile,
   parseControlFile,
-} from "../../src/postgres/control_file.ts";
+} from "../../src/postgres/cluster/control_file.ts";
 import { WalDecoder } from "../../src/postgres/wal/decoder.ts";
-import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../src/postgres/wal/initial_segment.ts";
+import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../src/postgres/initial_segment.ts";
 import {
   nextRecordLsn,
   parseWalFileName,

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { checkPidFile, isRunning } from "../../src/common/pid_file.ts";
-import { postmasterPid } from "../../src/compute/postgres_process.ts";
+import { checkPidFile, isRunning } from "../../src/process/pid_file.ts";
+import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { zenithOnDeno } from "../harness/cli.ts";
 import { dropPageCache, isMounted } from "../harness/lazy_files.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";

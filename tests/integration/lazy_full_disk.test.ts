@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { checkPidFile } from "../../src/common/pid_file.ts";
+import { checkPidFile } from "../../src/process/pid_file.ts";
 import { ACCOUNTS_CONTENT, createAccounts } from "../harness/accounts.ts";
 import { addSettings } from "../harness/branching.ts";
 import { dropPageCache } from "../harness/lazy_files.ts";

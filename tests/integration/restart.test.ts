@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { checkPidFile } from "../../src/common/pid_file.ts";
+import { checkPidFile } from "../../src/process/pid_file.ts";
 import { branchHere } from "../harness/branching.ts";
 import { WriteHistory } from "../harness/write_history.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";

@@ -4,8 +4,8 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { generateTimelineId, type TimelineId } from "../../src/common/id.ts";
 import type { Lsn } from "../../src/common/lsn.ts";
-import { WalProposer } from "../../src/compute/wal_proposer.ts";
-import { createLogger } from "../../src/common/log.ts";
+import { WalProposer } from "../../src/compute/proposer/wal_proposer.ts";
+import { createLogger } from "../../src/process/log.ts";
 import { type SafekeeperHandle, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const OPTIONS = { timeout: 180_000 };

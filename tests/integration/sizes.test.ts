@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { formatBytes } from "../../src/commands/output.ts";
+import { formatBytes } from "../../src/commands/cli/output.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
-import { BLCKSZ } from "../../src/postgres/page_layout.ts";
+import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../src/protocol/relation_manifest.ts";
 import { TarReader } from "../../src/protocol/tar.ts";
 import { vacuumAll } from "../harness/vacuum.ts";

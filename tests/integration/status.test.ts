@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { checkPidFile } from "../../src/common/pid_file.ts";
+import { checkPidFile } from "../../src/process/pid_file.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
 import type { Survey } from "../../src/control/survey/survey.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";

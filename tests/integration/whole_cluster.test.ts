@@ -9,13 +9,13 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import postgres from "postgres";
 import { formatLsn } from "../../src/common/lsn.ts";
-import { unpackBasebackup } from "../../src/compute/data_directory.ts";
+import { unpackBasebackup } from "../../src/compute/postgres/data_directory.ts";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
 import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../../src/postgres/control_file.ts";
-import { BLCKSZ } from "../../src/postgres/page_layout.ts";
-import { FSM_FORKNUM, MAIN_FORKNUM, parseRelationPath } from "../../src/postgres/relfile.ts";
+import { CONTROL_FILE_PATH, parseControlFile } from "../../src/postgres/cluster/control_file.ts";
+import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
+import { FSM_FORKNUM, MAIN_FORKNUM, parseRelationPath } from "../../src/postgres/cluster/relfile.ts";
 import { addSettings } from "../harness/branching.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 

@@ -1,6 +1,6 @@
 /** Branches of the tortured timeline: made at moments that something is known of, started, checked, written to, deleted. */
 import assert from "node:assert/strict";
-import { EXIT_USAGE } from "../../src/commands/command.ts";
+import { EXIT_USAGE } from "../../src/commands/cli/command.ts";
 import { addSettings, durableLsn } from "../harness/branching.ts";
 import type { CliResult } from "../harness/cli.ts";
 import { amcheck } from "../harness/programs.ts";

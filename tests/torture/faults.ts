@@ -1,7 +1,7 @@
 /** Carries out faults on a living environment. */
 import assert from "node:assert/strict";
-import { checkPidFile, type ProcessIdentity } from "../../src/common/pid_file.ts";
-import { postmasterPid } from "../../src/compute/postgres_process.ts";
+import { checkPidFile, type ProcessIdentity } from "../../src/process/pid_file.ts";
+import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import type { WriteHistory } from "../harness/write_history.ts";
 import { type Compute, until, type ZenithEnv } from "../harness/zenith_env.ts";
 import type { Fault } from "./plan.ts";

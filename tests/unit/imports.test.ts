@@ -4,24 +4,27 @@ import { dirname, join, relative, sep } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-const SRC = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src");
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+const SRC = join(ROOT, "src");
 
-/** What each part of `src` knows, as docs/architecture.md says it; nothing knows who uses it. */
+/** What each part of `src` may import, as docs/architecture.md says; nothing knows who uses it. */
 const KNOWS: Readonly<Record<string, readonly string[]>> = {
   common: [],
-  pg_install: ["common"],
-  pgwire: ["common"],
+  process: ["common"],
+  pg_install: ["common", "process"],
+  pgwire: ["common", "process"],
   postgres: ["common"],
-  pagestore: ["common"],
+  pagestore: ["common", "process"],
   protocol: ["common"],
   consensus: ["common"],
   wal_store: ["common", "postgres"],
-  pageserver: ["common", "pagestore", "pg_install", "pgwire", "postgres", "protocol", "wal_store"],
-  safekeeper: ["common", "consensus", "pgwire", "postgres", "protocol", "wal_store"],
-  compute: ["common", "consensus", "pg_install", "pgwire", "postgres", "protocol"],
-  control: ["common", "compute", "consensus", "pg_install", "pgwire", "protocol"],
+  pageserver: ["common", "process", "pagestore", "pg_install", "pgwire", "postgres", "protocol", "wal_store"],
+  safekeeper: ["common", "process", "consensus", "pgwire", "postgres", "protocol", "wal_store"],
+  compute: ["common", "process", "consensus", "pg_install", "pgwire", "postgres", "protocol"],
+  control: ["common", "process", "compute", "consensus", "pg_install", "pgwire", "protocol"],
   commands: [
     "common",
+    "process",
     "compute",
     "control",
     "pageserver",
@@ -32,20 +35,43 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
+/**
+ * The rooms of a part, lowest first. A room may import the rooms before it; files that lie in the part's own folder may
+ * import every room, and no room imports them.
+ */
+const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  pagestore: ["value", "layer", "memory", "files", "flush", "merge"],
+  pageserver: ["content", "ingest", "timeline", "tenant", "service", "workers"],
+  compute: ["postgres", "proposer", "lazy"],
+  "compute/lazy": ["fuse", "files", "pages"],
+  postgres: ["versions", "cluster", "wal", "redo"],
+  "postgres/redo": ["page", "heap", "btree", "gin", "hash", "spgist"],
+  commands: ["cli", "safekeeper", "branch", "dump", "environment", "role", "pg", "tenant"],
+  control: ["survey"],
+};
+
+/** Where the two orders above don't hold: the part's own files lie below its only room. */
+const ROOM_ABOVE: ReadonlySet<string> = new Set(["control"]);
+
 const files = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
+const entrypoints = readdirSync(ROOT).filter((name) => name.endsWith(".ts"));
 
-const STATIC = /\bfrom "(\.[^"]+)"/g;
-const STATIC_OR_LATER = /\b(?:from |import\()"(\.[^"]+)"/g;
+const IMPORT = /\b(?:from |import\()"(\.[^"]+)"/g;
 
-/** The files of `src` that one of them imports. */
-function importsOf(file: string, pattern: RegExp): string[] {
-  return [...readFileSync(join(SRC, file), "utf8").matchAll(pattern)]
-    .map(([, path]) => relative(SRC, join(SRC, dirname(file), path!)))
-    .filter((target) => !target.startsWith(".."));
+/** The files that one imports, dynamic imports included, relative to `src`. */
+function importsOf(file: string): string[] {
+  return [...readFileSync(join(SRC, file), "utf8").matchAll(IMPORT)]
+    .map(([, path]) => relative(SRC, join(SRC, dirname(file), path!)));
 }
 
 function partOf(file: string): string {
   return file.split(sep)[0]!;
+}
+
+/** The room of `part` that a file lies in; undefined when it lies in the part's own folder. */
+function roomOf(part: string, file: string): string | undefined {
+  const below = file.slice(part.length + 1).split(sep);
+  return below.length > 1 ? below[0] : undefined;
 }
 
 describe("imports", () => {
@@ -55,7 +81,7 @@ describe("imports", () => {
       const part = partOf(file);
       const known = KNOWS[part];
       assert.ok(known !== undefined, `src/${part} has no place in the order`);
-      for (const target of importsOf(file, STATIC_OR_LATER)) {
+      for (const target of importsOf(file)) {
         const other = partOf(target);
         if (other !== part && !known.includes(other)) wrong.push(`${file} imports ${target}`);
       }
@@ -63,14 +89,47 @@ describe("imports", () => {
     assert.deepEqual(wrong, []);
   });
 
-  test("lead to no file from itself", () => {
+  test("point down inside a part: no room knows one that is above it", () => {
+    const wrong: string[] = [];
+    for (const [part, rooms] of Object.entries(ROOMS)) {
+      const inPart = (file: string) => file.startsWith(part + sep);
+      for (const file of files.filter(inPart)) {
+        const room = roomOf(part, file);
+        assert.ok(
+          room === undefined || rooms.includes(room),
+          `src/${part}/${room} has no place in the order`,
+        );
+        for (const target of importsOf(file).filter(inPart)) {
+          if (floorOf(part, rooms, target) > floorOf(part, rooms, file)) {
+            wrong.push(`${file} imports ${target}`);
+          }
+        }
+      }
+    }
+    assert.deepEqual(wrong, []);
+  });
+
+  test("lead to no file from itself, later imports included", () => {
     const done = new Set<string>();
     const visit = (file: string, path: readonly string[]): void => {
       assert.ok(!path.includes(file), [...path.slice(path.indexOf(file)), file].join(" → "));
       if (done.has(file)) return;
-      for (const target of importsOf(file, STATIC)) visit(target, [...path, file]);
+      for (const target of importsOf(file)) visit(target, [...path, file]);
       done.add(file);
     };
-    for (const file of files) visit(file, []);
+    for (const file of [...files, ...entrypoints.map((name) => join("..", name))]) visit(file, []);
+  });
+
+  test("none leads from src to an entrypoint", () => {
+    assert.deepEqual(entrypoints.sort(), ["cli.ts", "server.ts"]);
+    for (const file of files) {
+      for (const target of importsOf(file)) assert.ok(!target.startsWith(".."), `${file} imports ${target}`);
+    }
   });
 });
+
+function floorOf(part: string, rooms: readonly string[], file: string): number {
+  const room = roomOf(part, file);
+  if (room !== undefined) return rooms.indexOf(room);
+  return ROOM_ABOVE.has(part) ? -1 : rooms.length;
+}

@@ -1,6 +1,6 @@
 /** The page server and the safekeepers: their processes, and whether they answer. */
 import { formatHostPort } from "../../common/host_port.ts";
-import { checkPidFile } from "../../common/pid_file.ts";
+import { checkPidFile } from "../../process/pid_file.ts";
 import { type Environment, hasLocalPageServer } from "../environment.ts";
 import type { PageServerClient, PageServerStatus } from "../page_server_client.ts";
 import { assertDataPresent } from "../page_server_process.ts";

@@ -3,13 +3,13 @@
  * structs: src/include/access/brin_xlog.h, brin_page.h.
  */
 import type { WalRecord } from "../wal/record.ts";
-import { RedoError } from "./errors.ts";
+import { RedoError } from "./page/errors.ts";
 import {
   INVALID_BLOCK_NUMBER,
   INVALID_OFFSET_NUMBER,
   setItemPointer,
   SIZE_OF_ITEM_POINTER,
-} from "./item_pointer.ts";
+} from "./page/item_pointer.ts";
 import {
   checkSpecial,
   pageAddItemOverwrite,
@@ -19,9 +19,9 @@ import {
   pageSetLsn,
   setPdLower,
   SIZE_OF_PAGE_HEADER,
-} from "./page.ts";
-import { blockNumber, mainData, unexpectedBlock } from "./record_data.ts";
-import { BLCKSZ, copy, PAGE, setU16, setU32, u16, u32 } from "./workspace.ts";
+} from "./page/page.ts";
+import { blockNumber, mainData, unexpectedBlock } from "./page/record_data.ts";
+import { BLCKSZ, copy, PAGE, setU16, setU32, u16, u32 } from "./page/workspace.ts";
 
 const XLOG_BRIN_CREATE_INDEX = 0x00;
 const XLOG_BRIN_INSERT = 0x10;

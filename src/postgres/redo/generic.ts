@@ -3,9 +3,9 @@
  * Source: src/backend/access/transam/generic_xlog.c.
  */
 import type { WalRecord } from "../wal/record.ts";
-import { RedoError } from "./errors.ts";
-import { pageSetLsn, pdLower, pdUpper } from "./page.ts";
-import { BLCKSZ, copy, PAGE, u16, W8 } from "./workspace.ts";
+import { RedoError } from "./page/errors.ts";
+import { pageSetLsn, pdLower, pdUpper } from "./page/page.ts";
+import { BLCKSZ, copy, PAGE, u16, W8 } from "./page/workspace.ts";
 
 /** A fragment of a delta starts with its offset in the page and its length, 16 bits each. */
 const FRAGMENT_HEADER_SIZE = 4;

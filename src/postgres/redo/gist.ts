@@ -3,9 +3,9 @@
  * src/backend/access/gist/gistxlog.c; the special space: src/include/access/gist.h.
  */
 import type { WalRecord } from "../wal/record.ts";
-import { RedoError } from "./errors.ts";
-import { addIndexTuples, indexTupleSize } from "./index_tuple.ts";
-import { INVALID_BLOCK_NUMBER } from "./item_pointer.ts";
+import { RedoError } from "./page/errors.ts";
+import { addIndexTuples, indexTupleSize } from "./page/index_tuple.ts";
+import { INVALID_BLOCK_NUMBER } from "./page/item_pointer.ts";
 import {
   checkSpecial,
   pageIndexMultiDelete,
@@ -16,9 +16,9 @@ import {
   pageSetLsn,
   setPdLower,
   SIZE_OF_PAGE_HEADER,
-} from "./page.ts";
-import { blockData, blockNumber, mainData, unexpectedBlock } from "./record_data.ts";
-import { BLCKSZ, copy, i32, PAGE, u16, u32, W16, W32, W8 } from "./workspace.ts";
+} from "./page/page.ts";
+import { blockData, blockNumber, mainData, unexpectedBlock } from "./page/record_data.ts";
+import { BLCKSZ, copy, i32, PAGE, u16, u32, W16, W32, W8 } from "./page/workspace.ts";
 
 const XLOG_GIST_PAGE_UPDATE = 0x00;
 const XLOG_GIST_DELETE = 0x10;

@@ -5,10 +5,11 @@
  * startPage}, {@link applyRecordTo} once per record, {@link finishPage}. The page is in the workspace in between.
  */
 import { parseRecord } from "../wal/parse.ts";
-import { BKPBLOCK_FORK_MASK, VISIBILITYMAP_FORKNUM, WalRecord } from "../wal/record.ts";
-import { RedoError } from "./errors.ts";
+import { VISIBILITYMAP_FORKNUM } from "../cluster/relfile.ts";
+import { BKPBLOCK_FORK_MASK, WalRecord } from "../wal/record.ts";
+import { RedoError } from "./page/errors.ts";
 import { redoRecordToBlock, redoRecordToVisibilityMap } from "./redo.ts";
-import { BLCKSZ, PAGE, RECORD, RECORD_CAPACITY, W8 } from "./workspace.ts";
+import { BLCKSZ, PAGE, RECORD, RECORD_CAPACITY, W8 } from "./page/workspace.ts";
 
 export { isInitialising } from "./redo.ts";
 

@@ -35,19 +35,19 @@ import {
   rmgrName,
 } from "../wal/rmgr.ts";
 import { redoBrin } from "./brin.ts";
-import { redoBtree } from "./btree.ts";
-import { RedoError, RedoNotImplementedError } from "./errors.ts";
+import { redoBtree } from "./btree/btree.ts";
+import { RedoError, RedoNotImplementedError } from "./page/errors.ts";
 import { redoGeneric } from "./generic.ts";
-import { redoGin } from "./gin.ts";
+import { redoGin } from "./gin/gin.ts";
 import { redoGist, redoGistAfterImage } from "./gist.ts";
-import { redoHash } from "./hash.ts";
-import { redoHeap } from "./heap.ts";
-import { redoHeap2 } from "./heap2.ts";
-import { pageIsNew, pageSetLsn } from "./page.ts";
+import { redoHash } from "./hash/hash.ts";
+import { redoHeap } from "./heap/heap.ts";
+import { redoHeap2 } from "./heap/heap2.ts";
+import { pageIsNew, pageSetLsn } from "./page/page.ts";
 import { redoSequence } from "./sequence.ts";
-import { redoSpgist } from "./spgist.ts";
-import { redoTruncateVisibilityMap, redoVisibilityMap } from "./visibility_map.ts";
-import { BLCKSZ, PAGE, W8 } from "./workspace.ts";
+import { redoSpgist } from "./spgist/spgist.ts";
+import { redoTruncateVisibilityMap, redoVisibilityMap } from "./heap/visibility_map.ts";
+import { BLCKSZ, PAGE, W8 } from "./page/workspace.ts";
 import { redoXlog } from "./xlog.ts";
 
 /** Whether the record has an image of block reference `blk` that redo is to restore, and is not there for checks only. */

@@ -1,9 +1,9 @@
 /** Redo of sequences: each record holds the whole page. Replay: seq_redo in src/backend/commands/sequence.c. */
 import type { WalRecord } from "../wal/record.ts";
-import { RedoError } from "./errors.ts";
-import { pageAddItem, pageInit, pageSetLsn } from "./page.ts";
-import { mainData, unexpectedBlock } from "./record_data.ts";
-import { BLCKSZ, copy, PAGE, W32 } from "./workspace.ts";
+import { RedoError } from "./page/errors.ts";
+import { pageAddItem, pageInit, pageSetLsn } from "./page/page.ts";
+import { mainData, unexpectedBlock } from "./page/record_data.ts";
+import { BLCKSZ, copy, PAGE, W32 } from "./page/workspace.ts";
 
 const XLOG_SEQ_LOG = 0x00;
 /** xl_seq_rec: a RelFileNode, behind it the sequence's tuple. */

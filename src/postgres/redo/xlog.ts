@@ -1,7 +1,7 @@
 /** Redo of the rmgr XLOG, whose blocks are full-page images. Replay: xlog_redo in src/backend/access/transam/xlog.c. */
 import type { WalRecord } from "../wal/record.ts";
-import { RedoError } from "./errors.ts";
-import { unexpectedBlock } from "./record_data.ts";
+import { RedoError } from "./page/errors.ts";
+import { unexpectedBlock } from "./page/record_data.ts";
 
 const XLOG_FPI_FOR_HINT = 0xa0;
 const XLOG_FPI = 0xb0;

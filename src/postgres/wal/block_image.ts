@@ -1,5 +1,5 @@
 /** Full-page images: from how a record stores them to the page. RestoreBlockImage in xlogreader.c. */
-import { BLCKSZ } from "../page_layout.ts";
+import { BLCKSZ } from "../cluster/page_layout.ts";
 import { zstdDecompressSync } from "node:zlib";
 import { assert } from "../../common/assert.ts";
 import { errorMessage } from "../../common/errors.ts";

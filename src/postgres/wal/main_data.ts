@@ -1,4 +1,4 @@
-import type { RelFileNode } from "../relfile.ts";
+import type { RelFileNode } from "../cluster/relfile.ts";
 import { WalError } from "./error.ts";
 import type { WalRecord } from "./record.ts";
 

@@ -4,7 +4,8 @@
  * Format: src/include/access/xlogrecord.h; the checks are those of DecodeXLogRecord in
  * src/backend/access/transam/xlogreader.c, and bounds on forks and images that a reader of unknown bytes needs.
  */
-import { BLCKSZ } from "../page_layout.ts";
+import { BLCKSZ } from "../cluster/page_layout.ts";
+import { INIT_FORKNUM } from "../cluster/relfile.ts";
 import {
   BKPBLOCK_FORK_MASK,
   BKPBLOCK_HAS_DATA,
@@ -12,7 +13,6 @@ import {
   BKPBLOCK_SAME_REL,
   BKPIMAGE_COMPRESSED,
   BKPIMAGE_HAS_HOLE,
-  INIT_FORKNUM,
   MAX_BLOCK_REFERENCES,
   SIZE_OF_XLOG_RECORD,
   type WalRecord,

@@ -28,12 +28,6 @@ export const BKPIMAGE_COMPRESS_LZ4 = 0x08;
 export const BKPIMAGE_COMPRESS_ZSTD = 0x10;
 export const BKPIMAGE_COMPRESSED = 0x1c;
 
-// relation forks, src/include/common/relpath.h
-export const MAIN_FORKNUM = 0;
-export const FSM_FORKNUM = 1;
-export const VISIBILITYMAP_FORKNUM = 2;
-export const INIT_FORKNUM = 3;
-
 /** `xl_info` bits that belong to the resource manager (the low four are XLogInsert's own). */
 export const XLR_RMGR_INFO_MASK = 0xf0;
 

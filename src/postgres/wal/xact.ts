@@ -4,7 +4,7 @@
  * Layout: src/include/access/xact.h; src/backend/access/rmgrdesc/xactdesc.c.
  */
 import { crc32c } from "../../common/crc32c.ts";
-import type { RelFileNode } from "../relfile.ts";
+import type { RelFileNode } from "../cluster/relfile.ts";
 import { MainData } from "./main_data.ts";
 import type { WalRecord } from "./record.ts";
 

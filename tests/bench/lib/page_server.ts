@@ -2,12 +2,12 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { startDaemon } from "../../../src/common/daemon.ts";
+import { startDaemon } from "../../../src/process/daemon.ts";
 import { ZenithError } from "../../../src/common/errors.ts";
 import type { HostPort } from "../../../src/common/host_port.ts";
 import { generateTenantId, type TenantId, type TimelineId } from "../../../src/common/id.ts";
 import type { Lsn } from "../../../src/common/lsn.ts";
-import { unpackBasebackup } from "../../../src/compute/data_directory.ts";
+import { unpackBasebackup } from "../../../src/compute/postgres/data_directory.ts";
 import { chownRecursive, makeOwnedDirectory, pgUser } from "../../../src/pg_install/pg_user.ts";
 import { PgClient } from "../../../src/pgwire/client.ts";
 import { PageStream } from "./page_stream.ts";

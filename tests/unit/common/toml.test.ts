@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { number, optional, strictObject, string } from "valibot";
 import { ZenithError } from "../../../src/common/errors.ts";
-import { PageServerConfigSchema } from "../../../src/common/pageserver_config.ts";
+import { PageServerConfigSchema } from "../../../src/common/page_server_config.ts";
 import { parseTomlText, readTomlFile, writeTomlFile } from "../../../src/common/toml.ts";
 
 const Schema = strictObject({ name: string(), nested: optional(strictObject({ size: number() })) });

@@ -1,13 +1,13 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { ZenithError } from "../../../src/common/errors.ts";
-import { BlockCache } from "../../../src/pagestore/block_cache.ts";
-import { KEYS_PER_INDEX_BLOCK, LAYER_DELTA } from "../../../src/pagestore/layer_format.ts";
-import { type LayerInfo, LayerReader } from "../../../src/pagestore/layer_reader.ts";
-import { LayerWriter } from "../../../src/pagestore/layer_writer.ts";
-import { type ObjectId, ObjectTable } from "../../../src/pagestore/object_id.ts";
-import { RecordStarts } from "../../../src/pagestore/record_starts.ts";
-import { ValueChain } from "../../../src/pagestore/value_chain.ts";
+import { BlockCache } from "../../../src/pagestore/layer/block_cache.ts";
+import { KEYS_PER_INDEX_BLOCK, LAYER_DELTA } from "../../../src/pagestore/layer/layer_format.ts";
+import { type LayerInfo, LayerReader } from "../../../src/pagestore/layer/layer_reader.ts";
+import { LayerWriter } from "../../../src/pagestore/layer/layer_writer.ts";
+import { type ObjectId, ObjectTable } from "../../../src/pagestore/value/object_id.ts";
+import { RecordStarts } from "../../../src/pagestore/value/record_starts.ts";
+import { ValueChain } from "../../../src/pagestore/value/value_chain.ts";
 import { FaultyDisk } from "../../harness/faulty_disk.ts";
 import { Random } from "../../harness/random.ts";
 

@@ -7,12 +7,20 @@ import {
   encodeCheckpoint,
   parseCheckpoint,
   SIZE_OF_CHECKPOINT,
-} from "../../../src/postgres/checkpoint.ts";
-import { DB_IN_PRODUCTION, encodeControlFile, parseControlFile } from "../../../src/postgres/control_file.ts";
-import { pageChecksum, setPageChecksum, storedPageChecksum } from "../../../src/postgres/page_checksum.ts";
-import { isPageNew } from "../../../src/postgres/page_layout.ts";
+} from "../../../src/postgres/cluster/checkpoint.ts";
+import {
+  DB_IN_PRODUCTION,
+  encodeControlFile,
+  parseControlFile,
+} from "../../../src/postgres/cluster/control_file.ts";
+import {
+  pageChecksum,
+  setPageChecksum,
+  storedPageChecksum,
+} from "../../../src/postgres/cluster/page_checksum.ts";
+import { isPageNew } from "../../../src/postgres/cluster/page_layout.ts";
 import { WalDecoder } from "../../../src/postgres/wal/decoder.ts";
-import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../../src/postgres/wal/initial_segment.ts";
+import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../../src/postgres/initial_segment.ts";
 import { parseWalFileName, walFileName } from "../../../src/postgres/wal/page_header.ts";
 import { WalRecord } from "../../../src/postgres/wal/record.ts";
 import { parseCheckpointRecord } from "../../../src/postgres/wal/records/xlog.ts";

@@ -9,7 +9,7 @@ import {
   parseRelationPath,
   relationPath,
   VISIBILITYMAP_FORKNUM,
-} from "../../../src/postgres/relfile.ts";
+} from "../../../src/postgres/cluster/relfile.ts";
 import {
   MULTIXACT_MEMBERS_PER_PAGE,
   multixactMemberFlags,
@@ -27,7 +27,7 @@ import {
   slruSegmentPath,
   transactionIdPrecedes,
   truncatedMemberSegments,
-} from "../../../src/postgres/slru.ts";
+} from "../../../src/postgres/cluster/slru.ts";
 
 describe("relation file names", () => {
   test("are PostgreSQL's", () => {

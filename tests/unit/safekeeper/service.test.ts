@@ -10,7 +10,7 @@ import {
   type TenantId,
   type TimelineId,
 } from "../../../src/common/id.ts";
-import { NULL_LOGGER } from "../../../src/common/log.ts";
+import { NULL_LOGGER } from "../../../src/process/log.ts";
 import { formatLsn, type Lsn } from "../../../src/common/lsn.ts";
 import { SafekeeperPaths } from "../../../src/common/paths.ts";
 import { decodeAcceptorMessage, encodeMessage } from "../../../src/consensus/message_codec.ts";
@@ -25,7 +25,7 @@ import type { CopyBoth } from "../../../src/pgwire/copy_both.ts";
 import { startReplication } from "../../../src/pgwire/replication.ts";
 import { PgServer } from "../../../src/pgwire/server.ts";
 import { RECOVERY_TERM_OPTION, timelineOptions } from "../../../src/protocol/wal_connection.ts";
-import { type RunningSafekeeper, runSafekeeper } from "../../../src/safekeeper/start.ts";
+import { type RunningSafekeeper, runSafekeeper } from "../../../src/safekeeper/start_safekeeper.ts";
 import { WalBuilder } from "../../harness/wal_builder.ts";
 
 const SEGMENT = 1 << 20;

@@ -1,7 +1,7 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { parseTenantId, parseTimelineId } from "../../../src/common/id.ts";
-import { NULL_LOGGER } from "../../../src/common/log.ts";
+import { NULL_LOGGER } from "../../../src/process/log.ts";
 import type { Lsn } from "../../../src/common/lsn.ts";
 import { SafekeeperPaths } from "../../../src/common/paths.ts";
 import type {

@@ -1,8 +1,9 @@
 /** Relation file records, src/include/catalog/storage_xlog.h. Every parser throws {@link WalError} on a bad record. */
-import type { RelFileNode } from "../../relfile.ts";
+import type { RelFileNode } from "../../cluster/relfile.ts";
 import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
-import { INIT_FORKNUM, type WalRecord } from "../record.ts";
+import { INIT_FORKNUM } from "../../cluster/relfile.ts";
+import { type WalRecord } from "../record.ts";
 
 export const XLOG_SMGR_CREATE = 0x10;
 export const XLOG_SMGR_TRUNCATE = 0x20;

@@ -2,7 +2,7 @@
  * Records of the WAL machinery itself, src/include/catalog/pg_control.h and src/include/access/xlog_internal.h.
  * Every parser throws {@link WalError} on a short record.
  */
-import { type CheckPoint, parseCheckpoint, SIZE_OF_CHECKPOINT } from "../../checkpoint.ts";
+import { type CheckPoint, parseCheckpoint, SIZE_OF_CHECKPOINT } from "../../cluster/checkpoint.ts";
 import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { redoBrin } from "../../../../src/postgres/redo/brin.ts";
-import { RedoError } from "../../../../src/postgres/redo/errors.ts";
+import { RedoError } from "../../../../src/postgres/redo/page/errors.ts";
 import {
   itemAddress,
   pageGetLsn,
@@ -9,8 +9,8 @@ import {
   pageMaxOffset,
   pdLower,
   setPdLower,
-} from "../../../../src/postgres/redo/page.ts";
-import { PAGE, W8 } from "../../../../src/postgres/redo/workspace.ts";
+} from "../../../../src/postgres/redo/page/page.ts";
+import { PAGE, W8 } from "../../../../src/postgres/redo/page/workspace.ts";
 import { applyHostileRecords } from "./hostile.ts";
 import { bytes, END_LSN, makeRecord, pageBytes, u16, u32, u8 } from "./record_fixture.ts";
 

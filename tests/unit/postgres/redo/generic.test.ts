@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { RedoError } from "../../../../src/postgres/redo/errors.ts";
+import { RedoError } from "../../../../src/postgres/redo/page/errors.ts";
 import { redoGeneric } from "../../../../src/postgres/redo/generic.ts";
-import { pageGetLsn, pageInit } from "../../../../src/postgres/redo/page.ts";
-import { PAGE, W8 } from "../../../../src/postgres/redo/workspace.ts";
+import { pageGetLsn, pageInit } from "../../../../src/postgres/redo/page/page.ts";
+import { PAGE, W8 } from "../../../../src/postgres/redo/page/workspace.ts";
 import { applyHostileRecords } from "./hostile.ts";
 import { bytes, END_LSN, makeRecord, pageBytes, u16, u8 } from "./record_fixture.ts";
 

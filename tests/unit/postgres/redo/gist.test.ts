@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 import fc from "fast-check";
-import { RedoError } from "../../../../src/postgres/redo/errors.ts";
+import { RedoError } from "../../../../src/postgres/redo/page/errors.ts";
 import { redoGist, redoGistAfterImage } from "../../../../src/postgres/redo/gist.ts";
-import { itemAddress, pageGetLsn, pageMaxOffset, pdLower } from "../../../../src/postgres/redo/page.ts";
+import { itemAddress, pageGetLsn, pageMaxOffset, pdLower } from "../../../../src/postgres/redo/page/page.ts";
 import {
   BLCKSZ,
   PAGE,
@@ -11,7 +11,7 @@ import {
   u16 as readU16,
   u32 as readU32,
   W8,
-} from "../../../../src/postgres/redo/workspace.ts";
+} from "../../../../src/postgres/redo/page/workspace.ts";
 import { applyDamaged, type IndexBlock, indexTuple, makeIndexRecord } from "./index_record.ts";
 import { END_LSN, u16, u32 } from "./record_fixture.ts";
 

@@ -1,9 +1,9 @@
 /** Damaged records and pages against redo: it may refuse them, but must stay inside the page and come to an end. */
 import assert from "node:assert/strict";
 import type { WalRecord } from "../../../../src/postgres/wal/record.ts";
-import { RedoError } from "../../../../src/postgres/redo/errors.ts";
-import { pageAddItem, pageInit } from "../../../../src/postgres/redo/page.ts";
-import { BLCKSZ, PAGE, RECORD, W8 } from "../../../../src/postgres/redo/workspace.ts";
+import { RedoError } from "../../../../src/postgres/redo/page/errors.ts";
+import { pageAddItem, pageInit } from "../../../../src/postgres/redo/page/page.ts";
+import { BLCKSZ, PAGE, RECORD, W8 } from "../../../../src/postgres/redo/page/workspace.ts";
 import { makeRecord } from "./record_fixture.ts";
 
 /** A source of 32-bit numbers that depends on its seed only (xorshift). */

@@ -1,8 +1,8 @@
 /** What tests of GIN and GiST redo have in common: index tuples, and a watch over memory that redo must not touch. */
 import assert from "node:assert/strict";
 import type { WalRecord } from "../../../../src/postgres/wal/record.ts";
-import { RedoError } from "../../../../src/postgres/redo/errors.ts";
-import { BLCKSZ, RECORD, SCRATCH, W8 } from "../../../../src/postgres/redo/workspace.ts";
+import { RedoError } from "../../../../src/postgres/redo/page/errors.ts";
+import { BLCKSZ, RECORD, SCRATCH, W8 } from "../../../../src/postgres/redo/page/workspace.ts";
 import { bytes, makeRecord, u16 } from "./record_fixture.ts";
 
 /** An index tuple that points to (`blkno`, `off`), with `key` behind its header, padded to 8 bytes. */

@@ -5,7 +5,7 @@ import {
   reconstructPage,
   type RecordChain,
 } from "../../../../src/postgres/redo/reconstruct.ts";
-import { RECORD_CAPACITY } from "../../../../src/postgres/redo/workspace.ts";
+import { RECORD_CAPACITY } from "../../../../src/postgres/redo/page/workspace.ts";
 import { parseRecord } from "../../../../src/postgres/wal/parse.ts";
 import { BKPIMAGE_APPLY, BKPIMAGE_HAS_HOLE, WalRecord } from "../../../../src/postgres/wal/record.ts";
 import {

@@ -1,6 +1,6 @@
 /** Records made by hand, as a decoder would hand them to redo: in the workspace, their parts at odd addresses. */
 import { WalRecord } from "../../../../src/postgres/wal/record.ts";
-import { BLCKSZ, PAGE, RECORD, W8 } from "../../../../src/postgres/redo/workspace.ts";
+import { BLCKSZ, PAGE, RECORD, W8 } from "../../../../src/postgres/redo/page/workspace.ts";
 
 /** A struct as the list of its fields: `u16(7)` and so on, joined by {@link bytes}. */
 export function u8(...values: number[]): number[] {

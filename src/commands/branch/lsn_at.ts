@@ -1,0 +1,36 @@
+import { parseBranchName } from "../../common/id.ts";
+import { formatLsn } from "../../common/lsn.ts";
+import { parseTimestamp } from "../../common/timestamp.ts";
+import { untilMomentArrived } from "../../control/branch_end.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import { branchNamed, PageServerClient } from "../../control/page_server_client.ts";
+import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import { print } from "../cli/output.ts";
+
+export const lsnAtCommand: Command = {
+  usage: "lsn-at <branch> <timestamp>",
+  description: "Print the LSN at which all is there that was committed by a moment",
+  options: [TENANT_OPTION],
+  completions: ["branch"],
+  examples: [
+    ['lsn-at main "2026-11-22 10:15:00"', "By the clock on the wall here"],
+    ["lsn-at main 2026-11-22T09:15:00Z", "With a time zone"],
+  ],
+  async run(args, options) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const name = parseBranchName(requiredArg(args, 0));
+    const timestamp = parseTimestamp(requiredArg(args, 1), "local");
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const branches = await client.branchList(tenant);
+    const branch = branchNamed(branches, tenant, name);
+    await untilMomentArrived(client, tenant, branch, timestamp);
+    const { lsn, timeline_id } = await client.lsnAt(tenant, branch.timeline_id, timestamp);
+    if (timeline_id === branch.timeline_id) {
+      print(formatLsn(lsn));
+    } else {
+      const owner = branches.find((branch) => branch.timeline_id === timeline_id)?.name ?? timeline_id;
+      print(`${formatLsn(lsn)}  on ${owner}, before ${name} began`);
+    }
+  },
+};

@@ -1,0 +1,32 @@
+import { ZenithError } from "../../common/errors.ts";
+import { parseBranchName } from "../../common/id.ts";
+import { listComputes } from "../../control/computes.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
+import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import { print } from "../cli/output.ts";
+
+export const branchRenameCommand: Command = {
+  usage: "branch rename <name> <new-name>",
+  description: "Give a branch another name",
+  options: [TENANT_OPTION],
+  completions: ["branch"],
+  examples: [
+    ["branch rename dev staging", "Its Postgres, if any, has to be removed first"],
+  ],
+  async run(args, options) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const from = parseBranchName(requiredArg(args, 0));
+    const to = parseBranchName(requiredArg(args, 1));
+    // Its directory is called as the branch is, and its configuration names that directory.
+    if (listComputes(environment, tenant).some((compute) => compute.branch === from)) {
+      throw new ZenithError("conflict", `branch ${from} has a Postgres, which goes by its name`, {
+        hint: `remove it with "zenith pg stop ${from} --destroy"; the data stay with the branch`,
+      });
+    }
+    await using client = new PageServerClient(pageServerAddress(environment));
+    await client.branchRename(tenant, from, to);
+    print(`branch ${from} is now ${to}`);
+  },
+};

@@ -1,0 +1,121 @@
+/** What a command is to `cli.ts`. */
+import { type ErrorKind, ZenithError } from "../../common/errors.ts";
+import { parseHostPort } from "../../common/host_port.ts";
+
+export interface CommandOption {
+  /** As cac writes it: `--tenantid <id>`. */
+  readonly flags: string;
+  readonly description: string;
+  readonly default?: string;
+  /** What shells complete its value by; files when left out. */
+  readonly values?: Completion;
+}
+
+/** What an argument or a value is one of: names that the environment has, or these words. */
+export type Completion = "branch" | "tenant" | readonly string[];
+
+/** Values of options by camel-cased name: text for those that take a value, true for flags that are given. */
+export type OptionValues = Readonly<Record<string, string | true | undefined>>;
+
+export interface Command {
+  /** One or two words and its arguments: `pg start <branch>`. */
+  readonly usage: string;
+  readonly description: string;
+  readonly options?: readonly CommandOption[];
+  /** Whole command lines, each with what it is for. */
+  readonly examples?: readonly Example[];
+  /** What shells complete its arguments by, in order; files where left out. */
+  readonly completions?: readonly Completion[];
+  /** It hands what follows `--` to another program: how `--help` calls that. */
+  readonly rest?: string;
+  /** Left out of `zenith --help`: what commands start by themselves. */
+  readonly hidden?: true;
+  /**
+   * @param args the arguments of `usage`, in order; undefined for optional ones that are not given
+   * @param rest what follows `--`
+   * @returns the exit code, 0 when nothing is returned
+   */
+  run(
+    args: readonly (string | undefined)[],
+    options: OptionValues,
+    rest: readonly string[],
+  ): Promise<number | void>;
+}
+
+/** Commands that belong together, under a title in `zenith --help`. */
+export interface CommandGroup {
+  readonly title: string;
+  readonly commands: readonly Command[];
+}
+
+/** The words before its arguments: `pg start`. */
+export function commandName(command: Command): string {
+  return command.usage.replace(/\s*[<[].*$/, "");
+}
+
+/** A command line, and what it does. */
+export type Example = readonly [line: string, what: string];
+
+export const TENANT_OPTION: CommandOption = {
+  flags: "--tenantid <id>",
+  description: "The tenant, 32 hex characters; the environment's default when left out",
+  values: "tenant",
+};
+
+/** Every command that lists or shows something has it. */
+export const JSON_OPTION: CommandOption = {
+  flags: "--json",
+  description: "Print JSON, for programs: docs/cli.md says what is in it",
+};
+
+/** What the exit codes mean; `zenith --help` prints it. */
+export const EXIT_CODES: readonly { readonly code: number; readonly meaning: string }[] = [
+  { code: 0, meaning: "done" },
+  { code: 1, meaning: "failed" },
+  { code: 2, meaning: "wrong usage or argument" },
+  { code: 3, meaning: "not running, not reachable or timed out" },
+  { code: 4, meaning: "what was named does not exist" },
+  { code: 5, meaning: "exists already, or its state forbids it now" },
+];
+
+export const EXIT_FAILED = 1;
+export const EXIT_USAGE = 2;
+export const EXIT_UNAVAILABLE = 3;
+
+const EXIT_CODE_OF_KIND: Readonly<Record<ErrorKind, number>> = {
+  invalid_argument: EXIT_USAGE,
+  out_of_range: EXIT_USAGE,
+  unavailable: EXIT_UNAVAILABLE,
+  timeout: EXIT_UNAVAILABLE,
+  not_found: 4,
+  already_exists: 5,
+  conflict: 5,
+  corrupt_data: EXIT_FAILED,
+  protocol: EXIT_FAILED,
+  not_implemented: EXIT_FAILED,
+  disk_full: EXIT_FAILED,
+  io: EXIT_FAILED,
+};
+
+export function exitCodeOf(error: unknown): number {
+  return error instanceof ZenithError ? EXIT_CODE_OF_KIND[error.kind] : EXIT_FAILED;
+}
+
+/** An option that takes a value. */
+export function optionText(options: OptionValues, name: string): string | undefined {
+  const value = options[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+/** @throws {ZenithError} `invalid_argument` unless it is a TCP port */
+export function optionPort(options: OptionValues, name: string): number | undefined {
+  const text = optionText(options, name);
+  return text === undefined ? undefined : parseHostPort(`127.0.0.1:${text}`).port;
+}
+
+/** An argument that cac has made sure of. */
+export function requiredArg(args: readonly (string | undefined)[], index: number): string {
+  const value = args[index];
+  if (value === undefined) throw new ZenithError("invalid_argument", `argument ${index + 1} is missing`);
+  return value;
+}

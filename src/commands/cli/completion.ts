@@ -1,0 +1,178 @@
+/**
+ * Shell completion. What a shell is given once is three lines that ask this program at every Tab, so that they know every command
+ * and option, and the branches there are now.
+ */
+import { readdirSync } from "node:fs";
+import { ZenithError } from "../../common/errors.ts";
+import { isId, parseTenantId } from "../../common/id.ts";
+import type { EnvironmentPaths } from "../../common/paths.ts";
+import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
+import {
+  type Command,
+  type CommandGroup,
+  commandName,
+  type CommandOption,
+  type Completion,
+  requiredArg,
+} from "./command.ts";
+import { print } from "./output.ts";
+
+/** Each asks by the words up to the cursor, the last one unfinished, and takes files where there is no answer. */
+const SCRIPTS: Readonly<Record<string, string>> = {
+  bash: `_zenith() {
+  local IFS=$'\\n'
+  COMPREPLY=($("\${COMP_WORDS[0]}" complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+}
+complete -o default -F _zenith zenith`,
+  zsh: `#compdef zenith
+_zenith() {
+  local -a found
+  found=("\${(@f)$("\${words[1]}" complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  if [[ -n "\${found[1]}" ]]; then compadd -- "\${found[@]}"; else _files; fi
+}
+compdef _zenith zenith`,
+  fish: `function __zenith_complete
+  set -l words (commandline -opc) (commandline -ct)
+  $words[1] complete -- $words[2..-1] 2>/dev/null
+end
+complete -c zenith -a '(__zenith_complete)'`,
+};
+
+const INSTALL: Readonly<Record<string, string>> = {
+  bash: "source <(zenith completion bash)",
+  zsh: "source <(zenith completion zsh)",
+  fish: "zenith completion fish | source",
+};
+
+export const completionCommand: Command = {
+  usage: "completion <shell>",
+  description: "Print what makes bash, zsh or fish complete commands, options and branches",
+  completions: [Object.keys(SCRIPTS)],
+  examples: Object.entries(INSTALL).map(([shell, line]) => [
+    `completion ${shell}`,
+    `In ${shell}'s startup file: ${line}`,
+  ]),
+  run([shell]) {
+    const script = SCRIPTS[requiredArg([shell], 0)];
+    if (script === undefined) {
+      throw new ZenithError("invalid_argument", `there is no completion for "${shell}"`, {
+        hint: `there is for ${Object.keys(SCRIPTS).join(", ")}`,
+      });
+    }
+    print(script);
+    return Promise.resolve();
+  },
+};
+
+/**
+ * What the scripts above ask. It must be quick, and must not fail: it prints nothing instead.
+ *
+ * @param groups every command, this one included: hence asked for when it runs
+ */
+export function completeCommandOf(groups: () => readonly CommandGroup[]): Command {
+  return {
+    usage: "complete",
+    description: "Print what the last word may become, one candidate per line",
+    rest: "<words>",
+    hidden: true,
+    run(_args, _options, words) {
+      const commands = groups().flatMap((group) => group.commands);
+      for (const candidate of complete(commands, words, environmentNames())) print(candidate);
+      return Promise.resolve();
+    },
+  };
+}
+
+/** What an environment has names for. */
+export interface Names {
+  branches(): readonly string[];
+  tenants(): readonly string[];
+}
+
+/** Read from its directories, so that nothing has to run; a remote page server's are not known. */
+function environmentNames(): Names {
+  const quietly = (read: (paths: EnvironmentPaths) => string[]) => () => {
+    try {
+      return read(loadEnvironment().paths);
+    } catch {
+      return [];
+    }
+  };
+  return {
+    branches: quietly((paths) => {
+      const tenant = chooseTenant(loadEnvironment(), undefined);
+      return readdirSync(paths.pageserver.branches(tenant)).filter((name) => !name.startsWith("."));
+    }),
+    tenants: quietly((paths) =>
+      readdirSync(paths.pageserver.tenants).filter(isId).map((tenant) => parseTenantId(tenant))
+    ),
+  };
+}
+
+/**
+ * What the last of `words`, what was typed after the program's name, may become. Nothing where a file belongs.
+ */
+export function complete(commands: readonly Command[], words: readonly string[], names: Names): string[] {
+  const shown = commands.filter((command) => command.hidden !== true);
+  const current = words.at(-1) ?? "";
+  const before = words.slice(0, -1);
+  return candidates(shown, before, current, names).filter((candidate) => candidate.startsWith(current))
+    .sort();
+}
+
+function candidates(
+  commands: readonly Command[],
+  before: readonly string[],
+  current: string,
+  names: Names,
+): string[] {
+  const [first, second] = before;
+  if (first === undefined) {
+    const globals = ["--help", "--version"];
+    return current.startsWith("-") ? globals : [...new Set(["help", ...commands.map(firstWord)])];
+  }
+  if (first === "help") return candidates(commands, before.slice(1), current, names);
+  const found = commands.find((command) => commandName(command) === `${first} ${second}`) ??
+    commands.find((command) => commandName(command) === first);
+  // `branch` is a command and begins others.
+  const seconds = second === undefined
+    ? commands.map(commandName).filter((name) => name.startsWith(`${first} `))
+      .map((name) => name.slice(first.length + 1))
+    : [];
+  if (found === undefined) return seconds;
+  const words = before.slice(commandName(found).split(" ").length);
+  // What follows is another program's.
+  if (words.includes("--")) return [];
+  const options = found.options ?? [];
+  const open = takesValue(options, words.at(-1));
+  if (open !== undefined) return values(open.values, names);
+  if (current.startsWith("-")) return [...options.flatMap(longNames), "--help"];
+  const given = words.filter((word, i) => !word.startsWith("-") && !takesValue(options, words[i - 1])).length;
+  return [...seconds, ...values(found.completions?.[given], names)];
+}
+
+function values(of: Completion | undefined, names: Names): string[] {
+  if (of === undefined) return [];
+  if (of === "branch") return [...names.branches()];
+  if (of === "tenant") return [...names.tenants()];
+  return [...of];
+}
+
+function firstWord(command: Command): string {
+  return commandName(command).split(" ")[0]!;
+}
+
+/** The option that `word` is, when its value comes next. */
+function takesValue(options: readonly CommandOption[], word: string | undefined): CommandOption | undefined {
+  if (word === undefined || !word.startsWith("-") || word.includes("=")) return undefined;
+  return options.find(({ flags }) => flags.includes("<") && flagNames(flags).includes(word));
+}
+
+function longNames({ flags }: CommandOption): string[] {
+  return flagNames(flags).filter((name) => name.startsWith("--"));
+}
+
+/** `-m, --mode <mode>`: `-m` and `--mode`. */
+function flagNames(flags: string): string[] {
+  return flags.replace(/<.*$/, "").split(",").map((name) => name.trim());
+}

@@ -1,0 +1,106 @@
+/** What `--help` prints: of everything, of a group of commands, of one command. */
+import { VERSION } from "../../common/version.ts";
+import { type Command, type CommandGroup, commandName, EXIT_CODES } from "./command.ts";
+
+interface Row {
+  readonly left: string;
+  readonly right: string;
+}
+
+/** `zenith --help`. */
+export function overview(groups: readonly CommandGroup[]): string {
+  const shown = groups.map(({ title, commands }) => ({
+    title,
+    rows: visible(commands).map(({ usage, description }) => ({ left: usage, right: description })),
+  }));
+  const width = widest(shown.flatMap(({ rows }) => rows));
+  return [
+    `zenith ${VERSION}: branches at any point in time, for unmodified PostgreSQL`,
+    section("Usage", ["  zenith <command> [options]", "  zenith <command> --help"]),
+    ...shown.map(({ title, rows }) => section(title, table(rows, width))),
+    section(
+      "Options",
+      table([{ left: "-h, --help", right: "Help" }, { left: "-v, --version", right: "The version" }]),
+    ),
+    section(
+      "Environment variables",
+      table([
+        { left: "ZENITH_REPO_DIR", right: "Where the environment is (default: ./.zenith)" },
+        { left: "POSTGRES_DISTRIB_DIR", right: "The PostgreSQL 15 to use: the directory above its bin/" },
+        {
+          left: "ZENITH_PG_USER",
+          right: "Whom Postgres runs as when Zenith runs as root (default: postgres, else nobody)",
+        },
+      ]),
+    ),
+    section(
+      "Exit codes",
+      table(EXIT_CODES.map(({ code, meaning }) => ({ left: `${code}`, right: meaning }))),
+    ),
+  ].join("\n\n");
+}
+
+/** `zenith <command> --help`. */
+export function commandHelp(command: Command, commands: readonly Command[]): string {
+  const options = [
+    ...(command.options ?? []).map((option) => ({
+      left: option.flags,
+      right: option.default === undefined
+        ? option.description
+        : `${option.description} (default: ${option.default})`,
+    })),
+    { left: "-h, --help", right: "This help" },
+  ];
+  const rest = command.rest === undefined ? "" : ` [-- ${command.rest}]`;
+  const related = visible(commands).filter((other) => isRelated(command, other));
+  return [
+    command.description,
+    section("Usage", [`  zenith ${command.usage} [options]${rest}`]),
+    section("Options", table(options)),
+    ...(command.examples === undefined ? [] : [
+      section(
+        "Examples",
+        command.examples.flatMap(([line, what]) => [`  $ zenith ${line}`, `      ${what}`]),
+      ),
+    ]),
+    ...(related.length === 0 ? [] : [
+      section(
+        "See also",
+        table(related.map(({ usage, description }) => ({ left: usage, right: description }))),
+      ),
+    ]),
+  ].join("\n\n");
+}
+
+/** `zenith <word> --help` where the word begins several commands and is none itself; undefined when it begins none. */
+export function groupHelp(word: string, commands: readonly Command[]): string | undefined {
+  const group = visible(commands).filter((command) => commandName(command).startsWith(`${word} `));
+  if (group.length === 0) return undefined;
+  const rows = group.map(({ usage, description }) => ({ left: `zenith ${usage}`, right: description }));
+  return section("Commands", table(rows));
+}
+
+/** Of one first word. */
+function isRelated(command: Command, other: Command): boolean {
+  return other !== command && firstWord(other) === firstWord(command);
+}
+
+function firstWord(command: Command): string {
+  return commandName(command).split(" ")[0]!;
+}
+
+function visible(commands: readonly Command[]): readonly Command[] {
+  return commands.filter((command) => command.hidden !== true);
+}
+
+function section(title: string, lines: readonly string[]): string {
+  return `${title}:\n${lines.join("\n")}`;
+}
+
+function table(rows: readonly Row[], width = widest(rows)): string[] {
+  return rows.map(({ left, right }) => `  ${left.padEnd(width)}  ${right}`);
+}
+
+function widest(rows: readonly Row[]): number {
+  return Math.max(...rows.map(({ left }) => left.length));
+}

@@ -1,0 +1,125 @@
+/** What commands print: results on standard output, progress on standard error. */
+import { formatLsn } from "../../common/lsn.ts";
+import type { BranchInfo } from "../../control/page_server_client.ts";
+import type { OptionValues } from "./command.ts";
+
+export function print(line: string): void {
+  process.stdout.write(line + "\n");
+}
+
+/** How long a step may take before it is announced. */
+const SILENT_MS = 1_000;
+
+/** Shows what a step is doing, once it takes longer than a second. */
+export class Progress implements Disposable {
+  #text: string;
+  #shown = "";
+  readonly #timer: NodeJS.Timeout;
+  #visible = false;
+
+  constructor(text: string) {
+    this.#text = text;
+    this.#timer = setTimeout(() => {
+      this.#visible = true;
+      this.#show();
+    }, SILENT_MS);
+  }
+
+  update(text: string): void {
+    this.#text = text;
+    if (this.#visible) this.#show();
+  }
+
+  #show(): void {
+    if (this.#text === this.#shown) return;
+    this.#shown = this.#text;
+    // On a terminal the line is replaced; a log file gets one line per step.
+    process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${this.#text} …` : `${this.#text} …\n`);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    if (this.#visible && process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  }
+}
+
+/** A column of a list, for a person. */
+export interface Column<T> {
+  readonly title: string;
+  cell(item: T): string;
+}
+
+/**
+ * The one way to print a list: a table with a line of titles, or with `--json` an array with one object per item.
+ *
+ * @param json an item as programs see it; LSNs as text, sizes in bytes, null for what is not known
+ */
+export function printList<T>(
+  items: readonly T[],
+  columns: readonly Column<T>[],
+  json: (item: T) => Readonly<Record<string, unknown>>,
+  options: OptionValues,
+): void {
+  if (options["json"] === true) {
+    printJson(items.map(json));
+    return;
+  }
+  const rows = items.map((item) => columns.map((column) => column.cell(item)));
+  for (const line of formatTable([columns.map(({ title }) => title), ...rows])) print(line);
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 2));
+}
+
+const SIZE_UNITS = ["KiB", "MiB", "GiB", "TiB"] as const;
+
+/** `812 B`, `1.5 MiB`; `?` for what is not known. */
+export function formatBytes(bytes: number | null | undefined): string {
+  if (bytes === null || bytes === undefined) return "?";
+  if (bytes < 1024) return `${bytes} B`;
+  let value = bytes / 1024;
+  let unit = 0;
+  for (; value >= 1023.95 && unit < SIZE_UNITS.length - 1; unit++) value /= 1024;
+  return `${value.toFixed(1)} ${SIZE_UNITS[unit]}`;
+}
+
+/** Columns as wide as their widest cell, two spaces between. */
+export function formatTable(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, i) => widths[i] = Math.max(widths[i] ?? 0, cell.length));
+  }
+  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd());
+}
+
+/** The branches of a tenant as a tree: a branch hangs below its ancestor, at the LSN where it left it. */
+export function formatBranchTree(branches: readonly BranchInfo[]): string[] {
+  const byTimeline = new Map(branches.map((branch) => [branch.timeline_id, branch]));
+  const children = new Map<BranchInfo | undefined, BranchInfo[]>();
+  for (const branch of branches) {
+    const parent = branch.ancestor_id === null ? undefined : byTimeline.get(branch.ancestor_id);
+    const siblings = children.get(parent);
+    if (siblings === undefined) children.set(parent, [branch]);
+    else siblings.push(branch);
+  }
+  const lines: string[] = [];
+  const below = (parent: BranchInfo | undefined): BranchInfo[] =>
+    (children.get(parent) ?? []).sort((a, b) =>
+      (a.ancestor_lsn ?? 0) - (b.ancestor_lsn ?? 0) || (a.name < b.name ? -1 : 1)
+    );
+  const walk = (branch: BranchInfo, indent: string): void => {
+    const children = below(branch);
+    children.forEach((child, i) => {
+      const last = i === children.length - 1;
+      const at = child.ancestor_lsn === null ? "" : `@${formatLsn(child.ancestor_lsn)}: `;
+      lines.push(`${indent}${last ? "┗━" : "┣━"} ${at}${child.name}`);
+      walk(child, `${indent}${last ? "   " : "┃  "}`);
+    });
+  };
+  for (const root of below(undefined)) {
+    lines.push(root.name);
+    walk(root, "");
+  }
+  return lines;
+}

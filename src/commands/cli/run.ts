@@ -1,0 +1,184 @@
+/** From argv to a command: cac parses, this makes its ways ours. */
+import { type CAC, cac } from "cac";
+import { ZenithError } from "../../common/errors.ts";
+import { VERSION } from "../../common/version.ts";
+import { type Command, type CommandGroup, commandName, EXIT_USAGE, type OptionValues } from "./command.ts";
+import { commandHelp, groupHelp, overview } from "./help.ts";
+import { print } from "./output.ts";
+
+/**
+ * Finds the command that `argv` asks for and runs it.
+ *
+ * @param argv what follows the program's name
+ * @returns the exit code
+ * @throws {ZenithError} `invalid_argument` for usage that makes no sense; else what the command throws
+ */
+export async function runCommand(groups: readonly CommandGroup[], argv: readonly string[]): Promise<number> {
+  const commands = groups.flatMap((group) => group.commands);
+  const [first] = argv;
+  if (first === undefined) {
+    print(overview(groups));
+    return EXIT_USAGE;
+  }
+  if (first === "-v" || first === "--version") {
+    print(`zenith ${VERSION}`);
+    return 0;
+  }
+  if (asksForHelp(argv)) {
+    print(help(groups, argv.filter((word) => !HELP_WORDS.has(word))));
+    return 0;
+  }
+  return await parse(commands, joinCommandWords(commands, argv));
+}
+
+async function parse(commands: readonly Command[], words: readonly string[]): Promise<number> {
+  const cli = cac("zenith");
+  let outcome: Promise<number | void> | undefined;
+  for (const command of commands) {
+    const registered = cli.command(command.usage, command.description);
+    for (const option of command.options ?? []) {
+      registered.option(
+        option.flags,
+        option.description,
+        option.default === undefined ? {} : { default: option.default },
+      );
+    }
+    registered.action((...values: unknown[]) => {
+      const options = values.pop() as Record<string, unknown>;
+      outcome = command.run(values.map(unprotect), optionValues(options), restOf(command, options));
+    });
+  }
+  try {
+    cli.parse(["", "zenith", ...words.map(protect)], { run: false });
+    if (cli.matchedCommand === undefined) throw unknownCommand(commands, words);
+    rejectRepeated(cli);
+    cli.runMatchedCommand();
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== "CACError") throw error;
+    throw new ZenithError("invalid_argument", unprotect(error.message.replaceAll("`", '"')) ?? "", {
+      hint: usageHint(commands.find((command) => commandName(command) === cli.matchedCommand?.name)),
+    });
+  }
+  return (await outcome) ?? 0;
+}
+
+function usageHint(command: Command | undefined): string {
+  const name = command === undefined ? "" : commandName(command);
+  const rest = command?.rest === undefined ? "" : `what is for ${name} itself goes after "--"; `;
+  return `${rest}see "zenith ${name} --help"`;
+}
+
+const HELP_WORDS: ReadonlySet<string> = new Set(["help", "-h", "--help"]);
+
+/** `zenith help pg start` and `zenith pg start --help`; what follows `--` is another program's. */
+function asksForHelp(argv: readonly string[]): boolean {
+  const end = argv.indexOf("--");
+  const own = end < 0 ? argv : argv.slice(0, end);
+  return own[0] === "help" || own.includes("--help") || own.includes("-h");
+}
+
+function help(groups: readonly CommandGroup[], argv: readonly string[]): string {
+  const commands = groups.flatMap((group) => group.commands);
+  const [first, ...others] = argv;
+  if (first === undefined) return overview(groups);
+  const [name] = joinCommandWords(commands, argv);
+  const command = commands.find((command) => commandName(command) === name);
+  if (command !== undefined) return commandHelp(command, commands);
+  const group = others.length === 0 ? groupHelp(first, commands) : undefined;
+  if (group !== undefined) return group;
+  throw unknownCommand(commands, argv);
+}
+
+/** cac matches one word: `pg start` is handed to it as one. */
+function joinCommandWords(commands: readonly Command[], argv: readonly string[]): string[] {
+  const two = argv.slice(0, 2).join(" ");
+  const known = argv.length >= 2 && commands.some((command) => commandName(command) === two);
+  return known ? [two, ...argv.slice(2)] : [...argv];
+}
+
+/** mri, under cac, turns whatever looks like a number into one: an id of digits only would lose most of them. */
+const PROTECTION = "\u0001";
+
+function protect(word: string): string {
+  const equals = word.startsWith("-") ? word.indexOf("=") : -1;
+  if (equals >= 0) return word.slice(0, equals + 1) + protect(word.slice(equals + 1));
+  return word !== "" && !word.startsWith("-") && !Number.isNaN(Number(word)) ? PROTECTION + word : word;
+}
+
+function unprotect(value: unknown): string | undefined {
+  return value === undefined ? undefined : String(value).replaceAll(PROTECTION, "");
+}
+
+function optionValues(options: Record<string, unknown>): OptionValues {
+  const values: Record<string, string | true | undefined> = {};
+  for (const [name, value] of Object.entries(options)) {
+    if (name === "--" || value === undefined || value === false) continue;
+    values[name] = value === true ? true : unprotect(value);
+  }
+  return values;
+}
+
+/** Of two values for one option neither is the one that was meant for sure. */
+function rejectRepeated(cli: CAC): void {
+  for (const [name, value] of Object.entries(cli.options)) {
+    if (name !== "--" && Array.isArray(value)) {
+      throw new ZenithError("invalid_argument", `option "${name}" is given ${value.length} times`);
+    }
+  }
+}
+
+/** @throws {ZenithError} `invalid_argument` when there is something that the command would not look at */
+function restOf(command: Command, options: Record<string, unknown>): string[] {
+  const words = Array.isArray(options["--"]) ? options["--"].map((word) => unprotect(word) ?? "") : [];
+  if (words.length > 0 && command.rest === undefined) {
+    throw new ZenithError("invalid_argument", `"zenith ${commandName(command)}" takes nothing after "--"`);
+  }
+  return words;
+}
+
+function unknownCommand(commands: readonly Command[], words: readonly string[]): ZenithError {
+  const [first = "", second] = words;
+  const known = commands.filter((command) => command.hidden !== true);
+  const group = known.filter((command) => commandName(command).startsWith(`${first} `));
+  if (group.length > 0) {
+    const what = second === undefined || second.startsWith("-")
+      ? `"${first}" needs a second word`
+      : `there is no command "${first} ${second}"`;
+    return new ZenithError("invalid_argument", what, {
+      hint: `one of: ${group.map((command) => `zenith ${command.usage}`).join(", ")}`,
+    });
+  }
+  const close = closest(first, known.map((command) => commandName(command).split(" ")[0]!));
+  return new ZenithError("invalid_argument", `there is no command "${first}"`, {
+    hint: `${close === undefined ? "" : `did you mean "zenith ${close}"? `}"zenith --help" lists them`,
+  });
+}
+
+/** The name that `word` is a slip of the fingers away from. */
+function closest(word: string, names: readonly string[]): string | undefined {
+  const MOST_EDITS = 2;
+  const ranked = names.map((name) => ({ name, edits: editDistance(word, name) }))
+    .filter(({ name, edits }) => edits <= MOST_EDITS && edits < name.length / 2)
+    .sort((a, b) => a.edits - b.edits);
+  return ranked[0]?.name;
+}
+
+/** How many letters have to be put in, taken out, replaced or swapped with their neighbour. */
+function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = last[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let best = Math.min(last[j]! + 1, row[j - 1]! + 1, replaced);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        best = Math.min(best, beforeLast[j - 2]! + 1);
+      }
+      row.push(best);
+    }
+    beforeLast = last;
+    last = row;
+  }
+  return last[b.length]!;
+}

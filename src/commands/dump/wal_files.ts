@@ -1,0 +1,113 @@
+/** Reads WAL segment files from a directory, in order, a piece at a time. */
+import { closeSync, openSync, readdirSync, readSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { ioError, ZenithError } from "../../common/errors.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import {
+  isWalSegmentSize,
+  parseWalFileName,
+  SIZE_OF_XLOG_LONG_PHD,
+  XLP_MAGIC,
+  XLP_SEG_SIZE,
+} from "../../postgres/wal/page_header.ts";
+import { XLOG_PAGE_MAGIC } from "../../postgres/versions/v15.ts";
+
+export interface WalFile {
+  path: string;
+  /** The segment's first byte. */
+  lsn: Lsn;
+}
+
+export interface WalFiles {
+  segmentSize: number;
+  /** In order of their LSN, without a gap. */
+  files: WalFile[];
+}
+
+const WAL_FILE_NAME = /^[0-9A-F]{24}$/;
+
+/**
+ * The segments at `path`: one file, or all in a directory or its `pg_wal`, from the one that holds `from` to the first
+ * gap. Where there is more than one timeline's, the newest is taken.
+ *
+ * @throws {ZenithError} `not_found` when there are none, `corrupt_data` when the first is not of PostgreSQL 15
+ */
+export function findWalFiles(path: string, from: Lsn | undefined): WalFiles {
+  if (isDirectory(path)) {
+    const inside = join(path, "pg_wal");
+    return findInDirectory(isDirectory(inside) ? inside : path, from);
+  }
+  const name = basename(path);
+  if (!WAL_FILE_NAME.test(name)) {
+    throw new ZenithError("invalid_argument", `${path} is not named like a WAL segment: 24 hex digits`);
+  }
+  return walFiles(dirname(path), [name], from);
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+function findInDirectory(directory: string, from: Lsn | undefined): WalFiles {
+  let names: string[];
+  try {
+    names = readdirSync(directory).filter((name) => WAL_FILE_NAME.test(name)).sort();
+  } catch (error) {
+    throw ioError("read directory", directory, error);
+  }
+  if (names.length === 0) throw new ZenithError("not_found", `there are no WAL segments in ${directory}`);
+  return walFiles(directory, names, from);
+}
+
+function walFiles(directory: string, names: readonly string[], from: Lsn | undefined): WalFiles {
+  const segmentSize = readSegmentSize(join(directory, names[0]!));
+  const byLsn = new Map<number, string>();
+  // Sorted by timeline first, so that a newer one's segment replaces an older one's.
+  for (const name of names) {
+    const position = parseWalFileName(name, segmentSize);
+    if (position !== undefined) byLsn.set(position.lsn, name);
+  }
+  const files: WalFile[] = [];
+  for (const lsn of [...byLsn.keys()].sort((a, b) => a - b)) {
+    if (from !== undefined && lsn + segmentSize <= from) continue;
+    if (files.length > 0 && lsn !== files.at(-1)!.lsn + segmentSize) break;
+    files.push({ path: join(directory, byLsn.get(lsn)!), lsn: lsn as Lsn });
+  }
+  if (files.length === 0 || (from !== undefined && files[0]!.lsn > from)) {
+    throw new ZenithError(
+      "not_found",
+      `no WAL segment in ${directory} holds ${formatLsn(from ?? (0 as Lsn))}`,
+    );
+  }
+  return { segmentSize, files };
+}
+
+function readSegmentSize(path: string): number {
+  const header = new Uint8Array(SIZE_OF_XLOG_LONG_PHD);
+  readWalFile(path, 0, header);
+  const view = new DataView(header.buffer);
+  const magic = view.getUint16(XLP_MAGIC, true);
+  const segmentSize = view.getUint32(XLP_SEG_SIZE, true);
+  if (magic !== XLOG_PAGE_MAGIC || !isWalSegmentSize(segmentSize)) {
+    throw new ZenithError(
+      "corrupt_data",
+      `${path} does not begin like a WAL segment of PostgreSQL 15: magic 0x${magic.toString(16)}, ` +
+        `segment size ${segmentSize}`,
+    );
+  }
+  return segmentSize;
+}
+
+/** Reads into `into` from `offset`; returns how many bytes there were. @throws {ZenithError} `io` */
+export function readWalFile(path: string, offset: number, into: Uint8Array): number {
+  try {
+    const fd = openSync(path, "r");
+    try {
+      return readSync(fd, into, 0, into.length, offset);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    throw ioError("read WAL segment", path, error);
+  }
+}

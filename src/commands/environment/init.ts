@@ -1,0 +1,157 @@
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { ioError, ZenithError } from "../../common/errors.ts";
+import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
+import { generateTenantId, parseTenantId } from "../../common/id.ts";
+import { PAGESERVER_DEFAULT_LISTEN } from "../../common/page_server_config.ts";
+import { EnvironmentPaths } from "../../common/paths.ts";
+import {
+  type Environment,
+  environmentRoot,
+  pageServerAddress,
+  parsePageServerUrl,
+  saveEnvironment,
+} from "../../control/environment.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
+import { startPageServer, stopPageServer } from "../../control/page_server_process.ts";
+import { allocatePort } from "../../control/ports.ts";
+import { SAFEKEEPER_FIRST_PORT } from "../../control/safekeepers.ts";
+import { findPostgres } from "../../pg_install/find_postgres.ts";
+import { assertReachable, pgUser } from "../../pg_install/pg_user.ts";
+import { type Command, optionText } from "../cli/command.ts";
+import { print, Progress } from "../cli/output.ts";
+
+export const initCommand: Command = {
+  usage: "init",
+  description: "Make an environment in $ZENITH_REPO_DIR or ./.zenith, with a first tenant",
+  options: [
+    { flags: "--tenantid <id>", description: "The first tenant's id; random when left out" },
+    {
+      flags: "--pg-distrib-dir <dir>",
+      description: "The PostgreSQL 15 to use: the directory above its bin/",
+    },
+    {
+      flags: "--remote-pageserver <url>",
+      description: "Use the page server at postgres://host:port instead of one of our own",
+    },
+    {
+      flags: "--listen <host:port>",
+      description: "Where our own page server is to listen",
+      default: PAGESERVER_DEFAULT_LISTEN,
+    },
+    {
+      flags: "--safekeepers <n>",
+      description: "How many safekeepers make commits durable: 1 (when left out), 3 or 5; with 0 the page " +
+        "server does, as by default a remote one",
+    },
+  ],
+  examples: [
+    ["init", "./.zenith, a page server on port 64000, one safekeeper"],
+    ["init --safekeepers 3", "A quorum: commits go on when one of the three is away"],
+    [
+      "init --remote-pageserver postgres://db1:64000",
+      "Only computes here, on another environment's page server",
+    ],
+  ],
+  async run(_args, options) {
+    const tenantOption = optionText(options, "tenantid");
+    const tenant = tenantOption === undefined ? generateTenantId() : parseTenantId(tenantOption);
+    const remote = optionText(options, "remotePageserver");
+    const distribDir = optionText(options, "pgDistribDir");
+    const listen = optionText(options, "listen") ?? PAGESERVER_DEFAULT_LISTEN;
+    // Those who share a remote page server have to share its timelines' safekeepers too: that takes a word of theirs.
+    const count = optionText(options, "safekeepers") ?? (remote === undefined ? "1" : "0");
+    const safekeepers = await safekeeperConfig(count);
+    if (remote === undefined) parseHostPort(listen);
+    else parsePageServerUrl(remote);
+    const install = findPostgres({ distribDir });
+
+    const paths = new EnvironmentPaths(environmentRoot());
+    const environment: Environment = {
+      paths,
+      config: {
+        default_tenant_id: tenant,
+        ...(distribDir === undefined ? {} : { pg_distrib_dir: install.distribDir }),
+        pageserver: remote === undefined ? { listen } : { url: remote },
+        ...(safekeepers.length === 0 ? {} : { safekeepers }),
+      },
+    };
+    const existed = existsSync(paths.root);
+    makeEmptyDirectory(paths.root);
+    try {
+      assertReachable(paths.root, pgUser());
+      await createFirstTenant(environment);
+      saveEnvironment(environment);
+    } catch (error) {
+      // Half an environment is worse than none: the next try starts from nothing.
+      for (const name of readdirSync(paths.root)) {
+        rmSync(`${paths.root}/${name}`, { recursive: true, force: true });
+      }
+      if (!existed) rmSync(paths.root, { recursive: true, force: true });
+      throw error;
+    }
+    print(
+      `created ${paths.root} with tenant ${tenant}, PostgreSQL ${install.version} from ${install.distribDir}`,
+    );
+    if (remote === undefined) print('next: "zenith start"');
+  },
+};
+
+/** An even number would stop more often than one less, and keep no more. */
+async function safekeeperConfig(count: string): Promise<{ id: number; listen: string }[]> {
+  if (!["0", "1", "3", "5"].includes(count)) {
+    throw new ZenithError("invalid_argument", `--safekeepers is "${count}": expected 0, 1, 3 or 5`);
+  }
+  const ports = new Set<number>();
+  while (ports.size < Number(count)) ports.add(await allocatePort(ports, SAFEKEEPER_FIRST_PORT));
+  return [...ports].map((port, i) => ({ id: i + 1, listen: formatHostPort({ host: "127.0.0.1", port }) }));
+}
+
+function makeEmptyDirectory(root: string): void {
+  const hint = "choose another place with ZENITH_REPO_DIR";
+  try {
+    mkdirSync(root, { recursive: true, mode: 0o755 });
+    if (readdirSync(root).length === 0) return;
+  } catch (error) {
+    const { kind, message } = ioError("make the environment in", root, error);
+    throw new ZenithError(kind, message, { hint: `make it possible, or ${hint}`, cause: error });
+  }
+  throw new ZenithError("already_exists", `${root} already exists and is not empty`, {
+    hint: `remove it, or ${hint}`,
+  });
+}
+
+/** With a page server of our own it runs just for this, on any free port, so that `init` disturbs nobody. */
+async function createFirstTenant(environment: Environment): Promise<void> {
+  using progress = new Progress("creating the first tenant");
+  if (!("listen" in environment.config.pageserver)) {
+    await createTenant(environment, pageServerAddress(environment));
+    return;
+  }
+  const { address } = await startPageServer(environment, {
+    listen: "127.0.0.1:0",
+    onProgress: (text) => progress.update(text),
+  });
+  try {
+    if (address === undefined) {
+      throw new ZenithError("protocol", "the page server did not say where it listens");
+    }
+    await createTenant(environment, address);
+  } finally {
+    await stopPageServer(environment, "fast");
+  }
+}
+
+async function createTenant(
+  environment: Environment,
+  address: { host: string; port: number },
+): Promise<void> {
+  await using client = new PageServerClient(address);
+  try {
+    await client.tenantCreate(environment.config.default_tenant_id);
+  } catch (error) {
+    if (!(error instanceof ZenithError) || error.kind !== "already_exists") throw error;
+    throw new ZenithError("already_exists", `${error.message} on ${formatHostPort(address)}`, {
+      cause: error,
+    });
+  }
+}

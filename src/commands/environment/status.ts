@@ -1,0 +1,124 @@
+import { loadEnvironment } from "../../control/environment.ts";
+import type { BranchSurvey } from "../../control/survey/branches.ts";
+import { type Survey, surveyEnvironment, within } from "../../control/survey/survey.ts";
+import { type Command, EXIT_UNAVAILABLE, JSON_OPTION } from "../cli/command.ts";
+import { formatBytes, formatTable, print, printJson, Progress } from "../cli/output.ts";
+
+export const statusCommand: Command = {
+  usage: "status",
+  description: "Show what runs, where its data and logs are, how far it is, and what is wrong",
+  options: [JSON_OPTION, { flags: "--all", description: "Every branch, also those without a Postgres" }],
+  examples: [
+    ["status", "The exit code is 3 when something that should run does not"],
+    ["status --json", "The same for a program"],
+  ],
+  async run(_args, options) {
+    const environment = loadEnvironment();
+    let survey: Survey;
+    {
+      using _progress = new Progress("asking the servers");
+      survey = await surveyEnvironment(environment);
+    }
+    if (options["json"] === true) printJson(survey);
+    else for (const line of describe(survey, options["all"] === true)) print(line);
+    return survey.problems.some(({ down }) => down) ? EXIT_UNAVAILABLE : 0;
+  },
+};
+
+function describe(survey: Survey, all: boolean): string[] {
+  const free = `${formatBytes(survey.disk_free_bytes)} of ${formatBytes(survey.disk_total_bytes)} free`;
+  return [
+    `environment ${survey.directory}, ${free}`,
+    "",
+    ...formatTable(servers(survey)),
+    ...branches(survey, all),
+    ...problems(survey),
+  ];
+}
+
+function servers(survey: Survey): string[][] {
+  const { page_server: pageServer, safekeepers } = survey;
+  const row = (name: string, server: Survey["page_server"] | Survey["safekeepers"][number]) => [
+    name,
+    server.status,
+    server.address,
+    server.pid === null ? "-" : String(server.pid),
+    server.log === null ? "-" : within(survey, server.log),
+  ];
+  return [
+    ["SERVER", "STATUS", "ADDRESS", "PROCESS", "LOG"],
+    row(pageServer.remote ? "remote page server" : "page server", pageServer),
+    ...safekeepers.map((safekeeper) => row(`safekeeper ${safekeeper.id}`, safekeeper)),
+  ];
+}
+
+/** One line per branch with its Postgres; and those of a page server that doesn't answer by their Postgres alone. */
+function branches(survey: Survey, all: boolean): string[] {
+  const { computes } = survey;
+  const known = new Map<string, BranchSurvey>();
+  for (const branch of survey.branches) known.set(`${branch.tenant_id}/${branch.branch}`, branch);
+  const withCompute = new Set(computes.map(({ tenant_id, branch }) => `${tenant_id}/${branch}`));
+  const quiet = [...known].filter(([key, branch]) => !withCompute.has(key) && !isBehind(branch));
+  const hidden = all || quiet.length <= MOST_QUIET ? new Set() : new Set(quiet.map(([key]) => key));
+  const shown = [...new Set([...known.keys(), ...withCompute])].filter((key) => !hidden.has(key)).sort();
+  const severalTenants = new Set(shown.map((key) => key.split("/")[0])).size > 1;
+  const rows = shown.map((key) => {
+    const [tenant, name] = key.split("/") as [string, string];
+    const branch = known.get(key);
+    const compute = computes.find((compute) => compute.tenant_id === tenant && compute.branch === name);
+    const past = compute?.read_only_lsn ?? null;
+    return [
+      ...(severalTenants ? [tenant] : []),
+      name,
+      compute === undefined ? "-" : compute.status + (past === null ? "" : `, read-only at ${past}`),
+      compute?.address ?? "-",
+      compute?.pid === null || compute === undefined ? "-" : String(compute.pid),
+      branch?.latest_valid_lsn ?? "?",
+      lag(branch),
+      formatBytes(branch?.logical_size_bytes),
+      formatBytes(branch?.physical_size_bytes),
+      compute === undefined ? "-" : within(survey, compute.data),
+    ];
+  });
+  const titles = [
+    ...(severalTenants ? ["TENANT"] : []),
+    "BRANCH",
+    "POSTGRES",
+    "ADDRESS",
+    "PROCESS",
+    "LSN",
+    "BEHIND",
+    "DATA",
+    "ON DISK",
+    "DIRECTORY",
+  ];
+  return [
+    ...(rows.length === 0 ? [] : ["", ...formatTable([titles, ...rows])]),
+    ...(hidden.size === 0
+      ? []
+      : [`and ${hidden.size} branches without a Postgres: "zenith status --all" shows them`]),
+  ];
+}
+
+/** So many branches that do nothing can be looked at along with the others. */
+const MOST_QUIET = 20;
+
+function isBehind(branch: BranchSurvey): boolean {
+  return lag(branch) !== "-";
+}
+
+/** Who lacks how much of the WAL that is durable. */
+function lag(branch: BranchSurvey | undefined): string {
+  if (branch === undefined) return "?";
+  const late = branch.safekeepers
+    .filter(({ lag_bytes }) => lag_bytes !== null && lag_bytes > 0)
+    .map(({ id, lag_bytes }) => `safekeeper ${id} ${formatBytes(lag_bytes)}`);
+  const pageServer = branch.page_server_lag_bytes ?? 0;
+  if (pageServer > 0) late.unshift(`page server ${formatBytes(pageServer)}`);
+  return late.length === 0 ? "-" : late.join(", ");
+}
+
+function problems(survey: Survey): string[] {
+  if (survey.problems.length === 0) return ["", "all is well"];
+  return survey.problems.flatMap(({ what, hint }) => ["", `problem: ${what}`, `hint: ${hint}`]);
+}

@@ -1,0 +1,62 @@
+import { allComputePlaces, stopCompute } from "../../control/computes.ts";
+import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
+import { stopPageServer } from "../../control/page_server_process.ts";
+import { listSafekeepers, type SafekeeperInfo, stopSafekeeper } from "../../control/safekeepers.ts";
+import { parseStopMode, type StopMode } from "../../control/stop_process.ts";
+import { type Command, type CommandOption, optionText } from "../cli/command.ts";
+import { print, Progress } from "../cli/output.ts";
+
+export const STOP_MODE_OPTION: CommandOption = {
+  flags: "-m, --mode <mode>",
+  description: "fast: orderly; immediate: at once. Neither loses what was committed",
+  default: "fast",
+  values: ["fast", "immediate"],
+};
+
+export const stopCommand: Command = {
+  usage: "stop",
+  description: "Stop every Postgres, the safekeepers and the page server",
+  options: [STOP_MODE_OPTION],
+  examples: [
+    ["stop", "Everything, in order"],
+    ["stop -m immediate", "As if the machine had lost its power; nothing committed is lost"],
+  ],
+  run: (_args, options) => stop(loadEnvironment(), parseStopMode(optionText(options, "mode") ?? "fast")),
+};
+
+/** One that does not stop must not keep the others up: the first error is thrown when all have been asked. */
+async function stop(environment: Environment, mode: StopMode): Promise<void> {
+  const errors: unknown[] = [];
+  const attempt = async (step: () => Promise<void>) => {
+    try {
+      await step();
+    } catch (error) {
+      errors.push(error);
+    }
+  };
+  for (const compute of allComputePlaces(environment)) {
+    if (compute.status !== "running") continue;
+    await attempt(async () => {
+      using _progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);
+      await stopCompute(compute, mode);
+      print(`Postgres of branch ${compute.branch} stopped`);
+    });
+  }
+  for (const safekeeper of listSafekeepers(environment)) {
+    await attempt(() => stopOneSafekeeper(safekeeper, mode));
+  }
+  if (hasLocalPageServer(environment)) await attempt(() => stopOnlyPageServer(environment, mode));
+  if (errors.length > 0) throw errors[0];
+}
+
+export async function stopOneSafekeeper(safekeeper: SafekeeperInfo, mode: StopMode): Promise<void> {
+  using _progress = new Progress(`stopping safekeeper ${safekeeper.id}`);
+  const wasRunning = await stopSafekeeper(safekeeper, mode);
+  print(`safekeeper ${safekeeper.id} ${wasRunning ? "stopped" : "is not running"}`);
+}
+
+export async function stopOnlyPageServer(environment: Environment, mode: StopMode): Promise<void> {
+  using _progress = new Progress("stopping the page server");
+  const wasRunning = await stopPageServer(environment, mode);
+  print(wasRunning ? "page server stopped" : "page server is not running");
+}

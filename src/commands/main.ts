@@ -1,0 +1,30 @@
+/** The last step of an entrypoint: runs one command, prints its error, and leaves with its exit code. */
+import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { type CommandGroup, exitCodeOf } from "./cli/command.ts";
+import { runCommand } from "./cli/run.ts";
+
+/** Runs the command that `argv` names, and ends the process. */
+export async function main(commands: readonly CommandGroup[], argv: readonly string[]): Promise<void> {
+  // The reader may leave before we have printed everything: `zenith dump wal … | head`.
+  process.stdout.on("error", (error: unknown) => {
+    if (systemErrorCode(error) === "EPIPE") process.exit();
+    throw error;
+  });
+  try {
+    process.exitCode = await runCommand(commands, argv);
+  } catch (error) {
+    report(error);
+    process.exitCode = exitCodeOf(error);
+  }
+  // A slow reader's pipe may still hold output. On Bun an empty write does not wait for it.
+  process.stdout.end(() => process.stderr.end(() => process.exit()));
+}
+
+function report(error: unknown): void {
+  process.stderr.write(`zenith: ${errorMessage(error)}\n`);
+  if (error instanceof ZenithError) {
+    if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
+  } else if (error instanceof Error && error.stack !== undefined) {
+    process.stderr.write(`${error.stack}\n`);
+  }
+}

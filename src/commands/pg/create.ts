@@ -1,0 +1,32 @@
+import { parseBranchName } from "../../common/id.ts";
+import { createCompute } from "../../control/computes.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import { branchNamed, PageServerClient } from "../../control/page_server_client.ts";
+import { type Command, optionPort, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import { print } from "../cli/output.ts";
+
+export const pgCreateCommand: Command = {
+  usage: "pg create <branch>",
+  description: "Make a Postgres for a branch, to be started by pg start",
+  options: [
+    TENANT_OPTION,
+    { flags: "--port <port>", description: "Its port; the first free one from 55432 up when left out" },
+  ],
+  completions: ["branch"],
+  examples: [
+    ["pg create main", "On the next free port"],
+    ["pg create dev --port 6000", "On a port of your choice"],
+  ],
+  async run(args, options) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const name = parseBranchName(requiredArg(args, 0));
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const hint = `make it with "zenith branch ${name} <start>"; "zenith branch" shows those there are`;
+    const branch = branchNamed(await client.branchList(tenant), tenant, name, hint);
+    const compute = await createCompute(environment, tenant, branch, optionPort(options, "port"));
+    print(
+      `Postgres for branch ${name} created, port ${compute.address.port}, configuration in ${compute.paths.pgdata}`,
+    );
+  },
+};

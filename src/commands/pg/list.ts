@@ -1,0 +1,150 @@
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { formatHostPort } from "../../common/host_port.ts";
+import type { TenantId } from "../../common/id.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { readConditions } from "../../compute/postgres/conditions.ts";
+import { acknowledgedEnd, pageServerLag } from "../../control/branch_end.ts";
+import {
+  allComputePlaces,
+  type ComputeInfo,
+  type ComputePlace,
+  describeCompute,
+} from "../../control/computes.ts";
+import {
+  chooseTenant,
+  type Environment,
+  loadEnvironment,
+  pageServerAddress,
+} from "../../control/environment.ts";
+import { lastErrorInLog } from "../../control/log_file.ts";
+import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
+import { type Column, formatBytes, printList } from "../cli/output.ts";
+
+export const pgListCommand: Command = {
+  usage: "pg list",
+  description: "List the Postgres of a tenant's branches",
+  options: [TENANT_OPTION, JSON_OPTION],
+  examples: [
+    ["pg list", "One line per Postgres"],
+  ],
+  async run(_args, options) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const branches = await reachableBranches(environment, tenant);
+    const listed = await Promise.all(
+      allComputePlaces(environment).filter((found) => found.tenant === tenant)
+        .map((found) => listCompute(found, branches)),
+    );
+    printList(listed, COLUMNS, computeJson, options);
+  },
+};
+
+interface ListedCompute {
+  readonly found: ComputePlace;
+  /** null when its configuration can't be read. */
+  readonly compute: ComputeInfo | null;
+  /** What it looks at: its branch's end, or the past. */
+  readonly lsn: Lsn | null;
+  /** What the page server lacks of what the safekeepers have; null where there are none, or none answers. */
+  readonly lagBytes: number | null;
+  /** Why it broke down, or what is the matter with it. */
+  readonly notes: readonly string[];
+}
+
+async function listCompute(
+  found: ComputePlace,
+  branches: readonly BranchInfo[] | undefined,
+): Promise<ListedCompute> {
+  let compute: ComputeInfo;
+  try {
+    compute = describeCompute(found);
+  } catch (error) {
+    return { found, compute: null, lsn: null, lagBytes: null, notes: [errorMessage(error)] };
+  }
+  const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
+  return {
+    found,
+    compute,
+    lsn: compute.readOnlyAt ?? branch?.latest_valid_lsn ?? null,
+    lagBytes: compute.readOnlyAt === null ? await lag(compute, branch) : null,
+    notes: notesOn(compute),
+  };
+}
+
+const COLUMNS: readonly Column<ListedCompute>[] = [
+  { title: "BRANCH", cell: ({ found }) => found.branch },
+  { title: "ADDRESS", cell: ({ compute }) => compute === null ? "?" : formatHostPort(compute.address) },
+  { title: "LSN", cell: ({ lsn }) => lsn === null ? "?" : formatLsn(lsn) },
+  {
+    title: "LAG",
+    cell: ({ compute, lagBytes }) => {
+      const known = compute === null || compute.readOnlyAt !== null ||
+        compute.identity.walAcceptors.length === 0;
+      return lagBytes === null ? known ? "-" : "?" : formatBytes(lagBytes);
+    },
+  },
+  {
+    title: "STATUS",
+    cell: ({ found, compute, notes }) => {
+      const all = [...(compute === null || compute.readOnlyAt === null ? [] : ["read-only"]), ...notes];
+      return found.status + (all.length === 0 ? "" : ` (${all.join("; ")})`);
+    },
+  },
+];
+
+function computeJson({ found, compute, lsn, lagBytes, notes }: ListedCompute): Record<string, unknown> {
+  const readOnlyAt = compute?.readOnlyAt ?? null;
+  return {
+    tenant_id: found.tenant,
+    branch: found.branch,
+    timeline_id: compute?.identity.timeline ?? null,
+    status: found.status,
+    address: compute === null ? null : formatHostPort(compute.address),
+    pid: found.pid,
+    lsn: lsn === null ? null : formatLsn(lsn),
+    read_only_lsn: readOnlyAt === null ? null : formatLsn(readOnlyAt),
+    page_server_lag_bytes: lagBytes,
+    notes,
+    data: found.paths.dir,
+    log: found.paths.log,
+    postgres_log: found.paths.postgresLog,
+  };
+}
+
+/** What there is to say about its status. */
+function notesOn(compute: ComputeInfo): string[] {
+  if (compute.status === "crashed") {
+    return [lastErrorInLog(compute.paths.log) ?? ""].filter((why) => why !== "");
+  }
+  return compute.status === "stopped" ? [] : readConditions(compute.paths);
+}
+
+async function lag(
+  { tenant, identity }: ComputeInfo,
+  branch: BranchInfo | undefined,
+): Promise<number | null> {
+  if (identity.walAcceptors.length === 0) return null;
+  try {
+    const end = await acknowledgedEnd(identity.walAcceptors, tenant, identity.timeline);
+    if (branch === undefined) return null;
+    return end === undefined ? 0 : pageServerLag(branch, end);
+  } catch (error) {
+    if (error instanceof ZenithError && error.kind === "unavailable") return null;
+    throw error;
+  }
+}
+
+/** undefined when the page server doesn't answer: the computes can be listed without it. */
+async function reachableBranches(
+  environment: Environment,
+  tenant: TenantId,
+): Promise<BranchInfo[] | undefined> {
+  await using client = new PageServerClient(pageServerAddress(environment));
+  try {
+    return await client.branchList(tenant);
+  } catch (error) {
+    if (error instanceof ZenithError && error.kind === "unavailable") return undefined;
+    throw error;
+  }
+}

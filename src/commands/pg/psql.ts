@@ -1,0 +1,74 @@
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { parseBranchName } from "../../common/id.ts";
+import { findProgram } from "../../process/find_program.ts";
+import { connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { type ComputeInfo, findCompute } from "../../control/computes.ts";
+import { chooseTenant, type Environment, loadEnvironment } from "../../control/environment.ts";
+import { findPostgres } from "../../pg_install/find_postgres.ts";
+import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import { type Command, optionText, TENANT_OPTION } from "../cli/command.ts";
+
+export const psqlCommand: Command = {
+  usage: "psql [branch]",
+  description: "Connect to the Postgres of a branch, main when none is named",
+  options: [TENANT_OPTION],
+  rest: "<psql's arguments>",
+  completions: ["branch"],
+  examples: [
+    ["psql", "A session on the branch main"],
+    ['psql before -- -c "select count(*) from t"', "One statement on the branch before"],
+    ["psql main -- -d shop -U alice", "Another database, as another user"],
+  ],
+  async run([name], options, rest) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const compute = findCompute(environment, tenant, parseBranchName(name ?? "main"));
+    if (compute.status !== "running") {
+      throw new ZenithError("unavailable", `the Postgres of branch ${compute.branch} is ${compute.status}`, {
+        hint: `start it with "zenith pg start ${compute.branch}"`,
+      });
+    }
+    return await runPsql(psqlProgram(environment, compute), compute, rest);
+  },
+};
+
+/** Of `$PATH`, else the one beside the Postgres that computes run. */
+function psqlProgram(environment: Environment, compute: ComputeInfo): string {
+  const onPath = findProgram("psql");
+  if (onPath !== undefined) return onPath;
+  const beside = join(findPostgres({ distribDir: environment.config.pg_distrib_dir }).binDir, "psql");
+  if (existsSync(beside)) return beside;
+  throw new ZenithError("not_found", `there is no psql on this machine's PATH, nor in ${beside}`, {
+    hint: `install one (Debian: postgresql-client), or connect any client to ${
+      connectionUri(compute.address)
+    }`,
+  });
+}
+
+/** What would lead psql elsewhere. */
+const MISLEADING = ["PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"];
+
+/** Connection settings go by the environment, so that psql's own arguments win over them. */
+async function runPsql(program: string, compute: ComputeInfo, args: readonly string[]): Promise<number> {
+  const env: Record<string, string | undefined> = {
+    ...process.env,
+    PGHOST: compute.address.host,
+    PGPORT: String(compute.address.port),
+    PGUSER: ZENITH_SUPERUSER,
+    PGDATABASE: "postgres",
+  };
+  for (const name of MISLEADING) delete env[name];
+  // Ctrl-C is for psql, which cancels a statement by it.
+  process.on("SIGINT", () => {});
+  process.on("SIGQUIT", () => {});
+  const child = spawn(program, args, { env, stdio: "inherit" });
+  return await new Promise((resolve, reject) => {
+    child.on("error", (error) => {
+      reject(new ZenithError("io", `could not run ${program}: ${errorMessage(error)}`, { cause: error }));
+    });
+    child.on("close", (code) => resolve(code ?? 1));
+  });
+}

@@ -1,0 +1,34 @@
+import { parseBranchName } from "../../common/id.ts";
+import { destroyCompute, findComputePlace, stopCompute } from "../../control/computes.ts";
+import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
+import { parseStopMode } from "../../control/stop_process.ts";
+import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import { print, Progress } from "../cli/output.ts";
+import { STOP_MODE_OPTION } from "../environment/stop.ts";
+
+export const pgStopCommand: Command = {
+  usage: "pg stop <branch>",
+  description: "Stop the Postgres of a branch",
+  options: [
+    TENANT_OPTION,
+    STOP_MODE_OPTION,
+    { flags: "--destroy", description: "Remove its directory and configuration too; the branch stays" },
+  ],
+  completions: ["branch"],
+  examples: [
+    ["pg stop main", "The data stay with the branch"],
+    ["pg stop dev --destroy", "Its configuration goes too"],
+  ],
+  async run(args, options) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const compute = findComputePlace(environment, tenant, parseBranchName(requiredArg(args, 0)));
+    using _progress = new Progress("stopping Postgres");
+    const wasRunning = await stopCompute(compute, parseStopMode(optionText(options, "mode") ?? "fast"));
+    print(`Postgres of branch ${compute.branch} ${wasRunning ? "stopped" : "is not running"}`);
+    if (options["destroy"] === true) {
+      destroyCompute(compute);
+      print(`Postgres of branch ${compute.branch} destroyed; the branch and its data stay`);
+    }
+  },
+};

@@ -1,0 +1,73 @@
+import { runRole } from "../../process/run_role.ts";
+import { ZenithError } from "../../common/errors.ts";
+import { parseLsn } from "../../common/lsn.ts";
+import { ComputePaths } from "../../common/paths.ts";
+import { parseStorageChoice, STORAGE_CHOICES, STORAGE_DEFAULT } from "../../compute/storage.ts";
+import { locatePostgres } from "../../pg_install/find_postgres.ts";
+import { type Command, type CommandOption, optionText } from "../cli/command.ts";
+
+export const STORAGE_OPTION: CommandOption = {
+  flags: "--storage <how>",
+  description: `How relation files come, ${
+    STORAGE_CHOICES.join(", ")
+  }: page by page when they are read, all at the start`,
+  values: STORAGE_CHOICES,
+};
+
+export const PREWARM_OPTION: CommandOption = {
+  flags: "--prewarm",
+  description: "Fetch in the background what was used before the last stop (lazy storage)",
+};
+
+export const READ_ONLY_OPTION: CommandOption = {
+  flags: "--lsn <lsn>",
+  description: "Look at the branch as it was at that LSN, without writing to it",
+};
+
+/** The supervisor of one Postgres: what `pg start` runs in the background. */
+export const computeCommand: Command = {
+  usage: "compute",
+  description: "Run the Postgres of one compute directory",
+  hidden: true,
+  options: [
+    { flags: "-D, --dir <dir>", description: "The compute's directory" },
+    { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 to use" },
+    STORAGE_OPTION,
+    { flags: "--overlay-max-mb <mb>", description: "What lazy storage should take of the disk at most" },
+    PREWARM_OPTION,
+    READ_ONLY_OPTION,
+  ],
+  async run(_args, options) {
+    const dir = optionText(options, "dir");
+    if (dir === undefined) throw new ZenithError("invalid_argument", "compute needs -D <dir>");
+    const paths = new ComputePaths(dir);
+    const lsn = optionText(options, "lsn");
+    const readOnlyAt = lsn === undefined ? null : parseLsn(lsn);
+    const { startCompute } = await import("../../compute/supervisor.ts");
+    return await runRole({
+      name: "compute",
+      pidFile: paths.pidFile,
+      logFile: paths.log,
+      start: ({ log, progress, signal }) =>
+        startCompute({
+          paths,
+          install: locatePostgres({ distribDir: optionText(options, "pgDistribDir") }),
+          storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
+          overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
+          prewarm: options["prewarm"] === true,
+          readOnlyAt,
+          log,
+          progress,
+          signal,
+        }),
+    });
+  },
+};
+
+function parseOverlayMax(megabytes: string | undefined): number {
+  if (megabytes === undefined) return Infinity;
+  if (!/^[1-9]\d{0,9}$/.test(megabytes)) {
+    throw new ZenithError("invalid_argument", `--overlay-max-mb is "${megabytes}": expected a number of MB`);
+  }
+  return Number(megabytes) * (1 << 20);
+}

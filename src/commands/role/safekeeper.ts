@@ -1,0 +1,94 @@
+import { existsSync } from "node:fs";
+import { runRole } from "../../process/run_role.ts";
+import { startDaemon } from "../../process/daemon.ts";
+import { parseDuration } from "../../common/duration.ts";
+import { ZenithError } from "../../common/errors.ts";
+import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
+import { SafekeeperPaths } from "../../common/paths.ts";
+import { type Command, optionText, type OptionValues } from "../cli/command.ts";
+import { print } from "../cli/output.ts";
+
+const START_TIMEOUT_MS = 60_000;
+const DEFAULT_LISTEN = "127.0.0.1:5454";
+
+/** The safekeeper role, in this process or, with `--daemonize`, in the background. */
+export const safekeeperCommand: Command = {
+  usage: "safekeeper",
+  description: "Run a safekeeper, as systemd would",
+  options: [
+    { flags: "-D, --dir <dir>", description: "Its working directory", default: "." },
+    {
+      flags: "-l, --listen <host:port>",
+      description: "Where it listens; port 0 takes a free one",
+      default: DEFAULT_LISTEN,
+    },
+    { flags: "--id <n>", description: "Its number among the safekeepers", default: "1" },
+    {
+      flags: "--pageserver <host:port>",
+      description: "The page server that is called when there is WAL for it",
+    },
+    {
+      flags: "--recall <duration>",
+      description: "How often it is called while it does not come",
+      default: "1s",
+    },
+    { flags: "--no-sync", description: "Never wait for the disk: commits may be lost with the machine" },
+    { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
+    { flags: "--daemonize", description: "Run in the background; log to safekeeper.log" },
+  ],
+  examples: [
+    [
+      "safekeeper -D /var/lib/zenith/sk1 -l 10.0.0.1:5454 --id 1 --pageserver 10.0.0.9:64000",
+      "One of three, each on a machine of its own",
+    ],
+  ],
+  async run(_args, options) {
+    const paths = new SafekeeperPaths(optionText(options, "dir") ?? ".");
+    if (!existsSync(paths.workdir)) {
+      throw new ZenithError("not_found", `${paths.workdir} does not exist`, {
+        hint: "make the directory first; everything the safekeeper keeps goes there",
+      });
+    }
+    const listen = parseHostPort(optionText(options, "listen") ?? DEFAULT_LISTEN);
+    const id = parseSafekeeperId(optionText(options, "id") ?? "1");
+    const pageserver = optionText(options, "pageserver");
+    const recall = optionText(options, "recall");
+    const role = {
+      paths,
+      listen,
+      id,
+      sync: options["sync"] === true,
+      ...(pageserver === undefined ? {} : { pageserver: parseHostPort(pageserver) }),
+      ...(recall === undefined ? {} : { recallIntervalMs: parseDuration(recall) }),
+    };
+    if (options["daemonize"] === true) return await daemonize(paths, options);
+    const { runSafekeeper } = await import("../../safekeeper/start_safekeeper.ts");
+    return await runRole({
+      name: "safekeeper",
+      pidFile: paths.pidFile,
+      logFile: optionText(options, "logFile"),
+      start: ({ log }) => runSafekeeper({ ...role, logger: log }),
+    });
+  },
+};
+
+async function daemonize(paths: SafekeeperPaths, options: OptionValues): Promise<void> {
+  const logFile = optionText(options, "logFile") ?? paths.log;
+  const given = (["listen", "id", "pageserver", "recall"] as const).flatMap((name) => {
+    const value = optionText(options, name);
+    return value === undefined ? [] : [`--${name}`, value];
+  });
+  const sync = options["sync"] === true ? [] : ["--no-sync"];
+  const { pid, address } = await startDaemon({
+    args: ["safekeeper", "-D", paths.workdir, ...given, ...sync, "--log-file", logFile],
+    logFile,
+    timeoutMs: START_TIMEOUT_MS,
+  });
+  const where = address === undefined ? optionText(options, "listen") : formatHostPort(address);
+  print(`safekeeper started on ${where}, process ${pid}`);
+}
+
+function parseSafekeeperId(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new ZenithError("invalid_argument", `"${text}" is not the number of a safekeeper: expected 1, 2, …`);
+}

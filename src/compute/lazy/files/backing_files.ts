@@ -1,0 +1,67 @@
+import { closeSync, constants, openSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { systemErrorCode } from "../../../common/errors.ts";
+
+const FILE_MODE = 0o600;
+
+/**
+ * The overlay's files: one per inode that has data of its own, named by the inode's number in one flat directory. Names, renames
+ * and links are none of its business. The descriptor that was opened first is closed when there are
+ * too many.
+ */
+export class BackingFiles {
+  readonly #directory: string;
+  readonly #maxOpen: number;
+  /** Inode number → descriptor, in the order of opening. */
+  readonly #open = new Map<number, number>();
+
+  constructor(directory: string, maxOpen: number) {
+    this.#directory = directory;
+    this.#maxOpen = maxOpen;
+  }
+
+  /** A descriptor for reading and writing; the file is made if it isn't there. Valid until the next call. */
+  fd(id: number): number {
+    return this.#open.get(id) ?? this.#openFile(id, constants.O_RDWR | constants.O_CREAT);
+  }
+
+  /** As {@link fd}, but -1 when there is no such file: nothing was ever written to it. */
+  existingFd(id: number): number {
+    const fd = this.#open.get(id);
+    if (fd !== undefined) return fd;
+    try {
+      return this.#openFile(id, constants.O_RDWR);
+    } catch (error) {
+      if (systemErrorCode(error) === "ENOENT") return -1;
+      throw error;
+    }
+  }
+
+  remove(id: number): void {
+    this.#close(id);
+    rmSync(this.path(id), { force: true });
+  }
+
+  closeAll(): void {
+    for (const id of [...this.#open.keys()]) this.#close(id);
+  }
+
+  #openFile(id: number, flags: number): number {
+    const fd = openSync(this.path(id), flags, FILE_MODE);
+    if (this.#open.size >= this.#maxOpen) this.#close(this.#open.keys().next().value!);
+    this.#open.set(id, fd);
+    return fd;
+  }
+
+  #close(id: number): void {
+    const fd = this.#open.get(id);
+    if (fd === undefined) return;
+    this.#open.delete(id);
+    closeSync(fd);
+  }
+
+  /** Where the data of an inode is. */
+  path(id: number): string {
+    return join(this.#directory, String(id));
+  }
+}

@@ -1,0 +1,61 @@
+import { statfs } from "node:fs/promises";
+import type { Logger } from "../../../process/log.ts";
+import type { Conditions } from "../../postgres/conditions.ts";
+import { limitDirtyPages, type Mount } from "../fuse/mount.ts";
+
+const INTERVAL_MS = 1_000;
+
+/** With less than that the kernel is told to hold few dirty pages: it could accept more than there is room for. */
+const NEARLY_FULL_BYTES = 2 * (1 << 30);
+
+export interface DiskWatchOptions {
+  /** On the overlay's disk. */
+  readonly directory: string;
+  readonly mounted: Mount;
+  readonly conditions: Conditions;
+  readonly log: Logger;
+  /** Has the serving thread look at the disk. */
+  readonly look: () => void;
+}
+
+/** Keeps an eye on how full the overlay's disk is. */
+export class DiskWatch {
+  readonly #options: DiskWatchOptions;
+  readonly #timer: NodeJS.Timeout;
+  #isNearlyFull = false;
+  #isLow = false;
+
+  constructor(options: DiskWatchOptions) {
+    this.#options = options;
+    void this.#check();
+    this.#timer = setInterval(() => void this.#check(), INTERVAL_MS).unref();
+  }
+
+  /** The serving thread refuses to take more, or does not any more. */
+  setLow(isLow: boolean): void {
+    this.#isLow = isLow;
+    const { conditions, directory, log } = this.#options;
+    const text = `the disk of ${directory} is full`;
+    conditions.set("disk", isLow ? text : undefined);
+    if (isLow) log.warn(`${text}: Postgres gets "No space left on device" until there is room again`);
+    else log.info(`there is room on the disk of ${directory} again`);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #check(): Promise<void> {
+    const { directory, mounted, look } = this.#options;
+    try {
+      const { bavail, bsize } = await statfs(directory);
+      const isNearlyFull = bavail * bsize < NEARLY_FULL_BYTES;
+      if (isNearlyFull !== this.#isNearlyFull) limitDirtyPages(mounted, isNearlyFull);
+      this.#isNearlyFull = isNearlyFull;
+    } catch {
+      // The overlay has been removed: this is the end.
+      return;
+    }
+    if (this.#isLow) look();
+  }
+}

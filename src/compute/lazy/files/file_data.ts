@@ -1,0 +1,170 @@
+import { ftruncateSync, readSync, writeSync } from "node:fs";
+import { assert } from "../../../common/assert.ts";
+import { ioError, systemErrorCode, ZenithError } from "../../../common/errors.ts";
+import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
+import type { BackingFiles } from "./backing_files.ts";
+import type { DiskRoom } from "./disk_room.ts";
+import { EINVAL, FileSystemError } from "../fuse/errno.ts";
+import type { Inode } from "./inode.ts";
+import type { OverlaySpace } from "./overlay_space.ts";
+import { Presence, UNIT_BYTES } from "./presence.ts";
+
+const NOTHING_MISSING: readonly number[] = [];
+
+/**
+ * What files contain: a relation file's bytes are the page server's where this compute has neither written nor kept them, the
+ * overlay's everywhere else. What the overlay has never seen of its own part is zeros.
+ *
+ * Failures of the overlay's disk are thrown as they are and are the end of the compute: the kernel has dropped the data that it
+ * wrote back, and to go on would mean to read something older later.
+ */
+export class FileData {
+  readonly #files: BackingFiles;
+  readonly #space: OverlaySpace;
+  readonly #room: DiskRoom;
+
+  constructor(files: BackingFiles, space: OverlaySpace, room: DiskRoom) {
+    this.#files = files;
+    this.#space = space;
+    this.#room = room;
+  }
+
+  /** How many of `size` bytes from `offset` on there are. */
+  readable(inode: Inode, offset: number, size: number): number {
+    return Math.max(0, Math.min(size, inode.size - offset));
+  }
+
+  /** Notes that Postgres reads [offset, offset + bytes), wherever that comes from. */
+  ask(inode: Inode, offset: number, bytes: number): void {
+    presenceOf(inode).ask(Math.floor(offset / UNIT_BYTES), Math.ceil((offset + bytes) / UNIT_BYTES));
+  }
+
+  /** The units of [offset, offset + bytes) that only the page server has: first and end of each run. `offset` is aligned. */
+  missing(inode: Inode, offset: number, bytes: number): readonly number[] {
+    const end = Math.min(offset + bytes, inode.remoteEnd);
+    if (offset >= end) return NOTHING_MISSING;
+    const endUnit = Math.ceil(end / UNIT_BYTES);
+    const runs: number[] = [];
+    const { presence } = inode;
+    for (let unit = Math.floor(offset / UNIT_BYTES); unit < endUnit; unit++) {
+      if (presence !== null && presence.has(unit)) continue;
+      const last = runs.length - 1;
+      if (last > 0 && runs[last] === unit) runs[last] = unit + 1;
+      else runs.push(unit, unit + 1);
+    }
+    return runs;
+  }
+
+  /** Reads what the overlay has; parts that are {@link missing} come as anything. */
+  read(inode: Inode, offset: number, bytes: number, into: Uint8Array, at: number): void {
+    const fd = this.#files.existingFd(inode.id);
+    const got = fd < 0 ? 0 : readSync(fd, into, at, bytes, offset);
+    if (got < bytes) into.fill(0, at + got, at + bytes);
+    inode.presence?.use(Math.floor(offset / UNIT_BYTES), Math.ceil((offset + bytes) / UNIT_BYTES));
+  }
+
+  /** @throws when the overlay can't take it */
+  write(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
+    const end = offset + bytes;
+    if (offset < inode.remoteEnd) this.#checkWholeUnits(inode, offset, end);
+    this.#putWritten(inode, offset, from, at, bytes);
+    if (offset < inode.remoteEnd) this.#markWritten(inode, offset, end);
+    if (end > inode.size) inode.size = end;
+    this.#space.update(inode);
+    this.#room.note(bytes);
+  }
+
+  /**
+   * Keeps a block that was fetched, so that it needn't be fetched again. Parts that have been written or cut off since are newer
+   * and stay as they are.
+   *
+   * @param block counted from the start of the file
+   */
+  keep(inode: Inode, block: number, from: Uint8Array, at: number): void {
+    if (!this.#space.hasRoomForClean || this.#room.isLow) return;
+    for (let off = 0; off < BLCKSZ; off += UNIT_BYTES) {
+      const offset = block * BLCKSZ + off;
+      if (offset >= inode.remoteEnd || inode.presence?.has(offset / UNIT_BYTES)) continue;
+      try {
+        this.#put(inode, offset, from, at + off, UNIT_BYTES);
+      } catch (error) {
+        // It stays missing and is fetched again when it is read.
+        if (systemErrorCode(error) === "ENOSPC") return;
+        throw error;
+      }
+      presenceOf(inode).addClean(offset / UNIT_BYTES);
+    }
+    this.#space.update(inode);
+    this.#room.note(BLCKSZ);
+  }
+
+  /** @throws {FileSystemError} EINVAL for a length that PostgreSQL never cuts a relation to */
+  truncate(inode: Inode, size: number): void {
+    if (size < inode.remoteEnd) {
+      if (size % BLCKSZ !== 0) {
+        throw new FileSystemError(EINVAL, `truncation to ${size} bytes, inside a block`);
+      }
+      inode.remoteEnd = size;
+      inode.presence?.cut(size / UNIT_BYTES);
+    }
+    if (size < inode.size) {
+      const fd = this.#files.existingFd(inode.id);
+      if (fd >= 0) ftruncateSync(fd, size);
+    }
+    inode.size = size;
+    this.#space.update(inode);
+  }
+
+  remove(inode: Inode): void {
+    if (inode.children !== null) return;
+    this.#space.forget(inode);
+    this.#files.remove(inode.id);
+  }
+
+  /** What has been written must find a place: on a full disk, that of pages that can be fetched again. */
+  #putWritten(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
+    try {
+      this.#put(inode, offset, from, at, bytes);
+    } catch (error) {
+      if (systemErrorCode(error) !== "ENOSPC" || !this.#space.giveUpAll()) throw error;
+      this.#put(inode, offset, from, at, bytes);
+    }
+  }
+
+  #put(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
+    const fd = this.#files.fd(inode.id);
+    for (let done = 0; done < bytes;) {
+      done += writeSync(fd, from, at + done, bytes - done, offset + done);
+    }
+  }
+
+  /**
+   * The kernel writes back whole pages, up to the file's end. A part of a unit that isn't here can't be written: the rest of
+   * the unit is the page server's.
+   */
+  #checkWholeUnits(inode: Inode, offset: number, end: number): void {
+    const startsInside = offset % UNIT_BYTES !== 0 && !this.#has(inode, offset);
+    const endsInside = end % UNIT_BYTES !== 0 && end < inode.remoteEnd && !this.#has(inode, end);
+    assert(!startsInside && !endsInside, "a write to a part of a page that was never read");
+  }
+
+  #has(inode: Inode, offset: number): boolean {
+    return inode.presence !== null && inode.presence.has(Math.floor(offset / UNIT_BYTES));
+  }
+
+  #markWritten(inode: Inode, offset: number, end: number): void {
+    const first = Math.floor(offset / UNIT_BYTES);
+    presenceOf(inode).addWritten(first, Math.ceil(Math.min(end, inode.remoteEnd) / UNIT_BYTES));
+  }
+}
+
+function presenceOf(inode: Inode): Presence {
+  return inode.presence ??= new Presence(inode.remoteEnd);
+}
+
+/** What the overlay's disk reported, as the reason for which the compute ends. */
+export function overlayError(directory: string, error: unknown): unknown {
+  return systemErrorCode(error) === undefined || error instanceof ZenithError
+    ? error
+    : ioError("use", directory, error);
+}

@@ -1,0 +1,60 @@
+import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
+import type { Inode, RemoteFile } from "./inode.ts";
+import type { InodeTable } from "./inode_table.ts";
+
+/**
+ * What a session reads before it can do anything, as traced: tables and indexes of the shared catalogs and of one database's, by OID.
+ * That is their file's name too, unless somebody has rewritten them; this is only a hint.
+ */
+const SHARED_CATALOGS = [1260, 1262, 2671, 2672, 2676, 2677, 2965];
+const DATABASE_CATALOGS = [
+  1247,
+  1249,
+  1259,
+  2601,
+  2603,
+  2610,
+  2615,
+  2616,
+  2655,
+  2658,
+  2659,
+  2662,
+  2663,
+  2679,
+  2684,
+  2685,
+  2687,
+  2703,
+];
+/** `PostgresDbOid` (pg_database.dat): the database `postgres`, which the supervisor itself connects to. */
+const DATABASE = 5;
+
+/** Of each: nobody reads all of a catalog that has grown. */
+const BLOCKS_MAX = 64;
+
+/** Blocks that are fetched before anybody has asked for them. */
+export interface ExpectedRead {
+  readonly inode: number;
+  readonly remote: RemoteFile;
+  /** The first one, counted from the start of the file. */
+  readonly block: number;
+  readonly blocks: number;
+}
+
+/** What Postgres is going to ask for at once. To have it on its way already saves a round trip for each of them. */
+export function firstReads(inodes: InodeTable): ExpectedRead[] {
+  const reads: ExpectedRead[] = [];
+  const add = (directory: Inode | undefined, oids: readonly number[]) => {
+    for (const oid of oids) {
+      const inode = directory === undefined ? undefined : inodes.child(directory, String(oid));
+      const blocks = Math.min(BLOCKS_MAX, (inode?.remoteEnd ?? 0) / BLCKSZ);
+      if (inode?.remote && blocks > 0) {
+        reads.push({ inode: inode.id, remote: inode.remote, block: 0, blocks });
+      }
+    }
+  };
+  add(inodes.at("global"), SHARED_CATALOGS);
+  add(inodes.at(`base/${DATABASE}`), DATABASE_CATALOGS);
+  return reads;
+}

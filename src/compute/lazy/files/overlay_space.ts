@@ -1,0 +1,144 @@
+import type { BackingFiles } from "./backing_files.ts";
+import type { Inode } from "./inode.ts";
+import { punchHole } from "../fuse/libc.ts";
+import { UNIT_BYTES } from "./presence.ts";
+
+/** What is given up at a time, so that not every page that is kept costs another one its place: a share of the bound. */
+const SLACK_SHARE = 16;
+/** Of the bound: temporary files come and go, and not each of them is news. */
+const CLEARLY_LESS = 0.75;
+/** One hole. */
+const HOLE_MAX_UNITS = 256;
+
+export interface OverlaySpaceOptions {
+  /** How much the overlay should hold, in bytes; Infinity for as much as the disk has. */
+  readonly maxBytes: number;
+  /** What has been written here alone is more than that: it stays. Called with 0 when it is clearly less again. */
+  readonly onWrittenTooMuch: (writtenBytes: number) => void;
+}
+
+/**
+ * How much of its disk the overlay takes, and what is given up when that is too much: pages that were fetched and never written, those
+ * first that nobody has read again. They are the page server's and are fetched again when they are needed.
+ */
+export class OverlaySpace {
+  readonly #files: BackingFiles;
+  readonly #options: OverlaySpaceOptions;
+  /** Files with clean pages, in the order in which the clock's hand comes to them. */
+  readonly #withClean = new Set<Inode>();
+  /** Where the hand is in the first of them. */
+  #hand = 0;
+  #bytes = 0;
+  #cleanBytes = 0;
+  #canPunch = true;
+  #told = false;
+
+  constructor(files: BackingFiles, options: OverlaySpaceOptions) {
+    this.#files = files;
+    this.#options = options;
+  }
+
+  /** All that the overlay holds. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Whether a fetched page would find a place. */
+  get hasRoomForClean(): boolean {
+    return this.#canPunch
+      ? this.#bytes - this.#cleanBytes < this.#options.maxBytes
+      : this.#bytes < this.#options.maxBytes;
+  }
+
+  /** Whether so much more would fit without anything being given up for it. */
+  hasRoomFor(bytes: number): boolean {
+    return this.#bytes + bytes <= this.#options.maxBytes;
+  }
+
+  /** Keeps account of what has changed in an inode, and gives up what is too much then. */
+  update(inode: Inode): void {
+    this.#note(inode);
+    if (this.#bytes > this.#options.maxBytes) this.#shrink();
+    this.#tellOfWritten();
+  }
+
+  /** Gives up what can be given up, whatever the bound, because the disk is full. @returns whether that was anything */
+  giveUpAll(): boolean {
+    const before = this.#cleanBytes;
+    // Twice round: what has been read since is spared the first time.
+    for (let round = 0; round < 2 && this.#cleanBytes > 0 && this.#canPunch; round++) this.#sweep(before);
+    return this.#cleanBytes < before;
+  }
+
+  /** The inode is gone with all that it held. */
+  forget(inode: Inode): void {
+    this.#bytes -= inode.heldBytes;
+    this.#cleanBytes -= inode.heldCleanBytes;
+    this.#drop(inode);
+  }
+
+  #note(inode: Inode): void {
+    const { presence } = inode;
+    const held = (presence?.presentCount ?? 0) * UNIT_BYTES + Math.max(0, inode.size - inode.remoteEnd);
+    const clean = (presence?.cleanCount ?? 0) * UNIT_BYTES;
+    this.#bytes += held - inode.heldBytes;
+    this.#cleanBytes += clean - inode.heldCleanBytes;
+    inode.heldBytes = held;
+    inode.heldCleanBytes = clean;
+    if (clean > 0) this.#withClean.add(inode);
+    else this.#drop(inode);
+  }
+
+  #drop(inode: Inode): void {
+    if (this.#withClean.size > 0 && this.#first() === inode) this.#hand = 0;
+    this.#withClean.delete(inode);
+  }
+
+  #first(): Inode | undefined {
+    return this.#withClean.values().next().value;
+  }
+
+  #shrink(): void {
+    const { maxBytes } = this.#options;
+    if (this.#canPunch) this.#sweep(this.#bytes - maxBytes + Math.floor(maxBytes / SLACK_SHARE));
+  }
+
+  #tellOfWritten(): void {
+    const { maxBytes, onWrittenTooMuch } = this.#options;
+    const written = this.#bytes - this.#cleanBytes;
+    if (this.#told ? written > maxBytes * CLEARLY_LESS : written <= maxBytes) return;
+    this.#told = !this.#told;
+    onWrittenTooMuch(this.#told ? written : 0);
+  }
+
+  /** Moves the hand on until about so many bytes have been given up, or it has been round twice. */
+  #sweep(wanted: number): void {
+    let left = wanted;
+    for (let files = 2 * this.#withClean.size; files > 0 && left > 0 && this.#canPunch; files--) {
+      const inode = this.#first();
+      if (inode === undefined) return;
+      const before = this.#bytes;
+      const isDone = this.#sweepFile(inode, left);
+      this.#note(inode);
+      left -= before - this.#bytes;
+      if (!isDone) continue;
+      // The next one is first then.
+      this.#hand = 0;
+      if (this.#withClean.delete(inode) && inode.heldCleanBytes > 0) this.#withClean.add(inode);
+    }
+  }
+
+  /** As {@link #sweep}, in one file. @returns whether the hand has come to its end */
+  #sweepFile(inode: Inode, wanted: number): boolean {
+    const presence = inode.presence!;
+    for (let left = Math.ceil(wanted / UNIT_BYTES); left > 0 && this.#canPunch;) {
+      const first = presence.findUnused(this.#hand);
+      if (first < 0) return true;
+      const end = presence.giveUp(first, Math.min(HOLE_MAX_UNITS, left));
+      this.#canPunch = punchHole(this.#files.fd(inode.id), first * UNIT_BYTES, (end - first) * UNIT_BYTES);
+      this.#hand = end;
+      left -= end - first;
+    }
+    return false;
+  }
+}

@@ -1,0 +1,301 @@
+/** Relation files that are fetched page by page: a FUSE mount, the thread that serves it, and the way to the page server. */
+import { chmodSync, chownSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
+import { formatHostPort, type HostPort } from "../../common/host_port.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
+import type { Logger } from "../../process/log.ts";
+import { formatLsn } from "../../common/lsn.ts";
+import type { ComputePaths } from "../../common/paths.ts";
+import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import type { PgUser } from "../../pg_install/pg_user.ts";
+import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/cluster/control_file.ts";
+import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
+import type { Conditions } from "../postgres/conditions.ts";
+import { writeInitialWal } from "../postgres/initial_wal.ts";
+import { device } from "./fuse/device.ts";
+import { DiskWatch } from "./files/disk_watch.ts";
+import type { HotRange } from "./pages/hot_pages.ts";
+import { keepLsnLeased } from "./pages/lsn_lease.ts";
+import { KeptPages } from "./pages/kept_pages.ts";
+import { answerMissedRead, deviceWriter } from "./pages/missed_reads.ts";
+import { findMount, mountFuse, tunePageCache, unmount } from "./fuse/mount.ts";
+import { PageFetcher } from "./pages/page_fetcher.ts";
+import { NOBODY, Prewarmer, readHotPages, saveHotPages } from "./pages/prewarmer.ts";
+import { wakeThread } from "./fuse/wake.ts";
+import { workerUrl } from "../../process/worker_url.ts";
+import {
+  type ServeMessage,
+  WAKE_TO_LOOK_AT_DISK,
+  type WorkerData,
+  type WorkerMessage,
+} from "./pages/worker_messages.ts";
+
+/** What of a data directory is in the mount: all that holds relation files. */
+const MOUNTED_DIRECTORIES = ["base", "global", "pg_tblspc"];
+
+export interface LazyStorageOptions {
+  readonly paths: ComputePaths;
+  readonly pageServer: HostPort;
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+  /** Whom Postgres runs as. */
+  readonly user: PgUser | undefined;
+  /** How much the overlay should hold: fetched pages are given up for it. Infinity for as much as the disk has. */
+  readonly overlayMaxBytes: number;
+  /** Whether {@link LazyStorage.prewarm} has anything to do. */
+  readonly prewarm: boolean;
+  readonly conditions: Conditions;
+  readonly log: Logger;
+}
+
+/** Takes away what an earlier compute has left: a mount without a server, and an overlay. */
+export function removeLazyStorage(paths: ComputePaths): void {
+  unmount(paths.mount);
+  rmSync(paths.overlay, { recursive: true, force: true });
+}
+
+/**
+ * The relation files of one running Postgres. Dirty pages of the mount are in the kernel, and die with its server: whoever owns this
+ * must end Postgres when {@link failed} rejects, and at its own death.
+ */
+export class LazyStorage {
+  /** Rejects when the files can't be served any more; never resolves. */
+  readonly failed: Promise<never>;
+  readonly #options: LazyStorageOptions;
+  readonly #worker: Worker;
+  readonly #keptPages = new KeptPages();
+  #fail!: (error: ZenithError) => void;
+  #serving!: () => void;
+  readonly #whenServing: Promise<void>;
+  #served!: () => void;
+  /** Resolves when the serving thread has let go of the device, one way or the other. */
+  readonly #whenServed: Promise<void>;
+  #mounting: Promise<number> | undefined;
+  #deviceFd: number | undefined;
+  #isServed = false;
+  #fetcher: PageFetcher | undefined;
+  #diskWatch: DiskWatch | undefined;
+  #prewarmer: Prewarmer | undefined;
+  /** `pg_control`, which Postgres has looked at when it runs; known when the mount is served. */
+  #controlFile = 0;
+  /** Known when the serving thread has ended. */
+  #hotPages: readonly HotRange[] | undefined;
+  readonly #lease = new AbortController();
+  #closing = false;
+
+  /** Starts the serving thread, which takes its time: other things can be done meanwhile. */
+  constructor(options: LazyStorageOptions) {
+    this.#options = options;
+    this.failed = new Promise((_resolve, reject) => this.#fail = reject);
+    // It may fail before anybody waits for it.
+    this.failed.catch(() => {});
+    this.#whenServing = new Promise((resolve) => this.#serving = resolve);
+    this.#whenServed = new Promise((resolve) => this.#served = resolve);
+    const workerData: WorkerData = { keptPages: this.#keptPages.buffer };
+    this.#worker = new Worker(workerUrl("src/compute/lazy/fuse_worker.ts"), { workerData });
+    this.#worker.on("message", (message: WorkerMessage) => this.#onMessage(message));
+    this.#worker.on("error", (error: Error) => this.#onWorkerEnd(errorMessage(error)));
+    this.#worker.on("exit", () => this.#onWorkerEnd("it ended"));
+  }
+
+  /** Begins with what needs nothing of the data directory; {@link serve} waits for it. */
+  prepare(): void {
+    const { paths, user } = this.#options;
+    try {
+      mkdirSync(paths.mount, { recursive: true });
+      if (user !== undefined) chownSync(paths.mount, user.uid, user.gid);
+    } catch (error) {
+      throw ioError("set up", paths.mount, error);
+    }
+    this.#mounting = mountFuse(paths.mount).then((fd) => this.#deviceFd = fd);
+    // serve() may not be reached.
+    this.#mounting.catch(() => {});
+  }
+
+  /**
+   * Turns what a lazy basebackup has put into the data directory into a complete one.
+   *
+   * @throws {ZenithError} when it can't be mounted
+   */
+  async serve(): Promise<void> {
+    const { paths, user, log, pageServer, tenant, timeline } = this.#options;
+    const manifestPath = join(paths.pgdata, RELATION_MANIFEST_FILE);
+    const manifestBytes = readFileSync(manifestPath);
+    rmSync(manifestPath);
+    const manifest = decodeRelationManifest(manifestBytes);
+    const control = parseControlFile(readFileSync(join(paths.pgdata, CONTROL_FILE_PATH)));
+    if (control.checkPoint !== manifest.lsn) {
+      throw new ZenithError(
+        "protocol",
+        `the basebackup's control file is of ${formatLsn(control.checkPoint)}, its manifest of ${
+          formatLsn(manifest.lsn)
+        }`,
+      );
+    }
+    writeInitialWal(paths.pgdata, control, manifest.prev, user);
+    const seedDirectory = this.#moveIntoOverlay();
+
+    const deviceFd = await this.#mounting!;
+    this.#fetcher = new PageFetcher({
+      pageServer,
+      user: ZENITH_SUPERUSER,
+      tenant,
+      timeline,
+      lsn: manifest.lsn,
+      checksums: control.data_checksum_version !== 0,
+      log,
+      onLost: (lost) => {
+        const text = `reads of pages that are not here wait for the page server at ${
+          formatHostPort(pageServer)
+        }`;
+        this.#options.conditions.set("page server", lost ? text : undefined);
+      },
+      onPage: (inode, block, bytes, at) => this.#keptPages.offer(inode, block, bytes, at),
+    });
+    const lease = { pageServer, user: ZENITH_SUPERUSER, tenant, timeline, lsn: manifest.lsn, log };
+    keepLsnLeased({ ...lease, onLost: (error) => this.#fail(error) }, this.#lease.signal);
+    const owner = user ?? { uid: process.getuid!(), gid: process.getgid!() };
+    const hotPages = this.#options.prewarm ? readHotPages(paths.hotPages, log) : [];
+    const { conditions } = this.#options;
+    this.#prewarmer = new Prewarmer({ hotPages, fetcher: this.#fetcher, deviceFd, conditions, log });
+    const serve: ServeMessage = {
+      deviceFd,
+      manifest: manifestBytes,
+      seedDirectory,
+      overlayDirectory: paths.overlay,
+      overlayMaxBytes: this.#options.overlayMaxBytes,
+      prewarm: hotPages,
+      owner: { uid: owner.uid, gid: owner.gid },
+    };
+    this.#worker.postMessage(serve);
+    this.#isServed = true;
+    // Postgres may start meanwhile: what it asks for waits until the kernel and the thread have agreed on how they talk.
+    void this.#whenServing.then(() => this.#onServing(deviceFd));
+    log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
+  }
+
+  /** Fetches what was hot at the last stop, in the background, if that is wanted. Postgres must have started. */
+  prewarm(): void {
+    this.#prewarmer?.start(this.#controlFile);
+  }
+
+  /** Leaves what is hot for the next start to find. After {@link close}. */
+  saveHotPages(): void {
+    const { paths, log } = this.#options;
+    if (this.#hotPages !== undefined) saveHotPages(paths.hotPages, this.#hotPages, log);
+  }
+
+  /** Fails the reads that wait for the page server, and all that come. */
+  giveUpReads(): void {
+    this.#prewarmer?.stop();
+    this.#fetcher?.close();
+  }
+
+  /** Ends it. Postgres must have ended, with all of its processes: where the mount was, they would find files missing. */
+  async close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#diskWatch?.stop();
+    this.giveUpReads();
+    this.#lease.abort();
+    await this.#mounting?.catch(() => {});
+    unmount(this.#options.paths.mount);
+    if (this.#isServed) await this.#whenServed;
+    else await this.#worker.terminate();
+    if (this.#deviceFd !== undefined) device.close(this.#deviceFd);
+    rmSync(this.#options.paths.overlay, { recursive: true, force: true });
+  }
+
+  /** Makes room for the overlay, and links from the data directory to the mount. */
+  #moveIntoOverlay(): string {
+    const { paths } = this.#options;
+    const seed = join(paths.overlay, "seed");
+    try {
+      mkdirSync(seed, { recursive: true });
+      for (const name of MOUNTED_DIRECTORIES) {
+        renameSync(join(paths.pgdata, name), join(seed, name));
+        symlinkSync(join(paths.mount, name), join(paths.pgdata, name));
+      }
+      // What is in there is Postgres' to read, through the mount.
+      chmodSync(paths.overlay, 0o700);
+    } catch (error) {
+      throw ioError("set up", paths.overlay, error);
+    }
+    return seed;
+  }
+
+  #onMessage(message: WorkerMessage): void {
+    switch (message.type) {
+      case "miss":
+        this.#prewarmer?.noteMiss(message.miss.inode);
+        answerMissedRead(message.miss, this.#fetcher!, deviceWriter(this.#deviceFd!));
+        return;
+      case "expected":
+        for (const { inode, remote, block, blocks } of message.reads) {
+          this.#fetcher!.fetch(inode, remote, block, blocks, NOBODY);
+        }
+        return;
+      case "prewarm":
+        this.#prewarmer!.step(message.reads, message.knownInode);
+        return;
+      case "serving":
+        this.#controlFile = message.controlFile;
+        this.#serving();
+        return;
+      case "overlay full":
+        this.#reportWritten(message.writtenBytes);
+        return;
+      case "disk low":
+        this.#diskWatch?.setLow(message.isLow);
+        return;
+      case "unmounted":
+        this.#hotPages = message.hotPages;
+        this.#onWorkerEnd("somebody has unmounted them");
+        return;
+      case "failed":
+        this.#served();
+        this.#fail(new ZenithError(message.kind, `relation files can't be served: ${message.message}`));
+    }
+  }
+
+  /** The first exchange with the kernel is over; it has set back what was tuned before. */
+  #onServing(deviceFd: number): void {
+    const { paths, conditions, log } = this.#options;
+    const mounted = findMount(paths.mount);
+    if (mounted === undefined || this.#closing) return;
+    const untuned = tunePageCache(mounted);
+    if (untuned.length > 0) {
+      log.warn(`page cache of the mount as the kernel sets it up: ${untuned.join("; ")}`);
+    }
+    const look = (): void => {
+      wakeThread(deviceFd, this.#controlFile, WAKE_TO_LOOK_AT_DISK);
+    };
+    this.#diskWatch = new DiskWatch({ directory: paths.overlay, mounted, conditions, log, look });
+  }
+
+  #reportWritten(writtenBytes: number): void {
+    const { conditions, log, overlayMaxBytes } = this.#options;
+    if (writtenBytes === 0) {
+      conditions.set("overlay", undefined);
+      log.info("what this compute has written fits into compute.overlay_max_mb again");
+      return;
+    }
+    const text =
+      `what this compute has written takes more of the disk, ${megabytes(writtenBytes)} and more, than the ` +
+      `${megabytes(overlayMaxBytes)} of compute.overlay_max_mb`;
+    conditions.set("overlay", text);
+    log.warn(`${text}: only a restart can give it up; fetched pages are not kept meanwhile`);
+  }
+
+  #onWorkerEnd(how: string): void {
+    this.#served();
+    if (this.#closing) return;
+    this.#fail(new ZenithError("io", `relation files are not served any more: ${how}`));
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / (1 << 20))} MB`;
+}

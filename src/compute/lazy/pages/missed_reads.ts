@@ -1,0 +1,89 @@
+import { systemErrorCode, type ZenithError } from "../../../common/errors.ts";
+import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
+import { device } from "../fuse/device.ts";
+import { EIO, isUnmounted } from "../fuse/errno.ts";
+import type { MissedRead } from "../files/fuse_session.ts";
+import type { PageFetcher, PageWaiter } from "./page_fetcher.ts";
+import { UNIT_BYTES } from "../files/presence.ts";
+import { OUT_HEADER_BYTES } from "../fuse/protocol.ts";
+
+/** Sends a reply to the kernel. */
+export type ReplyWriter = (reply: Uint8Array) => void;
+
+const UNITS_PER_BLOCK = BLCKSZ / UNIT_BYTES;
+
+/** Has what a READ misses fetched and answers the READ when all of it is there. */
+export function answerMissedRead(miss: MissedRead, fetcher: PageFetcher, write: ReplyWriter): void {
+  const answer = new Answer(miss, write);
+  const { missing } = miss;
+  for (let run = 0; run < missing.length; run += 2) {
+    const block = Math.floor(missing[run]! / UNITS_PER_BLOCK);
+    const end = Math.ceil(missing[run + 1]! / UNITS_PER_BLOCK);
+    answer.expect(fetcher.fetch(miss.inode, miss.remote, block, end - block, answer));
+  }
+}
+
+/** One reply in the making. */
+class Answer implements PageWaiter {
+  readonly #miss: MissedRead;
+  readonly #write: ReplyWriter;
+  readonly #reply: Uint8Array;
+  #outstanding = 0;
+  #failed = false;
+
+  constructor(miss: MissedRead, write: ReplyWriter) {
+    this.#miss = miss;
+    this.#write = write;
+    this.#reply = new Uint8Array(OUT_HEADER_BYTES + miss.bytes);
+    if (miss.overlay !== undefined) this.#reply.set(miss.overlay, OUT_HEADER_BYTES);
+  }
+
+  expect(calls: number): void {
+    this.#outstanding += calls;
+  }
+
+  deliver(block: number, count: number, bytes: Uint8Array, at: number): void {
+    const { missing, offset } = this.#miss;
+    const fetchedStart = block * BLCKSZ;
+    const fetchedEnd = fetchedStart + count * BLCKSZ;
+    const end = offset + this.#miss.bytes;
+    for (let run = 0; run < missing.length; run += 2) {
+      // Only what was missing: beside it there may be pages that have been written here.
+      const from = Math.max(missing[run]! * UNIT_BYTES, fetchedStart, offset);
+      const to = Math.min(missing[run + 1]! * UNIT_BYTES, fetchedEnd, end);
+      if (from >= to) continue;
+      const source = at + from - fetchedStart;
+      this.#reply.set(bytes.subarray(source, source + to - from), OUT_HEADER_BYTES + from - offset);
+    }
+    this.#settleOne();
+  }
+
+  fail(_error: ZenithError): void {
+    this.#failed = true;
+    this.#settleOne();
+  }
+
+  #settleOne(): void {
+    this.#outstanding--;
+    if (this.#outstanding > 0) return;
+    const reply = this.#failed ? this.#reply.subarray(0, OUT_HEADER_BYTES) : this.#reply;
+    const header = new DataView(reply.buffer, 0, OUT_HEADER_BYTES);
+    header.setUint32(0, reply.length, true);
+    header.setInt32(4, this.#failed ? -EIO : 0, true);
+    header.setUint32(8, this.#miss.unique[0], true);
+    header.setUint32(12, this.#miss.unique[1], true);
+    this.#write(reply);
+  }
+}
+
+/** Replies go to the mount's device, each in one write. */
+export function deviceWriter(deviceFd: number): ReplyWriter {
+  return (reply) => {
+    try {
+      device.write(deviceFd, reply, reply.length);
+    } catch (error) {
+      // Whoever asked does not wait any more, or the mount is gone.
+      if (systemErrorCode(error) !== "ENOENT" && !isUnmounted(error)) throw error;
+    }
+  };
+}

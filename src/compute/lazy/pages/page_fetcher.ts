@@ -1,0 +1,276 @@
+/** Fetches pages from the page server: pipelined over one connection, and for as long as it takes. */
+import { assert } from "../../../common/assert.ts";
+import { errorMessage, ZenithError } from "../../../common/errors.ts";
+import { formatHostPort, type HostPort } from "../../../common/host_port.ts";
+import type { TenantId, TimelineId } from "../../../common/id.ts";
+import type { Logger } from "../../../process/log.ts";
+import type { Lsn } from "../../../common/lsn.ts";
+import { sleep } from "../../../common/sleep.ts";
+import { PgClient } from "../../../pgwire/client.ts";
+import type { CopyBoth } from "../../../pgwire/copy_both.ts";
+import { kindOfSqlstate } from "../../../pgwire/sqlstate.ts";
+import { setPageChecksum } from "../../../postgres/cluster/page_checksum.ts";
+import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
+import {
+  decodeResponse,
+  encodeRequest,
+  PageRequest,
+  PageResponse,
+  PAGES_MAX_COUNT,
+  REQUEST_BYTES,
+  REQUEST_PAGES,
+  RESPONSE_ERROR,
+  RESPONSE_PAGES,
+  responseErrorMessage,
+} from "../../../protocol/pagestream.ts";
+import type { RemoteFile } from "../files/inode.ts";
+
+export interface PageFetcherOptions {
+  readonly pageServer: HostPort;
+  readonly user: string;
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+  /** Pages are read as of this LSN. */
+  readonly lsn: Lsn;
+  /** Whether the cluster's pages carry checksums: the page server's do not. */
+  readonly checksums: boolean;
+  readonly log: Logger;
+  /** Reads begin to wait for a page server that is away, or don't any more. */
+  readonly onLost?: (lost: boolean) => void;
+  /** Every block that arrives, once: `bytes[at, at + BLCKSZ)`, overwritten after the call. */
+  readonly onPage: (inode: number, block: number, bytes: Uint8Array, at: number) => void;
+}
+
+/** Who asked for blocks. */
+export interface PageWaiter {
+  /** Blocks [block, block + count) of the file, at `bytes[at..]`, overwritten after the call. Once per fetch. */
+  deliver(block: number, count: number, bytes: Uint8Array, at: number): void;
+  /** The page server can't give them, now or later. Once per fetch. */
+  fail(error: ZenithError): void;
+}
+
+interface Fetch {
+  readonly id: number;
+  readonly inode: number;
+  readonly remote: RemoteFile;
+  /** Counted from the start of the file. */
+  readonly block: number;
+  readonly count: number;
+  readonly waiters: PageWaiter[];
+}
+
+const RETRY_FIRST_MS = 50;
+const RETRY_LAST_MS = 1_000;
+
+/** More blocks than a file has: it makes one number of an inode and a block. */
+const BLOCKS_PER_INODE = 1 << 18;
+
+export class PageFetcher {
+  readonly #options: PageFetcherOptions;
+  readonly #request = new PageRequest();
+  readonly #response = new PageResponse();
+  /** Every unanswered fetch, in the order of asking. */
+  readonly #fetches = new Map<number, Fetch>();
+  /** Every block that is on its way. */
+  readonly #blocks = new Map<number, Fetch>();
+  readonly #closing = new AbortController();
+  #copy: CopyBoth | undefined;
+  /** To be called when nothing is on its way any more. */
+  readonly #whenIdle: (() => void)[] = [];
+  #nextId = 1;
+  #lost = false;
+
+  /** Connects in the background; fetches that come before wait. */
+  constructor(options: PageFetcherOptions) {
+    this.#options = options;
+    this.#stayConnected();
+  }
+
+  /**
+   * Asks for blocks. Those that are on their way to somebody else already are not asked for again.
+   *
+   * @returns how many times `waiter` will be called
+   */
+  fetch(inode: number, remote: RemoteFile, block: number, count: number, waiter: PageWaiter): number {
+    let calls = 0;
+    let joined: Fetch | undefined;
+    const end = block + count;
+    for (let at = block; at < end;) {
+      const running = this.#blocks.get(inode * BLOCKS_PER_INODE + at);
+      if (running !== undefined) {
+        if (running !== joined) {
+          running.waiters.push(waiter);
+          calls++;
+        }
+        joined = running;
+        at++;
+        continue;
+      }
+      let runEnd = at + 1;
+      const limit = Math.min(end, at + PAGES_MAX_COUNT);
+      while (runEnd < limit && !this.#blocks.has(inode * BLOCKS_PER_INODE + runEnd)) runEnd++;
+      this.#start(inode, remote, at, runEnd - at, waiter);
+      calls++;
+      at = runEnd;
+    }
+    return calls;
+  }
+
+  /** Resolves when nothing is on its way. */
+  whenIdle(): Promise<void> {
+    if (this.#fetches.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  /**
+   * Cuts the connection. What was asked for fails, and what is asked for from now on: a process that waits in the kernel for an answer
+   * can't even be killed.
+   */
+  close(): void {
+    const reason = new ZenithError("unavailable", "the compute is stopping");
+    this.#closing.abort(reason);
+    for (const fetch of [...this.#fetches.values()]) this.#fail(fetch, reason);
+  }
+
+  #start(inode: number, remote: RemoteFile, block: number, count: number, waiter: PageWaiter): void {
+    const id = this.#nextId;
+    this.#nextId = (id + 1) >>> 0;
+    assert(!this.#fetches.has(id), "request ids have run out");
+    const fetch: Fetch = { id, inode, remote, block, count, waiters: [waiter] };
+    this.#fetches.set(id, fetch);
+    for (let i = 0; i < count; i++) this.#blocks.set(inode * BLOCKS_PER_INODE + block + i, fetch);
+    const { signal } = this.#closing;
+    // Later: the waiter doesn't know yet how many answers it will get.
+    if (signal.aborted) queueMicrotask(() => this.#fail(fetch, signal.reason));
+    else if (this.#copy !== undefined) this.#send(this.#copy, fetch);
+  }
+
+  #send(copy: CopyBoth, { id, remote, block, count }: Fetch): void {
+    const request = this.#request;
+    request.tag = REQUEST_PAGES;
+    request.requestId = id;
+    request.lsn = this.#options.lsn;
+    request.spc = remote.spc;
+    request.db = remote.db;
+    request.rel = remote.rel;
+    request.fork = remote.fork;
+    request.blkno = remote.firstBlock + block;
+    request.count = count;
+    const at = copy.reserve(REQUEST_BYTES);
+    encodeRequest(copy.buffer, at, request);
+  }
+
+  async #stayConnected(): Promise<void> {
+    const { signal } = this.#closing;
+    let pauseMs = RETRY_FIRST_MS;
+    while (!signal.aborted) {
+      let reason: unknown = new ZenithError("unavailable", "it ended the stream");
+      try {
+        await this.#serveConnection(() => pauseMs = RETRY_FIRST_MS);
+      } catch (error) {
+        reason = error;
+      }
+      this.#copy = undefined;
+      if (signal.aborted) return;
+      this.#reportLost(reason);
+      await sleep(pauseMs, signal);
+      pauseMs = Math.min(2 * pauseMs, RETRY_LAST_MS);
+    }
+  }
+
+  /** Resolves or rejects when the connection has ended. */
+  async #serveConnection(connected: () => void): Promise<void> {
+    const { pageServer, user, tenant, timeline, log } = this.#options;
+    const client = await PgClient.connect({
+      ...pageServer,
+      user,
+      database: "zenith",
+      applicationName: "zenith_compute",
+      signal: this.#closing.signal,
+    });
+    try {
+      const copy = await client.copyBoth(`pagestream ${tenant} ${timeline}`);
+      connected();
+      if (this.#lost) {
+        log.info("the page server is back");
+        this.#lost = false;
+        this.#options.onLost?.(false);
+      }
+      this.#copy = copy;
+      for (const fetch of this.#fetches.values()) this.#send(copy, fetch);
+      await copy.run({ onData: (bytes, off, len) => this.#onResponse(bytes, off, len) });
+    } finally {
+      client.destroy();
+    }
+  }
+
+  #reportLost(error: unknown): void {
+    if (this.#lost) return;
+    this.#lost = true;
+    this.#options.onLost?.(true);
+    const { pageServer, log } = this.#options;
+    log.warn(
+      `no connection to the page server at ${
+        formatHostPort(pageServer)
+      }; reads of pages that are not here wait: ${errorMessage(error)}`,
+    );
+  }
+
+  #onResponse(bytes: Uint8Array, off: number, len: number): void {
+    const response = this.#response;
+    decodeResponse(response, bytes, off, len);
+    const fetch = this.#fetches.get(response.requestId);
+    if (fetch === undefined) {
+      throw new ZenithError("protocol", `pagestream: an answer to request ${response.requestId}, never made`);
+    }
+    if (response.tag === RESPONSE_ERROR) {
+      this.#onError(fetch, kindOfSqlstate(response.sqlstate), responseErrorMessage(response, bytes));
+      return;
+    }
+    if (response.tag !== RESPONSE_PAGES || response.value !== fetch.count) {
+      throw new ZenithError(
+        "protocol",
+        `pagestream: ${response.value} pages with tag ${response.tag}, asked for ${fetch.count}`,
+      );
+    }
+    this.#finish(fetch);
+    const { inode, block, count, remote } = fetch;
+    for (let i = 0; i < count; i++) {
+      const at = response.off + i * BLCKSZ;
+      if (this.#options.checksums) setPageChecksum(bytes, remote.firstBlock + block + i, at);
+      this.#options.onPage(inode, block + i, bytes, at);
+    }
+    for (const waiter of fetch.waiters) waiter.deliver(block, count, bytes, response.off);
+  }
+
+  #onError(fetch: Fetch, kind: ZenithError["kind"], message: string): void {
+    const { remote, block, count } = fetch;
+    if (kind === "unavailable" || kind === "timeout") {
+      setTimeout(() => {
+        if (this.#copy !== undefined && this.#fetches.has(fetch.id)) this.#send(this.#copy, fetch);
+      }, RETRY_LAST_MS);
+      return;
+    }
+    const first = remote.firstBlock + block;
+    const error = new ZenithError(
+      kind,
+      `blocks ${first}..${first + count - 1} of relation ${remote.spc}/${remote.db}/${remote.rel}, fork ` +
+        `${remote.fork}, can't be read: ${message}`,
+    );
+    this.#options.log.error(error.message);
+    this.#fail(fetch, error);
+  }
+
+  #fail(fetch: Fetch, error: ZenithError): void {
+    this.#finish(fetch);
+    for (const waiter of fetch.waiters) waiter.fail(error);
+  }
+
+  #finish(fetch: Fetch): void {
+    this.#fetches.delete(fetch.id);
+    for (let i = 0; i < fetch.count; i++) {
+      this.#blocks.delete(fetch.inode * BLOCKS_PER_INODE + fetch.block + i);
+    }
+    if (this.#fetches.size === 0) { for (const idle of this.#whenIdle.splice(0)) idle(); }
+  }
+}

@@ -1,0 +1,74 @@
+import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
+import { relationPath, RELSEG_SIZE } from "../../../postgres/cluster/relfile.ts";
+import type { FileData } from "../files/file_data.ts";
+import type { ExpectedRead } from "../files/first_reads.ts";
+import type { HotRange } from "./hot_pages.ts";
+import type { InodeTable } from "../files/inode_table.ts";
+import type { OverlaySpace } from "../files/overlay_space.ts";
+import { UNIT_BYTES } from "../files/presence.ts";
+
+/**
+ * What is fetched at a time, 512 KiB: so much a read that misses may find before it on the connection. It fits into the ring of
+ * `KeptPages` beside what such reads put there.
+ */
+const STEP_BLOCKS = 64;
+
+/**
+ * Says what is to be fetched ahead of need, a little at a time and each time by what is missing then: what has been fetched,
+ * written, truncated or dropped in the meantime is left out.
+ */
+export class PrewarmPlan {
+  readonly #inodes: InodeTable;
+  readonly #data: FileData;
+  readonly #space: OverlaySpace;
+  readonly #ranges: readonly HotRange[];
+  #range = 0;
+  /** How many blocks of the range are behind us. */
+  #done = 0;
+
+  constructor(
+    parts: { readonly inodes: InodeTable; readonly data: FileData; readonly space: OverlaySpace },
+    ranges: readonly HotRange[],
+  ) {
+    this.#inodes = parts.inodes;
+    this.#data = parts.data;
+    this.#space = parts.space;
+    this.#ranges = ranges;
+  }
+
+  /** What comes next; nothing when all is here, or the overlay holds as much as it should. */
+  next(): ExpectedRead[] {
+    const reads: ExpectedRead[] = [];
+    if (!this.#space.hasRoomFor(STEP_BLOCKS * BLCKSZ)) return reads;
+    let left = STEP_BLOCKS;
+    while (left > 0 && this.#range < this.#ranges.length) {
+      const range = this.#ranges[this.#range]!;
+      const count = Math.min(left, range.count - this.#done);
+      if (count <= 0) {
+        this.#range++;
+        this.#done = 0;
+        continue;
+      }
+      left -= this.#addMissing(reads, range, range.block + this.#done, count);
+      this.#done += count;
+    }
+    return reads;
+  }
+
+  /** @returns how many blocks that was */
+  #addMissing(reads: ExpectedRead[], { spc, db, rel, fork }: HotRange, block: number, count: number): number {
+    const segment = Math.floor(block / RELSEG_SIZE);
+    const inode = this.#inodes.at(relationPath({ spcNode: spc, dbNode: db, relNode: rel }, fork, segment));
+    if (inode === undefined || inode.remote === null) return 0;
+    let blocks = 0;
+    const offset = (block - segment * RELSEG_SIZE) * BLCKSZ;
+    const missing = this.#data.missing(inode, offset, count * BLCKSZ);
+    for (let run = 0; run < missing.length; run += 2) {
+      const first = Math.floor(missing[run]! * UNIT_BYTES / BLCKSZ);
+      const end = Math.ceil(missing[run + 1]! * UNIT_BYTES / BLCKSZ);
+      reads.push({ inode: inode.id, remote: inode.remote, block: first, blocks: end - first });
+      blocks += end - first;
+    }
+    return blocks;
+  }
+}

@@ -1,0 +1,100 @@
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { errorMessage, systemErrorCode } from "../../../common/errors.ts";
+import type { Logger } from "../../../process/log.ts";
+import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
+import type { Conditions } from "../../postgres/conditions.ts";
+import type { ExpectedRead } from "../files/first_reads.ts";
+import { decodeHotPages, encodeHotPages, type HotRange } from "./hot_pages.ts";
+import type { PageFetcher, PageWaiter } from "./page_fetcher.ts";
+import { wakeThread } from "../fuse/wake.ts";
+import { WAKE_TO_PREWARM } from "./worker_messages.ts";
+
+/** Waits for pages that are to be kept, not answered with. */
+export const NOBODY: PageWaiter = { deliver() {}, fail() {} };
+
+export interface PrewarmerOptions {
+  readonly hotPages: readonly HotRange[];
+  readonly fetcher: PageFetcher;
+  /** Of the mount. */
+  readonly deviceFd: number;
+  readonly conditions: Conditions;
+  readonly log: Logger;
+}
+
+/**
+ * Fetches hot pages ahead of need, a step at a time. The serving thread says what a step is, for it knows what is missing, and keeps what
+ * has come; as it waits for requests of the kernel only, the kernel is made to send one.
+ */
+export class Prewarmer {
+  readonly #options: PrewarmerOptions;
+  #running = false;
+  /** The kernel did not know the file any more that was to wake the thread. */
+  #isStuck = false;
+  #fetchedBlocks = 0;
+
+  constructor(options: PrewarmerOptions) {
+    this.#options = options;
+  }
+
+  /** @param knownInode a regular file that the kernel knows, so that it can be asked about it */
+  start(knownInode: number): void {
+    const { hotPages, conditions } = this.#options;
+    if (hotPages.length === 0) return;
+    this.#running = true;
+    const megabytes = Math.ceil(hotPages.reduce((sum, { count }) => sum + count, 0) * BLCKSZ / (1 << 20));
+    conditions.set("prewarm", `prewarming: ${megabytes} MB were hot at the last stop`);
+    this.#wakeThread(knownInode);
+  }
+
+  /** Postgres misses a part of that file, so the kernel knows it. */
+  noteMiss(inode: number): void {
+    if (this.#running && this.#isStuck) this.#wakeThread(inode);
+  }
+
+  /** What the serving thread has said when it was woken. */
+  async step(reads: readonly ExpectedRead[], knownInode: number): Promise<void> {
+    if (!this.#running) return;
+    const { fetcher, log } = this.#options;
+    if (reads.length === 0) {
+      this.stop();
+      log.info("prewarmed", { pages: this.#fetchedBlocks });
+      return;
+    }
+    for (const { inode, remote, block, blocks } of reads) {
+      this.#fetchedBlocks += blocks;
+      fetcher.fetch(inode, remote, block, blocks, NOBODY);
+    }
+    // Postgres comes first: nothing more for as long as it waits for a page itself.
+    await fetcher.whenIdle();
+    if (this.#running) this.#wakeThread(knownInode);
+  }
+
+  stop(): void {
+    this.#running = false;
+    this.#options.conditions.set("prewarm", undefined);
+  }
+
+  #wakeThread(knownInode: number): void {
+    this.#isStuck = !wakeThread(this.#options.deviceFd, knownInode, WAKE_TO_PREWARM);
+  }
+}
+
+/** What was hot at the last stop, as far as that is known. */
+export function readHotPages(path: string, log: Logger): HotRange[] {
+  try {
+    return decodeHotPages(readFileSync(path));
+  } catch (error) {
+    if (systemErrorCode(error) !== "ENOENT") log.warn(`${path} is of no use: ${errorMessage(error)}`);
+    return [];
+  }
+}
+
+/** Leaves what is hot for the next start to find. It is only a hint: a failure is no more than logged. */
+export function saveHotPages(path: string, hotPages: readonly HotRange[], log: Logger): void {
+  try {
+    writeFileSync(`${path}.tmp`, encodeHotPages(hotPages));
+    renameSync(`${path}.tmp`, path);
+  } catch (error) {
+    log.warn(`what is hot is not noted: ${errorMessage(error)}`);
+  }
+}

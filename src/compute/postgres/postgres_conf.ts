@@ -1,0 +1,220 @@
+/**
+ * A compute's configuration. `postgresql.conf` is written once, when the compute is created, and the user's from then on:
+ * what Zenith needs to know (tenant, timeline, page server, port) is read back from there.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
+import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
+import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
+import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import { WAL_RECEIVER_NAME } from "../../protocol/wal_connection.ts";
+
+export interface ComputeIdentity {
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+  readonly pageServer: HostPort;
+  /** The safekeepers that make its commits durable; with none the page server does. */
+  readonly walAcceptors: readonly HostPort[];
+  readonly port: number;
+}
+
+/** Says at which LSN a compute looks at the past; not set on one that writes to its branch. */
+const READ_ONLY_LSN_SETTING = "zenith.read_only_lsn";
+
+/** What makes a compute one that looks at `lsn`: it can change nothing, and would wait for nobody if it did. */
+export function readOnlySettings(lsn: Lsn): Record<string, string> {
+  return {
+    [READ_ONLY_LSN_SETTING]: formatLsn(lsn),
+    default_transaction_read_only: "on",
+    synchronous_standby_names: "",
+  };
+}
+
+/** The LSN that a running compute looks at, from the command line that Postgres keeps with its data; null when it writes. */
+export function readOnlyLsn(pgdata: string): Lsn | null {
+  const path = join(pgdata, "postmaster.opts");
+  if (!existsSync(path)) return null;
+  try {
+    const match = new RegExp(`${READ_ONLY_LSN_SETTING}=([0-9A-F/]+)`).exec(readFileSync(path, "utf8"));
+    return match === null ? null : parseLsn(match[1]!);
+  } catch (error) {
+    throw ioError("read", path, error);
+  }
+}
+
+/** Longer socket paths don't fit `sockaddr_un.sun_path`, with `/.s.PGSQL.65535` at their end. */
+const SOCKET_DIR_MAX_LENGTH = 107 - "/.s.PGSQL.65535.lock".length;
+
+/** Whether a Postgres may have its Unix socket there. */
+export function fitsSocketPath(socketDir: string): boolean {
+  return Buffer.byteLength(socketDir) <= SOCKET_DIR_MAX_LENGTH;
+}
+
+/** The `postgresql.conf` of a new compute. */
+export function initialPostgresConf(compute: ComputeIdentity, socketDir: string): string {
+  const acceptors = compute.walAcceptors.map(formatHostPort).join(",");
+  const sockets = fitsSocketPath(socketDir) ? socketDir : "";
+  return `# Made by "zenith pg create". Yours to edit: every start keeps it.
+
+listen_addresses = '127.0.0.1'
+port = ${compute.port}
+unix_socket_directories = ${quoteSetting(sockets)}
+timezone = 'UTC'
+log_timezone = 'UTC'
+
+# What makes a commit durable is the page server, which follows as synchronous standby, or the safekeepers that
+# zenith.wal_acceptors names (host:port,...), a majority of them.
+wal_level = replica
+max_wal_senders = 10
+max_replication_slots = 10
+wal_keep_size = 0
+hot_standby = on
+synchronous_commit = on
+synchronous_standby_names = '${WAL_RECEIVER_NAME}'
+
+# This data directory is a cache. The next start fetches it anew.
+fsync = off
+full_page_writes = off
+
+# Which data this is.
+zenith.zenith_tenant = '${compute.tenant}'
+zenith.zenith_timeline = '${compute.timeline}'
+zenith.page_server_connstring = ${quoteSetting(formatConnstring(compute.pageServer))}
+zenith.wal_acceptors = ${quoteSetting(acceptors)}
+`;
+}
+
+/** The `pg_hba.conf` of a new compute. */
+export function initialHbaConf(): string {
+  return `# Made by "zenith pg create". Yours to edit: every start keeps it.
+# The first three lines are how the supervisor and the page server get in.
+local  all          ${ZENITH_SUPERUSER}                 trust
+host   all          ${ZENITH_SUPERUSER}  127.0.0.1/32   trust
+host   replication  ${ZENITH_SUPERUSER}  127.0.0.1/32   trust
+local  all          all                          trust
+host   all          all           127.0.0.1/32   trust
+host   all          all           ::1/128        trust
+local  replication  all                          trust
+host   replication  all           127.0.0.1/32   trust
+host   replication  all           ::1/128        trust
+`;
+}
+
+/** Settings by lower-case name, as the last line that sets each says. */
+export type Settings = ReadonlyMap<string, string>;
+
+/**
+ * Reads lines of `name = value`, after `guc-file.l`: the `=` is optional, values may be quoted, `#` begins a comment.
+ * `include` directives are not followed.
+ */
+export function parseSettings(text: string, into: Map<string, string> = new Map()): Settings {
+  for (const line of text.split("\n")) {
+    const match = /^\s*([A-Za-z_][\w$.]*)\s*=?\s*(?:'((?:[^'\\\n]|''|\\.)*)'|([^\s#']+))\s*(?:#.*)?$/.exec(
+      line,
+    );
+    if (match === null) continue;
+    const quoted = match[2];
+    const value = quoted === undefined ? match[3]! : quoted.replaceAll("''", "'").replace(/\\(.)/g, "$1");
+    into.set(match[1]!.toLowerCase(), value);
+  }
+  return into;
+}
+
+/** `postgresql.conf`, overridden by what ALTER SYSTEM wrote to `postgresql.auto.conf`. */
+export function readSettings(pgdata: string): Settings {
+  const settings = new Map<string, string>();
+  for (const name of ["postgresql.conf", "postgresql.auto.conf"]) {
+    const path = join(pgdata, name);
+    if (name === "postgresql.auto.conf" && !existsSync(path)) continue;
+    try {
+      parseSettings(readFileSync(path, "utf8"), settings);
+    } catch (error) {
+      throw ioError("read", path, error);
+    }
+  }
+  return settings;
+}
+
+/**
+ * Who this compute is, from its settings.
+ *
+ * @throws {ZenithError} `invalid_argument` naming the setting that is missing or wrong
+ */
+export function computeIdentity(settings: Settings, file: string): ComputeIdentity {
+  const need = (name: string): string => {
+    const value = settings.get(name);
+    if (value === undefined) throw new ZenithError("invalid_argument", `${file} does not set ${name}`);
+    return value;
+  };
+  const port = Number(need("port"));
+  if (!Number.isInteger(port) || port < 1 || port > 65535) {
+    throw new ZenithError("invalid_argument", `${file}: port is "${need("port")}"`);
+  }
+  if (settings.get("wal_level") === "minimal") {
+    throw new ZenithError("invalid_argument", `${file}: wal_level = minimal leaves data out of the WAL`, {
+      hint: "set wal_level to replica or logical",
+    });
+  }
+  return {
+    tenant: parseTenantId(need("zenith.zenith_tenant")),
+    timeline: parseTimelineId(need("zenith.zenith_timeline")),
+    pageServer: parseConnstring(need("zenith.page_server_connstring"), file),
+    walAcceptors: parseAcceptors(settings.get("zenith.wal_acceptors") ?? "", file),
+    port,
+  };
+}
+
+/** Where TCP clients on this machine reach a Postgres with that `listen_addresses`; undefined when it has none. */
+export function clientHost(settings: Settings): string | undefined {
+  const [first = ""] = (settings.get("listen_addresses") ?? "localhost").split(",");
+  const host = first.trim();
+  if (host === "") return undefined;
+  return host === "*" || host === "0.0.0.0" || host === "::" || host === "localhost" ? "127.0.0.1" : host;
+}
+
+function quoteSetting(value: string): string {
+  return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+}
+
+function formatConnstring(address: HostPort): string {
+  return `host=${address.host} port=${address.port}`;
+}
+
+function parseConnstring(text: string, file: string): HostPort {
+  const host = /(?:^|\s)host=(\S+)/.exec(text)?.[1];
+  const port = Number(/(?:^|\s)port=(\d+)/.exec(text)?.[1] ?? Number.NaN);
+  if (host === undefined || !(port >= 1 && port <= 65535)) {
+    throw new ZenithError(
+      "invalid_argument",
+      `${file}: zenith.page_server_connstring is "${text}": expected "host=… port=…" as in ` +
+        `"${formatConnstring({ host: "127.0.0.1", port: 64000 })}"`,
+    );
+  }
+  return { host, port };
+}
+
+/** Reads `host:port,host:port`. One that is named twice would count as two. */
+function parseAcceptors(text: string, file: string): HostPort[] {
+  const parts = text.split(",").map((part) => part.trim()).filter((part) => part !== "");
+  try {
+    if (new Set(parts).size < parts.length) throw new ZenithError("invalid_argument", "one is named twice");
+    return parts.map(parseHostPort);
+  } catch (error) {
+    throw new ZenithError(
+      "invalid_argument",
+      `${file}: zenith.wal_acceptors is "${text}": ${errorMessage(error)}`,
+    );
+  }
+}
+
+/** For a person: what to type to connect. */
+export function connectHint(address: HostPort): string {
+  return `psql "${connectionUri(address)}"`;
+}
+
+/** What any client connects to. */
+export function connectionUri(address: HostPort): string {
+  return `postgres://${ZENITH_SUPERUSER}@${formatHostPort(address)}/postgres`;
+}

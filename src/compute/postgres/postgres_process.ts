@@ -1,0 +1,264 @@
+/** Stock Postgres as a child process. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { basename, join } from "node:path";
+import { assert } from "../../common/assert.ts";
+import { errorMessage, ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import type { PostgresLocation } from "../../pg_install/find_postgres.ts";
+import { postgresEnvironment } from "../../pg_install/initdb.ts";
+import { asUser, type PgUser } from "../../pg_install/pg_user.ts";
+import { findProgram } from "../../process/find_program.ts";
+import { sleep } from "../../common/sleep.ts";
+
+export interface PostgresProcessOptions {
+  readonly install: PostgresLocation;
+  readonly pgdata: string;
+  readonly user: PgUser | undefined;
+  /** On its command line, where they win over all configuration files. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Its standard output and error are appended here. */
+  readonly logFile: string;
+}
+
+/** How a postmaster is told to shut down: pmdie() in postmaster.c. */
+const FAST_SHUTDOWN: NodeJS.Signals = "SIGINT";
+const IMMEDIATE_SHUTDOWN: NodeJS.Signals = "SIGQUIT";
+
+/** A fast shutdown waits until the page server has all WAL; longer than this it is not going to. */
+const FAST_SHUTDOWN_TIMEOUT_MS = 60_000;
+/** The postmaster itself kills children that don't end after 5 s (SIGKILL_CHILDREN_AFTER_SECS). */
+const IMMEDIATE_SHUTDOWN_TIMEOUT_MS = 10_000;
+
+/** A running postmaster. */
+export class PostgresProcess {
+  readonly pid: number;
+  /** Resolves to a sentence on how it ended. */
+  readonly ended: Promise<string>;
+  readonly #child: ChildProcess;
+  readonly #pgdata: string;
+  #running = true;
+
+  private constructor(child: ChildProcess, pgdata: string, logFile: string) {
+    this.#child = child;
+    this.#pgdata = pgdata;
+    this.pid = child.pid!;
+    this.ended = new Promise((resolve) => {
+      child.on("exit", (code, signal) => {
+        this.#running = false;
+        resolve(`Postgres ${describeEnd(code, signal, logFile)}`);
+      });
+    });
+  }
+
+  /**
+   * Starts it; that it accepts connections is the caller's to find out.
+   *
+   * @throws {ZenithError} `io` when the program can't be run
+   */
+  static async start(options: PostgresProcessOptions): Promise<PostgresProcess> {
+    let logFd: number;
+    try {
+      logFd = openSync(options.logFile, "a", 0o644);
+    } catch (error) {
+      throw ioError("open log", options.logFile, error);
+    }
+    try {
+      const settings = Object.entries(options.settings ?? {}).flatMap((
+        [name, value],
+      ) => ["-c", `${name}=${value}`]);
+      const postgres = join(options.install.binDir, "postgres");
+      const { file, args } = tiedToParent(postgres, ["-D", options.pgdata, ...settings]);
+      const child = spawn(file, args, {
+        ...asUser(options.user),
+        cwd: options.pgdata,
+        env: postgresEnvironment(),
+        stdio: ["ignore", logFd, logFd],
+        // A group of its own: Ctrl-C in a terminal is for us to hear, we tell Postgres.
+        detached: true,
+      });
+      await new Promise<void>((resolve, reject) => {
+        child.on("spawn", resolve);
+        child.on("error", (error) => {
+          reject(new ZenithError("io", `could not run ${file}: ${errorMessage(error)}`, { cause: error }));
+        });
+      });
+      return new PostgresProcess(child, realpathSync(options.pgdata), options.logFile);
+    } finally {
+      closeSync(logFd);
+    }
+  }
+
+  get running(): boolean {
+    return this.#running;
+  }
+
+  /** Shuts it down, harder when softer does not help, and waits until it is gone. */
+  async stop(mode: "fast" | "immediate"): Promise<void> {
+    if (mode === "fast" && await this.#signalAndWait(FAST_SHUTDOWN, FAST_SHUTDOWN_TIMEOUT_MS)) return;
+    if (await this.#signalAndWait(IMMEDIATE_SHUTDOWN, IMMEDIATE_SHUTDOWN_TIMEOUT_MS)) return;
+    this.#child.kill("SIGKILL");
+    await this.ended;
+  }
+
+  /**
+   * Kills what a postmaster has left that was killed itself: its children go on until they notice, and must not outlive their files.
+   *
+   * @param whenKilled is called when all have been told: for those that wait in the kernel, and die when they needn't any more
+   */
+  async endChildren(whenKilled: () => void): Promise<void> {
+    assert(!this.#running, "the postmaster has ended");
+    await endProcessesIn(this.#pgdata, whenKilled);
+  }
+
+  async #signalAndWait(signal: NodeJS.Signals, timeoutMs: number): Promise<boolean> {
+    if (!this.#running) return true;
+    this.#child.kill(signal);
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), timeoutMs);
+    });
+    const gone = await Promise.race([this.ended.then(() => true as const), timeout]);
+    clearTimeout(timer);
+    return gone;
+  }
+}
+
+/**
+ * A Postgres that lives on without its supervisor would not be connected to its page server again. setpriv(1), of util-linux,
+ * has the kernel tell it when we die, even by SIGKILL.
+ */
+function tiedToParent(program: string, args: string[]): { file: string; args: string[] } {
+  const setpriv = findProgram("setpriv");
+  if (setpriv === undefined) return { file: program, args };
+  return { file: setpriv, args: ["--pdeathsig", "QUIT", "--", program, ...args] };
+}
+
+/** Waits `ms`, as long as that Postgres runs. @throws {ZenithError} how it ended, or why `signal` was aborted */
+export async function pauseWhileRunning(
+  postmaster: PostgresProcess,
+  ms: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await sleep(ms, signal);
+  signal.throwIfAborted();
+  if (!postmaster.running) throw new ZenithError("unavailable", await postmaster.ended);
+}
+
+const POLL_MS = 25;
+
+/**
+ * Ends a postmaster that an earlier supervisor has left in `pgdata`, so that nothing writes there while the directory is replaced.
+ *
+ * @returns whether there was one
+ * @throws {ZenithError} `timeout`
+ */
+export async function endOrphan(pgdata: string): Promise<boolean> {
+  const pid = postmasterPid(pgdata);
+  const directory = realpathSync(pgdata);
+  if (pid === undefined) return await endProcessesIn(directory);
+  const deadline = Date.now() + IMMEDIATE_SHUTDOWN_TIMEOUT_MS;
+  for (let signal: NodeJS.Signals = IMMEDIATE_SHUTDOWN; postmasterPid(pgdata) === pid; signal = "SIGKILL") {
+    if (signal === IMMEDIATE_SHUTDOWN || Date.now() > deadline) kill(pid, signal);
+    if (Date.now() > deadline + IMMEDIATE_SHUTDOWN_TIMEOUT_MS) {
+      throw new ZenithError("timeout", `an earlier Postgres, process ${pid}, still runs in ${pgdata}`);
+    }
+    await sleep(POLL_MS);
+  }
+  await endProcessesIn(directory);
+  return true;
+}
+
+/**
+ * Kills every process of Postgres that works in `directory`, as all of them do, even if it was removed since.
+ *
+ * @param directory a data directory's real path
+ * @returns whether there was any
+ * @throws {ZenithError} `timeout`
+ */
+async function endProcessesIn(directory: string, whenKilled: () => void = () => {}): Promise<boolean> {
+  const deadline = Date.now() + IMMEDIATE_SHUTDOWN_TIMEOUT_MS;
+  for (let found = false;; found = true) {
+    const pids = processesIn(directory);
+    for (const pid of pids) kill(pid, "SIGKILL");
+    whenKilled();
+    if (pids.length === 0) return found;
+    if (Date.now() > deadline) {
+      throw new ZenithError("timeout", `processes ${pids.join(", ")} of Postgres still run in ${directory}`);
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+function processesIn(directory: string): number[] {
+  // What the kernel says of one that was removed: proc_pid_cwd(5).
+  const names = new Set([directory, `${directory} (deleted)`]);
+  return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+    try {
+      return names.has(readlinkSync(`/proc/${pid}/cwd`)) &&
+        basename(readlinkSync(`/proc/${pid}/exe`)).startsWith("postgres");
+    } catch {
+      // It has ended, or is not ours to look at.
+      return false;
+    }
+  });
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (systemErrorCode(error) !== "ESRCH") throw error;
+  }
+}
+
+/** The process that `postmaster.pid` names, if that process works in this very directory, as postmasters do. */
+export function postmasterPid(pgdata: string): number | undefined {
+  try {
+    const pid = Number.parseInt(readFileSync(join(pgdata, "postmaster.pid"), "utf8"), 10);
+    return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(pgdata) ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Line 8 of `postmaster.pid` and what it says then: LOCK_FILE_LINE_PM_STATUS, PM_STATUS_READY (pidfile.h). */
+const STATUS_LINE = 8;
+const STATUS_READY = "ready";
+
+/** Whether the postmaster `pid`, at work in `pgdata`, says that it lets clients in. */
+export function acceptsConnections(pgdata: string, pid: number): boolean {
+  let lines: string[];
+  try {
+    lines = readFileSync(join(pgdata, "postmaster.pid"), "utf8").split("\n");
+  } catch {
+    return false;
+  }
+  return lines[0] === String(pid) && lines[STATUS_LINE - 1]?.trimEnd() === STATUS_READY;
+}
+
+const LOG_TAIL_BYTES = 16 << 10;
+
+function describeEnd(code: number | null, signal: NodeJS.Signals | null, logFile: string): string {
+  // Who is killed says nothing; what is in the log then are its children's complaints about its death.
+  if (signal !== null) return `was ended by ${signal}`;
+  const words = code === 0 ? undefined : lastFatalLine(logFile);
+  return `ended with exit code ${code}${words === undefined ? "" : `: ${words}`}`;
+}
+
+/** What Postgres said last about why it ended. */
+function lastFatalLine(logFile: string): string | undefined {
+  let text: string;
+  try {
+    text = readFileSync(logFile, "utf8").slice(-LOG_TAIL_BYTES);
+  } catch {
+    return undefined;
+  }
+  const lines = text.split("\n");
+  const last = lines.findLastIndex((line) => /(?:FATAL|PANIC):|^postgres: /.test(line));
+  if (last < 0) return undefined;
+  const words = [lines[last]!];
+  // Of a wrong configuration file, an earlier line says what is wrong.
+  const reason = lines.slice(0, last).findLast((line) => line.includes("LOG:"));
+  if (reason !== undefined && words[0]!.endsWith("contains errors")) words.unshift(reason);
+  return words.map((line) => line.replace(/^.*?(?:(?:FATAL|PANIC)|LOG): */, "")).join("; ");
+}

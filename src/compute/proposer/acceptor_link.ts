@@ -1,0 +1,116 @@
+import { errorMessage } from "../../common/errors.ts";
+import { formatHostPort, type HostPort } from "../../common/host_port.ts";
+import type { Logger } from "../../process/log.ts";
+import { sleep } from "../../common/sleep.ts";
+import { decodeAcceptorMessage } from "../../consensus/message_codec.ts";
+import type { AcceptorMessage } from "../../consensus/messages.ts";
+import { PgClient } from "../../pgwire/client.ts";
+import type { CopyBoth } from "../../pgwire/copy_both.ts";
+import { SAFEKEEPER_USER } from "../../protocol/wal_connection.ts";
+import { WAL_PROPOSER_NAME } from "./wal_source.ts";
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const RECONNECT_MIN_MS = 50;
+const RECONNECT_MAX_MS = 1_000;
+
+export interface AcceptorLinkHandler {
+  connected(): void;
+  message(message: AcceptorMessage): void;
+  disconnected(): void;
+}
+
+/** The connection to one safekeeper, made again whenever it is lost. */
+export class AcceptorLink {
+  readonly address: HostPort;
+  readonly #handler: AcceptorLinkHandler;
+  readonly #logger: Logger;
+  readonly #abort = new AbortController();
+  #client: PgClient | undefined;
+  #copy: CopyBoth | undefined;
+  /** Why the last connection failed, so that it is logged once. */
+  #problem = "";
+  readonly #running: Promise<void>;
+
+  constructor(address: HostPort, handler: AcceptorLinkHandler, logger: Logger) {
+    this.address = address;
+    this.#handler = handler;
+    this.#logger = logger.child({ safekeeper: formatHostPort(address) });
+    this.#running = this.#run();
+  }
+
+  /** The open stream; undefined while there is none. */
+  get copy(): CopyBoth | undefined {
+    return this.#copy;
+  }
+
+  /** Why there is no connection; empty while there is one. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  /** Drops the connection; another one is made. */
+  reset(reason: string): void {
+    this.#logger.warn(reason);
+    this.#client?.destroy();
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort(new Error("stopped"));
+    this.#client?.destroy();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    let delay = RECONNECT_MIN_MS;
+    while (!this.#abort.signal.aborted) {
+      try {
+        await this.#connectOnce(() => delay = RECONNECT_MIN_MS);
+        this.#note("the safekeeper has closed the connection");
+      } catch (error) {
+        this.#note(errorMessage(error));
+      }
+      if (this.#abort.signal.aborted) return;
+      await sleep(delay, this.#abort.signal);
+      delay = Math.min(delay * 2, RECONNECT_MAX_MS);
+    }
+  }
+
+  async #connectOnce(onConnected: () => void): Promise<void> {
+    const { signal } = this.#abort;
+    const client = await PgClient.connect({
+      ...this.address,
+      user: SAFEKEEPER_USER,
+      applicationName: WAL_PROPOSER_NAME,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      signal,
+    });
+    this.#client = client;
+    let wasConnected = false;
+    try {
+      const copy = await client.copyBoth("START_WAL_PUSH");
+      this.#copy = copy;
+      const running = copy.run({
+        onData: (bytes, off, len) => {
+          // An answer proves more than a connection: only now is it in order.
+          this.#problem = "";
+          onConnected();
+          this.#handler.message(decodeAcceptorMessage(bytes, off, len));
+        },
+      });
+      wasConnected = true;
+      this.#handler.connected();
+      await running;
+    } finally {
+      this.#copy = undefined;
+      this.#client = undefined;
+      client.destroy();
+      if (wasConnected) this.#handler.disconnected();
+    }
+  }
+
+  #note(problem: string): void {
+    if (this.#abort.signal.aborted || problem === this.#problem) return;
+    this.#problem = problem;
+    this.#logger.warn(`no connection to the safekeeper: ${problem}`);
+  }
+}

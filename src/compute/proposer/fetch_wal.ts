@@ -1,0 +1,63 @@
+import { assert } from "../../common/assert.ts";
+import { ZenithError } from "../../common/errors.ts";
+import type { HostPort } from "../../common/host_port.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
+import type { Lsn } from "../../common/lsn.ts";
+import { PgClient } from "../../pgwire/client.ts";
+import { startReplication } from "../../pgwire/replication.ts";
+import { WAL_TLI } from "../../postgres/wal/page_header.ts";
+import { RECOVERY_TERM_OPTION, SAFEKEEPER_USER, timelineOptions } from "../../protocol/wal_connection.ts";
+import { WAL_PROPOSER_NAME } from "./wal_source.ts";
+
+const TIMEOUT_MS = 10_000;
+
+export interface FetchWalOptions {
+  readonly safekeeper: HostPort;
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+  /** The safekeeper answers only while this is its term. */
+  readonly term: number;
+  readonly from: Lsn;
+  readonly to: Lsn;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Reads WAL of a term from one safekeeper, for another that lacks it.
+ *
+ * @returns from `from` on, at least a byte, less than up to `to` where the connection ends before
+ * @throws {ZenithError} when nothing comes within 10 s; what the safekeeper says against it; `signal`'s reason
+ */
+export async function fetchWal(options: FetchWalOptions): Promise<Uint8Array> {
+  const { safekeeper, tenant, timeline, term, from, to } = options;
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  const client = await PgClient.connect({
+    ...safekeeper,
+    user: SAFEKEEPER_USER,
+    replication: true,
+    applicationName: WAL_PROPOSER_NAME,
+    options: `${timelineOptions(tenant, timeline)} -c ${RECOVERY_TERM_OPTION}=${term}`,
+    signal,
+  });
+  try {
+    const stream = await startReplication(client, { startLsn: from, timeline: WAL_TLI });
+    const bytes = new Uint8Array(to - from);
+    let got = 0;
+    await new Promise<void>((resolve) => {
+      stream.run({
+        onWal(lsn, wal, off, len) {
+          assert(lsn === from + got, "replication has no gaps");
+          const count = Math.min(len, bytes.length - got);
+          bytes.set(wal.subarray(off, off + count), got);
+          got += count;
+          if (got === bytes.length) resolve();
+        },
+        onKeepalive() {},
+      }).then(resolve, () => resolve());
+    });
+    if (got === 0) throw signal.reason ?? new ZenithError("unavailable", "the safekeeper sent nothing");
+    return bytes.subarray(0, got);
+  } finally {
+    client.destroy();
+  }
+}

@@ -1,0 +1,393 @@
+/**
+ * The writer of a timeline's WAL, beside Postgres: wins an election among the safekeepers, brings a quorum of them to one log,
+ * then passes on what Postgres streams, and acknowledges to it what the quorum has made durable. The decisions are made in
+ * `src/consensus/proposer.ts`; here their effects are carried out, and the clock is watched.
+ */
+import { randomBytes } from "node:crypto";
+import { assert } from "../../common/assert.ts";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { formatHostPort, type HostPort } from "../../common/host_port.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
+import type { Logger } from "../../process/log.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
+import {
+  APPEND_REQUEST_HEADER_BYTES,
+  encodeAppendRequestHeader,
+  encodeMessage,
+} from "../../consensus/message_codec.ts";
+import { type ServerInfo, WAL_ACCEPTOR_PROTOCOL_VERSION } from "../../consensus/messages.ts";
+import {
+  type ProposerEffect,
+  type ProposerEvent,
+  type ProposerState,
+  startProposer,
+  stepProposer,
+} from "../../consensus/proposer.ts";
+import { quorumOf } from "../../consensus/quorum.ts";
+import { AcceptorLink } from "./acceptor_link.ts";
+import { fetchWal } from "./fetch_wal.ts";
+import { WalSource } from "./wal_source.ts";
+import { WalWindow } from "./wal_window.ts";
+
+const ELECTION_TIMEOUT_MIN_MS = 500;
+const ELECTION_TIMEOUT_SPREAD_MS = 500;
+/** How long a quorum may stay away before the start is given up. */
+const ELECT_TIMEOUT_DEFAULT_MS = 60_000;
+
+const WATCH_INTERVAL_MS = 1_000;
+/** A safekeeper that owes an answer for so long is taken for dead: the connection is made anew. */
+const ANSWER_TIMEOUT_MS = 10_000;
+
+const FETCH_RETRY_MS = 500;
+
+/** WAL that is kept in memory behind the quorum's position, for safekeepers that lag a little. */
+const WINDOW_KEEP_BYTES = 16 << 20;
+/** Trimmed in steps. */
+const WINDOW_TRIM_BYTES = 4 << 20;
+/** WAL that is not committed: above this Postgres is held back, below the second it goes on. */
+const UNCOMMITTED_MAX_BYTES = 64 << 20;
+const UNCOMMITTED_LOW_BYTES = 32 << 20;
+
+/** How long safekeepers wait to hear what was committed when no more WAL comes that says it; readers see it then. */
+const NEWS_DELAY_MS = 10;
+
+type AppendEffect = Extract<ProposerEffect, { type: "append" }>;
+
+export interface WalProposerOptions {
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+  readonly acceptors: readonly HostPort[];
+  readonly systemId: bigint;
+  readonly pgVersion: number;
+  /** wal_segment_size in bytes. */
+  readonly segmentSize: number;
+  /** Where the timeline's WAL begins when no safekeeper has any: what the page server has of it. */
+  readonly timelineStartLsn: Lsn;
+  /** Another compute has taken over: Postgres must be stopped at once. Called at most once, after {@link elect}. */
+  onFenced(error: ZenithError): void;
+  readonly logger: Logger;
+  readonly electTimeoutMs?: number;
+}
+
+export interface Election {
+  readonly term: number;
+  /** Where Postgres goes on: everything below is on a quorum, and there is nothing above. */
+  readonly startLsn: Lsn;
+}
+
+/** A safekeeper as the proposer sees it, for status displays. */
+export interface AcceptorStatus {
+  readonly address: HostPort;
+  readonly phase: string;
+  readonly flushLsn: Lsn;
+  /** Why there is no connection; empty while there is one. */
+  readonly problem: string;
+}
+
+export class WalProposer {
+  readonly #options: WalProposerOptions;
+  readonly #logger: Logger;
+  readonly #state: ProposerState;
+  readonly #links: AcceptorLink[] = [];
+  /** When each acceptor last answered, or was last asked the first thing that it has not answered. */
+  readonly #answeredAt: number[];
+  /** What each acceptor is still to be told besides WAL: an append without bytes. */
+  readonly #news = new Map<number, AppendEffect>();
+  #newsTimer: ReturnType<typeof setTimeout> | undefined;
+  #window: WalWindow | undefined;
+  #electionTimer: ReturnType<typeof setTimeout> | undefined;
+  #watchTimer: ReturnType<typeof setInterval> | undefined;
+  #elected: { resolve(): void; reject(error: unknown): void } | undefined;
+  #source: WalSource | undefined;
+  #advancePlanned = false;
+  readonly #abort = new AbortController();
+
+  /** @throws {ZenithError} `invalid_argument` when there are no acceptors */
+  constructor(options: WalProposerOptions) {
+    this.#options = options;
+    this.#logger = options.logger.child({ tenant: options.tenant, timeline: options.timeline });
+    const serverInfo: ServerInfo = {
+      type: "ServerInfo",
+      protocolVersion: WAL_ACCEPTOR_PROTOCOL_VERSION,
+      tenantId: options.tenant,
+      timelineId: options.timeline,
+      systemId: options.systemId,
+      pgVersion: options.pgVersion,
+      segmentSize: options.segmentSize,
+      proposerId: randomBytes(16).toString("hex"),
+    };
+    const acceptorCount = options.acceptors.length;
+    this.#state = startProposer({ serverInfo, acceptorCount, timelineStartLsn: options.timelineStartLsn });
+    this.#answeredAt = options.acceptors.map(() => Date.now());
+  }
+
+  /** What a quorum has durably. */
+  get commitLsn(): Lsn {
+    return this.#state.commitLsn;
+  }
+
+  /** What the page server has made durable, as far as the safekeepers have told. */
+  get remoteConsistentLsn(): Lsn {
+    return this.#state.remoteConsistentLsn;
+  }
+
+  get term(): number {
+    return this.#state.term;
+  }
+
+  get acceptors(): AcceptorStatus[] {
+    return this.#state.peers.map(({ phase, flushLsn }, i) => ({
+      address: this.#options.acceptors[i]!,
+      phase,
+      flushLsn,
+      problem: this.#links[i]?.problem ?? "",
+    }));
+  }
+
+  /**
+   * Wins an election and brings a quorum of safekeepers to one log. Computes that were elected before are fenced by it.
+   *
+   * @throws {ZenithError} `unavailable` when there is no quorum in time; `conflict` when another compute was elected meanwhile
+   */
+  async elect(): Promise<Election> {
+    assert(this.#links.length === 0, "a proposer is elected once");
+    const done = new Promise<void>((resolve, reject) => this.#elected = { resolve, reject });
+    done.catch(() => {});
+    this.#options.acceptors.forEach((address, peer) => {
+      this.#links.push(
+        new AcceptorLink(address, {
+          connected: () => this.#step({ type: "connected", peer }),
+          message: (message) => {
+            this.#answeredAt[peer] = Date.now();
+            this.#step({ type: "message", peer, message });
+          },
+          disconnected: () => {
+            this.#news.delete(peer);
+            this.#step({ type: "disconnected", peer });
+          },
+        }, this.#logger),
+      );
+    });
+    this.#planElection();
+    this.#watchTimer = setInterval(() => this.#watch(), WATCH_INTERVAL_MS);
+    const timeoutMs = this.#options.electTimeoutMs ?? ELECT_TIMEOUT_DEFAULT_MS;
+    const timer = setTimeout(() => this.#elected?.reject(this.#noQuorum(timeoutMs)), timeoutMs);
+    try {
+      await done;
+    } catch (error) {
+      await this.stop();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      this.#elected = undefined;
+    }
+    return { term: this.#state.term, startLsn: this.#state.epochStartLsn };
+  }
+
+  /**
+   * Streams WAL from Postgres, from the start of the term on, until {@link stop}; connects again whenever that connection is lost.
+   * Returns when the first connection streams.
+   *
+   * @param connstr of the local Postgres
+   * @throws {ZenithError} what the first connection failed with
+   */
+  async start(connstr: string): Promise<void> {
+    assert(this.#state.commitLsn !== INVALID_LSN, "WAL is streamed after the election");
+    this.#source = new WalSource({
+      connstr,
+      systemId: this.#options.systemId,
+      confirmedLsn: this.#state.commitLsn,
+      nextLsn: () => this.#window!.endLsn,
+      onWal: (lsn, bytes, off, len) => this.#onWal(lsn, bytes, off, len),
+      logger: this.#logger,
+    });
+    await this.#source.start();
+  }
+
+  /** Ends all connections. What was not committed may be lost, or not: the next election decides. */
+  async stop(): Promise<void> {
+    this.#sendNews();
+    if (!this.#abort.signal.aborted) {
+      this.#abort.abort(new ZenithError("unavailable", "the proposer was stopped"));
+    }
+    clearTimeout(this.#electionTimer);
+    clearInterval(this.#watchTimer);
+    this.#elected?.reject(this.#abort.signal.reason);
+    await Promise.all([...this.#links.map((link) => link.stop()), this.#source?.stop()]);
+  }
+
+  #step(event: ProposerEvent): void {
+    for (const effect of stepProposer(this.#state, event)) this.#carryOut(effect);
+    // Only behind all effects: they may refer to what is dropped here, and what is resumed may bring the next event.
+    if (this.#window === undefined || this.#state.commitLsn === INVALID_LSN) return;
+    this.#trimWindow(this.#window);
+    const uncommitted = this.#window.endLsn - this.#state.commitLsn;
+    if (this.#source?.paused && uncommitted < UNCOMMITTED_LOW_BYTES) this.#source.resume();
+  }
+
+  #carryOut(effect: ProposerEffect): void {
+    switch (effect.type) {
+      case "send":
+        this.#noteAsked(effect.peer);
+        this.#links[effect.peer]?.copy?.send(encodeMessage(effect.message));
+        break;
+      case "append":
+        this.#append(effect);
+        break;
+      case "fetch":
+        this.#fetch(effect);
+        break;
+      case "elected":
+        this.#window = new WalWindow(effect.epochStartLsn);
+        this.#logger.info("elected", { term: effect.term, lsn: formatLsn(effect.epochStartLsn) });
+        break;
+      case "committed":
+        this.#elected?.resolve();
+        this.#source?.confirm(effect.lsn);
+        break;
+      case "remoteConsistent":
+        break;
+      case "fenced":
+        this.#fenced(effect.term);
+        break;
+    }
+  }
+
+  /** Under load the next WAL says what was committed before: a message and a wakeup less for every commit and safekeeper. */
+  #append(effect: AppendEffect): void {
+    if (effect.endLsn > effect.beginLsn) {
+      this.#news.delete(effect.peer);
+      this.#send(effect);
+      return;
+    }
+    this.#news.set(effect.peer, effect);
+    this.#newsTimer ??= setTimeout(() => this.#sendNews(), NEWS_DELAY_MS);
+  }
+
+  #sendNews(): void {
+    clearTimeout(this.#newsTimer);
+    this.#newsTimer = undefined;
+    for (const effect of this.#news.values()) {
+      this.#send(effect);
+      this.#links[effect.peer]?.copy?.flush();
+    }
+    this.#news.clear();
+  }
+
+  #send(effect: AppendEffect): void {
+    const copy = this.#links[effect.peer]?.copy;
+    if (copy === undefined || !copy.sending) return;
+    const len = effect.endLsn - effect.beginLsn;
+    if (len > 0) this.#noteAsked(effect.peer);
+    const at = copy.reserve(APPEND_REQUEST_HEADER_BYTES + len);
+    const body = encodeAppendRequestHeader(copy.buffer, at, effect);
+    if (len > 0) this.#window!.copy(effect.beginLsn, copy.buffer, body, len);
+  }
+
+  #trimWindow(window: WalWindow): void {
+    const below = Math.min(this.#state.commitLsn, window.endLsn - WINDOW_KEEP_BYTES) as Lsn;
+    if (below - window.startLsn < WINDOW_TRIM_BYTES) return;
+    window.trim(below);
+    this.#step({ type: "localTrimmed", startLsn: below });
+  }
+
+  #fenced(term: number): void {
+    const error = new ZenithError(
+      "conflict",
+      `another compute has taken over timeline ${this.#options.timeline}: its term is ${term}, this one's was ${this.#state.term}`,
+    );
+    this.#logger.error(error.message);
+    if (this.#elected !== undefined) this.#elected.reject(error);
+    else this.#options.onFenced(error);
+    this.#source?.stop();
+  }
+
+  // --- the clock
+
+  #planElection(): void {
+    const timeout = ELECTION_TIMEOUT_MIN_MS + Math.random() * ELECTION_TIMEOUT_SPREAD_MS;
+    this.#electionTimer = setTimeout(() => {
+      if (this.#state.phase !== "campaigning") return;
+      this.#step({ type: "electionTimeout" });
+      this.#planElection();
+    }, timeout);
+  }
+
+  /** A connection may be dead without either end being told. */
+  #watch(): void {
+    const now = Date.now();
+    this.#state.peers.forEach((peer, i) => {
+      if (!this.#owesAnswer(i) || now - this.#answeredAt[i]! < ANSWER_TIMEOUT_MS) return;
+      this.#answeredAt[i] = now;
+      this.#links[i]?.reset(`no answer for ${ANSWER_TIMEOUT_MS / 1000} s, ${peer.phase}`);
+    });
+  }
+
+  #owesAnswer(index: number): boolean {
+    const { phase, nextLsn, flushLsn } = this.#state.peers[index]!;
+    if (phase === "streaming") return nextLsn > flushLsn;
+    return phase === "greeting" || phase === "voting" || phase === "electing";
+  }
+
+  /** The wait for an answer begins with the first question. */
+  #noteAsked(index: number): void {
+    const now = Date.now();
+    const { nextLsn, flushLsn, phase } = this.#state.peers[index]!;
+    if (phase !== "streaming" || nextLsn === flushLsn) this.#answeredAt[index] = now;
+  }
+
+  #noQuorum(timeoutMs: number): ZenithError {
+    const count = this.#options.acceptors.length;
+    const problems = this.#links
+      .filter(({ problem }) => problem !== "")
+      .map(({ address, problem }) => `${formatHostPort(address)}: ${problem}`);
+    return new ZenithError(
+      "unavailable",
+      `no quorum of safekeepers within ${timeoutMs / 1000} s: ${quorumOf(count)} of ${count} are needed` +
+        (problems.length === 0 ? "" : ` (${problems.join("; ")})`),
+    );
+  }
+
+  // --- WAL from other acceptors
+
+  #fetch(effect: Extract<ProposerEffect, { type: "fetch" }>): void {
+    const { peer, from, to, term, source } = effect;
+    const { tenant, timeline, acceptors } = this.#options;
+    fetchWal({ safekeeper: acceptors[source]!, tenant, timeline, term, from, to, signal: this.#abort.signal })
+      .then(
+        (bytes) => this.#step({ type: "fetched", peer, lsn: from, bytes }),
+        (error) => {
+          if (this.#abort.signal.aborted) return;
+          this.#logger.warn(`could not read WAL for a safekeeper that lags: ${errorMessage(error)}`, {
+            from: formatHostPort(acceptors[source]!),
+            for: formatHostPort(acceptors[peer]!),
+          });
+          this.#step({ type: "fetchFailed", peer });
+          setTimeout(() => this.#step({ type: "tick", peer }), FETCH_RETRY_MS);
+        },
+      );
+  }
+
+  // --- WAL from Postgres
+
+  #onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
+    const window = this.#window!;
+    if (lsn !== window.endLsn) {
+      throw new ZenithError(
+        "protocol",
+        `Postgres sends WAL at ${formatLsn(lsn)}, expected ${formatLsn(window.endLsn)}`,
+      );
+    }
+    window.append(bytes, off, len);
+    const source = this.#source!;
+    if (!source.paused && window.endLsn - this.#state.commitLsn > UNCOMMITTED_MAX_BYTES) source.pause();
+    // What one read of the socket has brought leaves in one message, however many Postgres has made of it.
+    if (this.#advancePlanned) return;
+    this.#advancePlanned = true;
+    queueMicrotask(() => {
+      this.#advancePlanned = false;
+      const isOver = this.#abort.signal.aborted || this.#state.phase === "stopped";
+      if (!isOver) this.#step({ type: "localAdvanced", endLsn: window.endLsn });
+    });
+  }
+}

@@ -1,0 +1,153 @@
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { noteShortLived } from "../../common/garbage.ts";
+import type { Logger } from "../../process/log.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { sleep } from "../../common/sleep.ts";
+import { PgClient } from "../../pgwire/client.ts";
+import { parseConnInfo } from "../../pgwire/conninfo.ts";
+import {
+  createPhysicalSlot,
+  identifySystem,
+  type ReplicationStream,
+  startReplication,
+} from "../../pgwire/replication.ts";
+import { WAL_TLI } from "../../postgres/wal/page_header.ts";
+
+/** The name under which Postgres knows the proposer: for synchronous_standby_names. */
+export const WAL_PROPOSER_NAME = "walproposer";
+
+/** The slot that keeps WAL at Postgres while the proposer is not connected. */
+const WAL_PROPOSER_SLOT = "walproposer";
+
+const RECONNECT_MS = 200;
+
+export interface WalSourceOptions {
+  /** Connection string of the local Postgres. */
+  readonly connstr: string;
+  /** pg_control's system identifier: another Postgres's WAL is not taken. */
+  readonly systemId: bigint;
+  /** What is confirmed from the start. */
+  readonly confirmedLsn: Lsn;
+  /** Where a connection that is made now is to go on. */
+  nextLsn(): Lsn;
+  /** WAL at `lsn`: `bytes[off, off + len)`, overwritten after the call. What it throws ends the connection. */
+  onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void;
+  readonly logger: Logger;
+}
+
+/** Postgres as the proposer sees it: its WAL, as to a synchronous standby, over a connection that is made again whenever it is lost. */
+export class WalSource {
+  readonly #options: WalSourceOptions;
+  readonly #stopping = new AbortController();
+  #confirmedLsn: Lsn;
+  #client: PgClient | undefined;
+  #stream: ReplicationStream | undefined;
+  #paused = false;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: WalSourceOptions) {
+    this.#options = options;
+    this.#confirmedLsn = options.confirmedLsn;
+  }
+
+  /** Returns when the first connection streams. @throws {ZenithError} what it failed with instead; `conflict` for another Postgres */
+  async start(): Promise<void> {
+    const { ended } = await this.#connect();
+    this.#running = this.#keepStreaming(ended);
+  }
+
+  /** Ends the connection for good. Nothing is received from the call on. */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new ZenithError("unavailable", "the proposer was stopped"));
+    this.#client?.destroy();
+    await this.#running;
+  }
+
+  /** Tells Postgres that everything below `lsn` is durable: it may say so of its commits. */
+  confirm(lsn: Lsn): void {
+    this.#confirmedLsn = lsn;
+    this.#stream?.standbyStatusUpdate(lsn, lsn, lsn);
+  }
+
+  /** Whether Postgres is held back. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Holds Postgres back: its WAL stays with it until {@link resume}, or until the connection is made anew. */
+  pause(): void {
+    this.#paused = true;
+    this.#stream?.copy.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#stream?.copy.resume();
+  }
+
+  async #keepStreaming(first: Promise<void>): Promise<void> {
+    const { signal } = this.#stopping;
+    let running = first;
+    let problem = "";
+    for (;;) {
+      try {
+        await running;
+        problem = "";
+      } catch (error) {
+        if (signal.aborted) return;
+        if (errorMessage(error) !== problem) {
+          this.#options.logger.warn(`WAL from Postgres stops: ${errorMessage(error)}`);
+        }
+        problem = errorMessage(error);
+      }
+      await sleep(RECONNECT_MS, signal);
+      if (signal.aborted) return;
+      running = this.#connect().then(({ ended }) => ended);
+    }
+  }
+
+  /** Resolves when WAL streams. */
+  async #connect(): Promise<{ ended: Promise<void> }> {
+    const { connstr, systemId, logger, onWal } = this.#options;
+    const { signal } = this.#stopping;
+    const client = await PgClient.connect({
+      ...parseConnInfo(connstr),
+      applicationName: WAL_PROPOSER_NAME,
+      replication: true,
+      signal,
+    });
+    this.#client = client;
+    try {
+      const system = await identifySystem(client);
+      if (system.systemId !== String(systemId)) {
+        throw new ZenithError(
+          "conflict",
+          `Postgres is system ${system.systemId}, the timeline belongs to ${systemId}`,
+        );
+      }
+      await createPhysicalSlot(client, WAL_PROPOSER_SLOT);
+      const startLsn = this.#options.nextLsn();
+      const stream = await startReplication(client, { slot: WAL_PROPOSER_SLOT, startLsn, timeline: WAL_TLI });
+      this.#stream = stream;
+      this.#paused = false;
+      logger.info("streaming WAL from Postgres", { lsn: formatLsn(startLsn) });
+      const ended = stream.run({
+        onWal: (lsn, bytes, off, len) => {
+          if (signal.aborted) return;
+          onWal(lsn, bytes, off, len);
+          noteShortLived(len);
+        },
+        onKeepalive: (_endLsn, replyRequested) => {
+          if (replyRequested) this.confirm(this.#confirmedLsn);
+        },
+      }).finally(() => {
+        this.#stream = undefined;
+        client.destroy();
+      });
+      return { ended };
+    } catch (error) {
+      client.destroy();
+      throw error;
+    }
+  }
+}

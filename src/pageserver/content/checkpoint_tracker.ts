@@ -1,0 +1,153 @@
+import { type CheckPoint, encodeCheckpoint, parseCheckpoint } from "../../postgres/cluster/checkpoint.ts";
+import { FIRST_NORMAL_XID, multiXactIdPrecedes, transactionIdPrecedes } from "../../postgres/cluster/slru.ts";
+import { CHECKPOINT_KEY } from "./keys.ts";
+import type { SingleValues } from "./single_values.ts";
+
+/** FirstMultiXactId, src/include/access/multixact.h. */
+const FIRST_MULTIXACT_ID = 1;
+
+/**
+ * The next transaction id is stored rounded up to a multiple of this, so that it changes once in so many
+ * transactions. A compute that starts there skips what lies between; none of these was ever used. It divides the
+ * 32768 transactions of a pg_xact page, so the page that the next id is on exists or is about to be made.
+ */
+const XID_GRANULARITY = 1024;
+
+const TWO_POW_32 = 0x1_0000_0000;
+
+/**
+ * What the next checkpoint would say: the counters and horizons that a compute needs to start at the end of the
+ * timeline, kept up to date from the WAL as recovery does. Every change becomes a version of {@link CHECKPOINT_KEY}.
+ */
+export class CheckpointTracker {
+  readonly #values: SingleValues;
+  readonly #state: CheckPoint;
+  #dirty = false;
+  /** Low half of nextXid as a signed integer: what a record's xid is compared with, modulo 2^32. */
+  #nextXidLow: number;
+
+  constructor(values: SingleValues, state: CheckPoint) {
+    this.#values = values;
+    this.#state = state;
+    this.#nextXidLow = state.nextXid | 0;
+  }
+
+  /** Continues from what is stored at `lsn`; null when nothing is. */
+  static load(values: SingleValues, lsn: number): CheckpointTracker | null {
+    const bytes = values.get(CHECKPOINT_KEY, lsn);
+    return bytes === null ? null : new CheckpointTracker(values, parseCheckpoint(bytes, 0));
+  }
+
+  get state(): Readonly<CheckPoint> {
+    return this.#state;
+  }
+
+  /** Stores the state as of `lsn` if it changed. Call after each record. */
+  save(lsn: number): void {
+    if (!this.#dirty) return;
+    this.#dirty = false;
+    this.#values.put(CHECKPOINT_KEY, lsn, encodeCheckpoint(this.#state));
+  }
+
+  /** AdvanceNextFullTransactionIdPastXid. Hot: called for every record. */
+  noteXid(xid: number): void {
+    if (((xid | 0) - this.#nextXidLow | 0) >= 0 && xid >= FIRST_NORMAL_XID) this.#advancePast(xid);
+  }
+
+  #advancePast(xid: number): void {
+    const next = this.#state.nextXid;
+    const epoch = Math.floor(next / TWO_POW_32);
+    // An id that is ahead of the next one and yet smaller has wrapped around.
+    const full = xid >= next >>> 0 ? epoch * TWO_POW_32 + xid : (epoch + 1) * TWO_POW_32 + xid;
+    let rounded = Math.ceil((full + 1) / XID_GRANULARITY) * XID_GRANULARITY;
+    if (rounded % TWO_POW_32 < FIRST_NORMAL_XID) rounded += FIRST_NORMAL_XID;
+    this.#set("nextXid", rounded);
+    this.#nextXidLow = rounded | 0;
+  }
+
+  /** XLOG_NEXTOID. */
+  setNextOid(oid: number): void {
+    this.#set("nextOid", oid);
+  }
+
+  /** MultiXactAdvanceNextMXact: ids and member offsets compare modulo 2^32. */
+  noteMultiXact(multi: number, offset: number, members: number): void {
+    let next = (multi + 1) >>> 0;
+    if (next < FIRST_MULTIXACT_ID) next = FIRST_MULTIXACT_ID;
+    if (multiXactIdPrecedes(this.#state.nextMulti, next)) this.#set("nextMulti", next);
+    const nextOffset = (offset + members) >>> 0;
+    if (multiXactIdPrecedes(this.#state.nextMultiOffset, nextOffset)) {
+      this.#set("nextMultiOffset", nextOffset);
+    }
+  }
+
+  setOldestMulti(multi: number, db: number): void {
+    if (!multiXactIdPrecedes(this.#state.oldestMulti, multi)) return;
+    this.#set("oldestMulti", multi);
+    this.#set("oldestMultiDB", db);
+  }
+
+  setOldestXid(xid: number, db: number): void {
+    if (!transactionIdPrecedes(this.#state.oldestXid, xid)) return;
+    this.#set("oldestXid", xid);
+    this.#set("oldestXidDB", db);
+  }
+
+  /** Commit timestamps exist for `xid`: from the first one on, and up to the newest. */
+  noteCommitTs(xid: number): void {
+    if (this.#state.oldestCommitTsXid === 0) {
+      this.#set("oldestCommitTsXid", xid);
+      this.#set("newestCommitTsXid", xid);
+    } else if (transactionIdPrecedes(this.#state.newestCommitTsXid, xid)) {
+      this.#set("newestCommitTsXid", xid);
+    }
+  }
+
+  setOldestCommitTs(xid: number): void {
+    if (transactionIdPrecedes(this.#state.oldestCommitTsXid, xid)) this.#set("oldestCommitTsXid", xid);
+  }
+
+  /** Commit timestamps were switched off: none are there any more. */
+  forgetCommitTs(): void {
+    this.#set("oldestCommitTsXid", 0);
+    this.#set("newestCommitTsXid", 0);
+  }
+
+  /**
+   * A checkpoint record. An online checkpoint's counters and horizons are those of its beginning: what was seen since then
+   * may be ahead of them, and nothing goes back.
+   */
+  noteCheckpoint(record: CheckPoint, shutdown: boolean): void {
+    const nextXid = shutdown ? record.nextXid : Math.max(record.nextXid, this.#state.nextXid);
+    for (const field of TAKEN_FROM_CHECKPOINT) this.#set(field, record[field]);
+    if (shutdown) {
+      for (const field of TAKEN_FROM_SHUTDOWN_CHECKPOINT) this.#set(field, record[field]);
+    } else {
+      this.noteMultiXact(record.nextMulti - 1, record.nextMultiOffset, 0);
+      this.setOldestMulti(record.oldestMulti, record.oldestMultiDB);
+      this.setOldestXid(record.oldestXid, record.oldestXidDB);
+    }
+    this.#set("nextXid", nextXid);
+    this.#nextXidLow = nextXid | 0;
+  }
+
+  #set<Field extends keyof CheckPoint>(field: Field, value: CheckPoint[Field]): void {
+    if (this.#state[field] === value) return;
+    this.#state[field] = value;
+    this.#dirty = true;
+  }
+}
+
+const TAKEN_FROM_CHECKPOINT = ["redo", "ThisTimeLineID", "PrevTimeLineID", "fullPageWrites", "time"] as const;
+
+const TAKEN_FROM_SHUTDOWN_CHECKPOINT = [
+  "nextOid",
+  "nextMulti",
+  "nextMultiOffset",
+  "oldestXid",
+  "oldestXidDB",
+  "oldestMulti",
+  "oldestMultiDB",
+  "oldestCommitTsXid",
+  "newestCommitTsXid",
+] as const;

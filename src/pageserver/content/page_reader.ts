@@ -1,0 +1,83 @@
+import { assert } from "../../common/assert.ts";
+import type { Lsn } from "../../common/lsn.ts";
+import { type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
+import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
+import { finishPage, startPage } from "../../postgres/redo/reconstruct.ts";
+import { TAG_BYTES } from "./keys.ts";
+import type { CachedPage, PageCache } from "./page_cache.ts";
+import { applyOldest, applyRecords, type RelationBlocks } from "./rebuild_page.ts";
+
+/** A relation fork, and the page store's number for it. */
+export interface BlockSource extends RelationBlocks {
+  readonly slot: number;
+}
+
+const TWO_POW_32 = 0x1_0000_0000;
+
+/** Rebuilds pages of relations from what the page store has: an image and the WAL records since. */
+export class PageReader {
+  readonly #store: TimelineStore;
+  readonly #cache: PageCache;
+  /** slot · 2^32 + block → page. */
+  readonly #pages = new Map<number, CachedPage>();
+  #closed: Error | null = null;
+  readonly #chain = new ValueChain();
+
+  constructor(store: TimelineStore, cache: PageCache) {
+    this.#store = store;
+    this.#cache = cache;
+  }
+
+  /**
+   * Puts the block as of `lsn` into `out[outOff..]`. A block that nothing was ever stored for is all zeros: Postgres
+   * extends relations without logging it.
+   *
+   * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be applied
+   */
+  readPage(source: BlockSource, block: number, lsn: Lsn | number, out: Uint8Array, outOff: number): void {
+    if (this.#closed !== null) throw this.#closed;
+    const chain = this.#chain;
+    const key = source.slot * TWO_POW_32 + block;
+    const cached = this.#pages.get(key);
+    const start = cached !== undefined && cached.lsn <= lsn ? cached : null;
+    // What is behind the cached version need not be looked up.
+    this.#store.collect(source.slot, block, lsn, chain, start?.lsn);
+    if (chain.count === 0) {
+      out.fill(0, outOff, outOff + BLCKSZ);
+      return;
+    }
+    if (chain.count === 1 && chain.tag[0] === TAG_BYTES) {
+      copyImage(chain, 0, out, outOff);
+      return;
+    }
+    const newest = chain.lsn[0]!;
+    if (cached !== undefined && cached.lsn === newest) {
+      cached.used = true;
+      out.set(cached.bytes, outOff);
+      return;
+    }
+    let next = chain.count - 2;
+    if (start !== null && chain.lsn[chain.count - 1]! <= start.lsn) startPage(start.bytes);
+    else next = applyOldest(chain, source, block);
+    applyRecords(chain, source, block, next);
+    finishPage(out, outOff);
+    if (cached === undefined || cached.lsn < newest) this.#cache.put(this.#pages, key, newest, out, outOff);
+  }
+
+  /** Forgets cached pages; the timeline is closing. Who reads on is told `why`. */
+  close(why: Error): void {
+    this.#closed = why;
+    this.#cache.drop(this.#pages);
+  }
+}
+
+function copyImage(chain: ValueChain, i: number, out: Uint8Array, outOff: number): void {
+  const len = chain.len[i]!;
+  if (len === 0) {
+    out.fill(0, outOff, outOff + BLCKSZ);
+    return;
+  }
+  assert(len === BLCKSZ, "a stored page is a whole page");
+  const off = chain.off[i]!;
+  out.set(chain.bytes[i]!.subarray(off, off + len), outOff);
+}

@@ -1,0 +1,198 @@
+import { assert } from "../../common/assert.ts";
+import { MAIN_FORKNUM } from "../../postgres/cluster/relfile.ts";
+import { SIZE_BLOCK, type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
+import { KIND_RELATION, relationKey, TAG_BYTES, TOTAL_BLOCKS_KEY, VALUE_BLOCK } from "./keys.ts";
+
+/** The fork does not exist. */
+export const NO_FORK = -1;
+
+/** One fork of one relation, as the ingesting side sees it: at the end of the timeline. */
+export interface RelationFork {
+  readonly spc: number;
+  readonly db: number;
+  readonly rel: number;
+  readonly fork: number;
+  /** The page store's number for it. */
+  readonly slot: number;
+  /** Blocks at the end of the timeline, {@link NO_FORK} if it does not exist there. */
+  blocks: number;
+}
+
+/** Slots of the direct-mapped cache in front of the map; WAL touches few forks at a time. */
+const CACHE_SLOTS = 256;
+
+const NO_BYTES = new Uint8Array(0);
+
+/** A total of blocks: u64. */
+const TOTAL_BYTES = 8;
+
+/**
+ * Relation forks and their sizes. Stock Postgres does not log sizes: they follow from the records, as in recovery. A
+ * block touched beyond the end extends the fork; truncation and drop shorten it.
+ *
+ * Their total is one object of the page store, with a version for each record that changes it: so it is right at every LSN, in
+ * branches, and after a crash, as pages are. To add the sizes up means to read nearly every block of the layers of a small database.
+ * Timelines from before there was a total have none, until somebody asks: from then on it is kept.
+ */
+export class RelationForks {
+  readonly #store: TimelineStore;
+  readonly #cache: (RelationFork | undefined)[] = new Array(CACHE_SLOTS).fill(undefined);
+  /** rel → forks with that number, in whichever database. */
+  readonly #byRel = new Map<number, RelationFork[]>();
+  readonly #chain = new ValueChain();
+  /** Of all forks at the end of the timeline; null when it is not stored. */
+  #totalBlocks: number | null;
+  /** Whether it is another than the one that is stored. */
+  #totalChanged = false;
+  readonly #totalBytes = new Uint8Array(TOTAL_BYTES);
+  readonly #sizeBytes = new Uint8Array(4);
+  readonly #sizeView = new DataView(this.#sizeBytes.buffer);
+
+  /** Goes on at the end of what is stored. @throws {ZenithError} `corrupt_data`, `io` */
+  constructor(store: TimelineStore) {
+    this.#store = store;
+    const isEmpty = store.ancestorLsn === null && store.lastLsn === store.startLsn;
+    this.#totalBlocks = isEmpty ? 0 : this.#storedTotal();
+  }
+
+  /** The fork, whether it exists or not. Hot: called per block reference of the WAL. */
+  get(spc: number, db: number, rel: number, fork: number): RelationFork {
+    const at = (rel + db * 7 + fork * 61) & (CACHE_SLOTS - 1);
+    const hit = this.#cache[at];
+    if (hit !== undefined && hit.rel === rel && hit.db === db && hit.fork === fork && hit.spc === spc) {
+      return hit;
+    }
+    const found = this.#lookup(spc, db, rel, fork);
+    this.#cache[at] = found;
+    return found;
+  }
+
+  #lookup(spc: number, db: number, rel: number, fork: number): RelationFork {
+    let candidates = this.#byRel.get(rel);
+    if (candidates === undefined) {
+      candidates = [];
+      this.#byRel.set(rel, candidates);
+    }
+    for (const c of candidates) {
+      if (c.fork === fork && c.db === db && c.spc === spc) return c;
+    }
+    const slot = this.#store.slot(relationKey(spc, db, rel, fork));
+    const entry: RelationFork = {
+      spc,
+      db,
+      rel,
+      fork,
+      slot,
+      blocks: this.blocksAt(slot, this.#store.lastLsn),
+    };
+    candidates.push(entry);
+    return entry;
+  }
+
+  /** Blocks of the fork with this slot at `lsn`, {@link NO_FORK} if it does not exist then. */
+  blocksAt(slot: number, lsn: number): number {
+    const chain = this.#chain;
+    chain.clear();
+    this.#store.collect(slot, SIZE_BLOCK, lsn, chain);
+    if (chain.count === 0 || chain.len[0] === 0) return NO_FORK;
+    const bytes = chain.bytes[0]!;
+    const off = chain.off[0]!;
+    assert(chain.len[0] === 4, "a relation size is four bytes");
+    return (bytes[off]! | (bytes[off + 1]! << 8) | (bytes[off + 2]! << 16) | (bytes[off + 3]! << 24)) >>> 0;
+  }
+
+  /** Makes the fork at least `blocks` long from `lsn` on. */
+  extend(fork: RelationFork, blocks: number, lsn: number): void {
+    if (blocks > fork.blocks) this.#setBlocks(fork, blocks, lsn);
+  }
+
+  /** Creates the fork, empty, unless it exists. */
+  create(fork: RelationFork, lsn: number): void {
+    if (fork.blocks === NO_FORK) this.#setBlocks(fork, 0, lsn);
+  }
+
+  /**
+   * Cuts the fork to `blocks`. The blocks behind get an empty version each: Postgres may extend the fork again
+   * without logging the pages between, and those must read as zeros, not as what was there before.
+   */
+  truncate(fork: RelationFork, blocks: number, lsn: number): void {
+    if (fork.blocks <= blocks) return;
+    for (let block = blocks; block < fork.blocks; block++) {
+      this.#store.put(fork.slot, block, lsn, NO_BYTES, 0, 0, TAG_BYTES, true);
+    }
+    this.#setBlocks(fork, blocks, lsn);
+  }
+
+  /** Removes the fork. Its number may be used again later, so its blocks go as in {@link truncate}. */
+  drop(fork: RelationFork, lsn: number): void {
+    if (fork.blocks === NO_FORK) return;
+    this.truncate(fork, 0, lsn);
+    this.#store.putValue(fork.slot, SIZE_BLOCK, lsn, NO_BYTES, TAG_BYTES, true);
+    fork.blocks = NO_FORK;
+  }
+
+  /** Every fork that exists at the end of the timeline in a database's directory, main forks first per relation. */
+  *inDatabase(spc: number, db: number): Iterable<RelationFork> {
+    for (const key of this.#store.objects({ kind: KIND_RELATION, a: spc, b: db })) {
+      const fork = this.get(key.a, key.b, key.c, key.d);
+      if (fork.blocks !== NO_FORK) yield fork;
+    }
+  }
+
+  /** Drops all forks of a relation. */
+  dropRelation(spc: number, db: number, rel: number, lsn: number): void {
+    for (let fork = MAIN_FORKNUM; fork <= 3; fork++) this.drop(this.get(spc, db, rel, fork), lsn);
+  }
+
+  /**
+   * Blocks of all relation forks at the end of the timeline: what they take up in PostgreSQL's data directory, but for the free
+   * space map, which is not kept.
+   *
+   * @throws {ZenithError} `corrupt_data`, `io`
+   */
+  totalBlocks(): number {
+    if (this.#totalBlocks === null) {
+      this.#totalBlocks = this.countBlocks();
+      this.#totalChanged = true;
+    }
+    return this.#totalBlocks;
+  }
+
+  /** What {@link totalBlocks} must be: all sizes at the end of the timeline, added up. @throws as it does */
+  countBlocks(): number {
+    let total = 0;
+    for (const key of this.#store.objects({ kind: KIND_RELATION })) {
+      total += Math.max(0, this.blocksAt(this.#store.slot(key), this.#store.lastLsn));
+    }
+    return total;
+  }
+
+  /** Stores the total if the record that ends at `lsn` has changed it. */
+  save(lsn: number): void {
+    if (!this.#totalChanged || this.#totalBlocks === null) return;
+    this.#totalChanged = false;
+    new DataView(this.#totalBytes.buffer).setBigUint64(0, BigInt(this.#totalBlocks), true);
+    const slot = this.#store.slot(TOTAL_BLOCKS_KEY);
+    this.#store.putValue(slot, VALUE_BLOCK, lsn, this.#totalBytes, TAG_BYTES, true);
+  }
+
+  #storedTotal(): number | null {
+    const chain = this.#chain;
+    this.#store.collect(this.#store.slot(TOTAL_BLOCKS_KEY), VALUE_BLOCK, this.#store.lastLsn, chain);
+    if (chain.count === 0) return null;
+    assert(chain.len[0] === TOTAL_BYTES, "a total of blocks is eight bytes");
+    const bytes = chain.bytes[0]!;
+    const view = new DataView(bytes.buffer, bytes.byteOffset + chain.off[0]!, TOTAL_BYTES);
+    return Number(view.getBigUint64(0, true));
+  }
+
+  #setBlocks(fork: RelationFork, blocks: number, lsn: number): void {
+    if (this.#totalBlocks !== null) {
+      this.#totalBlocks += Math.max(0, blocks) - Math.max(0, fork.blocks);
+      this.#totalChanged = true;
+    }
+    fork.blocks = blocks;
+    this.#sizeView.setUint32(0, blocks, true);
+    this.#store.putValue(fork.slot, SIZE_BLOCK, lsn, this.#sizeBytes, TAG_BYTES, true);
+  }
+}

@@ -1,0 +1,58 @@
+import { assert } from "../../common/assert.ts";
+import type { EncodedValue, ObjectId } from "../../pagestore/mod.ts";
+import { cutRecord, NO_BLOCK } from "../../postgres/wal/cut_record.ts";
+import { parseRecord } from "../../postgres/wal/parse.ts";
+import { WalRecord } from "../../postgres/wal/record.ts";
+import { findBlock } from "../../postgres/redo/reconstruct.ts";
+import { KIND_RELATION, TAG_RECORD } from "./keys.ts";
+
+/** Below this a record is kept as it is: cutting would save less than it costs. */
+const CUT_FROM_BYTES = 256;
+
+const record = new WalRecord();
+let aligned = new Uint8Array(64 << 10);
+let cut = new Uint8Array(64 << 10);
+const target = { spcNode: 0, dbNode: 0, relNode: 0, fork: 0, blkno: 0 };
+
+const value: { tag: number; bytes: Uint8Array; off: number; len: number } = {
+  tag: 0,
+  bytes: aligned,
+  off: 0,
+  len: 0,
+};
+
+/**
+ * What of a value a layer file keeps. In memory a record that touches many blocks is there once; on disk each block has its
+ * own copy, cut down to the part that this block needs. The result is good until the next call.
+ */
+export function encodeStoredValue(
+  tag: number,
+  bytes: Uint8Array,
+  off: number,
+  len: number,
+  object: ObjectId,
+  block: number,
+): EncodedValue {
+  value.tag = tag;
+  value.bytes = bytes;
+  value.off = off;
+  value.len = len;
+  if (tag !== TAG_RECORD || len < CUT_FROM_BYTES) return value;
+  assert(object.kind === KIND_RELATION, "WAL records are stored under relation blocks only");
+  if (aligned.length < len) {
+    aligned = new Uint8Array(2 * len);
+    cut = new Uint8Array(2 * len);
+  }
+  aligned.set(bytes.subarray(off, off + len));
+  parseRecord(record, aligned, 0);
+  target.spcNode = object.a;
+  target.dbNode = object.b;
+  target.relNode = object.c;
+  target.fork = object.d;
+  target.blkno = block;
+  const blk = findBlock(record, target);
+  value.bytes = cut;
+  value.off = 0;
+  value.len = cutRecord(record, blk === -1 ? NO_BLOCK : blk, cut, 0);
+  return value;
+}

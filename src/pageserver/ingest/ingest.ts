@@ -1,0 +1,147 @@
+import type { Lsn } from "../../common/lsn.ts";
+import type { TimelineStore } from "../../pagestore/mod.ts";
+import { isInitialising } from "../../postgres/redo/reconstruct.ts";
+import {
+  VisibilityMapChanges,
+  visibilityMapChanges,
+} from "../../postgres/redo/heap/visibility_map_changes.ts";
+import { FSM_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../postgres/cluster/relfile.ts";
+import { BKPBLOCK_FORK_MASK, type WalRecord, XLR_RMGR_INFO_MASK } from "../../postgres/wal/record.ts";
+import {
+  RM_CLOG_ID,
+  RM_COMMIT_TS_ID,
+  RM_DBASE_ID,
+  RM_HEAP2_ID,
+  RM_HEAP_ID,
+  RM_MULTIXACT_ID,
+  RM_RELMAP_ID,
+  RM_REPLORIGIN_ID,
+  RM_SMGR_ID,
+  RM_TBLSPC_ID,
+  RM_XACT_ID,
+  RM_XLOG_ID,
+} from "../../postgres/wal/rmgr.ts";
+import {
+  parseCheckpointRecord,
+  parseNextOid,
+  parseParameterChange,
+  XLOG_CHECKPOINT_ONLINE,
+  XLOG_CHECKPOINT_SHUTDOWN,
+  XLOG_NEXTOID,
+  XLOG_PARAMETER_CHANGE,
+} from "../../postgres/wal/records/xlog.ts";
+import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
+import { FileIngest } from "./files.ts";
+import type { IngestParts } from "./parts.ts";
+import { TransactionIngest } from "./transactions.ts";
+import { TAG_RECORD } from "../content/keys.ts";
+import type { RelationFork, RelationForks } from "../content/relation_forks.ts";
+
+/**
+ * Files each WAL record under the keys that it changes. One record may change blocks that it refers to, blocks that it
+ * doesn't mention (the visibility map), SLRU pages, whole databases.
+ *
+ * Cost: one `put` per block reference; the record's bytes stay where the decoder put them.
+ */
+export class Ingest {
+  readonly #store: TimelineStore;
+  readonly #forks: RelationForks;
+  readonly #checkpoint: CheckpointTracker;
+  readonly #transactions: TransactionIngest;
+  readonly #files: FileIngest;
+  readonly #vm = new VisibilityMapChanges();
+
+  constructor(parts: IngestParts) {
+    this.#store = parts.store;
+    this.#forks = parts.forks;
+    this.#checkpoint = parts.checkpoint;
+    this.#transactions = new TransactionIngest(parts);
+    this.#files = new FileIngest(parts);
+  }
+
+  /** Takes in one record. Records come in WAL order. */
+  apply(rec: WalRecord): void {
+    this.#store.noteRecord(rec.lsn as Lsn);
+    this.#checkpoint.noteXid(rec.xl_xid);
+    if (rec.blockCount > 0) this.#applyBlocks(rec);
+    switch (rec.xl_rmid) {
+      case RM_HEAP_ID:
+      case RM_HEAP2_ID:
+        this.#applyVisibilityMap(rec);
+        break;
+      case RM_XACT_ID:
+      case RM_CLOG_ID:
+      case RM_MULTIXACT_ID:
+      case RM_COMMIT_TS_ID:
+      case RM_REPLORIGIN_ID:
+        this.#transactions.apply(rec);
+        break;
+      case RM_SMGR_ID:
+      case RM_DBASE_ID:
+      case RM_TBLSPC_ID:
+      case RM_RELMAP_ID:
+        this.#files.apply(rec);
+        break;
+      case RM_XLOG_ID:
+        this.#applyXlog(rec);
+        break;
+      default:
+        // Everything else changes only the blocks that it refers to, or nothing that is stored.
+        break;
+    }
+    this.#forks.save(rec.endLsn);
+    this.#checkpoint.save(rec.endLsn);
+  }
+
+  #applyBlocks(rec: WalRecord): void {
+    for (let i = 0; i < rec.blockCount; i++) {
+      if (rec.blockInUse[i] === 0) continue;
+      const forkNumber = rec.blockFlags[i]! & BKPBLOCK_FORK_MASK;
+      // The free space map is not WAL-logged, but for stray images; it is made anew from the pages: docs/decisions.
+      if (forkNumber === FSM_FORKNUM) continue;
+      const fork = this.#forks.get(rec.spcNode[i]!, rec.dbNode[i]!, rec.relNode[i]!, forkNumber);
+      this.#putRecord(fork, rec.blkno[i]!, rec, isInitialising(rec, i));
+    }
+  }
+
+  /** Heap records that clear bits in the visibility map don't refer to its blocks. */
+  #applyVisibilityMap(rec: WalRecord): void {
+    const vm = this.#vm;
+    visibilityMapChanges(rec, vm);
+    for (let i = 0; i < vm.count; i++) {
+      const ref = vm.blockReference[i]!;
+      const fork = this.#forks.get(
+        rec.spcNode[ref]!,
+        rec.dbNode[ref]!,
+        rec.relNode[ref]!,
+        VISIBILITYMAP_FORKNUM,
+      );
+      this.#putRecord(fork, vm.vmBlock[i]!, rec, false);
+    }
+  }
+
+  /** The record changes this block; one beyond the fork's end makes the fork longer, as in recovery. */
+  #putRecord(fork: RelationFork, blkno: number, rec: WalRecord, willInit: boolean): void {
+    this.#store.put(fork.slot, blkno, rec.endLsn, rec.bytes, rec.off, rec.xl_tot_len, TAG_RECORD, willInit);
+    if (blkno >= fork.blocks) this.#forks.extend(fork, blkno + 1, rec.endLsn);
+  }
+
+  #applyXlog(rec: WalRecord): void {
+    switch (rec.xl_info & XLR_RMGR_INFO_MASK) {
+      case XLOG_CHECKPOINT_SHUTDOWN:
+        this.#checkpoint.noteCheckpoint(parseCheckpointRecord(rec), true);
+        break;
+      case XLOG_CHECKPOINT_ONLINE:
+        this.#checkpoint.noteCheckpoint(parseCheckpointRecord(rec), false);
+        break;
+      case XLOG_NEXTOID:
+        this.#checkpoint.setNextOid(parseNextOid(rec));
+        break;
+      case XLOG_PARAMETER_CHANGE:
+        this.#transactions.setCommitTsTracking(parseParameterChange(rec).track_commit_timestamp, rec.endLsn);
+        break;
+      default:
+        break;
+    }
+  }
+}

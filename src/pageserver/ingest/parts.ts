@@ -1,0 +1,18 @@
+import type { TimelineStore } from "../../pagestore/mod.ts";
+import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
+import type { CommitTimes } from "../content/commit_times.ts";
+import type { PageReader } from "../content/page_reader.ts";
+import type { RelationForks } from "../content/relation_forks.ts";
+import type { SingleValues } from "../content/single_values.ts";
+import type { SlruPages } from "../content/slru_pages.ts";
+
+/** What of a timeline the records of its WAL are filed in. */
+export interface IngestParts {
+  readonly store: TimelineStore;
+  readonly forks: RelationForks;
+  readonly slru: SlruPages;
+  readonly values: SingleValues;
+  readonly checkpoint: CheckpointTracker;
+  readonly commitTimes: CommitTimes;
+  readonly reader: PageReader;
+}

@@ -1,0 +1,317 @@
+import { assert } from "../../common/assert.ts";
+import { crc32c } from "../../common/crc32c.ts";
+import { nextTurn } from "../../common/event_loop.ts";
+import type { Lsn } from "../../common/lsn.ts";
+import { type CheckPoint, parseCheckpoint } from "../../postgres/cluster/checkpoint.ts";
+import {
+  CONTROL_FILE_PATH,
+  DB_SHUTDOWNED,
+  encodeControlFile,
+  parseControlFile,
+} from "../../postgres/cluster/control_file.ts";
+import { buildFreeSpaceMap, freeSpaceCategory } from "../../postgres/cluster/free_space_map.ts";
+import { setPageChecksum } from "../../postgres/cluster/page_checksum.ts";
+import { BLCKSZ, heapFreeSpace, isHeapPage } from "../../postgres/cluster/page_layout.ts";
+import {
+  databasePath,
+  FSM_FORKNUM,
+  GLOBALTABLESPACE_OID,
+  INIT_FORKNUM,
+  MAIN_FORKNUM,
+  relationPath,
+  RELSEG_SIZE,
+  VISIBILITYMAP_FORKNUM,
+} from "../../postgres/cluster/relfile.ts";
+import { SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT, slruSegmentPath } from "../../postgres/cluster/slru.ts";
+import { PG_MAJOR } from "../../postgres/versions/v15.ts";
+import { buildInitialSegments, type WalSegmentStart } from "../../postgres/initial_segment.ts";
+import { walFileName } from "../../postgres/wal/page_header.ts";
+import { twophaseFileName } from "../../postgres/wal/xact.ts";
+import {
+  encodeRelationManifest,
+  type ManifestEntry,
+  RELATION_MANIFEST_FILE,
+} from "../../protocol/relation_manifest.ts";
+import {
+  CHECKPOINT_KEY,
+  CONTROL_KEY,
+  KIND_DATABASE,
+  KIND_RELATION,
+  KIND_RELMAP,
+  KIND_REPLORIGIN,
+  KIND_TABLESPACE,
+  KIND_TWOPHASE,
+  relationKey,
+} from "../content/keys.ts";
+import type { BlockSource } from "../content/page_reader.ts";
+import { NO_FORK } from "../content/relation_forks.ts";
+import { TarWriter } from "./tar_writer.ts";
+import type { Timeline } from "../timeline/timeline.ts";
+
+/** What initdb makes besides the directories that have content here. */
+const DIRECTORIES = [
+  "base",
+  "global",
+  "pg_commit_ts",
+  "pg_dynshmem",
+  "pg_logical",
+  "pg_logical/mappings",
+  "pg_logical/snapshots",
+  "pg_multixact",
+  "pg_multixact/members",
+  "pg_multixact/offsets",
+  "pg_notify",
+  "pg_replslot",
+  "pg_serial",
+  "pg_snapshots",
+  "pg_stat",
+  "pg_stat_tmp",
+  "pg_subtrans",
+  "pg_tblspc",
+  "pg_twophase",
+  "pg_wal",
+  "pg_wal/archive_status",
+  "pg_xact",
+];
+
+/** What is handed out at once: enough to keep the pipe full, little enough not to hold up other requests. */
+const CHUNK_BYTES = 16 * BLCKSZ;
+
+/** How many forks' sizes are looked up before others have their turn: each may be in another block of a layer file. */
+const FORKS_PER_TURN = 64;
+
+/** The content of every PG_VERSION. */
+const VERSION_FILE = new TextEncoder().encode(`${PG_MAJOR}\n`);
+
+/** A table smaller than this gets no free space map: Postgres finds its few pages without. */
+const FSM_MIN_BLOCKS = 4;
+
+/** ReplicationStateOnDisk, src/backend/replication/logical/origin.c. */
+const REPLICATION_STATE_MAGIC = 0x1257dade;
+const REPLICATION_STATE_SIZE = 16;
+
+/**
+ * `complete`: everything. `lazy`: a list of the relation files instead of the files, for a compute that fetches their pages as it
+ * needs them, and no WAL, which it makes itself (docs/formats/relation_manifest.md).
+ */
+export type BasebackupContent = "complete" | "lazy";
+
+/**
+ * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a complete one as after a
+ * clean shutdown. Configuration files are not in it; tablespaces are plain directories below `pg_tblspc`.
+ *
+ * A chunk is good until the next one is asked for.
+ *
+ * @param at a record boundary and the start of the record before it
+ */
+export async function* basebackup(
+  timeline: Timeline,
+  at: { lsn: Lsn; prev: Lsn },
+  content: BasebackupContent = "complete",
+): AsyncGenerator<Uint8Array> {
+  for (const chunk of new BasebackupWriter(timeline, at, content).write()) {
+    yield chunk;
+    // Who reads fast enough would have this thread for himself.
+    await nextTurn();
+  }
+}
+
+class BasebackupWriter {
+  readonly #timeline: Timeline;
+  readonly #lsn: Lsn;
+  readonly #prev: Lsn;
+  readonly #content: BasebackupContent;
+  readonly #tar = new TarWriter(CHUNK_BYTES);
+  readonly #checksums: boolean;
+  readonly #control: Uint8Array;
+
+  constructor(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }, content: BasebackupContent) {
+    this.#timeline = timeline;
+    this.#lsn = at.lsn;
+    this.#prev = at.prev;
+    this.#content = content;
+    const control = timeline.values.get(CONTROL_KEY, at.lsn);
+    assert(control !== null, "every timeline has the control file of its initdb");
+    this.#control = control;
+    this.#checksums = parseControlFile(control).data_checksum_version !== 0;
+  }
+
+  /** Every chunk is good until the next one is asked for. */
+  *write(): Generator<Uint8Array> {
+    for (const directory of DIRECTORIES) yield* this.#tar.directory(directory);
+    yield* this.#tar.file("PG_VERSION", VERSION_FILE);
+    yield* this.#databases();
+    if (this.#content === "lazy") yield* this.#relationManifest();
+    else yield* this.#relations();
+    yield* this.#slrus();
+    yield* this.#twophase();
+    yield* this.#replicationOrigins();
+    yield* this.#controlFileAndWal();
+    yield* this.#tar.finish();
+  }
+
+  *#databases(): Generator<Uint8Array> {
+    for (const [key] of this.#timeline.values.present({ kind: KIND_TABLESPACE }, this.#lsn)) {
+      yield* this.#tar.directory(`pg_tblspc/${key.a}`);
+    }
+    const tablespaceDirectories = new Set<string>();
+    for (const [key] of this.#timeline.values.present({ kind: KIND_DATABASE }, this.#lsn)) {
+      const path = databasePath(key.a, key.b);
+      const parent = path.slice(0, path.lastIndexOf("/"));
+      if (parent.startsWith("pg_tblspc/") && !tablespaceDirectories.has(parent)) {
+        tablespaceDirectories.add(parent);
+        yield* this.#tar.directory(parent);
+      }
+      yield* this.#tar.directory(path);
+      yield* this.#tar.file(`${path}/PG_VERSION`, VERSION_FILE);
+    }
+    for (const [key, map] of this.#timeline.values.present({ kind: KIND_RELMAP }, this.#lsn)) {
+      const directory = key.a === GLOBALTABLESPACE_OID ? "global" : databasePath(key.a, key.b);
+      yield* this.#tar.file(`${directory}/pg_filenode.map`, map);
+    }
+  }
+
+  *#relations(): Generator<Uint8Array> {
+    for (const { source, fork, blocks } of this.#forks()) yield* this.#fork(source, fork, blocks);
+  }
+
+  *#relationManifest(): Generator<Uint8Array> {
+    const entries: ManifestEntry[] = [];
+    for (const { source, fork, blocks } of this.#forks()) {
+      const { spc, db, rel, fork: sourceFork } = source;
+      entries.push({ spc, db, rel, fork, sourceFork, blocks });
+      if (entries.length % FORKS_PER_TURN === 0) yield* this.#tar.handOut();
+    }
+    const manifest = encodeRelationManifest({ lsn: this.#lsn, prev: this.#prev, entries });
+    yield* this.#tar.file(RELATION_MANIFEST_FILE, manifest);
+  }
+
+  /** The forks that the data directory has, and where the pages of each are. */
+  *#forks(): Generator<{ source: BlockSource; fork: number; blocks: number }> {
+    for (const key of this.#timeline.store.objects({ kind: KIND_RELATION })) {
+      const { a: spc, b: db, c: rel, d: fork } = key;
+      const slot = this.#timeline.store.slot(key);
+      const blocks = this.#timeline.forks.blocksAt(slot, this.#lsn);
+      if (blocks === NO_FORK) continue;
+      const source = { spc, db, rel, fork, slot };
+      if (fork === INIT_FORKNUM) {
+        // An unlogged relation starts as its init fork says, as after a crash.
+        yield { source, fork: INIT_FORKNUM, blocks };
+        yield { source, fork: MAIN_FORKNUM, blocks };
+      } else if (fork === VISIBILITYMAP_FORKNUM || !this.#isUnlogged(spc, db, rel)) {
+        yield { source, fork, blocks };
+      }
+    }
+  }
+
+  #isUnlogged(spc: number, db: number, rel: number): boolean {
+    const slot = this.#timeline.store.slot(relationKey(spc, db, rel, INIT_FORKNUM));
+    return this.#timeline.forks.blocksAt(slot, this.#lsn) !== NO_FORK;
+  }
+
+  /** Writes the files of one fork of a relation, with the pages of `source`: the same fork, or the init fork. */
+  *#fork(source: BlockSource, fork: number, blocks: number): Generator<Uint8Array> {
+    const rnode = { spcNode: source.spc, dbNode: source.db, relNode: source.rel };
+    const categories = fork === MAIN_FORKNUM && blocks >= FSM_MIN_BLOCKS ? new Uint8Array(blocks) : null;
+    let isHeap = false;
+    for (let segment = 0; segment === 0 || segment * RELSEG_SIZE < blocks; segment++) {
+      const first = segment * RELSEG_SIZE;
+      const last = Math.min(blocks, first + RELSEG_SIZE);
+      const size = (last - first) * BLCKSZ;
+      yield* this.#tar.begin(relationPath(rnode, fork, segment), size);
+      for (let block = first; block < last; block++) {
+        yield* this.#tar.room(BLCKSZ);
+        const { chunk, used } = this.#tar;
+        this.#timeline.reader.readPage(source, block, this.#lsn, chunk, used);
+        if (categories !== null) {
+          isHeap ||= isHeapPage(chunk, used);
+          categories[block] = freeSpaceCategory(heapFreeSpace(chunk, used));
+        }
+        if (this.#checksums) setPageChecksum(chunk, block, used);
+        this.#tar.used += BLCKSZ;
+      }
+      yield* this.#tar.end(size);
+    }
+    if (categories !== null && isHeap) {
+      yield* this.#tar.file(relationPath(rnode, FSM_FORKNUM), this.#freeSpaceMap(categories));
+    }
+  }
+
+  #freeSpaceMap(categories: Uint8Array): Uint8Array {
+    const map = buildFreeSpaceMap(categories);
+    if (this.#checksums) {
+      for (let block = 0; block * BLCKSZ < map.length; block++) setPageChecksum(map, block, block * BLCKSZ);
+    }
+    return map;
+  }
+
+  *#slrus(): Generator<Uint8Array> {
+    for (let slru = 0; slru < SLRU_DIRECTORIES.length; slru++) {
+      for (const { segment, pages } of this.#timeline.slru.segments(slru, this.#lsn)) {
+        const content = new Uint8Array(pages * BLCKSZ);
+        for (let i = 0; i < pages; i++) {
+          const page = segment * SLRU_PAGES_PER_SEGMENT + i;
+          this.#timeline.slru.read(slru, page, this.#lsn, content, i * BLCKSZ);
+        }
+        yield* this.#tar.file(slruSegmentPath(slru, segment), content);
+      }
+    }
+  }
+
+  *#twophase(): Generator<Uint8Array> {
+    for (const [key, state] of this.#timeline.values.present({ kind: KIND_TWOPHASE }, this.#lsn)) {
+      yield* this.#tar.file(`pg_twophase/${twophaseFileName(key.a)}`, state);
+    }
+  }
+
+  *#replicationOrigins(): Generator<Uint8Array> {
+    const origins = [...this.#timeline.values.present({ kind: KIND_REPLORIGIN }, this.#lsn)];
+    if (origins.length === 0) return;
+    const content = new Uint8Array(4 + origins.length * REPLICATION_STATE_SIZE + 4);
+    const view = new DataView(content.buffer);
+    view.setUint32(0, REPLICATION_STATE_MAGIC, true);
+    let at = 4;
+    for (const [key, remoteLsn] of origins) {
+      view.setUint16(at, key.a, true);
+      content.set(remoteLsn, at + 8);
+      at += REPLICATION_STATE_SIZE;
+    }
+    view.setUint32(at, crc32c(content, 0, at), true);
+    yield* this.#tar.file("pg_logical/replorigin_checkpoint", content);
+  }
+
+  /** The shutdown checkpoint at the LSN, and a control file that points at it. */
+  *#controlFileAndWal(): Generator<Uint8Array> {
+    const stored = this.#timeline.values.get(CHECKPOINT_KEY, this.#lsn);
+    assert(stored !== null, "every timeline has its checkpoint state");
+    const checkpoint = { ...parseCheckpoint(stored), redo: this.#lsn, oldestActiveXid: 0 };
+    if (this.#content === "complete") yield* this.#wal(checkpoint);
+    const changed = encodeControlFile(this.#control, {
+      state: DB_SHUTDOWNED,
+      checkPoint: this.#lsn,
+      checkPointCopy: checkpoint,
+    });
+    yield* this.#tar.file(CONTROL_FILE_PATH, changed);
+  }
+
+  *#wal(checkpoint: CheckPoint): Generator<Uint8Array> {
+    const { xlog_seg_size, system_identifier } = parseControlFile(this.#control);
+    const segments = buildInitialSegments({
+      lsn: this.#lsn,
+      prev: this.#prev,
+      systemIdentifier: system_identifier,
+      segmentSize: xlog_seg_size,
+      checkpoint,
+    });
+    for (const segment of segments) {
+      yield* this.#walSegment(segment, checkpoint.ThisTimeLineID, xlog_seg_size);
+    }
+  }
+
+  *#walSegment(segment: WalSegmentStart, tli: number, size: number): Generator<Uint8Array> {
+    yield* this.#tar.begin(`pg_wal/${walFileName(tli, segment.segmentStart, size)}`, size);
+    yield* this.#tar.bytes(segment.bytes);
+    yield* this.#tar.zeros(size - segment.bytes.length);
+    yield* this.#tar.end(size);
+  }
+}

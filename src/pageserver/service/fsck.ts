@@ -1,0 +1,99 @@
+/** Checks a page server's data at rest: every file of every timeline, and that what timelines and branches name is there. */
+import { basename, join, resolve } from "node:path";
+import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { isId, parseTenantId, type TenantId } from "../../common/id.ts";
+import { DELETED_SUFFIX, PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../../common/paths.ts";
+import { checkTimeline, isTimelineDirectory, readMetadata, type TimelineCheck } from "../../pagestore/mod.ts";
+import { BranchFiles } from "../tenant/branch_files.ts";
+import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
+
+/** What was found in one directory. */
+export interface DataCheck {
+  readonly path: string;
+  /** Of a timeline: what it holds; null for a directory of timelines or tenants, or when that can't be read. */
+  readonly counts: Pick<TimelineCheck, "layers" | "keys" | "versions" | "bytes"> | null;
+  /** What is wrong, a sentence each. */
+  readonly problems: readonly string[];
+  /** What a crash left, and the next start removes: nothing is wrong with it. */
+  readonly strays: readonly string[];
+}
+
+/**
+ * Reads all of it. Nobody may write there meanwhile.
+ *
+ * @param dir a page server's working directory, or in it a tenant's or a timeline's
+ * @throws {ZenithError} `not_found` when it is none of these
+ */
+export function* checkData(disk: Disk, dir: string): Generator<DataCheck> {
+  const path = resolve(dir);
+  const { tenants } = new PageServerPaths(path);
+  if (isTimelineDirectory(disk, path)) yield timelineCheck(disk, path);
+  else if (disk.statSync(tenants) !== null) yield* serverChecks(disk, new PageServerPaths(path));
+  else if (isId(basename(path)) && disk.statSync(join(path, "timelines")) !== null) {
+    yield* tenantChecks(disk, new PageServerPaths(join(path, "../..")), parseTenantId(basename(path)));
+  } else {
+    throw new ZenithError("not_found", `there are no data of a page server in ${path}`, {
+      hint: "name an environment's directory, one of tenants/<id> in it, or one of timelines/<id> below",
+    });
+  }
+}
+
+function* serverChecks(disk: Disk, paths: PageServerPaths): Generator<DataCheck> {
+  const names = disk.readdirSync(paths.tenants);
+  for (const name of names.filter(isId)) yield* tenantChecks(disk, paths, parseTenantId(name));
+  yield { path: paths.tenants, counts: null, problems: [], strays: leftOver(paths.tenants, names) };
+}
+
+function* tenantChecks(disk: Disk, paths: PageServerPaths, tenant: TenantId): Generator<DataCheck> {
+  const timelines = paths.timelines(tenant);
+  const names = disk.readdirSync(timelines);
+  for (const name of names.filter(isId)) yield timelineCheck(disk, join(timelines, name));
+  const problems = [...ancestorProblems(disk, timelines, names), ...branchProblems(disk, paths, tenant)];
+  const branches = paths.branches(tenant);
+  const strays = [...leftOver(timelines, names), ...leftOver(branches, disk.readdirSync(branches))];
+  yield { path: paths.tenant(tenant), counts: null, problems, strays };
+}
+
+function timelineCheck(disk: Disk, path: string): DataCheck {
+  try {
+    const { problems, strays, ...counts } = checkTimeline(disk, path);
+    return { path, counts, problems, strays };
+  } catch (error) {
+    return { path, counts: null, problems: [errorMessage(error)], strays: [] };
+  }
+}
+
+/** What can't be read has been told of with its timeline. */
+function ancestorProblems(disk: Disk, timelines: string, names: readonly string[]): string[] {
+  return names.filter(isId).flatMap((name) => {
+    const directory = join(timelines, name);
+    try {
+      const { ancestorId } = decodeTimelineInfo(readMetadata(disk, directory).userData, directory);
+      if (ancestorId === null || names.includes(ancestorId)) return [];
+      return [`timeline ${name} is a branch of timeline ${ancestorId}, which is not there`];
+    } catch {
+      return [];
+    }
+  });
+}
+
+function branchProblems(disk: Disk, paths: PageServerPaths, tenant: TenantId): string[] {
+  const problems: string[] = [];
+  try {
+    for (const { name, timelineId } of new BranchFiles(disk, paths, tenant).list()) {
+      if (!isTimelineDirectory(disk, paths.timeline(tenant, timelineId))) {
+        problems.push(`branch ${name} names timeline ${timelineId}, which is not there`);
+      }
+    }
+  } catch (error) {
+    problems.push(errorMessage(error));
+  }
+  return problems;
+}
+
+function leftOver(directory: string, names: readonly string[]): string[] {
+  const suffixes = [DELETED_SUFFIX, TENANT_IN_PROGRESS_SUFFIX, TEMPORARY_SUFFIX];
+  return names.filter((name) => suffixes.some((suffix) => name.endsWith(suffix)))
+    .map((name) => join(directory, name));
+}

@@ -1,0 +1,297 @@
+import { BufferPool } from "../../common/buffer_pool.ts";
+import type { Disk } from "../../common/disk.ts";
+import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
+import { type BranchName, isId, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
+import type { Logger } from "../../process/log.ts";
+import { formatLsn } from "../../common/lsn.ts";
+import type { PageServerConfig } from "../../common/page_server_config.ts";
+import { DELETED_SUFFIX, type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../../common/paths.ts";
+import {
+  BlockCache,
+  type FlushLayer,
+  MemoryBudget,
+  type MergeLayers,
+  VERSION_PIECE_BYTES,
+} from "../../pagestore/mod.ts";
+import { CHUNK_SIZE } from "../../postgres/wal/decoder.ts";
+import type { Branch } from "../tenant/branch_files.ts";
+import { createTenant } from "../tenant/create.ts";
+import { InitdbCache } from "../tenant/initdb_cache.ts";
+import { PageCache } from "../content/page_cache.ts";
+import { Tenant } from "../tenant/tenant.ts";
+import type { TenantContext } from "../tenant/context.ts";
+import type { Timeline } from "../timeline/timeline.ts";
+import { Upkeep } from "../tenant/upkeep.ts";
+import { WalReceiver } from "../timeline/wal_receiver.ts";
+
+export interface PageServerOptions {
+  readonly disk: Disk;
+  /** Writes layer files to that disk. */
+  readonly flushLayer: FlushLayer;
+  /** Merges layer files on that disk. */
+  readonly mergeLayers: MergeLayers;
+  readonly paths: PageServerPaths;
+  readonly config: PageServerConfig;
+  readonly logger: Logger;
+  /** Where the data directory is that new tenants are made from. Default: initdb makes it. */
+  readonly initialCluster?: () => Promise<string>;
+}
+
+/** How often timelines are looked at for what is due with time, e.g. layers that are old enough to be written out. */
+const MAINTENANCE_INTERVAL_MS = 2_000;
+/** Longer than it takes a busy timeline to fill a memory layer: the next one gets the buffers of the last. */
+const TRIM_INTERVAL_MS = 60_000;
+
+/** All tenants of one working directory, and the WAL receivers of their timelines. */
+export class PageServer {
+  readonly config: PageServerConfig;
+  readonly #context: TenantContext;
+  readonly #initialCluster: () => Promise<string>;
+  readonly #tenants = new Map<TenantId, Tenant>();
+  readonly #receivers = new Map<TimelineId, WalReceiver>();
+  /** How many computes say that they run on a timeline. */
+  readonly #attached = new Map<TimelineId, number>();
+  /** Tenants are made and deleted one at a time. */
+  #lastChange: Promise<unknown> = Promise.resolve();
+  readonly #maintenance: ReturnType<typeof setInterval>;
+  readonly #trimming: ReturnType<typeof setInterval>;
+  readonly #upkeep: Upkeep;
+
+  private constructor(options: PageServerOptions) {
+    const { disk, paths, config, logger } = options;
+    this.config = config;
+    this.#context = {
+      disk,
+      paths,
+      config,
+      logger,
+      blockCache: new BlockCache(config.block_cache_bytes),
+      pageCache: new PageCache(config.page_cache_bytes),
+      memoryPools: { values: new BufferPool(CHUNK_SIZE), versions: new BufferPool(VERSION_PIECE_BYTES) },
+      memoryBudget: new MemoryBudget(config.memory_layer_bytes),
+      flushLayer: options.flushLayer,
+      mergeLayers: options.mergeLayers,
+      reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
+    };
+    const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
+    this.#initialCluster = options.initialCluster ?? (() => initdb.get());
+    this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
+    this.#maintenance = setInterval(() => void this.#maintain(), MAINTENANCE_INTERVAL_MS);
+    this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
+  }
+
+  /** Opens the working directory. Timelines are opened when they are first asked for. */
+  static open(options: PageServerOptions): PageServer {
+    const { disk, paths } = options;
+    disk.mkdirsSync(paths.tenants);
+    const server = new PageServer(options);
+    // Names as they are now must not change again when power goes after files were removed.
+    disk.fsyncDirSync(paths.tenants);
+    for (const name of disk.readdirSync(paths.tenants)) {
+      if (isId(name)) {
+        const id = parseTenantId(name);
+        server.#tenants.set(id, server.#openTenant(id));
+      } else if (name.endsWith(DELETED_SUFFIX)) {
+        disk.removeTreeSync(paths.deletedTenant(parseTenantId(name.slice(0, -DELETED_SUFFIX.length))));
+      } else if (name.endsWith(TENANT_IN_PROGRESS_SUFFIX)) {
+        // A crash interrupted its creation; nobody was told that it exists.
+        const id = parseTenantId(name.slice(0, -TENANT_IN_PROGRESS_SUFFIX.length));
+        disk.removeTreeSync(paths.tenantInProgress(id));
+      }
+    }
+    return server;
+  }
+
+  #openTenant(id: TenantId): Tenant {
+    const tenant = new Tenant(id, this.#context);
+    try {
+      tenant.recover();
+    } catch (error) {
+      // What is left of a deletion takes up space, but does no harm.
+      this.#context.logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
+    }
+    return tenant;
+  }
+
+  tenants(): TenantId[] {
+    return [...this.#tenants.keys()].sort();
+  }
+
+  /** @throws {ZenithError} `already_exists`, or why initdb failed */
+  createTenant(id: TenantId): Promise<void> {
+    return this.#oneAtATime(async () => {
+      if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
+      try {
+        await createTenant(id, this.#context, await this.#initialCluster());
+      } catch (error) {
+        if (error instanceof ZenithError) throw error;
+        throw ioError("create tenant", this.#context.paths.tenant(id), error);
+      }
+      this.#tenants.set(id, new Tenant(id, this.#context));
+    });
+  }
+
+  #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.#lastChange.then(change);
+    this.#lastChange = done.catch(() => {});
+    return done;
+  }
+
+  /**
+   * Deletes a tenant with all its branches. Renaming its directory does it; a crash after that is made up for at the next start.
+   *
+   * @throws {ZenithError} `not_found`, `conflict` when a compute writes to it
+   */
+  deleteTenant(id: TenantId): Promise<void> {
+    return this.#oneAtATime(async () => {
+      const { disk, paths, logger } = this.#context;
+      const tenant = this.tenant(id);
+      await tenant.retire((timeline) => this.#inUse(timeline));
+      this.#tenants.delete(id);
+      let renamed = false;
+      try {
+        disk.renameSync(paths.tenant(id), paths.deletedTenant(id));
+        renamed = true;
+        disk.fsyncDirSync(paths.tenants);
+      } catch (error) {
+        if (renamed) disk.renameSync(paths.deletedTenant(id), paths.tenant(id));
+        this.#tenants.set(id, new Tenant(id, this.#context));
+        throw ioError("delete tenant", paths.tenant(id), error);
+      }
+      logger.info("tenant deleted", { tenant: id });
+      try {
+        disk.removeTreeSync(paths.deletedTenant(id));
+      } catch (error) {
+        // It is deleted all the same; the next start removes the rest.
+        logger.warn(`could not remove all files of a deleted tenant: ${errorMessage(error)}`, { tenant: id });
+      }
+    });
+  }
+
+  /** @throws {ZenithError} as {@link TenantBranches.delete} */
+  async deleteBranch(tenant: TenantId, name: BranchName, cascade: boolean): Promise<Branch[]> {
+    const { branches } = this.tenant(tenant);
+    const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
+    for (const { timelineId } of deleted) {
+      await this.#receivers.get(timelineId)?.stop("the timeline was deleted");
+      this.#receivers.delete(timelineId);
+    }
+    return deleted;
+  }
+
+  /** A compute runs on the timeline, which is not deleted until the function returned is called. */
+  attach(timeline: Timeline): () => void {
+    timeline.assertPresent();
+    const { timelineId } = timeline;
+    this.#attached.set(timelineId, (this.#attached.get(timelineId) ?? 0) + 1);
+    return () => {
+      const left = this.#attached.get(timelineId)! - 1;
+      if (left > 0) this.#attached.set(timelineId, left);
+      else this.#attached.delete(timelineId);
+    };
+  }
+
+  /** Whether a compute says that it runs on the timeline. */
+  isAttached(timeline: TimelineId): boolean {
+    return this.#attached.has(timeline);
+  }
+
+  #inUse(timeline: TimelineId): boolean {
+    // Safekeepers have WAL to bring also when its compute is gone.
+    const receiver = this.#receivers.get(timeline);
+    return this.#attached.has(timeline) || (receiver?.running === true && !receiver.isFromSafekeeper);
+  }
+
+  /** @throws {ZenithError} `not_found` */
+  tenant(id: TenantId): Tenant {
+    const tenant = this.#tenants.get(id);
+    if (tenant === undefined) {
+      throw new ZenithError("not_found", `there is no tenant ${id}`, {
+        hint: '"zenith tenant list" shows those there are',
+      });
+    }
+    return tenant;
+  }
+
+  /** Pulls the timeline's WAL from `connInfo` from now on, unless what it pulls from already serves as well; that is left first. */
+  receiveFrom(timeline: Timeline, connInfo: string): void {
+    timeline.assertPresent();
+    const current = this.#receivers.get(timeline.timelineId);
+    if (current?.running === true && !current.yieldsTo(connInfo)) return;
+    const left = current?.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
+    const logger = this.#context.logger.child({ tenant: timeline.tenantId, timeline: timeline.timelineId });
+    const receiver = new WalReceiver(timeline, connInfo, logger, left ?? Promise.resolve());
+    this.#receivers.set(timeline.timelineId, receiver);
+  }
+
+  /** What the `status` command shows. */
+  async status(): Promise<unknown> {
+    const timelines = [];
+    const tenantSizes = [];
+    for (const tenant of this.#tenants.values()) {
+      tenantSizes.push({ tenant_id: tenant.id, physical_size_bytes: tenant.physicalSize() });
+      for (const timeline of await tenant.timelines.open()) {
+        const { logical, physical } = timeline.sizes();
+        const { memoryBytes, frozenBytes, layerBytes, layerCount } = timeline.store.sizes();
+        timelines.push({
+          tenant_id: tenant.id,
+          timeline_id: timeline.timelineId,
+          last_record_lsn: formatLsn(timeline.lastRecordLsn),
+          disk_consistent_lsn: formatLsn(timeline.store.diskConsistentLsn),
+          wal_receiver: this.#receivers.get(timeline.timelineId)?.state ?? null,
+          ...timeline.backpressure.state,
+          memory_bytes: memoryBytes,
+          frozen_bytes: frozenBytes,
+          layer_bytes: layerBytes,
+          layer_count: layerCount,
+          wal_bytes: timeline.wal.sizes().bytes,
+          logical_size_bytes: logical,
+          physical_size_bytes: physical,
+        });
+      }
+    }
+    return {
+      pid: process.pid,
+      rss_bytes: process.memoryUsage().rss,
+      tenants: this.#tenants.size,
+      tenant_sizes: tenantSizes,
+      page_cache_bytes: this.#context.pageCache.bytes,
+      memory_layer_bytes: this.#context.memoryBudget.usedBytes,
+      block_cache_bytes: this.#context.blockCache.sizeBytes,
+      free_wal_buffer_bytes: this.#context.memoryPools.values.freeBytes,
+      timelines,
+    };
+  }
+
+  #trimBuffers(): void {
+    const { values, versions } = this.#context.memoryPools;
+    values.trim();
+    versions.trim();
+  }
+
+  async #maintain(): Promise<void> {
+    for (const tenant of this.#tenants.values()) {
+      for (const timeline of await tenant.timelines.open()) timeline.maintain();
+      try {
+        await tenant.branches.expire(Date.now(), (timeline) => this.#inUse(timeline));
+      } catch (error) {
+        this.#context.logger.warn(`could not remove expired branches: ${errorMessage(error)}`, {
+          tenant: tenant.id,
+          err: error,
+        });
+      }
+    }
+    this.#upkeep.start(() => [...this.#tenants.values()]);
+  }
+
+  /** Ends all receivers and makes everything durable. */
+  async close(): Promise<void> {
+    clearInterval(this.#maintenance);
+    clearInterval(this.#trimming);
+    const idle = this.#upkeep.stop();
+    for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
+    await this.#lastChange;
+    for (const tenant of this.#tenants.values()) await tenant.close();
+    await idle;
+  }
+}

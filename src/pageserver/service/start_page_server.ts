@@ -1,0 +1,59 @@
+import { nodeDisk } from "../../common/disk.ts";
+import type { HostPort } from "../../common/host_port.ts";
+import type { Logger } from "../../process/log.ts";
+import type { PageServerConfig } from "../../common/page_server_config.ts";
+import type { PageServerPaths } from "../../common/paths.ts";
+import { WorkerThread } from "../../process/worker_thread.ts";
+import type { FlushRequest, MergeReply, MergeRequest, WrittenLayer } from "../../pagestore/mod.ts";
+import { PgServer } from "../../pgwire/server.ts";
+import { PageServer } from "./page_server.ts";
+import { PageService } from "./page_service.ts";
+
+export interface StartPageServerOptions {
+  readonly paths: PageServerPaths;
+  readonly config: PageServerConfig;
+  readonly listen: HostPort;
+  readonly logger: Logger;
+}
+
+/** A page server that listens. */
+export interface RunningPageServer {
+  readonly address: HostPort;
+  readonly server: PageServer;
+  /** `immediate` leaves what is not in layers to the replay at the next start. */
+  stop(mode: "fast" | "immediate"): Promise<void>;
+}
+
+/** Opens the working directory and listens. @throws {ZenithError} when the port is taken or the directory unusable */
+export async function startPageServer(options: StartPageServerOptions): Promise<RunningPageServer> {
+  const { paths, config, listen, logger } = options;
+  const flushes = new WorkerThread<FlushRequest, WrittenLayer>("src/pageserver/workers/flush_worker.ts");
+  const merges = new WorkerThread<MergeRequest, MergeReply>("src/pageserver/workers/merge_worker.ts");
+  const server = PageServer.open({
+    disk: nodeDisk,
+    flushLayer: (request) => flushes.run(request),
+    mergeLayers: (request) => merges.run(request),
+    paths,
+    config,
+    logger,
+  });
+  const wire = new PgServer(new PageService(server), {
+    onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),
+    onQueryError: (session, sql, error) =>
+      logger.warn("command failed", { client: session.remoteAddress, command: sql, err: error }),
+  });
+  try {
+    const address = await wire.listen(listen);
+    return {
+      address,
+      server,
+      stop: async (mode) => {
+        await wire.close();
+        if (mode === "fast") await server.close();
+      },
+    };
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+}

@@ -1,0 +1,127 @@
+import { type Disk, replaceFileSync, TEMPORARY_SUFFIX } from "../../common/disk.ts";
+import { withIoErrors, ZenithError } from "../../common/errors.ts";
+import {
+  type BranchName,
+  isId,
+  parseBranchName,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../../common/id.ts";
+import { type Lsn, parseLsn } from "../../common/lsn.ts";
+import type { PageServerPaths } from "../../common/paths.ts";
+import { parseTimestamp } from "../../common/timestamp.ts";
+import { type BranchContent, decodeBranchFile, encodeBranchFile } from "./branch_file_format.ts";
+
+/** A branch as it is on disk. */
+export interface Branch extends BranchContent {
+  readonly name: BranchName;
+}
+
+/** What follows `zenith branch` on the command line as a word of its own can't be a name there. */
+const RESERVED_NAMES: ReadonlySet<string> = new Set(["delete", "list", "rename"]);
+
+/** A tenant's branch names: one small file each. What they name exists as long as the file does. */
+export class BranchFiles {
+  readonly #disk: Disk;
+  readonly #paths: PageServerPaths;
+  readonly #tenant: TenantId;
+
+  constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId) {
+    this.#disk = disk;
+    this.#paths = paths;
+    this.#tenant = tenant;
+  }
+
+  /** All branches, by name. @throws {ZenithError} `corrupt_data`, `io` */
+  list(): Branch[] {
+    const directory = this.#paths.branches(this.#tenant);
+    return withIoErrors("list branches in", directory, () => this.#disk.readdirSync(directory))
+      .filter((file) => !file.endsWith(TEMPORARY_SUFFIX))
+      .map(parseBranchName)
+      .sort()
+      .map((name) => this.#read(name));
+  }
+
+  /** null when there is no such branch. @throws {ZenithError} `corrupt_data` */
+  get(name: BranchName): Branch | null {
+    return this.#exists(name) ? this.#read(name) : null;
+  }
+
+  /** @throws {ZenithError} `already_exists` when the name is taken, `invalid_argument` when nobody may have it */
+  assertFree(name: BranchName): void {
+    if (RESERVED_NAMES.has(name)) {
+      throw new ZenithError("invalid_argument", `a branch can't be called "${name}"`, {
+        hint: `"zenith branch ${name}" is a command`,
+      });
+    }
+    if (this.#exists(name)) throw new ZenithError("already_exists", `branch ${name} already exists`);
+  }
+
+  /** Durable when it returns. @throws {ZenithError} as {@link assertFree} */
+  create(branch: Branch): void {
+    this.assertFree(branch.name);
+    const path = this.#paths.branch(this.#tenant, branch.name);
+    const content = encodeBranchFile(branch);
+    withIoErrors(
+      "write branch",
+      path,
+      () => replaceFileSync(this.#disk, this.#paths.branches(this.#tenant), path, content),
+    );
+  }
+
+  /** Atomic, and durable when it returns. @throws {ZenithError} as {@link assertFree} */
+  rename(from: BranchName, to: BranchName): void {
+    this.assertFree(to);
+    const path = this.#paths.branch(this.#tenant, from);
+    withIoErrors("rename branch", path, () => {
+      this.#disk.renameSync(path, this.#paths.branch(this.#tenant, to));
+      this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+    });
+  }
+
+  /** Durable when it returns. */
+  remove(name: BranchName): void {
+    const path = this.#paths.branch(this.#tenant, name);
+    withIoErrors("remove branch", path, () => {
+      this.#disk.unlinkSync(path);
+      this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+    });
+  }
+
+  #exists(name: BranchName): boolean {
+    const path = this.#paths.branch(this.#tenant, name);
+    return withIoErrors("look for branch", path, () => this.#disk.statSync(path)) !== null;
+  }
+
+  #read(name: BranchName): Branch {
+    const path = this.#paths.branch(this.#tenant, name);
+    const content = withIoErrors("read branch", path, () => this.#disk.readFileSync(path));
+    return { name, ...decodeBranchFile(content, path) };
+  }
+}
+
+/** Where a new branch leaves: a branch or a timeline, at an LSN, at a point in time, or at its end. */
+export interface StartPoint {
+  readonly branch: BranchName | null;
+  readonly timelineId: TimelineId | null;
+  readonly lsn: Lsn | null;
+  /** Microseconds since 2000. */
+  readonly timestamp: number | null;
+}
+
+/**
+ * Reads `main`, `main@0/16B5A50`, `main@2026-11-22T09:30:00Z`, or the same with a timeline's id for the name.
+ *
+ * @throws {ZenithError} `invalid_argument`
+ */
+export function parseStartPoint(text: string): StartPoint {
+  const at = text.indexOf("@");
+  const name = at === -1 ? text : text.slice(0, at);
+  const moment = at === -1 ? "" : text.slice(at + 1);
+  const isTime = /^\d{4}-/.test(moment);
+  const lsn = at === -1 || isTime ? null : parseLsn(moment);
+  const timestamp = isTime ? parseTimestamp(moment, "none") : null;
+  if (isId(name)) return { branch: null, timelineId: parseTimelineId(name), lsn, timestamp };
+  return { branch: parseBranchName(name), timelineId: null, lsn, timestamp };
+}

@@ -1,0 +1,294 @@
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import type { BranchName, TenantId, TimelineId } from "../../common/id.ts";
+import type { Logger } from "../../process/log.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import type { Branch, BranchFiles, StartPoint } from "./branch_files.ts";
+import { type TimelineDirectories, withDescendants } from "./timeline_directories.ts";
+import { lsnAt } from "./lsn_at.ts";
+import type { TenantTimelines } from "./timelines.ts";
+
+/** A branch, as `branch_list` shows it. */
+export interface BranchInfo {
+  readonly name: BranchName;
+  readonly timelineId: TimelineId;
+  readonly latestValidLsn: Lsn;
+  readonly ancestorId: TimelineId | null;
+  readonly ancestorLsn: Lsn | null;
+  /** When it is to be removed, in milliseconds since 1970; null: never. */
+  readonly expiresMs: number | null;
+  /** In bytes: of all relations as PostgreSQL would say, and on disk. null when nobody has asked for them. */
+  readonly sizes: { readonly logical: number; readonly physical: number } | null;
+}
+
+/** How long a branch waits for its LSN: several rounds of Postgres' WAL writer, also on a busy machine. */
+const ARRIVAL_TIMEOUT_MS = 2_000;
+
+export interface TenantBranchesParts {
+  readonly tenantId: TenantId;
+  readonly files: BranchFiles;
+  readonly directories: TimelineDirectories;
+  readonly timelines: TenantTimelines;
+  readonly logger: Logger;
+}
+
+/** A tenant's branches: how they are made, renamed and deleted, one at a time. */
+export class TenantBranches {
+  readonly #tenantId: TenantId;
+  readonly #files: BranchFiles;
+  readonly #directories: TimelineDirectories;
+  readonly #timelines: TenantTimelines;
+  readonly #logger: Logger;
+  #lastChange: Promise<unknown> = Promise.resolve();
+  /** A deletion has failed half way: it is to be finished before branches are looked at again. */
+  #halfDeleted = false;
+  /** When the next branch expires; undefined when that has to be looked up. */
+  #nextExpiryMs: number | undefined;
+  /** Expired branches that could not go yet, as the log has told. */
+  readonly #overdue = new Set<BranchName>();
+
+  constructor(parts: TenantBranchesParts) {
+    this.#tenantId = parts.tenantId;
+    this.#files = parts.files;
+    this.#directories = parts.directories;
+    this.#timelines = parts.timelines;
+    this.#logger = parts.logger;
+  }
+
+  /** Resolves when no change is under way. */
+  async settled(): Promise<void> {
+    await this.#lastChange;
+  }
+
+  /** The names of the branches of these timelines. */
+  namesOf(timelines: (id: TimelineId) => boolean): BranchName[] {
+    return this.#files.list().filter(({ timelineId }) => timelines(timelineId)).map(({ name }) => name);
+  }
+
+  /** All branches, by name. */
+  async list(): Promise<BranchInfo[]> {
+    await this.#lastChange;
+    this.#finishDeletion();
+    return await Promise.all(
+      this.#files.list().map(async (branch) => ({
+        ...await this.#describe(branch),
+        sizes: (await this.#timelines.get(branch.timelineId)).sizes(),
+      })),
+    );
+  }
+
+  async #describe({ name, timelineId, expiresMs }: Branch): Promise<BranchInfo> {
+    const timeline = await this.#timelines.get(timelineId);
+    return {
+      name,
+      timelineId,
+      latestValidLsn: timeline.lastRecordLsn,
+      ancestorId: timeline.ancestorId,
+      ancestorLsn: timeline.store.ancestorLsn,
+      expiresMs,
+      sizes: null,
+    };
+  }
+
+  /**
+   * Makes branch `name` that leaves `start`'s timeline at its LSN. Costs the same whatever the size of the database.
+   *
+   * @param expiresMs when it is to be removed again, in milliseconds since 1970; null: never
+   * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`, `invalid_argument` for a reserved name
+   */
+  async create(
+    name: BranchName,
+    start: StartPoint,
+    expiresMs: number | null = null,
+  ): Promise<BranchInfo> {
+    if (start.lsn !== null) await this.#untilArrived(start, start.lsn);
+    return await this.#oneAtATime(() => this.#create(name, start, expiresMs));
+  }
+
+  /**
+   * Postgres tells LSNs that it hasn't sent yet: nothing waits for the WAL of a transaction that is rolled back, and the WAL
+   * writer gets to it some hundred milliseconds later. An LSN that doesn't arrive is for {@link Timeline.boundary} to refuse.
+   */
+  async #untilArrived(start: StartPoint, lsn: Lsn): Promise<void> {
+    const timelineId = start.timelineId ?? this.#existing(start.branch!).timelineId;
+    const timeline = await this.#timelines.get(timelineId);
+    try {
+      await timeline.waitFor(lsn, ARRIVAL_TIMEOUT_MS);
+    } catch (error) {
+      if (!(error instanceof ZenithError && error.kind === "timeout")) throw error;
+    }
+  }
+
+  /** @throws {ZenithError} `io` when that is still not possible */
+  #finishDeletion(): void {
+    if (!this.#halfDeleted) return;
+    this.#directories.recover();
+    this.#halfDeleted = false;
+  }
+
+  #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.#lastChange.then(() => {
+      this.#finishDeletion();
+      return change();
+    }).finally(() => {
+      this.#nextExpiryMs = undefined;
+    });
+    this.#lastChange = done.catch(() => {});
+    return done;
+  }
+
+  async #create(name: BranchName, start: StartPoint, expiresMs: number | null): Promise<BranchInfo> {
+    this.#files.assertFree(name);
+    const ancestorId = start.timelineId ?? this.#existing(start.branch!).timelineId;
+    const named = await this.#timelines.get(ancestorId);
+    const { timeline: ancestor, lsn: startLsn } = start.timestamp === null
+      ? { timeline: named, lsn: start.lsn }
+      : await lsnAt(this.#timelines, named, start.timestamp);
+    const { lsn } = ancestor.boundary(startLsn);
+    // A branch must not stand on what its parent could lose.
+    await ancestor.makeDurable();
+    const { timelineId } = await this.#timelines.createBranch(ancestor, lsn);
+    const branch = { name, timelineId, expiresMs };
+    try {
+      this.#files.create(branch);
+    } catch (error) {
+      await this.#discard(branch);
+      throw error;
+    }
+    this.#logger.info("branch created", {
+      tenant: this.#tenantId,
+      branch: name,
+      timeline: timelineId,
+      ancestor: ancestor.timelineId,
+      lsn: formatLsn(lsn),
+    });
+    return await this.#describe(branch);
+  }
+
+  /** Takes back a branch that could not be made. What is left of it is removed at the next start. */
+  async #discard({ name, timelineId }: Branch): Promise<void> {
+    try {
+      await this.#timelines.release(timelineId);
+      // The name goes first: one that is left must not be that of a timeline that is gone.
+      if (this.#files.get(name) !== null) this.#files.remove(name);
+      this.#directories.discard(timelineId);
+    } catch (error) {
+      this.#logger.warn(`could not clean up: ${errorMessage(error)}`, {
+        tenant: this.#tenantId,
+        timeline: timelineId,
+        err: error,
+      });
+    }
+  }
+
+  #existing(name: BranchName): Branch {
+    const branch = this.#files.get(name);
+    if (branch === null) {
+      throw new ZenithError("not_found", `tenant ${this.#tenantId} has no branch ${name}`, {
+        hint: '"zenith branch" shows those there are',
+      });
+    }
+    return branch;
+  }
+
+  /** @throws {ZenithError} `not_found`, `already_exists`, `invalid_argument` for a reserved name */
+  rename(from: BranchName, to: BranchName): Promise<BranchInfo> {
+    return this.#oneAtATime(async () => {
+      const branch = this.#existing(from);
+      this.#files.rename(from, to);
+      this.#logger.info("branch renamed", { tenant: this.#tenantId, from, to });
+      return await this.#describe({ ...branch, name: to });
+    });
+  }
+
+  /**
+   * Deletes a branch and its timeline, and with `cascade` all branches that come from it. Readers are told.
+   *
+   * @param inUse whether something writes to a timeline
+   * @returns what was deleted
+   * @throws {ZenithError} `not_found`; `conflict` when it is the tenant's first branch, has children, or is in use
+   */
+  delete(
+    name: BranchName,
+    cascade: boolean,
+    inUse: (timeline: TimelineId) => boolean,
+  ): Promise<Branch[]> {
+    return this.#oneAtATime(() => this.#delete(name, cascade, inUse));
+  }
+
+  async #delete(
+    name: BranchName,
+    cascade: boolean,
+    inUse: (timeline: TimelineId) => boolean,
+  ): Promise<Branch[]> {
+    const branch = this.#existing(name);
+    const ancestors = this.#directories.ancestors();
+    if (ancestors.get(branch.timelineId) === null) {
+      throw new ZenithError(
+        "conflict",
+        `branch ${name} is where all others of tenant ${this.#tenantId} come from`,
+        {
+          hint: `"zenith tenant delete ${this.#tenantId}" removes all of it`,
+        },
+      );
+    }
+    const timelines = withDescendants(branch.timelineId, ancestors);
+    const branches = this.#files.list().filter((branch) => timelines.includes(branch.timelineId));
+    const children = branches.filter((branch) => branch.name !== name).map((branch) => branch.name);
+    if (children.length > 0 && !cascade) {
+      throw new ZenithError("conflict", `other branches come from ${name}: ${children.join(", ")}`, {
+        hint: `delete them first, or all together with "zenith branch delete ${name} --cascade"`,
+      });
+    }
+    const open = await Promise.all(timelines.map((id) => this.#timelines.ifOpen(id)));
+    const used = branches.filter((branch) => inUse(branch.timelineId)).map((branch) => branch.name);
+    if (used.length > 0) {
+      throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")}`, {
+        hint: `stop it with "zenith pg stop ${used[0]}"`,
+      });
+    }
+    for (const timeline of open) {
+      timeline?.retire(new ZenithError("not_found", `timeline ${timeline.timelineId} was deleted`));
+    }
+    try {
+      for (const id of timelines) {
+        await this.#timelines.release(id);
+        this.#directories.remove(id);
+      }
+    } catch (error) {
+      // It may be half gone. The rest is opened again when it is asked for.
+      this.#halfDeleted = true;
+      throw error;
+    } finally {
+      for (const id of timelines) await this.#timelines.release(id);
+    }
+    this.#logger.info("branches deleted", {
+      tenant: this.#tenantId,
+      branches: branches.map((branch) => branch.name),
+      timelines,
+    });
+    return branches;
+  }
+
+  /** Deletes the branches whose time has come, but for those that others come from or that are in use: they go later. */
+  async expire(nowMs: number, inUse: (timeline: TimelineId) => boolean): Promise<void> {
+    if (this.#timelines.isShut || nowMs < this.#expiry()) return;
+    for (const { name, expiresMs } of this.#files.list()) {
+      if (expiresMs === null || expiresMs > nowMs) continue;
+      try {
+        await this.delete(name, false, inUse);
+      } catch (error) {
+        if (!(error instanceof ZenithError) || error.kind !== "conflict") throw error;
+        if (this.#overdue.has(name)) continue;
+        this.#overdue.add(name);
+        this.#logger.info(`branch ${name} has expired and stays for now: ${error.message}`, {
+          tenant: this.#tenantId,
+        });
+      }
+    }
+  }
+
+  #expiry(): number {
+    this.#nextExpiryMs ??= Math.min(...this.#files.list().map(({ expiresMs }) => expiresMs ?? Infinity));
+    return this.#nextExpiryMs;
+  }
+}

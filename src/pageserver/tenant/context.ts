@@ -1,0 +1,48 @@
+import type { Disk } from "../../common/disk.ts";
+import type { Logger } from "../../process/log.ts";
+import type { PageServerConfig } from "../../common/page_server_config.ts";
+import type { PageServerPaths } from "../../common/paths.ts";
+import type {
+  BlockCache,
+  FlushLayer,
+  MemoryBudget,
+  MemoryPools,
+  MergeLayers,
+  TimelineStoreOptions,
+} from "../../pagestore/mod.ts";
+import type { PageCache } from "../content/page_cache.ts";
+import { makePageImage } from "../content/rebuild_page.ts";
+
+/** What all tenants of a page server share. */
+export interface TenantContext {
+  readonly disk: Disk;
+  readonly paths: PageServerPaths;
+  readonly config: PageServerConfig;
+  readonly blockCache: BlockCache;
+  readonly pageCache: PageCache;
+  /** The values' buffers are chunks of WAL. */
+  readonly memoryPools: MemoryPools;
+  readonly memoryBudget: MemoryBudget;
+  readonly flushLayer: FlushLayer;
+  readonly mergeLayers: MergeLayers;
+  /** Shared with other threads: element 0 changes with every read. */
+  readonly reads: Int32Array;
+  readonly logger: Logger;
+}
+
+/** How a page server's timelines are stored. */
+export function storeOptions(context: TenantContext): TimelineStoreOptions {
+  return {
+    disk: context.disk,
+    nowMs: Date.now,
+    cache: context.blockCache,
+    // One layer is filled while another is written out.
+    config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
+    pools: context.memoryPools,
+    memoryBudget: context.memoryBudget,
+    flushLayer: context.flushLayer,
+    makeImage: makePageImage,
+    mergeLayers: context.mergeLayers,
+    reads: context.reads,
+  };
+}

@@ -1,0 +1,138 @@
+import { join } from "node:path";
+import type { Disk } from "../../common/disk.ts";
+import { withIoErrors, ZenithError } from "../../common/errors.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { timestampOfMs } from "../../common/timestamp.ts";
+import { BranchFiles } from "./branch_files.ts";
+import { TimelineDirectories } from "./timeline_directories.ts";
+import { collectGarbage, type GarbageReport } from "../timeline/garbage.ts";
+import { TenantBranches } from "./branches.ts";
+import { readTenantConfig, type TenantConfig, writeTenantConfig } from "./config.ts";
+import type { TenantContext } from "./context.ts";
+import { TenantTimelines } from "./timelines.ts";
+import type { Timeline } from "../timeline/timeline.ts";
+
+/** A tenant with a thousand branches has thousands of files: they are not all looked at each time somebody asks. */
+const PHYSICAL_SIZE_AGE_MS = 5_000;
+
+/** One customer's branches and timelines. Nothing here reaches another tenant's. */
+export class Tenant {
+  readonly id: TenantId;
+  readonly timelines: TenantTimelines;
+  readonly branches: TenantBranches;
+  readonly #context: TenantContext;
+  readonly #directories: TimelineDirectories;
+  #measured: { readonly bytes: number; readonly atMs: number } | null = null;
+
+  constructor(id: TenantId, context: TenantContext) {
+    const files = new BranchFiles(context.disk, context.paths, id);
+    this.id = id;
+    this.#context = context;
+    this.#directories = new TimelineDirectories(context.disk, context.paths, id, files);
+    this.timelines = new TenantTimelines(id, context);
+    this.branches = new TenantBranches({
+      tenantId: id,
+      files,
+      directories: this.#directories,
+      timelines: this.timelines,
+      logger: context.logger,
+    });
+  }
+
+  /** How much history is kept. @throws {ZenithError} `invalid_argument` when the file is wrong */
+  config(): TenantConfig {
+    const path = this.#context.paths.tenantConfig(this.id);
+    return withIoErrors("read", path, () => readTenantConfig(this.#context.disk, path));
+  }
+
+  setConfig(config: TenantConfig): void {
+    const { disk, paths } = this.#context;
+    const path = paths.tenantConfig(this.id);
+    withIoErrors("write", path, () => writeTenantConfig(disk, paths.tenant(this.id), path, config));
+  }
+
+  /**
+   * Gives up history of a timeline that is older than the tenant's configuration asks for, and that no branch or lease needs.
+   *
+   * @param horizonBytes instead of the configured one
+   * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`
+   */
+  async collectGarbage(timeline: Timeline, horizonBytes?: number): Promise<GarbageReport> {
+    const config = this.config();
+    const nowMs = Date.now();
+    const cutoffs = {
+      horizon: Math.max(0, timeline.lastRecordLsn - (horizonBytes ?? config.gc_horizon_bytes)) as Lsn,
+      pitr: timeline.committedBy(timestampOfMs(nowMs - config.pitr_interval_s * 1000)),
+    };
+    const points = this.#directories.branchPoints(timeline.timelineId);
+    const leased = timeline.leases.active(nowMs);
+    const report = await collectGarbage(
+      timeline,
+      this.#context.disk,
+      cutoffs,
+      points,
+      leased,
+      () => performance.now(),
+    );
+    const { logger } = this.#context;
+    const log = (report.layersRemoved === 0 ? logger.debug : logger.info).bind(logger);
+    log("garbage collected", {
+      tenant: this.id,
+      timeline: timeline.timelineId,
+      horizon: formatLsn(cutoffs.horizon),
+      pitr: formatLsn(cutoffs.pitr),
+      ...report,
+    });
+    return report;
+  }
+
+  /** What all of the tenant takes on disk, in bytes, whether it is open or not; as of a few seconds ago at most. */
+  physicalSize(): number {
+    const nowMs = performance.now();
+    if (this.#measured === null || nowMs - this.#measured.atMs > PHYSICAL_SIZE_AGE_MS) {
+      const bytes = treeBytes(this.#context.disk, this.#context.paths.tenant(this.id));
+      this.#measured = { bytes, atMs: nowMs };
+    }
+    return this.#measured.bytes;
+  }
+
+  /** Finishes what a crash interrupted. */
+  recover(): void {
+    this.#directories.recover();
+  }
+
+  /** Closes everything without making it durable: the tenant is being deleted. @throws {ZenithError} `conflict` when in use */
+  async retire(inUse: (timeline: TimelineId) => boolean): Promise<void> {
+    await this.branches.settled();
+    const timelines = await this.timelines.open();
+    if (timelines.some(({ timelineId }) => inUse(timelineId))) {
+      const used = this.branches.namesOf(inUse);
+      throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")} of tenant ${this.id}`, {
+        hint: `stop it with "zenith pg stop ${used[0]} --tenantid ${this.id}"`,
+      });
+    }
+    await this.timelines.shut();
+    for (const timeline of timelines) {
+      timeline.retire(new ZenithError("not_found", `tenant ${this.id} was deleted`));
+    }
+    for (const timeline of timelines) await timeline.close();
+  }
+
+  /** Makes everything durable, then lets go of the files: branches read from their ancestors' until then. */
+  async close(): Promise<void> {
+    const timelines = await this.timelines.shut();
+    const flushed = await Promise.allSettled(timelines.map((timeline) => timeline.flush()));
+    for (const timeline of timelines) await timeline.close();
+    const failed = flushed.find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+  }
+}
+
+function treeBytes(disk: Disk, path: string): number {
+  // Layers come and go meanwhile.
+  const stat = disk.statSync(path);
+  if (stat === null) return 0;
+  if (!stat.isDirectory) return stat.size;
+  return disk.readdirSync(path).reduce((sum, name) => sum + treeBytes(disk, join(path, name)), 0);
+}

@@ -1,0 +1,144 @@
+import { basename } from "node:path";
+import { withIoErrors, ZenithError } from "../../common/errors.ts";
+import { generateTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
+import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
+import { readMetadata, TimelineStore } from "../../pagestore/mod.ts";
+import { WalStore } from "../../wal_store/wal_store.ts";
+import { Leases } from "../timeline/leases.ts";
+import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
+import { storeOptions, type TenantContext } from "./context.ts";
+import { Timeline } from "../timeline/timeline.ts";
+import { decodeTimelineInfo, encodeTimelineInfo } from "../timeline/timeline_info.ts";
+
+/** A tenant's timelines that are open: each is opened when it is first asked for, after those it comes from. */
+export class TenantTimelines {
+  readonly #tenantId: TenantId;
+  readonly #context: TenantContext;
+  readonly #timelines = new Map<TimelineId, Promise<Timeline>>();
+  #closed = false;
+
+  constructor(tenantId: TenantId, context: TenantContext) {
+    this.#tenantId = tenantId;
+    this.#context = context;
+  }
+
+  /** The timeline, opened if it isn't. @throws {ZenithError} `not_found` */
+  get(id: TimelineId): Promise<Timeline> {
+    if (this.#closed) {
+      return Promise.reject(new ZenithError("unavailable", "the page server is shutting down"));
+    }
+    let timeline = this.#timelines.get(id);
+    if (timeline === undefined) {
+      timeline = this.#open(id);
+      this.#timelines.set(id, timeline);
+      // A timeline that could not be opened may be mended and asked for again.
+      timeline.catch(() => this.#timelines.delete(id));
+    }
+    return timeline;
+  }
+
+  /** Those that are open now, or are being opened. */
+  async open(): Promise<Timeline[]> {
+    const settled = await Promise.allSettled(this.#timelines.values());
+    return settled.filter((result) => result.status === "fulfilled").map((result) => result.value);
+  }
+
+  /** The timeline if it is open, or when it is; undefined when it is not, or can't be opened. */
+  async ifOpen(id: TimelineId): Promise<Timeline | undefined> {
+    return await this.#timelines.get(id)?.catch(() => undefined);
+  }
+
+  /**
+   * Makes a timeline that leaves `ancestor` at `lsn`, a record boundary of it.
+   *
+   * @throws {ZenithError} `out_of_range`, `disk_full`, `io`
+   */
+  async createBranch(ancestor: Timeline, lsn: Lsn): Promise<Timeline> {
+    const id = generateTimelineId();
+    const { paths } = this.#context;
+    const store = await TimelineStore.create(paths.timeline(this.#tenantId, id), {
+      ...storeOptions(this.#context),
+      // A branch at the end may start behind a page header that comes after the last record.
+      ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
+      startLsn: lsn,
+      userData: encodeTimelineInfo({ ancestorId: ancestor.timelineId, walStartLsn: lsn }),
+      // Durable with the rest, where the WAL store would sync once more for it.
+      subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
+    });
+    const timeline = this.#start(id, store, ancestor.timelineId, lsn);
+    this.#timelines.set(id, timeline);
+    timeline.catch(() => this.#timelines.delete(id));
+    return await timeline;
+  }
+
+  /** Closes a timeline if it is open. */
+  async release(id: TimelineId): Promise<void> {
+    const timeline = this.#timelines.get(id);
+    if (timeline === undefined) return;
+    try {
+      await (await timeline).close();
+    } finally {
+      this.#timelines.delete(id);
+    }
+  }
+
+  /** From now on none is opened. @returns those that are open */
+  async shut(): Promise<Timeline[]> {
+    this.#closed = true;
+    return await this.open();
+  }
+
+  get isShut(): boolean {
+    return this.#closed;
+  }
+
+  async #open(id: TimelineId): Promise<Timeline> {
+    const { disk, paths } = this.#context;
+    const directory = paths.timeline(this.#tenantId, id);
+    if (withIoErrors("look for timeline", directory, () => disk.statSync(directory)) === null) {
+      throw new ZenithError("not_found", `tenant ${this.#tenantId} has no timeline ${id}`);
+    }
+    const metadata = readMetadata(disk, directory);
+    const info = decodeTimelineInfo(metadata.userData, directory);
+    const ancestor = info.ancestorId === null ? null : await this.get(info.ancestorId);
+    const store = await TimelineStore.open(directory, {
+      ...storeOptions(this.#context),
+      ...(ancestor === null
+        ? {}
+        : { ancestor: { store: ancestor.store, lsn: (metadata.ancestorLsn ?? INVALID_LSN) as Lsn } }),
+    });
+    return await this.#start(id, store, info.ancestorId, info.walStartLsn);
+  }
+
+  async #start(
+    id: TimelineId,
+    store: TimelineStore,
+    ancestorId: TimelineId | null,
+    walStartLsn: Lsn,
+  ): Promise<Timeline> {
+    const { disk, paths, pageCache, memoryPools, logger } = this.#context;
+    const tenantId = this.#tenantId;
+    const directory = paths.timeline(tenantId, id);
+    return await Timeline.open({
+      tenantId,
+      timelineId: id,
+      ancestorId,
+      store,
+      leases: withIoErrors(
+        "read leases of timeline",
+        directory,
+        () => new Leases(disk, directory, paths.leases(tenantId, id)),
+      ),
+      safekeepers: withIoErrors(
+        "read safekeepers of timeline",
+        directory,
+        () => new TimelineSafekeepers(disk, directory, paths.timelineSafekeepers(tenantId, id)),
+      ),
+      openWal: (segmentSize) =>
+        WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),
+      pageCache,
+      walBuffers: memoryPools.values,
+      logger: logger.child({ tenant: tenantId, timeline: id }),
+    });
+  }
+}

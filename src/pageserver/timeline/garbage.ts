@@ -1,0 +1,105 @@
+/** What history a timeline may give up: from sizes, times, branches and leases to the page store's terms. */
+import type { Lsn } from "../../common/lsn.ts";
+import { type MergeResult, readMetadata, type TimelineMetadata } from "../../pagestore/mod.ts";
+import type { Disk } from "../../common/disk.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** Everything below the lower of the two may go, but for single LSNs. */
+export interface Cutoffs {
+  /** So much WAL lies behind it. */
+  readonly horizon: Lsn;
+  /** So much time lies behind it; 0 when history does not go back that far. */
+  readonly pitr: Lsn;
+}
+
+/** What a garbage collection found and did; sizes in bytes. */
+export interface GarbageReport {
+  readonly layersTotal: number;
+  /** They hold versions at or above the horizon. */
+  readonly layersNeededByCutoff: number;
+  /** Of the rest: at or above where the point-in-time recovery interval begins. */
+  readonly layersNeededByPitr: number;
+  /** Of the rest: a branch left above where they begin. */
+  readonly layersNeededByBranches: number;
+  /** Of the rest: a lease is held above where they begin. */
+  readonly layersNeededByLeases: number;
+  /** What the collection went over was rewritten: these were removed, … */
+  readonly layersRemoved: number;
+  /** … and these were written in their place. */
+  readonly layersCreated: number;
+  readonly versionsRemoved: number;
+  readonly imagesCreated: number;
+  readonly bytesRemoved: number;
+  readonly elapsedMs: number;
+}
+
+/**
+ * Gives up what nobody can ask for any more.
+ *
+ * @param branchPoints where branches left the timeline
+ * @param leased LSNs that somebody reads at
+ * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: everything is as it was then, but for what can be read
+ */
+export async function collectGarbage(
+  timeline: Timeline,
+  disk: Disk,
+  cutoffs: Cutoffs,
+  branchPoints: readonly Lsn[],
+  leased: readonly Lsn[],
+  clockMs: () => number,
+): Promise<GarbageReport> {
+  const { store } = timeline;
+  const startMs = clockMs();
+  const { layers } = readMetadata(disk, store.directory);
+  const needs = classify(layers, cutoffs, branchPoints, leased);
+  const cutoff = Math.min(cutoffs.horizon, cutoffs.pitr) as Lsn;
+  const done: MergeResult | null = cutoff <= 0
+    ? null
+    : await store.collectGarbage(cutoff, [...branchPoints, ...leased]);
+  return {
+    ...needs,
+    layersRemoved: done?.layersBefore ?? 0,
+    layersCreated: done?.layersAfter ?? 0,
+    versionsRemoved: done?.versionsDropped ?? 0,
+    imagesCreated: done?.imagesMade ?? 0,
+    bytesRemoved: done === null ? 0 : done.bytesBefore - done.bytesAfter,
+    elapsedMs: Math.round(clockMs() - startMs),
+  };
+}
+
+type Needs = Pick<
+  GarbageReport,
+  | "layersTotal"
+  | "layersNeededByCutoff"
+  | "layersNeededByPitr"
+  | "layersNeededByBranches"
+  | "layersNeededByLeases"
+>;
+
+/** Counts each layer for the first reason that holds. */
+function classify(
+  layers: TimelineMetadata["layers"],
+  cutoffs: Cutoffs,
+  branchPoints: readonly Lsn[],
+  leased: readonly Lsn[],
+): Needs {
+  const lastBranch = Math.max(0, ...branchPoints);
+  const lastLease = Math.max(0, ...leased);
+  let byCutoff = 0;
+  let byPitr = 0;
+  let byBranches = 0;
+  let byLeases = 0;
+  for (const { startLsn, endLsn } of layers) {
+    if (endLsn > cutoffs.horizon) byCutoff++;
+    else if (endLsn > cutoffs.pitr) byPitr++;
+    else if (startLsn < lastBranch) byBranches++;
+    else if (startLsn < lastLease) byLeases++;
+  }
+  return {
+    layersTotal: layers.length,
+    layersNeededByCutoff: byCutoff,
+    layersNeededByPitr: byPitr,
+    layersNeededByBranches: byBranches,
+    layersNeededByLeases: byLeases,
+  };
+}

@@ -1,0 +1,407 @@
+import { assert } from "../../common/assert.ts";
+import type { BufferPool } from "../../common/buffer_pool.ts";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
+import type { Logger } from "../../process/log.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
+import { formatTimestamp } from "../../common/timestamp.ts";
+import type { TimelineStore } from "../../pagestore/mod.ts";
+import { parseControlFile } from "../../postgres/cluster/control_file.ts";
+import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
+import { WalDecoder } from "../../postgres/wal/decoder.ts";
+import { WalError } from "../../postgres/wal/error.ts";
+import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
+import { WalRecord } from "../../postgres/wal/record.ts";
+import type { WalStore } from "../../wal_store/wal_store.ts";
+import { Backpressure } from "./backpressure.ts";
+import { CheckpointTracker } from "../content/checkpoint_tracker.ts";
+import { CommitTimes } from "../content/commit_times.ts";
+import { Ingest } from "../ingest/ingest.ts";
+import { CHECKPOINT_KEY, CONTROL_KEY } from "../content/keys.ts";
+import type { Leases } from "./leases.ts";
+import type { TimelineSafekeepers } from "./safekeepers.ts";
+import type { PageCache } from "../content/page_cache.ts";
+import { PageReader } from "../content/page_reader.ts";
+import { RelationForks } from "../content/relation_forks.ts";
+import { SingleValues } from "../content/single_values.ts";
+import { SlruPages } from "../content/slru_pages.ts";
+import { LsnWaiters } from "./waiters.ts";
+
+/** A record boundary: where the next record starts or would, and where the one before it starts. */
+export interface RecordBoundary {
+  readonly lsn: Lsn;
+  readonly prev: Lsn;
+}
+
+export interface TimelineParts {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  readonly ancestorId: TimelineId | null;
+  readonly store: TimelineStore;
+  readonly leases: Leases;
+  readonly safekeepers: TimelineSafekeepers;
+  /** Opens the timeline's own WAL store. */
+  readonly openWal: (segmentSize: number) => Promise<WalStore>;
+  readonly pageCache: PageCache;
+  /** Where the WAL that is in memory lies. */
+  readonly walBuffers: BufferPool;
+  readonly logger: Logger;
+}
+
+/** WAL is read back in pieces of this many bytes when a timeline is opened. */
+const REPLAY_PIECE_BYTES = 1 << 20;
+
+/**
+ * One line of history: takes in WAL, answers reads at any LSN of it. It has one writer (a WAL receiver, or the replay at
+ * start) and any number of readers.
+ */
+export class Timeline {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  readonly ancestorId: TimelineId | null;
+  readonly store: TimelineStore;
+  readonly forks: RelationForks;
+  readonly slru: SlruPages;
+  readonly values: SingleValues;
+  readonly reader: PageReader;
+  readonly commitTimes: CommitTimes;
+  readonly leases: Leases;
+  readonly safekeepers: TimelineSafekeepers;
+  readonly backpressure: Backpressure;
+  /** Of the cluster, from its initdb on. */
+  readonly systemIdentifier: bigint;
+  readonly walSegmentSize: number;
+
+  readonly #logger: Logger;
+  readonly #ingest: Ingest;
+  readonly #walBuffers: BufferPool;
+  readonly #record = new WalRecord();
+  readonly #waiters = new LsnWaiters();
+  #decoder: WalDecoder;
+  #wal: WalStore | null = null;
+  #failure: Error | null = null;
+  /** Why it can't be used any more; set once. */
+  #gone: Error | null = null;
+
+  private constructor(parts: TimelineParts) {
+    this.tenantId = parts.tenantId;
+    this.timelineId = parts.timelineId;
+    this.store = parts.store;
+    this.ancestorId = parts.ancestorId;
+    this.leases = parts.leases;
+    this.safekeepers = parts.safekeepers;
+    this.#logger = parts.logger;
+    this.backpressure = new Backpressure(parts.logger, () => performance.now());
+    this.#walBuffers = parts.walBuffers;
+    this.forks = new RelationForks(parts.store);
+    this.slru = new SlruPages(parts.store);
+    this.values = new SingleValues(parts.store);
+    this.reader = new PageReader(parts.store, parts.pageCache);
+    this.commitTimes = new CommitTimes(parts.store);
+
+    const end = parts.store.lastLsn;
+    const control = this.values.get(CONTROL_KEY, end);
+    const checkpoint = CheckpointTracker.load(this.values, end);
+    if (control === null || checkpoint === null) {
+      throw new ZenithError(
+        "corrupt_data",
+        `timeline ${this.timelineId} of tenant ${this.tenantId} has no control file at ${formatLsn(end)}`,
+      );
+    }
+    const { system_identifier, xlog_seg_size } = parseControlFile(control);
+    this.systemIdentifier = system_identifier;
+    this.walSegmentSize = xlog_seg_size;
+    this.#ingest = new Ingest({
+      store: parts.store,
+      forks: this.forks,
+      slru: this.slru,
+      values: this.values,
+      checkpoint,
+      commitTimes: this.commitTimes,
+      reader: this.reader,
+    });
+    // The WAL store's files are allocated ahead: what was written last is followed by zeros.
+    this.#decoder = this.#newDecoder(nextRecordLsn(end, xlog_seg_size), this.#lastRecordStart(end), true);
+  }
+
+  /** Opens the timeline and takes in again what its WAL store has beyond the layers. */
+  static async open(parts: TimelineParts): Promise<Timeline> {
+    const timeline = new Timeline(parts);
+    timeline.#wal = await parts.openWal(timeline.walSegmentSize);
+    await timeline.#replay();
+    return timeline;
+  }
+
+  /** The timeline's own WAL, from where its layers may not yet reach. */
+  get wal(): WalStore {
+    assert(this.#wal !== null, "an open timeline has its WAL store");
+    return this.#wal;
+  }
+
+  #newDecoder(startLsn: Lsn, prevLsn: Lsn, zerosAreEnd: boolean): WalDecoder {
+    return new WalDecoder({
+      startLsn,
+      prevLsn,
+      segmentSize: this.walSegmentSize,
+      systemId: this.systemIdentifier,
+      zerosAreEnd,
+      buffers: this.#walBuffers,
+    });
+  }
+
+  /** Start of the last record that ends at or before `end`, which is the end of a record. */
+  #lastRecordStart(end: Lsn): Lsn {
+    const position = nextRecordLsn(end, this.walSegmentSize);
+    const boundary = this.store.recordBoundary(position);
+    if (boundary === null) {
+      throw new ZenithError(
+        "corrupt_data",
+        `timeline ${this.timelineId} knows no record before ${formatLsn(end)}`,
+      );
+    }
+    // An ancestor may have gone on with a record right there.
+    return boundary.start === position ? boundary.prev : boundary.start;
+  }
+
+  async #replay(): Promise<void> {
+    const from = this.position;
+    for (let at = from; at < this.wal.writtenLsn && !this.#decoder.ended;) {
+      const piece = new Uint8Array(REPLAY_PIECE_BYTES);
+      const length = this.wal.read(at, piece, 0, piece.length);
+      if (!this.#replayPiece(at, piece.subarray(0, length))) break;
+      at = (at + length) as Lsn;
+      await this.store.ready();
+    }
+    if (this.position > from) {
+      this.#logger.info("replayed WAL", { from: formatLsn(from), to: formatLsn(this.position) });
+    }
+    await this.restartReceiving();
+  }
+
+  /** False when the WAL ends in this piece: what follows was not complete when the server stopped. */
+  #replayPiece(at: Lsn, bytes: Uint8Array): boolean {
+    try {
+      this.#take(at, bytes);
+      return true;
+    } catch (error) {
+      if (!(error instanceof WalError)) throw error;
+      this.#logger.info("WAL ends", { at: formatLsn(this.position), why: error.message });
+      return false;
+    }
+  }
+
+  /** End of the last record that was taken in. */
+  get lastRecordLsn(): Lsn {
+    return this.#decoder.endLsn;
+  }
+
+  /** Where the next record starts: what to ask the WAL's source for, and where a compute can start. */
+  get position(): Lsn {
+    return this.#decoder.position;
+  }
+
+  /**
+   * Prepares for a new source of WAL. A partial record of the last one is forgotten.
+   *
+   * @returns where it is to send from: {@link position}, or the start of that page when the last record ended where the page begins and
+   *   its header has not come yet
+   */
+  async restartReceiving(): Promise<Lsn> {
+    if (this.#failure !== null) throw this.#failure;
+    const position = this.position;
+    const prev = this.#decoder.lastRecordLsn;
+    assert(prev !== undefined, "a timeline's decoder knows where its last record started");
+    const from = Math.min(position, this.wal.writtenLsn) as Lsn;
+    await this.wal.truncate(from);
+    this.#decoder = this.#newDecoder(position, prev, false);
+    return from;
+  }
+
+  /**
+   * Takes in WAL that follows on what came before: files its records and lets readers see them. Does not make it durable;
+   * that is {@link makeDurable}. `bytes` may be reused at once.
+   *
+   * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last record
+   */
+  receive(at: Lsn, bytes: Uint8Array): void {
+    this.assertPresent();
+    if (this.#failure !== null) throw this.#failure;
+    this.wal.write(at, bytes, 0, bytes.length);
+    this.#take(at, bytes);
+  }
+
+  #take(at: Lsn, bytes: Uint8Array): void {
+    const decoder = this.#decoder;
+    const record = this.#record;
+    decoder.feed(bytes, at);
+    try {
+      while (decoder.next(record)) this.#apply(record);
+    } finally {
+      // Records before one that is not valid count.
+      if (this.#failure === null && decoder.endLsn > this.store.lastLsn) {
+        this.store.advance(decoder.endLsn);
+        this.#waiters.reached(decoder.endLsn);
+      }
+    }
+  }
+
+  #apply(record: WalRecord): void {
+    try {
+      this.#ingest.apply(record);
+    } catch (error) {
+      // Part of the record may be filed already. Doing it again would apply that part twice, so only a fresh start,
+      // from what is in layers, can go on.
+      this.#failure = new ZenithError(
+        // A disk that fails says nothing about the record.
+        error instanceof ZenithError ? error.kind : "corrupt_data",
+        `timeline ${this.timelineId} can't take in the record at ${formatLsn(record.lsn as Lsn)}: ${
+          errorMessage(error)
+        }`,
+        { cause: error },
+      );
+      throw this.#failure;
+    }
+  }
+
+  /** Resolves when more WAL may come. @throws as {@link TimelineStore.ready} */
+  ready(): Promise<void> {
+    return this.backpressure.hold(this.store.ready(), this.store.sizes().frozenBytes);
+  }
+
+  /** Makes what was received durable. @returns the record boundary up to which WAL survives a crash */
+  async makeDurable(): Promise<Lsn> {
+    const synced = await this.wal.sync();
+    return Math.min(synced, this.position) as Lsn;
+  }
+
+  /** Resolves when the records up to `lsn` can be read. */
+  async waitFor(lsn: Lsn, timeoutMs: number): Promise<void> {
+    this.assertPresent();
+    if (lsn <= this.lastRecordLsn || lsn <= this.position) return;
+    await this.#waiters.wait(
+      lsn,
+      timeoutMs,
+      () => `timeline ${this.timelineId} ends at ${formatLsn(this.lastRecordLsn)}`,
+    );
+  }
+
+  /**
+   * The record boundary that `lsn` means: everything that ends at or before it. Users name any LSN, also one inside a page
+   * header or a record. null means the end.
+   *
+   * @throws {ZenithError} `out_of_range` when the LSN is in the future or before the history begins
+   */
+  boundary(lsn: Lsn | null): RecordBoundary {
+    this.assertPresent();
+    const position = this.position;
+    const wanted = lsn === null ? position : nextRecordLsn(lsn, this.walSegmentSize);
+    if (wanted > position) {
+      throw new ZenithError(
+        "out_of_range",
+        `LSN ${formatLsn(lsn ?? wanted)} is in the future: timeline ${this.timelineId} ends at ${
+          formatLsn(this.lastRecordLsn)
+        }`,
+      );
+    }
+    if (wanted === position) {
+      const prev = this.#decoder.lastRecordLsn;
+      assert(prev !== undefined, "a timeline's decoder knows where its last record started");
+      return { lsn: position, prev };
+    }
+    const found = wanted < this.store.startLsn ? null : this.store.recordBoundary(wanted);
+    // Tells of history that was given up.
+    if (found === null && wanted > this.store.startLsn) this.values.get(CHECKPOINT_KEY, wanted);
+    if (found === null || this.values.get(CHECKPOINT_KEY, found.start) === null) {
+      throw new ZenithError(
+        "out_of_range",
+        `LSN ${formatLsn(wanted)} is before the beginning of timeline ${this.timelineId} at ${
+          formatLsn(this.store.startLsn)
+        }`,
+      );
+    }
+    return { lsn: found.start, prev: found.prev };
+  }
+
+  /**
+   * The LSN at which everything that was committed at or before `timestamp` is there, and nothing that was committed later. To
+   * the millisecond; docs/branches.md says what it means when clocks are set back. May be in an ancestor's part of the history.
+   *
+   * @param timestamp microseconds since 2000
+   * @param now the same, the present
+   * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins
+   */
+  lsnAt(timestamp: number, now: number): Lsn {
+    const found = this.commitTimes.find(timestamp);
+    if (found.where === "within") return found.lsn;
+    if (found.where === "before") {
+      throw new ZenithError(
+        "out_of_range",
+        `${formatTimestamp(timestamp)} is before the history of timeline ${this.timelineId} begins, at ${
+          formatTimestamp(found.beginning)
+        }`,
+      );
+    }
+    // The compute's clock may be ahead of ours: what it has committed is the past.
+    if (timestamp > now && timestamp > (this.commitTimes.newest ?? now)) {
+      throw new ZenithError(
+        "out_of_range",
+        `${formatTimestamp(timestamp)} is in the future: it is ${formatTimestamp(now)}`,
+      );
+    }
+    return this.lastRecordLsn;
+  }
+
+  /** All that was committed at or before `timestamp` is at or below this LSN; 0 when history does not go back that far. */
+  committedBy(timestamp: number): Lsn {
+    const found = this.commitTimes.find(timestamp);
+    if (found.where === "end") return this.lastRecordLsn;
+    return found.where === "within" ? found.lsn : INVALID_LSN;
+  }
+
+  /** In bytes: what PostgreSQL would say of all its relations at the end of the timeline, and what the timeline takes on disk. */
+  sizes(): { logical: number; physical: number } {
+    return {
+      logical: this.forks.totalBlocks() * BLCKSZ,
+      physical: this.store.sizes().layerBytes + this.wal.sizes().bytes,
+    };
+  }
+
+  /** Does what time makes due. To be called now and then. */
+  maintain(): void {
+    this.store.maintain();
+  }
+
+  /** From now on who uses the timeline is told `why` it is gone, and who waits for it is too. {@link close} comes next. */
+  retire(why: Error): void {
+    this.#gone = why;
+    this.#waiters.abandon(why);
+  }
+
+  get isGone(): boolean {
+    return this.#gone !== null;
+  }
+
+  /** @throws the reason for which the timeline is gone */
+  assertPresent(): void {
+    if (this.#gone !== null) throw this.#gone;
+  }
+
+  /** Removes WAL that is in layers. */
+  async trimWal(): Promise<void> {
+    await this.wal.removeBefore(this.store.diskConsistentLsn);
+  }
+
+  /** Puts everything into layers, which makes the next start quick. */
+  async flush(): Promise<void> {
+    this.#waiters.abandon(new ZenithError("unavailable", "the page server is shutting down"));
+    await this.store.flush();
+    await this.trimWal();
+  }
+
+  /** Lets go of the files. */
+  async close(): Promise<void> {
+    await this.wal.close();
+    await this.store.close();
+    this.reader.close(this.#gone ?? new ZenithError("unavailable", "the page server is shutting down"));
+  }
+}

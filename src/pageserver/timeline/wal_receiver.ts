@@ -1,0 +1,241 @@
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import type { Logger } from "../../process/log.ts";
+import { sleep } from "../../common/sleep.ts";
+import { PgClient } from "../../pgwire/client.ts";
+import { parseConnInfo } from "../../pgwire/conninfo.ts";
+import {
+  createPhysicalSlot,
+  identifySystem,
+  type ReplicationHandler,
+  type ReplicationStream,
+  startReplication,
+} from "../../pgwire/replication.ts";
+import { WAL_TLI } from "../../postgres/wal/page_header.ts";
+import { TIMELINE_OPTION, WAL_RECEIVER_NAME } from "../../protocol/wal_connection.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** A safekeeper that brings nothing for so long, while another one calls, is taken for one that has nothing new. */
+const STALL_MS = 3_000;
+
+/** A compute waits for what is made durable here. A safekeeper has it durably, and only keeps it for so much longer. */
+const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/**
+ * Pulls a timeline's WAL by physical replication, from a compute as its synchronous standby or from a safekeeper. What it
+ * reports as flushed is what survives a kill -9 here, because on that word the compute tells clients that they have
+ * committed, and safekeepers drop WAL.
+ *
+ * It ends when the connection does; the other end asks again (`callmemaybe`).
+ */
+export class WalReceiver {
+  readonly connInfo: string;
+  readonly isFromSafekeeper: boolean;
+  /** Settles when the receiver has ended; never rejects. */
+  readonly ended: Promise<void>;
+  readonly #timeline: Timeline;
+  readonly #logger: Logger;
+  readonly #abort = new AbortController();
+  #client: PgClient | null = null;
+  #intake: WalIntake | null = null;
+  #error: string | null = null;
+  #streaming = false;
+  #running = true;
+
+  /**
+   * Starts when `after` has resolved: when the receiver before it has let go of the timeline.
+   *
+   * @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string
+   */
+  constructor(timeline: Timeline, connInfo: string, logger: Logger, after: Promise<void>) {
+    this.connInfo = connInfo;
+    this.isFromSafekeeper = namesSafekeeper(connInfo);
+    this.#timeline = timeline;
+    this.#logger = logger;
+    this.ended = this.#run(after);
+  }
+
+  /** Whether it has not ended. */
+  get running(): boolean {
+    return this.#running;
+  }
+
+  /**
+   * Whether this receiver is to be left for one from `connInfo`. A compute that calls is the timeline's only source. Of safekeepers
+   * each has the same WAL: one that goes on bringing it is not left for another.
+   */
+  yieldsTo(connInfo: string): boolean {
+    const callerIsSafekeeper = namesSafekeeper(connInfo);
+    if (this.isFromSafekeeper && callerIsSafekeeper) {
+      return this.#intake !== null && this.#intake.stalledFor(STALL_MS);
+    }
+    return this.connInfo !== connInfo;
+  }
+
+  get state(): { readonly source: string; readonly streaming: boolean; readonly error: string | null } {
+    return { source: this.connInfo, streaming: this.#streaming, error: this.#error };
+  }
+
+  /** Resolves when it has ended. */
+  async stop(reason: string): Promise<void> {
+    this.#abort.abort(new ZenithError("unavailable", reason));
+    this.#client?.destroy();
+    await this.ended;
+  }
+
+  async #run(after: Promise<void>): Promise<void> {
+    await after;
+    try {
+      this.#abort.signal.throwIfAborted();
+      this.#client = await PgClient.connect({
+        ...parseConnInfo(this.connInfo),
+        applicationName: WAL_RECEIVER_NAME,
+        replication: true,
+        connectTimeoutMs: CONNECT_TIMEOUT_MS,
+        signal: this.#abort.signal,
+      });
+      await this.#receive(this.#client);
+      this.#logger.info("WAL source closed the connection", { source: this.connInfo });
+    } catch (error) {
+      if (!this.#abort.signal.aborted) {
+        this.#error = errorMessage(error);
+        this.#logger.warn(`WAL receiver ended: ${this.#error}`, { source: this.connInfo, err: error });
+      }
+    } finally {
+      this.#intake?.stop();
+      this.#client?.destroy();
+      this.#streaming = false;
+      this.#running = false;
+    }
+  }
+
+  async #receive(client: PgClient): Promise<void> {
+    const system = await identifySystem(client);
+    if (system.systemId !== String(this.#timeline.systemIdentifier)) {
+      throw new ZenithError(
+        "conflict",
+        `${this.connInfo} is system ${system.systemId}, timeline ${this.#timeline.timelineId} belongs to ` +
+          `${this.#timeline.systemIdentifier}: it is another cluster`,
+      );
+    }
+    // The slot keeps WAL at the compute while we are away. Safekeepers keep by themselves what is not durable here.
+    const slot = this.isFromSafekeeper ? {} : { slot: WAL_RECEIVER_NAME };
+    if (!this.isFromSafekeeper) await createPhysicalSlot(client, WAL_RECEIVER_NAME);
+    const startLsn = await this.#timeline.restartReceiving();
+    const stream = await startReplication(client, { ...slot, startLsn, timeline: WAL_TLI });
+    this.#streaming = true;
+    this.#logger.info("receiving WAL", { source: this.connInfo, lsn: formatLsn(startLsn) });
+    const syncIntervalMs = this.isFromSafekeeper ? SAFEKEEPER_SYNC_INTERVAL_MS : 0;
+    const intake = new WalIntake(this.#timeline, stream, syncIntervalMs);
+    this.#intake = intake;
+    intake.announce();
+    await Promise.race([stream.run(intake), intake.failed]);
+  }
+}
+
+/** Connections to safekeepers say which timeline they are for; to a compute there is only one. */
+function namesSafekeeper(connInfo: string): boolean {
+  return parseConnInfo(connInfo).options?.includes(TIMELINE_OPTION) ?? false;
+}
+
+/** Takes in what a stream brings, makes it durable in the background and reports how far it is. */
+class WalIntake implements ReplicationHandler {
+  /** Rejects when WAL can't be made durable or written out. */
+  readonly failed: Promise<never>;
+  readonly #timeline: Timeline;
+  readonly #stream: ReplicationStream;
+  readonly #syncIntervalMs: number;
+  #written: Lsn;
+  #durable: Lsn;
+  #syncing = false;
+  #flushing = false;
+  #stopped = false;
+  #progressAt = performance.now();
+  #fail!: (error: unknown) => void;
+
+  /** @param syncIntervalMs how long what arrives is collected before it is made durable, at least */
+  constructor(timeline: Timeline, stream: ReplicationStream, syncIntervalMs: number) {
+    this.#syncIntervalMs = syncIntervalMs;
+    this.#timeline = timeline;
+    this.#stream = stream;
+    this.#written = timeline.position;
+    this.#durable = timeline.position;
+    this.failed = new Promise((_resolve, reject) => {
+      this.#fail = reject;
+    });
+    this.failed.catch(() => {});
+  }
+
+  /** Says how far the timeline is: to a source that has nothing more to send, this is all that it will hear. */
+  async announce(): Promise<void> {
+    try {
+      await this.#timeline.makeDurable();
+      this.#report();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
+    this.#timeline.receive(lsn, bytes.subarray(off, off + len));
+    this.#written = (lsn + len) as Lsn;
+    this.#progressAt = performance.now();
+    this.#sync();
+    if (this.#timeline.store.congested) this.#waitForFlush();
+  }
+
+  onKeepalive(_endLsn: Lsn, replyRequested: boolean): void {
+    if (replyRequested) this.#report();
+  }
+
+  /** Whether for `ms` nothing has come, and nothing of what came before is being worked on. */
+  stalledFor(ms: number): boolean {
+    return !this.#syncing && !this.#flushing && performance.now() - this.#progressAt >= ms;
+  }
+
+  /** What has not been made durable yet comes again with the next stream. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Holds the source back while layers are written out more slowly than WAL comes in. */
+  #waitForFlush(): void {
+    this.#flushing = true;
+    this.#stream.copy.pause();
+    this.#timeline.ready().then(() => {
+      this.#flushing = false;
+      this.#progressAt = performance.now();
+      this.#stream.copy.resume();
+    }, (error) => this.#fail(error));
+  }
+
+  /** One sync at a time; what arrives while it runs shares the next. */
+  async #sync(): Promise<void> {
+    if (this.#syncing) return;
+    this.#syncing = true;
+    try {
+      while (this.#durable < this.#timeline.position) {
+        if (this.#syncIntervalMs > 0) {
+          await sleep(this.#syncIntervalMs);
+          if (this.#stopped) return;
+        }
+        const before = this.#durable;
+        this.#durable = await this.#timeline.makeDurable();
+        this.#report();
+        // A partial record is not waited for; its rest will come.
+        if (this.#durable === before) break;
+      }
+      this.#timeline.trimWal().catch((error) => this.#fail(error));
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#syncing = false;
+    }
+  }
+
+  #report(): void {
+    this.#stream.standbyStatusUpdate(this.#written, this.#durable, this.#timeline.lastRecordLsn);
+  }
+}

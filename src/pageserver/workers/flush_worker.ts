@@ -1,0 +1,10 @@
+/**
+ * The thread that writes out memory layers. Sorting and compressing them is as much work as taking in the WAL, and in the page
+ * server's one thread it would be time in which nobody is answered.
+ */
+import { nodeDisk } from "../../common/disk.ts";
+import { serveRequests } from "../../process/worker_thread.ts";
+import { flushLayer, type FlushRequest, type WrittenLayer } from "../../pagestore/mod.ts";
+import { encodeStoredValue } from "../content/stored_values.ts";
+
+serveRequests<FlushRequest, WrittenLayer>((request) => flushLayer(nodeDisk, request, encodeStoredValue));

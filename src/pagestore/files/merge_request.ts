@@ -1,0 +1,92 @@
+/**
+ * What a merge needs to know, in a form that another thread can be sent. It works on files alone: those it merges, and those in
+ * which the versions before them may lie.
+ */
+import { assert } from "../../common/assert.ts";
+import type { ChainLimits, RewriteCounts } from "../layer/key_rewriter.ts";
+import type { LayerEntry } from "./timeline_metadata.ts";
+
+/** Layers of one timeline, and up to where they are looked at. */
+export interface HistoryPart {
+  readonly directory: string;
+  readonly layers: readonly LayerEntry[];
+  readonly limit: number;
+}
+
+export interface MergeRequest {
+  readonly directory: string;
+  /** The layers of neighbouring runs, oldest first. */
+  readonly runs: readonly (readonly LayerEntry[])[];
+  /** Where what the runs build on may be: the timeline's older layers, then its ancestors', nearest first. */
+  readonly history: readonly HistoryPart[];
+  readonly retention: { readonly cutoff: number; readonly points: readonly number[] };
+  readonly chainLimits: ChainLimits;
+  /** A file that has become this long is the last one of its keys. */
+  readonly targetBytes: number;
+  /** Shared: see {@link LayerNumbers}. */
+  readonly numbers: Int32Array;
+  /** Shared: see {@link MergeControl}. */
+  readonly control: Int32Array;
+  /** Shared: element 0 changes with every read that somebody waits for; null when nobody counts. */
+  readonly reads: Int32Array | null;
+}
+
+export interface MergeReply {
+  /** New files: complete and durable, but in no metadata yet. */
+  readonly entries: readonly LayerEntry[];
+  readonly counts: RewriteCounts;
+}
+
+/** Merges layers, perhaps in another thread. @throws {ZenithError} as mergeLayers */
+export type MergeLayers = (request: MergeRequest) => Promise<MergeReply>;
+
+/** Numbers of layer files, which two threads give out: each once. */
+export class LayerNumbers {
+  readonly shared: Int32Array;
+
+  /** @param shared what another one is to share with this one, or the next number */
+  constructor(shared: Int32Array | number) {
+    if (typeof shared === "number") {
+      this.shared = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+      this.shared[0] = shared;
+    } else {
+      this.shared = shared;
+    }
+  }
+
+  /** The number that is given out next. */
+  get next(): number {
+    return Atomics.load(this.shared, 0) >>> 0;
+  }
+
+  take(): number {
+    const number = Atomics.add(this.shared, 0, 1) >>> 0;
+    assert(number < 0xffff_ffff, "a timeline does not run out of layer numbers");
+    return number;
+  }
+}
+
+const CANCELLED = 0;
+
+/** By which a merge is told to end. */
+export class MergeControl {
+  readonly shared: Int32Array;
+
+  constructor(shared: Int32Array = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))) {
+    this.shared = shared;
+  }
+
+  get isCancelled(): boolean {
+    return Atomics.load(this.shared, CANCELLED) !== 0;
+  }
+
+  cancel(): void {
+    Atomics.store(this.shared, CANCELLED, 1);
+    Atomics.notify(this.shared, CANCELLED);
+  }
+
+  /** Blocks the thread for so long, or until the merge is cancelled. */
+  sleep(ms: number): void {
+    Atomics.wait(this.shared, CANCELLED, 0, ms);
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * What of a timeline is durable: its directory with the metadata and the layer files that it names. A change is a new layer
+ * map; {@link TimelineFiles.commit} makes it the one that counts.
+ */
+import { basename, dirname, join } from "node:path";
+import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
+import { ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import type { Lsn } from "../../common/lsn.ts";
+import type { BlockCache } from "../layer/block_cache.ts";
+import { corrupt } from "../layer/layer_format.ts";
+import { type DiskLayer, LayerMap } from "./layer_map.ts";
+import { LayerReader } from "../layer/layer_reader.ts";
+import { LayerNumbers } from "./merge_request.ts";
+import type { ObjectTable } from "../value/object_id.ts";
+import type { Retention } from "../value/retention.ts";
+import {
+  LAYER_SUFFIX,
+  type LayerEntry,
+  layerPath,
+  metadataPath,
+  readMetadata,
+  type TimelineMetadata,
+  writeMetadata,
+} from "./timeline_metadata.ts";
+
+/** What the files are read with. */
+export interface FileAccess {
+  readonly disk: Disk;
+  readonly cache: BlockCache;
+  readonly objects: ObjectTable;
+}
+
+export class TimelineFiles {
+  readonly directory: string;
+  readonly ancestorLsn: Lsn | null;
+  readonly startLsn: Lsn;
+  readonly userData: Uint8Array;
+  /** What stays readable; durable with the next commit. */
+  retention: Retention;
+  readonly #access: FileAccess;
+  #layers: LayerMap;
+  #diskConsistentLsn: Lsn;
+  readonly #numbers: LayerNumbers;
+  #pins = 0;
+  /** Layers that were to be removed while files were pinned. */
+  readonly #pinned: DiskLayer[] = [];
+  /** Files that are in no metadata any more, or are not sure to be in none. */
+  #obsolete: string[] = [];
+
+  private constructor(directory: string, metadata: TimelineMetadata, access: FileAccess) {
+    this.directory = directory;
+    this.ancestorLsn = metadata.ancestorLsn as Lsn | null;
+    this.startLsn = metadata.startLsn as Lsn;
+    this.userData = metadata.userData;
+    this.retention = metadata.retention;
+    this.#access = access;
+    this.#diskConsistentLsn = metadata.diskConsistentLsn as Lsn;
+    this.#numbers = new LayerNumbers(metadata.nextLayerNumber);
+    this.#layers = LayerMap.of(metadata.layers.map((entry) => this.diskLayer(entry)));
+  }
+
+  /**
+   * Makes the directory: it appears complete or not at all. `<directory>.tmp` may be left behind by a crash, and is replaced
+   * when the same timeline is created again.
+   *
+   * @throws {ZenithError} `already_exists`, `disk_full`, `io`
+   */
+  static create(
+    directory: string,
+    metadata: TimelineMetadata,
+    subdirectories: readonly string[],
+    access: FileAccess,
+  ): TimelineFiles {
+    createDirectory(access.disk, directory, metadata, subdirectories);
+    return new TimelineFiles(directory, metadata, access);
+  }
+
+  /**
+   * Opens the directory, verifies that all layers are there, and removes what a crash left.
+   *
+   * @throws {ZenithError} `not_found`, `corrupt_data`, `io`
+   */
+  static open(directory: string, ancestorLsn: Lsn | null, access: FileAccess): TimelineFiles {
+    const metadata = readMetadata(access.disk, directory);
+    if (metadata.ancestorLsn !== ancestorLsn) {
+      throw corrupt(
+        `${metadataPath(directory)}: ancestor LSN is ${metadata.ancestorLsn}, expected ${ancestorLsn}`,
+      );
+    }
+    const files = new TimelineFiles(directory, metadata, access);
+    for (const layer of files.#layers.layers()) layer.reader.verify();
+    files.#removeStrayFiles();
+    return files;
+  }
+
+  get layers(): LayerMap {
+    return this.#layers;
+  }
+
+  /** Everything at or below it is in {@link layers}. */
+  get diskConsistentLsn(): Lsn {
+    return this.#diskConsistentLsn;
+  }
+
+  /** A number for a new file, not given out again, whatever becomes of the file. */
+  newLayerNumber(): number {
+    return this.#numbers.take();
+  }
+
+  /** For another thread that gives out numbers too. */
+  get sharedNumbers(): Int32Array {
+    return this.#numbers.shared;
+  }
+
+  layerPath(number: number): string {
+    return layerPath(this.directory, number);
+  }
+
+  diskLayer(entry: LayerEntry): DiskLayer {
+    const { disk, cache, objects } = this.#access;
+    return { entry, reader: new LayerReader(disk, this.layerPath(entry.number), entry, cache, objects) };
+  }
+
+  /**
+   * Makes other layers the timeline's, durably and at once. When it fails, either metadata may be the durable one, and
+   * everything here is as it was.
+   *
+   * @throws {ZenithError} `disk_full`, `io`
+   */
+  commit(layers: LayerMap, diskConsistentLsn: number): void {
+    writeMetadata(this.#access.disk, this.directory, {
+      ancestorLsn: this.ancestorLsn,
+      startLsn: this.startLsn,
+      diskConsistentLsn,
+      nextLayerNumber: this.#numbers.next,
+      retention: this.retention,
+      layers: layers.layers().map((layer) => layer.entry),
+      userData: this.userData,
+    });
+    this.#layers = layers;
+    this.#diskConsistentLsn = diskConsistentLsn as Lsn;
+    const obsolete = this.#obsolete;
+    this.#obsolete = [];
+    for (const path of obsolete) this.#remove(path);
+  }
+
+  /** Removes files of layers that were replaced in a commit, as soon as nobody needs them. */
+  remove(layers: readonly DiskLayer[]): void {
+    if (this.#pins > 0) this.#pinned.push(...layers);
+    else for (const { reader } of layers) this.#remove(reader.path);
+  }
+
+  /** Keeps the files of the layers that are now: another thread reads them. To be undone with {@link unpin}. */
+  pin(): void {
+    this.#pins++;
+  }
+
+  unpin(): void {
+    this.#pins--;
+    if (this.#pins === 0) this.remove(this.#pinned.splice(0));
+  }
+
+  /** Layers of a commit that failed: their files go when it is sure that no durable metadata names them. */
+  removeAfterNextCommit(layers: readonly DiskLayer[]): void {
+    for (const { reader } of layers) this.#obsolete.push(reader.path);
+  }
+
+  /** For work that waits for something that is not done any more. */
+  closingError(): ZenithError {
+    return new ZenithError("unavailable", `${this.directory} is being closed`);
+  }
+
+  close(): void {
+    for (const layer of this.#layers.layers()) layer.reader.close();
+  }
+
+  /** If that fails, tries again another time. */
+  #remove(path: string): void {
+    const { disk, cache } = this.#access;
+    cache.closeFile(path);
+    try {
+      disk.unlinkSync(path);
+    } catch (error) {
+      if (systemErrorCode(error) !== "ENOENT") this.#obsolete.push(path);
+    }
+  }
+
+  #removeStrayFiles(): void {
+    const { disk } = this.#access;
+    const known = new Set([basename(metadataPath(this.directory))]);
+    for (const layer of this.#layers.layers()) known.add(basename(layer.reader.path));
+    try {
+      for (const name of disk.readdirSync(this.directory)) {
+        // Only what is the store's own: the directory also holds the timeline's WAL.
+        const isOurs = name.endsWith(LAYER_SUFFIX) || name.endsWith(TEMPORARY_SUFFIX);
+        if (isOurs && !known.has(name)) disk.unlinkSync(`${this.directory}/${name}`);
+      }
+    } catch (error) {
+      throw ioError("clean timeline directory", this.directory, error);
+    }
+  }
+}
+
+/** The directory with its metadata, durable; or, when that fails, none that a later attempt would stumble over. */
+function createDirectory(
+  disk: Disk,
+  directory: string,
+  metadata: TimelineMetadata,
+  subdirectories: readonly string[],
+): void {
+  const temporary = directory + TEMPORARY_SUFFIX;
+  let renamed = false;
+  try {
+    if (disk.statSync(directory) !== null) {
+      throw new ZenithError("already_exists", `can't create a timeline in ${directory}: it exists already`);
+    }
+    disk.removeTreeSync(temporary);
+    disk.mkdirSync(temporary);
+    for (const name of subdirectories) disk.mkdirSync(join(temporary, name));
+    writeMetadata(disk, temporary, metadata);
+    disk.renameSync(temporary, directory);
+    renamed = true;
+    disk.fsyncDirSync(dirname(directory));
+  } catch (error) {
+    if (renamed) removeBestEffort(disk, directory);
+    throw error instanceof ZenithError ? error : ioError("create timeline", directory, error);
+  }
+}
+
+function removeBestEffort(disk: Disk, directory: string): void {
+  try {
+    disk.removeTreeSync(directory);
+  } catch {
+    // The failure that led here is the one to report; an empty timeline that nobody knows of does no harm.
+  }
+}

@@ -1,0 +1,143 @@
+/** Frozen memory layers on their way into files: one is written at a time, the oldest first. */
+import type { Lsn } from "../../common/lsn.ts";
+import { flushHere, type FlushLayer } from "../memory/flush.ts";
+import { LAYER_DELTA } from "../layer/layer_format.ts";
+import type { MemoryLayer } from "../memory/memory_layer.ts";
+import type { ObjectTable } from "../value/object_id.ts";
+import { NOTHING_GIVEN_UP } from "../value/retention.ts";
+import type { StoreOptions } from "../files/store_options.ts";
+import type { TimelineFiles } from "../files/timeline_files.ts";
+import type { LayerEntry } from "../files/timeline_metadata.ts";
+
+interface FrozenLayer {
+  readonly memory: MemoryLayer;
+  readonly endLsn: number;
+  /** Its file, when that is complete but not yet in the metadata. */
+  written: LayerEntry | null;
+}
+
+export class FlushQueue {
+  readonly #files: TimelineFiles;
+  readonly #objects: ObjectTable;
+  readonly #nowMs: () => number;
+  readonly #flushLayer: FlushLayer;
+  readonly #retryMs: number;
+  /** Oldest first. */
+  readonly #frozen: FrozenLayer[] = [];
+  /** The flush of the oldest layer, when one is under way. */
+  #flushing: Promise<void> | null = null;
+  #error: unknown = null;
+  #failedMs = 0;
+  #closed = false;
+
+  /** Called when a layer's memory has been given back. */
+  readonly #released: () => void;
+
+  constructor(
+    files: TimelineFiles,
+    objects: ObjectTable,
+    options: StoreOptions,
+    retryMs: number,
+    released: () => void,
+  ) {
+    this.#released = released;
+    this.#files = files;
+    this.#objects = objects;
+    this.#nowMs = options.nowMs;
+    this.#flushLayer = options.flushLayer ?? flushHere(options.disk);
+    this.#retryMs = retryMs;
+  }
+
+  /** Layers that are in no file that counts, oldest first. */
+  get layers(): readonly { readonly memory: MemoryLayer }[] {
+    return this.#frozen;
+  }
+
+  /** Up to where the newest one reaches; null when there is none. */
+  get endLsn(): number | null {
+    return this.#frozen.at(-1)?.endLsn ?? null;
+  }
+
+  /** Why the last flush failed; null when it did not. */
+  get error(): unknown {
+    return this.#error;
+  }
+
+  add(memory: MemoryLayer, endLsn: Lsn): void {
+    this.#frozen.push({ memory, endLsn, written: null });
+  }
+
+  /** Starts writing unless that is under way, or has just failed. */
+  start(): void {
+    if (this.#error === null || this.#nowMs() - this.#failedMs >= this.#retryMs) this.#start();
+  }
+
+  /**
+   * Resolves when everything up to `lsn` is durable, whatever has been added meanwhile; or when writing has failed: {@link error} then
+   * says why.
+   */
+  async flush(lsn: Lsn): Promise<void> {
+    // A flush under way may be about to fail for a reason that is gone: it does not count as an attempt.
+    await this.#flushing;
+    while (this.#files.diskConsistentLsn < lsn) {
+      this.#start();
+      if (this.#flushing === null) return;
+      await this.#flushing;
+      if (this.#error !== null) return;
+    }
+  }
+
+  /** Resolves when the layer that is being written is durable, or has failed. @returns whether there was one */
+  async settled(): Promise<boolean> {
+    if (this.#flushing === null) return false;
+    await this.#flushing;
+    return true;
+  }
+
+  /** Lets a flush under way end, and starts none any more. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#flushing;
+  }
+
+  /** Unless one is under way. #flushing resolves even if the flush fails. */
+  #start(): void {
+    if (this.#flushing !== null || this.#frozen.length === 0 || this.#closed) return;
+    this.#flushing = this.#flushOldest().then(
+      () => {
+        this.#error = null;
+        this.#flushing = null;
+        this.#start();
+      },
+      (error: unknown) => {
+        this.#error = error;
+        this.#failedMs = this.#nowMs();
+        this.#flushing = null;
+      },
+    );
+  }
+
+  async #flushOldest(): Promise<void> {
+    const frozen = this.#frozen[0]!;
+    const { memory, endLsn } = frozen;
+    if (frozen.written === null && !memory.isEmpty) frozen.written = await this.#write(memory, endLsn);
+    const { layers } = this.#files;
+    const { written } = frozen;
+    this.#files.commit(written === null ? layers : layers.with(this.#files.diskLayer(written)), endLsn);
+    // There is no await since the commit: readers see either the frozen layer or the file.
+    this.#frozen.shift();
+    memory.release();
+    this.#released();
+  }
+
+  async #write(memory: MemoryLayer, endLsn: number): Promise<LayerEntry> {
+    const { directory } = this.#files;
+    const { startLsn } = memory;
+    // A failed attempt leaves its number unused: what it left on disk can't be taken for another's file.
+    const number = this.#files.newLayerNumber();
+    const path = this.#files.layerPath(number);
+    const frozen = memory.freeze(this.#objects);
+    const written = await this.#flushLayer({ directory, path, startLsn, endLsn, frozen });
+    return { ...written, kind: LAYER_DELTA, number, level: 0, givenUp: NOTHING_GIVEN_UP, startLsn, endLsn };
+  }
+}

@@ -1,0 +1,200 @@
+/**
+ * What of a timeline is in no file yet: the memory layer that takes new versions, and frozen ones on their way into files. Here it is
+ * decided when a layer is frozen, and when the writer has to wait.
+ */
+import { ZenithError } from "../../common/errors.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { FlushQueue } from "./flush_queue.ts";
+import type { MemoryUser } from "../memory/memory_budget.ts";
+import { MemoryLayer } from "../memory/memory_layer.ts";
+import type { ObjectTable } from "../value/object_id.ts";
+import type { FoundStart } from "../value/record_starts.ts";
+import type { StoreOptions, TimelineStoreConfig } from "../files/store_options.ts";
+import type { TimelineFiles } from "../files/timeline_files.ts";
+import type { ValueChain } from "../value/value_chain.ts";
+
+export class MemoryLayers {
+  readonly #files: TimelineFiles;
+  readonly #options: StoreOptions;
+  readonly #config: Required<TimelineStoreConfig>;
+  readonly #flushes: FlushQueue;
+  #open: MemoryLayer;
+  #lastLsn: Lsn;
+  #closed = false;
+
+  /** Called with a layer that takes no versions any more, while it is still read from memory. */
+  readonly #frozen: (layer: MemoryLayer) => void;
+
+  /** What the budget may ask for. */
+  readonly #budgetUser: MemoryUser = {
+    giveBack: () => {
+      if (!this.#canFreeze()) return false;
+      this.#freeze();
+      this.#account();
+      this.#flushes.start();
+      return true;
+    },
+  };
+
+  constructor(
+    files: TimelineFiles,
+    objects: ObjectTable,
+    options: StoreOptions,
+    config: Required<TimelineStoreConfig>,
+    frozen: (layer: MemoryLayer) => void,
+  ) {
+    this.#files = files;
+    this.#options = options;
+    this.#config = config;
+    this.#frozen = frozen;
+    this.#flushes = new FlushQueue(files, objects, options, config.flushRetryMs, () => this.#account());
+    this.#lastLsn = files.diskConsistentLsn;
+    this.#open = this.#newLayer();
+  }
+
+  /** The layer that takes new versions. */
+  get open(): MemoryLayer {
+    return this.#open;
+  }
+
+  /** Those that take none any more, oldest first. */
+  get frozen(): readonly { readonly memory: MemoryLayer }[] {
+    return this.#flushes.layers;
+  }
+
+  /** Everything that was added at or below it is readable. */
+  get lastLsn(): Lsn {
+    return this.#lastLsn;
+  }
+
+  /** Makes what was added up to `lsn` readable. It is still to be seen to what that makes due: {@link maintain}. */
+  advance(lsn: Lsn): void {
+    this.#lastLsn = lsn;
+  }
+
+  /** Freezes the open layer when it is full or old, and has frozen ones written, after a failure again. */
+  maintain(): void {
+    if (this.#canFreeze()) {
+      const now = this.#options.nowMs();
+      const open = this.#open;
+      if (open.firstPutMs < 0) open.firstPutMs = now;
+      const { layerBytes, layerAgeMs } = this.#config;
+      if (open.memoryBytes >= layerBytes || now - open.firstPutMs >= layerAgeMs) this.#freeze();
+    }
+    this.#account();
+    this.#flushes.start();
+  }
+
+  /** Whether {@link ready} would wait. */
+  get congested(): boolean {
+    const frozen = this.frozen.length;
+    if (frozen > this.#config.maxFrozenLayers) return true;
+    return frozen > 0 && this.#options.memoryBudget?.isExceeded === true;
+  }
+
+  /**
+   * Resolves when not too many frozen layers wait to be written.
+   *
+   * @throws what the last flush failed with, while that keeps them too many; {@link ZenithError} `unavailable` when it is closed
+   */
+  async ready(): Promise<void> {
+    while (this.congested) {
+      this.maintain();
+      if (!await this.#flushes.settled()) throw this.#flushes.error ?? this.#files.closingError();
+    }
+  }
+
+  /**
+   * Makes everything up to {@link lastLsn} durable.
+   *
+   * @throws {ZenithError} `disk_full`, `io`: nothing is lost, and another call tries again; `conflict` when versions have been
+   *   added that {@link advance} has not passed; `unavailable` when it is closed
+   */
+  async flush(): Promise<void> {
+    const target = this.#lastLsn;
+    if (this.#open.lastPutLsn > target) {
+      throw new ZenithError(
+        "conflict",
+        `can't flush ${this.#files.directory} at ${formatLsn(target)}: versions up to ` +
+          `${formatLsn(this.#open.lastPutLsn as Lsn)} have been added`,
+      );
+    }
+    if (target > this.#files.diskConsistentLsn && this.#flushes.endLsn !== target) this.#freeze();
+    await this.#flushes.flush(target);
+    if (this.#files.diskConsistentLsn < target) throw this.#flushes.error ?? this.#files.closingError();
+  }
+
+  /** Lets a flush under way end. What was not flushed is gone. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#flushes.close();
+    this.#options.memoryBudget?.remove(this.#budgetUser);
+  }
+
+  /** Adds a block's versions at or below `lsn` to `chain`, newest first, until that {@link ValueChain.reaches} `floor`. */
+  collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
+    this.#open.collect(slot, block, lsn, floor, chain);
+    const frozen = this.#flushes.layers;
+    for (let i = frozen.length - 1; i >= 0 && !chain.reaches(floor); i--) {
+      frozen[i]!.memory.collect(slot, block, lsn, floor, chain);
+    }
+  }
+
+  /** The greatest start of a record at or below `lsn`. @returns false when there is none */
+  findStart(lsn: number, found: FoundStart): boolean {
+    if (this.#open.starts.find(lsn, found)) return true;
+    const frozen = this.#flushes.layers;
+    for (let i = frozen.length - 1; i >= 0; i--) {
+      if (frozen[i]!.memory.starts.find(lsn, found)) return true;
+    }
+    return false;
+  }
+
+  /** How many versions there are: no key has none. */
+  entryCount(): number {
+    let count = this.#open.entryCount;
+    for (const { memory } of this.frozen) count += memory.entryCount;
+    return count;
+  }
+
+  /** Visits every key that has versions, some perhaps more than once. */
+  forEachKey(visit: (slot: number, block: number) => void): void {
+    for (const memory of [this.#open, ...this.frozen.map(({ memory }) => memory)]) {
+      for (let i = 0; i < memory.objectCount; i++) {
+        const slot = memory.objectSlot(i);
+        for (const block of memory.blocksOf(slot)) visit(slot, block);
+      }
+    }
+  }
+
+  /** WAL buffers that frozen layers hold included. */
+  frozenBytes(): number {
+    let bytes = 0;
+    for (const { memory } of this.frozen) bytes += memory.memoryBytes;
+    return bytes;
+  }
+
+  /** Not in the middle of a record: a layer holds all of its versions or none. */
+  #canFreeze(): boolean {
+    const open = this.#open;
+    return !open.isEmpty && open.lastPutLsn <= this.#lastLsn && this.#lastLsn > open.startLsn;
+  }
+
+  #freeze(): void {
+    this.#flushes.add(this.#open, this.#lastLsn);
+    this.#frozen(this.#open);
+    this.#open = this.#newLayer();
+  }
+
+  #newLayer(): MemoryLayer {
+    const { makeImage, pools } = this.#options;
+    const maxChainBytes = makeImage === undefined ? Infinity : this.#config.memoryChainBytes;
+    return new MemoryLayer(this.#lastLsn, pools, maxChainBytes);
+  }
+
+  #account(): void {
+    const budget = this.#options.memoryBudget;
+    if (budget === undefined || this.#closed) return;
+    budget.set(this.#budgetUser, this.#open.memoryBytes, this.frozenBytes());
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * Decompressed blocks of layer files, of all timelines together, bounded in bytes. Also bounds how many layer files are
+ * open at a time.
+ *
+ * Eviction is first in, first out, with a second chance for what was used: a hit only sets a bit, where a true LRU list would be
+ * rewritten at every read.
+ */
+import { assert } from "../../common/assert.ts";
+import type { Disk, DiskFile } from "../../common/disk.ts";
+
+/** Blocks of one layer that can be told apart. */
+const BLOCKS_PER_LAYER = 2 ** 21;
+
+/** Below the usual limit of 1024 descriptors per process, with room for sockets. */
+const MAX_OPEN_FILES = 256;
+
+/** What a block was parsed into. The kinds of blocks have nothing in common but that they can be kept. */
+export type CachedBlock = object;
+
+class Entry {
+  readonly block: CachedBlock;
+  readonly sizeBytes: number;
+  referenced = false;
+
+  constructor(block: CachedBlock, sizeBytes: number) {
+    this.block = block;
+    this.sizeBytes = sizeBytes;
+  }
+}
+
+export class BlockCache {
+  readonly capacityBytes: number;
+  #sizeBytes = 0;
+  /** In the order in which they would be evicted. */
+  readonly #entries = new Map<number, Entry>();
+  #nextLayerId = 1;
+  /** By path, least recently opened first. */
+  readonly #files = new Map<string, DiskFile>();
+
+  constructor(capacityBytes: number) {
+    assert(capacityBytes >= 0, "a cache's capacity is not negative");
+    this.capacityBytes = capacityBytes;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** A number that names one open layer to this cache, never used again. */
+  newLayerId(): number {
+    return this.#nextLayerId++;
+  }
+
+  get(layerId: number, blockNo: number): CachedBlock | undefined {
+    const entry = this.#entries.get(layerId * BLOCKS_PER_LAYER + blockNo);
+    if (entry === undefined) return undefined;
+    entry.referenced = true;
+    return entry.block;
+  }
+
+  /** Keeps a block. Whoever holds one after its eviction may go on using it. */
+  put(layerId: number, blockNo: number, block: CachedBlock, sizeBytes: number): void {
+    assert(blockNo < BLOCKS_PER_LAYER, "a layer has fewer blocks than the cache can tell apart");
+    if (sizeBytes > this.capacityBytes) return;
+    const key = layerId * BLOCKS_PER_LAYER + blockNo;
+    assert(!this.#entries.has(key), "a block is cached once");
+    if (this.#sizeBytes + sizeBytes > this.capacityBytes) this.#evictDownTo(this.capacityBytes - sizeBytes);
+    this.#entries.set(key, new Entry(block, sizeBytes));
+    this.#sizeBytes += sizeBytes;
+  }
+
+  /** The file, opened for reading unless it is open already. @throws what `disk.openSync` throws */
+  file(disk: Disk, path: string): DiskFile {
+    const open = this.#files.get(path);
+    if (open !== undefined) return open;
+    if (this.#files.size >= MAX_OPEN_FILES) {
+      for (const oldest of this.#files.keys()) {
+        this.closeFile(oldest);
+        break;
+      }
+    }
+    const file = disk.openSync(path, "read");
+    this.#files.set(path, file);
+    return file;
+  }
+
+  closeFile(path: string): void {
+    this.#files.get(path)?.closeSync();
+    this.#files.delete(path);
+  }
+
+  #evictDownTo(targetBytes: number): void {
+    for (const [key, entry] of this.#entries) {
+      if (this.#sizeBytes <= targetBytes) return;
+      this.#entries.delete(key);
+      if (entry.referenced) {
+        // To the end, where this loop will come to it again if it must.
+        entry.referenced = false;
+        this.#entries.set(key, entry);
+      } else {
+        this.#sizeBytes -= entry.sizeBytes;
+      }
+    }
+  }
+}

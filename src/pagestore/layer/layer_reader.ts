@@ -1,0 +1,482 @@
+/**
+ * Reads a layer file. An open layer keeps only its name and bounds in memory; its head, index and data are in the shared
+ * {@link BlockCache}, read when needed, their checksums verified every time they come from the disk.
+ */
+import { assert } from "../../common/assert.ts";
+import { crc32c } from "../../common/crc32c.ts";
+import type { Disk } from "../../common/disk.ts";
+import { ioError } from "../../common/errors.ts";
+import type { BlockCache } from "./block_cache.ts";
+import {
+  corrupt,
+  DataBlock,
+  decompressBlock,
+  FOOTER_BYTES,
+  FOOTER_CRC,
+  FOOTER_END_LSN,
+  FOOTER_FILE_SIZE,
+  FOOTER_HEAD_CRC,
+  FOOTER_HEAD_OFFSET,
+  FOOTER_HEAD_RAW,
+  FOOTER_HEAD_STORED,
+  FOOTER_KIND,
+  FOOTER_MAGIC,
+  FOOTER_START_LSN,
+  FOOTER_VERSION,
+  type Handles,
+  HEADER_BYTES,
+  HEADER_KIND,
+  HEADER_VERSION,
+  hex,
+  IndexBlock,
+  indexBlockBytes,
+  joinWords,
+  LAYER_MAGIC,
+  LAYER_VERSION,
+  LayerHead,
+} from "./layer_format.ts";
+import type { ObjectTable } from "../value/object_id.ts";
+import { findStart, forEachStart, type FoundStart, lastAtOrBelow } from "../value/record_starts.ts";
+import { VALUE_WILL_INIT, type ValueChain } from "../value/value_chain.ts";
+
+/** What the metadata knows of a layer. */
+export interface LayerInfo {
+  readonly kind: number;
+  /** Versions in it are above startLsn … */
+  readonly startLsn: number;
+  /** … and at or below endLsn. */
+  readonly endLsn: number;
+  readonly fileSize: number;
+  readonly footerCrc: number;
+}
+
+/** The head as cached: with its objects as slots, ascending, for binary search. */
+class OpenHead {
+  readonly head: LayerHead;
+  readonly slots: Int32Array;
+  /** Row of the head's object table, beside each slot. */
+  readonly rows: Int32Array;
+
+  constructor(head: LayerHead, objects: ObjectTable) {
+    this.head = head;
+    const slots = new Int32Array(head.objectCount);
+    for (let row = 0; row < slots.length; row++) {
+      const kindD = head.objectKindD[row]!;
+      slots[row] = objects.slot(
+        kindD & 0xff,
+        head.objectA[row]!,
+        head.objectB[row]!,
+        head.objectC[row]!,
+        kindD >>> 8,
+      );
+    }
+    this.rows = Int32Array.from(slots.keys()).sort((x, y) => slots[x]! - slots[y]!);
+    this.slots = this.rows.map((row) => slots[row]!);
+  }
+}
+
+// Block numbers in the cache: the head, then data, index and record start blocks interleaved.
+const HEAD_BLOCK = 0;
+const FIRST_BLOCK = 1;
+const BLOCK_KINDS = 3;
+const DATA = 0;
+const INDEX = 1;
+const STARTS = 2;
+
+class StartsBlock {
+  readonly distances: Uint8Array;
+
+  constructor(distances: Uint8Array) {
+    this.distances = distances;
+  }
+}
+
+export class LayerReader {
+  readonly path: string;
+  readonly info: LayerInfo;
+  readonly #disk: Disk;
+  readonly #cache: BlockCache;
+  readonly #objects: ObjectTable;
+  readonly #id: number;
+
+  constructor(disk: Disk, path: string, info: LayerInfo, cache: BlockCache, objects: ObjectTable) {
+    this.#disk = disk;
+    this.path = path;
+    this.info = info;
+    this.#cache = cache;
+    this.#objects = objects;
+    this.#id = cache.newLayerId();
+  }
+
+  /**
+   * Checks that the file is there, complete, and the one that was meant.
+   *
+   * @throws {ZenithError} `corrupt_data`, `io`
+   */
+  verify(): void {
+    this.#readFooter();
+    const header = this.#read(0, HEADER_BYTES);
+    const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+    this.#expectMagic(header, 0, 0);
+    this.#expect("version in the header", view.getUint32(HEADER_VERSION, true), LAYER_VERSION);
+    this.#expect("kind in the header", view.getUint32(HEADER_KIND, true), this.info.kind);
+  }
+
+  /**
+   * Adds the layer's versions of a block at or below `lsn` to `chain`, newest first, until it is complete or
+   * has come to a version at or below `floor`.
+   *
+   * @throws {ZenithError} `corrupt_data`, `io`
+   */
+  collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
+    const open = this.#head();
+    const at = lastAtOrBelow(open.slots, slot);
+    if (at < 0 || open.slots[at] !== slot) return;
+    const head = open.head;
+    const row = open.rows[at]!;
+    const indexNo = indexBlockOf(head, row, block);
+    const firstKey = head.indexFirstKey[indexNo]!;
+    const index = this.#index(head, indexNo);
+    const low = Math.max(head.objectFirstKey[row]!, firstKey) - firstKey;
+    const high = Math.min(head.objectEndKey(row), head.indexEndKey(indexNo)) - firstKey;
+    const key = findBlock(index.blocks, low, high, block);
+    if (key < 0) return;
+    this.#collectEntries(head, index.firstEntry[key]!, index.firstEntry[key + 1]!, lsn, floor, chain);
+  }
+
+  /** Entries [firstEntry, endEntry) are one key's, ascending by LSN. */
+  #collectEntries(
+    head: LayerHead,
+    firstEntry: number,
+    endEntry: number,
+    lsn: number,
+    floor: number,
+    chain: ValueChain,
+  ): void {
+    this.checkEntryRange(firstEntry, endEntry, head);
+    let end = endEntry;
+    while (end > firstEntry) {
+      const dataNo = lastAtOrBelow(head.dataFirstEntry, end - 1);
+      const blockFirst = head.dataFirstEntry[dataNo]!;
+      // A block that starts with this key tells its lowest LSN without being read.
+      if (blockFirst >= firstEntry && head.dataFirstLsn(dataNo) > lsn) {
+        end = blockFirst;
+        continue;
+      }
+      const data = this.#data(head, dataNo);
+      const low = Math.max(firstEntry, blockFirst) - blockFirst;
+      for (let i = lastEntryAtOrBelow(data, low, end - blockFirst, lsn); i >= low; i--) {
+        const willInit = (data.flags[i]! & VALUE_WILL_INIT) !== 0;
+        const found = data.lsn(i);
+        chain.push(found, data.tag[i]!, data.bytes, data.valueOff(i), data.valueLen(i), willInit);
+        if (willInit || found <= floor) return;
+      }
+      end = blockFirst;
+    }
+  }
+
+  /** Calls `visit` for every object, with the LSN of its first version here. */
+  forEachObject(visit: (slot: number, firstLsn: number) => void): void {
+    const { head, slots, rows } = this.#head();
+    for (let i = 0; i < slots.length; i++) visit(slots[i]!, head.objectFirstLsn(rows[i]!));
+  }
+
+  keyCount(): number {
+    return this.#head().head.keyCount;
+  }
+
+  /** Calls `visit` for every key. @throws {ZenithError} `corrupt_data`, `io` */
+  forEachKey(visit: (slot: number, block: number) => void): void {
+    const { head, slots, rows } = this.#head();
+    const slotOfRow = new Int32Array(head.objectCount);
+    for (let i = 0; i < rows.length; i++) slotOfRow[rows[i]!] = slots[i]!;
+    let row = 0;
+    for (let no = 0; no < head.index.count; no++) {
+      const { blocks } = this.#index(head, no);
+      const first = head.indexFirstKey[no]!;
+      for (let i = 0; i < blocks.length; i++) {
+        while (first + i >= head.objectEndKey(row)) row++;
+        visit(slotOfRow[row]!, blocks[i]!);
+      }
+    }
+  }
+
+  /** @returns false when every record start noted here is above `lsn`; else `found` is filled */
+  findStart(lsn: number, found: FoundStart): boolean {
+    const head = this.#head().head;
+    let block = head.starts.count - 1;
+    while (block >= 0 && head.startsFirst(block) > lsn) block--;
+    if (block < 0) return false;
+    const { distances } = this.#starts(head, block);
+    findStart(head.startsFirst(block), distances, lsn, found);
+    if (found.prev < 0 && block > 0) found.prev = head.startsLast(block - 1);
+    return true;
+  }
+
+  /** The last record start noted here; -1 if none is. */
+  lastStart(): number {
+    const head = this.#head().head;
+    return head.starts.count === 0 ? -1 : head.startsLast(head.starts.count - 1);
+  }
+
+  /** Calls `visit` with every record start noted here, ascending. @throws {ZenithError} `corrupt_data`, `io` */
+  forEachStart(visit: (start: number) => void): void {
+    const head = this.#head().head;
+    for (let no = 0; no < head.starts.count; no++) {
+      forEachStart(head.startsFirst(no), this.#block(head.starts, no), (start) => {
+        visit(start);
+        return true;
+      });
+    }
+  }
+
+  /** The head, for a reader of the whole file. @throws {ZenithError} `corrupt_data`, `io` */
+  readHead(): LayerHead {
+    return this.#head().head;
+  }
+
+  /** A data block that is not kept in the cache. @throws {ZenithError} `corrupt_data`, `io` */
+  readDataBlock(head: LayerHead, no: number): DataBlock {
+    return this.#parseData(head, no);
+  }
+
+  /** An index block that is not kept in the cache. @throws {ZenithError} `corrupt_data`, `io` */
+  readIndexBlock(head: LayerHead, no: number): IndexBlock {
+    return this.#parseIndex(head, no);
+  }
+
+  /** @throws {ZenithError} `corrupt_data` unless [firstEntry, endEntry) can be one key's entries */
+  checkEntryRange(firstEntry: number, endEntry: number, head: LayerHead): void {
+    if (firstEntry >= endEntry || endEntry > head.entryCount) {
+      throw corrupt(
+        `layer ${this.path}: a key's entries are ${firstEntry}..${endEntry} of ${head.entryCount}`,
+      );
+    }
+  }
+
+  close(): void {
+    this.#cache.closeFile(this.path);
+  }
+
+  #head(): OpenHead {
+    const cached = this.#cache.get(this.#id, HEAD_BLOCK);
+    if (cached !== undefined) {
+      assert(cached instanceof OpenHead, "the head's place in the cache holds a head");
+      return cached;
+    }
+    const footer = this.#readFooter();
+    const offset = joinWords(
+      footer.getUint32(FOOTER_HEAD_OFFSET, true),
+      footer.getUint32(FOOTER_HEAD_OFFSET + 4, true),
+    );
+    const stored = this.#read(offset, footer.getUint32(FOOTER_HEAD_STORED, true));
+    const where = () => this.#where(offset);
+    const raw = decompressBlock(
+      stored,
+      footer.getUint32(FOOTER_HEAD_RAW, true),
+      footer.getUint32(FOOTER_HEAD_CRC, true),
+      where,
+    );
+    const open = new OpenHead(new LayerHead(raw, where), this.#objects);
+    this.#cache.put(this.#id, HEAD_BLOCK, open, raw.length + 8 * open.slots.length);
+    return open;
+  }
+
+  #data(head: LayerHead, no: number): DataBlock {
+    const cacheNo = FIRST_BLOCK + BLOCK_KINDS * no + DATA;
+    const cached = this.#cache.get(this.#id, cacheNo);
+    if (cached !== undefined) {
+      assert(cached instanceof DataBlock, "a data block's place in the cache holds a data block");
+      return cached;
+    }
+    const block = this.#parseData(head, no);
+    this.#cache.put(this.#id, cacheNo, block, block.bytes.length);
+    return block;
+  }
+
+  #parseData(head: LayerHead, no: number): DataBlock {
+    const block = new DataBlock(this.#block(head.data, no), () => this.#where(head.data.offset(no)));
+    if (block.count !== head.dataEndEntry(no) - head.dataFirstEntry[no]!) {
+      throw corrupt(
+        `the data block at ${this.#where(head.data.offset(no))} has ${block.count} entries, ` +
+          `expected ${head.dataEndEntry(no) - head.dataFirstEntry[no]!}`,
+      );
+    }
+    return block;
+  }
+
+  #index(head: LayerHead, no: number): IndexBlock {
+    const cacheNo = FIRST_BLOCK + BLOCK_KINDS * no + INDEX;
+    const cached = this.#cache.get(this.#id, cacheNo);
+    if (cached !== undefined) {
+      assert(cached instanceof IndexBlock, "an index block's place in the cache holds an index block");
+      return cached;
+    }
+    const block = this.#parseIndex(head, no);
+    this.#cache.put(this.#id, cacheNo, block, indexBlockBytes(block.count));
+    return block;
+  }
+
+  #parseIndex(head: LayerHead, no: number): IndexBlock {
+    const raw = this.#block(head.index, no);
+    const keys = head.indexEndKey(no) - head.indexFirstKey[no]!;
+    return new IndexBlock(raw, keys, () => this.#where(head.index.offset(no)));
+  }
+
+  #starts(head: LayerHead, no: number): StartsBlock {
+    const cacheNo = FIRST_BLOCK + BLOCK_KINDS * no + STARTS;
+    const cached = this.#cache.get(this.#id, cacheNo);
+    if (cached !== undefined) {
+      assert(cached instanceof StartsBlock, "a record start block's place in the cache holds one");
+      return cached;
+    }
+    const block = new StartsBlock(this.#block(head.starts, no));
+    this.#cache.put(this.#id, cacheNo, block, block.distances.length);
+    return block;
+  }
+
+  #block(handles: Handles, no: number): Uint8Array {
+    const offset = handles.offset(no);
+    const stored = this.#read(offset, handles.storedLen(no));
+    return decompressBlock(stored, handles.rawLen(no), handles.crc(no), () => this.#where(offset));
+  }
+
+  #readFooter(): DataView {
+    const at = this.info.fileSize - FOOTER_BYTES;
+    if (at < HEADER_BYTES) {
+      throw corrupt(`layer ${this.path}: ${this.info.fileSize} bytes are too few for a layer`);
+    }
+    const footer = this.#read(at, FOOTER_BYTES);
+    const view = new DataView(footer.buffer, footer.byteOffset, footer.byteLength);
+    this.#expectMagic(footer, FOOTER_MAGIC, at);
+    const version = view.getUint32(FOOTER_VERSION, true);
+    if (version !== LAYER_VERSION) {
+      throw corrupt(`layer ${this.path} has format version ${version}, expected ${LAYER_VERSION}`);
+    }
+    const crc = crc32c(footer, 0, FOOTER_CRC);
+    const stored = view.getUint32(FOOTER_CRC, true);
+    if (crc !== stored) {
+      throw corrupt(
+        `checksum of the footer of layer ${this.path}: expected ${hex(stored)}, found ${hex(crc)}`,
+      );
+    }
+    if (stored !== this.info.footerCrc) {
+      throw corrupt(
+        `layer ${this.path} is not the file that was written: footer checksum ${hex(stored)}, ` +
+          `expected ${hex(this.info.footerCrc)}`,
+      );
+    }
+    this.#expect("kind", view.getUint32(FOOTER_KIND, true), this.info.kind);
+    this.#expect("start LSN", getU64(view, FOOTER_START_LSN), this.info.startLsn);
+    this.#expect("end LSN", getU64(view, FOOTER_END_LSN), this.info.endLsn);
+    this.#expect("file size", getU64(view, FOOTER_FILE_SIZE), this.info.fileSize);
+    return view;
+  }
+
+  /** The magic number at bytes[off..], which were read from `position`. */
+  #expectMagic(bytes: Uint8Array, off: number, position: number): void {
+    for (let i = 0; i < LAYER_MAGIC.length; i++) {
+      if (bytes[off + i] !== LAYER_MAGIC[i]) {
+        throw corrupt(`${this.path} is not a layer file: magic number expected at offset ${position + off}`);
+      }
+    }
+  }
+
+  #expect(what: string, found: number, expected: number): void {
+    if (found !== expected) throw corrupt(`layer ${this.path}: ${what} is ${found}, expected ${expected}`);
+  }
+
+  /** @throws {ZenithError} `corrupt_data` when the file ends before that */
+  #read(offset: number, len: number): Uint8Array {
+    if (offset + len > this.info.fileSize) {
+      throw corrupt(
+        `layer ${this.path}: ${len} bytes at offset ${offset} are beyond its end, ${this.info.fileSize}`,
+      );
+    }
+    const bytes = new Uint8Array(len);
+    let found: number;
+    try {
+      found = this.#cache.file(this.#disk, this.path).readSync(bytes, 0, len, offset);
+    } catch (error) {
+      throw ioError("read layer", this.path, error);
+    }
+    if (found !== len) {
+      throw corrupt(`layer ${this.path}: expected ${len} bytes at offset ${offset}, found ${found}`);
+    }
+    return bytes;
+  }
+
+  #where(offset: number): string {
+    return `offset ${offset} of layer ${this.path}`;
+  }
+}
+
+/**
+ * What a file says of itself, for a reader who has no metadata. {@link LayerReader.verify} is still to be called.
+ *
+ * @throws {ZenithError} `corrupt_data` when it is too short, `io`
+ */
+export function readLayerInfo(disk: Disk, path: string): LayerInfo {
+  const footer = new Uint8Array(FOOTER_BYTES);
+  let fileSize: number;
+  try {
+    const file = disk.openSync(path, "read");
+    try {
+      fileSize = file.sizeSync();
+      if (fileSize >= FOOTER_BYTES) file.readSync(footer, 0, FOOTER_BYTES, fileSize - FOOTER_BYTES);
+    } finally {
+      file.closeSync();
+    }
+  } catch (error) {
+    throw ioError("read layer", path, error);
+  }
+  if (fileSize < HEADER_BYTES + FOOTER_BYTES) {
+    throw corrupt(`${path}: ${fileSize} bytes are too few for a layer`);
+  }
+  const view = new DataView(footer.buffer);
+  return {
+    kind: view.getUint32(FOOTER_KIND, true),
+    startLsn: getU64(view, FOOTER_START_LSN),
+    endLsn: getU64(view, FOOTER_END_LSN),
+    fileSize,
+    footerCrc: view.getUint32(FOOTER_CRC, true),
+  };
+}
+
+/** The index block that holds the key (object of `row`, block) if the layer has it. */
+function indexBlockOf(head: LayerHead, row: number, block: number): number {
+  // Index blocks from `low` on start within this object, so that their first block numbers ascend.
+  let low = lastAtOrBelow(head.indexFirstKey, head.objectFirstKey[row]!) + 1;
+  let high = lastAtOrBelow(head.indexFirstKey, head.objectEndKey(row) - 1) + 1;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (head.indexFirstBlock[middle]! <= block) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+/** The index of `block` in blocks[low .. high), which ascend; -1 if it isn't there. */
+function findBlock(blocks: Uint32Array, low: number, high: number, block: number): number {
+  const end = high;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (blocks[middle]! < block) low = middle + 1;
+    else high = middle;
+  }
+  return low < end && blocks[low] === block ? low : -1;
+}
+
+/** The last of entries [low, high) at or below `lsn`; low - 1 when all are above. */
+function lastEntryAtOrBelow(data: DataBlock, low: number, high: number, lsn: number): number {
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (data.lsn(middle) <= lsn) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+function getU64(view: DataView, at: number): number {
+  return joinWords(view.getUint32(at, true), view.getUint32(at + 4, true));
+}

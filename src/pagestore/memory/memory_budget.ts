@@ -1,0 +1,69 @@
+/**
+ * How much the memory layers of all timelines hold together. Half of it is for those that are being filled: when they come to
+ * more, the largest is frozen and written out. When the rest does not suffice for what waits to be written, writers wait too.
+ */
+import { assert } from "../../common/assert.ts";
+
+/** Kept free, as a part of the whole: what writers take in before they are asked to wait. */
+const HEADROOM = 1 / 8;
+
+/** A timeline, as the budget knows it. */
+export interface MemoryUser {
+  /** Freezes the open memory layer, and says so to the budget; false when that can't be done now. */
+  giveBack(): boolean;
+}
+
+interface Account {
+  readonly user: MemoryUser;
+  openBytes: number;
+  frozenBytes: number;
+}
+
+export class MemoryBudget {
+  readonly #limitBytes: number;
+  #openBytes = 0;
+  #frozenBytes = 0;
+  readonly #accounts = new Map<MemoryUser, Account>();
+
+  constructor(capacityBytes: number) {
+    assert(capacityBytes > 0, "memory layers need memory");
+    this.#limitBytes = capacityBytes * (1 - HEADROOM);
+  }
+
+  get usedBytes(): number {
+    return this.#openBytes + this.#frozenBytes;
+  }
+
+  /** Whether who has layers waiting to be written out is to take in no more. */
+  get isExceeded(): boolean {
+    return this.usedBytes > this.#limitBytes;
+  }
+
+  /** What a timeline holds now, in its open memory layer and in frozen ones. May have others freeze theirs. */
+  set(user: MemoryUser, openBytes: number, frozenBytes: number): void {
+    let account = this.#accounts.get(user);
+    if (account === undefined) {
+      account = { user, openBytes: 0, frozenBytes: 0 };
+      this.#accounts.set(user, account);
+    }
+    this.#openBytes += openBytes - account.openBytes;
+    this.#frozenBytes += frozenBytes - account.frozenBytes;
+    account.openBytes = openBytes;
+    account.frozenBytes = frozenBytes;
+    if (this.#openBytes > this.#limitBytes / 2) this.#freezeLargest();
+  }
+
+  remove(user: MemoryUser): void {
+    this.set(user, 0, 0);
+    this.#accounts.delete(user);
+  }
+
+  #freezeLargest(): void {
+    let largest: Account | null = null;
+    for (const account of this.#accounts.values()) {
+      // One that is being written out already has its turn later.
+      if (account.frozenBytes === 0 && account.openBytes > (largest?.openBytes ?? 0)) largest = account;
+    }
+    largest?.user.giveBack();
+  }
+}

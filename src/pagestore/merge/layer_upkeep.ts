@@ -1,0 +1,156 @@
+/** Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the background. */
+import type { RewriteCounts } from "../layer/key_rewriter.ts";
+import type { DiskLayer, Run } from "../files/layer_map.ts";
+import { type DueMerge, pickGarbage, pickMerge } from "./merge_policy.ts";
+import { type HistoryPart, MergeControl, type MergeLayers } from "../files/merge_request.ts";
+import type { Retention } from "../value/retention.ts";
+import type { TimelineStoreConfig } from "../files/store_options.ts";
+import type { TimelineFiles } from "../files/timeline_files.ts";
+import type { LayerEntry } from "../files/timeline_metadata.ts";
+
+/** What a merge did. */
+export interface MergeResult extends RewriteCounts {
+  readonly layersBefore: number;
+  readonly layersAfter: number;
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+}
+
+export interface LayerUpkeepParts {
+  readonly files: TimelineFiles;
+  readonly config: Required<TimelineStoreConfig>;
+  readonly mergeLayers: MergeLayers;
+  /** Counts reads, for a merge in another thread; shared. */
+  readonly reads: Int32Array | null;
+  /** Has what ancestors have at or below where this timeline reads from them in files, and keeps the files. */
+  readonly pinAncestors: () => Promise<PinnedHistory>;
+}
+
+/** Files that stay as long as somebody reads them. */
+export interface PinnedHistory {
+  readonly parts: readonly HistoryPart[];
+  unpin(): void;
+}
+
+export class LayerUpkeep {
+  readonly #parts: LayerUpkeepParts;
+  /** Resolves when everything that was asked for has ended: who asks first comes first. */
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #control = new MergeControl();
+  #closed = false;
+
+  constructor(parts: LayerUpkeepParts) {
+    this.#parts = parts;
+  }
+
+  /** Merges the runs that are next. @returns null when nothing is due */
+  compact(): Promise<MergeResult | null> {
+    const { files, config } = this.#parts;
+    return this.#oneAtATime(async () => {
+      const due = pickMerge(files.layers.runs, config.mergeFanIn);
+      return due === null ? null : await this.#merge(due, files.retention);
+    });
+  }
+
+  /** Rewrites what of the runs has something to be given up, where that pays. @returns null when there was nothing */
+  collectGarbage(): Promise<MergeResult | null> {
+    const { files } = this.#parts;
+    return this.#oneAtATime(async () => {
+      const { retention } = files;
+      let done: MergeResult | null = null;
+      for (;;) {
+        // Looked for each time: meanwhile layers are flushed.
+        const due = pickGarbage(files.layers.runs, retention);
+        if (due === null) break;
+        done = sum(done, await this.#merge(due, retention));
+      }
+      // What can't be read any more can't after a restart either.
+      if (done === null) files.commit(files.layers, files.diskConsistentLsn);
+      return done;
+    });
+  }
+
+  /** Breaks off a merge under way; those that wait for it fail. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#control.cancel();
+    await this.#last;
+  }
+
+  #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(() => {
+      if (this.#closed) throw this.#parts.files.closingError();
+      return work();
+    });
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+
+  async #merge({ first, last }: DueMerge, retention: Retention): Promise<MergeResult> {
+    const { files, config, mergeLayers, reads, pinAncestors } = this.#parts;
+    const all = files.layers.runs;
+    const from = all.indexOf(first);
+    const runs = all.slice(from, all.indexOf(last) + 1);
+    const before = runs.flatMap((run) => run.layers);
+    const older = {
+      directory: files.directory,
+      layers: entriesOf(all.slice(0, from)),
+      limit: first.startLsn,
+    };
+    const ancestors = await pinAncestors();
+    let reply;
+    try {
+      reply = await mergeLayers({
+        directory: files.directory,
+        runs: runs.map((run) => entriesOf([run])),
+        history: [older, ...ancestors.parts],
+        retention: { cutoff: retention.cutoff, points: retention.points },
+        chainLimits: config.chainLimits,
+        targetBytes: config.mergedLayerBytes,
+        numbers: files.sharedNumbers,
+        control: this.#control.shared,
+        reads,
+      });
+    } finally {
+      ancestors.unpin();
+    }
+    // From here on there is no await: readers see either the old layers or the new ones.
+    const after = reply.entries.map((entry) => files.diskLayer(entry));
+    try {
+      files.commit(files.layers.replace(first, last, after), files.diskConsistentLsn);
+    } catch (error) {
+      files.removeAfterNextCommit(after);
+      throw error;
+    }
+    files.remove(before);
+    return {
+      ...reply.counts,
+      layersBefore: before.length,
+      layersAfter: after.length,
+      bytesBefore: totalBytes(before),
+      bytesAfter: totalBytes(after),
+    };
+  }
+}
+
+function entriesOf(runs: readonly Run[]): LayerEntry[] {
+  return runs.flatMap((run) => run.layers).map((layer) => layer.entry);
+}
+
+function sum(one: MergeResult | null, other: MergeResult): MergeResult {
+  if (one === null) return other;
+  return {
+    versionsDropped: one.versionsDropped + other.versionsDropped,
+    imagesMade: one.imagesMade + other.imagesMade,
+    layersBefore: one.layersBefore + other.layersBefore,
+    layersAfter: one.layersAfter + other.layersAfter,
+    bytesBefore: one.bytesBefore + other.bytesBefore,
+    bytesAfter: one.bytesAfter + other.bytesAfter,
+  };
+}
+
+function totalBytes(layers: readonly DiskLayer[]): number {
+  let bytes = 0;
+  for (const { entry } of layers) bytes += entry.fileSize;
+  return bytes;
+}

@@ -1,0 +1,123 @@
+/**
+ * The WAL that stock Postgres needs to start at any record boundary: one segment file that holds nothing but a
+ * shutdown checkpoint there. With a control file that points at it, Postgres starts as after a clean shutdown.
+ */
+import { crc32c } from "../common/crc32c.ts";
+import { ZenithError } from "../common/errors.ts";
+import { formatLsn, type Lsn, lsnHigh, lsnLow } from "../common/lsn.ts";
+import { type CheckPoint, SIZE_OF_CHECKPOINT, writeCheckpoint } from "./cluster/checkpoint.ts";
+import {
+  checkWalSegmentSize,
+  isRecordPosition,
+  nextRecordLsn,
+  pageHeaderSize,
+  pageOffset,
+  recordEndLsn,
+  segmentStart,
+  XLOG_BLCKSZ,
+} from "./wal/page_header.ts";
+import { XL_CRC, XL_INFO, XL_PREV, XL_RMID, XL_TOT_LEN, XLR_BLOCK_ID_DATA_SHORT } from "./wal/parse.ts";
+import { SIZE_OF_XLOG_RECORD } from "./wal/record.ts";
+import { XLOG_CHECKPOINT_SHUTDOWN } from "./wal/records/xlog.ts";
+import { RM_XLOG_ID } from "./wal/rmgr.ts";
+import { writePageHeader } from "./wal/write_page_header.ts";
+
+/** The id and the length byte before short main data (XLogRecordDataHeaderShort). */
+const SHORT_DATA_HEADER = 2;
+
+/** Length in bytes of a checkpoint record. */
+export const CHECKPOINT_RECORD_LENGTH = SIZE_OF_XLOG_RECORD + SHORT_DATA_HEADER + SIZE_OF_CHECKPOINT;
+
+export interface ShutdownCheckpoint {
+  /** Where the record starts, its page's header behind it (nextRecordLsn). */
+  lsn: Lsn;
+  /** Where the record before it starts. */
+  prev: Lsn;
+  segmentSize: number;
+  /** `redo` and `oldestActiveXid` are written as a shutdown checkpoint at `lsn` has them, whatever they are here. */
+  checkpoint: CheckPoint;
+}
+
+export interface InitialSegmentOptions extends ShutdownCheckpoint {
+  systemIdentifier: bigint;
+}
+
+export interface WalSegmentStart {
+  /** LSN of the segment's first byte. */
+  segmentStart: Lsn;
+  /** The segment's beginning, whole pages; what follows to the segment's end is zeros. */
+  bytes: Uint8Array;
+}
+
+/**
+ * The bytes of a shutdown checkpoint record, without the page headers that may come to lie in between.
+ *
+ * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not before it
+ */
+function buildShutdownCheckpointRecord(options: ShutdownCheckpoint): Uint8Array {
+  const { lsn, prev, segmentSize, checkpoint } = options;
+  checkWalSegmentSize(segmentSize);
+  if (!isRecordPosition(lsn, segmentSize) || lsn !== nextRecordLsn(lsn, segmentSize)) {
+    throw new ZenithError("invalid_argument", `no WAL record can start at ${formatLsn(lsn)}`);
+  }
+  if (prev >= lsn) {
+    throw new ZenithError(
+      "invalid_argument",
+      `the record at ${formatLsn(prev)} is not before a checkpoint at ${formatLsn(lsn)}`,
+    );
+  }
+  const bytes = new Uint8Array(CHECKPOINT_RECORD_LENGTH);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(XL_TOT_LEN, CHECKPOINT_RECORD_LENGTH, true);
+  view.setUint32(XL_PREV, lsnLow(prev), true);
+  view.setUint32(XL_PREV + 4, lsnHigh(prev), true);
+  view.setUint8(XL_INFO, XLOG_CHECKPOINT_SHUTDOWN);
+  view.setUint8(XL_RMID, RM_XLOG_ID);
+  bytes[SIZE_OF_XLOG_RECORD] = XLR_BLOCK_ID_DATA_SHORT;
+  bytes[SIZE_OF_XLOG_RECORD + 1] = SIZE_OF_CHECKPOINT;
+  const body = { ...checkpoint, redo: lsn, oldestActiveXid: 0 };
+  writeCheckpoint(body, bytes, SIZE_OF_XLOG_RECORD + SHORT_DATA_HEADER);
+  const bodyCrc = crc32c(bytes, SIZE_OF_XLOG_RECORD, bytes.length - SIZE_OF_XLOG_RECORD);
+  view.setUint32(XL_CRC, crc32c(bytes, 0, XL_CRC, bodyCrc), true);
+  return bytes;
+}
+
+/**
+ * The segment file that Postgres starts from at `lsn`, or two of them where the record crosses the end of the first.
+ * Pages before the record's are zeros but for the segment's first, which is the only other one that Postgres reads.
+ *
+ * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not before it
+ */
+export function buildInitialSegments(options: InitialSegmentOptions): WalSegmentStart[] {
+  const { lsn, segmentSize, systemIdentifier } = options;
+  const record = buildShutdownCheckpointRecord(options);
+  const tli = options.checkpoint.ThisTimeLineID;
+  const endLsn = recordEndLsn(lsn, record.length, segmentSize);
+  const endOfLastPage = endLsn + (XLOG_BLCKSZ - pageOffset(endLsn)) % XLOG_BLCKSZ;
+
+  let start = segmentStart(lsn, segmentSize);
+  let bytes = new Uint8Array(Math.min(endOfLastPage - start, segmentSize));
+  const segments: WalSegmentStart[] = [{ segmentStart: start, bytes }];
+  writePageHeader(bytes, 0, start, { tli, systemIdentifier, segmentSize, remLen: 0 });
+  let page = lsn - pageOffset(lsn);
+  if (page !== start) {
+    writePageHeader(bytes, page - start, page, { tli, systemIdentifier, segmentSize, remLen: 0 });
+  }
+  let at: number = lsn;
+  let done = 0;
+  for (;;) {
+    const count = Math.min(record.length - done, page + XLOG_BLCKSZ - at);
+    bytes.set(record.subarray(done, done + count), at - start);
+    done += count;
+    if (done === record.length) return segments;
+    page += XLOG_BLCKSZ;
+    if (page === start + segmentSize) {
+      start = page as Lsn;
+      bytes = new Uint8Array(XLOG_BLCKSZ);
+      segments.push({ segmentStart: start, bytes });
+    }
+    const remLen = record.length - done;
+    writePageHeader(bytes, page - start, page, { tli, systemIdentifier, segmentSize, remLen });
+    at = page + pageHeaderSize(page, segmentSize);
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * The visibility map: two bits per heap block, all-visible and all-frozen, behind the page header.
+ *
+ * Layout and replay: src/backend/access/heap/visibilitymap.c. Bits are set by a record that refers to the map's page. They are
+ * cleared by heap records that only have a flag for it: see visibility_map_changes.ts.
+ */
+import { RM_HEAP_ID } from "../../wal/rmgr.ts";
+import type { WalRecord } from "../../wal/record.ts";
+import { RedoError } from "../page/errors.ts";
+import {
+  SIZE_OF_HEAP_VISIBLE,
+  VISIBLE_FLAGS,
+  VISIBLE_HEAP_BLOCK,
+  VISIBLE_VM_BLOCK,
+  XLOG_HEAP2_LOCK_UPDATED,
+  XLOG_HEAP_LOCK,
+  XLOG_HEAP_OPMASK,
+} from "./heap_record.ts";
+import { pageInit, pageIsNew, pageSetLsn, SIZE_OF_PAGE_HEADER } from "../page/page.ts";
+import { blockNumber, mainData } from "../page/record_data.ts";
+import {
+  clearedEntries,
+  CLEARS_0,
+  CLEARS_1,
+  HEAPBLOCKS_PER_MAP_PAGE,
+  visibilityMapBlock,
+} from "./visibility_map_changes.ts";
+import { BLCKSZ, PAGE, W8 } from "../page/workspace.ts";
+
+const VISIBILITYMAP_ALL_FROZEN = 0x02;
+const VISIBILITYMAP_VALID_BITS = 0x03;
+const HEAPBLOCKS_PER_BYTE = 4;
+
+/**
+ * Applies to block `vmBlock` of a visibility map, in the workspace, what the heap record clears in it. As in PostgreSQL the
+ * page's LSN stays.
+ * @throws {RedoError} when the record clears nothing there
+ */
+export function redoVisibilityMap(rec: WalRecord, vmBlock: number): void {
+  const refs = clearedEntries(rec);
+  // A lock frees the row of its all-frozen guarantee only: it is still visible to all.
+  const op = rec.xl_info & XLOG_HEAP_OPMASK;
+  const isLock = rec.xl_rmid === RM_HEAP_ID ? op === XLOG_HEAP_LOCK : op === XLOG_HEAP2_LOCK_UPDATED;
+  const bits = isLock ? VISIBILITYMAP_ALL_FROZEN : VISIBILITYMAP_VALID_BITS;
+  const in0 = (refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]!) === vmBlock;
+  const in1 = (refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]!) === vmBlock;
+  if (!in0 && !in1) throw new RedoError(`the record clears nothing in block ${vmBlock} of a visibility map`);
+  initIfNew();
+  if (in0) clearEntry(rec.blkno[0]!, bits);
+  if (in1) clearEntry(rec.blkno[1]!, bits);
+}
+
+/**
+ * Applies XLOG_HEAP2_VISIBLE to the map's page. Its LSN moves only when bits change.
+ * @throws {RedoError} when the record's heap block is not one that this block of the map covers
+ */
+export function redoVisibleInMap(rec: WalRecord): void {
+  const flags = W8[mainData(rec, SIZE_OF_HEAP_VISIBLE) + VISIBLE_FLAGS]! & VISIBILITYMAP_VALID_BITS;
+  const heapBlock = blockNumber(rec, VISIBLE_HEAP_BLOCK);
+  if (visibilityMapBlock(heapBlock) !== rec.blkno[VISIBLE_VM_BLOCK]) {
+    throw new RedoError(
+      `block ${rec.blkno[VISIBLE_VM_BLOCK]} of the map does not cover heap block ${heapBlock}`,
+    );
+  }
+  initIfNew();
+  const at = entryByte(heapBlock);
+  const shift = entryShift(heapBlock);
+  if (((W8[at]! >> shift) & VISIBILITYMAP_VALID_BITS) === flags) return;
+  W8[at] = W8[at]! | (flags << shift);
+  pageSetLsn(PAGE, rec.endLsn);
+}
+
+/**
+ * Applies the truncation of a heap to `newHeapBlocks` blocks (XLOG_SMGR_TRUNCATE with SMGR_TRUNCATE_VM) to block `vmBlock`
+ * of its visibility map: entries of blocks that are gone are cleared. Whole blocks of the map behind
+ * {@link visibilityMapBlocksAfterTruncate} are gone themselves.
+ */
+export function redoTruncateVisibilityMap(newHeapBlocks: number, vmBlock: number): void {
+  initIfNew();
+  const first = Math.max(0, newHeapBlocks - vmBlock * HEAPBLOCKS_PER_MAP_PAGE);
+  if (first >= HEAPBLOCKS_PER_MAP_PAGE) return;
+  const at = PAGE + SIZE_OF_PAGE_HEADER + Math.floor(first / HEAPBLOCKS_PER_BYTE);
+  W8[at] = W8[at]! & ((1 << entryShift(first)) - 1);
+  W8.fill(0, at + 1, PAGE + BLCKSZ);
+}
+
+/** How many blocks the visibility map of a heap with `heapBlocks` blocks has at most. */
+export function visibilityMapBlocksAfterTruncate(heapBlocks: number): number {
+  return Math.ceil(heapBlocks / HEAPBLOCKS_PER_MAP_PAGE);
+}
+
+function entryByte(heapBlock: number): number {
+  return PAGE + SIZE_OF_PAGE_HEADER + Math.floor((heapBlock % HEAPBLOCKS_PER_MAP_PAGE) / HEAPBLOCKS_PER_BYTE);
+}
+
+function entryShift(heapBlock: number): number {
+  return (heapBlock % HEAPBLOCKS_PER_BYTE) * 2;
+}
+
+function clearEntry(heapBlock: number, bits: number): void {
+  const at = entryByte(heapBlock);
+  W8[at] = W8[at]! & ~(bits << entryShift(heapBlock));
+}
+
+/** A map grows by zero pages; the first access makes them pages. */
+function initIfNew(): void {
+  if (pageIsNew(PAGE)) pageInit(PAGE, 0);
+}

@@ -1,0 +1,138 @@
+/**
+ * Pid files. One holds the process id and the time that process was started at, so that a number that the
+ * system has given to another process since is not mistaken for ours.
+ */
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Clock ticks after boot, field 22 of `/proc/<pid>/stat`. */
+  readonly startTime: string;
+}
+
+export type PidFileState =
+  | { readonly state: "running"; readonly process: ProcessIdentity }
+  /** The file is there, its process is not: it was killed. */
+  | { readonly state: "stale" }
+  | { readonly state: "absent" };
+
+/** Looks at a pid file and at the process it names. */
+export function checkPidFile(path: string): PidFileState {
+  const process = readPidFile(path);
+  if (process === undefined) return { state: "absent" };
+  return process !== null && isRunning(process) ? { state: "running", process } : { state: "stale" };
+}
+
+/** Whether that very process still runs. One that has ended and is not waited for yet, a zombie, does not. */
+export function isRunning(process: ProcessIdentity): boolean {
+  return processStartTime(process.pid) === process.startTime;
+}
+
+export interface PidFileClaim {
+  /** False once the file has been removed, or is another process's. */
+  isHeld(): boolean;
+  release(): void;
+}
+
+/**
+ * Claims `path` for this process. The claim ends with the process: a file left behind by a killed one is taken over.
+ *
+ * @throws {ZenithError} `conflict` when the process that the file names is running
+ */
+export function claimPidFile(path: string): PidFileClaim {
+  const startTime = processStartTime(process.pid);
+  if (startTime === undefined) throw new ZenithError("io", "could not read /proc/self/stat");
+  const content = `${process.pid}\n${startTime}\n`;
+  const temporary = `${path}.${process.pid}`;
+  try {
+    writeFileSync(temporary, content, { mode: 0o644 });
+    while (!tryLink(temporary, path)) {
+      const found = checkPidFile(path);
+      if (found.state === "running") {
+        throw new ZenithError("conflict", `already running with process id ${found.process.pid} (${path})`);
+      }
+      if (found.state === "stale") removeStale(path);
+    }
+  } catch (error) {
+    if (error instanceof ZenithError) throw error;
+    throw ioError("write", path, error);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+  const isHeld = () => readText(path) === content;
+  const release = () => {
+    if (isHeld()) rmSync(path, { force: true });
+  };
+  return { isHeld, release };
+}
+
+/** Link, unlike rename, fails when the name is taken: only one process gets it. */
+function tryLink(temporary: string, path: string): boolean {
+  try {
+    linkSync(temporary, path);
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) === "EEXIST") return false;
+    throw error;
+  }
+}
+
+/** Takes a stale file away, and puts it back when another process has just replaced it by its own. */
+function removeStale(path: string): void {
+  const aside = `${path}.stale.${process.pid}`;
+  try {
+    renameSync(path, aside);
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return;
+    throw error;
+  }
+  if (checkPidFile(aside).state === "running") tryLink(aside, path);
+  rmSync(aside, { force: true });
+}
+
+/** undefined: no such file; null: a file that names no process. */
+function readPidFile(path: string): ProcessIdentity | null | undefined {
+  const text = readText(path);
+  if (text === undefined) return undefined;
+  const match = /^(\d+)\n(\d+)\n$/.exec(text);
+  return match === null ? null : { pid: Number(match[1]), startTime: match[2]! };
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return undefined;
+    throw ioError("read", path, error);
+  }
+}
+
+/** undefined when there is no such process, or only its zombie. */
+function processStartTime(pid: number): string | undefined {
+  try {
+    return startTimeOf(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+// Field numbers: proc_pid_stat(5).
+const STATE = 3;
+const NUM_THREADS = 20;
+const START_TIME = 22;
+
+/**
+ * When the process that a `/proc/<pid>/stat` tells of was started; undefined when it has ended.
+ *
+ * A process that was killed is a zombie as soon as its first thread has ended. Until the others have, one of which may be in the
+ * middle of a write, its files and ports are open: it still runs.
+ */
+export function startTimeOf(stat: string): string | undefined {
+  // The command name, field 2, is in parentheses and may hold anything, spaces and parentheses too.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const field = (number: number) => fields[number - 3];
+  const state = field(STATE);
+  if (state === "X") return undefined;
+  return state === "Z" && Number(field(NUM_THREADS)) <= 1 ? undefined : field(START_TIME);
+}

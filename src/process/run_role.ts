@@ -1,0 +1,144 @@
+/** Runs one role in this process: claims its directory, opens its log, handles signals, reports readiness, shuts down. */
+import { openParentChannel } from "./daemon.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { createLogger, type Logger, type LogLevel } from "./log.ts";
+import { claimPidFile, type PidFileClaim } from "./pid_file.ts";
+
+export type StopMode = "fast" | "immediate";
+
+/** A role that is up. */
+export interface RunningRole {
+  /** Where it listens, if it does. */
+  readonly address?: { readonly host: string; readonly port: number };
+  /** Resolves when the role is down; `immediate` drops what can be had again. */
+  stop(mode: StopMode): Promise<void>;
+  /** Settles when the role ends by itself: with a rejection that says why, or normally. */
+  readonly ended?: Promise<void>;
+}
+
+export interface RoleContext {
+  readonly log: Logger;
+  /** One line for whoever is waiting for the start. */
+  progress(text: string): void;
+  /** Aborted, with the error to end with, when a stop is asked for while the role is still starting. */
+  readonly signal: AbortSignal;
+}
+
+export interface RunRoleOptions {
+  readonly name: string;
+  readonly pidFile: string;
+  /** Standard error when absent. */
+  readonly logFile?: string | undefined;
+  readonly logLevel?: LogLevel;
+  start(context: RoleContext): Promise<RunningRole>;
+}
+
+/**
+ * Starts the role and stays until it has ended: SIGTERM and SIGINT stop it, SIGQUIT and the loss of its pid file stop it at once.
+ *
+ * @returns the exit code: 0 after a stop that was asked for
+ * @throws when it could not start; the parent has been told
+ */
+export async function runRole(options: RunRoleOptions): Promise<number> {
+  const parent = openParentChannel();
+  let claim: PidFileClaim | undefined;
+  let log: Logger | undefined;
+  try {
+    claim = claimPidFile(options.pidFile);
+    log = createLogger({ name: options.name, file: options.logFile, level: options.logLevel ?? "info" });
+    const stopping = new AbortController();
+    const stopAsked = Promise.race([waitForStop(stopping), untilLost(claim, options.pidFile, log)]);
+    dieLoudly(log);
+    log.info("starting");
+    const role = await options.start({
+      log,
+      progress: (text) => parent.progress(text),
+      signal: stopping.signal,
+    });
+    log.info("ready", role.address === undefined ? {} : { ...role.address });
+    parent.ready(role.address);
+    const exitCode = await serve(role, stopAsked, log);
+    // After a bad end the pid file stays: it tells a role that was stopped from one that broke down.
+    if (exitCode === 0) claim.release();
+    return exitCode;
+  } catch (error) {
+    log?.error(`could not start: ${errorMessage(error)}`, { err: error });
+    claim?.release();
+    parent.failed(error);
+    throw error;
+  }
+}
+
+async function serve(role: RunningRole, stopAsked: Promise<StopMode>, log: Logger): Promise<number> {
+  const ended = role.ended?.then(() => "ended" as const, (error: unknown) => ({ error }));
+  const reason = await (ended === undefined ? stopAsked : Promise.race([stopAsked, ended]));
+  if (reason === "ended") {
+    log.info("ended");
+    return 0;
+  }
+  if (typeof reason === "object") {
+    log.error(`ended: ${errorMessage(reason.error)}`, { err: reason.error });
+    return 1;
+  }
+  log.info("stopping", { mode: reason });
+  try {
+    await role.stop(reason);
+  } catch (error) {
+    log.error(`could not stop cleanly: ${errorMessage(error)}`, { err: error });
+    return 1;
+  }
+  log.info("stopped");
+  return 0;
+}
+
+/** How often a role looks whether its directory is still its own. */
+const CLAIM_CHECK_MS = 5_000;
+
+/**
+ * Whoever removes a role's directory while it runs, or moves it, takes away what it works on, and what "zenith stop" finds it by:
+ * it would hold its port for ever.
+ */
+function untilLost(claim: PidFileClaim, pidFile: string, log: Logger): Promise<StopMode> {
+  return new Promise((resolve) => {
+    const timer = setInterval(() => {
+      if (isHeld(claim)) return;
+      clearInterval(timer);
+      log.error(`ending: ${pidFile} is gone, or another process's`);
+      resolve("immediate");
+    }, CLAIM_CHECK_MS);
+    timer.unref();
+  });
+}
+
+/** A disk that can't be read is no reason to end. */
+function isHeld(claim: PidFileClaim): boolean {
+  try {
+    return claim.isHeld();
+  } catch {
+    return true;
+  }
+}
+
+function waitForStop(stopping: AbortController): Promise<StopMode> {
+  return new Promise((resolve) => {
+    const stop = (mode: StopMode) => () => {
+      stopping.abort(new ZenithError("unavailable", "stopped while starting"));
+      resolve(mode);
+    };
+    process.on("SIGTERM", stop("fast"));
+    process.on("SIGINT", stop("fast"));
+    process.on("SIGQUIT", stop("immediate"));
+    // A daemon outlives the terminal it was started from.
+    process.on("SIGHUP", () => {});
+  });
+}
+
+/** An error that nobody caught is a bug, and the state it leaves is unknown: say so and end. */
+function dieLoudly(log: Logger): void {
+  const die = (what: string) => (error: unknown) => {
+    log.error(`${what}: ${errorMessage(error)}`, { err: error });
+    process.exit(1);
+  };
+  process.on("uncaughtException", die("uncaught exception"));
+  process.on("unhandledRejection", die("unhandled rejection"));
+}

@@ -1,0 +1,121 @@
+import { type Disk, nodeDisk } from "../common/disk.ts";
+import { errorMessage } from "../common/errors.ts";
+import type { HostPort } from "../common/host_port.ts";
+import type { Logger } from "../process/log.ts";
+import type { SafekeeperPaths } from "../common/paths.ts";
+import { PgServer } from "../pgwire/server.ts";
+import { Recall } from "./recall.ts";
+import { SafekeeperService } from "./service.ts";
+import { Timelines } from "./timelines.ts";
+
+/** How often WAL that nobody needs is looked for, and timelines that nobody uses are put away. */
+const MAINTENANCE_INTERVAL_MS = 5_000;
+
+/** How often the page server is called when it does not come by itself. */
+const RECALL_INTERVAL_DEFAULT_MS = 1_000;
+
+export interface SafekeeperOptions {
+  readonly paths: SafekeeperPaths;
+  readonly listen: HostPort;
+  /** This safekeeper's number, for logs of proposers. */
+  readonly id: number;
+  readonly logger: Logger;
+  /** False: nothing is synced. For tests on slow disks only: an operating system crash loses acknowledged commits. */
+  readonly sync?: boolean;
+  /** Who is told to come and read. */
+  readonly pageserver?: HostPort;
+  readonly recallIntervalMs?: number;
+  /** What the page server is told to connect to; where it listens, by default. */
+  readonly advertise?: HostPort;
+  readonly disk?: Disk;
+}
+
+export interface RunningSafekeeper {
+  readonly address: HostPort;
+  stop(mode?: "fast" | "immediate"): Promise<void>;
+}
+
+/** Opens the working directory and listens. @throws {ZenithError} when the port is taken or the directory unusable */
+export async function runSafekeeper(options: SafekeeperOptions): Promise<RunningSafekeeper> {
+  const { paths, listen, id, logger } = options;
+  const timelines = new Timelines({
+    paths,
+    disk: options.disk ?? nodeDisk,
+    id,
+    sync: options.sync ?? true,
+    logger,
+  });
+  timelines.recover();
+  const service = new SafekeeperService(timelines);
+  const wire = new PgServer(service, {
+    onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),
+    onQueryError: (session, sql, error) =>
+      logger.warn(`command failed: ${errorMessage(error)}`, { client: session.remoteAddress, command: sql }),
+  });
+  const address = await wire.listen(listen);
+
+  const stopRecall = options.pageserver === undefined ? () => {} : every(
+    options.recallIntervalMs ?? RECALL_INTERVAL_DEFAULT_MS,
+    recallRound(timelines, new Recall(options.pageserver, options.advertise ?? address, logger), logger),
+  );
+  const stopMaintenance = every(MAINTENANCE_INTERVAL_MS, async () => {
+    for (const timeline of await timelines.loaded()) {
+      try {
+        await timeline.trim(service.neededLsn(timeline));
+      } catch (error) {
+        logger.warn(`could not remove WAL: ${errorMessage(error)}`, {
+          timeline: timeline.identity.timelineId,
+        });
+      }
+    }
+    await timelines.unloadIdle();
+  });
+  return {
+    address,
+    stop: async () => {
+      stopRecall();
+      stopMaintenance();
+      await timelines.close();
+      await wire.close();
+    },
+  };
+}
+
+/** The first round looks at every timeline: the page server may lack WAL from before this start. */
+function recallRound(timelines: Timelines, recall: Recall, logger: Logger): () => Promise<void> {
+  let isFirst = true;
+  return async () => {
+    if (isFirst) {
+      isFirst = false;
+      await openAll(timelines, logger);
+    }
+    await recall.run(await timelines.loaded());
+  };
+}
+
+async function openAll(timelines: Timelines, logger: Logger): Promise<void> {
+  for (const name of timelines.list()) {
+    try {
+      await timelines.get(name);
+    } catch (error) {
+      logger.error(`could not open a timeline: ${errorMessage(error)}`, { ...name, err: error });
+    }
+  }
+}
+
+/** Runs `round` again and again, never twice at once. */
+function every(intervalMs: number, round: () => Promise<void>): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let stopped = false;
+  const plan = (): void => {
+    if (stopped) return;
+    timer = setTimeout(() => {
+      round().finally(plan);
+    }, intervalMs);
+  };
+  plan();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+  };
+}

@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { ZenithError } from "../../../../src/common/errors.ts";
+import type { Lsn } from "../../../../src/common/lsn.ts";
+import { Leases } from "../../../../src/pageserver/timeline/leases.ts";
+import { FaultyDisk, PowerLostError } from "../../../harness/faulty_disk.ts";
+import { Random, seeds } from "../../../harness/random.ts";
+
+const NOW = Date.UTC(2026, 10, 22);
+const lsn = (value: number) => value as Lsn;
+
+function emptyDisk(seed = 1): FaultyDisk {
+  const disk = new FaultyDisk(new Random(seed));
+  disk.mkdirSync("/t");
+  disk.fsyncDirSync("/");
+  return disk;
+}
+
+const open = (disk: FaultyDisk) => new Leases(disk, "/t", "/t/leases");
+
+describe("leases", () => {
+  test("last as long as they were taken for", () => {
+    const leases = open(emptyDisk());
+    assert.deepEqual(leases.active(NOW), []);
+    assert.equal(leases.take(lsn(0x3000), 5000, NOW), NOW + 5000);
+    assert.equal(leases.take(lsn(0x2000), 1000, NOW), NOW + 1000);
+    assert.deepEqual(leases.active(NOW), [0x2000, 0x3000]);
+    assert.deepEqual(leases.active(NOW + 1000), [0x3000]);
+    assert.deepEqual(leases.active(NOW + 5000), []);
+  });
+
+  test("are never shortened by taking them again", () => {
+    const leases = open(emptyDisk());
+    leases.take(lsn(0x2000), 5000, NOW);
+    assert.equal(leases.take(lsn(0x2000), 1000, NOW), NOW + 5000);
+    assert.equal(leases.take(lsn(0x2000), 5000, NOW + 1000), NOW + 6000);
+  });
+
+  test("survive a restart, those that have not ended", () => {
+    const disk = emptyDisk();
+    const leases = open(disk);
+    leases.take(lsn(0x2000), 1000, NOW);
+    leases.take(lsn(0x3000), 9000, NOW);
+    leases.take(lsn(0x1_0000_0008), 9000, NOW + 2000);
+    assert.deepEqual(open(disk).active(NOW + 2000), [0x3000, 0x1_0000_0008]);
+    assert.deepEqual(open(disk).active(NOW), [0x3000, 0x1_0000_0008], "what had ended is forgotten");
+  });
+
+  test("that were acknowledged survive a power failure at any operation", () => {
+    for (const seed of seeds(20)) {
+      for (let n = 1;; n++) {
+        const disk = emptyDisk(seed);
+        const leases = open(disk);
+        leases.take(lsn(0x2000), 9000, NOW);
+        disk.failAt(n, { kind: "crash" });
+        let taken = true;
+        try {
+          leases.take(lsn(0x3000), 9000, NOW);
+        } catch (error) {
+          assert.ok(error instanceof ZenithError && error.cause instanceof PowerLostError, String(error));
+          assert.deepEqual(leases.active(NOW), [0x2000]);
+          taken = false;
+        }
+        disk.crash();
+        const left = open(disk).active(NOW);
+        assert.ok(left.includes(lsn(0x2000)), `seed ${seed}, operation ${n}`);
+        if (taken) {
+          assert.deepEqual(left, [0x2000, 0x3000]);
+          break;
+        }
+      }
+    }
+  });
+
+  test("in a file that holds something else are refused, by its path", () => {
+    for (
+      const bad of [
+        "",
+        "zenith leases 2\n",
+        "zenith leases 1\n0/16B5A50\n",
+        "zenith leases 1\n0/16B5A50 2026-11-22T",
+      ]
+    ) {
+      const disk = emptyDisk();
+      const file = disk.openSync("/t/leases", "create");
+      const bytes = new TextEncoder().encode(bad);
+      file.writeSync(bytes, 0, bytes.length, 0);
+      file.closeSync();
+      assert.throws(
+        () => open(disk),
+        (error) =>
+          error instanceof ZenithError && error.kind === "corrupt_data" &&
+          error.message.includes("/t/leases"),
+        bad,
+      );
+    }
+  });
+});

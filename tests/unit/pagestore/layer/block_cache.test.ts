@@ -1,0 +1,44 @@
+import { describe, test } from "node:test";
+import assert from "node:assert/strict";
+import { BlockCache } from "../../../../src/pagestore/layer/block_cache.ts";
+
+describe("the block cache", () => {
+  test("never holds more than its capacity", () => {
+    const cache = new BlockCache(1000);
+    const layer = cache.newLayerId();
+    for (let no = 0; no < 100; no++) {
+      cache.put(layer, no, {}, 1 + (no * 37) % 300);
+      assert.ok(cache.sizeBytes <= 1000);
+    }
+    assert.ok(cache.sizeBytes > 500);
+  });
+
+  test("keeps what is used and lets go of what is not", () => {
+    const cache = new BlockCache(1000);
+    const layer = cache.newLayerId();
+    const used = { used: true };
+    cache.put(layer, 0, used, 100);
+    for (let no = 1; no < 100; no++) {
+      cache.put(layer, no, {}, 100);
+      assert.equal(cache.get(layer, 0), used);
+    }
+    assert.equal(cache.get(layer, 1), undefined);
+  });
+
+  test("tells layers and blocks apart", () => {
+    const cache = new BlockCache(1000);
+    const [x, y] = [cache.newLayerId(), cache.newLayerId()];
+    const [first, second] = [{}, {}];
+    cache.put(x, 1, first, 1);
+    cache.put(y, 1, second, 1);
+    assert.equal(cache.get(x, 1), first);
+    assert.equal(cache.get(y, 1), second);
+    assert.equal(cache.get(x, 2), undefined);
+  });
+
+  test("does not take what is larger than itself", () => {
+    const cache = new BlockCache(10);
+    cache.put(cache.newLayerId(), 0, {}, 11);
+    assert.equal(cache.sizeBytes, 0);
+  });
+});
