@@ -11,8 +11,13 @@ import {
   registerSafekeepers,
 } from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
-import { WalProposer } from "./proposer/wal_proposer.ts";
+import { type Election, WalProposer } from "./proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
+
+/** The last term in which a compute has asked for votes; null before the first. */
+export interface LastTerm {
+  value: number | null;
+}
 
 /**
  * A quorum of safekeepers, for which the supervisor stands in as Postgres's synchronous standby. The page server hears of the WAL from
@@ -22,12 +27,14 @@ export class SafekeeperQuorum implements Durability {
   readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_PROPOSER_NAME };
   readonly failed: Promise<never>;
   readonly #compute: ComputeIdentity;
+  readonly #lastTerm: LastTerm;
   readonly #log: Logger;
   #fail!: (error: ZenithError) => void;
   #proposer: WalProposer | undefined;
 
-  constructor(compute: ComputeIdentity, log: Logger) {
+  constructor(compute: ComputeIdentity, lastTerm: LastTerm, log: Logger) {
     this.#compute = compute;
+    this.#lastTerm = lastTerm;
     this.#log = log;
     this.failed = new Promise((_resolve, reject) => this.#fail = reject);
     // It may fail before anybody waits for it.
@@ -47,15 +54,24 @@ export class SafekeeperQuorum implements Durability {
       pgVersion: known.pgVersion,
       segmentSize: known.segmentSize,
       timelineStartLsn: known.position,
+      lastTerm: this.#lastTerm.value,
       onFenced: (error) => this.#fail(error),
       logger: this.#log,
     });
-    const { startLsn, term } = await this.#proposer.elect();
+    const { startLsn, term } = await this.#elect(this.#proposer);
     // Before there is anything that only they have.
     await registerSafekeepers(this.#compute);
     this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
     if (startLsn > known.position) await this.#hurryPageServer(this.#proposer, startLsn);
     return startLsn;
+  }
+
+  async #elect(proposer: WalProposer): Promise<Election> {
+    try {
+      return await proposer.elect();
+    } finally {
+      this.#lastTerm.value = Math.max(this.#lastTerm.value ?? 0, proposer.term);
+    }
   }
 
   /** The basebackup at `startLsn` would wait until a safekeeper calls the page server, as they do once in a while. */

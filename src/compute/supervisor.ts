@@ -3,14 +3,14 @@ import { join } from "node:path";
 import postgres from "postgres";
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
-import type { Logger } from "../process/log.ts";
 import type { Lsn } from "../common/lsn.ts";
+import type { Logger } from "../process/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
-import { Conditions } from "./postgres/conditions.ts";
+import type { Conditions } from "./postgres/conditions.ts";
 import {
   clearDataDirectory,
   type DataDirectoryProgress,
@@ -20,14 +20,20 @@ import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.
 import { LazyStorage, removeLazyStorage } from "./lazy/lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
 import { fetchBasebackup } from "./page_server_link.ts";
-import { clientHost, type ComputeIdentity, computeIdentity, readSettings } from "./postgres/postgres_conf.ts";
+import {
+  clientHost,
+  type ComputeIdentity,
+  computeIdentity,
+  FORCED_SETTINGS,
+  readSettings,
+} from "./postgres/postgres_conf.ts";
 import {
   acceptsConnections,
   endOrphan,
   pauseWhileRunning,
   PostgresProcess,
 } from "./postgres/postgres_process.ts";
-import { SafekeeperQuorum } from "./safekeeper_quorum.ts";
+import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
 
 export interface ComputeOptions {
@@ -41,17 +47,22 @@ export interface ComputeOptions {
   readonly prewarm: boolean;
   /** The past to look at, without writing to the branch; null: the end of the branch, to go on from there. */
   readonly readOnlyAt: Lsn | null;
+  readonly conditions: Conditions;
+  /** The last term in which this compute has asked safekeepers for votes. A start afresh must not take over from a newer compute. */
+  readonly lastTerm: LastTerm;
   readonly log: Logger;
   readonly progress: (text: string) => void;
   /** Aborted, with the error to end with, when the start is to be given up. */
   readonly signal: AbortSignal;
 }
 
+export type StopMode = "fast" | "immediate";
+
 /** A compute that accepts connections and whose WAL, if it writes, the page server receives. */
 export interface RunningCompute {
   readonly address: HostPort;
-  stop(mode: "fast" | "immediate"): Promise<void>;
-  /** Rejects when Postgres ends without having been asked to. */
+  stop(mode: StopMode): Promise<void>;
+  /** Rejects when Postgres ends without having been asked to, with a PostgresCrashed when it is worth starting afresh. */
   readonly ended: Promise<void>;
 }
 
@@ -83,7 +94,6 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
     log.info(`relation files are fetched now, not when they are needed: ${storage.whyNotLazy}`);
     progress(`all data is fetched at the start: ${storage.whyNotLazy}`);
   }
-  const conditions = new Conditions(paths);
   const lazy = storage.mode === "lazy"
     ? new LazyStorage({
       ...compute,
@@ -91,11 +101,11 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
       user,
       overlayMaxBytes: options.overlayMaxBytes,
       prewarm: options.prewarm,
-      conditions,
+      conditions: options.conditions,
       log,
     })
     : undefined;
-  const durability = chooseDurability(compute, options.readOnlyAt, log);
+  const durability = chooseDurability(compute, options);
   const attaching = Attachment.open(compute, log);
   // It may fail while something else is waited for.
   attaching.catch(() => {});
@@ -113,7 +123,7 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
-      settings: durability.settings,
+      settings: { ...durability.settings, ...FORCED_SETTINGS },
     });
     sql = connect(address);
     const starting = untilServing({ sql, address, process: postmaster }, durability, options);
@@ -130,10 +140,13 @@ export async function startCompute(options: ComputeOptions): Promise<RunningComp
   return supervise({ sql, address, process: postmaster }, durability, lazy, await attaching);
 }
 
-function chooseDurability(compute: ComputeIdentity, readOnlyAt: Lsn | null, log: Logger): Durability {
+function chooseDurability(
+  compute: ComputeIdentity,
+  { readOnlyAt, lastTerm, log }: ComputeOptions,
+): Durability {
   if (readOnlyAt !== null) return new ReadOnlyPast(readOnlyAt);
   return compute.walAcceptors.length > 0
-    ? new SafekeeperQuorum(compute, log)
+    ? new SafekeeperQuorum(compute, lastTerm, log)
     : new PageServerFollower(compute, log);
 }
 
@@ -176,7 +189,7 @@ function supervise(
 ): RunningCompute {
   let stopping = false;
   const cause = Promise.race([
-    process.ended.then((how) => new ZenithError("unavailable", how)),
+    process.ended,
     durability.failed.catch((error: unknown) => error),
   ]);
   const endedByItself = cause.then(async (error) => {

@@ -49,7 +49,7 @@ async function startPrewarming(): Promise<void> {
 }
 
 function isPrewarming(): boolean {
-  return readConditions(compute.paths).some((condition) => condition.startsWith("prewarming"));
+  return readConditions(compute.paths).some(({ text }) => text.startsWith("prewarming"));
 }
 
 async function untilPrewarmed(): Promise<void> {

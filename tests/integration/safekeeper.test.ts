@@ -90,8 +90,9 @@ describe("three safekeepers and a stock Postgres", () => {
     return `host=${cluster.directory} port=57100 user=postgres`;
   }
 
-  function newProposer(electTimeoutMs = 20_000): WalProposer {
+  function newProposer(electTimeoutMs = 20_000, lastTerm: number | null = null): WalProposer {
     return new WalProposer({
+      lastTerm,
       tenant,
       timeline,
       acceptors: safekeepers.map(({ address }) => address),
@@ -351,6 +352,13 @@ describe("three safekeepers and a stock Postgres", () => {
       const election = await second.elect();
       assert.equal(election.term, 2);
       assert.ok(election.startLsn >= end);
+      // One that starts again by itself, after a crash, must not take over from whoever was elected meanwhile.
+      const again = newProposer(20_000, 1);
+      await assert.rejects(
+        again.elect(),
+        /another compute has taken over .*: its term is 2, this one's was 1/,
+      );
+      await again.stop();
       await until("the first one is fenced", () => fencedWith !== undefined);
       assert.equal(fencedWith!.kind, "conflict");
       assert.match(fencedWith!.message, /another compute has taken over/);

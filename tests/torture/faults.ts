@@ -2,12 +2,15 @@
 import assert from "node:assert/strict";
 import { checkPidFile, type ProcessIdentity } from "../../src/process/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
+import { huntWriter, killChild, untilStartedAfresh } from "../harness/backends.ts";
 import type { WriteHistory } from "../harness/write_history.ts";
 import { type Compute, until, type ZenithEnv } from "../harness/zenith_env.ts";
 import type { Fault } from "./plan.ts";
 
 /** Commits without a page server or with a frozen safekeeper may have to wait: what they wait for comes back after so long. */
 const MAX_ABSENCE_MS = 4_000;
+/** How long a process is looked for that is inside a write. */
+const HUNT_MS = 1_000;
 
 export class Faults {
   readonly #env: ZenithEnv;
@@ -74,6 +77,8 @@ export class Faults {
         return await this.#freeze(this.#supervisor().pid, () => pause(fault.ms));
       case "freeze postmaster":
         return await this.#freeze(this.#postmaster(), () => pause(fault.ms));
+      case "kill backend":
+        return await this.#killBackend();
       case "kill supervisor":
         process.kill(this.#supervisor().pid, "SIGKILL");
         return;
@@ -94,6 +99,12 @@ export class Faults {
     const target = this.#history.acknowledged + commits;
     const deadline = Date.now() + MAX_ABSENCE_MS;
     await until("commits go on", () => this.#history.acknowledged >= target || Date.now() > deadline);
+  }
+
+  async #killBackend(): Promise<void> {
+    const postmaster = this.#postmaster();
+    killChild(await huntWriter(this.#pg, HUNT_MS));
+    await untilStartedAfresh(this.#pg, postmaster);
   }
 
   async #freeze(pid: number, meanwhile: () => Promise<void>): Promise<void> {
@@ -124,6 +135,11 @@ export class Faults {
     const main = branches.find((branch) => branch.name === this.#pg.branch)!;
     await connection.query(`do_gc ${this.#pg.tenant} ${main.timeline_id}`);
   }
+}
+
+/** Whether all sessions are lost by that. */
+export function endsSessions(fault: Fault): boolean {
+  return endsPostgres(fault) || fault.kind === "kill backend";
 }
 
 /** Whether Postgres is down after that, and has to be started. */

@@ -19,7 +19,7 @@ import { Transfers } from "./transfers.ts";
 import { Branches } from "./branches.ts";
 import { Commits, Pgbench, PGBENCH_DATABASE } from "./commits.ts";
 import { Definitions } from "./definitions.ts";
-import { endsPostgres, Faults } from "./faults.ts";
+import { endsPostgres, endsSessions, Faults } from "./faults.ts";
 import { LAST_WORDS, type Load, type LoadEvents } from "./load.ts";
 import { Maintenance } from "./maintenance.ts";
 import { describeFault, type Fault, planFaults } from "./plan.ts";
@@ -44,9 +44,9 @@ const SURELY_KEPT_MS = 45_000;
 /** After a fault that leaves Postgres alive so many commits have to come before the next one. */
 const COMMITS_BETWEEN_FAULTS = 50;
 
-/** What Postgres says when it has been given a wrong page. */
+/** What Postgres says when it has been given a wrong page, or makes one by recovering from what it has itself. */
 const WRONG_PAGES =
-  /PANIC|XX00\d|read only \d+ of|invalid page|missing chunk|unexpected data beyond EOF|failed to re-find/;
+  /automatic recovery in progress|PANIC|XX00\d|read only \d+ of|invalid page|missing chunk|unexpected data beyond EOF|failed to re-find/;
 
 class Torture implements LoadEvents {
   readonly #env: ZenithEnv;
@@ -138,13 +138,13 @@ class Torture implements LoadEvents {
     this.#say(describeFault(fault));
     this.#watchdog.note("faults", describeFault(fault));
     this.#done.set(fault.kind, (this.#done.get(fault.kind) ?? 0) + 1);
-    this.#postgresMayEnd = endsPostgres(fault);
+    this.#postgresMayEnd = endsSessions(fault);
     await this.#faults.carryOut(fault);
-    if (endsPostgres(fault)) {
+    if (endsSessions(fault)) {
       this.#watchdog.note("faults", "stop the load");
       await this.#stopLoads();
       this.#watchdog.note("faults", "start Postgres");
-      await this.#pg.start();
+      if (endsPostgres(fault)) await this.#pg.start();
       this.#watchdog.note("faults", "check everything that was acknowledged");
       await this.#check();
       this.#startLoads();

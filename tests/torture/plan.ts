@@ -12,6 +12,8 @@ export type Fault =
   | { readonly kind: "freeze safekeeper"; readonly index: number; readonly commits: number }
   | { readonly kind: "freeze supervisor"; readonly ms: number }
   | { readonly kind: "freeze postmaster"; readonly ms: number }
+  /** One process of Postgres, inside a write if there is any; its supervisor starts it afresh. Then everything is checked. */
+  | { readonly kind: "kill backend" }
   /** After these Postgres is started again and everything that was acknowledged has to be there. */
   | { readonly kind: "kill supervisor" }
   | { readonly kind: "kill postmaster" }
@@ -32,6 +34,8 @@ const SORTS: readonly ((random: Random, safekeepers: number) => Fault)[] = [
   (random, n) => ({ kind: "freeze safekeeper", index: random.int(n), commits: commits(random) }),
   (random) => ({ kind: "freeze supervisor", ms: 200 + random.int(2_000) }),
   (random) => ({ kind: "freeze postmaster", ms: 200 + random.int(2_000) }),
+  () => ({ kind: "kill backend" }),
+  () => ({ kind: "kill backend" }),
   () => ({ kind: "kill supervisor" }),
   () => ({ kind: "kill postmaster" }),
   (random) => ({ kind: "restart Postgres", mode: random.oneIn(2) ? "fast" : "immediate" }),

@@ -117,7 +117,7 @@ function notesOn(compute: ComputeInfo): string[] {
   if (compute.status === "crashed") {
     return [lastErrorInLog(compute.paths.log) ?? ""].filter((why) => why !== "");
   }
-  return compute.status === "stopped" ? [] : readConditions(compute.paths);
+  return compute.status === "stopped" ? [] : readConditions(compute.paths).map(({ text }) => text);
 }
 
 async function lag(

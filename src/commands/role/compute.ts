@@ -43,13 +43,13 @@ export const computeCommand: Command = {
     const paths = new ComputePaths(dir);
     const lsn = optionText(options, "lsn");
     const readOnlyAt = lsn === undefined ? null : parseLsn(lsn);
-    const { startCompute } = await import("../../compute/supervisor.ts");
+    const { keepComputeRunning } = await import("../../compute/keep_running.ts");
     return await runRole({
       name: "compute",
       pidFile: paths.pidFile,
       logFile: paths.log,
       start: ({ log, progress, signal }) =>
-        startCompute({
+        keepComputeRunning({
           paths,
           install: locatePostgres({ distribDir: optionText(options, "pgDistribDir") }),
           storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),

@@ -150,7 +150,10 @@ export class LazyStorage {
         const text = `reads of pages that are not here wait for the page server at ${
           formatHostPort(pageServer)
         }`;
-        this.#options.conditions.set("page server", lost ? text : undefined);
+        this.#options.conditions.set("page server", lost ? text : undefined, {
+          hint: 'start it with "zenith start"; what waits goes on then',
+          down: false,
+        });
       },
       onPage: (inode, block, bytes, at) => this.#keptPages.offer(inode, block, bytes, at),
     });
@@ -285,7 +288,8 @@ export class LazyStorage {
     const text =
       `what this compute has written takes more of the disk, ${megabytes(writtenBytes)} and more, than the ` +
       `${megabytes(overlayMaxBytes)} of compute.overlay_max_mb`;
-    conditions.set("overlay", text);
+    const hint = "restart this Postgres, or give compute.overlay_max_mb more";
+    conditions.set("overlay", text, { hint, down: false });
     log.warn(`${text}: only a restart can give it up; fetched pages are not kept meanwhile`);
   }
 

@@ -1,11 +1,31 @@
-/** What is the matter with a compute that runs: told by its supervisor, for whoever lists computes. */
+/** What is the matter with a compute that runs: told by its supervisor, for whoever lists computes or asks for problems. */
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { array, boolean, nullable, object, parse, string } from "valibot";
 import { systemErrorCode } from "../../common/errors.ts";
 import type { ComputePaths } from "../../common/paths.ts";
 
+/** What to do about a condition that is a problem. */
+export interface Remedy {
+  readonly hint: string;
+  /** Whether the compute does not do what it is there for. */
+  readonly down: boolean;
+}
+
+const ConditionsSchema = array(object({
+  text: string(),
+  remedy: nullable(object({ hint: string(), down: boolean() })),
+}));
+
+export interface Condition {
+  /** A clause in one line. */
+  readonly text: string;
+  /** null when it is only worth knowing. */
+  readonly remedy: Remedy | null;
+}
+
 export class Conditions {
   readonly #path: string;
-  readonly #texts = new Map<string, string>();
+  readonly #conditions = new Map<string, Condition>();
 
   /** None at first. */
   constructor(paths: ComputePaths) {
@@ -13,22 +33,32 @@ export class Conditions {
     this.#write();
   }
 
-  /** @param text a clause in one line; undefined when it is all right again */
-  set(name: string, text: string | undefined): void {
-    if (this.#texts.get(name) === text) return;
-    if (text === undefined) this.#texts.delete(name);
-    else this.#texts.set(name, text);
+  /**
+   * @param text a clause in one line; undefined when it is all right again
+   * @param remedy what to do about it, if it is a problem
+   */
+  set(name: string, text: string | undefined, remedy: Remedy | null = null): void {
+    const known = this.#conditions.get(name);
+    if (known?.text === text && known?.remedy?.hint === remedy?.hint) return;
+    if (text === undefined) this.#conditions.delete(name);
+    else this.#conditions.set(name, { text, remedy });
+    this.#write();
+  }
+
+  /** Takes back everything: what it was said of has ended. */
+  clear(): void {
+    this.#conditions.clear();
     this.#write();
   }
 
   #write(): void {
     try {
-      if (this.#texts.size === 0) {
+      if (this.#conditions.size === 0) {
         rmSync(this.#path, { force: true });
         return;
       }
       const temporary = `${this.#path}.tmp`;
-      writeFileSync(temporary, [...this.#texts.values()].join("\n"));
+      writeFileSync(temporary, JSON.stringify([...this.#conditions.values()]));
       renameSync(temporary, this.#path);
     } catch {
       // A full disk, say. It is in the log too.
@@ -37,11 +67,18 @@ export class Conditions {
 }
 
 /** What the supervisor has told; only of interest while it runs. */
-export function readConditions(paths: ComputePaths): string[] {
+export function readConditions(paths: ComputePaths): readonly Condition[] {
+  let text: string;
   try {
-    return readFileSync(paths.conditions, "utf8").split("\n").filter((line) => line !== "");
+    text = readFileSync(paths.conditions, "utf8");
   } catch (error) {
     if (systemErrorCode(error) === "ENOENT") return [];
     throw error;
+  }
+  try {
+    return parse(ConditionsSchema, JSON.parse(text));
+  } catch {
+    // A supervisor of another version wrote it.
+    return text.split("\n").filter((line) => line !== "").map((line) => ({ text: line, remedy: null }));
   }
 }

@@ -20,6 +20,17 @@ export interface ComputeIdentity {
   readonly port: number;
 }
 
+/**
+ * On the command line of every compute, where neither SQL nor a configuration file can change them.
+ *
+ * After a crash Postgres must not recover from a data directory that has torn pages and no full page images: it ends, and is started
+ * afresh. And the slot of whoever makes commits durable must never be given up: commits would wait for good.
+ */
+export const FORCED_SETTINGS = {
+  restart_after_crash: "off",
+  max_slot_wal_keep_size: "-1",
+} as const;
+
 /** Says at which LSN a compute looks at the past; not set on one that writes to its branch. */
 const READ_ONLY_LSN_SETTING = "zenith.read_only_lsn";
 

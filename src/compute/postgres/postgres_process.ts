@@ -1,6 +1,14 @@
 /** Stock Postgres as a child process. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+} from "node:fs";
 import { basename, join } from "node:path";
 import { assert } from "../../common/assert.ts";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
@@ -29,23 +37,31 @@ const FAST_SHUTDOWN_TIMEOUT_MS = 60_000;
 /** The postmaster itself kills children that don't end after 5 s (SIGKILL_CHILDREN_AFTER_SECS). */
 const IMMEDIATE_SHUTDOWN_TIMEOUT_MS = 10_000;
 
+/**
+ * A process of Postgres has crashed, and the postmaster has ended all others and itself. A stock postmaster would recover from its
+ * data directory; a compute's has pages that were torn by the crash, and no full page images to mend them with.
+ */
+export class PostgresCrashed extends ZenithError {
+  override name = "PostgresCrashed";
+}
+
 /** A running postmaster. */
 export class PostgresProcess {
   readonly pid: number;
-  /** Resolves to a sentence on how it ended. */
-  readonly ended: Promise<string>;
+  /** Resolves to an error that says how it ended; a {@link PostgresCrashed} when one of its children has crashed. */
+  readonly ended: Promise<ZenithError>;
   readonly #child: ChildProcess;
   readonly #pgdata: string;
   #running = true;
 
-  private constructor(child: ChildProcess, pgdata: string, logFile: string) {
+  private constructor(child: ChildProcess, pgdata: string, log: OwnLog) {
     this.#child = child;
     this.#pgdata = pgdata;
     this.pid = child.pid!;
     this.ended = new Promise((resolve) => {
       child.on("exit", (code, signal) => {
         this.#running = false;
-        resolve(`Postgres ${describeEnd(code, signal, logFile)}`);
+        resolve(describeEnd(code, signal, log));
       });
     });
   }
@@ -63,6 +79,7 @@ export class PostgresProcess {
       throw ioError("open log", options.logFile, error);
     }
     try {
+      const from = fstatSync(logFd).size;
       const settings = Object.entries(options.settings ?? {}).flatMap((
         [name, value],
       ) => ["-c", `${name}=${value}`]);
@@ -82,7 +99,7 @@ export class PostgresProcess {
           reject(new ZenithError("io", `could not run ${file}: ${errorMessage(error)}`, { cause: error }));
         });
       });
-      return new PostgresProcess(child, realpathSync(options.pgdata), options.logFile);
+      return new PostgresProcess(child, realpathSync(options.pgdata), { file: options.logFile, from });
     } finally {
       closeSync(logFd);
     }
@@ -141,7 +158,7 @@ export async function pauseWhileRunning(
 ): Promise<void> {
   await sleep(ms, signal);
   signal.throwIfAborted();
-  if (!postmaster.running) throw new ZenithError("unavailable", await postmaster.ended);
+  if (!postmaster.running) throw await postmaster.ended;
 }
 
 const POLL_MS = 25;
@@ -238,22 +255,44 @@ export function acceptsConnections(pgdata: string, pid: number): boolean {
 
 const LOG_TAIL_BYTES = 16 << 10;
 
-function describeEnd(code: number | null, signal: NodeJS.Signals | null, logFile: string): string {
+/** What one postmaster has written to its log. */
+interface OwnLog {
+  readonly file: string;
+  /** Where it began: before are the words of earlier ones. */
+  readonly from: number;
+}
+
+/** ExitPostmaster(1): what a running postmaster ends with when a child has crashed and `restart_after_crash` is off. */
+const CRASH_EXIT_CODE = 1;
+
+function describeEnd(code: number | null, signal: NodeJS.Signals | null, log: OwnLog): ZenithError {
   // Who is killed says nothing; what is in the log then are its children's complaints about its death.
-  if (signal !== null) return `was ended by ${signal}`;
-  const words = code === 0 ? undefined : lastFatalLine(logFile);
-  return `ended with exit code ${code}${words === undefined ? "" : `: ${words}`}`;
+  if (signal !== null) return new ZenithError("unavailable", `Postgres was ended by ${signal}`);
+  if (code === 0) return new ZenithError("unavailable", "Postgres ended with exit code 0");
+  const lines = logTail(log);
+  const words = lastCrash(lines) ?? lastFatalLine(lines);
+  const text = `Postgres ended with exit code ${code}${words === undefined ? "" : `: ${words}`}`;
+  return code === CRASH_EXIT_CODE
+    ? new PostgresCrashed("unavailable", text)
+    : new ZenithError("unavailable", text);
+}
+
+/** What the postmaster said about the child that crashed first: LogChildExit() in postmaster.c. It ends the others itself. */
+function lastCrash(lines: readonly string[]): string | undefined {
+  const line = lines.findLast((line) => /LOG: .*\(PID \d+\) (?:was terminated|exited with) /.test(line));
+  return line?.replace(/^.*?LOG: */, "");
+}
+
+function logTail({ file, from }: OwnLog): string[] {
+  try {
+    return readFileSync(file).subarray(from).subarray(-LOG_TAIL_BYTES).toString("utf8").split("\n");
+  } catch {
+    return [];
+  }
 }
 
 /** What Postgres said last about why it ended. */
-function lastFatalLine(logFile: string): string | undefined {
-  let text: string;
-  try {
-    text = readFileSync(logFile, "utf8").slice(-LOG_TAIL_BYTES);
-  } catch {
-    return undefined;
-  }
-  const lines = text.split("\n");
+function lastFatalLine(lines: readonly string[]): string | undefined {
   const last = lines.findLastIndex((line) => /(?:FATAL|PANIC):|^postgres: /.test(line));
   if (last < 0) return undefined;
   const words = [lines[last]!];

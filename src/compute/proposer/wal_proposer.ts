@@ -63,6 +63,11 @@ export interface WalProposerOptions {
   readonly segmentSize: number;
   /** Where the timeline's WAL begins when no safekeeper has any: what the page server has of it. */
   readonly timelineStartLsn: Lsn;
+  /**
+   * The last term in which this compute has asked for votes; null at its first start. One that starts again by itself, after a
+   * crash, gives way to a compute that was elected meanwhile.
+   */
+  readonly lastTerm?: number | null;
   /** Another compute has taken over: Postgres must be stopped at once. Called at most once, after {@link elect}. */
   onFenced(error: ZenithError): void;
   readonly logger: Logger;
@@ -159,7 +164,8 @@ export class WalProposer {
           connected: () => this.#step({ type: "connected", peer }),
           message: (message) => {
             this.#answeredAt[peer] = Date.now();
-            this.#step({ type: "message", peer, message });
+            if (this.#givesWayTo(message.term)) this.#fenced(message.term);
+            else this.#step({ type: "message", peer, message });
           },
           disconnected: () => {
             this.#news.delete(peer);
@@ -291,10 +297,17 @@ export class WalProposer {
     this.#step({ type: "localTrimmed", startLsn: below });
   }
 
+  /** Whether an acceptor's term is another compute's, for which this one does not campaign. */
+  #givesWayTo(term: number): boolean {
+    const { lastTerm = null } = this.#options;
+    return this.#state.phase === "campaigning" && lastTerm !== null && term > Math.max(lastTerm, this.term);
+  }
+
   #fenced(term: number): void {
+    const own = Math.max(this.#options.lastTerm ?? 0, this.term);
     const error = new ZenithError(
       "conflict",
-      `another compute has taken over timeline ${this.#options.timeline}: its term is ${term}, this one's was ${this.#state.term}`,
+      `another compute has taken over timeline ${this.#options.timeline}: its term is ${term}, this one's was ${own}`,
     );
     this.#logger.error(error.message);
     if (this.#elected !== undefined) this.#elected.reject(error);

@@ -1,6 +1,7 @@
 /** Each Postgres of an environment. */
 import { formatHostPort } from "../../common/host_port.ts";
 import { formatLsn } from "../../common/lsn.ts";
+import { readConditions } from "../../compute/postgres/conditions.ts";
 import { type ComputePlace, describeCompute } from "../computes.ts";
 import type { Environment } from "../environment.ts";
 import { howItEnded, type Problem, problemOf } from "./problem.ts";
@@ -43,6 +44,11 @@ export function surveyCompute(
         `"zenith pg start ${branch}${ofTenant}" starts it; "zenith logs ${branch}${ofTenant}" shows its logs`,
       down: true,
     });
+  }
+  if (status === "running") {
+    for (const { text, remedy } of readConditions(paths)) {
+      if (remedy !== null) problems.push({ what: `the Postgres of branch ${branch}: ${text}`, ...remedy });
+    }
   }
   try {
     const { address, readOnlyAt } = describeCompute(found);

@@ -36,7 +36,8 @@ export class DiskWatch {
     this.#isLow = isLow;
     const { conditions, directory, log } = this.#options;
     const text = `the disk of ${directory} is full`;
-    conditions.set("disk", isLow ? text : undefined);
+    const hint = "make room: Postgres goes on by itself then";
+    conditions.set("disk", isLow ? text : undefined, { hint, down: true });
     if (isLow) log.warn(`${text}: Postgres gets "No space left on device" until there is room again`);
     else log.info(`there is room on the disk of ${directory} again`);
   }

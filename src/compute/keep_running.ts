@@ -1,0 +1,111 @@
+/**
+ * Starts a compute afresh when a process of Postgres has crashed. Stock Postgres would recover from its own data directory; a
+ * compute's has torn pages then, and WAL without the images to mend them, so it takes a new one from the branch instead.
+ */
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import type { HostPort } from "../common/host_port.ts";
+import { sleep } from "../common/sleep.ts";
+import { Conditions } from "./postgres/conditions.ts";
+import { PostgresCrashed } from "./postgres/postgres_process.ts";
+import { type ComputeOptions, type RunningCompute, startCompute, type StopMode } from "./supervisor.ts";
+
+/** A Postgres that has run for so long was well: the start after its crash does not wait. */
+const WELL_AFTER_MS = 10_000;
+/** Between starts that fail, or don't last. */
+const RETRY_MIN_MS = 200;
+const RETRY_MAX_MS = 10_000;
+
+/** @throws {ZenithError} the reason why it could not start the first time; nothing is left running then */
+export async function keepComputeRunning(options: Omit<ComputeOptions, "conditions" | "lastTerm">) {
+  const conditions = new Conditions(options.paths);
+  const stopping = new AbortController();
+  const signal = AbortSignal.any([options.signal, stopping.signal]);
+  const all: ComputeOptions = { ...options, signal, conditions, lastTerm: { value: null } };
+  return new KeptCompute(all, await startCompute(all), stopping);
+}
+
+class KeptCompute implements RunningCompute {
+  readonly address: HostPort;
+  readonly ended: Promise<void>;
+  readonly #options: ComputeOptions;
+  readonly #stopping: AbortController;
+  /** undefined while it is being started afresh. */
+  #current: RunningCompute | undefined;
+
+  constructor(options: ComputeOptions, first: RunningCompute, stopping: AbortController) {
+    this.#options = options;
+    this.#stopping = stopping;
+    this.address = first.address;
+    this.#current = first;
+    this.ended = this.#keep(first);
+  }
+
+  async stop(mode: StopMode): Promise<void> {
+    const running = this.#current;
+    this.#stopping.abort(new ZenithError("unavailable", "stopped while starting afresh"));
+    // A start that is given up cleans up behind itself.
+    await (running === undefined ? this.ended : running.stop(mode));
+  }
+
+  async #keep(first: RunningCompute): Promise<void> {
+    let running: RunningCompute | undefined = first;
+    let delayMs = 0;
+    while (running !== undefined) {
+      const startedMs = performance.now();
+      try {
+        return await running.ended;
+      } catch (error) {
+        if (!(error instanceof PostgresCrashed)) throw error;
+        this.#current = undefined;
+        const wasWell = performance.now() - startedMs > WELL_AFTER_MS;
+        delayMs = wasWell ? 0 : nextDelay(delayMs);
+        this.#options.log.error(`${error.message}; starting afresh where the branch ends`);
+        running = await this.#startAfresh(error, wasWell ? 0 : delayMs);
+      }
+    }
+  }
+
+  /** @returns undefined when it was stopped meanwhile. @throws what another try would not change */
+  async #startAfresh(crash: PostgresCrashed, firstDelayMs: number): Promise<RunningCompute | undefined> {
+    const { conditions, log, signal } = this.#options;
+    const crashedMs = Date.now();
+    const say = (why: string) =>
+      conditions.set("crash", `starting afresh: ${why}`, {
+        hint: 'nothing has to be done; "zenith logs" shows how it goes on',
+        down: true,
+      });
+    conditions.clear();
+    say(crash.message);
+    for (let delayMs = firstDelayMs;; delayMs = nextDelay(delayMs)) {
+      await sleep(delayMs, signal);
+      if (signal.aborted) return undefined;
+      try {
+        this.#current = await startCompute({ ...this.#options, progress: () => {} });
+      } catch (error) {
+        if (signal.aborted) return undefined;
+        if (!mayWorkLater(error)) throw error;
+        log.warn(`could not start afresh: ${errorMessage(error)}`);
+        say(`${crash.message}; ${errorMessage(error)}`);
+        continue;
+      }
+      if (signal.aborted) {
+        await this.#current.stop("immediate");
+        return undefined;
+      }
+      const tookMs = Date.now() - crashedMs;
+      log.info("started afresh after a crash", { tookMs });
+      conditions.set("crash", `started afresh at ${new Date().toISOString()}: ${crash.message}`);
+      return this.#current;
+    }
+  }
+}
+
+function nextDelay(delayMs: number): number {
+  return Math.min(RETRY_MAX_MS, Math.max(RETRY_MIN_MS, delayMs * 2));
+}
+
+/** Servers that are away come back, and disks are given room. Nobody else changes what is wrong otherwise. */
+function mayWorkLater(error: unknown): boolean {
+  if (!(error instanceof ZenithError)) return false;
+  return error.kind === "unavailable" || error.kind === "timeout" || error.kind === "disk_full";
+}
