@@ -8,6 +8,8 @@
  * being done.
  */
 import * as fs from "node:fs";
+import { dirname } from "node:path";
+import { systemErrorCode } from "./errors.ts";
 
 /** An open file, with explicit positions: there is no shared cursor. */
 export interface DiskFile {
@@ -220,6 +222,32 @@ export function replaceFileSync(disk: Disk, directory: string, path: string, con
   disk.renameSync(temporary, path);
   disk.fsyncDirSync(directory);
 }
+
+/**
+ * To be called before anything in a directory is relied on that an earlier process has left. If that process was killed, what it
+ * did last can be seen and may still be lost with the machine's power: a file's new content, a name that is gone, the
+ * directory itself. From now on all that is durable.
+ */
+export function settleDirectorySync(disk: Disk, directory: string): void {
+  disk.fsyncDirSync(dirname(directory));
+  disk.fsyncDirSync(directory);
+}
+
+/**
+ * As {@link settleDirectorySync}, for a role's working directory, which others have made: also the directories above it, as far as this
+ * process may open them.
+ */
+export function settleWorkdirSync(disk: Disk, workdir: string): void {
+  disk.fsyncDirSync(workdir);
+  try {
+    for (let at = workdir; at !== dirname(at); at = dirname(at)) disk.fsyncDirSync(dirname(at));
+  } catch (error) {
+    if (!NOT_OURS.has(systemErrorCode(error) ?? "")) throw error;
+  }
+}
+
+/** The directory is not this process's to open, or its file system can't sync directories. */
+const NOT_OURS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EINVAL"]);
 
 /** What a file is called while it isn't complete. Whoever owns a directory removes such files when it starts. */
 export const TEMPORARY_SUFFIX = ".tmp";

@@ -1,7 +1,9 @@
 /** Config files: TOML on disk, checked against a valibot schema, written whole. */
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
 import { parse as parseToml, stringify as stringifyToml } from "smol-toml";
 import { type BaseIssue, type GenericSchema, type InferOutput, safeParse } from "valibot";
+import { nodeDisk } from "./disk.ts";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "./errors.ts";
 
 const MEND = "it is a text file, in TOML: mend it with an editor";
@@ -73,6 +75,7 @@ export function writeTomlFile(path: string, comment: string, value: Record<strin
       closeSync(fd);
     }
     renameSync(temporary, path);
+    nodeDisk.fsyncDirSync(dirname(path));
   } catch (error) {
     throw ioError("write", path, error);
   }

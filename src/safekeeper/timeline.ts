@@ -6,7 +6,7 @@
  * while one ran shares the next.
  */
 import { assert } from "../common/assert.ts";
-import { type Disk, replaceFileSync } from "../common/disk.ts";
+import { type Disk, replaceFileSync, settleDirectorySync } from "../common/disk.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import type { Logger } from "../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
@@ -140,6 +140,8 @@ export class SafekeeperTimeline {
     const path = paths.controlFile(names.tenantId, names.timelineId);
     let content: Uint8Array;
     try {
+      // A vote that a killed process has put in place, and that can still be lost with the power, must not count as given.
+      if (options.sync) settleDirectorySync(disk, paths.timeline(names.tenantId, names.timelineId));
       content = disk.readFileSync(path);
     } catch (error) {
       throw ioError("read", path, error);
@@ -374,6 +376,8 @@ export class SafekeeperTimeline {
     for (const name of disk.readdirSync(this.#dir)) {
       if (/^[0-9A-F]{24}$/.test(name)) disk.unlinkSync(`${this.#dir}/${name}`);
     }
+    // None of them may come back beside the segments of this attempt.
+    if (this.#options.sync) disk.fsyncDirSync(this.#dir);
     this.#store = await openStore(this.identity, startLsn, this.#options);
     this.#store.writeHead(buildSegmentHead(startLsn, this.identity.segmentSize, this.identity.systemId));
     this.#tracker = this.#newTracker(startLsn);

@@ -1,4 +1,4 @@
-import type { Disk } from "../common/disk.ts";
+import { type Disk, settleWorkdirSync } from "../common/disk.ts";
 import { ioError, ZenithError } from "../common/errors.ts";
 import { isId, parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
 import type { Logger } from "../process/log.ts";
@@ -101,9 +101,12 @@ export class Timelines {
 
   /** Finishes deletions that a crash has interrupted. @throws {ZenithError} `io` */
   recover(): void {
-    const { disk, paths } = this.#options;
+    const { disk, paths, sync } = this.#options;
+    if (sync) settleWorkdirSync(disk, paths.workdir);
     for (const tenant of disk.readdirSync(paths.workdir).filter(isId)) {
       const directory = paths.tenant(parseTenantId(tenant));
+      // A deletion must not be undone when power goes after some of the files were removed.
+      if (sync) disk.fsyncDirSync(directory);
       for (const name of disk.readdirSync(directory)) {
         if (name.endsWith(DELETED_SUFFIX)) disk.removeTreeSync(`${directory}/${name}`);
       }

@@ -12,7 +12,7 @@
  */
 import { join } from "node:path";
 import { assert } from "../common/assert.ts";
-import type { Disk, DiskFile } from "../common/disk.ts";
+import { type Disk, type DiskFile, settleDirectorySync } from "../common/disk.ts";
 import { ioError, ZenithError } from "../common/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import {
@@ -115,6 +115,9 @@ export class WalStore {
       if (disk.statSync(dir) === null) {
         disk.mkdirsSync(dir);
         disk.fsyncDirSync(join(dir, ".."));
+      } else if (options.sync ?? true) {
+        // Segments whose names a killed process made and did not sync must not be taken for durable ones.
+        settleDirectorySync(disk, dir);
       }
       for (const name of disk.readdirSync(dir)) {
         const position = parseWalFileName(name, segmentSize);

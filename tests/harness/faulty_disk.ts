@@ -15,7 +15,7 @@ import type { Random } from "./random.ts";
 export type Fault =
   /** It fails with this code, the disk stays as it was; later operations work, unless `lasting`. */
   | { readonly kind: "error"; readonly code: "EIO" | "ENOSPC"; readonly lasting?: boolean }
-  /** The power goes: it and everything after it fails until {@link FaultyDisk.crash}. */
+  /** The process stops there: it and everything after it fails until {@link FaultyDisk.crash} or {@link FaultyDisk.kill}. */
   | { readonly kind: "crash" };
 
 /** Thrown by every operation of a disk without power. */
@@ -132,6 +132,7 @@ export class FaultyDisk implements Disk {
   readonly #root = new DirectoryNode();
   #faultAt = Infinity;
   #fault: Fault = { kind: "crash" };
+  #hasFaulted = false;
   #powerLost = false;
   #generation = 0;
 
@@ -143,6 +144,7 @@ export class FaultyDisk implements Disk {
   failAt(n: number, fault: Fault): void {
     this.#faultAt = this.operations + n;
     this.#fault = fault;
+    this.#hasFaulted = false;
   }
 
   noFault(): void {
@@ -151,7 +153,7 @@ export class FaultyDisk implements Disk {
 
   /** Whether the fault that was set has happened. */
   get faulted(): boolean {
-    return this.operations >= this.#faultAt;
+    return this.#hasFaulted || this.operations >= this.#faultAt;
   }
 
   /** Makes all that is there durable: what a test starts from. */
@@ -162,6 +164,15 @@ export class FaultyDisk implements Disk {
   /** Power goes and comes back: what was not durable is lost, in part. Files that were open can't be used any more. */
   crash(): void {
     this.#root.crash(this.#random);
+    this.kill();
+  }
+
+  /**
+   * The process is killed, the machine runs on: all that was done is there, durable or not. Files that were open can't be
+   * used any more.
+   */
+  kill(): void {
+    this.#hasFaulted = this.faulted;
     this.#powerLost = false;
     this.#faultAt = Infinity;
     this.#generation++;

@@ -1,6 +1,6 @@
 import { BufferPool } from "../../common/buffer_pool.ts";
-import type { Disk } from "../../common/disk.ts";
-import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
+import { type Disk, settleWorkdirSync } from "../../common/disk.ts";
+import { errorMessage, ioError, withIoErrors, ZenithError } from "../../common/errors.ts";
 import { type BranchName, isId, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn } from "../../common/lsn.ts";
@@ -83,10 +83,13 @@ export class PageServer {
   /** Opens the working directory. Timelines are opened when they are first asked for. */
   static open(options: PageServerOptions): PageServer {
     const { disk, paths } = options;
-    disk.mkdirsSync(paths.tenants);
-    const server = new PageServer(options);
     // Names as they are now must not change again when power goes after files were removed.
-    disk.fsyncDirSync(paths.tenants);
+    withIoErrors("prepare", paths.tenants, () => {
+      disk.mkdirsSync(paths.tenants);
+      settleWorkdirSync(disk, paths.workdir);
+      disk.fsyncDirSync(paths.tenants);
+    });
+    const server = new PageServer(options);
     for (const name of disk.readdirSync(paths.tenants)) {
       if (isId(name)) {
         const id = parseTenantId(name);

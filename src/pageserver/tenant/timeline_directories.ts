@@ -3,7 +3,7 @@
  * leaves after that is removed when the tenant is opened.
  */
 import { join } from "node:path";
-import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
+import { type Disk, settleDirectorySync, TEMPORARY_SUFFIX } from "../../common/disk.ts";
 import { ioError, withIoErrors } from "../../common/errors.ts";
 import { isId, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
@@ -95,8 +95,9 @@ export class TimelineDirectories {
   recover(): void {
     const parent = this.#paths.timelines(this.#tenant);
     withIoErrors("clean up in", parent, () => {
-      // The names that this goes by must not change again when power goes after files were removed.
-      this.#disk.fsyncDirSync(parent);
+      // The names that this goes by, and that clients are shown, must not change again when power goes.
+      settleDirectorySync(this.#disk, parent);
+      this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
       for (const name of this.#disk.readdirSync(parent)) {
         if (name.endsWith(DELETED_SUFFIX)) {
           this.#finish(parseTimelineId(name.slice(0, -DELETED_SUFFIX.length)));

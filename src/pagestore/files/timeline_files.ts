@@ -3,8 +3,8 @@
  * map; {@link TimelineFiles.commit} makes it the one that counts.
  */
 import { basename, dirname, join } from "node:path";
-import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
-import { ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import { type Disk, settleDirectorySync, TEMPORARY_SUFFIX } from "../../common/disk.ts";
+import { ioError, systemErrorCode, withIoErrors, ZenithError } from "../../common/errors.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { BlockCache } from "../layer/block_cache.ts";
 import { corrupt } from "../layer/layer_format.ts";
@@ -14,6 +14,7 @@ import { LayerNumbers } from "./merge_request.ts";
 import type { ObjectTable } from "../value/object_id.ts";
 import type { Retention } from "../value/retention.ts";
 import {
+  isTimelineDirectory,
   LAYER_SUFFIX,
   type LayerEntry,
   layerPath,
@@ -76,11 +77,12 @@ export class TimelineFiles {
   }
 
   /**
-   * Opens the directory, verifies that all layers are there, and removes what a crash left.
+   * Opens the directory, makes durable what is there, verifies that all layers are, and removes what a crash left.
    *
    * @throws {ZenithError} `not_found`, `corrupt_data`, `io`
    */
   static open(directory: string, ancestorLsn: Lsn | null, access: FileAccess): TimelineFiles {
+    settle(access.disk, directory);
     const metadata = readMetadata(access.disk, directory);
     if (metadata.ancestorLsn !== ancestorLsn) {
       throw corrupt(
@@ -199,6 +201,17 @@ export class TimelineFiles {
       throw ioError("clean timeline directory", this.directory, error);
     }
   }
+}
+
+/**
+ * Metadata that a killed process has put in place, and that can still be lost with the power, must not count: files that it
+ * does not name are removed, and WAL that it makes superfluous.
+ */
+function settle(disk: Disk, directory: string): void {
+  withIoErrors("sync timeline directory", directory, () => {
+    // That there is none is said by who reads the metadata.
+    if (isTimelineDirectory(disk, directory)) settleDirectorySync(disk, directory);
+  });
 }
 
 /** The directory with its metadata, durable; or, when that fails, none that a later attempt would stumble over. */

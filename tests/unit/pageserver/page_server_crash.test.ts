@@ -267,6 +267,27 @@ class Life {
     history.durable = Math.max(history.durable, lsn);
   }
 
+  /** After a kill clients are shown what is there: that is promised from then on. */
+  async promiseWhatIsThere(): Promise<void> {
+    const server = this.#open();
+    this.server = server;
+    const known = server.tenants();
+    this.tenant = known.includes(TENANT) ? "yes" : "no";
+    this.other = known.includes(OTHER) ? "yes" : "no";
+    if (this.tenant === "no") return;
+    const { branches, timelines } = server.tenant(TENANT);
+    const listed = await branches.list();
+    for (const name of this.branches.keys()) {
+      this.branches.set(name, listed.some((branch) => branch.name === name) ? "yes" : "no");
+    }
+    for (const { name, timelineId } of listed) {
+      if (!this.histories.has(name)) continue;
+      const timeline = await timelines.get(timelineId);
+      this.#promise(name, Math.min(await timeline.makeDurable(), timeline.lastRecordLsn));
+      await timeline.trimWal();
+    }
+  }
+
   /** A restart finds all that was promised, and nothing else. */
   async expectRecovered(): Promise<void> {
     const server = this.#open();
@@ -389,6 +410,21 @@ describe("tenants and branches that are made, written to, renamed and deleted", 
       });
       assert.ok(operations > 300, `the scenario has ${operations} operations`);
     });
+
+    test(
+      `stay as they are shown after a kill at any operation when the power goes next, seed ${seed}`,
+      SLOW,
+      async () => {
+        await failEverywhere(seed, () => ({ kind: "crash" }), async (life) => {
+          await life.run(false).catch((error: Error) => {
+            if (!isPowerLost(error)) throw error;
+          });
+          life.disk.kill();
+          await life.server.close().catch(() => {});
+          await life.promiseWhatIsThere();
+        });
+      },
+    );
 
     test(`go on after an error at any operation when asked again, seed ${seed}`, SLOW, async () => {
       const fault = (n: number): Fault => ({ kind: "error", code: n % 2 === 0 ? "EIO" : "ENOSPC" });

@@ -159,6 +159,16 @@ class Scenario {
     assert.deepEqual([check.problems, check.strays], [[], []]);
   }
 
+  /** Opens what there is; how far that says to be durable is promised. */
+  async expectReopened(): Promise<void> {
+    if (this.disk.statSync(ROOT) === null) return;
+    const root = await TimelineStore.open(ROOT, this.options(null));
+    this.durableRoot = Math.max(this.durableRoot, root.diskConsistentLsn);
+    if (this.disk.statSync(BRANCH) === null) return;
+    const branch = await TimelineStore.open(BRANCH, this.options(root));
+    this.durableBranch = Math.max(this.durableBranch, branch.diskConsistentLsn);
+  }
+
   options(ancestor: TimelineStore | null): TimelineStoreOptions {
     const options = {
       disk: this.disk,
@@ -228,6 +238,20 @@ describe("create, flush, branch, merge and garbage collection", () => {
           });
         });
         assert.ok(operations > 100, `the scenario has ${operations} operations`);
+      },
+    );
+
+    test(
+      `keep what is there after a kill at any operation when the power goes next, seed ${seed}`,
+      SLOW,
+      async () => {
+        await failEverywhere(seed, () => ({ kind: "crash" }), async (scenario) => {
+          await scenario.run(false).catch((error: Error) => {
+            if (!(error instanceof PowerLostError || error.cause instanceof PowerLostError)) throw error;
+          });
+          scenario.disk.kill();
+          await scenario.expectReopened();
+        });
       },
     );
 

@@ -223,38 +223,53 @@ async function checkPromises(timelines: Timelines, promised: Promised): Promise<
 }
 
 describe("a safekeeper's timeline", () => {
-  for (const seed of seeds(60)) {
-    test(`keeps its promises when the power goes at any operation (ZENITH_SEED=${seed})`, async () => {
-      const random = new Random(seed);
-      const disk = new FaultyDisk(random);
-      disk.mkdirsSync("/safekeeper");
-      disk.fsyncDirSync("/");
-      const promised: Promised = {
-        term: 0,
-        historyTerm: 0,
-        flushLsn: 0 as Lsn,
-        commitLsn: START,
-        logs: [EMPTY_LOG],
-      };
-      for (let life = 0; life < 3; life++) {
-        disk.failAt(1 + random.int(70), { kind: "crash" });
-        const timelines = openTimelines(disk);
-        try {
-          await live(timelines, promised, random);
-        } catch (error) {
-          if (!disk.faulted) throw error;
+  /** What a timeline that was just opened says of itself is as good as said to a proposer. */
+  async function promise(timelines: Timelines, promised: Promised): Promise<void> {
+    await checkPromises(timelines, promised);
+    const { state } = await timelines.getOrCreate(IDENTITY);
+    promised.term = state.term;
+    promised.historyTerm = historyTerm(state.history);
+    promised.logs = promised.logs.filter((log) => hasHistory(log, state.history)).slice(0, 1)
+      .map((log) => cutLog(log, state.flushLsn > 0 ? state.flushLsn : START));
+    promised.flushLsn = state.flushLsn;
+  }
+
+  for (const isKilledFirst of [false, true]) {
+    const what = isKilledFirst
+      ? "it is killed at any operation, opened, and the power goes"
+      : "the power goes at any operation";
+    for (const seed of seeds(60)) {
+      test(`keeps its promises when ${what} (ZENITH_SEED=${seed})`, async () => {
+        const random = new Random(seed);
+        const disk = new FaultyDisk(random);
+        disk.mkdirsSync("/safekeeper");
+        disk.fsyncDirSync("/");
+        const promised: Promised = {
+          term: 0,
+          historyTerm: 0,
+          flushLsn: 0 as Lsn,
+          commitLsn: START,
+          logs: [EMPTY_LOG],
+        };
+        for (let life = 0; life < 3; life++) {
+          disk.failAt(1 + random.int(70), { kind: "crash" });
+          const timelines = openTimelines(disk);
+          try {
+            await live(timelines, promised, random);
+          } catch (error) {
+            if (!disk.faulted) throw error;
+          }
+          if (isKilledFirst) {
+            disk.kill();
+            await promise(openTimelines(disk), promised);
+          }
+          disk.crash();
+          const reopened = openTimelines(disk);
+          await promise(reopened, promised);
+          await reopened.close();
         }
-        disk.crash();
-        const reopened = openTimelines(disk);
-        await checkPromises(reopened, promised);
-        const { state } = await reopened.getOrCreate(IDENTITY);
-        promised.term = state.term;
-        promised.logs = promised.logs.filter((log) => hasHistory(log, state.history)).slice(0, 1)
-          .map((log) => cutLog(log, state.flushLsn > 0 ? state.flushLsn : START));
-        promised.flushLsn = state.flushLsn;
-        await reopened.close();
-      }
-    });
+      });
+    }
   }
 
   async function electedConnection(

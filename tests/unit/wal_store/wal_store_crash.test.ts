@@ -149,4 +149,26 @@ describe("WalStore without power", () => {
       }
     });
   }
+
+  for (const seed of seeds(60)) {
+    test(`still has after a power failure what it said was durable when it was opened after a kill (ZENITH_SEED=${seed})`, async () => {
+      const random = new Random(seed);
+      const disk = new FaultyDisk(random);
+      let expected: Expectation = { log: { boundaries: [START], bytes: new Uint8Array(0) }, atLeast: START };
+      let store = await open(disk);
+      for (let life = 0; life < 3; life++) {
+        disk.failAt(1 + random.int(40), { kind: "crash" });
+        expected = await live(store, expected, random);
+        disk.kill();
+        const killed = await open(disk);
+        const end = check(killed, expected);
+        await killed.truncate(end);
+        assert.equal(killed.syncedLsn, end);
+        disk.crash();
+        expected = { log: cut(expected.log, end), atLeast: end };
+        store = await open(disk);
+        await store.truncate(check(store, expected));
+      }
+    });
+  }
 });
