@@ -2,8 +2,10 @@ import { errorMessage } from "../common/errors.ts";
 import type { Logger } from "../process/log.ts";
 import { sleep } from "../common/sleep.ts";
 import type { PgClient } from "../pgwire/client.ts";
-import { connectPageServer } from "./page_server_link.ts";
+import { connectPageServer, timelineArgs } from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
+import { PAGE_SERVER } from "../protocol/management.ts";
+import { formatCommand } from "../protocol/operation.ts";
 
 /** How soon a page server that went away is told again. */
 const RETRY_MS = 1_000;
@@ -64,7 +66,7 @@ interface AttachedConnection {
 async function attach(compute: ComputeIdentity, signal?: AbortSignal): Promise<AttachedConnection> {
   const client: PgClient = await connectPageServer(compute, signal);
   try {
-    const copy = await client.copyBoth(`compute_attach ${compute.tenant} ${compute.timeline}`);
+    const copy = await client.copyBoth(formatCommand(PAGE_SERVER.computeAttach, timelineArgs(compute)));
     const lost = copy.run({ onData() {} });
     // It may be lost before anybody waits for it.
     lost.catch(() => {});

@@ -1,56 +1,29 @@
 /** What a compute asks its page server for. */
-import { array, number, object, parse, string } from "valibot";
-import { errorMessage, ZenithError } from "../common/errors.ts";
-import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
-import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
-import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
+import { ZenithError } from "../common/errors.ts";
+import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import type { TenantId, TimelineId } from "../common/id.ts";
+import type { Lsn } from "../common/lsn.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
-import { PgClient } from "../pgwire/client.ts";
+import type { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
-import { SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_connection.ts";
+import { call } from "../protocol/call.ts";
+import { connectServer, serverName } from "../protocol/connect.ts";
+import { PAGE_SERVER, type TimelineStatus } from "../protocol/management.ts";
+import {
+  type Args,
+  type ArgValues,
+  formatCommand,
+  type Operation,
+  type Reply,
+  type Result,
+} from "../protocol/operation.ts";
+import { COMPUTE_NAME, SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_connection.ts";
 import type { BasebackupContent } from "./postgres/data_directory.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 
-const CONNECT_TIMEOUT_MS = 10_000;
-
-const StatusSchema = object({
-  system_id: string(),
-  wal_segment_size: number(),
-  wal_position: string(),
-  safekeepers: array(string()),
-});
-
-/** A timeline as the page server has it. */
-export interface TimelineStatus {
-  readonly systemId: bigint;
-  readonly pgVersion: number;
-  /** wal_segment_size in bytes. */
-  readonly segmentSize: number;
-  /** Where the next record goes; everything before is durable there. */
-  readonly position: Lsn;
-  /** Who has WAL of it that may not be there yet, as its last compute has said. */
-  readonly safekeepers: readonly HostPort[];
-}
-
 /** @throws {ZenithError} `protocol` when the answer makes no sense; else the page server's own errors */
 export async function fetchTimelineStatus(compute: ComputeIdentity): Promise<TimelineStatus> {
-  await using pageServer = await connectPageServer(compute);
-  const { rows } = await pageServer.query(`timeline_status ${compute.tenant} ${compute.timeline}`);
-  try {
-    const status = parse(StatusSchema, JSON.parse(rows[0]?.[0] ?? ""));
-    const { system_id, wal_segment_size, wal_position, safekeepers } = status;
-    return {
-      systemId: BigInt(system_id),
-      pgVersion: POSTGRES_MAJOR,
-      segmentSize: wal_segment_size,
-      position: parseLsn(wal_position),
-      safekeepers: safekeepers.map(parseHostPort),
-    };
-  } catch (error) {
-    throw new ZenithError("protocol", `the page server's answer to timeline_status: ${errorMessage(error)}`, {
-      cause: error,
-    });
-  }
+  return await callPageServer(compute, PAGE_SERVER.timelineStatus, timelineArgs(compute));
 }
 
 /**
@@ -76,9 +49,8 @@ export function assertSameSafekeepers(
 
 /** Has the page server remember which safekeepers the compute writes to. */
 export async function registerSafekeepers(compute: ComputeIdentity): Promise<void> {
-  const list = compute.walAcceptors.map(formatHostPort).join(",");
-  await using pageServer = await connectPageServer(compute);
-  await pageServer.query(`timeline_safekeepers ${compute.tenant} ${compute.timeline} ${list}`);
+  const args = { ...timelineArgs(compute), safekeepers: compute.walAcceptors };
+  await callPageServer(compute, PAGE_SERVER.timelineSafekeepers, args);
 }
 
 /** Asks the page server to connect to the compute's Postgres at `address` and receive. */
@@ -92,9 +64,8 @@ export async function callToSafekeeper(compute: ComputeIdentity, safekeeper: Hos
   await callTo(compute, formatConnInfo({ ...safekeeper, user: SAFEKEEPER_USER, options }));
 }
 
-async function callTo(compute: ComputeIdentity, connstr: string): Promise<void> {
-  await using pageServer = await connectPageServer(compute);
-  await pageServer.query(`callmemaybe ${compute.tenant} ${compute.timeline} ${connstr}`);
+async function callTo(compute: ComputeIdentity, conninfo: string): Promise<void> {
+  await callPageServer(compute, PAGE_SERVER.callmemaybe, { ...timelineArgs(compute), conninfo });
 }
 
 /** @param lsn null for the end of the timeline; the page server waits for one that it does not have yet */
@@ -105,33 +76,33 @@ export async function fetchBasebackup<T>(
   signal: AbortSignal,
   unpack: (tar: AsyncIterable<Uint8Array>) => Promise<T>,
 ): Promise<T> {
-  const at = lsn === null ? "" : ` ${formatLsn(lsn)}`;
-  const command = `basebackup ${compute.tenant} ${compute.timeline}${at}${content === "lazy" ? " lazy" : ""}`;
+  const command = formatCommand(PAGE_SERVER.basebackup, {
+    ...timelineArgs(compute),
+    lsn: lsn ?? undefined,
+    lazy: content === "lazy",
+  });
   await using pageServer = await connectPageServer(compute, signal);
   return await unpack(pageServer.copyOut(command));
 }
 
-/**
- * The `postgres` package would do but for COPY OUT: when the last chunk fills its buffer it never reads on, and the
- * connection stays busy for good.
- */
-export async function connectPageServer(compute: ComputeIdentity, signal?: AbortSignal): Promise<PgClient> {
-  try {
-    return await PgClient.connect({
-      ...compute.pageServer,
-      user: ZENITH_SUPERUSER,
-      database: "zenith",
-      applicationName: "zenith_compute",
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-      ...(signal === undefined ? {} : { signal }),
-    });
-  } catch (error) {
-    if (!(error instanceof ZenithError) || error.kind !== "unavailable" && error.kind !== "timeout") {
-      throw error;
-    }
-    throw new ZenithError(error.kind, `the page server does not answer: ${error.message}`, {
-      hint: 'start it with "zenith start"; "zenith status" shows what runs',
-      cause: error,
-    });
-  }
+/** The arguments that name the compute's timeline. */
+export function timelineArgs(
+  { tenant, timeline }: ComputeIdentity,
+): { tenant: TenantId; timeline: TimelineId } {
+  return { tenant, timeline };
+}
+
+/** One call on a connection of its own. */
+async function callPageServer<A extends Args, R extends Reply>(
+  compute: ComputeIdentity,
+  operation: Operation<A, R>,
+  args: ArgValues<A>,
+): Promise<Result<R>> {
+  await using pageServer = await connectPageServer(compute);
+  return await call(pageServer, serverName("page server", compute.pageServer), operation, args);
+}
+
+/** @throws {ZenithError} `unavailable` when it does not run; why it refuses */
+export function connectPageServer(compute: ComputeIdentity, signal?: AbortSignal): Promise<PgClient> {
+  return connectServer("page server", compute.pageServer, { applicationName: COMPUTE_NAME, signal });
 }

@@ -13,6 +13,7 @@ import {
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { type Election, WalProposer } from "./proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
+import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
 
 /** The last term in which a compute has asked for votes; null before the first. */
 export interface LastTerm {
@@ -50,10 +51,10 @@ export class SafekeeperQuorum implements Durability {
       tenant,
       timeline,
       acceptors: walAcceptors,
-      systemId: known.systemId,
-      pgVersion: known.pgVersion,
-      segmentSize: known.segmentSize,
-      timelineStartLsn: known.position,
+      systemId: known.system_id,
+      pgVersion: POSTGRES_MAJOR,
+      segmentSize: known.wal_segment_size,
+      timelineStartLsn: known.wal_position,
       lastTerm: this.#lastTerm.value,
       onFenced: (error) => this.#fail(error),
       logger: this.#log,
@@ -62,7 +63,7 @@ export class SafekeeperQuorum implements Durability {
     // Before there is anything that only they have.
     await registerSafekeepers(this.#compute);
     this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
-    if (startLsn > known.position) await this.#hurryPageServer(this.#proposer, startLsn);
+    if (startLsn > known.wal_position) await this.#hurryPageServer(this.#proposer, startLsn);
     return startLsn;
   }
 

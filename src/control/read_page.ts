@@ -2,9 +2,10 @@ import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
-import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
-import { PgClient } from "../pgwire/client.ts";
 import { PgError } from "../pgwire/sqlstate.ts";
+import { connectServer } from "../protocol/connect.ts";
+import { PAGE_SERVER } from "../protocol/management.ts";
+import { formatCommand } from "../protocol/operation.ts";
 import {
   decodeResponse,
   encodeRequest,
@@ -38,13 +39,8 @@ export async function readPage(
   address: PageAddress,
   lsn: Lsn,
 ): Promise<Uint8Array> {
-  await using client = await PgClient.connect({
-    ...pageServer,
-    user: ZENITH_SUPERUSER,
-    database: "zenith",
-    applicationName: "zenith",
-  });
-  const copy = await client.copyBoth(`pagestream ${tenant} ${timeline}`);
+  await using client = await connectServer("page server", pageServer, { applicationName: "zenith" });
+  const copy = await client.copyBoth(formatCommand(PAGE_SERVER.pagestream, { tenant, timeline }));
   const request = Object.assign(new PageRequest(), address, {
     tag: REQUEST_PAGES,
     lsn,

@@ -1,14 +1,15 @@
 /** The environment's own safekeepers, as processes. */
 import { mkdirSync } from "node:fs";
-import { array, type InferOutput, number, object, pipe, safeParse, string, transform } from "valibot";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
-import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
-import { parseLsn } from "../common/lsn.ts";
+import type { TenantId, TimelineId } from "../common/id.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
 import { checkPidFile } from "../process/pid_file.ts";
-import { PgClient } from "../pgwire/client.ts";
+import type { PgClient } from "../pgwire/client.ts";
+import { call } from "../protocol/call.ts";
+import { connectServer, serverName } from "../protocol/connect.ts";
+import { SAFEKEEPER, type SafekeeperTimelineStatus } from "../protocol/management.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
@@ -92,30 +93,17 @@ export async function stopSafekeeper(safekeeper: SafekeeperInfo, mode: StopMode)
   });
 }
 
-const LsnSchema = pipe(string(), transform(parseLsn));
-
-const StatusSchema = array(object({
-  tenant_id: pipe(string(), transform(parseTenantId)),
-  timeline_id: pipe(string(), transform(parseTimelineId)),
-  term: number(),
-  flush_lsn: LsnSchema,
-  commit_lsn: LsnSchema,
-  remote_consistent_lsn: LsnSchema,
-  wal_bytes: number(),
-}));
+export type { SafekeeperTimelineStatus };
 
 export interface TimelineName {
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
 }
 
-/** A timeline as one safekeeper has it. */
-export type SafekeeperTimelineStatus = InferOutput<typeof StatusSchema>[number];
-
 /** All timelines of a safekeeper. @throws {ZenithError} `unavailable` when it doesn't answer, `protocol` */
 export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTimelineStatus[]> {
   await using client = await connect(address);
-  return await queryStatus(client, address, "TIMELINE_STATUS");
+  return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineStatus, {});
 }
 
 /** One timeline of a safekeeper; undefined when it has none of that name. @throws {ZenithError} as {@link safekeeperStatus} */
@@ -125,8 +113,9 @@ export async function safekeeperTimeline(
   timeline: TimelineId,
 ): Promise<SafekeeperTimelineStatus | undefined> {
   await using client = await connect(address);
+  const server = serverName("safekeeper", address);
   try {
-    return (await queryStatus(client, address, `TIMELINE_STATUS ${tenant} ${timeline}`))[0];
+    return (await call(client, server, SAFEKEEPER.timelineStatus, { tenant, timeline }))[0];
   } catch (error) {
     if (error instanceof ZenithError && error.kind === "not_found") return undefined;
     throw error;
@@ -147,7 +136,8 @@ export async function deleteFromSafekeepers(
     try {
       await using client = await connect(address);
       for (const { tenant, timeline } of timelines) {
-        await client.query(`TIMELINE_DELETE ${tenant} ${timeline}`);
+        const name = { tenant, timeline };
+        await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDelete, name);
       }
     } catch (error) {
       problems.push(`safekeeper ${id} keeps WAL that nobody needs: ${errorMessage(error)}`);
@@ -157,25 +147,8 @@ export async function deleteFromSafekeepers(
 }
 
 function connect(address: HostPort): Promise<PgClient> {
-  return PgClient.connect({
-    ...address,
-    user: "zenith",
+  return connectServer("safekeeper", address, {
     applicationName: "zenith",
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
   });
-}
-
-async function queryStatus(
-  client: PgClient,
-  address: HostPort,
-  command: string,
-): Promise<SafekeeperTimelineStatus[]> {
-  const { rows } = await client.query(command);
-  const result = safeParse(StatusSchema, JSON.parse(rows[0]?.[0] ?? "null"));
-  if (result.success) return result.output;
-  throw new ZenithError(
-    "protocol",
-    `the safekeeper at ${formatHostPort(address)} answered TIMELINE_STATUS with something unexpected: ` +
-      result.issues[0].message,
-  );
 }

@@ -16,6 +16,9 @@ export const RECOVERY_TERM_OPTION = "zrecoveryterm";
  */
 export const WAL_RECEIVER_NAME = "pageserver";
 
+/** The application_name of a compute's connections to the page server. */
+export const COMPUTE_NAME = "zenith_compute";
+
 /** The startup `options` that choose a timeline. */
 export function timelineOptions(tenantId: string, timelineId: string): string {
   return `-c ${TENANT_OPTION}=${tenantId} -c ${TIMELINE_OPTION}=${timelineId}`;

@@ -2,9 +2,11 @@ import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { Logger } from "../process/log.ts";
 import type { Lsn } from "../common/lsn.ts";
-import { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
-import { timelineOptions } from "../protocol/wal_connection.ts";
+import { call } from "../protocol/call.ts";
+import { connectServer, serverName } from "../protocol/connect.ts";
+import { PAGE_SERVER } from "../protocol/management.ts";
+import { SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_connection.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -51,17 +53,19 @@ export class Recall {
     const connInfo = formatConnInfo({
       host: this.#self.host,
       port: this.#self.port,
-      user: "zenith",
+      user: SAFEKEEPER_USER,
       options: timelineOptions(tenantId, timelineId),
     });
     try {
-      await using client = await PgClient.connect({
-        ...this.#pageserver,
-        user: "zenith",
+      await using client = await connectServer("page server", this.#pageserver, {
         applicationName: "safekeeper",
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
       });
-      await client.query(`callmemaybe ${tenantId} ${timelineId} ${connInfo}`);
+      await call(client, serverName("page server", this.#pageserver), PAGE_SERVER.callmemaybe, {
+        tenant: tenantId,
+        timeline: timelineId,
+        conninfo: connInfo,
+      });
       this.#lastError = "";
     } catch (error) {
       if (error instanceof ZenithError && error.kind === "not_found") {

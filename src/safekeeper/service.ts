@@ -2,7 +2,6 @@ import { ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Column } from "../pgwire/column.ts";
-import { ignoredStatementTag } from "../pgwire/ignored_statement.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { nextRecordLsn, segmentStart, WAL_TLI } from "../postgres/wal/page_header.ts";
@@ -16,8 +15,8 @@ import type { SafekeeperTimeline } from "./timeline.ts";
 import type { TimelineName, Timelines } from "./timelines.ts";
 import { serveWalPush } from "./wal_push.ts";
 import { type WalReader, WalSender } from "./wal_sender.ts";
-
-const JSON_COLUMN: readonly Column[] = [{ name: "result", type: "json" }];
+import { SAFEKEEPER, type SafekeeperTimelineJson } from "../protocol/management.ts";
+import { commandText, type Handlers, OperationService } from "../protocol/operation_service.ts";
 
 const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
   { name: "systemid", type: "text" },
@@ -33,6 +32,7 @@ const SLOT_COLUMNS: readonly Column[] = [
   { name: "output_plugin", type: "text" },
 ];
 
+/** A command of PostgreSQL's replication protocol; ours are in the management contract. */
 interface Command {
   readonly pattern: RegExp;
   /** With null the answer has no rows. */
@@ -51,12 +51,7 @@ const SETTINGS: Readonly<Record<string, (timeline: SafekeeperTimeline) => string
   data_directory_mode: () => "0700",
 };
 
-const COMMANDS: readonly Command[] = [
-  {
-    pattern: /^start_wal_push$/i,
-    columns: () => null,
-    run: (service, session) => serveWalPush(session, service.timelines),
-  },
+const REPLICATION_COMMANDS: readonly Command[] = [
   {
     pattern: /^start_replication\b/i,
     columns: () => null,
@@ -72,27 +67,6 @@ const COMMANDS: readonly Command[] = [
         [[String(identity.systemId), WAL_TLI, formatLsn(state.commitLsn), null]],
         "IDENTIFY_SYSTEM",
       );
-    },
-  },
-  {
-    pattern: /^timeline_status(?:\s+(\S+)\s+(\S+))?$/i,
-    columns: () => JSON_COLUMN,
-    run: async (service, session, [, tenant, timeline]) => {
-      const names = tenant === undefined
-        ? service.timelines.list()
-        : [{ tenantId: parseTenantId(tenant), timelineId: parseTimelineId(timeline!) }];
-      const statuses: unknown[] = [];
-      for (const name of names) statuses.push(timelineStatus(await service.timelines.get(name)));
-      session.sendRows(JSON_COLUMN, [[JSON.stringify(statuses)]]);
-    },
-  },
-  {
-    pattern: /^timeline_delete\s+(\S+)\s+(\S+)$/i,
-    columns: () => null,
-    run: async (service, session, [, tenant, timeline]) => {
-      const name = { tenantId: parseTenantId(tenant!), timelineId: parseTimelineId(timeline!) };
-      await service.timelines.delete(name);
-      session.sendCommandComplete("TIMELINE_DELETE");
     },
   },
   {
@@ -124,26 +98,27 @@ const COMMANDS: readonly Command[] = [
 /** The safekeeper's commands over the wire. */
 export class SafekeeperService implements ConnectionHandler {
   readonly timelines: Timelines;
+  readonly #operations: OperationService;
   readonly #senders = new Map<SafekeeperTimeline, Set<WalSender>>();
 
   constructor(timelines: Timelines) {
     this.timelines = timelines;
+    this.#operations = new OperationService("a safekeeper", SAFEKEEPER, handlers(timelines), [
+      "START_REPLICATION",
+      "IDENTIFY_SYSTEM",
+    ]);
   }
 
-  describe(_session: Session, sql: string): readonly Column[] | null {
-    if (ignoredStatementTag(sql) !== undefined) return null;
-    const { command, match } = parseCommand(sql);
-    return command.columns(match);
+  describe(session: Session, sql: string): readonly Column[] | null {
+    const { command, match } = replicationCommand(commandText(sql));
+    return command === undefined ? this.#operations.describe(session, sql) : command.columns(match);
   }
 
-  async query(session: Session, sql: string): Promise<void> {
-    const ignored = ignoredStatementTag(sql);
-    if (ignored !== undefined) {
-      session.sendCommandComplete(ignored);
-      return;
-    }
-    const { command, match, text } = parseCommand(sql);
-    await command.run(this, session, match, text);
+  async query(session: Session, sql: string, params: readonly (string | null)[] = []): Promise<void> {
+    const text = commandText(sql);
+    const { command, match } = replicationCommand(text);
+    if (command === undefined) await this.#operations.query(session, sql, params);
+    else await command.run(this, session, match, text);
   }
 
   /** The timeline that the connection's options name. @throws {ZenithError} when they name none, or one that isn't here */
@@ -181,17 +156,35 @@ export class SafekeeperService implements ConnectionHandler {
   }
 }
 
-/** @throws {ZenithError} `invalid_argument` */
-function parseCommand(sql: string): { command: Command; match: RegExpExecArray; text: string } {
-  const text = sql.trim().replace(/\s*;\s*$/, "");
-  for (const command of COMMANDS) {
+function handlers(timelines: Timelines): Handlers<typeof SAFEKEEPER> {
+  return {
+    async timelineStatus({ tenant, timeline }) {
+      const names = tenant === undefined || timeline === undefined
+        ? timelines.list()
+        : [{ tenantId: tenant, timelineId: timeline }];
+      const statuses: SafekeeperTimelineJson[] = [];
+      for (const name of names) statuses.push(timelineStatus(await timelines.get(name)));
+      return statuses;
+    },
+
+    async timelineDelete({ tenant, timeline }) {
+      await timelines.delete({ tenantId: tenant, timelineId: timeline });
+    },
+
+    async startWalPush(_args, session) {
+      await serveWalPush(session, timelines);
+    },
+  };
+}
+
+function replicationCommand(
+  text: string,
+): { command: Command; match: RegExpExecArray } | { command: undefined; match: undefined } {
+  for (const command of REPLICATION_COMMANDS) {
     const match = command.pattern.exec(text);
-    if (match !== null) return { command, match, text };
+    if (match !== null) return { command, match };
   }
-  throw new ZenithError("invalid_argument", `unknown command "${text.slice(0, 100)}"`, {
-    hint:
-      "a safekeeper knows START_WAL_PUSH, START_REPLICATION, IDENTIFY_SYSTEM, TIMELINE_STATUS and TIMELINE_DELETE",
-  });
+  return { command: undefined, match: undefined };
 }
 
 function timelineName(session: Session): TimelineName {
@@ -241,7 +234,7 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
 }
 
 /** A timeline as TIMELINE_STATUS shows it. */
-function timelineStatus(timeline: SafekeeperTimeline): Record<string, unknown> {
+function timelineStatus(timeline: SafekeeperTimeline): SafekeeperTimelineJson {
   const { identity, state, walStore } = timeline;
   return {
     tenant_id: identity.tenantId,

@@ -177,7 +177,6 @@ async function readAll(env: ZenithEnv, tenant: TenantId, timeline: string): Prom
   return await timed(async () => {
     await using client = await PgClient.connect({
       ...env.pageserver.address,
-      user: "zenith_admin",
       database: "zenith",
     });
     for await (const _ of client.copyOut(`basebackup ${tenant} ${timeline}`)) { /* read to the end */ }

@@ -72,7 +72,7 @@ describe("a mistake", () => {
     assertSays(
       await env.tryZenith("pg", "start", "main"),
       3,
-      /the page server does not answer/,
+      /the page server at .* is not running/,
       /zenith start/,
     );
     assertSays(await env.tryZenith("branch"), 3, /page server at .* is not running/, /zenith start/);

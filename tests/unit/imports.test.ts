@@ -15,7 +15,7 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
   pgwire: ["common", "process"],
   postgres: ["common"],
   pagestore: ["common", "process"],
-  protocol: ["common"],
+  protocol: ["common", "pgwire"],
   consensus: ["common"],
   wal_store: ["common", "postgres"],
   pageserver: ["common", "process", "pagestore", "pg_install", "pgwire", "postgres", "protocol", "wal_store"],

@@ -1,4 +1,4 @@
-import { formatDuration, parseDuration } from "../../common/duration.ts";
+import { parseDuration } from "../../common/duration.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { parseTenantId } from "../../common/id.ts";
 import { loadEnvironment, pageServerAddress } from "../../control/environment.ts";
@@ -34,8 +34,8 @@ export const tenantConfigCommand: Command = {
     }
     await using client = new PageServerClient(pageServerAddress(loadEnvironment()));
     const config = await client.tenantConfig(tenant, {
-      ...(bytes === undefined ? {} : { gc_horizon_bytes: Number(bytes) }),
-      ...(interval === undefined ? {} : { pitr_interval: formatDuration(parseDuration(interval)) }),
+      ...(bytes === undefined ? {} : { gcHorizonBytes: Number(bytes) }),
+      ...(interval === undefined ? {} : { pitrIntervalMs: parseDuration(interval) }),
     });
     if (options["json"] === true) return printJson({ tenant_id: tenant, ...config });
     print(`gc_horizon_bytes = ${config.gc_horizon_bytes}`);

@@ -8,7 +8,6 @@ import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { ComputePaths } from "../../common/paths.ts";
-import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/cluster/control_file.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
@@ -140,7 +139,6 @@ export class LazyStorage {
     const deviceFd = await this.#mounting!;
     this.#fetcher = new PageFetcher({
       pageServer,
-      user: ZENITH_SUPERUSER,
       tenant,
       timeline,
       lsn: manifest.lsn,
@@ -157,7 +155,7 @@ export class LazyStorage {
       },
       onPage: (inode, block, bytes, at) => this.#keptPages.offer(inode, block, bytes, at),
     });
-    const lease = { pageServer, user: ZENITH_SUPERUSER, tenant, timeline, lsn: manifest.lsn, log };
+    const lease = { pageServer, tenant, timeline, lsn: manifest.lsn, log };
     keepLsnLeased({ ...lease, onLost: (error) => this.#fail(error) }, this.#lease.signal);
     const owner = user ?? { uid: process.getuid!(), gid: process.getgid!() };
     const hotPages = this.#options.prewarm ? readHotPages(paths.hotPages, log) : [];

@@ -4,10 +4,12 @@ import type { Logger } from "../../process/log.ts";
 import { sleep } from "../../common/sleep.ts";
 import { decodeAcceptorMessage } from "../../consensus/message_codec.ts";
 import type { AcceptorMessage } from "../../consensus/messages.ts";
-import { PgClient } from "../../pgwire/client.ts";
+import type { PgClient } from "../../pgwire/client.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
-import { SAFEKEEPER_USER } from "../../protocol/wal_connection.ts";
 import { WAL_PROPOSER_NAME } from "./wal_source.ts";
+import { connectServer } from "../../protocol/connect.ts";
+import { SAFEKEEPER } from "../../protocol/management.ts";
+import { formatCommand } from "../../protocol/operation.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const RECONNECT_MIN_MS = 50;
@@ -77,9 +79,7 @@ export class AcceptorLink {
 
   async #connectOnce(onConnected: () => void): Promise<void> {
     const { signal } = this.#abort;
-    const client = await PgClient.connect({
-      ...this.address,
-      user: SAFEKEEPER_USER,
+    const client = await connectServer("safekeeper", this.address, {
       applicationName: WAL_PROPOSER_NAME,
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
       signal,
@@ -87,7 +87,7 @@ export class AcceptorLink {
     this.#client = client;
     let wasConnected = false;
     try {
-      const copy = await client.copyBoth("START_WAL_PUSH");
+      const copy = await client.copyBoth(formatCommand(SAFEKEEPER.startWalPush, {}));
       this.#copy = copy;
       const running = copy.run({
         onData: (bytes, off, len) => {

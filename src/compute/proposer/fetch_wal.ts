@@ -3,11 +3,11 @@ import { ZenithError } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
-import { PgClient } from "../../pgwire/client.ts";
 import { startReplication } from "../../pgwire/replication.ts";
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
-import { RECOVERY_TERM_OPTION, SAFEKEEPER_USER, timelineOptions } from "../../protocol/wal_connection.ts";
+import { RECOVERY_TERM_OPTION, timelineOptions } from "../../protocol/wal_connection.ts";
 import { WAL_PROPOSER_NAME } from "./wal_source.ts";
+import { connectServer } from "../../protocol/connect.ts";
 
 const TIMEOUT_MS = 10_000;
 
@@ -31,9 +31,7 @@ export interface FetchWalOptions {
 export async function fetchWal(options: FetchWalOptions): Promise<Uint8Array> {
   const { safekeeper, tenant, timeline, term, from, to } = options;
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(TIMEOUT_MS)]);
-  const client = await PgClient.connect({
-    ...safekeeper,
-    user: SAFEKEEPER_USER,
+  const client = await connectServer("safekeeper", safekeeper, {
     replication: true,
     applicationName: WAL_PROPOSER_NAME,
     options: `${timelineOptions(tenant, timeline)} -c ${RECOVERY_TERM_OPTION}=${term}`,

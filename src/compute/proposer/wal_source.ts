@@ -3,8 +3,7 @@ import { noteShortLived } from "../../common/garbage.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
-import { PgClient } from "../../pgwire/client.ts";
-import { parseConnInfo } from "../../pgwire/conninfo.ts";
+import type { PgClient } from "../../pgwire/client.ts";
 import {
   createPhysicalSlot,
   identifySystem,
@@ -12,6 +11,7 @@ import {
   startReplication,
 } from "../../pgwire/replication.ts";
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
+import { connectWalSource } from "../../protocol/connect.ts";
 
 /** The name under which Postgres knows the proposer: for synchronous_standby_names. */
 export const WAL_PROPOSER_NAME = "walproposer";
@@ -110,12 +110,7 @@ export class WalSource {
   async #connect(): Promise<{ ended: Promise<void> }> {
     const { connstr, systemId, logger, onWal } = this.#options;
     const { signal } = this.#stopping;
-    const client = await PgClient.connect({
-      ...parseConnInfo(connstr),
-      applicationName: WAL_PROPOSER_NAME,
-      replication: true,
-      signal,
-    });
+    const client = await connectWalSource(connstr, { applicationName: WAL_PROPOSER_NAME, signal });
     this.#client = client;
     try {
       const system = await identifySystem(client);

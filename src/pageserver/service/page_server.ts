@@ -23,6 +23,7 @@ import type { TenantContext } from "../tenant/context.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { Upkeep } from "../tenant/upkeep.ts";
 import { WalReceiver } from "../timeline/wal_receiver.ts";
+import type { PageServerStatusJson } from "../../protocol/management.ts";
 
 export interface PageServerOptions {
   readonly disk: Disk;
@@ -228,9 +229,9 @@ export class PageServer {
   }
 
   /** What the `status` command shows. */
-  async status(): Promise<unknown> {
-    const timelines = [];
-    const tenantSizes = [];
+  async status(): Promise<PageServerStatusJson> {
+    const timelines: PageServerStatusJson["timelines"] = [];
+    const tenantSizes: PageServerStatusJson["tenant_sizes"] = [];
     for (const tenant of this.#tenants.values()) {
       tenantSizes.push({ tenant_id: tenant.id, physical_size_bytes: tenant.physicalSize() });
       for (const timeline of await tenant.timelines.open()) {

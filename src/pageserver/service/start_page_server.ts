@@ -7,7 +7,7 @@ import { WorkerThread } from "../../process/worker_thread.ts";
 import type { FlushRequest, MergeReply, MergeRequest, WrittenLayer } from "../../pagestore/mod.ts";
 import { PgServer } from "../../pgwire/server.ts";
 import { PageServer } from "./page_server.ts";
-import { PageService } from "./page_service.ts";
+import { pageService } from "./page_service.ts";
 
 export interface StartPageServerOptions {
   readonly paths: PageServerPaths;
@@ -37,7 +37,7 @@ export async function startPageServer(options: StartPageServerOptions): Promise<
     config,
     logger,
   });
-  const wire = new PgServer(new PageService(server), {
+  const wire = new PgServer(pageService(server), {
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),
     onQueryError: (session, sql, error) =>
       logger.warn("command failed", { client: session.remoteAddress, command: sql, err: error }),

@@ -2,7 +2,7 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import type { Logger } from "../../process/log.ts";
 import { sleep } from "../../common/sleep.ts";
-import { PgClient } from "../../pgwire/client.ts";
+import type { PgClient } from "../../pgwire/client.ts";
 import { parseConnInfo } from "../../pgwire/conninfo.ts";
 import {
   createPhysicalSlot,
@@ -14,6 +14,7 @@ import {
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { TIMELINE_OPTION, WAL_RECEIVER_NAME } from "../../protocol/wal_connection.ts";
 import type { Timeline } from "./timeline.ts";
+import { connectWalSource } from "../../protocol/connect.ts";
 
 /** A safekeeper that brings nothing for so long, while another one calls, is taken for one that has nothing new. */
 const STALL_MS = 3_000;
@@ -89,10 +90,8 @@ export class WalReceiver {
     await after;
     try {
       this.#abort.signal.throwIfAborted();
-      this.#client = await PgClient.connect({
-        ...parseConnInfo(this.connInfo),
+      this.#client = await connectWalSource(this.connInfo, {
         applicationName: WAL_RECEIVER_NAME,
-        replication: true,
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         signal: this.#abort.signal,
       });

@@ -3,13 +3,15 @@ import { errorMessage, ZenithError } from "../../../common/errors.ts";
 import type { HostPort } from "../../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../../common/id.ts";
 import type { Logger } from "../../../process/log.ts";
-import { formatLsn, type Lsn, parseLsn } from "../../../common/lsn.ts";
+import { formatLsn, type Lsn } from "../../../common/lsn.ts";
 import { sleep } from "../../../common/sleep.ts";
-import { PgClient } from "../../../pgwire/client.ts";
+import { call } from "../../../protocol/call.ts";
+import { connectServer, serverName } from "../../../protocol/connect.ts";
+import { PAGE_SERVER } from "../../../protocol/management.ts";
+import { COMPUTE_NAME } from "../../../protocol/wal_connection.ts";
 
 export interface LsnLeaseOptions {
   readonly pageServer: HostPort;
-  readonly user: string;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   readonly lsn: Lsn;
@@ -20,8 +22,8 @@ export interface LsnLeaseOptions {
   readonly renewMs?: number;
 }
 
-/** What a lease is taken for, as `lease_lsn` reads it: long enough for a page server to be away and come back. */
-const DURATION = "1h";
+/** Long enough for a page server to be away and come back. */
+const DURATION_MS = 60 * 60_000;
 const RENEW_MS = 5 * 60_000;
 /** After a failure. */
 const RETRY_MS = 10_000;
@@ -52,18 +54,21 @@ function isFinal(error: ZenithError): boolean {
 }
 
 async function takeLease(options: LsnLeaseOptions, signal: AbortSignal): Promise<void> {
-  const { pageServer, user, tenant, timeline, lsn } = options;
-  await using client = await PgClient.connect({
-    ...pageServer,
-    user,
-    database: "zenith",
-    applicationName: "zenith_compute",
+  const { pageServer, tenant, timeline, lsn } = options;
+  await using client = await connectServer("page server", pageServer, {
+    applicationName: COMPUTE_NAME,
     signal,
   });
-  const { rows } = await client.query(`lease_lsn ${tenant} ${timeline} ${formatLsn(lsn)} ${DURATION}`);
-  const answer: unknown = JSON.parse(rows[0]?.[0] ?? "null");
-  const leased = typeof answer === "object" && answer !== null && "lsn" in answer ? String(answer.lsn) : "";
-  if (leased === "" || parseLsn(leased) !== lsn) {
-    throw new ZenithError("out_of_range", `asked for a lease on ${formatLsn(lsn)}, got one on "${leased}"`);
-  }
+  const server = serverName("page server", pageServer);
+  const lease = await call(client, server, PAGE_SERVER.leaseLsn, {
+    tenant,
+    timeline,
+    lsn,
+    duration: DURATION_MS,
+  });
+  if (lease.lsn === lsn) return;
+  throw new ZenithError(
+    "out_of_range",
+    `asked for a lease on ${formatLsn(lsn)}, got one on ${formatLsn(lease.lsn)}`,
+  );
 }

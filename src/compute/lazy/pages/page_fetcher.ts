@@ -6,7 +6,6 @@ import type { TenantId, TimelineId } from "../../../common/id.ts";
 import type { Logger } from "../../../process/log.ts";
 import type { Lsn } from "../../../common/lsn.ts";
 import { sleep } from "../../../common/sleep.ts";
-import { PgClient } from "../../../pgwire/client.ts";
 import type { CopyBoth } from "../../../pgwire/copy_both.ts";
 import { kindOfSqlstate } from "../../../pgwire/sqlstate.ts";
 import { setPageChecksum } from "../../../postgres/cluster/page_checksum.ts";
@@ -24,10 +23,13 @@ import {
   responseErrorMessage,
 } from "../../../protocol/pagestream.ts";
 import type { RemoteFile } from "../files/inode.ts";
+import { connectServer } from "../../../protocol/connect.ts";
+import { PAGE_SERVER } from "../../../protocol/management.ts";
+import { formatCommand } from "../../../protocol/operation.ts";
+import { COMPUTE_NAME } from "../../../protocol/wal_connection.ts";
 
 export interface PageFetcherOptions {
   readonly pageServer: HostPort;
-  readonly user: string;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   /** Pages are read as of this LSN. */
@@ -180,16 +182,13 @@ export class PageFetcher {
 
   /** Resolves or rejects when the connection has ended. */
   async #serveConnection(connected: () => void): Promise<void> {
-    const { pageServer, user, tenant, timeline, log } = this.#options;
-    const client = await PgClient.connect({
-      ...pageServer,
-      user,
-      database: "zenith",
-      applicationName: "zenith_compute",
+    const { pageServer, tenant, timeline, log } = this.#options;
+    const client = await connectServer("page server", pageServer, {
+      applicationName: COMPUTE_NAME,
       signal: this.#closing.signal,
     });
     try {
-      const copy = await client.copyBoth(`pagestream ${tenant} ${timeline}`);
+      const copy = await client.copyBoth(formatCommand(PAGE_SERVER.pagestream, { tenant, timeline }));
       connected();
       if (this.#lost) {
         log.info("the page server is back");

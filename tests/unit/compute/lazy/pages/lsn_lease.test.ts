@@ -43,7 +43,6 @@ function keep(renewMs?: number): Promise<ZenithError | undefined> {
   let lost: ZenithError | undefined;
   return keepLsnLeased({
     pageServer: { host: "127.0.0.1", port },
-    user: "zenith_admin",
     tenant: TENANT,
     timeline: TIMELINE,
     lsn: lsn(0x1500780),

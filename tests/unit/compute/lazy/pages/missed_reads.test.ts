@@ -81,7 +81,6 @@ let wakeReply: () => void;
 function startFetcher(checksums = false): PageFetcher {
   return new PageFetcher({
     pageServer: { host: "127.0.0.1", port },
-    user: "zenith_admin",
     tenant: TENANT,
     timeline: TIMELINE,
     lsn: LSN,

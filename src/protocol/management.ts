@@ -1,0 +1,320 @@
+/**
+ * The management contract: every operation of the page server and of the safekeeper, once. What PostgreSQL's replication
+ * protocol defines (START_REPLICATION, IDENTIFY_SYSTEM, …) is not here.
+ */
+import {
+  array,
+  boolean,
+  type GenericSchema,
+  type InferInput,
+  type InferOutput,
+  nullable,
+  number,
+  object,
+  optional,
+  pipe,
+  regex,
+  string,
+  transform,
+} from "valibot";
+import { formatDuration, parseDuration } from "../common/duration.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
+import { parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
+import { formatLsn, parseLsn } from "../common/lsn.ts";
+import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
+import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
+
+// Arguments.
+
+function word<T>(
+  placeholder: string,
+  schema: GenericSchema<string, T>,
+  format: (value: T) => string = String,
+): Arg<T, false> {
+  return { form: "word", optional: false, placeholder, schema, format };
+}
+
+function maybe<T>(arg: Arg<T>): Arg<T, true> {
+  return { ...arg, optional: true };
+}
+
+function named<T>(arg: Arg<T>): Arg<T, true> {
+  return { ...arg, form: "named", optional: true };
+}
+
+/** Takes all that follows, blanks included. */
+function rest<T>(arg: Arg<T>): Arg<T, false> {
+  return { ...arg, form: "rest", optional: false };
+}
+
+function flag(name: string): Arg<boolean, true> {
+  const schema = pipe(string(), transform(() => true));
+  return { form: "flag", optional: true, placeholder: name, schema, format: () => name };
+}
+
+const LsnSchema = pipe(string(), transform(parseLsn));
+const TenantIdSchema = pipe(string(), transform(parseTenantId));
+const TimelineIdSchema = pipe(string(), transform(parseTimelineId));
+const HostPortSchema = pipe(string(), transform(parseHostPort));
+
+/** Digits that a number holds exactly. */
+const BYTES_PATTERN = /^\d{1,15}$/;
+
+const TENANT = word("tenant", TenantIdSchema);
+const TIMELINE = word("timeline", TimelineIdSchema);
+const LSN = word("LSN", LsnSchema, formatLsn);
+const DURATION = word("duration", pipe(string(), transform(parseDuration)), formatDuration);
+const BYTES = word(
+  "bytes",
+  pipe(string(), regex(BYTES_PATTERN, "expected a number of bytes"), transform(Number)),
+);
+const BRANCH = word("name", pipe(string(), transform(parseBranchName)));
+const TEXT = (placeholder: string) => word(placeholder, string());
+/** Microseconds since 2000. */
+const TIMESTAMP = word(
+  "timestamp",
+  pipe(string(), transform((text) => parseTimestamp(text, "none"))),
+  formatTimestamp,
+);
+const SAFEKEEPERS = word(
+  "host:port,...|none",
+  pipe(
+    string(),
+    transform((text): readonly HostPort[] => text === "none" ? [] : text.split(",").map(parseHostPort)),
+  ),
+  (list) => list.length === 0 ? "none" : list.map(formatHostPort).join(","),
+);
+
+// Replies.
+
+function json<const S extends GenericSchema>(schema: S): JsonReply<S> {
+  return { kind: "json", schema, columnType: "json" };
+}
+
+const TAG: BareReply = { kind: "tag" };
+const COPY_OUT: BareReply = { kind: "copy_out" };
+const COPY_BOTH: BareReply = { kind: "copy_both" };
+
+function operation<const A extends Args, const R extends Reply>(
+  name: string,
+  access: Access,
+  args: A,
+  reply: R,
+): Operation<A, R> {
+  return { name, access, args, reply };
+}
+
+const BranchSchema = object({
+  name: string(),
+  timeline_id: TimelineIdSchema,
+  latest_valid_lsn: LsnSchema,
+  /** null, as the LSN, for a branch that began with its tenant. */
+  ancestor_id: nullable(TimelineIdSchema),
+  ancestor_lsn: nullable(LsnSchema),
+  /** RFC 3339; null: never. */
+  expires_at: nullable(string()),
+  /** Of all relations as PostgreSQL would say, and on disk. Only `branch_list` tells. */
+  logical_size_bytes: optional(nullable(number())),
+  physical_size_bytes: optional(nullable(number())),
+});
+
+/** A branch as the page server describes it. */
+export type BranchInfo = InferOutput<typeof BranchSchema>;
+
+const TenantConfigSchema = object({ gc_horizon_bytes: number(), pitr_interval: string() });
+
+/** How much history a tenant keeps: bytes of WAL, and a duration such as `7d`; the longer of the two counts. */
+export type TenantConfig = InferOutput<typeof TenantConfigSchema>;
+
+const FoundLsnSchema = object({ lsn: LsnSchema, timeline_id: TimelineIdSchema });
+
+export type FoundLsn = InferOutput<typeof FoundLsnSchema>;
+
+const PageServerStatusSchema = object({
+  pid: number(),
+  rss_bytes: number(),
+  tenants: number(),
+  tenant_sizes: array(object({ tenant_id: string(), physical_size_bytes: number() })),
+  page_cache_bytes: number(),
+  memory_layer_bytes: number(),
+  block_cache_bytes: number(),
+  free_wal_buffer_bytes: number(),
+  timelines: array(object({
+    tenant_id: string(),
+    timeline_id: string(),
+    last_record_lsn: LsnSchema,
+    disk_consistent_lsn: LsnSchema,
+    /** Where the timeline's WAL comes from; null when from nowhere. */
+    wal_receiver: nullable(object({ source: string(), streaming: boolean(), error: nullable(string()) })),
+    /** Whether its WAL waits for flushes, how often it has, and for how long in all. */
+    held_back: boolean(),
+    held_back_times: number(),
+    held_back_ms: number(),
+    memory_bytes: number(),
+    frozen_bytes: number(),
+    layer_bytes: number(),
+    layer_count: number(),
+    wal_bytes: number(),
+    logical_size_bytes: number(),
+    physical_size_bytes: number(),
+  })),
+});
+
+/** What a page server says of itself, and of the timelines that it has open. */
+export type PageServerStatus = InferOutput<typeof PageServerStatusSchema>;
+
+/** {@link PageServerStatus} as it goes over the wire. */
+export type PageServerStatusJson = InferInput<typeof PageServerStatusSchema>;
+
+const TimelineStatusSchema = object({
+  system_id: pipe(string(), transform((text) => BigInt(text))),
+  /** In bytes. */
+  wal_segment_size: number(),
+  /** Where the next record goes; everything before it is durable at the page server. */
+  wal_position: LsnSchema,
+  /** Those that have WAL which may not be at the page server yet, as the last compute has said. */
+  safekeepers: array(HostPortSchema),
+});
+
+/** A timeline as the page server has it. */
+export type TimelineStatus = InferOutput<typeof TimelineStatusSchema>;
+
+const GC_FIGURES = {
+  layers_total: number(),
+  layers_needed_by_cutoff: number(),
+  layers_needed_by_pitr: number(),
+  layers_needed_by_branches: number(),
+  layers_needed_by_leases: number(),
+  layers_removed: number(),
+  layers_created: number(),
+  versions_removed: number(),
+  images_created: number(),
+  bytes_removed: number(),
+  elapsed_ms: number(),
+};
+
+const GarbageReportSchema = object(GC_FIGURES);
+
+const GARBAGE_REPORT: FiguresReply<typeof GarbageReportSchema> = {
+  kind: "figures",
+  schema: GarbageReportSchema,
+  columns: Object.keys(GC_FIGURES),
+};
+
+const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
+
+/** The page server's operations. */
+export const PAGE_SERVER = {
+  status: operation("status", "admin", {}, json(PageServerStatusSchema)),
+  tenantList: operation("tenant_list", "admin", {}, json(array(TenantIdSchema))),
+  tenantCreate: operation("tenant_create", "admin", { tenant: TENANT }, TAG),
+  tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG),
+  tenantConfig: operation(
+    "tenant_config",
+    "tenant",
+    { tenant: TENANT, gc_horizon_bytes: named(BYTES), pitr_interval: named(DURATION) },
+    json(TenantConfigSchema),
+  ),
+  branchList: operation("branch_list", "read", { tenant: TENANT }, json(array(BranchSchema))),
+  branchCreate: operation(
+    "branch_create",
+    "tenant",
+    {
+      tenant: TENANT,
+      name: BRANCH,
+      /** A branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in place of the branch. */
+      start: TEXT("branch or timeline[@LSN or timestamp]"),
+      expires: named(DURATION),
+    },
+    json(BranchSchema),
+  ),
+  branchRename: operation(
+    "branch_rename",
+    "tenant",
+    { tenant: TENANT, name: BRANCH, to: { ...BRANCH, placeholder: "new name" } },
+    json(BranchSchema),
+  ),
+  /** Answers with the names of the branches that were deleted. */
+  branchDelete: operation(
+    "branch_delete",
+    "tenant",
+    { tenant: TENANT, name: BRANCH, cascade: flag("cascade") },
+    json(array(string())),
+  ),
+  /** Answers with the LSN, and the timeline or ancestor that it belongs to. */
+  lsnAt: operation(
+    "lsn_at",
+    "read",
+    { tenant: TENANT, timeline: TIMELINE, timestamp: rest(TIMESTAMP) },
+    json(FoundLsnSchema),
+  ),
+  timelineStatus: operation(
+    "timeline_status",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE },
+    json(TimelineStatusSchema),
+  ),
+  timelineSafekeepers: operation(
+    "timeline_safekeepers",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE, safekeepers: SAFEKEEPERS },
+    TAG,
+  ),
+  pagestream: operation("pagestream", "compute", { tenant: TENANT, timeline: TIMELINE }, COPY_BOTH),
+  basebackup: operation(
+    "basebackup",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE, lsn: maybe(LSN), lazy: flag("lazy") },
+    COPY_OUT,
+  ),
+  computeAttach: operation("compute_attach", "compute", { tenant: TENANT, timeline: TIMELINE }, COPY_BOTH),
+  callmemaybe: operation(
+    "callmemaybe",
+    "safekeeper",
+    { tenant: TENANT, timeline: TIMELINE, conninfo: rest(TEXT("connection string")) },
+    TAG,
+  ),
+  leaseLsn: operation(
+    "lease_lsn",
+    "read",
+    { tenant: TENANT, timeline: TIMELINE, lsn: LSN, duration: maybe(DURATION) },
+    json(LeaseSchema),
+  ),
+  doGc: operation(
+    "do_gc",
+    "tenant",
+    { tenant: TENANT, timeline: TIMELINE, horizon: maybe({ ...BYTES, placeholder: "horizon" }) },
+    GARBAGE_REPORT,
+  ),
+} as const;
+
+const SafekeeperTimelineSchema = object({
+  tenant_id: TenantIdSchema,
+  timeline_id: TimelineIdSchema,
+  term: number(),
+  term_history: array(object({ term: number(), start_lsn: LsnSchema })),
+  timeline_start_lsn: LsnSchema,
+  flush_lsn: LsnSchema,
+  commit_lsn: LsnSchema,
+  remote_consistent_lsn: LsnSchema,
+  wal_bytes: number(),
+});
+
+/** A timeline as one safekeeper has it. */
+export type SafekeeperTimelineStatus = InferOutput<typeof SafekeeperTimelineSchema>;
+
+/** {@link SafekeeperTimelineStatus} as it goes over the wire. */
+export type SafekeeperTimelineJson = InferInput<typeof SafekeeperTimelineSchema>;
+
+/** The safekeeper's operations. */
+export const SAFEKEEPER = {
+  /** One timeline, or all when none is named. */
+  timelineStatus: operation(
+    "timeline_status",
+    "read",
+    { tenant: maybe(TENANT), timeline: maybe(TIMELINE) },
+    json(array(SafekeeperTimelineSchema)),
+  ),
+  timelineDelete: operation("timeline_delete", "tenant", { tenant: TENANT, timeline: TIMELINE }, TAG),
+  startWalPush: operation("start_wal_push", "compute", {}, COPY_BOTH),
+} as const;

@@ -1,0 +1,167 @@
+/**
+ * An operation of a server: its name, its arguments, what it answers with, and who may call it. Every adapter (the
+ * commands on the wire, the clients that send them, later HTTP) is made from this one description.
+ */
+import { type GenericSchema, type InferInput, type InferOutput, safeParse } from "valibot";
+import { ZenithError } from "../common/errors.ts";
+
+/**
+ * Who may call an operation. `admin`: whoever runs the server. `tenant`: who may change that tenant. `read`: who may read
+ * it. `compute`: the compute of one timeline. `safekeeper`: a safekeeper of the installation.
+ */
+export type Access = "admin" | "tenant" | "read" | "compute" | "safekeeper";
+
+/** How an argument is written in a command: `value`, all that follows, `name=value`, or `name` alone. */
+type ArgForm = "word" | "rest" | "named" | "flag";
+
+/** An argument; its name is its key in the operation's `args`, whose order is the order on the wire. */
+export interface Arg<T, Optional extends boolean = boolean> {
+  readonly form: ArgForm;
+  readonly optional: Optional;
+  /** How usage shows the value. */
+  readonly placeholder: string;
+  /** Reads the value; throws a {@link ZenithError}, or reports an issue. */
+  readonly schema: GenericSchema<string, T>;
+  format(value: T): string;
+}
+
+export type Args = Readonly<Record<string, Arg<unknown>>>;
+
+type ValueOf<A> = A extends Arg<infer T> ? T : never;
+
+/** The values of an operation's arguments, as its handler gets them and its callers give them. */
+export type ArgValues<A extends Args> =
+  & { readonly [K in keyof A as A[K] extends Arg<unknown, false> ? K : never]: ValueOf<A[K]> }
+  & { readonly [K in keyof A as A[K] extends Arg<unknown, false> ? never : K]?: ValueOf<A[K]> | undefined };
+
+/** One row with one JSON value; `text` is the column type for clients that would decode `json` on their own. */
+export interface JsonReply<S extends GenericSchema> {
+  readonly kind: "json";
+  readonly schema: S;
+  readonly columnType: "json" | "text";
+}
+
+/** One row of numbers, each a column with the name of its key. */
+export interface FiguresReply<S extends GenericSchema> {
+  readonly kind: "figures";
+  readonly schema: S;
+  readonly columns: readonly string[];
+}
+
+/** A command tag alone, or a stream whose messages docs/formats describes. */
+export interface BareReply {
+  readonly kind: "tag" | "copy_out" | "copy_both";
+}
+
+export type Reply = JsonReply<GenericSchema> | FiguresReply<GenericSchema> | BareReply;
+
+export interface Operation<A extends Args = Args, R extends Reply = Reply> {
+  readonly name: string;
+  readonly access: Access;
+  readonly args: A;
+  readonly reply: R;
+}
+
+/** What a handler returns: the wire's form of the answer. Streams and tags return nothing. */
+export type Answer<R extends Reply> = R extends { readonly schema: infer S extends GenericSchema }
+  ? InferInput<S>
+  : void;
+
+/** What a caller gets: the answer, checked and parsed. */
+export type Result<R extends Reply> = R extends { readonly schema: infer S extends GenericSchema }
+  ? InferOutput<S>
+  : void;
+
+/** How the operation is written as a command: `lease_lsn <tenant> <timeline> <lsn> [duration]`. */
+export function usage(operation: Operation): string {
+  const words = Object.entries(operation.args).map(([name, arg]) => {
+    const text = arg.form === "flag"
+      ? name
+      : arg.form === "named"
+      ? `${name}=<${arg.placeholder}>`
+      : `<${arg.placeholder}>`;
+    return arg.optional ? `[${text}]` : text;
+  });
+  return [operation.name, ...words].join(" ");
+}
+
+/**
+ * Reads the arguments of a command.
+ *
+ * @param text what follows the command's name
+ * @throws {ZenithError} `invalid_argument`, naming what is wrong; what a schema throws
+ */
+export function parseArgs<A extends Args>(operation: Operation<A>, text: string): ArgValues<A> {
+  const values: Record<string, unknown> = {};
+  const specs = Object.entries(operation.args);
+  const words = splitWords(text);
+  const hasRest = specs.some(([, { form }]) => form === "rest");
+  const fewest = specs.filter(([, { optional }]) => !optional).length;
+  if (words.length < fewest || !hasRest && words.length > specs.length) {
+    const count = `${words.length} argument${words.length === 1 ? "" : "s"}`;
+    throw invalid(`${operation.name} has ${count}: expected ${usage(operation)}`);
+  }
+  let next = 0;
+  for (const [name, arg] of specs) {
+    const word = words[next];
+    if (arg.form === "flag" || arg.form === "named" || word === undefined) continue;
+    if (arg.optional && isForLater(specs, word.text)) continue;
+    values[name] = read(name, arg, arg.form === "rest" ? text.slice(word.at).trimEnd() : word.text);
+    next = arg.form === "rest" ? words.length : next + 1;
+  }
+  for (const { text: word } of words.slice(next)) {
+    const found = specs.find(([name, { form }]) => isWrittenAs(name, form, word));
+    if (found === undefined) throw invalid(`${operation.name}: "${word}" is not ${expectedLater(specs)}`);
+    const [name, arg] = found;
+    values[name] = read(name, arg, arg.form === "named" ? word.slice(name.length + 1) : word);
+  }
+  return values as ArgValues<A>;
+}
+
+/** Writes the command that {@link parseArgs} reads. */
+export function formatCommand<A extends Args>(operation: Operation<A>, values: ArgValues<A>): string {
+  const words = [operation.name];
+  for (const [name, arg] of Object.entries(operation.args)) {
+    const value = (values as Readonly<Record<string, unknown>>)[name];
+    if (value === undefined || arg.form === "flag" && value === false) continue;
+    const text = arg.format(value);
+    words.push(arg.form === "named" ? `${name}=${text}` : text);
+  }
+  return words.join(" ");
+}
+
+interface Word {
+  readonly text: string;
+  /** Where it begins. */
+  readonly at: number;
+}
+
+function splitWords(text: string): Word[] {
+  return [...text.matchAll(/\S+/g)].map((match) => ({ text: match[0], at: match.index }));
+}
+
+type Specs = readonly (readonly [string, Arg<unknown>])[];
+
+function isWrittenAs(name: string, form: ArgForm, word: string): boolean {
+  return form === "flag" ? word === name : form === "named" && word.startsWith(`${name}=`);
+}
+
+function isForLater(specs: Specs, word: string): boolean {
+  return specs.some(([name, { form }]) => isWrittenAs(name, form, word));
+}
+
+function expectedLater(specs: Specs): string {
+  return specs.flatMap(([name, { form, placeholder }]) =>
+    form === "flag" ? [`"${name}"`] : form === "named" ? [`${name}=<${placeholder}>`] : []
+  ).join(" or ") || "an argument of it";
+}
+
+function read(name: string, arg: Arg<unknown>, text: string): unknown {
+  const result = safeParse(arg.schema, text);
+  if (result.success) return result.output;
+  throw invalid(`${name} is "${text}": ${result.issues[0].message}`);
+}
+
+function invalid(message: string): ZenithError {
+  return new ZenithError("invalid_argument", message);
+}

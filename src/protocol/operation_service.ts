@@ -1,0 +1,119 @@
+/** The server's end of the management contract: commands that come over the wire are read, run and answered by it. */
+import { ZenithError } from "../common/errors.ts";
+import type { Column } from "../pgwire/column.ts";
+import { ignoredStatementTag } from "../pgwire/ignored_statement.ts";
+import type { ConnectionHandler, Session } from "../pgwire/session.ts";
+import {
+  type Answer,
+  type Args,
+  type ArgValues,
+  type Operation,
+  parseArgs,
+  type Reply,
+} from "./operation.ts";
+
+export type Operations = Readonly<Record<string, Operation>>;
+
+/** What runs each operation. Streams are sent over the session; everything else is returned. */
+export type Handlers<O extends Operations> = {
+  readonly [K in keyof O]: O[K] extends Operation<infer A extends Args, infer R extends Reply>
+    ? (args: ArgValues<A>, session: Session) => Answer<R> | Promise<Answer<R>>
+    : never;
+};
+
+interface Served {
+  readonly operation: Operation;
+  readonly columns: readonly Column[] | null;
+  handle(args: ArgValues<Args>, session: Session): unknown;
+}
+
+/** Serves operations, each as a command of its name. */
+export class OperationService implements ConnectionHandler {
+  readonly #server: string;
+  readonly #served: ReadonlyMap<string, Served>;
+  readonly #others: readonly string[];
+
+  /**
+   * @param server for error messages: "the page server"
+   * @param others commands that another handler knows, for the hint that lists them all
+   */
+  constructor(
+    server: string,
+    operations: Operations,
+    handlers: Handlers<Operations>,
+    others: readonly string[] = [],
+  ) {
+    this.#server = server;
+    this.#others = others;
+    this.#served = new Map(
+      Object.entries(operations).map(([key, operation]) => [
+        operation.name,
+        { operation, columns: columnsOf(operation.reply), handle: handlers[key] as Served["handle"] },
+      ]),
+    );
+  }
+
+  describe(_session: Session, sql: string): readonly Column[] | null {
+    return ignoredStatementTag(sql) === undefined ? this.#find(commandText(sql)).served.columns : null;
+  }
+
+  async query(session: Session, sql: string, params: readonly (string | null)[] = []): Promise<void> {
+    const ignored = ignoredStatementTag(sql);
+    if (ignored !== undefined) {
+      session.sendCommandComplete(ignored);
+      return;
+    }
+    const { served, argsText } = this.#find(commandText(sql));
+    const { operation, columns } = served;
+    if (params.length > 0) {
+      throw new ZenithError(
+        "invalid_argument",
+        `commands of ${this.#server} take no parameters: write the values out`,
+      );
+    }
+    const answer = await served.handle(parseArgs(operation, argsText), session);
+    switch (operation.reply.kind) {
+      case "json":
+        session.sendRows(columns!, [[JSON.stringify(answer)]]);
+        return;
+      case "figures": {
+        const figures = answer as Readonly<Record<string, number>>;
+        session.sendRows(columns!, [columns!.map(({ name }) => figures[name]!)]);
+        return;
+      }
+      case "tag":
+        session.sendCommandComplete(operation.name.toUpperCase());
+    }
+  }
+
+  #find(text: string): { served: Served; argsText: string } {
+    const blank = text.search(/\s/);
+    const name = (blank < 0 ? text : text.slice(0, blank)).toLowerCase();
+    const served = this.#served.get(name);
+    if (served === undefined) {
+      const known = [...this.#served.keys(), ...this.#others].join(", ");
+      throw new ZenithError("invalid_argument", `unknown command "${text.slice(0, 100)}"`, {
+        hint: `${this.#server} knows ${known}`,
+      });
+    }
+    return { served, argsText: blank < 0 ? "" : text.slice(blank) };
+  }
+}
+
+function columnsOf(reply: Reply): readonly Column[] | null {
+  switch (reply.kind) {
+    case "json":
+      return [{ name: "result", type: reply.columnType }];
+    case "figures":
+      return reply.columns.map((name) => ({ name, type: "int8" }));
+    default:
+      return null;
+  }
+}
+
+/** A command without the blanks and semicolons around it. Linear in its length, whatever it holds. */
+export function commandText(sql: string): string {
+  let end = sql.length;
+  while (end > 0 && (sql[end - 1] === ";" || sql[end - 1]!.trim() === "")) end--;
+  return sql.slice(0, end).trimStart();
+}
