@@ -6,6 +6,7 @@ import { crc32c } from "../common/crc32c.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn, lsnHigh, lsnLow } from "../common/lsn.ts";
 import { type CheckPoint, SIZE_OF_CHECKPOINT, writeCheckpoint } from "./cluster/checkpoint.ts";
+import type { PgVersion } from "./versions/pg_version.ts";
 import {
   checkWalSegmentSize,
   isRecordPosition,
@@ -39,6 +40,7 @@ export interface ShutdownCheckpoint {
 }
 
 export interface InitialSegmentOptions extends ShutdownCheckpoint {
+  pg: PgVersion;
   systemIdentifier: bigint;
 }
 
@@ -89,7 +91,7 @@ function buildShutdownCheckpointRecord(options: ShutdownCheckpoint): Uint8Array 
  * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not before it
  */
 export function buildInitialSegments(options: InitialSegmentOptions): WalSegmentStart[] {
-  const { lsn, segmentSize, systemIdentifier } = options;
+  const { pg, lsn, segmentSize, systemIdentifier } = options;
   const record = buildShutdownCheckpointRecord(options);
   const tli = options.checkpoint.ThisTimeLineID;
   const endLsn = recordEndLsn(lsn, record.length, segmentSize);
@@ -98,10 +100,10 @@ export function buildInitialSegments(options: InitialSegmentOptions): WalSegment
   let start = segmentStart(lsn, segmentSize);
   let bytes = new Uint8Array(Math.min(endOfLastPage - start, segmentSize));
   const segments: WalSegmentStart[] = [{ segmentStart: start, bytes }];
-  writePageHeader(bytes, 0, start, { tli, systemIdentifier, segmentSize, remLen: 0 });
+  writePageHeader(bytes, 0, start, { pg, tli, systemIdentifier, segmentSize, remLen: 0 });
   let page = lsn - pageOffset(lsn);
   if (page !== start) {
-    writePageHeader(bytes, page - start, page, { tli, systemIdentifier, segmentSize, remLen: 0 });
+    writePageHeader(bytes, page - start, page, { pg, tli, systemIdentifier, segmentSize, remLen: 0 });
   }
   let at: number = lsn;
   let done = 0;
@@ -117,7 +119,7 @@ export function buildInitialSegments(options: InitialSegmentOptions): WalSegment
       segments.push({ segmentStart: start, bytes });
     }
     const remLen = record.length - done;
-    writePageHeader(bytes, page - start, page, { tli, systemIdentifier, segmentSize, remLen });
+    writePageHeader(bytes, page - start, page, { pg, tli, systemIdentifier, segmentSize, remLen });
     at = page + pageHeaderSize(page, segmentSize);
   }
 }

@@ -1,6 +1,7 @@
 import { BufferPool } from "../common/buffer_pool.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { CHUNK_SIZE, WalDecoder } from "../postgres/wal/decoder.ts";
+import { pgVersion } from "../postgres/versions/find_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 
 /** One is enough: it is read and forgotten at once. */
@@ -21,7 +22,7 @@ export class RecordTracker {
 
   /** @param startLsn a record boundary */
   constructor(startLsn: Lsn, segmentSize: number, systemId: bigint) {
-    this.#decoder = new WalDecoder({ startLsn, segmentSize, systemId, buffers: CHUNKS });
+    this.#decoder = new WalDecoder({ pg: pgVersion(15), startLsn, segmentSize, systemId, buffers: CHUNKS });
     this.#recordEndLsn = startLsn;
     this.#newestEndLsn = startLsn;
   }

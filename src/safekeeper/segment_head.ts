@@ -1,5 +1,6 @@
 import type { Lsn } from "../common/lsn.ts";
 import { pageHeaderSize, segmentStart, WAL_TLI, XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
+import { pgVersion } from "../postgres/versions/find_version.ts";
 import { writePageHeader } from "../postgres/wal/write_page_header.ts";
 
 /**
@@ -18,6 +19,7 @@ export function buildSegmentHead(startLsn: Lsn, segmentSize: number, systemId: b
     if (payload < 0) continue;
     rest += payload;
     writePageHeader(head, page - segment, page, {
+      pg: pgVersion(15),
       tli: WAL_TLI,
       systemIdentifier: systemId,
       segmentSize,

@@ -1,6 +1,7 @@
 import type { Lsn } from "../common/lsn.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
 import { WalError } from "../postgres/wal/error.ts";
+import { pgVersion } from "../postgres/versions/find_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 import type { WalStore } from "./wal_store.ts";
 
@@ -16,7 +17,12 @@ import type { WalStore } from "./wal_store.ts";
  */
 export function findEndOfWal(store: WalStore, fromLsn: Lsn): Lsn {
   if (fromLsn === store.writtenLsn) return fromLsn;
-  const decoder = new WalDecoder({ startLsn: fromLsn, segmentSize: store.segmentSize, zerosAreEnd: true });
+  const decoder = new WalDecoder({
+    pg: pgVersion(15),
+    startLsn: fromLsn,
+    segmentSize: store.segmentSize,
+    zerosAreEnd: true,
+  });
   const record = new WalRecord();
   let end = fromLsn;
   try {

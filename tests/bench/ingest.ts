@@ -16,11 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Lsn, parseLsn } from "../../src/common/lsn.ts";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
-import {
-  CONTROL_FILE_PATH,
-  DB_IN_PRODUCTION,
-  encodeControlFile,
-} from "../../src/postgres/cluster/control_file.ts";
+import { CONTROL_FILE_PATH, DB_IN_PRODUCTION, encodeControlFile } from "../../src/postgres/control_file.ts";
 import { compare, type Comparison, report, summarize } from "./harness.ts";
 import { BenchPageServer, type BenchTimeline } from "./lib/page_server.ts";
 import { PostgresServer } from "./lib/postgres_server.ts";

@@ -3,6 +3,7 @@
  * page from a base and 1 to 1000 records. Everything that a page read does after the store has found the records is
  * measured: copying, parsing, applying.
  */
+import { V15 } from "../../src/postgres/versions/v15.ts";
 import { rmSync } from "node:fs";
 import {
   applyRecordTo,
@@ -108,7 +109,7 @@ function key(rec: WalRecord, i: number): string {
 /** The heap block with the most records: `hot`'s, which is updated and pruned again and again. */
 function hottestBlock(cluster: StockCluster): string {
   const counts = new Map<string, number>();
-  replayWal(cluster.dataDir, cluster.baseLsn(), (rec) => {
+  replayWal(V15, cluster.dataDir, cluster.baseLsn(), (rec) => {
     // A sequence's block has more, but each of its records makes the page anew.
     if (rec.xl_rmid === RM_SEQ_ID || rec.xl_rmid === RM_XLOG_ID) return;
     for (let i = 0; i < rec.blockCount; i++) {
@@ -125,7 +126,7 @@ function capture(cluster: StockCluster, samples: Map<string, Sample[]>, hottest:
   const pages = new ClusterPages(cluster.baseDir);
   const page = new Uint8Array(8192);
   let history: History | undefined;
-  replayWal(cluster.dataDir, cluster.baseLsn(), (rec) => {
+  replayWal(V15, cluster.dataDir, cluster.baseLsn(), (rec) => {
     for (let i = 0; i < rec.blockCount; i++) {
       if (rec.blockInUse[i] === 0) continue;
       const fork: Fork = pages.fork(
@@ -137,7 +138,7 @@ function capture(cluster: StockCluster, samples: Map<string, Sample[]>, hottest:
       const target = { ...fork, blkno: rec.blkno[i]! };
       const base = pages.page(fork, target.blkno);
       const record = rec.bytes.slice(rec.off, rec.off + rec.xl_tot_len);
-      const type = `${rmgrName(rec.xl_rmid)} ${recordTypeName(rec.xl_rmid, rec.xl_info)} block ${i}`;
+      const type = `${rmgrName(rec.xl_rmid)} ${recordTypeName(V15, rec.xl_rmid, rec.xl_info)} block ${i}`;
       const list = samples.get(type) ?? [];
       samples.set(type, list);
       // The later ones, on pages that are full.
@@ -153,7 +154,7 @@ function capture(cluster: StockCluster, samples: Map<string, Sample[]>, hottest:
         history.lsns.push(rec.endLsn);
       }
       startPage(base);
-      applyRecordTo(target, record, 0, record.length, rec.endLsn);
+      applyRecordTo(V15, target, record, 0, record.length, rec.endLsn);
       finishPage(page);
       pages.setPage(fork, target.blkno, page);
     }
@@ -170,7 +171,7 @@ function timeSamples(list: readonly Sample[]) {
   const withRecord = time(() => {
     for (const { target, base, record, endLsn } of list) {
       startPage(base);
-      applyRecordTo(target, record, 0, record.length, endLsn);
+      applyRecordTo(V15, target, record, 0, record.length, endLsn);
     }
   });
   const bytes = list.reduce((sum, sample) => sum + sample.record.length, 0);
@@ -194,7 +195,7 @@ function timeChain(history: History, length: number) {
   const out = new Uint8Array(8192);
   const repeats = Math.max(1, Math.ceil(2000 / count));
   const nanoseconds = time(() => {
-    for (let i = 0; i < repeats; i++) reconstructPage(history.base, chain, count, history.target, out);
+    for (let i = 0; i < repeats; i++) reconstructPage(V15, history.base, chain, count, history.target, out);
   }) / repeats;
   return {
     records: count,

@@ -28,10 +28,8 @@ import {
   type WalRecord,
   XLR_RMGR_INFO_MASK,
 } from "../../src/postgres/wal/record.ts";
-import {
-  parseDbaseCreateFileCopy,
-  XLOG_DBASE_CREATE_FILE_COPY,
-} from "../../src/postgres/wal/records/dbase.ts";
+import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
+import { parseDbase } from "../../src/postgres/wal/records/dbase.ts";
 import {
   parseSmgrTruncate,
   SMGR_TRUNCATE_VM,
@@ -66,6 +64,7 @@ export type PageBefore =
 export type Observer = (rec: WalRecord, i: number, target: BlockTarget, before: Uint8Array) => void;
 
 export class Checker {
+  readonly #pg: PgVersion;
   readonly #observe: Observer | undefined;
   readonly #pages: ClusterPages;
   readonly #report: Report;
@@ -79,7 +78,14 @@ export class Checker {
   readonly #maskedImage = new Uint8Array(BLCKSZ);
   #cut = new Uint8Array(64 << 10);
 
-  constructor(pages: ClusterPages, report: Report, before: PageBefore, observe?: Observer) {
+  constructor(
+    pg: PgVersion,
+    pages: ClusterPages,
+    report: Report,
+    before: PageBefore,
+    observe?: Observer,
+  ) {
+    this.#pg = pg;
     this.#observe = observe;
     this.#pages = pages;
     this.#report = report;
@@ -137,11 +143,11 @@ export class Checker {
     const target = blockOf(fork, blkno);
     try {
       startPage(before);
-      applyRecordTo(target, rec.bytes, rec.off, rec.xl_tot_len, rec.endLsn);
+      applyRecordTo(this.#pg, target, rec.bytes, rec.off, rec.xl_tot_len, rec.endLsn);
       finishPage(this.#result);
       startPage(before);
       const cutLen = this.#cutRecord(rec, i);
-      applyRecordTo(target, this.#cut, 0, cutLen, rec.endLsn);
+      applyRecordTo(this.#pg, target, this.#cut, 0, cutLen, rec.endLsn);
       finishPage(this.#fromCut);
     } catch (error) {
       if (!(error instanceof ZenithError)) throw error;
@@ -225,9 +231,11 @@ export class Checker {
           blkno,
         );
       }
-    } else if (rec.xl_rmid === RM_DBASE_ID && op === XLOG_DBASE_CREATE_FILE_COPY) {
-      const { db_id, tablespace_id, src_db_id } = parseDbaseCreateFileCopy(rec);
-      this.#pages.copyDatabase(src_db_id, db_id, tablespace_id);
+    } else if (rec.xl_rmid === RM_DBASE_ID) {
+      const record = parseDbase(rec, this.#pg);
+      if (record.kind === "create_file_copy") {
+        this.#pages.copyDatabase(record.src_db_id, record.db_id, record.tablespace_id);
+      }
     } else if (rec.xl_rmid === RM_XACT_ID) {
       this.#dropRelations(rec);
     }
@@ -246,9 +254,13 @@ export class Checker {
   #dropRelations(rec: WalRecord): void {
     const op = rec.xl_info & XLOG_XACT_OPMASK;
     if (op === XLOG_XACT_COMMIT || op === XLOG_XACT_COMMIT_PREPARED) {
-      for (const rel of parseCommit(rec).xnodes) this.#pages.drop(rel.spcNode, rel.dbNode, rel.relNode);
+      for (const rel of parseCommit(rec, this.#pg).xnodes) {
+        this.#pages.drop(rel.spcNode, rel.dbNode, rel.relNode);
+      }
     } else if (op === XLOG_XACT_ABORT || op === XLOG_XACT_ABORT_PREPARED) {
-      for (const rel of parseAbort(rec).xnodes) this.#pages.drop(rel.spcNode, rel.dbNode, rel.relNode);
+      for (const rel of parseAbort(rec, this.#pg).xnodes) {
+        this.#pages.drop(rel.spcNode, rel.dbNode, rel.relNode);
+      }
     }
   }
 

@@ -7,6 +7,8 @@ import { ZenithError } from "../../src/common/errors.ts";
 import { type Lsn, parseLsn } from "../../src/common/lsn.ts";
 import { findPostgres, type PostgresInstall } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment, runInitdb } from "../../src/pg_install/initdb.ts";
+import { CONTROL_FILE_PATH, parseControlFile } from "../../src/postgres/control_file.ts";
+import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 
 export const SUPERUSER = "postgres";
@@ -91,6 +93,11 @@ export class StockCluster {
     if (!this.#running) return;
     this.#running = false;
     this.#pgCtl(["stop", "-w", "-t", "300", "-m", mode]);
+  }
+
+  /** The major of the cluster. */
+  get pg(): PgVersion {
+    return parseControlFile(readFileSync(join(this.baseDir, CONTROL_FILE_PATH))).pg;
   }
 
   /** Start of the first record that is not in {@link baseDir}: the last checkpoint's there, which is harmless to repeat. */

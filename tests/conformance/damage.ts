@@ -12,6 +12,7 @@ import { applyRecordTo, type BlockTarget, startPage } from "../../src/postgres/r
 import { RECORD, W8 } from "../../src/postgres/redo/page/workspace.ts";
 import { WalError } from "../../src/postgres/wal/error.ts";
 import type { WalRecord } from "../../src/postgres/wal/record.ts";
+import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { recordTypeName, rmgrName } from "../../src/postgres/wal/rmgr.ts";
 import { cutRecord } from "../../src/postgres/wal/cut_record.ts";
 import { Random } from "../harness/random.ts";
@@ -43,11 +44,11 @@ const { values: options } = parseArgs({
 });
 
 /** Real records of every type, cut down to the block that they are applied to, with the pages before. */
-function collect(cluster: StockCluster): Sample[] {
+function collect(pg: PgVersion, cluster: StockCluster): Sample[] {
   const byType = new Map<string, Sample[]>();
   const random = new Random(1);
   const observe = (rec: WalRecord, i: number, target: BlockTarget, before: Uint8Array): void => {
-    const type = `${rmgrName(rec.xl_rmid)} ${recordTypeName(rec.xl_rmid, rec.xl_info)} block ${i}`;
+    const type = `${rmgrName(rec.xl_rmid)} ${recordTypeName(pg, rec.xl_rmid, rec.xl_info)} block ${i}`;
     const samples = byType.get(type) ?? [];
     byType.set(type, samples);
     if (samples.length === SAMPLES_PER_TYPE && !random.oneIn(100)) return;
@@ -56,8 +57,8 @@ function collect(cluster: StockCluster): Sample[] {
     const at = samples.length < SAMPLES_PER_TYPE ? samples.length : random.int(SAMPLES_PER_TYPE);
     samples[at] = { type, target, base: before.slice(), record, endLsn: rec.endLsn };
   };
-  const checker = new Checker(new ClusterPages(cluster.baseDir), new Report(), "redo", observe);
-  replayWal(cluster.dataDir, cluster.baseLsn(), (rec) => checker.apply(rec));
+  const checker = new Checker(pg, new ClusterPages(cluster.baseDir), new Report(pg), "redo", observe);
+  replayWal(pg, cluster.dataDir, cluster.baseLsn(), (rec) => checker.apply(rec));
   return [...byType.values()].flat();
 }
 
@@ -75,7 +76,7 @@ function damaged(random: Random, bytes: Uint8Array, from: number): Uint8Array {
   return copy;
 }
 
-function check(samples: readonly Sample[], seconds: number, seed: number): void {
+function check(pg: PgVersion, samples: readonly Sample[], seconds: number, seed: number): void {
   const random = new Random(seed);
   const guarded = [RECORD + (64 << 10), RECORD + (128 << 10)] as const;
   W8.fill(0xa5, ...guarded);
@@ -91,7 +92,7 @@ function check(samples: readonly Sample[], seconds: number, seed: number): void 
     const started = performance.now();
     try {
       startPage(base);
-      applyRecordTo(sample.target, record, 0, record.length, sample.endLsn);
+      applyRecordTo(pg, sample.target, record, 0, record.length, sample.endLsn);
       applied++;
     } catch (error) {
       if (!(error instanceof RedoError) && !(error instanceof WalError)) {
@@ -126,7 +127,7 @@ try {
   cluster.start();
   await ownSchedule().run(cluster);
   cluster.stop();
-  check(collect(cluster), Number(options.seconds), Number(options.seed));
+  check(cluster.pg, collect(cluster.pg, cluster), Number(options.seconds), Number(options.seed));
 } finally {
   cluster.stop("immediate");
   rmSync(cluster.dir, { recursive: true, force: true });

@@ -2,13 +2,14 @@
  * The conformance suite: our redo against PostgreSQL's own pages.
  *
  *   bun tests/conformance/main.ts [--schedule own|images|regress|isolation|all] [--before redo|image] [--pg-source <dir>]
- *     [--port <n>] [--keep] [--only <file.sql>]
+ *     [--port <n>] [--keep] [--only <file.sql>] [--pg-version <major>]
  *
  * A stock server logs with wal_consistency_checking each page as it is after each change. The suite runs a schedule there,
  * applies all its WAL with our redo, and compares. It prints a table by record type and fails when a single page differs.
  */
 import { rmSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { pgVersion } from "../../src/postgres/versions/find_version.ts";
 import { Checker, type PageBefore } from "./checker.ts";
 import { StockCluster } from "./cluster.ts";
 import { ClusterPages } from "./pages.ts";
@@ -30,10 +31,12 @@ const { values: options } = parseArgs({
     port: { type: "string", default: "57200" },
     keep: { type: "boolean", default: false },
     only: { type: "string" },
+    "pg-version": { type: "string", default: "15" },
   },
 });
 
-const report = new Report();
+const pg = pgVersion(Number(options["pg-version"]));
+const report = new Report(pg);
 
 async function check(schedule: Schedule, before: PageBefore): Promise<void> {
   const cluster = await StockCluster.create(schedule.name, Number(options.port), schedule.settings);
@@ -46,8 +49,8 @@ async function check(schedule: Schedule, before: PageBefore): Promise<void> {
     console.log(`schedule ${schedule.name}: ran in ${seconds(started)} s`);
 
     started = performance.now();
-    const checker = new Checker(new ClusterPages(cluster.baseDir), report, before);
-    replayWal(cluster.dataDir, cluster.baseLsn(), (rec) => checker.apply(rec));
+    const checker = new Checker(pg, new ClusterPages(cluster.baseDir), report, before);
+    replayWal(pg, cluster.dataDir, cluster.baseLsn(), (rec) => checker.apply(rec));
     checker.compareFiles(cluster.dataDir);
     console.log(
       `schedule ${schedule.name}: ${report.records - records} records replayed in ${seconds(started)} s, ` +

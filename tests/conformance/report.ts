@@ -1,4 +1,5 @@
 /** What the conformance suite has seen, by record type, and how it prints that. */
+import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { recordTypeInfo, recordTypeName, RM_MAX_BUILTIN_ID, rmgrName } from "../../src/postgres/wal/rmgr.ts";
 
 /** Of the mismatches of one type this many are described. */
@@ -15,6 +16,7 @@ const NOT_PRODUCED: Readonly<Record<string, string>> = {
 };
 
 export class TypeCounts {
+  readonly #pg: PgVersion;
   readonly rmid: number;
   readonly info: number;
   records = 0;
@@ -28,13 +30,14 @@ export class TypeCounts {
   mismatches = 0;
   readonly samples: string[] = [];
 
-  constructor(rmid: number, info: number) {
+  constructor(pg: PgVersion, rmid: number, info: number) {
+    this.#pg = pg;
     this.rmid = rmid;
     this.info = info;
   }
 
   get name(): string {
-    return `${rmgrName(this.rmid)} ${recordTypeName(this.rmid, this.info)}`;
+    return `${rmgrName(this.rmid)} ${recordTypeName(this.#pg, this.rmid, this.info)}`;
   }
 
   mismatch(description: string): void {
@@ -44,17 +47,22 @@ export class TypeCounts {
 }
 
 export class Report {
+  readonly #pg: PgVersion;
   /** By `rmid << 8 | info`. */
   readonly #types = new Map<number, TypeCounts>();
   /** Checks of what no record has an image of, by what they are. */
   readonly #others = new Map<string, { checked: number; mismatches: number; samples: string[] }>();
+
+  constructor(pg: PgVersion) {
+    this.#pg = pg;
+  }
 
   type(rmid: number, xl_info: number): TypeCounts {
     const info = recordTypeInfo(rmid, xl_info);
     const key = (rmid << 8) | info;
     let counts = this.#types.get(key);
     if (counts === undefined) {
-      counts = new TypeCounts(rmid, info);
+      counts = new TypeCounts(this.#pg, rmid, info);
       this.#types.set(key, counts);
     }
     return counts;
@@ -90,13 +98,13 @@ export class Report {
       const known = new Set<number>();
       for (let info = 0; info < 0x100; info += 0x10) {
         const type = recordTypeInfo(rmid, info);
-        if (known.has(type) || recordTypeName(rmid, type).startsWith("UNKNOWN")) continue;
+        if (known.has(type) || recordTypeName(this.#pg, rmid, type).startsWith("UNKNOWN")) continue;
         known.add(type);
         if (!this.#types.has((rmid << 8) | type)) {
-          missing.push(`${rmgrName(rmid)} ${recordTypeName(rmid, type)}`);
+          missing.push(`${rmgrName(rmid)} ${recordTypeName(this.#pg, rmid, type)}`);
         }
         // One name for every info.
-        if (recordTypeName(rmid, 0x10) === recordTypeName(rmid, 0)) break;
+        if (recordTypeName(this.#pg, rmid, 0x10) === recordTypeName(this.#pg, rmid, 0)) break;
       }
     }
     return missing;
@@ -109,7 +117,7 @@ export class Report {
       write(
         row(
           rmgrName(type.rmid),
-          recordTypeName(type.rmid, type.info),
+          recordTypeName(this.#pg, type.rmid, type.info),
           String(type.records),
           String(type.checked),
           String(type.mismatches),

@@ -11,11 +11,11 @@ import {
   CONTROL_FILE_PATH,
   encodeControlFile,
   PG_CONTROL_FILE_SIZE,
-} from "../../src/postgres/cluster/control_file.ts";
+} from "../../src/postgres/control_file.ts";
 import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
 import { RELSEG_SIZE } from "../../src/postgres/cluster/relfile.ts";
 import { SLRU_DIRECTORIES } from "../../src/postgres/cluster/slru.ts";
-import { CATALOG_VERSION_NO, PG_CONTROL_VERSION } from "../../src/postgres/versions/v15.ts";
+import { V15 } from "../../src/postgres/versions/v15.ts";
 import { walFileName } from "../../src/postgres/wal/page_header.ts";
 import { XLOG_CHECKPOINT_SHUTDOWN } from "../../src/postgres/wal/records/xlog.ts";
 import { WalBuilder } from "./wal_builder.ts";
@@ -35,6 +35,7 @@ export function makeTinyCluster(disk: Disk, directory: string): void {
     ThisTimeLineID: 1,
     PrevTimeLineID: 1,
     fullPageWrites: false,
+    wal_level: 1,
     nextXid: 1024,
     nextOid: 20000,
     nextMulti: 1,
@@ -64,8 +65,8 @@ export function makeTinyCluster(disk: Disk, directory: string): void {
 function emptyControlFile(): Uint8Array {
   const bytes = new Uint8Array(PG_CONTROL_FILE_SIZE);
   const view = new DataView(bytes.buffer);
-  view.setUint32(8, PG_CONTROL_VERSION, true);
-  view.setUint32(12, CATALOG_VERSION_NO, true);
+  view.setUint32(8, V15.controlVersion, true);
+  view.setUint32(12, V15.catalogVersion, true);
   view.setUint32(204, 8, true);
   view.setFloat64(208, 1234567.0, true);
   view.setUint32(216, BLCKSZ, true);

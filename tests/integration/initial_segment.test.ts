@@ -1,4 +1,5 @@
 /** Stock Postgres starts on the WAL and the control file that we write, wherever the checkpoint comes to lie. */
+import { V15 } from "../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
@@ -9,7 +10,7 @@ import {
   DB_SHUTDOWNED,
   encodeControlFile,
   parseControlFile,
-} from "../../src/postgres/cluster/control_file.ts";
+} from "../../src/postgres/control_file.ts";
 import { WalDecoder } from "../../src/postgres/wal/decoder.ts";
 import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../src/postgres/initial_segment.ts";
 import {
@@ -34,6 +35,7 @@ function moveTo(cluster: StockCluster, lsn: Lsn): number {
   assert.equal(control.state, DB_SHUTDOWNED);
   const segmentSize = control.xlog_seg_size;
   const segments = buildInitialSegments({
+    pg: V15,
     lsn,
     prev: control.checkPoint,
     systemIdentifier: control.system_identifier,
@@ -61,7 +63,7 @@ function moveTo(cluster: StockCluster, lsn: Lsn): number {
 
 /** All records from `lsn` to the end of the WAL in the cluster's pg_wal. */
 function decodeFrom(cluster: StockCluster, lsn: Lsn, segmentSize: number): WalRecord[] {
-  const decoder = new WalDecoder({ startLsn: lsn, segmentSize, zerosAreEnd: true });
+  const decoder = new WalDecoder({ pg: V15, startLsn: lsn, segmentSize, zerosAreEnd: true });
   const records: WalRecord[] = [];
   let rec = new WalRecord();
   for (let start: number = segmentStart(lsn, segmentSize);; start += segmentSize) {

@@ -1,11 +1,13 @@
 /** The decoder against a real cluster: every record, as the server itself reads its WAL, and every page image. */
+import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
+import { V15 } from "../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { dumpWal } from "../../src/commands/dump/wal.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../src/common/lsn.ts";
-import { parseControlFile } from "../../src/postgres/cluster/control_file.ts";
+import { parseControlFile } from "../../src/postgres/control_file.ts";
 import { pageChecksum, storedPageChecksum } from "../../src/postgres/cluster/page_checksum.ts";
 import { isPageNew } from "../../src/postgres/cluster/page_layout.ts";
 import { parseRelationPath, relationPath, RELSEG_SIZE } from "../../src/postgres/cluster/relfile.ts";
@@ -21,11 +23,7 @@ import {
   BKPIMAGE_COMPRESSED,
   WalRecord,
 } from "../../src/postgres/wal/record.ts";
-import {
-  parseDbaseCreateFileCopy,
-  parseDbaseCreateWalLog,
-  parseDbaseDrop,
-} from "../../src/postgres/wal/records/dbase.ts";
+import { parseDbase } from "../../src/postgres/wal/records/dbase.ts";
 import { parseMultixactCreate } from "../../src/postgres/wal/records/multixact.ts";
 import { parseRelmapUpdate } from "../../src/postgres/wal/records/relmap.ts";
 import { parseSmgrCreate, parseSmgrTruncate } from "../../src/postgres/wal/records/smgr.ts";
@@ -51,14 +49,14 @@ const IMAGE_KIND: Record<string, number> = {
   zstd: BKPIMAGE_COMPRESS_ZSTD,
 };
 
-const PARSERS: Record<string, (rec: WalRecord) => unknown> = {
+const PARSERS: Record<string, (rec: WalRecord, pg: PgVersion) => unknown> = {
   "Transaction/COMMIT": parseCommit,
   "Transaction/COMMIT_PREPARED": parseCommit,
   "Transaction/ABORT": parseAbort,
   "Transaction/ABORT_PREPARED": parseAbort,
-  "Database/CREATE_FILE_COPY": parseDbaseCreateFileCopy,
-  "Database/CREATE_WAL_LOG": parseDbaseCreateWalLog,
-  "Database/DROP": parseDbaseDrop,
+  "Database/CREATE_FILE_COPY": parseDbase,
+  "Database/CREATE_WAL_LOG": parseDbase,
+  "Database/DROP": parseDbase,
   "Storage/CREATE": parseSmgrCreate,
   "Storage/TRUNCATE": parseSmgrTruncate,
   "MultiXact/CREATE_ID": parseMultixactCreate,
@@ -80,7 +78,7 @@ function visitWal(
   visit: (rec: WalRecord) => void,
 ): void {
   const walDir = join(cluster.dataDir, "pg_wal");
-  const decoder = new WalDecoder({ startLsn: from, segmentSize, zerosAreEnd: true });
+  const decoder = new WalDecoder({ pg: V15, startLsn: from, segmentSize, zerosAreEnd: true });
   const rec = new WalRecord();
   for (const name of readdirSync(walDir).sort()) {
     const position = parseWalFileName(name, segmentSize);
@@ -104,7 +102,7 @@ function describeAsServer(rec: WalRecord): string {
     formatLsn(rec.xl_prev as Lsn),
     rec.xl_xid,
     rmgrName(rec.xl_rmid),
-    recordTypeName(rec.xl_rmid, rec.xl_info),
+    recordTypeName(V15, rec.xl_rmid, rec.xl_info),
     rec.xl_tot_len,
     rec.mainLen,
     images,
@@ -266,7 +264,7 @@ describe("the WAL decoder on a real cluster", () => {
             const page = new Uint8Array(BLCKSZ).fill(0xa5);
             restoreBlockImage(rec, id, page, 0);
             const rel = { spcNode: rec.spcNode[id]!, dbNode: rec.dbNode[id]!, relNode: rec.relNode[id]! };
-            const path = relationPath(rel, rec.blockFlags[id]! & BKPBLOCK_FORK_MASK);
+            const path = relationPath(V15, rel, rec.blockFlags[id]! & BKPBLOCK_FORK_MASK);
             if (!files.has(path) || rec.xl_rmid !== RM_XLOG_ID) continue;
             images.set(`${path} ${rec.blkno[id]}`, page);
             kinds.add(rec.imageInfo[id]! & BKPIMAGE_COMPRESSED);
@@ -315,7 +313,7 @@ describe("the WAL decoder on a real cluster", () => {
     const [parent] = await connection`select pg_current_xact_id()::text::int as xid`;
     await connection.unsafe("prepare transaction 'a prepared one'");
     connection.release();
-    const twophasePath = join(cluster.dataDir, "pg_twophase", twophaseFileName(parent!["xid"]));
+    const twophasePath = join(cluster.dataDir, "pg_twophase", twophaseFileName(V15, parent!["xid"], 0));
     await sql.unsafe("checkpoint");
     const twophaseFile = new Uint8Array(readFileSync(twophasePath));
     await sql.unsafe("commit prepared 'a prepared one'");
@@ -347,10 +345,10 @@ describe("the WAL decoder on a real cluster", () => {
     const seen: Record<string, unknown[]> = {};
     let prepareContent: Uint8Array | undefined;
     visitWal(cluster, 16 << 20, from, 64 << 10, (rec) => {
-      const type = `${rmgrName(rec.xl_rmid)}/${recordTypeName(rec.xl_rmid, rec.xl_info)}`;
+      const type = `${rmgrName(rec.xl_rmid)}/${recordTypeName(V15, rec.xl_rmid, rec.xl_info)}`;
       if (type === "Transaction/PREPARE") prepareContent = twophaseFileContent(rec);
       const parse = PARSERS[type];
-      if (parse !== undefined) (seen[type] ??= []).push(parse(rec));
+      if (parse !== undefined) (seen[type] ??= []).push(parse(rec, V15));
     });
     const all = <T>(type: string): T[] => (seen[type] ?? []) as T[];
 
@@ -380,12 +378,14 @@ describe("the WAL decoder on a real cluster", () => {
 
     const template = { src_db_id: 1, src_tablespace_id: database!["spc"] };
     assert.deepEqual(all("Database/CREATE_FILE_COPY"), [
-      { db_id: copied!["oid"], tablespace_id: database!["spc"], ...template },
+      { kind: "create_file_copy", db_id: copied!["oid"], tablespace_id: database!["spc"], ...template },
     ]);
     assert.deepEqual(all("Database/CREATE_WAL_LOG"), [
-      { db_id: logged!["oid"], tablespace_id: database!["spc"] },
+      { kind: "create_wal_log", db_id: logged!["oid"], tablespace_id: database!["spc"] },
     ]);
-    assert.deepEqual(all("Database/DROP"), [{ db_id: copied!["oid"], tablespace_ids: [database!["spc"]] }]);
+    assert.deepEqual(all("Database/DROP"), [
+      { kind: "drop", db_id: copied!["oid"], tablespace_ids: [database!["spc"]] },
+    ]);
 
     const maps = all<ReturnType<typeof parseRelmapUpdate>>("RelMap/UPDATE");
     const own = maps.filter((map) => map.dbid === database!["oid"]).at(-1)!;
@@ -423,9 +423,9 @@ describe("files of a real cluster", () => {
       const named = await cluster.sql`select relfilenode::int as file, pg_relation_filepath(oid) as path
       from pg_class where relkind in ('r', 'i', 't') and relfilenode <> 0`;
       for (const row of named) {
-        const parsed = parseRelationPath(row["path"]);
+        const parsed = parseRelationPath(V15, row["path"]);
         assert.equal(parsed!.rel.relNode, row["file"]);
-        assert.equal(relationPath(parsed!.rel, parsed!.forkNum), row["path"]);
+        assert.equal(relationPath(V15, parsed!.rel, parsed!.forkNum), row["path"]);
       }
       await cluster.stopPostgres();
 
@@ -443,7 +443,7 @@ describe("files of a real cluster", () => {
       let checked = 0;
       for (const directory of ["global", "base/1", "base/5"]) {
         for (const name of readdirSync(join(cluster.dataDir, directory))) {
-          if (parseRelationPath(`${directory}/${name}`) === undefined) continue;
+          if (parseRelationPath(V15, `${directory}/${name}`) === undefined) continue;
           const file = new Uint8Array(readFileSync(join(cluster.dataDir, directory, name)));
           for (let at = 0; at < file.length; at += BLCKSZ) {
             if (isPageNew(file, at)) continue;

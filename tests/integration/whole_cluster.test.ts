@@ -2,6 +2,7 @@
  * The whole of a data directory: what the page server makes of a history's WAL against what stock recovery makes of it on
  * the same base, file by file and byte by byte.
  */
+import { V15 } from "../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { appendFileSync, cpSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -13,7 +14,7 @@ import { unpackBasebackup } from "../../src/compute/postgres/data_directory.ts";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
 import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../../src/postgres/cluster/control_file.ts";
+import { CONTROL_FILE_PATH, parseControlFile } from "../../src/postgres/control_file.ts";
 import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
 import { FSM_FORKNUM, MAIN_FORKNUM, parseRelationPath } from "../../src/postgres/cluster/relfile.ts";
 import { addSettings } from "../harness/branching.ts";
@@ -155,7 +156,7 @@ function filesBelow(directory: string): Set<string> {
 
 /** Neither is logged: free space maps, and what unlogged relations hold besides their init forks. */
 function isOutsideHistory(path: string, files: Set<string>): boolean {
-  const relation = parseRelationPath(path);
+  const relation = parseRelationPath(V15, path);
   if (relation === undefined) return false;
   if (relation.forkNum === FSM_FORKNUM) return true;
   return relation.forkNum === MAIN_FORKNUM && files.has(`${path.replace(/\.\d+$/, "")}_init`);

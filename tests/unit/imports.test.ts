@@ -44,7 +44,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   pageserver: ["content", "ingest", "timeline", "tenant", "service", "workers"],
   compute: ["postgres", "proposer", "lazy"],
   "compute/lazy": ["fuse", "files", "pages"],
-  postgres: ["versions", "cluster", "wal", "redo"],
+  postgres: ["cluster", "wal", "redo", "versions"],
   "postgres/redo": ["page", "heap", "btree", "gin", "hash", "spgist"],
   commands: ["cli", "safekeeper", "branch", "dump", "environment", "role", "pg", "tenant"],
   control: ["survey"],

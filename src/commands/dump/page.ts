@@ -4,7 +4,8 @@ import { INVALID_LSN, parseLsn } from "../../common/lsn.ts";
 import { untilBranchEndArrived } from "../../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { parseRelationPath, RELSEG_SIZE } from "../../postgres/cluster/relfile.ts";
+import { PG_MAJORS, pgVersion } from "../../postgres/versions/find_version.ts";
+import { parseRelationPath, type RelationPath, RELSEG_SIZE } from "../../postgres/cluster/relfile.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
 
@@ -32,7 +33,7 @@ export const dumpPageCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const branch = parseBranchName(requiredArg(args, 0));
     const file = requiredArg(args, 1);
-    const path = parseRelationPath(file);
+    const path = anyRelationPath(file);
     if (path === undefined || path.temporary) {
       throw new ZenithError(
         "invalid_argument",
@@ -66,3 +67,12 @@ export const dumpPageCommand: Command = {
     else for (const line of describePage(page)) print(line);
   },
 };
+
+/** The name of a relation's file in a cluster of any major. */
+function anyRelationPath(file: string): RelationPath | undefined {
+  for (const major of PG_MAJORS) {
+    const path = parseRelationPath(pgVersion(major), file);
+    if (path !== undefined) return path;
+  }
+  return undefined;
+}

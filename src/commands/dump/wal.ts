@@ -17,6 +17,7 @@ import {
   WalRecord,
 } from "../../postgres/wal/record.ts";
 import { recordTypeName, rmgrIdByName, rmgrName } from "../../postgres/wal/rmgr.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { findWalFiles, readWalFile, type WalFiles } from "./wal_files.ts";
 
 export interface DumpWalOptions {
@@ -69,8 +70,10 @@ export function dumpWal(path: string, options: DumpWalOptions, out: (line: strin
   const wanted = options.rmgr === undefined ? undefined : new Set(options.rmgr.map(rmgrId));
   const stats = options.stats === true ? new Map<string, TypeStats>() : undefined;
   const walFiles = findWalFiles(path, options.from);
+  const { pg } = walFiles;
   const first = walFiles.files[0]!.lsn;
   const decoder = new WalDecoder({
+    pg,
     startLsn: options.from === undefined || options.from < first ? first : options.from,
     segmentSize: walFiles.segmentSize,
     findFirst: true,
@@ -80,8 +83,8 @@ export function dumpWal(path: string, options: DumpWalOptions, out: (line: strin
   const reason = readRecords(walFiles, decoder, options.to, (rec) => {
     if (wanted !== undefined && !wanted.has(rec.xl_rmid)) return;
     records++;
-    if (stats !== undefined) addToStats(stats, rec);
-    else out(options.json === true ? JSON.stringify(describeRecord(rec)) : formatRecord(rec));
+    if (stats !== undefined) addToStats(pg, stats, rec);
+    else out(options.json === true ? JSON.stringify(describeRecord(pg, rec)) : formatRecord(pg, rec));
   });
   const endLsn = decoder.endLsn;
   if (stats !== undefined) printStats(stats, options.json === true, out);
@@ -138,13 +141,13 @@ function imageBytes(rec: WalRecord): number {
   return bytes;
 }
 
-function formatRecord(rec: WalRecord): string {
+function formatRecord(pg: PgVersion, rec: WalRecord): string {
   const images = imageBytes(rec);
   const recordBytes = rec.xl_tot_len - images;
   let line = `rmgr: ${rmgrName(rec.xl_rmid).padEnd(11)} ` +
     `len (rec/tot): ${String(recordBytes).padStart(6)}/${String(rec.xl_tot_len).padStart(6)}, ` +
     `tx: ${String(rec.xl_xid).padStart(10)}, lsn: ${formatLsn(rec.lsn as Lsn)}, ` +
-    `prev ${formatLsn(rec.xl_prev as Lsn)}, desc: ${recordTypeName(rec.xl_rmid, rec.xl_info)}`;
+    `prev ${formatLsn(rec.xl_prev as Lsn)}, desc: ${recordTypeName(pg, rec.xl_rmid, rec.xl_info)}`;
   for (let id = 0; id < rec.blockCount; id++) {
     if (rec.blockInUse[id] === 0) continue;
     const fork = rec.blockFlags[id]! & BKPBLOCK_FORK_MASK;
@@ -174,7 +177,7 @@ function compression(rec: WalRecord, id: number): string {
   }
 }
 
-function describeRecord(rec: WalRecord): Record<string, unknown> {
+function describeRecord(pg: PgVersion, rec: WalRecord): Record<string, unknown> {
   const blocks = [];
   for (let id = 0; id < rec.blockCount; id++) {
     if (rec.blockInUse[id] === 0) continue;
@@ -200,7 +203,7 @@ function describeRecord(rec: WalRecord): Record<string, unknown> {
     end_lsn: formatLsn(rec.endLsn as Lsn),
     prev: formatLsn(rec.xl_prev as Lsn),
     rmgr: rmgrName(rec.xl_rmid),
-    type: recordTypeName(rec.xl_rmid, rec.xl_info),
+    type: recordTypeName(pg, rec.xl_rmid, rec.xl_info),
     info: rec.xl_info,
     xid: rec.xl_xid,
     length: rec.xl_tot_len,
@@ -211,8 +214,8 @@ function describeRecord(rec: WalRecord): Record<string, unknown> {
   };
 }
 
-function addToStats(stats: Map<string, TypeStats>, rec: WalRecord): void {
-  const type = `${rmgrName(rec.xl_rmid)}/${recordTypeName(rec.xl_rmid, rec.xl_info)}`;
+function addToStats(pg: PgVersion, stats: Map<string, TypeStats>, rec: WalRecord): void {
+  const type = `${rmgrName(rec.xl_rmid)}/${recordTypeName(pg, rec.xl_rmid, rec.xl_info)}`;
   let entry = stats.get(type);
   if (entry === undefined) {
     entry = { count: 0, recordBytes: 0, imageBytes: 0 };

@@ -10,7 +10,8 @@ import {
   XLP_MAGIC,
   XLP_SEG_SIZE,
 } from "../../postgres/wal/page_header.ts";
-import { XLOG_PAGE_MAGIC } from "../../postgres/versions/v15.ts";
+import { pgVersionOfWal } from "../../postgres/versions/find_version.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 
 export interface WalFile {
   path: string;
@@ -20,6 +21,8 @@ export interface WalFile {
 
 export interface WalFiles {
   segmentSize: number;
+  /** The major that wrote them. */
+  pg: PgVersion;
   /** In order of their LSN, without a gap. */
   files: WalFile[];
 }
@@ -60,7 +63,7 @@ function findInDirectory(directory: string, from: Lsn | undefined): WalFiles {
 }
 
 function walFiles(directory: string, names: readonly string[], from: Lsn | undefined): WalFiles {
-  const segmentSize = readSegmentSize(join(directory, names[0]!));
+  const { segmentSize, pg } = readFirstHeader(join(directory, names[0]!));
   const byLsn = new Map<number, string>();
   // Sorted by timeline first, so that a newer one's segment replaces an older one's.
   for (const name of names) {
@@ -79,23 +82,22 @@ function walFiles(directory: string, names: readonly string[], from: Lsn | undef
       `no WAL segment in ${directory} holds ${formatLsn(from ?? (0 as Lsn))}`,
     );
   }
-  return { segmentSize, files };
+  return { segmentSize, pg, files };
 }
 
-function readSegmentSize(path: string): number {
+function readFirstHeader(path: string): { segmentSize: number; pg: PgVersion } {
   const header = new Uint8Array(SIZE_OF_XLOG_LONG_PHD);
   readWalFile(path, 0, header);
   const view = new DataView(header.buffer);
   const magic = view.getUint16(XLP_MAGIC, true);
   const segmentSize = view.getUint32(XLP_SEG_SIZE, true);
-  if (magic !== XLOG_PAGE_MAGIC || !isWalSegmentSize(segmentSize)) {
+  if (!isWalSegmentSize(segmentSize)) {
     throw new ZenithError(
       "corrupt_data",
-      `${path} does not begin like a WAL segment of PostgreSQL 15: magic 0x${magic.toString(16)}, ` +
-        `segment size ${segmentSize}`,
+      `${path} does not begin like a WAL segment: magic 0x${magic.toString(16)}, segment size ${segmentSize}`,
     );
   }
-  return segmentSize;
+  return { segmentSize, pg: pgVersionOfWal(magic) };
 }
 
 /** Reads into `into` from `offset`; returns how many bytes there were. @throws {ZenithError} `io` */

@@ -2,7 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../common/assert.ts";
 import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
-import { CONTROL_FILE_PATH } from "../../postgres/cluster/control_file.ts";
+import { CONTROL_FILE_PATH } from "../../postgres/control_file.ts";
 import { decodeRelationManifest } from "../../protocol/relation_manifest.ts";
 import { BackingFiles } from "./files/backing_files.ts";
 import { device } from "./fuse/device.ts";
@@ -12,6 +12,7 @@ import { FileData, overlayError } from "./files/file_data.ts";
 import { firstReads } from "./files/first_reads.ts";
 import { FuseSession } from "./files/fuse_session.ts";
 import { InodeTable } from "./files/inode_table.ts";
+import { pgVersion } from "../../postgres/versions/find_version.ts";
 import { collectHotPages, type HotRange } from "./pages/hot_pages.ts";
 import { KeptPages, type KeptPageSink } from "./pages/kept_pages.ts";
 import { OverlaySpace } from "./files/overlay_space.ts";
@@ -63,8 +64,10 @@ parent.once("message", (message: ServeMessage) => {
  * @returns what was hot then
  */
 function serve(
-  { deviceFd, manifest, seedDirectory, overlayDirectory, overlayMaxBytes, prewarm, owner }: ServeMessage,
+  message: ServeMessage,
 ): HotRange[] {
+  const { deviceFd, manifest, seedDirectory, overlayDirectory, overlayMaxBytes, prewarm, owner } = message;
+  const pg = pgVersion(message.pgMajor);
   const files = new BackingFiles(overlayDirectory, OVERLAY_OPEN_FILES_MAX);
   const space = new OverlaySpace(files, {
     maxBytes: overlayMaxBytes,
@@ -80,7 +83,7 @@ function serve(
   });
   const data = new FileData(files, space, room);
   const inodes = new InodeTable(owner, (inode) => data.remove(inode));
-  populate(inodes, seedDirectory, decodeRelationManifest(manifest), owner, (id) => files.path(id));
+  populate(pg, inodes, seedDirectory, decodeRelationManifest(manifest), owner, (id) => files.path(id));
   tell({ type: "expected", reads: firstReads(inodes) });
   const session = new FuseSession({
     inodes,
@@ -96,7 +99,7 @@ function serve(
       if (inode !== undefined) data.keep(inode, block, bytes, at);
     },
   };
-  const plan = new PrewarmPlan({ inodes, data, space }, prewarm);
+  const plan = new PrewarmPlan({ pg, inodes, data, space }, prewarm);
   const wake = ({ requestWords }: FuseBuffers): void => {
     if (requestWords[IN_UNIQUE] === WAKE_TO_LOOK_AT_DISK) room.check();
     else tell({ type: "prewarm", reads: plan.next(), knownInode: requestWords[IN_NODEID]! });
@@ -113,7 +116,7 @@ function serve(
     if (room.isLow && LEARNS_ATTRIBUTES.has(opcode!)) forgetAttributes(deviceFd, subject(buffers));
   }
   files.closeAll();
-  return collectHotPages(inodes.root);
+  return collectHotPages(pg, inodes.root);
 }
 
 /** Requests whose answers have a file's attributes. */

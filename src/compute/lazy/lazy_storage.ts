@@ -9,7 +9,7 @@ import type { Logger } from "../../process/log.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { ComputePaths } from "../../common/paths.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/cluster/control_file.ts";
+import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import type { Conditions } from "../postgres/conditions.ts";
 import { writeInitialWal } from "../postgres/initial_wal.ts";
@@ -163,6 +163,7 @@ export class LazyStorage {
     this.#prewarmer = new Prewarmer({ hotPages, fetcher: this.#fetcher, deviceFd, conditions, log });
     const serve: ServeMessage = {
       deviceFd,
+      pgMajor: control.pg.major,
       manifest: manifestBytes,
       seedDirectory,
       overlayDirectory: paths.overlay,

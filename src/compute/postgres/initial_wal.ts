@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ioError } from "../../common/errors.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
-import type { ControlFile } from "../../postgres/cluster/control_file.ts";
+import type { ControlFile } from "../../postgres/control_file.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import { buildInitialSegments } from "../../postgres/initial_segment.ts";
 import { walFileName } from "../../postgres/wal/page_header.ts";
@@ -28,6 +28,7 @@ export function writeInitialWal(
   const segmentSize = control.xlog_seg_size;
   const checkpoint = control.checkPointCopy;
   const segments = buildInitialSegments({
+    pg: control.pg,
     lsn: control.checkPoint,
     prev,
     systemIdentifier: control.system_identifier,

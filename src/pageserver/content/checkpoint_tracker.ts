@@ -138,7 +138,14 @@ export class CheckpointTracker {
   }
 }
 
-const TAKEN_FROM_CHECKPOINT = ["redo", "ThisTimeLineID", "PrevTimeLineID", "fullPageWrites", "time"] as const;
+const TAKEN_FROM_CHECKPOINT = [
+  "redo",
+  "ThisTimeLineID",
+  "PrevTimeLineID",
+  "fullPageWrites",
+  "wal_level",
+  "time",
+] as const;
 
 const TAKEN_FROM_SHUTDOWN_CHECKPOINT = [
   "nextOid",

@@ -3,6 +3,7 @@ import type { Lsn } from "../../common/lsn.ts";
 import { type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import { finishPage, startPage } from "../../postgres/redo/reconstruct.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { TAG_BYTES } from "./keys.ts";
 import type { CachedPage, PageCache } from "./page_cache.ts";
 import { applyOldest, applyRecords, type RelationBlocks } from "./rebuild_page.ts";
@@ -16,6 +17,7 @@ const TWO_POW_32 = 0x1_0000_0000;
 
 /** Rebuilds pages of relations from what the page store has: an image and the WAL records since. */
 export class PageReader {
+  readonly #pg: PgVersion;
   readonly #store: TimelineStore;
   readonly #cache: PageCache;
   /** slot · 2^32 + block → page. */
@@ -23,7 +25,8 @@ export class PageReader {
   #closed: Error | null = null;
   readonly #chain = new ValueChain();
 
-  constructor(store: TimelineStore, cache: PageCache) {
+  constructor(pg: PgVersion, store: TimelineStore, cache: PageCache) {
+    this.#pg = pg;
     this.#store = store;
     this.#cache = cache;
   }
@@ -59,7 +62,7 @@ export class PageReader {
     let next = chain.count - 2;
     if (start !== null && chain.lsn[chain.count - 1]! <= start.lsn) startPage(start.bytes);
     else next = applyOldest(chain, source, block);
-    applyRecords(chain, source, block, next);
+    applyRecords(this.#pg, chain, source, block, next);
     finishPage(out, outOff);
     if (cached === undefined || cached.lsn < newest) this.#cache.put(this.#pages, key, newest, out, outOff);
   }

@@ -2,9 +2,10 @@
 import { assert } from "../../common/assert.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
-import { type ObjectId, type RebuiltValue, SIZE_BLOCK, type ValueChain } from "../../pagestore/mod.ts";
+import { type RebuiltValue, type Reconstruct, SIZE_BLOCK, type ValueChain } from "../../pagestore/mod.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import { applyRecordTo, finishPage, startPage } from "../../postgres/redo/reconstruct.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { VISIBILITYMAP_FORKNUM } from "../../postgres/cluster/relfile.ts";
 import { KIND_RELATION, TAG_BYTES, TAG_RECORD } from "./keys.ts";
 
@@ -50,7 +51,13 @@ export function applyOldest(chain: ValueChain, source: RelationBlocks, block: nu
  *
  * @throws {ZenithError} `corrupt_data` when one can't be applied
  */
-export function applyRecords(chain: ValueChain, source: RelationBlocks, block: number, from: number): void {
+export function applyRecords(
+  pg: PgVersion,
+  chain: ValueChain,
+  source: RelationBlocks,
+  block: number,
+  from: number,
+): void {
   target.spcNode = source.spc;
   target.dbNode = source.db;
   target.relNode = source.rel;
@@ -59,7 +66,7 @@ export function applyRecords(chain: ValueChain, source: RelationBlocks, block: n
   for (let i = from; i >= 0; i--) {
     assert(chain.tag[i] === TAG_RECORD, "what follows a page's first version are WAL records");
     try {
-      applyRecordTo(target, chain.bytes[i]!, chain.off[i]!, chain.len[i]!, chain.lsn[i]!);
+      applyRecordTo(pg, target, chain.bytes[i]!, chain.off[i]!, chain.len[i]!, chain.lsn[i]!);
     } catch (error) {
       throw new ZenithError(
         "corrupt_data",
@@ -77,19 +84,18 @@ const rebuilt: RebuiltValue = { tag: TAG_BYTES, bytes: image, off: 0, len: BLCKS
 
 /**
  * For the page store, which ends long chains of versions with an image. Only pages of relations have any: SLRU pages get images
- * when they are taken in. The result is good until the next call.
+ * when they are taken in. A result is good until the next call.
+ *
+ * @param pg the major that wrote the records
  */
-export function makePageImage(
-  object: ObjectId,
-  block: number,
-  _lsn: number,
-  chain: ValueChain,
-): RebuiltValue | null {
-  if (object.kind !== KIND_RELATION || block === SIZE_BLOCK) return null;
-  const source = { spc: object.a, db: object.b, rel: object.c, fork: object.d };
-  applyRecords(chain, source, block, applyOldest(chain, source, block));
-  finishPage(image, 0);
-  return rebuilt;
+export function pageImages(pg: PgVersion): Reconstruct {
+  return (object, block, _lsn, chain) => {
+    if (object.kind !== KIND_RELATION || block === SIZE_BLOCK) return null;
+    const source = { spc: object.a, db: object.b, rel: object.c, fork: object.d };
+    applyRecords(pg, chain, source, block, applyOldest(chain, source, block));
+    finishPage(image, 0);
+    return rebuilt;
+  };
 }
 
 function describe(source: RelationBlocks, block: number): string {

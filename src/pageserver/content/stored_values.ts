@@ -1,6 +1,7 @@
 import { assert } from "../../common/assert.ts";
-import type { EncodedValue, ObjectId } from "../../pagestore/mod.ts";
+import type { EncodedValue, EncodeValue, ObjectId } from "../../pagestore/mod.ts";
 import { cutRecord, NO_BLOCK } from "../../postgres/wal/cut_record.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { parseRecord } from "../../postgres/wal/parse.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
 import { findBlock } from "../../postgres/redo/reconstruct.ts";
@@ -23,9 +24,16 @@ const value: { tag: number; bytes: Uint8Array; off: number; len: number } = {
 
 /**
  * What of a value a layer file keeps. In memory a record that touches many blocks is there once; on disk each block has its
- * own copy, cut down to the part that this block needs. The result is good until the next call.
+ * own copy, cut down to the part that this block needs. A result is good until the next call.
+ *
+ * @param pg the major that wrote the records
  */
-export function encodeStoredValue(
+export function storedValues(pg: PgVersion): EncodeValue {
+  return (tag, bytes, off, len, object, block) => encodeStoredValue(pg, tag, bytes, off, len, object, block);
+}
+
+function encodeStoredValue(
+  pg: PgVersion,
   tag: number,
   bytes: Uint8Array,
   off: number,
@@ -44,7 +52,7 @@ export function encodeStoredValue(
     cut = new Uint8Array(2 * len);
   }
   aligned.set(bytes.subarray(off, off + len));
-  parseRecord(record, aligned, 0);
+  parseRecord(record, aligned, 0, pg);
   target.spcNode = object.a;
   target.dbNode = object.b;
   target.relNode = object.c;

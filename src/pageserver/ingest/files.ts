@@ -1,11 +1,5 @@
-import {
-  parseDbaseCreateFileCopy,
-  parseDbaseCreateWalLog,
-  parseDbaseDrop,
-  XLOG_DBASE_CREATE_FILE_COPY,
-  XLOG_DBASE_CREATE_WAL_LOG,
-  XLOG_DBASE_DROP,
-} from "../../postgres/wal/records/dbase.ts";
+import { parseDbase } from "../../postgres/wal/records/dbase.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { parseRelmapUpdate, XLOG_RELMAP_UPDATE } from "../../postgres/wal/records/relmap.ts";
 import {
   parseSmgrCreate,
@@ -43,12 +37,14 @@ const PRESENT = Uint8Array.of(1);
 
 /** Takes in what creates, copies, truncates and removes files: relations, databases, tablespaces, relation maps. */
 export class FileIngest {
+  readonly #pg: PgVersion;
   readonly #store: TimelineStore;
   readonly #forks: RelationForks;
   readonly #values: SingleValues;
   readonly #reader: PageReader;
 
   constructor(parts: IngestParts) {
+    this.#pg = parts.pg;
     this.#store = parts.store;
     this.#forks = parts.forks;
     this.#values = parts.values;
@@ -70,7 +66,7 @@ export class FileIngest {
         }
         break;
       case RM_DBASE_ID:
-        this.#applyDbase(rec, info);
+        this.#applyDbase(rec);
         break;
       case RM_TBLSPC_ID:
         if (info === XLOG_TBLSPC_CREATE) {
@@ -82,7 +78,7 @@ export class FileIngest {
         break;
       case RM_RELMAP_ID:
         if (info === XLOG_RELMAP_UPDATE) {
-          const { tsid, dbid, data } = parseRelmapUpdate(rec);
+          const { tsid, dbid, data } = parseRelmapUpdate(rec, this.#pg);
           this.#values.put(relmapKey(tsid, dbid), rec.endLsn, data);
         }
         break;
@@ -114,17 +110,22 @@ export class FileIngest {
     }
   }
 
-  #applyDbase(rec: WalRecord, info: number): void {
-    if (info === XLOG_DBASE_CREATE_WAL_LOG) {
-      const { db_id, tablespace_id } = parseDbaseCreateWalLog(rec);
-      this.#values.put(databaseKey(tablespace_id, db_id), rec.endLsn, PRESENT);
-    } else if (info === XLOG_DBASE_CREATE_FILE_COPY) {
-      const { db_id, tablespace_id, src_db_id, src_tablespace_id } = parseDbaseCreateFileCopy(rec);
-      this.#dropDatabase(tablespace_id, db_id, rec.endLsn);
-      this.#copyDatabase(src_tablespace_id, src_db_id, tablespace_id, db_id, rec.endLsn);
-    } else if (info === XLOG_DBASE_DROP) {
-      const { db_id, tablespace_ids } = parseDbaseDrop(rec);
-      for (const tablespace of tablespace_ids) this.#dropDatabase(tablespace, db_id, rec.endLsn);
+  #applyDbase(rec: WalRecord): void {
+    const record = parseDbase(rec, this.#pg);
+    const { db_id } = record;
+    switch (record.kind) {
+      case "create_wal_log":
+        this.#values.put(databaseKey(record.tablespace_id, db_id), rec.endLsn, PRESENT);
+        break;
+      case "create_file_copy": {
+        const { tablespace_id, src_db_id, src_tablespace_id } = record;
+        this.#dropDatabase(tablespace_id, db_id, rec.endLsn);
+        this.#copyDatabase(src_tablespace_id, src_db_id, tablespace_id, db_id, rec.endLsn);
+        break;
+      }
+      case "drop":
+        for (const tablespace of record.tablespace_ids) this.#dropDatabase(tablespace, db_id, rec.endLsn);
+        break;
     }
   }
 

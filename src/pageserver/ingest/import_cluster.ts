@@ -13,7 +13,7 @@ import {
   DB_SHUTDOWNED,
   encodeControlFile,
   parseControlFile,
-} from "../../postgres/cluster/control_file.ts";
+} from "../../postgres/control_file.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import {
   DEFAULTTABLESPACE_OID,
@@ -79,7 +79,7 @@ function readCheckpointRecord(
   const { checkPoint, xlog_seg_size: segmentSize } = control;
   const name = walFileName(control.checkPointCopy.ThisTimeLineID, checkPoint, segmentSize);
   const segment = disk.readFileSync(join(dataDirectory, "pg_wal", name));
-  const decoder = new WalDecoder({ startLsn: checkPoint, segmentSize });
+  const decoder = new WalDecoder({ pg: control.pg, startLsn: checkPoint, segmentSize });
   decoder.feed(segment.subarray(segmentOffset(checkPoint, segmentSize)), checkPoint);
   const record = new WalRecord();
   if (!decoder.next(record)) {

@@ -8,6 +8,7 @@ import {
 import { FSM_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../postgres/cluster/relfile.ts";
 import { BKPBLOCK_FORK_MASK, type WalRecord, XLR_RMGR_INFO_MASK } from "../../postgres/wal/record.ts";
 import {
+  isKnownRecordType,
   RM_CLOG_ID,
   RM_COMMIT_TS_ID,
   RM_DBASE_ID,
@@ -20,6 +21,7 @@ import {
   RM_TBLSPC_ID,
   RM_XACT_ID,
   RM_XLOG_ID,
+  rmgrName,
 } from "../../postgres/wal/rmgr.ts";
 import {
   parseCheckpointRecord,
@@ -30,6 +32,8 @@ import {
   XLOG_NEXTOID,
   XLOG_PARAMETER_CHANGE,
 } from "../../postgres/wal/records/xlog.ts";
+import { WalError } from "../../postgres/wal/error.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
 import { FileIngest } from "./files.ts";
 import type { IngestParts } from "./parts.ts";
@@ -44,6 +48,7 @@ import type { RelationFork, RelationForks } from "../content/relation_forks.ts";
  * Cost: one `put` per block reference; the record's bytes stay where the decoder put them.
  */
 export class Ingest {
+  readonly #pg: PgVersion;
   readonly #store: TimelineStore;
   readonly #forks: RelationForks;
   readonly #checkpoint: CheckpointTracker;
@@ -52,6 +57,7 @@ export class Ingest {
   readonly #vm = new VisibilityMapChanges();
 
   constructor(parts: IngestParts) {
+    this.#pg = parts.pg;
     this.#store = parts.store;
     this.#forks = parts.forks;
     this.#checkpoint = parts.checkpoint;
@@ -59,8 +65,13 @@ export class Ingest {
     this.#files = new FileIngest(parts);
   }
 
-  /** Takes in one record. Records come in WAL order. */
+  /**
+   * Takes in one record. Records come in WAL order.
+   *
+   * @throws {WalError} when the major has no such type of record
+   */
   apply(rec: WalRecord): void {
+    if (!isKnownRecordType(this.#pg, rec.xl_rmid, rec.xl_info)) throw unknownRecord(rec, this.#pg);
     this.#store.noteRecord(rec.lsn as Lsn);
     this.#checkpoint.noteXid(rec.xl_xid);
     if (rec.blockCount > 0) this.#applyBlocks(rec);
@@ -144,4 +155,11 @@ export class Ingest {
         break;
     }
   }
+}
+
+function unknownRecord(rec: WalRecord, pg: PgVersion): WalError {
+  return new WalError(
+    rec.lsn,
+    `PostgreSQL ${pg.major} has no ${rmgrName(rec.xl_rmid)} record of type 0x${rec.xl_info.toString(16)}`,
+  );
 }

@@ -1,4 +1,5 @@
 import type { TimelineStore } from "../../pagestore/mod.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
 import type { CommitTimes } from "../content/commit_times.ts";
 import type { PageReader } from "../content/page_reader.ts";
@@ -8,6 +9,8 @@ import type { SlruPages } from "../content/slru_pages.ts";
 
 /** What of a timeline the records of its WAL are filed in. */
 export interface IngestParts {
+  /** The major that writes the WAL. */
+  readonly pg: PgVersion;
   readonly store: TimelineStore;
   readonly forks: RelationForks;
   readonly slru: SlruPages;

@@ -15,6 +15,7 @@ import {
   TRANSACTION_STATUS_COMMITTED,
   truncatedMemberSegments,
 } from "../../postgres/cluster/slru.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { type WalRecord, XLR_RMGR_INFO_MASK } from "../../postgres/wal/record.ts";
 import {
   CLOG_TRUNCATE,
@@ -83,6 +84,7 @@ const NO_PAGE = -1;
  * prepared states, the files that they drop, and the progress of replication origins.
  */
 export class TransactionIngest {
+  readonly #pg: PgVersion;
   readonly #slru: SlruPages;
   readonly #values: SingleValues;
   readonly #forks: RelationForks;
@@ -93,6 +95,7 @@ export class TransactionIngest {
   #preInitializedOffsetsPage = NO_PAGE;
 
   constructor(parts: IngestParts) {
+    this.#pg = parts.pg;
     this.#slru = parts.slru;
     this.#values = parts.values;
     this.#forks = parts.forks;
@@ -125,7 +128,7 @@ export class TransactionIngest {
     switch (rec.xl_info & XLOG_XACT_OPMASK) {
       case XLOG_XACT_COMMIT:
       case XLOG_XACT_COMMIT_PREPARED: {
-        const commit = parseCommit(rec);
+        const commit = parseCommit(rec, this.#pg);
         this.#finish(commit, TRANSACTION_STATUS_COMMITTED, rec);
         this.#commitTimes.note(commit.xact_time, rec.endLsn);
         const hasOrigin = (commit.xinfo & XACT_XINFO_HAS_ORIGIN) !== 0;
@@ -134,7 +137,7 @@ export class TransactionIngest {
       }
       case XLOG_XACT_ABORT:
       case XLOG_XACT_ABORT_PREPARED:
-        this.#finish(parseAbort(rec), TRANSACTION_STATUS_ABORTED, rec);
+        this.#finish(parseAbort(rec, this.#pg), TRANSACTION_STATUS_ABORTED, rec);
         break;
       case XLOG_XACT_PREPARE:
         this.#values.put(twophaseKey(rec.xl_xid), rec.endLsn, twophaseFileContent(rec));
@@ -181,10 +184,10 @@ export class TransactionIngest {
   #applyClog(rec: WalRecord): void {
     switch (rec.xl_info & XLR_RMGR_INFO_MASK) {
       case CLOG_ZEROPAGE:
-        this.#slru.zeroPage(SLRU_CLOG, parseClogZeroPage(rec), rec.endLsn);
+        this.#slru.zeroPage(SLRU_CLOG, parseClogZeroPage(rec, this.#pg), rec.endLsn);
         break;
       case CLOG_TRUNCATE: {
-        const { pageno, oldestXact, oldestXactDb } = parseClogTruncate(rec);
+        const { pageno, oldestXact, oldestXactDb } = parseClogTruncate(rec, this.#pg);
         this.#checkpoint.setOldestXid(oldestXact, oldestXactDb);
         this.#truncateBefore(SLRU_CLOG, pageno, rec.endLsn);
         break;
@@ -203,13 +206,13 @@ export class TransactionIngest {
     const lsn = rec.endLsn;
     switch (rec.xl_info & XLR_RMGR_INFO_MASK) {
       case XLOG_MULTIXACT_ZERO_OFF_PAGE: {
-        const page = parseMultixactZeroPage(rec);
+        const page = parseMultixactZeroPage(rec, this.#pg);
         if (page !== this.#preInitializedOffsetsPage) this.#slru.zeroPage(SLRU_MULTIXACT_OFFSETS, page, lsn);
         this.#preInitializedOffsetsPage = NO_PAGE;
         break;
       }
       case XLOG_MULTIXACT_ZERO_MEM_PAGE:
-        this.#slru.zeroPage(SLRU_MULTIXACT_MEMBERS, parseMultixactZeroPage(rec), lsn);
+        this.#slru.zeroPage(SLRU_MULTIXACT_MEMBERS, parseMultixactZeroPage(rec, this.#pg), lsn);
         break;
       case XLOG_MULTIXACT_CREATE_ID:
         this.#createMultiXact(parseMultixactCreate(rec), lsn);
@@ -274,10 +277,10 @@ export class TransactionIngest {
   #applyCommitTs(rec: WalRecord): void {
     switch (rec.xl_info & XLR_RMGR_INFO_MASK) {
       case COMMIT_TS_ZEROPAGE:
-        this.#slru.zeroPage(SLRU_COMMIT_TS, parseCommitTsZeroPage(rec), rec.endLsn);
+        this.#slru.zeroPage(SLRU_COMMIT_TS, parseCommitTsZeroPage(rec, this.#pg), rec.endLsn);
         break;
       case COMMIT_TS_TRUNCATE: {
-        const { pageno, oldestXid } = parseCommitTsTruncate(rec);
+        const { pageno, oldestXid } = parseCommitTsTruncate(rec, this.#pg);
         this.#checkpoint.setOldestCommitTs(oldestXid);
         this.#truncateBefore(SLRU_COMMIT_TS, pageno, rec.endLsn);
         break;

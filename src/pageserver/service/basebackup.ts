@@ -8,7 +8,7 @@ import {
   DB_SHUTDOWNED,
   encodeControlFile,
   parseControlFile,
-} from "../../postgres/cluster/control_file.ts";
+} from "../../postgres/control_file.ts";
 import { buildFreeSpaceMap, freeSpaceCategory } from "../../postgres/cluster/free_space_map.ts";
 import { setPageChecksum } from "../../postgres/cluster/page_checksum.ts";
 import { BLCKSZ, heapFreeSpace, isHeapPage } from "../../postgres/cluster/page_layout.ts";
@@ -23,7 +23,6 @@ import {
   VISIBILITYMAP_FORKNUM,
 } from "../../postgres/cluster/relfile.ts";
 import { SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT, slruSegmentPath } from "../../postgres/cluster/slru.ts";
-import { PG_MAJOR } from "../../postgres/versions/v15.ts";
 import { buildInitialSegments, type WalSegmentStart } from "../../postgres/initial_segment.ts";
 import { walFileName } from "../../postgres/wal/page_header.ts";
 import { twophaseFileName } from "../../postgres/wal/xact.ts";
@@ -80,9 +79,6 @@ const CHUNK_BYTES = 16 * BLCKSZ;
 /** How many forks' sizes are looked up before others have their turn: each may be in another block of a layer file. */
 const FORKS_PER_TURN = 64;
 
-/** The content of every PG_VERSION. */
-const VERSION_FILE = new TextEncoder().encode(`${PG_MAJOR}\n`);
-
 /** A table smaller than this gets no free space map: Postgres finds its few pages without. */
 const FSM_MIN_BLOCKS = 4;
 
@@ -124,6 +120,8 @@ class BasebackupWriter {
   readonly #tar = new TarWriter(CHUNK_BYTES);
   readonly #checksums: boolean;
   readonly #control: Uint8Array;
+  /** The content of every PG_VERSION. */
+  readonly #versionFile: Uint8Array;
 
   constructor(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }, content: BasebackupContent) {
     this.#timeline = timeline;
@@ -133,13 +131,14 @@ class BasebackupWriter {
     const control = timeline.values.get(CONTROL_KEY, at.lsn);
     assert(control !== null, "every timeline has the control file of its initdb");
     this.#control = control;
+    this.#versionFile = new TextEncoder().encode(`${timeline.pg.major}\n`);
     this.#checksums = parseControlFile(control).data_checksum_version !== 0;
   }
 
   /** Every chunk is good until the next one is asked for. */
   *write(): Generator<Uint8Array> {
     for (const directory of DIRECTORIES) yield* this.#tar.directory(directory);
-    yield* this.#tar.file("PG_VERSION", VERSION_FILE);
+    yield* this.#tar.file("PG_VERSION", this.#versionFile);
     yield* this.#databases();
     if (this.#content === "lazy") yield* this.#relationManifest();
     else yield* this.#relations();
@@ -156,17 +155,19 @@ class BasebackupWriter {
     }
     const tablespaceDirectories = new Set<string>();
     for (const [key] of this.#timeline.values.present({ kind: KIND_DATABASE }, this.#lsn)) {
-      const path = databasePath(key.a, key.b);
+      const path = databasePath(this.#timeline.pg, key.a, key.b);
       const parent = path.slice(0, path.lastIndexOf("/"));
       if (parent.startsWith("pg_tblspc/") && !tablespaceDirectories.has(parent)) {
         tablespaceDirectories.add(parent);
         yield* this.#tar.directory(parent);
       }
       yield* this.#tar.directory(path);
-      yield* this.#tar.file(`${path}/PG_VERSION`, VERSION_FILE);
+      yield* this.#tar.file(`${path}/PG_VERSION`, this.#versionFile);
     }
     for (const [key, map] of this.#timeline.values.present({ kind: KIND_RELMAP }, this.#lsn)) {
-      const directory = key.a === GLOBALTABLESPACE_OID ? "global" : databasePath(key.a, key.b);
+      const directory = key.a === GLOBALTABLESPACE_OID
+        ? "global"
+        : databasePath(this.#timeline.pg, key.a, key.b);
       yield* this.#tar.file(`${directory}/pg_filenode.map`, map);
     }
   }
@@ -218,7 +219,7 @@ class BasebackupWriter {
       const first = segment * RELSEG_SIZE;
       const last = Math.min(blocks, first + RELSEG_SIZE);
       const size = (last - first) * BLCKSZ;
-      yield* this.#tar.begin(relationPath(rnode, fork, segment), size);
+      yield* this.#tar.begin(relationPath(this.#timeline.pg, rnode, fork, segment), size);
       for (let block = first; block < last; block++) {
         yield* this.#tar.room(BLCKSZ);
         const { chunk, used } = this.#tar;
@@ -233,7 +234,10 @@ class BasebackupWriter {
       yield* this.#tar.end(size);
     }
     if (categories !== null && isHeap) {
-      yield* this.#tar.file(relationPath(rnode, FSM_FORKNUM), this.#freeSpaceMap(categories));
+      yield* this.#tar.file(
+        relationPath(this.#timeline.pg, rnode, FSM_FORKNUM),
+        this.#freeSpaceMap(categories),
+      );
     }
   }
 
@@ -259,8 +263,9 @@ class BasebackupWriter {
   }
 
   *#twophase(): Generator<Uint8Array> {
+    const { nextXid } = this.#storedCheckpoint();
     for (const [key, state] of this.#timeline.values.present({ kind: KIND_TWOPHASE }, this.#lsn)) {
-      yield* this.#tar.file(`pg_twophase/${twophaseFileName(key.a)}`, state);
+      yield* this.#tar.file(`pg_twophase/${twophaseFileName(this.#timeline.pg, key.a, nextXid)}`, state);
     }
   }
 
@@ -282,9 +287,7 @@ class BasebackupWriter {
 
   /** The shutdown checkpoint at the LSN, and a control file that points at it. */
   *#controlFileAndWal(): Generator<Uint8Array> {
-    const stored = this.#timeline.values.get(CHECKPOINT_KEY, this.#lsn);
-    assert(stored !== null, "every timeline has its checkpoint state");
-    const checkpoint = { ...parseCheckpoint(stored), redo: this.#lsn, oldestActiveXid: 0 };
+    const checkpoint = { ...this.#storedCheckpoint(), redo: this.#lsn, oldestActiveXid: 0 };
     if (this.#content === "complete") yield* this.#wal(checkpoint);
     const changed = encodeControlFile(this.#control, {
       state: DB_SHUTDOWNED,
@@ -294,9 +297,16 @@ class BasebackupWriter {
     yield* this.#tar.file(CONTROL_FILE_PATH, changed);
   }
 
+  #storedCheckpoint(): CheckPoint {
+    const stored = this.#timeline.values.get(CHECKPOINT_KEY, this.#lsn);
+    assert(stored !== null, "every timeline has its checkpoint state");
+    return parseCheckpoint(stored);
+  }
+
   *#wal(checkpoint: CheckPoint): Generator<Uint8Array> {
     const { xlog_seg_size, system_identifier } = parseControlFile(this.#control);
     const segments = buildInitialSegments({
+      pg: this.#timeline.pg,
       lsn: this.#lsn,
       prev: this.#prev,
       systemIdentifier: system_identifier,

@@ -11,7 +11,8 @@ import type {
   TimelineStoreOptions,
 } from "../../pagestore/mod.ts";
 import type { PageCache } from "../content/page_cache.ts";
-import { makePageImage } from "../content/rebuild_page.ts";
+import { pgVersion } from "../../postgres/versions/find_version.ts";
+import { pageImages } from "../content/rebuild_page.ts";
 
 /** What all tenants of a page server share. */
 export interface TenantContext {
@@ -41,7 +42,7 @@ export function storeOptions(context: TenantContext): TimelineStoreOptions {
     pools: context.memoryPools,
     memoryBudget: context.memoryBudget,
     flushLayer: context.flushLayer,
-    makeImage: makePageImage,
+    makeImage: pageImages(pgVersion(15)),
     mergeLayers: context.mergeLayers,
     reads: context.reads,
   };

@@ -6,8 +6,9 @@ import type { Logger } from "../../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { formatTimestamp } from "../../common/timestamp.ts";
 import type { TimelineStore } from "../../pagestore/mod.ts";
-import { parseControlFile } from "../../postgres/cluster/control_file.ts";
+import { parseControlFile } from "../../postgres/control_file.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { WalDecoder } from "../../postgres/wal/decoder.ts";
 import { WalError } from "../../postgres/wal/error.ts";
 import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
@@ -58,6 +59,8 @@ const REPLAY_PIECE_BYTES = 1 << 20;
 export class Timeline {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
+  /** The major of the cluster. */
+  readonly pg: PgVersion;
   readonly ancestorId: TimelineId | null;
   readonly store: TimelineStore;
   readonly forks: RelationForks;
@@ -96,7 +99,6 @@ export class Timeline {
     this.forks = new RelationForks(parts.store);
     this.slru = new SlruPages(parts.store);
     this.values = new SingleValues(parts.store);
-    this.reader = new PageReader(parts.store, parts.pageCache);
     this.commitTimes = new CommitTimes(parts.store);
 
     const end = parts.store.lastLsn;
@@ -108,10 +110,13 @@ export class Timeline {
         `timeline ${this.timelineId} of tenant ${this.tenantId} has no control file at ${formatLsn(end)}`,
       );
     }
-    const { system_identifier, xlog_seg_size } = parseControlFile(control);
+    const { pg, system_identifier, xlog_seg_size } = parseControlFile(control);
+    this.pg = pg;
     this.systemIdentifier = system_identifier;
     this.walSegmentSize = xlog_seg_size;
+    this.reader = new PageReader(pg, parts.store, parts.pageCache);
     this.#ingest = new Ingest({
+      pg,
       store: parts.store,
       forks: this.forks,
       slru: this.slru,
@@ -140,6 +145,7 @@ export class Timeline {
 
   #newDecoder(startLsn: Lsn, prevLsn: Lsn, zerosAreEnd: boolean): WalDecoder {
     return new WalDecoder({
+      pg: this.pg,
       startLsn,
       prevLsn,
       segmentSize: this.walSegmentSize,

@@ -5,6 +5,9 @@
 import { nodeDisk } from "../../common/disk.ts";
 import { serveRequests } from "../../process/worker_thread.ts";
 import { flushLayer, type FlushRequest, type WrittenLayer } from "../../pagestore/mod.ts";
-import { encodeStoredValue } from "../content/stored_values.ts";
+import { pgVersion } from "../../postgres/versions/find_version.ts";
+import { storedValues } from "../content/stored_values.ts";
 
-serveRequests<FlushRequest, WrittenLayer>((request) => flushLayer(nodeDisk, request, encodeStoredValue));
+serveRequests<FlushRequest, WrittenLayer>((request) =>
+  flushLayer(nodeDisk, request, storedValues(pgVersion(15)))
+);

@@ -5,8 +5,9 @@
 import { nodeDisk } from "../../common/disk.ts";
 import { serveRequests } from "../../process/worker_thread.ts";
 import { mergeLayers, type MergeReply, type MergeRequest, pacedMerge } from "../../pagestore/mod.ts";
-import { makePageImage } from "../content/rebuild_page.ts";
+import { pgVersion } from "../../postgres/versions/find_version.ts";
+import { pageImages } from "../content/rebuild_page.ts";
 
 serveRequests<MergeRequest, MergeReply>((request) =>
-  mergeLayers(nodeDisk, request, makePageImage, pacedMerge(request))
+  mergeLayers(nodeDisk, request, pageImages(pgVersion(15)), pacedMerge(request))
 );

@@ -12,6 +12,8 @@ export interface CheckPoint {
   ThisTimeLineID: number;
   PrevTimeLineID: number;
   fullPageWrites: boolean;
+  /** WAL_LEVEL_*, from PostgreSQL 17 on; padding before. */
+  wal_level: number;
   /** FullTransactionId: epoch · 2^32 + xid of the next transaction. */
   nextXid: number;
   nextOid: number;
@@ -34,6 +36,7 @@ const REDO = 0;
 const THIS_TIMELINE_ID = 8;
 const PREV_TIMELINE_ID = 12;
 const FULL_PAGE_WRITES = 16;
+const WAL_LEVEL = 20;
 const NEXT_XID = 24;
 const NEXT_OID = 32;
 const NEXT_MULTI = 36;
@@ -68,6 +71,7 @@ export function parseCheckpoint(bytes: Uint8Array, off = 0): CheckPoint {
     ThisTimeLineID: u32(THIS_TIMELINE_ID),
     PrevTimeLineID: u32(PREV_TIMELINE_ID),
     fullPageWrites: view.getUint8(FULL_PAGE_WRITES) !== 0,
+    wal_level: u32(WAL_LEVEL),
     nextXid: u32(NEXT_XID + 4) * TWO_POW_32 + u32(NEXT_XID),
     nextOid: u32(NEXT_OID),
     nextMulti: u32(NEXT_MULTI),
@@ -105,6 +109,7 @@ export function writeCheckpoint(checkpoint: CheckPoint, bytes: Uint8Array, off: 
   setU32(THIS_TIMELINE_ID, checkpoint.ThisTimeLineID);
   setU32(PREV_TIMELINE_ID, checkpoint.PrevTimeLineID);
   view.setUint8(FULL_PAGE_WRITES, checkpoint.fullPageWrites ? 1 : 0);
+  setU32(WAL_LEVEL, checkpoint.wal_level);
   setU32(NEXT_XID, checkpoint.nextXid);
   setU32(NEXT_XID + 4, Math.floor(checkpoint.nextXid / TWO_POW_32));
   setU32(NEXT_OID, checkpoint.nextOid);

@@ -4,22 +4,16 @@
  * Source: src/common/relpath.c, src/include/common/relpath.h, src/backend/storage/file/reinit.c.
  */
 import { assert } from "../../common/assert.ts";
-import { TABLESPACE_VERSION_DIRECTORY } from "../versions/v15.ts";
+import { type ClusterFormat, tablespaceVersionDirectory } from "./cluster_format.ts";
+import type { RelFileNode } from "./rel_file_node.ts";
+
+export type { RelFileNode };
 
 // Relation forks, src/include/common/relpath.h.
 export const MAIN_FORKNUM = 0;
 export const FSM_FORKNUM = 1;
 export const VISIBILITYMAP_FORKNUM = 2;
 export const INIT_FORKNUM = 3;
-
-/** The physical identity of a relation, src/include/storage/relfilenode.h. All are Oids. */
-export interface RelFileNode {
-  /** The tablespace. */
-  spcNode: number;
-  /** The database; 0 for a relation that all share. */
-  dbNode: number;
-  relNode: number;
-}
 
 // src/include/catalog/pg_tablespace.dat
 export const DEFAULTTABLESPACE_OID = 1663;
@@ -48,10 +42,10 @@ function forkNumberByName(name: string): number | undefined {
  * The directory of a database's relations in a tablespace, relative to the data directory: `global`, `base/5`,
  * `pg_tblspc/16385/PG_15_202209061/5` (GetDatabasePath).
  */
-export function databasePath(spcNode: number, dbNode: number): string {
+export function databasePath(pg: ClusterFormat, spcNode: number, dbNode: number): string {
   if (spcNode === GLOBALTABLESPACE_OID) return "global";
   if (spcNode === DEFAULTTABLESPACE_OID) return `base/${dbNode}`;
-  return `pg_tblspc/${spcNode}/${TABLESPACE_VERSION_DIRECTORY}/${dbNode}`;
+  return `pg_tblspc/${spcNode}/${tablespaceVersionDirectory(pg)}/${dbNode}`;
 }
 
 /** The file name of one 1 GiB segment of one fork: `16384`, `16384_vm`, `16384_fsm.1`. */
@@ -62,8 +56,8 @@ export function relationFileName(relNode: number, forkNum: number, segno = 0): s
 }
 
 /** The path of one segment of one fork, relative to the data directory: `base/5/16384_vm`. */
-export function relationPath(rel: RelFileNode, forkNum: number, segno = 0): string {
-  return `${databasePath(rel.spcNode, rel.dbNode)}/${relationFileName(rel.relNode, forkNum, segno)}`;
+export function relationPath(pg: ClusterFormat, rel: RelFileNode, forkNum: number, segno = 0): string {
+  return `${databasePath(pg, rel.spcNode, rel.dbNode)}/${relationFileName(rel.relNode, forkNum, segno)}`;
 }
 
 export interface RelationFileName {
@@ -102,12 +96,10 @@ export interface RelationPath {
 
 const DEFAULT_DATABASE = /^base\/([1-9][0-9]{0,9})\/([^/]+)$/;
 const GLOBAL = /^global\/([^/]+)$/;
-const TABLESPACE_DATABASE = new RegExp(
-  `^pg_tblspc/([1-9][0-9]{0,9})/${TABLESPACE_VERSION_DIRECTORY}/([1-9][0-9]{0,9})/([^/]+)$`,
-);
+const TABLESPACE_DATABASE = /^pg_tblspc\/([1-9][0-9]{0,9})\/([^/]+)\/([1-9][0-9]{0,9})\/([^/]+)$/;
 
 /** Takes a path relative to the data directory apart; undefined when it isn't a relation's file. */
-export function parseRelationPath(path: string): RelationPath | undefined {
+export function parseRelationPath(pg: ClusterFormat, path: string): RelationPath | undefined {
   let spcNode = GLOBALTABLESPACE_OID;
   let dbNode = 0;
   let name: string | undefined;
@@ -119,9 +111,10 @@ export function parseRelationPath(path: string): RelationPath | undefined {
   } else if ((match = GLOBAL.exec(path)) !== null) {
     name = match[1];
   } else if ((match = TABLESPACE_DATABASE.exec(path)) !== null) {
+    if (match[2] !== tablespaceVersionDirectory(pg)) return undefined;
     spcNode = Number(match[1]);
-    dbNode = Number(match[2]);
-    name = match[3];
+    dbNode = Number(match[3]);
+    name = match[4];
   }
   if (name === undefined) return undefined;
   const file = parseRelationFileName(name);

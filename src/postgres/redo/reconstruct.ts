@@ -4,6 +4,7 @@
  * Either {@link reconstructPage} does it all, or a caller that has versions of several kinds goes step by step: {@link
  * startPage}, {@link applyRecordTo} once per record, {@link finishPage}. The page is in the workspace in between.
  */
+import type { RedoFormat } from "./redo_table.ts";
 import { parseRecord } from "../wal/parse.ts";
 import { VISIBILITYMAP_FORKNUM } from "../cluster/relfile.ts";
 import { BKPBLOCK_FORK_MASK, WalRecord } from "../wal/record.ts";
@@ -35,6 +36,7 @@ const record = new WalRecord();
 /**
  * Rebuilds `target` into `out[outOff..]`.
  *
+ * @param pg the major that wrote the records
  * @param base the page as it was before the records, 8192 bytes; null for one of zeros
  * @param chain the first `count` entries are the records to apply, newest first. Each changes `target`; they may be cut down
  *   to what it needs (cut_record.ts)
@@ -42,6 +44,7 @@ const record = new WalRecord();
  * @throws {WalError} when a record is malformed
  */
 export function reconstructPage(
+  pg: RedoFormat,
   base: Uint8Array | null,
   chain: RecordChain,
   count: number,
@@ -51,7 +54,7 @@ export function reconstructPage(
 ): void {
   startPage(base);
   for (let i = count - 1; i >= 0; i--) {
-    applyRecordTo(target, chain.bytes[i]!, chain.off[i]!, chain.len[i]!, chain.lsn[i]!);
+    applyRecordTo(pg, target, chain.bytes[i]!, chain.off[i]!, chain.len[i]!, chain.lsn[i]!);
   }
   finishPage(out, outOff);
 }
@@ -69,6 +72,7 @@ export function startPage(base: Uint8Array | null, baseOff = 0): void {
  * @throws {WalError} when the record is malformed
  */
 export function applyRecordTo(
+  pg: RedoFormat,
   target: BlockTarget,
   bytes: Uint8Array,
   off: number,
@@ -84,12 +88,12 @@ export function applyRecordTo(
   // Only the end is known; it is what errors name.
   record.lsn = endLsn;
   record.endLsn = endLsn;
-  parseRecord(record, W8, RECORD);
+  parseRecord(record, W8, RECORD, pg);
   const blk = findBlock(record, target);
   if (blk >= 0) {
-    redoRecordToBlock(record, blk);
+    redoRecordToBlock(record, blk, pg);
   } else if (target.fork === VISIBILITYMAP_FORKNUM) {
-    redoRecordToVisibilityMap(record, target.blkno);
+    redoRecordToVisibilityMap(record, target.blkno, pg);
   } else {
     throw new RedoError(
       `the record that ends at ${endLsn} does not refer to block ${target.blkno} of relation ` +

@@ -4,10 +4,11 @@
  * The record and the page lie in the workspace (workspace.ts). The page is in the state before the record; when the record
  * {@link isInitialising | initialises} it, what was there before does not matter.
  *
- * Records are dispatched as in src/include/access/rmgrlist.h; images are restored as XLogReadBufferForRedoExtended in
+ * Which function applies a record is the major's (RedoFormat.redo); images are restored as XLogReadBufferForRedoExtended in
  * src/backend/access/transam/xlogutils.c does.
  */
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { recordTypeIndex, type RedoFormat } from "./redo_table.ts";
 import { restoreBlockImage } from "../wal/block_image.ts";
 import { WalError } from "../wal/error.ts";
 import { parseSmgrTruncate } from "../wal/records/smgr.ts";
@@ -18,37 +19,12 @@ import {
   BKPIMAGE_APPLY,
   type WalRecord,
 } from "../wal/record.ts";
-import {
-  recordTypeName,
-  RM_BRIN_ID,
-  RM_BTREE_ID,
-  RM_GENERIC_ID,
-  RM_GIN_ID,
-  RM_GIST_ID,
-  RM_HASH_ID,
-  RM_HEAP2_ID,
-  RM_HEAP_ID,
-  RM_SEQ_ID,
-  RM_SMGR_ID,
-  RM_SPGIST_ID,
-  RM_XLOG_ID,
-  rmgrName,
-} from "../wal/rmgr.ts";
-import { redoBrin } from "./brin.ts";
-import { redoBtree } from "./btree/btree.ts";
+import { recordTypeName, RM_GIST_ID, RM_SMGR_ID, rmgrName } from "../wal/rmgr.ts";
 import { RedoError, RedoNotImplementedError } from "./page/errors.ts";
-import { redoGeneric } from "./generic.ts";
-import { redoGin } from "./gin/gin.ts";
-import { redoGist, redoGistAfterImage } from "./gist.ts";
-import { redoHash } from "./hash/hash.ts";
-import { redoHeap } from "./heap/heap.ts";
-import { redoHeap2 } from "./heap/heap2.ts";
+import { redoGistAfterImage } from "./gist.ts";
 import { pageIsNew, pageSetLsn } from "./page/page.ts";
-import { redoSequence } from "./sequence.ts";
-import { redoSpgist } from "./spgist/spgist.ts";
 import { redoTruncateVisibilityMap, redoVisibilityMap } from "./heap/visibility_map.ts";
 import { BLCKSZ, PAGE, W8 } from "./page/workspace.ts";
-import { redoXlog } from "./xlog.ts";
 
 /** Whether the record has an image of block reference `blk` that redo is to restore, and is not there for checks only. */
 export function hasApplicableImage(rec: WalRecord, blk: number): boolean {
@@ -66,12 +42,12 @@ export function isInitialising(rec: WalRecord, blk: number): boolean {
  * @throws {RedoError} when record and page don't fit together or one is damaged; the page is then undefined
  * @throws {RedoNotImplementedError} when redo does not know the record's resource manager
  */
-export function redoRecordToBlock(rec: WalRecord, blk: number): void {
+export function redoRecordToBlock(rec: WalRecord, blk: number, pg: RedoFormat): void {
   try {
     if (hasApplicableImage(rec, blk)) restoreImage(rec, blk);
-    else applyRecord(rec, blk);
+    else applyRecord(rec, blk, pg);
   } catch (error) {
-    throw withRecord(error, rec, blockName(rec, blk));
+    throw withRecord(error, rec, pg, blockName(rec, blk));
   }
 }
 
@@ -81,12 +57,12 @@ export function redoRecordToBlock(rec: WalRecord, blk: number): void {
  *
  * @throws {RedoError} when it clears nothing there
  */
-export function redoRecordToVisibilityMap(rec: WalRecord, vmBlock: number): void {
+export function redoRecordToVisibilityMap(rec: WalRecord, vmBlock: number, pg: RedoFormat): void {
   try {
     if (rec.xl_rmid === RM_SMGR_ID) redoTruncateVisibilityMap(parseSmgrTruncate(rec).blkno, vmBlock);
     else redoVisibilityMap(rec, vmBlock);
   } catch (error) {
-    throw withRecord(error, rec, `block ${vmBlock} of the visibility map`);
+    throw withRecord(error, rec, pg, `block ${vmBlock} of the visibility map`);
   }
 }
 
@@ -97,34 +73,11 @@ function restoreImage(rec: WalRecord, blk: number): void {
   if (rec.xl_rmid === RM_GIST_ID) redoGistAfterImage(rec, blk);
 }
 
-function applyRecord(rec: WalRecord, blk: number): void {
+function applyRecord(rec: WalRecord, blk: number, pg: RedoFormat): void {
   if ((rec.blockFlags[blk]! & BKPBLOCK_WILL_INIT) !== 0) W8.fill(0, PAGE, PAGE + BLCKSZ);
-  switch (rec.xl_rmid) {
-    case RM_HEAP_ID:
-      return redoHeap(rec, blk);
-    case RM_HEAP2_ID:
-      return redoHeap2(rec, blk);
-    case RM_BTREE_ID:
-      return redoBtree(rec, blk);
-    case RM_GIN_ID:
-      return redoGin(rec, blk);
-    case RM_GIST_ID:
-      return redoGist(rec, blk);
-    case RM_HASH_ID:
-      return redoHash(rec, blk);
-    case RM_SPGIST_ID:
-      return redoSpgist(rec, blk);
-    case RM_BRIN_ID:
-      return redoBrin(rec, blk);
-    case RM_SEQ_ID:
-      return redoSequence(rec, blk);
-    case RM_GENERIC_ID:
-      return redoGeneric(rec, blk);
-    case RM_XLOG_ID:
-      return redoXlog(rec, blk);
-    default:
-      throw new RedoNotImplementedError(`redo not implemented: ${recordName(rec)}`);
-  }
+  const redo = pg.redo[recordTypeIndex(rec.xl_rmid, rec.xl_info)];
+  if (redo === undefined) throw new RedoNotImplementedError(`redo not implemented: ${recordName(rec, pg)}`);
+  redo(rec, blk);
 }
 
 const FORK_NAMES = ["main", "fsm", "vm", "init"];
@@ -136,14 +89,14 @@ function blockName(rec: WalRecord, blk: number): string {
   }, block reference ${blk}`;
 }
 
-function recordName(rec: WalRecord): string {
-  return `${rmgrName(rec.xl_rmid)} ${recordTypeName(rec.xl_rmid, rec.xl_info)} that ends at ${
+function recordName(rec: WalRecord, pg: RedoFormat): string {
+  return `${rmgrName(rec.xl_rmid)} ${recordTypeName(pg, rec.xl_rmid, rec.xl_info)} that ends at ${
     formatLsn(rec.endLsn as Lsn)
   }`;
 }
 
 /** Says which record and block it was. Anything but a complaint about the data is a bug and stays what it is. */
-function withRecord(error: unknown, rec: WalRecord, where: string): unknown {
+function withRecord(error: unknown, rec: WalRecord, pg: RedoFormat, where: string): unknown {
   if (!(error instanceof RedoError) && !(error instanceof WalError)) return error;
-  return new RedoError(`redo of ${recordName(rec)} to ${where}: ${error.message}`, { cause: error });
+  return new RedoError(`redo of ${recordName(rec, pg)} to ${where}: ${error.message}`, { cause: error });
 }

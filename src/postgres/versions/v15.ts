@@ -1,19 +1,34 @@
-/**
- * What is PostgreSQL 15's own. Struct offsets that have not moved for many majors stay with the code that reads them;
- * what identifies the major, or is known to differ in its neighbours, is here.
- */
+/** PostgreSQL 15: images compressed with lz4 and zstd, statistics in transaction records, databases copied through the WAL. */
+import {
+  BKPIMAGE_APPLY,
+  BKPIMAGE_COMPRESS_LZ4,
+  BKPIMAGE_COMPRESS_PGLZ,
+  BKPIMAGE_COMPRESS_ZSTD,
+  BKPIMAGE_HAS_HOLE,
+} from "../wal/record.ts";
+import { RM_DBASE_ID } from "../wal/rmgr.ts";
+import { STATS_ITEM_WITH_OID, XACT_XINFO_HAS_DROPPED_STATS } from "../wal/xact.ts";
+import { imageInfoTable } from "../wal/image_info.ts";
+import type { PgVersion } from "./pg_version.ts";
+import { replaceTypeNames } from "../wal/record_types.ts";
+import { V14 } from "./v14.ts";
 
-/** The content of a data directory's `PG_VERSION` files, without the newline. */
-export const PG_MAJOR = "15";
-
-/** XLOG_PAGE_MAGIC, src/include/access/xlog_internal.h. */
-export const XLOG_PAGE_MAGIC = 0xd110;
-
-/** PG_CONTROL_VERSION, src/include/catalog/pg_control.h. */
-export const PG_CONTROL_VERSION = 1300;
-
-/** CATALOG_VERSION_NO, src/include/catalog/catversion.h. Part of the name of every tablespace's directory. */
-export const CATALOG_VERSION_NO = 202209061;
-
-/** TABLESPACE_VERSION_DIRECTORY, src/include/common/relpath.h. */
-export const TABLESPACE_VERSION_DIRECTORY = `PG_${PG_MAJOR}_${CATALOG_VERSION_NO}`;
+export const V15: PgVersion = {
+  ...V14,
+  major: 15,
+  walPageMagic: 0xd110,
+  catalogVersion: 202209061,
+  imageInfo: imageInfoTable([
+    [0x01, BKPIMAGE_HAS_HOLE],
+    [0x02, BKPIMAGE_APPLY],
+    [0x04, BKPIMAGE_COMPRESS_PGLZ],
+    [0x08, BKPIMAGE_COMPRESS_LZ4],
+    [0x10, BKPIMAGE_COMPRESS_ZSTD],
+  ]),
+  xinfoBits: V14.xinfoBits | XACT_XINFO_HAS_DROPPED_STATS,
+  statsItemBytes: STATS_ITEM_WITH_OID,
+  dbaseRecords: ["create_file_copy", "create_wal_log", "drop"],
+  recordTypeNames: replaceTypeNames(V14.recordTypeNames, [
+    [RM_DBASE_ID, ["CREATE_FILE_COPY", "CREATE_WAL_LOG", "DROP"]],
+  ]),
+};

@@ -84,7 +84,7 @@ function writeBlockHeader(
     const info = rec.imageInfo[i]!;
     at = writeU16(out, at, rec.imageLen[i]!);
     at = writeU16(out, at, rec.holeOff[i]!);
-    out[at++] = info;
+    out[at++] = rec.bimgInfo[i]!;
     if ((info & BKPIMAGE_COMPRESSED) !== 0 && (info & BKPIMAGE_HAS_HOLE) !== 0) {
       at = writeU16(out, at, rec.holeLen[i]!);
     }

@@ -13,7 +13,7 @@ import { type BufferPool, sharedBytes } from "../../common/buffer_pool.ts";
 import { crc32c } from "../../common/crc32c.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
-import { XLOG_PAGE_MAGIC } from "../versions/v15.ts";
+import type { WalFormat } from "./wal_format.ts";
 import { WalError } from "./error.ts";
 import {
   alignRecordLength,
@@ -61,6 +61,8 @@ const TWO_POW_32 = 0x1_0000_0000;
 const UNKNOWN_PREV = -1;
 
 export interface WalDecoderOptions {
+  /** The major that wrote the WAL. */
+  pg: WalFormat;
   /** Where the first record starts; a page boundary means the first record behind that page's header. */
   startLsn: Lsn;
   /** wal_segment_size in bytes. */
@@ -88,6 +90,7 @@ export interface WalDecoderOptions {
 
 export class WalDecoder {
   readonly segmentSize: number;
+  readonly #pg: WalFormat;
   readonly #systemId: bigint | undefined;
   readonly #zerosAreEnd: boolean;
   readonly #buffers: BufferPool | undefined;
@@ -129,6 +132,7 @@ export class WalDecoder {
   /** @throws {ZenithError} `invalid_argument` when no record can start at `startLsn`, or on a bad segment size */
   constructor(options: WalDecoderOptions) {
     checkWalSegmentSize(options.segmentSize);
+    this.#pg = options.pg;
     this.segmentSize = options.segmentSize;
     this.#systemId = options.systemId;
     this.#zerosAreEnd = options.zerosAreEnd ?? false;
@@ -257,7 +261,7 @@ export class WalDecoder {
     }
     rec.lsn = lsn;
     rec.xl_prev = prev;
-    parseRecord(rec, bytes, off);
+    parseRecord(rec, bytes, off, this.#pg);
     this.#rd = off + alignRecordLength(need);
     this.#prevLsn = lsn;
     this.#endLsn = recordEndLsn(lsn, need, this.segmentSize);
@@ -440,10 +444,13 @@ export class WalDecoder {
   #checkPageHeader(pageLsn: number, headerSize: number, info: number): void {
     const view = this.#headerView;
     const magic = view.getUint16(XLP_MAGIC, true);
-    if (magic !== XLOG_PAGE_MAGIC) {
+    const { walPageMagic, major } = this.#pg;
+    if (magic !== walPageMagic) {
       throw new WalError(
         pageLsn,
-        `page magic is 0x${magic.toString(16)}, expected 0x${XLOG_PAGE_MAGIC.toString(16)}`,
+        `page magic is 0x${magic.toString(16)}, expected 0x${
+          walPageMagic.toString(16)
+        } of PostgreSQL ${major}`,
       );
     }
     const isLong = (info & XLP_LONG_HEADER) !== 0;

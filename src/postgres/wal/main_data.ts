@@ -1,4 +1,5 @@
-import type { RelFileNode } from "../cluster/relfile.ts";
+import type { RelFileNode } from "../cluster/rel_file_node.ts";
+import type { WalFormat } from "./wal_format.ts";
 import { WalError } from "./error.ts";
 import type { WalRecord } from "./record.ts";
 
@@ -62,6 +63,11 @@ export class MainData {
   u64(): bigint {
     const low = this.u32();
     return (BigInt(this.u32()) << 32n) | BigInt(low);
+  }
+
+  /** The number of a page of an SLRU. */
+  slruPage(pg: WalFormat): number {
+    return pg.slruPageNumberBytes === 8 ? this.i64() : this.u32();
   }
 
   /** Passes over padding or what is of no interest. */

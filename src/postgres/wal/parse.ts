@@ -17,6 +17,7 @@ import {
   SIZE_OF_XLOG_RECORD,
   type WalRecord,
 } from "./record.ts";
+import { UNKNOWN_IMAGE_INFO, type WalFormat } from "./wal_format.ts";
 import { WalError } from "./error.ts";
 import { isValidRmgrId } from "./rmgr.ts";
 
@@ -50,9 +51,10 @@ const BLOCK_NUMBER = 4;
  * first, errors name it. Looks at nothing outside `[off, off + xl_tot_len)`. Does not check the CRC.
  *
  * @param off where the record starts, 8-byte aligned; the record is contiguous
+ * @param pg the major that wrote it
  * @throws {WalError} on anything that PostgreSQL would not have written
  */
-export function parseRecord(rec: WalRecord, bytes: Uint8Array, off: number): void {
+export function parseRecord(rec: WalRecord, bytes: Uint8Array, off: number, pg: WalFormat): void {
   if (off < 0 || off + SIZE_OF_XLOG_RECORD > bytes.length) {
     throw new WalError(rec.lsn, `${bytes.length - off} bytes are too few for a record header`);
   }
@@ -117,7 +119,9 @@ export function parseRecord(rec: WalRecord, bytes: Uint8Array, off: number): voi
         if (end - at < IMAGE_HEADER) throw shortRecord(rec);
         const imageLen = u16(bytes, at);
         const holeOff = u16(bytes, at + 2);
-        const info = bytes[at + 4]!;
+        const bimgInfo = bytes[at + 4]!;
+        const info = pg.imageInfo[bimgInfo]!;
+        if (info === UNKNOWN_IMAGE_INFO) throw unknownImageInfo(rec, id, bimgInfo, pg);
         at += IMAGE_HEADER;
         let holeLen = 0;
         if ((info & BKPIMAGE_COMPRESSED) === 0) {
@@ -129,6 +133,7 @@ export function parseRecord(rec: WalRecord, bytes: Uint8Array, off: number): voi
         }
         checkImage(rec, id, info, imageLen, holeOff, holeLen);
         rec.imageLen[id] = imageLen;
+        rec.bimgInfo[id] = bimgInfo;
         rec.imageInfo[id] = info;
         rec.holeOff[id] = holeOff;
         rec.holeLen[id] = holeLen;
@@ -214,6 +219,13 @@ function checkImage(
       `image of block ${id} has ${imageLen} bytes, hole ${holeOff}+${holeLen}, flags 0x${info.toString(16)}`,
     );
   }
+}
+
+function unknownImageInfo(rec: WalRecord, id: number, bimgInfo: number, pg: WalFormat): WalError {
+  return new WalError(
+    rec.lsn,
+    `image of block ${id} has flags 0x${bimgInfo.toString(16)}, which PostgreSQL ${pg.major} does not know`,
+  );
 }
 
 function shortRecord(rec: WalRecord): WalError {

@@ -19,7 +19,7 @@ export const BKPBLOCK_HAS_DATA = 0x20;
 export const BKPBLOCK_WILL_INIT = 0x40;
 export const BKPBLOCK_SAME_REL = 0x80;
 
-// bimg_info of XLogRecordBlockImageHeader (PostgreSQL 15)
+// WalRecord.imageInfo: bimg_info of XLogRecordBlockImageHeader as PostgreSQL 15 and later have it
 export const BKPIMAGE_HAS_HOLE = 0x01;
 /** The image replaces the page; without it, it is there for wal_consistency_checking only. */
 export const BKPIMAGE_APPLY = 0x02;
@@ -74,6 +74,9 @@ export class WalRecord {
   /** The block's image as stored (maybe compressed): `imageLen[i]` bytes at `imageOff[i]`. */
   readonly imageOff: Int32Array = new Int32Array(MAX_BLOCK_REFERENCES);
   readonly imageLen: Int32Array = new Int32Array(MAX_BLOCK_REFERENCES);
+  /** bimg_info, as the record has it: see {@link imageInfo} for what it means. */
+  readonly bimgInfo: Uint8Array = new Uint8Array(MAX_BLOCK_REFERENCES);
+  /** BKPIMAGE_*: how the image is stored, and what it is for. */
   readonly imageInfo: Uint8Array = new Uint8Array(MAX_BLOCK_REFERENCES);
   readonly holeOff: Int32Array = new Int32Array(MAX_BLOCK_REFERENCES);
   readonly holeLen: Int32Array = new Int32Array(MAX_BLOCK_REFERENCES);

@@ -1,8 +1,9 @@
 /**
- * Resource managers and their record types, by the names that pg_waldump prints.
+ * Resource managers, which are the same in all majors, and the names of their record types as pg_waldump prints them.
  *
- * Ids: src/include/access/rmgrlist.h (PostgreSQL 15); names: the identify functions in src/backend/access/rmgrdesc.
+ * Ids: src/include/access/rmgrlist.h ; names: the identify functions in src/backend/access/rmgrdesc.
  */
+import type { WalFormat } from "./wal_format.ts";
 import { XLR_RMGR_INFO_MASK } from "./record.ts";
 
 export const RM_XLOG_ID = 0;
@@ -60,146 +61,12 @@ const NAMES = [
   "LogicalMessage",
 ] as const;
 
-/** Record type names by resource manager, at the index `xl_info >> 4`; "" where there is no such type. */
-const TYPE_NAMES: readonly (readonly string[])[] = [
-  /* XLOG */ [
-    "CHECKPOINT_SHUTDOWN",
-    "CHECKPOINT_ONLINE",
-    "NOOP",
-    "NEXTOID",
-    "SWITCH",
-    "BACKUP_END",
-    "PARAMETER_CHANGE",
-    "RESTORE_POINT",
-    "FPW_CHANGE",
-    "END_OF_RECOVERY",
-    "FPI_FOR_HINT",
-    "FPI",
-    "",
-    "OVERWRITE_CONTRECORD",
-  ],
-  /* Transaction */ [
-    "COMMIT",
-    "PREPARE",
-    "ABORT",
-    "COMMIT_PREPARED",
-    "ABORT_PREPARED",
-    "ASSIGNMENT",
-    "INVALIDATION",
-  ],
-  /* Storage */ ["", "CREATE", "TRUNCATE"],
-  /* CLOG */ ["ZEROPAGE", "TRUNCATE"],
-  /* Database */ ["CREATE_FILE_COPY", "CREATE_WAL_LOG", "DROP"],
-  /* Tablespace */ ["CREATE", "DROP"],
-  /* MultiXact */ ["ZERO_OFF_PAGE", "ZERO_MEM_PAGE", "CREATE_ID", "TRUNCATE_ID"],
-  /* RelMap */ ["UPDATE"],
-  /* Standby */ ["LOCK", "RUNNING_XACTS", "INVALIDATIONS"],
-  /* Heap2 */ [
-    "REWRITE",
-    "PRUNE",
-    "VACUUM",
-    "FREEZE_PAGE",
-    "VISIBLE",
-    "MULTI_INSERT",
-    "LOCK_UPDATED",
-    "NEW_CID",
-    "",
-    "",
-    "",
-    "",
-    "",
-    "MULTI_INSERT+INIT",
-  ],
-  /* Heap */ [
-    "INSERT",
-    "DELETE",
-    "UPDATE",
-    "TRUNCATE",
-    "HOT_UPDATE",
-    "HEAP_CONFIRM",
-    "LOCK",
-    "INPLACE",
-    "INSERT+INIT",
-    "",
-    "UPDATE+INIT",
-    "",
-    "HOT_UPDATE+INIT",
-  ],
-  /* Btree */ [
-    "INSERT_LEAF",
-    "INSERT_UPPER",
-    "INSERT_META",
-    "SPLIT_L",
-    "SPLIT_R",
-    "INSERT_POST",
-    "DEDUP",
-    "DELETE",
-    "UNLINK_PAGE",
-    "UNLINK_PAGE_META",
-    "NEWROOT",
-    "MARK_PAGE_HALFDEAD",
-    "VACUUM",
-    "REUSE_PAGE",
-    "META_CLEANUP",
-  ],
-  /* Hash */ [
-    "INIT_META_PAGE",
-    "INIT_BITMAP_PAGE",
-    "INSERT",
-    "ADD_OVFL_PAGE",
-    "SPLIT_ALLOCATE_PAGE",
-    "SPLIT_PAGE",
-    "SPLIT_COMPLETE",
-    "MOVE_PAGE_CONTENTS",
-    "SQUEEZE_PAGE",
-    "DELETE",
-    "SPLIT_CLEANUP",
-    "UPDATE_META_PAGE",
-    "VACUUM_ONE_PAGE",
-  ],
-  /* Gin */ [
-    "",
-    "CREATE_PTREE",
-    "INSERT",
-    "SPLIT",
-    "VACUUM_PAGE",
-    "DELETE_PAGE",
-    "UPDATE_META_PAGE",
-    "INSERT_LISTPAGE",
-    "DELETE_LISTPAGE",
-    "VACUUM_DATA_LEAF_PAGE",
-  ],
-  /* Gist */ ["PAGE_UPDATE", "DELETE", "PAGE_REUSE", "PAGE_SPLIT", "", "", "PAGE_DELETE", "ASSIGN_LSN"],
-  /* Sequence */ ["LOG"],
-  /* SPGist */ [
-    "",
-    "ADD_LEAF",
-    "MOVE_LEAFS",
-    "ADD_NODE",
-    "SPLIT_TUPLE",
-    "PICKSPLIT",
-    "VACUUM_LEAF",
-    "VACUUM_ROOT",
-    "VACUUM_REDIRECT",
-  ],
-  /* BRIN */ [
-    "CREATE_INDEX",
-    "INSERT",
-    "UPDATE",
-    "SAMEPAGE_UPDATE",
-    "REVMAP_EXTEND",
-    "DESUMMARIZE",
-    "",
-    "",
-    "",
-    "INSERT+INIT",
-    "UPDATE+INIT",
-  ],
-  /* CommitTs */ ["ZEROPAGE", "TRUNCATE"],
-  /* ReplicationOrigin */ ["SET", "DROP"],
-  /* Generic: one type, whatever the info bits */ [],
-  /* LogicalMessage */ ["MESSAGE"],
-];
+/** Whether the major has such a type of record, or it is one of an extension's resource manager. */
+export function isKnownRecordType(pg: WalFormat, rmid: number, info: number): boolean {
+  if (rmid === RM_GENERIC_ID || rmid >= RM_MIN_CUSTOM_ID) return true;
+  const name = pg.recordTypeNames[rmid]?.[recordTypeInfo(rmid, info) >> 4];
+  return name !== undefined && name !== "";
+}
 
 /** Whether PostgreSQL accepts a record of this resource manager (RmgrIdIsValid). */
 export function isValidRmgrId(rmid: number): boolean {
@@ -228,10 +95,10 @@ export function rmgrIdByName(name: string): number | undefined {
  *
  * @param info xl_info; the low four bits don't matter
  */
-export function recordTypeName(rmid: number, info: number): string {
+export function recordTypeName(pg: WalFormat, rmid: number, info: number): string {
   if (rmid === RM_GENERIC_ID) return "Generic";
   const type = recordTypeInfo(rmid, info);
-  return TYPE_NAMES[rmid]?.[type >> 4] || `UNKNOWN (${type.toString(16)})`;
+  return pg.recordTypeNames[rmid]?.[type >> 4] || `UNKNOWN (${type.toString(16)})`;
 }
 
 /** The bits of xl_info that tell the record types of a resource manager apart. */

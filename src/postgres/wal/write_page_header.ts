@@ -1,5 +1,5 @@
 import { type Lsn, lsnHigh, lsnLow } from "../../common/lsn.ts";
-import { XLOG_PAGE_MAGIC } from "../versions/v15.ts";
+import type { WalFormat } from "./wal_format.ts";
 import {
   pageHeaderSize,
   SIZE_OF_XLOG_LONG_PHD,
@@ -17,6 +17,7 @@ import {
 } from "./page_header.ts";
 
 export interface PageHeader {
+  pg: WalFormat;
   tli: number;
   systemIdentifier: bigint;
   segmentSize: number;
@@ -29,7 +30,7 @@ export function writePageHeader(bytes: Uint8Array, off: number, pageLsn: number,
   const isLong = pageHeaderSize(pageLsn, header.segmentSize) === SIZE_OF_XLOG_LONG_PHD;
   const view = new DataView(bytes.buffer, bytes.byteOffset + off);
   const info = (isLong ? XLP_LONG_HEADER : 0) | (header.remLen > 0 ? XLP_FIRST_IS_CONTRECORD : 0);
-  view.setUint16(XLP_MAGIC, XLOG_PAGE_MAGIC, true);
+  view.setUint16(XLP_MAGIC, header.pg.walPageMagic, true);
   view.setUint16(XLP_INFO, info, true);
   view.setUint32(XLP_TLI, header.tli, true);
   view.setUint32(XLP_PAGEADDR, lsnLow(pageLsn as Lsn), true);

@@ -4,7 +4,9 @@
  * Layout: src/include/access/xact.h; src/backend/access/rmgrdesc/xactdesc.c.
  */
 import { crc32c } from "../../common/crc32c.ts";
-import type { RelFileNode } from "../cluster/relfile.ts";
+import type { RelFileNode } from "../cluster/rel_file_node.ts";
+import type { WalFormat } from "./wal_format.ts";
+import { WalError } from "./error.ts";
 import { MainData } from "./main_data.ts";
 import type { WalRecord } from "./record.ts";
 
@@ -29,23 +31,32 @@ export const XACT_XINFO_HAS_ORIGIN = 1 << 5;
 export const XACT_XINFO_HAS_AE_LOCKS = 1 << 6;
 export const XACT_XINFO_HAS_GID = 1 << 7;
 export const XACT_XINFO_HAS_DROPPED_STATS = 1 << 8;
+export const XACT_COMPLETION_APPLY_FEEDBACK = 1 << 29;
 export const XACT_COMPLETION_UPDATE_RELCACHE_FILE = 1 << 30;
+export const XACT_COMPLETION_FORCE_SYNC_COMMIT = 1 << 31;
 
 /** GIDSIZE: a global transaction id with its ending zero. */
 const GID_SIZE = 200;
-const STATS_ITEM_SIZE = 12;
 /** sizeof(SharedInvalidationMessage). */
 const INVALIDATION_SIZE = 16;
 const RELFILENODE_SIZE = 12;
 const XID_SIZE = 4;
 
 const CRC_SIZE = 4;
+/** Hex digits of a TransactionId. */
+const XID_DIGITS = 8;
+const TWO_POW_32 = 0x1_0000_0000;
+/** sizeof(xl_xact_stats_item) with an Oid as the object's id. */
+export const STATS_ITEM_WITH_OID = 12;
+/** The same with 64 bits. */
+export const STATS_ITEM_WITH_OBJID = 16;
 
 /** A statistics entry that is dropped with the transaction's end. */
 export interface StatsItem {
   kind: number;
   dboid: number;
-  objoid: number;
+  /** An Oid; from PostgreSQL 18 on any 64-bit value. */
+  objid: bigint;
 }
 
 /** The end of a transaction, for better or worse. */
@@ -85,8 +96,8 @@ const NO_STATS: readonly StatsItem[] = [];
  *
  * @throws {WalError} when the record is too short for what it announces
  */
-export function parseCommit(rec: WalRecord): XactEnd {
-  return parseXactEnd(rec, true);
+export function parseCommit(rec: WalRecord, pg: WalFormat): XactEnd {
+  return parseXactEnd(rec, pg, true);
 }
 
 /**
@@ -94,11 +105,11 @@ export function parseCommit(rec: WalRecord): XactEnd {
  *
  * @throws {WalError} when the record is too short for what it announces
  */
-export function parseAbort(rec: WalRecord): XactEnd {
-  return parseXactEnd(rec, false);
+export function parseAbort(rec: WalRecord, pg: WalFormat): XactEnd {
+  return parseXactEnd(rec, pg, false);
 }
 
-function parseXactEnd(rec: WalRecord, isCommit: boolean): XactEnd {
+function parseXactEnd(rec: WalRecord, pg: WalFormat, isCommit: boolean): XactEnd {
   const data = new MainData(rec);
   const end: XactEnd = {
     xact_time: data.i64(),
@@ -117,6 +128,12 @@ function parseXactEnd(rec: WalRecord, isCommit: boolean): XactEnd {
   };
   if ((rec.xl_info & XLOG_XACT_HAS_INFO) === 0) return end;
   const xinfo = data.u32();
+  if ((xinfo & ~pg.xinfoBits) !== 0) {
+    throw new WalError(
+      rec.lsn,
+      `xinfo 0x${xinfo.toString(16)} has bits that PostgreSQL ${pg.major} does not know`,
+    );
+  }
   end.xinfo = xinfo;
   if ((xinfo & XACT_XINFO_HAS_DBINFO) !== 0) {
     end.dbId = data.u32();
@@ -127,7 +144,7 @@ function parseXactEnd(rec: WalRecord, isCommit: boolean): XactEnd {
     end.xnodes = data.relFileNodes(data.count(RELFILENODE_SIZE));
   }
   if ((xinfo & XACT_XINFO_HAS_DROPPED_STATS) !== 0) {
-    end.stats = statsItems(data, data.count(STATS_ITEM_SIZE));
+    end.stats = statsItems(data, data.count(pg.statsItemBytes), pg.statsItemBytes);
   }
   if (isCommit && (xinfo & XACT_XINFO_HAS_INVALS) !== 0) {
     end.nmsgs = data.count(INVALIDATION_SIZE);
@@ -146,9 +163,21 @@ function parseXactEnd(rec: WalRecord, isCommit: boolean): XactEnd {
   return end;
 }
 
-/** The name of the file in `pg_twophase` that holds a prepared transaction's state. */
-export function twophaseFileName(xid: number): string {
-  return xid.toString(16).toUpperCase().padStart(8, "0");
+/**
+ * The name of the file in `pg_twophase` that holds a prepared transaction's state.
+ *
+ * @param nextXid the next transaction's full xid, from which the epoch of `xid`, which is below it, follows
+ */
+export function twophaseFileName(pg: WalFormat, xid: number, nextXid: number): string {
+  return twophaseNumber(pg, xid, nextXid).toString(16).toUpperCase().padStart(pg.twophaseNameDigits, "0");
+}
+
+/** The xid, or the full one (AdjustToFullTransactionId in src/backend/access/transam/twophase.c). */
+function twophaseNumber(pg: WalFormat, xid: number, nextXid: number): number {
+  if (pg.twophaseNameDigits === XID_DIGITS) return xid;
+  const epoch = Math.floor(nextXid / TWO_POW_32);
+  // What is above the next xid's low half is from before it wrapped around.
+  return (xid > nextXid % TWO_POW_32 ? epoch - 1 : epoch) * TWO_POW_32 + xid;
 }
 
 /** The content of that file: the main data of its PREPARE record, and the CRC-32C of it (RecreateTwoPhaseFile). */
@@ -159,13 +188,13 @@ export function twophaseFileContent(rec: WalRecord): Uint8Array {
   return content;
 }
 
-function statsItems(data: MainData, count: number): StatsItem[] {
+function statsItems(data: MainData, count: number, itemBytes: number): StatsItem[] {
   const items: StatsItem[] = [];
   for (let i = 0; i < count; i++) {
     const kind = data.i32();
     const dboid = data.u32();
-    const objoid = data.u32();
-    items.push({ kind, dboid, objoid });
+    const objid = itemBytes === STATS_ITEM_WITH_OBJID ? data.u64() : BigInt(data.u32());
+    items.push({ kind, dboid, objid });
   }
   return items;
 }

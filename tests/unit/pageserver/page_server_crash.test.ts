@@ -1,3 +1,4 @@
+import { V15 } from "../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -11,8 +12,8 @@ import { PageServerPaths } from "../../../src/common/paths.ts";
 import { relationKey } from "../../../src/pageserver/content/keys.ts";
 import { PageServer } from "../../../src/pageserver/service/page_server.ts";
 import type { Timeline } from "../../../src/pageserver/timeline/timeline.ts";
-import { makePageImage } from "../../../src/pageserver/content/rebuild_page.ts";
-import { encodeStoredValue } from "../../../src/pageserver/content/stored_values.ts";
+import { pageImages } from "../../../src/pageserver/content/rebuild_page.ts";
+import { storedValues } from "../../../src/pageserver/content/stored_values.ts";
 import { checkTimeline, flushHere, mergeHere } from "../../../src/pagestore/mod.ts";
 import { BLCKSZ } from "../../../src/postgres/cluster/page_layout.ts";
 import { type Fault, FaultyDisk, PowerLostError } from "../../harness/faulty_disk.ts";
@@ -102,8 +103,8 @@ class Life {
 
   #open(): PageServer {
     const { disk } = this;
-    const flushLayer = flushHere(disk, encodeStoredValue);
-    const mergeLayers = mergeHere(disk, makePageImage);
+    const flushLayer = flushHere(disk, storedValues(V15));
+    const mergeLayers = mergeHere(disk, pageImages(V15));
     return PageServer.open({
       disk,
       flushLayer,

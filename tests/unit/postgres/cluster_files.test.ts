@@ -1,3 +1,4 @@
+import { V15 } from "../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { crc32c } from "../../../src/common/crc32c.ts";
@@ -8,11 +9,7 @@ import {
   parseCheckpoint,
   SIZE_OF_CHECKPOINT,
 } from "../../../src/postgres/cluster/checkpoint.ts";
-import {
-  DB_IN_PRODUCTION,
-  encodeControlFile,
-  parseControlFile,
-} from "../../../src/postgres/cluster/control_file.ts";
+import { DB_IN_PRODUCTION, encodeControlFile, parseControlFile } from "../../../src/postgres/control_file.ts";
 import {
   pageChecksum,
   setPageChecksum,
@@ -30,6 +27,7 @@ const CHECKPOINT: CheckPoint = {
   ThisTimeLineID: 1,
   PrevTimeLineID: 1,
   fullPageWrites: true,
+  wal_level: 1,
   nextXid: 5 * 2 ** 32 + 0xffff_fff0,
   nextOid: 0xffff_fff1,
   nextMulti: 3,
@@ -129,13 +127,20 @@ describe("initial segments", () => {
       if (inPage < (at - inPage === 4 * segmentSize ? 40 : 24)) continue;
       const lsn = at as Lsn;
       const segments = buildInitialSegments({
+        pg: V15,
         lsn,
         prev: (from - 800) as Lsn,
         systemIdentifier: SYSTEM_ID,
         segmentSize,
         checkpoint: CHECKPOINT,
       });
-      const decoder = new WalDecoder({ startLsn: lsn, segmentSize, systemId: SYSTEM_ID, zerosAreEnd: true });
+      const decoder = new WalDecoder({
+        pg: V15,
+        startLsn: lsn,
+        segmentSize,
+        systemId: SYSTEM_ID,
+        zerosAreEnd: true,
+      });
       const rec = new WalRecord();
       let count = 0;
       let first = true;
@@ -164,10 +169,16 @@ describe("initial segments", () => {
       checkpoint: CHECKPOINT,
     };
     for (const lsn of [1 << 20, (1 << 20) + 24, (1 << 20) + 44, (1 << 20) + 8192]) {
-      assert.throws(() => buildInitialSegments({ ...options, lsn: lsn as Lsn }), /no WAL record can start/);
+      assert.throws(
+        () => buildInitialSegments({ pg: V15, ...options, lsn: lsn as Lsn }),
+        /no WAL record can start/,
+      );
     }
     const lsn = ((1 << 20) + 40) as Lsn;
-    assert.throws(() => buildInitialSegments({ ...options, lsn, prev: lsn }), /is not before a checkpoint/);
+    assert.throws(
+      () => buildInitialSegments({ pg: V15, ...options, lsn, prev: lsn }),
+      /is not before a checkpoint/,
+    );
   });
 });
 

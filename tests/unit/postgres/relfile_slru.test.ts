@@ -1,3 +1,4 @@
+import { V15 } from "../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -32,15 +33,15 @@ import {
 describe("relation file names", () => {
   test("are PostgreSQL's", () => {
     const table = { spcNode: 1663, dbNode: 5, relNode: 16384 };
-    assert.equal(relationPath(table, MAIN_FORKNUM), "base/5/16384");
-    assert.equal(relationPath(table, FSM_FORKNUM), "base/5/16384_fsm");
-    assert.equal(relationPath(table, VISIBILITYMAP_FORKNUM, 2), "base/5/16384_vm.2");
-    assert.equal(relationPath({ spcNode: 1664, dbNode: 0, relNode: 1262 }, MAIN_FORKNUM), "global/1262");
+    assert.equal(relationPath(V15, table, MAIN_FORKNUM), "base/5/16384");
+    assert.equal(relationPath(V15, table, FSM_FORKNUM), "base/5/16384_fsm");
+    assert.equal(relationPath(V15, table, VISIBILITYMAP_FORKNUM, 2), "base/5/16384_vm.2");
+    assert.equal(relationPath(V15, { spcNode: 1664, dbNode: 0, relNode: 1262 }, MAIN_FORKNUM), "global/1262");
     assert.equal(
-      relationPath({ ...table, spcNode: 20000 }, INIT_FORKNUM),
+      relationPath(V15, { ...table, spcNode: 20000 }, INIT_FORKNUM),
       "pg_tblspc/20000/PG_15_202209061/5/16384_init",
     );
-    assert.equal(databasePath(1663, 5), "base/5");
+    assert.equal(databasePath(V15, 1663, 5), "base/5");
   });
 
   test("are taken apart again", () => {
@@ -51,8 +52,8 @@ describe("relation file names", () => {
       "pg_tblspc/9/PG_15_202209061/5/1_init.1",
     ];
     for (const path of paths) {
-      const parsed = parseRelationPath(path)!;
-      assert.equal(relationPath(parsed.rel, parsed.forkNum, parsed.segno), path);
+      const parsed = parseRelationPath(V15, path)!;
+      assert.equal(relationPath(V15, parsed.rel, parsed.forkNum, parsed.segno), path);
       assert.equal(parsed.temporary, false);
     }
     assert.deepEqual(parseRelationFileName("t3_16400_fsm.1"), {
@@ -92,7 +93,7 @@ describe("relation file names", () => {
         "../base/5/1",
       ]
     ) {
-      assert.equal(parseRelationPath(path), undefined, path);
+      assert.equal(parseRelationPath(V15, path), undefined, path);
     }
   });
 });

@@ -1,3 +1,4 @@
+import { V15 } from "../../../src/postgres/versions/v15.ts";
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import type { Lsn } from "../../../src/common/lsn.ts";
@@ -26,6 +27,7 @@ describe("the head of a first segment", () => {
       const record = wal.record({ main: new Uint8Array(20).fill(7) });
 
       const decoder = new WalDecoder({
+        pg: V15,
         startLsn: (SEGMENT * 3) as Lsn,
         segmentSize: SEGMENT,
         systemId: SYSTEM_ID,

@@ -1,3 +1,4 @@
+import type { PgVersion } from "../../../postgres/versions/pg_version.ts";
 import { readdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
@@ -23,6 +24,7 @@ const FILE_MODE = S_IFREG | 0o600;
  * @param backingPath where the overlay has the data of an inode
  */
 export function populate(
+  pg: PgVersion,
   inodes: InodeTable,
   seed: string,
   manifest: RelationManifest,
@@ -31,7 +33,7 @@ export function populate(
 ): void {
   adopt(inodes, inodes.root, seed, owner, backingPath);
   for (const { spc, db, rel, fork, sourceFork, blocks } of manifest.entries) {
-    const directory = ensureDirectory(inodes, databasePath(spc, db), owner);
+    const directory = ensureDirectory(inodes, databasePath(pg, spc, db), owner);
     for (let segment = 0; segment === 0 || segment * RELSEG_SIZE < blocks; segment++) {
       const firstBlock = segment * RELSEG_SIZE;
       inodes.create(directory, relationFileName(rel, fork, segment), {

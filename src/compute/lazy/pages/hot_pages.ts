@@ -2,6 +2,7 @@
  * What a compute has used, as a file beside its data: the next start may fetch it ahead of need. Normative description:
  * docs/formats/hot_pages.md.
  */
+import type { PgVersion } from "../../../postgres/versions/pg_version.ts";
 import { crc32c } from "../../../common/crc32c.ts";
 import { ZenithError } from "../../../common/errors.ts";
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
@@ -100,7 +101,7 @@ function malformed(what: string): ZenithError {
  *
  * @param limit the most ranges
  */
-export function collectHotPages(root: Inode, limit = HOT_RANGES_MAX): HotRange[] {
+export function collectHotPages(pg: PgVersion, root: Inode, limit = HOT_RANGES_MAX): HotRange[] {
   const files: { readonly blocks: number; readonly ranges: readonly HotRange[] }[] = [];
   const visit = (directory: Inode, prefix: string): void => {
     for (const [name, inode] of directory.children!) {
@@ -109,7 +110,7 @@ export function collectHotPages(root: Inode, limit = HOT_RANGES_MAX): HotRange[]
         visit(inode, `${path}/`);
         continue;
       }
-      const ranges = hotRanges(path, inode);
+      const ranges = hotRanges(pg, path, inode);
       if (ranges.length > 0) {
         files.push({ blocks: ranges.reduce((sum, { count }) => sum + count, 0), ranges });
       }
@@ -129,8 +130,8 @@ export function collectHotPages(root: Inode, limit = HOT_RANGES_MAX): HotRange[]
 
 const UNITS_PER_BLOCK = BLCKSZ / UNIT_BYTES;
 
-function hotRanges(path: string, inode: Inode): HotRange[] {
-  const file = parseRelationPath(path);
+function hotRanges(pg: PgVersion, path: string, inode: Inode): HotRange[] {
+  const file = parseRelationPath(pg, path);
   if (file === undefined || file.temporary) return [];
   const ranges: HotRange[] = [];
   const { spcNode, dbNode, relNode } = file.rel;

@@ -1,3 +1,4 @@
+import type { PgVersion } from "../../../postgres/versions/pg_version.ts";
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
 import { relationPath, RELSEG_SIZE } from "../../../postgres/cluster/relfile.ts";
 import type { FileData } from "../files/file_data.ts";
@@ -18,6 +19,7 @@ const STEP_BLOCKS = 64;
  * written, truncated or dropped in the meantime is left out.
  */
 export class PrewarmPlan {
+  readonly #pg: PgVersion;
   readonly #inodes: InodeTable;
   readonly #data: FileData;
   readonly #space: OverlaySpace;
@@ -27,9 +29,15 @@ export class PrewarmPlan {
   #done = 0;
 
   constructor(
-    parts: { readonly inodes: InodeTable; readonly data: FileData; readonly space: OverlaySpace },
+    parts: {
+      readonly pg: PgVersion;
+      readonly inodes: InodeTable;
+      readonly data: FileData;
+      readonly space: OverlaySpace;
+    },
     ranges: readonly HotRange[],
   ) {
+    this.#pg = parts.pg;
     this.#inodes = parts.inodes;
     this.#data = parts.data;
     this.#space = parts.space;
@@ -58,7 +66,9 @@ export class PrewarmPlan {
   /** @returns how many blocks that was */
   #addMissing(reads: ExpectedRead[], { spc, db, rel, fork }: HotRange, block: number, count: number): number {
     const segment = Math.floor(block / RELSEG_SIZE);
-    const inode = this.#inodes.at(relationPath({ spcNode: spc, dbNode: db, relNode: rel }, fork, segment));
+    const inode = this.#inodes.at(
+      relationPath(this.#pg, { spcNode: spc, dbNode: db, relNode: rel }, fork, segment),
+    );
     if (inode === undefined || inode.remote === null) return 0;
     let blocks = 0;
     const offset = (block - segment * RELSEG_SIZE) * BLCKSZ;

@@ -14,6 +14,8 @@ export interface WorkerData {
 export interface ServeMessage {
   /** /dev/fuse, mounted. */
   readonly deviceFd: number;
+  /** The major of the cluster. */
+  readonly pgMajor: number;
   readonly manifest: Uint8Array;
   readonly seedDirectory: string;
   readonly overlayDirectory: string;

@@ -1,4 +1,5 @@
 /** Commit timestamp records, src/include/access/commit_ts.h. Every parser throws {@link WalError} on a short record. */
+import type { WalFormat } from "../wal_format.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
 
@@ -6,8 +7,8 @@ export const COMMIT_TS_ZEROPAGE = 0x00;
 export const COMMIT_TS_TRUNCATE = 0x10;
 
 /** The page number of a ZEROPAGE record. */
-export function parseCommitTsZeroPage(rec: WalRecord): number {
-  return new MainData(rec).u32();
+export function parseCommitTsZeroPage(rec: WalRecord, pg: WalFormat): number {
+  return new MainData(rec).slruPage(pg);
 }
 
 /** Segments wholly before `pageno` go away. */
@@ -16,8 +17,8 @@ export interface CommitTsTruncate {
   oldestXid: number;
 }
 
-export function parseCommitTsTruncate(rec: WalRecord): CommitTsTruncate {
+export function parseCommitTsTruncate(rec: WalRecord, pg: WalFormat): CommitTsTruncate {
   const data = new MainData(rec);
-  const pageno = data.u32();
+  const pageno = data.slruPage(pg);
   return { pageno, oldestXid: data.u32() };
 }

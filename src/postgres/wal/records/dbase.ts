@@ -1,48 +1,53 @@
-/** Database records, src/include/commands/dbcommands_xlog.h. Every parser throws {@link WalError} on a short record. */
+/** Database records, src/include/commands/dbcommands_xlog.h. */
+import type { DbaseRecordKind, WalFormat } from "../wal_format.ts";
+import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
 
-export const XLOG_DBASE_CREATE_FILE_COPY = 0x00;
-export const XLOG_DBASE_CREATE_WAL_LOG = 0x10;
-export const XLOG_DBASE_DROP = 0x20;
-
 /** A database came into being as a copy of every file of another one, in one record. */
 export interface DbaseCreateFileCopy {
+  kind: "create_file_copy";
   db_id: number;
   tablespace_id: number;
   src_db_id: number;
   src_tablespace_id: number;
 }
 
-export function parseDbaseCreateFileCopy(rec: WalRecord): DbaseCreateFileCopy {
-  const data = new MainData(rec);
-  const db_id = data.u32();
-  const tablespace_id = data.u32();
-  const src_db_id = data.u32();
-  const src_tablespace_id = data.u32();
-  return { db_id, tablespace_id, src_db_id, src_tablespace_id };
-}
-
 /** A database came into being empty; its blocks follow in WAL. */
 export interface DbaseCreateWalLog {
+  kind: "create_wal_log";
   db_id: number;
   tablespace_id: number;
 }
 
-export function parseDbaseCreateWalLog(rec: WalRecord): DbaseCreateWalLog {
-  const data = new MainData(rec);
-  const db_id = data.u32();
-  return { db_id, tablespace_id: data.u32() };
-}
-
 /** A database's directories in these tablespaces go away. */
 export interface DbaseDrop {
+  kind: "drop";
   db_id: number;
   tablespace_ids: readonly number[];
 }
 
-export function parseDbaseDrop(rec: WalRecord): DbaseDrop {
+export type DbaseRecord = DbaseCreateFileCopy | DbaseCreateWalLog | DbaseDrop;
+
+/** @throws {WalError} on a short record, and on one of a type that the major does not have */
+export function parseDbase(rec: WalRecord, pg: WalFormat): DbaseRecord {
+  const kind: DbaseRecordKind | undefined = pg.dbaseRecords[rec.xl_info >> 4];
   const data = new MainData(rec);
   const db_id = data.u32();
-  return { db_id, tablespace_ids: data.u32s(data.count(4)) };
+  switch (kind) {
+    case "create_file_copy": {
+      const tablespace_id = data.u32();
+      const src_db_id = data.u32();
+      return { kind, db_id, tablespace_id, src_db_id, src_tablespace_id: data.u32() };
+    }
+    case "create_wal_log":
+      return { kind, db_id, tablespace_id: data.u32() };
+    case "drop":
+      return { kind, db_id, tablespace_ids: data.u32s(data.count(4)) };
+    case undefined:
+      throw new WalError(
+        rec.lsn,
+        `PostgreSQL ${pg.major} has no Database record of type 0x${rec.xl_info.toString(16)}`,
+      );
+  }
 }

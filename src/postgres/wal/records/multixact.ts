@@ -1,4 +1,5 @@
 /** MultiXact records, src/include/access/multixact.h. Every parser throws {@link WalError} on a short record. */
+import type { WalFormat } from "../wal_format.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
 
@@ -11,8 +12,8 @@ export const XLOG_MULTIXACT_TRUNCATE_ID = 0x30;
 const MEMBER_SIZE = 8;
 
 /** The page number of a ZERO_OFF_PAGE (pg_multixact/offsets) or ZERO_MEM_PAGE (members) record. */
-export function parseMultixactZeroPage(rec: WalRecord): number {
-  return new MainData(rec).u32();
+export function parseMultixactZeroPage(rec: WalRecord, pg: WalFormat): number {
+  return new MainData(rec).slruPage(pg);
 }
 
 export interface MultiXactMember {

@@ -1,4 +1,6 @@
 /** Relation map records, src/include/utils/relmapper.h. */
+import type { WalFormat } from "../wal_format.ts";
+import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
 
@@ -12,10 +14,14 @@ export interface RelmapUpdate {
   data: Uint8Array;
 }
 
-/** @throws {WalError} when the record is short */
-export function parseRelmapUpdate(rec: WalRecord): RelmapUpdate {
+/** @throws {WalError} when the record is short, or the map has not the size of the major's */
+export function parseRelmapUpdate(rec: WalRecord, pg: WalFormat): RelmapUpdate {
   const data = new MainData(rec);
   const dbid = data.u32();
   const tsid = data.u32();
-  return { dbid, tsid, data: data.view(data.count(1)) };
+  const map = data.view(data.count(1));
+  if (map.length !== pg.relmapSize) {
+    throw new WalError(rec.lsn, `a relation map of ${map.length} bytes, expected ${pg.relmapSize}`);
+  }
+  return { dbid, tsid, data: map };
 }

@@ -1,5 +1,5 @@
 /** Relation file records, src/include/catalog/storage_xlog.h. Every parser throws {@link WalError} on a bad record. */
-import type { RelFileNode } from "../../cluster/relfile.ts";
+import type { RelFileNode } from "../../cluster/rel_file_node.ts";
 import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
 import { INIT_FORKNUM } from "../../cluster/relfile.ts";

@@ -1,3 +1,4 @@
+import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Lsn } from "../../../../src/common/lsn.ts";
@@ -50,8 +51,8 @@ describe("reading pages", () => {
       const { spc, db, rel, fork } = RELATION;
       const source = { ...RELATION, slot: store.slot(relationKey(spc, db, rel, fork)) };
       // Room for two of the three pages.
-      const cached = new PageReader(store, new PageCache(2 * BLCKSZ));
-      const uncached = new PageReader(store, new PageCache(0));
+      const cached = new PageReader(V15, store, new PageCache(2 * BLCKSZ));
+      const uncached = new PageReader(V15, store, new PageCache(0));
       const expected = new Uint8Array(BLCKSZ);
       const found = new Uint8Array(BLCKSZ);
       let lsn: number = START;

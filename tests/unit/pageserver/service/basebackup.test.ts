@@ -1,3 +1,4 @@
+import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { clearImmediate, setImmediate } from "node:timers";
@@ -8,8 +9,8 @@ import { PageServerConfigSchema } from "../../../../src/common/page_server_confi
 import { PageServerPaths } from "../../../../src/common/paths.ts";
 import { basebackup } from "../../../../src/pageserver/service/basebackup.ts";
 import { PageServer } from "../../../../src/pageserver/service/page_server.ts";
-import { makePageImage } from "../../../../src/pageserver/content/rebuild_page.ts";
-import { encodeStoredValue } from "../../../../src/pageserver/content/stored_values.ts";
+import { pageImages } from "../../../../src/pageserver/content/rebuild_page.ts";
+import { storedValues } from "../../../../src/pageserver/content/stored_values.ts";
 import { flushHere, mergeHere } from "../../../../src/pagestore/mod.ts";
 import { FaultyDisk } from "../../../harness/faulty_disk.ts";
 import { Random } from "../../../harness/random.ts";
@@ -25,8 +26,8 @@ describe("a basebackup", () => {
     disk.mkdirsSync(PATHS.tenants);
     const server = PageServer.open({
       disk,
-      flushLayer: flushHere(disk, encodeStoredValue),
-      mergeLayers: mergeHere(disk, makePageImage),
+      flushLayer: flushHere(disk, storedValues(V15)),
+      mergeLayers: mergeHere(disk, pageImages(V15)),
       paths: PATHS,
       config: parse(PageServerConfigSchema, {}),
       logger: NULL_LOGGER,

@@ -1,4 +1,5 @@
 /** Applies records to pages the way the page server does, and reads from the pages that result. */
+import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import {
   applyRecordTo,
@@ -26,17 +27,17 @@ export function applyRecord(base: Uint8Array | null, spec: RecordSpec, blkno: nu
   const target = blockOf(blkno, fork);
   const bytes = encodeRecord(spec, 0);
   startPage(base);
-  applyRecordTo(target, bytes, 0, bytes.length, END_LSN);
+  applyRecordTo(V15, target, bytes, 0, bytes.length, END_LSN);
   const page = new Uint8Array(PAGE_SIZE);
   finishPage(page);
 
   const rec = new WalRecord();
-  parseRecord(rec, bytes, 0);
+  parseRecord(rec, bytes, 0, V15);
   const block = findBlock(rec, target);
   const cut = new Uint8Array(bytes.length);
   const length = cutRecord(rec, block < 0 ? NO_BLOCK : block, cut, 0);
   startPage(base);
-  applyRecordTo(target, cut, 0, length, END_LSN);
+  applyRecordTo(V15, target, cut, 0, length, END_LSN);
   const fromCut = new Uint8Array(PAGE_SIZE);
   finishPage(fromCut);
   assert.ok(Buffer.from(page).equals(fromCut), "the record cut down to the block makes the same page");

@@ -1,3 +1,4 @@
+import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -54,7 +55,7 @@ describe("a page", () => {
   test("is rebuilt from nothing where its first record initialises it", () => {
     const records = chain(insert(1, "one", true), insert(2, "two"), insert(3, "three"));
     const page = new Uint8Array(8192 + 16);
-    reconstructPage(null, records, records.count, blockOf(BLKNO), page, 16);
+    reconstructPage(V15, null, records, records.count, blockOf(BLKNO), page, 16);
     const result = page.subarray(16);
     assert.equal(linePointerCount(result), 3);
     assert.equal(lsnOf(result), 1000);
@@ -66,10 +67,10 @@ describe("a page", () => {
     const before = base.slice();
     const records = chain(insert(2, "two"), insert(3, "three"));
     const page = new Uint8Array(8192);
-    reconstructPage(base, records, records.count, blockOf(BLKNO), page);
+    reconstructPage(V15, base, records, records.count, blockOf(BLKNO), page);
     assert.equal(linePointerCount(page), 3);
     assert.deepEqual(base, before);
-    reconstructPage(base, records, 0, blockOf(BLKNO), page);
+    reconstructPage(V15, base, records, 0, blockOf(BLKNO), page);
     assert.deepEqual(page, base);
   });
 
@@ -118,7 +119,7 @@ describe("a page", () => {
     const page = new Uint8Array(8192);
     const records = chain(insert(1, "one", true));
     const rebuild = (target: ReturnType<typeof blockOf>) => () =>
-      reconstructPage(null, records, 1, target, page);
+      reconstructPage(V15, null, records, 1, target, page);
     assert.throws(rebuild(blockOf(BLKNO + 1)), /does not refer to block 8/);
     assert.throws(rebuild(blockOf(BLKNO, 1)), /does not refer to block 7 .* fork 1/);
     assert.throws(rebuild({ ...blockOf(BLKNO), dbNode: 6 }), /does not refer to/);
@@ -136,15 +137,15 @@ describe("a page", () => {
     const page = new Uint8Array(8192);
     const records = chain(insert(1, "one", true));
     records.bytes[0]![0]!--;
-    assert.throws(() => reconstructPage(null, records, 1, blockOf(BLKNO), page), { name: "WalError" });
+    assert.throws(() => reconstructPage(V15, null, records, 1, blockOf(BLKNO), page), { name: "WalError" });
     const huge = { ...records, len: [RECORD_CAPACITY + 1] };
-    assert.throws(() => reconstructPage(null, huge, 1, blockOf(BLKNO), page), /longer than redo's/);
+    assert.throws(() => reconstructPage(V15, null, huge, 1, blockOf(BLKNO), page), /longer than redo's/);
   });
 
   test("needs no earlier version where a record initialises it or has its image", () => {
     const needsNone = (spec: RecordSpec) => {
       const rec = new WalRecord();
-      parseRecord(rec, encodeRecord(spec, 0), 0);
+      parseRecord(rec, encodeRecord(spec, 0), 0, V15);
       return isInitialising(rec, 0);
     };
     assert.equal(needsNone(insert(1, "one")), false);

@@ -1,3 +1,4 @@
+import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { cutRecord, NO_BLOCK } from "../../../../src/postgres/wal/cut_record.ts";
@@ -16,7 +17,7 @@ const OTHER = [1663, 5, 16385] as const;
 
 function parsed(bytes: Uint8Array): WalRecord {
   const rec = new WalRecord();
-  parseRecord(rec, bytes, 0);
+  parseRecord(rec, bytes, 0, V15);
   return rec;
 }
 

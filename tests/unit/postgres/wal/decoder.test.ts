@@ -1,3 +1,4 @@
+import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
@@ -26,6 +27,7 @@ interface Seen {
 
 function decoderFor(wal: WalBuilder, options: Partial<WalDecoderOptions> = {}): WalDecoder {
   return new WalDecoder({
+    pg: V15,
     startLsn: wal.records[0]!.lsn,
     segmentSize: wal.segmentSize,
     systemId: wal.systemId,
@@ -226,7 +228,10 @@ describe("a WAL decoder", () => {
       assertSame(decodeAll(wal), wal.records);
     }
     for (const segmentSize of [0, 1 << 19, (1 << 20) + 1, 3 << 20, 2 ** 31, NaN]) {
-      assert.throws(() => new WalDecoder({ startLsn: SEGMENT as Lsn, segmentSize }), /not a power of two/);
+      assert.throws(
+        () => new WalDecoder({ pg: V15, startLsn: SEGMENT as Lsn, segmentSize }),
+        /not a power of two/,
+      );
     }
   });
 
@@ -330,7 +335,7 @@ describe("a WAL decoder", () => {
 describe("the search for the first record", () => {
   /** Where the first record at or after `from` starts, in `bytes` from `bytesLsn` on; undefined when there is none. */
   function findFirst(bytes: Uint8Array, bytesLsn: Lsn, from: Lsn): number | undefined {
-    const decoder = new WalDecoder({ startLsn: from, segmentSize: SEGMENT, findFirst: true });
+    const decoder = new WalDecoder({ pg: V15, startLsn: from, segmentSize: SEGMENT, findFirst: true });
     decoder.feed(bytes, bytesLsn);
     const rec = new WalRecord();
     return decoder.next(rec) ? rec.lsn : undefined;
@@ -565,7 +570,7 @@ describe("WAL that is not right", () => {
   test("start positions where no record can start", () => {
     for (const lsn of [0, SEGMENT + 8, SEGMENT + 32, SEGMENT + PAGE + 16, SEGMENT + 44]) {
       assert.throws(
-        () => new WalDecoder({ startLsn: lsn as Lsn, segmentSize: SEGMENT }),
+        () => new WalDecoder({ pg: V15, startLsn: lsn as Lsn, segmentSize: SEGMENT }),
         /no WAL record can start/,
       );
     }

@@ -1,3 +1,4 @@
+import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { zstdCompressSync } from "node:zlib";
@@ -29,7 +30,7 @@ function parsed(spec: RecordSpec): WalRecord {
   const bytes = encodeRecord(spec, 0x1_0000_0020);
   const buffer = new Uint8Array(bytes.length + 48).fill(0xff);
   buffer.set(bytes, 16);
-  parseRecord(rec, buffer, 16);
+  parseRecord(rec, buffer, 16, V15);
   return rec;
 }
 
@@ -92,15 +93,15 @@ describe("a parsed record", () => {
       }],
     }, 0);
     const bare = encodeRecord({ blocks: [{ id: 0, rel: REL, blkno: 1 }] }, 0);
-    parseRecord(rec, full, 0);
+    parseRecord(rec, full, 0, V15);
     assert.equal(rec.imageLen[0], 100);
     assert.equal(rec.holeLen[0], 8092);
-    parseRecord(rec, bare, 0);
+    parseRecord(rec, bare, 0, V15);
     assert.deepEqual(
       [rec.mainLen, rec.originId, rec.toplevelXid, rec.imageLen[0], rec.imageInfo[0], rec.holeLen[0]],
       [0, 0, 0, 0, 0, 0],
     );
-    parseRecord(rec, encodeRecord({}, 0), 0);
+    parseRecord(rec, encodeRecord({}, 0), 0, V15);
     assert.equal(rec.blockCount, 0);
   });
 
@@ -145,7 +146,7 @@ describe("a parsed record", () => {
         longer.set(bytes);
         const outcome = (rec: WalRecord, from: Uint8Array) => {
           try {
-            parseRecord(rec, from, 0);
+            parseRecord(rec, from, 0, V15);
             assert.equal(rec.mainOff + rec.mainLen, bytes.length);
             return "parsed";
           } catch (error) {
@@ -295,7 +296,7 @@ describe("main data", () => {
       new TextEncoder().encode("gid\0"),
       u32s(7, 1, 5, 0),
     );
-    const commit = parseCommit(parsed({ rmid: 1, info: 0xb0, main }));
+    const commit = parseCommit(parsed({ rmid: 1, info: 0xb0, main }), V15);
     assert.deepEqual(commit, {
       xact_time: 100_000 * 2 ** 32,
       xinfo: 0b1_1011_1111,
@@ -304,7 +305,7 @@ describe("main data", () => {
       tsId: 1663,
       subxacts: [801, 802],
       xnodes: [{ spcNode: 1663, dbNode: 5, relNode: 16384 }],
-      stats: [{ kind: 2, dboid: 5, objoid: 16384 }],
+      stats: [{ kind: 2, dboid: 5, objid: 16384n }],
       nmsgs: 1,
       twophase_xid: 900,
       twophase_gid: "gid",
@@ -316,9 +317,10 @@ describe("main data", () => {
   test("of an abort has no invalidations, and of a plain commit only the time", () => {
     const abort = parseAbort(
       parsed({ rmid: 1, info: 0xa0, xid: 7, main: joined(time, u32s(0b1010, 1, 801)) }),
+      V15,
     );
     assert.deepEqual([abort.subxacts, abort.nmsgs, abort.xid], [[801], 0, 7]);
-    const commit = parseCommit(parsed({ rmid: 1, info: 0, xid: 7, main: time }));
+    const commit = parseCommit(parsed({ rmid: 1, info: 0, xid: 7, main: time }), V15);
     assert.deepEqual([commit.xid, commit.xinfo, commit.subxacts], [7, 0, []]);
   });
 
@@ -342,17 +344,17 @@ describe("main data", () => {
 
   test("that is cut anywhere, or counts what is not there, is refused", () => {
     const full = joined(time, u32s(0b111, 5, 1663, 2, 801, 802, 1, 1663, 5, 16384));
-    parseCommit(parsed({ info: 0x80, main: full }));
+    parseCommit(parsed({ info: 0x80, main: full }), V15);
     for (let length = 0; length < full.length; length++) {
-      assert.throws(() => parseCommit(parsed({ info: 0x80, main: full.slice(0, length) })), WalError);
+      assert.throws(() => parseCommit(parsed({ info: 0x80, main: full.slice(0, length) }), V15), WalError);
     }
     for (const count of [0xffff_ffff, 0x7fff_ffff, 3]) {
       assert.throws(
-        () => parseCommit(parsed({ info: 0x80, main: joined(time, u32s(2, count, 1, 2)) })),
+        () => parseCommit(parsed({ info: 0x80, main: joined(time, u32s(2, count, 1, 2)) }), V15),
         WalError,
       );
       assert.throws(() => parseMultixactCreate(parsed({ main: u32s(1, 2, count, 700, 0) })), WalError);
-      assert.throws(() => parseRelmapUpdate(parsed({ main: u32s(1, 2, count * 4) })), WalError);
+      assert.throws(() => parseRelmapUpdate(parsed({ main: u32s(1, 2, count * 4) }), V15), WalError);
     }
     assert.throws(
       () => parseTblspcCreate(parsed({ main: joined(u32s(1), new Uint8Array([65, 66])) })),
@@ -366,7 +368,7 @@ describe("main data", () => {
         const rec = parsed({ info: 0x80, main });
         for (const parse of [parseCommit, parseAbort, parseMultixactCreate]) {
           try {
-            parse(rec);
+            parse(rec, V15);
           } catch (error) {
             if (!(error instanceof WalError)) throw error;
           }
@@ -381,12 +383,12 @@ describe("names", () => {
   test("are pg_waldump's", () => {
     assert.equal(rmgrName(10), "Heap");
     assert.equal(rmgrName(130), "custom130");
-    assert.equal(recordTypeName(10, 0xc7), "HOT_UPDATE+INIT");
-    assert.equal(recordTypeName(1, 0x80), "COMMIT");
-    assert.equal(recordTypeName(1, 0xe0), "INVALIDATION");
-    assert.equal(recordTypeName(20, 0x30), "Generic");
-    assert.equal(recordTypeName(0, 0xc0), "UNKNOWN (c0)");
-    assert.equal(recordTypeName(130, 0x10), "UNKNOWN (10)");
+    assert.equal(recordTypeName(V15, 10, 0xc7), "HOT_UPDATE+INIT");
+    assert.equal(recordTypeName(V15, 1, 0x80), "COMMIT");
+    assert.equal(recordTypeName(V15, 1, 0xe0), "INVALIDATION");
+    assert.equal(recordTypeName(V15, 20, 0x30), "Generic");
+    assert.equal(recordTypeName(V15, 0, 0xc0), "UNKNOWN (c0)");
+    assert.equal(recordTypeName(V15, 130, 0x10), "UNKNOWN (10)");
     assert.equal(rmgrIdByName("transaction"), 1);
     assert.equal(rmgrIdByName("custom130"), 130);
     assert.equal(rmgrIdByName("custom999"), undefined);

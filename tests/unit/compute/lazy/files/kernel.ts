@@ -1,4 +1,5 @@
 /** Plays the kernel: makes requests as /dev/fuse has them and reads replies. */
+import { V15 } from "../../../../../src/postgres/versions/v15.ts";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -75,7 +76,7 @@ export class Kernel {
 
   populate(entries: readonly ManifestEntry[]): void {
     const manifest = { lsn: 8 as Lsn, prev: 0 as Lsn, entries };
-    populate(this.inodes, this.seed, manifest, POSTGRES, (id) => this.files.path(id));
+    populate(V15, this.inodes, this.seed, manifest, POSTGRES, (id) => this.files.path(id));
   }
 
   close(): void {

@@ -1,3 +1,4 @@
+import { V15 } from "../../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import type { ExpectedRead } from "../../../../../src/compute/lazy/files/first_reads.ts";
@@ -27,7 +28,7 @@ function table(blocks: number, rel = 16384): number {
 }
 
 function hot(): Pick<HotRange, "rel" | "block" | "count">[] {
-  return collectHotPages(kernel.inodes.root).map(({ rel, block, count }) => ({ rel, block, count }));
+  return collectHotPages(V15, kernel.inodes.root).map(({ rel, block, count }) => ({ rel, block, count }));
 }
 
 function keep(id: number, block: number): void {
@@ -92,7 +93,7 @@ describe("hot are", () => {
     kernel.read(small, 0, BLOCK);
     kernel.read(small, 2 * BLOCK, BLOCK);
     assert.deepEqual(
-      collectHotPages(kernel.inodes.root, 2).map(({ rel, block }) => [rel, block]),
+      collectHotPages(V15, kernel.inodes.root, 2).map(({ rel, block }) => [rel, block]),
       [[16390, 0], [16390, 2]],
     );
   });
@@ -126,7 +127,10 @@ describe("a list of hot pages", () => {
 
 describe("a plan to prewarm", () => {
   function plan(ranges: readonly HotRange[]): PrewarmPlan {
-    return new PrewarmPlan({ inodes: kernel.inodes, data: kernel.data, space: kernel.space }, ranges);
+    return new PrewarmPlan(
+      { pg: V15, inodes: kernel.inodes, data: kernel.data, space: kernel.space },
+      ranges,
+    );
   }
 
   function blocksOf(reads: readonly ExpectedRead[]): number[] {

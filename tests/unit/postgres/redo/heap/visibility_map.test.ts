@@ -1,3 +1,4 @@
+import { V15 } from "../../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { finishPage, startPage } from "../../../../../src/postgres/redo/reconstruct.ts";
@@ -39,7 +40,7 @@ function record(rmid: number, info: number, main: Uint8Array, ...heapBlocks: num
 
 function changes(spec: RecordSpec): [reference: number, vmBlock: number][] {
   const rec = new WalRecord();
-  parseRecord(rec, encodeRecord(spec, 0), 0);
+  parseRecord(rec, encodeRecord(spec, 0), 0, V15);
   const out = new VisibilityMapChanges();
   const count = visibilityMapChanges(rec, out);
   assert.equal(count, out.count);

@@ -1,15 +1,17 @@
 /**
- * `global/pg_control` of PostgreSQL 15.
+ * `global/pg_control`: the state of a cluster, its identity, and where its last checkpoint is.
  *
- * Format: ControlFileData in src/include/catalog/pg_control.h. Other majors lay it out differently; they are refused.
+ * Format: ControlFileData in src/include/catalog/pg_control.h. The fields read here have the same place in all supported
+ * majors; the checksum has not. The catalog version tells which major it is.
  */
-import { BLCKSZ } from "./page_layout.ts";
-import { crc32c } from "../../common/crc32c.ts";
-import { assert } from "../../common/assert.ts";
-import { ZenithError } from "../../common/errors.ts";
-import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../../common/lsn.ts";
-import { type CheckPoint, parseCheckpoint, writeCheckpoint } from "./checkpoint.ts";
-import { CATALOG_VERSION_NO, PG_CONTROL_VERSION, PG_MAJOR } from "../versions/v15.ts";
+import { BLCKSZ } from "./cluster/page_layout.ts";
+import { crc32c } from "../common/crc32c.ts";
+import { assert } from "../common/assert.ts";
+import { ZenithError } from "../common/errors.ts";
+import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../common/lsn.ts";
+import { type CheckPoint, parseCheckpoint, writeCheckpoint } from "./cluster/checkpoint.ts";
+import { pgVersionOfCatalog } from "./versions/find_version.ts";
+import type { PgVersion } from "./versions/pg_version.ts";
 
 /** PG_CONTROL_FILE_SIZE: the size of the file; the rest is zeros. */
 export const PG_CONTROL_FILE_SIZE = 8192;
@@ -31,6 +33,8 @@ export const WAL_LEVEL_REPLICA = 1;
 export const WAL_LEVEL_LOGICAL = 2;
 
 export interface ControlFile {
+  /** The major of the cluster. */
+  pg: PgVersion;
   system_identifier: bigint;
   /** DB_*. */
   state: number;
@@ -64,7 +68,10 @@ export interface ControlFile {
 
 /** What {@link encodeControlFile} can change; the rest belongs to the cluster for its whole life. */
 export type ControlFileChanges = Partial<
-  Omit<ControlFile, "blcksz" | "relseg_size" | "xlog_blcksz" | "xlog_seg_size" | "data_checksum_version">
+  Omit<
+    ControlFile,
+    "pg" | "blcksz" | "relseg_size" | "xlog_blcksz" | "xlog_seg_size" | "data_checksum_version"
+  >
 >;
 
 // Offsets in ControlFileData.
@@ -96,37 +103,29 @@ const RELSEG_SIZE_AT = 220;
 const XLOG_BLCKSZ_AT = 224;
 const XLOG_SEG_SIZE_AT = 228;
 const DATA_CHECKSUM_VERSION = 252;
-const CRC = 288;
 
 /** FLOATFORMAT_VALUE. */
 const FLOATFORMAT_VALUE = 1234567.0;
 const MAXIMUM_ALIGNOF = 8;
+const CRC_SIZE = 4;
 const TWO_POW_32 = 0x1_0000_0000;
 
 /**
  * Checks and reads a control file.
  *
- * @param bytes the file, at least its first 292 bytes
- * @throws {ZenithError} `corrupt_data` when it is short, of another major or architecture, or fails its checksum
+ * @param bytes the file, at least up to its checksum
+ * @throws {ZenithError} `corrupt_data` when it is short, of another architecture, or fails its checksum;
+ *   `not_implemented` when it is of a major that is not supported
  */
 export function parseControlFile(bytes: Uint8Array): ControlFile {
-  if (bytes.length < CRC + 4) {
-    throw corrupt(`it has ${bytes.length} bytes, expected ${PG_CONTROL_FILE_SIZE}`);
-  }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, CRC + 4);
-  const version = view.getUint32(CONTROL_VERSION, true);
-  // Before the checksum: another major has it elsewhere.
-  if (version !== PG_CONTROL_VERSION) {
-    throw corrupt(`its version is ${version}, expected ${PG_CONTROL_VERSION} of PostgreSQL ${PG_MAJOR}`);
-  }
-  const stored = view.getUint32(CRC, true);
-  const computed = crc32c(bytes, 0, CRC);
+  const pg = controlFileVersion(bytes);
+  const crcOffset = pg.controlCrcOffset;
+  if (bytes.length < crcOffset + CRC_SIZE) throw tooShort(bytes);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, crcOffset + CRC_SIZE);
+  const stored = view.getUint32(crcOffset, true);
+  const computed = crc32c(bytes, 0, crcOffset);
   if (stored !== computed) {
     throw corrupt(`checksum is 0x${computed.toString(16)}, the file says 0x${stored.toString(16)}`);
-  }
-  const catalogVersion = view.getUint32(CATALOG_VERSION, true);
-  if (catalogVersion !== CATALOG_VERSION_NO) {
-    throw corrupt(`catalog version is ${catalogVersion}, expected ${CATALOG_VERSION_NO}`);
   }
   if (
     view.getUint32(MAX_ALIGN, true) !== MAXIMUM_ALIGNOF ||
@@ -139,6 +138,7 @@ export function parseControlFile(bytes: Uint8Array): ControlFile {
   const bool = (at: number) => view.getUint8(at) !== 0;
   const position = (at: number) => lsnFromHalves(u32(at + 4), u32(at));
   return {
+    pg,
     system_identifier: view.getBigUint64(SYSTEM_IDENTIFIER, true),
     state: u32(STATE),
     time: view.getInt32(TIME + 4, true) * TWO_POW_32 + u32(TIME),
@@ -175,8 +175,9 @@ export function parseControlFile(bytes: Uint8Array): ControlFile {
 export function encodeControlFile(original: Uint8Array, changes: ControlFileChanges): Uint8Array {
   const fields = { ...parseControlFile(original), ...changes };
   assert(Number.isSafeInteger(fields.time), "the time is in whole seconds");
+  const crcOffset = fields.pg.controlCrcOffset;
   const bytes = new Uint8Array(PG_CONTROL_FILE_SIZE);
-  bytes.set(original.subarray(0, CRC));
+  bytes.set(original.subarray(0, crcOffset));
   const view = new DataView(bytes.buffer);
   const setU32 = (at: number, value: number) => view.setUint32(at, value, true);
   const setBool = (at: number, value: boolean) => view.setUint8(at, value ? 1 : 0);
@@ -204,8 +205,25 @@ export function encodeControlFile(original: Uint8Array, changes: ControlFileChan
   setU32(MAX_PREPARED_XACTS, fields.max_prepared_xacts);
   setU32(MAX_LOCKS_PER_XACT, fields.max_locks_per_xact);
   setBool(TRACK_COMMIT_TIMESTAMP, fields.track_commit_timestamp);
-  setU32(CRC, crc32c(bytes, 0, CRC));
+  setU32(crcOffset, crc32c(bytes, 0, crcOffset));
   return bytes;
+}
+
+/** The major that the file says it is of. */
+function controlFileVersion(bytes: Uint8Array): PgVersion {
+  if (bytes.length < STATE) throw tooShort(bytes);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, STATE);
+  const catalogVersion = view.getUint32(CATALOG_VERSION, true);
+  const version = view.getUint32(CONTROL_VERSION, true);
+  const pg = pgVersionOfCatalog(catalogVersion);
+  if (version !== pg.controlVersion) {
+    throw corrupt(`its version is ${version}, expected ${pg.controlVersion} of PostgreSQL ${pg.major}`);
+  }
+  return pg;
+}
+
+function tooShort(bytes: Uint8Array): ZenithError {
+  return corrupt(`it has ${bytes.length} bytes, expected ${PG_CONTROL_FILE_SIZE}`);
 }
 
 function corrupt(problem: string): ZenithError {

@@ -1,0 +1,36 @@
+/** The majors that there are, and how to tell which one wrote something. */
+import { ZenithError } from "../../common/errors.ts";
+import type { PgVersion } from "./pg_version.ts";
+import { V15 } from "./v15.ts";
+
+const VERSIONS: readonly PgVersion[] = [V15];
+
+/** Every major that there is, ascending. */
+export const PG_MAJORS: readonly number[] = VERSIONS.map(({ major }) => major);
+
+/** @throws {ZenithError} `not_implemented` for another major than {@link PG_MAJORS} */
+export function pgVersion(major: number): PgVersion {
+  const version = VERSIONS.find((candidate) => candidate.major === major);
+  if (version === undefined) throw unknown(`PostgreSQL ${major}`);
+  return version;
+}
+
+/** The major whose clusters have that CATALOG_VERSION_NO. @throws {ZenithError} `not_implemented` when there is none */
+export function pgVersionOfCatalog(catalogVersion: number): PgVersion {
+  const version = VERSIONS.find((candidate) => candidate.catalogVersion === catalogVersion);
+  if (version === undefined) throw unknown(`a cluster with catalog version ${catalogVersion}`);
+  return version;
+}
+
+/** The major that writes WAL pages with that magic number. @throws {ZenithError} `not_implemented` when there is none */
+export function pgVersionOfWal(walPageMagic: number): PgVersion {
+  const version = VERSIONS.find((candidate) => candidate.walPageMagic === walPageMagic);
+  if (version === undefined) throw unknown(`WAL with page magic 0x${walPageMagic.toString(16)}`);
+  return version;
+}
+
+function unknown(what: string): ZenithError {
+  return new ZenithError("not_implemented", `${what} is not supported`, {
+    hint: `the supported PostgreSQL majors are ${PG_MAJORS.join(", ")}`,
+  });
+}
