@@ -177,9 +177,10 @@ async function measureBusy(workdir: string, tenantId: TenantId, source: Postgres
     for (const timeline of timelines) {
       await timeline.ready();
       timeline.receive(at, piece.subarray(0, len));
-      const fork = timeline.forks.get(DEFAULT_TABLESPACE, db!, rel!, MAIN_FORKNUM);
+      const view = timeline.at(timeline.lastRecordLsn);
+      const fork = view.fork(DEFAULT_TABLESPACE, db!, rel!, MAIN_FORKNUM);
       for (let i = 0; i < READS_PER_PIECE && fork.blocks > 0; i++) {
-        timeline.reader.readPage(fork, reads++ * 7919 % fork.blocks, timeline.lastRecordLsn, page, 0);
+        view.readPage(fork, reads++ * 7919 % fork.blocks, page, 0);
       }
     }
     await watch();

@@ -35,17 +35,16 @@ import {
   CHECKPOINT_KEY,
   CONTROL_KEY,
   KIND_DATABASE,
-  KIND_RELATION,
   KIND_RELMAP,
   KIND_REPLORIGIN,
   KIND_TABLESPACE,
   KIND_TWOPHASE,
-  relationKey,
 } from "../content/keys.ts";
 import type { BlockSource } from "../content/page_reader.ts";
-import { NO_FORK } from "../content/relation_forks.ts";
+import type { TimelineView } from "../content/timeline_view.ts";
 import { TarWriter } from "./tar_writer.ts";
 import type { Timeline } from "../timeline/timeline.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 
 /** What initdb makes besides the directories that have content here. */
 const DIRECTORIES = [
@@ -107,14 +106,14 @@ export async function* basebackup(
 ): AsyncGenerator<Uint8Array> {
   for (const chunk of new BasebackupWriter(timeline, at, content).write()) {
     yield chunk;
-    // Who reads fast enough would have this thread for himself.
+    // A client that reads fast enough would otherwise keep this thread to itself.
     await nextTurn();
   }
 }
 
 class BasebackupWriter {
-  readonly #timeline: Timeline;
-  readonly #lsn: Lsn;
+  readonly #pg: PgVersion;
+  readonly #view: TimelineView;
   readonly #prev: Lsn;
   readonly #content: BasebackupContent;
   readonly #tar = new TarWriter(CHUNK_BYTES);
@@ -124,11 +123,11 @@ class BasebackupWriter {
   readonly #versionFile: Uint8Array;
 
   constructor(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }, content: BasebackupContent) {
-    this.#timeline = timeline;
-    this.#lsn = at.lsn;
+    this.#pg = timeline.pg;
+    this.#view = timeline.at(at.lsn);
     this.#prev = at.prev;
     this.#content = content;
-    const control = timeline.values.get(CONTROL_KEY, at.lsn);
+    const control = this.#view.value(CONTROL_KEY);
     assert(control !== null, "every timeline has the control file of its initdb");
     this.#control = control;
     this.#versionFile = new TextEncoder().encode(`${timeline.pg.major}\n`);
@@ -150,12 +149,12 @@ class BasebackupWriter {
   }
 
   *#databases(): Generator<Uint8Array> {
-    for (const [key] of this.#timeline.values.present({ kind: KIND_TABLESPACE }, this.#lsn)) {
+    for (const [key] of this.#view.values(KIND_TABLESPACE)) {
       yield* this.#tar.directory(`pg_tblspc/${key.a}`);
     }
     const tablespaceDirectories = new Set<string>();
-    for (const [key] of this.#timeline.values.present({ kind: KIND_DATABASE }, this.#lsn)) {
-      const path = databasePath(this.#timeline.pg, key.a, key.b);
+    for (const [key] of this.#view.values(KIND_DATABASE)) {
+      const path = databasePath(this.#pg, key.a, key.b);
       const parent = path.slice(0, path.lastIndexOf("/"));
       if (parent.startsWith("pg_tblspc/") && !tablespaceDirectories.has(parent)) {
         tablespaceDirectories.add(parent);
@@ -164,10 +163,8 @@ class BasebackupWriter {
       yield* this.#tar.directory(path);
       yield* this.#tar.file(`${path}/PG_VERSION`, this.#versionFile);
     }
-    for (const [key, map] of this.#timeline.values.present({ kind: KIND_RELMAP }, this.#lsn)) {
-      const directory = key.a === GLOBALTABLESPACE_OID
-        ? "global"
-        : databasePath(this.#timeline.pg, key.a, key.b);
+    for (const [key, map] of this.#view.values(KIND_RELMAP)) {
+      const directory = key.a === GLOBALTABLESPACE_OID ? "global" : databasePath(this.#pg, key.a, key.b);
       yield* this.#tar.file(`${directory}/pg_filenode.map`, map);
     }
   }
@@ -183,31 +180,22 @@ class BasebackupWriter {
       entries.push({ spc, db, rel, fork, sourceFork, blocks });
       if (entries.length % FORKS_PER_TURN === 0) yield* this.#tar.handOut();
     }
-    const manifest = encodeRelationManifest({ lsn: this.#lsn, prev: this.#prev, entries });
+    const manifest = encodeRelationManifest({ lsn: this.#view.lsn, prev: this.#prev, entries });
     yield* this.#tar.file(RELATION_MANIFEST_FILE, manifest);
   }
 
   /** The forks that the data directory has, and where the pages of each are. */
   *#forks(): Generator<{ source: BlockSource; fork: number; blocks: number }> {
-    for (const key of this.#timeline.store.objects({ kind: KIND_RELATION })) {
-      const { a: spc, b: db, c: rel, d: fork } = key;
-      const slot = this.#timeline.store.slot(key);
-      const blocks = this.#timeline.forks.blocksAt(slot, this.#lsn);
-      if (blocks === NO_FORK) continue;
-      const source = { spc, db, rel, fork, slot };
+    for (const source of this.#view.forks()) {
+      const { spc, db, rel, fork, blocks } = source;
       if (fork === INIT_FORKNUM) {
         // An unlogged relation starts as its init fork says, as after a crash.
         yield { source, fork: INIT_FORKNUM, blocks };
         yield { source, fork: MAIN_FORKNUM, blocks };
-      } else if (fork === VISIBILITYMAP_FORKNUM || !this.#isUnlogged(spc, db, rel)) {
+      } else if (fork === VISIBILITYMAP_FORKNUM || !this.#view.hasFork(spc, db, rel, INIT_FORKNUM)) {
         yield { source, fork, blocks };
       }
     }
-  }
-
-  #isUnlogged(spc: number, db: number, rel: number): boolean {
-    const slot = this.#timeline.store.slot(relationKey(spc, db, rel, INIT_FORKNUM));
-    return this.#timeline.forks.blocksAt(slot, this.#lsn) !== NO_FORK;
   }
 
   /** Writes the files of one fork of a relation, with the pages of `source`: the same fork, or the init fork. */
@@ -219,11 +207,11 @@ class BasebackupWriter {
       const first = segment * RELSEG_SIZE;
       const last = Math.min(blocks, first + RELSEG_SIZE);
       const size = (last - first) * BLCKSZ;
-      yield* this.#tar.begin(relationPath(this.#timeline.pg, rnode, fork, segment), size);
+      yield* this.#tar.begin(relationPath(this.#pg, rnode, fork, segment), size);
       for (let block = first; block < last; block++) {
         yield* this.#tar.room(BLCKSZ);
         const { chunk, used } = this.#tar;
-        this.#timeline.reader.readPage(source, block, this.#lsn, chunk, used);
+        this.#view.readPage(source, block, chunk, used);
         if (categories !== null) {
           isHeap ||= isHeapPage(chunk, used);
           categories[block] = freeSpaceCategory(heapFreeSpace(chunk, used));
@@ -235,7 +223,7 @@ class BasebackupWriter {
     }
     if (categories !== null && isHeap) {
       yield* this.#tar.file(
-        relationPath(this.#timeline.pg, rnode, FSM_FORKNUM),
+        relationPath(this.#pg, rnode, FSM_FORKNUM),
         this.#freeSpaceMap(categories),
       );
     }
@@ -251,11 +239,11 @@ class BasebackupWriter {
 
   *#slrus(): Generator<Uint8Array> {
     for (let slru = 0; slru < SLRU_DIRECTORIES.length; slru++) {
-      for (const { segment, pages } of this.#timeline.slru.segments(slru, this.#lsn)) {
+      for (const { segment, pages } of this.#view.slruSegments(slru)) {
         const content = new Uint8Array(pages * BLCKSZ);
         for (let i = 0; i < pages; i++) {
           const page = segment * SLRU_PAGES_PER_SEGMENT + i;
-          this.#timeline.slru.read(slru, page, this.#lsn, content, i * BLCKSZ);
+          this.#view.readSlruPage(slru, page, content, i * BLCKSZ);
         }
         yield* this.#tar.file(slruSegmentPath(slru, segment), content);
       }
@@ -264,13 +252,13 @@ class BasebackupWriter {
 
   *#twophase(): Generator<Uint8Array> {
     const { nextXid } = this.#storedCheckpoint();
-    for (const [key, state] of this.#timeline.values.present({ kind: KIND_TWOPHASE }, this.#lsn)) {
-      yield* this.#tar.file(`pg_twophase/${twophaseFileName(this.#timeline.pg, key.a, nextXid)}`, state);
+    for (const [key, state] of this.#view.values(KIND_TWOPHASE)) {
+      yield* this.#tar.file(`pg_twophase/${twophaseFileName(this.#pg, key.a, nextXid)}`, state);
     }
   }
 
   *#replicationOrigins(): Generator<Uint8Array> {
-    const origins = [...this.#timeline.values.present({ kind: KIND_REPLORIGIN }, this.#lsn)];
+    const origins = [...this.#view.values(KIND_REPLORIGIN)];
     if (origins.length === 0) return;
     const content = new Uint8Array(4 + origins.length * REPLICATION_STATE_SIZE + 4);
     const view = new DataView(content.buffer);
@@ -287,18 +275,18 @@ class BasebackupWriter {
 
   /** The shutdown checkpoint at the LSN, and a control file that points at it. */
   *#controlFileAndWal(): Generator<Uint8Array> {
-    const checkpoint = { ...this.#storedCheckpoint(), redo: this.#lsn, oldestActiveXid: 0 };
+    const checkpoint = { ...this.#storedCheckpoint(), redo: this.#view.lsn, oldestActiveXid: 0 };
     if (this.#content === "complete") yield* this.#wal(checkpoint);
     const changed = encodeControlFile(this.#control, {
       state: DB_SHUTDOWNED,
-      checkPoint: this.#lsn,
+      checkPoint: this.#view.lsn,
       checkPointCopy: checkpoint,
     });
     yield* this.#tar.file(CONTROL_FILE_PATH, changed);
   }
 
   #storedCheckpoint(): CheckPoint {
-    const stored = this.#timeline.values.get(CHECKPOINT_KEY, this.#lsn);
+    const stored = this.#view.value(CHECKPOINT_KEY);
     assert(stored !== null, "every timeline has its checkpoint state");
     return parseCheckpoint(stored);
   }
@@ -306,8 +294,8 @@ class BasebackupWriter {
   *#wal(checkpoint: CheckPoint): Generator<Uint8Array> {
     const { xlog_seg_size, system_identifier } = parseControlFile(this.#control);
     const segments = buildInitialSegments({
-      pg: this.#timeline.pg,
-      lsn: this.#lsn,
+      pg: this.#pg,
+      lsn: this.#view.lsn,
       prev: this.#prev,
       systemIdentifier: system_identifier,
       segmentSize: xlog_seg_size,

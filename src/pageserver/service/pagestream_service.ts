@@ -1,5 +1,4 @@
 import { ZenithError } from "../../common/errors.ts";
-import type { Lsn } from "../../common/lsn.ts";
 import { INVALID_LSN } from "../../common/lsn.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
 import type { Session } from "../../pgwire/session.ts";
@@ -21,8 +20,8 @@ import {
   RESPONSE_HEADER_BYTES,
   RESPONSE_NBLOCKS,
 } from "../../protocol/pagestream.ts";
-import { KIND_RELATION, relationKey } from "../content/keys.ts";
 import { NO_FORK } from "../content/relation_forks.ts";
+import type { ForkAt, TimelineView } from "../content/timeline_view.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
@@ -69,15 +68,15 @@ async function answerLater(
 }
 
 function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): void {
-  const lsn = request.lsn === INVALID_LSN ? timeline.lastRecordLsn : request.lsn;
   try {
     timeline.assertPresent();
+    const view = timeline.at(request.lsn === INVALID_LSN ? timeline.lastRecordLsn : request.lsn);
     switch (request.tag) {
       case REQUEST_PAGES:
-        sendPages(copy, timeline, request, lsn);
+        sendPages(copy, view, request);
         break;
       case REQUEST_NBLOCKS: {
-        const blocks = blocksOf(timeline, request, lsn);
+        const { blocks } = forkOf(view, request);
         if (blocks === NO_FORK) {
           throw new ZenithError("not_found", `${describe(request)} does not exist`);
         }
@@ -85,12 +84,12 @@ function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): void 
         break;
       }
       case REQUEST_EXISTS: {
-        const exists = blocksOf(timeline, request, lsn) !== NO_FORK;
+        const exists = forkOf(view, request).blocks !== NO_FORK;
         sendValue(copy, RESPONSE_EXISTS, request, exists ? 1 : 0);
         break;
       }
       case REQUEST_DBSIZE:
-        sendValue(copy, RESPONSE_DBSIZE, request, databaseBytes(timeline, request, lsn));
+        sendValue(copy, RESPONSE_DBSIZE, request, databaseBytes(view, request));
         break;
     }
   } catch (error) {
@@ -98,34 +97,29 @@ function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): void 
   }
 }
 
-function blocksOf(timeline: Timeline, request: PageRequest, lsn: Lsn): number {
-  const slot = timeline.store.slot(relationKey(request.spc, request.db, request.rel, request.fork));
-  return timeline.forks.blocksAt(slot, lsn);
+function forkOf(view: TimelineView, { spc, db, rel, fork }: PageRequest): ForkAt {
+  return view.fork(spc, db, rel, fork);
 }
 
-function databaseBytes(timeline: Timeline, request: PageRequest, lsn: Lsn): number {
+function databaseBytes(view: TimelineView, { spc, db }: PageRequest): number {
   let blocks = 0;
-  for (const key of timeline.store.objects({ kind: KIND_RELATION, a: request.spc, b: request.db })) {
-    blocks += Math.max(0, timeline.forks.blocksAt(timeline.store.slot(key), lsn));
-  }
+  for (const fork of view.forks({ spc, db })) blocks += fork.blocks;
   return blocks * BLCKSZ;
 }
 
-function sendPages(copy: CopyBoth, timeline: Timeline, request: PageRequest, lsn: Lsn): void {
-  const { spc, db, rel, fork, blkno, count } = request;
-  const slot = timeline.store.slot(relationKey(spc, db, rel, fork));
-  const blocks = timeline.forks.blocksAt(slot, lsn);
-  if (blkno + count > blocks) {
+function sendPages(copy: CopyBoth, view: TimelineView, request: PageRequest): void {
+  const { blkno, count } = request;
+  const source = forkOf(view, request);
+  if (blkno + count > source.blocks) {
     throw new ZenithError(
       "out_of_range",
-      `${describe(request)} has ${Math.max(0, blocks)} blocks: ${blkno}..${
+      `${describe(request)} has ${Math.max(0, source.blocks)} blocks: ${blkno}..${
         blkno + count - 1
       } are beyond its end`,
     );
   }
-  const source = { spc, db, rel, fork, slot };
   const pages = pageBuffer(count);
-  for (let i = 0; i < count; i++) timeline.reader.readPage(source, blkno + i, lsn, pages, i * BLCKSZ);
+  for (let i = 0; i < count; i++) view.readPage(source, blkno + i, pages, i * BLCKSZ);
   const at = copy.reserve(pagesResponseBytes(count));
   const first = encodePagesHeader(copy.buffer, at, request.requestId, count);
   copy.buffer.set(count * BLCKSZ === pages.length ? pages : pages.subarray(0, count * BLCKSZ), first);

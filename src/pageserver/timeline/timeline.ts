@@ -24,6 +24,7 @@ import type { TimelineSafekeepers } from "./safekeepers.ts";
 import type { PageCache } from "../content/page_cache.ts";
 import { PageReader } from "../content/page_reader.ts";
 import { RelationForks } from "../content/relation_forks.ts";
+import { type TimelineContent, TimelineView } from "../content/timeline_view.ts";
 import { SingleValues } from "../content/single_values.ts";
 import { SlruPages } from "../content/slru_pages.ts";
 import { LsnWaiters } from "./waiters.ts";
@@ -63,10 +64,6 @@ export class Timeline {
   readonly pg: PgVersion;
   readonly ancestorId: TimelineId | null;
   readonly store: TimelineStore;
-  readonly forks: RelationForks;
-  readonly slru: SlruPages;
-  readonly values: SingleValues;
-  readonly reader: PageReader;
   readonly commitTimes: CommitTimes;
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
@@ -75,6 +72,7 @@ export class Timeline {
   readonly systemIdentifier: bigint;
   readonly walSegmentSize: number;
 
+  readonly #content: TimelineContent;
   readonly #logger: Logger;
   readonly #ingest: Ingest;
   readonly #walBuffers: BufferPool;
@@ -96,14 +94,13 @@ export class Timeline {
     this.#logger = parts.logger;
     this.backpressure = new Backpressure(parts.logger, () => performance.now());
     this.#walBuffers = parts.walBuffers;
-    this.forks = new RelationForks(parts.store);
-    this.slru = new SlruPages(parts.store);
-    this.values = new SingleValues(parts.store);
     this.commitTimes = new CommitTimes(parts.store);
 
-    const end = parts.store.lastLsn;
-    const control = this.values.get(CONTROL_KEY, end);
-    const checkpoint = CheckpointTracker.load(this.values, end);
+    const { store } = parts;
+    const end = store.lastLsn;
+    const values = new SingleValues(store);
+    const control = values.get(CONTROL_KEY, end);
+    const checkpoint = CheckpointTracker.load(values, end);
     if (control === null || checkpoint === null) {
       throw new ZenithError(
         "corrupt_data",
@@ -114,17 +111,14 @@ export class Timeline {
     this.pg = pg;
     this.systemIdentifier = system_identifier;
     this.walSegmentSize = xlog_seg_size;
-    this.reader = new PageReader(pg, parts.store, parts.pageCache);
-    this.#ingest = new Ingest({
-      pg,
-      store: parts.store,
-      forks: this.forks,
-      slru: this.slru,
-      values: this.values,
-      checkpoint,
-      commitTimes: this.commitTimes,
-      reader: this.reader,
-    });
+    this.#content = {
+      store,
+      values,
+      forks: new RelationForks(store),
+      slru: new SlruPages(store),
+      reader: new PageReader(pg, store, parts.pageCache),
+    };
+    this.#ingest = new Ingest({ pg, ...this.#content, checkpoint, commitTimes: this.commitTimes });
     // The WAL store's files are allocated ahead: what was written last is followed by zeros.
     this.#decoder = this.#newDecoder(nextRecordLsn(end, xlog_seg_size), this.#lastRecordStart(end), true);
   }
@@ -204,6 +198,11 @@ export class Timeline {
   /** Where the next record starts: what to ask the WAL's source for, and where a compute can start. */
   get position(): Lsn {
     return this.#decoder.position;
+  }
+
+  /** The timeline as it was at `lsn`. */
+  at(lsn: Lsn): TimelineView {
+    return new TimelineView(this.#content, lsn);
   }
 
   /**
@@ -316,8 +315,8 @@ export class Timeline {
     }
     const found = wanted < this.store.startLsn ? null : this.store.recordBoundary(wanted);
     // Tells of history that was given up.
-    if (found === null && wanted > this.store.startLsn) this.values.get(CHECKPOINT_KEY, wanted);
-    if (found === null || this.values.get(CHECKPOINT_KEY, found.start) === null) {
+    if (found === null && wanted > this.store.startLsn) this.#content.values.get(CHECKPOINT_KEY, wanted);
+    if (found === null || this.#content.values.get(CHECKPOINT_KEY, found.start) === null) {
       throw new ZenithError(
         "out_of_range",
         `LSN ${formatLsn(wanted)} is before the beginning of timeline ${this.timelineId} at ${
@@ -367,7 +366,7 @@ export class Timeline {
   /** In bytes: what PostgreSQL would say of all its relations at the end of the timeline, and what the timeline takes on disk. */
   sizes(): { logical: number; physical: number } {
     return {
-      logical: this.forks.totalBlocks() * BLCKSZ,
+      logical: this.#content.forks.totalBlocks() * BLCKSZ,
       physical: this.store.sizes().layerBytes + this.wal.sizes().bytes,
     };
   }
@@ -408,6 +407,8 @@ export class Timeline {
   async close(): Promise<void> {
     await this.wal.close();
     await this.store.close();
-    this.reader.close(this.#gone ?? new ZenithError("unavailable", "the page server is shutting down"));
+    this.#content.reader.close(
+      this.#gone ?? new ZenithError("unavailable", "the page server is shutting down"),
+    );
   }
 }

@@ -6,10 +6,9 @@ import { parse } from "valibot";
 import { ZenithError } from "../../../src/common/errors.ts";
 import { isId, parseBranchName, parseTenantId, parseTimelineId } from "../../../src/common/id.ts";
 import { NULL_LOGGER } from "../../../src/process/log.ts";
-import type { Lsn } from "../../../src/common/lsn.ts";
+import { type Lsn, lsn as asLsn } from "../../../src/common/lsn.ts";
 import { PageServerConfigSchema } from "../../../src/common/page_server_config.ts";
 import { PageServerPaths } from "../../../src/common/paths.ts";
-import { relationKey } from "../../../src/pageserver/content/keys.ts";
 import { PageServer } from "../../../src/pageserver/service/page_server.ts";
 import type { Timeline } from "../../../src/pageserver/timeline/timeline.ts";
 import { pageImages } from "../../../src/pageserver/content/rebuild_page.ts";
@@ -353,12 +352,15 @@ function imageRecord(wal: WalBuilder, block: number, fill: number): BuiltRecord 
 
 function expectContent(timeline: Timeline, history: History): void {
   const [spc, db, rel] = REL;
-  const slot = timeline.store.slot(relationKey(spc, db, rel, 0));
   const page = new Uint8Array(BLCKSZ);
-  assert.equal(timeline.forks.totalBlocks(), timeline.forks.countBlocks(), "the total of all sizes");
+  let blocks = 0;
+  for (const fork of timeline.at(timeline.lastRecordLsn).forks()) blocks += fork.blocks;
+  assert.equal(timeline.sizes().logical, blocks * BLCKSZ, "the total of all sizes");
   for (const lsn of [...history.ends(timeline.lastRecordLsn), timeline.lastRecordLsn]) {
-    for (let block = 0; block < timeline.forks.blocksAt(slot, lsn); block++) {
-      timeline.reader.readPage({ spc, db, rel, fork: 0, slot }, block, lsn, page, 0);
+    const view = timeline.at(asLsn(lsn));
+    const fork = view.fork(spc, db, rel, 0);
+    for (let block = 0; block < fork.blocks; block++) {
+      view.readPage(fork, block, page, 0);
       // The page's LSN is not part of the image.
       assert.deepEqual(
         [page[8], page[BLCKSZ - 1]],

@@ -1,0 +1,79 @@
+/** A timeline as it was at one LSN: what a data directory made there would hold. Everything that reads a timeline reads through it. */
+import type { Lsn } from "../../common/lsn.ts";
+import type { ObjectId, TimelineStore } from "../../pagestore/mod.ts";
+import { KIND_RELATION, relationKey } from "./keys.ts";
+import type { BlockSource, PageReader } from "./page_reader.ts";
+import { NO_FORK, type RelationForks } from "./relation_forks.ts";
+import type { SingleValues } from "./single_values.ts";
+import type { SlruPages } from "./slru_pages.ts";
+
+/** Where a view finds what it shows. */
+export interface TimelineContent {
+  readonly store: TimelineStore;
+  readonly forks: RelationForks;
+  readonly slru: SlruPages;
+  readonly values: SingleValues;
+  readonly reader: PageReader;
+}
+
+/** A fork of a relation, with its size in blocks at the view's LSN. */
+export interface ForkAt extends BlockSource {
+  /** {@link NO_FORK} when there is none. */
+  readonly blocks: number;
+}
+
+export class TimelineView {
+  readonly lsn: Lsn;
+  readonly #content: TimelineContent;
+
+  /** @param lsn one that the timeline has reached and has not given up; reads throw when it has */
+  constructor(content: TimelineContent, lsn: Lsn) {
+    this.#content = content;
+    this.lsn = lsn;
+  }
+
+  /** A fork of a relation, there or not. */
+  fork(spc: number, db: number, rel: number, fork: number): ForkAt {
+    const { store, forks } = this.#content;
+    const slot = store.slot(relationKey(spc, db, rel, fork));
+    return { spc, db, rel, fork, slot, blocks: forks.blocksAt(slot, this.lsn) };
+  }
+
+  /** Whether a relation has that fork. */
+  hasFork(spc: number, db: number, rel: number, fork: number): boolean {
+    return this.fork(spc, db, rel, fork).blocks !== NO_FORK;
+  }
+
+  /** Every fork there is, in key order: of all databases, or of one. */
+  *forks(database?: { readonly spc: number; readonly db: number }): Iterable<ForkAt> {
+    const prefix = database === undefined ? {} : { a: database.spc, b: database.db };
+    for (const { a, b, c, d } of this.#content.store.objects({ kind: KIND_RELATION, ...prefix })) {
+      const fork = this.fork(a, b, c, d);
+      if (fork.blocks !== NO_FORK) yield fork;
+    }
+  }
+
+  /** Puts a block into `out[outOff..]`, as {@link PageReader.readPage} does. */
+  readPage(source: BlockSource, block: number, out: Uint8Array, outOff: number): void {
+    this.#content.reader.readPage(source, block, this.lsn, out, outOff);
+  }
+
+  /** A copy of a single value; null when it is absent. */
+  value(key: ObjectId): Uint8Array | null {
+    return this.#content.values.get(key, this.lsn);
+  }
+
+  /** The single values of a kind, in key order. */
+  values(kind: number): Iterable<[ObjectId, Uint8Array]> {
+    return this.#content.values.present({ kind }, this.lsn);
+  }
+
+  /** The segments of an SLRU, with the number of pages in each. */
+  slruSegments(slru: number): { segment: number; pages: number }[] {
+    return this.#content.slru.segments(slru, this.lsn);
+  }
+
+  readSlruPage(slru: number, page: number, out: Uint8Array, outOff: number): void {
+    this.#content.slru.read(slru, page, this.lsn, out, outOff);
+  }
+}
