@@ -7,7 +7,7 @@ import type { HostPort } from "../common/host_port.ts";
 import { sleep } from "../common/sleep.ts";
 import { Conditions } from "./postgres/conditions.ts";
 import { PostgresCrashed } from "./postgres/postgres_process.ts";
-import { type ComputeOptions, type RunningCompute, startCompute, type StopMode } from "./supervisor.ts";
+import { type ComputeOptions, runCompute, type RunningCompute, type StopMode } from "./supervisor.ts";
 
 /** A Postgres that has run for so long was well: the start after its crash does not wait. */
 const WELL_AFTER_MS = 10_000;
@@ -21,7 +21,7 @@ export async function keepComputeRunning(options: Omit<ComputeOptions, "conditio
   const stopping = new AbortController();
   const signal = AbortSignal.any([options.signal, stopping.signal]);
   const all: ComputeOptions = { ...options, signal, conditions, lastTerm: { value: null } };
-  return new KeptCompute(all, await startCompute(all), stopping);
+  return new KeptCompute(all, await runCompute(all), stopping);
 }
 
 class KeptCompute implements RunningCompute {
@@ -80,7 +80,7 @@ class KeptCompute implements RunningCompute {
       await sleep(delayMs, signal);
       if (signal.aborted) return undefined;
       try {
-        this.#current = await startCompute({ ...this.#options, progress: () => {} });
+        this.#current = await runCompute({ ...this.#options, progress: () => {} });
       } catch (error) {
         if (signal.aborted) return undefined;
         if (!mayWorkLater(error)) throw error;

@@ -8,7 +8,7 @@ import type { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { call } from "../protocol/call.ts";
 import { connectServer, serverName } from "../protocol/connect.ts";
-import { PAGE_SERVER, type TimelineStatus } from "../protocol/management.ts";
+import { type BasebackupContent, PAGE_SERVER, type TimelineStatus } from "../protocol/management.ts";
 import {
   type Args,
   type ArgValues,
@@ -18,7 +18,6 @@ import {
   type Result,
 } from "../protocol/operation.ts";
 import { COMPUTE_NAME, SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_connection.ts";
-import type { BasebackupContent } from "./postgres/data_directory.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 
 /** @throws {ZenithError} `protocol` when the answer makes no sense; else the page server's own errors */

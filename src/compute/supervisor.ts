@@ -72,7 +72,7 @@ const STARTUP_POLL_MS = 3;
 const CONNECT_TIMEOUT_S = 10;
 
 /** @throws {ZenithError} the reason why it could not start; nothing is left running then */
-export async function startCompute(options: ComputeOptions): Promise<RunningCompute> {
+export async function runCompute(options: ComputeOptions): Promise<RunningCompute> {
   const { paths, install, log, progress } = options;
   const user = pgUser();
   const settings = readSettings(paths.pgdata);

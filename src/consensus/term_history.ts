@@ -73,10 +73,6 @@ export function checkTermHistory(history: TermHistory): void {
   }
 }
 
-export function isSameHistory(a: TermHistory, b: TermHistory): boolean {
-  return a.length === b.length && a.every((entry, i) => isSameEntry(entry, b[i]!));
-}
-
 /** `1@0/16B5A50 3@0/2000028`: term and where it starts. */
 export function formatTermHistory(history: TermHistory): string {
   return history.length === 0

@@ -24,6 +24,13 @@ import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
 import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
 
+/**
+ * What a basebackup holds. `complete`: everything. `lazy`: a list of the relation files instead of the files, for a
+ * compute that fetches their pages as it needs them, and no WAL, which it makes itself
+ * (docs/formats/relation_manifest.md).
+ */
+export type BasebackupContent = "complete" | "lazy";
+
 // Arguments.
 
 function word<T>(

@@ -1,4 +1,5 @@
 /** How a connection to a safekeeper says what it is for: settings in the startup packet's `options`. */
+import { formatCommandLineOptions } from "../pgwire/startup.ts";
 
 /** Safekeepers have no users; this is what their connections say. */
 export const SAFEKEEPER_USER = "zenith";
@@ -21,5 +22,5 @@ export const COMPUTE_NAME = "zenith_compute";
 
 /** The startup `options` that choose a timeline. */
 export function timelineOptions(tenantId: string, timelineId: string): string {
-  return `-c ${TENANT_OPTION}=${tenantId} -c ${TIMELINE_OPTION}=${timelineId}`;
+  return formatCommandLineOptions([[TENANT_OPTION, tenantId], [TIMELINE_OPTION, timelineId]]);
 }

@@ -22,7 +22,7 @@ import { PageServerConfigSchema } from "../../src/common/page_server_config.ts";
 import { PageServerPaths } from "../../src/common/paths.ts";
 import { checkPidFile } from "../../src/process/pid_file.ts";
 import { parseStartPoint } from "../../src/pageserver/tenant/branch_files.ts";
-import { startPageServer } from "../../src/pageserver/service/start_page_server.ts";
+import { runPageServer } from "../../src/pageserver/service/run_page_server.ts";
 import type { Timeline } from "../../src/pageserver/timeline/timeline.ts";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
@@ -145,7 +145,7 @@ async function measureBusy(workdir: string, tenantId: TenantId, source: Postgres
     `SELECT oid, pg_relation_filenode('${stage.table}'), pg_relation_size('${stage.table}') / ${BLCKSZ} ` +
       "FROM pg_database WHERE datname = current_database()",
   ).split("|").map(Number);
-  const { server, stop } = await startPageServer({
+  const { server, stop } = await runPageServer({
     paths: new PageServerPaths(workdir),
     config: parse(PageServerConfigSchema, {}),
     listen: { host: "127.0.0.1", port: 0 },

@@ -21,7 +21,7 @@ import { PgClient } from "../../src/pgwire/client.ts";
 import { identifySystem } from "../../src/pgwire/replication.ts";
 import { parseWalFileName } from "../../src/postgres/wal/page_header.ts";
 import { timelineOptions } from "../../src/protocol/wal_connection.ts";
-import { type RunningSafekeeper, runSafekeeper } from "../../src/safekeeper/start_safekeeper.ts";
+import { type RunningSafekeeper, runSafekeeper } from "../../src/safekeeper/run_safekeeper.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
 import { until } from "../harness/zenith_env.ts";
 

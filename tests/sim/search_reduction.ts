@@ -6,7 +6,7 @@ import { INVALID_LSN } from "../../src/common/lsn.ts";
 import type { AcceptorState } from "../../src/consensus/acceptor.ts";
 import type { AcceptorMessage, ProposerMessage, VoteResponse } from "../../src/consensus/messages.ts";
 import type { ProposerState } from "../../src/consensus/proposer.ts";
-import { historyTerm, isSameHistory } from "../../src/consensus/term_history.ts";
+import { historyTerm, type TermHistory } from "../../src/consensus/term_history.ts";
 import { type Link, type Node, replaceAcceptor } from "./search_node.ts";
 import { RECORD_BYTES } from "./sim_log.ts";
 import { describeMessage } from "./state_text.ts";
@@ -164,4 +164,10 @@ function isNoiseToProposer(state: ProposerState, a: number, message: AcceptorMes
   if (state.phase === "campaigning") return true;
   if (message.term !== state.term) return false;
   return message.historyTerm !== state.term || (phase === "streaming" && message.flushLsn <= flushLsn);
+}
+
+/** Whether both name the same terms, each with the same start. */
+export function isSameHistory(a: TermHistory, b: TermHistory): boolean {
+  return a.length === b.length &&
+    a.every(({ term, startLsn }, i) => term === b[i]!.term && startLsn === b[i]!.startLsn);
 }

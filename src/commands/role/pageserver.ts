@@ -35,14 +35,13 @@ export const pageserverCommand: Command = {
     }
     const config = readConfig(paths, options);
     if (options["daemonize"] === true) return await daemonize(paths, config, options);
-    const { startPageServer } = await import("../../pageserver/service/start_page_server.ts");
+    const { runPageServer } = await import("../../pageserver/service/run_page_server.ts");
     return await runRole({
       name: "pageserver",
       pidFile: paths.pidFile,
       logFile: optionText(options, "logFile"),
       logLevel: config.log_level,
-      start: ({ log }) =>
-        startPageServer({ paths, config, listen: parseHostPort(config.listen), logger: log }),
+      start: ({ log }) => runPageServer({ paths, config, listen: parseHostPort(config.listen), logger: log }),
     });
   },
 };

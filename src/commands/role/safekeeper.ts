@@ -62,7 +62,7 @@ export const safekeeperCommand: Command = {
       ...(recall === undefined ? {} : { recallIntervalMs: parseDuration(recall) }),
     };
     if (options["daemonize"] === true) return await daemonize(paths, options);
-    const { runSafekeeper } = await import("../../safekeeper/start_safekeeper.ts");
+    const { runSafekeeper } = await import("../../safekeeper/run_safekeeper.ts");
     return await runRole({
       name: "safekeeper",
       pidFile: paths.pidFile,

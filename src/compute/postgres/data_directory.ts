@@ -21,6 +21,7 @@ import { POSTGRES_MAJOR } from "../../pg_install/find_postgres.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import { type TarEntry, type TarHandler, TarReader } from "../../protocol/tar.ts";
+import type { BasebackupContent } from "../../protocol/management.ts";
 
 /** What is the user's, and what PostgreSQL keeps about statistics, stays. */
 const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", "pg_stat"]);
@@ -43,9 +44,6 @@ const CONTROL_FILE_BYTES = 8192;
 /** PostgreSQL refuses a data directory that others may read. */
 const DIRECTORY_MODE = 0o700;
 const FILE_MODE = 0o600;
-
-/** `lazy`: with a list of the relation files instead of the files, and no WAL. */
-export type BasebackupContent = "complete" | "lazy";
 
 export interface DataDirectoryProgress {
   readonly files: number;

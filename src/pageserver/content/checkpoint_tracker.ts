@@ -1,10 +1,12 @@
 import { type CheckPoint, encodeCheckpoint, parseCheckpoint } from "../../postgres/cluster/checkpoint.ts";
-import { FIRST_NORMAL_XID, multiXactIdPrecedes, transactionIdPrecedes } from "../../postgres/cluster/slru.ts";
+import {
+  FIRST_MULTIXACT_ID,
+  FIRST_NORMAL_XID,
+  multiXactIdPrecedes,
+  transactionIdPrecedes,
+} from "../../postgres/cluster/slru.ts";
 import { CHECKPOINT_KEY } from "./keys.ts";
 import type { SingleValues } from "./single_values.ts";
-
-/** FirstMultiXactId, src/include/access/multixact.h. */
-const FIRST_MULTIXACT_ID = 1;
 
 /**
  * The next transaction id is stored rounded up to a multiple of this, so that it changes once in so many

@@ -1,5 +1,6 @@
 import {
   commitTsEntry,
+  FIRST_MULTIXACT_ID,
   FIRST_NORMAL_XID,
   multixactMemberFlags,
   multixactMemberXid,
@@ -73,9 +74,6 @@ import { reploriginKey, twophaseKey } from "../content/keys.ts";
 import type { RelationForks } from "../content/relation_forks.ts";
 import type { SingleValues } from "../content/single_values.ts";
 import { type SlruPages, SlruPatch } from "../content/slru_pages.ts";
-
-/** FirstMultiXactId, src/include/access/multixact.h. */
-const FIRST_MULTIXACT_ID = 1;
 
 const NO_PAGE = -1;
 

@@ -45,6 +45,7 @@ import type { TimelineView } from "../content/timeline_view.ts";
 import { TarWriter } from "./tar_writer.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
+import type { BasebackupContent } from "../../protocol/management.ts";
 
 /** What initdb makes besides the directories that have content here. */
 const DIRECTORIES = [
@@ -84,12 +85,6 @@ const FSM_MIN_BLOCKS = 4;
 /** ReplicationStateOnDisk, src/backend/replication/logical/origin.c. */
 const REPLICATION_STATE_MAGIC = 0x1257dade;
 const REPLICATION_STATE_SIZE = 16;
-
-/**
- * `complete`: everything. `lazy`: a list of the relation files instead of the files, for a compute that fetches their pages as it
- * needs them, and no WAL, which it makes itself (docs/formats/relation_manifest.md).
- */
-export type BasebackupContent = "complete" | "lazy";
 
 /**
  * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a complete one as after a

@@ -3,7 +3,6 @@ import type { Disk } from "../../common/disk.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { BlockCache } from "../layer/block_cache.ts";
 import { LayerCursor } from "../layer/layer_cursor.ts";
-import { LAYER_IMAGE } from "../layer/layer_format.ts";
 import { LayerReader, readLayerInfo } from "../layer/layer_reader.ts";
 import { formatObject, ObjectTable, SIZE_BLOCK } from "../value/object_id.ts";
 import { VALUE_WILL_INIT } from "../value/value_chain.ts";
@@ -21,9 +20,7 @@ export function* dumpLayer(disk: Disk, path: string, versions: boolean): Generat
   try {
     reader.verify();
     const head = reader.readHead();
-    yield `${info.kind === LAYER_IMAGE ? "image" : "delta"} layer, LSNs ${
-      formatLsn(info.startLsn as Lsn)
-    } to ` +
+    yield `delta layer, LSNs ${formatLsn(info.startLsn as Lsn)} to ` +
       `${
         formatLsn(info.endLsn as Lsn)
       }, ${info.fileSize} bytes: ${head.objectCount} objects, ${head.keyCount} keys, ` +

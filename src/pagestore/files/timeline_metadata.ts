@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { crc32c } from "../../common/crc32c.ts";
 import { type Disk, replaceFileSync } from "../../common/disk.ts";
 import { ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
-import { corrupt, hex, highWord, joinWords, lowWord } from "../layer/layer_format.ts";
+import { corrupt, getU64, hex, setU64 } from "../layer/layer_format.ts";
 import type { LayerInfo } from "../layer/layer_reader.ts";
 import type { Key, KeyRange } from "../value/object_id.ts";
 import { type GivenUp, Retention } from "../value/retention.ts";
@@ -251,13 +251,4 @@ function getKey(view: DataView, at: number): Key {
     d: (kindD >>> 8) & 0xff,
   };
   return { object, block: view.getUint32(at + 16, true) };
-}
-
-function setU64(view: DataView, at: number, value: number): void {
-  view.setUint32(at, lowWord(value), true);
-  view.setUint32(at + 4, highWord(value), true);
-}
-
-function getU64(view: DataView, at: number): number {
-  return joinWords(view.getUint32(at, true), view.getUint32(at + 4, true));
 }

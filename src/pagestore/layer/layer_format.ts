@@ -13,7 +13,6 @@ export const LAYER_VERSION = 1;
 export const LAYER_MAGIC = Uint8Array.of(0x5a, 0x4e, 0x4c, 0x41, 0x59, 0x45, 0x52, 0x00);
 
 export const LAYER_DELTA = 1;
-export const LAYER_IMAGE = 2;
 
 export const HEADER_BYTES = 16;
 export const HEADER_VERSION = 8;
@@ -378,4 +377,14 @@ function checkAscending(column: Uint32Array, end: number, what: string, where: (
     }
   }
   if (column.length === 0 && end !== 0) throw corrupt(`the head at ${where()} lacks the ${what}`);
+}
+
+/** Reads a 64-bit integer, of which a number holds 53 bits. */
+export function getU64(view: DataView, at: number): number {
+  return joinWords(view.getUint32(at, true), view.getUint32(at + 4, true));
+}
+
+export function setU64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, lowWord(value), true);
+  view.setUint32(at + 4, highWord(value), true);
 }

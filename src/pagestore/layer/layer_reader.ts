@@ -23,6 +23,7 @@ import {
   FOOTER_MAGIC,
   FOOTER_START_LSN,
   FOOTER_VERSION,
+  getU64,
   type Handles,
   HEADER_BYTES,
   HEADER_KIND,
@@ -475,8 +476,4 @@ function lastEntryAtOrBelow(data: DataBlock, low: number, high: number, lsn: num
     else high = middle;
   }
   return low - 1;
-}
-
-function getU64(view: DataView, at: number): number {
-  return joinWords(view.getUint32(at, true), view.getUint32(at + 4, true));
 }

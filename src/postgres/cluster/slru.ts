@@ -94,6 +94,9 @@ export function transactionIdPrecedes(a: number, b: number): boolean {
 /** FirstNormalTransactionId: below are bootstrap's and the frozen one. */
 export const FIRST_NORMAL_XID = 3;
 
+/** FirstMultiXactId, src/include/access/multixact.h. */
+export const FIRST_MULTIXACT_ID = 1;
+
 function isNormalXid(xid: number): boolean {
   return (xid >>> 0) >= FIRST_NORMAL_XID;
 }

@@ -6,11 +6,11 @@ import {
   commonPrefixEnd,
   formatTermHistory,
   historyTerm,
-  isSameHistory,
   lastLogTerm,
   startTerm,
   type TermHistory,
 } from "../../../src/consensus/term_history.ts";
+import { isSameHistory } from "../../sim/search_reduction.ts";
 
 const START = 100 as Lsn;
 

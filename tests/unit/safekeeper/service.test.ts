@@ -25,7 +25,7 @@ import type { CopyBoth } from "../../../src/pgwire/copy_both.ts";
 import { startReplication } from "../../../src/pgwire/replication.ts";
 import { PgServer } from "../../../src/pgwire/server.ts";
 import { RECOVERY_TERM_OPTION, timelineOptions } from "../../../src/protocol/wal_connection.ts";
-import { type RunningSafekeeper, runSafekeeper } from "../../../src/safekeeper/start_safekeeper.ts";
+import { type RunningSafekeeper, runSafekeeper } from "../../../src/safekeeper/run_safekeeper.ts";
 import { WalBuilder } from "../../harness/wal_builder.ts";
 
 const SEGMENT = 1 << 20;

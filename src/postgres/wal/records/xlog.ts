@@ -21,8 +21,6 @@ export const XLOG_FPI_FOR_HINT = 0xa0;
 export const XLOG_FPI = 0xb0;
 export const XLOG_OVERWRITE_CONTRECORD = 0xd0;
 
-/** MAXFNAMELEN. */
-
 /** The body of a CHECKPOINT_SHUTDOWN or CHECKPOINT_ONLINE record. */
 export function parseCheckpointRecord(rec: WalRecord): CheckPoint {
   if (rec.mainLen < SIZE_OF_CHECKPOINT) {

@@ -9,7 +9,7 @@ import { PgServer } from "../../pgwire/server.ts";
 import { PageServer } from "./page_server.ts";
 import { pageService } from "./page_service.ts";
 
-export interface StartPageServerOptions {
+export interface PageServerRoleOptions {
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
   readonly listen: HostPort;
@@ -25,7 +25,7 @@ export interface RunningPageServer {
 }
 
 /** Opens the working directory and listens. @throws {ZenithError} when the port is taken or the directory unusable */
-export async function startPageServer(options: StartPageServerOptions): Promise<RunningPageServer> {
+export async function runPageServer(options: PageServerRoleOptions): Promise<RunningPageServer> {
   const { paths, config, listen, logger } = options;
   const flushes = new WorkerThread<FlushRequest, WrittenLayer>("src/pageserver/workers/flush_worker.ts");
   const merges = new WorkerThread<MergeRequest, MergeReply>("src/pageserver/workers/merge_worker.ts");
