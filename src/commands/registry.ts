@@ -23,6 +23,7 @@ import { safekeeperCommand } from "./role/safekeeper.ts";
 import { safekeeperListCommand } from "./safekeeper/list.ts";
 import { safekeeperPruneCommand } from "./safekeeper/prune.ts";
 import { safekeeperReleaseCommand } from "./safekeeper/release.ts";
+import { safekeeperRepairTermCommand } from "./safekeeper/repair_term.ts";
 import { startCommand } from "./environment/start.ts";
 import { statusCommand } from "./environment/status.ts";
 import { stopCommand } from "./environment/stop.ts";
@@ -66,6 +67,7 @@ export const COMMANDS: readonly CommandGroup[] = [
       safekeeperCommand,
       safekeeperPruneCommand,
       safekeeperReleaseCommand,
+      safekeeperRepairTermCommand,
       fsckCommand,
       dumpWalCommand,
       dumpLayerCommand,

@@ -60,3 +60,11 @@ export function parseLsn(text: string): Lsn {
   }
   return lsnFromHalves(parseInt(match[1]!, 16), parseInt(match[2]!, 16));
 }
+
+export function minLsn(a: Lsn, b: Lsn): Lsn {
+  return a < b ? a : b;
+}
+
+export function maxLsn(a: Lsn, b: Lsn): Lsn {
+  return a > b ? a : b;
+}

@@ -9,10 +9,13 @@
  *   A crash in between leaves a shorter log of the old term, which is never mistaken for one of the new.
  * - Once the history ends in the current term, the log is a prefix of that proposer's: it only grows, and hearing
  *   anything of that term a second time changes nothing.
+ * - Whose log it is, that proposer alone can say anything of it: it is known by the id that it has given to nobody else. Numbers that
+ *   come from outside are bounded by what is here before they become state (`bounds.ts`).
  */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
-import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn, maxLsn, minLsn } from "../common/lsn.ts";
+import { appendProblem, electionProblem, identityMismatch, termProblem } from "./bounds.ts";
 import type {
   AcceptorMessage,
   AppendRequest,
@@ -21,7 +24,16 @@ import type {
   TimelineIdentity,
   VoteRequest,
 } from "./messages.ts";
-import { commonPrefixEnd, formatTermHistory, historyTerm, type TermHistory } from "./term_history.ts";
+import { commonPrefixEnd, historyTerm, type TermHistory } from "./term_history.ts";
+
+/** The id of no proposer. */
+export const NOBODY = "00".repeat(16);
+
+/** A connection of a proposer, and who that says it is. */
+export interface AcceptorSession {
+  readonly id: number;
+  readonly proposerId: string;
+}
 
 /** What survives a crash besides the WAL. */
 export interface AcceptorControl {
@@ -30,6 +42,8 @@ export interface AcceptorControl {
   history: TermHistory;
   /** 0/0 until a proposer was elected for the first time: there is no WAL yet. */
   timelineStartLsn: Lsn;
+  /** The proposer that was elected in the history's newest term; {@link NOBODY} when that is not known. */
+  electedId: string;
   /** Written lazily: a lower bound. */
   commitLsn: Lsn;
   /** Reserved for WAL that is stored elsewhere: everything below needs no safekeeper. */
@@ -48,8 +62,11 @@ export interface AcceptorState extends AcceptorControl {
   recordEndLsn: Lsn;
   /** A record boundary: everything below is durable. */
   flushLsn: Lsn;
-  /** What the proposer of this history has told of the quorum; may be ahead of the log here. */
+  // What the proposer of this log has told, which may be ahead of the log here. It counts as far as the log is committed here, and
+  // is forgotten with the term.
   knownCommitLsn: Lsn;
+  knownTruncateLsn: Lsn;
+  knownRemoteLsn: Lsn;
   /** No acceptor needs WAL below this from here. */
   truncateLsn: Lsn;
 
@@ -58,7 +75,7 @@ export interface AcceptorState extends AcceptorControl {
   /** A sync runs; it covers records up to here. */
   syncingTo: Lsn;
   /** Connections of proposers, to tell them when they are superseded. */
-  sessions: readonly number[];
+  sessions: readonly AcceptorSession[];
   /** The session of the proposer that this log is of, which hears of every sync; 0: nobody. */
   appender: number;
 }
@@ -73,7 +90,9 @@ export type AcceptorEvent =
   | { readonly type: "idle" }
   /** The sync with this number of cuts is done. */
   | { readonly type: "synced"; readonly cuts: number }
-  | { readonly type: "feedback"; readonly remoteConsistentLsn: Lsn };
+  | { readonly type: "feedback"; readonly remoteConsistentLsn: Lsn }
+  /** An operator sets back a term that was driven up, while nobody is connected. */
+  | { readonly type: "lowerTerm"; readonly term: number };
 
 export type AcceptorEffect =
   /** Replace the control record, durably. */
@@ -98,6 +117,7 @@ export function newAcceptorControl(): AcceptorControl {
     term: 0,
     history: [],
     timelineStartLsn: INVALID_LSN,
+    electedId: NOBODY,
     commitLsn: INVALID_LSN,
     backupLsn: INVALID_LSN,
     remoteConsistentLsn: INVALID_LSN,
@@ -106,8 +126,8 @@ export function newAcceptorControl(): AcceptorControl {
 
 /** The part of a state that is persisted, as it is now. */
 export function controlOf(state: AcceptorState): AcceptorControl {
-  const { term, history, timelineStartLsn, commitLsn, backupLsn, remoteConsistentLsn } = state;
-  return { term, history, timelineStartLsn, commitLsn, backupLsn, remoteConsistentLsn };
+  const { term, history, timelineStartLsn, electedId, commitLsn, backupLsn, remoteConsistentLsn } = state;
+  return { term, history, timelineStartLsn, electedId, commitLsn, backupLsn, remoteConsistentLsn };
 }
 
 /**
@@ -132,12 +152,19 @@ export function startAcceptor(
   }
   return {
     ...control,
+    // Control files have been written that say more than can be.
+    remoteConsistentLsn: minLsn(
+      control.remoteConsistentLsn,
+      maxLsn(control.commitLsn, control.timelineStartLsn),
+    ),
     identity,
     acceptorId,
     writtenLsn: endOfWal,
     recordEndLsn: endOfWal,
     flushLsn: endOfWal,
     knownCommitLsn: control.commitLsn,
+    knownTruncateLsn: INVALID_LSN,
+    knownRemoteLsn: INVALID_LSN,
     truncateLsn: INVALID_LSN,
     cuts: 0,
     syncingTo: INVALID_LSN,
@@ -146,7 +173,11 @@ export function startAcceptor(
   };
 }
 
-/** Changes `state` in place and says what is to be done, in this order. */
+/**
+ * Changes `state` in place and says what is to be done, in this order.
+ *
+ * @throws {ZenithError} `conflict` when `lowerTerm` asks for what can't be done; nothing has changed then
+ */
 export function stepAcceptor(state: AcceptorState, event: AcceptorEvent): AcceptorEffect[] {
   const effects: AcceptorEffect[] = [];
   switch (event.type) {
@@ -154,7 +185,7 @@ export function stepAcceptor(state: AcceptorState, event: AcceptorEvent): Accept
       onMessage(state, event.session, event.message, effects);
       break;
     case "closed":
-      state.sessions = state.sessions.filter((session) => session !== event.session);
+      state.sessions = state.sessions.filter(({ id }) => id !== event.session);
       if (state.appender === event.session) state.appender = 0;
       break;
     case "written":
@@ -176,10 +207,15 @@ export function stepAcceptor(state: AcceptorState, event: AcceptorEvent): Accept
       onSynced(state, event.cuts, effects);
       break;
     case "feedback":
+      // Nobody can have more than readers were shown.
       if (event.remoteConsistentLsn <= state.remoteConsistentLsn) break;
+      if (event.remoteConsistentLsn > state.commitLsn) break;
       state.remoteConsistentLsn = event.remoteConsistentLsn;
       // Through the proposer the other acceptors hear of it, and can let go of WAL.
       if (state.appender !== 0) send(effects, state.appender, appendResponse(state));
+      break;
+    case "lowerTerm":
+      onLowerTerm(state, event.term, effects);
       break;
   }
   checkInvariants(state);
@@ -198,21 +234,30 @@ function onMessage(
       effects.push({ type: "refuse", session, error: mismatch });
       return;
     }
-    if (!state.sessions.includes(session)) state.sessions = [...state.sessions, session];
+    const { proposerId } = message;
+    if (sessionOf(state, session) === undefined) {
+      state.sessions = [...state.sessions, { id: session, proposerId }];
+    }
     send(effects, session, { type: "Greeting", term: state.term, acceptorId: state.acceptorId });
     return;
   }
-  if (!state.sessions.includes(session)) {
+  const sender = sessionOf(state, session);
+  if (sender === undefined) {
     refuse(effects, session, "protocol", `${message.type} before ServerInfo`);
+    return;
+  }
+  const problem = termProblem(state.term, message.term);
+  if (problem !== undefined) {
+    refuse(effects, session, "protocol", `${message.type}: ${problem}`);
     return;
   }
   switch (message.type) {
     case "VoteRequest":
       return onVoteRequest(state, session, message, effects);
     case "ProposerElected":
-      return onElected(state, session, message, effects);
+      return onElected(state, sender, message, effects);
     case "AppendRequest":
-      return onAppend(state, session, message, effects);
+      return onAppend(state, sender, message, effects);
   }
 }
 
@@ -236,13 +281,17 @@ function onVoteRequest(
 
 function onElected(
   state: AcceptorState,
-  session: number,
+  sender: AcceptorSession,
   message: ProposerElected,
   effects: AcceptorEffect[],
 ): void {
-  if (message.term < state.term || historyTerm(state.history) === message.term) {
-    if (message.term === state.term) state.appender = session;
+  const session = sender.id;
+  if (message.term < state.term) {
     send(effects, session, appendResponse(state));
+    return;
+  }
+  if (historyTerm(state.history) === message.term) {
+    onElectedAgain(state, sender, message, effects);
     return;
   }
   const problem = electedProblem(state, message);
@@ -266,21 +315,37 @@ function onElected(
     }
   }
   state.history = message.history;
+  state.electedId = sender.proposerId;
+  forgetTold(state);
   state.appender = session;
   effects.push({ type: "persist", control: controlOf(state) });
   send(effects, session, appendResponse(state));
+}
+
+/** Its log is here already: it has connected again, or someone else says that it has won that election. */
+function onElectedAgain(
+  state: AcceptorState,
+  sender: AcceptorSession,
+  message: ProposerElected,
+  effects: AcceptorEffect[],
+): void {
+  if (state.electedId === NOBODY) {
+    state.electedId = sender.proposerId;
+    effects.push({ type: "persist", control: controlOf(state) });
+  } else if (state.electedId !== sender.proposerId) {
+    refuse(effects, sender.id, "conflict", notElected(state, message.term));
+    return;
+  }
+  state.appender = sender.id;
+  send(effects, sender.id, appendResponse(state));
 }
 
 /** What shows that a proposer's election is none, or not of this timeline; undefined when nothing does. */
 function electedProblem(state: AcceptorState, message: ProposerElected): string | undefined {
   const { history, startLsn, timelineStartLsn, term } = message;
   const where = `timeline ${state.identity.timelineId}, term ${term}`;
-  if (historyTerm(history) !== term) {
-    return `${where}: its history ends otherwise, ${formatTermHistory(history)}`;
-  }
-  if (history[0]!.startLsn < timelineStartLsn || timelineStartLsn === INVALID_LSN) {
-    return `${where}: its history begins before its start at ${formatLsn(timelineStartLsn)}`;
-  }
+  const problem = electionProblem(message);
+  if (problem !== undefined) return `${where}: ${problem}`;
   if (state.timelineStartLsn === INVALID_LSN) {
     return startLsn === timelineStartLsn
       ? undefined
@@ -313,18 +378,28 @@ function commonEnd(state: AcceptorState, history: TermHistory): Lsn {
 
 function onAppend(
   state: AcceptorState,
-  session: number,
+  sender: AcceptorSession,
   message: AppendRequest,
   effects: AcceptorEffect[],
 ): void {
+  const session = sender.id;
   const isCurrent = message.term === state.term && historyTerm(state.history) === message.term;
+  if (isCurrent && sender.proposerId !== state.electedId) {
+    refuse(effects, session, "conflict", notElected(state, message.term));
+    return;
+  }
   if (!isCurrent || message.beginLsn > state.writtenLsn) {
     send(effects, session, appendResponse(state));
     return;
   }
-  state.knownCommitLsn = max(state.knownCommitLsn, message.commitLsn);
-  state.truncateLsn = max(state.truncateLsn, message.truncateLsn);
-  state.remoteConsistentLsn = max(state.remoteConsistentLsn, message.remoteConsistentLsn);
+  const problem = appendProblem(message);
+  if (problem !== undefined) {
+    refuse(effects, session, "protocol", problem);
+    return;
+  }
+  state.knownCommitLsn = maxLsn(state.knownCommitLsn, message.commitLsn);
+  state.knownTruncateLsn = maxLsn(state.knownTruncateLsn, message.truncateLsn);
+  state.knownRemoteLsn = maxLsn(state.knownRemoteLsn, message.remoteConsistentLsn);
   advanceCommit(state, effects);
   if (message.bytes.length === 0) return;
 
@@ -352,8 +427,8 @@ function raiseTerm(state: AcceptorState, session: number, term: number, effects:
   assert(term > state.term, "terms only rise");
   state.term = term;
   effects.push({ type: "persist", control: controlOf(state) });
-  for (const other of state.sessions) {
-    if (other !== session) send(effects, other, appendResponse(state));
+  for (const { id } of state.sessions) {
+    if (id !== session) send(effects, id, appendResponse(state));
   }
   state.appender = 0;
 }
@@ -369,10 +444,51 @@ function setLog(state: AcceptorState, lsn: Lsn): void {
 
 /** The quorum's position counts here as far as the log reaches: up to there it is the same log. */
 function advanceCommit(state: AcceptorState, effects: AcceptorEffect[]): void {
-  const lsn = Math.min(state.knownCommitLsn, state.flushLsn) as Lsn;
-  if (lsn <= state.commitLsn) return;
-  state.commitLsn = lsn;
-  effects.push({ type: "committed", lsn });
+  const lsn = minLsn(state.knownCommitLsn, state.flushLsn);
+  if (lsn > state.commitLsn) {
+    state.commitLsn = lsn;
+    effects.push({ type: "committed", lsn });
+  }
+  state.truncateLsn = maxLsn(state.truncateLsn, minLsn(state.knownTruncateLsn, state.commitLsn));
+  state.remoteConsistentLsn = maxLsn(
+    state.remoteConsistentLsn,
+    minLsn(state.knownRemoteLsn, state.commitLsn),
+  );
+}
+
+/** What an older term's proposer has told of its log says nothing about the new one's. */
+function forgetTold(state: AcceptorState): void {
+  state.knownCommitLsn = state.commitLsn;
+  state.knownTruncateLsn = INVALID_LSN;
+  state.knownRemoteLsn = INVALID_LSN;
+}
+
+/**
+ * Votes that were given in between can be given again: the caller knows that no election is under way, and that nobody was
+ * elected in those terms.
+ */
+function onLowerTerm(state: AcceptorState, term: number, effects: AcceptorEffect[]): void {
+  const { timelineId } = state.identity;
+  const impossible = (why: string): ZenithError =>
+    new ZenithError(
+      "conflict",
+      `the term of timeline ${timelineId} can't be set from ${state.term} to ${term}: ${why}`,
+    );
+  if (state.sessions.length > 0) throw impossible("a compute is connected");
+  if (!Number.isSafeInteger(term) || term < 1 || term >= state.term) throw impossible("it is not lower");
+  if (term < historyTerm(state.history)) {
+    throw impossible(`there is a log of term ${historyTerm(state.history)}`);
+  }
+  state.term = term;
+  effects.push({ type: "persist", control: controlOf(state) });
+}
+
+function sessionOf(state: AcceptorState, session: number): AcceptorSession | undefined {
+  return state.sessions.find(({ id }) => id === session);
+}
+
+function notElected(state: AcceptorState, term: number): string {
+  return `timeline ${state.identity.timelineId}: another proposer was elected in term ${term}`;
 }
 
 function appendResponse(state: AcceptorState): AcceptorMessage {
@@ -386,33 +502,16 @@ function appendResponse(state: AcceptorState): AcceptorMessage {
   };
 }
 
-/** What does not fit between a proposer's greeting and the timeline it wants to write; undefined when all fits. */
-function identityMismatch(identity: TimelineIdentity, info: TimelineIdentity): ZenithError | undefined {
-  const differs = (what: string, theirs: unknown, ours: unknown): ZenithError =>
-    new ZenithError(
-      "conflict",
-      `timeline ${identity.timelineId} of tenant ${identity.tenantId} has ${what} ${ours}, the compute has ${theirs}`,
-      { hint: "this compute was not started from that timeline" },
-    );
-  if (info.tenantId !== identity.tenantId) return differs("tenant id", info.tenantId, identity.tenantId);
-  if (info.timelineId !== identity.timelineId) return differs("id", info.timelineId, identity.timelineId);
-  if (info.systemId !== identity.systemId) {
-    return differs("system identifier", info.systemId, identity.systemId);
-  }
-  if (info.pgVersion !== identity.pgVersion) {
-    return differs("Postgres version", info.pgVersion, identity.pgVersion);
-  }
-  if (info.segmentSize !== identity.segmentSize) {
-    return differs("WAL segment size", info.segmentSize, identity.segmentSize);
-  }
-  return undefined;
-}
-
 function checkInvariants(state: AcceptorState): void {
   assert(state.commitLsn <= state.flushLsn, "what is committed is durable here");
   assert(state.flushLsn <= state.recordEndLsn, "what is durable counts up to a whole record");
   assert(state.recordEndLsn <= state.writtenLsn, "a whole record is written");
   assert(historyTerm(state.history) <= state.term, "no log is of a newer term than the acceptor's");
+  assert(state.truncateLsn <= state.commitLsn, "only what is committed may be let go of");
+  assert(
+    state.remoteConsistentLsn <= maxLsn(state.commitLsn, state.timelineStartLsn),
+    "the page server has what is committed",
+  );
 }
 
 function send(effects: AcceptorEffect[], session: number, message: AcceptorMessage): void {
@@ -426,8 +525,4 @@ function refuse(
   problem: string,
 ): void {
   effects.push({ type: "refuse", session, error: new ZenithError(kind, problem) });
-}
-
-function max(a: Lsn, b: Lsn): Lsn {
-  return a > b ? a : b;
 }

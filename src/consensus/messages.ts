@@ -24,7 +24,10 @@ export interface TimelineIdentity {
 export interface ServerInfo extends TimelineIdentity {
   readonly type: "ServerInfo";
   readonly protocolVersion: number;
-  /** Random, one per run of a proposer; for logs. */
+  /**
+   * Random, one per run of a proposer. By it the acceptor knows the proposer that was elected: whoever does not have it can't
+   * speak in its name.
+   */
   readonly proposerId: string;
 }
 

@@ -8,7 +8,8 @@
  */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
-import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn, maxLsn } from "../common/lsn.ts";
+import { checkAcceptorMessage, TERM_MAX, TERM_STEP_MAX } from "./bounds.ts";
 import {
   type AcceptorMessage,
   APPEND_MAX_BYTES,
@@ -49,6 +50,8 @@ export type PeerPhase =
 
 export interface Peer {
   phase: PeerPhase;
+  /** The highest term that it has told of on this connection. */
+  term: number;
   /** Its vote for the current term, once it was given. */
   vote: VoteResponse | undefined;
   /** Where it has confirmed to be, in this term; 0/0 before. */
@@ -148,6 +151,7 @@ export function startProposer(config: ProposerConfig): ProposerState {
     remoteConsistentLsn: INVALID_LSN,
     peers: Array.from({ length: config.acceptorCount }, (): Peer => ({
       phase: "offline",
+      term: 0,
       vote: undefined,
       flushLsn: INVALID_LSN,
       nextLsn: INVALID_LSN,
@@ -156,13 +160,18 @@ export function startProposer(config: ProposerConfig): ProposerState {
   };
 }
 
-/** Changes `state` in place and says what is to be done, in this order. */
+/**
+ * Changes `state` in place and says what is to be done, in this order.
+ *
+ * @throws {ZenithError} when an acceptor says what can't be: its connection is of no use
+ */
 export function stepProposer(state: ProposerState, event: ProposerEvent): ProposerEffect[] {
   const effects: ProposerEffect[] = [];
   if (state.phase === "stopped") return effects;
   switch (event.type) {
     case "connected":
       state.peers[event.peer]!.phase = "greeting";
+      state.peers[event.peer]!.term = 0;
       send(effects, event.peer, state.config.serverInfo);
       break;
     case "disconnected":
@@ -207,17 +216,22 @@ function onMessage(
   message: AcceptorMessage,
   effects: ProposerEffect[],
 ): void {
+  checkAcceptorMessage(message);
   state.seenTerm = Math.max(state.seenTerm, message.term);
   if (state.phase === "elected" && message.term > state.term) {
     state.phase = "stopped";
     effects.push({ type: "fenced", term: message.term });
     return;
   }
+  const peer = state.peers[index]!;
+  const wasBehind = peer.term + TERM_STEP_MAX < state.term;
+  const wasStep = wasBehind && message.term > peer.term;
+  peer.term = Math.max(peer.term, message.term);
   switch (message.type) {
     case "Greeting":
       return onGreeting(state, index, effects);
     case "VoteResponse":
-      return onVoteResponse(state, index, message, effects);
+      return onVoteResponse(state, index, message, wasStep, effects);
     case "AppendResponse":
       return onAppendResponse(state, index, message, effects);
   }
@@ -240,7 +254,9 @@ function campaign(state: ProposerState, effects: ProposerEffect[]): void {
   const present = state.peers.filter(({ phase }) => phase !== "offline" && phase !== "greeting").length;
   // The term must be above that of any quorum, or it can't be won.
   if (present < quorum(state)) return;
-  state.term = Math.max(state.seenTerm, state.term) + 1;
+  const term = Math.max(state.seenTerm, state.term) + 1;
+  if (term > TERM_MAX) return;
+  state.term = term;
   for (let i = 0; i < state.peers.length; i++) {
     const peer = state.peers[i]!;
     peer.vote = undefined;
@@ -248,19 +264,26 @@ function campaign(state: ProposerState, effects: ProposerEffect[]): void {
   }
 }
 
+/** An acceptor follows a term only so far at once. One that is further behind is led up in steps; what it votes there does not count. */
 function askVote(state: ProposerState, index: number, effects: ProposerEffect[]): void {
-  state.peers[index]!.phase = "voting";
-  send(effects, index, { type: "VoteRequest", term: state.term });
+  const peer = state.peers[index]!;
+  peer.phase = "voting";
+  send(effects, index, { type: "VoteRequest", term: Math.min(state.term, peer.term + TERM_STEP_MAX) });
 }
 
 function onVoteResponse(
   state: ProposerState,
   index: number,
   message: VoteResponse,
+  wasStep: boolean,
   effects: ProposerEffect[],
 ): void {
   const peer = state.peers[index]!;
-  if (peer.phase !== "voting" || message.term < state.term) return;
+  if (peer.phase !== "voting") return;
+  if (message.term < state.term) {
+    if (wasStep) askVote(state, index, effects);
+    return;
+  }
   if (state.phase === "elected") {
     // Voted or not, it is in our term, and its log will not change but by us.
     elect(state, index, message, effects);
@@ -335,7 +358,15 @@ function onAppendResponse(
       } in term ${state.term}, whose log ends at ${formatLsn(state.localEndLsn)}`,
     );
   }
-  peer.flushLsn = max(peer.flushLsn, message.flushLsn);
+  if (message.remoteConsistentLsn > state.localEndLsn) {
+    throw new ZenithError(
+      "protocol",
+      `safekeeper ${index} says that the page server has WAL up to ${
+        formatLsn(message.remoteConsistentLsn)
+      }, but the log ends at ${formatLsn(state.localEndLsn)}`,
+    );
+  }
+  peer.flushLsn = maxLsn(peer.flushLsn, message.flushLsn);
   if (peer.phase === "electing") {
     peer.phase = "streaming";
     peer.nextLsn = peer.flushLsn;
@@ -490,8 +521,4 @@ function quorum(state: ProposerState): number {
 
 function send(effects: ProposerEffect[], peer: number, message: ProposerMessage): void {
   effects.push({ type: "send", peer, message });
-}
-
-function max(a: Lsn, b: Lsn): Lsn {
-  return a > b ? a : b;
 }

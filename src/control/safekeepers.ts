@@ -146,6 +146,12 @@ export async function deleteFromSafekeepers(
   return problems;
 }
 
+/** Sets back a timeline's term at one safekeeper. @throws {ZenithError} `conflict` where that would be wrong, `unavailable` */
+export async function lowerTerm(address: HostPort, name: TimelineName, term: number): Promise<void> {
+  await using client = await connect(address);
+  await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineLowerTerm, { ...name, term });
+}
+
 function connect(address: HostPort): Promise<PgClient> {
   return connectServer("safekeeper", address, {
     applicationName: "zenith",

@@ -65,7 +65,7 @@ const TimelineIdSchema = pipe(string(), transform(parseTimelineId));
 const HostPortSchema = pipe(string(), transform(parseHostPort));
 
 /** Digits that a number holds exactly. */
-const BYTES_PATTERN = /^\d{1,15}$/;
+const DIGITS_PATTERN = /^\d{1,15}$/;
 
 const TENANT = word("tenant", TenantIdSchema);
 const TIMELINE = word("timeline", TimelineIdSchema);
@@ -73,8 +73,9 @@ const LSN = word("LSN", LsnSchema, formatLsn);
 const DURATION = word("duration", pipe(string(), transform(parseDuration)), formatDuration);
 const BYTES = word(
   "bytes",
-  pipe(string(), regex(BYTES_PATTERN, "expected a number of bytes"), transform(Number)),
+  pipe(string(), regex(DIGITS_PATTERN, "expected a number of bytes"), transform(Number)),
 );
+const TERM = word("term", pipe(string(), regex(DIGITS_PATTERN, "expected a term"), transform(Number)));
 const BRANCH = word("name", pipe(string(), transform(parseBranchName)));
 const TEXT = (placeholder: string) => word(placeholder, string());
 /** Microseconds since 2000. */
@@ -323,5 +324,12 @@ export const SAFEKEEPER = {
     json(array(SafekeeperTimelineSchema)),
   ),
   timelineDelete: operation("timeline_delete", "tenant", { tenant: TENANT, timeline: TIMELINE }, TAG),
+  /** Sets back a term that was driven up. */
+  timelineLowerTerm: operation(
+    "timeline_lower_term",
+    "admin",
+    { tenant: TENANT, timeline: TIMELINE, term: TERM },
+    TAG,
+  ),
   startWalPush: operation("start_wal_push", "compute", {}, COPY_BOTH),
 } as const;

@@ -7,13 +7,15 @@ import { crc32c } from "../common/crc32c.ts";
 import { ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { type Lsn, lsnFromHalves } from "../common/lsn.ts";
-import type { AcceptorControl } from "../consensus/acceptor.ts";
+import { type AcceptorControl, NOBODY } from "../consensus/acceptor.ts";
 import type { TimelineIdentity } from "../consensus/messages.ts";
 import { checkTermHistory, type TermEntry } from "../consensus/term_history.ts";
 
 /** "ZenSafek" read as eight characters. */
 const CONTROL_FILE_MAGIC = "ZenSafek";
-const CONTROL_FILE_VERSION = 1;
+const CONTROL_FILE_VERSION = 2;
+/** The version before, which is read too: it does not say who was elected. */
+const CONTROL_FILE_VERSION_1 = 1;
 
 // Offsets of the fixed part. All numbers are little-endian.
 const MAGIC = 0;
@@ -28,11 +30,15 @@ const TIMELINE_START_LSN = 68;
 const COMMIT_LSN = 76;
 const BACKUP_LSN = 84;
 const REMOTE_CONSISTENT_LSN = 92;
-const HISTORY_LENGTH = 100;
-const HISTORY = 104;
+const ELECTED_ID = 100;
+
+/** Where the term history stands: its length, and behind it its entries. */
+const HISTORY_LENGTH = 116;
+const HISTORY_LENGTH_1 = 100;
 
 const ID_BYTES = 16;
 const HISTORY_ENTRY_BYTES = 16;
+const HISTORY_LENGTH_BYTES = 4;
 const CRC_BYTES = 4;
 const TWO_POW_32 = 0x1_0000_0000;
 
@@ -43,7 +49,8 @@ export interface ControlFile {
 
 export function encodeControlFile(identity: TimelineIdentity, control: AcceptorControl): Uint8Array {
   const { history } = control;
-  const bytes = Buffer.alloc(HISTORY + history.length * HISTORY_ENTRY_BYTES + CRC_BYTES);
+  const at = HISTORY_LENGTH + HISTORY_LENGTH_BYTES;
+  const bytes = Buffer.alloc(at + history.length * HISTORY_ENTRY_BYTES + CRC_BYTES);
   bytes.write(CONTROL_FILE_MAGIC, MAGIC, "latin1");
   bytes.writeUInt32LE(CONTROL_FILE_VERSION, VERSION);
   bytes.write(identity.tenantId, TENANT_ID, "hex");
@@ -56,8 +63,9 @@ export function encodeControlFile(identity: TimelineIdentity, control: AcceptorC
   putNumber(bytes, COMMIT_LSN, control.commitLsn);
   putNumber(bytes, BACKUP_LSN, control.backupLsn);
   putNumber(bytes, REMOTE_CONSISTENT_LSN, control.remoteConsistentLsn);
+  bytes.write(control.electedId, ELECTED_ID, "hex");
   bytes.writeUInt32LE(history.length, HISTORY_LENGTH);
-  let off = HISTORY;
+  let off = at;
   for (const { term, startLsn } of history) {
     putNumber(bytes, off, term);
     putNumber(bytes, off + 8, startLsn);
@@ -75,17 +83,24 @@ export function decodeControlFile(content: Uint8Array, path: string): ControlFil
   const bytes = Buffer.from(content.buffer, content.byteOffset, content.length);
   const damaged = (what: string): ZenithError =>
     new ZenithError("corrupt_data", `safekeeper control file ${path}: ${what}`);
-  if (bytes.length < HISTORY + CRC_BYTES) throw damaged(`${bytes.length} bytes are too few`);
+  if (bytes.length < HISTORY_LENGTH_1 + HISTORY_LENGTH_BYTES + CRC_BYTES) {
+    throw damaged(`${bytes.length} bytes are too few`);
+  }
   const magic = bytes.toString("latin1", MAGIC, MAGIC + CONTROL_FILE_MAGIC.length);
   if (magic !== CONTROL_FILE_MAGIC) {
     throw damaged(`it begins with ${JSON.stringify(magic)}, expected its magic`);
   }
   const version = bytes.readUInt32LE(VERSION);
-  if (version !== CONTROL_FILE_VERSION) {
-    throw damaged(`format version ${version}, this program knows ${CONTROL_FILE_VERSION}`);
+  if (version !== CONTROL_FILE_VERSION && version !== CONTROL_FILE_VERSION_1) {
+    throw damaged(
+      `format version ${version}, this program knows ${CONTROL_FILE_VERSION_1} and ${CONTROL_FILE_VERSION}`,
+    );
   }
-  const count = bytes.readUInt32LE(HISTORY_LENGTH);
-  const end = HISTORY + count * HISTORY_ENTRY_BYTES;
+  const lengthAt = version === CONTROL_FILE_VERSION_1 ? HISTORY_LENGTH_1 : HISTORY_LENGTH;
+  const historyAt = lengthAt + HISTORY_LENGTH_BYTES;
+  if (bytes.length < historyAt + CRC_BYTES) throw damaged(`${bytes.length} bytes are too few`);
+  const count = bytes.readUInt32LE(lengthAt);
+  const end = historyAt + count * HISTORY_ENTRY_BYTES;
   if (bytes.length !== end + CRC_BYTES) {
     throw damaged(`${bytes.length} bytes do not fit ${count} history entries`);
   }
@@ -93,7 +108,7 @@ export function decodeControlFile(content: Uint8Array, path: string): ControlFil
   const found = crc32c(bytes, 0, end);
   if (found !== expected) throw damaged(`checksum ${hex(found)}, expected ${hex(expected)}`);
   const history: TermEntry[] = [];
-  for (let off = HISTORY; off < end; off += HISTORY_ENTRY_BYTES) {
+  for (let off = historyAt; off < end; off += HISTORY_ENTRY_BYTES) {
     history.push({ term: number(bytes, off), startLsn: number(bytes, off + 8) as Lsn });
   }
   try {
@@ -115,6 +130,9 @@ export function decodeControlFile(content: Uint8Array, path: string): ControlFil
       term: number(bytes, TERM),
       history,
       timelineStartLsn: number(bytes, TIMELINE_START_LSN) as Lsn,
+      electedId: version === CONTROL_FILE_VERSION_1
+        ? NOBODY
+        : bytes.toString("hex", ELECTED_ID, ELECTED_ID + ID_BYTES),
       commitLsn: number(bytes, COMMIT_LSN) as Lsn,
       backupLsn: number(bytes, BACKUP_LSN) as Lsn,
       remoteConsistentLsn: number(bytes, REMOTE_CONSISTENT_LSN) as Lsn,

@@ -171,6 +171,10 @@ function handlers(timelines: Timelines): Handlers<typeof SAFEKEEPER> {
       await timelines.delete({ tenantId: tenant, timelineId: timeline });
     },
 
+    async timelineLowerTerm({ tenant, timeline, term }) {
+      (await timelines.get({ tenantId: tenant, timelineId: timeline })).lowerTerm(term);
+    },
+
     async startWalPush(_args, session) {
       await serveWalPush(session, timelines);
     },

@@ -21,6 +21,7 @@ import {
   stepAcceptor,
 } from "../consensus/acceptor.ts";
 import type { AcceptorMessage, ProposerMessage, TimelineIdentity } from "../consensus/messages.ts";
+import { checkWalSegmentSize, isRecordPosition } from "../postgres/wal/page_header.ts";
 import { findEndOfWal } from "../wal_store/find_end_of_wal.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
 import { decodeControlFile, encodeControlFile } from "./control_file.ts";
@@ -103,8 +104,9 @@ export class SafekeeperTimeline {
     if (store !== undefined) this.#tracker = this.#newTracker(state.recordEndLsn);
   }
 
-  /** Makes the timeline on disk, empty, durably. @throws {ZenithError} `io`, `disk_full` */
+  /** Makes the timeline on disk, empty, durably. @throws {ZenithError} `invalid_argument`, `io`, `disk_full` */
   static create(identity: TimelineIdentity, options: TimelineOptions): SafekeeperTimeline {
+    checkWalSegmentSize(identity.segmentSize);
     const { paths, disk } = options;
     const dir = paths.timeline(identity.tenantId, identity.timelineId);
     const control = newAcceptorControl();
@@ -213,10 +215,40 @@ export class SafekeeperTimeline {
 
   /** A proposer's message. An AppendRequest's bytes may be overwritten when this returns. */
   receive(session: number, message: ProposerMessage): void {
+    const problem = this.#startProblem(message);
+    if (problem !== undefined) {
+      this.#refuse(session, problem);
+      return;
+    }
     if (this.#busy && message.type === "AppendRequest") {
       message = { ...message, bytes: message.bytes.slice() };
     }
     this.#handle({ type: "message", session, message });
+  }
+
+  /** No WAL begins where no record can. */
+  #startProblem(message: ProposerMessage): ZenithError | undefined {
+    if (message.type !== "ProposerElected" || this.#state.timelineStartLsn !== INVALID_LSN) return undefined;
+    const { timelineStartLsn } = message;
+    if (isRecordPosition(timelineStartLsn, this.identity.segmentSize)) return undefined;
+    return new ZenithError("protocol", `no WAL can begin at ${formatLsn(timelineStartLsn)}`);
+  }
+
+  /**
+   * Sets back a term that was driven up.
+   *
+   * @throws {ZenithError} `conflict` while a compute is connected, or when there is a log of a newer term; `io`
+   */
+  lowerTerm(term: number): void {
+    if (this.failure !== undefined) throw this.failure;
+    if (this.#busy) {
+      throw new ZenithError("unavailable", `timeline ${this.identity.timelineId} is busy`, {
+        hint: "try again",
+      });
+    }
+    const before = this.#state.term;
+    this.#carryOut(stepAcceptor(this.#state, { type: "lowerTerm", term }), 0);
+    this.#logger.warn("the term was set back", { from: before, to: term });
   }
 
   /** The page server has made WAL up to `lsn` durable. Passed on once in a while: it reports many times a second. */

@@ -1,5 +1,5 @@
 import { ZenithError } from "../common/errors.ts";
-import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { formatLsn, type Lsn, minLsn } from "../common/lsn.ts";
 import type { CopyBoth } from "../pgwire/copy_both.ts";
 import {
   decodeStandbyMessage,
@@ -85,7 +85,9 @@ export class WalSender {
 
   #onMessage(bytes: Uint8Array, off: number, len: number): void {
     if (!decodeStandbyMessage(this.#status, bytes, off, len)) return;
-    const { flush, replyRequested } = this.#status;
+    const { replyRequested } = this.#status;
+    // What was not sent is not there.
+    const flush = minLsn(this.#status.flush, this.#sentLsn);
     if (flush > this.#flushedLsn) this.#flushedLsn = flush;
     if (this.#reader.kind === "committed" && flush > 0) this.#reader.onFlush(flush);
     this.#endWhenDone();

@@ -24,6 +24,7 @@ export class Checker {
   readonly #votes = new Map<string, string>();
   /** The highest commit of each term. */
   readonly #commits = new Map<number, Uint8Array>();
+  #pageServerLsn = TIMELINE_START;
 
   constructor(acceptorCount: number) {
     this.#acceptorCount = acceptorCount;
@@ -81,8 +82,18 @@ export class Checker {
     }
   }
 
-  /** After every change of an acceptor. `wal` is what it holds from the timeline's start up to its writtenLsn. */
-  acceptor(index: number, state: AcceptorState, wal: Uint8Array): void {
+  /** The page server has made everything up to `lsn` durable. */
+  pageServerHas(lsn: Lsn): void {
+    if (lsn > this.#pageServerLsn) this.#pageServerLsn = lsn;
+  }
+
+  /**
+   * After every change of an acceptor.
+   *
+   * @param wal what it holds from the timeline's start up to its writtenLsn
+   * @param durableEnds up to where each acceptor's WAL survives a crash
+   */
+  acceptor(index: number, state: AcceptorState, wal: Uint8Array, durableEnds: readonly number[]): void {
     if (state.timelineStartLsn === INVALID_LSN) return;
     if (TIMELINE_START + wal.length !== state.writtenLsn) {
       throw new Violation(
@@ -102,8 +113,11 @@ export class Checker {
         `acceptor ${index} shows readers ${formatLsn(state.commitLsn)}, which is not committed`,
       );
     }
-    if (state.remoteConsistentLsn > this.committedLsn) {
-      throw new Violation(`acceptor ${index} would let go of what is not committed`);
+    if (state.remoteConsistentLsn > this.#pageServerLsn) {
+      throw new Violation(`acceptor ${index} would let go of what the page server does not have`);
+    }
+    if (durableEnds.some((end) => state.truncateLsn > end)) {
+      throw new Violation(`acceptor ${index} would let go of what another one lacks`);
     }
     if (!isPrefix(wal.subarray(0, Math.max(0, state.commitLsn - TIMELINE_START)), this.committed)) {
       throw new Violation(`acceptor ${index} shows readers other bytes than were committed`);

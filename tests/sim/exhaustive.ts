@@ -38,6 +38,7 @@ import {
   mirrored,
   type Node,
   NOTHING,
+  proposerId,
   type ProposerNode,
   replaceAcceptor,
   replaceProposer,
@@ -137,10 +138,10 @@ class Search {
       toAcceptor: Array.from({ length: PROPOSERS }, () => NOTHING),
       toProposer: Array.from({ length: PROPOSERS }, () => NOTHING),
     }));
-    const proposers = this.#bounds.firstTerms.map((term): ProposerNode => ({
+    const proposers = this.#bounds.firstTerms.map((term, p): ProposerNode => ({
       state: {
         ...startProposer({
-          serverInfo: SERVER_INFO,
+          serverInfo: serverInfo(p),
           acceptorCount: this.#bounds.acceptors,
           timelineStartLsn: TIMELINE_START,
         }),
@@ -158,7 +159,7 @@ class Search {
 
   #greet(node: Node, p: number, a: number): Node {
     let next = this.#stepProposer(node, p, { type: "connected", peer: a });
-    next = this.#stepAcceptor(next, a, { type: "message", session: p + 1, message: SERVER_INFO });
+    next = this.#stepAcceptor(next, a, { type: "message", session: p + 1, message: serverInfo(p) });
     const acceptor = next.acceptors[a]!;
     const greeting = acceptor.toProposer[p]!.get("Greeting")!;
     next = replaceAcceptor(next, a, {
@@ -478,8 +479,12 @@ const SERVER_INFO: ServerInfo = {
   systemId: 7n,
   pgVersion: 15,
   segmentSize: 1 << 20,
-  proposerId: "33".repeat(16),
+  proposerId: proposerId(0),
 };
+
+function serverInfo(p: number): ServerInfo {
+  return { ...SERVER_INFO, proposerId: proposerId(p) };
+}
 
 function isDurable({ type }: AcceptorEffect): boolean {
   return type === "persist" || type === "init" || type === "truncate";

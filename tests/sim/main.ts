@@ -33,7 +33,7 @@ const first = Number(values.seed ?? 1);
 const count = Number(values.seeds ?? (values.seed === undefined ? DEFAULT_SEEDS : 1));
 const trace = values.trace === true ? (line: string) => console.log(line) : undefined;
 
-const total = { steps: 0, terms: 0, committedRecords: 0, crashes: 0 };
+const total = { steps: 0, terms: 0, committedRecords: 0, crashes: 0, refusals: 0 };
 const failed: number[] = [];
 const began = performance.now();
 for (let seed = first; seed < first + count; seed++) {
@@ -48,7 +48,8 @@ for (let seed = first; seed < first + count; seed++) {
 const seconds = ((performance.now() - began) / 1000).toFixed(1);
 console.log(
   `${count} seeds in ${seconds} s: ${total.steps} steps, ${total.terms} elections won, ` +
-    `${total.crashes} crashes, ${total.committedRecords} records committed, ${failed.length} failed`,
+    `${total.crashes} crashes, ${total.committedRecords} records committed, ` +
+    `${total.refusals} hostile messages refused, ${failed.length} failed`,
 );
 if (failed.length > 0) process.exit(1);
 
@@ -77,4 +78,5 @@ function add(result: SimulationResult): void {
   total.terms += result.terms;
   total.committedRecords += result.committedRecords;
   total.crashes += result.crashes;
+  total.refusals += result.refusals;
 }

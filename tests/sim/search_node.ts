@@ -104,6 +104,16 @@ function linkText(link: Link<unknown>): string {
   return [...link.keys()].sort().join(";");
 }
 
+/** What proposer `p` calls itself. */
+export function proposerId(p: number): string {
+  return `0${p + 1}`.repeat(16);
+}
+
+/** The session of the proposer with this id; 0 for nobody. */
+function sessionOf(id: string): number {
+  return Number(id.slice(0, 2));
+}
+
 /** As it is, and with the proposers' names exchanged. */
 function acceptorTexts(acceptor: AcceptorNode): [string, string] {
   const known = acceptorTextsOf.get(acceptor);
@@ -119,7 +129,8 @@ function acceptorTexts(acceptor: AcceptorNode): [string, string] {
   const names = (first: number): string => {
     const name = (session: number): number => session === 0 || first === 0 ? session : 3 - session;
     const voted = Object.entries(votes).map(([term, session]) => `${term}:${name(session)}`);
-    return [voted.join(), name(state.appender), state.sessions.map(name).sort().join(".")].join("/");
+    const sessions = state.sessions.map(({ id }) => name(id)).sort().join(".");
+    return [voted.join(), name(state.appender), sessions, name(sessionOf(state.electedId))].join("/");
   };
   const texts: [string, string] = [
     `${log}/${names(0)}/${links[0]}/${links[1]}`,

@@ -1,5 +1,6 @@
 /** Machines with a bug in them. The checker must find each: otherwise its silence about the real ones means nothing. */
 import { type AcceptorEffect, stepAcceptor } from "../../src/consensus/acceptor.ts";
+import { TERM_MAX } from "../../src/consensus/bounds.ts";
 import { stepProposer } from "../../src/consensus/proposer.ts";
 import { quorumOf } from "../../src/consensus/quorum.ts";
 import { type Machines, PRODUCTION } from "./machines.ts";
@@ -84,6 +85,39 @@ const NOT_FENCED: Machines = {
     return stepProposer(state, { ...event, message: { ...message, term, historyTerm: term } });
   },
 };
+
+/** Whoever names the current term is taken for the proposer that was elected in it. */
+const ANYBODY_APPENDS: Machines = {
+  ...PRODUCTION,
+  stepAcceptor: (state, event) => {
+    if (event.type === "message" && event.message.type === "AppendRequest") {
+      const { session } = event;
+      const { electedId } = state;
+      state.sessions = state.sessions.map((other) =>
+        other.id === session ? { ...other, proposerId: electedId } : other
+      );
+    }
+    return stepAcceptor(state, event);
+  },
+};
+
+/** A vote is given in any term that there is. */
+const ANY_TERM: Machines = {
+  ...PRODUCTION,
+  stepAcceptor: (state, event) => {
+    if (event.type === "message" && event.message.type === "VoteRequest") {
+      const { term } = event.message;
+      if (term > state.term && term <= TERM_MAX) state.term = term - 1;
+    }
+    return stepAcceptor(state, event);
+  },
+};
+
+/** Found by the simulation alone: nobody is hostile in the exhaustive search. */
+export const HOSTILE_BUGS: readonly SeededBug[] = [
+  { name: "an acceptor that believes anybody who names its term", machines: ANYBODY_APPENDS },
+  { name: "a term that anybody can drive up", machines: ANY_TERM },
+];
 
 export const SEEDED_BUGS: readonly SeededBug[] = [
   { name: "a vote that is not persisted", machines: VOTE_NOT_PERSISTED },

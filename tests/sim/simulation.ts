@@ -5,7 +5,7 @@
  * The network loses, doubles and delays single messages, also those of connections that are gone, and it parts. That is more
  * than TCP does: the protocol must not rest on what TCP promises.
  */
-import type { ZenithError } from "../../src/common/errors.ts";
+import { ZenithError } from "../../src/common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../../src/common/id.ts";
 import { INVALID_LSN, type Lsn } from "../../src/common/lsn.ts";
 import {
@@ -18,6 +18,7 @@ import {
 import type { ProposerEffect } from "../../src/consensus/proposer.ts";
 import { Random } from "../harness/random.ts";
 import { Checker, Violation } from "./checker.ts";
+import { hostileGreeting, hostileMessage } from "./hostile.ts";
 import { type Machines, PRODUCTION } from "./machines.ts";
 import { Scheduler } from "./scheduler.ts";
 import { type AcceptorHost, SimAcceptor } from "./sim_acceptor.ts";
@@ -44,6 +45,11 @@ const SERVER_INFO: ServerInfo = {
   proposerId: "33".repeat(16),
 };
 
+/** Nobody else has this name. */
+function serverInfoOf(number: number): ServerInfo {
+  return { ...SERVER_INFO, proposerId: number.toString(16).padStart(32, "a") };
+}
+
 /** A proposer's connection to an acceptor. */
 interface Session {
   readonly id: number;
@@ -57,6 +63,8 @@ export interface SimulationResult {
   readonly terms: number;
   readonly committedRecords: number;
   readonly crashes: number;
+  /** What a hostile session said and was refused for. */
+  readonly refusals: number;
 }
 
 export interface SimulationOptions {
@@ -80,6 +88,11 @@ class Simulation implements AcceptorHost, ProposerHost {
   readonly #proposers: SimProposer[] = [];
   #sessions: Session[] = [];
   #nextSession = 1;
+  /** The hostile session of each acceptor, where there is one. */
+  readonly #hostile = new Map<SimAcceptor, number>();
+  /** Those too that have ended: what they said may still be heard. */
+  readonly #hostileSessions = new Set<number>();
+  #refusals = 0;
   #healed = false;
   #failure: unknown;
   #steps = 0;
@@ -90,6 +103,7 @@ class Simulation implements AcceptorHost, ProposerHost {
   readonly #duplicatePercent: number;
   readonly #maxDelay: number;
   readonly #chaosInterval: number;
+  readonly #isHostile: boolean;
   /** `proposer name/acceptor index` pairs that hear nothing of each other. */
   readonly #parted = new Set<string>();
 
@@ -103,6 +117,7 @@ class Simulation implements AcceptorHost, ProposerHost {
     this.#duplicatePercent = [0, 5, 25][random.int(3)]!;
     this.#maxDelay = [1, 5, 20, 120][random.int(4)]!;
     this.#chaosInterval = [15, 60, 200, 600][random.int(4)]!;
+    this.#isHostile = random.oneIn(2);
     this.#checker = new Checker(count);
     for (let index = 0; index < count; index++) {
       const acceptor = new SimAcceptor(index, IDENTITY, this.#machines, this.#scheduler, random, this);
@@ -111,7 +126,8 @@ class Simulation implements AcceptorHost, ProposerHost {
     }
     this.trace(
       `${count} acceptors, ${this.#lossPercent}% lost, ${this.#duplicatePercent}% doubled, ` +
-        `delay up to ${this.#maxDelay} ms, something happens every ${this.#chaosInterval} ms`,
+        `delay up to ${this.#maxDelay} ms, something happens every ${this.#chaosInterval} ms` +
+        (this.#isHostile ? ", somebody is hostile" : ""),
     );
   }
 
@@ -133,6 +149,7 @@ class Simulation implements AcceptorHost, ProposerHost {
       terms: this.#checker.electedTerms,
       committedRecords: this.#checker.committed.length / RECORD_BYTES,
       crashes: this.#crashes,
+      refusals: this.#refusals,
     };
   }
 
@@ -140,7 +157,8 @@ class Simulation implements AcceptorHost, ProposerHost {
 
   changed(acceptor: SimAcceptor): void {
     if (acceptor.state === undefined) return;
-    this.#guard(() => this.#checker.acceptor(acceptor.index, acceptor.state!, acceptor.wal));
+    const durableEnds = this.#acceptors.map(({ durable }) => TIMELINE_START + durable.length);
+    this.#guard(() => this.#checker.acceptor(acceptor.index, acceptor.state!, acceptor.wal, durableEnds));
   }
 
   sent(from: SimAcceptor | SimProposer, to: number, message: AcceptorMessage | ProposerMessage): void {
@@ -149,7 +167,13 @@ class Simulation implements AcceptorHost, ProposerHost {
       : this.#sessions.find(({ proposer, acceptor, open }) =>
         open && proposer === from && acceptor.index === to
       );
-    if (session === undefined) return;
+    if (session === undefined) {
+      const isVote = message.type === "VoteResponse" && message.granted;
+      if (isVote && from instanceof SimAcceptor && this.#hostileSessions.has(to)) {
+        this.#guard(() => this.#checker.voted(from.index, message.term, "somebody hostile"));
+      }
+      return;
+    }
     const isAnswer = from instanceof SimAcceptor;
     if (this.#trace !== undefined) {
       const { acceptor, proposer } = session;
@@ -168,7 +192,7 @@ class Simulation implements AcceptorHost, ProposerHost {
         if (this.#parted.has(pair(session.proposer, session.acceptor))) return;
         // What was on its way when a connection ended may still be taken from it by the acceptor, not by the proposer.
         if (isAnswer) {
-          if (session.open) session.proposer.receive(session.acceptor.index, message as AcceptorMessage);
+          if (session.open) this.#answer(session, message as AcceptorMessage);
         } else {
           session.acceptor.deliver({
             type: "message",
@@ -180,9 +204,23 @@ class Simulation implements AcceptorHost, ProposerHost {
     }
   }
 
+  /** What a proposer takes offence at no acceptor can have said. */
+  #answer({ proposer, acceptor }: Session, message: AcceptorMessage): void {
+    try {
+      proposer.receive(acceptor.index, message);
+    } catch (error) {
+      throw error instanceof ZenithError ? new Violation(error.message) : error;
+    }
+  }
+
   /** Only what can't be is refused, and messages before a ServerInfo that was lost. */
   refused(acceptor: SimAcceptor, session: number, error: ZenithError): void {
     this.trace(`  session ${session} is refused: ${error.message}`);
+    if (this.#hostileSessions.has(session)) {
+      this.#refusals++;
+      if (this.#hostile.get(acceptor) === session) this.#leaveHostile(acceptor);
+      return;
+    }
     if (error.kind === "conflict") {
       throw new Violation(`acceptor ${acceptor.index} refuses: ${error.message}`);
     }
@@ -251,7 +289,7 @@ class Simulation implements AcceptorHost, ProposerHost {
     this.trace(`${name} starts`);
     const spawned = new SimProposer(
       name,
-      SERVER_INFO,
+      serverInfoOf(this.#proposers.length),
       this.#acceptors.length,
       this.#machines,
       this.#scheduler,
@@ -287,6 +325,7 @@ class Simulation implements AcceptorHost, ProposerHost {
   #crash(acceptor: SimAcceptor): void {
     this.#crashes++;
     acceptor.crash();
+    this.#hostile.delete(acceptor);
     for (const session of this.#sessions) {
       if (session.acceptor === acceptor) this.#closeSession(session);
     }
@@ -301,9 +340,36 @@ class Simulation implements AcceptorHost, ProposerHost {
     }
   }
 
+  /** Says one thing to an acceptor, in a session of its own. */
+  #attack(acceptor: SimAcceptor): void {
+    if (acceptor.state === undefined) return;
+    let session = this.#hostile.get(acceptor);
+    if (session === undefined) {
+      session = this.#nextSession++;
+      this.#hostile.set(acceptor, session);
+      this.#hostileSessions.add(session);
+      acceptor.deliver({ type: "message", session, message: hostileGreeting(SERVER_INFO) });
+    }
+    const message = hostileMessage(acceptor.state, SERVER_INFO, this.#random);
+    this.trace(`  somebody -> ${acceptor.index}: ${show(message)}`);
+    acceptor.deliver({ type: "message", session, message });
+  }
+
+  #leaveHostile(acceptor: SimAcceptor): void {
+    const session = this.#hostile.get(acceptor);
+    if (session === undefined) return;
+    this.#hostile.delete(acceptor);
+    this.#scheduler.after(this.#delay(), () => acceptor.deliver({ type: "closed", session }));
+  }
+
   #chaos(): void {
     this.#scheduler.after(1 + this.#random.int(2 * this.#chaosInterval), () => {
       if (this.#healed) return;
+      if (this.#isHostile) {
+        for (let i = this.#random.int(4); i > 0; i--) {
+          this.#attack(this.#acceptors[this.#random.int(this.#acceptors.length)]!);
+        }
+      }
       this.#disturb();
       this.#chaos();
     });
@@ -340,7 +406,10 @@ class Simulation implements AcceptorHost, ProposerHost {
       case 8: {
         // The page server has made durable what it could read here.
         const { commitLsn } = acceptor.state ?? { commitLsn: INVALID_LSN };
-        if (commitLsn > INVALID_LSN) acceptor.deliver({ type: "feedback", remoteConsistentLsn: commitLsn });
+        if (commitLsn > INVALID_LSN) {
+          this.#checker.pageServerHas(commitLsn);
+          acceptor.deliver({ type: "feedback", remoteConsistentLsn: commitLsn });
+        }
         break;
       }
       case 7: {
@@ -356,6 +425,7 @@ class Simulation implements AcceptorHost, ProposerHost {
     this.#healed = true;
     this.#parted.clear();
     for (const acceptor of this.#acceptors) {
+      this.#leaveHostile(acceptor);
       acceptor.slowness = 1;
       if (acceptor.state === undefined) acceptor.start();
     }

@@ -15,7 +15,11 @@ import {
   encodeAppendRequestHeader,
   encodeMessage,
 } from "../../consensus/message_codec.ts";
-import { type ServerInfo, WAL_ACCEPTOR_PROTOCOL_VERSION } from "../../consensus/messages.ts";
+import {
+  type AcceptorMessage,
+  type ServerInfo,
+  WAL_ACCEPTOR_PROTOCOL_VERSION,
+} from "../../consensus/messages.ts";
 import {
   type ProposerEffect,
   type ProposerEvent,
@@ -96,6 +100,8 @@ export class WalProposer {
   readonly #links: AcceptorLink[] = [];
   /** When each acceptor last answered, or was last asked the first thing that it has not answered. */
   readonly #answeredAt: number[];
+  /** Acceptors that can't take part in elections until somebody repairs them. */
+  readonly #lost = new Set<number>();
   /** What each acceptor is still to be told besides WAL: an append without bytes. */
   readonly #news = new Map<number, AppendEffect>();
   #newsTimer: ReturnType<typeof setTimeout> | undefined;
@@ -164,8 +170,7 @@ export class WalProposer {
           connected: () => this.#step({ type: "connected", peer }),
           message: (message) => {
             this.#answeredAt[peer] = Date.now();
-            if (this.#givesWayTo(message.term)) this.#fenced(message.term);
-            else this.#step({ type: "message", peer, message });
+            this.#hear(peer, message);
           },
           disconnected: () => {
             this.#news.delete(peer);
@@ -220,6 +225,23 @@ export class WalProposer {
     clearInterval(this.#watchTimer);
     this.#elected?.reject(this.#abort.signal.reason);
     await Promise.all([...this.#links.map((link) => link.stop()), this.#source?.stop()]);
+  }
+
+  #hear(peer: number, message: AcceptorMessage): void {
+    if (this.#givesWayTo(message.term)) {
+      this.#fenced(message.term);
+      return;
+    }
+    try {
+      this.#step({ type: "message", peer, message });
+      this.#lost.delete(peer);
+    } catch (error) {
+      // Waiting does not help where the operator must: with a quorum of such there is nothing to wait for.
+      if (error instanceof ZenithError && error.kind === "conflict") this.#lost.add(peer);
+      const count = this.#options.acceptors.length;
+      if (count - this.#lost.size < quorumOf(count)) this.#elected?.reject(error);
+      throw error;
+    }
   }
 
   #step(event: ProposerEvent): void {

@@ -5,11 +5,19 @@ import type { Lsn } from "../../../src/common/lsn.ts";
 import {
   type AcceptorEffect,
   type AcceptorState,
+  controlOf,
   newAcceptorControl,
+  NOBODY,
   startAcceptor,
   stepAcceptor,
 } from "../../../src/consensus/acceptor.ts";
-import type { ProposerMessage, ServerInfo, TimelineIdentity } from "../../../src/consensus/messages.ts";
+import { TERM_MAX, TERM_STEP_MAX } from "../../../src/consensus/bounds.ts";
+import {
+  type ProposerMessage,
+  type ServerInfo,
+  type TimelineIdentity,
+  WAL_ACCEPTOR_PROTOCOL_VERSION,
+} from "../../../src/consensus/messages.ts";
 import type { TermHistory } from "../../../src/consensus/term_history.ts";
 
 const IDENTITY: TimelineIdentity = {
@@ -21,7 +29,7 @@ const IDENTITY: TimelineIdentity = {
 };
 const SERVER_INFO: ServerInfo = {
   type: "ServerInfo",
-  protocolVersion: 1,
+  protocolVersion: WAL_ACCEPTOR_PROTOCOL_VERSION,
   proposerId: "cc".repeat(16),
   ...IDENTITY,
 };
@@ -268,5 +276,121 @@ describe("an acceptor", () => {
     const control = { ...newAcceptorControl(), timelineStartLsn: START, commitLsn: 2000 as Lsn };
     assert.throws(() => startAcceptor(control, IDENTITY, 1, 1999 as Lsn), { kind: "corrupt_data" });
     assert.equal(startAcceptor(control, IDENTITY, 1, 2000 as Lsn).flushLsn, 2000);
+  });
+
+  describe("with somebody who was not elected", () => {
+    const STRANGER = 7;
+    const HUGE = Number.MAX_SAFE_INTEGER as Lsn;
+
+    function restart(): void {
+      state = startAcceptor(controlOf(state), IDENTITY, 1, state.flushLsn);
+      send(1, SERVER_INFO);
+      send(STRANGER, { ...SERVER_INFO, proposerId: "ee".repeat(16) });
+    }
+
+    beforeEach(() => {
+      send(STRANGER, { ...SERVER_INFO, proposerId: "ee".repeat(16) });
+      elected(1, 1, START, history([1, START]));
+      grow(1, 1, 2000);
+      append(1, 1, 2000, 0, 1800);
+    });
+
+    test("lets go of nothing on that one's word, now and after a restart", () => {
+      for (const again of [false, true]) {
+        if (again) restart();
+        const before = { ...state };
+        const lies = [
+          { beginLsn: 0 as Lsn, bytes: new Uint8Array(0) },
+          { beginLsn: 2000 as Lsn, bytes: new Uint8Array(40) },
+        ];
+        for (const lie of lies) {
+          const effects = send(STRANGER, {
+            type: "AppendRequest",
+            term: 1,
+            commitLsn: HUGE,
+            truncateLsn: HUGE,
+            remoteConsistentLsn: HUGE,
+            ...lie,
+          });
+          assert.deepEqual(types(effects), ["refuse"]);
+        }
+        assert.deepEqual(types(elected(STRANGER, 1, START, history([1, START]))), ["refuse"]);
+        assert.deepEqual(state, before);
+      }
+    });
+
+    test("takes the elected one's numbers as far as its own log is committed", () => {
+      send(1, {
+        type: "AppendRequest",
+        term: 1,
+        beginLsn: 2000 as Lsn,
+        commitLsn: 1900 as Lsn,
+        truncateLsn: HUGE,
+        remoteConsistentLsn: HUGE,
+        bytes: new Uint8Array(0),
+      });
+      assert.deepEqual([state.commitLsn, state.truncateLsn, state.remoteConsistentLsn], [1900, 1900, 1900]);
+      // With its term ends what it has told.
+      elected(1, 2, 2000, history([1, START], [2, 2000]));
+      grow(1, 2, 2400);
+      append(1, 2, 2400, 0, 2400);
+      assert.deepEqual([state.commitLsn, state.truncateLsn, state.remoteConsistentLsn], [2400, 1900, 1900]);
+      stepAcceptor(state, { type: "feedback", remoteConsistentLsn: HUGE });
+      assert.equal(state.remoteConsistentLsn, 1900, "nobody can have what was shown to nobody");
+    });
+
+    test("follows no term to where elections end", () => {
+      const impossible = [0, -1, 0.5, 2 + TERM_STEP_MAX, TERM_MAX, TERM_MAX + 1, HUGE, Infinity, NaN];
+      for (const term of impossible) {
+        assert.deepEqual(types(send(STRANGER, { type: "VoteRequest", term })), ["refuse"], String(term));
+        const entries = history([1, START], [term, 2000]);
+        assert.deepEqual(types(elected(STRANGER, term, 2000, entries)), ["refuse"], String(term));
+        assert.deepEqual(types(append(STRANGER, term, 2000, 0)), ["refuse"], String(term));
+      }
+      assert.equal(state.term, 1);
+      assert.equal(
+        types(send(1, { type: "VoteRequest", term: 1 + TERM_STEP_MAX })).at(-1),
+        "VoteResponse to 1",
+      );
+      assert.equal(state.term, 1 + TERM_STEP_MAX);
+    });
+
+    test("takes nothing of term 0 while there is no log", () => {
+      state = startAcceptor(newAcceptorControl(), IDENTITY, 1, 0 as Lsn);
+      send(1, SERVER_INFO);
+      assert.deepEqual(types(append(1, 0, 0, 40)), ["refuse"]);
+      assert.deepEqual(types(elected(1, 0, START, [])), ["refuse"]);
+      assert.deepEqual([state.appender, state.writtenLsn], [0, 0]);
+    });
+
+    test("believes of a control file no more than its log shows", () => {
+      const control = { ...controlOf(state), remoteConsistentLsn: HUGE };
+      assert.equal(startAcceptor(control, IDENTITY, 1, state.flushLsn).remoteConsistentLsn, state.commitLsn);
+    });
+
+    test("belongs to the first that names its term when it does not know who was elected", () => {
+      state = startAcceptor({ ...controlOf(state), electedId: NOBODY }, IDENTITY, 1, state.flushLsn);
+      send(1, SERVER_INFO);
+      send(STRANGER, { ...SERVER_INFO, proposerId: "ee".repeat(16) });
+      assert.deepEqual(types(append(STRANGER, 1, 2000, 8)), ["refuse"]);
+      assert.deepEqual(types(elected(1, 1, START, history([1, START]))), ["persist", "AppendResponse to 1"]);
+      assert.deepEqual(types(elected(STRANGER, 1, START, history([1, START]))), ["refuse"]);
+    });
+
+    test("has its term set back while nobody is connected, not below its log's", () => {
+      send(STRANGER, { type: "VoteRequest", term: 900 });
+      const lower = (term: number): AcceptorEffect[] => stepAcceptor(state, { type: "lowerTerm", term });
+      assert.throws(() => lower(500), { kind: "conflict", message: /a compute is connected/ });
+      for (const session of [1, 2, STRANGER]) stepAcceptor(state, { type: "closed", session });
+      assert.throws(() => lower(900), { kind: "conflict" });
+      assert.throws(() => lower(0), { kind: "conflict" });
+      assert.deepEqual(types(lower(500)), ["persist"]);
+      send(1, SERVER_INFO);
+      elected(1, 501, 2000, history([1, START], [501, 2000]));
+      stepAcceptor(state, { type: "closed", session: 1 });
+      state.term = 1000;
+      assert.throws(() => lower(500), { kind: "conflict", message: /a log of term 501/ });
+      assert.equal(state.term, 1000);
+    });
   });
 });

@@ -7,6 +7,7 @@ import {
   type ServerInfo,
   WAL_ACCEPTOR_PROTOCOL_VERSION,
 } from "../../../src/consensus/messages.ts";
+import { TERM_MAX, TERM_STEP_MAX } from "../../../src/consensus/bounds.ts";
 import { type ProposerEffect, startProposer, stepProposer } from "../../../src/consensus/proposer.ts";
 
 const START = 0x1500000 as Lsn;
@@ -77,5 +78,86 @@ describe("an acceptor that lacks WAL from before the term", () => {
     confirm(1, AHEAD);
     assert.equal(fetches(confirm(0, BEHIND)).length, 1);
     assert.deepEqual(fetches(confirm(1, AHEAD)), []);
+  });
+});
+
+describe("an acceptor's term", () => {
+  function greeted(terms: readonly number[]) {
+    const state = startProposer({ serverInfo: SERVER_INFO, acceptorCount: 3, timelineStartLsn: START });
+    const asked: number[][] = [[], [], []];
+    const hear = (peer: number, message: AcceptorMessage): void => {
+      for (const effect of stepProposer(state, { type: "message", peer, message })) {
+        if (effect.type === "send" && effect.message.type === "VoteRequest") {
+          asked[effect.peer]!.push(effect.message.term);
+        }
+      }
+    };
+    terms.forEach((_, peer) => stepProposer(state, { type: "connected", peer }));
+    terms.forEach((term, peer) => hear(peer, { type: "Greeting", term, acceptorId: peer + 1 }));
+    return { state, asked, hear };
+  }
+
+  test("that is far behind is led up in steps, and only the last vote counts", () => {
+    const high = 5 + 2 * TERM_STEP_MAX;
+    const { state, asked, hear } = greeted([5, high]);
+    const vote = (peer: number): void =>
+      hear(peer, {
+        type: "VoteResponse",
+        term: asked[peer]!.at(-1)!,
+        granted: true,
+        flushLsn: BEHIND,
+        timelineStartLsn: START,
+        history: [{ term: 1, startLsn: START }],
+      });
+    vote(1);
+    vote(0);
+    vote(0);
+    assert.equal(state.phase, "campaigning");
+    vote(0);
+    assert.deepEqual(asked, [[5 + TERM_STEP_MAX, high, high + 1], [high + 1], []]);
+    assert.equal(state.phase, "elected");
+  });
+
+  test("that can't be followed is refused with what to do, and the others elect without it", () => {
+    const { state, asked, hear } = greeted([3]);
+    for (const term of [TERM_MAX + 1, Number.MAX_SAFE_INTEGER]) {
+      assert.throws(() => hear(1, { type: "Greeting", term, acceptorId: 2 }), {
+        kind: "conflict",
+        message: /no election can be won/,
+        hint: /repair-term/,
+      });
+    }
+    stepProposer(state, { type: "connected", peer: 2 });
+    hear(2, { type: "Greeting", term: 3, acceptorId: 3 });
+    assert.deepEqual(asked, [[4], [], [4]]);
+    assert.equal(state.term, 4);
+  });
+});
+
+describe("an acceptor that says what can't be", () => {
+  test("is refused, and changes nothing", () => {
+    const { state } = elected();
+    const before = structuredClone(state.peers);
+    const answer = {
+      type: "AppendResponse",
+      term: 2,
+      historyTerm: 2,
+      flushLsn: AHEAD,
+      commitLsn: START,
+      remoteConsistentLsn: START,
+    } as const;
+    const vote = { type: "VoteResponse", term: 2, granted: true, timelineStartLsn: START } as const;
+    const lies: AcceptorMessage[] = [
+      { ...answer, flushLsn: (AHEAD + 8) as Lsn },
+      { ...answer, remoteConsistentLsn: (AHEAD + 8) as Lsn },
+      { ...answer, historyTerm: 3 },
+      { ...vote, flushLsn: AHEAD, history: [{ term: 3, startLsn: START }] },
+      { ...vote, flushLsn: (START - 8) as Lsn, history: [{ term: 1, startLsn: START }] },
+    ];
+    for (const message of lies) {
+      assert.throws(() => stepProposer(state, { type: "message", peer: 1, message }), { kind: "protocol" });
+    }
+    assert.deepEqual(state.peers, before);
+    assert.equal(state.remoteConsistentLsn, 0);
   });
 });

@@ -4,7 +4,7 @@ import { crc32c } from "../../../src/common/crc32c.ts";
 import { ZenithError } from "../../../src/common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../../../src/common/id.ts";
 import { MAX_LSN, parseLsn } from "../../../src/common/lsn.ts";
-import { newAcceptorControl } from "../../../src/consensus/acceptor.ts";
+import { newAcceptorControl, NOBODY } from "../../../src/consensus/acceptor.ts";
 import { decodeControlFile, encodeControlFile } from "../../../src/safekeeper/control_file.ts";
 
 const IDENTITY = {
@@ -19,6 +19,7 @@ const CONTROL = {
   term: 2 ** 40,
   history: [{ term: 1, startLsn: parseLsn("0/16B5A50") }, { term: 9, startLsn: parseLsn("7/2000028") }],
   timelineStartLsn: parseLsn("0/16B5A50"),
+  electedId: "0123456789abcdef".repeat(2),
   commitLsn: parseLsn("7/2000100"),
   backupLsn: parseLsn("1/0"),
   remoteConsistentLsn: MAX_LSN,
@@ -61,9 +62,21 @@ describe("a safekeeper control file", () => {
 
   test("of another version is refused, with both versions named", () => {
     const bytes = encodeControlFile(IDENTITY, CONTROL);
-    bytes[8] = 2;
+    bytes[8] = 3;
     assert.throws(() => decodeControlFile(sealed(bytes), "f"), {
-      message: /version 2, this program knows 1/,
+      message: /version 3, this program knows 1 and 2/,
+    });
+  });
+
+  test("of version 1 is read: nobody is known to have been elected", () => {
+    const bytes = encodeControlFile(IDENTITY, CONTROL);
+    const old = new Uint8Array(bytes.length - 16);
+    old.set(bytes.subarray(0, 100));
+    old.set(bytes.subarray(116), 100);
+    old[8] = 1;
+    assert.deepEqual(decodeControlFile(sealed(old), "f"), {
+      identity: IDENTITY,
+      control: { ...CONTROL, electedId: NOBODY },
     });
   });
 

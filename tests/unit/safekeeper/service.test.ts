@@ -78,7 +78,7 @@ function serverInfo(tenantId: TenantId, timelineId: TimelineId): ProposerMessage
     systemId: SYSTEM_ID,
     pgVersion: 15,
     segmentSize: SEGMENT,
-    proposerId: "00".repeat(16),
+    proposerId: "01".repeat(16),
   };
 }
 
@@ -191,6 +191,66 @@ describe("a safekeeper's service", () => {
       if (answer.flushLsn === endLsn) break;
     }
     await proposer.client.close();
+  });
+
+  test("lets go of nothing on the word of one that was not elected, and goes on", async () => {
+    const huge = Number.MAX_SAFE_INTEGER as Lsn;
+    const stranger = { ...serverInfo(tenant, timeline), proposerId: "02".repeat(16) } as ProposerMessage;
+    const append = {
+      type: "AppendRequest",
+      beginLsn: START,
+      commitLsn: huge,
+      truncateLsn: huge,
+      remoteConsistentLsn: huge,
+      bytes: new Uint8Array(0),
+    } as const;
+    const history = [{ term: 3, startLsn: START }];
+    const lies: [RegExp, ProposerMessage][] = [
+      [/another proposer was elected in term 3/, { ...append, term: 3 }],
+      [/term 0 is outside/, { ...append, term: 0 }],
+      [/is more than 1024 above/, { type: "VoteRequest", term: 2 ** 52 }],
+      [/is outside 1\.\./, { type: "VoteRequest", term: huge }],
+      [/another proposer was elected/, {
+        type: "ProposerElected",
+        term: 3,
+        startLsn: START,
+        timelineStartLsn: START,
+        history,
+      }],
+    ];
+    for (const [pattern, lie] of lies) {
+      const proposer = await Proposer.connect(safekeeper.address);
+      proposer.send(stranger);
+      await proposer.answer();
+      assert.equal(encodeMessage({ ...append, term: 3 }).length, 41);
+      proposer.send(lie);
+      await assert.rejects(proposer.ended, { message: pattern });
+      proposer.client.destroy();
+    }
+    // A timeline of its own may be nonsense; it stays one that works.
+    const other = generateTimelineId();
+    const wrong: [RegExp, ProposerMessage[]][] = [
+      [/wal_segment_size 12345/, [{ ...serverInfo(tenant, other), segmentSize: 12345 } as ProposerMessage]],
+      [/term 0 is outside/, [serverInfo(tenant, other), { ...append, term: 0, beginLsn: 0 as Lsn }]],
+      [/no WAL can begin at/, [serverInfo(tenant, other), {
+        type: "ProposerElected",
+        term: 3,
+        startLsn: (START + 1) as Lsn,
+        timelineStartLsn: (START + 1) as Lsn,
+        history: [{ term: 3, startLsn: (START + 1) as Lsn }],
+      }]],
+    ];
+    for (const [pattern, messages] of wrong) {
+      const proposer = await Proposer.connect(safekeeper.address);
+      for (const message of messages) proposer.send(message);
+      await assert.rejects(proposer.ended, { message: pattern });
+      proposer.client.destroy();
+    }
+    await using client = await connect();
+    const { rows } = await client.query(`TIMELINE_STATUS ${tenant} ${timeline}`);
+    const [status] = JSON.parse(rows[0]![0]!);
+    assert.deepEqual([status.term, status.remote_consistent_lsn], [3, formatLsn(START)]);
+    await client.query(`TIMELINE_DELETE ${tenant} ${other}`);
   });
 
   test("serves readers what is committed, from the segment's start if they like", async () => {
