@@ -3,6 +3,9 @@ import { ZenithError } from "../common/errors.ts";
 
 const DEFAULT_PORT = 5432;
 
+/** A host, a user, a timeline and its options take a few hundred. */
+const CONNINFO_MAX_LENGTH = 8192;
+
 export interface ConnInfo {
   /** A name, an address, or an absolute path: the directory of a Unix socket. */
   host: string;
@@ -27,6 +30,9 @@ type Settings = Map<string, string>;
  * @throws {ZenithError} `invalid_argument` when it is malformed or asks for what the client can't do, such as TLS
  */
 export function parseConnInfo(text: string): ConnInfo {
+  if (text.length > CONNINFO_MAX_LENGTH) {
+    throw invalid(`it has ${text.length} characters, more than ${CONNINFO_MAX_LENGTH}`);
+  }
   const settings = /^postgres(ql)?:\/\//.test(text) ? parseUri(text) : parseKeywords(text);
   const sslmode = settings.get("sslmode");
   if (sslmode !== undefined && !["disable", "allow", "prefer"].includes(sslmode)) {
@@ -80,9 +86,10 @@ function quote(value: string): string {
 /** `name = value` pairs; a value is bare or in single quotes, and a backslash takes the next character as it is. */
 function parseKeywords(text: string): Settings {
   const settings: Settings = new Map();
-  const pair = /\s*([A-Za-z_]+)\s*=\s*(?:'((?:[^'\\]|\\[\s\S])*)'|((?:[^\s'\\]|\\[\s\S])*))(?=\s|$)/y;
-  let end = 0;
-  while (text.slice(end).trim() !== "") {
+  // Each pair takes the blanks behind it along, so that nothing is looked at twice.
+  const pair = /([A-Za-z_]+)\s*=\s*(?:'((?:[^'\\]|\\[\s\S])*)'|((?:[^\s'\\]|\\[\s\S])*))(?=\s|$)\s*/y;
+  let end = text.length - text.trimStart().length;
+  while (end < text.length) {
     pair.lastIndex = end;
     const match = pair.exec(text);
     if (match === null) throw invalid(`expected name=value at character ${end + 1}`);

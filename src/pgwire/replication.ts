@@ -3,6 +3,7 @@ import { putUint64, uint32 } from "../common/big_endian.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn, lsnFromHalves, parseLsn } from "../common/lsn.ts";
 import type { PgClient } from "./client.ts";
+import { bareCommand } from "./command_text.ts";
 import type { CopyBoth } from "./copy_both.ts";
 import { ProtocolError } from "./sqlstate.ts";
 
@@ -148,12 +149,12 @@ export async function startReplication(
  */
 export function parseStartReplication(sql: string): ReplicationStart {
   const match =
-    /^\s*START_REPLICATION(?:\s+SLOT\s+"?([a-z0-9_]+)"?)?(?:\s+PHYSICAL)?\s+([0-9A-F]+\/[0-9A-F]+)(?:\s+TIMELINE\s+(\d{1,10}))?\s*;?\s*$/i
-      .exec(sql);
+    /^START_REPLICATION(?:\s+SLOT\s+"?([a-z0-9_]+)"?)?(?:\s+PHYSICAL)?\s+([0-9A-F]+\/[0-9A-F]+)(?:\s+TIMELINE\s+(\d{1,10}))?$/i
+      .exec(bareCommand(sql));
   if (match === null) {
     throw new ZenithError(
       "invalid_argument",
-      `could not read "${sql}": expected START_REPLICATION [SLOT name] PHYSICAL x/x [TIMELINE n]`,
+      `could not read "${sql.slice(0, 100)}": expected START_REPLICATION [SLOT name] PHYSICAL x/x [TIMELINE n]`,
     );
   }
   const [, slot, startLsn, timeline] = match;

@@ -1,6 +1,7 @@
 /** The server's end of the management contract: commands that come over the wire are read, run and answered by it. */
 import { ZenithError } from "../common/errors.ts";
 import type { Column } from "../pgwire/column.ts";
+import { bareCommand } from "../pgwire/command_text.ts";
 import { ignoredStatementTag } from "../pgwire/ignored_statement.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import {
@@ -54,7 +55,7 @@ export class OperationService implements ConnectionHandler {
   }
 
   describe(_session: Session, sql: string): readonly Column[] | null {
-    return ignoredStatementTag(sql) === undefined ? this.#find(commandText(sql)).served.columns : null;
+    return ignoredStatementTag(sql) === undefined ? this.#find(bareCommand(sql)).served.columns : null;
   }
 
   async query(session: Session, sql: string, params: readonly (string | null)[] = []): Promise<void> {
@@ -63,7 +64,7 @@ export class OperationService implements ConnectionHandler {
       session.sendCommandComplete(ignored);
       return;
     }
-    const { served, argsText } = this.#find(commandText(sql));
+    const { served, argsText } = this.#find(bareCommand(sql));
     const { operation, columns } = served;
     if (params.length > 0) {
       throw new ZenithError(
@@ -109,11 +110,4 @@ function columnsOf(reply: Reply): readonly Column[] | null {
     default:
       return null;
   }
-}
-
-/** A command without the blanks and semicolons around it. Linear in its length, whatever it holds. */
-export function commandText(sql: string): string {
-  let end = sql.length;
-  while (end > 0 && (sql[end - 1] === ";" || sql[end - 1]!.trim() === "")) end--;
-  return sql.slice(0, end).trimStart();
 }

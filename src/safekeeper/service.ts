@@ -16,7 +16,8 @@ import type { TimelineName, Timelines } from "./timelines.ts";
 import { serveWalPush } from "./wal_push.ts";
 import { type WalReader, WalSender } from "./wal_sender.ts";
 import { SAFEKEEPER, type SafekeeperTimelineJson } from "../protocol/management.ts";
-import { commandText, type Handlers, OperationService } from "../protocol/operation_service.ts";
+import { bareCommand } from "../pgwire/command_text.ts";
+import { type Handlers, OperationService } from "../protocol/operation_service.ts";
 
 const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
   { name: "systemid", type: "text" },
@@ -110,12 +111,12 @@ export class SafekeeperService implements ConnectionHandler {
   }
 
   describe(session: Session, sql: string): readonly Column[] | null {
-    const { command, match } = replicationCommand(commandText(sql));
+    const { command, match } = replicationCommand(bareCommand(sql));
     return command === undefined ? this.#operations.describe(session, sql) : command.columns(match);
   }
 
   async query(session: Session, sql: string, params: readonly (string | null)[] = []): Promise<void> {
-    const text = commandText(sql);
+    const text = bareCommand(sql);
     const { command, match } = replicationCommand(text);
     if (command === undefined) await this.#operations.query(session, sql, params);
     else await command.run(this, session, match, text);

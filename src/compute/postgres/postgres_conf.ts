@@ -122,15 +122,40 @@ export type Settings = ReadonlyMap<string, string>;
  */
 export function parseSettings(text: string, into: Map<string, string> = new Map()): Settings {
   for (const line of text.split("\n")) {
-    const match = /^\s*([A-Za-z_][\w$.]*)\s*=?\s*(?:'((?:[^'\\\n]|''|\\.)*)'|([^\s#']+))\s*(?:#.*)?$/.exec(
-      line,
-    );
-    if (match === null) continue;
-    const quoted = match[2];
-    const value = quoted === undefined ? match[3]! : quoted.replaceAll("''", "'").replace(/\\(.)/g, "$1");
-    into.set(match[1]!.toLowerCase(), value);
+    const setting = parseSetting(line);
+    if (setting !== undefined) into.set(setting.name.toLowerCase(), setting.value);
   }
   return into;
+}
+
+/**
+ * Character by character where it counts: the file is a tenant's, and one expression for the whole line would take time that grows
+ * with the square of its length, and worse.
+ */
+function parseSetting(line: string): { name: string; value: string } | undefined {
+  const name = /^\s*([A-Za-z_][\w$.]*)/.exec(line);
+  if (name === null) return undefined;
+  let rest = line.slice(name[0].length).trimStart();
+  if (rest.startsWith("=")) rest = rest.slice(1).trimStart();
+  const valueLength = rest.startsWith("'") ? quotedLength(rest) : /^[^\s#']*/.exec(rest)![0].length;
+  const after = rest.slice(valueLength).trimStart();
+  if (valueLength === 0 || after !== "" && !after.startsWith("#")) return undefined;
+  const value = rest.slice(0, valueLength);
+  return { name: name[1]!, value: value.startsWith("'") ? unquote(value) : value };
+}
+
+/** The length of the quoted value that `text` begins with, quotes included; 0 when its end is missing. */
+function quotedLength(text: string): number {
+  for (let at = 1; at < text.length; at++) {
+    if (text[at] === "\\") at++;
+    else if (text[at] === "'" && text[at + 1] === "'") at++;
+    else if (text[at] === "'") return at + 1;
+  }
+  return 0;
+}
+
+function unquote(value: string): string {
+  return value.slice(1, -1).replaceAll("''", "'").replace(/\\(.)/g, "$1");
 }
 
 /** `postgresql.conf`, overridden by what ALTER SYSTEM wrote to `postgresql.auto.conf`. */

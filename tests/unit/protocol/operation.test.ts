@@ -4,7 +4,8 @@ import { generateTenantId, generateTimelineId, parseBranchName } from "../../../
 import { lsn } from "../../../src/common/lsn.ts";
 import { PAGE_SERVER, SAFEKEEPER } from "../../../src/protocol/management.ts";
 import { formatCommand, parseArgs, usage } from "../../../src/protocol/operation.ts";
-import { commandText } from "../../../src/protocol/operation_service.ts";
+import { bareCommand } from "../pgwire/command_text.ts";
+import {  } from "../../../src/protocol/operation_service.ts";
 
 const tenant = generateTenantId();
 const timeline = generateTimelineId();
@@ -92,9 +93,9 @@ describe("an operation", () => {
 
 describe("a command's text", () => {
   test("is freed of blanks and semicolons, in a time that grows with its length alone", () => {
-    assert.equal(commandText("  status ; ;\n"), "status");
-    assert.equal(commandText(" ;"), "");
+    assert.equal(bareCommand("  status ; ;\n"), "status");
+    assert.equal(bareCommand(" ;"), "");
     const long = `x${" ".repeat(1 << 20)}y`;
-    assert.equal(commandText(long), long);
+    assert.equal(bareCommand(long), long);
   });
 });
