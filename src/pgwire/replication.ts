@@ -154,7 +154,9 @@ export function parseStartReplication(sql: string): ReplicationStart {
   if (match === null) {
     throw new ZenithError(
       "invalid_argument",
-      `could not read "${sql.slice(0, 100)}": expected START_REPLICATION [SLOT name] PHYSICAL x/x [TIMELINE n]`,
+      `could not read "${
+        sql.slice(0, 100)
+      }": expected START_REPLICATION [SLOT name] PHYSICAL x/x [TIMELINE n]`,
     );
   }
   const [, slot, startLsn, timeline] = match;

@@ -2,6 +2,7 @@ import { ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Column } from "../pgwire/column.ts";
+import { bareCommand } from "../pgwire/command_text.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { nextRecordLsn, segmentStart, WAL_TLI } from "../postgres/wal/page_header.ts";
@@ -16,7 +17,6 @@ import type { TimelineName, Timelines } from "./timelines.ts";
 import { serveWalPush } from "./wal_push.ts";
 import { type WalReader, WalSender } from "./wal_sender.ts";
 import { SAFEKEEPER, type SafekeeperTimelineJson } from "../protocol/management.ts";
-import { bareCommand } from "../pgwire/command_text.ts";
 import { type Handlers, OperationService } from "../protocol/operation_service.ts";
 
 const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [

@@ -20,14 +20,39 @@ import { parseCommandLineOptions } from "../../src/pgwire/startup.ts";
 
 const LENGTH = 1 << 20;
 
-const UNITS = [" ", "a", "'", "''", "\\", ";", "; ", "=", "a=", "a= ", "a=b ", "a='b' ", "('", "('',", "1", "/", ":", "-c ", "\t\n"];
+const UNITS = [
+  " ",
+  "a",
+  "'",
+  "''",
+  "\\",
+  ";",
+  "; ",
+  "=",
+  "a=",
+  "a= ",
+  "a=b ",
+  "a='b' ",
+  "('",
+  "('',",
+  "1",
+  "/",
+  ":",
+  "-c ",
+  "\t\n",
+];
 
 const DESCRIBE_QUERY = `SELECT name AS "a", pg_catalog.format_type(tp, tpm) AS "b"\nFROM (VALUES `;
 
 const PARSERS: Readonly<Record<string, { prefixes: readonly string[]; parse(text: string): unknown }>> = {
   bareCommand: { prefixes: ["x"], parse: bareCommand },
   parseStartReplication: {
-    prefixes: ["", "START_REPLICATION", "START_REPLICATION 0/0", "START_REPLICATION SLOT a PHYSICAL 0/0 TIMELINE 1"],
+    prefixes: [
+      "",
+      "START_REPLICATION",
+      "START_REPLICATION 0/0",
+      "START_REPLICATION SLOT a PHYSICAL 0/0 TIMELINE 1",
+    ],
     parse: parseStartReplication,
   },
   parseConnInfo: { prefixes: ["", "host=", "postgres://"], parse: parseConnInfo },
@@ -71,5 +96,8 @@ test("a command loses the blanks and semicolons around it, and keeps those insid
 });
 
 test("a connection string that nobody would write is refused", () => {
-  assert.throws(() => parseConnInfo("a=b ".repeat(40_000)), /invalid connection string: it has 160000 characters/);
+  assert.throws(
+    () => parseConnInfo("a=b ".repeat(40_000)),
+    /invalid connection string: it has 160000 characters/,
+  );
 });

@@ -102,7 +102,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
 
     async basebackup({ lsn = null, lazy, ...names }, session) {
       const source = await open(names);
-      if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms);
+      if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
       const boundary = source.boundary(lsn);
       // Whoever starts from it goes on reading at that LSN for a while.
       source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());

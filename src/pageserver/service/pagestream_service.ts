@@ -1,6 +1,8 @@
+import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { INVALID_LSN } from "../../common/lsn.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
+import { MAX_CONNECTIONS } from "../../pgwire/limits.ts";
 import type { Session } from "../../pgwire/session.ts";
 import { reportOf } from "../../pgwire/sqlstate.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
@@ -25,8 +27,22 @@ import type { ForkAt, TimelineView } from "../content/timeline_view.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
+ * Requests of one connection that may wait for their LSN at a time; one more is refused, and a compute asks again a second later. It has
+ * a few tens on the way. They are refused, not left unread: of a connection that is not read nobody learns that its client has left.
+ */
+export const WAITING_REQUESTS_MAX = 256;
+
+/** Waiting requests of all connections: some hundred bytes each, and each has a timer. */
+const WAITING_REQUESTS_TOTAL_MAX = 1 << 18;
+
+assert(
+  WAITING_REQUESTS_MAX * MAX_CONNECTIONS <= WAITING_REQUESTS_TOTAL_MAX,
+  "all connections may have as many requests waiting as one may",
+);
+
+/**
  * Answers page requests on a connection until the client ends it. Requests whose LSN has arrived are answered at once and in
- * order; one that has to wait for its LSN does not hold up those behind it.
+ * order; one that has to wait for its LSN does not hold up those behind it, and waits no longer than its client stays.
  */
 export async function servePagestream(
   session: Session,
@@ -35,36 +51,46 @@ export async function servePagestream(
 ): Promise<void> {
   const copy = session.copyBoth();
   const request = new PageRequest();
-  await copy.run({
-    onData(bytes, off, len) {
-      decodeRequest(request, bytes, off, len);
-      const { lsn } = request;
-      if (lsn !== INVALID_LSN && lsn > timeline.position) {
-        answerLater(copy, timeline, { ...request }, waitLsnTimeoutMs);
-      } else {
-        answer(copy, timeline, request);
-      }
-      if (copy.congested) {
-        copy.pause();
-        copy.drained().then(() => copy.resume(), () => {});
-      }
-    },
-  });
+  const left = new AbortController();
+  let waiting = 0;
+  const answerLater = async (later: PageRequest): Promise<void> => {
+    waiting++;
+    try {
+      await timeline.waitFor(later.lsn, waitLsnTimeoutMs, left.signal);
+      if (copy.sending) answer(copy, timeline, later);
+    } catch (error) {
+      if (copy.sending) sendError(copy, later, error);
+    } finally {
+      waiting--;
+    }
+  };
+  try {
+    await copy.run({
+      onData(bytes, off, len) {
+        decodeRequest(request, bytes, off, len);
+        const { lsn } = request;
+        if (lsn === INVALID_LSN || lsn <= timeline.position) answer(copy, timeline, request);
+        else if (waiting < WAITING_REQUESTS_MAX) answerLater({ ...request });
+        else sendError(copy, request, tooManyWait());
+        if (copy.congested) {
+          copy.pause();
+          copy.drained().then(() => copy.resume(), () => {});
+        }
+      },
+    });
+  } finally {
+    left.abort(new ZenithError("unavailable", `client ${session.remoteAddress} went away`));
+  }
 }
 
-async function answerLater(
-  copy: CopyBoth,
-  timeline: Timeline,
-  request: PageRequest,
-  timeoutMs: number,
-): Promise<void> {
-  try {
-    await timeline.waitFor(request.lsn, timeoutMs);
-  } catch (error) {
-    if (copy.sending) sendError(copy, request, error);
-    return;
-  }
-  if (copy.sending) answer(copy, timeline, request);
+function tooManyWait(): ZenithError {
+  return new ZenithError(
+    "unavailable",
+    `${WAITING_REQUESTS_MAX} requests of this connection wait for their LSN`,
+    {
+      hint: "ask again when some of them have been answered",
+    },
+  );
 }
 
 function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): void {

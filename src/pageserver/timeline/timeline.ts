@@ -279,14 +279,15 @@ export class Timeline {
     return Math.min(synced, this.position) as Lsn;
   }
 
-  /** Resolves when the records up to `lsn` can be read. */
-  async waitFor(lsn: Lsn, timeoutMs: number): Promise<void> {
+  /** Resolves when the records up to `lsn` can be read. @param signal ends the wait: the one who waits is gone */
+  async waitFor(lsn: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.assertPresent();
     if (lsn <= this.lastRecordLsn || lsn <= this.position) return;
     await this.#waiters.wait(
       lsn,
       timeoutMs,
       () => `timeline ${this.timelineId} ends at ${formatLsn(this.lastRecordLsn)}`,
+      signal,
     );
   }
 

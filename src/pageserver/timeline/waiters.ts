@@ -4,24 +4,45 @@ import { formatLsn, type Lsn } from "../../common/lsn.ts";
 interface Waiter {
   readonly lsn: Lsn;
   readonly resolve: () => void;
+  /** Takes its timer and its listener away. */
+  readonly settle: () => void;
   readonly reject: (error: Error) => void;
-  readonly timer: ReturnType<typeof setTimeout>;
+  /** Where it stands in the heap. */
+  at: number;
 }
 
-/** Those who wait for an LSN to arrive on a timeline. */
+/**
+ * Those who wait for an LSN to arrive on a timeline: a heap with the lowest LSN on top, so that waking one, and giving up one, costs
+ * the logarithm of their number. How many there may be is for those who let clients wait to bound.
+ */
 export class LsnWaiters {
-  #waiters: Waiter[] = [];
+  readonly #heap: Waiter[] = [];
+
+  /** How many wait. */
+  get size(): number {
+    return this.#heap.length;
+  }
 
   /**
    * Resolves once {@link reached} is called with `lsn` or more.
    *
+   * @param signal ends the wait with its reason: the one who waits is gone
    * @throws {ZenithError} `timeout` after `timeoutMs`, naming `where`
    */
-  wait(lsn: Lsn, timeoutMs: number, where: () => string): Promise<void> {
+  wait(lsn: Lsn, timeoutMs: number, where: () => string, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      const giveUp = (error: unknown): void => {
+        this.#remove(waiter);
+        waiter.settle();
+        reject(error);
+      };
+      const onAbort = (): void => giveUp(signal!.reason);
       const timer = setTimeout(() => {
-        this.#waiters = this.#waiters.filter((w) => w.timer !== timer);
-        reject(
+        giveUp(
           new ZenithError(
             "timeout",
             `LSN ${formatLsn(lsn)} did not arrive within ${timeoutMs} ms: ${where()}`,
@@ -31,31 +52,68 @@ export class LsnWaiters {
           ),
         );
       }, timeoutMs);
-      this.#waiters.push({ lsn, resolve, reject, timer });
+      const settle = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", onAbort);
+      };
+      const waiter: Waiter = { lsn, resolve, reject, settle, at: this.#heap.length };
+      signal?.addEventListener("abort", onAbort);
+      this.#heap.push(waiter);
+      this.#rise(waiter);
     });
   }
 
   /** Wakes who waits for `lsn` or less. */
   reached(lsn: Lsn): void {
-    if (this.#waiters.length === 0) return;
-    const waiting: Waiter[] = [];
-    for (const waiter of this.#waiters) {
-      if (waiter.lsn > lsn) {
-        waiting.push(waiter);
-      } else {
-        clearTimeout(waiter.timer);
-        waiter.resolve();
-      }
+    for (let first = this.#heap[0]; first !== undefined && first.lsn <= lsn; first = this.#heap[0]) {
+      this.#remove(first);
+      first.settle();
+      first.resolve();
     }
-    this.#waiters = waiting;
   }
 
   /** Fails all that still wait. */
   abandon(error: Error): void {
-    for (const waiter of this.#waiters) {
-      clearTimeout(waiter.timer);
+    for (const waiter of this.#heap.splice(0)) {
+      waiter.settle();
       waiter.reject(error);
     }
-    this.#waiters = [];
+  }
+
+  #remove(waiter: Waiter): void {
+    const last = this.#heap.pop()!;
+    if (last === waiter) return;
+    this.#put(last, waiter.at);
+    this.#rise(last);
+    this.#sink(last);
+  }
+
+  #rise(waiter: Waiter): void {
+    while (waiter.at > 0) {
+      const parent = this.#heap[(waiter.at - 1) >> 1]!;
+      if (parent.lsn <= waiter.lsn) return;
+      this.#swap(waiter, parent);
+    }
+  }
+
+  #sink(waiter: Waiter): void {
+    for (;;) {
+      const left = this.#heap[2 * waiter.at + 1];
+      const right = this.#heap[2 * waiter.at + 2];
+      const lower = right !== undefined && right.lsn < left!.lsn ? right : left;
+      if (lower === undefined || lower.lsn >= waiter.lsn) return;
+      this.#swap(waiter, lower);
+    }
+  }
+
+  #swap(a: Waiter, b: Waiter): void {
+    const at = a.at;
+    this.#put(a, b.at);
+    this.#put(b, at);
+  }
+
+  #put(waiter: Waiter, at: number): void {
+    this.#heap[at] = waiter;
+    waiter.at = at;
   }
 }

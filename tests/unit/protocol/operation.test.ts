@@ -4,8 +4,7 @@ import { generateTenantId, generateTimelineId, parseBranchName } from "../../../
 import { lsn } from "../../../src/common/lsn.ts";
 import { PAGE_SERVER, SAFEKEEPER } from "../../../src/protocol/management.ts";
 import { formatCommand, parseArgs, usage } from "../../../src/protocol/operation.ts";
-import { bareCommand } from "../pgwire/command_text.ts";
-import {  } from "../../../src/protocol/operation_service.ts";
+import { bareCommand } from "../../../src/pgwire/command_text.ts";
 
 const tenant = generateTenantId();
 const timeline = generateTimelineId();
