@@ -8,7 +8,13 @@ import type { Logger } from "../process/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
-import { assertReachable, makeOwnedDirectory, type PgUser, pgUser } from "../pg_install/pg_user.ts";
+import {
+  assertReachable,
+  closeToOthers,
+  makeOwnedDirectory,
+  type PgUser,
+  pgUser,
+} from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 import {
@@ -85,6 +91,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   assertReachable(install.binDir, user);
   makeOwnedDirectory(paths.socketDir, user);
   makeOwnedDirectory(paths.pgdata, user);
+  closeToOthers(paths.pgdata);
   if (await endOrphan(paths.pgdata)) log.warn("ended a Postgres that an earlier supervisor had left behind");
 
   removeLazyStorage(paths);

@@ -1,8 +1,9 @@
 /** The computes of an environment: one per branch, each in a directory of its own. */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { ForeignDirectory, removeForeignTree } from "../common/foreign_directory.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import { type BranchName, isId, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
@@ -20,7 +21,7 @@ import {
 import { removeLazyStorage } from "../compute/lazy/lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
-import { chownRecursive, makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
+import { makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import type { BranchInfo } from "./page_server_client.ts";
@@ -87,16 +88,21 @@ export async function createCompute(
   try {
     mkdirSync(made.dir, { recursive: true, mode: 0o755 });
     makeOwnedDirectory(made.pgdata, user);
-    const write = (file: string, text: string) =>
-      writeFileSync(join(made.pgdata, file), text, { mode: 0o600 });
-    write("postgresql.conf", initialPostgresConf(identity, paths.socketDir));
-    write("pg_hba.conf", initialHbaConf());
-    write("pg_ident.conf", "");
-    chownRecursive(made.pgdata, user);
+    {
+      using directory = ForeignDirectory.open(made.pgdata);
+      const write = (file: string, text: string) => {
+        const fd = directory.createFile(file, 0o600, user);
+        writeFileSync(fd, text);
+        closeSync(fd);
+      };
+      write("postgresql.conf", initialPostgresConf(identity, paths.socketDir));
+      write("pg_hba.conf", initialHbaConf());
+      write("pg_ident.conf", "");
+    }
     // Whoever lists computes meanwhile finds it complete or not at all.
     renameSync(made.dir, paths.dir);
   } catch (error) {
-    rmSync(made.dir, { recursive: true, force: true });
+    removeForeignTree(made.dir);
     if (error instanceof ZenithError) throw error;
     throw ioError("create", paths.dir, error);
   }
@@ -277,7 +283,7 @@ export async function stopCompute(compute: ComputePlace, mode: StopMode): Promis
 export function destroyCompute(compute: ComputePlace): void {
   removeLazyStorage(compute.paths);
   try {
-    rmSync(compute.paths.dir, { recursive: true, force: true });
+    removeForeignTree(compute.paths.dir);
   } catch (error) {
     throw ioError("remove", compute.paths.dir, error);
   }

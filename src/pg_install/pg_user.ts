@@ -6,6 +6,7 @@ import { spawnSync } from "node:child_process";
 import { lchownSync, lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { ioError, ZenithError } from "../common/errors.ts";
+import { ForeignDirectory } from "../common/foreign_directory.ts";
 
 export interface PgUser {
   readonly name: string;
@@ -81,24 +82,47 @@ export function makeOwnedDirectory(dir: string, user: PgUser | undefined): void 
   try {
     mkdirSync(dirname(dir), { recursive: true, mode: 0o755 });
     mkdirSync(dir, { recursive: true, mode: 0o700 });
-    if (user !== undefined) handOver(realpathSync(dir), statSync(dir).uid, user);
+    if (user !== undefined) {
+      using directory = ForeignDirectory.open(realpathSync(dir));
+      handOver(directory, user);
+    }
   } catch (error) {
-    throw ioError("create directory", dir, error);
+    throw error instanceof ZenithError ? error : ioError("create directory", dir, error);
   }
   assertReachable(dir, user);
 }
 
 const ROOT_UID = 0;
 
-function handOver(path: string, formerUid: number, user: PgUser): void {
-  const found = lstatSync(path);
-  if (found.uid !== formerUid) return;
-  lchownSync(path, user.uid, user.gid);
-  if (!found.isDirectory() || formerUid === user.uid || formerUid === ROOT_UID) return;
-  for (const name of readdirSync(path)) handOver(join(path, name), formerUid, user);
+/** What is in a directory of `formerUid`'s goes along with it; not what is in one of root's: that may be anything. */
+function handOver(directory: ForeignDirectory, user: PgUser): void {
+  const formerUid = directory.stat().uid;
+  if (formerUid === user.uid) return;
+  if (formerUid === ROOT_UID) directory.setOwner(user);
+  else directory.handOver(formerUid, user);
 }
 
-/** Gives `path` and all below it to `user`; does nothing when there is no such user to care for. Does not follow links. */
+/** PostgreSQL starts on no directory that others may read or its owner may not; a restored copy may be either. */
+const OPEN_TO_OTHERS = 0o027;
+const OPEN_TO_OWNER = 0o700;
+
+/** Gives a data directory the mode that PostgreSQL demands of it, should it have another. */
+export function closeToOthers(dir: string): void {
+  try {
+    using directory = ForeignDirectory.open(realpathSync(dir));
+    const { mode } = directory.stat();
+    if ((mode & OPEN_TO_OTHERS) !== 0 || (mode & OPEN_TO_OWNER) !== OPEN_TO_OWNER) {
+      directory.setMode(OPEN_TO_OWNER);
+    }
+  } catch (error) {
+    throw error instanceof ZenithError ? error : ioError("set the mode of", dir, error);
+  }
+}
+
+/**
+ * Gives `path` and all below it to `user`; does nothing when there is no such user to care for. Only for trees that nobody else can
+ * write meanwhile; {@link ForeignDirectory} is for the others.
+ */
 export function chownRecursive(path: string, user: PgUser | undefined): void {
   if (user === undefined) return;
   lchownSync(path, user.uid, user.gid);

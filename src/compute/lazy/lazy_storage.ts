@@ -1,8 +1,9 @@
 /** Relation files that are fetched page by page: a FUSE mount, the thread that serves it, and the way to the page server. */
-import { chmodSync, chownSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, chownSync, mkdirSync, rmSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
+import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import { formatHostPort, type HostPort } from "../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
@@ -120,11 +121,9 @@ export class LazyStorage {
    */
   async serve(): Promise<void> {
     const { paths, user, log, pageServer, tenant, timeline } = this.#options;
-    const manifestPath = join(paths.pgdata, RELATION_MANIFEST_FILE);
-    const manifestBytes = readFileSync(manifestPath);
-    rmSync(manifestPath);
+    const manifestBytes = takeForeignFile(paths.pgdata, RELATION_MANIFEST_FILE);
     const manifest = decodeRelationManifest(manifestBytes);
-    const control = parseControlFile(readFileSync(join(paths.pgdata, CONTROL_FILE_PATH)));
+    const control = parseControlFile(readControlFile(paths.pgdata));
     if (control.checkPoint !== manifest.lsn) {
       throw new ZenithError(
         "protocol",
@@ -216,14 +215,21 @@ export class LazyStorage {
     const seed = join(paths.overlay, "seed");
     try {
       mkdirSync(seed, { recursive: true });
-      for (const name of MOUNTED_DIRECTORIES) {
-        renameSync(join(paths.pgdata, name), join(seed, name));
-        symlinkSync(join(paths.mount, name), join(paths.pgdata, name));
-      }
       // What is in there is Postgres' to read, through the mount.
       chmodSync(paths.overlay, 0o700);
+      using pgdata = ForeignDirectory.open(paths.pgdata);
+      for (const name of MOUNTED_DIRECTORIES) {
+        pgdata.moveTo(name, join(seed, name));
+        pgdata.link(name, join(paths.mount, name));
+        // From here on it is ours, for whoever has it open too.
+        using moved = ForeignDirectory.open(join(seed, name));
+        const former = moved.stat().uid;
+        if (process.getuid!() !== former) {
+          moved.handOver(former, { uid: process.getuid!(), gid: process.getgid!() });
+        }
+      }
     } catch (error) {
-      throw ioError("set up", paths.overlay, error);
+      throw error instanceof ZenithError ? error : ioError("set up", paths.overlay, error);
     }
     return seed;
   }
@@ -297,6 +303,25 @@ export class LazyStorage {
     if (this.#closing) return;
     this.#fail(new ZenithError("io", `relation files are not served any more: ${how}`));
   }
+}
+
+/** A list of 100,000 relation forks takes some 3 MB. */
+const MANIFEST_MAX_BYTES = 1 << 30;
+
+const CONTROL_FILE_MAX_BYTES = 8192;
+
+/** Reads a file and removes it. */
+function takeForeignFile(directory: string, name: string): Uint8Array {
+  using opened = ForeignDirectory.open(directory);
+  const bytes = opened.read(name, MANIFEST_MAX_BYTES);
+  opened.remove(name);
+  return bytes;
+}
+
+function readControlFile(pgdata: string): Uint8Array {
+  using directory = ForeignDirectory.open(pgdata);
+  using global = directory.directory(dirname(CONTROL_FILE_PATH));
+  return global.read(basename(CONTROL_FILE_PATH), CONTROL_FILE_MAX_BYTES);
 }
 
 function megabytes(bytes: number): string {

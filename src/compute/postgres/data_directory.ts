@@ -2,21 +2,10 @@
  * Makes a compute's data directory from a basebackup: a tar with everything but the configuration files.
  * Local data of an earlier run is never reused.
  */
-import {
-  chownSync,
-  closeSync,
-  existsSync,
-  fchownSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { ioError, ZenithError } from "../../common/errors.ts";
+import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import { POSTGRES_MAJOR } from "../../pg_install/find_postgres.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
@@ -24,10 +13,8 @@ import { type TarEntry, type TarHandler, TarReader } from "../../protocol/tar.ts
 import type { BasebackupContent } from "../../protocol/management.ts";
 
 /** What is the user's, and what PostgreSQL keeps about statistics, stays. */
-const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", "pg_stat"]);
-
-/** Statistics are this compute's own: a basebackup's are not taken. */
-const STATISTICS = "pg_stat/";
+const STATISTICS = "pg_stat";
+const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", STATISTICS]);
 
 /**
  * What PostgreSQL puts into a data directory; and the list of a lazy compute's files, there from a start that was broken off. Other
@@ -41,8 +28,8 @@ const OURS = new RegExp(
 /** `PG_CONTROL_FILE_SIZE` (catalog/pg_control.h). */
 const CONTROL_FILE_BYTES = 8192;
 
-/** PostgreSQL refuses a data directory that others may read. */
-const DIRECTORY_MODE = 0o700;
+const VERSION_FILE_MAX_BYTES = 64;
+
 const FILE_MODE = 0o600;
 
 export interface DataDirectoryProgress {
@@ -52,14 +39,14 @@ export interface DataDirectoryProgress {
 
 /** Removes all that an earlier run left, but the configuration. */
 export function clearDataDirectory(pgdata: string): void {
+  using directory = ForeignDirectory.open(pgdata);
   try {
-    for (const name of readdirSync(pgdata)) {
-      if (OURS.test(name) && !KEPT.has(name)) {
-        rmSync(join(pgdata, name), { recursive: true, force: true });
-      }
+    for (const name of directory.names()) {
+      const isKept = KEPT.has(name) && !(name === STATISTICS && !directory.lstat(name)?.isDirectory());
+      if (OURS.test(name) && !isKept) directory.remove(name);
     }
   } catch (error) {
-    throw ioError("clear", pgdata, error);
+    throw error instanceof ZenithError ? error : ioError("clear", pgdata, error);
   }
 }
 
@@ -93,11 +80,13 @@ export async function unpackBasebackup(
 
 /** Makes the files and directories of a basebackup. */
 class FileWriter implements TarHandler {
-  readonly #pgdata: string;
+  readonly #root: ForeignDirectory;
   readonly #owner: PgUser | undefined;
   readonly #onProgress: (progress: DataDirectoryProgress) => void;
   #files = 0;
   #bytes = 0;
+  /** Where the last file went: most often the next one goes there too. */
+  #directory: { readonly name: string; readonly opened: ForeignDirectory } | null = null;
   /** The file that is being written; null between files, and in one that is not taken. */
   #file: { readonly fd: number; readonly path: string } | null = null;
 
@@ -106,7 +95,7 @@ class FileWriter implements TarHandler {
     owner: PgUser | undefined,
     onProgress: (progress: DataDirectoryProgress) => void,
   ) {
-    this.#pgdata = pgdata;
+    this.#root = ForeignDirectory.open(pgdata);
     this.#owner = owner;
     this.#onProgress = onProgress;
   }
@@ -117,19 +106,30 @@ class FileWriter implements TarHandler {
 
   begin(entry: TarEntry): void {
     const name = safeRelativePath(entry.name);
-    const path = join(this.#pgdata, name);
-    if (entry.type === "directory") makeDirectory(path, this.#owner);
-    else if (!name.startsWith(STATISTICS)) this.#create(path);
+    if (entry.type === "directory") {
+      if (name !== ".") this.#open(name);
+      return;
+    }
+    // Statistics are this compute's own: a basebackup's are not taken.
+    if (name.startsWith(`${STATISTICS}/`)) return;
+    const slash = name.lastIndexOf("/");
+    const directory = slash < 0 ? this.#root : this.#open(name.slice(0, slash));
+    const fd = directory.createFile(name.slice(slash + 1), FILE_MODE, this.#owner);
+    this.#file = { fd, path: join(directory.path, name.slice(slash + 1)) };
   }
 
-  #create(path: string): void {
-    try {
-      const fd = openSync(path, "wx", FILE_MODE);
-      this.#file = { fd, path };
-      if (this.#owner !== undefined) fchownSync(fd, this.#owner.uid, this.#owner.gid);
-    } catch (error) {
-      throw ioError("create", path, error);
+  /** That directory and those above it, made if need be. */
+  #open(name: string): ForeignDirectory {
+    if (this.#directory?.name === name) return this.#directory.opened;
+    let at = this.#root;
+    for (const part of name.split("/")) {
+      const next = at.makeDirectory(part, this.#owner);
+      if (at !== this.#root) at[Symbol.dispose]();
+      at = next;
     }
+    this.#directory?.opened[Symbol.dispose]();
+    this.#directory = { name, opened: at };
+    return at;
   }
 
   content(bytes: Uint8Array): void {
@@ -140,13 +140,20 @@ class FileWriter implements TarHandler {
 
   end(): void {
     if (this.#file === null) return;
-    this.close();
+    this.#closeFile();
     this.#files++;
     this.#onProgress(this.written);
   }
 
-  /** Closes the file that is being written, complete or not. */
+  /** Closes everything, also a file that is not complete. */
   close(): void {
+    this.#closeFile();
+    this.#directory?.opened[Symbol.dispose]();
+    this.#directory = null;
+    this.#root[Symbol.dispose]();
+  }
+
+  #closeFile(): void {
     if (this.#file === null) return;
     const { fd } = this.#file;
     this.#file = null;
@@ -162,21 +169,12 @@ function writeAll(fd: number, bytes: Uint8Array, path: string): void {
   }
 }
 
-function makeDirectory(path: string, owner: PgUser | undefined): void {
-  try {
-    mkdirSync(path, { recursive: true, mode: DIRECTORY_MODE });
-    if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
-  } catch (error) {
-    throw ioError("create directory", path, error);
-  }
-}
-
 /** @throws {ZenithError} `protocol` when the name would lead out of the data directory or replace the configuration */
 function safeRelativePath(name: string): string {
   const path = name.replace(/\/$/, "").replace(/^\.\//, "");
   const parts = path.split("/");
   const escapes = path.includes("\0") || parts.some((part) => part === ".." || part === "" || part === ".");
-  if (path !== "." && (escapes || KEPT.has(path) && path !== "pg_stat")) {
+  if (path !== "." && (escapes || KEPT.has(path) && path !== STATISTICS)) {
     throw new ZenithError("protocol", `basebackup: "${name}" is not a name inside a data directory`);
   }
   return path;
@@ -186,20 +184,24 @@ function assertComplete(pgdata: string, content: BasebackupContent): void {
   const fail = (what: string) => {
     throw new ZenithError("protocol", `the basebackup is not a complete data directory: ${what}`);
   };
-  for (const name of ["PG_VERSION", "global/pg_control", "base", "pg_wal", "pg_xact"]) {
-    if (!existsSync(join(pgdata, name))) fail(`${name} is missing`);
+  using directory = ForeignDirectory.open(pgdata);
+  for (const name of ["PG_VERSION", "global", "base", "pg_wal", "pg_xact"]) {
+    if (directory.lstat(name) === undefined) fail(`${name} is missing`);
   }
-  const version = readFileSync(join(pgdata, "PG_VERSION"), "utf8").trim();
+  const version = new TextDecoder().decode(directory.read("PG_VERSION", VERSION_FILE_MAX_BYTES)).trim();
   if (version !== String(POSTGRES_MAJOR)) {
     fail(`PG_VERSION is ${version}, this Zenith runs PostgreSQL ${POSTGRES_MAJOR}`);
   }
-  const controlBytes = statSync(join(pgdata, "global/pg_control")).size;
-  if (controlBytes !== CONTROL_FILE_BYTES) {
-    fail(`global/pg_control has ${controlBytes} bytes, expected ${CONTROL_FILE_BYTES}`);
+  using global = directory.directory("global");
+  const control = global.lstat("pg_control");
+  if (control === undefined) fail("global/pg_control is missing");
+  if (control?.size !== CONTROL_FILE_BYTES) {
+    fail(`global/pg_control has ${control?.size} bytes, expected ${CONTROL_FILE_BYTES}`);
   }
   if (content === "lazy") {
-    if (!existsSync(join(pgdata, RELATION_MANIFEST_FILE))) fail(`${RELATION_MANIFEST_FILE} is missing`);
-  } else if (!readdirSync(join(pgdata, "pg_wal")).some((name) => /^[0-9A-F]{24}$/.test(name))) {
-    fail("pg_wal holds no segment");
+    if (directory.lstat(RELATION_MANIFEST_FILE) === undefined) fail(`${RELATION_MANIFEST_FILE} is missing`);
+    return;
   }
+  using wal = directory.directory("pg_wal");
+  if (!wal.names().some((name) => /^[0-9A-F]{24}$/.test(name))) fail("pg_wal holds no segment");
 }

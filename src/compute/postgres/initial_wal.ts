@@ -1,7 +1,8 @@
 import { Buffer } from "node:buffer";
-import { chownSync, closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { ioError } from "../../common/errors.ts";
+import { ioError, ZenithError } from "../../common/errors.ts";
+import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import type { ControlFile } from "../../postgres/control_file.ts";
@@ -35,10 +36,12 @@ export function writeInitialWal(
     segmentSize,
     checkpoint,
   });
+  using root = ForeignDirectory.open(pgdata);
+  using directory = root.directory("pg_wal");
   for (const { segmentStart, bytes } of segments) {
-    const path = join(pgdata, "pg_wal", walFileName(checkpoint.ThisTimeLineID, segmentStart, segmentSize));
+    const name = walFileName(checkpoint.ThisTimeLineID, segmentStart, segmentSize);
     try {
-      const fd = openSync(path, "wx", FILE_MODE);
+      const fd = directory.createFile(name, FILE_MODE, owner);
       try {
         for (let at = 0; at < bytes.length; at += BLCKSZ) {
           const page = bytes.subarray(at, at + BLCKSZ);
@@ -48,9 +51,8 @@ export function writeInitialWal(
       } finally {
         closeSync(fd);
       }
-      if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
     } catch (error) {
-      throw ioError("write", path, error);
+      throw error instanceof ZenithError ? error : ioError("write", join(directory.path, name), error);
     }
   }
 }

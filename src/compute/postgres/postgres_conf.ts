@@ -2,9 +2,10 @@
  * A compute's configuration. `postgresql.conf` is written once, when the compute is created, and the user's from then on:
  * what Zenith needs to know (tenant, timeline, page server, port) is read back from there.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
+import { readForeignFile } from "../../common/foreign_directory.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
@@ -48,10 +49,10 @@ export function readOnlyLsn(pgdata: string): Lsn | null {
   const path = join(pgdata, "postmaster.opts");
   if (!existsSync(path)) return null;
   try {
-    const match = new RegExp(`${READ_ONLY_LSN_SETTING}=([0-9A-F/]+)`).exec(readFileSync(path, "utf8"));
+    const match = new RegExp(`${READ_ONLY_LSN_SETTING}=([0-9A-F/]+)`).exec(readText(path));
     return match === null ? null : parseLsn(match[1]!);
   } catch (error) {
-    throw ioError("read", path, error);
+    throw error instanceof ZenithError ? error : ioError("read", path, error);
   }
 }
 
@@ -61,6 +62,14 @@ const SOCKET_DIR_MAX_LENGTH = 107 - "/.s.PGSQL.65535.lock".length;
 /** Whether a Postgres may have its Unix socket there. */
 export function fitsSocketPath(socketDir: string): boolean {
   return Buffer.byteLength(socketDir) <= SOCKET_DIR_MAX_LENGTH;
+}
+
+/** A file of settings, which are lines that people write. */
+const SETTINGS_FILE_MAX_BYTES = 1 << 20;
+
+/** A tenant may have put anything there: a link to what only root may read, a pipe. */
+function readText(path: string): string {
+  return new TextDecoder().decode(readForeignFile(path, SETTINGS_FILE_MAX_BYTES));
 }
 
 /** The `postgresql.conf` of a new compute. */
@@ -165,9 +174,9 @@ export function readSettings(pgdata: string): Settings {
     const path = join(pgdata, name);
     if (name === "postgresql.auto.conf" && !existsSync(path)) continue;
     try {
-      parseSettings(readFileSync(path, "utf8"), settings);
+      parseSettings(readText(path), settings);
     } catch (error) {
-      throw ioError("read", path, error);
+      throw error instanceof ZenithError ? error : ioError("read", path, error);
     }
   }
   return settings;

@@ -2,16 +2,18 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import {
   closeSync,
+  fchmodSync,
   fstatSync,
   openSync,
   readdirSync,
-  readFileSync,
   readlinkSync,
+  readSync,
   realpathSync,
 } from "node:fs";
 import { basename, join } from "node:path";
 import { assert } from "../../common/assert.ts";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import { readForeignFile } from "../../common/foreign_directory.ts";
 import type { PostgresLocation } from "../../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../../pg_install/pg_user.ts";
@@ -27,6 +29,8 @@ export interface PostgresProcessOptions {
   /** Its standard output and error are appended here. */
   readonly logFile: string;
 }
+
+const LOG_MODE = 0o600;
 
 /** How a postmaster is told to shut down: pmdie() in postmaster.c. */
 const FAST_SHUTDOWN: NodeJS.Signals = "SIGINT";
@@ -74,7 +78,9 @@ export class PostgresProcess {
   static async start(options: PostgresProcessOptions): Promise<PostgresProcess> {
     let logFd: number;
     try {
-      logFd = openSync(options.logFile, "a", 0o644);
+      // Statements are in it, and what they say, passwords too.
+      logFd = openSync(options.logFile, "a", LOG_MODE);
+      fchmodSync(logFd, LOG_MODE);
     } catch (error) {
       throw ioError("open log", options.logFile, error);
     }
@@ -228,10 +234,17 @@ function kill(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
+/** `postmaster.pid` has some eight short lines. */
+const PID_FILE_MAX_BYTES = 8192;
+
+function readPidFile(pgdata: string): string {
+  return new TextDecoder().decode(readForeignFile(join(pgdata, "postmaster.pid"), PID_FILE_MAX_BYTES));
+}
+
 /** The process that `postmaster.pid` names, if that process works in this very directory, as postmasters do. */
 export function postmasterPid(pgdata: string): number | undefined {
   try {
-    const pid = Number.parseInt(readFileSync(join(pgdata, "postmaster.pid"), "utf8"), 10);
+    const pid = Number.parseInt(readPidFile(pgdata), 10);
     return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(pgdata) ? pid : undefined;
   } catch {
     return undefined;
@@ -246,7 +259,7 @@ const STATUS_READY = "ready";
 export function acceptsConnections(pgdata: string, pid: number): boolean {
   let lines: string[];
   try {
-    lines = readFileSync(join(pgdata, "postmaster.pid"), "utf8").split("\n");
+    lines = readPidFile(pgdata).split("\n");
   } catch {
     return false;
   }
@@ -285,7 +298,7 @@ function lastCrash(lines: readonly string[]): string | undefined {
 
 function logTail({ file, from }: OwnLog): string[] {
   try {
-    return readFileSync(file).subarray(from).subarray(-LOG_TAIL_BYTES).toString("utf8").split("\n");
+    return readTail(file, from, LOG_TAIL_BYTES).split("\n");
   } catch {
     return [];
   }
@@ -300,4 +313,16 @@ function lastFatalLine(lines: readonly string[]): string | undefined {
   const reason = lines.slice(0, last).findLast((line) => line.includes("LOG:"));
   if (reason !== undefined && words[0]!.endsWith("contains errors")) words.unshift(reason);
   return words.map((line) => line.replace(/^.*?(?:(?:FATAL|PANIC)|LOG): */, "")).join("; ");
+}
+
+/** The end of what a file holds from `from` on, at most `maxBytes`: a log may be larger than memory. */
+function readTail(file: string, from: number, maxBytes: number): string {
+  const fd = openSync(file, "r");
+  try {
+    const bytes = new Uint8Array(maxBytes);
+    const length = readSync(fd, bytes, 0, maxBytes, Math.max(from, fstatSync(fd).size - maxBytes));
+    return new TextDecoder().decode(bytes.subarray(0, length));
+  } finally {
+    closeSync(fd);
+  }
 }

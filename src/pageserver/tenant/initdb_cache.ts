@@ -1,6 +1,8 @@
+import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { Disk } from "../../common/disk.ts";
 import { ioError, ZenithError } from "../../common/errors.ts";
+import { ForeignDirectory, removeForeignTree } from "../../common/foreign_directory.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import { findPostgres } from "../../pg_install/find_postgres.ts";
 import { runInitdb, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
@@ -35,11 +37,13 @@ export class InitdbCache {
   async #make(): Promise<string> {
     const install = findPostgres({ distribDir: this.#pgDistribDir });
     const ready = join(this.#paths.initdbCache, install.version);
-    if (this.#disk.statSync(ready) !== null) return ready;
+    if (isOurs(ready)) return ready;
     const inProgress = `${ready}.running`;
     try {
-      this.#disk.removeTreeSync(inProgress);
+      removeForeignTree(inProgress);
+      removeForeignTree(ready);
       await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER });
+      takeOver(inProgress);
       // The cache is no user's data: after a crash that tears it, reading it fails, and removing it is the remedy.
       this.#disk.renameSync(inProgress, ready);
     } catch (error) {
@@ -47,4 +51,18 @@ export class InitdbCache {
     }
     return ready;
   }
+}
+
+/** What tenants are made from must be nobody's to change who runs a Postgres here: that user is every tenant's superuser's. */
+function isOurs(directory: string): boolean {
+  const found = lstatSync(directory, { throwIfNoEntry: false });
+  return found !== undefined && found.isDirectory() && found.uid === process.getuid!();
+}
+
+/** The files of initdb, which doesn't run as root, become root's. */
+function takeOver(path: string): void {
+  using directory = ForeignDirectory.open(path);
+  const { uid } = directory.stat();
+  const ours = { uid: process.getuid!(), gid: process.getgid!() };
+  if (uid !== ours.uid) directory.handOver(uid, ours);
 }

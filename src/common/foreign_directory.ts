@@ -1,0 +1,218 @@
+/**
+ * A directory that somebody else may write, handled with the rights of root. Paths are of no use there: between two looks at one, any part
+ * of it can become a link to elsewhere. So each directory is opened without following links, and what is in it is reached
+ * by that descriptor, one name at a time (`/proc/self/fd/N/name` is what openat(2) is elsewhere).
+ */
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  rmdirSync,
+  type Stats,
+  symlinkSync,
+  unlinkSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { assert } from "./assert.ts";
+import { ioError, systemErrorCode, ZenithError } from "./errors.ts";
+
+export interface FileOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
+
+const DIRECTORY_MODE = 0o700;
+
+export class ForeignDirectory implements Disposable {
+  /** For error messages. */
+  readonly path: string;
+  readonly #fd: number;
+
+  private constructor(path: string, fd: number) {
+    this.path = path;
+    this.#fd = fd;
+  }
+
+  /** Opens one whose parent is ours. @throws {ZenithError} `io` also when it is a link */
+  static open(path: string): ForeignDirectory {
+    return new ForeignDirectory(path, openDirectory(path, path));
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+
+  names(): string[] {
+    return readdirSync(`/proc/self/fd/${this.#fd}`);
+  }
+
+  /** Of the directory itself. */
+  stat(): Stats {
+    return fstatSync(this.#fd);
+  }
+
+  /** Of what is in it, links as links; undefined when it is not there. */
+  lstat(name: string): Stats | undefined {
+    return lstatSync(this.#at(name), { throwIfNoEntry: false });
+  }
+
+  setMode(mode: number): void {
+    fchmodSync(this.#fd, mode);
+  }
+
+  setOwner(owner: FileOwner): void {
+    fchownSync(this.#fd, owner.uid, owner.gid);
+  }
+
+  /** @throws {ZenithError} `io` also when it is a link */
+  directory(name: string): ForeignDirectory {
+    const path = join(this.path, name);
+    return new ForeignDirectory(path, openDirectory(this.#at(name), path));
+  }
+
+  /** The directory of that name, made if need be, and `owner`'s. */
+  makeDirectory(name: string, owner: FileOwner | undefined): ForeignDirectory {
+    try {
+      mkdirSync(this.#at(name), { mode: DIRECTORY_MODE });
+    } catch (error) {
+      if (systemErrorCode(error) !== "EEXIST") {
+        throw ioError("create directory", join(this.path, name), error);
+      }
+    }
+    const made = this.directory(name);
+    if (owner !== undefined) made.setOwner(owner);
+    return made;
+  }
+
+  /** A new file, `owner`'s. @returns its descriptor, for writing */
+  createFile(name: string, mode: number, owner: FileOwner | undefined): number {
+    try {
+      const fd = openSync(this.#at(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+      if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
+      return fd;
+    } catch (error) {
+      throw ioError("create", join(this.path, name), error);
+    }
+  }
+
+  /** A new link. */
+  link(name: string, target: string): void {
+    symlinkSync(target, this.#at(name));
+  }
+
+  /** Moves what has that name to a path of ours. */
+  moveTo(name: string, path: string): void {
+    renameSync(this.#at(name), path);
+  }
+
+  /** Removes what has that name, with all below it; nothing if there is nothing. */
+  remove(name: string): void {
+    const found = this.lstat(name);
+    if (found === undefined) return;
+    if (!found.isDirectory()) {
+      unlinkSync(this.#at(name));
+      return;
+    }
+    {
+      using directory = this.directory(name);
+      for (const inside of directory.names()) directory.remove(inside);
+    }
+    rmdirSync(this.#at(name));
+  }
+
+  /** Gives everything that is `from`'s to `owner`, this directory too. */
+  handOver(from: number, owner: FileOwner): void {
+    if (this.stat().uid === from) this.setOwner(owner);
+    for (const name of this.names()) {
+      const found = this.lstat(name);
+      if (found?.isDirectory()) {
+        using directory = this.directory(name);
+        directory.handOver(from, owner);
+      } else if (found?.uid === from) {
+        lchownSync(this.#at(name), owner.uid, owner.gid);
+      }
+    }
+  }
+
+  /** @throws {ZenithError} as {@link readForeignFile} */
+  read(name: string, maxBytes: number): Uint8Array {
+    return readRegularFile(this.#at(name), join(this.path, name), maxBytes);
+  }
+
+  #at(name: string): string {
+    assert(name !== "" && name !== "." && name !== ".." && !name.includes("/"), "one name at a time");
+    return `/proc/self/fd/${this.#fd}/${name}`;
+  }
+}
+
+/** Removes a tree that somebody else may write, whose parent is ours; nothing if there is nothing. */
+export function removeForeignTree(path: string): void {
+  if (lstatSync(dirname(path), { throwIfNoEntry: false }) === undefined) return;
+  using parent = ForeignDirectory.open(dirname(path));
+  parent.remove(basename(path));
+}
+
+/**
+ * Reads a file in a directory that somebody else may write and whose parent is ours.
+ *
+ * @throws {ZenithError} `io` when it is no ordinary file but a link or a pipe, or larger than `maxBytes`
+ */
+export function readForeignFile(path: string, maxBytes: number): Uint8Array {
+  using directory = ForeignDirectory.open(dirname(path));
+  return directory.read(basename(path), maxBytes);
+}
+
+function readRegularFile(at: string, path: string, maxBytes: number): Uint8Array {
+  let fd: number;
+  try {
+    // A pipe would be waited for.
+    fd = openSync(at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  } catch (error) {
+    throw linkError(path, error) ?? ioError("read", path, error);
+  }
+  try {
+    const found = fstatSync(fd);
+    if (!found.isFile() || found.size > maxBytes) {
+      const what = found.isFile() ? `has ${found.size} bytes, more than ${maxBytes}` : "is no ordinary file";
+      throw new ZenithError("io", `could not read ${path}: it ${what}`);
+    }
+    const bytes = new Uint8Array(found.size);
+    let length = 0;
+    for (let read = -1; read !== 0 && length < bytes.length; length += read) {
+      read = readSync(fd, bytes, length, bytes.length - length, length);
+    }
+    return bytes.subarray(0, length);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openDirectory(at: string, path: string): number {
+  try {
+    return openSync(at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  } catch (error) {
+    throw linkError(path, error) ?? ioError("open directory", path, error);
+  }
+}
+
+/** What open(2) says of a link: ELOOP, or ENOTDIR where a directory is wanted. */
+function linkError(path: string, error: unknown): ZenithError | undefined {
+  const isLink = ["ELOOP", "ENOTDIR"].includes(systemErrorCode(error) ?? "") &&
+    lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink();
+  if (!isLink) return undefined;
+  return new ZenithError("io", `${path} is a link: Zenith follows none in a directory that others write`, {
+    hint: "put what it points at in its place",
+    cause: error,
+  });
+}
