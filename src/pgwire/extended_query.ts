@@ -2,7 +2,7 @@
 import { ByteCursor } from "./byte_cursor.ts";
 import { type Column, columnOid } from "./column.ts";
 import type { FrameWriter } from "./frame_writer.ts";
-import { PREPARED_MAX_COUNT } from "./limits.ts";
+import { PREPARED_MAX_BYTES, PREPARED_MAX_COUNT } from "./limits.ts";
 import { BIND_COMPLETE, CLOSE_COMPLETE, NO_DATA, PARSE_COMPLETE } from "./message_types.ts";
 import { writeParameterDescription, writeRowDescription } from "./server_messages.ts";
 import {
@@ -19,12 +19,21 @@ const STATEMENT = "S".charCodeAt(0);
 const PORTAL = "P".charCodeAt(0);
 const OID_UNSPECIFIED = 0;
 
+/** What a map's entry, a character and a number take, at most. */
+const ENTRY_BYTES = 200;
+const CHARACTER_BYTES = 2;
+const NUMBER_BYTES = 8;
+
 export interface Statement {
+  /** What it takes of memory. */
+  bytes: number;
   sql: string;
   parameterOids: readonly number[];
 }
 
 export interface Portal {
+  /** What it takes of memory. */
+  bytes: number;
   sql: string;
   params: readonly (string | null)[];
   resultFormats: readonly number[];
@@ -36,6 +45,7 @@ type Describe = (sql: string) => readonly Column[] | null;
 export class ExtendedQuery {
   readonly #statements = new Map<string, Statement>();
   readonly #portals = new Map<string, Portal>();
+  #bytes = 0;
 
   parse(out: FrameWriter, bytes: Uint8Array, off: number, len: number): void {
     const cursor = new ByteCursor("Parse message", bytes, off, len);
@@ -47,13 +57,16 @@ export class ExtendedQuery {
     if (name !== "" && this.#statements.has(name)) {
       throw new PgError(SQLSTATE_DUPLICATE_PREPARED_STATEMENT, `prepared statement "${name}" already exists`);
     }
-    this.#checkRoom();
     const count = Math.max(declared.length, highestParameter(sql));
+    const takes = ENTRY_BYTES + CHARACTER_BYTES * (name.length + sql.length) + NUMBER_BYTES * count;
+    this.#delete(this.#statements, name);
+    this.#checkRoom(takes);
     const parameterOids = Array.from({ length: count }, (_, i) => {
       const oid = declared[i] ?? OID_UNSPECIFIED;
       return oid === OID_UNSPECIFIED ? columnOid("text") : oid;
     });
-    this.#statements.set(name, { sql, parameterOids });
+    this.#bytes += takes;
+    this.#statements.set(name, { bytes: takes, sql, parameterOids });
     out.empty(PARSE_COMPLETE);
   }
 
@@ -89,8 +102,13 @@ export class ExtendedQuery {
           `but the statement requires ${statement.parameterOids.length}`,
       );
     }
-    this.#checkRoom();
-    this.#portals.set(portalName, { sql: statement.sql, params, resultFormats });
+    const characters = params.reduce((sum, param) => sum + (param?.length ?? 0), portalName.length);
+    const takes = ENTRY_BYTES + CHARACTER_BYTES * characters +
+      NUMBER_BYTES * (params.length + resultFormats.length);
+    this.#delete(this.#portals, portalName);
+    this.#checkRoom(takes);
+    this.#bytes += takes;
+    this.#portals.set(portalName, { bytes: takes, sql: statement.sql, params, resultFormats });
     out.empty(BIND_COMPLETE);
   }
 
@@ -126,21 +144,21 @@ export class ExtendedQuery {
     const kind = cursor.uint8();
     const name = cursor.cstring();
     cursor.end();
-    if (kind === STATEMENT) this.#statements.delete(name);
-    else if (kind === PORTAL) this.#portals.delete(name);
+    if (kind === STATEMENT) this.#delete(this.#statements, name);
+    else if (kind === PORTAL) this.#delete(this.#portals, name);
     else throw new ProtocolError(`Close message: unknown kind ${kind}`);
     out.empty(CLOSE_COMPLETE);
   }
 
   /** Portals live until the transaction ends, and ours ends at Sync. */
   endTransaction(): void {
-    this.#portals.clear();
+    for (const name of this.#portals.keys()) this.#delete(this.#portals, name);
   }
 
   /** A simple query destroys the unnamed statement and portal. */
   dropUnnamed(): void {
-    this.#statements.delete("");
-    this.#portals.delete("");
+    this.#delete(this.#statements, "");
+    this.#delete(this.#portals, "");
   }
 
   #statement(name: string): Statement {
@@ -159,7 +177,19 @@ export class ExtendedQuery {
     return portal;
   }
 
-  #checkRoom(): void {
+  #delete(from: Map<string, Statement | Portal>, name: string): void {
+    this.#bytes -= from.get(name)?.bytes ?? 0;
+    from.delete(name);
+  }
+
+  #checkRoom(bytes: number): void {
+    if (this.#bytes + bytes > PREPARED_MAX_BYTES) {
+      throw new PgError(
+        SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED,
+        `prepared statements take too much memory: the limit is ${PREPARED_MAX_BYTES} bytes per connection`,
+        { hint: "close those that are not needed any more" },
+      );
+    }
     if (this.#statements.size + this.#portals.size >= PREPARED_MAX_COUNT) {
       throw new PgError(
         SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED,

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { FrameReader } from "./frame_reader.ts";
 import type { FrameWriter } from "./frame_writer.ts";
-import { READ_AHEAD_MAX_BYTES } from "./limits.ts";
+import { READ_AHEAD_MAX_BYTES, READ_AHEAD_MAX_CHUNKS } from "./limits.ts";
 
 /** Whose messages they are: a connection, at either end. */
 export interface FrameHandler {
@@ -58,7 +58,9 @@ export class FramePump {
   }
 
   #controlFlow(): void {
-    const full = this.#reader.bufferedBytes > READ_AHEAD_MAX_BYTES && !this.#handler.mayRead();
+    const { bufferedBytes, bufferedChunks } = this.#reader;
+    const much = bufferedBytes > READ_AHEAD_MAX_BYTES || bufferedChunks > READ_AHEAD_MAX_CHUNKS;
+    const full = much && !this.#handler.mayRead();
     if (full && !this.#socket.isPaused()) this.#socket.pause();
     else if (!full && this.#socket.isPaused()) this.#socket.resume();
   }

@@ -29,6 +29,11 @@ export class FrameReader {
   /** Bytes pushed and not yet returned as messages. */
   bufferedBytes = 0;
 
+  /** In how many pieces those bytes came. */
+  get bufferedChunks(): number {
+    return this.#queue.length;
+  }
+
   readonly #limits: FrameLimits;
   /** 0 while startup packets are expected, which have no type byte. */
   #typeBytes = 1;

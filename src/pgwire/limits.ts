@@ -1,10 +1,12 @@
 /** Bounds on what a peer can make this process hold or wait for. All sizes are bytes, all times milliseconds. */
+import { assert } from "../common/assert.ts";
+import { CONNECTIONS_SHARE } from "../common/open_files.ts";
 
 /** PostgreSQL's MAX_STARTUP_PACKET_LENGTH (libpq/pqcomm.h): nothing before authentication needs more. */
 export const STARTUP_PACKET_MAX_BYTES = 10_000;
 
-/** Query text, and the parameters of one Bind. Our commands are short; this leaves room for generated ones. */
-export const QUERY_MAX_BYTES = 1024 * 1024;
+/** Query text, and the parameters of one Bind. Our commands take some hundred bytes. */
+export const QUERY_MAX_BYTES = 64 * 1024;
 
 /** Messages whose body is a name or nothing at all; PostgreSQL's PQ_SMALL_MESSAGE_LIMIT. */
 export const SMALL_MESSAGE_MAX_BYTES = 10_000;
@@ -18,8 +20,14 @@ export const SERVER_MESSAGE_MAX_BYTES = 64 * 1024 * 1024;
 /** Statements plus portals that one session may keep prepared. */
 export const PREPARED_MAX_COUNT = 1000;
 
+/** What they may take together: text and parameters, as they are in memory. */
+export const PREPARED_MAX_BYTES = 1024 * 1024;
+
 /** Bytes that a client may send ahead while its query runs; beyond it the socket is not read. */
 export const READ_AHEAD_MAX_BYTES = 1024 * 1024;
+
+/** Pieces that those bytes may come in: each takes some hundred bytes of its own, even if it holds but one. */
+export const READ_AHEAD_MAX_CHUNKS = 1024;
 
 /** Output above this is backpressure: `send` returns false, and a server stops taking requests of that connection. */
 export const WRITE_HIGH_WATER_BYTES = 1024 * 1024;
@@ -33,10 +41,26 @@ export const COPY_OUT_CHUNK_BYTES = 64 * 1024;
 /** From accept to the end of the startup packet. A peer that trickles bytes is cut off. */
 export const STARTUP_TIMEOUT_MS = 10_000;
 
+/** Connections that a server has at most; fewer where the process may open few files, see {@link connectionLimits}. */
 export const MAX_CONNECTIONS = 1000;
+
+/** Of these, the last are for clients on the same machine: whoever looks after a server gets in when the network has filled it. */
+export const RESERVED_CONNECTIONS = 16;
 
 /** Connections above the maximum that are still heard out, so that they learn why they are refused. */
 export const REFUSED_CONNECTIONS_MAX = 64;
+
+/** A connection without a command for so long is ended. Streams are commands that run. */
+export const IDLE_TIMEOUT_MS = 10 * 60_000;
+
+/** When there is no room, the connection that has had no command for longest gives way, if it was at least that long. */
+export const IDLE_GIVES_WAY_MS = 1_000;
+
+/** How often a server looks for idle connections. */
+export const IDLE_CHECK_MS = 30_000;
+
+/** What one connection may hold of its peer's: the message that arrives, what was read ahead, prepared statements, output. */
+export const CONNECTION_MAX_BYTES = 24 * 1024 * 1024;
 
 /** How long a closing server waits for running queries and unwritten output before it cuts connections. */
 export const SHUTDOWN_GRACE_MS = 5_000;
@@ -48,3 +72,29 @@ export const LINGER_MS = 1_000;
 export const TCP_KEEPALIVE_MS = 30_000;
 
 export const CONNECT_TIMEOUT_MS = 10_000;
+
+/** A server with fewer connections is of no use. */
+const CONNECTIONS_MIN = 32;
+
+assert(
+  COPY_DATA_MAX_BYTES + READ_AHEAD_MAX_BYTES + PREPARED_MAX_BYTES + 2 * WRITE_HIGH_WATER_BYTES <=
+    CONNECTION_MAX_BYTES,
+  "what a connection may hold is the sum of its parts",
+);
+assert(QUERY_MAX_BYTES <= READ_AHEAD_MAX_BYTES, "a query can be read ahead");
+assert(WRITE_LOW_WATER_BYTES < WRITE_HIGH_WATER_BYTES, "output drains below the mark that it rose above");
+assert(
+  STARTUP_PACKET_MAX_BYTES < QUERY_MAX_BYTES,
+  "nothing before authentication is larger than what comes after",
+);
+assert(RESERVED_CONNECTIONS < CONNECTIONS_MIN, "not all places are reserved");
+assert(IDLE_GIVES_WAY_MS < IDLE_CHECK_MS && IDLE_CHECK_MS < IDLE_TIMEOUT_MS, "idle times are told apart");
+
+/** How many connections a process may have that may open so many files: each is a descriptor. */
+export function connectionLimits(
+  openFiles: number,
+): { readonly connections: number; readonly refused: number } {
+  const share = Math.floor(openFiles * CONNECTIONS_SHARE);
+  const refused = Math.min(REFUSED_CONNECTIONS_MAX, Math.floor(share / 16));
+  return { connections: Math.max(CONNECTIONS_MIN, Math.min(MAX_CONNECTIONS, share - refused)), refused };
+}

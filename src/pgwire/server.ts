@@ -1,13 +1,29 @@
 /** A PostgreSQL wire protocol server for our own commands. */
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
-import { MAX_CONNECTIONS, REFUSED_CONNECTIONS_MAX, SHUTDOWN_GRACE_MS, STARTUP_TIMEOUT_MS } from "./limits.ts";
+import { openFilesLimit } from "../common/open_files.ts";
+import {
+  connectionLimits,
+  IDLE_CHECK_MS,
+  IDLE_GIVES_WAY_MS,
+  IDLE_TIMEOUT_MS,
+  RESERVED_CONNECTIONS,
+  SHUTDOWN_GRACE_MS,
+  STARTUP_TIMEOUT_MS,
+} from "./limits.ts";
 import { ServerConnection, type ServerContext } from "./server_connection.ts";
 import type { ConnectionHandler, Session } from "./session.ts";
 import { PgError, SQLSTATE_TOO_MANY_CONNECTIONS } from "./sqlstate.ts";
 
 export interface ServerOptions {
+  /** By default as many as {@link connectionLimits} finds room for. */
   maxConnections?: number;
+  /** Of these, the ones for clients on the same machine. */
+  reservedConnections?: number;
+  /** How long a connection may have no command. */
+  idleTimeoutMs?: number;
+  /** How long a connection has had no command that gives way to a new one when there is no room. */
+  idleGivesWayMs?: number;
   startupTimeoutMs?: number;
   /** How long {@link PgServer.close} lets running commands end by themselves. */
   shutdownGraceMs?: number;
@@ -25,6 +41,10 @@ export class PgServer implements ServerContext {
 
   readonly #options: ServerOptions;
   readonly #maxConnections: number;
+  readonly #refusedMax: number;
+  readonly #reserved: number;
+  readonly #idleTimeoutMs: number;
+  #idleCheck: ReturnType<typeof setInterval> | undefined;
   readonly #server: Server;
   readonly #connections = new Map<number, ServerConnection>();
   #admitted = new Set<ServerConnection>();
@@ -34,7 +54,12 @@ export class PgServer implements ServerContext {
   constructor(handler: ConnectionHandler, options: ServerOptions = {}) {
     this.handler = handler;
     this.#options = options;
-    this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+    const limits = connectionLimits(openFilesLimit());
+    this.#maxConnections = options.maxConnections ?? limits.connections;
+    this.#refusedMax = limits.refused;
+    this.#reserved = options.reservedConnections ??
+      (options.maxConnections === undefined ? RESERVED_CONNECTIONS : 0);
+    this.#idleTimeoutMs = options.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
     this.startupTimeoutMs = options.startupTimeoutMs ?? STARTUP_TIMEOUT_MS;
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
   }
@@ -66,6 +91,8 @@ export class PgServer implements ServerContext {
         this.#server.off("error", failed);
         // From here on accept() may fail for lack of descriptors: that client is lost, the server is not.
         this.#server.on("error", (error) => this.connectionError(`${host}:${port}`, error));
+        this.#idleCheck = setInterval(() => this.#endIdle(), Math.min(IDLE_CHECK_MS, this.#idleTimeoutMs));
+        this.#idleCheck.unref();
         resolve({ host, port: (this.#server.address() as AddressInfo).port });
       });
     });
@@ -73,6 +100,7 @@ export class PgServer implements ServerContext {
 
   /** Stops listening, ends idle connections, aborts running commands, and cuts what is left after the grace time. */
   async close(): Promise<void> {
+    clearInterval(this.#idleCheck);
     if (this.#server.listening) this.#server.close();
     const gone = new Promise<void>((resolve) => this.#allGone = resolve);
     for (const connection of [...this.#connections.values()]) connection.shutdown();
@@ -87,14 +115,37 @@ export class PgServer implements ServerContext {
 
   /** @internal */
   admit(connection: ServerConnection): void {
-    if (this.#admitted.size >= this.#maxConnections) {
+    const room = connection.isLocal ? this.#maxConnections : this.#maxConnections - this.#reserved;
+    if (this.#admitted.size >= room && !this.#makeRoom()) {
       throw new PgError(
         SQLSTATE_TOO_MANY_CONNECTIONS,
-        `too many connections: the limit is ${this.#maxConnections}`,
+        `too many connections: the limit is ${room}`,
         { severity: "FATAL" },
       );
     }
     this.#admitted.add(connection);
+  }
+
+  /** Ends the connection that has had no command for longest. @returns whether there is one to do without */
+  #makeRoom(): boolean {
+    let longest: ServerConnection | undefined;
+    for (const connection of this.#admitted) {
+      if (connection.idleSinceMs < (longest?.idleSinceMs ?? Infinity)) longest = connection;
+    }
+    const givesWayMs = this.#options.idleGivesWayMs ?? IDLE_GIVES_WAY_MS;
+    if (longest === undefined || performance.now() - longest.idleSinceMs < givesWayMs) return false;
+    this.#admitted.delete(longest);
+    longest.endIdle("there is no room for others");
+    return true;
+  }
+
+  #endIdle(): void {
+    const latestMs = performance.now() - this.#idleTimeoutMs;
+    for (const connection of [...this.#admitted]) {
+      if (connection.idleSinceMs <= latestMs) {
+        connection.endIdle(`it had no command for ${this.#idleTimeoutMs / 1000} s`);
+      }
+    }
   }
 
   /** @internal */
@@ -121,7 +172,7 @@ export class PgServer implements ServerContext {
   }
 
   #accept(socket: Socket): void {
-    if (this.#connections.size >= this.#maxConnections + REFUSED_CONNECTIONS_MAX) {
+    if (this.#connections.size >= this.#maxConnections + this.#refusedMax) {
       socket.on("error", () => {}); // nobody is left to tell
       socket.destroy();
       return;

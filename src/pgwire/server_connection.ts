@@ -43,6 +43,7 @@ import {
   ProtocolError,
   SQLSTATE_ADMIN_SHUTDOWN,
   SQLSTATE_FEATURE_NOT_SUPPORTED,
+  SQLSTATE_IDLE_SESSION_TIMEOUT,
   SQLSTATE_QUERY_CANCELED,
 } from "./sqlstate.ts";
 import { parseStartupPacket } from "./startup.ts";
@@ -84,6 +85,8 @@ export class ServerConnection implements CopyBothHost {
   readonly writer: FrameWriter;
   readonly copyDoneCompletes = true;
   session: Session | undefined;
+  /** Since when it has no command, by performance.now(); Infinity while it has one. */
+  idleSinceMs = Infinity;
 
   readonly #context: ServerContext;
   readonly #socket: Socket;
@@ -129,6 +132,12 @@ export class ServerConnection implements CopyBothHost {
     return this.#busy;
   }
 
+  /** Whether the peer is on this machine, which it can't pretend. */
+  get isLocal(): boolean {
+    const address = this.#socket.remoteAddress ?? "";
+    return address === "::1" || /^(?:::ffff:)?127\./.test(address);
+  }
+
   resumeReading(): void {
     this.#pump.run();
   }
@@ -155,6 +164,14 @@ export class ServerConnection implements CopyBothHost {
     this.#shutdownReason = reason;
     this.session?.cancel(reason);
     this.session?.copy?.close(reason);
+  }
+
+  /** Ends it, which has no command. */
+  endIdle(why: string): void {
+    this.idleSinceMs = Infinity;
+    this.#fail(
+      new PgError(SQLSTATE_IDLE_SESSION_TIMEOUT, `terminating connection: ${why}`, { severity: "FATAL" }),
+    );
   }
 
   /** Cuts the connection. */
@@ -314,6 +331,7 @@ export class ServerConnection implements CopyBothHost {
       return;
     }
     this.#busy = true;
+    this.idleSinceMs = Infinity;
     session.beginReply(mode);
     try {
       const described = simple ? answerDescribeQuery(sql) : undefined;
@@ -333,6 +351,7 @@ export class ServerConnection implements CopyBothHost {
 
   #commandDone(ready: boolean): void {
     this.#busy = false;
+    this.idleSinceMs = performance.now();
     if (this.#shutdownReason !== undefined) {
       this.#fail(this.#shutdownReason);
       return;

@@ -16,6 +16,7 @@ export const SQLSTATE_TOO_MANY_CONNECTIONS = "53300";
 export const SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED = "53400";
 export const SQLSTATE_QUERY_CANCELED = "57014";
 export const SQLSTATE_ADMIN_SHUTDOWN = "57P01";
+export const SQLSTATE_IDLE_SESSION_TIMEOUT = "57P05";
 export const SQLSTATE_INTERNAL_ERROR = "XX000";
 
 /** One code per kind, no code twice: {@link kindOfSqlstate} is its inverse. */

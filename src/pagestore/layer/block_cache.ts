@@ -7,12 +7,13 @@
  */
 import { assert } from "../../common/assert.ts";
 import type { Disk, DiskFile } from "../../common/disk.ts";
+import { LAYERS_SHARE, openFilesLimit } from "../../common/open_files.ts";
 
 /** Blocks of one layer that can be told apart. */
 const BLOCKS_PER_LAYER = 2 ** 21;
 
-/** Below the usual limit of 1024 descriptors per process, with room for sockets. */
-const MAX_OPEN_FILES = 256;
+/** More would speed up nothing; fewer where the process may open few files. */
+const MAX_OPEN_FILES = Math.max(16, Math.min(256, Math.floor(openFilesLimit() * LAYERS_SHARE)));
 
 /** What a block was parsed into. The kinds of blocks have nothing in common but that they can be kept. */
 export type CachedBlock = object;

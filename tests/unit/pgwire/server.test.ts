@@ -231,7 +231,7 @@ describe("a server", () => {
     await withServer(async (address) => {
       await using _first = await PgClient.connect(address);
       await assert.rejects(PgClient.connect(address), sqlstate("53300"));
-    }, { maxConnections: 1 });
+    }, { maxConnections: 1, idleGivesWayMs: 60_000 });
   });
 
   test("cuts a client that does not send its startup packet", async () => {
