@@ -56,7 +56,7 @@ const STOP_TIMEOUT_MS = 90_000;
 /**
  * Makes the directory and the configuration of a compute; data comes with its start.
  *
- * @param port the first free one from 55432 up when undefined
+ * @param port the first free one from 15432 up when undefined
  * @throws {ZenithError} `already_exists` when the branch has one, `conflict` when the port is another compute's
  */
 export async function createCompute(

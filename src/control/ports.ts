@@ -4,10 +4,14 @@ import { basename } from "node:path";
 import { systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 
-/** The first port that computes are given, above PostgreSQL's own 5432. */
-const COMPUTE_FIRST_PORT = 55432;
+/** The first port that computes are given. */
+const COMPUTE_FIRST_PORT = 15432;
 
-const LAST_PORT = 65535;
+/**
+ * From the next one on, the kernel gives ports to clients (net.ipv4.ip_local_port_range): one that is free today may be anybody's when
+ * its server is started again.
+ */
+const LAST_PORT = 32767;
 
 /** Whether a server could listen there now. */
 export async function isPortFree(port: number, host = "127.0.0.1"): Promise<boolean> {

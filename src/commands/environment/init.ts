@@ -77,9 +77,10 @@ export const initCommand: Command = {
     };
     const existed = existsSync(paths.root);
     makeEmptyDirectory(paths.root);
+    using interruption = new Interruption();
     try {
       assertReachable(paths.root, pgUser());
-      await createFirstTenant(environment);
+      await createFirstTenant(environment, interruption);
       saveEnvironment(environment);
     } catch (error) {
       // Half an environment is worse than none: the next try starts from nothing.
@@ -121,7 +122,7 @@ function makeEmptyDirectory(root: string): void {
 }
 
 /** With a page server of our own it runs just for this, on any free port, so that `init` disturbs nobody. */
-async function createFirstTenant(environment: Environment): Promise<void> {
+async function createFirstTenant(environment: Environment, interruption: Interruption): Promise<void> {
   using progress = new Progress("creating the first tenant");
   if (!("listen" in environment.config.pageserver)) {
     await createTenant(environment, pageServerAddress(environment));
@@ -132,12 +133,42 @@ async function createFirstTenant(environment: Environment): Promise<void> {
     onProgress: (text) => progress.update(text),
   });
   try {
+    interruption.throwIfAsked();
     if (address === undefined) {
       throw new ZenithError("protocol", "the page server did not say where it listens");
     }
     await createTenant(environment, address);
+    interruption.throwIfAsked();
   } finally {
     await stopPageServer(environment, "fast");
+  }
+}
+
+const INTERRUPTIONS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/**
+ * Someone asks us to end. To end at once would leave a page server behind that no command knows of, and initdb at work: it is a matter of
+ * seconds until both can be ended in order.
+ */
+class Interruption implements Disposable {
+  #signal: NodeJS.Signals | undefined;
+  readonly #onSignal = (signal: NodeJS.Signals): void => void (this.#signal ??= signal);
+
+  constructor() {
+    for (const signal of INTERRUPTIONS) process.on(signal, this.#onSignal);
+  }
+
+  [Symbol.dispose](): void {
+    for (const signal of INTERRUPTIONS) process.off(signal, this.#onSignal);
+  }
+
+  /** @throws {ZenithError} `unavailable` when a signal has come */
+  throwIfAsked(): void {
+    if (this.#signal === undefined) return;
+    throw new ZenithError(
+      "unavailable",
+      `ended by ${this.#signal}: nothing was made, and nothing is left running`,
+    );
   }
 }
 

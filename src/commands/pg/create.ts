@@ -10,7 +10,7 @@ export const pgCreateCommand: Command = {
   description: "Make a Postgres for a branch, to be started by pg start",
   options: [
     TENANT_OPTION,
-    { flags: "--port <port>", description: "Its port; the first free one from 55432 up when left out" },
+    { flags: "--port <port>", description: "Its port; the first free one from 15432 up when left out" },
   ],
   completions: ["branch"],
   examples: [
