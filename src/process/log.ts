@@ -1,4 +1,7 @@
-import { destination, pino, stdTimeFunctions } from "pino";
+import { pino, stdSerializers, stdTimeFunctions } from "pino";
+import { ZenithError } from "../common/errors.ts";
+import { Repetitions } from "./repetitions.ts";
+import { openLog } from "./rotating_file.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 
@@ -23,10 +26,8 @@ export interface LoggerOptions {
   readonly level?: LogLevel;
 }
 
-/** Lines that can't be written now (the disk is full) are kept up to here, then dropped: logging never stops a server. */
-const BACKLOG_MAX_BYTES = 1 << 20;
-
-const STDERR_FD = 2;
+/** What a peer has sent is part of some lines: no more than this of it. */
+const TEXT_MAX_LENGTH = 1000;
 
 /**
  * Opens a log. Lines are written synchronously, so that the last words of a process that dies are there; servers
@@ -35,26 +36,40 @@ const STDERR_FD = 2;
  * @throws when the file can't be opened
  */
 export function createLogger(options: LoggerOptions): Logger {
-  const out = destination({
-    dest: options.file ?? STDERR_FD,
-    sync: true,
-    append: true,
-    maxLength: BACKLOG_MAX_BYTES,
-  });
-  out.on("error", ignoreWriteError);
-  out.on("drop", ignoreWriteError);
-  return wrap(pino(
-    {
-      level: options.level ?? "info",
-      base: { name: options.name, pid: process.pid },
-      timestamp: stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    out,
-  ));
+  const out = openLog(options.file);
+  return wrap(
+    pino(
+      {
+        level: options.level ?? "info",
+        base: { name: options.name, pid: process.pid },
+        timestamp: stdTimeFunctions.isoTime,
+        formatters: { level: (label) => ({ level: label }) },
+        serializers: { err: describeError, command: shorten },
+      },
+      out,
+    ),
+    new Repetitions(),
+  );
 }
 
-function ignoreWriteError(): void {}
+/** An expected failure says all there is to say; where it was thrown is for bugs. */
+function describeError(error: unknown): unknown {
+  if (!(error instanceof ZenithError)) return error instanceof Error ? stdSerializers.err(error) : error;
+  const { name, kind, message, hint, cause } = error;
+  return {
+    type: name,
+    kind,
+    message: shorten(message),
+    ...(hint === undefined ? {} : { hint: shorten(hint) }),
+    ...(cause === undefined ? {} : { cause: describeError(cause) }),
+  };
+}
+
+function shorten(text: unknown): unknown {
+  return typeof text === "string" && text.length > TEXT_MAX_LENGTH
+    ? `${text.slice(0, TEXT_MAX_LENGTH)}…`
+    : text;
+}
 
 /** The part of pino's interface that is used here. */
 interface PinoLike {
@@ -67,13 +82,21 @@ interface PinoLike {
 
 const NO_FIELDS: LogFields = {};
 
-function wrap(sink: PinoLike): Logger {
+/** Peers can cause as many warnings and errors as they like: alike ones are counted. What a server says of itself is not. */
+function wrap(sink: PinoLike, repetitions: Repetitions): Logger {
+  const sparingly = (level: "warn" | "error", fields: LogFields, message: string): void => {
+    const { err } = fields;
+    const { write, suppressed } = repetitions.next(
+      `${level} ${message}${err instanceof Error ? ` ${err.message}` : ""}`,
+    );
+    if (write) sink[level](suppressed === 0 ? fields : { ...fields, alike_left_out: suppressed }, message);
+  };
   return {
     debug: (message, fields = NO_FIELDS) => sink.debug(fields, message),
     info: (message, fields = NO_FIELDS) => sink.info(fields, message),
-    warn: (message, fields = NO_FIELDS) => sink.warn(fields, message),
-    error: (message, fields = NO_FIELDS) => sink.error(fields, message),
-    child: (fields) => wrap(sink.child(fields)),
+    warn: (message, fields = NO_FIELDS) => sparingly("warn", fields, message),
+    error: (message, fields = NO_FIELDS) => sparingly("error", fields, message),
+    child: (fields) => wrap(sink.child(fields), repetitions),
   };
 }
 

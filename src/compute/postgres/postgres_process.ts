@@ -17,6 +17,7 @@ import { readForeignFile } from "../../common/foreign_directory.ts";
 import type { PostgresLocation } from "../../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../../pg_install/pg_user.ts";
+import { cutLog } from "../../process/rotating_file.ts";
 import { findProgram } from "../../process/find_program.ts";
 import { sleep } from "../../common/sleep.ts";
 
@@ -31,6 +32,9 @@ export interface PostgresProcessOptions {
 }
 
 const LOG_MODE = 0o600;
+
+/** How often its log is looked at: clients decide how much is in there. */
+const LOG_CHECK_MS = 10_000;
 
 /** How a postmaster is told to shut down: pmdie() in postmaster.c. */
 const FAST_SHUTDOWN: NodeJS.Signals = "SIGINT";
@@ -62,9 +66,12 @@ export class PostgresProcess {
     this.#child = child;
     this.#pgdata = pgdata;
     this.pid = child.pid!;
+    const logCheck = setInterval(() => keepLogShort(log.file), LOG_CHECK_MS);
+    logCheck.unref();
     this.ended = new Promise((resolve) => {
       child.on("exit", (code, signal) => {
         this.#running = false;
+        clearInterval(logCheck);
         resolve(describeEnd(code, signal, log));
       });
     });
@@ -266,6 +273,15 @@ export function acceptsConnections(pgdata: string, pid: number): boolean {
   return lines[0] === String(pid) && lines[STATUS_LINE - 1]?.trimEnd() === STATUS_READY;
 }
 
+/** A log that can't be cut now is cut later. */
+function keepLogShort(file: string): void {
+  try {
+    cutLog(file);
+  } catch {
+    // The disk is full, say.
+  }
+}
+
 const LOG_TAIL_BYTES = 16 << 10;
 
 /** What one postmaster has written to its log. */
@@ -320,7 +336,9 @@ function readTail(file: string, from: number, maxBytes: number): string {
   const fd = openSync(file, "r");
   try {
     const bytes = new Uint8Array(maxBytes);
-    const length = readSync(fd, bytes, 0, maxBytes, Math.max(from, fstatSync(fd).size - maxBytes));
+    const { size } = fstatSync(fd);
+    // It was cut since when it is shorter than it was.
+    const length = readSync(fd, bytes, 0, maxBytes, Math.max(from > size ? 0 : from, size - maxBytes));
     return new TextDecoder().decode(bytes.subarray(0, length));
   } finally {
     closeSync(fd);

@@ -1,0 +1,64 @@
+/** Tells what a log has said often enough. Pure but for the clock that is given to it. */
+
+/** So many alike lines are written in one window; the rest of them is counted. */
+const LINES_PER_WINDOW = 20;
+const WINDOW_MS = 60_000;
+
+/** Kinds of lines that are told apart; what goes beyond counts as one kind. A peer's words are part of an error's text. */
+const KINDS_MAX = 200;
+const KIND_MAX_LENGTH = 200;
+const OTHER = "";
+
+/** To look through all kinds costs more than a line may. */
+const FORGET_INTERVAL_MS = 1_000;
+
+interface Kind {
+  sinceMs: number;
+  lines: number;
+  suppressed: number;
+}
+
+export class Repetitions {
+  readonly #kinds = new Map<string, Kind>();
+  readonly #nowMs: () => number;
+  #forgotMs = 0;
+
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs;
+  }
+
+  /**
+   * @param text what the line says; lines that differ in numbers only are alike
+   * @returns whether to write it, and how many alike ones were left out before it
+   */
+  next(text: string): { readonly write: boolean; readonly suppressed: number } {
+    const now = this.#nowMs();
+    const wanted = text.slice(0, KIND_MAX_LENGTH).replace(/\d+/g, "#");
+    let name = wanted;
+    if (!this.#kinds.has(name) && this.#kinds.size >= KINDS_MAX) {
+      this.#forgetOld(now);
+      if (this.#kinds.size >= KINDS_MAX) name = OTHER;
+    }
+    let kind = this.#kinds.get(name);
+    if (kind === undefined) this.#kinds.set(name, kind = { sinceMs: now, lines: 0, suppressed: 0 });
+    if (now - kind.sinceMs >= WINDOW_MS) {
+      const { suppressed } = kind;
+      Object.assign(kind, { sinceMs: now, lines: 1, suppressed: 0 });
+      return { write: true, suppressed };
+    }
+    if (kind.lines >= LINES_PER_WINDOW) {
+      kind.suppressed++;
+      return { write: false, suppressed: 0 };
+    }
+    kind.lines++;
+    return { write: true, suppressed: 0 };
+  }
+
+  #forgetOld(now: number): void {
+    if (now - this.#forgotMs < FORGET_INTERVAL_MS) return;
+    this.#forgotMs = now;
+    for (const [name, { sinceMs, suppressed }] of this.#kinds) {
+      if (suppressed === 0 && now - sinceMs >= WINDOW_MS) this.#kinds.delete(name);
+    }
+  }
+}
