@@ -4,10 +4,10 @@ import { appendFileSync, chmodSync, cpSync, mkdtempSync, readFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ZenithError } from "../../src/common/errors.ts";
-import { type Lsn, parseLsn } from "../../src/common/lsn.ts";
+import type { Lsn } from "../../src/common/lsn.ts";
 import { findPostgres, type PostgresInstall } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment, runInitdb } from "../../src/pg_install/initdb.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../../src/postgres/control_file.ts";
+import { CONTROL_FILE_PATH, type ControlFile, parseControlFile } from "../../src/postgres/control_file.ts";
 import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 
@@ -97,15 +97,16 @@ export class StockCluster {
 
   /** The major of the cluster. */
   get pg(): PgVersion {
-    return parseControlFile(readFileSync(join(this.baseDir, CONTROL_FILE_PATH))).pg;
+    return this.#control.pg;
+  }
+
+  get #control(): ControlFile {
+    return parseControlFile(readFileSync(join(this.baseDir, CONTROL_FILE_PATH)));
   }
 
   /** Start of the first record that is not in {@link baseDir}: the last checkpoint's there, which is harmless to repeat. */
   baseLsn(): Lsn {
-    const output = this.run("pg_controldata", ["-D", this.baseDir]);
-    const match = /^Latest checkpoint location:\s+(\S+)$/m.exec(output);
-    if (match === null) throw new ZenithError("io", `pg_controldata names no checkpoint:\n${output}`);
-    return parseLsn(match[1]!);
+    return this.#control.checkPoint;
   }
 
   /** Runs a program of the installation to its end. @throws {ZenithError} `io` with its output when it fails */

@@ -2,7 +2,7 @@
  * The conformance suite: our redo against PostgreSQL's own pages.
  *
  *   bun tests/conformance/main.ts [--schedule own|images|regress|isolation|all] [--before redo|image] [--pg-source <dir>]
- *     [--port <n>] [--keep] [--only <file.sql>] [--pg-version <major>]
+ *     [--seconds <n>] [--port <n>] [--keep] [--only <file.sql>] [--pg-version <major>]
  *
  * A stock server logs with wal_consistency_checking each page as it is after each change. The suite runs a schedule there,
  * applies all its WAL with our redo, and compares. It prints a table by record type and fails when a single page differs.
@@ -21,6 +21,7 @@ import {
   ownSchedule,
   regressSchedule,
   type Schedule,
+  SECONDS,
 } from "./schedules.ts";
 
 const { values: options } = parseArgs({
@@ -31,6 +32,7 @@ const { values: options } = parseArgs({
     port: { type: "string", default: "57200" },
     keep: { type: "boolean", default: false },
     only: { type: "string" },
+    seconds: { type: "string", default: String(SECONDS) },
     "pg-version": { type: "string", default: "15" },
   },
 });
@@ -68,7 +70,7 @@ function seconds(since: number): string {
 }
 
 function schedules(): Schedule[] {
-  const own = () => ownSchedule(options.only);
+  const own = () => ownSchedule(options.only, Number(options.seconds));
   switch (options.schedule) {
     case "own":
       return [own()];

@@ -30,8 +30,9 @@ track_commit_timestamp = on
  * then a crash.
  *
  * @param only the name of one file to run instead of all
+ * @param seconds how long the concurrent part runs
  */
-export function ownSchedule(only?: string): Schedule {
+export function ownSchedule(only?: string, seconds = SECONDS): Schedule {
   return {
     name: "own",
     settings: OWN_SETTINGS,
@@ -40,18 +41,23 @@ export function ownSchedule(only?: string): Schedule {
         if (only !== undefined && file !== only) continue;
         const database = file.replace(/\.sql$/, "");
         cluster.sql(`CREATE DATABASE ${database}`);
-        cluster.sql(readFileSync(join(WORKLOAD_DIR, file), "utf8"), database);
+        cluster.sql(forMajor(cluster, readFileSync(join(WORKLOAD_DIR, file), "utf8")), database);
       }
       if (only !== undefined) return;
-      runConcurrently(cluster, "concurrent", SECONDS, []);
+      runConcurrently(cluster, "concurrent", seconds, []);
       moveHorizons(cluster);
       crash(cluster);
     },
   };
 }
 
+/** The strategies of CREATE DATABASE came with 15; before, it could only copy files. */
+function forMajor(cluster: StockCluster, script: string): string {
+  return cluster.pg.major < 15 ? script.replaceAll(/ STRATEGY = \w+/g, "") : script;
+}
+
 const CLIENTS = 8;
-const SECONDS = 10;
+export const SECONDS = 10;
 
 /** Makes `database` and runs workload/concurrent there. `more` are further scripts, with pgbench's `@weight`. */
 function runConcurrently(

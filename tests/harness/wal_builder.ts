@@ -22,7 +22,14 @@ export interface BlockSpec {
   rel?: readonly [spc: number, db: number, rel: number];
   blkno: number;
   data?: Uint8Array;
-  image?: { bytes: Uint8Array; info: number; holeOff?: number; holeLen?: number };
+  image?: {
+    bytes: Uint8Array;
+    info: number;
+    holeOff?: number;
+    holeLen?: number;
+    /** Whether the length of the hole is written; by default as PostgreSQL 15's flags say. */
+    compressed?: boolean;
+  };
 }
 
 export interface RecordSpec {
@@ -254,7 +261,8 @@ function encodeBody(spec: RecordSpec): Uint8Array {
       u16(block.image.bytes.length);
       u16(block.image.holeOff ?? 0);
       headers.push(block.image.info);
-      if ((block.image.info & 0x1c) !== 0 && (block.image.info & 1) !== 0) u16(block.image.holeLen ?? 0);
+      const compressed = block.image.compressed ?? (block.image.info & 0x1c) !== 0;
+      if (compressed && (block.image.info & 1) !== 0) u16(block.image.holeLen ?? 0);
       payload.push(block.image.bytes);
     }
     for (const oid of block.rel ?? []) u32(oid);

@@ -21,7 +21,7 @@ import { blockData, blockNumber, mainData, unexpectedBlock } from "./page/record
 import { BLCKSZ, copy, i32, PAGE, u16, u32, W16, W32, W8 } from "./page/workspace.ts";
 
 const XLOG_GIST_PAGE_UPDATE = 0x00;
-const XLOG_GIST_DELETE = 0x10;
+export const XLOG_GIST_DELETE = 0x10;
 const XLOG_GIST_PAGE_SPLIT = 0x30;
 const XLOG_GIST_PAGE_DELETE = 0x60;
 /** GiST uses all four bits that belong to the resource manager. */
@@ -54,6 +54,8 @@ const SIZE_OF_PAGE_UPDATE = 4;
 // gistxlogDelete: TransactionId latestRemovedXid, uint16 ntodelete, and the offset numbers
 const DELETE_NTODELETE = 4;
 const SIZE_OF_DELETE = 6;
+/** From PostgreSQL 16 on: the same with bool isCatalogRel and padding behind ntodelete. */
+const SIZE_OF_DELETE_16 = 8;
 
 // gistxlogPageSplit
 const SPLIT_ORIGRLINK = 0;
@@ -89,8 +91,7 @@ export function redoGist(rec: WalRecord, blk: number): void {
       else throw unexpectedBlock(blk);
       break;
     case XLOG_GIST_DELETE:
-      if (blk !== 0) throw unexpectedBlock(blk);
-      redoDelete(rec);
+      redoDelete(rec, blk, SIZE_OF_DELETE);
       break;
     case XLOG_GIST_PAGE_SPLIT:
       if (blk === 0) clearFollowRight(rec);
@@ -159,13 +160,20 @@ function insertCountError(expected: number): RedoError {
   return new RedoError(`block data does not hold the ${expected} index tuples that the record announces`);
 }
 
-/** Tuples that were marked dead go, to make room. */
-function redoDelete(rec: WalRecord): void {
-  const ntodelete = u16(mainData(rec, SIZE_OF_DELETE) + DELETE_NTODELETE);
-  const offsets = mainData(rec, SIZE_OF_DELETE + ntodelete * SIZE_OF_OFFSET_NUMBER) + SIZE_OF_DELETE;
+/** Tuples that were marked dead go, to make room. `structSize`: how far into the main data the offset numbers are. */
+function redoDelete(rec: WalRecord, blk: number, structSize: number): void {
+  if (blk !== 0) throw unexpectedBlock(blk);
+  const ntodelete = u16(mainData(rec, structSize) + DELETE_NTODELETE);
+  const offsets = mainData(rec, structSize + ntodelete * SIZE_OF_OFFSET_NUMBER) + structSize;
   checkSpecial(PAGE, GIST_SPECIAL);
   pageIndexMultiDelete(PAGE, offsets, ntodelete);
   setFlags(flags() & ~F_HAS_GARBAGE);
+}
+
+/** Applies XLOG_GIST_DELETE, from PostgreSQL 16 on. @throws {RedoError} when the record or the page is malformed */
+export function redoGistDelete16(rec: WalRecord, blk: number): void {
+  redoDelete(rec, blk, SIZE_OF_DELETE_16);
+  pageSetLsn(PAGE, rec.endLsn);
 }
 
 /** Each of the pages is written anew. Block data: int32 number of tuples, and the tuples (gistxlogPage). */

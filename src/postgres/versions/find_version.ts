@@ -1,9 +1,13 @@
 /** The majors that there are, and how to tell which one wrote something. */
 import { ZenithError } from "../../common/errors.ts";
 import type { PgVersion } from "./pg_version.ts";
+import { V14 } from "./v14.ts";
 import { V15 } from "./v15.ts";
+import { V16 } from "./v16.ts";
+import { V17 } from "./v17.ts";
+import { V18 } from "./v18.ts";
 
-const VERSIONS: readonly PgVersion[] = [V15];
+const VERSIONS: readonly PgVersion[] = [V14, V15, V16, V17, V18];
 
 /** Every major that there is, ascending. */
 export const PG_MAJORS: readonly number[] = VERSIONS.map(({ major }) => major);

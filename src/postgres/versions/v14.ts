@@ -6,8 +6,9 @@ import { redoGin } from "../redo/gin/gin.ts";
 import { redoGist } from "../redo/gist.ts";
 import { redoHash } from "../redo/hash/hash.ts";
 import { redoHeap } from "../redo/heap/heap.ts";
-import { redoHeap2 } from "../redo/heap/heap2.ts";
-import { redoTable } from "../redo/redo_table.ts";
+import { redoHeap2, redoPruneKeepingLines } from "../redo/heap/heap2.ts";
+import { XLOG_HEAP2_PRUNE } from "../redo/heap/heap_record.ts";
+import { redoTable, replaceRedo } from "../redo/redo_table.ts";
 import { redoSequence } from "../redo/sequence.ts";
 import { redoSpgist } from "../redo/spgist/spgist.ts";
 import { redoXlog } from "../redo/xlog.ts";
@@ -58,17 +59,22 @@ export const V14: PgVersion = {
   statsItemBytes: 0,
   dbaseRecords: ["create_file_copy", "drop"],
   recordTypeNames: RECORD_TYPE_NAMES,
-  redo: redoTable([
-    [RM_XLOG_ID, redoXlog],
-    [RM_HEAP2_ID, redoHeap2],
-    [RM_HEAP_ID, redoHeap],
-    [RM_BTREE_ID, redoBtree],
-    [RM_HASH_ID, redoHash],
-    [RM_GIN_ID, redoGin],
-    [RM_GIST_ID, redoGist],
-    [RM_SEQ_ID, redoSequence],
-    [RM_SPGIST_ID, redoSpgist],
-    [RM_BRIN_ID, redoBrin],
-    [RM_GENERIC_ID, redoGeneric],
-  ]),
+  redo: replaceRedo(
+    redoTable([
+      [RM_XLOG_ID, redoXlog],
+      [RM_HEAP2_ID, redoHeap2],
+      [RM_HEAP_ID, redoHeap],
+      [RM_BTREE_ID, redoBtree],
+      [RM_HASH_ID, redoHash],
+      [RM_GIN_ID, redoGin],
+      [RM_GIST_ID, redoGist],
+      [RM_SEQ_ID, redoSequence],
+      [RM_SPGIST_ID, redoSpgist],
+      [RM_BRIN_ID, redoBrin],
+      [RM_GENERIC_ID, redoGeneric],
+    ]),
+    [
+      [RM_HEAP2_ID, XLOG_HEAP2_PRUNE, redoPruneKeepingLines],
+    ],
+  ),
 };

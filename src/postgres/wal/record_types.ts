@@ -2,6 +2,7 @@
  * Names of the types of records as the oldest supported major has them: the identify functions in
  * src/backend/access/rmgrdesc.
  */
+import { assert } from "../../common/assert.ts";
 import type { RecordTypeNames } from "./wal_format.ts";
 
 export const RECORD_TYPE_NAMES: RecordTypeNames = [
@@ -144,12 +145,17 @@ export const RECORD_TYPE_NAMES: RecordTypeNames = [
   /* LogicalMessage */ ["MESSAGE"],
 ];
 
-/** A copy of `names` with another list for some resource managers. */
-export function replaceTypeNames(
+/** A copy of `names` with other names for some types, new ones among them; "" for a type that is no more. */
+export function renameTypes(
   names: RecordTypeNames,
-  replacements: readonly (readonly [rmid: number, types: readonly string[]])[],
+  renamed: readonly (readonly [rmid: number, info: number, name: string])[],
 ): RecordTypeNames {
-  const copy = [...names];
-  for (const [rmid, types] of replacements) copy[rmid] = types;
+  const copy = names.map((types) => [...types]);
+  for (const [rmid, info, name] of renamed) {
+    const types = copy[rmid];
+    assert(types !== undefined, "the resource manager has types");
+    while (types.length <= info >> 4) types.push("");
+    types[info >> 4] = name;
+  }
   return copy;
 }

@@ -3,7 +3,7 @@
  * btree_xlog_updates in src/backend/access/nbtree/nbtxlog.c; _bt_update_posting in nbtdedup.c.
  */
 import type { WalRecord } from "../../wal/record.ts";
-import { btreeTuple, checkBtreePage, clearHasGarbage } from "./btree_page.ts";
+import { btreeTuple, checkBtreePage, clearCycleId, clearHasGarbage } from "./btree_page.ts";
 import {
   isPosting,
   postingCount,
@@ -14,7 +14,7 @@ import {
 } from "./btree_posting.ts";
 import { RedoError } from "../page/errors.ts";
 import { maxAlign, pageIndexMultiDelete, pageIndexTupleOverwrite, pageSetLsn } from "../page/page.ts";
-import { blockData, mainData } from "../page/record_data.ts";
+import { blockData, mainData, unexpectedBlock } from "../page/record_data.ts";
 import { copy, PAGE, SCRATCH, u16 } from "../page/workspace.ts";
 
 // xl_btree_vacuum: ndeleted, nupdated; xl_btree_delete has latestRemovedXid in front of them.
@@ -26,6 +26,13 @@ const UPDATED_TUPLE = SCRATCH;
 /** Applies XLOG_BTREE_VACUUM. @throws {RedoError} when record and page don't fit together */
 export function redoVacuum(rec: WalRecord): void {
   deleteTuples(rec, mainData(rec, SIZE_OF_BTREE_VACUUM));
+}
+
+/** Applies XLOG_BTREE_VACUUM, from PostgreSQL 18 on. @throws {RedoError} when record and page don't fit together */
+export function redoVacuum18(rec: WalRecord, blk: number): void {
+  if (blk !== 0) throw unexpectedBlock(blk);
+  redoVacuum(rec);
+  clearCycleId();
 }
 
 /** Applies XLOG_BTREE_DELETE. @throws {RedoError} when record and page don't fit together */

@@ -46,11 +46,11 @@ const XLOG_HASH_SPLIT_ALLOCATE_PAGE = 0x40;
 const XLOG_HASH_SPLIT_PAGE = 0x50;
 const XLOG_HASH_SPLIT_COMPLETE = 0x60;
 const XLOG_HASH_MOVE_PAGE_CONTENTS = 0x70;
-const XLOG_HASH_SQUEEZE_PAGE = 0x80;
+export const XLOG_HASH_SQUEEZE_PAGE = 0x80;
 const XLOG_HASH_DELETE = 0x90;
 const XLOG_HASH_SPLIT_CLEANUP = 0xa0;
 const XLOG_HASH_UPDATE_META_PAGE = 0xb0;
-const XLOG_HASH_VACUUM_ONE_PAGE = 0xc0;
+export const XLOG_HASH_VACUUM_ONE_PAGE = 0xc0;
 
 const SIZE_OF_OFFSET_NUMBER = 2;
 const SIZE_OF_UINT32 = 4;
@@ -90,9 +90,8 @@ export function redoHash(rec: WalRecord, blk: number): void {
       redoMovePageContents(rec, blk);
       break;
     case XLOG_HASH_SQUEEZE_PAGE:
-      if (blk === 0) return;
       redoSqueezePage(rec, blk);
-      break;
+      return;
     case XLOG_HASH_DELETE:
       if (blk === 0) return;
       redoDelete(rec, blk);
@@ -107,7 +106,7 @@ export function redoHash(rec: WalRecord, blk: number): void {
       break;
     case XLOG_HASH_VACUUM_ONE_PAGE:
       redoVacuumOnePage(rec, blk);
-      break;
+      return;
     default:
       throw new RedoError(`unknown hash record type 0x${rec.xl_info.toString(16)}`);
   }
@@ -277,37 +276,54 @@ const SQUEEZE_NTUPS = 8;
 const SQUEEZE_IS_PREV_BUCKET_SAME_WRT = 11;
 const SIZE_OF_HASH_SQUEEZE_PAGE = 12;
 
+/** Applies XLOG_HASH_SQUEEZE_PAGE before PostgreSQL 17, when block 1 counted as changed, whatever happened to it. */
+function redoSqueezePage(rec: WalRecord, blk: number): void {
+  if (blk === 0) return;
+  squeezePage(rec, blk);
+  pageSetLsn(PAGE, rec.endLsn);
+}
+
+/** Applies XLOG_HASH_SQUEEZE_PAGE. @throws {RedoError} when record and page don't fit together */
+export function redoSqueezePage17(rec: WalRecord, blk: number): void {
+  if (blk === 0) return;
+  const isChanged = squeezePage(rec, blk);
+  if (isChanged) pageSetLsn(PAGE, rec.endLsn);
+}
+
 /**
  * Block 1: the page that gets the tuples of the overflow page that is freed; 2: that page; 3: the page before it, unless
  * that is block 1; 4: the page behind it, if any; 5: the bitmap page with its bit; 6: metapage, if it changes.
+ * Returns whether the page has changed.
  */
-function redoSqueezePage(rec: WalRecord, blk: number): void {
+function squeezePage(rec: WalRecord, blk: number): boolean {
   const xlrec = mainData(rec, SIZE_OF_HASH_SQUEEZE_PAGE);
   const prevIsWritten = W8[xlrec + SQUEEZE_IS_PREV_BUCKET_SAME_WRT] !== 0;
   switch (blk) {
-    case 1:
-      addMovedTuples(rec, u16(xlrec + SQUEEZE_NTUPS));
+    case 1: {
+      const ntups = u16(xlrec + SQUEEZE_NTUPS);
+      addMovedTuples(rec, ntups);
       if (prevIsWritten) setNextBlkno(u32(xlrec + SQUEEZE_NEXTBLKNO));
-      break;
+      return ntups > 0 || prevIsWritten;
+    }
     case 2:
       hashPageInit(INVALID_BLOCK_NUMBER, INVALID_BUCKET, LH_UNUSED_PAGE);
-      break;
+      return true;
     case 3:
       if (prevIsWritten) throw unexpectedBlock(blk);
       checkHashPage();
       setNextBlkno(u32(xlrec + SQUEEZE_NEXTBLKNO));
-      break;
+      return true;
     case 4:
       checkHashPage();
       setPrevBlkno(u32(xlrec + SQUEEZE_PREVBLKNO));
-      break;
+      return true;
     case 5:
       clearBitmapBit(u32(blockData(rec, 5, SIZE_OF_UINT32)));
-      break;
+      return true;
     case 6:
       checkMetapage();
       setU32(PAGE + HASHM_FIRSTFREE, u32(blockData(rec, 6, SIZE_OF_UINT32)));
-      break;
+      return true;
     default:
       throw unexpectedBlock(blk);
   }
@@ -363,10 +379,19 @@ function redoUpdateMetaPage(rec: WalRecord, blk: number): void {
 const VACUUM_NTUPLES = 4;
 const SIZE_OF_HASH_VACUUM_ONE_PAGE = 8;
 
-/** Block 0: bucket or overflow page; block 1: metapage. */
 function redoVacuumOnePage(rec: WalRecord, blk: number): void {
   const ntuples = i32(mainData(rec, SIZE_OF_HASH_VACUUM_ONE_PAGE) + VACUUM_NTUPLES);
   if (ntuples < 0) throw new RedoError(`number of tuples to remove is ${ntuples}`);
+  vacuumOnePage(rec, blk, ntuples);
+}
+
+/** Applies XLOG_HASH_VACUUM_ONE_PAGE, whose count has 16 bits. @throws {RedoError} when record and page don't fit together */
+export function redoVacuumOnePage16(rec: WalRecord, blk: number): void {
+  vacuumOnePage(rec, blk, u16(mainData(rec, SIZE_OF_HASH_VACUUM_ONE_PAGE) + VACUUM_NTUPLES));
+}
+
+/** Block 0: bucket or overflow page; block 1: metapage. */
+function vacuumOnePage(rec: WalRecord, blk: number, ntuples: number): void {
   if (blk === 0) {
     const size = SIZE_OF_HASH_VACUUM_ONE_PAGE + ntuples * SIZE_OF_OFFSET_NUMBER;
     checkHashPage();
@@ -378,4 +403,5 @@ function redoVacuumOnePage(rec: WalRecord, blk: number): void {
   } else {
     throw unexpectedBlock(blk);
   }
+  pageSetLsn(PAGE, rec.endLsn);
 }

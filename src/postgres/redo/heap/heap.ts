@@ -50,6 +50,7 @@ import {
 import { redoHeapUpdate } from "./heap_update.ts";
 import { itemId, lpLen, pageAddHeapTuple, pageInit, pageSetLsn } from "../page/page.ts";
 import { blockData, mainData, unexpectedBlock } from "../page/record_data.ts";
+import { redoClearedInMap } from "./visibility_map.ts";
 import { copy, PAGE, u16, u32, W32, W8 } from "../page/workspace.ts";
 
 /**
@@ -61,7 +62,7 @@ export function redoHeap(rec: WalRecord, blk: number): void {
   const op = rec.xl_info & XLOG_HEAP_OPMASK;
   if (op === XLOG_HEAP_UPDATE) return redoHeapUpdate(rec, blk, false);
   if (op === XLOG_HEAP_HOT_UPDATE) return redoHeapUpdate(rec, blk, true);
-  if (blk !== 0) throw unexpectedBlock(blk);
+  if (blk !== 0) return redoClearedInMap(rec, blk);
   switch (op) {
     case XLOG_HEAP_INSERT:
       return redoInsert(rec);

@@ -26,20 +26,18 @@ import {
   SIZE_OF_MULTI_INSERT_TUPLE,
   VISIBLE_HEAP_BLOCK,
   VISIBLE_VM_BLOCK,
-  XLH_FREEZE_XVAC,
   XLH_INSERT_ALL_FROZEN_SET,
   XLH_INSERT_ALL_VISIBLE_CLEARED,
-  XLH_INVALID_XVAC,
   XLOG_HEAP2_FREEZE_PAGE,
   XLOG_HEAP2_LOCK_UPDATED,
   XLOG_HEAP2_MULTI_INSERT,
-  XLOG_HEAP2_PRUNE,
   XLOG_HEAP2_VACUUM,
   XLOG_HEAP2_VISIBLE,
   XLOG_HEAP_INIT_PAGE,
   XLOG_HEAP_OPMASK,
 } from "./heap_record.ts";
 import {
+  freezeTuple,
   heapTuple,
   pageClearAllVisible,
   pageSetAllVisible,
@@ -47,9 +45,6 @@ import {
   setXmax,
   setXmaxInfobits,
   SIZE_OF_HEAP_TUPLE_HEADER,
-  T_FIELD3,
-  T_INFOMASK,
-  T_INFOMASK2,
 } from "./heap_tuple.ts";
 import {
   LP_DEAD,
@@ -58,16 +53,14 @@ import {
   pageAddHeapTuple,
   pageInit,
   pageRepairFragmentation,
+  pageRepairFragmentationKeepingLines,
   pageSetLsn,
   pageTruncateLinePointers,
   setItemId,
 } from "../page/page.ts";
 import { blockData, mainData, unexpectedBlock } from "../page/record_data.ts";
-import { redoVisibleInMap } from "./visibility_map.ts";
-import { copy, PAGE, u16, u32, W16, W32, W8 } from "../page/workspace.ts";
-
-/** FrozenTransactionId. */
-const FROZEN_TRANSACTION_ID = 2;
+import { redoClearedInMap, redoVisibleInMap } from "./visibility_map.ts";
+import { copy, PAGE, u16, u32, W8 } from "../page/workspace.ts";
 
 /**
  * Applies a Heap2 record to the page in the workspace.
@@ -77,10 +70,8 @@ const FROZEN_TRANSACTION_ID = 2;
 export function redoHeap2(rec: WalRecord, blk: number): void {
   const op = rec.xl_info & XLOG_HEAP_OPMASK;
   if (op === XLOG_HEAP2_VISIBLE) return redoVisible(rec, blk);
-  if (blk !== 0) throw unexpectedBlock(blk);
+  if (blk !== 0) return redoClearedInMap(rec, blk);
   switch (op) {
-    case XLOG_HEAP2_PRUNE:
-      return redoPrune(rec);
     case XLOG_HEAP2_VACUUM:
       return redoVacuum(rec);
     case XLOG_HEAP2_FREEZE_PAGE:
@@ -95,8 +86,8 @@ export function redoHeap2(rec: WalRecord, blk: number): void {
   }
 }
 
-/** Block data: pairs (from, to) of line pointers to redirect, then those that are dead, then those that are unused. */
-function redoPrune(rec: WalRecord): void {
+/** XLOG_HEAP2_PRUNE. Block data: pairs (from, to) of line pointers to redirect, then those that are dead, then those that are unused. */
+function changeLinePointers(rec: WalRecord): void {
   const main = mainData(rec, SIZE_OF_HEAP_PRUNE);
   const redirected = u16(main + PRUNE_NREDIRECTED);
   const dead = u16(main + PRUNE_NDEAD);
@@ -107,7 +98,21 @@ function redoPrune(rec: WalRecord): void {
   }
   for (let i = 0; i < dead; i++, at += 2) setItemId(PAGE, u16(at), makeItemId(0, LP_DEAD, 0));
   for (; at < end; at += 2) setItemId(PAGE, u16(at), 0);
+}
+
+/** Applies XLOG_HEAP2_PRUNE, from PostgreSQL 15 on. @throws {RedoError} when record and page don't fit together */
+export function redoPrune(rec: WalRecord, blk: number): void {
+  if (blk !== 0) throw unexpectedBlock(blk);
+  changeLinePointers(rec);
   pageRepairFragmentation(PAGE);
+  pageSetLsn(PAGE, rec.endLsn);
+}
+
+/** Applies XLOG_HEAP2_PRUNE of PostgreSQL 14. @throws {RedoError} when record and page don't fit together */
+export function redoPruneKeepingLines(rec: WalRecord, blk: number): void {
+  if (blk !== 0) throw unexpectedBlock(blk);
+  changeLinePointers(rec);
+  pageRepairFragmentationKeepingLines(PAGE);
   pageSetLsn(PAGE, rec.endLsn);
 }
 
@@ -125,12 +130,13 @@ function redoFreezePage(rec: WalRecord): void {
   let at = blockData(rec, 0, count * SIZE_OF_FREEZE_TUPLE);
   for (let i = 0; i < count; i++, at += SIZE_OF_FREEZE_TUPLE) {
     const tuple = heapTuple(PAGE, u16(at + FREEZE_TUPLE_OFFSET));
-    const flags = W8[at + FREEZE_TUPLE_FRZFLAGS]!;
-    setXmax(tuple, u32(at + FREEZE_TUPLE_XMAX));
-    if ((flags & XLH_FREEZE_XVAC) !== 0) W32[(tuple + T_FIELD3) >> 2] = FROZEN_TRANSACTION_ID;
-    if ((flags & XLH_INVALID_XVAC) !== 0) W32[(tuple + T_FIELD3) >> 2] = 0;
-    W16[(tuple + T_INFOMASK) >> 1] = u16(at + FREEZE_TUPLE_INFOMASK);
-    W16[(tuple + T_INFOMASK2) >> 1] = u16(at + FREEZE_TUPLE_INFOMASK2);
+    freezeTuple(
+      tuple,
+      u32(at + FREEZE_TUPLE_XMAX),
+      u16(at + FREEZE_TUPLE_INFOMASK2),
+      u16(at + FREEZE_TUPLE_INFOMASK),
+      W8[at + FREEZE_TUPLE_FRZFLAGS]!,
+    );
   }
   pageSetLsn(PAGE, rec.endLsn);
 }

@@ -1,5 +1,6 @@
 /** Heap tuples on a page. Layout and flags: HeapTupleHeaderData in src/include/access/htup_details.h. */
 import { RedoError } from "../page/errors.ts";
+import { XLH_FREEZE_XVAC, XLH_INVALID_XVAC } from "./heap_record.ts";
 import {
   itemAddress,
   itemId,
@@ -158,6 +159,24 @@ export function pageSetPrunable(page: number, xid: number): void {
 function xidPrecedes(a: number, b: number): boolean {
   if (a < FIRST_NORMAL_XID || b < FIRST_NORMAL_XID) return a < b;
   return ((a - b) | 0) < 0;
+}
+
+/** FrozenTransactionId. */
+const FROZEN_TRANSACTION_ID = 2;
+
+/** heap_execute_freeze_tuple: gives the tuple new infomasks and t_xmax; `flags` are XLH_FREEZE_XVAC, XLH_INVALID_XVAC. */
+export function freezeTuple(
+  tuple: number,
+  xmax: number,
+  infomask2: number,
+  infomask: number,
+  flags: number,
+): void {
+  setXmax(tuple, xmax);
+  if ((flags & XLH_FREEZE_XVAC) !== 0) W32[(tuple + T_FIELD3) >> 2] = FROZEN_TRANSACTION_ID;
+  if ((flags & XLH_INVALID_XVAC) !== 0) W32[(tuple + T_FIELD3) >> 2] = 0;
+  W16[(tuple + T_INFOMASK) >> 1] = infomask;
+  W16[(tuple + T_INFOMASK2) >> 1] = infomask2;
 }
 
 export function pageSetAllVisible(page: number): void {

@@ -31,17 +31,21 @@ import {
 } from "./heap_tuple.ts";
 import { itemId, lpLen, pageAddHeapTuple, pageInit, pageSetLsn } from "../page/page.ts";
 import { blockData, mainData, unexpectedBlock } from "../page/record_data.ts";
+import { redoClearedInMap } from "./visibility_map.ts";
 import { copy, PAGE, u16, u32, W8 } from "../page/workspace.ts";
 
 /** Where the new tuple goes, and, unless there is an {@link OLD_BLOCK}, where the old one is too. */
 const NEW_BLOCK = 0;
 const OLD_BLOCK = 1;
+/** From here on they are of the visibility map. */
+const FIRST_MAP_BLOCK = 2;
 
 /**
  * Applies XLOG_HEAP_UPDATE or XLOG_HEAP_HOT_UPDATE to the page that is the record's block reference `blk`.
  * @throws {RedoError} when record and page don't fit together
  */
 export function redoHeapUpdate(rec: WalRecord, blk: number, hot: boolean): void {
+  if (blk >= FIRST_MAP_BLOCK) return redoClearedInMap(rec, blk);
   const main = mainData(rec, SIZE_OF_HEAP_UPDATE);
   const samePage = rec.blockCount <= OLD_BLOCK || rec.blockInUse[OLD_BLOCK] !== 1;
   if (blk === OLD_BLOCK && !samePage) {

@@ -2,10 +2,12 @@
  * The visibility map: two bits per heap block, all-visible and all-frozen, behind the page header.
  *
  * Layout and replay: src/backend/access/heap/visibilitymap.c. Bits are set by a record that refers to the map's page. They are
- * cleared by heap records that only have a flag for it: see visibility_map_changes.ts.
+ * cleared by heap records that have a flag for it, and refer to the map's page only if a newer minor release wrote them:
+ * see visibility_map_changes.ts.
  */
 import { RM_HEAP_ID } from "../../wal/rmgr.ts";
-import type { WalRecord } from "../../wal/record.ts";
+import { VISIBILITYMAP_FORKNUM } from "../../cluster/relfile.ts";
+import { BKPBLOCK_FORK_MASK, type WalRecord } from "../../wal/record.ts";
 import { RedoError } from "../page/errors.ts";
 import {
   SIZE_OF_HEAP_VISIBLE,
@@ -17,7 +19,7 @@ import {
   XLOG_HEAP_OPMASK,
 } from "./heap_record.ts";
 import { pageInit, pageIsNew, pageSetLsn, SIZE_OF_PAGE_HEADER } from "../page/page.ts";
-import { blockNumber, mainData } from "../page/record_data.ts";
+import { blockNumber, mainData, unexpectedBlock } from "../page/record_data.ts";
 import {
   clearedEntries,
   CLEARS_0,
@@ -32,22 +34,53 @@ const VISIBILITYMAP_VALID_BITS = 0x03;
 const HEAPBLOCKS_PER_BYTE = 4;
 
 /**
- * Applies to block `vmBlock` of a visibility map, in the workspace, what the heap record clears in it. As in PostgreSQL the
- * page's LSN stays.
+ * Applies to block `vmBlock` of a visibility map, in the workspace, what the heap record clears in it without referring to it.
+ * As in PostgreSQL the page's LSN stays.
  * @throws {RedoError} when the record clears nothing there
  */
 export function redoVisibilityMap(rec: WalRecord, vmBlock: number): void {
+  if (!coversClearedEntry(rec, vmBlock)) {
+    throw new RedoError(`the record clears nothing in block ${vmBlock} of a visibility map`);
+  }
+  initIfNew();
+  clearEntries(rec, vmBlock);
+}
+
+/**
+ * Applies a heap record to the page of its block reference `blk`, which is one of the visibility map: newer minor releases refer
+ * to the pages in which they clear bits. The page's LSN moves when bits change.
+ * @throws {RedoError} when `blk` is another page, or none in which the record clears bits
+ */
+export function redoClearedInMap(rec: WalRecord, blk: number): void {
+  const vmBlock = rec.blkno[blk]!;
+  const isMap = (rec.blockFlags[blk]! & BKPBLOCK_FORK_MASK) === VISIBILITYMAP_FORKNUM;
+  if (!isMap || !coversClearedEntry(rec, vmBlock)) throw unexpectedBlock(blk);
+  initIfNew();
+  if (clearEntries(rec, vmBlock)) pageSetLsn(PAGE, rec.endLsn);
+}
+
+/** Whether the record clears the entry of one of its heap blocks in block `vmBlock` of their visibility map. */
+function coversClearedEntry(rec: WalRecord, vmBlock: number): boolean {
+  const refs = clearedEntries(rec);
+  return ((refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]!) === vmBlock) ||
+    ((refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]!) === vmBlock);
+}
+
+/** Clears the entries of the record's heap blocks that are on the page. Returns whether that has changed any. */
+function clearEntries(rec: WalRecord, vmBlock: number): boolean {
   const refs = clearedEntries(rec);
   // A lock frees the row of its all-frozen guarantee only: it is still visible to all.
   const op = rec.xl_info & XLOG_HEAP_OPMASK;
   const isLock = rec.xl_rmid === RM_HEAP_ID ? op === XLOG_HEAP_LOCK : op === XLOG_HEAP2_LOCK_UPDATED;
   const bits = isLock ? VISIBILITYMAP_ALL_FROZEN : VISIBILITYMAP_VALID_BITS;
-  const in0 = (refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]!) === vmBlock;
-  const in1 = (refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]!) === vmBlock;
-  if (!in0 && !in1) throw new RedoError(`the record clears nothing in block ${vmBlock} of a visibility map`);
-  initIfNew();
-  if (in0) clearEntry(rec.blkno[0]!, bits);
-  if (in1) clearEntry(rec.blkno[1]!, bits);
+  let changed = false;
+  if ((refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]!) === vmBlock) {
+    changed = clearEntry(rec.blkno[0]!, bits);
+  }
+  if ((refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]!) === vmBlock) {
+    changed = clearEntry(rec.blkno[1]!, bits) || changed;
+  }
+  return changed;
 }
 
 /**
@@ -97,9 +130,13 @@ function entryShift(heapBlock: number): number {
   return (heapBlock % HEAPBLOCKS_PER_BYTE) * 2;
 }
 
-function clearEntry(heapBlock: number, bits: number): void {
+/** Returns whether any of the bits was set. */
+function clearEntry(heapBlock: number, bits: number): boolean {
   const at = entryByte(heapBlock);
-  W8[at] = W8[at]! & ~(bits << entryShift(heapBlock));
+  const mask = bits << entryShift(heapBlock);
+  const changed = (W8[at]! & mask) !== 0;
+  W8[at] = W8[at]! & ~mask;
+  return changed;
 }
 
 /** A map grows by zero pages; the first access makes them pages. */

@@ -2,10 +2,13 @@
  * Which blocks of visibility maps heap records change without referring to them: an insert, delete, update or lock on a page
  * that was all-visible clears the page's entry and only has a flag that says so.
  *
+ * Newer minor releases (18.6) refer to the map's block instead, and then nothing is left to be derived from the flag.
+ *
  * Replay in PostgreSQL: the calls of visibilitymap_clear in src/backend/access/heap/heapam.c.
  */
 import { RM_HEAP2_ID, RM_HEAP_ID } from "../../wal/rmgr.ts";
-import type { WalRecord } from "../../wal/record.ts";
+import { VISIBILITYMAP_FORKNUM } from "../../cluster/relfile.ts";
+import { BKPBLOCK_FORK_MASK, type WalRecord } from "../../wal/record.ts";
 import {
   DELETE_FLAGS,
   INSERT_FLAGS,
@@ -49,7 +52,7 @@ export const CLEARS_0 = 1;
 export const CLEARS_1 = 2;
 
 /**
- * Which block references' entries the record clears. Works on a record in any buffer, and on one whose main data is
+ * Which block references' entries the record clears, whether it refers to the map's blocks or not. Works on a record in any buffer, and on one whose main data is
  * too short (which then clears nothing): it runs for each record that comes in.
  */
 export function clearedEntries(rec: WalRecord): number {
@@ -82,6 +85,19 @@ export function clearedEntries(rec: WalRecord): number {
   return 0;
 }
 
+/**
+ * Whether the record refers to the blocks of the visibility map in which it clears bits. Then it has them all: a block
+ * that it leaves out had none to clear.
+ */
+function refersToMap(rec: WalRecord): boolean {
+  for (let i = 1; i < rec.blockCount; i++) {
+    if (rec.blockInUse[i] === 1 && (rec.blockFlags[i]! & BKPBLOCK_FORK_MASK) === VISIBILITYMAP_FORKNUM) {
+      return true;
+    }
+  }
+  return false;
+}
+
 function mainFlags(rec: WalRecord, at: number): number {
   return at < rec.mainLen ? rec.bytes[rec.mainOff + at]! : 0;
 }
@@ -93,7 +109,7 @@ function mainFlags(rec: WalRecord, at: number): number {
 export function visibilityMapChanges(rec: WalRecord, out: VisibilityMapChanges): number {
   out.count = 0;
   const refs = clearedEntries(rec);
-  if (refs === 0) return 0;
+  if (refs === 0 || refersToMap(rec)) return 0;
   if ((refs & CLEARS_0) !== 0) {
     out.blockReference[0] = 0;
     out.vmBlock[0] = visibilityMapBlock(rec.blkno[0]!);

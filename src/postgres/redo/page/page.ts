@@ -394,6 +394,27 @@ const storedOffsets = new Uint16Array(MAX_LINE_POINTERS);
  * @throws {RedoError} when the page is damaged
  */
 export function pageRepairFragmentation(page: number): void {
+  const lastUsed = packHeapTuples(page);
+  const last = pageMaxOffset(page);
+  setPdLower(page, pdLower(page) - (last - lastUsed) * SIZE_OF_ITEM_ID);
+  setHasFreeLines(page, unusedLinePointers > last - lastUsed);
+}
+
+/**
+ * PageRepairFragmentation before PostgreSQL 15: packs a heap page's items together and sets PD_HAS_FREE_LINES, but
+ * keeps unused line pointers at the end.
+ * @throws {RedoError} when the page is damaged
+ */
+export function pageRepairFragmentationKeepingLines(page: number): void {
+  packHeapTuples(page);
+  setHasFreeLines(page, unusedLinePointers > 0);
+}
+
+/** How many unused line pointers {@link packHeapTuples} has found last. */
+let unusedLinePointers = 0;
+
+/** Packs the items together. Returns the last line pointer that is in use, 0 when none is. */
+function packHeapTuples(page: number): number {
   checkPagePointers(page);
   const linp = linePointers(page);
   const last = pageMaxOffset(page);
@@ -414,9 +435,8 @@ export function pageRepairFragmentation(page: number): void {
     }
   }
   compactItems(page, stored);
-  setPdLower(page, pdLower(page) - (last - lastUsed) * SIZE_OF_ITEM_ID);
-  unused -= last - lastUsed;
-  setHasFreeLines(page, unused > 0);
+  unusedLinePointers = unused;
+  return lastUsed;
 }
 
 /**

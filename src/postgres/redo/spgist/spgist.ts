@@ -36,7 +36,7 @@ const XLOG_SPGIST_SPLIT_TUPLE = 0x40;
 const XLOG_SPGIST_PICKSPLIT = 0x50;
 const XLOG_SPGIST_VACUUM_LEAF = 0x60;
 const XLOG_SPGIST_VACUUM_ROOT = 0x70;
-const XLOG_SPGIST_VACUUM_REDIRECT = 0x80;
+export const XLOG_SPGIST_VACUUM_REDIRECT = 0x80;
 
 /**
  * Applies an SP-GiST record to the page of block reference `blk`.

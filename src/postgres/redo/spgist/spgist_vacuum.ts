@@ -1,7 +1,7 @@
 /** Redo of vacuum on SP-GiST pages (spgRedoVacuumLeaf, spgRedoVacuumRoot, spgRedoVacuumRedirect). Block 0 is the page. */
 import type { WalRecord } from "../../wal/record.ts";
 import { INVALID_BLOCK_NUMBER, INVALID_OFFSET_NUMBER } from "../page/item_pointer.ts";
-import { itemId, pageIndexMultiDelete, setItemId } from "../page/page.ts";
+import { itemId, pageIndexMultiDelete, pageSetLsn, setItemId } from "../page/page.ts";
 import { mainData, unexpectedBlock } from "../page/record_data.ts";
 import {
   addPlaceholders,
@@ -81,16 +81,32 @@ export function redoVacuumRoot(rec: WalRecord, blk: number): void {
 const REDIRECT_N_TO_PLACEHOLDER = 0;
 const REDIRECT_FIRST_PLACEHOLDER = 2;
 const SIZE_OF_VACUUM_REDIRECT = 8;
+/** From PostgreSQL 16 on: the same with bool isCatalogRel and padding at its end. */
+const SIZE_OF_VACUUM_REDIRECT_16 = 10;
 
-/** Redirections that nobody follows any more become placeholders; placeholders at the end of the page go. */
+/** Applies XLOG_SPGIST_VACUUM_REDIRECT; the caller sets the page's LSN. */
 export function redoVacuumRedirect(rec: WalRecord, blk: number): void {
+  vacuumRedirect(rec, blk, SIZE_OF_VACUUM_REDIRECT);
+}
+
+/** Applies XLOG_SPGIST_VACUUM_REDIRECT, from PostgreSQL 16 on. @throws {RedoError} when the record or the page is malformed */
+export function redoVacuumRedirect16(rec: WalRecord, blk: number): void {
+  vacuumRedirect(rec, blk, SIZE_OF_VACUUM_REDIRECT_16);
+  pageSetLsn(PAGE, rec.endLsn);
+}
+
+/**
+ * Redirections that nobody follows any more become placeholders; placeholders at the end of the page go.
+ * `structSize`: how far into the main data the offset numbers are.
+ */
+function vacuumRedirect(rec: WalRecord, blk: number, structSize: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
-  const xlrec = mainData(rec, SIZE_OF_VACUUM_REDIRECT);
+  const xlrec = mainData(rec, structSize);
   const count = u16(xlrec + REDIRECT_N_TO_PLACEHOLDER);
-  mainData(rec, SIZE_OF_VACUUM_REDIRECT + count * SIZE_OF_OFFSET_NUMBER);
+  mainData(rec, structSize + count * SIZE_OF_OFFSET_NUMBER);
   checkSpgistPage();
   for (let i = 0; i < count; i++) {
-    redirectToPlaceholder(u16(xlrec + SIZE_OF_VACUUM_REDIRECT + i * SIZE_OF_OFFSET_NUMBER));
+    redirectToPlaceholder(u16(xlrec + structSize + i * SIZE_OF_OFFSET_NUMBER));
   }
   addRedirections(-count);
   addPlaceholders(count);

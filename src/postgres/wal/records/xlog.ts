@@ -20,6 +20,7 @@ export const XLOG_END_OF_RECOVERY = 0x90;
 export const XLOG_FPI_FOR_HINT = 0xa0;
 export const XLOG_FPI = 0xb0;
 export const XLOG_OVERWRITE_CONTRECORD = 0xd0;
+export const XLOG_CHECKPOINT_REDO = 0xe0;
 
 /** The body of a CHECKPOINT_SHUTDOWN or CHECKPOINT_ONLINE record. */
 export function parseCheckpointRecord(rec: WalRecord): CheckPoint {

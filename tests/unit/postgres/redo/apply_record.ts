@@ -1,3 +1,4 @@
+import type { PgVersion } from "../../../../src/postgres/versions/pg_version.ts";
 /** Applies records to pages the way the page server does, and reads from the pages that result. */
 import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import assert from "node:assert/strict";
@@ -23,21 +24,27 @@ export function blockOf(blkno: number, fork = 0): BlockTarget {
 }
 
 /** The page that `spec`, a record that ends at END_LSN, makes of `base`. The record cut down to the block must do the same. */
-export function applyRecord(base: Uint8Array | null, spec: RecordSpec, blkno: number, fork = 0): Uint8Array {
+export function applyRecord(
+  base: Uint8Array | null,
+  spec: RecordSpec,
+  blkno: number,
+  fork = 0,
+  pg: PgVersion = V15,
+): Uint8Array {
   const target = blockOf(blkno, fork);
   const bytes = encodeRecord(spec, 0);
   startPage(base);
-  applyRecordTo(V15, target, bytes, 0, bytes.length, END_LSN);
+  applyRecordTo(pg, target, bytes, 0, bytes.length, END_LSN);
   const page = new Uint8Array(PAGE_SIZE);
   finishPage(page);
 
   const rec = new WalRecord();
-  parseRecord(rec, bytes, 0, V15);
+  parseRecord(rec, bytes, 0, pg);
   const block = findBlock(rec, target);
   const cut = new Uint8Array(bytes.length);
   const length = cutRecord(rec, block < 0 ? NO_BLOCK : block, cut, 0);
   startPage(base);
-  applyRecordTo(V15, target, cut, 0, length, END_LSN);
+  applyRecordTo(pg, target, cut, 0, length, END_LSN);
   const fromCut = new Uint8Array(PAGE_SIZE);
   finishPage(fromCut);
   assert.ok(Buffer.from(page).equals(fromCut), "the record cut down to the block makes the same page");

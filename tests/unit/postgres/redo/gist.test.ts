@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 import fc from "fast-check";
 import { RedoError } from "../../../../src/postgres/redo/page/errors.ts";
-import { redoGist, redoGistAfterImage } from "../../../../src/postgres/redo/gist.ts";
+import { redoGist, redoGistAfterImage, redoGistDelete16 } from "../../../../src/postgres/redo/gist.ts";
 import { itemAddress, pageGetLsn, pageMaxOffset, pdLower } from "../../../../src/postgres/redo/page/page.ts";
 import {
   BLCKSZ,
@@ -198,6 +198,13 @@ describe("removing tuples that a scan found dead", () => {
     redoGist(makeIndexRecord(DELETE, [...u32(700), ...u16(3, 1, 2, 4)], [{ blkno: 10 }]), 0);
     assert.deepEqual(keys(), [3]);
     assert.equal(readU16(FLAGS), F_LEAF);
+  });
+
+  test("finds the offsets where PostgreSQL 16 has them", () => {
+    makeLeaf();
+    const main = [...u32(700), ...u16(3), 1, 0, ...u16(1, 2, 4)];
+    redoGistDelete16(makeIndexRecord(DELETE, main, [{ blkno: 10 }]), 0);
+    assert.deepEqual([keys(), pageGetLsn(PAGE)], [[3], END_LSN]);
   });
 
   test("is refused when the record has fewer offsets than it announces", () => {

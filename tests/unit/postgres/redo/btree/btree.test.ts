@@ -3,6 +3,9 @@ import { describe, test } from "node:test";
 import { redoBtree } from "../../../../../src/postgres/redo/btree/btree.ts";
 import { RedoError } from "../../../../../src/postgres/redo/page/errors.ts";
 import { RM_BTREE_ID } from "../../../../../src/postgres/wal/rmgr.ts";
+import type { PgVersion } from "../../../../../src/postgres/versions/pg_version.ts";
+import { V17 } from "../../../../../src/postgres/versions/v17.ts";
+import { V18 } from "../../../../../src/postgres/versions/v18.ts";
 import type { BlockSpec, RecordSpec } from "../../../../harness/wal_builder.ts";
 import {
   applyRecord,
@@ -236,6 +239,12 @@ describe("redo of B-tree records", () => {
     const vacuumed = applyRecord(before, record(VACUUM, bytes(u16(1, 2)), data), 0);
     same(vacuumed, expected);
     assert.equal(read16(vacuumed, FLAGS), LEAF);
+    before.set(u16(7), CYCLEID);
+    const cycleIdAfter = (info: number, main: Uint8Array, pg: PgVersion) =>
+      read16(applyRecord(before, record(info, main, data), 0, 0, pg), CYCLEID);
+    assert.equal(cycleIdAfter(VACUUM, bytes(u16(1, 2)), V17), 7);
+    assert.equal(cycleIdAfter(VACUUM, bytes(u16(1, 2)), V18), 0);
+    assert.equal(cycleIdAfter(DELETE, bytes(u32(9), u16(1, 2), u8(1)), V18), 7);
     same(applyRecord(before, record(DELETE, bytes(u32(9), u16(1, 2)), data), 0), expected);
     const all = bytes(u16(2), u16(3, 0, 1, 2));
     assert.throws(

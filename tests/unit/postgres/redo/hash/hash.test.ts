@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { RedoError } from "../../../../../src/postgres/redo/page/errors.ts";
-import { redoHash } from "../../../../../src/postgres/redo/hash/hash.ts";
+import {
+  redoHash,
+  redoSqueezePage17,
+  redoVacuumOnePage16,
+} from "../../../../../src/postgres/redo/hash/hash.ts";
 import {
   itemAddress,
   itemId,
@@ -9,6 +13,7 @@ import {
   pageGetLsn,
   pageInit,
   pageMaxOffset,
+  pageSetLsn,
   pdLower,
 } from "../../../../../src/postgres/redo/page/page.ts";
 import { PAGE, W8 } from "../../../../../src/postgres/redo/page/workspace.ts";
@@ -214,6 +219,31 @@ describe("redo of hash index records", () => {
     view().setFloat64(NTUPLES, 10, true);
     redoHash(makeRecord(VACUUM_ONE_PAGE, main, [{ blkno: 9 }, { blkno: 0 }]), 1);
     assert.equal(view().getFloat64(NTUPLES, true), 7);
+  });
+
+  test("removing dead tuples finds count and offsets where PostgreSQL 16 has them", () => {
+    makeOverflowPage();
+    for (let i = 1; i <= 5; i++) insert(i, i);
+    const main = bytes(u32(700), u16(3), u8(1, 0), u16(1, 3, 5));
+    redoVacuumOnePage16(makeRecord(VACUUM_ONE_PAGE, main, [{ blkno: 9 }, { blkno: 0 }]), 0);
+    assert.deepEqual([hashCodes(), pageGetLsn(PAGE)], [[2, 4], END_LSN]);
+  });
+
+  test("a page that gets no tuple of a freed one keeps its LSN in PostgreSQL 17, unless its link changes", () => {
+    const main = (isPrevious: number) => bytes(u32(21, 23), u16(0), u8(1, isPrevious));
+    const blocks = [undefined, { blkno: 9 }];
+    for (
+      const [redo, isPrevious, changes] of [
+        [redoHash, 0, true],
+        [redoSqueezePage17, 0, false],
+        [redoSqueezePage17, 1, true],
+      ] as const
+    ) {
+      makeOverflowPage();
+      pageSetLsn(PAGE, 8);
+      redo(makeRecord(SQUEEZE_PAGE, main(isPrevious), blocks), 1);
+      assert.equal(pageGetLsn(PAGE), changes ? END_LSN : 8);
+    }
   });
 
   test("refuses a split page without image, a bit beyond the bitmap, a splitpoint that can't be", () => {

@@ -1,3 +1,7 @@
+import { V14 } from "../../../../../src/postgres/versions/v14.ts";
+import { V15 } from "../../../../../src/postgres/versions/v15.ts";
+import { V16 } from "../../../../../src/postgres/versions/v16.ts";
+import { V17 } from "../../../../../src/postgres/versions/v17.ts";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { RedoError } from "../../../../../src/postgres/redo/page/errors.ts";
@@ -241,6 +245,81 @@ describe("redo of heap records", () => {
     const vacuumed = applyRecord(pruned, heap2(VACUUM, bytes(u16(1)), bytes(u16(2))), BLKNO);
     assert.equal(linePointer(vacuumed, 2).flags, 0);
     assert.equal(linePointerCount(vacuumed), 5);
+  });
+
+  test("keeps unused line pointers at the end of a pruned page in PostgreSQL 14 only", () => {
+    const prune = heap2(PRUNE, bytes(u32(1), u16(0, 0)), bytes(u16(2, 3)));
+    const counts = [V14, V15, V16].map((pg) =>
+      linePointerCount(applyRecord(pageWith("a", "b", "c"), prune, BLKNO, 0, pg))
+    );
+    assert.deepEqual(counts, [3, 1, 1]);
+  });
+
+  test("freezes tuples by plans in PostgreSQL 16", () => {
+    const plans = bytes(
+      u32(0),
+      u16(3, 0x0b00),
+      u8(0, 0),
+      u16(2),
+      u32(9),
+      u16(3, 0x4b00),
+      u8(2, 0),
+      u16(1),
+      u16(1, 3, 2),
+    );
+    const freeze = (data: Uint8Array) => heap2(FREEZE_PAGE, bytes(u32(9), u16(2), u8(0)), data);
+    const page = applyRecord(pageWith("a", "b", "c"), freeze(plans), BLKNO, 0, V16);
+    assert.deepEqual([1, 2, 3].map((off) => read16(item(page, off), T_INFOMASK)), [0x0b00, 0x4b00, 0x0b00]);
+    assert.equal(read32(item(page, 2), T_XMAX), 9);
+    assert.equal(read32(item(page, 2), T_CID), 2, "t_xvac");
+    for (const wrong of [plans.subarray(0, -2), bytes([...plans], u16(1))]) {
+      assert.throws(() => applyRecord(pageWith("a", "b", "c"), freeze(wrong), BLKNO, 0, V16), RedoError);
+    }
+  });
+
+  test("prunes and freezes with one record in PostgreSQL 17", () => {
+    const before = pageWith("a", "bb", "ccc", "dddd", "eeeee", "f");
+    const plan = bytes(u16(1, 0), u32(0), u16(3, 0x0b00), u8(0, 0), u16(1));
+    const all = bytes([...plan], u16(1, 1, 3), u16(1, 2), u16(2, 4, 6), u16(5));
+    const main = bytes(u8(1, 0xfe), u32(700));
+    for (const info of [PRUNE, VACUUM, FREEZE_PAGE]) {
+      const page = applyRecord(before, heap2(info, main, all), BLKNO, 0, V17);
+      assert.deepEqual([1, 2, 3, 4, 5].map((off) => linePointer(page, off).flags), [2, 3, 1, 0, 1]);
+      assert.equal(linePointerCount(page), 5, "the unused one at the end went");
+      assert.deepEqual([textOf(page, 3), textOf(page, 5)], ["ccc", "eeeee"]);
+      assert.equal(read16(item(page, 5), T_INFOMASK), 0x0b00);
+      assert.equal(lsnOf(page), END_LSN);
+    }
+  });
+
+  test("frees line pointers without moving tuples when nobody has locked the page for it", () => {
+    const dead = applyRecord(
+      pageWith("a", "b", "c"),
+      heap2(PRUNE, bytes(u8(0, 0x44)), bytes(u16(2, 1, 3))),
+      BLKNO,
+      0,
+      V17,
+    );
+    assert.deepEqual([1, 2, 3].map((off) => linePointer(dead, off).flags), [3, 1, 3]);
+    const freed = applyRecord(dead, heap2(PRUNE, bytes(u8(2, 0x80)), bytes(u16(2, 1, 3))), BLKNO, 0, V17);
+    assert.deepEqual([linePointerCount(freed), linePointer(freed, 1).flags], [2, 0]);
+    assert.deepEqual(linePointer(freed, 2), linePointer(dead, 2));
+  });
+
+  test("refuses a record that prunes with parts that its flags don't announce", () => {
+    const before = pageWith("a", "b", "c");
+    for (
+      const [main, data, expected] of [
+        [bytes(u8(0, 0x45)), bytes(u16(1, 1)), /unknown flags 0x1/],
+        [bytes(u8(0, 0x44), u32(7)), bytes(u16(1, 1)), /main data has 6 bytes, expected 2/],
+        [bytes(u8(0, 0x4c)), bytes(u16(1, 1)), /main data has 2 bytes, expected 6/],
+        [bytes(u8(0, 0x44)), bytes(u16(1, 1, 2)), /leave 2 bytes of the block's data/],
+        [bytes(u8(0, 0x44)), bytes(u16(3, 1, 2)), /a part of 6 bytes where 4/],
+        [bytes(u8(0, 0x14)), bytes(u16(1, 0)), /a part of 12 bytes where 0/],
+      ] as const
+    ) {
+      assert.throws(() => applyRecord(before, heap2(PRUNE, main, data), BLKNO, 0, V17), expected);
+    }
   });
 
   test("freezes tuples", () => {

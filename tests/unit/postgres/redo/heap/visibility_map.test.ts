@@ -38,6 +38,12 @@ function record(rmid: number, info: number, main: Uint8Array, ...heapBlocks: num
   return { rmid, info, main, blocks: heapBlocks.map((blkno, id) => ({ id, rel: REL, blkno })) };
 }
 
+/** The record as newer minor releases write it, with references to blocks of the visibility map. */
+function withMap(spec: RecordSpec, ...map: [id: number, vmBlock: number][]): RecordSpec {
+  const blocks = map.map(([id, blkno]) => ({ id, rel: REL, fork: VISIBILITYMAP_FORKNUM, blkno }));
+  return { ...spec, blocks: [...spec.blocks!, ...blocks] };
+}
+
 function changes(spec: RecordSpec): [reference: number, vmBlock: number][] {
   const rec = new WalRecord();
   parseRecord(rec, encodeRecord(spec, 0), 0, V15);
@@ -84,6 +90,56 @@ describe("the visibility map", () => {
     assert.equal(lsnOf(map), 0);
     const both = applyRecord(fullMap(), updateOf(3, 4, 9), 0, VISIBILITYMAP_FORKNUM);
     assert.deepEqual([3, 4, 5, 8, 9, 10].map((i) => entry(both, i)), [3, 0, 3, 3, 0, 3]);
+  });
+
+  test("is not derived from the flag when the record refers to the map's block", () => {
+    assert.deepEqual(changes(withMap(insertOf(1, 5), [1, 0])), []);
+    assert.deepEqual(changes(withMap(updateOf(3, 4, 2 * PER_PAGE), [2, 0], [3, 2])), []);
+    assert.deepEqual(changes(withMap(updateOf(1, 4), [3, 0])), []);
+  });
+
+  test("loses bits by a record that refers to it, and its LSN moves if any was set", () => {
+    const insert = withMap(insertOf(1, PER_PAGE + 6), [1, 1]);
+    const map = applyRecord(fullMap(), insert, 1, VISIBILITYMAP_FORKNUM);
+    assert.deepEqual([5, 6, 7].map((i) => entry(map, PER_PAGE + i)), [3, 0, 3]);
+    assert.equal(lsnOf(map), END_LSN);
+    map.set(u32(0, 0), 0);
+    assert.equal(lsnOf(applyRecord(map, insert, 1, VISIBILITYMAP_FORKNUM)), 0, "nothing changed");
+
+    const lock = applyRecord(fullMap(), withMap(lockOf(9), [1, 0]), 0, VISIBILITYMAP_FORKNUM);
+    assert.deepEqual([8, 9, 10].map((i) => entry(lock, i)), [3, 1, 3]);
+    const multi = withMap(record(RM_HEAP2_ID, 0x50, bytes(u8(1, 0), u16(0)), 9), [1, 0]);
+    assert.equal(entry(applyRecord(fullMap(), multi, 0, VISIBILITYMAP_FORKNUM), 9), 0);
+  });
+
+  test("loses bits of both heap blocks of an update in the blocks that the record refers to", () => {
+    const inOne = withMap(updateOf(3, 4, 9), [2, 0]);
+    const both = applyRecord(fullMap(), inOne, 0, VISIBILITYMAP_FORKNUM);
+    assert.deepEqual([3, 4, 5, 8, 9, 10].map((i) => entry(both, i)), [3, 0, 3, 3, 0, 3]);
+    const inTwo = withMap(updateOf(3, 4, PER_PAGE + 9), [2, 0], [3, 1]);
+    const ofNew = applyRecord(fullMap(), inTwo, 0, VISIBILITYMAP_FORKNUM);
+    assert.deepEqual([4, 9].map((i) => entry(ofNew, i)), [0, 3]);
+    const ofOld = applyRecord(fullMap(), inTwo, 1, VISIBILITYMAP_FORKNUM);
+    assert.deepEqual([4, 9].map((i) => entry(ofOld, i)), [3, 0]);
+  });
+
+  test("is not what another block reference of a heap record may be", () => {
+    const second = (fork: number, blkno: number, flags = 1): RecordSpec => ({
+      ...insertOf(flags, 5),
+      blocks: [{ id: 0, rel: REL, blkno: 5 }, { id: 1, rel: REL, fork, blkno }],
+    });
+    for (
+      const [spec, blkno, fork] of [[second(0, 6), 6, 0], [second(2, 1), 1, 2], [
+        second(2, 0, 0),
+        0,
+        2,
+      ]] as const
+    ) {
+      assert.throws(
+        () => applyRecord(fullMap(), spec, blkno, fork),
+        /Heap INSERT .* block reference 1 does not belong to this type of record/,
+      );
+    }
   });
 
   test("stays all-visible under a lock, which only ends all-frozen", () => {

@@ -9,6 +9,7 @@ import {
   pageMaxOffset,
 } from "../../../../../src/postgres/redo/page/page.ts";
 import { redoSpgist } from "../../../../../src/postgres/redo/spgist/spgist.ts";
+import { redoVacuumRedirect16 } from "../../../../../src/postgres/redo/spgist/spgist_vacuum.ts";
 import { PAGE, W8 } from "../../../../../src/postgres/redo/page/workspace.ts";
 import { applyDamagedRecords, applyHostileRecords, type RecordCase } from "../hostile.ts";
 import { bytes, END_LSN, makeRecord, pageBytes, u16, u32, u8 } from "../record_fixture.ts";
@@ -273,6 +274,14 @@ describe("redo of SP-GiST records", () => {
     assert.deepEqual([states(), counts()], [[PLACEHOLDER, LIVE, PLACEHOLDER, REDIRECT], [1, 2]]);
     redoSpgist(makeRecord(VACUUM_REDIRECT, bytes(u16(1, 3), u32(MY_XID), u16(4)), [{ blkno: 3 }]), 0);
     assert.deepEqual([states(), counts()], [[PLACEHOLDER, LIVE], [0, 1]]);
+  });
+
+  test("vacuum finds redirections where PostgreSQL 16 has them", () => {
+    makeLeafPage(10, 11, 12, 13);
+    redoSpgist(moveLeafs(0, [4, 3, 1], [1, 2, 3, 4], leaf(1)), 0);
+    const main = bytes(u16(1, 3), u32(MY_XID), u8(1, 0), u16(4));
+    redoVacuumRedirect16(makeRecord(VACUUM_REDIRECT, main, [{ blkno: 3 }]), 0);
+    assert.deepEqual([states(), counts(), pageGetLsn(PAGE)], [[PLACEHOLDER, LIVE], [0, 1], END_LSN]);
   });
 
   test("refuses a node that is not there, and tuples and lists that are cut off", () => {
