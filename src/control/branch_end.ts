@@ -27,7 +27,7 @@ export async function untilBranchEndArrived(
   const deadline = Date.now() + CATCH_UP_TIMEOUT_MS;
   for (;;) {
     const branch = (await pageServer.branchList(tenant)).find((branch) => branch.timeline_id === timeline);
-    if (branch === undefined || branch.latest_valid_lsn >= end) return;
+    if (branch === undefined || branch.next_lsn >= end) return;
     if (Date.now() > deadline) {
       throw new ZenithError(
         "timeout",
@@ -111,6 +111,6 @@ export async function acknowledgedEnd(
 }
 
 /** Bytes of WAL that the page server lacks of what has been acknowledged on the branch, up to `end`. */
-export function pageServerLag({ latest_valid_lsn }: BranchInfo, end: Lsn): number {
-  return Math.max(0, end - latest_valid_lsn);
+export function pageServerLag({ latest_valid_lsn, next_lsn }: BranchInfo, end: Lsn): number {
+  return end <= next_lsn ? 0 : end - latest_valid_lsn;
 }

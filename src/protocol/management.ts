@@ -116,6 +116,8 @@ const BranchSchema = object({
   name: string(),
   timeline_id: TimelineIdSchema,
   latest_valid_lsn: LsnSchema,
+  /** Where the next record goes: behind a page header, where the last one ended at the end of a page. */
+  next_lsn: LsnSchema,
   /** null, as the LSN, for a branch that began with its tenant. */
   ancestor_id: nullable(TimelineIdSchema),
   ancestor_lsn: nullable(LsnSchema),

@@ -55,6 +55,16 @@ describe("a branch where a WAL page ends", () => {
   });
 });
 
+describe("the position behind the page header", () => {
+  test("is the past for a read-only start, though no record has come behind it", async () => {
+    const lsn = await fillPage(main);
+    await main.stop("immediate");
+    await env.zenith("pg", "start", "main", "--lsn", lsn);
+    assert.equal(await main.value("SELECT count(*) FROM t"), "10");
+    await main.restart();
+  });
+});
+
 describe("WAL that ends where a page does", () => {
   for (const safekeepers of [0, 1]) {
     test(`goes on after Postgres was killed there, with ${safekeepers} safekeepers`, async () => {

@@ -73,7 +73,7 @@ async function untilStartArrived(
   }
   if (isTime) {
     await untilMomentArrived(client, tenant, ancestor, parseTimestamp(moment, "local"));
-  } else if (moment === "" || parseLsn(moment) > ancestor.latest_valid_lsn) {
+  } else if (moment === "" || parseLsn(moment) > ancestor.next_lsn) {
     await untilBranchEndArrived(client, tenant, ancestor);
   }
 }

@@ -54,12 +54,12 @@ async function assertPast(environment: Environment, compute: ComputeInfo, lsn: L
       timeline_id === compute.identity.timeline
     );
   let branch = await find();
-  if (branch !== undefined && lsn > branch.latest_valid_lsn) {
+  if (branch !== undefined && lsn > branch.next_lsn) {
     // What the safekeepers have is the past too.
     await untilBranchEndArrived(client, compute.tenant, branch);
     branch = await find();
   }
-  if (branch !== undefined && lsn > branch.latest_valid_lsn) {
+  if (branch !== undefined && lsn > branch.next_lsn) {
     throw new ZenithError(
       "out_of_range",
       `LSN ${formatLsn(lsn)} is in the future: branch ${branch.name} ends at ${

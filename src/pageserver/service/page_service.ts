@@ -160,6 +160,7 @@ function branchJson(branch: BranchInfo) {
     name: branch.name,
     timeline_id: branch.timelineId,
     latest_valid_lsn: formatLsn(branch.latestValidLsn),
+    next_lsn: formatLsn(branch.nextLsn),
     ancestor_id: branch.ancestorId,
     ancestor_lsn: branch.ancestorLsn === null ? null : formatLsn(branch.ancestorLsn),
     expires_at: branch.expiresMs === null ? null : new Date(branch.expiresMs).toISOString(),

@@ -12,6 +12,8 @@ export interface BranchInfo {
   readonly name: BranchName;
   readonly timelineId: TimelineId;
   readonly latestValidLsn: Lsn;
+  /** Where the next record goes: behind a page header, where the last one ended at the end of a page. */
+  readonly nextLsn: Lsn;
   readonly ancestorId: TimelineId | null;
   readonly ancestorLsn: Lsn | null;
   /** When it is to be removed, in milliseconds since 1970; null: never. */
@@ -82,6 +84,7 @@ export class TenantBranches {
       name,
       timelineId,
       latestValidLsn: timeline.lastRecordLsn,
+      nextLsn: timeline.position,
       ancestorId: timeline.ancestorId,
       ancestorLsn: timeline.store.ancestorLsn,
       expiresMs,

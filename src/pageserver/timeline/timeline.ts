@@ -245,7 +245,8 @@ export class Timeline {
       // Records before one that is not valid count.
       if (this.#failure === null && decoder.endLsn > this.store.lastLsn) {
         this.store.advance(decoder.endLsn);
-        this.#waiters.reached(decoder.endLsn);
+        // Who waits for the position behind a page header has all that there is to be before it.
+        this.#waiters.reached(decoder.position);
       }
     }
   }
@@ -282,7 +283,7 @@ export class Timeline {
   /** Resolves when the records up to `lsn` can be read. @param signal ends the wait: the one who waits is gone */
   async waitFor(lsn: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.assertPresent();
-    if (lsn <= this.lastRecordLsn || lsn <= this.position) return;
+    if (lsn <= this.position) return;
     await this.#waiters.wait(
       lsn,
       timeoutMs,

@@ -11,6 +11,7 @@ function branch(name: string, id: number, ancestor?: { id: number; lsn: number }
     name,
     timeline_id: timeline(id),
     latest_valid_lsn: lsn(0x2000000),
+    next_lsn: lsn(0x2000000),
     ancestor_id: ancestor === undefined ? null : timeline(ancestor.id),
     ancestor_lsn: ancestor === undefined ? null : lsn(ancestor.lsn),
     expires_at: null,
