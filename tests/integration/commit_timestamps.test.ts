@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { addSettings, branchHere } from "../harness/branching.ts";
+import { StockCluster } from "../harness/stock_cluster.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
@@ -66,4 +67,32 @@ describe("commit timestamps", () => {
     await off.stop();
     await late.stop();
   });
+
+  for (const stop of ["fast", "immediate"] as const) {
+    test(`that were off for a while are missing from then on backwards, stopped ${stop}`, async () => {
+      const tenant = await env.createTenant();
+      const pg = await env.startCompute("main", tenant);
+      await using stock = await StockCluster.start();
+      await pg.query("CREATE TABLE t (n int)");
+      await stock.sql`CREATE TABLE t (n int)`;
+      for (const [n, tracking] of ["on", "off", "on"].entries()) {
+        await pg.query(`ALTER SYSTEM SET track_commit_timestamp = ${tracking}`);
+        await stock.sql.unsafe(`ALTER SYSTEM SET track_commit_timestamp = ${tracking}`);
+        await pg.stop(stop);
+        await pg.start();
+        await stock.stopPostgres();
+        stock.startPostgres();
+        await pg.query(`INSERT INTO t VALUES (${n})`);
+        await stock.sql`INSERT INTO t VALUES (${n})`;
+      }
+      const hasStamp = "SELECT n, pg_xact_commit_timestamp(xmin) IS NOT NULL AS has_stamp FROM t ORDER BY n";
+      const expected = [...await stock.sql.unsafe(hasStamp)].map((row) => ({ ...row }));
+      assert.deepEqual(expected.map((row) => row["has_stamp"]), [false, false, true]);
+      assert.deepEqual(await pg.query(hasStamp), expected);
+      const branch = await branchHere(env, pg, `stamped_${stop}`, SETTINGS);
+      assert.deepEqual(await branch.query(hasStamp), expected);
+      await branch.stop();
+      await pg.stop();
+    });
+  }
 });

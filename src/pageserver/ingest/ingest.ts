@@ -1,3 +1,4 @@
+import { assert } from "../../common/assert.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { TimelineStore } from "../../pagestore/mod.ts";
 import { isInitialising } from "../../postgres/redo/reconstruct.ts";
@@ -5,6 +6,7 @@ import {
   VisibilityMapChanges,
   visibilityMapChanges,
 } from "../../postgres/redo/heap/visibility_map_changes.ts";
+import { encodeControlFile } from "../../postgres/cluster/control_file.ts";
 import { FSM_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../postgres/cluster/relfile.ts";
 import { BKPBLOCK_FORK_MASK, type WalRecord, XLR_RMGR_INFO_MASK } from "../../postgres/wal/record.ts";
 import {
@@ -24,6 +26,7 @@ import {
   rmgrName,
 } from "../../postgres/wal/rmgr.ts";
 import {
+  type ParameterChange,
   parseCheckpointRecord,
   parseNextOid,
   parseParameterChange,
@@ -38,8 +41,9 @@ import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
 import { FileIngest } from "./files.ts";
 import type { IngestParts } from "./parts.ts";
 import { TransactionIngest } from "./transactions.ts";
-import { TAG_RECORD } from "../content/keys.ts";
+import { CONTROL_KEY, TAG_RECORD } from "../content/keys.ts";
 import type { RelationFork, RelationForks } from "../content/relation_forks.ts";
+import type { SingleValues } from "../content/single_values.ts";
 
 /**
  * Files each WAL record under the keys that it changes. One record may change blocks that it refers to, blocks that it
@@ -51,6 +55,7 @@ export class Ingest {
   readonly #pg: PgVersion;
   readonly #store: TimelineStore;
   readonly #forks: RelationForks;
+  readonly #values: SingleValues;
   readonly #checkpoint: CheckpointTracker;
   readonly #transactions: TransactionIngest;
   readonly #files: FileIngest;
@@ -60,6 +65,7 @@ export class Ingest {
     this.#pg = parts.pg;
     this.#store = parts.store;
     this.#forks = parts.forks;
+    this.#values = parts.values;
     this.#checkpoint = parts.checkpoint;
     this.#transactions = new TransactionIngest(parts);
     this.#files = new FileIngest(parts);
@@ -137,6 +143,17 @@ export class Ingest {
     if (blkno >= fork.blocks) this.#forks.extend(fork, blkno + 1, rec.endLsn);
   }
 
+  /**
+   * Postgres logs its parameters when they differ from those in its control file. So the control file that the next compute gets has
+   * to have these, or nobody would hear of a change back to what they were at first.
+   */
+  #noteParameters(parameters: ParameterChange, lsn: number): void {
+    this.#transactions.setCommitTsTracking(parameters.track_commit_timestamp, lsn);
+    const control = this.#values.get(CONTROL_KEY, lsn);
+    assert(control !== null, "every timeline has the control file of its initdb");
+    this.#values.put(CONTROL_KEY, lsn, encodeControlFile(control, parameters));
+  }
+
   #applyXlog(rec: WalRecord): void {
     switch (rec.xl_info & XLR_RMGR_INFO_MASK) {
       case XLOG_CHECKPOINT_SHUTDOWN:
@@ -149,7 +166,7 @@ export class Ingest {
         this.#checkpoint.setNextOid(parseNextOid(rec));
         break;
       case XLOG_PARAMETER_CHANGE:
-        this.#transactions.setCommitTsTracking(parseParameterChange(rec).track_commit_timestamp, rec.endLsn);
+        this.#noteParameters(parseParameterChange(rec), rec.endLsn);
         break;
       default:
         break;
