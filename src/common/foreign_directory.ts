@@ -106,6 +106,15 @@ export class ForeignDirectory implements Disposable {
     }
   }
 
+  /** @returns the descriptor of a file that is there, for writing @throws {ZenithError} `io` also when it is a link */
+  openFile(name: string): number {
+    try {
+      return openSync(this.#at(name), O_WRONLY | O_NOFOLLOW);
+    } catch (error) {
+      throw ioError("open", join(this.path, name), error);
+    }
+  }
+
   /** A new link. */
   link(name: string, target: string): void {
     symlinkSync(target, this.#at(name));

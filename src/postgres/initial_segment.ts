@@ -1,6 +1,6 @@
 /**
- * The WAL that stock Postgres needs to start at any record boundary: one segment file that holds nothing but a
- * shutdown checkpoint there. With a control file that points at it, Postgres starts as after a clean shutdown.
+ * The WAL that stock Postgres needs to start at any record boundary: a segment file with a shutdown checkpoint there. With a control
+ * file that points at it, Postgres starts as after a clean shutdown.
  */
 import { crc32c } from "../common/crc32c.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -44,10 +44,13 @@ export interface InitialSegmentOptions extends ShutdownCheckpoint {
   systemIdentifier: bigint;
 }
 
-export interface WalSegmentStart {
+/** What the checkpoint takes of one segment. */
+export interface CheckpointPages {
   /** LSN of the segment's first byte. */
   segmentStart: Lsn;
-  /** The segment's beginning, whole pages; what follows to the segment's end is zeros. */
+  /** Where in the segment the pages begin. */
+  offset: number;
+  /** Whole pages; what follows to the segment's end is zeros. */
   bytes: Uint8Array;
 }
 
@@ -85,41 +88,42 @@ function buildShutdownCheckpointRecord(options: ShutdownCheckpoint): Uint8Array 
 }
 
 /**
- * The segment file that Postgres starts from at `lsn`, or two of them where the record crosses the end of the first.
- * Pages before the record's are zeros but for the segment's first, which is the only other one that Postgres reads.
+ * The pages that the checkpoint at `lsn` is on, of one segment, or of two where the record crosses the end of the first. What comes before
+ * it on its page is zeros. Of the pages before, Postgres wants the segment's first, for its header.
  *
  * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not before it
  */
-export function buildInitialSegments(options: InitialSegmentOptions): WalSegmentStart[] {
+export function buildCheckpointPages(options: InitialSegmentOptions): CheckpointPages[] {
   const { pg, lsn, segmentSize, systemIdentifier } = options;
   const record = buildShutdownCheckpointRecord(options);
   const tli = options.checkpoint.ThisTimeLineID;
   const endLsn = recordEndLsn(lsn, record.length, segmentSize);
   const endOfLastPage = endLsn + (XLOG_BLCKSZ - pageOffset(endLsn)) % XLOG_BLCKSZ;
 
-  let start = segmentStart(lsn, segmentSize);
-  let bytes = new Uint8Array(Math.min(endOfLastPage - start, segmentSize));
-  const segments: WalSegmentStart[] = [{ segmentStart: start, bytes }];
-  writePageHeader(bytes, 0, start, { pg, tli, systemIdentifier, segmentSize, remLen: 0 });
+  const start = segmentStart(lsn, segmentSize);
   let page = lsn - pageOffset(lsn);
-  if (page !== start) {
-    writePageHeader(bytes, page - start, page, { pg, tli, systemIdentifier, segmentSize, remLen: 0 });
-  }
+  let segmentEnd = start + segmentSize;
+  // LSN of `bytes[0]`.
+  let from = page;
+  let bytes = new Uint8Array(Math.min(endOfLastPage, segmentEnd) - from);
+  const found: CheckpointPages[] = [{ segmentStart: start, offset: from - start, bytes }];
+  writePageHeader(bytes, 0, page, { pg, tli, systemIdentifier, segmentSize, remLen: 0 });
   let at: number = lsn;
   let done = 0;
   for (;;) {
     const count = Math.min(record.length - done, page + XLOG_BLCKSZ - at);
-    bytes.set(record.subarray(done, done + count), at - start);
+    bytes.set(record.subarray(done, done + count), at - from);
     done += count;
-    if (done === record.length) return segments;
+    if (done === record.length) return found;
     page += XLOG_BLCKSZ;
-    if (page === start + segmentSize) {
-      start = page as Lsn;
+    if (page === segmentEnd) {
+      from = page;
+      segmentEnd += segmentSize;
       bytes = new Uint8Array(XLOG_BLCKSZ);
-      segments.push({ segmentStart: start, bytes });
+      found.push({ segmentStart: page as Lsn, offset: 0, bytes });
     }
     const remLen = record.length - done;
-    writePageHeader(bytes, page - start, page, { pg, tli, systemIdentifier, segmentSize, remLen });
+    writePageHeader(bytes, page - from, page, { pg, tli, systemIdentifier, segmentSize, remLen });
     at = page + pageHeaderSize(page, segmentSize);
   }
 }

@@ -26,7 +26,7 @@ import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, 
 
 /**
  * What a basebackup holds. `complete`: everything. `lazy`: a list of the relation files instead of the files, for a
- * compute that fetches their pages as it needs them, and no WAL, which it makes itself
+ * compute that fetches their pages as it needs them, and of the last WAL segment what is in use
  * (docs/formats/relation_manifest.md).
  */
 export type BasebackupContent = "complete" | "lazy";

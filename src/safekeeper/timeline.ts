@@ -26,7 +26,7 @@ import { findEndOfWal } from "../wal_store/find_end_of_wal.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
 import { decodeControlFile, encodeControlFile } from "./control_file.ts";
 import { RecordTracker } from "./record_tracker.ts";
-import { buildSegmentHead } from "./segment_head.ts";
+import { buildSegmentHead } from "../postgres/segment_head.ts";
 
 /** The lower bounds in the control file are brought up to date at least after so much WAL. */
 const CONTROL_LAG_MAX_BYTES = 16 << 20;

@@ -52,6 +52,8 @@ export class WalStore {
   readonly #disk: Disk;
   readonly #sync: boolean;
 
+  /** Where the timeline's WAL starts, and what is left of it. */
+  readonly #timelineStartLsn: Lsn;
   #startLsn: Lsn;
   #writtenLsn: Lsn;
   #syncedLsn: Lsn;
@@ -86,6 +88,7 @@ export class WalStore {
     this.#sync = options.sync ?? true;
     this.#filesFrom = filesFrom;
     this.#filesTo = filesTo;
+    this.#timelineStartLsn = options.startLsn;
     const isEmpty = filesFrom === filesTo;
     this.#startLsn = isEmpty || filesFrom < options.startLsn ? options.startLsn : filesFrom;
     this.#endKnown = isEmpty;
@@ -152,6 +155,11 @@ export class WalStore {
   /** The first byte that can be read. */
   get startLsn(): Lsn {
     return this.#startLsn;
+  }
+
+  /** Whether nothing was removed: {@link startLsn} is where the timeline's WAL starts. */
+  get isFromStart(): boolean {
+    return this.#startLsn === this.#timelineStartLsn;
   }
 
   /** End of what was written; the end of the last file until {@link truncate} has said where the WAL ends. */
@@ -293,6 +301,25 @@ export class WalStore {
     assert(!this.#closed, "a closed WAL store is not used");
     if (lsn < this.#filesFrom || lsn > this.#writtenLsn) throw this.#outside("read", lsn);
     return this.#readFiles(lsn, into, off, Math.min(len, this.#writtenLsn - lsn));
+  }
+
+  /**
+   * The file of the segment that starts there. It can be read until it is closed, also when the store lets go of it meanwhile.
+   *
+   * @returns null when it is not here
+   * @throws {ZenithError} `io`
+   */
+  openSegment(start: Lsn): DiskFile | null {
+    assert(!this.#closed, "a closed WAL store is not used");
+    const isHere = start >= this.#filesFrom && start < this.#filesTo &&
+      start + this.segmentSize > this.#startLsn;
+    if (!isHere) return null;
+    const path = this.#path(start);
+    try {
+      return this.#disk.openSync(path, "read");
+    } catch (error) {
+      throw ioError("open WAL segment", path, error);
+    }
   }
 
   /**

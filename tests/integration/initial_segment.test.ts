@@ -11,8 +11,9 @@ import {
   encodeControlFile,
   parseControlFile,
 } from "../../src/postgres/control_file.ts";
+import { buildSegmentHead } from "../../src/postgres/segment_head.ts";
 import { WalDecoder } from "../../src/postgres/wal/decoder.ts";
-import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../src/postgres/initial_segment.ts";
+import { buildCheckpointPages, CHECKPOINT_RECORD_LENGTH } from "../../src/postgres/initial_segment.ts";
 import {
   nextRecordLsn,
   parseWalFileName,
@@ -34,7 +35,7 @@ function moveTo(cluster: StockCluster, lsn: Lsn): number {
   const control = parseControlFile(original);
   assert.equal(control.state, DB_SHUTDOWNED);
   const segmentSize = control.xlog_seg_size;
-  const segments = buildInitialSegments({
+  const segments = buildCheckpointPages({
     pg: V15,
     lsn,
     prev: control.checkPoint,
@@ -46,9 +47,10 @@ function moveTo(cluster: StockCluster, lsn: Lsn): number {
   for (const name of readdirSync(walDir)) {
     if (parseWalFileName(name, segmentSize) !== undefined) rmSync(join(walDir, name));
   }
-  for (const { segmentStart, bytes } of segments) {
+  for (const { segmentStart, offset, bytes } of segments) {
     const file = new Uint8Array(segmentSize);
-    file.set(bytes);
+    file.set(buildSegmentHead((segmentStart + offset) as Lsn, segmentSize, control.system_identifier));
+    file.set(bytes, offset);
     cluster.writeFile(`pg_wal/${walFileName(1, segmentStart, segmentSize)}`, file);
   }
   cluster.writeFile(

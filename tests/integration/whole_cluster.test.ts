@@ -8,16 +8,15 @@ import { spawnSync } from "node:child_process";
 import { appendFileSync, cpSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import postgres from "postgres";
 import { formatLsn } from "../../src/common/lsn.ts";
-import { unpackBasebackup } from "../../src/compute/postgres/data_directory.ts";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
-import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
+import { asUser, chownRecursive, pgUser } from "../../src/pg_install/pg_user.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../../src/postgres/control_file.ts";
 import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
 import { FSM_FORKNUM, MAIN_FORKNUM, parseRelationPath } from "../../src/postgres/cluster/relfile.ts";
 import { addSettings } from "../harness/branching.ts";
+import { unpackBranch } from "../harness/stock_copy.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
@@ -88,21 +87,6 @@ function psql(pg: Compute, ...args: string[]): void {
     ...args,
   ], { env: postgresEnvironment(), stdio: ["ignore", "ignore", "pipe"], encoding: "utf8" });
   assert.equal(done.status, 0, `psql ${args.join(" ")}: ${done.stderr}`);
-}
-
-async function unpack(compute: Compute, directory: string): Promise<void> {
-  const timeline = (await env.pageserver.client().branchList(compute.tenant)).find((b) =>
-    b.name === compute.branch
-  );
-  const { host, port } = env.pageserver.address;
-  const sql = postgres({ host, port, user: "zenith_admin", database: "zenith", max: 1, fetch_types: false });
-  try {
-    makeOwnedDirectory(directory, pgUser());
-    const tar = await sql.unsafe(`basebackup ${compute.tenant} ${timeline!.timeline_id}`).readable();
-    await unpackBasebackup(tar, directory, pgUser());
-  } finally {
-    await sql.end({ timeout: 1 });
-  }
 }
 
 /** Stock recovery of `directory` up to its last record, the shutdown checkpoint at `checkpoint`, and no further. */
@@ -208,7 +192,7 @@ describe("the whole cluster", () => {
     const pg = await env.createCompute("main");
     addSettings(pg, ...SETTINGS, "wal_keep_size = 10GB", "max_wal_size = 10GB");
     const stock = join(env.dir, "stock");
-    await unpack(pg, stock);
+    await unpackBranch(env, pg.tenant, pg.branch, stock);
 
     await pg.start();
     for (const workload of WORKLOADS) {
@@ -225,7 +209,7 @@ describe("the whole cluster", () => {
     cpSync(join(pg.paths.pgdata, "pg_wal"), join(stock, "pg_wal"), { recursive: true });
     recover(stock, formatLsn(control.checkPoint));
     const ours = join(env.dir, "ours");
-    await unpack(pg, ours);
+    await unpackBranch(env, pg.tenant, pg.branch, ours);
 
     const stockFiles = filesBelow(stock);
     const ourFiles = filesBelow(ours);

@@ -13,7 +13,7 @@ import type { PgUser } from "../../pg_install/pg_user.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import type { Conditions } from "../postgres/conditions.ts";
-import { writeInitialWal } from "../postgres/initial_wal.ts";
+import { extendInitialWal } from "../postgres/initial_wal.ts";
 import { device } from "./fuse/device.ts";
 import { DiskWatch } from "./files/disk_watch.ts";
 import type { HotRange } from "./pages/hot_pages.ts";
@@ -132,7 +132,7 @@ export class LazyStorage {
         }`,
       );
     }
-    writeInitialWal(paths.pgdata, control, manifest.prev, user);
+    extendInitialWal(paths.pgdata, control.xlog_seg_size);
     const seedDirectory = this.#moveIntoOverlay();
 
     const deviceFd = await this.#mounting!;

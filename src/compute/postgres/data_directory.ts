@@ -198,9 +198,8 @@ function assertComplete(pgdata: string, content: BasebackupContent): void {
   if (control?.size !== CONTROL_FILE_BYTES) {
     fail(`global/pg_control has ${control?.size} bytes, expected ${CONTROL_FILE_BYTES}`);
   }
-  if (content === "lazy") {
-    if (directory.lstat(RELATION_MANIFEST_FILE) === undefined) fail(`${RELATION_MANIFEST_FILE} is missing`);
-    return;
+  if (content === "lazy" && directory.lstat(RELATION_MANIFEST_FILE) === undefined) {
+    fail(`${RELATION_MANIFEST_FILE} is missing`);
   }
   using wal = directory.directory("pg_wal");
   if (!wal.names().some((name) => /^[0-9A-F]{24}$/.test(name))) fail("pg_wal holds no segment");

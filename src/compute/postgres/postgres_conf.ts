@@ -40,6 +40,8 @@ export function readOnlySettings(lsn: Lsn): Record<string, string> {
   return {
     [READ_ONLY_LSN_SETTING]: formatLsn(lsn),
     default_transaction_read_only: "on",
+    // Its WAL is not the branch's: what it archived would have the name of a segment that is.
+    archive_mode: "off",
     synchronous_standby_names: "",
   };
 }

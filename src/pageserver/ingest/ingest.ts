@@ -6,7 +6,7 @@ import {
   VisibilityMapChanges,
   visibilityMapChanges,
 } from "../../postgres/redo/heap/visibility_map_changes.ts";
-import { encodeControlFile } from "../../postgres/cluster/control_file.ts";
+import { encodeControlFile } from "../../postgres/control_file.ts";
 import { FSM_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../postgres/cluster/relfile.ts";
 import { BKPBLOCK_FORK_MASK, type WalRecord, XLR_RMGR_INFO_MASK } from "../../postgres/wal/record.ts";
 import {

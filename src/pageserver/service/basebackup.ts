@@ -23,8 +23,8 @@ import {
   VISIBILITYMAP_FORKNUM,
 } from "../../postgres/cluster/relfile.ts";
 import { SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT, slruSegmentPath } from "../../postgres/cluster/slru.ts";
-import { buildInitialSegments, type WalSegmentStart } from "../../postgres/initial_segment.ts";
-import { walFileName } from "../../postgres/wal/page_header.ts";
+import { buildCheckpointPages, type CheckpointPages } from "../../postgres/initial_segment.ts";
+import { walFileName, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
 import { twophaseFileName } from "../../postgres/wal/xact.ts";
 import {
   encodeRelationManifest,
@@ -43,6 +43,7 @@ import {
 import type { BlockSource } from "../content/page_reader.ts";
 import type { TimelineView } from "../content/timeline_view.ts";
 import { TarWriter } from "./tar_writer.ts";
+import type { WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import type { BasebackupContent } from "../../protocol/management.ts";
@@ -93,13 +94,15 @@ const REPLICATION_STATE_SIZE = 16;
  * A chunk is good until the next one is asked for.
  *
  * @param at a record boundary and the start of the record before it
+ * @param head the WAL before `at.lsn`
  */
 export async function* basebackup(
   timeline: Timeline,
   at: { lsn: Lsn; prev: Lsn },
+  head: WalHead,
   content: BasebackupContent = "complete",
 ): AsyncGenerator<Uint8Array> {
-  for (const chunk of new BasebackupWriter(timeline, at, content).write()) {
+  for (const chunk of new BasebackupWriter(timeline, at, head, content).write()) {
     yield chunk;
     // A client that reads fast enough would otherwise keep this thread to itself.
     await nextTurn();
@@ -110,6 +113,7 @@ class BasebackupWriter {
   readonly #pg: PgVersion;
   readonly #view: TimelineView;
   readonly #prev: Lsn;
+  readonly #head: WalHead;
   readonly #content: BasebackupContent;
   readonly #tar = new TarWriter(CHUNK_BYTES);
   readonly #checksums: boolean;
@@ -117,10 +121,16 @@ class BasebackupWriter {
   /** The content of every PG_VERSION. */
   readonly #versionFile: Uint8Array;
 
-  constructor(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }, content: BasebackupContent) {
+  constructor(
+    timeline: Timeline,
+    at: { lsn: Lsn; prev: Lsn },
+    head: WalHead,
+    content: BasebackupContent,
+  ) {
     this.#pg = timeline.pg;
     this.#view = timeline.at(at.lsn);
     this.#prev = at.prev;
+    this.#head = head;
     this.#content = content;
     const control = this.#view.value(CONTROL_KEY);
     assert(control !== null, "every timeline has the control file of its initdb");
@@ -271,7 +281,7 @@ class BasebackupWriter {
   /** The shutdown checkpoint at the LSN, and a control file that points at it. */
   *#controlFileAndWal(): Generator<Uint8Array> {
     const checkpoint = { ...this.#storedCheckpoint(), redo: this.#view.lsn, oldestActiveXid: 0 };
-    if (this.#content === "complete") yield* this.#wal(checkpoint);
+    yield* this.#wal(checkpoint);
     const changed = encodeControlFile(this.#control, {
       state: DB_SHUTDOWNED,
       checkPoint: this.#view.lsn,
@@ -288,7 +298,7 @@ class BasebackupWriter {
 
   *#wal(checkpoint: CheckPoint): Generator<Uint8Array> {
     const { xlog_seg_size, system_identifier } = parseControlFile(this.#control);
-    const segments = buildInitialSegments({
+    const segments = buildCheckpointPages({
       pg: this.#pg,
       lsn: this.#view.lsn,
       prev: this.#prev,
@@ -296,15 +306,31 @@ class BasebackupWriter {
       segmentSize: xlog_seg_size,
       checkpoint,
     });
+    const [first] = segments;
+    const page = first!.segmentStart + first!.offset;
+    // The rest of the checkpoint's own page.
+    if (this.#head.end > page) this.#head.read(page, first!.bytes, 0, this.#head.end - page);
     for (const segment of segments) {
       yield* this.#walSegment(segment, checkpoint.ThisTimeLineID, xlog_seg_size);
     }
   }
 
-  *#walSegment(segment: WalSegmentStart, tli: number, size: number): Generator<Uint8Array> {
-    yield* this.#tar.begin(`pg_wal/${walFileName(tli, segment.segmentStart, size)}`, size);
-    yield* this.#tar.bytes(segment.bytes);
-    yield* this.#tar.zeros(size - segment.bytes.length);
-    yield* this.#tar.end(size);
+  /** A whole segment, or the part of it that is not zeros: whoever wants no relation files wants nothing that he can make himself. */
+  *#walSegment(segment: CheckpointPages, tli: number, size: number): Generator<Uint8Array> {
+    const { segmentStart, offset, bytes } = segment;
+    const tar = this.#tar;
+    const length = this.#content === "lazy" ? offset + bytes.length : size;
+    yield* tar.begin(`pg_wal/${walFileName(tli, segmentStart, size)}`, length);
+    for (let at = 0; at < offset;) {
+      yield* tar.room(XLOG_BLCKSZ);
+      const room = tar.chunk.length - tar.used;
+      const count = Math.min(room - room % XLOG_BLCKSZ, offset - at);
+      this.#head.read(segmentStart + at, tar.chunk, tar.used, count);
+      tar.used += count;
+      at += count;
+    }
+    yield* tar.bytes(bytes);
+    yield* tar.zeros(length - offset - bytes.length);
+    yield* tar.end(length);
   }
 }

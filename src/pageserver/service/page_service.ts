@@ -10,6 +10,7 @@ import { type Handlers, OperationService } from "../../protocol/operation_servic
 import { parseStartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo } from "../tenant/branches.ts";
 import { lsnAt } from "../tenant/lsn_at.ts";
+import { WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { basebackup } from "./basebackup.ts";
 import type { PageServer } from "./page_server.ts";
@@ -108,7 +109,8 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
       // A compute that starts here writes on from here: everything before must not be lost any more.
       await source.makeDurable();
-      await session.copyOut(basebackup(source, boundary, lazy === true ? "lazy" : "complete"));
+      using head = await WalHead.open(server.tenant(names.tenant).timelines, source, boundary.lsn);
+      await session.copyOut(basebackup(source, boundary, head, lazy === true ? "lazy" : "complete"));
     },
 
     async callmemaybe({ conninfo, ...names }) {

@@ -17,7 +17,7 @@ import {
 } from "../../../src/postgres/cluster/page_checksum.ts";
 import { isPageNew } from "../../../src/postgres/cluster/page_layout.ts";
 import { WalDecoder } from "../../../src/postgres/wal/decoder.ts";
-import { buildInitialSegments, CHECKPOINT_RECORD_LENGTH } from "../../../src/postgres/initial_segment.ts";
+import { buildCheckpointPages, CHECKPOINT_RECORD_LENGTH } from "../../../src/postgres/initial_segment.ts";
 import { parseWalFileName, walFileName } from "../../../src/postgres/wal/page_header.ts";
 import { WalRecord } from "../../../src/postgres/wal/record.ts";
 import { parseCheckpointRecord } from "../../../src/postgres/wal/records/xlog.ts";
@@ -126,7 +126,7 @@ describe("initial segments", () => {
       const inPage = at % 8192;
       if (inPage < (at - inPage === 4 * segmentSize ? 40 : 24)) continue;
       const lsn = at as Lsn;
-      const segments = buildInitialSegments({
+      const segments = buildCheckpointPages({
         pg: V15,
         lsn,
         prev: (from - 800) as Lsn,
@@ -143,11 +143,8 @@ describe("initial segments", () => {
       });
       const rec = new WalRecord();
       let count = 0;
-      let first = true;
-      for (const { segmentStart, bytes } of segments) {
-        const skip = first ? lsn - lsn % 8192 - segmentStart : 0;
-        first = false;
-        decoder.feed(bytes.subarray(skip), (segmentStart + skip) as Lsn);
+      for (const { segmentStart, offset, bytes } of segments) {
+        decoder.feed(bytes, (segmentStart + offset) as Lsn);
         while (decoder.next(rec)) {
           count++;
           assert.equal(rec.lsn, lsn);
@@ -156,7 +153,8 @@ describe("initial segments", () => {
         }
       }
       assert.equal(count, 1);
-      const afterPage = segments.at(-1)!.segmentStart + segments.at(-1)!.bytes.length;
+      const last = segments.at(-1)!;
+      const afterPage = last.segmentStart + last.offset + last.bytes.length;
       assert.ok(decoder.endLsn > lsn && decoder.endLsn <= afterPage);
     }
   });
@@ -170,13 +168,13 @@ describe("initial segments", () => {
     };
     for (const lsn of [1 << 20, (1 << 20) + 24, (1 << 20) + 44, (1 << 20) + 8192]) {
       assert.throws(
-        () => buildInitialSegments({ pg: V15, ...options, lsn: lsn as Lsn }),
+        () => buildCheckpointPages({ pg: V15, ...options, lsn: lsn as Lsn }),
         /no WAL record can start/,
       );
     }
     const lsn = ((1 << 20) + 40) as Lsn;
     assert.throws(
-      () => buildInitialSegments({ pg: V15, ...options, lsn, prev: lsn }),
+      () => buildCheckpointPages({ pg: V15, ...options, lsn, prev: lsn }),
       /is not before a checkpoint/,
     );
   });

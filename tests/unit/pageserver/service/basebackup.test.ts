@@ -8,6 +8,7 @@ import { NULL_LOGGER } from "../../../../src/process/log.ts";
 import { PageServerConfigSchema } from "../../../../src/common/page_server_config.ts";
 import { PageServerPaths } from "../../../../src/common/paths.ts";
 import { basebackup } from "../../../../src/pageserver/service/basebackup.ts";
+import { WalHead } from "../../../../src/pageserver/tenant/wal_head.ts";
 import { PageServer } from "../../../../src/pageserver/service/page_server.ts";
 import { pageImages } from "../../../../src/pageserver/content/rebuild_page.ts";
 import { storedValues } from "../../../../src/pageserver/content/stored_values.ts";
@@ -36,13 +37,15 @@ describe("a basebackup", () => {
     await server.createTenant(TENANT);
     const { branches, timelines } = server.tenant(TENANT);
     const timeline = await timelines.get((await branches.list())[0]!.timelineId);
+    const boundary = timeline.boundary(null);
+    using head = await WalHead.open(timelines, timeline, boundary.lsn);
     let turns = 0;
     let turn = setImmediate(function again() {
       turns++;
       turn = setImmediate(again);
     });
     const turnsBefore: number[] = [];
-    for await (const _ of basebackup(timeline, timeline.boundary(null))) turnsBefore.push(turns);
+    for await (const _ of basebackup(timeline, boundary, head)) turnsBefore.push(turns);
     clearImmediate(turn);
     await server.close();
     assert.ok(turnsBefore.length > 2, "it comes in more than one chunk");

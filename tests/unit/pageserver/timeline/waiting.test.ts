@@ -4,10 +4,11 @@ import { parse } from "valibot";
 import { parseTenantId } from "../../../../src/common/id.ts";
 import { PageServerConfigSchema } from "../../../../src/common/page_server_config.ts";
 import { PageServerPaths } from "../../../../src/common/paths.ts";
-import { makePageImage } from "../../../../src/pageserver/content/rebuild_page.ts";
-import { encodeStoredValue } from "../../../../src/pageserver/content/stored_values.ts";
+import { pageImages } from "../../../../src/pageserver/content/rebuild_page.ts";
+import { storedValues } from "../../../../src/pageserver/content/stored_values.ts";
 import { PageServer } from "../../../../src/pageserver/service/page_server.ts";
 import { flushHere, mergeHere } from "../../../../src/pagestore/mod.ts";
+import { V15 } from "../../../../src/postgres/versions/v15.ts";
 import { nextRecordLsn } from "../../../../src/postgres/wal/page_header.ts";
 import { NULL_LOGGER } from "../../../../src/process/log.ts";
 import { FaultyDisk } from "../../../harness/faulty_disk.ts";
@@ -31,8 +32,8 @@ describe("who waits for an LSN", () => {
     disk.mkdirsSync(paths.tenants);
     const server = PageServer.open({
       disk,
-      flushLayer: flushHere(disk, encodeStoredValue),
-      mergeLayers: mergeHere(disk, makePageImage),
+      flushLayer: flushHere(disk, storedValues(V15)),
+      mergeLayers: mergeHere(disk, pageImages(V15)),
       paths,
       config: parse(PageServerConfigSchema, {}),
       logger: NULL_LOGGER,

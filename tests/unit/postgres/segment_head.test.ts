@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { Lsn } from "../../../src/common/lsn.ts";
 import { WalDecoder } from "../../../src/postgres/wal/decoder.ts";
 import { WalRecord } from "../../../src/postgres/wal/record.ts";
-import { buildSegmentHead } from "../../../src/safekeeper/segment_head.ts";
+import { buildSegmentHead } from "../../../src/postgres/segment_head.ts";
 import { WalBuilder } from "../../harness/wal_builder.ts";
 
 const SEGMENT = 1 << 20;

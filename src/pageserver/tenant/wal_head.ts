@@ -1,0 +1,114 @@
+import { withIoErrors } from "../../common/errors.ts";
+import type { DiskFile } from "../../common/disk.ts";
+import type { Lsn } from "../../common/lsn.ts";
+import { writeSegmentHead } from "../../postgres/segment_head.ts";
+import { nextRecordLsn, segmentStart, WAL_TLI } from "../../postgres/wal/page_header.ts";
+import { writePageHeader } from "../../postgres/wal/write_page_header.ts";
+import type { Timeline } from "../timeline/timeline.ts";
+import type { TenantTimelines } from "./timelines.ts";
+
+interface Part {
+  readonly file: DiskFile;
+  readonly from: Lsn;
+  readonly to: Lsn;
+}
+
+/**
+ * The WAL that a segment holds before an LSN: what a Postgres that starts there would have written itself, had it never stopped.
+ * Whoever archives the segment, or reads it from its beginning, needs it.
+ *
+ * It is there as far back as the timeline's own WAL files go, and before the branch point those of its ancestors; where these are gone
+ * already, the head of the segment is the rest of a record that nobody needs ({@link writeSegmentHead}).
+ */
+export class WalHead implements Disposable {
+  readonly #timeline: Timeline;
+  readonly #segmentStart: Lsn;
+  readonly #end: Lsn;
+  /** Newest first, each but for a page's header right behind the next. */
+  readonly #parts: Part[] = [];
+
+  private constructor(timeline: Timeline, end: Lsn) {
+    this.#timeline = timeline;
+    this.#segmentStart = segmentStart(end, timeline.walSegmentSize);
+    this.#end = end;
+  }
+
+  /** @param end a record boundary of the timeline @throws {ZenithError} `io` */
+  static async open(timelines: TenantTimelines, timeline: Timeline, end: Lsn): Promise<WalHead> {
+    const head = new WalHead(timeline, end);
+    try {
+      let source = timeline;
+      while (head.#add(source) && source.ancestorId !== null) {
+        source = await timelines.get(source.ancestorId);
+      }
+      return head;
+    } catch (error) {
+      head[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Where what is there begins. */
+  get #from(): Lsn {
+    return this.#parts.at(-1)?.from ?? this.#end;
+  }
+
+  /** @returns whether what comes before is that timeline's ancestor's */
+  #add({ wal }: Timeline): boolean {
+    const to = Math.min(this.#from, wal.writtenLsn) as Lsn;
+    const from = Math.max(wal.startLsn, this.#segmentStart) as Lsn;
+    const isMissing = nextRecordLsn(to, wal.segmentSize) < this.#from;
+    if (isMissing || this.#from <= this.#segmentStart) return false;
+    if (from < to) {
+      const file = wal.openSegment(this.#segmentStart);
+      if (file === null) return false;
+      this.#parts.push({ file, from, to });
+    }
+    return wal.isFromStart;
+  }
+
+  /** Where it ends: in front of the LSN there may be a page header that nobody has written. */
+  get end(): Lsn {
+    return this.#parts[0]?.to ?? this.#end;
+  }
+
+  /**
+   * Reads `len` bytes at `lsn`, the boundary of a page, into `into[off..]`.
+   *
+   * @throws {ZenithError} `io`
+   */
+  read(lsn: number, into: Uint8Array, off: number, len: number): void {
+    const { pg, walSegmentSize: segmentSize, systemIdentifier: systemId } = this.#timeline;
+    const unknown = Math.min(len, this.#from - lsn);
+    if (unknown > 0) {
+      writeSegmentHead(into, off, lsn, unknown, { pg, startLsn: this.#from, segmentSize, systemId });
+    }
+    let later: Part | undefined;
+    for (const part of this.#parts) {
+      if (later !== undefined && part.to < later.from) this.#writeHeader(part.to, lsn, into, off, len);
+      later = part;
+      const from = Math.max(part.from, lsn);
+      const count = Math.min(part.to, lsn + len) - from;
+      if (count <= 0) continue;
+      const position = from - this.#segmentStart;
+      withIoErrors(
+        "read WAL segment",
+        part.file.path,
+        () => part.file.readSync(into, off + from - lsn, count, position),
+      );
+    }
+  }
+
+  /** Between a branch and its parent there may be a page header that nobody has written. */
+  #writeHeader(page: Lsn, lsn: number, into: Uint8Array, off: number, len: number): void {
+    if (page < lsn || page >= lsn + len) return;
+    const { pg, walSegmentSize: segmentSize, systemIdentifier } = this.#timeline;
+    const header = { pg, tli: WAL_TLI, systemIdentifier, segmentSize, remLen: 0 };
+    writePageHeader(into, off + page - lsn, page, header);
+  }
+
+  [Symbol.dispose](): void {
+    for (const { file } of this.#parts) file.closeSync();
+    this.#parts.length = 0;
+  }
+}

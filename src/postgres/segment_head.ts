@@ -1,0 +1,52 @@
+import type { Lsn } from "../common/lsn.ts";
+import {
+  pageHeaderSize,
+  pageOffset,
+  segmentStart,
+  SIZE_OF_XLOG_SHORT_PHD,
+  WAL_TLI,
+  XLOG_BLCKSZ,
+} from "./wal/page_header.ts";
+import { pgVersion } from "./versions/find_version.ts";
+import type { WalFormat } from "./wal/wal_format.ts";
+import { writePageHeader } from "./wal/write_page_header.ts";
+
+/**
+ * What stands in a segment before `startLsn` where the WAL from there back is not known: zeros, but with the page headers of a
+ * record that began in an earlier segment and ends there. Whoever looks for the first record of the segment, as pg_waldump and
+ * standbys do, passes over such a rest and finds the record at `startLsn`.
+ */
+export function buildSegmentHead(startLsn: Lsn, segmentSize: number, systemId: bigint): Uint8Array {
+  const start = segmentStart(startLsn, segmentSize);
+  const head = new Uint8Array(startLsn - start);
+  writeSegmentHead(head, 0, start, head.length, { pg: pgVersion(15), startLsn, segmentSize, systemId });
+  return head;
+}
+
+export interface SegmentHead {
+  readonly pg: WalFormat;
+  readonly startLsn: Lsn;
+  readonly segmentSize: number;
+  readonly systemId: bigint;
+}
+
+/** Writes of such a head, which ends at `startLsn`, the `len` bytes at `lsn`, the boundary of a page, to `into[off..]`. */
+export function writeSegmentHead(
+  into: Uint8Array,
+  off: number,
+  lsn: number,
+  len: number,
+  { pg, startLsn, segmentSize, systemId }: SegmentHead,
+): void {
+  into.fill(0, off, off + len);
+  // Within a header no record starts; who writes the record there writes the rest of it.
+  const inPage = pageOffset(startLsn);
+  const isInHeader = inPage < pageHeaderSize(startLsn - inPage, segmentSize);
+  const end = isInHeader ? startLsn - inPage : startLsn;
+  for (let page = lsn; page < Math.min(lsn + len, end); page += XLOG_BLCKSZ) {
+    const laterPages = Math.ceil((end - page) / XLOG_BLCKSZ) - 1;
+    const remLen = end - page - pageHeaderSize(page, segmentSize) - laterPages * SIZE_OF_XLOG_SHORT_PHD;
+    const header = { pg, tli: WAL_TLI, systemIdentifier: systemId, segmentSize, remLen };
+    writePageHeader(into, off + page - lsn, page, header);
+  }
+}

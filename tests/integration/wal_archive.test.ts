@@ -1,0 +1,110 @@
+/** Segments in which a compute was stopped and started are whole: for archives, and for stock standbys that read from their beginning. */
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { parseLsn } from "../../src/common/lsn.ts";
+import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
+import { segmentOffset, WAL_SEGMENT_SIZE_DEFAULT, walFileName } from "../../src/postgres/wal/page_header.ts";
+import { addSettings } from "../harness/branching.ts";
+import { StockCopy } from "../harness/stock_copy.ts";
+import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
+
+const MODES = [
+  { storage: "lazy", safekeepers: 0 },
+  { storage: "lazy", safekeepers: 1 },
+  { storage: "eager", safekeepers: 0 },
+  { storage: "eager", safekeepers: 1 },
+] as const;
+
+/** Refuses another file of the same name, as PostgreSQL's manual wants it. */
+function archiveTo(directory: string): string[] {
+  return [
+    "archive_mode = on",
+    `archive_command = 'if [ -e ${directory}/%f ]; then cmp %p ${directory}/%f; else cp %p ${directory}/%f; fi'`,
+  ];
+}
+
+async function insert(pg: Compute, rows: number): Promise<void> {
+  await pg.query(`INSERT INTO t SELECT generate_series(1, ${rows})`);
+}
+
+/** Ends the segment and waits until it is archived. */
+async function archived(pg: Compute, directory: string): Promise<void> {
+  const lsn = parseLsn(String(await pg.value("SELECT pg_switch_wal()")));
+  const file = join(directory, walFileName(1, lsn - 1, WAL_SEGMENT_SIZE_DEFAULT));
+  await until(`${file} is archived`, () => existsSync(file));
+}
+
+function segmentOf(pg: Compute, lsn: string): Uint8Array {
+  const name = walFileName(1, parseLsn(lsn), WAL_SEGMENT_SIZE_DEFAULT);
+  return readFileSync(join(pg.paths.pgdata, "pg_wal", name));
+}
+
+for (const mode of MODES) {
+  describe(`WAL of a ${mode.storage} compute with ${mode.safekeepers} safekeepers`, () => {
+    test("is followed by a standby, and recovered from an archive, across stops and crashes", async () => {
+      await using env = await ZenithEnv.create(mode);
+      const archive = join(env.dir, "archive");
+      makeOwnedDirectory(archive, pgUser());
+      await using recovered = await StockCopy.of(env, "main");
+      await using standby = await StockCopy.of(env, "main");
+      const pg = await env.createCompute("main");
+      addSettings(pg, ...archiveTo(archive));
+      await pg.start();
+      await pg.query("CREATE TABLE t (i int)");
+      const { host, port } = pg.address;
+      standby.start(
+        "standby.signal",
+        `primary_conninfo = 'host=${host} port=${port} user=zenith_admin'`,
+        "wal_retrieve_retry_interval = 200ms",
+      );
+      await insert(pg, 1000);
+      await standby.until("SELECT count(*)::int FROM t", 1000);
+      await pg.restart();
+      await insert(pg, 2000);
+      // It connects again, and asks from the segment's beginning.
+      await standby.until("SELECT count(*)::int FROM t", 3000);
+      await standby.stop();
+      // And recovers from what it was sent.
+      standby.start("standby.signal");
+      await standby.until("SELECT count(*)::int FROM t", 3000);
+      await insert(pg, 500);
+      await standby.until("SELECT count(*)::int FROM t", 3500);
+      // What is not committed anywhere else yet must not be there.
+      await standby.stop();
+      await pg.stop("immediate");
+      await pg.start();
+      const start = await pg.lsn();
+      assert.ok(
+        segmentOffset(parseLsn(start), WAL_SEGMENT_SIZE_DEFAULT) > 8192,
+        "it starts within a segment",
+      );
+      await insert(pg, 4000);
+      await archived(pg, archive);
+      recovered.start("recovery.signal", `restore_command = 'cp ${archive}/%f %p'`);
+      await recovered.until("SELECT count(*)::int FROM t", 7500);
+    });
+  });
+}
+
+describe("the segment in which a branch leaves its parent", () => {
+  test("begins with the parent's WAL", async () => {
+    await using env = await ZenithEnv.create();
+    const main = await env.startCompute("main");
+    await main.query("CREATE TABLE t (i int)");
+    await insert(main, 1000);
+    await env.branch("child", "main");
+    await using client = env.pageserver.client();
+    const from = (await client.branchList(env.defaultTenant)).find(({ name }) => name === "child")!
+      .ancestor_lsn!;
+    const child = await env.startCompute("child");
+    await insert(child, 1000);
+    await child.restart();
+    const lsn = await child.lsn();
+    const offset = segmentOffset(from, WAL_SEGMENT_SIZE_DEFAULT);
+    assert.ok(offset > 8192);
+    const [ours, parents] = [segmentOf(child, lsn), segmentOf(main, lsn)];
+    assert.ok(Buffer.compare(ours.subarray(0, offset), parents.subarray(0, offset)) === 0);
+  });
+});
