@@ -132,6 +132,10 @@ export class EnvironmentPaths {
   computes(tenant: TenantId): string {
     return join(this.root, "pgdatadirs", "tenants", tenant);
   }
+  /** Locked by who makes a compute. */
+  get computesLock(): string {
+    return join(this.root, "pgdatadirs", "lock");
+  }
   get computeTenants(): string {
     return join(this.root, "pgdatadirs", "tenants");
   }

@@ -8,6 +8,7 @@ import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import { type BranchName, isId, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
+import { type FileLock, lockFileWithin } from "../process/file_lock.ts";
 import { checkPidFile } from "../process/pid_file.ts";
 import {
   clientHost,
@@ -52,6 +53,8 @@ export interface ComputeInfo extends ComputePlace {
 /** Fetching the data directory of a large database takes its time. */
 const START_TIMEOUT_MS = 3_600_000;
 const STOP_TIMEOUT_MS = 90_000;
+/** How long others may take to make theirs. */
+const CREATE_TIMEOUT_MS = 30_000;
 
 /**
  * Makes the directory and the configuration of a compute; data comes with its start.
@@ -67,24 +70,55 @@ export async function createCompute(
 ): Promise<ComputeInfo> {
   const name = parseBranchName(branch.name);
   const paths = environment.paths.compute(tenant, name);
-  if (existsSync(paths.dir)) {
-    throw new ZenithError("already_exists", `branch ${name} has a Postgres already`, {
-      hint: `start it with "zenith pg start ${name}"`,
+  const lock = lockComputes(environment);
+  try {
+    if (existsSync(paths.dir)) throw alreadyExists(name);
+    const taken = takenPorts(environment);
+    if (port !== undefined && taken.has(port)) {
+      throw new ZenithError("conflict", `port ${port} belongs to another Postgres of this environment`);
+    }
+    makeCompute(environment, paths, name, {
+      tenant,
+      timeline: branch.timeline_id,
+      pageServer: pageServerAddress(environment),
+      walAcceptors: listSafekeepers(environment).map(({ address }) => address),
+      port: port ?? await allocatePort(taken),
     });
+  } finally {
+    lock.release();
   }
-  const taken = takenPorts(environment);
-  if (port !== undefined && taken.has(port)) {
-    throw new ZenithError("conflict", `port ${port} belongs to another Postgres of this environment`);
+  return describeCompute(place(tenant, name, paths));
+}
+
+/** Two that are made at once take one name or one port only when one of them has not seen the other. */
+function lockComputes({ paths }: Environment): FileLock {
+  try {
+    mkdirSync(paths.computeTenants, { recursive: true });
+  } catch (error) {
+    throw ioError("create", paths.computeTenants, error);
   }
-  const identity: ComputeIdentity = {
-    tenant,
-    timeline: branch.timeline_id,
-    pageServer: pageServerAddress(environment),
-    walAcceptors: listSafekeepers(environment).map(({ address }) => address),
-    port: port ?? await allocatePort(taken),
-  };
+  const lock = lockFileWithin(paths.computesLock, CREATE_TIMEOUT_MS);
+  if (lock !== null) return lock;
+  throw new ZenithError(
+    "timeout",
+    `another "zenith pg create" is not done yet: ${paths.computesLock} is locked`,
+  );
+}
+
+function alreadyExists(name: BranchName): ZenithError {
+  return new ZenithError("already_exists", `branch ${name} has a Postgres already`, {
+    hint: `start it with "zenith pg start ${name}"`,
+  });
+}
+
+function makeCompute(
+  environment: Environment,
+  paths: ComputePaths,
+  name: BranchName,
+  identity: ComputeIdentity,
+): void {
   const user = pgUser();
-  const made = environment.paths.computeInProgress(tenant, name, process.pid);
+  const made = environment.paths.computeInProgress(identity.tenant, name, process.pid);
   try {
     mkdirSync(made.dir, { recursive: true, mode: 0o755 });
     makeOwnedDirectory(made.pgdata, user);
@@ -103,10 +137,11 @@ export async function createCompute(
     renameSync(made.dir, paths.dir);
   } catch (error) {
     removeForeignTree(made.dir);
+    // Where files can't be locked.
+    if (["ENOTEMPTY", "EEXIST"].includes(systemErrorCode(error) ?? "")) throw alreadyExists(name);
     if (error instanceof ZenithError) throw error;
     throw ioError("create", paths.dir, error);
   }
-  return describeCompute(place(tenant, name, paths));
 }
 
 /** Of every tenant's computes, but for those whose configuration is gone: they keep nobody else from making one. */

@@ -4,6 +4,7 @@
  */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { type FileLock, lockFileWithin, tryLockFile } from "./file_lock.ts";
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -35,12 +36,58 @@ export interface PidFileClaim {
   release(): void;
 }
 
+/** How long the files of a process may take to be closed that has just been killed. */
+const LOCK_TIMEOUT_MS = 1_000;
+
+/** What keeps others out of the directory of a pid file: it stays when the process ends, locked by nobody. */
+export function lockPathOf(pidFile: string): string {
+  return `${pidFile.replace(/\.pid$/, "")}.lock`;
+}
+
 /**
  * Claims `path` for this process. The claim ends with the process: a file left behind by a killed one is taken over.
  *
- * @throws {ZenithError} `conflict` when the process that the file names is running
+ * A process id says nothing in another PID namespace, as of a container: what counts is the lock on the file beside it.
+ *
+ * @throws {ZenithError} `conflict` when another process has claimed it and runs
  */
 export function claimPidFile(path: string): PidFileClaim {
+  const lock = lockDirectory(path);
+  try {
+    const claim = writePidFile(path);
+    return {
+      isHeld: claim.isHeld,
+      release() {
+        claim.release();
+        lock.release();
+      },
+    };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+function lockDirectory(path: string): FileLock {
+  const lockPath = lockPathOf(path);
+  const lock = tryLockFile(lockPath);
+  if (lock !== null) return lock;
+  const found = checkPidFile(path);
+  if (found.state === "running") throw alreadyRunning(found.process, path);
+  const later = lockFileWithin(lockPath, LOCK_TIMEOUT_MS);
+  if (later !== null) return later;
+  throw new ZenithError(
+    "conflict",
+    `already running in another container or PID namespace: ${lockPath} is locked`,
+    { hint: "stop it there; two of them would destroy each other's data" },
+  );
+}
+
+function alreadyRunning({ pid }: ProcessIdentity, path: string): ZenithError {
+  return new ZenithError("conflict", `already running with process id ${pid} (${path})`);
+}
+
+function writePidFile(path: string): PidFileClaim {
   const startTime = processStartTime(process.pid);
   if (startTime === undefined) throw new ZenithError("io", "could not read /proc/self/stat");
   const content = `${process.pid}\n${startTime}\n`;
@@ -49,9 +96,8 @@ export function claimPidFile(path: string): PidFileClaim {
     writeFileSync(temporary, content, { mode: 0o644 });
     while (!tryLink(temporary, path)) {
       const found = checkPidFile(path);
-      if (found.state === "running") {
-        throw new ZenithError("conflict", `already running with process id ${found.process.pid} (${path})`);
-      }
+      // One that does not know of the lock.
+      if (found.state === "running") throw alreadyRunning(found.process, path);
       if (found.state === "stale") removeStale(path);
     }
   } catch (error) {

@@ -4,8 +4,12 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { checkPidFile, claimPidFile, startTimeOf } from "../../../src/process/pid_file.ts";
+
+/** A PID namespace of its own, where the first process has the number 1; the second option lets everybody have one. */
+const UNSHARE = ["--pid", "--fork", "--mount-proc", "--map-root-user"];
 
 let dir: string;
 let path: string;
@@ -22,7 +26,7 @@ describe("a pid file", () => {
     const claim = claimPidFile(path);
     const found = checkPidFile(path);
     assert.equal(found.state === "running" && found.process.pid, process.pid);
-    assert.deepEqual(readdirSync(dir), ["role.pid"]);
+    assert.deepEqual(readdirSync(dir).sort(), ["role.lock", "role.pid"]);
     claim.release();
     assert.deepEqual(checkPidFile(path), { state: "absent" });
   });
@@ -39,8 +43,27 @@ describe("a pid file", () => {
   test("can't be claimed while its process runs", () => {
     const claim = claimPidFile(path);
     assert.throws(() => claimPidFile(path), /already running with process id/);
-    assert.deepEqual(readdirSync(dir), ["role.pid"]);
+    assert.deepEqual(readdirSync(dir).sort(), ["role.lock", "role.pid"]);
     claim.release();
+  });
+
+  test("keeps others out whose process ids are not ours, as in another container", async () => {
+    const script = fileURLToPath(new URL("./claim.ts", import.meta.url));
+    const run = (...args: string[]) =>
+      spawn("unshare", [...UNSHARE, ...args], { stdio: ["pipe", "pipe", "pipe"] });
+    const runtime = [
+      process.execPath,
+      ...("Deno" in globalThis ? ["run", "--allow-all", "--no-check", "--quiet"] : []),
+    ];
+    const first = run(...runtime, script, path);
+    assert.equal(String((await once(first.stdout, "data"))[0]).trim(), "claimed");
+    const second = run(...runtime, script, path);
+    assert.match(String((await once(second.stdout, "data"))[0]), /already running in another container/);
+    assert.throws(() => claimPidFile(path), /already running in another container/);
+    first.stdin.end();
+    second.stdin.end();
+    await Promise.all([once(first, "exit"), once(second, "exit")]);
+    claimPidFile(path).release();
   });
 
   test("of a process that has ended is stale, and is taken over", async () => {

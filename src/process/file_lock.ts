@@ -1,0 +1,81 @@
+/**
+ * Locks on files that the kernel holds for a process, and lets go of when it ends, however it ends. They hold across PID namespaces, as
+ * of containers that share a volume, where a process id says nothing.
+ */
+import { closeSync, constants, openSync } from "node:fs";
+import { ioError } from "../common/errors.ts";
+
+const LIBRARY = "libc.so.6";
+
+/** flock(2). */
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/** Its owner's alone: whoever can open the file can lock it. */
+const MODE = 0o600;
+
+type Flock = (fd: number, operation: number) => number;
+
+interface BunFfi {
+  dlopen(path: string, symbols: object): { symbols: { flock: Flock } };
+}
+
+interface DenoFfi {
+  dlopen(path: string, symbols: object): { symbols: { flock: Flock } };
+}
+
+function findFlock(): Flock | undefined {
+  try {
+    const deno = (globalThis as { Deno?: unknown }).Deno as DenoFfi | undefined;
+    if (deno !== undefined) {
+      const flock = { parameters: ["i32", "i32"], result: "i32" };
+      return deno.dlopen(LIBRARY, { flock }).symbols.flock;
+    }
+    const bun = process.getBuiltinModule("bun:ffi") as unknown as BunFfi | undefined;
+    return bun?.dlopen(LIBRARY, { flock: { args: ["i32", "i32"], returns: "i32" } }).symbols.flock;
+  } catch {
+    // Another C library.
+    return undefined;
+  }
+}
+
+let found: Flock | undefined | null = null;
+
+export interface FileLock {
+  release(): void;
+}
+
+/** Where files can't be locked, nobody is kept out. */
+const NO_LOCK: FileLock = { release() {} };
+
+/**
+ * Locks `path`, which is made if it is not there and stays. Children don't inherit the lock.
+ *
+ * @returns null when another one has it locked
+ * @throws {ZenithError} `io`
+ */
+export function tryLockFile(path: string): FileLock | null {
+  found = found === null ? findFlock() : found;
+  if (found === undefined) return NO_LOCK;
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, MODE);
+  } catch (error) {
+    throw ioError("open", path, error);
+  }
+  if (found(fd, LOCK_EX | LOCK_NB) === 0) return { release: () => closeSync(fd) };
+  closeSync(fd);
+  return null;
+}
+
+const POLL_MS = 20;
+
+/** As {@link tryLockFile}, waiting for up to `timeoutMs` without letting anything else of this thread go on. */
+export function lockFileWithin(path: string, timeoutMs: number): FileLock | null {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const lock = tryLockFile(path);
+    if (lock !== null || performance.now() > deadline) return lock;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+  }
+}
