@@ -51,9 +51,16 @@ export function ownSchedule(only?: string, seconds = SECONDS): Schedule {
   };
 }
 
-/** The strategies of CREATE DATABASE came with 15; before, it could only copy files. */
+/** What the workload says in the words of 15 and later, for 14: CREATE DATABASE copies files there, backups have other names. */
+const WORDS_OF_14: readonly (readonly [RegExp, string])[] = [
+  [/ STRATEGY = \w+/g, ""],
+  [/pg_backup_start\((.*)\)/g, "pg_start_backup($1, false)"],
+  [/pg_backup_stop\(/g, "pg_stop_backup(false, "],
+];
+
 function forMajor(cluster: StockCluster, script: string): string {
-  return cluster.pg.major < 15 ? script.replaceAll(/ STRATEGY = \w+/g, "") : script;
+  if (cluster.pg.major >= 15) return script;
+  return WORDS_OF_14.reduce((text, [word, before]) => text.replaceAll(word, before), script);
 }
 
 const CLIENTS = 8;

@@ -10,7 +10,6 @@ import { encodeControlFile } from "../../postgres/control_file.ts";
 import { FSM_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../postgres/cluster/relfile.ts";
 import { BKPBLOCK_FORK_MASK, type WalRecord, XLR_RMGR_INFO_MASK } from "../../postgres/wal/record.ts";
 import {
-  isKnownRecordType,
   RM_CLOG_ID,
   RM_COMMIT_TS_ID,
   RM_DBASE_ID,
@@ -23,7 +22,6 @@ import {
   RM_TBLSPC_ID,
   RM_XACT_ID,
   RM_XLOG_ID,
-  rmgrName,
 } from "../../postgres/wal/rmgr.ts";
 import {
   type ParameterChange,
@@ -35,8 +33,6 @@ import {
   XLOG_NEXTOID,
   XLOG_PARAMETER_CHANGE,
 } from "../../postgres/wal/records/xlog.ts";
-import { WalError } from "../../postgres/wal/error.ts";
-import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
 import { FileIngest } from "./files.ts";
 import type { IngestParts } from "./parts.ts";
@@ -52,7 +48,6 @@ import type { SingleValues } from "../content/single_values.ts";
  * Cost: one `put` per block reference; the record's bytes stay where the decoder put them.
  */
 export class Ingest {
-  readonly #pg: PgVersion;
   readonly #store: TimelineStore;
   readonly #forks: RelationForks;
   readonly #values: SingleValues;
@@ -62,7 +57,6 @@ export class Ingest {
   readonly #vm = new VisibilityMapChanges();
 
   constructor(parts: IngestParts) {
-    this.#pg = parts.pg;
     this.#store = parts.store;
     this.#forks = parts.forks;
     this.#values = parts.values;
@@ -71,13 +65,8 @@ export class Ingest {
     this.#files = new FileIngest(parts);
   }
 
-  /**
-   * Takes in one record. Records come in WAL order.
-   *
-   * @throws {WalError} when the major has no such type of record
-   */
+  /** Takes in one record. Records come in WAL order. */
   apply(rec: WalRecord): void {
-    if (!isKnownRecordType(this.#pg, rec.xl_rmid, rec.xl_info)) throw unknownRecord(rec, this.#pg);
     this.#store.noteRecord(rec.lsn as Lsn);
     this.#checkpoint.noteXid(rec.xl_xid);
     if (rec.blockCount > 0) this.#applyBlocks(rec);
@@ -172,11 +161,4 @@ export class Ingest {
         break;
     }
   }
-}
-
-function unknownRecord(rec: WalRecord, pg: PgVersion): WalError {
-  return new WalError(
-    rec.lsn,
-    `PostgreSQL ${pg.major} has no ${rmgrName(rec.xl_rmid)} record of type 0x${rec.xl_info.toString(16)}`,
-  );
 }

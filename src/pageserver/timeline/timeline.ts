@@ -144,6 +144,7 @@ export class Timeline {
       prevLsn,
       segmentSize: this.walSegmentSize,
       systemId: this.systemIdentifier,
+      knownTypesOnly: true,
       zerosAreEnd,
       buffers: this.#walBuffers,
     });

@@ -42,7 +42,7 @@ import {
 } from "./page_header.ts";
 import { parseRecord, XL_CRC, XL_INFO, XL_PREV, XL_RMID } from "./parse.ts";
 import { SIZE_OF_XLOG_RECORD, type WalRecord, XLR_RMGR_INFO_MASK } from "./record.ts";
-import { isValidRmgrId, RM_XLOG_ID } from "./rmgr.ts";
+import { isKnownRecordType, isValidRmgrId, RM_XLOG_ID, rmgrName } from "./rmgr.ts";
 
 /** MaxAllocSize: PostgreSQL can't assemble a longer record. */
 const MAX_RECORD_LENGTH = 0x3fff_ffff;
@@ -82,6 +82,11 @@ export interface WalDecoderOptions {
    */
   zerosAreEnd?: boolean;
   /**
+   * A record of a type that the major does not have is an error, as for whoever replays the WAL it would be: what it changes
+   * would be missing. Without this its parts alone have to be right.
+   */
+  knownTypesOnly?: boolean;
+  /**
    * Where chunks come from, of {@link CHUNK_SIZE} bytes. Who refers to records after {@link WalDecoder.next} was called
    * again retains their chunk.
    */
@@ -93,6 +98,7 @@ export class WalDecoder {
   readonly #pg: WalFormat;
   readonly #systemId: bigint | undefined;
   readonly #zerosAreEnd: boolean;
+  readonly #knownTypesOnly: boolean;
   readonly #buffers: BufferPool | undefined;
 
   // Input not yet taken over: in[inOff..] starts at inLsn, then come the pieces of the queue, without gaps.
@@ -136,6 +142,7 @@ export class WalDecoder {
     this.segmentSize = options.segmentSize;
     this.#systemId = options.systemId;
     this.#zerosAreEnd = options.zerosAreEnd ?? false;
+    this.#knownTypesOnly = options.knownTypesOnly ?? false;
     this.#buffers = options.buffers;
     this.#prevLsn = options.prevLsn ?? UNKNOWN_PREV;
     this.#searching = options.findFirst ?? false;
@@ -262,6 +269,14 @@ export class WalDecoder {
     rec.lsn = lsn;
     rec.xl_prev = prev;
     parseRecord(rec, bytes, off, this.#pg);
+    if (this.#knownTypesOnly && !isKnownRecordType(this.#pg, rec.xl_rmid, rec.xl_info)) {
+      throw new WalError(
+        lsn,
+        `PostgreSQL ${this.#pg.major} has no ${rmgrName(rec.xl_rmid)} record of type 0x${
+          rec.xl_info.toString(16)
+        }`,
+      );
+    }
     this.#rd = off + alignRecordLength(need);
     this.#prevLsn = lsn;
     this.#endLsn = recordEndLsn(lsn, need, this.segmentSize);
