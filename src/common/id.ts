@@ -33,6 +33,11 @@ export function isId(text: string): boolean {
   return ID_PATTERN.test(text.toLowerCase());
 }
 
+/** Whether a directory can be one that was named by an id: those are in lower case. */
+export function isIdFileName(name: string): boolean {
+  return ID_PATTERN.test(name);
+}
+
 function parseId(what: string, text: string): string {
   const id = text.toLowerCase();
   if (!ID_PATTERN.test(id)) {
@@ -48,6 +53,11 @@ export type BranchName = string & { readonly __brand: "BranchName" };
 const BRANCH_NAME_MAX_LENGTH = 128;
 
 const BRANCH_NAME_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;
+
+/** Whether {@link parseBranchName} takes `text`. */
+export function isBranchName(text: string): boolean {
+  return text.length <= BRANCH_NAME_MAX_LENGTH && BRANCH_NAME_PATTERN.test(text) && !isId(text);
+}
 
 /** @throws {ZenithError} `invalid_argument` when `text` can't be a branch name */
 export function parseBranchName(text: string): BranchName {

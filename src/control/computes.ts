@@ -5,7 +5,14 @@ import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { ForeignDirectory, removeForeignTree } from "../common/foreign_directory.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
-import { type BranchName, isId, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
+import {
+  type BranchName,
+  isBranchName,
+  isId,
+  parseBranchName,
+  parseTenantId,
+  type TenantId,
+} from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import { type FileLock, lockFileWithin } from "../process/file_lock.ts";
@@ -190,7 +197,7 @@ export function allComputePlaces(environment: Environment): ComputePlace[] {
 
 function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
   return directoryNames(environment.paths.computes(tenant))
-    .filter((name) => !name.startsWith("."))
+    .filter(isBranchName)
     .map((name) => parseBranchName(name))
     .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
 }

@@ -7,6 +7,7 @@ import { call } from "../protocol/call.ts";
 import { connectServer, serverName } from "../protocol/connect.ts";
 import {
   type BranchInfo,
+  type DamagedBranch,
   type FoundLsn,
   PAGE_SERVER,
   type PageServerStatus,
@@ -14,7 +15,7 @@ import {
 } from "../protocol/management.ts";
 import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/operation.ts";
 
-export type { BranchInfo, FoundLsn, PageServerStatus, TenantConfig };
+export type { BranchInfo, DamagedBranch, FoundLsn, PageServerStatus, TenantConfig };
 
 /** A connection to a page server, made when it is first needed; close it by `await using` or {@link close}. */
 export class PageServerClient implements AsyncDisposable {
@@ -67,8 +68,27 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.timelineSafekeepers, { tenant, timeline, safekeepers: [] });
   }
 
+  /** All branches that can be used. */
   branchList(tenant: TenantId): Promise<BranchInfo[]> {
     return this.#call(PAGE_SERVER.branchList, { tenant });
+  }
+
+  /** What is damaged, so that it can't be used. */
+  branchDamaged(tenant: TenantId): Promise<DamagedBranch[]> {
+    return this.#call(PAGE_SERVER.branchDamaged, { tenant });
+  }
+
+  /** @throws {ZenithError} `not_found`, with `hint`, when there is no such branch; `corrupt_data` when it is damaged */
+  async branch(
+    tenant: TenantId,
+    name: BranchName,
+    hint = '"zenith branch" shows those there are',
+  ): Promise<BranchInfo> {
+    const branch = (await this.branchList(tenant)).find((branch) => branch.name === name);
+    if (branch !== undefined) return branch;
+    const damage = (await this.branchDamaged(tenant)).find((branch) => branch.name === name)?.damage;
+    if (damage !== undefined) throw new ZenithError("corrupt_data", damage.what, { hint: damage.hint });
+    throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, { hint });
   }
 
   /** @param start a branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in place of the branch */
@@ -86,7 +106,7 @@ export class PageServerClient implements AsyncDisposable {
   }
 
   /** @returns the names of the branches that were deleted */
-  branchDelete(tenant: TenantId, name: BranchName, cascade: boolean): Promise<string[]> {
+  branchDelete(tenant: TenantId, name: BranchName | TimelineId, cascade: boolean): Promise<string[]> {
     return this.#call(PAGE_SERVER.branchDelete, { tenant, name, cascade });
   }
 
@@ -119,16 +139,4 @@ export class PageServerClient implements AsyncDisposable {
     }
     return this.#client;
   }
-}
-
-/** @throws {ZenithError} `not_found`, with `hint`, when none of a tenant's `branches` has that name */
-export function branchNamed(
-  branches: readonly BranchInfo[],
-  tenant: TenantId,
-  name: BranchName,
-  hint = '"zenith branch" shows those there are',
-): BranchInfo {
-  const branch = branches.find((branch) => branch.name === name);
-  if (branch !== undefined) return branch;
-  throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, { hint });
 }

@@ -9,7 +9,7 @@ import { checkPidFile } from "../process/pid_file.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
 import { connectServer, serverName } from "../protocol/connect.ts";
-import { SAFEKEEPER, type SafekeeperTimelineStatus } from "../protocol/management.ts";
+import { type DamagedTimeline, SAFEKEEPER, type SafekeeperTimelineStatus } from "../protocol/management.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
@@ -104,6 +104,12 @@ export interface TimelineName {
 export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTimelineStatus[]> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineStatus, {});
+}
+
+/** All that a safekeeper can't open. @throws {ZenithError} as {@link safekeeperStatus} */
+export async function safekeeperDamage(address: HostPort): Promise<DamagedTimeline[]> {
+  await using client = await connect(address);
+  return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDamaged, {});
 }
 
 /** One timeline of a safekeeper; undefined when it has none of that name. @throws {ZenithError} as {@link safekeeperStatus} */

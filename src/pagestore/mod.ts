@@ -10,7 +10,12 @@ export {
   SIZE_BLOCK,
 } from "./value/object_id.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./layer/key_rewriter.ts";
-export { isTimelineDirectory, readMetadata, type TimelineMetadata } from "./files/timeline_metadata.ts";
+export {
+  isTimelineDirectory,
+  metadataPath,
+  readMetadata,
+  type TimelineMetadata,
+} from "./files/timeline_metadata.ts";
 export {
   type EncodedValue,
   type EncodeValue,

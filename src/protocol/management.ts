@@ -19,7 +19,7 @@ import {
 } from "valibot";
 import { formatDuration, parseDuration } from "../common/duration.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
-import { parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
+import { isId, parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
 import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
@@ -77,6 +77,11 @@ const BYTES = word(
 );
 const TERM = word("term", pipe(string(), regex(DIGITS_PATTERN, "expected a term"), transform(Number)));
 const BRANCH = word("name", pipe(string(), transform(parseBranchName)));
+/** A timeline by its id has no branch. */
+const BRANCH_OR_TIMELINE = word(
+  "name",
+  pipe(string(), transform((text) => isId(text) ? parseTimelineId(text) : parseBranchName(text))),
+);
 const TEXT = (placeholder: string) => word(placeholder, string());
 /** Microseconds since 2000. */
 const TIMESTAMP = word(
@@ -112,6 +117,9 @@ function operation<const A extends Args, const R extends Reply>(
   return { name, access, args, reply };
 }
 
+/** What is wrong, and what to do about it. */
+const DamageSchema = object({ what: string(), hint: string() });
+
 const BranchSchema = object({
   name: string(),
   timeline_id: TimelineIdSchema,
@@ -126,7 +134,29 @@ const BranchSchema = object({
   /** Of all relations as PostgreSQL would say, and on disk. Only `branch_list` tells. */
   logical_size_bytes: optional(nullable(number())),
   physical_size_bytes: optional(nullable(number())),
+  /** What is wrong with it although it can be used. */
+  damage: optional(DamageSchema),
 });
+
+const DamagedBranchSchema = object({
+  /** null for a timeline that no branch names. */
+  name: nullable(string()),
+  /** null when that is not known. */
+  timeline_id: nullable(TimelineIdSchema),
+  damage: DamageSchema,
+});
+
+/** A branch, or what is left of one, that can't be used. */
+export type DamagedBranch = InferOutput<typeof DamagedBranchSchema>;
+
+const DamagedTimelineSchema = object({
+  tenant_id: TenantIdSchema,
+  timeline_id: TimelineIdSchema,
+  damage: DamageSchema,
+});
+
+/** A timeline that a safekeeper can't open. */
+export type DamagedTimeline = InferOutput<typeof DamagedTimelineSchema>;
 
 /** A branch as the page server describes it. */
 export type BranchInfo = InferOutput<typeof BranchSchema>;
@@ -165,8 +195,9 @@ const PageServerStatusSchema = object({
     layer_bytes: number(),
     layer_count: number(),
     wal_bytes: number(),
-    logical_size_bytes: number(),
-    physical_size_bytes: number(),
+    /** null when they can't be told. */
+    logical_size_bytes: nullable(number()),
+    physical_size_bytes: nullable(number()),
   })),
 });
 
@@ -225,7 +256,10 @@ export const PAGE_SERVER = {
     { tenant: TENANT, gc_horizon_bytes: named(BYTES), pitr_interval: named(DURATION) },
     json(TenantConfigSchema),
   ),
+  /** Those that can be used. */
   branchList: operation("branch_list", "read", { tenant: TENANT }, json(array(BranchSchema))),
+  /** Those that can't. */
+  branchDamaged: operation("branch_damaged", "read", { tenant: TENANT }, json(array(DamagedBranchSchema))),
   branchCreate: operation(
     "branch_create",
     "tenant",
@@ -248,7 +282,7 @@ export const PAGE_SERVER = {
   branchDelete: operation(
     "branch_delete",
     "tenant",
-    { tenant: TENANT, name: BRANCH, cascade: flag("cascade") },
+    { tenant: TENANT, name: BRANCH_OR_TIMELINE, cascade: flag("cascade") },
     json(array(string())),
   ),
   /** Answers with the LSN, and the timeline or ancestor that it belongs to. */
@@ -318,13 +352,15 @@ export type SafekeeperTimelineJson = InferInput<typeof SafekeeperTimelineSchema>
 
 /** The safekeeper's operations. */
 export const SAFEKEEPER = {
-  /** One timeline, or all when none is named. */
+  /** One timeline, or all that can be opened when none is named. */
   timelineStatus: operation(
     "timeline_status",
     "read",
     { tenant: maybe(TENANT), timeline: maybe(TIMELINE) },
     json(array(SafekeeperTimelineSchema)),
   ),
+  /** Those that can't be opened. */
+  timelineDamaged: operation("timeline_damaged", "admin", {}, json(array(DamagedTimelineSchema))),
   timelineDelete: operation("timeline_delete", "tenant", { tenant: TENANT, timeline: TIMELINE }, TAG),
   /** Sets back a term that was driven up. */
   timelineLowerTerm: operation(

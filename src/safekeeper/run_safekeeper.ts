@@ -94,12 +94,8 @@ function recallRound(timelines: Timelines, recall: Recall, logger: Logger): () =
 }
 
 async function openAll(timelines: Timelines, logger: Logger): Promise<void> {
-  for (const name of timelines.list()) {
-    try {
-      await timelines.get(name);
-    } catch (error) {
-      logger.error(`could not open a timeline: ${errorMessage(error)}`, { ...name, err: error });
-    }
+  for (const { name, error } of (await timelines.openAll()).failed) {
+    logger.error(`could not open a timeline: ${errorMessage(error)}`, { ...name, err: error });
   }
 }
 

@@ -1,4 +1,4 @@
-import { ZenithError } from "../common/errors.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Column } from "../pgwire/column.ts";
@@ -160,12 +160,22 @@ export class SafekeeperService implements ConnectionHandler {
 function handlers(timelines: Timelines): Handlers<typeof SAFEKEEPER> {
   return {
     async timelineStatus({ tenant, timeline }) {
-      const names = tenant === undefined || timeline === undefined
-        ? timelines.list()
-        : [{ tenantId: tenant, timelineId: timeline }];
-      const statuses: SafekeeperTimelineJson[] = [];
-      for (const name of names) statuses.push(timelineStatus(await timelines.get(name)));
-      return statuses;
+      if (tenant !== undefined && timeline !== undefined) {
+        return [timelineStatus(await timelines.get({ tenantId: tenant, timelineId: timeline }))];
+      }
+      return (await timelines.openAll()).opened.map(timelineStatus);
+    },
+
+    async timelineDamaged() {
+      return (await timelines.openAll()).failed.map(({ name, error }) => ({
+        tenant_id: name.tenantId,
+        timeline_id: name.timelineId,
+        damage: {
+          what: errorMessage(error),
+          hint:
+            "put its files back from a copy; where other safekeepers have its WAL, commits go on without it",
+        },
+      }));
     },
 
     async timelineDelete({ tenant, timeline }) {

@@ -1,6 +1,12 @@
 import { type Disk, settleWorkdirSync } from "../common/disk.ts";
 import { ioError, ZenithError } from "../common/errors.ts";
-import { isId, parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../common/id.ts";
+import {
+  isIdFileName,
+  parseTenantId,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../common/id.ts";
 import type { Logger } from "../process/log.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { DELETED_SUFFIX, type SafekeeperPaths } from "../common/paths.ts";
@@ -18,6 +24,12 @@ export interface TimelinesOptions {
 export interface TimelineName {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
+}
+
+/** A timeline that can't be opened. */
+export interface FailedTimeline {
+  readonly name: TimelineName;
+  readonly error: unknown;
 }
 
 /** The timelines of one safekeeper. Those that nobody uses are not in memory. */
@@ -40,14 +52,28 @@ export class Timelines {
   list(): TimelineName[] {
     const { disk, paths } = this.#options;
     const names: TimelineName[] = [];
-    for (const tenant of disk.readdirSync(paths.workdir).filter(isId).sort()) {
-      const tenantId = parseTenantId(tenant);
-      for (const timeline of disk.readdirSync(paths.tenant(tenantId)).filter(isId).sort()) {
+    for (const tenantId of this.#tenants()) {
+      for (const timeline of disk.readdirSync(paths.tenant(tenantId)).filter(isIdFileName).sort()) {
         const timelineId = parseTimelineId(timeline);
         if (this.#exists({ tenantId, timelineId })) names.push({ tenantId, timelineId });
       }
     }
     return names;
+  }
+
+  /** All that can be opened, and why others can't: one that is damaged is no reason not to tell of the others. */
+  async openAll(): Promise<{ opened: SafekeeperTimeline[]; failed: FailedTimeline[] }> {
+    const opened: SafekeeperTimeline[] = [];
+    const failed: FailedTimeline[] = [];
+    for (const name of this.list()) {
+      try {
+        opened.push(await this.get(name));
+      } catch (error) {
+        if (this.#closed) throw error;
+        failed.push({ name, error });
+      }
+    }
+    return { opened, failed };
   }
 
   /** @throws {ZenithError} `not_found` when nobody has written to that timeline here */
@@ -72,7 +98,10 @@ export class Timelines {
    * @throws {ZenithError} `conflict` while a compute is connected to it, `io`
    */
   async delete(name: TimelineName): Promise<boolean> {
-    if (!this.#exists(name)) return false;
+    const { disk, paths, sync, logger } = this.#options;
+    const directory = paths.timeline(name.tenantId, name.timelineId);
+    // Also one whose control file is gone.
+    if (disk.statSync(directory) === null) return false;
     const timeline = await this.#open.get(keyOf(name))?.catch(() => undefined);
     if (timeline?.hasWriter === true) {
       throw new ZenithError("conflict", `a compute writes to timeline ${name.timelineId}`, {
@@ -83,9 +112,7 @@ export class Timelines {
     await this.#closing.get(keyOf(name));
     // Who came meanwhile has opened it again.
     if (this.#open.has(keyOf(name))) return await this.delete(name);
-    const { disk, paths, sync, logger } = this.#options;
     const { tenantId, timelineId } = name;
-    const directory = paths.timeline(tenantId, timelineId);
     try {
       disk.renameSync(directory, paths.deletedTimeline(tenantId, timelineId));
       if (sync) disk.fsyncDirSync(paths.tenant(tenantId));
@@ -103,14 +130,22 @@ export class Timelines {
   recover(): void {
     const { disk, paths, sync } = this.#options;
     if (sync) settleWorkdirSync(disk, paths.workdir);
-    for (const tenant of disk.readdirSync(paths.workdir).filter(isId)) {
-      const directory = paths.tenant(parseTenantId(tenant));
+    for (const tenant of this.#tenants()) {
+      const directory = paths.tenant(tenant);
       // A deletion must not be undone when power goes after some of the files were removed.
       if (sync) disk.fsyncDirSync(directory);
       for (const name of disk.readdirSync(directory)) {
-        if (name.endsWith(DELETED_SUFFIX)) disk.removeTreeSync(`${directory}/${name}`);
+        const isOurs = name.endsWith(DELETED_SUFFIX) && isIdFileName(name.slice(0, -DELETED_SUFFIX.length));
+        if (isOurs) disk.removeTreeSync(`${directory}/${name}`);
       }
     }
+  }
+
+  /** Those that have a directory; a stray file is somebody else's. */
+  #tenants(): TenantId[] {
+    const { disk, paths } = this.#options;
+    return disk.readdirSync(paths.workdir).filter(isIdFileName).sort().map(parseTenantId)
+      .filter((tenant) => disk.statSync(paths.tenant(tenant))?.isDirectory === true);
   }
 
   /** Those in memory. */

@@ -6,7 +6,7 @@ import { formatTimestamp, parseTimestamp } from "../../common/timestamp.ts";
 import { untilBranchEndArrived, untilMomentArrived } from "../../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { printBranches } from "./list.ts";
+import { printBranches, warnAboutDamage } from "./list.ts";
 import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
 import { formatBranchTree, print } from "../cli/output.ts";
 
@@ -36,9 +36,10 @@ export const branchCommand: Command = {
     const lifetimeMs = expires === undefined ? undefined : parseDuration(expires);
     await using client = new PageServerClient(pageServerAddress(environment));
     if (name === undefined) {
-      if (options["json"] === true) return printBranches(await client.branchList(tenant), options);
-      for (const line of formatBranchTree(await client.branchList(tenant))) print(line);
-      return;
+      const branches = await client.branchList(tenant);
+      if (options["json"] === true) printBranches(branches, options);
+      else for (const line of formatBranchTree(branches)) print(line);
+      return warnAboutDamage(await client.branchDamaged(tenant));
     }
     const branchName = parseBranchName(name);
     if (start === undefined) {

@@ -1,5 +1,5 @@
 import { ZenithError } from "../../common/errors.ts";
-import { parseBranchName, type TimelineId } from "../../common/id.ts";
+import { isId, parseBranchName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { destroyCompute, listComputes } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
@@ -20,11 +20,13 @@ export const branchDeleteCommand: Command = {
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const name = parseBranchName(requiredArg(args, 0));
+    const wanted = requiredArg(args, 0);
+    // What a damaged file has left without a name goes by its id.
+    const name = isId(wanted) ? parseTimelineId(wanted) : parseBranchName(wanted);
     await using client = new PageServerClient(pageServerAddress(environment));
     using _progress = new Progress("deleting");
     // The page server knows who writes to a branch; a Postgres that looks at its past only we know.
-    const going = descendants(await client.branchList(tenant), name);
+    const going = descendants(await client.branchList(tenant), await timelineOf(client, tenant, name));
     const computes = listComputes(environment, tenant).filter((compute) =>
       going.has(compute.identity.timeline)
     );
@@ -39,15 +41,26 @@ export const branchDeleteCommand: Command = {
     const deleted = await client.branchDelete(tenant, name, options["cascade"] === true);
     for (const compute of computes) destroyCompute(compute);
     for (const branch of deleted) print(`branch ${branch} deleted`);
+    if (isId(name)) print(`timeline ${name} deleted`);
     const timelines = [...going].map((timeline) => ({ tenant, timeline }));
     for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);
   },
 };
 
-/** The timelines of a branch and of all branches that come from it; none when there is no such branch. */
-function descendants(branches: readonly BranchInfo[], name: string): Set<TimelineId> {
-  const root = branches.find((branch) => branch.name === name);
-  const found = new Set(root === undefined ? [] : [root.timeline_id]);
+/** null when there is no such branch, or what is left of it does not tell. */
+async function timelineOf(
+  client: PageServerClient,
+  tenant: TenantId,
+  name: string,
+): Promise<TimelineId | null> {
+  if (isId(name)) return parseTimelineId(name);
+  const all = [...await client.branchList(tenant), ...await client.branchDamaged(tenant)];
+  return all.find((branch) => branch.name === name)?.timeline_id ?? null;
+}
+
+/** A branch's timeline and those of all branches that come from it; none when there is none. */
+function descendants(branches: readonly BranchInfo[], root: TimelineId | null): Set<TimelineId> {
+  const found = new Set(root === null ? [] : [root]);
   // A set is walked in the order in which it grows.
   for (const timeline of found) {
     for (const branch of branches) {

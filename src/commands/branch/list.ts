@@ -1,6 +1,6 @@
 import { formatLsn } from "../../common/lsn.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
-import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { type BranchInfo, type DamagedBranch, PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, JSON_OPTION, optionText, type OptionValues, TENANT_OPTION } from "../cli/command.ts";
 import { type Column, formatBytes, printList } from "../cli/output.ts";
 
@@ -16,6 +16,7 @@ export const branchListCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     await using client = new PageServerClient(pageServerAddress(environment));
     printBranches(await client.branchList(tenant), options);
+    warnAboutDamage(await client.branchDamaged(tenant));
   },
 };
 
@@ -39,4 +40,9 @@ export function printBranches(branches: readonly BranchInfo[], options: OptionVa
     logical_size_bytes: branch.logical_size_bytes ?? null,
     physical_size_bytes: branch.physical_size_bytes ?? null,
   }), options);
+}
+
+/** What can't be used is not among the branches, but must not be forgotten. */
+export function warnAboutDamage(damaged: readonly DamagedBranch[]): void {
+  for (const { damage } of damaged) process.stderr.write(`zenith: ${damage.what}\nhint: ${damage.hint}\n`);
 }

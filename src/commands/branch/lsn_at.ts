@@ -3,7 +3,7 @@ import { formatLsn } from "../../common/lsn.ts";
 import { parseTimestamp } from "../../common/timestamp.ts";
 import { untilMomentArrived } from "../../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
-import { branchNamed, PageServerClient } from "../../control/page_server_client.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
 
@@ -22,14 +22,15 @@ export const lsnAtCommand: Command = {
     const name = parseBranchName(requiredArg(args, 0));
     const timestamp = parseTimestamp(requiredArg(args, 1), "local");
     await using client = new PageServerClient(pageServerAddress(environment));
-    const branches = await client.branchList(tenant);
-    const branch = branchNamed(branches, tenant, name);
+    const branch = await client.branch(tenant, name);
     await untilMomentArrived(client, tenant, branch, timestamp);
     const { lsn, timeline_id } = await client.lsnAt(tenant, branch.timeline_id, timestamp);
     if (timeline_id === branch.timeline_id) {
       print(formatLsn(lsn));
     } else {
-      const owner = branches.find((branch) => branch.timeline_id === timeline_id)?.name ?? timeline_id;
+      const owner = (await client.branchList(tenant)).find((branch) =>
+        branch.timeline_id === timeline_id
+      )?.name ?? timeline_id;
       print(`${formatLsn(lsn)}  on ${owner}, before ${name} began`);
     }
   },

@@ -1,7 +1,7 @@
 import { parseBranchName } from "../../common/id.ts";
 import { createCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
-import { branchNamed, PageServerClient } from "../../control/page_server_client.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionPort, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
 
@@ -23,7 +23,7 @@ export const pgCreateCommand: Command = {
     const name = parseBranchName(requiredArg(args, 0));
     await using client = new PageServerClient(pageServerAddress(environment));
     const hint = `make it with "zenith branch ${name} <start>"; "zenith branch" shows those there are`;
-    const branch = branchNamed(await client.branchList(tenant), tenant, name, hint);
+    const branch = await client.branch(tenant, name, hint);
     const compute = await createCompute(environment, tenant, branch, optionPort(options, "port"));
     print(
       `Postgres for branch ${name} created, port ${compute.address.port}, configuration in ${compute.paths.pgdata}`,

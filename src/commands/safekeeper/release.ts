@@ -3,7 +3,7 @@ import { parseBranchName } from "../../common/id.ts";
 import { untilBranchEndArrived } from "../../control/branch_end.ts";
 import { listComputes } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
-import { branchNamed, PageServerClient } from "../../control/page_server_client.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
@@ -21,7 +21,7 @@ export const safekeeperReleaseCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const name = parseBranchName(requiredArg(args, 0));
     await using client = new PageServerClient(pageServerAddress(environment));
-    const branch = branchNamed(await client.branchList(tenant), tenant, name);
+    const branch = await client.branch(tenant, name);
     const timeline = branch.timeline_id;
     const runs = listComputes(environment, tenant).some(({ identity, status }) =>
       identity.timeline === timeline && status === "running"

@@ -2,7 +2,7 @@ import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { listComputes } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
-import { branchNamed, PageServerClient } from "../../control/page_server_client.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
 import { repairedTerm } from "../../control/repaired_term.ts";
 import { listSafekeepers, lowerTerm, safekeeperTimeline } from "../../control/safekeepers.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
@@ -20,7 +20,7 @@ export const safekeeperRepairTermCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const branch = parseBranchName(requiredArg(args, 0));
     await using client = new PageServerClient(pageServerAddress(environment));
-    const { timeline_id: timeline } = branchNamed(await client.branchList(tenant), tenant, branch);
+    const { timeline_id: timeline } = await client.branch(tenant, branch);
     const runs = listComputes(environment, tenant).some(({ identity, status }) =>
       identity.timeline === timeline && status === "running"
     );

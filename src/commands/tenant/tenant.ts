@@ -67,10 +67,10 @@ export const tenantDeleteCommand: Command = {
     }
     await using client = new PageServerClient(pageServerAddress(environment));
     using _progress = new Progress("deleting the tenant");
-    const timelines = (await client.branchList(tenant)).map(({ timeline_id }) => ({
-      tenant,
-      timeline: timeline_id,
-    }));
+    const all = [...await client.branchList(tenant), ...await client.branchDamaged(tenant)];
+    const timelines = all.flatMap(({ timeline_id: timeline }) =>
+      timeline === null ? [] : [{ tenant, timeline }]
+    );
     await client.tenantDelete(tenant);
     for (const compute of computes) destroyCompute(compute);
     print(`tenant ${tenant} deleted`);

@@ -49,7 +49,11 @@ export async function surveyBranches(
         down: true,
       });
     }
+    for (const { damage } of (await ask(() => client.branchDamaged(tenant))).answer ?? []) {
+      problems.push({ ...damage, down: true });
+    }
     for (const branch of asked.answer ?? []) {
+      if (branch.damage !== undefined) problems.push({ ...branch.damage, down: false });
       surveyed.push(surveyBranch(tenant, branch, safekeepers));
     }
   }

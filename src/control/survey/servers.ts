@@ -5,7 +5,12 @@ import { type Environment, hasLocalPageServer } from "../environment.ts";
 import type { PageServerClient, PageServerStatus } from "../page_server_client.ts";
 import { assertDataPresent } from "../page_server_process.ts";
 import { whyNotFree } from "../ports.ts";
-import { type SafekeeperInfo, safekeeperStatus, type SafekeeperTimelineStatus } from "../safekeepers.ts";
+import {
+  safekeeperDamage,
+  type SafekeeperInfo,
+  safekeeperStatus,
+  type SafekeeperTimelineStatus,
+} from "../safekeepers.ts";
 import { ask } from "./ask.ts";
 import { howItEnded, NOT_RUNNING, type Problem, problemOf } from "./problem.ts";
 
@@ -113,6 +118,14 @@ export async function surveySafekeeper(
         config: `the listen of safekeeper ${id} in ${environment.paths.config}`,
       }),
     );
+  }
+  const damaged = asked.answer === undefined ? [] : (await ask(() => safekeeperDamage(address))).answer ?? [];
+  for (const { timeline_id, damage } of damaged) {
+    problems.push({
+      what: `safekeeper ${id} can't use timeline ${timeline_id}: ${damage.what}`,
+      hint: damage.hint,
+      down: true,
+    });
   }
   const survey = {
     id,

@@ -1,7 +1,14 @@
+import { join } from "node:path";
 import { BufferPool } from "../../common/buffer_pool.ts";
 import { type Disk, settleWorkdirSync } from "../../common/disk.ts";
 import { errorMessage, ioError, withIoErrors, ZenithError } from "../../common/errors.ts";
-import { type BranchName, isId, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
+import {
+  type BranchName,
+  isIdFileName,
+  parseTenantId,
+  type TenantId,
+  type TimelineId,
+} from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { PageServerConfig } from "../../common/page_server_config.ts";
@@ -14,7 +21,7 @@ import {
   VERSION_PIECE_BYTES,
 } from "../../pagestore/mod.ts";
 import { CHUNK_SIZE } from "../../postgres/wal/decoder.ts";
-import type { Branch } from "../tenant/branch_files.ts";
+import type { Deleted } from "../tenant/branches.ts";
 import { createTenant } from "../tenant/create.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
@@ -91,19 +98,27 @@ export class PageServer {
       disk.fsyncDirSync(paths.tenants);
     });
     const server = new PageServer(options);
-    for (const name of disk.readdirSync(paths.tenants)) {
-      if (isId(name)) {
-        const id = parseTenantId(name);
-        server.#tenants.set(id, server.#openTenant(id));
-      } else if (name.endsWith(DELETED_SUFFIX)) {
-        disk.removeTreeSync(paths.deletedTenant(parseTenantId(name.slice(0, -DELETED_SUFFIX.length))));
-      } else if (name.endsWith(TENANT_IN_PROGRESS_SUFFIX)) {
-        // A crash interrupted its creation; nobody was told that it exists.
-        const id = parseTenantId(name.slice(0, -TENANT_IN_PROGRESS_SUFFIX.length));
-        disk.removeTreeSync(paths.tenantInProgress(id));
+    for (const name of disk.readdirSync(paths.tenants)) server.#openEntry(name);
+    return server;
+  }
+
+  /** A tenant, or what is left of one. What is neither is somebody else's. */
+  #openEntry(name: string): void {
+    const { disk, paths, logger } = this.#context;
+    const path = join(paths.tenants, name);
+    const [id = ""] = name.split(".");
+    if (!isIdFileName(id) || !disk.statSync(path)?.isDirectory) {
+      logger.warn(`${path} is no tenant's: it does not belong there`);
+    } else if (name === id) {
+      this.#tenants.set(parseTenantId(id), this.#openTenant(parseTenantId(id)));
+    } else if (name === id + DELETED_SUFFIX || name === id + TENANT_IN_PROGRESS_SUFFIX) {
+      // A crash interrupted its deletion; or its creation, and nobody was told that it exists.
+      try {
+        disk.removeTreeSync(path);
+      } catch (error) {
+        logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
       }
     }
-    return server;
   }
 
   #openTenant(id: TenantId): Tenant {
@@ -173,10 +188,10 @@ export class PageServer {
   }
 
   /** @throws {ZenithError} as {@link TenantBranches.delete} */
-  async deleteBranch(tenant: TenantId, name: BranchName, cascade: boolean): Promise<Branch[]> {
+  async deleteBranch(tenant: TenantId, name: BranchName | TimelineId, cascade: boolean): Promise<Deleted> {
     const { branches } = this.tenant(tenant);
     const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
-    for (const { timelineId } of deleted) {
+    for (const timelineId of deleted.timelines) {
       await this.#receivers.get(timelineId)?.stop("the timeline was deleted");
       this.#receivers.delete(timelineId);
     }
@@ -235,7 +250,7 @@ export class PageServer {
     for (const tenant of this.#tenants.values()) {
       tenantSizes.push({ tenant_id: tenant.id, physical_size_bytes: tenant.physicalSize() });
       for (const timeline of await tenant.timelines.open()) {
-        const { logical, physical } = timeline.sizes();
+        const sizes = sizesOf(timeline);
         const { memoryBytes, frozenBytes, layerBytes, layerCount } = timeline.store.sizes();
         timelines.push({
           tenant_id: tenant.id,
@@ -249,8 +264,8 @@ export class PageServer {
           layer_bytes: layerBytes,
           layer_count: layerCount,
           wal_bytes: timeline.wal.sizes().bytes,
-          logical_size_bytes: logical,
-          physical_size_bytes: physical,
+          logical_size_bytes: sizes?.logical ?? null,
+          physical_size_bytes: sizes?.physical ?? null,
         });
       }
     }
@@ -275,11 +290,11 @@ export class PageServer {
 
   async #maintain(): Promise<void> {
     for (const tenant of this.#tenants.values()) {
-      for (const timeline of await tenant.timelines.open()) timeline.maintain();
       try {
+        for (const timeline of await tenant.timelines.open()) timeline.maintain();
         await tenant.branches.expire(Date.now(), (timeline) => this.#inUse(timeline));
       } catch (error) {
-        this.#context.logger.warn(`could not remove expired branches: ${errorMessage(error)}`, {
+        this.#context.logger.warn(`could not do what is due: ${errorMessage(error)}`, {
           tenant: tenant.id,
           err: error,
         });
@@ -295,7 +310,19 @@ export class PageServer {
     const idle = this.#upkeep.stop();
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
     await this.#lastChange;
-    for (const tenant of this.#tenants.values()) await tenant.close();
+    const closed = [];
+    for (const tenant of this.#tenants.values()) closed.push(...await Promise.allSettled([tenant.close()]));
     await idle;
+    const failed = closed.find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+  }
+}
+
+/** null when they can't be told: others' can. */
+function sizesOf(timeline: Timeline): { logical: number; physical: number } | null {
+  try {
+    return timeline.sizes();
+  } catch {
+    return null;
   }
 }

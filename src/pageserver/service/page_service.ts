@@ -55,7 +55,12 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     },
 
     async branchList({ tenant }) {
-      return (await server.tenant(tenant).branches.list()).map(branchJson);
+      return (await server.tenant(tenant).branches.survey()).branches.map(branchJson);
+    },
+
+    async branchDamaged({ tenant }) {
+      const { damaged } = await server.tenant(tenant).branches.survey();
+      return damaged.map(({ name, timelineId, damage }) => ({ name, timeline_id: timelineId, damage }));
     },
 
     async branchCreate({ tenant, name, start, expires }) {
@@ -68,8 +73,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     },
 
     async branchDelete({ tenant, name, cascade }) {
-      const deleted = await server.deleteBranch(tenant, name, cascade === true);
-      return deleted.map((branch) => branch.name);
+      return [...(await server.deleteBranch(tenant, name, cascade === true)).names];
     },
 
     async lsnAt({ tenant, timeline, timestamp }) {
@@ -168,5 +172,6 @@ function branchJson(branch: BranchInfo) {
     expires_at: branch.expiresMs === null ? null : new Date(branch.expiresMs).toISOString(),
     logical_size_bytes: branch.sizes?.logical ?? null,
     physical_size_bytes: branch.sizes?.physical ?? null,
+    ...(branch.damage === null ? {} : { damage: branch.damage }),
   };
 }

@@ -1,5 +1,6 @@
 import { ZenithError } from "../../common/errors.ts";
 import { isId, parseTimelineId, type TimelineId } from "../../common/id.ts";
+import { decodeSmallFile, encodeSmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { formatTimestamp, msOfTimestamp, parseTimestamp, timestampOfMs } from "../../common/timestamp.ts";
 
 /** What a branch's file says. */
@@ -9,40 +10,43 @@ export interface BranchContent {
   readonly expiresMs: number | null;
 }
 
-// A branch file is text, as it was when branches were files with a timeline id in them; docs/branches.md shows one.
-const FIRST_LINE = "zenith branch 1";
 const TIMELINE = "timeline ";
 const EXPIRES = "expires ";
 
+/** docs/branches.md shows one. */
+export const BRANCH_FORMAT: SmallFormat<BranchContent> = {
+  title: "zenith branch",
+  encode: ({ timelineId, expiresMs }) => [
+    TIMELINE + timelineId,
+    ...(expiresMs === null ? [] : [EXPIRES + formatTimestamp(timestampOfMs(expiresMs))]),
+  ],
+  decode: ([timeline = "", expires, ...surplus]) => {
+    const id = valueAfter(TIMELINE, timeline);
+    if (!isId(id)) throw malformed(`"${timeline}" names no timeline`);
+    if (surplus.length > 0) throw malformed(`"${surplus[0]}" is too much`);
+    return {
+      timelineId: parseTimelineId(id),
+      expiresMs: expires === undefined
+        ? null
+        : msOfTimestamp(parseTimestamp(valueAfter(EXPIRES, expires), "none")),
+    };
+  },
+};
+
 export function encodeBranchFile(branch: BranchContent): Uint8Array {
-  const lines = [FIRST_LINE, TIMELINE + branch.timelineId];
-  if (branch.expiresMs !== null) lines.push(EXPIRES + formatTimestamp(timestampOfMs(branch.expiresMs)));
-  return new TextEncoder().encode(lines.join("\n") + "\n");
+  return encodeSmallFile(BRANCH_FORMAT, branch);
 }
 
 /** @throws {ZenithError} `corrupt_data`, naming `path` */
 export function decodeBranchFile(bytes: Uint8Array, path: string): BranchContent {
-  const lines = new TextDecoder().decode(bytes).split("\n");
-  const [first = "", timeline = "", third = ""] = lines;
-  if (first !== FIRST_LINE) throw corrupt(path, `begins with "${first}"`, `"${FIRST_LINE}"`);
-  const id = timeline.startsWith(TIMELINE) ? timeline.slice(TIMELINE.length) : "";
-  if (!isId(id)) throw corrupt(path, `holds "${timeline}"`, `"${TIMELINE}" and an id`);
-  const timelineId = parseTimelineId(id);
-  if (lines.length === 3 && third === "") return { timelineId, expiresMs: null };
-  if (lines.length !== 4 || !third.startsWith(EXPIRES) || lines[3] !== "") {
-    throw corrupt(path, `goes on with "${lines.slice(2).join("\n")}"`, `"${EXPIRES}" and a time, or nothing`);
-  }
-  try {
-    return { timelineId, expiresMs: msOfTimestamp(parseTimestamp(third.slice(EXPIRES.length), "none")) };
-  } catch (error) {
-    throw corrupt(path, `holds "${third}"`, `"${EXPIRES}" and a time`, error);
-  }
+  return decodeSmallFile(BRANCH_FORMAT, bytes, path);
 }
 
-function corrupt(path: string, found: string, expected: string, cause?: unknown): ZenithError {
-  return new ZenithError(
-    "corrupt_data",
-    `branch file ${path} ${found.slice(0, 200)} where ${expected} belongs`,
-    { cause },
-  );
+function valueAfter(prefix: string, line: string): string {
+  if (!line.startsWith(prefix)) throw malformed(`"${line}" where "${prefix}…" belongs`);
+  return line.slice(prefix.length);
+}
+
+function malformed(what: string): ZenithError {
+  return new ZenithError("corrupt_data", what.slice(0, 200));
 }

@@ -1,7 +1,8 @@
-import { type Disk, replaceFileSync, TEMPORARY_SUFFIX } from "../../common/disk.ts";
+import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
 import { withIoErrors, ZenithError } from "../../common/errors.ts";
 import {
   type BranchName,
+  isBranchName,
   isId,
   parseBranchName,
   parseTimelineId,
@@ -11,11 +12,20 @@ import {
 import { type Lsn, parseLsn } from "../../common/lsn.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import { parseTimestamp } from "../../common/timestamp.ts";
-import { type BranchContent, decodeBranchFile, encodeBranchFile } from "./branch_file_format.ts";
+import { SmallFile } from "../../common/small_file.ts";
+import { BRANCH_FORMAT, type BranchContent } from "./branch_file_format.ts";
 
 /** A branch as it is on disk. */
 export interface Branch extends BranchContent {
   readonly name: BranchName;
+}
+
+/** A file where branches' files are that names no branch. */
+export interface DamagedBranchFile {
+  /** The branch's name, if it can be one. */
+  readonly file: string;
+  /** What is wrong, with the path. */
+  readonly error: ZenithError;
 }
 
 /** What follows `zenith branch` on the command line as a word of its own can't be a name there. */
@@ -33,14 +43,41 @@ export class BranchFiles {
     this.#tenant = tenant;
   }
 
-  /** All branches, by name. @throws {ZenithError} `corrupt_data`, `io` */
+  /** All branches, by name, but for those whose files are damaged. @throws {ZenithError} `io` */
   list(): Branch[] {
+    const { branches, damaged } = this.scan();
+    // A file that can't be read now may be sound.
+    const unread = damaged.find(({ error }) => error.kind !== "corrupt_data");
+    if (unread !== undefined) throw unread.error;
+    return branches;
+  }
+
+  /** All branches, and the files that should be one and are none; both by name. @throws {ZenithError} `io` */
+  scan(): { branches: Branch[]; damaged: DamagedBranchFile[] } {
     const directory = this.#paths.branches(this.#tenant);
-    return withIoErrors("list branches in", directory, () => this.#disk.readdirSync(directory))
-      .filter((file) => !file.endsWith(TEMPORARY_SUFFIX))
-      .map(parseBranchName)
-      .sort()
-      .map((name) => this.#read(name));
+    const files = withIoErrors("list branches in", directory, () => this.#disk.readdirSync(directory))
+      .filter((file) => !file.endsWith(TEMPORARY_SUFFIX)).sort();
+    const branches: Branch[] = [];
+    const damaged: DamagedBranchFile[] = [];
+    for (const file of files) {
+      if (!isBranchName(file)) {
+        damaged.push({
+          file,
+          error: new ZenithError(
+            "corrupt_data",
+            `${directory}/${file} does not belong there: no branch is called that`,
+          ),
+        });
+        continue;
+      }
+      try {
+        branches.push(this.#read(parseBranchName(file)));
+      } catch (error) {
+        if (!(error instanceof ZenithError)) throw error;
+        damaged.push({ file, error });
+      }
+    }
+    return { branches, damaged };
   }
 
   /** null when there is no such branch. @throws {ZenithError} `corrupt_data` */
@@ -61,13 +98,7 @@ export class BranchFiles {
   /** Durable when it returns. @throws {ZenithError} as {@link assertFree} */
   create(branch: Branch): void {
     this.assertFree(branch.name);
-    const path = this.#paths.branch(this.#tenant, branch.name);
-    const content = encodeBranchFile(branch);
-    withIoErrors(
-      "write branch",
-      path,
-      () => replaceFileSync(this.#disk, this.#paths.branches(this.#tenant), path, content),
-    );
+    this.#file(branch.name).write(branch);
   }
 
   /** Atomic, and durable when it returns. @throws {ZenithError} as {@link assertFree} */
@@ -80,7 +111,7 @@ export class BranchFiles {
     });
   }
 
-  /** Durable when it returns. */
+  /** Durable when it returns; also for a damaged file. */
   remove(name: BranchName): void {
     const path = this.#paths.branch(this.#tenant, name);
     withIoErrors("remove branch", path, () => {
@@ -95,9 +126,13 @@ export class BranchFiles {
   }
 
   #read(name: BranchName): Branch {
-    const path = this.#paths.branch(this.#tenant, name);
-    const content = withIoErrors("read branch", path, () => this.#disk.readFileSync(path));
-    return { name, ...decodeBranchFile(content, path) };
+    const content = this.#file(name).read();
+    if (content === null) throw new ZenithError("not_found", `there is no branch ${name}`);
+    return { name, ...content };
+  }
+
+  #file(name: BranchName): SmallFile<BranchContent> {
+    return new SmallFile(this.#disk, this.#paths.branch(this.#tenant, name), BRANCH_FORMAT);
   }
 }
 

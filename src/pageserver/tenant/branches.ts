@@ -1,8 +1,16 @@
 import { errorMessage, ZenithError } from "../../common/errors.ts";
-import type { BranchName, TenantId, TimelineId } from "../../common/id.ts";
+import {
+  type BranchName,
+  isBranchName,
+  isId,
+  parseBranchName,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
-import type { Branch, BranchFiles, StartPoint } from "./branch_files.ts";
+import type { Branch, BranchFiles, DamagedBranchFile, StartPoint } from "./branch_files.ts";
 import { type TimelineDirectories, withDescendants } from "./timeline_directories.ts";
 import { lsnAt } from "./lsn_at.ts";
 import type { TenantTimelines } from "./timelines.ts";
@@ -20,6 +28,31 @@ export interface BranchInfo {
   readonly expiresMs: number | null;
   /** In bytes: of all relations as PostgreSQL would say, and on disk. null when nobody has asked for them. */
   readonly sizes: { readonly logical: number; readonly physical: number } | null;
+  /** What is wrong with it although it can be used; null when nothing is known to be. */
+  readonly damage: Damage | null;
+}
+
+/** What is wrong, and what to do about it. */
+export interface Damage {
+  readonly what: string;
+  readonly hint: string;
+}
+
+/** A branch, or what is left of one, that can't be used. */
+export interface DamagedBranch {
+  /** null when no branch names the timeline. */
+  readonly name: string | null;
+  /** null when that is not known. */
+  readonly timelineId: TimelineId | null;
+  readonly damage: Damage;
+  /** What was thrown. */
+  readonly error: unknown;
+}
+
+/** What was deleted. */
+export interface Deleted {
+  readonly names: readonly BranchName[];
+  readonly timelines: readonly TimelineId[];
 }
 
 /** How long a branch waits for its LSN: several rounds of Postgres' WAL writer, also on a busy machine. */
@@ -66,16 +99,41 @@ export class TenantBranches {
     return this.#files.list().filter(({ timelineId }) => timelines(timelineId)).map(({ name }) => name);
   }
 
-  /** All branches, by name. */
+  /** All branches that are not damaged, by name. @throws {ZenithError} `io` when one can't be looked at now */
   async list(): Promise<BranchInfo[]> {
+    const { branches, damaged } = await this.survey();
+    for (const { error } of damaged) {
+      if (!(error instanceof ZenithError) || isOfTheDisk(error)) throw error;
+    }
+    return branches;
+  }
+
+  /** All branches, and what can't be used: one that is damaged is no reason not to tell of the others. */
+  async survey(): Promise<{ branches: BranchInfo[]; damaged: DamagedBranch[] }> {
     await this.#lastChange;
     this.#finishDeletion();
-    return await Promise.all(
-      this.#files.list().map(async (branch) => ({
-        ...await this.#describe(branch),
-        sizes: (await this.#timelines.get(branch.timelineId)).sizes(),
-      })),
-    );
+    const files = this.#files.scan();
+    const damaged = [
+      ...files.damaged.map(damagedFile),
+      ...this.#unnamed(files.branches).map(unnamedTimeline),
+    ];
+    const branches: BranchInfo[] = [];
+    await Promise.all(files.branches.map(async (branch) => {
+      try {
+        const sizes = (await this.#timelines.get(branch.timelineId)).sizes();
+        branches.push({ ...await this.#describe(branch), sizes });
+      } catch (error) {
+        // That is not the branch's fault.
+        if (error instanceof ZenithError && error.kind === "unavailable") throw error;
+        damaged.push(unusable(branch, error));
+      }
+    }));
+    return { branches: branches.sort((a, b) => a.name < b.name ? -1 : 1), damaged };
+  }
+
+  #unnamed(branches: readonly Branch[]): TimelineId[] {
+    const named = new Set(branches.map(({ timelineId }) => timelineId));
+    return this.#directories.ids().filter((id) => !named.has(id));
   }
 
   async #describe({ name, timelineId, expiresMs }: Branch): Promise<BranchInfo> {
@@ -89,6 +147,7 @@ export class TenantBranches {
       ancestorLsn: timeline.store.ancestorLsn,
       expiresMs,
       sizes: null,
+      damage: timeline.damage(),
     };
   }
 
@@ -204,28 +263,56 @@ export class TenantBranches {
   }
 
   /**
-   * Deletes a branch and its timeline, and with `cascade` all branches that come from it. Readers are told.
+   * Deletes a branch and its timeline, and with `cascade` all branches that come from it. Readers are told. Of a branch whose file
+   * is damaged only the name goes: which timeline was meant is not known, and that can be deleted by its id.
    *
+   * @param name of the branch, or the id of a timeline that no branch names
    * @param inUse whether something writes to a timeline
-   * @returns what was deleted
    * @throws {ZenithError} `not_found`; `conflict` when it is the tenant's first branch, has children, or is in use
    */
   delete(
-    name: BranchName,
+    name: BranchName | TimelineId,
     cascade: boolean,
     inUse: (timeline: TimelineId) => boolean,
-  ): Promise<Branch[]> {
-    return this.#oneAtATime(() => this.#delete(name, cascade, inUse));
+  ): Promise<Deleted> {
+    return this.#oneAtATime(() => {
+      if (isId(name)) return this.#delete(this.#unnamedOf(name), name, cascade, inUse);
+      const branch = parseBranchName(name);
+      if (this.#files.scan().damaged.some(({ file }) => file === branch)) {
+        return Promise.resolve(this.#removeName(branch));
+      }
+      return this.#delete(this.#existing(branch).timelineId, branch, cascade, inUse);
+    });
   }
 
-  async #delete(
-    name: BranchName,
-    cascade: boolean,
-    inUse: (timeline: TimelineId) => boolean,
-  ): Promise<Branch[]> {
-    const branch = this.#existing(name);
-    const ancestors = this.#directories.ancestors();
-    if (ancestors.get(branch.timelineId) === null) {
+  #removeName(name: BranchName): Deleted {
+    this.#files.remove(name);
+    this.#logger.info("damaged branch file removed", { tenant: this.#tenantId, branch: name });
+    return { names: [name], timelines: [] };
+  }
+
+  #unnamedOf(id: string): TimelineId {
+    const timelineId = parseTimelineId(id);
+    const branch = this.#files.list().find((branch) => branch.timelineId === timelineId);
+    if (branch !== undefined) {
+      throw new ZenithError("conflict", `timeline ${timelineId} is that of branch ${branch.name}`, {
+        hint: `delete it by that name: "zenith branch delete ${branch.name}"`,
+      });
+    }
+    if (this.#directories.ids().includes(timelineId)) return timelineId;
+    throw new ZenithError("not_found", `tenant ${this.#tenantId} has no timeline ${timelineId}`);
+  }
+
+  /** @throws {ZenithError} `conflict` when others come from it, or may */
+  #assertNotNeeded(
+    name: string,
+    root: TimelineId,
+    timelines: readonly TimelineId[],
+    ancestors: ReadonlyMap<TimelineId, TimelineId | null | undefined>,
+  ): void {
+    const isRootKnown = [...ancestors.values()].includes(null);
+    const ancestor = ancestors.get(root);
+    if (ancestor === null || (ancestor === undefined && !isRootKnown)) {
       throw new ZenithError(
         "conflict",
         `branch ${name} is where all others of tenant ${this.#tenantId} come from`,
@@ -234,9 +321,30 @@ export class TenantBranches {
         },
       );
     }
-    const timelines = withDescendants(branch.timelineId, ancestors);
+    const strangers = [...ancestors].filter(([id, ancestor]) =>
+      ancestor === undefined && !timelines.includes(id)
+    );
+    // If nothing else can be what the tenant began with, one of them is.
+    if (strangers.length === (isRootKnown ? 0 : 1)) return;
+    throw new ZenithError("conflict", `timeline ${strangers[0]![0]} is damaged and may come from ${name}`, {
+      hint: 'delete that first: "zenith status" says how',
+    });
+  }
+
+  async #delete(
+    root: TimelineId,
+    name: string,
+    cascade: boolean,
+    inUse: (timeline: TimelineId) => boolean,
+  ): Promise<Deleted> {
+    const ancestors = this.#directories.ancestors();
+    const timelines = withDescendants(root, ancestors);
+    this.#assertNotNeeded(name, root, timelines, ancestors);
     const branches = this.#files.list().filter((branch) => timelines.includes(branch.timelineId));
-    const children = branches.filter((branch) => branch.name !== name).map((branch) => branch.name);
+    const children = [
+      ...branches.filter(({ timelineId }) => timelineId !== root).map((branch) => branch.name),
+      ...this.#unnamed(this.#files.list()).filter((id) => id !== root && timelines.includes(id)),
+    ];
     if (children.length > 0 && !cascade) {
       throw new ZenithError("conflict", `other branches come from ${name}: ${children.join(", ")}`, {
         hint: `delete them first, or all together with "zenith branch delete ${name} --cascade"`,
@@ -269,7 +377,7 @@ export class TenantBranches {
       branches: branches.map((branch) => branch.name),
       timelines,
     });
-    return branches;
+    return { names: branches.map((branch) => branch.name), timelines };
   }
 
   /** Deletes the branches whose time has come, but for those that others come from or that are in use: they go later. */
@@ -294,4 +402,41 @@ export class TenantBranches {
     this.#nextExpiryMs ??= Math.min(...this.#files.list().map(({ expiresMs }) => expiresMs ?? Infinity));
     return this.#nextExpiryMs;
   }
+}
+
+function isOfTheDisk({ kind }: ZenithError): boolean {
+  return kind === "io" || kind === "disk_full";
+}
+
+function damagedFile({ file, error }: DamagedBranchFile): DamagedBranch {
+  const hint = isBranchName(file)
+    ? `put the file back from a copy, or "zenith branch delete ${file}": its timeline stays and can be given another name`
+    : "remove the file";
+  return { name: file, timelineId: null, damage: { what: error.message, hint }, error };
+}
+
+function unnamedTimeline(timelineId: TimelineId): DamagedBranch {
+  const what = `no branch names timeline ${timelineId}`;
+  return {
+    name: null,
+    timelineId,
+    error: new ZenithError("not_found", what),
+    damage: {
+      what,
+      hint:
+        `"zenith branch <name> ${timelineId}" makes a branch of it, "zenith branch delete ${timelineId}" deletes it`,
+    },
+  };
+}
+
+function unusable({ name, timelineId }: Branch, error: unknown): DamagedBranch {
+  return {
+    name,
+    timelineId,
+    error,
+    damage: {
+      what: `branch ${name} can't be used: ${errorMessage(error)}`,
+      hint: `put its files back from a copy, or "zenith branch delete ${name}"; "zenith fsck" says more`,
+    },
+  };
 }

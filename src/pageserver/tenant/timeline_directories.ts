@@ -4,13 +4,26 @@
  */
 import { join } from "node:path";
 import { type Disk, settleDirectorySync, TEMPORARY_SUFFIX } from "../../common/disk.ts";
-import { ioError, withIoErrors } from "../../common/errors.ts";
-import { isId, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
+import { errorMessage, ioError, withIoErrors, ZenithError } from "../../common/errors.ts";
+import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { DELETED_SUFFIX, type PageServerPaths } from "../../common/paths.ts";
-import { readMetadata } from "../../pagestore/mod.ts";
+import { metadataPath, readMetadata } from "../../pagestore/mod.ts";
 import type { BranchFiles } from "./branch_files.ts";
-import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
+import { ancestorAtEnd, decodeTimelineInfo } from "../timeline/timeline_info.ts";
+
+/** Where a timeline left its ancestor. */
+interface Origin {
+  readonly ancestorId: TimelineId;
+  readonly lsn: number;
+}
+
+/** What can be said of a timeline whose metadata is damaged. */
+interface LostOrigin {
+  readonly problem: string;
+  /** undefined when it is not known. */
+  readonly ancestorId: TimelineId | undefined;
+}
 
 /** A tenant's timelines on disk, opened or not. */
 export class TimelineDirectories {
@@ -26,18 +39,34 @@ export class TimelineDirectories {
     this.#branches = branches;
   }
 
-  /** Each timeline's ancestor, null for one that began with the tenant. @throws {ZenithError} `corrupt_data`, `io` */
-  ancestors(): Map<TimelineId, TimelineId | null> {
-    return new Map([...this.#origins()].map(([id, origin]) => [id, origin?.ancestorId ?? null]));
+  /**
+   * Each timeline's ancestor: null for one that began with the tenant, undefined where it is damaged so that nobody knows.
+   *
+   * @throws {ZenithError} `io`
+   */
+  ancestors(): Map<TimelineId, TimelineId | null | undefined> {
+    const { origins, lost } = this.#scan();
+    return new Map([
+      ...[...origins].map(([id, origin]) => [id, origin?.ancestorId ?? null] as const),
+      ...[...lost].map(([id, { ancestorId }]) => [id, ancestorId] as const),
+    ]);
   }
 
   /**
    * Where branches, also branches of branches, left a timeline: the LSNs at which they read from it.
    *
-   * @throws {ZenithError} `corrupt_data`, `io`
+   * @throws {ZenithError} `corrupt_data` when a damaged one may have left it too, `io`
    */
   branchPoints(timeline: TimelineId): Lsn[] {
-    const origins = this.#origins();
+    const { origins, lost } = this.#scan();
+    for (const [id, { ancestorId, problem }] of lost) {
+      if (ancestorId !== undefined && !isOrComesFrom(ancestorId, timeline, origins, lost)) continue;
+      throw new ZenithError(
+        "corrupt_data",
+        `${problem}: where timeline ${id} left its ancestor is not known, so no history is given up there`,
+        { hint: 'put the file back from a copy, or delete the branch that "zenith status" names' },
+      );
+    }
     const points: Lsn[] = [];
     for (const id of origins.keys()) {
       let limit = Infinity;
@@ -49,19 +78,42 @@ export class TimelineDirectories {
     return points;
   }
 
-  /** Where each timeline left its ancestor; null for one that began with the tenant. */
-  #origins(): Map<TimelineId, { ancestorId: TimelineId; lsn: number } | null> {
-    const origins = new Map<TimelineId, { ancestorId: TimelineId; lsn: number } | null>();
+  /** All that are there, damaged or not. @throws {ZenithError} `io` */
+  ids(): TimelineId[] {
     const parent = this.#paths.timelines(this.#tenant);
-    for (const name of withIoErrors("list timelines in", parent, () => this.#disk.readdirSync(parent))) {
-      if (!isId(name)) continue;
-      const id = parseTimelineId(name);
+    return withIoErrors("list timelines in", parent, () => this.#disk.readdirSync(parent))
+      .filter(isIdFileName).map(parseTimelineId);
+  }
+
+  /** Where each timeline left its ancestor, null for one that began with the tenant; and those of which that can't be read. */
+  #scan(): { origins: Map<TimelineId, Origin | null>; lost: Map<TimelineId, LostOrigin> } {
+    const origins = new Map<TimelineId, Origin | null>();
+    const lost = new Map<TimelineId, LostOrigin>();
+    const ids = this.ids();
+    for (const id of ids) {
       const directory = this.#paths.timeline(this.#tenant, id);
-      const { userData, ancestorLsn } = readMetadata(this.#disk, directory);
-      const { ancestorId } = decodeTimelineInfo(userData, directory);
-      origins.set(id, ancestorId === null ? null : { ancestorId, lsn: ancestorLsn ?? 0 });
+      try {
+        const { userData, ancestorLsn } = readMetadata(this.#disk, directory);
+        const { ancestorId } = decodeTimelineInfo(userData, directory);
+        origins.set(id, ancestorId === null ? null : { ancestorId, lsn: ancestorLsn ?? 0 });
+      } catch (error) {
+        if (!(error instanceof ZenithError) || error.kind === "io") throw error;
+        lost.set(id, { problem: errorMessage(error), ancestorId: this.#likelyAncestor(id, ids) });
+      }
     }
-    return origins;
+    return { origins, lost };
+  }
+
+  /** What damaged metadata end with is right if it names a timeline that is there: ids are long and random. */
+  #likelyAncestor(id: TimelineId, known: readonly TimelineId[]): TimelineId | undefined {
+    const path = metadataPath(this.#paths.timeline(this.#tenant, id));
+    const bytes = withIoErrors(
+      "read timeline metadata",
+      path,
+      () => this.#disk.statSync(path) === null ? new Uint8Array() : this.#disk.readFileSync(path),
+    );
+    const ancestorId = ancestorAtEnd(bytes);
+    return known.find((other) => other === ancestorId && other !== id);
   }
 
   /**
@@ -99,8 +151,9 @@ export class TimelineDirectories {
       settleDirectorySync(this.#disk, parent);
       this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
       for (const name of this.#disk.readdirSync(parent)) {
-        if (name.endsWith(DELETED_SUFFIX)) {
-          this.#finish(parseTimelineId(name.slice(0, -DELETED_SUFFIX.length)));
+        const id = name.slice(0, -DELETED_SUFFIX.length);
+        if (name.endsWith(DELETED_SUFFIX) && isIdFileName(id)) {
+          this.#finish(parseTimelineId(id));
         } else if (name.endsWith(TEMPORARY_SUFFIX)) {
           this.#disk.removeTreeSync(join(parent, name));
         }
@@ -111,10 +164,13 @@ export class TimelineDirectories {
 
   /** Timelines that no branch names, that nothing comes from and that nothing was ever written to: their creation was cut short. */
   #unnamed(): TimelineId[] {
-    const ancestors = this.ancestors();
-    const needed = new Set<TimelineId | null>(ancestors.values());
-    for (const { timelineId } of this.#branches.list()) needed.add(timelineId);
-    return [...ancestors.keys()].filter((id) => !needed.has(id) && this.#isEmpty(id));
+    const { branches, damaged } = this.#branches.scan();
+    // One of these may name it.
+    if (damaged.length > 0) return [];
+    const { origins } = this.#scan();
+    const needed = new Set<TimelineId | null | undefined>(this.ancestors().values());
+    for (const { timelineId } of branches) needed.add(timelineId);
+    return [...origins.keys()].filter((id) => !needed.has(id) && this.#isEmpty(id));
   }
 
   #isEmpty(id: TimelineId): boolean {
@@ -133,10 +189,31 @@ export class TimelineDirectories {
   }
 }
 
+/** Whether `id` is `ancestor`, or descends from it as far as is known; true when that is not known. */
+function isOrComesFrom(
+  id: TimelineId,
+  ancestor: TimelineId,
+  origins: ReadonlyMap<TimelineId, Origin | null>,
+  lost: ReadonlyMap<TimelineId, LostOrigin>,
+): boolean {
+  // With damage there may be a circle.
+  const seen = new Set<TimelineId>();
+  for (let at: TimelineId = id; !seen.has(at);) {
+    if (at === ancestor) return true;
+    seen.add(at);
+    const origin = origins.get(at);
+    if (origin === null) return false;
+    const next = origin?.ancestorId ?? lost.get(at)?.ancestorId;
+    if (next === undefined) return true;
+    at = next;
+  }
+  return true;
+}
+
 /** A timeline and all that descends from it, those before their ancestors. */
 export function withDescendants(
   root: TimelineId,
-  ancestors: ReadonlyMap<TimelineId, TimelineId | null>,
+  ancestors: ReadonlyMap<TimelineId, TimelineId | null | undefined>,
 ): TimelineId[] {
   const found = [root];
   for (let i = 0; i < found.length; i++) {

@@ -116,6 +116,21 @@ export class TenantTimelines {
     ancestorId: TimelineId | null,
     walStartLsn: Lsn,
   ): Promise<Timeline> {
+    try {
+      return await this.#openTimeline(id, store, ancestorId, walStartLsn);
+    } catch (error) {
+      // It is tried again each time somebody asks.
+      await store.close();
+      throw error;
+    }
+  }
+
+  async #openTimeline(
+    id: TimelineId,
+    store: TimelineStore,
+    ancestorId: TimelineId | null,
+    walStartLsn: Lsn,
+  ): Promise<Timeline> {
     const { disk, paths, pageCache, memoryPools, logger } = this.#context;
     const tenantId = this.#tenantId;
     const directory = paths.timeline(tenantId, id);
@@ -127,12 +142,12 @@ export class TenantTimelines {
       leases: withIoErrors(
         "read leases of timeline",
         directory,
-        () => new Leases(disk, directory, paths.leases(tenantId, id)),
+        () => new Leases(disk, paths.leases(tenantId, id)),
       ),
       safekeepers: withIoErrors(
         "read safekeepers of timeline",
         directory,
-        () => new TimelineSafekeepers(disk, directory, paths.timelineSafekeepers(tenantId, id)),
+        () => new TimelineSafekeepers(disk, paths.timelineSafekeepers(tenantId, id)),
       ),
       openWal: (segmentSize) =>
         WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),

@@ -1,28 +1,37 @@
-import { type Disk, replaceFileSync } from "../../common/disk.ts";
-import { ioError, ZenithError } from "../../common/errors.ts";
+import type { Disk } from "../../common/disk.ts";
+import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
+import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { formatTimestamp, msOfTimestamp, parseTimestamp, timestampOfMs } from "../../common/timestamp.ts";
 
-/** The first line of the file, with the format's version. */
-const FIRST_LINE = "zenith leases 1";
+/** LSN → end, in milliseconds since 1970. A line for each: `0/16B5A50 2026-11-22T09:30:00.000000Z`. */
+type Ends = ReadonlyMap<Lsn, number>;
+
+const FORMAT: SmallFormat<Ends> = {
+  title: "zenith leases",
+  encode: (ends) => [...ends].map(([lsn, end]) => `${formatLsn(lsn)} ${formatTimestamp(timestampOfMs(end))}`),
+  decode: (lines) =>
+    new Map(lines.map((line) => {
+      const [lsn = "", end = ""] = line.split(" ");
+      return [parseLsn(lsn), msOfTimestamp(parseTimestamp(end, "none"))];
+    })),
+};
 
 /**
  * LSNs of one timeline that somebody reads at and that must therefore stay readable, each until some time. They are on disk, so
- * that a restart of the page server breaks no promise.
+ * that a restart of the page server breaks no promise. Where they were lost, all history stays readable.
  */
 export class Leases {
-  readonly #disk: Disk;
-  readonly #directory: string;
-  readonly #path: string;
-  /** LSN → end, in milliseconds since 1970. */
-  readonly #ends: Map<Lsn, number>;
+  readonly #file: SmallFile<Ends>;
+  #ends: Ends;
+  /** Whether a damaged file was there when this one was opened. */
+  readonly #wasDamaged: boolean;
 
-  /** @throws {ZenithError} `corrupt_data`, `io` */
-  constructor(disk: Disk, directory: string, path: string) {
-    this.#disk = disk;
-    this.#directory = directory;
-    this.#path = path;
-    this.#ends = disk.statSync(path) === null ? new Map() : decode(disk.readFileSync(path), path);
+  /** @throws {ZenithError} `io` */
+  constructor(disk: Disk, path: string) {
+    this.#file = new SmallFile(disk, path, FORMAT);
+    this.#ends = this.#file.readOrSetAside() ?? new Map();
+    this.#wasDamaged = this.#file.damage() !== null;
   }
 
   /**
@@ -33,45 +42,31 @@ export class Leases {
    */
   take(lsn: Lsn, durationMs: number, nowMs: number): number {
     const end = Math.max(this.#ends.get(lsn) ?? 0, nowMs + durationMs);
-    const next = new Map(this.#ends);
-    for (const [lsn, end] of next) {
-      if (end <= nowMs) next.delete(lsn);
-    }
+    const next = new Map([...this.#ends].filter(([, end]) => end > nowMs));
     next.set(lsn, end);
-    try {
-      replaceFileSync(this.#disk, this.#directory, this.#path, encode(next));
-    } catch (error) {
-      throw ioError("write leases", this.#path, error);
-    }
-    this.#ends.clear();
-    for (const [lsn, end] of next) this.#ends.set(lsn, end);
+    this.#file.write(next);
+    this.#ends = next;
     return end;
   }
 
-  /** The LSNs that are leased now, ascending. */
+  /**
+   * The LSNs that are leased now, ascending.
+   *
+   * @throws {ZenithError} `corrupt_data` when it is not known which others are, as {@link damage} says
+   */
   active(nowMs: number): Lsn[] {
+    const damage = this.damage();
+    if (damage !== null) throw new ZenithError("corrupt_data", damage.what, { hint: damage.hint });
     return [...this.#ends].filter(([, end]) => end > nowMs).map(([lsn]) => lsn).sort((a, b) => a - b);
   }
-}
 
-function encode(ends: ReadonlyMap<Lsn, number>): Uint8Array {
-  const lines = [...ends].map(([lsn, end]) => `${formatLsn(lsn)} ${formatTimestamp(timestampOfMs(end))}\n`);
-  return new TextEncoder().encode(`${FIRST_LINE}\n${lines.join("")}`);
-}
-
-function decode(bytes: Uint8Array, path: string): Map<Lsn, number> {
-  const [first, ...lines] = new TextDecoder().decode(bytes).split("\n");
-  const corrupt = (found: string, cause?: unknown) =>
-    new ZenithError("corrupt_data", `${path} holds "${found}", which is no lease`, { cause });
-  if (first !== FIRST_LINE || lines.pop() !== "") throw corrupt(first ?? "");
-  const ends = new Map<Lsn, number>();
-  for (const line of lines) {
-    const [lsn = "", end = ""] = line.split(" ");
-    try {
-      ends.set(parseLsn(lsn), msOfTimestamp(parseTimestamp(end, "none")));
-    } catch (error) {
-      throw corrupt(line, error);
-    }
+  /** What is wrong, and what to do about it; null when nothing is. @throws {ZenithError} `io` */
+  damage(): { readonly what: string; readonly hint: string } | null {
+    const damage = this.#wasDamaged ? this.#file.damage() : null;
+    if (damage === null) return null;
+    return {
+      what: `${damage}: who reads at which old LSN is not known, so no history is given up`,
+      hint: "remove that file when nobody reads at old LSNs any more",
+    };
   }
-  return ends;
 }

@@ -1,53 +1,60 @@
-import { type Disk, replaceFileSync } from "../../common/disk.ts";
-import { ioError, ZenithError } from "../../common/errors.ts";
+import type { Disk } from "../../common/disk.ts";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
+import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 
-/** The first line of the file, with the format's version; then a line `host:port` for each. */
-const FIRST_LINE = "zenith safekeepers 1";
+/** A line `host:port` for each. */
+const FORMAT: SmallFormat<readonly HostPort[]> = {
+  title: "zenith safekeepers",
+  encode: (list) => list.map(formatHostPort),
+  decode: (lines) => lines.map(parseHostPort),
+};
 
 /**
  * Which safekeepers have the WAL of one timeline that may not be here yet, as its last compute has said. A compute that
  * names others would begin where the page server is, and not know of what it leaves behind.
  */
 export class TimelineSafekeepers {
-  readonly #disk: Disk;
-  readonly #directory: string;
-  readonly #path: string;
-  #list: readonly HostPort[];
+  readonly #file: SmallFile<readonly HostPort[]>;
+  #list: readonly HostPort[] = [];
+  #damage: ZenithError | null = null;
 
-  /** @throws {ZenithError} `corrupt_data`, `io` */
-  constructor(disk: Disk, directory: string, path: string) {
-    this.#disk = disk;
-    this.#directory = directory;
-    this.#path = path;
-    this.#list = disk.statSync(path) === null ? [] : decode(disk.readFileSync(path), path);
+  /** @throws {ZenithError} `io` */
+  constructor(disk: Disk, path: string) {
+    this.#file = new SmallFile(disk, path, FORMAT);
+    try {
+      this.#list = this.#file.read() ?? [];
+    } catch (error) {
+      if (!(error instanceof ZenithError) || error.kind !== "corrupt_data") throw error;
+      // The timeline can be read all the same.
+      this.#damage = new ZenithError(
+        "corrupt_data",
+        `${errorMessage(error)}: who has the timeline's WAL is not known`,
+        {
+          hint: `write it anew: a line "${FORMAT.title} 1", then a line host:port for each safekeeper`,
+          cause: error,
+        },
+      );
+    }
   }
 
+  /** @throws {ZenithError} `corrupt_data` when it is not known */
   get list(): readonly HostPort[] {
+    if (this.#damage !== null) throw this.#damage;
     return this.#list;
+  }
+
+  /** Why {@link list} is not known; null when it is. */
+  get damage(): ZenithError | null {
+    return this.#damage;
   }
 
   /** Durable when it returns. @throws {ZenithError} `disk_full`, `io` */
   set(list: readonly HostPort[]): void {
-    if (list.map(formatHostPort).join() === this.#list.map(formatHostPort).join()) return;
-    const text = [FIRST_LINE, ...list.map(formatHostPort), ""].join("\n");
-    try {
-      replaceFileSync(this.#disk, this.#directory, this.#path, new TextEncoder().encode(text));
-    } catch (error) {
-      throw ioError("write safekeepers", this.#path, error);
-    }
+    const isSame = list.map(formatHostPort).join() === this.#list.map(formatHostPort).join();
+    if (isSame && this.#damage === null) return;
+    this.#file.write(list);
     this.#list = list;
-  }
-}
-
-function decode(bytes: Uint8Array, path: string): HostPort[] {
-  const [first, ...lines] = new TextDecoder().decode(bytes).split("\n");
-  if (first !== FIRST_LINE || lines.pop() !== "") {
-    throw new ZenithError("corrupt_data", `${path} begins with "${first}", expected "${FIRST_LINE}"`);
-  }
-  try {
-    return lines.map(parseHostPort);
-  } catch (error) {
-    throw new ZenithError("corrupt_data", `${path} holds what is no address`, { cause: error });
+    this.#damage = null;
   }
 }

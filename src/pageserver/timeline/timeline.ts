@@ -127,7 +127,12 @@ export class Timeline {
   static async open(parts: TimelineParts): Promise<Timeline> {
     const timeline = new Timeline(parts);
     timeline.#wal = await parts.openWal(timeline.walSegmentSize);
-    await timeline.#replay();
+    try {
+      await timeline.#replay();
+    } catch (error) {
+      await timeline.#wal.close();
+      throw error;
+    }
     return timeline;
   }
 
@@ -364,6 +369,14 @@ export class Timeline {
     const found = this.commitTimes.find(timestamp);
     if (found.where === "end") return this.lastRecordLsn;
     return found.where === "within" ? found.lsn : INVALID_LSN;
+  }
+
+  /** What is wrong with it although it can be used, and what to do about it; null when nothing is known to be. */
+  damage(): { readonly what: string; readonly hint: string } | null {
+    const { damage } = this.safekeepers;
+    return damage === null
+      ? this.leases.damage()
+      : { what: damage.message, hint: damage.hint ?? "put the file back from a copy" };
   }
 
   /** In bytes: what PostgreSQL would say of all its relations at the end of the timeline, and what the timeline takes on disk. */

@@ -11,6 +11,7 @@ export interface TimelineInfo {
 
 // The bytes: walStartLsn u64, then the ancestor's 16 bytes, zeros for none. docs/formats/timeline_metadata.md
 const INFO_BYTES = 24;
+const ANCESTOR_BYTES = 16;
 const NO_ANCESTOR = "0".repeat(32);
 
 export function encodeTimelineInfo(info: TimelineInfo): Uint8Array {
@@ -18,6 +19,13 @@ export function encodeTimelineInfo(info: TimelineInfo): Uint8Array {
   bytes.writeBigUInt64LE(BigInt(info.walStartLsn), 0);
   bytes.write(info.ancestorId ?? NO_ANCESTOR, 8, "hex");
   return bytes;
+}
+
+/** The ancestor that is named at the end of a timeline's metadata, which may be damaged; null for none. */
+export function ancestorAtEnd(metadata: Uint8Array): TimelineId | null {
+  if (metadata.length < INFO_BYTES) return null;
+  const ancestor = Buffer.from(metadata.slice(-ANCESTOR_BYTES)).toString("hex");
+  return ancestor === NO_ANCESTOR ? null : parseTimelineId(ancestor);
 }
 
 /** @throws {ZenithError} `corrupt_data`, naming `where` */

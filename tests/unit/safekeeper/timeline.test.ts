@@ -1,5 +1,6 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { parseTenantId, parseTimelineId } from "../../../src/common/id.ts";
 import { NULL_LOGGER } from "../../../src/process/log.ts";
 import type { Lsn } from "../../../src/common/lsn.ts";
@@ -283,6 +284,27 @@ describe("a safekeeper's timeline", () => {
     await connection.elected(1, log, START);
     return { timelines, connection, log };
   }
+
+  test("is found, closed and deleted whatever else lies in the safekeeper's directory", async () => {
+    const disk = new FaultyDisk(new Random(6));
+    const { timelines } = await electedConnection(disk);
+    const damaged = parseTimelineId("dd".repeat(16));
+    const { tenantId } = IDENTITY;
+    const paths = new SafekeeperPaths("/safekeeper");
+    for (const path of ["ee".repeat(16), "notes.txt", `${tenantId}/notes.deleted`]) {
+      disk.openSync(join("/safekeeper", path), "create").closeSync();
+    }
+    disk.mkdirSync(paths.timeline(tenantId, damaged));
+    disk.openSync(paths.controlFile(tenantId, damaged), "create").closeSync();
+    timelines.recover();
+    assert.deepEqual(timelines.list().map(({ timelineId }) => timelineId), [IDENTITY.timelineId, damaged]);
+    const { opened, failed } = await timelines.openAll();
+    assert.deepEqual(opened.map(({ identity }) => identity.timelineId), [IDENTITY.timelineId]);
+    assert.deepEqual(failed.map(({ name }) => name.timelineId), [damaged]);
+    assert.equal(await timelines.delete({ tenantId, timelineId: damaged }), true);
+    assert.deepEqual(timelines.list().map(({ timelineId }) => timelineId), [IDENTITY.timelineId]);
+    await timelines.close();
+  });
 
   test("refuses a proposer while the disk is full, and takes WAL again when there is space", async () => {
     const random = new Random(1);

@@ -16,7 +16,7 @@ function emptyDisk(seed = 1): FaultyDisk {
   return disk;
 }
 
-const open = (disk: FaultyDisk) => new Leases(disk, "/t", "/t/leases");
+const open = (disk: FaultyDisk) => new Leases(disk, "/t/leases");
 
 describe("leases", () => {
   test("last as long as they were taken for", () => {
@@ -72,27 +72,44 @@ describe("leases", () => {
     }
   });
 
-  test("in a file that holds something else are refused, by its path", () => {
+  test("in a file without a checksum, as they once were, are read", () => {
+    const disk = emptyDisk();
+    write(disk, "zenith leases 1\n0/3000 2026-11-22T00:00:09.000000Z\n");
+    assert.deepEqual(open(disk).active(NOW), [0x3000]);
+  });
+
+  test("that are damaged are set aside: more can be taken, and nobody is told that no others are there", () => {
     for (
       const bad of [
         "",
-        "zenith leases 2\n",
+        "zenith leases 3\n",
         "zenith leases 1\n0/16B5A50\n",
         "zenith leases 1\n0/16B5A50 2026-11-22T",
+        "zenith leases 2\n0/3000 2026-11-22T00:00:09.000000Z\ncrc32c 00000000\n",
       ]
     ) {
       const disk = emptyDisk();
-      const file = disk.openSync("/t/leases", "create");
-      const bytes = new TextEncoder().encode(bad);
-      file.writeSync(bytes, 0, bytes.length, 0);
-      file.closeSync();
-      assert.throws(
-        () => open(disk),
-        (error) =>
-          error instanceof ZenithError && error.kind === "corrupt_data" &&
-          error.message.includes("/t/leases"),
-        bad,
-      );
+      write(disk, bad);
+      const leases = open(disk);
+      leases.take(lsn(0x2000), 5000, NOW);
+      for (const each of [leases, open(disk)]) {
+        assert.throws(
+          () => each.active(NOW),
+          (error) =>
+            error instanceof ZenithError && error.kind === "corrupt_data" &&
+            error.message.includes("/t/leases.damaged"),
+          bad,
+        );
+      }
+      disk.unlinkSync("/t/leases.damaged");
+      assert.deepEqual(open(disk).active(NOW), [0x2000]);
     }
   });
 });
+
+function write(disk: FaultyDisk, content: string): void {
+  const bytes = new TextEncoder().encode(content);
+  const file = disk.openSync("/t/leases", "create");
+  file.writeSync(bytes, 0, bytes.length, 0);
+  file.closeSync();
+}

@@ -1,0 +1,135 @@
+/**
+ * Small files of lines that are replaced whole: leases, names, addresses. The first line says what the file is and the format's
+ * version, the last one has a checksum of all before it. docs/formats/small_files.md is the specification.
+ */
+import { dirname } from "node:path";
+import { crc32c } from "./crc32c.ts";
+import { type Disk, replaceFileSync } from "./disk.ts";
+import { errorMessage, withIoErrors, ZenithError } from "./errors.ts";
+
+/** Version 1 had no checksum. It is still read, and replaced at the next write. */
+const VERSION = 2;
+const VERSION_WITHOUT_CHECKSUM = 1;
+
+const CHECKSUM = /^crc32c ([0-9a-f]{8})$/;
+
+/** How the name of a damaged file ends that was set aside. */
+const DAMAGED_SUFFIX = ".damaged";
+
+/** What the lines of a file mean. */
+export interface SmallFormat<T> {
+  /** The first line up to the version: `zenith leases`. */
+  readonly title: string;
+  encode(value: T): readonly string[];
+  /** @throws when the lines can't be what {@link encode} gives; {@link SmallFile} adds which file that is */
+  decode(lines: readonly string[]): T;
+}
+
+export function encodeSmallFile<T>(format: SmallFormat<T>, value: T): Uint8Array {
+  const lines = [`${format.title} ${VERSION}`, ...format.encode(value)];
+  const text = lines.map((line) => `${line}\n`).join("");
+  return new TextEncoder().encode(`${text}crc32c ${checksum(text)}\n`);
+}
+
+/** @throws {ZenithError} `corrupt_data`, naming `path` */
+export function decodeSmallFile<T>(format: SmallFormat<T>, bytes: Uint8Array, path: string): T {
+  const text = new TextDecoder().decode(bytes);
+  const lines = text.split("\n");
+  const first = lines.shift() ?? "";
+  const version = first === `${format.title} ${VERSION}`
+    ? VERSION
+    : first === `${format.title} ${VERSION_WITHOUT_CHECKSUM}`
+    ? VERSION_WITHOUT_CHECKSUM
+    : undefined;
+  if (version === undefined) {
+    throw damaged(path, `begins with ${quote(first)}, expected "${format.title} ${VERSION}"`);
+  }
+  if (lines.pop() !== "") throw damaged(path, "does not end with a whole line");
+  if (version === VERSION) {
+    const last = lines.pop() ?? "";
+    const stored = CHECKSUM.exec(last)?.[1];
+    const found = checksum(text.slice(0, text.length - last.length - 1));
+    if (stored !== found) throw damaged(path, `ends with ${quote(last)}, expected "crc32c ${found}"`);
+  }
+  try {
+    return format.decode(lines);
+  } catch (error) {
+    throw damaged(path, `can't be read: ${errorMessage(error)}`, error);
+  }
+}
+
+/** One such file, there or not. */
+export class SmallFile<T> {
+  readonly path: string;
+  readonly #disk: Disk;
+  readonly #format: SmallFormat<T>;
+
+  constructor(disk: Disk, path: string, format: SmallFormat<T>) {
+    this.path = path;
+    this.#disk = disk;
+    this.#format = format;
+  }
+
+  /** null when there is no file. @throws {ZenithError} `corrupt_data`, `io` */
+  read(): T | null {
+    const bytes = withIoErrors(
+      "read",
+      this.path,
+      () => this.#disk.statSync(this.path) === null ? null : this.#disk.readFileSync(this.path),
+    );
+    return bytes === null ? null : decodeSmallFile(this.#format, bytes, this.path);
+  }
+
+  /** Durable when it returns; before that the file has its old content or the new. @throws {ZenithError} `disk_full`, `io` */
+  write(value: T): void {
+    const content = encodeSmallFile(this.#format, value);
+    withIoErrors(
+      "write",
+      this.path,
+      () => replaceFileSync(this.#disk, dirname(this.path), this.path, content),
+    );
+  }
+
+  /**
+   * As {@link read}, but a damaged file is renamed and no longer in the way: null stands for it too. {@link damage} tells of it from then
+   * on, until somebody has removed what was set aside.
+   *
+   * @throws {ZenithError} `io`
+   */
+  readOrSetAside(): T | null {
+    try {
+      return this.read();
+    } catch (error) {
+      if (!(error instanceof ZenithError) || error.kind !== "corrupt_data") throw error;
+      withIoErrors("set aside", this.path, () => {
+        this.#disk.renameSync(this.path, this.#aside);
+        this.#disk.fsyncDirSync(dirname(this.path));
+      });
+      return null;
+    }
+  }
+
+  /** What is wrong when a damaged file was set aside, else null. @throws {ZenithError} `io` */
+  damage(): string | null {
+    const isThere = withIoErrors("look for", this.#aside, () => this.#disk.statSync(this.#aside)) !== null;
+    return isThere ? `${this.path} was damaged, and is now ${this.#aside}` : null;
+  }
+
+  get #aside(): string {
+    return this.path + DAMAGED_SUFFIX;
+  }
+}
+
+function checksum(text: string): string {
+  const bytes = new TextEncoder().encode(text);
+  return crc32c(bytes, 0, bytes.length).toString(16).padStart(8, "0");
+}
+
+/** A damaged line may be long, and hold anything. */
+function quote(line: string): string {
+  return JSON.stringify(line.slice(0, 100));
+}
+
+function damaged(path: string, what: string, cause?: unknown): ZenithError {
+  return new ZenithError("corrupt_data", `${path} ${what}`, { cause });
+}
