@@ -32,6 +32,10 @@ export class PageServerPaths {
   get initdbCache(): string {
     return join(this.workdir, "initdb-cache");
   }
+  /** Which timelines were deleted on purpose. */
+  get deletedTimelines(): string {
+    return join(this.workdir, "deleted_timelines");
+  }
   get tenants(): string {
     return join(this.workdir, "tenants");
   }

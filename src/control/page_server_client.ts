@@ -8,6 +8,7 @@ import { connectServer, serverName } from "../protocol/connect.ts";
 import {
   type BranchInfo,
   type DamagedBranch,
+  type DeletedTimeline,
   type FoundLsn,
   PAGE_SERVER,
   type PageServerStatus,
@@ -36,6 +37,11 @@ export class PageServerClient implements AsyncDisposable {
 
   tenantList(): Promise<TenantId[]> {
     return this.#call(PAGE_SERVER.tenantList, {});
+  }
+
+  /** What was deleted on purpose. */
+  deletedList(): Promise<DeletedTimeline[]> {
+    return this.#call(PAGE_SERVER.deletedList, {});
   }
 
   tenantCreate(tenant: TenantId): Promise<void> {

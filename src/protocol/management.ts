@@ -149,6 +149,11 @@ const DamagedBranchSchema = object({
 /** A branch, or what is left of one, that can't be used. */
 export type DamagedBranch = InferOutput<typeof DamagedBranchSchema>;
 
+const DeletedTimelineSchema = object({ tenant_id: TenantIdSchema, timeline_id: TimelineIdSchema });
+
+/** A timeline that the page server knows to be deleted. */
+export type DeletedTimeline = InferOutput<typeof DeletedTimelineSchema>;
+
 const DamagedTimelineSchema = object({
   tenant_id: TenantIdSchema,
   timeline_id: TimelineIdSchema,
@@ -250,6 +255,8 @@ export const PAGE_SERVER = {
   tenantList: operation("tenant_list", "admin", {}, json(array(TenantIdSchema))),
   tenantCreate: operation("tenant_create", "admin", { tenant: TENANT }, TAG),
   tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG),
+  /** Timelines that were deleted on purpose: nobody needs their WAL. */
+  deletedList: operation("deleted_list", "admin", {}, json(array(DeletedTimelineSchema))),
   tenantConfig: operation(
     "tenant_config",
     "tenant",

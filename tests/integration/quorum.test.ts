@@ -289,9 +289,15 @@ describe("the WAL of a branch that is deleted", () => {
     assert.match(deleted.stderr, /safekeeper 3 keeps WAL that nobody needs.*zenith safekeeper prune/);
     await third.start();
     assert.equal((await timelinesAt(third)).length, 2);
+    // Nobody is there to be asked.
+    const asked = await own.tryZenith("safekeeper", "prune");
+    assert.equal(asked.code, 5);
+    assert.match(asked.stdout, /^timeline [0-9a-f]{32} of tenant [0-9a-f]{32}: .* of WAL\n$/);
+    assert.match(asked.stderr, /nothing was removed.*--yes/s);
+    assert.equal((await timelinesAt(third)).length, 2);
     assert.match(
-      await own.zenith("safekeeper", "prune"),
-      /^timeline [0-9a-f]{32} of tenant [0-9a-f]{32} removed\n$/,
+      await own.zenith("safekeeper", "prune", "--yes"),
+      /^timeline .* of WAL\ntimeline [0-9a-f]{32} of tenant [0-9a-f]{32} removed\n$/,
     );
     for (const safekeeper of own.safekeepers) assert.deepEqual(await timelinesAt(safekeeper), [mainTimeline]);
     assert.deepEqual(

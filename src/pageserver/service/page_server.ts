@@ -21,6 +21,7 @@ import {
   VERSION_PIECE_BYTES,
 } from "../../pagestore/mod.ts";
 import { CHUNK_SIZE } from "../../postgres/wal/decoder.ts";
+import { type DeletedTimeline, DeletedTimelines } from "../tenant/deleted_timelines.ts";
 import type { Deleted } from "../tenant/branches.ts";
 import { createTenant } from "../tenant/create.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
@@ -79,6 +80,7 @@ export class PageServer {
       memoryBudget: new MemoryBudget(config.memory_layer_bytes),
       flushLayer: options.flushLayer,
       mergeLayers: options.mergeLayers,
+      deleted: new DeletedTimelines(disk, paths.deletedTimelines),
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
@@ -134,6 +136,14 @@ export class PageServer {
 
   tenants(): TenantId[] {
     return [...this.#tenants.keys()].sort();
+  }
+
+  /** Timelines that were deleted on purpose, and are gone. */
+  deletedTimelines(): DeletedTimeline[] {
+    const { disk, paths, deleted } = this.#context;
+    return deleted.list.filter(({ tenantId, timelineId }) =>
+      disk.statSync(paths.timeline(tenantId, timelineId)) === null
+    );
   }
 
   /** @throws {ZenithError} `already_exists`, or why initdb failed */

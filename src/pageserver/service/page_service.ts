@@ -42,6 +42,12 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       await server.deleteTenant(tenant);
     },
 
+    deletedList: () =>
+      server.deletedTimelines().map(({ tenantId, timelineId }) => ({
+        tenant_id: tenantId,
+        timeline_id: timelineId,
+      })),
+
     tenantConfig({ tenant, gc_horizon_bytes, pitr_interval }) {
       const owner = server.tenant(tenant);
       const config = { ...owner.config() };

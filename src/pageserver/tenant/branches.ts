@@ -13,6 +13,7 @@ import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import type { Branch, BranchFiles, DamagedBranchFile, StartPoint } from "./branch_files.ts";
 import { type TimelineDirectories, withDescendants } from "./timeline_directories.ts";
 import { lsnAt } from "./lsn_at.ts";
+import type { DeletedTimelines } from "./deleted_timelines.ts";
 import type { TenantTimelines } from "./timelines.ts";
 
 /** A branch, as `branch_list` shows it. */
@@ -63,6 +64,7 @@ export interface TenantBranchesParts {
   readonly files: BranchFiles;
   readonly directories: TimelineDirectories;
   readonly timelines: TenantTimelines;
+  readonly deleted: DeletedTimelines;
   readonly logger: Logger;
 }
 
@@ -72,6 +74,7 @@ export class TenantBranches {
   readonly #files: BranchFiles;
   readonly #directories: TimelineDirectories;
   readonly #timelines: TenantTimelines;
+  readonly #deleted: DeletedTimelines;
   readonly #logger: Logger;
   #lastChange: Promise<unknown> = Promise.resolve();
   /** A deletion has failed half way: it is to be finished before branches are looked at again. */
@@ -86,6 +89,7 @@ export class TenantBranches {
     this.#files = parts.files;
     this.#directories = parts.directories;
     this.#timelines = parts.timelines;
+    this.#deleted = parts.deleted;
     this.#logger = parts.logger;
   }
 
@@ -357,6 +361,7 @@ export class TenantBranches {
         hint: `stop it with "zenith pg stop ${used[0]}"`,
       });
     }
+    this.#deleted.add(this.#tenantId, timelines);
     for (const timeline of open) {
       timeline?.retire(new ZenithError("not_found", `timeline ${timeline.timelineId} was deleted`));
     }

@@ -13,6 +13,7 @@ import type {
 import type { PageCache } from "../content/page_cache.ts";
 import { pgVersion } from "../../postgres/versions/find_version.ts";
 import { pageImages } from "../content/rebuild_page.ts";
+import type { DeletedTimelines } from "./deleted_timelines.ts";
 
 /** What all tenants of a page server share. */
 export interface TenantContext {
@@ -28,6 +29,7 @@ export interface TenantContext {
   readonly mergeLayers: MergeLayers;
   /** Shared with other threads: element 0 changes with every read. */
   readonly reads: Int32Array;
+  readonly deleted: DeletedTimelines;
   readonly logger: Logger;
 }
 

@@ -36,6 +36,7 @@ export class Tenant {
       files,
       directories: this.#directories,
       timelines: this.timelines,
+      deleted: context.deleted,
       logger: context.logger,
     });
   }
@@ -112,6 +113,7 @@ export class Tenant {
         hint: `stop it with "zenith pg stop ${used[0]} --tenantid ${this.id}"`,
       });
     }
+    this.#context.deleted.add(this.id, this.#directories.ids());
     await this.timelines.shut();
     for (const timeline of timelines) {
       timeline.retire(new ZenithError("not_found", `tenant ${this.id} was deleted`));
