@@ -2,7 +2,7 @@ import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
-import { COMMIT_TIME_KEY, TAG_BYTES, VALUE_BLOCK } from "./keys.ts";
+import { CLOCK_SET_BACK_KEY, COMMIT_TIME_KEY, TAG_BYTES, VALUE_BLOCK } from "./keys.ts";
 
 const US_PER_MS = 1000;
 
@@ -10,6 +10,21 @@ const US_PER_MS = 1000;
 const MILLISECOND = 0;
 const LAST_COMMIT_LSN = 8;
 const VALUE_BYTES = 16;
+
+// The value of CLOCK_SET_BACK: both in milliseconds since 2000.
+const SET_BACK_TO = 0;
+const SET_BACK_FROM = 8;
+
+/** Commits of concurrent transactions come out of order by less than this; what is more is a clock that was set back. */
+export const SET_BACK_MIN_US = 10_000_000;
+
+/** Moments that exist twice, because the clock was set back and has not caught up. In microseconds since 2000. */
+export interface SetBack {
+  /** The earliest commit since. */
+  readonly to: number;
+  /** The newest commit before. */
+  readonly from: number;
+}
 
 /** Where a point in time is in a timeline's history. */
 export type FoundTime =
@@ -37,6 +52,8 @@ export class CommitTimes {
   readonly #bytes = new Uint8Array(VALUE_BYTES);
   readonly #view = new DataView(this.#bytes.buffer);
   #newestMs: number;
+  readonly #setBackSlot: number;
+  #setBack: SetBack | null;
   #lastCommitLsn: number;
 
   /** Continues at the end of what is stored. */
@@ -44,6 +61,8 @@ export class CommitTimes {
     this.#store = store;
     this.#slot = store.slot(COMMIT_TIME_KEY);
     this.#newestMs = this.#versionAt(store.lastLsn) ? this.#milliseconds() : -Infinity;
+    this.#setBackSlot = store.slot(CLOCK_SET_BACK_KEY);
+    this.#setBack = this.#storedSetBack();
     // Which commit was the last one is known only to within the millisecond; nothing behind this LSN is committed either way.
     this.#lastCommitLsn = store.lastLsn;
   }
@@ -56,6 +75,8 @@ export class CommitTimes {
       this.#view.setBigInt64(MILLISECOND, BigInt(ms), true);
       this.#view.setBigUint64(LAST_COMMIT_LSN, BigInt(this.#lastCommitLsn), true);
       this.#store.putValue(this.#slot, VALUE_BLOCK, endLsn, this.#bytes, TAG_BYTES, true);
+    } else if ((this.#newestMs - ms) * US_PER_MS > SET_BACK_MIN_US) {
+      this.#noteSetBack(ms, endLsn);
     }
     this.#lastCommitLsn = endLsn;
   }
@@ -63,6 +84,31 @@ export class CommitTimes {
   /** The time of the last commit, to the millisecond, in microseconds since 2000; null when nothing was ever committed. */
   get newest(): number | null {
     return this.#newestMs === -Infinity ? null : this.#newestMs * US_PER_MS;
+  }
+
+  /** The moments that exist twice at the end of the history; null when there are none. */
+  get setBack(): SetBack | null {
+    return this.#setBack !== null && this.#setBack.from === this.newest ? this.#setBack : null;
+  }
+
+  #noteSetBack(ms: number, endLsn: number): void {
+    const to = ms * US_PER_MS;
+    const known = this.setBack;
+    if (known !== null && known.to <= to) return;
+    this.#setBack = { to, from: this.#newestMs * US_PER_MS };
+    this.#view.setBigInt64(SET_BACK_TO, BigInt(ms), true);
+    this.#view.setBigInt64(SET_BACK_FROM, BigInt(this.#newestMs), true);
+    this.#store.putValue(this.#setBackSlot, VALUE_BLOCK, endLsn, this.#bytes, TAG_BYTES, true);
+  }
+
+  #storedSetBack(): SetBack | null {
+    this.#store.collect(this.#setBackSlot, VALUE_BLOCK, this.#store.lastLsn, this.#chain);
+    if (this.#chain.count === 0) return null;
+    const stored = this.#stored();
+    return {
+      to: Number(stored.getBigInt64(SET_BACK_TO, true)) * US_PER_MS,
+      from: Number(stored.getBigInt64(SET_BACK_FROM, true)) * US_PER_MS,
+    };
   }
 
   /**

@@ -14,6 +14,7 @@
  * | CONTROL       |        |         |     |      | 0: pg_control of the initdb   |                |
  * | COMMIT_TIME   |        |         |     |      | 0: see commit_times.ts        |                |
  * | TOTAL_BLOCKS  |        |         |     |      | 0: sum of all relations' sizes |                |
+ * | CLOCK_SET_BACK |       |         |     |      | 0: see commit_times.ts        |                |
  *
  * "Absent" is an empty value. The numbers are on disk: never reuse one.
  */
@@ -30,6 +31,7 @@ export const KIND_CHECKPOINT = 8;
 export const KIND_CONTROL = 9;
 export const KIND_COMMIT_TIME = 10;
 export const KIND_TOTAL_BLOCKS = 11;
+export const KIND_CLOCK_SET_BACK = 12;
 
 /** The one block of a single-valued object. */
 export const VALUE_BLOCK = 0;
@@ -66,6 +68,7 @@ export const CHECKPOINT_KEY: ObjectId = { kind: KIND_CHECKPOINT, a: 0, b: 0, c: 
 export const CONTROL_KEY: ObjectId = { kind: KIND_CONTROL, a: 0, b: 0, c: 0, d: 0 };
 export const COMMIT_TIME_KEY: ObjectId = { kind: KIND_COMMIT_TIME, a: 0, b: 0, c: 0, d: 0 };
 export const TOTAL_BLOCKS_KEY: ObjectId = { kind: KIND_TOTAL_BLOCKS, a: 0, b: 0, c: 0, d: 0 };
+export const CLOCK_SET_BACK_KEY: ObjectId = { kind: KIND_CLOCK_SET_BACK, a: 0, b: 0, c: 0, d: 0 };
 
 // What a stored value is; the page store hands the tag back with the bytes.
 

@@ -16,7 +16,7 @@ import { WalRecord } from "../../postgres/wal/record.ts";
 import type { WalStore } from "../../wal_store/wal_store.ts";
 import { Backpressure } from "./backpressure.ts";
 import { CheckpointTracker } from "../content/checkpoint_tracker.ts";
-import { CommitTimes } from "../content/commit_times.ts";
+import { CommitTimes, SET_BACK_MIN_US } from "../content/commit_times.ts";
 import { Ingest } from "../ingest/ingest.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY } from "../content/keys.ts";
 import type { Leases } from "./leases.ts";
@@ -341,11 +341,15 @@ export class Timeline {
    *
    * @param timestamp microseconds since 2000
    * @param now the same, the present
-   * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins
+   * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins; `conflict` when it exists
+   * twice because a clock was set back
    */
   lsnAt(timestamp: number, now: number): Lsn {
     const found = this.commitTimes.find(timestamp);
-    if (found.where === "within") return found.lsn;
+    if (found.where === "within") {
+      this.#assertUnique(timestamp, now);
+      return found.lsn;
+    }
     if (found.where === "before") {
       throw new ZenithError(
         "out_of_range",
@@ -362,6 +366,27 @@ export class Timeline {
       );
     }
     return this.lastRecordLsn;
+  }
+
+  /**
+   * A clock that was set back makes moments exist twice. What was committed since counts as of before: a branch from such
+   * a moment, and from now, would lack it without a word.
+   *
+   * @throws {ZenithError} `conflict`
+   */
+  #assertUnique(timestamp: number, now: number): void {
+    const { newest, setBack } = this.commitTimes;
+    const isTwice = setBack !== null && timestamp >= setBack.to;
+    // Nothing was committed since the clock was set back, or this machine's clock is not the compute's.
+    const isPresent = newest !== null && newest > now + SET_BACK_MIN_US && timestamp > now - SET_BACK_MIN_US;
+    if (!isTwice && !isPresent) return;
+    throw new ZenithError(
+      "conflict",
+      `${formatTimestamp(timestamp)} is not one moment of timeline ${this.timelineId}: it is ${
+        formatTimestamp(now)
+      }, but the newest commit is of ${formatTimestamp(newest ?? timestamp)}; a clock was set back`,
+      { hint: "for the newest, name the branch without a time; for another moment, name its LSN" },
+    );
   }
 
   /** All that was committed at or before `timestamp` is at or below this LSN; 0 when history does not go back that far. */

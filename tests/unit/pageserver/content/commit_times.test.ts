@@ -75,6 +75,28 @@ describe("the index of commit times", () => {
     await store.close();
   });
 
+  test("knows which moments exist twice while a set-back clock has not caught up", async () => {
+    const store = await create();
+    let times = new CommitTimes(store);
+    const S = 1000 * MS;
+    commit(store, times, 100 * S, 0x2000);
+    commit(store, times, 200 * S, 0x3000);
+    assert.equal(times.setBack, null);
+    commit(store, times, 195 * S, 0x3100);
+    assert.equal(times.setBack, null, "out of order, but not set back");
+    commit(store, times, 120 * S, 0x4000);
+    commit(store, times, 130 * S, 0x5000);
+    assert.deepEqual(times.setBack, { to: 120 * S, from: 200 * S });
+    commit(store, times, 110 * S, 0x6000);
+    assert.deepEqual(times.setBack, { to: 110 * S, from: 200 * S });
+    await store.flush();
+    times = new CommitTimes(store);
+    assert.deepEqual(times.setBack, { to: 110 * S, from: 200 * S }, "after a restart");
+    commit(store, times, 201 * S, 0x7000);
+    assert.equal(times.setBack, null, "caught up");
+    await store.close();
+  });
+
   test("goes on in a branch where its parent was left", async () => {
     const parent = await create();
     const before = new CommitTimes(parent);
