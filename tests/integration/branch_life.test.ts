@@ -197,7 +197,7 @@ describe("a branch that expires", () => {
   });
 
   test("stays while others come from it", async () => {
-    await env.zenith("branch", "parent", "main", "--expires", "1s");
+    await env.zenith("branch", "parent", "main", "--expires", "5s");
     await env.branch("child", "parent");
     await until(
       "the log says so",

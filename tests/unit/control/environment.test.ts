@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
+import { freePort } from "../../harness/ports.ts";
 import { parseTenantId } from "../../../src/common/id.ts";
 import { EnvironmentPaths } from "../../../src/common/paths.ts";
 import {
@@ -103,12 +104,9 @@ describe("an environment", () => {
 describe("ports", () => {
   test("that others listen on, or that are spoken for, are skipped", async () => {
     const server = createServer();
-    const port = await new Promise<number>((resolve) => {
-      server.listen(0, "127.0.0.1", () => {
-        const address = server.address();
-        resolve(typeof address === "object" && address !== null ? address.port : 0);
-      });
-    });
+    // Not one of the kernel's choice: computes get none that the kernel gives to clients.
+    const port = await freePort();
+    await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
     assert.equal(await isPortFree(port), false);
     const next = await allocatePort(new Set([port + 1]), port);
     assert.ok(next > port + 1);
