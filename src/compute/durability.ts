@@ -2,16 +2,17 @@
  * Who makes a compute's commits durable, and what a start has to do for that: choose where Postgres goes on, configure it
  * to wait, and get its WAL followed.
  */
-import type postgres from "postgres";
 import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { readOnlySettings } from "./postgres/postgres_conf.ts";
 import type { PostgresProcess } from "./postgres/postgres_process.ts";
+import type { CommitProgress } from "./proposer/commit_progress.ts";
 
 /** A Postgres that accepts connections. */
 export interface LocalPostgres {
-  readonly sql: postgres.Sql;
   readonly address: HostPort;
+  /** As whom a walsender can be had. */
+  readonly role: string;
   readonly process: PostgresProcess;
 }
 
@@ -24,8 +25,10 @@ export interface Durability {
   chooseStart(progress: (text: string) => void): Promise<Lsn | null>;
   /** Resolves when commits can become durable. The last step. */
   follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void>;
-  /** Postgres is about to be stopped; it may wait for its last WAL to be followed. */
-  stopping(): void;
+  /** How it goes; null where nothing is written. Never fails. */
+  progress(): Promise<CommitProgress | null>;
+  /** Below it all is durable, asked of who knows when Postgres has ended. */
+  durableLsn(): Promise<Lsn>;
   /** Once Postgres has stopped, and when it could not be started. */
   stop(): Promise<void>;
 }
@@ -47,7 +50,13 @@ export class ReadOnlyPast implements Durability {
 
   async follow(): Promise<void> {}
 
-  stopping(): void {}
+  progress(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
+  durableLsn(): Promise<Lsn> {
+    return Promise.resolve(this.#lsn);
+  }
 
   async stop(): Promise<void> {}
 }

@@ -7,7 +7,8 @@ import type { HostPort } from "../common/host_port.ts";
 import { sleep } from "../common/sleep.ts";
 import { Conditions } from "./postgres/conditions.ts";
 import { PostgresCrashed } from "./postgres/postgres_process.ts";
-import { type ComputeOptions, runCompute, type RunningCompute, type StopMode } from "./supervisor.ts";
+import type { RunningCompute, StopMode } from "./supervise.ts";
+import { type ComputeOptions, runCompute } from "./supervisor.ts";
 
 /** A Postgres that has run for so long was well: the start after its crash does not wait. */
 const WELL_AFTER_MS = 10_000;
@@ -45,6 +46,10 @@ class KeptCompute implements RunningCompute {
     this.#stopping.abort(new ZenithError("unavailable", "stopped while starting afresh"));
     // A start that is given up cleans up behind itself.
     await (running === undefined ? this.ended : running.stop(mode));
+  }
+
+  hurryStop(): void {
+    this.#current?.hurryStop();
   }
 
   async #keep(first: RunningCompute): Promise<void> {

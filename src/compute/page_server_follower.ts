@@ -1,11 +1,19 @@
-import type postgres from "postgres";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
-import type { Logger } from "../process/log.ts";
+import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
+import { pageOffset } from "../postgres/wal/page_header.ts";
+import type { Logger } from "../process/log.ts";
 import { WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
-import { assertSameSafekeepers, callMeMaybe, fetchTimelineStatus } from "./page_server_link.ts";
+import type { CommitProgress } from "./proposer/commit_progress.ts";
+import { LocalWal } from "./local_wal.ts";
+import {
+  assertSameSafekeepers,
+  callMeMaybe,
+  fetchTimelineStatus,
+  ReceiverWatch,
+} from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { pauseWhileRunning } from "./postgres/postgres_process.ts";
 
@@ -22,11 +30,19 @@ export class PageServerFollower implements Durability {
   readonly #compute: ComputeIdentity;
   readonly #log: Logger;
   readonly #stopping = new AbortController();
+  readonly #receiver: ReceiverWatch;
+  #localWal: LocalWal | undefined;
   #watching: Promise<void> = Promise.resolve();
+  #follows = false;
+  /** Why it does not follow, as far as is known. */
+  #problem = "";
+  #writtenLsn: Lsn = INVALID_LSN;
+  #confirmedLsn: Lsn = INVALID_LSN;
 
   constructor(compute: ComputeIdentity, log: Logger) {
     this.#compute = compute;
     this.#log = log;
+    this.#receiver = new ReceiverWatch(compute);
   }
 
   async chooseStart(): Promise<null> {
@@ -35,14 +51,15 @@ export class PageServerFollower implements Durability {
   }
 
   async follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void> {
-    await local.sql`SELECT pg_create_physical_replication_slot(${WAL_RECEIVER_NAME}, true)`;
+    this.#localWal = new LocalWal(local, WAL_RECEIVER_NAME);
+    await this.#localWal.makeSlot(this.#stopping.signal);
     progress("waiting for the page server to follow");
     const deadline = Date.now() + FOLLOW_TIMEOUT_MS;
     let nextCall = 0;
-    while (!await isFollowed(local.sql)) {
+    while (!await this.#isFollowed(local)) {
       const now = Date.now();
       if (now >= nextCall) {
-        await callMeMaybe(this.#compute, local.address);
+        await callMeMaybe(this.#compute, local);
         nextCall = now + POLL_MS;
       }
       if (now > deadline) {
@@ -56,46 +73,78 @@ export class PageServerFollower implements Durability {
       }
       await pauseWhileRunning(local.process, FIRST_POLL_MS, signal);
     }
+    this.#follows = true;
     this.#watching = this.#watch(local);
   }
 
-  stopping(): void {
-    this.#stopping.abort();
+  async progress(): Promise<CommitProgress> {
+    try {
+      const position = await this.#localWal!.position(this.#stopping.signal);
+      this.#writtenLsn = position.writtenLsn;
+      this.#confirmedLsn = position.confirmedLsn;
+    } catch (error) {
+      if (this.#follows && !this.#stopping.signal.aborted) this.#problem = errorMessage(error);
+    }
+    const pageServer = formatHostPort(this.#compute.pageServer);
+    const why = this.#problem === "" ? "" : `: ${this.#problem}`;
+    const lacking = this.#writtenLsn - this.#confirmedLsn;
+    return {
+      writtenLsn: this.#writtenLsn,
+      durableLsn: this.#confirmedLsn,
+      // What ends at a page's end may end amid a record; the page server confirms whole ones.
+      waits: lacking > 0 && (!this.#follows || pageOffset(this.#writtenLsn) !== 0),
+      connected: this.#follows,
+      who: `the page server at ${pageServer}`,
+      obstacles: this.#follows ? [] : [`the page server at ${pageServer} does not receive it${why}`],
+    };
+  }
+
+  async durableLsn(): Promise<Lsn> {
+    try {
+      const { wal_position: position } = await fetchTimelineStatus(this.#compute);
+      if (position > this.#confirmedLsn) this.#confirmedLsn = position;
+    } catch {
+      // What it has confirmed before it still has.
+    }
+    return this.#confirmedLsn;
   }
 
   async stop(): Promise<void> {
-    this.stopping();
+    this.#stopping.abort(new ZenithError("unavailable", "the compute is being stopped"));
+    this.#localWal?.close();
+    this.#receiver.close();
     await this.#watching;
   }
 
   /** Keeps the page server following: it forgets its computes when it is restarted. */
-  async #watch({ sql, address, process }: LocalPostgres): Promise<void> {
+  async #watch(local: LocalPostgres): Promise<void> {
     const stopping = this.#stopping.signal;
-    let followed = true;
     for (;;) {
       await sleep(POLL_MS, stopping);
-      if (!process.running || stopping.aborted) return;
+      if (stopping.aborted) return;
       try {
-        const follows = await isFollowed(sql);
-        if (follows !== followed) {
+        const follows = await this.#isFollowed(local);
+        if (follows !== this.#follows) {
           this.#log.info(
             follows ? "the page server follows again" : "the page server has stopped following",
           );
         }
-        followed = follows;
-        if (!follows) await callMeMaybe(this.#compute, address);
+        this.#follows = follows;
+        if (!follows) await callMeMaybe(this.#compute, local);
       } catch (error) {
-        if (!stopping.aborted) {
+        if (stopping.aborted) return;
+        this.#follows = false;
+        if (errorMessage(error) !== this.#problem) {
           this.#log.warn(`could not get the page server to follow: ${errorMessage(error)}`);
         }
+        this.#problem = errorMessage(error);
       }
     }
   }
-}
 
-async function isFollowed(sql: postgres.Sql): Promise<boolean> {
-  const rows = await sql`
-    SELECT 1 FROM pg_stat_replication
-    WHERE application_name = ${WAL_RECEIVER_NAME} AND state IN ('catchup', 'streaming')`;
-  return rows.length > 0;
+  async #isFollowed(local: LocalPostgres): Promise<boolean> {
+    const { streaming, error } = await this.#receiver.status(local, this.#stopping.signal);
+    this.#problem = streaming ? "" : error ?? "";
+    return streaming;
+  }
 }

@@ -3,7 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
-import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
+import { sleep } from "../common/sleep.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { call } from "../protocol/call.ts";
@@ -18,6 +18,7 @@ import {
   type Result,
 } from "../protocol/operation.ts";
 import { COMPUTE_NAME, SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_connection.ts";
+import type { LocalPostgres } from "./durability.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 
 /** @throws {ZenithError} `protocol` when the answer makes no sense; else the page server's own errors */
@@ -52,9 +53,71 @@ export async function registerSafekeepers(compute: ComputeIdentity): Promise<voi
   await callPageServer(compute, PAGE_SERVER.timelineSafekeepers, args);
 }
 
-/** Asks the page server to connect to the compute's Postgres at `address` and receive. */
-export async function callMeMaybe(compute: ComputeIdentity, address: HostPort): Promise<void> {
-  await callTo(compute, formatConnInfo({ ...address, user: ZENITH_SUPERUSER }));
+/** Asks the page server to connect to the compute's Postgres and receive. */
+export async function callMeMaybe(
+  compute: ComputeIdentity,
+  { address, role }: Pick<LocalPostgres, "address" | "role">,
+): Promise<void> {
+  await callTo(compute, localConnInfo(address, role));
+}
+
+/** How the page server is told to connect to a compute. The command's words are parted by blanks, whatever is between quotes. */
+function localConnInfo(address: HostPort, role: string): string {
+  if (!/[\s;]/.test(role)) return formatConnInfo({ ...address, user: role });
+  return `postgresql://${encodeURIComponent(role)}@${formatHostPort(address)}`;
+}
+
+/** How the page server's receiver of a compute's WAL is. */
+export interface ReceiverStatus {
+  readonly streaming: boolean;
+  /** Why it has ended; null when it has not, or there was none. */
+  readonly error: string | null;
+}
+
+/** For what takes the page server no time. */
+const ANSWER_TIMEOUT_MS = 3_000;
+
+/** Asks again and again whether the page server receives a timeline, by one connection as long as it lasts. */
+export class ReceiverWatch {
+  readonly #compute: ComputeIdentity;
+  #client: PgClient | undefined;
+
+  constructor(compute: ComputeIdentity) {
+    this.#compute = compute;
+  }
+
+  /** @throws {ZenithError} that the page server does not answer, or does not within a while */
+  async status(local: LocalPostgres, signal: AbortSignal): Promise<ReceiverStatus> {
+    try {
+      this.#client ??= await connectPageServer(this.#compute, signal);
+      const server = serverName("page server", this.#compute.pageServer);
+      const answer = call(this.#client, server, PAGE_SERVER.receiverStatus, timelineArgs(this.#compute));
+      const { source, streaming, error } = await withTimeout(answer, ANSWER_TIMEOUT_MS);
+      return { streaming: streaming && source === localConnInfo(local.address, local.role), error };
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#client?.destroy();
+    this.#client = undefined;
+  }
+}
+
+async function withTimeout<T>(answer: Promise<T>, ms: number): Promise<T> {
+  const giveUp = new AbortController();
+  answer.catch(() => {});
+  try {
+    const late = sleep(ms, giveUp.signal).then(() => {
+      throw new ZenithError("timeout", `the page server has not answered for ${ms / 1000} s`);
+    });
+    late.catch(() => {});
+    return await Promise.race([answer, late]);
+  } finally {
+    giveUp.abort();
+  }
 }
 
 /** Asks the page server to read from that safekeeper now, rather than when the safekeeper itself asks for it. */

@@ -1,9 +1,9 @@
 import { errorMessage, type ZenithError } from "../common/errors.ts";
 import type { Logger } from "../process/log.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
-import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
+import type { CommitProgress } from "./proposer/commit_progress.ts";
 import {
   assertSameSafekeepers,
   callToSafekeeper,
@@ -86,11 +86,17 @@ export class SafekeeperQuorum implements Durability {
     }
   }
 
-  async follow({ address }: LocalPostgres): Promise<void> {
-    await this.#proposer!.start(formatConnInfo({ ...address, user: ZENITH_SUPERUSER }));
+  async follow({ address, role }: LocalPostgres): Promise<void> {
+    await this.#proposer!.start(formatConnInfo({ ...address, user: role }));
   }
 
-  stopping(): void {}
+  progress(): Promise<CommitProgress> {
+    return Promise.resolve(this.#proposer!.progress());
+  }
+
+  durableLsn(): Promise<Lsn> {
+    return Promise.resolve(this.#proposer!.commitLsn);
+  }
 
   async stop(): Promise<void> {
     await this.#proposer?.stop();

@@ -1,8 +1,6 @@
 /** The compute role: makes the data directory, runs stock Postgres on it and has its WAL followed. */
 import { join } from "node:path";
-import postgres from "postgres";
 import { ZenithError } from "../common/errors.ts";
-import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { Logger } from "../process/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
@@ -16,6 +14,7 @@ import {
   pgUser,
 } from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
+import { prepareAccessRole } from "./postgres/access_role.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 import {
   clearDataDirectory,
@@ -41,6 +40,7 @@ import {
 } from "./postgres/postgres_process.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
+import { type RunningCompute, supervise } from "./supervise.ts";
 
 export interface ComputeOptions {
   readonly paths: ComputePaths;
@@ -62,20 +62,9 @@ export interface ComputeOptions {
   readonly signal: AbortSignal;
 }
 
-export type StopMode = "fast" | "immediate";
-
-/** A compute that accepts connections and whose WAL, if it writes, the page server receives. */
-export interface RunningCompute {
-  readonly address: HostPort;
-  stop(mode: StopMode): Promise<void>;
-  /** Rejects when Postgres ends without having been asked to, with a PostgresCrashed when it is worth starting afresh. */
-  readonly ended: Promise<void>;
-}
-
 /** Postgres on a fresh data directory has nothing to recover: it is up in a second, or it will not be. */
 const STARTUP_TIMEOUT_MS = 60_000;
 const STARTUP_POLL_MS = 3;
-const CONNECT_TIMEOUT_S = 10;
 
 /** @throws {ZenithError} the reason why it could not start; nothing is left running then */
 export async function runCompute(options: ComputeOptions): Promise<RunningCompute> {
@@ -117,34 +106,68 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   // It may fail while something else is waited for.
   attaching.catch(() => {});
   let postmaster: PostgresProcess | undefined;
-  let sql: postgres.Sql | undefined;
-  try {
-    const chosen = await durability.chooseStart(progress);
-    lazy?.prepare();
-    await fetchDataDirectory(options, compute, chosen, user, storage.mode);
-    await attaching;
-    await lazy?.serve();
-    progress("starting Postgres");
-    postmaster = await PostgresProcess.start({
+  let local: LocalPostgres;
+  const start = (): Promise<PostgresProcess> =>
+    PostgresProcess.start({
       install,
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
       settings: { ...durability.settings, ...FORCED_SETTINGS },
     });
-    sql = connect(address);
-    const starting = untilServing({ sql, address, process: postmaster }, durability, options);
+  try {
+    const chosen = await unlessAborted(durability.chooseStart(progress), options.signal);
+    lazy?.prepare();
+    await fetchDataDirectory(options, compute, chosen, user, storage.mode);
+    await attaching;
+    await lazy?.serve();
+    progress("starting Postgres");
+    const access = { install, pgdata: paths.pgdata, user, logFile: paths.postgresLog, log };
+    // Who looks at the past needs no connection.
+    const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
+    postmaster = await start();
+    local = { address, role, process: postmaster };
+    const starting = untilServing(local, durability, options);
     await Promise.race([starting, durability.failed, ...(lazy === undefined ? [] : [lazy.failed])]);
   } catch (error) {
-    await sql?.end({ timeout: 1 });
-    await postmaster?.stop("immediate");
+    await postmaster?.end();
     await durability.stop();
     await lazy?.close();
     await attaching.then((attachment) => attachment.close(), () => {});
     throw error;
   }
   lazy?.prewarm();
-  return supervise({ sql, address, process: postmaster }, durability, lazy, await attaching);
+  const startAgain = async (): Promise<PostgresProcess> => {
+    const again = await start();
+    await untilAccepting(again, paths.pgdata, new AbortController().signal);
+    return again;
+  };
+  const { conditions } = options;
+  const attachment = await attaching;
+  return supervise({
+    local,
+    pgdata: paths.pgdata,
+    startAgain,
+    durability,
+    lazy,
+    attachment,
+    conditions,
+    log,
+  });
+}
+
+/** Gives the wait up, not what is waited for. */
+async function unlessAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  aborted.promise.catch(() => {});
+  const abort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener("abort", abort);
+  if (signal.aborted) abort();
+  try {
+    return await Promise.race([wait, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
 }
 
 function chooseDurability(
@@ -186,60 +209,6 @@ async function untilServing(
 ): Promise<void> {
   await untilAccepting(local.process, paths.pgdata, signal);
   await durability.follow(local, signal, progress);
-}
-
-function supervise(
-  { sql, address, process }: LocalPostgres,
-  durability: Durability,
-  lazy: LazyStorage | undefined,
-  attachment: Attachment,
-): RunningCompute {
-  let stopping = false;
-  const cause = Promise.race([
-    process.ended,
-    durability.failed.catch((error: unknown) => error),
-  ]);
-  const endedByItself = cause.then(async (error) => {
-    if (stopping) return;
-    durability.stopping();
-    await process.stop("immediate");
-    await process.endChildren(() => lazy?.giveUpReads());
-    await durability.stop();
-    await lazy?.close();
-    await attachment.close();
-    throw error;
-  });
-  return {
-    address,
-    // When the files fail, this process ends at once: that ends the mount, and Postgres with it.
-    ended: lazy === undefined ? endedByItself : Promise.race([endedByItself, lazy.failed]),
-    async stop(mode) {
-      stopping = true;
-      durability.stopping();
-      await process.stop(mode);
-      await process.endChildren(() => lazy?.giveUpReads());
-      await sql.end({ timeout: 1 });
-      await durability.stop();
-      await lazy?.close();
-      // Who looks at the past uses other pages than who goes on.
-      if (!(durability instanceof ReadOnlyPast)) lazy?.saveHotPages();
-      await attachment.close();
-    },
-  };
-}
-
-function connect(address: HostPort): postgres.Sql {
-  return postgres({
-    host: address.host,
-    port: address.port,
-    user: ZENITH_SUPERUSER,
-    database: "postgres",
-    max: 1,
-    connect_timeout: CONNECT_TIMEOUT_S,
-    fetch_types: false,
-    connection: { application_name: "zenith_compute" },
-    onnotice: () => {},
-  });
 }
 
 /** @throws {ZenithError} `timeout`; how Postgres ended, or why `signal` was aborted */

@@ -26,6 +26,8 @@ import {
   readOnlyLsn,
   readSettings,
 } from "../compute/postgres/postgres_conf.ts";
+import { readConditions } from "../compute/postgres/conditions.ts";
+import { STOPPING } from "../compute/orderly_stop.ts";
 import { removeLazyStorage } from "../compute/lazy/lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
@@ -310,14 +312,32 @@ function assertQuorum(environment: Environment, { identity, branch }: ComputeInf
   );
 }
 
-/** @returns whether it was running */
-export async function stopCompute(compute: ComputePlace, mode: StopMode): Promise<boolean> {
+/**
+ * A fast stop waits until all that Postgres has written is durable. It goes on when this gives up waiting for it.
+ *
+ * @param onWait is told what it waits for
+ * @returns whether it was running
+ */
+export async function stopCompute(
+  compute: ComputePlace,
+  mode: StopMode,
+  onWait: (words: string) => void = () => {},
+): Promise<boolean> {
+  const waitsFor = (): string | undefined =>
+    readConditions(compute.paths).find(({ text }) => text.startsWith(STOPPING))?.text;
   return await stopProcess({
     what: `the Postgres of branch ${compute.branch}`,
     pidFile: compute.paths.pidFile,
     mode,
     timeoutMs: STOP_TIMEOUT_MS,
-    lastWords: () => lastErrorInLog(compute.paths.log),
+    lastWords: () => waitsFor() ?? lastErrorInLog(compute.paths.log),
+    onWait: () => {
+      const words = waitsFor();
+      if (words !== undefined) onWait(words);
+    },
+    hint:
+      `it stops when that is over; "zenith pg stop ${compute.branch} -m immediate" gives up what was committed with ` +
+      "synchronous_commit = off and is not durable",
   });
 }
 

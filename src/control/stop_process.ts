@@ -2,7 +2,7 @@ import { ZenithError } from "../common/errors.ts";
 import { checkPidFile, isRunning } from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
-/** `fast` ends orderly, `immediate` ends now; both lose nothing that was acknowledged. */
+/** `fast` ends orderly, `immediate` ends now; both lose nothing that was acknowledged as durable. */
 export type StopMode = "fast" | "immediate";
 
 export function parseStopMode(text: string): StopMode {
@@ -20,6 +20,10 @@ export interface StopProcessOptions {
   readonly timeoutMs: number;
   /** Why it may not have stopped. */
   readonly lastWords?: () => string | undefined;
+  /** Called while it has not. */
+  readonly onWait?: () => void;
+  /** What to do when it does not stop. */
+  readonly hint?: string;
 }
 
 /**
@@ -35,13 +39,14 @@ export async function stopProcess(options: StopProcessOptions): Promise<boolean>
   process.kill(target.pid, options.mode === "fast" ? "SIGTERM" : "SIGQUIT");
   const deadline = Date.now() + options.timeoutMs;
   while (isRunning(target)) {
+    options.onWait?.();
     if (Date.now() > deadline) {
       const words = options.lastWords?.();
       throw new ZenithError(
         "timeout",
         `${options.what} (process ${target.pid}) did not stop within ${options.timeoutMs / 1000} s` +
           (words === undefined ? "" : `: ${words}`),
-        { hint: 'try "-m immediate"' },
+        { hint: options.hint ?? 'try "-m immediate"' },
       );
     }
     await sleep(POLL_MS);

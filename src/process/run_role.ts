@@ -12,6 +12,8 @@ export interface RunningRole {
   readonly address?: { readonly host: string; readonly port: number };
   /** Resolves when the role is down; `immediate` drops what can be had again. */
   stop(mode: StopMode): Promise<void>;
+  /** Makes a fast stop that is under way an immediate one. Without it, that goes on as it is. */
+  hurryStop?(): void;
   /** Settles when the role ends by itself: with a rejection that says why, or normally. */
   readonly ended?: Promise<void>;
 }
@@ -57,6 +59,7 @@ export async function runRole(options: RunRoleOptions): Promise<number> {
     });
     log.info("ready", role.address === undefined ? {} : { ...role.address });
     parent.ready(role.address);
+    process.on("SIGQUIT", () => role.hurryStop?.());
     const exitCode = await serve(role, stopAsked, log);
     // After a bad end the pid file stays: it tells a role that was stopped from one that broke down.
     if (exitCode === 0) claim.release();

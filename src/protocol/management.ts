@@ -305,6 +305,13 @@ export const PAGE_SERVER = {
     { tenant: TENANT, timeline: TIMELINE },
     json(TimelineStatusSchema),
   ),
+  /** From where the page server receives a timeline's WAL, if it does. */
+  receiverStatus: operation(
+    "receiver_status",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE },
+    json(object({ source: nullable(string()), streaming: boolean(), error: nullable(string()) })),
+  ),
   timelineSafekeepers: operation(
     "timeline_safekeepers",
     "compute",

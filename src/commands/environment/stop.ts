@@ -8,7 +8,8 @@ import { print, Progress } from "../cli/output.ts";
 
 export const STOP_MODE_OPTION: CommandOption = {
   flags: "-m, --mode <mode>",
-  description: "fast: orderly; immediate: at once. Neither loses what was committed",
+  description:
+    "fast: orderly; immediate: at once, without what synchronous_commit = off left to be made durable",
   default: "fast",
   values: ["fast", "immediate"],
 };
@@ -37,8 +38,12 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
   for (const compute of allComputePlaces(environment)) {
     if (compute.status !== "running") continue;
     await attempt(async () => {
-      using _progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);
-      await stopCompute(compute, mode);
+      using progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);
+      await stopCompute(
+        compute,
+        mode,
+        (words) => progress.update(`Postgres of branch ${compute.branch} ${words}`),
+      );
       print(`Postgres of branch ${compute.branch} stopped`);
     });
   }

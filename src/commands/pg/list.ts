@@ -18,6 +18,7 @@ import {
 } from "../../control/environment.ts";
 import { lastErrorInLog } from "../../control/log_file.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { answerInTime } from "../../control/survey/ask.ts";
 import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
 import { type Column, formatBytes, printList } from "../cli/output.ts";
 
@@ -126,13 +127,17 @@ async function lag(
 ): Promise<number | null> {
   if (identity.walAcceptors.length === 0) return null;
   try {
-    const end = await acknowledgedEnd(identity.walAcceptors, tenant, identity.timeline);
+    const end = await answerInTime(() => acknowledgedEnd(identity.walAcceptors, tenant, identity.timeline));
     if (branch === undefined) return null;
     return end === undefined ? 0 : pageServerLag(branch, end);
   } catch (error) {
-    if (error instanceof ZenithError && error.kind === "unavailable") return null;
+    if (isOutOfReach(error)) return null;
     throw error;
   }
+}
+
+function isOutOfReach(error: unknown): boolean {
+  return error instanceof ZenithError && (error.kind === "unavailable" || error.kind === "timeout");
 }
 
 /** undefined when the page server doesn't answer: the computes can be listed without it. */
@@ -142,9 +147,9 @@ async function reachableBranches(
 ): Promise<BranchInfo[] | undefined> {
   await using client = new PageServerClient(pageServerAddress(environment));
   try {
-    return await client.branchList(tenant);
+    return await answerInTime(() => client.branchList(tenant));
   } catch (error) {
-    if (error instanceof ZenithError && error.kind === "unavailable") return undefined;
+    if (isOutOfReach(error)) return undefined;
     throw error;
   }
 }

@@ -23,8 +23,9 @@ export const pgStopCommand: Command = {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const compute = findComputePlace(environment, tenant, parseBranchName(requiredArg(args, 0)));
-    using _progress = new Progress("stopping Postgres");
-    const wasRunning = await stopCompute(compute, parseStopMode(optionText(options, "mode") ?? "fast"));
+    using progress = new Progress("stopping Postgres");
+    const mode = parseStopMode(optionText(options, "mode") ?? "fast");
+    const wasRunning = await stopCompute(compute, mode, (words) => progress.update(words));
     print(`Postgres of branch ${compute.branch} ${wasRunning ? "stopped" : "is not running"}`);
     if (options["destroy"] === true) {
       destroyCompute(compute);

@@ -31,7 +31,7 @@ export interface PostgresProcessOptions {
   readonly logFile: string;
 }
 
-const LOG_MODE = 0o600;
+export const LOG_MODE = 0o600;
 
 /** How often its log is looked at: clients decide how much is in there. */
 const LOG_CHECK_MS = 10_000;
@@ -40,8 +40,6 @@ const LOG_CHECK_MS = 10_000;
 const FAST_SHUTDOWN: NodeJS.Signals = "SIGINT";
 const IMMEDIATE_SHUTDOWN: NodeJS.Signals = "SIGQUIT";
 
-/** A fast shutdown waits until the page server has all WAL; longer than this it is not going to. */
-const FAST_SHUTDOWN_TIMEOUT_MS = 60_000;
 /** The postmaster itself kills children that don't end after 5 s (SIGKILL_CHILDREN_AFTER_SECS). */
 const IMMEDIATE_SHUTDOWN_TIMEOUT_MS = 10_000;
 
@@ -122,9 +120,26 @@ export class PostgresProcess {
     return this.#running;
   }
 
-  /** Shuts it down, harder when softer does not help, and waits until it is gone. */
-  async stop(mode: "fast" | "immediate"): Promise<void> {
-    if (mode === "fast" && await this.#signalAndWait(FAST_SHUTDOWN, FAST_SHUTDOWN_TIMEOUT_MS)) return;
+  /**
+   * Tells it to end its sessions, send its last WAL and end. That takes until whoever is connected has all of it, for ever perhaps:
+   * it resolves when Postgres has ended or `signal` is aborted.
+   */
+  async shutDown(signal: AbortSignal): Promise<void> {
+    if (!this.#running) return;
+    this.#child.kill(FAST_SHUTDOWN);
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      signal.addEventListener("abort", done);
+      void this.ended.then(done);
+      if (signal.aborted) done();
+    });
+  }
+
+  /** Ends it at once, harder when softer does not help, and waits until it is gone. */
+  async end(): Promise<void> {
     if (await this.#signalAndWait(IMMEDIATE_SHUTDOWN, IMMEDIATE_SHUTDOWN_TIMEOUT_MS)) return;
     this.#child.kill("SIGKILL");
     await this.ended;

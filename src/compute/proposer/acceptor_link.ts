@@ -29,6 +29,8 @@ export class AcceptorLink {
   readonly #abort = new AbortController();
   #client: PgClient | undefined;
   #copy: CopyBoth | undefined;
+  /** Why the connection that there is was dropped by us. */
+  #resetFor: string | undefined;
   /** Why the last connection failed, so that it is logged once. */
   #problem = "";
   readonly #running: Promise<void>;
@@ -52,7 +54,7 @@ export class AcceptorLink {
 
   /** Drops the connection; another one is made. */
   reset(reason: string): void {
-    this.#logger.warn(reason);
+    this.#resetFor = reason;
     this.#client?.destroy();
   }
 
@@ -69,8 +71,9 @@ export class AcceptorLink {
         await this.#connectOnce(() => delay = RECONNECT_MIN_MS);
         this.#note("the safekeeper has closed the connection");
       } catch (error) {
-        this.#note(errorMessage(error));
+        this.#note(this.#resetFor ?? errorMessage(error));
       }
+      this.#resetFor = undefined;
       if (this.#abort.signal.aborted) return;
       await sleep(delay, this.#abort.signal);
       delay = Math.min(delay * 2, RECONNECT_MAX_MS);

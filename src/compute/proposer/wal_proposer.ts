@@ -28,7 +28,9 @@ import {
   stepProposer,
 } from "../../consensus/proposer.ts";
 import { quorumOf } from "../../consensus/quorum.ts";
+import { pageOffset } from "../../postgres/wal/page_header.ts";
 import { AcceptorLink } from "./acceptor_link.ts";
+import type { CommitProgress } from "./commit_progress.ts";
 import { fetchWal } from "./fetch_wal.ts";
 import { WalSource } from "./wal_source.ts";
 import { WalWindow } from "./wal_window.ts";
@@ -41,6 +43,8 @@ const ELECT_TIMEOUT_DEFAULT_MS = 60_000;
 const WATCH_INTERVAL_MS = 1_000;
 /** A safekeeper that owes an answer for so long is taken for dead: the connection is made anew. */
 const ANSWER_TIMEOUT_MS = 10_000;
+/** One that owes an answer for so long is told of when commits wait. */
+const SILENT_MS = 2_000;
 
 const FETCH_RETRY_MS = 500;
 
@@ -153,6 +157,42 @@ export class WalProposer {
       flushLsn,
       problem: this.#links[i]?.problem ?? "",
     }));
+  }
+
+  /** How far commits are, and whose fault it may be that they don't get further. After {@link start}. */
+  progress(): CommitProgress {
+    const { commitLsn, peers } = this.#state;
+    const source = this.#source!;
+    const writtenLsn = Math.max(this.#window!.endLsn, source.writtenLsn) as Lsn;
+    const problems = peers.map((_, i) => this.#problemOf(i));
+    const reachable = problems.filter((problem) => problem === undefined).length;
+    const needed = quorumOf(peers.length);
+    const obstacles = problems.flatMap((problem, i) =>
+      problem === undefined ? [] : [`safekeeper ${formatHostPort(this.#options.acceptors[i]!)}: ${problem}`]
+    );
+    if (!source.streaming) {
+      obstacles.unshift(`Postgres does not send it: ${source.problem || "no connection"}`);
+    }
+    return {
+      writtenLsn,
+      durableLsn: commitLsn,
+      // What ends at a page's end may end amid a record; safekeepers confirm whole ones.
+      waits: writtenLsn > commitLsn &&
+        (reachable < needed || !source.streaming || pageOffset(writtenLsn) !== 0),
+      connected: source.streaming,
+      who: `${needed} of ${peers.length} safekeepers`,
+      obstacles,
+    };
+  }
+
+  #problemOf(index: number): string | undefined {
+    const problem = this.#links[index]?.problem ?? "";
+    if (problem !== "") return problem;
+    const { phase } = this.#state.peers[index]!;
+    if (phase !== "streaming") return `no answer yet, ${phase}`;
+    const silentMs = Date.now() - this.#answeredAt[index]!;
+    if (!this.#owesAnswer(index) || silentMs < SILENT_MS) return undefined;
+    return `no answer for ${Math.floor(silentMs / 1000)} s`;
   }
 
   /**

@@ -1,7 +1,7 @@
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { noteShortLived } from "../../common/garbage.ts";
 import type { Logger } from "../../process/log.ts";
-import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { PgClient } from "../../pgwire/client.ts";
 import {
@@ -43,6 +43,8 @@ export class WalSource {
   #client: PgClient | undefined;
   #stream: ReplicationStream | undefined;
   #paused = false;
+  #problem = "";
+  #writtenLsn: Lsn = INVALID_LSN;
   #running: Promise<void> = Promise.resolve();
 
   constructor(options: WalSourceOptions) {
@@ -69,6 +71,21 @@ export class WalSource {
     this.#stream?.standbyStatusUpdate(lsn, lsn, lsn);
   }
 
+  /** Whether Postgres's WAL comes. */
+  get streaming(): boolean {
+    return this.#stream !== undefined;
+  }
+
+  /** Why it does not; empty while it does. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  /** What Postgres has written, as it has said last. */
+  get writtenLsn(): Lsn {
+    return this.#writtenLsn;
+  }
+
   /** Whether Postgres is held back. */
   get paused(): boolean {
     return this.#paused;
@@ -88,22 +105,25 @@ export class WalSource {
   async #keepStreaming(first: Promise<void>): Promise<void> {
     const { signal } = this.#stopping;
     let running = first;
-    let problem = "";
     for (;;) {
       try {
         await running;
-        problem = "";
       } catch (error) {
         if (signal.aborted) return;
-        if (errorMessage(error) !== problem) {
+        if (errorMessage(error) !== this.#problem) {
           this.#options.logger.warn(`WAL from Postgres stops: ${errorMessage(error)}`);
         }
-        problem = errorMessage(error);
+        this.#problem = errorMessage(error);
       }
       await sleep(RECONNECT_MS, signal);
       if (signal.aborted) return;
       running = this.#connect().then(({ ended }) => ended);
     }
+  }
+
+  /** A keepalive names what was sent, IDENTIFY_SYSTEM what was written. */
+  #note(lsn: Lsn): void {
+    if (lsn > this.#writtenLsn) this.#writtenLsn = lsn;
   }
 
   /** Resolves when WAL streams. */
@@ -120,10 +140,12 @@ export class WalSource {
           `Postgres is system ${system.systemId}, the timeline belongs to ${systemId}`,
         );
       }
+      this.#note(system.xlogpos);
       await createPhysicalSlot(client, WAL_PROPOSER_SLOT);
       const startLsn = this.#options.nextLsn();
       const stream = await startReplication(client, { slot: WAL_PROPOSER_SLOT, startLsn, timeline: WAL_TLI });
       this.#stream = stream;
+      this.#problem = "";
       this.#paused = false;
       logger.info("streaming WAL from Postgres", { lsn: formatLsn(startLsn) });
       const ended = stream.run({
@@ -132,7 +154,8 @@ export class WalSource {
           onWal(lsn, bytes, off, len);
           noteShortLived(len);
         },
-        onKeepalive: (_endLsn, replyRequested) => {
+        onKeepalive: (endLsn, replyRequested) => {
+          this.#note(endLsn);
           if (replyRequested) this.confirm(this.#confirmedLsn);
         },
       }).finally(() => {

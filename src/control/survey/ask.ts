@@ -5,6 +5,15 @@ const ANSWER_TIMEOUT_MS = 5_000;
 
 /** What it answers, or the message of why it doesn't. */
 export async function ask<T>(question: () => Promise<T>): Promise<{ answer?: T; error?: string }> {
+  try {
+    return { answer: await answerInTime(question) };
+  } catch (error) {
+    return { error: errorMessage(error) };
+  }
+}
+
+/** What it answers. @throws {ZenithError} `timeout` when that takes too long: it may be frozen */
+export async function answerInTime<T>(question: () => Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(
@@ -13,9 +22,7 @@ export async function ask<T>(question: () => Promise<T>): Promise<{ answer?: T; 
     );
   });
   try {
-    return { answer: await Promise.race([question(), late]) };
-  } catch (error) {
-    return { error: errorMessage(error) };
+    return await Promise.race([question(), late]);
   } finally {
     clearTimeout(timer);
   }

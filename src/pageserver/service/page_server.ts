@@ -253,6 +253,11 @@ export class PageServer {
     this.#receivers.set(timeline.timelineId, receiver);
   }
 
+  /** How the timeline's receiver is; null when it has had none. */
+  receiverState(timelineId: TimelineId): WalReceiver["state"] | null {
+    return this.#receivers.get(timelineId)?.state ?? null;
+  }
+
   /** What the `status` command shows. */
   async status(): Promise<PageServerStatusJson> {
     const timelines: PageServerStatusJson["timelines"] = [];

@@ -87,6 +87,11 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       return { lsn: formatLsn(found.lsn), timeline_id: found.timeline.timelineId };
     },
 
+    async receiverStatus(names) {
+      const { timelineId } = await open(names);
+      return server.receiverState(timelineId) ?? { source: null, streaming: false, error: null };
+    },
+
     async timelineStatus(names) {
       const source = await open(names);
       // Whoever asks may let WAL go on from here: everything before must not be lost any more.

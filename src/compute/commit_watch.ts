@@ -1,0 +1,74 @@
+/** Notices when commits don't get durable, and says so. A commit that waits says nothing: its client only sees that it takes long. */
+import type { Lsn } from "../common/lsn.ts";
+import { sleep } from "../common/sleep.ts";
+import type { Logger } from "../process/log.ts";
+import type { Durability } from "./durability.ts";
+import type { Conditions } from "./postgres/conditions.ts";
+import type { CommitProgress } from "./proposer/commit_progress.ts";
+
+/** Commits that have waited for so long are told of. */
+export const STALL_MS = 5_000;
+const POLL_MS = 1_000;
+
+export interface Stall {
+  readonly sinceMs: number;
+  /** What is known of why, as a clause. */
+  readonly reason: string;
+}
+
+/** Pure: is told now and then how commits are getting on. */
+export class StallDetector {
+  #durableLsn: Lsn | undefined;
+  /** Since when WAL waits and nothing moves. */
+  #sinceMs: number | undefined;
+
+  /** @returns what to tell, once commits have waited for {@link STALL_MS} */
+  step(nowMs: number, { durableLsn, waits, connected, who, obstacles }: CommitProgress): Stall | undefined {
+    const moved = this.#durableLsn !== durableLsn;
+    this.#durableLsn = durableLsn;
+    // Without a connection nobody knows whether WAL waits: whoever commits will.
+    if (moved || !waits && connected) this.#sinceMs = undefined;
+    if (!waits && connected) return undefined;
+    this.#sinceMs ??= nowMs;
+    if (nowMs - this.#sinceMs < STALL_MS) return undefined;
+    const reason = obstacles.length === 0 ? `${who} have not confirmed it` : obstacles.join("; ");
+    return { sinceMs: this.#sinceMs, reason };
+  }
+}
+
+export interface CommitWatchOptions {
+  readonly durability: Durability;
+  readonly conditions: Conditions;
+  readonly log: Logger;
+}
+
+/** Looks every second, until `signal` is aborted; `pg list`, `status` and the log say what it sees. */
+export async function watchCommits(options: CommitWatchOptions, signal: AbortSignal): Promise<void> {
+  const { durability, conditions, log } = options;
+  const detector = new StallDetector();
+  let told: Stall | undefined;
+  for (;;) {
+    await sleep(POLL_MS, signal);
+    if (signal.aborted) return;
+    const progress = await durability.progress();
+    if (progress === null || signal.aborted) return;
+    const stall = detector.step(Date.now(), progress);
+    if (stall === undefined) {
+      if (told !== undefined) log.info("commits go on", { waitedMs: Date.now() - told.sinceMs });
+      conditions.set("commits", undefined);
+    } else {
+      conditions.set("commits", describeStall(stall, progress), {
+        hint: "commits go on by themselves when that is mended; nothing that was acknowledged is lost",
+        down: true,
+      });
+      if (stall.reason !== told?.reason) log.warn(describeStall(stall, progress));
+    }
+    told = stall;
+  }
+}
+
+function describeStall({ sinceMs, reason }: Stall, { writtenLsn, durableLsn }: CommitProgress): string {
+  const waiting = Math.max(0, writtenLsn - durableLsn);
+  const what = waiting === 0 ? "commits wait" : `commits wait with ${waiting} bytes of WAL`;
+  return `${what} since ${new Date(sinceMs).toISOString()}: ${reason}`;
+}

@@ -1,0 +1,71 @@
+import { ZenithError } from "../common/errors.ts";
+import { type Lsn, parseLsn } from "../common/lsn.ts";
+import { PgClient } from "../pgwire/client.ts";
+import { createPhysicalSlot, identifySystem } from "../pgwire/replication.ts";
+import type { LocalPostgres } from "./durability.ts";
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export interface WalPosition {
+  /** Everything below is on Postgres's own disk. */
+  readonly writtenLsn: Lsn;
+  /** Everything below has been confirmed to the slot. */
+  readonly confirmedLsn: Lsn;
+}
+
+/**
+ * How far the WAL of the local Postgres is, asked of a walsender: that needs no database, and no setting of a role or a database changes
+ * how it answers.
+ */
+export class LocalWal {
+  readonly #local: LocalPostgres;
+  readonly #slot: string;
+  #client: PgClient | undefined;
+
+  /** @param slot the slot of whoever makes commits durable */
+  constructor(local: LocalPostgres, slot: string) {
+    this.#local = local;
+    this.#slot = slot;
+  }
+
+  /** Makes the slot, so that WAL is kept from now on, if it is not there. */
+  async makeSlot(signal: AbortSignal): Promise<void> {
+    await createPhysicalSlot(await this.#connected(signal), this.#slot);
+  }
+
+  /** @throws {ZenithError} that Postgres does not answer, or has lost the slot */
+  async position(signal: AbortSignal): Promise<WalPosition> {
+    try {
+      const client = await this.#connected(signal);
+      const { xlogpos } = await identifySystem(client);
+      const { rows } = await client.query(`READ_REPLICATION_SLOT ${this.#slot}`);
+      const confirmed = rows[0]?.[1];
+      if (!confirmed) {
+        throw new ZenithError("not_found", `Postgres has lost the replication slot ${this.#slot}`);
+      }
+      return { writtenLsn: xlogpos, confirmedLsn: parseLsn(confirmed) };
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#client?.destroy();
+    this.#client = undefined;
+  }
+
+  async #connected(signal: AbortSignal): Promise<PgClient> {
+    if (this.#client !== undefined && !this.#client.closed) return this.#client;
+    const { address, role } = this.#local;
+    this.#client = await PgClient.connect({
+      ...address,
+      user: role,
+      applicationName: "zenith_compute",
+      replication: true,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      signal,
+    });
+    return this.#client;
+  }
+}

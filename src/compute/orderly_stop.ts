@@ -1,0 +1,102 @@
+/**
+ * Stops Postgres so that nothing it has written is lost, not even commits with `synchronous_commit = off`, whose clients went on long
+ * ago. It waits for as long as it takes, and says for what; only an immediate stop gives up.
+ */
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { sleep } from "../common/sleep.ts";
+import type { Logger } from "../process/log.ts";
+import type { Durability } from "./durability.ts";
+import type { Conditions } from "./postgres/conditions.ts";
+
+/** What an orderly stop needs of a postmaster. */
+export interface StoppablePostgres {
+  readonly running: boolean;
+  /** Tells it to end its sessions, send its last WAL and end; resolves when it has, or `signal` is aborted. */
+  shutDown(signal: AbortSignal): Promise<void>;
+}
+
+export interface OrderlyStopOptions {
+  readonly postgres: StoppablePostgres;
+  /** Starts it again on its data directory, after it has ended in order with WAL that nobody has. */
+  startAgain(): Promise<StoppablePostgres>;
+  /** Where its last checkpoint is; undefined when it has not ended in order. */
+  endOfWal(): Promise<Lsn | undefined>;
+  readonly durability: Durability;
+  readonly conditions: Conditions;
+  readonly log: Logger;
+  /** Aborted when it is to wait no longer. */
+  readonly givenUp: AbortSignal;
+}
+
+const POLL_MS = 200;
+/** A stop that takes less needs no explanation. */
+const SAY_AFTER_MS = 1_000;
+const CONDITION = "stop";
+/** How the condition begins that says what a stop waits for. */
+export const STOPPING = "stopping: ";
+
+/** Resolves when Postgres has ended and all its WAL is durable, or when it was given up: then Postgres may still run. */
+export async function stopInOrder(options: OrderlyStopOptions): Promise<void> {
+  const { durability, conditions, log, givenUp } = options;
+  let { postgres } = options;
+  const over = new AbortController();
+  const saying = sayWhatItWaitsFor(options, AbortSignal.any([over.signal, givenUp]));
+  try {
+    for (;;) {
+      await untilSentOrConnected(postgres, durability, givenUp);
+      await postgres.shutDown(givenUp);
+      if (givenUp.aborted) return;
+      const end = await options.endOfWal();
+      const durable = await durability.durableLsn();
+      // Where there is nobody to confirm it, the checkpoint that it ends with need not be: it changes nothing.
+      if (end === undefined || durable >= end) return;
+      log.warn("Postgres has ended before all its WAL was taken: it is started again for that", {
+        end: formatLsn(end),
+        durable: formatLsn(durable),
+      });
+      postgres = await options.startAgain();
+    }
+  } finally {
+    over.abort();
+    await saying;
+    conditions.set(CONDITION, undefined);
+  }
+}
+
+/** A Postgres that shuts down lets nobody connect any more: who is to take its WAL must be connected before. */
+async function untilSentOrConnected(
+  postgres: StoppablePostgres,
+  durability: Durability,
+  givenUp: AbortSignal,
+): Promise<void> {
+  while (!givenUp.aborted && postgres.running) {
+    const progress = await durability.progress();
+    if (progress === null || progress.connected || progress.durableLsn >= progress.writtenLsn) return;
+    await sleep(POLL_MS, givenUp);
+  }
+}
+
+async function sayWhatItWaitsFor(
+  { durability, conditions, log }: OrderlyStopOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  await sleep(SAY_AFTER_MS, signal);
+  let told = "";
+  while (!signal.aborted) {
+    const progress = await durability.progress();
+    if (progress === null || signal.aborted) return;
+    const missing = Math.max(0, progress.writtenLsn - progress.durableLsn);
+    const what = missing === 0
+      ? "waits for Postgres to end"
+      : `waits until ${progress.who} have the last ${missing} bytes of WAL`;
+    const why = progress.obstacles.length === 0 ? "" : `: ${progress.obstacles.join("; ")}`;
+    conditions.set(CONDITION, `${STOPPING}${what}${why}`, {
+      hint:
+        '"zenith pg stop -m immediate" gives up what was committed with synchronous_commit = off and is not durable',
+      down: false,
+    });
+    if (why !== told) log.warn(`${STOPPING}${what}${why}`);
+    told = why;
+    await sleep(POLL_MS, signal);
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * As whom the supervisor and the page server connect to Postgres: the role that initdb made, whatever SQL has done to it since. Its
+ * name is read from the catalog's pages before Postgres runs. All that they need is a physical walsender, to which neither
+ * databases nor settings of roles or databases matter.
+ */
+import { spawn } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import type { PostgresLocation } from "../../pg_install/find_postgres.ts";
+import { postgresEnvironment, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import { asUser, type PgUser } from "../../pg_install/pg_user.ts";
+import { type Committed, heapRows } from "../../postgres/heap_rows.ts";
+import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
+import { parseRelationMap, SHARED_RELATION_MAP_PATH } from "../../postgres/cluster/relation_map.ts";
+import { MAIN_FORKNUM, relationFileName } from "../../postgres/cluster/relfile.ts";
+import {
+  clogByte,
+  clogShift,
+  SLRU_CLOG,
+  SLRU_PAGES_PER_SEGMENT,
+  slruPage,
+  slruSegment,
+  slruSegmentPath,
+  TRANSACTION_STATUS_COMMITTED,
+} from "../../postgres/cluster/slru.ts";
+import type { Logger } from "../../process/log.ts";
+import { FORCED_SETTINGS } from "./postgres_conf.ts";
+import { LOG_MODE } from "./postgres_process.ts";
+import { readTenantFile } from "./tenant_file.ts";
+
+// AuthIdRelationId and DatabaseRelationId; src/include/catalog/pg_authid.h, pg_database.h
+const PG_AUTHID = 1260;
+const PG_DATABASE = 1262;
+/** BOOTSTRAP_SUPERUSERID: it can't be dropped. */
+const BOOTSTRAP_SUPERUSER = 10;
+/** CLOG_XACT_BITMASK */
+const CLOG_STATUS_MASK = 3;
+/** NAMEDATALEN */
+const NAME_BYTES = 64;
+// Columns of FormData_pg_authid.
+const ROLNAME = 4;
+const ROLSUPER = 68;
+const ROLCANLOGIN = 72;
+const ROLREPLICATION = 73;
+const ROLCONNLIMIT = 76;
+// A column of FormData_pg_database.
+const DATNAME = 4;
+
+export interface AccessOptions {
+  readonly install: PostgresLocation;
+  /** A complete data directory on which no Postgres runs. */
+  readonly pgdata: string;
+  readonly user: PgUser | undefined;
+  readonly logFile: string;
+  readonly log: Logger;
+}
+
+/** A role of the bootstrap superuser's OID. */
+interface Role {
+  /** undefined when it is not UTF-8: no client of ours could say it. */
+  readonly name: string | undefined;
+  readonly canReplicate: boolean;
+}
+
+/**
+ * The name of the role that a walsender can be had with. When SQL has taken away what that needs, the right to log in say, it is
+ * given back, by a Postgres in single-user mode; the log says so.
+ *
+ * @throws {ZenithError} when that does not help
+ */
+export async function prepareAccessRole(options: AccessOptions): Promise<string> {
+  const { pgdata, log } = options;
+  const role = await readRole(pgdata);
+  if (role.name !== undefined && role.canReplicate) return role.name;
+  const newName = role.name === undefined ? await freeName(pgdata) : undefined;
+  await giveBack(options, newName, await anyDatabase(pgdata));
+  const mended = await readRole(pgdata);
+  if (mended.name === undefined || !mended.canReplicate) {
+    throw new ZenithError("conflict", `the role of OID ${BOOTSTRAP_SUPERUSER} can't be connected as`, {
+      hint: `see the end of ${options.logFile}`,
+    });
+  }
+  log.warn(`role ${mended.name} was given back what the supervisor needs of it: LOGIN and REPLICATION`);
+  return mended.name;
+}
+
+async function readRole(pgdata: string): Promise<Role> {
+  for (const row of await catalogRows(pgdata, PG_AUTHID)) {
+    if (row.getUint32(0, true) !== BOOTSTRAP_SUPERUSER) continue;
+    const isSuperuser = row.getUint8(ROLSUPER) !== 0;
+    const mayReplicate = isSuperuser ||
+      row.getUint8(ROLREPLICATION) !== 0 && row.getInt32(ROLCONNLIMIT, true) < 0;
+    return { name: nameAt(row, ROLNAME), canReplicate: row.getUint8(ROLCANLOGIN) !== 0 && mayReplicate };
+  }
+  return { name: ZENITH_SUPERUSER, canReplicate: true };
+}
+
+/** A name for the role that no other has. */
+async function freeName(pgdata: string): Promise<string> {
+  const taken = new Set((await catalogRows(pgdata, PG_AUTHID)).map((row) => nameAt(row, ROLNAME)));
+  let name: string = ZENITH_SUPERUSER;
+  for (let n = 1; taken.has(name); n++) name = `${ZENITH_SUPERUSER}_${n}`;
+  return name;
+}
+
+/** A database to connect to: those that initdb makes can all be dropped, if others are there. */
+async function anyDatabase(pgdata: string): Promise<string> {
+  const names = (await catalogRows(pgdata, PG_DATABASE))
+    .map((row) => nameAt(row, DATNAME))
+    .filter((name) => name !== undefined)
+    // On a command line that would be an option.
+    .filter((name) => !name.startsWith("-"));
+  const found = ["template1", "postgres"].find((name) => names.includes(name)) ?? names[0];
+  if (found === undefined) throw new ZenithError("not_found", `there is no database in ${pgdata}`);
+  return found;
+}
+
+async function catalogRows(pgdata: string, catalog: number): Promise<DataView[]> {
+  try {
+    const relNode = parseRelationMap(await readTenantFile(join(pgdata, SHARED_RELATION_MAP_PATH))).get(
+      catalog,
+    );
+    if (relNode === undefined) throw new ZenithError("corrupt_data", `it does not map catalog ${catalog}`);
+    const path = join(pgdata, dirname(SHARED_RELATION_MAP_PATH), relationFileName(relNode, MAIN_FORKNUM));
+    return await visibleRows(pgdata, await readTenantFile(path));
+  } catch (error) {
+    throw new ZenithError("io", `could not read catalog ${catalog} of ${pgdata}: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function nameAt(row: DataView, off: number): string | undefined {
+  const bytes = new Uint8Array(row.buffer, row.byteOffset + off, NAME_BYTES);
+  const end = bytes.indexOf(0);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, end < 0 ? NAME_BYTES : end));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The rows of a catalog's file that are there, by what `pg_xact` says of transactions: what it lacks has not committed. */
+async function visibleRows(pgdata: string, heap: Uint8Array): Promise<DataView[]> {
+  const segments = new Map<string, Uint8Array>();
+  for (;;) {
+    let missing: string | undefined;
+    const committed: Committed = (xid) => {
+      const page = slruPage(SLRU_CLOG, xid);
+      const path = join(pgdata, slruSegmentPath(SLRU_CLOG, slruSegment(page)));
+      const segment = segments.get(path);
+      if (segment === undefined) missing ??= path;
+      const byte = segment?.[(page % SLRU_PAGES_PER_SEGMENT) * BLCKSZ + clogByte(xid)] ?? 0;
+      return (byte >>> clogShift(xid) & CLOG_STATUS_MASK) === TRANSACTION_STATUS_COMMITTED;
+    };
+    const rows = [...heapRows(heap, committed)];
+    if (missing === undefined) return rows;
+    segments.set(missing, await readSegment(missing));
+  }
+}
+
+async function readSegment(path: string): Promise<Uint8Array> {
+  try {
+    return await readTenantFile(path);
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return new Uint8Array(0);
+    throw error;
+  }
+}
+
+/** For a Postgres in single-user mode: nothing that was configured keeps it from a change of one row. */
+const SINGLE_USER_SETTINGS: Readonly<Record<string, string>> = {
+  ...FORCED_SETTINGS,
+  default_transaction_read_only: "off",
+  session_preload_libraries: "",
+  shared_preload_libraries: "",
+  statement_timeout: "0",
+  synchronous_standby_names: "",
+  // What is written now is streamed later, when there is a slot.
+  wal_keep_size: "1024",
+};
+
+/** In single-user mode one is the bootstrap superuser without asking the catalog, and no setting of a role or database applies. */
+async function giveBack(
+  options: AccessOptions,
+  newName: string | undefined,
+  database: string,
+): Promise<void> {
+  const { install, pgdata, user, logFile } = options;
+  const settings = Object.entries(SINGLE_USER_SETTINGS).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
+  const logFd = openSync(logFile, "a", LOG_MODE);
+  try {
+    const program = join(install.binDir, "postgres");
+    const child = spawn(program, ["--single", "-D", pgdata, ...settings, database], {
+      ...asUser(user),
+      cwd: pgdata,
+      env: postgresEnvironment(),
+      stdio: ["pipe", logFd, logFd],
+    });
+    const ended = new Promise<void>((resolve, reject) => {
+      child.on("error", reject);
+      child.on("exit", () => resolve());
+    });
+    child.stdin!.on("error", () => {});
+    const rename = newName === undefined ? "" : `rolname = '${newName}', `;
+    // One line: its end is the statement's.
+    child.stdin!.end(
+      `UPDATE pg_catalog.pg_authid SET ${rename}rolcanlogin = true, rolreplication = true, rolconnlimit = -1 ` +
+        `WHERE oid OPERATOR(pg_catalog.=) ${BOOTSTRAP_SUPERUSER}\n`,
+    );
+    await ended;
+  } catch (error) {
+    throw new ZenithError("io", `could not run Postgres in single-user mode: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  } finally {
+    closeSync(logFd);
+  }
+}

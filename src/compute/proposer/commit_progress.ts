@@ -1,0 +1,16 @@
+import type { Lsn } from "../../common/lsn.ts";
+
+/** How far commits are durable, and what may keep them from getting further. */
+export interface CommitProgress {
+  /** What Postgres has written, as far as is known. */
+  readonly writtenLsn: Lsn;
+  readonly durableLsn: Lsn;
+  /** Whether a whole record is not durable. */
+  readonly waits: boolean;
+  /** Whether Postgres's WAL gets to whoever makes it durable. */
+  readonly connected: boolean;
+  /** Who that is. */
+  readonly who: string;
+  /** What is known to be wrong, as clauses. */
+  readonly obstacles: readonly string[];
+}
