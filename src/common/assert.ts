@@ -7,8 +7,8 @@ export class AssertionError extends Error {
 }
 
 /**
- * Throws unless `condition` holds. Stays on in production: a storage server that has lost track of its
- * own state must stop, not go on.
+ * Throws unless `condition` holds. Stays on in production: a storage server that has lost track of
+ * its state must stop.
  *
  * Keep `message` a plain string on hot paths; building one per call costs more than the check.
  *

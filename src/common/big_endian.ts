@@ -1,13 +1,13 @@
 /**
- * Unsigned integers as the Postgres wire protocol has them, and all that goes over it. Nothing is checked: callers know that the bytes are
- * there.
+ * Unsigned integers as the Postgres wire protocol has them, and everything sent over it. These
+ * functions check no bounds: callers know that the bytes are there.
  */
 
 export function uint32(bytes: Uint8Array, off: number): number {
   return ((bytes[off] << 24) | (bytes[off + 1] << 16) | (bytes[off + 2] << 8) | bytes[off + 3]) >>> 0;
 }
 
-/** Of a larger value the lower 32 bits. */
+/** Writes the lower 32 bits of a larger value. */
 export function putUint32(bytes: Uint8Array, off: number, value: number): void {
   bytes[off] = value >>> 24;
   bytes[off + 1] = value >>> 16;

@@ -7,9 +7,10 @@ export function sharedBytes(size: number): Uint8Array<SharedArrayBuffer> {
 }
 
 /**
- * Buffers of one size that are used again and again, where garbage would wait for a collector that does not know how much
- * of it there is. A buffer is counted: whoever refers to it has retained it, and the last one to release it gives it
- * back. One that is not released is not lost but collected. They lie in shared memory, see {@link sharedBytes}.
+ * Reuses buffers of one size, because the garbage collector does not know how large they are. Each
+ * buffer has a reference count: users retain it, and the last release returns it. A buffer that is
+ * never released is not lost: the collector frees it. The buffers are in shared memory, see
+ * {@link sharedBytes}.
  */
 export class BufferPool {
   readonly bufferBytes: number;
@@ -31,13 +32,13 @@ export class BufferPool {
     return buffer;
   }
 
-  /** Adds a reference. Other buffers than the pool's are none of its business. */
+  /** Adds a reference. Ignores buffers that are not the pool's. */
   retain(buffer: Uint8Array): void {
     const references = this.#references.get(buffer);
     if (references !== undefined) this.#references.set(buffer, references + 1);
   }
 
-  /** Takes a reference back; with the last one, nobody may look at the buffer any more. */
+  /** Drops a reference. After the last one, nobody may use the buffer. */
   release(buffer: Uint8Array): void {
     const references = this.#references.get(buffer);
     if (references === undefined) return;
@@ -49,14 +50,14 @@ export class BufferPool {
     this.#free.push(buffer as Uint8Array<SharedArrayBuffer>);
   }
 
-  /** Bytes that are held ready. */
+  /** Bytes in free buffers. */
   get freeBytes(): number {
     return this.#free.length * this.bufferBytes;
   }
 
-  /** Lets go of the buffers that nobody has needed since the last call. To be called now and then. */
+  /** Frees the buffers that nobody has needed since the last call. Call it now and then. */
   trim(): void {
-    // Nobody counts shared memory as garbage: without a word it would lie for minutes.
+    // The runtime does not count shared memory as garbage and would keep it for minutes.
     noteShortLived(this.#fewestFree * this.bufferBytes);
     this.#free.length -= this.#fewestFree;
     this.#fewestFree = this.#free.length;

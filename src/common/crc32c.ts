@@ -1,11 +1,15 @@
 /**
- * CRC-32C (Castagnoli), the checksum of PostgreSQL's WAL, of its control file and of every file format of ours.
+ * CRC-32C (Castagnoli), the checksum of PostgreSQL's WAL, of its control file and of all our file
+ * formats.
  *
- * Slicing-by-16: sixteen tables turn sixteen bytes into sixteen independent lookups, which keeps a JIT-compiled loop
- * busy where the textbook byte-at-a-time loop waits for its own last result.
+ * Slicing-by-16: sixteen tables turn sixteen bytes into sixteen independent lookups, which keeps a
+ * JIT-compiled loop busy where the textbook byte-at-a-time loop waits for its own last result.
  */
 
-/** The Castagnoli polynomial 0x1EDC6F41 with its bits reversed, for a CRC that takes the lowest bit first. */
+/**
+ * The Castagnoli polynomial 0x1EDC6F41 with its bits reversed, for a CRC that takes the lowest bit
+ * first.
+ */
 const POLYNOMIAL_REVERSED = 0x82f63b78;
 
 const SLICES = 16;
@@ -60,7 +64,8 @@ export function crc32c(bytes: Uint8Array, off: number, len: number, seed = 0): n
       T0[bytes[at + 15]!]!;
     at += SLICES;
   }
-  // The rest in slices too: most WAL records are short, and a byte at a time each waits for the one before.
+  // Slices for the rest too: most WAL records are short, and a byte-at-a-time loop waits for each
+  // result.
   if (end - at >= 8) {
     crc = T7[(crc ^ bytes[at]!) & 0xff]! ^
       T6[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
@@ -86,7 +91,10 @@ export function crc32c(bytes: Uint8Array, off: number, len: number, seed = 0): n
   return ~crc >>> 0;
 }
 
-/** `TABLE[256 * n + b]`: what byte `b` contributes to the CRC when `n` more bytes follow it in its group. */
+/**
+ * `TABLE[256 * n + b]`: what byte `b` contributes to the CRC when `n` more bytes follow it in its
+ * group.
+ */
 function buildTables(): Int32Array {
   const table = new Int32Array(SLICES * 256);
   for (let byte = 0; byte < 256; byte++) {

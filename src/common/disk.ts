@@ -1,11 +1,12 @@
 /**
- * The one way to the disk. Everything that stores data takes a {@link Disk}, so that a test can put one in its place
- * that fails, loses what was not synced, or tears the last write at any chosen operation.
+ * The only way to the disk. All code that stores data takes a {@link Disk}, so that a test can
+ * substitute one that fails, loses what was not synced, or tears the last write at any chosen
+ * operation.
  *
- * Synchronous calls are for metadata, for reads that a request waits for, and for threads with nothing else to do; asynchronous
- * ones for what takes long beside other work.
- * Failures are the operating system's errors, with their `code` and `path`; wrap them with `ioError` where it is known what was
- * being done.
+ * Synchronous calls are for metadata, for reads that a request waits for, and for threads with
+ * nothing else to do; asynchronous ones for long operations beside other work. Failures are the
+ * operating system's errors, with their `code` and `path`; wrap them with `ioError` where the code
+ * knows the operation.
  */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
@@ -14,7 +15,9 @@ import { systemErrorCode } from "./errors.ts";
 /** An open file, with explicit positions: there is no shared cursor. */
 export interface DiskFile {
   readonly path: string;
-  /** Reads up to `len` bytes into `into[off..]` from `position`; fewer only at the end of the file. */
+  /**
+   * Reads up to `len` bytes into `into[off..]` from `position`; fewer only at the end of the file.
+   */
   readSync(into: Uint8Array, off: number, len: number, position: number): number;
   /** Writes all of `len` bytes. */
   writeSync(from: Uint8Array, off: number, len: number, position: number): void;
@@ -30,8 +33,8 @@ export interface DiskFile {
 }
 
 /**
- * How to open a file: `read`: must exist; `write`: read and write, must exist; `create`: read and write,
- * made or emptied; `createNew`: read and write, must not exist.
+ * How to open a file: `read`: must exist; `write`: read and write, must exist; `create`: read and
+ * write, made or emptied; `createNew`: read and write, must not exist.
  */
 export type OpenMode = "read" | "write" | "create" | "createNew";
 
@@ -46,10 +49,13 @@ export interface Disk {
   openSync(path: string, mode: OpenMode): DiskFile;
   /** The whole file. */
   readFileSync(path: string): Uint8Array;
-  /** Atomically replaces `to` when it is a file. Durable after {@link fsyncDirSync} of the directory. */
+  /**
+   * Atomically replaces `to` when it is a file. Durable after {@link fsyncDirSync} of the
+   * directory.
+   */
   renameSync(from: string, to: string): void;
   unlinkSync(path: string): void;
-  /** As {@link unlinkSync}, off the thread: to let go of a large file takes milliseconds. */
+  /** Like {@link unlinkSync}, off the thread: removing a large file takes milliseconds. */
   unlink(path: string): Promise<void>;
   /** Removes a directory with all that is in it; nothing happens when it isn't there. */
   removeTreeSync(path: string): void;
@@ -207,8 +213,8 @@ export const nodeDisk: Disk = {
 };
 
 /**
- * Replaces `path` with `content`, atomically and durably: after a crash at any instant the file has its old content or
- * its new, and after this returns it has the new. Blocks for two syncs.
+ * Replaces `path` with `content`, atomically and durably: after a crash at any instant the file has
+ * its old content or its new, and after this returns it has the new. Blocks for two syncs.
  */
 export function replaceFileSync(disk: Disk, directory: string, path: string, content: Uint8Array): void {
   const temporary = `${path}${TEMPORARY_SUFFIX}`;
@@ -224,9 +230,9 @@ export function replaceFileSync(disk: Disk, directory: string, path: string, con
 }
 
 /**
- * To be called before anything in a directory is relied on that an earlier process has left. If that process was killed, what it
- * did last can be seen and may still be lost with the machine's power: a file's new content, a name that is gone, the
- * directory itself. From now on all that is durable.
+ * Call this before you rely on anything that an earlier process left in a directory. If that
+ * process was killed, its last changes are visible but a power failure can still undo them: a
+ * file's new content, a removed name, the directory itself. After this call they are durable.
  */
 export function settleDirectorySync(disk: Disk, directory: string): void {
   disk.fsyncDirSync(dirname(directory));
@@ -234,8 +240,8 @@ export function settleDirectorySync(disk: Disk, directory: string): void {
 }
 
 /**
- * As {@link settleDirectorySync}, for a role's working directory, which others have made: also the directories above it, as far as this
- * process may open them.
+ * As {@link settleDirectorySync}, for a role's working directory, which others have created: it
+ * also syncs the directories above, as far as this process may open them.
  */
 export function settleWorkdirSync(disk: Disk, workdir: string): void {
   disk.fsyncDirSync(workdir);
@@ -246,8 +252,8 @@ export function settleWorkdirSync(disk: Disk, workdir: string): void {
   }
 }
 
-/** The directory is not this process's to open, or its file system can't sync directories. */
+/** This process may not open the directory, or its file system can't sync directories. */
 const NOT_OURS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EINVAL"]);
 
-/** What a file is called while it isn't complete. Whoever owns a directory removes such files when it starts. */
+/** The suffix of an incomplete file. The owner of a directory removes such files at start. */
 export const TEMPORARY_SUFFIX = ".tmp";

@@ -1,8 +1,11 @@
-/** What went wrong, as a caller can act on it. `pgwire` maps each to an SQLSTATE, the CLI to an exit code. */
+/**
+ * What went wrong, as a caller can act on it. `pgwire` maps each to an SQLSTATE, the CLI to an exit
+ * code.
+ */
 export const ERROR_KINDS = [
   /** The caller sent something that is malformed. */
   "invalid_argument",
-  /** Tenant, timeline, branch, relation, file: what was named is not there. */
+  /** Tenant, timeline, branch, relation, file: not found. */
   "not_found",
   "already_exists",
   /** The state forbids it now: a compute is running, another writer is active. */
@@ -14,7 +17,7 @@ export const ERROR_KINDS = [
   /** The peer broke the protocol. */
   "protocol",
   "not_implemented",
-  /** A peer or a resource can't be reached now; trying again later may work. */
+  /** A peer or a resource can't be reached now; a retry may work. */
   "unavailable",
   "timeout",
   "disk_full",
@@ -30,8 +33,8 @@ export interface ErrorOptionsExtra {
 }
 
 /**
- * An expected failure: says what was expected, what was found and where. Thrown up to the top of a command or a
- * connection and reported there once.
+ * An expected failure: says what was expected, what was found and where. The top of a command or a
+ * connection catches it and reports it once.
  */
 export class ZenithError extends Error {
   override name = "ZenithError";
@@ -73,7 +76,7 @@ export function ioError(doing: string, path: string, cause: unknown): ZenithErro
 }
 
 /**
- * Does something with files, whose failures come out as {@link ioError}s.
+ * Runs a file operation and turns its failures into {@link ioError}s.
  *
  * @param doing as there
  */

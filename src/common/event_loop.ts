@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers";
 
-/** Resolves when whatever else this thread has to do has had its turn. To be awaited now and then in work that takes long. */
+/** Resolves after this thread's other pending work has run. Long work awaits it now and then. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,7 +1,8 @@
 /**
- * A directory that somebody else may write, handled with the rights of root. Paths are of no use there: between two looks at one, any part
- * of it can become a link to elsewhere. So each directory is opened without following links, and what is in it is reached
- * by that descriptor, one name at a time (`/proc/self/fd/N/name` is what openat(2) is elsewhere).
+ * Root's access to a directory that another user may write. Paths are not safe there: any part of
+ * one can become a link between two calls. So this class opens each directory without following
+ * links and reaches its contents through that descriptor, one name at a time
+ * (`/proc/self/fd/N/name` does the work of openat(2)).
  */
 import {
   closeSync,
@@ -81,7 +82,7 @@ export class ForeignDirectory implements Disposable {
     return new ForeignDirectory(path, openDirectory(this.#at(name), path));
   }
 
-  /** The directory of that name, made if need be, and `owner`'s. */
+  /** Opens the directory of that name, and creates it for `owner` if it is missing. */
   makeDirectory(name: string, owner: FileOwner | undefined): ForeignDirectory {
     try {
       mkdirSync(this.#at(name), { mode: DIRECTORY_MODE });
@@ -106,7 +107,10 @@ export class ForeignDirectory implements Disposable {
     }
   }
 
-  /** @returns the descriptor of a file that is there, for writing @throws {ZenithError} `io` also when it is a link */
+  /**
+   * @returns the descriptor of an existing file, for writing @throws {ZenithError} `io` also when
+   *   it is a link
+   */
   openFile(name: string): number {
     try {
       return openSync(this.#at(name), O_WRONLY | O_NOFOLLOW);
@@ -120,12 +124,12 @@ export class ForeignDirectory implements Disposable {
     symlinkSync(target, this.#at(name));
   }
 
-  /** Moves what has that name to a path of ours. */
+  /** Moves the entry of that name to one of our paths. */
   moveTo(name: string, path: string): void {
     renameSync(this.#at(name), path);
   }
 
-  /** Removes what has that name, with all below it; nothing if there is nothing. */
+  /** Removes the entry of that name with everything below it, if it exists. */
   remove(name: string): void {
     const found = this.lstat(name);
     if (found === undefined) return;
@@ -140,7 +144,9 @@ export class ForeignDirectory implements Disposable {
     rmdirSync(this.#at(name));
   }
 
-  /** Gives everything that is `from`'s to `owner`, this directory too. */
+  /**
+   * Changes the owner of everything that belongs to `from`, including this directory, to `owner`.
+   */
   handOver(from: number, owner: FileOwner): void {
     if (this.stat().uid === from) this.setOwner(owner);
     for (const name of this.names()) {
@@ -165,7 +171,7 @@ export class ForeignDirectory implements Disposable {
   }
 }
 
-/** Removes a tree that somebody else may write, whose parent is ours; nothing if there is nothing. */
+/** Removes a tree that another user may write and whose parent is ours, if it exists. */
 export function removeForeignTree(path: string): void {
   if (lstatSync(dirname(path), { throwIfNoEntry: false }) === undefined) return;
   using parent = ForeignDirectory.open(dirname(path));
@@ -175,7 +181,8 @@ export function removeForeignTree(path: string): void {
 /**
  * Reads a file in a directory that somebody else may write and whose parent is ours.
  *
- * @throws {ZenithError} `io` when it is no ordinary file but a link or a pipe, or larger than `maxBytes`
+ * @throws {ZenithError} `io` when it is no ordinary file but a link or a pipe, or larger than
+ *   `maxBytes`
  */
 export function readForeignFile(path: string, maxBytes: number): Uint8Array {
   using directory = ForeignDirectory.open(dirname(path));
@@ -185,7 +192,7 @@ export function readForeignFile(path: string, maxBytes: number): Uint8Array {
 function readRegularFile(at: string, path: string, maxBytes: number): Uint8Array {
   let fd: number;
   try {
-    // A pipe would be waited for.
+    // Opening a pipe would block.
     fd = openSync(at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   } catch (error) {
     throw linkError(path, error) ?? ioError("read", path, error);

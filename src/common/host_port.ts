@@ -7,7 +7,7 @@ export interface HostPort {
 }
 
 /**
- * Reads `host:port`, `[::1]:port` or `:port` (all local interfaces are never meant by that: it is 127.0.0.1).
+ * Reads `host:port`, `[::1]:port` or `:port` (which means 127.0.0.1, never all interfaces).
  *
  * @throws {ZenithError} `invalid_argument`
  */

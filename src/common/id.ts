@@ -1,10 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { ZenithError } from "./errors.ts";
 
-/** 32 lower-case hex characters that name a tenant: one customer's branches, kept apart from every other's. */
+/**
+ * 32 lower-case hex characters that name a tenant: one customer's branches, separate from all
+ * others.
+ */
 export type TenantId = string & { readonly __brand: "TenantId" };
 
-/** 32 lower-case hex characters that name a timeline: one line of WAL history. A branch is a name for a timeline. */
+/**
+ * 32 lower-case hex characters that name a timeline: one line of WAL history. A branch is a name
+ * for a timeline.
+ */
 export type TimelineId = string & { readonly __brand: "TimelineId" };
 
 const ID_BYTES = 16;

@@ -1,8 +1,9 @@
 import { ZenithError } from "./errors.ts";
 
 /**
- * A position in the WAL, in bytes since its beginning. A branded `number`: 2^53 bytes (9 PB) of WAL fit, and a
- * number is six times cheaper than a bigint on the decode path. What does not fit is an error, never a rounded value.
+ * A position in the WAL, in bytes since its beginning. A branded `number`: 2^53 bytes (9 PB) of WAL
+ * fit, and a number is six times cheaper than a bigint on the decode path. A larger value is an
+ * error, never rounded.
  */
 export type Lsn = number & { readonly __brand: "Lsn" };
 
@@ -14,7 +15,10 @@ export const MAX_LSN = Number.MAX_SAFE_INTEGER as Lsn;
 
 const TWO_POW_32 = 0x1_0000_0000;
 
-/** Brands a number that is known to be a position. @throws {ZenithError} when it is not an integer in 0..2^53-1 */
+/**
+ * Brands a number that is known to be a position. @throws {ZenithError} when it is not an integer
+ * in 0..2^53-1
+ */
 export function lsn(value: number): Lsn {
   if (!Number.isSafeInteger(value) || value < 0) {
     throw new ZenithError("out_of_range", `LSN ${value} is outside 0/0..${formatLsn(MAX_LSN)}`);

@@ -1,9 +1,12 @@
 import { readFileSync } from "node:fs";
 
-/** What is assumed where the kernel does not say: the usual soft limit of a session. */
+/** The limit to assume if the kernel does not report one: the usual soft limit of a session. */
 const OPEN_FILES_ASSUMED = 1024;
 
-/** How many descriptors this process may have open: RLIMIT_NOFILE, as it is now. Sockets and files share them. */
+/**
+ * How many descriptors this process may have open: RLIMIT_NOFILE, as it is now. Sockets and files
+ * share them.
+ */
 export function openFilesLimit(): number {
   try {
     return parseOpenFilesLimit(readFileSync("/proc/self/limits", "utf8"));
@@ -19,8 +22,11 @@ export function parseOpenFilesLimit(text: string): number {
   return soft === "unlimited" ? Infinity : Number(soft);
 }
 
-/** Of the descriptors, those that connections may take; the other half is for files: layers, WAL, logs, worker threads. */
+/**
+ * How many descriptors connections may take; the other half is for files: layers, WAL, logs, worker
+ * threads.
+ */
 export const CONNECTIONS_SHARE = 1 / 2;
 
-/** Of the descriptors, those that open layer files may take. */
+/** How many descriptors open layer files may take. */
 export const LAYERS_SHARE = 1 / 4;

@@ -35,18 +35,18 @@ const bytes = (smallest: number) => pipe(number(), integer(), minValue(smallest)
 /** `pageserver.toml`. Every key is optional; an empty file is a complete one. */
 export const PageServerConfigSchema = strictObject({
   listen: optional(AddressSchema, PAGESERVER_DEFAULT_LISTEN),
-  /** The PostgreSQL whose initdb makes new tenants; found by itself when absent. */
+  /** The PostgreSQL whose initdb creates new tenants; by default the first one found. */
   pg_distrib_dir: optional(string()),
   log_level: optional(picklist(["debug", "info", "warn", "error"]), "info"),
   /** WAL that a timeline's memory layer holds before it is frozen and written out. */
   checkpoint_distance_bytes: optional(bytes(MIB), 64 * MIB),
-  /** What all timelines' memory layers hold together at most; those that are filled, half of it. */
+  /** The limit for all memory layers together; open layers get half of it. */
   memory_layer_bytes: optional(bytes(4 * MIB), 128 * MIB),
   /** Decompressed layer blocks, all timelines together. */
   block_cache_bytes: optional(bytes(MIB), 64 * MIB),
   /** Materialised pages, all timelines together. */
   page_cache_bytes: optional(bytes(MIB), 64 * MIB),
-  /** How often each timeline's history is looked at for what can go. */
+  /** How often each timeline's garbage is collected. */
   gc_period_s: optional(pipe(number(), integer(), minValue(1)), 3600),
   /** How long a read at an LSN that has not arrived waits for it. */
   wait_lsn_timeout_ms: optional(pipe(number(), integer(), minValue(0)), 60_000),

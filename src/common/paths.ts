@@ -1,14 +1,15 @@
 /**
- * The one place that knows where things are on disk. It takes parsed ids and names, never raw strings, so that no
- * input from outside can climb out of its directory. `docs/multitenancy.md` shows the resulting tree.
+ * The only module that knows where things are on disk. It takes parsed ids and names, never raw
+ * strings, so no foreign input can escape its directory. `docs/multitenancy.md` shows the resulting
+ * tree.
  */
 import { join, resolve } from "node:path";
 import type { BranchName, TenantId, TimelineId } from "./id.ts";
 
-/** How the directory of a tenant that is being created ends. */
+/** The suffix of the directory of a tenant that is being created. */
 export const TENANT_IN_PROGRESS_SUFFIX = ".creating";
 
-/** How the directory of a tenant or timeline ends that is being removed: whatever is left of it is to go. */
+/** The suffix of the directory of a tenant or timeline that is being deleted. */
 export const DELETED_SUFFIX = ".deleted";
 
 /** A page server's working directory. */
@@ -115,7 +116,7 @@ export class SafekeeperPaths {
   }
 }
 
-/** A local environment: what `zenith init` makes and every other command works in. */
+/** A local environment: `zenith init` creates it, and every other command works in it. */
 export class EnvironmentPaths {
   readonly root: string;
 
@@ -136,7 +137,7 @@ export class EnvironmentPaths {
   computes(tenant: TenantId): string {
     return join(this.root, "pgdatadirs", "tenants", tenant);
   }
-  /** Locked by who makes a compute. */
+  /** Locked while a process creates a compute. */
   get computesLock(): string {
     return join(this.root, "pgdatadirs", "lock");
   }
@@ -146,7 +147,10 @@ export class EnvironmentPaths {
   compute(tenant: TenantId, branch: BranchName): ComputePaths {
     return new ComputePaths(join(this.computes(tenant), branch));
   }
-  /** What process `pid` is making, to be {@link compute} when it is complete: no branch's name begins with a dot. */
+  /**
+   * The directory in which process `pid` creates a {@link compute}. No branch name begins with a
+   * dot.
+   */
   computeInProgress(tenant: TenantId, branch: BranchName, pid: number): ComputePaths {
     return new ComputePaths(join(this.computes(tenant), `.${branch}.${pid}`));
   }
@@ -160,7 +164,10 @@ export class ComputePaths {
     this.dir = resolve(dir);
   }
 
-  /** What the user may edit and every start keeps: postgresql.conf, pg_hba.conf and postgresql.auto.conf live here. */
+  /**
+   * The files that the user may edit and every start keeps: postgresql.conf, pg_hba.conf and
+   * postgresql.auto.conf live here.
+   */
   get pgdata(): string {
     return join(this.dir, "pgdata");
   }
@@ -173,18 +180,20 @@ export class ComputePaths {
   get log(): string {
     return join(this.dir, "compute.log");
   }
-  /** Where the Unix socket is: a directory of its own, for the data directory is emptied at every start. */
+  /**
+   * Where the Unix socket is: a separate directory, because every start empties the data directory.
+   */
   get socketDir(): string {
     return join(this.dir, "run");
   }
   get postgresLog(): string {
     return join(this.dir, "postgres.log");
   }
-  /** What is the matter with it while it runs. */
+  /** Its problems while it runs. */
   get conditions(): string {
     return join(this.dir, "conditions");
   }
-  /** What it had used when it was last stopped. */
+  /** The pages that it used before its last stop. */
   get hotPages(): string {
     return join(this.dir, "hot_pages");
   }
@@ -192,7 +201,7 @@ export class ComputePaths {
   get mount(): string {
     return join(this.dir, "mount");
   }
-  /** What this compute has written to, and kept of, the files at {@link mount}. */
+  /** The data that this compute has written to, or kept from, the files at {@link mount}. */
   get overlay(): string {
     return join(this.dir, "overlay");
   }

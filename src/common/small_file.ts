@@ -1,6 +1,7 @@
 /**
- * Small files of lines that are replaced whole: leases, names, addresses. The first line says what the file is and the format's
- * version, the last one has a checksum of all before it. docs/formats/small_files.md is the specification.
+ * Small files of lines that are replaced whole: leases, names, addresses. The first line says what
+ * the file is and the format's version, the last one has a checksum of all before it.
+ * docs/formats/small_files.md is the specification.
  */
 import { dirname } from "node:path";
 import { crc32c } from "./crc32c.ts";
@@ -13,7 +14,7 @@ const VERSION_WITHOUT_CHECKSUM = 1;
 
 const CHECKSUM = /^crc32c ([0-9a-f]{8})$/;
 
-/** How the name of a damaged file ends that was set aside. */
+/** The suffix of a damaged file that was set aside. */
 const DAMAGED_SUFFIX = ".damaged";
 
 /** What the lines of a file mean. */
@@ -21,7 +22,10 @@ export interface SmallFormat<T> {
   /** The first line up to the version: `zenith leases`. */
   readonly title: string;
   encode(value: T): readonly string[];
-  /** @throws when the lines can't be what {@link encode} gives; {@link SmallFile} adds which file that is */
+  /**
+   * @throws when {@link encode} can't have written the lines; {@link SmallFile} adds the file's
+   *   name
+   */
   decode(lines: readonly string[]): T;
 }
 
@@ -80,7 +84,10 @@ export class SmallFile<T> {
     return bytes === null ? null : decodeSmallFile(this.#format, bytes, this.path);
   }
 
-  /** Durable when it returns; before that the file has its old content or the new. @throws {ZenithError} `disk_full`, `io` */
+  /**
+   * Durable when it returns; before that the file has its old content or the new. @throws
+   * {ZenithError} `disk_full`, `io`
+   */
   write(value: T): void {
     const content = encodeSmallFile(this.#format, value);
     withIoErrors(
@@ -91,8 +98,8 @@ export class SmallFile<T> {
   }
 
   /**
-   * As {@link read}, but a damaged file is renamed and no longer in the way: null stands for it too. {@link damage} tells of it from then
-   * on, until somebody has removed what was set aside.
+   * Like {@link read}, but renames a damaged file out of the way and returns null for it too. From
+   * then on {@link damage} reports it until somebody removes the renamed file.
    *
    * @throws {ZenithError} `io`
    */
@@ -109,7 +116,7 @@ export class SmallFile<T> {
     }
   }
 
-  /** What is wrong when a damaged file was set aside, else null. @throws {ZenithError} `io` */
+  /** Why a damaged file was set aside; null if none was. @throws {ZenithError} `io` */
   damage(): string | null {
     const isThere = withIoErrors("look for", this.#aside, () => this.#disk.statSync(this.#aside)) !== null;
     return isThere ? `${this.path} was damaged, and is now ${this.#aside}` : null;

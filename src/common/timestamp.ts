@@ -1,10 +1,13 @@
 /**
- * Points in time as PostgreSQL stores them (`TimestampTz`): microseconds since 2000-01-01 UTC, in a `number`. It is exact for
- * the years 1715 to 2285.
+ * Points in time as PostgreSQL stores them (`TimestampTz`): microseconds since 2000-01-01 UTC, in a
+ * `number`. It is exact for the years 1715 to 2285.
  */
 import { ZenithError } from "./errors.ts";
 
-/** 2000-01-01 UTC in milliseconds since 1970 (POSTGRES_EPOCH_JDATE, src/include/datatype/timestamp.h). */
+/**
+ * 2000-01-01 UTC in milliseconds since 1970 (POSTGRES_EPOCH_JDATE,
+ * src/include/datatype/timestamp.h).
+ */
 const POSTGRES_EPOCH_MS = 946_684_800_000;
 const US_PER_MS = 1000;
 
@@ -15,12 +18,12 @@ const PATTERN =
 export type DefaultZone = "local" | "none";
 
 /**
- * Reads RFC 3339 (`2026-11-22T09:30:00.5Z`) and PostgreSQL's style (`2026-11-22 09:30:00.5+01`, `2026-11-22 09:30`,
- * `2026-11-22`).
+ * Reads RFC 3339 (`2026-11-22T09:30:00.5Z`) and PostgreSQL's style (`2026-11-22 09:30:00.5+01`,
+ * `2026-11-22 09:30`, `2026-11-22`).
  *
  * @returns microseconds since 2000-01-01 UTC
- * @throws {ZenithError} `invalid_argument` when it is something else, a day or time that does not exist, or has no zone and
- *   needs one
+ * @throws {ZenithError} `invalid_argument` when it is something else, a day or time that does not
+ *   exist, or has no zone and needs one
  */
 export function parseTimestamp(text: string, defaultZone: DefaultZone): number {
   const match = PATTERN.exec(text.trim());

@@ -9,9 +9,10 @@ import { errorMessage, ioError, systemErrorCode, ZenithError } from "./errors.ts
 const MEND = "it is a text file, in TOML: mend it with an editor";
 
 /**
- * Reads a config file. Use `strictObject` in the schema: a key that nobody reads is a typing error of the user's.
+ * Reads a config file. Use `strictObject` in the schema: a key that nobody reads is a typo.
  *
- * @throws {ZenithError} `not_found` when there is no such file, `invalid_argument` naming file and key when it is wrong
+ * @throws {ZenithError} `not_found` when there is no such file, `invalid_argument` naming file and
+ *   key when it is wrong
  */
 export function readTomlFile<const S extends GenericSchema>(path: string, schema: S): InferOutput<S> {
   let text: string;

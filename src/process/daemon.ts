@@ -1,6 +1,7 @@
 /**
- * Background processes. A daemon is this same program started again, detached; until it is ready it tells its
- * parent, over a pipe at file descriptor 3, how far it is, that it is ready, or why it could not start.
+ * Background processes. A daemon is this same program, started again and detached. It reports to
+ * its parent over a pipe at file descriptor 3: its progress, that it is ready, or why it could not
+ * start.
  */
 import { spawn } from "node:child_process";
 import { closeSync, openSync, writeSync } from "node:fs";
@@ -31,9 +32,9 @@ export interface DaemonReady {
 }
 
 export interface StartDaemonOptions {
-  /** What follows the program's name: `["pageserver", "-D", …]`. */
+  /** The arguments after the program's name: `["pageserver", "-D", …]`. */
   readonly args: readonly string[];
-  /** What it prints outside its log, such as a runtime's last words, is appended here. */
+  /** Receives its output outside the log, such as the runtime's last words. */
   readonly logFile: string;
   readonly onProgress?: (text: string) => void;
   readonly timeoutMs: number;
@@ -52,7 +53,8 @@ function selfCommand(args: readonly string[]): { file: string; args: string[] } 
 /**
  * Starts a daemon and waits until it is ready.
  *
- * @throws {ZenithError} the daemon's own error when it could not start, `timeout`, or `unavailable` when it died silently
+ * @throws {ZenithError} the daemon's own error when it could not start, `timeout`, or `unavailable`
+ *   when it died silently
  */
 export async function startDaemon(options: StartDaemonOptions): Promise<DaemonReady> {
   let logFd: number;
@@ -134,7 +136,7 @@ export async function startDaemon(options: StartDaemonOptions): Promise<DaemonRe
   }
 }
 
-/** How long the pipe of a process that has ended may take to be read out. */
+/** How long reading the rest of an ended process's pipe may take. */
 const LAST_WORDS_MS = 500;
 
 function parseJson(text: string): unknown {
@@ -145,7 +147,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** The daemon's end of the pipe. Without a parent that listens, all of it does nothing. */
+/** The daemon's end of the pipe. Does nothing if no parent listens. */
 export interface ParentChannel {
   progress(text: string): void;
   /** The last message, as is `failed`: the pipe is closed. */

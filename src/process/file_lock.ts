@@ -1,6 +1,7 @@
 /**
- * Locks on files that the kernel holds for a process, and lets go of when it ends, however it ends. They hold across PID namespaces, as
- * of containers that share a volume, where a process id says nothing.
+ * File locks that the kernel releases when their process ends, however it ends. They work across
+ * PID namespaces, for example between containers that share a volume, where a process id means
+ * nothing.
  */
 import { closeSync, constants, openSync } from "node:fs";
 import { ioError } from "../common/errors.ts";
@@ -45,7 +46,7 @@ export interface FileLock {
   release(): void;
 }
 
-/** Where files can't be locked, nobody is kept out. */
+/** Without file locks, everybody gets in. */
 const NO_LOCK: FileLock = { release() {} };
 
 /**
@@ -70,7 +71,7 @@ export function tryLockFile(path: string): FileLock | null {
 
 const POLL_MS = 20;
 
-/** As {@link tryLockFile}, waiting for up to `timeoutMs` without letting anything else of this thread go on. */
+/** Like {@link tryLockFile}, but blocks this thread for up to `timeoutMs`. */
 export function lockFileWithin(path: string, timeoutMs: number): FileLock | null {
   const deadline = performance.now() + timeoutMs;
   for (;;) {

@@ -5,7 +5,10 @@ import { openLog } from "./rotating_file.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 
-/** What goes with a message: ids, LSNs already formatted, sizes. An `Error` under `err` is written with its stack and cause. */
+/**
+ * The fields of a message: ids, LSNs already formatted, sizes. An `Error` under `err` is written
+ * with its stack and cause.
+ */
 export type LogFields = Readonly<Record<string, unknown>>;
 
 /** One line of JSON per call: `level`, `time` (ISO 8601), `name`, the bound fields, `msg`. */
@@ -26,12 +29,12 @@ export interface LoggerOptions {
   readonly level?: LogLevel;
 }
 
-/** What a peer has sent is part of some lines: no more than this of it. */
+/** How much text from a peer a line may contain. */
 const TEXT_MAX_LENGTH = 1000;
 
 /**
- * Opens a log. Lines are written synchronously, so that the last words of a process that dies are there; servers
- * log per connection and per state change, never per page or record.
+ * Opens a log. Lines are written synchronously, so that a dying process's last lines are there;
+ * servers log per connection and per state change, never per page or record.
  *
  * @throws when the file can't be opened
  */
@@ -52,7 +55,7 @@ export function createLogger(options: LoggerOptions): Logger {
   );
 }
 
-/** An expected failure says all there is to say; where it was thrown is for bugs. */
+/** An expected failure needs no stack trace; only a bug does. */
 function describeError(error: unknown): unknown {
   if (!(error instanceof ZenithError)) return error instanceof Error ? stdSerializers.err(error) : error;
   const { name, kind, message, hint, cause } = error;
@@ -82,7 +85,10 @@ interface PinoLike {
 
 const NO_FIELDS: LogFields = {};
 
-/** Peers can cause as many warnings and errors as they like: alike ones are counted. What a server says of itself is not. */
+/**
+ * Peers can cause any number of warnings and errors, so alike ones are limited. A server's messages
+ * about itself are not.
+ */
 function wrap(sink: PinoLike, repetitions: Repetitions): Logger {
   const sparingly = (level: "warn" | "error", fields: LogFields, message: string): void => {
     const { err } = fields;

@@ -1,6 +1,6 @@
 /**
- * Pid files. One holds the process id and the time that process was started at, so that a number that the
- * system has given to another process since is not mistaken for ours.
+ * Pid files. Each holds a process id and that process's start time, so that a reused id is not
+ * mistaken for ours.
  */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
@@ -14,18 +14,18 @@ export interface ProcessIdentity {
 
 export type PidFileState =
   | { readonly state: "running"; readonly process: ProcessIdentity }
-  /** The file is there, its process is not: it was killed. */
+  /** The file exists but its process does not: it was killed. */
   | { readonly state: "stale" }
   | { readonly state: "absent" };
 
-/** Looks at a pid file and at the process it names. */
+/** Checks a pid file and the process that it names. */
 export function checkPidFile(path: string): PidFileState {
   const process = readPidFile(path);
   if (process === undefined) return { state: "absent" };
   return process !== null && isRunning(process) ? { state: "running", process } : { state: "stale" };
 }
 
-/** Whether that very process still runs. One that has ended and is not waited for yet, a zombie, does not. */
+/** Whether that process still runs. A zombie does not. */
 export function isRunning(process: ProcessIdentity): boolean {
   return processStartTime(process.pid) === process.startTime;
 }
@@ -36,18 +36,23 @@ export interface PidFileClaim {
   release(): void;
 }
 
-/** How long the files of a process may take to be closed that has just been killed. */
+/** How long the kernel may take to close the files of a process that has just been killed. */
 const LOCK_TIMEOUT_MS = 1_000;
 
-/** What keeps others out of the directory of a pid file: it stays when the process ends, locked by nobody. */
+/**
+ * The lock that keeps others out of a pid file's directory. The file stays, unlocked, after the
+ * process ends.
+ */
 export function lockPathOf(pidFile: string): string {
   return `${pidFile.replace(/\.pid$/, "")}.lock`;
 }
 
 /**
- * Claims `path` for this process. The claim ends with the process: a file left behind by a killed one is taken over.
+ * Claims `path` for this process. The claim ends with the process: a file left behind by a killed
+ * one is taken over.
  *
- * A process id says nothing in another PID namespace, as of a container: what counts is the lock on the file beside it.
+ * A process id means nothing in another PID namespace, such as a container's, so the lock on the
+ * file beside it decides.
  *
  * @throws {ZenithError} `conflict` when another process has claimed it and runs
  */
@@ -96,7 +101,7 @@ function writePidFile(path: string): PidFileClaim {
     writeFileSync(temporary, content, { mode: 0o644 });
     while (!tryLink(temporary, path)) {
       const found = checkPidFile(path);
-      // One that does not know of the lock.
+      // An older process that does not take the lock.
       if (found.state === "running") throw alreadyRunning(found.process, path);
       if (found.state === "stale") removeStale(path);
     }
@@ -124,7 +129,7 @@ function tryLink(temporary: string, path: string): boolean {
   }
 }
 
-/** Takes a stale file away, and puts it back when another process has just replaced it by its own. */
+/** Removes a stale file, and puts it back if another process has just replaced it. */
 function removeStale(path: string): void {
   const aside = `${path}.stale.${process.pid}`;
   try {
@@ -171,8 +176,8 @@ const START_TIME = 22;
 /**
  * When the process that a `/proc/<pid>/stat` tells of was started; undefined when it has ended.
  *
- * A process that was killed is a zombie as soon as its first thread has ended. Until the others have, one of which may be in the
- * middle of a write, its files and ports are open: it still runs.
+ * A process that was killed is a zombie as soon as its first thread has ended. Until the others
+ * have, one of which may be in the middle of a write, its files and ports are open: it still runs.
  */
 export function startTimeOf(stat: string): string | undefined {
   // The command name, field 2, is in parentheses and may hold anything, spaces and parentheses too.

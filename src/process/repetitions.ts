@@ -1,15 +1,18 @@
-/** Tells what a log has said often enough. Pure but for the clock that is given to it. */
+/** Finds log lines that have been repeated often enough. Pure, except for the clock passed in. */
 
-/** So many alike lines are written in one window; the rest of them is counted. */
+/** How many alike lines are written in one window; the rest are only counted. */
 const LINES_PER_WINDOW = 20;
 const WINDOW_MS = 60_000;
 
-/** Kinds of lines that are told apart; what goes beyond counts as one kind. A peer's words are part of an error's text. */
+/**
+ * How many kinds of lines are distinguished; all others count as one kind. A peer's words are part
+ * of an error's text.
+ */
 const KINDS_MAX = 200;
 const KIND_MAX_LENGTH = 200;
 const OTHER = "";
 
-/** To look through all kinds costs more than a line may. */
+/** A scan through all kinds is too slow for every line. */
 const FORGET_INTERVAL_MS = 1_000;
 
 interface Kind {

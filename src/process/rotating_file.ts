@@ -4,7 +4,10 @@ import { destination } from "pino";
 /** A log grows to this size; then it becomes `<name>.1`, in the place of the one before. */
 export const LOG_MAX_BYTES = 16 << 20;
 
-/** Lines that can't be written now (the disk is full) are kept up to here, then dropped: logging never stops a server. */
+/**
+ * How many lines to keep while the disk is full; further ones are dropped. Logging never stops a
+ * server.
+ */
 const BACKLOG_MAX_BYTES = 1 << 20;
 
 const STDERR_FD = 2;
@@ -33,7 +36,7 @@ export function openLog(file: string | undefined, maxBytes = LOG_MAX_BYTES): Lin
           renameSync(file, `${file}.1`);
           out.reopen(file);
         } catch {
-          // It goes on in the same file, and is tried again when that has doubled.
+          // Continues in the same file, and tries again when its size has doubled.
         }
         bytes = 0;
       }
@@ -46,8 +49,8 @@ export function openLog(file: string | undefined, maxBytes = LOG_MAX_BYTES): Lin
 function ignoreWriteError(): void {}
 
 /**
- * For a log that another program has open for appending, and goes on with: what it holds is copied and taken away. What is written between
- * the two is lost.
+ * Rotates a log that another program keeps open for appending: copies its content, then truncates
+ * it. Lines written in between are lost.
  *
  * @throws what the file operations throw
  */

@@ -1,4 +1,7 @@
-/** Runs one role in this process: claims its directory, opens its log, handles signals, reports readiness, shuts down. */
+/**
+ * Runs one role in this process: claims its directory, opens its log, handles signals, reports
+ * readiness, shuts down.
+ */
 import { openParentChannel } from "./daemon.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { createLogger, type Logger, type LogLevel } from "./log.ts";
@@ -10,19 +13,21 @@ export type StopMode = "fast" | "immediate";
 export interface RunningRole {
   /** Where it listens, if it does. */
   readonly address?: { readonly host: string; readonly port: number };
-  /** Resolves when the role is down; `immediate` drops what can be had again. */
+  /** Resolves when the role is down; `immediate` drops data that can be fetched again. */
   stop(mode: StopMode): Promise<void>;
-  /** Makes a fast stop that is under way an immediate one. Without it, that goes on as it is. */
+  /**
+   * Turns a running fast stop into an immediate one. Without this method, the fast stop continues.
+   */
   hurryStop?(): void;
-  /** Settles when the role ends by itself: with a rejection that says why, or normally. */
+  /** Settles when the role ends on its own: it rejects with the reason, or resolves. */
   readonly ended?: Promise<void>;
 }
 
 export interface RoleContext {
   readonly log: Logger;
-  /** One line for whoever is waiting for the start. */
+  /** One line for the process that waits for the start. */
   progress(text: string): void;
-  /** Aborted, with the error to end with, when a stop is asked for while the role is still starting. */
+  /** Aborted with the final error if a stop arrives while the role is still starting. */
   readonly signal: AbortSignal;
 }
 
@@ -36,9 +41,10 @@ export interface RunRoleOptions {
 }
 
 /**
- * Starts the role and stays until it has ended: SIGTERM and SIGINT stop it, SIGQUIT and the loss of its pid file stop it at once.
+ * Starts the role and stays until it has ended: SIGTERM and SIGINT stop it, SIGQUIT and the loss of
+ * its pid file stop it at once.
  *
- * @returns the exit code: 0 after a stop that was asked for
+ * @returns the exit code: 0 after a requested stop
  * @throws when it could not start; the parent has been told
  */
 export async function runRole(options: RunRoleOptions): Promise<number> {
@@ -61,7 +67,7 @@ export async function runRole(options: RunRoleOptions): Promise<number> {
     parent.ready(role.address);
     process.on("SIGQUIT", () => role.hurryStop?.());
     const exitCode = await serve(role, stopAsked, log);
-    // After a bad end the pid file stays: it tells a role that was stopped from one that broke down.
+    // After a failure the pid file stays, so that others can tell a crash from a stop.
     if (exitCode === 0) claim.release();
     return exitCode;
   } catch (error) {
@@ -94,12 +100,12 @@ async function serve(role: RunningRole, stopAsked: Promise<StopMode>, log: Logge
   return 0;
 }
 
-/** How often a role looks whether its directory is still its own. */
+/** How often a role checks that it still owns its directory. */
 const CLAIM_CHECK_MS = 5_000;
 
 /**
- * Whoever removes a role's directory while it runs, or moves it, takes away what it works on, and what "zenith stop" finds it by:
- * it would hold its port for ever.
+ * If somebody removes or moves a role's directory while it runs, the role loses its data, and
+ * "zenith stop" can no longer find it: it would hold its port for ever.
  */
 function untilLost(claim: PidFileClaim, pidFile: string, log: Logger): Promise<StopMode> {
   return new Promise((resolve) => {

@@ -1,6 +1,6 @@
 /**
- * Work for another thread: one request at a time goes there, one reply comes back. Both are what `postMessage` can clone; what lies in
- * shared memory is not copied.
+ * Runs work in another thread: one request and one reply at a time. `postMessage` must be able to
+ * clone both; it does not copy shared memory.
  */
 import { parentPort, type Transferable, Worker } from "node:worker_threads";
 import { assert } from "../common/assert.ts";
@@ -50,7 +50,7 @@ export class WorkerThread<Request, Result> {
 
   #start({ request, transfer }: Job<Request, Result>): void {
     const worker = this.#worker ??= this.#newWorker();
-    // Only a request that is waited for keeps the process alive.
+    // Only a pending request keeps the process alive.
     worker.ref();
     worker.postMessage(request, transfer);
   }
@@ -75,7 +75,8 @@ export class WorkerThread<Request, Result> {
 
   #died(worker: Worker, cause: unknown): void {
     if (this.#worker !== worker) return;
-    // The next request gets a new one. What it was at may be what it died of, so that is not tried again here.
+    // The next request starts a new thread. The current request may have killed this one, so it is
+    // not retried.
     this.#worker = null;
     const message = `the thread of ${this.#module} has died: ${errorMessage(cause)}`;
     for (const job of this.#jobs.splice(0)) job.reject(new ZenithError("io", message, { cause }));
@@ -97,7 +98,7 @@ export function serveRequests<Request, Result>(handle: (request: Request) => Res
   });
 }
 
-/** The class of an error does not survive the way between threads. */
+/** An error loses its class between threads. */
 function asFailure(error: unknown): Failure {
   if (error instanceof ZenithError) return { kind: error.kind, message: error.message, hint: error.hint };
   return { message: errorMessage(error), stack: error instanceof Error ? error.stack : undefined };

@@ -1,6 +1,9 @@
-/** Where the parts of this program are: in the source tree, or inside the compiled executable. */
+/** Finds this program's worker modules: in the source tree, or inside the compiled executable. */
 
-/** Inside an executable made by `bun build --compile` every module has a URL in a file system of its own. */
+/**
+ * Inside an executable made by `bun build --compile` every module has a URL in a file system of its
+ * own.
+ */
 export function isCompiled(): boolean {
   return import.meta.url.includes("/$bunfs/");
 }
@@ -8,7 +11,8 @@ export function isCompiled(): boolean {
 /**
  * The URL to start a `Worker` by.
  *
- * @param path of its module, from the project's root. Its name ends in `_worker.ts`: by that the build finds it
+ * @param path of its module, from the project's root. Its name ends in `_worker.ts`; the build
+ *   finds it by that
  */
 export function workerUrl(path: string): URL {
   // The executable lies at the root of its file system, with the workers below it, compiled.
