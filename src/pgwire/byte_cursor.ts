@@ -43,7 +43,10 @@ export class ByteCursor {
     return value;
   }
 
-  /** UTF-8 up to a zero byte. @throws {ProtocolError} when the zero is missing or the text is not UTF-8 */
+  /**
+   * UTF-8 up to a zero byte. @throws {ProtocolError} when the zero is missing or the text is not
+   * UTF-8
+   */
   cstring(): string {
     const zero = this.#bytes.indexOf(0, this.#pos);
     if (zero < 0 || zero >= this.#end) throw new ProtocolError(`${this.#what}: string without an end`);

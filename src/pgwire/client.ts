@@ -1,6 +1,6 @@
 /**
- * A small PostgreSQL client for what the `postgres` package does not do: physical replication, COPY BOTH, and COPY OUT
- * with backpressure. Simple queries only, one at a time.
+ * A small PostgreSQL client for what the `postgres` package does not do: physical replication, COPY
+ * BOTH, and COPY OUT with backpressure. Simple queries only, one at a time.
  */
 import { connect as connectSocket, type Socket } from "node:net";
 import { join } from "node:path";
@@ -144,8 +144,8 @@ export class PgClient implements CopyBothHost {
   }
 
   /**
-   * Runs a command that answers with COPY OUT and returns its chunks as they come, no faster than they are taken.
-   * Leaving the iteration early cuts the connection.
+   * Runs a command that answers with COPY OUT and returns its chunks as they come, no faster than
+   * they are taken. Leaving the iteration early cuts the connection.
    *
    * @throws {PgError} what the server reports, also in the middle
    */
@@ -178,7 +178,8 @@ export class PgClient implements CopyBothHost {
   }
 
   /**
-   * Runs a command that answers with COPY BOTH. Other commands can run when both directions have ended.
+   * Runs a command that answers with COPY BOTH. Other commands can run when both directions have
+   * ended.
    *
    * @throws {PgError} what the server reports instead
    */

@@ -1,4 +1,6 @@
-/** How a client proves who it is: MD5 and SCRAM-SHA-256 (RFC 5802, RFC 7677; libpq/fe-auth-scram.c). */
+/**
+ * How a client proves who it is: MD5 and SCRAM-SHA-256 (RFC 5802, RFC 7677; libpq/fe-auth-scram.c).
+ */
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from "node:crypto";
 import { promisify } from "node:util";
 import { ProtocolError } from "./sqlstate.ts";
@@ -7,7 +9,7 @@ export const SCRAM_SHA_256 = "SCRAM-SHA-256";
 
 const KEY_BYTES = 32;
 const NONCE_BYTES = 18;
-/** A server can't make us compute for ever. PostgreSQL's default is 4096. */
+/** Keeps a server from making us compute for ever. PostgreSQL's default is 4096. */
 const ITERATIONS_MAX = 1_000_000;
 /** "n,,": no channel binding, no other identity; and its base64. */
 const GS2_HEADER = "n,,";
@@ -22,8 +24,8 @@ export function md5Password(user: string, password: string, salt: Uint8Array): s
 }
 
 /**
- * One SCRAM-SHA-256 exchange. The password is normalised with NFKC, which is what SASLprep does to all but a few
- * unusual characters.
+ * One SCRAM-SHA-256 exchange. The password is normalised with NFKC, which is what SASLprep does to
+ * all but a few unusual characters.
  */
 export class ScramClient {
   readonly #password: string;

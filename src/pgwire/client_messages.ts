@@ -51,7 +51,8 @@ export function writeStartupPacket(out: FrameWriter, info: ConnInfo): void {
  * Answers one Authentication message.
  *
  * @returns the SCRAM exchange, to be given with the next message
- * @throws {ProtocolError} when the server asks for what we don't have, or fails to prove itself
+ * @throws {ProtocolError} when the server asks for credentials that we lack, or fails to prove
+ *   itself
  */
 export async function authenticate(
   out: FrameWriter,

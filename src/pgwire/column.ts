@@ -33,7 +33,7 @@ export function columnLength(type: ColumnType): number {
   return TYPES[type].typlen;
 }
 
-/** What format_type() calls it; `???` for a type that no column of ours has, as Postgres says. */
+/** What format_type() calls it; `???`, as in Postgres, for a type that none of our columns has. */
 export function typeNameOfOid(oid: number): string {
   for (const type of Object.values(TYPES)) {
     if (type.oid === oid) return type.sqlName;

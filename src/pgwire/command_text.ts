@@ -1,6 +1,6 @@
 /**
- * A command without the blanks around it and the semicolons that end it. A loop, not `/\s*;\s*$/`: that expression starts anew at
- * every blank, and a client's megabyte of blanks would stop the server for minutes.
+ * Strips a command's surrounding blanks and final semicolons. It uses a loop, because `/\s*;\s*$/`
+ * starts again at every blank: a megabyte of blanks would stop the server for minutes.
  */
 export function bareCommand(sql: string): string {
   let end = sql.length;

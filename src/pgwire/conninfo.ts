@@ -1,4 +1,7 @@
-/** libpq connection strings: `host=… port=…` and `postgresql://…` (libpq/fe-connect.c conninfo_parse, conninfo_uri_parse). */
+/**
+ * libpq connection strings: `host=… port=…` and `postgresql://…` (libpq/fe-connect.c
+ * conninfo_parse, conninfo_uri_parse).
+ */
 import { ZenithError } from "../common/errors.ts";
 
 const DEFAULT_PORT = 5432;
@@ -25,9 +28,11 @@ export interface ConnInfo {
 type Settings = Map<string, string>;
 
 /**
- * Reads a connection string in either form. Settings that only matter to libpq itself are accepted and dropped.
+ * Reads a connection string in either form. Settings that only matter to libpq itself are accepted
+ * and dropped.
  *
- * @throws {ZenithError} `invalid_argument` when it is malformed or asks for what the client can't do, such as TLS
+ * @throws {ZenithError} `invalid_argument` when it is malformed or asks for an unsupported feature,
+ *   such as TLS
  */
 export function parseConnInfo(text: string): ConnInfo {
   if (text.length > CONNINFO_MAX_LENGTH) {
@@ -83,10 +88,13 @@ function quote(value: string): string {
   return `'${value.replace(/['\\]/g, (character) => `\\${character}`)}'`;
 }
 
-/** `name = value` pairs; a value is bare or in single quotes, and a backslash takes the next character as it is. */
+/**
+ * `name = value` pairs; a value is bare or in single quotes, and a backslash takes the next
+ * character as it is.
+ */
 function parseKeywords(text: string): Settings {
   const settings: Settings = new Map();
-  // Each pair takes the blanks behind it along, so that nothing is looked at twice.
+  // Each pair consumes the blanks after it, so that no character is read twice.
   const pair = /([A-Za-z_]+)\s*=\s*(?:'((?:[^'\\]|\\[\s\S])*)'|((?:[^\s'\\]|\\[\s\S])*))(?=\s|$)\s*/y;
   let end = text.length - text.trimStart().length;
   while (end < text.length) {

@@ -1,23 +1,35 @@
-/** A connection in COPY BOTH mode: CopyData messages in both directions at once. Server and client use the same class. */
+/**
+ * A connection in COPY BOTH mode: CopyData messages in both directions at once. Server and client
+ * use the same class.
+ */
 import type { Buffer } from "node:buffer";
 import { assert } from "../common/assert.ts";
 import type { FrameWriter } from "./frame_writer.ts";
 import { COPY_DONE } from "./message_types.ts";
 
-/** Who receives. Synchronous on purpose: no promise per message. Anything thrown ends the stream with that error. */
+/**
+ * The receiver. Synchronous on purpose: no promise per message. Anything thrown ends the stream
+ * with that error.
+ */
 export interface CopyBothHandler {
-  /** One message: `bytes[off, off + len)`, which is overwritten after the call returns. Copy what is kept. */
+  /**
+   * One message: `bytes[off, off + len)`, which is overwritten after the call returns. Copy
+   * anything you keep.
+   */
   onData(bytes: Uint8Array, off: number, len: number): void;
   /** The peer has sent its last message. Without this callback our direction is ended too. */
   onEnd?(): void;
 }
 
-/** What the stream needs of the connection that it runs on. */
+/** The stream's view of its connection. */
 export interface CopyBothHost {
   readonly writer: FrameWriter;
-  /** Whether the last CopyDone completes the stream, or the connection says when by {@link CopyBoth.close}. */
+  /**
+   * Whether the last CopyDone completes the stream, or the connection says when by
+   * {@link CopyBoth.close}.
+   */
   readonly copyDoneCompletes: boolean;
-  /** Deliver what has been read: there is someone to take it again. */
+  /** Deliver the messages read so far: there is a receiver again. */
   resumeReading(): void;
 }
 
@@ -39,8 +51,8 @@ export class CopyBoth {
   }
 
   /**
-   * Receives until both directions have ended or the connection is gone. At a server both resolve, and
-   * {@link finished} tells them apart; at a client the loss of the connection is an error.
+   * Receives until both directions have ended or the connection is gone. At a server both resolve,
+   * and {@link finished} tells them apart; at a client the loss of the connection is an error.
    *
    * @throws what the peer reported or what broke the connection, and anything that `handler` throws
    */
@@ -55,7 +67,7 @@ export class CopyBoth {
     return done;
   }
 
-  /** Whether the stream is over. What is sent from then on is dropped. */
+  /** Whether the stream is over. Later messages are dropped. */
   get closed(): boolean {
     return this.#closed;
   }
@@ -86,9 +98,11 @@ export class CopyBoth {
   }
 
   /**
-   * Sends one message, copied from `bytes[off, off + len)`. Messages of one task leave in one write.
+   * Sends one message, copied from `bytes[off, off + len)`. Messages of one task leave in one
+   * write.
    *
-   * @returns false when the peer takes them too slowly: wait for {@link drained} before sending much more
+   * @returns false when the peer takes them too slowly: wait for {@link drained} before sending
+   *   much more
    */
   send(bytes: Uint8Array, off = 0, len = bytes.length): boolean {
     if (!this.#maySend()) return true;
@@ -135,7 +149,7 @@ export class CopyBoth {
     return this.#writer.drained();
   }
 
-  /** Stops delivery. What the peer sends stays in the socket, so that it is slowed down in turn. */
+  /** Stops delivery. The peer's messages stay in the socket, which slows the peer down. */
   pause(): void {
     this.#paused = true;
   }

@@ -19,7 +19,7 @@ const STATEMENT = "S".charCodeAt(0);
 const PORTAL = "P".charCodeAt(0);
 const OID_UNSPECIFIED = 0;
 
-/** What a map's entry, a character and a number take, at most. */
+/** The maximum memory for a map entry, a character and a number. */
 const ENTRY_BYTES = 200;
 const CHARACTER_BYTES = 2;
 const NUMBER_BYTES = 8;
@@ -41,7 +41,10 @@ export interface Portal {
 
 type Describe = (sql: string) => readonly Column[] | null;
 
-/** One session's prepared statements and portals. Every method reads one message body and writes its answer. */
+/**
+ * One session's prepared statements and portals. Every method reads one message body and writes its
+ * answer.
+ */
 export class ExtendedQuery {
   readonly #statements = new Map<string, Statement>();
   readonly #portals = new Map<string, Portal>();
@@ -130,7 +133,7 @@ export class ExtendedQuery {
     }
   }
 
-  /** The portal that an Execute message names. Its row limit is not kept: our answers are short. */
+  /** The portal that an Execute message names. Its row limit is ignored: our answers are short. */
   execute(bytes: Uint8Array, off: number, len: number): Portal {
     const cursor = new ByteCursor("Execute message", bytes, off, len);
     const name = cursor.cstring();

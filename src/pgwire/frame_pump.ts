@@ -3,19 +3,21 @@ import type { FrameReader } from "./frame_reader.ts";
 import type { FrameWriter } from "./frame_writer.ts";
 import { READ_AHEAD_MAX_BYTES, READ_AHEAD_MAX_CHUNKS } from "./limits.ts";
 
-/** Whose messages they are: a connection, at either end. */
+/** The owner of the messages: a connection, at either end. */
 export interface FrameHandler {
-  /** Whether the next message can be handled now. Who makes that true runs the pump. */
+  /** Whether the next message can be handled now. Code that makes this true runs the pump. */
   mayRead(): boolean;
-  /** Handles the reader's current message. What it throws goes to {@link fail}. */
+  /** Handles the reader's current message. Its exceptions go to {@link fail}. */
   handle(): void;
-  /** The peer has broken the protocol, or what it asked for can't go on: nothing more is handled. */
+  /**
+   * The peer has broken the protocol, or its request can't continue: no more messages are handled.
+   */
   fail(error: unknown): void;
 }
 
 /**
- * Has a connection's messages handled as they arrive, one after the other. What is answered in one go leaves in one write; a peer that
- * sends faster than it is served fills its own buffers, not ours.
+ * Handles a connection's messages one by one as they arrive. Answers produced together leave in one
+ * write. A peer that sends faster than we serve fills its own buffers, not ours.
  */
 export class FramePump {
   readonly #socket: Socket;
@@ -37,7 +39,7 @@ export class FramePump {
     });
   }
 
-  /** Handles what has been read, as far as that can be done now. */
+  /** Handles as many of the messages read as possible now. */
   run(): void {
     if (this.#running || this.#stopped) return;
     this.#running = true;
@@ -52,7 +54,7 @@ export class FramePump {
     if (!this.#stopped) this.#controlFlow();
   }
 
-  /** Nothing is handled any more; what still comes is dropped. */
+  /** Stops handling messages and drops the ones that still arrive. */
   stop(): void {
     this.#stopped = true;
   }

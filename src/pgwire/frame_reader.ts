@@ -1,6 +1,7 @@
 /**
- * Cuts the bytes of a socket into protocol messages. Pull style: bytes go in with {@link FrameReader.push} as they
- * arrive, messages come out of {@link FrameReader.next} when their reader is ready for them.
+ * Cuts the bytes of a socket into protocol messages. Pull style: bytes go in with
+ * {@link FrameReader.push} as they arrive, messages come out of {@link FrameReader.next} when their
+ * reader is ready for them.
  */
 import { STARTUP_PACKET_MAX_BYTES } from "./limits.ts";
 import type { FrameLimits } from "./message_types.ts";
@@ -67,11 +68,12 @@ export class FrameReader {
   }
 
   /**
-   * Moves on to the next message. Its body is at `bytes[off, off + len)` and stays valid until the next call.
+   * Moves on to the next message. Its body is at `bytes[off, off + len)` and stays valid until the
+   * next call.
    *
    * @returns false when the rest of it has not arrived
-   * @throws {ProtocolError} on an unknown type or a length outside the type's limits, before anything of that size
-   * is allocated
+   * @throws {ProtocolError} on an unknown type or a length outside the type's limits, before
+   *   anything of that size is allocated
    */
   next(): boolean {
     if (this.#carryLen === 0 && this.#typeBytes === 1) {
@@ -140,12 +142,16 @@ export class FrameReader {
     }
   }
 
-  /** Copies from the current chunk until the carry buffer holds `target` bytes or the chunk is used up. */
+  /**
+   * Copies from the current chunk until the carry buffer holds `target` bytes or the chunk is used
+   * up.
+   */
   #fillCarry(target: number): void {
     const count = Math.min(target - this.#carryLen, this.#chunk.length - this.#pos);
     const needed = this.#carryLen + count;
     if (this.#carry.length < needed) {
-      // Grows with what has arrived, not with what the header promises: a header alone can't claim memory.
+      // Grows with what has arrived, not with what the header promises: a header alone can't claim
+      // memory.
       const grown = new Uint8Array(
         Math.max(CARRY_INITIAL_BYTES, needed, Math.min(target, this.#carry.length * 2)),
       );

@@ -1,6 +1,6 @@
 /**
- * Builds protocol messages in pooled buffers and hands them to a socket in batches: everything that is written
- * before control goes back to the event loop leaves in one write.
+ * Builds protocol messages in pooled buffers and hands them to a socket in batches: everything that
+ * is written before control goes back to the event loop leaves in one write.
  */
 import { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
@@ -28,7 +28,10 @@ function giveChunk(chunk: Buffer): void {
 }
 
 export class FrameWriter {
-  /** The buffer being filled and the offset of its next byte. Both change with every call that makes room. */
+  /**
+   * The buffer being filled and the offset of its next byte. Both change with every call that makes
+   * room.
+   */
   bytes: Buffer = EMPTY;
   pos = 0;
 
@@ -104,8 +107,8 @@ export class FrameWriter {
   }
 
   /**
-   * Writes the header of a CopyData message with exactly `len` bytes of payload and returns where in `bytes` the
-   * caller must put them, before any other call on this writer.
+   * Writes the header of a CopyData message with exactly `len` bytes of payload and returns where
+   * in `bytes` the caller must put them, before any other call on this writer.
    */
   copyData(len: number): number {
     assert(this.#frameStart < 0, "copyData() inside a message");
@@ -194,13 +197,16 @@ export class FrameWriter {
     this.#socket.write(chunk.subarray(0, len), this.#written);
   }
 
-  /** Resolves when output has drained, at once when there is no backpressure, and when the connection closes. */
+  /**
+   * Resolves when output has drained, at once when there is no backpressure, and when the
+   * connection closes.
+   */
   drained(): Promise<void> {
     if (this.#closed || !this.congested) return Promise.resolve();
     return new Promise((resolve) => this.#drainWaiters.push(resolve));
   }
 
-  /** The socket is gone: forgets what is unwritten and lets go of everyone who waits. */
+  /** The socket is gone: forgets unwritten output and resolves all waiters. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

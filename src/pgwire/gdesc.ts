@@ -1,6 +1,7 @@
 /**
- * psql's `\gdesc` asks for a statement's columns and then has the server turn their type OIDs into names, by a query
- * over literals (bin/psql/common.c DescribeQuery). That one query is answered here, since our servers know no SQL.
+ * psql's `\gdesc` asks for a statement's columns and then has the server turn their type OIDs into
+ * names, by a query over literals (bin/psql/common.c DescribeQuery). This module answers that one
+ * query, since our servers know no SQL.
  */
 import { type Column, typeNameOfOid } from "./column.ts";
 

@@ -1,5 +1,6 @@
 /**
- * What the answer to a statement is that clients send on their own when they connect, and that changes nothing at a server of commands.
+ * Finds the answer to a statement that clients send automatically on connecting and that has no
+ * effect on our servers.
  *
  * @returns the tag of its CommandComplete, e.g. `SET`; undefined for any other statement
  */

@@ -1,8 +1,14 @@
-/** Bounds on what a peer can make this process hold or wait for. All sizes are bytes, all times milliseconds. */
+/**
+ * Bounds on what a peer can make this process hold or wait for. All sizes are bytes, all times
+ * milliseconds.
+ */
 import { assert } from "../common/assert.ts";
 import { CONNECTIONS_SHARE } from "../common/open_files.ts";
 
-/** PostgreSQL's MAX_STARTUP_PACKET_LENGTH (libpq/pqcomm.h): nothing before authentication needs more. */
+/**
+ * PostgreSQL's MAX_STARTUP_PACKET_LENGTH (libpq/pqcomm.h): nothing before authentication needs
+ * more.
+ */
 export const STARTUP_PACKET_MAX_BYTES = 10_000;
 
 /** Query text, and the parameters of one Bind. Our commands take some hundred bytes. */
@@ -11,25 +17,37 @@ export const QUERY_MAX_BYTES = 64 * 1024;
 /** Messages whose body is a name or nothing at all; PostgreSQL's PQ_SMALL_MESSAGE_LIMIT. */
 export const SMALL_MESSAGE_MAX_BYTES = 10_000;
 
-/** One CopyData message, in either direction. A walsender sends 128 KiB at a time, a proposer some MiB at most. */
+/**
+ * One CopyData message, in either direction. A walsender sends 128 KiB at a time, a proposer some
+ * MiB at most.
+ */
 export const COPY_DATA_MAX_BYTES = 16 * 1024 * 1024;
 
-/** One message from a server that is no CopyData: a row, an error. A row is one JSON column for our lists. */
+/**
+ * One message from a server that is no CopyData: a row, an error. A row is one JSON column for our
+ * lists.
+ */
 export const SERVER_MESSAGE_MAX_BYTES = 64 * 1024 * 1024;
 
 /** Statements plus portals that one session may keep prepared. */
 export const PREPARED_MAX_COUNT = 1000;
 
-/** What they may take together: text and parameters, as they are in memory. */
+/** The limit for all of them together: text and parameters, as they are in memory. */
 export const PREPARED_MAX_BYTES = 1024 * 1024;
 
 /** Bytes that a client may send ahead while its query runs; beyond it the socket is not read. */
 export const READ_AHEAD_MAX_BYTES = 1024 * 1024;
 
-/** Pieces that those bytes may come in: each takes some hundred bytes of its own, even if it holds but one. */
+/**
+ * Pieces that those bytes may come in: each takes some hundred bytes of its own, even if it holds
+ * but one.
+ */
 export const READ_AHEAD_MAX_CHUNKS = 1024;
 
-/** Output above this is backpressure: `send` returns false, and a server stops taking requests of that connection. */
+/**
+ * Output above this is backpressure: `send` returns false, and a server stops taking requests of
+ * that connection.
+ */
 export const WRITE_HIGH_WATER_BYTES = 1024 * 1024;
 
 /** Output has drained when no more than this is left unwritten. */
@@ -41,31 +59,48 @@ export const COPY_OUT_CHUNK_BYTES = 64 * 1024;
 /** From accept to the end of the startup packet. A peer that trickles bytes is cut off. */
 export const STARTUP_TIMEOUT_MS = 10_000;
 
-/** Connections that a server has at most; fewer where the process may open few files, see {@link connectionLimits}. */
+/**
+ * The maximum number of a server's connections; fewer if the process may open few files, see
+ * {@link connectionLimits}.
+ */
 export const MAX_CONNECTIONS = 1000;
 
-/** Of these, the last are for clients on the same machine: whoever looks after a server gets in when the network has filled it. */
+/**
+ * The last of these are for clients on the same machine, so that an operator gets in when the
+ * network has filled the server.
+ */
 export const RESERVED_CONNECTIONS = 16;
 
-/** Connections above the maximum that are still heard out, so that they learn why they are refused. */
+/** Connections above the maximum that still get an answer with the reason for the refusal. */
 export const REFUSED_CONNECTIONS_MAX = 64;
 
-/** A connection without a command for so long is ended. Streams are commands that run. */
+/** A connection that is idle for this long ends. A stream counts as a running command. */
 export const IDLE_TIMEOUT_MS = 10 * 60_000;
 
-/** When there is no room, the connection that has had no command for longest gives way, if it was at least that long. */
+/**
+ * When the server is full, the connection that has been idle longest gives way, if it was idle at
+ * least this long.
+ */
 export const IDLE_GIVES_WAY_MS = 1_000;
 
 /** How often a server looks for idle connections. */
 export const IDLE_CHECK_MS = 30_000;
 
-/** What one connection may hold of its peer's: the message that arrives, what was read ahead, prepared statements, output. */
+/**
+ * How much of its peer's data one connection may hold: the arriving message, read-ahead, prepared
+ * statements, output.
+ */
 export const CONNECTION_MAX_BYTES = 24 * 1024 * 1024;
 
-/** How long a closing server waits for running queries and unwritten output before it cuts connections. */
+/**
+ * How long a closing server waits for running queries and unwritten output before it cuts
+ * connections.
+ */
 export const SHUTDOWN_GRACE_MS = 5_000;
 
-/** After a connection's last message: how long the peer may take to read it and to close its side. */
+/**
+ * After a connection's last message: how long the peer may take to read it and to close its side.
+ */
 export const LINGER_MS = 1_000;
 
 /** Silence after which the kernel probes a peer; finds the ones that vanished without a FIN. */
@@ -73,7 +108,7 @@ export const TCP_KEEPALIVE_MS = 30_000;
 
 export const CONNECT_TIMEOUT_MS = 10_000;
 
-/** A server with fewer connections is of no use. */
+/** A server with fewer connections is useless. */
 const CONNECTIONS_MIN = 32;
 
 assert(
@@ -90,7 +125,9 @@ assert(
 assert(RESERVED_CONNECTIONS < CONNECTIONS_MIN, "not all places are reserved");
 assert(IDLE_GIVES_WAY_MS < IDLE_CHECK_MS && IDLE_CHECK_MS < IDLE_TIMEOUT_MS, "idle times are told apart");
 
-/** How many connections a process may have that may open so many files: each is a descriptor. */
+/**
+ * How many connections a process with this limit on open files may have: each takes a descriptor.
+ */
 export function connectionLimits(
   openFiles: number,
 ): { readonly connections: number; readonly refused: number } {

@@ -1,4 +1,6 @@
-/** Message type bytes of protocol 3.0, by the names of "Message Formats" in the PostgreSQL manual. */
+/**
+ * Message type bytes of protocol 3.0, by the names of "Message Formats" in the PostgreSQL manual.
+ */
 import {
   COPY_DATA_MAX_BYTES,
   QUERY_MAX_BYTES,
@@ -22,7 +24,10 @@ export const EXECUTE = code("E");
 export const FLUSH = code("H");
 export const FUNCTION_CALL = code("F");
 export const PARSE = code("P");
-/** PasswordMessage, SASLInitialResponse and SASLResponse: one letter, told apart by what was asked. */
+/**
+ * PasswordMessage, SASLInitialResponse and SASLResponse share a letter; the server's request tells
+ * them apart.
+ */
 export const PASSWORD_MESSAGE = code("p");
 export const QUERY = code("Q");
 export const SYNC = code("S");
@@ -54,7 +59,7 @@ export const ROW_DESCRIPTION = code("T");
 /** Transaction status in ReadyForQuery: idle. Our commands know no transactions. */
 export const TRANSACTION_IDLE = code("I");
 
-/** The one protocol version that is spoken: major 3, minor 0. */
+/** The only protocol version that we speak: major 3, minor 0. */
 export const PROTOCOL_VERSION_3_0 = 3 << 16;
 
 /** Codes in the place of a version number (libpq/pqcomm.h): major 1234. */
@@ -63,7 +68,8 @@ export const SSL_REQUEST_CODE = (1234 << 16) | 5679;
 export const GSSENC_REQUEST_CODE = (1234 << 16) | 5680;
 
 /**
- * The largest body of each message type, indexed by the type byte; -1 for types that the peer never sends.
+ * The largest body of each message type, indexed by the type byte; -1 for types that the peer never
+ * sends.
  */
 export type FrameLimits = Int32Array;
 

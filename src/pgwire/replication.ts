@@ -1,4 +1,7 @@
-/** Physical replication: its commands, and its messages in both directions ("Streaming Replication Protocol"). */
+/**
+ * Physical replication: its commands, and its messages in both directions ("Streaming Replication
+ * Protocol").
+ */
 import { putUint64, uint32 } from "../common/big_endian.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn, lsnFromHalves, parseLsn } from "../common/lsn.ts";
@@ -57,7 +60,10 @@ export async function createPhysicalSlot(client: PgClient, slot: string): Promis
 export interface ReplicationHandler {
   /** WAL from `lsn` on: `bytes[off, off + len)`, overwritten after the call returns. */
   onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void;
-  /** Nothing new up to `endLsn`. With `replyRequested` the server hangs up unless it soon gets a status update. */
+  /**
+   * Nothing new up to `endLsn`. With `replyRequested` the server hangs up unless it soon gets a
+   * status update.
+   */
   onKeepalive(endLsn: Lsn, replyRequested: boolean): void;
   /** The server has sent all it will send: it shuts down, or the timeline ends here. */
   onEnd?(): void;
@@ -108,8 +114,8 @@ export class ReplicationStream {
   }
 
   /**
-   * Tells the server how far WAL has been written, made durable and applied here. After the end of our direction, while
-   * WAL may still come in, it does nothing.
+   * Tells the server how far WAL has been written, made durable and applied here. After the end of
+   * our direction, while WAL may still come in, it does nothing.
    */
   standbyStatusUpdate(write: Lsn, flush: Lsn, apply: Lsn, replyRequested = false): void {
     if (!this.copy.sending) return;
@@ -167,7 +173,10 @@ export function parseStartReplication(sql: string): ReplicationStart {
   };
 }
 
-/** Writes an XLogData header of XLOG_DATA_HEADER_BYTES; the WAL goes after it. @returns the offset of the WAL */
+/**
+ * Writes an XLogData header of XLOG_DATA_HEADER_BYTES; the WAL goes after it. @returns the offset
+ * of the WAL
+ */
 export function encodeXLogDataHeader(bytes: Uint8Array, off: number, startLsn: Lsn, endLsn: Lsn): number {
   bytes[off] = XLOG_DATA;
   putUint64(bytes, off + 1, startLsn);
@@ -233,7 +242,10 @@ export function decodeStandbyMessage(
   return true;
 }
 
-/** ReplicationSlotValidateName (replication/slot.c). Checked because names go into commands as they are. */
+/**
+ * ReplicationSlotValidateName (replication/slot.c). Checked because names go into commands as they
+ * are.
+ */
 function checkSlotName(slot: string): void {
   if (!/^[a-z0-9_]{1,63}$/.test(slot)) {
     throw new ZenithError(

@@ -16,13 +16,15 @@ import type { ConnectionHandler, Session } from "./session.ts";
 import { PgError, SQLSTATE_TOO_MANY_CONNECTIONS } from "./sqlstate.ts";
 
 export interface ServerOptions {
-  /** By default as many as {@link connectionLimits} finds room for. */
+  /** By default the result of {@link connectionLimits}. */
   maxConnections?: number;
-  /** Of these, the ones for clients on the same machine. */
+  /** How many of these are for clients on the same machine. */
   reservedConnections?: number;
-  /** How long a connection may have no command. */
+  /** How long a connection may be idle. */
   idleTimeoutMs?: number;
-  /** How long a connection has had no command that gives way to a new one when there is no room. */
+  /**
+   * How long a connection must have been idle before it gives way to a new one on a full server.
+   */
   idleGivesWayMs?: number;
   startupTimeoutMs?: number;
   /** How long {@link PgServer.close} lets running commands end by themselves. */
@@ -89,7 +91,8 @@ export class PgServer implements ServerContext {
       this.#server.once("error", failed);
       this.#server.listen({ host, port }, () => {
         this.#server.off("error", failed);
-        // From here on accept() may fail for lack of descriptors: that client is lost, the server is not.
+        // From here on accept() may fail for lack of descriptors. That loses the client, not the
+        // server.
         this.#server.on("error", (error) => this.connectionError(`${host}:${port}`, error));
         this.#idleCheck = setInterval(() => this.#endIdle(), Math.min(IDLE_CHECK_MS, this.#idleTimeoutMs));
         this.#idleCheck.unref();
@@ -98,7 +101,10 @@ export class PgServer implements ServerContext {
     });
   }
 
-  /** Stops listening, ends idle connections, aborts running commands, and cuts what is left after the grace time. */
+  /**
+   * Stops listening, ends idle connections, aborts running commands, and cuts what is left after
+   * the grace time.
+   */
   async close(): Promise<void> {
     clearInterval(this.#idleCheck);
     if (this.#server.listening) this.#server.close();
@@ -126,7 +132,7 @@ export class PgServer implements ServerContext {
     this.#admitted.add(connection);
   }
 
-  /** Ends the connection that has had no command for longest. @returns whether there is one to do without */
+  /** Ends the connection that has been idle longest. @returns whether there was one */
   #makeRoom(): boolean {
     let longest: ServerConnection | undefined;
     for (const connection of this.#admitted) {

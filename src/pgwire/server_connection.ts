@@ -1,6 +1,6 @@
 /**
- * The server's side of one connection: takes messages off the socket and runs them, one command at a time, until the
- * peer leaves or breaks the protocol.
+ * The server's side of one connection: takes messages off the socket and runs them, one command at
+ * a time, until the peer leaves or breaks the protocol.
  */
 import { randomInt } from "node:crypto";
 import type { Socket } from "node:net";
@@ -48,7 +48,7 @@ import {
 } from "./sqlstate.ts";
 import { parseStartupPacket } from "./startup.ts";
 
-/** What clients want to know about a server before their first query. */
+/** The parameters that clients expect before their first query. */
 const PARAMETER_STATUSES: readonly (readonly [name: string, value: string])[] = [
   ["server_version", "15.0 (zenith)"],
   ["server_encoding", "UTF8"],
@@ -68,7 +68,9 @@ const INT32_MAX = 0x7fff_ffff;
 export interface ServerContext {
   readonly handler: ConnectionHandler;
   readonly startupTimeoutMs: number;
-  /** Throws when there are too many connections already; otherwise the new one counts from now on. */
+  /**
+   * Throws when there are too many connections already; otherwise the new one counts from now on.
+   */
   admit(connection: ServerConnection): void;
   cancel(processId: number, secretKey: number): void;
   /** A connection ended in an error that its peer may not have seen. */
@@ -85,7 +87,7 @@ export class ServerConnection implements CopyBothHost {
   readonly writer: FrameWriter;
   readonly copyDoneCompletes = true;
   session: Session | undefined;
-  /** Since when it has no command, by performance.now(); Infinity while it has one. */
+  /** When it became idle, by performance.now(); Infinity while a command runs. */
   idleSinceMs = Infinity;
 
   readonly #context: ServerContext;
@@ -93,7 +95,7 @@ export class ServerConnection implements CopyBothHost {
   readonly #reader = new FrameReader(FRONTEND_LIMITS);
   readonly #pump: FramePump;
   readonly #extended = new ExtendedQuery();
-  /** Cuts a peer that is slow to say who it is or slow to leave. */
+  /** Cuts a peer that is slow to introduce itself or slow to leave. */
   #timer: ReturnType<typeof setTimeout>;
   /** A command or the startup handler is running. */
   #busy = false;
@@ -148,7 +150,7 @@ export class ServerConnection implements CopyBothHost {
     this.session?.cancel(new PgError(SQLSTATE_QUERY_CANCELED, "canceling statement due to user request"));
   }
 
-  /** Tells the peer that the server stops: at once when idle, when its command has reacted otherwise. */
+  /** Tells the peer that the server stops: at once if idle, else after its command has reacted. */
   shutdown(): void {
     const reason = new PgError(
       SQLSTATE_ADMIN_SHUTDOWN,
@@ -166,7 +168,7 @@ export class ServerConnection implements CopyBothHost {
     this.session?.copy?.close(reason);
   }
 
-  /** Ends it, which has no command. */
+  /** Ends an idle connection. */
   endIdle(why: string): void {
     this.idleSinceMs = Infinity;
     this.#fail(
@@ -369,8 +371,8 @@ export class ServerConnection implements CopyBothHost {
   }
 
   /**
-   * Closes our side after what has been written, then waits for the peer to close its own: closing with input
-   * unread resets the connection, and the peer would never see the last message.
+   * Closes our side after the pending output, then waits for the peer to close its own: closing
+   * with input unread resets the connection, and the peer would never see the last message.
    */
   #hangUp(): void {
     this.#closing = true;

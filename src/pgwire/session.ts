@@ -16,23 +16,24 @@ import {
 import { PgError, SQLSTATE_PROTOCOL_VIOLATION } from "./sqlstate.ts";
 
 /**
- * Serves the commands of one kind of server. Everything that is thrown becomes an ErrorResponse: a
- * {@link ZenithError} with the SQLSTATE of its kind, anything else as an internal error. The connection lives on.
+ * Serves the commands of one kind of server. Every exception becomes an ErrorResponse: a
+ * {@link ZenithError} with the SQLSTATE of its kind, anything else as an internal error. The
+ * connection lives on.
  */
 export interface ConnectionHandler {
-  /** Before the client is told that it is connected. Throwing refuses it. */
+  /** Runs before the client learns that it is connected. Throw to refuse it. */
   startup?(session: Session): void | Promise<void>;
 
   /**
-   * The columns that `sql` answers with, or null when it answers with none (COPY, or a tag alone). Must not
-   * execute anything: clients of the extended protocol ask before they run a statement, and sometimes without running it.
-   * Throws for a command that does not exist.
+   * The columns of the answer to `sql`, or null when it has none (COPY, or a tag alone). Must not
+   * execute anything: clients of the extended protocol ask before they run a statement, and
+   * sometimes without running it. Throws for a command that does not exist.
    */
   describe(session: Session, sql: string): readonly Column[] | null;
 
   /**
-   * Runs one command. `sql` comes as the client sent it, semicolons included. `params` are the values of $1, $2, …
-   * in text form, empty with the simple protocol.
+   * Runs one command. `sql` comes as the client sent it, semicolons included. `params` are the
+   * values of $1, $2, … in text form, empty with the simple protocol.
    */
   query(session: Session, sql: string, params: readonly (string | null)[]): Promise<void>;
 
@@ -40,9 +41,12 @@ export interface ConnectionHandler {
   closed?(session: Session): void;
 }
 
-/** How the running command's answer is to be written. */
+/** How to write the running command's answer. */
 export interface ReplyMode {
-  /** With the extended protocol the client has asked for the row description on its own, or does not want it. */
+  /**
+   * In the extended protocol the client asks for the row description separately, or does not want
+   * it.
+   */
   describeRows: boolean;
   resultFormats: readonly number[];
 }
@@ -85,7 +89,9 @@ export class Session {
     this.processId = identity.processId;
   }
 
-  /** Aborted when the client cancels the running command or goes away, and when the server stops. */
+  /**
+   * Aborted when the client cancels the running command or goes away, and when the server stops.
+   */
   get signal(): AbortSignal {
     this.#abort ??= new AbortController();
     if (this.#closedReason !== undefined && !this.#abort.signal.aborted) {
@@ -123,7 +129,8 @@ export class Session {
   }
 
   /**
-   * Streams `source` to the client as COPY OUT, no faster than the client reads. Chunks of any size.
+   * Streams `source` to the client as COPY OUT, no faster than the client reads. Chunks of any
+   * size.
    *
    * @throws what `source` throws, which the client gets as an error in the middle of the copy
    * @throws {ZenithError} `unavailable` when the client goes away; `source` is closed then

@@ -1,6 +1,6 @@
 /**
- * SQLSTATEs of our error kinds, both ways, so that an error keeps its kind across a connection between two
- * Zenith processes. Names and classes as in PostgreSQL's utils/errcodes.txt.
+ * SQLSTATEs of our error kinds, both ways, so that an error keeps its kind across a connection
+ * between two Zenith processes. Names and classes as in PostgreSQL's utils/errcodes.txt.
  */
 import { AssertionError } from "../common/assert.ts";
 import { type ErrorKind, errorMessage, ZenithError } from "../common/errors.ts";
@@ -39,7 +39,7 @@ const KIND_OF_SQLSTATE: ReadonlyMap<string, ErrorKind> = new Map(
   Object.entries(SQLSTATE_OF_KIND).map(([kind, sqlstate]) => [sqlstate, kind as ErrorKind]),
 );
 
-/** What codes that are none of ours mean to a caller, by their first two characters (the class). */
+/** The meaning of foreign codes to a caller, by their first two characters (the class). */
 const KIND_OF_CLASS: ReadonlyMap<string, ErrorKind> = new Map([
   ["08", "unavailable"],
   ["0A", "not_implemented"],
@@ -59,12 +59,17 @@ function sqlstateOfKind(kind: ErrorKind): string {
   return SQLSTATE_OF_KIND[kind];
 }
 
-/** The kind that `sqlstate` stands for; `conflict` for the many codes of SQL proper that have no counterpart. */
+/**
+ * The kind that `sqlstate` stands for; `conflict` for the many codes of SQL proper that have no
+ * counterpart.
+ */
 export function kindOfSqlstate(sqlstate: string): ErrorKind {
   return KIND_OF_SQLSTATE.get(sqlstate) ?? KIND_OF_CLASS.get(sqlstate.slice(0, 2)) ?? "conflict";
 }
 
-/** An error with an SQLSTATE of its own: what a server reported, or what one of our servers wants reported. */
+/**
+ * An error with its own SQLSTATE, which a server reported or one of our servers wants to report.
+ */
 export class PgError extends ZenithError {
   override name = "PgError";
   readonly sqlstate: string;
@@ -82,7 +87,10 @@ export class PgError extends ZenithError {
   }
 }
 
-/** The peer sent what the protocol does not allow: the stream can't be trusted any more and is closed. */
+/**
+ * The peer sent what the protocol does not allow: the stream can't be trusted any more and is
+ * closed.
+ */
 export class ProtocolError extends PgError {
   override name = "ProtocolError";
 
@@ -91,7 +99,7 @@ export class ProtocolError extends PgError {
   }
 }
 
-/** What an ErrorResponse says about anything that was thrown. */
+/** The fields of an ErrorResponse for any exception. */
 export interface ErrorReport {
   sqlstate: string;
   message: string;

@@ -1,4 +1,4 @@
-/** The first message of a connection: what the client wants, before it has said who it is. */
+/** The first message of a connection: the client's wishes, before it authenticates. */
 import { ByteCursor } from "./byte_cursor.ts";
 import {
   CANCEL_REQUEST_CODE,
@@ -8,7 +8,10 @@ import {
 } from "./message_types.ts";
 import { ProtocolError, SQLSTATE_FEATURE_NOT_SUPPORTED, SQLSTATE_INVALID_AUTHORIZATION } from "./sqlstate.ts";
 
-/** Parameters with this prefix are protocol extensions; a server names those it does not know. */
+/**
+ * Parameters with this prefix are protocol extensions; a server names the ones that it does not
+ * know.
+ */
 const EXTENSION_PREFIX = "_pq_.";
 
 export type StartupPacket =
@@ -69,10 +72,10 @@ export function parseStartupPacket(bytes: Uint8Array, off: number, len: number):
 }
 
 /**
- * Reads the `options` parameter the way a Postgres backend reads its command line: words split at white space, a
- * backslash takes the next character as it is; `-c name=value`, `-cname=value` and `--name=value` set a
- * value (utils/init/postinit.c pg_split_opts, tcop/postgres.c process_postgres_switches). A dash in a name stands for an
- * underscore.
+ * Reads the `options` parameter the way a Postgres backend reads its command line: words split at
+ * white space, a backslash takes the next character as it is; `-c name=value`, `-cname=value` and
+ * `--name=value` set a value (utils/init/postinit.c pg_split_opts, tcop/postgres.c
+ * process_postgres_switches). A dash in a name stands for an underscore.
  *
  * @throws {ProtocolError} on any other switch
  */

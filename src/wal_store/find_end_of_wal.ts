@@ -6,12 +6,13 @@ import { WalRecord } from "../postgres/wal/record.ts";
 import type { WalStore } from "./wal_store.ts";
 
 /**
- * Where the WAL of a store that was just opened ends: behind the last record that is whole, has the right checksum and
- * continues the chain of those from `fromLsn` on. The bytes behind it are a record that a crash cut short, or remains
- * of an earlier life of the file; {@link WalStore.truncate} there turns them to zeros.
+ * Finds the end of the WAL in a store that was just opened: the end of the last record that is
+ * whole, has the right checksum and continues the chain from `fromLsn`. The bytes after it are a
+ * record that a crash cut short, or remains of the file's earlier use; {@link WalStore.truncate}
+ * zeroes them.
  *
- * @param fromLsn a record boundary at or above the store's start that is known to be in the store; the scan costs the WAL
- *   from there
+ * @param fromLsn a record boundary at or above the store's start that is known to be in the store;
+ *   the scan costs the WAL from there
  * @returns a record boundary: `fromLsn` when no record follows
  * @throws {ZenithError} `out_of_range`, `io`
  */

@@ -1,14 +1,18 @@
 /**
- * One timeline's WAL on disk, in the segment files that PostgreSQL itself would write, so that pg_waldump reads them.
+ * One timeline's WAL on disk, in the segment files that PostgreSQL itself would write, so that
+ * pg_waldump reads them.
  *
- * The files are allocated whole, so their size does not tell where the WAL ends. After {@link WalStore.open} the end is
- * known only for an empty store; otherwise the caller finds it (`findEndOfWal`) and cuts there ({@link WalStore.truncate}), which
- * zeroes what a crash may have left behind it. Writing before that is a mistake and asserted.
+ * The files are allocated whole, so their size does not tell where the WAL ends. After
+ * {@link WalStore.open} the end is known only for an empty store; otherwise the caller finds it
+ * (`findEndOfWal`) and truncates there ({@link WalStore.truncate}), which zeroes anything that a
+ * crash left after it. An assertion catches writes before that.
  *
- * What happens in which order, so that a crash at any instant leaves a prefix of the WAL:
- * - a segment's name is durable before anything in it counts as durable, and before the next segment exists;
- * - cutting removes segments from the last one down, trimming from the first one up, each removal durable before the next.
- * So the segments on disk are always a run without gaps, and a gap is damage.
+ * The order of operations ensures that a crash at any instant leaves a prefix of the WAL:
+ * - a segment's name is durable before anything in it counts as durable, and before the next
+ *   segment exists;
+ * - truncating removes segments from the last one down, trimming from the first one up; each
+ *   removal is durable before the next. So the segments on disk are always a run without gaps, and
+ *   a gap is damage.
  */
 import { join } from "node:path";
 import { assert } from "../common/assert.ts";
@@ -32,17 +36,20 @@ export interface WalStoreOptions {
   segmentSize: number;
   disk: Disk;
   /**
-   * Where this timeline's WAL starts: the first byte that will ever be written. A store that was trimmed starts later; see
-   * {@link WalStore.startLsn}.
+   * Where this timeline's WAL starts: the first byte that will ever be written. A store that was
+   * trimmed starts later; see {@link WalStore.startLsn}.
    */
   startLsn: Lsn;
-  /** False skips every sync (for tests of a whole system on a slow disk): an operating system crash loses WAL. */
+  /**
+   * False skips every sync (for tests of a whole system on a slow disk): an operating system crash
+   * loses WAL.
+   */
   sync?: boolean;
 }
 
 export interface WalChunk {
   lsn: Lsn;
-  /** Valid until the next chunk is asked for. */
+  /** Valid until the next chunk is requested. */
   bytes: Uint8Array;
 }
 
@@ -52,7 +59,7 @@ export class WalStore {
   readonly #disk: Disk;
   readonly #sync: boolean;
 
-  /** Where the timeline's WAL starts, and what is left of it. */
+  /** Where the timeline's WAL starts, and where the remaining WAL starts. */
   readonly #timelineStartLsn: Lsn;
   #startLsn: Lsn;
   #writtenLsn: Lsn;
@@ -99,10 +106,11 @@ export class WalStore {
   /**
    * Opens the store in `dir`, which is made if it isn't there.
    *
-   * @throws {ZenithError} `corrupt_data` when segments are missing, `io` or `disk_full` when the disk fails
+   * @throws {ZenithError} `corrupt_data` when segments are missing, `io` or `disk_full` when the
+   *   disk fails
    */
   static open(dir: string, options: WalStoreOptions): Promise<WalStore> {
-    // Nothing here waits, but a caller must not count on that.
+    // Nothing here waits, but callers must not rely on that.
     try {
       return Promise.resolve(WalStore.#open(dir, options));
     } catch (error) {
@@ -119,7 +127,8 @@ export class WalStore {
         disk.mkdirsSync(dir);
         disk.fsyncDirSync(join(dir, ".."));
       } else if (options.sync ?? true) {
-        // Segments whose names a killed process made and did not sync must not be taken for durable ones.
+        // A killed process may have created segment names without syncing them; they must not count
+        // as durable.
         settleDirectorySync(disk, dir);
       }
       for (const name of disk.readdirSync(dir)) {
@@ -162,7 +171,7 @@ export class WalStore {
     return this.#startLsn === this.#timelineStartLsn;
   }
 
-  /** End of what was written; the end of the last file until {@link truncate} has said where the WAL ends. */
+  /** The end of the written WAL; until {@link truncate} sets it, the end of the last file. */
   get writtenLsn(): Lsn {
     return this.#writtenLsn;
   }
@@ -178,10 +187,12 @@ export class WalStore {
   }
 
   /**
-   * Appends WAL at {@link writtenLsn}. It is readable at once, durable after {@link sync}. `bytes` may be reused at once.
+   * Appends WAL at {@link writtenLsn}. It is readable at once, durable after {@link sync}. `bytes`
+   * may be reused at once.
    *
    * @param lsn must be {@link writtenLsn}
-   * @throws {ZenithError} `disk_full` or `io`; the end is then where it was and the write can be tried again
+   * @throws {ZenithError} `disk_full` or `io`; the end is then where it was and the write can be
+   *   tried again
    */
   write(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
     this.#checkUsable();
@@ -205,11 +216,13 @@ export class WalStore {
   }
 
   /**
-   * Makes everything written before this call durable. Calls that come while a sync runs share the next one.
+   * Makes everything written before this call durable. Calls that come while a sync runs share the
+   * next one.
    *
    * @returns the durable end, {@link syncedLsn}
-   * @throws {ZenithError} `io` or `disk_full`. The kernel may have dropped the unwritten pages, so a second sync proves nothing:
-   *   the store refuses everything but reads until it is opened again
+   * @throws {ZenithError} `io` or `disk_full`. The kernel may have dropped the unwritten pages, so
+   *   a second sync proves nothing: the store refuses everything except reads until it is opened
+   *   again
    */
   sync(): Promise<Lsn> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
@@ -230,8 +243,9 @@ export class WalStore {
   }
 
   /**
-   * As {@link sync}, but in this thread, which saves two wakeups; for callers that keep nobody waiting by it. Only where it is one
-   * short sync: of at most `maxBytes` in one segment whose name is durable, while no other sync runs.
+   * Like {@link sync}, but in this thread, which saves two wakeups; for callers that keep nobody
+   * waiting. It does only one short sync: of at most `maxBytes` in one segment whose name is
+   * durable, while no other sync runs.
    *
    * @returns false when nothing was done: {@link sync} has to
    * @throws {ZenithError} as sync
@@ -253,11 +267,12 @@ export class WalStore {
   }
 
   /**
-   * Cuts everything above `lsn` and zeroes it, durably; WAL is then written from there. With this the caller also says
-   * where the WAL of a store that was just opened ends.
+   * Durably truncates everything above `lsn` to zeros; new WAL is written from there. The caller
+   * also uses this to set the end of the WAL in a store that was just opened.
    *
    * @param lsn from {@link startLsn} to {@link writtenLsn}
-   * @throws {ZenithError} `out_of_range`; `io` when the disk fails, after which the store must be opened again
+   * @throws {ZenithError} `out_of_range`; `io` when the disk fails, after which the store must be
+   *   opened again
    */
   async truncate(lsn: Lsn): Promise<void> {
     this.#checkUsable();
@@ -294,8 +309,9 @@ export class WalStore {
   }
 
   /**
-   * Like {@link read}, but from the start of the first segment file: what a client sees that wants whole segments,
-   * as standbys and pg_receivewal do. Below the timeline's own start these bytes are zeros, or what {@link writeHead} put there.
+   * Like {@link read}, but from the start of the first segment file: what a client sees that wants
+   * whole segments, as standbys and pg_receivewal do. Below the timeline's own start these bytes
+   * are zeros, or what {@link writeHead} put there.
    */
   readSegments(lsn: Lsn, into: Uint8Array, off: number, len: number): number {
     assert(!this.#closed, "a closed WAL store is not used");
@@ -304,7 +320,8 @@ export class WalStore {
   }
 
   /**
-   * The file of the segment that starts there. It can be read until it is closed, also when the store lets go of it meanwhile.
+   * Opens the file of the segment that starts there. It stays readable until it is closed, even if
+   * the store removes the segment.
    *
    * @returns null when it is not here
    * @throws {ZenithError} `io`
@@ -323,7 +340,8 @@ export class WalStore {
   }
 
   /**
-   * The WAL from `from` to `to` in pieces of up to {@link ITERATE_CHUNK_BYTES}, in one buffer that is used again and again.
+   * The WAL from `from` to `to` in pieces of up to {@link ITERATE_CHUNK_BYTES}, in one reused
+   * buffer.
    *
    * @throws {ZenithError} `out_of_range`, `io`
    */
@@ -340,8 +358,9 @@ export class WalStore {
   }
 
   /**
-   * Writes the bytes of the first segment that lie below {@link startLsn}: page headers, without which pg_waldump and
-   * standbys refuse a segment that starts in its middle. Only for a store in which nothing was written yet.
+   * Writes the bytes of the first segment that lie below {@link startLsn}: page headers, without
+   * which pg_waldump and standbys refuse a segment that starts in its middle. Only for a store that
+   * is still empty.
    *
    * @param bytes the segment from its first byte up to startLsn at most
    */
@@ -362,8 +381,8 @@ export class WalStore {
   }
 
   /**
-   * Removes the segments that lie wholly below `lsn`, but never the one that is being written. Does nothing while an earlier
-   * call is at it.
+   * Removes the segments that lie wholly below `lsn`, but never the one that is being written. Does
+   * nothing while an earlier call is running.
    *
    * @returns how many segments were removed
    * @throws {ZenithError} `io`
@@ -400,13 +419,13 @@ export class WalStore {
     return removed;
   }
 
-  /** How many segment files there are, and their bytes on disk at most. */
+  /** The number of segment files, and an upper bound of their bytes on disk. */
   sizes(): { segments: number; bytes: number } {
     const bytes = this.#filesTo - this.#filesFrom;
     return { segments: bytes / this.segmentSize, bytes };
   }
 
-  /** Waits for a sync that runs and closes the files. What was not synced may be lost, as in a crash. */
+  /** Waits for a sync that runs and closes the files. Unsynced WAL may be lost, as in a crash. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -450,7 +469,7 @@ export class WalStore {
     return target;
   }
 
-  /** What a process that was killed wrote may still be in the kernel's memory only. */
+  /** Data from a killed process may still be only in the kernel's memory. */
   async #syncFoundFiles(to: Lsn): Promise<void> {
     if (!this.#sync) return;
     for (let start = this.#filesFrom; start < to; start = (start + this.segmentSize) as Lsn) {
@@ -469,7 +488,8 @@ export class WalStore {
     for (const file of this.#unsynced) file.closeSync();
     this.#unsynced = [];
     const inSegment = segmentOffset(lsn, this.segmentSize);
-    // A cut at a segment's first byte leaves no file, except where WAL starts there and the directory would tell nothing.
+    // A cut at a segment's first byte leaves no file, except where WAL starts there and the
+    // directory would tell nothing.
     const keepTo = Math.max(
       inSegment === 0 ? lsn : segmentStart(lsn, this.segmentSize) + this.segmentSize,
       Math.min(this.#filesTo, this.#filesFrom + this.segmentSize),
@@ -510,9 +530,9 @@ export class WalStore {
 
   #createSegment(start: Lsn, path: string): DiskFile {
     assert(start === this.#filesTo, "segments are created one after the other");
-    // Done by a sync already, unless WAL comes faster than that.
+    // A sync has usually done this, unless WAL arrives faster.
     if (this.#isNameUnsynced) this.#fsyncDir();
-    // A creation that failed half-way before left its file.
+    // An earlier creation that failed half-way left its file.
     const file = this.#disk.openSync(path, "create");
     try {
       file.truncateSync(this.segmentSize);
@@ -538,7 +558,7 @@ export class WalStore {
       } catch (error) {
         throw ioError("read WAL segment", file.path, error);
       }
-      // A crash can leave a segment shorter than it was allocated: what is missing reads as the zeros it would hold.
+      // A crash can leave a segment shorter than its allocation: the missing part reads as zeros.
       into.fill(0, off + done + got, off + done + count);
       done += count;
     }
