@@ -1,4 +1,7 @@
-/** The last step of an entrypoint: runs one command, prints its error, and leaves with its exit code. */
+/**
+ * The last step of an entrypoint: runs one command, prints its error, and leaves with its exit
+ * code.
+ */
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { type CommandGroup, exitCodeOf } from "./cli/command.ts";
 import { runCommand } from "./cli/run.ts";

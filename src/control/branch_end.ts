@@ -11,8 +11,9 @@ const CATCH_UP_TIMEOUT_MS = 10_000;
 const POLL_MS = 50;
 
 /**
- * Waits until the page server has every commit on the branch that was acknowledged before the call. It comes behind the safekeepers by
- * the time that WAL takes to travel; without safekeepers it comes first.
+ * Waits until the page server has every commit on the branch that was acknowledged before the call.
+ * It lags behind the safekeepers by the time that WAL takes to travel; without safekeepers it has
+ * the WAL first.
  *
  * @throws {ZenithError} `unavailable` when too few safekeepers answer to tell, `timeout`
  */
@@ -42,7 +43,8 @@ export async function untilBranchEndArrived(
 }
 
 /**
- * Waits until the page server can say what was committed by `timestamp`: until it has a later commit, or all of the branch.
+ * Waits until the page server can say what was committed by `timestamp`: until it has a later
+ * commit, or all of the branch.
  *
  * @param timestamp microseconds since 2000
  * @throws {ZenithError} as {@link untilBranchEndArrived}
@@ -65,10 +67,12 @@ async function isFollowedByCommit(
 ): Promise<boolean> {
   try {
     const { lsn } = await pageServer.lsnAt(tenant, branch.timeline_id, timestamp);
-    // More may have come since the branch was looked up, but then no commit was found that is later.
+    // More may have come since the branch was looked up, but then no commit was found that is
+    // later.
     return lsn < branch.latest_valid_lsn;
   } catch (error) {
-    // In the future, or before the history begins: whoever asks for it is told when nothing is missing.
+    // In the future, or before the history begins: whoever asks for it is told when nothing is
+    // missing.
     if (error instanceof ZenithError && error.kind === "out_of_range") return false;
     throw error;
   }
@@ -96,7 +100,7 @@ export async function acknowledgedEnd(
     }
     if (answer.value !== undefined) positions.push(answer.value.flush_lsn);
   }
-  // Of the quorum behind an acknowledged commit, all that don't answer may be part.
+  // Every safekeeper that doesn't answer may belong to the quorum behind an acknowledged commit.
   const needed = quorumOf(safekeepers.length) - silent;
   if (needed <= 0 && safekeepers.length > 0) {
     throw new ZenithError(
@@ -110,7 +114,9 @@ export async function acknowledgedEnd(
   return positions.sort((a, b) => b - a)[needed - 1];
 }
 
-/** Bytes of WAL that the page server lacks of what has been acknowledged on the branch, up to `end`. */
+/**
+ * Bytes of WAL that the page server lacks of what has been acknowledged on the branch, up to `end`.
+ */
 export function pageServerLag({ latest_valid_lsn, next_lsn }: BranchInfo, end: Lsn): number {
   return end <= next_lsn ? 0 : end - latest_valid_lsn;
 }

@@ -1,4 +1,4 @@
-/** The computes of an environment: one per branch, each in a directory of its own. */
+/** The computes of an environment: one per branch, each in its own directory. */
 import { closeSync, existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
@@ -39,10 +39,10 @@ import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
-/** `crashed`: its supervisor ended without having been asked to. */
+/** `crashed`: its supervisor ended unexpectedly. */
 export type ComputeStatus = "running" | "stopped" | "crashed";
 
-/** What can be said of a compute without its configuration, which is the user's to edit and may be wrong. */
+/** A compute's state without its configuration, which the user may edit and may have broken. */
 export interface ComputePlace {
   readonly branch: BranchName;
   readonly tenant: TenantId;
@@ -55,7 +55,9 @@ export interface ComputePlace {
 export interface ComputeInfo extends ComputePlace {
   readonly address: HostPort;
   readonly identity: ComputeIdentity;
-  /** The past that it looks at; null when it is not running, or goes on from the end of its branch. */
+  /**
+   * The past that it looks at; null when it is not running, or goes on from the end of its branch.
+   */
   readonly readOnlyAt: Lsn | null;
 }
 
@@ -66,10 +68,11 @@ const STOP_TIMEOUT_MS = 90_000;
 const CREATE_TIMEOUT_MS = 30_000;
 
 /**
- * Makes the directory and the configuration of a compute; data comes with its start.
+ * Creates the directory and the configuration of a compute; the start brings the data.
  *
  * @param port the first free one from 15432 up when undefined
- * @throws {ZenithError} `already_exists` when the branch has one, `conflict` when the port is another compute's
+ * @throws {ZenithError} `already_exists` when the branch has one, `conflict` when the port is
+ *   another compute's
  */
 export async function createCompute(
   environment: Environment,
@@ -99,7 +102,7 @@ export async function createCompute(
   return describeCompute(place(tenant, name, paths));
 }
 
-/** Two that are made at once take one name or one port only when one of them has not seen the other. */
+/** Two creations at the same time can take one name or port only if one does not see the other. */
 function lockComputes({ paths }: Environment): FileLock {
   try {
     mkdirSync(paths.computeTenants, { recursive: true });
@@ -142,7 +145,7 @@ function makeCompute(
       write("pg_hba.conf", initialHbaConf());
       write("pg_ident.conf", "");
     }
-    // Whoever lists computes meanwhile finds it complete or not at all.
+    // Listings see it complete or not at all.
     renameSync(made.dir, paths.dir);
   } catch (error) {
     removeForeignTree(made.dir);
@@ -153,7 +156,10 @@ function makeCompute(
   }
 }
 
-/** Of every tenant's computes, but for those whose configuration is gone: they keep nobody else from making one. */
+/**
+ * Of every tenant's computes, but for those whose configuration is gone: they keep nobody else from
+ * making one.
+ */
 function takenPorts(environment: Environment): Set<number> {
   const configured = allComputePlaces(environment).filter(({ paths }) =>
     existsSync(configurationFile(paths))
@@ -165,7 +171,10 @@ function configurationFile({ pgdata }: ComputePaths): string {
   return join(pgdata, "postgresql.conf");
 }
 
-/** @throws {ZenithError} `not_found` when the branch has no compute, `invalid_argument` when its configuration is wrong */
+/**
+ * @throws {ZenithError} `not_found` when the branch has no compute, `invalid_argument` when its
+ *   configuration is wrong
+ */
 export function findCompute(environment: Environment, tenant: TenantId, branch: BranchName): ComputeInfo {
   return describeCompute(findComputePlace(environment, tenant, branch));
 }
@@ -185,7 +194,10 @@ export function findComputePlace(
   return place(tenant, branch, paths);
 }
 
-/** A tenant's computes, by name. @throws {ZenithError} `invalid_argument` when one's configuration is wrong */
+/**
+ * A tenant's computes, by name. @throws {ZenithError} `invalid_argument` when one's configuration
+ * is wrong
+ */
 export function listComputes(environment: Environment, tenant: TenantId): ComputeInfo[] {
   return listPlaces(environment, tenant).map(describeCompute);
 }
@@ -239,7 +251,10 @@ export function describeCompute(found: ComputePlace): ComputeInfo {
 export interface StartComputeOptions {
   /** How relation files come; as the environment's config says when left out. */
   readonly storage?: StorageChoice;
-  /** Whether what was hot at the last stop is fetched in the background; as the environment's config says when left out. */
+  /**
+   * Whether what was hot at the last stop is fetched in the background; as the environment's config
+   * says when left out.
+   */
   readonly prewarm?: boolean;
   /** Only to look at the branch as it was then. */
   readonly readOnlyAt?: Lsn;
@@ -249,8 +264,8 @@ export interface StartComputeOptions {
 /**
  * Starts it afresh at its timeline's end and waits until it accepts connections.
  *
- * @throws {ZenithError} `conflict` when it runs already or its port is taken, `unavailable` when too few safekeepers run; else the
- *   supervisor's own words
+ * @throws {ZenithError} `conflict` when it runs already or its port is taken, `unavailable` when
+ *   too few safekeepers run; else the supervisor's own words
  */
 export async function startCompute(
   environment: Environment,
@@ -293,7 +308,10 @@ export async function startCompute(
   });
 }
 
-/** A compute waits for a majority of its safekeepers; for those of this environment that nobody has started it would wait in vain. */
+/**
+ * A compute waits for a majority of its safekeepers, and would wait in vain for safekeepers of this
+ * environment that are not started.
+ */
 function assertQuorum(environment: Environment, { identity, branch }: ComputeInfo): void {
   const acceptors = new Set(identity.walAcceptors.map(formatHostPort));
   // Without safekeepers the page server alone makes commits durable.
@@ -313,7 +331,8 @@ function assertQuorum(environment: Environment, { identity, branch }: ComputeInf
 }
 
 /**
- * A fast stop waits until all that Postgres has written is durable. It goes on when this gives up waiting for it.
+ * A fast stop waits until all that Postgres has written is durable. It continues if this function
+ * gives up waiting.
  *
  * @param onWait is told what it waits for
  * @returns whether it was running
@@ -341,7 +360,10 @@ export async function stopCompute(
   });
 }
 
-/** Removes a stopped compute with its configuration. The branch and its data are the page server's and stay. */
+/**
+ * Removes a stopped compute with its configuration. The branch and its data stay on the page
+ * server.
+ */
 export function destroyCompute(compute: ComputePlace): void {
   removeLazyStorage(compute.paths);
   try {

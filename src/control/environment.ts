@@ -1,4 +1,4 @@
-/** A local environment: the directory that `zenith init` makes, and its `config`. */
+/** A local environment: the directory that `zenith init` creates, and its `config`. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -48,11 +48,20 @@ const ConfigSchema = strictObject({
     ),
   )),
   compute: optional(strictObject({
-    /** How a compute's relation files come: all at its start, or page by page when they are first read. */
+    /**
+     * How a compute's relation files come: all at its start, or page by page when they are first
+     * read.
+     */
     storage: optional(picklist(["auto", "lazy", "eager"]), "auto"),
-    /** What a lazy compute's overlay should take of the disk: fetched pages are given up for it. Written ones are not. */
+    /**
+     * The disk space for a lazy compute's overlay. Fetched pages are evicted to stay below it;
+     * written ones are not.
+     */
     overlay_max_mb: optional(pipe(number(), integer(), minValue(1))),
-    /** Whether a lazy compute fetches in the background, after its start, what was hot at its last stop. */
+    /**
+     * Whether a lazy compute, after its start, fetches in the background the pages that were hot at
+     * its last stop.
+     */
     prewarm: optional(boolean()),
   })),
 });
@@ -72,7 +81,9 @@ export function environmentRoot(env: Readonly<Record<string, string | undefined>
   return dir !== undefined && dir !== "" ? dir : join(process.cwd(), ".zenith");
 }
 
-/** @throws {ZenithError} `not_found` when there is none, `invalid_argument` when its config is wrong */
+/**
+ * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when its config is wrong
+ */
 export function loadEnvironment(root: string = environmentRoot()): Environment {
   const paths = new EnvironmentPaths(root);
   if (!existsSync(paths.config)) {

@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { ioError, systemErrorCode } from "../common/errors.ts";
 
-/** One line of a log of ours, as `src/process/log.ts` writes it. */
+/** One line of our logs, as `src/process/log.ts` writes it. */
 export interface LogLine {
   readonly level: string;
   /** ISO 8601. */
@@ -13,7 +13,7 @@ export interface LogLine {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** undefined for a line that is not of our making: a runtime's last words, Postgres's own log. */
+/** undefined for a line that we did not write: a runtime's last words, Postgres's own log. */
 export function parseLogLine(text: string): LogLine | undefined {
   if (!text.startsWith("{")) return undefined;
   let value: unknown;
@@ -31,7 +31,10 @@ export function parseLogLine(text: string): LogLine | undefined {
 /** How much of a log's end is looked through for the reason of a process's end. */
 const LAST_WORDS_BYTES = 1 << 20;
 
-/** The last error that a process has logged since it was started last, for a person who wonders what happened to it. */
+/**
+ * The last error that a process has logged since its last start, for a person who asks what
+ * happened to it.
+ */
 export function lastErrorInLog(path: string): string | undefined {
   const tail = readTail(path, LAST_WORDS_BYTES);
   const lines = (tail?.text ?? "").split("\n").map(parseLogLine).filter((line) => line !== undefined);
@@ -68,7 +71,10 @@ export function lastLines(path: string, lines: number): Tail | undefined {
   }
 }
 
-/** What was written to a file since `from`, all of it when the file was replaced or cut since; undefined when there is none. */
+/**
+ * What was written to a file since `from`, all of it when the file was replaced or cut since;
+ * undefined when there is none.
+ */
 export function readSince(path: string, from: FilePosition | undefined): Tail | undefined {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined) return undefined;

@@ -18,11 +18,14 @@ import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/oper
 
 export type { BranchInfo, DamagedBranch, FoundLsn, PageServerStatus, TenantConfig };
 
-/** A connection to a page server, made when it is first needed; close it by `await using` or {@link close}. */
+/**
+ * A connection to a page server, made when it is first needed; close it by `await using` or
+ * {@link close}.
+ */
 export class PageServerClient implements AsyncDisposable {
   readonly address: HostPort;
   #client: PgClient | undefined;
-  /** Calls run one after another, whoever waits for them. */
+  /** Calls run one after another. */
   #last: Promise<unknown> = Promise.resolve();
   #closed = false;
 
@@ -30,7 +33,10 @@ export class PageServerClient implements AsyncDisposable {
     this.address = address;
   }
 
-  /** @throws {ZenithError} as every method: `unavailable` when it can't be reached, else the page server's own error */
+  /**
+   * @throws {ZenithError} as every method: `unavailable` when it can't be reached, else the page
+   *   server's own error
+   */
   status(): Promise<PageServerStatus> {
     return this.#call(PAGE_SERVER.status, {});
   }
@@ -39,7 +45,7 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.tenantList, {});
   }
 
-  /** What was deleted on purpose. */
+  /** Timelines that were deleted on purpose. */
   deletedList(): Promise<DeletedTimeline[]> {
     return this.#call(PAGE_SERVER.deletedList, {});
   }
@@ -52,7 +58,7 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.tenantDelete, { tenant });
   }
 
-  /** Changes what is given, and answers with all of it. */
+  /** Changes the given settings, and answers with all of them. */
   tenantConfig(
     tenant: TenantId,
     changes: { gcHorizonBytes?: number; pitrIntervalMs?: number } = {},
@@ -69,7 +75,10 @@ export class PageServerClient implements AsyncDisposable {
     return (await this.#call(PAGE_SERVER.timelineStatus, { tenant, timeline })).safekeepers;
   }
 
-  /** From now on no safekeepers have to be asked for it. @throws {ZenithError} `conflict` while a compute runs on it */
+  /**
+   * From now on no safekeepers have to be asked for it. @throws {ZenithError} `conflict` while a
+   * compute runs on it
+   */
   releaseTimeline(tenant: TenantId, timeline: TimelineId): Promise<void> {
     return this.#call(PAGE_SERVER.timelineSafekeepers, { tenant, timeline, safekeepers: [] });
   }
@@ -79,12 +88,15 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.branchList, { tenant });
   }
 
-  /** What is damaged, so that it can't be used. */
+  /** The branches that are too damaged to use. */
   branchDamaged(tenant: TenantId): Promise<DamagedBranch[]> {
     return this.#call(PAGE_SERVER.branchDamaged, { tenant });
   }
 
-  /** @throws {ZenithError} `not_found`, with `hint`, when there is no such branch; `corrupt_data` when it is damaged */
+  /**
+   * @throws {ZenithError} `not_found`, with `hint`, when there is no such branch; `corrupt_data`
+   *   when it is damaged
+   */
   async branch(
     tenant: TenantId,
     name: BranchName,
@@ -97,7 +109,10 @@ export class PageServerClient implements AsyncDisposable {
     throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, { hint });
   }
 
-  /** @param start a branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in place of the branch */
+  /**
+   * @param start a branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in
+   *   place of the branch
+   */
   branchCreate(
     tenant: TenantId,
     name: BranchName,
@@ -116,7 +131,10 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.branchDelete, { tenant, name, cascade });
   }
 
-  /** @param timestamp microseconds since 2000 @returns the LSN, and the timeline or ancestor that it belongs to */
+  /**
+   * @param timestamp microseconds since 2000 @returns the LSN, and the timeline or ancestor that it
+   *   belongs to
+   */
   lsnAt(tenant: TenantId, timeline: TimelineId, timestamp: number): Promise<FoundLsn> {
     return this.#call(PAGE_SERVER.lsnAt, { tenant, timeline, timestamp });
   }

@@ -20,7 +20,8 @@ export interface StartPageServerOptions {
 }
 
 /**
- * A page server makes what it does not find: on an environment that has lost its data it would start with none.
+ * A page server creates missing data: in an environment that has lost its data, it would start
+ * empty.
  *
  * @throws {ZenithError} `not_found`
  */
@@ -40,7 +41,8 @@ export function assertDataPresent({ paths }: Environment): void {
 /**
  * Starts it in the background and waits until it answers.
  *
- * @throws {ZenithError} `conflict` when it runs already or its port is taken; else the page server's own words
+ * @throws {ZenithError} `conflict` when it runs already or its port is taken; else the page
+ *   server's own words
  */
 export async function startPageServer(
   environment: Environment,

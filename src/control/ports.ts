@@ -8,8 +8,8 @@ import type { HostPort } from "../common/host_port.ts";
 const COMPUTE_FIRST_PORT = 15432;
 
 /**
- * From the next one on, the kernel gives ports to clients (net.ipv4.ip_local_port_range): one that is free today may be anybody's when
- * its server is started again.
+ * From the next one on, the kernel gives ports to clients (net.ipv4.ip_local_port_range): one that
+ * is free today may be anybody's when its server is started again.
  */
 const LAST_PORT = 32767;
 
@@ -18,7 +18,10 @@ export async function isPortFree(port: number, host = "127.0.0.1"): Promise<bool
   return await tryListening({ host, port }) === undefined;
 }
 
-/** @returns why a server could not listen there now, to be said of the address; undefined when it could */
+/**
+ * @returns why a server could not listen there now, to be said of the address; undefined when it
+ *   could
+ */
 export async function whyNotFree(address: HostPort): Promise<string | undefined> {
   const error = await tryListening(address);
   if (error === undefined) return undefined;
@@ -40,10 +43,13 @@ function tryListening({ host, port }: HostPort): Promise<Error | undefined> {
   });
 }
 
-/** As much of a command line as names a program. */
+/** How much of a command line is enough to name a program. */
 const COMMAND_MAX_LENGTH = 60;
 
-/** The process that listens on that port, with its command line; undefined when it is not for us to see. */
+/**
+ * The process that listens on that port, with its command line; undefined when it is not for us to
+ * see.
+ */
 function listenerOn(port: number): string | undefined {
   const sockets = listeningSockets(port);
   for (const pid of readOr([], () => readdirSync("/proc")).filter((name) => /^\d+$/.test(name))) {
@@ -70,7 +76,8 @@ function listeningSockets(port: number): Set<string> {
   const found = new Set<string>();
   for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
     for (const line of readOr("", () => readFileSync(table, "utf8")).split("\n")) {
-      // Slot, local and remote address, state, queues, timer, retransmits, user, timeout, inode: proc_net_tcp(5).
+      // Slot, local and remote address, state, queues, timer, retransmits, user, timeout, inode:
+      // proc_net_tcp(5).
       const [, local, , state, , , , , , inode] = line.trim().split(/\s+/);
       if (state === LISTENING && local?.endsWith(`:${wanted}`)) found.add(`socket:[${inode}]`);
     }
@@ -88,7 +95,8 @@ function readOr<T>(otherwise: T, read: () => T): T {
 }
 
 /**
- * The lowest port from {@link COMPUTE_FIRST_PORT} up that is neither in `taken` nor in use on this machine.
+ * The lowest port from {@link COMPUTE_FIRST_PORT} up that is neither in `taken` nor in use on this
+ * machine.
  *
  * @throws {ZenithError} `unavailable` when there is none
  */

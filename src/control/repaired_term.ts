@@ -7,12 +7,16 @@ export interface Terms {
   readonly historyTerm: number;
 }
 
-/** So many terms above the newest log may come of elections that nobody has won. What is beyond was driven up. */
+/**
+ * Elections without a winner may raise a term this far above the newest log. A higher term was
+ * driven up.
+ */
 const CAMPAIGNS_MAX = 1_000_000;
 
 /**
- * The term that safekeepers of one timeline are set back to, whose terms were driven up: above everything that elections can have
- * brought about, so that no vote that still counts is given twice. A step more is for campaigns whose traces were driven over.
+ * The term that safekeepers of one timeline are set back to, whose terms were driven up: above
+ * everything that elections can have brought about, so that no vote that still counts is given
+ * twice. A step more is for campaigns whose traces were driven over.
  *
  * @param all of all its safekeepers: the newest log may be at any of them
  */

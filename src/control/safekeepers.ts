@@ -100,7 +100,10 @@ export interface TimelineName {
   readonly timeline: TimelineId;
 }
 
-/** All timelines of a safekeeper. @throws {ZenithError} `unavailable` when it doesn't answer, `protocol` */
+/**
+ * All timelines of a safekeeper. @throws {ZenithError} `unavailable` when it doesn't answer,
+ * `protocol`
+ */
 export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTimelineStatus[]> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineStatus, {});
@@ -112,7 +115,10 @@ export async function safekeeperDamage(address: HostPort): Promise<DamagedTimeli
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDamaged, {});
 }
 
-/** One timeline of a safekeeper; undefined when it has none of that name. @throws {ZenithError} as {@link safekeeperStatus} */
+/**
+ * One timeline of a safekeeper; undefined when it has none of that name. @throws {ZenithError} as
+ * {@link safekeeperStatus}
+ */
 export async function safekeeperTimeline(
   address: HostPort,
   tenant: TenantId,
@@ -129,7 +135,8 @@ export async function safekeeperTimeline(
 }
 
 /**
- * Removes timelines with their WAL from all safekeepers of the environment, as far as they are there.
+ * Removes timelines with their WAL from all safekeepers of the environment, as far as they are
+ * there.
  *
  * @returns what could not be done, a message for each safekeeper that it concerns
  */
@@ -152,7 +159,10 @@ export async function deleteFromSafekeepers(
   return problems;
 }
 
-/** Sets back a timeline's term at one safekeeper. @throws {ZenithError} `conflict` where that would be wrong, `unavailable` */
+/**
+ * Sets back a timeline's term at one safekeeper. @throws {ZenithError} `conflict` where that would
+ * be wrong, `unavailable`
+ */
 export async function lowerTerm(address: HostPort, name: TimelineName, term: number): Promise<void> {
   await using client = await connect(address);
   await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineLowerTerm, { ...name, term });

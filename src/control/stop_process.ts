@@ -2,7 +2,9 @@ import { ZenithError } from "../common/errors.ts";
 import { checkPidFile, isRunning } from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
-/** `fast` ends orderly, `immediate` ends now; both lose nothing that was acknowledged as durable. */
+/**
+ * `fast` ends orderly, `immediate` ends now; both lose nothing that was acknowledged as durable.
+ */
 export type StopMode = "fast" | "immediate";
 
 export function parseStopMode(text: string): StopMode {
@@ -22,7 +24,7 @@ export interface StopProcessOptions {
   readonly lastWords?: () => string | undefined;
   /** Called while it has not. */
   readonly onWait?: () => void;
-  /** What to do when it does not stop. */
+  /** The hint to give if it does not stop. */
   readonly hint?: string;
 }
 

@@ -1,4 +1,7 @@
-/** How one of our processes connects to another: the one place that knows user, time-out and the words for failures. */
+/**
+ * Connects one of our processes to another: the only place that knows user, time-out and wording of
+ * failures.
+ */
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import { PgClient } from "../pgwire/client.ts";
@@ -14,7 +17,7 @@ const DATABASE = "zenith";
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface ServerConnectOptions {
-  /** Whom the server's log and its readers know the connection by. */
+  /** The connection's name in the server's log. */
   readonly applicationName: string;
   /** Aborting it cuts the connection, also later. */
   readonly signal?: AbortSignal | undefined;
@@ -33,7 +36,8 @@ export function serverName(role: ServerRole, address: HostPort): string {
 /**
  * Connects to one of our servers.
  *
- * @throws {ZenithError} `unavailable` when it does not run or does not answer; why it refuses; `signal`'s reason
+ * @throws {ZenithError} `unavailable` when it does not run or does not answer; why it refuses;
+ *   `signal`'s reason
  */
 export async function connectServer(
   role: ServerRole,
@@ -75,7 +79,8 @@ function unreachable(server: string, error: unknown): ZenithError {
 /**
  * Connects to the walsender that a connection string names: a Postgres or a safekeeper.
  *
- * @throws {ZenithError} `invalid_argument` when the string is malformed; else as {@link PgClient.connect}
+ * @throws {ZenithError} `invalid_argument` when the string is malformed; else as
+ *   {@link PgClient.connect}
  */
 export function connectWalSource(
   connInfo: string,

@@ -1,6 +1,6 @@
 /**
- * The management contract: every operation of the page server and of the safekeeper, once. What PostgreSQL's replication
- * protocol defines (START_REPLICATION, IDENTIFY_SYSTEM, …) is not here.
+ * The management contract: every operation of the page server and of the safekeeper, once.
+ * PostgreSQL's own replication commands (START_REPLICATION, IDENTIFY_SYSTEM, …) are not here.
  */
 import {
   array,
@@ -25,9 +25,9 @@ import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
 import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
 
 /**
- * What a basebackup holds. `complete`: everything. `lazy`: a list of the relation files instead of the files, for a
- * compute that fetches their pages as it needs them, and of the last WAL segment what is in use
- * (docs/formats/relation_manifest.md).
+ * What a basebackup holds. `complete`: everything. `lazy`: a list of the relation files instead of
+ * the files, for a compute that fetches their pages as it needs them, and of the last WAL segment
+ * what is in use (docs/formats/relation_manifest.md).
  */
 export type BasebackupContent = "complete" | "lazy";
 
@@ -124,7 +124,10 @@ const BranchSchema = object({
   name: string(),
   timeline_id: TimelineIdSchema,
   latest_valid_lsn: LsnSchema,
-  /** Where the next record goes: behind a page header, where the last one ended at the end of a page. */
+  /**
+   * Where the next record goes: behind a page header, where the last one ended at the end of a
+   * page.
+   */
   next_lsn: LsnSchema,
   /** null, as the LSN, for a branch that began with its tenant. */
   ancestor_id: nullable(TimelineIdSchema),
@@ -146,7 +149,7 @@ const DamagedBranchSchema = object({
   damage: DamageSchema,
 });
 
-/** A branch, or what is left of one, that can't be used. */
+/** A branch, or the remains of one, that can't be used. */
 export type DamagedBranch = InferOutput<typeof DamagedBranchSchema>;
 
 const DeletedTimelineSchema = object({ tenant_id: TenantIdSchema, timeline_id: TimelineIdSchema });
@@ -168,7 +171,10 @@ export type BranchInfo = InferOutput<typeof BranchSchema>;
 
 const TenantConfigSchema = object({ gc_horizon_bytes: number(), pitr_interval: string() });
 
-/** How much history a tenant keeps: bytes of WAL, and a duration such as `7d`; the longer of the two counts. */
+/**
+ * How much history a tenant keeps: bytes of WAL, and a duration such as `7d`; the longer of the two
+ * counts.
+ */
 export type TenantConfig = InferOutput<typeof TenantConfigSchema>;
 
 const FoundLsnSchema = object({ lsn: LsnSchema, timeline_id: TimelineIdSchema });
@@ -206,7 +212,7 @@ const PageServerStatusSchema = object({
   })),
 });
 
-/** What a page server says of itself, and of the timelines that it has open. */
+/** A page server's report on itself and its open timelines. */
 export type PageServerStatus = InferOutput<typeof PageServerStatusSchema>;
 
 /** {@link PageServerStatus} as it goes over the wire. */
@@ -273,7 +279,10 @@ export const PAGE_SERVER = {
     {
       tenant: TENANT,
       name: BRANCH,
-      /** A branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in place of the branch. */
+      /**
+       * A branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in place of
+       * the branch.
+       */
       start: TEXT("branch or timeline[@LSN or timestamp]"),
       expires: named(DURATION),
     },
@@ -376,7 +385,7 @@ export const SAFEKEEPER = {
   /** Those that can't be opened. */
   timelineDamaged: operation("timeline_damaged", "admin", {}, json(array(DamagedTimelineSchema))),
   timelineDelete: operation("timeline_delete", "tenant", { tenant: TENANT, timeline: TIMELINE }, TAG),
-  /** Sets back a term that was driven up. */
+  /** Lowers a term that was driven up. */
   timelineLowerTerm: operation(
     "timeline_lower_term",
     "admin",

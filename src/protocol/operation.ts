@@ -1,20 +1,27 @@
 /**
- * An operation of a server: its name, its arguments, what it answers with, and who may call it. Every adapter (the
- * commands on the wire, the clients that send them, later HTTP) is made from this one description.
+ * An operation of a server: its name, its arguments, its answer, and who may call it. Every adapter
+ * (the commands on the wire, the clients that send them, later HTTP) is built from this
+ * description.
  */
 import { type GenericSchema, type InferInput, type InferOutput, safeParse } from "valibot";
 import { ZenithError } from "../common/errors.ts";
 
 /**
- * Who may call an operation. `admin`: whoever runs the server. `tenant`: who may change that tenant. `read`: who may read
- * it. `compute`: the compute of one timeline. `safekeeper`: a safekeeper of the installation.
+ * Who may call an operation. `admin`: the server's operator. `tenant`: anyone who may change that
+ * tenant. `read`: anyone who may read it. `compute`: the compute of one timeline. `safekeeper`: a
+ * safekeeper of the installation.
  */
 export type Access = "admin" | "tenant" | "read" | "compute" | "safekeeper";
 
-/** How an argument is written in a command: `value`, all that follows, `name=value`, or `name` alone. */
+/**
+ * How an argument is written in a command: `value`, all that follows, `name=value`, or `name`
+ * alone.
+ */
 type ArgForm = "word" | "rest" | "named" | "flag";
 
-/** An argument; its name is its key in the operation's `args`, whose order is the order on the wire. */
+/**
+ * An argument; its name is its key in the operation's `args`, whose order is the order on the wire.
+ */
 export interface Arg<T, Optional extends boolean = boolean> {
   readonly form: ArgForm;
   readonly optional: Optional;
@@ -34,7 +41,10 @@ export type ArgValues<A extends Args> =
   & { readonly [K in keyof A as A[K] extends Arg<unknown, false> ? K : never]: ValueOf<A[K]> }
   & { readonly [K in keyof A as A[K] extends Arg<unknown, false> ? never : K]?: ValueOf<A[K]> | undefined };
 
-/** One row with one JSON value; `text` is the column type for clients that would decode `json` on their own. */
+/**
+ * One row with one JSON value; `text` is the column type for clients that would decode `json` on
+ * their own.
+ */
 export interface JsonReply<S extends GenericSchema> {
   readonly kind: "json";
   readonly schema: S;
@@ -62,17 +72,17 @@ export interface Operation<A extends Args = Args, R extends Reply = Reply> {
   readonly reply: R;
 }
 
-/** What a handler returns: the wire's form of the answer. Streams and tags return nothing. */
+/** A handler's result: the wire form of the answer. Streams and tags return nothing. */
 export type Answer<R extends Reply> = R extends { readonly schema: infer S extends GenericSchema }
   ? InferInput<S>
   : void;
 
-/** What a caller gets: the answer, checked and parsed. */
+/** A caller's result: the answer, checked and parsed. */
 export type Result<R extends Reply> = R extends { readonly schema: infer S extends GenericSchema }
   ? InferOutput<S>
   : void;
 
-/** How the operation is written as a command: `lease_lsn <tenant> <timeline> <lsn> [duration]`. */
+/** The operation's syntax as a command: `lease_lsn <tenant> <timeline> <lsn> [duration]`. */
 export function usage(operation: Operation): string {
   const words = Object.entries(operation.args).map(([name, arg]) => {
     const text = arg.form === "flag"

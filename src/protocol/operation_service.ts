@@ -1,4 +1,6 @@
-/** The server's end of the management contract: commands that come over the wire are read, run and answered by it. */
+/**
+ * The server's end of the management contract: it reads, runs and answers commands from the wire.
+ */
 import { ZenithError } from "../common/errors.ts";
 import type { Column } from "../pgwire/column.ts";
 import { bareCommand } from "../pgwire/command_text.ts";
@@ -15,7 +17,7 @@ import {
 
 export type Operations = Readonly<Record<string, Operation>>;
 
-/** What runs each operation. Streams are sent over the session; everything else is returned. */
+/** The handler of each operation. It sends streams over the session and returns everything else. */
 export type Handlers<O extends Operations> = {
   readonly [K in keyof O]: O[K] extends Operation<infer A extends Args, infer R extends Reply>
     ? (args: ArgValues<A>, session: Session) => Answer<R> | Promise<Answer<R>>
@@ -36,7 +38,7 @@ export class OperationService implements ConnectionHandler {
 
   /**
    * @param server for error messages: "the page server"
-   * @param others commands that another handler knows, for the hint that lists them all
+   * @param others commands of another handler, for the hint that lists them all
    */
   constructor(
     server: string,

@@ -1,6 +1,7 @@
 /**
- * The messages of `pagestream`, by which a compute reads pages: one request or response per CopyData message.
- * Normative description: docs/formats/pagestream.md. All integers are big-endian, as in the protocol around them.
+ * The messages of `pagestream`, by which a compute reads pages: one request or response per
+ * CopyData message. Normative description: docs/formats/pagestream.md. All integers are big-endian,
+ * as in the protocol around them.
  */
 import { assert } from "../common/assert.ts";
 import { putUint32, putUint64, uint32 } from "../common/big_endian.ts";
@@ -9,7 +10,7 @@ import { type Lsn, lsnFromHalves } from "../common/lsn.ts";
 
 const PAGESTREAM_VERSION = 1;
 
-/** BLCKSZ: the only page size that is served. */
+/** BLCKSZ: the only supported page size. */
 export const PAGE_BYTES = 8192;
 
 /** The most blocks that one request may ask for: 1 MiB, the kernel's largest read-ahead. */
@@ -61,7 +62,7 @@ const BLOCKS_MAX = 0xffff_ffff;
 const utf8Encoder = new TextEncoder();
 const utf8Decoder = new TextDecoder();
 
-/** A request, filled in again and again: one object serves a connection. */
+/** A request. Each connection reuses one object. */
 export class PageRequest {
   tag = 0;
   /** Chosen by the client, returned in the response: requests may be answered in any order. */
@@ -106,7 +107,7 @@ export function encodeRequest(bytes: Uint8Array, off: number, request: PageReque
 /**
  * Reads the request at `bytes[off, off + len)` into `request`.
  *
- * @throws {ZenithError} `protocol` when it is anything that the format does not allow
+ * @throws {ZenithError} `protocol` when the format does not allow it
  */
 export function decodeRequest(request: PageRequest, bytes: Uint8Array, off: number, len: number): void {
   if (len !== REQUEST_BYTES) throw malformed(`request of ${len} bytes, expected ${REQUEST_BYTES}`);
@@ -173,7 +174,9 @@ export function encodeValueResponse(
   putUint64(bytes, off + OFFSET_VALUE, value);
 }
 
-/** A whole ERROR response. Errors are rare: this allocates. @param sqlstate five ASCII characters */
+/**
+ * A whole ERROR response. Errors are rare: this allocates. @param sqlstate five ASCII characters
+ */
 export function encodeErrorResponse(requestId: number, sqlstate: string, message: string): Uint8Array {
   assert(/^[0-9A-Z]{5}$/.test(sqlstate), "pagestream: an SQLSTATE has five characters");
   const text = utf8Encoder.encode(message).subarray(0, ERROR_MESSAGE_MAX_BYTES);
@@ -187,7 +190,7 @@ export function encodeErrorResponse(requestId: number, sqlstate: string, message
 /**
  * Reads the response at `bytes[off, off + len)` into `response`.
  *
- * @throws {ZenithError} `protocol` when it is anything that the format does not allow
+ * @throws {ZenithError} `protocol` when the format does not allow it
  */
 export function decodeResponse(response: PageResponse, bytes: Uint8Array, off: number, len: number): void {
   if (len < RESPONSE_HEADER_BYTES) {

@@ -1,6 +1,7 @@
 /**
- * The list of relation files that a lazy basebackup leaves out: which there are at its LSN and how long each is.
- * Normative description: docs/formats/relation_manifest.md. All integers are big-endian, as in pagestream.
+ * The list of relation files that a lazy basebackup leaves out: the files at its LSN and their
+ * lengths. Normative description: docs/formats/relation_manifest.md. All integers are big-endian,
+ * as in pagestream.
  */
 import { assert } from "../common/assert.ts";
 import { crc32c } from "../common/crc32c.ts";
@@ -42,13 +43,16 @@ export interface ManifestEntry {
   readonly db: number;
   readonly rel: number;
   readonly fork: number;
-  /** The fork whose pages it begins with: itself, or the init fork for the main fork of an unlogged relation. */
+  /**
+   * The fork whose pages it begins with: itself, or the init fork for the main fork of an unlogged
+   * relation.
+   */
   readonly sourceFork: number;
   readonly blocks: number;
 }
 
 export interface RelationManifest {
-  /** What the basebackup is as of, and what pages are to be read at. */
+  /** The LSN of the basebackup, at which pages are to be read. */
   readonly lsn: Lsn;
   /** Start of the WAL record before `lsn`. */
   readonly prev: Lsn;
@@ -79,7 +83,7 @@ export function encodeRelationManifest(manifest: RelationManifest): Uint8Array {
   return bytes;
 }
 
-/** @throws {ZenithError} `protocol` when it is anything that the format does not allow */
+/** @throws {ZenithError} `protocol` when the format does not allow it */
 export function decodeRelationManifest(bytes: Uint8Array): RelationManifest {
   if (bytes.length < HEADER_BYTES + CRC_BYTES) throw malformed(`it has ${bytes.length} bytes`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -1,6 +1,7 @@
 /**
- * A data directory on its way to a compute: the part of the tar format that it needs, regular files and directories with names of
- * up to 100 bytes. Both sides work on the bytes where they are: a database of 5,000 tables has 20,000 files, most of them of a page or none.
+ * The part of the tar format that a data directory needs on its way to a compute: regular files and
+ * directories with names of up to 100 bytes. Both sides work on the bytes where they are: a
+ * database of 5,000 tables has 20,000 files, most of them of a page or none.
  *
  * Format: ustar, pax(1) of POSIX.1-2017.
  */
@@ -10,7 +11,7 @@ import { ZenithError } from "../common/errors.ts";
 /** An entry is a header of one block, then its content in as many blocks as that takes. */
 export const TAR_BLOCK_BYTES = 512;
 
-/** What an archive ends with: two blocks of zeros. */
+/** The end of an archive: two blocks of zeros. */
 export const TAR_END_BYTES = 2 * TAR_BLOCK_BYTES;
 
 const NAME_BYTES = 100;
@@ -30,7 +31,10 @@ const MAGIC_WORD_BYTES = 5;
 
 const DECODER = new TextDecoder();
 
-/** Octal digits of a mode, uid or gid, of a size or time, and of a checksum; a zero or a space ends them. */
+/**
+ * Octal digits of a mode, uid or gid, of a size or time, and of a checksum; a zero or a space ends
+ * them.
+ */
 const SHORT_DIGITS = 7;
 const LONG_DIGITS = 11;
 const CHECKSUM_DIGITS = 6;
@@ -102,7 +106,8 @@ function writeOctal(out: Uint8Array, at: number, digits: number, value: number):
 /**
  * The entry whose header is at `at`; null for the end of the archive.
  *
- * @throws {ZenithError} `protocol` when it is no header, or one of something else than a file or a directory
+ * @throws {ZenithError} `protocol` when it is no header, or one of something else than a file or a
+ *   directory
  */
 function parseTarHeader(bytes: Uint8Array, at: number): TarEntry | null {
   const checksum = readOctal(bytes, at + OFFSET_CHECKSUM, CHECKSUM_DIGITS);
@@ -144,7 +149,7 @@ function readOctal(bytes: Uint8Array, at: number, digits: number): number {
   return value;
 }
 
-/** What a {@link TarReader} has found. What a method throws ends the reading. */
+/** Receives the entries that a {@link TarReader} finds. An exception ends the reading. */
 export interface TarHandler {
   begin(entry: TarEntry): void;
   /** The next bytes of the entry's content; good until it returns. */
@@ -156,7 +161,7 @@ export interface TarHandler {
 /** Reads an archive that comes in pieces of any size. */
 export class TarReader {
   readonly #handler: TarHandler;
-  /** A header that has not come whole, and how much of it has. */
+  /** An incomplete header, and how much of it has arrived. */
   readonly #header = new Uint8Array(TAR_BLOCK_BYTES);
   #headerBytes = 0;
   #entry: TarEntry | null = null;
@@ -169,7 +174,10 @@ export class TarReader {
     this.#handler = handler;
   }
 
-  /** @throws {ZenithError} `protocol` when it is no archive, or holds what a data directory does not; what the handler throws */
+  /**
+   * @throws {ZenithError} `protocol` when it is no archive, or holds entries that a data directory
+   *   can't have; the handler's exceptions
+   */
   push(bytes: Uint8Array): void {
     let at = 0;
     while (at < bytes.length && !this.#ended) {
@@ -199,7 +207,7 @@ export class TarReader {
     }
   }
 
-  /** Nothing more comes. @throws {ZenithError} `protocol` when the archive is not whole */
+  /** The input has ended. @throws {ZenithError} `protocol` when the archive is not whole */
   finish(): void {
     if (this.#ended) return;
     const where = this.#entry === null ? "" : ` in ${this.#entry.name}`;

@@ -1,7 +1,7 @@
-/** How a connection to a safekeeper says what it is for: settings in the startup packet's `options`. */
+/** Tells a safekeeper the purpose of a connection: settings in the startup packet's `options`. */
 import { formatCommandLineOptions } from "../pgwire/startup.ts";
 
-/** Safekeepers have no users; this is what their connections say. */
+/** The user name on connections to safekeepers, which have no users. */
 export const SAFEKEEPER_USER = "zenith";
 
 /** Name the timeline that the connection is about. */
@@ -12,8 +12,9 @@ export const TIMELINE_OPTION = "ztimelineid";
 export const RECOVERY_TERM_OPTION = "zrecoveryterm";
 
 /**
- * The application_name of page servers that receive WAL, and of their slot at a compute. By it a compute finds its synchronous standby,
- * and a safekeeper the reader whose word it is that WAL need not be kept.
+ * The application_name of page servers that receive WAL, and of their slot at a compute. A compute
+ * finds its synchronous standby by it; a safekeeper finds the reader whose confirmations allow it
+ * to remove WAL.
  */
 export const WAL_RECEIVER_NAME = "pageserver";
 

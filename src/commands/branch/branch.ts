@@ -55,7 +55,10 @@ export const branchCommand: Command = {
   },
 };
 
-/** The end of a branch is where its last acknowledged commit is, and what was committed by some time may be on its way still. */
+/**
+ * The end of a branch is where its last acknowledged commit is, and what was committed by some time
+ * may be on its way still.
+ */
 async function untilStartArrived(
   client: PageServerClient,
   tenant: TenantId,
@@ -79,7 +82,10 @@ async function untilStartArrived(
   }
 }
 
-/** `main@2026-11-22 09:30` means the clock on the wall here; the page server may be elsewhere, and is told which moment that is. */
+/**
+ * `main@2026-11-22 09:30` means the clock on the wall here; the page server may be elsewhere, and
+ * is told which moment that is.
+ */
 function withZone(start: string): string {
   const match = /^([^@]*)@(\d{4}-.*)$/.exec(start);
   return match === null ? start : `${match[1]}@${formatTimestamp(parseTimestamp(match[2]!, "local"))}`;

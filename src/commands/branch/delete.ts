@@ -21,7 +21,7 @@ export const branchDeleteCommand: Command = {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const wanted = requiredArg(args, 0);
-    // What a damaged file has left without a name goes by its id.
+    // A timeline whose branch file is damaged is named by its id.
     const name = isId(wanted) ? parseTimelineId(wanted) : parseBranchName(wanted);
     await using client = new PageServerClient(pageServerAddress(environment));
     using _progress = new Progress("deleting");

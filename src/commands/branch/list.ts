@@ -42,7 +42,7 @@ export function printBranches(branches: readonly BranchInfo[], options: OptionVa
   }), options);
 }
 
-/** What can't be used is not among the branches, but must not be forgotten. */
+/** Unusable branches are not listed among the others, but must not be forgotten. */
 export function warnAboutDamage(damaged: readonly DamagedBranch[]): void {
   for (const { damage } of damaged) process.stderr.write(`zenith: ${damage.what}\nhint: ${damage.hint}\n`);
 }

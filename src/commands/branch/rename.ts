@@ -19,7 +19,7 @@ export const branchRenameCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const from = parseBranchName(requiredArg(args, 0));
     const to = parseBranchName(requiredArg(args, 1));
-    // Its directory is called as the branch is, and its configuration names that directory.
+    // Its directory has the branch's name, and its configuration names that directory.
     if (listComputes(environment, tenant).some((compute) => compute.branch === from)) {
       throw new ZenithError("conflict", `branch ${from} has a Postgres, which goes by its name`, {
         hint: `remove it with "zenith pg stop ${from} --destroy"; the data stay with the branch`,

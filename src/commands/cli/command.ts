@@ -1,4 +1,4 @@
-/** What a command is to `cli.ts`. */
+/** Defines a command for `cli.ts`. */
 import { type ErrorKind, ZenithError } from "../../common/errors.ts";
 import { parseHostPort } from "../../common/host_port.ts";
 
@@ -11,10 +11,13 @@ export interface CommandOption {
   readonly values?: Completion;
 }
 
-/** What an argument or a value is one of: names that the environment has, or these words. */
+/** The possible values of an argument or an option: names from the environment, or these words. */
 export type Completion = "branch" | "tenant" | readonly string[];
 
-/** Values of options by camel-cased name: text for those that take a value, true for flags that are given. */
+/**
+ * Values of options by camel-cased name: text for those that take a value, true for flags that are
+ * given.
+ */
 export type OptionValues = Readonly<Record<string, string | true | undefined>>;
 
 export interface Command {
@@ -28,7 +31,7 @@ export interface Command {
   readonly completions?: readonly Completion[];
   /** It hands what follows `--` to another program: how `--help` calls that. */
   readonly rest?: string;
-  /** Left out of `zenith --help`: what commands start by themselves. */
+  /** Not listed in `zenith --help`: other commands start it. */
   readonly hidden?: true;
   /**
    * @param args the arguments of `usage`, in order; undefined for optional ones that are not given
@@ -113,7 +116,7 @@ export function optionPort(options: OptionValues, name: string): number | undefi
   return text === undefined ? undefined : parseHostPort(`127.0.0.1:${text}`).port;
 }
 
-/** An argument that cac has made sure of. */
+/** An argument whose presence cac has checked. */
 export function requiredArg(args: readonly (string | undefined)[], index: number): string {
   const value = args[index];
   if (value === undefined) throw new ZenithError("invalid_argument", `argument ${index + 1} is missing`);

@@ -1,6 +1,6 @@
 /**
- * Shell completion. What a shell is given once is three lines that ask this program at every Tab, so that they know every command
- * and option, and the branches there are now.
+ * Shell completion. What a shell is given once is three lines that ask this program at every Tab,
+ * so that they know every command and option, and the branches there are now.
  */
 import { readdirSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
@@ -17,7 +17,10 @@ import {
 } from "./command.ts";
 import { print } from "./output.ts";
 
-/** Each asks by the words up to the cursor, the last one unfinished, and takes files where there is no answer. */
+/**
+ * Each asks by the words up to the cursor, the last one unfinished, and takes files where there is
+ * no answer.
+ */
 const SCRIPTS: Readonly<Record<string, string>> = {
   bash: `_zenith() {
   local IFS=$'\\n'
@@ -110,7 +113,8 @@ function environmentNames(): Names {
 }
 
 /**
- * What the last of `words`, what was typed after the program's name, may become. Nothing where a file belongs.
+ * What the last of `words`, what was typed after the program's name, may become. Nothing where a
+ * file belongs.
  */
 export function complete(commands: readonly Command[], words: readonly string[], names: Names): string[] {
   const shown = commands.filter((command) => command.hidden !== true);

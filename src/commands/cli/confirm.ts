@@ -2,7 +2,7 @@ import { createInterface } from "node:readline/promises";
 import { ZenithError } from "../../common/errors.ts";
 import type { CommandOption, OptionValues } from "./command.ts";
 
-/** Every command that removes for good what nobody named has it. */
+/** The option of every command that permanently removes things that the user did not name. */
 export const YES_OPTION: CommandOption = { flags: "--yes", description: "Do it without asking" };
 
 /**

@@ -1,4 +1,4 @@
-/** What `--help` prints: of everything, of a group of commands, of one command. */
+/** Prints `--help`: for everything, for a group of commands, for one command. */
 import { VERSION } from "../../common/version.ts";
 import { type Command, type CommandGroup, commandName, EXIT_CODES } from "./command.ts";
 
@@ -72,7 +72,10 @@ export function commandHelp(command: Command, commands: readonly Command[]): str
   ].join("\n\n");
 }
 
-/** `zenith <word> --help` where the word begins several commands and is none itself; undefined when it begins none. */
+/**
+ * `zenith <word> --help` where the word begins several commands and is none itself; undefined when
+ * it begins none.
+ */
 export function groupHelp(word: string, commands: readonly Command[]): string | undefined {
   const group = visible(commands).filter((command) => commandName(command).startsWith(`${word} `));
   if (group.length === 0) return undefined;

@@ -1,4 +1,4 @@
-/** What commands print: results on standard output, progress on standard error. */
+/** Prints the output of commands: results on standard output, progress on standard error. */
 import { formatLsn } from "../../common/lsn.ts";
 import type { BranchInfo } from "../../control/page_server_client.ts";
 import type { OptionValues } from "./command.ts";
@@ -50,7 +50,8 @@ export interface Column<T> {
 }
 
 /**
- * The one way to print a list: a table with a line of titles, or with `--json` an array with one object per item.
+ * The only way to print a list: a table with a line of titles, or with `--json` an array with one
+ * object per item.
  *
  * @param json an item as programs see it; LSNs as text, sizes in bytes, null for what is not known
  */
@@ -93,7 +94,10 @@ export function formatTable(rows: readonly (readonly string[])[]): string[] {
   return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd());
 }
 
-/** The branches of a tenant as a tree: a branch hangs below its ancestor, at the LSN where it left it. */
+/**
+ * The branches of a tenant as a tree: a branch hangs below its ancestor, at the LSN where it left
+ * it.
+ */
 export function formatBranchTree(branches: readonly BranchInfo[]): string[] {
   const byTimeline = new Map(branches.map((branch) => [branch.timeline_id, branch]));
   const children = new Map<BranchInfo | undefined, BranchInfo[]>();

@@ -1,4 +1,4 @@
-/** From argv to a command: cac parses, this makes its ways ours. */
+/** Turns argv into a command: cac parses, and this module adapts cac to our rules. */
 import { type CAC, cac } from "cac";
 import { ZenithError } from "../../common/errors.ts";
 import { VERSION } from "../../common/version.ts";
@@ -7,11 +7,11 @@ import { commandHelp, groupHelp, overview } from "./help.ts";
 import { print } from "./output.ts";
 
 /**
- * Finds the command that `argv` asks for and runs it.
+ * Finds the command in `argv` and runs it.
  *
  * @param argv what follows the program's name
  * @returns the exit code
- * @throws {ZenithError} `invalid_argument` for usage that makes no sense; else what the command throws
+ * @throws {ZenithError} `invalid_argument` for invalid usage; else the command's exceptions
  */
 export async function runCommand(groups: readonly CommandGroup[], argv: readonly string[]): Promise<number> {
   const commands = groups.flatMap((group) => group.commands);
@@ -96,7 +96,10 @@ function joinCommandWords(commands: readonly Command[], argv: readonly string[])
   return known ? [two, ...argv.slice(2)] : [...argv];
 }
 
-/** mri, under cac, turns whatever looks like a number into one: an id of digits only would lose most of them. */
+/**
+ * mri, under cac, turns whatever looks like a number into one: an id of digits only would lose most
+ * of them.
+ */
 const PROTECTION = "\u0001";
 
 function protect(word: string): string {
@@ -118,7 +121,7 @@ function optionValues(options: Record<string, unknown>): OptionValues {
   return values;
 }
 
-/** Of two values for one option neither is the one that was meant for sure. */
+/** With two values for one option, we can't know which one is meant. */
 function rejectRepeated(cli: CAC): void {
   for (const [name, value] of Object.entries(cli.options)) {
     if (name !== "--" && Array.isArray(value)) {
@@ -127,7 +130,10 @@ function rejectRepeated(cli: CAC): void {
   }
 }
 
-/** @throws {ZenithError} `invalid_argument` when there is something that the command would not look at */
+/**
+ * @throws {ZenithError} `invalid_argument` when there is something that the command would not look
+ *   at
+ */
 function restOf(command: Command, options: Record<string, unknown>): string[] {
   const words = Array.isArray(options["--"]) ? options["--"].map((word) => unprotect(word) ?? "") : [];
   if (words.length > 0 && command.rest === undefined) {
@@ -154,7 +160,7 @@ function unknownCommand(commands: readonly Command[], words: readonly string[]):
   });
 }
 
-/** The name that `word` is a slip of the fingers away from. */
+/** The name of which `word` is probably a typo. */
 function closest(word: string, names: readonly string[]): string | undefined {
   const MOST_EDITS = 2;
   const ranked = names.map((name) => ({ name, edits: editDistance(word, name) }))

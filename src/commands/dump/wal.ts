@@ -50,7 +50,10 @@ interface TypeStats {
 
 const PIECE_SIZE = 256 << 10;
 
-/** Takes `--lsn 0/1500000..0/1600000` apart; either side can be left out. @throws {ZenithError} `invalid_argument` */
+/**
+ * Takes `--lsn 0/1500000..0/1600000` apart; either side can be left out. @throws {ZenithError}
+ * `invalid_argument`
+ */
 export function parseLsnRange(text: string): { from: Lsn | undefined; to: Lsn | undefined } {
   const [from, to, ...more] = text.split("..");
   if (from === undefined || to === undefined || more.length > 0) {
@@ -123,7 +126,8 @@ function readRecords(
         }
         if (to !== undefined && decoder.position >= to) return "the end of the range";
       } catch (error) {
-        // What comes behind the end of WAL is older WAL in a file that is used again: no damage, unless more was asked for.
+        // What comes behind the end of WAL is older WAL in a file that is used again: no damage,
+        // unless more was asked for.
         if (error instanceof WalError && to === undefined) return errorMessage(error);
         throw error;
       }

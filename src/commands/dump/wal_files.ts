@@ -30,10 +30,11 @@ export interface WalFiles {
 const WAL_FILE_NAME = /^[0-9A-F]{24}$/;
 
 /**
- * The segments at `path`: one file, or all in a directory or its `pg_wal`, from the one that holds `from` to the first
- * gap. Where there is more than one timeline's, the newest is taken.
+ * The segments at `path`: one file, or all in a directory or its `pg_wal`, from the one that holds
+ * `from` to the first gap. Where there is more than one timeline's, the newest is taken.
  *
- * @throws {ZenithError} `not_found` when there are none, `corrupt_data` when the first is not of PostgreSQL 15
+ * @throws {ZenithError} `not_found` when there are none, `corrupt_data` when the first is not of
+ *   PostgreSQL 15
  */
 export function findWalFiles(path: string, from: Lsn | undefined): WalFiles {
   if (isDirectory(path)) {
@@ -100,7 +101,9 @@ function readFirstHeader(path: string): { segmentSize: number; pg: PgVersion } {
   return { segmentSize, pg: pgVersionOfWal(magic) };
 }
 
-/** Reads into `into` from `offset`; returns how many bytes there were. @throws {ZenithError} `io` */
+/**
+ * Reads into `into` from `offset`; returns how many bytes there were. @throws {ZenithError} `io`
+ */
 export function readWalFile(path: string, offset: number, into: Uint8Array): number {
   try {
     const fd = openSync(path, "r");

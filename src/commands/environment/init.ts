@@ -58,7 +58,8 @@ export const initCommand: Command = {
     const remote = optionText(options, "remotePageserver");
     const distribDir = optionText(options, "pgDistribDir");
     const listen = optionText(options, "listen") ?? PAGESERVER_DEFAULT_LISTEN;
-    // Those who share a remote page server have to share its timelines' safekeepers too: that takes a word of theirs.
+    // Those who share a remote page server have to share its timelines' safekeepers too: that takes
+    // a word of theirs.
     const count = optionText(options, "safekeepers") ?? (remote === undefined ? "1" : "0");
     const safekeepers = await safekeeperConfig(count);
     if (remote === undefined) parseHostPort(listen);
@@ -83,7 +84,7 @@ export const initCommand: Command = {
       await createFirstTenant(environment, interruption);
       saveEnvironment(environment);
     } catch (error) {
-      // Half an environment is worse than none: the next try starts from nothing.
+      // Half an environment is worse than none: the next attempt starts from scratch.
       for (const name of readdirSync(paths.root)) {
         rmSync(`${paths.root}/${name}`, { recursive: true, force: true });
       }
@@ -121,7 +122,10 @@ function makeEmptyDirectory(root: string): void {
   });
 }
 
-/** With a page server of our own it runs just for this, on any free port, so that `init` disturbs nobody. */
+/**
+ * With a page server of our own it runs just for this, on any free port, so that `init` disturbs
+ * nobody.
+ */
 async function createFirstTenant(environment: Environment, interruption: Interruption): Promise<void> {
   using progress = new Progress("creating the first tenant");
   if (!("listen" in environment.config.pageserver)) {
@@ -147,8 +151,8 @@ async function createFirstTenant(environment: Environment, interruption: Interru
 const INTERRUPTIONS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /**
- * Someone asks us to end. To end at once would leave a page server behind that no command knows of, and initdb at work: it is a matter of
- * seconds until both can be ended in order.
+ * A signal asks us to end. An immediate exit would leave behind a page server that no command
+ * knows, and a running initdb. Both can be stopped cleanly within seconds.
  */
 class Interruption implements Disposable {
   #signal: NodeJS.Signals | undefined;

@@ -148,7 +148,7 @@ class Printer {
   }
 }
 
-/** Until the process is interrupted, or whoever reads has gone. */
+/** Until the process is interrupted or the reader is gone. */
 async function follow(
   logs: readonly Log[],
   positions: Map<string, FilePosition>,
@@ -170,7 +170,7 @@ async function follow(
   }
 }
 
-/** A line of ours for a person: time, level, message, then what goes with it. */
+/** One of our lines for a person: time, level, message, then its fields. */
 function formatLine(text: string): string {
   const line = parseLogLine(text);
   if (line === undefined) return text;

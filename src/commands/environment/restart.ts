@@ -18,7 +18,7 @@ export const restartCommand: Command = {
     const mode = parseStopMode(optionText(options, "mode") ?? "fast");
     const safekeepers = listSafekeepers(environment);
     if (hasLocalPageServer(environment) || safekeepers.length === 0) {
-      // What could not be started again is better left running.
+      // A server that could not be started again is better left running.
       if (hasLocalPageServer(environment)) assertDataPresent(environment);
       await stopOnlyPageServer(environment, mode);
       await startOnlyPageServer(environment);

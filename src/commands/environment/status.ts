@@ -52,7 +52,10 @@ function servers(survey: Survey): string[][] {
   ];
 }
 
-/** One line per branch with its Postgres; and those of a page server that doesn't answer by their Postgres alone. */
+/**
+ * One line per branch with its Postgres; and those of a page server that doesn't answer by their
+ * Postgres alone.
+ */
 function branches(survey: Survey, all: boolean): string[] {
   const { computes } = survey;
   const known = new Map<string, BranchSurvey>();
@@ -107,7 +110,7 @@ function isBehind(branch: BranchSurvey): boolean {
   return lag(branch) !== "-";
 }
 
-/** Who lacks how much of the WAL that is durable. */
+/** How far each server lags behind the durable WAL. */
 function lag(branch: BranchSurvey | undefined): string {
   if (branch === undefined) return "?";
   const late = branch.safekeepers

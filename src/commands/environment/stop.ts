@@ -25,7 +25,10 @@ export const stopCommand: Command = {
   run: (_args, options) => stop(loadEnvironment(), parseStopMode(optionText(options, "mode") ?? "fast")),
 };
 
-/** One that does not stop must not keep the others up: the first error is thrown when all have been asked. */
+/**
+ * A process that does not stop must not keep the others running: the first error is thrown at the
+ * end.
+ */
 async function stop(environment: Environment, mode: StopMode): Promise<void> {
   const errors: unknown[] = [];
   const attempt = async (step: () => Promise<void>) => {

@@ -47,7 +47,10 @@ interface ListedCompute {
   readonly compute: ComputeInfo | null;
   /** What it looks at: its branch's end, or the past. */
   readonly lsn: Lsn | null;
-  /** What the page server lacks of what the safekeepers have; null where there are none, or none answers. */
+  /**
+   * What the page server lacks of what the safekeepers have; null where there are none, or none
+   * answers.
+   */
   readonly lagBytes: number | null;
   /** Why it broke down, or what is the matter with it. */
   readonly notes: readonly string[];

@@ -48,7 +48,7 @@ function psqlProgram(environment: Environment, compute: ComputeInfo): string {
   });
 }
 
-/** What would lead psql elsewhere. */
+/** Variables that would lead psql elsewhere. */
 const MISLEADING = ["PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"];
 
 /** Connection settings go by the environment, so that psql's own arguments win over them. */

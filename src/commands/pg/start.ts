@@ -46,7 +46,7 @@ export const pgStartCommand: Command = {
   },
 };
 
-/** The page server would wait for an LSN of the future; nobody is going to write it here. */
+/** The page server would wait for a future LSN, but nobody would write it. */
 async function assertPast(environment: Environment, compute: ComputeInfo, lsn: Lsn): Promise<void> {
   await using client = new PageServerClient(pageServerAddress(environment));
   const find = async () =>

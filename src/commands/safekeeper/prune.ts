@@ -17,7 +17,7 @@ export function warnAboutSafekeeper(problem: string): void {
   process.stderr.write(`zenith: ${problem}; "zenith safekeeper prune" removes it\n`);
 }
 
-/** What branches leave behind that expired, or were deleted while a safekeeper was down. */
+/** Removes the WAL of branches that expired, or were deleted while a safekeeper was down. */
 export const safekeeperPruneCommand: Command = {
   usage: "safekeeper prune [timeline]",
   description: "Remove the WAL of deleted branches from the environment's safekeepers",
@@ -33,7 +33,8 @@ export const safekeeperPruneCommand: Command = {
     const environment = loadEnvironment();
     await using client = new PageServerClient(pageServerAddress(environment));
     const { found, unreachable } = await findTimelines(environment);
-    // Asked only now: what the safekeepers have had before belongs to a branch that is made by now, if it is not gone.
+    // Asked only now: what the safekeepers have had before belongs to a branch that is made by now,
+    // if it is not gone.
     const present = await presentTimelines(client);
     const missing = [...found.values()].filter(({ timeline }) => !present.has(timeline));
     const going = wanted === undefined
@@ -76,7 +77,10 @@ async function findTimelines(
   return { found, unreachable };
 }
 
-/** Of those that the page server lacks, the ones that it knows to be deleted. For others, this may be the only copy. */
+/**
+ * The timelines that the page server lacks and knows to be deleted. For others, this may be the
+ * only copy.
+ */
 async function knownDeleted(
   client: PageServerClient,
   missing: readonly FoundTimeline[],

@@ -9,7 +9,10 @@ import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/com
 import { print } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "./prune.ts";
 
-/** The first half of moving a branch to other safekeepers; the second is to name them in its Postgres's configuration. */
+/**
+ * The first half of moving a branch to other safekeepers; the second is to name them in its
+ * Postgres's configuration.
+ */
 export const safekeeperReleaseCommand: Command = {
   usage: "safekeeper release <branch>",
   description: "Take a branch from its safekeepers, once the page server has all its WAL",

@@ -1,6 +1,6 @@
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 
-/** A server that does not answer in this time is not well. */
+/** A server that takes longer to answer has a problem. */
 const ANSWER_TIMEOUT_MS = 5_000;
 
 /** What it answers, or the message of why it doesn't. */

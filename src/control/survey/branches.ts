@@ -14,11 +14,16 @@ export interface BranchSurvey {
   readonly timeline_id: string;
   /** How far the page server is. */
   readonly latest_valid_lsn: string;
-  /** How far a majority of the safekeepers is; null without safekeepers, or when none has anything of it. */
+  /**
+   * How far a majority of the safekeepers is; null without safekeepers, or when none has anything
+   * of it.
+   */
   readonly commit_lsn: string | null;
   /** What the page server lacks of that. */
   readonly page_server_lag_bytes: number | null;
-  /** What each safekeeper lacks of what the first of them has; null for one that does not answer. */
+  /**
+   * What each safekeeper lacks of what the first of them has; null for one that does not answer.
+   */
   readonly safekeepers: readonly { readonly id: number; readonly lag_bytes: number | null }[];
   readonly logical_size_bytes: number | null;
   readonly physical_size_bytes: number | null;
@@ -60,7 +65,10 @@ export async function surveyBranches(
   return surveyed;
 }
 
-/** Timelines whose WAL the page server should be taking in, and doesn't. An error that is over and done with is none. */
+/**
+ * Timelines whose WAL the page server should receive, but doesn't. An error that is over does not
+ * count.
+ */
 export function stuckReceivers(
   pageServer: PageServerStatus,
   branches: readonly BranchSurvey[],

@@ -1,4 +1,4 @@
-/** What Zenith needs of a machine, looked at one by one: for `zenith doctor`. */
+/** Checks Zenith's requirements of a machine one by one, for `zenith doctor`. */
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { arch, platform, release } from "node:os";
 import { dirname, join } from "node:path";
@@ -25,7 +25,7 @@ import { whyNotFree } from "../ports.ts";
 import { listSafekeepers } from "../safekeepers.ts";
 import { DISK_LOW_BYTES } from "./survey.ts";
 
-/** `fail`: Zenith does not work like that. `warn`: it does, with something missing. */
+/** `fail`: Zenith does not work here. `warn`: it works, but something is missing. */
 export type Verdict = "ok" | "warn" | "fail";
 
 export interface Finding {

@@ -18,7 +18,7 @@ export function problemOf(error: unknown, hint: string, down: boolean): Problem 
   return { what: errorMessage(error), hint: own ?? hint, down };
 }
 
-/** Why a process that is gone without having been asked to ended, as the end of a sentence that begins with its name. */
+/** Why a process ended unexpectedly, as the end of a sentence that begins with its name. */
 export function howItEnded(log: string): string {
   const words = lastErrorInLog(log);
   return words === undefined

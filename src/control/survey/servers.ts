@@ -15,8 +15,8 @@ import { ask } from "./ask.ts";
 import { howItEnded, NOT_RUNNING, type Problem, problemOf } from "./problem.ts";
 
 /**
- * `crashed`: it ended without having been asked to. `silent`: its process is there and does not answer. `unreachable`: a remote
- * page server does not answer.
+ * `crashed`: it ended without having been asked to. `silent`: its process is there and does not
+ * answer. `unreachable`: a remote page server does not answer.
  */
 export type ServerState = "running" | "stopped" | "crashed" | "silent" | "unreachable";
 
@@ -135,7 +135,7 @@ export async function surveySafekeeper(
     data: paths.workdir,
     log: paths.log,
   };
-  // Who answers in the place of one of ours that is down is somebody else.
+  // If our server is down, an answer comes from somebody else's.
   return { survey, timelines: status === "running" ? asked.answer : undefined };
 }
 

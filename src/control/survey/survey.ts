@@ -1,4 +1,7 @@
-/** What an environment is made of, what of it runs, and what is wrong: for `zenith status`. As it is, it is JSON. */
+/**
+ * An environment's parts, their state and their problems, for `zenith status`. The result is JSON
+ * as it is.
+ */
 import { statfsSync } from "node:fs";
 import { relative } from "node:path";
 import { allComputePlaces } from "../computes.ts";
@@ -26,10 +29,12 @@ export interface Survey {
   readonly problems: readonly Problem[];
 }
 
-/** Less room than this is soon none. */
+/** With less room than this, the disk is nearly full. */
 export const DISK_LOW_BYTES = 1 << 30;
 
-/** Looks at every process and asks every server. A server that is down is a finding, not an error. */
+/**
+ * Looks at every process and asks every server. A server that is down is a finding, not an error.
+ */
 export async function surveyEnvironment(environment: Environment): Promise<Survey> {
   const problems: Problem[] = [];
   await using client = new PageServerClient(pageServerAddress(environment));
