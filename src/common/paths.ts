@@ -12,6 +12,12 @@ export const TENANT_IN_PROGRESS_SUFFIX = ".creating";
 /** The suffix of the directory of a tenant or timeline that is being deleted. */
 export const DELETED_SUFFIX = ".deleted";
 
+/** A timeline's own WAL at a page server, in the timeline's directory. */
+export const TIMELINE_WAL_DIRECTORY = "wal";
+
+/** What a safekeeper must not forget of a timeline, in the timeline's directory. */
+export const CONTROL_FILE = "safekeeper.control";
+
 /** A page server's working directory. */
 export class PageServerPaths {
   readonly workdir: string;
@@ -68,7 +74,7 @@ export class PageServerPaths {
   }
   /** The timeline's own WAL, from where its layers may not yet reach. */
   timelineWal(tenant: TenantId, timeline: TimelineId): string {
-    return join(this.timeline(tenant, timeline), "wal");
+    return join(this.timeline(tenant, timeline), TIMELINE_WAL_DIRECTORY);
   }
   /** LSNs of a timeline that must stay readable. */
   leases(tenant: TenantId, timeline: TimelineId): string {
@@ -112,7 +118,7 @@ export class SafekeeperPaths {
     return join(this.tenant(tenant), `${timeline}${DELETED_SUFFIX}`);
   }
   controlFile(tenant: TenantId, timeline: TimelineId): string {
-    return join(this.timeline(tenant, timeline), "safekeeper.control");
+    return join(this.timeline(tenant, timeline), CONTROL_FILE);
   }
 }
 
@@ -131,8 +137,12 @@ export class EnvironmentPaths {
   get pageserver(): PageServerPaths {
     return new PageServerPaths(this.root);
   }
+  /** The directory of each that there ever was is named by its number. */
+  get safekeepers(): string {
+    return join(this.root, "safekeepers");
+  }
   safekeeper(id: number): SafekeeperPaths {
-    return new SafekeeperPaths(join(this.root, "safekeepers", String(id)));
+    return new SafekeeperPaths(join(this.safekeepers, String(id)));
   }
   computes(tenant: TenantId): string {
     return join(this.root, "pgdatadirs", "tenants", tenant);

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { DataCheck } from "../../src/pageserver/service/fsck.ts";
+import type { DataCheck } from "../../src/common/data_check.ts";
 import { zenithCommand } from "../harness/cli.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
 
@@ -33,12 +33,17 @@ describe("zenith fsck", () => {
     const checks: DataCheck[] = JSON.parse(await env.zenith("fsck", env.repoDir, "--json"));
     assert.deepEqual(checks.flatMap(({ problems, strays }) => [...problems, ...strays]), []);
     const counted = checks.filter(({ path }) => path.startsWith(timelines));
+    assert.ok(counted.some(({ walBytes }) => walBytes! > 0), "WAL of the page server is read");
+    for (const { paths } of env.safekeepers) {
+      const kept = checks.filter(({ path }) => path.startsWith(paths.workdir));
+      assert.ok(kept.some(({ walBytes }) => walBytes! > 0), "WAL of each safekeeper is read");
+    }
     assert.deepEqual(
       counted.map(({ path }) => path).sort(),
       readdirSync(timelines).map((id) => join(timelines, id)).sort(),
     );
     const printed = await env.zenith("fsck", env.paths.pageserver.tenant(env.defaultTenant));
-    assert.match(printed, /^DIRECTORY +LAYERS +VERSIONS +SIZE +STATE\n/);
+    assert.match(printed, /^DIRECTORY +LAYERS +VERSIONS +SIZE +WAL +STATE\n/);
     assert.doesNotMatch(printed, /DAMAGED/);
   });
 
@@ -58,6 +63,26 @@ describe("zenith fsck", () => {
     assert.match(stdout, /DAMAGED \(1\)/);
     assert.match(stdout, /1 left by a crash/);
     writeFileSync(layer!, sound);
+  });
+
+  test("tells of a bit in the WAL of the page server and of a safekeeper: file, place and remedy", async () => {
+    const ours = segmentsIn(timelines);
+    const theirs = segmentsIn(env.safekeepers[0]!.paths.workdir);
+    assert.ok(ours.length > 0 && theirs.length > 0);
+    for (const path of [ours[0]!, theirs[0]!]) {
+      const sound = readFileSync(path);
+      const damaged = Buffer.from(sound);
+      damaged[flippable(sound)]! ^= 1;
+      writeFileSync(path, damaged);
+      const { code, stderr } = await env.tryZenith("fsck", dirname(path).replace(/\/wal$/, ""));
+      assert.equal(code, 1, `byte ${flippable(sound)} of ${path}`);
+      assert.ok(stderr.includes(`${path}, offset `), stderr);
+      assert.match(
+        stderr,
+        /invalid WAL at 0\/[0-9A-F]+: .*\. (Stop the safekeeper|Copy the directory|The layers have)/,
+      );
+      writeFileSync(path, sound);
+    }
   });
 
   test("tells of a branch whose ancestor is gone", async () => {
@@ -112,4 +137,15 @@ function layersOf(timeline: string): string[] {
 
 function layerFiles(): string[] {
   return readdirSync(timelines).filter((name) => !name.endsWith(".deleted")).flatMap(layersOf);
+}
+
+function segmentsIn(directory: string): string[] {
+  return readdirSync(directory, { recursive: true, encoding: "utf8" })
+    .filter((name) => /(^|\/)[0-9A-F]{24}$/.test(name)).map((name) => join(directory, name)).sort();
+}
+
+/** A byte of the WAL in a segment that only its end is sure to have: one that is not padding. */
+function flippable(segment: Uint8Array): number {
+  const last = segment.findLastIndex((byte) => byte !== 0);
+  return segment.findLastIndex((byte, i) => i < last - (256 << 10) && byte !== 0);
 }

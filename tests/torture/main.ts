@@ -10,7 +10,7 @@
 import assert from "node:assert/strict";
 import { appendFileSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import type { DataCheck } from "../../src/pageserver/service/fsck.ts";
+import type { DataCheck } from "../../src/common/data_check.ts";
 import { addSettings, durableLsn } from "../harness/branching.ts";
 import { amcheck } from "../harness/programs.ts";
 import { Random } from "../harness/random.ts";

@@ -1,16 +1,18 @@
+import { dirname, join, resolve } from "node:path";
+import type { DataCheck } from "../../common/data_check.ts";
 import { nodeDisk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
-import { PageServerPaths } from "../../common/paths.ts";
+import { EnvironmentPaths, PageServerPaths, SafekeeperPaths } from "../../common/paths.ts";
 import { checkPidFile } from "../../process/pid_file.ts";
 import { type Command, EXIT_FAILED, JSON_OPTION, requiredArg } from "../cli/command.ts";
 import { type Column, formatBytes, printList, Progress } from "../cli/output.ts";
-import type { DataCheck } from "../../pageserver/service/fsck.ts";
 
 const COLUMNS: readonly Column<DataCheck>[] = [
   { title: "DIRECTORY", cell: ({ path }) => path },
   { title: "LAYERS", cell: ({ counts }) => String(counts?.layers ?? "-") },
   { title: "VERSIONS", cell: ({ counts }) => String(counts?.versions ?? "-") },
   { title: "SIZE", cell: ({ counts }) => counts === null ? "-" : formatBytes(counts.bytes) },
+  { title: "WAL", cell: ({ walBytes }) => walBytes === null ? "-" : formatBytes(walBytes) },
   {
     title: "STATE",
     cell: ({ problems, strays }) => {
@@ -22,23 +24,22 @@ const COLUMNS: readonly Column<DataCheck>[] = [
 
 export const fsckCommand: Command = {
   usage: "fsck <dir>",
-  description: "Check a page server's files: every block of every layer, and what names what",
+  description: "Check the files of page servers and safekeepers: every layer, all WAL, and what names what",
   options: [JSON_OPTION],
   examples: [
     [
       "fsck .zenith",
-      "All tenants of a page server that is stopped; the exit code is 1 when anything is wrong",
+      "A page server and its safekeepers, all stopped; the exit code is 1 when anything is wrong",
     ],
     ["fsck .zenith/tenants/*/timelines/*", "One timeline"],
+    ["fsck .zenith/safekeepers/1", "One safekeeper"],
   ],
   async run(args, options) {
-    const { checkData } = await import("../../pageserver/service/fsck.ts");
     const dir = requiredArg(args, 0);
-    assertStopped(dir);
     const checks: DataCheck[] = [];
     {
       using progress = new Progress(`checking ${dir}`);
-      for (const check of checkData(nodeDisk, dir)) {
+      for await (const check of checksOf(dir)) {
         progress.update(`checking: ${check.path} is read`);
         checks.push(check);
       }
@@ -50,10 +51,37 @@ export const fsckCommand: Command = {
   },
 };
 
-function assertStopped(workdir: string): void {
-  const found = checkPidFile(new PageServerPaths(workdir).pidFile);
+/** Of whichever server's directory it is; an environment's is that of its page server and holds those of its safekeepers. */
+async function* checksOf(dir: string): AsyncGenerator<DataCheck> {
+  const { checkData } = await import("../../pageserver/service/fsck.ts");
+  const { checkSafekeeperData, holdsSafekeeperTimelines } = await import("../../safekeeper/fsck.ts");
+  const environment = new EnvironmentPaths(dir);
+  if (nodeDisk.statSync(environment.pageserver.tenants) === null && holdsSafekeeperTimelines(nodeDisk, dir)) {
+    assertSafekeeperStopped(dir);
+    yield* checkSafekeeperData(nodeDisk, dir);
+    return;
+  }
+  const { safekeepers } = environment;
+  const hasSafekeepers = nodeDisk.statSync(safekeepers)?.isDirectory === true;
+  const names = hasSafekeepers ? nodeDisk.readdirSync(safekeepers).sort() : [];
+  const directories = names.map((name) => join(safekeepers, name));
+  assertStopped("page server", new PageServerPaths(dir).pidFile);
+  for (const directory of directories) assertSafekeeperStopped(directory);
+  yield* checkData(nodeDisk, dir);
+  for (const directory of directories) yield* checkSafekeeperData(nodeDisk, directory);
+}
+
+/** @param dir a safekeeper's, or in it a tenant's or a timeline's */
+function assertSafekeeperStopped(dir: string): void {
+  for (const workdir of [dir, join(dir, ".."), join(dir, "../..")].map((path) => resolve(path))) {
+    assertStopped("safekeeper", new SafekeeperPaths(workdir).pidFile);
+  }
+}
+
+function assertStopped(role: string, pidFile: string): void {
+  const found = checkPidFile(pidFile);
   if (found.state !== "running") return;
-  throw new ZenithError("conflict", `a page server, process ${found.process.pid}, works in ${workdir}`, {
+  throw new ZenithError("conflict", `a ${role}, process ${found.process.pid}, works in ${dirname(pidFile)}`, {
     hint: '"zenith stop" stops it',
   });
 }

@@ -1,23 +1,14 @@
 /** Checks a page server's data at rest: every file of every timeline, and that what timelines and branches name is there. */
 import { basename, join, resolve } from "node:path";
+import type { DataCheck } from "../../common/data_check.ts";
 import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { isId, parseTenantId, type TenantId } from "../../common/id.ts";
 import { DELETED_SUFFIX, PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../../common/paths.ts";
-import { checkTimeline, isTimelineDirectory, readMetadata, type TimelineCheck } from "../../pagestore/mod.ts";
+import { checkTimeline, isTimelineDirectory, readMetadata } from "../../pagestore/mod.ts";
 import { BranchFiles } from "../tenant/branch_files.ts";
 import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
-
-/** What was found in one directory. */
-export interface DataCheck {
-  readonly path: string;
-  /** Of a timeline: what it holds; null for a directory of timelines or tenants, or when that can't be read. */
-  readonly counts: Pick<TimelineCheck, "layers" | "keys" | "versions" | "bytes"> | null;
-  /** What is wrong, a sentence each. */
-  readonly problems: readonly string[];
-  /** What a crash left, and the next start removes: nothing is wrong with it. */
-  readonly strays: readonly string[];
-}
+import { checkTimelineWal } from "./fsck_wal.ts";
 
 /**
  * Reads all of it. Nobody may write there meanwhile.
@@ -25,10 +16,10 @@ export interface DataCheck {
  * @param dir a page server's working directory, or in it a tenant's or a timeline's
  * @throws {ZenithError} `not_found` when it is none of these
  */
-export function* checkData(disk: Disk, dir: string): Generator<DataCheck> {
+export async function* checkData(disk: Disk, dir: string): AsyncGenerator<DataCheck> {
   const path = resolve(dir);
   const { tenants } = new PageServerPaths(path);
-  if (isTimelineDirectory(disk, path)) yield timelineCheck(disk, path);
+  if (isTimelineDirectory(disk, path)) yield await timelineCheck(disk, path);
   else if (disk.statSync(tenants) !== null) yield* serverChecks(disk, new PageServerPaths(path));
   else if (isId(basename(path)) && disk.statSync(join(path, "timelines")) !== null) {
     yield* tenantChecks(disk, new PageServerPaths(join(path, "../..")), parseTenantId(basename(path)));
@@ -39,28 +30,39 @@ export function* checkData(disk: Disk, dir: string): Generator<DataCheck> {
   }
 }
 
-function* serverChecks(disk: Disk, paths: PageServerPaths): Generator<DataCheck> {
+async function* serverChecks(disk: Disk, paths: PageServerPaths): AsyncGenerator<DataCheck> {
   const names = disk.readdirSync(paths.tenants);
   for (const name of names.filter(isId)) yield* tenantChecks(disk, paths, parseTenantId(name));
-  yield { path: paths.tenants, counts: null, problems: [], strays: leftOver(paths.tenants, names) };
+  yield {
+    path: paths.tenants,
+    counts: null,
+    walBytes: null,
+    problems: [],
+    strays: leftOver(paths.tenants, names),
+  };
 }
 
-function* tenantChecks(disk: Disk, paths: PageServerPaths, tenant: TenantId): Generator<DataCheck> {
+async function* tenantChecks(
+  disk: Disk,
+  paths: PageServerPaths,
+  tenant: TenantId,
+): AsyncGenerator<DataCheck> {
   const timelines = paths.timelines(tenant);
   const names = disk.readdirSync(timelines);
-  for (const name of names.filter(isId)) yield timelineCheck(disk, join(timelines, name));
+  for (const name of names.filter(isId)) yield await timelineCheck(disk, join(timelines, name));
   const problems = [...ancestorProblems(disk, timelines, names), ...branchProblems(disk, paths, tenant)];
   const branches = paths.branches(tenant);
   const strays = [...leftOver(timelines, names), ...leftOver(branches, disk.readdirSync(branches))];
-  yield { path: paths.tenant(tenant), counts: null, problems, strays };
+  yield { path: paths.tenant(tenant), counts: null, walBytes: null, problems, strays };
 }
 
-function timelineCheck(disk: Disk, path: string): DataCheck {
+async function timelineCheck(disk: Disk, path: string): Promise<DataCheck> {
   try {
     const { problems, strays, ...counts } = checkTimeline(disk, path);
-    return { path, counts, problems, strays };
+    const wal = await checkTimelineWal(disk, path);
+    return { path, counts, walBytes: wal.bytes, problems: [...problems, ...wal.problems], strays };
   } catch (error) {
-    return { path, counts: null, problems: [errorMessage(error)], strays: [] };
+    return { path, counts: null, walBytes: null, problems: [errorMessage(error)], strays: [] };
   }
 }
 

@@ -1,0 +1,115 @@
+/**
+ * Reads WAL that lies on disk and checks all that can be checked of it: page headers, the chain of records, and their checksums.
+ * Nobody else reads most of it again, so that a bit that has changed would be found when the WAL is needed.
+ */
+import { join } from "node:path";
+import type { Disk } from "../common/disk.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { WalDecoder } from "../postgres/wal/decoder.ts";
+import { WalError } from "../postgres/wal/error.ts";
+import { segmentOffset, segmentStart, WAL_TLI, walFileName } from "../postgres/wal/page_header.ts";
+import { WalRecord } from "../postgres/wal/record.ts";
+import type { WalFormat } from "../postgres/wal/wal_format.ts";
+import type { WalStore } from "./wal_store.ts";
+
+export interface WalCheckOptions {
+  /** The major that wrote it. */
+  readonly pg: WalFormat;
+  /** Checked when it is known. */
+  readonly systemId?: bigint;
+  /** Where the WAL to check ends. */
+  readonly through: Lsn;
+  /** Up to here records are known to be whole; behind it the last one may be cut short. */
+  readonly wholeTo: Lsn;
+}
+
+export interface WalDamage {
+  /** The record or page that is wrong. */
+  readonly lsn: Lsn;
+  /** Which file, where in it, and what is wrong there. */
+  readonly what: string;
+}
+
+/**
+ * Decodes a store's WAL from its start. Behind damage it goes on with the next segment, so that each is told of once.
+ *
+ * The end of a record whose beginning was removed with its segment can't be checked.
+ *
+ * @returns what is damaged; before that it yields how many bytes it has read each time, for who wants to take breaks
+ * @throws {ZenithError} `io`; `out_of_range` when the WAL is removed meanwhile
+ */
+export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<number, WalDamage[]> {
+  const { segmentSize } = store;
+  const { through } = options;
+  const damages: WalDamage[] = [];
+  const record = new WalRecord();
+  let from = store.startLsn;
+  let findFirst = !store.isFromStart;
+  while (from < through) {
+    const decoder = new WalDecoder({ ...options, segmentSize, startLsn: from, findFirst });
+    try {
+      for (const { lsn, bytes } of store.iterate(from, Math.min(through, store.writtenLsn) as Lsn)) {
+        decoder.feed(bytes, lsn);
+        // Each record is checked as it is decoded.
+        while (decoder.next(record));
+        yield bytes.length;
+      }
+      const isShort = decoder.position < options.wholeTo || store.writtenLsn < through;
+      if (!isShort) return damages;
+      throw new WalError(
+        decoder.position,
+        `no whole record is there, but the WAL goes to ${formatLsn(through)}`,
+      );
+    } catch (error) {
+      if (!(error instanceof WalError)) throw error;
+      damages.push(damageAt(store, error));
+      from = (segmentStart(Math.max(error.lsn, from), segmentSize) + segmentSize) as Lsn;
+      findFirst = true;
+      if (from >= store.writtenLsn) break;
+    }
+  }
+  return damages;
+}
+
+/** All of {@link checkWal} without a break. @throws {ZenithError} `io` */
+export function checkWalAtOnce(
+  store: WalStore,
+  options: WalCheckOptions,
+): { bytes: number; damages: readonly WalDamage[] } {
+  const check = checkWal(store, options);
+  let bytes = 0;
+  let step = check.next();
+  for (; step.done !== true; step = check.next()) bytes += step.value;
+  return { bytes, damages: step.value };
+}
+
+function damageAt({ dir, segmentSize }: WalStore, { lsn, message }: WalError): WalDamage {
+  const path = join(dir, walFileName(WAL_TLI, lsn, segmentSize));
+  return { lsn, what: `${path}, offset ${segmentOffset(lsn, segmentSize)}: ${message}` };
+}
+
+/** How much {@link endOfWritten} reads at once. */
+const SEARCH_CHUNK_BYTES = 128 << 10;
+
+/** Behind the last byte that is not zero: as far as a store that was just opened may have been written. */
+export function endOfWritten(store: WalStore): Lsn {
+  const buffer = new Uint8Array(SEARCH_CHUNK_BYTES);
+  for (let to = store.writtenLsn; to > store.startLsn;) {
+    const from = Math.max(store.startLsn, to - buffer.length) as Lsn;
+    const count = store.read(from, buffer, 0, to - from);
+    for (let i = count - 1; i >= 0; i--) {
+      if (buffer[i] !== 0) return (from + i + 1) as Lsn;
+    }
+    to = from;
+  }
+  return store.startLsn;
+}
+
+/** The WAL segments in `dir`, whatever their size; none when it is not there. */
+export function segmentFiles(disk: Disk, dir: string): string[] {
+  if (disk.statSync(dir) === null) return [];
+  return disk.readdirSync(dir).filter((name) => SEGMENT_NAME.test(name)).sort();
+}
+
+/** What any segment's file is called. */
+const SEGMENT_NAME = /^[0-9A-F]{24}$/;
