@@ -1,14 +1,16 @@
 /**
- * The timelines that a branch falls back to, nearest first, and a filter that says which of them may have a block: so a read at
- * the end of a long chain of branches looks only where something is. What an ancestor has at or below the branch point never
- * becomes more, so that a filter stays right once it is made.
+ * The timelines that a branch falls back to, nearest first, and a filter that says which of them
+ * may have a block: so a read at the end of a long chain of branches looks only where something is.
+ * What an ancestor has at or below the branch point never becomes more, so that a filter stays
+ * right once it is made.
  *
- * The filter is a table of bits: a row per hash of (object, block), a column per ancestor. A block's ancestors are those whose bit is
- * set in two rows. One that has more keys than the table has rows is not entered: it may have anything.
+ * The filter is a table of bits: a row per hash of (object, block), a column per ancestor. A
+ * block's ancestors are those whose bit is set in two rows. One that has more keys than the table
+ * has rows is not entered: it may have anything.
  */
 import type { BlockCache } from "./layer/block_cache.ts";
 
-/** So many ancestors are sooner asked than looked up. */
+/** With this few ancestors, asking all is faster than the filter. */
 const FILTER_FROM_ANCESTORS = 4;
 
 const MIN_ROWS = 256;
@@ -53,7 +55,10 @@ export class Ancestry<Store extends AncestorStore> {
     return from < this.ancestors.length ? from : -1;
   }
 
-  /** null when asking all is as good. To be asked for anew at every read: the cache may let go of it. @throws as forEachKey */
+  /**
+   * null when asking all is as good. Get it anew for every read: the cache may evict it. @throws as
+   * forEachKey
+   */
   filter(): AncestryFilter | null {
     const { ancestors } = this;
     if (ancestors.length < FILTER_FROM_ANCESTORS) return null;

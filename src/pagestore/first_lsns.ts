@@ -1,4 +1,7 @@
-/** Since when a timeline has each object: the LSN of its first version in files and frozen layers. Loaded when first asked for. */
+/**
+ * Knows since when a timeline has each object: the LSN of its first version in files and frozen
+ * layers. Loaded on first use.
+ */
 import type { LayerMap } from "./files/layer_map.ts";
 import type { MemoryLayer } from "./memory/memory_layer.ts";
 import type { ObjectTable } from "./value/object_id.ts";
@@ -12,13 +15,15 @@ export class FirstLsns {
     this.#objects = objects;
   }
 
-  /** Infinity when there is no version. To be called after {@link load}. */
+  /** Infinity when there is no version. Call it after {@link load}. */
   of(slot: number): number {
     const lsn = this.#lsn;
     return lsn !== null && slot < lsn.length ? lsn[slot]! : Infinity;
   }
 
-  /** Makes all objects known, in the object table too. @throws {ZenithError} `corrupt_data`, `io` */
+  /**
+   * Makes all objects known, in the object table too. @throws {ZenithError} `corrupt_data`, `io`
+   */
   load(layers: LayerMap, frozen: readonly { readonly memory: MemoryLayer }[]): void {
     if (this.#lsn !== null) return;
     const lsn = new Float64Array(this.#objects.count).fill(Infinity);
@@ -34,7 +39,7 @@ export class FirstLsns {
     for (const { memory } of frozen) this.add(memory);
   }
 
-  /** Takes in a memory layer that takes no versions any more. */
+  /** Adds a frozen memory layer. */
   add(layer: MemoryLayer): void {
     if (this.#lsn === null) return;
     for (let i = 0; i < layer.objectCount; i++) this.#note(layer.objectSlot(i), layer.objectFirstLsn(i));

@@ -1,4 +1,4 @@
-/** The LSN-versioned key-value store: what the rest of Zenith uses of it. */
+/** The LSN-versioned key-value store: its interface to the rest of Zenith. */
 export { BlockCache } from "./layer/block_cache.ts";
 export { dumpLayer } from "./files/dump_layer.ts";
 export { checkTimeline, type TimelineCheck } from "./files/fsck.ts";

@@ -1,8 +1,9 @@
 /**
- * One timeline's versions: an open memory layer that takes new ones, frozen ones being written out, and layer files. What a
- * timeline does not have, its ancestor had at the LSN where the two parted.
+ * One timeline's versions: an open memory layer that takes new ones, frozen ones being written out,
+ * and layer files. For versions that a timeline does not have, reads fall through to its ancestor
+ * at the branch point.
  *
- * One writer; any number of readers, which are synchronous and so never see a change half made.
+ * One writer; any number of readers, which are synchronous and so never see a half-made change.
  */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -21,7 +22,10 @@ import { TimelineFiles } from "./files/timeline_files.ts";
 import { ValueChain } from "./value/value_chain.ts";
 
 export interface TimelineStoreOptions extends StoreOptions {
-  /** The timeline this one is a branch of, and the LSN at which it left it; must stay open as long as this one. */
+  /**
+   * The timeline this one is a branch of, and the LSN at which it left it; must stay open as long
+   * as this one.
+   */
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
 }
 
@@ -40,7 +44,7 @@ export class TimelineStore {
   /** null until somebody reads through to ancestors. */
   #ancestry: Ancestry<TimelineStore> | null = null;
 
-  /** Ancestors have what is read through the branch point: an open branch's is kept, so that this stays true. */
+  /** Ancestors retain the branch points of open branches, so reads through them keep working. */
   #branchPointKept = false;
   /** Where open branches left this timeline; a number may be in it twice. */
   readonly #branchPoints: number[] = [];
@@ -71,7 +75,8 @@ export class TimelineStore {
   }
 
   /**
-   * Makes a timeline without versions, readable and durable up to `startLsn`. `directory` appears complete or not at all.
+   * Makes a timeline without versions, readable and durable up to `startLsn`. `directory` appears
+   * complete or not at all.
    *
    * @param options.userData small, kept as it is; comes back as {@link userData}
    * @param options.subdirectories that its creator wants to be there too, empty
@@ -113,8 +118,8 @@ export class TimelineStore {
   }
 
   /**
-   * Opens a timeline as it was last made durable. Files that its metadata does not name are left from a crash and are
-   * removed.
+   * Opens a timeline as it was last made durable. Files that its metadata does not name are left
+   * from a crash and are removed.
    *
    * @throws {ZenithError} `not_found`, `corrupt_data`, `io`
    */
@@ -146,7 +151,10 @@ export class TimelineStore {
 
   // ---- the writer
 
-  /** A small integer for the object; the same while the process lives, also in the timeline's ancestors and branches. */
+  /**
+   * A small integer for the object; the same while the process lives, also in the timeline's
+   * ancestors and branches.
+   */
   slot(object: ObjectId): number {
     return this.#objects.slot(object.kind, object.a, object.b, object.c, object.d);
   }
@@ -156,8 +164,9 @@ export class TimelineStore {
   }
 
   /**
-   * Adds a version of a block. The value stays in `bytes`, which must not change any more. `lsn` must be above
-   * {@link lastLsn} and not below that of the last version added; it becomes readable with {@link advance}.
+   * Adds a version of a block. The value stays in `bytes`, which must not change any more. `lsn`
+   * must be above {@link lastLsn} and not below that of the last version added; it becomes readable
+   * with {@link advance}.
    *
    * @param tag the caller's, 8 bits
    * @param willInit whether the value makes sense without the version before it
@@ -188,8 +197,8 @@ export class TimelineStore {
   }
 
   /**
-   * A WAL record starts here, at or above {@link lastLsn}; a new timeline may begin with records that end at or below its
-   * {@link startLsn}. Must ascend.
+   * A WAL record starts here, at or above {@link lastLsn}; a new timeline may begin with records
+   * that end at or below its {@link startLsn}. Must ascend.
    */
   noteRecord(startLsn: number): void {
     const { open } = this.#memory;
@@ -201,8 +210,8 @@ export class TimelineStore {
   }
 
   /**
-   * Everything up to `lsn` has been added and becomes readable. May start a flush in the background; its failure shows in
-   * {@link ready}, and a later call tries again.
+   * Everything up to `lsn` has been added and becomes readable. May start a flush in the
+   * background; its failure shows in {@link ready}, and a later call tries again.
    */
   advance(lsn: Lsn): void {
     assert(!this.#closed, "a closed timeline takes no versions");
@@ -215,7 +224,9 @@ export class TimelineStore {
     this.maintain();
   }
 
-  /** Does what time makes due: freezes an old memory layer, tries a failed flush again. To be called now and then. */
+  /**
+   * Does periodic work: freezes an old memory layer, retries a failed flush. Call it now and then.
+   */
   maintain(): void {
     this.#memory.maintain();
   }
@@ -228,7 +239,8 @@ export class TimelineStore {
   /**
    * Resolves when the writer may go on: when not too many frozen layers wait for their flush.
    *
-   * @throws what the last flush failed with, while that keeps them too many; {@link ZenithError} `unavailable` when it is closed
+   * @throws what the last flush failed with, while that keeps them too many; {@link ZenithError}
+   *   `unavailable` when it is closed
    */
   ready(): Promise<void> {
     return this.#memory.ready();
@@ -237,8 +249,9 @@ export class TimelineStore {
   /**
    * Makes everything up to {@link lastLsn} durable.
    *
-   * @throws {ZenithError} `disk_full`, `io`: nothing is lost, and another call tries again; `conflict` when versions have been
-   *   added that {@link advance} has not passed; `unavailable` when it is closed meanwhile
+   * @throws {ZenithError} `disk_full`, `io`: nothing is lost, and another call tries again;
+   *   `conflict` when versions have been added that {@link advance} has not passed; `unavailable`
+   *   when it is closed meanwhile
    */
   async flush(): Promise<void> {
     assert(!this.#closed, "a closed timeline can't be flushed");
@@ -248,19 +261,21 @@ export class TimelineStore {
   // ---- upkeep, in the background
 
   /**
-   * Merges layers, if that is due: reads then have fewer places to look at, and shorter chains. Gives way to other work all the
-   * time.
+   * Merges layers, if that is due: reads then have fewer places to look at, and shorter chains.
+   * Gives way to other work all the time.
    *
    * @returns what it did; null when nothing was due
-   * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`, and what reconstruct throws: everything is as it was then
+   * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`, and what reconstruct throws:
+   *   everything is as it was then
    */
   compact(): Promise<MergeResult | null> {
     return this.#upkeep.compact();
   }
 
   /**
-   * Gives up versions that nobody needs who reads at or above `cutoff`, at one of `points` (branches that are not open now,
-   * leases), or through an open branch. From now on other LSNs can't be read, even if it fails.
+   * Removes versions that no read needs at or above `cutoff`, at one of `points` (branches that are
+   * not open now, leases), or through an open branch. From now on other LSNs can't be read, even if
+   * this fails.
    *
    * @returns what it did; null when there was nothing in layers below the cutoff
    * @throws {ZenithError} as {@link compact}
@@ -269,7 +284,8 @@ export class TimelineStore {
     const { retention } = this.#files;
     const limit = Math.max(retention.cutoff, Math.min(cutoff, this.diskConsistentLsn));
     const kept = [...points, ...this.#branchPoints].filter((point) => retention.keeps(point));
-    // At once, before a merge under way ends: a branch that is made meanwhile must not start where versions are given up.
+    // At once, before a running merge ends: a new branch must not start where versions are being
+    // removed.
     this.#files.retention = new Retention(limit, kept);
     return this.#upkeep.collectGarbage();
   }
@@ -277,10 +293,11 @@ export class TimelineStore {
   // ---- readers
 
   /**
-   * Fills `chain` with the versions of a block that are needed to know it at `lsn`, newest first, down to and
-   * including one that needs none before it. An empty chain: the block has no version.
+   * Fills `chain` with the versions of a block that are needed to know it at `lsn`, newest first,
+   * down to and including one that needs none before it. An empty chain: the block has no version.
    *
-   * @param floor the chain also ends with a version at or below this LSN, for a caller who knows the block as of then
+   * @param floor the chain also ends with a version at or below this LSN, for a caller who knows
+   *   the block as of then
    * @throws {ZenithError} `out_of_range` when that LSN is not kept any more, `corrupt_data`, `io`
    */
   collect(slot: number, block: number, lsn: number, chain: ValueChain, floor = -1): void {
@@ -325,7 +342,10 @@ export class TimelineStore {
     return keys;
   }
 
-  /** Visits every key that has versions here, some perhaps more than once. @throws {ZenithError} `corrupt_data`, `io` */
+  /**
+   * Visits every key that has versions here, some perhaps more than once. @throws {ZenithError}
+   * `corrupt_data`, `io`
+   */
   forEachKey(visit: (slot: number, block: number) => void): void {
     this.#memory.forEachKey(visit);
     for (const { reader } of this.#files.layers.layers()) reader.forEachKey(visit);
@@ -351,8 +371,8 @@ export class TimelineStore {
   }
 
   /**
-   * Every object that has a version here at or below `lsn`, or in an ancestor up to the branch point, even if it
-   * was deleted since. In ascending order.
+   * Every object that has a version here at or below `lsn`, or in an ancestor up to the branch
+   * point, even if it was deleted since. In ascending order.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -387,8 +407,8 @@ export class TimelineStore {
   }
 
   /**
-   * The greatest start of a record at or below `lsn`, and the start before that one; null when history does not
-   * hold both, or `lsn` is not kept any more.
+   * The greatest start of a record at or below `lsn`, and the start before that one; null when
+   * history does not hold both, or `lsn` is not kept any more.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -404,7 +424,7 @@ export class TimelineStore {
     return { start: start as Lsn, prev: found.prev as Lsn };
   }
 
-  /** Stops a flush under way at its end and releases files. What was not flushed is gone. */
+  /** Waits for a running flush and releases files. Unflushed versions are lost. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#memory.close();
@@ -438,7 +458,10 @@ export class TimelineStore {
     if (!chain.reaches(floor)) this.#files.layers.collect(slot, block, lsn, floor, chain, this.#objects);
   }
 
-  /** Where this timeline reads from its ancestors: a branch may have left below where its own ancestor began. */
+  /**
+   * Where this timeline reads from its ancestors: a branch may have left below where its own
+   * ancestor began.
+   */
   #forEachBranchPoint(visit: (ancestor: TimelineStore, lsn: number) => void): void {
     let limit = this.ancestorLsn;
     for (let store = this.#ancestor; store !== null && limit !== null; store = store.#ancestor) {
@@ -459,7 +482,10 @@ export class TimelineStore {
     );
   }
 
-  /** The timeline, this one or one that a read at `lsn` falls to, that has given up versions it needs; or null. */
+  /**
+   * The timeline, this one or one that a read at `lsn` falls to, that has given up versions it
+   * needs; or null.
+   */
   #lostReadable(lsn: number): TimelineStore | null {
     if (!this.#files.retention.keeps(lsn)) return this;
     if (this.#ancestor === null || this.ancestorLsn === null) return null;
@@ -502,8 +528,9 @@ export class TimelineStore {
   }
 
   /**
-   * Bounds what a read goes through in the open memory layer, at whatever LSN. So each change of a hot page is applied once while it is
-   * taken in; a reader would have to begin with the first one, and keep everybody else waiting.
+   * Bounds what a read goes through in the open memory layer, at whatever LSN. So each change of a
+   * hot page is applied once while it is taken in; a reader would have to begin with the first one,
+   * and keep everybody else waiting.
    */
   #endLongChains(): void {
     const { makeImage } = this.#options;
@@ -516,7 +543,7 @@ export class TimelineStore {
         this.#collectAll(slot, block, lsn, -1, this.#imageChain);
         image = makeImage(this.#objects.object(slot), block, lsn, this.#imageChain);
       } catch (error) {
-        // Whoever reads the block is told. Without an image nothing is wrong that wasn't before.
+        // A reader of the block gets the error. A missing image makes nothing worse.
         if (error instanceof ZenithError) continue;
         throw error;
       }

@@ -1,6 +1,7 @@
 /**
- * The PostgreSQL that is inside the executable, when it was built with `--with-postgres`. It is unpacked into a cache
- * directory at its first use; `docs/formats/built_in_postgres.md` describes what is inside.
+ * The PostgreSQL that is inside the executable, when it was built with `--with-postgres`. It is
+ * unpacked into a cache directory at its first use; `docs/formats/built_in_postgres.md` describes
+ * what is inside.
  */
 import {
   chmodSync,
@@ -45,7 +46,10 @@ const ContentsSchema = object({
 /** The list of what is inside. */
 export type PostgresContents = InferOutput<typeof ContentsSchema>;
 
-/** The files of {@link PostgresContents} in that directory: the list, and their bytes one after the other, compressed by zstd. */
+/**
+ * The files of {@link PostgresContents} in that directory: the list, and their bytes one after the
+ * other, compressed by zstd.
+ */
 export const CONTENTS_FILE = "contents.json";
 export const BYTES_FILE = "files.zst";
 
@@ -85,7 +89,7 @@ function cacheDirectory(): string {
   return process.getuid?.() === 0 ? "/var/cache/zenith" : join(homedir(), ".cache", "zenith");
 }
 
-/** Whether all is there as it was unpacked. What cleaners of caches and full disks leave behind is not. */
+/** Whether all unpacked files are intact. Cache cleaners and full disks leave only some. */
 function isComplete(directory: string, { files }: PostgresContents): boolean {
   return files.every(({ path, size, link, mode }) => {
     const found = lstatSync(join(directory, path), { throwIfNoEntry: false });
@@ -146,7 +150,10 @@ function fsyncPath(path: string): void {
   }
 }
 
-/** Puts it in its place, unless another process was faster. What is damaged is moved away, not changed: it may be in use. */
+/**
+ * Puts it in its place, unless another process was faster. What is damaged is moved away, not
+ * changed: it may be in use.
+ */
 function install(unfinished: string, target: string, contents: PostgresContents): void {
   for (let attempt = 0;; attempt++) {
     try {

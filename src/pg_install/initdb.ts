@@ -9,14 +9,17 @@ export const ZENITH_SUPERUSER = "zenith_admin";
 
 export interface InitdbOptions {
   readonly install: PostgresInstall;
-  /** The data directory to make: absent or empty. Becomes the Postgres user's, see {@link pgUser}. */
+  /**
+   * The data directory to make: absent or empty. Becomes the Postgres user's, see {@link pgUser}.
+   */
   readonly dir: string;
   readonly superuser: string;
 }
 
 /**
- * Runs `initdb`: UTF-8, C locale (the same order of text on every machine, whatever its libc), trust on local
- * connections. Nothing is fsynced: the caller reads the result and makes that durable.
+ * Runs `initdb`: UTF-8, C locale (the same order of text on every machine, whatever its libc),
+ * trust on local connections. Nothing is fsynced: the caller reads the result and makes that
+ * durable.
  *
  * @throws {ZenithError} `io` or `disk_full` with initdb's own last words when it fails
  */
@@ -59,7 +62,10 @@ export async function runInitdb(options: InitdbOptions): Promise<void> {
   throw new ZenithError("disk_full", message, { hint: "free some space there, or choose another place" });
 }
 
-/** The environment for Postgres programs: ours, without the variables that would change where and how they run. */
+/**
+ * The environment for Postgres programs: ours, without the variables that would change where and
+ * how they run.
+ */
 export function postgresEnvironment(): Record<string, string> {
   const env: Record<string, string> = {};
   for (const [name, value] of Object.entries(process.env)) {

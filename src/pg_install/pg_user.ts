@@ -1,6 +1,6 @@
 /**
- * PostgreSQL refuses to run as root. When Zenith runs as root, Postgres and initdb run as an unprivileged user and
- * the directories they write are that user's.
+ * PostgreSQL refuses to run as root. When Zenith runs as root, Postgres and initdb run as an
+ * unprivileged user and the directories they write are that user's.
  */
 import { spawnSync } from "node:child_process";
 import { lchownSync, lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
@@ -14,7 +14,10 @@ export interface PgUser {
   readonly gid: number;
 }
 
-/** Options for `node:child_process` that make a child run as `user`; empty when it is to run as ourselves. */
+/**
+ * Options for `node:child_process` that make a child run as `user`; empty when it is to run as
+ * ourselves.
+ */
 export function asUser(user: PgUser | undefined): { uid?: number; gid?: number } {
   return user === undefined ? {} : { uid: user.uid, gid: user.gid };
 }
@@ -23,7 +26,8 @@ export function asUser(user: PgUser | undefined): { uid?: number; gid?: number }
  * The user that Postgres runs as, or undefined when that is ourselves, because we aren't root.
  * `$ZENITH_PG_USER`, else `postgres` if there is such a user, else `nobody`.
  *
- * @throws {ZenithError} `not_found` when the user does not exist, `invalid_argument` when it is root
+ * @throws {ZenithError} `not_found` when the user does not exist, `invalid_argument` when it is
+ *   root
  */
 export function pgUser(env: Readonly<Record<string, string | undefined>> = process.env): PgUser | undefined {
   if (process.getuid?.() !== 0) return undefined;
@@ -49,7 +53,7 @@ export function pgUser(env: Readonly<Record<string, string | undefined>> = proce
 
 function lookUp(name: string): PgUser | undefined {
   const fields = localUsers().split("\n").map((line) => line.split(":")).find((fields) => fields[0] === name);
-  // Users that come from elsewhere, LDAP say, are for id(1) to find.
+  // id(1) finds users from other sources, such as LDAP.
   const uid = fields === undefined ? numericId("-u", name) : Number(fields[2]);
   const gid = fields === undefined ? numericId("-g", name) : Number(fields[3]);
   return uid === undefined || gid === undefined ? undefined : { name, uid, gid };
@@ -72,9 +76,10 @@ function numericId(flag: "-u" | "-g", name: string): number | undefined {
 }
 
 /**
- * Makes `dir`, its parents too. The last one is made owner-only and `user`'s, as PostgreSQL demands of a data directory;
- * parents that had to be made stay ours but can be passed through. Of what is in it, the former owner's goes along: Postgres may have
- * run as another user before, nobody, say, until a package made the user postgres.
+ * Makes `dir`, its parents too. The last one is made owner-only and `user`'s, as PostgreSQL demands
+ * of a data directory; parents that had to be made stay ours but can be passed through. Of what is
+ * in it, the former owner's goes along: Postgres may have run as another user before, nobody, say,
+ * until a package made the user postgres.
  *
  * @throws {ZenithError} when it can't be made, or `user` can't get to it
  */
@@ -94,7 +99,10 @@ export function makeOwnedDirectory(dir: string, user: PgUser | undefined): void 
 
 const ROOT_UID = 0;
 
-/** What is in a directory of `formerUid`'s goes along with it; not what is in one of root's: that may be anything. */
+/**
+ * What is in a directory of `formerUid`'s goes along with it; not what is in one of root's: that
+ * may be anything.
+ */
 function handOver(directory: ForeignDirectory, user: PgUser): void {
   const formerUid = directory.stat().uid;
   if (formerUid === user.uid) return;
@@ -102,7 +110,10 @@ function handOver(directory: ForeignDirectory, user: PgUser): void {
   else directory.handOver(formerUid, user);
 }
 
-/** PostgreSQL starts on no directory that others may read or its owner may not; a restored copy may be either. */
+/**
+ * PostgreSQL starts on no directory that others may read or its owner may not; a restored copy may
+ * be either.
+ */
 const OPEN_TO_OTHERS = 0o027;
 const OPEN_TO_OWNER = 0o700;
 
@@ -120,8 +131,8 @@ export function closeToOthers(dir: string): void {
 }
 
 /**
- * Gives `path` and all below it to `user`; does nothing when there is no such user to care for. Only for trees that nobody else can
- * write meanwhile; {@link ForeignDirectory} is for the others.
+ * Gives `path` and all below it to `user`; does nothing when there is no such user to care for.
+ * Only for trees that nobody else can write meanwhile; {@link ForeignDirectory} is for the others.
  */
 export function chownRecursive(path: string, user: PgUser | undefined): void {
   if (user === undefined) return;
@@ -136,8 +147,8 @@ export function isReachable(dir: string, user: PgUser | undefined): boolean {
 }
 
 /**
- * @throws {ZenithError} `io` naming the first directory on the way to `dir` that `user` may not enter: under root's
- *   home directory, typically
+ * @throws {ZenithError} `io` naming the first directory on the way to `dir` that `user` may not
+ *   enter: under root's home directory, typically
  */
 export function assertReachable(dir: string, user: PgUser | undefined): void {
   if (user === undefined || mayEnter(dir, user)) return;
@@ -165,7 +176,10 @@ function mayEnter(dir: string, user: PgUser): boolean {
 const EXECUTE_BY_OWNER = 0o100;
 const EXECUTE_BY_OTHERS = 0o001;
 
-/** Whether mode bits alone say that `user` may enter `dir` and all above it: a process need not be started to find out. */
+/**
+ * Whether mode bits alone say that `user` may enter `dir` and all above it: a process need not be
+ * started to find out.
+ */
 function isPlainlyOpen(dir: string, user: PgUser): boolean {
   try {
     for (let path = realpathSync(dir);; path = dirname(path)) {

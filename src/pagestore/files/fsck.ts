@@ -1,6 +1,7 @@
 /**
- * Checks everything that can be checked of a timeline on disk without knowing what its values mean: metadata, every block of every
- * layer, the order and bounds of all that is in them, and files that do not belong.
+ * Checks everything that can be checked of a timeline on disk without knowing what its values mean:
+ * metadata, every block of every layer, the order and bounds of all that is in them, and files that
+ * do not belong.
  */
 import { join } from "node:path";
 import { TEMPORARY_SUFFIX } from "../../common/disk.ts";
@@ -18,7 +19,7 @@ export interface TimelineCheck {
   readonly keys: number;
   readonly versions: number;
   readonly bytes: number;
-  /** What is wrong, a sentence each. */
+  /** The problems, a sentence each. */
   readonly problems: readonly string[];
   /** Files left by a crash, which the next start removes: nothing is wrong with them. */
   readonly strays: readonly string[];
@@ -28,9 +29,10 @@ export interface TimelineCheck {
 const CACHE_BYTES = 4 << 20;
 
 /**
- * Reads a whole timeline. Nobody may write to it meanwhile.
+ * Reads a whole timeline. Nobody may write to it at the same time.
  *
- * @throws {ZenithError} `not_found` when there is no timeline in `directory`, `io`; what is wrong with it is in the result
+ * @throws {ZenithError} `not_found` when there is no timeline in `directory`, `io`; what is wrong
+ *   with it is in the result
  */
 export function checkTimeline(disk: Disk, directory: string): TimelineCheck {
   const problems: string[] = [];

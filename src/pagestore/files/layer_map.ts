@@ -1,7 +1,7 @@
 /**
- * Which layer files hold a version. Layers that cover the same LSN range and have different keys are a *run*; runs are
- * in LSN order and don't overlap. A lookup goes from the newest run below its LSN to older ones, in each by binary search to the one
- * layer that can hold the key.
+ * Which layer files hold a version. Layers that cover the same LSN range and have different keys
+ * are a *run*; runs are in LSN order and don't overlap. A lookup goes from the newest run below its
+ * LSN to older ones, in each by binary search to the one layer that can hold the key.
  */
 import { assert } from "../../common/assert.ts";
 import { corrupt } from "../layer/layer_format.ts";
@@ -66,7 +66,10 @@ export class LayerMap {
     return LayerMap.of([...this.layers(), layer]);
   }
 
-  /** With `layers` in place of the runs from `first` to `last`, which may be those of an older map: runs are told by their LSNs. */
+  /**
+   * With `layers` in place of the runs from `first` to `last`, which may be those of an older map:
+   * runs are told by their LSNs.
+   */
   replace(first: Run, last: Run, layers: readonly DiskLayer[]): LayerMap {
     const from = this.runs.findIndex((run) => run.startLsn === first.startLsn);
     const to = this.runs.findIndex((run) => run.endLsn === last.endLsn);
@@ -77,8 +80,8 @@ export class LayerMap {
   }
 
   /**
-   * Adds versions of a block at or below `lsn` to `chain`, newest first, until it is complete or has come to a version at or
-   * below `floor`.
+   * Adds versions of a block at or below `lsn` to `chain`, newest first, until it is complete or
+   * has come to a version at or below `floor`.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -99,7 +102,10 @@ export class LayerMap {
     }
   }
 
-  /** The greatest record start at or below `lsn`. @returns false when there is none; else `found` is filled */
+  /**
+   * The greatest record start at or below `lsn`. @returns false when there is none; else `found` is
+   * filled
+   */
   findStart(lsn: number, found: FoundStart): boolean {
     // The first run may have starts from before the timeline's own.
     for (let i = Math.max(this.#lastRunBelow(lsn + 1), 0); i >= 0 && i < this.runs.length; i--) {
@@ -136,7 +142,9 @@ function runOf(layers: readonly DiskLayer[]): Run {
   return { startLsn, endLsn, level, givenUp, sizeBytes, layers };
 }
 
-/** The layer whose key range holds the key, or the next one behind it; undefined behind the last. */
+/**
+ * The layer whose key range holds the key, or the next one behind it; undefined behind the last.
+ */
 function layerOf(run: Run, slot: number, block: number, objects: ObjectTable): DiskLayer | undefined {
   const object = objects.object(slot);
   let low = 0;

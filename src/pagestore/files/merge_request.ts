@@ -1,12 +1,12 @@
 /**
- * What a merge needs to know, in a form that another thread can be sent. It works on files alone: those it merges, and those in
- * which the versions before them may lie.
+ * Everything a merge needs to know, in a form that can be sent to another thread. It works on files
+ * alone: those it merges, and those in which the versions before them may lie.
  */
 import { assert } from "../../common/assert.ts";
 import type { ChainLimits, RewriteCounts } from "../layer/key_rewriter.ts";
 import type { LayerEntry } from "./timeline_metadata.ts";
 
-/** Layers of one timeline, and up to where they are looked at. */
+/** Layers of one timeline, and the LSN up to which they are read. */
 export interface HistoryPart {
   readonly directory: string;
   readonly layers: readonly LayerEntry[];
@@ -17,7 +17,10 @@ export interface MergeRequest {
   readonly directory: string;
   /** The layers of neighbouring runs, oldest first. */
   readonly runs: readonly (readonly LayerEntry[])[];
-  /** Where what the runs build on may be: the timeline's older layers, then its ancestors', nearest first. */
+  /**
+   * Where what the runs build on may be: the timeline's older layers, then its ancestors', nearest
+   * first.
+   */
   readonly history: readonly HistoryPart[];
   readonly retention: { readonly cutoff: number; readonly points: readonly number[] };
   readonly chainLimits: ChainLimits;
@@ -68,7 +71,7 @@ export class LayerNumbers {
 
 const CANCELLED = 0;
 
-/** By which a merge is told to end. */
+/** Tells a merge to end. */
 export class MergeControl {
   readonly shared: Int32Array;
 

@@ -1,4 +1,4 @@
-/** How a timeline store is set up, and what it tells of itself. */
+/** A timeline store's options and statistics. */
 import type { Disk } from "../../common/disk.ts";
 import type { BlockCache } from "../layer/block_cache.ts";
 import type { FlushLayer } from "../memory/flush.ts";
@@ -8,24 +8,33 @@ import type { MergeLayers } from "./merge_request.ts";
 import type { MemoryPools } from "../memory/memory_layer.ts";
 
 export interface TimelineStoreConfig {
-  /** The open memory layer is frozen when it holds this many bytes, WAL buffers included. Default 64 MiB. */
+  /**
+   * The open memory layer is frozen when it holds this many bytes, WAL buffers included. Default 64
+   * MiB.
+   */
   readonly layerBytes?: number;
   /** … or when its oldest version is this old. Default 10 minutes. */
   readonly layerAgeMs?: number;
-  /** Frozen layers that may wait for their flush before the writer is held back. Default 2. */
+  /**
+   * Frozen layers that may wait for their flush before backpressure stops the writer. Default 2.
+   */
   readonly maxFrozenLayers?: number;
   /** How long after a failed flush the next attempt is made. Default 1 s. */
   readonly flushRetryMs?: number;
   /**
-   * Versions of a block in a row that a memory layer has before one becomes an image, if {@link StoreOptions.makeImage} is there:
-   * in bytes of values and of their rows. Default 128 KiB: some 1,000 changes, more than a page gets that is just being filled.
+   * Versions of a block in a row that a memory layer has before one becomes an image, if
+   * {@link StoreOptions.makeImage} is there: in bytes of values and of their rows. Default 128 KiB:
+   * some 1,000 changes, more than a page gets that is just being filled.
    */
   readonly memoryChainBytes?: number;
   /** As many runs of layers are merged into one. Default 4. */
   readonly mergeFanIn?: number;
   /** A merged layer file is closed when it is this long. Default 64 MiB. */
   readonly mergedLayerBytes?: number;
-  /** When a chain of versions gets an image, if {@link StoreOptions.mergeLayers} makes any. Default 16, 32 KiB. */
+  /**
+   * When a chain of versions gets an image, if {@link StoreOptions.mergeLayers} makes any. Default
+   * 16, 32 KiB.
+   */
   readonly chainLimits?: ChainLimits;
 }
 
@@ -49,11 +58,17 @@ export interface StoreOptions {
   readonly config?: TimelineStoreConfig;
   /** Where memory comes from, and goes back to when a file holds what it held. */
   readonly pools?: MemoryPools;
-  /** What the memory layers of all timelines may hold together; without one, each is bounded by its own configuration only. */
+  /**
+   * What the memory layers of all timelines may hold together; without one, each is bounded by its
+   * own configuration only.
+   */
   readonly memoryBudget?: MemoryBudget;
   /** Writes a layer file. Default: in this thread, values as they are. */
   readonly flushLayer?: FlushLayer;
-  /** Makes images of blocks that are changed again and again. Default: there are none in memory layers. */
+  /**
+   * Makes images of blocks that are changed again and again. Default: there are none in memory
+   * layers.
+   */
   readonly makeImage?: Reconstruct;
   /** Merges layers. Default: in this thread, without images. */
   readonly mergeLayers?: MergeLayers;

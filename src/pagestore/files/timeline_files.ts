@@ -1,6 +1,6 @@
 /**
- * What of a timeline is durable: its directory with the metadata and the layer files that it names. A change is a new layer
- * map; {@link TimelineFiles.commit} makes it the one that counts.
+ * The durable part of a timeline: its directory with the metadata and the layer files that it
+ * names. A change builds a new layer map; {@link TimelineFiles.commit} makes it valid.
  */
 import { basename, dirname, join } from "node:path";
 import { type Disk, settleDirectorySync, TEMPORARY_SUFFIX } from "../../common/disk.ts";
@@ -24,7 +24,7 @@ import {
   writeMetadata,
 } from "./timeline_metadata.ts";
 
-/** What the files are read with. */
+/** Used to read the files. */
 export interface FileAccess {
   readonly disk: Disk;
   readonly cache: BlockCache;
@@ -36,7 +36,7 @@ export class TimelineFiles {
   readonly ancestorLsn: Lsn | null;
   readonly startLsn: Lsn;
   readonly userData: Uint8Array;
-  /** What stays readable; durable with the next commit. */
+  /** The retention; durable with the next commit. */
   retention: Retention;
   readonly #access: FileAccess;
   #layers: LayerMap;
@@ -45,7 +45,7 @@ export class TimelineFiles {
   #pins = 0;
   /** Layers that were to be removed while files were pinned. */
   readonly #pinned: DiskLayer[] = [];
-  /** Files that are in no metadata any more, or are not sure to be in none. */
+  /** Files that no metadata names any more, or that durable metadata may still name. */
   #obsolete: string[] = [];
 
   private constructor(directory: string, metadata: TimelineMetadata, access: FileAccess) {
@@ -61,8 +61,8 @@ export class TimelineFiles {
   }
 
   /**
-   * Makes the directory: it appears complete or not at all. `<directory>.tmp` may be left behind by a crash, and is replaced
-   * when the same timeline is created again.
+   * Makes the directory: it appears complete or not at all. `<directory>.tmp` may be left behind by
+   * a crash, and is replaced when the same timeline is created again.
    *
    * @throws {ZenithError} `already_exists`, `disk_full`, `io`
    */
@@ -77,7 +77,8 @@ export class TimelineFiles {
   }
 
   /**
-   * Opens the directory, makes durable what is there, verifies that all layers are, and removes what a crash left.
+   * Opens the directory, makes durable what is there, verifies that all layers are, and removes
+   * what a crash left.
    *
    * @throws {ZenithError} `not_found`, `corrupt_data`, `io`
    */
@@ -124,8 +125,8 @@ export class TimelineFiles {
   }
 
   /**
-   * Makes other layers the timeline's, durably and at once. When it fails, either metadata may be the durable one, and
-   * everything here is as it was.
+   * Makes other layers the timeline's, durably and at once. When it fails, either metadata may be
+   * the durable one, and everything here is as it was.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */
@@ -152,7 +153,9 @@ export class TimelineFiles {
     else for (const { reader } of layers) this.#remove(reader.path);
   }
 
-  /** Keeps the files of the layers that are now: another thread reads them. To be undone with {@link unpin}. */
+  /**
+   * Keeps the files of the current layers for another thread that reads them, until {@link unpin}.
+   */
   pin(): void {
     this.#pins++;
   }
@@ -162,12 +165,15 @@ export class TimelineFiles {
     if (this.#pins === 0) this.remove(this.#pinned.splice(0));
   }
 
-  /** Layers of a commit that failed: their files go when it is sure that no durable metadata names them. */
+  /**
+   * Layers of a commit that failed: their files go when it is sure that no durable metadata names
+   * them.
+   */
   removeAfterNextCommit(layers: readonly DiskLayer[]): void {
     for (const { reader } of layers) this.#obsolete.push(reader.path);
   }
 
-  /** For work that waits for something that is not done any more. */
+  /** The error for work that waits for something cancelled. */
   closingError(): ZenithError {
     return new ZenithError("unavailable", `${this.directory} is being closed`);
   }
@@ -193,7 +199,7 @@ export class TimelineFiles {
     for (const layer of this.#layers.layers()) known.add(basename(layer.reader.path));
     try {
       for (const name of disk.readdirSync(this.directory)) {
-        // Only what is the store's own: the directory also holds the timeline's WAL.
+        // Only the store's own files: the directory also holds the timeline's WAL.
         const isOurs = name.endsWith(LAYER_SUFFIX) || name.endsWith(TEMPORARY_SUFFIX);
         if (isOurs && !known.has(name)) disk.unlinkSync(`${this.directory}/${name}`);
       }
@@ -204,17 +210,20 @@ export class TimelineFiles {
 }
 
 /**
- * Metadata that a killed process has put in place, and that can still be lost with the power, must not count: files that it
- * does not name are removed, and WAL that it makes superfluous.
+ * Metadata that a killed process has put in place, and that can still be lost with the power, must
+ * not count: files that it does not name are removed, and WAL that it makes superfluous.
  */
 function settle(disk: Disk, directory: string): void {
   withIoErrors("sync timeline directory", directory, () => {
-    // That there is none is said by who reads the metadata.
+    // The reader of the metadata reports that there is none.
     if (isTimelineDirectory(disk, directory)) settleDirectorySync(disk, directory);
   });
 }
 
-/** The directory with its metadata, durable; or, when that fails, none that a later attempt would stumble over. */
+/**
+ * The directory with its metadata, durable; or, when that fails, none that a later attempt would
+ * stumble over.
+ */
 function createDirectory(
   disk: Disk,
   directory: string,
@@ -244,6 +253,7 @@ function removeBestEffort(disk: Disk, directory: string): void {
   try {
     disk.removeTreeSync(directory);
   } catch {
-    // The failure that led here is the one to report; an empty timeline that nobody knows of does no harm.
+    // The failure that led here is the one to report; an empty timeline that nobody knows of does
+    // no harm.
   }
 }

@@ -1,6 +1,7 @@
 /**
- * A timeline's `metadata` file: where its history begins, how far it is durable, and which layer files it consists of. What the
- * file does not name does not exist. docs/formats/timeline_metadata.md is the specification.
+ * A timeline's `metadata` file: where its history begins, how far it is durable, and which layer
+ * files it consists of. A layer file that it does not name does not exist.
+ * docs/formats/timeline_metadata.md is the specification.
  */
 import { join } from "node:path";
 import { crc32c } from "../../common/crc32c.ts";
@@ -71,9 +72,11 @@ export interface TimelineMetadata {
   readonly nextLayerNumber: number;
   /** What stays readable. */
   readonly retention: Retention;
-  /** In ascending order of their LSN ranges; those of one range in ascending order of their keys. */
+  /**
+   * In ascending order of their LSN ranges; those of one range in ascending order of their keys.
+   */
   readonly layers: readonly LayerEntry[];
-  /** Whatever the creator of the timeline wants kept with it. */
+  /** Data that the timeline's creator wants to keep with it. */
   readonly userData: Uint8Array;
 }
 
@@ -86,7 +89,7 @@ export function isTimelineDirectory(disk: Disk, directory: string): boolean {
   return disk.statSync(metadataPath(directory)) !== null;
 }
 
-/** How layer files' names end. */
+/** The suffix of layer files. */
 export const LAYER_SUFFIX = ".layer";
 
 /** The file of a layer: `00000017.layer`. */

@@ -1,4 +1,4 @@
-/** Frozen memory layers on their way into files: one is written at a time, the oldest first. */
+/** Flushes frozen memory layers to files, one at a time, the oldest first. */
 import type { Lsn } from "../../common/lsn.ts";
 import { flushHere, type FlushLayer } from "../memory/flush.ts";
 import { LAYER_DELTA } from "../layer/layer_format.ts";
@@ -73,11 +73,12 @@ export class FlushQueue {
   }
 
   /**
-   * Resolves when everything up to `lsn` is durable, whatever has been added meanwhile; or when writing has failed: {@link error} then
-   * says why.
+   * Resolves when everything up to `lsn` is durable, whatever has been added meanwhile; or when
+   * writing has failed: {@link error} then says why.
    */
   async flush(lsn: Lsn): Promise<void> {
-    // A flush under way may be about to fail for a reason that is gone: it does not count as an attempt.
+    // A flush under way may be about to fail for a reason that is gone: it does not count as an
+    // attempt.
     await this.#flushing;
     while (this.#files.diskConsistentLsn < lsn) {
       this.#start();
@@ -87,14 +88,17 @@ export class FlushQueue {
     }
   }
 
-  /** Resolves when the layer that is being written is durable, or has failed. @returns whether there was one */
+  /**
+   * Resolves when the layer that is being written is durable, or has failed. @returns whether there
+   * was one
+   */
   async settled(): Promise<boolean> {
     if (this.#flushing === null) return false;
     await this.#flushing;
     return true;
   }
 
-  /** Lets a flush under way end, and starts none any more. */
+  /** Waits for a running flush and starts no more. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#flushing;
@@ -133,7 +137,8 @@ export class FlushQueue {
   async #write(memory: MemoryLayer, endLsn: number): Promise<LayerEntry> {
     const { directory } = this.#files;
     const { startLsn } = memory;
-    // A failed attempt leaves its number unused: what it left on disk can't be taken for another's file.
+    // A failed attempt leaves its number unused: what it left on disk can't be taken for another's
+    // file.
     const number = this.#files.newLayerNumber();
     const path = this.#files.layerPath(number);
     const frozen = memory.freeze(this.#objects);

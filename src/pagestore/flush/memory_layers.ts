@@ -1,6 +1,7 @@
 /**
- * What of a timeline is in no file yet: the memory layer that takes new versions, and frozen ones on their way into files. Here it is
- * decided when a layer is frozen, and when the writer has to wait.
+ * The part of a timeline that is in no file yet: the memory layer that takes new versions, and
+ * frozen ones that wait for their flush. This class decides when to freeze a layer and when the
+ * writer must wait.
  */
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
@@ -25,7 +26,7 @@ export class MemoryLayers {
   /** Called with a layer that takes no versions any more, while it is still read from memory. */
   readonly #frozen: (layer: MemoryLayer) => void;
 
-  /** What the budget may ask for. */
+  /** The budget's requests. */
   readonly #budgetUser: MemoryUser = {
     giveBack: () => {
       if (!this.#canFreeze()) return false;
@@ -67,12 +68,15 @@ export class MemoryLayers {
     return this.#lastLsn;
   }
 
-  /** Makes what was added up to `lsn` readable. It is still to be seen to what that makes due: {@link maintain}. */
+  /** Makes versions up to `lsn` readable. The caller must then run {@link maintain}. */
   advance(lsn: Lsn): void {
     this.#lastLsn = lsn;
   }
 
-  /** Freezes the open layer when it is full or old, and has frozen ones written, after a failure again. */
+  /**
+   * Freezes the open layer when it is full or old, and has frozen ones written, after a failure
+   * again.
+   */
   maintain(): void {
     if (this.#canFreeze()) {
       const now = this.#options.nowMs();
@@ -95,7 +99,8 @@ export class MemoryLayers {
   /**
    * Resolves when not too many frozen layers wait to be written.
    *
-   * @throws what the last flush failed with, while that keeps them too many; {@link ZenithError} `unavailable` when it is closed
+   * @throws what the last flush failed with, while that keeps them too many; {@link ZenithError}
+   *   `unavailable` when it is closed
    */
   async ready(): Promise<void> {
     while (this.congested) {
@@ -107,8 +112,9 @@ export class MemoryLayers {
   /**
    * Makes everything up to {@link lastLsn} durable.
    *
-   * @throws {ZenithError} `disk_full`, `io`: nothing is lost, and another call tries again; `conflict` when versions have been
-   *   added that {@link advance} has not passed; `unavailable` when it is closed
+   * @throws {ZenithError} `disk_full`, `io`: nothing is lost, and another call tries again;
+   *   `conflict` when versions have been added that {@link advance} has not passed; `unavailable`
+   *   when it is closed
    */
   async flush(): Promise<void> {
     const target = this.#lastLsn;
@@ -124,14 +130,17 @@ export class MemoryLayers {
     if (this.#files.diskConsistentLsn < target) throw this.#flushes.error ?? this.#files.closingError();
   }
 
-  /** Lets a flush under way end. What was not flushed is gone. */
+  /** Waits for a running flush. Unflushed versions are lost. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#flushes.close();
     this.#options.memoryBudget?.remove(this.#budgetUser);
   }
 
-  /** Adds a block's versions at or below `lsn` to `chain`, newest first, until that {@link ValueChain.reaches} `floor`. */
+  /**
+   * Adds a block's versions at or below `lsn` to `chain`, newest first, until that
+   * {@link ValueChain.reaches} `floor`.
+   */
   collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     this.#open.collect(slot, block, lsn, floor, chain);
     const frozen = this.#flushes.layers;

@@ -1,9 +1,9 @@
 /**
- * Decompressed blocks of layer files, of all timelines together, bounded in bytes. Also bounds how many layer files are
- * open at a time.
+ * Decompressed blocks of layer files, of all timelines together, bounded in bytes. Also bounds how
+ * many layer files are open at a time.
  *
- * Eviction is first in, first out, with a second chance for what was used: a hit only sets a bit, where a true LRU list would be
- * rewritten at every read.
+ * Eviction is first in, first out, with a second chance for what was used: a hit only sets a bit,
+ * where a true LRU list would be rewritten at every read.
  */
 import { assert } from "../../common/assert.ts";
 import type { Disk, DiskFile } from "../../common/disk.ts";
@@ -15,7 +15,7 @@ const BLOCKS_PER_LAYER = 2 ** 21;
 /** More would speed up nothing; fewer where the process may open few files. */
 const MAX_OPEN_FILES = Math.max(16, Math.min(256, Math.floor(openFilesLimit() * LAYERS_SHARE)));
 
-/** What a block was parsed into. The kinds of blocks have nothing in common but that they can be kept. */
+/** What a block was parsed into. The kinds of blocks have only this in common. */
 export type CachedBlock = object;
 
 class Entry {

@@ -1,9 +1,10 @@
 /**
- * Decides what of one key's versions goes into a merged layer. Two things happen on the way, both without a change to
- * what any retained LSN reads:
+ * Decides which of one key's versions go into a merged layer. Two things happen on the way, both
+ * without a change to what any retained LSN reads:
  *
  * * A version goes when no retained LSN lies between it and one that makes it superfluous.
- * * A chain that has grown too long ends: its newest version so far is replaced by an image of the block.
+ * * A chain that has grown too long ends: its newest version so far is replaced by an image of the
+ *   block.
  */
 import { noteShortLived } from "../../common/garbage.ts";
 import type { LayerWriter } from "./layer_writer.ts";
@@ -19,8 +20,9 @@ export interface RebuiltValue {
 }
 
 /**
- * Makes one value of a chain: one that needs none before it and reads the same. null when it can't or does not pay; the
- * chain then stays as it is. The chain may be incomplete. The result may lie in a buffer that the next call overwrites.
+ * Makes one value of a chain: one that needs none before it and reads the same. null when it can't
+ * or does not pay; the chain then stays as it is. The chain may be incomplete. The result may lie
+ * in a buffer that the next call overwrites.
  */
 export type Reconstruct = (
   object: ObjectId,
@@ -124,7 +126,7 @@ export class KeyRewriter {
     this.#bytes[at] = bytes;
     this.#off[at] = off;
     this.#len[at] = len;
-    // A chain of one is short whatever its length: there is nothing to be saved.
+    // An image can't shorten a chain of one version.
     this.#chainBytes = at === 0 ? 0 : this.#chainBytes + len;
   }
 
@@ -155,7 +157,10 @@ export class KeyRewriter {
     if (this.#givenUp) this.#count = this.#written = 0;
   }
 
-  /** Replaces the newest version by an image, which makes those before it that are not written out superfluous. */
+  /**
+   * Replaces the newest version by an image, which makes those before it that are not written out
+   * superfluous.
+   */
   #makeImage(): void {
     if (this.#reconstruct === null || this.#givenUp) return;
     const object = this.#object!;

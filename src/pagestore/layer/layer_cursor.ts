@@ -1,4 +1,7 @@
-/** Goes through a layer file from its first key to its last, reading each block once and past the cache. */
+/**
+ * Goes through a layer file from its first key to its last, reading each block once and past the
+ * cache.
+ */
 import { assert } from "../../common/assert.ts";
 import type { DataBlock, IndexBlock, LayerHead } from "./layer_format.ts";
 import type { LayerReader } from "./layer_reader.ts";
@@ -36,7 +39,10 @@ export class LayerCursor {
     this.nextKey();
   }
 
-  /** Goes on to the next key, whether or not all entries of the current one were read. @throws {ZenithError} `corrupt_data`, `io` */
+  /**
+   * Goes on to the next key, whether or not all entries of the current one were read. @throws
+   * {ZenithError} `corrupt_data`, `io`
+   */
   nextKey(): void {
     const head = this.#head;
     const key = ++this.#key;
@@ -89,7 +95,10 @@ export class LayerCursor {
     return true;
   }
 
-  /** Negative, zero or positive as the current key sorts before, with or after that of `other`. Neither is done. */
+  /**
+   * Negative, zero or positive as the current key sorts before, with or after that of `other`.
+   * Neither is done.
+   */
   compareKey(other: LayerCursor): number {
     return compareObjects(this.object, other.object) || this.block - other.block;
   }

@@ -1,5 +1,6 @@
 /**
- * The layer file's format, as constants and as the parsed forms of its blocks. docs/formats/delta_layer.md is the specification.
+ * The layer file's format, as constants and as the parsed forms of its blocks.
+ * docs/formats/delta_layer.md is the specification.
  */
 import * as zlib from "node:zlib";
 import { assert } from "../../common/assert.ts";
@@ -103,8 +104,8 @@ export function decompressBlock(
   if (stored.length === rawLen) return aligned(stored);
   let raw: Uint8Array;
   try {
-    // In one piece: by default the result comes in pieces of 16 KiB, which are then copied together. One byte more than
-    // there is to come, so that no second piece is made ready.
+    // In one piece: by default the result comes in pieces of 16 KiB, which are then copied
+    // together. One byte more than there is to come, so that no second piece is made ready.
     raw = zlib.zstdDecompressSync(stored, {
       maxOutputLength: rawLen,
       chunkSize: Math.max(rawLen + 1, MIN_CHUNK_BYTES),
@@ -118,7 +119,10 @@ export function decompressBlock(
   return aligned(raw);
 }
 
-/** A plain Uint8Array, as everywhere else; a copy where that is needed for alignment, or to let go of a larger buffer. */
+/**
+ * A plain Uint8Array, as everywhere else; a copy where that is needed for alignment, or to let go
+ * of a larger buffer.
+ */
 function aligned(bytes: Uint8Array): Uint8Array {
   if (bytes.byteOffset % 8 === 0 && bytes.buffer.byteLength < 2 * bytes.length) {
     return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -189,7 +193,10 @@ export class DataBlock {
   }
 }
 
-/** An index block: block numbers of consecutive keys, and for each the number of its first entry in the layer. */
+/**
+ * An index block: block numbers of consecutive keys, and for each the number of its first entry in
+ * the layer.
+ */
 export class IndexBlock {
   readonly count: number;
   readonly blocks: Uint32Array;

@@ -1,6 +1,7 @@
 /**
- * Reads a layer file. An open layer keeps only its name and bounds in memory; its head, index and data are in the shared
- * {@link BlockCache}, read when needed, their checksums verified every time they come from the disk.
+ * Reads a layer file. An open layer keeps only its name and bounds in memory; its head, index and
+ * data are in the shared {@link BlockCache}, read when needed, their checksums verified every time
+ * they come from the disk.
  */
 import { assert } from "../../common/assert.ts";
 import { crc32c } from "../../common/crc32c.ts";
@@ -40,7 +41,7 @@ import type { ObjectTable } from "../value/object_id.ts";
 import { findStart, forEachStart, type FoundStart, lastAtOrBelow } from "../value/record_starts.ts";
 import { VALUE_WILL_INIT, type ValueChain } from "../value/value_chain.ts";
 
-/** What the metadata knows of a layer. */
+/** A layer's description in the metadata. */
 export interface LayerInfo {
   readonly kind: number;
   /** Versions in it are above startLsn … */
@@ -124,8 +125,8 @@ export class LayerReader {
   }
 
   /**
-   * Adds the layer's versions of a block at or below `lsn` to `chain`, newest first, until it is complete or
-   * has come to a version at or below `floor`.
+   * Adds the layer's versions of a block at or below `lsn` to `chain`, newest first, until it is
+   * complete or has come to a version at or below `floor`.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -220,7 +221,10 @@ export class LayerReader {
     return head.starts.count === 0 ? -1 : head.startsLast(head.starts.count - 1);
   }
 
-  /** Calls `visit` with every record start noted here, ascending. @throws {ZenithError} `corrupt_data`, `io` */
+  /**
+   * Calls `visit` with every record start noted here, ascending. @throws {ZenithError}
+   * `corrupt_data`, `io`
+   */
   forEachStart(visit: (start: number) => void): void {
     const head = this.#head().head;
     for (let no = 0; no < head.starts.count; no++) {
@@ -413,7 +417,8 @@ export class LayerReader {
 }
 
 /**
- * What a file says of itself, for a reader who has no metadata. {@link LayerReader.verify} is still to be called.
+ * A file's description of itself, for a reader without metadata. Call {@link LayerReader.verify}
+ * afterwards.
  *
  * @throws {ZenithError} `corrupt_data` when it is too short, `io`
  */

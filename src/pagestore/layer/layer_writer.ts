@@ -1,6 +1,7 @@
 /**
- * Writes a layer file from keys in ascending order. The file has its name only when it is complete and durable; before that
- * it is called `….tmp`. Everything happens at once, in the caller's thread: a thread that has nothing else to do.
+ * Writes a layer file from keys in ascending order. The file has its name only when it is complete
+ * and durable; before that it is called `….tmp`. Everything is synchronous, in the caller's thread,
+ * which has nothing else to do.
  */
 import { assert } from "../../common/assert.ts";
 import { crc32c } from "../../common/crc32c.ts";
@@ -43,7 +44,7 @@ import {
 import { compareObjects, type Key, type KeyRange, type ObjectId } from "../value/object_id.ts";
 import type { StartBlocks } from "../value/record_starts.ts";
 
-/** What is written to the file at once. */
+/** Bytes per write to the file. */
 const WRITE_BYTES = 256 << 10;
 
 /** Up to here a loop is faster than the view that `set` needs. */
@@ -51,7 +52,9 @@ const LOOP_COPY = 192;
 /** What the loop copies in one go: it takes half the time that it takes byte by byte. */
 const COPY_STEP = 8;
 
-/** Entries of the smallest data block that could be: each takes ENTRY_BYTES, even without a value. */
+/**
+ * Entries of the smallest data block that could be: each takes ENTRY_BYTES, even without a value.
+ */
 const MAX_ENTRIES_PER_BLOCK = Math.ceil(DATA_BLOCK_BYTES / ENTRY_BYTES);
 
 /** A data block with all that belongs to it, unless its last value is a large one. */
@@ -183,7 +186,10 @@ export class LayerWriter {
     }
   }
 
-  /** Goes on to the next key, which must sort behind the one before it. At least one {@link add} must follow. */
+  /**
+   * Goes on to the next key, which must sort behind the one before it. At least one {@link add}
+   * must follow.
+   */
   startKey(object: ObjectId, block: number): void {
     if (this.#object === null || compareObjects(this.#object, object) !== 0) {
       assert(
@@ -303,7 +309,8 @@ export class LayerWriter {
     try {
       this.#disk.unlinkSync(this.#path + TEMPORARY_SUFFIX);
     } catch {
-      // A left-over temporary file is removed at the next start; the failure that led here is the one to report.
+      // A left-over temporary file is removed at the next start; the failure that led here is the
+      // one to report.
     }
   }
 

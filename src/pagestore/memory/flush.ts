@@ -39,14 +39,15 @@ export type FlushLayer = (request: FlushRequest) => Promise<WrittenLayer>;
 /** Writes layer files in this thread. */
 export function flushHere(disk: Disk, encodeValue?: EncodeValue): FlushLayer {
   return async (request) => {
-    // Whoever froze the layer goes on first, as with another thread.
+    // The caller that froze the layer continues first, as with another thread.
     await Promise.resolve();
     return flushLayer(disk, request, encodeValue);
   };
 }
 
 /**
- * Leaves the file complete and durable, or not there at all. Does nothing else meanwhile: some 0.4 s for a layer of 600,000 versions.
+ * Leaves the file complete and durable, or not there at all. Does nothing else meanwhile: some 0.4
+ * s for a layer of 600,000 versions.
  *
  * @throws {ZenithError} `disk_full`, `io`
  */

@@ -1,6 +1,6 @@
 /**
- * A memory layer that takes no more versions, as another thread can have it: versions and values lie in shared memory, the
- * keys are listed in the order of a layer file.
+ * A frozen memory layer in a form that another thread can read: versions and values lie in shared
+ * memory, the keys are listed in the order of a layer file.
  */
 import type { ObjectId } from "../value/object_id.ts";
 import type { StartBlocks } from "../value/record_starts.ts";
@@ -22,7 +22,7 @@ export interface FrozenVersions {
   /** The rows of the {@link VersionTable}. */
   readonly pieces: readonly Uint8Array[];
   readonly count: number;
-  /** What the versions' buffer numbers mean. */
+  /** The buffers, by the versions' buffer numbers. */
   readonly buffers: readonly Uint8Array[];
   readonly starts: StartBlocks;
 }
@@ -37,8 +37,8 @@ export interface SortedVersions {
 }
 
 /**
- * A counting sort. Going along each key's links instead would wait for memory at every step; here nothing depends on
- * what was read just before, so that the processor has many reads under way.
+ * A counting sort. Going along each key's links instead would wait for memory at every step; here
+ * nothing depends on what was read just before, so that the processor has many reads under way.
  *
  * @throws nothing; costs three passes over the versions
  */

@@ -1,6 +1,7 @@
 /**
- * How much the memory layers of all timelines hold together. Half of it is for those that are being filled: when they come to
- * more, the largest is frozen and written out. When the rest does not suffice for what waits to be written, writers wait too.
+ * Limits the memory layers of all timelines together. Half of it is for those that are being
+ * filled: when they come to more, the largest is frozen and written out. When the rest does not
+ * suffice for what waits to be written, writers wait too.
  */
 import { assert } from "../../common/assert.ts";
 
@@ -9,7 +10,9 @@ const HEADROOM = 1 / 8;
 
 /** A timeline, as the budget knows it. */
 export interface MemoryUser {
-  /** Freezes the open memory layer, and says so to the budget; false when that can't be done now. */
+  /**
+   * Freezes the open memory layer, and says so to the budget; false when that can't be done now.
+   */
   giveBack(): boolean;
 }
 
@@ -34,12 +37,12 @@ export class MemoryBudget {
     return this.#openBytes + this.#frozenBytes;
   }
 
-  /** Whether who has layers waiting to be written out is to take in no more. */
+  /** Whether timelines with layers waiting for a flush must stop taking WAL. */
   get isExceeded(): boolean {
     return this.usedBytes > this.#limitBytes;
   }
 
-  /** What a timeline holds now, in its open memory layer and in frozen ones. May have others freeze theirs. */
+  /** Reports a timeline's open and frozen memory. May make others freeze theirs. */
   set(user: MemoryUser, openBytes: number, frozenBytes: number): void {
     let account = this.#accounts.get(user);
     if (account === undefined) {

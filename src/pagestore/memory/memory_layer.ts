@@ -1,12 +1,15 @@
 /**
- * The newest versions, in memory. Values stay where the caller has them (a buffer of WAL); a version is a row of a
- * {@link VersionTable}, linked to the version before it. Nothing is allocated per value.
+ * The newest versions, in memory. Values stay where the caller has them (a buffer of WAL); a
+ * version is a row of a {@link VersionTable}, linked to the version before it. Nothing is allocated
+ * per value.
  *
- * Of a block that is changed again and again, one version every so many bytes becomes an image ({@link LongChain}). Readers and
- * layer files then have one more value to begin with, and need not know why.
+ * Of a block that is changed again and again, one version every so many bytes becomes an image
+ * ({@link LongChain}). Readers and layer files then have one more value to begin with, and need not
+ * know why.
  *
- * Blocks are found by arrays: slot → directory → leaf of 64 heads. Blocks far beyond any usual relation's end are found
- * through a Map instead, so that one stray block number does not cost megabytes of directory.
+ * Blocks are found by arrays: slot → directory → leaf of 64 heads. Blocks far beyond any usual
+ * relation's end are found through a Map instead, so that one stray block number does not cost
+ * megabytes of directory.
  */
 import { assert } from "../../common/assert.ts";
 import { type BufferPool, sharedBytes } from "../../common/buffer_pool.ts";
@@ -20,11 +23,15 @@ import { MAX_BUFFERS, ROW_BYTES, VersionTable } from "./version_table.ts";
 const LEAF_BITS = 6;
 const LEAF_BLOCKS = 1 << LEAF_BITS;
 const LEAF_MASK = LEAF_BLOCKS - 1;
-// What a leaf has of each block: its head, and the bytes of its versions since the last that needs none before it.
+// What a leaf has of each block: its head, and the bytes of its versions since the last that needs
+// none before it.
 const HEAD_WORDS = 2;
 const CHAIN_BYTES = 1;
 const LEAF_WORDS = LEAF_BLOCKS * HEAD_WORDS;
-/** Leaves below this are in the directory: 2^24 blocks, 128 GiB of 8 KiB pages, by a directory of at most 1 MiB. */
+/**
+ * Leaves below this are in the directory: 2^24 blocks, 128 GiB of 8 KiB pages, by a directory of at
+ * most 1 MiB.
+ */
 const NEAR_LEAVES = 1 << 18;
 
 const INITIAL_LEAVES = 64;
@@ -39,7 +46,10 @@ const RECENT_BUFFERS = 8;
 
 const NO_BYTES = new Uint8Array(0);
 
-/** The heads of one object: entry number + 1 of the newest version of each block, 0 where there is none. */
+/**
+ * The heads of one object: entry number + 1 of the newest version of each block, 0 where there is
+ * none.
+ */
 class BlockHeads {
   readonly slot: number;
   /** Number of the leaf (in the layer's pool) by block >>> LEAF_BITS; 0 where there is none. */
@@ -54,7 +64,10 @@ class BlockHeads {
   }
 }
 
-/** A block whose versions up to an LSN have become so many that the last of them had better be an image. */
+/**
+ * A block whose versions up to an LSN have become so many that the last of them had better be an
+ * image.
+ */
 export interface LongChain {
   readonly slot: number;
   readonly block: number;
@@ -63,7 +76,10 @@ export interface LongChain {
 
 /** Where memory layers have their memory from, all timelines together. */
 export interface MemoryPools {
-  /** Of whatever size callers' buffers have: those that are from here are retained until {@link MemoryLayer.release}. */
+  /**
+   * Of whatever size callers' buffers have: those that are from here are retained until
+   * {@link MemoryLayer.release}.
+   */
   readonly values: BufferPool;
   /** Of {@link VERSION_PIECE_BYTES}. */
   readonly versions: BufferPool;
@@ -72,7 +88,9 @@ export interface MemoryPools {
 export class MemoryLayer {
   /** Versions in this layer are above it. */
   readonly startLsn: number;
-  /** When the first version or record came, in milliseconds of the store's clock; -1 while empty. */
+  /**
+   * When the first version or record came, in milliseconds of the store's clock; -1 while empty.
+   */
   firstPutMs = -1;
   readonly starts: RecordStarts = new RecordStarts();
 
@@ -101,7 +119,10 @@ export class MemoryLayer {
   /** Which versions of a block have become images, ascending; by the place of its head. */
   readonly #images = new Map<number, number[]>();
 
-  /** @param maxChainBytes more than this of a block's versions, rows included, are a {@link LongChain} */
+  /**
+   * @param maxChainBytes more than this of a block's versions, rows included, are a
+   *   {@link LongChain}
+   */
   constructor(startLsn: number, pools?: MemoryPools, maxChainBytes = Infinity) {
     this.#maxChainBytes = maxChainBytes;
     this.#pool = pools?.values;
@@ -123,13 +144,14 @@ export class MemoryLayer {
     return this.#lastLsn;
   }
 
-  /** What it keeps in memory, buffers of its callers included. */
+  /** The memory that it uses, including its callers' buffers. */
   get memoryBytes(): number {
     return this.#bufferBytes + this.#versions.memoryBytes + this.#leaves.byteLength + this.starts.memoryBytes;
   }
 
   /**
-   * Adds a version whose `len` bytes stay at `bytes[off..]`. `lsn` must be above startLsn and not below the last one.
+   * Adds a version whose `len` bytes stay at `bytes[off..]`. `lsn` must be above startLsn and not
+   * below the last one.
    */
   put(
     slot: number,
@@ -187,7 +209,10 @@ export class MemoryLayer {
     return chains;
   }
 
-  /** Puts an image, which reads the same, in the place of the version that a {@link LongChain} ends with. */
+  /**
+   * Puts an image, which reads the same, in the place of the version that a {@link LongChain} ends
+   * with.
+   */
   putImage({ slot, block, lsn }: LongChain, image: RebuiltValue): void {
     const version = this.#newest(slot, block, lsn);
     assert(
@@ -203,8 +228,8 @@ export class MemoryLayer {
   }
 
   /**
-   * Adds this layer's versions of a block at or below `lsn` to `chain`, newest first, until it is complete or has come to a
-   * version at or below `floor`.
+   * Adds this layer's versions of a block at or below `lsn` to `chain`, newest first, until it is
+   * complete or has come to a version at or below `floor`.
    */
   collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     const versions = this.#versions;
@@ -245,7 +270,10 @@ export class MemoryLayer {
     return objectNo === 0 ? Infinity : this.#objects[objectNo - 1]!.firstLsn;
   }
 
-  /** The numbers of an object's blocks that have versions here, ascending; SIZE_BLOCK, if it has, is the last. */
+  /**
+   * The numbers of an object's blocks that have versions here, ascending; SIZE_BLOCK, if it has, is
+   * the last.
+   */
   blocksOf(slot: number): number[] {
     const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
     if (objectNo === 0) return [];
@@ -333,7 +361,7 @@ export class MemoryLayer {
     }
   }
 
-  /** Gives memory back. The layer must not be looked at any more, here or in another thread. */
+  /** Returns the memory. Nobody may use the layer any more, here or in another thread. */
   release(): void {
     for (const buffer of this.#buffers) this.#pool?.release(buffer);
     this.#buffers.length = 0;
@@ -360,7 +388,10 @@ export class MemoryLayer {
     return off;
   }
 
-  /** A caller that alternates between a few buffers must not have each of them counted at every change. */
+  /**
+   * A caller that alternates between a few buffers must not have each of them counted at every
+   * change.
+   */
   #useBuffer(bytes: Uint8Array): void {
     this.#lastBuffer = bytes;
     const oldest = Math.max(0, this.#buffers.length - RECENT_BUFFERS);

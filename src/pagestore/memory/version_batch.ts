@@ -1,16 +1,20 @@
 /**
- * Reads versions some way ahead of where they are needed. In the order of keys they lie all over the memory, and each costs some
- * hundred nanoseconds of waiting for its row and for its value. Done for many at once, in loops in which nothing depends on
- * what was read before, the waits overlap.
+ * Reads versions some way ahead of where they are needed. In the order of keys they lie all over
+ * the memory, and each costs some hundred nanoseconds of waiting for its row and for its value.
+ * Done for many at once, in loops in which nothing depends on what was read before, the waits
+ * overlap.
  */
 import type { VersionTable } from "./version_table.ts";
 
 const BATCH = 64;
 
-/** What the processor fetches at a time. */
+/** The size of a cache line. */
 const CACHE_LINE_BYTES = 64;
 
-/** A value is fetched up to here; copying a longer one is a sequential read, which the processor sees by itself. */
+/**
+ * A value is fetched up to here; copying a longer one is a sequential read, which the processor
+ * sees by itself.
+ */
 const FETCH_BYTES = 256;
 
 export class VersionBatch {

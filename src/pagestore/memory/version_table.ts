@@ -1,6 +1,7 @@
 /**
- * The versions of a memory layer: one row of 24 bytes each, so that going back along a block's versions touches one cache
- * line per version. Rows lie in pieces of a fixed size, which are shared memory; growing copies nothing.
+ * The versions of a memory layer: one row of 24 bytes each, so that going back along a block's
+ * versions touches one cache line per version. Rows lie in pieces of a fixed size, which are shared
+ * memory; growing copies nothing.
  */
 import { type BufferPool, sharedBytes } from "../../common/buffer_pool.ts";
 

@@ -1,4 +1,7 @@
-/** Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the background. */
+/**
+ * Merges a timeline's layers and removes garbage on the way: one merge at a time, in the
+ * background.
+ */
 import type { RewriteCounts } from "../layer/key_rewriter.ts";
 import type { DiskLayer, Run } from "../files/layer_map.ts";
 import { type DueMerge, pickGarbage, pickMerge } from "./merge_policy.ts";
@@ -22,11 +25,14 @@ export interface LayerUpkeepParts {
   readonly mergeLayers: MergeLayers;
   /** Counts reads, for a merge in another thread; shared. */
   readonly reads: Int32Array | null;
-  /** Has what ancestors have at or below where this timeline reads from them in files, and keeps the files. */
+  /**
+   * Has what ancestors have at or below where this timeline reads from them in files, and keeps the
+   * files.
+   */
   readonly pinAncestors: () => Promise<PinnedHistory>;
 }
 
-/** Files that stay as long as somebody reads them. */
+/** Files that stay as long as they are being read. */
 export interface PinnedHistory {
   readonly parts: readonly HistoryPart[];
   unpin(): void;
@@ -52,7 +58,7 @@ export class LayerUpkeep {
     });
   }
 
-  /** Rewrites what of the runs has something to be given up, where that pays. @returns null when there was nothing */
+  /** Rewrites the runs with enough garbage. @returns null when there was none */
   collectGarbage(): Promise<MergeResult | null> {
     const { files } = this.#parts;
     return this.#oneAtATime(async () => {
@@ -64,13 +70,13 @@ export class LayerUpkeep {
         if (due === null) break;
         done = sum(done, await this.#merge(due, retention));
       }
-      // What can't be read any more can't after a restart either.
+      // LSNs that can't be read any more must stay unreadable after a restart.
       if (done === null) files.commit(files.layers, files.diskConsistentLsn);
       return done;
     });
   }
 
-  /** Breaks off a merge under way; those that wait for it fail. */
+  /** Cancels a running merge; its waiters fail. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#control.cancel();

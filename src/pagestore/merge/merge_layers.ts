@@ -22,13 +22,16 @@ import { type GivenUp, Retention } from "../value/retention.ts";
 import { type LayerEntry, layerPath } from "../files/timeline_metadata.ts";
 import type { ValueChain } from "../value/value_chain.ts";
 
-/** Gone through between two pauses: some milliseconds of work. */
+/** Bytes between two pauses: some milliseconds of work. */
 const SLICE_BYTES = 256 << 10;
 
 /** Heads of the layers, and blocks that are looked at again for the sake of images. */
 const CACHE_BYTES = 16 << 20;
 
-/** Of the record starts before an LSN that stays readable, this many are kept: the one at it, and two before that. */
+/**
+ * Of the record starts before an LSN that stays readable, this many are kept: the one at it, and
+ * two before that.
+ */
 const STARTS_KEPT = 3;
 
 /** Called after so many bytes, before the next: lets others have their turn. */
@@ -42,7 +45,8 @@ export function mergeHere(disk: Disk, reconstruct?: Reconstruct): MergeLayers {
 /**
  * Leaves new files that are complete and durable but in no metadata yet; or none.
  *
- * @throws {ZenithError} `corrupt_data`, `disk_full`, `io`, `unavailable` when it was cancelled, and what reconstruction throws
+ * @throws {ZenithError} `corrupt_data`, `disk_full`, `io`, `unavailable` when it was cancelled, and
+ *   what reconstruction throws
  */
 export async function mergeLayers(
   disk: Disk,
@@ -220,7 +224,8 @@ class MergeOutput {
       try {
         this.#disk.unlinkSync(layerPath(this.#request.directory, number));
       } catch {
-        // In no metadata, so it is removed at the next start; the failure that led here is the one to report.
+        // In no metadata, so it is removed at the next start; the failure that led here is the one
+        // to report.
       }
     }
   }

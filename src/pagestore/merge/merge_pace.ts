@@ -1,10 +1,16 @@
-/** How a merge in a thread of its own holds back: a bound on what it goes through per second, and a pause while pages are read. */
+/**
+ * Limits a merge in its own thread: a maximum of bytes per second, and a pause while pages are
+ * read.
+ */
 import { MergeControl, type MergeRequest } from "../files/merge_request.ts";
 
-/** Values gone through per second at most, so that the disk and the second core are there for others too. */
+/** The maximum of value bytes per second, which leaves disk and second core to others. */
 const BYTES_PER_S = 64 << 20;
 
-/** How long a merge stops when somebody has read since its last slice of work, which takes about as long. */
+/**
+ * How long a merge stops when somebody has read since its last slice of work, which takes about as
+ * long.
+ */
 const PREEMPTED_MS = 4;
 
 /** It does not make up for more than this of the time in which it was slower than it may be. */

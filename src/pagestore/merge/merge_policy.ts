@@ -1,22 +1,28 @@
-/** Which runs of a timeline are to be merged: to keep reads quick, and to be rid of what nobody can read any more. */
+/** Chooses the runs of a timeline to merge: to keep reads quick, and to remove garbage. */
 import type { Run } from "../files/layer_map.ts";
 import type { Retention } from "../value/retention.ts";
 
-/** Neighbouring runs, both ends included, that are to become one; both are the same where a run is only rewritten. */
+/**
+ * Neighbouring runs, both ends included, that are to become one; both are the same where a run is
+ * only rewritten.
+ */
 export interface DueMerge {
   readonly first: Run;
   readonly last: Run;
 }
 
-/** A run is rewritten for the sake of garbage when so much of it may be garbage, … */
+/** A run is rewritten when at least this part of it may be garbage, … */
 const DUE_SHARE = 1 / 4;
 
-/** … and an older one with it when it is at most so many times as long as what is rewritten anyway. */
+/**
+ * … and an older one with it when it is at most so many times as long as what is rewritten anyway.
+ */
 const TAKEN_ALONG_RATIO = 4;
 
 /**
- * The runs to merge next: of the lowest level at which `fanIn` neighbours are, the oldest `fanIn`. So a version is merged a
- * number of times that grows with the logarithm of the history, and so does the number of runs. null: nothing is due.
+ * The runs to merge next: of the lowest level at which `fanIn` neighbours are, the oldest `fanIn`.
+ * So a version is merged a number of times that grows with the logarithm of the history, and so
+ * does the number of runs. null: nothing is due.
  */
 export function pickMerge(runs: readonly Run[], fanIn: number): DueMerge | null {
   let best: DueMerge | null = null;
@@ -33,20 +39,22 @@ export function pickMerge(runs: readonly Run[], fanIn: number): DueMerge | null 
 }
 
 /**
- * A merge that gives up what `retention` does not keep, where that pays: what merges write stays in proportion to what has
- * become garbage, however long the history is. null: none is left.
+ * A merge that gives up what `retention` does not keep, where that pays: what merges write stays in
+ * proportion to what has become garbage, however long the history is. null: none is left.
  *
- * A run of which a good part has fallen below the cutoff, or into which branches and leases led that are gone, is rewritten.
- * Older runs hold versions that newer ones have made superfluous, at most about as many as the newer ones have
- * versions; so one is taken along only by newer runs that come to a part of its length. It then is rewritten as often as
- * that much has been added to it, and until then garbage is a part of the whole.
+ * A run of which a good part has fallen below the cutoff, or into which branches and leases led
+ * that are gone, is rewritten. Older runs hold versions that newer ones have made superfluous, at
+ * most about as many as the newer ones have versions; so one is taken along only by newer runs that
+ * come to a part of its length. It then is rewritten as often as that much has been added to it,
+ * and until then garbage is a part of the whole.
  */
 export function pickGarbage(runs: readonly Run[], retention: Retention): DueMerge | null {
   let at = runs.findLastIndex((run) => isDue(run, retention));
   if (at < 0) return null;
   const last = runs[at]!;
   let bytes = last.sizeBytes;
-  // One that reaches beyond the cutoff stays by itself: what is above it must be gone through again later, older runs need not.
+  // One that reaches beyond the cutoff stays by itself: what is above it must be gone through again
+  // later, older runs need not.
   while (last.endLsn <= retention.cutoff && at > 0) {
     const older = runs[at - 1]!;
     if (older.sizeBytes > TAKEN_ALONG_RATIO * bytes && !isDue(older, retention)) break;
@@ -60,12 +68,16 @@ function isDue(run: Run, retention: Retention): boolean {
   return givenUpShare(run, retention) >= DUE_SHARE;
 }
 
-/** How much of a run nobody can read any more who could when it was written, as a part of 1: an estimate from LSNs alone. */
+/**
+ * How much of a run nobody can read any more who could when it was written, as a part of 1: an
+ * estimate from LSNs alone.
+ */
 function givenUpShare({ startLsn, endLsn, givenUp }: Run, retention: Retention): number {
   const before = Math.max(givenUp.cutoff, startLsn);
   const now = Math.min(retention.cutoff, endLsn);
   const ofLsns = Math.max(0, now - before) / (endLsn - startLsn);
-  // With each point that is kept goes what was newest then, and the last version of all stays in any case.
+  // With each point that is kept goes what was newest then, and the last version of all stays in
+  // any case.
   const kept = retention.countPoints(startLsn, before);
   const ofPoints = Math.max(0, givenUp.points - kept) / (givenUp.points + 1);
   return ofLsns + (1 - ofLsns) * ofPoints;

@@ -1,12 +1,12 @@
 /**
- * What the store's keys are made of. An object is a sequence of blocks that has versions; what it means (a relation
- * fork, an SLRU segment, a file) only the user knows. A key is (object, block number).
+ * Defines the store's keys. An object is a sequence of blocks that has versions; what it means (a
+ * relation fork, an SLRU segment, a file) only the user knows. A key is (object, block number).
  */
 import { assert } from "../../common/assert.ts";
 
 /**
- * Names a versioned sequence of blocks. Ordered by (kind, a, b, c, d). `kind` and `d` are unsigned 8-bit, `a`, `b`,
- * `c` unsigned 32-bit.
+ * Names a versioned sequence of blocks. Ordered by (kind, a, b, c, d). `kind` and `d` are unsigned
+ * 8-bit, `a`, `b`, `c` unsigned 32-bit.
  */
 export interface ObjectId {
   readonly kind: number;
@@ -16,7 +16,10 @@ export interface ObjectId {
   readonly d: number;
 }
 
-/** Block number of the object's size entry, which has versions of its own beside the blocks': the highest u32. */
+/**
+ * Block number of the object's size entry, which has versions of its own beside the blocks': the
+ * highest u32.
+ */
 export const SIZE_BLOCK = 0xffffffff;
 
 /** Selects objects: of one kind, and with these `a` and `b` where given. */
@@ -55,9 +58,9 @@ export function compareKeys(x: Key, y: Key): number {
 const INITIAL_CAPACITY = 256;
 
 /**
- * Gives every object a small integer, its slot, so that the rest of the store can index arrays instead of hashing
- * names. Slots are never reused; one table serves a timeline, its ancestors and its branches, so that a slot means
- * the same in all of them.
+ * Gives every object a small integer, its slot, so that the rest of the store can index arrays
+ * instead of hashing names. Slots are never reused; one table serves a timeline, its ancestors and
+ * its branches, so that a slot means the same in all of them.
  */
 export class ObjectTable {
   #count = 0;
@@ -95,7 +98,9 @@ export class ObjectTable {
     return id;
   }
 
-  /** Negative, zero or positive as the object of slot `x` sorts before, with or after that of `y`. */
+  /**
+   * Negative, zero or positive as the object of slot `x` sorts before, with or after that of `y`.
+   */
   compare(x: number, y: number): number {
     return compareObjects(this.#ids[x]!, this.#ids[y]!);
   }

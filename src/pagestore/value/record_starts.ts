@@ -1,9 +1,10 @@
 /**
- * Where WAL records start: about one byte for each, so that any LSN in history can be turned into a record boundary
- * without the WAL.
+ * Where WAL records start: about one byte for each, so that any LSN in history can be turned into a
+ * record boundary without the WAL.
  *
- * A start is stored as its distance from the one before, as a varint. Distances are nearly always multiples of 8
- * (PostgreSQL's MAXALIGN), so multiples are stored as an eighth, with the lowest bit clear; others whole, with it set.
+ * A start is stored as its distance from the one before, as a varint. Distances are nearly always
+ * multiples of 8 (PostgreSQL's MAXALIGN), so multiples are stored as an eighth, with the lowest bit
+ * clear; others whole, with it set.
  */
 
 /** Starts between two entries of the sparse index, and in one block of a layer file. */
@@ -20,7 +21,10 @@ export interface FoundStart {
   prev: number;
 }
 
-/** A list of starts in pieces, each one its first start and the distances behind it, in the form {@link findStart} reads. */
+/**
+ * A list of starts in pieces, each one its first start and the distances behind it, in the form
+ * {@link findStart} reads.
+ */
 export type StartBlocks = readonly StartBlock[];
 
 export interface StartBlock {
@@ -38,7 +42,10 @@ export class RecordStarts {
 
   #bytes = new Uint8Array(INITIAL_BYTES);
   #length = 0;
-  /** Per block of STARTS_PER_BLOCK starts: its first start and where the distances behind that begin. */
+  /**
+   * Per block of STARTS_PER_BLOCK starts: its first start and where the distances behind that
+   * begin.
+   */
   #blockFirst: number[] = [];
   #blockLast: number[] = [];
   #blockOffset: number[] = [];
@@ -98,7 +105,9 @@ export class RecordStarts {
   }
 }
 
-/** The index of the last element at or below `value` in an ascending list; -1 when all are above. */
+/**
+ * The index of the last element at or below `value` in an ascending list; -1 when all are above.
+ */
 export function lastAtOrBelow(ascending: ArrayLike<number>, value: number): number {
   let low = 0;
   let high = ascending.length;
@@ -111,8 +120,8 @@ export function lastAtOrBelow(ascending: ArrayLike<number>, value: number): numb
 }
 
 /**
- * Looks in one block: `first` and the distances behind it. `lsn` must not be below `first`; `found.prev` is -1 when
- * the start found is the block's first.
+ * Looks in one block: `first` and the distances behind it. `lsn` must not be below `first`;
+ * `found.prev` is -1 when the start found is the block's first.
  */
 export function findStart(first: number, distances: Uint8Array, lsn: number, found: FoundStart): void {
   found.start = first;

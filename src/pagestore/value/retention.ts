@@ -1,12 +1,15 @@
 /**
- * Which LSNs of a timeline must stay readable: all at or above a cutoff, and single ones below it, where branches left or
- * somebody holds a lease.
+ * Which LSNs of a timeline must stay readable: all at or above a cutoff, and single ones below it,
+ * where branches left or somebody holds a lease.
  */
 import { lastAtOrBelow } from "./record_starts.ts";
 
-/** What of a layer's versions was given up when it was written: all that its timeline's {@link Retention} did not keep then. */
+/**
+ * Describes the versions that a layer lost when it was written: all that its timeline's
+ * {@link Retention} did not keep then.
+ */
 export interface GivenUp {
-  /** Above it nothing was; 0 when nothing was at all. */
+  /** No version above it was removed; 0 when none was at all. */
   readonly cutoff: number;
   /** How many LSNs of the layer's range below the cutoff were kept. */
   readonly points: number;
@@ -44,12 +47,12 @@ export class Retention {
     return Math.max(0, lastAtOrBelow(this.points, to) - lastAtOrBelow(this.points, from));
   }
 
-  /** What a layer for the versions above `startLsn` and at or below `endLsn` does without when it is written now. */
+  /** What a layer for startLsn < lsn ≤ endLsn would lose if it were written now. */
   givenUp(startLsn: number, endLsn: number): GivenUp {
     const cutoff = Math.min(this.cutoff, endLsn);
     return cutoff <= startLsn ? NOTHING_GIVEN_UP : { cutoff, points: this.countPoints(startLsn, cutoff) };
   }
 }
 
-/** Nothing was ever given up. */
+/** No history was ever removed. */
 export const KEEP_ALL = new Retention(0, []);

@@ -1,6 +1,6 @@
 /**
- * What a lookup finds: the versions of one block that are needed to rebuild it, newest first. Parallel arrays that
- * are filled again and again, so that a lookup allocates nothing.
+ * The result of a lookup: the versions of one block that are needed to rebuild it, newest first. It
+ * reuses parallel arrays, so a lookup allocates nothing.
  */
 
 const INITIAL_CAPACITY = 32;
@@ -25,7 +25,7 @@ export class ValueChain {
     this.complete = false;
   }
 
-  /** Whether no older value is needed by somebody who knows the block as of LSN `floor`. */
+  /** Whether a reader that knows the block as of LSN `floor` needs no older value. */
   reaches(floor: number): boolean {
     return this.complete || (this.count > 0 && this.lsn[this.count - 1]! <= floor);
   }
