@@ -25,6 +25,7 @@ export interface SafekeeperOptions {
   /** Who is told to come and read. */
   readonly pageserver?: HostPort;
   readonly recallIntervalMs?: number;
+  readonly maintenanceIntervalMs?: number;
   /** What the page server is told to connect to; where it listens, by default. */
   readonly advertise?: HostPort;
   readonly disk?: Disk;
@@ -56,27 +57,35 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
 
   const stopRecall = options.pageserver === undefined ? () => {} : every(
     options.recallIntervalMs ?? RECALL_INTERVAL_DEFAULT_MS,
+    logger,
     recallRound(timelines, new Recall(options.pageserver, options.advertise ?? address, logger), logger),
   );
-  const stopMaintenance = every(MAINTENANCE_INTERVAL_MS, async () => {
-    for (const timeline of await timelines.loaded()) {
-      try {
-        await timeline.trim(service.neededLsn(timeline));
-      } catch (error) {
-        logger.warn(`could not remove WAL: ${errorMessage(error)}`, {
-          timeline: timeline.identity.timelineId,
-        });
+  const stopMaintenance = every(
+    options.maintenanceIntervalMs ?? MAINTENANCE_INTERVAL_MS,
+    logger,
+    async () => {
+      for (const timeline of await timelines.loaded()) {
+        try {
+          await timeline.trim(service.neededLsn(timeline));
+        } catch (error) {
+          logger.warn(`could not remove WAL: ${errorMessage(error)}`, {
+            timeline: timeline.identity.timelineId,
+          });
+        }
       }
-    }
-    await timelines.unloadIdle();
-  });
+      await timelines.unloadIdle();
+    },
+  );
   return {
     address,
     stop: async () => {
       stopRecall();
       stopMaintenance();
-      await timelines.close();
-      await wire.close();
+      try {
+        await timelines.close();
+      } finally {
+        await wire.close();
+      }
     },
   };
 }
@@ -99,14 +108,16 @@ async function openAll(timelines: Timelines, logger: Logger): Promise<void> {
   }
 }
 
-/** Runs `round` again and again, never twice at once. */
-function every(intervalMs: number, round: () => Promise<void>): () => void {
+/** Runs `round` again and again, never twice at once. One that fails is logged: the next may do better. */
+function every(intervalMs: number, logger: Logger, round: () => Promise<void>): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let stopped = false;
   const plan = (): void => {
     if (stopped) return;
     timer = setTimeout(() => {
-      round().finally(plan);
+      round().catch((error: unknown) => {
+        logger.warn(`upkeep failed: ${errorMessage(error)}`, { err: error });
+      }).finally(plan);
     }, intervalMs);
   };
   plan();

@@ -1,5 +1,5 @@
 import { type Disk, settleWorkdirSync } from "../common/disk.ts";
-import { ioError, ZenithError } from "../common/errors.ts";
+import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import {
   isIdFileName,
   parseTenantId,
@@ -158,14 +158,18 @@ export class Timelines {
   async unloadIdle(): Promise<void> {
     for (const timeline of await this.loaded()) {
       const { commitLsn, remoteConsistentLsn } = timeline.state;
-      if (timeline.isIdle && commitLsn <= remoteConsistentLsn) await this.#unload(timeline);
+      if (timeline.isIdle && commitLsn <= remoteConsistentLsn) await this.#putAway(timeline);
     }
   }
 
+  /** @throws what some timeline could not be closed with; the others are closed all the same */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const timeline of await this.loaded()) await this.#unload(timeline);
-    await Promise.all(this.#closing.values());
+    const loaded = await this.loaded();
+    const unloaded = await Promise.allSettled(loaded.map((timeline) => this.#unload(timeline)));
+    await Promise.allSettled(this.#closing.values());
+    const failed = unloaded.find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
   }
 
   #getOr(
@@ -178,7 +182,8 @@ export class Timelines {
     const key = keyOf(name);
     const known = this.#open.get(key);
     if (known !== undefined) return known;
-    const opening = (this.#closing.get(key) ?? Promise.resolve()).then(() => this.#load(name, otherwise));
+    const opening = (this.#closing.get(key) ?? Promise.resolve()).catch(() => undefined)
+      .then(() => this.#load(name, otherwise));
     this.#open.set(key, opening);
     opening.catch(() => {
       if (this.#open.get(key) === opening) this.#open.delete(key);
@@ -197,13 +202,30 @@ export class Timelines {
       isOnlyWritten: () => this.#isOnlyOneWritten(),
       onFailed: (timeline) => {
         this.#trusted.set(keyOf(name), timeline.state.flushLsn);
-        void this.#unload(timeline);
+        void this.#putAway(timeline);
       },
     };
     const timeline = this.#exists(name) ? await SafekeeperTimeline.open(name, options) : otherwise(options);
     this.#trusted.delete(keyOf(name));
     this.#loaded.add(timeline);
     return timeline;
+  }
+
+  /**
+   * As {@link #unload}, in the background. What fails is the writing of lower bounds, on a full disk: the next start finds older ones
+   * and scans more. Never rejects.
+   */
+  async #putAway(timeline: SafekeeperTimeline): Promise<void> {
+    try {
+      await this.#unload(timeline);
+    } catch (error) {
+      const { tenantId, timelineId } = timeline.identity;
+      this.#options.logger.warn(`could not close a timeline in order: ${errorMessage(error)}`, {
+        tenant: tenantId,
+        timeline: timelineId,
+        err: error,
+      });
+    }
   }
 
   async #unload(timeline: SafekeeperTimeline): Promise<void> {

@@ -104,6 +104,10 @@ class Connection {
     });
   }
 
+  disconnect(): void {
+    this.timeline.detach(this.#session);
+  }
+
   send(message: ProposerMessage): void {
     this.timeline.receive(this.#session, message);
   }
@@ -318,6 +322,33 @@ describe("a safekeeper's timeline", () => {
     assert.equal(again.timeline, connection.timeline, "the timeline lives on");
     await again.append(1, longer, START, START, random);
     assert.equal(again.timeline.state.flushLsn, endOf(longer));
+    await timelines.close();
+  });
+
+  test("can be put away while the disk is full: only lower bounds are not written", async () => {
+    const random = new Random(3);
+    const disk = new FaultyDisk(random);
+    const { timelines, connection, log } = await electedConnection(disk);
+    const longer = extended(log, random);
+    await connection.append(1, longer, START, START, random);
+    const end = endOf(longer);
+    connection.send({
+      type: "AppendRequest",
+      term: 1,
+      beginLsn: end,
+      commitLsn: end,
+      truncateLsn: START,
+      remoteConsistentLsn: end,
+      bytes: new Uint8Array(0),
+    });
+    assert.equal(connection.timeline.state.commitLsn, end);
+    connection.disconnect();
+    disk.failAt(1, { kind: "error", code: "ENOSPC", lasting: true });
+    await timelines.unloadIdle();
+    assert.equal(disk.faulted, true);
+    assert.deepEqual(await timelines.loaded(), []);
+    disk.noFault();
+    assert.equal((await connect(timelines)).timeline.state.flushLsn, end);
     await timelines.close();
   });
 
