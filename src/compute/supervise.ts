@@ -1,5 +1,6 @@
 /** What a supervisor does with a compute that is up: watches it, and ends it. */
 import { join } from "node:path";
+import { errorMessage } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { CONTROL_FILE_PATH, DB_SHUTDOWNED, parseControlFile } from "../postgres/control_file.ts";
@@ -50,19 +51,26 @@ export function supervise(options: SuperviseOptions): RunningCompute {
   // It may not go on, so nothing of it will become durable any more.
   failed.then(() => givenUp.abort());
 
-  /** What is left of Postgres, and all that was there for it. */
-  const clear = async (): Promise<void> => {
-    await postgres.end();
-    await postgres.endChildren(() => lazy?.giveUpReads());
-    watch.abort();
-    await durability.stop();
-    await watching;
-    await lazy?.close();
+  /** Ends what is left of Postgres, and all that was there for it: each part, even if another one's end fails. */
+  const clear = async (keepsHotPages: boolean): Promise<void> => {
+    // What is done last stands first.
+    await using ending = new AsyncDisposableStack();
+    ending.defer(() => attachment.close());
+    if (lazy !== undefined) {
+      ending.defer(async () => {
+        await lazy.close();
+        if (keepsHotPages) lazy.saveHotPages();
+      });
+    }
+    ending.defer(() => watching);
+    ending.defer(() => durability.stop());
+    ending.defer(() => watch.abort());
+    ending.defer(() => postgres.endChildren(() => lazy?.giveUpReads()));
+    ending.defer(() => postgres.end());
   };
   const endedByItself = Promise.race([postgres.ended, failed]).then(async (error) => {
     if (stopping !== undefined) return;
-    await clear();
-    await attachment.close();
+    await clear(false).catch((failure: unknown) => logCleanUp(log, failure));
     throw error;
   });
   const stop = async (): Promise<void> => {
@@ -76,12 +84,10 @@ export function supervise(options: SuperviseOptions): RunningCompute {
       givenUp: givenUp.signal,
     });
     // Whatever it fails with, nothing is left behind.
-    await ended.catch(() => {});
-    await clear();
-    await ended;
+    const inOrder = await ended.then(() => true, () => false);
     // Who looks at the past uses other pages than who goes on.
-    if (!(durability instanceof ReadOnlyPast)) lazy?.saveHotPages();
-    await attachment.close();
+    await clear(inOrder && !(durability instanceof ReadOnlyPast));
+    await ended;
   };
   return {
     address: local.address,
@@ -96,6 +102,11 @@ export function supervise(options: SuperviseOptions): RunningCompute {
       if (stopping !== undefined) givenUp.abort();
     },
   };
+}
+
+/** Why a compute has ended, or has not started, is more than what could not be cleaned up behind it. */
+export function logCleanUp(log: Logger, failure: unknown): void {
+  log.error(`could not clean up: ${errorMessage(failure)}`, { err: failure });
 }
 
 /** What has to be durable of a Postgres that has ended: all before its last checkpoint. undefined when it has not ended in order. */

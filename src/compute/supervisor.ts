@@ -40,7 +40,7 @@ import {
 } from "./postgres/postgres_process.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
-import { type RunningCompute, supervise } from "./supervise.ts";
+import { logCleanUp, type RunningCompute, supervise } from "./supervise.ts";
 
 export interface ComputeOptions {
   readonly paths: ComputePaths;
@@ -105,7 +105,11 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const attaching = Attachment.open(compute, log);
   // It may fail while something else is waited for.
   attaching.catch(() => {});
-  let postmaster: PostgresProcess | undefined;
+  // What has been started ends in the opposite order when the start fails, each part even if another one's end fails.
+  const started = new AsyncDisposableStack();
+  started.defer(() => attaching.then((attachment) => attachment.close(), () => {}));
+  if (lazy !== undefined) started.defer(() => lazy.close());
+  started.defer(() => durability.stop());
   let local: LocalPostgres;
   const start = (): Promise<PostgresProcess> =>
     PostgresProcess.start({
@@ -125,15 +129,14 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     const access = { install, pgdata: paths.pgdata, user, logFile: paths.postgresLog, log };
     // Who looks at the past needs no connection.
     const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
-    postmaster = await start();
+    const postmaster = await start();
+    started.defer(() => postmaster.endChildren(() => lazy?.giveUpReads()));
+    started.defer(() => postmaster.end());
     local = { address, role, process: postmaster };
     const starting = untilServing(local, durability, options);
     await Promise.race([starting, durability.failed, ...(lazy === undefined ? [] : [lazy.failed])]);
   } catch (error) {
-    await postmaster?.end();
-    await durability.stop();
-    await lazy?.close();
-    await attaching.then((attachment) => attachment.close(), () => {});
+    await started.disposeAsync().catch((failure: unknown) => logCleanUp(log, failure));
     throw error;
   }
   lazy?.prewarm();

@@ -173,7 +173,7 @@ export class LazyStorage {
     this.#worker.postMessage(serve);
     this.#isServed = true;
     // Postgres may start meanwhile: what it asks for waits until the kernel and the thread have agreed on how they talk.
-    void this.#whenServing.then(() => this.#onServing(deviceFd));
+    this.#whenServing.then(() => this.#onServing(deviceFd)).catch((error) => this.#fail(asFailure(error)));
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
   }
 
@@ -202,11 +202,19 @@ export class LazyStorage {
     this.giveUpReads();
     this.#lease.abort();
     await this.#mounting?.catch(() => {});
-    unmount(this.#options.paths.mount);
-    if (this.#isServed) await this.#whenServed;
-    else await this.#worker.terminate();
-    if (this.#deviceFd !== undefined) device.close(this.#deviceFd);
-    rmSync(this.#options.paths.overlay, { recursive: true, force: true });
+    // Last things first: each is done even if one before it fails.
+    await using ending = new AsyncDisposableStack();
+    ending.defer(() => rmSync(this.#options.paths.overlay, { recursive: true, force: true }));
+    ending.defer(() => {
+      if (this.#deviceFd !== undefined) device.close(this.#deviceFd);
+    });
+    // As long as it is mounted the serving thread waits for the kernel, and can't be ended.
+    const unmounted = (): boolean => findMount(this.#options.paths.mount) === undefined;
+    ending.defer(async () => {
+      if (!this.#isServed) await this.#worker.terminate();
+      else if (unmounted()) await this.#whenServed;
+    });
+    ending.defer(() => void unmount(this.#options.paths.mount));
   }
 
   /** Makes room for the overlay, and links from the data directory to the mount. */
@@ -246,7 +254,9 @@ export class LazyStorage {
         }
         return;
       case "prewarm":
-        this.#prewarmer!.step(message.reads, message.knownInode);
+        this.#prewarmer!.step(message.reads, message.knownInode).catch((error) =>
+          this.#fail(asFailure(error))
+        );
         return;
       case "serving":
         this.#controlFile = message.controlFile;
@@ -322,6 +332,11 @@ function readControlFile(pgdata: string): Uint8Array {
   using directory = ForeignDirectory.open(pgdata);
   using global = directory.directory(dirname(CONTROL_FILE_PATH));
   return global.read(basename(CONTROL_FILE_PATH), CONTROL_FILE_MAX_BYTES);
+}
+
+function asFailure(error: unknown): ZenithError {
+  if (error instanceof ZenithError) return error;
+  return new ZenithError("io", `relation files can't be served: ${errorMessage(error)}`, { cause: error });
 }
 
 function megabytes(bytes: number): string {

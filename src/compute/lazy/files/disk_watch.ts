@@ -53,10 +53,9 @@ export class DiskWatch {
       const isNearlyFull = bavail * bsize < NEARLY_FULL_BYTES;
       if (isNearlyFull !== this.#isNearlyFull) limitDirtyPages(mounted, isNearlyFull);
       this.#isNearlyFull = isNearlyFull;
+      if (this.#isLow) look();
     } catch {
-      // The overlay has been removed: this is the end.
-      return;
+      // The overlay or its mount has been removed: this is the end.
     }
-    if (this.#isLow) look();
   }
 }
