@@ -59,6 +59,8 @@ export interface Disk {
   unlink(path: string): Promise<void>;
   /** Removes a directory with all that is in it; nothing happens when it isn't there. */
   removeTreeSync(path: string): void;
+  /** As {@link removeTreeSync}, off the thread. */
+  removeTree(path: string): Promise<void>;
   readdirSync(path: string): string[];
   mkdirSync(path: string): void;
   /** Makes missing parents too. */
@@ -175,6 +177,12 @@ export const nodeDisk: Disk = {
     fs.rmSync(path, { recursive: true, force: true });
   },
 
+  removeTree(path: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.rm(path, { recursive: true, force: true }, (error) => isError(error) ? reject(error) : resolve());
+    });
+  },
+
   readdirSync(path: string): string[] {
     return fs.readdirSync(path);
   },
@@ -230,13 +238,41 @@ export function replaceFileSync(disk: Disk, directory: string, path: string, con
 }
 
 /**
- * Call this before you rely on anything that an earlier process left in a directory. If that
- * process was killed, its last changes are visible but a power failure can still undo them: a
- * file's new content, a removed name, the directory itself. After this call they are durable.
+ * As {@link replaceFileSync}, but nobody on this thread waits for the syncs. To be called for one path one at a time: the file on its
+ * way has one name.
+ */
+export async function replaceFile(
+  disk: Disk,
+  directory: string,
+  path: string,
+  content: Uint8Array,
+): Promise<void> {
+  const temporary = `${path}${TEMPORARY_SUFFIX}`;
+  const file = disk.openSync(temporary, "create");
+  try {
+    file.writeSync(content, 0, content.length, 0);
+    await file.fsync();
+  } finally {
+    file.closeSync();
+  }
+  disk.renameSync(temporary, path);
+  await disk.fsyncDir(directory);
+}
+
+/**
+ * To be called before anything in a directory is relied on that an earlier process has left. If that process was killed, what it
+ * did last can be seen and may still be lost with the machine's power: a file's new content, a name that is gone, the
+ * directory itself. From now on all that is durable.
  */
 export function settleDirectorySync(disk: Disk, directory: string): void {
   disk.fsyncDirSync(dirname(directory));
   disk.fsyncDirSync(directory);
+}
+
+/** As {@link settleDirectorySync}, off the thread. */
+export async function settleDirectory(disk: Disk, directory: string): Promise<void> {
+  await disk.fsyncDir(dirname(directory));
+  await disk.fsyncDir(directory);
 }
 
 /**

@@ -5,8 +5,9 @@
  */
 import { dirname } from "node:path";
 import { crc32c } from "./crc32c.ts";
-import { type Disk, replaceFileSync } from "./disk.ts";
-import { errorMessage, withIoErrors, ZenithError } from "./errors.ts";
+import { type Disk, replaceFile } from "./disk.ts";
+import { errorMessage, ioError, withIoErrors, ZenithError } from "./errors.ts";
+import { OneAtATime } from "./one_at_a_time.ts";
 
 /** Version 1 had no checksum. It is still read, and replaced at the next write. */
 const VERSION = 2;
@@ -67,6 +68,7 @@ export class SmallFile<T> {
   readonly path: string;
   readonly #disk: Disk;
   readonly #format: SmallFormat<T>;
+  readonly #writes = new OneAtATime();
 
   constructor(disk: Disk, path: string, format: SmallFormat<T>) {
     this.path = path;
@@ -85,16 +87,17 @@ export class SmallFile<T> {
   }
 
   /**
-   * Durable when it returns; before that the file has its old content or the new. @throws
-   * {ZenithError} `disk_full`, `io`
+   * Durable when it resolves; before that the file has its old content or the new. Writes follow one another in the order of the calls.
+   *
+   * @throws {ZenithError} `disk_full`, `io`
    */
-  write(value: T): void {
+  async write(value: T): Promise<void> {
     const content = encodeSmallFile(this.#format, value);
-    withIoErrors(
-      "write",
-      this.path,
-      () => replaceFileSync(this.#disk, dirname(this.path), this.path, content),
-    );
+    try {
+      await this.#writes.run(() => replaceFile(this.#disk, dirname(this.path), this.path, content));
+    } catch (error) {
+      throw ioError("write", this.path, error);
+    }
   }
 
   /**

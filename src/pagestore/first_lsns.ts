@@ -1,8 +1,5 @@
-/**
- * Knows since when a timeline has each object: the LSN of its first version in files and frozen
- * layers. Loaded on first use.
- */
-import type { LayerMap } from "./files/layer_map.ts";
+/** Since when a timeline has each object: the LSN of its first version in files and frozen layers. Loaded when first asked for. */
+import type { DiskLayer, LayerMap } from "./files/layer_map.ts";
 import type { MemoryLayer } from "./memory/memory_layer.ts";
 import type { ObjectTable } from "./value/object_id.ts";
 
@@ -43,6 +40,17 @@ export class FirstLsns {
   add(layer: MemoryLayer): void {
     if (this.#lsn === null) return;
     for (let i = 0; i < layer.objectCount; i++) this.#note(layer.objectSlot(i), layer.objectFirstLsn(i));
+  }
+
+  /** Takes in layer files that did not come from a memory layer. */
+  addFiles(layers: readonly DiskLayer[]): void {
+    if (this.#lsn === null) return;
+    try {
+      for (const { reader } of layers) reader.forEachObject((slot, first) => this.#note(slot, first));
+    } catch {
+      // Loaded again by the next who asks, who is told then.
+      this.#lsn = null;
+    }
   }
 
   #note(slot: number, lsn: number): void {

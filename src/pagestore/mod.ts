@@ -1,5 +1,6 @@
 /** The LSN-versioned key-value store: its interface to the rest of Zenith. */
 export { BlockCache } from "./layer/block_cache.ts";
+export type { BulkLayers } from "./files/bulk_layers.ts";
 export { dumpLayer } from "./files/dump_layer.ts";
 export { checkTimeline, type TimelineCheck } from "./files/fsck.ts";
 export {
@@ -12,6 +13,7 @@ export {
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./layer/key_rewriter.ts";
 export {
   isTimelineDirectory,
+  type LayerEntry,
   metadataPath,
   readMetadata,
   type TimelineMetadata,

@@ -9,6 +9,7 @@ import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { type Ancestor, Ancestry } from "./ancestry.ts";
+import { BulkLayers } from "./files/bulk_layers.ts";
 import { FirstLsns } from "./first_lsns.ts";
 import type { RebuiltValue } from "./layer/key_rewriter.ts";
 import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./merge/layer_upkeep.ts";
@@ -17,8 +18,14 @@ import { mergeHere } from "./merge/merge_layers.ts";
 import { compareObjects, type ObjectFilter, type ObjectId, ObjectTable } from "./value/object_id.ts";
 import type { FoundStart } from "./value/record_starts.ts";
 import { KEEP_ALL, Retention } from "./value/retention.ts";
-import { DEFAULT_CONFIG, type StoreOptions, type StoreSizes } from "./files/store_options.ts";
+import {
+  DEFAULT_CONFIG,
+  type StoreOptions,
+  type StoreSizes,
+  type TimelineStoreConfig,
+} from "./files/store_options.ts";
 import { TimelineFiles } from "./files/timeline_files.ts";
+import type { LayerEntry } from "./files/timeline_metadata.ts";
 import { ValueChain } from "./value/value_chain.ts";
 
 export interface TimelineStoreOptions extends StoreOptions {
@@ -34,6 +41,7 @@ export class TimelineStore {
   readonly startLsn: Lsn;
 
   readonly #options: TimelineStoreOptions;
+  readonly #config: Required<TimelineStoreConfig>;
   readonly #objects: ObjectTable;
   readonly #ancestor: TimelineStore | null;
   readonly #files: TimelineFiles;
@@ -62,6 +70,7 @@ export class TimelineStore {
     this.#files = files;
     this.#firstLsns = new FirstLsns(objects);
     const config = { ...DEFAULT_CONFIG, ...options.config };
+    this.#config = config;
     this.#memory = new MemoryLayers(files, objects, options, config, (layer) => this.#firstLsns.add(layer));
     this.#reads = options.reads ?? null;
     this.#upkeep = new LayerUpkeep({
@@ -72,6 +81,15 @@ export class TimelineStore {
       pinAncestors: () => this.#pinAncestors(),
     });
     this.#forEachBranchPoint((ancestor, lsn) => ancestor.#branchPoints.push(lsn));
+  }
+
+  /** Keeps `ancestor` as a branch needs it that leaves it at `lsn` and is not there yet. @returns what ends that */
+  static #holdBranchPoint(ancestor: TimelineStore, lsn: Lsn): () => void {
+    const held = [...branchPoints(ancestor, lsn)];
+    for (const [store, limit] of held) store.#branchPoints.push(limit);
+    return () => {
+      for (const [store, limit] of held) store.#branchPoints.splice(store.#branchPoints.indexOf(limit), 1);
+    };
   }
 
   /**
@@ -110,11 +128,16 @@ export class TimelineStore {
       userData: options.userData ?? new Uint8Array(0),
     };
     const objects = ancestor === undefined ? new ObjectTable() : ancestor.store.#objects;
-    const files = TimelineFiles.create(directory, metadata, options.subdirectories ?? [], {
-      ...options,
-      objects,
-    });
-    return await Promise.resolve(new TimelineStore(files, objects, options));
+    const release = ancestor === undefined
+      ? () => {}
+      : TimelineStore.#holdBranchPoint(ancestor.store, ancestor.lsn);
+    try {
+      const subdirectories = options.subdirectories ?? [];
+      const files = await TimelineFiles.create(directory, metadata, subdirectories, { ...options, objects });
+      return new TimelineStore(files, objects, options);
+    } finally {
+      release();
+    }
   }
 
   /**
@@ -126,8 +149,8 @@ export class TimelineStore {
   static async open(directory: string, options: TimelineStoreOptions): Promise<TimelineStore> {
     const { ancestor } = options;
     const objects = ancestor === undefined ? new ObjectTable() : ancestor.store.#objects;
-    const files = TimelineFiles.open(directory, ancestor?.lsn ?? null, { ...options, objects });
-    return await Promise.resolve(new TimelineStore(files, objects, options));
+    const files = await TimelineFiles.open(directory, ancestor?.lsn ?? null, { ...options, objects });
+    return new TimelineStore(files, objects, options);
   }
 
   get directory(): string {
@@ -256,6 +279,41 @@ export class TimelineStore {
   async flush(): Promise<void> {
     assert(!this.#closed, "a closed timeline can't be flushed");
     await this.#memory.flush();
+  }
+
+  /**
+   * Begins what a single record brings that is too much for memory: files with all its versions, at `lsn`. Makes everything before
+   * durable first. The writer waits until {@link install} has taken them in, or aborts them.
+   *
+   * @throws {ZenithError} as {@link flush}
+   */
+  async startBulk(lsn: Lsn, recordStart: Lsn): Promise<BulkLayers> {
+    await this.flush();
+    return new BulkLayers({
+      disk: this.#options.disk,
+      files: this.#files,
+      targetBytes: this.#config.mergedLayerBytes,
+      startLsn: this.lastLsn,
+      lsn,
+      recordStart,
+    });
+  }
+
+  /**
+   * Takes in what {@link startBulk} began and what is complete now, durably: everything up to its LSN becomes readable in one moment.
+   *
+   * @throws {ZenithError} `disk_full`, `io`: nothing of it is there then
+   */
+  async install(bulk: BulkLayers): Promise<void> {
+    const lsn = bulk.lsn as Lsn;
+    const layers = bulk.entries.map((entry) => this.#files.diskLayer(entry));
+    try {
+      await this.#files.commit((before) => before.with(...layers), lsn, () => this.#memory.skipTo(lsn));
+    } catch (error) {
+      this.#files.removeAfterNextCommit(layers);
+      throw error;
+    }
+    this.#firstLsns.addFiles(layers);
   }
 
   // ---- upkeep, in the background
@@ -463,11 +521,17 @@ export class TimelineStore {
    * ancestor began.
    */
   #forEachBranchPoint(visit: (ancestor: TimelineStore, lsn: number) => void): void {
-    let limit = this.ancestorLsn;
-    for (let store = this.#ancestor; store !== null && limit !== null; store = store.#ancestor) {
-      visit(store, limit);
-      limit = store.ancestorLsn === null ? null : Math.min(limit, store.ancestorLsn) as Lsn;
-    }
+    for (const [store, lsn] of branchPoints(this.#ancestor, this.ancestorLsn)) visit(store, lsn);
+  }
+
+  /** The one that this one is a branch of. */
+  get ancestor(): TimelineStore | null {
+    return this.#ancestor;
+  }
+
+  /** Its layer files, oldest first. */
+  layers(): readonly LayerEntry[] {
+    return this.#files.layers.layers().map(({ entry }) => entry);
   }
 
   /** @throws {ZenithError} `out_of_range` unless a read at `lsn` gives what it always gave */
@@ -549,5 +613,14 @@ export class TimelineStore {
       }
       if (image !== null) this.#memory.open.putImage(long, image);
     }
+  }
+}
+
+/** Where a branch that leaves `ancestor` at `lsn` reads from it and from those that it comes from. */
+function* branchPoints(ancestor: TimelineStore | null, lsn: Lsn | null): Iterable<[TimelineStore, number]> {
+  let limit = lsn;
+  for (let store = ancestor; store !== null && limit !== null; store = store.ancestor) {
+    yield [store, limit];
+    limit = store.ancestorLsn === null ? null : Math.min(limit, store.ancestorLsn) as Lsn;
   }
 }

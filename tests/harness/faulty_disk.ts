@@ -241,6 +241,11 @@ export class FaultyDisk implements Disk {
     parent.change((names) => names.delete(name));
   }
 
+  async removeTree(path: string): Promise<void> {
+    await Promise.resolve();
+    this.removeTreeSync(path);
+  }
+
   readdirSync(path: string): string[] {
     this.step(path);
     return [...this.#directory(path).names.keys()];

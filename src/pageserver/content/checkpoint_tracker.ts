@@ -44,6 +44,16 @@ export class CheckpointTracker {
     return this.#state;
   }
 
+  /** The state, as it is stored. */
+  encode(): Uint8Array {
+    return encodeCheckpoint(this.#state);
+  }
+
+  /** The state has been stored as it is. */
+  noteSaved(): void {
+    this.#dirty = false;
+  }
+
   /** Stores the state as of `lsn` if it changed. Call after each record. */
   save(lsn: number): void {
     if (!this.#dirty) return;

@@ -18,6 +18,29 @@ export interface RelationFork {
   blocks: number;
 }
 
+/** A fork that becomes a copy of another one. */
+export interface CopiedFork {
+  /** null: the fork goes. */
+  readonly from: RelationFork | null;
+  readonly to: RelationFork;
+  /** How long it becomes; {@link NO_FORK} when it goes. */
+  readonly blocks: number;
+}
+
+/** By how much the total changes. */
+function addedBlocks(copies: readonly CopiedFork[]): number {
+  let added = 0;
+  for (const { to, blocks } of copies) added += Math.max(0, blocks) - Math.max(0, to.blocks);
+  return added;
+}
+
+/** A size as it is stored. */
+export function encodeBlocks(blocks: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, blocks, true);
+  return bytes;
+}
+
 /** Slots of the direct-mapped cache in front of the map; WAL touches few forks at a time. */
 const CACHE_SLOTS = 256;
 
@@ -137,6 +160,37 @@ export class RelationForks {
       const fork = this.get(key.a, key.b, key.c, key.d);
       if (fork.blocks !== NO_FORK) yield fork;
     }
+  }
+
+  /**
+   * What a database's directory becomes when it is replaced by a copy of another one's: each fork that either has, in key order. Changes
+   * nothing yet; that is {@link adopt}.
+   */
+  planCopy(fromSpc: number, fromDb: number, toSpc: number, toDb: number): CopiedFork[] {
+    const copies: CopiedFork[] = [];
+    for (const from of this.inDatabase(fromSpc, fromDb)) {
+      const to = this.get(toSpc, toDb, from.rel, from.fork);
+      copies.push({ from, to, blocks: from.blocks });
+    }
+    const copied = new Set(copies.map(({ to }) => to));
+    for (const to of this.inDatabase(toSpc, toDb)) {
+      if (!copied.has(to)) copies.push({ from: null, to, blocks: NO_FORK });
+    }
+    return copies.sort((x, y) => x.to.rel - y.to.rel || x.to.fork - y.to.fork);
+  }
+
+  /** What has to be stored as the total when `copies` are adopted; null when it is not kept. */
+  encodeTotalAfter(copies: readonly CopiedFork[]): Uint8Array | null {
+    if (this.#totalBlocks === null) return null;
+    const total = new Uint8Array(TOTAL_BYTES);
+    new DataView(total.buffer).setBigUint64(0, BigInt(this.#totalBlocks + addedBlocks(copies)), true);
+    return total;
+  }
+
+  /** The copies have been stored, with sizes and total. */
+  adopt(copies: readonly CopiedFork[]): void {
+    if (this.#totalBlocks !== null) this.#totalBlocks += addedBlocks(copies);
+    for (const { to, blocks } of copies) to.blocks = blocks;
   }
 
   /** Drops all forks of a relation. */

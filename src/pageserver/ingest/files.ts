@@ -1,3 +1,4 @@
+import { assert } from "../../common/assert.ts";
 import { parseDbase } from "../../postgres/wal/records/dbase.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { parseRelmapUpdate, XLOG_RELMAP_UPDATE } from "../../postgres/wal/records/relmap.ts";
@@ -21,19 +22,17 @@ import {
   visibilityMapBlock,
 } from "../../postgres/redo/heap/visibility_map_changes.ts";
 import { visibilityMapBlocksAfterTruncate } from "../../postgres/redo/heap/visibility_map.ts";
-import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import { FSM_FORKNUM, MAIN_FORKNUM, VISIBILITYMAP_FORKNUM } from "../../postgres/cluster/relfile.ts";
 import { type WalRecord, XLR_RMGR_INFO_MASK } from "../../postgres/wal/record.ts";
 import { RM_DBASE_ID, RM_RELMAP_ID, RM_SMGR_ID, RM_TBLSPC_ID } from "../../postgres/wal/rmgr.ts";
 import type { TimelineStore } from "../../pagestore/mod.ts";
 import type { IngestParts } from "./parts.ts";
-import { databaseKey, relmapKey, tablespaceKey, TAG_BYTES, TAG_RECORD } from "../content/keys.ts";
-import type { PageReader } from "../content/page_reader.ts";
-import { NO_FORK, type RelationForks } from "../content/relation_forks.ts";
+import { databaseKey, relmapKey, tablespaceKey, TAG_RECORD } from "../content/keys.ts";
+import type { RelationForks } from "../content/relation_forks.ts";
 import type { SingleValues } from "../content/single_values.ts";
 
 /** A database's directory exists. */
-const PRESENT = Uint8Array.of(1);
+export const DATABASE_PRESENT = Uint8Array.of(1);
 
 /** Takes in what creates, copies, truncates and removes files: relations, databases, tablespaces, relation maps. */
 export class FileIngest {
@@ -41,14 +40,12 @@ export class FileIngest {
   readonly #store: TimelineStore;
   readonly #forks: RelationForks;
   readonly #values: SingleValues;
-  readonly #reader: PageReader;
 
   constructor(parts: IngestParts) {
     this.#pg = parts.pg;
     this.#store = parts.store;
     this.#forks = parts.forks;
     this.#values = parts.values;
-    this.#reader = parts.reader;
   }
 
   /** `rec` is of one of the resource managers Storage, Database, Tablespace, RelMap. */
@@ -115,14 +112,11 @@ export class FileIngest {
     const { db_id } = record;
     switch (record.kind) {
       case "create_wal_log":
-        this.#values.put(databaseKey(record.tablespace_id, db_id), rec.endLsn, PRESENT);
+        this.#values.put(databaseKey(record.tablespace_id, db_id), rec.endLsn, DATABASE_PRESENT);
         break;
-      case "create_file_copy": {
-        const { tablespace_id, src_db_id, src_tablespace_id } = record;
-        this.#dropDatabase(tablespace_id, db_id, rec.endLsn);
-        this.#copyDatabase(src_tablespace_id, src_db_id, tablespace_id, db_id, rec.endLsn);
+      case "create_file_copy":
+        assert(false, "a copy of a database is prepared, then installed");
         break;
-      }
       case "drop":
         for (const tablespace of record.tablespace_ids) this.#dropDatabase(tablespace, db_id, rec.endLsn);
         break;
@@ -133,22 +127,5 @@ export class FileIngest {
     for (const fork of this.#forks.inDatabase(spc, db)) this.#forks.drop(fork, lsn);
     this.#values.remove(relmapKey(spc, db), lsn);
     this.#values.remove(databaseKey(spc, db), lsn);
-  }
-
-  /** copydir: the one record of CREATE DATABASE … STRATEGY FILE_COPY and ALTER DATABASE … SET TABLESPACE. */
-  #copyDatabase(fromSpc: number, fromDb: number, toSpc: number, toDb: number, lsn: number): void {
-    this.#values.put(databaseKey(toSpc, toDb), lsn, PRESENT);
-    const map = this.#values.get(relmapKey(fromSpc, fromDb), lsn);
-    if (map !== null) this.#values.put(relmapKey(toSpc, toDb), lsn, map);
-    const page = new Uint8Array(BLCKSZ);
-    for (const from of this.#forks.inDatabase(fromSpc, fromDb)) {
-      const to = this.#forks.get(toSpc, toDb, from.rel, from.fork);
-      if (to.blocks === NO_FORK) this.#forks.create(to, lsn);
-      for (let block = 0; block < from.blocks; block++) {
-        this.#reader.readPage(from, block, lsn, page, 0);
-        this.#store.putValue(to.slot, block, lsn, page, TAG_BYTES, true);
-      }
-      this.#forks.extend(to, from.blocks, lsn);
-    }
   }
 }

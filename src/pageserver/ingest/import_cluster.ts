@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { assert } from "../../common/assert.ts";
 import type { Disk } from "../../common/disk.ts";
+import { nextTurn } from "../../common/event_loop.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
@@ -94,6 +95,9 @@ function newSystemIdentifier(): bigint {
   return (seconds << 32n) | BigInt(randomBytes(4).readUInt32LE(0));
 }
 
+/** After so many bytes everybody else has a turn. */
+const TURN_BYTES = 256 << 10;
+
 /** Files of `base/<db>` and `global` that hold no relation. */
 const RELMAP_FILE = "pg_filenode.map";
 
@@ -101,14 +105,13 @@ const RELMAP_FILE = "pg_filenode.map";
  * Files the content of a data directory under `end.endLsn`: what a timeline's history begins with. `store` must have been
  * created at `end.checkpointLsn`.
  */
-export function importCluster(
+export async function importCluster(
   disk: Disk,
   dataDirectory: string,
   end: ClusterEnd,
   store: TimelineStore,
-): void {
-  const importer = new ClusterImport(disk, dataDirectory, end, store);
-  importer.run();
+): Promise<void> {
+  await new ClusterImport(disk, dataDirectory, end, store).run();
 }
 
 class ClusterImport {
@@ -128,7 +131,7 @@ class ClusterImport {
     this.#values = new SingleValues(store);
   }
 
-  run(): void {
+  async run(): Promise<void> {
     const lsn = this.#end.endLsn;
     this.#store.noteRecord(this.#end.prevLsn);
     this.#store.noteRecord(this.#end.checkpointLsn);
@@ -136,19 +139,20 @@ class ClusterImport {
     const checkpoint = parseControlFile(this.#end.control).checkPointCopy;
     this.#values.put(CHECKPOINT_KEY, lsn, encodeCheckpoint(checkpoint));
     new CommitTimes(this.#store).note(timestampOfMs(checkpoint.time * 1000), lsn);
-    this.#directory("global", GLOBALTABLESPACE_OID, 0);
+    await this.#directory("global", GLOBALTABLESPACE_OID, 0);
     for (const name of this.#disk.readdirSync(join(this.#dir, "base"))) {
       const db = Number(name);
       assert(Number.isInteger(db), "initdb leaves only databases in base/");
       this.#values.put(databaseKey(DEFAULTTABLESPACE_OID, db), lsn, Uint8Array.of(1));
-      this.#directory(join("base", name), DEFAULTTABLESPACE_OID, db);
+      await this.#directory(join("base", name), DEFAULTTABLESPACE_OID, db);
     }
     this.#forks.save(lsn);
     this.#slrus();
     this.#store.advance(lsn);
   }
 
-  #directory(directory: string, spc: number, db: number): void {
+  async #directory(directory: string, spc: number, db: number): Promise<void> {
+    let takenBytes = 0;
     for (const name of this.#disk.readdirSync(join(this.#dir, directory))) {
       const path = join(this.#dir, directory, name);
       if (name === RELMAP_FILE) {
@@ -166,6 +170,10 @@ class ClusterImport {
         this.#store.put(fork.slot, first + i, this.#end.endLsn, bytes, i * BLCKSZ, BLCKSZ, TAG_BYTES, true);
       }
       this.#forks.extend(fork, first + blocks, this.#end.endLsn);
+      takenBytes += bytes.length;
+      if (takenBytes < TURN_BYTES) continue;
+      takenBytes = 0;
+      await nextTurn();
     }
   }
 

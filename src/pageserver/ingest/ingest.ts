@@ -33,7 +33,10 @@ import {
   XLOG_NEXTOID,
   XLOG_PARAMETER_CHANGE,
 } from "../../postgres/wal/records/xlog.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
+import { parseDbase } from "../../postgres/wal/records/dbase.ts";
 import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
+import { DatabaseCopies, type Preparation } from "./database_copy.ts";
 import { FileIngest } from "./files.ts";
 import type { IngestParts } from "./parts.ts";
 import { TransactionIngest } from "./transactions.ts";
@@ -54,6 +57,8 @@ export class Ingest {
   readonly #checkpoint: CheckpointTracker;
   readonly #transactions: TransactionIngest;
   readonly #files: FileIngest;
+  readonly #copies: DatabaseCopies;
+  readonly #pg: PgVersion;
   readonly #vm = new VisibilityMapChanges();
 
   constructor(parts: IngestParts) {
@@ -63,6 +68,23 @@ export class Ingest {
     this.#checkpoint = parts.checkpoint;
     this.#transactions = new TransactionIngest(parts);
     this.#files = new FileIngest(parts);
+    this.#copies = new DatabaseCopies(parts);
+    this.#pg = parts.pg;
+  }
+
+  /**
+   * How to prepare a record that brings more than memory is to hold: what it needs is read, and what it brings is written to files, before
+   * anything of it is stored. Such a record is installed; {@link apply} takes all others.
+   *
+   * @returns null for a record that needs no preparation; else what prepares it, when all before it can be read. The record itself need
+   *   not stay until then
+   */
+  preparation(rec: WalRecord): Preparation | null {
+    if (rec.xl_rmid !== RM_DBASE_ID) return null;
+    const copy = parseDbase(rec, this.#pg);
+    if (copy.kind !== "create_file_copy") return null;
+    const record = { copy, lsn: rec.lsn as Lsn, endLsn: rec.endLsn as Lsn, xid: rec.xl_xid };
+    return (signal) => this.#copies.prepare(record, signal);
   }
 
   /** Takes in one record. Records come in WAL order. */

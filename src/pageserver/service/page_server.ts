@@ -10,6 +10,7 @@ import {
   type TimelineId,
 } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
+import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { PageServerConfig } from "../../common/page_server_config.ts";
 import { DELETED_SUFFIX, type PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../../common/paths.ts";
@@ -61,7 +62,7 @@ export class PageServer {
   /** How many computes say that they run on a timeline. */
   readonly #attached = new Map<TimelineId, number>();
   /** Tenants are made and deleted one at a time. */
-  #lastChange: Promise<unknown> = Promise.resolve();
+  readonly #changes = new OneAtATime();
   readonly #maintenance: ReturnType<typeof setInterval>;
   readonly #trimming: ReturnType<typeof setInterval>;
   readonly #upkeep: Upkeep;
@@ -86,12 +87,12 @@ export class PageServer {
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#initialCluster = options.initialCluster ?? (() => initdb.get());
     this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
-    this.#maintenance = setInterval(() => void this.#maintain(), MAINTENANCE_INTERVAL_MS);
+    this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_INTERVAL_MS);
     this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
   }
 
   /** Opens the working directory. Timelines are opened when they are first asked for. */
-  static open(options: PageServerOptions): PageServer {
+  static async open(options: PageServerOptions): Promise<PageServer> {
     const { disk, paths } = options;
     // Names as they are now must not change again when power goes after files were removed.
     withIoErrors("prepare", paths.tenants, () => {
@@ -100,33 +101,33 @@ export class PageServer {
       disk.fsyncDirSync(paths.tenants);
     });
     const server = new PageServer(options);
-    for (const name of disk.readdirSync(paths.tenants)) server.#openEntry(name);
+    for (const name of disk.readdirSync(paths.tenants)) await server.#openEntry(name);
     return server;
   }
 
   /** A tenant, or what is left of one. What is neither is somebody else's. */
-  #openEntry(name: string): void {
+  async #openEntry(name: string): Promise<void> {
     const { disk, paths, logger } = this.#context;
     const path = join(paths.tenants, name);
     const [id = ""] = name.split(".");
     if (!isIdFileName(id) || !disk.statSync(path)?.isDirectory) {
       logger.warn(`${path} is no tenant's: it does not belong there`);
     } else if (name === id) {
-      this.#tenants.set(parseTenantId(id), this.#openTenant(parseTenantId(id)));
+      this.#tenants.set(parseTenantId(id), await this.#openTenant(parseTenantId(id)));
     } else if (name === id + DELETED_SUFFIX || name === id + TENANT_IN_PROGRESS_SUFFIX) {
       // A crash interrupted its deletion; or its creation, and nobody was told that it exists.
       try {
-        disk.removeTreeSync(path);
+        await disk.removeTree(path);
       } catch (error) {
         logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
       }
     }
   }
 
-  #openTenant(id: TenantId): Tenant {
+  async #openTenant(id: TenantId): Promise<Tenant> {
     const tenant = new Tenant(id, this.#context);
     try {
-      tenant.recover();
+      await tenant.recover();
     } catch (error) {
       // What is left of a deletion takes up space, but does no harm.
       this.#context.logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
@@ -148,7 +149,7 @@ export class PageServer {
 
   /** @throws {ZenithError} `already_exists`, or why initdb failed */
   createTenant(id: TenantId): Promise<void> {
-    return this.#oneAtATime(async () => {
+    return this.#changes.run(async () => {
       if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
       try {
         await createTenant(id, this.#context, await this.#initialCluster());
@@ -160,28 +161,23 @@ export class PageServer {
     });
   }
 
-  #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
-    const done = this.#lastChange.then(change);
-    this.#lastChange = done.catch(() => {});
-    return done;
-  }
-
   /**
    * Deletes a tenant with all its branches. Renaming its directory does it; a crash after that is made up for at the next start.
    *
    * @throws {ZenithError} `not_found`, `conflict` when a compute writes to it
    */
   deleteTenant(id: TenantId): Promise<void> {
-    return this.#oneAtATime(async () => {
+    return this.#changes.run(async () => {
       const { disk, paths, logger } = this.#context;
       const tenant = this.tenant(id);
-      await tenant.retire((timeline) => this.#inUse(timeline));
+      const retired = await tenant.retire((timeline) => this.#inUse(timeline));
+      await this.#forget(retired.map(({ timelineId }) => timelineId));
       this.#tenants.delete(id);
       let renamed = false;
       try {
         disk.renameSync(paths.tenant(id), paths.deletedTenant(id));
         renamed = true;
-        disk.fsyncDirSync(paths.tenants);
+        await disk.fsyncDir(paths.tenants);
       } catch (error) {
         if (renamed) disk.renameSync(paths.deletedTenant(id), paths.tenant(id));
         this.#tenants.set(id, new Tenant(id, this.#context));
@@ -189,7 +185,7 @@ export class PageServer {
       }
       logger.info("tenant deleted", { tenant: id });
       try {
-        disk.removeTreeSync(paths.deletedTenant(id));
+        await disk.removeTree(paths.deletedTenant(id));
       } catch (error) {
         // It is deleted all the same; the next start removes the rest.
         logger.warn(`could not remove all files of a deleted tenant: ${errorMessage(error)}`, { tenant: id });
@@ -201,10 +197,7 @@ export class PageServer {
   async deleteBranch(tenant: TenantId, name: BranchName | TimelineId, cascade: boolean): Promise<Deleted> {
     const { branches } = this.tenant(tenant);
     const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
-    for (const timelineId of deleted.timelines) {
-      await this.#receivers.get(timelineId)?.stop("the timeline was deleted");
-      this.#receivers.delete(timelineId);
-    }
+    await this.#forget(deleted.timelines);
     return deleted;
   }
 
@@ -264,7 +257,7 @@ export class PageServer {
     const tenantSizes: PageServerStatusJson["tenant_sizes"] = [];
     for (const tenant of this.#tenants.values()) {
       tenantSizes.push({ tenant_id: tenant.id, physical_size_bytes: tenant.physicalSize() });
-      for (const timeline of await tenant.timelines.open()) {
+      for (const timeline of tenant.timelines.opened()) {
         const sizes = sizesOf(timeline);
         const { memoryBytes, frozenBytes, layerBytes, layerCount } = timeline.store.sizes();
         timelines.push({
@@ -303,19 +296,40 @@ export class PageServer {
     versions.trim();
   }
 
-  async #maintain(): Promise<void> {
+  #maintain(): void {
     for (const tenant of this.#tenants.values()) {
       try {
-        for (const timeline of await tenant.timelines.open()) timeline.maintain();
-        await tenant.branches.expire(Date.now(), (timeline) => this.#inUse(timeline));
+        for (const timeline of tenant.timelines.opened()) timeline.maintain();
       } catch (error) {
         this.#context.logger.warn(`could not do what is due: ${errorMessage(error)}`, {
           tenant: tenant.id,
           err: error,
         });
       }
+      void this.#expire(tenant);
     }
     this.#upkeep.start(() => [...this.#tenants.values()]);
+  }
+
+  /** One tenant's branches do not wait for another's. Never rejects. */
+  async #expire(tenant: Tenant): Promise<void> {
+    try {
+      const expired = await tenant.branches.expire(Date.now(), (timeline) => this.#inUse(timeline));
+      await this.#forget(expired);
+    } catch (error) {
+      this.#context.logger.warn(`could not remove expired branches: ${errorMessage(error)}`, {
+        tenant: tenant.id,
+        err: error,
+      });
+    }
+  }
+
+  /** Ends what brought WAL to timelines that are gone. */
+  async #forget(gone: readonly TimelineId[]): Promise<void> {
+    for (const timelineId of gone) {
+      await this.#receivers.get(timelineId)?.stop("the timeline was deleted");
+      this.#receivers.delete(timelineId);
+    }
   }
 
   /** Ends all receivers and makes everything durable. */
@@ -324,9 +338,9 @@ export class PageServer {
     clearInterval(this.#trimming);
     const idle = this.#upkeep.stop();
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
-    await this.#lastChange;
-    const closed = [];
-    for (const tenant of this.#tenants.values()) closed.push(...await Promise.allSettled([tenant.close()]));
+    await this.#changes.settled();
+    // One whose disk is full must not keep the others from being made durable.
+    const closed = await Promise.allSettled([...this.#tenants.values()].map((tenant) => tenant.close()));
     await idle;
     const failed = closed.find((result) => result.status === "rejected");
     if (failed !== undefined) throw failed.reason;

@@ -48,12 +48,12 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
         timeline_id: timelineId,
       })),
 
-    tenantConfig({ tenant, gc_horizon_bytes, pitr_interval }) {
+    async tenantConfig({ tenant, gc_horizon_bytes, pitr_interval }) {
       const owner = server.tenant(tenant);
       const config = { ...owner.config() };
       if (gc_horizon_bytes !== undefined) config.gc_horizon_bytes = gc_horizon_bytes;
       if (pitr_interval !== undefined) config.pitr_interval_s = Math.ceil(pitr_interval / 1000);
-      if (gc_horizon_bytes !== undefined || pitr_interval !== undefined) owner.setConfig(config);
+      if (gc_horizon_bytes !== undefined || pitr_interval !== undefined) await owner.setConfig(config);
       return {
         gc_horizon_bytes: config.gc_horizon_bytes,
         pitr_interval: formatDuration(config.pitr_interval_s * 1000),
@@ -109,7 +109,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       if (safekeepers.length === 0 && server.isAttached(source.timelineId)) {
         throw new ZenithError("conflict", `a compute runs on timeline ${source.timelineId}`);
       }
-      source.safekeepers.set(safekeepers);
+      await source.safekeepers.set(safekeepers);
     },
 
     async pagestream(names, session) {
@@ -121,7 +121,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
       const boundary = source.boundary(lsn);
       // Whoever starts from it goes on reading at that LSN for a while.
-      source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
+      await source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
       // A compute that starts here writes on from here: everything before must not be lost any more.
       await source.makeDurable();
       using head = await WalHead.open(server.tenant(names.tenant).timelines, source, boundary.lsn);
@@ -144,7 +144,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     async leaseLsn({ lsn, duration = DEFAULT_LEASE_MS, ...names }) {
       const source = await open(names);
       const boundary = source.boundary(lsn);
-      const end = source.leases.take(boundary.lsn, duration, Date.now());
+      const end = await source.leases.take(boundary.lsn, duration, Date.now());
       return { lsn: formatLsn(boundary.lsn), expires_at: new Date(end).toISOString() };
     },
 

@@ -29,7 +29,7 @@ export async function runPageServer(options: PageServerRoleOptions): Promise<Run
   const { paths, config, listen, logger } = options;
   const flushes = new WorkerThread<FlushRequest, WrittenLayer>("src/pageserver/workers/flush_worker.ts");
   const merges = new WorkerThread<MergeRequest, MergeReply>("src/pageserver/workers/merge_worker.ts");
-  const server = PageServer.open({
+  const server = await PageServer.open({
     disk: nodeDisk,
     flushLayer: (request) => flushes.run(request),
     mergeLayers: (request) => merges.run(request),

@@ -1,5 +1,5 @@
 import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
-import { withIoErrors, ZenithError } from "../../common/errors.ts";
+import { ioError, withIoErrors, ZenithError } from "../../common/errors.ts";
 import {
   type BranchName,
   isBranchName,
@@ -95,29 +95,33 @@ export class BranchFiles {
     if (this.#exists(name)) throw new ZenithError("already_exists", `branch ${name} already exists`);
   }
 
-  /** Durable when it returns. @throws {ZenithError} as {@link assertFree} */
-  create(branch: Branch): void {
+  /** Durable when it resolves. Changes come one at a time. @throws {ZenithError} as {@link assertFree} */
+  async create(branch: Branch): Promise<void> {
     this.assertFree(branch.name);
-    this.#file(branch.name).write(branch);
+    await this.#file(branch.name).write(branch);
   }
 
-  /** Atomic, and durable when it returns. @throws {ZenithError} as {@link assertFree} */
-  rename(from: BranchName, to: BranchName): void {
+  /** Atomic, and durable when it resolves. @throws {ZenithError} as {@link assertFree} */
+  async rename(from: BranchName, to: BranchName): Promise<void> {
     this.assertFree(to);
     const path = this.#paths.branch(this.#tenant, from);
-    withIoErrors("rename branch", path, () => {
+    try {
       this.#disk.renameSync(path, this.#paths.branch(this.#tenant, to));
-      this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
-    });
+      await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
+    } catch (error) {
+      throw ioError("rename branch", path, error);
+    }
   }
 
-  /** Durable when it returns; also for a damaged file. */
-  remove(name: BranchName): void {
+  /** Durable when it resolves; also for a damaged file. */
+  async remove(name: BranchName): Promise<void> {
     const path = this.#paths.branch(this.#tenant, name);
-    withIoErrors("remove branch", path, () => {
+    try {
       this.#disk.unlinkSync(path);
-      this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
-    });
+      await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
+    } catch (error) {
+      throw ioError("remove branch", path, error);
+    }
   }
 
   #exists(name: BranchName): boolean {

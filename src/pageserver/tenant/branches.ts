@@ -1,3 +1,4 @@
+import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import {
   type BranchName,
@@ -76,11 +77,12 @@ export class TenantBranches {
   readonly #timelines: TenantTimelines;
   readonly #deleted: DeletedTimelines;
   readonly #logger: Logger;
-  #lastChange: Promise<unknown> = Promise.resolve();
+  readonly #changes = new OneAtATime();
   /** A deletion has failed half way: it is to be finished before branches are looked at again. */
   #halfDeleted = false;
   /** When the next branch expires; undefined when that has to be looked up. */
   #nextExpiryMs: number | undefined;
+  #expiring = false;
   /** Expired branches that could not go yet, as the log has told. */
   readonly #overdue = new Set<BranchName>();
 
@@ -95,7 +97,7 @@ export class TenantBranches {
 
   /** Resolves when no change is under way. */
   async settled(): Promise<void> {
-    await this.#lastChange;
+    await this.#changes.settled();
   }
 
   /** The names of the branches of these timelines. */
@@ -114,8 +116,8 @@ export class TenantBranches {
 
   /** All branches, and what can't be used: one that is damaged is no reason not to tell of the others. */
   async survey(): Promise<{ branches: BranchInfo[]; damaged: DamagedBranch[] }> {
-    await this.#lastChange;
-    this.#finishDeletion();
+    await this.#changes.settled();
+    if (this.#halfDeleted) await this.#changes.run(() => this.#finishDeletion());
     const files = this.#files.scan();
     const damaged = [
       ...files.damaged.map(damagedFile),
@@ -185,21 +187,19 @@ export class TenantBranches {
   }
 
   /** @throws {ZenithError} `io` when that is still not possible */
-  #finishDeletion(): void {
+  async #finishDeletion(): Promise<void> {
     if (!this.#halfDeleted) return;
-    this.#directories.recover();
+    await this.#directories.recover();
     this.#halfDeleted = false;
   }
 
   #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
-    const done = this.#lastChange.then(() => {
-      this.#finishDeletion();
-      return change();
+    return this.#changes.run(async () => {
+      await this.#finishDeletion();
+      return await change();
     }).finally(() => {
       this.#nextExpiryMs = undefined;
     });
-    this.#lastChange = done.catch(() => {});
-    return done;
   }
 
   async #create(name: BranchName, start: StartPoint, expiresMs: number | null): Promise<BranchInfo> {
@@ -215,7 +215,7 @@ export class TenantBranches {
     const { timelineId } = await this.#timelines.createBranch(ancestor, lsn);
     const branch = { name, timelineId, expiresMs };
     try {
-      this.#files.create(branch);
+      await this.#files.create(branch);
     } catch (error) {
       await this.#discard(branch);
       throw error;
@@ -235,8 +235,8 @@ export class TenantBranches {
     try {
       await this.#timelines.release(timelineId);
       // The name goes first: one that is left must not be that of a timeline that is gone.
-      if (this.#files.get(name) !== null) this.#files.remove(name);
-      this.#directories.discard(timelineId);
+      if (this.#files.get(name) !== null) await this.#files.remove(name);
+      await this.#directories.discard(timelineId);
     } catch (error) {
       this.#logger.warn(`could not clean up: ${errorMessage(error)}`, {
         tenant: this.#tenantId,
@@ -260,7 +260,7 @@ export class TenantBranches {
   rename(from: BranchName, to: BranchName): Promise<BranchInfo> {
     return this.#oneAtATime(async () => {
       const branch = this.#existing(from);
-      this.#files.rename(from, to);
+      await this.#files.rename(from, to);
       this.#logger.info("branch renamed", { tenant: this.#tenantId, from, to });
       return await this.#describe({ ...branch, name: to });
     });
@@ -283,14 +283,14 @@ export class TenantBranches {
       if (isId(name)) return this.#delete(this.#unnamedOf(name), name, cascade, inUse);
       const branch = parseBranchName(name);
       if (this.#files.scan().damaged.some(({ file }) => file === branch)) {
-        return Promise.resolve(this.#removeName(branch));
+        return this.#removeName(branch);
       }
       return this.#delete(this.#existing(branch).timelineId, branch, cascade, inUse);
     });
   }
 
-  #removeName(name: BranchName): Deleted {
-    this.#files.remove(name);
+  async #removeName(name: BranchName): Promise<Deleted> {
+    await this.#files.remove(name);
     this.#logger.info("damaged branch file removed", { tenant: this.#tenantId, branch: name });
     return { names: [name], timelines: [] };
   }
@@ -355,20 +355,16 @@ export class TenantBranches {
       });
     }
     const open = await Promise.all(timelines.map((id) => this.#timelines.ifOpen(id)));
-    const used = branches.filter((branch) => inUse(branch.timelineId)).map((branch) => branch.name);
-    if (used.length > 0) {
-      throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")}`, {
-        hint: `stop it with "zenith pg stop ${used[0]}"`,
-      });
-    }
-    this.#deleted.add(this.#tenantId, timelines);
+    assertUnused(branches, inUse);
+    await this.#deleted.add(this.#tenantId, timelines);
+    assertUnused(branches, inUse);
     for (const timeline of open) {
       timeline?.retire(new ZenithError("not_found", `timeline ${timeline.timelineId} was deleted`));
     }
     try {
       for (const id of timelines) {
         await this.#timelines.release(id);
-        this.#directories.remove(id);
+        await this.#directories.remove(id);
       }
     } catch (error) {
       // It may be half gone. The rest is opened again when it is asked for.
@@ -385,13 +381,36 @@ export class TenantBranches {
     return { names: branches.map((branch) => branch.name), timelines };
   }
 
-  /** Deletes the branches whose time has come, but for those that others come from or that are in use: they go later. */
-  async expire(nowMs: number, inUse: (timeline: TimelineId) => boolean): Promise<void> {
-    if (this.#timelines.isShut || nowMs < this.#expiry()) return;
-    for (const { name, expiresMs } of this.#files.list()) {
+  /**
+   * Deletes the branches whose time has come, but for those that others come from or that are in use: they go later. Does nothing
+   * while an earlier call is at it.
+   *
+   * @returns the timelines that were deleted
+   */
+  async expire(nowMs: number, inUse: (timeline: TimelineId) => boolean): Promise<TimelineId[]> {
+    const expired: TimelineId[] = [];
+    if (this.#expiring || this.#timelines.isShut || nowMs < this.#expiry()) return expired;
+    this.#expiring = true;
+    try {
+      await this.#expire(nowMs, inUse, expired);
+    } finally {
+      this.#expiring = false;
+    }
+    return expired;
+  }
+
+  async #expire(
+    nowMs: number,
+    inUse: (timeline: TimelineId) => boolean,
+    expired: TimelineId[],
+  ): Promise<void> {
+    const branches = this.#files.list();
+    const names = new Set(branches.map(({ name }) => name));
+    for (const name of this.#overdue) if (!names.has(name)) this.#overdue.delete(name);
+    for (const { name, expiresMs } of branches) {
       if (expiresMs === null || expiresMs > nowMs) continue;
       try {
-        await this.delete(name, false, inUse);
+        expired.push(...(await this.delete(name, false, inUse)).timelines);
       } catch (error) {
         if (!(error instanceof ZenithError) || error.kind !== "conflict") throw error;
         if (this.#overdue.has(name)) continue;
@@ -444,4 +463,13 @@ function unusable({ name, timelineId }: Branch, error: unknown): DamagedBranch {
       hint: `put its files back from a copy, or "zenith branch delete ${name}"; "zenith fsck" says more`,
     },
   };
+}
+
+/** @throws {ZenithError} `conflict` */
+function assertUnused(branches: readonly Branch[], inUse: (timeline: TimelineId) => boolean): void {
+  const used = branches.filter((branch) => inUse(branch.timelineId)).map((branch) => branch.name);
+  if (used.length === 0) return;
+  throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")}`, {
+    hint: `stop it with "zenith pg stop ${used[0]}"`,
+  });
 }

@@ -1,6 +1,6 @@
 import { type InferOutput, integer, minValue, number, optional, pipe, strictObject } from "valibot";
 import { stringify } from "smol-toml";
-import { type Disk, replaceFileSync } from "../../common/disk.ts";
+import { type Disk, replaceFile } from "../../common/disk.ts";
 import { ioError } from "../../common/errors.ts";
 import { parseTomlText } from "../../common/toml.ts";
 
@@ -27,11 +27,16 @@ export function readTenantConfig(disk: Disk, path: string): TenantConfig {
   return parseTomlText(text, TenantConfigSchema, path);
 }
 
-/** Atomic, and durable when it returns. @throws {ZenithError} `disk_full`, `io` */
-export function writeTenantConfig(disk: Disk, directory: string, path: string, config: TenantConfig): void {
+/** Atomic, and durable when it resolves. One at a time. @throws {ZenithError} `disk_full`, `io` */
+export async function writeTenantConfig(
+  disk: Disk,
+  directory: string,
+  path: string,
+  config: TenantConfig,
+): Promise<void> {
   const content = new TextEncoder().encode(COMMENT + stringify(config) + "\n");
   try {
-    replaceFileSync(disk, directory, path, content);
+    await replaceFile(disk, directory, path, content);
   } catch (error) {
     throw ioError("write", path, error);
   }

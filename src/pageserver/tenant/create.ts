@@ -28,7 +28,7 @@ export async function createTenant(
   }
   const workdir = paths.tenantInProgress(id);
   disk.mkdirsSync(paths.tenants);
-  disk.removeTreeSync(workdir);
+  await disk.removeTree(workdir);
   disk.mkdirSync(workdir);
   disk.mkdirSync(join(workdir, "branches"));
   disk.mkdirSync(join(workdir, "timelines"));
@@ -40,7 +40,7 @@ export async function createTenant(
     startLsn: end.checkpointLsn,
     userData: encodeTimelineInfo({ ancestorId: null, walStartLsn: firstPosition(end) }),
   });
-  importCluster(disk, initdbDirectory, end, store);
+  await importCluster(disk, initdbDirectory, end, store);
   await store.flush();
   await store.close();
   const branch = disk.openSync(join(workdir, "branches", MAIN_BRANCH), "createNew");
@@ -48,10 +48,10 @@ export async function createTenant(
   branch.writeSync(content, 0, content.length, 0);
   await branch.fsync();
   branch.closeSync();
-  for (const directory of ["branches", "timelines", "."]) disk.fsyncDirSync(join(workdir, directory));
+  for (const directory of ["branches", "timelines", "."]) await disk.fsyncDir(join(workdir, directory));
   disk.renameSync(workdir, final);
   try {
-    disk.fsyncDirSync(paths.tenants);
+    await disk.fsyncDir(paths.tenants);
   } catch (error) {
     // Nobody is told that it exists: it must not be in the way of a second attempt.
     disk.renameSync(final, workdir);

@@ -41,14 +41,15 @@ export class DeletedTimelines {
     return this.#list;
   }
 
-  /** To be called before they are: one that is there after all counts as there. Durable when it returns. @throws {ZenithError} `disk_full`, `io` */
-  add(tenantId: TenantId, timelines: readonly TimelineId[]): void {
+  /** To be called before they are: one that is there after all counts as there. Durable when it resolves. @throws {ZenithError} `disk_full`, `io` */
+  async add(tenantId: TenantId, timelines: readonly TimelineId[]): Promise<void> {
     const going = new Set(timelines);
     const kept = this.#list.filter((deleted) =>
       deleted.tenantId !== tenantId || !going.has(deleted.timelineId)
     );
     const list = [...kept, ...timelines.map((timelineId) => ({ tenantId, timelineId }))].slice(-this.#max);
-    this.#file.write(list);
+    // At once: what is added meanwhile comes behind it.
     this.#list = list;
+    await this.#file.write(list);
   }
 }

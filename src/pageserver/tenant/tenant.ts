@@ -3,6 +3,7 @@ import type { Disk } from "../../common/disk.ts";
 import { withIoErrors, ZenithError } from "../../common/errors.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
 import { BranchFiles } from "./branch_files.ts";
 import { TimelineDirectories } from "./timeline_directories.ts";
@@ -23,6 +24,7 @@ export class Tenant {
   readonly branches: TenantBranches;
   readonly #context: TenantContext;
   readonly #directories: TimelineDirectories;
+  readonly #configWrites = new OneAtATime();
   #measured: { readonly bytes: number; readonly atMs: number } | null = null;
 
   constructor(id: TenantId, context: TenantContext) {
@@ -47,10 +49,11 @@ export class Tenant {
     return withIoErrors("read", path, () => readTenantConfig(this.#context.disk, path));
   }
 
-  setConfig(config: TenantConfig): void {
+  /** Durable when it resolves. @throws {ZenithError} `disk_full`, `io` */
+  setConfig(config: TenantConfig): Promise<void> {
     const { disk, paths } = this.#context;
     const path = paths.tenantConfig(this.id);
-    withIoErrors("write", path, () => writeTenantConfig(disk, paths.tenant(this.id), path, config));
+    return this.#configWrites.run(() => writeTenantConfig(disk, paths.tenant(this.id), path, config));
   }
 
   /**
@@ -70,7 +73,6 @@ export class Tenant {
     const leased = timeline.leases.active(nowMs);
     const report = await collectGarbage(
       timeline,
-      this.#context.disk,
       cutoffs,
       points,
       leased,
@@ -99,34 +101,44 @@ export class Tenant {
   }
 
   /** Finishes what a crash interrupted. */
-  recover(): void {
-    this.#directories.recover();
+  async recover(): Promise<void> {
+    await this.#directories.recover();
   }
 
-  /** Closes everything without making it durable: the tenant is being deleted. @throws {ZenithError} `conflict` when in use */
-  async retire(inUse: (timeline: TimelineId) => boolean): Promise<void> {
+  /**
+   * Closes everything without making it durable: the tenant is being deleted.
+   *
+   * @returns the timelines that were open
+   * @throws {ZenithError} `conflict` when in use
+   */
+  async retire(inUse: (timeline: TimelineId) => boolean): Promise<Timeline[]> {
     await this.branches.settled();
-    const timelines = await this.timelines.open();
-    if (timelines.some(({ timelineId }) => inUse(timelineId))) {
-      const used = this.branches.namesOf(inUse);
-      throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")} of tenant ${this.id}`, {
-        hint: `stop it with "zenith pg stop ${used[0]} --tenantid ${this.id}"`,
-      });
-    }
-    this.#context.deleted.add(this.id, this.#directories.ids());
-    await this.timelines.shut();
+    this.#assertUnused(inUse);
+    await this.#context.deleted.add(this.id, this.#directories.ids());
+    this.#assertUnused(inUse);
+    // Who asks for one that is being opened is told then that there is none.
+    const timelines = await this.timelines.shut();
     for (const timeline of timelines) {
       timeline.retire(new ZenithError("not_found", `tenant ${this.id} was deleted`));
     }
     for (const timeline of timelines) await timeline.close();
+    return timelines;
+  }
+
+  #assertUnused(inUse: (timeline: TimelineId) => boolean): void {
+    if (!this.timelines.opened().some(({ timelineId }) => inUse(timelineId))) return;
+    const used = this.branches.namesOf(inUse);
+    throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")} of tenant ${this.id}`, {
+      hint: `stop it with "zenith pg stop ${used[0]} --tenantid ${this.id}"`,
+    });
   }
 
   /** Makes everything durable, then lets go of the files: branches read from their ancestors' until then. */
   async close(): Promise<void> {
     const timelines = await this.timelines.shut();
     const flushed = await Promise.allSettled(timelines.map((timeline) => timeline.flush()));
-    for (const timeline of timelines) await timeline.close();
-    const failed = flushed.find((result) => result.status === "rejected");
+    const closed = await Promise.allSettled(timelines.map((timeline) => timeline.close()));
+    const failed = [...flushed, ...closed].find((result) => result.status === "rejected");
     if (failed !== undefined) throw failed.reason;
   }
 }

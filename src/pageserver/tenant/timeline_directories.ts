@@ -3,7 +3,7 @@
  * leaves after that is removed when the tenant is opened.
  */
 import { join } from "node:path";
-import { type Disk, settleDirectorySync, TEMPORARY_SUFFIX } from "../../common/disk.ts";
+import { type Disk, settleDirectory, TEMPORARY_SUFFIX } from "../../common/disk.ts";
 import { errorMessage, ioError, withIoErrors, ZenithError } from "../../common/errors.ts";
 import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
@@ -31,6 +31,8 @@ export class TimelineDirectories {
   readonly #paths: PageServerPaths;
   readonly #tenant: TenantId;
   readonly #branches: BranchFiles;
+  /** Of what could be read when it was looked at last. */
+  #knownOrigins: ReadonlyMap<TimelineId, Origin | null> = new Map();
 
   constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId, branches: BranchFiles) {
     this.#disk = disk;
@@ -91,6 +93,12 @@ export class TimelineDirectories {
     const lost = new Map<TimelineId, LostOrigin>();
     const ids = this.ids();
     for (const id of ids) {
+      // It never changes: the metadata of a thousand timelines is not read for each that is looked at.
+      const known = this.#knownOrigins.get(id);
+      if (known !== undefined) {
+        origins.set(id, known);
+        continue;
+      }
       const directory = this.#paths.timeline(this.#tenant, id);
       try {
         const { userData, ancestorLsn } = readMetadata(this.#disk, directory);
@@ -101,6 +109,7 @@ export class TimelineDirectories {
         lost.set(id, { problem: errorMessage(error), ancestorId: this.#likelyAncestor(id, ids) });
       }
     }
+    this.#knownOrigins = origins;
     return { origins, lost };
   }
 
@@ -122,12 +131,12 @@ export class TimelineDirectories {
    *
    * @throws {ZenithError} `io`
    */
-  remove(id: TimelineId): void {
+  async remove(id: TimelineId): Promise<void> {
     const directory = this.#paths.timeline(this.#tenant, id);
     try {
       this.#disk.renameSync(directory, this.#paths.deletedTimeline(this.#tenant, id));
-      this.#disk.fsyncDirSync(this.#paths.timelines(this.#tenant));
-      this.#finish(id);
+      await this.#disk.fsyncDir(this.#paths.timelines(this.#tenant));
+      await this.#finish(id);
     } catch (error) {
       throw ioError("delete timeline", directory, error);
     }
@@ -138,28 +147,38 @@ export class TimelineDirectories {
    *
    * @throws {ZenithError} `io`
    */
-  discard(id: TimelineId): void {
+  async discard(id: TimelineId): Promise<void> {
     const directory = this.#paths.timeline(this.#tenant, id);
-    withIoErrors("remove timeline", directory, () => this.#disk.removeTreeSync(directory));
+    try {
+      await this.#disk.removeTree(directory);
+    } catch (error) {
+      throw ioError("remove timeline", directory, error);
+    }
   }
 
-  /** Finishes what a crash interrupted: deletions, and the creation of timelines that nobody was told of. */
-  recover(): void {
+  /**
+   * Finishes what a crash interrupted: deletions, and the creation of timelines that nobody was told of.
+   *
+   * @throws {ZenithError} `io`, `corrupt_data`
+   */
+  async recover(): Promise<void> {
     const parent = this.#paths.timelines(this.#tenant);
-    withIoErrors("clean up in", parent, () => {
+    try {
       // The names that this goes by, and that clients are shown, must not change again when power goes.
-      settleDirectorySync(this.#disk, parent);
-      this.#disk.fsyncDirSync(this.#paths.branches(this.#tenant));
+      await settleDirectory(this.#disk, parent);
+      await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
       for (const name of this.#disk.readdirSync(parent)) {
         const id = name.slice(0, -DELETED_SUFFIX.length);
         if (name.endsWith(DELETED_SUFFIX) && isIdFileName(id)) {
-          this.#finish(parseTimelineId(id));
+          await this.#finish(parseTimelineId(id));
         } else if (name.endsWith(TEMPORARY_SUFFIX)) {
-          this.#disk.removeTreeSync(join(parent, name));
+          await this.#disk.removeTree(join(parent, name));
         }
       }
-    });
-    for (const id of this.#unnamed()) this.discard(id);
+    } catch (error) {
+      throw ioError("clean up in", parent, error);
+    }
+    for (const id of this.#unnamed()) await this.discard(id);
   }
 
   /** Timelines that no branch names, that nothing comes from and that nothing was ever written to: their creation was cut short. */
@@ -181,11 +200,11 @@ export class TimelineDirectories {
   }
 
   /** The name goes before the files: what is left must be found again by the directory's own name. */
-  #finish(id: TimelineId): void {
+  async #finish(id: TimelineId): Promise<void> {
     for (const { name, timelineId } of this.#branches.list()) {
-      if (timelineId === id) this.#branches.remove(name);
+      if (timelineId === id) await this.#branches.remove(name);
     }
-    this.#disk.removeTreeSync(this.#paths.deletedTimeline(this.#tenant, id));
+    await this.#disk.removeTree(this.#paths.deletedTimeline(this.#tenant, id));
   }
 }
 

@@ -15,7 +15,10 @@ export class TenantTimelines {
   readonly #tenantId: TenantId;
   readonly #context: TenantContext;
   readonly #timelines = new Map<TimelineId, Promise<Timeline>>();
-  #closed = false;
+  /** Those of them that have been opened. */
+  readonly #opened = new Map<TimelineId, Timeline>();
+  /** Aborted when no timeline is to be opened any more. */
+  readonly #shutting = new AbortController();
 
   constructor(tenantId: TenantId, context: TenantContext) {
     this.#tenantId = tenantId;
@@ -24,23 +27,27 @@ export class TenantTimelines {
 
   /** The timeline, opened if it isn't. @throws {ZenithError} `not_found` */
   get(id: TimelineId): Promise<Timeline> {
-    if (this.#closed) {
-      return Promise.reject(new ZenithError("unavailable", "the page server is shutting down"));
-    }
-    let timeline = this.#timelines.get(id);
-    if (timeline === undefined) {
-      timeline = this.#open(id);
-      this.#timelines.set(id, timeline);
-      // A timeline that could not be opened may be mended and asked for again.
-      timeline.catch(() => this.#timelines.delete(id));
-    }
-    return timeline;
+    if (this.isShut) return Promise.reject(shuttingDown());
+    return this.#timelines.get(id) ?? this.#add(id, this.#open(id));
   }
 
-  /** Those that are open now, or are being opened. */
-  async open(): Promise<Timeline[]> {
-    const settled = await Promise.allSettled(this.#timelines.values());
-    return settled.filter((result) => result.status === "fulfilled").map((result) => result.value);
+  #add(id: TimelineId, opening: Promise<Timeline>): Promise<Timeline> {
+    this.#timelines.set(id, opening);
+    opening.then(
+      (timeline) => {
+        if (this.#timelines.get(id) === opening) this.#opened.set(id, timeline);
+      },
+      // A timeline that could not be opened may be mended and asked for again.
+      () => {
+        if (this.#timelines.get(id) === opening) this.#timelines.delete(id);
+      },
+    );
+    return opening;
+  }
+
+  /** Those that are open now. One that is being opened may have hours of WAL to replay: nobody here waits for it. */
+  opened(): Timeline[] {
+    return [...this.#opened.values()];
   }
 
   /** The timeline if it is open, or when it is; undefined when it is not, or can't be opened. */
@@ -65,10 +72,7 @@ export class TenantTimelines {
       // Durable with the rest, where the WAL store would sync once more for it.
       subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
     });
-    const timeline = this.#start(id, store, ancestor.timelineId, lsn);
-    this.#timelines.set(id, timeline);
-    timeline.catch(() => this.#timelines.delete(id));
-    return await timeline;
+    return await this.#add(id, this.#start(id, store, ancestor.timelineId, lsn));
   }
 
   /** Closes a timeline if it is open. */
@@ -79,17 +83,19 @@ export class TenantTimelines {
       await (await timeline).close();
     } finally {
       this.#timelines.delete(id);
+      this.#opened.delete(id);
     }
   }
 
-  /** From now on none is opened. @returns those that are open */
+  /** From now on none is opened; those that are being opened break off. @returns those that are open */
   async shut(): Promise<Timeline[]> {
-    this.#closed = true;
-    return await this.open();
+    this.#shutting.abort(shuttingDown());
+    await Promise.allSettled(this.#timelines.values());
+    return this.opened();
   }
 
   get isShut(): boolean {
-    return this.#closed;
+    return this.#shutting.signal.aborted;
   }
 
   async #open(id: TimelineId): Promise<Timeline> {
@@ -134,26 +140,36 @@ export class TenantTimelines {
     const { disk, paths, pageCache, memoryPools, logger } = this.#context;
     const tenantId = this.#tenantId;
     const directory = paths.timeline(tenantId, id);
-    return await Timeline.open({
-      tenantId,
-      timelineId: id,
-      ancestorId,
-      store,
-      leases: withIoErrors(
-        "read leases of timeline",
-        directory,
-        () => new Leases(disk, paths.leases(tenantId, id)),
-      ),
-      safekeepers: withIoErrors(
-        "read safekeepers of timeline",
-        directory,
-        () => new TimelineSafekeepers(disk, paths.timelineSafekeepers(tenantId, id)),
-      ),
-      openWal: (segmentSize) =>
-        WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),
-      pageCache,
-      walBuffers: memoryPools.values,
-      logger: logger.child({ tenant: tenantId, timeline: id }),
-    });
+    try {
+      return await Timeline.open({
+        tenantId,
+        timelineId: id,
+        ancestorId,
+        store,
+        leases: withIoErrors(
+          "read leases of timeline",
+          directory,
+          () => new Leases(disk, paths.leases(tenantId, id)),
+        ),
+        safekeepers: withIoErrors(
+          "read safekeepers of timeline",
+          directory,
+          () => new TimelineSafekeepers(disk, paths.timelineSafekeepers(tenantId, id)),
+        ),
+        openWal: (segmentSize) =>
+          WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),
+        pageCache,
+        walBuffers: memoryPools.values,
+        logger: logger.child({ tenant: tenantId, timeline: id }),
+      }, this.#shutting.signal);
+    } catch (error) {
+      // Or its memory would count for ever, and its ancestors would keep what it reads.
+      await store.close();
+      throw error;
+    }
   }
+}
+
+function shuttingDown(): ZenithError {
+  return new ZenithError("unavailable", "the page server is shutting down");
 }

@@ -37,7 +37,9 @@ export class Upkeep {
   /** Goes over all open timelines until there is nothing to do, unless it is at it. */
   start(tenants: () => readonly Tenant[]): void {
     if (this.#running !== null || this.#stopped) return;
-    this.#running = this.#goOver(tenants).finally(() => {
+    this.#running = this.#goOver(tenants).catch((error: unknown) => {
+      this.#logger.warn(`upkeep failed: ${errorMessage(error)}`, { err: error });
+    }).finally(() => {
       this.#running = null;
     });
   }
@@ -52,12 +54,24 @@ export class Upkeep {
     let merged = true;
     while (merged && !this.#stopped) {
       merged = false;
+      this.#forgetClosed(tenants());
       for (const tenant of tenants()) {
-        for (const timeline of await tenant.timelines.open()) {
+        for (const timeline of tenant.timelines.opened()) {
           if (this.#stopped) return;
           if (await this.#attend(tenant, timeline)) merged = true;
         }
       }
+    }
+  }
+
+  /** What is kept of a timeline goes when it does. */
+  #forgetClosed(tenants: readonly Tenant[]): void {
+    const open = new Set<TimelineId>();
+    for (const tenant of tenants) {
+      for (const { timelineId } of tenant.timelines.opened()) open.add(timelineId);
+    }
+    for (const kept of [this.#nextGcMs, this.#retryMs, this.#visitedLsn]) {
+      for (const id of kept.keys()) if (!open.has(id)) kept.delete(id);
     }
   }
 

@@ -1,7 +1,6 @@
 /** What history a timeline may give up: from sizes, times, branches and leases to the page store's terms. */
 import type { Lsn } from "../../common/lsn.ts";
-import { type MergeResult, readMetadata, type TimelineMetadata } from "../../pagestore/mod.ts";
-import type { Disk } from "../../common/disk.ts";
+import type { LayerEntry, MergeResult } from "../../pagestore/mod.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** Everything below the lower of the two may go, but for single LSNs. */
@@ -42,7 +41,6 @@ export interface GarbageReport {
  */
 export async function collectGarbage(
   timeline: Timeline,
-  disk: Disk,
   cutoffs: Cutoffs,
   branchPoints: readonly Lsn[],
   leased: readonly Lsn[],
@@ -50,8 +48,7 @@ export async function collectGarbage(
 ): Promise<GarbageReport> {
   const { store } = timeline;
   const startMs = clockMs();
-  const { layers } = readMetadata(disk, store.directory);
-  const needs = classify(layers, cutoffs, branchPoints, leased);
+  const needs = classify(store.layers(), cutoffs, branchPoints, leased);
   const cutoff = Math.min(cutoffs.horizon, cutoffs.pitr) as Lsn;
   const done: MergeResult | null = cutoff <= 0
     ? null
@@ -78,7 +75,7 @@ type Needs = Pick<
 
 /** Counts each layer for the first reason that holds. */
 function classify(
-  layers: TimelineMetadata["layers"],
+  layers: readonly LayerEntry[],
   cutoffs: Cutoffs,
   branchPoints: readonly Lsn[],
   leased: readonly Lsn[],

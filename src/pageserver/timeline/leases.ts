@@ -35,17 +35,29 @@ export class Leases {
   }
 
   /**
-   * Keeps `lsn` readable for `durationMs` from now on, or as long as it is to be anyway. Durable when it returns.
+   * Keeps `lsn` readable for `durationMs` from now on, or as long as it is to be anyway: at once, and durably when it resolves.
    *
    * @returns when it ends, in milliseconds since 1970
-   * @throws {ZenithError} `disk_full`, `io`
+   * @throws {ZenithError} `disk_full`, `io`: the lease is not taken then
    */
-  take(lsn: Lsn, durationMs: number, nowMs: number): number {
-    const end = Math.max(this.#ends.get(lsn) ?? 0, nowMs + durationMs);
+  async take(lsn: Lsn, durationMs: number, nowMs: number): Promise<number> {
+    const before = this.#ends.get(lsn);
+    const end = Math.max(before ?? 0, nowMs + durationMs);
     const next = new Map([...this.#ends].filter(([, end]) => end > nowMs));
     next.set(lsn, end);
-    this.#file.write(next);
+    // Now, or a garbage collection would give it up meanwhile.
     this.#ends = next;
+    try {
+      await this.#file.write(next);
+    } catch (error) {
+      if (this.#ends.get(lsn) === end) {
+        const without = new Map(this.#ends);
+        if (before === undefined) without.delete(lsn);
+        else without.set(lsn, before);
+        this.#ends = without;
+      }
+      throw error;
+    }
     return end;
   }
 

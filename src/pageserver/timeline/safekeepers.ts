@@ -49,11 +49,11 @@ export class TimelineSafekeepers {
     return this.#damage;
   }
 
-  /** Durable when it returns. @throws {ZenithError} `disk_full`, `io` */
-  set(list: readonly HostPort[]): void {
+  /** Durable when it resolves. @throws {ZenithError} `disk_full`, `io` */
+  async set(list: readonly HostPort[]): Promise<void> {
     const isSame = list.map(formatHostPort).join() === this.#list.map(formatHostPort).join();
     if (isSame && this.#damage === null) return;
-    this.#file.write(list);
+    await this.#file.write(list);
     this.#list = list;
     this.#damage = null;
   }

@@ -1,5 +1,6 @@
 import { assert } from "../../common/assert.ts";
 import type { BufferPool } from "../../common/buffer_pool.ts";
+import { nextTurn } from "../../common/event_loop.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
@@ -17,6 +18,7 @@ import type { WalStore } from "../../wal_store/wal_store.ts";
 import { Backpressure } from "./backpressure.ts";
 import { CheckpointTracker } from "../content/checkpoint_tracker.ts";
 import { CommitTimes, SET_BACK_MIN_US } from "../content/commit_times.ts";
+import type { Preparation } from "../ingest/database_copy.ts";
 import { Ingest } from "../ingest/ingest.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY } from "../content/keys.ts";
 import type { Leases } from "./leases.ts";
@@ -50,8 +52,8 @@ export interface TimelineParts {
   readonly logger: Logger;
 }
 
-/** WAL is read back in pieces of this many bytes when a timeline is opened. */
-const REPLAY_PIECE_BYTES = 1 << 20;
+/** WAL is read back in pieces of this many bytes when a timeline is opened; between two of them everybody else has a turn. */
+const REPLAY_PIECE_BYTES = 256 << 10;
 
 /**
  * One line of history: takes in WAL, answers reads at any LSN of it. It has one writer (a WAL receiver, or the replay at
@@ -79,6 +81,12 @@ export class Timeline {
   readonly #record = new WalRecord();
   readonly #waiters = new LsnWaiters();
   #decoder: WalDecoder;
+  /** Where the timeline ends while the decoder's last record is being prepared, and when that has failed. */
+  #before: { readonly end: Lsn; readonly position: Lsn; readonly lastStart: Lsn } | null = null;
+  /** The end of a record that takes long. */
+  #taking: Promise<void> | null = null;
+  /** Aborted when such a record is to be left for the next start. */
+  readonly #closing = new AbortController();
   #wal: WalStore | null = null;
   #failure: Error | null = null;
   /** Why it can't be used any more; set once. */
@@ -123,12 +131,16 @@ export class Timeline {
     this.#decoder = this.#newDecoder(nextRecordLsn(end, xlog_seg_size), this.#lastRecordStart(end), true);
   }
 
-  /** Opens the timeline and takes in again what its WAL store has beyond the layers. */
-  static async open(parts: TimelineParts): Promise<Timeline> {
+  /**
+   * Opens the timeline and takes in again what its WAL store has beyond the layers.
+   *
+   * @param signal aborted, with the error to end with, when that is to be broken off
+   */
+  static async open(parts: TimelineParts, signal: AbortSignal): Promise<Timeline> {
     const timeline = new Timeline(parts);
     timeline.#wal = await parts.openWal(timeline.walSegmentSize);
     try {
-      await timeline.#replay();
+      await timeline.#replay(signal);
     } catch (error) {
       await timeline.#wal.close();
       throw error;
@@ -169,14 +181,16 @@ export class Timeline {
     return boundary.start === position ? boundary.prev : boundary.start;
   }
 
-  async #replay(): Promise<void> {
+  async #replay(signal: AbortSignal): Promise<void> {
     const from = this.position;
+    const piece = new Uint8Array(REPLAY_PIECE_BYTES);
     for (let at = from; at < this.wal.writtenLsn && !this.#decoder.ended;) {
-      const piece = new Uint8Array(REPLAY_PIECE_BYTES);
+      signal.throwIfAborted();
       const length = this.wal.read(at, piece, 0, piece.length);
-      if (!this.#replayPiece(at, piece.subarray(0, length))) break;
+      if (!await this.#replayPiece(at, piece.subarray(0, length))) break;
       at = (at + length) as Lsn;
       await this.store.ready();
+      await nextTurn();
     }
     if (this.position > from) {
       this.#logger.info("replayed WAL", { from: formatLsn(from), to: formatLsn(this.position) });
@@ -185,9 +199,9 @@ export class Timeline {
   }
 
   /** False when the WAL ends in this piece: what follows was not complete when the server stopped. */
-  #replayPiece(at: Lsn, bytes: Uint8Array): boolean {
+  async #replayPiece(at: Lsn, bytes: Uint8Array): Promise<boolean> {
     try {
-      this.#take(at, bytes);
+      await this.#take(at, bytes);
       return true;
     } catch (error) {
       if (!(error instanceof WalError)) throw error;
@@ -198,12 +212,19 @@ export class Timeline {
 
   /** End of the last record that was taken in. */
   get lastRecordLsn(): Lsn {
-    return this.#decoder.endLsn;
+    return this.#before?.end ?? this.#decoder.endLsn;
   }
 
   /** Where the next record starts: what to ask the WAL's source for, and where a compute can start. */
   get position(): Lsn {
-    return this.#decoder.position;
+    return this.#before?.position ?? this.#decoder.position;
+  }
+
+  /** Where the last record that was taken in starts. */
+  get #lastStart(): Lsn {
+    const start = this.#before?.lastStart ?? this.#decoder.lastRecordLsn;
+    assert(start !== undefined, "a timeline's decoder knows where its last record started");
+    return start;
   }
 
   /** The timeline as it was at `lsn`. */
@@ -218,13 +239,14 @@ export class Timeline {
    *   its header has not come yet
    */
   async restartReceiving(): Promise<Lsn> {
+    await this.#taking?.catch(() => {});
     if (this.#failure !== null) throw this.#failure;
     const position = this.position;
-    const prev = this.#decoder.lastRecordLsn;
-    assert(prev !== undefined, "a timeline's decoder knows where its last record started");
+    const prev = this.#lastStart;
     const from = Math.min(position, this.wal.writtenLsn) as Lsn;
     await this.wal.truncate(from);
     this.#decoder = this.#newDecoder(position, prev, false);
+    this.#before = null;
     return from;
   }
 
@@ -232,29 +254,68 @@ export class Timeline {
    * Takes in WAL that follows on what came before: files its records and lets readers see them. Does not make it durable;
    * that is {@link makeDurable}. `bytes` may be reused at once.
    *
+   * @returns a promise when a record takes long: nothing more may come before it has resolved. It rejects as this throws, and what was
+   *   taken in ends before that record then; receiving goes on after {@link restartReceiving}
    * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last record
    */
-  receive(at: Lsn, bytes: Uint8Array): void {
+  receive(at: Lsn, bytes: Uint8Array): Promise<void> | undefined {
     this.assertPresent();
     if (this.#failure !== null) throw this.#failure;
+    assert(this.#before === null, "no WAL comes while a record is being prepared");
     this.wal.write(at, bytes, 0, bytes.length);
-    this.#take(at, bytes);
+    return this.#take(at, bytes);
   }
 
-  #take(at: Lsn, bytes: Uint8Array): void {
+  #take(at: Lsn, bytes: Uint8Array): Promise<void> | undefined {
+    this.#decoder.feed(bytes, at);
+    return this.#takeRecords();
+  }
+
+  /** Takes in what the decoder has, at once unless a record has to be prepared. */
+  #takeRecords(): Promise<void> | undefined {
     const decoder = this.#decoder;
     const record = this.#record;
-    decoder.feed(bytes, at);
+    let end = this.lastRecordLsn;
     try {
-      while (decoder.next(record)) this.#apply(record);
+      while (decoder.next(record)) {
+        const prepare = this.#ingest.preparation(record);
+        if (prepare !== null) return this.#takePrepared(record, end, prepare);
+        this.#apply(record);
+        end = record.endLsn as Lsn;
+      }
     } finally {
       // Records before one that is not valid count.
-      if (this.#failure === null && decoder.endLsn > this.store.lastLsn) {
-        this.store.advance(decoder.endLsn);
-        // Who waits for the position behind a page header has all that there is to be before it.
-        this.#waiters.reached(decoder.position);
-      }
+      if (this.#failure === null) this.#advance(this.lastRecordLsn);
     }
+    return undefined;
+  }
+
+  #advance(end: Lsn): void {
+    if (end <= this.store.lastLsn) return;
+    this.store.advance(end);
+    // Who waits for the position behind a page header has all that there is to be before it.
+    this.#waiters.reached(this.position);
+  }
+
+  /** @param end where the record before it ends: that is where the timeline ends until all of this record is there */
+  #takePrepared(record: WalRecord, end: Lsn, prepare: Preparation): Promise<void> {
+    const position = nextRecordLsn(end, this.walSegmentSize);
+    this.#before = { end, position, lastStart: record.xl_prev as Lsn };
+    this.#advance(end);
+    const taking = this.#install(prepare).finally(() => {
+      if (this.#taking === taking) this.#taking = null;
+    });
+    this.#taking = taking;
+    taking.catch(() => {});
+    return taking;
+  }
+
+  async #install(prepare: Preparation): Promise<void> {
+    const prepared = await prepare(this.#closing.signal);
+    await prepared.install();
+    this.#before = null;
+    this.#waiters.reached(this.position);
+    await this.#takeRecords();
   }
 
   #apply(record: WalRecord): void {
@@ -317,9 +378,7 @@ export class Timeline {
       );
     }
     if (wanted === position) {
-      const prev = this.#decoder.lastRecordLsn;
-      assert(prev !== undefined, "a timeline's decoder knows where its last record started");
-      return { lsn: position, prev };
+      return { lsn: position, prev: this.#lastStart };
     }
     const found = wanted < this.store.startLsn ? null : this.store.recordBoundary(wanted);
     // Tells of history that was given up.
@@ -439,17 +498,28 @@ export class Timeline {
 
   /** Puts everything into layers, which makes the next start quick. */
   async flush(): Promise<void> {
-    this.#waiters.abandon(new ZenithError("unavailable", "the page server is shutting down"));
+    await this.#leaveRecord();
+    this.#waiters.abandon(shuttingDown());
     await this.store.flush();
     await this.trimWal();
   }
 
+  async #leaveRecord(): Promise<void> {
+    this.#closing.abort(this.#gone ?? shuttingDown());
+    await this.#taking?.catch(() => {});
+  }
+
   /** Lets go of the files. */
   async close(): Promise<void> {
+    await this.#leaveRecord();
     await this.wal.close();
     await this.store.close();
     this.#content.reader.close(
-      this.#gone ?? new ZenithError("unavailable", "the page server is shutting down"),
+      this.#gone ?? shuttingDown(),
     );
   }
+}
+
+function shuttingDown(): ZenithError {
+  return new ZenithError("unavailable", "the page server is shutting down");
 }

@@ -22,6 +22,9 @@ const STALL_MS = 3_000;
 /** A compute waits for what is made durable here. A safekeeper has it durably, and only keeps it for so much longer. */
 const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
 
+/** How often a source that is held back hears from here: well within PostgreSQL's wal_sender_timeout of 60 s. */
+const HELD_REPORT_INTERVAL_MS = 10_000;
+
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
@@ -178,11 +181,12 @@ class WalIntake implements ReplicationHandler {
   }
 
   onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
-    this.#timeline.receive(lsn, bytes.subarray(off, off + len));
+    const taking = this.#timeline.receive(lsn, bytes.subarray(off, off + len));
     this.#written = (lsn + len) as Lsn;
     this.#progressAt = performance.now();
     this.#sync();
-    if (this.#timeline.store.congested) this.#waitForFlush();
+    if (taking !== undefined) this.#hold(taking);
+    else if (this.#timeline.store.congested) this.#hold(this.#timeline.ready());
   }
 
   onKeepalive(_endLsn: Lsn, replyRequested: boolean): void {
@@ -199,15 +203,20 @@ class WalIntake implements ReplicationHandler {
     this.#stopped = true;
   }
 
-  /** Holds the source back while layers are written out more slowly than WAL comes in. */
-  #waitForFlush(): void {
+  /** Holds the source back while a record takes long, or while layers are written out more slowly than WAL comes in. */
+  #hold(ready: Promise<void>): void {
     this.#flushing = true;
     this.#stream.copy.pause();
-    this.#timeline.ready().then(() => {
+    // It must not take this end for dead.
+    const alive = setInterval(() => {
+      if (!this.#stopped) this.#report();
+    }, HELD_REPORT_INTERVAL_MS);
+    ready.then(() => {
       this.#flushing = false;
       this.#progressAt = performance.now();
+      this.#sync();
       this.#stream.copy.resume();
-    }, (error) => this.#fail(error));
+    }, (error) => this.#fail(error)).finally(() => clearInterval(alive));
   }
 
   /** One sync at a time; what arrives while it runs shares the next. */

@@ -62,8 +62,8 @@ export class LayerMap {
   }
 
   /** With layers that are newer than all of these. */
-  with(layer: DiskLayer): LayerMap {
-    return LayerMap.of([...this.layers(), layer]);
+  with(...layers: readonly DiskLayer[]): LayerMap {
+    return LayerMap.of([...this.layers(), ...layers]);
   }
 
   /**

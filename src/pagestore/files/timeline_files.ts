@@ -3,9 +3,10 @@
  * names. A change builds a new layer map; {@link TimelineFiles.commit} makes it valid.
  */
 import { basename, dirname, join } from "node:path";
-import { type Disk, settleDirectorySync, TEMPORARY_SUFFIX } from "../../common/disk.ts";
-import { ioError, systemErrorCode, withIoErrors, ZenithError } from "../../common/errors.ts";
+import { type Disk, settleDirectory, TEMPORARY_SUFFIX } from "../../common/disk.ts";
+import { ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import type { Lsn } from "../../common/lsn.ts";
+import { OneAtATime } from "../../common/one_at_a_time.ts";
 import type { BlockCache } from "../layer/block_cache.ts";
 import { corrupt } from "../layer/layer_format.ts";
 import { type DiskLayer, LayerMap } from "./layer_map.ts";
@@ -42,6 +43,7 @@ export class TimelineFiles {
   #layers: LayerMap;
   #diskConsistentLsn: Lsn;
   readonly #numbers: LayerNumbers;
+  readonly #commits = new OneAtATime();
   #pins = 0;
   /** Layers that were to be removed while files were pinned. */
   readonly #pinned: DiskLayer[] = [];
@@ -66,13 +68,13 @@ export class TimelineFiles {
    *
    * @throws {ZenithError} `already_exists`, `disk_full`, `io`
    */
-  static create(
+  static async create(
     directory: string,
     metadata: TimelineMetadata,
     subdirectories: readonly string[],
     access: FileAccess,
-  ): TimelineFiles {
-    createDirectory(access.disk, directory, metadata, subdirectories);
+  ): Promise<TimelineFiles> {
+    await createDirectory(access.disk, directory, metadata, subdirectories);
     return new TimelineFiles(directory, metadata, access);
   }
 
@@ -82,8 +84,12 @@ export class TimelineFiles {
    *
    * @throws {ZenithError} `not_found`, `corrupt_data`, `io`
    */
-  static open(directory: string, ancestorLsn: Lsn | null, access: FileAccess): TimelineFiles {
-    settle(access.disk, directory);
+  static async open(
+    directory: string,
+    ancestorLsn: Lsn | null,
+    access: FileAccess,
+  ): Promise<TimelineFiles> {
+    await settle(access.disk, directory);
     const metadata = readMetadata(access.disk, directory);
     if (metadata.ancestorLsn !== ancestorLsn) {
       throw corrupt(
@@ -125,26 +131,39 @@ export class TimelineFiles {
   }
 
   /**
-   * Makes other layers the timeline's, durably and at once. When it fails, either metadata may be
-   * the durable one, and everything here is as it was.
+   * Makes other layers the timeline's, durably; for readers it happens at once. When it fails, either metadata may be the durable
+   * one, and everything here is as it was. One commit at a time.
    *
+   * @param change the layers, from those that are there when its turn comes
+   * @param diskConsistentLsn null: as it is
+   * @param installed called in the moment in which readers see the new layers, before anything else happens
    * @throws {ZenithError} `disk_full`, `io`
    */
-  commit(layers: LayerMap, diskConsistentLsn: number): void {
-    writeMetadata(this.#access.disk, this.directory, {
-      ancestorLsn: this.ancestorLsn,
-      startLsn: this.startLsn,
-      diskConsistentLsn,
-      nextLayerNumber: this.#numbers.next,
-      retention: this.retention,
-      layers: layers.layers().map((layer) => layer.entry),
-      userData: this.userData,
+  commit(
+    change: (layers: LayerMap) => LayerMap,
+    diskConsistentLsn: number | null = null,
+    installed: () => void = () => {},
+  ): Promise<void> {
+    return this.#commits.run(async () => {
+      const layers = change(this.#layers);
+      const consistent = diskConsistentLsn ?? this.#diskConsistentLsn;
+      // What comes to be obsolete while this is written may be named by it.
+      const obsolete = this.#obsolete.slice();
+      await writeMetadata(this.#access.disk, this.directory, {
+        ancestorLsn: this.ancestorLsn,
+        startLsn: this.startLsn,
+        diskConsistentLsn: consistent,
+        nextLayerNumber: this.#numbers.next,
+        retention: this.retention,
+        layers: layers.layers().map((layer) => layer.entry),
+        userData: this.userData,
+      });
+      this.#layers = layers;
+      this.#diskConsistentLsn = consistent as Lsn;
+      installed();
+      this.#obsolete = this.#obsolete.slice(obsolete.length);
+      for (const path of obsolete) this.#remove(path);
     });
-    this.#layers = layers;
-    this.#diskConsistentLsn = diskConsistentLsn as Lsn;
-    const obsolete = this.#obsolete;
-    this.#obsolete = [];
-    for (const path of obsolete) this.#remove(path);
   }
 
   /** Removes files of layers that were replaced in a commit, as soon as nobody needs them. */
@@ -213,23 +232,22 @@ export class TimelineFiles {
  * Metadata that a killed process has put in place, and that can still be lost with the power, must
  * not count: files that it does not name are removed, and WAL that it makes superfluous.
  */
-function settle(disk: Disk, directory: string): void {
-  withIoErrors("sync timeline directory", directory, () => {
-    // The reader of the metadata reports that there is none.
-    if (isTimelineDirectory(disk, directory)) settleDirectorySync(disk, directory);
-  });
+async function settle(disk: Disk, directory: string): Promise<void> {
+  try {
+    // That there is none is said by who reads the metadata.
+    if (isTimelineDirectory(disk, directory)) await settleDirectory(disk, directory);
+  } catch (error) {
+    throw ioError("sync timeline directory", directory, error);
+  }
 }
 
-/**
- * The directory with its metadata, durable; or, when that fails, none that a later attempt would
- * stumble over.
- */
-function createDirectory(
+/** The directory with its metadata, durable; or, when that fails, none that a later attempt would stumble over. */
+async function createDirectory(
   disk: Disk,
   directory: string,
   metadata: TimelineMetadata,
   subdirectories: readonly string[],
-): void {
+): Promise<void> {
   const temporary = directory + TEMPORARY_SUFFIX;
   let renamed = false;
   try {
@@ -239,10 +257,10 @@ function createDirectory(
     disk.removeTreeSync(temporary);
     disk.mkdirSync(temporary);
     for (const name of subdirectories) disk.mkdirSync(join(temporary, name));
-    writeMetadata(disk, temporary, metadata);
+    await writeMetadata(disk, temporary, metadata);
     disk.renameSync(temporary, directory);
     renamed = true;
-    disk.fsyncDirSync(dirname(directory));
+    await disk.fsyncDir(dirname(directory));
   } catch (error) {
     if (renamed) removeBestEffort(disk, directory);
     throw error instanceof ZenithError ? error : ioError("create timeline", directory, error);

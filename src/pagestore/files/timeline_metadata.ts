@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { crc32c } from "../../common/crc32c.ts";
-import { type Disk, replaceFileSync } from "../../common/disk.ts";
+import { type Disk, replaceFile } from "../../common/disk.ts";
 import { ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import { corrupt, getU64, hex, setU64 } from "../layer/layer_format.ts";
 import type { LayerInfo } from "../layer/layer_reader.ts";
@@ -102,10 +102,14 @@ export function layerPath(directory: string, number: number): string {
  *
  * @throws {ZenithError} `disk_full`, `io`; the file then has its old content or the new
  */
-export function writeMetadata(disk: Disk, directory: string, metadata: TimelineMetadata): void {
+export async function writeMetadata(
+  disk: Disk,
+  directory: string,
+  metadata: TimelineMetadata,
+): Promise<void> {
   const path = metadataPath(directory);
   try {
-    replaceFileSync(disk, directory, path, encodeMetadata(metadata));
+    await replaceFile(disk, directory, path, encodeMetadata(metadata));
   } catch (error) {
     throw ioError("write timeline metadata", path, error);
   }

@@ -125,13 +125,17 @@ export class FlushQueue {
     const frozen = this.#frozen[0]!;
     const { memory, endLsn } = frozen;
     if (frozen.written === null && !memory.isEmpty) frozen.written = await this.#write(memory, endLsn);
-    const { layers } = this.#files;
     const { written } = frozen;
-    this.#files.commit(written === null ? layers : layers.with(this.#files.diskLayer(written)), endLsn);
-    // There is no await since the commit: readers see either the frozen layer or the file.
-    this.#frozen.shift();
-    memory.release();
-    this.#released();
+    await this.#files.commit(
+      (layers) => written === null ? layers : layers.with(this.#files.diskLayer(written)),
+      endLsn,
+      // Readers see either the frozen layer or the file.
+      () => {
+        this.#frozen.shift();
+        memory.release();
+        this.#released();
+      },
+    );
   }
 
   async #write(memory: MemoryLayer, endLsn: number): Promise<LayerEntry> {

@@ -3,6 +3,7 @@
  * frozen ones that wait for their flush. This class decides when to freeze a layer and when the
  * writer must wait.
  */
+import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { FlushQueue } from "./flush_queue.ts";
@@ -130,7 +131,15 @@ export class MemoryLayers {
     if (this.#files.diskConsistentLsn < target) throw this.#flushes.error ?? this.#files.closingError();
   }
 
-  /** Waits for a running flush. Unflushed versions are lost. */
+  /** Everything up to `lsn` is in files: what is added from now on is behind. Nothing may be in memory. */
+  skipTo(lsn: Lsn): void {
+    assert(this.#open.isEmpty && this.frozen.length === 0, "memory is skipped when nothing is in it");
+    this.#lastLsn = lsn;
+    this.#open = this.#newLayer();
+    this.#account();
+  }
+
+  /** Lets a flush under way end. What was not flushed is gone. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#flushes.close();

@@ -257,6 +257,42 @@ export class LayerWriter {
    * @throws {ZenithError} `disk_full`, `io`; the file is not there then
    */
   finish(starts: StartBlocks | null): WrittenLayer {
+    const written = this.#writeRest(starts);
+    const file = this.#completeFile();
+    try {
+      file.fsyncSync();
+      this.#file = null;
+      file.closeSync();
+      this.#disk.renameSync(this.#path + TEMPORARY_SUFFIX, this.#path);
+      this.#disk.fsyncDirSync(this.#directory);
+    } catch (error) {
+      throw error instanceof ZenithError ? error : ioError("complete layer", this.#path, error);
+    }
+    return written;
+  }
+
+  /** As {@link finish}, but nobody on this thread waits for the syncs. */
+  async finishInBackground(starts: StartBlocks | null): Promise<WrittenLayer> {
+    const written = this.#writeRest(starts);
+    const file = this.#completeFile();
+    try {
+      await file.fsync();
+      this.#file = null;
+      file.closeSync();
+      this.#disk.renameSync(this.#path + TEMPORARY_SUFFIX, this.#path);
+      await this.#disk.fsyncDir(this.#directory);
+    } catch (error) {
+      throw error instanceof ZenithError ? error : ioError("complete layer", this.#path, error);
+    }
+    return written;
+  }
+
+  #completeFile(): DiskFile {
+    assert(this.#file !== null, "a layer is written while its file is open");
+    return this.#file;
+  }
+
+  #writeRest(starts: StartBlocks | null): WrittenLayer {
     if (this.#blockEntries > 0) this.#writeData();
     const index = this.#writeIndex();
     const startHandles = new HandleColumns();
@@ -421,17 +457,6 @@ export class LayerWriter {
     this.#writeOut();
     this.#write(footer, 0, footer.length, this.#offset);
 
-    const file = this.#file;
-    assert(file !== null, "a layer is written while its file is open");
-    try {
-      file.fsyncSync();
-      this.#file = null;
-      file.closeSync();
-      this.#disk.renameSync(this.#path + TEMPORARY_SUFFIX, this.#path);
-      this.#disk.fsyncDirSync(this.#directory);
-    } catch (error) {
-      throw error instanceof ZenithError ? error : ioError("complete layer", this.#path, error);
-    }
     const first = this.#firstKey;
     const object = this.#object;
     const keys = first === null || object === null

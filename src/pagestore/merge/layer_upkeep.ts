@@ -1,7 +1,5 @@
-/**
- * Merges a timeline's layers and removes garbage on the way: one merge at a time, in the
- * background.
- */
+/** Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the background. */
+import { OneAtATime } from "../../common/one_at_a_time.ts";
 import type { RewriteCounts } from "../layer/key_rewriter.ts";
 import type { DiskLayer, Run } from "../files/layer_map.ts";
 import { type DueMerge, pickGarbage, pickMerge } from "./merge_policy.ts";
@@ -40,8 +38,7 @@ export interface PinnedHistory {
 
 export class LayerUpkeep {
   readonly #parts: LayerUpkeepParts;
-  /** Resolves when everything that was asked for has ended: who asks first comes first. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #work = new OneAtATime();
   readonly #control = new MergeControl();
   #closed = false;
 
@@ -70,8 +67,8 @@ export class LayerUpkeep {
         if (due === null) break;
         done = sum(done, await this.#merge(due, retention));
       }
-      // LSNs that can't be read any more must stay unreadable after a restart.
-      if (done === null) files.commit(files.layers, files.diskConsistentLsn);
+      // What can't be read any more can't after a restart either.
+      if (done === null) await files.commit((layers) => layers);
       return done;
     });
   }
@@ -80,16 +77,14 @@ export class LayerUpkeep {
   async close(): Promise<void> {
     this.#closed = true;
     this.#control.cancel();
-    await this.#last;
+    await this.#work.settled();
   }
 
   #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#last.then(() => {
+    return this.#work.run(() => {
       if (this.#closed) throw this.#parts.files.closingError();
       return work();
     });
-    this.#last = done.catch(() => undefined);
-    return done;
   }
 
   async #merge({ first, last }: DueMerge, retention: Retention): Promise<MergeResult> {
@@ -120,10 +115,9 @@ export class LayerUpkeep {
     } finally {
       ancestors.unpin();
     }
-    // From here on there is no await: readers see either the old layers or the new ones.
     const after = reply.entries.map((entry) => files.diskLayer(entry));
     try {
-      files.commit(files.layers.replace(first, last, after), files.diskConsistentLsn);
+      await files.commit((layers) => layers.replace(first, last, after));
     } catch (error) {
       files.removeAfterNextCommit(after);
       throw error;

@@ -28,12 +28,12 @@ function emptyDisk(): FaultyDisk {
 }
 
 describe("a small file", () => {
-  test("says what was written last, and says nothing while it isn't there", () => {
+  test("says what was written last, and says nothing while it isn't there", async () => {
     const disk = emptyDisk();
     const file = new SmallFile(disk, "/t/colours", FORMAT);
     assert.equal(file.read(), null);
     for (const value of [["red", "green"], []]) {
-      file.write(value);
+      await file.write(value);
       disk.crash();
       assert.deepEqual(file.read(), value);
     }
@@ -66,7 +66,7 @@ describe("a small file", () => {
     }
   });
 
-  test("that is damaged can be set aside, which is not forgotten", () => {
+  test("that is damaged can be set aside, which is not forgotten", async () => {
     const disk = emptyDisk();
     const damaged = disk.openSync("/t/colours", "create");
     damaged.writeSync(text("rubbish"), 0, 7, 0);
@@ -74,7 +74,7 @@ describe("a small file", () => {
     const file = new SmallFile(disk, "/t/colours", FORMAT);
     assert.equal(file.damage(), null);
     assert.equal(file.readOrSetAside(), null);
-    file.write(["blue"]);
+    await file.write(["blue"]);
     disk.crash();
     const reopened = new SmallFile(disk, "/t/colours", FORMAT);
     assert.deepEqual(reopened.readOrSetAside(), ["blue"]);

@@ -126,7 +126,7 @@ class Scenario {
     for (
       const [name, timelineId] of [["main", ROOT], ["b", CHILD], ["c", GRANDCHILD], ["d", SIBLING]] as const
     ) {
-      branches.create({ name: parseBranchName(name), timelineId, expiresMs: null });
+      await branches.create({ name: parseBranchName(name), timelineId, expiresMs: null });
     }
   }
 
@@ -178,12 +178,12 @@ class Scenario {
 }
 
 describe("deleting and renaming branches when the power fails at any operation", () => {
-  const steps: [string, (scenario: Scenario) => void, readonly string[][]][] = [
+  const steps: [string, (scenario: Scenario) => Promise<void>, readonly string[][]][] = [
     [
       "a branch with its descendants goes from the leaves down",
-      (scenario) => {
+      async (scenario) => {
         const { directories } = scenario.parts();
-        for (const id of withDescendants(CHILD, directories.ancestors())) directories.remove(id);
+        for (const id of withDescendants(CHILD, directories.ancestors())) await directories.remove(id);
       },
       [["b", "c", "d", "main"], ["b", "d", "main"], ["d", "main"]],
     ],
@@ -202,7 +202,7 @@ describe("deleting and renaming branches when the power fails at any operation",
           scenario.disk.failAt(n, { kind: "crash" });
           let done = true;
           try {
-            change(scenario);
+            await change(scenario);
           } catch (error) {
             assert.ok(
               error instanceof PowerLostError || error instanceof ZenithError && error.kind === "io",
@@ -211,7 +211,7 @@ describe("deleting and renaming branches when the power fails at any operation",
             done = false;
           }
           scenario.disk.crash();
-          scenario.parts().directories.recover();
+          await scenario.parts().directories.recover();
           scenario.check();
           const names = scenario.names();
           assert.ok(

@@ -31,16 +31,16 @@ const NOBODY = (): boolean => false;
 class Damaged implements AsyncDisposable {
   readonly disk = new FaultyDisk(new Random(1));
   readonly timelines = new Map<string, TimelineId>();
-  server: PageServer;
+  server!: PageServer;
 
   private constructor() {
     makeTinyCluster(this.disk, "/cluster");
-    this.server = this.#open();
   }
 
   /** Four branches; then the server is stopped, `damage` is done, and it is started again. */
   static async create(damage: (scenario: Damaged) => void): Promise<Damaged> {
     const scenario = new Damaged();
+    scenario.server = await scenario.#open();
     await scenario.server.createTenant(TENANT);
     for (const [name, parent] of [[CHILD, MAIN], [GRANDCHILD, CHILD], [SIBLING, MAIN]] as const) {
       await scenario.make(name, parent);
@@ -50,11 +50,11 @@ class Damaged implements AsyncDisposable {
     }
     await scenario.server.close();
     damage(scenario);
-    scenario.server = scenario.#open();
+    scenario.server = await scenario.#open();
     return scenario;
   }
 
-  #open(): PageServer {
+  #open(): Promise<PageServer> {
     return PageServer.open({
       disk: this.disk,
       flushLayer: flushHere(this.disk, storedValues(V15)),
@@ -241,7 +241,7 @@ test("a timeline whose list of safekeepers is damaged is read, and says that no 
   const timeline = await scenario.server.tenant(TENANT).timelines.get(scenario.idOf(CHILD));
   assert.match(timeline.damage()!.what, /safekeepers/);
   assert.throws(() => timeline.safekeepers.list, { kind: "corrupt_data" });
-  timeline.safekeepers.set([{ host: "h", port: 1 }]);
+  await timeline.safekeepers.set([{ host: "h", port: 1 }]);
   assert.deepEqual(timeline.safekeepers.list, [{ host: "h", port: 1 }]);
   assert.equal(timeline.damage(), null);
 });

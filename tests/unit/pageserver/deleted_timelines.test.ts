@@ -18,20 +18,20 @@ function emptyDisk(): FaultyDisk {
 
 const ids = (deleted: DeletedTimelines) => deleted.list.map(({ timelineId }) => timelineId);
 
-test("deletions are remembered over a power failure, each once, the newest of them", () => {
+test("deletions are remembered over a power failure, each once, the newest of them", async () => {
   const disk = emptyDisk();
   const deleted = new DeletedTimelines(disk, PATH, 3);
-  deleted.add(TENANT, [timeline("1"), timeline("2")]);
-  deleted.add(TENANT, [timeline("1"), timeline("3")]);
+  await deleted.add(TENANT, [timeline("1"), timeline("2")]);
+  await deleted.add(TENANT, [timeline("1"), timeline("3")]);
   disk.crash();
   assert.deepEqual(ids(new DeletedTimelines(disk, PATH, 3)), [timeline("2"), timeline("1"), timeline("3")]);
-  deleted.add(parseTenantId("b".repeat(32)), [timeline("4")]);
+  await deleted.add(parseTenantId("b".repeat(32)), [timeline("4")]);
   assert.deepEqual(ids(deleted), [timeline("1"), timeline("3"), timeline("4")]);
 });
 
-test("with a damaged list nothing is known to be deleted", () => {
+test("with a damaged list nothing is known to be deleted", async () => {
   const disk = emptyDisk();
-  new DeletedTimelines(disk, PATH).add(TENANT, [timeline("1")]);
+  await new DeletedTimelines(disk, PATH).add(TENANT, [timeline("1")]);
   const file = disk.openSync(PATH, "write");
   file.writeSync(Uint8Array.of(0), 0, 1, 40);
   file.closeSync();

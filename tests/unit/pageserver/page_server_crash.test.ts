@@ -88,19 +88,24 @@ class Life {
   readonly branches = new Map<string, Existence>();
   tenant: Existence = "no";
   other: Existence = "no";
-  server: PageServer;
+  server!: PageServer;
   readonly #random: Random;
 
-  constructor(seed: number) {
+  private constructor(seed: number) {
     this.#random = new Random(seed);
     this.disk = new FaultyDisk(new Random(seed + 1));
     makeTinyCluster(this.disk, CLUSTER);
     this.disk.mkdirsSync(PATHS.tenants);
     this.disk.syncAll();
-    this.server = this.#open();
   }
 
-  #open(): PageServer {
+  static async start(seed: number): Promise<Life> {
+    const life = new Life(seed);
+    life.server = await life.#open();
+    return life;
+  }
+
+  #open(): Promise<PageServer> {
     const { disk } = this;
     const flushLayer = flushHere(disk, storedValues(V15));
     const mergeLayers = mergeHere(disk, pageImages(V15));
@@ -232,7 +237,7 @@ class Life {
     } catch (error) {
       if (!retry || !showsFailingDisk(error)) throw error;
       await this.server.close().catch(() => {});
-      this.server = this.#open();
+      this.server = await this.#open();
       const { lastRecordLsn } = await this.#timeline(name);
       const taken = history.records.filter(({ end }) => end <= lastRecordLsn);
       const rest = written.slice(taken.length - before);
@@ -269,7 +274,7 @@ class Life {
 
   /** After a kill clients are shown what is there: that is promised from then on. */
   async promiseWhatIsThere(): Promise<void> {
-    const server = this.#open();
+    const server = await this.#open();
     this.server = server;
     const known = server.tenants();
     this.tenant = known.includes(TENANT) ? "yes" : "no";
@@ -290,7 +295,7 @@ class Life {
 
   /** A restart finds all that was promised, and nothing else. */
   async expectRecovered(): Promise<void> {
-    const server = this.#open();
+    const server = await this.#open();
     this.server = server;
     try {
       for (const [id, existence] of [[TENANT, this.tenant], [OTHER, this.other]] as const) {
@@ -377,14 +382,14 @@ async function failEverywhere(
   faultOf: (n: number) => Fault,
   run: (life: Life) => Promise<void>,
 ): Promise<number> {
-  const rehearsal = new Life(seed);
+  const rehearsal = await Life.start(seed);
   const before = rehearsal.disk.operations;
   await rehearsal.run(false);
   const operations = rehearsal.disk.operations - before;
   await rehearsal.server.close();
   await rehearsal.expectRecovered();
   for (let n = 1; n <= operations; n += STRIDE) {
-    const life = new Life(seed);
+    const life = await Life.start(seed);
     const fault = faultOf(n);
     life.disk.failAt(n, fault);
     try {

@@ -28,7 +28,7 @@ describe("a record of a type that the major does not have", () => {
     const disk = new FaultyDisk(new Random(1));
     makeTinyCluster(disk, "/cluster");
     disk.mkdirsSync(PATHS.tenants);
-    const server = PageServer.open({
+    const server = await PageServer.open({
       disk,
       flushLayer: flushHere(disk, storedValues(V15)),
       mergeLayers: mergeHere(disk, pageImages(V15)),

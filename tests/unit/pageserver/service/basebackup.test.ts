@@ -25,7 +25,7 @@ describe("a basebackup", () => {
     const disk = new FaultyDisk(new Random(1));
     makeTinyCluster(disk, "/cluster");
     disk.mkdirsSync(PATHS.tenants);
-    const server = PageServer.open({
+    const server = await PageServer.open({
       disk,
       flushLayer: flushHere(disk, storedValues(V15)),
       mergeLayers: mergeHere(disk, pageImages(V15)),

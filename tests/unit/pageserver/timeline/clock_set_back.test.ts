@@ -37,7 +37,7 @@ describe("a clock that was set back", () => {
     const paths = new PageServerPaths("/w");
     disk.mkdirsSync(paths.tenants);
     await using stack = new AsyncDisposableStack();
-    const server = PageServer.open({
+    const server = await PageServer.open({
       disk,
       flushLayer: flushHere(disk, storedValues(V15)),
       mergeLayers: mergeHere(disk, pageImages(V15)),

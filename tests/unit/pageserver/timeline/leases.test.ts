@@ -19,43 +19,43 @@ function emptyDisk(seed = 1): FaultyDisk {
 const open = (disk: FaultyDisk) => new Leases(disk, "/t/leases");
 
 describe("leases", () => {
-  test("last as long as they were taken for", () => {
+  test("last as long as they were taken for", async () => {
     const leases = open(emptyDisk());
     assert.deepEqual(leases.active(NOW), []);
-    assert.equal(leases.take(lsn(0x3000), 5000, NOW), NOW + 5000);
-    assert.equal(leases.take(lsn(0x2000), 1000, NOW), NOW + 1000);
+    assert.equal(await leases.take(lsn(0x3000), 5000, NOW), NOW + 5000);
+    assert.equal(await leases.take(lsn(0x2000), 1000, NOW), NOW + 1000);
     assert.deepEqual(leases.active(NOW), [0x2000, 0x3000]);
     assert.deepEqual(leases.active(NOW + 1000), [0x3000]);
     assert.deepEqual(leases.active(NOW + 5000), []);
   });
 
-  test("are never shortened by taking them again", () => {
+  test("are never shortened by taking them again", async () => {
     const leases = open(emptyDisk());
-    leases.take(lsn(0x2000), 5000, NOW);
-    assert.equal(leases.take(lsn(0x2000), 1000, NOW), NOW + 5000);
-    assert.equal(leases.take(lsn(0x2000), 5000, NOW + 1000), NOW + 6000);
+    await leases.take(lsn(0x2000), 5000, NOW);
+    assert.equal(await leases.take(lsn(0x2000), 1000, NOW), NOW + 5000);
+    assert.equal(await leases.take(lsn(0x2000), 5000, NOW + 1000), NOW + 6000);
   });
 
-  test("survive a restart, those that have not ended", () => {
+  test("survive a restart, those that have not ended", async () => {
     const disk = emptyDisk();
     const leases = open(disk);
-    leases.take(lsn(0x2000), 1000, NOW);
-    leases.take(lsn(0x3000), 9000, NOW);
-    leases.take(lsn(0x1_0000_0008), 9000, NOW + 2000);
+    await leases.take(lsn(0x2000), 1000, NOW);
+    await leases.take(lsn(0x3000), 9000, NOW);
+    await leases.take(lsn(0x1_0000_0008), 9000, NOW + 2000);
     assert.deepEqual(open(disk).active(NOW + 2000), [0x3000, 0x1_0000_0008]);
     assert.deepEqual(open(disk).active(NOW), [0x3000, 0x1_0000_0008], "what had ended is forgotten");
   });
 
-  test("that were acknowledged survive a power failure at any operation", () => {
+  test("that were acknowledged survive a power failure at any operation", async () => {
     for (const seed of seeds(20)) {
       for (let n = 1;; n++) {
         const disk = emptyDisk(seed);
         const leases = open(disk);
-        leases.take(lsn(0x2000), 9000, NOW);
+        await leases.take(lsn(0x2000), 9000, NOW);
         disk.failAt(n, { kind: "crash" });
         let taken = true;
         try {
-          leases.take(lsn(0x3000), 9000, NOW);
+          await leases.take(lsn(0x3000), 9000, NOW);
         } catch (error) {
           assert.ok(error instanceof ZenithError && error.cause instanceof PowerLostError, String(error));
           assert.deepEqual(leases.active(NOW), [0x2000]);
@@ -78,7 +78,7 @@ describe("leases", () => {
     assert.deepEqual(open(disk).active(NOW), [0x3000]);
   });
 
-  test("that are damaged are set aside: more can be taken, and nobody is told that no others are there", () => {
+  test("that are damaged are set aside: more can be taken, and nobody is told that no others are there", async () => {
     for (
       const bad of [
         "",
@@ -91,7 +91,7 @@ describe("leases", () => {
       const disk = emptyDisk();
       write(disk, bad);
       const leases = open(disk);
-      leases.take(lsn(0x2000), 5000, NOW);
+      await leases.take(lsn(0x2000), 5000, NOW);
       for (const each of [leases, open(disk)]) {
         assert.throws(
           () => each.active(NOW),

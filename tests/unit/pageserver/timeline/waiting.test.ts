@@ -30,7 +30,7 @@ describe("who waits for an LSN", () => {
     makeTinyCluster(disk, "/cluster");
     const paths = new PageServerPaths("/w");
     disk.mkdirsSync(paths.tenants);
-    const server = PageServer.open({
+    const server = await PageServer.open({
       disk,
       flushLayer: flushHere(disk, storedValues(V15)),
       mergeLayers: mergeHere(disk, pageImages(V15)),

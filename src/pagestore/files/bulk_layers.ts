@@ -1,0 +1,128 @@
+/**
+ * Layer files of one LSN that go past the memory layers: what a single record brings that is too much for memory. Written in
+ * pieces, in this thread; nobody sees them before the timeline takes them in, all at once.
+ */
+import { assert } from "../../common/assert.ts";
+import type { Disk } from "../../common/disk.ts";
+import { nextTurn } from "../../common/event_loop.ts";
+import { LAYER_DELTA } from "../layer/layer_format.ts";
+import { LayerWriter } from "../layer/layer_writer.ts";
+import type { ObjectId } from "../value/object_id.ts";
+import { RecordStarts } from "../value/record_starts.ts";
+import { NOTHING_GIVEN_UP } from "../value/retention.ts";
+import { VALUE_WILL_INIT } from "../value/value_chain.ts";
+import type { TimelineFiles } from "./timeline_files.ts";
+import type { LayerEntry } from "./timeline_metadata.ts";
+
+/** What is written in one go, before everybody else on this thread has a turn. */
+const TURN_MS = 2;
+
+export interface BulkLayersOptions {
+  readonly disk: Disk;
+  readonly files: TimelineFiles;
+  /** A file is closed when it is this long. */
+  readonly targetBytes: number;
+  /** Where the timeline ends; the files hold what is behind, up to … */
+  readonly startLsn: number;
+  /** … this LSN, at which all their versions are. */
+  readonly lsn: number;
+  /** Where the record starts that brings all this. */
+  readonly recordStart: number;
+}
+
+export class BulkLayers {
+  readonly lsn: number;
+  readonly #options: BulkLayersOptions;
+  readonly #starts = new RecordStarts();
+  readonly #entries: LayerEntry[] = [];
+  #writer: LayerWriter | null = null;
+  #number = 0;
+  #turnEndMs = performance.now() + TURN_MS;
+
+  constructor(options: BulkLayersOptions) {
+    this.#options = options;
+    this.lsn = options.lsn;
+    this.#starts.add(options.recordStart);
+  }
+
+  /**
+   * Adds the block's version. Keys come in ascending order.
+   *
+   * @throws {ZenithError} `disk_full`, `io`
+   */
+  put(object: ObjectId, block: number, bytes: Uint8Array, tag: number): void {
+    const writer = this.#writer ??= this.#newWriter();
+    writer.startKey(object, block);
+    writer.add(this.lsn, bytes, 0, bytes.length, tag, VALUE_WILL_INIT);
+  }
+
+  /**
+   * To be awaited between two values: gives everybody else a turn when it is time.
+   *
+   * @throws {ZenithError} `disk_full`, `io`; why `signal` was aborted
+   */
+  async pause(signal: AbortSignal): Promise<void> {
+    if (performance.now() < this.#turnEndMs) return;
+    if (this.#writer !== null && this.#writer.sizeBytes >= this.#options.targetBytes) {
+      await this.#finishFile();
+    }
+    await nextTurn();
+    signal.throwIfAborted();
+    this.#turnEndMs = performance.now() + TURN_MS;
+  }
+
+  /** Completes the files. @throws {ZenithError} `disk_full`, `io` */
+  async finish(): Promise<void> {
+    if (this.#writer !== null) await this.#finishFile();
+  }
+
+  /** The files, when they are complete. */
+  get entries(): readonly LayerEntry[] {
+    assert(this.#writer === null && this.#entries.length > 0, "files are taken in when they are complete");
+    return this.#entries;
+  }
+
+  /** Removes the files, as far as the disk lets it: what is left is in no metadata, and goes at the next start. */
+  abort(): void {
+    const { disk, files } = this.#options;
+    const numbers = this.#entries.splice(0).map(({ number }) => number);
+    if (this.#writer !== null) {
+      this.#writer.abort();
+      this.#writer = null;
+      // It may have got its name already.
+      numbers.push(this.#number);
+    }
+    for (const number of numbers) {
+      try {
+        disk.unlinkSync(files.layerPath(number));
+      } catch {
+        // The failure that led here is the one to report.
+      }
+    }
+  }
+
+  #newWriter(): LayerWriter {
+    const { disk, files, startLsn } = this.#options;
+    this.#number = files.newLayerNumber();
+    const path = files.layerPath(this.#number);
+    return new LayerWriter(disk, files.directory, path, LAYER_DELTA, startLsn, this.lsn);
+  }
+
+  async #finishFile(): Promise<void> {
+    const writer = this.#writer;
+    assert(writer !== null, "a file is being written");
+    const written = await writer.finishInBackground(
+      this.#entries.length === 0 ? this.#starts.blocks() : null,
+    );
+    this.#writer = null;
+    this.#entries.push({
+      ...written,
+      kind: LAYER_DELTA,
+      number: this.#number,
+      level: 0,
+      givenUp: NOTHING_GIVEN_UP,
+      startLsn: this.#options.startLsn,
+      endLsn: this.lsn,
+    });
+  }
+}
