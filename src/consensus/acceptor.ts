@@ -16,6 +16,7 @@ import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn, maxLsn, minLsn } from "../common/lsn.ts";
 import { appendProblem, electionProblem, identityMismatch, termProblem } from "./bounds.ts";
+import { LIMITS, type Limits } from "./limits.ts";
 import type {
   AcceptorMessage,
   AppendRequest,
@@ -60,8 +61,10 @@ export interface AcceptorState extends AcceptorControl {
   writtenLsn: Lsn;
   /** End of the last whole record in it. */
   recordEndLsn: Lsn;
-  /** A record boundary: everything below is durable. */
+  /** A record boundary: everything below is durable, and counts. */
   flushLsn: Lsn;
+  /** Everything below is durable: above flushLsn the beginning of a record. */
+  durableLsn: Lsn;
   // What the proposer of this log has told, which may be ahead of the log here. It counts as far as the log is committed here, and
   // is forgotten with the term.
   knownCommitLsn: Lsn;
@@ -72,8 +75,11 @@ export interface AcceptorState extends AcceptorControl {
 
   /** Number of cuts so far: tells a sync that began before one. */
   cuts: number;
-  /** A sync runs; it covers records up to here. */
+  /** A sync runs; it covers records up to here, 0/0 for none. */
   syncingTo: Lsn;
+  /** And bytes up to here. */
+  syncingBytesTo: Lsn;
+  readonly partSyncBytes: number;
   /** Connections of proposers, to tell them when they are superseded. */
   sessions: readonly AcceptorSession[];
   /** The session of the proposer that this log is of, which hears of every sync; 0: nobody. */
@@ -88,6 +94,8 @@ export type AcceptorEvent =
   | { readonly type: "written"; readonly writtenLsn: Lsn; readonly recordEndLsn: Lsn }
   /** Nothing more is waiting to be handled: what was written is worth a sync. */
   | { readonly type: "idle" }
+  /** Nothing has come for a while: what was written is worth a sync, even though it ends within a record. */
+  | { readonly type: "quiet" }
   /** The sync with this number of cuts is done. */
   | { readonly type: "synced"; readonly cuts: number }
   | { readonly type: "feedback"; readonly remoteConsistentLsn: Lsn }
@@ -134,6 +142,7 @@ export function controlOf(state: AcceptorState): AcceptorControl {
  * The state after a start.
  *
  * @param endOfWal the last record boundary in the WAL, behind which it was cut; 0/0 when there is none
+ * @param limits other than the production's are for simulations
  * @throws {ZenithError} `corrupt_data` when WAL that was committed is not there
  */
 export function startAcceptor(
@@ -141,6 +150,7 @@ export function startAcceptor(
   identity: TimelineIdentity,
   acceptorId: number,
   endOfWal: Lsn,
+  limits: Limits = LIMITS,
 ): AcceptorState {
   if (endOfWal < control.commitLsn || endOfWal < control.timelineStartLsn) {
     throw new ZenithError(
@@ -162,12 +172,15 @@ export function startAcceptor(
     writtenLsn: endOfWal,
     recordEndLsn: endOfWal,
     flushLsn: endOfWal,
+    durableLsn: endOfWal,
     knownCommitLsn: control.commitLsn,
     knownTruncateLsn: INVALID_LSN,
     knownRemoteLsn: INVALID_LSN,
     truncateLsn: INVALID_LSN,
     cuts: 0,
     syncingTo: INVALID_LSN,
+    syncingBytesTo: INVALID_LSN,
+    partSyncBytes: limits.partSyncBytes,
     sessions: [],
     appender: 0,
   };
@@ -198,10 +211,14 @@ export function stepAcceptor(state: AcceptorState, event: AcceptorEvent): Accept
       state.recordEndLsn = event.recordEndLsn;
       break;
     case "idle":
-      if (state.recordEndLsn > state.flushLsn && state.syncingTo === INVALID_LSN) {
-        state.syncingTo = state.recordEndLsn;
-        effects.push({ type: "sync", cuts: state.cuts });
+      if (
+        state.recordEndLsn > state.flushLsn || state.writtenLsn - state.durableLsn >= state.partSyncBytes
+      ) {
+        startSync(state, effects);
       }
+      break;
+    case "quiet":
+      if (state.writtenLsn > state.durableLsn) startSync(state, effects);
       break;
     case "synced":
       onSynced(state, event.cuts, effects);
@@ -413,10 +430,18 @@ function onAppend(
   state.appender = session;
 }
 
+function startSync(state: AcceptorState, effects: AcceptorEffect[]): void {
+  if (state.syncingTo !== INVALID_LSN) return;
+  state.syncingTo = state.recordEndLsn;
+  state.syncingBytesTo = state.writtenLsn;
+  effects.push({ type: "sync", cuts: state.cuts });
+}
+
 function onSynced(state: AcceptorState, cuts: number, effects: AcceptorEffect[]): void {
   if (cuts !== state.cuts) return;
   assert(state.syncingTo !== INVALID_LSN, "a sync that ends has begun");
   state.flushLsn = state.syncingTo;
+  state.durableLsn = state.syncingBytesTo;
   state.syncingTo = INVALID_LSN;
   advanceCommit(state, effects);
   if (state.appender !== 0) send(effects, state.appender, appendResponse(state));
@@ -438,6 +463,7 @@ function setLog(state: AcceptorState, lsn: Lsn): void {
   state.writtenLsn = lsn;
   state.recordEndLsn = lsn;
   state.flushLsn = lsn;
+  state.durableLsn = lsn;
   state.cuts++;
   state.syncingTo = INVALID_LSN;
 }
@@ -497,6 +523,7 @@ function appendResponse(state: AcceptorState): AcceptorMessage {
     term: state.term,
     historyTerm: historyTerm(state.history),
     flushLsn: state.flushLsn,
+    durableLsn: state.durableLsn,
     commitLsn: state.commitLsn,
     remoteConsistentLsn: state.remoteConsistentLsn,
   };
@@ -506,6 +533,10 @@ function checkInvariants(state: AcceptorState): void {
   assert(state.commitLsn <= state.flushLsn, "what is committed is durable here");
   assert(state.flushLsn <= state.recordEndLsn, "what is durable counts up to a whole record");
   assert(state.recordEndLsn <= state.writtenLsn, "a whole record is written");
+  assert(
+    state.flushLsn <= state.durableLsn && state.durableLsn <= state.writtenLsn,
+    "what counts is durable, and what is durable is written",
+  );
   assert(historyTerm(state.history) <= state.term, "no log is of a newer term than the acceptor's");
   assert(state.truncateLsn <= state.commitLsn, "only what is committed may be let go of");
   assert(

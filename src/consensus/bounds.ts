@@ -8,6 +8,7 @@ import { formatLsn, INVALID_LSN, MAX_LSN } from "../common/lsn.ts";
 import type {
   AcceptorMessage,
   AppendRequest,
+  AppendResponse,
   ProposerElected,
   TimelineIdentity,
   VoteResponse,
@@ -71,8 +72,16 @@ export function checkAcceptorMessage(message: AcceptorMessage): void {
     );
   }
   if (message.type === "VoteResponse") checkVote(message);
-  if (message.type === "AppendResponse" && message.historyTerm > term) {
-    throw new ZenithError("protocol", `a log of term ${message.historyTerm} in term ${term}`);
+  if (message.type === "AppendResponse") checkPositions(message);
+}
+
+function checkPositions({ term, historyTerm: logTerm, flushLsn, durableLsn }: AppendResponse): void {
+  if (logTerm > term) throw new ZenithError("protocol", `a log of term ${logTerm} in term ${term}`);
+  if (durableLsn < flushLsn) {
+    throw new ZenithError(
+      "protocol",
+      `a log that ends at ${formatLsn(flushLsn)} and is durable up to ${formatLsn(durableLsn)}`,
+    );
   }
 }
 

@@ -134,11 +134,12 @@ const CODECS: { readonly [T in Message["type"]]: Codec<Extract<Message, { type: 
   },
   AppendResponse: {
     tag: "A".charCodeAt(0),
-    size: () => 5 * 8,
+    size: () => 6 * 8,
     put(out, message) {
       out.number(message.term);
       out.number(message.historyTerm);
       out.number(message.flushLsn);
+      out.number(message.durableLsn);
       out.number(message.commitLsn);
       out.number(message.remoteConsistentLsn);
     },
@@ -147,6 +148,7 @@ const CODECS: { readonly [T in Message["type"]]: Codec<Extract<Message, { type: 
       term: from.number("term"),
       historyTerm: from.number("history term"),
       flushLsn: from.lsn("flush LSN"),
+      durableLsn: from.lsn("durable LSN"),
       commitLsn: from.lsn("commit LSN"),
       remoteConsistentLsn: from.lsn("remote consistent LSN"),
     }),

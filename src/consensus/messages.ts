@@ -4,7 +4,7 @@ import type { Lsn } from "../common/lsn.ts";
 import type { TermHistory } from "./term_history.ts";
 
 /** Goes up with every incompatible change; an acceptor refuses what it does not know. */
-export const WAL_ACCEPTOR_PROTOCOL_VERSION = 1;
+export const WAL_ACCEPTOR_PROTOCOL_VERSION = 2;
 
 /** The most WAL that one AppendRequest carries. */
 export const APPEND_MAX_BYTES = 1 << 20;
@@ -83,6 +83,8 @@ export interface AppendResponse {
   /** The newest term of the acceptor's history. When it is the proposer's, the acceptor's log is a prefix of the proposer's. */
   readonly historyTerm: number;
   readonly flushLsn: Lsn;
+  /** Up to here it has the log durably; above flushLsn part of a record, which a crash takes away. */
+  readonly durableLsn: Lsn;
   readonly commitLsn: Lsn;
   /** What the page server has made durable, as far as this acceptor knows. */
   readonly remoteConsistentLsn: Lsn;

@@ -3,8 +3,9 @@
  * a quorum has it. Pure: no clock, no I/O, no randomness. The driver (`src/compute/proposer/wal_proposer.ts`, and the simulator) feeds
  * it events and carries out the effects of each in order.
  *
- * The proposer has WAL of its own only from where its term starts, and of that only a window. What an acceptor lacks below
- * the window is fetched from another acceptor of the term: its log is a prefix of this proposer's.
+ * The proposer has WAL of its own only from where its term starts, and of that only a window, which may be much less than one record. What an
+ * acceptor lacks below the window is fetched: what is not committed from Postgres, which keeps it until then; the rest from another
+ * acceptor of the term, whose log is a prefix of this proposer's.
  */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -18,20 +19,12 @@ import {
   type ServerInfo,
   type VoteResponse,
 } from "./messages.ts";
+import { LIMITS, type Limits } from "./limits.ts";
 import { quorumOf } from "./quorum.ts";
 import { commonPrefixEnd, lastLogTerm, startTerm, type TermHistory } from "./term_history.ts";
 
-/** WAL that may be on its way to an acceptor that has not confirmed it. */
-const MAX_IN_FLIGHT_BYTES = 16 << 20;
-
-/** WAL that one fetch asks another acceptor for. */
-const FETCH_MAX_BYTES = 1 << 20;
-
-/**
- * The most WAL of ours that goes in one message: small enough that acceptors begin to write while more comes, and that with its
- * header it fits into the buffers that connections use again.
- */
-const LOCAL_APPEND_MAX_BYTES = 120 << 10;
+/** The `source` of a fetch that Postgres itself answers. */
+export const POSTGRES = -1;
 
 /** Where a peer is in its conversation with us. */
 export type PeerPhase =
@@ -56,6 +49,8 @@ export interface Peer {
   vote: VoteResponse | undefined;
   /** Where it has confirmed to be, in this term; 0/0 before. */
   flushLsn: Lsn;
+  /** What it has durably, as it told last: above flushLsn part of a record, which a crash takes from it. */
+  durableLsn: Lsn;
   /** The next byte to send. */
   nextLsn: Lsn;
   fetching: boolean;
@@ -66,10 +61,13 @@ export interface ProposerConfig {
   readonly acceptorCount: number;
   /** Where the timeline's WAL begins when no acceptor has any: the page server's last record. */
   readonly timelineStartLsn: Lsn;
+  /** Other than the production's are for simulations. */
+  readonly limits?: Limits;
 }
 
 export interface ProposerState {
   readonly config: ProposerConfig;
+  readonly limits: Limits;
   phase: "campaigning" | "elected" | "stopped";
   /** 0 until a quorum was greeted. */
   term: number;
@@ -98,7 +96,7 @@ export type ProposerEvent =
   | { readonly type: "electionTimeout" }
   /** Postgres has written up to here. */
   | { readonly type: "localAdvanced"; readonly endLsn: Lsn }
-  /** The driver has dropped WAL below, which is at most `commitLsn`. */
+  /** The driver has dropped WAL below, which is at most {@link settledLsn}. */
   | { readonly type: "localTrimmed"; readonly startLsn: Lsn }
   /** Answers the effect `fetch`; the bytes start where it asked for them. */
   | { readonly type: "fetched"; readonly peer: number; readonly lsn: Lsn; readonly bytes: Uint8Array }
@@ -117,7 +115,10 @@ export type ProposerEffect =
     readonly truncateLsn: Lsn;
     readonly remoteConsistentLsn: Lsn;
   }
-  /** Read up to [from, to) at acceptor `source`, as long as it is in `term`; answered by `fetched` or `fetchFailed`. */
+  /**
+   * Read up to [from, to) at acceptor `source`, as long as it is in `term`, or at {@link POSTGRES}; answered by `fetched` or
+   * `fetchFailed`.
+   */
   | {
     readonly type: "fetch";
     readonly peer: number;
@@ -139,6 +140,7 @@ export function startProposer(config: ProposerConfig): ProposerState {
   if (config.acceptorCount < 1) throw new ZenithError("invalid_argument", "no safekeepers are configured");
   return {
     config,
+    limits: config.limits ?? LIMITS,
     phase: "campaigning",
     term: 0,
     seenTerm: 0,
@@ -154,6 +156,7 @@ export function startProposer(config: ProposerConfig): ProposerState {
       term: 0,
       vote: undefined,
       flushLsn: INVALID_LSN,
+      durableLsn: INVALID_LSN,
       nextLsn: INVALID_LSN,
       fetching: false,
     })),
@@ -350,11 +353,11 @@ function onAppendResponse(
   // While its history is an older term's, its positions say nothing about our log.
   if (state.phase !== "elected" || message.term !== state.term || message.historyTerm !== state.term) return;
   const peer = state.peers[index]!;
-  if (message.flushLsn > state.localEndLsn) {
+  if (message.durableLsn > state.localEndLsn) {
     throw new ZenithError(
       "protocol",
       `safekeeper ${index} has WAL up to ${
-        formatLsn(message.flushLsn)
+        formatLsn(message.durableLsn)
       } in term ${state.term}, whose log ends at ${formatLsn(state.localEndLsn)}`,
     );
   }
@@ -367,9 +370,12 @@ function onAppendResponse(
     );
   }
   peer.flushLsn = maxLsn(peer.flushLsn, message.flushLsn);
+  peer.durableLsn = maxLsn(peer.durableLsn, message.durableLsn);
   if (peer.phase === "electing") {
     peer.phase = "streaming";
-    peer.nextLsn = peer.flushLsn;
+    // It may have crashed since it was connected last.
+    peer.durableLsn = message.durableLsn;
+    peer.nextLsn = message.durableLsn;
   }
   let hasNews = false;
   if (message.remoteConsistentLsn > state.remoteConsistentLsn) {
@@ -385,6 +391,15 @@ function onAppendResponse(
   for (let i = 0; i < state.peers.length; i++) {
     if (i !== index || !hasSent) tellNews(state, i, effects);
   }
+}
+
+/**
+ * What the driver may drop of its own WAL: a quorum has it durably, if only part of a record, or it is committed. Should acceptors
+ * lose it, Postgres still has it.
+ */
+export function settledLsn(state: ProposerState): Lsn {
+  const positions = state.peers.map(({ durableLsn }) => durableLsn).sort((a, b) => b - a);
+  return maxLsn(state.commitLsn, positions[quorum(state) - 1]!);
 }
 
 /** The quorum-th largest position among those whose log is this term's, which only then is decided. */
@@ -403,12 +418,12 @@ function pump(state: ProposerState, index: number, effects: ProposerEffect[]): b
   const peer = state.peers[index]!;
   let hasSent = false;
   if (peer.phase !== "streaming") return hasSent;
-  while (peer.nextLsn < state.localEndLsn && peer.nextLsn - peer.flushLsn < MAX_IN_FLIGHT_BYTES) {
+  while (peer.nextLsn < state.localEndLsn && peer.nextLsn - peer.durableLsn < state.limits.inFlightBytes) {
     if (peer.nextLsn < state.localStartLsn) {
       requestFetch(state, index, effects);
       return hasSent;
     }
-    const endLsn = Math.min(state.localEndLsn, peer.nextLsn + LOCAL_APPEND_MAX_BYTES) as Lsn;
+    const endLsn = Math.min(state.localEndLsn, peer.nextLsn + state.limits.appendBytes) as Lsn;
     pushAppend(state, index, endLsn, effects);
     peer.nextLsn = endLsn;
     hasSent = true;
@@ -418,11 +433,11 @@ function pump(state: ProposerState, index: number, effects: ProposerEffect[]): b
 
 /** Peers that lack what the window no longer holds may have waited for one that has it: this one may be the first. */
 function feedFrom(state: ProposerState, source: number, effects: ProposerEffect[]): void {
-  const { flushLsn } = state.peers[source]!;
+  const { durableLsn } = state.peers[source]!;
   for (let i = 0; i < state.peers.length; i++) {
     const peer = state.peers[i]!;
     if (i === source || peer.fetching || peer.nextLsn >= state.localStartLsn) continue;
-    if (peer.nextLsn < flushLsn) pump(state, i, effects);
+    if (peer.nextLsn < durableLsn) pump(state, i, effects);
   }
 }
 
@@ -444,20 +459,30 @@ function pushAppend(state: ProposerState, index: number, endLsn: Lsn, effects: P
   });
 }
 
-/** Asks another acceptor of this term for what the window no longer holds. */
+/** Asks for what the window no longer holds. */
 function requestFetch(state: ProposerState, index: number, effects: ProposerEffect[]): void {
   const peer = state.peers[index]!;
   if (peer.fetching) return;
-  let source = -1;
-  for (let i = 0; i < state.peers.length; i++) {
-    const { phase, flushLsn } = state.peers[i]!;
-    if (i === index || phase !== "streaming" || flushLsn <= peer.nextLsn) continue;
-    if (source < 0 || flushLsn > state.peers[source]!.flushLsn) source = i;
-  }
-  if (source < 0) return;
+  // What is not committed may be at no acceptor any more: the beginning of a record that each of them has lost in a crash.
+  const isCommitted = peer.nextLsn < state.commitLsn || state.commitLsn === INVALID_LSN;
+  const source = isCommitted ? sourceFor(state, index) : POSTGRES;
+  if (source === undefined) return;
   peer.fetching = true;
-  const to = Math.min(state.peers[source]!.flushLsn, peer.nextLsn + FETCH_MAX_BYTES) as Lsn;
+  const end = source === POSTGRES ? state.localStartLsn : state.peers[source]!.durableLsn;
+  const to = Math.min(end, peer.nextLsn + state.limits.fetchBytes) as Lsn;
   effects.push({ type: "fetch", peer: index, source, term: state.term, from: peer.nextLsn, to });
+}
+
+/** The acceptor of this term that has the most, if it has what this one lacks. */
+function sourceFor(state: ProposerState, index: number): number | undefined {
+  const { nextLsn } = state.peers[index]!;
+  let source: number | undefined;
+  for (let i = 0; i < state.peers.length; i++) {
+    const { phase, durableLsn } = state.peers[i]!;
+    if (i === index || phase !== "streaming" || durableLsn <= nextLsn) continue;
+    if (source === undefined || durableLsn > state.peers[source]!.durableLsn) source = i;
+  }
+  return source;
 }
 
 function onFetched(
@@ -500,7 +525,7 @@ function onTick(state: ProposerState, index: number, effects: ProposerEffect[]):
       if (state.term > 0) askVote(state, index, effects);
       break;
     case "streaming":
-      peer.nextLsn = peer.flushLsn;
+      peer.nextLsn = peer.durableLsn;
       if (!pump(state, index, effects)) tellNews(state, index, effects);
       break;
   }

@@ -22,7 +22,14 @@ export class RecordTracker {
 
   /** @param startLsn a record boundary */
   constructor(startLsn: Lsn, segmentSize: number, systemId: bigint) {
-    this.#decoder = new WalDecoder({ pg: pgVersion(15), startLsn, segmentSize, systemId, buffers: CHUNKS });
+    this.#decoder = new WalDecoder({
+      pg: pgVersion(15),
+      startLsn,
+      segmentSize,
+      systemId,
+      buffers: CHUNKS,
+      passesOver: () => true,
+    });
     this.#recordEndLsn = startLsn;
     this.#newestEndLsn = startLsn;
   }

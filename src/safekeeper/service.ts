@@ -236,7 +236,7 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
   }
   // Whole segments are what archivers and standbys ask for.
   const first = segmentStart(walStore.startLsn, identity.segmentSize);
-  const end = reader.kind === "recovery" ? state.flushLsn : state.commitLsn;
+  const end = reader.kind === "recovery" ? state.durableLsn : state.commitLsn;
   // A reader at the end of a page asks for what follows the next page's header.
   if (startLsn < first || startLsn > nextRecordLsn(end, identity.segmentSize)) {
     throw new ZenithError(

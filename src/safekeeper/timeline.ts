@@ -8,6 +8,7 @@
 import { assert } from "../common/assert.ts";
 import { type Disk, replaceFileSync, settleDirectorySync } from "../common/disk.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import { nextTurn } from "../common/event_loop.ts";
 import type { Logger } from "../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
@@ -36,6 +37,12 @@ const SYNC_HERE_MAX_BYTES = 128 << 10;
 
 /** How often the page server's progress is passed on to the proposer and the other safekeepers. */
 const FEEDBACK_INTERVAL_MS = 500;
+
+/** So long the beginning of a record waits for more, before it is made durable and confirmed by itself. */
+const QUIET_MS = 1_000;
+
+/** While a log is followed again from its last whole record on, others have their turn after so much. */
+const PAUSE_EVERY_BYTES = 4 << 20;
 
 /** Where a timeline's messages go: a proposer's connection. */
 export interface ProposerLink {
@@ -84,6 +91,7 @@ export class SafekeeperTimeline {
   #persistedCommitLsn: Lsn;
   #feedbackLsn: Lsn;
   #feedbackTimer: ReturnType<typeof setTimeout> | undefined;
+  #quietTimer: ReturnType<typeof setTimeout> | undefined;
   #failure: unknown;
   #closed = false;
 
@@ -163,7 +171,7 @@ export class SafekeeperTimeline {
     try {
       // Everything committed is known to be there, and to be durable; the scan need not begin before.
       const from = Math.max(control.commitLsn, control.timelineStartLsn) as Lsn;
-      let end = store.isEndKnown ? store.writtenLsn : findEndOfWal(store, from);
+      let end = store.isEndKnown ? store.writtenLsn : await findEndOfWal(store, from);
       if (options.trustedEndLsn !== undefined) end = Math.min(end, options.trustedEndLsn) as Lsn;
       await store.truncate(end);
       const state = startAcceptor(control, identity, options.id, end);
@@ -290,6 +298,7 @@ export class SafekeeperTimeline {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#feedbackTimer);
+    clearTimeout(this.#quietTimer);
     for (const link of this.#links.values()) {
       link.refuse(closedError());
     }
@@ -349,12 +358,22 @@ export class SafekeeperTimeline {
   #idle(): void {
     try {
       this.#carryOut(stepAcceptor(this.#state, { type: "idle" }), 0);
+      this.#watchQuiet();
       if (this.#state.commitLsn - this.#persistedCommitLsn >= CONTROL_LAG_MAX_BYTES) {
         this.#persist(controlOf(this.#state));
       }
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  #watchQuiet(): void {
+    const { writtenLsn, durableLsn, syncingTo } = this.#state;
+    if (writtenLsn === durableLsn || syncingTo !== INVALID_LSN || this.#quietTimer !== undefined) return;
+    this.#quietTimer = setTimeout(() => {
+      this.#quietTimer = undefined;
+      this.#handle({ type: "quiet" });
+    }, QUIET_MS);
   }
 
   /** @returns a promise when one of the effects had to wait; the rest follows behind it */
@@ -379,8 +398,7 @@ export class SafekeeperTimeline {
       case "truncate":
         return this.#truncate(effect.lsn);
       case "write":
-        this.#write(effect.lsn, effect.bytes, effect.off);
-        return undefined;
+        return this.#write(effect.lsn, effect.bytes, effect.off);
       case "sync":
         this.#sync(effect.cuts);
         return undefined;
@@ -426,7 +444,7 @@ export class SafekeeperTimeline {
     this.#tracker = this.#newTracker(lsn);
   }
 
-  #write(lsn: Lsn, bytes: Uint8Array, off: number): void {
+  #write(lsn: Lsn, bytes: Uint8Array, off: number): Promise<void> | undefined {
     const store = this.#store!;
     assert(lsn === store.writtenLsn, "the acceptor and its store agree on the end");
     const session = this.#state.appender;
@@ -438,17 +456,19 @@ export class SafekeeperTimeline {
         throw error;
       }
       // Neither damages what is here: that proposer has to go, and may come again.
-      this.#rebuildTracker();
-      this.#refuse(session, error);
+      return this.#rebuildTracker().then(() => {
+        this.#refuse(session, error);
+        this.#noteWritten();
+      });
     }
-    this.#carryOut(
-      stepAcceptor(this.#state, {
-        type: "written",
-        writtenLsn: store.writtenLsn,
-        recordEndLsn: this.#tracker!.recordEndLsn,
-      }),
-      0,
-    );
+    this.#noteWritten();
+    return undefined;
+  }
+
+  #noteWritten(): void {
+    const { writtenLsn } = this.#store!;
+    const { recordEndLsn } = this.#tracker!;
+    this.#carryOut(stepAcceptor(this.#state, { type: "written", writtenLsn, recordEndLsn }), 0);
   }
 
   #sync(cuts: number): void {
@@ -458,11 +478,16 @@ export class SafekeeperTimeline {
   }
 
   /** The tracker for a log that ends as the store's does. */
-  #rebuildTracker(): void {
+  async #rebuildTracker(): Promise<void> {
     const store = this.#store!;
-    const tracker = this.#newTracker(this.#state.recordEndLsn);
-    for (const { lsn, bytes } of store.iterate(this.#state.recordEndLsn, store.writtenLsn)) {
+    const from = this.#state.recordEndLsn;
+    const tracker = this.#newTracker(from);
+    let pausedAt = from;
+    for (const { lsn, bytes } of store.iterate(from, store.writtenLsn)) {
       tracker.feed(lsn, bytes);
+      if (lsn - pausedAt < PAUSE_EVERY_BYTES) continue;
+      pausedAt = lsn;
+      await nextTurn();
     }
     this.#tracker = tracker;
   }

@@ -156,7 +156,7 @@ export class WalSender {
         `this safekeeper is in term ${state.term} now, recovery was for term ${this.#reader.term}`,
       );
     }
-    return state.flushLsn;
+    return state.durableLsn;
   }
 
   #waitForReader(): void {

@@ -1,9 +1,13 @@
+import { nextTurn } from "../common/event_loop.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
 import { WalError } from "../postgres/wal/error.ts";
 import { pgVersion } from "../postgres/versions/find_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 import type { WalStore } from "./wal_store.ts";
+
+/** After so much others have their turn. */
+const PAUSE_EVERY_BYTES = 8 << 20;
 
 /**
  * Finds the end of the WAL in a store that was just opened: the end of the last record that is
@@ -16,21 +20,27 @@ import type { WalStore } from "./wal_store.ts";
  * @returns a record boundary: `fromLsn` when no record follows
  * @throws {ZenithError} `out_of_range`, `io`
  */
-export function findEndOfWal(store: WalStore, fromLsn: Lsn): Lsn {
+export async function findEndOfWal(store: WalStore, fromLsn: Lsn): Promise<Lsn> {
   if (fromLsn === store.writtenLsn) return fromLsn;
   const decoder = new WalDecoder({
     pg: pgVersion(15),
     startLsn: fromLsn,
     segmentSize: store.segmentSize,
     zerosAreEnd: true,
+    passesOver: () => true,
   });
   const record = new WalRecord();
   let end = fromLsn;
+  let pausedAt = fromLsn;
   try {
     for (const { lsn, bytes } of store.iterate(fromLsn, store.writtenLsn)) {
       decoder.feed(bytes, lsn);
       while (decoder.next(record)) end = record.endLsn as Lsn;
       if (decoder.ended) break;
+      // A long record is up to a gigabyte of this.
+      if (lsn - pausedAt < PAUSE_EVERY_BYTES) continue;
+      pausedAt = lsn;
+      await nextTurn();
     }
   } catch (error) {
     if (!(error instanceof WalError)) throw error;

@@ -1,9 +1,10 @@
 /** Watches everything and knows everything: the invariants of `docs/safekeeper.md`, checked after every step. */
 import { formatLsn, INVALID_LSN, type Lsn } from "../../src/common/lsn.ts";
 import type { AcceptorState } from "../../src/consensus/acceptor.ts";
+import type { ProposerState } from "../../src/consensus/proposer.ts";
 import { quorumOf } from "../../src/consensus/quorum.ts";
 import { formatTermHistory, type TermHistory } from "../../src/consensus/term_history.ts";
-import { isPrefix, TermLogs, TIMELINE_START } from "./sim_log.ts";
+import { boundary, isPrefix, TermLogs, TIMELINE_START } from "./sim_log.ts";
 
 /** An invariant does not hold. */
 export class Violation extends Error {
@@ -53,6 +54,10 @@ export class Checker {
     if (other !== undefined) throw new Violation(`term ${term} elects ${proposer} after ${other}`);
     this.#electedBy.set(term, proposer);
     this.logs.begin(term, epochStartLsn, history);
+    const start = this.logs.compose(history, epochStartLsn);
+    if (boundary(start) !== epochStartLsn) {
+      throw new Violation(`term ${term} begins at ${formatLsn(epochStartLsn)}, within a record`);
+    }
     for (const [earlier, bytes] of this.#commits) {
       if (earlier < term) this.#checkKept(earlier, bytes, term, epochStartLsn, history);
     }
@@ -79,6 +84,17 @@ export class Checker {
     this.#commits.set(term, bytes);
     for (const [later, log] of this.logs.terms) {
       if (later > term) this.#checkKept(term, bytes, later, log.startLsn, log.history);
+    }
+  }
+
+  /** Postgres began to write where its term did, and sends nothing that it has not written. */
+  askedOfPostgres(proposer: string, from: Lsn, to: Lsn, state: ProposerState): void {
+    if (from < state.epochStartLsn || to > state.localEndLsn || from >= to) {
+      throw new Violation(
+        `${proposer} asks Postgres for WAL from ${formatLsn(from)} to ${formatLsn(to)}, which has it from ${
+          formatLsn(state.epochStartLsn)
+        } to ${formatLsn(state.localEndLsn)}`,
+      );
     }
   }
 

@@ -33,7 +33,15 @@ const first = Number(values.seed ?? 1);
 const count = Number(values.seeds ?? (values.seed === undefined ? DEFAULT_SEEDS : 1));
 const trace = values.trace === true ? (line: string) => console.log(line) : undefined;
 
-const total = { steps: 0, terms: 0, committedRecords: 0, crashes: 0, refusals: 0 };
+const total = {
+  steps: 0,
+  terms: 0,
+  committedRecords: 0,
+  crashes: 0,
+  refusals: 0,
+  longRecords: 0,
+  postgresFetches: 0,
+};
 const failed: number[] = [];
 const began = performance.now();
 for (let seed = first; seed < first + count; seed++) {
@@ -49,7 +57,8 @@ const seconds = ((performance.now() - began) / 1000).toFixed(1);
 console.log(
   `${count} seeds in ${seconds} s: ${total.steps} steps, ${total.terms} elections won, ` +
     `${total.crashes} crashes, ${total.committedRecords} records committed, ` +
-    `${total.refusals} hostile messages refused, ${failed.length} failed`,
+    `${total.refusals} hostile messages refused, ${total.longRecords} long records, ` +
+    `${total.postgresFetches} times a lost part came from Postgres, ${failed.length} failed`,
 );
 if (failed.length > 0) process.exit(1);
 
@@ -79,4 +88,6 @@ function add(result: SimulationResult): void {
   total.committedRecords += result.committedRecords;
   total.crashes += result.crashes;
   total.refusals += result.refusals;
+  total.longRecords += result.longRecords;
+  total.postgresFetches += result.postgresFetches;
 }

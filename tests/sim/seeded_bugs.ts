@@ -1,7 +1,7 @@
 /** Machines with a bug in them. The checker must find each: otherwise its silence about the real ones means nothing. */
 import { type AcceptorEffect, stepAcceptor } from "../../src/consensus/acceptor.ts";
 import { TERM_MAX } from "../../src/consensus/bounds.ts";
-import { stepProposer } from "../../src/consensus/proposer.ts";
+import { POSTGRES, stepProposer } from "../../src/consensus/proposer.ts";
 import { quorumOf } from "../../src/consensus/quorum.ts";
 import { type Machines, PRODUCTION } from "./machines.ts";
 
@@ -112,6 +112,46 @@ const ANY_TERM: Machines = {
     return stepAcceptor(state, event);
   },
 };
+
+/** Parts of a record are not confirmed: one that is longer than what may be on its way never arrives. */
+const WHOLE_RECORDS_CONFIRMED: Machines = {
+  ...PRODUCTION,
+  stepAcceptor: (state, event) =>
+    stepAcceptor(state, event).map((effect) =>
+      effect.type === "send" && effect.message.type === "AppendResponse"
+        ? { ...effect, message: { ...effect.message, durableLsn: effect.message.flushLsn } }
+        : effect
+    ),
+};
+
+/** What is durable counts, also where it ends within a record. */
+const PARTS_COUNT: Machines = {
+  ...PRODUCTION,
+  stepAcceptor: (state, event) =>
+    stepAcceptor(state, event).map((effect) =>
+      effect.type === "send" && effect.message.type === "VoteResponse"
+        ? { ...effect, message: { ...effect.message, flushLsn: state.durableLsn } }
+        : effect
+    ),
+};
+
+/** Only what a quorum has ever had is thought to be there: a part that was lost in crashes is looked for at the other acceptors. */
+const POSTGRES_NOT_ASKED: Machines = {
+  ...PRODUCTION,
+  stepProposer: (state, event) =>
+    stepProposer(state, event).filter((effect) => {
+      if (effect.type !== "fetch" || effect.source !== POSTGRES) return true;
+      state.peers[effect.peer]!.fetching = false;
+      return false;
+    }),
+};
+
+/** Found by the simulation alone: a record of the exhaustive search comes in one piece. */
+export const LONG_RECORD_BUGS: readonly SeededBug[] = [
+  { name: "records that are confirmed whole only", machines: WHOLE_RECORDS_CONFIRMED },
+  { name: "part of a record that counts in an election", machines: PARTS_COUNT },
+  { name: "a part of a record that is lost for good", machines: POSTGRES_NOT_ASKED },
+];
 
 /** Found by the simulation alone: nobody is hostile in the exhaustive search. */
 export const HOSTILE_BUGS: readonly SeededBug[] = [

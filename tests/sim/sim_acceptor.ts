@@ -10,6 +10,7 @@ import {
   newAcceptorControl,
   startAcceptor,
 } from "../../src/consensus/acceptor.ts";
+import type { Limits } from "../../src/consensus/limits.ts";
 import type { AcceptorMessage, TimelineIdentity } from "../../src/consensus/messages.ts";
 import type { Random } from "../harness/random.ts";
 import type { Machines } from "./machines.ts";
@@ -17,6 +18,8 @@ import type { Scheduler } from "./scheduler.ts";
 import { boundary, concat, TIMELINE_START } from "./sim_log.ts";
 
 const NO_BYTES = new Uint8Array(0);
+/** So long the beginning of a record waits for more. */
+const QUIET_MS = 25;
 
 export interface AcceptorHost {
   /** Effects of an event are done: the state and the disk agree. */
@@ -43,6 +46,7 @@ export class SimAcceptor {
   readonly #scheduler: Scheduler;
   readonly #random: Random;
   readonly #host: AcceptorHost;
+  readonly #limits: Limits;
   #inbox: AcceptorEvent[] = [];
   #effects: AcceptorEffect[] = [];
   #busy = false;
@@ -56,6 +60,7 @@ export class SimAcceptor {
     scheduler: Scheduler,
     random: Random,
     host: AcceptorHost,
+    limits: Limits,
   ) {
     this.index = index;
     this.#identity = identity;
@@ -63,6 +68,7 @@ export class SimAcceptor {
     this.#scheduler = scheduler;
     this.#random = random;
     this.#host = host;
+    this.#limits = limits;
     this.start();
   }
 
@@ -79,7 +85,7 @@ export class SimAcceptor {
   start(): void {
     const end = this.#control.timelineStartLsn === INVALID_LSN ? INVALID_LSN : this.#endLsn();
     this.#life++;
-    this.state = startAcceptor(this.#control, this.#identity, this.index, end);
+    this.state = startAcceptor(this.#control, this.#identity, this.index, end, this.#limits);
     this.#host.trace(`acceptor ${this.index} starts in term ${this.state.term} at ${end}`);
     this.#host.changed(this);
   }
@@ -99,7 +105,7 @@ export class SimAcceptor {
     const unsynced = this.#wal.length - this.#durableBytes;
     const kept = this.#durableBytes + this.#random.int(unsynced + 1);
     // A record that is torn is not found again.
-    this.#wal = this.#wal.subarray(0, boundary(TIMELINE_START + kept) - TIMELINE_START);
+    this.#wal = this.#wal.subarray(0, boundary(this.#wal.subarray(0, kept)) - TIMELINE_START);
     this.#durableBytes = this.#wal.length;
     this.#host.trace(`acceptor ${this.index} crashes, keeps ${TIMELINE_START + this.#wal.length}`);
   }
@@ -119,6 +125,9 @@ export class SimAcceptor {
       this.#host.changed(this);
       // The lower bounds in the control record are brought up to date now and then.
       if (this.#random.oneIn(20)) this.#control = controlOf(state);
+      if (state.writtenLsn > state.durableLsn) {
+        this.#scheduler.after(QUIET_MS, this.#inThisLife(() => this.deliver({ type: "quiet" })));
+      }
       return;
     }
     this.#busy = true;
@@ -146,7 +155,7 @@ export class SimAcceptor {
         case "write": {
           this.#wal = concat(this.#wal, effect.bytes.subarray(effect.off));
           const writtenLsn = (TIMELINE_START + this.#wal.length) as Lsn;
-          this.#inbox.unshift({ type: "written", writtenLsn, recordEndLsn: boundary(writtenLsn) });
+          this.#inbox.unshift({ type: "written", writtenLsn, recordEndLsn: boundary(this.#wal) });
           break;
         }
         case "sync":
@@ -197,7 +206,7 @@ export class SimAcceptor {
   }
 
   #endLsn(): Lsn {
-    return boundary(TIMELINE_START + this.#wal.length);
+    return boundary(this.#wal);
   }
 
   #diskTime(): number {

@@ -1,22 +1,34 @@
-/** The WAL of the simulation: records of 16 bytes that say who wrote them. */
+/** The WAL of the simulation: records of 16 bytes that say who wrote them, and long ones of many times that. */
 import type { Lsn } from "../../src/common/lsn.ts";
 import type { TermHistory } from "../../src/consensus/term_history.ts";
 
 export const TIMELINE_START = 4096 as Lsn;
 export const RECORD_BYTES = 16;
 
-/** The last record boundary at or below `lsn`. */
-export function boundary(lsn: number): Lsn {
-  return (lsn - (lsn - TIMELINE_START) % RECORD_BYTES) as Lsn;
+/** The last record boundary in a log that begins at the timeline's start. */
+export function boundary(wal: Uint8Array): Lsn {
+  let at = 0;
+  for (;;) {
+    if (at + RECORD_BYTES > wal.length) return (TIMELINE_START + at) as Lsn;
+    const end = at + RECORD_BYTES * (1 + wal[at + LENGTH]!);
+    if (end > wal.length) return (TIMELINE_START + at) as Lsn;
+    at = end;
+  }
 }
 
-export function makeRecord(term: number, sequence: number, lsn: number): Uint8Array {
-  const record = new Uint8Array(RECORD_BYTES);
+/** Where a record says how many times 16 bytes it is longer than others. */
+const LENGTH = 4;
+
+/** @param units of how many times 16 bytes, up to 256 */
+export function makeRecord(term: number, sequence: number, lsn: number, units = 1): Uint8Array {
+  const record = new Uint8Array(RECORD_BYTES * units);
   const view = new DataView(record.buffer);
   view.setUint32(0, term);
   view.setUint32(4, sequence);
   view.setUint32(8, lsn);
   view.setUint32(12, ~(term ^ sequence ^ lsn) >>> 0);
+  record.fill(1 + (sequence + term) % 255, RECORD_BYTES);
+  record[LENGTH] = units - 1;
   return record;
 }
 

@@ -5,18 +5,24 @@ import {
   type ProposerEffect,
   type ProposerEvent,
   type ProposerState,
+  settledLsn,
   startProposer,
 } from "../../src/consensus/proposer.ts";
+import { LIMITS, type Limits } from "../../src/consensus/limits.ts";
 import type { Random } from "../harness/random.ts";
 import type { Machines } from "./machines.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { concat, makeRecord, TIMELINE_START } from "./sim_log.ts";
+import { concat, makeRecord, RECORD_BYTES, TIMELINE_START } from "./sim_log.ts";
 
 const TICK_MS = 60;
 const ELECTION_TIMEOUT_MIN_MS = 150;
 const WRITE_INTERVAL_MAX_MS = 12;
 /** WAL kept at hand; small, so that acceptors that lag are fed by others. */
 const WINDOW_RECORDS = 8;
+/** Where there are long records: one of so many, of up to so many times 16 bytes. */
+const LONG_ONE_IN = 6;
+const LONG_UNITS = 128;
+const UNSETTLED_MAX_BYTES = 4096;
 
 export interface ProposerHost {
   sent(proposer: SimProposer, peer: number, message: ProposerMessage): void;
@@ -39,6 +45,7 @@ export class SimProposer {
   readonly #scheduler: Scheduler;
   readonly #random: Random;
   readonly #host: ProposerHost;
+  readonly #hasLongRecords: boolean;
   /** Its own WAL, from the start of its term. */
   #wal: Uint8Array = new Uint8Array(0);
 
@@ -50,13 +57,15 @@ export class SimProposer {
     scheduler: Scheduler,
     random: Random,
     host: ProposerHost,
+    limits: Limits,
   ) {
     this.name = name;
     this.#machines = machines;
     this.#scheduler = scheduler;
     this.#random = random;
     this.#host = host;
-    this.state = startProposer({ serverInfo, acceptorCount, timelineStartLsn: TIMELINE_START });
+    this.#hasLongRecords = limits !== LIMITS;
+    this.state = startProposer({ serverInfo, acceptorCount, timelineStartLsn: TIMELINE_START, limits });
     for (let peer = 0; peer < acceptorCount; peer++) {
       this.#every(TICK_MS, () => this.step({ type: "tick", peer }));
     }
@@ -70,6 +79,7 @@ export class SimProposer {
   step(event: ProposerEvent): void {
     if (!this.alive) return;
     for (const effect of this.#machines.stepProposer(this.state, event)) this.#carryOut(effect);
+    if (event.type !== "localTrimmed") this.#trim();
   }
 
   receive(peer: number, message: AcceptorMessage): void {
@@ -79,12 +89,26 @@ export class SimProposer {
   /** Appends one record. */
   write(): void {
     if (!this.alive || !this.running || this.state.phase !== "elected") return;
-    const record = makeRecord(this.state.term, this.records++, this.state.localEndLsn);
+    // Held back as the real one is, or a long record would be little beside what waits with it.
+    if (this.state.localEndLsn - settledLsn(this.state) > UNSETTLED_MAX_BYTES) return;
+    const units = this.#hasLongRecords && this.#random.oneIn(LONG_ONE_IN)
+      ? 1 + this.#random.int(LONG_UNITS)
+      : 1;
+    const record = makeRecord(this.state.term, this.records++, this.state.localEndLsn, units);
     this.#wal = concat(this.#wal, record);
     this.#host.wrote(this, record);
     this.step({ type: "localAdvanced", endLsn: (this.state.localEndLsn + record.length) as Lsn });
-    const { localStartLsn, localEndLsn, commitLsn } = this.state;
-    const window = Math.min(commitLsn, localEndLsn - WINDOW_RECORDS * record.length);
+  }
+
+  /** What Postgres has of this term from `lsn` on. */
+  postgresWal(from: Lsn, to: Lsn): Uint8Array {
+    return this.#wal.slice(from - this.state.epochStartLsn, to - this.state.epochStartLsn);
+  }
+
+  #trim(): void {
+    const { phase, localStartLsn, localEndLsn } = this.state;
+    if (phase !== "elected") return;
+    const window = Math.min(settledLsn(this.state), localEndLsn - WINDOW_RECORDS * RECORD_BYTES);
     if (window > localStartLsn) this.step({ type: "localTrimmed", startLsn: window as Lsn });
   }
 

@@ -1,7 +1,7 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { Violation } from "./checker.ts";
-import { HOSTILE_BUGS, SEEDED_BUGS } from "./seeded_bugs.ts";
+import { HOSTILE_BUGS, LONG_RECORD_BUGS, SEEDED_BUGS } from "./seeded_bugs.ts";
 import { simulate, type SimulationResult } from "./simulation.ts";
 
 const SEEDS = 40;
@@ -12,16 +12,27 @@ const OPTIONS = { timeout: 120_000 };
 
 describe("the simulation", () => {
   test("finds nothing wrong, and sees elections, crashes and commits", OPTIONS, () => {
-    const total = { terms: 0, committedRecords: 0, crashes: 0, refusals: 0 };
+    const total = {
+      terms: 0,
+      committedRecords: 0,
+      crashes: 0,
+      refusals: 0,
+      longRecords: 0,
+      postgresFetches: 0,
+    };
     for (let seed = 1; seed <= SEEDS; seed++) {
       const result = simulate(seed);
       total.terms += result.terms;
       total.committedRecords += result.committedRecords;
       total.crashes += result.crashes;
       total.refusals += result.refusals;
+      total.longRecords += result.longRecords;
+      total.postgresFetches += result.postgresFetches;
     }
     assert.ok(total.terms > 2 * SEEDS, `${total.terms} elections`);
     assert.ok(total.crashes > 2 * SEEDS, `${total.crashes} crashes`);
+    assert.ok(total.longRecords > 4 * SEEDS, `${total.longRecords} long records`);
+    assert.ok(total.postgresFetches > SEEDS, `${total.postgresFetches} times a lost part came again`);
     assert.ok(total.refusals > 2 * SEEDS, `${total.refusals} hostile messages refused`);
     assert.ok(total.committedRecords > 20 * SEEDS, `${total.committedRecords} records`);
   });
@@ -36,7 +47,7 @@ describe("the simulation", () => {
     assert.deepEqual(runs[0], runs[1]);
   });
 
-  for (const { name, machines } of [...SEEDED_BUGS, ...HOSTILE_BUGS]) {
+  for (const { name, machines } of [...SEEDED_BUGS, ...HOSTILE_BUGS, ...LONG_RECORD_BUGS]) {
     test(`finds ${name}`, OPTIONS, () => {
       for (let seed = 1; seed <= BUG_SEEDS; seed++) {
         try {

@@ -15,7 +15,8 @@ import {
   type TimelineIdentity,
   WAL_ACCEPTOR_PROTOCOL_VERSION,
 } from "../../src/consensus/messages.ts";
-import type { ProposerEffect } from "../../src/consensus/proposer.ts";
+import { checkedLimits, LIMITS, type Limits } from "../../src/consensus/limits.ts";
+import { POSTGRES, type ProposerEffect } from "../../src/consensus/proposer.ts";
 import { Random } from "../harness/random.ts";
 import { Checker, Violation } from "./checker.ts";
 import { hostileGreeting, hostileMessage } from "./hostile.ts";
@@ -29,6 +30,14 @@ const CHAOS_MS = 3000;
 const HEAL_MS = 20_000;
 /** After the healing: this much more must be committed, and be everywhere. */
 const PROGRESS_RECORDS = 5;
+
+/** Against them a record of a few hundred bytes is what one of many megabytes is against the production's. */
+const NARROW_LIMITS = checkedLimits({
+  inFlightBytes: 256,
+  appendBytes: 64,
+  fetchBytes: 96,
+  partSyncBytes: 96,
+});
 
 const IDENTITY: TimelineIdentity = {
   tenantId: parseTenantId("11".repeat(16)),
@@ -65,6 +74,10 @@ export interface SimulationResult {
   readonly crashes: number;
   /** What a hostile session said and was refused for. */
   readonly refusals: number;
+  /** Records that were longer than what may be on its way at once. */
+  readonly longRecords: number;
+  /** What an acceptor had lost of a record came from Postgres again. */
+  readonly postgresFetches: number;
 }
 
 export interface SimulationOptions {
@@ -93,6 +106,8 @@ class Simulation implements AcceptorHost, ProposerHost {
   /** Those too that have ended: what they said may still be heard. */
   readonly #hostileSessions = new Set<number>();
   #refusals = 0;
+  #postgresFetches = 0;
+  #longRecords = 0;
   #healed = false;
   #failure: unknown;
   #steps = 0;
@@ -104,6 +119,7 @@ class Simulation implements AcceptorHost, ProposerHost {
   readonly #maxDelay: number;
   readonly #chaosInterval: number;
   readonly #isHostile: boolean;
+  readonly #limits: Limits;
   /** `proposer name/acceptor index` pairs that hear nothing of each other. */
   readonly #parted = new Set<string>();
 
@@ -118,16 +134,26 @@ class Simulation implements AcceptorHost, ProposerHost {
     this.#maxDelay = [1, 5, 20, 120][random.int(4)]!;
     this.#chaosInterval = [15, 60, 200, 600][random.int(4)]!;
     this.#isHostile = random.oneIn(2);
+    this.#limits = random.oneIn(2) ? NARROW_LIMITS : LIMITS;
     this.#checker = new Checker(count);
     for (let index = 0; index < count; index++) {
-      const acceptor = new SimAcceptor(index, IDENTITY, this.#machines, this.#scheduler, random, this);
+      const acceptor = new SimAcceptor(
+        index,
+        IDENTITY,
+        this.#machines,
+        this.#scheduler,
+        random,
+        this,
+        this.#limits,
+      );
       if (random.oneIn(5)) acceptor.slowness = 10 + random.int(50);
       this.#acceptors.push(acceptor);
     }
     this.trace(
       `${count} acceptors, ${this.#lossPercent}% lost, ${this.#duplicatePercent}% doubled, ` +
         `delay up to ${this.#maxDelay} ms, something happens every ${this.#chaosInterval} ms` +
-        (this.#isHostile ? ", somebody is hostile" : ""),
+        (this.#isHostile ? ", somebody is hostile" : "") +
+        (this.#limits === LIMITS ? "" : ", records are long"),
     );
   }
 
@@ -150,6 +176,8 @@ class Simulation implements AcceptorHost, ProposerHost {
       committedRecords: this.#checker.committed.length / RECORD_BYTES,
       crashes: this.#crashes,
       refusals: this.#refusals,
+      longRecords: this.#longRecords,
+      postgresFetches: this.#postgresFetches,
     };
   }
 
@@ -232,11 +260,15 @@ class Simulation implements AcceptorHost, ProposerHost {
 
   fetch(proposer: SimProposer, effect: Extract<ProposerEffect, { type: "fetch" }>): void {
     const { peer, from, to, term } = effect;
+    if (effect.source === POSTGRES) {
+      this.#fetchFromPostgres(proposer, effect);
+      return;
+    }
     const source = this.#acceptors[effect.source]!;
     const answer = (): void => {
       const state = source.state;
       const reachable = !this.#parted.has(pair(proposer, source)) && !this.#chance(this.#lossPercent);
-      if (!reachable || state === undefined || state.term !== term || state.flushLsn < to) {
+      if (!reachable || state === undefined || state.term !== term || state.durableLsn < to) {
         proposer.step({ type: "fetchFailed", peer });
         return;
       }
@@ -247,6 +279,21 @@ class Simulation implements AcceptorHost, ProposerHost {
     this.#scheduler.after(2 * this.#delay(), answer);
   }
 
+  /** Postgres keeps what was not confirmed to it, and may have removed what was. */
+  #fetchFromPostgres(proposer: SimProposer, effect: Extract<ProposerEffect, { type: "fetch" }>): void {
+    const { peer, from, to } = effect;
+    this.#postgresFetches++;
+    this.#guard(() => this.#checker.askedOfPostgres(proposer.name, from, to, proposer.state));
+    this.#scheduler.after(this.#delay(), () => {
+      if (from < proposer.state.commitLsn || this.#chance(this.#lossPercent)) {
+        proposer.step({ type: "fetchFailed", peer });
+        return;
+      }
+      const bytes = proposer.postgresWal(from, (from + 1 + this.#random.int(to - from)) as Lsn);
+      proposer.step({ type: "fetched", peer, lsn: from, bytes });
+    });
+  }
+
   elected(proposer: SimProposer): void {
     const { term, epochStartLsn, history } = proposer.state;
     this.trace(`${proposer.name} is elected in term ${term} at ${epochStartLsn}`);
@@ -254,6 +301,7 @@ class Simulation implements AcceptorHost, ProposerHost {
   }
 
   wrote(proposer: SimProposer, record: Uint8Array): void {
+    if (record.length > this.#limits.inFlightBytes) this.#longRecords++;
     this.#checker.logs.append(proposer.state.term, record);
   }
 
@@ -295,6 +343,7 @@ class Simulation implements AcceptorHost, ProposerHost {
       this.#scheduler,
       this.#random,
       this,
+      this.#limits,
     );
     this.#proposers.push(spawned);
     for (const acceptor of this.#acceptors) this.#connectLater(spawned, acceptor);

@@ -3,23 +3,31 @@ import { ZenithError } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
+import type { PgClient } from "../../pgwire/client.ts";
 import { startReplication } from "../../pgwire/replication.ts";
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { RECOVERY_TERM_OPTION, timelineOptions } from "../../protocol/wal_connection.ts";
 import { WAL_PROPOSER_NAME } from "./wal_source.ts";
-import { connectServer } from "../../protocol/connect.ts";
+import { connectServer, connectWalSource } from "../../protocol/connect.ts";
 
 const TIMEOUT_MS = 10_000;
 
-export interface FetchWalOptions {
+/** Postgres must not take a fetch for its synchronous standby. */
+const FETCH_NAME = "walproposer_fetch";
+
+/** WAL to be read: [from, to). */
+export interface FetchRange {
+  readonly from: Lsn;
+  readonly to: Lsn;
+  readonly signal: AbortSignal;
+}
+
+export interface FetchSource {
   readonly safekeeper: HostPort;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   /** The safekeeper answers only while this is its term. */
   readonly term: number;
-  readonly from: Lsn;
-  readonly to: Lsn;
-  readonly signal: AbortSignal;
 }
 
 /**
@@ -28,15 +36,35 @@ export interface FetchWalOptions {
  * @returns from `from` on, at least a byte, less than up to `to` where the connection ends before
  * @throws {ZenithError} when nothing comes within 10 s; what the safekeeper says against it; `signal`'s reason
  */
-export async function fetchWal(options: FetchWalOptions): Promise<Uint8Array> {
-  const { safekeeper, tenant, timeline, term, from, to } = options;
-  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(TIMEOUT_MS)]);
-  const client = await connectServer("safekeeper", safekeeper, {
-    replication: true,
-    applicationName: WAL_PROPOSER_NAME,
-    options: `${timelineOptions(tenant, timeline)} -c ${RECOVERY_TERM_OPTION}=${term}`,
-    signal,
-  });
+export function fetchFromSafekeeper(source: FetchSource, range: FetchRange): Promise<Uint8Array> {
+  const { safekeeper, tenant, timeline, term } = source;
+  return fetch(range, (signal) =>
+    connectServer("safekeeper", safekeeper, {
+      replication: true,
+      applicationName: WAL_PROPOSER_NAME,
+      options: `${timelineOptions(tenant, timeline)} -c ${RECOVERY_TERM_OPTION}=${term}`,
+      signal,
+    }));
+}
+
+/**
+ * Reads WAL that is not committed from the local Postgres, for a safekeeper that lacks it.
+ *
+ * @param connstr of Postgres
+ * @returns as {@link fetchFromSafekeeper}
+ * @throws {ZenithError} as {@link fetchFromSafekeeper}
+ */
+export function fetchFromPostgres(connstr: string, range: FetchRange): Promise<Uint8Array> {
+  return fetch(range, (signal) => connectWalSource(connstr, { applicationName: FETCH_NAME, signal }));
+}
+
+async function fetch(
+  range: FetchRange,
+  connect: (signal: AbortSignal) => Promise<PgClient>,
+): Promise<Uint8Array> {
+  const { from, to } = range;
+  const signal = AbortSignal.any([range.signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  const client = await connect(signal);
   try {
     const stream = await startReplication(client, { startLsn: from, timeline: WAL_TLI });
     const bytes = new Uint8Array(to - from);
@@ -53,7 +81,7 @@ export async function fetchWal(options: FetchWalOptions): Promise<Uint8Array> {
         onKeepalive() {},
       }).then(resolve, () => resolve());
     });
-    if (got === 0) throw signal.reason ?? new ZenithError("unavailable", "the safekeeper sent nothing");
+    if (got === 0) throw signal.reason ?? new ZenithError("unavailable", "nothing was sent");
     return bytes.subarray(0, got);
   } finally {
     client.destroy();

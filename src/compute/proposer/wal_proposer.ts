@@ -21,17 +21,20 @@ import {
   WAL_ACCEPTOR_PROTOCOL_VERSION,
 } from "../../consensus/messages.ts";
 import {
+  POSTGRES,
   type ProposerEffect,
   type ProposerEvent,
   type ProposerState,
+  settledLsn,
   startProposer,
   stepProposer,
 } from "../../consensus/proposer.ts";
+import { LIMITS } from "../../consensus/limits.ts";
 import { quorumOf } from "../../consensus/quorum.ts";
 import { pageOffset } from "../../postgres/wal/page_header.ts";
 import { AcceptorLink } from "./acceptor_link.ts";
 import type { CommitProgress } from "./commit_progress.ts";
-import { fetchWal } from "./fetch_wal.ts";
+import { fetchFromPostgres, fetchFromSafekeeper, type FetchRange } from "./fetch_wal.ts";
 import { WalSource } from "./wal_source.ts";
 import { WalWindow } from "./wal_window.ts";
 
@@ -52,14 +55,19 @@ const FETCH_RETRY_MS = 500;
 const WINDOW_KEEP_BYTES = 16 << 20;
 /** Trimmed in steps. */
 const WINDOW_TRIM_BYTES = 4 << 20;
-/** WAL that is not committed: above this Postgres is held back, below the second it goes on. */
-const UNCOMMITTED_MAX_BYTES = 64 << 20;
-const UNCOMMITTED_LOW_BYTES = 32 << 20;
+/** WAL that no quorum has durably: above this Postgres is held back, below the second it goes on. */
+const UNSETTLED_MAX_BYTES = 64 << 20;
+const UNSETTLED_LOW_BYTES = 32 << 20;
+assert(
+  UNSETTLED_LOW_BYTES >= LIMITS.inFlightBytes,
+  "acceptors have enough to do while Postgres is held back",
+);
 
 /** How long safekeepers wait to hear what was committed when no more WAL comes that says it; readers see it then. */
 const NEWS_DELAY_MS = 10;
 
 type AppendEffect = Extract<ProposerEffect, { type: "append" }>;
+type FetchEffect = Extract<ProposerEffect, { type: "fetch" }>;
 
 export interface WalProposerOptions {
   readonly tenant: TenantId;
@@ -114,6 +122,8 @@ export class WalProposer {
   #watchTimer: ReturnType<typeof setInterval> | undefined;
   #elected: { resolve(): void; reject(error: unknown): void } | undefined;
   #source: WalSource | undefined;
+  /** Of the local Postgres, once it runs. */
+  #connstr: string | undefined;
   #advancePlanned = false;
   readonly #abort = new AbortController();
 
@@ -244,6 +254,7 @@ export class WalProposer {
    */
   async start(connstr: string): Promise<void> {
     assert(this.#state.commitLsn !== INVALID_LSN, "WAL is streamed after the election");
+    this.#connstr = connstr;
     this.#source = new WalSource({
       connstr,
       systemId: this.#options.systemId,
@@ -289,8 +300,8 @@ export class WalProposer {
     // Only behind all effects: they may refer to what is dropped here, and what is resumed may bring the next event.
     if (this.#window === undefined || this.#state.commitLsn === INVALID_LSN) return;
     this.#trimWindow(this.#window);
-    const uncommitted = this.#window.endLsn - this.#state.commitLsn;
-    if (this.#source?.paused && uncommitted < UNCOMMITTED_LOW_BYTES) this.#source.resume();
+    const unsettled = this.#window.endLsn - settledLsn(this.#state);
+    if (this.#source?.paused && unsettled < UNSETTLED_LOW_BYTES) this.#source.resume();
   }
 
   #carryOut(effect: ProposerEffect): void {
@@ -353,7 +364,7 @@ export class WalProposer {
   }
 
   #trimWindow(window: WalWindow): void {
-    const below = Math.min(this.#state.commitLsn, window.endLsn - WINDOW_KEEP_BYTES) as Lsn;
+    const below = Math.min(settledLsn(this.#state), window.endLsn - WINDOW_KEEP_BYTES) as Lsn;
     if (below - window.startLsn < WINDOW_TRIM_BYTES) return;
     window.trim(below);
     this.#step({ type: "localTrimmed", startLsn: below });
@@ -399,16 +410,16 @@ export class WalProposer {
   }
 
   #owesAnswer(index: number): boolean {
-    const { phase, nextLsn, flushLsn } = this.#state.peers[index]!;
-    if (phase === "streaming") return nextLsn > flushLsn;
+    const { phase, nextLsn, durableLsn } = this.#state.peers[index]!;
+    if (phase === "streaming") return nextLsn > durableLsn;
     return phase === "greeting" || phase === "voting" || phase === "electing";
   }
 
   /** The wait for an answer begins with the first question. */
   #noteAsked(index: number): void {
     const now = Date.now();
-    const { nextLsn, flushLsn, phase } = this.#state.peers[index]!;
-    if (phase !== "streaming" || nextLsn === flushLsn) this.#answeredAt[index] = now;
+    const { nextLsn, durableLsn, phase } = this.#state.peers[index]!;
+    if (phase !== "streaming" || nextLsn === durableLsn) this.#answeredAt[index] = now;
   }
 
   #noQuorum(timeoutMs: number): ZenithError {
@@ -423,24 +434,37 @@ export class WalProposer {
     );
   }
 
-  // --- WAL from other acceptors
+  // --- WAL that the window no longer holds
 
-  #fetch(effect: Extract<ProposerEffect, { type: "fetch" }>): void {
-    const { peer, from, to, term, source } = effect;
-    const { tenant, timeline, acceptors } = this.#options;
-    fetchWal({ safekeeper: acceptors[source]!, tenant, timeline, term, from, to, signal: this.#abort.signal })
+  #fetch(effect: FetchEffect): void {
+    const { peer, from, to, source } = effect;
+    const { acceptors } = this.#options;
+    const range = { from, to, signal: this.#abort.signal };
+    this.#fetched(effect, range)
       .then(
         (bytes) => this.#step({ type: "fetched", peer, lsn: from, bytes }),
         (error) => {
           if (this.#abort.signal.aborted) return;
           this.#logger.warn(`could not read WAL for a safekeeper that lags: ${errorMessage(error)}`, {
-            from: formatHostPort(acceptors[source]!),
+            from: source === POSTGRES ? "Postgres" : formatHostPort(acceptors[source]!),
             for: formatHostPort(acceptors[peer]!),
           });
           this.#step({ type: "fetchFailed", peer });
           setTimeout(() => this.#step({ type: "tick", peer }), FETCH_RETRY_MS);
         },
       );
+  }
+
+  #fetched({ source, term }: FetchEffect, range: FetchRange): Promise<Uint8Array> {
+    const { tenant, timeline, acceptors } = this.#options;
+    if (source !== POSTGRES) {
+      return fetchFromSafekeeper({ safekeeper: acceptors[source]!, tenant, timeline, term }, range);
+    }
+    // Before it is started nothing can be missing that is not committed.
+    if (this.#connstr === undefined) {
+      return Promise.reject(new ZenithError("unavailable", "Postgres is not there yet"));
+    }
+    return fetchFromPostgres(this.#connstr, range);
   }
 
   // --- WAL from Postgres
@@ -455,7 +479,7 @@ export class WalProposer {
     }
     window.append(bytes, off, len);
     const source = this.#source!;
-    if (!source.paused && window.endLsn - this.#state.commitLsn > UNCOMMITTED_MAX_BYTES) source.pause();
+    if (!source.paused && window.endLsn - settledLsn(this.#state) > UNSETTLED_MAX_BYTES) source.pause();
     // What one read of the socket has brought leaves in one message, however many Postgres has made of it.
     if (this.#advancePlanned) return;
     this.#advancePlanned = true;

@@ -89,6 +89,7 @@ export class Ingest {
 
   /** Takes in one record. Records come in WAL order. */
   apply(rec: WalRecord): void {
+    assert(rec.isWhole || rec.blockCount === 0, "what changes a page is kept whole");
     this.#store.noteRecord(rec.lsn as Lsn);
     this.#checkpoint.noteXid(rec.xl_xid);
     if (rec.blockCount > 0) this.#applyBlocks(rec);

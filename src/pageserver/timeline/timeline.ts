@@ -14,6 +14,7 @@ import { WalDecoder } from "../../postgres/wal/decoder.ts";
 import { WalError } from "../../postgres/wal/error.ts";
 import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
+import { RM_LOGICALMSG_ID } from "../../postgres/wal/rmgr.ts";
 import type { WalStore } from "../../wal_store/wal_store.ts";
 import { Backpressure } from "./backpressure.ts";
 import { CheckpointTracker } from "../content/checkpoint_tracker.ts";
@@ -164,6 +165,7 @@ export class Timeline {
       knownTypesOnly: true,
       zerosAreEnd,
       buffers: this.#walBuffers,
+      passesOver: (rmid) => rmid === RM_LOGICALMSG_ID,
     });
   }
 
@@ -339,6 +341,11 @@ export class Timeline {
   /** Resolves when more WAL may come. @throws as {@link TimelineStore.ready} */
   ready(): Promise<void> {
     return this.backpressure.hold(this.store.ready(), this.store.sizes().frozenBytes);
+  }
+
+  /** Bytes that were received and are not durable: of a long record up to a gigabyte before its end. */
+  get unsyncedBytes(): number {
+    return this.wal.writtenLsn - this.wal.syncedLsn;
   }
 
   /** Makes what was received durable. @returns the record boundary up to which WAL survives a crash */

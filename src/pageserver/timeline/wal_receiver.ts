@@ -25,6 +25,9 @@ const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
 /** How often a source that is held back hears from here: well within PostgreSQL's wal_sender_timeout of 60 s. */
 const HELD_REPORT_INTERVAL_MS = 10_000;
 
+/** So much of a record that has not ended is made durable by itself, so that its end is no long sync of many files. */
+const PART_SYNC_BYTES = 16 << 20;
+
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
@@ -224,16 +227,17 @@ class WalIntake implements ReplicationHandler {
     if (this.#syncing) return;
     this.#syncing = true;
     try {
-      while (this.#durable < this.#timeline.position) {
+      while (this.#durable < this.#timeline.position || this.#timeline.unsyncedBytes >= PART_SYNC_BYTES) {
         if (this.#syncIntervalMs > 0) {
           await sleep(this.#syncIntervalMs);
           if (this.#stopped) return;
         }
         const before = this.#durable;
+        const wasUnsynced = this.#timeline.unsyncedBytes;
         this.#durable = await this.#timeline.makeDurable();
         this.#report();
         // A partial record is not waited for; its rest will come.
-        if (this.#durable === before) break;
+        if (this.#durable === before && wasUnsynced < PART_SYNC_BYTES) break;
       }
       this.#timeline.trimWal().catch((error) => this.#fail(error));
     } catch (error) {

@@ -56,6 +56,13 @@ const FIRST_CHUNK_SIZE = 64 << 10;
 /** A busy one has such a chunk of its own, however little of it is used: hundreds of timelines must not come to hundreds of megabytes. */
 export const CHUNK_SIZE = 256 << 10;
 
+/** Of a longer record the checksum is computed as its bytes come, so that its end takes no longer than that of others. */
+const LONG_RECORD_BYTES = 128 << 10;
+/** As much of a long record is added to its checksum at once. */
+const CHECK_STEP_BYTES = 32 << 10;
+/** The beginning of a record that is passed over stays until its end: the headers of all its parts lie in it. */
+const KEPT_HEAD_BYTES = 2 << 10;
+
 const TWO_POW_32 = 0x1_0000_0000;
 /** xl_prev is not known yet, so the chain can't be checked. */
 const UNKNOWN_PREV = -1;
@@ -91,7 +98,15 @@ export interface WalDecoderOptions {
    * again retains their chunk.
    */
   buffers?: BufferPool;
+  /**
+   * Says of a resource manager that nobody looks into its records. A long one is then checked as any other, but its data are not kept
+   * ({@link WalRecord.isWhole}): up to 1 GiB that need no memory.
+   */
+  passesOver?(rmid: number): boolean;
 }
+
+assert(KEPT_HEAD_BYTES % 8 === 0, "what follows the head keeps its alignment");
+assert(KEPT_HEAD_BYTES + XLOG_BLCKSZ < FIRST_CHUNK_SIZE, "any chunk has room for the head and more");
 
 export class WalDecoder {
   readonly segmentSize: number;
@@ -116,6 +131,14 @@ export class WalDecoder {
   #words: Uint32Array = new Uint32Array(0);
   #rd = 0;
   #wr = 0;
+
+  // A long record: its length (0: there is none), how much of it is in its checksum, and how much of that was dropped behind its head.
+  #longLength = 0;
+  #checked = 0;
+  #bodyCrc = 0;
+  #dropped = 0;
+  #passing = false;
+  readonly #passesOver: ((rmid: number) => boolean) | undefined;
 
   /** End of the last record; the next one starts here or behind the page header here. */
   #endLsn: number;
@@ -144,6 +167,7 @@ export class WalDecoder {
     this.#zerosAreEnd = options.zerosAreEnd ?? false;
     this.#knownTypesOnly = options.knownTypesOnly ?? false;
     this.#buffers = options.buffers;
+    this.#passesOver = options.passesOver;
     this.#prevLsn = options.prevLsn ?? UNKNOWN_PREV;
     this.#searching = options.findFirst ?? false;
     const start = options.startLsn;
@@ -248,6 +272,7 @@ export class WalDecoder {
     need = this.#words[this.#rd >> 2]!;
     const lsn = nextRecordLsn(this.#endLsn, this.segmentSize);
     const prev = this.#checkHeader(lsn);
+    if (need > LONG_RECORD_BYTES) return this.#decodeLong(rec, lsn, prev, need);
     while (this.#wr - this.#rd < need) {
       if (!this.#pull()) return false;
       // The record was dropped at a page that overwrites it, or the file ends in its middle.
@@ -255,20 +280,71 @@ export class WalDecoder {
       if (this.#endLsn > lsn) return this.#decode(rec);
     }
 
+    const bodyCrc = crc32c(this.#chunk, this.#rd + SIZE_OF_XLOG_RECORD, need - SIZE_OF_XLOG_RECORD);
+    this.#finish(rec, lsn, prev, need, bodyCrc);
+    return true;
+  }
+
+  /** The rest of {@link #decode} for a record that comes in many pieces: each is checked when it is there, and dropped if nobody wants it. */
+  #decodeLong(rec: WalRecord, lsn: Lsn, prev: number, need: number): boolean {
+    if (this.#longLength === 0) {
+      this.#longLength = need;
+      this.#checked = SIZE_OF_XLOG_RECORD;
+      this.#passing = this.#passesOver?.(this.#chunk[this.#rd + XL_RMID]!) ?? false;
+    }
+    while (this.#pending < need) {
+      if (!this.#pull()) return false;
+      if (this.#ended) return false;
+      // The record was dropped at a page that overwrites it.
+      if (this.#endLsn > lsn) return this.#decode(rec);
+      if (this.#pending - this.#checked >= CHECK_STEP_BYTES) this.#checkLong();
+    }
+    this.#checkLong();
+    this.#finish(rec, lsn, prev, need, this.#bodyCrc);
+    return true;
+  }
+
+  /** Bytes of the record at rd that have come. */
+  get #pending(): number {
+    return this.#wr - this.#rd + this.#dropped;
+  }
+
+  /** Adds what has come of the long record to its checksum. */
+  #checkLong(): void {
+    const to = Math.min(this.#pending, this.#longLength);
+    const from = this.#rd + this.#checked - this.#dropped;
+    this.#bodyCrc = crc32c(this.#chunk, from, to - this.#checked, this.#bodyCrc);
+    this.#checked = to;
+  }
+
+  /** Forgets what has come of the record that is passed over, but for its head. False: there is too little. */
+  #dropMiddle(): boolean {
+    const headEnd = this.#rd + KEPT_HEAD_BYTES;
+    if (!this.#passing || this.#wr <= headEnd) return false;
+    this.#checkLong();
+    this.#dropped += this.#wr - headEnd;
+    this.#wr = headEnd;
+    return true;
+  }
+
+  #forgetLong(): void {
+    this.#longLength = 0;
+    this.#checked = 0;
+    this.#bodyCrc = 0;
+    this.#dropped = 0;
+    this.#passing = false;
+  }
+
+  /** All of the record has come; `bodyCrc` is the checksum of what is behind its header. */
+  #finish(rec: WalRecord, lsn: Lsn, prev: number, need: number, bodyCrc: number): void {
     const off = this.#rd;
     const bytes = this.#chunk;
-    const crc = crc32c(
-      bytes,
-      off,
-      XL_CRC,
-      crc32c(bytes, off + SIZE_OF_XLOG_RECORD, need - SIZE_OF_XLOG_RECORD),
-    );
-    if (crc !== this.#words[(off + XL_CRC) >> 2]) {
+    if (crc32c(bytes, off, XL_CRC, bodyCrc) !== this.#words[(off + XL_CRC) >> 2]) {
       throw new WalError(lsn, `checksum mismatch in a record of ${need} bytes`);
     }
     rec.lsn = lsn;
     rec.xl_prev = prev;
-    parseRecord(rec, bytes, off, this.#pg);
+    parseRecord(rec, bytes, off, this.#pg, this.#dropped);
     if (this.#knownTypesOnly && !isKnownRecordType(this.#pg, rec.xl_rmid, rec.xl_info)) {
       throw new WalError(
         lsn,
@@ -277,13 +353,13 @@ export class WalDecoder {
         }`,
       );
     }
-    this.#rd = off + alignRecordLength(need);
+    this.#rd = off + alignRecordLength(need) - this.#dropped;
+    if (this.#longLength !== 0) this.#forgetLong();
     this.#prevLsn = lsn;
     this.#endLsn = recordEndLsn(lsn, need, this.segmentSize);
     if (rec.xl_rmid === RM_XLOG_ID) this.#noteXlogRecord(rec);
     else if (this.#abortedLsn !== 0) this.#checkOverwrite(rec);
     rec.endLsn = this.#endLsn;
-    return true;
   }
 
   /** Looks at the length of the record at rd. False: it is the zero that ends the WAL. */
@@ -335,7 +411,8 @@ export class WalDecoder {
     const aborted = this.#abortedLsn;
     this.#abortedLsn = 0;
     const isOverwrite = rec.xl_rmid === RM_XLOG_ID &&
-      (rec.xl_info & XLR_RMGR_INFO_MASK) === XLOG_OVERWRITE_CONTRECORD && rec.mainLen >= 8;
+      (rec.xl_info & XLR_RMGR_INFO_MASK) === XLOG_OVERWRITE_CONTRECORD && rec.mainLen >= 8 &&
+      rec.isWhole;
     if (!isOverwrite) {
       throw new WalError(
         rec.lsn,
@@ -393,7 +470,7 @@ export class WalDecoder {
         this.#consume(count);
         continue;
       }
-      if (this.#wr === this.#chunk.length) this.#nextChunk();
+      if (this.#wr === this.#chunk.length && !this.#dropMiddle()) this.#nextChunk();
       const count = Math.min(inPage, this.#chunk.length - this.#wr);
       this.#chunk.set(this.#in.subarray(this.#inOff, this.#inOff + count), this.#wr);
       this.#wr += count;
@@ -422,7 +499,7 @@ export class WalDecoder {
       this.#findFirstInPage(pageLsn, headerSize, continues ? remLen : 0);
       return;
     }
-    const pending = this.#wr - this.#rd;
+    const pending = this.#pending;
     if (pending <= 0) {
       if (continues) throw new WalError(pageLsn, "a continuation record where a new one should start");
       return;
@@ -432,6 +509,7 @@ export class WalDecoder {
       this.#abortedLsn = recordLsn;
       this.#rd = this.#wr;
       this.#endLsn = pageLsn;
+      this.#forgetLong();
       return;
     }
     if (!continues) {

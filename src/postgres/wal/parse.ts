@@ -52,17 +52,24 @@ const BLOCK_NUMBER = 4;
  *
  * @param off where the record starts, 8-byte aligned; the record is contiguous
  * @param pg the major that wrote it
+ * @param dropped how many bytes of its data are not there, behind its headers: where data lie is then not to be used
  * @throws {WalError} on anything that PostgreSQL would not have written
  */
-export function parseRecord(rec: WalRecord, bytes: Uint8Array, off: number, pg: WalFormat): void {
+export function parseRecord(
+  rec: WalRecord,
+  bytes: Uint8Array,
+  off: number,
+  pg: WalFormat,
+  dropped = 0,
+): void {
   if (off < 0 || off + SIZE_OF_XLOG_RECORD > bytes.length) {
     throw new WalError(rec.lsn, `${bytes.length - off} bytes are too few for a record header`);
   }
   const totLen = u32(bytes, off + XL_TOT_LEN);
-  if (totLen < SIZE_OF_XLOG_RECORD || off + totLen > bytes.length) {
+  if (totLen < SIZE_OF_XLOG_RECORD || off + totLen - dropped > bytes.length) {
     throw new WalError(
       rec.lsn,
-      `record length ${totLen} is outside ${SIZE_OF_XLOG_RECORD}..${bytes.length - off}`,
+      `record length ${totLen} is outside ${SIZE_OF_XLOG_RECORD}..${bytes.length - off + dropped}`,
     );
   }
   const prevHigh = u32(bytes, off + XL_PREV + 4);
@@ -72,6 +79,7 @@ export function parseRecord(rec: WalRecord, bytes: Uint8Array, off: number, pg: 
 
   rec.bytes = bytes;
   rec.off = off;
+  rec.isWhole = dropped === 0;
   rec.xl_tot_len = totLen;
   rec.xl_xid = u32(bytes, off + XL_XID);
   rec.xl_prev = prevHigh * TWO_POW_32 + u32(bytes, off + XL_PREV);

@@ -36,6 +36,8 @@ export class WalRecord {
   bytes: Uint8Array = EMPTY;
   /** Where its header starts in {@link bytes}. */
   off = 0;
+  /** False: it was passed over. Its header and the headers of its parts are there, what they are about is not. */
+  isWhole = true;
 
   xl_tot_len = 0;
   /** Unsigned 32 bits. */

@@ -12,6 +12,7 @@ import {
   stepAcceptor,
 } from "../../../src/consensus/acceptor.ts";
 import { TERM_MAX, TERM_STEP_MAX } from "../../../src/consensus/bounds.ts";
+import { LIMITS } from "../../../src/consensus/limits.ts";
 import {
   type ProposerMessage,
   type ServerInfo,
@@ -233,6 +234,37 @@ describe("an acceptor", () => {
     assert.deepEqual(types(stepAcceptor(state, { type: "idle" })), ["sync"]);
     stepAcceptor(state, { type: "synced", cuts: state.cuts });
     assert.equal(state.flushLsn, 1200);
+  });
+
+  test("makes parts of a long record durable, and says so, though nothing of it counts", () => {
+    elected(1, 1, START, history([1, START]));
+    const part = LIMITS.partSyncBytes;
+    const receive = (length: number): void => {
+      append(1, 1, state.writtenLsn, length);
+      stepAcceptor(state, { type: "written", writtenLsn: state.writtenLsn, recordEndLsn: START });
+    };
+    receive(part - 1);
+    assert.deepEqual(stepAcceptor(state, { type: "idle" }), [], "it is not worth a sync yet");
+    receive(1);
+    assert.deepEqual(types(stepAcceptor(state, { type: "idle" })), ["sync"]);
+    receive(8);
+    const [answer] = stepAcceptor(state, { type: "synced", cuts: state.cuts });
+    assert.ok(answer?.type === "send" && answer.message.type === "AppendResponse");
+    assert.deepEqual([answer.message.flushLsn, answer.message.durableLsn], [START, START + part]);
+    // What is left when nothing more comes is confirmed too, so that nobody waits for that.
+    assert.deepEqual(stepAcceptor(state, { type: "idle" }), []);
+    assert.deepEqual(types(stepAcceptor(state, { type: "quiet" })), ["sync"]);
+    assert.deepEqual(stepAcceptor(state, { type: "quiet" }), [], "one sync at a time");
+    stepAcceptor(state, { type: "synced", cuts: state.cuts });
+    assert.deepEqual([state.flushLsn, state.durableLsn], [START, START + part + 8]);
+    assert.deepEqual(stepAcceptor(state, { type: "quiet" }), []);
+
+    // A newer term begins at the record's start, whatever was durable of it.
+    const [, vote] = send(2, { type: "VoteRequest", term: 2 }).filter(({ type }) => type === "send");
+    assert.ok(vote?.type === "send" && vote.message.type === "VoteResponse");
+    assert.equal(vote.message.flushLsn, START);
+    elected(2, 2, START, history([1, START], [2, START]));
+    assert.deepEqual([state.writtenLsn, state.durableLsn], [START, START]);
   });
 
   test("a sync from before a cut confirms nothing of the log behind it", () => {

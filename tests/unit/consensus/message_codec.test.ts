@@ -84,6 +84,7 @@ const ACCEPTOR_MESSAGES: readonly AcceptorMessage[] = [
     term: 4,
     historyTerm: 3,
     flushLsn: parseLsn("2/10"),
+    durableLsn: parseLsn("2/20"),
     commitLsn: parseLsn("2/8"),
     remoteConsistentLsn: parseLsn("1/8"),
   },
@@ -132,7 +133,7 @@ describe("messages of the consensus", () => {
     bytes[4] = 99;
     assert.throws(() => decodeProposerMessage(bytes, 0, bytes.length), {
       kind: "protocol",
-      message: /version 99, this safekeeper 1/,
+      message: new RegExp(`version 99, this safekeeper ${WAL_ACCEPTOR_PROTOCOL_VERSION}$`),
     });
   });
 

@@ -8,7 +8,14 @@ import {
   WAL_ACCEPTOR_PROTOCOL_VERSION,
 } from "../../../src/consensus/messages.ts";
 import { TERM_MAX, TERM_STEP_MAX } from "../../../src/consensus/bounds.ts";
-import { type ProposerEffect, startProposer, stepProposer } from "../../../src/consensus/proposer.ts";
+import { LIMITS } from "../../../src/consensus/limits.ts";
+import {
+  POSTGRES,
+  type ProposerEffect,
+  settledLsn,
+  startProposer,
+  stepProposer,
+} from "../../../src/consensus/proposer.ts";
 
 const START = 0x1500000 as Lsn;
 const BEHIND = (START + 0x1000) as Lsn;
@@ -42,12 +49,13 @@ function elected() {
       history: [{ term: 1, startLsn: START }],
     })
   );
-  const confirm = (peer: number, flushLsn: Lsn): ProposerEffect[] =>
+  const confirm = (peer: number, flushLsn: Lsn, durableLsn = flushLsn): ProposerEffect[] =>
     hear(peer, {
       type: "AppendResponse",
       term: 2,
       historyTerm: 2,
       flushLsn,
+      durableLsn,
       commitLsn: START,
       remoteConsistentLsn: START,
     });
@@ -143,12 +151,15 @@ describe("an acceptor that says what can't be", () => {
       term: 2,
       historyTerm: 2,
       flushLsn: AHEAD,
+      durableLsn: AHEAD,
       commitLsn: START,
       remoteConsistentLsn: START,
     } as const;
     const vote = { type: "VoteResponse", term: 2, granted: true, timelineStartLsn: START } as const;
     const lies: AcceptorMessage[] = [
-      { ...answer, flushLsn: (AHEAD + 8) as Lsn },
+      { ...answer, durableLsn: (AHEAD + 8) as Lsn },
+      { ...answer, flushLsn: (AHEAD + 8) as Lsn, durableLsn: (AHEAD + 8) as Lsn },
+      { ...answer, durableLsn: (AHEAD - 8) as Lsn },
       { ...answer, remoteConsistentLsn: (AHEAD + 8) as Lsn },
       { ...answer, historyTerm: 3 },
       { ...vote, flushLsn: AHEAD, history: [{ term: 3, startLsn: START }] },
@@ -159,5 +170,65 @@ describe("an acceptor that says what can't be", () => {
     }
     assert.deepEqual(state.peers, before);
     assert.equal(state.remoteConsistentLsn, 0);
+  });
+});
+
+describe("a record that is longer than all limits", () => {
+  const { inFlightBytes, fetchBytes } = LIMITS;
+
+  /** Acceptors 0 and 1 stream, and everything up to AHEAD is committed; then Postgres has written much, without the record's end. */
+  function streaming() {
+    const proposer = elected();
+    const { state, confirm } = proposer;
+    confirm(1, AHEAD);
+    confirm(0, AHEAD);
+    const endLsn = (AHEAD + 10 * inFlightBytes) as Lsn;
+    const sent = stepProposer(state, { type: "localAdvanced", endLsn });
+    return { ...proposer, sent };
+  }
+
+  const bytesTo = (effects: readonly ProposerEffect[], to: number): number =>
+    effects.reduce(
+      (sum, effect) =>
+        effect.type === "append" && effect.peer === to ? sum + effect.endLsn - effect.beginLsn : sum,
+      0,
+    );
+
+  test("goes on as its parts become durable, though nothing of it counts", () => {
+    const { state, confirm, sent } = streaming();
+    assert.ok(bytesTo(sent, 0) >= inFlightBytes && bytesTo(sent, 0) < 2 * inFlightBytes);
+    const more = confirm(0, AHEAD, (AHEAD + inFlightBytes) as Lsn);
+    assert.ok(bytesTo(more, 0) >= inFlightBytes / 2);
+    assert.equal(state.commitLsn, AHEAD);
+    assert.equal(settledLsn(state), AHEAD, "one is no quorum");
+    confirm(1, AHEAD, (AHEAD + inFlightBytes / 2) as Lsn);
+    assert.equal(settledLsn(state), AHEAD + inFlightBytes / 2);
+    assert.equal(state.commitLsn, AHEAD);
+  });
+
+  test("comes from Postgres once more where an acceptor has lost its beginning", () => {
+    const { state, confirm } = streaming();
+    const trimmed = (AHEAD + inFlightBytes) as Lsn;
+    for (const peer of [0, 1]) confirm(peer, AHEAD, trimmed);
+    stepProposer(state, { type: "localTrimmed", startLsn: trimmed });
+    stepProposer(state, { type: "disconnected", peer: 1 });
+    stepProposer(state, { type: "connected", peer: 1 });
+    stepProposer(state, { type: "message", peer: 1, message: { type: "Greeting", term: 2, acceptorId: 2 } });
+    const vote = {
+      type: "VoteResponse",
+      term: 2,
+      granted: false,
+      flushLsn: AHEAD,
+      timelineStartLsn: START,
+    } as const;
+    stepProposer(state, { type: "message", peer: 1, message: { ...vote, history: state.history } });
+    assert.deepEqual(fetches(confirm(1, AHEAD)), [{
+      type: "fetch",
+      peer: 1,
+      source: POSTGRES,
+      term: 2,
+      from: AHEAD,
+      to: AHEAD + fetchBytes,
+    }]);
   });
 });

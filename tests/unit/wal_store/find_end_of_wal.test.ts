@@ -49,9 +49,9 @@ describe("findEndOfWal", () => {
 
   test("is the start when there is no record", async () => {
     const empty = await open();
-    assert.equal(findEndOfWal(empty, START), START);
+    assert.equal(await findEndOfWal(empty, START), START);
     const store = await reopenWith(new Uint8Array(100));
-    assert.equal(findEndOfWal(store, START), START);
+    assert.equal(await findEndOfWal(store, START), START);
     await store.close();
   });
 
@@ -60,9 +60,9 @@ describe("findEndOfWal", () => {
     const store = await reopenWith(wal.bytes);
     const last = wal.ends[wal.ends.length - 1]!;
     assert.ok(last > 2 * SEGMENT);
-    assert.equal(findEndOfWal(store, START), last);
-    assert.equal(findEndOfWal(store, wal.ends[wal.ends.length - 3]!), last);
-    assert.equal(findEndOfWal(store, last), last);
+    assert.equal(await findEndOfWal(store, START), last);
+    assert.equal(await findEndOfWal(store, wal.ends[wal.ends.length - 3]!), last);
+    assert.equal(await findEndOfWal(store, last), last);
     await store.close();
   });
 
@@ -73,7 +73,7 @@ describe("findEndOfWal", () => {
       const store = await reopenWith(wal.bytes.subarray(0, length));
       const whole = wal.unpaddedEnds.filter((end) => end <= START + length).length;
       assert.equal(
-        findEndOfWal(store, START),
+        await findEndOfWal(store, START),
         whole === 0 ? START : wal.ends[whole - 1],
         `after ${length} bytes`,
       );
@@ -85,7 +85,7 @@ describe("findEndOfWal", () => {
     const wal = records([200, 200, 200, 200, 200]);
     wal.bytes[2 * 200 + 100]! ^= 1;
     const store = await reopenWith(wal.bytes);
-    assert.equal(findEndOfWal(store, START), wal.ends[1]);
+    assert.equal(await findEndOfWal(store, START), wal.ends[1]);
     await store.close();
   });
 
@@ -94,13 +94,13 @@ describe("findEndOfWal", () => {
     const third = wal.bytes.slice(2 * 200, 3 * 200);
     wal.bytes[2 * 200 + 100]! ^= 1;
     const store = await reopenWith(wal.bytes);
-    await store.truncate(findEndOfWal(store, START));
+    await store.truncate(await findEndOfWal(store, START));
     // The damaged record is written again, exactly as it was: what came after it must be gone.
     store.write(store.writtenLsn, third, 0, third.length);
     await store.sync();
     await store.close();
     const reopened = await open();
-    assert.equal(findEndOfWal(reopened, START), wal.ends[2]);
+    assert.equal(await findEndOfWal(reopened, START), wal.ends[2]);
     await reopened.close();
   });
 
@@ -117,7 +117,7 @@ describe("findEndOfWal", () => {
     }
     writeSync(fd, noise, 0, noise.length, 4096);
     const reopened = await open();
-    assert.equal(findEndOfWal(reopened, START), START);
+    assert.equal(await findEndOfWal(reopened, START), START);
     await reopened.close();
   });
 });

@@ -105,10 +105,10 @@ function causedByPowerLoss(error: unknown): boolean {
   return error instanceof Error && error.cause instanceof PowerLostError;
 }
 
-function check(store: WalStore, expected: Expectation): Lsn {
+async function check(store: WalStore, expected: Expectation): Promise<Lsn> {
   const from = expected.log.boundaries.find((boundary) => boundary >= store.startLsn);
   assert.ok(from !== undefined && from <= expected.atLeast, "nothing durable was trimmed");
-  const end = findEndOfWal(store, from);
+  const end = await findEndOfWal(store, from);
   assert.ok(expected.log.boundaries.includes(end), `the end ${end} is a record boundary of what was written`);
   assert.ok(end >= expected.atLeast, `the end ${end} is not below what was durable, ${expected.atLeast}`);
   const found = new Uint8Array(end - from);
@@ -136,14 +136,14 @@ describe("WalStore without power", () => {
           disk.failAt(1 + random.int(12), { kind: "crash" });
           try {
             const recovering = await open(disk);
-            await recovering.truncate(check(recovering, expected));
+            await recovering.truncate(await check(recovering, expected));
           } catch (error) {
             if (!(error instanceof PowerLostError || causedByPowerLoss(error))) throw error;
           }
           disk.crash();
         }
         store = await open(disk);
-        const end = check(store, expected);
+        const end = await check(store, expected);
         await store.truncate(end);
         expected = { log: cut(expected.log, end), atLeast: end };
       }
@@ -161,13 +161,13 @@ describe("WalStore without power", () => {
         expected = await live(store, expected, random);
         disk.kill();
         const killed = await open(disk);
-        const end = check(killed, expected);
+        const end = await check(killed, expected);
         await killed.truncate(end);
         assert.equal(killed.syncedLsn, end);
         disk.crash();
         expected = { log: cut(expected.log, end), atLeast: end };
         store = await open(disk);
-        await store.truncate(check(store, expected));
+        await store.truncate(await check(store, expected));
       }
     });
   }

@@ -632,3 +632,78 @@ describe("WAL that is not right", () => {
     }
   }
 });
+
+describe("a decoder that passes over long records", () => {
+  const passesOver = (): boolean => true;
+  const long = (length: number, fill: number) => ({ rmid: 21, main: new Uint8Array(length).fill(fill) });
+
+  /** Short and long ones in turn; lengths around everything that a buffer may end at. */
+  function build(lengths: readonly number[]): WalBuilder {
+    const wal = new WalBuilder({ startLsn: 3 * SEGMENT - 5 * PAGE });
+    lengths.forEach((length, i) => {
+      wal.record(long(length, 1 + i));
+      wal.record(ofLength(100 + i * 8, i));
+    });
+    return wal;
+  }
+
+  /** In pieces, each gone when the next one comes. */
+  function boundaries(wal: WalBuilder, bytes: Uint8Array, piece: number): [lsn: number, endLsn: number][] {
+    const buffers = new BufferPool(CHUNK_SIZE);
+    const decoder = decoderFor(wal, { passesOver, buffers });
+    const rec = new WalRecord();
+    const found: [number, number][] = [];
+    const input = new Uint8Array(piece);
+    for (let off = 0; off < bytes.length; off += piece) {
+      const part = input.subarray(0, Math.min(piece, bytes.length - off));
+      part.set(bytes.subarray(off, off + part.length));
+      decoder.feed(part, (wal.from + off) as Lsn);
+      while (decoder.next(rec)) {
+        found.push([rec.lsn, rec.endLsn]);
+        assert.ok(rec.bytes.length <= CHUNK_SIZE, "no record had a buffer of its own");
+        if (rec.isWhole) assert.ok(rec.off + rec.xl_tot_len <= rec.bytes.length);
+        else assert.equal(rec.xl_rmid, 21);
+      }
+    }
+    return found;
+  }
+
+  test("finds the same records as one that keeps them, in a buffer of always the same size", () => {
+    const lengths = [1, 131_000, 131_100, CHUNK_SIZE - 30, CHUNK_SIZE, 700_001, 5_000_003, 140_000, 3];
+    const wal = build(lengths);
+    const expected = wal.records.map(({ lsn, endLsn }) => [lsn, endLsn]);
+    for (const piece of [4099, 65_536, wal.bytes.length]) {
+      assert.deepEqual(boundaries(wal, wal.bytes, piece), expected, `in pieces of ${piece}`);
+    }
+    assertSame(decodeAll(wal), wal.records);
+  });
+
+  test("finds any bit that is wrong in one", () => {
+    const wal = build([900_000]);
+    const clean = wal.bytes;
+    const first = wal.records[0]!.lsn - wal.from;
+    fc.assert(
+      fc.property(fc.nat(900_000), fc.nat(7), fc.constantFrom(5000, 65_536), (at, bit, piece) => {
+        const bytes = clean.slice();
+        bytes[first + at]! ^= 1 << bit;
+        assert.throws(() => boundaries(wal, bytes, piece), WalError);
+      }),
+      { numRuns: 60, examples: [[4, 0, 5000], [30, 1, 5000], [2100, 1, 5000], [900_000, 0, 5000]] },
+    );
+  });
+
+  test("drops one that was aborted and overwritten in its middle", () => {
+    const wal = new WalBuilder({ startLsn: 2 * SEGMENT - 3 * PAGE });
+    wal.record(ofLength(100));
+    wal.abortedRecord(long(4_000_000, 7), 100);
+    wal.record(long(600_000, 8));
+    wal.record(ofLength(100));
+    const expected = wal.records.map(({ lsn, endLsn }) => [lsn, endLsn]);
+    for (const piece of [3000, 65_536]) assert.deepEqual(boundaries(wal, wal.bytes, piece), expected);
+  });
+
+  test("keeps whole what it was not told to pass over", () => {
+    const wal = build([800_000]);
+    assertSame(decodeAll(wal, { passesOver: (rmid) => rmid !== 21 }), wal.records);
+  });
+});
