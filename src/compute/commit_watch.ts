@@ -19,13 +19,16 @@ export interface Stall {
 /** Pure: is told now and then how commits are getting on. */
 export class StallDetector {
   #durableLsn: Lsn | undefined;
+  #partsLsn: Lsn | undefined;
   /** Since when WAL waits and nothing moves. */
   #sinceMs: number | undefined;
 
   /** @returns what to tell, once commits have waited for {@link STALL_MS} */
-  step(nowMs: number, { durableLsn, waits, connected, who, obstacles }: CommitProgress): Stall | undefined {
-    const moved = this.#durableLsn !== durableLsn;
+  step(nowMs: number, progress: CommitProgress): Stall | undefined {
+    const { durableLsn, partsLsn, waits, connected, who, obstacles } = progress;
+    const moved = this.#durableLsn !== durableLsn || this.#partsLsn !== partsLsn;
     this.#durableLsn = durableLsn;
+    this.#partsLsn = partsLsn;
     // Without a connection nobody knows whether WAL waits: whoever commits will.
     if (moved || !waits && connected) this.#sinceMs = undefined;
     if (!waits && connected) return undefined;

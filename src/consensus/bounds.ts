@@ -13,7 +13,7 @@ import type {
   TimelineIdentity,
   VoteResponse,
 } from "./messages.ts";
-import { formatTermHistory, historyTerm, TERM_HISTORY_MAX_LENGTH } from "./term_history.ts";
+import { formatTermHistory, historyTerm, isTermHistory, TERM_HISTORY_MAX_LENGTH } from "./term_history.ts";
 
 /** The highest term. Behind it there could be no election, so that nobody may get near it. */
 export const TERM_MAX = 2 ** 52;
@@ -41,6 +41,7 @@ export function termProblem(current: number, term: number): string | undefined {
 /** What in an election's numbers contradicts itself; undefined when nothing does. */
 export function electionProblem(message: ProposerElected): string | undefined {
   const { history, timelineStartLsn, term } = message;
+  if (!isTermHistory(history)) return `malformed history ${formatTermHistory(history)}`;
   if (historyTerm(history) !== term) return `its history ends otherwise, ${formatTermHistory(history)}`;
   if (history[0]!.startLsn < timelineStartLsn || timelineStartLsn === INVALID_LSN) {
     return `its history begins before its start at ${formatLsn(timelineStartLsn)}`;
@@ -86,10 +87,10 @@ function checkPositions({ term, historyTerm: logTerm, flushLsn, durableLsn }: Ap
 }
 
 function checkVote({ term, history, timelineStartLsn, flushLsn }: VoteResponse): void {
-  if (historyTerm(history) > term) {
+  if (historyTerm(history) > term || !isTermHistory(history)) {
     throw new ZenithError(
       "protocol",
-      `a history in term ${term} that ends later, ${formatTermHistory(history)}`,
+      `a history in term ${term} that can't be one, ${formatTermHistory(history)}`,
     );
   }
   if (flushLsn < timelineStartLsn || (timelineStartLsn === INVALID_LSN && flushLsn !== INVALID_LSN)) {

@@ -3,7 +3,7 @@
  * that of `term`. Two logs with the same entry have the same bytes up to that entry's end, so that histories alone tell where
  * two logs part.
  */
-import { formatLsn, type Lsn, lsn as toLsn } from "../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { ZenithError } from "../common/errors.ts";
 
 export interface TermEntry {
@@ -62,15 +62,20 @@ export function commonPrefixEnd(
   return end as Lsn;
 }
 
-/** @throws {ZenithError} `protocol` when `history` can't be one */
-export function checkTermHistory(history: TermHistory): void {
-  let before: TermEntry = { term: 0, startLsn: toLsn(0) };
+/** Whether terms rise and positions don't fall. */
+export function isTermHistory(history: TermHistory): boolean {
+  let before: TermEntry = { term: 0, startLsn: INVALID_LSN };
   for (const entry of history) {
-    if (entry.term <= before.term || entry.startLsn < before.startLsn) {
-      throw new ZenithError("protocol", `malformed term history ${formatTermHistory(history)}`);
-    }
+    if (entry.term <= before.term || entry.startLsn < before.startLsn) return false;
     before = entry;
   }
+  return true;
+}
+
+/** @throws {ZenithError} `protocol` when `history` can't be one */
+export function checkTermHistory(history: TermHistory): void {
+  if (isTermHistory(history)) return;
+  throw new ZenithError("protocol", `malformed term history ${formatTermHistory(history)}`);
 }
 
 /** `1@0/16B5A50 3@0/2000028`: term and where it starts. */

@@ -72,7 +72,10 @@ function hostileAppend(state: AcceptorState, random: Random): ProposerMessage {
   };
 }
 
-/** An election that did not take place, or not so; undefined where no number would show it. */
+/**
+ * An election that did not take place, or not so; undefined where no number would show it. It must stay so until it is heard: by then
+ * the acceptor may have followed newer terms.
+ */
 function hostileElection(state: AcceptorState, random: Random): ProposerMessage | undefined {
   const { term, history, flushLsn, commitLsn } = state;
   const startLsn = flushLsn === INVALID_LSN ? TIMELINE_START : flushLsn;
@@ -84,11 +87,15 @@ function hostileElection(state: AcceptorState, random: Random): ProposerMessage 
     history: [...history.filter((entry) => entry.term < claimed), { term: claimed, startLsn }],
   });
   const lies: ProposerMessage[] = [
-    claim(term + TERM_STEP_MAX + 1),
+    claim(TERM_MAX),
     claim(Number.MAX_SAFE_INTEGER),
     { ...claim(term + 1), history },
     { ...claim(term + 1), timelineStartLsn: INVALID_LSN },
     { ...claim(0), history: [] },
+    {
+      ...claim(term + 1),
+      history: [{ term, startLsn: (startLsn + 8) as Lsn }, { term: term + 1, startLsn }],
+    },
   ];
   if (historyTerm(history) === term && term > 0) lies.push(claim(term), claim(term));
   if (state.timelineStartLsn !== INVALID_LSN) {

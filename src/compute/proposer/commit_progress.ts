@@ -5,6 +5,8 @@ export interface CommitProgress {
   /** What Postgres has written, as far as is known. */
   readonly writtenLsn: Lsn;
   readonly durableLsn: Lsn;
+  /** How far parts of a record that has not ended are durable, where that is known: of a long one they show that nothing stands still. */
+  readonly partsLsn?: Lsn;
   /** Whether a whole record is not durable. */
   readonly waits: boolean;
   /** Whether Postgres's WAL gets to whoever makes it durable. */

@@ -186,6 +186,7 @@ export class WalProposer {
     return {
       writtenLsn,
       durableLsn: commitLsn,
+      partsLsn: settledLsn(this.#state),
       // What ends at a page's end may end amid a record; safekeepers confirm whole ones.
       waits: writtenLsn > commitLsn &&
         (reachable < needed || !source.streaming || pageOffset(writtenLsn) !== 0),

@@ -24,6 +24,16 @@ describe("the detector of commits that wait", () => {
     }
   });
 
+  test("says nothing while the parts of a long record become durable", () => {
+    const detector = new StallDetector();
+    for (let n = 0; n < 100; n++) {
+      const parts = progress(100, 1_000_000, { partsLsn: (200 + n) as Lsn });
+      assert.equal(detector.step(n * STALL_MS, parts), undefined);
+    }
+    const stuck = progress(100, 1_000_000, { partsLsn: 299 as Lsn });
+    assert.notEqual(detector.step(100 * STALL_MS, stuck), undefined);
+  });
+
   test("says nothing while none waits", () => {
     const detector = new StallDetector();
     for (let n = 0; n < 100; n++) assert.equal(detector.step(n * STALL_MS, progress(100, 100)), undefined);

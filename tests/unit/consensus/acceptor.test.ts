@@ -387,6 +387,12 @@ describe("an acceptor", () => {
       assert.equal(state.term, 1 + TERM_STEP_MAX);
     });
 
+    test("takes over no history that can't be one", () => {
+      const entries = history([1, START], [2, 2000], [3, 1900]);
+      assert.deepEqual(types(elected(1, 3, START, entries)), ["refuse"]);
+      assert.deepEqual(types(elected(1, 3, START, history([2, START], [1, 2000], [3, 2000]))), ["refuse"]);
+    });
+
     test("takes nothing of term 0 while there is no log", () => {
       state = startAcceptor(newAcceptorControl(), IDENTITY, 1, 0 as Lsn);
       send(1, SERVER_INFO);
