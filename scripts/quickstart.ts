@@ -15,7 +15,7 @@ import { connectHint } from "../src/compute/postgres/postgres_conf.ts";
 import { findCompute } from "../src/control/computes.ts";
 import { loadEnvironment } from "../src/control/environment.ts";
 import { allocatePort } from "../src/control/ports.ts";
-import { findPostgres } from "../src/pg_install/find_postgres.ts";
+import { findNewestPostgres } from "../src/pg_install/find_postgres.ts";
 import { isReachable, pgUser } from "../src/pg_install/pg_user.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -82,7 +82,7 @@ if (existsSync(repoDir)) {
   process.exit(1);
 }
 
-step(`Make an environment, with PostgreSQL ${findPostgres().version}, unmodified`);
+step(`Make an environment, with PostgreSQL ${findNewestPostgres().version}, unmodified`);
 const [host, defaultPort] = PAGESERVER_DEFAULT_LISTEN.split(":");
 const listen = formatHostPort({ host: host!, port: await allocatePort(new Set(), Number(defaultPort)) });
 run(ZENITH, ["init", "--listen", listen], env);

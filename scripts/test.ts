@@ -8,7 +8,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { findPostgres } from "../src/pg_install/find_postgres.ts";
+import { testPostgres } from "../tests/harness/postgres_major.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -179,7 +179,7 @@ const WITHOUT_POSTGRES: ReadonlySet<string> = new Set(["check", "unit", "sim"]);
 const CLIENT_PROGRAMS = ["psql", "pgbench", "pg_dump", "pg_amcheck", "pg_waldump"];
 
 function missingPrograms(): string[] {
-  const { binDir } = findPostgres();
+  const { binDir } = testPostgres();
   return CLIENT_PROGRAMS.filter((name) => !existsSync(join(binDir, name)));
 }
 

@@ -13,7 +13,6 @@ import {
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { type Election, WalProposer } from "./proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
-import { POSTGRES_MAJOR } from "../pg_install/find_postgres.ts";
 
 /** The last term in which a compute has asked for votes; null before the first. */
 export interface LastTerm {
@@ -52,7 +51,7 @@ export class SafekeeperQuorum implements Durability {
       timeline,
       acceptors: walAcceptors,
       systemId: known.system_id,
-      pgVersion: POSTGRES_MAJOR,
+      pgVersion: known.pg_version,
       segmentSize: known.wal_segment_size,
       timelineStartLsn: known.wal_position,
       lastTerm: this.#lastTerm.value,

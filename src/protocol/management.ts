@@ -21,6 +21,7 @@ import { formatDuration, parseDuration } from "../common/duration.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
 import { isId, parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
+import { parsePostgresMajor } from "../common/postgres_major.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
 import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
 
@@ -76,6 +77,11 @@ const BYTES = word(
   pipe(string(), regex(DIGITS_PATTERN, "expected a number of bytes"), transform(Number)),
 );
 const TERM = word("term", pipe(string(), regex(DIGITS_PATTERN, "expected a term"), transform(Number)));
+/** Of PostgreSQL. */
+const MAJOR = word(
+  "major",
+  pipe(string(), transform((text) => parsePostgresMajor(text, "pg_version"))),
+);
 const BRANCH = word("name", pipe(string(), transform(parseBranchName)));
 /** A timeline by its id has no branch. */
 const BRANCH_OR_TIMELINE = word(
@@ -181,6 +187,12 @@ const FoundLsnSchema = object({ lsn: LsnSchema, timeline_id: TimelineIdSchema })
 
 export type FoundLsn = InferOutput<typeof FoundLsnSchema>;
 
+const TenantStatusSchema = object({
+  tenant_id: TenantIdSchema,
+  /** The major of its PostgreSQL. */
+  pg_version: number(),
+});
+
 const PageServerStatusSchema = object({
   pid: number(),
   rss_bytes: number(),
@@ -218,8 +230,13 @@ export type PageServerStatus = InferOutput<typeof PageServerStatusSchema>;
 /** {@link PageServerStatus} as it goes over the wire. */
 export type PageServerStatusJson = InferInput<typeof PageServerStatusSchema>;
 
+/** What a page server runs that does not say so. */
+const MAJOR_WHEN_NOT_SAID = 15;
+
 const TimelineStatusSchema = object({
   system_id: pipe(string(), transform((text) => BigInt(text))),
+  /** The major of its PostgreSQL. */
+  pg_version: optional(number(), MAJOR_WHEN_NOT_SAID),
   /** In bytes. */
   wal_segment_size: number(),
   /** Where the next record goes; everything before it is durable at the page server. */
@@ -259,7 +276,9 @@ const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 export const PAGE_SERVER = {
   status: operation("status", "admin", {}, json(PageServerStatusSchema)),
   tenantList: operation("tenant_list", "admin", {}, json(array(TenantIdSchema))),
-  tenantCreate: operation("tenant_create", "admin", { tenant: TENANT }, TAG),
+  tenantStatus: operation("tenant_status", "read", { tenant: TENANT }, json(TenantStatusSchema)),
+  /** Without a major, the newest that the page server finds. */
+  tenantCreate: operation("tenant_create", "admin", { tenant: TENANT, pg_version: named(MAJOR) }, TAG),
   tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG),
   /** Timelines that were deleted on purpose: nobody needs their WAL. */
   deletedList: operation("deleted_list", "admin", {}, json(array(DeletedTimelineSchema))),

@@ -75,7 +75,7 @@ async function walCheck(
   const store = await WalStore.open(path, options);
   try {
     const { bytes, damages } = checkWalAtOnce(store, {
-      pg: pgVersion(15),
+      pg: pgVersion(identity.pgVersion),
       systemId,
       // The control file lags behind: more may be committed.
       through: Math.max(commitLsn, endOfWritten(store)) as Lsn,

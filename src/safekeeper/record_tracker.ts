@@ -1,7 +1,7 @@
 import { BufferPool } from "../common/buffer_pool.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { CHUNK_SIZE, WalDecoder } from "../postgres/wal/decoder.ts";
-import { pgVersion } from "../postgres/versions/find_version.ts";
+import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 
 /** One is enough: it is read and forgotten at once. */
@@ -21,9 +21,9 @@ export class RecordTracker {
   #newestEndLsn: Lsn;
 
   /** @param startLsn a record boundary */
-  constructor(startLsn: Lsn, segmentSize: number, systemId: bigint) {
+  constructor(pg: PgVersion, startLsn: Lsn, segmentSize: number, systemId: bigint) {
     this.#decoder = new WalDecoder({
-      pg: pgVersion(15),
+      pg,
       startLsn,
       segmentSize,
       systemId,

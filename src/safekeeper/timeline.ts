@@ -24,6 +24,8 @@ import {
 import type { AcceptorMessage, ProposerMessage, TimelineIdentity } from "../consensus/messages.ts";
 import { checkWalSegmentSize, isRecordPosition } from "../postgres/wal/page_header.ts";
 import { findEndOfWal } from "../wal_store/find_end_of_wal.ts";
+import { pgVersion } from "../postgres/versions/find_version.ts";
+import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
 import { decodeControlFile, encodeControlFile } from "./control_file.ts";
 import { RecordTracker } from "./record_tracker.ts";
@@ -72,6 +74,7 @@ export interface TimelineOptions {
 
 export class SafekeeperTimeline {
   readonly identity: TimelineIdentity;
+  readonly #pg: PgVersion;
   readonly #options: TimelineOptions;
   readonly #dir: string;
   readonly #logger: Logger;
@@ -102,6 +105,7 @@ export class SafekeeperTimeline {
     options: TimelineOptions,
   ) {
     this.identity = identity;
+    this.#pg = pgVersion(identity.pgVersion);
     this.#options = options;
     this.#dir = options.paths.timeline(identity.tenantId, identity.timelineId);
     this.#logger = options.logger.child({ tenant: identity.tenantId, timeline: identity.timelineId });
@@ -171,7 +175,9 @@ export class SafekeeperTimeline {
     try {
       // Everything committed is known to be there, and to be durable; the scan need not begin before.
       const from = Math.max(control.commitLsn, control.timelineStartLsn) as Lsn;
-      let end = store.isEndKnown ? store.writtenLsn : await findEndOfWal(store, from);
+      let end = store.isEndKnown
+        ? store.writtenLsn
+        : await findEndOfWal(pgVersion(identity.pgVersion), store, from);
       if (options.trustedEndLsn !== undefined) end = Math.min(end, options.trustedEndLsn) as Lsn;
       await store.truncate(end);
       const state = startAcceptor(control, identity, options.id, end);
@@ -429,7 +435,8 @@ export class SafekeeperTimeline {
     // None of them may come back beside the segments of this attempt.
     if (this.#options.sync) disk.fsyncDirSync(this.#dir);
     this.#store = await openStore(this.identity, startLsn, this.#options);
-    this.#store.writeHead(buildSegmentHead(startLsn, this.identity.segmentSize, this.identity.systemId));
+    const { segmentSize, systemId } = this.identity;
+    this.#store.writeHead(buildSegmentHead(this.#pg, startLsn, segmentSize, systemId));
     this.#tracker = this.#newTracker(startLsn);
     this.#logger.info("WAL starts", { lsn: formatLsn(startLsn) });
   }
@@ -493,7 +500,7 @@ export class SafekeeperTimeline {
   }
 
   #newTracker(startLsn: Lsn): RecordTracker {
-    return new RecordTracker(startLsn, this.identity.segmentSize, this.identity.systemId);
+    return new RecordTracker(this.#pg, startLsn, this.identity.segmentSize, this.identity.systemId);
   }
 
   #refuse(session: number, error: unknown): void {

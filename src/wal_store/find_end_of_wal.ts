@@ -2,7 +2,7 @@ import { nextTurn } from "../common/event_loop.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
 import { WalError } from "../postgres/wal/error.ts";
-import { pgVersion } from "../postgres/versions/find_version.ts";
+import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 import type { WalStore } from "./wal_store.ts";
 
@@ -20,10 +20,10 @@ const PAUSE_EVERY_BYTES = 8 << 20;
  * @returns a record boundary: `fromLsn` when no record follows
  * @throws {ZenithError} `out_of_range`, `io`
  */
-export async function findEndOfWal(store: WalStore, fromLsn: Lsn): Promise<Lsn> {
+export async function findEndOfWal(pg: PgVersion, store: WalStore, fromLsn: Lsn): Promise<Lsn> {
   if (fromLsn === store.writtenLsn) return fromLsn;
   const decoder = new WalDecoder({
-    pg: pgVersion(15),
+    pg,
     startLsn: fromLsn,
     segmentSize: store.segmentSize,
     zerosAreEnd: true,

@@ -5,12 +5,12 @@
 import { spawnSync } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { checkPidFile } from "../../src/process/pid_file.ts";
 import { Random } from "../harness/random.ts";
 import { dropPageCache } from "../harness/lazy_files.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 import { compare, report, useExecutable } from "./harness.ts";
+import { clientProgram } from "../harness/postgres_major.ts";
 
 const DEFAULT_SCALE = 10;
 const ROUNDS = 5;
@@ -24,7 +24,7 @@ const MS_PER_TICK = 10;
 function pgbench(compute: Compute, ...args: string[]): string {
   const { host, port } = compute.address;
   const run = spawnSync(
-    join(findPostgres().binDir, "pgbench"),
+    clientProgram("pgbench"),
     ["-h", host, "-p", String(port), "-U", "zenith_admin", ...args, "postgres"],
     { encoding: "utf8" },
   );

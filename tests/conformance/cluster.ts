@@ -1,6 +1,6 @@
 /** A stock PostgreSQL cluster that logs every page it changes, and a copy of its files from before the first record. */
 import { spawnSync } from "node:child_process";
-import { appendFileSync, chmodSync, cpSync, mkdtempSync, readFileSync } from "node:fs";
+import { appendFileSync, chmodSync, cpSync, existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ZenithError } from "../../src/common/errors.ts";
@@ -10,6 +10,7 @@ import { postgresEnvironment, runInitdb } from "../../src/pg_install/initdb.ts";
 import { CONTROL_FILE_PATH, type ControlFile, parseControlFile } from "../../src/postgres/control_file.ts";
 import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
+import { clientProgram, TEST_PG_MAJOR } from "../harness/postgres_major.ts";
 
 export const SUPERUSER = "postgres";
 
@@ -41,11 +42,16 @@ export class StockCluster {
   }
 
   /** Runs initdb in a new directory and keeps a copy of the result in {@link baseDir}. */
-  static async create(name: string, port: number, settings: string): Promise<StockCluster> {
+  static async create(
+    name: string,
+    port: number,
+    settings: string,
+    major = TEST_PG_MAJOR,
+  ): Promise<StockCluster> {
     const dir = mkdtempSync(join(tmpdir(), `zenith-conformance-${name}-`));
     chmodSync(dir, 0o755);
     makeOwnedDirectory(join(dir, "run"), pgUser());
-    const cluster = new StockCluster(findPostgres(), dir, port);
+    const cluster = new StockCluster(findPostgres(major), dir, port);
     await runInitdb({ install: cluster.install, dir: cluster.dataDir, superuser: SUPERUSER });
     appendFileSync(join(cluster.dataDir, "postgresql.conf"), CONFIGURATION + settings);
     cpSync(cluster.dataDir, cluster.baseDir, { recursive: true });
@@ -69,7 +75,8 @@ export class StockCluster {
   }
 
   program(name: string): string {
-    return join(this.install.binDir, name);
+    const path = join(this.install.binDir, name);
+    return existsSync(path) ? path : clientProgram(name);
   }
 
   /** The environment for client programs. */

@@ -41,7 +41,7 @@ const pg = pgVersion(Number(options["pg-version"]));
 const report = new Report(pg);
 
 async function check(schedule: Schedule, before: PageBefore): Promise<void> {
-  const cluster = await StockCluster.create(schedule.name, Number(options.port), schedule.settings);
+  const cluster = await StockCluster.create(schedule.name, Number(options.port), schedule.settings, pg.major);
   const [records, mismatches] = [report.records, report.mismatches];
   try {
     let started = performance.now();

@@ -41,7 +41,7 @@ export function ownSchedule(only?: string, seconds = SECONDS): Schedule {
         if (only !== undefined && file !== only) continue;
         const database = file.replace(/\.sql$/, "");
         cluster.sql(`CREATE DATABASE ${database}`);
-        cluster.sql(forMajor(cluster, readFileSync(join(WORKLOAD_DIR, file), "utf8")), database);
+        cluster.sql(forMajor(cluster.pg.major, readFileSync(join(WORKLOAD_DIR, file), "utf8")), database);
       }
       if (only !== undefined) return;
       runConcurrently(cluster, "concurrent", seconds, []);
@@ -58,8 +58,9 @@ const WORDS_OF_14: readonly (readonly [RegExp, string])[] = [
   [/pg_backup_stop\(/g, "pg_stop_backup(false, "],
 ];
 
-function forMajor(cluster: StockCluster, script: string): string {
-  if (cluster.pg.major >= 15) return script;
+/** A script of the workload as that major understands it. */
+export function forMajor(major: number, script: string): string {
+  if (major >= 15) return script;
   return WORDS_OF_14.reduce((text, [word, before]) => text.replaceAll(word, before), script);
 }
 

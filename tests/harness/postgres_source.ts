@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { ZenithError } from "../../src/common/errors.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
+import { testPostgres } from "./postgres_major.ts";
 
 /** The minor whose tests and server the suites are meant for: with another one some tests differ in their output. */
 const VERSION = "15.18";
@@ -16,7 +16,7 @@ const VERSION = "15.18";
  * @throws {ZenithError} when there is none and it can't be fetched, or the server that was found is another minor's
  */
 export function postgresSource(given?: string): string {
-  const { version, distribDir } = findPostgres();
+  const { version, distribDir } = testPostgres();
   if (given === undefined && version !== VERSION) {
     throw new ZenithError(
       "conflict",

@@ -1,11 +1,10 @@
 /** PostgreSQL's client programs, run on a compute. */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
-import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment, ZENITH_SUPERUSER } from "../../src/pg_install/initdb.ts";
 import { childOutput } from "./child_output.ts";
 import type { Compute } from "./zenith_env.ts";
+import { clientProgram } from "./postgres_major.ts";
 
 export function spawnProgram(
   pg: Compute,
@@ -14,7 +13,7 @@ export function spawnProgram(
 ): ChildProcessByStdio<null, Readable, Readable> {
   const { host, port } = pg.address;
   const connection = [`--host=${host}`, `--port=${port}`, `--username=${ZENITH_SUPERUSER}`];
-  return spawn(join(findPostgres().binDir, name), [...connection, ...args], {
+  return spawn(clientProgram(name), [...connection, ...args], {
     env: postgresEnvironment(),
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
-import { findPostgres, type PostgresInstall } from "../../src/pg_install/find_postgres.ts";
+import type { PostgresInstall } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
 import {
   assertReachable,
@@ -13,6 +13,7 @@ import {
   makeOwnedDirectory,
   pgUser,
 } from "../../src/pg_install/pg_user.ts";
+import { testPostgres } from "./postgres_major.ts";
 
 export interface StockClusterOptions {
   /** wal_segment_size in MiB. */
@@ -51,7 +52,7 @@ export class StockCluster implements AsyncDisposable {
 
   private constructor(port: number) {
     this.port = port;
-    this.install = findPostgres();
+    this.install = testPostgres();
     this.directory = mkdtempSync(join(tmpdir(), "zenith-stock-"));
     this.dataDir = join(this.directory, "data");
     makeOwnedDirectory(this.directory, pgUser());

@@ -14,10 +14,10 @@ import { join } from "node:path";
 import postgres from "postgres";
 import type { TenantId } from "../../src/common/id.ts";
 import { unpackBasebackup } from "../../src/compute/postgres/data_directory.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
 import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import type { ZenithEnv } from "./zenith_env.ts";
+import { testPostgres } from "./postgres_major.ts";
 
 /** Unpacks the basebackup of a branch's end into `directory`. */
 export async function unpackBranch(
@@ -115,7 +115,7 @@ export class StockCopy implements AsyncDisposable {
   }
 
   #pgCtl(...args: readonly string[]): void {
-    const { binDir } = findPostgres();
+    const { binDir } = testPostgres();
     const done = spawnSync(join(binDir, "pg_ctl"), ["-D", this.#dataDir, ...args], {
       ...asUser(pgUser()),
       cwd: this.#directory,

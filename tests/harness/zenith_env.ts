@@ -26,11 +26,14 @@ import { removeDeadMounts } from "./lazy_files.ts";
 import { type CliOptions, type CliResult, runZenith } from "./cli.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
 import { freePort } from "./ports.ts";
+import { TEST_PG_MAJOR } from "./postgres_major.ts";
 
 export interface ZenithEnvOptions {
   /** false leaves the page server stopped. */
   readonly start?: boolean;
   readonly tenant?: string;
+  /** The major of its tenants' PostgreSQL: `$ZENITH_TEST_PG_VERSION`, else 15. */
+  readonly major?: number;
   /** How its computes get relation files: `$ZENITH_TEST_STORAGE`, else as the product does by itself. */
   readonly storage?: StorageChoice;
   /** Which command line it is, and whose. */
@@ -65,12 +68,14 @@ export class ZenithEnv implements AsyncDisposable {
   readonly dir: string;
   readonly pageserver: PageServerHandle;
   readonly safekeepers: SafekeeperHandle[] = [];
+  readonly major: number;
   readonly #cli: CliOptions;
   readonly #computes = new Map<string, Compute>();
   #environment: Environment | undefined;
 
-  private constructor(dir: string, address: HostPort, cli: CliOptions) {
+  private constructor(dir: string, address: HostPort, cli: CliOptions, major: number) {
     this.dir = dir;
+    this.major = major;
     this.#cli = cli;
     this.pageserver = new PageServerHandle(this, address);
   }
@@ -82,7 +87,7 @@ export class ZenithEnv implements AsyncDisposable {
     const { cli = {} } = options;
     if (cli.user !== undefined) chownSync(dir, cli.user.uid, cli.user.gid);
     const address = { host: "127.0.0.1", port: await freePort() };
-    const env = new ZenithEnv(dir, address, cli);
+    const env = new ZenithEnv(dir, address, cli, options.major ?? TEST_PG_MAJOR);
     living.add(env);
     try {
       const safekeepers = options.safekeepers ?? defaultSafekeepers();
@@ -90,6 +95,8 @@ export class ZenithEnv implements AsyncDisposable {
         "init",
         "--listen",
         `${address.host}:${address.port}`,
+        "--pg-version",
+        String(env.major),
         ...(options.tenant === undefined ? [] : ["--tenantid", options.tenant]),
         ...(safekeepers === undefined ? [] : ["--safekeepers", String(safekeepers)]),
       );
@@ -154,8 +161,8 @@ export class ZenithEnv implements AsyncDisposable {
     return runZenith(args, { ZENITH_REPO_DIR: this.repoDir }, this.#cli);
   }
 
-  async createTenant(): Promise<TenantId> {
-    const printed = await this.zenith("tenant", "create");
+  async createTenant(major = this.major): Promise<TenantId> {
+    const printed = await this.zenith("tenant", "create", "--pg-version", String(major));
     return parseTenantId(/tenant ([0-9a-f]{32}) created/.exec(printed)?.[1] ?? printed);
   }
 

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Finding } from "../../src/control/survey/checkup.ts";
 import { saveEnvironment } from "../../src/control/environment.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { runZenith, zenithCommand } from "../harness/cli.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
+import { testPostgres } from "../harness/postgres_major.ts";
 
 let env: ZenithEnv;
 let main: Compute;
@@ -61,7 +61,7 @@ describe("zenith psql", () => {
   test("says how to connect where there is no psql", async () => {
     const distrib = join(env.dir, "server-only");
     mkdirSync(distrib);
-    const { binDir } = findPostgres();
+    const { binDir } = testPostgres();
     mkdirSync(join(distrib, "bin"));
     for (const name of ["postgres", "initdb"]) symlinkSync(join(binDir, name), join(distrib, "bin", name));
     const none = await runZenith(["psql"], {
@@ -155,23 +155,26 @@ describe("zenith doctor", () => {
   test("finds this machine and a running environment well", async () => {
     const { code, of } = await findings();
     assert.equal(code, 0);
-    assert.match(of("PostgreSQL")!.found, new RegExp(`^${findPostgres().version.replace(".", "\\.")} in /`));
+    assert.match(
+      of("PostgreSQL 15")!.found,
+      new RegExp(`^${testPostgres().version.replace(".", "\\.")} in /`),
+    );
     assert.equal(of("ports")!.verdict, "ok");
-    assert.match(await env.zenith("doctor"), /^ok +PostgreSQL: 15\./m);
+    assert.match(await env.zenith("doctor"), /^ok +PostgreSQL 15: 15\./m);
   });
 
   test("fails where Zenith could not run, with what to do", async () => {
     const nowhere = await findings({ POSTGRES_DISTRIB_DIR: join(env.dir, "nowhere") });
     assert.equal(nowhere.code, 1);
     assert.match(nowhere.of("PostgreSQL")!.found, /nowhere, does not exist/);
-    const distrib = join(env.dir, "sixteen");
+    const distrib = join(env.dir, "thirteen");
     mkdirSync(join(distrib, "bin"), { recursive: true });
     for (const program of ["postgres", "initdb"]) {
-      writeFileSync(join(distrib, "bin", program), "#!/bin/sh\necho 'postgres (PostgreSQL) 16.4'\n");
+      writeFileSync(join(distrib, "bin", program), "#!/bin/sh\necho 'postgres (PostgreSQL) 13.4'\n");
       chmodSync(join(distrib, "bin", program), 0o755);
     }
-    const sixteen = await findings({ POSTGRES_DISTRIB_DIR: distrib });
-    assert.match(sixteen.of("PostgreSQL")!.found, /is PostgreSQL 16\.4: this Zenith runs PostgreSQL 15/);
+    const thirteen = await findings({ POSTGRES_DISTRIB_DIR: distrib });
+    assert.match(thirteen.of("PostgreSQL")!.found, /is PostgreSQL 13\.4: this Zenith runs PostgreSQL 14, 15/);
   });
 
   test("only warns of what there are ways around", async () => {
@@ -254,7 +257,9 @@ describe("lists as JSON", () => {
     assert.deepEqual(await json("branch"), branches);
     assert.match(String(branches[0]!["ancestor_lsn"]), /^0\/[0-9A-F]+$/);
     assert.equal(branches[1]!["ancestor_lsn"], null);
-    assert.deepEqual(await json("tenant", "list"), [{ tenant_id: env.defaultTenant, default: true }]);
+    assert.deepEqual(await json("tenant", "list"), [
+      { tenant_id: env.defaultTenant, default: true, pg_version: env.major },
+    ]);
     const computes = await json("pg", "list");
     assert.deepEqual(computes.map(({ branch, status }) => [branch, status]), [["dev", "stopped"], [
       "main",

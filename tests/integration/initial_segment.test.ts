@@ -49,7 +49,9 @@ function moveTo(cluster: StockCluster, lsn: Lsn): number {
   }
   for (const { segmentStart, offset, bytes } of segments) {
     const file = new Uint8Array(segmentSize);
-    file.set(buildSegmentHead((segmentStart + offset) as Lsn, segmentSize, control.system_identifier));
+    file.set(
+      buildSegmentHead(control.pg, (segmentStart + offset) as Lsn, segmentSize, control.system_identifier),
+    );
     file.set(bytes, offset);
     cluster.writeFile(`pg_wal/${walFileName(1, segmentStart, segmentSize)}`, file);
   }

@@ -5,12 +5,12 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { chownRecursive, pgUser } from "../../src/pg_install/pg_user.ts";
 import { dropPageCache, isMounted, overlayBytes } from "../harness/lazy_files.ts";
 import { Random, seeds } from "../harness/random.ts";
 import { vacuumAll } from "../harness/vacuum.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
+import { clientProgram } from "../harness/postgres_major.ts";
 
 const ROWS = 20_000;
 /** So small that Postgres has to read and write files all the time. */
@@ -50,7 +50,7 @@ async function startEagerly(compute: Compute): Promise<void> {
 
 /** pg_amcheck over all tables and indexes; fails with what it found. */
 function amcheck(compute: Compute): void {
-  const program = join(findPostgres().binDir, "pg_amcheck");
+  const program = clientProgram("pg_amcheck");
   const { host, port } = compute.address;
   const args = ["-h", host, "-p", String(port), "-U", "zenith_admin", "-d", "postgres", "--heapallindexed"];
   const run = spawnSync(program, args, { encoding: "utf8" });

@@ -10,9 +10,9 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { checkPidFile, isRunning, type ProcessIdentity } from "../../src/process/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { isMounted } from "../harness/lazy_files.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
+import { clientProgram } from "../harness/postgres_major.ts";
 
 const ROUNDS = Number(process.env["ZENITH_KILL_ROUNDS"] ?? 2);
 const WRITERS = 4;
@@ -80,7 +80,7 @@ class History {
       assert(total <= this.attempted[writer]!, `writer ${writer} has ${total}, never written`);
     }
     assert.equal(await compute.value("SELECT count(*) FROM log WHERE writer = -1"), "20000");
-    const program = join(findPostgres().binDir, "pg_amcheck");
+    const program = clientProgram("pg_amcheck");
     const { host, port } = compute.address;
     const args = ["-h", host, "-p", String(port), "-U", "zenith_admin", "-d", "postgres", "--heapallindexed"];
     const run = spawnSync(program, args, { encoding: "utf8" });

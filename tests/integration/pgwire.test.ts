@@ -8,7 +8,6 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import postgres from "postgres";
 import { type Lsn, lsn } from "../../src/common/lsn.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment, runInitdb } from "../../src/pg_install/initdb.ts";
 import { asUser, chownRecursive, pgUser } from "../../src/pg_install/pg_user.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
@@ -16,8 +15,9 @@ import * as replication from "../../src/pgwire/replication.ts";
 import { PgServer } from "../../src/pgwire/server.ts";
 import type { ConnectionHandler } from "../../src/pgwire/session.ts";
 import { PgError } from "../../src/pgwire/sqlstate.ts";
+import { testPostgres } from "../harness/postgres_major.ts";
 
-const install = findPostgres();
+const install = testPostgres();
 const COLUMNS = [{ name: "word", type: "text" }, { name: "n", type: "int8" }] as const;
 
 /** Answers `word …` with its parameters, and a COPY OUT. */

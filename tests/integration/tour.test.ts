@@ -6,11 +6,11 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, test } from "node:test";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { zenithCommand } from "../harness/cli.ts";
 import { freePort } from "../harness/ports.ts";
+import { clientProgram } from "../harness/postgres_major.ts";
 
 const README = readFileSync(join(import.meta.dirname, "..", "..", "README.md"), "utf8");
 
@@ -92,7 +92,7 @@ class Traveller {
   }
 
   #run(command: string): string {
-    const path = `${join(this.#dir, "bin")}:${findPostgres().binDir}:${process.env["PATH"]}`;
+    const path = `${join(this.#dir, "bin")}:${dirname(clientProgram("psql"))}:${process.env["PATH"]}`;
     const { status, stdout, stderr } = spawnSync("sh", ["-c", command], {
       cwd: join(this.#dir, "demo"),
       encoding: "utf8",

@@ -9,15 +9,16 @@ import { appendFileSync, cpSync, readdirSync, readFileSync, statSync, writeFileS
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { formatLsn } from "../../src/common/lsn.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
 import { asUser, chownRecursive, pgUser } from "../../src/pg_install/pg_user.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../../src/postgres/control_file.ts";
 import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
 import { FSM_FORKNUM, MAIN_FORKNUM, parseRelationPath } from "../../src/postgres/cluster/relfile.ts";
+import { forMajor } from "../conformance/schedules.ts";
 import { addSettings } from "../harness/branching.ts";
 import { unpackBranch } from "../harness/stock_copy.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+import { clientProgram, TEST_PG_MAJOR, testPostgres } from "../harness/postgres_major.ts";
 
 let env: ZenithEnv;
 
@@ -27,7 +28,7 @@ before(async () => {
 });
 after(() => env[Symbol.asyncDispose]());
 
-const { binDir } = findPostgres();
+const { binDir } = testPostgres();
 
 /** What recovery needs at least as large as where the WAL was written. */
 const SETTINGS = ["wal_level = logical", "max_prepared_transactions = 10", "track_commit_timestamp = on"];
@@ -50,8 +51,8 @@ const WORKLOADS = [
 const OTHERS = `
   SET client_min_messages = warning;
   CREATE TABLE kept AS SELECT g AS i, md5(g::text) AS t FROM generate_series(1, 3000) g;
-  CREATE DATABASE wal_copy TEMPLATE template0 STRATEGY wal_log;
-  CREATE DATABASE file_copy TEMPLATE template0 STRATEGY file_copy;
+  CREATE DATABASE wal_copy TEMPLATE template0 STRATEGY = wal_log;
+  CREATE DATABASE file_copy TEMPLATE template0 STRATEGY = file_copy;
   CREATE DATABASE dropped;
   DROP DATABASE dropped;
   CREATE TABLE gone AS SELECT generate_series(1, 1000) i;
@@ -74,7 +75,7 @@ const OTHERS = `
 `;
 
 function psql(pg: Compute, ...args: string[]): void {
-  const done = spawnSync(join(binDir, "psql"), [
+  const done = spawnSync(clientProgram("psql"), [
     "-XqtA",
     "-v",
     "ON_ERROR_STOP=1",
@@ -197,11 +198,17 @@ describe("the whole cluster", () => {
     await pg.start();
     for (const workload of WORKLOADS) {
       await pg.query(`CREATE DATABASE ${workload}`);
-      psql(pg, "-d", workload, "-f", join(import.meta.dirname, "../conformance/workload", `${workload}.sql`));
+      const script = readFileSync(
+        join(import.meta.dirname, "../conformance/workload", `${workload}.sql`),
+        "utf8",
+      );
+      const file = join(env.dir, `${workload}.sql`);
+      writeFileSync(file, forMajor(TEST_PG_MAJOR, script));
+      psql(pg, "-d", workload, "-f", file);
     }
     await pg.query("CHECKPOINT");
     const others = join(env.dir, "others.sql");
-    writeFileSync(others, OTHERS);
+    writeFileSync(others, forMajor(TEST_PG_MAJOR, OTHERS));
     psql(pg, "-d", "postgres", "-f", others);
     await pg.stop();
 

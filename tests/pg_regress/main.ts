@@ -9,7 +9,6 @@
 import assert from "node:assert/strict";
 import { parseArgs } from "node:util";
 import { parseStorageChoice } from "../../src/compute/storage.ts";
-import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { ZENITH_SUPERUSER } from "../../src/pg_install/initdb.ts";
 import { addSettings, branchAt, durableLsn } from "../harness/branching.ts";
@@ -23,6 +22,7 @@ import {
   unexpected,
 } from "./differences.ts";
 import { dump, firstDifference, withoutSequencePositions } from "./dumps.ts";
+import { testPostgres } from "../harness/postgres_major.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -92,7 +92,7 @@ async function main(): Promise<void> {
   await pg.start();
 
   const server = {
-    install: findPostgres(),
+    install: testPostgres(),
     dir: `${env.dir}/tests`,
     host: pg.address.host,
     port: pg.address.port,

@@ -1,6 +1,7 @@
 /** Defines a command for `cli.ts`. */
 import { type ErrorKind, ZenithError } from "../../common/errors.ts";
 import { parseHostPort } from "../../common/host_port.ts";
+import { parsePostgresMajor, POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
 
 export interface CommandOption {
   /** As cac writes it: `--tenantid <id>`. */
@@ -65,6 +66,13 @@ export const TENANT_OPTION: CommandOption = {
   values: "tenant",
 };
 
+export const PG_VERSION_OPTION: CommandOption = {
+  flags: "--pg-version <major>",
+  description:
+    `The major of its PostgreSQL, ${postgresMajorsInWords()}; the newest that is found when left out`,
+  values: POSTGRES_MAJORS.map(String),
+};
+
 /** Every command that lists or shows something has it. */
 export const JSON_OPTION: CommandOption = {
   flags: "--json",
@@ -114,6 +122,12 @@ export function optionText(options: OptionValues, name: string): string | undefi
 export function optionPort(options: OptionValues, name: string): number | undefined {
   const text = optionText(options, name);
   return text === undefined ? undefined : parseHostPort(`127.0.0.1:${text}`).port;
+}
+
+/** What {@link PG_VERSION_OPTION} says. @throws {ZenithError} `invalid_argument` unless it is a major that Zenith runs */
+export function optionPgVersion(options: OptionValues): number | undefined {
+  const text = optionText(options, "pgVersion");
+  return text === undefined ? undefined : parsePostgresMajor(text, "--pg-version");
 }
 
 /** An argument whose presence cac has checked. */

@@ -26,7 +26,7 @@ export function overview(groups: readonly CommandGroup[]): string {
       "Environment variables",
       table([
         { left: "ZENITH_REPO_DIR", right: "Where the environment is (default: ./.zenith)" },
-        { left: "POSTGRES_DISTRIB_DIR", right: "The PostgreSQL 15 to use: the directory above its bin/" },
+        { left: "POSTGRES_DISTRIB_DIR", right: "The PostgreSQL to use: above its bin/, or above v14 … v18" },
         {
           left: "ZENITH_PG_USER",
           right: "Whom Postgres runs as when Zenith runs as root (default: postgres, else nobody)",

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
@@ -15,9 +16,9 @@ import { PageServerClient } from "../../control/page_server_client.ts";
 import { startPageServer, stopPageServer } from "../../control/page_server_process.ts";
 import { allocatePort } from "../../control/ports.ts";
 import { SAFEKEEPER_FIRST_PORT } from "../../control/safekeepers.ts";
-import { findPostgres } from "../../pg_install/find_postgres.ts";
+import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg_install/find_postgres.ts";
 import { assertReachable, pgUser } from "../../pg_install/pg_user.ts";
-import { type Command, optionText } from "../cli/command.ts";
+import { type Command, optionPgVersion, optionText, PG_VERSION_OPTION } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
 
 export const initCommand: Command = {
@@ -27,8 +28,9 @@ export const initCommand: Command = {
     { flags: "--tenantid <id>", description: "The first tenant's id; random when left out" },
     {
       flags: "--pg-distrib-dir <dir>",
-      description: "The PostgreSQL 15 to use: the directory above its bin/",
+      description: "The PostgreSQL to use: the directory above its bin/, or above a directory for each major",
     },
+    PG_VERSION_OPTION,
     {
       flags: "--remote-pageserver <url>",
       description: "Use the page server at postgres://host:port instead of one of our own",
@@ -46,6 +48,7 @@ export const initCommand: Command = {
   ],
   examples: [
     ["init", "./.zenith, a page server on port 64000, one safekeeper"],
+    ["init --pg-version 17", "PostgreSQL 17 for the first tenant; others may have other majors"],
     ["init --safekeepers 3", "A quorum: commits go on when one of the three is away"],
     [
       "init --remote-pageserver postgres://db1:64000",
@@ -64,14 +67,15 @@ export const initCommand: Command = {
     const safekeepers = await safekeeperConfig(count);
     if (remote === undefined) parseHostPort(listen);
     else parsePageServerUrl(remote);
-    const install = findPostgres({ distribDir });
+    const major = optionPgVersion(options);
+    const install = choosePostgres(major, distribDir);
 
     const paths = new EnvironmentPaths(environmentRoot());
     const environment: Environment = {
       paths,
       config: {
         default_tenant_id: tenant,
-        ...(distribDir === undefined ? {} : { pg_distrib_dir: install.distribDir }),
+        ...(distribDir === undefined ? {} : { pg_distrib_dir: resolve(distribDir) }),
         pageserver: remote === undefined ? { listen } : { url: remote },
         ...(safekeepers.length === 0 ? {} : { safekeepers }),
       },
@@ -81,7 +85,9 @@ export const initCommand: Command = {
     using interruption = new Interruption();
     try {
       assertReachable(paths.root, pgUser());
-      await createFirstTenant(environment, interruption);
+      // Somebody else's page server chooses among its own.
+      const chosen = remote === undefined ? install.major : major;
+      await createFirstTenant(environment, chosen, interruption);
       saveEnvironment(environment);
     } catch (error) {
       // Half an environment is worse than none: the next attempt starts from scratch.
@@ -97,6 +103,16 @@ export const initCommand: Command = {
     if (remote === undefined) print('next: "zenith start"');
   },
 };
+
+/** @throws {ZenithError} `not_found`; `invalid_argument` when the directory that was named is of another major */
+function choosePostgres(major: number | undefined, distribDir: string | undefined): PostgresInstall {
+  if (major === undefined) return findNewestPostgres({ distribDir });
+  const install = findPostgres(major, { distribDir });
+  if (distribDir === undefined || install.source === "configured") return install;
+  throw new ZenithError("invalid_argument", `${distribDir} has no PostgreSQL ${major}`, {
+    hint: "leave out --pg-distrib-dir or --pg-version, or name what belongs together",
+  });
+}
 
 /** An even number would stop more often than one less, and keep no more. */
 async function safekeeperConfig(count: string): Promise<{ id: number; listen: string }[]> {
@@ -126,10 +142,14 @@ function makeEmptyDirectory(root: string): void {
  * With a page server of our own it runs just for this, on any free port, so that `init` disturbs
  * nobody.
  */
-async function createFirstTenant(environment: Environment, interruption: Interruption): Promise<void> {
+async function createFirstTenant(
+  environment: Environment,
+  major: number | undefined,
+  interruption: Interruption,
+): Promise<void> {
   using progress = new Progress("creating the first tenant");
   if (!("listen" in environment.config.pageserver)) {
-    await createTenant(environment, pageServerAddress(environment));
+    await createTenant(environment, pageServerAddress(environment), major);
     return;
   }
   const { address } = await startPageServer(environment, {
@@ -141,7 +161,7 @@ async function createFirstTenant(environment: Environment, interruption: Interru
     if (address === undefined) {
       throw new ZenithError("protocol", "the page server did not say where it listens");
     }
-    await createTenant(environment, address);
+    await createTenant(environment, address, major);
     interruption.throwIfAsked();
   } finally {
     await stopPageServer(environment, "fast");
@@ -179,10 +199,11 @@ class Interruption implements Disposable {
 async function createTenant(
   environment: Environment,
   address: { host: string; port: number },
+  major: number | undefined,
 ): Promise<void> {
   await using client = new PageServerClient(address);
   try {
-    await client.tenantCreate(environment.config.default_tenant_id);
+    await client.tenantCreate(environment.config.default_tenant_id, major);
   } catch (error) {
     if (!(error instanceof ZenithError) || error.kind !== "already_exists") throw error;
     throw new ZenithError("already_exists", `${error.message} on ${formatHostPort(address)}`, {

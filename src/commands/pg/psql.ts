@@ -1,13 +1,11 @@
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { findProgram } from "../../process/find_program.ts";
 import { connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { type ComputeInfo, findCompute } from "../../control/computes.ts";
 import { chooseTenant, type Environment, loadEnvironment } from "../../control/environment.ts";
-import { findPostgres } from "../../pg_install/find_postgres.ts";
+import { findPsql } from "../../pg_install/find_postgres.ts";
 import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import { type Command, optionText, TENANT_OPTION } from "../cli/command.ts";
 
@@ -39,9 +37,9 @@ export const psqlCommand: Command = {
 function psqlProgram(environment: Environment, compute: ComputeInfo): string {
   const onPath = findProgram("psql");
   if (onPath !== undefined) return onPath;
-  const beside = join(findPostgres({ distribDir: environment.config.pg_distrib_dir }).binDir, "psql");
-  if (existsSync(beside)) return beside;
-  throw new ZenithError("not_found", `there is no psql on this machine's PATH, nor in ${beside}`, {
+  const beside = findPsql({ distribDir: environment.config.pg_distrib_dir });
+  if (beside !== undefined) return beside;
+  throw new ZenithError("not_found", "there is no psql on this machine's PATH, nor beside any PostgreSQL", {
     hint: `install one (Debian: postgresql-client), or connect any client to ${
       connectionUri(compute.address)
     }`,

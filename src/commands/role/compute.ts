@@ -31,7 +31,10 @@ export const computeCommand: Command = {
   hidden: true,
   options: [
     { flags: "-D, --dir <dir>", description: "The compute's directory" },
-    { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 to use" },
+    {
+      flags: "--pg-distrib-dir <dir>",
+      description: "The PostgreSQL to use: an installation, or a directory for each major",
+    },
     STORAGE_OPTION,
     { flags: "--overlay-max-mb <mb>", description: "What lazy storage should take of the disk at most" },
     PREWARM_OPTION,
@@ -51,7 +54,8 @@ export const computeCommand: Command = {
       start: ({ log, progress, signal }) =>
         keepComputeRunning({
           paths,
-          install: locatePostgres({ distribDir: optionText(options, "pgDistribDir") }),
+          locatePostgres: (major) =>
+            locatePostgres(major, { distribDir: optionText(options, "pgDistribDir") }),
           storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
           overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
           prewarm: options["prewarm"] === true,

@@ -19,7 +19,11 @@ export const pageserverCommand: Command = {
   options: [
     { flags: "-D, --dir <dir>", description: "Its working directory", default: "." },
     { flags: "-l, --listen <host:port>", description: "Where it listens; port 0 takes a free one" },
-    { flags: "--pg-distrib-dir <dir>", description: "The PostgreSQL 15 whose initdb makes new tenants" },
+    {
+      flags: "--pg-distrib-dir <dir>",
+      description:
+        "The PostgreSQL whose initdb makes new tenants: an installation, or a directory for each major",
+    },
     { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
     { flags: "--daemonize", description: "Run in the background; log to pageserver.log" },
   ],

@@ -1,48 +1,76 @@
 import { ZenithError } from "../../common/errors.ts";
-import { generateTenantId, parseTenantId } from "../../common/id.ts";
+import { generateTenantId, parseTenantId, type TenantId } from "../../common/id.ts";
 import { destroyCompute, listComputes } from "../../control/computes.ts";
 import { loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
-import { type Command, JSON_OPTION, requiredArg } from "../cli/command.ts";
-import { print, printJson, Progress } from "../cli/output.ts";
+import {
+  type Command,
+  JSON_OPTION,
+  optionPgVersion,
+  PG_VERSION_OPTION,
+  requiredArg,
+} from "../cli/command.ts";
+import { type Column, print, printList, Progress } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
 
 export const tenantListCommand: Command = {
   usage: "tenant list",
   description: "List the tenants of the page server",
-  options: [JSON_OPTION],
+  options: [{ flags: "-l, --long", description: "With the major of each one's PostgreSQL" }, JSON_OPTION],
   examples: [
     ["tenant list", "One id per line"],
+    ["tenant list --long", "With the major of each one's PostgreSQL"],
   ],
   async run(_args, options) {
     const environment = loadEnvironment();
     await using client = new PageServerClient(pageServerAddress(environment));
     const tenants = await client.tenantList();
-    if (options["json"] === true) {
-      printJson(tenants.map((tenant) => ({
-        tenant_id: tenant,
-        default: tenant === environment.config.default_tenant_id,
-      })));
-    } else {
+    if (options["json"] !== true && options["long"] !== true) {
       // Bare ids, so that a shell can loop over them.
       for (const tenant of tenants) print(tenant);
+      return;
     }
+    const listed: ListedTenant[] = [];
+    for (const tenant of tenants) {
+      const isDefault = tenant === environment.config.default_tenant_id;
+      listed.push({ tenant, isDefault, major: await client.tenantMajor(tenant) });
+    }
+    printList(listed, COLUMNS, tenantJson, options);
   },
 };
+
+interface ListedTenant {
+  readonly tenant: TenantId;
+  readonly isDefault: boolean;
+  readonly major: number;
+}
+
+const COLUMNS: readonly Column<ListedTenant>[] = [
+  { title: "TENANT", cell: ({ tenant }) => tenant },
+  { title: "POSTGRESQL", cell: ({ major }) => String(major) },
+  { title: "DEFAULT", cell: ({ isDefault }) => isDefault ? "yes" : "" },
+];
+
+function tenantJson({ tenant, isDefault, major }: ListedTenant): Record<string, unknown> {
+  return { tenant_id: tenant, default: isDefault, pg_version: major };
+}
 
 export const tenantCreateCommand: Command = {
   usage: "tenant create [id]",
   description: "Create a tenant with a main branch; prints its id",
+  options: [PG_VERSION_OPTION],
   examples: [
-    ["tenant create", "With an id of Zenith's choice"],
+    ["tenant create", "With an id of Zenith's choice, and the newest PostgreSQL that the page server finds"],
+    ["tenant create --pg-version 15", "All its branches run PostgreSQL 15"],
   ],
-  async run([id]) {
+  async run([id], options) {
+    const major = optionPgVersion(options);
     const tenant = id === undefined ? generateTenantId() : parseTenantId(id);
     await using client = new PageServerClient(pageServerAddress(loadEnvironment()));
     using _progress = new Progress("creating the tenant");
-    await client.tenantCreate(tenant);
-    print(`tenant ${tenant} created`);
+    await client.tenantCreate(tenant, major);
+    print(`tenant ${tenant} created, PostgreSQL ${await client.tenantMajor(tenant)}`);
   },
 };
 

@@ -6,7 +6,7 @@ import { closeSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
-import { POSTGRES_MAJOR } from "../../pg_install/find_postgres.ts";
+import { POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import { type TarEntry, type TarHandler, TarReader } from "../../protocol/tar.ts";
@@ -35,6 +35,26 @@ const FILE_MODE = 0o600;
 export interface DataDirectoryProgress {
   readonly files: number;
   readonly bytes: number;
+}
+
+/**
+ * The major of the PostgreSQL that a data directory is for.
+ *
+ * @throws {ZenithError} `protocol` when Zenith does not run that one
+ */
+export function dataDirectoryMajor(pgdata: string): number {
+  using directory = ForeignDirectory.open(pgdata);
+  return majorOf(directory);
+}
+
+function majorOf(directory: ForeignDirectory): number {
+  const version = new TextDecoder().decode(directory.read("PG_VERSION", VERSION_FILE_MAX_BYTES)).trim();
+  if (POSTGRES_MAJORS.includes(Number(version))) return Number(version);
+  throw incomplete(`PG_VERSION is ${version}, this Zenith runs PostgreSQL ${postgresMajorsInWords()}`);
+}
+
+function incomplete(what: string): ZenithError {
+  return new ZenithError("protocol", `the basebackup is not a complete data directory: ${what}`);
 }
 
 /** Removes all that an earlier run left, but the configuration. */
@@ -181,17 +201,14 @@ function safeRelativePath(name: string): string {
 }
 
 function assertComplete(pgdata: string, content: BasebackupContent): void {
-  const fail = (what: string) => {
-    throw new ZenithError("protocol", `the basebackup is not a complete data directory: ${what}`);
+  const fail = (what: string): void => {
+    throw incomplete(what);
   };
   using directory = ForeignDirectory.open(pgdata);
   for (const name of ["PG_VERSION", "global", "base", "pg_wal", "pg_xact"]) {
     if (directory.lstat(name) === undefined) fail(`${name} is missing`);
   }
-  const version = new TextDecoder().decode(directory.read("PG_VERSION", VERSION_FILE_MAX_BYTES)).trim();
-  if (version !== String(POSTGRES_MAJOR)) {
-    fail(`PG_VERSION is ${version}, this Zenith runs PostgreSQL ${POSTGRES_MAJOR}`);
-  }
+  majorOf(directory);
   using global = directory.directory("global");
   const control = global.lstat("pg_control");
   if (control === undefined) fail("global/pg_control is missing");

@@ -11,7 +11,7 @@ import { EnvironmentPaths } from "../../common/paths.ts";
 import { checkPidFile } from "../../process/pid_file.ts";
 import { whyNotLazy } from "../../compute/lazy/fuse/mount.ts";
 import { fitsSocketPath } from "../../compute/postgres/postgres_conf.ts";
-import { findPostgres } from "../../pg_install/find_postgres.ts";
+import { findAllPostgres, findNewestPostgres, findPsql } from "../../pg_install/find_postgres.ts";
 import { assertReachable, type PgUser, pgUser } from "../../pg_install/pg_user.ts";
 import { allComputePlaces, describeCompute } from "../computes.ts";
 import {
@@ -53,7 +53,7 @@ export async function checkMachine(): Promise<Finding[]> {
   const { user, finding: userFinding } = checkUser();
   return [
     checkPlatform(),
-    checkPostgres(environment, user),
+    ...checkPostgres(environment, user),
     userFinding,
     finding,
     ...checkDirectory(root, user),
@@ -73,14 +73,19 @@ function checkPlatform(): Finding {
   return fail("system", found, "Zenith needs Linux, with /proc mounted");
 }
 
-function checkPostgres(environment: Environment | undefined, user: PgUser | undefined): Finding {
+/** A finding for each major that there is. */
+function checkPostgres(environment: Environment | undefined, user: PgUser | undefined): Finding[] {
   const check = "PostgreSQL";
   try {
-    const install = findPostgres({ distribDir: environment?.config.pg_distrib_dir });
-    assertReachable(install.binDir, user);
-    return ok(check, `${install.version} in ${install.distribDir} (${install.source})`);
+    const options = { distribDir: environment?.config.pg_distrib_dir };
+    const newest = findNewestPostgres(options);
+    return findAllPostgres(options).map(({ major, version, distribDir, binDir, source }) => {
+      assertReachable(binDir, user);
+      const newTenants = major === newest.major ? ", for new tenants" : "";
+      return ok(`${check} ${major}`, `${version} in ${distribDir} (${source})${newTenants}`);
+    });
   } catch (error) {
-    return failure(check, error, "install PostgreSQL 15, or set POSTGRES_DISTRIB_DIR");
+    return [failure(check, error, "install PostgreSQL, or set POSTGRES_DISTRIB_DIR")];
   }
 }
 
@@ -268,8 +273,7 @@ function checkPsql(environment: Environment | undefined): Finding {
 
 function besidePostgres(environment: Environment | undefined): string | undefined {
   try {
-    const path = join(findPostgres({ distribDir: environment?.config.pg_distrib_dir }).binDir, "psql");
-    return existsSync(path) ? path : undefined;
+    return findPsql({ distribDir: environment?.config.pg_distrib_dir });
   } catch {
     // That there is no Postgres is said elsewhere.
     return undefined;

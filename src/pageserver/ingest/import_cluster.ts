@@ -28,6 +28,7 @@ import {
   SLRU_DIRECTORIES,
   SLRU_PAGES_PER_SEGMENT,
 } from "../../postgres/cluster/slru.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { WalDecoder } from "../../postgres/wal/decoder.ts";
 import { nextRecordLsn, segmentOffset, walFileName } from "../../postgres/wal/page_header.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
@@ -41,6 +42,8 @@ import { SlruPages } from "../content/slru_pages.ts";
 export interface ClusterEnd {
   /** The control file, under a system identifier of its own. */
   readonly control: Uint8Array;
+  /** The major of the cluster. */
+  readonly pg: PgVersion;
   readonly walSegmentSize: number;
   /** Start of the shutdown checkpoint record. */
   readonly checkpointLsn: Lsn;
@@ -65,6 +68,7 @@ export function readClusterEnd(disk: Disk, dataDirectory: string): ClusterEnd {
   const { endLsn, prevLsn } = readCheckpointRecord(disk, dataDirectory, control);
   return {
     control: encodeControlFile(bytes, { system_identifier: newSystemIdentifier() }),
+    pg: control.pg,
     walSegmentSize: control.xlog_seg_size,
     checkpointLsn: control.checkPoint,
     prevLsn,

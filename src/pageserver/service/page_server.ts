@@ -43,8 +43,8 @@ export interface PageServerOptions {
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
   readonly logger: Logger;
-  /** Where the data directory is that new tenants are made from. Default: initdb makes it. */
-  readonly initialCluster?: () => Promise<string>;
+  /** Where the data directory of a major is that new tenants are made from; null: of the newest. Default: initdb makes it. */
+  readonly initialCluster?: (major: number | null) => Promise<string>;
 }
 
 /** How often timelines are looked at for what is due with time, e.g. layers that are old enough to be written out. */
@@ -56,7 +56,7 @@ const TRIM_INTERVAL_MS = 60_000;
 export class PageServer {
   readonly config: PageServerConfig;
   readonly #context: TenantContext;
-  readonly #initialCluster: () => Promise<string>;
+  readonly #initialCluster: (major: number | null) => Promise<string>;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
   /** How many computes say that they run on a timeline. */
@@ -85,7 +85,7 @@ export class PageServer {
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
-    this.#initialCluster = options.initialCluster ?? (() => initdb.get());
+    this.#initialCluster = options.initialCluster ?? ((major) => initdb.get(major));
     this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
     this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_INTERVAL_MS);
     this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
@@ -147,12 +147,15 @@ export class PageServer {
     );
   }
 
-  /** @throws {ZenithError} `already_exists`, or why initdb failed */
-  createTenant(id: TenantId): Promise<void> {
+  /**
+   * @param major of its PostgreSQL; null for the newest that there is
+   * @throws {ZenithError} `already_exists`, `not_found` without such a PostgreSQL, or why initdb failed
+   */
+  createTenant(id: TenantId, major: number | null = null): Promise<void> {
     return this.#changes.run(async () => {
       if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
       try {
-        await createTenant(id, this.#context, await this.#initialCluster());
+        await createTenant(id, this.#context, await this.#initialCluster(major));
       } catch (error) {
         if (error instanceof ZenithError) throw error;
         throw ioError("create tenant", this.#context.paths.tenant(id), error);

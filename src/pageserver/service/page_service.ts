@@ -34,8 +34,13 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
 
     tenantList: () => server.tenants(),
 
-    async tenantCreate({ tenant }) {
-      await server.createTenant(tenant);
+    tenantStatus({ tenant }) {
+      const { id, pgMajor } = server.tenant(tenant);
+      return { tenant_id: id, pg_version: pgMajor };
+    },
+
+    async tenantCreate({ tenant, pg_version }) {
+      await server.createTenant(tenant, pg_version ?? null);
     },
 
     async tenantDelete({ tenant }) {
@@ -98,6 +103,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       await source.makeDurable();
       return {
         system_id: String(source.systemIdentifier),
+        pg_version: source.pg.major,
         wal_segment_size: source.walSegmentSize,
         wal_position: formatLsn(source.position),
         safekeepers: source.safekeepers.list.map(formatHostPort),

@@ -11,7 +11,7 @@ import type {
   TimelineStoreOptions,
 } from "../../pagestore/mod.ts";
 import type { PageCache } from "../content/page_cache.ts";
-import { pgVersion } from "../../postgres/versions/find_version.ts";
+import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { pageImages } from "../content/rebuild_page.ts";
 import type { DeletedTimelines } from "./deleted_timelines.ts";
 
@@ -33,8 +33,8 @@ export interface TenantContext {
   readonly logger: Logger;
 }
 
-/** How a page server's timelines are stored. */
-export function storeOptions(context: TenantContext): TimelineStoreOptions {
+/** How a page server's timelines of a major are stored. */
+export function storeOptions(context: TenantContext, pg: PgVersion): TimelineStoreOptions {
   return {
     disk: context.disk,
     nowMs: Date.now,
@@ -44,7 +44,8 @@ export function storeOptions(context: TenantContext): TimelineStoreOptions {
     pools: context.memoryPools,
     memoryBudget: context.memoryBudget,
     flushLayer: context.flushLayer,
-    makeImage: pageImages(pgVersion(15)),
+    valueFormat: pg.major,
+    makeImage: pageImages(pg),
     mergeLayers: context.mergeLayers,
     reads: context.reads,
   };

@@ -36,9 +36,13 @@ export async function createTenant(
   const timelineId = generateTimelineId();
   const end = readClusterEnd(disk, initdbDirectory);
   const store = await TimelineStore.create(join(workdir, "timelines", timelineId), {
-    ...storeOptions(context),
+    ...storeOptions(context, end.pg),
     startLsn: end.checkpointLsn,
-    userData: encodeTimelineInfo({ ancestorId: null, walStartLsn: firstPosition(end) }),
+    userData: encodeTimelineInfo({
+      ancestorId: null,
+      walStartLsn: firstPosition(end),
+      pgMajor: end.pg.major,
+    }),
   });
   await importCluster(disk, initdbDirectory, end, store);
   await store.flush();
@@ -57,5 +61,10 @@ export async function createTenant(
     disk.renameSync(final, workdir);
     throw error;
   }
-  context.logger.info("tenant created", { tenant: id, timeline: timelineId, lsn: formatLsn(end.endLsn) });
+  context.logger.info("tenant created", {
+    tenant: id,
+    timeline: timelineId,
+    lsn: formatLsn(end.endLsn),
+    postgres: end.pg.major,
+  });
 }

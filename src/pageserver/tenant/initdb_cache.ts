@@ -4,18 +4,19 @@ import type { Disk } from "../../common/disk.ts";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory, removeForeignTree } from "../../common/foreign_directory.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
-import { findPostgres } from "../../pg_install/find_postgres.ts";
+import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg_install/find_postgres.ts";
 import { runInitdb, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 
 /**
- * The data directory that new tenants are made from: initdb runs once per page server and PostgreSQL version, not once
- * per tenant.
+ * The data directories that new tenants are made from, one for each PostgreSQL version: initdb runs once per page server and
+ * version, not once per tenant.
  */
 export class InitdbCache {
   readonly #disk: Disk;
   readonly #paths: PageServerPaths;
   readonly #pgDistribDir: string | undefined;
-  #running: Promise<string> | null = null;
+  /** By version. */
+  readonly #running = new Map<string, Promise<string>>();
 
   constructor(disk: Disk, paths: PageServerPaths, pgDistribDir: string | undefined) {
     this.#disk = disk;
@@ -24,18 +25,21 @@ export class InitdbCache {
   }
 
   /**
+   * @param major null for the newest that there is
    * @returns the data directory
-   * @throws {ZenithError} when there is no usable PostgreSQL, or initdb fails
+   * @throws {ZenithError} when there is no usable PostgreSQL of that major, or initdb fails
    */
-  get(): Promise<string> {
-    this.#running ??= this.#make().finally(() => {
-      this.#running = null;
+  get(major: number | null): Promise<string> {
+    const options = { distribDir: this.#pgDistribDir };
+    const install = major === null ? findNewestPostgres(options) : findPostgres(major, options);
+    const running = this.#running.get(install.version) ?? this.#make(install).finally(() => {
+      this.#running.delete(install.version);
     });
-    return this.#running;
+    this.#running.set(install.version, running);
+    return running;
   }
 
-  async #make(): Promise<string> {
-    const install = findPostgres({ distribDir: this.#pgDistribDir });
+  async #make(install: PostgresInstall): Promise<string> {
     const ready = join(this.#paths.initdbCache, install.version);
     if (isOurs(ready)) return ready;
     const inProgress = `${ready}.running`;

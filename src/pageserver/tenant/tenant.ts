@@ -25,6 +25,7 @@ export class Tenant {
   readonly #context: TenantContext;
   readonly #directories: TimelineDirectories;
   readonly #configWrites = new OneAtATime();
+  #pgMajor: number | undefined;
   #measured: { readonly bytes: number; readonly atMs: number } | null = null;
 
   constructor(id: TenantId, context: TenantContext) {
@@ -41,6 +42,12 @@ export class Tenant {
       deleted: context.deleted,
       logger: context.logger,
     });
+  }
+
+  /** The major of its PostgreSQL. @throws {ZenithError} `corrupt_data`, `io` */
+  get pgMajor(): number {
+    this.#pgMajor ??= this.#directories.pgMajor();
+    return this.#pgMajor;
   }
 
   /** How much history is kept. @throws {ZenithError} `invalid_argument` when the file is wrong */

@@ -80,6 +80,24 @@ export class TimelineDirectories {
     return points;
   }
 
+  /**
+   * The major of the tenant's PostgreSQL, which all of its timelines have: one whose metadata can be read will do.
+   *
+   * @throws {ZenithError} `corrupt_data`, `io`
+   */
+  pgMajor(): number {
+    let problem: unknown = new ZenithError("corrupt_data", `tenant ${this.#tenant} has no timeline`);
+    for (const id of this.ids()) {
+      const directory = this.#paths.timeline(this.#tenant, id);
+      try {
+        return decodeTimelineInfo(readMetadata(this.#disk, directory).userData, directory).pgMajor;
+      } catch (error) {
+        problem = error;
+      }
+    }
+    throw problem;
+  }
+
   /** All that are there, damaged or not. @throws {ZenithError} `io` */
   ids(): TimelineId[] {
     const parent = this.#paths.timelines(this.#tenant);

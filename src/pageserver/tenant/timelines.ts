@@ -3,12 +3,13 @@ import { withIoErrors, ZenithError } from "../../common/errors.ts";
 import { generateTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { readMetadata, TimelineStore } from "../../pagestore/mod.ts";
+import { pgVersion } from "../../postgres/versions/find_version.ts";
 import { WalStore } from "../../wal_store/wal_store.ts";
 import { Leases } from "../timeline/leases.ts";
 import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
 import { storeOptions, type TenantContext } from "./context.ts";
 import { Timeline } from "../timeline/timeline.ts";
-import { decodeTimelineInfo, encodeTimelineInfo } from "../timeline/timeline_info.ts";
+import { decodeTimelineInfo, encodeTimelineInfo, type TimelineInfo } from "../timeline/timeline_info.ts";
 
 /** A tenant's timelines that are open: each is opened when it is first asked for, after those it comes from. */
 export class TenantTimelines {
@@ -63,16 +64,17 @@ export class TenantTimelines {
   async createBranch(ancestor: Timeline, lsn: Lsn): Promise<Timeline> {
     const id = generateTimelineId();
     const { paths } = this.#context;
+    const info = { ancestorId: ancestor.timelineId, walStartLsn: lsn, pgMajor: ancestor.pg.major };
     const store = await TimelineStore.create(paths.timeline(this.#tenantId, id), {
-      ...storeOptions(this.#context),
+      ...storeOptions(this.#context, ancestor.pg),
       // A branch at the end may start behind a page header that comes after the last record.
       ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
       startLsn: lsn,
-      userData: encodeTimelineInfo({ ancestorId: ancestor.timelineId, walStartLsn: lsn }),
+      userData: encodeTimelineInfo(info),
       // Durable with the rest, where the WAL store would sync once more for it.
       subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
     });
-    return await this.#add(id, this.#start(id, store, ancestor.timelineId, lsn));
+    return await this.#add(id, this.#start(id, store, info));
   }
 
   /** Closes a timeline if it is open. */
@@ -108,65 +110,56 @@ export class TenantTimelines {
     const info = decodeTimelineInfo(metadata.userData, directory);
     const ancestor = info.ancestorId === null ? null : await this.get(info.ancestorId);
     const store = await TimelineStore.open(directory, {
-      ...storeOptions(this.#context),
+      ...storeOptions(this.#context, pgVersion(info.pgMajor)),
       ...(ancestor === null
         ? {}
         : { ancestor: { store: ancestor.store, lsn: (metadata.ancestorLsn ?? INVALID_LSN) as Lsn } }),
     });
-    return await this.#start(id, store, info.ancestorId, info.walStartLsn);
+    return await this.#start(id, store, info);
   }
 
-  async #start(
-    id: TimelineId,
-    store: TimelineStore,
-    ancestorId: TimelineId | null,
-    walStartLsn: Lsn,
-  ): Promise<Timeline> {
+  async #start(id: TimelineId, store: TimelineStore, info: TimelineInfo): Promise<Timeline> {
     try {
-      return await this.#openTimeline(id, store, ancestorId, walStartLsn);
-    } catch (error) {
-      // It is tried again each time somebody asks.
-      await store.close();
-      throw error;
-    }
-  }
-
-  async #openTimeline(
-    id: TimelineId,
-    store: TimelineStore,
-    ancestorId: TimelineId | null,
-    walStartLsn: Lsn,
-  ): Promise<Timeline> {
-    const { disk, paths, pageCache, memoryPools, logger } = this.#context;
-    const tenantId = this.#tenantId;
-    const directory = paths.timeline(tenantId, id);
-    try {
-      return await Timeline.open({
-        tenantId,
-        timelineId: id,
-        ancestorId,
-        store,
-        leases: withIoErrors(
-          "read leases of timeline",
-          directory,
-          () => new Leases(disk, paths.leases(tenantId, id)),
-        ),
-        safekeepers: withIoErrors(
-          "read safekeepers of timeline",
-          directory,
-          () => new TimelineSafekeepers(disk, paths.timelineSafekeepers(tenantId, id)),
-        ),
-        openWal: (segmentSize) =>
-          WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),
-        pageCache,
-        walBuffers: memoryPools.values,
-        logger: logger.child({ tenant: tenantId, timeline: id }),
-      }, this.#shutting.signal);
+      return await this.#openTimeline(id, store, info);
     } catch (error) {
       // Or its memory would count for ever, and its ancestors would keep what it reads.
       await store.close();
       throw error;
     }
+  }
+
+  async #openTimeline(id: TimelineId, store: TimelineStore, info: TimelineInfo): Promise<Timeline> {
+    const { ancestorId, walStartLsn, pgMajor } = info;
+    const { disk, paths, pageCache, memoryPools, logger } = this.#context;
+    const tenantId = this.#tenantId;
+    const directory = paths.timeline(tenantId, id);
+    const timeline = await Timeline.open({
+      tenantId,
+      timelineId: id,
+      ancestorId,
+      store,
+      leases: withIoErrors(
+        "read leases of timeline",
+        directory,
+        () => new Leases(disk, paths.leases(tenantId, id)),
+      ),
+      safekeepers: withIoErrors(
+        "read safekeepers of timeline",
+        directory,
+        () => new TimelineSafekeepers(disk, paths.timelineSafekeepers(tenantId, id)),
+      ),
+      openWal: (segmentSize) =>
+        WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),
+      pageCache,
+      walBuffers: memoryPools.values,
+      logger: logger.child({ tenant: tenantId, timeline: id }),
+    }, this.#shutting.signal);
+    if (timeline.pg.major === pgMajor) return timeline;
+    await timeline.close();
+    throw new ZenithError(
+      "corrupt_data",
+      `${directory}: the metadata is of PostgreSQL ${pgMajor}, the control file of ${timeline.pg.major}`,
+    );
   }
 }
 

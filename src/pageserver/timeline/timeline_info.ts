@@ -1,5 +1,6 @@
 import { ZenithError } from "../../common/errors.ts";
 import { parseTimelineId, type TimelineId } from "../../common/id.ts";
+import { POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
 import { type Lsn, lsn } from "../../common/lsn.ts";
 
 /** What the page server keeps with a timeline's metadata, for life. */
@@ -7,39 +8,56 @@ export interface TimelineInfo {
   readonly ancestorId: TimelineId | null;
   /** First byte of the timeline's own WAL. */
   readonly walStartLsn: Lsn;
+  /** The major of the PostgreSQL that writes its WAL and its pages: the tenant's, and so its ancestor's. */
+  readonly pgMajor: number;
 }
 
-// The bytes: walStartLsn u64, then the ancestor's 16 bytes, zeros for none. docs/formats/timeline_metadata.md
-const INFO_BYTES = 24;
+// The bytes: walStartLsn u64, the major u32, then the ancestor's 16 bytes, zeros for none; docs/formats/timeline_metadata.md
+const INFO_BYTES = 28;
+const PG_MAJOR = 8;
+const PG_MAJOR_BYTES = 4;
 const ANCESTOR_BYTES = 16;
+/** Before there were majors to tell apart the ancestor followed at once. */
+const INFO_BYTES_WITHOUT_MAJOR = INFO_BYTES - PG_MAJOR_BYTES;
+const MAJOR_WHEN_NOT_SAID = 15;
 const NO_ANCESTOR = "0".repeat(32);
 
 export function encodeTimelineInfo(info: TimelineInfo): Uint8Array {
   const bytes = Buffer.alloc(INFO_BYTES);
   bytes.writeBigUInt64LE(BigInt(info.walStartLsn), 0);
-  bytes.write(info.ancestorId ?? NO_ANCESTOR, 8, "hex");
+  bytes.write(info.ancestorId ?? NO_ANCESTOR, INFO_BYTES - ANCESTOR_BYTES, "hex");
+  bytes.writeUInt32LE(info.pgMajor, PG_MAJOR);
   return bytes;
 }
 
 /** The ancestor that is named at the end of a timeline's metadata, which may be damaged; null for none. */
 export function ancestorAtEnd(metadata: Uint8Array): TimelineId | null {
-  if (metadata.length < INFO_BYTES) return null;
+  if (metadata.length < INFO_BYTES_WITHOUT_MAJOR) return null;
   const ancestor = Buffer.from(metadata.slice(-ANCESTOR_BYTES)).toString("hex");
   return ancestor === NO_ANCESTOR ? null : parseTimelineId(ancestor);
 }
 
-/** @throws {ZenithError} `corrupt_data`, naming `where` */
+/** @throws {ZenithError} `corrupt_data` when the bytes make no sense, or a major that Zenith does not run; naming `where` */
 export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineInfo {
-  if (bytes.length !== INFO_BYTES) {
+  if (bytes.length !== INFO_BYTES && bytes.length !== INFO_BYTES_WITHOUT_MAJOR) {
     throw new ZenithError(
       "corrupt_data",
       `${where}: the timeline's info has ${bytes.length} bytes, expected ${INFO_BYTES}`,
     );
   }
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  const ancestor = view.toString("hex", 8);
+  const ancestor = view.toString("hex", bytes.length - ANCESTOR_BYTES);
+  const pgMajor = bytes.length === INFO_BYTES ? view.readUInt32LE(PG_MAJOR) : MAJOR_WHEN_NOT_SAID;
+  if (!POSTGRES_MAJORS.includes(pgMajor)) {
+    throw new ZenithError(
+      "corrupt_data",
+      `${where}: the timeline is of PostgreSQL ${pgMajor}, this Zenith runs ${postgresMajorsInWords()}`,
+      { hint: "a newer Zenith may have made it: use that one" },
+    );
+  }
   return {
     walStartLsn: lsn(Number(view.readBigUInt64LE(0))),
     ancestorId: ancestor === NO_ANCESTOR ? null : parseTimelineId(ancestor),
+    pgMajor,
   };
 }

@@ -9,5 +9,5 @@ import { pgVersion } from "../../postgres/versions/find_version.ts";
 import { storedValues } from "../content/stored_values.ts";
 
 serveRequests<FlushRequest, WrittenLayer>((request) =>
-  flushLayer(nodeDisk, request, storedValues(pgVersion(15)))
+  flushLayer(nodeDisk, request, storedValues(pgVersion(request.valueFormat)))
 );

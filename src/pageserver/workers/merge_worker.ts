@@ -9,5 +9,5 @@ import { pgVersion } from "../../postgres/versions/find_version.ts";
 import { pageImages } from "../content/rebuild_page.ts";
 
 serveRequests<MergeRequest, MergeReply>((request) =>
-  mergeLayers(nodeDisk, request, pageImages(pgVersion(15)), pacedMerge(request))
+  mergeLayers(nodeDisk, request, pageImages(pgVersion(request.valueFormat)), pacedMerge(request))
 );

@@ -15,6 +15,8 @@ export interface HistoryPart {
 
 export interface MergeRequest {
   readonly directory: string;
+  /** {@link StoreOptions.valueFormat}. */
+  readonly valueFormat: number;
   /** The layers of neighbouring runs, oldest first. */
   readonly runs: readonly (readonly LayerEntry[])[];
   /**

@@ -63,6 +63,11 @@ export interface StoreOptions {
    * own configuration only.
    */
   readonly memoryBudget?: MemoryBudget;
+  /**
+   * What kind of values these are, for {@link flushLayer} and {@link mergeLayers} to know, who are sent it; 0 when nobody needs to.
+   * Layer files name it, and one that names another is not read.
+   */
+  readonly valueFormat?: number;
   /** Writes a layer file. Default: in this thread, values as they are. */
   readonly flushLayer?: FlushLayer;
   /**

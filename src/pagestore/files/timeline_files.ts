@@ -8,7 +8,7 @@ import { ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import type { BlockCache } from "../layer/block_cache.ts";
-import { corrupt } from "../layer/layer_format.ts";
+import { corrupt, layerValueFormat } from "../layer/layer_format.ts";
 import { type DiskLayer, LayerMap } from "./layer_map.ts";
 import { LayerReader } from "../layer/layer_reader.ts";
 import { LayerNumbers } from "./merge_request.ts";
@@ -30,6 +30,8 @@ export interface FileAccess {
   readonly disk: Disk;
   readonly cache: BlockCache;
   readonly objects: ObjectTable;
+  /** What the layers' values are; layers of another kind are refused. */
+  readonly valueFormat?: number;
 }
 
 export class TimelineFiles {
@@ -97,9 +99,24 @@ export class TimelineFiles {
       );
     }
     const files = new TimelineFiles(directory, metadata, access);
-    for (const layer of files.#layers.layers()) layer.reader.verify();
+    for (const layer of files.#layers.layers()) {
+      files.#checkValueFormat(layer.entry);
+      layer.reader.verify();
+    }
     files.#removeStrayFiles();
     return files;
+  }
+
+  /** @throws {ZenithError} `corrupt_data` when its values are not what the user of the store takes them for */
+  #checkValueFormat({ kind, number }: LayerEntry): void {
+    const found = layerValueFormat(kind);
+    const expected = this.#access.valueFormat ?? 0;
+    if (found === expected || found === 0) return;
+    throw corrupt(
+      `layer ${
+        this.layerPath(number)
+      } has values of format ${found}, those of its timeline are of format ${expected}`,
+    );
   }
 
   get layers(): LayerMap {

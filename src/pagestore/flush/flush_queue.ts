@@ -1,7 +1,7 @@
 /** Flushes frozen memory layers to files, one at a time, the oldest first. */
 import type { Lsn } from "../../common/lsn.ts";
 import { flushHere, type FlushLayer } from "../memory/flush.ts";
-import { LAYER_DELTA } from "../layer/layer_format.ts";
+import { LAYER_DELTA, layerKind } from "../layer/layer_format.ts";
 import type { MemoryLayer } from "../memory/memory_layer.ts";
 import type { ObjectTable } from "../value/object_id.ts";
 import { NOTHING_GIVEN_UP } from "../value/retention.ts";
@@ -21,6 +21,7 @@ export class FlushQueue {
   readonly #objects: ObjectTable;
   readonly #nowMs: () => number;
   readonly #flushLayer: FlushLayer;
+  readonly #valueFormat: number;
   readonly #retryMs: number;
   /** Oldest first. */
   readonly #frozen: FrozenLayer[] = [];
@@ -45,6 +46,7 @@ export class FlushQueue {
     this.#objects = objects;
     this.#nowMs = options.nowMs;
     this.#flushLayer = options.flushLayer ?? flushHere(options.disk);
+    this.#valueFormat = options.valueFormat ?? 0;
     this.#retryMs = retryMs;
   }
 
@@ -146,7 +148,9 @@ export class FlushQueue {
     const number = this.#files.newLayerNumber();
     const path = this.#files.layerPath(number);
     const frozen = memory.freeze(this.#objects);
-    const written = await this.#flushLayer({ directory, path, startLsn, endLsn, frozen });
-    return { ...written, kind: LAYER_DELTA, number, level: 0, givenUp: NOTHING_GIVEN_UP, startLsn, endLsn };
+    const valueFormat = this.#valueFormat;
+    const written = await this.#flushLayer({ directory, path, startLsn, endLsn, valueFormat, frozen });
+    const kind = layerKind(LAYER_DELTA, valueFormat);
+    return { ...written, kind, number, level: 0, givenUp: NOTHING_GIVEN_UP, startLsn, endLsn };
   }
 }

@@ -1,7 +1,7 @@
 /** Writes a frozen memory layer out as a delta layer file. */
 import type { Disk } from "../../common/disk.ts";
 import { type FrozenVersions, sortVersions } from "./frozen_versions.ts";
-import { LAYER_DELTA } from "../layer/layer_format.ts";
+import { LAYER_DELTA, layerKind } from "../layer/layer_format.ts";
 import { LayerWriter, type WrittenLayer } from "../layer/layer_writer.ts";
 import type { ObjectId } from "../value/object_id.ts";
 import { VALUE_WILL_INIT } from "../value/value_chain.ts";
@@ -30,6 +30,8 @@ export interface FlushRequest {
   readonly path: string;
   readonly startLsn: number;
   readonly endLsn: number;
+  /** {@link StoreOptions.valueFormat}. */
+  readonly valueFormat: number;
   readonly frozen: FrozenVersions;
 }
 
@@ -53,10 +55,17 @@ export function flushHere(disk: Disk, encodeValue?: EncodeValue): FlushLayer {
  */
 export function flushLayer(
   disk: Disk,
-  { directory, path, startLsn, endLsn, frozen }: FlushRequest,
+  { directory, path, startLsn, endLsn, valueFormat, frozen }: FlushRequest,
   encodeValue?: EncodeValue,
 ): WrittenLayer {
-  const writer = new LayerWriter(disk, directory, path, LAYER_DELTA, startLsn, endLsn);
+  const writer = new LayerWriter(
+    disk,
+    directory,
+    path,
+    layerKind(LAYER_DELTA, valueFormat),
+    startLsn,
+    endLsn,
+  );
   try {
     writeVersions(writer, frozen, encodeValue);
     return writer.finish(frozen.starts);

@@ -21,6 +21,7 @@ export interface LayerUpkeepParts {
   readonly files: TimelineFiles;
   readonly config: Required<TimelineStoreConfig>;
   readonly mergeLayers: MergeLayers;
+  readonly valueFormat: number;
   /** Counts reads, for a merge in another thread; shared. */
   readonly reads: Int32Array | null;
   /**
@@ -88,7 +89,7 @@ export class LayerUpkeep {
   }
 
   async #merge({ first, last }: DueMerge, retention: Retention): Promise<MergeResult> {
-    const { files, config, mergeLayers, reads, pinAncestors } = this.#parts;
+    const { files, config, mergeLayers, valueFormat, reads, pinAncestors } = this.#parts;
     const all = files.layers.runs;
     const from = all.indexOf(first);
     const runs = all.slice(from, all.indexOf(last) + 1);
@@ -103,6 +104,7 @@ export class LayerUpkeep {
     try {
       reply = await mergeLayers({
         directory: files.directory,
+        valueFormat,
         runs: runs.map((run) => entriesOf([run])),
         history: [older, ...ancestors.parts],
         retention: { cutoff: retention.cutoff, points: retention.points },

@@ -5,7 +5,7 @@ import { nextTurn } from "../../common/event_loop.ts";
 import { BlockCache } from "../layer/block_cache.ts";
 import { KeyRewriter, type Reconstruct } from "../layer/key_rewriter.ts";
 import { LayerCursor } from "../layer/layer_cursor.ts";
-import { LAYER_DELTA } from "../layer/layer_format.ts";
+import { LAYER_DELTA, layerKind } from "../layer/layer_format.ts";
 import { type DiskLayer, LayerMap, type Run } from "../files/layer_map.ts";
 import { LayerReader } from "../layer/layer_reader.ts";
 import { LayerWriter, type WrittenLayer } from "../layer/layer_writer.ts";
@@ -230,11 +230,15 @@ class MergeOutput {
     }
   }
 
+  #kind(): number {
+    return layerKind(LAYER_DELTA, this.#request.valueFormat);
+  }
+
   #newWriter(): LayerWriter {
     const { directory } = this.#request;
     this.#number = this.#numbers.take();
     const path = layerPath(directory, this.#number);
-    return new LayerWriter(this.#disk, directory, path, LAYER_DELTA, this.#startLsn, this.#endLsn);
+    return new LayerWriter(this.#disk, directory, path, this.#kind(), this.#startLsn, this.#endLsn);
   }
 
   #finishFile(): void {
@@ -244,7 +248,7 @@ class MergeOutput {
     this.#writer = null;
     this.#entries.push({
       ...written,
-      kind: LAYER_DELTA,
+      kind: this.#kind(),
       number: this.#number,
       level: this.#level,
       givenUp: this.#givenUp,

@@ -2,9 +2,9 @@
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { findPostgres } from "../../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment, ZENITH_SUPERUSER } from "../../../src/pg_install/initdb.ts";
 import { asUser, chownRecursive, pgUser } from "../../../src/pg_install/pg_user.ts";
+import { testPostgres } from "../../harness/postgres_major.ts";
 
 /** Any number does: nothing listens on TCP. */
 const PORT = 57800;
@@ -12,7 +12,7 @@ const TIMEOUT_S = "600";
 
 export class PostgresServer {
   readonly pgdata: string;
-  readonly #install = findPostgres();
+  readonly #install = testPostgres();
 
   /** @param settings lines of postgresql.conf; what the file had before is gone */
   constructor(pgdata: string, settings: Readonly<Record<string, string>>) {

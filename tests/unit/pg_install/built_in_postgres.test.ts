@@ -37,12 +37,12 @@ beforeEach(() => {
   writeFileSync(join(native, "lib", "empty"), "");
   const links = [{ source: "native/lib/libpq.so.5.15", target: "native/lib/libpq.so" }];
   writeFileSync(join(native, "pg-symlinks.json"), JSON.stringify(links));
-  packPostgres(join(dir, "package"), inside);
+  packPostgres(join(dir, "package"), join(inside, "15"));
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 function prepare(): string {
-  const found = prepareBuiltIn(inside, cache);
+  const found = prepareBuiltIn(15, inside, cache);
   assert.ok(found !== undefined);
   return found;
 }
@@ -82,12 +82,23 @@ describe("the built-in PostgreSQL", () => {
   });
 
   test("of a damaged executable is refused, and nothing is left behind", () => {
-    writeFileSync(join(inside, BYTES_FILE), readFileSync(join(inside, BYTES_FILE)).subarray(0, 20));
+    const file = join(inside, "15", BYTES_FILE);
+    writeFileSync(file, readFileSync(file).subarray(0, 20));
     assert.throws(prepare, ZenithError);
     assert.ok(!existsSync(cache) || readdirSync(cache).length === 0);
   });
 
-  test("is not there in an executable without one", () => {
-    assert.equal(prepareBuiltIn(join(dir, "nothing"), cache), undefined);
+  test("is one for each major: they lie side by side, and one unpacks without the others", () => {
+    writeFileSync(join(dir, "package", "package.json"), '{"version":"18.4.0-beta.17"}');
+    packPostgres(join(dir, "package"), join(inside, "18"));
+    assert.match(prepareBuiltIn(18, inside, cache) ?? "", /postgresql-18\.4\.0-[0-9a-f]{16}$/);
+    assert.deepEqual(readdirSync(cache).length, 1);
+    prepare();
+    assert.deepEqual(readdirSync(cache).length, 2);
+  });
+
+  test("is not there in an executable without one, or with another major's", () => {
+    assert.equal(prepareBuiltIn(15, join(dir, "nothing"), cache), undefined);
+    assert.equal(prepareBuiltIn(16, inside, cache), undefined);
   });
 });

@@ -16,7 +16,7 @@ describe("the head of a first segment", () => {
   ) {
     test(`leads to a first record at ${offset}`, () => {
       const start = (SEGMENT * 3 + offset) as Lsn;
-      const head = buildSegmentHead(start, SEGMENT, SYSTEM_ID);
+      const head = buildSegmentHead(V15, start, SEGMENT, SYSTEM_ID);
       assert.equal(head.length, offset);
       const wal = new WalBuilder({
         startLsn: start,

@@ -8,6 +8,7 @@ import type { Lsn } from "../../../src/common/lsn.ts";
 import { findEndOfWal } from "../../../src/wal_store/find_end_of_wal.ts";
 import { WalStore } from "../../../src/wal_store/wal_store.ts";
 import { WalBuilder } from "../../harness/wal_builder.ts";
+import { V15 } from "../../../src/postgres/versions/v15.ts";
 
 const SEGMENT = 1 << 20;
 const START = (SEGMENT + 4096) as Lsn;
@@ -49,9 +50,9 @@ describe("findEndOfWal", () => {
 
   test("is the start when there is no record", async () => {
     const empty = await open();
-    assert.equal(await findEndOfWal(empty, START), START);
+    assert.equal(await findEndOfWal(V15, empty, START), START);
     const store = await reopenWith(new Uint8Array(100));
-    assert.equal(await findEndOfWal(store, START), START);
+    assert.equal(await findEndOfWal(V15, store, START), START);
     await store.close();
   });
 
@@ -60,9 +61,9 @@ describe("findEndOfWal", () => {
     const store = await reopenWith(wal.bytes);
     const last = wal.ends[wal.ends.length - 1]!;
     assert.ok(last > 2 * SEGMENT);
-    assert.equal(await findEndOfWal(store, START), last);
-    assert.equal(await findEndOfWal(store, wal.ends[wal.ends.length - 3]!), last);
-    assert.equal(await findEndOfWal(store, last), last);
+    assert.equal(await findEndOfWal(V15, store, START), last);
+    assert.equal(await findEndOfWal(V15, store, wal.ends[wal.ends.length - 3]!), last);
+    assert.equal(await findEndOfWal(V15, store, last), last);
     await store.close();
   });
 
@@ -73,7 +74,7 @@ describe("findEndOfWal", () => {
       const store = await reopenWith(wal.bytes.subarray(0, length));
       const whole = wal.unpaddedEnds.filter((end) => end <= START + length).length;
       assert.equal(
-        await findEndOfWal(store, START),
+        await findEndOfWal(V15, store, START),
         whole === 0 ? START : wal.ends[whole - 1],
         `after ${length} bytes`,
       );
@@ -85,7 +86,7 @@ describe("findEndOfWal", () => {
     const wal = records([200, 200, 200, 200, 200]);
     wal.bytes[2 * 200 + 100]! ^= 1;
     const store = await reopenWith(wal.bytes);
-    assert.equal(await findEndOfWal(store, START), wal.ends[1]);
+    assert.equal(await findEndOfWal(V15, store, START), wal.ends[1]);
     await store.close();
   });
 
@@ -94,13 +95,13 @@ describe("findEndOfWal", () => {
     const third = wal.bytes.slice(2 * 200, 3 * 200);
     wal.bytes[2 * 200 + 100]! ^= 1;
     const store = await reopenWith(wal.bytes);
-    await store.truncate(await findEndOfWal(store, START));
+    await store.truncate(await findEndOfWal(V15, store, START));
     // The damaged record is written again, exactly as it was: what came after it must be gone.
     store.write(store.writtenLsn, third, 0, third.length);
     await store.sync();
     await store.close();
     const reopened = await open();
-    assert.equal(await findEndOfWal(reopened, START), wal.ends[2]);
+    assert.equal(await findEndOfWal(V15, reopened, START), wal.ends[2]);
     await reopened.close();
   });
 
@@ -117,7 +118,7 @@ describe("findEndOfWal", () => {
     }
     writeSync(fd, noise, 0, noise.length, 4096);
     const reopened = await open();
-    assert.equal(await findEndOfWal(reopened, START), START);
+    assert.equal(await findEndOfWal(V15, reopened, START), START);
     await reopened.close();
   });
 });

@@ -6,6 +6,7 @@ import { WalStore } from "../../../src/wal_store/wal_store.ts";
 import { FaultyDisk, PowerLostError } from "../../harness/faulty_disk.ts";
 import { Random, seeds } from "../../harness/random.ts";
 import { lastRecord, WalBuilder } from "../../harness/wal_builder.ts";
+import { V15 } from "../../../src/postgres/versions/v15.ts";
 
 const SEGMENT = 1 << 20;
 const START = (SEGMENT * 2 + 8192 * 3 + 512) as Lsn;
@@ -108,7 +109,7 @@ function causedByPowerLoss(error: unknown): boolean {
 async function check(store: WalStore, expected: Expectation): Promise<Lsn> {
   const from = expected.log.boundaries.find((boundary) => boundary >= store.startLsn);
   assert.ok(from !== undefined && from <= expected.atLeast, "nothing durable was trimmed");
-  const end = await findEndOfWal(store, from);
+  const end = await findEndOfWal(V15, store, from);
   assert.ok(expected.log.boundaries.includes(end), `the end ${end} is a record boundary of what was written`);
   assert.ok(end >= expected.atLeast, `the end ${end} is not below what was durable, ${expected.atLeast}`);
   const found = new Uint8Array(end - from);

@@ -62,7 +62,7 @@ export class DiskRoom {
     return isLow;
   }
 
-  /** Whether a new file is refused. */
+  /** Whether a new file is refused, or one that is made longer without being written to. */
   refusesFiles(): boolean {
     return this.#isLow && this.check();
   }

@@ -10,6 +10,7 @@ export const EINVAL = 22;
 export const ENOSPC = 28;
 export const ENOSYS = 38;
 export const ENOTEMPTY = 39;
+export const EOPNOTSUPP = 95;
 
 /** Thrown by the file system's operations: the answer to one request is this error. */
 export class FileSystemError extends Error {

@@ -1,10 +1,14 @@
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { assert } from "../../../common/assert.ts";
 import { cachedFileSize } from "./libc.ts";
 
-/** `__NR_pwrite64`, by which PostgreSQL 15 writes relation files. */
-const PWRITE64: Readonly<Record<string, number>> = { x64: 18, arm64: 68 };
+/** The numbers of the calls by which PostgreSQL writes relation files: 16 and later extend them by the vectored one. */
+const WRITE_CALLS: Readonly<Record<string, { readonly pwrite64: number; readonly pwritev: number }>> = {
+  x64: { pwrite64: 18, pwritev: 296 },
+  arm64: { pwrite64: 68, pwritev: 70 },
+};
 
-/** What a process that waits in pwrite(2) is about to write. */
+/** What a process that waits in pwrite(2) or pwritev(2) is about to write. */
 export interface PendingWrite {
   readonly offset: number;
   readonly bytes: number;
@@ -18,14 +22,45 @@ const ASLEEP_TIMEOUT_MS = 50;
 /** @returns undefined when it is another call, or not for us to know */
 export function pendingWrite(pid: number): PendingWrite | undefined {
   try {
-    // proc_pid_syscall(5): the call's number, then its arguments in hexadecimal: descriptor, buffer, count, offset.
-    const [number, fd, , count, offset] = systemCall(pid).split(" ").map(Number);
-    if (number !== PWRITE64[process.arch]) return undefined;
+    // proc_pid_syscall(5): the call's number, then its arguments in hexadecimal: descriptor, buffer or vector, its length, offset.
+    const [number, fd, buffer, length, offset] = systemCall(pid).split(" ").map(Number);
+    const bytes = pendingBytes(pid, number!, buffer!, length!);
+    if (bytes === undefined) return undefined;
     // By what the kernel knows already: it must not ask us, who are answering it.
-    return { offset: offset!, bytes: count!, fileSize: cachedFileSize(`/proc/${pid}/fd/${fd}`) };
+    return { offset: offset!, bytes, fileSize: cachedFileSize(`/proc/${pid}/fd/${fd}`) };
   } catch {
     return undefined;
   }
+}
+
+/** undefined when it is neither call. */
+function pendingBytes(pid: number, call: number, buffer: number, length: number): number | undefined {
+  const calls = WRITE_CALLS[process.arch];
+  if (call === calls?.pwrite64) return length;
+  return call === calls?.pwritev ? vectorBytes(pid, buffer, length) : undefined;
+}
+
+/** struct iovec: an address and a length, 8 bytes each. */
+const IOVEC_BYTES = 16;
+/** IOV_MAX, include/uapi/linux/uio.h: the kernel takes no more. */
+const IOVEC_MAX_COUNT = 1024;
+
+/** The sum of the lengths in the `count` iovecs at `address` in the memory of a process: proc_pid_mem(5). */
+function vectorBytes(pid: number, address: number, count: number): number {
+  const vector = new Uint8Array(IOVEC_BYTES * Math.min(count, IOVEC_MAX_COUNT));
+  const memory = openSync(`/proc/${pid}/mem`, "r");
+  try {
+    assert(
+      readSync(memory, vector, 0, vector.length, address) === vector.length,
+      "the vector is the process's",
+    );
+  } finally {
+    closeSync(memory);
+  }
+  const view = new DataView(vector.buffer);
+  let bytes = 0;
+  for (let at = 8; at < vector.length; at += IOVEC_BYTES) bytes += Number(view.getBigUint64(at, true));
+  return bytes;
 }
 
 function systemCall(pid: number): string {

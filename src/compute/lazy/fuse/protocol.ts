@@ -29,6 +29,7 @@ export const FUSE_INTERRUPT = 36;
 export const FUSE_DESTROY = 38;
 export const FUSE_NOTIFY_REPLY = 41;
 export const FUSE_BATCH_FORGET = 42;
+export const FUSE_FALLOCATE = 43;
 export const FUSE_RENAME2 = 45;
 
 /** The opcode's index in a request, as a 32-bit word. */
@@ -63,6 +64,11 @@ export const SETATTR_MTIMENSEC = IN_ARGS + 15;
 export const SETATTR_MODE = IN_ARGS + 17;
 export const SETATTR_UID = IN_ARGS + 19;
 export const SETATTR_GID = IN_ARGS + 20;
+
+/** Words of fuse_fallocate_in. */
+export const FALLOCATE_OFFSET = IN_ARGS + 2;
+export const FALLOCATE_LENGTH = IN_ARGS + 4;
+export const FALLOCATE_MODE = IN_ARGS + 6;
 
 export const FATTR_MODE = 1 << 0;
 export const FATTR_UID = 1 << 1;

@@ -10,6 +10,7 @@ import {
   ENOSPC,
   ENOSYS,
   ENOTEMPTY,
+  EOPNOTSUPP,
 } from "../../../../../src/compute/lazy/fuse/errno.ts";
 import { firstReads } from "../../../../../src/compute/lazy/files/first_reads.ts";
 import type { MissedRead } from "../../../../../src/compute/lazy/files/fuse_session.ts";
@@ -140,6 +141,37 @@ describe("the tree", () => {
     const names = Array.from({ length: 100 }, (_, i) => `file_${i}`).sort();
     for (const name of names) kernel.create(1, name);
     assert.deepEqual(kernel.names(1), names);
+  });
+
+  test("makes a file longer by fallocate: zeros, also where truncation has cut pages off", () => {
+    const file = kernel.create(1, "t");
+    kernel.write(file.id, 0, filled(BLOCK, 5));
+    assert.equal(kernel.allocate(file.id, BLOCK, 3 * BLOCK).errno, 0);
+    assert.equal(kernel.attributes(file.id).size, 4 * BLOCK);
+    assert.deepEqual(data(kernel.read(file.id, 3 * BLOCK, BLOCK)), filled(BLOCK, 0));
+    assert.deepEqual(data(kernel.read(file.id, 0, BLOCK)), filled(BLOCK, 5));
+    kernel.truncate(file.id, 0);
+    assert.equal(kernel.allocate(file.id, 0, 2 * BLOCK).errno, 0);
+    assert.deepEqual(data(kernel.read(file.id, 0, BLOCK)), filled(BLOCK, 0));
+  });
+
+  test("does not make a file shorter by fallocate, or punch holes", () => {
+    const file = kernel.create(1, "t");
+    kernel.write(file.id, 0, filled(2 * BLOCK, 5));
+    assert.equal(kernel.allocate(file.id, 0, BLOCK).errno, 0);
+    assert.equal(kernel.attributes(file.id).size, 2 * BLOCK);
+    assert.equal(kernel.allocate(file.id, 0, BLOCK, 3).errno, EOPNOTSUPP);
+    assert.deepEqual(data(kernel.read(file.id, 0, BLOCK)), filled(BLOCK, 5));
+  });
+
+  test("refuses to make a file longer by fallocate when the disk is low", () => {
+    const file = kernel.create(1, "t");
+    kernel.freeShare = 0.5;
+    kernel.room.check();
+    assert.equal(kernel.allocate(file.id, 0, BLOCK).errno, ENOSPC);
+    assert.equal(kernel.attributes(file.id).size, 0);
+    kernel.freeShare = 100;
+    assert.equal(kernel.allocate(file.id, 0, BLOCK).errno, 0);
   });
 
   test("answers what PostgreSQL never asks for with ENOSYS", () => {

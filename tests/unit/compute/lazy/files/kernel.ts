@@ -170,6 +170,10 @@ export class Kernel {
     return this.call(fuse.FUSE_SETATTR, node, new Uint8Array(words.buffer));
   }
 
+  allocate(node: number, offset: number, length: number, mode = 0): Reply {
+    return this.call(fuse.FUSE_FALLOCATE, node, 0, 0, offset, 0, length, 0, mode, 0);
+  }
+
   attributes(node: number): Entry {
     return entryOf(this.call(fuse.FUSE_GETATTR, node, 0, 0, 0, 0), 16, node);
   }
