@@ -24,7 +24,7 @@ const COLUMNS: readonly Column<DataCheck>[] = [
 
 export const fsckCommand: Command = {
   usage: "fsck <dir>",
-  description: "Check the files of page servers and safekeepers: every layer, all WAL, and what names what",
+  description: "Check the files of page servers and safekeepers: layers, WAL, names",
   options: [JSON_OPTION],
   examples: [
     [
