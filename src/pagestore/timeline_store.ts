@@ -84,7 +84,7 @@ export class TimelineStore {
     this.#forEachBranchPoint((ancestor, lsn) => ancestor.#branchPoints.push(lsn));
   }
 
-  /** Keeps `ancestor` as a branch needs it that leaves it at `lsn` and is not there yet. @returns what ends that */
+  /** Keeps what a branch at `lsn` needs while that branch is being created. @returns what ends that */
   static #holdBranchPoint(ancestor: TimelineStore, lsn: Lsn): () => void {
     const held = [...branchPoints(ancestor, lsn)];
     for (const [store, limit] of held) store.#branchPoints.push(limit);
@@ -283,8 +283,9 @@ export class TimelineStore {
   }
 
   /**
-   * Begins what a single record brings that is too much for memory: files with all its versions, at `lsn`. Makes everything before
-   * durable first. The writer waits until {@link install} has taken them in, or aborts them.
+   * Begins layer files for a single record that brings too much for memory; all its versions are at
+   * `lsn`. First makes everything before durable. Add no other versions until {@link install}, or
+   * until the files are aborted.
    *
    * @throws {ZenithError} as {@link flush}
    */
@@ -301,7 +302,8 @@ export class TimelineStore {
   }
 
   /**
-   * Takes in what {@link startBulk} began and what is complete now, durably: everything up to its LSN becomes readable in one moment.
+   * Adds the files of {@link startBulk}, which must be complete, durably. Everything up to their LSN
+   * becomes readable in one moment.
    *
    * @throws {ZenithError} `disk_full`, `io`: nothing of it is there then
    */
@@ -617,7 +619,7 @@ export class TimelineStore {
   }
 }
 
-/** Where a branch that leaves `ancestor` at `lsn` reads from it and from those that it comes from. */
+/** Where a branch of `ancestor` at `lsn` reads from it, and from its ancestors in turn. */
 function* branchPoints(ancestor: TimelineStore | null, lsn: Lsn | null): Iterable<[TimelineStore, number]> {
   let limit = lsn;
   for (let store = ancestor; store !== null && limit !== null; store = store.ancestor) {

@@ -35,9 +35,18 @@ export class PageReader {
    * Puts the block as of `lsn` into `out[outOff..]`. A block that nothing was ever stored for is all zeros: Postgres
    * extends relations without logging it.
    *
+   * @param keep whether to put a page that was rebuilt into the page cache: false for reads that
+   *   come once
    * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be applied
    */
-  readPage(source: BlockSource, block: number, lsn: Lsn | number, out: Uint8Array, outOff: number): void {
+  readPage(
+    source: BlockSource,
+    block: number,
+    lsn: Lsn | number,
+    out: Uint8Array,
+    outOff: number,
+    keep = true,
+  ): void {
     if (this.#closed !== null) throw this.#closed;
     const chain = this.#chain;
     const key = source.slot * TWO_POW_32 + block;
@@ -64,7 +73,9 @@ export class PageReader {
     else next = applyOldest(chain, source, block);
     applyRecords(this.#pg, chain, source, block, next);
     finishPage(out, outOff);
-    if (cached === undefined || cached.lsn < newest) this.#cache.put(this.#pages, key, newest, out, outOff);
+    if (keep && (cached === undefined || cached.lsn < newest)) {
+      this.#cache.put(this.#pages, key, newest, out, outOff);
+    }
   }
 
   /** Forgets cached pages; the timeline is closing. Who reads on is told `why`. */

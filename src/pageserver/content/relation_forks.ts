@@ -18,6 +18,13 @@ export interface RelationFork {
   blocks: number;
 }
 
+function cacheSlot(db: number, rel: number, fork: number): number {
+  return (rel + db * 7 + fork * 61) & (CACHE_SLOTS - 1);
+}
+
+/** The initialization fork of unlogged relations. */
+const LAST_FORKNUM = 3;
+
 /** A fork that becomes a copy of another one. */
 export interface CopiedFork {
   /** null: the fork goes. */
@@ -62,6 +69,8 @@ export class RelationForks {
   readonly #cache: (RelationFork | undefined)[] = new Array(CACHE_SLOTS).fill(undefined);
   /** rel → forks with that number, in whichever database. */
   readonly #byRel = new Map<number, RelationFork[]>();
+  /** Forks that were dropped at an LSN, ascending. */
+  readonly #dropped: { readonly fork: RelationFork; readonly lsn: number }[] = [];
   readonly #chain = new ValueChain();
   /** Of all forks at the end of the timeline; null when it is not stored. */
   #totalBlocks: number | null;
@@ -80,7 +89,7 @@ export class RelationForks {
 
   /** The fork, whether it exists or not. Hot: called per block reference of the WAL. */
   get(spc: number, db: number, rel: number, fork: number): RelationFork {
-    const at = (rel + db * 7 + fork * 61) & (CACHE_SLOTS - 1);
+    const at = cacheSlot(db, rel, fork);
     const hit = this.#cache[at];
     if (hit !== undefined && hit.rel === rel && hit.db === db && hit.fork === fork && hit.spc === spc) {
       return hit;
@@ -163,8 +172,8 @@ export class RelationForks {
   }
 
   /**
-   * What a database's directory becomes when it is replaced by a copy of another one's: each fork that either has, in key order. Changes
-   * nothing yet; that is {@link adopt}.
+   * Plans the replacement of a database's directory by a copy of another one: each fork that either
+   * has, in key order. Changes nothing; {@link adopt} does.
    */
   planCopy(fromSpc: number, fromDb: number, toSpc: number, toDb: number): CopiedFork[] {
     const copies: CopiedFork[] = [];
@@ -195,7 +204,42 @@ export class RelationForks {
 
   /** Drops all forks of a relation. */
   dropRelation(spc: number, db: number, rel: number, lsn: number): void {
-    for (let fork = MAIN_FORKNUM; fork <= 3; fork++) this.drop(this.get(spc, db, rel, fork), lsn);
+    this.#forgetDropped();
+    for (let fork = MAIN_FORKNUM; fork <= LAST_FORKNUM; fork++) {
+      const dropped = this.get(spc, db, rel, fork);
+      this.drop(dropped, lsn);
+      this.#dropped.push({ fork: dropped, lsn });
+    }
+  }
+
+  /** How many forks it has in memory. */
+  get trackedForks(): number {
+    let count = 0;
+    for (const forks of this.#byRel.values()) count += forks.length;
+    return count;
+  }
+
+  /**
+   * Releases forks that stay dropped: a timeline drops relations all its life. Until the store has
+   * advanced over the drop, it would still report the size from before.
+   */
+  #forgetDropped(): void {
+    const { lastLsn } = this.#store;
+    const dropped = this.#dropped;
+    let done = 0;
+    for (; done < dropped.length && dropped[done]!.lsn <= lastLsn; done++) {
+      const { fork } = dropped[done]!;
+      if (fork.blocks === NO_FORK) this.#forget(fork);
+    }
+    if (done > 0) dropped.splice(0, done);
+  }
+
+  #forget(fork: RelationFork): void {
+    const at = cacheSlot(fork.db, fork.rel, fork.fork);
+    if (this.#cache[at] === fork) this.#cache[at] = undefined;
+    const rest = this.#byRel.get(fork.rel)?.filter((other) => other !== fork) ?? [];
+    if (rest.length > 0) this.#byRel.set(fork.rel, rest);
+    else this.#byRel.delete(fork.rel);
   }
 
   /**

@@ -10,6 +10,9 @@ import { KIND_SLRU_SEGMENT, slruSegmentKey, TAG_BYTES, TAG_PATCH, TAG_XACT_STATU
  */
 const CHANGES_PER_IMAGE = 1024;
 
+/** So many pages have their changes counted, and at most as many again. Others start anew. */
+export const COUNTED_PAGES = 1024;
+
 const NO_BYTES = new Uint8Array(0);
 
 /** Bytes to put into one SLRU page; filled again and again. */
@@ -69,8 +72,10 @@ export class SlruPatch {
 export class SlruPages {
   readonly #store: TimelineStore;
   readonly #chain = new ValueChain();
-  /** slru and page → changes since its last image. Pages change near the end only, so this stays small. */
-  readonly #changes = new Map<string, number>();
+  /** slru and page → changes since its last image. */
+  #changes = new Map<string, number>();
+  /** The same of pages that have not changed since the map was full. */
+  #olderChanges = new Map<string, number>();
   readonly #page = new Uint8Array(BLCKSZ);
 
   constructor(store: TimelineStore) {
@@ -96,7 +101,7 @@ export class SlruPages {
 
   /** Makes the page exist from `lsn` on, all zeros. */
   zeroPage(slru: number, page: number, lsn: number): void {
-    this.#changes.delete(`${slru}/${page}`);
+    this.#forget(`${slru}/${page}`);
     this.#put(slru, page, lsn, NO_BYTES, TAG_BYTES, true);
   }
 
@@ -131,14 +136,32 @@ export class SlruPages {
   #change(slru: number, page: number, lsn: number, value: Uint8Array, tag: number): void {
     this.#put(slru, page, lsn, value, tag, false);
     const key = `${slru}/${page}`;
-    const changes = (this.#changes.get(key) ?? 0) + 1;
+    const changes = (this.#changes.get(key) ?? this.#olderChanges.get(key) ?? 0) + 1;
     if (changes < CHANGES_PER_IMAGE) {
-      this.#changes.set(key, changes);
+      this.#count(key, changes);
       return;
     }
-    this.#changes.delete(key);
+    this.#forget(key);
     this.read(slru, page, lsn, this.#page, 0);
     this.putImage(slru, page, lsn, this.#page);
+  }
+
+  #count(key: string, changes: number): void {
+    this.#changes.set(key, changes);
+    if (this.#changes.size < COUNTED_PAGES) return;
+    // Pages change near the end, so those that stay in the older map are rarely needed again.
+    this.#olderChanges = this.#changes;
+    this.#changes = new Map();
+  }
+
+  #forget(key: string): void {
+    this.#changes.delete(key);
+    this.#olderChanges.delete(key);
+  }
+
+  /** How many pages it counts changes of. */
+  get countedPages(): number {
+    return this.#changes.size + this.#olderChanges.size;
   }
 
   /** Removes a segment from `lsn` on. */

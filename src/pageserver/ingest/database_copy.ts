@@ -1,6 +1,7 @@
 /**
- * Takes in the one record of CREATE DATABASE … STRATEGY FILE_COPY and ALTER DATABASE … SET TABLESPACE (copydir). What it brings may be
- * larger than memory, so it is written to layer files, in pieces, before anything of the record is stored.
+ * Ingests the record that copies a whole database: CREATE DATABASE … STRATEGY FILE_COPY and ALTER
+ * DATABASE … SET TABLESPACE write it (copydir). The copy may be larger than memory, so it goes to
+ * layer files, in pieces, before the timeline stores anything of the record.
  */
 import type { Lsn } from "../../common/lsn.ts";
 import { type BulkLayers, SIZE_BLOCK, type TimelineStore } from "../../pagestore/mod.ts";
@@ -24,21 +25,25 @@ import type { IngestParts } from "./parts.ts";
 
 const NO_BYTES = new Uint8Array(0);
 
-/** A record that is prepared: what it brings is in files that nobody sees yet. */
+/** A prepared record: what it brings is in files that no reader sees yet. */
 export interface PreparedRecord {
-  /** Stores all of it, durably and in one moment. @throws {ZenithError} `disk_full`, `io`: nothing of it is stored then */
+  /**
+   * Stores all of it, durably and in one moment.
+   *
+   * @throws {ZenithError} `disk_full`, `io`: nothing of it is stored then
+   */
   install(): Promise<void>;
 }
 
 /**
- * Prepares one record, while no other is taken in.
+ * Prepares one record. The timeline ingests no other meanwhile.
  *
- * @param signal aborted, with the error to end with, when the timeline is being closed
+ * @param signal aborted when the timeline closes; its reason is what this rejects with
  * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: nothing of the record is stored
  */
 export type Preparation = (signal: AbortSignal) => Promise<PreparedRecord>;
 
-/** What of the record is needed while the WAL that it lies in may be reused. */
+/** What preparation needs of the record: its WAL buffer may be reused. */
 export interface CopyRecord {
   readonly copy: DbaseCreateFileCopy;
   readonly lsn: Lsn;
@@ -93,11 +98,11 @@ export class DatabaseCopies {
     const page = new Uint8Array(BLCKSZ);
     const { lastLsn } = this.#store;
     for (let block = 0; block < blocks; block++) {
-      this.#reader.readPage(from!, block, lastLsn, page, 0);
+      this.#reader.readPage(from!, block, lastLsn, page, 0, false);
       bulk.put(key, block, page, TAG_BYTES);
       await bulk.pause(signal);
     }
-    // What the fork has had behind goes, as in RelationForks.truncate.
+    // The fork's old blocks behind the copy become empty, as in RelationForks.truncate.
     for (let block = Math.max(0, blocks); block < to.blocks; block++) {
       bulk.put(key, block, NO_BYTES, TAG_BYTES);
       await bulk.pause(signal);
@@ -106,7 +111,7 @@ export class DatabaseCopies {
     await bulk.pause(signal);
   }
 
-  /** In the order of their kinds, behind the relations. */
+  /** Stores the single values, in the order of their kinds, which follow that of relations. */
   #putValues(copy: DbaseCreateFileCopy, copies: readonly CopiedFork[], bulk: BulkLayers): void {
     const { tablespace_id, db_id, src_tablespace_id, src_db_id } = copy;
     const map = this.#values.get(relmapKey(src_tablespace_id, src_db_id), this.#store.lastLsn);

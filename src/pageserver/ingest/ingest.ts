@@ -73,11 +73,12 @@ export class Ingest {
   }
 
   /**
-   * How to prepare a record that brings more than memory is to hold: what it needs is read, and what it brings is written to files, before
-   * anything of it is stored. Such a record is installed; {@link apply} takes all others.
+   * Tells how to prepare a record that brings more than memory may hold: preparation reads what the
+   * record needs and writes what it brings to files, before anything is stored. Such a record is
+   * installed; {@link apply} takes all others.
    *
-   * @returns null for a record that needs no preparation; else what prepares it, when all before it can be read. The record itself need
-   *   not stay until then
+   * @returns null for a record that needs no preparation; else the preparation, to be run when all
+   *   records before are readable. The record's buffer may be reused by then
    */
   preparation(rec: WalRecord): Preparation | null {
     if (rec.xl_rmid !== RM_DBASE_ID) return null;

@@ -95,7 +95,7 @@ export class BranchFiles {
     if (this.#exists(name)) throw new ZenithError("already_exists", `branch ${name} already exists`);
   }
 
-  /** Durable when it resolves. Changes come one at a time. @throws {ZenithError} as {@link assertFree} */
+  /** Durable when it resolves. Make one change at a time. @throws {ZenithError} as {@link assertFree} */
   async create(branch: Branch): Promise<void> {
     this.assertFree(branch.name);
     await this.#file(branch.name).write(branch);

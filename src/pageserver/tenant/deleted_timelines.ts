@@ -41,7 +41,12 @@ export class DeletedTimelines {
     return this.#list;
   }
 
-  /** To be called before they are: one that is there after all counts as there. Durable when it resolves. @throws {ZenithError} `disk_full`, `io` */
+  /**
+   * Call this before the deletion: a timeline that exists after all counts as existing. Durable when
+   * it resolves.
+   *
+   * @throws {ZenithError} `disk_full`, `io`
+   */
   async add(tenantId: TenantId, timelines: readonly TimelineId[]): Promise<void> {
     const going = new Set(timelines);
     const kept = this.#list.filter((deleted) =>

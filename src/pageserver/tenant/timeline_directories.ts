@@ -111,7 +111,7 @@ export class TimelineDirectories {
     const lost = new Map<TimelineId, LostOrigin>();
     const ids = this.ids();
     for (const id of ids) {
-      // It never changes: the metadata of a thousand timelines is not read for each that is looked at.
+      // An origin never changes, so the metadata is read once.
       const known = this.#knownOrigins.get(id);
       if (known !== undefined) {
         origins.set(id, known);

@@ -46,7 +46,7 @@ export class TenantTimelines {
     return opening;
   }
 
-  /** Those that are open now. One that is being opened may have hours of WAL to replay: nobody here waits for it. */
+  /** Those that are open now, without those that still replay their WAL, which may take hours. */
   opened(): Timeline[] {
     return [...this.#opened.values()];
   }
@@ -89,7 +89,7 @@ export class TenantTimelines {
     }
   }
 
-  /** From now on none is opened; those that are being opened break off. @returns those that are open */
+  /** Opens none from now on, and breaks off openings under way. @returns those that are open */
   async shut(): Promise<Timeline[]> {
     this.#shutting.abort(shuttingDown());
     await Promise.allSettled(this.#timelines.values());
@@ -122,7 +122,7 @@ export class TenantTimelines {
     try {
       return await this.#openTimeline(id, store, info);
     } catch (error) {
-      // Or its memory would count for ever, and its ancestors would keep what it reads.
+      // Otherwise its memory would count forever, and its ancestors would keep what it reads.
       await store.close();
       throw error;
     }

@@ -35,7 +35,8 @@ export class Leases {
   }
 
   /**
-   * Keeps `lsn` readable for `durationMs` from now on, or as long as it is to be anyway: at once, and durably when it resolves.
+   * Keeps `lsn` readable for `durationMs` from now on, or longer if an earlier lease says so. It
+   * holds at once, and is durable when this resolves.
    *
    * @returns when it ends, in milliseconds since 1970
    * @throws {ZenithError} `disk_full`, `io`: the lease is not taken then
@@ -45,7 +46,7 @@ export class Leases {
     const end = Math.max(before ?? 0, nowMs + durationMs);
     const next = new Map([...this.#ends].filter(([, end]) => end > nowMs));
     next.set(lsn, end);
-    // Now, or a garbage collection would give it up meanwhile.
+    // Now: a garbage collection must not remove the LSN while the file is written.
     this.#ends = next;
     try {
       await this.#file.write(next);

@@ -53,7 +53,7 @@ export interface TimelineParts {
   readonly logger: Logger;
 }
 
-/** WAL is read back in pieces of this many bytes when a timeline is opened; between two of them everybody else has a turn. */
+/** Replay reads WAL in pieces of this many bytes, and yields the thread between two of them. */
 const REPLAY_PIECE_BYTES = 256 << 10;
 
 /**
@@ -82,11 +82,11 @@ export class Timeline {
   readonly #record = new WalRecord();
   readonly #waiters = new LsnWaiters();
   #decoder: WalDecoder;
-  /** Where the timeline ends while the decoder's last record is being prepared, and when that has failed. */
+  /** The timeline's end while it prepares the decoder's last record, and after that has failed. */
   #before: { readonly end: Lsn; readonly position: Lsn; readonly lastStart: Lsn } | null = null;
-  /** The end of a record that takes long. */
+  /** Settles when the record under preparation is installed, or has failed. */
   #taking: Promise<void> | null = null;
-  /** Aborted when such a record is to be left for the next start. */
+  /** Aborted to leave such a record for the next start. */
   readonly #closing = new AbortController();
   #wal: WalStore | null = null;
   #failure: Error | null = null;
@@ -135,7 +135,7 @@ export class Timeline {
   /**
    * Opens the timeline and takes in again what its WAL store has beyond the layers.
    *
-   * @param signal aborted, with the error to end with, when that is to be broken off
+   * @param signal breaks it off; its reason is what this rejects with
    */
   static async open(parts: TimelineParts, signal: AbortSignal): Promise<Timeline> {
     const timeline = new Timeline(parts);
@@ -256,8 +256,9 @@ export class Timeline {
    * Takes in WAL that follows on what came before: files its records and lets readers see them. Does not make it durable;
    * that is {@link makeDurable}. `bytes` may be reused at once.
    *
-   * @returns a promise when a record takes long: nothing more may come before it has resolved. It rejects as this throws, and what was
-   *   taken in ends before that record then; receiving goes on after {@link restartReceiving}
+   * @returns a promise when a record needs preparation: pass no more WAL before it resolves. It
+   *   rejects as this throws; the timeline then ends in front of that record, and goes on after
+   *   {@link restartReceiving}
    * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last record
    */
   receive(at: Lsn, bytes: Uint8Array): Promise<void> | undefined {
@@ -299,7 +300,7 @@ export class Timeline {
     this.#waiters.reached(this.position);
   }
 
-  /** @param end where the record before it ends: that is where the timeline ends until all of this record is there */
+  /** @param end of the record before: the timeline ends there until this record is installed */
   #takePrepared(record: WalRecord, end: Lsn, prepare: Preparation): Promise<void> {
     const position = nextRecordLsn(end, this.walSegmentSize);
     this.#before = { end, position, lastStart: record.xl_prev as Lsn };

@@ -22,7 +22,7 @@ const STALL_MS = 3_000;
 /** A compute waits for what is made durable here. A safekeeper has it durably, and only keeps it for so much longer. */
 const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
 
-/** How often a source that is held back hears from here: well within PostgreSQL's wal_sender_timeout of 60 s. */
+/** How often a source on hold gets a report: well within PostgreSQL's wal_sender_timeout, 60 s. */
 const HELD_REPORT_INTERVAL_MS = 10_000;
 
 /** So much of a record that has not ended is made durable by itself, so that its end is no long sync of many files. */
@@ -206,11 +206,11 @@ class WalIntake implements ReplicationHandler {
     this.#stopped = true;
   }
 
-  /** Holds the source back while a record takes long, or while layers are written out more slowly than WAL comes in. */
+  /** Pauses the source until `ready`: a long record is installed, or flushes have caught up. */
   #hold(ready: Promise<void>): void {
     this.#flushing = true;
     this.#stream.copy.pause();
-    // It must not take this end for dead.
+    // Without reports the source would take this end for dead.
     const alive = setInterval(() => {
       if (!this.#stopped) this.#report();
     }, HELD_REPORT_INTERVAL_MS);

@@ -1,10 +1,12 @@
 /**
- * Layer files of one LSN that go past the memory layers: what a single record brings that is too much for memory. Written in
- * pieces, in this thread; nobody sees them before the timeline takes them in, all at once.
+ * Layer files of one LSN that bypass the memory layers: they hold what a single record brings when
+ * that is too much for memory. This thread writes them in pieces. Readers see them when the timeline
+ * installs them, all at once.
  */
 import { assert } from "../../common/assert.ts";
 import type { Disk } from "../../common/disk.ts";
 import { nextTurn } from "../../common/event_loop.ts";
+import { noteShortLived } from "../../common/garbage.ts";
 import { LAYER_DELTA } from "../layer/layer_format.ts";
 import { LayerWriter } from "../layer/layer_writer.ts";
 import type { ObjectId } from "../value/object_id.ts";
@@ -14,7 +16,7 @@ import { VALUE_WILL_INIT } from "../value/value_chain.ts";
 import type { TimelineFiles } from "./timeline_files.ts";
 import type { LayerEntry } from "./timeline_metadata.ts";
 
-/** What is written in one go, before everybody else on this thread has a turn. */
+/** How long it writes before it yields the thread. */
 const TURN_MS = 2;
 
 export interface BulkLayersOptions {
@@ -22,11 +24,11 @@ export interface BulkLayersOptions {
   readonly files: TimelineFiles;
   /** A file is closed when it is this long. */
   readonly targetBytes: number;
-  /** Where the timeline ends; the files hold what is behind, up to … */
+  /** The end of the timeline: the files cover the LSNs from here … */
   readonly startLsn: number;
-  /** … this LSN, at which all their versions are. */
+  /** … to here. All their versions are at this LSN. */
   readonly lsn: number;
-  /** Where the record starts that brings all this. */
+  /** The start of the record. */
   readonly recordStart: number;
 }
 
@@ -54,12 +56,14 @@ export class BulkLayers {
     const writer = this.#writer ??= this.#newWriter();
     writer.startKey(object, block);
     writer.add(this.lsn, bytes, 0, bytes.length, tag, VALUE_WILL_INIT);
+    // Compression allocates its output outside the heap.
+    noteShortLived(bytes.length);
   }
 
   /**
-   * To be awaited between two values: gives everybody else a turn when it is time.
+   * Await this between two values: it yields the thread when it is time.
    *
-   * @throws {ZenithError} `disk_full`, `io`; why `signal` was aborted
+   * @throws {ZenithError} `disk_full`, `io`; the reason of an aborted `signal`
    */
   async pause(signal: AbortSignal): Promise<void> {
     if (performance.now() < this.#turnEndMs) return;
@@ -82,21 +86,21 @@ export class BulkLayers {
     return this.#entries;
   }
 
-  /** Removes the files, as far as the disk lets it: what is left is in no metadata, and goes at the next start. */
+  /** Removes the files if the disk allows it. The next start removes what is left. */
   abort(): void {
     const { disk, files } = this.#options;
     const numbers = this.#entries.splice(0).map(({ number }) => number);
     if (this.#writer !== null) {
       this.#writer.abort();
       this.#writer = null;
-      // It may have got its name already.
+      // The file may have its final name already.
       numbers.push(this.#number);
     }
     for (const number of numbers) {
       try {
         disk.unlinkSync(files.layerPath(number));
       } catch {
-        // The failure that led here is the one to report.
+        // Report the failure that led here instead.
       }
     }
   }

@@ -144,3 +144,19 @@ describe("the total of all relations' sizes", () => {
     });
   }
 });
+
+test("relations that are made and dropped again leave nothing in memory", async () => {
+  const subject = await Subject.make(new FaultyDisk(new Random(1)), "/main");
+  const { forks, store } = subject;
+  for (let rel = 20_000; rel < 21_000; rel++) {
+    const lsn = store.lastLsn + 8;
+    forks.extend(forks.get(SPC, 5, rel, 0), 3, lsn);
+    subject.advance();
+    forks.dropRelation(SPC, 5, rel, store.lastLsn + 8);
+    forks.extend(forks.get(SPC, 5, 16384, 0), 1 + rel % 7, store.lastLsn + 8);
+    subject.advance();
+  }
+  assert.ok(forks.trackedForks < 20, `${forks.trackedForks} forks`);
+  assert.equal(forks.get(SPC, 5, 20_500, 0).blocks, -1);
+  assert.equal(forks.totalBlocks(), forks.countBlocks());
+});
