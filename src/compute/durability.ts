@@ -27,8 +27,10 @@ export interface Durability {
   follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void>;
   /** How it goes; null where nothing is written. Never fails. */
   progress(): Promise<CommitProgress | null>;
-  /** Below it all is durable, asked of who knows when Postgres has ended. */
-  durableLsn(): Promise<Lsn>;
+  /** Everything below is durable, asked of whoever knows when Postgres has ended; null where nothing is written. */
+  durableLsn(): Promise<Lsn | null>;
+  /** Postgres has ended and will be started again: nobody is connected to it until they have come back. */
+  postgresEnded(): void;
   /** Once Postgres has stopped, and when it could not be started. */
   stop(): Promise<void>;
 }
@@ -54,9 +56,11 @@ export class ReadOnlyPast implements Durability {
     return Promise.resolve(null);
   }
 
-  durableLsn(): Promise<Lsn> {
-    return Promise.resolve(this.#lsn);
+  durableLsn(): Promise<null> {
+    return Promise.resolve(null);
   }
+
+  postgresEnded(): void {}
 
   async stop(): Promise<void> {}
 }

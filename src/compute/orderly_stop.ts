@@ -42,18 +42,19 @@ export async function stopInOrder(options: OrderlyStopOptions): Promise<void> {
   const over = new AbortController();
   const saying = sayWhatItWaitsFor(options, AbortSignal.any([over.signal, givenUp]));
   try {
-    for (;;) {
-      await untilSentOrConnected(postgres, durability, givenUp);
+    for (let isFirst = true;; isFirst = false) {
+      await untilConnected(postgres, durability, isFirst, givenUp);
       await postgres.shutDown(givenUp);
       if (givenUp.aborted) return;
       const end = await options.endOfWal();
       const durable = await durability.durableLsn();
-      // Where there is nobody to confirm it, the checkpoint that it ends with need not be: it changes nothing.
-      if (end === undefined || durable >= end) return;
+      // The checkpoint that it ends with need not be durable: it changes nothing.
+      if (end === undefined || durable === null || durable >= end) return;
       log.warn("Postgres has ended before all its WAL was taken: it is started again for that", {
         end: formatLsn(end),
         durable: formatLsn(durable),
       });
+      durability.postgresEnded();
       postgres = await options.startAgain();
     }
   } finally {
@@ -63,15 +64,21 @@ export async function stopInOrder(options: OrderlyStopOptions): Promise<void> {
   }
 }
 
-/** A Postgres that shuts down lets nobody connect any more: who is to take its WAL must be connected before. */
-async function untilSentOrConnected(
+/**
+ * A Postgres that shuts down lets nobody connect any more: whoever is to take its WAL must be connected before.
+ *
+ * @param mayBeDone whether nobody is needed when all that is known to be written is durable. Not of a Postgres that has ended with more
+ */
+async function untilConnected(
   postgres: StoppablePostgres,
   durability: Durability,
+  mayBeDone: boolean,
   givenUp: AbortSignal,
 ): Promise<void> {
   while (!givenUp.aborted && postgres.running) {
     const progress = await durability.progress();
-    if (progress === null || progress.connected || progress.durableLsn >= progress.writtenLsn) return;
+    if (progress === null || progress.connected) return;
+    if (mayBeDone && progress.durableLsn >= progress.writtenLsn) return;
     await sleep(POLL_MS, givenUp);
   }
 }

@@ -109,6 +109,12 @@ export class PageServerFollower implements Durability {
     return this.#confirmedLsn;
   }
 
+  /** What was heard last was of the Postgres before. */
+  postgresEnded(): void {
+    this.#follows = false;
+    this.#localWal?.close();
+  }
+
   async stop(): Promise<void> {
     this.#stopping.abort(new ZenithError("unavailable", "the compute is being stopped"));
     this.#localWal?.close();

@@ -97,6 +97,9 @@ export class SafekeeperQuorum implements Durability {
     return Promise.resolve(this.#proposer!.commitLsn);
   }
 
+  /** The proposer sees its connection end. */
+  postgresEnded(): void {}
+
   async stop(): Promise<void> {
     await this.#proposer?.stop();
   }

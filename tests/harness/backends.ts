@@ -24,10 +24,6 @@ export function childrenOfPostgres(pg: Compute): { readonly pid: number; readonl
   });
 }
 
-export function sessionsOfPostgres(pg: Compute): number[] {
-  return childrenOfPostgres(pg).filter(({ title }) => SESSION.test(title)).map(({ pid }) => pid);
-}
-
 /** Whether a process is inside pwrite(2), asleep in the kernel, with a part of a page written perhaps. */
 export function isInsideWrite(pid: number): boolean {
   if (!/^State:\tD/m.test(readProc(String(pid), "status"))) return false;

@@ -8,13 +8,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { findMount } from "../../src/compute/lazy/fuse/mount.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
-import {
-  childrenOfPostgres,
-  huntWriter,
-  killChild,
-  sessionsOfPostgres,
-  untilStartedAfresh,
-} from "../harness/backends.ts";
+import { childrenOfPostgres, huntWriter, killChild, untilStartedAfresh } from "../harness/backends.ts";
+import type { Connection } from "../harness/connection.ts";
 import { amcheck } from "../harness/programs.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
@@ -137,8 +132,9 @@ describe("backends of a lazy compute that are killed inside pwrite", NO_LAZY, ()
     for (let round = 0; round < ROUNDS; round++) {
       limitDirty(pg);
       const postmaster = postmasterOf(pg);
-      const writing = Array.from({ length: WRITERS }, (_, writer) => writeUntilLost(pg, writer));
-      await until("there are sessions", () => sessionsOfPostgres(pg).length >= WRITERS);
+      // All of them first: who is killed while another one connects would take that for an error.
+      const sessions = await Promise.all(Array.from({ length: WRITERS }, () => pg.connect()));
+      const writing = sessions.map((session, writer) => writeUntilLost(session, writer));
       const victim = await huntWriter(pg, HUNT_MS);
       assert(killChild(victim));
       await Promise.all(writing);
@@ -163,8 +159,8 @@ function limitDirty(pg: Compute): void {
 }
 
 /** Changes rows all over the table until the session is lost. */
-async function writeUntilLost(pg: Compute, writer: number): Promise<void> {
-  await using session = await pg.connect();
+async function writeUntilLost(connected: Connection, writer: number): Promise<void> {
+  await using session = connected;
   for (let n = writer;; n++) {
     const changed = `n % 97 = ${n * WRITERS % 97}`;
     const statement =

@@ -13,6 +13,9 @@ class Fake {
   durable = 100;
   written = 200;
   connected = true;
+  /** What those who watch know to be written; all of it when undefined. */
+  reportedWritten: number | undefined;
+  writes = true;
   readonly givenUp = new AbortController();
 
   postgres(shutDown: (signal: AbortSignal) => void | Promise<void>): StoppablePostgres {
@@ -27,16 +30,19 @@ class Fake {
   }
 
   stop(postgres: StoppablePostgres, startAgain: () => StoppablePostgres = () => postgres): Promise<void> {
-    const progress = (): Promise<CommitProgress> =>
-      Promise.resolve({
-        durableLsn: this.durable as Lsn,
-        writtenLsn: this.written as Lsn,
-        waits: this.durable < this.written,
-        connected: this.connected,
-        who: "the page server",
-        obstacles: [],
-      });
-    const durability = { progress, durableLsn: () => Promise.resolve(this.durable as Lsn) };
+    const progress = (): Promise<CommitProgress | null> =>
+      Promise.resolve(
+        !this.writes ? null : {
+          durableLsn: this.durable as Lsn,
+          writtenLsn: (this.reportedWritten ?? this.written) as Lsn,
+          waits: this.durable < this.written,
+          connected: this.connected,
+          who: "the page server",
+          obstacles: [],
+        },
+      );
+    const durableLsn = (): Promise<Lsn | null> => Promise.resolve(this.writes ? this.durable as Lsn : null);
+    const durability = { progress, durableLsn, postgresEnded: () => {} };
     return stopInOrder({
       postgres,
       startAgain: () => {
@@ -84,6 +90,29 @@ describe("an orderly stop", () => {
     const second = fake.postgres(() => void (fake.durable = 200));
     await fake.stop(fake.postgres(() => {}), () => second);
     assert.deepEqual(fake.steps, ["shut down", "start again", "shut down"]);
+  });
+
+  test("does not end Postgres again before somebody has come back for what it has", async () => {
+    const fake = new Fake();
+    // Nobody knows of what it wrote at its end: as far as anybody can tell, nothing waits.
+    fake.durable = 150;
+    const reported = 150;
+    const second = fake.postgres(() => void (fake.durable = fake.written));
+    const first = fake.postgres(() => void (fake.connected = false));
+    fake.reportedWritten = reported;
+    const stopping = fake.stop(first, () => second);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    assert.deepEqual(fake.steps, ["shut down", "start again"]);
+    fake.connected = true;
+    await stopping;
+    assert.deepEqual(fake.steps, ["shut down", "start again", "shut down"]);
+  });
+
+  test("of what writes nothing ends with Postgres, whatever its last checkpoint is", async () => {
+    const fake = new Fake();
+    fake.writes = false;
+    await fake.stop(fake.postgres(() => {}));
+    assert.deepEqual(fake.steps, ["shut down"]);
   });
 
   test("is over at once when it is given up", async () => {
