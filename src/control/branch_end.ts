@@ -8,6 +8,8 @@ import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { safekeeperTimeline } from "./safekeepers.ts";
 
 const CATCH_UP_TIMEOUT_MS = 10_000;
+/** What the page server lacks may be one record of 1 GiB, amid which nothing shows that it gets on. */
+const CATCH_UP_BYTES_PER_MS = (8 << 20) / 1_000;
 const POLL_MS = 50;
 
 /**
@@ -25,11 +27,13 @@ export async function untilBranchEndArrived(
   const safekeepers = await pageServer.timelineSafekeepers(tenant, timeline);
   const end = await acknowledgedEnd(safekeepers, tenant, timeline);
   if (end === undefined) return;
-  const deadline = Date.now() + CATCH_UP_TIMEOUT_MS;
+  const start = Date.now();
+  let timeoutMs = 0;
   for (;;) {
     const branch = (await pageServer.branchList(tenant)).find((branch) => branch.timeline_id === timeline);
     if (branch === undefined || branch.next_lsn >= end) return;
-    if (Date.now() > deadline) {
+    timeoutMs ||= CATCH_UP_TIMEOUT_MS + pageServerLag(branch, end) / CATCH_UP_BYTES_PER_MS;
+    if (Date.now() - start > timeoutMs) {
       throw new ZenithError(
         "timeout",
         `the page server has branch ${branch.name} up to ${
