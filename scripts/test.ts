@@ -86,7 +86,7 @@ const SUITES: Readonly<Record<string, readonly Suite[]>> = {
     count: () => undefined,
   }],
   /** As the product is when nobody says otherwise. */
-  integration: [bunSuite("integration", 30)],
+  integration: [bunSuite("integration", 45)],
   /** The other way: all data at the start, and the page server itself as synchronous standby. */
   "integration-eager": [{
     name: "integration on Bun, eager, without safekeepers",
@@ -118,7 +118,7 @@ const SUITES: Readonly<Record<string, readonly Suite[]>> = {
 const DEFAULT_SUITES = ["unit", "sim", "integration"];
 
 /** All suites together: what has not ended by then is told to end. */
-const TOTAL_MINUTES = 57;
+const TOTAL_MINUTES = 80;
 /** For the runner to end what it has started; it is killed then. */
 const GRACE_MS = 20_000;
 

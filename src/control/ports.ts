@@ -12,6 +12,7 @@ const COMPUTE_FIRST_PORT = 15432;
  * is free today may be anybody's when its server is started again.
  */
 const LAST_PORT = 32767;
+const MAX_PORT = 65535;
 
 /** Whether a server could listen there now. */
 export async function isPortFree(port: number, host = "127.0.0.1"): Promise<boolean> {
@@ -101,8 +102,10 @@ function readOr<T>(otherwise: T, read: () => T): T {
  * @throws {ZenithError} `unavailable` when there is none
  */
 export async function allocatePort(taken: ReadonlySet<number>, first = COMPUTE_FIRST_PORT): Promise<number> {
-  for (let port = first; port <= LAST_PORT; port++) {
+  // The kernel gives out what lies between; a caller that begins above chose to.
+  const last = first <= LAST_PORT ? LAST_PORT : MAX_PORT;
+  for (let port = first; port <= last; port++) {
     if (!taken.has(port) && await isPortFree(port)) return port;
   }
-  throw new ZenithError("unavailable", `no free port between ${first} and ${LAST_PORT}`);
+  throw new ZenithError("unavailable", `no free port between ${first} and ${last}`);
 }

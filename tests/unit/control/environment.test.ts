@@ -110,6 +110,7 @@ describe("ports", () => {
     assert.equal(await isPortFree(port), false);
     const next = await allocatePort(new Set([port + 1]), port);
     assert.ok(next > port + 1);
+    assert.ok(await allocatePort(new Set(), 64000) >= 64000, "above the range, too");
     await new Promise((resolve) => server.close(resolve));
     assert.equal(await isPortFree(port), true);
   });
