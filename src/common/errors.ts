@@ -48,6 +48,14 @@ export class ZenithError extends Error {
   }
 }
 
+/**
+ * Whether the disk failed, rather than what is on it: the same read may succeed next time, so
+ * nothing can be said of the file.
+ */
+export function isDiskFailure(error: unknown): boolean {
+  return error instanceof ZenithError && (error.kind === "io" || error.kind === "disk_full");
+}
+
 /** The text of anything that was thrown. */
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

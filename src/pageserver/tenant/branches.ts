@@ -1,5 +1,5 @@
 import { OneAtATime } from "../../common/one_at_a_time.ts";
-import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { errorMessage, isDiskFailure, ZenithError } from "../../common/errors.ts";
 import {
   type BranchName,
   isBranchName,
@@ -109,7 +109,7 @@ export class TenantBranches {
   async list(): Promise<BranchInfo[]> {
     const { branches, damaged } = await this.survey();
     for (const { error } of damaged) {
-      if (!(error instanceof ZenithError) || isOfTheDisk(error)) throw error;
+      if (!(error instanceof ZenithError) || isDiskFailure(error)) throw error;
     }
     return branches;
   }
@@ -282,7 +282,10 @@ export class TenantBranches {
     return this.#oneAtATime(() => {
       if (isId(name)) return this.#delete(this.#unnamedOf(name), name, cascade, inUse);
       const branch = parseBranchName(name);
-      if (this.#files.scan().damaged.some(({ file }) => file === branch)) {
+      const damaged = this.#files.scan().damaged.find(({ file }) => file === branch);
+      if (damaged !== undefined) {
+        // A file that can't be read now may be sound, and its name is what the timeline is found by.
+        if (isDiskFailure(damaged.error)) throw damaged.error;
         return this.#removeName(branch);
       }
       return this.#delete(this.#existing(branch).timelineId, branch, cascade, inUse);
@@ -426,10 +429,6 @@ export class TenantBranches {
     this.#nextExpiryMs ??= Math.min(...this.#files.list().map(({ expiresMs }) => expiresMs ?? Infinity));
     return this.#nextExpiryMs;
   }
-}
-
-function isOfTheDisk({ kind }: ZenithError): boolean {
-  return kind === "io" || kind === "disk_full";
 }
 
 function damagedFile({ file, error }: DamagedBranchFile): DamagedBranch {

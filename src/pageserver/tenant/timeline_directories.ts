@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { type Disk, settleDirectory, TEMPORARY_SUFFIX } from "../../common/disk.ts";
-import { errorMessage, ioError, withIoErrors, ZenithError } from "../../common/errors.ts";
+import { errorMessage, ioError, isDiskFailure, withIoErrors, ZenithError } from "../../common/errors.ts";
 import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { DELETED_SUFFIX, type PageServerPaths } from "../../common/paths.ts";
@@ -123,7 +123,7 @@ export class TimelineDirectories {
         const { ancestorId } = decodeTimelineInfo(userData, directory);
         origins.set(id, ancestorId === null ? null : { ancestorId, lsn: ancestorLsn ?? 0 });
       } catch (error) {
-        if (!(error instanceof ZenithError) || error.kind === "io") throw error;
+        if (!(error instanceof ZenithError) || isDiskFailure(error)) throw error;
         lost.set(id, { problem: errorMessage(error), ancestorId: this.#likelyAncestor(id, ids) });
       }
     }
