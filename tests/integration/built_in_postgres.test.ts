@@ -58,7 +58,7 @@ describe("the executable with PostgreSQL inside", {
   test("unpacks it once, and is a whole system with it", async () => {
     assert.match(
       zenith("init", "--listen", `127.0.0.1:${await freePort()}`),
-      /PostgreSQL 15\.\d+ from .*cache/,
+      /PostgreSQL 18\.\d+ from .*cache/,
     );
     const [unpacked, ...more] = readdirSync(join(dir, "cache", "zenith"));
     assert.deepEqual(more, [], "nothing is left of unpacking");
