@@ -99,9 +99,8 @@ describe("damaged files", () => {
     ];
     for (const damage of damages) {
       await whileDamaged(file, damage, async () => {
-        const failed = await env.tryZenith("branch");
-        assert.notEqual(failed.code, 0);
-        assert.match(failed.stderr, /metadata/);
+        const listed = await env.tryZenith("branch");
+        assert.match(listed.stderr, /metadata/);
         assert.equal(await env.zenith("branch", "--tenantid", other), "main\n");
       });
     }
@@ -111,9 +110,8 @@ describe("damaged files", () => {
   test("a branch file that holds no timeline id is named", async () => {
     const file = env.paths.pageserver.branch(env.defaultTenant, parseBranchName(main.branch));
     await whileDamaged(file, () => new TextEncoder().encode("nonsense\n"), async () => {
-      const failed = await env.tryZenith("branch");
-      assert.notEqual(failed.code, 0);
-      assert.match(failed.stderr, /branches\/main/);
+      const listed = await env.tryZenith("branch");
+      assert.match(listed.stderr, /branches\/main/);
     });
     await assertUnharmed();
   });
@@ -181,19 +179,19 @@ describe("bad requests", () => {
   });
 
   test("a PostgreSQL of another major version is refused, with both versions", async () => {
-    const distrib = join(env.dir, "postgres16");
+    const distrib = join(env.dir, "postgres13");
     mkdirSync(join(distrib, "bin"), { recursive: true });
     for (const program of ["postgres", "initdb", "pg_ctl"]) {
       const path = join(distrib, "bin", program);
-      writeFileSync(path, `#!/bin/sh\necho "${program} (PostgreSQL) 16.4"\n`);
+      writeFileSync(path, `#!/bin/sh\necho "${program} (PostgreSQL) 13.4"\n`);
       chmodSync(path, 0o755);
     }
     const refused = await runZenith(["init", "--pg-distrib-dir", distrib], {
       ZENITH_REPO_DIR: join(env.dir, "never"),
     });
     assert.notEqual(refused.code, 0);
-    assert.match(refused.stderr, /16/);
-    assert.match(refused.stderr, /15/);
+    assert.match(refused.stderr, /13\.4/);
+    assert.match(refused.stderr, /14.*15.*16.*17.*18/);
     assert.ok(!readdirSync(env.dir).includes("never"));
   });
 

@@ -684,6 +684,10 @@ describe("a decoder that passes over long records", () => {
     const first = wal.records[0]!.lsn - wal.from;
     fc.assert(
       fc.property(fc.nat(900_000), fc.nat(7), fc.constantFrom(5000, 65_536), (at, bit, piece) => {
+        const inPage = (first + at) % PAGE;
+        // A page header ends with padding, and two of its flags may be set on any page: PostgreSQL checks neither.
+        const isPadding = inPage >= 20 && inPage < 24;
+        fc.pre(!isPadding && !(inPage === 2 && (bit === 2 || bit === 3)));
         const bytes = clean.slice();
         bytes[first + at]! ^= 1 << bit;
         assert.throws(() => boundaries(wal, bytes, piece), WalError);
