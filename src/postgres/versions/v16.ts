@@ -15,6 +15,7 @@ export const V16: PgVersion = {
   major: 16,
   walPageMagic: 0xd113,
   catalogVersion: 202307071,
+  relmapSize: 524,
   redo: replaceRedo(V15.redo, [
     [RM_HEAP2_ID, XLOG_HEAP2_FREEZE_PAGE, redoFreezePage16],
     [RM_GIST_ID, XLOG_GIST_DELETE, redoGistDelete16],

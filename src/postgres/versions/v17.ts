@@ -19,7 +19,6 @@ export const V17: PgVersion = {
   walPageMagic: 0xd116,
   controlVersion: 1700,
   catalogVersion: 202406281,
-  relmapSize: 524,
   slruPageNumberBytes: 8,
   twophaseNameDigits: 16,
   recordTypeNames: renameTypes(V16.recordTypeNames, [
