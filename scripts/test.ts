@@ -58,7 +58,7 @@ function bunTest(...files: string[]): string[] {
 
 /** Tests that start no compute, or choose themselves how it gets its files and who makes its commits durable. */
 const OF_ONE_MODE =
-  /^(lazy_|safekeeper|quorum|whole_cluster|initial_segment|pgwire|wal_decoder|mistakes|status|cli_tools|tour|built_in_postgres)/;
+  /^(lazy_|safekeeper|quorum|whole_cluster|initial_segment|pgwire|wal_decoder|mistakes|status|cli_tools|tour|built_in_postgres|majors)/;
 
 /** The integration tests that another mode makes a difference to. */
 function testsOfAnyMode(): string[] {
@@ -95,6 +95,14 @@ const SUITES: Readonly<Record<string, readonly Suite[]>> = {
     minutes: 20,
     count: countBun,
   }],
+  /** What runs on other majors than the rest does; tests/integration/majors.test.ts has all of them. */
+  majors: [14, 16, 17].map((major) => ({
+    name: `the whole cluster on PostgreSQL ${major}`,
+    command: bunTest("./tests/integration/whole_cluster.test.ts"),
+    env: { ZENITH_TEST_PG_VERSION: String(major) },
+    minutes: 5,
+    count: countBun,
+  })),
   conformance: [{
     name: "redo conformance, own schedule",
     command: ["bun", "tests/conformance/main.ts", "--schedule", "own"],
@@ -203,7 +211,7 @@ async function main(): Promise<void> {
     return;
   }
   const total: Counts = { passed: 0, failed: 0 };
-  if (names.some((name) => name.startsWith("integration") || name === "torture")) {
+  if (names.some((name) => name.startsWith("integration") || name === "majors" || name === "torture")) {
     const build = await runSuite({
       name: "build",
       command: ["bun", "scripts/build.ts"],
