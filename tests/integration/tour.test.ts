@@ -42,7 +42,7 @@ function normalized(text: string): string {
     .replace(/127\.0\.0\.1:\d+/g, "127.0.0.1:<port>")
     .replace(/process \d+/g, "process <pid>")
     .replace(/created \S+\/\.zenith/g, "created <dir>/.zenith")
-    .replace(/PostgreSQL 15\.\d+ from \S+/g, "PostgreSQL <found>")
+    .replace(/PostgreSQL 1\d\.\d+ from \S+/g, "PostgreSQL <found>")
     .replace(/\d+ B\b/g, "<bytes>")
     .replace(/[ \t]+/g, " ")
     .trim();
