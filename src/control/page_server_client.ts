@@ -1,6 +1,7 @@
 /** The page server's management operations, as the command line calls them. */
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
+import { OneAtATime } from "../common/one_at_a_time.ts";
 import type { BranchName, TenantId, TimelineId } from "../common/id.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
@@ -25,8 +26,7 @@ export type { BranchInfo, DamagedBranch, FoundLsn, PageServerStatus, TenantConfi
 export class PageServerClient implements AsyncDisposable {
   readonly address: HostPort;
   #client: PgClient | undefined;
-  /** Calls run one after another. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #calls = new OneAtATime();
   #closed = false;
 
   constructor(address: HostPort) {
@@ -155,11 +155,9 @@ export class PageServerClient implements AsyncDisposable {
   }
 
   #call<A extends Args, R extends Reply>(operation: Operation<A, R>, args: ArgValues<A>): Promise<Result<R>> {
-    const answer = this.#last.then(async () =>
+    return this.#calls.run(async () =>
       await call(await this.#connected(), serverName("page server", this.address), operation, args)
     );
-    this.#last = answer.catch(() => {});
-    return answer;
   }
 
   async #connected(): Promise<PgClient> {
