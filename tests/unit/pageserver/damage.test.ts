@@ -2,22 +2,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { parse } from "valibot";
-import { type BranchName, parseBranchName, parseTenantId, type TimelineId } from "../../../src/common/id.ts";
-import { PageServerConfigSchema } from "../../../src/common/page_server_config.ts";
-import { PageServerPaths } from "../../../src/common/paths.ts";
-import { pageImages } from "../../../src/pageserver/content/rebuild_page.ts";
-import { storedValues } from "../../../src/pageserver/content/stored_values.ts";
-import { PageServer } from "../../../src/pageserver/service/page_server.ts";
-import { flushHere, mergeHere } from "../../../src/pagestore/mod.ts";
-import { V15 } from "../../../src/postgres/versions/v15.ts";
-import { NULL_LOGGER } from "../../../src/process/log.ts";
-import { FaultyDisk } from "../../harness/faulty_disk.ts";
-import { Random } from "../../harness/random.ts";
-import { makeTinyCluster } from "../../harness/tiny_cluster.ts";
+import { type BranchName, parseBranchName, type TimelineId } from "../../../src/common/id.ts";
+import type { PageServer } from "../../../src/pageserver/service/page_server.ts";
+import { openTinyPageServer, TINY_PATHS, TINY_TENANT, tinyDisk } from "../../harness/tiny_page_server.ts";
 
-const TENANT = parseTenantId("a".repeat(32));
-const PATHS = new PageServerPaths("/w");
 const NAMES = ["main", "child", "grandchild", "sibling"].map(parseBranchName) as [
   BranchName,
   BranchName,
@@ -29,19 +17,15 @@ const NEW = parseBranchName("new");
 const NOBODY = (): boolean => false;
 
 class Damaged implements AsyncDisposable {
-  readonly disk = new FaultyDisk(new Random(1));
+  readonly disk = tinyDisk();
   readonly timelines = new Map<string, TimelineId>();
   server!: PageServer;
-
-  private constructor() {
-    makeTinyCluster(this.disk, "/cluster");
-  }
 
   /** Four branches; then the server is stopped, `damage` is done, and it is started again. */
   static async create(damage: (scenario: Damaged) => void): Promise<Damaged> {
     const scenario = new Damaged();
-    scenario.server = await scenario.#open();
-    await scenario.server.createTenant(TENANT);
+    scenario.server = await openTinyPageServer(scenario.disk);
+    await scenario.server.createTenant(TINY_TENANT);
     for (const [name, parent] of [[CHILD, MAIN], [GRANDCHILD, CHILD], [SIBLING, MAIN]] as const) {
       await scenario.make(name, parent);
     }
@@ -50,24 +34,12 @@ class Damaged implements AsyncDisposable {
     }
     await scenario.server.close();
     damage(scenario);
-    scenario.server = await scenario.#open();
+    scenario.server = await openTinyPageServer(scenario.disk);
     return scenario;
   }
 
-  #open(): Promise<PageServer> {
-    return PageServer.open({
-      disk: this.disk,
-      flushLayer: flushHere(this.disk, storedValues(V15)),
-      mergeLayers: mergeHere(this.disk, pageImages(V15)),
-      paths: PATHS,
-      config: parse(PageServerConfigSchema, {}),
-      logger: NULL_LOGGER,
-      initialCluster: () => Promise.resolve("/cluster"),
-    });
-  }
-
   get branches() {
-    return this.server.tenant(TENANT).branches;
+    return this.server.tenant(TINY_TENANT).branches;
   }
 
   async make(name: BranchName, parent: BranchName): Promise<void> {
@@ -79,7 +51,7 @@ class Damaged implements AsyncDisposable {
   }
 
   path(name: string, file: string): string {
-    return join(PATHS.timeline(TENANT, this.idOf(name)), file);
+    return join(TINY_PATHS.timeline(TINY_TENANT, this.idOf(name)), file);
   }
 
   write(path: string, content: string): void {
@@ -107,7 +79,7 @@ class Damaged implements AsyncDisposable {
   }
 
   async collectGarbage(name: string): Promise<void> {
-    const tenant = this.server.tenant(TENANT);
+    const tenant = this.server.tenant(TINY_TENANT);
     await tenant.collectGarbage(await tenant.timelines.get(this.idOf(name)), 0);
   }
 
@@ -178,7 +150,7 @@ describe("with one flipped bit in a child's metadata", () => {
 describe("with a branch file that is empty", () => {
   test("all other branches work, its timeline stays, and can have another name", async () => {
     await using scenario = await Damaged.create((scenario) =>
-      scenario.write(PATHS.branch(TENANT, CHILD), "")
+      scenario.write(TINY_PATHS.branch(TINY_TENANT, CHILD), "")
     );
     const timeline = scenario.idOf(CHILD);
     assert.deepEqual(await scenario.names(), [GRANDCHILD, MAIN, SIBLING]);
@@ -199,10 +171,10 @@ describe("with a branch file that is empty", () => {
 
 test("stray files in branches/ and timelines/ are named, and in nobody's way", async () => {
   await using scenario = await Damaged.create((scenario) => {
-    scenario.write(join(PATHS.branches(TENANT), "not a branch"), "");
-    scenario.write(join(PATHS.timelines(TENANT), "notes.txt"), "");
-    scenario.disk.mkdirSync(join(PATHS.timelines(TENANT), "nothex.deleted"));
-    scenario.disk.mkdirSync(join(PATHS.timelines(TENANT), "A".repeat(32)));
+    scenario.write(join(TINY_PATHS.branches(TINY_TENANT), "not a branch"), "");
+    scenario.write(join(TINY_PATHS.timelines(TINY_TENANT), "notes.txt"), "");
+    scenario.disk.mkdirSync(join(TINY_PATHS.timelines(TINY_TENANT), "nothex.deleted"));
+    scenario.disk.mkdirSync(join(TINY_PATHS.timelines(TINY_TENANT), "A".repeat(32)));
   });
   assert.deepEqual((await scenario.damage()).map(([name]) => name), ["not a branch"]);
   await scenario.expectOthersWork();
@@ -211,11 +183,11 @@ test("stray files in branches/ and timelines/ are named, and in nobody's way", a
 test("stray files and directories in tenants/ keep no page server from starting", async () => {
   await using scenario = await Damaged.create((scenario) => {
     for (const name of ["nothex.deleted", "nothex.creating", "lost+found", "A".repeat(32)]) {
-      scenario.disk.mkdirSync(join(PATHS.tenants, name));
+      scenario.disk.mkdirSync(join(TINY_PATHS.tenants, name));
     }
-    scenario.write(join(PATHS.tenants, "b".repeat(32)), "");
+    scenario.write(join(TINY_PATHS.tenants, "b".repeat(32)), "");
   });
-  assert.deepEqual(scenario.server.tenants(), [TENANT]);
+  assert.deepEqual(scenario.server.tenants(), [TINY_TENANT]);
   await scenario.expectOthersWork();
 });
 
@@ -238,7 +210,7 @@ test("a timeline whose list of safekeepers is damaged is read, and says that no 
     scenario.write(scenario.path(CHILD, "safekeepers"), "rubbish")
   );
   assert.deepEqual(await scenario.names(), [CHILD, GRANDCHILD, MAIN, SIBLING]);
-  const timeline = await scenario.server.tenant(TENANT).timelines.get(scenario.idOf(CHILD));
+  const timeline = await scenario.server.tenant(TINY_TENANT).timelines.get(scenario.idOf(CHILD));
   assert.match(timeline.damage()!.what, /safekeepers/);
   assert.throws(() => timeline.safekeepers.list, { kind: "corrupt_data" });
   await timeline.safekeepers.set([{ host: "h", port: 1 }]);

@@ -1,0 +1,62 @@
+/** A page server in this process, on a disk of the tests', whose tenants begin with a tiny cluster. */
+import { parse } from "valibot";
+import { parseTenantId, type TenantId } from "../../src/common/id.ts";
+import { type PageServerConfig, PageServerConfigSchema } from "../../src/common/page_server_config.ts";
+import { PageServerPaths } from "../../src/common/paths.ts";
+import { pageImages } from "../../src/pageserver/content/rebuild_page.ts";
+import { storedValues } from "../../src/pageserver/content/stored_values.ts";
+import { PageServer } from "../../src/pageserver/service/page_server.ts";
+import type { Timeline } from "../../src/pageserver/timeline/timeline.ts";
+import { flushHere, mergeHere } from "../../src/pagestore/mod.ts";
+import { V15 } from "../../src/postgres/versions/v15.ts";
+import { NULL_LOGGER } from "../../src/process/log.ts";
+import { FaultyDisk } from "./faulty_disk.ts";
+import { Random } from "./random.ts";
+import { makeTinyCluster, TINY_SEGMENT_SIZE } from "./tiny_cluster.ts";
+import { WalBuilder } from "./wal_builder.ts";
+
+export const TINY_PATHS = new PageServerPaths("/w");
+export const TINY_TENANT = parseTenantId("a".repeat(32));
+const CLUSTER = "/cluster";
+
+/** A disk that such a page server can be opened on. */
+export function tinyDisk(): FaultyDisk {
+  const disk = new FaultyDisk(new Random(1));
+  makeTinyCluster(disk, CLUSTER);
+  disk.mkdirsSync(TINY_PATHS.tenants);
+  return disk;
+}
+
+/** Opens it, also again after a crash. */
+export function openTinyPageServer(
+  disk: FaultyDisk,
+  config: PageServerConfig = parse(PageServerConfigSchema, {}),
+): Promise<PageServer> {
+  return PageServer.open({
+    disk,
+    flushLayer: flushHere(disk, storedValues(V15)),
+    mergeLayers: mergeHere(disk, pageImages(V15)),
+    paths: TINY_PATHS,
+    config,
+    logger: NULL_LOGGER,
+    initialCluster: () => Promise.resolve(CLUSTER),
+  });
+}
+
+/** The timeline of a tenant's first branch. */
+export async function mainTimeline(server: PageServer, tenant: TenantId = TINY_TENANT): Promise<Timeline> {
+  const { branches, timelines } = server.tenant(tenant);
+  const [main] = await branches.list();
+  return await timelines.get(main!.timelineId);
+}
+
+/** Builds WAL that goes on at the timeline's end. */
+export function walAfter(timeline: Timeline): WalBuilder {
+  const { lsn, prev } = timeline.boundary(null);
+  return new WalBuilder({
+    startLsn: lsn,
+    prev,
+    segmentSize: TINY_SEGMENT_SIZE,
+    systemId: timeline.systemIdentifier,
+  });
+}
