@@ -3,7 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
-import { sleep } from "../common/sleep.ts";
+import { inTime } from "../common/in_time.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { call } from "../protocol/call.ts";
@@ -76,6 +76,7 @@ export interface ReceiverStatus {
 
 /** For what takes the page server no time. */
 const ANSWER_TIMEOUT_MS = 3_000;
+const LATE = `the page server has not answered for ${ANSWER_TIMEOUT_MS / 1000} s`;
 
 /** Asks again and again whether the page server receives a timeline, by one connection as long as it lasts. */
 export class ReceiverWatch {
@@ -92,7 +93,7 @@ export class ReceiverWatch {
       this.#client ??= await connectPageServer(this.#compute, signal);
       const server = serverName("page server", this.#compute.pageServer);
       const answer = call(this.#client, server, PAGE_SERVER.receiverStatus, timelineArgs(this.#compute));
-      const { source, streaming, error } = await withTimeout(answer, ANSWER_TIMEOUT_MS);
+      const { source, streaming, error } = await inTime(answer, ANSWER_TIMEOUT_MS, LATE);
       return { streaming: streaming && source === localConnInfo(local.address, local.role), error };
     } catch (error) {
       this.close();
@@ -103,20 +104,6 @@ export class ReceiverWatch {
   close(): void {
     this.#client?.destroy();
     this.#client = undefined;
-  }
-}
-
-async function withTimeout<T>(answer: Promise<T>, ms: number): Promise<T> {
-  const giveUp = new AbortController();
-  answer.catch(() => {});
-  try {
-    const late = sleep(ms, giveUp.signal).then(() => {
-      throw new ZenithError("timeout", `the page server has not answered for ${ms / 1000} s`);
-    });
-    late.catch(() => {});
-    return await Promise.race([answer, late]);
-  } finally {
-    giveUp.abort();
   }
 }
 

@@ -1,4 +1,5 @@
-import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { errorMessage } from "../../common/errors.ts";
+import { inTime } from "../../common/in_time.ts";
 
 /** A server that takes longer to answer has a problem. */
 const ANSWER_TIMEOUT_MS = 5_000;
@@ -13,17 +14,6 @@ export async function ask<T>(question: () => Promise<T>): Promise<{ answer?: T; 
 }
 
 /** What it answers. @throws {ZenithError} `timeout` when that takes too long: it may be frozen */
-export async function answerInTime<T>(question: () => Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new ZenithError("timeout", `no answer within ${ANSWER_TIMEOUT_MS / 1000} s`)),
-      ANSWER_TIMEOUT_MS,
-    );
-  });
-  try {
-    return await Promise.race([question(), late]);
-  } finally {
-    clearTimeout(timer);
-  }
+export function answerInTime<T>(question: () => Promise<T>): Promise<T> {
+  return inTime(question(), ANSWER_TIMEOUT_MS, `no answer within ${ANSWER_TIMEOUT_MS / 1000} s`);
 }
