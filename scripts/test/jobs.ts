@@ -1,0 +1,141 @@
+/** Runs test commands, several side by side, and says at the end which failed and which took long. */
+import { type ChildProcess, spawn } from "node:child_process";
+
+export interface Counts {
+  passed: number;
+  failed: number;
+}
+
+/** One command that tests something. */
+export interface Job {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** What has not ended after so long does not end at all; a few times what it takes on two cores. */
+  readonly minutes: number;
+  /** Reads the counts, and the names of what failed, from what the runner printed. */
+  readonly read: (output: string) => Report | undefined;
+}
+
+export interface Report extends Counts {
+  readonly failures: readonly string[];
+}
+
+export interface Result extends Report {
+  readonly job: Job;
+  readonly seconds: number;
+}
+
+/** For a command to end what it has started; it is killed then. */
+const GRACE_MS = 20_000;
+
+/** The ports of tests, {@link ../../tests/harness/ports.ts}: each lane has its own part of them. */
+const FIRST_PORT = 20_000;
+const PORTS = 10_000;
+
+/** Tells a command to end when its time is up. @returns to be called when it has ended */
+function limitTime(child: ChildProcess, limitMs: number, onLimit: () => void): () => void {
+  let grace: ReturnType<typeof setTimeout> | undefined;
+  const limit = setTimeout(() => {
+    onLimit();
+    child.kill("SIGTERM");
+    grace = setTimeout(() => {
+      child.kill("SIGKILL");
+      // What it has started may go on holding the other ends.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    }, GRACE_MS);
+  }, limitMs);
+  return () => {
+    clearTimeout(limit);
+    clearTimeout(grace);
+  };
+}
+
+export interface Surroundings {
+  readonly cwd: string;
+  readonly env: NodeJS.ProcessEnv;
+  /** Milliseconds of Unix time when everything has to have ended. */
+  readonly deadlineMs: number;
+}
+
+async function runJob(
+  job: Job,
+  surroundings: Surroundings,
+  ports: string,
+  print: (text: string) => void,
+): Promise<Result> {
+  const startedMs = Date.now();
+  const [command, ...args] = job.command;
+  const child = spawn(command!, args, {
+    cwd: surroundings.cwd,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...surroundings.env, ZENITH_TEST_PORTS: ports, ...job.env },
+  });
+  let output = "";
+  const collect = (text: string) => {
+    print(text);
+    output += text;
+  };
+  child.stdout.setEncoding("utf8").on("data", collect);
+  child.stderr.setEncoding("utf8").on("data", collect);
+  const limitMs = Math.max(0, Math.min(job.minutes * 60_000, surroundings.deadlineMs - Date.now()));
+  let late = false;
+  const ended = limitTime(child, limitMs, () => {
+    late = true;
+    print(`\n=== ${job.name} has not ended after ${Math.round(limitMs / 1000)} s: it is ended\n`);
+  });
+  const status = await new Promise<number>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => resolve(code ?? 1));
+  });
+  ended();
+  // What prints no counts is one thing that passes or fails.
+  const read = job.read(output) ?? { passed: status === 0 ? 1 : 0, failed: 0, failures: [] };
+  // A runner that breaks down without having counted a failure has failed all the same.
+  const brokeDown = status !== 0 && read.failed === 0;
+  return {
+    job,
+    seconds: (Date.now() - startedMs) / 1000,
+    passed: read.passed,
+    failed: brokeDown ? 1 : read.failed,
+    failures: late
+      ? [...read.failures, "has not ended"]
+      : brokeDown
+      ? [`ended with exit code ${status}`]
+      : read.failures,
+  };
+}
+
+/**
+ * Runs jobs, so many at once. One that runs alone prints as it goes; of several, each prints when it has ended.
+ */
+export async function runJobs(
+  jobs: readonly Job[],
+  sideBySide: number,
+  surroundings: Surroundings,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  const waiting = [...jobs];
+  const lane = async (index: number, lanes: number) => {
+    const share = Math.floor(PORTS / lanes);
+    const first = FIRST_PORT + index * share;
+    const ports = `${first}-${first + share}`;
+    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
+      let text = "";
+      const print = lanes === 1
+        ? (chunk: string) => void process.stdout.write(chunk)
+        : (chunk: string) => void (text += chunk);
+      if (lanes === 1) console.log(`\n=== ${job.name}`);
+      const result = await runJob(job, surroundings, ports, print);
+      if (lanes > 1) console.log(`\n=== ${job.name}\n${text.trimEnd()}`);
+      console.log(
+        `=== ${job.name}: ${result.passed} passed, ${result.failed} failed, ${result.seconds.toFixed(0)} s`,
+      );
+      results.push(result);
+    }
+  };
+  const lanes = Math.min(sideBySide, jobs.length);
+  await Promise.all(Array.from({ length: lanes }, (_, index) => lane(index, lanes)));
+  return results;
+}

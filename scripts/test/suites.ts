@@ -1,0 +1,168 @@
+/** What there is to test, and how each runner says what it has found. */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Job, Report } from "./jobs.ts";
+
+export const ROOT = join(import.meta.dirname, "..", "..");
+
+export interface Suite {
+  readonly jobs: readonly Job[];
+  /** How many jobs run at once: what computes has a core of its own, what mostly waits shares them. */
+  readonly sideBySide: number;
+  /** It starts computes, and so needs the executable and PostgreSQL's client programs. */
+  readonly needsPostgres: boolean;
+}
+
+/** ` 18 pass` and ` 0 fail` at the end of `bun test`, `(fail) name [3 ms]` where one fails. */
+function readBun(output: string): Report | undefined {
+  const passed = /^\s*(\d+) pass$/m.exec(output);
+  const failed = /^\s*(\d+) fail$/m.exec(output);
+  if (passed === null || failed === null) return undefined;
+  const failures = new Set(
+    Array.from(output.matchAll(/^\(fail\) (.*?)(?: \[[\d.]+m?s\])?$/gm), ([, name]) => name!),
+  );
+  return { passed: Number(passed[1]), failed: Number(failed[1]), failures: [...failures] };
+}
+
+/**
+ * `ok | 3 passed (18 steps) | 0 failed`; what is a test for Bun is a step for Deno. A list of what failed stands between
+ * ` FAILURES` and that line, a line each, `name => file:line:column`.
+ */
+function readDeno(output: string): Report | undefined {
+  const match = /(\d+) passed(?: \((\d+) steps?\))? \| (\d+) failed(?: \((\d+) steps?\))?/.exec(output);
+  if (match === null) return undefined;
+  const [, tests, steps, failedTests, failedSteps] = match;
+  const list = output.slice(Math.max(0, output.lastIndexOf("FAILURES")));
+  return {
+    passed: Number(steps ?? tests),
+    failed: Number(failedSteps ?? failedTests),
+    failures: Number(failedTests) === 0
+      ? []
+      : Array.from(list.matchAll(/^(.+) => .+:\d+:\d+$/gm), ([, name]) => name!.trim()),
+  };
+}
+
+/** What counts nothing itself: one thing that passes or fails. */
+const uncounted = () => undefined;
+
+/** No test takes that long; the runner's own limit of five seconds is one that a busy machine goes beyond. */
+const TEST_TIMEOUT_MS = 240_000;
+
+function bunTest(name: string, files: readonly string[], minutes: number, env?: Job["env"]): Job {
+  return {
+    name,
+    command: ["bun", "test", "--timeout", String(TEST_TIMEOUT_MS), ...files],
+    minutes,
+    read: readBun,
+    ...(env === undefined ? {} : { env }),
+  };
+}
+
+/** A program that passes or fails as a whole. */
+function program(name: string, command: readonly string[], minutes: number): Job {
+  return { name, command, minutes, read: uncounted };
+}
+
+/** Tests that start no compute, or choose themselves how it gets its files and who makes its commits durable. */
+const OF_ONE_MODE =
+  /^(lazy_|safekeeper|quorum|whole_cluster|initial_segment|pgwire|wal_decoder|mistakes|status|cli_tools|tour|built_in_postgres|majors)/;
+
+/** Those that take minutes, longest first: they start before the others, so that none of them is what all wait for at the end. */
+const LONG = ["wal_archive", "large_records", "lazy_overlay", "majors", "restart", "quorum", "lazy_compute"];
+
+/** The longest first, the others by name. */
+function integrationFiles(): string[] {
+  const rank = (file: string) => {
+    const index = LONG.indexOf(file.replace(".test.ts", ""));
+    return index < 0 ? LONG.length : index;
+  };
+  return readdirSync(join(ROOT, "tests", "integration"))
+    .filter((file) => file.endsWith(".test.ts"))
+    .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+}
+
+/** A job for each file: every environment of a test has ports and directories of its own. */
+function integrationJobs(suffix: string, files: readonly string[], env?: Job["env"]): Job[] {
+  return files.map((file) =>
+    bunTest(`${file.replace(".test.ts", "")}${suffix}`, [`./tests/integration/${file}`], 15, env)
+  );
+}
+
+/** Two cores are kept busy by three: a test that starts processes mostly waits for them. */
+const INTEGRATION_SIDE_BY_SIDE = 3;
+
+export const SUITES: Readonly<Record<string, Suite>> = {
+  check: {
+    jobs: [program("check", ["bun", "scripts/check.ts"], 10)],
+    sideBySide: 1,
+    needsPostgres: false,
+  },
+  unit: {
+    jobs: [bunTest("unit on Bun", ["./tests/unit"], 20), {
+      name: "unit on Deno",
+      command: ["deno", "test", "--allow-all", "--no-check", "--quiet", "tests/unit"],
+      minutes: 20,
+      read: readDeno,
+    }],
+    sideBySide: 2,
+    needsPostgres: false,
+  },
+  sim: {
+    jobs: [
+      bunTest("sim on Bun", ["./tests/sim"], 15),
+      program("consensus, 2000 simulated histories", ["bun", "tests/sim/main.ts", "--seeds", "2000"], 15),
+    ],
+    sideBySide: 2,
+    needsPostgres: false,
+  },
+  /** As the product is when nobody says otherwise. */
+  integration: {
+    jobs: integrationJobs("", integrationFiles()),
+    sideBySide: INTEGRATION_SIDE_BY_SIDE,
+    needsPostgres: true,
+  },
+  /** The other way: all data at the start, and the page server itself as synchronous standby. */
+  "integration-eager": {
+    jobs: integrationJobs(
+      ", eager, without safekeepers",
+      integrationFiles().filter((file) => !OF_ONE_MODE.test(file)),
+      { ZENITH_TEST_STORAGE: "eager", ZENITH_TEST_SAFEKEEPERS: "0" },
+    ),
+    sideBySide: INTEGRATION_SIDE_BY_SIDE,
+    needsPostgres: true,
+  },
+  /** What runs on other majors than the rest does; tests/integration/majors.test.ts has all of them. */
+  majors: {
+    jobs: [14, 16, 17].map((major) =>
+      bunTest(`the whole cluster on PostgreSQL ${major}`, ["./tests/integration/whole_cluster.test.ts"], 10, {
+        ZENITH_TEST_PG_VERSION: String(major),
+      })
+    ),
+    sideBySide: INTEGRATION_SIDE_BY_SIDE,
+    needsPostgres: true,
+  },
+  conformance: {
+    jobs: [
+      program(
+        "redo conformance, own schedule",
+        ["bun", "tests/conformance/main.ts", "--schedule", "own"],
+        10,
+      ),
+      program(
+        "redo of damaged records and pages",
+        ["bun", "tests/conformance/damage.ts", "--seconds", "60"],
+        5,
+      ),
+    ],
+    sideBySide: 2,
+    needsPostgres: true,
+  },
+  torture: {
+    jobs: [program("torture, two minutes", ["bun", "tests/torture/main.ts", "--minutes", "2"], 10)],
+    sideBySide: 1,
+    needsPostgres: true,
+  },
+};
+
+/** What `npm test` runs; the rest takes minutes more and has commands of its own. */
+export const DEFAULT_SUITES = ["unit", "sim", "integration"];
