@@ -65,7 +65,7 @@ function postgresVersions(): ReadonlyMap<number, string> {
     dependencies: Record<string, string>;
   };
   const others = Object.values(dependencies).map((alias) => alias.slice(alias.lastIndexOf("@") + 1));
-  const versions = [...others, chosenVersion(ARCHITECTURES["x64"]!.postgres)];
+  const versions = [...others, chosenVersion(ARCHITECTURES["x64"].postgres)];
   return new Map(versions.map((version) => [Number.parseInt(version, 10), version]));
 }
 

@@ -46,46 +46,46 @@ export function crc32c(bytes: Uint8Array, off: number, len: number, seed = 0): n
   const end = off + len;
   const slicedEnd = end - (len % SLICES);
   while (at < slicedEnd) {
-    crc = T15[(crc ^ bytes[at]!) & 0xff]! ^
-      T14[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
-      T13[((crc >>> 16) ^ bytes[at + 2]!) & 0xff]! ^
-      T12[((crc >>> 24) ^ bytes[at + 3]!) & 0xff]! ^
-      T11[bytes[at + 4]!]! ^
-      T10[bytes[at + 5]!]! ^
-      T9[bytes[at + 6]!]! ^
-      T8[bytes[at + 7]!]! ^
-      T7[bytes[at + 8]!]! ^
-      T6[bytes[at + 9]!]! ^
-      T5[bytes[at + 10]!]! ^
-      T4[bytes[at + 11]!]! ^
-      T3[bytes[at + 12]!]! ^
-      T2[bytes[at + 13]!]! ^
-      T1[bytes[at + 14]!]! ^
-      T0[bytes[at + 15]!]!;
+    crc = T15[(crc ^ bytes[at]) & 0xff] ^
+      T14[((crc >>> 8) ^ bytes[at + 1]) & 0xff] ^
+      T13[((crc >>> 16) ^ bytes[at + 2]) & 0xff] ^
+      T12[((crc >>> 24) ^ bytes[at + 3]) & 0xff] ^
+      T11[bytes[at + 4]]! ^
+      T10[bytes[at + 5]]! ^
+      T9[bytes[at + 6]]! ^
+      T8[bytes[at + 7]]! ^
+      T7[bytes[at + 8]]! ^
+      T6[bytes[at + 9]]! ^
+      T5[bytes[at + 10]]! ^
+      T4[bytes[at + 11]]! ^
+      T3[bytes[at + 12]]! ^
+      T2[bytes[at + 13]]! ^
+      T1[bytes[at + 14]]! ^
+      T0[bytes[at + 15]]!;
     at += SLICES;
   }
   // Slices for the rest too: most WAL records are short, and a byte-at-a-time loop waits for each
   // result.
   if (end - at >= 8) {
-    crc = T7[(crc ^ bytes[at]!) & 0xff]! ^
-      T6[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
-      T5[((crc >>> 16) ^ bytes[at + 2]!) & 0xff]! ^
-      T4[((crc >>> 24) ^ bytes[at + 3]!) & 0xff]! ^
-      T3[bytes[at + 4]!]! ^
-      T2[bytes[at + 5]!]! ^
-      T1[bytes[at + 6]!]! ^
-      T0[bytes[at + 7]!]!;
+    crc = T7[(crc ^ bytes[at]) & 0xff] ^
+      T6[((crc >>> 8) ^ bytes[at + 1]) & 0xff] ^
+      T5[((crc >>> 16) ^ bytes[at + 2]) & 0xff] ^
+      T4[((crc >>> 24) ^ bytes[at + 3]) & 0xff] ^
+      T3[bytes[at + 4]]! ^
+      T2[bytes[at + 5]]! ^
+      T1[bytes[at + 6]]! ^
+      T0[bytes[at + 7]]!;
     at += 8;
   }
   if (end - at >= 4) {
-    crc = T3[(crc ^ bytes[at]!) & 0xff]! ^
-      T2[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
-      T1[((crc >>> 16) ^ bytes[at + 2]!) & 0xff]! ^
-      T0[((crc >>> 24) ^ bytes[at + 3]!) & 0xff]!;
+    crc = T3[(crc ^ bytes[at]) & 0xff] ^
+      T2[((crc >>> 8) ^ bytes[at + 1]) & 0xff] ^
+      T1[((crc >>> 16) ^ bytes[at + 2]) & 0xff] ^
+      T0[((crc >>> 24) ^ bytes[at + 3]) & 0xff];
     at += 4;
   }
   while (at < end) {
-    crc = T0[(crc ^ bytes[at]!) & 0xff]! ^ (crc >>> 8);
+    crc = T0[(crc ^ bytes[at]) & 0xff] ^ (crc >>> 8);
     at++;
   }
   return ~crc >>> 0;
@@ -105,8 +105,8 @@ function buildTables(): Int32Array {
     table[byte] = crc;
   }
   for (let at = 256; at < table.length; at++) {
-    const shorter = table[at - 256]!;
-    table[at] = (shorter >>> 8) ^ table[shorter & 0xff]!;
+    const shorter = table[at - 256];
+    table[at] = (shorter >>> 8) ^ table[shorter & 0xff];
   }
   return table;
 }

@@ -22,13 +22,13 @@ export function parseDuration(text: string): number {
       `"${text}" is not a duration: expected one like 90s, 30m, 2h or 7d`,
     );
   }
-  return Number(match[1]) * UNIT_MS[match[2]!]!;
+  return Number(match[1]) * UNIT_MS[match[2]]!;
 }
 
 /** Prints in the largest unit that leaves no remainder: `2h`. */
 export function formatDuration(ms: number): string {
   for (const unit of ["d", "h", "m", "s"]) {
-    if (ms !== 0 && ms % UNIT_MS[unit]! === 0) return `${ms / UNIT_MS[unit]!}${unit}`;
+    if (ms !== 0 && ms % UNIT_MS[unit] === 0) return `${ms / UNIT_MS[unit]}${unit}`;
   }
   return `${ms}ms`;
 }

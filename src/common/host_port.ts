@@ -17,7 +17,7 @@ export function parseHostPort(text: string): HostPort {
   if (match === null || port > 65535) {
     throw new ZenithError("invalid_argument", `"${text}" is not an address: expected host:port`);
   }
-  return { host: match[1] ?? (match[2] === "" ? "127.0.0.1" : match[2]!), port };
+  return { host: match[1] ?? (match[2] === "" ? "127.0.0.1" : match[2]), port };
 }
 
 export function formatHostPort(address: HostPort): string {

@@ -62,7 +62,7 @@ export function parseLsn(text: string): Lsn {
       `"${text}" is not an LSN: expected two hex numbers like 0/16B5A50`,
     );
   }
-  return lsnFromHalves(parseInt(match[1]!, 16), parseInt(match[2]!, 16));
+  return lsnFromHalves(parseInt(match[1], 16), parseInt(match[2], 16));
 }
 
 export function minLsn(a: Lsn, b: Lsn): Lsn {

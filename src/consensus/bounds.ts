@@ -43,7 +43,7 @@ export function electionProblem(message: ProposerElected): string | undefined {
   const { history, timelineStartLsn, term } = message;
   if (!isTermHistory(history)) return `malformed history ${formatTermHistory(history)}`;
   if (historyTerm(history) !== term) return `its history ends otherwise, ${formatTermHistory(history)}`;
-  if (history[0]!.startLsn < timelineStartLsn || timelineStartLsn === INVALID_LSN) {
+  if (history[0].startLsn < timelineStartLsn || timelineStartLsn === INVALID_LSN) {
     return `its history begins before its start at ${formatLsn(timelineStartLsn)}`;
   }
   return undefined;

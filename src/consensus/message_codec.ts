@@ -298,7 +298,7 @@ class Reader {
   }
 
   u8(what: string): number {
-    return this.#bytes[this.#take(1, what)]!;
+    return this.#bytes[this.#take(1, what)];
   }
 
   boolean(what: string): boolean {

@@ -173,13 +173,13 @@ export function stepProposer(state: ProposerState, event: ProposerEvent): Propos
   if (state.phase === "stopped") return effects;
   switch (event.type) {
     case "connected":
-      state.peers[event.peer]!.phase = "greeting";
-      state.peers[event.peer]!.term = 0;
+      state.peers[event.peer].phase = "greeting";
+      state.peers[event.peer].term = 0;
       send(effects, event.peer, state.config.serverInfo);
       break;
     case "disconnected":
       // Its vote and what it has confirmed count all the same: they are durable.
-      state.peers[event.peer]!.phase = "offline";
+      state.peers[event.peer].phase = "offline";
       break;
     case "message":
       onMessage(state, event.peer, event.message, effects);
@@ -207,7 +207,7 @@ export function stepProposer(state: ProposerState, event: ProposerEvent): Propos
       onFetched(state, event.peer, event.lsn, event.bytes, effects);
       break;
     case "fetchFailed":
-      state.peers[event.peer]!.fetching = false;
+      state.peers[event.peer].fetching = false;
       break;
   }
   return effects;
@@ -226,7 +226,7 @@ function onMessage(
     effects.push({ type: "fenced", term: message.term });
     return;
   }
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   const wasBehind = peer.term + TERM_STEP_MAX < state.term;
   const wasStep = wasBehind && message.term > peer.term;
   peer.term = Math.max(peer.term, message.term);
@@ -241,7 +241,7 @@ function onMessage(
 }
 
 function onGreeting(state: ProposerState, index: number, effects: ProposerEffect[]): void {
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   if (peer.phase !== "greeting") return;
   peer.phase = "greeted";
   if (state.term > 0) {
@@ -261,7 +261,7 @@ function campaign(state: ProposerState, effects: ProposerEffect[]): void {
   if (term > TERM_MAX) return;
   state.term = term;
   for (let i = 0; i < state.peers.length; i++) {
-    const peer = state.peers[i]!;
+    const peer = state.peers[i];
     peer.vote = undefined;
     if (peer.phase !== "offline" && peer.phase !== "greeting") askVote(state, i, effects);
   }
@@ -269,7 +269,7 @@ function campaign(state: ProposerState, effects: ProposerEffect[]): void {
 
 /** An acceptor follows a term only so far at once. One that is further behind is led up in steps; what it votes there does not count. */
 function askVote(state: ProposerState, index: number, effects: ProposerEffect[]): void {
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   peer.phase = "voting";
   send(effects, index, { type: "VoteRequest", term: Math.min(state.term, peer.term + TERM_STEP_MAX) });
 }
@@ -281,7 +281,7 @@ function onVoteResponse(
   wasStep: boolean,
   effects: ProposerEffect[],
 ): void {
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   if (peer.phase !== "voting") return;
   if (message.term < state.term) {
     if (wasStep) askVote(state, index, effects);
@@ -317,7 +317,7 @@ function win(state: ProposerState, effects: ProposerEffect[]): void {
   state.localEndLsn = state.epochStartLsn;
   effects.push({ type: "elected", term: state.term, epochStartLsn: state.epochStartLsn });
   for (let i = 0; i < state.peers.length; i++) {
-    const { phase, vote } = state.peers[i]!;
+    const { phase, vote } = state.peers[i];
     if (phase === "voted") elect(state, i, vote!, effects);
     else if (phase === "greeted") askVote(state, i, effects);
   }
@@ -331,7 +331,7 @@ function isAhead(a: VoteResponse, b: VoteResponse): boolean {
 }
 
 function elect(state: ProposerState, index: number, log: VoteResponse, effects: ProposerEffect[]): void {
-  state.peers[index]!.phase = "electing";
+  state.peers[index].phase = "electing";
   const startLsn = log.timelineStartLsn === INVALID_LSN
     ? state.timelineStartLsn
     : commonPrefixEnd(state.history, log.history, log.flushLsn, state.timelineStartLsn);
@@ -352,7 +352,7 @@ function onAppendResponse(
 ): void {
   // While its history is an older term's, its positions say nothing about our log.
   if (state.phase !== "elected" || message.term !== state.term || message.historyTerm !== state.term) return;
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   if (message.durableLsn > state.localEndLsn) {
     throw new ZenithError(
       "protocol",
@@ -399,13 +399,13 @@ function onAppendResponse(
  */
 export function settledLsn(state: ProposerState): Lsn {
   const positions = state.peers.map(({ durableLsn }) => durableLsn).sort((a, b) => b - a);
-  return maxLsn(state.commitLsn, positions[quorum(state) - 1]!);
+  return maxLsn(state.commitLsn, positions[quorum(state) - 1]);
 }
 
 /** The quorum-th largest position among those whose log is this term's, which only then is decided. */
 function advanceCommit(state: ProposerState, effects: ProposerEffect[]): boolean {
   const positions = state.peers.map(({ flushLsn }) => flushLsn).sort((a, b) => b - a);
-  const lsn = positions[quorum(state) - 1]!;
+  const lsn = positions[quorum(state) - 1];
   // Below the term's start an acceptor's log has not become this term's yet.
   if (lsn < state.epochStartLsn || lsn <= state.commitLsn) return false;
   state.commitLsn = lsn;
@@ -415,7 +415,7 @@ function advanceCommit(state: ProposerState, effects: ProposerEffect[]): boolean
 
 /** Sends what the peer lacks, as far as it may be sent now. */
 function pump(state: ProposerState, index: number, effects: ProposerEffect[]): boolean {
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   let hasSent = false;
   if (peer.phase !== "streaming") return hasSent;
   while (peer.nextLsn < state.localEndLsn && peer.nextLsn - peer.durableLsn < state.limits.inFlightBytes) {
@@ -433,16 +433,16 @@ function pump(state: ProposerState, index: number, effects: ProposerEffect[]): b
 
 /** Peers that lack what the window no longer holds may have waited for one that has it: this one may be the first. */
 function feedFrom(state: ProposerState, source: number, effects: ProposerEffect[]): void {
-  const { durableLsn } = state.peers[source]!;
+  const { durableLsn } = state.peers[source];
   for (let i = 0; i < state.peers.length; i++) {
-    const peer = state.peers[i]!;
+    const peer = state.peers[i];
     if (i === source || peer.fetching || peer.nextLsn >= state.localStartLsn) continue;
     if (peer.nextLsn < durableLsn) pump(state, i, effects);
   }
 }
 
 function tellNews(state: ProposerState, index: number, effects: ProposerEffect[]): void {
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   if (peer.phase === "streaming") pushAppend(state, index, peer.nextLsn, effects);
 }
 
@@ -451,7 +451,7 @@ function pushAppend(state: ProposerState, index: number, endLsn: Lsn, effects: P
     type: "append",
     peer: index,
     term: state.term,
-    beginLsn: state.peers[index]!.nextLsn,
+    beginLsn: state.peers[index].nextLsn,
     endLsn,
     commitLsn: state.commitLsn,
     truncateLsn: truncateLsn(state),
@@ -461,26 +461,26 @@ function pushAppend(state: ProposerState, index: number, endLsn: Lsn, effects: P
 
 /** Asks for what the window no longer holds. */
 function requestFetch(state: ProposerState, index: number, effects: ProposerEffect[]): void {
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   if (peer.fetching) return;
   // What is not committed may be at no acceptor any more: the beginning of a record that each of them has lost in a crash.
   const isCommitted = peer.nextLsn < state.commitLsn || state.commitLsn === INVALID_LSN;
   const source = isCommitted ? sourceFor(state, index) : POSTGRES;
   if (source === undefined) return;
   peer.fetching = true;
-  const end = source === POSTGRES ? state.localStartLsn : state.peers[source]!.durableLsn;
+  const end = source === POSTGRES ? state.localStartLsn : state.peers[source].durableLsn;
   const to = Math.min(end, peer.nextLsn + state.limits.fetchBytes) as Lsn;
   effects.push({ type: "fetch", peer: index, source, term: state.term, from: peer.nextLsn, to });
 }
 
 /** The acceptor of this term that has the most, if it has what this one lacks. */
 function sourceFor(state: ProposerState, index: number): number | undefined {
-  const { nextLsn } = state.peers[index]!;
+  const { nextLsn } = state.peers[index];
   let source: number | undefined;
   for (let i = 0; i < state.peers.length; i++) {
-    const { phase, durableLsn } = state.peers[i]!;
+    const { phase, durableLsn } = state.peers[i];
     if (i === index || phase !== "streaming" || durableLsn <= nextLsn) continue;
-    if (source === undefined || durableLsn > state.peers[source]!.durableLsn) source = i;
+    if (source === undefined || durableLsn > state.peers[source].durableLsn) source = i;
   }
   return source;
 }
@@ -493,7 +493,7 @@ function onFetched(
   effects: ProposerEffect[],
 ): void {
   assert(bytes.length > 0 && bytes.length <= APPEND_MAX_BYTES, "a fetch brings what one message can carry");
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   peer.fetching = false;
   // It may have reconnected, and need something else now.
   if (peer.phase === "streaming" && peer.nextLsn === lsn) {
@@ -513,7 +513,7 @@ function onFetched(
 }
 
 function onTick(state: ProposerState, index: number, effects: ProposerEffect[]): void {
-  const peer = state.peers[index]!;
+  const peer = state.peers[index];
   switch (peer.phase) {
     case "greeting":
       send(effects, index, state.config.serverInfo);

@@ -19,7 +19,7 @@ export const TERM_HISTORY_MAX_LENGTH = 100_000;
 
 /** The term of the newest entry, 0 when there is none: whose log this is, or is on its way to be. */
 export function historyTerm(history: TermHistory): number {
-  return history.length === 0 ? 0 : history[history.length - 1]!.term;
+  return history.length === 0 ? 0 : history[history.length - 1].term;
 }
 
 /**
@@ -28,7 +28,7 @@ export function historyTerm(history: TermHistory): number {
  */
 export function lastLogTerm(history: TermHistory, flushLsn: Lsn): number {
   for (let i = history.length - 1; i >= 0; i--) {
-    if (history[i]!.startLsn <= flushLsn) return history[i]!.term;
+    if (history[i].startLsn <= flushLsn) return history[i].term;
   }
   return 0;
 }
@@ -52,13 +52,13 @@ export function commonPrefixEnd(
   timelineStartLsn: Lsn,
 ): Lsn {
   let common = 0;
-  while (common < leader.length && common < log.length && isSameEntry(leader[common]!, log[common]!)) {
+  while (common < leader.length && common < log.length && isSameEntry(leader[common], log[common])) {
     common++;
   }
   if (common === 0) return timelineStartLsn;
   let end: number = endLsn;
-  if (common < leader.length) end = Math.min(end, leader[common]!.startLsn);
-  if (common < log.length) end = Math.min(end, log[common]!.startLsn);
+  if (common < leader.length) end = Math.min(end, leader[common].startLsn);
+  if (common < log.length) end = Math.min(end, log[common].startLsn);
   return end as Lsn;
 }
 

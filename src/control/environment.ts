@@ -131,6 +131,6 @@ export function parsePageServerUrl(text: string): HostPort {
       `"${text}" is not a page server's URL: expected postgres://host:port`,
     );
   }
-  const authority = match[1]!;
+  const authority = match[1];
   return parseHostPort(/:\d+$/.test(authority) ? authority : `${authority}:${PAGESERVER_DEFAULT_PORT}`);
 }

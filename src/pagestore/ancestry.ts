@@ -105,7 +105,7 @@ class AncestryFilter {
     while (rows < most) rows *= 2;
     const filter = new AncestryFilter(rows, stores.length);
     for (const [i, store] of stores.entries()) {
-      if (store.keyCount() > rows) filter.#always[i >>> 5]! |= 1 << (i & 31);
+      if (store.keyCount() > rows) filter.#always[i >>> 5] |= 1 << (i & 31);
       else store.forEachKey((slot, block) => filter.#add(i, slot, block));
     }
     return filter;
@@ -127,7 +127,7 @@ class AncestryFilter {
     const second = (otherHash(hash) & this.#mask) * words;
     let mask = -1 << (from & 31);
     for (let word = from >>> 5; word < words; word++) {
-      const found = ((this.#bits[first + word]! & this.#bits[second + word]!) | this.#always[word]!) & mask;
+      const found = ((this.#bits[first + word] & this.#bits[second + word]) | this.#always[word]) & mask;
       if (found !== 0) return 32 * word + 31 - Math.clz32(found & -found);
       mask = -1;
     }
@@ -138,8 +138,8 @@ class AncestryFilter {
     const hash = hashOf(slot, block);
     const word = ancestor >>> 5;
     const bit = 1 << (ancestor & 31);
-    this.#bits[(hash & this.#mask) * this.#words + word]! |= bit;
-    this.#bits[(otherHash(hash) & this.#mask) * this.#words + word]! |= bit;
+    this.#bits[(hash & this.#mask) * this.#words + word] |= bit;
+    this.#bits[(otherHash(hash) & this.#mask) * this.#words + word] |= bit;
   }
 }
 

@@ -15,7 +15,7 @@ export class FirstLsns {
   /** Infinity when there is no version. Call it after {@link load}. */
   of(slot: number): number {
     const lsn = this.#lsn;
-    return lsn !== null && slot < lsn.length ? lsn[slot]! : Infinity;
+    return lsn !== null && slot < lsn.length ? lsn[slot] : Infinity;
   }
 
   /**
@@ -60,6 +60,6 @@ export class FirstLsns {
       grown.set(first);
       this.#lsn = first = grown;
     }
-    if (lsn < first[slot]!) first[slot] = lsn;
+    if (lsn < first[slot]) first[slot] = lsn;
   }
 }

@@ -364,7 +364,7 @@ export class TimelineStore {
   collect(slot: number, block: number, lsn: number, chain: ValueChain, floor = -1): void {
     chain.clear();
     this.#checkReadable(lsn);
-    if (this.#reads !== null) this.#reads[0]!++;
+    if (this.#reads !== null) this.#reads[0]++;
     this.#collectAll(slot, block, lsn, floor, chain);
   }
 
@@ -384,7 +384,7 @@ export class TimelineStore {
       i >= 0;
       i = ancestry.next(filter, slot, block, i + 1)
     ) {
-      const { store, limit } = ancestors[i]!;
+      const { store, limit } = ancestors[i];
       store.#collectOwn(slot, block, Math.min(lsn, limit), floor, chain);
       if (chain.reaches(floor)) return;
     }

@@ -87,7 +87,7 @@ export function findNewestPostgres(options: FindPostgresOptions = {}): PostgresI
     }
   }
   // Of the newest: its message and hint serve a machine that has none at all.
-  return findPostgres(newestFirst[0]!, options);
+  return findPostgres(newestFirst[0], options);
 }
 
 /** One for each major that there is, oldest first. @throws {ZenithError} `invalid_argument` when one is unusable */

@@ -4,7 +4,7 @@
  */
 export function bareCommand(sql: string): string {
   let end = sql.length;
-  while (end > 0 && isBlankOrSemicolon(sql[end - 1]!)) end--;
+  while (end > 0 && isBlankOrSemicolon(sql[end - 1])) end--;
   return sql.slice(0, end).trimStart();
 }
 

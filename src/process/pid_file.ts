@@ -147,7 +147,7 @@ function readPidFile(path: string): ProcessIdentity | null | undefined {
   const text = readText(path);
   if (text === undefined) return undefined;
   const match = /^(\d+)\n(\d+)\n$/.exec(text);
-  return match === null ? null : { pid: Number(match[1]), startTime: match[2]! };
+  return match === null ? null : { pid: Number(match[1]), startTime: match[2] };
 }
 
 function readText(path: string): string | undefined {

@@ -44,7 +44,7 @@ export class WorkerThread<Request, Result> {
   run(request: Request, transfer: readonly Transferable[] = []): Promise<Result> {
     return new Promise((resolve, reject) => {
       this.#jobs.push({ request, transfer, resolve, reject });
-      if (this.#jobs.length === 1) this.#start(this.#jobs[0]!);
+      if (this.#jobs.length === 1) this.#start(this.#jobs[0]);
     });
   }
 

@@ -81,7 +81,7 @@ export class OperationService implements ConnectionHandler {
         return;
       case "figures": {
         const figures = answer as Readonly<Record<string, number>>;
-        session.sendRows(columns!, [columns!.map(({ name }) => figures[name]!)]);
+        session.sendRows(columns!, [columns!.map(({ name }) => figures[name])]);
         return;
       }
       case "tag":

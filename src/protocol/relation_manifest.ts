@@ -97,8 +97,8 @@ export function decodeRelationManifest(bytes: Uint8Array): RelationManifest {
   if (view.getUint32(OFFSET_RESERVED) !== 0) throw malformed("a reserved field is not zero");
   const entries: ManifestEntry[] = [];
   for (let at = HEADER_BYTES; at < end; at += ENTRY_BYTES) {
-    const fork = bytes[at + ENTRY_FORK]!;
-    const sourceFork = bytes[at + ENTRY_SOURCE_FORK]!;
+    const fork = bytes[at + ENTRY_FORK];
+    const sourceFork = bytes[at + ENTRY_SOURCE_FORK];
     if (fork > MAX_FORKNUM || sourceFork > MAX_FORKNUM || view.getUint16(at + ENTRY_RESERVED) !== 0) {
       throw malformed(`entry ${entries.length} is of fork ${fork}, from fork ${sourceFork}`);
     }

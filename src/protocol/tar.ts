@@ -89,8 +89,8 @@ export function writeTarHeader(out: Uint8Array, at: number, entry: TarEntry, mti
 /** The sum of the header's bytes, where its checksum counts as spaces. */
 function headerChecksum(bytes: Uint8Array, at: number): number {
   let sum = 8 * SPACE;
-  for (let i = 0; i < OFFSET_CHECKSUM; i++) sum += bytes[at + i]!;
-  for (let i = OFFSET_CHECKSUM + 8; i < TAR_BLOCK_BYTES; i++) sum += bytes[at + i]!;
+  for (let i = 0; i < OFFSET_CHECKSUM; i++) sum += bytes[at + i];
+  for (let i = OFFSET_CHECKSUM + 8; i < TAR_BLOCK_BYTES; i++) sum += bytes[at + i];
   return sum;
 }
 
@@ -123,7 +123,7 @@ function parseTarHeader(bytes: Uint8Array, at: number): TarEntry | null {
       throw new ZenithError("protocol", `basebackup: the header of ${name} is not ustar`);
     }
   }
-  const type = bytes[at + OFFSET_TYPE]!;
+  const type = bytes[at + OFFSET_TYPE];
   if (type !== TYPE_FILE && type !== TYPE_DIRECTORY) {
     const found = String.fromCharCode(type);
     throw new ZenithError(
@@ -142,7 +142,7 @@ function parseTarHeader(bytes: Uint8Array, at: number): TarEntry | null {
 function readOctal(bytes: Uint8Array, at: number, digits: number): number {
   let value = 0;
   for (let i = 0; i < digits; i++) {
-    const digit = bytes[at + i]! - DIGIT_0;
+    const digit = bytes[at + i] - DIGIT_0;
     if (digit < 0 || digit > 7) return -1;
     value = value * 8 + digit;
   }

@@ -90,7 +90,7 @@ const REPLICATION_COMMANDS: readonly Command[] = [
     columns: ([, name]) => [{ name: name!.toLowerCase(), type: "text" }],
     run: async (service, session, [, name]) => {
       const setting = name!.toLowerCase();
-      const value = SETTINGS[setting]!(await service.timelineOf(session));
+      const value = SETTINGS[setting](await service.timelineOf(session));
       session.sendRows([{ name: setting, type: "text" }], [[value]], "SHOW");
     },
   },

@@ -385,7 +385,7 @@ export class SafekeeperTimeline {
   /** @returns a promise when one of the effects had to wait; the rest follows behind it */
   #carryOut(effects: readonly AcceptorEffect[], from: number): Promise<void> | undefined {
     for (let i = from; i < effects.length; i++) {
-      const waiting = this.#effect(effects[i]!);
+      const waiting = this.#effect(effects[i]);
       if (waiting !== undefined) {
         return waiting.then(() => this.#carryOut(effects, i + 1));
       }

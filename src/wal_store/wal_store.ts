@@ -143,8 +143,8 @@ export class WalStore {
       return new WalStore(dir, options, none, none);
     }
     starts.sort((a, b) => a - b);
-    const from = starts[0]!;
-    const to = (starts[starts.length - 1]! + segmentSize) as Lsn;
+    const from = starts[0];
+    const to = (starts[starts.length - 1] + segmentSize) as Lsn;
     if (to - from !== starts.length * segmentSize) {
       const before = starts.findIndex((start, i) => start !== from + i * segmentSize);
       throw new ZenithError(

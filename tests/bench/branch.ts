@@ -53,10 +53,10 @@ async function deep(
   const extend = async (): Promise<void> => {
     const parent = chain.at(-1) ?? "main";
     const { rows } = await client.query(`branch_create ${tenant} d${chain.length} ${parent}`);
-    chain.push(JSON.parse(rows[0]![0]!).timeline_id);
+    chain.push(JSON.parse(rows[0][0]!).timeline_id);
   };
   while (chain.length < DEPTH) await extend();
-  const end = chain[DEPTH - 1]!;
+  const end = chain[DEPTH - 1];
   const longer = async (): Promise<number> => {
     const started = performance.now();
     for (let i = 0; i < BRANCHES_PER_ROUND; i++) await extend();
@@ -77,7 +77,7 @@ async function deep(
     return (await stream.orFail(roundTrips(driver, READS, 16))).perSecond;
   };
   const name = `reads at depth ${DEPTH}, against depth 1`;
-  results.push(await compare(name, "1/s", () => reads(end), () => reads(chain[0]!), rounds));
+  results.push(await compare(name, "1/s", () => reads(end), () => reads(chain[0]), rounds));
   return results;
 }
 

@@ -137,7 +137,7 @@ function recover(fixture: Fixture): Promise<number> {
     const from = /redo starts at (\S+)/.exec(log);
     const done = /redo done at (\S+) .*elapsed: ([\d.]+) s/.exec(log);
     if (from === null || done === null) throw new Error(`no recovery in the log:\n${log}`);
-    return Promise.resolve((parseLsn(done[1]!) - parseLsn(from[1]!)) / Number(done[2]));
+    return Promise.resolve((parseLsn(done[1]) - parseLsn(from[1])) / Number(done[2]));
   } finally {
     rmSync(pgdata, { recursive: true, force: true });
     rmSync(`${pgdata}.log`, { force: true });

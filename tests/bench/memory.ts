@@ -81,7 +81,7 @@ async function load(): Promise<void> {
   console.log(`${Math.round(wal / MIB)} MiB of WAL through a compute`);
   const supervisor = checkPidFile(compute.paths.pidFile);
   note("load: page server", peakRssBytes(env.pageserver.pid), PAGE_SERVER_GOAL_MIB);
-  note("load: safekeeper", peakRssBytes(env.safekeepers[0]!.pid), SAFEKEEPER_GOAL_MIB);
+  note("load: safekeeper", peakRssBytes(env.safekeepers[0].pid), SAFEKEEPER_GOAL_MIB);
   if (supervisor.state === "running") {
     note("load: the compute's supervisor", peakRssBytes(supervisor.process.pid), null);
   }
@@ -167,7 +167,7 @@ async function measureBusy(workdir: string, tenantId: TenantId, source: Postgres
       status.memory_layer_bytes + status.block_cache_bytes + status.page_cache_bytes,
     );
   };
-  let at = await timelines[0]!.restartReceiving();
+  let at = await timelines[0].restartReceiving();
   for (const timeline of timelines.slice(1)) await timeline.restartReceiving();
   const piece = new Uint8Array(PIECE_BYTES);
   const page = new Uint8Array(BLCKSZ);
@@ -187,12 +187,12 @@ async function measureBusy(workdir: string, tenantId: TenantId, source: Postgres
     at = (at + len) as Lsn;
   }
   for (const timeline of timelines) await timeline.makeDurable();
-  if (stage.timelines === 1) await untilMerged(timelines[0]!, watch);
+  if (stage.timelines === 1) await untilMerged(timelines[0], watch);
   note(`${stage.timelines} busy timelines: layers and caches`, most, BOUND_MIB);
   note(`${stage.timelines} busy timelines: peak RSS`, peakRssBytes(process.pid), PAGE_SERVER_GOAL_MIB);
   console.log(
     `${blocks} blocks of ${stage.table}, ${
-      Math.round((end - timelines[0]!.store.startLsn) / MIB)
+      Math.round((end - timelines[0].store.startLsn) / MIB)
     } MiB of WAL each`,
   );
   await stop("fast");
@@ -237,7 +237,7 @@ export async function run(args: readonly string[]): Promise<void> {
   if (names.length === 1) return await runParts("memory", PARTS, names, rows);
   // In one process, a part would be left the garbage of the one before.
   for (const name of names) {
-    const { status } = spawnSync(process.execPath, [process.argv[1]!, "memory", name], { stdio: "inherit" });
+    const { status } = spawnSync(process.execPath, [process.argv[1], "memory", name], { stdio: "inherit" });
     if (status !== 0) throw new Error(`part "${name}" failed`);
   }
 }

@@ -52,9 +52,9 @@ async function round(directory: string): Promise<Round> {
     for (let i = 0; i < perChunk; i++) {
       store.noteRecord(lsn);
       lsn += RECORD_BYTES;
-      const block = blocks[i]!;
+      const block = blocks[i];
       store.put(
-        slots[block % OBJECTS]!,
+        slots[block % OBJECTS],
         (block / OBJECTS) | 0,
         lsn,
         chunk,
@@ -98,7 +98,7 @@ function collect(store: TimelineStore, slots: readonly number[], lsn: number): n
   const random = new Random(2);
   const chain = new ValueChain();
   const started = performance.now();
-  for (let i = 0; i < READS; i++) store.collect(slots[random.int(OBJECTS)]!, random.int(BLOCKS), lsn, chain);
+  for (let i = 0; i < READS; i++) store.collect(slots[random.int(OBJECTS)], random.int(BLOCKS), lsn, chain);
   return (performance.now() - started) * 1e6 / READS;
 }
 
@@ -110,9 +110,9 @@ try {
   rmSync(directory, { recursive: true });
 }
 const figures: Record<string, { median: number; min: number; max: number }> = {};
-for (const name of Object.keys(rounds[0]!) as (keyof Round)[]) {
+for (const name of Object.keys(rounds[0]) as (keyof Round)[]) {
   const sorted = rounds.map((one) => one[name]).sort((x, y) => x - y);
-  figures[name] = { median: sorted[ROUNDS >> 1]!, min: sorted[0]!, max: sorted[ROUNDS - 1]! };
+  figures[name] = { median: sorted[ROUNDS >> 1], min: sorted[0], max: sorted[ROUNDS - 1] };
 }
 console.table(figures);
 console.log(JSON.stringify({ bench: "pagestore", figures }));

@@ -85,8 +85,8 @@ export async function run(): Promise<void> {
     console.table(types);
     const chains = Object.fromEntries(CHAIN_LENGTHS.map((length) => [length, timeChain(history, length)]));
     console.table(chains);
-    const short = chains[1]!["µs per page"];
-    const medium = chains[MEDIUM_RECORDS]!["µs per page"];
+    const short = chains[1]["µs per page"];
+    const medium = chains[MEDIUM_RECORDS]["µs per page"];
     console.log(
       `short page ${short} µs, 1/${
         Math.round(OUT_OF_PROCESS_SHORT_US / short)
@@ -101,7 +101,7 @@ export async function run(): Promise<void> {
 }
 
 function key(rec: WalRecord, i: number): string {
-  return `${rec.spcNode[i]}/${rec.dbNode[i]}/${rec.relNode[i]}/${rec.blockFlags[i]! & BKPBLOCK_FORK_MASK}/${
+  return `${rec.spcNode[i]}/${rec.dbNode[i]}/${rec.relNode[i]}/${rec.blockFlags[i] & BKPBLOCK_FORK_MASK}/${
     rec.blkno[i]
   }`;
 }
@@ -130,12 +130,12 @@ function capture(cluster: StockCluster, samples: Map<string, Sample[]>, hottest:
     for (let i = 0; i < rec.blockCount; i++) {
       if (rec.blockInUse[i] === 0) continue;
       const fork: Fork = pages.fork(
-        rec.spcNode[i]!,
-        rec.dbNode[i]!,
-        rec.relNode[i]!,
-        rec.blockFlags[i]! & BKPBLOCK_FORK_MASK,
+        rec.spcNode[i],
+        rec.dbNode[i],
+        rec.relNode[i],
+        rec.blockFlags[i] & BKPBLOCK_FORK_MASK,
       );
-      const target = { ...fork, blkno: rec.blkno[i]! };
+      const target = { ...fork, blkno: rec.blkno[i] };
       const base = pages.page(fork, target.blkno);
       const record = rec.bytes.slice(rec.off, rec.off + rec.xl_tot_len);
       const type = `${rmgrName(rec.xl_rmid)} ${recordTypeName(V15, rec.xl_rmid, rec.xl_info)} block ${i}`;
@@ -148,7 +148,7 @@ function capture(cluster: StockCluster, samples: Map<string, Sample[]>, hottest:
         record,
         endLsn: rec.endLsn,
       };
-      if (key(rec, i) === hottest && (rec.blockFlags[i]! & BKPBLOCK_WILL_INIT) === 0) {
+      if (key(rec, i) === hottest && (rec.blockFlags[i] & BKPBLOCK_WILL_INIT) === 0) {
         history ??= { target, base: base.slice(), records: [], lsns: [] };
         history.records.push(record);
         history.lsns.push(rec.endLsn);

@@ -13,7 +13,7 @@ const MESSAGE_BYTES = 64 << 10;
 type Load = (statement: string) => Promise<Record<string, unknown>[]>;
 
 async function throughput(run: Load, mebibytes: number): Promise<number> {
-  const position = async () => String((await run("SELECT pg_current_wal_insert_lsn() AS lsn"))[0]!["lsn"]);
+  const position = async () => String((await run("SELECT pg_current_wal_insert_lsn() AS lsn"))[0]["lsn"]);
   const before = await position();
   const messages = (mebibytes << 20) / MESSAGE_BYTES;
   const start = performance.now();

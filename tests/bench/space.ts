@@ -104,7 +104,7 @@ class Soak {
     const { columns, rows } = await client.query(`do_gc ${tenant} ${timeline} ${HORIZON_BYTES}`);
     const at = columns.findIndex(({ name }) => name === "bytes_removed");
     this.collections++;
-    this.bytesRemoved += Number(rows[0]![at]);
+    this.bytesRemoved += Number(rows[0][at]);
   }
 
   /** Starts stock Postgres on a branch. @throws when anything is not as it must be */

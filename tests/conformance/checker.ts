@@ -104,12 +104,12 @@ export class Checker {
   }
 
   #applyToBlock(rec: WalRecord, i: number, counts: TypeCounts): void {
-    const fork = this.#fork(rec, i, rec.blockFlags[i]! & BKPBLOCK_FORK_MASK);
-    const blkno = rec.blkno[i]!;
+    const fork = this.#fork(rec, i, rec.blockFlags[i] & BKPBLOCK_FORK_MASK);
+    const blkno = rec.blkno[i];
     if (MASKS[rec.xl_rmid] !== undefined) fork.rmids[blkno] = rec.xl_rmid;
-    if (rec.holeLen[i]! > 0 && hasApplicableImage(rec, i)) fork.hasHoles = true;
+    if (rec.holeLen[i] > 0 && hasApplicableImage(rec, i)) fork.hasHoles = true;
     const before = this.#pages.page(fork, blkno);
-    const hasImage = (rec.blockFlags[i]! & BKPBLOCK_HAS_IMAGE) !== 0;
+    const hasImage = (rec.blockFlags[i] & BKPBLOCK_HAS_IMAGE) !== 0;
     if (hasImage) restoreBlockImage(rec, i, this.#image, 0);
     this.#observe?.(rec, i, blockOf(fork, blkno), before);
 
@@ -199,7 +199,7 @@ export class Checker {
     if (fork.hasHoles) return;
     let missing = -1;
     for (let at = SIZE_OF_PAGE_HEADER; at < BLCKSZ && missing < 0; at++) {
-      if ((this.#image[at]! & ~this.#result[at]!) !== 0) missing = at;
+      if ((this.#image[at] & ~this.#result[at]) !== 0) missing = at;
     }
     this.#report.other(
       "visibility map bits",
@@ -210,8 +210,8 @@ export class Checker {
   #applyToVisibilityMap(rec: WalRecord, counts: TypeCounts): void {
     visibilityMapChanges(rec, this.#vm);
     for (let i = 0; i < this.#vm.count; i++) {
-      const fork = this.#fork(rec, this.#vm.blockReference[i]!, VISIBILITYMAP_FORKNUM);
-      const blkno = this.#vm.vmBlock[i]!;
+      const fork = this.#fork(rec, this.#vm.blockReference[i], VISIBILITYMAP_FORKNUM);
+      const blkno = this.#vm.vmBlock[i];
       const before = this.#pages.page(fork, blkno);
       const failure = this.#redo(rec, NO_BLOCK, fork, blkno, before);
       if (failure === undefined) this.#pages.setPage(fork, blkno, this.#result);
@@ -293,7 +293,7 @@ export class Checker {
   }
 
   #fork(rec: WalRecord, i: number, fork: number): Fork {
-    return this.#pages.fork(rec.spcNode[i]!, rec.dbNode[i]!, rec.relNode[i]!, fork);
+    return this.#pages.fork(rec.spcNode[i], rec.dbNode[i], rec.relNode[i], fork);
   }
 }
 
@@ -313,7 +313,7 @@ function compareBits(page: Uint8Array, stored: Uint8Array): string | undefined {
 
 /** Bits that both have. */
 function common(a: Uint8Array, b: Uint8Array): Uint8Array {
-  return a.map((byte, at) => byte & b[at]!);
+  return a.map((byte, at) => byte & b[at]);
 }
 
 /** -1 when they are equal. */

@@ -69,9 +69,9 @@ function damaged(random: Random, bytes: Uint8Array, from: number): Uint8Array {
     const at = from + random.int(copy.length - from);
     const how = random.int(4);
     if (how === 0) copy[at] = random.int(256);
-    else if (how === 1) copy[at]! ^= 1 << random.int(8);
+    else if (how === 1) copy[at] ^= 1 << random.int(8);
     else if (how === 2) copy[at] = random.oneIn(2) ? 0 : 0xff;
-    else copy[at] = copy[at]! + (random.oneIn(2) ? 1 : -1);
+    else copy[at] = copy[at] + (random.oneIn(2) ? 1 : -1);
   }
   return copy;
 }
@@ -86,7 +86,7 @@ function check(pg: PgVersion, samples: readonly Sample[], seconds: number, seed:
   const xlogHeader = 24;
   while (performance.now() < end) {
     const round = applied + refused;
-    const sample = samples[random.int(samples.length)]!;
+    const sample = samples[random.int(samples.length)];
     const record = random.oneIn(3) ? sample.record : damaged(random, sample.record, xlogHeader);
     const base = random.oneIn(2) ? sample.base : damagedPage(random, sample.base);
     const started = performance.now();

@@ -124,7 +124,7 @@ export class ClusterPages {
 
 /** The first file of a relation's fork in a data directory; "" for one in a tablespace of its own. */
 export function relationFile(dir: string, spc: number, db: number, rel: number, fork: number): string {
-  const name = rel + FORK_SUFFIXES[fork]!;
+  const name = rel + FORK_SUFFIXES[fork];
   if (spc === GLOBALTABLESPACE_OID) return join(dir, "global", name);
   return spc === DEFAULTTABLESPACE_OID ? join(dir, "base", String(db), name) : "";
 }

@@ -154,5 +154,5 @@ function reason(type: string): string {
 const WIDTHS = [18, 28, 9, 9, 10, 9, 10];
 
 function row(...cells: string[]): string {
-  return cells.map((cell, i) => i < 2 ? cell.padEnd(WIDTHS[i]!) : cell.padStart(WIDTHS[i]!)).join(" ");
+  return cells.map((cell, i) => i < 2 ? cell.padEnd(WIDTHS[i]) : cell.padStart(WIDTHS[i])).join(" ");
 }

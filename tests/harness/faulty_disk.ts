@@ -77,7 +77,7 @@ class FileNode {
   crash(random: Random): void {
     const kept = random.int(this.pending.length + 1);
     for (let i = 0; i < kept; i++) {
-      const { position, bytes } = this.pending[i]!;
+      const { position, bytes } = this.pending[i];
       const torn = bytes !== null && i === kept - 1 ? bytes.subarray(0, random.int(bytes.length + 1)) : bytes;
       this.durable.apply({ position, bytes: torn });
     }

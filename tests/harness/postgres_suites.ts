@@ -115,7 +115,7 @@ async function runTests(
       if (/tests? (passed|failed)/.test(line)) summary = true;
       const match = TEST_LINE.exec(line);
       if (match === null) continue;
-      tests.push({ name: match[1]!, passed: match[2] === "ok" });
+      tests.push({ name: match[1], passed: match[2] === "ok" });
       options.onProgress?.(tests.length);
     }
   });
@@ -139,7 +139,7 @@ function readDifferences(file: string): Map<string, string[]> {
     const header = /^diff .* (\S+)$/.exec(line);
     if (header !== null) {
       lines = [];
-      differences.set(basename(header[1]!, ".out"), lines);
+      differences.set(basename(header[1], ".out"), lines);
     } else if (/^[-+]/.test(line) && !/^(---|\+\+\+) \S+\.out\t/.test(line)) {
       lines.push(line);
     }

@@ -40,7 +40,7 @@ export function seeds(count: number): number[] {
   const one = process.env["ZENITH_SEED"];
   if (one !== undefined) return [Number(one)];
   const wanted = (process.env["ZENITH_SEEDS"] ?? String(count)).split("-").map(Number);
-  const first = wanted.length === 2 ? wanted[0]! : 1;
+  const first = wanted.length === 2 ? wanted[0] : 1;
   return Array.from({ length: wanted.at(-1)! - first + 1 }, (_, i) => first + i);
 }
 

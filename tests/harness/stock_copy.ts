@@ -101,7 +101,7 @@ export class StockCopy implements AsyncDisposable {
     let last: unknown;
     for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline;) {
       last = await this.#sql.unsafe(sql).then(
-        (rows) => Object.values(rows[0]!)[0],
+        (rows) => Object.values(rows[0])[0],
         (error: unknown) => error,
       );
       if (last === expected) return;

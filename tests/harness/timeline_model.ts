@@ -139,12 +139,12 @@ const TAG_IMAGE = 255;
 function evaluate(chain: ValueChain): number {
   let state = 0;
   for (let i = chain.count - 1; i >= 0; i--) {
-    const bytes = chain.bytes[i]!;
-    const off = chain.off[i]!;
+    const bytes = chain.bytes[i];
+    const off = chain.off[i];
     if (chain.tag[i] === TAG_IMAGE) {
       state = new DataView(bytes.buffer, bytes.byteOffset + off).getUint32(0, true);
     } else {
-      state = crc32c(Uint8Array.of(chain.tag[i]!), 0, 1, crc32c(bytes, off, chain.len[i]!, state));
+      state = crc32c(Uint8Array.of(chain.tag[i]), 0, 1, crc32c(bytes, off, chain.len[i], state));
     }
   }
   return state;
@@ -197,7 +197,7 @@ export function expectSameBlock(
 function expectFloorsRespected(store: TimelineStore, slot: number, block: number, lsn: number): void {
   if (found.count === 0) return;
   const whole = Array.from(found.lsn.subarray(0, found.count));
-  const floor = whole[whole.length >> 1]!;
+  const floor = whole[whole.length >> 1];
   const short = whole.slice(0, whole.findIndex((at) => at <= floor) + 1);
   store.collect(slot, block, lsn, found, floor);
   assert.deepEqual(Array.from(found.lsn.subarray(0, found.count)), short, `with floor ${floor}`);

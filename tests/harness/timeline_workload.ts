@@ -36,7 +36,7 @@ const HOT_OBJECTS: readonly ObjectId[] = [
 const HOT_BLOCKS = [0, 1, SIZE_BLOCK];
 
 function randomObject(random: Random): ObjectId {
-  if (!random.oneIn(4)) return HOT_OBJECTS[random.int(HOT_OBJECTS.length)]!;
+  if (!random.oneIn(4)) return HOT_OBJECTS[random.int(HOT_OBJECTS.length)];
   return {
     kind: random.int(KINDS),
     a: random.oneIn(10) ? 0xffffffff : 1663,
@@ -47,8 +47,8 @@ function randomObject(random: Random): ObjectId {
 }
 
 function randomBlock(random: Random): number {
-  if (!random.oneIn(4)) return HOT_BLOCKS[random.int(HOT_BLOCKS.length)]!;
-  return BLOCKS[random.int(BLOCKS.length)]!;
+  if (!random.oneIn(4)) return HOT_BLOCKS[random.int(HOT_BLOCKS.length)];
+  return BLOCKS[random.int(BLOCKS.length)];
 }
 
 /** A record that begins where the timeline ends, or a little behind that. */
@@ -91,7 +91,7 @@ export function expectSameReads(
   const lsn = Math.min(upTo === model.lastLsn ? upTo : upTo - 1, randomPosition(random, model));
   assert.deepEqual(store.recordBoundary(lsn as Lsn), model.recordBoundary(lsn), `record boundary at ${lsn}`);
   const filters = [{ kind: 0 }, { kind: 1, a: 1663 }, { kind: 0, a: 1663, b: 1 }];
-  const filter = filters[random.int(filters.length)]!;
+  const filter = filters[random.int(filters.length)];
   if (model.readable(lsn)) {
     assert.deepEqual(store.objects(filter, lsn), model.objects(filter, lsn), `objects at ${lsn}`);
   }
@@ -102,5 +102,5 @@ function randomPosition(random: Random, model: TimelineModel): number {
   if (random.oneIn(2)) return random.int(model.lastLsn + 1);
   const starts = model.starts();
   if (starts.length === 0 || random.oneIn(3)) return model.startLsn;
-  return starts[random.int(starts.length)]! - random.int(2);
+  return starts[random.int(starts.length)] - random.int(2);
 }

@@ -102,8 +102,8 @@ export class WriteHistory {
   async verify(pg: Compute): Promise<void> {
     const found = await this.check(pg, this.floor());
     for (const [id, writer] of this.#writers.entries()) {
-      writer.acknowledged = found[id]!;
-      writer.attempted = found[id]!;
+      writer.acknowledged = found[id];
+      writer.attempted = found[id];
     }
   }
 
@@ -122,7 +122,7 @@ export class WriteHistory {
     const lasts = this.#writers.map((writer) => {
       const found = rows.find((row) => row["writer"] === writer.id);
       const last = Number(found?.["last"] ?? 0);
-      const acknowledged = floor[writer.id]!;
+      const acknowledged = floor[writer.id];
       const what =
         `writer ${writer.id}: acknowledged ${acknowledged}, attempted ${writer.attempted}, found ${last}`;
       assert.ok(last >= acknowledged, `an acknowledged commit is lost: ${what}`);

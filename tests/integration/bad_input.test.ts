@@ -58,15 +58,15 @@ describe("damaged files", () => {
   test("a layer with a changed byte is named in the error; mended, all is there", async () => {
     const layers = readdirSync(timelineDir).filter((name) => name.endsWith(".layer")).sort();
     assert.ok(layers.length > 0);
-    const file = join(timelineDir, layers[0]!);
+    const file = join(timelineDir, layers[0]);
     for (const where of [0.1, 0.5, 0.999]) {
       await whileDamaged(file, (content) => {
-        content[Math.floor(content.length * where)]! ^= 0x55;
+        content[Math.floor(content.length * where)] ^= 0x55;
         return content;
       }, async () => {
         const failed = await env.tryZenith("pg", "start", "main");
         assert.notEqual(failed.code, 0);
-        assert.match(failed.stderr, new RegExp(layers[0]!), failed.stderr);
+        assert.match(failed.stderr, new RegExp(layers[0]), failed.stderr);
       });
     }
     await assertUnharmed();
@@ -93,7 +93,7 @@ describe("damaged files", () => {
       (content) => content.subarray(0, 10),
       () => new Uint8Array(0),
       (content) => {
-        content[content.length >> 1]! ^= 1;
+        content[content.length >> 1] ^= 1;
         return content;
       },
     ];

@@ -51,7 +51,7 @@ describe("zenith fsck", () => {
     const [layer] = layerFiles();
     const sound = readFileSync(layer!);
     const damaged = Buffer.from(sound);
-    damaged[damaged.length >> 1]! ^= 1;
+    damaged[damaged.length >> 1] ^= 1;
     writeFileSync(layer!, damaged);
     mkdirSync(join(timelines, "0123456789abcdef0123456789abcdef.deleted"));
     const branch = env.paths.pageserver.branch(env.defaultTenant, "lost" as never);
@@ -67,12 +67,12 @@ describe("zenith fsck", () => {
 
   test("tells of a bit in the WAL of the page server and of a safekeeper: file, place and remedy", async () => {
     const ours = segmentsIn(timelines);
-    const theirs = segmentsIn(env.safekeepers[0]!.paths.workdir);
+    const theirs = segmentsIn(env.safekeepers[0].paths.workdir);
     assert.ok(ours.length > 0 && theirs.length > 0);
-    for (const path of [ours[0]!, theirs[0]!]) {
+    for (const path of [ours[0], theirs[0]]) {
       const sound = readFileSync(path);
       const damaged = Buffer.from(sound);
-      damaged[flippable(sound)]! ^= 1;
+      damaged[flippable(sound)] ^= 1;
       writeFileSync(path, damaged);
       const { code, stderr } = await env.tryZenith("fsck", dirname(path).replace(/\/wal$/, ""));
       assert.equal(code, 1, `byte ${flippable(sound)} of ${path}`);
@@ -108,7 +108,7 @@ describe("zenith dump layer", () => {
   test("shows the blocks of a layer, and their versions when asked", async () => {
     const [layer] = layerFiles();
     const blocks = (await env.zenith("dump", "layer", layer!)).trimEnd().split("\n");
-    assert.match(blocks[0]!, /^delta layer, LSNs .* versions in \d+ blocks$/);
+    assert.match(blocks[0], /^delta layer, LSNs .* versions in \d+ blocks$/);
     const versions = (await env.zenith("dump", "layer", layer!, "--versions")).trimEnd().split("\n");
     assert.deepEqual(versions.filter((line) => !line.startsWith("  ")), blocks);
     assert.ok(versions.length > blocks.length);

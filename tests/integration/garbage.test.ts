@@ -37,7 +37,7 @@ before(async () => {
   await pg.query("CREATE TABLE counters (id int PRIMARY KEY, n int) WITH (fillfactor = 50)");
   await pg.query("INSERT INTO counters SELECT id, 0 FROM generate_series(1, 500) id");
   const branches = await json(`branch_list ${env.defaultTenant}`) as unknown as Row[];
-  timeline = branches[0]!["timeline_id"]!;
+  timeline = branches[0]["timeline_id"];
   await using session = await pg.connect();
   for (let n = 1; n <= 6; n++) {
     for (let i = 0; i < 10; i++) await session.query(`UPDATE counters SET n = ${n}`);
@@ -64,8 +64,8 @@ describe("garbage collection", () => {
 
   test("gives up what no branch, lease or reader needs, and leaves those right", async () => {
     await env.branch("second", `main@${lsns[1]}`);
-    const leased = await lease(lsns[3]!, "1h");
-    assert.ok(Date.parse(leased["expires_at"]!) > Date.now() + 3_500_000);
+    const leased = await lease(lsns[3], "1h");
+    assert.ok(Date.parse(leased["expires_at"]) > Date.now() + 3_500_000);
     await json(`tenant_config ${env.defaultTenant} pitr_interval=0s gc_horizon_bytes=0`);
     await pg.query("UPDATE counters SET n = 7");
     const done = await gc();
@@ -89,7 +89,7 @@ describe("garbage collection", () => {
   });
 
   test("keeps its promises across a restart, also to a Postgres that reads at the LSN of its start", async () => {
-    await lease(lsns[3]!, "1h");
+    await lease(lsns[3], "1h");
     await env.pageserver.kill9();
     await env.pageserver.start();
     // The branches are not open now: what they need is known from disk.
@@ -120,7 +120,7 @@ describe("garbage collection", () => {
   });
 
   test("can't lease what is gone, and refuses figures that are none", async () => {
-    await assert.rejects(lease(lsns[2]!, "1h"), /not kept any more/);
+    await assert.rejects(lease(lsns[2], "1h"), /not kept any more/);
     await assert.rejects(lease("FF/0", "1h"), /in the future/);
     await assert.rejects(gc("much"), /horizon is "much"/);
     await assert.rejects(json(`tenant_config ${env.defaultTenant} pitr_interval=long`), /not a duration/);

@@ -133,7 +133,7 @@ describe("stock Postgres on an initial segment", () => {
       assert.doesNotMatch(cluster.log(), /automatic recovery|redo starts|PANIC/, name);
 
       const records = decodeFrom(cluster, lsn, MIB);
-      const first = records[0]!;
+      const first = records[0];
       assert.equal(first.lsn, lsn, name);
       assert.equal(first.xl_prev, control.checkPoint);
       assert.equal(first.xl_tot_len, CHECKPOINT_RECORD_LENGTH);

@@ -90,7 +90,7 @@ describe("a WAL record of hundreds of megabytes", () => {
     const [safekeeper] = env.safekeepers;
     const compute = await env.startCompute();
     await compute.query("CREATE TABLE t AS SELECT 1 AS n");
-    const walBytes = async (): Promise<number> => (await safekeeper!.status())[0]!.wal_bytes;
+    const walBytes = async (): Promise<number> => (await safekeeper!.status())[0].wal_bytes;
     const start = await walBytes();
     const passed = emit(compute, RECORD_MIB);
     let hasPassed = false;

@@ -54,7 +54,7 @@ class History {
     const database = await connection.value("SELECT n FROM totals WHERE writer = $1", [writer]);
     this.acknowledged[writer] = this.attempted[writer] = Number(database);
     for (;;) {
-      const n = ++this.attempted[writer]!;
+      const n = ++this.attempted[writer];
       try {
         await connection.query(
           `WITH counted AS (UPDATE totals SET n = ${n} WHERE writer = ${writer})
@@ -64,7 +64,7 @@ class History {
         return;
       }
       this.acknowledged[writer] = n;
-      this.commits[writer]!++;
+      this.commits[writer]++;
     }
   }
 
@@ -76,8 +76,8 @@ class History {
     for (const [writer, row] of rows.entries()) {
       const total = Number(row["total"]);
       assert.equal(Number(row["rows"]), total, `writer ${writer} has half a transaction`);
-      assert(total >= this.acknowledged[writer]!, `writer ${writer} has lost ${this.acknowledged[writer]}`);
-      assert(total <= this.attempted[writer]!, `writer ${writer} has ${total}, never written`);
+      assert(total >= this.acknowledged[writer], `writer ${writer} has lost ${this.acknowledged[writer]}`);
+      assert(total <= this.attempted[writer], `writer ${writer} has ${total}, never written`);
     }
     assert.equal(await compute.value("SELECT count(*) FROM log WHERE writer = -1"), "20000");
     const program = clientProgram("pg_amcheck");

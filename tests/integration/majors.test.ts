@@ -125,7 +125,7 @@ for (const major of POSTGRES_MAJORS) {
       const supervisor = checkPidFile(main.paths.pidFile);
       assert.ok(supervisor.state === "running");
       process.kill(supervisor.process.pid, "SIGKILL");
-      await Promise.all([env.safekeepers[0]!.kill9(), env.pageserver.kill9()]);
+      await Promise.all([env.safekeepers[0].kill9(), env.pageserver.kill9()]);
       await writing;
       await env.zenith("start");
       await main.start();

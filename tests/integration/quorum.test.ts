@@ -68,7 +68,7 @@ describe("a compute with three safekeepers", () => {
     const target = history.acknowledged + 1_000;
     let restarts = 0;
     while (history.acknowledged < target || restarts < 3) {
-      const safekeeper = env.safekeepers[random.int(3)]!;
+      const safekeeper = env.safekeepers[random.int(3)];
       await (random.oneIn(2) ? safekeeper.kill9() : safekeeper.stop());
       await history.untilAcknowledged(50);
       await safekeeper.start();
@@ -181,7 +181,7 @@ describe("a compute with three safekeepers", () => {
 
   test("is shown with the safekeepers' terms and positions", OPTIONS, async () => {
     const lines = (await env.zenith("safekeeper", "list")).trimEnd().split("\n");
-    assert.match(lines[0]!, /^ID +ADDRESS +TENANT +TIMELINE +TERM +FLUSH +COMMIT +PAGE SERVER +LAG$/);
+    assert.match(lines[0], /^ID +ADDRESS +TENANT +TIMELINE +TERM +FLUSH +COMMIT +PAGE SERVER +LAG$/);
     assert.equal(lines.length, 4);
     for (const line of lines.slice(1)) {
       assert.match(line, new RegExp(`${env.defaultTenant} +[0-9a-f]{32} +\\d+ +0/`));

@@ -23,14 +23,14 @@ async function branchEnd(): Promise<string> {
   await env.untilArrived();
   await using wire = await env.pageserver.connect();
   const [main] = await wire.value(`branch_list ${env.defaultTenant}`) as Record<string, string>[];
-  return main!["latest_valid_lsn"]!;
+  return main!["latest_valid_lsn"];
 }
 
 describe("a Postgres that looks at the past of its branch", () => {
   for (const storage of ["lazy", "eager"]) {
     test(`sees the data as they were, with ${storage} storage, and leaves the branch alone`, async () => {
       const end = await branchEnd();
-      const printed = await env.zenith("pg", "start", "main", "--lsn", lsns[2]!, "--storage", storage);
+      const printed = await env.zenith("pg", "start", "main", "--lsn", lsns[2], "--storage", storage);
       assert.match(printed, new RegExp(`started, read-only at ${lsns[2]}`));
       assert.equal(await pg.value("SELECT array_agg(n ORDER BY n)::text FROM steps"), "{1,2,3}");
       assert.equal(await pg.value("SHOW zenith.read_only_lsn"), lsns[2]);
@@ -57,7 +57,7 @@ describe("a Postgres that looks at the past of its branch", () => {
   });
 
   test("does not keep the branch from being written by another Postgres", async () => {
-    await env.zenith("pg", "start", "main", "--lsn", lsns[4]!);
+    await env.zenith("pg", "start", "main", "--lsn", lsns[4]);
     await env.branch("other", "main");
     await using other = await env.startCompute("other");
     await other.query("INSERT INTO steps VALUES (12)");

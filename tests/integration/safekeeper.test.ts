@@ -71,7 +71,7 @@ class TestSafekeeper {
   async status(): Promise<TimelineStatus> {
     await using client = await PgClient.connect({ ...this.#address, user: "zenith" });
     const { rows } = await client.query("TIMELINE_STATUS");
-    return (JSON.parse(rows[0]![0]!) as TimelineStatus[])[0]!;
+    return (JSON.parse(rows[0][0]!) as TimelineStatus[])[0];
   }
 }
 
@@ -186,7 +186,7 @@ describe("three safekeepers and a stock Postgres", () => {
   });
 
   test("keep files that pg_waldump reads, the first one too", OPTIONS, () => {
-    const dir = safekeepers[0]!.paths.timeline(tenant, timeline);
+    const dir = safekeepers[0].paths.timeline(tenant, timeline);
     const start = `${Math.floor(startLsn / 2 ** 32).toString(16)}/${(startLsn % 2 ** 32).toString(16)}`;
     const done = spawnSync(join(cluster.install.binDir, "pg_waldump"), [
       "--quiet",
@@ -206,7 +206,7 @@ describe("three safekeepers and a stock Postgres", () => {
   test("identify themselves as the system whose WAL they have", OPTIONS, async () => {
     await settled();
     await using client = await PgClient.connect({
-      ...safekeepers[1]!.address,
+      ...safekeepers[1].address,
       user: "zenith",
       replication: true,
       options: timelineOptions(tenant, timeline),
@@ -217,37 +217,37 @@ describe("three safekeepers and a stock Postgres", () => {
   });
 
   test("go on with one of them down, which catches up from the others", OPTIONS, async () => {
-    await safekeepers[0]!.stop();
+    await safekeepers[0].stop();
     await cluster.sql`INSERT INTO t SELECT n, repeat('z', 1000) FROM generate_series(10000, 40000) n`;
-    const during = proposer.acceptors[0]!.flushLsn;
-    await safekeepers[0]!.start();
+    const during = proposer.acceptors[0].flushLsn;
+    await safekeepers[0].start();
     const end = await settled();
     assert.ok(end - during > 20 << 20, "it missed more than the proposer keeps in memory");
   });
 
   test("freeze commits with two of them down, and resume", OPTIONS, async () => {
     await settled();
-    await safekeepers[0]!.stop();
-    await safekeepers[1]!.stop();
+    await safekeepers[0].stop();
+    await safekeepers[1].stop();
     let isDone = false;
     const insert = cluster.sql`INSERT INTO t VALUES (50000, 'waits')`.then(() => isDone = true);
     const written = await (async () => {
       await until("Postgres has flushed the commit", async () => await flushLsn() > proposer.commitLsn);
       return flushLsn();
     })();
-    await until("the third one has it", () => proposer.acceptors[2]!.flushLsn >= written);
+    await until("the third one has it", () => proposer.acceptors[2].flushLsn >= written);
     assert.equal(isDone, false);
     assert.ok(proposer.commitLsn < written);
-    await safekeepers[0]!.start();
+    await safekeepers[0].start();
     await insert;
-    await safekeepers[1]!.start();
+    await safekeepers[1].start();
     await settled();
   });
 
   test("are archived by pg_receivewal", OPTIONS, async () => {
     const dir = join(cluster.directory, "archive");
     makeOwnedDirectory(dir, pgUser());
-    const { host, port } = safekeepers[2]!.address;
+    const { host, port } = safekeepers[2].address;
     const end = await settled();
     const receiver = spawn(join(cluster.install.binDir, "pg_receivewal"), [
       `--dbname=host=${host} port=${port} user=zenith options='${timelineOptions(tenant, timeline)}'`,
@@ -276,7 +276,7 @@ describe("three safekeepers and a stock Postgres", () => {
 
   test("feed a stock standby", OPTIONS, async () => {
     const dataDir = join(cluster.directory, "standby");
-    const { host, port } = safekeepers[1]!.address;
+    const { host, port } = safekeepers[1].address;
     cluster.run("pg_basebackup", [
       `--pgdata=${dataDir}`,
       `--host=${cluster.directory}`,
@@ -320,9 +320,9 @@ describe("three safekeepers and a stock Postgres", () => {
 
   test("remove WAL that the page server has made durable", OPTIONS, async () => {
     const end = await settled();
-    const before = (await safekeepers[1]!.status()).wal_bytes;
+    const before = (await safekeepers[1].status()).wal_bytes;
     await using client = await PgClient.connect({
-      ...safekeepers[1]!.address,
+      ...safekeepers[1].address,
       user: "zenith",
       replication: true,
       applicationName: "pageserver",
@@ -378,8 +378,8 @@ describe("three safekeepers and a stock Postgres", () => {
   });
 
   test("give no election without a quorum, and say who is missing", OPTIONS, async () => {
-    await safekeepers[0]!.stop();
-    await safekeepers[2]!.stop();
+    await safekeepers[0].stop();
+    await safekeepers[2].stop();
     await assert.rejects(newProposer(1_500).elect(), {
       kind: "unavailable",
       message: /2 of 3 are needed \(.*ECONNREFUSED/s,
@@ -390,7 +390,7 @@ describe("three safekeepers and a stock Postgres", () => {
     const impostor = new WalProposer({
       tenant,
       timeline,
-      acceptors: [safekeepers[1]!.address],
+      acceptors: [safekeepers[1].address],
       systemId: systemId + 1n,
       pgVersion: 15,
       segmentSize: SEGMENT_BYTES,

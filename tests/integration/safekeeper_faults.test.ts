@@ -35,7 +35,7 @@ before(async () => {
 after(() => env[Symbol.asyncDispose]());
 
 function pick<T>(from: readonly T[]): T {
-  return from[random.int(from.length)]!;
+  return from[random.int(from.length)];
 }
 
 async function isWaitingForQuorum(observer: { value(sql: string): Promise<unknown> }): Promise<boolean> {

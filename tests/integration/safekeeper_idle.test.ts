@@ -80,7 +80,7 @@ describe("a safekeeper", () => {
     for (let i = 0; i < 6; i++) {
       await pg.query("INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 20000)");
     }
-    const { timeline_id } = (await env.pageserver.client().branchList(env.defaultTenant))[0]!;
+    const { timeline_id } = (await env.pageserver.client().branchList(env.defaultTenant))[0];
     for (const safekeeper of env.safekeepers) {
       await until("WAL that the page server has is removed", async () => {
         const status = (await safekeeper.status()).find((status) => status.timeline_id === timeline_id);

@@ -13,7 +13,7 @@ before(async () => {
 after(() => env[Symbol.asyncDispose]());
 
 async function timelines(): Promise<string[]> {
-  return (await safekeeperStatus(env.safekeepers[0]!.address)).map(({ timeline_id }) => timeline_id);
+  return (await safekeeperStatus(env.safekeepers[0].address)).map(({ timeline_id }) => timeline_id);
 }
 
 test("safekeeper prune refuses what was never known to be deleted, and takes it when it is named", async () => {
@@ -27,9 +27,9 @@ test("safekeeper prune refuses what was never known to be deleted, and takes it 
   assert.equal(present.code, 5, "the page server has it");
 
   // The safekeeper is down when the branch goes; then the page server forgets that it did, as an older copy of it would have.
-  await env.safekeepers[0]!.kill9();
+  await env.safekeepers[0].kill9();
   await env.zenith("branch", "delete", "lost");
-  await env.safekeepers[0]!.start();
+  await env.safekeepers[0].start();
   await env.pageserver.kill9();
   writeFileSync(env.paths.pageserver.deletedTimelines, "zenith deleted timelines 1\n");
   await env.pageserver.start();

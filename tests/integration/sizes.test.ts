@@ -144,15 +144,15 @@ describe("the size of a branch", () => {
 
   test("is listed on the command line", async () => {
     const listed = (await env.zenith("branch", "list")).trim().split("\n");
-    assert.match(listed[0]!, /^BRANCH +TIMELINE +LSN +DATA +ON DISK +EXPIRES$/);
+    assert.match(listed[0], /^BRANCH +TIMELINE +LSN +DATA +ON DISK +EXPIRES$/);
     const full = await sizesOf("full");
     // Its columns; no two of them have two spaces within.
-    assert.deepEqual(listed[1]!.split(/ {2,}/).slice(3), [
+    assert.deepEqual(listed[1].split(/ {2,}/).slice(3), [
       formatBytes(full.logical_size_bytes),
       formatBytes(full.physical_size_bytes),
       "never",
     ]);
-    assert.match(listed[1]!, /^full +[0-9a-f]{32} +0\/[0-9A-F]+ /);
-    assert.match(listed[2]!, /^main /);
+    assert.match(listed[1], /^full +[0-9a-f]{32} +0\/[0-9A-F]+ /);
+    assert.match(listed[2], /^main /);
   });
 });

@@ -42,7 +42,7 @@ describe("moments of the past", () => {
     await env.branch("second", `main@${moments[1]}`);
     assert.equal(await stepsOn("second"), "{1,2}");
     // The same through the LSN.
-    await env.branch("third", `main@${await lsnAt(moments[2]!)}`);
+    await env.branch("third", `main@${await lsnAt(moments[2])}`);
     assert.equal(await stepsOn("third"), "{1,2,3}");
     const lsns = await Promise.all(moments.map((at) => lsnAt(at)));
     assert.equal(new Set(lsns).size, 3);

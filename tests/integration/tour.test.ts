@@ -27,7 +27,7 @@ function tour(): Step[] {
   for (const [, block] of section.matchAll(/```console\n(.*?)```/gs)) {
     for (const line of block!.trimEnd().split("\n")) {
       const typed = /^(\$|postgres=#) (.*)$/.exec(line);
-      if (typed !== null) steps.push({ input: typed[2]!, sql: typed[1] !== "$", output: [] });
+      if (typed !== null) steps.push({ input: typed[2], sql: typed[1] !== "$", output: [] });
       else steps.at(-1)!.output.push(line);
     }
   }
@@ -85,7 +85,7 @@ class Traveller {
     // A psql that is left open for the statements that follow.
     const session = /^psql "([^"]+)"$/.exec(command);
     if (session !== null) {
-      this.#url = session[1]!;
+      this.#url = session[1];
       return "";
     }
     return this.#run(command);
@@ -137,7 +137,7 @@ test("README's tour goes as README shows it", async () => {
       if (shown[i] !== undefined) traveller.put(shown[i], address);
     }
     if (step.input.includes("pg_current_wal_insert_lsn")) {
-      traveller.put(step.output[0]!.trim(), printed.trim());
+      traveller.put(step.output[0].trim(), printed.trim());
       // A commit of README's reader comes later than that.
       traveller.put("2026-11-22 10:15:00", new Date().toISOString());
     }

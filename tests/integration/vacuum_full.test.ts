@@ -43,7 +43,7 @@ describe("rewritten relations", () => {
     assert.equal(paths.size, 3);
     assert.ok(paths.has(beforePath));
     // The file of before the rewrite is not there after it.
-    assert.equal(await branches[2]!.value("SELECT size FROM pg_stat_file($1, true)", [beforePath]), null);
+    assert.equal(await branches[2].value("SELECT size FROM pg_stat_file($1, true)", [beforePath]), null);
     for (const branch of branches) await branch.stop();
   });
 

@@ -20,7 +20,7 @@ for (const safekeepers of [1, 0]) {
     });
     after(() => env[Symbol.asyncDispose]());
 
-    const keeper = () => safekeepers > 0 ? env.safekeepers[0]! : env.pageserver;
+    const keeper = () => safekeepers > 0 ? env.safekeepers[0] : env.pageserver;
     const who = safekeepers > 0 ? "safekeeper" : "page server";
 
     async function commitAsynchronously(): Promise<void> {

@@ -95,7 +95,7 @@ function visitWal(
 /** One line per record with all that pg_walinspect tells about it. */
 function describeAsServer(rec: WalRecord): string {
   let images = 0;
-  for (let id = 0; id < rec.blockCount; id++) images += rec.blockInUse[id] === 1 ? rec.imageLen[id]! : 0;
+  for (let id = 0; id < rec.blockCount; id++) images += rec.blockInUse[id] === 1 ? rec.imageLen[id] : 0;
   return [
     formatLsn(rec.lsn as Lsn),
     formatLsn(rec.endLsn as Lsn),
@@ -182,7 +182,7 @@ describe("the WAL decoder on a real cluster", () => {
           record_length, main_data_length, fpi_length
         from pg_get_wal_records_info('${start!["lsn"]}', '${end}')`);
         const expected = records.map((row) => Object.values(row).join(" "));
-        const from = parseLsn(records[0]!["start_lsn"]);
+        const from = parseLsn(records[0]["start_lsn"]);
         assert.ok(expected.length > 10_000);
         for (const pieceSize of [64 << 10, 1000]) {
           const found: string[] = [];
@@ -260,20 +260,20 @@ describe("the WAL decoder on a real cluster", () => {
         let holes = 0;
         visitWal(cluster, 16 << 20, from, 64 << 10, (rec) => {
           for (let id = 0; id < rec.blockCount; id++) {
-            if (rec.blockInUse[id] === 0 || (rec.blockFlags[id]! & BKPBLOCK_HAS_IMAGE) === 0) continue;
+            if (rec.blockInUse[id] === 0 || (rec.blockFlags[id] & BKPBLOCK_HAS_IMAGE) === 0) continue;
             const page = new Uint8Array(BLCKSZ).fill(0xa5);
             restoreBlockImage(rec, id, page, 0);
-            const rel = { spcNode: rec.spcNode[id]!, dbNode: rec.dbNode[id]!, relNode: rec.relNode[id]! };
-            const path = relationPath(V15, rel, rec.blockFlags[id]! & BKPBLOCK_FORK_MASK);
+            const rel = { spcNode: rec.spcNode[id], dbNode: rec.dbNode[id], relNode: rec.relNode[id] };
+            const path = relationPath(V15, rel, rec.blockFlags[id] & BKPBLOCK_FORK_MASK);
             if (!files.has(path) || rec.xl_rmid !== RM_XLOG_ID) continue;
             images.set(`${path} ${rec.blkno[id]}`, page);
-            kinds.add(rec.imageInfo[id]! & BKPIMAGE_COMPRESSED);
-            if (rec.holeLen[id]! > 0) holes++;
+            kinds.add(rec.imageInfo[id] & BKPIMAGE_COMPRESSED);
+            if (rec.holeLen[id] > 0) holes++;
           }
         });
         assert.ok(images.size > 200, `${images.size} images with ${method}`);
         assert.ok(holes > 100, `${holes} of them have a hole`);
-        assert.ok(kinds.has(IMAGE_KIND[method]!), `some are compressed with ${method}`);
+        assert.ok(kinds.has(IMAGE_KIND[method]), `some are compressed with ${method}`);
         for (const [path, file] of files) {
           for (let blkno = 0; blkno < file.length / BLCKSZ; blkno++) {
             const image = images.get(`${path} ${blkno}`);
@@ -371,7 +371,7 @@ describe("the WAL decoder on a real cluster", () => {
       dropped!.xnodes.map((rel) => rel.relNode).sort(),
       [before!["t"], before!["pkey"]].sort(),
     );
-    assert.equal(dropped!.xnodes[0]!.dbNode, database!["oid"]);
+    assert.equal(dropped!.xnodes[0].dbNode, database!["oid"]);
     assert.equal(dropped!.dbId, database!["oid"]);
     assert.ok(dropped!.nmsgs > 0);
     assert.ok(dropped!.stats.length > 0, "its statistics are dropped too");
@@ -396,9 +396,9 @@ describe("the WAL decoder on a real cluster", () => {
 
     const created = all<ReturnType<typeof parseMultixactCreate>>("MultiXact/CREATE_ID");
     assert.equal(created.length, 1);
-    assert.deepEqual(created[0]!.members.map((member) => member.xid), lockers);
-    assert.deepEqual(created[0]!.members.map((member) => member.status), [0, 0]);
-    assert.equal(created[0]!.mid + 1, next!["multi"]);
+    assert.deepEqual(created[0].members.map((member) => member.xid), lockers);
+    assert.deepEqual(created[0].members.map((member) => member.status), [0, 0]);
+    assert.equal(created[0].mid + 1, next!["multi"]);
 
     const checkpoint = all<ReturnType<typeof parseCheckpointRecord>>("XLOG/CHECKPOINT_ONLINE").at(-1)!;
     assert.equal(checkpoint.nextXid, next!["xid"]);

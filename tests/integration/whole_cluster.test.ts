@@ -164,8 +164,8 @@ const F_TUPLES_DELETED = 1 << 2;
  */
 function clearTuplesDeleted(page: Uint8Array): Uint8Array {
   const copy = page.slice();
-  if ((copy[GIST_PAGE_ID]! | (copy[GIST_PAGE_ID + 1]! << 8)) === GIST_PAGE_ID_VALUE) {
-    copy[GIST_FLAGS]! &= ~F_TUPLES_DELETED;
+  if ((copy[GIST_PAGE_ID] | (copy[GIST_PAGE_ID + 1] << 8)) === GIST_PAGE_ID_VALUE) {
+    copy[GIST_FLAGS] &= ~F_TUPLES_DELETED;
   }
   return copy;
 }
@@ -229,7 +229,7 @@ describe("the whole cluster", () => {
       else {
         const kind = path.startsWith("base") || path.startsWith("global")
           ? "relation files"
-          : path.split("/")[0]!;
+          : path.split("/")[0];
         counts.set(kind, (counts.get(kind) ?? 0) + 1);
         differences.push(
           ...compareFiles(path, readFileSync(join(stock, path)), readFileSync(join(ours, path))),

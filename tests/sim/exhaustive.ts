@@ -160,8 +160,8 @@ class Search {
   #greet(node: Node, p: number, a: number): Node {
     let next = this.#stepProposer(node, p, { type: "connected", peer: a });
     next = this.#stepAcceptor(next, a, { type: "message", session: p + 1, message: serverInfo(p) });
-    const acceptor = next.acceptors[a]!;
-    const greeting = acceptor.toProposer[p]!.get("Greeting")!;
+    const acceptor = next.acceptors[a];
+    const greeting = acceptor.toProposer[p].get("Greeting")!;
     next = replaceAcceptor(next, a, {
       ...acceptor,
       toAcceptor: without(acceptor.toAcceptor, p, "ServerInfo"),
@@ -173,16 +173,16 @@ class Search {
   /** Everything that can happen next. */
   #expand(node: Node): void {
     for (let a = 0; a < node.acceptors.length; a++) {
-      const acceptor = node.acceptors[a]!;
+      const acceptor = node.acceptors[a];
       for (let p = 0; p < PROPOSERS; p++) {
-        for (const message of acceptor.toAcceptor[p]!.values()) {
+        for (const message of acceptor.toAcceptor[p].values()) {
           const event: AcceptorEvent = { type: "message", session: p + 1, message };
           this.#visit(this.#stepAcceptor(node, a, event));
           if (this.#mayCrash(node, a)) this.#crashWithin(node, a, event);
         }
-        for (const message of acceptor.toProposer[p]!.values()) {
+        for (const message of acceptor.toProposer[p].values()) {
           const next = this.#stepProposer(node, p, { type: "message", peer: a, message });
-          if (this.#bounds.reduced && isSilence(node.proposers[p]!.state, next.proposers[p]!.state)) continue;
+          if (this.#bounds.reduced && isSilence(node.proposers[p].state, next.proposers[p].state)) continue;
           this.#visit(next);
         }
       }
@@ -190,7 +190,7 @@ class Search {
       if (this.#mayCrash(node, a)) this.#visit(this.#crash(node, a));
     }
     for (let p = 0; p < PROPOSERS; p++) {
-      const { state } = node.proposers[p]!;
+      const { state } = node.proposers[p];
       if (state.phase === "campaigning" && Math.max(state.seenTerm, state.term) < this.#bounds.terms) {
         this.#visit(this.#stepProposer(node, p, { type: "electionTimeout" }));
       }
@@ -203,7 +203,7 @@ class Search {
   }
 
   #write(node: Node, p: number): Node {
-    const { state, wal } = node.proposers[p]!;
+    const { state, wal } = node.proposers[p];
     const record = makeRecord(state.term, node.records, state.localEndLsn);
     const written = replaceProposer(node, p, { state, wal: concat(wal, record) });
     const endLsn = (state.localEndLsn + record.length) as Lsn;
@@ -214,7 +214,7 @@ class Search {
   }
 
   #endSync(node: Node, a: number): Node {
-    const acceptor = node.acceptors[a]!;
+    const acceptor = node.acceptors[a];
     const [sync, ...rest] = acceptor.syncs;
     const isCurrent = sync!.cuts === acceptor.state.cuts;
     const synced = replaceAcceptor(node, a, {
@@ -231,7 +231,7 @@ class Search {
 
   /** Crashes between two things that an event has it do on its disk. */
   #crashWithin(node: Node, a: number, event: AcceptorEvent): void {
-    const effects = this.#machines.stepAcceptor({ ...node.acceptors[a]!.state }, event);
+    const effects = this.#machines.stepAcceptor({ ...node.acceptors[a].state }, event);
     const steps = effects.filter(isDurable).length;
     for (let done = 1; done < steps; done++) {
       this.#visit(this.#crash(this.#stepAcceptor(node, a, event, done), a));
@@ -240,7 +240,7 @@ class Search {
 
   /** Loses what was not synced, and its connections; it is back at once, and so are they. */
   #crash(node: Node, a: number): Node {
-    const acceptor = node.acceptors[a]!;
+    const acceptor = node.acceptors[a];
     const wal = acceptor.wal.subarray(0, acceptor.durableBytes);
     const end = acceptor.control.timelineStartLsn === INVALID_LSN
       ? INVALID_LSN
@@ -254,7 +254,7 @@ class Search {
       toProposer: acceptor.toProposer.map(() => NOTHING),
     });
     for (let p = 0; p < PROPOSERS; p++) {
-      if (next.proposers[p]!.state.phase === "stopped") continue;
+      if (next.proposers[p].state.phase === "stopped") continue;
       next = this.#stepProposer(next, p, { type: "disconnected", peer: a });
       next = this.#greet(next, p, a);
     }
@@ -263,7 +263,7 @@ class Search {
 
   /** @param durableSteps how much of what it is to do on its disk is done, before all stops */
   #stepAcceptor(node: Node, a: number, event: AcceptorEvent, durableSteps = Infinity): Node {
-    const before = node.acceptors[a]!;
+    const before = node.acceptors[a];
     const state = { ...before.state };
     let { control, wal, durableBytes, syncs, votes } = before;
     const toProposer = [...before.toProposer];
@@ -308,7 +308,7 @@ class Search {
               }
               votes = { ...votes, [message.term]: effect.session };
             }
-            toProposer[effect.session - 1] = withMessage(toProposer[effect.session - 1]!, message);
+            toProposer[effect.session - 1] = withMessage(toProposer[effect.session - 1], message);
             break;
           }
           case "refuse":
@@ -331,11 +331,11 @@ class Search {
   }
 
   #stepProposer(node: Node, p: number, event: ProposerEvent): Node {
-    const { state: before, wal } = node.proposers[p]!;
+    const { state: before, wal } = node.proposers[p];
     const state: ProposerState = { ...before, peers: before.peers.map((peer) => ({ ...peer })) };
     const acceptors = [...node.acceptors];
     const send = (peer: number, message: ProposerMessage): void => {
-      const acceptor = acceptors[peer]!;
+      const acceptor = acceptors[peer];
       const said = this.#bounds.reduced ? pieces(message) : [message];
       const toAcceptor = acceptor.toAcceptor.map((link, i) =>
         i === p ? said.reduce(withMessage, link) : link
@@ -364,7 +364,7 @@ class Search {
           break;
         }
         case "fetch": {
-          const source = node.acceptors[effect.source]!;
+          const source = node.acceptors[effect.source];
           const from = effect.from - TIMELINE_START;
           const bytes = source.wal.subarray(from, effect.to - TIMELINE_START);
           // At once: what a fetch brings can't depend on when it ends, only whether it does.
@@ -430,7 +430,7 @@ class Search {
 
   /** At the moment of a commit a quorum has it durably. */
   #checkCommit(node: Node, p: number): void {
-    const { state } = node.proposers[p]!;
+    const { state } = node.proposers[p];
     const bytes = termLogs(node).compose(state.history, state.commitLsn);
     const holders = node.acceptors.filter(({ wal, durableBytes }) =>
       isPrefix(bytes, wal.subarray(0, durableBytes))

@@ -53,14 +53,14 @@ export class Scheduler {
   }
 
   #isBefore(a: number, b: number): boolean {
-    const x = this.#heap[a]!;
-    const y = this.#heap[b]!;
+    const x = this.#heap[a];
+    const y = this.#heap[b];
     return x.time < y.time || (x.time === y.time && x.sequence < y.sequence);
   }
 
   #swap(a: number, b: number): void {
-    const x = this.#heap[a]!;
-    this.#heap[a] = this.#heap[b]!;
+    const x = this.#heap[a];
+    this.#heap[a] = this.#heap[b];
     this.#heap[b] = x;
   }
 }

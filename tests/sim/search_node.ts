@@ -74,11 +74,11 @@ export function mirrored(node: Node, victims: number, mayCrash: boolean): string
 }
 
 function text(node: Node, order: readonly [number, number], victims: number, mayCrash: boolean): string {
-  const [first, second] = order.map((p) => node.proposers[p]!) as [ProposerNode, ProposerNode];
+  const [first, second] = order.map((p) => node.proposers[p]) as [ProposerNode, ProposerNode];
   const bundles = node.acceptors.map((acceptor, a) => {
     const disk = mayCrash && a < victims ? diskText(acceptor) : "";
-    const peers = `${peerTexts(first.state)[a]!}|${peerTexts(second.state)[a]!}`;
-    return `${acceptorTexts(acceptor)[order[0]]!}|${disk}|${peers}`;
+    const peers = `${peerTexts(first.state)[a]}|${peerTexts(second.state)[a]}`;
+    return `${acceptorTexts(acceptor)[order[0]]}|${disk}|${peers}`;
   });
   const proposers = `${proposerText(first)}\n${proposerText(second)}`;
   const acceptors = [...bundles.slice(0, victims).sort(), ...bundles.slice(victims).sort()];
@@ -124,7 +124,7 @@ function acceptorTexts(acceptor: AcceptorNode): [string, string] {
     [state.commitLsn, state.knownCommitLsn, state.syncingTo].join(),
     contents(wal),
   ].join("/");
-  const links = toAcceptor.map((link, p) => `${linkText(link)}|${linkText(toProposer[p]!)}`);
+  const links = toAcceptor.map((link, p) => `${linkText(link)}|${linkText(toProposer[p])}`);
   // Sessions are 1 and 2, as the proposers come; 0 is nobody.
   const names = (first: number): string => {
     const name = (session: number): number => session === 0 || first === 0 ? session : 3 - session;

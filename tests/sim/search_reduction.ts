@@ -43,20 +43,20 @@ export type Heard =
  */
 export function hearAtOnce(node: Node): Heard | undefined {
   for (let a = 0; a < node.acceptors.length; a++) {
-    const { state, toAcceptor, toProposer } = node.acceptors[a]!;
+    const { state, toAcceptor, toProposer } = node.acceptors[a];
     for (let p = 0; p < node.proposers.length; p++) {
-      const proposer = node.proposers[p]!.state;
-      for (const message of toProposer[p]!.values()) {
+      const proposer = node.proposers[p].state;
+      for (const message of toProposer[p].values()) {
         const isOwn = proposer.phase === "elected" && message.term === proposer.term;
         if (!isOwn) continue;
-        if (message.type === "AppendResponse" || tellOneLog(toProposer[p]!, message)) {
+        if (message.type === "AppendResponse" || tellOneLog(toProposer[p], message)) {
           return { a, p, to: "proposer", message };
         }
       }
-      for (const message of toAcceptor[p]!.values()) {
+      for (const message of toAcceptor[p].values()) {
         if (message.type === "VoteRequest" && message.term === state.term) {
           const answer = denial(state);
-          const isNews = !toProposer[p]!.has(describeMessage(answer)) &&
+          const isNews = !toProposer[p].has(describeMessage(answer)) &&
             !isNoiseToProposer(proposer, a, answer);
           if (isNews) return { a, p, to: "acceptor", message };
         }
@@ -96,7 +96,7 @@ export function isSilence(before: ProposerState, after: ProposerState): boolean 
     return false;
   }
   return after.peers.every((peer, i) => {
-    const was = before.peers[i]!;
+    const was = before.peers[i];
     const isSamePhase = peer.phase === was.phase || (peer.phase === "greeted" && was.phase === "voting");
     return isSamePhase && peer.vote === was.vote && peer.flushLsn === was.flushLsn &&
       peer.nextLsn === was.nextLsn;
@@ -111,7 +111,7 @@ export function forgetNoise(node: Node): Node {
       filtered(link, (message) => !isNoiseToAcceptor(acceptor.state, message))
     );
     const toProposer = acceptor.toProposer.map((link, p) =>
-      filtered(link, (message) => !isNoiseToProposer(node.proposers[p]!.state, a, message))
+      filtered(link, (message) => !isNoiseToProposer(node.proposers[p].state, a, message))
     );
     if (
       toAcceptor.some((link, p) => link !== acceptor.toAcceptor[p]) ||
@@ -156,7 +156,7 @@ function isNoiseToAcceptor(state: AcceptorState, message: ProposerMessage): bool
 function isNoiseToProposer(state: ProposerState, a: number, message: AcceptorMessage): boolean {
   if (message.type === "Greeting") return false;
   if (state.phase === "stopped" || message.term < state.term) return true;
-  const { phase, flushLsn } = state.peers[a]!;
+  const { phase, flushLsn } = state.peers[a];
   if (message.type === "VoteResponse") {
     return message.term === state.term && phase !== "voting" && phase !== "greeted";
   }
@@ -169,5 +169,5 @@ function isNoiseToProposer(state: ProposerState, a: number, message: AcceptorMes
 /** Whether both name the same terms, each with the same start. */
 export function isSameHistory(a: TermHistory, b: TermHistory): boolean {
   return a.length === b.length &&
-    a.every(({ term, startLsn }, i) => term === b[i]!.term && startLsn === b[i]!.startLsn);
+    a.every(({ term, startLsn }, i) => term === b[i].term && startLsn === b[i].startLsn);
 }

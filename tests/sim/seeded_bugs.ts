@@ -29,7 +29,7 @@ const COMMIT_FROM_OLDER_TERM: Machines = {
       return effects;
     }
     const positions = state.peers.map(({ vote }) => vote?.flushLsn ?? 0).sort((a, b) => b - a);
-    const lsn = positions[quorumOf(positions.length) - 1]!;
+    const lsn = positions[quorumOf(positions.length) - 1];
     if (lsn > state.commitLsn && lsn >= state.timelineStartLsn) {
       state.commitLsn = lsn as typeof state.commitLsn;
       effects.push({ type: "committed", lsn: state.commitLsn });
@@ -70,7 +70,7 @@ const HISTORY_BEFORE_CUT: Machines = {
     const cut = effects.findIndex(({ type }) => type === "truncate");
     const persist = effects.findIndex(({ type }, i) => i > cut && type === "persist");
     if (cut < 0 || persist < 0) return effects;
-    return [...effects.slice(0, cut), effects[persist]!, effects[cut]!, ...effects.slice(persist + 1)];
+    return [...effects.slice(0, cut), effects[persist], effects[cut], ...effects.slice(persist + 1)];
   },
 };
 
@@ -141,7 +141,7 @@ const POSTGRES_NOT_ASKED: Machines = {
   stepProposer: (state, event) =>
     stepProposer(state, event).filter((effect) => {
       if (effect.type !== "fetch" || effect.source !== POSTGRES) return true;
-      state.peers[effect.peer]!.fetching = false;
+      state.peers[effect.peer].fetching = false;
       return false;
     }),
 };

@@ -10,7 +10,7 @@ export function boundary(wal: Uint8Array): Lsn {
   let at = 0;
   for (;;) {
     if (at + RECORD_BYTES > wal.length) return (TIMELINE_START + at) as Lsn;
-    const end = at + RECORD_BYTES * (1 + wal[at + LENGTH]!);
+    const end = at + RECORD_BYTES * (1 + wal[at + LENGTH]);
     if (end > wal.length) return (TIMELINE_START + at) as Lsn;
     at = end;
   }
@@ -79,9 +79,9 @@ export class TermLogs {
     const whole = new Uint8Array(Math.max(0, endLsn - TIMELINE_START));
     let reached = TIMELINE_START as number;
     for (let i = 0; i < history.length; i++) {
-      const { term, startLsn } = history[i]!;
+      const { term, startLsn } = history[i];
       const log = this.#logs.get(term);
-      const end = Math.min(endLsn, i + 1 < history.length ? history[i + 1]!.startLsn : endLsn);
+      const end = Math.min(endLsn, i + 1 < history.length ? history[i + 1].startLsn : endLsn);
       if (log === undefined || startLsn < log.startLsn || end <= startLsn) continue;
       const part = log.bytes.subarray(startLsn - log.startLsn, end - log.startLsn);
       whole.set(part, startLsn - TIMELINE_START);

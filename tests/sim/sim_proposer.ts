@@ -151,8 +151,8 @@ export class SimProposer {
     const cuts = [0, this.#random.int(bytes.length + 1), this.#random.int(bytes.length + 1), bytes.length];
     cuts.sort((a, b) => a - b);
     for (let i = 0; i + 1 < cuts.length; i++) {
-      const from = cuts[i]!;
-      const to = cuts[i + 1]!;
+      const from = cuts[i];
+      const to = cuts[i + 1];
       if (from === to && bytes.length > 0) continue;
       this.#host.sent(this, effect.peer, {
         type: "AppendRequest",

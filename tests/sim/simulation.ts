@@ -128,11 +128,11 @@ class Simulation implements AcceptorHost, ProposerHost {
     this.#random = random;
     this.#machines = options.machines ?? PRODUCTION;
     this.#trace = options.trace;
-    const count = [1, 3, 3, 3, 5][random.int(5)]!;
-    this.#lossPercent = [0, 2, 10, 25][random.int(4)]!;
-    this.#duplicatePercent = [0, 5, 25][random.int(3)]!;
-    this.#maxDelay = [1, 5, 20, 120][random.int(4)]!;
-    this.#chaosInterval = [15, 60, 200, 600][random.int(4)]!;
+    const count = [1, 3, 3, 3, 5][random.int(5)];
+    this.#lossPercent = [0, 2, 10, 25][random.int(4)];
+    this.#duplicatePercent = [0, 5, 25][random.int(3)];
+    this.#maxDelay = [1, 5, 20, 120][random.int(4)];
+    this.#chaosInterval = [15, 60, 200, 600][random.int(4)];
     this.#isHostile = random.oneIn(2);
     this.#limits = random.oneIn(2) ? NARROW_LIMITS : LIMITS;
     this.#checker = new Checker(count);
@@ -264,7 +264,7 @@ class Simulation implements AcceptorHost, ProposerHost {
       this.#fetchFromPostgres(proposer, effect);
       return;
     }
-    const source = this.#acceptors[effect.source]!;
+    const source = this.#acceptors[effect.source];
     const answer = (): void => {
       const state = source.state;
       const reachable = !this.#parted.has(pair(proposer, source)) && !this.#chance(this.#lossPercent);
@@ -416,7 +416,7 @@ class Simulation implements AcceptorHost, ProposerHost {
       if (this.#healed) return;
       if (this.#isHostile) {
         for (let i = this.#random.int(4); i > 0; i--) {
-          this.#attack(this.#acceptors[this.#random.int(this.#acceptors.length)]!);
+          this.#attack(this.#acceptors[this.#random.int(this.#acceptors.length)]);
         }
       }
       this.#disturb();
@@ -426,9 +426,9 @@ class Simulation implements AcceptorHost, ProposerHost {
 
   #disturb(): void {
     const random = this.#random;
-    const acceptor = this.#acceptors[random.int(this.#acceptors.length)]!;
+    const acceptor = this.#acceptors[random.int(this.#acceptors.length)];
     const proposers = this.#proposers.filter(({ alive }) => alive);
-    const proposer = proposers.length === 0 ? undefined : proposers[random.int(proposers.length)]!;
+    const proposer = proposers.length === 0 ? undefined : proposers[random.int(proposers.length)];
     switch (random.int(9)) {
       case 0:
       case 1:
@@ -463,7 +463,7 @@ class Simulation implements AcceptorHost, ProposerHost {
       }
       case 7: {
         const open = this.#sessions.filter((session) => session.open);
-        if (open.length > 0) this.#closeSession(open[random.int(open.length)]!);
+        if (open.length > 0) this.#closeSession(open[random.int(open.length)]);
         break;
       }
     }

@@ -138,7 +138,7 @@ export class Definitions implements Load {
       ? `${create(table)}; ${insert(table, this.#random)}`
       : drops
       ? `DROP TABLE ${table}`
-      : CHANGES[this.#random.int(CHANGES.length)]!(table, this.#random);
+      : CHANGES[this.#random.int(CHANGES.length)](table, this.#random);
     await session.query(sql);
     const version = state.acknowledged + 1;
     const content = drops ? "SELECT 0 AS rows, 0 AS sum" : CONTENT(table);

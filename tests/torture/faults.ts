@@ -65,14 +65,14 @@ export class Faults {
       case "freeze page server":
         return await this.#freeze(pageserver.pid, () => this.#commitsGoOn(fault.commits));
       case "kill safekeeper":
-        await safekeepers[fault.index]!.kill9();
+        await safekeepers[fault.index].kill9();
         await this.#commitsGoOn(fault.commits);
-        return await safekeepers[fault.index]!.start();
+        return await safekeepers[fault.index].start();
       case "restart safekeeper":
-        await safekeepers[fault.index]!.stop();
-        return await safekeepers[fault.index]!.start();
+        await safekeepers[fault.index].stop();
+        return await safekeepers[fault.index].start();
       case "freeze safekeeper":
-        return await this.#freeze(safekeepers[fault.index]!.pid, () => this.#commitsGoOn(fault.commits));
+        return await this.#freeze(safekeepers[fault.index].pid, () => this.#commitsGoOn(fault.commits));
       case "freeze supervisor":
         return await this.#freeze(this.#supervisor().pid, () => pause(fault.ms));
       case "freeze postmaster":
@@ -87,9 +87,9 @@ export class Faults {
       case "restart Postgres":
         return await this.#pg.stop(fault.mode);
       case "kill page server, a safekeeper and the postmaster":
-        await Promise.all([pageserver.kill9(), safekeepers[fault.index]!.kill9(), this.#pg.kill9()]);
+        await Promise.all([pageserver.kill9(), safekeepers[fault.index].kill9(), this.#pg.kill9()]);
         await pageserver.start();
-        return await safekeepers[fault.index]!.start();
+        return await safekeepers[fault.index].start();
       case "collect garbage":
         return await this.#collectGarbage();
     }

@@ -57,7 +57,7 @@ export class Maintenance implements Load {
 
   async #step(session: Connection): Promise<void> {
     await session.query("SET lock_timeout = '5s'");
-    await session.query(STATEMENTS[this.#random.int(STATEMENTS.length)]!);
+    await session.query(STATEMENTS[this.#random.int(STATEMENTS.length)]);
     this.statements++;
     await session.query(`SELECT pg_sleep(${PAUSE_MS / 1000})`);
   }

@@ -49,7 +49,7 @@ function commits(random: Random): number {
 
 /** Without end. */
 export function* planFaults(random: Random, safekeepers: number): Generator<Fault, never> {
-  for (;;) yield SORTS[random.int(SORTS.length)]!(random, safekeepers);
+  for (;;) yield SORTS[random.int(SORTS.length)](random, safekeepers);
 }
 
 export function describeFault(fault: Fault): string {

@@ -92,7 +92,7 @@ export class PreparedTransactions implements Load {
     const open = [...this.#states].filter(([, state]) => state === "prepared").map(([n]) => n);
     if (open.length < MAX_OPEN && this.#random.oneIn(2)) return await this.#begin(session);
     if (open.length === 0) return;
-    const n = open[this.#random.int(open.length)]!;
+    const n = open[this.#random.int(open.length)];
     const commits = !this.#random.oneIn(3);
     this.#states.set(n, commits ? "committing" : "rolling back");
     await session.query(`${commits ? "COMMIT" : "ROLLBACK"} PREPARED '${gid(n)}'`);

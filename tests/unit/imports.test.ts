@@ -65,7 +65,7 @@ function importsOf(file: string): string[] {
 }
 
 function partOf(file: string): string {
-  return file.split(sep)[0]!;
+  return file.split(sep)[0];
 }
 
 /** The room of `part` that a file lies in; undefined when it lies in the part's own folder. */

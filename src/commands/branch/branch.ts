@@ -88,5 +88,5 @@ async function untilStartArrived(
  */
 function withZone(start: string): string {
   const match = /^([^@]*)@(\d{4}-.*)$/.exec(start);
-  return match === null ? start : `${match[1]}@${formatTimestamp(parseTimestamp(match[2]!, "local"))}`;
+  return match === null ? start : `${match[1]}@${formatTimestamp(parseTimestamp(match[2], "local"))}`;
 }

@@ -163,7 +163,7 @@ function values(of: Completion | undefined, names: Names): string[] {
 }
 
 function firstWord(command: Command): string {
-  return commandName(command).split(" ")[0]!;
+  return commandName(command).split(" ")[0];
 }
 
 /** The option that `word` is, when its value comes next. */

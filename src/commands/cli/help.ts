@@ -89,7 +89,7 @@ function isRelated(command: Command, other: Command): boolean {
 }
 
 function firstWord(command: Command): string {
-  return commandName(command).split(" ")[0]!;
+  return commandName(command).split(" ")[0];
 }
 
 function visible(commands: readonly Command[]): readonly Command[] {

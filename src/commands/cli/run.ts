@@ -154,7 +154,7 @@ function unknownCommand(commands: readonly Command[], words: readonly string[]):
       hint: `one of: ${group.map((command) => `zenith ${command.usage}`).join(", ")}`,
     });
   }
-  const close = closest(first, known.map((command) => commandName(command).split(" ")[0]!));
+  const close = closest(first, known.map((command) => commandName(command).split(" ")[0]));
   return new ZenithError("invalid_argument", `there is no command "${first}"`, {
     hint: `${close === undefined ? "" : `did you mean "zenith ${close}"? `}"zenith --help" lists them`,
   });
@@ -176,15 +176,15 @@ function editDistance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i++) {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
-      const replaced = last[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      let best = Math.min(last[j]! + 1, row[j - 1]! + 1, replaced);
+      const replaced = last[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let best = Math.min(last[j] + 1, row[j - 1] + 1, replaced);
       if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        best = Math.min(best, beforeLast[j - 2]! + 1);
+        best = Math.min(best, beforeLast[j - 2] + 1);
       }
       row.push(best);
     }
     beforeLast = last;
     last = row;
   }
-  return last[b.length]!;
+  return last[b.length];
 }

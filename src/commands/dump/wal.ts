@@ -74,7 +74,7 @@ export function dumpWal(path: string, options: DumpWalOptions, out: (line: strin
   const stats = options.stats === true ? new Map<string, TypeStats>() : undefined;
   const walFiles = findWalFiles(path, options.from);
   const { pg } = walFiles;
-  const first = walFiles.files[0]!.lsn;
+  const first = walFiles.files[0].lsn;
   const decoder = new WalDecoder({
     pg,
     startLsn: options.from === undefined || options.from < first ? first : options.from,
@@ -140,7 +140,7 @@ function readRecords(
 function imageBytes(rec: WalRecord): number {
   let bytes = 0;
   for (let id = 0; id < rec.blockCount; id++) {
-    if (rec.blockInUse[id] === 1) bytes += rec.imageLen[id]!;
+    if (rec.blockInUse[id] === 1) bytes += rec.imageLen[id];
   }
   return bytes;
 }
@@ -154,11 +154,11 @@ function formatRecord(pg: PgVersion, rec: WalRecord): string {
     `prev ${formatLsn(rec.xl_prev as Lsn)}, desc: ${recordTypeName(pg, rec.xl_rmid, rec.xl_info)}`;
   for (let id = 0; id < rec.blockCount; id++) {
     if (rec.blockInUse[id] === 0) continue;
-    const fork = rec.blockFlags[id]! & BKPBLOCK_FORK_MASK;
+    const fork = rec.blockFlags[id] & BKPBLOCK_FORK_MASK;
     line += `, blkref #${id}: rel ${rec.spcNode[id]}/${rec.dbNode[id]}/${rec.relNode[id]}` +
       (fork === MAIN_FORKNUM ? "" : ` fork ${forkName(fork)}`) + ` blk ${rec.blkno[id]}`;
-    if ((rec.blockFlags[id]! & BKPBLOCK_HAS_IMAGE) !== 0) {
-      const apply = (rec.imageInfo[id]! & BKPIMAGE_APPLY) !== 0;
+    if ((rec.blockFlags[id] & BKPBLOCK_HAS_IMAGE) !== 0) {
+      const apply = (rec.imageInfo[id] & BKPIMAGE_APPLY) !== 0;
       line += ` ${apply ? "FPW" : "FPW for WAL verification"} ${rec.imageLen[id]} ${compression(rec, id)}`
         .trimEnd();
     }
@@ -167,7 +167,7 @@ function formatRecord(pg: PgVersion, rec: WalRecord): string {
 }
 
 function compression(rec: WalRecord, id: number): string {
-  switch (rec.imageInfo[id]! & BKPIMAGE_COMPRESSED) {
+  switch (rec.imageInfo[id] & BKPIMAGE_COMPRESSED) {
     case 0:
       return "";
     case BKPIMAGE_COMPRESS_PGLZ:
@@ -185,7 +185,7 @@ function describeRecord(pg: PgVersion, rec: WalRecord): Record<string, unknown> 
   const blocks = [];
   for (let id = 0; id < rec.blockCount; id++) {
     if (rec.blockInUse[id] === 0) continue;
-    const flags = rec.blockFlags[id]!;
+    const flags = rec.blockFlags[id];
     blocks.push({
       id,
       rel: `${rec.spcNode[id]}/${rec.dbNode[id]}/${rec.relNode[id]}`,
@@ -198,7 +198,7 @@ function describeRecord(pg: PgVersion, rec: WalRecord): Record<string, unknown> 
         hole_offset: rec.holeOff[id],
         hole_length: rec.holeLen[id],
         compression: compression(rec, id) || null,
-        apply: (rec.imageInfo[id]! & BKPIMAGE_APPLY) !== 0,
+        apply: (rec.imageInfo[id] & BKPIMAGE_APPLY) !== 0,
       },
     });
   }

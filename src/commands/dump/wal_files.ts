@@ -64,7 +64,7 @@ function findInDirectory(directory: string, from: Lsn | undefined): WalFiles {
 }
 
 function walFiles(directory: string, names: readonly string[], from: Lsn | undefined): WalFiles {
-  const { segmentSize, pg } = readFirstHeader(join(directory, names[0]!));
+  const { segmentSize, pg } = readFirstHeader(join(directory, names[0]));
   const byLsn = new Map<number, string>();
   // Sorted by timeline first, so that a newer one's segment replaces an older one's.
   for (const name of names) {
@@ -77,7 +77,7 @@ function walFiles(directory: string, names: readonly string[], from: Lsn | undef
     if (files.length > 0 && lsn !== files.at(-1)!.lsn + segmentSize) break;
     files.push({ path: join(directory, byLsn.get(lsn)!), lsn: lsn as Lsn });
   }
-  if (files.length === 0 || (from !== undefined && files[0]!.lsn > from)) {
+  if (files.length === 0 || (from !== undefined && files[0].lsn > from)) {
     throw new ZenithError(
       "not_found",
       `no WAL segment in ${directory} holds ${formatLsn(from ?? (0 as Lsn))}`,

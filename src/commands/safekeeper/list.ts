@@ -24,7 +24,7 @@ export const safekeeperListCommand: Command = {
     const answers = await Promise.allSettled(safekeepers.map(({ address }) => safekeeperStatus(address)));
     const ends = furthest(answers.flatMap((answer) => answer.status === "fulfilled" ? answer.value : []));
     const listed = safekeepers.flatMap((safekeeper, i): ListedTimeline[] => {
-      const answer = answers[i]!;
+      const answer = answers[i];
       const none = { safekeeper, timeline: null, lagBytes: null, error: null };
       if (answer.status === "rejected") return [{ ...none, error: errorMessage(answer.reason) }];
       if (answer.value.length === 0) return [none];

@@ -102,7 +102,7 @@ function serve(
   const plan = new PrewarmPlan({ pg, inodes, data, space }, prewarm);
   const wake = ({ requestWords }: FuseBuffers): void => {
     if (requestWords[IN_UNIQUE] === WAKE_TO_LOOK_AT_DISK) room.check();
-    else tell({ type: "prewarm", reads: plan.next(), knownInode: requestWords[IN_NODEID]! });
+    else tell({ type: "prewarm", reads: plan.next(), knownInode: requestWords[IN_NODEID] });
   };
   const buffers = new FuseBuffers();
   while (readRequest(deviceFd, buffers)) {
@@ -124,9 +124,7 @@ const LEARNS_ATTRIBUTES = new Set([FUSE_LOOKUP, FUSE_GETATTR, FUSE_SETATTR]);
 
 /** Whose attributes they are: for LOOKUP, the node of fuse_entry_out. */
 function subject({ requestWords, replyWords }: FuseBuffers): number {
-  return requestWords[IN_OPCODE] === FUSE_LOOKUP
-    ? replyWords[OUT_HEADER_BYTES / 4]!
-    : requestWords[IN_NODEID]!;
+  return requestWords[IN_OPCODE] === FUSE_LOOKUP ? replyWords[OUT_HEADER_BYTES / 4] : requestWords[IN_NODEID];
 }
 
 function forgetAttributes(deviceFd: number, inode: number): void {

@@ -52,7 +52,7 @@ export function readOnlyLsn(pgdata: string): Lsn | null {
   if (!existsSync(path)) return null;
   try {
     const match = new RegExp(`${READ_ONLY_LSN_SETTING}=([0-9A-F/]+)`).exec(readText(path));
-    return match === null ? null : parseLsn(match[1]!);
+    return match === null ? null : parseLsn(match[1]);
   } catch (error) {
     throw error instanceof ZenithError ? error : ioError("read", path, error);
   }
@@ -152,7 +152,7 @@ function parseSetting(line: string): { name: string; value: string } | undefined
   const after = rest.slice(valueLength).trimStart();
   if (valueLength === 0 || after !== "" && !after.startsWith("#")) return undefined;
   const value = rest.slice(0, valueLength);
-  return { name: name[1]!, value: value.startsWith("'") ? unquote(value) : value };
+  return { name: name[1], value: value.startsWith("'") ? unquote(value) : value };
 }
 
 /** The length of the quoted value that `text` begins with, quotes included; 0 when its end is missing. */

@@ -339,10 +339,10 @@ function logTail({ file, from }: OwnLog): string[] {
 function lastFatalLine(lines: readonly string[]): string | undefined {
   const last = lines.findLastIndex((line) => /(?:FATAL|PANIC):|^postgres: /.test(line));
   if (last < 0) return undefined;
-  const words = [lines[last]!];
+  const words = [lines[last]];
   // Of a wrong configuration file, an earlier line says what is wrong.
   const reason = lines.slice(0, last).findLast((line) => line.includes("LOG:"));
-  if (reason !== undefined && words[0]!.endsWith("contains errors")) words.unshift(reason);
+  if (reason !== undefined && words[0].endsWith("contains errors")) words.unshift(reason);
   return words.map((line) => line.replace(/^.*?(?:(?:FATAL|PANIC)|LOG): */, "")).join("; ");
 }
 

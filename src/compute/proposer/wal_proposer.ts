@@ -162,7 +162,7 @@ export class WalProposer {
 
   get acceptors(): AcceptorStatus[] {
     return this.#state.peers.map(({ phase, flushLsn }, i) => ({
-      address: this.#options.acceptors[i]!,
+      address: this.#options.acceptors[i],
       phase,
       flushLsn,
       problem: this.#links[i]?.problem ?? "",
@@ -178,7 +178,7 @@ export class WalProposer {
     const reachable = problems.filter((problem) => problem === undefined).length;
     const needed = quorumOf(peers.length);
     const obstacles = problems.flatMap((problem, i) =>
-      problem === undefined ? [] : [`safekeeper ${formatHostPort(this.#options.acceptors[i]!)}: ${problem}`]
+      problem === undefined ? [] : [`safekeeper ${formatHostPort(this.#options.acceptors[i])}: ${problem}`]
     );
     if (!source.streaming) {
       obstacles.unshift(`Postgres does not send it: ${source.problem || "no connection"}`);
@@ -199,9 +199,9 @@ export class WalProposer {
   #problemOf(index: number): string | undefined {
     const problem = this.#links[index]?.problem ?? "";
     if (problem !== "") return problem;
-    const { phase } = this.#state.peers[index]!;
+    const { phase } = this.#state.peers[index];
     if (phase !== "streaming") return `no answer yet, ${phase}`;
-    const silentMs = Date.now() - this.#answeredAt[index]!;
+    const silentMs = Date.now() - this.#answeredAt[index];
     if (!this.#owesAnswer(index) || silentMs < SILENT_MS) return undefined;
     return `no answer for ${Math.floor(silentMs / 1000)} s`;
   }
@@ -404,14 +404,14 @@ export class WalProposer {
   #watch(): void {
     const now = Date.now();
     this.#state.peers.forEach((peer, i) => {
-      if (!this.#owesAnswer(i) || now - this.#answeredAt[i]! < ANSWER_TIMEOUT_MS) return;
+      if (!this.#owesAnswer(i) || now - this.#answeredAt[i] < ANSWER_TIMEOUT_MS) return;
       this.#answeredAt[i] = now;
       this.#links[i]?.reset(`no answer for ${ANSWER_TIMEOUT_MS / 1000} s, ${peer.phase}`);
     });
   }
 
   #owesAnswer(index: number): boolean {
-    const { phase, nextLsn, durableLsn } = this.#state.peers[index]!;
+    const { phase, nextLsn, durableLsn } = this.#state.peers[index];
     if (phase === "streaming") return nextLsn > durableLsn;
     return phase === "greeting" || phase === "voting" || phase === "electing";
   }
@@ -419,7 +419,7 @@ export class WalProposer {
   /** The wait for an answer begins with the first question. */
   #noteAsked(index: number): void {
     const now = Date.now();
-    const { nextLsn, durableLsn, phase } = this.#state.peers[index]!;
+    const { nextLsn, durableLsn, phase } = this.#state.peers[index];
     if (phase !== "streaming" || nextLsn === durableLsn) this.#answeredAt[index] = now;
   }
 
@@ -447,8 +447,8 @@ export class WalProposer {
         (error) => {
           if (this.#abort.signal.aborted) return;
           this.#logger.warn(`could not read WAL for a safekeeper that lags: ${errorMessage(error)}`, {
-            from: source === POSTGRES ? "Postgres" : formatHostPort(acceptors[source]!),
-            for: formatHostPort(acceptors[peer]!),
+            from: source === POSTGRES ? "Postgres" : formatHostPort(acceptors[source]),
+            for: formatHostPort(acceptors[peer]),
           });
           this.#step({ type: "fetchFailed", peer });
           setTimeout(() => this.#step({ type: "tick", peer }), FETCH_RETRY_MS);
@@ -459,7 +459,7 @@ export class WalProposer {
   #fetched({ source, term }: FetchEffect, range: FetchRange): Promise<Uint8Array> {
     const { tenant, timeline, acceptors } = this.#options;
     if (source !== POSTGRES) {
-      return fetchFromSafekeeper({ safekeeper: acceptors[source]!, tenant, timeline, term }, range);
+      return fetchFromSafekeeper({ safekeeper: acceptors[source], tenant, timeline, term }, range);
     }
     // Before it is started nothing can be missing that is not committed.
     if (this.#connstr === undefined) {

@@ -121,13 +121,13 @@ export class CommitTimes {
     if (!this.#versionAt(this.#store.lastLsn) || this.#milliseconds() <= ms) return { where: "end" };
     // Versions up to `low` are not after ms; the newest one up to `high` is, and `high` moves to where that one is.
     let low = 0;
-    let high = this.#chain.lsn[0]!;
+    let high = this.#chain.lsn[0];
     let beginning = this.#milliseconds() * US_PER_MS;
     let lsn = this.#lastCommitBefore();
     while (high - low > 1) {
       const middle = Math.floor((low + high) / 2);
       if (this.#versionAt(middle) && this.#milliseconds() > ms) {
-        high = this.#chain.lsn[0]!;
+        high = this.#chain.lsn[0];
         beginning = this.#milliseconds() * US_PER_MS;
         lsn = this.#lastCommitBefore();
       } else {
@@ -159,7 +159,7 @@ export class CommitTimes {
   }
 
   #stored(): DataView {
-    const bytes = this.#chain.bytes[0]!;
-    return new DataView(bytes.buffer, bytes.byteOffset + this.#chain.off[0]!, VALUE_BYTES);
+    const bytes = this.#chain.bytes[0];
+    return new DataView(bytes.buffer, bytes.byteOffset + this.#chain.off[0], VALUE_BYTES);
   }
 }

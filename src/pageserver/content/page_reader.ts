@@ -62,14 +62,14 @@ export class PageReader {
       copyImage(chain, 0, out, outOff);
       return;
     }
-    const newest = chain.lsn[0]!;
+    const newest = chain.lsn[0];
     if (cached !== undefined && cached.lsn === newest) {
       cached.used = true;
       out.set(cached.bytes, outOff);
       return;
     }
     let next = chain.count - 2;
-    if (start !== null && chain.lsn[chain.count - 1]! <= start.lsn) startPage(start.bytes);
+    if (start !== null && chain.lsn[chain.count - 1] <= start.lsn) startPage(start.bytes);
     else next = applyOldest(chain, source, block);
     applyRecords(this.#pg, chain, source, block, next);
     finishPage(out, outOff);
@@ -86,12 +86,12 @@ export class PageReader {
 }
 
 function copyImage(chain: ValueChain, i: number, out: Uint8Array, outOff: number): void {
-  const len = chain.len[i]!;
+  const len = chain.len[i];
   if (len === 0) {
     out.fill(0, outOff, outOff + BLCKSZ);
     return;
   }
   assert(len === BLCKSZ, "a stored page is a whole page");
-  const off = chain.off[i]!;
-  out.set(chain.bytes[i]!.subarray(off, off + len), outOff);
+  const off = chain.off[i];
+  out.set(chain.bytes[i].subarray(off, off + len), outOff);
 }

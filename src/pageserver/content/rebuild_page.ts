@@ -30,7 +30,7 @@ export function applyOldest(chain: ValueChain, source: RelationBlocks, block: nu
   const oldest = chain.count - 1;
   if (chain.tag[oldest] === TAG_BYTES) {
     if (chain.len[oldest] === 0) startPage(null);
-    else startPage(chain.bytes[oldest]!, chain.off[oldest]!);
+    else startPage(chain.bytes[oldest], chain.off[oldest]);
     return oldest - 1;
   }
   // Postgres makes visibility map pages without logging it; they begin as zeros.
@@ -38,7 +38,7 @@ export function applyOldest(chain: ValueChain, source: RelationBlocks, block: nu
     throw new ZenithError(
       "corrupt_data",
       `${describe(source, block)} has no beginning: its oldest version, of ${
-        formatLsn(chain.lsn[oldest]! as Lsn)
+        formatLsn(chain.lsn[oldest] as Lsn)
       }, is a change of something that is not there`,
     );
   }
@@ -66,12 +66,12 @@ export function applyRecords(
   for (let i = from; i >= 0; i--) {
     assert(chain.tag[i] === TAG_RECORD, "what follows a page's first version are WAL records");
     try {
-      applyRecordTo(pg, target, chain.bytes[i]!, chain.off[i]!, chain.len[i]!, chain.lsn[i]!);
+      applyRecordTo(pg, target, chain.bytes[i], chain.off[i], chain.len[i], chain.lsn[i]);
     } catch (error) {
       throw new ZenithError(
         "corrupt_data",
         `${describe(source, block)}: could not apply the record that ends at ${
-          formatLsn(chain.lsn[i]! as Lsn)
+          formatLsn(chain.lsn[i] as Lsn)
         }: ${errorMessage(error)}`,
         { cause: error },
       );

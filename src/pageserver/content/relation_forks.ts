@@ -127,10 +127,10 @@ export class RelationForks {
     chain.clear();
     this.#store.collect(slot, SIZE_BLOCK, lsn, chain);
     if (chain.count === 0 || chain.len[0] === 0) return NO_FORK;
-    const bytes = chain.bytes[0]!;
-    const off = chain.off[0]!;
+    const bytes = chain.bytes[0];
+    const off = chain.off[0];
     assert(chain.len[0] === 4, "a relation size is four bytes");
-    return (bytes[off]! | (bytes[off + 1]! << 8) | (bytes[off + 2]! << 16) | (bytes[off + 3]! << 24)) >>> 0;
+    return (bytes[off] | (bytes[off + 1] << 8) | (bytes[off + 2] << 16) | (bytes[off + 3] << 24)) >>> 0;
   }
 
   /** Makes the fork at least `blocks` long from `lsn` on. */
@@ -227,8 +227,8 @@ export class RelationForks {
     const { lastLsn } = this.#store;
     const dropped = this.#dropped;
     let done = 0;
-    for (; done < dropped.length && dropped[done]!.lsn <= lastLsn; done++) {
-      const { fork } = dropped[done]!;
+    for (; done < dropped.length && dropped[done].lsn <= lastLsn; done++) {
+      const { fork } = dropped[done];
       if (fork.blocks === NO_FORK) this.#forget(fork);
     }
     if (done > 0) dropped.splice(0, done);
@@ -279,8 +279,8 @@ export class RelationForks {
     this.#store.collect(this.#store.slot(TOTAL_BLOCKS_KEY), VALUE_BLOCK, this.#store.lastLsn, chain);
     if (chain.count === 0) return null;
     assert(chain.len[0] === TOTAL_BYTES, "a total of blocks is eight bytes");
-    const bytes = chain.bytes[0]!;
-    const view = new DataView(bytes.buffer, bytes.byteOffset + chain.off[0]!, TOTAL_BYTES);
+    const bytes = chain.bytes[0];
+    const view = new DataView(bytes.buffer, bytes.byteOffset + chain.off[0], TOTAL_BYTES);
     return Number(view.getBigUint64(0, true));
   }
 

@@ -18,8 +18,8 @@ export class SingleValues {
     chain.clear();
     this.#store.collect(this.#store.slot(key), VALUE_BLOCK, lsn, chain);
     if (chain.count === 0 || chain.len[0] === 0) return null;
-    const off = chain.off[0]!;
-    return chain.bytes[0]!.slice(off, off + chain.len[0]!);
+    const off = chain.off[0];
+    return chain.bytes[0].slice(off, off + chain.len[0]);
   }
 
   put(key: ObjectId, lsn: number, value: Uint8Array): void {

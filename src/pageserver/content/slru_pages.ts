@@ -91,7 +91,7 @@ export class SlruPages {
     const chain = this.#chain;
     chain.clear();
     this.#store.collect(slot, SIZE_BLOCK, lsn, chain);
-    return chain.count === 0 || chain.len[0] === 0 ? 0 : chain.bytes[0]![chain.off[0]!]!;
+    return chain.count === 0 || chain.len[0] === 0 ? 0 : chain.bytes[0][chain.off[0]]!;
   }
 
   /** Whether the page exists at `lsn`. */
@@ -129,7 +129,7 @@ export class SlruPages {
     const value = new Uint8Array(4 + 4 * xids.length);
     const view = new DataView(value.buffer);
     view.setUint32(0, status, true);
-    for (let i = 0; i < xids.length; i++) view.setUint32(4 + 4 * i, xids[i]!, true);
+    for (let i = 0; i < xids.length; i++) view.setUint32(4 + 4 * i, xids[i], true);
     this.#change(slru, page, lsn, value, TAG_XACT_STATUS);
   }
 
@@ -192,9 +192,9 @@ export class SlruPages {
     this.#store.collect(this.#slot(slru, page), page % SLRU_PAGES_PER_SEGMENT, lsn, chain);
     out.fill(0, outOff, outOff + BLCKSZ);
     for (let i = chain.count - 1; i >= 0; i--) {
-      const bytes = chain.bytes[i]!;
-      const off = chain.off[i]!;
-      const len = chain.len[i]!;
+      const bytes = chain.bytes[i];
+      const off = chain.off[i];
+      const len = chain.len[i];
       switch (chain.tag[i]) {
         case TAG_BYTES:
           out.fill(0, outOff, outOff + BLCKSZ);
@@ -215,10 +215,10 @@ export class SlruPages {
 
 function applyPatch(bytes: Uint8Array, off: number, len: number, page: Uint8Array, pageOff: number): void {
   for (let p = off; p < off + len;) {
-    const at = bytes[p]! | (bytes[p + 1]! << 8);
-    const length = bytes[p + 2]! | (bytes[p + 3]! << 8);
+    const at = bytes[p] | (bytes[p + 1] << 8);
+    const length = bytes[p + 2] | (bytes[p + 3] << 8);
     assert(at + length <= BLCKSZ && p + 4 + length <= off + len, "a stored SLRU patch stays inside its page");
-    for (let i = 0; i < length; i++) page[pageOff + at + i] = bytes[p + 4 + i]!;
+    for (let i = 0; i < length; i++) page[pageOff + at + i] = bytes[p + 4 + i];
     p += 4 + length;
   }
 }
@@ -236,6 +236,6 @@ function applyXactStatus(
     const xid = view.getUint32(p, true);
     const at = pageOff + clogByte(xid);
     const shift = clogShift(xid);
-    page[at] = (page[at]! & ~(3 << shift)) | (status << shift);
+    page[at] = (page[at] & ~(3 << shift)) | (status << shift);
   }
 }

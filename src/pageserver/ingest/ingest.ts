@@ -126,11 +126,11 @@ export class Ingest {
   #applyBlocks(rec: WalRecord): void {
     for (let i = 0; i < rec.blockCount; i++) {
       if (rec.blockInUse[i] === 0) continue;
-      const forkNumber = rec.blockFlags[i]! & BKPBLOCK_FORK_MASK;
+      const forkNumber = rec.blockFlags[i] & BKPBLOCK_FORK_MASK;
       // The free space map is not WAL-logged, but for stray images; it is made anew from the pages: docs/decisions.
       if (forkNumber === FSM_FORKNUM) continue;
-      const fork = this.#forks.get(rec.spcNode[i]!, rec.dbNode[i]!, rec.relNode[i]!, forkNumber);
-      this.#putRecord(fork, rec.blkno[i]!, rec, isInitialising(rec, i));
+      const fork = this.#forks.get(rec.spcNode[i], rec.dbNode[i], rec.relNode[i], forkNumber);
+      this.#putRecord(fork, rec.blkno[i], rec, isInitialising(rec, i));
     }
   }
 
@@ -139,14 +139,14 @@ export class Ingest {
     const vm = this.#vm;
     visibilityMapChanges(rec, vm);
     for (let i = 0; i < vm.count; i++) {
-      const ref = vm.blockReference[i]!;
+      const ref = vm.blockReference[i];
       const fork = this.#forks.get(
-        rec.spcNode[ref]!,
-        rec.dbNode[ref]!,
-        rec.relNode[ref]!,
+        rec.spcNode[ref],
+        rec.dbNode[ref],
+        rec.relNode[ref],
         VISIBILITYMAP_FORKNUM,
       );
-      this.#putRecord(fork, vm.vmBlock[i]!, rec, false);
+      this.#putRecord(fork, vm.vmBlock[i], rec, false);
     }
   }
 

@@ -333,7 +333,7 @@ export class TenantBranches {
     );
     // If nothing else can be what the tenant began with, one of them is.
     if (strangers.length === (isRootKnown ? 0 : 1)) return;
-    throw new ZenithError("conflict", `timeline ${strangers[0]![0]} is damaged and may come from ${name}`, {
+    throw new ZenithError("conflict", `timeline ${strangers[0][0]} is damaged and may come from ${name}`, {
       hint: 'delete that first: "zenith status" says how',
     });
   }

@@ -90,7 +90,7 @@ export class LsnWaiters {
 
   #rise(waiter: Waiter): void {
     while (waiter.at > 0) {
-      const parent = this.#heap[(waiter.at - 1) >> 1]!;
+      const parent = this.#heap[(waiter.at - 1) >> 1];
       if (parent.lsn <= waiter.lsn) return;
       this.#swap(waiter, parent);
     }

@@ -40,15 +40,15 @@ export class LayerMap {
   static of(layers: readonly DiskLayer[]): LayerMap {
     const runs: Run[] = [];
     for (let from = 0; from < layers.length;) {
-      const { startLsn, endLsn } = layers[from]!.entry;
+      const { startLsn, endLsn } = layers[from].entry;
       let to = from + 1;
       while (
-        to < layers.length && layers[to]!.entry.startLsn === startLsn && layers[to]!.entry.endLsn === endLsn
+        to < layers.length && layers[to].entry.startLsn === startLsn && layers[to].entry.endLsn === endLsn
       ) to++;
       const previous = runs.at(-1);
       if (endLsn <= startLsn || (previous !== undefined && startLsn < previous.endLsn)) {
         throw corrupt(
-          `layer ${layers[from]!.reader.path} covers LSNs ${startLsn}..${endLsn}, which others cover too`,
+          `layer ${layers[from].reader.path} covers LSNs ${startLsn}..${endLsn}, which others cover too`,
         );
       }
       runs.push(runOf(layers.slice(from, to)));
@@ -94,8 +94,8 @@ export class LayerMap {
     objects: ObjectTable,
   ): void {
     for (let i = this.#lastRunBelow(lsn); i >= 0; i--) {
-      const run = this.runs[i]!;
-      const layer = run.layers.length === 1 ? run.layers[0]! : layerOf(run, slot, block, objects);
+      const run = this.runs[i];
+      const layer = run.layers.length === 1 ? run.layers[0] : layerOf(run, slot, block, objects);
       if (layer === undefined) continue;
       layer.reader.collect(slot, block, lsn, floor, chain);
       if (chain.reaches(floor)) return;
@@ -109,7 +109,7 @@ export class LayerMap {
   findStart(lsn: number, found: FoundStart): boolean {
     // The first run may have starts from before the timeline's own.
     for (let i = Math.max(this.#lastRunBelow(lsn + 1), 0); i >= 0 && i < this.runs.length; i--) {
-      if (this.runs[i]!.layers[0]!.reader.findStart(lsn, found)) return true;
+      if (this.runs[i].layers[0].reader.findStart(lsn, found)) return true;
     }
     return false;
   }
@@ -120,7 +120,7 @@ export class LayerMap {
     let high = this.runs.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.runs[middle]!.startLsn < lsn) low = middle + 1;
+      if (this.runs[middle].startLsn < lsn) low = middle + 1;
       else high = middle;
     }
     return low - 1;
@@ -128,11 +128,11 @@ export class LayerMap {
 }
 
 function runOf(layers: readonly DiskLayer[]): Run {
-  const { startLsn, endLsn, level, givenUp } = layers[0]!.entry;
+  const { startLsn, endLsn, level, givenUp } = layers[0].entry;
   let sizeBytes = 0;
   for (const [i, { entry, reader }] of layers.entries()) {
     sizeBytes += entry.fileSize;
-    const previous = i === 0 ? null : layers[i - 1]!.entry.keys;
+    const previous = i === 0 ? null : layers[i - 1].entry.keys;
     if (
       i > 0 && (entry.keys === null || previous === null || compareKeys(previous.last, entry.keys.first) >= 0)
     ) {
@@ -151,7 +151,7 @@ function layerOf(run: Run, slot: number, block: number, objects: ObjectTable): D
   let high = run.layers.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    const last = run.layers[middle]!.entry.keys!.last;
+    const last = run.layers[middle].entry.keys!.last;
     const order = compareObjects(last.object, object) || last.block - block;
     if (order < 0) low = middle + 1;
     else high = middle;

@@ -124,7 +124,7 @@ export class FlushQueue {
   }
 
   async #flushOldest(): Promise<void> {
-    const frozen = this.#frozen[0]!;
+    const frozen = this.#frozen[0];
     const { memory, endLsn } = frozen;
     if (frozen.written === null && !memory.isEmpty) frozen.written = await this.#write(memory, endLsn);
     const { written } = frozen;

@@ -154,7 +154,7 @@ export class MemoryLayers {
     this.#open.collect(slot, block, lsn, floor, chain);
     const frozen = this.#flushes.layers;
     for (let i = frozen.length - 1; i >= 0 && !chain.reaches(floor); i--) {
-      frozen[i]!.memory.collect(slot, block, lsn, floor, chain);
+      frozen[i].memory.collect(slot, block, lsn, floor, chain);
     }
   }
 
@@ -163,7 +163,7 @@ export class MemoryLayers {
     if (this.#open.starts.find(lsn, found)) return true;
     const frozen = this.#flushes.layers;
     for (let i = frozen.length - 1; i >= 0; i--) {
-      if (frozen[i]!.memory.starts.find(lsn, found)) return true;
+      if (frozen[i].memory.starts.find(lsn, found)) return true;
     }
     return false;
   }

@@ -101,7 +101,7 @@ export class KeyRewriter {
     len: number,
   ): void {
     // Somebody may read between the versions so far and this one: they stay.
-    if (this.#count > 0 && this.#retention.next(this.#lsn[this.#count - 1]!) < lsn) {
+    if (this.#count > 0 && this.#retention.next(this.#lsn[this.#count - 1]) < lsn) {
       this.#writeOut(writer);
     }
     if ((flags & VALUE_WILL_INIT) !== 0) {
@@ -144,12 +144,12 @@ export class KeyRewriter {
         this.#keyStarted = true;
       }
       writer.add(
-        this.#lsn[i]!,
-        this.#bytes[i]!,
-        this.#off[i]!,
-        this.#len[i]!,
-        this.#tag[i]!,
-        this.#flags[i]!,
+        this.#lsn[i],
+        this.#bytes[i],
+        this.#off[i],
+        this.#len[i],
+        this.#tag[i],
+        this.#flags[i],
       );
     }
     this.#written = this.#count;
@@ -168,11 +168,11 @@ export class KeyRewriter {
     const last = this.#count - 1;
     chain.clear();
     for (let i = last; i >= 0; i--) {
-      const willInit = (this.#flags[i]! & VALUE_WILL_INIT) !== 0;
-      chain.push(this.#lsn[i]!, this.#tag[i]!, this.#bytes[i]!, this.#off[i]!, this.#len[i]!, willInit);
+      const willInit = (this.#flags[i] & VALUE_WILL_INIT) !== 0;
+      chain.push(this.#lsn[i], this.#tag[i], this.#bytes[i], this.#off[i], this.#len[i], willInit);
     }
     if (!chain.complete) this.#collectBefore(object, this.#block, chain);
-    const lsn = this.#lsn[last]!;
+    const lsn = this.#lsn[last];
     const image = this.#reconstruct(object, this.#block, lsn, chain);
     if (image === null) {
       this.#givenUp = true;

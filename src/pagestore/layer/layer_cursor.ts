@@ -52,22 +52,22 @@ export class LayerCursor {
     }
     if (this.#row < 0 || key >= head.objectEndKey(this.#row)) {
       this.#row++;
-      const kindD = head.objectKindD[this.#row]!;
+      const kindD = head.objectKindD[this.#row];
       this.object = {
         kind: kindD & 0xff,
-        a: head.objectA[this.#row]!,
-        b: head.objectB[this.#row]!,
-        c: head.objectC[this.#row]!,
+        a: head.objectA[this.#row],
+        b: head.objectB[this.#row],
+        c: head.objectC[this.#row],
         d: kindD >>> 8,
       };
     }
     if (this.#index === null || key >= head.indexEndKey(this.#indexNo)) {
       this.#index = this.#reader.readIndexBlock(head, ++this.#indexNo);
     }
-    const at = key - head.indexFirstKey[this.#indexNo]!;
-    this.block = this.#index.blocks[at]!;
-    this.#entry = this.#index.firstEntry[at]!;
-    this.#endEntry = this.#index.firstEntry[at + 1]!;
+    const at = key - head.indexFirstKey[this.#indexNo];
+    this.block = this.#index.blocks[at];
+    this.#entry = this.#index.firstEntry[at];
+    this.#endEntry = this.#index.firstEntry[at + 1];
     this.#reader.checkEntryRange(this.#entry, this.#endEntry, head);
   }
 
@@ -83,12 +83,12 @@ export class LayerCursor {
     while (this.#data === null || entry >= head.dataEndEntry(this.#dataNo)) {
       this.#data = this.#reader.readDataBlock(head, ++this.#dataNo);
     }
-    const at = entry - head.dataFirstEntry[this.#dataNo]!;
+    const at = entry - head.dataFirstEntry[this.#dataNo];
     assert(at >= 0, "a cursor never goes back");
     const data = this.#data;
     this.lsn = data.lsn(at);
-    this.tag = data.tag[at]!;
-    this.flags = data.flags[at]!;
+    this.tag = data.tag[at];
+    this.flags = data.flags[at];
     this.bytes = data.bytes;
     this.off = data.valueOff(at);
     this.len = data.valueLen(at);

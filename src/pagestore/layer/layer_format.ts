@@ -163,7 +163,7 @@ export class DataBlock {
 
   /** @throws {ZenithError} `corrupt_data` when the block's parts don't add up */
   constructor(raw: Uint8Array, where: () => string) {
-    const count = raw.length < 4 ? 0 : new Uint32Array(raw.buffer, raw.byteOffset, 1)[0]!;
+    const count = raw.length < 4 ? 0 : new Uint32Array(raw.buffer, raw.byteOffset, 1)[0];
     this.valuesOff = 4 + ENTRY_BYTES * count;
     if (count === 0 || this.valuesOff > raw.length) {
       throw corrupt(`the data block at ${where()} has ${raw.length} bytes, too few for its ${count} entries`);
@@ -177,10 +177,10 @@ export class DataBlock {
     this.flags = raw.subarray(4 + 13 * count, 4 + 14 * count);
     let end = 0;
     for (let i = 0; i < count; i++) {
-      if (this.valueEnd[i]! < end) {
+      if (this.valueEnd[i] < end) {
         throw corrupt(`value ${i} of the data block at ${where()} ends before it starts`);
       }
-      end = this.valueEnd[i]!;
+      end = this.valueEnd[i];
     }
     if (this.valuesOff + end !== raw.length) {
       throw corrupt(
@@ -192,15 +192,15 @@ export class DataBlock {
   }
 
   lsn(entry: number): number {
-    return this.lsnHigh[entry]! * TWO_POW_32 + this.lsnLow[entry]!;
+    return this.lsnHigh[entry] * TWO_POW_32 + this.lsnLow[entry];
   }
 
   valueOff(entry: number): number {
-    return entry === 0 ? this.valuesOff : this.valuesOff + this.valueEnd[entry - 1]!;
+    return entry === 0 ? this.valuesOff : this.valuesOff + this.valueEnd[entry - 1];
   }
 
   valueLen(entry: number): number {
-    return entry === 0 ? this.valueEnd[0]! : this.valueEnd[entry]! - this.valueEnd[entry - 1]!;
+    return entry === 0 ? this.valueEnd[0] : this.valueEnd[entry] - this.valueEnd[entry - 1];
   }
 }
 
@@ -242,19 +242,19 @@ export class Handles {
   }
 
   offset(i: number): number {
-    return joinWords(this.#words[i]!, this.#words[this.count + i]!);
+    return joinWords(this.#words[i], this.#words[this.count + i]);
   }
 
   storedLen(i: number): number {
-    return this.#words[2 * this.count + i]!;
+    return this.#words[2 * this.count + i];
   }
 
   rawLen(i: number): number {
-    return this.#words[3 * this.count + i]!;
+    return this.#words[3 * this.count + i];
   }
 
   crc(i: number): number {
-    return this.#words[4 * this.count + i]!;
+    return this.#words[4 * this.count + i];
   }
 }
 
@@ -317,12 +317,12 @@ export class LayerHead {
     const words = new Uint32Array(raw.buffer, raw.byteOffset, raw.length >>> 2);
     if (words.length < HEAD_FIXED_WORDS) throw corrupt(`the head at ${where()} has only ${raw.length} bytes`);
     this.sizeBytes = raw.length;
-    this.objectCount = words[HEAD_OBJECTS]!;
-    this.keyCount = words[HEAD_KEYS]!;
-    this.entryCount = words[HEAD_ENTRIES]!;
-    const dataCount = words[HEAD_DATA_BLOCKS]!;
-    const indexCount = words[HEAD_INDEX_BLOCKS]!;
-    const startCount = words[HEAD_START_BLOCKS]!;
+    this.objectCount = words[HEAD_OBJECTS];
+    this.keyCount = words[HEAD_KEYS];
+    this.entryCount = words[HEAD_ENTRIES];
+    const dataCount = words[HEAD_DATA_BLOCKS];
+    const indexCount = words[HEAD_INDEX_BLOCKS];
+    const startCount = words[HEAD_START_BLOCKS];
     const expected = 4 *
       (HEAD_FIXED_WORDS + OBJECT_COLUMNS * this.objectCount + DATA_COLUMNS * dataCount +
         INDEX_COLUMNS * indexCount +
@@ -357,40 +357,40 @@ export class LayerHead {
 
   /** Where the keys of object `i` end. */
   objectEndKey(i: number): number {
-    return i + 1 < this.objectCount ? this.objectFirstKey[i + 1]! : this.keyCount;
+    return i + 1 < this.objectCount ? this.objectFirstKey[i + 1] : this.keyCount;
   }
 
   /** LSN of the object's first version in the layer. */
   objectFirstLsn(i: number): number {
-    return joinWords(this.#objectFirstLsnLow[i]!, this.#objectFirstLsnHigh[i]!);
+    return joinWords(this.#objectFirstLsnLow[i], this.#objectFirstLsnHigh[i]);
   }
 
   dataEndEntry(i: number): number {
-    return i + 1 < this.data.count ? this.dataFirstEntry[i + 1]! : this.entryCount;
+    return i + 1 < this.data.count ? this.dataFirstEntry[i + 1] : this.entryCount;
   }
 
   /** LSN of the first entry of data block `i`. */
   dataFirstLsn(i: number): number {
-    return joinWords(this.#dataFirstLsnLow[i]!, this.#dataFirstLsnHigh[i]!);
+    return joinWords(this.#dataFirstLsnLow[i], this.#dataFirstLsnHigh[i]);
   }
 
   indexEndKey(i: number): number {
-    return i + 1 < this.index.count ? this.indexFirstKey[i + 1]! : this.keyCount;
+    return i + 1 < this.index.count ? this.indexFirstKey[i + 1] : this.keyCount;
   }
 
   startsFirst(i: number): number {
-    return joinWords(this.#startFirstLow[i]!, this.#startFirstHigh[i]!);
+    return joinWords(this.#startFirstLow[i], this.#startFirstHigh[i]);
   }
 
   startsLast(i: number): number {
-    return joinWords(this.#startLastLow[i]!, this.#startLastHigh[i]!);
+    return joinWords(this.#startLastLow[i], this.#startLastHigh[i]);
   }
 }
 
 function checkAscending(column: Uint32Array, end: number, what: string, where: () => string): void {
   for (let i = 0; i < column.length; i++) {
-    const next = i + 1 < column.length ? column[i + 1]! : end;
-    if (next <= column[i]! || (i === 0 && column[0] !== 0)) {
+    const next = i + 1 < column.length ? column[i + 1] : end;
+    if (next <= column[i] || (i === 0 && column[0] !== 0)) {
       throw corrupt(`${what} in the head at ${where()}: row ${i} has ${column[i]}, followed by ${next}`);
     }
   }

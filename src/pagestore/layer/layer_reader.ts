@@ -63,17 +63,17 @@ class OpenHead {
     this.head = head;
     const slots = new Int32Array(head.objectCount);
     for (let row = 0; row < slots.length; row++) {
-      const kindD = head.objectKindD[row]!;
+      const kindD = head.objectKindD[row];
       slots[row] = objects.slot(
         kindD & 0xff,
-        head.objectA[row]!,
-        head.objectB[row]!,
-        head.objectC[row]!,
+        head.objectA[row],
+        head.objectB[row],
+        head.objectC[row],
         kindD >>> 8,
       );
     }
-    this.rows = Int32Array.from(slots.keys()).sort((x, y) => slots[x]! - slots[y]!);
-    this.slots = this.rows.map((row) => slots[row]!);
+    this.rows = Int32Array.from(slots.keys()).sort((x, y) => slots[x] - slots[y]);
+    this.slots = this.rows.map((row) => slots[row]);
   }
 }
 
@@ -135,15 +135,15 @@ export class LayerReader {
     const at = lastAtOrBelow(open.slots, slot);
     if (at < 0 || open.slots[at] !== slot) return;
     const head = open.head;
-    const row = open.rows[at]!;
+    const row = open.rows[at];
     const indexNo = indexBlockOf(head, row, block);
-    const firstKey = head.indexFirstKey[indexNo]!;
+    const firstKey = head.indexFirstKey[indexNo];
     const index = this.#index(head, indexNo);
-    const low = Math.max(head.objectFirstKey[row]!, firstKey) - firstKey;
+    const low = Math.max(head.objectFirstKey[row], firstKey) - firstKey;
     const high = Math.min(head.objectEndKey(row), head.indexEndKey(indexNo)) - firstKey;
     const key = findBlock(index.blocks, low, high, block);
     if (key < 0) return;
-    this.#collectEntries(head, index.firstEntry[key]!, index.firstEntry[key + 1]!, lsn, floor, chain);
+    this.#collectEntries(head, index.firstEntry[key], index.firstEntry[key + 1], lsn, floor, chain);
   }
 
   /** Entries [firstEntry, endEntry) are one key's, ascending by LSN. */
@@ -159,7 +159,7 @@ export class LayerReader {
     let end = endEntry;
     while (end > firstEntry) {
       const dataNo = lastAtOrBelow(head.dataFirstEntry, end - 1);
-      const blockFirst = head.dataFirstEntry[dataNo]!;
+      const blockFirst = head.dataFirstEntry[dataNo];
       // A block that starts with this key tells its lowest LSN without being read.
       if (blockFirst >= firstEntry && head.dataFirstLsn(dataNo) > lsn) {
         end = blockFirst;
@@ -168,9 +168,9 @@ export class LayerReader {
       const data = this.#data(head, dataNo);
       const low = Math.max(firstEntry, blockFirst) - blockFirst;
       for (let i = lastEntryAtOrBelow(data, low, end - blockFirst, lsn); i >= low; i--) {
-        const willInit = (data.flags[i]! & VALUE_WILL_INIT) !== 0;
+        const willInit = (data.flags[i] & VALUE_WILL_INIT) !== 0;
         const found = data.lsn(i);
-        chain.push(found, data.tag[i]!, data.bytes, data.valueOff(i), data.valueLen(i), willInit);
+        chain.push(found, data.tag[i], data.bytes, data.valueOff(i), data.valueLen(i), willInit);
         if (willInit || found <= floor) return;
       }
       end = blockFirst;
@@ -180,7 +180,7 @@ export class LayerReader {
   /** Calls `visit` for every object, with the LSN of its first version here. */
   forEachObject(visit: (slot: number, firstLsn: number) => void): void {
     const { head, slots, rows } = this.#head();
-    for (let i = 0; i < slots.length; i++) visit(slots[i]!, head.objectFirstLsn(rows[i]!));
+    for (let i = 0; i < slots.length; i++) visit(slots[i], head.objectFirstLsn(rows[i]));
   }
 
   keyCount(): number {
@@ -191,14 +191,14 @@ export class LayerReader {
   forEachKey(visit: (slot: number, block: number) => void): void {
     const { head, slots, rows } = this.#head();
     const slotOfRow = new Int32Array(head.objectCount);
-    for (let i = 0; i < rows.length; i++) slotOfRow[rows[i]!] = slots[i]!;
+    for (let i = 0; i < rows.length; i++) slotOfRow[rows[i]] = slots[i];
     let row = 0;
     for (let no = 0; no < head.index.count; no++) {
       const { blocks } = this.#index(head, no);
-      const first = head.indexFirstKey[no]!;
+      const first = head.indexFirstKey[no];
       for (let i = 0; i < blocks.length; i++) {
         while (first + i >= head.objectEndKey(row)) row++;
-        visit(slotOfRow[row]!, blocks[i]!);
+        visit(slotOfRow[row], blocks[i]);
       }
     }
   }
@@ -301,10 +301,10 @@ export class LayerReader {
 
   #parseData(head: LayerHead, no: number): DataBlock {
     const block = new DataBlock(this.#block(head.data, no), () => this.#where(head.data.offset(no)));
-    if (block.count !== head.dataEndEntry(no) - head.dataFirstEntry[no]!) {
+    if (block.count !== head.dataEndEntry(no) - head.dataFirstEntry[no]) {
       throw corrupt(
         `the data block at ${this.#where(head.data.offset(no))} has ${block.count} entries, ` +
-          `expected ${head.dataEndEntry(no) - head.dataFirstEntry[no]!}`,
+          `expected ${head.dataEndEntry(no) - head.dataFirstEntry[no]}`,
       );
     }
     return block;
@@ -324,7 +324,7 @@ export class LayerReader {
 
   #parseIndex(head: LayerHead, no: number): IndexBlock {
     const raw = this.#block(head.index, no);
-    const keys = head.indexEndKey(no) - head.indexFirstKey[no]!;
+    const keys = head.indexEndKey(no) - head.indexFirstKey[no];
     return new IndexBlock(raw, keys, () => this.#where(head.index.offset(no)));
   }
 
@@ -452,11 +452,11 @@ export function readLayerInfo(disk: Disk, path: string): LayerInfo {
 /** The index block that holds the key (object of `row`, block) if the layer has it. */
 function indexBlockOf(head: LayerHead, row: number, block: number): number {
   // Index blocks from `low` on start within this object, so that their first block numbers ascend.
-  let low = lastAtOrBelow(head.indexFirstKey, head.objectFirstKey[row]!) + 1;
+  let low = lastAtOrBelow(head.indexFirstKey, head.objectFirstKey[row]) + 1;
   let high = lastAtOrBelow(head.indexFirstKey, head.objectEndKey(row) - 1) + 1;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (head.indexFirstBlock[middle]! <= block) low = middle + 1;
+    if (head.indexFirstBlock[middle] <= block) low = middle + 1;
     else high = middle;
   }
   return low - 1;
@@ -467,7 +467,7 @@ function findBlock(blocks: Uint32Array, low: number, high: number, block: number
   const end = high;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (blocks[middle]! < block) low = middle + 1;
+    if (blocks[middle] < block) low = middle + 1;
     else high = middle;
   }
   return low < end && blocks[low] === block ? low : -1;

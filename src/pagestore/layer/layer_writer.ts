@@ -83,7 +83,7 @@ class Column {
   }
 
   last(): number {
-    return this.#words[this.length - 1]!;
+    return this.#words[this.length - 1];
   }
 
   words(from = 0, to: number = this.length): Uint32Array {
@@ -229,7 +229,7 @@ export class LayerWriter {
     assert(len <= MAX_BLOCK_BYTES / 2, "a value fits a block");
     this.#lastLsn = lsn;
     const object = this.#objectFirstLsn.length - 1;
-    if (lsn < this.#objectFirstLsn[object]!) this.#objectFirstLsn[object] = lsn;
+    if (lsn < this.#objectFirstLsn[object]) this.#objectFirstLsn[object] = lsn;
     const entry = this.#blockEntries;
     if (entry === 0) {
       this.#dataFirstEntry.push(this.#entryCount);
@@ -396,7 +396,7 @@ export class LayerWriter {
       words.set(this.#keyBlock.words(key, key + count), 0);
       words.set(this.#keyFirstEntry.words(key, key + count + 1), count);
       firstKey.push(key);
-      firstBlock.push(words[0]!);
+      firstBlock.push(words[0]);
       this.#writeBlock(new Uint8Array(words.buffer), handles);
     }
     return { handles, firstKey, firstBlock };
@@ -471,18 +471,18 @@ function copyShort(from: Uint8Array, off: number, len: number, to: Uint8Array, t
   const stepsEnd = end - (len % COPY_STEP);
   let at = toOff;
   while (off < stepsEnd) {
-    to[at] = from[off]!;
-    to[at + 1] = from[off + 1]!;
-    to[at + 2] = from[off + 2]!;
-    to[at + 3] = from[off + 3]!;
-    to[at + 4] = from[off + 4]!;
-    to[at + 5] = from[off + 5]!;
-    to[at + 6] = from[off + 6]!;
-    to[at + 7] = from[off + 7]!;
+    to[at] = from[off];
+    to[at + 1] = from[off + 1];
+    to[at + 2] = from[off + 2];
+    to[at + 3] = from[off + 3];
+    to[at + 4] = from[off + 4];
+    to[at + 5] = from[off + 5];
+    to[at + 6] = from[off + 6];
+    to[at + 7] = from[off + 7];
     off += COPY_STEP;
     at += COPY_STEP;
   }
-  while (off < end) to[at++] = from[off++]!;
+  while (off < end) to[at++] = from[off++];
 }
 
 function setU64(view: DataView, at: number, value: number): void {

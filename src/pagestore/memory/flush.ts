@@ -83,16 +83,16 @@ function writeVersions(writer: LayerWriter, frozen: FrozenVersions, encodeValue?
   let at = 0;
   for (const { object, keys } of frozen.objects) {
     for (const lastKey = key + keys; key < lastKey; key++) {
-      const block = blocks[key]!;
+      const block = blocks[key];
       writer.startKey(object, block);
-      for (const end = ends[key]!; at < end; at++) {
+      for (const end = ends[key]; at < end; at++) {
         const i = batch.seek(at);
-        const lsn = batch.lsn[i]!;
+        const lsn = batch.lsn[i];
         const flags = batch.willInit[i] !== 0 ? VALUE_WILL_INIT : 0;
-        let tag = batch.tag[i]!;
-        let bytes = buffers[batch.buffer[i]!]!;
-        let off = batch.off[i]!;
-        let len = batch.len[i]!;
+        let tag = batch.tag[i];
+        let bytes = buffers[batch.buffer[i]]!;
+        let off = batch.off[i];
+        let len = batch.len[i];
         if (encodeValue !== undefined) {
           ({ tag, bytes, off, len } = encodeValue(tag, bytes, off, len, object, block));
         }

@@ -49,21 +49,21 @@ export function sortVersions({ pieces, count, heads }: FrozenVersions): SortedVe
   const lengths = new Int32Array(count);
   for (let version = 0; version < count; version++) {
     const prev = versions.prev(version);
-    const chain = prev === 0 ? version : chains[prev - 1]!;
+    const chain = prev === 0 ? version : chains[prev - 1];
     chains[version] = chain;
-    lengths[chain]!++;
+    lengths[chain]++;
   }
   const ends = new Int32Array(heads.length);
   let end = 0;
   // From here on `lengths` tells where the next version of a chain goes.
   for (let key = 0; key < heads.length; key++) {
-    const chain = chains[heads[key]! - 1]!;
+    const chain = chains[heads[key] - 1];
     const start = end;
-    end += lengths[chain]!;
+    end += lengths[chain];
     lengths[chain] = start;
     ends[key] = end;
   }
   const order = new Int32Array(count);
-  for (let version = 0; version < count; version++) order[lengths[chains[version]!]!++] = version;
+  for (let version = 0; version < count; version++) order[lengths[chains[version]]!++] = version;
   return { versions, order, ends };
 }

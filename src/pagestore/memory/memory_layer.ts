@@ -166,8 +166,8 @@ export class MemoryLayer {
     assert(lsn >= this.#lastLsn && lsn > this.startLsn, "versions must come in the order of their LSNs");
     this.#lastLsn = lsn;
     if (bytes !== this.#lastBuffer && len !== 0) this.#useBuffer(bytes);
-    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
-    const heads = objectNo !== 0 ? this.#objects[objectNo - 1]! : this.#addObject(slot, lsn);
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot] : 0;
+    const heads = objectNo !== 0 ? this.#objects[objectNo - 1] : this.#addObject(slot, lsn);
     const versions = this.#versions;
     const buffer = this.#lastBufferNo;
     if (block === SIZE_BLOCK) {
@@ -176,12 +176,12 @@ export class MemoryLayer {
     }
     const leafNo = block >>> LEAF_BITS;
     const directory = heads.directory;
-    let leaf = leafNo < directory.length ? directory[leafNo]! : 0;
+    let leaf = leafNo < directory.length ? directory[leafNo] : 0;
     if (leaf === 0) leaf = this.#leafFor(heads, leafNo);
     const leaves = this.#leaves;
     const head = leaf * LEAF_WORDS + (block & LEAF_MASK) * HEAD_WORDS;
-    leaves[head] = versions.add(lsn, leaves[head]!, buffer, off, len, tag, willInit) + 1;
-    let chainBytes = willInit ? 0 : leaves[head + CHAIN_BYTES]! + ROW_BYTES + len;
+    leaves[head] = versions.add(lsn, leaves[head], buffer, off, len, tag, willInit) + 1;
+    let chainBytes = willInit ? 0 : leaves[head + CHAIN_BYTES] + ROW_BYTES + len;
     if (chainBytes > this.#maxChainBytes) {
       this.#longChains.push({ slot, block, lsn });
       chainBytes = 0;
@@ -240,7 +240,7 @@ export class MemoryLayer {
       chain.push(
         found,
         versions.tag(version),
-        this.#buffers[versions.buffer(version)]!,
+        this.#buffers[versions.buffer(version)],
         versions.off(version),
         versions.len(version),
         willInit,
@@ -256,18 +256,18 @@ export class MemoryLayer {
 
   /** The slot of the `index`-th object that came into this layer. */
   objectSlot(index: number): number {
-    return this.#objects[index]!.slot;
+    return this.#objects[index].slot;
   }
 
   /** The LSN of the first version of the `index`-th object in this layer. */
   objectFirstLsn(index: number): number {
-    return this.#objects[index]!.firstLsn;
+    return this.#objects[index].firstLsn;
   }
 
   /** The LSN of an object's first version in this layer; Infinity when it has none. */
   firstLsnOf(slot: number): number {
-    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
-    return objectNo === 0 ? Infinity : this.#objects[objectNo - 1]!.firstLsn;
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot] : 0;
+    return objectNo === 0 ? Infinity : this.#objects[objectNo - 1].firstLsn;
   }
 
   /**
@@ -275,12 +275,12 @@ export class MemoryLayer {
    * the last.
    */
   blocksOf(slot: number): number[] {
-    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot] : 0;
     if (objectNo === 0) return [];
-    const heads = this.#objects[objectNo - 1]!;
+    const heads = this.#objects[objectNo - 1];
     const blocks: number[] = [];
     for (let leafNo = 0; leafNo < heads.directory.length; leafNo++) {
-      this.#blocksOfLeaf(leafNo, heads.directory[leafNo]!, blocks);
+      this.#blocksOfLeaf(leafNo, heads.directory[leafNo], blocks);
     }
     if (heads.far !== null) {
       const leafNos = [...heads.far.keys()].sort((x, y) => x - y);
@@ -299,13 +299,13 @@ export class MemoryLayer {
     const heads = new Int32Array(keyCount);
     let key = 0;
     slots.forEach((slot, i) => {
-      for (const block of keys[i]!) {
+      for (const block of keys[i]) {
         blocks[key] = block;
         heads[key++] = this.#head(slot, block);
       }
     });
     return {
-      objects: slots.map((slot, i) => ({ object: objects.object(slot), keys: keys[i]!.length })),
+      objects: slots.map((slot, i) => ({ object: objects.object(slot), keys: keys[i].length })),
       blocks,
       heads,
       pieces: this.#versions.pieces,
@@ -327,28 +327,28 @@ export class MemoryLayer {
       let high = images.length;
       while (low < high) {
         const middle = (low + high) >>> 1;
-        if (versions.lsn(images[middle]!) > lsn) high = middle;
+        if (versions.lsn(images[middle]) > lsn) high = middle;
         else low = middle + 1;
       }
-      if (low < images.length) version = images[low]!;
+      if (low < images.length) version = images[low];
     }
     while (version >= 0 && versions.lsn(version) > lsn) version = versions.prev(version) - 1;
     return version;
   }
 
   #head(slot: number, block: number): number {
-    if (block !== SIZE_BLOCK) return this.#leaves[this.#headAt(slot, block)]!;
-    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
-    return objectNo === 0 ? 0 : this.#objects[objectNo - 1]!.sizeHead;
+    if (block !== SIZE_BLOCK) return this.#leaves[this.#headAt(slot, block)];
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot] : 0;
+    return objectNo === 0 ? 0 : this.#objects[objectNo - 1].sizeHead;
   }
 
   /** Where in the leaves the block's head is, or a zero that stands for it. */
   #headAt(slot: number, block: number): number {
-    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot]! : 0;
+    const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot] : 0;
     if (objectNo === 0) return 0;
-    const heads = this.#objects[objectNo - 1]!;
+    const heads = this.#objects[objectNo - 1];
     const leafNo = block >>> LEAF_BITS;
-    let leaf = leafNo < heads.directory.length ? heads.directory[leafNo]! : 0;
+    let leaf = leafNo < heads.directory.length ? heads.directory[leafNo] : 0;
     if (leaf === 0 && heads.far !== null) leaf = heads.far.get(leafNo) ?? 0;
     return leaf * LEAF_WORDS + (block & LEAF_MASK) * HEAD_WORDS;
   }

@@ -51,7 +51,7 @@ export class VersionBatch {
     const order = this.#order;
     const count = Math.min(BATCH, order.length - start);
     for (let i = 0; i < count; i++) {
-      const version = order[start + i]!;
+      const version = order[start + i];
       this.lsn[i] = versions.lsn(version);
       this.buffer[i] = versions.buffer(version);
       this.off[i] = versions.off(version);
@@ -67,11 +67,11 @@ export class VersionBatch {
   #fetchValues(count: number): void {
     let sum = 0;
     for (let i = 0; i < count; i++) {
-      const bytes = this.#buffers[this.buffer[i]!]!;
-      const off = this.off[i]!;
-      const end = off + Math.min(this.len[i]!, FETCH_BYTES);
-      for (let at = off; at < end; at += CACHE_LINE_BYTES) sum += bytes[at]!;
-      if (end > off) sum += bytes[end - 1]!;
+      const bytes = this.#buffers[this.buffer[i]]!;
+      const off = this.off[i];
+      const end = off + Math.min(this.len[i], FETCH_BYTES);
+      for (let at = off; at < end; at += CACHE_LINE_BYTES) sum += bytes[at];
+      if (end > off) sum += bytes[end - 1];
     }
     this.fetched = sum;
   }

@@ -81,15 +81,15 @@ export class VersionTable {
     const row = version & ROW_MASK;
     if (row === 0) this.#addPiece(this.#pool?.take() ?? sharedBytes(VERSION_PIECE_BYTES));
     const piece = version >> PIECE_BITS;
-    this.#lsns[piece]![row * ROW_FLOATS] = lsn;
-    this.#words[piece]![row * ROW_WORDS + PREV] = prev;
+    this.#lsns[piece][row * ROW_FLOATS] = lsn;
+    this.#words[piece][row * ROW_WORDS + PREV] = prev;
     this.setValue(version, buffer, off, len, tag, willInit);
     return version;
   }
 
   /** Gives a version another value. */
   setValue(version: number, buffer: number, off: number, len: number, tag: number, willInit: boolean): void {
-    const words = this.#words[version >> PIECE_BITS]!;
+    const words = this.#words[version >> PIECE_BITS];
     const at = (version & ROW_MASK) * ROW_WORDS;
     words[at + BUFFER_TAG] = (buffer << TAG_BITS) | tag;
     words[at + OFF] = off;
@@ -97,31 +97,31 @@ export class VersionTable {
   }
 
   lsn(version: number): number {
-    return this.#lsns[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_FLOATS]!;
+    return this.#lsns[version >> PIECE_BITS][(version & ROW_MASK) * ROW_FLOATS];
   }
 
   prev(version: number): number {
-    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + PREV]!;
+    return this.#words[version >> PIECE_BITS][(version & ROW_MASK) * ROW_WORDS + PREV];
   }
 
   buffer(version: number): number {
-    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + BUFFER_TAG]! >>> TAG_BITS;
+    return this.#words[version >> PIECE_BITS][(version & ROW_MASK) * ROW_WORDS + BUFFER_TAG] >>> TAG_BITS;
   }
 
   tag(version: number): number {
-    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + BUFFER_TAG]! & TAG_MASK;
+    return this.#words[version >> PIECE_BITS][(version & ROW_MASK) * ROW_WORDS + BUFFER_TAG] & TAG_MASK;
   }
 
   off(version: number): number {
-    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + OFF]!;
+    return this.#words[version >> PIECE_BITS][(version & ROW_MASK) * ROW_WORDS + OFF];
   }
 
   len(version: number): number {
-    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + LEN_FLAGS]! & LEN_MASK;
+    return this.#words[version >> PIECE_BITS][(version & ROW_MASK) * ROW_WORDS + LEN_FLAGS] & LEN_MASK;
   }
 
   willInit(version: number): boolean {
-    return this.#words[version >> PIECE_BITS]![(version & ROW_MASK) * ROW_WORDS + LEN_FLAGS]! < 0;
+    return this.#words[version >> PIECE_BITS][(version & ROW_MASK) * ROW_WORDS + LEN_FLAGS] < 0;
   }
 
   #addPiece(piece: Uint8Array): void {

@@ -130,7 +130,7 @@ class RunCursor {
   /** After a change of the layer's cursor: goes on to the next layer if that one is done. */
   settle(): void {
     while ((this.cursor === null || this.cursor.done) && this.#next < this.#layers.length) {
-      this.cursor = new LayerCursor(this.#layers[this.#next++]!.reader);
+      this.cursor = new LayerCursor(this.#layers[this.#next++].reader);
     }
     if (this.cursor !== null && this.cursor.done) this.cursor = null;
   }
@@ -195,7 +195,7 @@ class MergeOutput {
     this.#disk = disk;
     this.#request = request;
     this.#numbers = new LayerNumbers(request.numbers);
-    this.#startLsn = runs[0]!.startLsn;
+    this.#startLsn = runs[0].startLsn;
     this.#endLsn = runs.at(-1)!.endLsn;
     this.#level = Math.max(...runs.map((run) => run.level)) + (runs.length > 1 ? 1 : 0);
     this.#givenUp = retention.givenUp(this.#startLsn, this.#endLsn);
@@ -263,7 +263,7 @@ function mergedStarts(runs: readonly Run[], retention: Retention): RecordStarts 
   const starts = new RecordStarts();
   let recent: number[] = [];
   for (const run of runs) {
-    run.layers[0]!.reader.forEachStart((start) => {
+    run.layers[0].reader.forEachStart((start) => {
       const last = recent.at(-1);
       if (last !== undefined && retention.next(last) < start) {
         for (const kept of recent) starts.add(kept);

@@ -27,11 +27,11 @@ const TAKEN_ALONG_RATIO = 4;
 export function pickMerge(runs: readonly Run[], fanIn: number): DueMerge | null {
   let best: DueMerge | null = null;
   for (let from = 0; from < runs.length;) {
-    const level = runs[from]!.level;
+    const level = runs[from].level;
     let to = from + 1;
-    while (to < runs.length && runs[to]!.level === level) to++;
+    while (to < runs.length && runs[to].level === level) to++;
     if (to - from >= fanIn && (best === null || level < best.first.level)) {
-      best = { first: runs[from]!, last: runs[from + fanIn - 1]! };
+      best = { first: runs[from], last: runs[from + fanIn - 1] };
     }
     from = to;
   }
@@ -51,17 +51,17 @@ export function pickMerge(runs: readonly Run[], fanIn: number): DueMerge | null 
 export function pickGarbage(runs: readonly Run[], retention: Retention): DueMerge | null {
   let at = runs.findLastIndex((run) => isDue(run, retention));
   if (at < 0) return null;
-  const last = runs[at]!;
+  const last = runs[at];
   let bytes = last.sizeBytes;
   // One that reaches beyond the cutoff stays by itself: what is above it must be gone through again
   // later, older runs need not.
   while (last.endLsn <= retention.cutoff && at > 0) {
-    const older = runs[at - 1]!;
+    const older = runs[at - 1];
     if (older.sizeBytes > TAKEN_ALONG_RATIO * bytes && !isDue(older, retention)) break;
     bytes += older.sizeBytes;
     at--;
   }
-  return { first: runs[at]!, last };
+  return { first: runs[at], last };
 }
 
 function isDue(run: Run, retention: Retention): boolean {

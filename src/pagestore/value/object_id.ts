@@ -76,7 +76,7 @@ export class ObjectTable {
   /** The object's slot; a new one if it has none. */
   slot(kind: number, a: number, b: number, c: number, d: number): number {
     const bucket = this.#find(kind, a, b, c, d);
-    const found = this.#buckets[bucket]!;
+    const found = this.#buckets[bucket];
     if (found !== 0) return found - 1;
     assert(isU8(kind) && isU8(d), "kind and d of an object are unsigned 8-bit integers");
     assert(isU32(a) && isU32(b) && isU32(c), "a, b and c of an object are unsigned 32-bit integers");
@@ -89,7 +89,7 @@ export class ObjectTable {
 
   /** The object's slot, or -1 if it never got one. */
   existing(object: ObjectId): number {
-    return this.#buckets[this.#find(object.kind, object.a, object.b, object.c, object.d)]! - 1;
+    return this.#buckets[this.#find(object.kind, object.a, object.b, object.c, object.d)] - 1;
   }
 
   object(slot: number): ObjectId {
@@ -102,7 +102,7 @@ export class ObjectTable {
    * Negative, zero or positive as the object of slot `x` sorts before, with or after that of `y`.
    */
   compare(x: number, y: number): number {
-    return compareObjects(this.#ids[x]!, this.#ids[y]!);
+    return compareObjects(this.#ids[x], this.#ids[y]);
   }
 
   /** The bucket that holds the object, or the free one where it belongs. */
@@ -110,9 +110,9 @@ export class ObjectTable {
     const mask = this.#buckets.length - 1;
     let bucket = hash(kind, a, b, c, d) & mask;
     for (;;) {
-      const found = this.#buckets[bucket]!;
+      const found = this.#buckets[bucket];
       if (found === 0) return bucket;
-      const id = this.#ids[found - 1]!;
+      const id = this.#ids[found - 1];
       if (id.c === c && id.d === d && id.b === b && id.a === a && id.kind === kind) return bucket;
       bucket = (bucket + 1) & mask;
     }
@@ -121,7 +121,7 @@ export class ObjectTable {
   #grow(): void {
     this.#buckets = new Int32Array(2 * this.#buckets.length);
     for (let slot = 0; slot < this.#count; slot++) {
-      const id = this.#ids[slot]!;
+      const id = this.#ids[slot];
       this.#buckets[this.#find(id.kind, id.a, id.b, id.c, id.d)] = slot + 1;
     }
   }

@@ -79,7 +79,7 @@ export class RecordStarts {
   blocks(): StartBlock[] {
     return this.#blockFirst.map((first, block) => ({
       first,
-      last: block < this.#blockLast.length ? this.#blockLast[block]! : this.last,
+      last: block < this.#blockLast.length ? this.#blockLast[block] : this.last,
       distances: this.#distances(block),
     }));
   }
@@ -88,14 +88,14 @@ export class RecordStarts {
   find(lsn: number, found: FoundStart): boolean {
     if (this.count === 0 || lsn < this.first) return false;
     const block = lastAtOrBelow(this.#blockFirst, lsn);
-    findStart(this.#blockFirst[block]!, this.#distances(block), lsn, found);
-    if (found.prev < 0 && block > 0) found.prev = this.#blockLast[block - 1]!;
+    findStart(this.#blockFirst[block], this.#distances(block), lsn, found);
+    if (found.prev < 0 && block > 0) found.prev = this.#blockLast[block - 1];
     return true;
   }
 
   #distances(block: number): Uint8Array {
-    const end = block + 1 < this.#blockOffset.length ? this.#blockOffset[block + 1]! : this.#length;
-    return this.#bytes.subarray(this.#blockOffset[block]!, end);
+    const end = block + 1 < this.#blockOffset.length ? this.#blockOffset[block + 1] : this.#length;
+    return this.#bytes.subarray(this.#blockOffset[block], end);
   }
 
   #grow(): void {
@@ -113,7 +113,7 @@ export function lastAtOrBelow(ascending: ArrayLike<number>, value: number): numb
   let high = ascending.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (ascending[middle]! <= value) low = middle + 1;
+    if (ascending[middle] <= value) low = middle + 1;
     else high = middle;
   }
   return low - 1;
@@ -144,7 +144,7 @@ export function forEachStart(first: number, distances: Uint8Array, visit: (start
     let scale = 1;
     let byte: number;
     do {
-      byte = distances[at++]!;
+      byte = distances[at++];
       value += (byte & 0x7f) * scale;
       scale *= 0x80;
     } while (byte >= 0x80 && at < distances.length);

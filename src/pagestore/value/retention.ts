@@ -39,7 +39,7 @@ export class Retention {
     if (lsn >= this.cutoff) return lsn;
     const before = lastAtOrBelow(this.points, lsn);
     if (before >= 0 && this.points[before] === lsn) return lsn;
-    return before + 1 < this.points.length ? this.points[before + 1]! : this.cutoff;
+    return before + 1 < this.points.length ? this.points[before + 1] : this.cutoff;
   }
 
   /** How many points lie above `from` and at or below `to`. */

@@ -27,7 +27,7 @@ export class ValueChain {
 
   /** Whether a reader that knows the block as of LSN `floor` needs no older value. */
   reaches(floor: number): boolean {
-    return this.complete || (this.count > 0 && this.lsn[this.count - 1]! <= floor);
+    return this.complete || (this.count > 0 && this.lsn[this.count - 1] <= floor);
   }
 
   /** Adds the next older value. `willInit` completes the chain. */

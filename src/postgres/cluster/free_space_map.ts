@@ -63,9 +63,9 @@ function fillPage(map: Uint8Array, at: number, leaves: Uint8Array): number {
   for (let node = NON_LEAF_NODES_PER_PAGE - 1; node >= 0; node--) {
     const left = 2 * node + 1;
     const right = left + 1;
-    const l = left < NODES_PER_PAGE ? map[nodes + left]! : 0;
-    const r = right < NODES_PER_PAGE ? map[nodes + right]! : 0;
+    const l = left < NODES_PER_PAGE ? map[nodes + left] : 0;
+    const r = right < NODES_PER_PAGE ? map[nodes + right] : 0;
     map[nodes + node] = l > r ? l : r;
   }
-  return map[nodes]!;
+  return map[nodes];
 }

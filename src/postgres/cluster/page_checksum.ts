@@ -37,13 +37,13 @@ export function pageChecksum(page: Uint8Array, blkno: number, off = 0): number {
     for (let column = 0; column < N_SUMS; column++, at += 4) {
       // The stored checksum is the low half of this word.
       const word = at === PD_CHECKSUM ? view.getUint16(at + 2, true) << 16 : view.getInt32(at, true);
-      const mixed = sums[column]! ^ word;
+      const mixed = sums[column] ^ word;
       sums[column] = Math.imul(mixed, FNV_PRIME) ^ (mixed >>> 17);
     }
   }
   let result = 0;
   for (let column = 0; column < N_SUMS; column++) {
-    let sum = sums[column]!;
+    let sum = sums[column];
     // Two rounds of zeros, so that the last word's bits spread too.
     sum = Math.imul(sum, FNV_PRIME) ^ (sum >>> 17);
     sum = Math.imul(sum, FNV_PRIME) ^ (sum >>> 17);
@@ -55,7 +55,7 @@ export function pageChecksum(page: Uint8Array, blkno: number, off = 0): number {
 
 /** The checksum stored on the page. */
 export function storedPageChecksum(page: Uint8Array, off = 0): number {
-  return page[off + PD_CHECKSUM]! | (page[off + PD_CHECKSUM + 1]! << 8);
+  return page[off + PD_CHECKSUM] | (page[off + PD_CHECKSUM + 1] << 8);
 }
 
 /** Computes and stores the checksum; a page that was never initialised stays as it is (PageSetChecksumInplace). */

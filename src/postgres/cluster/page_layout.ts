@@ -21,7 +21,7 @@ const PD_HAS_FREE_LINES = 0x0001;
 const PD_FLAGS = 10;
 
 function u16(page: Uint8Array, at: number): number {
-  return page[at]! | (page[at + 1]! << 8);
+  return page[at] | (page[at + 1] << 8);
 }
 
 function setU16(page: Uint8Array, at: number, value: number): void {

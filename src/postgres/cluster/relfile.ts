@@ -78,7 +78,7 @@ export function parseRelationFileName(name: string): RelationFileName | undefine
   if (match === null) return undefined;
   const relNode = Number(match[2]);
   // 0 is no relation, and a name that PostgreSQL would not write itself is none of its files.
-  if (relNode === 0 || relNode > OID_MAX || match[2]!.startsWith("0")) return undefined;
+  if (relNode === 0 || relNode > OID_MAX || match[2].startsWith("0")) return undefined;
   return {
     relNode,
     forkNum: match[3] === undefined ? MAIN_FORKNUM : forkNumberByName(match[3])!,

@@ -147,7 +147,7 @@ export function commitTsEntry(xid: number): number {
  */
 function slruPagePrecedes(slru: number, page1: number, page2: number): boolean {
   const perPage = slruEntriesPerPage(slru);
-  const inside = FIRST_INSIDE[slru]!;
+  const inside = FIRST_INSIDE[slru];
   const first1 = (page1 * perPage + inside) >>> 0;
   const first2 = (page2 * perPage + inside) >>> 0;
   const last2 = (first2 + perPage - 1) >>> 0;

@@ -136,8 +136,8 @@ function redoInsert(rec: WalRecord, blk: number, xlrec: number): void {
   const offnum = u16(xlrec + INSERT_OFFNUM);
   if (blk === 0) {
     if ((rec.xl_info & XLOG_BRIN_INIT_PAGE) !== 0) initBrinPage(BRIN_PAGETYPE_REGULAR);
-    const size = rec.dataLen[0]!;
-    copy(pageAddItemOverwrite(PAGE, size, offnum), rec.dataOff[0]!, size);
+    const size = rec.dataLen[0];
+    copy(pageAddItemOverwrite(PAGE, size, offnum), rec.dataOff[0], size);
   } else if (blk === 1) {
     const heapBlk = u32(xlrec + INSERT_HEAP_BLK);
     const pagesPerRange = u32(xlrec + INSERT_PAGES_PER_RANGE);
@@ -161,7 +161,7 @@ function redoUpdate(rec: WalRecord, blk: number): void {
 function redoSamepageUpdate(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   const xlrec = mainData(rec, SIZE_OF_BRIN_SAMEPAGE_UPDATE);
-  pageIndexTupleOverwrite(PAGE, u16(xlrec + SAMEPAGE_UPDATE_OFFNUM), rec.dataOff[0]!, rec.dataLen[0]!);
+  pageIndexTupleOverwrite(PAGE, u16(xlrec + SAMEPAGE_UPDATE_OFFNUM), rec.dataOff[0], rec.dataLen[0]);
 }
 
 /** Block 0: metapage; block 1: the new revmap page. */

@@ -17,8 +17,8 @@ const FRAGMENT_HEADER_SIZE = 4;
  * @throws {RedoError} when a fragment is cut off or leaves the page, or the page has no valid free space afterwards
  */
 export function redoGeneric(rec: WalRecord, blk: number): void {
-  let at = rec.dataOff[blk]!;
-  const end = at + rec.dataLen[blk]!;
+  let at = rec.dataOff[blk];
+  const end = at + rec.dataLen[blk];
   while (at < end) {
     if (end - at < FRAGMENT_HEADER_SIZE) {
       throw new RedoError(`page delta ends with ${end - at} bytes that can't be a fragment header`);

@@ -141,7 +141,7 @@ function redoPageUpdate(rec: WalRecord): void {
   const ntoinsert = u16(xlrec + UPDATE_NTOINSERT);
   const offsets = blockData(rec, 0, ntodelete * SIZE_OF_OFFSET_NUMBER);
   const tuples = offsets + ntodelete * SIZE_OF_OFFSET_NUMBER;
-  const end = offsets + rec.dataLen[0]!;
+  const end = offsets + rec.dataLen[0];
   checkSpecial(PAGE, GIST_SPECIAL);
 
   if (ntodelete === 1 && ntoinsert === 1) {
@@ -188,7 +188,7 @@ function redoPageSplit(rec: WalRecord, blk: number): void {
   W16[PAGE_ID_HALFWORD] = GIST_PAGE_ID;
   const at = blockData(rec, blk, 4);
   const ntuples = i32(at);
-  const inserted = addIndexTuples(PAGE, 1, at + 4, at + rec.dataLen[blk]!);
+  const inserted = addIndexTuples(PAGE, 1, at + 4, at + rec.dataLen[blk]);
   if (inserted !== ntuples) throw insertCountError(ntuples);
 
   // The record has the NSN as a 64-bit integer, the page as two words, the higher first.
@@ -223,7 +223,7 @@ function redoPageDelete(rec: WalRecord, blk: number): void {
 }
 
 function flags(): number {
-  return W16[FLAGS_HALFWORD]!;
+  return W16[FLAGS_HALFWORD];
 }
 
 function setFlags(value: number): void {

@@ -54,7 +54,7 @@ export function reconstructPage(
 ): void {
   startPage(base);
   for (let i = count - 1; i >= 0; i--) {
-    applyRecordTo(pg, target, chain.bytes[i]!, chain.off[i]!, chain.len[i]!, chain.lsn[i]!);
+    applyRecordTo(pg, target, chain.bytes[i], chain.off[i], chain.len[i], chain.lsn[i]);
   }
   finishPage(out, outOff);
 }
@@ -112,7 +112,7 @@ export function findBlock(rec: WalRecord, target: BlockTarget): number {
   for (let i = 0; i < rec.blockCount; i++) {
     if (
       rec.blockInUse[i] === 1 && rec.blkno[i] === target.blkno && rec.relNode[i] === target.relNode &&
-      (rec.blockFlags[i]! & BKPBLOCK_FORK_MASK) === target.fork && rec.dbNode[i] === target.dbNode &&
+      (rec.blockFlags[i] & BKPBLOCK_FORK_MASK) === target.fork && rec.dbNode[i] === target.dbNode &&
       rec.spcNode[i] === target.spcNode
     ) return i;
   }
@@ -124,5 +124,5 @@ const LOOP_COPY = 192;
 
 function copyRecord(bytes: Uint8Array, off: number, len: number): void {
   if (len > LOOP_COPY) W8.set(bytes.subarray(off, off + len), RECORD);
-  else for (let i = 0; i < len; i++) W8[RECORD + i] = bytes[off + i]!;
+  else for (let i = 0; i < len; i++) W8[RECORD + i] = bytes[off + i];
 }

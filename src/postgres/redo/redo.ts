@@ -28,12 +28,12 @@ import { BLCKSZ, PAGE, W8 } from "./page/workspace.ts";
 
 /** Whether the record has an image of block reference `blk` that redo is to restore, and is not there for checks only. */
 export function hasApplicableImage(rec: WalRecord, blk: number): boolean {
-  return (rec.blockFlags[blk]! & BKPBLOCK_HAS_IMAGE) !== 0 && (rec.imageInfo[blk]! & BKPIMAGE_APPLY) !== 0;
+  return (rec.blockFlags[blk] & BKPBLOCK_HAS_IMAGE) !== 0 && (rec.imageInfo[blk] & BKPIMAGE_APPLY) !== 0;
 }
 
 /** Whether the record makes block reference `blk` from nothing, so that no earlier version of it is needed. */
 export function isInitialising(rec: WalRecord, blk: number): boolean {
-  return (rec.blockFlags[blk]! & BKPBLOCK_WILL_INIT) !== 0 || hasApplicableImage(rec, blk);
+  return (rec.blockFlags[blk] & BKPBLOCK_WILL_INIT) !== 0 || hasApplicableImage(rec, blk);
 }
 
 /**
@@ -74,7 +74,7 @@ function restoreImage(rec: WalRecord, blk: number): void {
 }
 
 function applyRecord(rec: WalRecord, blk: number, pg: RedoFormat): void {
-  if ((rec.blockFlags[blk]! & BKPBLOCK_WILL_INIT) !== 0) W8.fill(0, PAGE, PAGE + BLCKSZ);
+  if ((rec.blockFlags[blk] & BKPBLOCK_WILL_INIT) !== 0) W8.fill(0, PAGE, PAGE + BLCKSZ);
   const redo = pg.redo[recordTypeIndex(rec.xl_rmid, rec.xl_info)];
   if (redo === undefined) throw new RedoNotImplementedError(`redo not implemented: ${recordName(rec, pg)}`);
   redo(rec, blk);
@@ -83,7 +83,7 @@ function applyRecord(rec: WalRecord, blk: number, pg: RedoFormat): void {
 const FORK_NAMES = ["main", "fsm", "vm", "init"];
 
 function blockName(rec: WalRecord, blk: number): string {
-  const fork = FORK_NAMES[rec.blockFlags[blk]! & BKPBLOCK_FORK_MASK];
+  const fork = FORK_NAMES[rec.blockFlags[blk] & BKPBLOCK_FORK_MASK];
   return `block ${rec.blkno[blk]} (${fork}) of relation ${rec.spcNode[blk]}/${rec.dbNode[blk]}/${
     rec.relNode[blk]
   }, block reference ${blk}`;

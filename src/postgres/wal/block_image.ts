@@ -29,14 +29,14 @@ const unpacked = new Uint8Array(BLCKSZ);
 export function restoreBlockImage(rec: WalRecord, block: number, dst: Uint8Array, dstOff: number): void {
   assert(
     block < rec.blockCount && rec.blockInUse[block] === 1 &&
-      (rec.blockFlags[block]! & BKPBLOCK_HAS_IMAGE) !== 0,
+      (rec.blockFlags[block] & BKPBLOCK_HAS_IMAGE) !== 0,
     "the block reference has an image",
   );
-  const holeOff = rec.holeOff[block]!;
-  const holeLen = rec.holeLen[block]!;
+  const holeOff = rec.holeOff[block];
+  const holeLen = rec.holeLen[block];
   let src = rec.bytes;
-  let srcOff = rec.imageOff[block]!;
-  if ((rec.imageInfo[block]! & BKPIMAGE_COMPRESSED) !== 0) {
+  let srcOff = rec.imageOff[block];
+  if ((rec.imageInfo[block] & BKPIMAGE_COMPRESSED) !== 0) {
     unpack(rec, block, BLCKSZ - holeLen);
     src = unpacked;
     srcOff = 0;
@@ -58,9 +58,9 @@ function copy(dst: Uint8Array, dstOff: number, src: Uint8Array, srcOff: number, 
 }
 
 function unpack(rec: WalRecord, block: number, size: number): void {
-  const method = rec.imageInfo[block]! & BKPIMAGE_COMPRESSED;
-  const off = rec.imageOff[block]!;
-  const len = rec.imageLen[block]!;
+  const method = rec.imageInfo[block] & BKPIMAGE_COMPRESSED;
+  const off = rec.imageOff[block];
+  const len = rec.imageLen[block];
   switch (method) {
     case BKPIMAGE_COMPRESS_PGLZ:
       if (decompressPglz(rec.bytes, off, len, unpacked, 0, size)) return;
@@ -80,12 +80,12 @@ function unpack(rec: WalRecord, block: number, size: number): void {
 }
 
 function unpackZstd(rec: WalRecord, block: number, size: number): void {
-  const off = rec.imageOff[block]!;
+  const off = rec.imageOff[block];
   let page;
   try {
     // One byte more than is right, so that too much is seen as such and not as an error of the library.
     // The library takes no shared memory, where WAL lies: it gets a copy.
-    page = zstdDecompressSync(new Uint8Array(rec.bytes.subarray(off, off + rec.imageLen[block]!)), {
+    page = zstdDecompressSync(new Uint8Array(rec.bytes.subarray(off, off + rec.imageLen[block])), {
       maxOutputLength: BLCKSZ + 1,
     });
   } catch (error) {

@@ -40,10 +40,10 @@ export function cutRecord(rec: WalRecord, blk: number, out: Uint8Array, outOff: 
   }
   const bytes = rec.bytes;
   // With the image nothing else about the block matters.
-  const image = blk !== NO_BLOCK && (rec.blockFlags[blk]! & BKPBLOCK_HAS_IMAGE) !== 0 &&
-    (rec.imageInfo[blk]! & BKPIMAGE_APPLY) !== 0;
+  const image = blk !== NO_BLOCK && (rec.blockFlags[blk] & BKPBLOCK_HAS_IMAGE) !== 0 &&
+    (rec.imageInfo[blk] & BKPIMAGE_APPLY) !== 0;
   let at = outOff;
-  for (let i = 0; i < SIZE_OF_XLOG_RECORD; i++) out[at++] = bytes[rec.off + i]!;
+  for (let i = 0; i < SIZE_OF_XLOG_RECORD; i++) out[at++] = bytes[rec.off + i];
 
   let previous = -1;
   for (let i = 0; i < rec.blockCount; i++) {
@@ -54,8 +54,8 @@ export function cutRecord(rec: WalRecord, blk: number, out: Uint8Array, outOff: 
   const mainLen = image ? 0 : rec.mainLen;
   if (mainLen > 0) at = writeMainDataHeader(mainLen, out, at);
 
-  if (image) at = copyPart(out, at, bytes, rec.imageOff[blk]!, rec.imageLen[blk]!);
-  else if (blk !== NO_BLOCK) at = copyPart(out, at, bytes, rec.dataOff[blk]!, rec.dataLen[blk]!);
+  if (image) at = copyPart(out, at, bytes, rec.imageOff[blk], rec.imageLen[blk]);
+  else if (blk !== NO_BLOCK) at = copyPart(out, at, bytes, rec.dataOff[blk], rec.dataLen[blk]);
   at = copyPart(out, at, bytes, rec.mainOff, mainLen);
   setU32(out, outOff + XL_TOT_LEN, at - outOff);
   return at - outOff;
@@ -71,31 +71,31 @@ function writeBlockHeader(
   out: Uint8Array,
   off: number,
 ): number {
-  const dataLen = wanted && !image ? rec.dataLen[i]! : 0;
+  const dataLen = wanted && !image ? rec.dataLen[i] : 0;
   const sameRelation = previous >= 0 && rec.relNode[i] === rec.relNode[previous] &&
     rec.dbNode[i] === rec.dbNode[previous] && rec.spcNode[i] === rec.spcNode[previous];
   let at = off;
   out[at++] = i;
-  out[at++] = (rec.blockFlags[i]! & (BKPBLOCK_FORK_MASK | BKPBLOCK_WILL_INIT)) |
+  out[at++] = (rec.blockFlags[i] & (BKPBLOCK_FORK_MASK | BKPBLOCK_WILL_INIT)) |
     (image ? BKPBLOCK_HAS_IMAGE : 0) | (dataLen > 0 ? BKPBLOCK_HAS_DATA : 0) |
     (sameRelation ? BKPBLOCK_SAME_REL : 0);
   at = writeU16(out, at, dataLen);
   if (image) {
-    const info = rec.imageInfo[i]!;
-    at = writeU16(out, at, rec.imageLen[i]!);
-    at = writeU16(out, at, rec.holeOff[i]!);
-    out[at++] = rec.bimgInfo[i]!;
+    const info = rec.imageInfo[i];
+    at = writeU16(out, at, rec.imageLen[i]);
+    at = writeU16(out, at, rec.holeOff[i]);
+    out[at++] = rec.bimgInfo[i];
     if ((info & BKPIMAGE_COMPRESSED) !== 0 && (info & BKPIMAGE_HAS_HOLE) !== 0) {
-      at = writeU16(out, at, rec.holeLen[i]!);
+      at = writeU16(out, at, rec.holeLen[i]);
     }
   }
   if (!sameRelation) {
-    setU32(out, at, rec.spcNode[i]!);
-    setU32(out, at + 4, rec.dbNode[i]!);
-    setU32(out, at + 8, rec.relNode[i]!);
+    setU32(out, at, rec.spcNode[i]);
+    setU32(out, at + 4, rec.dbNode[i]);
+    setU32(out, at + 8, rec.relNode[i]);
     at += 12;
   }
-  setU32(out, at, rec.blkno[i]!);
+  setU32(out, at, rec.blkno[i]);
   return at + 4;
 }
 

@@ -269,7 +269,7 @@ export class WalDecoder {
       if (this.#wr - this.#rd >= 8 && !this.#checkLength()) return false;
     }
     if (!this.#checkLength()) return false;
-    need = this.#words[this.#rd >> 2]!;
+    need = this.#words[this.#rd >> 2];
     const lsn = nextRecordLsn(this.#endLsn, this.segmentSize);
     const prev = this.#checkHeader(lsn);
     if (need > LONG_RECORD_BYTES) return this.#decodeLong(rec, lsn, prev, need);
@@ -290,7 +290,7 @@ export class WalDecoder {
     if (this.#longLength === 0) {
       this.#longLength = need;
       this.#checked = SIZE_OF_XLOG_RECORD;
-      this.#passing = this.#passesOver?.(this.#chunk[this.#rd + XL_RMID]!) ?? false;
+      this.#passing = this.#passesOver?.(this.#chunk[this.#rd + XL_RMID]) ?? false;
     }
     while (this.#pending < need) {
       if (!this.#pull()) return false;
@@ -364,7 +364,7 @@ export class WalDecoder {
 
   /** Looks at the length of the record at rd. False: it is the zero that ends the WAL. */
   #checkLength(): boolean {
-    const length = this.#words[this.#rd >> 2]!;
+    const length = this.#words[this.#rd >> 2];
     if (length >= SIZE_OF_XLOG_RECORD && length <= MAX_RECORD_LENGTH) return true;
     if (length === 0 && this.#zerosAreEnd) {
       this.#ended = true;
@@ -380,7 +380,7 @@ export class WalDecoder {
   /** Checks the header of the record at rd as far as it can be without its body; returns its xl_prev. */
   #checkHeader(lsn: number): number {
     const word = this.#rd >> 2;
-    const prev = this.#words[(this.#rd + XL_PREV + 4) >> 2]! * TWO_POW_32 + this.#words[word + 2]!;
+    const prev = this.#words[(this.#rd + XL_PREV + 4) >> 2] * TWO_POW_32 + this.#words[word + 2];
     if (this.#prevLsn === UNKNOWN_PREV ? prev >= lsn : prev !== this.#prevLsn) {
       const expected = this.#prevLsn === UNKNOWN_PREV
         ? "an LSN below the record's own"
@@ -390,7 +390,7 @@ export class WalDecoder {
         `xl_prev is ${prev <= Number.MAX_SAFE_INTEGER ? formatLsn(prev as Lsn) : prev}, expected ${expected}`,
       );
     }
-    const rmid = this.#chunk[this.#rd + XL_RMID]!;
+    const rmid = this.#chunk[this.#rd + XL_RMID];
     if (!isValidRmgrId(rmid)) throw new WalError(lsn, `invalid resource manager id ${rmid}`);
     return prev;
   }
@@ -417,7 +417,7 @@ export class WalDecoder {
       throw new WalError(
         rec.lsn,
         `expected OVERWRITE_CONTRECORD after the aborted record at ${formatLsn(aborted as Lsn)}, ` +
-          `found rmgr ${rec.xl_rmid} info 0x${this.#chunk[rec.off + XL_INFO]!.toString(16)}`,
+          `found rmgr ${rec.xl_rmid} info 0x${this.#chunk[rec.off + XL_INFO].toString(16)}`,
       );
     }
     const view = new DataView(rec.bytes.buffer, rec.bytes.byteOffset + rec.mainOff, 8);
@@ -455,7 +455,7 @@ export class WalDecoder {
       const headerSize = pageHeaderSize(pageLsn, this.segmentSize);
       if (offset < headerSize) {
         const count = Math.min(available, headerSize - offset);
-        for (let i = 0; i < count; i++) this.#header[offset + i] = this.#in[this.#inOff + i]!;
+        for (let i = 0; i < count; i++) this.#header[offset + i] = this.#in[this.#inOff + i];
         this.#consume(count);
         if (offset + count === headerSize) {
           this.#acceptPage(pageLsn, headerSize);
@@ -515,7 +515,7 @@ export class WalDecoder {
     if (!continues) {
       throw new WalError(recordLsn, `the record is not continued at ${formatLsn(pageLsn as Lsn)}`);
     }
-    const expected = this.#words[this.#rd >> 2]! - pending;
+    const expected = this.#words[this.#rd >> 2] - pending;
     if (remLen !== expected) {
       throw new WalError(
         recordLsn,
@@ -605,7 +605,7 @@ export class WalDecoder {
     const grown = this.#chunk.length === 0
       ? FIRST_CHUNK_SIZE
       : Math.min(CHUNK_SIZE, Math.max(FIRST_CHUNK_SIZE, this.#chunk.length * 2));
-    const wanted = pending === 0 ? 0 : Math.min(pending * 2, this.#words[this.#rd >> 2]!);
+    const wanted = pending === 0 ? 0 : Math.min(pending * 2, this.#words[this.#rd >> 2]);
     const next = this.#newChunk(Math.max(grown, alignRecordLength(wanted)));
     next.set(this.#chunk.subarray(this.#rd, this.#wr));
     this.#buffers?.release(this.#chunk);

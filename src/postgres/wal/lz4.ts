@@ -28,23 +28,23 @@ export function decompressLz4(
   let from = srcOff;
   let to = dstOff;
   while (from < srcEnd) {
-    const token = src[from++]!;
+    const token = src[from++];
     let literals = token >> 4;
     if (literals === LENGTH_CONTINUES) {
       let more;
       do {
         if (from >= srcEnd) return false;
-        more = src[from++]!;
+        more = src[from++];
         literals += more;
       } while (more === 0xff);
     }
     if (literals > srcEnd - from || literals > dstEnd - to) return false;
-    for (const end = to + literals; to < end;) dst[to++] = src[from++]!;
+    for (const end = to + literals; to < end;) dst[to++] = src[from++];
     // The last sequence of a block has no match.
     if (from === srcEnd) return to === dstEnd;
 
     if (srcEnd - from < 2) return false;
-    const distance = src[from]! | (src[from + 1]! << 8);
+    const distance = src[from] | (src[from + 1] << 8);
     from += 2;
     if (distance === 0 || distance > to - dstOff) return false;
     let length = (token & 0x0f) + MIN_MATCH;
@@ -52,13 +52,13 @@ export function decompressLz4(
       let more;
       do {
         if (from >= srcEnd) return false;
-        more = src[from++]!;
+        more = src[from++];
         length += more;
       } while (more === 0xff);
     }
     if (length > dstEnd - to) return false;
     // Byte by byte: a match may reach into what it writes.
-    for (const end = to + length; to < end; to++) dst[to] = dst[to - distance]!;
+    for (const end = to + length; to < end; to++) dst[to] = dst[to - distance];
   }
   return false;
 }

@@ -31,7 +31,7 @@ export class MainData {
   }
 
   u8(): number {
-    return this.#bytes[this.#take(1)]!;
+    return this.#bytes[this.#take(1)];
   }
 
   bool(): boolean {
@@ -40,13 +40,13 @@ export class MainData {
 
   u16(): number {
     const at = this.#take(2);
-    return this.#bytes[at]! | (this.#bytes[at + 1]! << 8);
+    return this.#bytes[at] | (this.#bytes[at + 1] << 8);
   }
 
   i32(): number {
     const at = this.#take(4);
     const bytes = this.#bytes;
-    return bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+    return bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
   }
 
   u32(): number {

@@ -130,10 +130,10 @@ export function parseWalFileName(name: string, segmentSize: number): WalFilePosi
   const match = /^([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})$/.exec(name);
   if (match === null) return undefined;
   const segmentsPerXLogId = 0x1_0000_0000 / segmentSize;
-  const low = parseInt(match[3]!, 16);
+  const low = parseInt(match[3], 16);
   if (low >= segmentsPerXLogId) return undefined;
-  const lsn = (parseInt(match[2]!, 16) * segmentsPerXLogId + low) * segmentSize;
-  return Number.isSafeInteger(lsn) ? { tli: parseInt(match[1]!, 16), lsn: lsn as Lsn } : undefined;
+  const lsn = (parseInt(match[2], 16) * segmentsPerXLogId + low) * segmentSize;
+  return Number.isSafeInteger(lsn) ? { tli: parseInt(match[1], 16), lsn: lsn as Lsn } : undefined;
 }
 
 function hex8(value: number): string {

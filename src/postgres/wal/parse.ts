@@ -74,7 +74,7 @@ export function parseRecord(
   }
   const prevHigh = u32(bytes, off + XL_PREV + 4);
   if (prevHigh > LSN_HIGH_MAX) throw new WalError(rec.lsn, "xl_prev is beyond 2^53");
-  const rmid = bytes[off + XL_RMID]!;
+  const rmid = bytes[off + XL_RMID];
   if (!isValidRmgrId(rmid)) throw new WalError(rec.lsn, `invalid resource manager id ${rmid}`);
 
   rec.bytes = bytes;
@@ -83,7 +83,7 @@ export function parseRecord(
   rec.xl_tot_len = totLen;
   rec.xl_xid = u32(bytes, off + XL_XID);
   rec.xl_prev = prevHigh * TWO_POW_32 + u32(bytes, off + XL_PREV);
-  rec.xl_info = bytes[off + XL_INFO]!;
+  rec.xl_info = bytes[off + XL_INFO];
   rec.xl_rmid = rmid;
   rec.originId = 0;
   rec.toplevelXid = 0;
@@ -100,14 +100,14 @@ export function parseRecord(
   let hasRelation = false;
 
   while (end - at > dataTotal) {
-    const id = bytes[at++]!;
+    const id = bytes[at++];
     if (id < MAX_BLOCK_REFERENCES) {
       if (id < blockCount) throw new WalError(rec.lsn, `block id ${id} is out of order`);
       if (end - at < BLOCK_HEADER_REST) throw shortRecord(rec);
       while (blockCount < id) rec.blockInUse[blockCount++] = 0;
       blockCount = id + 1;
       rec.blockInUse[id] = 1;
-      const flags = bytes[at]!;
+      const flags = bytes[at];
       const dataLen = u16(bytes, at + 1);
       at += BLOCK_HEADER_REST;
       if ((flags & BKPBLOCK_FORK_MASK) > INIT_FORKNUM) {
@@ -127,8 +127,8 @@ export function parseRecord(
         if (end - at < IMAGE_HEADER) throw shortRecord(rec);
         const imageLen = u16(bytes, at);
         const holeOff = u16(bytes, at + 2);
-        const bimgInfo = bytes[at + 4]!;
-        const info = pg.imageInfo[bimgInfo]!;
+        const bimgInfo = bytes[at + 4];
+        const info = pg.imageInfo[bimgInfo];
         if (info === UNKNOWN_IMAGE_INFO) throw unknownImageInfo(rec, id, bimgInfo, pg);
         at += IMAGE_HEADER;
         let holeLen = 0;
@@ -171,7 +171,7 @@ export function parseRecord(
       at += BLOCK_NUMBER;
     } else if (id === XLR_BLOCK_ID_DATA_SHORT) {
       if (end - at < 1) throw shortRecord(rec);
-      mainLen = bytes[at++]!;
+      mainLen = bytes[at++];
       dataTotal += mainLen;
       break;
     } else if (id === XLR_BLOCK_ID_DATA_LONG) {
@@ -198,9 +198,9 @@ export function parseRecord(
   for (let id = 0; id < blockCount; id++) {
     if (rec.blockInUse[id] === 0) continue;
     rec.imageOff[id] = at;
-    at += rec.imageLen[id]!;
+    at += rec.imageLen[id];
     rec.dataOff[id] = at;
-    at += rec.dataLen[id]!;
+    at += rec.dataLen[id];
   }
   rec.blockCount = blockCount;
   rec.mainOff = at;
@@ -244,9 +244,9 @@ function shortRecord(rec: WalRecord): WalError {
 }
 
 function u16(bytes: Uint8Array, at: number): number {
-  return bytes[at]! | (bytes[at + 1]! << 8);
+  return bytes[at] | (bytes[at + 1] << 8);
 }
 
 function u32(bytes: Uint8Array, at: number): number {
-  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+  return (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
 }

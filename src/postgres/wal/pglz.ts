@@ -29,24 +29,24 @@ export function decompressPglz(
   let from = srcOff;
   let to = dstOff;
   while (from < srcEnd && to < dstEnd) {
-    let control = src[from++]!;
+    let control = src[from++];
     for (let item = 0; item < 8 && from < srcEnd && to < dstEnd; item++, control >>= 1) {
       if ((control & 1) === 0) {
-        dst[to++] = src[from++]!;
+        dst[to++] = src[from++];
         continue;
       }
       if (srcEnd - from < 2) return false;
-      let length = (src[from]! & 0x0f) + MIN_MATCH;
-      const distance = ((src[from]! & 0xf0) << 4) | src[from + 1]!;
+      let length = (src[from] & 0x0f) + MIN_MATCH;
+      const distance = ((src[from] & 0xf0) << 4) | src[from + 1];
       from += 2;
       if (length === LONG_MATCH) {
         if (from >= srcEnd) return false;
-        length += src[from++]!;
+        length += src[from++];
       }
       if (distance === 0 || distance > to - dstOff) return false;
       // The last match of the input may be longer than what is left to fill.
       const end = Math.min(to + length, dstEnd);
-      for (; to < end; to++) dst[to] = dst[to - distance]!;
+      for (; to < end; to++) dst[to] = dst[to - distance];
     }
   }
   return from === srcEnd && to === dstEnd;

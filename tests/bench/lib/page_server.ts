@@ -65,7 +65,7 @@ export class BenchPageServer implements AsyncDisposable {
     const tenant = generateTenantId();
     await this.command(`tenant_create ${tenant}`);
     const branches = await this.command(`branch_list ${tenant}`) as { timeline_id: TimelineId }[];
-    return { tenant, timeline: branches[0]!.timeline_id };
+    return { tenant, timeline: branches[0].timeline_id };
   }
 
   /** Unpacks a data directory at the timeline's end to `pgdata`, ready for Postgres but for its configuration. */

@@ -32,7 +32,7 @@ export function roundTrips(driver: Driver, count: number, depth: number): Promis
       driver.send(sent++);
     };
     driver.onReply = () => {
-      elapsed[received] = performance.now() - started[received]!;
+      elapsed[received] = performance.now() - started[received];
       received++;
       if (sent < count) send();
       else if (received === count) {

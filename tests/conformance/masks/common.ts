@@ -20,7 +20,7 @@ const PD_PAGE_FULL = 0x0002;
 const PD_ALL_VISIBLE = 0x0004;
 
 export function readU16(page: Uint8Array, at: number): number {
-  return page[at]! | (page[at + 1]! << 8);
+  return page[at] | (page[at + 1] << 8);
 }
 
 export function writeU16(page: Uint8Array, at: number, value: number): void {
@@ -68,8 +68,8 @@ export function maskLpFlags(page: Uint8Array): void {
   const lower = Math.min(pdLower(page), BLCKSZ);
   for (let at = SIZE_OF_PAGE_HEADER; at + 4 <= lower; at += 4) {
     // lp_flags are bits 15 and 16 of the line pointer
-    page[at + 1]! &= 0x7f;
-    page[at + 2]! &= 0xfe;
+    page[at + 1] &= 0x7f;
+    page[at + 2] &= 0xfe;
   }
 }
 

@@ -50,7 +50,7 @@ describe("a small file", () => {
     const damaged: Uint8Array[] = [];
     for (let bit = 0; bit < 8 * good.length; bit++) {
       const bytes = good.slice();
-      bytes[bit >> 3]! ^= 1 << (bit & 7);
+      bytes[bit >> 3] ^= 1 << (bit & 7);
       damaged.push(bytes);
     }
     for (let length = 0; length < good.length; length++) damaged.push(good.slice(0, length));

@@ -129,7 +129,7 @@ describe("messages of the consensus", () => {
   });
 
   test("another protocol version is refused with both versions named", () => {
-    const bytes = encodeMessage(PROPOSER_MESSAGES[0]!);
+    const bytes = encodeMessage(PROPOSER_MESSAGES[0]);
     bytes[4] = 99;
     assert.throws(() => decodeProposerMessage(bytes, 0, bytes.length), {
       kind: "protocol",
@@ -138,7 +138,7 @@ describe("messages of the consensus", () => {
   });
 
   test("a term history that claims more entries than there are bytes allocates nothing", () => {
-    const bytes = encodeMessage(ACCEPTOR_MESSAGES[1]!);
+    const bytes = encodeMessage(ACCEPTOR_MESSAGES[1]);
     bytes.set([0xff, 0xff, 0xff, 0xff], 1 + 8 + 1 + 16);
     assert.throws(() => decodeAcceptorMessage(bytes, 0, bytes.length), {
       kind: "protocol",
@@ -148,7 +148,7 @@ describe("messages of the consensus", () => {
 
   test("a term history out of order is refused", () => {
     const bytes = encodeMessage(
-      { ...ACCEPTOR_MESSAGES[1]!, history: [...HISTORY].reverse() } as AcceptorMessage,
+      { ...ACCEPTOR_MESSAGES[1], history: [...HISTORY].reverse() } as AcceptorMessage,
     );
     assert.throws(() => decodeAcceptorMessage(bytes, 0, bytes.length), {
       kind: "protocol",
@@ -158,7 +158,7 @@ describe("messages of the consensus", () => {
 
   test("more WAL than a message may carry is refused", () => {
     const bytes = new Uint8Array(APPEND_REQUEST_HEADER_BYTES + APPEND_MAX_BYTES + 1);
-    bytes.set(encodeMessage(PROPOSER_MESSAGES[4]!));
+    bytes.set(encodeMessage(PROPOSER_MESSAGES[4]));
     assert.throws(() => decodeProposerMessage(bytes, 0, bytes.length), {
       kind: "protocol",
       message: /limit/,
@@ -173,7 +173,7 @@ describe("messages of the consensus", () => {
     for (let i = 0; i < 20_000; i++) {
       const bytes = random.oneIn(4)
         ? random.bytes(random.int(120))
-        : messages[random.int(messages.length)]!.slice();
+        : messages[random.int(messages.length)].slice();
       for (let j = random.int(4); j > 0 && bytes.length > 0; j--) {
         bytes[random.int(bytes.length)] = random.u32();
       }

@@ -96,7 +96,7 @@ describe("an acceptor's term", () => {
     const hear = (peer: number, message: AcceptorMessage): void => {
       for (const effect of stepProposer(state, { type: "message", peer, message })) {
         if (effect.type === "send" && effect.message.type === "VoteRequest") {
-          asked[effect.peer]!.push(effect.message.term);
+          asked[effect.peer].push(effect.message.term);
         }
       }
     };
@@ -111,7 +111,7 @@ describe("an acceptor's term", () => {
     const vote = (peer: number): void =>
       hear(peer, {
         type: "VoteResponse",
-        term: asked[peer]!.at(-1)!,
+        term: asked[peer].at(-1)!,
         granted: true,
         flushLsn: BEHIND,
         timelineStartLsn: START,

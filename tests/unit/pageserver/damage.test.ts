@@ -63,7 +63,7 @@ class Damaged implements AsyncDisposable {
 
   flipBit(path: string, at: number): void {
     const bytes = this.disk.readFileSync(path);
-    bytes[at]! ^= 4;
+    bytes[at] ^= 4;
     const file = this.disk.openSync(path, "create");
     file.writeSync(bytes, 0, bytes.length, 0);
     file.closeSync();

@@ -53,7 +53,7 @@ class History {
   /** What fills a block at `lsn`; 0 when it was never written. */
   fill(block: number, lsn: number): number {
     for (let i = this.records.length - 1; i >= 0; i--) {
-      const record = this.records[i]!;
+      const record = this.records[i];
       if (record.end <= lsn && record.block === block) return record.fill;
     }
     return this.parent === null ? 0 : this.parent.fill(block, Math.min(lsn, this.from));
@@ -169,7 +169,7 @@ class Life {
     await flush("child");
 
     const main = await attempt(() => this.#timeline("main"));
-    const second = this.histories.get("main")!.records[1]!.end as Lsn;
+    const second = this.histories.get("main")!.records[1].end as Lsn;
     const leased = await attempt(() => main.boundary(second).lsn);
     await attempt(() => main.leases.take(leased, 3_600_000, Date.now()));
     this.branches.set("child", "perhaps");

@@ -62,10 +62,10 @@ describe("a layer file", () => {
     for (let c = 0; c < 3; c++) {
       for (let block = 0; block < perObject; block++) {
         chain.clear();
-        reader.collect(slots[c]!, 2 * block, END, -1, chain);
+        reader.collect(slots[c], 2 * block, END, -1, chain);
         assert.equal(chain.count, 1);
         assert.equal(chain.lsn[0], 1000 + c * perObject + block);
-        reader.collect(slots[c]!, 2 * block + 1, END, -1, chain);
+        reader.collect(slots[c], 2 * block + 1, END, -1, chain);
         reader.collect(objects.slot(1, 1663, 5, 10 * c + 1, 0), 2 * block, END, -1, chain);
         assert.equal(chain.count, 1);
       }
@@ -115,7 +115,7 @@ describe("a layer file", () => {
     for (const [block, value] of values.entries()) {
       chain.clear();
       reader.collect(objects.slot(1, 1663, 5, 1, 0), block, 77, -1, chain);
-      assert.deepEqual(chain.bytes[0]!.slice(chain.off[0], chain.off[0]! + chain.len[0]!), value);
+      assert.deepEqual(chain.bytes[0].slice(chain.off[0], chain.off[0] + chain.len[0]), value);
     }
   });
 
@@ -145,7 +145,7 @@ describe("a layer file", () => {
     assert.equal(good.length, info.fileSize);
     const file = disk.openSync(PATH, "write");
     for (let at = 0; at < good.length; at++) {
-      file.writeSync(Uint8Array.of(good[at]! ^ (1 << (at % 8))), 0, 1, at);
+      file.writeSync(Uint8Array.of(good[at] ^ (1 << (at % 8))), 0, 1, at);
       assert.throws(() => readAll(disk, info), isCorrupt, `byte ${at} of ${good.length}`);
       file.writeSync(good, at, 1, at);
     }
@@ -175,7 +175,7 @@ function readAll(disk: FaultyDisk, info: LayerInfo): void {
     chain.clear();
     reader.collect(objects.slot(1, 1663, 5, block >> 2, 0), block, END, -1, chain);
     assert.equal(chain.count, 1);
-    assert.deepEqual(chain.bytes[0]!.slice(chain.off[0], chain.off[0]! + 5), new Random(block).bytes(5));
+    assert.deepEqual(chain.bytes[0].slice(chain.off[0], chain.off[0] + 5), new Random(block).bytes(5));
   }
   assert.equal(reader.findStart(500, { start: 0, prev: 0 }), true);
 }

@@ -82,7 +82,7 @@ describe("a read at the end of a chain of branches", () => {
       read();
       return cache.lookups / BLOCKS;
     };
-    const shallow = cost(stores[1]!);
+    const shallow = cost(stores[1]);
     const deep = cost(stores.at(-1)!);
     // One more for the filter.
     assert.ok(deep <= shallow + 1.25, `${deep} lookups per read at depth ${DEPTH}, ${shallow} at depth 1`);

@@ -41,7 +41,7 @@ function read(store: TimelineStore, lsn: number): Uint8Array {
   const chain = new ValueChain();
   store.collect(store.slot(OBJECT), 0, lsn, chain);
   assert.equal(chain.count, 1);
-  return chain.bytes[0]!.slice(chain.off[0], chain.off[0]! + chain.len[0]!);
+  return chain.bytes[0].slice(chain.off[0], chain.off[0] + chain.len[0]);
 }
 
 describe("a timeline store", () => {

@@ -47,7 +47,7 @@ class Scenario {
     this.disk.mkdirSync("/t");
     this.disk.fsyncDirSync("/");
     for (let i = 0; i < RECORDS; i++) this.root.add(randomRecord(this.random, this.root.lastLsn));
-    const branchLsn = this.root.records[BRANCH_AFTER]!.end;
+    const branchLsn = this.root.records[BRANCH_AFTER].end;
     this.branch = new TimelineModel(branchLsn, this.root, branchLsn);
     for (let i = 0; i < RECORDS; i++) this.branch.add(randomRecord(this.random, this.branch.lastLsn));
   }
@@ -73,7 +73,7 @@ class Scenario {
     this.stores.push(root);
     this.durableRoot = START;
     for (let i = 0; i < RECORDS; i++) {
-      ingest(root, this.root.records[i]!);
+      ingest(root, this.root.records[i]);
       if (i % FLUSH_EVERY !== 0 && i !== RECORDS - 1) continue;
       await attempt(() => root.flush());
       this.durableRoot = root.lastLsn;
@@ -97,11 +97,11 @@ class Scenario {
   }
 
   get #cutoff(): Lsn {
-    return this.root.records[CUTOFF_AFTER]!.end as Lsn;
+    return this.root.records[CUTOFF_AFTER].end as Lsn;
   }
 
   get #lease(): Lsn {
-    return this.root.records[LEASE_AFTER]!.end as Lsn;
+    return this.root.records[LEASE_AFTER].end as Lsn;
   }
 
   /** What a restart finds must be complete as far as it was promised, and right as far as it says. */

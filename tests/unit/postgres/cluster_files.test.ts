@@ -209,11 +209,11 @@ describe("a page checksum", () => {
     assert.equal(pageChecksum(page, 7), checksum);
     assert.notEqual(pageChecksum(page, 8), checksum);
     for (const at of [0, 7, 10, 11, 12, 4095, 8191]) {
-      page[at]! ^= 0x80;
+      page[at] ^= 0x80;
       assert.notEqual(pageChecksum(page, 7), checksum, `byte ${at}`);
-      page[at]! ^= 0x80;
+      page[at] ^= 0x80;
     }
-    page[8]! ^= 0xff;
+    page[8] ^= 0xff;
     assert.equal(pageChecksum(page, 7), checksum);
   });
 

@@ -212,8 +212,8 @@ describe("WAL of a major", () => {
     const stats = 1 << 8;
     const item15 = end(stats, u32(1), u32(2, 5, 16384));
     const item18 = end(stats, u32(1), u32(2, 5, 16384, 1));
-    assert.equal(parseCommit(parsed(item15, V17), V17).stats[0]!.objid, 16384n);
-    assert.equal(parseAbort(parsed(item18, V18), V18).stats[0]!.objid, (1n << 32n) + 16384n);
+    assert.equal(parseCommit(parsed(item15, V17), V17).stats[0].objid, 16384n);
+    assert.equal(parseAbort(parsed(item18, V18), V18).stats[0].objid, (1n << 32n) + 16384n);
     assert.throws(() => parseCommit(parsed(item15, V14), V14), /xinfo 0x100 .* PostgreSQL 14 does not know/);
     assert.throws(
       () => parseCommit(parsed(end(1 << 9), V18), V18),

@@ -3,7 +3,7 @@ import { errorMessage } from "../../../src/common/errors.ts";
 import { claimPidFile } from "../../../src/process/pid_file.ts";
 
 try {
-  const claim = claimPidFile(process.argv[2]!);
+  const claim = claimPidFile(process.argv[2]);
   process.stdin.on("end", () => claim.release());
   console.log("claimed");
 } catch (error) {

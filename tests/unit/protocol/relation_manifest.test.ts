@@ -43,7 +43,7 @@ describe("a relation manifest", () => {
     const good = encodeRelationManifest(MANIFEST);
     for (let bit = 0; bit < good.length * 8; bit++) {
       const bad = good.slice();
-      bad[bit >> 3]! ^= 1 << (bit & 7);
+      bad[bit >> 3] ^= 1 << (bit & 7);
       assert.throws(() => decodeRelationManifest(bad), /relation manifest/, `bit ${bit}`);
     }
   });

@@ -44,7 +44,7 @@ describe("a safekeeper control file", () => {
     const bytes = encodeControlFile(IDENTITY, CONTROL);
     for (let i = 0; i < bytes.length; i++) {
       const damaged = new Uint8Array(bytes);
-      damaged[i]! ^= 1 << (i % 8);
+      damaged[i] ^= 1 << (i % 8);
       assert.throws(() => decodeControlFile(damaged, "the/file"), {
         kind: "corrupt_data",
         message: /the\/file/,

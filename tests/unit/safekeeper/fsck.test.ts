@@ -39,7 +39,7 @@ async function safekeeper(): Promise<{ disk: FaultyDisk; wal: WalBuilder }> {
   const control = {
     ...newAcceptorControl(),
     timelineStartLsn: START,
-    commitLsn: wal.records[80]!.lsn,
+    commitLsn: wal.records[80].lsn,
   };
   put(disk, CONTROL, encodeControlFile(IDENTITY, control));
   return { disk, wal };
@@ -53,7 +53,7 @@ function put(disk: FaultyDisk, path: string, bytes: Uint8Array): void {
 
 function flip(disk: FaultyDisk, path: string, offset: number): void {
   const bytes = disk.readFileSync(path).slice();
-  bytes[offset]! ^= 1;
+  bytes[offset] ^= 1;
   put(disk, path, bytes);
 }
 
@@ -77,13 +77,13 @@ describe("a check of a safekeeper's data", () => {
   test("tells of a bit below what is committed, and above it: the control file lags behind", async () => {
     const { disk, wal } = await safekeeper();
     const segment = `${TIMELINE}/000000010000000000000002`;
-    const above = wal.records[90]!.lsn + 100 - SEGMENT * 2;
+    const above = wal.records[90].lsn + 100 - SEGMENT * 2;
     flip(disk, segment, above);
-    assert.equal((await checked(disk))[0]!.problems.length, 1);
+    assert.equal((await checked(disk))[0].problems.length, 1);
     flip(disk, segment, above);
-    const at = wal.records[40]!.lsn - SEGMENT * 2;
+    const at = wal.records[40].lsn - SEGMENT * 2;
     flip(disk, segment, at + 100);
-    const [problem, ...others] = (await checked(disk))[0]!.problems;
+    const [problem, ...others] = (await checked(disk))[0].problems;
     assert.deepEqual(others, []);
     assert.ok(problem!.startsWith(`${segment}, offset ${at}: invalid WAL at 0/`), problem);
     assert.match(
@@ -96,15 +96,15 @@ describe("a check of a safekeeper's data", () => {
     const { disk } = await safekeeper();
     flip(disk, CONTROL, 80);
     assert.match(
-      (await checked(disk))[0]!.problems[0]!,
+      (await checked(disk))[0].problems[0],
       /safekeeper\.control: checksum .* Stop the safekeeper/,
     );
     disk.unlinkSync(CONTROL);
-    assert.match((await checked(disk))[0]!.problems[0]!, /safekeeper\.control/);
+    assert.match((await checked(disk))[0].problems[0], /safekeeper\.control/);
     const second = await safekeeper();
     second.disk.unlinkSync(`${TIMELINE}/000000010000000000000002`);
     assert.match(
-      (await checked(second.disk))[0]!.problems[0]!,
+      (await checked(second.disk))[0].problems[0],
       /has no WAL segment, but 0\/\w+ is committed/,
     );
   });

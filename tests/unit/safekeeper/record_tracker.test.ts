@@ -41,7 +41,7 @@ describe("a record tracker", () => {
 
   test("refuses what is not WAL", () => {
     const { wal, bytes } = build();
-    bytes[60]! ^= 1;
+    bytes[60] ^= 1;
     const tracker = new RecordTracker(V15, START, SEGMENT, wal.systemId);
     assert.throws(() => tracker.feed(START, bytes), { kind: "corrupt_data" });
   });

@@ -149,7 +149,7 @@ describe("a safekeeper's service", () => {
     }
     bytes = wal.bytes.slice(START - wal.from);
     endLsn = boundaries.at(-1)!;
-    commitLsn = boundaries[200]!;
+    commitLsn = boundaries[200];
   });
 
   after(async () => {
@@ -248,7 +248,7 @@ describe("a safekeeper's service", () => {
     }
     await using client = await connect();
     const { rows } = await client.query(`TIMELINE_STATUS ${tenant} ${timeline}`);
-    const [status] = JSON.parse(rows[0]![0]!);
+    const [status] = JSON.parse(rows[0][0]!);
     assert.deepEqual([status.term, status.remote_consistent_lsn], [3, formatLsn(START)]);
     await client.query(`TIMELINE_DELETE ${tenant} ${other}`);
   });
@@ -279,7 +279,7 @@ describe("a safekeeper's service", () => {
     await using client = await connect();
     for (const command of ["TIMELINE_STATUS", `timeline_status ${tenant} ${timeline};`]) {
       const { rows } = await client.query(command);
-      const [status, ...others] = JSON.parse(rows[0]![0]!);
+      const [status, ...others] = JSON.parse(rows[0][0]!);
       assert.deepEqual(others, []);
       assert.deepEqual([status.tenant_id, status.timeline_id, status.term], [tenant, timeline, 3]);
       assert.deepEqual([status.flush_lsn, status.commit_lsn], [formatLsn(endLsn), formatLsn(commitLsn)]);
@@ -327,7 +327,7 @@ describe("a safekeeper's service", () => {
 
   test("calls the page server until it has the WAL, then no more", async () => {
     while (calls.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    const [, , ...connInfo] = calls[0]!.split(" ").slice(1);
+    const [, , ...connInfo] = calls[0].split(" ").slice(1);
     const info = parseConnInfo(connInfo.join(" "));
     assert.deepEqual([info.host, info.port], [safekeeper.address.host, safekeeper.address.port]);
     assert.equal(calls[0], `callmemaybe ${tenant} ${timeline} ${connInfo.join(" ")}`);
@@ -350,7 +350,7 @@ describe("a safekeeper's service", () => {
     await using status = await connect();
     for (;;) {
       const { rows } = await status.query("TIMELINE_STATUS");
-      if (JSON.parse(rows[0]![0]!)[0].remote_consistent_lsn === formatLsn(commitLsn)) break;
+      if (JSON.parse(rows[0][0]!)[0].remote_consistent_lsn === formatLsn(commitLsn)) break;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     client.destroy();

@@ -183,7 +183,7 @@ async function live(timelines: Timelines, promised: Promised, random: Random): P
     const current = promised.logs.find((log) => endOf(log) >= flushLsn && hasHistory(log, vote.history))!;
     // Another acceptor's log was ahead: of this one's, what is not committed may have to go.
     const candidates = current.boundaries.filter((lsn) => lsn >= promised.commitLsn && lsn <= flushLsn);
-    const startLsn = candidates[random.int(candidates.length)]!;
+    const startLsn = candidates[random.int(candidates.length)];
     const kept = cutLog(current, startLsn);
     let log: Log = { ...kept, history: startTerm(kept.history, startLsn, term) };
     promised.logs = [current, log];

@@ -43,7 +43,7 @@ function check(store: WalStore, through: Lsn, endsWithRecord: boolean): readonly
 
 function flipped(...lsns: number[]): Uint8Array {
   const bytes = BYTES.slice();
-  for (const lsn of lsns) bytes[lsn - START]! ^= 4;
+  for (const lsn of lsns) bytes[lsn - START] ^= 4;
   return bytes;
 }
 
@@ -86,8 +86,8 @@ describe("a check of WAL at rest", () => {
     const damages = check(await storeOf(flipped(hit.lsn + 30, later.lsn + 30)), END, true);
     assert.deepEqual(damages.map(({ lsn }) => lsn), [hit.lsn, later.lsn]);
     const file = walFileName(1, hit.lsn, SEGMENT);
-    assert.ok(damages[0]!.what.startsWith(`${DIR}/${file}, offset ${segmentOffset(hit.lsn, SEGMENT)}: `));
-    assert.match(damages[0]!.what, /checksum mismatch/);
+    assert.ok(damages[0].what.startsWith(`${DIR}/${file}, offset ${segmentOffset(hit.lsn, SEGMENT)}: `));
+    assert.match(damages[0].what, /checksum mismatch/);
   });
 
   test("takes a page of zeros in the middle for damage, and WAL that is too short", async () => {
@@ -97,7 +97,7 @@ describe("a check of WAL at rest", () => {
     assert.equal(check(zeros, END, true).length, 1);
     assert.equal(check(zeros, endOfWritten(zeros), false).length, 1);
     const cut = await storeOf(BYTES.subarray(0, SEGMENT * 3 - START - 1000));
-    assert.match(check(cut, END, true)[0]!.what, /no whole record is there, but the WAL goes to/);
+    assert.match(check(cut, END, true)[0].what, /no whole record is there, but the WAL goes to/);
   });
 
   test("takes a last record that was cut short for the end where it may be that", async () => {
@@ -113,7 +113,7 @@ describe("a check of WAL at rest", () => {
     const store = await storeOf(flipped(START + 40, END - 200), disk);
     await store.truncate(END);
     await store.removeBefore((SEGMENT * 3 + 1) as Lsn);
-    assert.equal(basename(disk.readdirSync(DIR)[0]!), walFileName(1, SEGMENT * 3, SEGMENT));
+    assert.equal(basename(disk.readdirSync(DIR)[0]), walFileName(1, SEGMENT * 3, SEGMENT));
     assert.deepEqual(check(store, END, true).map(({ lsn }) => lsn > SEGMENT * 4), [true]);
   });
 });

@@ -59,10 +59,10 @@ describe("findEndOfWal", () => {
   test("is the end of the last record, over pages and segments, from any record boundary", async () => {
     const wal = records(Array.from({ length: 300 }, (_, i) => 40 + (i * 997) % 9000));
     const store = await reopenWith(wal.bytes);
-    const last = wal.ends[wal.ends.length - 1]!;
+    const last = wal.ends[wal.ends.length - 1];
     assert.ok(last > 2 * SEGMENT);
     assert.equal(await findEndOfWal(V15, store, START), last);
-    assert.equal(await findEndOfWal(V15, store, wal.ends[wal.ends.length - 3]!), last);
+    assert.equal(await findEndOfWal(V15, store, wal.ends[wal.ends.length - 3]), last);
     assert.equal(await findEndOfWal(V15, store, last), last);
     await store.close();
   });
@@ -84,7 +84,7 @@ describe("findEndOfWal", () => {
 
   test("a valid record behind a damaged one does not count", async () => {
     const wal = records([200, 200, 200, 200, 200]);
-    wal.bytes[2 * 200 + 100]! ^= 1;
+    wal.bytes[2 * 200 + 100] ^= 1;
     const store = await reopenWith(wal.bytes);
     assert.equal(await findEndOfWal(V15, store, START), wal.ends[1]);
     await store.close();
@@ -93,7 +93,7 @@ describe("findEndOfWal", () => {
   test("after cutting there, remains of an earlier life can't be taken for what follows", async () => {
     const wal = records([200, 200, 200, 200, 200]);
     const third = wal.bytes.slice(2 * 200, 3 * 200);
-    wal.bytes[2 * 200 + 100]! ^= 1;
+    wal.bytes[2 * 200 + 100] ^= 1;
     const store = await reopenWith(wal.bytes);
     await store.truncate(await findEndOfWal(V15, store, START));
     // The damaged record is written again, exactly as it was: what came after it must be gone.

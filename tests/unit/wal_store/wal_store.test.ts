@@ -135,7 +135,7 @@ describe("WalStore", () => {
       "000000010000000000000005",
     ]);
     for (const name of names) assert.equal(statSync(join(dir, "wal", name)).size, SEGMENT);
-    const first = readFileSync(join(dir, "wal", names[0]!));
+    const first = readFileSync(join(dir, "wal", names[0]));
     assert.deepEqual(first.subarray(0, 0x28), Buffer.alloc(0x28));
     assert.deepEqual(new Uint8Array(first.subarray(0x28)), pattern(START, SEGMENT - 0x28));
     await store.close();
@@ -181,11 +181,11 @@ describe("WalStore", () => {
     append(store, 100);
     const third = store.sync();
     assert.equal(gates.length, 1);
-    gates[0]!();
+    gates[0]();
     assert.equal(await first, START + 100);
     while (gates.length < 2) await Promise.resolve();
     append(store, 100);
-    gates[1]!();
+    gates[1]();
     assert.deepEqual(await Promise.all([second, third]), [START + 300, START + 300]);
     assert.equal(gates.length, 2);
     assert.equal(store.syncedLsn, START + 300);

@@ -75,7 +75,7 @@ export class FuseSession {
    */
   handle(buffers: fuse.FuseBuffers): number {
     try {
-      return this.#dispatch(buffers, buffers.requestWords[fuse.IN_OPCODE]!);
+      return this.#dispatch(buffers, buffers.requestWords[fuse.IN_OPCODE]);
     } catch (error) {
       if (error instanceof FileSystemError) return fuse.errorReply(buffers, error.errno);
       throw error;
@@ -91,7 +91,7 @@ export class FuseSession {
       case fuse.FUSE_LOOKUP:
         return this.#lookup(buffers);
       case fuse.FUSE_FORGET:
-        this.#inodes.forget(buffers.requestWords[fuse.IN_NODEID]!, buffers.requestWords[fuse.IN_ARGS]!);
+        this.#inodes.forget(buffers.requestWords[fuse.IN_NODEID], buffers.requestWords[fuse.IN_ARGS]);
         return NO_REPLY;
       case fuse.FUSE_BATCH_FORGET:
         return this.#batchForget(buffers);
@@ -129,7 +129,7 @@ export class FuseSession {
       case fuse.FUSE_READDIR:
         return this.#readDirectory(buffers);
       case fuse.FUSE_RELEASEDIR:
-        this.#directories.delete(buffers.requestWords[fuse.IN_ARGS]!);
+        this.#directories.delete(buffers.requestWords[fuse.IN_ARGS]);
         return done(buffers);
       case fuse.FUSE_STATFS:
         return this.#statfs(buffers);
@@ -151,17 +151,17 @@ export class FuseSession {
   }
 
   #inode(buffers: fuse.FuseBuffers): Inode {
-    return this.#inodes.get(buffers.requestWords[fuse.IN_NODEID]!);
+    return this.#inodes.get(buffers.requestWords[fuse.IN_NODEID]);
   }
 
   #getAttributes(buffers: fuse.FuseBuffers): number {
     const words = buffers.requestWords;
     const inode = this.#inode(buffers);
     // A write(2), of which the write-back cache does not tell otherwise: it is made to ask when the disk is full.
-    const isWrite = this.#room.isLow && (words[fuse.GETATTR_FLAGS]! & fuse.FUSE_GETATTR_FH) !== 0;
+    const isWrite = this.#room.isLow && (words[fuse.GETATTR_FLAGS] & fuse.FUSE_GETATTR_FH) !== 0;
     const has = (offset: number, bytes: number): boolean =>
       this.#data.missing(inode, offset, bytes).length === 0;
-    if (isWrite && inode.grows && this.#room.refusesWrite(words[fuse.IN_PID]!, has)) {
+    if (isWrite && inode.grows && this.#room.refusesWrite(words[fuse.IN_PID], has)) {
       return fuse.errorReply(buffers, ENOSPC);
     }
     return fuse.attributesReply(buffers, inode);
@@ -171,7 +171,7 @@ export class FuseSession {
     const words = buffers.requestWords;
     const inode = this.#inode(buffers);
     const offset = fuse.requestUint64(buffers, fuse.IO_OFFSET);
-    const bytes = this.#data.readable(inode, offset, words[fuse.IO_SIZE]!);
+    const bytes = this.#data.readable(inode, offset, words[fuse.IO_SIZE]);
     if (inode.remote !== null && offset < inode.remoteEnd) {
       this.#data.ask(inode, offset, bytes);
       const missing = this.#data.missing(inode, offset, bytes);
@@ -199,14 +199,14 @@ export class FuseSession {
       this.#data.read(inode, offset, bytes, overlay, 0);
     }
     const words = buffers.requestWords;
-    const unique = [words[fuse.IN_UNIQUE]!, words[fuse.IN_UNIQUE + 1]!] as const;
+    const unique = [words[fuse.IN_UNIQUE], words[fuse.IN_UNIQUE + 1]] as const;
     this.#onMiss({ unique, inode: inode.id, remote, offset, bytes, missing, overlay });
   }
 
   #write(buffers: fuse.FuseBuffers): number {
     const inode = this.#inode(buffers);
     const offset = fuse.requestUint64(buffers, fuse.IO_OFFSET);
-    const bytes = buffers.requestWords[fuse.IO_SIZE]!;
+    const bytes = buffers.requestWords[fuse.IO_SIZE];
     this.#data.write(inode, offset, buffers.request, fuse.WRITE_DATA_BYTES, bytes);
     buffers.replyWords[4] = bytes;
     buffers.replyWords[5] = 0;
@@ -223,9 +223,9 @@ export class FuseSession {
   #batchForget(buffers: fuse.FuseBuffers): number {
     // fuse_batch_forget_in: count u32, padding; then nodeid u64 and nlookup u64 for each.
     const words = buffers.requestWords;
-    const count = words[fuse.IN_ARGS]!;
+    const count = words[fuse.IN_ARGS];
     for (let i = 0, at = fuse.IN_ARGS + 2; i < count; i++, at += 4) {
-      this.#inodes.forget(words[at]!, words[at + 2]!);
+      this.#inodes.forget(words[at], words[at + 2]);
     }
     return NO_REPLY;
   }
@@ -233,22 +233,22 @@ export class FuseSession {
   #setAttributes(buffers: fuse.FuseBuffers): number {
     const words = buffers.requestWords;
     const inode = this.#inode(buffers);
-    const valid = words[fuse.SETATTR_VALID]!;
+    const valid = words[fuse.SETATTR_VALID];
     if (valid & fuse.FATTR_SIZE) {
       this.#data.truncate(inode, fuse.requestUint64(buffers, fuse.SETATTR_SIZE));
     }
     if (valid & fuse.FATTR_MODE) {
-      inode.mode = (inode.mode & S_IFMT) | (words[fuse.SETATTR_MODE]! & PERMISSION_BITS);
+      inode.mode = (inode.mode & S_IFMT) | (words[fuse.SETATTR_MODE] & PERMISSION_BITS);
     }
-    if (valid & fuse.FATTR_UID) inode.uid = words[fuse.SETATTR_UID]!;
-    if (valid & fuse.FATTR_GID) inode.gid = words[fuse.SETATTR_GID]!;
+    if (valid & fuse.FATTR_UID) inode.uid = words[fuse.SETATTR_UID];
+    if (valid & fuse.FATTR_GID) inode.gid = words[fuse.SETATTR_GID];
     if (valid & fuse.FATTR_MTIME_NOW) {
       const now = Date.now();
       inode.mtimeSec = Math.floor(now / 1000);
       inode.mtimeNsec = (now % 1000) * 1_000_000;
     } else if (valid & fuse.FATTR_MTIME) {
       inode.mtimeSec = fuse.requestUint64(buffers, fuse.SETATTR_MTIME);
-      inode.mtimeNsec = words[fuse.SETATTR_MTIMENSEC]!;
+      inode.mtimeNsec = words[fuse.SETATTR_MTIMENSEC];
     }
     return fuse.attributesReply(buffers, inode);
   }
@@ -298,15 +298,15 @@ export class FuseSession {
   /** The kernel applies the umask itself unless it was asked to leave that to us; doing it twice changes nothing. */
   #newMode(buffers: fuse.FuseBuffers, type: number, mode: number, umask: number): number {
     const words = buffers.requestWords;
-    return type | (words[mode]! & ~words[umask]! & PERMISSION_BITS);
+    return type | (words[mode] & ~words[umask] & PERMISSION_BITS);
   }
 
   #make(buffers: fuse.FuseBuffers, newName: string, mode: number, target?: string): Inode {
     const words = buffers.requestWords;
     const inode = this.#inodes.create(this.#inode(buffers), newName, {
       mode,
-      uid: words[fuse.IN_UID]!,
-      gid: words[fuse.IN_GID]!,
+      uid: words[fuse.IN_UID],
+      gid: words[fuse.IN_GID],
       grows: true,
       ...(target === undefined ? {} : { target, size: textEncoder.encode(target).length }),
     });
@@ -315,7 +315,7 @@ export class FuseSession {
   }
 
   #rename(buffers: fuse.FuseBuffers, nameAt: number): number {
-    const newDirectory = this.#inodes.get(buffers.requestWords[fuse.IN_ARGS]!);
+    const newDirectory = this.#inodes.get(buffers.requestWords[fuse.IN_ARGS]);
     const oldName = name(buffers, nameAt);
     const newName = name(buffers, nameAt + textEncoder.encode(oldName).length + 1);
     this.#inodes.rename(this.#inode(buffers), oldName, newDirectory, newName);
@@ -337,12 +337,12 @@ export class FuseSession {
   }
 
   #readDirectory(buffers: fuse.FuseBuffers): number {
-    const entries = this.#directories.get(buffers.requestWords[fuse.IN_ARGS]!);
+    const entries = this.#directories.get(buffers.requestWords[fuse.IN_ARGS]);
     if (entries === undefined) return fuse.errorReply(buffers, EINVAL);
-    const limit = fuse.OUT_HEADER_BYTES + buffers.requestWords[fuse.IO_SIZE]!;
+    const limit = fuse.OUT_HEADER_BYTES + buffers.requestWords[fuse.IO_SIZE];
     let at = fuse.OUT_HEADER_BYTES;
     for (let i = fuse.requestUint64(buffers, fuse.IO_OFFSET); i < entries.length; i++) {
-      const next = putDirectoryEntry(buffers, at, limit, entries[i]!, i + 1);
+      const next = putDirectoryEntry(buffers, at, limit, entries[i], i + 1);
       if (next < 0) break;
       at = next;
     }
@@ -402,8 +402,8 @@ function name(buffers: fuse.FuseBuffers, at: number): string {
 }
 
 function coversAll(missing: readonly number[], offset: number, bytes: number): boolean {
-  return missing.length === 2 && missing[0]! * UNIT_BYTES <= offset &&
-    missing[1]! * UNIT_BYTES >= offset + bytes;
+  return missing.length === 2 && missing[0] * UNIT_BYTES <= offset &&
+    missing[1] * UNIT_BYTES >= offset + bytes;
 }
 
 /** fuse_dirent. @returns where the next one goes, -1 when this one doesn't fit */

@@ -74,7 +74,7 @@ export class Presence {
   /** Calls with every unit that was asked for or written, in order. */
   forEachHot(visit: (unit: number) => void): void {
     for (let byte = 0; byte < this.#asked.length; byte++) {
-      const hot = this.#asked[byte]! | this.#written[byte]!;
+      const hot = this.#asked[byte] | this.#written[byte];
       for (let bit = 0; hot >>> bit !== 0; bit++) {
         if ((hot >>> bit) & 1) visit(8 * byte + bit);
       }
@@ -129,13 +129,13 @@ export class Presence {
 }
 
 function isSet(bits: Uint8Array, unit: number): boolean {
-  return (bits[unit >>> 3]! & (1 << (unit & 7))) !== 0;
+  return (bits[unit >>> 3] & (1 << (unit & 7))) !== 0;
 }
 
 function set(bits: Uint8Array, unit: number): void {
-  bits[unit >>> 3]! |= 1 << (unit & 7);
+  bits[unit >>> 3] |= 1 << (unit & 7);
 }
 
 function clear(bits: Uint8Array, unit: number): void {
-  bits[unit >>> 3]! &= ~(1 << (unit & 7));
+  bits[unit >>> 3] &= ~(1 << (unit & 7));
 }

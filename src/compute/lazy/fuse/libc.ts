@@ -206,7 +206,7 @@ const SOCK_CLOEXEC = 0o2000000;
 export function socketPair(): [number, number] {
   const fds = new Int32Array(2);
   call("socketpair", AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, new Uint8Array(fds.buffer));
-  return [fds[0]!, fds[1]!];
+  return [fds[0], fds[1]];
 }
 
 const MSG_CMSG_CLOEXEC = 0x40000000;
@@ -250,7 +250,7 @@ export function receiveFd(socket: number): number | undefined {
   pointTo(IOVEC, DATA);
   words[IOVEC + 2] = 1;
   call("recvmsg", socket, message, MSG_CMSG_CLOEXEC);
-  const hasDescriptor = words[MSG_CONTROLLEN]! > 0 && words[CMSG_LEVEL] === SOL_SOCKET &&
+  const hasDescriptor = words[MSG_CONTROLLEN] > 0 && words[CMSG_LEVEL] === SOL_SOCKET &&
     words[CMSG_TYPE] === SCM_RIGHTS;
   return hasDescriptor ? words[CMSG_DATA] : undefined;
 }

@@ -119,7 +119,7 @@ function unescapeOctal(text: string): string {
       bytes.push(Number.parseInt(raw.toString("latin1", i + 1, i + 4), 8));
       i += 3;
     } else {
-      bytes.push(raw[i]!);
+      bytes.push(raw[i]);
     }
   }
   return Buffer.from(bytes).toString();

@@ -141,7 +141,7 @@ export class FuseBuffers {
 
 /** The 64-bit number in the request at word `at`. Sizes and offsets are below 2^53. */
 export function requestUint64(buffers: FuseBuffers, at: number): number {
-  return buffers.requestWords[at]! + buffers.requestWords[at + 1]! * TWO_POW_32;
+  return buffers.requestWords[at] + buffers.requestWords[at + 1] * TWO_POW_32;
 }
 
 /** fuse_notify_code: goes where a reply has its error. */
@@ -189,8 +189,8 @@ export function finishReply(buffers: FuseBuffers, length: number): number {
   const words = buffers.replyWords;
   words[0] = length;
   words[1] = 0;
-  words[2] = buffers.requestWords[IN_UNIQUE]!;
-  words[3] = buffers.requestWords[IN_UNIQUE + 1]!;
+  words[2] = buffers.requestWords[IN_UNIQUE];
+  words[3] = buffers.requestWords[IN_UNIQUE + 1];
   return length;
 }
 
@@ -302,10 +302,10 @@ export interface InitRequest {
 export function readInit(buffers: FuseBuffers): InitRequest {
   const words = buffers.requestWords;
   return {
-    major: words[IN_ARGS]!,
-    minor: words[IN_ARGS + 1]!,
-    maxReadahead: words[IN_ARGS + 2]!,
-    flags: words[IN_ARGS + 3]!,
+    major: words[IN_ARGS],
+    minor: words[IN_ARGS + 1],
+    maxReadahead: words[IN_ARGS + 2],
+    flags: words[IN_ARGS + 3],
   };
 }
 

@@ -54,7 +54,7 @@ export class KeptPages {
     for (let taken = 0; taken < this.#slots; taken++) {
       const slot = this.#next;
       if (Atomics.load(this.#states, slot) !== FULL) return;
-      sink.keepPage(this.#inodes[slot]!, this.#blocks[slot]!, this.#pages, slot * BLCKSZ);
+      sink.keepPage(this.#inodes[slot], this.#blocks[slot], this.#pages, slot * BLCKSZ);
       Atomics.store(this.#states, slot, EMPTY);
       this.#next = (slot + 1) % this.#slots;
     }

@@ -17,8 +17,8 @@ export function answerMissedRead(miss: MissedRead, fetcher: PageFetcher, write: 
   const answer = new Answer(miss, write);
   const { missing } = miss;
   for (let run = 0; run < missing.length; run += 2) {
-    const block = Math.floor(missing[run]! / UNITS_PER_BLOCK);
-    const end = Math.ceil(missing[run + 1]! / UNITS_PER_BLOCK);
+    const block = Math.floor(missing[run] / UNITS_PER_BLOCK);
+    const end = Math.ceil(missing[run + 1] / UNITS_PER_BLOCK);
     answer.expect(fetcher.fetch(miss.inode, miss.remote, block, end - block, answer));
   }
 }
@@ -49,8 +49,8 @@ class Answer implements PageWaiter {
     const end = offset + this.#miss.bytes;
     for (let run = 0; run < missing.length; run += 2) {
       // Only what was missing: beside it there may be pages that have been written here.
-      const from = Math.max(missing[run]! * UNIT_BYTES, fetchedStart, offset);
-      const to = Math.min(missing[run + 1]! * UNIT_BYTES, fetchedEnd, end);
+      const from = Math.max(missing[run] * UNIT_BYTES, fetchedStart, offset);
+      const to = Math.min(missing[run + 1] * UNIT_BYTES, fetchedEnd, end);
       if (from >= to) continue;
       const source = at + from - fetchedStart;
       this.#reply.set(bytes.subarray(source, source + to - from), OUT_HEADER_BYTES + from - offset);

@@ -50,7 +50,7 @@ export class PrewarmPlan {
     if (!this.#space.hasRoomFor(STEP_BLOCKS * BLCKSZ)) return reads;
     let left = STEP_BLOCKS;
     while (left > 0 && this.#range < this.#ranges.length) {
-      const range = this.#ranges[this.#range]!;
+      const range = this.#ranges[this.#range];
       const count = Math.min(left, range.count - this.#done);
       if (count <= 0) {
         this.#range++;
@@ -74,8 +74,8 @@ export class PrewarmPlan {
     const offset = (block - segment * RELSEG_SIZE) * BLCKSZ;
     const missing = this.#data.missing(inode, offset, count * BLCKSZ);
     for (let run = 0; run < missing.length; run += 2) {
-      const first = Math.floor(missing[run]! * UNIT_BYTES / BLCKSZ);
-      const end = Math.ceil(missing[run + 1]! * UNIT_BYTES / BLCKSZ);
+      const first = Math.floor(missing[run] * UNIT_BYTES / BLCKSZ);
+      const end = Math.ceil(missing[run + 1] * UNIT_BYTES / BLCKSZ);
       reads.push({ inode: inode.id, remote: inode.remote, block: first, blocks: end - first });
       blocks += end - first;
     }

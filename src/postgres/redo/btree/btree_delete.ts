@@ -50,7 +50,7 @@ function deleteTuples(rec: WalRecord, counts: number): void {
   const updated = u16(counts + 2);
   checkBtreePage();
   const deletedOffsets = blockData(rec, 0, 2 * (deleted + updated));
-  const end = deletedOffsets + rec.dataLen[0]!;
+  const end = deletedOffsets + rec.dataLen[0];
   const updatedOffsets = deletedOffsets + 2 * deleted;
   let update = updatedOffsets + 2 * updated;
   for (let i = 0; i < updated; i++) {

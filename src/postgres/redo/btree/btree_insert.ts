@@ -18,7 +18,7 @@ export function insertTuple(rec: WalRecord): void {
   const off = u16(mainData(rec, SIZE_OF_BTREE_INSERT));
   checkBtreePage();
   const data = blockData(rec, 0, SIZE_OF_INDEX_TUPLE);
-  const size = rec.dataLen[0]!;
+  const size = rec.dataLen[0];
   copy(pageAddItem(PAGE, size, off), data, size);
   pageSetLsn(PAGE, rec.endLsn);
 }
@@ -32,7 +32,7 @@ export function insertTupleSplittingPosting(rec: WalRecord): void {
   checkBtreePage();
   const data = blockData(rec, 0, SIZE_OF_POSTING_OFFSET + SIZE_OF_INDEX_TUPLE);
   const logged = data + SIZE_OF_POSTING_OFFSET;
-  const size = rec.dataLen[0]! - SIZE_OF_POSTING_OFFSET;
+  const size = rec.dataLen[0] - SIZE_OF_POSTING_OFFSET;
   if (indexTupleSize(logged, logged + size) !== size) {
     throw new RedoError(`the new tuple is not as long as the ${size} bytes it comes in`);
   }

@@ -97,7 +97,7 @@ export function firstDataKey(): number {
 }
 
 function btreeFlags(): number {
-  return W16[(PAGE + BT_SPECIAL + BTPO_FLAGS) >> 1]!;
+  return W16[(PAGE + BT_SPECIAL + BTPO_FLAGS) >> 1];
 }
 
 export function setBtreeFlags(flags: number): void {
@@ -135,7 +135,7 @@ export function restoreMeta(rec: WalRecord, blk: number): void {
   W32[(meta + BTM_MAGIC) >> 2] = BTREE_MAGIC;
   for (let at = 0; at < METADATA_WORDS_SIZE; at += 4) W32[(meta + BTM_VERSION + at) >> 2] = u32(data + at);
   W32[(meta + BTM_LAST_CLEANUP_NUM_HEAP_TUPLES + 4) >> 2] = MINUS_ONE_HIGH_WORD;
-  W8[meta + BTM_ALLEQUALIMAGE] = W8[data + METADATA_ALLEQUALIMAGE]!;
+  W8[meta + BTM_ALLEQUALIMAGE] = W8[data + METADATA_ALLEQUALIMAGE];
   // The metadata are no items, but pd_lower is behind them: else they would be in the hole of a full-page image.
   setPdLower(PAGE, SIZE_OF_PAGE_HEADER + SIZE_OF_BT_META_PAGE_DATA);
   pageSetLsn(PAGE, rec.endLsn);
@@ -150,7 +150,7 @@ const starts = new Uint16Array(BLCKSZ / 8);
  * @throws {RedoError} when they are malformed or don't fit
  */
 export function restoreTuples(rec: WalRecord, blk: number): void {
-  const length = rec.dataLen[blk]!;
+  const length = rec.dataLen[blk];
   const data = blockData(rec, blk, 0);
   const upper = pdSpecial(PAGE) - length;
   let count = 0;
@@ -167,7 +167,7 @@ export function restoreTuples(rec: WalRecord, blk: number): void {
   copy(PAGE + upper, data, length);
   let end = length;
   for (let i = count - 1; i >= 0; i--) {
-    const start = starts[i]!;
+    const start = starts[i];
     W32[((PAGE + SIZE_OF_PAGE_HEADER) >> 2) + count - 1 - i] = makeItemId(
       upper + start,
       LP_NORMAL,

@@ -70,7 +70,7 @@ export function redoSplit(rec: WalRecord, blk: number, newItemOnLeft: boolean): 
 function splitRight(rec: WalRecord, main: number): void {
   const level = u32(main + SPLIT_LEVEL);
   const hasNext = rec.blockCount > NEXT_BLOCK && rec.blockInUse[NEXT_BLOCK] === 1;
-  const next = hasNext ? rec.blkno[NEXT_BLOCK]! : P_NONE;
+  const next = hasNext ? rec.blkno[NEXT_BLOCK] : P_NONE;
   btreePageInit(blockNumber(rec, LEFT_BLOCK), next, level, level === 0 ? BTP_LEAF : 0);
   restoreTuples(rec, RIGHT_BLOCK);
   pageSetLsn(PAGE, rec.endLsn);
@@ -84,7 +84,7 @@ function splitLeft(rec: WalRecord, main: number, newItemOnLeft: boolean): void {
   const splitsPosting = postingOff !== 0;
   checkBtreePage();
   let data = blockData(rec, LEFT_BLOCK, 0);
-  const end = data + rec.dataLen[LEFT_BLOCK]!;
+  const end = data + rec.dataLen[LEFT_BLOCK];
 
   let newSize = 0;
   if (newItemOnLeft || splitsPosting) {

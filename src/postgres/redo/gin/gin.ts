@@ -89,7 +89,7 @@ export function redoGin(rec: WalRecord, blk: number): void {
       break;
     case XLOG_GIN_VACUUM_DATA_LEAF_PAGE:
       if (blk !== 0) throw unexpectedBlock(blk);
-      redoRecompressLeaf(rec.dataOff[0]!, rec.dataLen[0]!);
+      redoRecompressLeaf(rec.dataOff[0], rec.dataLen[0]);
       break;
     default:
       throw new RedoError(`unknown GIN record type 0x${rec.xl_info.toString(16)}`);
@@ -107,8 +107,8 @@ function redoInsert(rec: WalRecord, blk: number): void {
   }
   if (blk !== 0) throw unexpectedBlock(blk);
   const isData = (flags & GIN_INSERT_ISDATA) !== 0;
-  const at = rec.dataOff[0]!;
-  const length = rec.dataLen[0]!;
+  const at = rec.dataOff[0];
+  const length = rec.dataLen[0];
   if (isLeaf) {
     if (isData) redoRecompressLeaf(at, length);
     else redoInsertLeafEntry(at, length);

@@ -154,8 +154,8 @@ export function redoRecompressLeaf(at: number, length: number): void {
 
   for (; actions > 0; actions--) {
     if (wal + 2 > walEnd) throw new RedoError(`record ends with ${actions} segment actions to come`);
-    const target = W8[wal]!;
-    const action = W8[wal + 1]!;
+    const target = W8[wal];
+    const action = W8[wal + 1];
     wal += 2;
     if (target < segment) {
       throw new RedoError(`segment action on segment ${target}, after one on segment ${segment - 1}`);

@@ -84,7 +84,7 @@ export function redoDeleteListPages(rec: WalRecord, blk: number): void {
 }
 
 function addListTuples(rec: WalRecord, blk: number, off: number, expected: number): void {
-  const at = rec.dataOff[blk]!;
-  const count = addIndexTuples(PAGE, off, at, at + rec.dataLen[blk]!);
+  const at = rec.dataOff[blk];
+  const count = addIndexTuples(PAGE, off, at, at + rec.dataLen[blk]);
   if (count !== expected) throw new RedoError(`block data has ${count} index tuples, expected ${expected}`);
 }

@@ -78,7 +78,7 @@ export function ginInitMetapage(metadata: number): void {
 }
 
 export function ginFlags(): number {
-  return W16[FLAGS_HALFWORD]!;
+  return W16[FLAGS_HALFWORD];
 }
 
 export function setGinFlags(flags: number): void {
@@ -91,7 +91,7 @@ export function setGinRightlink(blkno: number): void {
 
 /** Posting items on an internal posting tree page; heap tuples on a pending list page. */
 export function ginMaxoff(): number {
-  return W16[MAXOFF_HALFWORD]!;
+  return W16[MAXOFF_HALFWORD];
 }
 
 export function setGinMaxoff(maxoff: number): void {

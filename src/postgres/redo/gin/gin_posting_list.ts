@@ -77,22 +77,22 @@ export function decodePostingList(at: number, end: number, items: Float64Array):
   items[0] = item;
   let count = 1;
   while (read < bytesEnd) {
-    let byte = W8[read++]!;
+    let byte = W8[read++];
     let low = byte & 0x7f;
     let high = 0;
     // Reading behind bytesEnd stays inside the workspace (7 bytes at most) and is found out below.
     if (byte >= 0x80) {
-      byte = W8[read++]!;
+      byte = W8[read++];
       low |= (byte & 0x7f) << 7;
       if (byte >= 0x80) {
-        byte = W8[read++]!;
+        byte = W8[read++];
         low |= (byte & 0x7f) << 14;
         if (byte >= 0x80) {
-          byte = W8[read++]!;
+          byte = W8[read++];
           low |= (byte & 0x7f) << 21;
           for (let shift = 0; byte >= 0x80; shift += 7) {
             if (shift > 14) throw new RedoError("posting list integer takes more than 7 bytes");
-            byte = W8[read++]!;
+            byte = W8[read++];
             high |= (byte & 0x7f) << shift;
           }
         }
@@ -124,11 +124,11 @@ export function encodePostingList(items: Float64Array, count: number, at: number
   // as ginCompressPostingList, which rounds down so that a padding byte always fits
   const end = at + (capacity & ~1);
   const start = at + SIZE_OF_POSTING_LIST_HEADER;
-  let item = items[0]!;
+  let item = items[0];
   writeItem(at, item);
   let write = start;
   for (let i = 1; i < count; i++) {
-    const next = items[i]!;
+    const next = items[i];
     const delta = next - item;
     item = next;
     if (delta <= 0) throw new RedoError("posting list items do not ascend");
@@ -187,13 +187,13 @@ export function mergeItems(
   let j = 0;
   let count = 0;
   while (i < aCount && j < bCount) {
-    const left = a[i]!;
-    const right = b[j]!;
+    const left = a[i];
+    const right = b[j];
     if (left <= right) i++;
     if (right <= left) j++;
     merged[count++] = left <= right ? left : right;
   }
-  while (i < aCount) merged[count++] = a[i++]!;
-  while (j < bCount) merged[count++] = b[j++]!;
+  while (i < aCount) merged[count++] = a[i++];
+  while (j < bCount) merged[count++] = b[j++];
   return count;
 }

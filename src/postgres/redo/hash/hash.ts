@@ -152,8 +152,8 @@ const SIZE_OF_HASH_INSERT = 2;
 function redoInsert(rec: WalRecord, blk: number): void {
   if (blk === 0) {
     const offnum = u16(mainData(rec, SIZE_OF_HASH_INSERT) + INSERT_OFFNUM);
-    const size = rec.dataLen[0]!;
-    copy(pageAddItem(PAGE, size, offnum), rec.dataOff[0]!, size);
+    const size = rec.dataLen[0];
+    copy(pageAddItem(PAGE, size, offnum), rec.dataOff[0], size);
   } else if (blk === 1) {
     checkMetapage();
     setNTuples(nTuples() + 1);
@@ -226,7 +226,7 @@ function redoSplitAllocatePage(rec: WalRecord, blk: number): void {
   } else if (blk === 2) {
     checkMetapage();
     setU32(PAGE + HASHM_MAXBUCKET, newBucket);
-    const flags = W8[xlrec + ALLOCATE_FLAGS]!;
+    const flags = W8[xlrec + ALLOCATE_FLAGS];
     let masksSize = 0;
     if ((flags & XLH_SPLIT_META_UPDATE_MASKS) !== 0) {
       masksSize = 2 * SIZE_OF_UINT32;
@@ -334,7 +334,7 @@ function addMovedTuples(rec: WalRecord, ntups: number): void {
   checkHashPage();
   if (ntups === 0) return;
   const offsets = blockData(rec, 1, ntups * SIZE_OF_OFFSET_NUMBER);
-  const end = offsets + rec.dataLen[1]!;
+  const end = offsets + rec.dataLen[1];
   let tuple = offsets + ntups * SIZE_OF_OFFSET_NUMBER;
   for (let i = 0; i < ntups; i++) {
     const size = maxAlign(indexTupleSize(tuple, end));
@@ -347,7 +347,7 @@ function addMovedTuples(rec: WalRecord, ntups: number): void {
 
 /** The data of block `blk` is the offset numbers of the tuples that go. */
 function deleteOffsets(rec: WalRecord, blk: number): void {
-  pageIndexMultiDelete(PAGE, rec.dataOff[blk]!, Math.trunc(rec.dataLen[blk]! / SIZE_OF_OFFSET_NUMBER));
+  pageIndexMultiDelete(PAGE, rec.dataOff[blk], Math.trunc(rec.dataLen[blk] / SIZE_OF_OFFSET_NUMBER));
 }
 
 // xl_hash_delete

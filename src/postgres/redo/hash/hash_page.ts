@@ -125,12 +125,12 @@ export function initBitmapPage(bmsize: number): void {
 
 /** Marks an overflow page as in use. @throws {RedoError} when its bit is not on the page */
 export function setBitmapBit(bit: number): void {
-  W8[bitmapByte(bit)]! |= 1 << (bit & 7);
+  W8[bitmapByte(bit)] |= 1 << (bit & 7);
 }
 
 /** Marks an overflow page as free. @throws {RedoError} when its bit is not on the page */
 export function clearBitmapBit(bit: number): void {
-  W8[bitmapByte(bit)]! &= ~(1 << (bit & 7));
+  W8[bitmapByte(bit)] &= ~(1 << (bit & 7));
 }
 
 /** Postgres works with 32-bit words; on a little-endian machine bytes come to the same. */
@@ -160,7 +160,7 @@ function checkPageType(expected: number): void {
 
 /** hashm_ntuples: a double that counts. */
 export function nTuples(): number {
-  return W64F[(PAGE + HASHM_NTUPLES) >> 3]!;
+  return W64F[(PAGE + HASHM_NTUPLES) >> 3];
 }
 
 export function setNTuples(ntuples: number): void {

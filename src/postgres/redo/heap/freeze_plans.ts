@@ -26,7 +26,7 @@ export function redoFreezePage16(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   const nplans = u16(mainData(rec, SIZE_OF_FREEZE_PAGE) + FREEZE_NPLANS);
   const plans = blockData(rec, 0, nplans * SIZE_OF_FREEZE_PLAN);
-  const end = plans + rec.dataLen[0]!;
+  const end = plans + rec.dataLen[0];
   executeFreezePlans(plans, nplans, plans + nplans * SIZE_OF_FREEZE_PLAN, end);
   pageSetLsn(PAGE, rec.endLsn);
 }
@@ -45,7 +45,7 @@ export function executeFreezePlans(plans: number, nplans: number, offsets: numbe
     const xmax = u32(plan + PLAN_XMAX);
     const infomask2 = u16(plan + PLAN_INFOMASK2);
     const infomask = u16(plan + PLAN_INFOMASK);
-    const flags = W8[plan + PLAN_FRZFLAGS]!;
+    const flags = W8[plan + PLAN_FRZFLAGS];
     const planEnd = at + 2 * u16(plan + PLAN_NTUPLES);
     if (planEnd > end) throw new RedoError(`freeze plan ${i} of ${nplans} goes beyond the block's data`);
     for (; at < planEnd; at += 2) freezeTuple(heapTuple(PAGE, u16(at)), xmax, infomask2, infomask, flags);

@@ -84,29 +84,29 @@ function redoInsert(rec: WalRecord): void {
   const main = mainData(rec, SIZE_OF_HEAP_INSERT);
   const off = u16(main + INSERT_OFFNUM);
   const data = blockData(rec, 0, SIZE_OF_HEAP_HEADER);
-  const length = rec.dataLen[0]! - SIZE_OF_HEAP_HEADER;
+  const length = rec.dataLen[0] - SIZE_OF_HEAP_HEADER;
 
   if ((rec.xl_info & XLOG_HEAP_INIT_PAGE) !== 0) pageInit(PAGE, 0);
   const tuple = pageAddHeapTuple(PAGE, SIZE_OF_HEAP_TUPLE_HEADER + length, off);
-  setNewTupleHeader(tuple, rec.xl_xid, 0, rec.blkno[0]!, off, data);
+  setNewTupleHeader(tuple, rec.xl_xid, 0, rec.blkno[0], off, data);
   copy(tuple + SIZE_OF_HEAP_TUPLE_HEADER, data + SIZE_OF_HEAP_HEADER, length);
-  if ((W8[main + INSERT_FLAGS]! & XLH_INSERT_ALL_VISIBLE_CLEARED) !== 0) pageClearAllVisible(PAGE);
+  if ((W8[main + INSERT_FLAGS] & XLH_INSERT_ALL_VISIBLE_CLEARED) !== 0) pageClearAllVisible(PAGE);
   pageSetLsn(PAGE, rec.endLsn);
 }
 
 function redoDelete(rec: WalRecord): void {
   const main = mainData(rec, SIZE_OF_HEAP_DELETE);
   const off = u16(main + DELETE_OFFNUM);
-  const flags = W8[main + DELETE_FLAGS]!;
+  const flags = W8[main + DELETE_FLAGS];
 
   const tuple = heapTuple(PAGE, off);
-  setXmaxInfobits(tuple, W8[main + DELETE_INFOBITS_SET]!);
+  setXmaxInfobits(tuple, W8[main + DELETE_INFOBITS_SET]);
   setHotUpdated(tuple, false);
   if ((flags & XLH_DELETE_IS_SUPER) !== 0) W32[(tuple + T_XMIN) >> 2] = 0;
   else setXmax(tuple, u32(main + DELETE_XMAX));
   resetCmax(tuple);
   if ((flags & XLH_DELETE_IS_PARTITION_MOVE) !== 0) setMovedPartitions(tuple);
-  else setCtid(tuple, rec.blkno[0]!, off);
+  else setCtid(tuple, rec.blkno[0], off);
   pageSetPrunable(PAGE, rec.xl_xid);
   if ((flags & XLH_DELETE_ALL_VISIBLE_CLEARED) !== 0) pageClearAllVisible(PAGE);
   pageSetLsn(PAGE, rec.endLsn);
@@ -115,7 +115,7 @@ function redoDelete(rec: WalRecord): void {
 /** A speculative insertion stays: t_ctid, which held its token, points to the tuple itself from now on. */
 function redoConfirm(rec: WalRecord): void {
   const off = u16(mainData(rec, SIZE_OF_HEAP_CONFIRM));
-  setCtid(heapTuple(PAGE, off), rec.blkno[0]!, off);
+  setCtid(heapTuple(PAGE, off), rec.blkno[0], off);
   pageSetLsn(PAGE, rec.endLsn);
 }
 
@@ -123,11 +123,11 @@ function redoLock(rec: WalRecord): void {
   const main = mainData(rec, SIZE_OF_HEAP_LOCK);
   const off = u16(main + LOCK_OFFNUM);
   const tuple = heapTuple(PAGE, off);
-  setXmaxInfobits(tuple, W8[main + LOCK_INFOBITS_SET]!);
+  setXmaxInfobits(tuple, W8[main + LOCK_INFOBITS_SET]);
   // Only a tuple without an update in t_xmax ends its update chain.
   if (isLockedOnly(tuple)) {
     setHotUpdated(tuple, false);
-    setCtid(tuple, rec.blkno[0]!, off);
+    setCtid(tuple, rec.blkno[0], off);
   }
   setXmax(tuple, u32(main + LOCK_XMAX));
   resetCmax(tuple);
@@ -137,8 +137,8 @@ function redoLock(rec: WalRecord): void {
 function redoInplace(rec: WalRecord): void {
   const off = u16(mainData(rec, SIZE_OF_HEAP_INPLACE));
   const tuple = heapTuple(PAGE, off);
-  const hoff = W8[tuple + T_HOFF]!;
-  const length = rec.dataLen[0]!;
+  const hoff = W8[tuple + T_HOFF];
+  const length = rec.dataLen[0];
   const found = lpLen(itemId(PAGE, off)) - hoff;
   if (found !== length) {
     throw new RedoError(`in-place update of ${found} bytes at line pointer ${off} with ${length} bytes`);

@@ -92,7 +92,7 @@ function changeLinePointers(rec: WalRecord): void {
   const redirected = u16(main + PRUNE_NREDIRECTED);
   const dead = u16(main + PRUNE_NDEAD);
   let at = blockData(rec, 0, 2 * (2 * redirected + dead));
-  const end = at + (rec.dataLen[0]! & ~1);
+  const end = at + (rec.dataLen[0] & ~1);
   for (let i = 0; i < redirected; i++, at += 4) {
     setItemId(PAGE, u16(at), makeItemId(u16(at + 2) & 0x7fff, LP_REDIRECT, 0));
   }
@@ -135,7 +135,7 @@ function redoFreezePage(rec: WalRecord): void {
       u32(at + FREEZE_TUPLE_XMAX),
       u16(at + FREEZE_TUPLE_INFOMASK2),
       u16(at + FREEZE_TUPLE_INFOMASK),
-      W8[at + FREEZE_TUPLE_FRZFLAGS]!,
+      W8[at + FREEZE_TUPLE_FRZFLAGS],
     );
   }
   pageSetLsn(PAGE, rec.endLsn);
@@ -144,11 +144,11 @@ function redoFreezePage(rec: WalRecord): void {
 function redoMultiInsert(rec: WalRecord): void {
   const init = (rec.xl_info & XLOG_HEAP_INIT_PAGE) !== 0;
   const main = mainData(rec, SIZE_OF_HEAP_MULTI_INSERT);
-  const flags = W8[main + MULTI_INSERT_FLAGS]!;
+  const flags = W8[main + MULTI_INSERT_FLAGS];
   const count = u16(main + MULTI_INSERT_NTUPLES);
   const offsets = init ? 0 : mainData(rec, SIZE_OF_HEAP_MULTI_INSERT + 2 * count) + SIZE_OF_HEAP_MULTI_INSERT;
   const start = blockData(rec, 0, 0);
-  const end = start + rec.dataLen[0]!;
+  const end = start + rec.dataLen[0];
 
   if (init) pageInit(PAGE, 0);
   let at = start;
@@ -161,7 +161,7 @@ function redoMultiInsert(rec: WalRecord): void {
     const length = u16(at + MULTI_INSERT_TUPLE_DATALEN);
     const off = init ? i + 1 : u16(offsets + 2 * i);
     const tuple = pageAddHeapTuple(PAGE, SIZE_OF_HEAP_TUPLE_HEADER + length, off);
-    setNewTupleHeader(tuple, rec.xl_xid, 0, rec.blkno[0]!, off, at + MULTI_INSERT_TUPLE_HEADER);
+    setNewTupleHeader(tuple, rec.xl_xid, 0, rec.blkno[0], off, at + MULTI_INSERT_TUPLE_HEADER);
     copy(tuple + SIZE_OF_HEAP_TUPLE_HEADER, data, length);
     at = data + length;
   }
@@ -175,7 +175,7 @@ function redoMultiInsert(rec: WalRecord): void {
 function redoLockUpdated(rec: WalRecord): void {
   const main = mainData(rec, SIZE_OF_HEAP_LOCK);
   const tuple = heapTuple(PAGE, u16(main + LOCK_OFFNUM));
-  setXmaxInfobits(tuple, W8[main + LOCK_INFOBITS_SET]!);
+  setXmaxInfobits(tuple, W8[main + LOCK_INFOBITS_SET]);
   setXmax(tuple, u32(main + LOCK_XMAX));
   pageSetLsn(PAGE, rec.endLsn);
 }

@@ -91,11 +91,11 @@ export function setNewTupleHeader(
   W32[(tuple + T_XMAX) >> 2] = xmax;
   W32[(tuple + T_FIELD3) >> 2] = 0;
   setCtid(tuple, blkno, off);
-  W8[tuple + T_INFOMASK2] = W8[header]!;
-  W8[tuple + T_INFOMASK2 + 1] = W8[header + 1]!;
-  W8[tuple + T_INFOMASK] = W8[header + 2]! & ~HEAP_COMBOCID;
-  W8[tuple + T_INFOMASK + 1] = W8[header + 3]!;
-  W8[tuple + T_HOFF] = W8[header + 4]!;
+  W8[tuple + T_INFOMASK2] = W8[header];
+  W8[tuple + T_INFOMASK2 + 1] = W8[header + 1];
+  W8[tuple + T_INFOMASK] = W8[header + 2] & ~HEAP_COMBOCID;
+  W8[tuple + T_INFOMASK + 1] = W8[header + 3];
+  W8[tuple + T_HOFF] = W8[header + 4];
 }
 
 export function setCtid(tuple: number, blkno: number, off: number): void {
@@ -118,7 +118,7 @@ export function setXmax(tuple: number, xmax: number): void {
 export function resetCmax(tuple: number): void {
   W32[(tuple + T_FIELD3) >> 2] = 0;
   const at = (tuple + T_INFOMASK) >> 1;
-  W16[at] = W16[at]! & ~HEAP_COMBOCID;
+  W16[at] = W16[at] & ~HEAP_COMBOCID;
 }
 
 /**
@@ -126,8 +126,8 @@ export function resetCmax(tuple: number): void {
  * (fix_infomask_from_infobits in src/backend/access/heap/heapam.c).
  */
 export function setXmaxInfobits(tuple: number, infobits: number): void {
-  let infomask = W16[(tuple + T_INFOMASK) >> 1]! & ~(HEAP_XMAX_BITS | HEAP_MOVED);
-  let infomask2 = W16[(tuple + T_INFOMASK2) >> 1]! & ~HEAP_KEYS_UPDATED;
+  let infomask = W16[(tuple + T_INFOMASK) >> 1] & ~(HEAP_XMAX_BITS | HEAP_MOVED);
+  let infomask2 = W16[(tuple + T_INFOMASK2) >> 1] & ~HEAP_KEYS_UPDATED;
   if ((infobits & XLHL_XMAX_IS_MULTI) !== 0) infomask |= HEAP_XMAX_IS_MULTI;
   if ((infobits & XLHL_XMAX_LOCK_ONLY) !== 0) infomask |= HEAP_XMAX_LOCK_ONLY;
   if ((infobits & XLHL_XMAX_EXCL_LOCK) !== 0) infomask |= HEAP_XMAX_EXCL_LOCK;
@@ -139,19 +139,19 @@ export function setXmaxInfobits(tuple: number, infobits: number): void {
 
 /** HEAP_XMAX_IS_LOCKED_ONLY: t_xmax does not delete or update. The second form is that of tuples from before 9.3. */
 export function isLockedOnly(tuple: number): boolean {
-  const infomask = W16[(tuple + T_INFOMASK) >> 1]!;
+  const infomask = W16[(tuple + T_INFOMASK) >> 1];
   return (infomask & HEAP_XMAX_LOCK_ONLY) !== 0 ||
     (infomask & (HEAP_XMAX_IS_MULTI | HEAP_LOCK_MASK)) === HEAP_XMAX_EXCL_LOCK;
 }
 
 export function setHotUpdated(tuple: number, hot: boolean): void {
   const at = (tuple + T_INFOMASK2) >> 1;
-  W16[at] = hot ? W16[at]! | HEAP_HOT_UPDATED : W16[at]! & ~HEAP_HOT_UPDATED;
+  W16[at] = hot ? W16[at] | HEAP_HOT_UPDATED : W16[at] & ~HEAP_HOT_UPDATED;
 }
 
 /** PageSetPrunable: `xid` left something to prune, unless an older transaction has already. */
 export function pageSetPrunable(page: number, xid: number): void {
-  const found = W32[(page + PD_PRUNE_XID) >> 2]! >>> 0;
+  const found = W32[(page + PD_PRUNE_XID) >> 2] >>> 0;
   if (found === 0 || xidPrecedes(xid, found)) setPdPruneXid(page, xid);
 }
 

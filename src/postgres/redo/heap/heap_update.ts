@@ -67,13 +67,13 @@ export function redoHeapUpdate(rec: WalRecord, blk: number, hot: boolean): void 
 /** Marks the old tuple as updated. Returns its address. */
 function updateOldTuple(rec: WalRecord, main: number, hot: boolean): number {
   const old = heapTuple(PAGE, u16(main + UPDATE_OLD_OFFNUM));
-  setXmaxInfobits(old, W8[main + UPDATE_OLD_INFOBITS_SET]!);
+  setXmaxInfobits(old, W8[main + UPDATE_OLD_INFOBITS_SET]);
   setHotUpdated(old, hot);
   setXmax(old, u32(main + UPDATE_OLD_XMAX));
   resetCmax(old);
-  setCtid(old, rec.blkno[NEW_BLOCK]!, u16(main + UPDATE_NEW_OFFNUM));
+  setCtid(old, rec.blkno[NEW_BLOCK], u16(main + UPDATE_NEW_OFFNUM));
   pageSetPrunable(PAGE, rec.xl_xid);
-  if ((W8[main + UPDATE_FLAGS]! & XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED) !== 0) pageClearAllVisible(PAGE);
+  if ((W8[main + UPDATE_FLAGS] & XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED) !== 0) pageClearAllVisible(PAGE);
   return old;
 }
 
@@ -82,28 +82,28 @@ function updateOldTuple(rec: WalRecord, main: number, hot: boolean): number {
  * @param old the old tuple's address, 0 when it is on another page
  */
 function addNewTuple(rec: WalRecord, main: number, old: number, oldLength: number): void {
-  const flags = W8[main + UPDATE_FLAGS]!;
+  const flags = W8[main + UPDATE_FLAGS];
   const off = u16(main + UPDATE_NEW_OFFNUM);
   const hasPrefix = (flags & XLH_UPDATE_PREFIX_FROM_OLD) !== 0;
   const hasSuffix = (flags & XLH_UPDATE_SUFFIX_FROM_OLD) !== 0;
   const lengths = (hasPrefix ? 2 : 0) + (hasSuffix ? 2 : 0);
   let data = blockData(rec, NEW_BLOCK, lengths + SIZE_OF_HEAP_HEADER);
-  const end = data + rec.dataLen[NEW_BLOCK]!;
+  const end = data + rec.dataLen[NEW_BLOCK];
   const prefix = hasPrefix ? u16(data) : 0;
   const suffix = hasSuffix ? u16(data + lengths - 2) : 0;
   const header = data + lengths;
   data = header + SIZE_OF_HEAP_HEADER;
   const length = end - data;
-  const bitmap = W8[header + 4]! - SIZE_OF_HEAP_TUPLE_HEADER;
+  const bitmap = W8[header + 4] - SIZE_OF_HEAP_TUPLE_HEADER;
   if (prefix + suffix > 0) checkOldTuple(old, oldLength, prefix, suffix, bitmap, length);
 
   const tuple = pageAddHeapTuple(PAGE, SIZE_OF_HEAP_TUPLE_HEADER + prefix + length + suffix, off);
-  setNewTupleHeader(tuple, rec.xl_xid, u32(main + UPDATE_NEW_XMAX), rec.blkno[NEW_BLOCK]!, off, header);
+  setNewTupleHeader(tuple, rec.xl_xid, u32(main + UPDATE_NEW_XMAX), rec.blkno[NEW_BLOCK], off, header);
   let to = tuple + SIZE_OF_HEAP_TUPLE_HEADER;
   if (prefix > 0) {
     // The null bitmap and its padding precede the prefix.
     copy(to, data, bitmap);
-    copy(to + bitmap, old + W8[old + T_HOFF]!, prefix);
+    copy(to + bitmap, old + W8[old + T_HOFF], prefix);
     copy(to + bitmap + prefix, data + bitmap, length - bitmap);
   } else {
     copy(to, data, length);
@@ -123,7 +123,7 @@ function checkOldTuple(
   length: number,
 ): void {
   if (old === 0) throw new RedoError("the new tuple takes bytes from the old one, which is on another page");
-  const oldData = oldLength - W8[old + T_HOFF]!;
+  const oldData = oldLength - W8[old + T_HOFF];
   if (prefix > oldData || suffix > oldData || bitmap < 0 || bitmap > length) {
     throw new RedoError(
       `the new tuple takes ${prefix} and ${suffix} bytes from an old one with ${oldData}, its bitmap has ${bitmap} of ${length}`,

@@ -47,11 +47,11 @@ const PRUNE_ITEMS_HEADER = 2;
 /** Applies any of the three types of record. @throws {RedoError} when record and page don't fit together */
 export function redoPruneFreeze(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
-  const flags = W8[mainData(rec, SIZE_OF_PRUNE) + PRUNE_FLAGS]!;
+  const flags = W8[mainData(rec, SIZE_OF_PRUNE) + PRUNE_FLAGS];
   if ((flags & ~XLHP_ALL) !== 0) throw new RedoError(`unknown flags 0x${(flags & ~XLHP_ALL).toString(16)}`);
   checkMainLength(rec, flags);
   let at = blockData(rec, 0, 0);
-  const end = at + rec.dataLen[0]!;
+  const end = at + rec.dataLen[0];
 
   let plans = 0;
   let nplans = 0;

@@ -52,8 +52,8 @@ export function redoVisibilityMap(rec: WalRecord, vmBlock: number): void {
  * @throws {RedoError} when `blk` is another page, or none in which the record clears bits
  */
 export function redoClearedInMap(rec: WalRecord, blk: number): void {
-  const vmBlock = rec.blkno[blk]!;
-  const isMap = (rec.blockFlags[blk]! & BKPBLOCK_FORK_MASK) === VISIBILITYMAP_FORKNUM;
+  const vmBlock = rec.blkno[blk];
+  const isMap = (rec.blockFlags[blk] & BKPBLOCK_FORK_MASK) === VISIBILITYMAP_FORKNUM;
   if (!isMap || !coversClearedEntry(rec, vmBlock)) throw unexpectedBlock(blk);
   initIfNew();
   if (clearEntries(rec, vmBlock)) pageSetLsn(PAGE, rec.endLsn);
@@ -62,8 +62,8 @@ export function redoClearedInMap(rec: WalRecord, blk: number): void {
 /** Whether the record clears the entry of one of its heap blocks in block `vmBlock` of their visibility map. */
 function coversClearedEntry(rec: WalRecord, vmBlock: number): boolean {
   const refs = clearedEntries(rec);
-  return ((refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]!) === vmBlock) ||
-    ((refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]!) === vmBlock);
+  return ((refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]) === vmBlock) ||
+    ((refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]) === vmBlock);
 }
 
 /** Clears the entries of the record's heap blocks that are on the page. Returns whether that has changed any. */
@@ -74,11 +74,11 @@ function clearEntries(rec: WalRecord, vmBlock: number): boolean {
   const isLock = rec.xl_rmid === RM_HEAP_ID ? op === XLOG_HEAP_LOCK : op === XLOG_HEAP2_LOCK_UPDATED;
   const bits = isLock ? VISIBILITYMAP_ALL_FROZEN : VISIBILITYMAP_VALID_BITS;
   let changed = false;
-  if ((refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]!) === vmBlock) {
-    changed = clearEntry(rec.blkno[0]!, bits);
+  if ((refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]) === vmBlock) {
+    changed = clearEntry(rec.blkno[0], bits);
   }
-  if ((refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]!) === vmBlock) {
-    changed = clearEntry(rec.blkno[1]!, bits) || changed;
+  if ((refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]) === vmBlock) {
+    changed = clearEntry(rec.blkno[1], bits) || changed;
   }
   return changed;
 }
@@ -88,7 +88,7 @@ function clearEntries(rec: WalRecord, vmBlock: number): boolean {
  * @throws {RedoError} when the record's heap block is not one that this block of the map covers
  */
 export function redoVisibleInMap(rec: WalRecord): void {
-  const flags = W8[mainData(rec, SIZE_OF_HEAP_VISIBLE) + VISIBLE_FLAGS]! & VISIBILITYMAP_VALID_BITS;
+  const flags = W8[mainData(rec, SIZE_OF_HEAP_VISIBLE) + VISIBLE_FLAGS] & VISIBILITYMAP_VALID_BITS;
   const heapBlock = blockNumber(rec, VISIBLE_HEAP_BLOCK);
   if (visibilityMapBlock(heapBlock) !== rec.blkno[VISIBLE_VM_BLOCK]) {
     throw new RedoError(
@@ -98,8 +98,8 @@ export function redoVisibleInMap(rec: WalRecord): void {
   initIfNew();
   const at = entryByte(heapBlock);
   const shift = entryShift(heapBlock);
-  if (((W8[at]! >> shift) & VISIBILITYMAP_VALID_BITS) === flags) return;
-  W8[at] = W8[at]! | (flags << shift);
+  if (((W8[at] >> shift) & VISIBILITYMAP_VALID_BITS) === flags) return;
+  W8[at] = W8[at] | (flags << shift);
   pageSetLsn(PAGE, rec.endLsn);
 }
 
@@ -113,7 +113,7 @@ export function redoTruncateVisibilityMap(newHeapBlocks: number, vmBlock: number
   const first = Math.max(0, newHeapBlocks - vmBlock * HEAPBLOCKS_PER_MAP_PAGE);
   if (first >= HEAPBLOCKS_PER_MAP_PAGE) return;
   const at = PAGE + SIZE_OF_PAGE_HEADER + Math.floor(first / HEAPBLOCKS_PER_BYTE);
-  W8[at] = W8[at]! & ((1 << entryShift(first)) - 1);
+  W8[at] = W8[at] & ((1 << entryShift(first)) - 1);
   W8.fill(0, at + 1, PAGE + BLCKSZ);
 }
 
@@ -134,8 +134,8 @@ function entryShift(heapBlock: number): number {
 function clearEntry(heapBlock: number, bits: number): boolean {
   const at = entryByte(heapBlock);
   const mask = bits << entryShift(heapBlock);
-  const changed = (W8[at]! & mask) !== 0;
-  W8[at] = W8[at]! & ~mask;
+  const changed = (W8[at] & mask) !== 0;
+  W8[at] = W8[at] & ~mask;
   return changed;
 }
 

@@ -91,7 +91,7 @@ export function clearedEntries(rec: WalRecord): number {
  */
 function refersToMap(rec: WalRecord): boolean {
   for (let i = 1; i < rec.blockCount; i++) {
-    if (rec.blockInUse[i] === 1 && (rec.blockFlags[i]! & BKPBLOCK_FORK_MASK) === VISIBILITYMAP_FORKNUM) {
+    if (rec.blockInUse[i] === 1 && (rec.blockFlags[i] & BKPBLOCK_FORK_MASK) === VISIBILITYMAP_FORKNUM) {
       return true;
     }
   }
@@ -99,7 +99,7 @@ function refersToMap(rec: WalRecord): boolean {
 }
 
 function mainFlags(rec: WalRecord, at: number): number {
-  return at < rec.mainLen ? rec.bytes[rec.mainOff + at]! : 0;
+  return at < rec.mainLen ? rec.bytes[rec.mainOff + at] : 0;
 }
 
 /**
@@ -112,11 +112,11 @@ export function visibilityMapChanges(rec: WalRecord, out: VisibilityMapChanges):
   if (refs === 0 || refersToMap(rec)) return 0;
   if ((refs & CLEARS_0) !== 0) {
     out.blockReference[0] = 0;
-    out.vmBlock[0] = visibilityMapBlock(rec.blkno[0]!);
+    out.vmBlock[0] = visibilityMapBlock(rec.blkno[0]);
     out.count = 1;
   }
   if ((refs & CLEARS_1) !== 0) {
-    const vmBlock = visibilityMapBlock(rec.blkno[1]!);
+    const vmBlock = visibilityMapBlock(rec.blkno[1]);
     if (out.count === 0 || out.vmBlock[0] !== vmBlock) {
       out.blockReference[out.count] = 1;
       out.vmBlock[out.count] = vmBlock;

@@ -71,7 +71,7 @@ export function pageIsNew(page: number): boolean {
 
 /** pd_lsn as a number. A page from outside can hold any 64 bits; above 2^53 the result is rounded. */
 export function pageGetLsn(page: number): number {
-  return (W32[page >> 2]! >>> 0) * 0x1_0000_0000 + (W32[(page + 4) >> 2]! >>> 0);
+  return (W32[page >> 2] >>> 0) * 0x1_0000_0000 + (W32[(page + 4) >> 2] >>> 0);
 }
 
 export function pageSetLsn(page: number, lsn: number): void {
@@ -80,7 +80,7 @@ export function pageSetLsn(page: number, lsn: number): void {
 }
 
 export function pdFlags(page: number): number {
-  return W16[(page + PD_FLAGS) >> 1]!;
+  return W16[(page + PD_FLAGS) >> 1];
 }
 
 export function setPdFlags(page: number, flags: number): void {
@@ -88,7 +88,7 @@ export function setPdFlags(page: number, flags: number): void {
 }
 
 export function pdLower(page: number): number {
-  return W16[(page + PD_LOWER) >> 1]!;
+  return W16[(page + PD_LOWER) >> 1];
 }
 
 export function setPdLower(page: number, lower: number): void {
@@ -96,7 +96,7 @@ export function setPdLower(page: number, lower: number): void {
 }
 
 export function pdUpper(page: number): number {
-  return W16[(page + PD_UPPER) >> 1]!;
+  return W16[(page + PD_UPPER) >> 1];
 }
 
 export function setPdUpper(page: number, upper: number): void {
@@ -104,7 +104,7 @@ export function setPdUpper(page: number, upper: number): void {
 }
 
 export function pdSpecial(page: number): number {
-  return W16[(page + PD_SPECIAL) >> 1]!;
+  return W16[(page + PD_SPECIAL) >> 1];
 }
 
 export function setPdPruneXid(page: number, xid: number): void {
@@ -146,7 +146,7 @@ export function makeItemId(off: number, flags: number, len: number): number {
  * @throws {RedoError} when the page has no such line pointer
  */
 export function itemId(page: number, off: number): number {
-  return W32[itemIdIndex(page, off)]!;
+  return W32[itemIdIndex(page, off)];
 }
 
 /** @throws {RedoError} when the page has no line pointer `off` */
@@ -237,7 +237,7 @@ export function pageAddItemOverwrite(page: number, size: number, off: number): n
   if (off === limit) {
     lower += SIZE_OF_ITEM_ID;
   } else {
-    const raw = W32[linp]!;
+    const raw = W32[linp];
     if (lpFlags(raw) !== LP_UNUSED || lpLen(raw) !== 0) {
       throw new RedoError(`line pointer ${off} is in use, so no item can be put there`);
     }
@@ -335,7 +335,7 @@ export function pageIndexMultiDelete(page: number, offsets: number, count: numbe
   let next = 0;
   let kept = 0;
   for (let off = 1; off <= last; off++) {
-    const raw = W32[linp + off]!;
+    const raw = W32[linp + off];
     checkStorage(page, off, raw);
     if (next < count && u16(offsets + 2 * next) === off) {
       next++;
@@ -347,7 +347,7 @@ export function pageIndexMultiDelete(page: number, offsets: number, count: numbe
     throw new RedoError(`offset number ${u16(offsets + 2 * next)} to delete is missing or out of order`);
   }
   for (let i = 0; i < kept; i++) {
-    W32[linp + 1 + i] = keptItems[i]!;
+    W32[linp + 1 + i] = keptItems[i];
     storedOffsets[i] = i + 1;
   }
   setPdLower(page, SIZE_OF_PAGE_HEADER + kept * SIZE_OF_ITEM_ID);
@@ -370,7 +370,7 @@ function shiftItemsUpTo(page: number, at: number, by: number): void {
   const linp = linePointers(page);
   const last = pageMaxOffset(page);
   for (let off = 1; off <= last; off++) {
-    const raw = W32[linp + off]!;
+    const raw = W32[linp + off];
     if (lpLen(raw) !== 0 && lpOff(raw) <= at) {
       const moved = lpOff(raw) + by;
       if (moved < 0 || moved > BLCKSZ) {
@@ -422,7 +422,7 @@ function packHeapTuples(page: number): number {
   let unused = 0;
   let lastUsed = 0;
   for (let off = 1; off <= last; off++) {
-    const raw = W32[linp + off]!;
+    const raw = W32[linp + off];
     if (lpFlags(raw) === LP_UNUSED) {
       W32[linp + off] = 0;
       unused++;
@@ -447,10 +447,10 @@ export function pageTruncateLinePointers(page: number): void {
   const linp = linePointers(page);
   const before = pageMaxOffset(page);
   let last = before;
-  while (last > 1 && lpFlags(W32[linp + last]!) === LP_UNUSED) last--;
+  while (last > 1 && lpFlags(W32[linp + last]) === LP_UNUSED) last--;
   setPdLower(page, pdLower(page) - (before - last) * SIZE_OF_ITEM_ID);
   let hasFree = false;
-  for (let off = last; off >= 1 && !hasFree; off--) hasFree = lpFlags(W32[linp + off]!) === LP_UNUSED;
+  for (let off = last; off >= 1 && !hasFree; off--) hasFree = lpFlags(W32[linp + off]) === LP_UNUSED;
   setHasFreeLines(page, hasFree);
 }
 
@@ -469,7 +469,7 @@ function compactItems(page: number, count: number): void {
   let inOrder = true;
   let previous = special;
   for (let i = 0; i < count; i++) {
-    const raw = W32[linp + storedOffsets[i]!]!;
+    const raw = W32[linp + storedOffsets[i]]!;
     total += maxAlign(lpLen(raw));
     if (lpOff(raw) >= previous) inOrder = false;
     previous = lpOff(raw);
@@ -487,8 +487,8 @@ function compactItems(page: number, count: number): void {
   }
   let upper = special;
   for (let i = 0; i < count; i++) {
-    const index = linp + storedOffsets[i]!;
-    const raw = W32[index]!;
+    const index = linp + storedOffsets[i];
+    const raw = W32[index];
     const size = maxAlign(lpLen(raw));
     upper -= size;
     if (lpOff(raw) !== upper) {

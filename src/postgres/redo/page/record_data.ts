@@ -12,9 +12,9 @@ export function mainData(rec: WalRecord, size: number): number {
 
 /** Address of block `blk`'s data. @throws {RedoError} when it is shorter than `size` bytes */
 export function blockData(rec: WalRecord, blk: number, size: number): number {
-  const length = rec.dataLen[blk]!;
+  const length = rec.dataLen[blk];
   if (length < size) throw new RedoError(`block data has ${length} bytes, expected at least ${size}`);
-  return rec.dataOff[blk]!;
+  return rec.dataOff[blk];
 }
 
 /** Whether the record refers to a block `blk`. What a WalRecord holds at or above blockCount is left from earlier ones. */
@@ -25,7 +25,7 @@ export function hasBlock(rec: WalRecord, blk: number): boolean {
 /** Block number of the other block `blk` that the record refers to. @throws {RedoError} when it refers to none */
 export function blockNumber(rec: WalRecord, blk: number): number {
   if (!hasBlock(rec, blk)) throw new RedoError(`the record has no block reference ${blk}`);
-  return rec.blkno[blk]!;
+  return rec.blkno[blk];
 }
 
 /** For a block reference that this type of record never has. */

@@ -34,12 +34,12 @@ export const W32: Int32Array = new Int32Array(buffer);
 
 /** Reads an unsigned 16-bit value at any alignment. */
 export function u16(at: number): number {
-  return W8[at]! | (W8[at + 1]! << 8);
+  return W8[at] | (W8[at + 1] << 8);
 }
 
 /** Reads a 32-bit value at any alignment, as a signed integer. */
 export function i32(at: number): number {
-  return W8[at]! | (W8[at + 1]! << 8) | (W8[at + 2]! << 16) | (W8[at + 3]! << 24);
+  return W8[at] | (W8[at + 1] << 8) | (W8[at + 2] << 16) | (W8[at + 3] << 24);
 }
 
 /** Reads an unsigned 32-bit value at any alignment. */
@@ -67,7 +67,7 @@ const SHORT_COPY = 16;
 /** memmove: copies `length` bytes from `from` to `to` within the workspace; the ranges may overlap. */
 export function copy(to: number, from: number, length: number): void {
   if (length <= SHORT_COPY && (to <= from || to >= from + length)) {
-    for (let i = 0; i < length; i++) W8[to + i] = W8[from + i]!;
+    for (let i = 0; i < length; i++) W8[to + i] = W8[from + i];
   } else {
     W8.copyWithin(to, from, from + length);
   }

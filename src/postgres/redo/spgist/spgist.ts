@@ -99,7 +99,7 @@ function redoAddLeaf(rec: WalRecord, blk: number): void {
 
   const tuple = xlrec + SIZE_OF_ADD_LEAF;
   const size = leafTupleSize(tuple, rec.mainOff + rec.mainLen);
-  if (W8[xlrec + ADD_LEAF_NEW_PAGE] !== 0) initLeafPage(W8[xlrec + ADD_LEAF_STORES_NULLS]!);
+  if (W8[xlrec + ADD_LEAF_NEW_PAGE] !== 0) initLeafPage(W8[xlrec + ADD_LEAF_STORES_NULLS]);
   const offnumHeadLeaf = u16(xlrec + ADD_LEAF_OFFNUM_HEAD_LEAF);
   if (offnumLeaf === offnumHeadLeaf) {
     // The head of the chain was dead; nothing else is in the chain.
@@ -137,7 +137,7 @@ function redoMoveLeafs(rec: WalRecord, blk: number): void {
     const xid = u32(xlrec + MOVE_LEAFS_MY_XID);
     replaceByDeadTuples(toDelete, nMoves, state, SPGIST_PLACEHOLDER, blockNumber(rec, 1), head, xid);
   } else if (blk === 1) {
-    if (W8[xlrec + MOVE_LEAFS_NEW_PAGE] !== 0) initLeafPage(W8[xlrec + MOVE_LEAFS_STORES_NULLS]!);
+    if (W8[xlrec + MOVE_LEAFS_NEW_PAGE] !== 0) initLeafPage(W8[xlrec + MOVE_LEAFS_STORES_NULLS]);
     const end = rec.mainOff + rec.mainLen;
     let tuple = toInsert + nInsert * SIZE_OF_OFFSET_NUMBER;
     for (let i = 0; i < nInsert; i++) {

@@ -43,7 +43,7 @@ async function call(...argv: string[]): Promise<Call> {
   const calls: Call[] = [];
   await runCommand(commands(calls), argv);
   assert.equal(calls.length, 1);
-  return calls[0]!;
+  return calls[0];
 }
 
 async function refused(...argv: string[]): Promise<ZenithError> {

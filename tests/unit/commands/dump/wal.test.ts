@@ -83,11 +83,11 @@ describe("dump wal", () => {
       assert.equal(
         lines[2],
         `rmgr: Heap        len (rec/tot):     49/    49, tx:        700, lsn: ${
-          formatLsn(wal.records[2]!.lsn)
+          formatLsn(wal.records[2].lsn)
         }, ` +
-          `prev ${formatLsn(wal.records[1]!.lsn)}, desc: INSERT, blkref #0: rel 1663/5/16384 blk 2`,
+          `prev ${formatLsn(wal.records[1].lsn)}, desc: INSERT, blkref #0: rel 1663/5/16384 blk 2`,
       );
-      assert.match(lines[20]!, /desc: FPI, blkref #0: rel 1663\/5\/16384 fork vm blk 7 FPW 8192$/);
+      assert.match(lines[20], /desc: FPI, blkref #0: rel 1663\/5\/16384 fork vm blk 7 FPW 8192$/);
       assert.equal(lines.at(-1), `end at ${formatLsn(wal.lsn)}: no more WAL`);
     });
   });
@@ -97,10 +97,10 @@ describe("dump wal", () => {
     inDirectory(wal, (dump) => {
       const second = dump({}, `pg_wal/${walFileName(1, 2 * SEGMENT, SEGMENT)}`);
       assert.equal(second.records, 0);
-      assert.match(second.lines[0]!, /the last record goes on in the next segment/);
+      assert.match(second.lines[0], /the last record goes on in the next segment/);
       const third = dump({}, `pg_wal/${walFileName(1, 3 * SEGMENT, SEGMENT)}`);
       assert.equal(third.records, 1);
-      assert.match(third.lines[0]!, /desc: ABORT/);
+      assert.match(third.lines[0], /desc: ABORT/);
     });
   });
 
@@ -111,13 +111,13 @@ describe("dump wal", () => {
       assert.equal(dump({ rmgr: ["Transaction", "XLOG"] }).records, 4);
       assert.throws(() => dump({ rmgr: ["nothing"] }), /there is no resource manager "nothing"/);
 
-      const [from, to] = [wal.records[3]!.lsn, wal.records[6]!.lsn];
+      const [from, to] = [wal.records[3].lsn, wal.records[6].lsn];
       const range = dump({ from, to, json: true });
       assert.deepEqual(
         range.lines.map((line) => JSON.parse(line).lsn),
         wal.records.slice(3, 6).map((record) => formatLsn(record.lsn)),
       );
-      assert.deepEqual(JSON.parse(range.lines[0]!).blocks, [
+      assert.deepEqual(JSON.parse(range.lines[0]).blocks, [
         { id: 0, rel: "1663/5/16384", fork: "main", blkno: 3, will_init: false, data_length: 0, image: null },
       ]);
 
@@ -125,7 +125,7 @@ describe("dump wal", () => {
       assert.deepEqual(counts.find((row) => row.type === "XLOG/FPI"), {
         type: "XLOG/FPI",
         records: 1,
-        record_bytes: wal.records[20]!.bytes.length - 8192,
+        record_bytes: wal.records[20].bytes.length - 8192,
         image_bytes: 8192,
       });
       assert.match(dump({ stats: true }).lines.at(-1)!, /^total +25 /);
@@ -134,8 +134,8 @@ describe("dump wal", () => {
 
   test("ends where older WAL follows in a file that is used again, but fails on damage within a range", () => {
     const wal = someWal();
-    const damaged = wal.records[10]!;
-    wal.bytes[damaged.lsn - wal.from + 30]! ^= 1;
+    const damaged = wal.records[10];
+    wal.bytes[damaged.lsn - wal.from + 30] ^= 1;
     inDirectory(wal, (dump) => {
       const all = dump();
       assert.equal(all.endLsn, damaged.lsn);

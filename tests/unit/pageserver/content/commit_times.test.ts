@@ -146,8 +146,8 @@ describe("the index of commit times", () => {
         const expected = later === -1
           ? { where: "end" }
           : later === 0
-          ? { where: "before", beginning: commits[0]!.ms * MS }
-          : { where: "within", lsn: commits[later - 1]!.lsn };
+          ? { where: "before", beginning: commits[0].ms * MS }
+          : { where: "within", lsn: commits[later - 1].lsn };
         assert.deepEqual(times.find(at * MS), expected, `seed ${seed}, ${at} ms`);
       }
       await store.close();

@@ -55,7 +55,7 @@ class Subject {
     const lsn = this.store.lastLsn + 8;
     const { forks } = this;
     for (let changes = 1 + random.int(3); changes > 0; changes--) {
-      const db = DATABASES[random.int(DATABASES.length)]!;
+      const db = DATABASES[random.int(DATABASES.length)];
       const rel = 16384 + random.int(RELATIONS);
       const fork = forks.get(SPC, db, rel, random.int(4));
       const kind = random.int(6);

@@ -62,7 +62,7 @@ test("60,000 requests for the future cost little: most are refused, and none out
     encodeRequest(copy.buffer, at, request);
   }
   await allRefused;
-  assert.match(messages[0]!, /256 requests of this connection wait for their LSN/);
+  assert.match(messages[0], /256 requests of this connection wait for their LSN/);
   assert.equal(waiters.size, WAITING_REQUESTS_MAX);
   client.destroy();
   await run.catch(() => {});

@@ -46,10 +46,10 @@ describe("checking a timeline", () => {
     const good = disk.readFileSync(LAYER);
     const file = disk.openSync(LAYER, "write");
     for (let at = 0; at < good.length; at++) {
-      file.writeSync(Uint8Array.of(good[at]! ^ 0x10), 0, 1, at);
+      file.writeSync(Uint8Array.of(good[at] ^ 0x10), 0, 1, at);
       const { problems } = checkTimeline(disk, "/t");
       assert.equal(problems.length, 1, `byte ${at}: ${problems.join("; ")}`);
-      assert.match(problems[0]!, /00000001\.layer/);
+      assert.match(problems[0], /00000001\.layer/);
       file.writeSync(good, at, 1, at);
     }
     disk.unlinkSync(LAYER);

@@ -58,7 +58,7 @@ describe("timeline metadata", () => {
     const good = encodeMetadata(metadata);
     for (let bit = 0; bit < 8 * good.length; bit++) {
       const bad = good.slice();
-      bad[bit >> 3]! ^= 1 << (bit & 7);
+      bad[bit >> 3] ^= 1 << (bit & 7);
       refused(bad, `bit ${bit}`);
     }
     for (let length = 0; length < good.length; length++) refused(good.subarray(0, length), `${length} bytes`);

@@ -24,8 +24,8 @@ describe("the versions of a frozen layer", () => {
     const bytes = new Uint8Array(10_000);
     for (let lsn = 1; lsn <= 10_000; lsn++) {
       const version = {
-        slot: slots[random.int(slots.length)]!,
-        block: BLOCKS[random.int(BLOCKS.length)]!,
+        slot: slots[random.int(slots.length)],
+        block: BLOCKS[random.int(BLOCKS.length)],
         lsn,
         len: random.int(100),
       };
@@ -43,11 +43,11 @@ describe("the versions of a frozen layer", () => {
     let at = 0;
     for (const { object, keys } of frozen.objects) {
       for (const lastKey = key + keys; key < lastKey; key++) {
-        for (; at < ends[key]!; at++) {
-          const version = order[at]!;
+        for (; at < ends[key]; at++) {
+          const version = order[at];
           found.push({
             slot: objects.existing(object),
-            block: frozen.blocks[key]!,
+            block: frozen.blocks[key],
             lsn: versions.lsn(version),
             len: versions.len(version),
           });

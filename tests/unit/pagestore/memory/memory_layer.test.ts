@@ -60,7 +60,7 @@ describe("a memory layer", () => {
     const blocks = [3_000_000_000, 2 ** 24, 2 ** 24 - 1, 5, 2 ** 24 + 1, 2 ** 23 + 1, 0, 64, 63];
     layer.put(0, 5, 1, new Uint8Array(1), 0, 1, 0, true);
     const before = layer.memoryBytes;
-    layer.put(0, blocks[0]!, 1, new Uint8Array(1), 0, 1, 0, true);
+    layer.put(0, blocks[0], 1, new Uint8Array(1), 0, 1, 0, true);
     assert.ok(layer.memoryBytes - before < 1000, `${layer.memoryBytes - before} bytes for one block`);
     blocks.forEach((block, i) => layer.put(0, block, 10 + i, new Uint8Array(1), 0, 1, 0, true));
     blocks.forEach((block, i) => assert.deepEqual(lsns(layer, 0, block, 100), [10 + i], `block ${block}`));
@@ -90,8 +90,8 @@ describe("a memory layer", () => {
     const chain = new ValueChain();
     layer.collect(0, 0, 9, -1, chain);
     layer.collect(0, 1, 9, -1, chain);
-    assert.deepEqual([...chain.bytes[0]!.subarray(chain.off[0], chain.off[0]! + 3)], [1, 2, 3]);
-    assert.equal(chain.bytes[1]![chain.off[1]! + chain.len[1]! - 1], 7);
+    assert.deepEqual([...chain.bytes[0].subarray(chain.off[0], chain.off[0] + 3)], [1, 2, 3]);
+    assert.equal(chain.bytes[1][chain.off[1] + chain.len[1] - 1], 7);
   });
 
   test("tells of a block whose versions have become many, and takes an image for the last of them", () => {
@@ -113,7 +113,7 @@ describe("a memory layer", () => {
     const chain = new ValueChain();
     layer.collect(0, 1, 10, -1, chain);
     assert.deepEqual([chain.count, chain.tag[0], chain.len[0], chain.complete], [1, 9, 2, true]);
-    assert.deepEqual([...chain.bytes[0]!.subarray(chain.off[0], chain.off[0]! + 2)], [7, 7]);
+    assert.deepEqual([...chain.bytes[0].subarray(chain.off[0], chain.off[0] + 2)], [7, 7]);
   });
 
   test("refuses a version that is older than the last one, or than the layer", () => {

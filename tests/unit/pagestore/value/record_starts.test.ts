@@ -29,17 +29,17 @@ describe("record starts", () => {
     const { starts, list } = build(2 * STARTS_PER_BLOCK + 100, new Random(1));
     const found: FoundStart = { start: 0, prev: 0 };
     for (let i = 0; i < list.length; i += 1 + (i % STARTS_PER_BLOCK < 3 ? 0 : 50)) {
-      const next = list[i + 1] ?? list[i]! + 1000;
-      for (const lsn of [list[i]!, next - 1]) {
+      const next = list[i + 1] ?? list[i] + 1000;
+      for (const lsn of [list[i], next - 1]) {
         assert.equal(starts.find(lsn, found), true);
-        assert.deepEqual(found, { start: list[i]!, prev: i === 0 ? -1 : list[i - 1]! }, `start ${i}`);
+        assert.deepEqual(found, { start: list[i], prev: i === 0 ? -1 : list[i - 1] }, `start ${i}`);
       }
     }
   });
 
   test("know nothing before the first one", () => {
     const { starts, list } = build(10, new Random(2));
-    assert.equal(starts.find(list[0]! - 1, { start: 0, prev: 0 }), false);
+    assert.equal(starts.find(list[0] - 1, { start: 0, prev: 0 }), false);
     assert.equal(new RecordStarts().find(1000, { start: 0, prev: 0 }), false);
   });
 

@@ -57,7 +57,7 @@ export function lsnOf(page: Uint8Array): number {
 }
 
 export function read16(page: Uint8Array, at: number): number {
-  return page[at]! | (page[at + 1]! << 8);
+  return page[at] | (page[at + 1] << 8);
 }
 
 export function read32(page: Uint8Array, at: number): number {

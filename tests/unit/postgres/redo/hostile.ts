@@ -67,7 +67,7 @@ export function applyDamagedRecords(
   const random = randomNumbers(seed);
   let refused = 0;
   for (let round = 0; round < rounds * cases.length; round++) {
-    const { rec, blk } = cases[round % cases.length]!();
+    const { rec, blk } = cases[round % cases.length]();
     for (let i = random(3); i >= 0; i--) damage(random, rec, blk);
     const before = W8.slice(RECORD, RECORD + 8192);
     try {
@@ -83,7 +83,7 @@ export function applyDamagedRecords(
 
 function damage(random: (below: number) => number, rec: WalRecord, blk: number): void {
   const value = random(2) === 0 ? random(8) : random(256);
-  const dataLen = rec.dataLen[blk]!;
+  const dataLen = rec.dataLen[blk];
   switch (random(4)) {
     case 0:
       W8[PAGE + random(random(2) === 0 ? 80 : BLCKSZ)] = value;
@@ -92,7 +92,7 @@ function damage(random: (below: number) => number, rec: WalRecord, blk: number):
       rec.mainLen = random(rec.mainLen + 1);
       break;
     case 2:
-      if (dataLen > 0) W8[rec.dataOff[blk]! + random(dataLen)] = value;
+      if (dataLen > 0) W8[rec.dataOff[blk] + random(dataLen)] = value;
       break;
     default:
       if (rec.mainLen > 0) W8[rec.mainOff + random(rec.mainLen)] = value;

@@ -91,7 +91,7 @@ describe("a page", () => {
   test("is not changed by an image that is there for checking only", () => {
     const base = applyRecord(null, insert(1, "one", true), BLKNO);
     const added = insert(2, "two");
-    const block = { ...added.blocks![0]!, image: { bytes: new Uint8Array(8192).fill(1), info: 0 } };
+    const block = { ...added.blocks![0], image: { bytes: new Uint8Array(8192).fill(1), info: 0 } };
     const checked = applyRecord(base, { ...added, blocks: [block] }, BLKNO);
     assert.deepEqual(checked, applyRecord(base, added, BLKNO));
     const hint = { ...image(new Uint8Array(8192), 0), info: 0xa0 };
@@ -136,7 +136,7 @@ describe("a page", () => {
     assert.throws(() => applyRecord(null, { ...insert(1, "x"), rmid: 130 }, BLKNO), /custom130/);
     const page = new Uint8Array(8192);
     const records = chain(insert(1, "one", true));
-    records.bytes[0]![0]!--;
+    records.bytes[0][0]--;
     assert.throws(() => reconstructPage(V15, null, records, 1, blockOf(BLKNO), page), { name: "WalError" });
     const huge = { ...records, len: [RECORD_CAPACITY + 1] };
     assert.throws(() => reconstructPage(V15, null, huge, 1, blockOf(BLKNO), page), /longer than redo's/);
@@ -153,7 +153,7 @@ describe("a page", () => {
     const hole = new Uint8Array(100);
     const info = BKPIMAGE_APPLY | BKPIMAGE_HAS_HOLE;
     const withHole = image(hole, info);
-    const block = { ...withHole.blocks![0]!, image: { bytes: hole, info, holeOff: 50 } };
+    const block = { ...withHole.blocks![0], image: { bytes: hole, info, holeOff: 50 } };
     assert.equal(needsNone({ ...withHole, blocks: [block] }), true);
     assert.equal(needsNone(image(new Uint8Array(8192), 0)), false);
   });

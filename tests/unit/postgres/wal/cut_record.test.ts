@@ -34,7 +34,7 @@ function part(rec: WalRecord, off: number, len: number): number[] {
   return [...rec.bytes.subarray(off, off + len)];
 }
 
-const dataOf = (rec: WalRecord, i: number) => part(rec, rec.dataOff[i]!, rec.dataLen[i]!);
+const dataOf = (rec: WalRecord, i: number) => part(rec, rec.dataOff[i], rec.dataLen[i]);
 const mainOf = (rec: WalRecord) => part(rec, rec.mainOff, rec.mainLen);
 
 const SPEC: RecordSpec = {
@@ -75,8 +75,8 @@ describe("a record cut down to one block", () => {
     assert.deepEqual([0, 1, 3, 4].map((i) => result.relNode[i]), [16384, 16384, 16385, 16384]);
     assert.deepEqual([0, 1, 3, 4].map((i) => result.dataLen[i]), [2, 0, 0, 0]);
     assert.deepEqual([0, 1, 3, 4].map((i) => result.imageLen[i]), [0, 0, 0, 0]);
-    assert.equal(result.blockFlags[1]! & 0x40, 0x40, "BKPBLOCK_WILL_INIT");
-    assert.equal(result.blockFlags[3]! & 0x0f, 2, "the fork");
+    assert.equal(result.blockFlags[1] & 0x40, 0x40, "BKPBLOCK_WILL_INIT");
+    assert.equal(result.blockFlags[3] & 0x0f, 2, "the fork");
     assert.ok(result.xl_tot_len < 110);
     assert.equal(cut(rec, 1).dataLen[1], 5000);
   });
@@ -101,10 +101,10 @@ describe("a record cut down to one block", () => {
         { bytes, info: BKPIMAGE_APPLY | BKPIMAGE_COMPRESS_LZ4 },
       ]
     ) {
-      const blocks: BlockSpec[] = [SPEC.blocks![0]!, { id: 1, blkno: 11, image, data: Uint8Array.of(8) }];
+      const blocks: BlockSpec[] = [SPEC.blocks![0], { id: 1, blkno: 11, image, data: Uint8Array.of(8) }];
       const rec = parsed(encodeRecord({ ...SPEC, blocks }, 0));
       const result = cut(rec, 1);
-      assert.deepEqual(part(result, result.imageOff[1]!, result.imageLen[1]!), [...bytes]);
+      assert.deepEqual(part(result, result.imageOff[1], result.imageLen[1]), [...bytes]);
       assert.deepEqual([result.imageInfo[1], result.holeOff[1]], [image.info, rec.holeOff[1]]);
       assert.equal(result.holeLen[1], rec.holeLen[1]);
       assert.equal(result.relNode[1], 16384);

@@ -28,7 +28,7 @@ interface Seen {
 function decoderFor(wal: WalBuilder, options: Partial<WalDecoderOptions> = {}): WalDecoder {
   return new WalDecoder({
     pg: V15,
-    startLsn: wal.records[0]!.lsn,
+    startLsn: wal.records[0].lsn,
     segmentSize: wal.segmentSize,
     systemId: wal.systemId,
     ...options,
@@ -62,7 +62,7 @@ function assertSame(seen: readonly Seen[], built: readonly BuiltRecord[]): void 
   );
   for (const [i, record] of seen.entries()) {
     assert.ok(
-      Buffer.compare(record.bytes, built[i]!.bytes) === 0,
+      Buffer.compare(record.bytes, built[i].bytes) === 0,
       `record ${i} has the bytes that were written`,
     );
   }
@@ -77,14 +77,14 @@ describe("a WAL decoder", () => {
   test("returns every record with its position, its end and its bytes", () => {
     const wal = new WalBuilder({ startLsn: SEGMENT });
     for (let i = 0; i < 300; i++) wal.record({ xid: i, ...ofLength(300 + i * 7, i) });
-    assert.equal(wal.records[0]!.lsn, SEGMENT + LONG_HEADER);
+    assert.equal(wal.records[0].lsn, SEGMENT + LONG_HEADER);
     assertSame(decodeAll(wal), wal.records);
   });
 
   test("starts in the middle of a page, fed from there or from the page's beginning", () => {
     const wal = new WalBuilder({ startLsn: SEGMENT });
     for (let i = 0; i < 20; i++) wal.record(ofLength(1000));
-    const start = wal.records[4]!;
+    const start = wal.records[4];
     const fromPage = decodeAll(wal, { startLsn: start.lsn });
     assertSame(fromPage, wal.records.slice(4));
 
@@ -137,14 +137,14 @@ describe("a WAL decoder", () => {
     decoder.feed(wal.bytes, wal.from);
     drain(decoder, seen);
     assertSame(seen, wal.records);
-    assert.equal(seen[1]!.lsn, SEGMENT + PAGE + SHORT_HEADER);
+    assert.equal(seen[1].lsn, SEGMENT + PAGE + SHORT_HEADER);
   });
 
   test("does not wait for the padding behind a record", () => {
     const wal = new WalBuilder({ startLsn: SEGMENT });
     wal.record(ofLength(61));
     wal.record(ofLength(100));
-    const end = wal.records[0]!.lsn + 61;
+    const end = wal.records[0].lsn + 61;
     const decoder = decoderFor(wal);
     const seen: Seen[] = [];
     decoder.feed(wal.bytes.subarray(0, end - wal.from), wal.from);
@@ -170,7 +170,7 @@ describe("a WAL decoder", () => {
     wal.record(ofLength(500));
     wal.switchSegment();
     wal.record(ofLength(700));
-    wal.bytes.fill(0xff, wal.records[1]!.lsn + 24 - wal.from, 2 * SEGMENT - wal.from);
+    wal.bytes.fill(0xff, wal.records[1].lsn + 24 - wal.from, 2 * SEGMENT - wal.from);
     assertSame(decodeAll(wal), wal.records);
   });
 
@@ -272,12 +272,12 @@ describe("a WAL decoder", () => {
     assert.equal(decoder.position, SEGMENT + LONG_HEADER);
     assert.equal(decoder.lastRecordLsn, undefined);
     const rec = new WalRecord();
-    const second = wal.records[1]!.lsn;
+    const second = wal.records[1].lsn;
     decoder.feed(wal.bytes.subarray(0, second + 500 - wal.from), wal.from);
     assert.ok(decoder.next(rec));
     assert.ok(!decoder.next(rec));
     assert.equal(decoder.position, second);
-    assert.equal(decoder.lastRecordLsn, wal.records[0]!.lsn);
+    assert.equal(decoder.lastRecordLsn, wal.records[0].lsn);
     assert.equal(decoder.hasPartialRecord, true);
     decoder.feed(wal.bytes, wal.from);
     assert.ok(decoder.next(rec));
@@ -316,7 +316,7 @@ describe("a WAL decoder", () => {
           const seen: Seen[] = [];
           let at = 0;
           for (let i = 0; at < wal.bytes.length; i++) {
-            const piece = wal.bytes.slice(at, at + sizes[i % sizes.length]!);
+            const piece = wal.bytes.slice(at, at + sizes[i % sizes.length]);
             decoder.feed(piece, (wal.from + at) as Lsn);
             at += piece.length;
             // Sometimes several pieces before the next look.
@@ -367,7 +367,7 @@ describe("the search for the first record", () => {
     wal.record(ofLength(100));
     const fromSecondPage = wal.bytes.subarray(PAGE);
     const secondPage = (SEGMENT + PAGE) as Lsn;
-    assert.equal(findFirst(fromSecondPage, secondPage, secondPage), wal.records[0]!.lsn);
+    assert.equal(findFirst(fromSecondPage, secondPage, secondPage), wal.records[0].lsn);
   });
 });
 
@@ -400,7 +400,7 @@ describe("zeros", () => {
     assertSame(seen, cut.records.slice(0, 1));
     assert.equal(decoder.ended, true);
     assert.equal(decoder.hasPartialRecord, true);
-    assert.equal(decoder.position, cut.records[1]!.lsn);
+    assert.equal(decoder.position, cut.records[1].lsn);
   });
 
   test("are an error in a stream", () => {
@@ -409,7 +409,7 @@ describe("zeros", () => {
     wal.zeros(PAGE);
     assert.throws(() => decodeAll(wal), (error) => {
       assert.ok(error instanceof WalError);
-      assert.equal(error.lsn, wal.records[0]!.endLsn);
+      assert.equal(error.lsn, wal.records[0].endLsn);
       assert.match(error.message, /record length 0 is outside/);
       return true;
     });
@@ -433,7 +433,7 @@ describe("a WAL decoder with a pool of buffers", () => {
     let count = 0;
     while (decoder.next(record)) {
       if (record.bytes.length === CHUNK_SIZE) buffers.add(record.bytes);
-      assert.equal(Buffer.compare(recordBytes(record), wal.records[count++]!.bytes), 0);
+      assert.equal(Buffer.compare(recordBytes(record), wal.records[count++].bytes), 0);
     }
     assert.equal(count, wal.records.length);
     assert.equal(buffers.size, 2);
@@ -451,7 +451,7 @@ describe("a WAL decoder with a pool of buffers", () => {
       if (i % 100 !== 0) continue;
       if (!retained.has(record.bytes)) pool.retain(record.bytes);
       retained.add(record.bytes);
-      kept.push({ bytes: recordBytes(record), is: wal.records[i]!.bytes });
+      kept.push({ bytes: recordBytes(record), is: wal.records[i].bytes });
     }
     assert.ok(retained.size > 5);
     for (const { bytes, is } of kept) assert.equal(Buffer.compare(bytes, is), 0);
@@ -494,10 +494,10 @@ describe("WAL that is not right", () => {
 
   test("a flipped bit in a record", () => {
     const wal = threeRecords();
-    wal.bytes[wal.records[1]!.lsn - wal.from + 3000]! ^= 4;
+    wal.bytes[wal.records[1].lsn - wal.from + 3000] ^= 4;
     const decoder = assertFails(wal, /checksum mismatch in a record of 16384 bytes/);
-    assert.equal(decoder.position, wal.records[1]!.lsn);
-    assert.equal(decoder.lastRecordLsn, wal.records[0]!.lsn);
+    assert.equal(decoder.position, wal.records[1].lsn);
+    assert.equal(decoder.lastRecordLsn, wal.records[0].lsn);
   });
 
   test("a wrong xl_prev, also of the first record when it is known", () => {
@@ -534,7 +534,7 @@ describe("WAL that is not right", () => {
     notContinued.bytes[PAGE + 2] = 0;
     assertFails(notContinued, /not continued at 0\/102000/);
     const otherLength = threeRecords();
-    otherLength.bytes[PAGE + 16]! ^= 8;
+    otherLength.bytes[PAGE + 16] ^= 8;
     assertFails(otherLength, /bytes are missing, but the page at 0\/102000 continues with/);
     const unexpected = threeRecords();
     const lastPage = 2 * PAGE;
@@ -546,7 +546,7 @@ describe("WAL that is not right", () => {
   test("a length that can't be is refused before its bytes are waited for", () => {
     for (const length of [1, 23, 0x4000_0000, 0xffff_ffff]) {
       const wal = threeRecords();
-      const at = wal.records[1]!.lsn - wal.from;
+      const at = wal.records[1].lsn - wal.from;
       new DataView(wal.bytes.buffer).setUint32(at, length, true);
       assertFails(wal, /record length \d+ is outside 24/);
     }
@@ -592,7 +592,7 @@ describe("WAL that is not right", () => {
         fc.boolean(),
         (damages, zerosAreEnd, reseal) => {
           const bytes = clean.slice();
-          for (const { at, xor } of damages) bytes[at]! ^= xor;
+          for (const { at, xor } of damages) bytes[at] ^= xor;
           if (reseal) resealWithinPages(bytes, wal);
           const decoder = decoderFor(wal, { zerosAreEnd });
           decoder.feed(bytes, wal.from);
@@ -681,7 +681,7 @@ describe("a decoder that passes over long records", () => {
   test("finds any bit that is wrong in one", () => {
     const wal = build([900_000]);
     const clean = wal.bytes;
-    const first = wal.records[0]!.lsn - wal.from;
+    const first = wal.records[0].lsn - wal.from;
     fc.assert(
       fc.property(fc.nat(900_000), fc.nat(7), fc.constantFrom(5000, 65_536), (at, bit, piece) => {
         const inPage = (first + at) % PAGE;
@@ -689,7 +689,7 @@ describe("a decoder that passes over long records", () => {
         const isPadding = inPage >= 20 && inPage < 24;
         fc.pre(!isPadding && !(inPage === 2 && bit === 2));
         const bytes = clean.slice();
-        bytes[first + at]! ^= 1 << bit;
+        bytes[first + at] ^= 1 << bit;
         assert.throws(() => boundaries(wal, bytes, piece), WalError);
       }),
       { numRuns: 60, examples: [[4, 0, 5000], [30, 1, 5000], [2100, 1, 5000], [900_000, 0, 5000]] },

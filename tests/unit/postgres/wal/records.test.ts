@@ -71,10 +71,10 @@ describe("a parsed record", () => {
       "the relation of the block before",
     );
     assert.equal(rec.blkno[2], 0xffff_fffe);
-    assert.equal(rec.blockFlags[0]! & 0x40, 0x40);
-    assert.equal(rec.blockFlags[2]! & 0x0f, 2);
-    assert.deepEqual([...rec.bytes.subarray(rec.dataOff[0]!, rec.dataOff[0]! + rec.dataLen[0]!)], [4, 5]);
-    assert.equal(rec.bytes[rec.imageOff[2]!], 7);
+    assert.equal(rec.blockFlags[0] & 0x40, 0x40);
+    assert.equal(rec.blockFlags[2] & 0x0f, 2);
+    assert.deepEqual([...rec.bytes.subarray(rec.dataOff[0], rec.dataOff[0] + rec.dataLen[0])], [4, 5]);
+    assert.equal(rec.bytes[rec.imageOff[2]], 7);
     assert.equal(rec.imageLen[2], 8192);
     assert.deepEqual([...rec.bytes.subarray(rec.mainOff, rec.mainOff + rec.mainLen)], [1, 2, 3]);
   });
@@ -224,10 +224,10 @@ function literalPglz(bytes: Uint8Array): Uint8Array {
       let run = 0;
       while (at > 0 && run < 273 && at + run < bytes.length && bytes[at + run] === bytes[at - 1]) run++;
       if (run < 3) {
-        out.push(bytes[at++]!);
+        out.push(bytes[at++]);
         continue;
       }
-      out[control]! |= 1 << item;
+      out[control] |= 1 << item;
       const length = Math.min(run, 18) - 3;
       out.push(length, 1);
       if (length === 15) out.push(run - 18);

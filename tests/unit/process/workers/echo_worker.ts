@@ -12,7 +12,7 @@ serveRequests<EchoRequest, unknown>((request) => {
     case "echo":
       return request.value;
     case "add":
-      (request.value as Uint8Array)[0]!++;
+      (request.value as Uint8Array)[0]++;
       return null;
     case "fail":
       throw new ZenithError("disk_full", "no space", { hint: "make some" });

@@ -86,7 +86,7 @@ function startFetcher(checksums = false): PageFetcher {
     lsn: LSN,
     checksums,
     log: NULL_LOGGER,
-    onPage: (inode, block, bytes, at) => kept.push([inode, block, bytes[at]!]),
+    onPage: (inode, block, bytes, at) => kept.push([inode, block, bytes[at]]),
   });
 }
 
@@ -132,7 +132,7 @@ async function untilReplied(count: number): Promise<void> {
 
 /** The first byte of each 4 KiB of a reply. */
 function units(reply: Uint8Array): number[] {
-  return Array.from({ length: (reply.length - 16) / UNIT }, (_, i) => reply[16 + i * UNIT]!);
+  return Array.from({ length: (reply.length - 16) / UNIT }, (_, i) => reply[16 + i * UNIT]);
 }
 
 describe("a read of pages that are not here", () => {
@@ -144,8 +144,8 @@ describe("a read of pages that are not here", () => {
     assert.deepEqual([request!.lsn, request!.rel, request!.blkno, request!.count], [LSN, 16384, 2, 2]);
     pageServer.answer(request!);
     await untilReplied(1);
-    assert.deepEqual(units(replies[0]!), [3, 3, 4, 4]);
-    const header = new DataView(replies[0]!.buffer);
+    assert.deepEqual(units(replies[0]), [3, 3, 4, 4]);
+    const header = new DataView(replies[0].buffer);
     assert.deepEqual([header.getUint32(0, true), header.getInt32(4, true)], [16 + 4 * UNIT, 0]);
     assert.deepEqual([header.getUint32(8, true), header.getUint32(12, true)], [0, 9]);
     assert.deepEqual(kept, [[7, 2, 3], [7, 3, 4]]);
@@ -155,12 +155,12 @@ describe("a read of pages that are not here", () => {
     read(7, 0, 2, [0, 2]);
     read(7, 8, 2, [8, 10]);
     await pageServer.untilAsked(2);
-    pageServer.answer(pageServer.requests[1]!);
+    pageServer.answer(pageServer.requests[1]);
     await untilReplied(1);
-    assert.deepEqual(units(replies[0]!), [5, 5]);
-    pageServer.answer(pageServer.requests[0]!);
+    assert.deepEqual(units(replies[0]), [5, 5]);
+    pageServer.answer(pageServer.requests[0]);
     await untilReplied(2);
-    assert.deepEqual(units(replies[1]!), [1, 1]);
+    assert.deepEqual(units(replies[1]), [1, 1]);
   });
 
   test("shares the pages that are on their way to another reader", async () => {
@@ -181,7 +181,7 @@ describe("a read of pages that are not here", () => {
     await pageServer.untilAsked(2);
     for (const request of pageServer.requests) pageServer.answer(request);
     await untilReplied(1);
-    assert.deepEqual(units(replies[0]!), [200, 1, 200, 200, 3, 200]);
+    assert.deepEqual(units(replies[0]), [200, 1, 200, 200, 3, 200]);
   });
 
   test("is one of at most 1 MiB for the page server", async () => {
@@ -209,11 +209,11 @@ describe("a read of pages that are not here", () => {
     read(7, 0, 2, [0, 2]);
     await pageServer.untilAsked(1);
     const CANNOT_CONNECT_NOW = "57P03";
-    pageServer.refuse(pageServer.requests[0]!, CANNOT_CONNECT_NOW);
+    pageServer.refuse(pageServer.requests[0], CANNOT_CONNECT_NOW);
     await pageServer.untilAsked(2);
-    pageServer.answer(pageServer.requests[1]!);
+    pageServer.answer(pageServer.requests[1]);
     await untilReplied(1);
-    assert.deepEqual(units(replies[0]!), [1, 1]);
+    assert.deepEqual(units(replies[0]), [1, 1]);
   });
 
   test("fails for every reader when the page server will never have the page", async () => {
@@ -221,8 +221,8 @@ describe("a read of pages that are not here", () => {
     read(7, 0, 4, [0, 4]);
     await pageServer.untilAsked(2);
     const DATA_CORRUPTED = "XX001";
-    pageServer.refuse(pageServer.requests[0]!, DATA_CORRUPTED);
-    pageServer.answer(pageServer.requests[1]!);
+    pageServer.refuse(pageServer.requests[0], DATA_CORRUPTED);
+    pageServer.answer(pageServer.requests[1]);
     await untilReplied(2);
     for (const reply of replies) assertFailed(reply);
     assert.deepEqual(kept, [[7, 1, 2]]);
@@ -243,9 +243,9 @@ describe("a read of pages that are not here", () => {
     fetcher = startFetcher(true);
     read(7, 4, 2, [4, 6]);
     await pageServer.untilAsked(1);
-    pageServer.answer(pageServer.requests[0]!);
+    pageServer.answer(pageServer.requests[0]);
     await untilReplied(1);
-    const page = replies[0]!.slice(16);
+    const page = replies[0].slice(16);
     assert.equal(storedPageChecksum(page), pageChecksum(page, 2));
   });
 });
@@ -259,7 +259,7 @@ describe("pages on their way to the overlay", () => {
     const got: [number, number, number][] = [];
     const sink = {
       keepPage: (inode: number, block: number, bytes: Uint8Array, at: number) => {
-        got.push([inode, block, bytes[at + BLOCK - 1]!]);
+        got.push([inode, block, bytes[at + BLOCK - 1]]);
       },
     };
     other.drain(sink);

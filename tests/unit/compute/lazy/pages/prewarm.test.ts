@@ -118,7 +118,7 @@ describe("a list of hot pages", () => {
     const bytes = encodeHotPages(ranges);
     for (let at = 0; at < bytes.length; at++) {
       const damaged = bytes.slice();
-      damaged[at]! ^= 1;
+      damaged[at] ^= 1;
       assert.throws(() => decodeHotPages(damaged), /list of hot pages/);
       assert.throws(() => decodeHotPages(bytes.subarray(0, at)), /list of hot pages/);
     }

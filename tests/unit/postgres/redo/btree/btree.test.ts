@@ -108,8 +108,8 @@ const T = Array.from({ length: 8 }, (_, i) => tuple(10 * i, [1, i + 1]));
 describe("redo of B-tree records", () => {
   test("inserts a tuple between others", () => {
     const added = tuple(15, [7, 7]);
-    const page = applyRecord(leaf([T[0]!, T[1]!, T[2]!]), record(INSERT_LEAF, bytes(u16(3)), added), 0);
-    same(page, [T[0]!, T[1]!, added, T[2]!]);
+    const page = applyRecord(leaf([T[0], T[1], T[2]]), record(INSERT_LEAF, bytes(u16(3)), added), 0);
+    same(page, [T[0], T[1], added, T[2]]);
     assert.equal(lsnOf(page), END_LSN);
   });
 
@@ -118,14 +118,14 @@ describe("redo of B-tree records", () => {
     const insert = record(
       INSERT_META,
       bytes(u16(1)),
-      T[0]!,
+      T[0],
       bytes(),
       { id: 2, blkno: 2, data: metadata, willInit: true },
     );
-    same(applyRecord(leaf([]), insert, 0), [T[0]!]);
-    const child = applyRecord(leaf([T[1]!], { flags: LEAF | INCOMPLETE_SPLIT }), insert, 1);
+    same(applyRecord(leaf([]), insert, 0), [T[0]]);
+    const child = applyRecord(leaf([T[1]], { flags: LEAF | INCOMPLETE_SPLIT }), insert, 1);
     assert.equal(read16(child, FLAGS), LEAF);
-    same(child, [T[1]!]);
+    same(child, [T[1]]);
     const meta = applyRecord(null, insert, 2);
     assert.deepEqual(
       [0, 4, 8, 12, 16, 20, 24].map((at) => read32(meta, 24 + at)),
@@ -149,13 +149,13 @@ describe("redo of B-tree records", () => {
         /posting list of 3 item pointers can't be split/,
       );
     }
-    assert.throws(() => applyRecord(leaf([T[0]!]), record(INSERT_POST, bytes(u16(2)), data), 0), RedoError);
+    assert.throws(() => applyRecord(leaf([T[0]]), record(INSERT_POST, bytes(u16(2)), data), 0), RedoError);
   });
 
   test("splits a page, the new tuple to the left", () => {
     const highKey = tuple(25, [0, 1]);
     const added = tuple(5, [9, 9]);
-    const right = bytes([...T[4]!], [...T[3]!], [...T[2]!]);
+    const right = bytes([...T[4]], [...T[3]], [...T[2]]);
     const split = record(
       SPLIT_L,
       bytes(u32(0), u16(3, 2, 0)),
@@ -163,45 +163,45 @@ describe("redo of B-tree records", () => {
       { id: 1, blkno: 50, data: right, willInit: true },
       { id: 2, blkno: 60 },
     );
-    const before = leaf([T[0]!, T[1]!, T[2]!, T[3]!, T[4]!]);
+    const before = leaf([T[0], T[1], T[2], T[3], T[4]]);
     before.set(u16(77), CYCLEID);
     const left = applyRecord(before, split, 0);
-    same(left, [highKey, T[0]!, added, T[1]!]);
+    same(left, [highKey, T[0], added, T[1]]);
     assert.deepEqual([read32(left, PREV), read32(left, NEXT), read32(left, LEVEL)], [0, 50, 0]);
     assert.deepEqual([read16(left, FLAGS), read16(left, CYCLEID)], [LEAF | INCOMPLETE_SPLIT, 0]);
     const rightPage = applyRecord(null, split, 50);
-    same(rightPage, [T[2]!, T[3]!, T[4]!]);
+    same(rightPage, [T[2], T[3], T[4]]);
     assert.deepEqual([read32(rightPage, PREV), read32(rightPage, NEXT)], [0, 60]);
     assert.equal(read16(rightPage, FLAGS), LEAF);
-    const next = applyRecord(leaf([T[6]!]), split, 60);
+    const next = applyRecord(leaf([T[6]]), split, 60);
     assert.equal(read32(next, PREV), 50);
   });
 
   test("splits a page in whose last tuple on the left a posting list is split", () => {
     const highKey = tuple(6, [0, 1]);
-    const before = leaf([T[0]!, posting(5, [1, 1], [1, 3], [1, 5]), T[2]!]);
+    const before = leaf([T[0], posting(5, [1, 1], [1, 3], [1, 5]), T[2]]);
     const split = record(
       SPLIT_R,
       bytes(u32(0), u16(3, 3, 1)),
       bytes([...tuple(5, [1, 2])], [...highKey]),
-      { id: 1, blkno: 50, data: bytes([...T[2]!], [...tuple(5, [1, 5])]), willInit: true },
+      { id: 1, blkno: 50, data: bytes([...T[2]], [...tuple(5, [1, 5])]), willInit: true },
     );
     const left = applyRecord(before, split, 0);
-    same(left, [highKey, T[0]!, posting(5, [1, 1], [1, 2], [1, 3])]);
+    same(left, [highKey, T[0], posting(5, [1, 1], [1, 2], [1, 3])]);
     assert.equal(read32(applyRecord(null, split, 50), NEXT), 0, "the rightmost page");
   });
 
   test("puts the new tuple of a split at the end of the left page, and keeps a high key out of the copying", () => {
     const highKey = tuple(35, [0, 1]);
     const added = tuple(29, [9, 9]);
-    const before = leaf([tuple(99, [0, 1]), T[0]!, T[1]!, T[2]!], { next: 4 });
+    const before = leaf([tuple(99, [0, 1]), T[0], T[1], T[2]], { next: 4 });
     const split = record(
       SPLIT_L,
       bytes(u32(0), u16(4, 4, 0)),
       bytes([...added], [...highKey]),
-      { id: 1, blkno: 50, data: T[2]!, willInit: true },
+      { id: 1, blkno: 50, data: T[2], willInit: true },
     );
-    same(applyRecord(before, split, 0), [highKey, T[0]!, T[1]!, added]);
+    same(applyRecord(before, split, 0), [highKey, T[0], T[1], added]);
   });
 
   test("merges equal tuples and posting lists", () => {
@@ -212,12 +212,12 @@ describe("redo of B-tree records", () => {
         tuple(1, [1, 2]),
         posting(1, [1, 3], [1, 4]),
         tuple(2, [1, 5]),
-        T[7]!,
+        T[7],
       ],
       { next: 4, flags: LEAF | HAS_GARBAGE },
     );
     const page = applyRecord(before, record(DEDUP, bytes(u16(1)), bytes(u16(2, 3))), 0);
-    same(page, [tuple(99, [0, 1]), posting(1, [1, 1], [1, 2], [1, 3], [1, 4]), tuple(2, [1, 5]), T[7]!]);
+    same(page, [tuple(99, [0, 1]), posting(1, [1, 1], [1, 2], [1, 3], [1, 4]), tuple(2, [1, 5]), T[7]]);
     assert.equal(read16(page, FLAGS), LEAF);
     assert.equal(read32(page, NEXT), 4);
     for (const intervals of [[5, 3], [2, 1], [1, 2], [9, 2]]) {
@@ -231,11 +231,11 @@ describe("redo of B-tree records", () => {
 
   test("deletes tuples and row pointers from posting lists", () => {
     const before = leaf(
-      [T[0]!, posting(5, [1, 1], [1, 3], [1, 5]), T[1]!, posting(7, [2, 1], [2, 2]), T[2]!],
+      [T[0], posting(5, [1, 1], [1, 3], [1, 5]), T[1], posting(7, [2, 1], [2, 2]), T[2]],
       { flags: LEAF | HAS_GARBAGE },
     );
     const data = bytes(u16(3), u16(2, 4), u16(1, 1), u16(1, 0));
-    const expected = [T[0]!, posting(5, [1, 1], [1, 5]), tuple(7, [2, 2]), T[2]!];
+    const expected = [T[0], posting(5, [1, 1], [1, 5]), tuple(7, [2, 2]), T[2]];
     const vacuumed = applyRecord(before, record(VACUUM, bytes(u16(1, 2)), data), 0);
     same(vacuumed, expected);
     assert.equal(read16(vacuumed, FLAGS), LEAF);
@@ -270,10 +270,10 @@ describe("redo of B-tree records", () => {
     const root = applyRecord(null, empty, 3);
     assert.equal(linePointerCount(root), 0);
     assert.equal(read16(root, FLAGS), ROOT | LEAF);
-    const data = bytes([...T[1]!], [...T[0]!]);
+    const data = bytes([...T[1]], [...T[0]]);
     const grown = record(NEWROOT, bytes(u32(3, 1)), { id: 0, blkno: 3, data, willInit: true }, bytes(), meta);
     const upper = applyRecord(null, grown, 3);
-    same(upper, [T[0]!, T[1]!]);
+    same(upper, [T[0], T[1]]);
     assert.deepEqual([read16(upper, FLAGS), read32(upper, LEVEL)], [ROOT, 1]);
     assert.equal(read16(applyRecord(leaf([], { flags: LEAF | INCOMPLETE_SPLIT }), grown, 1), FLAGS), LEAF);
     assert.equal(read32(applyRecord(null, grown, 2), 24 + 8), 3, "btm_root");
@@ -331,12 +331,12 @@ describe("redo of B-tree records", () => {
   });
 
   test("lays tuples out as they lay on the page they come from", () => {
-    const page = leaf([T[0]!, posting(5, [1, 1], [1, 3]), T[1]!]);
+    const page = leaf([T[0], posting(5, [1, 1], [1, 3]), T[1]]);
     assert.equal(linePointer(page, 1).off, 8176 - 16);
     assert.equal(linePointer(page, 3).off, 8176 - 16 - 32 - 16);
     const root = (data: Uint8Array) =>
       applyRecord(null, record(NEWROOT, bytes(u32(0, 1)), { id: 0, blkno: 0, data, willInit: true }), 0);
-    assert.throws(() => root(T[0]!.subarray(0, 15)), /index tuple of 16 bytes, with 15/);
+    assert.throws(() => root(T[0].subarray(0, 15)), /index tuple of 16 bytes, with 15/);
     assert.throws(() => root(new Uint8Array(16)), RedoError);
     const small = Array.from({ length: 1000 }, () => [...u16(0, 1, 1, 8)]);
     assert.throws(() => root(bytes(...small)), /don't make up a page's tuple space/);
@@ -345,13 +345,13 @@ describe("redo of B-tree records", () => {
   test("refuses block references that a record type does not have, and pages that aren't a B-tree's", () => {
     assert.throws(() => applyRecord(null, record(REUSE_PAGE, bytes(), bytes()), 0), /does not belong/);
     assert.throws(
-      () => applyRecord(leaf([]), record(INSERT_LEAF, bytes(u16(1)), T[0]!, bytes()), 1),
+      () => applyRecord(leaf([]), record(INSERT_LEAF, bytes(u16(1)), T[0], bytes()), 1),
       /does not belong/,
     );
     const sequence = leaf([]);
     sequence.set(u16(8184), 16);
     assert.throws(
-      () => applyRecord(sequence, record(INSERT_LEAF, bytes(u16(1)), T[0]!), 0),
+      () => applyRecord(sequence, record(INSERT_LEAF, bytes(u16(1)), T[0]), 0),
       /pd_special is 8184/,
     );
   });

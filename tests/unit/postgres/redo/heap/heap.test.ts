@@ -97,13 +97,13 @@ function pageWith(...texts: string[]): Uint8Array {
     const record = insert(i + 1, text);
     page = applyRecord(page, i === 0 ? { ...record, info: INSERT | INIT_PAGE } : record, BLKNO);
   });
-  page![PD_FLAGS]! |= PD_ALL_VISIBLE;
+  page![PD_FLAGS] |= PD_ALL_VISIBLE;
   return page!;
 }
 
 function textOf(page: Uint8Array, off: number): string {
   const tuple = item(page, off);
-  return Buffer.from(tuple.subarray(tuple[T_HOFF]!)).toString();
+  return Buffer.from(tuple.subarray(tuple[T_HOFF])).toString();
 }
 
 /** The block number and offset number in t_ctid. */
@@ -128,7 +128,7 @@ describe("redo of heap records", () => {
     assert.deepEqual(ctid(page, 2), [BLKNO, 2]);
     assert.equal(textOf(page, 2), "second");
     assert.equal(lsnOf(page), END_LSN);
-    assert.equal(page[PD_FLAGS]! & PD_ALL_VISIBLE, 0);
+    assert.equal(page[PD_FLAGS] & PD_ALL_VISIBLE, 0);
   });
 
   test("deletes a tuple", () => {
@@ -139,7 +139,7 @@ describe("redo of heap records", () => {
     assert.equal(read16(tuple, T_INFOMASK) & HEAP_XMAX_INVALID, 0);
     assert.equal(read16(tuple, T_INFOMASK2) & HEAP_KEYS_UPDATED, HEAP_KEYS_UPDATED);
     assert.equal(read32(page, 20), XID, "pd_prune_xid");
-    assert.equal(page[PD_FLAGS]! & PD_ALL_VISIBLE, 0);
+    assert.equal(page[PD_FLAGS] & PD_ALL_VISIBLE, 0);
   });
 
   test("takes a speculative insertion back", () => {
@@ -178,7 +178,7 @@ describe("redo of heap records", () => {
     const oldPage = applyRecord(pageWith("old version"), record, BLKNO);
     assert.deepEqual(ctid(oldPage, 1), [9, 1]);
     assert.equal(read32(item(oldPage, 1), T_XMAX), XID);
-    assert.equal(oldPage[PD_FLAGS]! & PD_ALL_VISIBLE, 0);
+    assert.equal(oldPage[PD_FLAGS] & PD_ALL_VISIBLE, 0);
   });
 
   test("confirms a speculative insertion", () => {
@@ -222,12 +222,12 @@ describe("redo of heap records", () => {
     const fresh = heap2(MULTI_INSERT | INIT_PAGE, bytes(u8(0x20, 0), u16(3)), data);
     const page = applyRecord(null, fresh, BLKNO);
     assert.deepEqual([1, 2, 3].map((off) => textOf(page, off)), ["one", "four", "eleven"]);
-    assert.equal(page[PD_FLAGS]! & PD_ALL_VISIBLE, PD_ALL_VISIBLE);
+    assert.equal(page[PD_FLAGS] & PD_ALL_VISIBLE, PD_ALL_VISIBLE);
     const added = heap2(MULTI_INSERT, bytes(u8(1, 0), u16(3), u16(4, 5, 6)), data);
     const more = applyRecord(page, added, BLKNO);
     assert.equal(textOf(more, 6), "eleven");
     assert.deepEqual(ctid(more, 6), [BLKNO, 6]);
-    assert.equal(more[PD_FLAGS]! & PD_ALL_VISIBLE, 0);
+    assert.equal(more[PD_FLAGS] & PD_ALL_VISIBLE, 0);
     const tooMany = heap2(MULTI_INSERT | INIT_PAGE, bytes(u8(0, 0), u16(4)), data);
     assert.throws(() => applyRecord(null, tooMany, BLKNO), /tuple 3 of 4 goes beyond/);
     const tooFew = heap2(MULTI_INSERT | INIT_PAGE, bytes(u8(0, 0), u16(2)), data);

@@ -24,7 +24,7 @@ const PER_PAGE = HEAPBLOCKS_PER_MAP_PAGE;
 /** The two bits of a heap block's entry. */
 function entry(map: Uint8Array, heapBlock: number): number {
   const index = heapBlock % PER_PAGE;
-  return (map[24 + (index >> 2)]! >> (2 * (index & 3))) & 3;
+  return (map[24 + (index >> 2)] >> (2 * (index & 3))) & 3;
 }
 
 /** A page of the map with every entry all-visible and all-frozen. */
@@ -50,7 +50,7 @@ function changes(spec: RecordSpec): [reference: number, vmBlock: number][] {
   const out = new VisibilityMapChanges();
   const count = visibilityMapChanges(rec, out);
   assert.equal(count, out.count);
-  return Array.from({ length: count }, (_, i) => [out.blockReference[i]!, out.vmBlock[i]!]);
+  return Array.from({ length: count }, (_, i) => [out.blockReference[i], out.vmBlock[i]]);
 }
 
 const insertOf = (flags: number, blkno: number) => record(RM_HEAP_ID, 0x00, bytes(u16(1), u8(flags)), blkno);
@@ -163,7 +163,7 @@ describe("the visibility map", () => {
     assert.equal(lsnOf(map), END_LSN);
     map.set(u32(0, 0), 0);
     assert.equal(lsnOf(applyRecord(map, visible, 1, VISIBILITYMAP_FORKNUM)), 0, "nothing changed");
-    const elsewhere = { ...visible, blocks: [visible.blocks![0]!, { id: 1, rel: REL, blkno: 2 }] };
+    const elsewhere = { ...visible, blocks: [visible.blocks![0], { id: 1, rel: REL, blkno: 2 }] };
     assert.throws(
       () => applyRecord(null, elsewhere, 1, VISIBILITYMAP_FORKNUM),
       /does not cover heap block 2/,

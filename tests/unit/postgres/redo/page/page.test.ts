@@ -58,7 +58,7 @@ function contents(): ({ size: number; fill: number } | undefined)[] {
     const at = itemAddress(PAGE, i + 1);
     const bytes = W8.slice(at, at + lpLen(raw));
     assert.ok(bytes.every((byte) => byte === bytes[0]), `item ${i + 1} is in one piece`);
-    return { size: bytes.length, fill: bytes[0]! };
+    return { size: bytes.length, fill: bytes[0] };
   });
 }
 
@@ -81,7 +81,7 @@ describe("a page", () => {
     assert.equal(pdLower(PAGE), 24);
     assert.equal(pdUpper(PAGE), BLCKSZ - 16);
     assert.equal(pdSpecial(PAGE), BLCKSZ - 16);
-    assert.equal(W8[PAGE + 18]! | (W8[PAGE + 19]! << 8), 0x2004);
+    assert.equal(W8[PAGE + 18] | (W8[PAGE + 19] << 8), 0x2004);
     assert.equal(pageMaxOffset(PAGE), 0);
     assert.ok(W8.subarray(PAGE + 24, PAGE + BLCKSZ).every((byte) => byte === 0));
     assert.equal(pageIsNew(PAGE), false);
@@ -293,7 +293,7 @@ describe("a damaged page", () => {
           () => pageIndexMultiDelete(PAGE, RECORD, random.int(6)),
           () => pageRepairFragmentation(PAGE),
           () => pageTruncateLinePointers(PAGE),
-        ][random.int(8)]!();
+        ][random.int(8)]();
         succeeded++;
       } catch (error) {
         assert.ok(error instanceof RedoError, `seed ${seed}, round ${round}: ${error}`);
