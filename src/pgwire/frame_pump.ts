@@ -1,3 +1,4 @@
+/** Moves messages from a socket to the code that handles them, and holds back a peer that is too fast. */
 import type { Socket } from "node:net";
 import type { FrameReader } from "./frame_reader.ts";
 import type { FrameWriter } from "./frame_writer.ts";
@@ -20,7 +21,7 @@ export interface FrameHandler {
  * write. A peer that sends faster than we serve fills its own buffers, not ours.
  */
 export class FramePump {
-  readonly #socket: Socket;
+  #socket: Socket;
   readonly #reader: FrameReader;
   readonly #writer: FrameWriter;
   readonly #handler: FrameHandler;
@@ -32,11 +33,14 @@ export class FramePump {
     this.#reader = reader;
     this.#writer = writer;
     this.#handler = handler;
-    socket.on("data", (chunk: Uint8Array) => {
-      if (this.#stopped) return;
-      reader.push(chunk);
-      this.run();
-    });
+    socket.on("data", this.#onData);
+  }
+
+  /** Reads from `socket` from now on, which has taken over the present one. */
+  changeSocket(socket: Socket): void {
+    this.#socket.off("data", this.#onData);
+    this.#socket = socket;
+    socket.on("data", this.#onData);
   }
 
   /** Handles as many of the messages read as possible now. */
@@ -58,6 +62,12 @@ export class FramePump {
   stop(): void {
     this.#stopped = true;
   }
+
+  readonly #onData = (chunk: Uint8Array): void => {
+    if (this.#stopped) return;
+    this.#reader.push(chunk);
+    this.run();
+  };
 
   #controlFlow(): void {
     const { bufferedBytes, bufferedChunks } = this.#reader;

@@ -35,7 +35,9 @@ export class FrameReader {
     return this.#queue.length;
   }
 
-  readonly #limits: FrameLimits;
+  /** The largest body of each message type that the peer may send. */
+  limits: FrameLimits;
+
   /** 0 while startup packets are expected, which have no type byte. */
   #typeBytes = 1;
   #chunk: Uint8Array = EMPTY;
@@ -46,9 +48,8 @@ export class FrameReader {
   #carryLen = 0;
   #frameInCarry = false;
 
-  /** @param limits the largest body of each message type that the peer may send */
   constructor(limits: FrameLimits) {
-    this.#limits = limits;
+    this.limits = limits;
   }
 
   /** Whether the next message is a startup packet: a length and a body without a type byte. */
@@ -164,7 +165,7 @@ export class FrameReader {
   }
 
   #check(type: number, length: number): void {
-    const limit = this.#limits[type];
+    const limit = this.limits[type];
     if (limit < 0) {
       throw new ProtocolError(`invalid message type ${type} (${JSON.stringify(String.fromCharCode(type))})`);
     }

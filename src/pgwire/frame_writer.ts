@@ -38,7 +38,7 @@ export class FrameWriter {
   /** Called when output has drained after backpressure. */
   onDrain: (() => void) | undefined;
 
-  readonly #socket: Socket;
+  #socket: Socket;
   #frameStart = -1;
   /** Handed to the socket and not yet written, oldest first. */
   readonly #inFlight: Buffer[] = [];
@@ -51,6 +51,12 @@ export class FrameWriter {
   #drainWaiters: (() => void)[] = [];
 
   constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  /** Writes to `socket` from now on, which has taken over the present one. Flush before. */
+  changeSocket(socket: Socket): void {
+    assert(this.pos === 0, "changeSocket() with unflushed output");
     this.#socket = socket;
   }
 

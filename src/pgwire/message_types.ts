@@ -97,6 +97,9 @@ export const FRONTEND_LIMITS: FrameLimits = frameLimits([
   [TERMINATE, SMALL_MESSAGE_MAX_BYTES],
 ]);
 
+/** What a server accepts from a client that it is authenticating. */
+export const AUTHENTICATION_LIMITS: FrameLimits = frameLimits([[PASSWORD_MESSAGE, SMALL_MESSAGE_MAX_BYTES]]);
+
 /** What a client accepts from a server. */
 export const BACKEND_LIMITS: FrameLimits = frameLimits([
   [COPY_DATA, COPY_DATA_MAX_BYTES],

@@ -11,11 +11,14 @@ import {
   SHUTDOWN_GRACE_MS,
   STARTUP_TIMEOUT_MS,
 } from "./limits.ts";
+import { type Negotiation, TRUST } from "./negotiation.ts";
 import { ServerConnection, type ServerContext } from "./server_connection.ts";
 import type { ConnectionHandler, Session } from "./session.ts";
 import { PgError, SQLSTATE_TOO_MANY_CONNECTIONS } from "./sqlstate.ts";
 
 export interface ServerOptions {
+  /** By default {@link TRUST}. */
+  negotiation?: Negotiation;
   /** By default the result of {@link connectionLimits}. */
   maxConnections?: number;
   /** How many of these are for clients on the same machine. */
@@ -39,6 +42,7 @@ const PROCESS_ID_MAX = 0x7fff_ffff;
 
 export class PgServer implements ServerContext {
   readonly handler: ConnectionHandler;
+  readonly negotiation: Negotiation;
   readonly startupTimeoutMs: number;
 
   readonly #options: ServerOptions;
@@ -55,6 +59,7 @@ export class PgServer implements ServerContext {
 
   constructor(handler: ConnectionHandler, options: ServerOptions = {}) {
     this.handler = handler;
+    this.negotiation = options.negotiation ?? TRUST;
     this.#options = options;
     const limits = connectionLimits(openFilesLimit());
     this.#maxConnections = options.maxConnections ?? limits.connections;

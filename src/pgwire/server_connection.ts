@@ -1,52 +1,34 @@
 /**
- * The server's side of one connection: takes messages off the socket and runs them, one command at
- * a time, until the peer leaves or breaks the protocol.
+ * The server's side of one connection: its socket, its phases (a handshake, then a session), and how
+ * it ends.
  */
 import { randomInt } from "node:crypto";
 import type { Socket } from "node:net";
 import { errorMessage, ZenithError } from "../common/errors.ts";
-import { ByteCursor } from "./byte_cursor.ts";
+import { type CommandHost, CommandLoop } from "./command_loop.ts";
 import type { CopyBothHost } from "./copy_both.ts";
-import { ExtendedQuery } from "./extended_query.ts";
 import { FramePump } from "./frame_pump.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { FrameWriter } from "./frame_writer.ts";
-import { answerDescribeQuery } from "./gdesc.ts";
+import { Handshake, type HandshakeHost } from "./handshake.ts";
 import { LINGER_MS, TCP_KEEPALIVE_MS } from "./limits.ts";
-import {
-  BIND,
-  CLOSE,
-  COPY_DATA,
-  COPY_DONE,
-  COPY_FAIL,
-  DESCRIBE,
-  EMPTY_QUERY_RESPONSE,
-  EXECUTE,
-  FLUSH,
-  FRONTEND_LIMITS,
-  PARSE,
-  QUERY,
-  SYNC,
-  TERMINATE,
-} from "./message_types.ts";
+import { FRONTEND_LIMITS } from "./message_types.ts";
+import type { Negotiation, StartupRequest } from "./negotiation.ts";
 import {
   writeAuthenticationOk,
   writeBackendKeyData,
   writeErrorResponse,
-  writeNegotiateProtocolVersion,
   writeParameterStatus,
   writeReadyForQuery,
 } from "./server_messages.ts";
-import { type ConnectionHandler, type ReplyMode, Session, SIMPLE_REPLY } from "./session.ts";
+import { type ConnectionHandler, Session } from "./session.ts";
 import {
   PgError,
   ProtocolError,
   SQLSTATE_ADMIN_SHUTDOWN,
-  SQLSTATE_FEATURE_NOT_SUPPORTED,
   SQLSTATE_IDLE_SESSION_TIMEOUT,
   SQLSTATE_QUERY_CANCELED,
 } from "./sqlstate.ts";
-import { parseStartupPacket } from "./startup.ts";
 
 /** The parameters that clients expect before their first query. */
 const PARAMETER_STATUSES: readonly (readonly [name: string, value: string])[] = [
@@ -61,12 +43,13 @@ const PARAMETER_STATUSES: readonly (readonly [name: string, value: string])[] = 
   ["is_superuser", "on"],
 ];
 
-const NO = "N".charCodeAt(0);
 const INT32_MAX = 0x7fff_ffff;
 
 /** What a connection needs of its server. */
 export interface ServerContext {
   readonly handler: ConnectionHandler;
+  readonly negotiation: Negotiation;
+  /** How long the startup packet may take, and the authentication after it. */
   readonly startupTimeoutMs: number;
   /**
    * Throws when there are too many connections already; otherwise the new one counts from now on.
@@ -80,7 +63,7 @@ export interface ServerContext {
   gone(connection: ServerConnection): void;
 }
 
-export class ServerConnection implements CopyBothHost {
+export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHost {
   readonly processId: number;
   readonly secretKey: number = randomInt(1, INT32_MAX);
   readonly remoteAddress: string;
@@ -91,16 +74,16 @@ export class ServerConnection implements CopyBothHost {
   idleSinceMs = Infinity;
 
   readonly #context: ServerContext;
-  readonly #socket: Socket;
+  #socket: Socket;
   readonly #reader = new FrameReader(FRONTEND_LIMITS);
   readonly #pump: FramePump;
-  readonly #extended = new ExtendedQuery();
+  readonly #handshake: Handshake;
+  /** Set when the handshake is over. */
+  #commands: CommandLoop | undefined;
   /** Cuts a peer that is slow to introduce itself or slow to leave. */
-  #timer: ReturnType<typeof setTimeout>;
-  /** A command or the startup handler is running. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** A command, the authentication or the startup handler is running. */
   #busy = false;
-  /** After an error in the extended protocol everything up to the next Sync is skipped. */
-  #skipToSync = false;
   /** Our side is closed; the peer has to close its own. */
   #closing = false;
   #closed = false;
@@ -113,25 +96,24 @@ export class ServerConnection implements CopyBothHost {
     this.remoteAddress = `${socket.remoteAddress ?? "unknown"}:${socket.remotePort ?? 0}`;
     this.writer = new FrameWriter(socket);
     this.writer.onDrain = () => this.resumeReading();
-    this.#reader.expectStartup = true;
+    this.#handshake = new Handshake(this, this.#reader, context.negotiation);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, TCP_KEEPALIVE_MS);
-    this.#timer = setTimeout(() => {
-      this.#fail(new ProtocolError("startup packet did not arrive in time"));
-    }, context.startupTimeoutMs);
+    this.#failAfterTimeout("startup packet did not arrive in time");
     this.#pump = new FramePump(socket, this.#reader, this.writer, {
       mayRead: () => this.#mayRead(),
       handle: () => this.#dispatch(),
       fail: (error) => this.#fail(error),
     });
-    socket.on("end", () => this.#onClose(undefined));
-    socket.on("error", (error: Error) => this.#onClose(error));
-    socket.on("close", () => this.#onClose(undefined));
+    this.#watch(socket);
   }
 
-  /** Whether a command is running. */
-  get busy(): boolean {
-    return this.#busy;
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  get shuttingDown(): boolean {
+    return this.#shutdownReason !== undefined;
   }
 
   /** Whether the peer is on this machine, which it can't pretend. */
@@ -166,6 +148,7 @@ export class ServerConnection implements CopyBothHost {
     this.#shutdownReason = reason;
     this.session?.cancel(reason);
     this.session?.copy?.close(reason);
+    this.#handshake.end(reason);
   }
 
   /** Ends an idle connection. */
@@ -181,177 +164,45 @@ export class ServerConnection implements CopyBothHost {
     this.#onClose(undefined);
   }
 
-  #mayRead(): boolean {
-    if (this.writer.congested) return false;
-    if (!this.#busy) return true;
-    const copy = this.session?.copy;
-    return copy !== undefined && copy.receiving && !copy.ended;
+  encrypt(encrypt: NonNullable<Negotiation["encrypt"]>): void {
+    const plain = this.#socket;
+    this.writer.flush();
+    // The listener for errors stays: an error without one ends the process.
+    plain.removeAllListeners("end").removeAllListeners("close");
+    this.#socket = encrypt(plain);
+    this.#pump.changeSocket(this.#socket);
+    this.writer.changeSocket(this.#socket);
+    this.#watch(this.#socket);
   }
 
-  #dispatch(): void {
-    const { type, bytes, off, len } = this.#reader;
-    if (this.#busy) this.#dispatchCopy(type, bytes, off, len);
-    else if (this.session === undefined) this.#dispatchStartup(bytes, off, len);
-    else this.#dispatchCommand(this.session, type, bytes, off, len);
+  cancelOther(processId: number, secretKey: number): void {
+    this.#context.cancel(processId, secretKey);
+    this.hangUp();
   }
 
-  #dispatchStartup(bytes: Uint8Array, off: number, len: number): void {
-    const packet = parseStartupPacket(bytes, off, len);
-    switch (packet.kind) {
-      case "ssl":
-      case "gssenc":
-        this.writer.rawByte(NO);
-        return;
-      case "cancel":
-        this.#context.cancel(packet.processId, packet.secretKey);
-        this.#hangUp();
-        return;
-      case "startup": {
-        clearTimeout(this.#timer);
-        this.#reader.expectStartup = false;
-        this.#context.admit(this);
-        if (packet.negotiate !== undefined) writeNegotiateProtocolVersion(this.writer, packet.negotiate);
-        const session = new Session(this, {
-          params: packet.params,
-          options: packet.options,
-          remoteAddress: this.remoteAddress,
-          processId: this.processId,
-        });
-        this.session = session;
-        this.#busy = true;
-        this.#start(session);
-      }
-    }
+  admit(): void {
+    this.#context.admit(this);
   }
 
-  async #start(session: Session): Promise<void> {
-    try {
-      await this.#context.handler.startup?.(session);
-    } catch (error) {
-      this.#fail(this.#shutdownReason ?? error);
-      return;
-    }
-    if (this.#closed) return;
-    writeAuthenticationOk(this.writer);
-    for (const [name, value] of PARAMETER_STATUSES) writeParameterStatus(this.writer, name, value);
-    const applicationName = session.params.get("application_name");
-    if (applicationName !== undefined) writeParameterStatus(this.writer, "application_name", applicationName);
-    writeBackendKeyData(this.writer, this.processId, this.secretKey);
-    this.#commandDone(true);
+  started(startup: StartupRequest): void {
+    this.#failAfterTimeout("authentication did not end in time");
+    const session = new Session(this, {
+      params: startup.params,
+      options: startup.options,
+      remoteAddress: this.remoteAddress,
+      processId: this.processId,
+    });
+    this.session = session;
+    this.#busy = true;
+    this.#open(session, startup);
   }
 
-  #dispatchCommand(session: Session, type: number, bytes: Uint8Array, off: number, len: number): void {
-    if (type === TERMINATE) {
-      this.#hangUp();
-      return;
-    }
-    if (type === COPY_DATA || type === COPY_DONE || type === COPY_FAIL) return; // the rest of a copy that failed
-    if (this.#skipToSync && type !== SYNC) return;
-    if (type === QUERY) {
-      const cursor = new ByteCursor("Query message", bytes, off, len);
-      const sql = cursor.cstring();
-      cursor.end();
-      this.#extended.dropUnnamed();
-      this.#run(session, sql, [], SIMPLE_REPLY, true);
-      return;
-    }
-    try {
-      this.#dispatchExtended(session, type, bytes, off, len);
-    } catch (error) {
-      if (error instanceof ProtocolError) throw error;
-      writeErrorResponse(this.writer, "ERROR", error);
-      this.#skipToSync = true;
-    }
-  }
-
-  #dispatchExtended(session: Session, type: number, bytes: Uint8Array, off: number, len: number): void {
-    switch (type) {
-      case PARSE:
-        this.#extended.parse(this.writer, bytes, off, len);
-        return;
-      case BIND:
-        this.#extended.bind(this.writer, bytes, off, len);
-        return;
-      case DESCRIBE:
-        this.#extended.describe(this.writer, bytes, off, len, (sql) => {
-          return isEmpty(sql) ? null : this.#context.handler.describe(session, sql);
-        });
-        return;
-      case EXECUTE: {
-        const { sql, params, resultFormats } = this.#extended.execute(bytes, off, len);
-        this.#run(session, sql, params, { describeRows: false, resultFormats }, false);
-        return;
-      }
-      case CLOSE:
-        this.#extended.close(this.writer, bytes, off, len);
-        return;
-      case SYNC:
-        this.#skipToSync = false;
-        this.#extended.endTransaction();
-        writeReadyForQuery(this.writer);
-        return;
-      case FLUSH:
-        return; // everything is flushed when its batch has been handled
-      default:
-        throw new PgError(
-          SQLSTATE_FEATURE_NOT_SUPPORTED,
-          `message type "${String.fromCharCode(type)}" is not supported`,
-        );
-    }
-  }
-
-  #dispatchCopy(type: number, bytes: Uint8Array, off: number, len: number): void {
-    const copy = this.session!.copy!;
-    if (type === COPY_DATA) {
-      try {
-        copy.deliver(bytes, off, len);
-      } catch (error) {
-        copy.close(error);
-      }
-    } else if (type === COPY_DONE) {
-      copy.deliverEnd();
-    } else if (type === COPY_FAIL) {
-      const reason = new ByteCursor("CopyFail message", bytes, off, len).cstring();
-      copy.close(new PgError(SQLSTATE_QUERY_CANCELED, `COPY failed at the client: ${reason}`));
-    } else if (type === TERMINATE) {
-      this.#hangUp();
-    } else if (type !== FLUSH && type !== SYNC) {
-      throw new ProtocolError(`unexpected message "${String.fromCharCode(type)}" during COPY`);
-    }
-  }
-
-  async #run(
-    session: Session,
-    sql: string,
-    params: readonly (string | null)[],
-    mode: ReplyMode,
-    simple: boolean,
-  ): Promise<void> {
-    if (isEmpty(sql)) {
-      this.writer.empty(EMPTY_QUERY_RESPONSE);
-      if (simple) writeReadyForQuery(this.writer);
-      return;
-    }
+  commandBegins(): void {
     this.#busy = true;
     this.idleSinceMs = Infinity;
-    session.beginReply(mode);
-    try {
-      const described = simple ? answerDescribeQuery(sql) : undefined;
-      if (described !== undefined) session.sendRows(described.columns, described.rows);
-      else await this.#context.handler.query(session, sql, params);
-      if (!this.#closed) session.completeReply(sql);
-    } catch (error) {
-      if (!this.#closed) {
-        if (this.#shutdownReason === undefined) writeErrorResponse(this.writer, "ERROR", error);
-        this.#skipToSync = !simple;
-      }
-      this.#context.queryError(session, sql, error);
-    }
-    session.endReply();
-    if (!this.#closed) this.#commandDone(simple);
   }
 
-  #commandDone(ready: boolean): void {
+  commandEnds(ready: boolean): void {
     this.#busy = false;
     this.idleSinceMs = performance.now();
     if (this.#shutdownReason !== undefined) {
@@ -362,19 +213,15 @@ export class ServerConnection implements CopyBothHost {
     this.#pump.run();
   }
 
-  /** Says why and hangs up. */
-  #fail(error: unknown): void {
-    if (this.#closed || this.#closing) return;
-    this.#context.connectionError(this.remoteAddress, error);
-    writeErrorResponse(this.writer, "FATAL", error);
-    this.#hangUp();
+  commandFailed(session: Session, sql: string, error: unknown): void {
+    this.#context.queryError(session, sql, error);
   }
 
   /**
    * Closes our side after the pending output, then waits for the peer to close its own: closing
    * with input unread resets the connection, and the peer would never see the last message.
    */
-  #hangUp(): void {
+  hangUp(): void {
     this.#closing = true;
     this.#pump.stop();
     clearTimeout(this.#timer);
@@ -384,6 +231,62 @@ export class ServerConnection implements CopyBothHost {
     if (this.#socket.isPaused()) this.#socket.resume();
   }
 
+  #mayRead(): boolean {
+    if (this.writer.congested) return false;
+    if (this.#commands === undefined) return this.#handshake.mayRead;
+    if (!this.#busy) return true;
+    const copy = this.session?.copy;
+    return copy !== undefined && copy.receiving && !copy.ended;
+  }
+
+  #dispatch(): void {
+    const { type, bytes, off, len } = this.#reader;
+    if (this.#commands === undefined) this.#handshake.handle();
+    else if (this.#busy) this.#commands.handleCopy(type, bytes, off, len);
+    else this.#commands.handle(type, bytes, off, len);
+  }
+
+  /** Admits the client to its session, or says why not. */
+  async #open(session: Session, startup: StartupRequest): Promise<void> {
+    try {
+      await this.#handshake.authenticate(startup);
+      if (this.#closed || this.#closing) return;
+      clearTimeout(this.#timer);
+      await this.#context.handler.startup?.(session);
+    } catch (error) {
+      this.#fail(this.#shutdownReason ?? error);
+      return;
+    }
+    if (this.#closed) return;
+    this.#commands = new CommandLoop(this, this.#context.handler, session);
+    writeAuthenticationOk(this.writer);
+    for (const [name, value] of PARAMETER_STATUSES) writeParameterStatus(this.writer, name, value);
+    const applicationName = session.params.get("application_name");
+    if (applicationName !== undefined) writeParameterStatus(this.writer, "application_name", applicationName);
+    writeBackendKeyData(this.writer, this.processId, this.secretKey);
+    this.commandEnds(true);
+  }
+
+  #failAfterTimeout(why: string): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#fail(new ProtocolError(why)), this.#context.startupTimeoutMs);
+  }
+
+  #watch(socket: Socket): void {
+    socket.on("end", () => this.#onClose(undefined));
+    socket.on("error", (error: Error) => this.#onClose(error));
+    socket.on("close", () => this.#onClose(undefined));
+  }
+
+  /** Says why and hangs up. */
+  #fail(error: unknown): void {
+    if (this.#closed || this.#closing) return;
+    this.#context.connectionError(this.remoteAddress, error);
+    writeErrorResponse(this.writer, "FATAL", error);
+    this.hangUp();
+    this.#handshake.end(error);
+  }
+
   #onClose(error: Error | undefined): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -391,16 +294,14 @@ export class ServerConnection implements CopyBothHost {
     clearTimeout(this.#timer);
     this.writer.close();
     this.#socket.destroy();
+    const why = error === undefined ? "" : `: ${errorMessage(error)}`;
+    const reason = new ZenithError("unavailable", `connection of ${this.remoteAddress} closed${why}`);
+    this.#handshake.end(reason);
     const session = this.session;
     if (session !== undefined) {
-      const why = error === undefined ? "" : `: ${errorMessage(error)}`;
-      session.close(new ZenithError("unavailable", `connection of ${this.remoteAddress} closed${why}`));
+      session.close(reason);
       this.#context.handler.closed?.(session);
     }
     this.#context.gone(this);
   }
-}
-
-function isEmpty(sql: string): boolean {
-  return /^[\s;]*$/.test(sql);
 }

@@ -27,11 +27,18 @@ const FIELD_MESSAGE = "M".charCodeAt(0);
 const FIELD_HINT = "H".charCodeAt(0);
 
 const AUTHENTICATION_OK = 0;
+const NO_BODY = new Uint8Array(0);
 const TYPMOD_NONE = -1;
 
 export function writeAuthenticationOk(out: FrameWriter): void {
+  writeAuthenticationRequest(out, AUTHENTICATION_OK, NO_BODY);
+}
+
+/** @param request a code of libpq/pqcomm.h, AUTH_REQ_* */
+export function writeAuthenticationRequest(out: FrameWriter, request: number, body: Uint8Array): void {
   out.begin(AUTHENTICATION);
-  out.int32(AUTHENTICATION_OK);
+  out.int32(request);
+  out.raw(body);
   out.finish();
 }
 

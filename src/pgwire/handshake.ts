@@ -1,0 +1,139 @@
+/**
+ * The first phase of a server's connection: answers requests for encryption and for a cancel, takes
+ * the startup packet, and carries the authentication dialogue.
+ */
+import type { FrameReader } from "./frame_reader.ts";
+import type { FrameWriter } from "./frame_writer.ts";
+import { AUTHENTICATION_LIMITS, FRONTEND_LIMITS } from "./message_types.ts";
+import type { AuthenticationDialogue, Negotiation, StartupRequest } from "./negotiation.ts";
+import { writeAuthenticationRequest, writeNegotiateProtocolVersion } from "./server_messages.ts";
+import { ProtocolError } from "./sqlstate.ts";
+import { parseStartupPacket } from "./startup.ts";
+
+const YES = "S".charCodeAt(0);
+const NO = "N".charCodeAt(0);
+const NOTHING = new Uint8Array(0);
+
+/** What the handshake needs of its connection. */
+export interface HandshakeHost {
+  readonly remoteAddress: string;
+  readonly writer: FrameWriter;
+  /** Continues on the socket that `encrypt` makes of the present one. */
+  encrypt(encrypt: NonNullable<Negotiation["encrypt"]>): void;
+  /** The client asks to cancel the command of another connection, and is done. */
+  cancelOther(processId: number, secretKey: number): void;
+  /** @throws when the server has too many connections already */
+  admit(): void;
+  /** The startup packet has come: calls {@link Handshake.authenticate}. */
+  started(startup: StartupRequest): void;
+  /** The client can be read again. */
+  resumeReading(): void;
+}
+
+interface Answer {
+  resolve(body: Uint8Array): void;
+  reject(error: unknown): void;
+}
+
+export class Handshake {
+  readonly #host: HandshakeHost;
+  readonly #reader: FrameReader;
+  readonly #negotiation: Negotiation;
+  #started = false;
+  #encrypted = false;
+  /** The dialogue waits for it. */
+  #answer: Answer | undefined;
+  #endReason: unknown;
+
+  constructor(host: HandshakeHost, reader: FrameReader, negotiation: Negotiation) {
+    this.#host = host;
+    this.#reader = reader;
+    this.#negotiation = negotiation;
+    reader.expectStartup = true;
+  }
+
+  /** Whether the client's next message can be handled now. */
+  get mayRead(): boolean {
+    return !this.#started || this.#answer !== undefined;
+  }
+
+  /** Handles the reader's current message. @throws {ProtocolError} when it has no place here */
+  handle(): void {
+    if (this.#started) this.#takeAnswer();
+    else this.#takeStartup();
+  }
+
+  /** Lets the client prove who it is. @throws what refuses it */
+  async authenticate(startup: StartupRequest): Promise<void> {
+    const dialogue: AuthenticationDialogue = {
+      startup,
+      remoteAddress: this.#host.remoteAddress,
+      encrypted: this.#encrypted,
+      ask: (request, body = NOTHING) => this.#ask(request, body),
+      tell: (request, body = NOTHING) => writeAuthenticationRequest(this.#host.writer, request, body),
+    };
+    await this.#negotiation.authenticate(dialogue);
+    this.#reader.limits = FRONTEND_LIMITS;
+  }
+
+  /** The connection ends: no answer will come. */
+  end(reason: unknown): void {
+    this.#endReason = reason;
+    this.#answer?.reject(reason);
+    this.#answer = undefined;
+  }
+
+  #takeStartup(): void {
+    const { bytes, off, len } = this.#reader;
+    const packet = parseStartupPacket(bytes, off, len);
+    switch (packet.kind) {
+      case "ssl":
+        this.#encrypt();
+        return;
+      case "gssenc":
+        this.#host.writer.rawByte(NO);
+        return;
+      case "cancel":
+        this.#host.cancelOther(packet.processId, packet.secretKey);
+        return;
+      case "startup":
+        this.#started = true;
+        this.#reader.expectStartup = false;
+        this.#host.admit();
+        if (packet.negotiate !== undefined) {
+          writeNegotiateProtocolVersion(this.#host.writer, packet.negotiate);
+        }
+        this.#host.started(packet);
+    }
+  }
+
+  #encrypt(): void {
+    const { encrypt } = this.#negotiation;
+    if (encrypt === undefined) {
+      this.#host.writer.rawByte(NO);
+      return;
+    }
+    if (this.#encrypted) throw new ProtocolError("SSLRequest on a connection that is encrypted already");
+    // Bytes that came along were not encrypted: somebody else may have put them there, to be taken
+    // for the client's (CVE-2021-23214).
+    if (this.#reader.bufferedBytes > 0) throw new ProtocolError("unencrypted data after SSLRequest");
+    this.#encrypted = true;
+    this.#host.writer.rawByte(YES);
+    this.#host.encrypt((socket) => encrypt.call(this.#negotiation, socket));
+  }
+
+  #ask(request: number, body: Uint8Array): Promise<Uint8Array> {
+    if (this.#endReason !== undefined) return Promise.reject(this.#endReason);
+    writeAuthenticationRequest(this.#host.writer, request, body);
+    this.#reader.limits = AUTHENTICATION_LIMITS;
+    const answer = new Promise<Uint8Array>((resolve, reject) => this.#answer = { resolve, reject });
+    this.#host.resumeReading();
+    return answer;
+  }
+
+  #takeAnswer(): void {
+    const answer = this.#answer!;
+    this.#answer = undefined;
+    answer.resolve(this.#reader.detach());
+  }
+}
