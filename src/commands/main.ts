@@ -3,6 +3,7 @@
  * code.
  */
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { redactPasswords } from "../common/redact.ts";
 import { type CommandGroup, exitCodeOf } from "./cli/command.ts";
 import { runCommand } from "./cli/run.ts";
 
@@ -28,6 +29,6 @@ function report(error: unknown): void {
   if (error instanceof ZenithError) {
     if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
   } else if (error instanceof Error && error.stack !== undefined) {
-    process.stderr.write(`${error.stack}\n`);
+    process.stderr.write(`${redactPasswords(error.stack)}\n`);
   }
 }

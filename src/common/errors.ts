@@ -1,3 +1,6 @@
+/** The errors that we expect, and how anything thrown becomes text. */
+import { redactPasswords } from "./redact.ts";
+
 /**
  * What went wrong, as a caller can act on it. `pgwire` maps each to an SQLSTATE, the CLI to an exit
  * code.
@@ -34,7 +37,8 @@ export interface ErrorOptionsExtra {
 
 /**
  * An expected failure: says what was expected, what was found and where. The top of a command or a
- * connection catches it and reports it once.
+ * connection catches it and reports it once. Passwords of connection strings in the message or the
+ * hint are masked.
  */
 export class ZenithError extends Error {
   override name = "ZenithError";
@@ -42,9 +46,9 @@ export class ZenithError extends Error {
   readonly hint: string | undefined;
 
   constructor(kind: ErrorKind, message: string, options: ErrorOptionsExtra = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(redactPasswords(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.kind = kind;
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : redactPasswords(options.hint);
   }
 }
 
@@ -56,9 +60,10 @@ export function isDiskFailure(error: unknown): boolean {
   return error instanceof ZenithError && (error.kind === "io" || error.kind === "disk_full");
 }
 
-/** The text of anything that was thrown. */
+/** The text of anything that was thrown, with passwords of connection strings masked. */
 export function errorMessage(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (error instanceof ZenithError) return error.message;
+  return redactPasswords(error instanceof Error ? error.message : String(error));
 }
 
 /** The system error code (`ENOENT`, `ECONNREFUSED`) of anything that was thrown, if it has one. */

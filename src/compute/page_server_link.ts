@@ -3,6 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
+import { redactPasswords } from "../common/redact.ts";
 import { inTime } from "../common/in_time.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
@@ -94,7 +95,10 @@ export class ReceiverWatch {
       const server = serverName("page server", this.#compute.pageServer);
       const answer = call(this.#client, server, PAGE_SERVER.receiverStatus, timelineArgs(this.#compute));
       const { source, streaming, error } = await inTime(answer, ANSWER_TIMEOUT_MS, LATE);
-      return { streaming: streaming && source === localConnInfo(local.address, local.role), error };
+      return {
+        streaming: streaming && source === redactPasswords(localConnInfo(local.address, local.role)),
+        error,
+      };
     } catch (error) {
       this.close();
       throw error;

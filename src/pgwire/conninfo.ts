@@ -120,7 +120,7 @@ function parseUri(text: string): Settings {
   }
   if (hostPort) {
     const parts = /^(\[[^\]]+\]|[^:]*)(?::(\d*))?$/.exec(hostPort);
-    if (parts === null) throw invalid(`malformed host "${hostPort}"`);
+    if (parts === null) throw invalid("malformed host in the URI");
     const host = parts[1].startsWith("[") ? parts[1].slice(1, -1) : decode(parts[1]);
     if (host !== "") settings.set("host", host);
     if (parts[2]) settings.set("port", parts[2]);
@@ -129,7 +129,7 @@ function parseUri(text: string): Settings {
   for (const assignment of query?.split("&") ?? []) {
     if (assignment === "") continue;
     const equals = assignment.indexOf("=");
-    if (equals <= 0) throw invalid(`expected name=value in the URI's query, found "${assignment}"`);
+    if (equals <= 0) throw invalid("expected name=value in the URI's query");
     settings.set(decode(assignment.slice(0, equals)), decode(assignment.slice(equals + 1)));
   }
   return settings;
@@ -139,7 +139,7 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw invalid(`malformed percent-encoding in "${text}"`);
+    throw invalid("malformed percent-encoding in the URI");
   }
 }
 
@@ -174,6 +174,7 @@ function parseReplication(text: string | undefined): boolean {
   }
 }
 
+/** @param what repeats nothing of the string that may be part of a password */
 function invalid(what: string): ZenithError {
   return new ZenithError("invalid_argument", `invalid connection string: ${what}`);
 }

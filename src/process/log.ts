@@ -1,5 +1,7 @@
+/** The log of a process: lines of JSON, with peers' chatter limited and passwords masked. */
 import { pino, stdSerializers, stdTimeFunctions } from "pino";
 import { ZenithError } from "../common/errors.ts";
+import { redactPasswords } from "../common/redact.ts";
 import { Repetitions } from "./repetitions.ts";
 import { openLog } from "./rotating_file.ts";
 
@@ -57,7 +59,9 @@ export function createLogger(options: LoggerOptions): Logger {
 
 /** An expected failure needs no stack trace; only a bug does. */
 function describeError(error: unknown): unknown {
-  if (!(error instanceof ZenithError)) return error instanceof Error ? stdSerializers.err(error) : error;
+  if (!(error instanceof ZenithError)) {
+    return redacted(error instanceof Error ? { ...stdSerializers.err(error) } : error);
+  }
   const { name, kind, message, hint, cause } = error;
   return {
     type: name,
@@ -66,6 +70,23 @@ function describeError(error: unknown): unknown {
     ...(hint === undefined ? {} : { hint: shorten(hint) }),
     ...(cause === undefined ? {} : { cause: describeError(cause) }),
   };
+}
+
+/** The same value without passwords in its strings, however deep they lie. */
+function redacted(value: unknown): unknown {
+  if (typeof value === "string") return redactPasswords(value);
+  if (Array.isArray(value)) return value.map(redacted);
+  return isPlainObject(value) ? redactedFields(value) : value;
+}
+
+function redactedFields(fields: LogFields): LogFields {
+  return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, redacted(value)]));
+}
+
+function isPlainObject(value: unknown): value is LogFields {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }
 
 function shorten(text: unknown): unknown {
@@ -90,19 +111,21 @@ const NO_FIELDS: LogFields = {};
  * about itself are not.
  */
 function wrap(sink: PinoLike, repetitions: Repetitions): Logger {
+  const write = (level: Exclude<LogLevel, "silent">, fields: LogFields, message: string): void => {
+    sink[level](redactedFields(fields), redactPasswords(message));
+  };
   const sparingly = (level: "warn" | "error", fields: LogFields, message: string): void => {
     const { err } = fields;
-    const { write, suppressed } = repetitions.next(
-      `${level} ${message}${err instanceof Error ? ` ${err.message}` : ""}`,
-    );
-    if (write) sink[level](suppressed === 0 ? fields : { ...fields, alike_left_out: suppressed }, message);
+    const next = repetitions.next(`${level} ${message}${err instanceof Error ? ` ${err.message}` : ""}`);
+    if (!next.write) return;
+    write(level, next.suppressed === 0 ? fields : { ...fields, alike_left_out: next.suppressed }, message);
   };
   return {
-    debug: (message, fields = NO_FIELDS) => sink.debug(fields, message),
-    info: (message, fields = NO_FIELDS) => sink.info(fields, message),
+    debug: (message, fields = NO_FIELDS) => write("debug", fields, message),
+    info: (message, fields = NO_FIELDS) => write("info", fields, message),
     warn: (message, fields = NO_FIELDS) => sparingly("warn", fields, message),
     error: (message, fields = NO_FIELDS) => sparingly("error", fields, message),
-    child: (fields) => wrap(sink.child(fields), repetitions),
+    child: (fields) => wrap(sink.child(redactedFields(fields)), repetitions),
   };
 }
 

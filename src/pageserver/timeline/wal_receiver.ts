@@ -1,5 +1,6 @@
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { redactPasswords } from "../../common/redact.ts";
 import type { Logger } from "../../process/log.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { PgClient } from "../../pgwire/client.ts";
@@ -38,7 +39,9 @@ const CONNECT_TIMEOUT_MS = 10_000;
  * It ends when the connection does; the other end asks again (`callmemaybe`).
  */
 export class WalReceiver {
-  readonly connInfo: string;
+  /** The connection string that it receives from, fit to be shown. */
+  readonly source: string;
+  readonly #connInfo: string;
   readonly isFromSafekeeper: boolean;
   /** Settles when the receiver has ended; never rejects. */
   readonly ended: Promise<void>;
@@ -57,7 +60,8 @@ export class WalReceiver {
    * @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string
    */
   constructor(timeline: Timeline, connInfo: string, logger: Logger, after: Promise<void>) {
-    this.connInfo = connInfo;
+    this.#connInfo = connInfo;
+    this.source = redactPasswords(connInfo);
     this.isFromSafekeeper = namesSafekeeper(connInfo);
     this.#timeline = timeline;
     this.#logger = logger;
@@ -78,11 +82,11 @@ export class WalReceiver {
     if (this.isFromSafekeeper && callerIsSafekeeper) {
       return this.#intake !== null && this.#intake.stalledFor(STALL_MS);
     }
-    return this.connInfo !== connInfo;
+    return this.#connInfo !== connInfo;
   }
 
   get state(): { readonly source: string; readonly streaming: boolean; readonly error: string | null } {
-    return { source: this.connInfo, streaming: this.#streaming, error: this.#error };
+    return { source: this.source, streaming: this.#streaming, error: this.#error };
   }
 
   /** Resolves when it has ended. */
@@ -96,17 +100,17 @@ export class WalReceiver {
     await after;
     try {
       this.#abort.signal.throwIfAborted();
-      this.#client = await connectWalSource(this.connInfo, {
+      this.#client = await connectWalSource(this.#connInfo, {
         applicationName: WAL_RECEIVER_NAME,
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         signal: this.#abort.signal,
       });
       await this.#receive(this.#client);
-      this.#logger.info("WAL source closed the connection", { source: this.connInfo });
+      this.#logger.info("WAL source closed the connection", { source: this.source });
     } catch (error) {
       if (!this.#abort.signal.aborted) {
         this.#error = errorMessage(error);
-        this.#logger.warn(`WAL receiver ended: ${this.#error}`, { source: this.connInfo, err: error });
+        this.#logger.warn(`WAL receiver ended: ${this.#error}`, { source: this.source, err: error });
       }
     } finally {
       this.#intake?.stop();
@@ -121,7 +125,7 @@ export class WalReceiver {
     if (system.systemId !== String(this.#timeline.systemIdentifier)) {
       throw new ZenithError(
         "conflict",
-        `${this.connInfo} is system ${system.systemId}, timeline ${this.#timeline.timelineId} belongs to ` +
+        `${this.source} is system ${system.systemId}, timeline ${this.#timeline.timelineId} belongs to ` +
           `${this.#timeline.systemIdentifier}: it is another cluster`,
       );
     }
@@ -131,7 +135,7 @@ export class WalReceiver {
     const startLsn = await this.#timeline.restartReceiving();
     const stream = await startReplication(client, { ...slot, startLsn, timeline: WAL_TLI });
     this.#streaming = true;
-    this.#logger.info("receiving WAL", { source: this.connInfo, lsn: formatLsn(startLsn) });
+    this.#logger.info("receiving WAL", { source: this.source, lsn: formatLsn(startLsn) });
     const syncIntervalMs = this.isFromSafekeeper ? SAFEKEEPER_SYNC_INTERVAL_MS : 0;
     const intake = new WalIntake(this.#timeline, stream, syncIntervalMs);
     this.#intake = intake;
