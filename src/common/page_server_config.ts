@@ -11,6 +11,7 @@ import {
   string,
 } from "valibot";
 import { parseHostPort } from "./host_port.ts";
+import { SCRUB_BYTES_PER_S_DEFAULT, SCRUB_PAUSE_MS_DEFAULT } from "./scrub_limits.ts";
 
 const MIB = 1 << 20;
 
@@ -48,6 +49,9 @@ export const PageServerConfigSchema = strictObject({
   page_cache_bytes: optional(bytes(MIB), 64 * MIB),
   /** How often each timeline's garbage is collected. */
   gc_period_s: optional(pipe(number(), integer(), minValue(1)), 3600),
+  /** What the check of data at rest reads per second, and how long it rests after a pass. */
+  scrub_bytes_per_s: optional(bytes(1), SCRUB_BYTES_PER_S_DEFAULT),
+  scrub_pause_s: optional(pipe(number(), integer(), minValue(1)), SCRUB_PAUSE_MS_DEFAULT / 1000),
   /** How long a read at an LSN that has not arrived waits for it. */
   wait_lsn_timeout_ms: optional(pipe(number(), integer(), minValue(0)), 60_000),
 });

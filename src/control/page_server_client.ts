@@ -13,11 +13,12 @@ import {
   type FoundLsn,
   PAGE_SERVER,
   type PageServerStatus,
+  type ScrubStatus,
   type TenantConfig,
 } from "../protocol/management.ts";
 import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/operation.ts";
 
-export type { BranchInfo, DamagedBranch, FoundLsn, PageServerStatus, TenantConfig };
+export type { BranchInfo, DamagedBranch, FoundLsn, PageServerStatus, ScrubStatus, TenantConfig };
 
 /**
  * A connection to a page server, made when it is first needed; close it by `await using` or
@@ -95,6 +96,11 @@ export class PageServerClient implements AsyncDisposable {
   }
 
   /** The branches that are too damaged to use. */
+  /** What the check of data at rest has found. */
+  scrubStatus(): Promise<ScrubStatus> {
+    return this.#call(PAGE_SERVER.scrubStatus, {});
+  }
+
   branchDamaged(tenant: TenantId): Promise<DamagedBranch[]> {
     return this.#call(PAGE_SERVER.branchDamaged, { tenant });
   }

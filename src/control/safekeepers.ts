@@ -9,7 +9,12 @@ import { checkPidFile } from "../process/pid_file.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
 import { connectServer, serverName } from "../protocol/connect.ts";
-import { type DamagedTimeline, SAFEKEEPER, type SafekeeperTimelineStatus } from "../protocol/management.ts";
+import {
+  type DamagedTimeline,
+  SAFEKEEPER,
+  type SafekeeperTimelineStatus,
+  type ScrubStatus,
+} from "../protocol/management.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
@@ -113,6 +118,15 @@ export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTim
 export async function safekeeperDamage(address: HostPort): Promise<DamagedTimeline[]> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDamaged, {});
+}
+
+/**
+ * What a safekeeper's check of data at rest has found. @throws {ZenithError} as
+ * {@link safekeeperStatus}
+ */
+export async function safekeeperScrub(address: HostPort): Promise<ScrubStatus> {
+  await using client = await connect(address);
+  return await call(client, serverName("safekeeper", address), SAFEKEEPER.scrubStatus, {});
 }
 
 /**

@@ -2,7 +2,7 @@
 export { BlockCache } from "./layer/block_cache.ts";
 export type { BulkLayers } from "./files/bulk_layers.ts";
 export { dumpLayer } from "./files/dump_layer.ts";
-export { checkTimeline, type TimelineCheck } from "./files/fsck.ts";
+export { checkTimeline, scrubTimeline, type TimelineCheck } from "./files/fsck.ts";
 export {
   compareObjects,
   formatObject,

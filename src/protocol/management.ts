@@ -169,8 +169,21 @@ const DamagedTimelineSchema = object({
   damage: DamageSchema,
 });
 
-/** A timeline that a safekeeper can't open. */
+/** A timeline that a server can't open, or whose files are damaged. */
 export type DamagedTimeline = InferOutput<typeof DamagedTimelineSchema>;
+
+const ScrubStatusSchema = object({
+  /** When the last pass over everything ended, RFC 3339; null before the first. */
+  last_pass_at: nullable(string()),
+  /** What it has found damaged, and has not found sound since. */
+  found: array(DamagedTimelineSchema),
+});
+
+/** What the check of data at rest has found. */
+export type ScrubStatus = InferOutput<typeof ScrubStatusSchema>;
+
+/** {@link ScrubStatus} as it goes over the wire. */
+export type ScrubStatusJson = InferInput<typeof ScrubStatusSchema>;
 
 /** A branch as the page server describes it. */
 export type BranchInfo = InferOutput<typeof BranchSchema>;
@@ -275,6 +288,7 @@ const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 /** The page server's operations. */
 export const PAGE_SERVER = {
   status: operation("status", "admin", {}, json(PageServerStatusSchema)),
+  scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
   tenantList: operation("tenant_list", "admin", {}, json(array(TenantIdSchema))),
   tenantStatus: operation("tenant_status", "read", { tenant: TENANT }, json(TenantStatusSchema)),
   /** Without a major, the newest that the page server finds. */
@@ -403,6 +417,7 @@ export const SAFEKEEPER = {
   ),
   /** Those that can't be opened. */
   timelineDamaged: operation("timeline_damaged", "admin", {}, json(array(DamagedTimelineSchema))),
+  scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
   timelineDelete: operation("timeline_delete", "tenant", { tenant: TENANT, timeline: TIMELINE }, TAG),
   /** Lowers a term that was driven up. */
   timelineLowerTerm: operation(

@@ -14,7 +14,8 @@ import { type ControlFile, decodeControlFile } from "./control_file.ts";
 /** A working directory holds tenants, and they hold timelines. */
 const TIMELINE_DEPTH = 2;
 
-const RESTORE =
+/** What to do about damage. */
+export const RESTORE =
   "Stop the safekeeper and move the timeline's directory away: the next compute that starts fills it from another safekeeper. " +
   "Where this one is the only one, put the file back from a copy";
 

@@ -4,7 +4,10 @@ import type { HostPort } from "../common/host_port.ts";
 import type { Logger } from "../process/log.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
 import { PgServer } from "../pgwire/server.ts";
+import { Scrub } from "../process/scrub.ts";
+import { RESTORE } from "./fsck.ts";
 import { Recall } from "./recall.ts";
+import { scrubItems } from "./scrub.ts";
 import { SafekeeperService } from "./service.ts";
 import { Timelines } from "./timelines.ts";
 
@@ -26,6 +29,9 @@ export interface SafekeeperOptions {
   readonly pageserver?: HostPort;
   readonly recallIntervalMs?: number;
   readonly maintenanceIntervalMs?: number;
+  /** What the check of data at rest reads per second, and how long it rests after a pass. */
+  readonly scrubBytesPerS?: number;
+  readonly scrubPauseMs?: number;
   /** What the page server is told to connect to; where it listens, by default. */
   readonly advertise?: HostPort;
   readonly disk?: Disk;
@@ -39,15 +45,23 @@ export interface RunningSafekeeper {
 /** Opens the working directory and listens. @throws {ZenithError} when the port is taken or the directory unusable */
 export async function runSafekeeper(options: SafekeeperOptions): Promise<RunningSafekeeper> {
   const { paths, listen, id, logger } = options;
+  const disk = options.disk ?? nodeDisk;
   const timelines = new Timelines({
     paths,
-    disk: options.disk ?? nodeDisk,
+    disk,
     id,
     sync: options.sync ?? true,
     logger,
   });
   timelines.recover();
-  const service = new SafekeeperService(timelines);
+  const scrub = new Scrub({
+    items: () => scrubItems(disk, paths, timelines),
+    logger,
+    bytesPerS: options.scrubBytesPerS,
+    pauseMs: options.scrubPauseMs,
+    hint: RESTORE,
+  });
+  const service = new SafekeeperService(timelines, scrub);
   const wire = new PgServer(service, {
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),
     onQueryError: (session, sql, error) =>
@@ -76,9 +90,11 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
       await timelines.unloadIdle();
     },
   );
+  scrub.start();
   return {
     address,
     stop: async () => {
+      await scrub.stop();
       stopRecall();
       stopMaintenance();
       try {

@@ -1,6 +1,7 @@
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { Scrub } from "../process/scrub.ts";
 import type { Column } from "../pgwire/column.ts";
 import { bareCommand } from "../pgwire/command_text.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
@@ -18,6 +19,7 @@ import { serveWalPush } from "./wal_push.ts";
 import { type WalReader, WalSender } from "./wal_sender.ts";
 import { SAFEKEEPER, type SafekeeperTimelineJson } from "../protocol/management.ts";
 import { type Handlers, OperationService } from "../protocol/operation_service.ts";
+import { scrubStatusJson } from "../protocol/scrub_status.ts";
 
 const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
   { name: "systemid", type: "text" },
@@ -102,9 +104,9 @@ export class SafekeeperService implements ConnectionHandler {
   readonly #operations: OperationService;
   readonly #senders = new Map<SafekeeperTimeline, Set<WalSender>>();
 
-  constructor(timelines: Timelines) {
+  constructor(timelines: Timelines, scrub: Scrub) {
     this.timelines = timelines;
-    this.#operations = new OperationService("a safekeeper", SAFEKEEPER, handlers(timelines), [
+    this.#operations = new OperationService("a safekeeper", SAFEKEEPER, handlers(timelines, scrub), [
       "START_REPLICATION",
       "IDENTIFY_SYSTEM",
     ]);
@@ -157,7 +159,7 @@ export class SafekeeperService implements ConnectionHandler {
   }
 }
 
-function handlers(timelines: Timelines): Handlers<typeof SAFEKEEPER> {
+function handlers(timelines: Timelines, scrub: Scrub): Handlers<typeof SAFEKEEPER> {
   return {
     async timelineStatus({ tenant, timeline }) {
       if (tenant !== undefined && timeline !== undefined) {
@@ -177,6 +179,8 @@ function handlers(timelines: Timelines): Handlers<typeof SAFEKEEPER> {
         },
       }));
     },
+
+    scrubStatus: () => scrubStatusJson(scrub),
 
     async timelineDelete({ tenant, timeline }) {
       await timelines.delete({ tenantId: tenant, timelineId: timeline });

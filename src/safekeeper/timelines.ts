@@ -154,6 +154,15 @@ export class Timelines {
     return results.filter((result) => result.status === "fulfilled").map(({ value }) => value);
   }
 
+  /** The timeline if it is in memory; it is not opened for this. */
+  ifLoaded({ tenantId, timelineId }: TimelineName): SafekeeperTimeline | undefined {
+    for (const timeline of this.#loaded) {
+      const { identity } = timeline;
+      if (identity.tenantId === tenantId && identity.timelineId === timelineId) return timeline;
+    }
+    return undefined;
+  }
+
   /** Closes those that nobody uses and whose WAL the page server has. */
   async unloadIdle(): Promise<void> {
     for (const timeline of await this.loaded()) {

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import type { Disk } from "../common/disk.ts";
-import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
 import { WalError } from "../postgres/wal/error.ts";
 import { segmentOffset, segmentStart, WAL_TLI, walFileName } from "../postgres/wal/page_header.ts";
@@ -21,6 +21,8 @@ export interface WalCheckOptions {
   readonly through: Lsn;
   /** Up to here records are known to be whole; behind it the last one may be cut short. */
   readonly wholeTo: Lsn;
+  /** Where the WAL begins now, if segments are removed meanwhile: what lies before is not missed. */
+  readonly beginsNow?: () => Lsn;
 }
 
 export interface WalDamage {
@@ -36,7 +38,7 @@ export interface WalDamage {
  * The end of a record whose beginning was removed with its segment can't be checked.
  *
  * @returns what is damaged; before that it yields how many bytes it has read each time, for who wants to take breaks
- * @throws {ZenithError} `io`; `out_of_range` when the WAL is removed meanwhile
+ * @throws {ZenithError} `io`, `out_of_range`
  */
 export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<number, WalDamage[]> {
   const { segmentSize } = store;
@@ -46,7 +48,9 @@ export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<
   let from = store.startLsn;
   let findFirst = !store.isFromStart;
   while (from < through) {
-    const decoder = new WalDecoder({ ...options, segmentSize, startLsn: from, findFirst });
+    // A record may be as large as a gigabyte; what is in it is nobody's concern here.
+    const passesOver = () => true;
+    const decoder = new WalDecoder({ ...options, segmentSize, startLsn: from, findFirst, passesOver });
     try {
       for (const { lsn, bytes } of store.iterate(from, Math.min(through, store.writtenLsn) as Lsn)) {
         decoder.feed(bytes, lsn);
@@ -61,9 +65,15 @@ export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<
         `no whole record is there, but the WAL goes to ${formatLsn(through)}`,
       );
     } catch (error) {
-      if (!(error instanceof WalError)) throw error;
-      damages.push(damageAt(store, error));
-      from = (segmentStart(Math.max(error.lsn, from), segmentSize) + segmentSize) as Lsn;
+      const begins = options.beginsNow?.() ?? INVALID_LSN;
+      const damaged = error instanceof WalError ? error : undefined;
+      if (begins > from && (damaged === undefined || damaged.lsn < begins)) {
+        from = begins;
+      } else {
+        if (damaged === undefined) throw error;
+        damages.push(damageAt(store, damaged));
+        from = (segmentStart(Math.max(damaged.lsn, from), segmentSize) + segmentSize) as Lsn;
+      }
       findFirst = true;
       if (from >= store.writtenLsn) break;
     }
@@ -91,8 +101,11 @@ function damageAt({ dir, segmentSize }: WalStore, { lsn, message }: WalError): W
 /** How much {@link endOfWritten} reads at once. */
 const SEARCH_CHUNK_BYTES = 128 << 10;
 
-/** Behind the last byte that is not zero: as far as a store that was just opened may have been written. */
-export function endOfWritten(store: WalStore): Lsn {
+/**
+ * Behind the last byte that is not zero: as far as a store that was just opened may have been
+ * written. Before that it yields how many bytes it has read each time.
+ */
+export function* findEndOfWritten(store: WalStore): Generator<number, Lsn> {
   const buffer = new Uint8Array(SEARCH_CHUNK_BYTES);
   for (let to = store.writtenLsn; to > store.startLsn;) {
     const from = Math.max(store.startLsn, to - buffer.length) as Lsn;
@@ -101,8 +114,17 @@ export function endOfWritten(store: WalStore): Lsn {
       if (buffer[i] !== 0) return (from + i + 1) as Lsn;
     }
     to = from;
+    yield count;
   }
   return store.startLsn;
+}
+
+/** All of {@link findEndOfWritten} without a break. */
+export function endOfWritten(store: WalStore): Lsn {
+  const search = findEndOfWritten(store);
+  let step = search.next();
+  while (step.done !== true) step = search.next();
+  return step.value;
 }
 
 /** The WAL segments in `dir`, whatever their size; none when it is not there. */

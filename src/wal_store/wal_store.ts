@@ -45,6 +45,8 @@ export interface WalStoreOptions {
    * loses WAL.
    */
   sync?: boolean;
+  /** False only reads: the directory is not made when it is not there. */
+  create?: boolean;
 }
 
 export interface WalChunk {
@@ -107,7 +109,7 @@ export class WalStore {
    * Opens the store in `dir`, which is made if it isn't there.
    *
    * @throws {ZenithError} `corrupt_data` when segments are missing, `io` or `disk_full` when the
-   *   disk fails
+   *   disk fails, `not_found` when it is not there and not to be made
    */
   static open(dir: string, options: WalStoreOptions): Promise<WalStore> {
     // Nothing here waits, but callers must not rely on that.
@@ -124,6 +126,9 @@ export class WalStore {
     const starts: Lsn[] = [];
     try {
       if (disk.statSync(dir) === null) {
+        if (options.create === false) {
+          throw new ZenithError("not_found", `there is no WAL directory ${dir}`);
+        }
         disk.mkdirsSync(dir);
         disk.fsyncDirSync(join(dir, ".."));
       } else if (options.sync ?? true) {
@@ -136,7 +141,7 @@ export class WalStore {
         if (position !== undefined && position.tli === WAL_TLI) starts.push(position.lsn);
       }
     } catch (error) {
-      throw ioError("open WAL directory", dir, error);
+      throw error instanceof ZenithError ? error : ioError("open WAL directory", dir, error);
     }
     if (starts.length === 0) {
       const none = segmentStart(options.startLsn, segmentSize);

@@ -9,7 +9,7 @@ export const statusCommand: Command = {
   description: "Show what runs, where its data and logs are, how far it is, and what is wrong",
   options: [JSON_OPTION, { flags: "--all", description: "Every branch, also those without a Postgres" }],
   examples: [
-    ["status", "The exit code is 3 when something that should run does not"],
+    ["status", "The exit code is 3 when something that should run does not, or data are damaged"],
     ["status --json", "The same for a program"],
   ],
   async run(_args, options) {

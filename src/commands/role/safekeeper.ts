@@ -32,6 +32,11 @@ export const safekeeperCommand: Command = {
       description: "How often it is called while it does not come",
       default: "1s",
     },
+    {
+      flags: "--scrub-pause <duration>",
+      description: "How long the check of data at rest rests after a pass",
+    },
+    { flags: "--scrub-rate <bytes>", description: "What that check reads per second" },
     { flags: "--no-sync", description: "Never wait for the disk: commits may be lost with the machine" },
     { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
     { flags: "--daemonize", description: "Run in the background; log to safekeeper.log" },
@@ -53,6 +58,8 @@ export const safekeeperCommand: Command = {
     const id = parseSafekeeperId(optionText(options, "id") ?? "1");
     const pageserver = optionText(options, "pageserver");
     const recall = optionText(options, "recall");
+    const scrubPause = optionText(options, "scrubPause");
+    const scrubRate = optionText(options, "scrubRate");
     const role = {
       paths,
       listen,
@@ -60,6 +67,8 @@ export const safekeeperCommand: Command = {
       sync: options["sync"] === true,
       ...(pageserver === undefined ? {} : { pageserver: parseHostPort(pageserver) }),
       ...(recall === undefined ? {} : { recallIntervalMs: parseDuration(recall) }),
+      ...(scrubPause === undefined ? {} : { scrubPauseMs: parseDuration(scrubPause) }),
+      ...(scrubRate === undefined ? {} : { scrubBytesPerS: parseScrubRate(scrubRate) }),
     };
     if (options["daemonize"] === true) return await daemonize(paths, options);
     const { runSafekeeper } = await import("../../safekeeper/run_safekeeper.ts");
@@ -74,9 +83,17 @@ export const safekeeperCommand: Command = {
 
 async function daemonize(paths: SafekeeperPaths, options: OptionValues): Promise<void> {
   const logFile = optionText(options, "logFile") ?? paths.log;
-  const given = (["listen", "id", "pageserver", "recall"] as const).flatMap((name) => {
+  const passedOn = {
+    listen: "--listen",
+    id: "--id",
+    pageserver: "--pageserver",
+    recall: "--recall",
+    scrubPause: "--scrub-pause",
+    scrubRate: "--scrub-rate",
+  };
+  const given = Object.entries(passedOn).flatMap(([name, flag]) => {
     const value = optionText(options, name);
-    return value === undefined ? [] : [`--${name}`, value];
+    return value === undefined ? [] : [flag, value];
   });
   const sync = options["sync"] === true ? [] : ["--no-sync"];
   const { pid, address } = await startDaemon({
@@ -86,6 +103,11 @@ async function daemonize(paths: SafekeeperPaths, options: OptionValues): Promise
   });
   const where = address === undefined ? optionText(options, "listen") : formatHostPort(address);
   print(`safekeeper started on ${where}, process ${pid}`);
+}
+
+function parseScrubRate(text: string): number {
+  if (/^[1-9]\d{0,14}$/.test(text)) return Number(text);
+  throw new ZenithError("invalid_argument", `--scrub-rate is "${text}": expected a number of bytes`);
 }
 
 function parseSafekeeperId(text: string): number {

@@ -6,7 +6,7 @@ export interface Problem {
   readonly what: string;
   /** What to do about it. */
   readonly hint: string;
-  /** Whether something that should run does not. */
+  /** Whether something that should run does not, or data are damaged. */
   readonly down: boolean;
 }
 

@@ -2,12 +2,13 @@
 import { formatHostPort } from "../../common/host_port.ts";
 import { checkPidFile } from "../../process/pid_file.ts";
 import { type Environment, hasLocalPageServer } from "../environment.ts";
-import type { PageServerClient, PageServerStatus } from "../page_server_client.ts";
+import type { PageServerClient, PageServerStatus, ScrubStatus } from "../page_server_client.ts";
 import { assertDataPresent } from "../page_server_process.ts";
 import { whyNotFree } from "../ports.ts";
 import {
   safekeeperDamage,
   type SafekeeperInfo,
+  safekeeperScrub,
   safekeeperStatus,
   type SafekeeperTimelineStatus,
 } from "../safekeepers.ts";
@@ -93,6 +94,9 @@ export async function surveyPageServer(
       }),
     );
   }
+  if (asked.answer !== undefined) {
+    problems.push(...await scrubProblems("the page server", () => client.scrubStatus()));
+  }
   return { survey: { ...base, ...place, status, pid }, answer: asked.answer };
 }
 
@@ -127,6 +131,9 @@ export async function surveySafekeeper(
       down: true,
     });
   }
+  if (asked.answer !== undefined) {
+    problems.push(...await scrubProblems(`safekeeper ${id}`, () => safekeeperScrub(address)));
+  }
   const survey = {
     id,
     status,
@@ -137,6 +144,15 @@ export async function surveySafekeeper(
   };
   // If our server is down, an answer comes from somebody else's.
   return { survey, timelines: status === "running" ? asked.answer : undefined };
+}
+
+/** A server of an older version does not check what it has. */
+async function scrubProblems(name: string, question: () => Promise<ScrubStatus>): Promise<Problem[]> {
+  return ((await ask(question)).answer?.found ?? []).map(({ timeline_id, damage }) => ({
+    what: `${name} has damaged files of timeline ${timeline_id}: ${damage.what}`,
+    hint: damage.hint,
+    down: true,
+  }));
 }
 
 function stateOf(pidFile: "running" | "stale" | "absent", answers: boolean): ServerState {

@@ -4,11 +4,13 @@ import type { Disk } from "../../common/disk.ts";
 import { errorMessage } from "../../common/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { TIMELINE_WAL_DIRECTORY } from "../../common/paths.ts";
+import type { Damage } from "../../process/scrub.ts";
 import { PG_MAJORS, pgVersion } from "../../postgres/versions/find_version.ts";
 import { isWalSegmentSize, XLOG_BLCKSZ, XLP_MAGIC, XLP_PAGEADDR } from "../../postgres/wal/page_header.ts";
 import type { WalFormat } from "../../postgres/wal/wal_format.ts";
 import { readMetadata } from "../../pagestore/mod.ts";
 import { checkWalAtOnce, endOfWritten, segmentFiles, type WalDamage } from "../../wal_store/check_wal.ts";
+import { scrubWal } from "../../wal_store/scrub_wal.ts";
 import { WalStore } from "../../wal_store/wal_store.ts";
 import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
 
@@ -34,18 +36,17 @@ export async function checkTimelineWal(disk: Disk, directory: string): Promise<T
   let bytes = 0;
   let store: WalStore | undefined;
   try {
-    // The last file may not have got its size before a crash.
-    const sizes = segmentFiles(disk, dir).map((name) => disk.statSync(join(dir, name))?.size ?? 0);
-    const segmentSize = Math.max(0, ...sizes);
+    const segmentSize = segmentSizeIn(disk, dir);
     if (segmentSize === 0) return { bytes, problems };
     if (!isWalSegmentSize(segmentSize)) {
-      return { bytes, problems: [`${dir}: no WAL segment has ${segmentSize} bytes; ${RESTORE}`] };
+      return { bytes, problems: [`${wrongSize(dir, segmentSize)}; ${RESTORE}`] };
     }
     store = await WalStore.open(dir, { segmentSize, disk, startLsn: walStartLsn, sync: false });
     const options = { pg: walFormatOf(store), through: endOfWritten(store), wholeTo: INVALID_LSN };
     const found = checkWalAtOnce(store, options);
     bytes = found.bytes;
-    problems.push(...found.damages.map((damage) => whatToDo(damage, metadata.diskConsistentLsn as Lsn)));
+    const consistent = metadata.diskConsistentLsn as Lsn;
+    problems.push(...found.damages.map((damage) => `${damage.what}. ${whatToDo(damage, consistent)}`));
   } catch (error) {
     problems.push(`${errorMessage(error)}; ${RESTORE}`);
   } finally {
@@ -54,13 +55,54 @@ export async function checkTimelineWal(disk: Disk, directory: string): Promise<T
   return { bytes, problems };
 }
 
+/**
+ * The same of a timeline that is in use.
+ *
+ * @param end of an open timeline: nobody changes the WAL below `through`, and up to `wholeTo` its records are whole; null of one that
+ *   nobody has open
+ * @returns what is damaged; before that it yields how many bytes it has read each time
+ * @throws {ZenithError} as {@link readMetadata}; `io`, `corrupt_data` when segments are missing
+ */
+export async function* scrubTimelineWal(
+  disk: Disk,
+  directory: string,
+  end: { readonly through: Lsn; readonly wholeTo: Lsn } | null,
+): AsyncGenerator<number, Damage[]> {
+  const dir = join(directory, TIMELINE_WAL_DIRECTORY);
+  const metadata = readMetadata(disk, directory);
+  const { walStartLsn, pgMajor } = decodeTimelineInfo(metadata.userData, directory);
+  const segmentSize = segmentSizeIn(disk, dir);
+  if (segmentSize === 0 || (end !== null && end.through <= walStartLsn)) return [];
+  if (!isWalSegmentSize(segmentSize)) return [{ what: wrongSize(dir, segmentSize), hint: RESTORE }];
+  const damages = yield* scrubWal({
+    disk,
+    dir,
+    segmentSize,
+    timelineStartLsn: walStartLsn,
+    pg: pgVersion(pgMajor),
+    through: end?.through ?? null,
+    wholeTo: end?.wholeTo ?? INVALID_LSN,
+  });
+  const consistent = readMetadata(disk, directory).diskConsistentLsn as Lsn;
+  return damages.map((damage) => ({ what: damage.what, hint: whatToDo(damage, consistent) }));
+}
+
+/** The last file may not have got its size before a crash. */
+function segmentSizeIn(disk: Disk, dir: string): number {
+  return Math.max(0, ...segmentFiles(disk, dir).map((name) => disk.statSync(join(dir, name))?.size ?? 0));
+}
+
+function wrongSize(dir: string, segmentSize: number): string {
+  return `${dir}: no WAL segment has ${segmentSize} bytes`;
+}
+
 const RESTORE = "put the file back from a copy";
 
-function whatToDo({ lsn, what }: WalDamage, diskConsistentLsn: Lsn): string {
+function whatToDo({ lsn }: WalDamage, diskConsistentLsn: Lsn): string {
   if (lsn < diskConsistentLsn) {
-    return `${what}. The layers have what this record says: the branch is whole, only archives and standbys would miss the WAL`;
+    return "The layers have what this record says: the branch is whole, only archives and standbys would miss the WAL";
   }
-  return `${what}. Copy the directory, then start the page server: it takes the WAL from there on from a safekeeper again. ` +
+  return "Copy the directory, then start the page server: it takes the WAL from there on from a safekeeper again. " +
     `Without safekeepers ${RESTORE}, else the branch ends there`;
 }
 

@@ -10,6 +10,7 @@ import {
   type TimelineId,
 } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
+import { Scrub } from "../../process/scrub.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { PageServerConfig } from "../../common/page_server_config.ts";
@@ -27,6 +28,7 @@ import type { Deleted } from "../tenant/branches.ts";
 import { createTenant } from "../tenant/create.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
+import { RESTORE_LAYER, scrubItems } from "./scrub.ts";
 import { Tenant } from "../tenant/tenant.ts";
 import type { TenantContext } from "../tenant/context.ts";
 import type { Timeline } from "../timeline/timeline.ts";
@@ -55,6 +57,8 @@ const TRIM_INTERVAL_MS = 60_000;
 /** All tenants of one working directory, and the WAL receivers of their timelines. */
 export class PageServer {
   readonly config: PageServerConfig;
+  /** The check of data at rest; it does nothing until it is started. */
+  readonly scrub: Scrub;
   readonly #context: TenantContext;
   readonly #initialCluster: (major: number | null) => Promise<string>;
   readonly #tenants = new Map<TenantId, Tenant>();
@@ -86,6 +90,19 @@ export class PageServer {
     };
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#initialCluster = options.initialCluster ?? ((major) => initdb.get(major));
+    this.scrub = new Scrub({
+      items: () =>
+        scrubItems({
+          disk,
+          paths,
+          tenants: () => this.tenants(),
+          ifOpen: (tenant, timeline) => this.#tenants.get(tenant)?.timelines.ifOpenNow(timeline),
+        }),
+      logger,
+      bytesPerS: config.scrub_bytes_per_s,
+      pauseMs: config.scrub_pause_s * 1000,
+      hint: RESTORE_LAYER,
+    });
     this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
     this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_INTERVAL_MS);
     this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
@@ -339,6 +356,7 @@ export class PageServer {
   async close(): Promise<void> {
     clearInterval(this.#maintenance);
     clearInterval(this.#trimming);
+    await this.scrub.stop();
     const idle = this.#upkeep.stop();
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
     await this.#changes.settled();

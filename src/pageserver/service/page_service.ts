@@ -6,6 +6,7 @@ import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { ConnectionHandler } from "../../pgwire/session.ts";
 import { PAGE_SERVER } from "../../protocol/management.ts";
+import { scrubStatusJson } from "../../protocol/scrub_status.ts";
 import { type Handlers, OperationService } from "../../protocol/operation_service.ts";
 import { parseStartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo } from "../tenant/branches.ts";
@@ -31,6 +32,8 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
 
   return {
     status: () => server.status(),
+
+    scrubStatus: () => scrubStatusJson(server.scrub),
 
     tenantList: () => server.tenants(),
 

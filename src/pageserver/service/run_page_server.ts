@@ -44,6 +44,7 @@ export async function runPageServer(options: PageServerRoleOptions): Promise<Run
   });
   try {
     const address = await wire.listen(listen);
+    server.scrub.start();
     return {
       address,
       server,

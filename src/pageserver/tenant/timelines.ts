@@ -51,6 +51,11 @@ export class TenantTimelines {
     return [...this.#opened.values()];
   }
 
+  /** The timeline if it is open now, null while it is being opened. */
+  ifOpenNow(id: TimelineId): Timeline | null | undefined {
+    return this.#opened.get(id) ?? (this.#timelines.has(id) ? null : undefined);
+  }
+
   /** The timeline if it is open, or when it is; undefined when it is not, or can't be opened. */
   async ifOpen(id: TimelineId): Promise<Timeline | undefined> {
     return await this.#timelines.get(id)?.catch(() => undefined);

@@ -12,7 +12,13 @@ import { LayerCursor } from "../layer/layer_cursor.ts";
 import { type DiskLayer, LayerMap } from "./layer_map.ts";
 import { LayerReader } from "../layer/layer_reader.ts";
 import { compareKeys, formatObject, type Key, ObjectTable } from "../value/object_id.ts";
-import { LAYER_SUFFIX, type LayerEntry, layerPath, readMetadata } from "./timeline_metadata.ts";
+import {
+  LAYER_SUFFIX,
+  type LayerEntry,
+  layerPath,
+  readMetadata,
+  type TimelineMetadata,
+} from "./timeline_metadata.ts";
 
 export interface TimelineCheck {
   readonly layers: number;
@@ -28,6 +34,12 @@ export interface TimelineCheck {
 /** A head and one block of each kind is all that is looked at again. */
 const CACHE_BYTES = 4 << 20;
 
+/** So many bytes of values are checked without a break. */
+const PIECE_BYTES = 64 << 10;
+
+/** A version costs about as much as so many more bytes. */
+const VERSION_BYTES = 16;
+
 /**
  * Reads a whole timeline. Nobody may write to it at the same time.
  *
@@ -35,20 +47,58 @@ const CACHE_BYTES = 4 << 20;
  *   with it is in the result
  */
 export function checkTimeline(disk: Disk, directory: string): TimelineCheck {
-  const problems: string[] = [];
   const metadata = readMetadata(disk, directory);
+  const check = checkLayers(disk, directory, metadata);
+  let step = check.next();
+  while (step.done !== true) step = check.next();
+  const { problems, ...counts } = step.value;
+  const known = new Set(metadata.layers.map(({ number }) => layerPath(directory, number)));
+  const strays = disk.readdirSync(directory)
+    .filter((name) => name.endsWith(LAYER_SUFFIX) || name.endsWith(TEMPORARY_SUFFIX))
+    .map((name) => join(directory, name))
+    .filter((path) => !known.has(path));
+  return { ...counts, problems: problems.map(({ what }) => what), strays };
+}
+
+/**
+ * Reads the layers of a timeline that is in use, without touching what its user has open.
+ *
+ * @returns the problems, a sentence each; before that it yields how many bytes it has read each time
+ * @throws {ZenithError} as {@link checkTimeline}
+ */
+export function* scrubTimeline(disk: Disk, directory: string): Generator<number, string[]> {
+  const { problems } = yield* checkLayers(disk, directory, readMetadata(disk, directory));
+  if (problems.length === 0) return [];
+  // Layers are merged meanwhile. What is not named any more needs not be there.
+  const named = new Set(readMetadata(disk, directory).layers.map(({ number }) => number));
+  return problems.filter(({ layer }) => layer === null || named.has(layer)).map(({ what }) => what);
+}
+
+/** A sentence, and the layer that it is about; null when it is about several. */
+interface LayerProblem {
+  readonly layer: number | null;
+  readonly what: string;
+}
+
+function* checkLayers(
+  disk: Disk,
+  directory: string,
+  metadata: TimelineMetadata,
+): Generator<number, Omit<TimelineCheck, "problems" | "strays"> & { readonly problems: LayerProblem[] }> {
+  const found: LayerProblem[] = [];
   const objects = new ObjectTable();
   const cache = new BlockCache(CACHE_BYTES);
   const counts = { keys: 0, versions: 0 };
   const layers: DiskLayer[] = [];
   let bytes = 0;
   for (const entry of metadata.layers) {
+    const problems: string[] = [];
     const reader = new LayerReader(disk, layerPath(directory, entry.number), entry, cache, objects);
     layers.push({ entry, reader });
     bytes += entry.fileSize;
     try {
       reader.verify();
-      checkLayer(reader, entry, counts, problems);
+      yield* checkLayer(reader, entry, counts, problems);
     } catch (error) {
       problems.push(errorMessage(error));
     }
@@ -64,28 +114,25 @@ export function checkTimeline(disk: Disk, directory: string): TimelineCheck {
           `${metadata.startLsn}..${metadata.diskConsistentLsn}`,
       );
     }
+    for (const what of problems) found.push({ layer: entry.number, what });
   }
   try {
     LayerMap.of(layers);
   } catch (error) {
-    problems.push(errorMessage(error));
+    found.push({ layer: null, what: errorMessage(error) });
   }
-  const known = new Set(layers.map(({ reader }) => reader.path));
-  const strays = disk.readdirSync(directory)
-    .filter((name) => name.endsWith(LAYER_SUFFIX) || name.endsWith(TEMPORARY_SUFFIX))
-    .map((name) => join(directory, name))
-    .filter((path) => !known.has(path));
-  return { layers: layers.length, ...counts, bytes, problems, strays };
+  return { layers: layers.length, ...counts, bytes, problems: found };
 }
 
-function checkLayer(
+function* checkLayer(
   reader: LayerReader,
   entry: LayerEntry,
   counts: { keys: number; versions: number },
   problems: string[],
-): void {
+): Generator<number, void> {
   let previous: Key | null = null;
   let first: Key | null = null;
+  let bytes = 0;
   for (const cursor = new LayerCursor(reader); !cursor.done; cursor.nextKey()) {
     const key: Key = { object: cursor.object, block: cursor.block };
     const where = `layer ${reader.path}, block ${key.block} of ${formatObject(key.object)}`;
@@ -101,6 +148,10 @@ function checkLayer(
         problems.push(`${where}: LSN ${cursor.lsn} is outside ${entry.startLsn}..${entry.endLsn}`);
       }
       lsn = cursor.lsn;
+      bytes += cursor.len + VERSION_BYTES;
+      if (bytes < PIECE_BYTES) continue;
+      yield bytes;
+      bytes = 0;
     }
   }
   const keys = entry.keys;
@@ -109,8 +160,14 @@ function checkLayer(
     : keys !== null && compareKeys(first, keys.first) === 0 && compareKeys(previous, keys.last) === 0;
   if (!agree) problems.push(`layer ${reader.path}: its first and last key are not those in the metadata`);
   let lastStart = -1;
-  reader.forEachStart((start) => {
-    if (start <= lastStart) problems.push(`layer ${reader.path}: record start ${start} follows ${lastStart}`);
-    lastStart = start;
-  });
+  for (let no = 0; no < reader.readHead().starts.count; no++) {
+    reader.forEachStartIn(no, (start) => {
+      if (start <= lastStart) {
+        problems.push(`layer ${reader.path}: record start ${start} follows ${lastStart}`);
+      }
+      lastStart = start;
+    });
+    yield bytes;
+    bytes = 0;
+  }
 }

@@ -226,13 +226,17 @@ export class LayerReader {
    * `corrupt_data`, `io`
    */
   forEachStart(visit: (start: number) => void): void {
+    const { count } = this.#head().head.starts;
+    for (let no = 0; no < count; no++) this.forEachStartIn(no, visit);
+  }
+
+  /** As {@link forEachStart}, of one block of them. */
+  forEachStartIn(no: number, visit: (start: number) => void): void {
     const head = this.#head().head;
-    for (let no = 0; no < head.starts.count; no++) {
-      forEachStart(head.startsFirst(no), this.#block(head.starts, no), (start) => {
-        visit(start);
-        return true;
-      });
-    }
+    forEachStart(head.startsFirst(no), this.#block(head.starts, no), (start) => {
+      visit(start);
+      return true;
+    });
   }
 
   /** The head, for a reader of the whole file. @throws {ZenithError} `corrupt_data`, `io` */

@@ -1,0 +1,7 @@
+/** How fast data at rest are checked. */
+
+/** What a role reads per second by default: little of what any disk can do. */
+export const SCRUB_BYTES_PER_S_DEFAULT = 4 << 20;
+
+/** How long it rests by default between two passes over everything. */
+export const SCRUB_PAUSE_MS_DEFAULT = 6 * 60 * 60 * 1000;

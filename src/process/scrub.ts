@@ -1,0 +1,184 @@
+/**
+ * Reads data at rest again and again, slowly, so that damage to what nobody reads is found while
+ * there still is another copy.
+ */
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { nextTurn } from "../common/event_loop.ts";
+import type { TenantId, TimelineId } from "../common/id.ts";
+import { SCRUB_BYTES_PER_S_DEFAULT, SCRUB_PAUSE_MS_DEFAULT } from "../common/scrub_limits.ts";
+import { sleep } from "../common/sleep.ts";
+import type { Logger } from "./log.ts";
+
+/** After a start others have the disk for themselves so long. */
+const FIRST_PAUSE_MAX_MS = 60_000;
+
+/** It makes up for no more than this of the time in which it was slower than it may be. */
+const MAX_BEHIND_MS = 100;
+
+/** What is wrong, and what to do about it. */
+export interface Damage {
+  readonly what: string;
+  readonly hint: string;
+}
+
+/** A timeline, of those a pass goes over. */
+export interface ScrubItem {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  /**
+   * Checks it piece by piece: yields how many bytes it has read since the last time, so that others
+   * have their turn. What it throws is damage too, unless the timeline has gone.
+   */
+  check(): AsyncGenerator<number, readonly Damage[]>;
+  /** Whether it is still there: what was deleted meanwhile is not damaged. */
+  exists(): boolean;
+}
+
+export interface FoundDamage {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  readonly damage: Damage;
+}
+
+export interface ScrubOptions {
+  /** What there is, asked for anew in each pass. @throws when that can't be told now */
+  readonly items: () => Iterable<ScrubItem>;
+  readonly logger: Logger;
+  readonly bytesPerS?: number | undefined;
+  /** Between two passes. */
+  readonly pauseMs?: number | undefined;
+  /** What is done about damage that can't be read, when the check itself does not say. */
+  readonly hint: string;
+}
+
+/** One pass after the other, in this thread, between whatever else it does. */
+export class Scrub {
+  readonly #options: ScrubOptions;
+  readonly #pauseMs: number;
+  readonly #pace: Pace;
+  readonly #stopping = new AbortController();
+  /** By timeline, as its last check has found it. */
+  readonly #found = new Map<string, readonly FoundDamage[]>();
+  #lastPassMs: number | null = null;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: ScrubOptions) {
+    this.#options = options;
+    this.#pauseMs = options.pauseMs ?? SCRUB_PAUSE_MS_DEFAULT;
+    this.#pace = new Pace(options.bytesPerS ?? SCRUB_BYTES_PER_S_DEFAULT, this.#stopping.signal);
+  }
+
+  /** What is known to be damaged. It is forgotten when a later pass finds it sound, or gone. */
+  get found(): readonly FoundDamage[] {
+    return [...this.#found.values()].flat();
+  }
+
+  /** When the last whole pass ended, in milliseconds since 1970. */
+  get lastPassMs(): number | null {
+    return this.#lastPassMs;
+  }
+
+  /** Begins a while after a start. */
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    await sleep(Math.min(FIRST_PAUSE_MAX_MS, this.#pauseMs), signal);
+    while (!signal.aborted) {
+      try {
+        await this.pass();
+      } catch (error) {
+        this.#options.logger.warn(`could not check data at rest: ${errorMessage(error)}`, { err: error });
+      }
+      await sleep(this.#pauseMs, signal);
+    }
+  }
+
+  /** Goes over everything once. */
+  async pass(): Promise<void> {
+    const visited = new Set<string>();
+    for (const item of this.#options.items()) {
+      const key = keyOf(item);
+      visited.add(key);
+      const found = await this.#check(item);
+      if (this.#stopping.signal.aborted) return;
+      this.#note(key, item, found);
+    }
+    for (const key of this.#found.keys()) if (!visited.has(key)) this.#found.delete(key);
+    this.#lastPassMs = Date.now();
+  }
+
+  async #check(item: ScrubItem): Promise<readonly Damage[]> {
+    const damages: Damage[] = [];
+    const check = item.check();
+    try {
+      for (;;) {
+        const step = await check.next();
+        if (step.done === true) {
+          damages.push(...step.value);
+          break;
+        }
+        await this.#pace.spend(step.value);
+        if (this.#stopping.signal.aborted) break;
+      }
+    } catch (error) {
+      // It was closed or deleted, or it is busy: the next pass comes.
+      if (isPassing(error)) return [];
+      const hint = error instanceof ZenithError ? error.hint : undefined;
+      damages.push({ what: errorMessage(error), hint: hint ?? this.#options.hint });
+    } finally {
+      await check.return([]);
+    }
+    return item.exists() ? damages : [];
+  }
+
+  #note(key: string, { tenantId, timelineId }: ScrubItem, damages: readonly Damage[]): void {
+    const known = new Set(this.#found.get(key)?.map(({ damage }) => damage.what));
+    for (const { what, hint } of damages) {
+      if (known.has(what)) continue;
+      this.#options.logger.error(`damaged: ${what}`, { tenant: tenantId, timeline: timelineId, hint });
+    }
+    if (damages.length === 0) this.#found.delete(key);
+    else this.#found.set(key, damages.map((damage) => ({ tenantId, timelineId, damage })));
+  }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof ZenithError && (error.kind === "unavailable" || error.kind === "not_found");
+}
+
+function keyOf({ tenantId, timelineId }: ScrubItem): string {
+  return `${tenantId}/${timelineId}`;
+}
+
+/** Limits who reads to so many bytes per second. */
+export class Pace {
+  readonly #bytesPerS: number;
+  readonly #signal: AbortSignal;
+  readonly #clockMs: () => number;
+  readonly #sleep: typeof sleep;
+  #dueMs = 0;
+
+  constructor(bytesPerS: number, signal: AbortSignal, clockMs = () => performance.now(), wait = sleep) {
+    this.#bytesPerS = bytesPerS;
+    this.#signal = signal;
+    this.#clockMs = clockMs;
+    this.#sleep = wait;
+  }
+
+  /** Resolves when more may be read, and others have had their turn. */
+  async spend(bytes: number): Promise<void> {
+    const now = this.#clockMs();
+    this.#dueMs = Math.max(this.#dueMs, now - MAX_BEHIND_MS) + bytes / this.#bytesPerS * 1000;
+    const waitMs = this.#dueMs - now;
+    if (waitMs >= 1) await this.#sleep(waitMs, this.#signal);
+    else await nextTurn();
+  }
+}

@@ -1,0 +1,24 @@
+import type { TenantId, TimelineId } from "../common/id.ts";
+import type { ScrubStatusJson } from "./management.ts";
+
+/** What a check of data at rest knows. */
+interface ScrubFindings {
+  readonly lastPassMs: number | null;
+  readonly found: readonly {
+    readonly tenantId: TenantId;
+    readonly timelineId: TimelineId;
+    readonly damage: { readonly what: string; readonly hint: string };
+  }[];
+}
+
+/** A check of data at rest as `scrub_status` shows it. */
+export function scrubStatusJson({ lastPassMs, found }: ScrubFindings): ScrubStatusJson {
+  return {
+    last_pass_at: lastPassMs === null ? null : new Date(lastPassMs).toISOString(),
+    found: found.map(({ tenantId, timelineId, damage }) => ({
+      tenant_id: tenantId,
+      timeline_id: timelineId,
+      damage,
+    })),
+  };
+}
