@@ -30,7 +30,7 @@ import {
   clientHost,
   type ComputeIdentity,
   computeIdentity,
-  FORCED_SETTINGS,
+  forcedSettings,
   readSettings,
 } from "./postgres/postgres_conf.ts";
 import {
@@ -118,7 +118,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
-      settings: { ...durability.settings, ...FORCED_SETTINGS },
+      settings: { ...durability.settings, ...forcedSettings(install.major) },
     });
   let install: PostgresLocation;
   try {

@@ -16,6 +16,9 @@ const COMMITS = 20;
 /** Data checksums are initdb's default from here on. */
 const CHECKSUMS_FROM = 18;
 
+/** Slots can be given up for being idle from here on. */
+const IDLE_SLOT_TIMEOUT_FROM = 18;
+
 const CONTENT = "SELECT count(*) || ' ' || sum(hashtext(t::text)) FROM things t";
 
 const here = new Set(findAllPostgres().map(({ major }) => major));
@@ -88,6 +91,16 @@ for (const major of POSTGRES_MAJORS) {
       assert.equal(await main.value("SHOW data_checksums"), major >= CHECKSUMS_FROM ? "on" : "off");
       const listed = await env.zenith("tenant", "list", "--long");
       assert.match(listed, new RegExp(`^${tenant} +${major}`, "m"));
+    });
+
+    test("never gives up the slot of whoever makes commits durable, whatever is configured", async () => {
+      const limits: readonly (readonly [string, string, string])[] = [
+        ["max_slot_wal_keep_size", "16MB", "-1"],
+        ...(major < IDLE_SLOT_TIMEOUT_FROM ? [] : [["idle_replication_slot_timeout", "1min", "0"] as const]),
+      ];
+      for (const [name, value] of limits) await main.query(`ALTER SYSTEM SET ${name} = '${value}'`);
+      await main.restart();
+      for (const [name, , forced] of limits) assert.equal(await main.value(`SHOW ${name}`), forced);
     });
 
     test("has branches of its past, which inherit the major, lazy and eager", async () => {

@@ -25,7 +25,7 @@ import {
   TRANSACTION_STATUS_COMMITTED,
 } from "../../postgres/cluster/slru.ts";
 import type { Logger } from "../../process/log.ts";
-import { FORCED_SETTINGS } from "./postgres_conf.ts";
+import { forcedSettings } from "./postgres_conf.ts";
 import { LOG_MODE } from "./postgres_process.ts";
 import { readTenantFile } from "./tenant_file.ts";
 
@@ -171,7 +171,6 @@ async function readSegment(path: string): Promise<Uint8Array> {
 
 /** For a Postgres in single-user mode: nothing that was configured keeps it from a change of one row. */
 const SINGLE_USER_SETTINGS: Readonly<Record<string, string>> = {
-  ...FORCED_SETTINGS,
   default_transaction_read_only: "off",
   session_preload_libraries: "",
   shared_preload_libraries: "",
@@ -188,7 +187,8 @@ async function giveBack(
   database: string,
 ): Promise<void> {
   const { install, pgdata, user, logFile } = options;
-  const settings = Object.entries(SINGLE_USER_SETTINGS).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
+  const settings = Object.entries({ ...forcedSettings(install.major), ...SINGLE_USER_SETTINGS })
+    .flatMap(([key, value]) => ["-c", `${key}=${value}`]);
   const logFd = openSync(logFile, "a", LOG_MODE);
   try {
     const program = join(install.binDir, "postgres");

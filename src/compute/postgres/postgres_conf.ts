@@ -27,10 +27,16 @@ export interface ComputeIdentity {
  * After a crash Postgres must not recover from a data directory that has torn pages and no full page images: it ends, and is started
  * afresh. And the slot of whoever makes commits durable must never be given up: commits would wait for good.
  */
-export const FORCED_SETTINGS = {
-  restart_after_crash: "off",
-  max_slot_wal_keep_size: "-1",
-} as const;
+export function forcedSettings(major: number): Record<string, string> {
+  return {
+    restart_after_crash: "off",
+    max_slot_wal_keep_size: "-1",
+    ...(major < IDLE_SLOT_TIMEOUT_FROM ? {} : { idle_replication_slot_timeout: "0" }),
+  };
+}
+
+/** From this major on a slot is also given up when nobody has used it for some time. */
+const IDLE_SLOT_TIMEOUT_FROM = 18;
 
 /** Says at which LSN a compute looks at the past; not set on one that writes to its branch. */
 const READ_ONLY_LSN_SETTING = "zenith.read_only_lsn";
