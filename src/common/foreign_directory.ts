@@ -10,6 +10,7 @@ import {
   fchmodSync,
   fchownSync,
   fstatSync,
+  fsyncSync,
   lchownSync,
   lstatSync,
   mkdirSync,
@@ -21,6 +22,7 @@ import {
   type Stats,
   symlinkSync,
   unlinkSync,
+  writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { assert } from "./assert.ts";
@@ -54,8 +56,13 @@ export class ForeignDirectory implements Disposable {
     closeSync(this.#fd);
   }
 
+  /** Leads to this very directory, whatever happens to its name: for system calls of this process. */
+  get descriptorPath(): string {
+    return `/proc/self/fd/${this.#fd}`;
+  }
+
   names(): string[] {
-    return readdirSync(`/proc/self/fd/${this.#fd}`);
+    return readdirSync(this.descriptorPath);
   }
 
   /** Of the directory itself. */
@@ -119,6 +126,26 @@ export class ForeignDirectory implements Disposable {
     }
   }
 
+  /**
+   * Puts a file of `owner`'s in the place of what has that name, which stays complete if this is broken off.
+   *
+   * @throws {ZenithError} `disk_full`, `io`
+   */
+  replaceFile(name: string, bytes: Uint8Array, mode: number, owner: FileOwner | undefined): void {
+    const temporary = `${name}.new`;
+    this.remove(temporary);
+    const fd = this.createFile(temporary, mode, owner);
+    try {
+      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
+      fsyncSync(fd);
+      renameSync(this.#at(temporary), this.#at(name));
+    } catch (error) {
+      throw ioError("write", join(this.path, name), error);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   /** A new link. */
   link(name: string, target: string): void {
     symlinkSync(target, this.#at(name));
@@ -167,7 +194,7 @@ export class ForeignDirectory implements Disposable {
 
   #at(name: string): string {
     assert(name !== "" && name !== "." && name !== ".." && !name.includes("/"), "one name at a time");
-    return `/proc/self/fd/${this.#fd}/${name}`;
+    return `${this.descriptorPath}/${name}`;
   }
 }
 

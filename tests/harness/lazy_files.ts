@@ -1,10 +1,10 @@
 /** Looks at a lazy compute's mount from outside, as an administrator could. */
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { ComputePaths } from "../../src/common/paths.ts";
 import { checkPidFile } from "../../src/process/pid_file.ts";
-import { unmount } from "../../src/compute/lazy/fuse/mount.ts";
+import { removeLazyStorage } from "../../src/compute/lazy/lazy_storage.ts";
 
 const BYTES_PER_STAT_BLOCK = 512;
 
@@ -22,7 +22,9 @@ export function removeDeadMounts(prefix: string): void {
   for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
     const [, path, type] = line.split(" ");
     if (type !== "fuse.zenith" || !path!.startsWith(prefix)) continue;
-    if (checkPidFile(new ComputePaths(dirname(path!)).pidFile).state !== "running") unmount(path!);
+    const [directory] = path!.split(/\/(?:mount|pgdata\/\w+)$/);
+    const paths = new ComputePaths(directory!);
+    if (checkPidFile(paths.pidFile).state !== "running") removeLazyStorage(paths);
   }
 }
 

@@ -54,7 +54,7 @@ function defaultStorage(): StorageChoice | undefined {
 
 const living = new Set<ZenithEnv>();
 
-const DIRECTORY_PREFIX = join(tmpdir(), "zenith-test-");
+const DIRECTORY_PREFIX = join(tmpdir(), "zenith-env-");
 
 // The last resort, for a test run that ends without having disposed of its environments; and for one that could not even do this.
 process.on("exit", () => {

@@ -1,5 +1,5 @@
 /** Relation files that are fetched page by page: a FUSE mount, the thread that serves it, and the way to the page server. */
-import { chmodSync, chownSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, closeSync, mkdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
@@ -13,6 +13,7 @@ import type { PgUser } from "../../pg_install/pg_user.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import type { Conditions } from "../postgres/conditions.ts";
+import { BACKUP_GUARD } from "../postgres/data_directory.ts";
 import { extendInitialWal } from "../postgres/initial_wal.ts";
 import { device } from "./fuse/device.ts";
 import { DiskWatch } from "./files/disk_watch.ts";
@@ -20,7 +21,7 @@ import type { HotRange } from "./pages/hot_pages.ts";
 import { keepLsnLeased } from "./pages/lsn_lease.ts";
 import { KeptPages } from "./pages/kept_pages.ts";
 import { answerMissedRead, deviceWriter } from "./pages/missed_reads.ts";
-import { findMount, mountFuse, tunePageCache, unmount } from "./fuse/mount.ts";
+import { bind, canBind, findMount, mountFuse, tunePageCache, unbind, unmount } from "./fuse/mount.ts";
 import { PageFetcher } from "./pages/page_fetcher.ts";
 import { NOBODY, Prewarmer, readHotPages, saveHotPages } from "./pages/prewarmer.ts";
 import { wakeThread } from "./fuse/wake.ts";
@@ -52,6 +53,7 @@ export interface LazyStorageOptions {
 
 /** Takes away what an earlier compute has left: a mount without a server, and an overlay. */
 export function removeLazyStorage(paths: ComputePaths): void {
+  for (const name of MOUNTED_DIRECTORIES) unbind(join(paths.pgdata, name));
   unmount(paths.mount);
   rmSync(paths.overlay, { recursive: true, force: true });
 }
@@ -172,8 +174,11 @@ export class LazyStorage {
     };
     this.#worker.postMessage(serve);
     this.#isServed = true;
-    // Postgres may start meanwhile: what it asks for waits until the kernel and the thread have agreed on how they talk.
-    this.#whenServing.then(() => this.#onServing(deviceFd)).catch((error) => this.#fail(asFailure(error)));
+    const serving = this.#whenServing.then(() => this.#onServing(deviceFd));
+    serving.catch((error) => this.#fail(asFailure(error)));
+    // To look at the mount is to wait until the kernel and the thread have agreed on how they talk.
+    if (canBind()) await Promise.race([serving, this.failed]);
+    this.#showInDataDirectory();
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
   }
 
@@ -215,9 +220,31 @@ export class LazyStorage {
       else if (unmounted()) await this.#whenServed;
     });
     ending.defer(() => void unmount(this.#options.paths.mount));
+    for (const name of MOUNTED_DIRECTORIES) {
+      ending.defer(() => unbind(join(this.#options.paths.pgdata, name)));
+    }
   }
 
-  /** Makes room for the overlay, and links from the data directory to the mount. */
+  /** Puts the mount's directories into the data directory: as directories, for backup tools follow no links. */
+  #showInDataDirectory(): void {
+    const { paths, user } = this.#options;
+    try {
+      using pgdata = ForeignDirectory.open(paths.pgdata);
+      for (const name of MOUNTED_DIRECTORIES) {
+        if (!canBind()) {
+          pgdata.link(name, join(paths.mount, name));
+          continue;
+        }
+        using directory = pgdata.makeDirectory(name, user);
+        bind(join(paths.mount, name), directory);
+      }
+      if (!canBind()) closeSync(pgdata.createFile(BACKUP_GUARD, 0, user));
+    } catch (error) {
+      throw error instanceof ZenithError ? error : ioError("set up", paths.pgdata, error);
+    }
+  }
+
+  /** Makes room for the overlay, and moves there what the mount is to have. */
   #moveIntoOverlay(): string {
     const { paths } = this.#options;
     const seed = join(paths.overlay, "seed");
@@ -228,7 +255,6 @@ export class LazyStorage {
       using pgdata = ForeignDirectory.open(paths.pgdata);
       for (const name of MOUNTED_DIRECTORIES) {
         pgdata.moveTo(name, join(seed, name));
-        pgdata.link(name, join(paths.mount, name));
         // From here on it is ours, for whoever has it open too.
         using moved = ForeignDirectory.open(join(seed, name));
         const former = moved.stat().uid;

@@ -17,12 +17,18 @@ const STATISTICS = "pg_stat";
 const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", STATISTICS]);
 
 /**
+ * A file that nobody can read, where a lazy compute's data directory has links. Backup tools leave links out without a word, and what
+ * they make has no data; on this file they fail, with its name in their message.
+ */
+export const BACKUP_GUARD = "a_backup_needs_eager_storage_or_root";
+
+/**
  * What PostgreSQL puts into a data directory; and the list of a lazy compute's files, there from a start that was broken off. Other
  * files, certificates for example, are the user's.
  */
 const OURS = new RegExp(
   "^(?:base|global|pg_.*|PG_VERSION|postmaster\\..*|backup_(?:label|manifest).*|tablespace_map.*|.*\\.signal|" +
-    `current_logfiles.*|${RELATION_MANIFEST_FILE})$`,
+    `current_logfiles.*|${RELATION_MANIFEST_FILE}|${BACKUP_GUARD})$`,
 );
 
 /** `PG_CONTROL_FILE_SIZE` (catalog/pg_control.h). */

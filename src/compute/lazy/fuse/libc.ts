@@ -179,9 +179,11 @@ export function cachedFileSize(path: string): number {
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
 const MS_NOATIME = 1024;
+const MS_BIND = 4096;
 /** umount2(2). */
 const MNT_FORCE = 1;
 const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
 
 /** mount(2), without set-user-id programs, devices and access times. */
 export function mountFileSystem(source: string, directory: string, type: string, options: string): void {
@@ -195,6 +197,17 @@ export function mountFileSystem(source: string, directory: string, type: string,
  */
 export function detachMount(directory: string): void {
   call("umount2", cString(directory), MNT_FORCE | MNT_DETACH);
+}
+
+/** mount(2): shows the directory `source` at `directory` too. */
+export function bindMount(source: string, directory: string): void {
+  const nothing = cString("");
+  call("mount", cString(source), cString(directory), nothing, BigInt(MS_BIND), nothing);
+}
+
+/** umount2(2) of what {@link bindMount} has made, in use or not. The file system goes on elsewhere. */
+export function detachBind(directory: string): void {
+  call("umount2", cString(directory), MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
 /** include/linux/socket.h. */

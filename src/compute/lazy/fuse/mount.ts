@@ -3,10 +3,11 @@ import { Buffer } from "node:buffer";
 import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { errorMessage, ioError, systemErrorCode } from "../../../common/errors.ts";
+import type { ForeignDirectory } from "../../../common/foreign_directory.ts";
 import { findProgram } from "../../../process/find_program.ts";
 import { device, FUSE_DEVICE } from "./device.ts";
 import { fuserMount, fuserUnmount, whyNoFusermount } from "./fusermount.ts";
-import { detachMount, hasLibc, mountFileSystem } from "./libc.ts";
+import { bindMount, detachBind, detachMount, hasLibc, mountFileSystem } from "./libc.ts";
 import { IO_MAX_BYTES } from "./protocol.ts";
 
 /** How the mounted file system calls itself in /proc/mounts: `zenith` of the type `fuse.zenith`. */
@@ -80,6 +81,37 @@ export function unmount(directory: string): number {
     }
   }
   return count;
+}
+
+/** Whether this process may show a directory in another place too. fusermount3 does not do that for others. */
+export function canBind(): boolean {
+  return isRoot();
+}
+
+/**
+ * Shows `source` at `directory` too.
+ *
+ * @param source a directory of a mount that is served; its thread must not be this one
+ * @param directory opened by its owner's consent or not: what is mounted on is that very directory
+ * @throws {ZenithError} `io`
+ */
+export function bind(source: string, directory: ForeignDirectory): void {
+  try {
+    bindMount(source, directory.descriptorPath);
+  } catch (error) {
+    throw ioError("mount", directory.path, error);
+  }
+}
+
+/** Takes away every mount at `directory` that {@link bind} has made. */
+export function unbind(directory: string): void {
+  while (canBind() && findMount(directory) !== undefined) {
+    try {
+      detachBind(directory);
+    } catch (error) {
+      throw ioError("unmount", directory, error);
+    }
+  }
 }
 
 export interface Mount {
