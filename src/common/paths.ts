@@ -181,8 +181,9 @@ export class ComputePaths {
   get pgdata(): string {
     return join(this.dir, "pgdata");
   }
+  /** Who it is and where it listens: what is not the branch's. */
   get config(): string {
-    return join(this.dir, "compute.toml");
+    return join(this.dir, "compute.conf");
   }
   get pidFile(): string {
     return join(this.dir, "compute.pid");

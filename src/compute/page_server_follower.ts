@@ -24,8 +24,7 @@ const POLL_MS = 1_000;
 
 /** The page server itself is Postgres's synchronous standby: what it has made durable is committed. */
 export class PageServerFollower implements Durability {
-  /** `postgresql.conf` names the page server; whoever wants to may name others too. */
-  readonly settings: Readonly<Record<string, string>> = {};
+  readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_RECEIVER_NAME };
   readonly failed: Promise<never> = new Promise(() => {});
   readonly #compute: ComputeIdentity;
   readonly #log: Logger;

@@ -27,11 +27,15 @@ import { LazyStorage, removeLazyStorage } from "./lazy/lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
 import { fetchBasebackup } from "./page_server_link.ts";
 import {
+  assertUsable,
   clientHost,
   type ComputeIdentity,
   computeIdentity,
   forcedSettings,
+  ownSettings,
+  readComputeConf,
   readSettings,
+  separateComputeConf,
 } from "./postgres/postgres_conf.ts";
 import {
   acceptsConnections,
@@ -72,8 +76,9 @@ const STARTUP_POLL_MS = 3;
 export async function runCompute(options: ComputeOptions): Promise<RunningCompute> {
   const { paths, log, progress } = options;
   const user = pgUser();
-  const settings = readSettings(paths.pgdata);
-  const compute = computeIdentity(settings, join(paths.pgdata, "postgresql.conf"));
+  const settings = readComputeConf(paths);
+  const compute = computeIdentity(settings, paths.config);
+  assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
   const host = clientHost(settings);
   if (host === undefined) {
     throw new ZenithError("invalid_argument", "listen_addresses is empty: the page server could not connect");
@@ -84,6 +89,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   closeToOthers(paths.pgdata);
   if (await endOrphan(paths.pgdata)) log.warn("ended a Postgres that an earlier supervisor had left behind");
 
+  separateComputeConf(paths, user);
   removeLazyStorage(paths);
   clearDataDirectory(paths.pgdata);
   const storage = chooseStorage(options.storage);
@@ -118,7 +124,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
-      settings: { ...durability.settings, ...forcedSettings(install.major) },
+      settings: { ...ownSettings(settings), ...durability.settings, ...forcedSettings(install.major) },
     });
   let install: PostgresLocation;
   try {

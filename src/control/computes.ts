@@ -18,11 +18,15 @@ import type { ComputePaths } from "../common/paths.ts";
 import { type FileLock, lockFileWithin } from "../process/file_lock.ts";
 import { checkPidFile } from "../process/pid_file.ts";
 import {
+  assertUsable,
   clientHost,
   type ComputeIdentity,
   computeIdentity,
+  CONF_MODE,
+  initialComputeConf,
   initialHbaConf,
   initialPostgresConf,
+  readComputeConf,
   readOnlyLsn,
   readSettings,
 } from "../compute/postgres/postgres_conf.ts";
@@ -64,6 +68,8 @@ export interface ComputeInfo extends ComputePlace {
 /** Fetching the data directory of a large database takes its time. */
 const START_TIMEOUT_MS = 3_600_000;
 const STOP_TIMEOUT_MS = 90_000;
+/** Where a new Postgres listens. */
+const LISTEN_DEFAULT = "127.0.0.1";
 /** How long others may take to make theirs. */
 const CREATE_TIMEOUT_MS = 30_000;
 
@@ -133,15 +139,16 @@ function makeCompute(
   const made = environment.paths.computeInProgress(identity.tenant, name, process.pid);
   try {
     mkdirSync(made.dir, { recursive: true, mode: 0o755 });
+    writeFileSync(made.config, initialComputeConf(identity, paths.socketDir, LISTEN_DEFAULT));
     makeOwnedDirectory(made.pgdata, user);
     {
       using directory = ForeignDirectory.open(made.pgdata);
       const write = (file: string, text: string) => {
-        const fd = directory.createFile(file, 0o600, user);
+        const fd = directory.createFile(file, CONF_MODE, user);
         writeFileSync(fd, text);
         closeSync(fd);
       };
-      write("postgresql.conf", initialPostgresConf(identity, paths.socketDir));
+      write("postgresql.conf", initialPostgresConf());
       write("pg_hba.conf", initialHbaConf());
       write("pg_ident.conf", "");
     }
@@ -238,8 +245,9 @@ export function describeCompute(found: ComputePlace): ComputeInfo {
         "the branch has all the data",
     });
   }
-  const settings = readSettings(pgdata);
-  const identity = computeIdentity(settings, file);
+  const settings = readComputeConf(found.paths);
+  const identity = computeIdentity(settings, found.paths.config);
+  assertUsable(readSettings(pgdata), file);
   return {
     ...found,
     identity,
@@ -283,7 +291,7 @@ export async function startCompute(
   const taken = await whyNotFree(address);
   if (taken !== undefined) {
     throw new ZenithError("conflict", `${formatHostPort(address)} ${taken}`, {
-      hint: `stop that program, or change port in ${join(paths.pgdata, "postgresql.conf")}`,
+      hint: `stop that program, or change port in ${paths.config}`,
     });
   }
   if (options.readOnlyAt === undefined) assertQuorum(environment, compute);

@@ -8,6 +8,11 @@ export function addSettings(compute: Compute, ...lines: readonly string[]): void
   appendFileSync(join(compute.paths.pgdata, "postgresql.conf"), lines.map((line) => `${line}\n`).join(""));
 }
 
+/** Adds lines to the compute's compute.conf: to what is its own, and not the branch's. */
+export function addOwnSettings(compute: Compute, ...lines: readonly string[]): void {
+  appendFileSync(compute.paths.config, lines.map((line) => `${line}\n`).join(""));
+}
+
 /** Makes branch `name` of `parent`'s branch as it was at `lsn`, and starts a Postgres on it. */
 export async function branchAt(
   env: ZenithEnv,

@@ -198,7 +198,7 @@ describe("bad requests", () => {
   });
 
   test("a compute whose timeline or tenant is unknown to the page server says which", async () => {
-    const conf = join(main.paths.pgdata, "postgresql.conf");
+    const conf = main.paths.config;
     const content = readFileSync(conf, "utf8");
     const unknown = generateTenantId();
     for (const setting of ["zenith.zenith_tenant", "zenith.zenith_timeline"]) {

@@ -92,7 +92,7 @@ describe("a mistake", () => {
         refused,
         5,
         new RegExp(`127.0.0.1:${port} is in use by process ${process.pid} \\(`),
-        /port in .*postgresql\.conf/,
+        /port in .*compute\.conf/,
       );
     } finally {
       other.close();
@@ -140,6 +140,8 @@ describe("a mistake", () => {
   test("of removing a Postgres's data directory is told, with how to have it again from the branch", async () => {
     await env.branch("bare", "main");
     const bare = await env.startCompute("bare");
+    // While it runs its files are mounted there, and stay.
+    await bare.stop();
     rmSync(env.paths.compute(env.defaultTenant, parseBranchName("bare")).pgdata, { recursive: true });
     const status = await env.tryZenith("status");
     assert.match(status.stdout, /problem: .*postgresql.conf, the configuration of a Postgres, is missing/);

@@ -8,7 +8,7 @@ import { parseBranchName } from "../../src/common/id.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
 import { EnvironmentPaths } from "../../src/common/paths.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
-import { addSettings } from "../harness/branching.ts";
+import { addOwnSettings } from "../harness/branching.ts";
 import { runZenith } from "../harness/cli.ts";
 import { Connection } from "../harness/connection.ts";
 import { freePort } from "../harness/ports.ts";
@@ -144,10 +144,10 @@ describe("a compute with three safekeepers", () => {
     const tenant = ["--tenantid", env.defaultTenant];
     await zenith("init", "--remote-pageserver", `postgres://${formatHostPort(env.pageserver.address)}`);
     await zenith("pg", "create", "main", "--port", String(port), ...tenant);
-    const { pgdata } = new EnvironmentPaths(repo).compute(pg.tenant, parseBranchName("main"));
-    const acceptors = readFileSync(join(pg.paths.pgdata, "postgresql.conf"), "utf8")
+    const { config } = new EnvironmentPaths(repo).compute(pg.tenant, parseBranchName("main"));
+    const acceptors = readFileSync(pg.paths.config, "utf8")
       .split("\n").filter((line) => line.startsWith("zenith.wal_acceptors"));
-    appendFileSync(join(pgdata, "postgresql.conf"), `${acceptors.at(-1)}\n`);
+    appendFileSync(config, `${acceptors.at(-1)}\n`);
     await zenith("pg", "start", "main", ...tenant);
     try {
       await until(
@@ -228,7 +228,7 @@ describe("a Postgres whose list of safekeepers was changed", () => {
       await own.pageserver.start();
       const [first, ...others] = own.safekeepers.map(({ address }) => formatHostPort(address));
       for (const list of [first!, ""]) {
-        addSettings(compute, `zenith.wal_acceptors = '${list}'`);
+        addOwnSettings(compute, `zenith.wal_acceptors = '${list}'`);
         const refused = await own.tryZenith("pg", "start", "main");
         assert.equal(refused.code, 5);
         assert.match(
@@ -237,12 +237,12 @@ describe("a Postgres whose list of safekeepers was changed", () => {
         );
         assert.match(refused.stderr, /zenith safekeeper release/);
       }
-      addSettings(compute, `zenith.wal_acceptors = '${[...others, first].join()}'`);
+      addOwnSettings(compute, `zenith.wal_acceptors = '${[...others, first].join()}'`);
       await compute.start();
       assert.equal((await own.tryZenith("safekeeper", "release", "main")).code, 5);
       await compute.stop();
       assert.match(await own.zenith("safekeeper", "release", "main"), /branch main released/);
-      addSettings(compute, `zenith.wal_acceptors = '${first}'`);
+      addOwnSettings(compute, `zenith.wal_acceptors = '${first}'`);
       await compute.start();
       await compute.query("INSERT INTO t VALUES (3)");
       await compute.kill9();

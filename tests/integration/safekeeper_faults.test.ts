@@ -7,7 +7,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { formatHostPort } from "../../src/common/host_port.ts";
-import { addSettings } from "../harness/branching.ts";
+import { addOwnSettings } from "../harness/branching.ts";
 import { Random, seeds } from "../harness/random.ts";
 import { TcpProxy } from "../harness/tcp_proxy.ts";
 import { WriteHistory } from "../harness/write_history.ts";
@@ -203,7 +203,7 @@ describe("what was acknowledged is there, through a network that fails", () => {
     await using proxies = new AsyncDisposableStack();
     const all = await Promise.all(env.safekeepers.map(({ address }) => TcpProxy.start(address)));
     for (const proxy of all) proxies.use(proxy);
-    addSettings(
+    addOwnSettings(
       proxied,
       `zenith.wal_acceptors = '${all.map(({ address }) => formatHostPort(address)).join()}'`,
     );

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { checkPidFile } from "../../src/process/pid_file.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
@@ -144,13 +143,13 @@ describe("zenith status", () => {
   });
 
   test("lists a Postgres whose configuration is broken, and stop stops it all the same", async () => {
-    const conf = join(main.paths.pgdata, "postgresql.conf");
+    const conf = main.paths.config;
     const content = readFileSync(conf, "utf8");
     appendFileSync(conf, "port = nonsense\n");
     const { survey: found, text } = await survey();
     assert.equal(found.computes[0].status, "running");
     assert.equal(found.computes[0].address, null);
-    assert.match(text, /problem: .*postgresql\.conf: port is "nonsense"\nhint: mend that file/);
+    assert.match(text, /problem: .*compute\.conf: port is "nonsense"\nhint: mend that file/);
     assert.match(await env.zenith("pg", "list"), /^main +\? +\? +- +running \(.*port is "nonsense"\)$/m);
     const stopped = await env.zenith("stop");
     for (const what of ["Postgres of branch main", "safekeeper 3", "page server"]) {

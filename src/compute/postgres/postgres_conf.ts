@@ -1,16 +1,17 @@
 /**
- * A compute's configuration. `postgresql.conf` is written once, when the compute is created, and the user's from then on:
- * what Zenith needs to know (tenant, timeline, page server, port) is read back from there.
+ * A compute's configuration. `compute.conf`, beside the data directory, says who it is and where it listens; it goes on Postgres's
+ * command line. The files in the data directory are the user's alone, for every backup and standby takes them along.
  */
-import { existsSync } from "node:fs";
+import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
-import { readForeignFile } from "../../common/foreign_directory.ts";
+import { ForeignDirectory, readForeignFile } from "../../common/foreign_directory.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
+import type { ComputePaths } from "../../common/paths.ts";
 import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
-import { WAL_RECEIVER_NAME } from "../../protocol/wal_connection.ts";
+import type { PgUser } from "../../pg_install/pg_user.ts";
 
 export interface ComputeIdentity {
   readonly tenant: TenantId;
@@ -22,13 +23,15 @@ export interface ComputeIdentity {
 }
 
 /**
- * On the command line of every compute, where neither SQL nor a configuration file can change them.
+ * On the command line of every compute, where neither SQL nor a configuration file can change them, and no backup takes them along.
  *
- * After a crash Postgres must not recover from a data directory that has torn pages and no full page images: it ends, and is started
- * afresh. And the slot of whoever makes commits durable must never be given up: commits would wait for good.
+ * The data directory is a cache, which the next start fetches anew: it needs no fsync and no full page images. After a crash Postgres
+ * must not recover from a data directory that has torn pages and no full page images: it ends, and is started afresh. And the slot of whoever makes commits durable must never be given up: commits would wait for good.
  */
 export function forcedSettings(major: number): Record<string, string> {
   return {
+    fsync: "off",
+    full_page_writes: "off",
     restart_after_crash: "off",
     max_slot_wal_keep_size: "-1",
     ...(major < IDLE_SLOT_TIMEOUT_FROM ? {} : { idle_replication_slot_timeout: "0" }),
@@ -80,37 +83,35 @@ function readText(path: string): string {
   return new TextDecoder().decode(readForeignFile(path, SETTINGS_FILE_MAX_BYTES));
 }
 
-/** The `postgresql.conf` of a new compute. */
-export function initialPostgresConf(compute: ComputeIdentity, socketDir: string): string {
+/** What is a compute's own, by lower-case name: no branch of it inherits that. */
+const OWN_SETTING = /^(?:port|listen_addresses|unix_socket_directories|zenith\..*)$/;
+
+/** The `compute.conf` of a new compute. */
+export function initialComputeConf(compute: ComputeIdentity, socketDir: string, listen: string): string {
   const acceptors = compute.walAcceptors.map(formatHostPort).join(",");
   const sockets = fitsSocketPath(socketDir) ? socketDir : "";
-  return `# Made by "zenith pg create". Yours to edit: every start keeps it.
+  return `# Made by "zenith pg create". Yours to edit while this Postgres is stopped; written like postgresql.conf.
 
-listen_addresses = '127.0.0.1'
+listen_addresses = ${quoteSetting(listen)}
 port = ${compute.port}
 unix_socket_directories = ${quoteSetting(sockets)}
-timezone = 'UTC'
-log_timezone = 'UTC'
 
-# What makes a commit durable is the page server, which follows as synchronous standby, or the safekeepers that
-# zenith.wal_acceptors names (host:port,...), a majority of them.
-wal_level = replica
-max_wal_senders = 10
-max_replication_slots = 10
-wal_keep_size = 0
-hot_standby = on
-synchronous_commit = on
-synchronous_standby_names = '${WAL_RECEIVER_NAME}'
-
-# This data directory is a cache. The next start fetches it anew.
-fsync = off
-full_page_writes = off
-
-# Which data this is.
+# Which data this is. A majority of the safekeepers in zenith.wal_acceptors (host:port,...) makes a commit durable;
+# with none the page server does.
 zenith.zenith_tenant = '${compute.tenant}'
 zenith.zenith_timeline = '${compute.timeline}'
 zenith.page_server_connstring = ${quoteSetting(formatConnstring(compute.pageServer))}
 zenith.wal_acceptors = ${quoteSetting(acceptors)}
+`;
+}
+
+/** The `postgresql.conf` of a new compute. */
+export function initialPostgresConf(): string {
+  return `# Made by "zenith pg create". Yours to edit: every start keeps it.
+# Port, addresses and sockets are in compute.conf, beside this directory.
+
+timezone = 'UTC'
+log_timezone = 'UTC'
 `;
 }
 
@@ -191,6 +192,68 @@ export function readSettings(pgdata: string): Settings {
 }
 
 /**
+ * What is a compute's own: of `compute.conf`, or of an older compute's `postgresql.conf`, where it was until version 0.1.
+ *
+ * @throws {ZenithError} `io`
+ */
+export function readComputeConf(paths: ComputePaths): Settings {
+  if (existsSync(paths.config)) {
+    try {
+      return parseSettings(readText(paths.config));
+    } catch (error) {
+      throw error instanceof ZenithError ? error : ioError("read", paths.config, error);
+    }
+  }
+  return new Map([...readSettings(paths.pgdata)].filter(([name]) => OWN_SETTING.test(name)));
+}
+
+/** For the command line: what `compute.conf` says. */
+export function ownSettings(settings: Settings): Record<string, string> {
+  return Object.fromEntries([...settings].filter(([name]) => OWN_SETTING.test(name)));
+}
+
+/** What an older `pg create` wrote about itself into `postgresql.conf`, besides what is {@link OWN_SETTING}. */
+const FORMER_SETTING = /^(?:fsync|full_page_writes|synchronous_standby_names)$/;
+const FORMER_COMMENTS = new Set([
+  "# What makes a commit durable is the page server, which follows as synchronous standby, or the safekeepers that",
+  "# zenith.wal_acceptors names (host:port,...), a majority of them.",
+  "# This data directory is a cache. The next start fetches it anew.",
+  "# Which data this is.",
+]);
+
+/** Gives an older compute its `compute.conf`, and takes what is in there out of its `postgresql.conf`. */
+export function separateComputeConf(paths: ComputePaths, user: PgUser | undefined): void {
+  const text = readText(join(paths.pgdata, "postgresql.conf"));
+  if (!/^zenith\.zenith_tenant /m.test(text)) return;
+  const own = [...readComputeConf(paths)].map(([name, value]) => `${name} = ${quoteSetting(value)}\n`);
+  const kept = text.split("\n").filter((line) => {
+    const name = parseSetting(line)?.name.toLowerCase() ?? "";
+    return !OWN_SETTING.test(name) && !FORMER_SETTING.test(name) && !FORMER_COMMENTS.has(line);
+  });
+  try {
+    const temporary = `${paths.config}.new`;
+    writeFileSync(temporary, own.join(""));
+    renameSync(temporary, paths.config);
+    using pgdata = ForeignDirectory.open(paths.pgdata);
+    pgdata.replaceFile("postgresql.conf", new TextEncoder().encode(kept.join("\n")), CONF_MODE, user);
+  } catch (error) {
+    throw error instanceof ZenithError ? error : ioError("write", paths.config, error);
+  }
+}
+
+/** Of configuration files: passwords may be in them. */
+export const CONF_MODE = 0o600;
+
+/** @throws {ZenithError} `invalid_argument` when a compute can't run with what the user has set */
+export function assertUsable(settings: Settings, file: string): void {
+  if (settings.get("wal_level") === "minimal") {
+    throw new ZenithError("invalid_argument", `${file}: wal_level = minimal leaves data out of the WAL`, {
+      hint: "set wal_level to replica or logical",
+    });
+  }
+}
+
+/**
  * Who this compute is, from its settings.
  *
  * @throws {ZenithError} `invalid_argument` naming the setting that is missing or wrong
@@ -204,11 +267,6 @@ export function computeIdentity(settings: Settings, file: string): ComputeIdenti
   const port = Number(need("port"));
   if (!Number.isInteger(port) || port < 1 || port > 65535) {
     throw new ZenithError("invalid_argument", `${file}: port is "${need("port")}"`);
-  }
-  if (settings.get("wal_level") === "minimal") {
-    throw new ZenithError("invalid_argument", `${file}: wal_level = minimal leaves data out of the WAL`, {
-      hint: "set wal_level to replica or logical",
-    });
   }
   return {
     tenant: parseTenantId(need("zenith.zenith_tenant")),

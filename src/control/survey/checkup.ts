@@ -1,7 +1,7 @@
 /** Checks Zenith's requirements of a machine one by one, for `zenith doctor`. */
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { arch, platform, release } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import { findProgram } from "../../process/find_program.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
@@ -219,7 +219,7 @@ async function checkPorts(environment: Environment | undefined): Promise<Finding
       wanted.push({ what: `safekeeper ${id}`, address, ours: running, setting });
     }
     for (const found of allComputePlaces(environment)) {
-      const file = join(found.paths.pgdata, "postgresql.conf");
+      const file = found.paths.config;
       try {
         const { address, branch, status } = describeCompute(found);
         const what = `the Postgres of branch ${branch}`;

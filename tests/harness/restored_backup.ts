@@ -1,0 +1,129 @@
+/** Physical backups of a compute, as PostgreSQL's own tools take them, and a stock Postgres that runs on one. */
+import { spawnSync } from "node:child_process";
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdir, open } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import postgres from "postgres";
+import { findPostgres, type PostgresInstall } from "../../src/pg_install/find_postgres.ts";
+import { postgresEnvironment, ZENITH_SUPERUSER } from "../../src/pg_install/initdb.ts";
+import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
+import { PgClient } from "../../src/pgwire/client.ts";
+import type { Compute } from "./zenith_env.ts";
+
+// Messages of a base backup's stream: "Streaming Replication Protocol", BASE_BACKUP.
+const NEW_ARCHIVE = 0x6e;
+const DATA = 0x64;
+
+/**
+ * What `pg_basebackup -Ft -Xfetch` asks for and writes, of majors whose pg_basebackup is not here: an archive `base.tar`.
+ *
+ * @param directory where it goes; made
+ */
+export async function streamBackup(pg: Compute, directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  const client = await PgClient.connect({ ...pg.address, user: ZENITH_SUPERUSER, replication: true });
+  await using file = await open(join(directory, "base.tar"), "w");
+  try {
+    let archives = 0;
+    const command = "BASE_BACKUP (LABEL 'test', WAL true, CHECKPOINT 'fast', MANIFEST 'no')";
+    for await (const message of client.copyOut(command)) {
+      if (message[0] === NEW_ARCHIVE) archives++;
+      else if (message[0] === DATA && archives === 1) await file.write(message.slice(1));
+    }
+    if (archives !== 1) throw new Error(`the backup has ${archives} archives`);
+  } finally {
+    client.destroy();
+  }
+}
+
+/** Any number does: the socket lies in the backup's own directory. */
+const PORT = 57300;
+
+/** A data directory that came from a backup, with nothing of the compute's but what the backup took along. */
+export class RestoredBackup implements AsyncDisposable {
+  readonly directory: string;
+  readonly dataDir: string;
+  readonly #install: PostgresInstall;
+  #sql: postgres.Sql | undefined;
+  #running = false;
+
+  constructor(major: number) {
+    this.#install = findPostgres(major);
+    this.directory = mkdtempSync(join(tmpdir(), "zenith-restored-"));
+    this.dataDir = join(this.directory, "data");
+    makeOwnedDirectory(this.directory, pgUser());
+  }
+
+  /** Puts the files of `base.tar` and, if there, `pg_wal.tar` in their places. */
+  unpackTar(from: string): void {
+    mkdirSync(this.dataDir);
+    this.#program("/bin/tar", "-xf", join(from, "base.tar"), "-C", this.dataDir);
+    const wal = join(from, "pg_wal.tar");
+    if (spawnSync("test", ["-e", wal]).status === 0) {
+      this.#program("/bin/tar", "-xf", wal, "-C", join(this.dataDir, "pg_wal"));
+    }
+  }
+
+  /** Starts it with what its own files say, but for where it listens. */
+  start(...settings: readonly string[]): void {
+    chownRecursive(this.dataDir, pgUser());
+    spawnSync("chmod", ["700", this.dataDir]);
+    const where = `-c listen_addresses= -c unix_socket_directories=${this.directory} -c port=${PORT}`;
+    appendFileSync(join(this.dataDir, "postgresql.auto.conf"), settings.map((line) => `${line}\n`).join(""));
+    this.#program(
+      join(this.#install.binDir, "pg_ctl"),
+      ...["-D", this.dataDir, "-l", join(this.directory, "postgres.log"), "-o", where, "-w", "start"],
+    );
+    this.#running = true;
+  }
+
+  async value(sql: string): Promise<unknown> {
+    this.#sql ??= postgres({
+      path: join(this.directory, `.s.PGSQL.${PORT}`),
+      database: "postgres",
+      username: ZENITH_SUPERUSER,
+      max: 1,
+      onnotice: () => {},
+    });
+    return Object.values((await this.#sql.unsafe(sql))[0]!)[0];
+  }
+
+  log(): string {
+    try {
+      return readFileSync(join(this.directory, "postgres.log"), "utf8");
+    } catch {
+      return "";
+    }
+  }
+
+  #program(file: string, ...args: readonly string[]): void {
+    const isPostgres = file.startsWith(this.#install.binDir);
+    const done = spawnSync(file, args, {
+      ...(isPostgres ? asUser(pgUser()) : {}),
+      cwd: this.directory,
+      env: postgresEnvironment(),
+      stdio: ["ignore", "ignore", "ignore"],
+    });
+    if (done.status !== 0) throw new Error(`${file} ${args.join(" ")} failed\n${this.log()}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sql?.end({ timeout: 1 });
+    try {
+      if (this.#running) {
+        this.#program(
+          join(this.#install.binDir, "pg_ctl"),
+          "-D",
+          this.dataDir,
+          "-w",
+          "-m",
+          "immediate",
+          "stop",
+        );
+      }
+    } finally {
+      rmSync(this.directory, { recursive: true, force: true });
+    }
+  }
+}
