@@ -1,3 +1,4 @@
+/** The list of all commands. */
 import { branchCommand } from "./branch/branch.ts";
 import { branchDeleteCommand } from "./branch/delete.ts";
 import { branchListCommand } from "./branch/list.ts";

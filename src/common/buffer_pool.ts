@@ -1,3 +1,4 @@
+/** Buffers that are used again and again, so that fast paths leave no garbage. */
 import { assert } from "./assert.ts";
 import { noteShortLived } from "./garbage.ts";
 

@@ -57,9 +57,9 @@ export interface Disk {
   unlinkSync(path: string): void;
   /** Like {@link unlinkSync}, off the thread: removing a large file takes milliseconds. */
   unlink(path: string): Promise<void>;
-  /** Removes a directory with all that is in it; nothing happens when it isn't there. */
+  /** Removes a directory with everything in it; does nothing when it isn't there. */
   removeTreeSync(path: string): void;
-  /** As {@link removeTreeSync}, off the thread. */
+  /** Like {@link removeTreeSync}, off the thread. */
   removeTree(path: string): Promise<void>;
   readdirSync(path: string): string[];
   mkdirSync(path: string): void;
@@ -69,7 +69,7 @@ export interface Disk {
   statSync(path: string): DiskStat | null;
   /** Makes the names in a directory durable: after create, rename and unlink. */
   fsyncDirSync(path: string): void;
-  /** As {@link fsyncDirSync}, off the thread. */
+  /** Like {@link fsyncDirSync}, off the thread. */
   fsyncDir(path: string): Promise<void>;
 }
 
@@ -238,8 +238,8 @@ export function replaceFileSync(disk: Disk, directory: string, path: string, con
 }
 
 /**
- * As {@link replaceFileSync}, but nobody on this thread waits for the syncs. To be called for one path one at a time: the file on its
- * way has one name.
+ * Like {@link replaceFileSync}, without blocking this thread for the syncs. One call at a time per
+ * path: the temporary file has only one name.
  */
 export async function replaceFile(
   disk: Disk,
@@ -260,24 +260,24 @@ export async function replaceFile(
 }
 
 /**
- * To be called before anything in a directory is relied on that an earlier process has left. If that process was killed, what it
- * did last can be seen and may still be lost with the machine's power: a file's new content, a name that is gone, the
- * directory itself. From now on all that is durable.
+ * Call this before relying on anything in a directory that an earlier process left. If that process
+ * was killed, its last operations are visible but may still be lost with the machine's power: a
+ * file's new content, a removed name, the directory itself. After this call all of that is durable.
  */
 export function settleDirectorySync(disk: Disk, directory: string): void {
   disk.fsyncDirSync(dirname(directory));
   disk.fsyncDirSync(directory);
 }
 
-/** As {@link settleDirectorySync}, off the thread. */
+/** Like {@link settleDirectorySync}, off the thread. */
 export async function settleDirectory(disk: Disk, directory: string): Promise<void> {
   await disk.fsyncDir(dirname(directory));
   await disk.fsyncDir(directory);
 }
 
 /**
- * As {@link settleDirectorySync}, for a role's working directory, which others have created: it
- * also syncs the directories above, as far as this process may open them.
+ * Like {@link settleDirectorySync}, for a role's working directory, which somebody else has
+ * created: also syncs the directories above, as far as this process may open them.
  */
 export function settleWorkdirSync(disk: Disk, workdir: string): void {
   disk.fsyncDirSync(workdir);

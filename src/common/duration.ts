@@ -1,3 +1,4 @@
+/** Durations as people write them: `90s`, `30m`, `2h`, `7d`. */
 import { ZenithError } from "./errors.ts";
 
 const UNIT_MS: Readonly<Record<string, number>> = {

@@ -1,3 +1,4 @@
+/** TCP addresses as text: `127.0.0.1:64000`, `[::1]:64000`. */
 import { ZenithError } from "./errors.ts";
 
 /** A TCP address. `host` is a name, an IPv4 address or an IPv6 address without brackets. */

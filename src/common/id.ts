@@ -1,3 +1,4 @@
+/** Ids of tenants and timelines, and names of branches. */
 import { randomBytes } from "node:crypto";
 import { ZenithError } from "./errors.ts";
 

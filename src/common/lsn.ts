@@ -1,3 +1,4 @@
+/** Log sequence numbers: positions in the WAL, and how they are written. */
 import { ZenithError } from "./errors.ts";
 
 /**

@@ -1,3 +1,4 @@
+/** How many files this process may open, and how connections and layers share them. */
 import { readFileSync } from "node:fs";
 
 /** The limit to assume if the kernel does not report one: the usual soft limit of a session. */

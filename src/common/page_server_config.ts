@@ -1,3 +1,4 @@
+/** The page server's configuration file and its defaults. */
 import {
   check,
   type InferOutput,

@@ -1,6 +1,10 @@
+/** The majors of PostgreSQL that Zenith runs. */
 import { ZenithError } from "./errors.ts";
 
-/** The PostgreSQL majors that Zenith runs, oldest first. A cluster has one for life, and so do its branches. */
+/**
+ * The PostgreSQL majors that Zenith runs, oldest first. A cluster and its branches keep one for
+ * life.
+ */
 export const POSTGRES_MAJORS: readonly number[] = [14, 15, 16, 17, 18];
 
 /** The majors in words, for messages: `14, 15, 16, 17 or 18`. */
@@ -11,8 +15,8 @@ export function postgresMajorsInWords(): string {
 /**
  * Reads a major that somebody has written.
  *
- * @param what what it was written for, for the message: `--pg-version`
- * @throws {ZenithError} `invalid_argument` when it is none that Zenith runs
+ * @param what what it was written for, used in the message: `--pg-version`
+ * @throws {ZenithError} `invalid_argument` when Zenith does not run that major
  */
 export function parsePostgresMajor(text: string, what: string): number {
   const major = /^\d{1,3}$/.test(text) ? Number(text) : 0;

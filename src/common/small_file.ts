@@ -1,7 +1,7 @@
 /**
- * Small files of lines that are replaced whole: leases, names, addresses. The first line says what
- * the file is and the format's version, the last one has a checksum of all before it.
- * docs/formats/small_files.md is the specification.
+ * Small text files that are always replaced as a whole: leases, names, addresses. The first line
+ * says what the file is and gives the format's version; the last line has a checksum of everything
+ * before it. docs/formats/small_files.md is the specification.
  */
 import { dirname } from "node:path";
 import { crc32c } from "./crc32c.ts";
@@ -87,7 +87,8 @@ export class SmallFile<T> {
   }
 
   /**
-   * Durable when it resolves; before that the file has its old content or the new. Writes follow one another in the order of the calls.
+   * Durable when it resolves; until then the file has its old content or the new. Writes take
+   * effect in the order of the calls.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */

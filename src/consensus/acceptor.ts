@@ -1,16 +1,20 @@
 /**
- * One timeline's acceptor: votes, and keeps the log of the proposer that was elected. Pure: no clock, no I/O, no randomness.
- * The driver (`src/safekeeper/timeline.ts`, and the simulator) feeds it events, one at a time, and carries out the effects of each
- * in order, before the next event. Only `sync` may run on; its completion is an event of its own.
+ * One timeline's acceptor: it votes, and keeps the log of the elected proposer. Pure: no clock, no
+ * I/O, no randomness. The driver (`src/safekeeper/timeline.ts`, or the simulator) feeds it events
+ * one at a time and carries out each event's effects in order before the next event. Only `sync`
+ * may run on; its completion is an event of its own.
  *
- * Rules that everything rests on:
- * - A term is made durable before it is answered to. So at most one vote is given per term, across crashes too.
- * - The log of a new term begins with cutting what is not in it, and only then the history says that the log is the new term's.
- *   A crash in between leaves a shorter log of the old term, which is never mistaken for one of the new.
- * - Once the history ends in the current term, the log is a prefix of that proposer's: it only grows, and hearing
- *   anything of that term a second time changes nothing.
- * - Whose log it is, that proposer alone can say anything of it: it is known by the id that it has given to nobody else. Numbers that
- *   come from outside are bounded by what is here before they become state (`bounds.ts`).
+ * Everything rests on these rules:
+ * - A term is made durable before it is answered. So an acceptor gives at most one vote per term,
+ *   even across crashes.
+ * - When a new term's log begins, what does not belong to it is cut off first. Only then does the
+ *   history say that the log is the new term's. A crash in between leaves a shorter log of the old
+ *   term, which is never mistaken for one of the new.
+ * - Once the history ends in the current term, the log is a prefix of that proposer's log. It only
+ *   grows, and hearing anything of that term a second time changes nothing.
+ * - Only the proposer that owns the log can say anything about it. The acceptor knows it by its id,
+ *   which it has given to nobody else. Numbers from outside are checked against what is here before
+ *   they become state (`bounds.ts`).
  */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -30,7 +34,7 @@ import { commonPrefixEnd, historyTerm, type TermHistory } from "./term_history.t
 /** The id of no proposer. */
 export const NOBODY = "00".repeat(16);
 
-/** A connection of a proposer, and who that says it is. */
+/** A proposer's connection, and who it says it is. */
 export interface AcceptorSession {
   readonly id: number;
   readonly proposerId: string;
@@ -43,7 +47,10 @@ export interface AcceptorControl {
   history: TermHistory;
   /** 0/0 until a proposer was elected for the first time: there is no WAL yet. */
   timelineStartLsn: Lsn;
-  /** The proposer that was elected in the history's newest term; {@link NOBODY} when that is not known. */
+  /**
+   * The proposer that was elected in the history's newest term, or {@link NOBODY} when that is
+   * unknown.
+   */
   electedId: string;
   /** Written lazily: a lower bound. */
   commitLsn: Lsn;
@@ -65,24 +72,27 @@ export interface AcceptorState extends AcceptorControl {
   flushLsn: Lsn;
   /** Everything below is durable: above flushLsn the beginning of a record. */
   durableLsn: Lsn;
-  // What the proposer of this log has told, which may be ahead of the log here. It counts as far as the log is committed here, and
-  // is forgotten with the term.
+  // What the proposer of this log has said, which may be ahead of the log here. It counts as far as
+  // the log here is committed, and is forgotten with the term.
   knownCommitLsn: Lsn;
   knownTruncateLsn: Lsn;
   knownRemoteLsn: Lsn;
   /** No acceptor needs WAL below this from here. */
   truncateLsn: Lsn;
 
-  /** Number of cuts so far: tells a sync that began before one. */
+  /** How many cuts there have been. It identifies a sync that began before a cut. */
   cuts: number;
-  /** A sync runs; it covers records up to here, 0/0 for none. */
+  /** Set while a sync runs: it covers records up to here. 0/0 when none runs. */
   syncingTo: Lsn;
-  /** And bytes up to here. */
+  /** The same sync covers bytes up to here. */
   syncingBytesTo: Lsn;
   readonly partSyncBytes: number;
   /** Connections of proposers, to tell them when they are superseded. */
   sessions: readonly AcceptorSession[];
-  /** The session of the proposer that this log is of, which hears of every sync; 0: nobody. */
+  /**
+   * The session of the proposer that owns this log, which hears of every sync. 0 when there is
+   * none.
+   */
   appender: number;
 }
 
@@ -94,12 +104,15 @@ export type AcceptorEvent =
   | { readonly type: "written"; readonly writtenLsn: Lsn; readonly recordEndLsn: Lsn }
   /** Nothing more is waiting to be handled: what was written is worth a sync. */
   | { readonly type: "idle" }
-  /** Nothing has come for a while: what was written is worth a sync, even though it ends within a record. */
+  /**
+   * Nothing has come for a while: what was written is worth a sync, even if it ends within a
+   * record.
+   */
   | { readonly type: "quiet" }
   /** The sync with this number of cuts is done. */
   | { readonly type: "synced"; readonly cuts: number }
   | { readonly type: "feedback"; readonly remoteConsistentLsn: Lsn }
-  /** An operator sets back a term that was driven up, while nobody is connected. */
+  /** An operator lowers a term that was driven up, while nobody is connected. */
   | { readonly type: "lowerTerm"; readonly term: number };
 
 export type AcceptorEffect =
@@ -114,12 +127,12 @@ export type AcceptorEffect =
   /** Make the log durable; answered by the event `synced`. */
   | { readonly type: "sync"; readonly cuts: number }
   | { readonly type: "send"; readonly session: number; readonly message: AcceptorMessage }
-  /** The proposer did what can't be: end its connection with this error. */
+  /** The proposer did something impossible: end its connection with this error. */
   | { readonly type: "refuse"; readonly session: number; readonly error: ZenithError }
   /** Readers may have more. */
   | { readonly type: "committed"; readonly lsn: Lsn };
 
-/** The control record of a timeline that nobody has written to. */
+/** The control record of a timeline that has never been written to. */
 export function newAcceptorControl(): AcceptorControl {
   return {
     term: 0,
@@ -141,9 +154,9 @@ export function controlOf(state: AcceptorState): AcceptorControl {
 /**
  * The state after a start.
  *
- * @param endOfWal the last record boundary in the WAL, behind which it was cut; 0/0 when there is none
- * @param limits other than the production's are for simulations
- * @throws {ZenithError} `corrupt_data` when WAL that was committed is not there
+ * @param endOfWal the last record boundary in the WAL, which was cut there; 0/0 when there is none
+ * @param limits other values than production's are for simulations
+ * @throws {ZenithError} `corrupt_data` when committed WAL is missing
  */
 export function startAcceptor(
   control: AcceptorControl,
@@ -162,7 +175,7 @@ export function startAcceptor(
   }
   return {
     ...control,
-    // Control files have been written that say more than can be.
+    // Control files have been written that claim more than is possible.
     remoteConsistentLsn: minLsn(
       control.remoteConsistentLsn,
       maxLsn(control.commitLsn, control.timelineStartLsn),
@@ -187,9 +200,10 @@ export function startAcceptor(
 }
 
 /**
- * Changes `state` in place and says what is to be done, in this order.
+ * Changes `state` in place and returns the effects to carry out, in this order.
  *
- * @throws {ZenithError} `conflict` when `lowerTerm` asks for what can't be done; nothing has changed then
+ * @throws {ZenithError} `conflict` when `lowerTerm` asks for the impossible; nothing has changed
+ *   then
  */
 export function stepAcceptor(state: AcceptorState, event: AcceptorEvent): AcceptorEffect[] {
   const effects: AcceptorEffect[] = [];
@@ -228,7 +242,7 @@ export function stepAcceptor(state: AcceptorState, event: AcceptorEvent): Accept
       if (event.remoteConsistentLsn <= state.remoteConsistentLsn) break;
       if (event.remoteConsistentLsn > state.commitLsn) break;
       state.remoteConsistentLsn = event.remoteConsistentLsn;
-      // Through the proposer the other acceptors hear of it, and can let go of WAL.
+      // The other acceptors hear of it through the proposer, and can remove WAL.
       if (state.appender !== 0) send(effects, state.appender, appendResponse(state));
       break;
     case "lowerTerm":
@@ -339,7 +353,10 @@ function onElected(
   send(effects, session, appendResponse(state));
 }
 
-/** Its log is here already: it has connected again, or someone else says that it has won that election. */
+/**
+ * Its log is here already: it has reconnected, or another proposer claims to have won that
+ * election.
+ */
 function onElectedAgain(
   state: AcceptorState,
   sender: AcceptorSession,
@@ -357,7 +374,10 @@ function onElectedAgain(
   send(effects, sender.id, appendResponse(state));
 }
 
-/** What shows that a proposer's election is none, or not of this timeline; undefined when nothing does. */
+/**
+ * What shows that a proposer's election is invalid, or is for another timeline; undefined when
+ * nothing does.
+ */
 function electedProblem(state: AcceptorState, message: ProposerElected): string | undefined {
   const { history, startLsn, timelineStartLsn, term } = message;
   const where = `timeline ${state.identity.timelineId}, term ${term}`;
@@ -386,8 +406,8 @@ function electedProblem(state: AcceptorState, message: ProposerElected): string 
 }
 
 /**
- * Where the log here parts from that of a proposer with this history. The proposer knows a lower bound: since this acceptor's vote a
- * sync may have ended, and with it commitLsn may have risen.
+ * Where the log here parts from the log of a proposer with this history. The proposer knows only a
+ * lower bound: a sync may have ended since this acceptor's vote and raised commitLsn.
  */
 function commonEnd(state: AcceptorState, history: TermHistory): Lsn {
   return commonPrefixEnd(history, state.history, state.recordEndLsn, state.timelineStartLsn);
@@ -447,7 +467,7 @@ function onSynced(state: AcceptorState, cuts: number, effects: AcceptorEffect[])
   if (state.appender !== 0) send(effects, state.appender, appendResponse(state));
 }
 
-/** Follows a newer term. Those who proposed in older ones hear of it at once, so that they stop. */
+/** Follows a newer term. Proposers of older terms hear of it at once, so that they stop. */
 function raiseTerm(state: AcceptorState, session: number, term: number, effects: AcceptorEffect[]): void {
   assert(term > state.term, "terms only rise");
   state.term = term;
@@ -458,7 +478,7 @@ function raiseTerm(state: AcceptorState, session: number, term: number, effects:
   state.appender = 0;
 }
 
-/** The log was cut or begun: it ends at `lsn`, durably. */
+/** The log was cut or has just begun: it ends at `lsn`, durably. */
 function setLog(state: AcceptorState, lsn: Lsn): void {
   state.writtenLsn = lsn;
   state.recordEndLsn = lsn;
@@ -468,7 +488,10 @@ function setLog(state: AcceptorState, lsn: Lsn): void {
   state.syncingTo = INVALID_LSN;
 }
 
-/** The quorum's position counts here as far as the log reaches: up to there it is the same log. */
+/**
+ * The quorum's position counts here as far as the log reaches, because up to there it is the same
+ * log.
+ */
 function advanceCommit(state: AcceptorState, effects: AcceptorEffect[]): void {
   const lsn = minLsn(state.knownCommitLsn, state.flushLsn);
   if (lsn > state.commitLsn) {
@@ -482,7 +505,7 @@ function advanceCommit(state: AcceptorState, effects: AcceptorEffect[]): void {
   );
 }
 
-/** What an older term's proposer has told of its log says nothing about the new one's. */
+/** What an older term's proposer said about its log says nothing about the new one. */
 function forgetTold(state: AcceptorState): void {
   state.knownCommitLsn = state.commitLsn;
   state.knownTruncateLsn = INVALID_LSN;
@@ -490,8 +513,8 @@ function forgetTold(state: AcceptorState): void {
 }
 
 /**
- * Votes that were given in between can be given again: the caller knows that no election is under way, and that nobody was
- * elected in those terms.
+ * Votes that were given in between can be given again. The caller knows that no election is under
+ * way and that nobody was elected in those terms.
  */
 function onLowerTerm(state: AcceptorState, term: number, effects: AcceptorEffect[]): void {
   const { timelineId } = state.identity;

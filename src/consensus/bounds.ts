@@ -1,6 +1,7 @@
 /**
- * What an acceptor and a proposer believe of numbers that others send. A number that no honest sender can have is refused where it
- * comes in, before anything is made of it: what becomes state stays, and other numbers are computed from it.
+ * Which numbers from others an acceptor and a proposer believe. A number that no honest sender can
+ * have is refused on arrival, before anything is derived from it: what becomes state stays, and
+ * other numbers are computed from it.
  */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -15,19 +16,23 @@ import type {
 } from "./messages.ts";
 import { formatTermHistory, historyTerm, isTermHistory, TERM_HISTORY_MAX_LENGTH } from "./term_history.ts";
 
-/** The highest term. Behind it there could be no election, so that nobody may get near it. */
+/** The highest term. No election could follow it, so nobody may get near it. */
 export const TERM_MAX = 2 ** 52;
 
 /**
- * How far one message can raise an acceptor's term. A proposer that is further ahead of an acceptor goes up in steps. Each step costs whoever
- * takes it a durable write at the acceptor, and it takes 2^42 of them to reach {@link TERM_MAX}.
+ * How far one message can raise an acceptor's term. A proposer that is further ahead raises it in
+ * steps. Each step costs a durable write at the acceptor, and it takes 2^42 of them to reach
+ * {@link TERM_MAX}.
  */
 export const TERM_STEP_MAX = 1024;
 
 assert(TERM_MAX / TERM_STEP_MAX >= 2 ** 42, "nobody can drive a term up to its end");
 assert(TERM_MAX < Number.MAX_SAFE_INTEGER - TERM_HISTORY_MAX_LENGTH, "terms are exact numbers");
 
-/** Where the term of a proposer's message can't be one for an acceptor in `current`; undefined when it can. */
+/**
+ * Why a proposer's message can't have this term, for an acceptor in `current`; undefined when it
+ * can.
+ */
 export function termProblem(current: number, term: number): string | undefined {
   if (!Number.isSafeInteger(term) || term < 1 || term > TERM_MAX) {
     return `term ${term} is outside 1..${TERM_MAX}`;
@@ -38,7 +43,7 @@ export function termProblem(current: number, term: number): string | undefined {
   return undefined;
 }
 
-/** What in an election's numbers contradicts itself; undefined when nothing does. */
+/** What contradicts itself in an election's numbers; undefined when nothing does. */
 export function electionProblem(message: ProposerElected): string | undefined {
   const { history, timelineStartLsn, term } = message;
   if (!isTermHistory(history)) return `malformed history ${formatTermHistory(history)}`;
@@ -49,7 +54,7 @@ export function electionProblem(message: ProposerElected): string | undefined {
   return undefined;
 }
 
-/** What in an AppendRequest can't be; undefined when nothing is wrong. */
+/** What is impossible in an AppendRequest; undefined when nothing is. */
 export function appendProblem({ beginLsn, bytes }: AppendRequest): string | undefined {
   return beginLsn + bytes.length > MAX_LSN
     ? `${bytes.length} bytes of WAL at ${formatLsn(beginLsn)} end beyond ${formatLsn(MAX_LSN)}`
@@ -57,7 +62,7 @@ export function appendProblem({ beginLsn, bytes }: AppendRequest): string | unde
 }
 
 /**
- * What no acceptor can say.
+ * Refuses what no acceptor can say.
  *
  * @throws {ZenithError} `protocol`; `conflict` for a term that was driven up, which can be repaired
  */
@@ -101,7 +106,10 @@ function checkVote({ term, history, timelineStartLsn, flushLsn }: VoteResponse):
   }
 }
 
-/** What does not fit between a proposer's greeting and the timeline it wants to write; undefined when all fits. */
+/**
+ * What does not match between a proposer's greeting and the timeline that it wants to write;
+ * undefined when everything matches.
+ */
 export function identityMismatch(
   identity: TimelineIdentity,
   info: TimelineIdentity,

@@ -1,18 +1,23 @@
+/** Limits on the WAL that a proposer and its acceptors have in flight or in memory. */
 import { assert } from "../common/assert.ts";
 import { APPEND_MAX_BYTES } from "./messages.ts";
 
-/** How much WAL is on its way or in memory at once. A record may be longer than any of it. */
+/** How much WAL is in flight or in memory at once. A record may be longer than any of these. */
 export interface Limits {
-  /** WAL that may be on its way to an acceptor that does not have it durably. */
+  /** WAL that may be on its way to an acceptor that does not have it durably yet. */
   readonly inFlightBytes: number;
   /**
-   * The most of the proposer's own WAL that goes in one message: small enough that acceptors begin to write while more comes, and that with
-   * its header it fits into the buffers that connections use again.
+   * The most of the proposer's own WAL in one message. It is small enough that acceptors begin to
+   * write while more is coming, and that with its header it fits the buffers that connections
+   * reuse.
    */
   readonly appendBytes: number;
-  /** WAL that one fetch asks for. */
+  /** How much WAL one fetch asks for. */
   readonly fetchBytes: number;
-  /** So much of a record that has not ended is worth a sync at the acceptor: the proposer hears that it may go on. */
+  /**
+   * When this much of an unfinished record has arrived, the acceptor syncs it, and the proposer
+   * hears that it may continue.
+   */
   readonly partSyncBytes: number;
 }
 
@@ -23,7 +28,7 @@ export const LIMITS: Limits = checkedLimits({
   partSyncBytes: 4 << 20,
 });
 
-/** Asserts what limits must be for a record of any length to pass. */
+/** Asserts the relations between limits that let a record of any length pass. */
 export function checkedLimits(limits: Limits): Limits {
   const { inFlightBytes, appendBytes, fetchBytes, partSyncBytes } = limits;
   assert(partSyncBytes <= inFlightBytes, "an acceptor confirms before its proposer has to wait for that");

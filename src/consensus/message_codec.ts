@@ -1,6 +1,7 @@
 /**
- * Messages between proposer and acceptor as bytes. The normative description is `docs/formats/wal_acceptor_protocol.md`. Numbers are
- * big-endian, as everything in the Postgres wire protocol that carries them.
+ * Encodes and decodes the messages between proposer and acceptor. The normative description is
+ * `docs/formats/wal_acceptor_protocol.md`. Numbers are big-endian, like everything in the Postgres
+ * wire protocol that carries them.
  */
 import { Buffer } from "node:buffer";
 import { putUint32, putUint64, uint32 } from "../common/big_endian.ts";
@@ -23,10 +24,13 @@ import {
 
 type Message = ProposerMessage | AcceptorMessage;
 
-/** One type of message: a byte that says which, then its fields, which `put` and `take` go through in the same order. */
+/**
+ * One type of message: a tag byte, then its fields, which `put` and `take` go through in the same
+ * order.
+ */
 interface Codec<M> {
   readonly tag: number;
-  /** Bytes behind the tag. */
+  /** Bytes after the tag. */
   size(message: M): number;
   put(out: Writer, message: M): void;
   take(from: Reader): M;
@@ -167,7 +171,7 @@ const ACCEPTOR_CODECS: readonly Codec<AcceptorMessage>[] = [
   CODECS.VoteResponse,
 ];
 
-/** A message as the bytes of one CopyData. */
+/** Encodes a message as the bytes of one CopyData. */
 export function encodeMessage(message: Message): Uint8Array {
   const codec: Codec<Message> = CODECS[message.type];
   const out = new Writer(new Uint8Array(1 + codec.size(message)), 0);
@@ -176,7 +180,10 @@ export function encodeMessage(message: Message): Uint8Array {
   return out.bytes;
 }
 
-/** Writes what comes before an AppendRequest's WAL, for senders that hold the WAL elsewhere. @returns the WAL's offset */
+/**
+ * Writes what comes before an AppendRequest's WAL, for senders that hold the WAL elsewhere.
+ * @returns the offset of the WAL
+ */
 export function encodeAppendRequestHeader(bytes: Uint8Array, off: number, header: AppendHeader): number {
   const out = new Writer(bytes, off);
   out.u8(APPEND_REQUEST_TAG);
@@ -195,9 +202,10 @@ function putAppendHeader(out: Writer, header: AppendHeader): void {
 }
 
 /**
- * Reads what a proposer sent: `bytes[off, off + len)`. An AppendRequest's `bytes` refer to them.
+ * Reads what a proposer sent: `bytes[off, off + len)`. The `bytes` of an AppendRequest refer to
+ * them.
  *
- * @throws {ZenithError} `protocol` on anything malformed, naming what
+ * @throws {ZenithError} `protocol` on anything malformed, with its name
  */
 export function decodeProposerMessage(bytes: Uint8Array, off: number, len: number): ProposerMessage {
   return decode(PROPOSER_CODECS, "a proposer", new Reader(bytes, off, len));
@@ -206,7 +214,7 @@ export function decodeProposerMessage(bytes: Uint8Array, off: number, len: numbe
 /**
  * Reads what an acceptor sent: `bytes[off, off + len)`.
  *
- * @throws {ZenithError} `protocol` on anything malformed, naming what
+ * @throws {ZenithError} `protocol` on anything malformed, with its name
  */
 export function decodeAcceptorMessage(bytes: Uint8Array, off: number, len: number): AcceptorMessage {
   return decode(ACCEPTOR_CODECS, "an acceptor", new Reader(bytes, off, len));
@@ -236,7 +244,7 @@ function historyBytes(history: TermHistory): number {
   return 4 + history.length * HISTORY_ENTRY_BYTES;
 }
 
-/** Goes through a message's bytes and fills them. */
+/** Fills a message's bytes from the start. */
 class Writer {
   readonly bytes: Uint8Array;
   #at: number;
@@ -285,7 +293,10 @@ class Writer {
   }
 }
 
-/** Goes through a message's bytes. @throws {ZenithError} `protocol`, at every step, when it is not there or makes no sense */
+/**
+ * Reads a message's bytes from the start. @throws {ZenithError} `protocol`, at every step, when a
+ * field is missing or makes no sense
+ */
 class Reader {
   readonly #bytes: Uint8Array;
   readonly #end: number;

@@ -1,15 +1,15 @@
-/** What a proposer and an acceptor say to each other; as bytes: `message_codec.ts`. */
+/** What a proposer and an acceptor say to each other; `message_codec.ts` turns it into bytes. */
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { TermHistory } from "./term_history.ts";
 
-/** Goes up with every incompatible change; an acceptor refuses what it does not know. */
+/** Rises with every incompatible change; an acceptor refuses a version that it does not know. */
 export const WAL_ACCEPTOR_PROTOCOL_VERSION = 2;
 
 /** The most WAL that one AppendRequest carries. */
 export const APPEND_MAX_BYTES = 1 << 20;
 
-/** What a timeline's WAL is, fixed for its life. */
+/** What identifies a timeline's WAL, fixed for its life. */
 export interface TimelineIdentity {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
@@ -25,8 +25,8 @@ export interface ServerInfo extends TimelineIdentity {
   readonly type: "ServerInfo";
   readonly protocolVersion: number;
   /**
-   * Random, one per run of a proposer. By it the acceptor knows the proposer that was elected: whoever does not have it can't
-   * speak in its name.
+   * Random, one per run of a proposer. It tells the acceptor which proposer was elected: without it
+   * nobody can speak in that proposer's name.
    */
   readonly proposerId: string;
 }
@@ -57,7 +57,7 @@ export interface VoteResponse {
 export interface ProposerElected {
   readonly type: "ProposerElected";
   readonly term: number;
-  /** Up to here at least this acceptor has the proposer's log, as far as its vote has told. */
+  /** This acceptor has the proposer's log at least up to here, by what its vote said. */
   readonly startLsn: Lsn;
   readonly timelineStartLsn: Lsn;
   readonly history: TermHistory;
@@ -73,17 +73,23 @@ export interface AppendRequest {
   readonly truncateLsn: Lsn;
   /** What the page server has made durable, as far as any acceptor knows. */
   readonly remoteConsistentLsn: Lsn;
-  /** May end in the middle of a record. Empty: only the other fields are news. */
+  /** May end in the middle of a record. When empty, only the other fields are news. */
   readonly bytes: Uint8Array;
 }
 
 export interface AppendResponse {
   readonly type: "AppendResponse";
   readonly term: number;
-  /** The newest term of the acceptor's history. When it is the proposer's, the acceptor's log is a prefix of the proposer's. */
+  /**
+   * The newest term of the acceptor's history. If it is the proposer's own term, the acceptor's log
+   * is a prefix of the proposer's.
+   */
   readonly historyTerm: number;
   readonly flushLsn: Lsn;
-  /** Up to here it has the log durably; above flushLsn part of a record, which a crash takes away. */
+  /**
+   * The log is durable up to here. Above flushLsn lies part of a record, which a crash would
+   * remove.
+   */
   readonly durableLsn: Lsn;
   readonly commitLsn: Lsn;
   /** What the page server has made durable, as far as this acceptor knows. */

@@ -1,10 +1,12 @@
 /**
- * The one writer of a timeline: gets itself elected by a quorum of acceptors, brings them to one log, and counts how far
- * a quorum has it. Pure: no clock, no I/O, no randomness. The driver (`src/compute/proposer/wal_proposer.ts`, and the simulator) feeds
- * it events and carries out the effects of each in order.
+ * The one writer of a timeline: it gets itself elected by a quorum of acceptors, brings them to one
+ * log, and counts how far a quorum has that log. Pure: no clock, no I/O, no randomness. The driver
+ * (`src/compute/proposer/wal_proposer.ts`, or the simulator) feeds it events and carries out the
+ * effects of each in order.
  *
- * The proposer has WAL of its own only from where its term starts, and of that only a window, which may be much less than one record. What an
- * acceptor lacks below the window is fetched: what is not committed from Postgres, which keeps it until then; the rest from another
+ * The proposer has its own WAL only from the start of its term, and of that only a window, which
+ * may be much smaller than one record. It fetches what an acceptor lacks below the window:
+ * uncommitted WAL from Postgres, which keeps it until it is committed; the rest from another
  * acceptor of the term, whose log is a prefix of this proposer's.
  */
 import { assert } from "../common/assert.ts";
@@ -31,7 +33,7 @@ export type PeerPhase =
   | "offline"
   /** ServerInfo is sent. */
   | "greeting"
-  /** It has answered, and has not been asked for its vote, or has denied it. */
+  /** It has answered. It has not been asked for its vote yet, or has refused it. */
   | "greeted"
   /** VoteRequest is sent. */
   | "voting"
@@ -43,13 +45,16 @@ export type PeerPhase =
 
 export interface Peer {
   phase: PeerPhase;
-  /** The highest term that it has told of on this connection. */
+  /** The highest term that it has reported on this connection. */
   term: number;
-  /** Its vote for the current term, once it was given. */
+  /** Its vote for the current term, once it has given it. */
   vote: VoteResponse | undefined;
-  /** Where it has confirmed to be, in this term; 0/0 before. */
+  /** The position that it has confirmed in this term; 0/0 before. */
   flushLsn: Lsn;
-  /** What it has durably, as it told last: above flushLsn part of a record, which a crash takes from it. */
+  /**
+   * What it has durably, by its latest report. Above flushLsn lies part of a record, which a crash
+   * would remove.
+   */
   durableLsn: Lsn;
   /** The next byte to send. */
   nextLsn: Lsn;
@@ -59,9 +64,9 @@ export interface Peer {
 export interface ProposerConfig {
   readonly serverInfo: ServerInfo;
   readonly acceptorCount: number;
-  /** Where the timeline's WAL begins when no acceptor has any: the page server's last record. */
+  /** Where the timeline's WAL begins if no acceptor has any: at the page server's last record. */
   readonly timelineStartLsn: Lsn;
-  /** Other than the production's are for simulations. */
+  /** Other values than production's are for simulations. */
   readonly limits?: Limits;
 }
 
@@ -69,15 +74,15 @@ export interface ProposerState {
   readonly config: ProposerConfig;
   readonly limits: Limits;
   phase: "campaigning" | "elected" | "stopped";
-  /** 0 until a quorum was greeted. */
+  /** 0 until a quorum has been greeted. */
   term: number;
-  /** The highest term that any acceptor has told of. */
+  /** The highest term that any acceptor has reported. */
   seenTerm: number;
   timelineStartLsn: Lsn;
   /** Where this term's log begins: everything below is decided. */
   epochStartLsn: Lsn;
   history: TermHistory;
-  /** WAL that the driver has at hand. */
+  /** The WAL that the driver has in memory. */
   localStartLsn: Lsn;
   localEndLsn: Lsn;
   /** 0/0 until a quorum has everything up to the term's start. */
@@ -90,13 +95,13 @@ export type ProposerEvent =
   | { readonly type: "connected"; readonly peer: number }
   | { readonly type: "disconnected"; readonly peer: number }
   | { readonly type: "message"; readonly peer: number; readonly message: AcceptorMessage }
-  /** No answer for a while: say it again. */
+  /** No answer for a while: repeat the message. */
   | { readonly type: "tick"; readonly peer: number }
   /** No quorum for a while: try a higher term. */
   | { readonly type: "electionTimeout" }
   /** Postgres has written up to here. */
   | { readonly type: "localAdvanced"; readonly endLsn: Lsn }
-  /** The driver has dropped WAL below, which is at most {@link settledLsn}. */
+  /** The driver has dropped the WAL below this, which is at most {@link settledLsn}. */
   | { readonly type: "localTrimmed"; readonly startLsn: Lsn }
   /** Answers the effect `fetch`; the bytes start where it asked for them. */
   | { readonly type: "fetched"; readonly peer: number; readonly lsn: Lsn; readonly bytes: Uint8Array }
@@ -116,8 +121,8 @@ export type ProposerEffect =
     readonly remoteConsistentLsn: Lsn;
   }
   /**
-   * Read up to [from, to) at acceptor `source`, as long as it is in `term`, or at {@link POSTGRES}; answered by `fetched` or
-   * `fetchFailed`.
+   * Read up to [from, to) from acceptor `source`, as long as it is in `term`, or from
+   * {@link POSTGRES}. Answered by `fetched` or `fetchFailed`.
    */
   | {
     readonly type: "fetch";
@@ -127,12 +132,15 @@ export type ProposerEffect =
     readonly from: Lsn;
     readonly to: Lsn;
   }
-  /** Elected: WAL of this term goes on from here. A quorum need not have everything below yet; `committed` says so. */
+  /**
+   * Elected: this term's WAL starts here. A quorum need not have everything below yet; `committed`
+   * reports that.
+   */
   | { readonly type: "elected"; readonly term: number; readonly epochStartLsn: Lsn }
-  /** A quorum has everything up to here. The first time: up to the start of the term. */
+  /** A quorum has everything up to here; the first time, up to the start of the term. */
   | { readonly type: "committed"; readonly lsn: Lsn }
   | { readonly type: "remoteConsistent"; readonly lsn: Lsn }
-  /** Someone was elected in a newer term, or wants to be. Nothing is sent any more. */
+  /** Somebody was elected in a newer term, or wants to be. Nothing more is sent. */
   | { readonly type: "fenced"; readonly term: number };
 
 /** @throws {ZenithError} `invalid_argument` when there is no acceptor */
@@ -164,9 +172,9 @@ export function startProposer(config: ProposerConfig): ProposerState {
 }
 
 /**
- * Changes `state` in place and says what is to be done, in this order.
+ * Changes `state` in place and returns the effects to carry out, in this order.
  *
- * @throws {ZenithError} when an acceptor says what can't be: its connection is of no use
+ * @throws {ZenithError} when an acceptor says something impossible: its connection is of no use
  */
 export function stepProposer(state: ProposerState, event: ProposerEvent): ProposerEffect[] {
   const effects: ProposerEffect[] = [];
@@ -178,7 +186,7 @@ export function stepProposer(state: ProposerState, event: ProposerEvent): Propos
       send(effects, event.peer, state.config.serverInfo);
       break;
     case "disconnected":
-      // Its vote and what it has confirmed count all the same: they are durable.
+      // Its vote and the positions that it has confirmed still count: they are durable.
       state.peers[event.peer].phase = "offline";
       break;
     case "message":
@@ -252,10 +260,10 @@ function onGreeting(state: ProposerState, index: number, effects: ProposerEffect
   if (greeted >= quorum(state)) campaign(state, effects);
 }
 
-/** Takes a term that is above every term heard of, and asks everyone that is there for its vote. */
+/** Takes a term above every term heard of, and asks everybody who is connected for a vote. */
 function campaign(state: ProposerState, effects: ProposerEffect[]): void {
   const present = state.peers.filter(({ phase }) => phase !== "offline" && phase !== "greeting").length;
-  // The term must be above that of any quorum, or it can't be won.
+  // To be won, the term must be above that of any quorum.
   if (present < quorum(state)) return;
   const term = Math.max(state.seenTerm, state.term) + 1;
   if (term > TERM_MAX) return;
@@ -267,7 +275,10 @@ function campaign(state: ProposerState, effects: ProposerEffect[]): void {
   }
 }
 
-/** An acceptor follows a term only so far at once. One that is further behind is led up in steps; what it votes there does not count. */
+/**
+ * One message raises an acceptor's term only so far. An acceptor that is further behind is led up
+ * in steps, and its votes on the way don't count.
+ */
 function askVote(state: ProposerState, index: number, effects: ProposerEffect[]): void {
   const peer = state.peers[index];
   peer.phase = "voting";
@@ -288,7 +299,7 @@ function onVoteResponse(
     return;
   }
   if (state.phase === "elected") {
-    // Voted or not, it is in our term, and its log will not change but by us.
+    // Whether or not it voted, it is in our term, and only we can change its log from now on.
     elect(state, index, message, effects);
     return;
   }
@@ -350,7 +361,7 @@ function onAppendResponse(
   message: AppendResponse,
   effects: ProposerEffect[],
 ): void {
-  // While its history is an older term's, its positions say nothing about our log.
+  // While its history is of an older term, its positions say nothing about our log.
   if (state.phase !== "elected" || message.term !== state.term || message.historyTerm !== state.term) return;
   const peer = state.peers[index];
   if (message.durableLsn > state.localEndLsn) {
@@ -373,7 +384,7 @@ function onAppendResponse(
   peer.durableLsn = maxLsn(peer.durableLsn, message.durableLsn);
   if (peer.phase === "electing") {
     peer.phase = "streaming";
-    // It may have crashed since it was connected last.
+    // It may have crashed since it last connected.
     peer.durableLsn = message.durableLsn;
     peer.nextLsn = message.durableLsn;
   }
@@ -383,7 +394,7 @@ function onAppendResponse(
     effects.push({ type: "remoteConsistent", lsn: message.remoteConsistentLsn });
     hasNews = true;
   }
-  // First the commit, so that what is sent next carries it.
+  // The commit first, so that the next message carries it.
   hasNews = advanceCommit(state, effects) || hasNews;
   const hasSent = pump(state, index, effects);
   feedFrom(state, index, effects);
@@ -394,26 +405,29 @@ function onAppendResponse(
 }
 
 /**
- * What the driver may drop of its own WAL: a quorum has it durably, if only part of a record, or it is committed. Should acceptors
- * lose it, Postgres still has it.
+ * Up to where the driver may drop its own WAL: it is committed, or a quorum has it durably, even if
+ * only as part of a record. If acceptors lose it, Postgres still has it.
  */
 export function settledLsn(state: ProposerState): Lsn {
   const positions = state.peers.map(({ durableLsn }) => durableLsn).sort((a, b) => b - a);
   return maxLsn(state.commitLsn, positions[quorum(state) - 1]);
 }
 
-/** The quorum-th largest position among those whose log is this term's, which only then is decided. */
+/**
+ * The quorum-th largest position among acceptors whose log is this term's. Only then is WAL
+ * decided.
+ */
 function advanceCommit(state: ProposerState, effects: ProposerEffect[]): boolean {
   const positions = state.peers.map(({ flushLsn }) => flushLsn).sort((a, b) => b - a);
   const lsn = positions[quorum(state) - 1];
-  // Below the term's start an acceptor's log has not become this term's yet.
+  // Below the term's start, an acceptor's log has not become this term's yet.
   if (lsn < state.epochStartLsn || lsn <= state.commitLsn) return false;
   state.commitLsn = lsn;
   effects.push({ type: "committed", lsn });
   return true;
 }
 
-/** Sends what the peer lacks, as far as it may be sent now. */
+/** Sends what the peer lacks, as far as the limits allow now. */
 function pump(state: ProposerState, index: number, effects: ProposerEffect[]): boolean {
   const peer = state.peers[index];
   let hasSent = false;
@@ -431,7 +445,10 @@ function pump(state: ProposerState, index: number, effects: ProposerEffect[]): b
   return hasSent;
 }
 
-/** Peers that lack what the window no longer holds may have waited for one that has it: this one may be the first. */
+/**
+ * Peers that lack WAL below the window may have been waiting for an acceptor that has it: this one
+ * may be the first.
+ */
 function feedFrom(state: ProposerState, source: number, effects: ProposerEffect[]): void {
   const { durableLsn } = state.peers[source];
   for (let i = 0; i < state.peers.length; i++) {
@@ -459,11 +476,12 @@ function pushAppend(state: ProposerState, index: number, endLsn: Lsn, effects: P
   });
 }
 
-/** Asks for what the window no longer holds. */
+/** Asks for WAL that the window no longer holds. */
 function requestFetch(state: ProposerState, index: number, effects: ProposerEffect[]): void {
   const peer = state.peers[index];
   if (peer.fetching) return;
-  // What is not committed may be at no acceptor any more: the beginning of a record that each of them has lost in a crash.
+  // Uncommitted WAL may be at no acceptor any more: it is the beginning of a record that each of
+  // them lost in a crash.
   const isCommitted = peer.nextLsn < state.commitLsn || state.commitLsn === INVALID_LSN;
   const source = isCommitted ? sourceFor(state, index) : POSTGRES;
   if (source === undefined) return;
@@ -473,7 +491,7 @@ function requestFetch(state: ProposerState, index: number, effects: ProposerEffe
   effects.push({ type: "fetch", peer: index, source, term: state.term, from: peer.nextLsn, to });
 }
 
-/** The acceptor of this term that has the most, if it has what this one lacks. */
+/** The acceptor of this term that has the most WAL, if it has what this one lacks. */
 function sourceFor(state: ProposerState, index: number): number | undefined {
   const { nextLsn } = state.peers[index];
   let source: number | undefined;
@@ -495,7 +513,7 @@ function onFetched(
   assert(bytes.length > 0 && bytes.length <= APPEND_MAX_BYTES, "a fetch brings what one message can carry");
   const peer = state.peers[index];
   peer.fetching = false;
-  // It may have reconnected, and need something else now.
+  // It may have reconnected and need something else now.
   if (peer.phase === "streaming" && peer.nextLsn === lsn) {
     const message: ProposerMessage = {
       type: "AppendRequest",
@@ -521,7 +539,7 @@ function onTick(state: ProposerState, index: number, effects: ProposerEffect[]):
     case "greeted":
     case "voting":
     case "electing":
-      // With the term settled this asks for the state of its log.
+      // Once the term is settled, this asks for the state of its log.
       if (state.term > 0) askVote(state, index, effects);
       break;
     case "streaming":
@@ -531,7 +549,7 @@ function onTick(state: ProposerState, index: number, effects: ProposerEffect[]):
   }
 }
 
-/** What every acceptor has, also those that are away. */
+/** Up to where every acceptor has the log, including those that are away. */
 function truncateLsn(state: ProposerState): Lsn {
   let lsn = state.commitLsn;
   for (const { flushLsn } of state.peers) {

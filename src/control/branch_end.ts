@@ -1,3 +1,7 @@
+/**
+ * Waits until the page server has the WAL of a branch, up to its last acknowledged commit or a
+ * moment.
+ */
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
@@ -8,7 +12,10 @@ import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { safekeeperTimeline } from "./safekeepers.ts";
 
 const CATCH_UP_TIMEOUT_MS = 10_000;
-/** What the page server lacks may be one record of 1 GiB, amid which nothing shows that it gets on. */
+/**
+ * What the page server lacks may be a single record of 1 GiB, which shows no progress until it
+ * ends.
+ */
 const CATCH_UP_BYTES_PER_MS = (8 << 20) / 1_000;
 const POLL_MS = 50;
 
@@ -75,8 +82,7 @@ async function isFollowedByCommit(
     // later.
     return lsn < branch.latest_valid_lsn;
   } catch (error) {
-    // In the future, or before the history begins: whoever asks for it is told when nothing is
-    // missing.
+    // In the future, or before the history begins: the caller is told so once nothing is missing.
     if (error instanceof ZenithError && error.kind === "out_of_range") return false;
     throw error;
   }

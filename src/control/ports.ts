@@ -1,3 +1,4 @@
+/** Finds free ports, and says who holds one that is not free. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename } from "node:path";
@@ -71,7 +72,7 @@ function listenerOn(port: number): string | undefined {
 /** State of a socket in `/proc/net/tcp`: TCP_LISTEN. */
 const LISTENING = "0A";
 
-/** Those that listen on that port, at whichever address, as links of `/proc/<pid>/fd` name them. */
+/** The sockets that listen on that port at any address, as `/proc/<pid>/fd` names them. */
 function listeningSockets(port: number): Set<string> {
   const wanted = port.toString(16).toUpperCase().padStart(4, "0");
   const found = new Set<string>();

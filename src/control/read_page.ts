@@ -1,3 +1,4 @@
+/** Reads single pages from a page server, to look at them. */
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";

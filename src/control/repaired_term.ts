@@ -1,9 +1,10 @@
+/** Computes the term that repairs a timeline whose term somebody has driven up. */
 import { TERM_STEP_MAX } from "../consensus/bounds.ts";
 
 /** The terms of a timeline at one safekeeper. */
 export interface Terms {
   readonly term: number;
-  /** Of its log: somebody was elected in it. 0 when nobody ever was. */
+  /** The term of its log: somebody was elected in it. 0 when nobody ever was. */
   readonly historyTerm: number;
 }
 
@@ -14,11 +15,11 @@ export interface Terms {
 const CAMPAIGNS_MAX = 1_000_000;
 
 /**
- * The term that safekeepers of one timeline are set back to, whose terms were driven up: above
- * everything that elections can have brought about, so that no vote that still counts is given
- * twice. A step more is for campaigns whose traces were driven over.
+ * The term to give safekeepers of one timeline whose terms were driven up: above everything that
+ * elections can have produced, so that no vote that still counts is given twice. One step more
+ * allows for campaigns whose traces were overwritten.
  *
- * @param all of all its safekeepers: the newest log may be at any of them
+ * @param all the terms at all its safekeepers: the newest log may be at any of them
  */
 export function repairedTerm(all: readonly Terms[]): number {
   const newestLog = Math.max(0, ...all.map(({ historyTerm }) => historyTerm));

@@ -1,9 +1,11 @@
+/** Stops a background process and waits until it is gone. */
 import { ZenithError } from "../common/errors.ts";
 import { checkPidFile, isRunning } from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
 /**
- * `fast` ends orderly, `immediate` ends now; both lose nothing that was acknowledged as durable.
+ * `fast` shuts down cleanly, `immediate` ends at once; both lose nothing that was acknowledged as
+ * durable.
  */
 export type StopMode = "fast" | "immediate";
 

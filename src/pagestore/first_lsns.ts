@@ -1,4 +1,7 @@
-/** Since when a timeline has each object: the LSN of its first version in files and frozen layers. Loaded when first asked for. */
+/**
+ * Since when a timeline has each object: the LSN of its first version in files and frozen layers.
+ * Loaded at the first question.
+ */
 import type { DiskLayer, LayerMap } from "./files/layer_map.ts";
 import type { MemoryLayer } from "./memory/memory_layer.ts";
 import type { ObjectTable } from "./value/object_id.ts";
@@ -48,7 +51,7 @@ export class FirstLsns {
     try {
       for (const { reader } of layers) reader.forEachObject((slot, first) => this.#note(slot, first));
     } catch {
-      // Loaded again by the next who asks, who is told then.
+      // The next question loads it again and reports the failure.
       this.#lsn = null;
     }
   }

@@ -84,7 +84,9 @@ export class TimelineStore {
     this.#forEachBranchPoint((ancestor, lsn) => ancestor.#branchPoints.push(lsn));
   }
 
-  /** Keeps what a branch at `lsn` needs while that branch is being created. @returns what ends that */
+  /**
+   * Keeps what a branch at `lsn` needs while that branch is being created. @returns what ends that
+   */
   static #holdBranchPoint(ancestor: TimelineStore, lsn: Lsn): () => void {
     const held = [...branchPoints(ancestor, lsn)];
     for (const [store, limit] of held) store.#branchPoints.push(limit);
@@ -208,7 +210,7 @@ export class TimelineStore {
     this.#memory.open.put(slot, block, lsn, bytes, off, len, tag, willInit);
   }
 
-  /** As {@link put}, but copies the value. */
+  /** Like {@link put}, but copies the value. */
   putValue(
     slot: number,
     block: number,
@@ -302,8 +304,8 @@ export class TimelineStore {
   }
 
   /**
-   * Adds the files of {@link startBulk}, which must be complete, durably. Everything up to their LSN
-   * becomes readable in one moment.
+   * Adds the files of {@link startBulk}, which must be complete, durably. Everything up to their
+   * LSN becomes readable in one moment.
    *
    * @throws {ZenithError} `disk_full`, `io`: nothing of it is there then
    */

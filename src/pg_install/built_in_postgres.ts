@@ -1,6 +1,7 @@
 /**
- * The PostgreSQLs that are inside the executable, when it was built with `--with-postgres`, one for each major that was named.
- * Each is unpacked into a cache directory at its first use; `docs/formats/built_in_postgres.md` describes what is inside.
+ * The PostgreSQL installations inside the executable, when it was built with `--with-postgres`: one
+ * for each major that was named. Each is unpacked into a cache directory at its first use;
+ * `docs/formats/built_in_postgres.md` describes what is inside.
  */
 import {
   chmodSync,
@@ -45,7 +46,10 @@ const ContentsSchema = object({
 /** The list of what is inside. */
 export type PostgresContents = InferOutput<typeof ContentsSchema>;
 
-/** The two files of a major: {@link PostgresContents}, and the files' bytes one after the other, compressed by zstd. */
+/**
+ * The two files of a major: {@link PostgresContents}, and the files' bytes one after the other,
+ * compressed by zstd.
+ */
 export const CONTENTS_FILE = "contents.json";
 export const BYTES_FILE = "files.zst";
 
@@ -148,7 +152,7 @@ function fsyncPath(path: string): void {
 }
 
 /**
- * Puts it in its place, unless another process was faster. What is damaged is moved away, not
+ * Moves it into place, unless another process was faster. A damaged directory is moved away, not
  * changed: it may be in use.
  */
 function install(unfinished: string, target: string, contents: PostgresContents): void {

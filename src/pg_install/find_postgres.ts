@@ -1,6 +1,7 @@
 /**
- * Finds the PostgreSQL that computes run and that new tenants are initialised with, one for each major. Zenith needs no
- * patched one: the distribution's package, a build of one's own or the npm package with the binaries will all do.
+ * Finds the PostgreSQL that computes run and that new tenants are initialised with, one for each
+ * major. Zenith needs no patched one: the distribution's package, a build of one's own or the npm
+ * package with the binaries will all do.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -10,7 +11,9 @@ import { POSTGRES_MAJORS, postgresMajorsInWords } from "../common/postgres_major
 import { prepareBuiltIn } from "./built_in_postgres.ts";
 import { findEmbedded, prepareEmbedded } from "./embedded_postgres.ts";
 
-/** Where distributions that follow Debian's layout put them, each major in a directory of its own. */
+/**
+ * Where distributions that follow Debian's layout put them, each major in a directory of its own.
+ */
 const SYSTEM_ROOT = "/usr/lib/postgresql";
 
 /** What a directory for each major is called below the one that POSTGRES_DISTRIB_DIR names. */
@@ -27,39 +30,49 @@ export interface PostgresLocation {
   readonly what: string;
 }
 
-/** A PostgreSQL installation that has been looked at: it can be run and is of the major that it should be. */
+/**
+ * A PostgreSQL installation that has been looked at: it can be run and is of the major that it
+ * should be.
+ */
 export interface PostgresInstall extends PostgresLocation {
   /** As `postgres -V` prints it, e.g. `15.18`. */
   readonly version: string;
 }
 
 export interface FindPostgresOptions {
-  /** `--pg-distrib-dir` or the environment's config; wins over everything else for the majors that it has. */
+  /**
+   * `--pg-distrib-dir` or the environment's config; wins over everything else for the majors that
+   * it has.
+   */
   readonly distribDir?: string | undefined;
   /** Replaces `process.env`, for tests. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Where to start looking upwards for `node_modules`: this executable, this source file and the working directory by default. */
+  /**
+   * Where to start looking upwards for `node_modules`: this executable, this source file and the
+   * working directory by default.
+   */
   readonly searchFrom?: readonly string[];
   /** Replaces `/usr/lib/postgresql`, for tests. */
   readonly systemRoot?: string;
 }
 
 /**
- * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/<major>`, inside this executable, npm's
- * packages in a `node_modules` above the executable or the working directory. The first two may be an installation, or have a
- * directory for each major (`v17` or `17`); of a major that they do not have, the others are asked.
+ * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/<major>`, inside
+ * this executable, npm's packages in a `node_modules` above the executable or the working
+ * directory. The first two may be an installation, or have a directory for each major (`v17` or
+ * `17`); of a major that they do not have, the others are asked.
  *
- * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was asked for is unusable
+ * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was
+ *   asked for is unusable
  */
 export function findPostgres(major: number, options: FindPostgresOptions = {}): PostgresInstall {
   return inspect(locatePostgres(major, options));
 }
 
 /**
- * As {@link findPostgres}, without asking the program what it is, which takes tens of milliseconds: for callers whose
- * Postgres finds out by itself that a data directory is not of its major.
- *
- * @throws {ZenithError} `not_found`, `invalid_argument`
+ * Like {@link findPostgres}, without running the program to ask what it is, which takes tens of
+ * milliseconds: for callers whose Postgres notices by itself that a data directory is not of its
+ * major.
  */
 export function locatePostgres(major: number, options: FindPostgresOptions = {}): PostgresLocation {
   assertKnown(major);
@@ -74,7 +87,8 @@ export function locatePostgres(major: number, options: FindPostgresOptions = {})
 }
 
 /**
- * The newest there is: what a new tenant gets when nobody names a major. A configured one wins over newer ones elsewhere.
+ * The newest there is: what a new tenant gets when nobody names a major. A configured one wins over
+ * newer ones elsewhere.
  *
  * @throws {ZenithError} `not_found`, `invalid_argument`
  */
@@ -86,11 +100,14 @@ export function findNewestPostgres(options: FindPostgresOptions = {}): PostgresI
       if (found !== undefined) return inspect(found);
     }
   }
-  // Of the newest: its message and hint serve a machine that has none at all.
+  // The newest major's: its message and hint serve a machine that has none.
   return findPostgres(newestFirst[0], options);
 }
 
-/** One for each major that there is, oldest first. @throws {ZenithError} `invalid_argument` when one is unusable */
+/**
+ * One for each major that there is, oldest first. @throws {ZenithError} `invalid_argument` when one
+ * is unusable
+ */
 export function findAllPostgres(options: FindPostgresOptions = {}): PostgresInstall[] {
   return POSTGRES_MAJORS.flatMap((major) => {
     const found = locateConfigured(major, options) ?? locateElsewhere(major, options);
@@ -98,7 +115,10 @@ export function findAllPostgres(options: FindPostgresOptions = {}): PostgresInst
   });
 }
 
-/** The psql of the newest installation that has one; undefined when none has, as npm's packages do not. */
+/**
+ * The psql of the newest installation that has one; undefined when none has, as npm's packages do
+ * not.
+ */
 export function findPsql(options: FindPostgresOptions = {}): string | undefined {
   return findAllPostgres(options).map(({ binDir }) => join(binDir, "psql")).findLast((path) =>
     existsSync(path)
@@ -138,7 +158,9 @@ function locateConfigured(major: number, options: FindPostgresOptions): Postgres
   return undefined;
 }
 
-/** @throws {ZenithError} `invalid_argument` when the directory has no PostgreSQL that Zenith runs */
+/**
+ * @throws {ZenithError} `invalid_argument` when the directory has no PostgreSQL that Zenith runs
+ */
 function locateIn(dir: string, major: number, what: string): PostgresLocation | undefined {
   if (isInstallation(dir)) {
     const location = at(dir, major, "configured", what);

@@ -1,3 +1,4 @@
+/** Runs initdb to create the cluster of a new tenant. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { errorMessage, ZenithError } from "../common/errors.ts";

@@ -115,8 +115,9 @@ export class CopyBoth {
   }
 
   /**
-   * Like {@link send}, without a copy: makes room for a message of exactly `len` bytes. The caller fills
-   * `buffer[offset, offset + len)` at the returned offset before it calls anything else here, then may go on.
+   * Like {@link send}, without a copy: makes room for a message of exactly `len` bytes. The caller
+   * fills `buffer[offset, offset + len)` at the returned offset before it calls anything else here,
+   * then may go on.
    *
    * @example
    * const at = copy.reserve(RESPONSE_BYTES);

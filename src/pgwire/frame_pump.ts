@@ -1,4 +1,7 @@
-/** Moves messages from a socket to the code that handles them, and holds back a peer that is too fast. */
+/**
+ * Moves messages from a socket to the code that handles them, and holds back a peer that is too
+ * fast.
+ */
 import type { Socket } from "node:net";
 import type { FrameReader } from "./frame_reader.ts";
 import type { FrameWriter } from "./frame_writer.ts";

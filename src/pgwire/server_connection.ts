@@ -1,6 +1,6 @@
 /**
- * The server's side of one connection: its socket, its phases (a handshake, then a session), and how
- * it ends.
+ * The server's side of one connection: its socket, its phases (a handshake, then a session), and
+ * how it ends.
  */
 import { randomInt } from "node:crypto";
 import type { Socket } from "node:net";

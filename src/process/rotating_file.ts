@@ -1,3 +1,4 @@
+/** A log file that never grows beyond a limit: when it is full, it becomes the old one. */
 import { copyFileSync, renameSync, statSync, truncateSync } from "node:fs";
 import { destination } from "pino";
 

@@ -1,4 +1,7 @@
-/** Checks a safekeeper's data at rest: the control file of every timeline, and its WAL: what is committed, and what was written behind that. */
+/**
+ * Checks a safekeeper's data at rest: each timeline's control file and its WAL, both the committed
+ * part and what was written after it.
+ */
 import { basename, join, resolve } from "node:path";
 import type { DataCheck } from "../common/data_check.ts";
 import { type Disk, TEMPORARY_SUFFIX } from "../common/disk.ts";
@@ -11,7 +14,7 @@ import { checkWalAtOnce, endOfWritten, segmentFiles } from "../wal_store/check_w
 import { WalStore } from "../wal_store/wal_store.ts";
 import { type ControlFile, decodeControlFile } from "./control_file.ts";
 
-/** A working directory holds tenants, and they hold timelines. */
+/** A working directory holds tenants, which hold timelines. */
 const TIMELINE_DEPTH = 2;
 
 /** What to do about damage. */
@@ -19,13 +22,17 @@ export const RESTORE =
   "Stop the safekeeper and move the timeline's directory away: the next compute that starts fills it from another safekeeper. " +
   "Where this one is the only one, put the file back from a copy";
 
-/** Whether there are timelines of a safekeeper. @param dir a safekeeper's working directory, or in it a tenant's or a timeline's */
+/**
+ * Whether a directory holds timelines of a safekeeper.
+ *
+ * @param dir a safekeeper's working directory, or a tenant or timeline in it
+ */
 export function holdsSafekeeperTimelines(disk: Disk, dir: string): boolean {
   return timelineDirectories(disk, resolve(dir)).length > 0;
 }
 
 /**
- * Reads all of it. Nobody may write there meanwhile.
+ * Reads everything. Nobody may write there meanwhile.
  *
  * @param dir as for {@link holdsSafekeeperTimelines}
  */
@@ -33,7 +40,7 @@ export async function* checkSafekeeperData(disk: Disk, dir: string): AsyncGenera
   for (const path of timelineDirectories(disk, resolve(dir))) yield await timelineCheck(disk, path);
 }
 
-/** Those that have a control file or WAL without one. */
+/** The directories that have a control file, or WAL without one. */
 function timelineDirectories(disk: Disk, dir: string, depth = TIMELINE_DEPTH): string[] {
   if (disk.statSync(dir)?.isDirectory !== true) return [];
   const isTimeline = disk.statSync(join(dir, CONTROL_FILE)) !== null ||

@@ -1,3 +1,4 @@
+/** Calls the page server when a safekeeper has WAL that the page server lacks. */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { Logger } from "../process/log.ts";
@@ -11,21 +12,22 @@ import type { SafekeeperTimeline } from "./timeline.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
-/** How long a timeline is left alone that the page server does not know: its branch was deleted. */
+/** How long a timeline that the page server does not know is left alone: its branch was deleted. */
 const UNKNOWN_RETRY_MS = 60_000;
 
 /**
- * Asks the page server to come and read (`callmemaybe`), for each timeline that has committed WAL which the page server has not made
- * durable, while it makes no progress with it. With several safekeepers the progress at one is known at all, through the
- * proposer, so that those which aren't read from stay silent.
+ * Asks the page server to come and read (`callmemaybe`): for each timeline with committed WAL that
+ * the page server has not made durable, while it makes no progress. With several safekeepers, each
+ * hears of the progress at the others through the proposer, so those that are not read from stay
+ * silent.
  */
 export class Recall {
   readonly #pageserver: HostPort;
   readonly #self: HostPort;
   readonly #logger: Logger;
-  /** By timeline, the page server's position at the last round. */
+  /** The page server's position at the last round, by timeline. */
   #positions = new Map<SafekeeperTimeline, Lsn>();
-  /** Timelines that the page server does not know, and until when it is not bothered with them. */
+  /** Timelines that the page server does not know, and how long not to call it for them. */
   readonly #unknownUntil = new WeakMap<SafekeeperTimeline, number>();
   #lastError = "";
 

@@ -1,23 +1,27 @@
+/** Finds where the last whole record of a growing log ends. */
 import { BufferPool } from "../common/buffer_pool.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { CHUNK_SIZE, WalDecoder } from "../postgres/wal/decoder.ts";
 import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 
-/** One is enough: it is read and forgotten at once. */
+/** One is enough: each record is read and forgotten at once. */
 const RECORD = new WalRecord();
 
-/** For the same reason chunks are used again at once, by all timelines: as garbage they would lie there by the hundred. */
+/**
+ * For the same reason all timelines reuse these chunks at once; as garbage, hundreds would pile up.
+ */
 const CHUNKS = new BufferPool(CHUNK_SIZE);
 
 /**
- * Follows a log record by record, so that it is known up to where it consists of whole ones, and nothing is accepted that is
- * not WAL: checksums, the chain of records and page headers are checked on the way.
+ * Follows a log record by record. It knows up to where the log consists of whole records, and
+ * accepts nothing that is not WAL: it checks checksums, the chain of records and page headers on
+ * the way.
  */
 export class RecordTracker {
   readonly #decoder: WalDecoder;
   #recordEndLsn: Lsn;
-  /** End of the newest record; its padding may not have come. */
+  /** End of the newest record; its padding may not have arrived. */
   #newestEndLsn: Lsn;
 
   /** @param startLsn a record boundary */
@@ -34,7 +38,7 @@ export class RecordTracker {
     this.#newestEndLsn = startLsn;
   }
 
-  /** The end of the last record that is there whole, padding included. */
+  /** The end of the last record that is here as a whole, padding included. */
   get recordEndLsn(): Lsn {
     return this.#recordEndLsn;
   }
@@ -42,7 +46,7 @@ export class RecordTracker {
   /**
    * Takes the next bytes.
    *
-   * @throws {WalError} when they are not WAL; the tracker is of no use then
+   * @throws {WalError} when they are not WAL; the tracker can't be used any more then
    */
   feed(lsn: Lsn, bytes: Uint8Array): void {
     this.#decoder.feed(bytes, lsn);

@@ -1,3 +1,4 @@
+/** Runs a safekeeper: its wire service, its maintenance, and its calls to the page server. */
 import { type Disk, nodeDisk } from "../common/disk.ts";
 import { errorMessage } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -11,28 +12,31 @@ import { scrubItems } from "./scrub.ts";
 import { SafekeeperService } from "./service.ts";
 import { Timelines } from "./timelines.ts";
 
-/** How often WAL that nobody needs is looked for, and timelines that nobody uses are put away. */
+/** How often to remove WAL that nobody needs and to close timelines that nobody uses. */
 const MAINTENANCE_INTERVAL_MS = 5_000;
 
-/** How often the page server is called when it does not come by itself. */
+/** How often to call the page server when it does not come by itself. */
 const RECALL_INTERVAL_DEFAULT_MS = 1_000;
 
 export interface SafekeeperOptions {
   readonly paths: SafekeeperPaths;
   readonly listen: HostPort;
-  /** This safekeeper's number, for logs of proposers. */
+  /** This safekeeper's number, shown in proposers' logs. */
   readonly id: number;
   readonly logger: Logger;
-  /** False: nothing is synced. For tests on slow disks only: an operating system crash loses acknowledged commits. */
+  /**
+   * False: nothing is synced. Only for tests on slow disks: an operating system crash loses
+   * acknowledged commits.
+   */
   readonly sync?: boolean;
-  /** Who is told to come and read. */
+  /** The page server to call. */
   readonly pageserver?: HostPort;
   readonly recallIntervalMs?: number;
   readonly maintenanceIntervalMs?: number;
   /** What the check of data at rest reads per second, and how long it rests after a pass. */
   readonly scrubBytesPerS?: number;
   readonly scrubPauseMs?: number;
-  /** What the page server is told to connect to; where it listens, by default. */
+  /** The address that the page server is told to connect to; by default the listen address. */
   readonly advertise?: HostPort;
   readonly disk?: Disk;
 }
@@ -42,7 +46,11 @@ export interface RunningSafekeeper {
   stop(mode?: "fast" | "immediate"): Promise<void>;
 }
 
-/** Opens the working directory and listens. @throws {ZenithError} when the port is taken or the directory unusable */
+/**
+ * Opens the working directory and listens.
+ *
+ * @throws {ZenithError} when the port is taken or the directory unusable
+ */
 export async function runSafekeeper(options: SafekeeperOptions): Promise<RunningSafekeeper> {
   const { paths, listen, id, logger } = options;
   const disk = options.disk ?? nodeDisk;
@@ -124,7 +132,10 @@ async function openAll(timelines: Timelines, logger: Logger): Promise<void> {
   }
 }
 
-/** Runs `round` again and again, never twice at once. One that fails is logged: the next may do better. */
+/**
+ * Runs `round` again and again, never twice at once. A round that fails is logged: the next may
+ * succeed.
+ */
 function every(intervalMs: number, logger: Logger, round: () => Promise<void>): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let stopped = false;

@@ -1,3 +1,4 @@
+/** The commands that a safekeeper serves over the Postgres wire protocol. */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
@@ -38,7 +39,7 @@ const SLOT_COLUMNS: readonly Column[] = [
 /** A command of PostgreSQL's replication protocol; ours are in the management contract. */
 interface Command {
   readonly pattern: RegExp;
-  /** With null the answer has no rows. */
+  /** Null when the answer has no rows. */
   columns(match: RegExpExecArray): readonly Column[] | null;
   run(
     service: SafekeeperService,
@@ -124,7 +125,11 @@ export class SafekeeperService implements ConnectionHandler {
     else await command.run(this, session, match, text);
   }
 
-  /** The timeline that the connection's options name. @throws {ZenithError} when they name none, or one that isn't here */
+  /**
+   * The timeline that the connection's options name.
+   *
+   * @throws {ZenithError} when they name none, or one that isn't here
+   */
   timelineOf(session: Session): Promise<SafekeeperTimeline> {
     return this.timelines.get(timelineName(session));
   }
@@ -149,7 +154,7 @@ export class SafekeeperService implements ConnectionHandler {
     }
   }
 
-  /** The lowest position that anyone who is connected may still need. */
+  /** The lowest position that anybody connected may still need. */
   neededLsn(timeline: SafekeeperTimeline): Lsn {
     let lsn = timeline.state.commitLsn;
     for (const { neededLsn } of this.#senders.get(timeline) ?? []) {
@@ -238,7 +243,7 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
   if (walStore === undefined) {
     throw new ZenithError("out_of_range", `there is no WAL of timeline ${identity.timelineId} here yet`);
   }
-  // Whole segments are what archivers and standbys ask for.
+  // Archivers and standbys ask for whole segments.
   const first = segmentStart(walStore.startLsn, identity.segmentSize);
   const end = reader.kind === "recovery" ? state.durableLsn : state.commitLsn;
   // A reader at the end of a page asks for what follows the next page's header.

@@ -1,9 +1,10 @@
 /**
- * One timeline at a safekeeper: carries out what its acceptor decides, on the real disk and the real connections.
+ * One timeline at a safekeeper: carries out what its acceptor decides, on the real disk and the
+ * real connections.
  *
- * Events are handled one at a time, each with all its effects, in the task in which they come, unless an effect has to wait
- * for the disk. Only then are messages copied and queued. Syncs run beside that: whatever was written
- * while one ran shares the next.
+ * Events are handled one at a time, each with all its effects, in the task in which they arrive,
+ * unless an effect has to wait for the disk. Only then are messages copied and queued. Syncs run
+ * beside that: everything written during one sync shares the next.
  */
 import { assert } from "../common/assert.ts";
 import { type Disk, replaceFileSync, settleDirectorySync } from "../common/disk.ts";
@@ -31,25 +32,33 @@ import { decodeControlFile, encodeControlFile } from "./control_file.ts";
 import { RecordTracker } from "./record_tracker.ts";
 import { buildSegmentHead } from "../postgres/segment_head.ts";
 
-/** The lower bounds in the control file are brought up to date at least after so much WAL. */
+/** The lower bounds in the control file are updated at least after this much WAL. */
 const CONTROL_LAG_MAX_BYTES = 16 << 20;
 
-/** As much is synced in this thread, while no other timeline is written: commits, not bulk. */
+/**
+ * This much is synced in this thread, while no other timeline is written: commits, not bulk loads.
+ */
 const SYNC_HERE_MAX_BYTES = 128 << 10;
 
 /** How often the page server's progress is passed on to the proposer and the other safekeepers. */
 const FEEDBACK_INTERVAL_MS = 500;
 
-/** So long the beginning of a record waits for more, before it is made durable and confirmed by itself. */
+/**
+ * How long the beginning of a record waits for more before it is made durable and confirmed by
+ * itself.
+ */
 const QUIET_MS = 1_000;
 
-/** While a log is followed again from its last whole record on, others have their turn after so much. */
+/**
+ * While a log is followed again from its last whole record, other work gets its turn after this
+ * much.
+ */
 const PAUSE_EVERY_BYTES = 4 << 20;
 
 /** Where a timeline's messages go: a proposer's connection. */
 export interface ProposerLink {
   send(message: AcceptorMessage): void;
-  /** The proposer must go; it is told why. */
+  /** The proposer must leave, and is told why. */
   refuse(error: unknown): void;
 }
 
@@ -62,13 +71,13 @@ export interface TimelineOptions {
   readonly sync: boolean;
   readonly logger: Logger;
   /**
-   * After a failure this record boundary is what is known to be durable; what is found behind it may only be in the kernel's memory, whatever
-   * a read says.
+   * After a failure, only WAL up to this record boundary is known to be durable. What is found
+   * after it may exist only in the kernel's memory, whatever a read says.
    */
   readonly trustedEndLsn?: Lsn;
-  /** Whether no other timeline of this process is written. */
+  /** Whether no other timeline of this process is being written. */
   isOnlyWritten(): boolean;
-  /** The timeline can't go on and must be opened anew; connections are refused already. */
+  /** The timeline can't continue and must be opened anew; connections are already refused. */
   onFailed(timeline: SafekeeperTimeline, error: unknown): void;
 }
 
@@ -84,7 +93,7 @@ export class SafekeeperTimeline {
 
   readonly #links = new Map<number, ProposerLink>();
   #nextSession = 1;
-  /** Called when more may be read; WAL senders. */
+  /** WAL senders: called when more may be read. */
   readonly #watchers = new Set<() => void>();
 
   readonly #queue: AcceptorEvent[] = [];
@@ -116,7 +125,11 @@ export class SafekeeperTimeline {
     if (store !== undefined) this.#tracker = this.#newTracker(state.recordEndLsn);
   }
 
-  /** Makes the timeline on disk, empty, durably. @throws {ZenithError} `invalid_argument`, `io`, `disk_full` */
+  /**
+   * Creates the timeline on disk, empty and durable.
+   *
+   * @throws {ZenithError} `invalid_argument`, `io`, `disk_full`
+   */
   static create(identity: TimelineIdentity, options: TimelineOptions): SafekeeperTimeline {
     checkWalSegmentSize(identity.segmentSize);
     const { paths, disk } = options;
@@ -143,7 +156,7 @@ export class SafekeeperTimeline {
   /**
    * Opens a timeline that {@link create} has made: finds the end of its WAL and cuts there.
    *
-   * @param names the tenant and timeline, to look up its files
+   * @param names the tenant and timeline, to find its files
    * @throws {ZenithError} `corrupt_data`, `io`
    */
   static async open(
@@ -154,7 +167,8 @@ export class SafekeeperTimeline {
     const path = paths.controlFile(names.tenantId, names.timelineId);
     let content: Uint8Array;
     try {
-      // A vote that a killed process has put in place, and that can still be lost with the power, must not count as given.
+      // A killed process may have put a vote in place that a power failure can still undo. Such a
+      // vote must not count as given.
       if (options.sync) settleDirectorySync(disk, paths.timeline(names.tenantId, names.timelineId));
       content = disk.readFileSync(path);
     } catch (error) {
@@ -173,7 +187,7 @@ export class SafekeeperTimeline {
     }
     const store = await openStore(identity, control.timelineStartLsn, options);
     try {
-      // Everything committed is known to be there, and to be durable; the scan need not begin before.
+      // Everything committed is known to be there and durable, so the scan can start after it.
       const from = Math.max(control.commitLsn, control.timelineStartLsn) as Lsn;
       let end = store.isEndKnown
         ? store.writtenLsn
@@ -197,7 +211,7 @@ export class SafekeeperTimeline {
     return this.#store;
   }
 
-  /** Whether anyone is connected or waits. */
+  /** Whether nobody is connected and nothing waits. */
   get isIdle(): boolean {
     return this.#links.size === 0 && this.#watchers.size === 0 && !this.#busy &&
       this.#state.syncingTo === INVALID_LSN;
@@ -208,12 +222,12 @@ export class SafekeeperTimeline {
     return this.#links.size > 0;
   }
 
-  /** Why it can't go on, if it can't. */
+  /** Why it can't continue; undefined while it can. */
   get failure(): unknown {
     return this.#failure ?? (this.#closed ? closedError() : undefined);
   }
 
-  /** A proposer has connected. @returns its session, to be given with all that it sends */
+  /** A proposer has connected. @returns its session, to pass with everything that it sends */
   attach(link: ProposerLink): number {
     if (this.failure !== undefined) throw this.failure;
     const session = this.#nextSession++;
@@ -240,7 +254,7 @@ export class SafekeeperTimeline {
     this.#handle({ type: "message", session, message });
   }
 
-  /** No WAL begins where no record can. */
+  /** Refuses a log that begins where no record can. */
   #startProblem(message: ProposerMessage): ZenithError | undefined {
     if (message.type !== "ProposerElected" || this.#state.timelineStartLsn !== INVALID_LSN) return undefined;
     const { timelineStartLsn } = message;
@@ -249,9 +263,10 @@ export class SafekeeperTimeline {
   }
 
   /**
-   * Sets back a term that was driven up.
+   * Lowers a term that was driven up.
    *
-   * @throws {ZenithError} `conflict` while a compute is connected, or when there is a log of a newer term; `io`
+   * @throws {ZenithError} `conflict` while a compute is connected, or when there is a log of a
+   *   newer term; `io`
    */
   lowerTerm(term: number): void {
     if (this.failure !== undefined) throw this.failure;
@@ -265,7 +280,10 @@ export class SafekeeperTimeline {
     this.#logger.warn("the term was set back", { from: before, to: term });
   }
 
-  /** The page server has made WAL up to `lsn` durable. Passed on once in a while: it reports many times a second. */
+  /**
+   * The page server has made WAL up to `lsn` durable. It reports this many times a second; the news
+   * is passed on from time to time.
+   */
   feedback(lsn: Lsn): void {
     if (lsn > this.#state.commitLsn || lsn <= this.#feedbackLsn) return;
     this.#feedbackLsn = lsn;
@@ -275,14 +293,18 @@ export class SafekeeperTimeline {
     }, FEEDBACK_INTERVAL_MS);
   }
 
-  /** `onMore` is called when more WAL was committed or became durable, when the term changes, a writer leaves or the timeline fails. */
+  /**
+   * Calls `onMore` when more WAL is committed or durable, when the term changes, when a writer
+   * leaves and when the timeline fails.
+   */
   watch(onMore: () => void): () => void {
     this.#watchers.add(onMore);
     return () => this.#watchers.delete(onMore);
   }
 
   /**
-   * Removes WAL that nobody needs: below what the page server has made durable, what every acceptor has, and `keepFrom`.
+   * Removes WAL that nobody needs: what the page server has made durable and every acceptor has,
+   * below `keepFrom`.
    *
    * @returns how many segments were removed
    */
@@ -292,14 +314,14 @@ export class SafekeeperTimeline {
     const { remoteConsistentLsn, truncateLsn, commitLsn } = this.#state;
     const below = Math.min(remoteConsistentLsn, truncateLsn, commitLsn, keepFrom) as Lsn;
     if (below <= store.startLsn) return 0;
-    // The scan after a start begins at the persisted commit position: that must stay readable.
+    // The scan after a start begins at the persisted commit position, which must stay readable.
     if (this.#persistedCommitLsn < commitLsn) this.#persist(controlOf(this.#state));
     const removed = await store.removeBefore(below);
     if (removed > 0) this.#logger.info("removed WAL segments", { removed, below: formatLsn(below) });
     return removed;
   }
 
-  /** Writes the lower bounds in the control file as they are now, and closes what is open. */
+  /** Writes the current lower bounds to the control file, and closes what is open. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -340,7 +362,7 @@ export class SafekeeperTimeline {
     }
   }
 
-  /** After an effect that had to wait: what has come since. */
+  /** After an effect that had to wait: handles what has arrived since. */
   #resume(): void {
     this.#busy = false;
     this.#planIdle();
@@ -351,7 +373,10 @@ export class SafekeeperTimeline {
     }
   }
 
-  /** The end of the running task is the end of what one read of the socket has brought: then a sync is worth its price. */
+  /**
+   * When the running task ends, everything from one read of the socket has been handled: now a sync
+   * is worth its price.
+   */
   #planIdle(): void {
     if (this.#idlePlanned) return;
     this.#idlePlanned = true;
@@ -382,7 +407,7 @@ export class SafekeeperTimeline {
     }, QUIET_MS);
   }
 
-  /** @returns a promise when one of the effects had to wait; the rest follows behind it */
+  /** @returns a promise when one of the effects had to wait; the rest follows after it */
   #carryOut(effects: readonly AcceptorEffect[], from: number): Promise<void> | undefined {
     for (let i = from; i < effects.length; i++) {
       const waiting = this.#effect(effects[i]);
@@ -426,13 +451,13 @@ export class SafekeeperTimeline {
   }
 
   async #init(startLsn: Lsn): Promise<void> {
-    // What an earlier attempt left behind was never confirmed to anyone.
+    // Nobody was ever promised what an earlier attempt left behind.
     await this.#store?.close();
     const { disk } = this.#options;
     for (const name of disk.readdirSync(this.#dir)) {
       if (/^[0-9A-F]{24}$/.test(name)) disk.unlinkSync(`${this.#dir}/${name}`);
     }
-    // None of them may come back beside the segments of this attempt.
+    // None of it may reappear beside the segments of this attempt.
     if (this.#options.sync) disk.fsyncDirSync(this.#dir);
     this.#store = await openStore(this.identity, startLsn, this.#options);
     const { segmentSize, systemId } = this.identity;
@@ -462,7 +487,7 @@ export class SafekeeperTimeline {
       if (!(error instanceof ZenithError) || (error.kind !== "corrupt_data" && error.kind !== "disk_full")) {
         throw error;
       }
-      // Neither damages what is here: that proposer has to go, and may come again.
+      // Neither damages what is here. That proposer has to leave, and may come again.
       return this.#rebuildTracker().then(() => {
         this.#refuse(session, error);
         this.#noteWritten();
@@ -484,7 +509,7 @@ export class SafekeeperTimeline {
     else this.#store!.sync().then(done, (error) => this.#fail(error));
   }
 
-  /** The tracker for a log that ends as the store's does. */
+  /** A tracker for a log that ends where the store's does. */
   async #rebuildTracker(): Promise<void> {
     const store = this.#store!;
     const from = this.#state.recordEndLsn;

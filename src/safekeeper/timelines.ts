@@ -1,3 +1,7 @@
+/**
+ * The timelines of a safekeeper: opens them on demand, closes them when nobody uses them, and
+ * deletes them.
+ */
 import { type Disk, settleWorkdirSync } from "../common/disk.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import {
@@ -36,9 +40,9 @@ export interface FailedTimeline {
 export class Timelines {
   readonly #options: TimelinesOptions;
   readonly #open = new Map<string, Promise<SafekeeperTimeline>>();
-  /** Of those the ones that have been opened. */
+  /** The timelines that have been opened. */
   readonly #loaded = new Set<SafekeeperTimeline>();
-  /** Those that are on their way out: they can be opened again when they are gone. */
+  /** Timelines that are being closed. They can be opened again once they are closed. */
   readonly #closing = new Map<string, Promise<void>>();
   /** What is durable of timelines that have failed in this process. */
   readonly #trusted = new Map<string, Lsn>();
@@ -48,7 +52,7 @@ export class Timelines {
     this.#options = options;
   }
 
-  /** All that are on disk. @throws when the directory can't be read */
+  /** Every timeline on disk. @throws when the directory can't be read */
   list(): TimelineName[] {
     const { disk, paths } = this.#options;
     const names: TimelineName[] = [];
@@ -61,7 +65,10 @@ export class Timelines {
     return names;
   }
 
-  /** All that can be opened, and why others can't: one that is damaged is no reason not to tell of the others. */
+  /**
+   * Opens every timeline that can be opened, and says why the others can't: a damaged timeline must
+   * not hide the rest.
+   */
   async openAll(): Promise<{ opened: SafekeeperTimeline[]; failed: FailedTimeline[] }> {
     const opened: SafekeeperTimeline[] = [];
     const failed: FailedTimeline[] = [];
@@ -76,7 +83,7 @@ export class Timelines {
     return { opened, failed };
   }
 
-  /** @throws {ZenithError} `not_found` when nobody has written to that timeline here */
+  /** @throws {ZenithError} `not_found` when that timeline has never been written to here */
   get(name: TimelineName): Promise<SafekeeperTimeline> {
     return this.#getOr(name, () => {
       throw new ZenithError(
@@ -86,13 +93,14 @@ export class Timelines {
     });
   }
 
-  /** The timeline, made when it isn't there. */
+  /** Returns the timeline, and creates it if necessary. */
   getOrCreate(identity: TimelineIdentity): Promise<SafekeeperTimeline> {
     return this.#getOr(identity, (options) => SafekeeperTimeline.create(identity, options));
   }
 
   /**
-   * Removes a timeline with its WAL. Renaming its directory does it; what a crash leaves after that is removed by {@link recover}.
+   * Removes a timeline with its WAL. The rename of its directory decides; {@link recover} removes
+   * what a crash leaves after that.
    *
    * @returns whether there was one
    * @throws {ZenithError} `conflict` while a compute is connected to it, `io`
@@ -100,7 +108,7 @@ export class Timelines {
   async delete(name: TimelineName): Promise<boolean> {
     const { disk, paths, sync, logger } = this.#options;
     const directory = paths.timeline(name.tenantId, name.timelineId);
-    // Also one whose control file is gone.
+    // Delete a timeline even if its control file is gone.
     if (disk.statSync(directory) === null) return false;
     const timeline = await this.#open.get(keyOf(name))?.catch(() => undefined);
     if (timeline?.hasWriter === true) {
@@ -110,7 +118,7 @@ export class Timelines {
     }
     if (timeline !== undefined) await this.#unload(timeline);
     await this.#closing.get(keyOf(name));
-    // Who came meanwhile has opened it again.
+    // Somebody has opened it again meanwhile.
     if (this.#open.has(keyOf(name))) return await this.delete(name);
     const { tenantId, timelineId } = name;
     try {
@@ -132,7 +140,7 @@ export class Timelines {
     if (sync) settleWorkdirSync(disk, paths.workdir);
     for (const tenant of this.#tenants()) {
       const directory = paths.tenant(tenant);
-      // A deletion must not be undone when power goes after some of the files were removed.
+      // A power failure must not undo the deletion after some of the files were removed.
       if (sync) disk.fsyncDirSync(directory);
       for (const name of disk.readdirSync(directory)) {
         const isOurs = name.endsWith(DELETED_SUFFIX) && isIdFileName(name.slice(0, -DELETED_SUFFIX.length));
@@ -141,14 +149,14 @@ export class Timelines {
     }
   }
 
-  /** Those that have a directory; a stray file is somebody else's. */
+  /** The tenants that have a directory; a stray file belongs to somebody else. */
   #tenants(): TenantId[] {
     const { disk, paths } = this.#options;
     return disk.readdirSync(paths.workdir).filter(isIdFileName).sort().map(parseTenantId)
       .filter((tenant) => disk.statSync(paths.tenant(tenant))?.isDirectory === true);
   }
 
-  /** Those in memory. */
+  /** The timelines in memory. */
   async loaded(): Promise<SafekeeperTimeline[]> {
     const results = await Promise.allSettled(this.#open.values());
     return results.filter((result) => result.status === "fulfilled").map(({ value }) => value);
@@ -163,7 +171,7 @@ export class Timelines {
     return undefined;
   }
 
-  /** Closes those that nobody uses and whose WAL the page server has. */
+  /** Closes timelines that nobody uses and whose WAL the page server has. */
   async unloadIdle(): Promise<void> {
     for (const timeline of await this.loaded()) {
       const { commitLsn, remoteConsistentLsn } = timeline.state;
@@ -171,7 +179,9 @@ export class Timelines {
     }
   }
 
-  /** @throws what some timeline could not be closed with; the others are closed all the same */
+  /**
+   * @throws the error of a timeline that could not be closed; the others are closed all the same
+   */
   async close(): Promise<void> {
     this.#closed = true;
     const loaded = await this.loaded();
@@ -221,8 +231,8 @@ export class Timelines {
   }
 
   /**
-   * As {@link #unload}, in the background. What fails is the writing of lower bounds, on a full disk: the next start finds older ones
-   * and scans more. Never rejects.
+   * Like {@link #unload}, in the background. What can fail is writing the lower bounds, on a full
+   * disk: the next start then finds older ones and scans more. Never rejects.
    */
   async #putAway(timeline: SafekeeperTimeline): Promise<void> {
     try {

@@ -1,3 +1,6 @@
+/**
+ * Streams a timeline's WAL to its readers: page servers, standbys, archivers and other safekeepers.
+ */
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn, minLsn } from "../common/lsn.ts";
 import type { CopyBoth } from "../pgwire/copy_both.ts";
@@ -12,28 +15,37 @@ import {
 import { XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 
-/** Whole pages, as PostgreSQL sends them; one less than its MAX_SEND_SIZE fits with the header into a buffer that is used again. */
+/**
+ * Whole pages, as PostgreSQL sends them. One page less than its MAX_SEND_SIZE fits, with the
+ * header, a buffer that is reused.
+ */
 const MAX_SEND_BYTES = 15 * XLOG_BLCKSZ;
 
-/** How often a silent stream says that it is alive. */
+/** How often a silent stream shows that it is alive. */
 const KEEPALIVE_INTERVAL_MS = 10_000;
 
 /**
- * How long what was committed waits for more, where no commit waits for its reader: under load one message and one wakeup at
- * both ends for many commits.
+ * How long committed WAL waits for more when no commit waits for the reader: under load, many
+ * commits share one message and one wakeup at both ends.
  */
 const BATCH_DELAY_MS = 5;
 
-/** Who reads, which decides how far. */
+/** Who reads, which decides up to where. */
 export type WalReader =
-  /** A page server, standby or archiver: what is committed. `onFlush` hears of what it has made durable. */
+  /**
+   * A page server, standby or archiver: reads what is committed. `onFlush` hears what it has made
+   * durable.
+   */
   | {
     readonly kind: "committed";
     onFlush(lsn: Lsn): void;
     /** It needs no connection while nobody writes: it is called when there is more. */
     readonly comesWhenCalled: boolean;
   }
-  /** The elected proposer of `term`, on behalf of another acceptor: all that is durable, as long as the term lasts. */
+  /**
+   * The elected proposer of `term`, on behalf of another acceptor: reads everything durable, as
+   * long as the term lasts.
+   */
   | { readonly kind: "recovery"; readonly term: number };
 
 /** Sends a timeline's WAL by PostgreSQL's replication protocol. */
@@ -43,7 +55,7 @@ export class WalSender {
   readonly #reader: WalReader;
   readonly #status = new StandbyStatus();
   #sentLsn: Lsn;
-  /** What the reader has made durable; it may still need what is above. */
+  /** What the reader has made durable; it may still need everything above. */
   #flushedLsn: Lsn;
   #draining = false;
   #batchTimer: ReturnType<typeof setTimeout> | undefined;
@@ -63,7 +75,11 @@ export class WalSender {
     return this.#flushedLsn;
   }
 
-  /** Sends until the reader ends the stream or is gone. @throws {ZenithError} when the WAL can't be sent any more */
+  /**
+   * Sends until the reader ends the stream or leaves.
+   *
+   * @throws {ZenithError} when the WAL can't be sent any more
+   */
   async run(): Promise<void> {
     const failed = new Promise<never>((_resolve, reject) => this.#reject = reject);
     failed.catch(() => {});
@@ -86,7 +102,7 @@ export class WalSender {
   #onMessage(bytes: Uint8Array, off: number, len: number): void {
     if (!decodeStandbyMessage(this.#status, bytes, off, len)) return;
     const { replyRequested } = this.#status;
-    // What was not sent is not there.
+    // A reader can't have what was not sent to it.
     const flush = minLsn(this.#status.flush, this.#sentLsn);
     if (flush > this.#flushedLsn) this.#flushedLsn = flush;
     if (this.#reader.kind === "committed" && flush > 0) this.#reader.onFlush(flush);
@@ -94,7 +110,10 @@ export class WalSender {
     if (replyRequested) this.#keepalive(false);
   }
 
-  /** So that idle timelines take no memory here, and the reader sees that nobody writes. */
+  /**
+   * Ends the stream when the reader has everything, so that idle timelines take no memory here and
+   * the reader sees that nobody writes.
+   */
   #endWhenDone(): void {
     const { hasWriter, state, failure } = this.#timeline;
     if (this.#reader.kind !== "committed" || !this.#reader.comesWhenCalled) return;
@@ -111,7 +130,7 @@ export class WalSender {
     }
   }
 
-  /** All that may be sent now, as far as the reader takes it. */
+  /** Sends what may be sent now, as far as the reader takes it. */
   #send(): void {
     clearTimeout(this.#batchTimer);
     this.#batchTimer = undefined;

@@ -1,6 +1,7 @@
 /**
- * Reads WAL that lies on disk and checks all that can be checked of it: page headers, the chain of records, and their checksums.
- * Nobody else reads most of it again, so that a bit that has changed would be found when the WAL is needed.
+ * Reads WAL from the disk and checks everything that can be checked: page headers, the chain of
+ * records, and their checksums. Most of it is never read otherwise, so a flipped bit would only be
+ * found when the WAL is needed.
  */
 import { join } from "node:path";
 import type { Disk } from "../common/disk.ts";
@@ -19,7 +20,7 @@ export interface WalCheckOptions {
   readonly systemId?: bigint;
   /** Where the WAL to check ends. */
   readonly through: Lsn;
-  /** Up to here records are known to be whole; behind it the last one may be cut short. */
+  /** Up to here records are known to be whole; after it the last one may be cut short. */
   readonly wholeTo: Lsn;
   /** Where the WAL begins now, if segments are removed meanwhile: what lies before is not missed. */
   readonly beginsNow?: () => Lsn;
@@ -33,11 +34,12 @@ export interface WalDamage {
 }
 
 /**
- * Decodes a store's WAL from its start. Behind damage it goes on with the next segment, so that each is told of once.
+ * Decodes a store's WAL from its start. After damage it continues with the next segment, so that
+ * each fault is reported once. The end of a record whose beginning was removed with its segment
+ * can't be checked.
  *
- * The end of a record whose beginning was removed with its segment can't be checked.
- *
- * @returns what is damaged; before that it yields how many bytes it has read each time, for who wants to take breaks
+ * @returns what is damaged. Before that it yields how many bytes each step has read, for callers
+ *   that want to pause
  * @throws {ZenithError} `io`, `out_of_range`
  */
 export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<number, WalDamage[]> {
@@ -102,8 +104,8 @@ function damageAt({ dir, segmentSize }: WalStore, { lsn, message }: WalError): W
 const SEARCH_CHUNK_BYTES = 128 << 10;
 
 /**
- * Behind the last byte that is not zero: as far as a store that was just opened may have been
- * written. Before that it yields how many bytes it has read each time.
+ * Where the last byte that is not zero ends: how far a store that was just opened may have been
+ * written. Before that it yields how many bytes each step has read.
  */
 export function* findEndOfWritten(store: WalStore): Generator<number, Lsn> {
   const buffer = new Uint8Array(SEARCH_CHUNK_BYTES);

@@ -1,3 +1,4 @@
+/** Finds where the WAL in a store ends: after the last record that is whole and valid. */
 import { nextTurn } from "../common/event_loop.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
@@ -6,7 +7,7 @@ import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 import type { WalStore } from "./wal_store.ts";
 
-/** After so much others have their turn. */
+/** Other work gets its turn after this much. */
 const PAUSE_EVERY_BYTES = 8 << 20;
 
 /**

@@ -1,3 +1,4 @@
+/** `zenith branch`: creates a branch, or lists the branches. */
 import { parseDuration } from "../../common/duration.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName, type TenantId } from "../../common/id.ts";

@@ -1,3 +1,4 @@
+/** `zenith branch delete`. */
 import { ZenithError } from "../../common/errors.ts";
 import { isId, parseBranchName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { destroyCompute, listComputes } from "../../control/computes.ts";

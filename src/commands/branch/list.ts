@@ -1,3 +1,4 @@
+/** `zenith branch list`: the branches as a tree. */
 import { formatLsn } from "../../common/lsn.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { type BranchInfo, type DamagedBranch, PageServerClient } from "../../control/page_server_client.ts";

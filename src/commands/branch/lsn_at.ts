@@ -1,3 +1,4 @@
+/** `zenith lsn-at`: the LSN of a branch at a time. */
 import { parseBranchName } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { parseTimestamp } from "../../common/timestamp.ts";

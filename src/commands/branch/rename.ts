@@ -1,3 +1,4 @@
+/** `zenith branch rename`. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { listComputes } from "../../control/computes.ts";

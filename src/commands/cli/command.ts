@@ -124,7 +124,11 @@ export function optionPort(options: OptionValues, name: string): number | undefi
   return text === undefined ? undefined : parseHostPort(`127.0.0.1:${text}`).port;
 }
 
-/** What {@link PG_VERSION_OPTION} says. @throws {ZenithError} `invalid_argument` unless it is a major that Zenith runs */
+/**
+ * What {@link PG_VERSION_OPTION} says.
+ *
+ * @throws {ZenithError} `invalid_argument` when it is not a major that Zenith runs
+ */
 export function optionPgVersion(options: OptionValues): number | undefined {
   const text = optionText(options, "pgVersion");
   return text === undefined ? undefined : parsePostgresMajor(text, "--pg-version");

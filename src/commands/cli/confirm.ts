@@ -1,3 +1,4 @@
+/** Asks the user before something is removed for good. */
 import { createInterface } from "node:readline/promises";
 import { ZenithError } from "../../common/errors.ts";
 import type { CommandOption, OptionValues } from "./command.ts";

@@ -1,3 +1,4 @@
+/** `zenith dump page`: shows one page of a relation. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { INVALID_LSN, parseLsn } from "../../common/lsn.ts";

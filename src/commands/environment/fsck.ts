@@ -1,3 +1,4 @@
+/** `zenith fsck`: checks data at rest. */
 import { dirname, join, resolve } from "node:path";
 import type { DataCheck } from "../../common/data_check.ts";
 import { nodeDisk } from "../../common/disk.ts";
@@ -51,7 +52,10 @@ export const fsckCommand: Command = {
   },
 };
 
-/** Of whichever server's directory it is; an environment's is that of its page server and holds those of its safekeepers. */
+/**
+ * Checks whichever server's directory it is. An environment's directory is that of its page server,
+ * and holds those of its safekeepers.
+ */
 async function* checksOf(dir: string): AsyncGenerator<DataCheck> {
   const { checkData } = await import("../../pageserver/service/fsck.ts");
   const { checkSafekeeperData, holdsSafekeeperTimelines } = await import("../../safekeeper/fsck.ts");
@@ -71,7 +75,7 @@ async function* checksOf(dir: string): AsyncGenerator<DataCheck> {
   for (const directory of directories) yield* checkSafekeeperData(nodeDisk, directory);
 }
 
-/** @param dir a safekeeper's, or in it a tenant's or a timeline's */
+/** @param dir a safekeeper's directory, or a tenant's or timeline's in it */
 function assertSafekeeperStopped(dir: string): void {
   for (const workdir of [dir, join(dir, ".."), join(dir, "../..")].map((path) => resolve(path))) {
     assertStopped("safekeeper", new SafekeeperPaths(workdir).pidFile);

@@ -1,3 +1,4 @@
+/** `zenith init`: creates an environment. */
 import { resolve } from "node:path";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { ioError, ZenithError } from "../../common/errors.ts";
@@ -61,8 +62,8 @@ export const initCommand: Command = {
     const remote = optionText(options, "remotePageserver");
     const distribDir = optionText(options, "pgDistribDir");
     const listen = optionText(options, "listen") ?? PAGESERVER_DEFAULT_LISTEN;
-    // Those who share a remote page server have to share its timelines' safekeepers too: that takes
-    // a word of theirs.
+    // Users of a shared remote page server must also share its timelines' safekeepers, which they
+    // have to say explicitly.
     const count = optionText(options, "safekeepers") ?? (remote === undefined ? "1" : "0");
     const safekeepers = await safekeeperConfig(count);
     if (remote === undefined) parseHostPort(listen);
@@ -85,7 +86,7 @@ export const initCommand: Command = {
     using interruption = new Interruption();
     try {
       assertReachable(paths.root, pgUser());
-      // Somebody else's page server chooses among its own.
+      // A page server that somebody else runs chooses among its own installations.
       const chosen = remote === undefined ? install.major : major;
       await createFirstTenant(environment, chosen, interruption);
       saveEnvironment(environment);
@@ -104,7 +105,9 @@ export const initCommand: Command = {
   },
 };
 
-/** @throws {ZenithError} `not_found`; `invalid_argument` when the directory that was named is of another major */
+/**
+ * @throws {ZenithError} `not_found`; `invalid_argument` when the named directory has another major
+ */
 function choosePostgres(major: number | undefined, distribDir: string | undefined): PostgresInstall {
   if (major === undefined) return findNewestPostgres({ distribDir });
   const install = findPostgres(major, { distribDir });
@@ -114,7 +117,7 @@ function choosePostgres(major: number | undefined, distribDir: string | undefine
   });
 }
 
-/** An even number would stop more often than one less, and keep no more. */
+/** An even number stops more often than one less, and keeps data no safer. */
 async function safekeeperConfig(count: string): Promise<{ id: number; listen: string }[]> {
   if (!["0", "1", "3", "5"].includes(count)) {
     throw new ZenithError("invalid_argument", `--safekeepers is "${count}": expected 0, 1, 3 or 5`);
@@ -139,8 +142,7 @@ function makeEmptyDirectory(root: string): void {
 }
 
 /**
- * With a page server of our own it runs just for this, on any free port, so that `init` disturbs
- * nobody.
+ * A page server of our own runs only for this, on any free port, so that `init` disturbs nobody.
  */
 async function createFirstTenant(
   environment: Environment,

@@ -1,3 +1,4 @@
+/** `zenith logs`: shows the logs of an environment. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import type { ComputePaths } from "../../common/paths.ts";

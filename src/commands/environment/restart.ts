@@ -1,3 +1,4 @@
+/** `zenith restart`. */
 import { hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
 import { assertDataPresent } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";

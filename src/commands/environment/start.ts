@@ -1,3 +1,4 @@
+/** `zenith start`: starts the servers of an environment. */
 import { formatHostPort } from "../../common/host_port.ts";
 import {
   type Environment,

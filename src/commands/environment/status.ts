@@ -1,3 +1,4 @@
+/** `zenith status`: shows what runs, what is wrong, and what to do about it. */
 import { loadEnvironment } from "../../control/environment.ts";
 import type { BranchSurvey } from "../../control/survey/branches.ts";
 import { type Survey, surveyEnvironment, within } from "../../control/survey/survey.ts";

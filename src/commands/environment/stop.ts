@@ -1,3 +1,4 @@
+/** `zenith stop`: stops every process of an environment. */
 import { allComputePlaces, stopCompute } from "../../control/computes.ts";
 import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
 import { stopPageServer } from "../../control/page_server_process.ts";

@@ -1,3 +1,4 @@
+/** `zenith pg create`: sets up a Postgres for a branch. */
 import { parseBranchName } from "../../common/id.ts";
 import { createCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";

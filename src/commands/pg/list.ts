@@ -1,3 +1,4 @@
+/** `zenith pg list`: shows the Postgres of each branch. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import type { TenantId } from "../../common/id.ts";

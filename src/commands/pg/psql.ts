@@ -1,3 +1,4 @@
+/** `zenith psql`: runs psql on a branch's Postgres. */
 import { spawn } from "node:child_process";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";

@@ -1,3 +1,4 @@
+/** `zenith pg start`: starts the Postgres of a branch. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";

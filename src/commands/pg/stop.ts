@@ -1,3 +1,4 @@
+/** `zenith pg stop`: stops the Postgres of a branch. */
 import { parseBranchName } from "../../common/id.ts";
 import { destroyCompute, findComputePlace, stopCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";

@@ -1,3 +1,4 @@
+/** `zenith compute`: runs the supervisor of one Postgres. */
 import { runRole } from "../../process/run_role.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { parseLsn } from "../../common/lsn.ts";

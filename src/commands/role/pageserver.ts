@@ -1,3 +1,4 @@
+/** `zenith pageserver`: runs a page server. */
 import { existsSync } from "node:fs";
 import { safeParse } from "valibot";
 import { runRole } from "../../process/run_role.ts";

@@ -1,3 +1,4 @@
+/** The list of the commands that run a server. */
 import type { CommandGroup } from "../cli/command.ts";
 import { computeCommand } from "./compute.ts";
 import { pageserverCommand } from "./pageserver.ts";

@@ -1,3 +1,4 @@
+/** `zenith safekeeper`: runs a safekeeper. */
 import { existsSync } from "node:fs";
 import { runRole } from "../../process/run_role.ts";
 import { startDaemon } from "../../process/daemon.ts";

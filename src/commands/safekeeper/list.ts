@@ -1,3 +1,4 @@
+/** `zenith safekeeper list`: shows the position of each safekeeper. */
 import { errorMessage } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import type { TimelineId } from "../../common/id.ts";

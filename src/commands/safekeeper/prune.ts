@@ -1,3 +1,4 @@
+/** `zenith safekeeper prune`: removes the WAL of deleted branches from safekeepers. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseTimelineId, type TimelineId } from "../../common/id.ts";
 import { type Environment, loadEnvironment, pageServerAddress } from "../../control/environment.ts";

@@ -1,3 +1,4 @@
+/** `zenith safekeeper release`: takes a branch away from its safekeepers. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { untilBranchEndArrived } from "../../control/branch_end.ts";

@@ -1,3 +1,4 @@
+/** `zenith safekeeper repair-term`: lowers a term that was driven up. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { listComputes } from "../../control/computes.ts";

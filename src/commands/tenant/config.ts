@@ -1,3 +1,4 @@
+/** `zenith tenant config`: shows and changes a tenant's settings. */
 import { parseDuration } from "../../common/duration.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { parseTenantId } from "../../common/id.ts";

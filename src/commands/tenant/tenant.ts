@@ -1,3 +1,4 @@
+/** `zenith tenant`: creates, lists and deletes tenants. */
 import { ZenithError } from "../../common/errors.ts";
 import { generateTenantId, parseTenantId, type TenantId } from "../../common/id.ts";
 import { destroyCompute, listComputes } from "../../control/computes.ts";

@@ -1,3 +1,4 @@
+/** Asks a server for its status, with a time limit. */
 import { errorMessage } from "../../common/errors.ts";
 import { inTime } from "../../common/in_time.ts";
 

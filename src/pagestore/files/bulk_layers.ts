@@ -1,7 +1,7 @@
 /**
  * Layer files of one LSN that bypass the memory layers: they hold what a single record brings when
- * that is too much for memory. This thread writes them in pieces. Readers see them when the timeline
- * installs them, all at once.
+ * that is too much for memory. This thread writes them in pieces. Readers see them when the
+ * timeline installs them, all at once.
  */
 import { assert } from "../../common/assert.ts";
 import type { Disk } from "../../common/disk.ts";

@@ -22,18 +22,18 @@ export interface TimelineStoreConfig {
   /** How long after a failed flush the next attempt is made. Default 1 s. */
   readonly flushRetryMs?: number;
   /**
-   * Versions of a block in a row that a memory layer has before one becomes an image, if
-   * {@link StoreOptions.makeImage} is there: in bytes of values and of their rows. Default 128 KiB:
-   * some 1,000 changes, more than a page gets that is just being filled.
+   * How many bytes of consecutive versions of a block a memory layer holds, values and rows
+   * included, before it makes an image of one, if {@link StoreOptions.makeImage} is given. Default
+   * 128 KiB: some 1,000 changes, more than a page gets while it is being filled.
    */
   readonly memoryChainBytes?: number;
-  /** As many runs of layers are merged into one. Default 4. */
+  /** How many runs of layers are merged into one. Default 4. */
   readonly mergeFanIn?: number;
   /** A merged layer file is closed when it is this long. Default 64 MiB. */
   readonly mergedLayerBytes?: number;
   /**
-   * When a chain of versions gets an image, if {@link StoreOptions.mergeLayers} makes any. Default
-   * 16, 32 KiB.
+   * When a chain of versions gets an image, if {@link StoreOptions.mergeLayers} makes images.
+   * Default 16, 32 KiB.
    */
   readonly chainLimits?: ChainLimits;
 }
@@ -64,8 +64,8 @@ export interface StoreOptions {
    */
   readonly memoryBudget?: MemoryBudget;
   /**
-   * What kind of values these are, for {@link flushLayer} and {@link mergeLayers} to know, who are sent it; 0 when nobody needs to.
-   * Layer files name it, and one that names another is not read.
+   * What kind of values these are, passed on to {@link flushLayer} and {@link mergeLayers}; 0 when
+   * they need not know. Layer files name it, and a file that names another kind is not read.
    */
   readonly valueFormat?: number;
   /** Writes a layer file. Default: in this thread, values as they are. */

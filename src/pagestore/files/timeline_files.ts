@@ -47,7 +47,7 @@ export class TimelineFiles {
   readonly #numbers: LayerNumbers;
   readonly #commits = new OneAtATime();
   #pins = 0;
-  /** Layers that were to be removed while files were pinned. */
+  /** Layers that were due for removal while files were pinned. */
   readonly #pinned: DiskLayer[] = [];
   /** Files that no metadata names any more, or that durable metadata may still name. */
   #obsolete: string[] = [];
@@ -65,8 +65,8 @@ export class TimelineFiles {
   }
 
   /**
-   * Makes the directory: it appears complete or not at all. `<directory>.tmp` may be left behind by
-   * a crash, and is replaced when the same timeline is created again.
+   * Creates the directory: it appears complete or not at all. A crash may leave `<directory>.tmp`,
+   * which the next creation of the same timeline replaces.
    *
    * @throws {ZenithError} `already_exists`, `disk_full`, `io`
    */
@@ -107,7 +107,10 @@ export class TimelineFiles {
     return files;
   }
 
-  /** @throws {ZenithError} `corrupt_data` when its values are not what the user of the store takes them for */
+  /**
+   * @throws {ZenithError} `corrupt_data` when its values are not what the user of the store takes
+   *   them for
+   */
   #checkValueFormat({ kind, number }: LayerEntry): void {
     const found = layerValueFormat(kind);
     const expected = this.#access.valueFormat ?? 0;
@@ -148,12 +151,13 @@ export class TimelineFiles {
   }
 
   /**
-   * Makes other layers the timeline's, durably; for readers it happens at once. When it fails, either metadata may be the durable
-   * one, and everything here is as it was. One commit at a time.
+   * Makes other layers the timeline's, durably; for readers it happens at once. When it fails,
+   * either metadata may be the durable one, and everything here is as it was. One commit at a time.
    *
    * @param change the layers, from those that are there when its turn comes
    * @param diskConsistentLsn null: as it is
-   * @param installed called in the moment in which readers see the new layers, before anything else happens
+   * @param installed called in the moment in which readers see the new layers, before anything else
+   *   happens
    * @throws {ZenithError} `disk_full`, `io`
    */
   commit(
@@ -164,7 +168,7 @@ export class TimelineFiles {
     return this.#commits.run(async () => {
       const layers = change(this.#layers);
       const consistent = diskConsistentLsn ?? this.#diskConsistentLsn;
-      // What comes to be obsolete while this is written may be named by it.
+      // What becomes obsolete during the write may still be named by the new metadata.
       const obsolete = this.#obsolete.slice();
       await writeMetadata(this.#access.disk, this.directory, {
         ancestorLsn: this.ancestorLsn,
@@ -251,14 +255,17 @@ export class TimelineFiles {
  */
 async function settle(disk: Disk, directory: string): Promise<void> {
   try {
-    // That there is none is said by who reads the metadata.
+    // The code that reads the metadata says that there is none.
     if (isTimelineDirectory(disk, directory)) await settleDirectory(disk, directory);
   } catch (error) {
     throw ioError("sync timeline directory", directory, error);
   }
 }
 
-/** The directory with its metadata, durable; or, when that fails, none that a later attempt would stumble over. */
+/**
+ * Creates the directory with its metadata, durably. When that fails, it leaves nothing that a later
+ * attempt would stumble over.
+ */
 async function createDirectory(
   disk: Disk,
   directory: string,

@@ -69,7 +69,7 @@ export class FlushQueue {
     this.#frozen.push({ memory, endLsn, written: null });
   }
 
-  /** Starts writing unless that is under way, or has just failed. */
+  /** Starts writing, except while a write is under way or has just failed. */
   start(): void {
     if (this.#error === null || this.#nowMs() - this.#failedMs >= this.#retryMs) this.#start();
   }

@@ -131,7 +131,7 @@ export class MemoryLayers {
     if (this.#files.diskConsistentLsn < target) throw this.#flushes.error ?? this.#files.closingError();
   }
 
-  /** Everything up to `lsn` is in files: what is added from now on is behind. Nothing may be in memory. */
+  /** Everything up to `lsn` is in files: new versions come after it. Nothing may be in memory. */
   skipTo(lsn: Lsn): void {
     assert(this.#open.isEmpty && this.frozen.length === 0, "memory is skipped when nothing is in it");
     this.#lastLsn = lsn;

@@ -15,7 +15,10 @@ export const LAYER_MAGIC = Uint8Array.of(0x5a, 0x4e, 0x4c, 0x41, 0x59, 0x45, 0x5
 
 export const LAYER_DELTA = 1;
 
-/** A layer's kind as files and metadata have it: one of the above in the low byte, above it the format of its values. */
+/**
+ * A layer's kind as files and metadata have it: one of the above in the low byte, above it the
+ * format of its values.
+ */
 export function layerKind(shape: number, valueFormat: number): number {
   assert(valueFormat >= 0 && valueFormat < 1 << 16, "a value format is a small number");
   return shape | (valueFormat << 8);

@@ -1,4 +1,7 @@
-/** Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the background. */
+/**
+ * Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the
+ * background.
+ */
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import type { RewriteCounts } from "../layer/key_rewriter.ts";
 import type { DiskLayer, Run } from "../files/layer_map.ts";

@@ -29,12 +29,12 @@ const SLICE_BYTES = 256 << 10;
 const CACHE_BYTES = 16 << 20;
 
 /**
- * Of the record starts before an LSN that stays readable, this many are kept: the one at it, and
- * two before that.
+ * Before each LSN that stays readable, this many record starts are kept: the one at the LSN, and
+ * two before it.
  */
 const STARTS_KEPT = 3;
 
-/** Called after so many bytes, before the next: lets others have their turn. */
+/** Called after this many bytes and before the next, so that other work gets its turn. */
 export type Pause = (bytes: number) => void | Promise<void>;
 
 /** Merges in this thread, a slice at a time between other things. */
@@ -258,7 +258,7 @@ class MergeOutput {
   }
 }
 
-/** The record starts of all runs, without those that no LSN that stays readable asks for. */
+/** The record starts of all runs, except those that no readable LSN needs. */
 function mergedStarts(runs: readonly Run[], retention: Retention): RecordStarts {
   const starts = new RecordStarts();
   let recent: number[] = [];

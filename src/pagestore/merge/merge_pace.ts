@@ -16,7 +16,7 @@ const PREEMPTED_MS = 4;
 /** It does not make up for more than this of the time in which it was slower than it may be. */
 const MAX_BEHIND_MS = 100;
 
-/** For {@link mergeLayers}: to be called after so many bytes; blocks the thread. */
+/** The pause function for {@link mergeLayers}: blocks the thread. */
 export function pacedMerge(request: MergeRequest): (bytes: number) => void {
   const control = new MergeControl(request.control);
   const { reads } = request;

@@ -15,7 +15,8 @@ export interface DueMerge {
 const DUE_SHARE = 1 / 4;
 
 /**
- * … and an older one with it when it is at most so many times as long as what is rewritten anyway.
+ * … and an older run with it, when it is at most this many times as long as what is rewritten
+ * anyway.
  */
 const TAKEN_ALONG_RATIO = 4;
 
@@ -53,8 +54,8 @@ export function pickGarbage(runs: readonly Run[], retention: Retention): DueMerg
   if (at < 0) return null;
   const last = runs[at];
   let bytes = last.sizeBytes;
-  // One that reaches beyond the cutoff stays by itself: what is above it must be gone through again
-  // later, older runs need not.
+  // A run that reaches beyond the cutoff stays by itself: its upper part must be examined again
+  // later, older runs need not be.
   while (last.endLsn <= retention.cutoff && at > 0) {
     const older = runs[at - 1];
     if (older.sizeBytes > TAKEN_ALONG_RATIO * bytes && !isDue(older, retention)) break;
@@ -69,8 +70,8 @@ function isDue(run: Run, retention: Retention): boolean {
 }
 
 /**
- * How much of a run nobody can read any more who could when it was written, as a part of 1: an
- * estimate from LSNs alone.
+ * Which share of a run, from 0 to 1, was readable when it was written and is no longer: an estimate
+ * from LSNs alone.
  */
 function givenUpShare({ startLsn, endLsn, givenUp }: Run, retention: Retention): number {
   const before = Math.max(givenUp.cutoff, startLsn);
