@@ -1,4 +1,7 @@
-/** Every check that needs no run: types for both runtimes, formatting, lint. Stops at the first that fails. */
+/**
+ * Every check that needs no run: types for both runtimes, formatting, lint, comments, imports. Stops
+ * at the first that fails.
+ */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 
@@ -9,6 +12,7 @@ const CHECKS: readonly (readonly string[])[] = [
   ["deno", "check", "--quiet", "cli.ts", "server.ts", "src", "tests/unit"],
   ["deno", "fmt", "--check", "--quiet"],
   ["deno", "lint", "--quiet"],
+  ["bun", "test", "./tests/unit/comments.test.ts", "./tests/unit/imports.test.ts"],
 ];
 
 for (const [command, ...args] of CHECKS) {

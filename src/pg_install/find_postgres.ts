@@ -73,6 +73,8 @@ export function findPostgres(major: number, options: FindPostgresOptions = {}): 
  * Like {@link findPostgres}, without running the program to ask what it is, which takes tens of
  * milliseconds: for callers whose Postgres notices by itself that a data directory is not of its
  * major.
+ *
+ * @throws {ZenithError} `not_found`, `invalid_argument`
  */
 export function locatePostgres(major: number, options: FindPostgresOptions = {}): PostgresLocation {
   assertKnown(major);

@@ -1,6 +1,6 @@
 /**
  * Reads data at rest again and again, slowly, so that damage to what nobody reads is found while
- * there still is another copy.
+ * there is still another copy.
  */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { nextTurn } from "../common/event_loop.ts";
@@ -9,10 +9,10 @@ import { SCRUB_BYTES_PER_S_DEFAULT, SCRUB_PAUSE_MS_DEFAULT } from "../common/scr
 import { sleep } from "../common/sleep.ts";
 import type { Logger } from "./log.ts";
 
-/** After a start others have the disk for themselves so long. */
+/** After a start, other work has the disk to itself for this long. */
 const FIRST_PAUSE_MAX_MS = 60_000;
 
-/** It makes up for no more than this of the time in which it was slower than it may be. */
+/** The most that it makes up for time in which it was slower than it may be. */
 const MAX_BEHIND_MS = 100;
 
 /** What is wrong, and what to do about it. */
@@ -21,16 +21,16 @@ export interface Damage {
   readonly hint: string;
 }
 
-/** A timeline, of those a pass goes over. */
+/** A timeline that a pass checks. */
 export interface ScrubItem {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
   /**
-   * Checks it piece by piece: yields how many bytes it has read since the last time, so that others
-   * have their turn. What it throws is damage too, unless the timeline has gone.
+   * Checks the timeline piece by piece, and yields how many bytes each step has read, so that other
+   * work gets its turn. Whatever it throws is damage too, unless the timeline is gone.
    */
   check(): AsyncGenerator<number, readonly Damage[]>;
-  /** Whether it is still there: what was deleted meanwhile is not damaged. */
+  /** Whether it still exists: a timeline that was deleted meanwhile is not damaged. */
   exists(): boolean;
 }
 
@@ -41,23 +41,23 @@ export interface FoundDamage {
 }
 
 export interface ScrubOptions {
-  /** What there is, asked for anew in each pass. @throws when that can't be told now */
+  /** The timelines to check, asked for anew in each pass. @throws when that can't be told now */
   readonly items: () => Iterable<ScrubItem>;
   readonly logger: Logger;
   readonly bytesPerS?: number | undefined;
   /** Between two passes. */
   readonly pauseMs?: number | undefined;
-  /** What is done about damage that can't be read, when the check itself does not say. */
+  /** What to do about damage that can't be read, when the check itself does not say. */
   readonly hint: string;
 }
 
-/** One pass after the other, in this thread, between whatever else it does. */
+/** Runs one pass after the other, in this thread, between its other work. */
 export class Scrub {
   readonly #options: ScrubOptions;
   readonly #pauseMs: number;
   readonly #pace: Pace;
   readonly #stopping = new AbortController();
-  /** By timeline, as its last check has found it. */
+  /** What the last check of each timeline has found. */
   readonly #found = new Map<string, readonly FoundDamage[]>();
   #lastPassMs: number | null = null;
   #running: Promise<void> = Promise.resolve();
@@ -68,7 +68,7 @@ export class Scrub {
     this.#pace = new Pace(options.bytesPerS ?? SCRUB_BYTES_PER_S_DEFAULT, this.#stopping.signal);
   }
 
-  /** What is known to be damaged. It is forgotten when a later pass finds it sound, or gone. */
+  /** What is known to be damaged. A later pass that finds it sound, or gone, removes it. */
   get found(): readonly FoundDamage[] {
     return [...this.#found.values()].flat();
   }
@@ -78,7 +78,7 @@ export class Scrub {
     return this.#lastPassMs;
   }
 
-  /** Begins a while after a start. */
+  /** Begins some time after a start. */
   start(): void {
     this.#running = this.#run();
   }
@@ -129,7 +129,7 @@ export class Scrub {
         if (this.#stopping.signal.aborted) break;
       }
     } catch (error) {
-      // It was closed or deleted, or it is busy: the next pass comes.
+      // It was closed or deleted, or is busy: leave it to the next pass.
       if (isPassing(error)) return [];
       const hint = error instanceof ZenithError ? error.hint : undefined;
       damages.push({ what: errorMessage(error), hint: hint ?? this.#options.hint });
@@ -158,7 +158,7 @@ function keyOf({ tenantId, timelineId }: ScrubItem): string {
   return `${tenantId}/${timelineId}`;
 }
 
-/** Limits who reads to so many bytes per second. */
+/** Limits a reader to a number of bytes per second. */
 export class Pace {
   readonly #bytesPerS: number;
   readonly #signal: AbortSignal;
@@ -173,7 +173,7 @@ export class Pace {
     this.#sleep = wait;
   }
 
-  /** Resolves when more may be read, and others have had their turn. */
+  /** Resolves when more may be read, after other work has had its turn. */
   async spend(bytes: number): Promise<void> {
     const now = this.#clockMs();
     this.#dueMs = Math.max(this.#dueMs, now - MAX_BEHIND_MS) + bytes / this.#bytesPerS * 1000;

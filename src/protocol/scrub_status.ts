@@ -1,3 +1,4 @@
+/** How a server reports what its scrub of data at rest has found. */
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { ScrubStatusJson } from "./management.ts";
 

@@ -1,4 +1,4 @@
-/** What a scrub checks at a safekeeper: of each timeline the control file, and all WAL that is committed. */
+/** What a scrub checks at a safekeeper: each timeline's control file, and all committed WAL. */
 import type { Disk } from "../common/disk.ts";
 import { ioError } from "../common/errors.ts";
 import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
@@ -10,7 +10,7 @@ import { decodeControlFile } from "./control_file.ts";
 import { RESTORE } from "./fsck.ts";
 import type { TimelineName, Timelines } from "./timelines.ts";
 
-/** All timelines on disk, whether they are in memory or not. @throws when the directory can't be read */
+/** All timelines on disk, in memory or not. @throws when the directory can't be read */
 export function scrubItems(disk: Disk, paths: SafekeeperPaths, timelines: Timelines): ScrubItem[] {
   return timelines.list().map((name) => ({
     ...name,

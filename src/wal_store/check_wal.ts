@@ -22,7 +22,9 @@ export interface WalCheckOptions {
   readonly through: Lsn;
   /** Up to here records are known to be whole; after it the last one may be cut short. */
   readonly wholeTo: Lsn;
-  /** Where the WAL begins now, if segments are removed meanwhile: what lies before is not missed. */
+  /**
+   * Where the WAL begins now, if segments are removed meanwhile: what lies before is not missing.
+   */
   readonly beginsNow?: () => Lsn;
 }
 
@@ -50,7 +52,7 @@ export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<
   let from = store.startLsn;
   let findFirst = !store.isFromStart;
   while (from < through) {
-    // A record may be as large as a gigabyte; what is in it is nobody's concern here.
+    // A record may be as large as a gigabyte; its content does not matter here.
     const passesOver = () => true;
     const decoder = new WalDecoder({ ...options, segmentSize, startLsn: from, findFirst, passesOver });
     try {

@@ -14,16 +14,18 @@ export interface WalInUse {
   readonly timelineStartLsn: Lsn;
   readonly pg: WalFormat;
   readonly systemId?: bigint;
-  /** Nobody changes what lies below; null: as far as there is something, nobody writes now. */
+  /**
+   * Nobody changes what lies below. Null when nobody writes now: check as far as there is anything.
+   */
   readonly through: Lsn | null;
-  /** As in a {@link checkWal}. */
+  /** As for {@link checkWal}. */
   readonly wholeTo: Lsn;
 }
 
 /**
- * Reads it by files of its own, so that whoever uses the directory may close his.
+ * Reads the directory through files of its own, so that its user may close theirs.
  *
- * @returns what is damaged; before that it yields how many bytes it has read each time
+ * @returns what is damaged. Before that it yields how many bytes each step has read
  * @throws {ZenithError} `io`, `corrupt_data` when segments are missing, `not_found`
  */
 export async function* scrubWal(wal: WalInUse): AsyncGenerator<number, readonly WalDamage[]> {

@@ -31,13 +31,13 @@ export interface TimelineCheck {
   readonly strays: readonly string[];
 }
 
-/** A head and one block of each kind is all that is looked at again. */
+/** Only a head and one block of each kind is read a second time. */
 const CACHE_BYTES = 4 << 20;
 
-/** So many bytes of values are checked without a break. */
+/** This many bytes of values are checked without a break. */
 const PIECE_BYTES = 64 << 10;
 
-/** A version costs about as much as so many more bytes. */
+/** Checking a version costs about as much as this many more bytes. */
 const VERSION_BYTES = 16;
 
 /**
@@ -63,13 +63,13 @@ export function checkTimeline(disk: Disk, directory: string): TimelineCheck {
 /**
  * Reads the layers of a timeline that is in use, without touching what its user has open.
  *
- * @returns the problems, a sentence each; before that it yields how many bytes it has read each time
+ * @returns the problems, one sentence each. Before that it yields how many bytes each step has read
  * @throws {ZenithError} as {@link checkTimeline}
  */
 export function* scrubTimeline(disk: Disk, directory: string): Generator<number, string[]> {
   const { problems } = yield* checkLayers(disk, directory, readMetadata(disk, directory));
   if (problems.length === 0) return [];
-  // Layers are merged meanwhile. What is not named any more needs not be there.
+  // Layers are merged meanwhile. A layer that is no longer named need not be there.
   const named = new Set(readMetadata(disk, directory).layers.map(({ number }) => number));
   return problems.filter(({ layer }) => layer === null || named.has(layer)).map(({ what }) => what);
 }
