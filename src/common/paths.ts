@@ -204,6 +204,10 @@ export class ComputePaths {
   get conditions(): string {
     return join(this.dir, "conditions");
   }
+  /** Whether it is to run, and why its last start failed. */
+  get lastStart(): string {
+    return join(this.dir, "last_start");
+  }
   /** The pages that it used before its last stop. */
   get hotPages(): string {
     return join(this.dir, "hot_pages");

@@ -37,6 +37,7 @@ import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
 import { makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
+import { noteFailedStart, noteStart } from "./last_start.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import type { BranchInfo } from "./page_server_client.ts";
 import { allocatePort, whyNotFree } from "./ports.ts";
@@ -270,7 +271,7 @@ export interface StartComputeOptions {
 }
 
 /**
- * Starts it afresh at its timeline's end and waits until it accepts connections.
+ * Starts it afresh at its timeline's end and waits until it accepts connections. How it went is remembered.
  *
  * @throws {ZenithError} `conflict` when it runs already or its port is taken, `unavailable` when
  *   too few safekeepers run; else the supervisor's own words
@@ -288,6 +289,27 @@ export async function startCompute(
       { hint: `"zenith psql ${branch}" connects to it` },
     );
   }
+  const { storage, prewarm, readOnlyAt } = options;
+  try {
+    const ready = await startDaemonOf(environment, compute, options);
+    noteStart(paths, {
+      ...(storage === undefined ? {} : { storage }),
+      ...(prewarm === undefined ? {} : { prewarm }),
+      ...(readOnlyAt === undefined ? {} : { lsn: formatLsn(readOnlyAt) }),
+    });
+    return ready;
+  } catch (error) {
+    noteFailedStart(paths, error);
+    throw error;
+  }
+}
+
+async function startDaemonOf(
+  environment: Environment,
+  compute: ComputeInfo,
+  options: StartComputeOptions,
+): Promise<DaemonReady> {
+  const { paths, address } = compute;
   const taken = await whyNotFree(address);
   if (taken !== undefined) {
     throw new ZenithError("conflict", `${formatHostPort(address)} ${taken}`, {

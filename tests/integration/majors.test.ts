@@ -141,7 +141,6 @@ for (const major of POSTGRES_MAJORS) {
       await Promise.all([env.safekeepers[0].kill9(), env.pageserver.kill9()]);
       await writing;
       await env.zenith("start");
-      await main.start();
       const found = Number(await main.value("SELECT count(*) FROM log"));
       assert.ok(
         found === acknowledged.count || found === acknowledged.count + 1,

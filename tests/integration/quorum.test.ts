@@ -204,8 +204,6 @@ describe("an environment with one safekeeper", () => {
     await single.zenith("stop");
     assert.match((await single.tryZenith("status")).stdout, /^safekeeper 1 +stopped /m);
     await single.zenith("start");
-    await main.start();
-    await dev.start();
     assert.deepEqual(await main.query("SELECT n FROM t ORDER BY n"), [{ n: 1 }, { n: 3 }]);
     assert.deepEqual(await dev.query("SELECT n FROM t ORDER BY n"), [{ n: 1 }, { n: 2 }]);
     await single.zenith("stop");

@@ -166,7 +166,6 @@ describe("zenith status", () => {
       /safekeeper 1, safekeeper 2, safekeeper 3 of 3 do not run.*\nhint: .*zenith start/,
     );
     await env.zenith("start");
-    await main.start();
     assert.equal(await main.value("SELECT count(*)::int FROM t"), 10000);
   });
 });

@@ -4,7 +4,7 @@ import { assertDataPresent } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
 import { parseStopMode } from "../../control/stop_process.ts";
 import { type Command, optionText } from "../cli/command.ts";
-import { startOnlyPageServer, startSafekeepers } from "./start.ts";
+import { startOnlyPageServer, startSafekeepers } from "./servers.ts";
 import { STOP_MODE_OPTION, stopOneSafekeeper, stopOnlyPageServer } from "./stop.ts";
 
 export const restartCommand: Command = {

@@ -1,52 +1,56 @@
 /** `zenith start`: starts the servers of an environment. */
 import { formatHostPort } from "../../common/host_port.ts";
-import {
-  type Environment,
-  hasLocalPageServer,
-  loadEnvironment,
-  pageServerAddress,
-} from "../../control/environment.ts";
-import {
-  assertDataPresent,
-  isPageServerRunning,
-  startPageServer,
-} from "../../control/page_server_process.ts";
-import { listSafekeepers, type SafekeeperInfo, startSafekeeper } from "../../control/safekeepers.ts";
+import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
+import { isPageServerRunning } from "../../control/page_server_process.ts";
+import { listSafekeepers } from "../../control/safekeepers.ts";
+import type { ComputePlace } from "../../control/computes.ts";
+import { bringBack, computesToBringBack } from "../../control/run_again.ts";
 import type { Command } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
+import { startOnlyPageServer, startSafekeepers } from "./servers.ts";
+import { watchOver } from "./watch.ts";
 
 export const startCommand: Command = {
   usage: "start",
-  description: "Start the page server and the safekeepers that do not run",
-  examples: [
-    ["start", "Starts what is not running; `pg start` starts a Postgres"],
+  description: "Start the page server, the safekeepers and every Postgres that ran before",
+  options: [
+    { flags: "--watch", description: "Stay, and start again what is killed: for a service manager" },
   ],
-  run: () => start(loadEnvironment()),
+  examples: [
+    ["start", "Starts what is not running; `pg start` starts a Postgres for the first time"],
+    ["start --watch", "As systemd runs it"],
+  ],
+  async run(_args, options) {
+    const environment = loadEnvironment();
+    const watch = options["watch"] === true;
+    await start(environment, watch);
+    return watch ? await watchOver(environment) : 0;
+  },
 };
 
-async function start(environment: Environment): Promise<void> {
+/** @param mayRun whether it is no mistake that everything runs already */
+async function start(environment: Environment, mayRun: boolean): Promise<void> {
   const stopped = listSafekeepers(environment).filter(({ running }) => !running);
-  // After one safekeeper has died, this is how it is started again.
-  const safekeepersOnly = stopped.length > 0 &&
-    (!hasLocalPageServer(environment) || isPageServerRunning(environment));
-  if (!safekeepersOnly) await startOnlyPageServer(environment);
+  const computes = computesToBringBack(environment);
+  const isServed = !hasLocalPageServer(environment) || isPageServerRunning(environment);
+  // After one of them has died, this is how it is started again.
+  const othersOnly = isServed && (mayRun || stopped.length > 0 || computes.length > 0);
+  if (!othersOnly) await startOnlyPageServer(environment);
   await startSafekeepers(environment, stopped);
+  await bringBackAll(environment, computes);
 }
 
-export async function startOnlyPageServer(environment: Environment): Promise<void> {
-  if (hasLocalPageServer(environment)) assertDataPresent(environment);
-  using progress = new Progress("starting the page server");
-  const { pid } = await startPageServer(environment, { onProgress: (text) => progress.update(text) });
-  print(`page server started on ${formatHostPort(pageServerAddress(environment))}, process ${pid}`);
-}
-
-export async function startSafekeepers(
-  environment: Environment,
-  safekeepers: readonly SafekeeperInfo[],
-): Promise<void> {
-  for (const safekeeper of safekeepers) {
-    using _progress = new Progress(`starting safekeeper ${safekeeper.id}`);
-    const { pid } = await startSafekeeper(environment, safekeeper);
-    print(`safekeeper ${safekeeper.id} started on ${formatHostPort(safekeeper.address)}, process ${pid}`);
+/** One that does not start must not keep the others down: the first error is thrown at the end. */
+async function bringBackAll(environment: Environment, computes: readonly ComputePlace[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (const found of computes) {
+    using progress = new Progress(`starting the Postgres of branch ${found.branch}`);
+    try {
+      const { address } = await bringBack(environment, found, (text) => progress.update(text));
+      print(`Postgres of branch ${found.branch} started on ${formatHostPort(address)}`);
+    } catch (error) {
+      errors.push(error);
+    }
   }
+  if (errors.length > 0) throw errors[0];
 }

@@ -1,6 +1,7 @@
 /** `zenith stop`: stops every process of an environment. */
 import { allComputePlaces, stopCompute } from "../../control/computes.ts";
 import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
+import { noteWanted } from "../../control/last_start.ts";
 import { stopPageServer } from "../../control/page_server_process.ts";
 import { listSafekeepers, type SafekeeperInfo, stopSafekeeper } from "../../control/safekeepers.ts";
 import { parseStopMode, type StopMode } from "../../control/stop_process.ts";
@@ -17,7 +18,7 @@ export const STOP_MODE_OPTION: CommandOption = {
 
 export const stopCommand: Command = {
   usage: "stop",
-  description: "Stop every Postgres, the safekeepers and the page server",
+  description: "Stop every Postgres, the safekeepers and the page server; `start` brings them back",
   options: [STOP_MODE_OPTION],
   examples: [
     ["stop", "Everything, in order"],
@@ -42,6 +43,7 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
   for (const compute of allComputePlaces(environment)) {
     if (compute.status !== "running") continue;
     await attempt(async () => {
+      noteWanted(compute.paths);
       using progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);
       await stopCompute(
         compute,

@@ -17,6 +17,7 @@ import {
   loadEnvironment,
   pageServerAddress,
 } from "../../control/environment.ts";
+import { describeFailure, readLastStart } from "../../control/last_start.ts";
 import { lastErrorInLog } from "../../control/log_file.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
 import { answerInTime } from "../../control/survey/ask.ts";
@@ -119,6 +120,8 @@ function computeJson({ found, compute, lsn, lagBytes, notes }: ListedCompute): R
 
 /** What there is to say about its status. */
 function notesOn(compute: ComputeInfo): string[] {
+  const { failure } = readLastStart(compute.paths);
+  if (failure !== null && compute.status !== "running") return [describeFailure(failure)];
   if (compute.status === "crashed") {
     return [lastErrorInLog(compute.paths.log) ?? ""].filter((why) => why !== "");
   }

@@ -2,6 +2,7 @@
 import { parseBranchName } from "../../common/id.ts";
 import { destroyCompute, findComputePlace, stopCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
+import { forgetStart } from "../../control/last_start.ts";
 import { parseStopMode } from "../../control/stop_process.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
@@ -27,6 +28,7 @@ export const pgStopCommand: Command = {
     using progress = new Progress("stopping Postgres");
     const mode = parseStopMode(optionText(options, "mode") ?? "fast");
     const wasRunning = await stopCompute(compute, mode, (words) => progress.update(words));
+    forgetStart(compute.paths);
     print(`Postgres of branch ${compute.branch} ${wasRunning ? "stopped" : "is not running"}`);
     if (options["destroy"] === true) {
       destroyCompute(compute);

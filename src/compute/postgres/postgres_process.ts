@@ -313,12 +313,30 @@ function describeEnd(code: number | null, signal: NodeJS.Signals | null, log: Ow
   // Who is killed says nothing; what is in the log then are its children's complaints about its death.
   if (signal !== null) return new ZenithError("unavailable", `Postgres was ended by ${signal}`);
   if (code === 0) return new ZenithError("unavailable", "Postgres ended with exit code 0");
-  const lines = logTail(log);
-  const words = lastCrash(lines) ?? lastFatalLine(lines);
-  const text = `Postgres ended with exit code ${code}${words === undefined ? "" : `: ${words}`}`;
+  const words = lastWords(logTail(log));
+  const text = `Postgres ended with exit code ${code}${words === undefined ? "" : `: ${words.text}`}`;
+  const options = words?.hint === undefined ? {} : { hint: words.hint };
   return code === CRASH_EXIT_CODE
-    ? new PostgresCrashed("unavailable", text)
-    : new ZenithError("unavailable", text);
+    ? new PostgresCrashed("unavailable", text, options)
+    : new ZenithError("unavailable", text, options);
+}
+
+/** Why a Postgres has ended, as its log says it. */
+export interface LastWords {
+  readonly text: string;
+  /** What PostgreSQL itself says to do about it. */
+  readonly hint?: string;
+}
+
+/** Of a log's lines those that say why Postgres ended: about the child that crashed first, or its last fatal error. */
+export function lastWords(lines: readonly string[]): LastWords | undefined {
+  const crash = lastCrash(lines);
+  const fatal = lastFatal(lines);
+  // The startup process says why it ends, and the postmaster only that it did.
+  if (crash !== undefined && !(crash.startsWith("startup process") && fatal !== undefined)) {
+    return { text: crash };
+  }
+  return fatal;
 }
 
 /** What the postmaster said about the child that crashed first: LogChildExit() in postmaster.c. It ends the others itself. */
@@ -336,14 +354,33 @@ function logTail({ file, from }: OwnLog): string[] {
 }
 
 /** What Postgres said last about why it ended. */
-function lastFatalLine(lines: readonly string[]): string | undefined {
+function lastFatal(lines: readonly string[]): LastWords | undefined {
   const last = lines.findLastIndex((line) => /(?:FATAL|PANIC):|^postgres: /.test(line));
   if (last < 0) return undefined;
   const words = [lines[last]];
   // Of a wrong configuration file, an earlier line says what is wrong.
   const reason = lines.slice(0, last).findLast((line) => line.includes("LOG:"));
   if (reason !== undefined && words[0].endsWith("contains errors")) words.unshift(reason);
-  return words.map((line) => line.replace(/^.*?(?:(?:FATAL|PANIC)|LOG): */, "")).join("; ");
+  const message = words.map((line) => line.replace(/^.*?(?:(?:FATAL|PANIC)|LOG): */, "")).join("; ");
+  const detail = attached(lines, last, "DETAIL");
+  const hint = attached(lines, last, "HINT");
+  return {
+    text: detail === undefined ? message : `${message} (${detail})`,
+    ...(hint === undefined ? {} : { hint }),
+  };
+}
+
+/** A part of the message that begins in line `at`: its lines are the message's own, and go on behind tabs. */
+function attached(lines: readonly string[], at: number, part: "DETAIL" | "HINT"): string | undefined {
+  for (let i = at + 1; i < lines.length; i++) {
+    if (!/^\t|(?:DETAIL|HINT|CONTEXT|STATEMENT|LOCATION|QUERY|BACKTRACE): /.test(lines[i])) return undefined;
+    const [, text] = lines[i].split(`${part}:  `);
+    if (text === undefined) continue;
+    let end = i + 1;
+    while (lines[end]?.startsWith("\t")) end++;
+    return [text, ...lines.slice(i + 1, end).map((line) => line.trim())].join(" ");
+  }
+  return undefined;
 }
 
 /** The end of what a file holds from `from` on, at most `maxBytes`: a log may be larger than memory. */

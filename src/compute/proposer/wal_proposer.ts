@@ -105,6 +105,9 @@ export interface AcceptorStatus {
   readonly problem: string;
 }
 
+/** How the words begin that say that a newer compute writes to the timeline. */
+export const TAKEN_OVER = "another compute has taken over timeline";
+
 export class WalProposer {
   readonly #options: WalProposerOptions;
   readonly #logger: Logger;
@@ -381,7 +384,7 @@ export class WalProposer {
     const own = Math.max(this.#options.lastTerm ?? 0, this.term);
     const error = new ZenithError(
       "conflict",
-      `another compute has taken over timeline ${this.#options.timeline}: its term is ${term}, this one's was ${own}`,
+      `${TAKEN_OVER} ${this.#options.timeline}: its term is ${term}, this one's was ${own}`,
     );
     this.#logger.error(error.message);
     if (this.#elected !== undefined) this.#elected.reject(error);

@@ -4,6 +4,7 @@ import { formatLsn } from "../../common/lsn.ts";
 import { readConditions } from "../../compute/postgres/conditions.ts";
 import { type ComputePlace, describeCompute } from "../computes.ts";
 import type { Environment } from "../environment.ts";
+import { readLastStart } from "../last_start.ts";
 import { howItEnded, type Problem, problemOf } from "./problem.ts";
 
 export interface ComputeSurvey {
@@ -16,6 +17,8 @@ export interface ComputeSurvey {
   readonly pid: number | null;
   /** The past that it looks at; null when it goes on from the end of its branch. */
   readonly read_only_lsn: string | null;
+  /** Why it does not run although somebody wanted it to; null when that is not so. */
+  readonly last_start_error: string | null;
   readonly data: string;
   readonly log: string;
   readonly postgres_log: string;
@@ -27,17 +30,27 @@ export function surveyCompute(
   problems: Problem[],
 ): ComputeSurvey {
   const { tenant, branch, status, pid, paths } = found;
+  const { failure } = readLastStart(paths);
   const base = {
     tenant_id: tenant,
     branch,
     status,
     pid,
+    last_start_error: failure === null || status === "running" ? null : failure.message,
     data: paths.dir,
     log: paths.log,
     postgres_log: paths.postgresLog,
   };
   const ofTenant = tenant === environment.config.default_tenant_id ? "" : ` --tenantid ${tenant}`;
-  if (status === "crashed") {
+  if (failure !== null && status !== "running") {
+    problems.push({
+      what: `the Postgres of branch ${branch}: last start failed: ${failure.message}`,
+      hint: failure.hint ??
+        `"zenith pg start ${branch}${ofTenant}" tries again, "zenith pg stop ${branch}${ofTenant}" gives it up; ` +
+          `"zenith logs ${branch}${ofTenant}" shows its logs`,
+      down: true,
+    });
+  } else if (status === "crashed") {
     problems.push({
       what: `the Postgres of branch ${branch} ${howItEnded(paths.log)}`,
       hint:

@@ -1,0 +1,38 @@
+/** Brings back every Postgres that ran before everything was stopped or killed. */
+import { parseLsn } from "../common/lsn.ts";
+import { TAKEN_OVER } from "../compute/proposer/wal_proposer.ts";
+import {
+  allComputePlaces,
+  type ComputeInfo,
+  type ComputePlace,
+  describeCompute,
+  startCompute,
+} from "./computes.ts";
+import type { Environment } from "./environment.ts";
+import { readLastStart } from "./last_start.ts";
+import { lastErrorInLog } from "./log_file.ts";
+
+/** Those that are to run and don't, but for those whose branch another compute has taken over. */
+export function computesToBringBack(environment: Environment): ComputePlace[] {
+  return allComputePlaces(environment).filter(({ status, paths }) =>
+    status !== "running" && readLastStart(paths).wanted &&
+    !(status === "crashed" && lastErrorInLog(paths.log)?.includes(TAKEN_OVER))
+  );
+}
+
+/** Starts it as it was started before. @throws {ZenithError} as {@link startCompute} */
+export async function bringBack(
+  environment: Environment,
+  found: ComputePlace,
+  onProgress: (text: string) => void,
+): Promise<ComputeInfo> {
+  const { storage, prewarm, lsn } = readLastStart(found.paths);
+  const compute = describeCompute(found);
+  await startCompute(environment, compute, {
+    ...(storage === undefined ? {} : { storage }),
+    ...(prewarm === undefined ? {} : { prewarm }),
+    ...(lsn === undefined ? {} : { readOnlyAt: parseLsn(lsn) }),
+    onProgress,
+  });
+  return compute;
+}
