@@ -56,7 +56,9 @@ export class ForeignDirectory implements Disposable {
     closeSync(this.#fd);
   }
 
-  /** Leads to this very directory, whatever happens to its name: for system calls of this process. */
+  /**
+   * Leads to this very directory, whatever happens to its name: for system calls of this process.
+   */
   get descriptorPath(): string {
     return `/proc/self/fd/${this.#fd}`;
   }
@@ -127,7 +129,8 @@ export class ForeignDirectory implements Disposable {
   }
 
   /**
-   * Puts a file of `owner`'s in the place of what has that name, which stays complete if this is broken off.
+   * Puts a file of `owner`'s in the place of what has that name. That stays complete if this is
+   * broken off.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */

@@ -271,7 +271,8 @@ export interface StartComputeOptions {
 }
 
 /**
- * Starts it afresh at its timeline's end and waits until it accepts connections. How it went is remembered.
+ * Starts it afresh at its timeline's end and waits until it accepts connections. How it went is
+ * remembered.
  *
  * @throws {ZenithError} `conflict` when it runs already or its port is taken, `unavailable` when
  *   too few safekeepers run; else the supervisor's own words

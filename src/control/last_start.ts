@@ -1,6 +1,7 @@
 /**
- * What is remembered of the last start of a compute: whether it is to run, how it was started, and why the start failed. A small file
- * of JSON beside its data directory; docs/formats/small_files.md describes it.
+ * What is remembered of the last start of a compute: whether it is to run, how it was started, and
+ * why the start failed. A small file of JSON beside its data directory;
+ * docs/formats/small_files.md describes it.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { boolean, type InferOutput, nullable, object, optional, parse, picklist, string } from "valibot";

@@ -1,4 +1,7 @@
-/** Keeps an environment running for a service manager: what was killed is started again, and what stays down is a failure. */
+/**
+ * Keeps an environment running for a service manager: what was killed is started again, and what
+ * stays down is a failure.
+ */
 import { errorMessage } from "../../common/errors.ts";
 import { sleep } from "../../common/sleep.ts";
 import { type Environment, hasLocalPageServer } from "../../control/environment.ts";
