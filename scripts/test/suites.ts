@@ -133,7 +133,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   },
   /** What runs on other majors than the rest does; tests/integration/majors.test.ts has all of them. */
   majors: {
-    jobs: [14, 16, 17].map((major) =>
+    jobs: [14, 16, 17, 18].map((major) =>
       bunTest(`the whole cluster on PostgreSQL ${major}`, ["./tests/integration/whole_cluster.test.ts"], 10, {
         ZENITH_TEST_PG_VERSION: String(major),
       })

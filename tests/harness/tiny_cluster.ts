@@ -15,6 +15,7 @@ import {
 import { BLCKSZ } from "../../src/postgres/cluster/page_layout.ts";
 import { RELSEG_SIZE } from "../../src/postgres/cluster/relfile.ts";
 import { SLRU_DIRECTORIES } from "../../src/postgres/cluster/slru.ts";
+import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { V15 } from "../../src/postgres/versions/v15.ts";
 import { walFileName } from "../../src/postgres/wal/page_header.ts";
 import { XLOG_CHECKPOINT_SHUTDOWN } from "../../src/postgres/wal/records/xlog.ts";
@@ -23,12 +24,19 @@ import { WalBuilder } from "./wal_builder.ts";
 export const TINY_SEGMENT_SIZE = 1 << 20;
 const FIRST_LSN = TINY_SEGMENT_SIZE;
 
+export interface TinyClusterOptions {
+  /** 15 when left out. */
+  readonly pg?: PgVersion;
+  readonly dataChecksums?: boolean;
+}
+
 /** Makes `directory` such a cluster. */
-export function makeTinyCluster(disk: Disk, directory: string): void {
+export function makeTinyCluster(disk: Disk, directory: string, options: TinyClusterOptions = {}): void {
   for (const name of ["global", "base", "pg_wal", "pg_xact", "pg_multixact", ...SLRU_DIRECTORIES]) {
     disk.mkdirsSync(join(directory, name));
   }
-  const wal = new WalBuilder({ startLsn: FIRST_LSN, segmentSize: TINY_SEGMENT_SIZE });
+  const { pg = V15, dataChecksums = false } = options;
+  const wal = new WalBuilder({ pg, startLsn: FIRST_LSN, segmentSize: TINY_SEGMENT_SIZE });
   wal.record();
   const checkpoint: CheckPoint = {
     redo: wal.lsn,
@@ -53,7 +61,7 @@ export function makeTinyCluster(disk: Disk, directory: string): void {
   const { lsn } = wal.record({ rmid: 0, info: XLOG_CHECKPOINT_SHUTDOWN, main });
   wal.zeros(BLCKSZ);
   write(disk, join(directory, "pg_wal", walFileName(1, FIRST_LSN as Lsn, TINY_SEGMENT_SIZE)), wal.bytes);
-  const control = encodeControlFile(emptyControlFile(), {
+  const control = encodeControlFile(emptyControlFile(pg, dataChecksums), {
     state: 1,
     checkPoint: lsn,
     checkPointCopy: checkpoint,
@@ -62,18 +70,19 @@ export function makeTinyCluster(disk: Disk, directory: string): void {
 }
 
 /** With what says which PostgreSQL and which machine it is for; offsets in ControlFileData. */
-function emptyControlFile(): Uint8Array {
+function emptyControlFile(pg: PgVersion, dataChecksums: boolean): Uint8Array {
   const bytes = new Uint8Array(PG_CONTROL_FILE_SIZE);
   const view = new DataView(bytes.buffer);
-  view.setUint32(8, V15.controlVersion, true);
-  view.setUint32(12, V15.catalogVersion, true);
+  view.setUint32(8, pg.controlVersion, true);
+  view.setUint32(12, pg.catalogVersion, true);
   view.setUint32(204, 8, true);
   view.setFloat64(208, 1234567.0, true);
   view.setUint32(216, BLCKSZ, true);
   view.setUint32(220, RELSEG_SIZE, true);
   view.setUint32(224, BLCKSZ, true);
   view.setUint32(228, TINY_SEGMENT_SIZE, true);
-  view.setUint32(288, crc32c(bytes, 0, 288), true);
+  view.setUint32(252, dataChecksums ? 1 : 0, true);
+  view.setUint32(pg.controlCrcOffset, crc32c(bytes, 0, pg.controlCrcOffset), true);
   return bytes;
 }
 

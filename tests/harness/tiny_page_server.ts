@@ -8,11 +8,12 @@ import { storedValues } from "../../src/pageserver/content/stored_values.ts";
 import { PageServer } from "../../src/pageserver/service/page_server.ts";
 import type { Timeline } from "../../src/pageserver/timeline/timeline.ts";
 import { flushHere, mergeHere } from "../../src/pagestore/mod.ts";
+import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { V15 } from "../../src/postgres/versions/v15.ts";
 import { NULL_LOGGER } from "../../src/process/log.ts";
 import { FaultyDisk } from "./faulty_disk.ts";
 import { Random } from "./random.ts";
-import { makeTinyCluster, TINY_SEGMENT_SIZE } from "./tiny_cluster.ts";
+import { makeTinyCluster, TINY_SEGMENT_SIZE, type TinyClusterOptions } from "./tiny_cluster.ts";
 import { WalBuilder } from "./wal_builder.ts";
 
 export const TINY_PATHS = new PageServerPaths("/w");
@@ -20,9 +21,9 @@ export const TINY_TENANT = parseTenantId("a".repeat(32));
 const CLUSTER = "/cluster";
 
 /** A disk that such a page server can be opened on. */
-export function tinyDisk(): FaultyDisk {
+export function tinyDisk(options: TinyClusterOptions = {}): FaultyDisk {
   const disk = new FaultyDisk(new Random(1));
-  makeTinyCluster(disk, CLUSTER);
+  makeTinyCluster(disk, CLUSTER, options);
   disk.mkdirsSync(TINY_PATHS.tenants);
   return disk;
 }
@@ -31,11 +32,12 @@ export function tinyDisk(): FaultyDisk {
 export function openTinyPageServer(
   disk: FaultyDisk,
   config: PageServerConfig = parse(PageServerConfigSchema, {}),
+  pg: PgVersion = V15,
 ): Promise<PageServer> {
   return PageServer.open({
     disk,
-    flushLayer: flushHere(disk, storedValues(V15)),
-    mergeLayers: mergeHere(disk, pageImages(V15)),
+    flushLayer: flushHere(disk, storedValues(pg)),
+    mergeLayers: mergeHere(disk, pageImages(pg)),
     paths: TINY_PATHS,
     config,
     logger: NULL_LOGGER,
@@ -54,6 +56,7 @@ export async function mainTimeline(server: PageServer, tenant: TenantId = TINY_T
 export function walAfter(timeline: Timeline): WalBuilder {
   const { lsn, prev } = timeline.boundary(null);
   return new WalBuilder({
+    pg: timeline.pg,
     startLsn: lsn,
     prev,
     segmentSize: TINY_SEGMENT_SIZE,

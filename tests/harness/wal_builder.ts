@@ -1,4 +1,6 @@
 /** Writes WAL by hand, for tests: any records, in any place, well-formed unless asked otherwise. */
+import { V15 } from "../../src/postgres/versions/v15.ts";
+import type { WalFormat } from "../../src/postgres/wal/wal_format.ts";
 import { crc32c } from "../../src/common/crc32c.ts";
 import type { Lsn } from "../../src/common/lsn.ts";
 import { nextRecordLsn } from "../../src/postgres/wal/page_header.ts";
@@ -7,7 +9,6 @@ const PAGE = 8192;
 const RECORD_HEADER = 24;
 const SHORT_HEADER = 24;
 const LONG_HEADER = 40;
-const MAGIC = 0xd110;
 const CONTRECORD = 1;
 const LONG = 2;
 const OVERWRITE_CONTRECORD = 8;
@@ -53,6 +54,8 @@ export interface BuiltRecord {
 }
 
 export interface WalBuilderOptions {
+  /** The major whose pages it writes: 15 when left out. */
+  pg?: WalFormat;
   /** The first record's position; a page boundary means behind its header. */
   startLsn: number;
   segmentSize?: number;
@@ -75,6 +78,7 @@ export class WalBuilder {
   readonly records: BuiltRecord[] = [];
   /** LSN of the first byte of {@link bytes}: a page boundary. */
   readonly from: Lsn;
+  readonly #magic: number;
   #tli: number;
   #prev: number;
   #buffer = new Uint8Array(1 << 16);
@@ -83,6 +87,7 @@ export class WalBuilder {
   constructor(options: WalBuilderOptions) {
     this.segmentSize = options.segmentSize ?? 1 << 20;
     this.systemId = options.systemId ?? 7000000000000000001n;
+    this.#magic = (options.pg ?? V15).walPageMagic;
     this.#tli = options.tli ?? 1;
     this.#prev = options.prev ?? 0;
     this.from = (options.startLsn - options.startLsn % PAGE) as Lsn;
@@ -198,7 +203,7 @@ export class WalBuilder {
     const isLong = this.#lsn % this.segmentSize === 0;
     const bytes = new Uint8Array(isLong ? LONG_HEADER : SHORT_HEADER);
     const view = new DataView(bytes.buffer);
-    view.setUint16(0, MAGIC, true);
+    view.setUint16(0, this.#magic, true);
     view.setUint16(2, flags | (isLong ? LONG : 0), true);
     view.setUint32(4, this.#tli, true);
     view.setBigUint64(8, BigInt(this.#lsn), true);

@@ -4,10 +4,10 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { type RebuiltValue, type Reconstruct, SIZE_BLOCK, type ValueChain } from "../../pagestore/mod.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
-import { applyRecordTo, finishPage, startPage } from "../../postgres/redo/reconstruct.ts";
+import { applyRecordTo, finishPage, movePageLsn, startPage } from "../../postgres/redo/reconstruct.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { VISIBILITYMAP_FORKNUM } from "../../postgres/cluster/relfile.ts";
-import { KIND_RELATION, TAG_BYTES, TAG_RECORD } from "./keys.ts";
+import { isRecordTag, KIND_RELATION, TAG_BYTES, TAG_RECORD_MOVING_LSN } from "./keys.ts";
 
 /** One fork of one relation. */
 export interface RelationBlocks {
@@ -64,9 +64,10 @@ export function applyRecords(
   target.fork = source.fork;
   target.blkno = block;
   for (let i = from; i >= 0; i--) {
-    assert(chain.tag[i] === TAG_RECORD, "what follows a page's first version are WAL records");
+    assert(isRecordTag(chain.tag[i]), "what follows a page's first version are WAL records");
     try {
       applyRecordTo(pg, target, chain.bytes[i], chain.off[i], chain.len[i], chain.lsn[i]);
+      if (chain.tag[i] === TAG_RECORD_MOVING_LSN) movePageLsn(chain.lsn[i]);
     } catch (error) {
       throw new ZenithError(
         "corrupt_data",

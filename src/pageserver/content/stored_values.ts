@@ -5,7 +5,7 @@ import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { parseRecord } from "../../postgres/wal/parse.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
 import { findBlock } from "../../postgres/redo/reconstruct.ts";
-import { KIND_RELATION, TAG_RECORD } from "./keys.ts";
+import { isRecordTag, KIND_RELATION } from "./keys.ts";
 
 /** Below this a record is kept as it is: cutting would save less than it costs. */
 const CUT_FROM_BYTES = 256;
@@ -45,7 +45,7 @@ function encodeStoredValue(
   value.bytes = bytes;
   value.off = off;
   value.len = len;
-  if (tag !== TAG_RECORD || len < CUT_FROM_BYTES) return value;
+  if (!isRecordTag(tag) || len < CUT_FROM_BYTES) return value;
   assert(object.kind === KIND_RELATION, "WAL records are stored under relation blocks only");
   if (aligned.length < len) {
     aligned = new Uint8Array(2 * len);

@@ -2,6 +2,7 @@ import { assert } from "../../common/assert.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { TimelineStore } from "../../pagestore/mod.ts";
 import { isInitialising } from "../../postgres/redo/reconstruct.ts";
+import { movesLsnWithHints } from "../../postgres/redo/heap/heap2.ts";
 import {
   VisibilityMapChanges,
   visibilityMapChanges,
@@ -40,7 +41,7 @@ import { DatabaseCopies, type Preparation } from "./database_copy.ts";
 import { FileIngest } from "./files.ts";
 import type { IngestParts } from "./parts.ts";
 import { TransactionIngest } from "./transactions.ts";
-import { CONTROL_KEY, TAG_RECORD } from "../content/keys.ts";
+import { CONTROL_KEY, TAG_RECORD, TAG_RECORD_MOVING_LSN } from "../content/keys.ts";
 import type { RelationFork, RelationForks } from "../content/relation_forks.ts";
 import type { SingleValues } from "../content/single_values.ts";
 
@@ -59,6 +60,9 @@ export class Ingest {
   readonly #files: FileIngest;
   readonly #copies: DatabaseCopies;
   readonly #pg: PgVersion;
+  readonly #checksums: boolean;
+  /** XLogHintBitIsNeeded of the server that writes the WAL. */
+  #logsHints: boolean;
   readonly #vm = new VisibilityMapChanges();
 
   constructor(parts: IngestParts) {
@@ -70,6 +74,8 @@ export class Ingest {
     this.#files = new FileIngest(parts);
     this.#copies = new DatabaseCopies(parts);
     this.#pg = parts.pg;
+    this.#checksums = parts.hints.data_checksum_version !== 0;
+    this.#logsHints = this.#checksums || parts.hints.wal_log_hints;
   }
 
   /**
@@ -130,7 +136,8 @@ export class Ingest {
       // The free space map is not WAL-logged, but for stray images; it is made anew from the pages: docs/decisions.
       if (forkNumber === FSM_FORKNUM) continue;
       const fork = this.#forks.get(rec.spcNode[i], rec.dbNode[i], rec.relNode[i], forkNumber);
-      this.#putRecord(fork, rec.blkno[i], rec, isInitialising(rec, i));
+      const tag = this.#logsHints && movesLsnWithHints(rec, i) ? TAG_RECORD_MOVING_LSN : TAG_RECORD;
+      this.#putRecord(fork, rec.blkno[i], rec, tag, isInitialising(rec, i));
     }
   }
 
@@ -146,13 +153,13 @@ export class Ingest {
         rec.relNode[ref],
         VISIBILITYMAP_FORKNUM,
       );
-      this.#putRecord(fork, vm.vmBlock[i], rec, false);
+      this.#putRecord(fork, vm.vmBlock[i], rec, TAG_RECORD, false);
     }
   }
 
   /** The record changes this block; one beyond the fork's end makes the fork longer, as in recovery. */
-  #putRecord(fork: RelationFork, blkno: number, rec: WalRecord, willInit: boolean): void {
-    this.#store.put(fork.slot, blkno, rec.endLsn, rec.bytes, rec.off, rec.xl_tot_len, TAG_RECORD, willInit);
+  #putRecord(fork: RelationFork, blkno: number, rec: WalRecord, tag: number, willInit: boolean): void {
+    this.#store.put(fork.slot, blkno, rec.endLsn, rec.bytes, rec.off, rec.xl_tot_len, tag, willInit);
     if (blkno >= fork.blocks) this.#forks.extend(fork, blkno + 1, rec.endLsn);
   }
 
@@ -162,6 +169,7 @@ export class Ingest {
    */
   #noteParameters(parameters: ParameterChange, lsn: number): void {
     this.#transactions.setCommitTsTracking(parameters.track_commit_timestamp, lsn);
+    this.#logsHints = this.#checksums || parameters.wal_log_hints;
     const control = this.#values.get(CONTROL_KEY, lsn);
     assert(control !== null, "every timeline has the control file of its initdb");
     this.#values.put(CONTROL_KEY, lsn, encodeControlFile(control, parameters));

@@ -1,4 +1,5 @@
 import type { TimelineStore } from "../../pagestore/mod.ts";
+import type { ControlFile } from "../../postgres/control_file.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
 import type { CommitTimes } from "../content/commit_times.ts";
@@ -11,6 +12,8 @@ import type { SlruPages } from "../content/slru_pages.ts";
 export interface IngestParts {
   /** The major that writes the WAL. */
   readonly pg: PgVersion;
+  /** What its control file says at the timeline's end of whether changes of hint bits are logged. */
+  readonly hints: Pick<ControlFile, "data_checksum_version" | "wal_log_hints">;
   readonly store: TimelineStore;
   readonly forks: RelationForks;
   readonly slru: SlruPages;

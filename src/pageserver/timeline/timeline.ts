@@ -116,7 +116,8 @@ export class Timeline {
         `timeline ${this.timelineId} of tenant ${this.tenantId} has no control file at ${formatLsn(end)}`,
       );
     }
-    const { pg, system_identifier, xlog_seg_size } = parseControlFile(control);
+    const fields = parseControlFile(control);
+    const { pg, system_identifier, xlog_seg_size } = fields;
     this.pg = pg;
     this.systemIdentifier = system_identifier;
     this.walSegmentSize = xlog_seg_size;
@@ -127,7 +128,13 @@ export class Timeline {
       slru: new SlruPages(store),
       reader: new PageReader(pg, store, parts.pageCache),
     };
-    this.#ingest = new Ingest({ pg, ...this.#content, checkpoint, commitTimes: this.commitTimes });
+    this.#ingest = new Ingest({
+      pg,
+      hints: fields,
+      ...this.#content,
+      checkpoint,
+      commitTimes: this.commitTimes,
+    });
     // The WAL store's files are allocated ahead: what was written last is followed by zeros.
     this.#decoder = this.#newDecoder(nextRecordLsn(end, xlog_seg_size), this.#lastRecordStart(end), true);
   }

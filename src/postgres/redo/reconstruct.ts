@@ -9,6 +9,7 @@ import { parseRecord } from "../wal/parse.ts";
 import { VISIBILITYMAP_FORKNUM } from "../cluster/relfile.ts";
 import { BKPBLOCK_FORK_MASK, WalRecord } from "../wal/record.ts";
 import { RedoError } from "./page/errors.ts";
+import { pageSetLsn } from "./page/page.ts";
 import { redoRecordToBlock, redoRecordToVisibilityMap } from "./redo.ts";
 import { BLCKSZ, PAGE, RECORD, RECORD_CAPACITY, W8 } from "./page/workspace.ts";
 
@@ -100,6 +101,11 @@ export function applyRecordTo(
         `${target.spcNode}/${target.dbNode}/${target.relNode}, fork ${target.fork}`,
     );
   }
+}
+
+/** Sets the LSN of the page in the workspace. */
+export function movePageLsn(lsn: number): void {
+  pageSetLsn(PAGE, lsn);
 }
 
 /** Copies the page in the workspace to `out[outOff..]`. */

@@ -1,5 +1,6 @@
 /** Redo of the rmgr Heap2. Replay in PostgreSQL: heap2_redo in src/backend/access/heap/heapam.c. */
 import type { WalRecord } from "../../wal/record.ts";
+import { RM_HEAP2_ID } from "../../wal/rmgr.ts";
 import { RedoError } from "../page/errors.ts";
 import {
   FREEZE_NTUPLES,
@@ -181,11 +182,21 @@ function redoLockUpdated(rec: WalRecord): void {
 }
 
 /**
- * The heap page keeps its LSN, as in a cluster without checksums and wal_log_hints. In one with them PostgreSQL moves it, to
- * guard the page on its own disk against a torn write; the record does not tell which it is.
+ * The heap page keeps its LSN, as in a cluster without checksums and wal_log_hints. In one with them PostgreSQL moves it: the
+ * record does not tell which it is, so that is up to whoever knows the cluster ({@link movesLsnWithHints}).
  */
 function redoVisible(rec: WalRecord, blk: number): void {
   if (blk === VISIBLE_VM_BLOCK) redoVisibleInMap(rec);
   else if (blk === VISIBLE_HEAP_BLOCK) pageSetAllVisible(PAGE);
   else throw unexpectedBlock(blk);
+}
+
+/**
+ * Whether the record sets the LSN of the page of block reference `blk` only in a cluster that logs hint bits, one with data
+ * checksums or wal_log_hints (XLogHintBitIsNeeded). Of all that PostgreSQL replays only this depends on that: {@link
+ * XLOG_HEAP2_VISIBLE}, whose heap page the server has to guard against a torn write there, in every major.
+ */
+export function movesLsnWithHints(rec: WalRecord, blk: number): boolean {
+  return rec.xl_rmid === RM_HEAP2_ID && blk === VISIBLE_HEAP_BLOCK &&
+    (rec.xl_info & XLOG_HEAP_OPMASK) === XLOG_HEAP2_VISIBLE;
 }
