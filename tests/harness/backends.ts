@@ -4,8 +4,8 @@ import { checkPidFile } from "../../src/process/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { type Compute, until } from "./zenith_env.ts";
 
-/** pwrite64(2) on x64: what Postgres writes pages of relations with. */
-const PWRITE64 = "18";
+/** pwrite64(2) and pwritev(2) on x64: what Postgres writes pages of relations with, from 17 on the second. */
+const WRITE_CALLS = /^(?:18|296) /;
 
 /** Sessions, as Postgres titles their processes: `postgres: user database host(port) statement`. */
 const SESSION = /^postgres: (?!walsender)\S+ \S+ \S+\(\d+\)/;
@@ -24,10 +24,10 @@ export function childrenOfPostgres(pg: Compute): { readonly pid: number; readonl
   });
 }
 
-/** Whether a process is inside pwrite(2), asleep in the kernel, with a part of a page written perhaps. */
+/** Whether a process is inside pwrite(2) or pwritev(2), asleep in the kernel, with a part of a page written perhaps. */
 export function isInsideWrite(pid: number): boolean {
   if (!/^State:\tD/m.test(readProc(String(pid), "status"))) return false;
-  return readProc(String(pid), "syscall").startsWith(`${PWRITE64} `);
+  return WRITE_CALLS.test(readProc(String(pid), "syscall"));
 }
 
 /** A process of Postgres that is inside pwrite at this moment, or, when none is found for so long, any session. */

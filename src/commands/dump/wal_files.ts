@@ -34,7 +34,7 @@ const WAL_FILE_NAME = /^[0-9A-F]{24}$/;
  * `from` to the first gap. Where there is more than one timeline's, the newest is taken.
  *
  * @throws {ZenithError} `not_found` when there are none, `corrupt_data` when the first is not of
- *   PostgreSQL 15
+ *   a major that Zenith runs
  */
 export function findWalFiles(path: string, from: Lsn | undefined): WalFiles {
   if (isDirectory(path)) {

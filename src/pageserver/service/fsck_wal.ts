@@ -5,9 +5,8 @@ import { errorMessage } from "../../common/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { TIMELINE_WAL_DIRECTORY } from "../../common/paths.ts";
 import type { Damage } from "../../process/scrub.ts";
-import { PG_MAJORS, pgVersion } from "../../postgres/versions/find_version.ts";
-import { isWalSegmentSize, XLOG_BLCKSZ, XLP_MAGIC, XLP_PAGEADDR } from "../../postgres/wal/page_header.ts";
-import type { WalFormat } from "../../postgres/wal/wal_format.ts";
+import { pgVersion } from "../../postgres/versions/find_version.ts";
+import { isWalSegmentSize } from "../../postgres/wal/page_header.ts";
 import { readMetadata } from "../../pagestore/mod.ts";
 import { checkWalAtOnce, endOfWritten, segmentFiles, type WalDamage } from "../../wal_store/check_wal.ts";
 import { scrubWal } from "../../wal_store/scrub_wal.ts";
@@ -31,7 +30,7 @@ export interface TimelineWalCheck {
 export async function checkTimelineWal(disk: Disk, directory: string): Promise<TimelineWalCheck> {
   const dir = join(directory, TIMELINE_WAL_DIRECTORY);
   const metadata = readMetadata(disk, directory);
-  const { walStartLsn } = decodeTimelineInfo(metadata.userData, directory);
+  const { walStartLsn, pgMajor } = decodeTimelineInfo(metadata.userData, directory);
   const problems: string[] = [];
   let bytes = 0;
   let store: WalStore | undefined;
@@ -42,7 +41,7 @@ export async function checkTimelineWal(disk: Disk, directory: string): Promise<T
       return { bytes, problems: [`${wrongSize(dir, segmentSize)}; ${RESTORE}`] };
     }
     store = await WalStore.open(dir, { segmentSize, disk, startLsn: walStartLsn, sync: false });
-    const options = { pg: walFormatOf(store), through: endOfWritten(store), wholeTo: INVALID_LSN };
+    const options = { pg: pgVersion(pgMajor), through: endOfWritten(store), wholeTo: INVALID_LSN };
     const found = checkWalAtOnce(store, options);
     bytes = found.bytes;
     const consistent = metadata.diskConsistentLsn as Lsn;
@@ -104,19 +103,4 @@ function whatToDo({ lsn }: WalDamage, diskConsistentLsn: Lsn): string {
   }
   return "Copy the directory, then start the page server: it takes the WAL from there on from a safekeeper again. " +
     `Without safekeepers ${RESTORE}, else the branch ends there`;
-}
-
-/** That of the first page that has a header. Where there is none, the WAL does not fill a page. */
-function walFormatOf(store: WalStore): WalFormat {
-  const header = new Uint8Array(XLP_PAGEADDR + 8);
-  const view = new DataView(header.buffer);
-  const first = store.startLsn + (XLOG_BLCKSZ - store.startLsn % XLOG_BLCKSZ) % XLOG_BLCKSZ;
-  for (let at = first; at + header.length <= store.writtenLsn; at += XLOG_BLCKSZ) {
-    store.read(at as Lsn, header, 0, header.length);
-    if (view.getBigUint64(XLP_PAGEADDR, true) !== BigInt(at)) continue;
-    const magic = view.getUint16(XLP_MAGIC, true);
-    const pg = PG_MAJORS.map(pgVersion).find(({ walPageMagic }) => walPageMagic === magic);
-    if (pg !== undefined) return pg;
-  }
-  return pgVersion(15);
 }
