@@ -1,7 +1,7 @@
 /** PostgreSQL's own tests, run by its own drivers, on whatever server they are pointed at. */
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, readFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { ZenithError } from "../../src/common/errors.ts";
 import type { PostgresInstall } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
@@ -39,12 +39,13 @@ export async function runRegressionTests(
   options: SuiteOptions = {},
 ): Promise<SuiteResult> {
   const dir = join(postgresSource(options.sourceDir), "src/test/regress");
-  const names = ["sql", "expected", "data", "parallel_schedule", "resultmap"];
+  // The driver makes sql and expected complete from input and output, up to 14.
+  const names = ["sql", "expected", "input", "output", "data", "parallel_schedule", "resultmap"];
   const input = copyInput(server, "regress", dir, names);
   compileRegressLibrary(dir, join(input, "regress.so"), server.install);
   // Of contrib/spi, which PostgreSQL's own build puts beside it.
   for (const name of ["refint.so", "autoinc.so"]) {
-    cpSync(join(server.install.distribDir, "lib", name), join(input, name));
+    cpSync(join(pgConfig(server.install, "--pkglibdir"), name), join(input, name));
   }
   const args = ["--schedule=parallel_schedule", "--max-concurrent-tests=20"];
   return await runTests(server, "regress/pg_regress", input, args, options);
@@ -65,25 +66,50 @@ export async function runIsolationTests(
 function copyInput(server: TestedServer, name: string, sourceDir: string, files: readonly string[]): string {
   const input = join(server.dir, name);
   makeOwnedDirectory(input, pgUser());
-  for (const file of files) cpSync(join(sourceDir, file), join(input, file), { recursive: true });
+  for (const file of files) {
+    const from = join(sourceDir, file);
+    if (existsSync(from)) cpSync(from, join(input, file), { recursive: true });
+  }
   chownRecursive(input, pgUser());
   return input;
 }
 
+/** Where a build of PostgreSQL has things. @throws {ZenithError} `not_found` when it has no pg_config to say so */
+function pgConfig(install: PostgresInstall, what: string): string {
+  const { status, stdout } = spawnSync(join(install.binDir, "pg_config"), [what], { encoding: "utf8" });
+  if (status !== 0) {
+    throw new ZenithError("not_found", `${install.binDir} has no pg_config`, { hint: serverDev(install) });
+  }
+  return stdout.trim();
+}
+
+function serverDev({ major, version }: PostgresInstall): string {
+  return `install postgresql-server-dev-${major}, the very version ${version} of the server`;
+}
+
 function compileRegressLibrary(sourceDir: string, library: string, install: PostgresInstall): void {
-  const headers = "/usr/include/postgresql/15/server";
+  const headers = pgConfig(install, "--includedir-server");
   if (!existsSync(join(headers, "postgres.h"))) {
-    throw new ZenithError("not_found", `${headers} has no PostgreSQL headers`, {
-      hint: `install postgresql-server-dev-15, the very version ${install.version} of the server`,
-    });
+    throw new ZenithError("not_found", `${headers} has no PostgreSQL headers`, { hint: serverDev(install) });
   }
   const args = ["-O2", "-fPIC", "-shared", `-I${headers}`, `-I${sourceDir}`, "-o", library];
   const result = spawnSync("gcc", [...args, join(sourceDir, "regress.c")], { encoding: "utf8" });
   if (result.status !== 0) throw new ZenithError("io", `gcc failed: ${result.error ?? result.stderr}`);
 }
 
-/** `test name ... ok 12 ms`; in a group of parallel tests without the first word. */
+/** `test name ... ok 12 ms`; in a group of parallel tests without the first word. Up to 15. */
 const TEST_LINE = /^(?:test)?\s+(\S+)\s+\.\.\. (ok|FAILED|failed \(ignored\))/;
+/** `ok 12 + name 12 ms`, with `-` for `+` where the test ran alone. From 16 on. */
+const TAP_LINE = /^(not )?ok \d+\s+[-+] (\S+)/;
+/** What stands at the end, where all tests have run. */
+const SUMMARY = /tests? (passed|failed)|^1\.\.\d+$/;
+
+function parseTestLine(line: string): { name: string; passed: boolean } | undefined {
+  const tap = TAP_LINE.exec(line);
+  if (tap !== null) return { name: tap[2], passed: tap[1] === undefined };
+  const match = TEST_LINE.exec(line);
+  return match === null ? undefined : { name: match[1], passed: match[2] === "ok" };
+}
 
 async function runTests(
   server: TestedServer,
@@ -92,11 +118,10 @@ async function runTests(
   args: readonly string[],
   options: SuiteOptions,
 ): Promise<SuiteResult> {
-  const path = join(server.install.distribDir, "lib/pgxs/src/test", program);
+  // pgxs.mk is in lib/pgxs/src/makefiles.
+  const path = join(dirname(pgConfig(server.install, "--pgxs")), "../test", program);
   if (!existsSync(path)) {
-    throw new ZenithError("not_found", `${path} is not installed`, {
-      hint: "install postgresql-server-dev-15",
-    });
+    throw new ZenithError("not_found", `${path} is not installed`, { hint: serverDev(server.install) });
   }
   const connection = [`--host=${server.host}`, `--port=${server.port}`, `--user=${server.superuser}`];
   const files = ["--inputdir=.", "--outputdir=.", "--dlpath=.", `--bindir=${server.install.binDir}`];
@@ -112,10 +137,10 @@ async function runTests(
     const lines = (rest + text).split("\n");
     rest = lines.pop()!;
     for (const line of lines) {
-      if (/tests? (passed|failed)/.test(line)) summary = true;
-      const match = TEST_LINE.exec(line);
-      if (match === null) continue;
-      tests.push({ name: match[1], passed: match[2] === "ok" });
+      if (SUMMARY.test(line)) summary = true;
+      const test = parseTestLine(line);
+      if (test === undefined) continue;
+      tests.push(test);
       options.onProgress?.(tests.length);
     }
   });
