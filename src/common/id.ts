@@ -53,33 +53,93 @@ function parseId(what: string, text: string): string {
   return id;
 }
 
-/** A name for a timeline within a tenant. Safe as a file name by construction. */
+/**
+ * A name for a timeline within a tenant, after git's rules for branch names. It may hold slashes and
+ * letters of any script: in paths it goes by {@link branchFileName}.
+ */
 export type BranchName = string & { readonly __brand: "BranchName" };
 
-/** Longer names would not fit a file name with our suffixes on every file system. */
 const BRANCH_NAME_MAX_LENGTH = 128;
+/** File systems take 255; the rest is for the suffixes that we append. */
+const BRANCH_FILE_NAME_MAX_LENGTH = 200;
 
-const BRANCH_NAME_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;
+/** Why `text` can't be a branch name; undefined when it can. The rules are git's and a few of ours. */
+function whyNoBranchName(text: string): string | undefined {
+  if (text === "") return "it is empty";
+  if (text.length > BRANCH_NAME_MAX_LENGTH) return `it is longer than ${BRANCH_NAME_MAX_LENGTH} characters`;
+  if (text.startsWith("-")) return 'it begins with "-"';
+  // deno-lint-ignore no-control-regex
+  const bad = /[\u0000-\u0020\u007f-\u00a0\u2028\u2029"'`$&;|<>(){}[\]~^:?*\\@%,!]/.exec(text);
+  if (bad !== null) return `it has ${describeCharacter(bad[0])}`;
+  if (/\p{Surrogate}/u.test(text)) return "it is not valid Unicode";
+  if (text.includes("..")) return 'it has ".."';
+  const parts = text.split("/");
+  if (parts.includes("")) return 'a "/" stands at its beginning, at its end, or beside another';
+  if (parts.some((part) => part.startsWith("."))) return 'a "." begins it, or follows a "/"';
+  if (text.endsWith(".")) return 'it ends with "."';
+  if (parts.some((part) => part.endsWith(".lock") || part.endsWith(".tmp"))) {
+    return 'it ends with ".lock" or ".tmp"';
+  }
+  if (isId(text)) return "it looks like a timeline id";
+  if (encodeBranchName(text).length > BRANCH_FILE_NAME_MAX_LENGTH) return "it is too long for a file name";
+  return undefined;
+}
+
+function describeCharacter(character: string): string {
+  const code = character.codePointAt(0)!;
+  if (character === " ") return "a blank";
+  return code < 0x20 || code >= 0x7f ? "a control character or an odd blank" : `a "${character}"`;
+}
+
+/** Names were once made by this rule alone, under which `a..b` and `x.lock` were good: such a branch keeps its name. */
+const FORMER_BRANCH_NAME_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 
 /** Whether {@link parseBranchName} takes `text`. */
 export function isBranchName(text: string): boolean {
-  return text.length <= BRANCH_NAME_MAX_LENGTH && BRANCH_NAME_PATTERN.test(text) && !isId(text);
+  return (FORMER_BRANCH_NAME_PATTERN.test(text) && !isId(text)) || whyNoBranchName(text) === undefined;
 }
 
-/** @throws {ZenithError} `invalid_argument` when `text` can't be a branch name */
+/** @throws {ZenithError} `invalid_argument` when `text` can't be a branch's name */
 export function parseBranchName(text: string): BranchName {
-  if (text.length > BRANCH_NAME_MAX_LENGTH || !BRANCH_NAME_PATTERN.test(text)) {
-    throw new ZenithError(
-      "invalid_argument",
-      `"${text}" is not a branch name: expected 1 to ${BRANCH_NAME_MAX_LENGTH} letters, digits, "_", "-" or ".", ` +
-        `not starting with "-" or "."`,
-    );
-  }
-  if (isId(text)) {
-    throw new ZenithError(
-      "invalid_argument",
-      `"${text}" can't be a branch name: it looks like a timeline id`,
-    );
-  }
+  if (!isBranchName(text)) assertNewBranchName(text);
   return text as BranchName;
+}
+
+/** @throws {ZenithError} `invalid_argument` when no branch may be given the name `text` */
+export function assertNewBranchName(text: string): void {
+  const why = whyNoBranchName(text);
+  if (why === undefined) return;
+  const shown = text.length > BRANCH_NAME_MAX_LENGTH ? `${text.slice(0, BRANCH_NAME_MAX_LENGTH)}…` : text;
+  throw new ZenithError("invalid_argument", `${JSON.stringify(shown)} can't be a branch name: ${why}`, {
+    hint: "a branch name is like one of git: main, feature/login-123",
+  });
+}
+
+/**
+ * The name of a branch's file or directory: its UTF-8 with every byte but letters, digits, `_`, `-`
+ * and `.` as `%XX`. A name without others is its own file name, as all were before.
+ */
+export function branchFileName(name: BranchName): string {
+  return encodeBranchName(name);
+}
+
+function encodeBranchName(text: string): string {
+  const byByte = (character: string): string =>
+    Array.from(
+      new TextEncoder().encode(character),
+      (byte) => `%${byte.toString(16).padStart(2, "0").toUpperCase()}`,
+    )
+      .join("");
+  return text.replace(/[^A-Za-z0-9_.-]/gu, byByte);
+}
+
+/** The branch that a file or directory is named after; null for one that {@link branchFileName} never returns. */
+export function branchOfFileName(file: string): BranchName | null {
+  let name: string;
+  try {
+    name = decodeURIComponent(file);
+  } catch {
+    return null;
+  }
+  return isBranchName(name) && encodeBranchName(name) === file ? name as BranchName : null;
 }

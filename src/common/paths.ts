@@ -4,7 +4,7 @@
  * tree.
  */
 import { join, resolve } from "node:path";
-import type { BranchName, TenantId, TimelineId } from "./id.ts";
+import { branchFileName, type BranchName, type TenantId, type TimelineId } from "./id.ts";
 
 /** The suffix of the directory of a tenant that is being created. */
 export const TENANT_IN_PROGRESS_SUFFIX = ".creating";
@@ -64,7 +64,7 @@ export class PageServerPaths {
     return join(this.tenant(tenant), "branches");
   }
   branch(tenant: TenantId, branch: BranchName): string {
-    return join(this.branches(tenant), branch);
+    return join(this.branches(tenant), branchFileName(branch));
   }
   timelines(tenant: TenantId): string {
     return join(this.tenant(tenant), "timelines");
@@ -155,14 +155,14 @@ export class EnvironmentPaths {
     return join(this.root, "pgdatadirs", "tenants");
   }
   compute(tenant: TenantId, branch: BranchName): ComputePaths {
-    return new ComputePaths(join(this.computes(tenant), branch));
+    return new ComputePaths(join(this.computes(tenant), branchFileName(branch)));
   }
   /**
    * The directory in which process `pid` creates a {@link compute}. No branch name begins with a
    * dot.
    */
   computeInProgress(tenant: TenantId, branch: BranchName, pid: number): ComputePaths {
-    return new ComputePaths(join(this.computes(tenant), `.${branch}.${pid}`));
+    return new ComputePaths(join(this.computes(tenant), `.${branchFileName(branch)}.${pid}`));
   }
 }
 

@@ -6,6 +6,7 @@ import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
+import type { BranchPoint } from "../common/moment.ts";
 import { sleep } from "../common/sleep.ts";
 import { quorumOf } from "../consensus/quorum.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
@@ -68,6 +69,29 @@ export async function untilMomentArrived(
 ): Promise<void> {
   if (await isFollowedByCommit(pageServer, tenant, branch, timestamp)) return;
   await untilBranchEndArrived(pageServer, tenant, branch);
+}
+
+/**
+ * Waits until the page server can make a branch from `point`: at the end of a branch stands its last
+ * acknowledged commit, and what was committed by some time may still be on its way. An unknown
+ * branch, or an LSN that was never written, is for the page server to refuse.
+ *
+ * @throws {ZenithError} as {@link untilBranchEndArrived}
+ */
+export async function untilPointArrived(
+  pageServer: PageServerClient,
+  tenant: TenantId,
+  { name, moment }: BranchPoint,
+): Promise<void> {
+  const branch = (await pageServer.branchList(tenant)).find((branch) =>
+    branch.name === name || branch.timeline_id === name
+  );
+  if (branch === undefined) return;
+  if (moment.kind === "time") {
+    await untilMomentArrived(pageServer, tenant, branch, moment.timestamp);
+  } else if (moment.kind === "end" || moment.lsn > branch.next_lsn) {
+    await untilBranchEndArrived(pageServer, tenant, branch);
+  }
 }
 
 async function isFollowedByCommit(

@@ -7,7 +7,7 @@ import { ForeignDirectory, removeForeignTree } from "../common/foreign_directory
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import {
   type BranchName,
-  isBranchName,
+  branchOfFileName,
   isId,
   parseBranchName,
   parseTenantId,
@@ -219,8 +219,8 @@ export function allComputePlaces(environment: Environment): ComputePlace[] {
 
 function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
   return directoryNames(environment.paths.computes(tenant))
-    .filter(isBranchName)
-    .map((name) => parseBranchName(name))
+    .map(branchOfFileName)
+    .filter((name) => name !== null)
     .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
 }
 

@@ -86,6 +86,6 @@ describe("branches at LSNs of the past", () => {
     assert.match(unknown.stderr, /nowhere/);
     const bad = await env.tryZenith("branch", "../climb", "main");
     assert.equal(bad.code, 2);
-    assert.match(bad.stderr, /not a branch name/);
+    assert.match(bad.stderr, /be a branch name/);
   });
 });

@@ -34,6 +34,25 @@ function timelineDirectories(tenant: TenantId = env.defaultTenant): string[] {
   return readdirSync(env.paths.pageserver.timelines(tenant));
 }
 
+describe("a branch name", () => {
+  test("may be one of git with slashes, which its Postgres has too", async () => {
+    await env.branch("feature/login-123", "main");
+    const compute = await env.startCompute("feature/login-123");
+    await compute.query("INSERT INTO t VALUES (1001)");
+    assert.equal(await compute.value("SELECT count(*) FROM t"), "1001");
+    assert.match(await env.zenith("branch"), /┗━ @[0-9A-F]+\/[0-9A-F]+: feature\/login-123/);
+    assert.match(await env.zenith("pg", "list"), /^feature\/login-123 .* running/m);
+    await env.branch("fix/größe", "feature/login-123");
+    // Both are there after a restart.
+    await env.pageserver.restart();
+    assert.deepEqual(await branchNames(), ["feature/login-123", "fix/größe", "main"]);
+    await compute.stop();
+    await env.zenith("branch", "delete", "fix/größe");
+    await env.zenith("branch", "delete", "feature/login-123");
+    assert.deepEqual(readdirSync(env.paths.pageserver.branches(env.defaultTenant)), ["main"]);
+  });
+});
+
 describe("deleting a branch", () => {
   test("removes its name, its data and its stopped Postgres, and leaves its parent as it is", async () => {
     await env.branch("short", "main");

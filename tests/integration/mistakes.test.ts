@@ -46,10 +46,10 @@ describe("a mistake", () => {
     );
     assertSays(await zenith("statsu"), 2, /no command "statsu"/, /zenith status/);
     assertSays(
-      await zenith("branch", "dev", "main@yesterday"),
+      await zenith("branch", "dev", "main@someday"),
       2,
-      /"yesterday" is neither an LSN nor a point in time/,
-      /main@0\/16B5A50 or main@2026/,
+      /"someday" is neither an LSN nor a point in time/,
+      /0\/16B5A50, -5m, yesterday 14:00/,
     );
     assertSays(
       await zenith("psql", "main", "-c", "select 1"),

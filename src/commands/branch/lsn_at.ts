@@ -1,7 +1,8 @@
 /** `zenith lsn-at`: the LSN of a branch at a time. */
 import { parseBranchName } from "../../common/id.ts";
+import { ZenithError } from "../../common/errors.ts";
 import { formatLsn } from "../../common/lsn.ts";
-import { parseTimestamp } from "../../common/timestamp.ts";
+import { parseMoment } from "../../common/moment.ts";
 import { untilMomentArrived } from "../../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
@@ -16,12 +17,13 @@ export const lsnAtCommand: Command = {
   examples: [
     ['lsn-at main "2026-11-22 10:15:00"', "By the clock on the wall here"],
     ["lsn-at main 2026-11-22T09:15:00Z", "With a time zone"],
+    ['lsn-at main "5m ago"', "Five minutes ago"],
   ],
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const name = parseBranchName(requiredArg(args, 0));
-    const timestamp = parseTimestamp(requiredArg(args, 1), "local");
+    const timestamp = parseTime(requiredArg(args, 1));
     await using client = new PageServerClient(pageServerAddress(environment));
     const branch = await client.branch(tenant, name);
     await untilMomentArrived(client, tenant, branch, timestamp);
@@ -36,3 +38,12 @@ export const lsnAtCommand: Command = {
     }
   },
 };
+
+/** Microseconds since 2000. @throws {ZenithError} `invalid_argument` unless it is a point in time */
+function parseTime(text: string): number {
+  const moment = parseMoment(text);
+  if (moment.kind === "time") return moment.timestamp;
+  throw new ZenithError("invalid_argument", `"${text}" is not a point in time`, {
+    hint: "for example -5m, yesterday 14:00, 2026-11-22T09:30",
+  });
+}

@@ -1,8 +1,9 @@
 import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
 import { ioError, withIoErrors, ZenithError } from "../../common/errors.ts";
 import {
+  assertNewBranchName,
   type BranchName,
-  isBranchName,
+  branchOfFileName,
   isId,
   parseBranchName,
   parseTimelineId,
@@ -22,14 +23,47 @@ export interface Branch extends BranchContent {
 
 /** A file where branches' files are that names no branch. */
 export interface DamagedBranchFile {
-  /** The branch's name, if it can be one. */
   readonly file: string;
+  /** The branch that the file is named after; null for none. */
+  readonly name: BranchName | null;
   /** What is wrong, with the path. */
   readonly error: ZenithError;
 }
 
-/** What follows `zenith branch` on the command line as a word of its own can't be a name there. */
-const RESERVED_NAMES: ReadonlySet<string> = new Set(["delete", "list", "rename"]);
+/** Verbs that follow `zenith branch`, or that people who come from elsewhere expect there: no branch is called that. */
+const RESERVED_NAMES: ReadonlySet<string> = new Set([
+  "add",
+  "checkout",
+  "copy",
+  "create",
+  "default",
+  "delete",
+  "diff",
+  "get",
+  "help",
+  "history",
+  "info",
+  "list",
+  "ls",
+  "merge",
+  "move",
+  "mv",
+  "new",
+  "protect",
+  "rename",
+  "reset",
+  "restore",
+  "rm",
+  "schema-diff",
+  "set-default",
+  "set-expiration",
+  "set-expiry",
+  "show",
+  "start",
+  "stop",
+  "switch",
+  "unprotect",
+]);
 
 /** A tenant's branch names: one small file each. What they name exists as long as the file does. */
 export class BranchFiles {
@@ -60,9 +94,11 @@ export class BranchFiles {
     const branches: Branch[] = [];
     const damaged: DamagedBranchFile[] = [];
     for (const file of files) {
-      if (!isBranchName(file)) {
+      const name = branchOfFileName(file);
+      if (name === null) {
         damaged.push({
           file,
+          name,
           error: new ZenithError(
             "corrupt_data",
             `${directory}/${file} does not belong there: no branch is called that`,
@@ -71,10 +107,10 @@ export class BranchFiles {
         continue;
       }
       try {
-        branches.push(this.#read(parseBranchName(file)));
+        branches.push(this.#read(name));
       } catch (error) {
         if (!(error instanceof ZenithError)) throw error;
-        damaged.push({ file, error });
+        damaged.push({ file, name, error });
       }
     }
     return { branches, damaged };
@@ -87,9 +123,10 @@ export class BranchFiles {
 
   /** @throws {ZenithError} `already_exists` when the name is taken, `invalid_argument` when nobody may have it */
   assertFree(name: BranchName): void {
+    assertNewBranchName(name);
     if (RESERVED_NAMES.has(name)) {
       throw new ZenithError("invalid_argument", `a branch can't be called "${name}"`, {
-        hint: `"zenith branch ${name}" is a command`,
+        hint: `"zenith branch ${name}" is a command, or may become one`,
       });
     }
     if (this.#exists(name)) throw new ZenithError("already_exists", `branch ${name} already exists`);

@@ -2,7 +2,6 @@ import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { errorMessage, isDiskFailure, ZenithError } from "../../common/errors.ts";
 import {
   type BranchName,
-  isBranchName,
   isId,
   parseBranchName,
   parseTimelineId,
@@ -282,7 +281,7 @@ export class TenantBranches {
     return this.#oneAtATime(() => {
       if (isId(name)) return this.#delete(this.#unnamedOf(name), name, cascade, inUse);
       const branch = parseBranchName(name);
-      const damaged = this.#files.scan().damaged.find(({ file }) => file === branch);
+      const damaged = this.#files.scan().damaged.find(({ name }) => name === branch);
       if (damaged !== undefined) {
         // A file that can't be read now may be sound, and its name is what the timeline is found by.
         if (isDiskFailure(damaged.error)) throw damaged.error;
@@ -431,11 +430,11 @@ export class TenantBranches {
   }
 }
 
-function damagedFile({ file, error }: DamagedBranchFile): DamagedBranch {
-  const hint = isBranchName(file)
-    ? `put the file back from a copy, or "zenith branch delete ${file}": its timeline stays and can be given another name`
-    : "remove the file";
-  return { name: file, timelineId: null, damage: { what: error.message, hint }, error };
+function damagedFile({ file, name, error }: DamagedBranchFile): DamagedBranch {
+  const hint = name === null
+    ? "remove the file"
+    : `put the file back from a copy, or "zenith branch delete ${name}": its timeline stays and can be given another name`;
+  return { name: name ?? file, timelineId: null, damage: { what: error.message, hint }, error };
 }
 
 function unnamedTimeline(timelineId: TimelineId): DamagedBranch {
