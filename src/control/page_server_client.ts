@@ -138,6 +138,30 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.branchRename, { tenant, name: from, to });
   }
 
+  /**
+   * Gives a branch's name to a new timeline that begins at `start`, a point as for
+   * {@link branchCreate}.
+   *
+   * @param keepAs the name of what it was; that is deleted when undefined
+   */
+  branchRestore(
+    tenant: TenantId,
+    name: BranchName,
+    start: string,
+    keepAs: BranchName | undefined,
+  ): Promise<{ branch: BranchInfo; deleted: TimelineId[] }> {
+    return this.#call(PAGE_SERVER.branchRestore, { tenant, name, start, keep_as: keepAs });
+  }
+
+  /** @param lifetimeMs from now on; undefined: for good */
+  branchSetExpiry(tenant: TenantId, name: BranchName, lifetimeMs: number | undefined): Promise<BranchInfo> {
+    return this.#call(PAGE_SERVER.branchSetExpiry, { tenant, name, expires: lifetimeMs });
+  }
+
+  branchProtect(tenant: TenantId, name: BranchName, on: boolean): Promise<BranchInfo> {
+    return this.#call(PAGE_SERVER.branchProtect, { tenant, name, ...(on ? {} : { off: true }) });
+  }
+
   /** @returns the names of the branches that were deleted */
   branchDelete(tenant: TenantId, name: BranchName | TimelineId, cascade: boolean): Promise<string[]> {
     return this.#call(PAGE_SERVER.branchDelete, { tenant, name, cascade });

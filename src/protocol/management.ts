@@ -140,6 +140,8 @@ const BranchSchema = object({
   ancestor_lsn: nullable(LsnSchema),
   /** RFC 3339; null: never. */
   expires_at: nullable(string()),
+  /** Whether it must not be deleted or restored. */
+  is_protected: optional(boolean(), false),
   /** Of all relations as PostgreSQL would say, and on disk. Only `branch_list` tells. */
   logical_size_bytes: optional(nullable(number())),
   physical_size_bytes: optional(nullable(number())),
@@ -325,6 +327,34 @@ export const PAGE_SERVER = {
     "branch_rename",
     "tenant",
     { tenant: TENANT, name: BRANCH, to: { ...BRANCH, placeholder: "new name" } },
+    json(BranchSchema),
+  ),
+  /**
+   * Gives the branch's name to a new timeline that begins at `start`. What it was goes on as
+   * `keep_as`, or is deleted; `deleted` names the timelines that were.
+   */
+  branchRestore: operation(
+    "branch_restore",
+    "tenant",
+    {
+      tenant: TENANT,
+      name: BRANCH,
+      start: TEXT("branch or timeline[@LSN or timestamp]"),
+      keep_as: named(BRANCH),
+    },
+    json(object({ branch: BranchSchema, deleted: array(TimelineIdSchema) })),
+  ),
+  /** Without a duration it never expires. */
+  branchSetExpiry: operation(
+    "branch_set_expiry",
+    "tenant",
+    { tenant: TENANT, name: BRANCH, expires: named(DURATION) },
+    json(BranchSchema),
+  ),
+  branchProtect: operation(
+    "branch_protect",
+    "tenant",
+    { tenant: TENANT, name: BRANCH, off: flag("off") },
     json(BranchSchema),
   ),
   /** Answers with the names of the branches that were deleted. */

@@ -24,7 +24,8 @@ import {
 } from "../../pagestore/mod.ts";
 import { CHUNK_SIZE } from "../../postgres/wal/decoder.ts";
 import { type DeletedTimeline, DeletedTimelines } from "../tenant/deleted_timelines.ts";
-import type { Deleted } from "../tenant/branches.ts";
+import type { StartPoint } from "../tenant/branch_files.ts";
+import type { BranchInfo, Deleted } from "../tenant/branches.ts";
 import { createTenant } from "../tenant/create.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
@@ -219,6 +220,23 @@ export class PageServer {
     const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
     await this.#forget(deleted.timelines);
     return deleted;
+  }
+
+  /** As {@link TenantBranches.restore}. */
+  async restoreBranch(
+    tenant: TenantId,
+    name: BranchName,
+    start: StartPoint,
+    keepAs: BranchName | null,
+  ): Promise<{ branch: BranchInfo; deleted: readonly TimelineId[] }> {
+    const restored = await this.tenant(tenant).branches.restore(
+      name,
+      start,
+      keepAs,
+      (id) => this.#inUse(id),
+    );
+    await this.#forget(restored.deleted);
+    return restored;
   }
 
   /** A compute runs on the timeline, which is not deleted until the function returned is called. */

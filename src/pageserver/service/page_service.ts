@@ -86,6 +86,25 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       return branchJson(await server.tenant(tenant).branches.rename(name, to));
     },
 
+    async branchRestore({ tenant, name, start, keep_as }) {
+      const { branch, deleted } = await server.restoreBranch(
+        tenant,
+        name,
+        parseStartPoint(start),
+        keep_as ?? null,
+      );
+      return { branch: branchJson(branch), deleted: [...deleted] };
+    },
+
+    async branchSetExpiry({ tenant, name, expires }) {
+      const expiresMs = expires === undefined ? null : Date.now() + expires;
+      return branchJson(await server.tenant(tenant).branches.setExpiry(name, expiresMs));
+    },
+
+    async branchProtect({ tenant, name, off }) {
+      return branchJson(await server.tenant(tenant).branches.protect(name, off !== true));
+    },
+
     async branchDelete({ tenant, name, cascade }) {
       return [...(await server.deleteBranch(tenant, name, cascade === true)).names];
     },
@@ -190,6 +209,7 @@ function branchJson(branch: BranchInfo) {
     ancestor_id: branch.ancestorId,
     ancestor_lsn: branch.ancestorLsn === null ? null : formatLsn(branch.ancestorLsn),
     expires_at: branch.expiresMs === null ? null : new Date(branch.expiresMs).toISOString(),
+    is_protected: branch.isProtected,
     logical_size_bytes: branch.sizes?.logical ?? null,
     physical_size_bytes: branch.sizes?.physical ?? null,
     ...(branch.damage === null ? {} : { damage: branch.damage }),

@@ -8,27 +8,35 @@ export interface BranchContent {
   readonly timelineId: TimelineId;
   /** When the branch is to be removed, in milliseconds since 1970; null: never. */
   readonly expiresMs: number | null;
+  /** Whether it must not be deleted or restored until somebody takes that back. */
+  readonly isProtected: boolean;
 }
 
 const TIMELINE = "timeline ";
 const EXPIRES = "expires ";
+const PROTECTED = "protected";
 
 /** docs/branches.md shows one. */
 export const BRANCH_FORMAT: SmallFormat<BranchContent> = {
   title: "zenith branch",
-  encode: ({ timelineId, expiresMs }) => [
+  encode: ({ timelineId, expiresMs, isProtected }) => [
     TIMELINE + timelineId,
     ...(expiresMs === null ? [] : [EXPIRES + formatTimestamp(timestampOfMs(expiresMs))]),
+    ...(isProtected ? [PROTECTED] : []),
   ],
-  decode: ([timeline = "", expires, ...surplus]) => {
+  decode: ([timeline = "", ...others]) => {
     const id = valueAfter(TIMELINE, timeline);
     if (!isId(id)) throw malformed(`"${timeline}" names no timeline`);
+    const isProtected = others.at(-1) === PROTECTED;
+    if (isProtected) others.pop();
+    const [expires, ...surplus] = others;
     if (surplus.length > 0) throw malformed(`"${surplus[0]}" is too much`);
     return {
       timelineId: parseTimelineId(id),
       expiresMs: expires === undefined
         ? null
         : msOfTimestamp(parseTimestamp(valueAfter(EXPIRES, expires), "none")),
+      isProtected,
     };
   },
 };

@@ -138,6 +138,11 @@ export class BranchFiles {
     await this.#file(branch.name).write(branch);
   }
 
+  /** Changes what a branch's file says. Atomic, and durable when it resolves. */
+  async replace(branch: Branch): Promise<void> {
+    await this.#file(branch.name).write(branch);
+  }
+
   /** Atomic, and durable when it resolves. @throws {ZenithError} as {@link assertFree} */
   async rename(from: BranchName, to: BranchName): Promise<void> {
     this.assertFree(to);

@@ -10,10 +10,12 @@ import {
 } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
-import type { Branch, BranchFiles, DamagedBranchFile, StartPoint } from "./branch_files.ts";
+import { type Damage, type DamagedBranch, damagedFile, unnamedTimeline, unusable } from "./branch_damage.ts";
+import type { Branch, BranchFiles, StartPoint } from "./branch_files.ts";
 import { type TimelineDirectories, withDescendants } from "./timeline_directories.ts";
 import { lsnAt } from "./lsn_at.ts";
 import type { DeletedTimelines } from "./deleted_timelines.ts";
+import type { Timeline } from "../timeline/timeline.ts";
 import type { TenantTimelines } from "./timelines.ts";
 
 /** A branch, as `branch_list` shows it. */
@@ -27,27 +29,12 @@ export interface BranchInfo {
   readonly ancestorLsn: Lsn | null;
   /** When it is to be removed, in milliseconds since 1970; null: never. */
   readonly expiresMs: number | null;
+  /** Whether it must not be deleted or restored. */
+  readonly isProtected: boolean;
   /** In bytes: of all relations as PostgreSQL would say, and on disk. null when nobody has asked for them. */
   readonly sizes: { readonly logical: number; readonly physical: number } | null;
   /** What is wrong with it although it can be used; null when nothing is known to be. */
   readonly damage: Damage | null;
-}
-
-/** What is wrong, and what to do about it. */
-export interface Damage {
-  readonly what: string;
-  readonly hint: string;
-}
-
-/** A branch, or what is left of one, that can't be used. */
-export interface DamagedBranch {
-  /** null when no branch names the timeline. */
-  readonly name: string | null;
-  /** null when that is not known. */
-  readonly timelineId: TimelineId | null;
-  readonly damage: Damage;
-  /** What was thrown. */
-  readonly error: unknown;
 }
 
 /** What was deleted. */
@@ -141,7 +128,7 @@ export class TenantBranches {
     return this.#directories.ids().filter((id) => !named.has(id));
   }
 
-  async #describe({ name, timelineId, expiresMs }: Branch): Promise<BranchInfo> {
+  async #describe({ name, timelineId, expiresMs, isProtected }: Branch): Promise<BranchInfo> {
     const timeline = await this.#timelines.get(timelineId);
     return {
       name,
@@ -151,6 +138,7 @@ export class TenantBranches {
       ancestorId: timeline.ancestorId,
       ancestorLsn: timeline.store.ancestorLsn,
       expiresMs,
+      isProtected,
       sizes: null,
       damage: timeline.damage(),
     };
@@ -203,16 +191,8 @@ export class TenantBranches {
 
   async #create(name: BranchName, start: StartPoint, expiresMs: number | null): Promise<BranchInfo> {
     this.#files.assertFree(name);
-    const ancestorId = start.timelineId ?? this.#existing(start.branch!).timelineId;
-    const named = await this.#timelines.get(ancestorId);
-    const { timeline: ancestor, lsn: startLsn } = start.timestamp === null
-      ? { timeline: named, lsn: start.lsn }
-      : await lsnAt(this.#timelines, named, start.timestamp);
-    const { lsn } = ancestor.boundary(startLsn);
-    // A branch must not stand on what its parent could lose.
-    await ancestor.makeDurable();
-    const { timelineId } = await this.#timelines.createBranch(ancestor, lsn);
-    const branch = { name, timelineId, expiresMs };
+    const { ancestor, lsn, timelineId } = await this.#leave(start);
+    const branch = { name, timelineId, expiresMs, isProtected: false };
     try {
       await this.#files.create(branch);
     } catch (error) {
@@ -229,20 +209,153 @@ export class TenantBranches {
     return await this.#describe(branch);
   }
 
+  /** Makes a timeline that begins at `start`, and has no name yet. */
+  async #leave(
+    start: StartPoint,
+  ): Promise<{ ancestor: Timeline; lsn: Lsn; timelineId: TimelineId }> {
+    const ancestorId = start.timelineId ?? this.#existing(start.branch!).timelineId;
+    const named = await this.#timelines.get(ancestorId);
+    const { timeline: ancestor, lsn: startLsn } = start.timestamp === null
+      ? { timeline: named, lsn: start.lsn }
+      : await lsnAt(this.#timelines, named, start.timestamp);
+    const { lsn } = ancestor.boundary(startLsn);
+    // A branch must not stand on what its parent could lose.
+    await ancestor.makeDurable();
+    const { timelineId } = await this.#timelines.createBranch(ancestor, lsn);
+    return { ancestor, lsn, timelineId };
+  }
+
+  /**
+   * Gives a branch's name to a new timeline that begins at `start`, as if it had been made there. The
+   * timeline it had goes on under the name `keepAs`; without one it is deleted.
+   *
+   * After a crash half way the name means the timeline before or the one after. With `keepAs` it may
+   * also be missing; both timelines are there then, and {@link survey} tells of the one without a name.
+   *
+   * @param inUse whether something writes to a timeline
+   * @returns the branch, and the timelines that were deleted
+   * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists` for `keepAs`; `conflict` when it
+   *   is protected or in use, or when others come from what would be deleted
+   */
+  async restore(
+    name: BranchName,
+    start: StartPoint,
+    keepAs: BranchName | null,
+    inUse: (timeline: TimelineId) => boolean,
+  ): Promise<{ branch: BranchInfo; deleted: readonly TimelineId[] }> {
+    if (start.lsn !== null) await this.#untilArrived(start, start.lsn);
+    return await this.#oneAtATime(() => this.#restore(name, start, keepAs, inUse));
+  }
+
+  async #restore(
+    name: BranchName,
+    start: StartPoint,
+    keepAs: BranchName | null,
+    inUse: (timeline: TimelineId) => boolean,
+  ): Promise<{ branch: BranchInfo; deleted: readonly TimelineId[] }> {
+    const before = this.#existing(name);
+    assertUnprotected(before);
+    assertUnused([before], inUse);
+    if (keepAs !== null) this.#files.assertFree(keepAs);
+    const { ancestor, lsn, timelineId } = await this.#leave(start);
+    const after = { ...before, timelineId };
+    try {
+      const needed = withDescendants(before.timelineId, this.#directories.ancestors()).length > 1;
+      if (needed && keepAs === null) throw stillNeeded(name, ancestor.timelineId === before.timelineId);
+      assertUnused([before], inUse);
+      if (keepAs === null) await this.#files.replace(after);
+      else await this.#setAside(before, keepAs, after);
+    } catch (error) {
+      if (this.#files.get(name)?.timelineId !== timelineId) await this.#discardTimeline(timelineId);
+      throw error;
+    }
+    this.#logger.info("branch restored", {
+      tenant: this.#tenantId,
+      branch: name,
+      timeline: timelineId,
+      before: before.timelineId,
+      ancestor: ancestor.timelineId,
+      lsn: formatLsn(lsn),
+      ...(keepAs === null ? {} : { keptAs: keepAs }),
+    });
+    const deleted = keepAs === null
+      ? (await this.#delete(before.timelineId, before.timelineId, false, inUse)).timelines
+      : [];
+    return { branch: await this.#describe(after), deleted };
+  }
+
+  /** Makes `before` go by the name `keepAs`, and `after` by the name that was its own. */
+  async #setAside(before: Branch, keepAs: BranchName, after: Branch): Promise<void> {
+    await this.#files.rename(before.name, keepAs);
+    try {
+      await this.#files.create(after);
+    } catch (error) {
+      if (this.#files.get(before.name) === null) await this.#files.rename(keepAs, before.name);
+      throw error;
+    }
+    // It is kept to fall back on, and so does not go by itself.
+    if (before.expiresMs !== null) {
+      await this.#files.replace({ ...before, name: keepAs, expiresMs: null });
+    }
+  }
+
+  /** Sets when a branch expires. @throws {ZenithError} `not_found`, `conflict` when it is protected */
+  setExpiry(name: BranchName, expiresMs: number | null): Promise<BranchInfo> {
+    return this.#oneAtATime(async () => {
+      const branch = this.#existing(name);
+      if (expiresMs !== null) assertUnprotected(branch);
+      return await this.#change({ ...branch, expiresMs });
+    });
+  }
+
+  /**
+   * Protects a branch from being deleted and restored, or takes that back. A protected branch does not
+   * expire.
+   *
+   * @throws {ZenithError} `not_found`
+   */
+  protect(name: BranchName, isProtected: boolean): Promise<BranchInfo> {
+    return this.#oneAtATime(async () => {
+      const branch = this.#existing(name);
+      return await this.#change({
+        ...branch,
+        isProtected,
+        expiresMs: isProtected ? null : branch.expiresMs,
+      });
+    });
+  }
+
+  async #change(branch: Branch): Promise<BranchInfo> {
+    await this.#files.replace(branch);
+    return await this.#describe(branch);
+  }
+
   /** Takes back a branch that could not be made. What is left of it is removed at the next start. */
   async #discard({ name, timelineId }: Branch): Promise<void> {
     try {
-      await this.#timelines.release(timelineId);
       // The name goes first: one that is left must not be that of a timeline that is gone.
       if (this.#files.get(name) !== null) await this.#files.remove(name);
+    } catch (error) {
+      return this.#logNotCleaned(timelineId, error);
+    }
+    await this.#discardTimeline(timelineId);
+  }
+
+  async #discardTimeline(timelineId: TimelineId): Promise<void> {
+    try {
+      await this.#timelines.release(timelineId);
       await this.#directories.discard(timelineId);
     } catch (error) {
-      this.#logger.warn(`could not clean up: ${errorMessage(error)}`, {
-        tenant: this.#tenantId,
-        timeline: timelineId,
-        err: error,
-      });
+      this.#logNotCleaned(timelineId, error);
     }
+  }
+
+  #logNotCleaned(timelineId: TimelineId, error: unknown): void {
+    this.#logger.warn(`could not clean up: ${errorMessage(error)}`, {
+      tenant: this.#tenantId,
+      timeline: timelineId,
+      err: error,
+    });
   }
 
   #existing(name: BranchName): Branch {
@@ -347,6 +460,7 @@ export class TenantBranches {
     const timelines = withDescendants(root, ancestors);
     this.#assertNotNeeded(name, root, timelines, ancestors);
     const branches = this.#files.list().filter((branch) => timelines.includes(branch.timelineId));
+    for (const branch of branches) assertUnprotected(branch);
     const children = [
       ...branches.filter(({ timelineId }) => timelineId !== root).map((branch) => branch.name),
       ...this.#unnamed(this.#files.list()).filter((id) => id !== root && timelines.includes(id)),
@@ -430,44 +544,26 @@ export class TenantBranches {
   }
 }
 
-function damagedFile({ file, name, error }: DamagedBranchFile): DamagedBranch {
-  const hint = name === null
-    ? "remove the file"
-    : `put the file back from a copy, or "zenith branch delete ${name}": its timeline stays and can be given another name`;
-  return { name: name ?? file, timelineId: null, damage: { what: error.message, hint }, error };
-}
-
-function unnamedTimeline(timelineId: TimelineId): DamagedBranch {
-  const what = `no branch names timeline ${timelineId}`;
-  return {
-    name: null,
-    timelineId,
-    error: new ZenithError("not_found", what),
-    damage: {
-      what,
-      hint:
-        `"zenith branch <name> ${timelineId}" makes a branch of it, "zenith branch delete ${timelineId}" deletes it`,
-    },
-  };
-}
-
-function unusable({ name, timelineId }: Branch, error: unknown): DamagedBranch {
-  return {
-    name,
-    timelineId,
-    error,
-    damage: {
-      what: `branch ${name} can't be used: ${errorMessage(error)}`,
-      hint: `put its files back from a copy, or "zenith branch delete ${name}"; "zenith fsck" says more`,
-    },
-  };
-}
-
 /** @throws {ZenithError} `conflict` */
 function assertUnused(branches: readonly Branch[], inUse: (timeline: TimelineId) => boolean): void {
   const used = branches.filter((branch) => inUse(branch.timelineId)).map((branch) => branch.name);
   if (used.length === 0) return;
   throw new ZenithError("conflict", `a Postgres runs on ${used.join(", ")}`, {
     hint: `stop it with "zenith pg stop ${used[0]}"`,
+  });
+}
+
+/** @throws {ZenithError} `conflict` */
+function assertUnprotected({ name, isProtected }: Branch): void {
+  if (!isProtected) return;
+  throw new ZenithError("conflict", `branch ${name} is protected`, {
+    hint: `"zenith branch unprotect ${name}" takes that back`,
+  });
+}
+
+function stillNeeded(name: BranchName, byItself: boolean): ZenithError {
+  const why = byItself ? `its new start is in its own past` : `other branches come from it`;
+  return new ZenithError("conflict", `the data of branch ${name} as it is now can't be deleted: ${why}`, {
+    hint: "keep them under another name: --keep-as <name>",
   });
 }

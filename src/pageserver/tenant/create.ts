@@ -48,7 +48,7 @@ export async function createTenant(
   await store.flush();
   await store.close();
   const branch = disk.openSync(join(workdir, "branches", MAIN_BRANCH), "createNew");
-  const content = encodeBranchFile({ timelineId, expiresMs: null });
+  const content = encodeBranchFile({ timelineId, expiresMs: null, isProtected: false });
   branch.writeSync(content, 0, content.length, 0);
   await branch.fsync();
   branch.closeSync();

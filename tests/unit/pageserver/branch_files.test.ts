@@ -25,9 +25,14 @@ const text = (content: string) => new TextEncoder().encode(content);
 
 describe("a branch file", () => {
   test("says what it was written with", () => {
-    const lasting = { timelineId: ROOT, expiresMs: null };
-    const passing = { timelineId: ROOT, expiresMs: Date.UTC(2026, 10, 22, 9, 30, 15, 250) };
-    for (const branch of [lasting, passing]) {
+    const lasting = { timelineId: ROOT, expiresMs: null, isProtected: false };
+    const passing = {
+      timelineId: ROOT,
+      expiresMs: Date.UTC(2026, 10, 22, 9, 30, 15, 250),
+      isProtected: false,
+    };
+    const kept = { ...lasting, isProtected: true };
+    for (const branch of [lasting, passing, kept, { ...passing, isProtected: true }]) {
       assert.deepEqual(decodeBranchFile(encodeBranchFile(branch), "main"), branch);
     }
     assert.match(
@@ -41,7 +46,9 @@ describe("a branch file", () => {
   });
 
   test("that holds something else is refused, by its path", () => {
-    const good = new TextDecoder().decode(encodeBranchFile({ timelineId: ROOT, expiresMs: 0 }));
+    const good = new TextDecoder().decode(
+      encodeBranchFile({ timelineId: ROOT, expiresMs: 0, isProtected: false }),
+    );
     for (
       const bad of [
         "",
@@ -126,7 +133,7 @@ class Scenario {
     for (
       const [name, timelineId] of [["main", ROOT], ["b", CHILD], ["c", GRANDCHILD], ["d", SIBLING]] as const
     ) {
-      await branches.create({ name: parseBranchName(name), timelineId, expiresMs: null });
+      await branches.create({ name: parseBranchName(name), timelineId, expiresMs: null, isProtected: false });
     }
   }
 

@@ -15,6 +15,7 @@ function branch(name: string, id: number, ancestor?: { id: number; lsn: number }
     ancestor_id: ancestor === undefined ? null : timeline(ancestor.id),
     ancestor_lsn: ancestor === undefined ? null : lsn(ancestor.lsn),
     expires_at: null,
+    is_protected: false,
   };
 }
 
