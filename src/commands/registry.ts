@@ -3,6 +3,13 @@ import { branchCommand } from "./branch/branch.ts";
 import { branchDeleteCommand } from "./branch/delete.ts";
 import { branchListCommand } from "./branch/list.ts";
 import { branchRenameCommand } from "./branch/rename.ts";
+import { branchResetCommand, branchRestoreCommand } from "./branch/restore.ts";
+import {
+  branchGetCommand,
+  branchProtectCommand,
+  branchSetExpiryCommand,
+  branchUnprotectCommand,
+} from "./branch/settings.ts";
 import type { CommandGroup } from "./cli/command.ts";
 import { completeCommandOf, completionCommand } from "./cli/completion.ts";
 import { computeCommand } from "./role/compute.ts";
@@ -18,6 +25,9 @@ import { pgCreateCommand } from "./pg/create.ts";
 import { pgListCommand } from "./pg/list.ts";
 import { pgStartCommand } from "./pg/start.ts";
 import { pgStopCommand } from "./pg/stop.ts";
+import { runCommand } from "./branch/run.ts";
+import { sqlCommand } from "./pg/sql.ts";
+import { uriCommand } from "./pg/uri.ts";
 import { psqlCommand } from "./pg/psql.ts";
 import { restartCommand } from "./environment/restart.ts";
 import { safekeeperCommand } from "./role/safekeeper.ts";
@@ -47,11 +57,32 @@ export const COMMANDS: readonly CommandGroup[] = [
   },
   {
     title: "Branches",
-    commands: [branchCommand, branchListCommand, branchRenameCommand, branchDeleteCommand, lsnAtCommand],
+    commands: [
+      branchCommand,
+      branchListCommand,
+      branchGetCommand,
+      branchResetCommand,
+      branchRestoreCommand,
+      branchRenameCommand,
+      branchSetExpiryCommand,
+      branchProtectCommand,
+      branchUnprotectCommand,
+      branchDeleteCommand,
+      lsnAtCommand,
+      runCommand,
+    ],
   },
   {
     title: "Postgres on branches",
-    commands: [pgListCommand, pgCreateCommand, pgStartCommand, pgStopCommand, psqlCommand],
+    commands: [
+      pgListCommand,
+      pgCreateCommand,
+      pgStartCommand,
+      pgStopCommand,
+      uriCommand,
+      psqlCommand,
+      sqlCommand,
+    ],
   },
   {
     title: "Tenants",

@@ -12,6 +12,7 @@ import {
   parseBranchName,
   parseTenantId,
   type TenantId,
+  type TimelineId,
 } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
@@ -29,6 +30,8 @@ import {
   readComputeConf,
   readOnlyLsn,
   readSettings,
+  SETTINGS_FILE_MAX_BYTES,
+  withTimeline,
 } from "../compute/postgres/postgres_conf.ts";
 import { readConditions } from "../compute/postgres/conditions.ts";
 import { STOPPING } from "../compute/orderly_stop.ts";
@@ -200,6 +203,30 @@ export function findComputePlace(
     });
   }
   return place(tenant, branch, paths);
+}
+
+/**
+ * The compute of a branch, made when there is none yet.
+ *
+ * @param branch is asked for only then
+ * @throws {ZenithError} as {@link createCompute} and {@link findCompute}, and what `branch` throws
+ */
+export async function findOrCreateCompute(
+  environment: Environment,
+  tenant: TenantId,
+  name: BranchName,
+  branch: () => Promise<BranchInfo>,
+): Promise<ComputeInfo> {
+  if (!existsSync(environment.paths.compute(tenant, name).dir)) {
+    const info = await branch();
+    try {
+      return await createCompute(environment, tenant, info);
+    } catch (error) {
+      // Somebody else has made it meanwhile.
+      if (!(error instanceof ZenithError && error.kind === "already_exists")) throw error;
+    }
+  }
+  return findCompute(environment, tenant, name);
 }
 
 /**
@@ -389,6 +416,24 @@ export async function stopCompute(
       `it stops when that is over; "zenith pg stop ${compute.branch} -m immediate" gives up what was committed with ` +
       "synchronous_commit = off and is not durable",
   });
+}
+
+/**
+ * Makes a stopped compute one of another timeline: that of its branch, which was restored. All else of
+ * its configuration stays.
+ *
+ * @throws {ZenithError} `conflict` when it runs
+ */
+export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): ComputeInfo {
+  if (compute.status === "running") {
+    throw new ZenithError("conflict", `the Postgres of branch ${compute.branch} is running`);
+  }
+  const { pgdata } = compute.paths;
+  using directory = ForeignDirectory.open(pgdata);
+  const text = new TextDecoder().decode(directory.read("postgresql.conf", SETTINGS_FILE_MAX_BYTES));
+  const bytes = new TextEncoder().encode(withTimeline(text, timeline));
+  directory.replaceFile("postgresql.conf", bytes, 0o600, pgUser());
+  return describeCompute(compute);
 }
 
 /**

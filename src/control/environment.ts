@@ -1,6 +1,6 @@
 /** A local environment: the directory that `zenith init` creates, and its `config`. */
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import {
   array,
   boolean,
@@ -75,10 +75,32 @@ export interface Environment {
 
 const CONFIG_COMMENT = "A Zenith environment, made by `zenith init`.";
 
-/** `$ZENITH_REPO_DIR`, else `.zenith` in the working directory. */
-export function environmentRoot(env: Readonly<Record<string, string | undefined>> = process.env): string {
+type Variables = Readonly<Record<string, string | undefined>>;
+
+const ROOT_NAME = ".zenith";
+
+function configuredRoot(env: Variables): string | undefined {
   const dir = env["ZENITH_REPO_DIR"];
-  return dir !== undefined && dir !== "" ? dir : join(process.cwd(), ".zenith");
+  return dir === undefined || dir === "" ? undefined : dir;
+}
+
+/** Where `init` makes an environment: `$ZENITH_REPO_DIR`, else `.zenith` in the working directory. */
+export function newEnvironmentRoot(env: Variables = process.env): string {
+  return configuredRoot(env) ?? join(process.cwd(), ROOT_NAME);
+}
+
+/**
+ * Where the environment is: `$ZENITH_REPO_DIR`, else the nearest `.zenith` from the working directory
+ * upward, as git finds a repository. With none, where one would be made.
+ */
+export function environmentRoot(env: Variables = process.env): string {
+  const configured = configuredRoot(env);
+  if (configured !== undefined) return configured;
+  for (let dir = process.cwd();; dir = dirname(dir)) {
+    const root = join(dir, ROOT_NAME);
+    if (existsSync(root)) return root;
+    if (dir === dirname(dir)) return newEnvironmentRoot(env);
+  }
 }
 
 /**
@@ -94,7 +116,7 @@ export function loadEnvironment(root: string = environmentRoot()): Environment {
       });
     }
     throw new ZenithError("not_found", `there is no Zenith environment in ${paths.root}`, {
-      hint: 'run "zenith init" there, or set ZENITH_REPO_DIR',
+      hint: 'run "zenith init" there, go to where one is, or set ZENITH_REPO_DIR',
     });
   }
   return { paths, config: readTomlFile(paths.config, ConfigSchema) };

@@ -2,7 +2,7 @@
  * A Zenith of a test's own: a temporary directory, free ports, real processes. `await using` it, so that all of it is
  * gone when the test is over, however it ends. `ZENITH_TEST_KEEP=1` leaves directories behind to be looked at.
  */
-import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatHostPort, type HostPort } from "../../src/common/host_port.ts";
@@ -173,8 +173,10 @@ export class ZenithEnv implements AsyncDisposable {
 
   /** Starts the branch's Postgres, made when there is none yet. */
   async startCompute(branch = "main", tenant: TenantId = this.defaultTenant): Promise<Compute> {
-    const existing = this.#computes.get(`${tenant}/${branch}`);
-    const compute = existing ?? await this.createCompute(branch, tenant);
+    const known = this.#computes.get(`${tenant}/${branch}`);
+    // It went with its branch, when that was deleted.
+    const exists = known !== undefined && existsSync(known.paths.dir);
+    const compute = exists ? known : await this.createCompute(branch, tenant);
     await compute.start();
     return compute;
   }

@@ -37,7 +37,7 @@ describe("a mistake", () => {
     const nobody = "0".repeat(32);
     assertSays(await zenith("branch", "dev", "nix"), 4, /has no branch nix/, /zenith branch/);
     assertSays(await zenith("pg", "create", "nix"), 4, /has no branch nix/, /zenith branch nix <start>/);
-    assertSays(await zenith("pg", "start", "nix"), 4, /branch nix has no Postgres/, /zenith pg create nix/);
+    assertSays(await zenith("pg", "start", "nix"), 4, /has no branch nix/, /"zenith branch" shows/);
     assertSays(
       await zenith("branch", "--tenantid", nobody),
       4,
@@ -61,7 +61,12 @@ describe("a mistake", () => {
 
   test("of starting twice changes nothing", async () => {
     assertSays(await env.tryZenith("start"), 5, /already running \(process \d+\)/, /zenith status/);
-    assertSays(await env.tryZenith("pg", "start", "main"), 5, /already running on port/, /zenith psql main/);
+    assertSays(
+      await env.tryZenith("pg", "start", "main", "--lsn", "0/1"),
+      5,
+      /Postgres of branch main is running at its end/,
+      /zenith pg stop main/,
+    );
     assertSays(await env.tryZenith("init"), 5, /already exists and is not empty/, /ZENITH_REPO_DIR/);
     assert.equal(await main.value("SELECT n FROM t"), 42);
   });

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, statfsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { formatHostPort } from "../../src/common/host_port.ts";
 import { addOwnSettings } from "../harness/branching.ts";
@@ -133,7 +133,7 @@ if (process.getuid?.() === 0) {
       async () => {
         const full = pick(env.safekeepers);
         await full.stop();
-        await onSmallDisk(full, "40m", async () => {
+        await onSmallDisk(full, async () => {
           await full.start();
           await pg.query("CREATE TABLE load (n int, v text)");
           await pg.query("INSERT INTO load SELECT n, repeat('x', 1000) FROM generate_series(1, 40000) n");
@@ -166,7 +166,7 @@ if (process.getuid?.() === 0) {
         await single.untilArrived();
         // Without the page server nothing is removed from the safekeeper's disk.
         await safekeeper!.stop();
-        await onSmallDisk(safekeeper!, "40m", async () => {
+        await onSmallDisk(safekeeper!, async () => {
           await safekeeper!.start();
           await compute.start();
           await single.pageserver.kill9();
@@ -240,17 +240,24 @@ describe("what was acknowledged is there, through a network that fails", () => {
   });
 });
 
-/** With the safekeeper's directory on a file system of its own; it must be stopped before and at the end of `body`. */
+/** Less than a segment of WAL: whatever is removed meanwhile, the next one does not fit. */
+const ROOM_KIB = 8 << 10;
+
+/**
+ * With the safekeeper's directory on a file system of its own that has room for half a segment; it must be stopped before and
+ * at the end of `body`.
+ */
 async function onSmallDisk(
   { paths: { workdir } }: SafekeeperHandle,
-  size: string,
   body: () => Promise<void>,
 ): Promise<void> {
   run("mv", workdir, `${workdir}.moved`);
   mkdirSync(workdir);
-  run("mount", "-t", "tmpfs", "-o", `size=${size}`, "tmpfs", workdir);
+  run("mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", workdir);
   try {
     run("cp", "-a", `${workdir}.moved/.`, workdir);
+    const { blocks, bfree, bsize } = statfsSync(workdir);
+    run("mount", "-o", `remount,size=${(blocks - bfree) * bsize / 1024 + ROOM_KIB}k`, workdir);
     await body();
     run("rm", "-rf", `${workdir}.moved`);
     run("cp", "-a", workdir, `${workdir}.moved`);

@@ -1,15 +1,24 @@
 /** `zenith branch`: creates a branch, or lists the branches. */
 import { parseDuration } from "../../common/duration.ts";
 import { ZenithError } from "../../common/errors.ts";
-import { parseBranchName } from "../../common/id.ts";
+import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { formatBranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { untilPointArrived } from "../../control/branch_end.ts";
-import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
-import { PageServerClient } from "../../control/page_server_client.ts";
-import { printBranches, warnAboutDamage } from "./list.ts";
+import {
+  chooseTenant,
+  type Environment,
+  loadEnvironment,
+  pageServerAddress,
+} from "../../control/environment.ts";
+import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { connectHint } from "../../compute/postgres/postgres_conf.ts";
+import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../control/computes.ts";
+import { startedJson } from "../pg/start.ts";
+import { psql } from "../pg/psql.ts";
+import { branchJson, printBranches, warnAboutDamage } from "./list.ts";
 import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
-import { formatBranchTree, print } from "../cli/output.ts";
+import { formatBranchTree, print, printJson, Progress } from "../cli/output.ts";
 
 export const branchCommand: Command = {
   usage: "branch [name] [start]",
@@ -20,6 +29,8 @@ export const branchCommand: Command = {
       flags: "--expires <duration>",
       description: "Delete the new branch after that time: 90s, 30m, 2h30m, 7d",
     },
+    { flags: "--start", description: "Make its Postgres and start it" },
+    { flags: "--psql", description: "The same, and connect to it" },
     JSON_OPTION,
   ],
   completions: [[], "branch"],
@@ -31,8 +42,10 @@ export const branchCommand: Command = {
     ['branch before2 "main@yesterday 14:00"', "From a moment, by the clock on the wall here"],
     ['branch before3 "main@2026-11-22 10:15:00"', "From a moment of another day; zones are understood"],
     ["branch tmp main --expires 2h", "One that goes by itself"],
+    ["branch try main --psql", "With its Postgres, and a session on it"],
   ],
-  async run([name, start], options) {
+  rest: "<psql's arguments>",
+  async run([name, start], options, rest) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const expires = optionText(options, "expires");
@@ -53,11 +66,37 @@ export const branchCommand: Command = {
     const point = parseBranchPoint(start);
     await untilPointArrived(client, tenant, point);
     const branch = await client.branchCreate(tenant, branchName, formatBranchPoint(point), lifetimeMs);
-    const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
-    const until = branch.expires_at === null ? "" : `, until ${branch.expires_at}`;
-    print(`branch ${branch.name} created${at}, timeline ${branch.timeline_id}${until}`);
+    const isJson = options["json"] === true;
+    if (!isJson) print(created(branch));
+    if (options["start"] !== true && options["psql"] !== true) {
+      if (isJson) printJson(branchJson(branch));
+      return;
+    }
+    const compute = await startPostgres(environment, tenant, branchName, branch);
+    if (isJson) return printJson({ ...branchJson(branch), ...startedJson(compute) });
+    if (options["psql"] === true) return await psql(environment, compute, rest);
+    print(`Postgres of branch ${branchName} started`);
+    print(`connect with: ${connectHint(compute.address)}`);
   },
 };
+
+function created(branch: BranchInfo): string {
+  const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
+  const until = branch.expires_at === null ? "" : `, until ${branch.expires_at}`;
+  return `branch ${branch.name} created${at}, timeline ${branch.timeline_id}${until}`;
+}
+
+async function startPostgres(
+  environment: Environment,
+  tenant: TenantId,
+  name: BranchName,
+  branch: BranchInfo,
+): Promise<ComputeInfo> {
+  using progress = new Progress("starting Postgres");
+  const compute = await findOrCreateCompute(environment, tenant, name, () => Promise.resolve(branch));
+  await startCompute(environment, compute, { onProgress: (text) => progress.update(text) });
+  return compute;
+}
 
 /** @throws {ZenithError} `invalid_argument` unless it is a duration above zero */
 export function parseLifetime(text: string): number {

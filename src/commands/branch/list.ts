@@ -27,20 +27,29 @@ const COLUMNS: readonly Column<BranchInfo>[] = [
   { title: "LSN", cell: (branch) => formatLsn(branch.latest_valid_lsn) },
   { title: "DATA", cell: (branch) => formatBytes(branch.logical_size_bytes) },
   { title: "ON DISK", cell: (branch) => formatBytes(branch.physical_size_bytes) },
-  { title: "EXPIRES", cell: (branch) => branch.expires_at ?? "never" },
+  {
+    title: "EXPIRES",
+    cell: (branch) => branch.is_protected ? "never (protected)" : branch.expires_at ?? "never",
+  },
 ];
 
 export function printBranches(branches: readonly BranchInfo[], options: OptionValues): void {
-  printList(branches, COLUMNS, (branch) => ({
+  printList(branches, COLUMNS, branchJson, options);
+}
+
+/** A branch as programs see it: docs/cli.md describes each key. */
+export function branchJson(branch: BranchInfo): Readonly<Record<string, unknown>> {
+  return {
     branch: branch.name,
     timeline_id: branch.timeline_id,
     latest_valid_lsn: formatLsn(branch.latest_valid_lsn),
     ancestor_id: branch.ancestor_id,
     ancestor_lsn: branch.ancestor_lsn === null ? null : formatLsn(branch.ancestor_lsn),
     expires_at: branch.expires_at,
+    protected: branch.is_protected,
     logical_size_bytes: branch.logical_size_bytes ?? null,
     physical_size_bytes: branch.physical_size_bytes ?? null,
-  }), options);
+  };
 }
 
 /** Unusable branches are not listed among the others, but must not be forgotten. */

@@ -8,7 +8,7 @@ import { PAGESERVER_DEFAULT_LISTEN } from "../../common/page_server_config.ts";
 import { EnvironmentPaths } from "../../common/paths.ts";
 import {
   type Environment,
-  environmentRoot,
+  newEnvironmentRoot,
   pageServerAddress,
   parsePageServerUrl,
   saveEnvironment,
@@ -71,7 +71,7 @@ export const initCommand: Command = {
     const major = optionPgVersion(options);
     const install = choosePostgres(major, distribDir);
 
-    const paths = new EnvironmentPaths(environmentRoot());
+    const paths = new EnvironmentPaths(newEnvironmentRoot());
     const environment: Environment = {
       paths,
       config: {

@@ -1,13 +1,12 @@
 /** `zenith psql`: runs psql on a branch's Postgres. */
-import { spawn } from "node:child_process";
-import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { findProgram } from "../../process/find_program.ts";
-import { connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { type ComputeInfo, findCompute } from "../../control/computes.ts";
 import { chooseTenant, type Environment, loadEnvironment } from "../../control/environment.ts";
 import { findPsql } from "../../pg_install/find_postgres.ts";
-import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import { clientEnvironment, runProgram } from "../cli/program.ts";
 import { type Command, optionText, TENANT_OPTION } from "../cli/command.ts";
 
 export const psqlCommand: Command = {
@@ -30,9 +29,18 @@ export const psqlCommand: Command = {
         hint: `start it with "zenith pg start ${compute.branch}"`,
       });
     }
-    return await runPsql(psqlProgram(environment, compute), compute, rest);
+    return await psql(environment, compute, rest);
   },
 };
+
+/** Connects to a running compute. @returns psql's exit code */
+export async function psql(
+  environment: Environment,
+  compute: ComputeInfo,
+  args: readonly string[],
+): Promise<number> {
+  return await runPsql(psqlProgram(environment, compute), compute, args);
+}
 
 /** Of `$PATH`, else the one beside the Postgres that computes run. */
 function psqlProgram(environment: Environment, compute: ComputeInfo): string {
@@ -47,27 +55,7 @@ function psqlProgram(environment: Environment, compute: ComputeInfo): string {
   });
 }
 
-/** Variables that would lead psql elsewhere. */
-const MISLEADING = ["PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"];
-
 /** Connection settings go by the environment, so that psql's own arguments win over them. */
-async function runPsql(program: string, compute: ComputeInfo, args: readonly string[]): Promise<number> {
-  const env: Record<string, string | undefined> = {
-    ...process.env,
-    PGHOST: compute.address.host,
-    PGPORT: String(compute.address.port),
-    PGUSER: ZENITH_SUPERUSER,
-    PGDATABASE: "postgres",
-  };
-  for (const name of MISLEADING) delete env[name];
-  // Ctrl-C is for psql, which cancels a statement by it.
-  process.on("SIGINT", () => {});
-  process.on("SIGQUIT", () => {});
-  const child = spawn(program, args, { env, stdio: "inherit" });
-  return await new Promise((resolve, reject) => {
-    child.on("error", (error) => {
-      reject(new ZenithError("io", `could not run ${program}: ${errorMessage(error)}`, { cause: error }));
-    });
-    child.on("close", (code) => resolve(code ?? 1));
-  });
+function runPsql(program: string, compute: ComputeInfo, args: readonly string[]): Promise<number> {
+  return runProgram(program, args, clientEnvironment(connectionEnvironment(compute.address)));
 }

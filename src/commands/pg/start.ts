@@ -2,25 +2,22 @@
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
-import { connectHint } from "../../compute/postgres/postgres_conf.ts";
+import { formatHostPort } from "../../common/host_port.ts";
+import { connectHint, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { parseStorageChoice } from "../../compute/storage.ts";
 import { untilBranchEndArrived } from "../../control/branch_end.ts";
-import { type ComputeInfo, findCompute, startCompute } from "../../control/computes.ts";
-import {
-  chooseTenant,
-  type Environment,
-  loadEnvironment,
-  pageServerAddress,
-} from "../../control/environment.ts";
+import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../control/computes.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { PREWARM_OPTION, READ_ONLY_OPTION, STORAGE_OPTION } from "../role/compute.ts";
-import { print, Progress } from "../cli/output.ts";
+import { print, printJson, Progress } from "../cli/output.ts";
 
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
-  description: "Start the Postgres of a branch at its end, or read-only in its past",
-  options: [TENANT_OPTION, READ_ONLY_OPTION, STORAGE_OPTION, PREWARM_OPTION],
+  description:
+    "Start the Postgres of a branch at its end, or read-only in its past; make it if there is none",
+  options: [TENANT_OPTION, READ_ONLY_OPTION, STORAGE_OPTION, PREWARM_OPTION, JSON_OPTION],
   completions: ["branch"],
   examples: [
     ["pg start main", "Goes on where the branch ends"],
@@ -30,26 +27,54 @@ export const pgStartCommand: Command = {
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
-    using progress = new Progress("starting Postgres");
-    const storage = optionText(options, "storage");
+    const name = parseBranchName(requiredArg(args, 0));
     const lsn = optionText(options, "lsn");
     const readOnlyAt = lsn === undefined ? undefined : parseLsn(lsn);
-    if (readOnlyAt !== undefined) await assertPast(environment, compute, readOnlyAt);
-    await startCompute(environment, compute, {
-      ...(storage === undefined ? {} : { storage: parseStorageChoice(storage) }),
-      ...(options["prewarm"] === true ? { prewarm: true } : {}),
-      ...(readOnlyAt === undefined ? {} : { readOnlyAt }),
-      onProgress: (text) => progress.update(text),
-    });
-    print(`Postgres of branch ${compute.branch} started${lsn === undefined ? "" : `, read-only at ${lsn}`}`);
+    const storage = optionText(options, "storage");
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const compute = await findOrCreateCompute(environment, tenant, name, () => client.branch(tenant, name));
+    const runs = isRunningAt(compute, readOnlyAt);
+    if (!runs) {
+      using progress = new Progress("starting Postgres");
+      if (readOnlyAt !== undefined) await assertPast(client, compute, readOnlyAt);
+      await startCompute(environment, compute, {
+        ...(storage === undefined ? {} : { storage: parseStorageChoice(storage) }),
+        ...(options["prewarm"] === true ? { prewarm: true } : {}),
+        ...(readOnlyAt === undefined ? {} : { readOnlyAt }),
+        onProgress: (text) => progress.update(text),
+      });
+    }
+    if (options["json"] === true) return printJson(startedJson(compute, readOnlyAt));
+    const at = readOnlyAt === undefined ? "" : `, read-only at ${formatLsn(readOnlyAt)}`;
+    print(`Postgres of branch ${compute.branch} ${runs ? "runs already" : "started"}${at}`);
     print(`connect with: ${connectHint(compute.address)}`);
   },
 };
 
+/** Whether it does already what is asked of it. @throws {ZenithError} `conflict` when it does something else */
+function isRunningAt(compute: ComputeInfo, readOnlyAt: Lsn | undefined): boolean {
+  if (compute.status !== "running") return false;
+  if (compute.readOnlyAt === (readOnlyAt ?? null)) return true;
+  const now = compute.readOnlyAt === null ? "at its end" : `read-only at ${formatLsn(compute.readOnlyAt)}`;
+  throw new ZenithError("conflict", `the Postgres of branch ${compute.branch} is running ${now}`, {
+    hint: `stop it first: "zenith pg stop ${compute.branch}"`,
+  });
+}
+
+/** A started Postgres as programs see it: docs/cli.md describes each key. */
+export function startedJson(compute: ComputeInfo, readOnlyAt?: Lsn): Readonly<Record<string, unknown>> {
+  return {
+    tenant_id: compute.tenant,
+    branch: compute.branch,
+    timeline_id: compute.identity.timeline,
+    address: formatHostPort(compute.address),
+    uri: connectionUri(compute.address),
+    read_only_lsn: readOnlyAt === undefined ? null : formatLsn(readOnlyAt),
+  };
+}
+
 /** The page server would wait for a future LSN, but nobody would write it. */
-async function assertPast(environment: Environment, compute: ComputeInfo, lsn: Lsn): Promise<void> {
-  await using client = new PageServerClient(pageServerAddress(environment));
+async function assertPast(client: PageServerClient, compute: ComputeInfo, lsn: Lsn): Promise<void> {
   const find = async () =>
     (await client.branchList(compute.tenant)).find(({ timeline_id }) =>
       timeline_id === compute.identity.timeline

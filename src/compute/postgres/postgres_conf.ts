@@ -41,6 +41,8 @@ export function forcedSettings(major: number): Record<string, string> {
 /** From this major on a slot is also given up when nobody has used it for some time. */
 const IDLE_SLOT_TIMEOUT_FROM = 18;
 
+const TIMELINE_SETTING = "zenith.zenith_timeline";
+
 /** Says at which LSN a compute looks at the past; not set on one that writes to its branch. */
 const READ_ONLY_LSN_SETTING = "zenith.read_only_lsn";
 
@@ -76,7 +78,7 @@ export function fitsSocketPath(socketDir: string): boolean {
 }
 
 /** A file of settings, which are lines that people write. */
-const SETTINGS_FILE_MAX_BYTES = 1 << 20;
+export const SETTINGS_FILE_MAX_BYTES = 1 << 20;
 
 /** A tenant may have put anything there: a link to what only root may read, a pipe. */
 function readText(path: string): string {
@@ -99,7 +101,7 @@ unix_socket_directories = ${quoteSetting(sockets)}
 # Which data this is. A majority of the safekeepers in zenith.wal_acceptors (host:port,...) makes a commit durable;
 # with none the page server does.
 zenith.zenith_tenant = '${compute.tenant}'
-zenith.zenith_timeline = '${compute.timeline}'
+${TIMELINE_SETTING} = '${compute.timeline}'
 zenith.page_server_connstring = ${quoteSetting(formatConnstring(compute.pageServer))}
 zenith.wal_acceptors = ${quoteSetting(acceptors)}
 `;
@@ -174,6 +176,16 @@ function quotedLength(text: string): number {
 
 function unquote(value: string): string {
   return value.slice(1, -1).replaceAll("''", "'").replace(/\\(.)/g, "$1");
+}
+
+/** The configuration `text`, for another timeline. */
+export function withTimeline(text: string, timeline: TimelineId): string {
+  const lines = text.split("\n");
+  const at = lines.findLastIndex((line) => parseSetting(line)?.name.toLowerCase() === TIMELINE_SETTING);
+  const line = `${TIMELINE_SETTING} = '${timeline}'`;
+  if (at < 0) lines.push(line, "");
+  else lines[at] = line;
+  return lines.join("\n");
 }
 
 /** `postgresql.conf`, overridden by what ALTER SYSTEM wrote to `postgresql.auto.conf`. */
@@ -270,7 +282,7 @@ export function computeIdentity(settings: Settings, file: string): ComputeIdenti
   }
   return {
     tenant: parseTenantId(need("zenith.zenith_tenant")),
-    timeline: parseTimelineId(need("zenith.zenith_timeline")),
+    timeline: parseTimelineId(need(TIMELINE_SETTING)),
     pageServer: parseConnstring(need("zenith.page_server_connstring"), file),
     walAcceptors: parseAcceptors(settings.get("zenith.wal_acceptors") ?? "", file),
     port,
@@ -325,7 +337,29 @@ export function connectHint(address: HostPort): string {
   return `psql "${connectionUri(address)}"`;
 }
 
+/** Whose session in which database; the superuser's in `postgres` when left out. */
+export interface Session {
+  readonly user?: string | undefined;
+  readonly database?: string | undefined;
+}
+
 /** What any client connects to. */
-export function connectionUri(address: HostPort): string {
-  return `postgres://${ZENITH_SUPERUSER}@${formatHostPort(address)}/postgres`;
+export function connectionUri(address: HostPort, { user, database }: Session = {}): string {
+  const encode = encodeURIComponent;
+  return `postgres://${encode(user ?? ZENITH_SUPERUSER)}@${formatHostPort(address)}/${
+    encode(database ?? "postgres")
+  }`;
+}
+
+/** The same as libpq's environment variables. */
+export function connectionEnvironment(
+  address: HostPort,
+  { user, database }: Session = {},
+): Readonly<Record<string, string>> {
+  return {
+    PGHOST: address.host,
+    PGPORT: String(address.port),
+    PGUSER: user ?? ZENITH_SUPERUSER,
+    PGDATABASE: database ?? "postgres",
+  };
 }

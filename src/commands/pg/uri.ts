@@ -1,0 +1,61 @@
+import { parseBranchName } from "../../common/id.ts";
+import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { findCompute } from "../../control/computes.ts";
+import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
+import {
+  type Command,
+  type CommandOption,
+  optionText,
+  type OptionValues,
+  TENANT_OPTION,
+} from "../cli/command.ts";
+import { print } from "../cli/output.ts";
+
+/** Whose session it is to be, and where. */
+export const SESSION_OPTIONS: readonly CommandOption[] = [
+  { flags: "-d, --db <database>", description: "The database; postgres when left out", values: [] },
+  {
+    flags: "-U, --role <role>",
+    description: "The role; zenith_admin, the superuser, when left out",
+    values: [],
+  },
+];
+
+export function sessionOf(
+  options: OptionValues,
+): { user?: string | undefined; database?: string | undefined } {
+  return { user: optionText(options, "role"), database: optionText(options, "db") };
+}
+
+export const uriCommand: Command = {
+  usage: "uri [branch]",
+  description: "Print the connection string of a branch's Postgres, main's when none is named",
+  options: [
+    TENANT_OPTION,
+    ...SESSION_OPTIONS,
+    { flags: "--env", description: "As lines for a shell: export DATABASE_URL and libpq's variables" },
+  ],
+  completions: ["branch"],
+  examples: [
+    ["uri", 'For main: psql "$(zenith uri)"'],
+    ["uri dev --db shop --role alice", "Another database, as another user"],
+    ["uri dev --env", 'For programs: eval "$(zenith uri dev --env)"'],
+  ],
+  run([name], options) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const { address } = findCompute(environment, tenant, parseBranchName(name ?? "main"));
+    const session = sessionOf(options);
+    const uri = connectionUri(address, session);
+    if (options["env"] !== true) print(uri);
+    else {
+      const variables = { DATABASE_URL: uri, ...connectionEnvironment(address, session) };
+      for (const [name, value] of Object.entries(variables)) print(`export ${name}=${quoteForShell(value)}`);
+    }
+    return Promise.resolve();
+  },
+};
+
+function quoteForShell(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
