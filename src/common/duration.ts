@@ -6,7 +6,10 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** Milliseconds of each unit, under all its names. `m` is a minute, as in Go, systemd and PostgreSQL's `min`. */
+/**
+ * Milliseconds of each unit, under all its names. `m` is a minute, as in Go, systemd and
+ * PostgreSQL's `min`.
+ */
 const UNIT_MS: ReadonlyMap<string, number> = new Map([
   ...names(1, "ms", "msec", "msecs", "millisecond", "milliseconds"),
   ...names(SECOND, "s", "sec", "secs", "second", "seconds"),

@@ -54,8 +54,8 @@ function parseId(what: string, text: string): string {
 }
 
 /**
- * A name for a timeline within a tenant, after git's rules for branch names. It may hold slashes and
- * letters of any script: in paths it goes by {@link branchFileName}.
+ * A name for a timeline within a tenant, after git's rules for branch names. It may hold slashes
+ * and letters of any script: in paths it goes by {@link branchFileName}.
  */
 export type BranchName = string & { readonly __brand: "BranchName" };
 
@@ -63,7 +63,9 @@ const BRANCH_NAME_MAX_LENGTH = 128;
 /** File systems take 255; the rest is for the suffixes that we append. */
 const BRANCH_FILE_NAME_MAX_LENGTH = 200;
 
-/** Why `text` can't be a branch name; undefined when it can. The rules are git's and a few of ours. */
+/**
+ * Why `text` can't be a branch name; undefined when it can. The rules are git's and a few of ours.
+ */
 function whyNoBranchName(text: string): string | undefined {
   if (text === "") return "it is empty";
   if (text.length > BRANCH_NAME_MAX_LENGTH) return `it is longer than ${BRANCH_NAME_MAX_LENGTH} characters`;
@@ -91,7 +93,10 @@ function describeCharacter(character: string): string {
   return code < 0x20 || code >= 0x7f ? "a control character or an odd blank" : `a "${character}"`;
 }
 
-/** Names were once made by this rule alone, under which `a..b` and `x.lock` were good: such a branch keeps its name. */
+/**
+ * Names were once made by this rule alone, under which `a..b` and `x.lock` were good: such a branch
+ * keeps its name.
+ */
 const FORMER_BRANCH_NAME_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 
 /** Whether {@link parseBranchName} takes `text`. */
@@ -133,7 +138,10 @@ function encodeBranchName(text: string): string {
   return text.replace(/[^A-Za-z0-9_.-]/gu, byByte);
 }
 
-/** The branch that a file or directory is named after; null for one that {@link branchFileName} never returns. */
+/**
+ * The branch that a file or directory is named after; null for one that {@link branchFileName}
+ * never returns.
+ */
 export function branchOfFileName(file: string): BranchName | null {
   let name: string;
   try {

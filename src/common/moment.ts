@@ -1,4 +1,7 @@
-/** Moments of a branch's past as people type them: `main@0/16B5A50`, `main@-5m`, `main@yesterday 14:00`. */
+/**
+ * Moments of a branch's past as people type them: `main@0/16B5A50`, `main@-5m`, `main@yesterday
+ * 14:00`.
+ */
 import { readDuration } from "./duration.ts";
 import { ZenithError } from "./errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "./lsn.ts";
@@ -39,7 +42,9 @@ function readAgo(word: string): number | undefined {
   return word.endsWith(" ago") ? readDuration(word.slice(0, -" ago".length)) : undefined;
 }
 
-/** `14:30`, `today`, `yesterday 14:00`: that moment by the local clock, in milliseconds since 1970. */
+/**
+ * `14:30`, `today`, `yesterday 14:00`: that moment by the local clock, in milliseconds since 1970.
+ */
 function readDay(word: string, nowMs: number): number | undefined {
   const match = /^(?:(today|yesterday)(?: |$))?(?:(\d{1,2}):(\d\d)(?::(\d\d))?)?$/.exec(word);
   if (match === null) return undefined;

@@ -72,8 +72,8 @@ export async function untilMomentArrived(
 }
 
 /**
- * Waits until the page server can make a branch from `point`: at the end of a branch stands its last
- * acknowledged commit, and what was committed by some time may still be on its way. An unknown
+ * Waits until the page server can make a branch from `point`: at the end of a branch stands its
+ * last acknowledged commit, and what was committed by some time may still be on its way. An unknown
  * branch, or an LSN that was never written, is for the page server to refuse.
  *
  * @throws {ZenithError} as {@link untilBranchEndArrived}

@@ -419,8 +419,8 @@ export async function stopCompute(
 }
 
 /**
- * Makes a stopped compute one of another timeline: that of its branch, which was restored. All else of
- * its configuration stays.
+ * Makes a stopped compute one of another timeline: that of its branch, which was restored. All else
+ * of its configuration stays.
  *
  * @throws {ZenithError} `conflict` when it runs
  */

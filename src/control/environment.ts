@@ -84,14 +84,16 @@ function configuredRoot(env: Variables): string | undefined {
   return dir === undefined || dir === "" ? undefined : dir;
 }
 
-/** Where `init` makes an environment: `$ZENITH_REPO_DIR`, else `.zenith` in the working directory. */
+/**
+ * Where `init` makes an environment: `$ZENITH_REPO_DIR`, else `.zenith` in the working directory.
+ */
 export function newEnvironmentRoot(env: Variables = process.env): string {
   return configuredRoot(env) ?? join(process.cwd(), ROOT_NAME);
 }
 
 /**
- * Where the environment is: `$ZENITH_REPO_DIR`, else the nearest `.zenith` from the working directory
- * upward, as git finds a repository. With none, where one would be made.
+ * Where the environment is: `$ZENITH_REPO_DIR`, else the nearest `.zenith` from the working
+ * directory upward, as git finds a repository. With none, where one would be made.
  */
 export function environmentRoot(env: Variables = process.env): string {
   const configured = configuredRoot(env);

@@ -26,7 +26,8 @@ export interface Restored {
  * Makes a branch start anew at `point`. Its Postgres is stopped meanwhile, keeps its port and its
  * configuration, and is started again if it ran.
  *
- * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists`; `conflict` when the branch is
+ * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists`; `conflict` when the branch
+ *   is
  *   protected, or when what it is now is needed by others and nothing says how to keep it
  */
 export async function restoreBranch(

@@ -46,7 +46,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "compute/lazy": ["fuse", "files", "pages"],
   postgres: ["cluster", "wal", "redo", "versions"],
   "postgres/redo": ["page", "heap", "btree", "gin", "hash", "spgist"],
-  commands: ["cli", "safekeeper", "branch", "dump", "environment", "role", "pg", "tenant"],
+  commands: ["cli", "safekeeper", "dump", "environment", "role", "pg", "branch", "tenant"],
   control: ["survey"],
 };
 

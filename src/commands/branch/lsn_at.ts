@@ -39,7 +39,9 @@ export const lsnAtCommand: Command = {
   },
 };
 
-/** Microseconds since 2000. @throws {ZenithError} `invalid_argument` unless it is a point in time */
+/**
+ * Microseconds since 2000. @throws {ZenithError} `invalid_argument` unless it is a point in time
+ */
 function parseTime(text: string): number {
   const moment = parseMoment(text);
   if (moment.kind === "time") return moment.timestamp;

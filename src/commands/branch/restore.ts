@@ -1,4 +1,6 @@
-/** `branch restore` and `branch reset`: the branch stays, its data become those of another point. */
+/**
+ * `branch restore` and `branch reset`: the branch stays, its data become those of another point.
+ */
 import { ZenithError } from "../../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
@@ -131,7 +133,9 @@ function sourcePoint(source: string, name: BranchName, branches: readonly Branch
   return { ...point, name: branch === undefined ? name : parentOf(branch) };
 }
 
-/** The page server could only say it after Postgres was stopped. @throws {ZenithError} `not_found` */
+/**
+ * The page server could only say it after Postgres was stopped. @throws {ZenithError} `not_found`
+ */
 function known(name: string, branches: readonly BranchInfo[]): string {
   if (branches.some((branch) => branch.name === name || branch.timeline_id === name)) return name;
   throw new ZenithError("not_found", `there is no branch ${name}`, {

@@ -1,4 +1,7 @@
-/** What can be asked and changed about one branch: `branch get`, `set-expiry`, `protect`, `unprotect`. */
+/**
+ * What can be asked and changed about one branch: `branch get`, `set-expiry`, `protect`,
+ * `unprotect`.
+ */
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";

@@ -128,8 +128,8 @@ class SqlResult {
 
 async function run(sql: postgres.Sql, text: string): Promise<SqlResult[]> {
   const outcome = await sql.unsafe(text).raw();
-  // Several statements give an array of results, one gives its rows. The driver joins neighbours that
-  // return no rows: the tag is that of the last.
+  // Several statements give an array of results, one gives its rows. The driver joins neighbours
+  // that return no rows: the tag is that of the last.
   const all =
     (Array.isArray(outcome[0]) && "command" in outcome[0] ? outcome : [outcome]) as unknown as RawResult[];
   return all.map((result) => {

@@ -51,7 +51,10 @@ export const pgStartCommand: Command = {
   },
 };
 
-/** Whether it does already what is asked of it. @throws {ZenithError} `conflict` when it does something else */
+/**
+ * Whether it does already what is asked of it. @throws {ZenithError} `conflict` when it does
+ * something else
+ */
 function isRunningAt(compute: ComputeInfo, readOnlyAt: Lsn | undefined): boolean {
   if (compute.status !== "running") return false;
   if (compute.readOnlyAt === (readOnlyAt ?? null)) return true;

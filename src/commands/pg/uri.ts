@@ -1,3 +1,4 @@
+/** `zenith uri`: how clients reach a branch's Postgres. */
 import { parseBranchName } from "../../common/id.ts";
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { findCompute } from "../../control/computes.ts";
