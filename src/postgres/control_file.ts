@@ -1,8 +1,8 @@
 /**
  * `global/pg_control`: the state of a cluster, its identity, and where its last checkpoint is.
  *
- * Format: ControlFileData in src/include/catalog/pg_control.h. The fields read here have the same place in all supported
- * majors; the checksum has not. The catalog version tells which major it is.
+ * Format: ControlFileData in src/include/catalog/pg_control.h. The fields read here are at the same
+ * offsets in all supported majors; the checksum is not. The catalog version tells the major.
  */
 import { BLCKSZ } from "./cluster/page_layout.ts";
 import { crc32c } from "../common/crc32c.ts";
@@ -66,7 +66,9 @@ export interface ControlFile {
   data_checksum_version: number;
 }
 
-/** What {@link encodeControlFile} can change; the rest belongs to the cluster for its whole life. */
+/**
+ * What {@link encodeControlFile} can change; the rest belongs to the cluster for its whole life.
+ */
 export type ControlFileChanges = Partial<
   Omit<
     ControlFile,
@@ -114,8 +116,8 @@ const TWO_POW_32 = 0x1_0000_0000;
  * Checks and reads a control file.
  *
  * @param bytes the file, at least up to its checksum
- * @throws {ZenithError} `corrupt_data` when it is short, of another architecture, or fails its checksum;
- *   `not_implemented` when it is of a major that is not supported
+ * @throws {ZenithError} `corrupt_data` when it is short, of another architecture, or fails its
+ *   checksum; `not_implemented` when it is of a major that is not supported
  */
 export function parseControlFile(bytes: Uint8Array): ControlFile {
   const pg = controlFileVersion(bytes);
@@ -167,9 +169,11 @@ export function parseControlFile(bytes: Uint8Array): ControlFile {
 }
 
 /**
- * A copy of a control file with some fields changed and the checksum renewed: 8192 bytes, as they go to disk.
+ * A copy of a control file with some fields changed and the checksum renewed: 8192 bytes, as they
+ * go to disk.
  *
- * @param original a whole valid control file of the same cluster; fields that we don't know about are kept
+ * @param original a whole valid control file of the same cluster; fields that we don't know about
+ *   are kept
  * @throws {ZenithError} `corrupt_data` as {@link parseControlFile}
  */
 export function encodeControlFile(original: Uint8Array, changes: ControlFileChanges): Uint8Array {
@@ -209,7 +213,7 @@ export function encodeControlFile(original: Uint8Array, changes: ControlFileChan
   return bytes;
 }
 
-/** The major that the file says it is of. */
+/** The major that the file claims. */
 function controlFileVersion(bytes: Uint8Array): PgVersion {
   if (bytes.length < STATE) throw tooShort(bytes);
   const view = new DataView(bytes.buffer, bytes.byteOffset, STATE);

@@ -1,4 +1,7 @@
-/** The rows of a heap as a server that starts now would see them: for reading a catalog without a server. */
+/**
+ * The rows of a heap as a server that starts now would see them: for reading a catalog without a
+ * server.
+ */
 import {
   HEAP_LOCK_MASK,
   HEAP_XMAX_COMMITTED,
@@ -23,13 +26,16 @@ const PD_LOWER = 12;
 const SIZE_OF_ITEM_ID = 4;
 const LP_NORMAL = 1;
 
-/** Whether a transaction has committed, as pg_xact says. One without a word there has not. */
+/**
+ * Whether a transaction has committed, by pg_xact. A transaction that pg_xact does not cover has
+ * not.
+ */
 export type Committed = (xid: number) => boolean;
 
 /**
- * The columns' bytes of each row that is there once no transaction runs any more.
+ * The bytes of the columns of each row that is visible once no transaction runs any more.
  *
- * A row whose deleter is a multixact of which somebody has updated it counts as deleted.
+ * A row whose deleter is a multixact counts as deleted if a member of it has updated the row.
  */
 export function* heapRows(heap: Uint8Array, committed: Committed): Generator<DataView> {
   for (let page = 0; page + BLCKSZ <= heap.length; page += BLCKSZ) {
@@ -70,7 +76,7 @@ function isLockedOnly(mask: number): boolean {
     (mask & (HEAP_XMAX_IS_MULTI | HEAP_LOCK_MASK)) === HEAP_XMAX_EXCL_LOCK;
 }
 
-/** Those below the first normal one are of initdb, or frozen. */
+/** Transactions below the first normal xid are initdb's, or frozen. */
 function hasCommitted(xid: number, committed: Committed): boolean {
   return xid < FIRST_NORMAL_TRANSACTION_ID ? xid !== 0 : committed(xid);
 }

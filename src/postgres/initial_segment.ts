@@ -1,6 +1,7 @@
 /**
- * The WAL that stock Postgres needs to start at any record boundary: a segment file with a shutdown checkpoint there. With a control
- * file that points at it, Postgres starts as after a clean shutdown.
+ * The WAL that stock Postgres needs to start at any record boundary: a segment file with a shutdown
+ * checkpoint there. With a control file that points at it, Postgres starts as after a clean
+ * shutdown.
  */
 import { crc32c } from "../common/crc32c.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -30,12 +31,15 @@ const SHORT_DATA_HEADER = 2;
 export const CHECKPOINT_RECORD_LENGTH = SIZE_OF_XLOG_RECORD + SHORT_DATA_HEADER + SIZE_OF_CHECKPOINT;
 
 export interface ShutdownCheckpoint {
-  /** Where the record starts, its page's header behind it (nextRecordLsn). */
+  /** Where the record starts: after its page's header (nextRecordLsn). */
   lsn: Lsn;
   /** Where the record before it starts. */
   prev: Lsn;
   segmentSize: number;
-  /** `redo` and `oldestActiveXid` are written as a shutdown checkpoint at `lsn` has them, whatever they are here. */
+  /**
+   * `redo` and `oldestActiveXid` are written as a shutdown checkpoint at `lsn` has them, whatever
+   * is given here.
+   */
   checkpoint: CheckPoint;
 }
 
@@ -44,20 +48,21 @@ export interface InitialSegmentOptions extends ShutdownCheckpoint {
   systemIdentifier: bigint;
 }
 
-/** What the checkpoint takes of one segment. */
+/** The pages that the checkpoint occupies in one segment. */
 export interface CheckpointPages {
   /** LSN of the segment's first byte. */
   segmentStart: Lsn;
   /** Where in the segment the pages begin. */
   offset: number;
-  /** Whole pages; what follows to the segment's end is zeros. */
+  /** Whole pages; the rest of the segment is zeros. */
   bytes: Uint8Array;
 }
 
 /**
- * The bytes of a shutdown checkpoint record, without the page headers that may come to lie in between.
+ * The bytes of a shutdown checkpoint record, without the page headers that may fall inside it.
  *
- * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not before it
+ * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not
+ *   before it
  */
 function buildShutdownCheckpointRecord(options: ShutdownCheckpoint): Uint8Array {
   const { lsn, prev, segmentSize, checkpoint } = options;
@@ -88,10 +93,12 @@ function buildShutdownCheckpointRecord(options: ShutdownCheckpoint): Uint8Array 
 }
 
 /**
- * The pages that the checkpoint at `lsn` is on, of one segment, or of two where the record crosses the end of the first. What comes before
- * it on its page is zeros. Of the pages before, Postgres wants the segment's first, for its header.
+ * The pages that hold the checkpoint at `lsn`: of one segment, or of two if the record crosses the
+ * end of the first. Bytes before it on its page are zeros. Of the earlier pages Postgres needs the
+ * segment's first, for its header.
  *
- * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not before it
+ * @throws {ZenithError} `invalid_argument` when no record can start at `lsn`, or `prev` is not
+ *   before it
  */
 export function buildCheckpointPages(options: InitialSegmentOptions): CheckpointPages[] {
   const { pg, lsn, segmentSize, systemIdentifier } = options;

@@ -1,3 +1,4 @@
+/** Builds the beginning of a WAL segment whose WAL is only known from some LSN on. */
 import type { Lsn } from "../common/lsn.ts";
 import {
   pageHeaderSize,
@@ -11,9 +12,10 @@ import type { WalFormat } from "./wal/wal_format.ts";
 import { writePageHeader } from "./wal/write_page_header.ts";
 
 /**
- * What stands in a segment before `startLsn` where the WAL from there back is not known: zeros, but with the page headers of a
- * record that began in an earlier segment and ends there. Whoever looks for the first record of the segment, as pg_waldump and
- * standbys do, passes over such a rest and finds the record at `startLsn`.
+ * The content of a segment before `startLsn` when the WAL before it is not known: zeros, with the
+ * page headers of a record that began in an earlier segment and ends there. Programs that look for
+ * the segment's first record, such as pg_waldump and standbys, skip such a remainder and find the
+ * record at `startLsn`.
  */
 export function buildSegmentHead(
   pg: WalFormat,
@@ -34,7 +36,10 @@ export interface SegmentHead {
   readonly systemId: bigint;
 }
 
-/** Writes of such a head, which ends at `startLsn`, the `len` bytes at `lsn`, the boundary of a page, to `into[off..]`. */
+/**
+ * Writes part of such a head, which ends at `startLsn`: the `len` bytes at `lsn`, a page boundary,
+ * to `into[off..]`.
+ */
 export function writeSegmentHead(
   into: Uint8Array,
   off: number,
@@ -43,7 +48,8 @@ export function writeSegmentHead(
   { pg, startLsn, segmentSize, systemId }: SegmentHead,
 ): void {
   into.fill(0, off, off + len);
-  // Within a header no record starts; who writes the record there writes the rest of it.
+  // No record starts within a header; the code that writes the record there writes the rest of the
+  // header.
   const inPage = pageOffset(startLsn);
   const isInHeader = inPage < pageHeaderSize(startLsn - inPage, segmentSize);
   const end = isInHeader ? startLsn - inPage : startLsn;

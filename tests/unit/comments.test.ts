@@ -16,6 +16,7 @@ const PARTS = [
   "pagestore",
   "pg_install",
   "pgwire",
+  "postgres",
   "process",
   "protocol",
   "safekeeper",
@@ -31,7 +32,8 @@ function commentLines(lines: readonly string[]): number[] {
   let inBlock = false;
   lines.forEach((line, i) => {
     const text = line.trim();
-    if (inBlock || text.startsWith("/*") || text.startsWith("//")) found.push(i + 1);
+    const isBeforeCode = text.startsWith("/*") && text.includes("*/") && !text.endsWith("*/");
+    if (inBlock || text.startsWith("//") || text.startsWith("/*") && !isBeforeCode) found.push(i + 1);
     if (inBlock) inBlock = !text.includes("*/");
     else inBlock = text.startsWith("/*") && !text.includes("*/");
   });

@@ -1,4 +1,7 @@
-/** The CheckPoint struct: body of checkpoint records, copied in pg_control. src/include/catalog/pg_control.h */
+/**
+ * The CheckPoint struct: body of checkpoint records, copied in pg_control.
+ * src/include/catalog/pg_control.h
+ */
 import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../../common/lsn.ts";
@@ -55,7 +58,8 @@ const TWO_POW_32 = 0x1_0000_0000;
 /**
  * Reads the 88 bytes at `bytes[off..]`.
  *
- * @throws {ZenithError} `corrupt_data` when they are not all there, `out_of_range` when the LSN is beyond 2^53
+ * @throws {ZenithError} `corrupt_data` when they are not all there, `out_of_range` when the LSN is
+ *   beyond 2^53
  */
 export function parseCheckpoint(bytes: Uint8Array, off = 0): CheckPoint {
   if (off < 0 || bytes.length - off < SIZE_OF_CHECKPOINT) {

@@ -1,4 +1,4 @@
-/** What a major's files are named and how they are laid out, where majors differ. */
+/** The names and layouts of a major's files, where majors differ. */
 export interface ClusterFormat {
   /** The content of `PG_VERSION` files, as a number. */
   readonly major: number;
@@ -6,7 +6,7 @@ export interface ClusterFormat {
   readonly controlVersion: number;
   /** CATALOG_VERSION_NO, src/include/catalog/catversion.h. No two majors share it. */
   readonly catalogVersion: number;
-  /** Where in pg_control its checksum is: the end of what it covers. */
+  /** Where pg_control's checksum is: at the end of the bytes that it covers. */
   readonly controlCrcOffset: number;
   /** sizeof(RelMapFile), src/backend/utils/cache/relmapper.c. */
   readonly relmapSize: number;
@@ -14,7 +14,10 @@ export interface ClusterFormat {
   readonly twophaseNameDigits: 8 | 16;
 }
 
-/** The name of the directory in each tablespace, TABLESPACE_VERSION_DIRECTORY in src/include/common/relpath.h. */
+/**
+ * The name of the directory in each tablespace, TABLESPACE_VERSION_DIRECTORY in
+ * src/include/common/relpath.h.
+ */
 export function tablespaceVersionDirectory(pg: ClusterFormat): string {
   return `PG_${pg.major}_${pg.catalogVersion}`;
 }

@@ -1,3 +1,4 @@
+/** Prints the header and the line pointers of a page. */
 import { formatLsn, lsnFromHalves } from "../../common/lsn.ts";
 import { isPageNew, SIZE_OF_PAGE_HEADER } from "./page_layout.ts";
 
@@ -16,8 +17,8 @@ const LP_STATES = ["unused", "normal", "redirect", "dead"] as const;
 const LP_REDIRECT = 2;
 
 /**
- * A page for a person to read: its header, then its line pointers, one per line. Only what every kind of page has; what the
- * items mean depends on the relation.
+ * A page for people to read: its header, then its line pointers, one per line. It shows only what
+ * every kind of page has; what the items mean depends on the relation.
  *
  * @param page 8192 bytes
  */

@@ -1,16 +1,16 @@
 /**
- * Builds a relation's free space map from what its pages have free.
+ * Builds a relation's free space map from the free space of its pages.
  *
- * PostgreSQL does not log the map and treats it as a hint. A compute that started without one would extend a table
- * instead of filling its holes, until the next vacuum.
+ * PostgreSQL does not log the map and treats it as a hint. A compute that started without one would
+ * extend a table instead of filling its holes, until the next vacuum.
  *
- * Layout: src/backend/storage/freespace/README, src/include/storage/fsm_internals.h. Three levels of pages; each page
- * holds a binary tree in an array whose nodes are the maximum of their children, its leaves stand for a heap page
- * (lowest level) or a page of the level below.
+ * Layout: src/backend/storage/freespace/README, src/include/storage/fsm_internals.h. Three levels
+ * of pages; each page holds a binary tree in an array, in which every node is the maximum of its
+ * children. A leaf stands for a heap page (on the lowest level) or for a page of the level below.
  */
 import { BLCKSZ, initPageHeader, SIZE_OF_PAGE_HEADER } from "./page_layout.ts";
 
-/** fp_next_slot, in front of the nodes. */
+/** fp_next_slot, which precedes the nodes. */
 const NODES_OFFSET = SIZE_OF_PAGE_HEADER + 4;
 const NODES_PER_PAGE = BLCKSZ - NODES_OFFSET;
 const NON_LEAF_NODES_PER_PAGE = BLCKSZ / 2 - 1;
@@ -30,14 +30,15 @@ export function freeSpaceCategory(available: number): number {
 
 /**
  * @param categories one {@link freeSpaceCategory} per block of the main fork
- * @returns the pages of the `_fsm` fork, one after the other: the root, then each page before those below it
+ * @returns the pages of the `_fsm` fork in order: the root, then each page before those below it
  */
 export function buildFreeSpaceMap(categories: Uint8Array): Uint8Array {
   const bottomPages = Math.max(1, Math.ceil(categories.length / FSM_SLOTS_PER_PAGE));
   const middlePages = Math.ceil(bottomPages / FSM_SLOTS_PER_PAGE);
   const map = new Uint8Array((1 + middlePages + bottomPages) * BLCKSZ);
   const middleMaxima = new Uint8Array(middlePages);
-  // Depth first, as fsm_logical_to_physical counts: root, middle page 0, its bottom pages, middle page 1, …
+  // Depth first, as fsm_logical_to_physical counts: root, middle page 0, its bottom pages, middle
+  // page 1, …
   let physical = 1;
   for (let middle = 0; middle < middlePages; middle++) {
     const middleBlock = physical++;

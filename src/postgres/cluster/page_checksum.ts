@@ -1,5 +1,6 @@
 /**
- * Data page checksums: 32 FNV-1a-like sums side by side over the page's 32-bit words, folded to 16 bits.
+ * Data page checksums: 32 FNV-1a-like sums side by side over the page's 32-bit words, folded to 16
+ * bits.
  *
  * Algorithm: src/include/storage/checksum_impl.h.
  */
@@ -25,8 +26,8 @@ const BASE_OFFSETS = new Int32Array([
 const sums = new Int32Array(N_SUMS);
 
 /**
- * The checksum, 1..65535, of the page at `page[off..off+8192)` as block `blkno` of its fork. The stored one doesn't count.
- * A page that was never initialised has none: see {@link isPageNew}.
+ * The checksum, 1..65535, of the page at `page[off..off+8192)` as block `blkno` of its fork. The
+ * stored checksum is left out. A page that was never initialised has none: see {@link isPageNew}.
  */
 export function pageChecksum(page: Uint8Array, blkno: number, off = 0): number {
   assert(off >= 0 && page.length - off >= BLCKSZ, "the page is whole");
@@ -44,12 +45,13 @@ export function pageChecksum(page: Uint8Array, blkno: number, off = 0): number {
   let result = 0;
   for (let column = 0; column < N_SUMS; column++) {
     let sum = sums[column];
-    // Two rounds of zeros, so that the last word's bits spread too.
+    // Two rounds of zeros, so that the bits of the last word spread too.
     sum = Math.imul(sum, FNV_PRIME) ^ (sum >>> 17);
     sum = Math.imul(sum, FNV_PRIME) ^ (sum >>> 17);
     result ^= sum;
   }
-  // The block number, so that a page in the wrong place is seen; never zero, so that "no checksum" is seen too.
+  // The block number is mixed in, so that a page in the wrong place is noticed. The result is never
+  // zero, so that a missing checksum is noticed too.
   return ((result ^ blkno) >>> 0) % 65535 + 1;
 }
 
@@ -58,7 +60,10 @@ export function storedPageChecksum(page: Uint8Array, off = 0): number {
   return page[off + PD_CHECKSUM] | (page[off + PD_CHECKSUM + 1] << 8);
 }
 
-/** Computes and stores the checksum; a page that was never initialised stays as it is (PageSetChecksumInplace). */
+/**
+ * Computes and stores the checksum. A page that was never initialised stays unchanged
+ * (PageSetChecksumInplace).
+ */
 export function setPageChecksum(page: Uint8Array, blkno: number, off = 0): void {
   if (isPageNew(page, off)) return;
   const checksum = pageChecksum(page, blkno, off);

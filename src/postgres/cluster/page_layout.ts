@@ -1,6 +1,7 @@
 /**
- * The header that all pages share, on any byte array: PageHeaderData in src/include/storage/bufpage.h. (Redo has its
- * own accessors, which work in its workspace: redo/page.ts.)
+ * The header that all pages share, on any byte array: PageHeaderData in
+ * src/include/storage/bufpage.h. (Redo has its own accessors, which work in its workspace:
+ * redo/page.ts.)
  */
 export const BLCKSZ = 8192;
 
@@ -42,7 +43,7 @@ export function isPageNew(page: Uint8Array, at = 0): boolean {
   return u16(page, at + PD_UPPER) === 0;
 }
 
-/** Only heap pages have no special space, so an initialised page tells whether its relation is a heap. */
+/** Whether an initialised page belongs to a heap: only heap pages have no special space. */
 export function isHeapPage(page: Uint8Array, at: number): boolean {
   return u16(page, at + PD_SPECIAL) === BLCKSZ;
 }

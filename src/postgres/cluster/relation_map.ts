@@ -1,7 +1,10 @@
-/** `pg_filenode.map`: the files of catalogs that Postgres must find before it can read catalogs. src/backend/utils/cache/relmapper.c */
+/**
+ * `pg_filenode.map`: the files of the catalogs that Postgres must find before it can read catalogs.
+ * src/backend/utils/cache/relmapper.c
+ */
 import { ZenithError } from "../../common/errors.ts";
 
-/** RELMAPPER_FILENAME, of the relations that all databases share. */
+/** RELMAPPER_FILENAME for the relations that all databases share. */
 export const SHARED_RELATION_MAP_PATH = "global/pg_filenode.map";
 
 /** RELMAPPER_FILEMAGIC */

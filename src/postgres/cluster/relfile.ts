@@ -39,8 +39,8 @@ function forkNumberByName(name: string): number | undefined {
 }
 
 /**
- * The directory of a database's relations in a tablespace, relative to the data directory: `global`, `base/5`,
- * `pg_tblspc/16385/PG_15_202209061/5` (GetDatabasePath).
+ * The directory of a database's relations in a tablespace, relative to the data directory:
+ * `global`, `base/5`, `pg_tblspc/16385/PG_15_202209061/5` (GetDatabasePath).
  */
 export function databasePath(pg: ClusterFormat, spcNode: number, dbNode: number): string {
   if (spcNode === GLOBALTABLESPACE_OID) return "global";
@@ -63,7 +63,7 @@ export function relationPath(pg: ClusterFormat, rel: RelFileNode, forkNum: numbe
 export interface RelationFileName {
   relNode: number;
   forkNum: number;
-  /** Which 1 GiB segment, from 0. */
+  /** The number of the 1 GiB segment, from 0. */
   segno: number;
   /** Belongs to a temporary relation of one session: not WAL-logged, gone at the next start. */
   temporary: boolean;
@@ -72,12 +72,12 @@ export interface RelationFileName {
 const RELATION_FILE = /^(?:t([0-9]{1,10})_)?([0-9]{1,10})(?:_(fsm|vm|init))?(?:\.([1-9][0-9]{0,5}))?$/;
 const OID_MAX = 0xffff_ffff;
 
-/** Takes the name of a file in a database's directory apart; undefined when it isn't a relation's. */
+/** Splits the name of a file in a database's directory; undefined when it isn't a relation's. */
 export function parseRelationFileName(name: string): RelationFileName | undefined {
   const match = RELATION_FILE.exec(name);
   if (match === null) return undefined;
   const relNode = Number(match[2]);
-  // 0 is no relation, and a name that PostgreSQL would not write itself is none of its files.
+  // Relation 0 does not exist, and PostgreSQL itself never writes a name with a leading zero.
   if (relNode === 0 || relNode > OID_MAX || match[2].startsWith("0")) return undefined;
   return {
     relNode,
@@ -98,7 +98,7 @@ const DEFAULT_DATABASE = /^base\/([1-9][0-9]{0,9})\/([^/]+)$/;
 const GLOBAL = /^global\/([^/]+)$/;
 const TABLESPACE_DATABASE = /^pg_tblspc\/([1-9][0-9]{0,9})\/([^/]+)\/([1-9][0-9]{0,9})\/([^/]+)$/;
 
-/** Takes a path relative to the data directory apart; undefined when it isn't a relation's file. */
+/** Splits a path relative to the data directory; undefined when it isn't a relation's file. */
 export function parseRelationPath(pg: ClusterFormat, path: string): RelationPath | undefined {
   let spcNode = GLOBALTABLESPACE_OID;
   let dbNode = 0;

@@ -1,6 +1,6 @@
 /**
- * The SLRUs: arrays on disk that are indexed by transaction, multixact or member number, in pages of 8 KiB and files
- * ("segments") of 32 pages.
+ * The SLRUs: arrays on disk that are indexed by transaction, multixact or member number, in pages
+ * of 8 KiB and files ("segments") of 32 pages.
  *
  * Sources: src/backend/access/transam/{slru,clog,multixact,commit_ts}.c.
  */
@@ -85,7 +85,10 @@ export function parseSlruSegmentFileName(name: string): number | undefined {
   return /^[0-9A-F]{4,6}$/.test(name) ? parseInt(name, 16) : undefined;
 }
 
-/** Whether `a` comes before `b` in the circle of 32-bit xids (TransactionIdPrecedes). Special xids come before all. */
+/**
+ * Whether `a` comes before `b` in the circle of 32-bit xids (TransactionIdPrecedes). Special xids
+ * come before all.
+ */
 export function transactionIdPrecedes(a: number, b: number): boolean {
   if (!isNormalXid(a) || !isNormalXid(b)) return (a >>> 0) < (b >>> 0);
   return ((a - b) | 0) < 0;
@@ -101,7 +104,10 @@ function isNormalXid(xid: number): boolean {
   return (xid >>> 0) >= FIRST_NORMAL_XID;
 }
 
-/** Whether `a` comes before `b` in the circle of multixact ids or member offsets (MultiXactIdPrecedes). */
+/**
+ * Whether `a` comes before `b` in the circle of multixact ids or member offsets
+ * (MultiXactIdPrecedes).
+ */
 export function multiXactIdPrecedes(a: number, b: number): boolean {
   return ((a - b) | 0) < 0;
 }
@@ -136,14 +142,18 @@ export function multixactMemberXid(offset: number): number {
     MULTIXACT_MEMBERS_PER_GROUP + member * 4;
 }
 
-/** Byte offset of a transaction's entry on its page of pg_commit_ts: 8 bytes TimestampTz, 2 bytes origin. */
+/**
+ * Byte offset of a transaction's entry on its page of pg_commit_ts: 8 bytes TimestampTz, 2 bytes
+ * origin.
+ */
 export function commitTsEntry(xid: number): number {
   return ((xid >>> 0) % COMMIT_TS_XACTS_PER_PAGE) * COMMIT_TS_ENTRY_SIZE;
 }
 
 /**
- * Whether page `page1` comes before all of page `page2` in the circle (PagePrecedes of the SLRU). The numbers compared
- * lie a little inside the pages, as PostgreSQL's do, so that special xids don't count.
+ * Whether page `page1` comes before all of page `page2` in the circle (PagePrecedes of the SLRU).
+ * The numbers compared lie a little inside the pages, as PostgreSQL's do, so that special xids
+ * don't count.
  */
 function slruPagePrecedes(slru: number, page1: number, page2: number): boolean {
   const perPage = slruEntriesPerPage(slru);
@@ -151,7 +161,7 @@ function slruPagePrecedes(slru: number, page1: number, page2: number): boolean {
   const first1 = (page1 * perPage + inside) >>> 0;
   const first2 = (page2 * perPage + inside) >>> 0;
   const last2 = (first2 + perPage - 1) >>> 0;
-  // All numbers are at least FIRST_NORMAL_XID when they start inside, except where they have wrapped around.
+  // Numbers that start inside are at least FIRST_NORMAL_XID, except where they have wrapped around.
   if (slru === SLRU_CLOG || slru === SLRU_COMMIT_TS) {
     return transactionIdPrecedes(first1, first2) && transactionIdPrecedes(first1, last2);
   }
@@ -162,9 +172,9 @@ function slruPagePrecedes(slru: number, page1: number, page2: number): boolean {
 const FIRST_INSIDE = [FIRST_NORMAL_XID + 1, 2, 0, FIRST_NORMAL_XID + 1] as const;
 
 /**
- * Whether truncation at `cutoffPage` removes segment `segno`: CLOG TRUNCATE, CommitTs TRUNCATE, and the offsets of MultiXact
- * TRUNCATE_ID with {@link multixactOffsetsCutoffPage} (SlruMayDeleteSegment). Members go another way:
- * {@link truncatedMemberSegments}.
+ * Whether truncation at `cutoffPage` removes segment `segno`: for CLOG TRUNCATE, CommitTs TRUNCATE,
+ * and the offsets of MultiXact TRUNCATE_ID with {@link multixactOffsetsCutoffPage}
+ * (SlruMayDeleteSegment). Members differ: see {@link truncatedMemberSegments}.
  */
 export function slruMayDeleteSegment(slru: number, segno: number, cutoffPage: number): boolean {
   const firstPage = segno * SLRU_PAGES_PER_SEGMENT;
@@ -172,14 +182,20 @@ export function slruMayDeleteSegment(slru: number, segno: number, cutoffPage: nu
     slruPagePrecedes(slru, firstPage + SLRU_PAGES_PER_SEGMENT - 1, cutoffPage);
 }
 
-/** The cutoff page in pg_multixact/offsets for a truncation up to multixact `endTruncOff` (PerformOffsetsTruncation). */
+/**
+ * The cutoff page in pg_multixact/offsets for a truncation up to multixact `endTruncOff`
+ * (PerformOffsetsTruncation).
+ */
 export function multixactOffsetsCutoffPage(endTruncOff: number): number {
-  // PreviousMultiXactId: 0 is no multixact.
+  // PreviousMultiXactId: 0 is not a multixact.
   const previous = endTruncOff === 1 ? 0xffff_ffff : (endTruncOff - 1) >>> 0;
   return slruPage(SLRU_MULTIXACT_OFFSETS, previous);
 }
 
-/** The segments of pg_multixact/members that a truncation of `[startTruncMemb, endTruncMemb)` removes. */
+/**
+ * The segments of pg_multixact/members that a truncation of `[startTruncMemb, endTruncMemb)`
+ * removes.
+ */
 export function truncatedMemberSegments(startTruncMemb: number, endTruncMemb: number): number[] {
   const last = slruSegment(slruPage(SLRU_MULTIXACT_MEMBERS, 0xffff_ffff));
   const end = slruSegment(slruPage(SLRU_MULTIXACT_MEMBERS, endTruncMemb));

@@ -88,7 +88,8 @@ const SIZE_OF_BRIN_DESUMMARIZE = 10;
 /**
  * Applies a BRIN record to the page of block reference `blk`.
  *
- * From the other blocks only the number of the regular page is needed, for the revmap's pointer to it.
+ * From the other blocks only the number of the regular page is needed, for the revmap's pointer to
+ * it.
  *
  * @throws {RedoError} when the record or the page is malformed
  */
@@ -126,7 +127,7 @@ function redoCreateIndex(rec: WalRecord, blk: number): void {
   setU32(PAGE + BRIN_MAGIC, BRIN_META_MAGIC);
   setU32(PAGE + BRIN_VERSION, u16(xlrec + CREATEIDX_VERSION));
   setU32(PAGE + PAGES_PER_RANGE, u32(xlrec + CREATEIDX_PAGES_PER_RANGE));
-  // No revmap page yet; the metapage's own number stands for that.
+  // There is no revmap page yet; the metapage's own number stands for that.
   setU32(PAGE + LAST_REVMAP_PAGE, 0);
   setPdLower(PAGE, BRIN_META_END);
 }
@@ -170,7 +171,7 @@ function redoRevmapExtend(rec: WalRecord, blk: number): void {
   if (blk === 0) {
     checkBrinPage(BRIN_PAGETYPE_META);
     setU32(PAGE + LAST_REVMAP_PAGE, u32(xlrec + REVMAP_EXTEND_TARGET_BLK));
-    // An index that came through pg_upgrade from before v11 has it wrong.
+    // An index that came through pg_upgrade from before v11 has a wrong value here.
     setPdLower(PAGE, BRIN_META_END);
   } else if (blk === 1) {
     initBrinPage(BRIN_PAGETYPE_REVMAP);

@@ -1,6 +1,6 @@
 /**
- * Redo of generic WAL: how extensions with an index method of their own (contrib/bloom) log their pages.
- * Source: src/backend/access/transam/generic_xlog.c.
+ * Redo of generic WAL: how extensions with an index method of their own (contrib/bloom) log their
+ * pages. Source: src/backend/access/transam/generic_xlog.c.
  */
 import type { WalRecord } from "../wal/record.ts";
 import { RedoError } from "./page/errors.ts";
@@ -11,10 +11,11 @@ import { BLCKSZ, copy, PAGE, u16, W8 } from "./page/workspace.ts";
 const FRAGMENT_HEADER_SIZE = 4;
 
 /**
- * Applies a generic record to block `blk`: its data is a list of byte ranges to overwrite. A page that was logged
- * whole carries an image instead and never gets here.
+ * Applies a generic record to block `blk`: its data is a list of byte ranges to overwrite. A page
+ * that was logged whole carries an image instead and never gets here.
  *
- * @throws {RedoError} when a fragment is cut off or leaves the page, or the page has no valid free space afterwards
+ * @throws {RedoError} when a fragment is cut off or leaves the page, or the page has no valid free
+ *   space afterwards
  */
 export function redoGeneric(rec: WalRecord, blk: number): void {
   let at = rec.dataOff[blk];

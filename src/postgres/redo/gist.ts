@@ -27,8 +27,8 @@ const XLOG_GIST_PAGE_DELETE = 0x60;
 /** GiST uses all four bits that belong to the resource manager. */
 const XLOG_GIST_OPMASK = 0xf0;
 
-// GISTPageOpaqueData, the special space: PageGistNSN nsn (high word first), BlockNumber rightlink, uint16 flags,
-// uint16 gist_page_id
+// GISTPageOpaqueData, the special space: PageGistNSN nsn (high word first), BlockNumber rightlink,
+// uint16 flags, uint16 gist_page_id
 const SIZE_OF_GIST_PAGE_OPAQUE = 16;
 const GIST_SPECIAL = BLCKSZ - SIZE_OF_GIST_PAGE_OPAQUE;
 const NSN_WORD = (PAGE + GIST_SPECIAL) >> 2;
@@ -54,7 +54,7 @@ const SIZE_OF_PAGE_UPDATE = 4;
 // gistxlogDelete: TransactionId latestRemovedXid, uint16 ntodelete, and the offset numbers
 const DELETE_NTODELETE = 4;
 const SIZE_OF_DELETE = 6;
-/** From PostgreSQL 16 on: the same with bool isCatalogRel and padding behind ntodelete. */
+/** From PostgreSQL 16 on: the same with bool isCatalogRel and padding after ntodelete. */
 const SIZE_OF_DELETE_16 = 8;
 
 // gistxlogPageSplit
@@ -64,7 +64,10 @@ const SPLIT_ORIGLEAF = 16;
 const SPLIT_NPAGE = 18;
 const SPLIT_MARKFOLLOWRIGHT = 20;
 const SIZE_OF_PAGE_SPLIT = 21;
-/** The split pages are block references 1 to npage; 0, when in use, is the child whose split this one completes. */
+/**
+ * The split pages are block references 1 to npage; 0, when in use, is the child whose split this
+ * one completes.
+ */
 const FIRST_SPLIT_PAGE = 1;
 
 // gistxlogPageDelete: FullTransactionId deleteXid, OffsetNumber downlinkOffset
@@ -78,8 +81,8 @@ const SIZE_OF_FULL_XID = 8;
 /**
  * Applies a GiST record to the page of block reference `blk`.
  *
- * From the other blocks only their numbers are needed: a split links its pages to each other. Records of type
- * XLOG_GIST_PAGE_REUSE and XLOG_GIST_ASSIGN_LSN refer to no block.
+ * From the other blocks only their numbers are needed: a split links its pages to each other.
+ * Records of type XLOG_GIST_PAGE_REUSE and XLOG_GIST_ASSIGN_LSN refer to no block.
  *
  * @throws {RedoError} when the record or the page is malformed
  */
@@ -107,9 +110,9 @@ export function redoGist(rec: WalRecord, blk: number): void {
 }
 
 /**
- * What a GiST record still does to a page after its full-page image has been restored: Postgres takes the image of the left
- * child before it clears the child's F_FOLLOW_RIGHT and sets its NSN (the record's own LSN, not known by then). For all
- * other blocks there is nothing left to do.
+ * What a GiST record still does to a page after its full-page image has been restored: Postgres
+ * takes the image of the left child before it clears the child's F_FOLLOW_RIGHT and sets its NSN
+ * (the record's own LSN, which is not known by then). For all other blocks nothing is left to do.
  *
  * @throws {RedoError} when the image is not a GiST page
  */
@@ -132,8 +135,9 @@ function clearFollowRight(rec: WalRecord): void {
 /**
  * Block data: the offset numbers to delete, then the tuples to insert.
  *
- * Older minor versions also set F_TUPLES_DELETED on a leaf (15.18 does, 15.20 does not, on the server and in replay). The WAL does
- * not say which wrote it, and nothing in PostgreSQL reads the flag.
+ * Older minor versions also set F_TUPLES_DELETED on a leaf (15.18 does, 15.20 does not, on the
+ * server and in replay). The WAL does not say which wrote it, and nothing in PostgreSQL reads the
+ * flag.
  */
 function redoPageUpdate(rec: WalRecord): void {
   const xlrec = mainData(rec, SIZE_OF_PAGE_UPDATE);
@@ -145,7 +149,7 @@ function redoPageUpdate(rec: WalRecord): void {
   checkSpecial(PAGE, GIST_SPECIAL);
 
   if (ntodelete === 1 && ntoinsert === 1) {
-    // Replaced in place: the order of line pointers is not what deleting and adding would give.
+    // Replaced in place: deleting and adding would give another order of line pointers.
     const size = indexTupleSize(tuples, end);
     if (tuples + size !== end) throw insertCountError(ntoinsert);
     pageIndexTupleOverwrite(PAGE, u16(offsets), tuples, size);
@@ -160,7 +164,10 @@ function insertCountError(expected: number): RedoError {
   return new RedoError(`block data does not hold the ${expected} index tuples that the record announces`);
 }
 
-/** Tuples that were marked dead go, to make room. `structSize`: how far into the main data the offset numbers are. */
+/**
+ * Removes tuples that were marked dead, to make room. `structSize`: where in the main data the
+ * offset numbers start.
+ */
 function redoDelete(rec: WalRecord, blk: number, structSize: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   const ntodelete = u16(mainData(rec, structSize) + DELETE_NTODELETE);
@@ -170,13 +177,19 @@ function redoDelete(rec: WalRecord, blk: number, structSize: number): void {
   setFlags(flags() & ~F_HAS_GARBAGE);
 }
 
-/** Applies XLOG_GIST_DELETE, from PostgreSQL 16 on. @throws {RedoError} when the record or the page is malformed */
+/**
+ * Applies XLOG_GIST_DELETE, from PostgreSQL 16 on. @throws {RedoError} when the record or the page
+ * is malformed
+ */
 export function redoGistDelete16(rec: WalRecord, blk: number): void {
   redoDelete(rec, blk, SIZE_OF_DELETE_16);
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** Each of the pages is written anew. Block data: int32 number of tuples, and the tuples (gistxlogPage). */
+/**
+ * Each of the pages is written anew. Block data: int32 number of tuples, then the tuples
+ * (gistxlogPage).
+ */
 function redoPageSplit(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_PAGE_SPLIT);
   const lastPage = u16(xlrec + SPLIT_NPAGE);
@@ -201,17 +214,18 @@ function redoPageSplit(rec: WalRecord, blk: number): void {
   const isLast = blk === lastPage;
   W32[RIGHTLINK_WORD] = isLast ? u32(xlrec + SPLIT_ORIGRLINK) : blockNumber(rec, blk + 1);
   let newFlags = W8[xlrec + SPLIT_ORIGLEAF] !== 0 ? F_LEAF : 0;
-  // A root split puts all downlinks into the new root at once, so no page has to be reached through its left sibling.
+  // A root split puts all downlinks into the new root at once, so no page has to be reached through
+  // its left sibling.
   if (!isLast && !isRootSplit && W8[xlrec + SPLIT_MARKFOLLOWRIGHT] !== 0) newFlags |= F_FOLLOW_RIGHT;
   setFlags(newFlags);
 }
 
-/** Block 0: the empty leaf that goes; block 1: its parent. */
+/** Block 0: the empty leaf that is deleted; block 1: its parent. */
 function redoPageDelete(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_PAGE_DELETE);
   checkSpecial(PAGE, GIST_SPECIAL);
   if (blk === 0) {
-    // GistPageSetDeleted: the xid after which the page can be reused takes the place of line pointers
+    // GistPageSetDeleted: the xid after which the page can be reused replaces the line pointers
     setFlags(flags() | F_DELETED);
     setPdLower(PAGE, SIZE_OF_PAGE_HEADER + SIZE_OF_FULL_XID);
     copy(PAGE + SIZE_OF_PAGE_HEADER, xlrec, SIZE_OF_FULL_XID);

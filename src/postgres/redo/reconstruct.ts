@@ -1,8 +1,10 @@
 /**
- * Rebuilds one page from an older version of it and the records since. Nothing is allocated per record.
+ * Rebuilds one page from an older version of it and the records since. Nothing is allocated per
+ * record.
  *
- * Either {@link reconstructPage} does it all, or a caller that has versions of several kinds goes step by step: {@link
- * startPage}, {@link applyRecordTo} once per record, {@link finishPage}. The page is in the workspace in between.
+ * Either {@link reconstructPage} does it all, or a caller that has versions of several kinds goes
+ * step by step: {@link startPage}, {@link applyRecordTo} once per record, {@link finishPage}. The
+ * page is in the workspace in between.
  */
 import type { RedoFormat } from "./redo_table.ts";
 import { parseRecord } from "../wal/parse.ts";
@@ -15,7 +17,7 @@ import { BLCKSZ, PAGE, RECORD, RECORD_CAPACITY, W8 } from "./page/workspace.ts";
 
 export { isInitialising } from "./redo.ts";
 
-/** The block that is wanted: PostgreSQL's RelFileNode, fork and block number. */
+/** The block to rebuild: PostgreSQL's RelFileNode, fork and block number. */
 export interface BlockTarget {
   readonly spcNode: number;
   readonly dbNode: number;
@@ -24,7 +26,10 @@ export interface BlockTarget {
   readonly blkno: number;
 }
 
-/** Records as parallel arrays, newest first: record `i` is `len[i]` bytes at `off[i]` in `bytes[i]` and ends at `lsn[i]`. */
+/**
+ * Records as parallel arrays, newest first: record `i` is `len[i]` bytes at `off[i]` in `bytes[i]`
+ * and ends at `lsn[i]`.
+ */
 export interface RecordChain {
   readonly lsn: ArrayLike<number>;
   readonly bytes: readonly Uint8Array[];
@@ -38,9 +43,9 @@ const record = new WalRecord();
  * Rebuilds `target` into `out[outOff..]`.
  *
  * @param pg the major that wrote the records
- * @param base the page as it was before the records, 8192 bytes; null for one of zeros
- * @param chain the first `count` entries are the records to apply, newest first. Each changes `target`; they may be cut down
- *   to what it needs (cut_record.ts)
+ * @param base the page before the records, 8192 bytes; null for a page of zeros
+ * @param chain the first `count` entries are the records to apply, newest first. Each changes
+ *   `target`; they may be cut down to what it needs (cut_record.ts)
  * @throws {RedoError} when a record does not change `target` or can't be applied
  * @throws {WalError} when a record is malformed
  */
@@ -67,7 +72,8 @@ export function startPage(base: Uint8Array | null, baseOff = 0): void {
 }
 
 /**
- * Applies the record of `len` bytes at `off` in `bytes`, which ends at `endLsn`, to the page in the workspace.
+ * Applies the record of `len` bytes at `off` in `bytes`, which ends at `endLsn`, to the page in the
+ * workspace.
  *
  * @throws {RedoError} when the record does not change `target` or can't be applied
  * @throws {WalError} when the record is malformed
@@ -125,7 +131,7 @@ export function findBlock(rec: WalRecord, target: BlockTarget): number {
   return -1;
 }
 
-/** Up to here a loop is faster than the view that `set` needs. */
+/** Up to this length a loop is faster than the view that `set` needs. */
 const LOOP_COPY = 192;
 
 function copyRecord(bytes: Uint8Array, off: number, len: number): void {

@@ -1,11 +1,13 @@
 /**
- * Applies WAL records to pages, one block at a time: a record that changes four blocks can rebuild any one of them alone.
+ * Applies WAL records to pages, one block at a time: of a record that changes four blocks, any one
+ * can be rebuilt alone.
  *
- * The record and the page lie in the workspace (workspace.ts). The page is in the state before the record; when the record
- * {@link isInitialising | initialises} it, what was there before does not matter.
+ * The record and the page lie in the workspace (workspace.ts). The page is in the state before the
+ * record. If the record {@link isInitialising | initialises} it, its earlier content does not
+ * matter.
  *
- * Which function applies a record is the major's (RedoFormat.redo); images are restored as XLogReadBufferForRedoExtended in
- * src/backend/access/transam/xlogutils.c does.
+ * The major's table (RedoFormat.redo) says which function applies a record; images are restored as
+ * by XLogReadBufferForRedoExtended in src/backend/access/transam/xlogutils.c.
  */
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { recordTypeIndex, type RedoFormat } from "./redo_table.ts";
@@ -26,20 +28,28 @@ import { pageIsNew, pageSetLsn } from "./page/page.ts";
 import { redoTruncateVisibilityMap, redoVisibilityMap } from "./heap/visibility_map.ts";
 import { BLCKSZ, PAGE, W8 } from "./page/workspace.ts";
 
-/** Whether the record has an image of block reference `blk` that redo is to restore, and is not there for checks only. */
+/**
+ * Whether the record has an image of block reference `blk` that redo has to restore, rather than
+ * one that is only there for checks.
+ */
 export function hasApplicableImage(rec: WalRecord, blk: number): boolean {
   return (rec.blockFlags[blk] & BKPBLOCK_HAS_IMAGE) !== 0 && (rec.imageInfo[blk] & BKPIMAGE_APPLY) !== 0;
 }
 
-/** Whether the record makes block reference `blk` from nothing, so that no earlier version of it is needed. */
+/**
+ * Whether the record makes block reference `blk` from nothing, so that no earlier version of it is
+ * needed.
+ */
 export function isInitialising(rec: WalRecord, blk: number): boolean {
   return (rec.blockFlags[blk] & BKPBLOCK_WILL_INIT) !== 0 || hasApplicableImage(rec, blk);
 }
 
 /**
- * Applies the record in the workspace to the page in the workspace, which is the record's block reference `blk`.
+ * Applies the record in the workspace to the page in the workspace, which is the record's block
+ * reference `blk`.
  *
- * @throws {RedoError} when record and page don't fit together or one is damaged; the page is then undefined
+ * @throws {RedoError} when record and page don't fit together or one is damaged; the page is then
+ *   undefined
  * @throws {RedoNotImplementedError} when redo does not know the record's resource manager
  */
 export function redoRecordToBlock(rec: WalRecord, blk: number, pg: RedoFormat): void {
@@ -52,8 +62,9 @@ export function redoRecordToBlock(rec: WalRecord, blk: number, pg: RedoFormat): 
 }
 
 /**
- * Applies what the record in the workspace clears in block `vmBlock` of the visibility map to the page in the workspace: a
- * heap record the entries of its blocks (visibility_map_changes.ts), a truncation those of the blocks that are gone.
+ * Applies what the record in the workspace clears in block `vmBlock` of the visibility map to the
+ * page in the workspace: a heap record the entries of its blocks (visibility_map_changes.ts), a
+ * truncation those of the blocks that are gone.
  *
  * @throws {RedoError} when it clears nothing there
  */
@@ -68,7 +79,7 @@ export function redoRecordToVisibilityMap(rec: WalRecord, vmBlock: number, pg: R
 
 function restoreImage(rec: WalRecord, blk: number): void {
   restoreBlockImage(rec, blk, W8, PAGE);
-  // The image is from before the record; an all-zero page has no LSN and stays so.
+  // The image is from before the record; an all-zero page has no LSN and stays without one.
   if (!pageIsNew(PAGE)) pageSetLsn(PAGE, rec.endLsn);
   if (rec.xl_rmid === RM_GIST_ID) redoGistAfterImage(rec, blk);
 }
@@ -95,7 +106,10 @@ function recordName(rec: WalRecord, pg: RedoFormat): string {
   }`;
 }
 
-/** Says which record and block it was. Anything but a complaint about the data is a bug and stays what it is. */
+/**
+ * Adds which record and block it was. Anything but a complaint about the data is a bug and passes
+ * unchanged.
+ */
 function withRecord(error: unknown, rec: WalRecord, pg: RedoFormat, where: string): unknown {
   if (!(error instanceof RedoError) && !(error instanceof WalError)) return error;
   return new RedoError(`redo of ${recordName(rec, pg)} to ${where}: ${error.message}`, { cause: error });

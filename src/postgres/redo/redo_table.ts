@@ -1,15 +1,18 @@
-/** Which function applies which type of record: each major has a table. */
+/** Which function applies which type of record: a table for each major. */
 import { RM_MAX_BUILTIN_ID } from "../wal/rmgr.ts";
 import type { WalFormat } from "../wal/wal_format.ts";
 import type { WalRecord } from "../wal/record.ts";
 
 /**
- * Applies the record in the workspace to the page in the workspace, which is the record's block reference `blk`.
- * An image of the block that redo is to restore never gets here.
+ * Applies the record in the workspace to the page in the workspace, which is the record's block
+ * reference `blk`. Never called for a block with an image that redo restores.
  */
 export type RedoFunction = (rec: WalRecord, blk: number) => void;
 
-/** Redo functions at the index {@link recordTypeIndex}; undefined where no record of that type changes a block. */
+/**
+ * Redo functions by {@link recordTypeIndex}; undefined where no record of that type changes a
+ * block.
+ */
 export type RedoTable = readonly (RedoFunction | undefined)[];
 
 export interface RedoFormat extends WalFormat {
@@ -34,7 +37,7 @@ export function redoTable(byRmgr: readonly (readonly [rmid: number, redo: RedoFu
   return table;
 }
 
-/** A copy of `table` with other functions for some types of record. */
+/** A copy of `table` with different functions for some types of record. */
 export function replaceRedo(
   table: RedoTable,
   replacements: readonly (readonly [rmid: number, info: number, redo: RedoFunction])[],

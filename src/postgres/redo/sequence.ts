@@ -1,4 +1,7 @@
-/** Redo of sequences: each record holds the whole page. Replay: seq_redo in src/backend/commands/sequence.c. */
+/**
+ * Redo of sequences: each record holds the whole page. Replay: seq_redo in
+ * src/backend/commands/sequence.c.
+ */
 import type { WalRecord } from "../wal/record.ts";
 import { RedoError } from "./page/errors.ts";
 import { pageAddItem, pageInit, pageSetLsn } from "./page/page.ts";
@@ -6,7 +9,7 @@ import { mainData, unexpectedBlock } from "./page/record_data.ts";
 import { BLCKSZ, copy, PAGE, W32 } from "./page/workspace.ts";
 
 const XLOG_SEQ_LOG = 0x00;
-/** xl_seq_rec: a RelFileNode, behind it the sequence's tuple. */
+/** xl_seq_rec: a RelFileNode, followed by the sequence's tuple. */
 const SIZE_OF_SEQ_REC = 12;
 /** sequence_magic, the special space; its magic number is SEQ_MAGIC. */
 const SIZE_OF_SEQUENCE_MAGIC = 4;

@@ -1,4 +1,7 @@
-/** Redo of the rmgr XLOG, whose blocks are full-page images. Replay: xlog_redo in src/backend/access/transam/xlog.c. */
+/**
+ * Redo of the rmgr XLOG, whose blocks are full-page images. Replay: xlog_redo in
+ * src/backend/access/transam/xlog.c.
+ */
 import type { WalRecord } from "../wal/record.ts";
 import { RedoError } from "./page/errors.ts";
 import { unexpectedBlock } from "./page/record_data.ts";
@@ -8,8 +11,8 @@ const XLOG_FPI = 0xb0;
 const XLOG_OPMASK = 0xf0;
 
 /**
- * Called for a block without an applicable image: XLOG_FPI always has one, XLOG_FPI_FOR_HINT has none where
- * full_page_writes is off and changes nothing then.
+ * Called for a block without an applicable image: XLOG_FPI always has one, XLOG_FPI_FOR_HINT has
+ * none where full_page_writes is off and changes nothing then.
  * @throws {RedoError} for any other record
  */
 export function redoXlog(rec: WalRecord, blk: number): void {

@@ -1,4 +1,4 @@
-/** The majors that there are, and how to tell which one wrote something. */
+/** The supported majors, and how to tell which one wrote something. */
 import { ZenithError } from "../../common/errors.ts";
 import type { PgVersion } from "./pg_version.ts";
 import { V14 } from "./v14.ts";
@@ -9,24 +9,30 @@ import { V18 } from "./v18.ts";
 
 const VERSIONS: readonly PgVersion[] = [V14, V15, V16, V17, V18];
 
-/** Every major that there is, ascending. */
+/** Every supported major, ascending. */
 export const PG_MAJORS: readonly number[] = VERSIONS.map(({ major }) => major);
 
-/** @throws {ZenithError} `not_implemented` for another major than {@link PG_MAJORS} */
+/** @throws {ZenithError} `not_implemented` for a major that is not in {@link PG_MAJORS} */
 export function pgVersion(major: number): PgVersion {
   const version = VERSIONS.find((candidate) => candidate.major === major);
   if (version === undefined) throw unknown(`PostgreSQL ${major}`);
   return version;
 }
 
-/** The major whose clusters have that CATALOG_VERSION_NO. @throws {ZenithError} `not_implemented` when there is none */
+/**
+ * The major whose clusters have this CATALOG_VERSION_NO. @throws {ZenithError} `not_implemented`
+ * when there is none
+ */
 export function pgVersionOfCatalog(catalogVersion: number): PgVersion {
   const version = VERSIONS.find((candidate) => candidate.catalogVersion === catalogVersion);
   if (version === undefined) throw unknown(`a cluster with catalog version ${catalogVersion}`);
   return version;
 }
 
-/** The major that writes WAL pages with that magic number. @throws {ZenithError} `not_implemented` when there is none */
+/**
+ * The major that writes WAL pages with this magic number. @throws {ZenithError} `not_implemented`
+ * when there is none
+ */
 export function pgVersionOfWal(walPageMagic: number): PgVersion {
   const version = VERSIONS.find((candidate) => candidate.walPageMagic === walPageMagic);
   if (version === undefined) throw unknown(`WAL with page magic 0x${walPageMagic.toString(16)}`);

@@ -1,4 +1,7 @@
-/** PostgreSQL 14: the oldest major that is supported, from which each other one is made by what it changes. */
+/**
+ * PostgreSQL 14, the oldest supported major. Each later one is derived from the one before by what
+ * it changes.
+ */
 import { redoBrin } from "../redo/brin.ts";
 import { redoBtree } from "../redo/btree/btree.ts";
 import { redoGeneric } from "../redo/generic.ts";
@@ -52,7 +55,7 @@ export const V14: PgVersion = {
     [0x02, BKPIMAGE_COMPRESS_PGLZ],
     [0x04, BKPIMAGE_APPLY],
   ]),
-  // All bits up to XACT_XINFO_HAS_GID, and what a standby has to do.
+  // All bits up to XACT_XINFO_HAS_GID, and the ones that tell a standby what to do.
   xinfoBits: (2 * XACT_XINFO_HAS_GID - 1) | XACT_COMPLETION_APPLY_FEEDBACK |
     XACT_COMPLETION_UPDATE_RELCACHE_FILE |
     XACT_COMPLETION_FORCE_SYNC_COMMIT,

@@ -1,4 +1,7 @@
-/** PostgreSQL 15: images compressed with lz4 and zstd, statistics in transaction records, databases copied through the WAL. */
+/**
+ * PostgreSQL 15: images compressed with lz4 and zstd, statistics in transaction records, databases
+ * copied through the WAL.
+ */
 import { redoPrune } from "../redo/heap/heap2.ts";
 import { XLOG_HEAP2_PRUNE } from "../redo/heap/heap_record.ts";
 import { replaceRedo } from "../redo/redo_table.ts";

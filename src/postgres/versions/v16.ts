@@ -1,4 +1,6 @@
-/** PostgreSQL 16: records tell standbys which relations are catalogs; tuples are frozen by plans. */
+/**
+ * PostgreSQL 16: records tell standbys which relations are catalogs; tuples are frozen by plans.
+ */
 import { redoGistDelete16, XLOG_GIST_DELETE } from "../redo/gist.ts";
 import { redoVacuumOnePage16, XLOG_HASH_VACUUM_ONE_PAGE } from "../redo/hash/hash.ts";
 import { redoFreezePage16 } from "../redo/heap/freeze_plans.ts";

@@ -1,4 +1,7 @@
-/** PostgreSQL 17: one record prunes and freezes; page numbers of SLRUs have 64 bits; checkpoints say where they begin. */
+/**
+ * PostgreSQL 17: one record prunes and freezes; page numbers of SLRUs have 64 bits; checkpoints say
+ * where they begin.
+ */
 import { redoSqueezePage17, XLOG_HASH_SQUEEZE_PAGE } from "../redo/hash/hash.ts";
 import {
   redoPruneFreeze,

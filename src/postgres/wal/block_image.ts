@@ -1,4 +1,7 @@
-/** Full-page images: from how a record stores them to the page. RestoreBlockImage in xlogreader.c. */
+/**
+ * Full-page images: turns the form that a record stores into a page. RestoreBlockImage in
+ * xlogreader.c.
+ */
 import { BLCKSZ } from "../cluster/page_layout.ts";
 import { zstdDecompressSync } from "node:zlib";
 import { assert } from "../../common/assert.ts";
@@ -15,12 +18,12 @@ import {
   type WalRecord,
 } from "./record.ts";
 
-/** A compressed image is unpacked here before its hole is put in. */
+/** A compressed image is unpacked here before its hole is inserted. */
 const unpacked = new Uint8Array(BLCKSZ);
 
 /**
- * Writes the 8192 bytes of the page image of block reference `block` to `dst[dstOff..]`: unpacked, hole zeroed.
- * The page's LSN is what it was when the image was taken; redo sets it.
+ * Writes the 8192 bytes of the page image of block reference `block` to `dst[dstOff..]`: unpacked,
+ * hole zeroed. The page has the LSN of the time when the image was taken; redo sets the new one.
  *
  * `dst` may be the buffer that holds the record, as long as the two don't overlap.
  *
@@ -83,8 +86,8 @@ function unpackZstd(rec: WalRecord, block: number, size: number): void {
   const off = rec.imageOff[block];
   let page;
   try {
-    // One byte more than is right, so that too much is seen as such and not as an error of the library.
-    // The library takes no shared memory, where WAL lies: it gets a copy.
+    // One byte more than needed, so that a longer result is reported as such and not as an error of
+    // the library. The library does not accept shared memory, where WAL lies, so it gets a copy.
     page = zstdDecompressSync(new Uint8Array(rec.bytes.subarray(off, off + rec.imageLen[block])), {
       maxOutputLength: BLCKSZ + 1,
     });

@@ -1,10 +1,11 @@
 /**
- * Cuts a WAL record down to what one of its blocks needs, so that a store that keeps a record once for each block it
- * changes does not keep every block's data as often.
+ * Cuts a WAL record down to what one of its blocks needs. A store that keeps a record once for each
+ * block that it changes would otherwise keep every block's data as many times.
  *
- * The result is a record that parseRecord reads and redo applies to that block with the same result. Kept are the header,
- * the headers of all block references (redo of one block looks at the numbers of others), the main data, and the data or
- * the image of the one block. xl_crc is the old record's and does not match; xl_prev is kept.
+ * The result is a record that parseRecord reads and that redo applies to that block with the same
+ * result. It keeps the header, the headers of all block references (redo of one block looks at the
+ * numbers of others), the main data, and the data or the image of the one block. xl_crc is the old
+ * record's and does not match; xl_prev is kept.
  */
 import { ZenithError } from "../../common/errors.ts";
 import {
@@ -21,11 +22,12 @@ import {
 } from "./record.ts";
 import { XL_TOT_LEN, XLR_BLOCK_ID_DATA_LONG, XLR_BLOCK_ID_DATA_SHORT } from "./parse.ts";
 
-/** No block's data and images: what a page that the record changes without referring to it needs. */
+/** Keeps no block's data or image: for a page that the record changes without referring to it. */
 export const NO_BLOCK = -1;
 
 /**
- * Writes the record cut down to block reference `blk` to `out[outOff..]`. `rec` may lie in any buffer but `out`.
+ * Writes the record cut down to block reference `blk` to `out[outOff..]`. `rec` may lie in any
+ * buffer but `out`.
  *
  * @param blk the block reference to keep; {@link NO_BLOCK} for none
  * @returns its length, never more than `rec.xl_tot_len`
@@ -39,7 +41,7 @@ export function cutRecord(rec: WalRecord, blk: number, out: Uint8Array, outOff: 
     );
   }
   const bytes = rec.bytes;
-  // With the image nothing else about the block matters.
+  // With the image, nothing else about the block matters.
   const image = blk !== NO_BLOCK && (rec.blockFlags[blk] & BKPBLOCK_HAS_IMAGE) !== 0 &&
     (rec.imageInfo[blk] & BKPIMAGE_APPLY) !== 0;
   let at = outOff;
@@ -61,7 +63,7 @@ export function cutRecord(rec: WalRecord, blk: number, out: Uint8Array, outOff: 
   return at - outOff;
 }
 
-/** XLogRecordBlockHeader and what belongs to it. Returns the end. */
+/** XLogRecordBlockHeader and its parts. Returns the end. */
 function writeBlockHeader(
   rec: WalRecord,
   i: number,

@@ -1,10 +1,10 @@
 /**
- * Turns WAL as it lies on disk or comes over a replication connection into records.
+ * Turns WAL as it is on disk or on a replication connection into records.
  *
- * Page headers are checked and left out, so that every record is contiguous and 8-byte aligned in a chunk of memory that
- * the decoder writes once: whoever keeps references into a chunk keeps valid data. Bytes move from the input to a
- * chunk only as records are asked for, a page at a time. That is what lets XLOG_SWITCH skip a segment's rest unread,
- * and an aborted record be dropped at the page that says so.
+ * Page headers are checked and left out, so that every record is contiguous and 8-byte aligned in a
+ * chunk of memory that the decoder writes once: references into a chunk stay valid. Bytes move from
+ * the input to a chunk only as records are asked for, a page at a time. That lets XLOG_SWITCH skip
+ * the rest of a segment unread, and lets an aborted record be dropped at the page that says so.
  *
  * The rules are those of src/backend/access/transam/xlogreader.c.
  */
@@ -47,20 +47,29 @@ import { isKnownRecordType, isValidRmgrId, RM_XLOG_ID, rmgrName } from "./rmgr.t
 /** MaxAllocSize: PostgreSQL can't assemble a longer record. */
 const MAX_RECORD_LENGTH = 0x3fff_ffff;
 
-// XLOG record types that change how decoding goes on, src/include/catalog/pg_control.h
+// XLOG record types that affect decoding, src/include/catalog/pg_control.h
 const XLOG_SWITCH = 0x40;
 const XLOG_OVERWRITE_CONTRECORD = 0xd0;
 
 // A decoder that has little to do (an idle timeline) holds little memory.
 const FIRST_CHUNK_SIZE = 64 << 10;
-/** A busy one has such a chunk of its own, however little of it is used: hundreds of timelines must not come to hundreds of megabytes. */
+/**
+ * A busy decoder has such a chunk of its own, however little of it is used: with hundreds of
+ * timelines this must not add up to hundreds of megabytes.
+ */
 export const CHUNK_SIZE = 256 << 10;
 
-/** Of a longer record the checksum is computed as its bytes come, so that its end takes no longer than that of others. */
+/**
+ * The checksum of a longer record is computed as its bytes arrive, so that its end takes no longer
+ * than any other's.
+ */
 const LONG_RECORD_BYTES = 128 << 10;
-/** As much of a long record is added to its checksum at once. */
+/** This much of a long record is added to its checksum at once. */
 const CHECK_STEP_BYTES = 32 << 10;
-/** The beginning of a record that is passed over stays until its end: the headers of all its parts lie in it. */
+/**
+ * The beginning of a record that is passed over is kept until its end: it holds the headers of all
+ * its parts.
+ */
 const KEPT_HEAD_BYTES = 2 << 10;
 
 const TWO_POW_32 = 0x1_0000_0000;
@@ -70,7 +79,9 @@ const UNKNOWN_PREV = -1;
 export interface WalDecoderOptions {
   /** The major that wrote the WAL. */
   pg: WalFormat;
-  /** Where the first record starts; a page boundary means the first record behind that page's header. */
+  /**
+   * Where the first record starts. A page boundary means the first record after that page's header.
+   */
   startLsn: Lsn;
   /** wal_segment_size in bytes. */
   segmentSize: number;
@@ -79,28 +90,29 @@ export interface WalDecoderOptions {
   /** The xl_prev that the first record must have, where it is known. */
   prevLsn?: Lsn;
   /**
-   * `startLsn` is any position, and the first record is the first one that starts at or after it. The input has to begin
-   * at the boundary of the page that holds `startLsn`, or before.
+   * `startLsn` may be any position; the first record is the first one that starts at or after it.
+   * The input must begin at or before the boundary of the page that holds `startLsn`.
    */
   findFirst?: boolean;
   /**
-   * Zeros where a record or a page header should start are the end of the WAL, as in a file that is allocated ahead. In a
-   * stream, where they can't be, they are an error.
+   * Zeros where a record or a page header should start mark the end of the WAL, as in a
+   * preallocated file. In a stream, where they are impossible, they are an error.
    */
   zerosAreEnd?: boolean;
   /**
-   * A record of a type that the major does not have is an error, as for whoever replays the WAL it would be: what it changes
-   * would be missing. Without this its parts alone have to be right.
+   * A record of a type that the major does not have is an error: replay would miss what it changes.
+   * Without this option, only the record's parts have to be valid.
    */
   knownTypesOnly?: boolean;
   /**
-   * Where chunks come from, of {@link CHUNK_SIZE} bytes. Who refers to records after {@link WalDecoder.next} was called
-   * again retains their chunk.
+   * Where chunks of {@link CHUNK_SIZE} bytes come from. A caller that keeps references to records
+   * after the next call of {@link WalDecoder.next} must retain their chunk.
    */
   buffers?: BufferPool;
   /**
-   * Says of a resource manager that nobody looks into its records. A long one is then checked as any other, but its data are not kept
-   * ({@link WalRecord.isWhole}): up to 1 GiB that need no memory.
+   * Says whether nobody looks into the records of a resource manager. A long one is then checked
+   * like any other, but its data is not kept ({@link WalRecord.isWhole}): up to 1 GiB that takes no
+   * memory.
    */
   passesOver?(rmid: number): boolean;
 }
@@ -116,7 +128,8 @@ export class WalDecoder {
   readonly #knownTypesOnly: boolean;
   readonly #buffers: BufferPool | undefined;
 
-  // Input not yet taken over: in[inOff..] starts at inLsn, then come the pieces of the queue, without gaps.
+  // Input not yet taken over: in[inOff..] starts at inLsn, then come the pieces of the queue,
+  // without gaps.
   #in: Uint8Array = NO_BYTES;
   #inOff = 0;
   #inLsn: number;
@@ -125,14 +138,15 @@ export class WalDecoder {
   /** Input below this is passed over. */
   #skipTo: number;
 
-  // The current chunk: [rd, wr) is WAL without page headers that no returned record covers. rd may be ahead of wr by
-  // the padding that follows a record and has not arrived.
+  // The current chunk: [rd, wr) is WAL without page headers that no returned record covers. rd may
+  // be ahead of wr by a record's padding that has not arrived yet.
   #chunk: Uint8Array = NO_BYTES;
   #words: Uint32Array = new Uint32Array(0);
   #rd = 0;
   #wr = 0;
 
-  // A long record: its length (0: there is none), how much of it is in its checksum, and how much of that was dropped behind its head.
+  // The long record under way: its length (0 when there is none), how much of it is in its
+  // checksum, and how much of that was dropped after its head.
   #longLength = 0;
   #checked = 0;
   #bodyCrc = 0;
@@ -140,7 +154,7 @@ export class WalDecoder {
   #passing = false;
   readonly #passesOver: ((rmid: number) => boolean) | undefined;
 
-  /** End of the last record; the next one starts here or behind the page header here. */
+  /** End of the last record; the next one starts here, or after the page header here. */
   #endLsn: number;
   #prevLsn: number;
   /** Records that start below this are decoded but not returned. */
@@ -158,7 +172,10 @@ export class WalDecoder {
   #ended = false;
   #failure: WalError | undefined;
 
-  /** @throws {ZenithError} `invalid_argument` when no record can start at `startLsn`, or on a bad segment size */
+  /**
+   * @throws {ZenithError} `invalid_argument` when no record can start at `startLsn`, or on a bad
+   *   segment size
+   */
   constructor(options: WalDecoderOptions) {
     checkWalSegmentSize(options.segmentSize);
     this.#pg = options.pg;
@@ -175,7 +192,7 @@ export class WalDecoder {
       throw new ZenithError("invalid_argument", `no WAL record can start at ${formatLsn(start)}`);
     }
     this.#firstLsn = start;
-    // The header of the first record's page matters when it says where that record is.
+    // The header of the first record's page matters when it tells where that record is.
     const from = this.#searching || start === nextRecordLsn(start - pageOffset(start), this.segmentSize)
       ? start - pageOffset(start)
       : start;
@@ -186,15 +203,17 @@ export class WalDecoder {
   }
 
   /**
-   * Adds WAL with its page headers, in pieces of any size. Bytes below what was fed before are ignored; they may overlap.
-   * `bytes` is referred to, not copied, and must not change until {@link next} has returned false.
+   * Adds WAL with its page headers, in pieces of any size. Pieces may overlap: bytes below what was
+   * fed before are ignored. `bytes` is not copied, and must not change until {@link next} has
+   * returned false.
    *
    * @param lsn position of `bytes[0]`
-   * @throws {ZenithError} `invalid_argument` when there is a gap between what was fed before and `lsn`
+   * @throws {ZenithError} `invalid_argument` when there is a gap between what was fed before and
+   *   `lsn`
    */
   feed(bytes: Uint8Array, lsn: Lsn): void {
     if (lsn > this.#fedLsn) {
-      // The first page's header is not needed to start behind it.
+      // The first page's header is not needed to start after it.
       const atStart = this.#fedLsn === this.#inLsn && this.#wr === 0 && !this.#searching;
       if (!atStart || lsn !== nextRecordLsn(this.#fedLsn, this.segmentSize)) {
         throw new ZenithError(
@@ -212,7 +231,8 @@ export class WalDecoder {
   }
 
   /**
-   * Fills `rec` with the next record. False: all that was fed is used up, feed more (or {@link ended}).
+   * Fills `rec` with the next record. Returns false when everything fed is used up: feed more (or
+   * see {@link ended}).
    *
    * After an error the decoder stays where it is, and every further call throws the same error.
    *
@@ -231,17 +251,25 @@ export class WalDecoder {
     }
   }
 
-  /** Where the next record starts, or will: behind a page header, never at one. A compute can start here. */
+  /**
+   * Where the next record starts or will start: after a page header, never at one. A compute can
+   * start here.
+   */
   get position(): Lsn {
     return nextRecordLsn(this.#endLsn, this.segmentSize);
   }
 
-  /** End of the last record that was decoded (its EndRecPtr); the start position before there was one. */
+  /**
+   * End of the last record that was decoded (its EndRecPtr); the start position before there was
+   * one.
+   */
   get endLsn(): Lsn {
     return this.#endLsn as Lsn;
   }
 
-  /** Start of the last record that was decoded: what the next one has in xl_prev. Undefined while that is unknown. */
+  /**
+   * Start of the last decoded record, which the next one has in xl_prev. Undefined while unknown.
+   */
   get lastRecordLsn(): Lsn | undefined {
     return this.#prevLsn === UNKNOWN_PREV ? undefined : this.#prevLsn as Lsn;
   }
@@ -251,7 +279,10 @@ export class WalDecoder {
     return this.#fedLsn as Lsn;
   }
 
-  /** Whether the beginning of a record was fed whose rest is missing. Tells after {@link next} has returned false. */
+  /**
+   * Whether the beginning of a record was fed whose rest is missing. Valid after {@link next} has
+   * returned false.
+   */
   get hasPartialRecord(): boolean {
     return this.#wr > this.#rd;
   }
@@ -265,7 +296,7 @@ export class WalDecoder {
     let need = SIZE_OF_XLOG_RECORD;
     while (this.#wr - this.#rd < need) {
       if (this.#ended || !this.#pull()) return false;
-      // A length that can't be must not make us wait for a second page.
+      // An impossible length must not make us wait for a second page.
       if (this.#wr - this.#rd >= 8 && !this.#checkLength()) return false;
     }
     if (!this.#checkLength()) return false;
@@ -285,7 +316,10 @@ export class WalDecoder {
     return true;
   }
 
-  /** The rest of {@link #decode} for a record that comes in many pieces: each is checked when it is there, and dropped if nobody wants it. */
+  /**
+   * The rest of {@link #decode} for a record that comes in many pieces: each is checked when it
+   * arrives, and dropped if nobody wants it.
+   */
   #decodeLong(rec: WalRecord, lsn: Lsn, prev: number, need: number): boolean {
     if (this.#longLength === 0) {
       this.#longLength = need;
@@ -304,12 +338,12 @@ export class WalDecoder {
     return true;
   }
 
-  /** Bytes of the record at rd that have come. */
+  /** Bytes of the record at rd that have arrived. */
   get #pending(): number {
     return this.#wr - this.#rd + this.#dropped;
   }
 
-  /** Adds what has come of the long record to its checksum. */
+  /** Adds what has arrived of the long record to its checksum. */
   #checkLong(): void {
     const to = Math.min(this.#pending, this.#longLength);
     const from = this.#rd + this.#checked - this.#dropped;
@@ -317,7 +351,10 @@ export class WalDecoder {
     this.#checked = to;
   }
 
-  /** Forgets what has come of the record that is passed over, but for its head. False: there is too little. */
+  /**
+   * Forgets what has arrived of the record that is passed over, except its head. Returns false when
+   * there is too little.
+   */
   #dropMiddle(): boolean {
     const headEnd = this.#rd + KEPT_HEAD_BYTES;
     if (!this.#passing || this.#wr <= headEnd) return false;
@@ -335,7 +372,7 @@ export class WalDecoder {
     this.#passing = false;
   }
 
-  /** All of the record has come; `bodyCrc` is the checksum of what is behind its header. */
+  /** All of the record has arrived; `bodyCrc` is the checksum of everything after its header. */
   #finish(rec: WalRecord, lsn: Lsn, prev: number, need: number, bodyCrc: number): void {
     const off = this.#rd;
     const bytes = this.#chunk;
@@ -362,7 +399,7 @@ export class WalDecoder {
     rec.endLsn = this.#endLsn;
   }
 
-  /** Looks at the length of the record at rd. False: it is the zero that ends the WAL. */
+  /** Checks the length of the record at rd. Returns false for the zero that ends the WAL. */
   #checkLength(): boolean {
     const length = this.#words[this.#rd >> 2];
     if (length >= SIZE_OF_XLOG_RECORD && length <= MAX_RECORD_LENGTH) return true;
@@ -377,7 +414,9 @@ export class WalDecoder {
     );
   }
 
-  /** Checks the header of the record at rd as far as it can be without its body; returns its xl_prev. */
+  /**
+   * Checks the header of the record at rd as far as possible without its body; returns its xl_prev.
+   */
   #checkHeader(lsn: number): number {
     const word = this.#rd >> 2;
     const prev = this.#words[(this.#rd + XL_PREV + 4) >> 2] * TWO_POW_32 + this.#words[word + 2];
@@ -398,7 +437,7 @@ export class WalDecoder {
   #noteXlogRecord(rec: WalRecord): void {
     if (this.#abortedLsn !== 0) this.#checkOverwrite(rec);
     if ((rec.xl_info & XLR_RMGR_INFO_MASK) !== XLOG_SWITCH) return;
-    // The record counts as reaching to the end of its segment, whatever lies there.
+    // The record counts as reaching to the end of its segment, whatever is there.
     const beyond = segmentOffset(this.#endLsn, this.segmentSize);
     if (beyond !== 0) this.#endLsn += this.segmentSize - beyond;
     this.#skipTo = this.#endLsn;
@@ -406,7 +445,7 @@ export class WalDecoder {
     this.#wr = this.#rd;
   }
 
-  /** After an aborted record comes the record that names it (VerifyOverwriteContrecord). */
+  /** An aborted record must be followed by the record that names it (VerifyOverwriteContrecord). */
   #checkOverwrite(rec: WalRecord): void {
     const aborted = this.#abortedLsn;
     this.#abortedLsn = 0;
@@ -433,8 +472,8 @@ export class WalDecoder {
   }
 
   /**
-   * Takes over input up to the end of a page at most. False: there is none left. True: something has changed, not
-   * necessarily enough.
+   * Takes over input up to the end of a page at most. Returns false when none is left, and true
+   * when something has changed, which may not be enough.
    */
   #pull(): boolean {
     for (;;) {
@@ -581,7 +620,10 @@ export class WalDecoder {
     }
   }
 
-  /** The end of a record that began earlier is passed over; behind it starts the first record (XLogFindNextRecord). */
+  /**
+   * Passes over the end of a record that began earlier; the first record starts after it
+   * (XLogFindNextRecord).
+   */
   #findFirstInPage(pageLsn: number, headerSize: number, remLen: number): void {
     const rest = alignRecordLength(remLen);
     const payload = XLOG_BLCKSZ - headerSize;
@@ -596,8 +638,8 @@ export class WalDecoder {
   }
 
   /**
-   * Goes on in a new chunk, to which the beginning of an unfinished record moves. A chunk grows with the bytes that have
-   * come, not with the length that a record claims to have.
+   * Continues in a new chunk, and moves the beginning of an unfinished record there. A chunk grows
+   * with the bytes that have arrived, not with the length that a record claims.
    */
   #nextChunk(): void {
     const pending = Math.max(0, this.#wr - this.#rd);

@@ -1,7 +1,10 @@
+/** The error for invalid WAL. */
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { ZenithError } from "../../common/errors.ts";
 
-/** WAL that is not what PostgreSQL writes: a failed checksum, a broken chain, a length out of bounds. */
+/**
+ * WAL that PostgreSQL would not write: a failed checksum, a broken chain, a length out of bounds.
+ */
 export class WalError extends ZenithError {
   override name = "WalError";
   /** The record or page that is wrong. */

@@ -1,9 +1,10 @@
+/** Translates a major's image flags to the ones that we use. */
 import { UNKNOWN_IMAGE_INFO } from "./wal_format.ts";
 
 /**
  * The table of WalFormat.imageInfo for a major whose bimg_info has these bits.
  *
- * @param bits each bit as the record has it, and the BKPIMAGE_* that it means
+ * @param bits each bit as the record stores it, and the BKPIMAGE_* that it means
  */
 export function imageInfoTable(bits: readonly (readonly [stored: number, meaning: number])[]): Uint8Array {
   const table = new Uint8Array(0x100);

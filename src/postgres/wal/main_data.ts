@@ -1,3 +1,4 @@
+/** A cursor over the main data of a record. */
 import type { RelFileNode } from "../cluster/rel_file_node.ts";
 import type { WalFormat } from "./wal_format.ts";
 import { WalError } from "./error.ts";
@@ -53,7 +54,9 @@ export class MainData {
     return this.i32() >>> 0;
   }
 
-  /** A signed 64-bit value as a number: exact up to 2^53, which is the year 2285 for a TimestampTz. */
+  /**
+   * A signed 64-bit value as a number: exact up to 2^53, which is the year 2285 for a TimestampTz.
+   */
   i64(): number {
     const low = this.u32();
     return this.i32() * TWO_POW_32 + low;
@@ -70,7 +73,7 @@ export class MainData {
     return pg.slruPageNumberBytes === 8 ? this.i64() : this.u32();
   }
 
-  /** Passes over padding or what is of no interest. */
+  /** Skips padding, or what is of no interest. */
   skip(length: number): void {
     this.#take(length);
   }

@@ -1,5 +1,5 @@
 /**
- * WAL pages and segments: where headers lie, and what that does to LSN arithmetic.
+ * WAL pages and segments: where headers are, and what that means for LSN arithmetic.
  *
  * Layout: XLogPageHeaderData and XLogLongPageHeaderData in src/include/access/xlog_internal.h.
  */
@@ -34,7 +34,10 @@ const WAL_SEGMENT_SIZE_MIN = 1 << 20;
 const WAL_SEGMENT_SIZE_MAX = 1 << 30;
 export const WAL_SEGMENT_SIZE_DEFAULT = 16 << 20;
 
-/** The PostgreSQL timeline that every compute stays on: it starts as after a clean shutdown, never by promotion. */
+/**
+ * The PostgreSQL timeline that every compute stays on: it starts as if after a clean shutdown,
+ * never by promotion.
+ */
 export const WAL_TLI = 1;
 
 /** Records start at multiples of this (MAXIMUM_ALIGNOF). */
@@ -61,7 +64,10 @@ export function checkWalSegmentSize(segmentSize: number): void {
   }
 }
 
-/** Bytes since the start of the page. The masks below are right for any LSN: they only look at the low bits. */
+/**
+ * Bytes since the start of the page. The masks below are right for any LSN: they only look at the
+ * low bits.
+ */
 export function pageOffset(lsn: number): number {
   return lsn & (XLOG_BLCKSZ - 1);
 }
@@ -82,14 +88,17 @@ export function pageHeaderSize(pageLsn: number, segmentSize: number): number {
 }
 
 /**
- * Where the record starts that follows a record with end `lsn`: behind the page header when `lsn` is at a page
- * boundary, else `lsn` itself.
+ * Where the record that follows a record with end `lsn` starts: after the page header when `lsn` is
+ * at a page boundary, else `lsn` itself.
  */
 export function nextRecordLsn(lsn: number, segmentSize: number): Lsn {
   return (pageOffset(lsn) === 0 ? lsn + pageHeaderSize(lsn, segmentSize) : lsn) as Lsn;
 }
 
-/** Whether a record can start at `lsn`: aligned, and not inside a page header. A page boundary counts. */
+/**
+ * Whether a record can start at `lsn`: aligned, and not inside a page header. A page boundary
+ * counts.
+ */
 export function isRecordPosition(lsn: number, segmentSize: number): boolean {
   const offset = pageOffset(lsn);
   if (lsn <= 0 || offset % RECORD_ALIGNMENT !== 0) return false;
@@ -97,8 +106,9 @@ export function isRecordPosition(lsn: number, segmentSize: number): boolean {
 }
 
 /**
- * The end (PostgreSQL's EndRecPtr, aligned) of a record of `length` bytes that starts at `lsn`, page headers in between
- * counted. An XLOG_SWITCH record's end is the end of its segment instead.
+ * The end (PostgreSQL's EndRecPtr, aligned) of a record of `length` bytes that starts at `lsn`,
+ * including page headers in between. The end of an XLOG_SWITCH record is the end of its segment
+ * instead.
  */
 export function recordEndLsn(lsn: number, length: number, segmentSize: number): Lsn {
   let at = lsn;
@@ -125,7 +135,9 @@ export interface WalFilePosition {
   lsn: Lsn;
 }
 
-/** Takes a segment's file name apart; undefined when it isn't one, or beyond what an LSN can hold. */
+/**
+ * Splits a segment's file name; undefined when it isn't one, or lies beyond what an LSN can hold.
+ */
 export function parseWalFileName(name: string, segmentSize: number): WalFilePosition | undefined {
   const match = /^([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})$/.exec(name);
   if (match === null) return undefined;

@@ -1,8 +1,9 @@
 /**
- * Takes a record apart: header, block references, where data and images lie.
+ * Parses a record: its header, its block references, and where data and images are.
  *
- * Format: src/include/access/xlogrecord.h; the checks are those of DecodeXLogRecord in
- * src/backend/access/transam/xlogreader.c, and bounds on forks and images that a reader of unknown bytes needs.
+ * Format: src/include/access/xlogrecord.h. The checks are those of DecodeXLogRecord in
+ * src/backend/access/transam/xlogreader.c, plus bounds on forks and images that a reader of unknown
+ * bytes needs.
  */
 import { BLCKSZ } from "../cluster/page_layout.ts";
 import { INIT_FORKNUM } from "../cluster/relfile.ts";
@@ -22,7 +23,7 @@ import { WalError } from "./error.ts";
 import { isValidRmgrId } from "./rmgr.ts";
 
 const TWO_POW_32 = 0x1_0000_0000;
-/** Above this an LSN is no exact number any more. */
+/** Above this an LSN is not an exact number any more. */
 const LSN_HIGH_MAX = 0x1f_ffff;
 
 // Offsets in XLogRecord.
@@ -39,7 +40,7 @@ export const XLR_BLOCK_ID_DATA_LONG = 254;
 export const XLR_BLOCK_ID_ORIGIN = 253;
 export const XLR_BLOCK_ID_TOPLEVEL_XID = 252;
 
-// Sizes behind the id byte.
+// Sizes of what follows the id byte.
 const BLOCK_HEADER_REST = 3;
 const IMAGE_HEADER = 5;
 const HOLE_LENGTH = 2;
@@ -47,12 +48,14 @@ const RELFILENODE = 12;
 const BLOCK_NUMBER = 4;
 
 /**
- * Fills `rec` from the record at `bytes[off..]`, except `lsn` and `endLsn`, which the bytes don't tell: set `rec.lsn`
- * first, errors name it. Looks at nothing outside `[off, off + xl_tot_len)`. Does not check the CRC.
+ * Fills `rec` from the record at `bytes[off..]`, except `lsn` and `endLsn`, which the bytes don't
+ * tell: set `rec.lsn` first, since errors name it. Looks at nothing outside
+ * `[off, off + xl_tot_len)`. Does not check the CRC.
  *
  * @param off where the record starts, 8-byte aligned; the record is contiguous
  * @param pg the major that wrote it
- * @param dropped how many bytes of its data are not there, behind its headers: where data lie is then not to be used
+ * @param dropped how many bytes of its data, after its headers, are missing: offsets of data must
+ *   not be used then
  * @throws {WalError} on anything that PostgreSQL would not have written
  */
 export function parseRecord(
@@ -92,7 +95,8 @@ export function parseRecord(
   let at = off + SIZE_OF_XLOG_RECORD;
   let mainLen = 0;
   let blockCount = 0;
-  // Bytes of data and images that the headers so far announce; headers stop where exactly these are left.
+  // Bytes of data and images that the headers so far announce; the headers end where exactly that
+  // many bytes are left.
   let dataTotal = 0;
   let spcNode = 0;
   let dbNode = 0;
@@ -194,7 +198,7 @@ export function parseRecord(
   }
   if (end - at !== dataTotal) throw shortRecord(rec);
 
-  // Behind the headers: each block's image and data in the order of the ids, then the main data.
+  // After the headers: each block's image and data in the order of the ids, then the main data.
   for (let id = 0; id < blockCount; id++) {
     if (rec.blockInUse[id] === 0) continue;
     rec.imageOff[id] = at;

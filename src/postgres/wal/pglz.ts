@@ -1,8 +1,9 @@
 /**
  * PostgreSQL's own compression, as in full-page images with wal_compression=pglz.
  *
- * Format: src/common/pg_lzcompress.c. A control byte announces eight items, lowest bit first: 0 is a literal byte, 1 a
- * match of two bytes (4 bits of the distance, 4 bits of the length, 8 bits of the distance) or three.
+ * Format: src/common/pg_lzcompress.c. A control byte announces eight items, lowest bit first: 0 is
+ * a literal byte, 1 a match of two bytes (4 bits of the distance, 4 bits of the length, 8 bits of
+ * the distance) or three.
  */
 
 const MIN_MATCH = 3;

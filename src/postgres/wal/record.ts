@@ -1,11 +1,14 @@
 /**
- * A decoded WAL record, as offsets into the buffer that holds it. Nothing is copied and nothing is allocated per
- * record: one instance is filled again and again ("flyweight"), its block references lie in parallel arrays.
+ * A decoded WAL record, as offsets into the buffer that holds it. Nothing is copied or allocated
+ * per record: one instance is filled again and again (a "flyweight"), with its block references in
+ * parallel arrays.
  *
  * Layout of a record: `XLogRecord` in src/include/access/xlogrecord.h.
  */
 
-/** sizeof(XLogRecord): xl_tot_len, xl_xid, xl_prev, xl_info, xl_rmid, two bytes of padding, xl_crc. */
+/**
+ * sizeof(XLogRecord): xl_tot_len, xl_xid, xl_prev, xl_info, xl_rmid, two bytes of padding, xl_crc.
+ */
 export const SIZE_OF_XLOG_RECORD = 24;
 
 /** XLR_MAX_BLOCK_ID + 1. */
@@ -21,7 +24,7 @@ export const BKPBLOCK_SAME_REL = 0x80;
 
 // WalRecord.imageInfo: bimg_info of XLogRecordBlockImageHeader as PostgreSQL 15 and later have it
 export const BKPIMAGE_HAS_HOLE = 0x01;
-/** The image replaces the page; without it, it is there for wal_consistency_checking only. */
+/** The image replaces the page. Without this flag it is only there for wal_consistency_checking. */
 export const BKPIMAGE_APPLY = 0x02;
 export const BKPIMAGE_COMPRESS_PGLZ = 0x04;
 export const BKPIMAGE_COMPRESS_LZ4 = 0x08;
@@ -32,11 +35,14 @@ export const BKPIMAGE_COMPRESSED = 0x1c;
 export const XLR_RMGR_INFO_MASK = 0xf0;
 
 export class WalRecord {
-  /** The buffer that holds the record whole and contiguous; the record starts 8-byte aligned in it. */
+  /** The buffer that holds the whole record, contiguous and 8-byte aligned. */
   bytes: Uint8Array = EMPTY;
   /** Where its header starts in {@link bytes}. */
   off = 0;
-  /** False: it was passed over. Its header and the headers of its parts are there, what they are about is not. */
+  /**
+   * False when the record was passed over: its header and the headers of its parts are there, their
+   * data is not.
+   */
   isWhole = true;
 
   xl_tot_len = 0;
@@ -49,7 +55,7 @@ export class WalRecord {
 
   /** LSN of the first byte of the record. */
   lsn = 0;
-  /** PostgreSQL's EndRecPtr: the LSN behind the record, 8-byte aligned; what redo stores in pd_lsn. */
+  /** PostgreSQL's EndRecPtr: the LSN after the record, 8-byte aligned; redo stores it in pd_lsn. */
   endLsn = 0;
 
   /** Main data: `mainLen` bytes at `mainOff` in {@link bytes}. */

@@ -1,5 +1,5 @@
 /**
- * Names of the types of records as the oldest supported major has them: the identify functions in
+ * Names of the record types of the oldest supported major: the identify functions in
  * src/backend/access/rmgrdesc.
  */
 import { assert } from "../../common/assert.ts";
@@ -145,7 +145,10 @@ export const RECORD_TYPE_NAMES: RecordTypeNames = [
   /* LogicalMessage */ ["MESSAGE"],
 ];
 
-/** A copy of `names` with other names for some types, new ones among them; "" for a type that is no more. */
+/**
+ * A copy of `names` with different names for some types, new ones among them; "" for a type that
+ * was removed.
+ */
 export function renameTypes(
   names: RecordTypeNames,
   renamed: readonly (readonly [rmid: number, info: number, name: string])[],

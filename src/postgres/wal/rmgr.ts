@@ -1,7 +1,9 @@
 /**
- * Resource managers, which are the same in all majors, and the names of their record types as pg_waldump prints them.
+ * Resource managers, which are the same in all majors, and the names of their record types as
+ * pg_waldump prints them.
  *
- * Ids: src/include/access/rmgrlist.h ; names: the identify functions in src/backend/access/rmgrdesc.
+ * Ids: src/include/access/rmgrlist.h ; names: the identify functions in
+ * src/backend/access/rmgrdesc.
  */
 import type { WalFormat } from "./wal_format.ts";
 import { XLR_RMGR_INFO_MASK } from "./record.ts";
@@ -61,7 +63,7 @@ const NAMES = [
   "LogicalMessage",
 ] as const;
 
-/** Whether the major has such a type of record, or it is one of an extension's resource manager. */
+/** Whether the major has this type of record, or it belongs to an extension's resource manager. */
 export function isKnownRecordType(pg: WalFormat, rmid: number, info: number): boolean {
   if (rmid === RM_GENERIC_ID || rmid >= RM_MIN_CUSTOM_ID) return true;
   const name = pg.recordTypeNames[rmid]?.[recordTypeInfo(rmid, info) >> 4];
@@ -78,7 +80,10 @@ export function rmgrName(rmid: number): string {
   return NAMES[rmid] ?? `custom${String(rmid).padStart(3, "0")}`;
 }
 
-/** The id of a resource manager by its name, in any case; undefined when there is none of that name. */
+/**
+ * The id of a resource manager by its name, in any case; undefined when no resource manager has
+ * that name.
+ */
 export function rmgrIdByName(name: string): number | undefined {
   const wanted = name.toLowerCase();
   const id = NAMES.findIndex((candidate) => candidate.toLowerCase() === wanted);
@@ -90,8 +95,8 @@ export function rmgrIdByName(name: string): number | undefined {
 }
 
 /**
- * The name of a record type as pg_waldump prints it: `INSERT+INIT`; `UNKNOWN (30)` when the resource manager has no
- * such type.
+ * The name of a record type as pg_waldump prints it: `INSERT+INIT`; `UNKNOWN (30)` when the
+ * resource manager has no such type.
  *
  * @param info xl_info; the low four bits don't matter
  */

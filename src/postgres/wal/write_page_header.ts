@@ -1,3 +1,4 @@
+/** Writes the headers of WAL pages. */
 import { type Lsn, lsnHigh, lsnLow } from "../../common/lsn.ts";
 import type { WalFormat } from "./wal_format.ts";
 import {
@@ -21,11 +22,16 @@ export interface PageHeader {
   tli: number;
   systemIdentifier: bigint;
   segmentSize: number;
-  /** Bytes of a record from an earlier page that are still to come; 0: a record starts here. */
+  /**
+   * How many bytes of a record from an earlier page are still to come; 0 when a record starts here.
+   */
   remLen: number;
 }
 
-/** Writes the header of the WAL page at `pageLsn` to `bytes[off..]`: the long one where a segment starts. */
+/**
+ * Writes the header of the WAL page at `pageLsn` to `bytes[off..]`: the long form where a segment
+ * starts.
+ */
 export function writePageHeader(bytes: Uint8Array, off: number, pageLsn: number, header: PageHeader): void {
   const isLong = pageHeaderSize(pageLsn, header.segmentSize) === SIZE_OF_XLOG_LONG_PHD;
   const view = new DataView(bytes.buffer, bytes.byteOffset + off);

@@ -1,5 +1,5 @@
 /**
- * Transaction records: what a commit, an abort and a prepared transaction carry with them.
+ * Transaction records: what a commit, an abort and a prepared transaction contain.
  *
  * Layout: src/include/access/xact.h; src/backend/access/rmgrdesc/xactdesc.c.
  */
@@ -51,7 +51,7 @@ export const STATS_ITEM_WITH_OID = 12;
 /** The same with 64 bits. */
 export const STATS_ITEM_WITH_OBJID = 16;
 
-/** A statistics entry that is dropped with the transaction's end. */
+/** A statistics entry that is dropped at the end of the transaction. */
 export interface StatsItem {
   kind: number;
   dboid: number;
@@ -59,22 +59,22 @@ export interface StatsItem {
   objid: bigint;
 }
 
-/** The end of a transaction, for better or worse. */
+/** The end of a transaction, by commit or abort. */
 export interface XactEnd {
   /** TimestampTz: microseconds since 2000-01-01. */
   xact_time: number;
   /** XACT_XINFO_* bits, unsigned; 0 when the record has none. */
   xinfo: number;
   /**
-   * The transaction that ended: the record's xid, or the prepared transaction's for the _PREPARED types, where
-   * the record's own is 0.
+   * The transaction that ended: the record's xid, or the prepared transaction's for the _PREPARED
+   * types, whose own xid is 0.
    */
   xid: number;
   /** 0 when the record doesn't say. */
   dbId: number;
   tsId: number;
   subxacts: readonly number[];
-  /** Relations whose files go away. */
+  /** Relations whose files are removed. */
   xnodes: readonly RelFileNode[];
   stats: readonly StatsItem[];
   /** Cache invalidation messages, commits only. */
@@ -82,7 +82,7 @@ export interface XactEnd {
   /** 0 unless a prepared transaction has ended. */
   twophase_xid: number;
   twophase_gid: string;
-  /** Of replication origin `rec.originId`; 0n when the record has none. */
+  /** The position at replication origin `rec.originId`; 0n when the record has none. */
   origin_lsn: bigint;
   origin_timestamp: number;
 }
@@ -166,21 +166,26 @@ function parseXactEnd(rec: WalRecord, pg: WalFormat, isCommit: boolean): XactEnd
 /**
  * The name of the file in `pg_twophase` that holds a prepared transaction's state.
  *
- * @param nextXid the next transaction's full xid, from which the epoch of `xid`, which is below it, follows
+ * @param nextXid the next transaction's full xid, which gives the epoch of `xid`, which is below it
  */
 export function twophaseFileName(pg: WalFormat, xid: number, nextXid: number): string {
   return twophaseNumber(pg, xid, nextXid).toString(16).toUpperCase().padStart(pg.twophaseNameDigits, "0");
 }
 
-/** The xid, or the full one (AdjustToFullTransactionId in src/backend/access/transam/twophase.c). */
+/**
+ * The xid, or the full one (AdjustToFullTransactionId in src/backend/access/transam/twophase.c).
+ */
 function twophaseNumber(pg: WalFormat, xid: number, nextXid: number): number {
   if (pg.twophaseNameDigits === XID_DIGITS) return xid;
   const epoch = Math.floor(nextXid / TWO_POW_32);
-  // What is above the next xid's low half is from before it wrapped around.
+  // An xid above the low half of the next xid is from before the wraparound.
   return (xid > nextXid % TWO_POW_32 ? epoch - 1 : epoch) * TWO_POW_32 + xid;
 }
 
-/** The content of that file: the main data of its PREPARE record, and the CRC-32C of it (RecreateTwoPhaseFile). */
+/**
+ * The content of that file: the main data of its PREPARE record, and the CRC-32C of that
+ * (RecreateTwoPhaseFile).
+ */
 export function twophaseFileContent(rec: WalRecord): Uint8Array {
   const content = new Uint8Array(rec.mainLen + CRC_SIZE);
   content.set(rec.bytes.subarray(rec.mainOff, rec.mainOff + rec.mainLen));

@@ -1,5 +1,6 @@
 /**
- * Redo of B-tree indexes. Record types and structs: src/include/access/nbtxlog.h; replay: src/backend/access/nbtree/nbtxlog.c.
+ * Redo of B-tree indexes. Record types and structs: src/include/access/nbtxlog.h; replay:
+ * src/backend/access/nbtree/nbtxlog.c.
  */
 import type { WalRecord } from "../../wal/record.ts";
 import { redoDedup } from "./btree_dedup.ts";
@@ -86,7 +87,7 @@ const UNLINK_RIGHT_BLOCK = 2;
 const UNLINK_LEAF_BLOCK = 3;
 const UNLINK_META_BLOCK = 4;
 
-/** BTDeletedPageData, behind a deleted page's header: FullTransactionId safexid. */
+/** BTDeletedPageData, after a deleted page's header: FullTransactionId safexid. */
 const SIZE_OF_DELETED_PAGE_DATA = 8;
 
 /** BlockNumber in an index tuple's t_tid, which is its downlink. */
@@ -152,11 +153,15 @@ function redoNewroot(rec: WalRecord, blk: number): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** The first step of deleting a leaf, and pages above it that have no other child: the topmost one's parent lets it go. */
+/**
+ * The first step of deleting a leaf and the pages above it that have no other child: the topmost
+ * one's parent drops its downlink.
+ */
 function redoMarkPageHalfdead(rec: WalRecord, blk: number): void {
   const main = mainData(rec, SIZE_OF_HALFDEAD);
   if (blk === HALFDEAD_PARENT_BLOCK) {
-    // The subtree's key range goes to its right sibling: its own tuple gets that one's downlink, whose tuple goes.
+    // The subtree's key range goes to its right sibling: the subtree's tuple gets the sibling's
+    // downlink, and the sibling's tuple is removed.
     const off = u16(main + HALFDEAD_POFFSET);
     checkBtreePage();
     copy(btreeTuple(off), btreeTuple(off + 1), SIZE_OF_DOWNLINK);
@@ -200,7 +205,7 @@ function redoUnlinkPage(rec: WalRecord, blk: number, op: number): void {
   }
 }
 
-/** A deleted page keeps nothing but the transaction id from which on it can be reused (BTPageSetDeleted). */
+/** A deleted page keeps only the transaction id after which it can be reused (BTPageSetDeleted). */
 function initDeletedPage(rec: WalRecord, left: number, right: number, level: number, safexid: number): void {
   btreePageInit(left, right, level, BTP_DELETED | BTP_HAS_FULLXID | (level === 0 ? BTP_LEAF : 0));
   setPdLower(PAGE, SIZE_OF_PAGE_HEADER + SIZE_OF_DELETED_PAGE_DATA);
@@ -209,7 +214,10 @@ function initDeletedPage(rec: WalRecord, left: number, right: number, level: num
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** A half-dead leaf's one tuple is a high key without attributes that points to the top of the subtree. */
+/**
+ * A half-dead leaf's one tuple is a high key without attributes that points to the top of the
+ * subtree.
+ */
 function initHalfDeadLeaf(rec: WalRecord, left: number, right: number, topParent: number): void {
   btreePageInit(left, right, 0, BTP_HALF_DEAD | BTP_LEAF);
   const highKey = pageAddItem(PAGE, SIZE_OF_INDEX_TUPLE, P_HIKEY);

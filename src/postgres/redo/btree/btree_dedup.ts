@@ -1,4 +1,7 @@
-/** Redo of B-tree deduplication. Replay in PostgreSQL: btree_xlog_dedup in src/backend/access/nbtree/nbtxlog.c. */
+/**
+ * Redo of B-tree deduplication. Replay in PostgreSQL: btree_xlog_dedup in
+ * src/backend/access/nbtree/nbtxlog.c.
+ */
 import type { WalRecord } from "../../wal/record.ts";
 import {
   BT_SPECIAL,
@@ -34,7 +37,8 @@ import { BLCKSZ, copy, PAGE, SCRATCH, u16 } from "../page/workspace.ts";
 
 /** xl_btree_dedup: nintervals. */
 const SIZE_OF_BTREE_DEDUP = 2;
-// BTDedupInterval, in the block's data: baseoff, the first tuple of a group, and nitems, how many tuples it has
+// BTDedupInterval, in the block's data: baseoff, the first tuple of a group, and nitems, how many
+// tuples it has
 const INTERVAL_NITEMS = 2;
 const SIZE_OF_INTERVAL = 4;
 /** BTMaxItemSize: three items and a high key with its heap item pointer fit a page. */
@@ -45,7 +49,8 @@ const NEW_PAGE = SCRATCH;
 const TIDS = SCRATCH + BLCKSZ;
 
 /**
- * Applies XLOG_BTREE_DEDUP: builds the page anew, each group of tuples merged into one with a posting list.
+ * Applies XLOG_BTREE_DEDUP: builds the page anew, each group of tuples merged into one with a
+ * posting list.
  * @throws {RedoError} when record and page don't fit together
  */
 export function redoDedup(rec: WalRecord): void {
@@ -81,14 +86,14 @@ export function redoDedup(rec: WalRecord): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** The item at `off`, as it is. */
+/** The item at `off`, unchanged. */
 function copyItem(off: number, newOff: number): void {
   const at = itemAddress(PAGE, off);
   const size = off === P_HIKEY && !isRightmost() ? lpLen(itemId(PAGE, off)) : tupleSize(btreeTuple(off));
   copy(pageAddItem(NEW_PAGE, size, newOff), at, size);
 }
 
-/** The key of the tuple at `off` with the item pointers of `count` tuples from there on. */
+/** The key of the tuple at `off`, with the item pointers of `count` tuples starting there. */
 function addMerged(off: number, count: number, newOff: number): void {
   const base = btreeTuple(off);
   const keySize = isPosting(base) ? postingOffset(base) : tupleSize(base);

@@ -1,6 +1,7 @@
 /**
- * Redo of deletions of B-tree tuples, by VACUUM or on the fly. Replay in PostgreSQL: btree_xlog_vacuum, btree_xlog_delete and
- * btree_xlog_updates in src/backend/access/nbtree/nbtxlog.c; _bt_update_posting in nbtdedup.c.
+ * Redo of deletions of B-tree tuples, by VACUUM or on the fly. Replay in PostgreSQL:
+ * btree_xlog_vacuum, btree_xlog_delete and btree_xlog_updates in
+ * src/backend/access/nbtree/nbtxlog.c; _bt_update_posting in nbtdedup.c.
  */
 import type { WalRecord } from "../../wal/record.ts";
 import { btreeTuple, checkBtreePage, clearCycleId, clearHasGarbage } from "./btree_page.ts";
@@ -17,7 +18,7 @@ import { maxAlign, pageIndexMultiDelete, pageIndexTupleOverwrite, pageSetLsn } f
 import { blockData, mainData, unexpectedBlock } from "../page/record_data.ts";
 import { copy, PAGE, SCRATCH, u16 } from "../page/workspace.ts";
 
-// xl_btree_vacuum: ndeleted, nupdated; xl_btree_delete has latestRemovedXid in front of them.
+// xl_btree_vacuum: ndeleted, nupdated; in xl_btree_delete latestRemovedXid precedes them.
 const SIZE_OF_BTREE_VACUUM = 4;
 const SIZE_OF_LATEST_REMOVED_XID = 4;
 
@@ -28,7 +29,10 @@ export function redoVacuum(rec: WalRecord): void {
   deleteTuples(rec, mainData(rec, SIZE_OF_BTREE_VACUUM));
 }
 
-/** Applies XLOG_BTREE_VACUUM, from PostgreSQL 18 on. @throws {RedoError} when record and page don't fit together */
+/**
+ * Applies XLOG_BTREE_VACUUM, from PostgreSQL 18 on. @throws {RedoError} when record and page don't
+ * fit together
+ */
 export function redoVacuum18(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   redoVacuum(rec);
@@ -42,8 +46,8 @@ export function redoDelete(rec: WalRecord): void {
 }
 
 /**
- * Block data: offset numbers of tuples to delete; those of tuples that lose some of their item pointers; for each of these
- * (xl_btree_update) how many, and which.
+ * Block data: offset numbers of tuples to delete; those of tuples that lose some of their item
+ * pointers; for each of these (xl_btree_update) how many, and which.
  */
 function deleteTuples(rec: WalRecord, counts: number): void {
   const deleted = u16(counts);
@@ -66,7 +70,10 @@ function deleteTuples(rec: WalRecord, counts: number): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** Takes from the posting list at `off` the `count` item pointers whose positions, ascending, lie at `positions`. */
+/**
+ * Removes from the posting list at `off` the `count` item pointers whose positions, ascending, are
+ * at `positions`.
+ */
 function removeItemPointers(off: number, positions: number, count: number): void {
   const tuple = btreeTuple(off);
   const total = isPosting(tuple) ? postingCount(tuple) : 0;

@@ -1,4 +1,7 @@
-/** Redo of B-tree insertions. Replay in PostgreSQL: btree_xlog_insert in src/backend/access/nbtree/nbtxlog.c. */
+/**
+ * Redo of B-tree insertions. Replay in PostgreSQL: btree_xlog_insert in
+ * src/backend/access/nbtree/nbtxlog.c.
+ */
 import type { WalRecord } from "../../wal/record.ts";
 import { btreeTuple, checkBtreePage } from "./btree_page.ts";
 import { swapPosting } from "./btree_posting.ts";
@@ -10,10 +13,13 @@ import { copy, PAGE, SCRATCH, u16 } from "../page/workspace.ts";
 
 /** xl_btree_insert: the offset number. */
 const SIZE_OF_BTREE_INSERT = 2;
-/** In front of the new tuple when it splits a posting list: where it does. */
+/** Precedes the new tuple when it splits a posting list: where it splits it. */
 const SIZE_OF_POSTING_OFFSET = 2;
 
-/** Adds the tuple that is block 0's data. @throws {RedoError} when record and page don't fit together */
+/**
+ * Adds the tuple that is block 0's data. @throws {RedoError} when record and page don't fit
+ * together
+ */
 export function insertTuple(rec: WalRecord): void {
   const off = u16(mainData(rec, SIZE_OF_BTREE_INSERT));
   checkBtreePage();
@@ -24,7 +30,7 @@ export function insertTuple(rec: WalRecord): void {
 }
 
 /**
- * Adds a tuple that splits the posting list of the tuple in front of it.
+ * Adds a tuple that splits the posting list of the tuple before it.
  * @throws {RedoError} when record and page don't fit together
  */
 export function insertTupleSplittingPosting(rec: WalRecord): void {

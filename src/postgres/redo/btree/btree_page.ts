@@ -25,7 +25,8 @@ import {
 import { blockData } from "../page/record_data.ts";
 import { BLCKSZ, copy, PAGE, u32, W16, W32, W8 } from "../page/workspace.ts";
 
-// BTPageOpaqueData: btpo_prev, btpo_next, btpo_level (32 bits each), btpo_flags, btpo_cycleid (16 bits each)
+// BTPageOpaqueData: btpo_prev, btpo_next, btpo_level (32 bits each), btpo_flags, btpo_cycleid (16
+// bits each)
 export const SIZE_OF_BT_PAGE_OPAQUE = 16;
 export const BT_SPECIAL = BLCKSZ - SIZE_OF_BT_PAGE_OPAQUE;
 const BTPO_PREV = 0;
@@ -49,17 +50,21 @@ export const P_NONE = 0;
 /** Offset number of the high key, on every page but the rightmost of its level. */
 export const P_HIKEY = 1;
 
-// BTMetaPageData, behind the page header
+// BTMetaPageData, after the page header
 const BTREE_MAGIC = 0x053162;
 const BTM_MAGIC = 0;
 const BTM_VERSION = 4;
 const BTM_LAST_CLEANUP_NUM_HEAP_TUPLES = 32;
 const BTM_ALLEQUALIMAGE = 40;
 const SIZE_OF_BT_META_PAGE_DATA = 48;
-/** The high word of the double -1.0, "not known", which is what redo sets btm_last_cleanup_num_heap_tuples to. */
+/**
+ * The high word of the double -1.0, "not known", which redo stores in
+ * btm_last_cleanup_num_heap_tuples.
+ */
 const MINUS_ONE_HIGH_WORD = 0xbff00000;
 
-// xl_btree_metadata: six 32-bit fields as BTMetaPageData has them from btm_version on, and a boolean
+// xl_btree_metadata: six 32-bit fields as BTMetaPageData has them from btm_version on, and a
+// boolean
 const METADATA_WORDS_SIZE = 24;
 const METADATA_ALLEQUALIMAGE = 24;
 const SIZE_OF_METADATA = 28;
@@ -91,7 +96,7 @@ export function isRightmost(): boolean {
   return W32[(PAGE + BT_SPECIAL + BTPO_NEXT) >> 2] === P_NONE;
 }
 
-/** P_FIRSTDATAKEY: the offset number behind the high key, if there is one. */
+/** P_FIRSTDATAKEY: the offset number after the high key, if there is one. */
 export function firstDataKey(): number {
   return isRightmost() ? P_HIKEY : P_HIKEY + 1;
 }
@@ -108,26 +113,35 @@ export function clearCycleId(): void {
   W16[(PAGE + BT_SPECIAL + BTPO_CYCLEID) >> 1] = 0;
 }
 
-/** BTP_HAS_GARBAGE goes when the tuples known to be dead have. */
+/** BTP_HAS_GARBAGE is cleared with the tuples that were known to be dead. */
 export function clearHasGarbage(): void {
   setBtreeFlags(btreeFlags() & ~BTP_HAS_GARBAGE);
 }
 
-/** The address of an index tuple on PAGE whose size is within its item. @throws {RedoError} when there is none */
+/**
+ * The address of an index tuple on PAGE whose size is within its item. @throws {RedoError} when
+ * there is none
+ */
 export function btreeTuple(off: number): number {
   const at = itemAddress(PAGE, off);
   indexTupleSize(at, at + lpLen(itemId(PAGE, off)));
   return at;
 }
 
-/** The downlink to the right half of a split has been inserted in the parent (_bt_clear_incomplete_split). */
+/**
+ * The downlink to the right half of a split has been inserted in the parent
+ * (_bt_clear_incomplete_split).
+ */
 export function clearIncompleteSplit(rec: WalRecord): void {
   checkBtreePage();
   setBtreeFlags(btreeFlags() & ~BTP_INCOMPLETE_SPLIT);
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** Builds the metapage from block `blk`'s data (_bt_restore_meta). @throws {RedoError} when that is too short */
+/**
+ * Builds the metapage from block `blk`'s data (_bt_restore_meta). @throws {RedoError} when that is
+ * too short
+ */
 export function restoreMeta(rec: WalRecord, blk: number): void {
   const data = blockData(rec, blk, SIZE_OF_METADATA);
   btreePageInit(P_NONE, P_NONE, 0, BTP_META);
@@ -136,7 +150,8 @@ export function restoreMeta(rec: WalRecord, blk: number): void {
   for (let at = 0; at < METADATA_WORDS_SIZE; at += 4) W32[(meta + BTM_VERSION + at) >> 2] = u32(data + at);
   W32[(meta + BTM_LAST_CLEANUP_NUM_HEAP_TUPLES + 4) >> 2] = MINUS_ONE_HIGH_WORD;
   W8[meta + BTM_ALLEQUALIMAGE] = W8[data + METADATA_ALLEQUALIMAGE];
-  // The metadata are no items, but pd_lower is behind them: else they would be in the hole of a full-page image.
+  // The metadata is not an item, but pd_lower points after it: otherwise it would be in the hole of
+  // a full-page image.
   setPdLower(PAGE, SIZE_OF_PAGE_HEADER + SIZE_OF_BT_META_PAGE_DATA);
   pageSetLsn(PAGE, rec.endLsn);
 }
@@ -145,8 +160,8 @@ export function restoreMeta(rec: WalRecord, blk: number): void {
 const starts = new Uint16Array(BLCKSZ / 8);
 
 /**
- * Fills the empty PAGE with the tuples in block `blk`'s data, which is the tuple space of the page as it was: the tuple with
- * the highest offset number comes first (_bt_restore_page).
+ * Fills the empty PAGE with the tuples in block `blk`'s data, which is the tuple space of the
+ * original page: the tuple with the highest offset number comes first (_bt_restore_page).
  * @throws {RedoError} when they are malformed or don't fit
  */
 export function restoreTuples(rec: WalRecord, blk: number): void {

@@ -1,6 +1,6 @@
 /**
- * Posting list tuples: one key and the sorted item pointers of all its rows. The item pointer in the tuple's header says how
- * many they are and where in the tuple they start.
+ * Posting list tuples: one key and the sorted item pointers of all its rows. The item pointer in
+ * the tuple's header says how many they are and where in the tuple they start.
  *
  * Format: src/include/access/nbtree.h; the operations: src/backend/access/nbtree/nbtdedup.c.
  */
@@ -52,8 +52,9 @@ export function postingOffset(tuple: number): number {
 }
 
 /**
- * Makes the tuple at `tuple` one with a posting list of `count` item pointers that starts at `keySize`, or, for one item
- * pointer, a plain one. The caller writes the item pointers to the address that is returned.
+ * Makes the tuple at `tuple` one with a posting list of `count` item pointers that starts at
+ * `keySize`, or, for one item pointer, a plain one. The caller writes the item pointers to the
+ * address that is returned.
  */
 export function setPosting(tuple: number, keySize: number, count: number): number {
   const info = u16(tuple + T_INFO) & ~(INDEX_SIZE_MASK | INDEX_ALT_TID_MASK);
@@ -77,8 +78,9 @@ export function postingTupleSize(keySize: number, count: number): number {
 }
 
 /**
- * Splits a posting list where a new tuple's item pointer falls inside it: the new one takes its place in the list, the list's
- * last one moves to the new tuple (_bt_swap_posting). Changes both tuples in place; neither changes its size.
+ * Splits a posting list where a new tuple's item pointer falls inside it: the new one takes its
+ * place in the list, the list's last one moves to the new tuple (_bt_swap_posting). Changes both
+ * tuples in place; neither changes its size.
  * @param before how many of the list's item pointers come before the new one
  * @throws {RedoError} when `posting` has no posting list that can be split there
  */

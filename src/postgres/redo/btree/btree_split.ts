@@ -1,4 +1,7 @@
-/** Redo of B-tree page splits. Replay in PostgreSQL: btree_xlog_split in src/backend/access/nbtree/nbtxlog.c. */
+/**
+ * Redo of B-tree page splits. Replay in PostgreSQL: btree_xlog_split in
+ * src/backend/access/nbtree/nbtxlog.c.
+ */
 import type { WalRecord } from "../../wal/record.ts";
 import {
   BT_SPECIAL,
@@ -37,10 +40,15 @@ const LEFT_BLOCK = 0;
 const RIGHT_BLOCK = 1;
 /** The page that was to the right of the one that is split, if any. */
 const NEXT_BLOCK = 2;
-/** One level down, above the leaves: its split is finished by the downlink that is inserted here. */
+/**
+ * One level down, above the leaves: its split is finished by the downlink that is inserted here.
+ */
 const CHILD_BLOCK = 3;
 
-/** The left page is built here, tuple by tuple, so that they come to lie in the order that PostgreSQL gives them. */
+/**
+ * The left page is built here, tuple by tuple, so that tuples get the order that PostgreSQL gives
+ * them.
+ */
 const LEFT_PAGE = SCRATCH;
 const NEW_TUPLE = SCRATCH + BLCKSZ;
 const POSTING_TUPLE = SCRATCH + 2 * BLCKSZ;
@@ -76,7 +84,9 @@ function splitRight(rec: WalRecord, main: number): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** Block data: the new tuple if it goes to the left or splits a posting list, then the new high key. */
+/**
+ * Block data: the new tuple if it goes to the left or splits a posting list, then the new high key.
+ */
 function splitLeft(rec: WalRecord, main: number, newItemOnLeft: boolean): void {
   const firstRight = u16(main + SPLIT_FIRSTRIGHTOFF);
   const newItemOff = u16(main + SPLIT_NEWITEMOFF);
@@ -92,7 +102,7 @@ function splitLeft(rec: WalRecord, main: number, newItemOnLeft: boolean): void {
     copy(NEW_TUPLE, data, newSize);
     data += newSize;
   }
-  // The posting list that the new tuple splits is in the tuple in front of it.
+  // The posting list that the new tuple splits is in the tuple before it.
   let replacedOff = 0;
   if (splitsPosting) {
     replacedOff = newItemOff - 1;

@@ -1,5 +1,6 @@
 /**
- * Redo of GIN indexes: an entry tree of keys, a posting tree per frequent key, and a list of pending insertions.
+ * Redo of GIN indexes: an entry tree of keys, a posting tree per frequent key, and a list of
+ * pending insertions.
  *
  * Record types and structs: src/include/access/ginxlog.h; replay: src/backend/access/gin/ginxlog.c.
  */
@@ -39,7 +40,8 @@ const XLOG_GIN_VACUUM_DATA_LEAF_PAGE = 0x90;
 /** GIN uses all four bits that belong to the resource manager. */
 const XLOG_GIN_OPMASK = 0xf0;
 
-// ginxlogInsert: uint16 flags, and for internal pages BlockIdData[2] with the left and the right child (high halves first)
+// ginxlogInsert: uint16 flags, and for internal pages BlockIdData[2] with the left and the right
+// child (high halves first)
 const SIZE_OF_INSERT = 2;
 const RIGHT_CHILD = SIZE_OF_INSERT + 4;
 const SIZE_OF_INSERT_WITH_CHILDREN = RIGHT_CHILD + 4;
@@ -49,13 +51,15 @@ const GIN_INSERT_ISLEAF = 0x02;
 /** XLOG_GIN_SPLIT's block reference of the child whose own split this one completes. */
 const SPLIT_CHILD = 3;
 
-// ginxlogDeletePage: OffsetNumber parentOffset, padding, BlockNumber rightLink, TransactionId deleteXid
+// ginxlogDeletePage: OffsetNumber parentOffset, padding, BlockNumber rightLink, TransactionId
+// deleteXid
 const DELETE_RIGHTLINK = 4;
 const DELETE_XID = 8;
 const SIZE_OF_DELETE_PAGE = 12;
 
 /**
- * Applies a GIN record to the page of block reference `blk`. No other block's page or data is looked at.
+ * Applies a GIN record to the page of block reference `blk`. Does not look at any other block's
+ * page or data.
  *
  * @throws {RedoError} when the record or the page is malformed
  */
@@ -97,7 +101,9 @@ export function redoGin(rec: WalRecord, blk: number): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** Block 0: the page; block 1: the left half of the child's split that the new downlink completes. */
+/**
+ * Block 0: the page; block 1: the left half of the child's split that the new downlink completes.
+ */
 function redoInsert(rec: WalRecord, blk: number): void {
   const flags = u16(mainData(rec, SIZE_OF_INSERT));
   const isLeaf = (flags & GIN_INSERT_ISLEAF) !== 0;
@@ -125,14 +131,16 @@ function clearIncompleteSplit(): void {
   setGinFlags(ginFlags() & ~GIN_INCOMPLETE_SPLIT);
 }
 
-/** Block 0: the posting tree page that goes; block 1: its parent; block 2: its left sibling. */
+/**
+ * Block 0: the posting tree page that is deleted; block 1: its parent; block 2: its left sibling.
+ */
 function redoDeletePage(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_DELETE_PAGE);
   switch (blk) {
     case 0:
       checkGinPageKind(GIN_DATA, GIN_DATA);
       setGinFlags(ginFlags() | GIN_DELETED);
-      // GinPageSetDeleteXid: who is older may still be on the page
+      // GinPageSetDeleteXid: older transactions may still be on the page
       setPdPruneXid(PAGE, u32(xlrec + DELETE_XID));
       break;
     case 1:

@@ -1,8 +1,9 @@
 /**
- * Redo on posting tree pages: internal pages hold an array of posting items, leaves hold compressed posting lists.
+ * Redo on posting tree pages: internal pages hold an array of posting items, leaves hold compressed
+ * posting lists.
  *
- * Record structs: src/include/access/ginxlog.h; replay: src/backend/access/gin/ginxlog.c; the page operations behind it:
- * src/backend/access/gin/gindatapage.c.
+ * Record structs: src/include/access/ginxlog.h; replay: src/backend/access/gin/ginxlog.c; the page
+ * operations behind it: src/backend/access/gin/gindatapage.c.
  */
 import type { WalRecord } from "../../wal/record.ts";
 import { RedoError } from "../page/errors.ts";
@@ -52,18 +53,24 @@ const GIN_SEGMENT_INSERT = 2;
 const GIN_SEGMENT_REPLACE = 3;
 const GIN_SEGMENT_ADDITEMS = 4;
 
-/** The part of the page that actions have not reached yet, out of the way of what is written. */
+/** The part of the page that actions have not reached yet, moved out of the way of the output. */
 const TAIL = SCRATCH;
 /** A segment that is encoded here before it replaces another. */
 const NEW_SEGMENT = SCRATCH + BLCKSZ;
 
-/** A segment of at most BLCKSZ bytes holds one item in its header and at least a byte for every other. */
+/**
+ * A segment of at most BLCKSZ bytes holds one item in its header and at least a byte for every
+ * other.
+ */
 const MAX_SEGMENT_ITEMS = 1 + BLCKSZ - SIZE_OF_POSTING_LIST_HEADER;
 const oldItems = new Float64Array(MAX_SEGMENT_ITEMS);
 const addedItems = new Float64Array(MAX_SEGMENT_ITEMS);
 const mergedItems = new Float64Array(2 * MAX_SEGMENT_ITEMS);
 
-/** XLOG_GIN_CREATE_PTREE: the new tree's root, a leaf that takes over a posting list grown too long for its tuple. */
+/**
+ * XLOG_GIN_CREATE_PTREE: the new tree's root, a leaf that takes over a posting list that has
+ * outgrown its tuple.
+ */
 export function redoCreatePostingTree(rec: WalRecord): void {
   const xlrec = mainData(rec, SIZE_OF_CREATE_POSTING_TREE);
   const size = u32(xlrec);
@@ -79,8 +86,9 @@ export function redoCreatePostingTree(rec: WalRecord): void {
 }
 
 /**
- * A downlink goes into an internal page because the child it used to name alone has split: the item at `offset` keeps its
- * key and now names the right half, the new item before it names the left half.
+ * A downlink goes into an internal page because the child it used to name alone has split: the item
+ * at `offset` keeps its key and now names the right half, the new item before it names the left
+ * half.
  *
  * @param at a ginxlogInsertDataInternal of `length` bytes
  * @param rightBlkno the right half
@@ -127,9 +135,10 @@ function setPostingItemCount(count: number): void {
 }
 
 /**
- * Changes a leaf's posting lists as ginRedoRecompress does. Each action names the segment it concerns, counted on the page as it
- * was: deleted, replaced, a new one put before it, or items added to it. Added items are all that the record carries of
- * the changed segment, so it is decoded, merged and encoded again, and must come out exactly as Postgres's.
+ * Changes a leaf's posting lists as ginRedoRecompress does. Each action names the segment it
+ * concerns, counted on the page as it was: deleted, replaced, a new one put before it, or items
+ * added to it. Added items are all that the record carries of the changed segment, so it is
+ * decoded, merged and encoded again, and must come out exactly as Postgres's.
  *
  * @param at a ginxlogRecompressDataLeaf of `length` bytes
  */
@@ -167,7 +176,7 @@ export function redoRecompressLeaf(at: number, length: number): void {
       read += size;
     }
     if (!tailCopied) {
-      // From here on the lists may grow over what is still to be read.
+      // From here on the lists may grow over what has not been read yet.
       copy(TAIL, read, end - read);
       end = TAIL + (end - read);
       read = TAIL;
@@ -214,7 +223,7 @@ export function redoRecompressLeaf(at: number, length: number): void {
   setGinDataSize(write - GIN_DATA_START);
 }
 
-/** Copies a segment onto the page. @returns the address behind it */
+/** Copies a segment onto the page. @returns the address after it */
 function putSegment(write: number, from: number, size: number): number {
   if (write + size > GIN_CONTENTS_END) {
     throw new RedoError(
@@ -243,7 +252,10 @@ function readItemPointers(at: number, count: number): void {
   for (let i = 0; i < count; i++) addedItems[i] = readItemPointer(at + i * SIZE_OF_ITEM_POINTER);
 }
 
-/** Turns a leaf written before PostgreSQL 9.4, a plain array of item pointers, into one with a compressed segment. */
+/**
+ * Turns a leaf written before PostgreSQL 9.4, a plain array of item pointers, into one with a
+ * compressed segment.
+ */
 function compressLeaf(): void {
   const count = ginMaxoff();
   if (count * SIZE_OF_ITEM_POINTER > DATA_CAPACITY) {

@@ -1,7 +1,8 @@
 /**
  * Redo on entry tree pages, which hold index tuples under line pointers like any B-tree's.
  *
- * Record structs: src/include/access/ginxlog.h; replay: ginRedoInsertEntry in src/backend/access/gin/ginxlog.c.
+ * Record structs: src/include/access/ginxlog.h; replay: ginRedoInsertEntry in
+ * src/backend/access/gin/ginxlog.c.
  */
 import { RedoError } from "../page/errors.ts";
 import { checkGinPageKind, GIN_DATA, GIN_LEAF } from "./gin_page.ts";
@@ -28,8 +29,8 @@ export function redoInsertLeafEntry(at: number, length: number): void {
 }
 
 /**
- * A downlink goes into an internal page because the child has split: the tuple at the offset from now on leads to the right
- * half, the new one before it leads to the left half.
+ * A downlink goes into an internal page because the child has split: the tuple at the offset now
+ * leads to the right half, the new one before it leads to the left half.
  *
  * @param at a ginxlogInsertEntry of `length` bytes
  * @param rightBlkno the right half

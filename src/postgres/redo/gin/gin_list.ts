@@ -1,5 +1,6 @@
 /**
- * Redo on the metapage and on the pending list, where fast updates collect tuples before they go into the entry tree.
+ * Redo on the metapage and on the pending list, where fast updates collect tuples before they go
+ * into the entry tree.
  *
  * Record structs: src/include/access/ginxlog.h; replay: src/backend/access/gin/ginxlog.c.
  */
@@ -24,8 +25,8 @@ import { pageMaxOffset } from "../page/page.ts";
 import { mainData, unexpectedBlock } from "../page/record_data.ts";
 import { i32, PAGE, u32 } from "../page/workspace.ts";
 
-// ginxlogUpdateMeta: RelFileNode node, padding, GinMetaPageData metadata, BlockNumber prevTail, BlockNumber newRightlink,
-// int32 ntuples
+// ginxlogUpdateMeta: RelFileNode node, padding, GinMetaPageData metadata, BlockNumber prevTail,
+// BlockNumber newRightlink, int32 ntuples
 const UPDATE_METADATA = 16;
 const PREV_TAIL = UPDATE_METADATA + SIZE_OF_GIN_META_PAGE_DATA;
 const NEW_RIGHTLINK = PREV_TAIL + 4;
@@ -40,7 +41,10 @@ const SIZE_OF_INSERT_LIST_PAGE = 8;
 const NDELETED = SIZE_OF_GIN_META_PAGE_DATA;
 const SIZE_OF_DELETE_LIST_PAGES = NDELETED + 4;
 
-/** XLOG_GIN_UPDATE_META_PAGE: block 0 is the metapage, block 1 the list's tail, which gets tuples or a right sibling. */
+/**
+ * XLOG_GIN_UPDATE_META_PAGE: block 0 is the metapage, block 1 the list's tail, which gets tuples or
+ * a right sibling.
+ */
 export function redoUpdateMetapage(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_UPDATE_META);
   if (blk === 0) {
@@ -52,7 +56,7 @@ export function redoUpdateMetapage(rec: WalRecord, blk: number): void {
   if (ntuples > 0) {
     checkGinPageKind(GIN_LIST, GIN_LIST);
     addListTuples(rec, blk, pageMaxOffset(PAGE) + 1, ntuples);
-    // The tuples are all those of one heap tuple.
+    // All tuples belong to one heap tuple.
     setGinMaxoff(ginMaxoff() + 1);
   } else if (u32(xlrec + PREV_TAIL) !== INVALID_BLOCK_NUMBER) {
     checkGinPage();
@@ -67,7 +71,8 @@ export function redoInsertListPage(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   const xlrec = mainData(rec, SIZE_OF_INSERT_LIST_PAGE);
   const rightlink = u32(xlrec);
-  // The last page of what one insertion adds holds the end of a heap tuple; the others are all parts of the same one.
+  // The last page of what one insertion adds holds the end of a heap tuple; all other pages hold
+  // parts of the same tuple.
   const last = rightlink === INVALID_BLOCK_NUMBER;
   ginInitPage(last ? GIN_LIST | GIN_LIST_FULLROW : GIN_LIST);
   setGinRightlink(rightlink);
@@ -75,7 +80,10 @@ export function redoInsertListPage(rec: WalRecord, blk: number): void {
   addListTuples(rec, blk, 1, i32(xlrec + LIST_NTUPLES));
 }
 
-/** XLOG_GIN_DELETE_LISTPAGE: block 0 is the metapage, all others are pages that leave the head of the list. */
+/**
+ * XLOG_GIN_DELETE_LISTPAGE: block 0 is the metapage; all others are pages removed from the head of
+ * the list.
+ */
 export function redoDeleteListPages(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_DELETE_LIST_PAGES);
   if (blk === 0) ginInitMetapage(xlrec);

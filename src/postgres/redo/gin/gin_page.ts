@@ -1,7 +1,8 @@
 /**
  * Pages of a GIN index: the special space and what is stored in place of line pointers.
  *
- * Structs and flags: src/include/access/ginblock.h. Page set-up: GinInitPage in src/backend/access/gin/ginutil.c.
+ * Structs and flags: src/include/access/ginblock.h. Page set-up: GinInitPage in
+ * src/backend/access/gin/ginutil.c.
  */
 import { RedoError } from "../page/errors.ts";
 import { INVALID_BLOCK_NUMBER } from "../page/item_pointer.ts";
@@ -32,8 +33,8 @@ const PAGE_CONTENTS = PAGE + SIZE_OF_PAGE_HEADER;
 export const SIZE_OF_GIN_META_PAGE_DATA = 56;
 
 /**
- * GinDataPageGetData: the posting lists or posting items of a posting tree page lie behind its right bound, an item
- * pointer padded to 8 bytes.
+ * GinDataPageGetData: the posting lists or posting items of a posting tree page follow its right
+ * bound, an item pointer padded to 8 bytes.
  */
 export const GIN_DATA_START = PAGE_CONTENTS + 8;
 /** Where the special space begins: no tuple, posting list or posting item reaches beyond. */
@@ -45,7 +46,7 @@ export function checkGinPage(): void {
 }
 
 /**
- * As {@link checkGinPage}, and demands a kind of page.
+ * Like {@link checkGinPage}, and requires a kind of page.
  *
  * @param mask the flags to look at
  * @param expected which of them must be set
@@ -73,7 +74,7 @@ export function ginInitPage(flags: number): void {
 export function ginInitMetapage(metadata: number): void {
   ginInitPage(GIN_META);
   copy(PAGE_CONTENTS, metadata, SIZE_OF_GIN_META_PAGE_DATA);
-  // pd_lower behind the metadata, or a full-page image would leave them out as part of its hole
+  // pd_lower after the metadata: otherwise a full-page image would leave it out as part of its hole
   setPdLower(PAGE, PAGE_CONTENTS - PAGE + SIZE_OF_GIN_META_PAGE_DATA);
 }
 
@@ -98,7 +99,7 @@ export function setGinMaxoff(maxoff: number): void {
   W16[MAXOFF_HALFWORD] = maxoff;
 }
 
-/** GinDataPageSetDataSize: ends the data of a posting tree page `size` bytes behind its start. */
+/** GinDataPageSetDataSize: ends the data of a posting tree page `size` bytes after its start. */
 export function setGinDataSize(size: number): void {
   setPdLower(PAGE, GIN_DATA_START - PAGE + size);
 }

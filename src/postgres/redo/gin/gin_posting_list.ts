@@ -1,12 +1,14 @@
 /**
- * GIN's compressed posting lists ("segments"): ascending heap item pointers, the first one in full, then the
- * difference of each to the one before.
+ * GIN's compressed posting lists ("segments"): ascending heap item pointers, the first one in full,
+ * then the difference of each to the one before.
  *
- * An item pointer counts as the 43-bit integer block * 2^11 + offset. A difference is stored in 1 to 7 bytes of 7 bits,
- * least significant first, the high bit set on all but the last. Layout: GinPostingList in
- * src/include/access/ginblock.h; encoding: src/backend/access/gin/ginpostinglist.c.
+ * An item pointer counts as the 43-bit integer block * 2^11 + offset. A difference is stored in 1
+ * to 7 bytes of 7 bits, least significant first, the high bit set on all but the last. Layout:
+ * GinPostingList in src/include/access/ginblock.h; encoding:
+ * src/backend/access/gin/ginpostinglist.c.
  *
- * All addresses are workspace addresses; all items are such 43-bit integers, which a double holds exactly.
+ * All addresses are workspace addresses; all items are such 43-bit integers, which a double holds
+ * exactly.
  */
 import { RedoError } from "../page/errors.ts";
 import { setItemPointer, SIZE_OF_ITEM_POINTER } from "../page/item_pointer.ts";
@@ -28,7 +30,10 @@ const LOW_LIMIT = 1 << LOW_BITS;
 /** What is left above the low bits must fit 43 bits in all. */
 const HIGH_LIMIT = 1 << (43 - LOW_BITS);
 
-/** Reads an ItemPointerData (block high half, block low half, offset) as an item. @throws {RedoError} on a bad offset */
+/**
+ * Reads an ItemPointerData (block high half, block low half, offset) as an item. @throws
+ * {RedoError} on a bad offset
+ */
 export function readItemPointer(at: number): number {
   const offset = u16(at + 4);
   if (offset === 0 || offset >= OFFSET_LIMIT) {
@@ -80,7 +85,7 @@ export function decodePostingList(at: number, end: number, items: Float64Array):
     let byte = W8[read++];
     let low = byte & 0x7f;
     let high = 0;
-    // Reading behind bytesEnd stays inside the workspace (7 bytes at most) and is found out below.
+    // Reading past bytesEnd stays inside the workspace (7 bytes at most) and is detected below.
     if (byte >= 0x80) {
       byte = W8[read++];
       low |= (byte & 0x7f) << 7;
@@ -111,9 +116,10 @@ export function decodePostingList(at: number, end: number, items: Float64Array):
 }
 
 /**
- * Encodes `count` ascending items (at least one) as a segment at `at`. An odd number of bytes is padded with a zero.
+ * Encodes `count` ascending items (at least one) as a segment at `at`. An odd number of bytes is
+ * padded with a zero.
  *
- * @param capacity bytes there are for it at `at`
+ * @param capacity how many bytes there are for it at `at`
  * @returns the size of the segment
  * @throws {RedoError} when the items do not ascend or do not fit
  */
@@ -121,7 +127,7 @@ export function encodePostingList(items: Float64Array, count: number, at: number
   if (count < 1 || capacity < SIZE_OF_POSTING_LIST_HEADER) {
     throw new RedoError(`no posting list of ${count} items fits into ${capacity} bytes`);
   }
-  // as ginCompressPostingList, which rounds down so that a padding byte always fits
+  // like ginCompressPostingList, which rounds down so that a padding byte always fits
   const end = at + (capacity & ~1);
   const start = at + SIZE_OF_POSTING_LIST_HEADER;
   let item = items[0];

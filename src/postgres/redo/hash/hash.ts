@@ -1,5 +1,6 @@
 /**
- * Redo of hash indexes. Source: src/backend/access/hash/hash_xlog.c; record structs: src/include/access/hash_xlog.h.
+ * Redo of hash indexes. Source: src/backend/access/hash/hash_xlog.c; record structs:
+ * src/include/access/hash_xlog.h.
  */
 import { type WalRecord, XLR_RMGR_INFO_MASK } from "../../wal/record.ts";
 import { RedoError } from "../page/errors.ts";
@@ -58,8 +59,9 @@ const SIZE_OF_UINT32 = 4;
 /**
  * Applies a hash index record to the page of block reference `blk`.
  *
- * From the other blocks only their numbers are needed (an overflow page and its neighbour point to each other). A primary
- * bucket page that a record names just to have it locked during replay stays as it is, LSN included.
+ * From the other blocks only their numbers are needed (an overflow page and its neighbour point to
+ * each other). A primary bucket page that a record names only to lock it during replay stays
+ * unchanged, LSN included.
  *
  * @throws {RedoError} when the record or the page is malformed
  */
@@ -137,7 +139,7 @@ function redoInitBitmapPage(rec: WalRecord, blk: number): void {
     initBitmapPage(u16(xlrec + INIT_BMSIZE));
   } else if (blk === 1) {
     checkMetapage();
-    // It lies behind the metapage and the buckets.
+    // It comes after the metapage and the buckets.
     addBitmap(u32(PAGE + HASHM_MAXBUCKET) + 2);
   } else {
     throw unexpectedBlock(blk);
@@ -168,8 +170,8 @@ const OVFL_BMPAGE_FOUND = 2;
 const SIZE_OF_HASH_ADD_OVFL_PAGE = 3;
 
 /**
- * Block 0: new overflow page; 1: the page before it in the bucket's chain; 2: the bitmap page with its bit, if it comes
- * from there; 3: a new bitmap page, if the index needs one; 4: metapage.
+ * Block 0: new overflow page; 1: the page before it in the bucket's chain; 2: the bitmap page with
+ * its bit, if it comes from there; 3: a new bitmap page, if the index needs one; 4: metapage.
  */
 function redoAddOvflPage(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_HASH_ADD_OVFL_PAGE);
@@ -212,7 +214,10 @@ const SIZE_OF_HASH_SPLIT_ALLOC_PAGE = 9;
 const XLH_SPLIT_META_UPDATE_MASKS = 1 << 0;
 const XLH_SPLIT_META_UPDATE_SPLITPOINT = 1 << 1;
 
-/** Block 0: primary page of the old bucket; 1: of the new one; 2: metapage, with new masks and splitpoint as its data. */
+/**
+ * Block 0: primary page of the old bucket; 1: of the new one; 2: metapage, with new masks and
+ * splitpoint as its data.
+ */
 function redoSplitAllocatePage(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_HASH_SPLIT_ALLOC_PAGE);
   const newBucket = u32(xlrec + ALLOCATE_NEW_BUCKET);
@@ -261,7 +266,10 @@ function redoSplitComplete(rec: WalRecord, blk: number): void {
 const MOVE_NTUPS = 0;
 const SIZE_OF_HASH_MOVE_PAGE_CONTENTS = 3;
 
-/** Block 1: the page that gets the tuples, its data says where; block 2: the page they are taken from. */
+/**
+ * Block 1: the page that gets the tuples, its data says where; block 2: the page they are taken
+ * from.
+ */
 function redoMovePageContents(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_HASH_MOVE_PAGE_CONTENTS);
   if (blk === 1) addMovedTuples(rec, u16(xlrec + MOVE_NTUPS));
@@ -276,7 +284,7 @@ const SQUEEZE_NTUPS = 8;
 const SQUEEZE_IS_PREV_BUCKET_SAME_WRT = 11;
 const SIZE_OF_HASH_SQUEEZE_PAGE = 12;
 
-/** Applies XLOG_HASH_SQUEEZE_PAGE before PostgreSQL 17, when block 1 counted as changed, whatever happened to it. */
+/** Applies XLOG_HASH_SQUEEZE_PAGE before PostgreSQL 17, when block 1 always counted as changed. */
 function redoSqueezePage(rec: WalRecord, blk: number): void {
   if (blk === 0) return;
   squeezePage(rec, blk);
@@ -291,9 +299,9 @@ export function redoSqueezePage17(rec: WalRecord, blk: number): void {
 }
 
 /**
- * Block 1: the page that gets the tuples of the overflow page that is freed; 2: that page; 3: the page before it, unless
- * that is block 1; 4: the page behind it, if any; 5: the bitmap page with its bit; 6: metapage, if it changes.
- * Returns whether the page has changed.
+ * Block 1: the page that gets the tuples of the overflow page that is freed; 2: that page; 3: the
+ * page before it, if that is not block 1; 4: the page after it, if any; 5: the bitmap page with its
+ * bit; 6: the metapage, if it changes. Returns whether the page has changed.
  */
 function squeezePage(rec: WalRecord, blk: number): boolean {
   const xlrec = mainData(rec, SIZE_OF_HASH_SQUEEZE_PAGE);
@@ -329,7 +337,10 @@ function squeezePage(rec: WalRecord, blk: number): boolean {
   }
 }
 
-/** Block 1's data: `ntups` offset numbers, then as many index tuples, whose line pointers have the aligned size. */
+/**
+ * Block 1's data: `ntups` offset numbers, then as many index tuples, whose line pointers have the
+ * aligned size.
+ */
 function addMovedTuples(rec: WalRecord, ntups: number): void {
   checkHashPage();
   if (ntups === 0) return;
@@ -345,7 +356,7 @@ function addMovedTuples(rec: WalRecord, ntups: number): void {
   if (tuple !== end) throw new RedoError(`${end - tuple} bytes are left behind the ${ntups} moved tuples`);
 }
 
-/** The data of block `blk` is the offset numbers of the tuples that go. */
+/** The data of block `blk` is the offset numbers of the tuples to delete. */
 function deleteOffsets(rec: WalRecord, blk: number): void {
   pageIndexMultiDelete(PAGE, rec.dataOff[blk], Math.trunc(rec.dataLen[blk] / SIZE_OF_OFFSET_NUMBER));
 }
@@ -385,7 +396,10 @@ function redoVacuumOnePage(rec: WalRecord, blk: number): void {
   vacuumOnePage(rec, blk, ntuples);
 }
 
-/** Applies XLOG_HASH_VACUUM_ONE_PAGE, whose count has 16 bits. @throws {RedoError} when record and page don't fit together */
+/**
+ * Applies XLOG_HASH_VACUUM_ONE_PAGE, whose count has 16 bits. @throws {RedoError} when record and
+ * page don't fit together
+ */
 export function redoVacuumOnePage16(rec: WalRecord, blk: number): void {
   vacuumOnePage(rec, blk, u16(mainData(rec, SIZE_OF_HASH_VACUUM_ONE_PAGE) + VACUUM_NTUPLES));
 }

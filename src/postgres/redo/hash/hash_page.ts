@@ -58,11 +58,13 @@ const HASH_MAGIC = 0x6440640;
 const HASH_VERSION = 4;
 /** HashGetMaxBitmapSize: room between page header and special space. */
 const MAX_BITMAP_SIZE = HASH_OPAQUE - PAGE_CONTENTS;
-/** The largest power of two that is not above {@link MAX_BITMAP_SIZE}, and its logarithm in bits. */
+/**
+ * The largest power of two that is not above {@link MAX_BITMAP_SIZE}, and its logarithm in bits.
+ */
 const BITMAP_SIZE = 4096;
 const BITMAP_SHIFT = 15;
 
-/** Splitpoint groups below this one have a single phase, those from it on have four. */
+/** Splitpoint groups below this one have a single phase; this one and later ones have four. */
 const HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE = 10;
 const HASH_SPLITPOINT_PHASE_BITS = 2;
 const HASH_SPLITPOINT_PHASE_MASK = (1 << HASH_SPLITPOINT_PHASE_BITS) - 1;
@@ -133,7 +135,7 @@ export function clearBitmapBit(bit: number): void {
   W8[bitmapByte(bit)] &= ~(1 << (bit & 7));
 }
 
-/** Postgres works with 32-bit words; on a little-endian machine bytes come to the same. */
+/** Postgres works with 32-bit words; on a little-endian machine bytes give the same result. */
 function bitmapByte(bit: number): number {
   checkPageType(LH_BITMAP_PAGE);
   const byte = bit >>> 3;
@@ -172,7 +174,10 @@ export function setSpares(splitpoint: number, pages: number): void {
   setU32(sparesAddress(splitpoint), pages);
 }
 
-/** Counts `pages` more overflow pages for the current splitpoint. @throws {RedoError} when hashm_ovflpoint is invalid */
+/**
+ * Counts `pages` more overflow pages for the current splitpoint. @throws {RedoError} when
+ * hashm_ovflpoint is invalid
+ */
 export function addSpares(pages: number): void {
   const at = sparesAddress(u32(PAGE + HASHM_OVFLPOINT));
   setU32(at, u32(at) + pages);
@@ -185,7 +190,9 @@ function sparesAddress(splitpoint: number): number {
   return PAGE + HASHM_SPARES + 4 * splitpoint;
 }
 
-/** Appends to hashm_mapp the block number of a new bitmap page. @throws {RedoError} when it is full */
+/**
+ * Appends to hashm_mapp the block number of a new bitmap page. @throws {RedoError} when it is full
+ */
 export function addBitmap(blkno: number): void {
   const nmaps = u32(PAGE + HASHM_NMAPS);
   if (nmaps >= HASH_MAX_BITMAPS) {
@@ -219,12 +226,12 @@ export function initMetapage(numTuples: number, procid: number, ffactor: number)
   setU32(PAGE + HASHM_LOWMASK, highmask >>> 1);
   setU32(PAGE + HASHM_OVFLPOINT, splitpoint);
   setU32(PAGE + HASHM_PROCID, procid);
-  // The page behind the buckets is the first bitmap.
+  // The page after the buckets is the first bitmap.
   setSpares(splitpoint, 1);
   setPdLower(PAGE, HASH_META_END);
 }
 
-/** How many buckets an index starts with, so that each holds what the fill factor says. */
+/** How many buckets an index starts with, so that each holds as much as the fill factor says. */
 function initialBuckets(wanted: number): number {
   if (!(wanted > MIN_BUCKETS)) return MIN_BUCKETS;
   if (wanted >= MAX_BUCKETS) return MAX_BUCKETS;

@@ -1,6 +1,7 @@
 /**
- * Freezing by plans: tuples that get the same header share one plan, and their offset numbers follow in arrays. Replay in
- * PostgreSQL: heap_xlog_freeze_page in src/backend/access/heap/heapam.c of 16; in 17 it became part of pruning.
+ * Freezing by plans: tuples that get the same header share one plan, and their offset numbers
+ * follow in arrays. Replay in PostgreSQL: heap_xlog_freeze_page in src/backend/access/heap/heapam.c
+ * of 16; in 17 it became part of pruning.
  */
 import type { WalRecord } from "../../wal/record.ts";
 import { RedoError } from "../page/errors.ts";
@@ -21,7 +22,10 @@ const PLAN_FRZFLAGS = 8;
 const PLAN_NTUPLES = 10;
 export const SIZE_OF_FREEZE_PLAN = 12;
 
-/** Applies XLOG_HEAP2_FREEZE_PAGE of PostgreSQL 16. @throws {RedoError} when record and page don't fit together */
+/**
+ * Applies XLOG_HEAP2_FREEZE_PAGE of PostgreSQL 16. @throws {RedoError} when record and page don't
+ * fit together
+ */
 export function redoFreezePage16(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   const nplans = u16(mainData(rec, SIZE_OF_FREEZE_PAGE) + FREEZE_NPLANS);
@@ -35,8 +39,8 @@ export function redoFreezePage16(rec: WalRecord, blk: number): void {
  * Freezes tuples on PAGE.
  *
  * @param offsets where the plans' offset numbers start, those of the first plan first
- * @param end where they end: there must be as many as the plans say
- * @throws {RedoError} when there are not, or one isn't a tuple's
+ * @param end where they end: their number must match the plans
+ * @throws {RedoError} when it does not, or one isn't a tuple's
  */
 export function executeFreezePlans(plans: number, nplans: number, offsets: number, end: number): void {
   let at = offsets;

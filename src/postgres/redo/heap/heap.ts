@@ -112,7 +112,10 @@ function redoDelete(rec: WalRecord): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** A speculative insertion stays: t_ctid, which held its token, points to the tuple itself from now on. */
+/**
+ * A speculative insertion is confirmed: t_ctid, which held its token, now points to the tuple
+ * itself.
+ */
 function redoConfirm(rec: WalRecord): void {
   const off = u16(mainData(rec, SIZE_OF_HEAP_CONFIRM));
   setCtid(heapTuple(PAGE, off), rec.blkno[0], off);

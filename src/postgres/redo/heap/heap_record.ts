@@ -1,6 +1,6 @@
 /**
- * Types, flags and structs of heap records (rmgrs Heap and Heap2), src/include/access/heapam_xlog.h. Offsets are those
- * into the main data.
+ * Types, flags and structs of heap records (rmgrs Heap and Heap2),
+ * src/include/access/heapam_xlog.h. Offsets are into the main data.
  */
 
 // Heap
@@ -36,7 +36,7 @@ export const SIZE_OF_HEAP_INSERT = 3;
 export const XLH_INSERT_ALL_VISIBLE_CLEARED = 1 << 0;
 export const XLH_INSERT_ALL_FROZEN_SET = 1 << 5;
 
-/** xl_heap_header, in front of a new tuple's data: t_infomask2, t_infomask, t_hoff. */
+/** xl_heap_header, which precedes a new tuple's data: t_infomask2, t_infomask, t_hoff. */
 export const SIZE_OF_HEAP_HEADER = 5;
 
 // xl_heap_delete
@@ -48,7 +48,7 @@ export const SIZE_OF_HEAP_DELETE = 8;
 
 // flags of xl_heap_delete
 export const XLH_DELETE_ALL_VISIBLE_CLEARED = 1 << 0;
-/** A speculative insertion is taken back. */
+/** A speculative insertion is undone. */
 export const XLH_DELETE_IS_SUPER = 1 << 3;
 export const XLH_DELETE_IS_PARTITION_MOVE = 1 << 4;
 
@@ -102,11 +102,12 @@ export const SIZE_OF_FREEZE_TUPLE = 12;
 export const XLH_FREEZE_XVAC = 0x02;
 export const XLH_INVALID_XVAC = 0x04;
 
-// xl_heap_multi_insert: flags, ntuples, and unless the page is initialised the offset numbers
+// xl_heap_multi_insert: flags, ntuples, and the offset numbers when the page is not initialised
 export const MULTI_INSERT_FLAGS = 0;
 export const MULTI_INSERT_NTUPLES = 2;
 export const SIZE_OF_HEAP_MULTI_INSERT = 4;
-// xl_multi_insert_tuple, in the block's data at even distances from its start, the tuple's data right behind it
+// xl_multi_insert_tuple, in the block's data, aligned to 2 bytes from its start; the tuple's data
+// follows it directly
 export const MULTI_INSERT_TUPLE_DATALEN = 0;
 /** From here on it is an xl_heap_header. */
 export const MULTI_INSERT_TUPLE_HEADER = 2;

@@ -1,4 +1,7 @@
-/** Heap tuples on a page. Layout and flags: HeapTupleHeaderData in src/include/access/htup_details.h. */
+/**
+ * Heap tuples on a page. Layout and flags: HeapTupleHeaderData in
+ * src/include/access/htup_details.h.
+ */
 import { RedoError } from "../page/errors.ts";
 import { XLH_FREEZE_XVAC, XLH_INVALID_XVAC } from "./heap_record.ts";
 import {
@@ -38,7 +41,7 @@ export const HEAP_XMAX_COMMITTED = 0x0400;
 export const HEAP_XMAX_INVALID = 0x0800;
 export const HEAP_XMAX_IS_MULTI = 0x1000;
 export const HEAP_MOVED = 0xc000;
-/** What an operation that sets t_xmax starts by clearing. */
+/** The bits that an operation on t_xmax clears first. */
 const HEAP_XMAX_BITS = HEAP_XMAX_COMMITTED | HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI | HEAP_LOCK_MASK |
   HEAP_XMAX_LOCK_ONLY;
 
@@ -60,8 +63,9 @@ const MOVED_PARTITIONS_BLOCK_NUMBER = 0xffffffff;
 const MOVED_PARTITIONS_OFFSET_NUMBER = 0xfffd;
 
 /**
- * The workspace address of the tuple at offset number `off`, which is aligned and has at least its fixed header.
- * @throws {RedoError} when that line pointer isn't one of a tuple
+ * The workspace address of the tuple at offset number `off`, which is aligned and has at least its
+ * fixed header.
+ * @throws {RedoError} when that line pointer does not belong to a tuple
  */
 export function heapTuple(page: number, off: number): number {
   const raw = itemId(page, off);
@@ -77,7 +81,8 @@ export function heapTuple(page: number, off: number): number {
 
 /**
  * Fills the header of a tuple that a record inserts, as its transaction's first command would have.
- * @param header address of t_infomask2, t_infomask and t_hoff as they come in records (xl_heap_header), any alignment
+ * @param header address of t_infomask2, t_infomask and t_hoff as records store them
+ *   (xl_heap_header), at any alignment
  */
 export function setNewTupleHeader(
   tuple: number,
@@ -114,7 +119,10 @@ export function setXmax(tuple: number, xmax: number): void {
   W32[(tuple + T_XMAX) >> 2] = xmax;
 }
 
-/** HeapTupleHeaderSetCmax(FirstCommandId). Heap records carry no command id: it matters to running transactions only. */
+/**
+ * HeapTupleHeaderSetCmax(FirstCommandId). Heap records carry no command id: only running
+ * transactions need it.
+ */
 export function resetCmax(tuple: number): void {
   W32[(tuple + T_FIELD3) >> 2] = 0;
   const at = (tuple + T_INFOMASK) >> 1;
@@ -122,7 +130,7 @@ export function resetCmax(tuple: number): void {
 }
 
 /**
- * Replaces everything that the infomasks say about t_xmax by what a record's `infobits_set` says
+ * Replaces everything that the infomasks say about t_xmax with what a record's `infobits_set` says
  * (fix_infomask_from_infobits in src/backend/access/heap/heapam.c).
  */
 export function setXmaxInfobits(tuple: number, infobits: number): void {
@@ -137,7 +145,10 @@ export function setXmaxInfobits(tuple: number, infobits: number): void {
   W16[(tuple + T_INFOMASK2) >> 1] = infomask2;
 }
 
-/** HEAP_XMAX_IS_LOCKED_ONLY: t_xmax does not delete or update. The second form is that of tuples from before 9.3. */
+/**
+ * HEAP_XMAX_IS_LOCKED_ONLY: t_xmax does not delete or update. Tuples from before 9.3 have the
+ * second form.
+ */
 export function isLockedOnly(tuple: number): boolean {
   const infomask = W16[(tuple + T_INFOMASK) >> 1];
   return (infomask & HEAP_XMAX_LOCK_ONLY) !== 0 ||
@@ -164,7 +175,10 @@ function xidPrecedes(a: number, b: number): boolean {
 /** FrozenTransactionId. */
 const FROZEN_TRANSACTION_ID = 2;
 
-/** heap_execute_freeze_tuple: gives the tuple new infomasks and t_xmax; `flags` are XLH_FREEZE_XVAC, XLH_INVALID_XVAC. */
+/**
+ * heap_execute_freeze_tuple: gives the tuple new infomasks and t_xmax; `flags` are XLH_FREEZE_XVAC,
+ * XLH_INVALID_XVAC.
+ */
 export function freezeTuple(
   tuple: number,
   xmax: number,

@@ -1,4 +1,6 @@
-/** Redo of heap updates. Replay in PostgreSQL: heap_xlog_update in src/backend/access/heap/heapam.c. */
+/**
+ * Redo of heap updates. Replay in PostgreSQL: heap_xlog_update in src/backend/access/heap/heapam.c.
+ */
 import type { WalRecord } from "../../wal/record.ts";
 import { RedoError } from "../page/errors.ts";
 import {
@@ -34,14 +36,15 @@ import { blockData, mainData, unexpectedBlock } from "../page/record_data.ts";
 import { redoClearedInMap } from "./visibility_map.ts";
 import { copy, PAGE, u16, u32, W8 } from "../page/workspace.ts";
 
-/** Where the new tuple goes, and, unless there is an {@link OLD_BLOCK}, where the old one is too. */
+/** The block that gets the new tuple. Without an {@link OLD_BLOCK}, the old tuple is on it too. */
 const NEW_BLOCK = 0;
 const OLD_BLOCK = 1;
-/** From here on they are of the visibility map. */
+/** From here on, blocks of the visibility map. */
 const FIRST_MAP_BLOCK = 2;
 
 /**
- * Applies XLOG_HEAP_UPDATE or XLOG_HEAP_HOT_UPDATE to the page that is the record's block reference `blk`.
+ * Applies XLOG_HEAP_UPDATE or XLOG_HEAP_HOT_UPDATE to the page that is the record's block reference
+ * `blk`.
  * @throws {RedoError} when record and page don't fit together
  */
 export function redoHeapUpdate(rec: WalRecord, blk: number, hot: boolean): void {
@@ -78,7 +81,8 @@ function updateOldTuple(rec: WalRecord, main: number, hot: boolean): number {
 }
 
 /**
- * Adds the new tuple, whose first and last bytes the record may leave out where they are the same as in the old one.
+ * Adds the new tuple. The record may leave out its first and last bytes where they equal the old
+ * tuple's.
  * @param old the old tuple's address, 0 when it is on another page
  */
 function addNewTuple(rec: WalRecord, main: number, old: number, oldLength: number): void {

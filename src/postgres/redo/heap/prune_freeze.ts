@@ -1,6 +1,7 @@
 /**
- * Pruning and freezing in one record, from PostgreSQL 17 on, for a query, the first pass of VACUUM or its second. Replay in
- * PostgreSQL: heap_xlog_prune_freeze in src/backend/access/heap/heapam.c (18: heapam_xlog.c).
+ * Pruning and freezing in one record, from PostgreSQL 17 on: by a query, or by the first or second
+ * pass of VACUUM. Replay in PostgreSQL: heap_xlog_prune_freeze in src/backend/access/heap/heapam.c
+ * (18: heapam_xlog.c).
  */
 import type { WalRecord } from "../../wal/record.ts";
 import { RedoError } from "../page/errors.ts";
@@ -44,7 +45,10 @@ const FREEZE_PLANS_HEADER = 4;
 /** xlhp_prune_items: uint16 ntargets, then the offset numbers. */
 const PRUNE_ITEMS_HEADER = 2;
 
-/** Applies any of the three types of record. @throws {RedoError} when record and page don't fit together */
+/**
+ * Applies any of the three types of record. @throws {RedoError} when record and page don't fit
+ * together
+ */
 export function redoPruneFreeze(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   const flags = W8[mainData(rec, SIZE_OF_PRUNE) + PRUNE_FLAGS];
@@ -70,7 +74,7 @@ export function redoPruneFreeze(rec: WalRecord, blk: number): void {
   if ((flags & XLHP_HAS_DEAD_ITEMS) !== 0) at = setItems(at, end, makeItemId(0, LP_DEAD, 0));
   if ((flags & XLHP_HAS_NOW_UNUSED_ITEMS) !== 0) at = setItems(at, end, 0);
   if ((flags & XLHP_CHANGES_LINE_POINTERS) !== 0) {
-    // Without the lock that lets tuples move only line pointers at the end can go.
+    // Only line pointers at the end can go without the lock that allows tuples to move.
     if ((flags & XLHP_CLEANUP_LOCK) !== 0) pageRepairFragmentation(PAGE);
     else pageTruncateLinePointers(PAGE);
   }
@@ -78,7 +82,7 @@ export function redoPruneFreeze(rec: WalRecord, blk: number): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** @throws {RedoError} when the main data has more or less than the flags say */
+/** @throws {RedoError} when the main data is longer or shorter than the flags say */
 function checkMainLength(rec: WalRecord, flags: number): void {
   const horizon = (flags & XLHP_HAS_CONFLICT_HORIZON) !== 0 ? SIZE_OF_CONFLICT_HORIZON : 0;
   if (rec.mainLen !== SIZE_OF_PRUNE + horizon) {

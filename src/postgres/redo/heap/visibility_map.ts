@@ -1,9 +1,9 @@
 /**
- * The visibility map: two bits per heap block, all-visible and all-frozen, behind the page header.
+ * The visibility map: two bits per heap block, all-visible and all-frozen, after the page header.
  *
- * Layout and replay: src/backend/access/heap/visibilitymap.c. Bits are set by a record that refers to the map's page. They are
- * cleared by heap records that have a flag for it, and refer to the map's page only if a newer minor release wrote them:
- * see visibility_map_changes.ts.
+ * Layout and replay: src/backend/access/heap/visibilitymap.c. Bits are set by a record that refers
+ * to the map's page. They are cleared by heap records that have a flag for it, and refer to the
+ * map's page only if a newer minor release wrote them: see visibility_map_changes.ts.
  */
 import { RM_HEAP_ID } from "../../wal/rmgr.ts";
 import { VISIBILITYMAP_FORKNUM } from "../../cluster/relfile.ts";
@@ -34,8 +34,8 @@ const VISIBILITYMAP_VALID_BITS = 0x03;
 const HEAPBLOCKS_PER_BYTE = 4;
 
 /**
- * Applies to block `vmBlock` of a visibility map, in the workspace, what the heap record clears in it without referring to it.
- * As in PostgreSQL the page's LSN stays.
+ * Applies to block `vmBlock` of a visibility map, in the workspace, what the heap record clears in
+ * it without referring to it. As in PostgreSQL, the page keeps its LSN.
  * @throws {RedoError} when the record clears nothing there
  */
 export function redoVisibilityMap(rec: WalRecord, vmBlock: number): void {
@@ -47,8 +47,9 @@ export function redoVisibilityMap(rec: WalRecord, vmBlock: number): void {
 }
 
 /**
- * Applies a heap record to the page of its block reference `blk`, which is one of the visibility map: newer minor releases refer
- * to the pages in which they clear bits. The page's LSN moves when bits change.
+ * Applies a heap record to the page of its block reference `blk`, which is one of the visibility
+ * map: newer minor releases refer to the pages in which they clear bits. The page's LSN moves when
+ * bits change.
  * @throws {RedoError} when `blk` is another page, or none in which the record clears bits
  */
 export function redoClearedInMap(rec: WalRecord, blk: number): void {
@@ -59,17 +60,23 @@ export function redoClearedInMap(rec: WalRecord, blk: number): void {
   if (clearEntries(rec, vmBlock)) pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** Whether the record clears the entry of one of its heap blocks in block `vmBlock` of their visibility map. */
+/**
+ * Whether the record clears the entry of one of its heap blocks in block `vmBlock` of their
+ * visibility map.
+ */
 function coversClearedEntry(rec: WalRecord, vmBlock: number): boolean {
   const refs = clearedEntries(rec);
   return ((refs & CLEARS_0) !== 0 && visibilityMapBlock(rec.blkno[0]) === vmBlock) ||
     ((refs & CLEARS_1) !== 0 && visibilityMapBlock(rec.blkno[1]) === vmBlock);
 }
 
-/** Clears the entries of the record's heap blocks that are on the page. Returns whether that has changed any. */
+/**
+ * Clears the entries of the record's heap blocks that are on the page. Returns whether that has
+ * changed any.
+ */
 function clearEntries(rec: WalRecord, vmBlock: number): boolean {
   const refs = clearedEntries(rec);
-  // A lock frees the row of its all-frozen guarantee only: it is still visible to all.
+  // A lock only removes the row's all-frozen guarantee: it is still visible to all.
   const op = rec.xl_info & XLOG_HEAP_OPMASK;
   const isLock = rec.xl_rmid === RM_HEAP_ID ? op === XLOG_HEAP_LOCK : op === XLOG_HEAP2_LOCK_UPDATED;
   const bits = isLock ? VISIBILITYMAP_ALL_FROZEN : VISIBILITYMAP_VALID_BITS;
@@ -104,9 +111,9 @@ export function redoVisibleInMap(rec: WalRecord): void {
 }
 
 /**
- * Applies the truncation of a heap to `newHeapBlocks` blocks (XLOG_SMGR_TRUNCATE with SMGR_TRUNCATE_VM) to block `vmBlock`
- * of its visibility map: entries of blocks that are gone are cleared. Whole blocks of the map behind
- * {@link visibilityMapBlocksAfterTruncate} are gone themselves.
+ * Applies the truncation of a heap to `newHeapBlocks` blocks (XLOG_SMGR_TRUNCATE with
+ * SMGR_TRUNCATE_VM) to block `vmBlock` of its visibility map: clears entries of blocks that are
+ * gone. Blocks of the map from {@link visibilityMapBlocksAfterTruncate} on are gone themselves.
  */
 export function redoTruncateVisibilityMap(newHeapBlocks: number, vmBlock: number): void {
   initIfNew();
@@ -139,7 +146,7 @@ function clearEntry(heapBlock: number, bits: number): boolean {
   return changed;
 }
 
-/** A map grows by zero pages; the first access makes them pages. */
+/** A map grows by zero pages; the first access initialises them. */
 function initIfNew(): void {
   if (pageIsNew(PAGE)) pageInit(PAGE, 0);
 }

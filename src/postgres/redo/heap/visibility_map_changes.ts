@@ -1,8 +1,10 @@
 /**
- * Which blocks of visibility maps heap records change without referring to them: an insert, delete, update or lock on a page
- * that was all-visible clears the page's entry and only has a flag that says so.
+ * Which blocks of visibility maps heap records change without referring to them: an insert, delete,
+ * update or lock on a page that was all-visible clears the page's entry and only has a flag that
+ * says so.
  *
- * Newer minor releases (18.6) refer to the map's block instead, and then nothing is left to be derived from the flag.
+ * Newer minor releases (18.6) refer to the map's block instead, and then nothing is left to be
+ * derived from the flag.
  *
  * Replay in PostgreSQL: the calls of visibilitymap_clear in src/backend/access/heap/heapam.c.
  */
@@ -30,7 +32,9 @@ import {
   XLOG_HEAP_UPDATE,
 } from "./heap_record.ts";
 
-/** Two bits for each of them in what follows the page header (HEAPBLOCKS_PER_PAGE in visibilitymap.c). */
+/**
+ * The entries on one page after its header, two bits each (HEAPBLOCKS_PER_PAGE in visibilitymap.c).
+ */
 export const HEAPBLOCKS_PER_MAP_PAGE = 32672;
 
 /** The block of a visibility map that holds a heap block's entry. */
@@ -52,8 +56,9 @@ export const CLEARS_0 = 1;
 export const CLEARS_1 = 2;
 
 /**
- * Which block references' entries the record clears, whether it refers to the map's blocks or not. Works on a record in any buffer, and on one whose main data is
- * too short (which then clears nothing): it runs for each record that comes in.
+ * Which block references' entries the record clears, whether it refers to the map's blocks or not.
+ * It runs for every incoming record, so it works on a record in any buffer, and on one whose main
+ * data is too short, which clears nothing.
  */
 export function clearedEntries(rec: WalRecord): number {
   if (rec.blockCount === 0) return 0;
@@ -86,8 +91,8 @@ export function clearedEntries(rec: WalRecord): number {
 }
 
 /**
- * Whether the record refers to the blocks of the visibility map in which it clears bits. Then it has them all: a block
- * that it leaves out had none to clear.
+ * Whether the record refers to the blocks of the visibility map in which it clears bits. Then it
+ * refers to all of them: a block that it leaves out had no bits to clear.
  */
 function refersToMap(rec: WalRecord): boolean {
   for (let i = 1; i < rec.blockCount; i++) {
@@ -103,7 +108,8 @@ function mainFlags(rec: WalRecord, at: number): number {
 }
 
 /**
- * Finds the blocks of visibility maps in which `rec` clears bits without referring to them. `rec` may lie in any buffer.
+ * Finds the blocks of visibility maps in which `rec` clears bits without referring to them. `rec`
+ * may lie in any buffer.
  * @returns how many there are, which is `out.count` too
  */
 export function visibilityMapChanges(rec: WalRecord, out: VisibilityMapChanges): number {

@@ -1,8 +1,10 @@
+/** The errors of redo. */
 import { type ErrorOptionsExtra, ZenithError } from "../../../common/errors.ts";
 
 /**
- * A record can't be applied to a page: one of them is damaged, or they don't belong together. Redo routines say what
- * they found; the dispatcher puts resource manager, record type, LSN and block in front of it.
+ * A record can't be applied to a page: one of them is damaged, or they don't belong together. Redo
+ * routines say what they found; the dispatcher prefixes resource manager, record type, LSN and
+ * block.
  */
 export class RedoError extends ZenithError {
   override name = "RedoError";
@@ -12,7 +14,7 @@ export class RedoError extends ZenithError {
   }
 }
 
-/** The record's type is one that redo does not know, so the page that it changed can't be served. */
+/** Redo does not know the record's type, so the page that the record changed can't be served. */
 export class RedoNotImplementedError extends ZenithError {
   override name = "RedoNotImplementedError";
 

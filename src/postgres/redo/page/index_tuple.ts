@@ -28,7 +28,8 @@ export function indexTupleSize(at: number, end: number): number {
 }
 
 /**
- * Adds the index tuples that fill `at` to `end`, one behind the other, to a page from offset number `off` on.
+ * Adds the index tuples that fill `at` to `end`, one after the other, to a page from offset number
+ * `off` on.
  *
  * @returns how many there were
  * @throws {RedoError} when one is malformed or does not fit

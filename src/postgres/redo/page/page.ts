@@ -1,9 +1,11 @@
 /**
- * Operations on a page in the workspace, as src/backend/storage/page/bufpage.c defines them for version 4 pages:
- * a header, line pointers that grow upwards from it, items that grow downwards from the access method's special space.
+ * Operations on a page in the workspace, as src/backend/storage/page/bufpage.c defines them for
+ * version 4 pages: a header, line pointers that grow upwards from it, items that grow downwards
+ * from the access method's special space.
  *
- * `page` is always the workspace address of an 8-byte aligned page, `off` a 1-based offset number. Whatever a damaged
- * page or record says, these functions never write outside `page`; they throw {@link RedoError} instead.
+ * `page` is always the workspace address of an 8-byte aligned page, `off` a 1-based offset number.
+ * Whatever a damaged page or record says, these functions never write outside `page`; they throw
+ * {@link RedoError} instead.
  */
 import { RedoError } from "./errors.ts";
 import { BLCKSZ, copy, SCRATCH, SCRATCH_SIZE, u16, W16, W32, W8 } from "./workspace.ts";
@@ -44,7 +46,9 @@ const MAX_LINE_POINTERS = (BLCKSZ - SIZE_OF_PAGE_HEADER) / SIZE_OF_ITEM_ID;
 /** MaxHeapTuplesPerPage: every heap tuple has a line pointer and a header of 24 aligned bytes. */
 export const MAX_HEAP_TUPLES_PER_PAGE = 291;
 
-/** The last scratch page belongs to this module: items that change places are copied aside there. */
+/**
+ * The last scratch page belongs to this module: items that change places are copied aside there.
+ */
 const COMPACTION_SCRATCH = SCRATCH + SCRATCH_SIZE - BLCKSZ;
 
 /** Rounds up to the 8 bytes that items and the special space are aligned to (MAXALIGN). */
@@ -69,7 +73,9 @@ export function pageIsNew(page: number): boolean {
   return pdUpper(page) === 0;
 }
 
-/** pd_lsn as a number. A page from outside can hold any 64 bits; above 2^53 the result is rounded. */
+/**
+ * pd_lsn as a number. A page from outside can hold any 64 bits; above 2^53 the result is rounded.
+ */
 export function pageGetLsn(page: number): number {
   return (W32[page >> 2] >>> 0) * 0x1_0000_0000 + (W32[(page + 4) >> 2] >>> 0);
 }
@@ -136,7 +142,7 @@ export function lpLen(raw: number): number {
   return raw >>> LP_LEN_SHIFT;
 }
 
-/** Puts a raw line pointer together. */
+/** Composes a raw line pointer. */
 export function makeItemId(off: number, flags: number, len: number): number {
   return off | (flags << LP_FLAGS_SHIFT) | (len << LP_LEN_SHIFT);
 }
@@ -155,8 +161,8 @@ export function setItemId(page: number, off: number, raw: number): void {
 }
 
 /**
- * Where the item of line pointer `off` lies in the workspace; it has {@link lpLen} bytes, all between the line
- * pointers and the special space.
+ * Where the item of line pointer `off` lies in the workspace; it has {@link lpLen} bytes, all
+ * between the line pointers and the special space.
  * @throws {RedoError} when there is no such line pointer, it has no storage, or it points elsewhere
  */
 export function itemAddress(page: number, off: number): number {
@@ -177,12 +183,18 @@ function itemIdIndex(page: number, off: number): number {
   return linePointers(page) + off;
 }
 
-/** Index in W32 of the imaginary line pointer 0, so that `linePointers(page) + off` is that of offset number `off`. */
+/**
+ * Index in W32 of the imaginary line pointer 0, so that `linePointers(page) + off` is that of
+ * offset number `off`.
+ */
 function linePointers(page: number): number {
   return (page >> 2) + (SIZE_OF_PAGE_HEADER / SIZE_OF_ITEM_ID - 1);
 }
 
-/** @throws {RedoError} unless header, free space, items and special space follow each other inside the page */
+/**
+ * @throws {RedoError} unless header, free space, items and special space follow each other inside
+ *   the page
+ */
 function checkPagePointers(page: number): void {
   const lower = pdLower(page);
   const upper = pdUpper(page);
@@ -197,7 +209,9 @@ function checkPagePointers(page: number): void {
   }
 }
 
-/** @throws {RedoError} unless the line pointer's item is aligned and between pd_upper and pd_special */
+/**
+ * @throws {RedoError} unless the line pointer's item is aligned and between pd_upper and pd_special
+ */
 function checkStorage(page: number, off: number, raw: number): void {
   const at = lpOff(raw);
   if (at < pdUpper(page) || at + lpLen(raw) > pdSpecial(page) || at !== maxAlign(at)) {
@@ -208,8 +222,9 @@ function checkStorage(page: number, off: number, raw: number): void {
 // Adding items
 
 /**
- * PageAddItemExtended without PAI_OVERWRITE: makes room for an item of `size` bytes at offset number `off`, moving
- * the line pointers from there on one up. The caller copies the item to the address that is returned.
+ * PageAddItemExtended without PAI_OVERWRITE: makes room for an item of `size` bytes at offset
+ * number `off`, moving the line pointers from there on one up. The caller copies the item to the
+ * address that is returned.
  * @throws {RedoError} when it does not fit or `off` leaves a gap
  */
 export function pageAddItem(page: number, size: number, off: number): number {
@@ -224,8 +239,8 @@ export function pageAddItem(page: number, size: number, off: number): number {
 }
 
 /**
- * PageAddItemExtended with PAI_OVERWRITE: like {@link pageAddItem}, but an existing line pointer `off` must be unused
- * and is taken, so that no other moves.
+ * PageAddItemExtended with PAI_OVERWRITE: like {@link pageAddItem}, but an existing line pointer
+ * `off` must be unused and is reused, so no other line pointer moves.
  * @throws {RedoError} when it does not fit, `off` leaves a gap, or the line pointer is in use
  */
 export function pageAddItemOverwrite(page: number, size: number, off: number): number {
@@ -248,7 +263,8 @@ export function pageAddItemOverwrite(page: number, size: number, off: number): n
 }
 
 /**
- * PageAddItemExtended with PAI_OVERWRITE and PAI_IS_HEAP: {@link pageAddItemOverwrite} with the heap's own limit.
+ * PageAddItemExtended with PAI_OVERWRITE and PAI_IS_HEAP: {@link pageAddItemOverwrite} with the
+ * heap's own limit.
  * @throws {RedoError} as it does, and when `off` is above {@link MAX_HEAP_TUPLES_PER_PAGE}
  */
 export function pageAddHeapTuple(page: number, size: number, off: number): number {
@@ -256,7 +272,10 @@ export function pageAddHeapTuple(page: number, size: number, off: number): numbe
   return pageAddItemOverwrite(page, size, off);
 }
 
-/** Takes `size` bytes, aligned, from the free space, whose lower end becomes `lower`. Returns lp_off. */
+/**
+ * Takes `size` bytes, aligned, from the free space, whose lower end becomes `lower`. Returns
+ * lp_off.
+ */
 function allocateItem(page: number, size: number, lower: number): number {
   const upper = pdUpper(page) - maxAlign(size);
   if (size < 0 || lower > upper) {
@@ -276,7 +295,7 @@ function offsetError(off: number, limit: number): RedoError {
 // Deleting and replacing index tuples
 
 /**
- * PageIndexTupleDelete: removes the item and its line pointer; those behind it move one down.
+ * PageIndexTupleDelete: removes the item and its line pointer; those after it move down by one.
  * @throws {RedoError} when there is no such item or the page is damaged
  */
 export function pageIndexTupleDelete(page: number, off: number): void {
@@ -289,7 +308,8 @@ export function pageIndexTupleDelete(page: number, off: number): void {
 }
 
 /**
- * PageIndexTupleDeleteNoCompact: removes the item; its line pointer stays as an unused one, unless it is the last.
+ * PageIndexTupleDeleteNoCompact: removes the item. Its line pointer stays as an unused one, except
+ * when it is the last.
  * @throws {RedoError} when there is no such item or the page is damaged
  */
 export function pageIndexTupleDeleteNoCompact(page: number, off: number): void {
@@ -300,8 +320,9 @@ export function pageIndexTupleDeleteNoCompact(page: number, off: number): void {
 }
 
 /**
- * PageIndexTupleOverwrite: puts the `size` bytes at workspace address `src` (which is outside `page`) in the place of
- * an item. Its lp_flags and all line pointers stay; items in front of it move if the aligned size changes.
+ * PageIndexTupleOverwrite: replaces an item by the `size` bytes at workspace address `src` (which
+ * is outside `page`). Its lp_flags and all line pointers stay; items before it move if the aligned
+ * size changes.
  * @throws {RedoError} when there is no such item, the new one does not fit, or the page is damaged
  */
 export function pageIndexTupleOverwrite(page: number, off: number, src: number, size: number): void {
@@ -319,13 +340,13 @@ export function pageIndexTupleOverwrite(page: number, off: number, src: number, 
 }
 
 /**
- * PageIndexMultiDelete: removes the items whose `count` offset numbers, ascending, lie as 16-bit values at workspace
- * address `offsets` (any alignment, outside `page`).
+ * PageIndexMultiDelete: removes the items whose `count` offset numbers, ascending, lie as 16-bit
+ * values at workspace address `offsets` (any alignment, outside `page`).
  * @throws {RedoError} when one isn't there, they are out of order, or the page is damaged
  */
 export function pageIndexMultiDelete(page: number, offsets: number, count: number): void {
   if (count <= 2) {
-    // The order in which items come to lie in the page depends on this, it is not only a short cut.
+    // This is not only a short cut: the order of items on the page depends on it.
     for (let i = count - 1; i >= 0; i--) pageIndexTupleDelete(page, u16(offsets + 2 * i));
     return;
   }
@@ -362,7 +383,10 @@ function checkedIndexItem(page: number, off: number): number {
   return raw;
 }
 
-/** Moves the items in front of lp_off `at` by `by` bytes towards the end of the page, and their line pointers too. */
+/**
+ * Moves the items before lp_off `at` by `by` bytes towards the end of the page, and their line
+ * pointers too.
+ */
 function shiftItemsUpTo(page: number, at: number, by: number): void {
   const upper = pdUpper(page);
   if (at > upper) copy(page + upper + by, page + upper, at - upper);
@@ -383,14 +407,14 @@ function shiftItemsUpTo(page: number, at: number, by: number): void {
 
 // Compaction
 
-/** The line pointers that stay, while a deletion is still checking the page. */
+/** The line pointers to keep, while a deletion is still checking the page. */
 const keptItems = new Int32Array(MAX_LINE_POINTERS);
-/** Offset numbers of the items with storage, ascending: the order in which they come to lie from the end of the page. */
+/** Offset numbers of the items with storage, ascending: their order from the end of the page. */
 const storedOffsets = new Uint16Array(MAX_LINE_POINTERS);
 
 /**
- * PageRepairFragmentation: packs a heap page's items together, drops unused line pointers at the end, and sets
- * PD_HAS_FREE_LINES as what is left says.
+ * PageRepairFragmentation: packs a heap page's items together, drops unused line pointers at the
+ * end, and sets PD_HAS_FREE_LINES by what is left.
  * @throws {RedoError} when the page is damaged
  */
 export function pageRepairFragmentation(page: number): void {
@@ -401,8 +425,8 @@ export function pageRepairFragmentation(page: number): void {
 }
 
 /**
- * PageRepairFragmentation before PostgreSQL 15: packs a heap page's items together and sets PD_HAS_FREE_LINES, but
- * keeps unused line pointers at the end.
+ * PageRepairFragmentation before PostgreSQL 15: packs a heap page's items together and sets
+ * PD_HAS_FREE_LINES, but keeps unused line pointers at the end.
  * @throws {RedoError} when the page is damaged
  */
 export function pageRepairFragmentationKeepingLines(page: number): void {
@@ -410,7 +434,7 @@ export function pageRepairFragmentationKeepingLines(page: number): void {
   setHasFreeLines(page, unusedLinePointers > 0);
 }
 
-/** How many unused line pointers {@link packHeapTuples} has found last. */
+/** How many unused line pointers {@link packHeapTuples} found last. */
 let unusedLinePointers = 0;
 
 /** Packs the items together. Returns the last line pointer that is in use, 0 when none is. */
@@ -440,8 +464,8 @@ function packHeapTuples(page: number): number {
 }
 
 /**
- * PageTruncateLinePointerArray: drops unused line pointers at the end of a heap page, but never the first one, and
- * sets PD_HAS_FREE_LINES if an unused one is left.
+ * PageTruncateLinePointerArray: drops unused line pointers at the end of a heap page, but never the
+ * first one, and sets PD_HAS_FREE_LINES if an unused one is left.
  */
 export function pageTruncateLinePointers(page: number): void {
   const linp = linePointers(page);
@@ -459,8 +483,8 @@ function setHasFreeLines(page: number, has: boolean): void {
 }
 
 /**
- * compactify_tuples: lays the first `count` items of {@link storedOffsets} out without gaps, the first one at the end of
- * the page. Their line pointers have been checked.
+ * compactify_tuples: lays the first `count` items of {@link storedOffsets} out without gaps, the
+ * first one at the end of the page. Their line pointers have been checked.
  */
 function compactItems(page: number, count: number): void {
   const linp = linePointers(page);
@@ -477,8 +501,8 @@ function compactItems(page: number, count: number): void {
   if (total > special - pdLower(page)) {
     throw new RedoError(`corrupted item lengths: ${total} bytes where ${special - pdLower(page)} fit`);
   }
-  // Items that lie in their final order only ever move towards the end of the page, so none overwrites another that
-  // is still to be moved. Otherwise they all come from a copy.
+  // Items that lie in their final order only ever move towards the end of the page, so none
+  // overwrites another that is still to be moved. Otherwise they all come from a copy.
   let from = page;
   if (!inOrder) {
     const upper = pdUpper(page);
@@ -502,7 +526,8 @@ function compactItems(page: number, count: number): void {
 // Special space
 
 /**
- * Redo of an index reads and writes its special space at a fixed place, which a damaged page may not have.
+ * Redo of an index reads and writes its special space at a fixed place, which a damaged page may
+ * not have.
  * @throws {RedoError} unless pd_special is `special`
  */
 export function checkSpecial(page: number, special: number): void {

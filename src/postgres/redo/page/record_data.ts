@@ -17,12 +17,18 @@ export function blockData(rec: WalRecord, blk: number, size: number): number {
   return rec.dataOff[blk];
 }
 
-/** Whether the record refers to a block `blk`. What a WalRecord holds at or above blockCount is left from earlier ones. */
+/**
+ * Whether the record refers to a block `blk`. Entries of a WalRecord from blockCount on are left
+ * over from earlier records.
+ */
 export function hasBlock(rec: WalRecord, blk: number): boolean {
   return blk < rec.blockCount && rec.blockInUse[blk] === 1;
 }
 
-/** Block number of the other block `blk` that the record refers to. @throws {RedoError} when it refers to none */
+/**
+ * Block number of the other block `blk` that the record refers to. @throws {RedoError} when it
+ * refers to none
+ */
 export function blockNumber(rec: WalRecord, blk: number): number {
   if (!hasBlock(rec, blk)) throw new RedoError(`the record has no block reference ${blk}`);
   return rec.blkno[blk];

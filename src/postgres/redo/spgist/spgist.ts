@@ -1,5 +1,6 @@
 /**
- * Redo of SP-GiST indexes. Source: src/backend/access/spgist/spgxlog.c; record structs: src/include/access/spgxlog.h.
+ * Redo of SP-GiST indexes. Source: src/backend/access/spgist/spgxlog.c; record structs:
+ * src/include/access/spgxlog.h.
  *
  * Everything that a record does is in its main data; its blocks have no data of their own.
  */
@@ -41,7 +42,8 @@ export const XLOG_SPGIST_VACUUM_REDIRECT = 0x80;
 /**
  * Applies an SP-GiST record to the page of block reference `blk`.
  *
- * From the other blocks only their numbers are needed, for downlinks and redirections that lead to them.
+ * From the other blocks only their numbers are needed, for downlinks and redirections that lead to
+ * them.
  *
  * @throws {RedoError} when the record or the page is malformed
  */
@@ -110,7 +112,8 @@ function redoAddLeaf(rec: WalRecord, blk: number): void {
   }
 }
 
-// spgxlogMoveLeafs, followed by nMoves offset numbers to delete, those of the inserted tuples, and these
+// spgxlogMoveLeafs, followed by nMoves offset numbers to delete, those of the inserted tuples, and
+// these
 const MOVE_LEAFS_N_MOVES = 0;
 const MOVE_LEAFS_NEW_PAGE = 2;
 const MOVE_LEAFS_REPLACE_DEAD = 3;
@@ -121,7 +124,10 @@ const MOVE_LEAFS_MY_XID = 12;
 const MOVE_LEAFS_IS_BUILD = 16;
 const SIZE_OF_MOVE_LEAFS = 20;
 
-/** Block 0: the page that loses the leaf tuples; 1: the page that gets them and one more; 2: the page of the parent. */
+/**
+ * Block 0: the page that loses the leaf tuples; 1: the page that gets them and one more; 2: the
+ * page of the parent.
+ */
 function redoMoveLeafs(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_MOVE_LEAFS);
   const nMoves = u16(xlrec + MOVE_LEAFS_N_MOVES);
@@ -170,8 +176,8 @@ const ADD_NODE_IS_BUILD = 16;
 const SIZE_OF_ADD_NODE = 20;
 
 /**
- * Block 0: the page of the inner tuple that gets a node; 1: the page that it moves to, if it has to; 2: the page of the
- * parent, if it is none of them.
+ * Block 0: the page of the inner tuple that gets a node; 1: the page that it moves to, if it has
+ * to; 2: the page of the parent, if it is neither of them.
  */
 function redoAddNode(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_ADD_NODE);
@@ -213,7 +219,10 @@ const SPLIT_NEW_PAGE = 4;
 const SPLIT_POSTFIX_BLK_SAME = 5;
 const SIZE_OF_SPLIT_TUPLE = 6;
 
-/** Block 0: the page of the tuple that becomes the prefix tuple; block 1: that of the postfix tuple, if it is another. */
+/**
+ * Block 0: the page of the tuple that becomes the prefix tuple; block 1: that of the postfix tuple,
+ * if it is another.
+ */
 function redoSplitTuple(rec: WalRecord, blk: number): void {
   const xlrec = mainData(rec, SIZE_OF_SPLIT_TUPLE);
   const end = rec.mainOff + rec.mainLen;

@@ -1,6 +1,7 @@
 /**
- * Pages and tuples of an SP-GiST index in the workspace. Structs: src/include/access/spgist_private.h;
- * operations: src/backend/access/spgist/spgxlog.c, spgdoinsert.c, spgutils.c.
+ * Pages and tuples of an SP-GiST index in the workspace. Structs:
+ * src/include/access/spgist_private.h; operations: src/backend/access/spgist/spgxlog.c,
+ * spgdoinsert.c, spgutils.c.
  */
 import { RedoError } from "../page/errors.ts";
 import { INVALID_BLOCK_NUMBER, INVALID_OFFSET_NUMBER, setItemPointer } from "../page/item_pointer.ts";
@@ -48,7 +49,8 @@ const NODE_INFO = 6;
 const NODE_SIZE_MASK = 0x1fff;
 const SIZE_OF_NODE_HEADER = 8;
 
-// SpGistLeafTupleData and SpGistDeadTupleData: tupstate 2 bits, size 30; then t_info, then an item pointer
+// SpGistLeafTupleData and SpGistDeadTupleData: tupstate 2 bits, size 30; then t_info, then an item
+// pointer
 const LEAF_SIZE_SHIFT = 2;
 const LEAF_INFO = 4;
 const LEAF_NEXT_OFFSET_MASK = 0x3fff;
@@ -109,19 +111,20 @@ export function innerTupleSize(at: number, end: number): number {
   return size;
 }
 
-/** Puts a tuple at offset number `off`; the line pointers from there on move one up. */
+/** Puts a tuple at offset number `off`; the line pointers from there on move up by one. */
 function addTuple(tuple: number, size: number, off: number): void {
   copy(pageAddItem(PAGE, size, off), tuple, size);
 }
 
-/** Puts a tuple in the place of the one at offset number `off`. */
+/** Replaces the tuple at offset number `off`. */
 export function replaceTuple(tuple: number, size: number, off: number): void {
   pageIndexTupleDelete(PAGE, off);
   addTuple(tuple, size, off);
 }
 
 /**
- * addOrReplaceTuple: puts a tuple at offset number `off`, which is the next one or that of a placeholder.
+ * addOrReplaceTuple: puts a tuple at offset number `off`, which is the next one or that of a
+ * placeholder.
  * @throws {RedoError} when there is another tuple, or no room
  */
 export function addOrReplaceTuple(tuple: number, size: number, off: number): void {
@@ -140,14 +143,18 @@ export function addOrReplaceTuple(tuple: number, size: number, off: number): voi
   replaceTuple(tuple, size, off);
 }
 
-/** Links the leaf tuple at offset number `off` to the one at `next`, in the chain of its parent's node. */
+/**
+ * Links the leaf tuple at offset number `off` to the one at `next`, in the chain of its parent's
+ * node.
+ */
 export function setNextOffset(off: number, next: number): void {
   const info = tupleAddress(off, SIZE_OF_DEAD_TUPLE) + LEAF_INFO;
   setU16(info, (u16(info) & ~LEAF_NEXT_OFFSET_MASK) | (next & LEAF_NEXT_OFFSET_MASK));
 }
 
 /**
- * spgUpdateNodeLink: lets node `node` of the inner tuple at offset number `off` point to (`childBlkno`, `childOff`).
+ * spgUpdateNodeLink: lets node `node` of the inner tuple at offset number `off` point to
+ * (`childBlkno`, `childOff`).
  * @throws {RedoError} when there is no such tuple or node
  */
 export function updateNodeLink(off: number, node: number, childBlkno: number, childOff: number): void {
@@ -169,9 +176,10 @@ export function updateNodeLink(off: number, node: number, childBlkno: number, ch
 }
 
 /**
- * spgPageIndexMultiDelete: replaces the `count` tuples whose offset numbers lie at workspace address `offsets` (in any
- * order and alignment) by dead ones, so that no other tuple's offset number changes. The first one of the list gets
- * `firstState`, the others `restState`. A redirection leads to (`blkno`, `off`) and carries `xid`.
+ * spgPageIndexMultiDelete: replaces the `count` tuples whose offset numbers are at workspace
+ * address `offsets` (in any order and alignment) with dead ones, so that no other tuple's offset
+ * number changes. The first of them gets `firstState`, the others `restState`. A redirection leads
+ * to (`blkno`, `off`) and carries `xid`.
  */
 export function replaceByDeadTuples(
   offsets: number,
@@ -193,7 +201,7 @@ export function replaceByDeadTuples(
   }
 }
 
-/** Adds at offset number `at` a dead tuple of a state (spgFormDeadTuple) and counts it. */
+/** Adds a dead tuple of a given state at offset number `at` (spgFormDeadTuple) and counts it. */
 export function addDeadTuple(at: number, state: number, blkno: number, off: number, xid: number): void {
   const redirects = state === SPGIST_REDIRECT;
   const tuple = pageAddItem(PAGE, SIZE_OF_DEAD_TUPLE, at);
@@ -209,7 +217,7 @@ export function addDeadTuple(at: number, state: number, blkno: number, off: numb
   else if (state === SPGIST_PLACEHOLDER) addPlaceholders(1);
 }
 
-/** Turns the redirection at offset number `off` into a placeholder; its xid stays, the counts too. */
+/** Turns the redirection at offset number `off` into a placeholder; its xid and the counts stay. */
 export function redirectToPlaceholder(off: number): void {
   const tuple = tupleAddress(off, SIZE_OF_DEAD_TUPLE);
   setU32(tuple, (u32(tuple) & ~TUPSTATE_MASK) | SPGIST_PLACEHOLDER);
@@ -245,7 +253,10 @@ function sortOffsets(offsets: number, count: number): void {
   }
 }
 
-/** Address of the tuple at offset number `off`. @throws {RedoError} when it has fewer than `minSize` bytes */
+/**
+ * Address of the tuple at offset number `off`. @throws {RedoError} when it has fewer than `minSize`
+ * bytes
+ */
 function tupleAddress(off: number, minSize: number): number {
   const size = lpLen(itemId(PAGE, off));
   if (size < minSize) {

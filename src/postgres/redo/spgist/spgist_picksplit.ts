@@ -1,4 +1,7 @@
-/** Redo of SP-GiST's splits: a leaf page's tuples are spread out below a new inner tuple (spgRedoPickSplit). */
+/**
+ * Redo of SP-GiST's splits: a leaf page's tuples are spread out below a new inner tuple
+ * (spgRedoPickSplit).
+ */
 import type { WalRecord } from "../../wal/record.ts";
 import { RedoError } from "../page/errors.ts";
 import { INVALID_BLOCK_NUMBER, INVALID_OFFSET_NUMBER } from "../page/item_pointer.ts";
@@ -18,8 +21,9 @@ import {
 } from "./spgist_page.ts";
 import { u16, u32, W8 } from "../page/workspace.ts";
 
-// spgxlogPickSplit, followed by nDelete offset numbers to delete, nInsert offset numbers of the inserted leaf tuples,
-// nInsert bytes that say on which page each goes (0: the source), the inner tuple, and the leaf tuples
+// spgxlogPickSplit, followed by nDelete offset numbers to delete, nInsert offset numbers of the
+// inserted leaf tuples, nInsert bytes that say on which page each goes (0: the source), the inner
+// tuple, and the leaf tuples
 const IS_ROOT_SPLIT = 0;
 const N_DELETE = 2;
 const N_INSERT = 4;
@@ -42,8 +46,9 @@ const INNER = 2;
 const PARENT = 3;
 
 /**
- * Block 0: the leaf page that is split, unless it is the root; 1: another leaf page that takes tuples, if any; 2: the page
- * of the new inner tuple (the root, when that is split); 3: the page of the parent, if it is another.
+ * Block 0: the leaf page that is split, unless it is the root; 1: another leaf page that takes
+ * tuples, if any; 2: the page of the new inner tuple (the root, when that is split); 3: the page of
+ * the parent, if it is another.
  *
  * @throws {RedoError} when the record or the page is malformed
  */
@@ -80,7 +85,10 @@ export function redoPickSplit(rec: WalRecord, blk: number): void {
   }
 }
 
-/** Whoever is on the way to the deleted leaf tuples is redirected to the inner tuple; a build has no such readers. */
+/**
+ * Readers on their way to the deleted leaf tuples are redirected to the inner tuple; an index build
+ * has no such readers.
+ */
 function deleteSplitTuples(rec: WalRecord, xlrec: number): void {
   const nDelete = u16(xlrec + N_DELETE);
   mainData(rec, SIZE_OF_PICK_SPLIT + nDelete * SIZE_OF_OFFSET_NUMBER);
@@ -96,7 +104,9 @@ function deleteSplitTuples(rec: WalRecord, xlrec: number): void {
   );
 }
 
-/** Inserts those leaf tuples that the record assigns to the page: the source page or the other one. */
+/**
+ * Inserts the leaf tuples that the record assigns to the page: the source page or the other one.
+ */
 function insertLeafTuples(rec: WalRecord, xlrec: number, page: typeof SRC | typeof DEST): void {
   const nInsert = u16(xlrec + N_INSERT);
   const select = innerTupleAddress(rec, xlrec) - nInsert;

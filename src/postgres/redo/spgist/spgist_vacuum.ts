@@ -1,4 +1,7 @@
-/** Redo of vacuum on SP-GiST pages (spgRedoVacuumLeaf, spgRedoVacuumRoot, spgRedoVacuumRedirect). Block 0 is the page. */
+/**
+ * Redo of vacuum on SP-GiST pages (spgRedoVacuumLeaf, spgRedoVacuumRoot, spgRedoVacuumRedirect).
+ * Block 0 is the page.
+ */
 import type { WalRecord } from "../../wal/record.ts";
 import { INVALID_BLOCK_NUMBER, INVALID_OFFSET_NUMBER } from "../page/item_pointer.ts";
 import { itemId, pageIndexMultiDelete, pageSetLsn, setItemId } from "../page/page.ts";
@@ -25,8 +28,8 @@ const LEAF_N_CHAIN = 6;
 const SIZE_OF_VACUUM_LEAF = 16;
 
 /**
- * Tuples of a leaf page become dead ones or placeholders; live ones move to the head of their chain, so that the downlink
- * still finds them; chains are closed over the gaps.
+ * Tuples of a leaf page become dead ones or placeholders; live ones move to the head of their
+ * chain, so that the downlink still finds them; chains are closed over the gaps.
  */
 export function redoVacuumLeaf(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
@@ -69,7 +72,9 @@ function replaceAll(offsets: number, count: number, state: number): void {
 const ROOT_N_DELETE = 0;
 const SIZE_OF_VACUUM_ROOT = 12;
 
-/** On a root page that is a leaf nothing points to a tuple, so the deleted ones just go. */
+/**
+ * On a root page that is a leaf nothing points to a tuple, so deleted tuples are simply removed.
+ */
 export function redoVacuumRoot(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   const nDelete = u16(mainData(rec, SIZE_OF_VACUUM_ROOT) + ROOT_N_DELETE);
@@ -89,15 +94,18 @@ export function redoVacuumRedirect(rec: WalRecord, blk: number): void {
   vacuumRedirect(rec, blk, SIZE_OF_VACUUM_REDIRECT);
 }
 
-/** Applies XLOG_SPGIST_VACUUM_REDIRECT, from PostgreSQL 16 on. @throws {RedoError} when the record or the page is malformed */
+/**
+ * Applies XLOG_SPGIST_VACUUM_REDIRECT, from PostgreSQL 16 on. @throws {RedoError} when the record
+ * or the page is malformed
+ */
 export function redoVacuumRedirect16(rec: WalRecord, blk: number): void {
   vacuumRedirect(rec, blk, SIZE_OF_VACUUM_REDIRECT_16);
   pageSetLsn(PAGE, rec.endLsn);
 }
 
 /**
- * Redirections that nobody follows any more become placeholders; placeholders at the end of the page go.
- * `structSize`: how far into the main data the offset numbers are.
+ * Redirections that nobody follows any more become placeholders; placeholders at the end of the
+ * page are removed. `structSize`: where in the main data the offset numbers start.
  */
 function vacuumRedirect(rec: WalRecord, blk: number, structSize: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);

@@ -1,4 +1,7 @@
-/** Transaction status records, src/include/access/clog.h. Every parser throws {@link WalError} on a short record. */
+/**
+ * Transaction status records, src/include/access/clog.h. Every parser throws {@link WalError} on a
+ * short record.
+ */
 import type { WalFormat } from "../wal_format.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
@@ -11,7 +14,7 @@ export function parseClogZeroPage(rec: WalRecord, pg: WalFormat): number {
   return new MainData(rec).slruPage(pg);
 }
 
-/** Segments wholly before `pageno` go away. */
+/** Removes segments wholly before `pageno`. */
 export interface ClogTruncate {
   pageno: number;
   oldestXact: number;

@@ -1,4 +1,7 @@
-/** Commit timestamp records, src/include/access/commit_ts.h. Every parser throws {@link WalError} on a short record. */
+/**
+ * Commit timestamp records, src/include/access/commit_ts.h. Every parser throws {@link WalError} on
+ * a short record.
+ */
 import type { WalFormat } from "../wal_format.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
@@ -11,7 +14,7 @@ export function parseCommitTsZeroPage(rec: WalRecord, pg: WalFormat): number {
   return new MainData(rec).slruPage(pg);
 }
 
-/** Segments wholly before `pageno` go away. */
+/** Removes segments wholly before `pageno`. */
 export interface CommitTsTruncate {
   pageno: number;
   oldestXid: number;

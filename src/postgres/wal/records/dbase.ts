@@ -4,7 +4,7 @@ import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
 
-/** A database came into being as a copy of every file of another one, in one record. */
+/** Creates a database as a copy of every file of another one, in one record. */
 export interface DbaseCreateFileCopy {
   kind: "create_file_copy";
   db_id: number;
@@ -13,14 +13,14 @@ export interface DbaseCreateFileCopy {
   src_tablespace_id: number;
 }
 
-/** A database came into being empty; its blocks follow in WAL. */
+/** Creates an empty database; its blocks follow in the WAL. */
 export interface DbaseCreateWalLog {
   kind: "create_wal_log";
   db_id: number;
   tablespace_id: number;
 }
 
-/** A database's directories in these tablespaces go away. */
+/** Removes a database's directories in these tablespaces. */
 export interface DbaseDrop {
   kind: "drop";
   db_id: number;

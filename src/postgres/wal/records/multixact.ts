@@ -1,4 +1,7 @@
-/** MultiXact records, src/include/access/multixact.h. Every parser throws {@link WalError} on a short record. */
+/**
+ * MultiXact records, src/include/access/multixact.h. Every parser throws {@link WalError} on a
+ * short record.
+ */
 import type { WalFormat } from "../wal_format.ts";
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";

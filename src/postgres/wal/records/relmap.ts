@@ -14,7 +14,7 @@ export interface RelmapUpdate {
   data: Uint8Array;
 }
 
-/** @throws {WalError} when the record is short, or the map has not the size of the major's */
+/** @throws {WalError} when the record is short, or the map does not have the major's size */
 export function parseRelmapUpdate(rec: WalRecord, pg: WalFormat): RelmapUpdate {
   const data = new MainData(rec);
   const dbid = data.u32();

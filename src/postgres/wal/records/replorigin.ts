@@ -1,4 +1,7 @@
-/** Replication origin records, src/include/replication/origin.h. Every parser throws {@link WalError} on a short record. */
+/**
+ * Replication origin records, src/include/replication/origin.h. Every parser throws
+ * {@link WalError} on a short record.
+ */
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
 
@@ -6,7 +9,7 @@ export const XLOG_REPLORIGIN_SET = 0x00;
 export const XLOG_REPLORIGIN_DROP = 0x10;
 
 export interface ReploriginSet {
-  /** A position of the other system's: any 64-bit value. */
+  /** A position in the other system's WAL: any 64-bit value. */
   remote_lsn: bigint;
   node_id: number;
   force: boolean;

@@ -1,4 +1,7 @@
-/** Relation file records, src/include/catalog/storage_xlog.h. Every parser throws {@link WalError} on a bad record. */
+/**
+ * Relation file records, src/include/catalog/storage_xlog.h. Every parser throws {@link WalError}
+ * on a bad record.
+ */
 import type { RelFileNode } from "../../cluster/rel_file_node.ts";
 import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
@@ -28,7 +31,8 @@ export function parseSmgrCreate(rec: WalRecord): SmgrCreate {
 }
 
 /**
- * The main fork is cut to `blkno` blocks; visibility map and free space map to what describes these blocks.
+ * The main fork is cut to `blkno` blocks; visibility map and free space map to what describes these
+ * blocks.
  */
 export interface SmgrTruncate {
   blkno: number;

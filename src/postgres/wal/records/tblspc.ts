@@ -1,4 +1,7 @@
-/** Tablespace records, src/include/commands/tablespace.h. Every parser throws {@link WalError} on a short record. */
+/**
+ * Tablespace records, src/include/commands/tablespace.h. Every parser throws {@link WalError} on a
+ * short record.
+ */
 import { MainData } from "../main_data.ts";
 import type { WalRecord } from "../record.ts";
 

@@ -1,6 +1,6 @@
 /**
- * Records of the WAL machinery itself, src/include/catalog/pg_control.h and src/include/access/xlog_internal.h.
- * Every parser throws {@link WalError} on a short record.
+ * Records of the WAL machinery itself, src/include/catalog/pg_control.h and
+ * src/include/access/xlog_internal.h. Every parser throws {@link WalError} on a short record.
  */
 import { type CheckPoint, parseCheckpoint, SIZE_OF_CHECKPOINT } from "../../cluster/checkpoint.ts";
 import { WalError } from "../error.ts";
