@@ -87,7 +87,10 @@ export function redoHeap2(rec: WalRecord, blk: number): void {
   }
 }
 
-/** XLOG_HEAP2_PRUNE. Block data: pairs (from, to) of line pointers to redirect, then those that are dead, then those that are unused. */
+/**
+ * XLOG_HEAP2_PRUNE. Block data: pairs (from, to) of line pointers to redirect, then those that are
+ * dead, then those that are unused.
+ */
 function changeLinePointers(rec: WalRecord): void {
   const main = mainData(rec, SIZE_OF_HEAP_PRUNE);
   const redirected = u16(main + PRUNE_NREDIRECTED);
@@ -101,7 +104,10 @@ function changeLinePointers(rec: WalRecord): void {
   for (; at < end; at += 2) setItemId(PAGE, u16(at), 0);
 }
 
-/** Applies XLOG_HEAP2_PRUNE, from PostgreSQL 15 on. @throws {RedoError} when record and page don't fit together */
+/**
+ * Applies XLOG_HEAP2_PRUNE, from PostgreSQL 15 on. @throws {RedoError} when record and page don't
+ * fit together
+ */
 export function redoPrune(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   changeLinePointers(rec);
@@ -109,7 +115,10 @@ export function redoPrune(rec: WalRecord, blk: number): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** Applies XLOG_HEAP2_PRUNE of PostgreSQL 14. @throws {RedoError} when record and page don't fit together */
+/**
+ * Applies XLOG_HEAP2_PRUNE of PostgreSQL 14. @throws {RedoError} when record and page don't fit
+ * together
+ */
 export function redoPruneKeepingLines(rec: WalRecord, blk: number): void {
   if (blk !== 0) throw unexpectedBlock(blk);
   changeLinePointers(rec);
@@ -172,7 +181,10 @@ function redoMultiInsert(rec: WalRecord): void {
   pageSetLsn(PAGE, rec.endLsn);
 }
 
-/** Locks a later version of a row; unlike XLOG_HEAP_LOCK it leaves t_cid, t_ctid and HEAP_HOT_UPDATED alone. */
+/**
+ * Locks a later version of a row; unlike XLOG_HEAP_LOCK it leaves t_cid, t_ctid and
+ * HEAP_HOT_UPDATED alone.
+ */
 function redoLockUpdated(rec: WalRecord): void {
   const main = mainData(rec, SIZE_OF_HEAP_LOCK);
   const tuple = heapTuple(PAGE, u16(main + LOCK_OFFNUM));
@@ -182,8 +194,9 @@ function redoLockUpdated(rec: WalRecord): void {
 }
 
 /**
- * The heap page keeps its LSN, as in a cluster without checksums and wal_log_hints. In one with them PostgreSQL moves it: the
- * record does not tell which it is, so that is up to whoever knows the cluster ({@link movesLsnWithHints}).
+ * The heap page keeps its LSN, as in a cluster without checksums and wal_log_hints. In one with
+ * them PostgreSQL moves it: the record does not tell which it is, so that is up to whoever knows
+ * the cluster ({@link movesLsnWithHints}).
  */
 function redoVisible(rec: WalRecord, blk: number): void {
   if (blk === VISIBLE_VM_BLOCK) redoVisibleInMap(rec);
@@ -192,9 +205,10 @@ function redoVisible(rec: WalRecord, blk: number): void {
 }
 
 /**
- * Whether the record sets the LSN of the page of block reference `blk` only in a cluster that logs hint bits, one with data
- * checksums or wal_log_hints (XLogHintBitIsNeeded). Of all that PostgreSQL replays only this depends on that: {@link
- * XLOG_HEAP2_VISIBLE}, whose heap page the server has to guard against a torn write there, in every major.
+ * Whether the record sets the LSN of the page of block reference `blk` only in a cluster that logs
+ * hint bits, one with data checksums or wal_log_hints (XLogHintBitIsNeeded). Of all that PostgreSQL
+ * replays only this depends on that: {@link XLOG_HEAP2_VISIBLE}, whose heap page the server has to
+ * guard against a torn write there, in every major.
  */
 export function movesLsnWithHints(rec: WalRecord, blk: number): boolean {
   return rec.xl_rmid === RM_HEAP2_ID && blk === VISIBLE_HEAP_BLOCK &&
