@@ -222,6 +222,11 @@ export class TimelineStore {
     this.#memory.open.putValue(slot, block, lsn, value, tag, willInit);
   }
 
+  /** The LSN of the newest version that was added, readable or not. */
+  get lastPutLsn(): number {
+    return this.#memory.open.lastPutLsn;
+  }
+
   /**
    * A WAL record starts here, at or above {@link lastLsn}; a new timeline may begin with records
    * that end at or below its {@link startLsn}. Must ascend.

@@ -82,14 +82,15 @@ export class Timeline {
   readonly #record = new WalRecord();
   readonly #waiters = new LsnWaiters();
   #decoder: WalDecoder;
-  /** The timeline's end while it prepares the decoder's last record, and after that has failed. */
+  /** The timeline's end while it prepares the decoder's last record, and after that one could not be taken in. */
   #before: { readonly end: Lsn; readonly position: Lsn; readonly lastStart: Lsn } | null = null;
   /** Settles when the record under preparation is installed, or has failed. */
   #taking: Promise<void> | null = null;
   /** Aborted to leave such a record for the next start. */
   readonly #closing = new AbortController();
   #wal: WalStore | null = null;
-  #failure: Error | null = null;
+  /** A record that could not be taken in: the timeline ends in front of it and takes no more. */
+  #failure: ZenithError | null = null;
   /** Why it can't be used any more; set once. */
   #gone: Error | null = null;
 
@@ -204,15 +205,24 @@ export class Timeline {
     if (this.position > from) {
       this.#logger.info("replayed WAL", { from: formatLsn(from), to: formatLsn(this.position) });
     }
-    await this.restartReceiving();
+    if (this.#failure === null) await this.restartReceiving();
+    // A later Zenith may know the record: its WAL stays.
+    else await this.wal.truncate(this.wal.writtenLsn);
   }
 
-  /** False when the WAL ends in this piece: what follows was not complete when the server stopped. */
+  /**
+   * False when the WAL ends in this piece: what follows was not complete when the server stopped, or is a record that can't be
+   * taken in; the history before that one can be read.
+   */
   async #replayPiece(at: Lsn, bytes: Uint8Array): Promise<boolean> {
     try {
       await this.#take(at, bytes);
       return true;
     } catch (error) {
+      if (error === this.#failure && this.#failure?.kind === "corrupt_data") {
+        this.#logger.error("the timeline can be read and takes no more WAL", { error: this.#failure });
+        return false;
+      }
       if (!(error instanceof WalError)) throw error;
       this.#logger.info("WAL ends", { at: formatLsn(this.position), why: error.message });
       return false;
@@ -290,7 +300,7 @@ export class Timeline {
       while (decoder.next(record)) {
         const prepare = this.#ingest.preparation(record);
         if (prepare !== null) return this.#takePrepared(record, end, prepare);
-        this.#apply(record);
+        this.#apply(record, end);
         end = record.endLsn as Lsn;
       }
     } finally {
@@ -328,7 +338,8 @@ export class Timeline {
     await this.#takeRecords();
   }
 
-  #apply(record: WalRecord): void {
+  /** @param end of the record before: the timeline ends there when this one can't be taken in */
+  #apply(record: WalRecord, end: Lsn): void {
     try {
       this.#ingest.apply(record);
     } catch (error) {
@@ -342,6 +353,11 @@ export class Timeline {
         }`,
         { cause: error },
       );
+      const position = nextRecordLsn(end, this.walSegmentSize);
+      this.#before = { end, position, lastStart: record.xl_prev as Lsn };
+      // The records before it count; with a part of this one between them they can be read only.
+      if (this.store.lastPutLsn <= end) this.#advance(end);
+      this.#waiters.reached(position);
       throw this.#failure;
     }
   }
