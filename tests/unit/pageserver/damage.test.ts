@@ -13,7 +13,7 @@ const NAMES = ["main", "child", "grandchild", "sibling"].map(parseBranchName) as
   BranchName,
 ];
 const [MAIN, CHILD, GRANDCHILD, SIBLING] = NAMES;
-const NEW = parseBranchName("new");
+const NEW = parseBranchName("fresh");
 const NOBODY = (): boolean => false;
 
 class Damaged implements AsyncDisposable {
