@@ -12,6 +12,7 @@ export {
 } from "./value/object_id.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./layer/key_rewriter.ts";
 export {
+  hasAllLayers,
   isTimelineDirectory,
   type LayerEntry,
   metadataPath,

@@ -156,7 +156,7 @@ async function measureBusy(workdir: string, tenantId: TenantId, source: Postgres
   for (let i = 0; i < stage.timelines; i++) {
     const name = parseBranchName(`b${stage.timelines}_${i}`);
     const { timelineId } = await tenant.branches.create(name, parseStartPoint("main"));
-    timelines.push(await tenant.timelines.get(timelineId));
+    timelines.push((await tenant.timelines.hold(timelineId)).value);
   }
   resetPeakRss();
   let most = 0;

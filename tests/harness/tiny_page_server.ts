@@ -49,7 +49,7 @@ export function openTinyPageServer(
 export async function mainTimeline(server: PageServer, tenant: TenantId = TINY_TENANT): Promise<Timeline> {
   const { branches, timelines } = server.tenant(tenant);
   const [main] = await branches.list();
-  return await timelines.get(main!.timelineId);
+  return (await timelines.hold(main!.timelineId)).value;
 }
 
 /** Builds WAL that goes on at the timeline's end. */

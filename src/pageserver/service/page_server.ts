@@ -9,6 +9,7 @@ import {
   type TenantId,
   type TimelineId,
 } from "../../common/id.ts";
+import type { Hold } from "../../common/held.ts";
 import type { Logger } from "../../process/log.ts";
 import { Scrub } from "../../process/scrub.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
@@ -104,7 +105,12 @@ export class PageServer {
       pauseMs: config.scrub_pause_s * 1000,
       hint: RESTORE_LAYER,
     });
-    this.#upkeep = new Upkeep(logger, config.gc_period_s * 1000, () => performance.now());
+    this.#upkeep = new Upkeep({
+      logger,
+      gcPeriodMs: config.gc_period_s * 1000,
+      idleMs: config.idle_timeline_s * 1000,
+      clockMs: () => performance.now(),
+    });
     this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_INTERVAL_MS);
     this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
   }
@@ -273,8 +279,16 @@ export class PageServer {
     return tenant;
   }
 
-  /** Pulls the timeline's WAL from `connInfo` from now on, unless what it pulls from already serves as well; that is left first. */
-  receiveFrom(timeline: Timeline, connInfo: string): void {
+  /**
+   * Pulls the timeline's WAL from `connInfo` from now on, unless what it pulls from already serves as well; that is left first.
+   *
+   * @param held is disposed of when nothing is pulled any more
+   * @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string, `not_found`
+   */
+  receiveFrom(held: Hold<Timeline>, connInfo: string): void {
+    using stack = new DisposableStack();
+    stack.use(held);
+    const timeline = held.value;
     timeline.assertPresent();
     const current = this.#receivers.get(timeline.timelineId);
     if (current?.running === true && !current.yieldsTo(connInfo)) return;
@@ -282,6 +296,8 @@ export class PageServer {
     const logger = this.#context.logger.child({ tenant: timeline.tenantId, timeline: timeline.timelineId });
     const receiver = new WalReceiver(timeline, connInfo, logger, left ?? Promise.resolve());
     this.#receivers.set(timeline.timelineId, receiver);
+    const holds = stack.move();
+    void receiver.ended.finally(() => holds.dispose());
   }
 
   /** How the timeline's receiver is; null when it has had none. */
@@ -346,7 +362,8 @@ export class PageServer {
       }
       void this.#expire(tenant);
     }
-    this.#upkeep.start(() => [...this.#tenants.values()]);
+    // Nothing brings WAL to a timeline that is closed: who does holds it.
+    this.#upkeep.start(() => [...this.#tenants.values()], (id) => this.#receivers.delete(id));
   }
 
   /** One tenant's branches do not wait for another's. Never rejects. */

@@ -2,6 +2,7 @@
 import { formatDuration } from "../../common/duration.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
+import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { ConnectionHandler } from "../../pgwire/session.ts";
@@ -27,8 +28,8 @@ export function pageService(server: PageServer): ConnectionHandler {
 
 function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
   /** @throws {ZenithError} `not_found` when the tenant, or its timeline, does not exist */
-  const open = (names: { tenant: TenantId; timeline: TimelineId }): Promise<Timeline> =>
-    server.tenant(names.tenant).timelines.get(names.timeline);
+  const hold = (names: { tenant: TenantId; timeline: TimelineId }): Promise<Hold<Timeline>> =>
+    server.tenant(names.tenant).timelines.hold(names.timeline);
 
   return {
     status: () => server.status(),
@@ -110,17 +111,19 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     },
 
     async lsnAt({ tenant, timeline, timestamp }) {
-      const found = await lsnAt(server.tenant(tenant).timelines, await open({ tenant, timeline }), timestamp);
+      using held = await hold({ tenant, timeline });
+      const found = lsnAt(server.tenant(tenant).timelines, held.value, timestamp);
       return { lsn: formatLsn(found.lsn), timeline_id: found.timeline.timelineId };
     },
 
     async receiverStatus(names) {
-      const { timelineId } = await open(names);
-      return server.receiverState(timelineId) ?? { source: null, streaming: false, error: null };
+      using held = await hold(names);
+      return server.receiverState(held.value.timelineId) ?? { source: null, streaming: false, error: null };
     },
 
     async timelineStatus(names) {
-      const source = await open(names);
+      using held = await hold(names);
+      const source = held.value;
       // Whoever asks may let WAL go on from here: everything before must not be lost any more.
       await source.makeDurable();
       return {
@@ -133,7 +136,8 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     },
 
     async timelineSafekeepers({ safekeepers, ...names }) {
-      const source = await open(names);
+      using held = await hold(names);
+      const source = held.value;
       if (safekeepers.length === 0 && server.isAttached(source.timelineId)) {
         throw new ZenithError("conflict", `a compute runs on timeline ${source.timelineId}`);
       }
@@ -141,27 +145,30 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     },
 
     async pagestream(names, session) {
-      await servePagestream(session, await open(names), server.config.wait_lsn_timeout_ms);
+      using held = await hold(names);
+      await servePagestream(session, held.value, server.config.wait_lsn_timeout_ms);
     },
 
     async basebackup({ lsn = null, lazy, ...names }, session) {
-      const source = await open(names);
+      using held = await hold(names);
+      const source = held.value;
       if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
       const boundary = source.boundary(lsn);
       // Whoever starts from it goes on reading at that LSN for a while.
       await source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
       // A compute that starts here writes on from here: everything before must not be lost any more.
       await source.makeDurable();
-      using head = await WalHead.open(server.tenant(names.tenant).timelines, source, boundary.lsn);
+      using head = WalHead.open(server.tenant(names.tenant).timelines, source, boundary.lsn);
       await session.copyOut(basebackup(source, boundary, head, lazy === true ? "lazy" : "complete"));
     },
 
     async callmemaybe({ conninfo, ...names }) {
-      server.receiveFrom(await open(names), conninfo);
+      server.receiveFrom(await hold(names), conninfo);
     },
 
     async computeAttach(names, session) {
-      const detach = server.attach(await open(names));
+      using held = await hold(names);
+      const detach = server.attach(held.value);
       try {
         await session.copyBoth().run({ onData() {} });
       } finally {
@@ -170,7 +177,8 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     },
 
     async leaseLsn({ lsn, duration = DEFAULT_LEASE_MS, ...names }) {
-      const source = await open(names);
+      using held = await hold(names);
+      const source = held.value;
       const boundary = source.boundary(lsn);
       const end = await source.leases.take(boundary.lsn, duration, Date.now());
       return { lsn: formatLsn(boundary.lsn), expires_at: new Date(end).toISOString() };
@@ -178,7 +186,8 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
 
     async doGc({ horizon, ...names }) {
       const owner = server.tenant(names.tenant);
-      const source = await open(names);
+      using held = await hold(names);
+      const source = held.value;
       // Only what is in layers can be given up.
       await source.store.flush();
       const report = await owner.collectGarbage(source, horizon);
@@ -210,8 +219,8 @@ function branchJson(branch: BranchInfo) {
     ancestor_lsn: branch.ancestorLsn === null ? null : formatLsn(branch.ancestorLsn),
     expires_at: branch.expiresMs === null ? null : new Date(branch.expiresMs).toISOString(),
     is_protected: branch.isProtected,
-    logical_size_bytes: branch.sizes?.logical ?? null,
-    physical_size_bytes: branch.sizes?.physical ?? null,
+    logical_size_bytes: branch.logicalBytes,
+    physical_size_bytes: branch.physicalBytes,
     ...(branch.damage === null ? {} : { damage: branch.damage }),
   };
 }

@@ -8,6 +8,7 @@ import {
   type TenantId,
   type TimelineId,
 } from "../../common/id.ts";
+import type { Hold } from "../../common/held.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { type Damage, type DamagedBranch, damagedFile, unnamedTimeline, unusable } from "./branch_damage.ts";
@@ -15,8 +16,8 @@ import type { Branch, BranchFiles, StartPoint } from "./branch_files.ts";
 import { type TimelineDirectories, withDescendants } from "./timeline_directories.ts";
 import { lsnAt } from "./lsn_at.ts";
 import type { DeletedTimelines } from "./deleted_timelines.ts";
-import type { Timeline } from "../timeline/timeline.ts";
 import type { TenantTimelines } from "./timelines.ts";
+import type { Timeline } from "../timeline/timeline.ts";
 
 /** A branch, as `branch_list` shows it. */
 export interface BranchInfo {
@@ -31,8 +32,9 @@ export interface BranchInfo {
   readonly expiresMs: number | null;
   /** Whether it must not be deleted or restored. */
   readonly isProtected: boolean;
-  /** In bytes: of all relations as PostgreSQL would say, and on disk. null when nobody has asked for them. */
-  readonly sizes: { readonly logical: number; readonly physical: number } | null;
+  /** Of all relations as PostgreSQL would say, and on disk. null when that is not known, or nobody has asked. */
+  readonly logicalBytes: number | null;
+  readonly physicalBytes: number | null;
   /** What is wrong with it although it can be used; null when nothing is known to be. */
   readonly damage: Damage | null;
 }
@@ -112,8 +114,7 @@ export class TenantBranches {
     const branches: BranchInfo[] = [];
     await Promise.all(files.branches.map(async (branch) => {
       try {
-        const sizes = (await this.#timelines.get(branch.timelineId)).sizes();
-        branches.push({ ...await this.#describe(branch), sizes });
+        branches.push(await this.#describeWithSizes(branch));
       } catch (error) {
         // That is not the branch's fault.
         if (error instanceof ZenithError && error.kind === "unavailable") throw error;
@@ -128,8 +129,21 @@ export class TenantBranches {
     return this.#directories.ids().filter((id) => !named.has(id));
   }
 
-  async #describe({ name, timelineId, expiresMs, isProtected }: Branch): Promise<BranchInfo> {
-    const timeline = await this.#timelines.get(timelineId);
+  /** A list of all branches is no reason to open them. */
+  async #describeWithSizes(branch: Branch): Promise<BranchInfo> {
+    const { name, timelineId, expiresMs, isProtected } = branch;
+    const sleeping = this.#timelines.asleep(timelineId);
+    if (sleeping === null) {
+      using held = await this.#timelines.hold(timelineId, false);
+      const { logical, physical } = held.value.sizes();
+      return { ...this.#describe(branch, held.value), logicalBytes: logical, physicalBytes: physical };
+    }
+    const { lastRecordLsn, position, ...rest } = sleeping;
+    const ends = { latestValidLsn: lastRecordLsn, nextLsn: position };
+    return { name, timelineId, expiresMs, isProtected, ...ends, ...rest };
+  }
+
+  #describe({ name, timelineId, expiresMs, isProtected }: Branch, timeline: Timeline): BranchInfo {
     return {
       name,
       timelineId,
@@ -139,7 +153,8 @@ export class TenantBranches {
       ancestorLsn: timeline.store.ancestorLsn,
       expiresMs,
       isProtected,
-      sizes: null,
+      logicalBytes: null,
+      physicalBytes: null,
       damage: timeline.damage(),
     };
   }
@@ -165,9 +180,9 @@ export class TenantBranches {
    */
   async #untilArrived(start: StartPoint, lsn: Lsn): Promise<void> {
     const timelineId = start.timelineId ?? this.#existing(start.branch!).timelineId;
-    const timeline = await this.#timelines.get(timelineId);
+    using held = await this.#timelines.hold(timelineId);
     try {
-      await timeline.waitFor(lsn, ARRIVAL_TIMEOUT_MS);
+      await held.value.waitFor(lsn, ARRIVAL_TIMEOUT_MS);
     } catch (error) {
       if (!(error instanceof ZenithError && error.kind === "timeout")) throw error;
     }
@@ -191,7 +206,9 @@ export class TenantBranches {
 
   async #create(name: BranchName, start: StartPoint, expiresMs: number | null): Promise<BranchInfo> {
     this.#files.assertFree(name);
-    const { ancestor, lsn, timelineId } = await this.#leave(start);
+    const { ancestorId, lsn, created } = await this.#leave(start);
+    using held = created;
+    const { timelineId } = held.value;
     const branch = { name, timelineId, expiresMs, isProtected: false };
     try {
       await this.#files.create(branch);
@@ -203,26 +220,26 @@ export class TenantBranches {
       tenant: this.#tenantId,
       branch: name,
       timeline: timelineId,
-      ancestor: ancestor.timelineId,
+      ancestor: ancestorId,
       lsn: formatLsn(lsn),
     });
-    return await this.#describe(branch);
+    return this.#describe(branch, held.value);
   }
 
   /** Makes a timeline that begins at `start`, and has no name yet. */
   async #leave(
     start: StartPoint,
-  ): Promise<{ ancestor: Timeline; lsn: Lsn; timelineId: TimelineId }> {
-    const ancestorId = start.timelineId ?? this.#existing(start.branch!).timelineId;
-    const named = await this.#timelines.get(ancestorId);
+  ): Promise<{ ancestorId: TimelineId; lsn: Lsn; created: Hold<Timeline> }> {
+    const namedId = start.timelineId ?? this.#existing(start.branch!).timelineId;
+    using named = await this.#timelines.hold(namedId);
     const { timeline: ancestor, lsn: startLsn } = start.timestamp === null
-      ? { timeline: named, lsn: start.lsn }
-      : await lsnAt(this.#timelines, named, start.timestamp);
+      ? { timeline: named.value, lsn: start.lsn }
+      : lsnAt(this.#timelines, named.value, start.timestamp);
     const { lsn } = ancestor.boundary(startLsn);
     // A branch must not stand on what its parent could lose.
     await ancestor.makeDurable();
-    const { timelineId } = await this.#timelines.createBranch(ancestor, lsn);
-    return { ancestor, lsn, timelineId };
+    const created = await this.#timelines.createBranch(ancestor, lsn);
+    return { ancestorId: ancestor.timelineId, lsn, created };
   }
 
   /**
@@ -257,11 +274,13 @@ export class TenantBranches {
     assertUnprotected(before);
     assertUnused([before], inUse);
     if (keepAs !== null) this.#files.assertFree(keepAs);
-    const { ancestor, lsn, timelineId } = await this.#leave(start);
+    const { ancestorId, lsn, created } = await this.#leave(start);
+    using held = created;
+    const { timelineId } = held.value;
     const after = { ...before, timelineId };
     try {
       const needed = withDescendants(before.timelineId, this.#directories.ancestors()).length > 1;
-      if (needed && keepAs === null) throw stillNeeded(name, ancestor.timelineId === before.timelineId);
+      if (needed && keepAs === null) throw stillNeeded(name, ancestorId === before.timelineId);
       assertUnused([before], inUse);
       if (keepAs === null) await this.#files.replace(after);
       else await this.#setAside(before, keepAs, after);
@@ -274,14 +293,14 @@ export class TenantBranches {
       branch: name,
       timeline: timelineId,
       before: before.timelineId,
-      ancestor: ancestor.timelineId,
+      ancestor: ancestorId,
       lsn: formatLsn(lsn),
       ...(keepAs === null ? {} : { keptAs: keepAs }),
     });
     const deleted = keepAs === null
       ? (await this.#delete(before.timelineId, before.timelineId, false, inUse)).timelines
       : [];
-    return { branch: await this.#describe(after), deleted };
+    return { branch: this.#describe(after, held.value), deleted };
   }
 
   /** Makes `before` go by the name `keepAs`, and `after` by the name that was its own. */
@@ -327,7 +346,8 @@ export class TenantBranches {
 
   async #change(branch: Branch): Promise<BranchInfo> {
     await this.#files.replace(branch);
-    return await this.#describe(branch);
+    using held = await this.#timelines.hold(branch.timelineId, false);
+    return this.#describe(branch, held.value);
   }
 
   /** Takes back a branch that could not be made. What is left of it is removed at the next start. */
@@ -374,7 +394,8 @@ export class TenantBranches {
       const branch = this.#existing(from);
       await this.#files.rename(from, to);
       this.#logger.info("branch renamed", { tenant: this.#tenantId, from, to });
-      return await this.#describe({ ...branch, name: to });
+      using held = await this.#timelines.hold(branch.timelineId, false);
+      return this.#describe({ ...branch, name: to }, held.value);
     });
   }
 

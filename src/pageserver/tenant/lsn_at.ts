@@ -6,19 +6,20 @@ import type { Timeline } from "../timeline/timeline.ts";
 /**
  * Where a point in time is in a timeline's history, which goes back into its ancestors'.
  *
+ * @param timeline that the caller holds
  * @param timestamp microseconds since 2000
- * @returns the LSN, and the timeline that it belongs to
+ * @returns the LSN, and the timeline that it belongs to; that is open as long as the one that was given
  * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins
  */
-export async function lsnAt(
+export function lsnAt(
   timelines: TenantTimelines,
   timeline: Timeline,
   timestamp: number,
-): Promise<{ timeline: Timeline; lsn: Lsn }> {
+): { timeline: Timeline; lsn: Lsn } {
   const lsn = timeline.lsnAt(timestamp, timestampOfMs(Date.now()));
   let owner = timeline;
   while (owner.ancestorId !== null && lsn < owner.store.startLsn) {
-    owner = await timelines.get(owner.ancestorId);
+    owner = timelines.ancestorOf(owner);
   }
   return { timeline: owner, lsn };
 }

@@ -5,6 +5,7 @@ import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
+import { readMetadata } from "../../pagestore/mod.ts";
 import { BranchFiles } from "./branch_files.ts";
 import { TimelineDirectories } from "./timeline_directories.ts";
 import { collectGarbage, type GarbageReport } from "../timeline/garbage.ts";
@@ -95,6 +96,19 @@ export class Tenant {
       ...report,
     });
     return report;
+  }
+
+  /** Timelines that have layers of their own, open or not. @throws {ZenithError} `io` */
+  timelinesWithLayers(): TimelineId[] {
+    const { disk, paths } = this.#context;
+    return this.#directories.ids().filter((id) => {
+      try {
+        return readMetadata(disk, paths.timeline(this.id, id)).layers.length > 0;
+      } catch {
+        // A damaged one is told of elsewhere.
+        return false;
+      }
+    });
   }
 
   /** What all of the tenant takes on disk, in bytes, whether it is open or not; as of a few seconds ago at most. */

@@ -1,5 +1,7 @@
 import { basename } from "node:path";
+import { assert } from "../../common/assert.ts";
 import { withIoErrors, ZenithError } from "../../common/errors.ts";
+import { HeldOnes, type Hold } from "../../common/held.ts";
 import { generateTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { readMetadata, TimelineStore } from "../../pagestore/mod.ts";
@@ -8,96 +10,141 @@ import { WalStore } from "../../wal_store/wal_store.ts";
 import { Leases } from "../timeline/leases.ts";
 import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
 import { storeOptions, type TenantContext } from "./context.ts";
+import { type SleepingTimeline, SleepingTimelines } from "./sleeping.ts";
 import { Timeline } from "../timeline/timeline.ts";
 import { decodeTimelineInfo, encodeTimelineInfo, type TimelineInfo } from "../timeline/timeline_info.ts";
 
-/** A tenant's timelines that are open: each is opened when it is first asked for, after those it comes from. */
+/** A tenant's timelines: each is opened when it is first asked for, after those it comes from, and closed when nobody needs it. */
 export class TenantTimelines {
   readonly #tenantId: TenantId;
   readonly #context: TenantContext;
-  readonly #timelines = new Map<TimelineId, Promise<Timeline>>();
-  /** Those of them that have been opened. */
-  readonly #opened = new Map<TimelineId, Timeline>();
+  readonly #held: HeldOnes<TimelineId, Timeline>;
+  /** Each open timeline holds the one that it comes from. */
+  readonly #ancestors = new Map<Timeline, Hold<Timeline>>();
+  /** What is known of timelines that are closed. */
+  readonly #sleeping: SleepingTimelines;
   /** Aborted when no timeline is to be opened any more. */
   readonly #shutting = new AbortController();
 
   constructor(tenantId: TenantId, context: TenantContext) {
     this.#tenantId = tenantId;
     this.#context = context;
+    this.#sleeping = new SleepingTimelines(context.disk, context.paths, tenantId);
+    this.#held = new HeldOnes({
+      open: (id) => this.#open(id),
+      close: (timeline) => this.#close(timeline),
+      nowMs: () => performance.now(),
+    });
   }
 
-  /** The timeline, opened if it isn't. @throws {ZenithError} `not_found` */
-  get(id: TimelineId): Promise<Timeline> {
-    if (this.isShut) return Promise.reject(shuttingDown());
-    return this.#timelines.get(id) ?? this.#add(id, this.#open(id));
+  /**
+   * The timeline, opened if it isn't, and kept open until the hold is disposed of. Whoever uses one holds it.
+   *
+   * @param isUse false for upkeep: that does not keep it from being closed afterwards
+   * @throws {ZenithError} `not_found`
+   */
+  async hold(id: TimelineId, isUse = true): Promise<Hold<Timeline>> {
+    if (this.isShut) throw shuttingDown();
+    return await this.#held.hold(id, isUse);
   }
 
-  #add(id: TimelineId, opening: Promise<Timeline>): Promise<Timeline> {
-    this.#timelines.set(id, opening);
-    opening.then(
-      (timeline) => {
-        if (this.#timelines.get(id) === opening) this.#opened.set(id, timeline);
-      },
-      // A timeline that could not be opened may be mended and asked for again.
-      () => {
-        if (this.#timelines.get(id) === opening) this.#timelines.delete(id);
-      },
-    );
-    return opening;
+  /** The same of one that is open now; null when it is not. Not a use. */
+  holdIfOpen(id: TimelineId): Hold<Timeline> | null {
+    return this.#held.holdIfOpen(id);
   }
 
   /** Those that are open now, without those that still replay their WAL, which may take hours. */
   opened(): Timeline[] {
-    return [...this.#opened.values()];
+    return this.#held.opened();
   }
 
   /** The timeline if it is open now, null while it is being opened. */
   ifOpenNow(id: TimelineId): Timeline | null | undefined {
-    return this.#opened.get(id) ?? (this.#timelines.has(id) ? null : undefined);
+    return this.#held.peek(id);
   }
 
   /** The timeline if it is open, or when it is; undefined when it is not, or can't be opened. */
   async ifOpen(id: TimelineId): Promise<Timeline | undefined> {
-    return await this.#timelines.get(id)?.catch(() => undefined);
+    return await this.#held.ifOpen(id);
+  }
+
+  /** The one that an open timeline comes from, which stays open with it. */
+  ancestorOf(timeline: Timeline): Timeline {
+    const ancestor = this.#ancestors.get(timeline);
+    assert(ancestor !== undefined, "an open branch holds what it comes from");
+    return ancestor.value;
+  }
+
+  /** What can be said of a timeline without opening it; null when it is open, or that is not enough. */
+  asleep(id: TimelineId): SleepingTimeline | null {
+    return this.#held.peek(id) === undefined ? this.#sleeping.get(id) : null;
   }
 
   /**
    * Makes a timeline that leaves `ancestor` at `lsn`, a record boundary of it.
    *
+   * @param ancestor that the caller holds
    * @throws {ZenithError} `out_of_range`, `disk_full`, `io`
    */
-  async createBranch(ancestor: Timeline, lsn: Lsn): Promise<Timeline> {
+  async createBranch(ancestor: Timeline, lsn: Lsn): Promise<Hold<Timeline>> {
     const id = generateTimelineId();
     const { paths } = this.#context;
     const info = { ancestorId: ancestor.timelineId, walStartLsn: lsn, pgMajor: ancestor.pg.major };
-    const store = await TimelineStore.create(paths.timeline(this.#tenantId, id), {
-      ...storeOptions(this.#context, ancestor.pg),
-      // A branch at the end may start behind a page header that comes after the last record.
-      ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
-      startLsn: lsn,
-      userData: encodeTimelineInfo(info),
-      // Durable with the rest, where the WAL store would sync once more for it.
-      subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
-    });
-    return await this.#add(id, this.#start(id, store, info));
+    const held = await this.#held.hold(ancestor.timelineId, false);
+    return await this.#held.add(
+      id,
+      this.#startOn(held, async () => {
+        const store = await TimelineStore.create(paths.timeline(this.#tenantId, id), {
+          ...storeOptions(this.#context, ancestor.pg),
+          // A branch at the end may start behind a page header that comes after the last record.
+          ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
+          startLsn: lsn,
+          userData: encodeTimelineInfo(info),
+          // Durable with the rest, where the WAL store would sync once more for it.
+          subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
+        });
+        return await this.#start(id, store, info);
+      }),
+    );
   }
 
-  /** Closes a timeline if it is open. */
+  /** Closes a timeline if it is open, whoever uses it. */
   async release(id: TimelineId): Promise<void> {
-    const timeline = this.#timelines.get(id);
-    if (timeline === undefined) return;
+    await this.#held.closeNow(id);
+    this.#sleeping.forget(id);
+  }
+
+  /**
+   * Closes timelines that nobody has used for `idleMs`; what is not in layers is written out first.
+   *
+   * @param closes called for each in the moment from which on it has to be opened again
+   */
+  async closeIdle(idleMs: number, closes: (id: TimelineId) => void): Promise<void> {
+    if (this.isShut) return;
+    await this.#held.closeIdle(idleMs, (timeline) => this.#prepareToSleep(timeline), (id, timeline) => {
+      this.#sleeping.remember(timeline);
+      closes(id);
+    });
+  }
+
+  async #prepareToSleep(timeline: Timeline): Promise<boolean> {
+    if (this.isShut || timeline.isGone) return false;
+    return await timeline.putInLayers();
+  }
+
+  async #close(timeline: Timeline): Promise<void> {
     try {
-      await (await timeline).close();
+      await timeline.close();
     } finally {
-      this.#timelines.delete(id);
-      this.#opened.delete(id);
+      this.#ancestors.get(timeline)?.[Symbol.dispose]();
+      this.#ancestors.delete(timeline);
     }
   }
 
   /** Opens none from now on, and breaks off openings under way. @returns those that are open */
   async shut(): Promise<Timeline[]> {
     this.#shutting.abort(shuttingDown());
-    await Promise.allSettled(this.#timelines.values());
+    await this.#held.settled();
     return this.opened();
   }
 
@@ -106,6 +153,7 @@ export class TenantTimelines {
   }
 
   async #open(id: TimelineId): Promise<Timeline> {
+    if (this.isShut) throw shuttingDown();
     const { disk, paths } = this.#context;
     const directory = paths.timeline(this.#tenantId, id);
     if (withIoErrors("look for timeline", directory, () => disk.statSync(directory)) === null) {
@@ -113,14 +161,30 @@ export class TenantTimelines {
     }
     const metadata = readMetadata(disk, directory);
     const info = decodeTimelineInfo(metadata.userData, directory);
-    const ancestor = info.ancestorId === null ? null : await this.get(info.ancestorId);
-    const store = await TimelineStore.open(directory, {
-      ...storeOptions(this.#context, pgVersion(info.pgMajor)),
-      ...(ancestor === null
-        ? {}
-        : { ancestor: { store: ancestor.store, lsn: (metadata.ancestorLsn ?? INVALID_LSN) as Lsn } }),
+    const held = info.ancestorId === null ? null : await this.hold(info.ancestorId, false);
+    const timeline = await this.#startOn(held, async () => {
+      const store = await TimelineStore.open(directory, {
+        ...storeOptions(this.#context, pgVersion(info.pgMajor)),
+        ...(held === null
+          ? {}
+          : { ancestor: { store: held.value.store, lsn: (metadata.ancestorLsn ?? INVALID_LSN) as Lsn } }),
+      });
+      return await this.#start(id, store, info);
     });
-    return await this.#start(id, store, info);
+    this.#sleeping.forget(id);
+    return timeline;
+  }
+
+  /** The ancestor is held as long as what is started on it is open. */
+  async #startOn(ancestor: Hold<Timeline> | null, start: () => Promise<Timeline>): Promise<Timeline> {
+    try {
+      const timeline = await start();
+      if (ancestor !== null) this.#ancestors.set(timeline, ancestor);
+      return timeline;
+    } catch (error) {
+      ancestor?.[Symbol.dispose]();
+      throw error;
+    }
   }
 
   async #start(id: TimelineId, store: TimelineStore, info: TimelineInfo): Promise<Timeline> {

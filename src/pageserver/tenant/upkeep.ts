@@ -13,14 +13,28 @@ const BUSY_WAL_BYTES = 8 << 20;
 /** With so many layer files it is merged all the same: reads get slower with each. */
 const MERGE_BUSY_FROM_LAYERS = 24;
 
+/** Timelines that are not open long enough have history given up once in so many of its periods. */
+const SLEEPING_GC_PERIODS = 24;
+
+export interface UpkeepOptions {
+  readonly logger: Logger;
+  /** How often each open timeline gives up history. */
+  readonly gcPeriodMs: number;
+  /** A timeline that nobody has used for so long is closed. */
+  readonly idleMs: number;
+  readonly clockMs: () => number;
+}
+
 /**
- * Keeps open timelines quick and small: merges their layers when that is due, gives up history now and then. One thing after the
- * other, in the background; each timeline has its turn, even if another one always has something to merge.
+ * Keeps open timelines quick and small: merges their layers when that is due, gives up history now and then, and closes those that nobody
+ * needs. One thing after the other, in the background; each timeline has its turn, even if another one always has something to merge.
  */
 export class Upkeep {
   readonly #logger: Logger;
   readonly #gcPeriodMs: number;
+  readonly #idleMs: number;
   readonly #clockMs: () => number;
+  #nextSleepingGcMs: number;
   readonly #nextGcMs = new Map<TimelineId, number>();
   readonly #retryMs = new Map<TimelineId, number>();
   /** Where each timeline ended at the last visit. */
@@ -28,16 +42,22 @@ export class Upkeep {
   #running: Promise<void> | null = null;
   #stopped = false;
 
-  constructor(logger: Logger, gcPeriodMs: number, clockMs: () => number) {
+  constructor({ logger, gcPeriodMs, idleMs, clockMs }: UpkeepOptions) {
     this.#logger = logger;
     this.#gcPeriodMs = gcPeriodMs;
+    this.#idleMs = idleMs;
     this.#clockMs = clockMs;
+    this.#nextSleepingGcMs = clockMs() + gcPeriodMs * SLEEPING_GC_PERIODS;
   }
 
-  /** Goes over all open timelines until there is nothing to do, unless it is at it. */
-  start(tenants: () => readonly Tenant[]): void {
+  /**
+   * Goes over all timelines until there is nothing to do, unless it is at it.
+   *
+   * @param closes called for each timeline that is closed, in the moment from which on it has to be opened again
+   */
+  start(tenants: () => readonly Tenant[], closes: (id: TimelineId) => void): void {
     if (this.#running !== null || this.#stopped) return;
-    this.#running = this.#goOver(tenants).catch((error: unknown) => {
+    this.#running = this.#goOver(tenants, closes).catch((error: unknown) => {
       this.#logger.warn(`upkeep failed: ${errorMessage(error)}`, { err: error });
     }).finally(() => {
       this.#running = null;
@@ -50,7 +70,7 @@ export class Upkeep {
     await this.#running;
   }
 
-  async #goOver(tenants: () => readonly Tenant[]): Promise<void> {
+  async #goOver(tenants: () => readonly Tenant[], closes: (id: TimelineId) => void): Promise<void> {
     let merged = true;
     while (merged && !this.#stopped) {
       merged = false;
@@ -58,10 +78,51 @@ export class Upkeep {
       for (const tenant of tenants()) {
         for (const timeline of tenant.timelines.opened()) {
           if (this.#stopped) return;
-          if (await this.#attend(tenant, timeline)) merged = true;
+          using held = tenant.timelines.holdIfOpen(timeline.timelineId);
+          if (held !== null && await this.#attend(tenant, held.value)) merged = true;
         }
       }
     }
+    await this.#wakeSleeping(tenants(), closes);
+    for (const tenant of tenants()) await this.#closeIdle(tenant, closes);
+  }
+
+  /** Time goes by for the history of those that nobody uses, too. */
+  async #wakeSleeping(tenants: readonly Tenant[], closes: (id: TimelineId) => void): Promise<void> {
+    if (this.#clockMs() < this.#nextSleepingGcMs) return;
+    this.#nextSleepingGcMs = this.#clockMs() + this.#gcPeriodMs * SLEEPING_GC_PERIODS;
+    for (const tenant of tenants) {
+      for (const id of tenant.timelinesWithLayers()) {
+        if (this.#stopped) return;
+        await this.#wake(tenant, id);
+        await this.#closeIdle(tenant, closes);
+      }
+    }
+  }
+
+  async #wake(tenant: Tenant, id: TimelineId): Promise<void> {
+    try {
+      using held = await tenant.timelines.hold(id, false);
+      if (!this.#stopped && !held.value.isGone) await tenant.collectGarbage(held.value);
+    } catch (error) {
+      this.#warn("could not give up history of a timeline that nobody uses", tenant, id, error);
+    }
+  }
+
+  /** One that can't be written out, on a full disk, stays open and is tried again. */
+  async #closeIdle(tenant: Tenant, closes: (id: TimelineId) => void): Promise<void> {
+    if (this.#stopped) return;
+    try {
+      await tenant.timelines.closeIdle(this.#idleMs, closes);
+    } catch (error) {
+      this.#warn("could not close a timeline that nobody uses", tenant, undefined, error);
+    }
+  }
+
+  #warn(what: string, tenant: Tenant, timeline: TimelineId | undefined, error: unknown): void {
+    if (this.#stopped) return;
+    const where = { tenant: tenant.id, ...(timeline === undefined ? {} : { timeline }) };
+    this.#logger.warn(`${what}: ${errorMessage(error)}`, { ...where, err: error });
   }
 
   /** What is kept of a timeline goes when it does. */

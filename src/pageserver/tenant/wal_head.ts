@@ -33,13 +33,13 @@ export class WalHead implements Disposable {
     this.#end = end;
   }
 
-  /** @param end a record boundary of the timeline @throws {ZenithError} `io` */
-  static async open(timelines: TenantTimelines, timeline: Timeline, end: Lsn): Promise<WalHead> {
+  /** @param timeline that the caller holds @param end a record boundary of it @throws {ZenithError} `io` */
+  static open(timelines: TenantTimelines, timeline: Timeline, end: Lsn): WalHead {
     const head = new WalHead(timeline, end);
     try {
       let source = timeline;
       while (head.#add(source) && source.ancestorId !== null) {
-        source = await timelines.get(source.ancestorId);
+        source = timelines.ancestorOf(source);
       }
       return head;
     } catch (error) {

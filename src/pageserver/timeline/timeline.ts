@@ -487,11 +487,8 @@ export class Timeline {
   }
 
   /** What is wrong with it although it can be used, and what to do about it; null when nothing is known to be. */
-  damage(): { readonly what: string; readonly hint: string } | null {
-    const { damage } = this.safekeepers;
-    return damage === null
-      ? this.leases.damage()
-      : { what: damage.message, hint: damage.hint ?? "put the file back from a copy" };
+  damage(): ReturnType<typeof damageOf> {
+    return damageOf(this.safekeepers, this.leases);
   }
 
   /** In bytes: what PostgreSQL would say of all its relations at the end of the timeline, and what the timeline takes on disk. */
@@ -535,6 +532,19 @@ export class Timeline {
     await this.trimWal();
   }
 
+  /**
+   * The same of one that goes on: nobody who uses it notices.
+   *
+   * @returns whether all that was taken in is in layers, and nothing is being taken in
+   * @throws as {@link TimelineStore.flush}
+   */
+  async putInLayers(): Promise<boolean> {
+    if (this.#before !== null || this.#failure !== null) return false;
+    await this.store.flush();
+    await this.trimWal();
+    return this.#before === null && this.store.diskConsistentLsn >= this.lastRecordLsn;
+  }
+
   async #leaveRecord(): Promise<void> {
     this.#closing.abort(this.#gone ?? shuttingDown());
     await this.#taking?.catch(() => {});
@@ -549,6 +559,16 @@ export class Timeline {
       this.#gone ?? shuttingDown(),
     );
   }
+}
+
+/** What is wrong with the small files of a timeline, and what to do about it; null when nothing is known to be. */
+export function damageOf(
+  { damage }: TimelineSafekeepers,
+  leases: Leases,
+): { readonly what: string; readonly hint: string } | null {
+  return damage === null
+    ? leases.damage()
+    : { what: damage.message, hint: damage.hint ?? "put the file back from a copy" };
 }
 
 function shuttingDown(): ZenithError {

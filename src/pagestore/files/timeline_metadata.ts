@@ -62,6 +62,17 @@ export interface LayerEntry extends LayerInfo {
   readonly keys: KeyRange | null;
 }
 
+/** Whether the layers' files are there, of the sizes that they should have. @throws when that can't be told */
+export function hasAllLayers(
+  disk: Disk,
+  directory: string,
+  { layers }: Pick<TimelineMetadata, "layers">,
+): boolean {
+  return layers.every(({ number, fileSize }) =>
+    disk.statSync(layerPath(directory, number))?.size === fileSize
+  );
+}
+
 export interface TimelineMetadata {
   /** The LSN at which the timeline left its ancestor; null when it has none. */
   readonly ancestorLsn: number | null;

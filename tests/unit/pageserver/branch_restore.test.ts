@@ -47,7 +47,7 @@ describe("restoring a branch", () => {
     assert.notEqual(branch.timelineId, dev);
     assert.deepEqual(await timelinesByName(server), new Map([[DEV, branch.timelineId], [MAIN, main]]));
     await assert.rejects(
-      server.tenant(TINY_TENANT).timelines.get(dev),
+      server.tenant(TINY_TENANT).timelines.hold(dev),
       refusedAs("not_found", /no timeline/),
     );
     await server.close();

@@ -80,7 +80,7 @@ class Damaged implements AsyncDisposable {
 
   async collectGarbage(name: string): Promise<void> {
     const tenant = this.server.tenant(TINY_TENANT);
-    await tenant.collectGarbage(await tenant.timelines.get(this.idOf(name)), 0);
+    await tenant.collectGarbage((await tenant.timelines.hold(this.idOf(name))).value, 0);
   }
 
   /** What has nothing to do with the damage goes on. */
@@ -210,7 +210,7 @@ test("a timeline whose list of safekeepers is damaged is read, and says that no 
     scenario.write(scenario.path(CHILD, "safekeepers"), "rubbish")
   );
   assert.deepEqual(await scenario.names(), [CHILD, GRANDCHILD, MAIN, SIBLING]);
-  const timeline = await scenario.server.tenant(TINY_TENANT).timelines.get(scenario.idOf(CHILD));
+  const timeline = (await scenario.server.tenant(TINY_TENANT).timelines.hold(scenario.idOf(CHILD))).value;
   assert.match(timeline.damage()!.what, /safekeepers/);
   assert.throws(() => timeline.safekeepers.list, { kind: "corrupt_data" });
   await timeline.safekeepers.set([{ host: "h", port: 1 }]);

@@ -35,8 +35,8 @@ describe("a timeline of another major", () => {
     await setMajor(disk, child, 27);
     const server = await openTinyPageServer(disk);
     const { timelines } = server.tenant(TINY_TENANT);
-    await assert.rejects(timelines.get(child), /the timeline is of PostgreSQL 27, this Zenith runs 14, 15/);
-    assert.equal((await timelines.get(main)).pg.major, 15);
+    await assert.rejects(timelines.hold(child), /the timeline is of PostgreSQL 27, this Zenith runs 14, 15/);
+    assert.equal((await timelines.hold(main)).value.pg.major, 15);
     await server.close();
   });
 
@@ -46,7 +46,7 @@ describe("a timeline of another major", () => {
     await setMajor(disk, main, 17);
     const server = await openTinyPageServer(disk);
     await assert.rejects(
-      server.tenant(TINY_TENANT).timelines.get(main),
+      server.tenant(TINY_TENANT).timelines.hold(main),
       /layer .* has values of format 15, those of its timeline are of format 17/,
     );
     await server.close();
@@ -59,10 +59,10 @@ describe("a timeline of another major", () => {
     const server = await openTinyPageServer(disk);
     const { timelines } = server.tenant(TINY_TENANT);
     await assert.rejects(
-      timelines.get(child),
+      timelines.hold(child),
       /the metadata is of PostgreSQL 17, the control file of 15/,
     );
-    assert.equal((await timelines.get(main)).pg.major, 15);
+    assert.equal((await timelines.hold(main)).value.pg.major, 15);
     await server.close();
   });
 });

@@ -221,7 +221,7 @@ class Life {
     const { branches, timelines } = this.server.tenant(TENANT);
     const branch = (await branches.list()).find((branch) => branch.name === name);
     assert.ok(branch !== undefined, `branch ${name} is there`);
-    return await timelines.get(branch.timelineId);
+    return (await timelines.hold(branch.timelineId)).value;
   }
 
   /** Takes in WAL and promises it, as a WAL receiver does. A timeline that could not write WAL goes on after a restart only. */
@@ -287,7 +287,7 @@ class Life {
     }
     for (const { name, timelineId } of listed) {
       if (!this.histories.has(name)) continue;
-      const timeline = await timelines.get(timelineId);
+      const timeline = (await timelines.hold(timelineId)).value;
       this.#promise(name, Math.min(await timeline.makeDurable(), timeline.lastRecordLsn));
       await timeline.trimWal();
     }
@@ -335,7 +335,7 @@ class Life {
       const history = this.histories.get(name);
       // The scenario had not come to it; then the branch is as it was made.
       if (history === undefined) continue;
-      const timeline = await this.server.tenant(TENANT).timelines.get(parseTimelineId(timelineId));
+      const timeline = (await this.server.tenant(TENANT).timelines.hold(parseTimelineId(timelineId))).value;
       assert.ok(
         timeline.lastRecordLsn >= history.durable || timeline.position >= history.durable,
         `${name} ends at ${timeline.lastRecordLsn}, promised ${history.durable}`,

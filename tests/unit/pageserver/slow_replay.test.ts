@@ -38,7 +38,7 @@ function openServer(disk: FaultyDisk): Promise<PageServer> {
 async function openMain(server: PageServer, tenant: TenantId): Promise<Timeline> {
   const { branches, timelines } = server.tenant(tenant);
   const [main] = await branches.list();
-  return await timelines.get(main!.timelineId);
+  return (await timelines.hold(main!.timelineId)).value;
 }
 
 /** A page server after a kill: the timeline of one of its two tenants has much to replay, and is being opened. */
@@ -71,7 +71,7 @@ async function whileReplaying(
   disk.kill();
 
   const server = await openServer(disk);
-  const done = server.tenant(SLOW).timelines.get(timeline.timelineId);
+  const done = server.tenant(SLOW).timelines.hold(timeline.timelineId).then(({ value }) => value);
   const opening = { done, settled: false };
   done.then(() => opening.settled = true, () => opening.settled = true);
   try {

@@ -89,7 +89,7 @@ class Copying {
   async main(): Promise<Timeline> {
     const { branches, timelines } = this.server.tenant(TENANT);
     const [main] = await branches.list();
-    return await timelines.get(main!.timelineId);
+    return (await timelines.hold(main!.timelineId)).value;
   }
 
   async #fill(): Promise<void> {

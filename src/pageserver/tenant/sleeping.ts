@@ -1,0 +1,162 @@
+/** What can be said of timelines that are not open, without opening them. */
+import { join } from "node:path";
+import { type Disk } from "../../common/disk.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
+import type { Lsn } from "../../common/lsn.ts";
+import type { PageServerPaths } from "../../common/paths.ts";
+import { hasAllLayers, readMetadata, type TimelineMetadata } from "../../pagestore/mod.ts";
+import {
+  isWalSegmentSize,
+  nextRecordLsn,
+  segmentOffset,
+  segmentStart,
+  WAL_TLI,
+  walFileName,
+  XLOG_BLCKSZ,
+} from "../../postgres/wal/page_header.ts";
+import { segmentFiles } from "../../wal_store/check_wal.ts";
+import { Leases } from "../timeline/leases.ts";
+import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
+import { damageOf, type Timeline } from "../timeline/timeline.ts";
+import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
+
+export interface SleepingTimeline {
+  readonly lastRecordLsn: Lsn;
+  /** Where the next record goes. */
+  readonly position: Lsn;
+  readonly ancestorId: TimelineId | null;
+  readonly ancestorLsn: Lsn | null;
+  /** In bytes; null when nobody has known it since the page server was started. */
+  readonly logicalBytes: number | null;
+  readonly physicalBytes: number;
+  readonly damage: { readonly what: string; readonly hint: string } | null;
+}
+
+/** Reads of each timeline once; from then on nobody changes it but who opens it. */
+export class SleepingTimelines {
+  readonly #disk: Disk;
+  readonly #paths: PageServerPaths;
+  readonly #tenant: TenantId;
+  readonly #known = new Map<TimelineId, SleepingTimeline>();
+
+  constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId) {
+    this.#disk = disk;
+    this.#paths = paths;
+    this.#tenant = tenant;
+  }
+
+  /** Of a timeline that is being closed, with all that it has in layers. */
+  remember(timeline: Timeline): void {
+    const { lastRecordLsn, position, ancestorId, timelineId, store } = timeline;
+    let logicalBytes: number | null = null;
+    try {
+      logicalBytes = timeline.sizes().logical;
+    } catch {
+      // A damaged size is told of when the timeline is used.
+    }
+    this.#known.set(timelineId, {
+      lastRecordLsn,
+      position,
+      ancestorId,
+      ancestorLsn: store.ancestorLsn,
+      logicalBytes,
+      physicalBytes: store.sizes().layerBytes + timeline.wal.sizes().bytes,
+      damage: timeline.damage(),
+    });
+  }
+
+  /** To be called when it may be different from now on. */
+  forget(id: TimelineId): void {
+    this.#known.delete(id);
+  }
+
+  /**
+   * null when it has to be opened for that: it has WAL that is not in layers, or something is wrong with it or with one that it comes
+   * from.
+   */
+  get(id: TimelineId): SleepingTimeline | null {
+    const known = this.#known.get(id);
+    if (known !== undefined) return known;
+    let found: SleepingTimeline | null;
+    try {
+      found = this.#read(id);
+    } catch {
+      // Who opens it is told.
+      return null;
+    }
+    if (found === null || (found.ancestorId !== null && this.get(found.ancestorId) === null)) return null;
+    this.#known.set(id, found);
+    return found;
+  }
+
+  #read(id: TimelineId): SleepingTimeline | null {
+    const directory = this.#paths.timeline(this.#tenant, id);
+    const metadata = readMetadata(this.#disk, directory);
+    const { ancestorId } = decodeTimelineInfo(metadata.userData, directory);
+    if (!hasAllLayers(this.#disk, directory, metadata)) return null;
+    const wal = walOf(this.#disk, this.#paths.timelineWal(this.#tenant, id));
+    const position = endWithoutWal(this.#disk, wal, metadata);
+    if (position === null) return null;
+    const leases = new Leases(this.#disk, this.#paths.leases(this.#tenant, id));
+    const safekeepers = new TimelineSafekeepers(
+      this.#disk,
+      this.#paths.timelineSafekeepers(this.#tenant, id),
+    );
+    return {
+      lastRecordLsn: metadata.diskConsistentLsn as Lsn,
+      position,
+      ancestorId,
+      ancestorLsn: metadata.ancestorLsn as Lsn | null,
+      logicalBytes: null,
+      physicalBytes: metadata.layers.reduce((sum, { fileSize }) => sum + fileSize, 0) + wal.bytes,
+      damage: damageOf(safekeepers, leases),
+    };
+  }
+}
+
+interface WalFiles {
+  readonly dir: string;
+  readonly names: readonly string[];
+  /** The last one may not have got its size before a crash. */
+  readonly segmentSize: number;
+  readonly bytes: number;
+}
+
+function walOf(disk: Disk, dir: string): WalFiles {
+  const names = segmentFiles(disk, dir);
+  const sizes = names.map((name) => disk.statSync(join(dir, name))?.size ?? 0);
+  return {
+    dir,
+    names,
+    segmentSize: Math.max(0, ...sizes),
+    bytes: sizes.reduce((sum, size) => sum + size, 0),
+  };
+}
+
+/** Where the next record goes, if the timeline's WAL has none behind its layers; else null. */
+function endWithoutWal(disk: Disk, wal: WalFiles, { diskConsistentLsn }: TimelineMetadata): Lsn | null {
+  const { dir, names, segmentSize } = wal;
+  if (names.length === 0) {
+    // Only at the beginning of a page it matters where segments begin.
+    return diskConsistentLsn % XLOG_BLCKSZ === 0 ? null : diskConsistentLsn as Lsn;
+  }
+  if (!isWalSegmentSize(segmentSize)) return null;
+  const position = nextRecordLsn(diskConsistentLsn as Lsn, segmentSize);
+  const name = walFileName(WAL_TLI, segmentStart(position, segmentSize), segmentSize);
+  const last = names.at(-1)!;
+  // Names ascend with what is in them.
+  if (last > name) return null;
+  return last < name || isZero(disk, join(dir, name), segmentOffset(position, segmentSize)) ? position : null;
+}
+
+/** Whether no record begins there: its length comes first. */
+function isZero(disk: Disk, path: string, at: number): boolean {
+  const length = new Uint8Array(4);
+  const file = disk.openSync(path, "read");
+  try {
+    file.readSync(length, 0, length.length, at);
+  } finally {
+    file.closeSync();
+  }
+  return length.every((byte) => byte === 0);
+}
