@@ -27,6 +27,7 @@ import { pgStartCommand } from "./pg/start.ts";
 import { pgStopCommand } from "./pg/stop.ts";
 import { runCommand } from "./branch/run.ts";
 import { sqlCommand } from "./pg/sql.ts";
+import { upCommand } from "./pg/up.ts";
 import { uriCommand } from "./pg/uri.ts";
 import { psqlCommand } from "./pg/psql.ts";
 import { restartCommand } from "./environment/restart.ts";
@@ -46,6 +47,7 @@ export const COMMANDS: readonly CommandGroup[] = [
   {
     title: "An environment and its servers",
     commands: [
+      upCommand,
       initCommand,
       startCommand,
       stopCommand,

@@ -30,8 +30,7 @@ import {
   readComputeConf,
   readOnlyLsn,
   readSettings,
-  SETTINGS_FILE_MAX_BYTES,
-  withTimeline,
+  setTimeline,
 } from "../compute/postgres/postgres_conf.ts";
 import { readConditions } from "../compute/postgres/conditions.ts";
 import { STOPPING } from "../compute/orderly_stop.ts";
@@ -428,11 +427,7 @@ export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): Comp
   if (compute.status === "running") {
     throw new ZenithError("conflict", `the Postgres of branch ${compute.branch} is running`);
   }
-  const { pgdata } = compute.paths;
-  using directory = ForeignDirectory.open(pgdata);
-  const text = new TextDecoder().decode(directory.read("postgresql.conf", SETTINGS_FILE_MAX_BYTES));
-  const bytes = new TextEncoder().encode(withTimeline(text, timeline));
-  directory.replaceFile("postgresql.conf", bytes, 0o600, pgUser());
+  setTimeline(compute.paths, timeline, pgUser());
   return describeCompute(compute);
 }
 

@@ -102,11 +102,15 @@ function readOr<T>(otherwise: T, read: () => T): T {
  *
  * @throws {ZenithError} `unavailable` when there is none
  */
-export async function allocatePort(taken: ReadonlySet<number>, first = COMPUTE_FIRST_PORT): Promise<number> {
+export async function allocatePort(
+  taken: ReadonlySet<number>,
+  first = COMPUTE_FIRST_PORT,
+  host?: string,
+): Promise<number> {
   // The kernel gives out what lies between; a caller that begins above chose to.
   const last = first <= LAST_PORT ? LAST_PORT : MAX_PORT;
   for (let port = first; port <= last; port++) {
-    if (!taken.has(port) && await isPortFree(port)) return port;
+    if (!taken.has(port) && await isPortFree(port, host)) return port;
   }
   throw new ZenithError("unavailable", `no free port between ${first} and ${last}`);
 }

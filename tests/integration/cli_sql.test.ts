@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { zenithCommand } from "../harness/cli.ts";
+import { runZenith, zenithCommand } from "../harness/cli.ts";
 import { clientProgram } from "../harness/postgres_major.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
 
@@ -118,6 +118,27 @@ describe("zenith run", () => {
     assert.equal((await env.tryZenith("run", "main")).code, 2);
     assert.equal((await env.tryZenith("run", "nowhere", ...shell("true"))).code, 4);
   });
+});
+
+test("zenith up goes from nothing to a database, and does only what is missing", async () => {
+  await using fresh = await ZenithEnv.create({ start: false });
+  const root = join(fresh.dir, "fresh");
+  const up = () => runZenith(["up"], { ZENITH_REPO_DIR: root });
+  const zenith = (...args: string[]) => runZenith(args, { ZENITH_REPO_DIR: root });
+  try {
+    const first = await up();
+    assert.equal(first.code, 0, first.stderr);
+    assert.match(first.stdout, /^created [^]*^page server started[^]*^Postgres of branch main started$/m);
+    const connect = first.stdout.trim().split("\n").at(-1)!;
+    const again = await up();
+    assert.equal(again.code, 0, again.stderr);
+    assert.match(again.stdout, /^everything runs already[^]*^Postgres of branch main runs already$/m);
+    assert.equal(again.stdout.trim().split("\n").at(-1), connect);
+    assert.match(connect, /^connect with: psql "postgres:\/\//);
+    assert.equal((await zenith("sql", "--csv", "-c", "SELECT 1 AS x")).stdout, "x\n1\n");
+  } finally {
+    await zenith("stop");
+  }
 });
 
 test("the environment is found from below, as git finds a repository", () => {

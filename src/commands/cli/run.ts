@@ -105,6 +105,8 @@ const PROTECTION = "\u0001";
 function protect(word: string): string {
   const equals = word.startsWith("-") ? word.indexOf("=") : -1;
   if (equals >= 0) return word.slice(0, equals + 1) + protect(word.slice(equals + 1));
+  // A lone dash is a value: standard input.
+  if (word === "-") return PROTECTION + word;
   return word !== "" && !word.startsWith("-") && !Number.isNaN(Number(word)) ? PROTECTION + word : word;
 }
 

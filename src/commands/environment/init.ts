@@ -15,7 +15,7 @@ import {
 } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { startPageServer, stopPageServer } from "../../control/page_server_process.ts";
-import { allocatePort } from "../../control/ports.ts";
+import { allocatePort, whyNotFree } from "../../control/ports.ts";
 import { SAFEKEEPER_FIRST_PORT } from "../../control/safekeepers.ts";
 import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg_install/find_postgres.ts";
 import { assertReachable, pgUser } from "../../pg_install/pg_user.ts";
@@ -38,8 +38,8 @@ export const initCommand: Command = {
     },
     {
       flags: "--listen <host:port>",
-      description: "Where our own page server is to listen",
-      default: PAGESERVER_DEFAULT_LISTEN,
+      description:
+        `Where our own page server is to listen; ${PAGESERVER_DEFAULT_LISTEN} or the next free port when left out`,
     },
     {
       flags: "--safekeepers <n>",
@@ -61,13 +61,12 @@ export const initCommand: Command = {
     const tenant = tenantOption === undefined ? generateTenantId() : parseTenantId(tenantOption);
     const remote = optionText(options, "remotePageserver");
     const distribDir = optionText(options, "pgDistribDir");
-    const listen = optionText(options, "listen") ?? PAGESERVER_DEFAULT_LISTEN;
     // Users of a shared remote page server must also share its timelines' safekeepers, which they
     // have to say explicitly.
     const count = optionText(options, "safekeepers") ?? (remote === undefined ? "1" : "0");
     const safekeepers = await safekeeperConfig(count);
-    if (remote === undefined) parseHostPort(listen);
-    else parsePageServerUrl(remote);
+    if (remote !== undefined) parsePageServerUrl(remote);
+    const listen = remote === undefined ? await chooseListen(optionText(options, "listen")) : "";
     const major = optionPgVersion(options);
     const install = choosePostgres(major, distribDir);
 
@@ -114,6 +113,22 @@ function choosePostgres(major: number | undefined, distribDir: string | undefine
   if (distribDir === undefined || install.source === "configured") return install;
   throw new ZenithError("invalid_argument", `${distribDir} has no PostgreSQL ${major}`, {
     hint: "leave out --pg-distrib-dir or --pg-version, or name what belongs together",
+  });
+}
+
+/**
+ * @param asked where to listen, if somebody said so
+ * @throws {ZenithError} `conflict` when somebody else listens there, `invalid_argument`
+ */
+async function chooseListen(asked: string | undefined): Promise<string> {
+  const { host, port } = parseHostPort(asked ?? PAGESERVER_DEFAULT_LISTEN);
+  if (asked === undefined) {
+    return formatHostPort({ host, port: await allocatePort(new Set(), port, host) });
+  }
+  const taken = await whyNotFree({ host, port });
+  if (taken === undefined) return asked;
+  throw new ZenithError("conflict", `${asked} ${taken}`, {
+    hint: "name another address with --listen, or leave it out for a free one",
   });
 }
 

@@ -1,6 +1,11 @@
 /** `zenith start`: starts the servers of an environment. */
 import { formatHostPort } from "../../common/host_port.ts";
-import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
+import {
+  type Environment,
+  hasLocalPageServer,
+  loadEnvironment,
+  pageServerAddress,
+} from "../../control/environment.ts";
 import { isPageServerRunning } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
 import type { ComputePlace } from "../../control/computes.ts";
@@ -22,20 +27,23 @@ export const startCommand: Command = {
   ],
   async run(_args, options) {
     const environment = loadEnvironment();
-    const watch = options["watch"] === true;
-    await start(environment, watch);
-    return watch ? await watchOver(environment) : 0;
+    await startEverything(environment);
+    return options["watch"] === true ? await watchOver(environment) : 0;
   },
 };
 
-/** @param mayRun whether it is no mistake that everything runs already */
-async function start(environment: Environment, mayRun: boolean): Promise<void> {
+/** Starts what does not run; says so when everything does. */
+export async function startEverything(environment: Environment): Promise<void> {
   const stopped = listSafekeepers(environment).filter(({ running }) => !running);
   const computes = computesToBringBack(environment);
   const isServed = !hasLocalPageServer(environment) || isPageServerRunning(environment);
-  // After one of them has died, this is how it is started again.
-  const othersOnly = isServed && (mayRun || stopped.length > 0 || computes.length > 0);
-  if (!othersOnly) await startOnlyPageServer(environment);
+  if (isServed && stopped.length === 0 && computes.length === 0) {
+    print(
+      `everything runs already; the page server answers on ${formatHostPort(pageServerAddress(environment))}`,
+    );
+    return;
+  }
+  if (!isServed) await startOnlyPageServer(environment);
   await startSafekeepers(environment, stopped);
   await bringBackAll(environment, computes);
 }

@@ -1,6 +1,7 @@
 /**
- * A compute's configuration. `compute.conf`, beside the data directory, says who it is and where it listens; it goes on Postgres's
- * command line. The files in the data directory are the user's alone, for every backup and standby takes them along.
+ * A compute's configuration. `compute.conf`, beside the data directory, says who it is and where it
+ * listens; it goes on Postgres's command line. The files in the data directory are the user's
+ * alone, for every backup and standby takes them along.
  */
 import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,10 +24,13 @@ export interface ComputeIdentity {
 }
 
 /**
- * On the command line of every compute, where neither SQL nor a configuration file can change them, and no backup takes them along.
+ * On the command line of every compute, where neither SQL nor a configuration file can change them,
+ * and no backup takes them along.
  *
- * The data directory is a cache, which the next start fetches anew: it needs no fsync and no full page images. After a crash Postgres
- * must not recover from a data directory that has torn pages and no full page images: it ends, and is started afresh. And the slot of whoever makes commits durable must never be given up: commits would wait for good.
+ * The data directory is a cache, which the next start fetches anew: it needs no fsync and no full
+ * page images. After a crash Postgres must not recover from a data directory that has torn pages
+ * and no full page images: it ends, and is started afresh. And the slot of whoever makes commits
+ * durable must never be given up: commits would wait for good.
  */
 export function forcedSettings(major: number): Record<string, string> {
   return {
@@ -46,7 +50,10 @@ const TIMELINE_SETTING = "zenith.zenith_timeline";
 /** Says at which LSN a compute looks at the past; not set on one that writes to its branch. */
 const READ_ONLY_LSN_SETTING = "zenith.read_only_lsn";
 
-/** What makes a compute one that looks at `lsn`: it can change nothing, and would wait for nobody if it did. */
+/**
+ * What makes a compute one that looks at `lsn`: it can change nothing, and would wait for nobody if
+ * it did.
+ */
 export function readOnlySettings(lsn: Lsn): Record<string, string> {
   return {
     [READ_ONLY_LSN_SETTING]: formatLsn(lsn),
@@ -57,7 +64,10 @@ export function readOnlySettings(lsn: Lsn): Record<string, string> {
   };
 }
 
-/** The LSN that a running compute looks at, from the command line that Postgres keeps with its data; null when it writes. */
+/**
+ * The LSN that a running compute looks at, from the command line that Postgres keeps with its data;
+ * null when it writes.
+ */
 export function readOnlyLsn(pgdata: string): Lsn | null {
   const path = join(pgdata, "postmaster.opts");
   if (!existsSync(path)) return null;
@@ -78,7 +88,7 @@ export function fitsSocketPath(socketDir: string): boolean {
 }
 
 /** A file of settings, which are lines that people write. */
-export const SETTINGS_FILE_MAX_BYTES = 1 << 20;
+const SETTINGS_FILE_MAX_BYTES = 1 << 20;
 
 /** A tenant may have put anything there: a link to what only root may read, a pipe. */
 function readText(path: string): string {
@@ -137,8 +147,8 @@ host   replication  all           ::1/128        trust
 export type Settings = ReadonlyMap<string, string>;
 
 /**
- * Reads lines of `name = value`, after `guc-file.l`: the `=` is optional, values may be quoted, `#` begins a comment.
- * `include` directives are not followed.
+ * Reads lines of `name = value`, after `guc-file.l`: the `=` is optional, values may be quoted, `#`
+ * begins a comment. `include` directives are not followed.
  */
 export function parseSettings(text: string, into: Map<string, string> = new Map()): Settings {
   for (const line of text.split("\n")) {
@@ -149,8 +159,8 @@ export function parseSettings(text: string, into: Map<string, string> = new Map(
 }
 
 /**
- * Character by character where it counts: the file is a tenant's, and one expression for the whole line would take time that grows
- * with the square of its length, and worse.
+ * Character by character where it counts: the file is a tenant's, and one expression for the whole
+ * line would take time that grows with the square of its length, and worse.
  */
 function parseSetting(line: string): { name: string; value: string } | undefined {
   const name = /^\s*([A-Za-z_][\w$.]*)/.exec(line);
@@ -164,7 +174,10 @@ function parseSetting(line: string): { name: string; value: string } | undefined
   return { name: name[1], value: value.startsWith("'") ? unquote(value) : value };
 }
 
-/** The length of the quoted value that `text` begins with, quotes included; 0 when its end is missing. */
+/**
+ * The length of the quoted value that `text` begins with, quotes included; 0 when its end is
+ * missing.
+ */
 function quotedLength(text: string): number {
   for (let at = 1; at < text.length; at++) {
     if (text[at] === "\\") at++;
@@ -176,16 +189,6 @@ function quotedLength(text: string): number {
 
 function unquote(value: string): string {
   return value.slice(1, -1).replaceAll("''", "'").replace(/\\(.)/g, "$1");
-}
-
-/** The configuration `text`, for another timeline. */
-export function withTimeline(text: string, timeline: TimelineId): string {
-  const lines = text.split("\n");
-  const at = lines.findLastIndex((line) => parseSetting(line)?.name.toLowerCase() === TIMELINE_SETTING);
-  const line = `${TIMELINE_SETTING} = '${timeline}'`;
-  if (at < 0) lines.push(line, "");
-  else lines[at] = line;
-  return lines.join("\n");
 }
 
 /** `postgresql.conf`, overridden by what ALTER SYSTEM wrote to `postgresql.auto.conf`. */
@@ -204,7 +207,8 @@ export function readSettings(pgdata: string): Settings {
 }
 
 /**
- * What is a compute's own: of `compute.conf`, or of an older compute's `postgresql.conf`, where it was until version 0.1.
+ * What is a compute's own: of `compute.conf`, or of an older compute's `postgresql.conf`, where it
+ * was until version 0.1.
  *
  * @throws {ZenithError} `io`
  */
@@ -224,7 +228,10 @@ export function ownSettings(settings: Settings): Record<string, string> {
   return Object.fromEntries([...settings].filter(([name]) => OWN_SETTING.test(name)));
 }
 
-/** What an older `pg create` wrote about itself into `postgresql.conf`, besides what is {@link OWN_SETTING}. */
+/**
+ * What an older `pg create` wrote about itself into `postgresql.conf`, besides what is {@link
+ * OWN_SETTING}.
+ */
 const FORMER_SETTING = /^(?:fsync|full_page_writes|synchronous_standby_names)$/;
 const FORMER_COMMENTS = new Set([
   "# What makes a commit durable is the page server, which follows as synchronous standby, or the safekeepers that",
@@ -233,7 +240,10 @@ const FORMER_COMMENTS = new Set([
   "# Which data this is.",
 ]);
 
-/** Gives an older compute its `compute.conf`, and takes what is in there out of its `postgresql.conf`. */
+/**
+ * Gives an older compute its `compute.conf`, and takes what is in there out of its
+ * `postgresql.conf`.
+ */
 export function separateComputeConf(paths: ComputePaths, user: PgUser | undefined): void {
   const text = readText(join(paths.pgdata, "postgresql.conf"));
   if (!/^zenith\.zenith_tenant /m.test(text)) return;
@@ -243,13 +253,34 @@ export function separateComputeConf(paths: ComputePaths, user: PgUser | undefine
     return !OWN_SETTING.test(name) && !FORMER_SETTING.test(name) && !FORMER_COMMENTS.has(line);
   });
   try {
-    const temporary = `${paths.config}.new`;
-    writeFileSync(temporary, own.join(""));
-    renameSync(temporary, paths.config);
+    replaceComputeConf(paths, own.join(""));
     using pgdata = ForeignDirectory.open(paths.pgdata);
     pgdata.replaceFile("postgresql.conf", new TextEncoder().encode(kept.join("\n")), CONF_MODE, user);
   } catch (error) {
     throw error instanceof ZenithError ? error : ioError("write", paths.config, error);
+  }
+}
+
+function replaceComputeConf(paths: ComputePaths, text: string): void {
+  const temporary = `${paths.config}.new`;
+  writeFileSync(temporary, text);
+  renameSync(temporary, paths.config);
+}
+
+/**
+ * Makes a stopped compute one of another timeline. All else that its files say stays.
+ *
+ * @throws {ZenithError} `io`
+ */
+export function setTimeline(paths: ComputePaths, timeline: TimelineId, user: PgUser | undefined): void {
+  separateComputeConf(paths, user);
+  const lines = readText(paths.config).split("\n");
+  const at = lines.findLastIndex((line) => parseSetting(line)?.name.toLowerCase() === TIMELINE_SETTING);
+  lines[at] = `${TIMELINE_SETTING} = '${timeline}'`;
+  try {
+    replaceComputeConf(paths, lines.join("\n"));
+  } catch (error) {
+    throw ioError("write", paths.config, error);
   }
 }
 
@@ -289,7 +320,10 @@ export function computeIdentity(settings: Settings, file: string): ComputeIdenti
   };
 }
 
-/** Where TCP clients on this machine reach a Postgres with that `listen_addresses`; undefined when it has none. */
+/**
+ * Where TCP clients on this machine reach a Postgres with that `listen_addresses`; undefined when
+ * it has none.
+ */
 export function clientHost(settings: Settings): string | undefined {
   const [first = ""] = (settings.get("listen_addresses") ?? "localhost").split(",");
   const host = first.trim();

@@ -1,0 +1,38 @@
+/** `zenith up`: from nothing to a database that answers, in one step. */
+import { existsSync } from "node:fs";
+import { parseBranchName } from "../../common/id.ts";
+import { EnvironmentPaths } from "../../common/paths.ts";
+import { connectHint } from "../../compute/postgres/postgres_conf.ts";
+import { findOrCreateCompute, startCompute } from "../../control/computes.ts";
+import { environmentRoot, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
+import { type Command, PG_VERSION_OPTION } from "../cli/command.ts";
+import { print, Progress } from "../cli/output.ts";
+import { initCommand } from "../environment/init.ts";
+import { startEverything } from "../environment/start.ts";
+
+const MAIN = parseBranchName("main");
+
+export const upCommand: Command = {
+  usage: "up",
+  description: "Bring up everything: init if there is no environment, start, and the Postgres of main",
+  options: [PG_VERSION_OPTION],
+  examples: [
+    ["up", "As often as you like: it does what is missing"],
+    ["up --pg-version 17", "PostgreSQL 17, if the environment is made now"],
+  ],
+  async run(_args, options) {
+    if (!existsSync(new EnvironmentPaths(environmentRoot()).config)) await initCommand.run([], options, []);
+    const environment = loadEnvironment();
+    const tenant = environment.config.default_tenant_id;
+    await startEverything(environment);
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const compute = await findOrCreateCompute(environment, tenant, MAIN, () => client.branch(tenant, MAIN));
+    if (compute.status !== "running") {
+      using progress = new Progress("starting Postgres");
+      await startCompute(environment, compute, { onProgress: (text) => progress.update(text) });
+    }
+    print(`Postgres of branch ${MAIN} ${compute.status === "running" ? "runs already" : "started"}`);
+    print(`connect with: ${connectHint(compute.address)}`);
+  },
+};
