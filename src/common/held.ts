@@ -1,4 +1,7 @@
-/** Things that are opened when they are first asked for, and closed when nobody has needed them for a while. */
+/**
+ * Things that are opened when they are first asked for, and closed when nobody has needed them for
+ * a while.
+ */
 
 /** Keeps what it holds open until it is disposed of. */
 export interface Hold<T> extends Disposable {
@@ -23,8 +26,9 @@ interface Entry<T> {
 }
 
 /**
- * Each key's value is open once at most: it is opened again only after it was closed. Holders are counted in the same task in which the
- * value is looked up, so that nobody is given one that is on its way out.
+ * Each key's value is open once at most: it is opened again only after it was closed. Holders are
+ * counted in the same task in which the value is looked up, so that nobody is given one that is on
+ * its way out.
  */
 export class HeldOnes<K, T> {
   readonly #options: HeldOptions<K, T>;
@@ -38,7 +42,8 @@ export class HeldOnes<K, T> {
   /**
    * Opens it if it isn't open.
    *
-   * @param isUse false for upkeep, and for what depends on it: that alone does not make it one that was used lately
+   * @param isUse false for upkeep, and for what depends on it: that alone does not make it one that
+   *   was used lately
    * @throws what opening it throws; the next one who asks tries again
    */
   async hold(key: K, isUse = true): Promise<Hold<T>> {
@@ -124,7 +129,8 @@ export class HeldOnes<K, T> {
   /**
    * Closes those that nobody holds and nobody has used for `idleMs`.
    *
-   * @param prepare makes one ready to be closed while it can still be used; false when it is not to be closed
+   * @param prepare makes one ready to be closed while it can still be used; false when it is not to
+   *   be closed
    * @param closes called for each in the moment from which on it has to be opened again
    * @throws the first of what went wrong; the others are closed all the same
    */
@@ -177,7 +183,9 @@ export class HeldOnes<K, T> {
     await closing;
   }
 
-  /** Closes one whoever holds it: it is to be gone. It can be opened again when this has resolved. */
+  /**
+   * Closes one whoever holds it: it is to be gone. It can be opened again when this has resolved.
+   */
   async closeNow(key: K): Promise<void> {
     const entry = this.#entries.get(key);
     if (entry === undefined) {

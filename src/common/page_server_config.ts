@@ -50,7 +50,9 @@ export const PageServerConfigSchema = strictObject({
   page_cache_bytes: optional(bytes(MIB), 64 * MIB),
   /** How often each timeline's garbage is collected. */
   gc_period_s: optional(pipe(number(), integer(), minValue(1)), 3600),
-  /** A timeline that nobody has used for so long is closed; it is opened again when it is needed. */
+  /**
+   * A timeline that nobody has used for so long is closed; it is opened again when it is needed.
+   */
   idle_timeline_s: optional(pipe(number(), integer(), minValue(1)), 300),
   /** What the check of data at rest reads per second, and how long it rests after a pass. */
   scrub_bytes_per_s: optional(bytes(1), SCRUB_BYTES_PER_S_DEFAULT),

@@ -9,17 +9,19 @@ import { CHECKPOINT_KEY } from "./keys.ts";
 import type { SingleValues } from "./single_values.ts";
 
 /**
- * The next transaction id is stored rounded up to a multiple of this, so that it changes once in so many
- * transactions. A compute that starts there skips what lies between; none of these was ever used. It divides the
- * 32768 transactions of a pg_xact page, so the page that the next id is on exists or is about to be made.
+ * The next transaction id is stored rounded up to a multiple of this, so that it changes once in so
+ * many transactions. A compute that starts there skips what lies between; none of these was ever
+ * used. It divides the 32768 transactions of a pg_xact page, so the page that the next id is on
+ * exists or is about to be made.
  */
 const XID_GRANULARITY = 1024;
 
 const TWO_POW_32 = 0x1_0000_0000;
 
 /**
- * What the next checkpoint would say: the counters and horizons that a compute needs to start at the end of the
- * timeline, kept up to date from the WAL as recovery does. Every change becomes a version of {@link CHECKPOINT_KEY}.
+ * What the next checkpoint would say: the counters and horizons that a compute needs to start at
+ * the end of the timeline, kept up to date from the WAL as recovery does. Every change becomes a
+ * version of {@link CHECKPOINT_KEY}.
  */
 export class CheckpointTracker {
   readonly #values: SingleValues;
@@ -126,8 +128,8 @@ export class CheckpointTracker {
   }
 
   /**
-   * A checkpoint record. An online checkpoint's counters and horizons are those of its beginning: what was seen since then
-   * may be ahead of them, and nothing goes back.
+   * A checkpoint record. An online checkpoint's counters and horizons are those of its beginning:
+   * what was seen since then may be ahead of them, and nothing goes back.
    */
   noteCheckpoint(record: CheckPoint, shutdown: boolean): void {
     const nextXid = shutdown ? record.nextXid : Math.max(record.nextXid, this.#state.nextXid);

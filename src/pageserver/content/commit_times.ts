@@ -15,10 +15,16 @@ const VALUE_BYTES = 16;
 const SET_BACK_TO = 0;
 const SET_BACK_FROM = 8;
 
-/** Commits of concurrent transactions come out of order by less than this; what is more is a clock that was set back. */
+/**
+ * Commits of concurrent transactions come out of order by less than this; what is more is a clock
+ * that was set back.
+ */
 export const SET_BACK_MIN_US = 10_000_000;
 
-/** Moments that exist twice, because the clock was set back and has not caught up. In microseconds since 2000. */
+/**
+ * Moments that exist twice, because the clock was set back and has not caught up. In microseconds
+ * since 2000.
+ */
 export interface SetBack {
   /** The earliest commit since. */
   readonly to: number;
@@ -28,7 +34,9 @@ export interface SetBack {
 
 /** Where a point in time is in a timeline's history. */
 export type FoundTime =
-  /** All commits at or before it, and none after it, are at or below `lsn`; there are later ones. */
+  /**
+   * All commits at or before it, and none after it, are at or below `lsn`; there are later ones.
+   */
   | { readonly where: "within"; readonly lsn: Lsn }
   /** No commit is later. */
   | { readonly where: "end" }
@@ -36,14 +44,17 @@ export type FoundTime =
   | { readonly where: "before"; readonly beginning: number };
 
 /**
- * When was what committed: an index from time to LSN, of the kind of PostgreSQL's recovery_target_time.
+ * When was what committed: an index from time to LSN, of the kind of PostgreSQL's
+ * recovery_target_time.
  *
- * It is one object of the page store. The first commit of each millisecond makes a version of it, which says where the commit
- * before it ended; so versions cost at most a thousand puts per second of history, and are found again after a restart, in
- * branches, and after compaction like those of any page. A timestamp's LSN is found by binary search over LSNs.
+ * It is one object of the page store. The first commit of each millisecond makes a version of it,
+ * which says where the commit before it ended; so versions cost at most a thousand puts per second
+ * of history, and are found again after a restart, in branches, and after compaction like those of
+ * any page. A timestamp's LSN is found by binary search over LSNs.
  *
- * Concurrent transactions may write their commits in another order than that of their times, and clocks may be set back.
- * A commit therefore counts as of the latest time seen up to it, which only ascends.
+ * Concurrent transactions may write their commits in another order than that of their times, and
+ * clocks may be set back. A commit therefore counts as of the latest time seen up to it, which only
+ * ascends.
  */
 export class CommitTimes {
   readonly #store: TimelineStore;
@@ -63,7 +74,8 @@ export class CommitTimes {
     this.#newestMs = this.#versionAt(store.lastLsn) ? this.#milliseconds() : -Infinity;
     this.#setBackSlot = store.slot(CLOCK_SET_BACK_KEY);
     this.#setBack = this.#storedSetBack();
-    // Which commit was the last one is known only to within the millisecond; nothing behind this LSN is committed either way.
+    // Which commit was the last one is known only to within the millisecond; nothing behind this
+    // LSN is committed either way.
     this.#lastCommitLsn = store.lastLsn;
   }
 
@@ -81,7 +93,10 @@ export class CommitTimes {
     this.#lastCommitLsn = endLsn;
   }
 
-  /** The time of the last commit, to the millisecond, in microseconds since 2000; null when nothing was ever committed. */
+  /**
+   * The time of the last commit, to the millisecond, in microseconds since 2000; null when nothing
+   * was ever committed.
+   */
   get newest(): number | null {
     return this.#newestMs === -Infinity ? null : this.#newestMs * US_PER_MS;
   }
@@ -112,14 +127,16 @@ export class CommitTimes {
   }
 
   /**
-   * Finds a point in time. Cost: some fifty reads of one small object, whatever the length of the history.
+   * Finds a point in time. Cost: some fifty reads of one small object, whatever the length of the
+   * history.
    *
    * @param timestamp microseconds since 2000; a commit counts as at or before it to the millisecond
    */
   find(timestamp: number): FoundTime {
     const ms = Math.floor(timestamp / US_PER_MS);
     if (!this.#versionAt(this.#store.lastLsn) || this.#milliseconds() <= ms) return { where: "end" };
-    // Versions up to `low` are not after ms; the newest one up to `high` is, and `high` moves to where that one is.
+    // Versions up to `low` are not after ms; the newest one up to `high` is, and `high` moves to
+    // where that one is.
     let low = 0;
     let high = this.#chain.lsn[0];
     let beginning = this.#milliseconds() * US_PER_MS;
@@ -137,7 +154,10 @@ export class CommitTimes {
     return this.#versionAt(high - 1) ? { where: "within", lsn } : { where: "before", beginning };
   }
 
-  /** Loads the newest version at or below `lsn`. @returns whether there is one that can still be read */
+  /**
+   * Loads the newest version at or below `lsn`. @returns whether there is one that can still be
+   * read
+   */
   #versionAt(lsn: number): boolean {
     try {
       this.#store.collect(this.#slot, VALUE_BLOCK, lsn, this.#chain);

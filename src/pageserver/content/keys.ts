@@ -80,7 +80,10 @@ export const TAG_RECORD = 1;
 export const TAG_PATCH = 2;
 /** Transaction statuses to put into a pg_xact page: status u32, then xids u32. */
 export const TAG_XACT_STATUS = 3;
-/** A {@link TAG_RECORD} after which the page's LSN is the record's end, whatever redo of the record alone makes of it. */
+/**
+ * A {@link TAG_RECORD} after which the page's LSN is the record's end, whatever redo of the record
+ * alone makes of it.
+ */
 export const TAG_RECORD_MOVING_LSN = 4;
 
 /** Whether values with that tag are WAL records. */

@@ -12,8 +12,8 @@ export interface CachedPage {
 }
 
 /**
- * Materialised pages of all timelines, bounded in bytes. Each timeline finds its pages in a map of its own; which page
- * goes when room is needed is decided over all of them, by the clock algorithm.
+ * Materialised pages of all timelines, bounded in bytes. Each timeline finds its pages in a map of
+ * its own; which page goes when room is needed is decided over all of them, by the clock algorithm.
  */
 export class PageCache {
   readonly #capacity: number;
@@ -30,7 +30,10 @@ export class PageCache {
     return this.#entries.length * BLCKSZ;
   }
 
-  /** Keeps a copy of a page in `pages`, in place of an older version or of some page that was not used for long. */
+  /**
+   * Keeps a copy of a page in `pages`, in place of an older version or of some page that was not
+   * used for long.
+   */
   put(
     pages: Map<number, CachedPage>,
     key: number,

@@ -32,12 +32,13 @@ export class PageReader {
   }
 
   /**
-   * Puts the block as of `lsn` into `out[outOff..]`. A block that nothing was ever stored for is all zeros: Postgres
-   * extends relations without logging it.
+   * Puts the block as of `lsn` into `out[outOff..]`. A block that nothing was ever stored for is
+   * all zeros: Postgres extends relations without logging it.
    *
    * @param keep whether to put a page that was rebuilt into the page cache: false for reads that
    *   come once
-   * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be applied
+   * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be
+   *   applied
    */
   readPage(
     source: BlockSource,

@@ -1,4 +1,7 @@
-/** Makes a page of a relation from a chain of its versions: an image, or a record that makes one, and the records since. */
+/**
+ * Makes a page of a relation from a chain of its versions: an image, or a record that makes one,
+ * and the records since.
+ */
 import { assert } from "../../common/assert.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
@@ -84,8 +87,8 @@ const image = new Uint8Array(BLCKSZ);
 const rebuilt: RebuiltValue = { tag: TAG_BYTES, bytes: image, off: 0, len: BLCKSZ };
 
 /**
- * For the page store, which ends long chains of versions with an image. Only pages of relations have any: SLRU pages get images
- * when they are taken in. A result is good until the next call.
+ * For the page store, which ends long chains of versions with an image. Only pages of relations
+ * have any: SLRU pages get images when they are taken in. A result is good until the next call.
  *
  * @param pg the major that wrote the records
  */

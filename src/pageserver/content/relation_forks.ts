@@ -57,12 +57,13 @@ const NO_BYTES = new Uint8Array(0);
 const TOTAL_BYTES = 8;
 
 /**
- * Relation forks and their sizes. Stock Postgres does not log sizes: they follow from the records, as in recovery. A
- * block touched beyond the end extends the fork; truncation and drop shorten it.
+ * Relation forks and their sizes. Stock Postgres does not log sizes: they follow from the records,
+ * as in recovery. A block touched beyond the end extends the fork; truncation and drop shorten it.
  *
- * Their total is one object of the page store, with a version for each record that changes it: so it is right at every LSN, in
- * branches, and after a crash, as pages are. To add the sizes up means to read nearly every block of the layers of a small database.
- * Timelines from before there was a total have none, until somebody asks: from then on it is kept.
+ * Their total is one object of the page store, with a version for each record that changes it: so
+ * it is right at every LSN, in branches, and after a crash, as pages are. To add the sizes up means
+ * to read nearly every block of the layers of a small database. Timelines from before there was a
+ * total have none, until somebody asks: from then on it is kept.
  */
 export class RelationForks {
   readonly #store: TimelineStore;
@@ -144,8 +145,9 @@ export class RelationForks {
   }
 
   /**
-   * Cuts the fork to `blocks`. The blocks behind get an empty version each: Postgres may extend the fork again
-   * without logging the pages between, and those must read as zeros, not as what was there before.
+   * Cuts the fork to `blocks`. The blocks behind get an empty version each: Postgres may extend the
+   * fork again without logging the pages between, and those must read as zeros, not as what was
+   * there before.
    */
   truncate(fork: RelationFork, blocks: number, lsn: number): void {
     if (fork.blocks <= blocks) return;
@@ -155,7 +157,9 @@ export class RelationForks {
     this.#setBlocks(fork, blocks, lsn);
   }
 
-  /** Removes the fork. Its number may be used again later, so its blocks go as in {@link truncate}. */
+  /**
+   * Removes the fork. Its number may be used again later, so its blocks go as in {@link truncate}.
+   */
   drop(fork: RelationFork, lsn: number): void {
     if (fork.blocks === NO_FORK) return;
     this.truncate(fork, 0, lsn);
@@ -163,7 +167,10 @@ export class RelationForks {
     fork.blocks = NO_FORK;
   }
 
-  /** Every fork that exists at the end of the timeline in a database's directory, main forks first per relation. */
+  /**
+   * Every fork that exists at the end of the timeline in a database's directory, main forks first
+   * per relation.
+   */
   *inDatabase(spc: number, db: number): Iterable<RelationFork> {
     for (const key of this.#store.objects({ kind: KIND_RELATION, a: spc, b: db })) {
       const fork = this.get(key.a, key.b, key.c, key.d);
@@ -243,8 +250,8 @@ export class RelationForks {
   }
 
   /**
-   * Blocks of all relation forks at the end of the timeline: what they take up in PostgreSQL's data directory, but for the free
-   * space map, which is not kept.
+   * Blocks of all relation forks at the end of the timeline: what they take up in PostgreSQL's data
+   * directory, but for the free space map, which is not kept.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -256,7 +263,10 @@ export class RelationForks {
     return this.#totalBlocks;
   }
 
-  /** What {@link totalBlocks} must be: all sizes at the end of the timeline, added up. @throws as it does */
+  /**
+   * What {@link totalBlocks} must be: all sizes at the end of the timeline, added up. @throws as it
+   * does
+   */
   countBlocks(): number {
     let total = 0;
     for (const key of this.#store.objects({ kind: KIND_RELATION })) {

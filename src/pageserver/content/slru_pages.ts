@@ -5,8 +5,8 @@ import { clogByte, clogShift, SLRU_PAGES_PER_SEGMENT, slruSegment } from "../../
 import { KIND_SLRU_SEGMENT, slruSegmentKey, TAG_BYTES, TAG_PATCH, TAG_XACT_STATUS } from "./keys.ts";
 
 /**
- * A whole image goes in after this many small changes to one page, so that reading a page never walks a long chain. At
- * one change per transaction that is 8 bytes of image per transaction.
+ * A whole image goes in after this many small changes to one page, so that reading a page never
+ * walks a long chain. At one change per transaction that is 8 bytes of image per transaction.
  */
 const CHANGES_PER_IMAGE = 1024;
 
@@ -68,7 +68,10 @@ export class SlruPatch {
   }
 }
 
-/** Pages of the SLRUs (pg_xact, pg_multixact/*, pg_commit_ts), each segment file one object of the page store. */
+/**
+ * Pages of the SLRUs (pg_xact, pg_multixact/*, pg_commit_ts), each segment file one object of the
+ * page store.
+ */
 export class SlruPages {
   readonly #store: TimelineStore;
   readonly #chain = new ValueChain();
@@ -185,7 +188,9 @@ export class SlruPages {
     return found;
   }
 
-  /** Rebuilds the page as of `lsn` into `out`. A page that nothing was ever stored for is all zeros. */
+  /**
+   * Rebuilds the page as of `lsn` into `out`. A page that nothing was ever stored for is all zeros.
+   */
   read(slru: number, page: number, lsn: number, out: Uint8Array, outOff: number): void {
     const chain = this.#chain;
     chain.clear();

@@ -23,8 +23,9 @@ const value: { tag: number; bytes: Uint8Array; off: number; len: number } = {
 };
 
 /**
- * What of a value a layer file keeps. In memory a record that touches many blocks is there once; on disk each block has its
- * own copy, cut down to the part that this block needs. A result is good until the next call.
+ * What of a value a layer file keeps. In memory a record that touches many blocks is there once; on
+ * disk each block has its own copy, cut down to the part that this block needs. A result is good
+ * until the next call.
  *
  * @param pg the major that wrote the records
  */

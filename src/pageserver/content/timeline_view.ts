@@ -1,4 +1,7 @@
-/** A timeline as it was at one LSN: what a data directory made there would hold. Everything that reads a timeline reads through it. */
+/**
+ * A timeline as it was at one LSN: what a data directory made there would hold. Everything that
+ * reads a timeline reads through it.
+ */
 import type { Lsn } from "../../common/lsn.ts";
 import type { ObjectId, TimelineStore } from "../../pagestore/mod.ts";
 import { KIND_RELATION, relationKey } from "./keys.ts";

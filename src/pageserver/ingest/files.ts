@@ -34,7 +34,10 @@ import type { SingleValues } from "../content/single_values.ts";
 /** A database's directory exists. */
 export const DATABASE_PRESENT = Uint8Array.of(1);
 
-/** Takes in what creates, copies, truncates and removes files: relations, databases, tablespaces, relation maps. */
+/**
+ * Takes in what creates, copies, truncates and removes files: relations, databases, tablespaces,
+ * relation maps.
+ */
 export class FileIngest {
   readonly #pg: PgVersion;
   readonly #store: TimelineStore;

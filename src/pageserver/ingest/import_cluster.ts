@@ -54,8 +54,8 @@ export interface ClusterEnd {
 }
 
 /**
- * Reads the control file of a cluster that initdb has just made. Tenants are made from the same initdb, so each gets a new
- * system identifier: no WAL of one can be taken for another's.
+ * Reads the control file of a cluster that initdb has just made. Tenants are made from the same
+ * initdb, so each gets a new system identifier: no WAL of one can be taken for another's.
  *
  * @throws {ZenithError} `conflict` when the cluster was not shut down cleanly
  */
@@ -106,8 +106,8 @@ const TURN_BYTES = 256 << 10;
 const RELMAP_FILE = "pg_filenode.map";
 
 /**
- * Files the content of a data directory under `end.endLsn`: what a timeline's history begins with. `store` must have been
- * created at `end.checkpointLsn`.
+ * Files the content of a data directory under `end.endLsn`: what a timeline's history begins with.
+ * `store` must have been created at `end.checkpointLsn`.
  */
 export async function importCluster(
   disk: Disk,

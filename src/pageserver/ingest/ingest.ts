@@ -46,8 +46,8 @@ import type { RelationFork, RelationForks } from "../content/relation_forks.ts";
 import type { SingleValues } from "../content/single_values.ts";
 
 /**
- * Files each WAL record under the keys that it changes. One record may change blocks that it refers to, blocks that it
- * doesn't mention (the visibility map), SLRU pages, whole databases.
+ * Files each WAL record under the keys that it changes. One record may change blocks that it refers
+ * to, blocks that it doesn't mention (the visibility map), SLRU pages, whole databases.
  *
  * Cost: one `put` per block reference; the record's bytes stay where the decoder put them.
  */
@@ -133,7 +133,8 @@ export class Ingest {
     for (let i = 0; i < rec.blockCount; i++) {
       if (rec.blockInUse[i] === 0) continue;
       const forkNumber = rec.blockFlags[i] & BKPBLOCK_FORK_MASK;
-      // The free space map is not WAL-logged, but for stray images; it is made anew from the pages: docs/decisions.
+      // The free space map is not WAL-logged, but for stray images; it is made anew from the pages:
+      // docs/decisions.
       if (forkNumber === FSM_FORKNUM) continue;
       const fork = this.#forks.get(rec.spcNode[i], rec.dbNode[i], rec.relNode[i], forkNumber);
       const tag = this.#logsHints && movesLsnWithHints(rec, i) ? TAG_RECORD_MOVING_LSN : TAG_RECORD;
@@ -157,15 +158,18 @@ export class Ingest {
     }
   }
 
-  /** The record changes this block; one beyond the fork's end makes the fork longer, as in recovery. */
+  /**
+   * The record changes this block; one beyond the fork's end makes the fork longer, as in recovery.
+   */
   #putRecord(fork: RelationFork, blkno: number, rec: WalRecord, tag: number, willInit: boolean): void {
     this.#store.put(fork.slot, blkno, rec.endLsn, rec.bytes, rec.off, rec.xl_tot_len, tag, willInit);
     if (blkno >= fork.blocks) this.#forks.extend(fork, blkno + 1, rec.endLsn);
   }
 
   /**
-   * Postgres logs its parameters when they differ from those in its control file. So the control file that the next compute gets has
-   * to have these, or nobody would hear of a change back to what they were at first.
+   * Postgres logs its parameters when they differ from those in its control file. So the control
+   * file that the next compute gets has to have these, or nobody would hear of a change back to
+   * what they were at first.
    */
   #noteParameters(parameters: ParameterChange, lsn: number): void {
     this.#transactions.setCommitTsTracking(parameters.track_commit_timestamp, lsn);

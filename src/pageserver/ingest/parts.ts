@@ -12,7 +12,9 @@ import type { SlruPages } from "../content/slru_pages.ts";
 export interface IngestParts {
   /** The major that writes the WAL. */
   readonly pg: PgVersion;
-  /** What its control file says at the timeline's end of whether changes of hint bits are logged. */
+  /**
+   * What its control file says at the timeline's end of whether changes of hint bits are logged.
+   */
   readonly hints: Pick<ControlFile, "data_checksum_version" | "wal_log_hints">;
   readonly store: TimelineStore;
   readonly forks: RelationForks;

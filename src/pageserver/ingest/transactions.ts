@@ -78,8 +78,8 @@ import { type SlruPages, SlruPatch } from "../content/slru_pages.ts";
 const NO_PAGE = -1;
 
 /**
- * Takes in what transactions leave behind besides relation blocks: their status, commit timestamps, multixacts,
- * prepared states, the files that they drop, and the progress of replication origins.
+ * Takes in what transactions leave behind besides relation blocks: their status, commit timestamps,
+ * multixacts, prepared states, the files that they drop, and the progress of replication origins.
  */
 export class TransactionIngest {
   readonly #pg: PgVersion;
@@ -89,7 +89,10 @@ export class TransactionIngest {
   readonly #checkpoint: CheckpointTracker;
   readonly #commitTimes: CommitTimes;
   readonly #patch = new SlruPatch();
-  /** Page of pg_multixact/offsets that was made for the id after the last one; its own ZERO_OFF_PAGE must not clear it. */
+  /**
+   * Page of pg_multixact/offsets that was made for the id after the last one; its own ZERO_OFF_PAGE
+   * must not clear it.
+   */
   #preInitializedOffsetsPage = NO_PAGE;
 
   constructor(parts: IngestParts) {
@@ -101,7 +104,10 @@ export class TransactionIngest {
     this.#commitTimes = parts.commitTimes;
   }
 
-  /** `rec` is of one of the resource managers Transaction, CLOG, MultiXact, CommitTs, ReplicationOrigin. */
+  /**
+   * `rec` is of one of the resource managers Transaction, CLOG, MultiXact, CommitTs,
+   * ReplicationOrigin.
+   */
   apply(rec: WalRecord): void {
     switch (rec.xl_rmid) {
       case RM_XACT_ID:

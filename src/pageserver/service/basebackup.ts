@@ -74,10 +74,16 @@ const DIRECTORIES = [
   "pg_xact",
 ];
 
-/** What is handed out at once: enough to keep the pipe full, little enough not to hold up other requests. */
+/**
+ * What is handed out at once: enough to keep the pipe full, little enough not to hold up other
+ * requests.
+ */
 const CHUNK_BYTES = 16 * BLCKSZ;
 
-/** How many forks' sizes are looked up before others have their turn: each may be in another block of a layer file. */
+/**
+ * How many forks' sizes are looked up before others have their turn: each may be in another block
+ * of a layer file.
+ */
 const FORKS_PER_TURN = 64;
 
 /** A table smaller than this gets no free space map: Postgres finds its few pages without. */
@@ -88,8 +94,9 @@ const REPLICATION_STATE_MAGIC = 0x1257dade;
 const REPLICATION_STATE_SIZE = 16;
 
 /**
- * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a complete one as after a
- * clean shutdown. Configuration files are not in it; tablespaces are plain directories below `pg_tblspc`.
+ * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a
+ * complete one as after a clean shutdown. Configuration files are not in it; tablespaces are plain
+ * directories below `pg_tblspc`.
  *
  * A chunk is good until the next one is asked for.
  *
@@ -203,7 +210,10 @@ class BasebackupWriter {
     }
   }
 
-  /** Writes the files of one fork of a relation, with the pages of `source`: the same fork, or the init fork. */
+  /**
+   * Writes the files of one fork of a relation, with the pages of `source`: the same fork, or the
+   * init fork.
+   */
   *#fork(source: BlockSource, fork: number, blocks: number): Generator<Uint8Array> {
     const rnode = { spcNode: source.spc, dbNode: source.db, relNode: source.rel };
     const categories = fork === MAIN_FORKNUM && blocks >= FSM_MIN_BLOCKS ? new Uint8Array(blocks) : null;
@@ -315,7 +325,10 @@ class BasebackupWriter {
     }
   }
 
-  /** A whole segment, or the part of it that is not zeros: whoever wants no relation files wants nothing that he can make himself. */
+  /**
+   * A whole segment, or the part of it that is not zeros: whoever wants no relation files wants
+   * nothing that he can make himself.
+   */
   *#walSegment(segment: CheckpointPages, tli: number, size: number): Generator<Uint8Array> {
     const { segmentStart, offset, bytes } = segment;
     const tar = this.#tar;

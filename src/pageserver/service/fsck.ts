@@ -1,4 +1,7 @@
-/** Checks a page server's data at rest: every file of every timeline, and that what timelines and branches name is there. */
+/**
+ * Checks a page server's data at rest: every file of every timeline, and that what timelines and
+ * branches name is there.
+ */
 import { basename, join, resolve } from "node:path";
 import type { DataCheck } from "../../common/data_check.ts";
 import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";

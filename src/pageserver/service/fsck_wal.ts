@@ -21,8 +21,8 @@ export interface TimelineWalCheck {
 }
 
 /**
- * Nothing says where a page server's WAL ends. It writes from the front, in files full of zeros: so all of it up to the last byte
- * that is not zero is WAL, the last record cut short perhaps.
+ * Nothing says where a page server's WAL ends. It writes from the front, in files full of zeros: so
+ * all of it up to the last byte that is not zero is WAL, the last record cut short perhaps.
  *
  * @param directory the timeline's
  * @throws {ZenithError} as {@link readMetadata}
@@ -57,7 +57,8 @@ export async function checkTimelineWal(disk: Disk, directory: string): Promise<T
 /**
  * The same of a timeline that is in use.
  *
- * @param end of an open timeline: nobody changes the WAL below `through`, and up to `wholeTo` its records are whole; null of one that
+ * @param end of an open timeline: nobody changes the WAL below `through`, and up to `wholeTo` its
+ *   records are whole; null of one that
  *   nobody has open
  * @returns what is damaged; before that it yields how many bytes it has read each time
  * @throws {ZenithError} as {@link readMetadata}; `io`, `corrupt_data` when segments are missing

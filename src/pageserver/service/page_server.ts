@@ -47,13 +47,22 @@ export interface PageServerOptions {
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
   readonly logger: Logger;
-  /** Where the data directory of a major is that new tenants are made from; null: of the newest. Default: initdb makes it. */
+  /**
+   * Where the data directory of a major is that new tenants are made from; null: of the newest.
+   * Default: initdb makes it.
+   */
   readonly initialCluster?: (major: number | null) => Promise<string>;
 }
 
-/** How often timelines are looked at for what is due with time, e.g. layers that are old enough to be written out. */
+/**
+ * How often timelines are looked at for what is due with time, e.g. layers that are old enough to
+ * be written out.
+ */
 const MAINTENANCE_INTERVAL_MS = 2_000;
-/** Longer than it takes a busy timeline to fill a memory layer: the next one gets the buffers of the last. */
+/**
+ * Longer than it takes a busy timeline to fill a memory layer: the next one gets the buffers of the
+ * last.
+ */
 const TRIM_INTERVAL_MS = 60_000;
 
 /** All tenants of one working directory, and the WAL receivers of their timelines. */
@@ -173,7 +182,8 @@ export class PageServer {
 
   /**
    * @param major of its PostgreSQL; null for the newest that there is
-   * @throws {ZenithError} `already_exists`, `not_found` without such a PostgreSQL, or why initdb failed
+   * @throws {ZenithError} `already_exists`, `not_found` without such a PostgreSQL, or why initdb
+   *   failed
    */
   createTenant(id: TenantId, major: number | null = null): Promise<void> {
     return this.#changes.run(async () => {
@@ -189,7 +199,8 @@ export class PageServer {
   }
 
   /**
-   * Deletes a tenant with all its branches. Renaming its directory does it; a crash after that is made up for at the next start.
+   * Deletes a tenant with all its branches. Renaming its directory does it; a crash after that is
+   * made up for at the next start.
    *
    * @throws {ZenithError} `not_found`, `conflict` when a compute writes to it
    */
@@ -280,7 +291,8 @@ export class PageServer {
   }
 
   /**
-   * Pulls the timeline's WAL from `connInfo` from now on, unless what it pulls from already serves as well; that is left first.
+   * Pulls the timeline's WAL from `connInfo` from now on, unless what it pulls from already serves
+   * as well; that is left first.
    *
    * @param held is disposed of when nothing is pulled any more
    * @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string, `not_found`

@@ -156,7 +156,8 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       const boundary = source.boundary(lsn);
       // Whoever starts from it goes on reading at that LSN for a while.
       await source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
-      // A compute that starts here writes on from here: everything before must not be lost any more.
+      // A compute that starts here writes on from here: everything before must not be lost any
+      // more.
       await source.makeDurable();
       using head = WalHead.open(server.tenant(names.tenant).timelines, source, boundary.lsn);
       await session.copyOut(basebackup(source, boundary, head, lazy === true ? "lazy" : "complete"));

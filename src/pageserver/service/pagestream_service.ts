@@ -27,8 +27,9 @@ import type { ForkAt, TimelineView } from "../content/timeline_view.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
- * Requests of one connection that may wait for their LSN at a time; one more is refused, and a compute asks again a second later. It has
- * a few tens on the way. They are refused, not left unread: of a connection that is not read nobody learns that its client has left.
+ * Requests of one connection that may wait for their LSN at a time; one more is refused, and a
+ * compute asks again a second later. It has a few tens on the way. They are refused, not left
+ * unread: of a connection that is not read nobody learns that its client has left.
  */
 export const WAITING_REQUESTS_MAX = 256;
 
@@ -41,8 +42,9 @@ assert(
 );
 
 /**
- * Answers page requests on a connection until the client ends it. Requests whose LSN has arrived are answered at once and in
- * order; one that has to wait for its LSN does not hold up those behind it, and waits no longer than its client stays.
+ * Answers page requests on a connection until the client ends it. Requests whose LSN has arrived
+ * are answered at once and in order; one that has to wait for its LSN does not hold up those behind
+ * it, and waits no longer than its client stays.
  */
 export async function servePagestream(
   session: Session,
@@ -151,7 +153,9 @@ function sendPages(copy: CopyBoth, view: TimelineView, request: PageRequest): vo
   copy.buffer.set(count * BLCKSZ === pages.length ? pages : pages.subarray(0, count * BLCKSZ), first);
 }
 
-/** Pages are rebuilt here first: an error in the middle must not leave half an answer in the stream. */
+/**
+ * Pages are rebuilt here first: an error in the middle must not leave half an answer in the stream.
+ */
 let buffer = new Uint8Array(BLCKSZ);
 
 function pageBuffer(count: number): Uint8Array {

@@ -24,7 +24,10 @@ export interface RunningPageServer {
   stop(mode: "fast" | "immediate"): Promise<void>;
 }
 
-/** Opens the working directory and listens. @throws {ZenithError} when the port is taken or the directory unusable */
+/**
+ * Opens the working directory and listens. @throws {ZenithError} when the port is taken or the
+ * directory unusable
+ */
 export async function runPageServer(options: PageServerRoleOptions): Promise<RunningPageServer> {
   const { paths, config, listen, logger } = options;
   const flushes = new WorkerThread<FlushRequest, WrittenLayer>("src/pageserver/workers/flush_worker.ts");

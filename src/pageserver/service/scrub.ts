@@ -1,4 +1,6 @@
-/** What a scrub checks at a page server: of each timeline the metadata, every layer, and its WAL. */
+/**
+ * What a scrub checks at a page server: of each timeline the metadata, every layer, and its WAL.
+ */
 import type { Disk } from "../../common/disk.ts";
 import { withIoErrors } from "../../common/errors.ts";
 import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";

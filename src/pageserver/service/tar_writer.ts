@@ -8,8 +8,9 @@ import {
 } from "../../protocol/tar.ts";
 
 /**
- * Makes a tar in one buffer that is filled again and again: who has pages to add puts them where they go. Methods that need room hand
- * out what is there when it is full, and the one who takes it must be done with it before he asks for more.
+ * Makes a tar in one buffer that is filled again and again: who has pages to add puts them where
+ * they go. Methods that need room hand out what is there when it is full, and the one who takes it
+ * must be done with it before he asks for more.
  */
 export class TarWriter {
   /** The archive's next bytes go to `used`. */

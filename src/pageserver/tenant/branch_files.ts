@@ -30,7 +30,10 @@ export interface DamagedBranchFile {
   readonly error: ZenithError;
 }
 
-/** Verbs that follow `zenith branch`, or that people who come from elsewhere expect there: no branch is called that. */
+/**
+ * Verbs that follow `zenith branch`, or that people who come from elsewhere expect there: no branch
+ * is called that.
+ */
 const RESERVED_NAMES: ReadonlySet<string> = new Set([
   "add",
   "checkout",
@@ -86,7 +89,10 @@ export class BranchFiles {
     return branches;
   }
 
-  /** All branches, and the files that should be one and are none; both by name. @throws {ZenithError} `io` */
+  /**
+   * All branches, and the files that should be one and are none; both by name. @throws
+   * {ZenithError} `io`
+   */
   scan(): { branches: Branch[]; damaged: DamagedBranchFile[] } {
     const directory = this.#paths.branches(this.#tenant);
     const files = withIoErrors("list branches in", directory, () => this.#disk.readdirSync(directory))
@@ -121,7 +127,10 @@ export class BranchFiles {
     return this.#exists(name) ? this.#read(name) : null;
   }
 
-  /** @throws {ZenithError} `already_exists` when the name is taken, `invalid_argument` when nobody may have it */
+  /**
+   * @throws {ZenithError} `already_exists` when the name is taken, `invalid_argument` when nobody
+   * may have it
+   */
   assertFree(name: BranchName): void {
     assertNewBranchName(name);
     if (RESERVED_NAMES.has(name)) {
@@ -132,7 +141,10 @@ export class BranchFiles {
     if (this.#exists(name)) throw new ZenithError("already_exists", `branch ${name} already exists`);
   }
 
-  /** Durable when it resolves. Make one change at a time. @throws {ZenithError} as {@link assertFree} */
+  /**
+   * Durable when it resolves. Make one change at a time. @throws {ZenithError} as {@link
+   * assertFree}
+   */
   async create(branch: Branch): Promise<void> {
     this.assertFree(branch.name);
     await this.#file(branch.name).write(branch);
@@ -182,7 +194,9 @@ export class BranchFiles {
   }
 }
 
-/** Where a new branch leaves: a branch or a timeline, at an LSN, at a point in time, or at its end. */
+/**
+ * Where a new branch leaves: a branch or a timeline, at an LSN, at a point in time, or at its end.
+ */
 export interface StartPoint {
   readonly branch: BranchName | null;
   readonly timelineId: TimelineId | null;
@@ -192,7 +206,8 @@ export interface StartPoint {
 }
 
 /**
- * Reads `main`, `main@0/16B5A50`, `main@2026-11-22T09:30:00Z`, or the same with a timeline's id for the name.
+ * Reads `main`, `main@0/16B5A50`, `main@2026-11-22T09:30:00Z`, or the same with a timeline's id for
+ * the name.
  *
  * @throws {ZenithError} `invalid_argument`
  */

@@ -24,7 +24,10 @@ export interface BranchInfo {
   readonly name: BranchName;
   readonly timelineId: TimelineId;
   readonly latestValidLsn: Lsn;
-  /** Where the next record goes: behind a page header, where the last one ended at the end of a page. */
+  /**
+   * Where the next record goes: behind a page header, where the last one ended at the end of a
+   * page.
+   */
   readonly nextLsn: Lsn;
   readonly ancestorId: TimelineId | null;
   readonly ancestorLsn: Lsn | null;
@@ -32,7 +35,10 @@ export interface BranchInfo {
   readonly expiresMs: number | null;
   /** Whether it must not be deleted or restored. */
   readonly isProtected: boolean;
-  /** Of all relations as PostgreSQL would say, and on disk. null when that is not known, or nobody has asked. */
+  /**
+   * Of all relations as PostgreSQL would say, and on disk. null when that is not known, or nobody
+   * has asked.
+   */
   readonly logicalBytes: number | null;
   readonly physicalBytes: number | null;
   /** What is wrong with it although it can be used; null when nothing is known to be. */
@@ -45,7 +51,10 @@ export interface Deleted {
   readonly timelines: readonly TimelineId[];
 }
 
-/** How long a branch waits for its LSN: several rounds of Postgres' WAL writer, also on a busy machine. */
+/**
+ * How long a branch waits for its LSN: several rounds of Postgres' WAL writer, also on a busy
+ * machine.
+ */
 const ARRIVAL_TIMEOUT_MS = 2_000;
 
 export interface TenantBranchesParts {
@@ -93,7 +102,10 @@ export class TenantBranches {
     return this.#files.list().filter(({ timelineId }) => timelines(timelineId)).map(({ name }) => name);
   }
 
-  /** All branches that are not damaged, by name. @throws {ZenithError} `io` when one can't be looked at now */
+  /**
+   * All branches that are not damaged, by name. @throws {ZenithError} `io` when one can't be looked
+   * at now
+   */
   async list(): Promise<BranchInfo[]> {
     const { branches, damaged } = await this.survey();
     for (const { error } of damaged) {
@@ -102,7 +114,10 @@ export class TenantBranches {
     return branches;
   }
 
-  /** All branches, and what can't be used: one that is damaged is no reason not to tell of the others. */
+  /**
+   * All branches, and what can't be used: one that is damaged is no reason not to tell of the
+   * others.
+   */
   async survey(): Promise<{ branches: BranchInfo[]; damaged: DamagedBranch[] }> {
     await this.#changes.settled();
     if (this.#halfDeleted) await this.#changes.run(() => this.#finishDeletion());
@@ -160,10 +175,12 @@ export class TenantBranches {
   }
 
   /**
-   * Makes branch `name` that leaves `start`'s timeline at its LSN. Costs the same whatever the size of the database.
+   * Makes branch `name` that leaves `start`'s timeline at its LSN. Costs the same whatever the size
+   * of the database.
    *
    * @param expiresMs when it is to be removed again, in milliseconds since 1970; null: never
-   * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`, `invalid_argument` for a reserved name
+   * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`, `invalid_argument` for a
+   *   reserved name
    */
   async create(
     name: BranchName,
@@ -175,8 +192,9 @@ export class TenantBranches {
   }
 
   /**
-   * Postgres tells LSNs that it hasn't sent yet: nothing waits for the WAL of a transaction that is rolled back, and the WAL
-   * writer gets to it some hundred milliseconds later. An LSN that doesn't arrive is for {@link Timeline.boundary} to refuse.
+   * Postgres tells LSNs that it hasn't sent yet: nothing waits for the WAL of a transaction that is
+   * rolled back, and the WAL writer gets to it some hundred milliseconds later. An LSN that doesn't
+   * arrive is for {@link Timeline.boundary} to refuse.
    */
   async #untilArrived(start: StartPoint, lsn: Lsn): Promise<void> {
     const timelineId = start.timelineId ?? this.#existing(start.branch!).timelineId;
@@ -243,15 +261,17 @@ export class TenantBranches {
   }
 
   /**
-   * Gives a branch's name to a new timeline that begins at `start`, as if it had been made there. The
-   * timeline it had goes on under the name `keepAs`; without one it is deleted.
+   * Gives a branch's name to a new timeline that begins at `start`, as if it had been made there.
+   * The timeline it had goes on under the name `keepAs`; without one it is deleted.
    *
-   * After a crash half way the name means the timeline before or the one after. With `keepAs` it may
-   * also be missing; both timelines are there then, and {@link survey} tells of the one without a name.
+   * After a crash half way the name means the timeline before or the one after. With `keepAs` it
+   * may also be missing; both timelines are there then, and {@link survey} tells of the one without
+   * a name.
    *
    * @param inUse whether something writes to a timeline
    * @returns the branch, and the timelines that were deleted
-   * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists` for `keepAs`; `conflict` when it
+   * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists` for `keepAs`; `conflict`
+   *   when it
    *   is protected or in use, or when others come from what would be deleted
    */
   async restore(
@@ -318,7 +338,9 @@ export class TenantBranches {
     }
   }
 
-  /** Sets when a branch expires. @throws {ZenithError} `not_found`, `conflict` when it is protected */
+  /**
+   * Sets when a branch expires. @throws {ZenithError} `not_found`, `conflict` when it is protected
+   */
   setExpiry(name: BranchName, expiresMs: number | null): Promise<BranchInfo> {
     return this.#oneAtATime(async () => {
       const branch = this.#existing(name);
@@ -328,8 +350,8 @@ export class TenantBranches {
   }
 
   /**
-   * Protects a branch from being deleted and restored, or takes that back. A protected branch does not
-   * expire.
+   * Protects a branch from being deleted and restored, or takes that back. A protected branch does
+   * not expire.
    *
    * @throws {ZenithError} `not_found`
    */
@@ -350,7 +372,9 @@ export class TenantBranches {
     return this.#describe(branch, held.value);
   }
 
-  /** Takes back a branch that could not be made. What is left of it is removed at the next start. */
+  /**
+   * Takes back a branch that could not be made. What is left of it is removed at the next start.
+   */
   async #discard({ name, timelineId }: Branch): Promise<void> {
     try {
       // The name goes first: one that is left must not be that of a timeline that is gone.
@@ -400,12 +424,14 @@ export class TenantBranches {
   }
 
   /**
-   * Deletes a branch and its timeline, and with `cascade` all branches that come from it. Readers are told. Of a branch whose file
-   * is damaged only the name goes: which timeline was meant is not known, and that can be deleted by its id.
+   * Deletes a branch and its timeline, and with `cascade` all branches that come from it. Readers
+   * are told. Of a branch whose file is damaged only the name goes: which timeline was meant is not
+   * known, and that can be deleted by its id.
    *
    * @param name of the branch, or the id of a timeline that no branch names
    * @param inUse whether something writes to a timeline
-   * @throws {ZenithError} `not_found`; `conflict` when it is the tenant's first branch, has children, or is in use
+   * @throws {ZenithError} `not_found`; `conflict` when it is the tenant's first branch, has
+   *   children, or is in use
    */
   delete(
     name: BranchName | TimelineId,
@@ -417,7 +443,8 @@ export class TenantBranches {
       const branch = parseBranchName(name);
       const damaged = this.#files.scan().damaged.find(({ name }) => name === branch);
       if (damaged !== undefined) {
-        // A file that can't be read now may be sound, and its name is what the timeline is found by.
+        // A file that can't be read now may be sound, and its name is what the timeline is found
+        // by.
         if (isDiskFailure(damaged.error)) throw damaged.error;
         return this.#removeName(branch);
       }
@@ -519,8 +546,8 @@ export class TenantBranches {
   }
 
   /**
-   * Deletes the branches whose time has come, but for those that others come from or that are in use: they go later. Does nothing
-   * while an earlier call is at it.
+   * Deletes the branches whose time has come, but for those that others come from or that are in
+   * use: they go later. Does nothing while an earlier call is at it.
    *
    * @returns the timelines that were deleted
    */

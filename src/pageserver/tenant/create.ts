@@ -12,7 +12,8 @@ import { encodeTimelineInfo } from "../timeline/timeline_info.ts";
 const MAIN_BRANCH = parseBranchName("main");
 
 /**
- * Makes a tenant with a `main` branch from a data directory that initdb has made. It appears complete or not at all.
+ * Makes a tenant with a `main` branch from a data directory that initdb has made. It appears
+ * complete or not at all.
  *
  * @throws {ZenithError} `already_exists`
  */

@@ -2,7 +2,10 @@ import type { Disk } from "../../common/disk.ts";
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 
-/** So many deletions are remembered, the newest: 650 KB. Of what was deleted before, safekeepers keep the WAL until somebody names it. */
+/**
+ * So many deletions are remembered, the newest: 650 KB. Of what was deleted before, safekeepers
+ * keep the WAL until somebody names it.
+ */
 const REMEMBERED_MAX = 10_000;
 
 export interface DeletedTimeline {
@@ -22,15 +25,18 @@ const FORMAT: SmallFormat<readonly DeletedTimeline[]> = {
 };
 
 /**
- * Which timelines were deleted on purpose. A page server that lacks a timeline for any other reason, because its data were restored
- * from an older copy for example, must not have safekeepers throw away the last copy of its WAL.
+ * Which timelines were deleted on purpose. A page server that lacks a timeline for any other
+ * reason, because its data were restored from an older copy for example, must not have safekeepers
+ * throw away the last copy of its WAL.
  */
 export class DeletedTimelines {
   readonly #file: SmallFile<readonly DeletedTimeline[]>;
   readonly #max: number;
   #list: readonly DeletedTimeline[];
 
-  /** A damaged file is set aside: nothing is known to be deleted then. @throws {ZenithError} `io` */
+  /**
+   * A damaged file is set aside: nothing is known to be deleted then. @throws {ZenithError} `io`
+   */
   constructor(disk: Disk, path: string, max = REMEMBERED_MAX) {
     this.#file = new SmallFile(disk, path, FORMAT);
     this.#max = max;
@@ -42,8 +48,8 @@ export class DeletedTimelines {
   }
 
   /**
-   * Call this before the deletion: a timeline that exists after all counts as existing. Durable when
-   * it resolves.
+   * Call this before the deletion: a timeline that exists after all counts as existing. Durable
+   * when it resolves.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */

@@ -8,8 +8,8 @@ import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg
 import { runInitdb, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 
 /**
- * The data directories that new tenants are made from, one for each PostgreSQL version: initdb runs once per page server and
- * version, not once per tenant.
+ * The data directories that new tenants are made from, one for each PostgreSQL version: initdb runs
+ * once per page server and version, not once per tenant.
  */
 export class InitdbCache {
   readonly #disk: Disk;
@@ -48,7 +48,8 @@ export class InitdbCache {
       removeForeignTree(ready);
       await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER });
       takeOver(inProgress);
-      // The cache is no user's data: after a crash that tears it, reading it fails, and removing it is the remedy.
+      // The cache is no user's data: after a crash that tears it, reading it fails, and removing it
+      // is the remedy.
       this.#disk.renameSync(inProgress, ready);
     } catch (error) {
       throw error instanceof ZenithError ? error : ioError("prepare", inProgress, error);
@@ -57,7 +58,10 @@ export class InitdbCache {
   }
 }
 
-/** What tenants are made from must be nobody's to change who runs a Postgres here: that user is every tenant's superuser's. */
+/**
+ * What tenants are made from must be nobody's to change who runs a Postgres here: that user is
+ * every tenant's superuser's.
+ */
 function isOurs(directory: string): boolean {
   const found = lstatSync(directory, { throwIfNoEntry: false });
   return found !== undefined && found.isDirectory() && found.uid === process.getuid!();

@@ -8,7 +8,8 @@ import type { Timeline } from "../timeline/timeline.ts";
  *
  * @param timeline that the caller holds
  * @param timestamp microseconds since 2000
- * @returns the LSN, and the timeline that it belongs to; that is open as long as the one that was given
+ * @returns the LSN, and the timeline that it belongs to; that is open as long as the one that was
+ *   given
  * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins
  */
 export function lsnAt(

@@ -71,8 +71,8 @@ export class SleepingTimelines {
   }
 
   /**
-   * null when it has to be opened for that: it has WAL that is not in layers, or something is wrong with it or with one that it comes
-   * from.
+   * null when it has to be opened for that: it has WAL that is not in layers, or something is wrong
+   * with it or with one that it comes from.
    */
   get(id: TimelineId): SleepingTimeline | null {
     const known = this.#known.get(id);

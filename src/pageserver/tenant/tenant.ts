@@ -15,7 +15,10 @@ import type { TenantContext } from "./context.ts";
 import { TenantTimelines } from "./timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
-/** A tenant with a thousand branches has thousands of files: they are not all looked at each time somebody asks. */
+/**
+ * A tenant with a thousand branches has thousands of files: they are not all looked at each time
+ * somebody asks.
+ */
 const PHYSICAL_SIZE_AGE_MS = 5_000;
 
 /** One customer's branches and timelines. Nothing here reaches another tenant's. */
@@ -65,7 +68,8 @@ export class Tenant {
   }
 
   /**
-   * Gives up history of a timeline that is older than the tenant's configuration asks for, and that no branch or lease needs.
+   * Gives up history of a timeline that is older than the tenant's configuration asks for, and that
+   * no branch or lease needs.
    *
    * @param horizonBytes instead of the configured one
    * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`
@@ -111,7 +115,10 @@ export class Tenant {
     });
   }
 
-  /** What all of the tenant takes on disk, in bytes, whether it is open or not; as of a few seconds ago at most. */
+  /**
+   * What all of the tenant takes on disk, in bytes, whether it is open or not; as of a few seconds
+   * ago at most.
+   */
   physicalSize(): number {
     const nowMs = performance.now();
     if (this.#measured === null || nowMs - this.#measured.atMs > PHYSICAL_SIZE_AGE_MS) {
@@ -154,7 +161,10 @@ export class Tenant {
     });
   }
 
-  /** Makes everything durable, then lets go of the files: branches read from their ancestors' until then. */
+  /**
+   * Makes everything durable, then lets go of the files: branches read from their ancestors' until
+   * then.
+   */
   async close(): Promise<void> {
     const timelines = await this.timelines.shut();
     const flushed = await Promise.allSettled(timelines.map((timeline) => timeline.flush()));

@@ -1,6 +1,6 @@
 /**
- * How timelines go away. Renaming the directory is what deletes one; from then on it is only a matter of time. Whatever a crash
- * leaves after that is removed when the tenant is opened.
+ * How timelines go away. Renaming the directory is what deletes one; from then on it is only a
+ * matter of time. Whatever a crash leaves after that is removed when the tenant is opened.
  */
 import { join } from "node:path";
 import { type Disk, settleDirectory, TEMPORARY_SUFFIX } from "../../common/disk.ts";
@@ -42,7 +42,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Each timeline's ancestor: null for one that began with the tenant, undefined where it is damaged so that nobody knows.
+   * Each timeline's ancestor: null for one that began with the tenant, undefined where it is
+   * damaged so that nobody knows.
    *
    * @throws {ZenithError} `io`
    */
@@ -55,7 +56,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Where branches, also branches of branches, left a timeline: the LSNs at which they read from it.
+   * Where branches, also branches of branches, left a timeline: the LSNs at which they read from
+   * it.
    *
    * @throws {ZenithError} `corrupt_data` when a damaged one may have left it too, `io`
    */
@@ -81,7 +83,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * The major of the tenant's PostgreSQL, which all of its timelines have: one whose metadata can be read will do.
+   * The major of the tenant's PostgreSQL, which all of its timelines have: one whose metadata can
+   * be read will do.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -105,7 +108,10 @@ export class TimelineDirectories {
       .filter(isIdFileName).map(parseTimelineId);
   }
 
-  /** Where each timeline left its ancestor, null for one that began with the tenant; and those of which that can't be read. */
+  /**
+   * Where each timeline left its ancestor, null for one that began with the tenant; and those of
+   * which that can't be read.
+   */
   #scan(): { origins: Map<TimelineId, Origin | null>; lost: Map<TimelineId, LostOrigin> } {
     const origins = new Map<TimelineId, Origin | null>();
     const lost = new Map<TimelineId, LostOrigin>();
@@ -131,7 +137,10 @@ export class TimelineDirectories {
     return { origins, lost };
   }
 
-  /** What damaged metadata end with is right if it names a timeline that is there: ids are long and random. */
+  /**
+   * What damaged metadata end with is right if it names a timeline that is there: ids are long and
+   * random.
+   */
   #likelyAncestor(id: TimelineId, known: readonly TimelineId[]): TimelineId | undefined {
     const path = metadataPath(this.#paths.timeline(this.#tenant, id));
     const bytes = withIoErrors(
@@ -144,8 +153,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Deletes a closed timeline that has no branches, with its name. When this fails before the directory is renamed, nothing has
-   * happened; afterwards the timeline is gone.
+   * Deletes a closed timeline that has no branches, with its name. When this fails before the
+   * directory is renamed, nothing has happened; afterwards the timeline is gone.
    *
    * @throws {ZenithError} `io`
    */
@@ -161,7 +170,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Removes a timeline whose creation has not come to its end: nobody was told of it, so nothing is in it.
+   * Removes a timeline whose creation has not come to its end: nobody was told of it, so nothing is
+   * in it.
    *
    * @throws {ZenithError} `io`
    */
@@ -175,14 +185,16 @@ export class TimelineDirectories {
   }
 
   /**
-   * Finishes what a crash interrupted: deletions, and the creation of timelines that nobody was told of.
+   * Finishes what a crash interrupted: deletions, and the creation of timelines that nobody was
+   * told of.
    *
    * @throws {ZenithError} `io`, `corrupt_data`
    */
   async recover(): Promise<void> {
     const parent = this.#paths.timelines(this.#tenant);
     try {
-      // The names that this goes by, and that clients are shown, must not change again when power goes.
+      // The names that this goes by, and that clients are shown, must not change again when power
+      // goes.
       await settleDirectory(this.#disk, parent);
       await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
       for (const name of this.#disk.readdirSync(parent)) {
@@ -199,7 +211,10 @@ export class TimelineDirectories {
     for (const id of this.#unnamed()) await this.discard(id);
   }
 
-  /** Timelines that no branch names, that nothing comes from and that nothing was ever written to: their creation was cut short. */
+  /**
+   * Timelines that no branch names, that nothing comes from and that nothing was ever written to:
+   * their creation was cut short.
+   */
   #unnamed(): TimelineId[] {
     const { branches, damaged } = this.#branches.scan();
     // One of these may name it.
@@ -217,7 +232,9 @@ export class TimelineDirectories {
       (this.#disk.statSync(wal) === null || this.#disk.readdirSync(wal).length === 0);
   }
 
-  /** The name goes before the files: what is left must be found again by the directory's own name. */
+  /**
+   * The name goes before the files: what is left must be found again by the directory's own name.
+   */
   async #finish(id: TimelineId): Promise<void> {
     for (const { name, timelineId } of this.#branches.list()) {
       if (timelineId === id) await this.#branches.remove(name);
@@ -226,7 +243,9 @@ export class TimelineDirectories {
   }
 }
 
-/** Whether `id` is `ancestor`, or descends from it as far as is known; true when that is not known. */
+/**
+ * Whether `id` is `ancestor`, or descends from it as far as is known; true when that is not known.
+ */
 function isOrComesFrom(
   id: TimelineId,
   ancestor: TimelineId,

@@ -14,7 +14,10 @@ import { type SleepingTimeline, SleepingTimelines } from "./sleeping.ts";
 import { Timeline } from "../timeline/timeline.ts";
 import { decodeTimelineInfo, encodeTimelineInfo, type TimelineInfo } from "../timeline/timeline_info.ts";
 
-/** A tenant's timelines: each is opened when it is first asked for, after those it comes from, and closed when nobody needs it. */
+/**
+ * A tenant's timelines: each is opened when it is first asked for, after those it comes from, and
+ * closed when nobody needs it.
+ */
 export class TenantTimelines {
   readonly #tenantId: TenantId;
   readonly #context: TenantContext;
@@ -38,7 +41,8 @@ export class TenantTimelines {
   }
 
   /**
-   * The timeline, opened if it isn't, and kept open until the hold is disposed of. Whoever uses one holds it.
+   * The timeline, opened if it isn't, and kept open until the hold is disposed of. Whoever uses one
+   * holds it.
    *
    * @param isUse false for upkeep: that does not keep it from being closed afterwards
    * @throws {ZenithError} `not_found`
@@ -75,7 +79,9 @@ export class TenantTimelines {
     return ancestor.value;
   }
 
-  /** What can be said of a timeline without opening it; null when it is open, or that is not enough. */
+  /**
+   * What can be said of a timeline without opening it; null when it is open, or that is not enough.
+   */
   asleep(id: TimelineId): SleepingTimeline | null {
     return this.#held.peek(id) === undefined ? this.#sleeping.get(id) : null;
   }

@@ -8,7 +8,10 @@ import type { Timeline } from "../timeline/timeline.ts";
 /** A timeline whose upkeep failed is left alone for this long. */
 const RETRY_MS = 60_000;
 
-/** A timeline that takes in more WAL than this between two visits is busy: merging would slow down what clients wait for. */
+/**
+ * A timeline that takes in more WAL than this between two visits is busy: merging would slow down
+ * what clients wait for.
+ */
 const BUSY_WAL_BYTES = 8 << 20;
 /** With so many layer files it is merged all the same: reads get slower with each. */
 const MERGE_BUSY_FROM_LAYERS = 24;
@@ -26,8 +29,9 @@ export interface UpkeepOptions {
 }
 
 /**
- * Keeps open timelines quick and small: merges their layers when that is due, gives up history now and then, and closes those that nobody
- * needs. One thing after the other, in the background; each timeline has its turn, even if another one always has something to merge.
+ * Keeps open timelines quick and small: merges their layers when that is due, gives up history now
+ * and then, and closes those that nobody needs. One thing after the other, in the background; each
+ * timeline has its turn, even if another one always has something to merge.
  */
 export class Upkeep {
   readonly #logger: Logger;
@@ -53,7 +57,8 @@ export class Upkeep {
   /**
    * Goes over all timelines until there is nothing to do, unless it is at it.
    *
-   * @param closes called for each timeline that is closed, in the moment from which on it has to be opened again
+   * @param closes called for each timeline that is closed, in the moment from which on it has to be
+   *   opened again
    */
   start(tenants: () => readonly Tenant[], closes: (id: TimelineId) => void): void {
     if (this.#running !== null || this.#stopped) return;
@@ -64,7 +69,10 @@ export class Upkeep {
     });
   }
 
-  /** Resolves when nothing is being done any more; the page store breaks off what takes long when a timeline is closed. */
+  /**
+   * Resolves when nothing is being done any more; the page store breaks off what takes long when a
+   * timeline is closed.
+   */
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#running;

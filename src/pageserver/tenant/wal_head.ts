@@ -14,11 +14,13 @@ interface Part {
 }
 
 /**
- * The WAL that a segment holds before an LSN: what a Postgres that starts there would have written itself, had it never stopped.
- * Whoever archives the segment, or reads it from its beginning, needs it.
+ * The WAL that a segment holds before an LSN: what a Postgres that starts there would have written
+ * itself, had it never stopped. Whoever archives the segment, or reads it from its beginning, needs
+ * it.
  *
- * It is there as far back as the timeline's own WAL files go, and before the branch point those of its ancestors; where these are gone
- * already, the head of the segment is the rest of a record that nobody needs ({@link writeSegmentHead}).
+ * It is there as far back as the timeline's own WAL files go, and before the branch point those of
+ * its ancestors; where these are gone already, the head of the segment is the rest of a record that
+ * nobody needs ({@link writeSegmentHead}).
  */
 export class WalHead implements Disposable {
   readonly #timeline: Timeline;
@@ -33,7 +35,10 @@ export class WalHead implements Disposable {
     this.#end = end;
   }
 
-  /** @param timeline that the caller holds @param end a record boundary of it @throws {ZenithError} `io` */
+  /**
+   * @param timeline that the caller holds @param end a record boundary of it @throws {ZenithError}
+   * `io`
+   */
   static open(timelines: TenantTimelines, timeline: Timeline, end: Lsn): WalHead {
     const head = new WalHead(timeline, end);
     try {

@@ -3,7 +3,10 @@ import type { Logger } from "../../process/log.ts";
 /** A source that is held back again and again is written of in the log this often at most. */
 const LOG_INTERVAL_MS = 10_000;
 
-/** Keeps account of when a timeline's source of WAL is held back, because layers are written out more slowly than WAL comes in. */
+/**
+ * Keeps account of when a timeline's source of WAL is held back, because layers are written out
+ * more slowly than WAL comes in.
+ */
 export class Backpressure {
   readonly #logger: Logger;
   readonly #clockMs: () => number;

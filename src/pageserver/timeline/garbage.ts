@@ -1,4 +1,7 @@
-/** What history a timeline may give up: from sizes, times, branches and leases to the page store's terms. */
+/**
+ * What history a timeline may give up: from sizes, times, branches and leases to the page store's
+ * terms.
+ */
 import type { Lsn } from "../../common/lsn.ts";
 import type { LayerEntry, MergeResult } from "../../pagestore/mod.ts";
 import type { Timeline } from "./timeline.ts";
@@ -37,7 +40,8 @@ export interface GarbageReport {
  *
  * @param branchPoints where branches left the timeline
  * @param leased LSNs that somebody reads at
- * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: everything is as it was then, but for what can be read
+ * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: everything is as it was then, but for
+ *   what can be read
  */
 export async function collectGarbage(
   timeline: Timeline,

@@ -4,7 +4,9 @@ import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { formatTimestamp, msOfTimestamp, parseTimestamp, timestampOfMs } from "../../common/timestamp.ts";
 
-/** LSN → end, in milliseconds since 1970. A line for each: `0/16B5A50 2026-11-22T09:30:00.000000Z`. */
+/**
+ * LSN → end, in milliseconds since 1970. A line for each: `0/16B5A50 2026-11-22T09:30:00.000000Z`.
+ */
 type Ends = ReadonlyMap<Lsn, number>;
 
 const FORMAT: SmallFormat<Ends> = {
@@ -18,8 +20,9 @@ const FORMAT: SmallFormat<Ends> = {
 };
 
 /**
- * LSNs of one timeline that somebody reads at and that must therefore stay readable, each until some time. They are on disk, so
- * that a restart of the page server breaks no promise. Where they were lost, all history stays readable.
+ * LSNs of one timeline that somebody reads at and that must therefore stay readable, each until
+ * some time. They are on disk, so that a restart of the page server breaks no promise. Where they
+ * were lost, all history stays readable.
  */
 export class Leases {
   readonly #file: SmallFile<Ends>;
@@ -65,7 +68,8 @@ export class Leases {
   /**
    * The LSNs that are leased now, ascending.
    *
-   * @throws {ZenithError} `corrupt_data` when it is not known which others are, as {@link damage} says
+   * @throws {ZenithError} `corrupt_data` when it is not known which others are, as {@link damage}
+   *   says
    */
   active(nowMs: number): Lsn[] {
     const damage = this.damage();

@@ -11,8 +11,9 @@ const FORMAT: SmallFormat<readonly HostPort[]> = {
 };
 
 /**
- * Which safekeepers have the WAL of one timeline that may not be here yet, as its last compute has said. A compute that
- * names others would begin where the page server is, and not know of what it leaves behind.
+ * Which safekeepers have the WAL of one timeline that may not be here yet, as its last compute has
+ * said. A compute that names others would begin where the page server is, and not know of what it
+ * leaves behind.
  */
 export class TimelineSafekeepers {
   readonly #file: SmallFile<readonly HostPort[]>;

@@ -57,8 +57,8 @@ export interface TimelineParts {
 const REPLAY_PIECE_BYTES = 256 << 10;
 
 /**
- * One line of history: takes in WAL, answers reads at any LSN of it. It has one writer (a WAL receiver, or the replay at
- * start) and any number of readers.
+ * One line of history: takes in WAL, answers reads at any LSN of it. It has one writer (a WAL
+ * receiver, or the replay at start) and any number of readers.
  */
 export class Timeline {
   readonly tenantId: TenantId;
@@ -82,7 +82,10 @@ export class Timeline {
   readonly #record = new WalRecord();
   readonly #waiters = new LsnWaiters();
   #decoder: WalDecoder;
-  /** The timeline's end while it prepares the decoder's last record, and after that one could not be taken in. */
+  /**
+   * The timeline's end while it prepares the decoder's last record, and after that one could not be
+   * taken in.
+   */
   #before: { readonly end: Lsn; readonly position: Lsn; readonly lastStart: Lsn } | null = null;
   /** Settles when the record under preparation is installed, or has failed. */
   #taking: Promise<void> | null = null;
@@ -211,8 +214,8 @@ export class Timeline {
   }
 
   /**
-   * False when the WAL ends in this piece: what follows was not complete when the server stopped, or is a record that can't be
-   * taken in; the history before that one can be read.
+   * False when the WAL ends in this piece: what follows was not complete when the server stopped,
+   * or is a record that can't be taken in; the history before that one can be read.
    */
   async #replayPiece(at: Lsn, bytes: Uint8Array): Promise<boolean> {
     try {
@@ -234,7 +237,9 @@ export class Timeline {
     return this.#before?.end ?? this.#decoder.endLsn;
   }
 
-  /** Where the next record starts: what to ask the WAL's source for, and where a compute can start. */
+  /**
+   * Where the next record starts: what to ask the WAL's source for, and where a compute can start.
+   */
   get position(): Lsn {
     return this.#before?.position ?? this.#decoder.position;
   }
@@ -254,7 +259,8 @@ export class Timeline {
   /**
    * Prepares for a new source of WAL. A partial record of the last one is forgotten.
    *
-   * @returns where it is to send from: {@link position}, or the start of that page when the last record ended where the page begins and
+   * @returns where it is to send from: {@link position}, or the start of that page when the last
+   *   record ended where the page begins and
    *   its header has not come yet
    */
   async restartReceiving(): Promise<Lsn> {
@@ -270,13 +276,14 @@ export class Timeline {
   }
 
   /**
-   * Takes in WAL that follows on what came before: files its records and lets readers see them. Does not make it durable;
-   * that is {@link makeDurable}. `bytes` may be reused at once.
+   * Takes in WAL that follows on what came before: files its records and lets readers see them.
+   * Does not make it durable; that is {@link makeDurable}. `bytes` may be reused at once.
    *
    * @returns a promise when a record needs preparation: pass no more WAL before it resolves. It
    *   rejects as this throws; the timeline then ends in front of that record, and goes on after
    *   {@link restartReceiving}
-   * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last record
+   * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last
+   *   record
    */
   receive(at: Lsn, bytes: Uint8Array): Promise<void> | undefined {
     this.assertPresent();
@@ -343,8 +350,8 @@ export class Timeline {
     try {
       this.#ingest.apply(record);
     } catch (error) {
-      // Part of the record may be filed already. Doing it again would apply that part twice, so only a fresh start,
-      // from what is in layers, can go on.
+      // Part of the record may be filed already. Doing it again would apply that part twice, so
+      // only a fresh start, from what is in layers, can go on.
       this.#failure = new ZenithError(
         // A disk that fails says nothing about the record.
         error instanceof ZenithError ? error.kind : "corrupt_data",
@@ -367,18 +374,25 @@ export class Timeline {
     return this.backpressure.hold(this.store.ready(), this.store.sizes().frozenBytes);
   }
 
-  /** Bytes that were received and are not durable: of a long record up to a gigabyte before its end. */
+  /**
+   * Bytes that were received and are not durable: of a long record up to a gigabyte before its end.
+   */
   get unsyncedBytes(): number {
     return this.wal.writtenLsn - this.wal.syncedLsn;
   }
 
-  /** Makes what was received durable. @returns the record boundary up to which WAL survives a crash */
+  /**
+   * Makes what was received durable. @returns the record boundary up to which WAL survives a crash
+   */
   async makeDurable(): Promise<Lsn> {
     const synced = await this.wal.sync();
     return Math.min(synced, this.position) as Lsn;
   }
 
-  /** Resolves when the records up to `lsn` can be read. @param signal ends the wait: the one who waits is gone */
+  /**
+   * Resolves when the records up to `lsn` can be read. @param signal ends the wait: the one who
+   * waits is gone
+   */
   async waitFor(lsn: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.assertPresent();
     if (lsn <= this.position) return;
@@ -391,8 +405,8 @@ export class Timeline {
   }
 
   /**
-   * The record boundary that `lsn` means: everything that ends at or before it. Users name any LSN, also one inside a page
-   * header or a record. null means the end.
+   * The record boundary that `lsn` means: everything that ends at or before it. Users name any LSN,
+   * also one inside a page header or a record. null means the end.
    *
    * @throws {ZenithError} `out_of_range` when the LSN is in the future or before the history begins
    */
@@ -426,13 +440,14 @@ export class Timeline {
   }
 
   /**
-   * The LSN at which everything that was committed at or before `timestamp` is there, and nothing that was committed later. To
-   * the millisecond; docs/branches.md says what it means when clocks are set back. May be in an ancestor's part of the history.
+   * The LSN at which everything that was committed at or before `timestamp` is there, and nothing
+   * that was committed later. To the millisecond; docs/branches.md says what it means when clocks
+   * are set back. May be in an ancestor's part of the history.
    *
    * @param timestamp microseconds since 2000
    * @param now the same, the present
-   * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins; `conflict` when it exists
-   * twice because a clock was set back
+   * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins;
+   *   `conflict` when it exists twice because a clock was set back
    */
   lsnAt(timestamp: number, now: number): Lsn {
     const found = this.commitTimes.find(timestamp);
@@ -459,15 +474,16 @@ export class Timeline {
   }
 
   /**
-   * A clock that was set back makes moments exist twice. What was committed since counts as of before: a branch from such
-   * a moment, and from now, would lack it without a word.
+   * A clock that was set back makes moments exist twice. What was committed since counts as of
+   * before: a branch from such a moment, and from now, would lack it without a word.
    *
    * @throws {ZenithError} `conflict`
    */
   #assertUnique(timestamp: number, now: number): void {
     const { newest, setBack } = this.commitTimes;
     const isTwice = setBack !== null && timestamp >= setBack.to;
-    // Nothing was committed since the clock was set back, or this machine's clock is not the compute's.
+    // Nothing was committed since the clock was set back, or this machine's clock is not the
+    // compute's.
     const isPresent = newest !== null && newest > now + SET_BACK_MIN_US && timestamp > now - SET_BACK_MIN_US;
     if (!isTwice && !isPresent) return;
     throw new ZenithError(
@@ -479,19 +495,28 @@ export class Timeline {
     );
   }
 
-  /** All that was committed at or before `timestamp` is at or below this LSN; 0 when history does not go back that far. */
+  /**
+   * All that was committed at or before `timestamp` is at or below this LSN; 0 when history does
+   * not go back that far.
+   */
   committedBy(timestamp: number): Lsn {
     const found = this.commitTimes.find(timestamp);
     if (found.where === "end") return this.lastRecordLsn;
     return found.where === "within" ? found.lsn : INVALID_LSN;
   }
 
-  /** What is wrong with it although it can be used, and what to do about it; null when nothing is known to be. */
+  /**
+   * What is wrong with it although it can be used, and what to do about it; null when nothing is
+   * known to be.
+   */
   damage(): ReturnType<typeof damageOf> {
     return damageOf(this.safekeepers, this.leases);
   }
 
-  /** In bytes: what PostgreSQL would say of all its relations at the end of the timeline, and what the timeline takes on disk. */
+  /**
+   * In bytes: what PostgreSQL would say of all its relations at the end of the timeline, and what
+   * the timeline takes on disk.
+   */
   sizes(): { logical: number; physical: number } {
     return {
       logical: this.#content.forks.totalBlocks() * BLCKSZ,
@@ -504,7 +529,10 @@ export class Timeline {
     this.store.maintain();
   }
 
-  /** From now on who uses the timeline is told `why` it is gone, and who waits for it is too. {@link close} comes next. */
+  /**
+   * From now on who uses the timeline is told `why` it is gone, and who waits for it is too. {@link
+   * close} comes next.
+   */
   retire(why: Error): void {
     this.#gone = why;
     this.#waiters.abandon(why);
@@ -561,7 +589,10 @@ export class Timeline {
   }
 }
 
-/** What is wrong with the small files of a timeline, and what to do about it; null when nothing is known to be. */
+/**
+ * What is wrong with the small files of a timeline, and what to do about it; null when nothing is
+ * known to be.
+ */
 export function damageOf(
   { damage }: TimelineSafekeepers,
   leases: Leases,

@@ -8,11 +8,15 @@ export interface TimelineInfo {
   readonly ancestorId: TimelineId | null;
   /** First byte of the timeline's own WAL. */
   readonly walStartLsn: Lsn;
-  /** The major of the PostgreSQL that writes its WAL and its pages: the tenant's, and so its ancestor's. */
+  /**
+   * The major of the PostgreSQL that writes its WAL and its pages: the tenant's, and so its
+   * ancestor's.
+   */
   readonly pgMajor: number;
 }
 
-// The bytes: walStartLsn u64, the major u32, then the ancestor's 16 bytes, zeros for none; docs/formats/timeline_metadata.md
+// The bytes: walStartLsn u64, the major u32, then the ancestor's 16 bytes, zeros for none;
+// docs/formats/timeline_metadata.md
 const INFO_BYTES = 28;
 const PG_MAJOR = 8;
 const PG_MAJOR_BYTES = 4;
@@ -30,14 +34,20 @@ export function encodeTimelineInfo(info: TimelineInfo): Uint8Array {
   return bytes;
 }
 
-/** The ancestor that is named at the end of a timeline's metadata, which may be damaged; null for none. */
+/**
+ * The ancestor that is named at the end of a timeline's metadata, which may be damaged; null for
+ * none.
+ */
 export function ancestorAtEnd(metadata: Uint8Array): TimelineId | null {
   if (metadata.length < INFO_BYTES_WITHOUT_MAJOR) return null;
   const ancestor = Buffer.from(metadata.slice(-ANCESTOR_BYTES)).toString("hex");
   return ancestor === NO_ANCESTOR ? null : parseTimelineId(ancestor);
 }
 
-/** @throws {ZenithError} `corrupt_data` when the bytes make no sense, or a major that Zenith does not run; naming `where` */
+/**
+ * @throws {ZenithError} `corrupt_data` when the bytes make no sense, or a major that Zenith does
+ * not run; naming `where`
+ */
 export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineInfo {
   if (bytes.length !== INFO_BYTES && bytes.length !== INFO_BYTES_WITHOUT_MAJOR) {
     throw new ZenithError(

@@ -12,8 +12,9 @@ interface Waiter {
 }
 
 /**
- * Those who wait for an LSN to arrive on a timeline: a heap with the lowest LSN on top, so that waking one, and giving up one, costs
- * the logarithm of their number. How many there may be is for those who let clients wait to bound.
+ * Those who wait for an LSN to arrive on a timeline: a heap with the lowest LSN on top, so that
+ * waking one, and giving up one, costs the logarithm of their number. How many there may be is for
+ * those who let clients wait to bound.
  */
 export class LsnWaiters {
   readonly #heap: Waiter[] = [];

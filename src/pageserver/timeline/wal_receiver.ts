@@ -17,24 +17,33 @@ import { TIMELINE_OPTION, WAL_RECEIVER_NAME } from "../../protocol/wal_connectio
 import type { Timeline } from "./timeline.ts";
 import { connectWalSource } from "../../protocol/connect.ts";
 
-/** A safekeeper that brings nothing for so long, while another one calls, is taken for one that has nothing new. */
+/**
+ * A safekeeper that brings nothing for so long, while another one calls, is taken for one that has
+ * nothing new.
+ */
 const STALL_MS = 3_000;
 
-/** A compute waits for what is made durable here. A safekeeper has it durably, and only keeps it for so much longer. */
+/**
+ * A compute waits for what is made durable here. A safekeeper has it durably, and only keeps it for
+ * so much longer.
+ */
 const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
 
 /** How often a source on hold gets a report: well within PostgreSQL's wal_sender_timeout, 60 s. */
 const HELD_REPORT_INTERVAL_MS = 10_000;
 
-/** So much of a record that has not ended is made durable by itself, so that its end is no long sync of many files. */
+/**
+ * So much of a record that has not ended is made durable by itself, so that its end is no long sync
+ * of many files.
+ */
 const PART_SYNC_BYTES = 16 << 20;
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
- * Pulls a timeline's WAL by physical replication, from a compute as its synchronous standby or from a safekeeper. What it
- * reports as flushed is what survives a kill -9 here, because on that word the compute tells clients that they have
- * committed, and safekeepers drop WAL.
+ * Pulls a timeline's WAL by physical replication, from a compute as its synchronous standby or from
+ * a safekeeper. What it reports as flushed is what survives a kill -9 here, because on that word
+ * the compute tells clients that they have committed, and safekeepers drop WAL.
  *
  * It ends when the connection does; the other end asks again (`callmemaybe`).
  */
@@ -74,8 +83,9 @@ export class WalReceiver {
   }
 
   /**
-   * Whether this receiver is to be left for one from `connInfo`. A compute that calls is the timeline's only source. Of safekeepers
-   * each has the same WAL: one that goes on bringing it is not left for another.
+   * Whether this receiver is to be left for one from `connInfo`. A compute that calls is the
+   * timeline's only source. Of safekeepers each has the same WAL: one that goes on bringing it is
+   * not left for another.
    */
   yieldsTo(connInfo: string): boolean {
     const callerIsSafekeeper = namesSafekeeper(connInfo);
@@ -129,7 +139,8 @@ export class WalReceiver {
           `${this.#timeline.systemIdentifier}: it is another cluster`,
       );
     }
-    // The slot keeps WAL at the compute while we are away. Safekeepers keep by themselves what is not durable here.
+    // The slot keeps WAL at the compute while we are away. Safekeepers keep by themselves what is
+    // not durable here.
     const slot = this.isFromSafekeeper ? {} : { slot: WAL_RECEIVER_NAME };
     if (!this.isFromSafekeeper) await createPhysicalSlot(client, WAL_RECEIVER_NAME);
     const startLsn = await this.#timeline.restartReceiving();
@@ -164,7 +175,9 @@ class WalIntake implements ReplicationHandler {
   #progressAt = performance.now();
   #fail!: (error: unknown) => void;
 
-  /** @param syncIntervalMs how long what arrives is collected before it is made durable, at least */
+  /**
+   * @param syncIntervalMs how long what arrives is collected before it is made durable, at least
+   */
   constructor(timeline: Timeline, stream: ReplicationStream, syncIntervalMs: number) {
     this.#syncIntervalMs = syncIntervalMs;
     this.#timeline = timeline;
@@ -177,7 +190,10 @@ class WalIntake implements ReplicationHandler {
     this.failed.catch(() => {});
   }
 
-  /** Says how far the timeline is: to a source that has nothing more to send, this is all that it will hear. */
+  /**
+   * Says how far the timeline is: to a source that has nothing more to send, this is all that it
+   * will hear.
+   */
   async announce(): Promise<void> {
     try {
       await this.#timeline.makeDurable();

@@ -62,7 +62,10 @@ export interface LayerEntry extends LayerInfo {
   readonly keys: KeyRange | null;
 }
 
-/** Whether the layers' files are there, of the sizes that they should have. @throws when that can't be told */
+/**
+ * Whether the layers' files are there, of the sizes that they should have. @throws when that can't
+ * be told
+ */
 export function hasAllLayers(
   disk: Disk,
   directory: string,
