@@ -13,6 +13,7 @@ const PARTS = [
   "common",
   "consensus",
   "control",
+  "pageserver",
   "pagestore",
   "pg_install",
   "pgwire",

@@ -1,3 +1,4 @@
+/** Tracks what the next checkpoint of a timeline would contain. */
 import { type CheckPoint, encodeCheckpoint, parseCheckpoint } from "../../postgres/cluster/checkpoint.ts";
 import {
   FIRST_MULTIXACT_ID,
@@ -9,9 +10,9 @@ import { CHECKPOINT_KEY } from "./keys.ts";
 import type { SingleValues } from "./single_values.ts";
 
 /**
- * The next transaction id is stored rounded up to a multiple of this, so that it changes once in so
- * many transactions. A compute that starts there skips what lies between; none of these was ever
- * used. It divides the 32768 transactions of a pg_xact page, so the page that the next id is on
+ * The next transaction id is stored rounded up to a multiple of this, so that it changes only once
+ * per that many transactions. A compute that starts there skips the ids in between, none of which
+ * was ever used. It divides the 32768 transactions of a pg_xact page, so the page of the next id
  * exists or is about to be made.
  */
 const XID_GRANULARITY = 1024;
@@ -19,15 +20,17 @@ const XID_GRANULARITY = 1024;
 const TWO_POW_32 = 0x1_0000_0000;
 
 /**
- * What the next checkpoint would say: the counters and horizons that a compute needs to start at
- * the end of the timeline, kept up to date from the WAL as recovery does. Every change becomes a
+ * What the next checkpoint would contain: the counters and horizons that a compute needs to start
+ * at the end of the timeline, kept up to date from the WAL as recovery does. Every change becomes a
  * version of {@link CHECKPOINT_KEY}.
  */
 export class CheckpointTracker {
   readonly #values: SingleValues;
   readonly #state: CheckPoint;
   #dirty = false;
-  /** Low half of nextXid as a signed integer: what a record's xid is compared with, modulo 2^32. */
+  /**
+   * The low half of nextXid as a signed integer; a record's xid is compared with it modulo 2^32.
+   */
   #nextXidLow: number;
 
   constructor(values: SingleValues, state: CheckPoint) {
@@ -46,12 +49,12 @@ export class CheckpointTracker {
     return this.#state;
   }
 
-  /** The state, as it is stored. */
+  /** The state in the form in which it is stored. */
   encode(): Uint8Array {
     return encodeCheckpoint(this.#state);
   }
 
-  /** The state has been stored as it is. */
+  /** The current state has been stored. */
   noteSaved(): void {
     this.#dirty = false;
   }
@@ -107,7 +110,7 @@ export class CheckpointTracker {
     this.#set("oldestXidDB", db);
   }
 
-  /** Commit timestamps exist for `xid`: from the first one on, and up to the newest. */
+  /** Commit timestamps exist for `xid`: extends their range, from the first to the newest. */
   noteCommitTs(xid: number): void {
     if (this.#state.oldestCommitTsXid === 0) {
       this.#set("oldestCommitTsXid", xid);
@@ -121,15 +124,15 @@ export class CheckpointTracker {
     if (transactionIdPrecedes(this.#state.oldestCommitTsXid, xid)) this.#set("oldestCommitTsXid", xid);
   }
 
-  /** Commit timestamps were switched off: none are there any more. */
+  /** Commit timestamps were switched off: none are left. */
   forgetCommitTs(): void {
     this.#set("oldestCommitTsXid", 0);
     this.#set("newestCommitTsXid", 0);
   }
 
   /**
-   * A checkpoint record. An online checkpoint's counters and horizons are those of its beginning:
-   * what was seen since then may be ahead of them, and nothing goes back.
+   * A checkpoint record. An online checkpoint's counters and horizons date from its beginning: what
+   * was seen since may be ahead of them, and nothing moves backwards.
    */
   noteCheckpoint(record: CheckPoint, shutdown: boolean): void {
     const nextXid = shutdown ? record.nextXid : Math.max(record.nextXid, this.#state.nextXid);

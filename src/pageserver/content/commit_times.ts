@@ -1,3 +1,4 @@
+/** The index from commit times to LSNs. */
 import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
 import type { Lsn } from "../../common/lsn.ts";
@@ -16,8 +17,8 @@ const SET_BACK_TO = 0;
 const SET_BACK_FROM = 8;
 
 /**
- * Commits of concurrent transactions come out of order by less than this; what is more is a clock
- * that was set back.
+ * Commits of concurrent transactions are out of order by less than this; a larger step means that a
+ * clock was set back.
  */
 export const SET_BACK_MIN_US = 10_000_000;
 
@@ -35,7 +36,8 @@ export interface SetBack {
 /** Where a point in time is in a timeline's history. */
 export type FoundTime =
   /**
-   * All commits at or before it, and none after it, are at or below `lsn`; there are later ones.
+   * `lsn` is at or above all commits at or before that time and below all later ones, of which
+   * there are some.
    */
   | { readonly where: "within"; readonly lsn: Lsn }
   /** No commit is later. */
@@ -44,17 +46,17 @@ export type FoundTime =
   | { readonly where: "before"; readonly beginning: number };
 
 /**
- * When was what committed: an index from time to LSN, of the kind of PostgreSQL's
- * recovery_target_time.
+ * Says when what was committed: an index from time to LSN, like the one that PostgreSQL's
+ * recovery_target_time needs.
  *
- * It is one object of the page store. The first commit of each millisecond makes a version of it,
- * which says where the commit before it ended; so versions cost at most a thousand puts per second
- * of history, and are found again after a restart, in branches, and after compaction like those of
- * any page. A timestamp's LSN is found by binary search over LSNs.
+ * It is one object of the page store. The first commit of each millisecond adds a version, which
+ * says where the commit before it ended. So versions cost at most a thousand puts per second of
+ * history. Like those of any page, they are found again after a restart, in branches, and after
+ * compaction. A timestamp's LSN is found by binary search over LSNs.
  *
- * Concurrent transactions may write their commits in another order than that of their times, and
- * clocks may be set back. A commit therefore counts as of the latest time seen up to it, which only
- * ascends.
+ * Concurrent transactions may write their commits in an order that differs from their times, and
+ * clocks may be set back. A commit therefore counts as of the latest time seen up to it, which
+ * never decreases.
  */
 export class CommitTimes {
   readonly #store: TimelineStore;
@@ -74,8 +76,8 @@ export class CommitTimes {
     this.#newestMs = this.#versionAt(store.lastLsn) ? this.#milliseconds() : -Infinity;
     this.#setBackSlot = store.slot(CLOCK_SET_BACK_KEY);
     this.#setBack = this.#storedSetBack();
-    // Which commit was the last one is known only to within the millisecond; nothing behind this
-    // LSN is committed either way.
+    // The last commit is known only to the millisecond; nothing after this LSN is committed either
+    // way.
     this.#lastCommitLsn = store.lastLsn;
   }
 
@@ -127,16 +129,16 @@ export class CommitTimes {
   }
 
   /**
-   * Finds a point in time. Cost: some fifty reads of one small object, whatever the length of the
-   * history.
+   * Finds a point in time. Cost: about fifty reads of one small object, however long the history
+   * is.
    *
    * @param timestamp microseconds since 2000; a commit counts as at or before it to the millisecond
    */
   find(timestamp: number): FoundTime {
     const ms = Math.floor(timestamp / US_PER_MS);
     if (!this.#versionAt(this.#store.lastLsn) || this.#milliseconds() <= ms) return { where: "end" };
-    // Versions up to `low` are not after ms; the newest one up to `high` is, and `high` moves to
-    // where that one is.
+    // Versions up to `low` are not later than `ms`. The newest version up to `high` is, and `high`
+    // moves down to it.
     let low = 0;
     let high = this.#chain.lsn[0];
     let beginning = this.#milliseconds() * US_PER_MS;
@@ -162,7 +164,7 @@ export class CommitTimes {
     try {
       this.#store.collect(this.#slot, VALUE_BLOCK, lsn, this.#chain);
     } catch (error) {
-      // History that was given up is as good as none.
+      // History that was given up counts as missing.
       if (error instanceof ZenithError && error.kind === "out_of_range") return false;
       throw error;
     }

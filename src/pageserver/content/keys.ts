@@ -1,8 +1,7 @@
 /**
  * How what Postgres keeps in a data directory is spread over the page store's objects.
  *
- * | kind          | a      | b       | c   | d    | blocks                        | size entry     |
- * |---------------|--------|---------|-----|------|-------------------------------|----------------|
+ * | kind          | a      | b       | c   | d    | blocks                        | size entry     | |---------------|--------|---------|-----|------|-------------------------------|----------------|
  * | RELATION      | spc    | db      | rel | fork | pages                         | pages, absent = dropped |
  * | SLRU_SEGMENT  | slru   | segment |     |      | pages 0..31                   | pages, absent = removed |
  * | RELMAP        | spc    | db      |     |      | 0: pg_filenode.map            |                |
@@ -70,15 +69,15 @@ export const COMMIT_TIME_KEY: ObjectId = { kind: KIND_COMMIT_TIME, a: 0, b: 0, c
 export const TOTAL_BLOCKS_KEY: ObjectId = { kind: KIND_TOTAL_BLOCKS, a: 0, b: 0, c: 0, d: 0 };
 export const CLOCK_SET_BACK_KEY: ObjectId = { kind: KIND_CLOCK_SET_BACK, a: 0, b: 0, c: 0, d: 0 };
 
-// What a stored value is; the page store hands the tag back with the bytes.
+// What a stored value is; the page store returns the tag with the bytes.
 
 /** The whole value: a page, a file, a size. Empty = a page of zeros, or absent. */
 export const TAG_BYTES = 0;
 /** A WAL record that redo applies to the version before it. */
 export const TAG_RECORD = 1;
-/** Bytes to put into an SLRU page: (offset u16, length u16, bytes) one after the other. */
+/** Bytes to write into an SLRU page: (offset u16, length u16, bytes), repeated. */
 export const TAG_PATCH = 2;
-/** Transaction statuses to put into a pg_xact page: status u32, then xids u32. */
+/** Transaction statuses to write into a pg_xact page: status u32, then xids u32. */
 export const TAG_XACT_STATUS = 3;
 /**
  * A {@link TAG_RECORD} after which the page's LSN is the record's end, whatever redo of the record

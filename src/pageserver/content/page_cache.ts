@@ -1,19 +1,20 @@
+/** The page cache: rebuilt pages of all timelines. */
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 
-/** One materialised page: block `key` of whoever owns `pages`, as its version `lsn` left it. */
+/** One rebuilt page: block `key` of the owner of `pages`, as of its version `lsn`. */
 export interface CachedPage {
   readonly bytes: Uint8Array;
   lsn: number;
   key: number;
   /** The owner's map that this entry is in. */
   pages: Map<number, CachedPage> | null;
-  /** Used since the hand of the clock last came by. */
+  /** Used since the clock hand last passed. */
   used: boolean;
 }
 
 /**
- * Materialised pages of all timelines, bounded in bytes. Each timeline finds its pages in a map of
- * its own; which page goes when room is needed is decided over all of them, by the clock algorithm.
+ * Rebuilt pages of all timelines, bounded in bytes. Each timeline finds its pages in a map of its
+ * own; the clock algorithm chooses over all of them which page to evict.
  */
 export class PageCache {
   readonly #capacity: number;
@@ -31,8 +32,8 @@ export class PageCache {
   }
 
   /**
-   * Keeps a copy of a page in `pages`, in place of an older version or of some page that was not
-   * used for long.
+   * Keeps a copy of a page in `pages`, in place of an older version or of a page that was not used
+   * for long.
    */
   put(
     pages: Map<number, CachedPage>,

@@ -1,3 +1,4 @@
+/** Reads pages of relations as of an LSN. */
 import { assert } from "../../common/assert.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
@@ -15,7 +16,9 @@ export interface BlockSource extends RelationBlocks {
 
 const TWO_POW_32 = 0x1_0000_0000;
 
-/** Rebuilds pages of relations from what the page store has: an image and the WAL records since. */
+/**
+ * Rebuilds pages of relations from what the page store has: an image and the WAL records after it.
+ */
 export class PageReader {
   readonly #pg: PgVersion;
   readonly #store: TimelineStore;
@@ -32,11 +35,10 @@ export class PageReader {
   }
 
   /**
-   * Puts the block as of `lsn` into `out[outOff..]`. A block that nothing was ever stored for is
+   * Writes the block as of `lsn` to `out[outOff..]`. A block for which nothing was ever stored is
    * all zeros: Postgres extends relations without logging it.
    *
-   * @param keep whether to put a page that was rebuilt into the page cache: false for reads that
-   *   come once
+   * @param keep whether to put a rebuilt page into the page cache: false for one-time reads
    * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be
    *   applied
    */
@@ -53,7 +55,7 @@ export class PageReader {
     const key = source.slot * TWO_POW_32 + block;
     const cached = this.#pages.get(key);
     const start = cached !== undefined && cached.lsn <= lsn ? cached : null;
-    // What is behind the cached version need not be looked up.
+    // Versions before the cached one need not be looked up.
     this.#store.collect(source.slot, block, lsn, chain, start?.lsn);
     if (chain.count === 0) {
       out.fill(0, outOff, outOff + BLCKSZ);
@@ -79,7 +81,7 @@ export class PageReader {
     }
   }
 
-  /** Forgets cached pages; the timeline is closing. Who reads on is told `why`. */
+  /** Forgets cached pages, because the timeline is closing. Later readers are told `why`. */
   close(why: Error): void {
     this.#closed = why;
     this.#cache.drop(this.#pages);

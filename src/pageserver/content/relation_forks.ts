@@ -1,3 +1,4 @@
+/** The forks of relations and their sizes. */
 import { assert } from "../../common/assert.ts";
 import { MAIN_FORKNUM } from "../../postgres/cluster/relfile.ts";
 import { SIZE_BLOCK, type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
@@ -27,21 +28,21 @@ const LAST_FORKNUM = 3;
 
 /** A fork that becomes a copy of another one. */
 export interface CopiedFork {
-  /** null: the fork goes. */
+  /** null: the fork is removed. */
   readonly from: RelationFork | null;
   readonly to: RelationFork;
-  /** How long it becomes; {@link NO_FORK} when it goes. */
+  /** Its new length; {@link NO_FORK} when it is removed. */
   readonly blocks: number;
 }
 
-/** By how much the total changes. */
+/** How much the total changes. */
 function addedBlocks(copies: readonly CopiedFork[]): number {
   let added = 0;
   for (const { to, blocks } of copies) added += Math.max(0, blocks) - Math.max(0, to.blocks);
   return added;
 }
 
-/** A size as it is stored. */
+/** A size in the form in which it is stored. */
 export function encodeBlocks(blocks: number): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, blocks, true);
@@ -60,10 +61,10 @@ const TOTAL_BYTES = 8;
  * Relation forks and their sizes. Stock Postgres does not log sizes: they follow from the records,
  * as in recovery. A block touched beyond the end extends the fork; truncation and drop shorten it.
  *
- * Their total is one object of the page store, with a version for each record that changes it: so
- * it is right at every LSN, in branches, and after a crash, as pages are. To add the sizes up means
- * to read nearly every block of the layers of a small database. Timelines from before there was a
- * total have none, until somebody asks: from then on it is kept.
+ * Their total is one object of the page store, with a version for each record that changes it. So
+ * it is right at every LSN, in branches, and after a crash, like pages. Adding the sizes up instead
+ * would read nearly every block of the layers of a small database. Timelines from before totals
+ * existed have none until somebody asks; from then on it is kept.
  */
 export class RelationForks {
   readonly #store: TimelineStore;
@@ -73,22 +74,22 @@ export class RelationForks {
   /** Forks that were dropped at an LSN, ascending. */
   readonly #dropped: { readonly fork: RelationFork; readonly lsn: number }[] = [];
   readonly #chain = new ValueChain();
-  /** Of all forks at the end of the timeline; null when it is not stored. */
+  /** The total of all forks at the end of the timeline; null when it is not stored. */
   #totalBlocks: number | null;
-  /** Whether it is another than the one that is stored. */
+  /** Whether it differs from the stored one. */
   #totalChanged = false;
   readonly #totalBytes = new Uint8Array(TOTAL_BYTES);
   readonly #sizeBytes = new Uint8Array(4);
   readonly #sizeView = new DataView(this.#sizeBytes.buffer);
 
-  /** Goes on at the end of what is stored. @throws {ZenithError} `corrupt_data`, `io` */
+  /** Continues at the end of what is stored. @throws {ZenithError} `corrupt_data`, `io` */
   constructor(store: TimelineStore) {
     this.#store = store;
     const isEmpty = store.ancestorLsn === null && store.lastLsn === store.startLsn;
     this.#totalBlocks = isEmpty ? 0 : this.#storedTotal();
   }
 
-  /** The fork, whether it exists or not. Hot: called per block reference of the WAL. */
+  /** The fork, whether or not it exists. Hot: called per block reference of the WAL. */
   get(spc: number, db: number, rel: number, fork: number): RelationFork {
     const at = cacheSlot(db, rel, fork);
     const hit = this.#cache[at];
@@ -122,7 +123,7 @@ export class RelationForks {
     return entry;
   }
 
-  /** Blocks of the fork with this slot at `lsn`, {@link NO_FORK} if it does not exist then. */
+  /** Blocks of the fork with this slot at `lsn`, {@link NO_FORK} if it does not exist there. */
   blocksAt(slot: number, lsn: number): number {
     const chain = this.#chain;
     chain.clear();
@@ -139,15 +140,15 @@ export class RelationForks {
     if (blocks > fork.blocks) this.#setBlocks(fork, blocks, lsn);
   }
 
-  /** Creates the fork, empty, unless it exists. */
+  /** Creates the fork, empty, if it does not exist. */
   create(fork: RelationFork, lsn: number): void {
     if (fork.blocks === NO_FORK) this.#setBlocks(fork, 0, lsn);
   }
 
   /**
-   * Cuts the fork to `blocks`. The blocks behind get an empty version each: Postgres may extend the
-   * fork again without logging the pages between, and those must read as zeros, not as what was
-   * there before.
+   * Cuts the fork to `blocks`. Each block after that gets an empty version: Postgres may extend the
+   * fork again without logging the pages in between, and those must read as zeros, not as their old
+   * content.
    */
   truncate(fork: RelationFork, blocks: number, lsn: number): void {
     if (fork.blocks <= blocks) return;
@@ -158,7 +159,8 @@ export class RelationForks {
   }
 
   /**
-   * Removes the fork. Its number may be used again later, so its blocks go as in {@link truncate}.
+   * Removes the fork. Its number may be used again later, so its blocks are emptied as in
+   * {@link truncate}.
    */
   drop(fork: RelationFork, lsn: number): void {
     if (fork.blocks === NO_FORK) return;
@@ -168,7 +170,7 @@ export class RelationForks {
   }
 
   /**
-   * Every fork that exists at the end of the timeline in a database's directory, main forks first
+   * Every fork in a database's directory that exists at the end of the timeline, main forks first
    * per relation.
    */
   *inDatabase(spc: number, db: number): Iterable<RelationFork> {
@@ -195,7 +197,7 @@ export class RelationForks {
     return copies.sort((x, y) => x.to.rel - y.to.rel || x.to.fork - y.to.fork);
   }
 
-  /** What has to be stored as the total when `copies` are adopted; null when it is not kept. */
+  /** The total to store when `copies` are adopted; null when it is not kept. */
   encodeTotalAfter(copies: readonly CopiedFork[]): Uint8Array | null {
     if (this.#totalBlocks === null) return null;
     const total = new Uint8Array(TOTAL_BYTES);
@@ -219,7 +221,7 @@ export class RelationForks {
     }
   }
 
-  /** How many forks it has in memory. */
+  /** How many forks are in memory. */
   get trackedForks(): number {
     let count = 0;
     for (const forks of this.#byRel.values()) count += forks.length;
@@ -227,8 +229,8 @@ export class RelationForks {
   }
 
   /**
-   * Releases forks that stay dropped: a timeline drops relations all its life. Until the store has
-   * advanced over the drop, it would still report the size from before.
+   * Releases forks that stay dropped, since a timeline drops relations all its life. Until the
+   * store has advanced past the drop, it would still report the earlier size.
    */
   #forgetDropped(): void {
     const { lastLsn } = this.#store;
@@ -250,8 +252,8 @@ export class RelationForks {
   }
 
   /**
-   * Blocks of all relation forks at the end of the timeline: what they take up in PostgreSQL's data
-   * directory, but for the free space map, which is not kept.
+   * Blocks of all relation forks at the end of the timeline: their size in PostgreSQL's data
+   * directory, except for the free space map, which is not kept.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */

@@ -1,9 +1,10 @@
+/** Reads the objects that consist of a single value. */
 import { type ObjectId, type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
 import { TAG_BYTES, VALUE_BLOCK } from "./keys.ts";
 
 const NO_BYTES = new Uint8Array(0);
 
-/** Objects that are one value each: relation maps, two-phase files, the checkpoint, tablespaces. */
+/** Objects with one value each: relation maps, two-phase files, the checkpoint, tablespaces. */
 export class SingleValues {
   readonly #store: TimelineStore;
   readonly #chain = new ValueChain();
@@ -30,7 +31,7 @@ export class SingleValues {
     this.put(key, lsn, NO_BYTES);
   }
 
-  /** The objects of a kind (and prefix) that are present at `lsn`, in key order. */
+  /** The objects of a kind (and prefix) that exist at `lsn`, in key order. */
   *present(filter: { kind: number; a?: number; b?: number }, lsn: number): Iterable<[ObjectId, Uint8Array]> {
     for (const key of this.#store.objects(filter)) {
       const value = this.get(key, lsn);

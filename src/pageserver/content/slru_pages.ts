@@ -1,3 +1,4 @@
+/** Stores and reads the pages of SLRUs. */
 import { assert } from "../../common/assert.ts";
 import { SIZE_BLOCK, type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
@@ -5,17 +6,17 @@ import { clogByte, clogShift, SLRU_PAGES_PER_SEGMENT, slruSegment } from "../../
 import { KIND_SLRU_SEGMENT, slruSegmentKey, TAG_BYTES, TAG_PATCH, TAG_XACT_STATUS } from "./keys.ts";
 
 /**
- * A whole image goes in after this many small changes to one page, so that reading a page never
+ * After this many small changes to one page a whole image is stored, so that reading a page never
  * walks a long chain. At one change per transaction that is 8 bytes of image per transaction.
  */
 const CHANGES_PER_IMAGE = 1024;
 
-/** So many pages have their changes counted, and at most as many again. Others start anew. */
+/** Changes are counted for this many pages, and at most as many again. All others start anew. */
 export const COUNTED_PAGES = 1024;
 
 const NO_BYTES = new Uint8Array(0);
 
-/** Bytes to put into one SLRU page; filled again and again. */
+/** Bytes to write into one SLRU page; reused for every patch. */
 export class SlruPatch {
   #bytes = new Uint8Array(64);
   #view = new DataView(this.#bytes.buffer);
@@ -49,7 +50,7 @@ export class SlruPatch {
     this.#length += 8;
   }
 
-  /** What is stored. */
+  /** The bytes to store. */
   bytes(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
   }
@@ -69,15 +70,15 @@ export class SlruPatch {
 }
 
 /**
- * Pages of the SLRUs (pg_xact, pg_multixact/*, pg_commit_ts), each segment file one object of the
- * page store.
+ * Pages of the SLRUs (pg_xact, pg_multixact/*, pg_commit_ts). Each segment file is one object of
+ * the page store.
  */
 export class SlruPages {
   readonly #store: TimelineStore;
   readonly #chain = new ValueChain();
   /** slru and page → changes since its last image. */
   #changes = new Map<string, number>();
-  /** The same of pages that have not changed since the map was full. */
+  /** The same for pages that have not changed since the map was full. */
   #olderChanges = new Map<string, number>();
   readonly #page = new Uint8Array(BLCKSZ);
 
@@ -108,7 +109,7 @@ export class SlruPages {
     this.#put(slru, page, lsn, NO_BYTES, TAG_BYTES, true);
   }
 
-  /** Stores a page's content, as imported. */
+  /** Stores a page's content from an imported cluster. */
   putImage(slru: number, page: number, lsn: number, image: Uint8Array): void {
     this.#put(slru, page, lsn, image, TAG_BYTES, true);
   }
@@ -122,12 +123,12 @@ export class SlruPages {
     }
   }
 
-  /** Puts the bytes that `patch` holds into the page. */
+  /** Writes the bytes that `patch` holds into the page. */
   patch(slru: number, page: number, lsn: number, patch: SlruPatch): void {
     this.#change(slru, page, lsn, patch.bytes(), TAG_PATCH);
   }
 
-  /** Sets the status of transactions that share a page of pg_xact: `xids`. */
+  /** Sets the status of transactions `xids`, which share a page of pg_xact. */
   setXactStatus(slru: number, page: number, lsn: number, status: number, xids: number[]): void {
     const value = new Uint8Array(4 + 4 * xids.length);
     const view = new DataView(value.buffer);
@@ -162,7 +163,7 @@ export class SlruPages {
     this.#olderChanges.delete(key);
   }
 
-  /** How many pages it counts changes of. */
+  /** How many pages have their changes counted. */
   get countedPages(): number {
     return this.#changes.size + this.#olderChanges.size;
   }
@@ -189,7 +190,8 @@ export class SlruPages {
   }
 
   /**
-   * Rebuilds the page as of `lsn` into `out`. A page that nothing was ever stored for is all zeros.
+   * Rebuilds the page as of `lsn` into `out`. A page for which nothing was ever stored is all
+   * zeros.
    */
   read(slru: number, page: number, lsn: number, out: Uint8Array, outOff: number): void {
     const chain = this.#chain;

@@ -1,6 +1,6 @@
 /**
- * A timeline as it was at one LSN: what a data directory made there would hold. Everything that
- * reads a timeline reads through it.
+ * A timeline as of one LSN: the content of a data directory made there. Everything that reads a
+ * timeline reads through it.
  */
 import type { Lsn } from "../../common/lsn.ts";
 import type { ObjectId, TimelineStore } from "../../pagestore/mod.ts";
@@ -29,13 +29,13 @@ export class TimelineView {
   readonly lsn: Lsn;
   readonly #content: TimelineContent;
 
-  /** @param lsn one that the timeline has reached and has not given up; reads throw when it has */
+  /** @param lsn one that the timeline has reached and has not given up; reads throw once it has */
   constructor(content: TimelineContent, lsn: Lsn) {
     this.#content = content;
     this.lsn = lsn;
   }
 
-  /** A fork of a relation, there or not. */
+  /** A fork of a relation, whether or not it exists. */
   fork(spc: number, db: number, rel: number, fork: number): ForkAt {
     const { store, forks } = this.#content;
     const slot = store.slot(relationKey(spc, db, rel, fork));
@@ -47,7 +47,7 @@ export class TimelineView {
     return this.fork(spc, db, rel, fork).blocks !== NO_FORK;
   }
 
-  /** Every fork there is, in key order: of all databases, or of one. */
+  /** Every fork in key order: of all databases, or of one. */
   *forks(database?: { readonly spc: number; readonly db: number }): Iterable<ForkAt> {
     const prefix = database === undefined ? {} : { a: database.spc, b: database.db };
     for (const { a, b, c, d } of this.#content.store.objects({ kind: KIND_RELATION, ...prefix })) {
@@ -56,7 +56,7 @@ export class TimelineView {
     }
   }
 
-  /** Puts a block into `out[outOff..]`, as {@link PageReader.readPage} does. */
+  /** Writes a block to `out[outOff..]`, like {@link PageReader.readPage}. */
   readPage(source: BlockSource, block: number, out: Uint8Array, outOff: number): void {
     this.#content.reader.readPage(source, block, this.lsn, out, outOff);
   }

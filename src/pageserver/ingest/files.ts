@@ -1,3 +1,4 @@
+/** Ingests records about files: relations, databases, tablespaces, relation maps. */
 import { assert } from "../../common/assert.ts";
 import { parseDbase } from "../../postgres/wal/records/dbase.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
@@ -35,7 +36,7 @@ import type { SingleValues } from "../content/single_values.ts";
 export const DATABASE_PRESENT = Uint8Array.of(1);
 
 /**
- * Takes in what creates, copies, truncates and removes files: relations, databases, tablespaces,
+ * Ingests what creates, copies, truncates and removes files: relations, databases, tablespaces,
  * relation maps.
  */
 export class FileIngest {
@@ -51,7 +52,9 @@ export class FileIngest {
     this.#values = parts.values;
   }
 
-  /** `rec` is of one of the resource managers Storage, Database, Tablespace, RelMap. */
+  /**
+   * Ingests `rec`, which belongs to the resource manager Storage, Database, Tablespace or RelMap.
+   */
   apply(rec: WalRecord): void {
     const info = rec.xl_info & XLR_RMGR_INFO_MASK;
     switch (rec.xl_rmid) {
@@ -94,7 +97,7 @@ export class FileIngest {
       const vm = this.#forks.get(spcNode, dbNode, relNode, VISIBILITYMAP_FORKNUM);
       const remaining = visibilityMapBlocksAfterTruncate(blkno);
       if (blkno % HEAPBLOCKS_PER_MAP_PAGE !== 0 && remaining <= vm.blocks) {
-        // The last block that stays loses the entries of the heap blocks that go.
+        // The last block that stays loses the entries of the removed heap blocks.
         this.#store.put(
           vm.slot,
           visibilityMapBlock(blkno),

@@ -1,3 +1,4 @@
+/** Imports a cluster that initdb has made as the beginning of a timeline. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { assert } from "../../common/assert.ts";
@@ -38,9 +39,9 @@ import { RelationForks } from "../content/relation_forks.ts";
 import { SingleValues } from "../content/single_values.ts";
 import { SlruPages } from "../content/slru_pages.ts";
 
-/** What a cleanly shut down cluster's control file tells about where its history ends. */
+/** What a cleanly shut down cluster's control file says about the end of its history. */
 export interface ClusterEnd {
-  /** The control file, under a system identifier of its own. */
+  /** The control file, with a new system identifier. */
   readonly control: Uint8Array;
   /** The major of the cluster. */
   readonly pg: PgVersion;
@@ -55,7 +56,7 @@ export interface ClusterEnd {
 
 /**
  * Reads the control file of a cluster that initdb has just made. Tenants are made from the same
- * initdb, so each gets a new system identifier: no WAL of one can be taken for another's.
+ * initdb, so each gets a new system identifier: no tenant's WAL can be mistaken for another's.
  *
  * @throws {ZenithError} `conflict` when the cluster was not shut down cleanly
  */
@@ -93,20 +94,22 @@ function readCheckpointRecord(
   return { endLsn: record.endLsn as Lsn, prevLsn: record.xl_prev as Lsn };
 }
 
-/** As PostgreSQL's: seconds in the upper half, so that it tells when, and randomness below. */
+/**
+ * Like PostgreSQL's: seconds in the upper half, which say when it was made, and random bits below.
+ */
 function newSystemIdentifier(): bigint {
   const seconds = BigInt(Math.floor(Date.now() / 1000));
   return (seconds << 32n) | BigInt(randomBytes(4).readUInt32LE(0));
 }
 
-/** After so many bytes everybody else has a turn. */
+/** Other work gets its turn after this many bytes. */
 const TURN_BYTES = 256 << 10;
 
 /** Files of `base/<db>` and `global` that hold no relation. */
 const RELMAP_FILE = "pg_filenode.map";
 
 /**
- * Files the content of a data directory under `end.endLsn`: what a timeline's history begins with.
+ * Stores the content of a data directory at `end.endLsn`: the beginning of a timeline's history.
  * `store` must have been created at `end.checkpointLsn`.
  */
 export async function importCluster(

@@ -1,3 +1,4 @@
+/** The parts of a timeline that ingest writes to. */
 import type { TimelineStore } from "../../pagestore/mod.ts";
 import type { ControlFile } from "../../postgres/control_file.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
@@ -8,7 +9,7 @@ import type { RelationForks } from "../content/relation_forks.ts";
 import type { SingleValues } from "../content/single_values.ts";
 import type { SlruPages } from "../content/slru_pages.ts";
 
-/** What of a timeline the records of its WAL are filed in. */
+/** The parts of a timeline that store what its WAL records change. */
 export interface IngestParts {
   /** The major that writes the WAL. */
   readonly pg: PgVersion;

@@ -1,3 +1,4 @@
+/** Ingests records about transactions. */
 import {
   commitTsEntry,
   FIRST_MULTIXACT_ID,
@@ -78,7 +79,7 @@ import { type SlruPages, SlruPatch } from "../content/slru_pages.ts";
 const NO_PAGE = -1;
 
 /**
- * Takes in what transactions leave behind besides relation blocks: their status, commit timestamps,
+ * Ingests what transactions leave behind besides relation blocks: their status, commit timestamps,
  * multixacts, prepared states, the files that they drop, and the progress of replication origins.
  */
 export class TransactionIngest {
@@ -90,8 +91,8 @@ export class TransactionIngest {
   readonly #commitTimes: CommitTimes;
   readonly #patch = new SlruPatch();
   /**
-   * Page of pg_multixact/offsets that was made for the id after the last one; its own ZERO_OFF_PAGE
-   * must not clear it.
+   * The page of pg_multixact/offsets that was created for the id after the last one; its own
+   * ZERO_OFF_PAGE must not clear it.
    */
   #preInitializedOffsetsPage = NO_PAGE;
 
@@ -105,7 +106,7 @@ export class TransactionIngest {
   }
 
   /**
-   * `rec` is of one of the resource managers Transaction, CLOG, MultiXact, CommitTs,
+   * Ingests `rec`, which belongs to the resource manager Transaction, CLOG, MultiXact, CommitTs or
    * ReplicationOrigin.
    */
   apply(rec: WalRecord): void {
@@ -160,7 +161,7 @@ export class TransactionIngest {
     }
   }
 
-  /** Sets the status of a transaction and its subtransactions, a page of pg_xact at a time. */
+  /** Sets the status of a transaction and its subtransactions, one page of pg_xact at a time. */
   #setStatus(xid: number, subxacts: readonly number[], status: number, lsn: number): void {
     if (xid < FIRST_NORMAL_XID) return;
     this.#checkpoint.noteXid(xid);
@@ -227,13 +228,15 @@ export class TransactionIngest {
     }
   }
 
-  /** RecordNewMultiXact: where the members start, where the next id's will, and the members. */
+  /**
+   * RecordNewMultiXact: where its members start, where the next id's will start, and the members.
+   */
   #createMultiXact(create: MultixactCreate, lsn: number): void {
     const { mid, moff, members } = create;
     const next = Math.max((mid + 1) >>> 0, FIRST_MULTIXACT_ID);
     const page = slruPage(SLRU_MULTIXACT_OFFSETS, mid);
     const nextPage = slruPage(SLRU_MULTIXACT_OFFSETS, next);
-    // Before 15.15 Postgres made the next page only when it came to it.
+    // Before 15.15 Postgres created the next page only when it reached it.
     if (nextPage !== page && !this.#slru.exists(SLRU_MULTIXACT_OFFSETS, nextPage, lsn)) {
       this.#slru.zeroPage(SLRU_MULTIXACT_OFFSETS, nextPage, lsn);
       this.#preInitializedOffsetsPage = nextPage;
@@ -292,7 +295,10 @@ export class TransactionIngest {
     }
   }
 
-  /** track_commit_timestamp was switched. Postgres makes the first page then without logging it. */
+  /**
+   * track_commit_timestamp was switched on or off. Postgres then creates the first page without
+   * logging it.
+   */
   setCommitTsTracking(on: boolean, lsn: number): void {
     const active = this.#checkpoint.state.oldestCommitTsXid !== 0;
     if (on) {

@@ -1,3 +1,4 @@
+/** Builds a data directory of a timeline at an LSN, as a tar stream. */
 import { assert } from "../../common/assert.ts";
 import { crc32c } from "../../common/crc32c.ts";
 import { nextTurn } from "../../common/event_loop.ts";
@@ -48,7 +49,7 @@ import type { Timeline } from "../timeline/timeline.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import type { BasebackupContent } from "../../protocol/management.ts";
 
-/** What initdb makes besides the directories that have content here. */
+/** What initdb creates besides the directories that have content here. */
 const DIRECTORIES = [
   "base",
   "global",
@@ -75,18 +76,18 @@ const DIRECTORIES = [
 ];
 
 /**
- * What is handed out at once: enough to keep the pipe full, little enough not to hold up other
+ * How much is handed out at once: enough to keep the pipe full, little enough not to hold up other
  * requests.
  */
 const CHUNK_BYTES = 16 * BLCKSZ;
 
 /**
- * How many forks' sizes are looked up before others have their turn: each may be in another block
+ * How many forks' sizes are looked up before other work gets its turn: each may be in another block
  * of a layer file.
  */
 const FORKS_PER_TURN = 64;
 
-/** A table smaller than this gets no free space map: Postgres finds its few pages without. */
+/** A smaller table gets no free space map: Postgres finds its few pages without one. */
 const FSM_MIN_BLOCKS = 4;
 
 /** ReplicationStateOnDisk, src/backend/replication/logical/origin.c. */
@@ -95,10 +96,10 @@ const REPLICATION_STATE_SIZE = 16;
 
 /**
  * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a
- * complete one as after a clean shutdown. Configuration files are not in it; tablespaces are plain
+ * complete one as after a clean shutdown. It has no configuration files; tablespaces are plain
  * directories below `pg_tblspc`.
  *
- * A chunk is good until the next one is asked for.
+ * A chunk is valid until the next one is asked for.
  *
  * @param at a record boundary and the start of the record before it
  * @param head the WAL before `at.lsn`
@@ -146,7 +147,7 @@ class BasebackupWriter {
     this.#checksums = parseControlFile(control).data_checksum_version !== 0;
   }
 
-  /** Every chunk is good until the next one is asked for. */
+  /** Every chunk is valid until the next one is asked for. */
   *write(): Generator<Uint8Array> {
     for (const directory of DIRECTORIES) yield* this.#tar.directory(directory);
     yield* this.#tar.file("PG_VERSION", this.#versionFile);
@@ -196,12 +197,12 @@ class BasebackupWriter {
     yield* this.#tar.file(RELATION_MANIFEST_FILE, manifest);
   }
 
-  /** The forks that the data directory has, and where the pages of each are. */
+  /** The forks of the data directory, and where the pages of each come from. */
   *#forks(): Generator<{ source: BlockSource; fork: number; blocks: number }> {
     for (const source of this.#view.forks()) {
       const { spc, db, rel, fork, blocks } = source;
       if (fork === INIT_FORKNUM) {
-        // An unlogged relation starts as its init fork says, as after a crash.
+        // An unlogged relation starts as a copy of its init fork, as after a crash.
         yield { source, fork: INIT_FORKNUM, blocks };
         yield { source, fork: MAIN_FORKNUM, blocks };
       } else if (fork === VISIBILITYMAP_FORKNUM || !this.#view.hasFork(spc, db, rel, INIT_FORKNUM)) {
@@ -326,8 +327,8 @@ class BasebackupWriter {
   }
 
   /**
-   * A whole segment, or the part of it that is not zeros: whoever wants no relation files wants
-   * nothing that he can make himself.
+   * A whole segment, or only its part that is not zeros: a client that wants no relation files
+   * wants nothing that it can make itself.
    */
   *#walSegment(segment: CheckpointPages, tli: number, size: number): Generator<Uint8Array> {
     const { segmentStart, offset, bytes } = segment;

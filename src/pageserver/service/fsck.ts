@@ -1,6 +1,6 @@
 /**
- * Checks a page server's data at rest: every file of every timeline, and that what timelines and
- * branches name is there.
+ * Checks a page server's data at rest: every file of every timeline, and that everything exists
+ * that timelines and branches name.
  */
 import { basename, join, resolve } from "node:path";
 import type { DataCheck } from "../../common/data_check.ts";
@@ -14,9 +14,9 @@ import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
 import { checkTimelineWal } from "./fsck_wal.ts";
 
 /**
- * Reads all of it. Nobody may write there meanwhile.
+ * Reads everything. Nobody may write there meanwhile.
  *
- * @param dir a page server's working directory, or in it a tenant's or a timeline's
+ * @param dir a page server's working directory, or a tenant or timeline in it
  * @throws {ZenithError} `not_found` when it is none of these
  */
 export async function* checkData(disk: Disk, dir: string): AsyncGenerator<DataCheck> {
@@ -69,7 +69,7 @@ async function timelineCheck(disk: Disk, path: string): Promise<DataCheck> {
   }
 }
 
-/** What can't be read has been told of with its timeline. */
+/** Unreadable metadata has been reported with its timeline. */
 function ancestorProblems(disk: Disk, timelines: string, names: readonly string[]): string[] {
   return names.filter(isId).flatMap((name) => {
     const directory = join(timelines, name);

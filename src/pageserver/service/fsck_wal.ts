@@ -1,4 +1,4 @@
-/** Checks the WAL that a page server keeps of a timeline, at rest. */
+/** Checks the WAL that a page server keeps of a timeline at rest. */
 import { join } from "node:path";
 import type { Disk } from "../../common/disk.ts";
 import { errorMessage } from "../../common/errors.ts";
@@ -16,13 +16,14 @@ import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
 export interface TimelineWalCheck {
   /** How much was read. */
   readonly bytes: number;
-  /** What is wrong and what to do about it, a sentence each. */
+  /** What is wrong and what to do about it, one sentence each. */
   readonly problems: readonly string[];
 }
 
 /**
- * Nothing says where a page server's WAL ends. It writes from the front, in files full of zeros: so
- * all of it up to the last byte that is not zero is WAL, the last record cut short perhaps.
+ * Checks the WAL of a timeline that is not in use. Nothing says where a page server's WAL ends. It
+ * is written from the front, in files full of zeros, so everything up to the last byte that is not
+ * zero is WAL; the last record may be cut short.
  *
  * @param directory the timeline's
  * @throws {ZenithError} as {@link readMetadata}
@@ -55,12 +56,11 @@ export async function checkTimelineWal(disk: Disk, directory: string): Promise<T
 }
 
 /**
- * The same of a timeline that is in use.
+ * Checks the WAL of a timeline that is in use.
  *
- * @param end of an open timeline: nobody changes the WAL below `through`, and up to `wholeTo` its
- *   records are whole; null of one that
- *   nobody has open
- * @returns what is damaged; before that it yields how many bytes it has read each time
+ * @param end for an open timeline: nobody changes the WAL below `through`, and up to `wholeTo` its
+ *   records are whole; null when nobody has it open
+ * @returns what is damaged. Before that it yields how many bytes each step has read
  * @throws {ZenithError} as {@link readMetadata}; `io`, `corrupt_data` when segments are missing
  */
 export async function* scrubTimelineWal(
@@ -87,7 +87,7 @@ export async function* scrubTimelineWal(
   return damages.map((damage) => ({ what: damage.what, hint: whatToDo(damage, consistent) }));
 }
 
-/** The last file may not have got its size before a crash. */
+/** A crash may have kept the last file from getting its size. */
 function segmentSizeIn(disk: Disk, dir: string): number {
   return Math.max(0, ...segmentFiles(disk, dir).map((name) => disk.statSync(join(dir, name))?.size ?? 0));
 }

@@ -1,3 +1,4 @@
+/** The page server: its tenants, and the WAL receivers of their timelines. */
 import { join } from "node:path";
 import { BufferPool } from "../../common/buffer_pool.ts";
 import { type Disk, settleWorkdirSync } from "../../common/disk.ts";
@@ -48,20 +49,20 @@ export interface PageServerOptions {
   readonly config: PageServerConfig;
   readonly logger: Logger;
   /**
-   * Where the data directory of a major is that new tenants are made from; null: of the newest.
-   * Default: initdb makes it.
+   * Returns the data directory from which new tenants of a major are made; null stands for the
+   * newest major. Default: initdb makes it.
    */
   readonly initialCluster?: (major: number | null) => Promise<string>;
 }
 
 /**
- * How often timelines are looked at for what is due with time, e.g. layers that are old enough to
- * be written out.
+ * How often timelines are checked for what is due with time, e.g. layers old enough to be written
+ * out.
  */
 const MAINTENANCE_INTERVAL_MS = 2_000;
 /**
- * Longer than it takes a busy timeline to fill a memory layer: the next one gets the buffers of the
- * last.
+ * Longer than a busy timeline takes to fill a memory layer, so that the next layer gets the buffers
+ * of the last.
  */
 const TRIM_INTERVAL_MS = 60_000;
 
@@ -74,9 +75,9 @@ export class PageServer {
   readonly #initialCluster: (major: number | null) => Promise<string>;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
-  /** How many computes say that they run on a timeline. */
+  /** How many computes say that they run on each timeline. */
   readonly #attached = new Map<TimelineId, number>();
-  /** Tenants are made and deleted one at a time. */
+  /** Tenants are created and deleted one at a time. */
   readonly #changes = new OneAtATime();
   readonly #maintenance: ReturnType<typeof setInterval>;
   readonly #trimming: ReturnType<typeof setInterval>;
@@ -127,7 +128,7 @@ export class PageServer {
   /** Opens the working directory. Timelines are opened when they are first asked for. */
   static async open(options: PageServerOptions): Promise<PageServer> {
     const { disk, paths } = options;
-    // Names as they are now must not change again when power goes after files were removed.
+    // A power failure must not change the present names again after files were removed.
     withIoErrors("prepare", paths.tenants, () => {
       disk.mkdirsSync(paths.tenants);
       settleWorkdirSync(disk, paths.workdir);
@@ -138,7 +139,7 @@ export class PageServer {
     return server;
   }
 
-  /** A tenant, or what is left of one. What is neither is somebody else's. */
+  /** A tenant, or what is left of one. Anything else belongs to somebody else. */
   async #openEntry(name: string): Promise<void> {
     const { disk, paths, logger } = this.#context;
     const path = join(paths.tenants, name);
@@ -148,7 +149,7 @@ export class PageServer {
     } else if (name === id) {
       this.#tenants.set(parseTenantId(id), await this.#openTenant(parseTenantId(id)));
     } else if (name === id + DELETED_SUFFIX || name === id + TENANT_IN_PROGRESS_SUFFIX) {
-      // A crash interrupted its deletion; or its creation, and nobody was told that it exists.
+      // A crash interrupted its deletion, or its creation, and nobody was told that it exists.
       try {
         await disk.removeTree(path);
       } catch (error) {
@@ -162,7 +163,7 @@ export class PageServer {
     try {
       await tenant.recover();
     } catch (error) {
-      // What is left of a deletion takes up space, but does no harm.
+      // What is left of a deletion takes up space but does no harm.
       this.#context.logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
     }
     return tenant;
@@ -181,7 +182,7 @@ export class PageServer {
   }
 
   /**
-   * @param major of its PostgreSQL; null for the newest that there is
+   * @param major of its PostgreSQL; null for the newest available one
    * @throws {ZenithError} `already_exists`, `not_found` without such a PostgreSQL, or why initdb
    *   failed
    */
@@ -199,8 +200,8 @@ export class PageServer {
   }
 
   /**
-   * Deletes a tenant with all its branches. Renaming its directory does it; a crash after that is
-   * made up for at the next start.
+   * Deletes a tenant with all its branches. The rename of its directory decides; the next start
+   * finishes what a crash interrupts after that.
    *
    * @throws {ZenithError} `not_found`, `conflict` when a compute writes to it
    */
@@ -256,7 +257,10 @@ export class PageServer {
     return restored;
   }
 
-  /** A compute runs on the timeline, which is not deleted until the function returned is called. */
+  /**
+   * A compute runs on the timeline. The timeline can't be deleted until the returned function is
+   * called.
+   */
   attach(timeline: Timeline): () => void {
     timeline.assertPresent();
     const { timelineId } = timeline;
@@ -274,7 +278,7 @@ export class PageServer {
   }
 
   #inUse(timeline: TimelineId): boolean {
-    // Safekeepers have WAL to bring also when its compute is gone.
+    // Safekeepers may have more WAL even when the compute is gone.
     const receiver = this.#receivers.get(timeline);
     return this.#attached.has(timeline) || (receiver?.running === true && !receiver.isFromSafekeeper);
   }
@@ -312,7 +316,7 @@ export class PageServer {
     void receiver.ended.finally(() => holds.dispose());
   }
 
-  /** How the timeline's receiver is; null when it has had none. */
+  /** The state of the timeline's receiver; null when it never had one. */
   receiverState(timelineId: TimelineId): WalReceiver["state"] | null {
     return this.#receivers.get(timelineId)?.state ?? null;
   }
@@ -378,7 +382,7 @@ export class PageServer {
     this.#upkeep.start(() => [...this.#tenants.values()], (id) => this.#receivers.delete(id));
   }
 
-  /** One tenant's branches do not wait for another's. Never rejects. */
+  /** Expires a tenant's branches; tenants don't wait for each other. Never rejects. */
   async #expire(tenant: Tenant): Promise<void> {
     try {
       const expired = await tenant.branches.expire(Date.now(), (timeline) => this.#inUse(timeline));
@@ -391,7 +395,7 @@ export class PageServer {
     }
   }
 
-  /** Ends what brought WAL to timelines that are gone. */
+  /** Stops receiving WAL for timelines that are gone. */
   async #forget(gone: readonly TimelineId[]): Promise<void> {
     for (const timelineId of gone) {
       await this.#receivers.get(timelineId)?.stop("the timeline was deleted");
@@ -407,7 +411,7 @@ export class PageServer {
     const idle = this.#upkeep.stop();
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
     await this.#changes.settled();
-    // One whose disk is full must not keep the others from being made durable.
+    // One timeline with a full disk must not keep the others from becoming durable.
     const closed = await Promise.allSettled([...this.#tenants.values()].map((tenant) => tenant.close()));
     await idle;
     const failed = closed.find((result) => result.status === "rejected");
@@ -415,7 +419,7 @@ export class PageServer {
   }
 }
 
-/** null when they can't be told: others' can. */
+/** null when they can't be determined; other timelines' still can. */
 function sizesOf(timeline: Timeline): { logical: number; physical: number } | null {
   try {
     return timeline.sizes();

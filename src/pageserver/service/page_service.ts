@@ -18,7 +18,7 @@ import { basebackup } from "./basebackup.ts";
 import type { PageServer } from "./page_server.ts";
 import { servePagestream } from "./pagestream_service.ts";
 
-/** How long a lease lasts when nobody says; who needs it longer takes it again. */
+/** How long a lease lasts by default; a holder that needs it longer takes it again. */
 const DEFAULT_LEASE_MS = 10 * 60 * 1000;
 
 /** The page server's commands over the wire. */
@@ -124,7 +124,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     async timelineStatus(names) {
       using held = await hold(names);
       const source = held.value;
-      // Whoever asks may let WAL go on from here: everything before must not be lost any more.
+      // The caller may let WAL continue from here: everything before must not be lost any more.
       await source.makeDurable();
       return {
         system_id: String(source.systemIdentifier),
@@ -154,10 +154,10 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       const source = held.value;
       if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
       const boundary = source.boundary(lsn);
-      // Whoever starts from it goes on reading at that LSN for a while.
+      // A compute that starts from it keeps reading at that LSN for a while.
       await source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
-      // A compute that starts here writes on from here: everything before must not be lost any
-      // more.
+      // A compute that starts here continues writing from here: everything before must not be lost
+      // any more.
       await source.makeDurable();
       using head = WalHead.open(server.tenant(names.tenant).timelines, source, boundary.lsn);
       await session.copyOut(basebackup(source, boundary, head, lazy === true ? "lazy" : "complete"));
@@ -209,7 +209,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
   };
 }
 
-/** A branch as it goes over the wire. */
+/** A branch in its form on the wire. */
 function branchJson(branch: BranchInfo) {
   return {
     name: branch.name,

@@ -1,3 +1,4 @@
+/** Answers the page requests of computes. */
 import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { INVALID_LSN } from "../../common/lsn.ts";
@@ -27,13 +28,13 @@ import type { ForkAt, TimelineView } from "../content/timeline_view.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
- * Requests of one connection that may wait for their LSN at a time; one more is refused, and a
- * compute asks again a second later. It has a few tens on the way. They are refused, not left
- * unread: of a connection that is not read nobody learns that its client has left.
+ * How many requests of one connection may wait for their LSN at a time. One more is refused, and
+ * the compute asks again a second later; it has a few tens on the way. They are refused rather than
+ * left unread, because on a connection that is not read nobody notices that its client has left.
  */
 export const WAITING_REQUESTS_MAX = 256;
 
-/** Waiting requests of all connections: some hundred bytes each, and each has a timer. */
+/** Waiting requests of all connections: each takes some hundred bytes and a timer. */
 const WAITING_REQUESTS_TOTAL_MAX = 1 << 18;
 
 assert(
@@ -43,8 +44,8 @@ assert(
 
 /**
  * Answers page requests on a connection until the client ends it. Requests whose LSN has arrived
- * are answered at once and in order; one that has to wait for its LSN does not hold up those behind
- * it, and waits no longer than its client stays.
+ * are answered at once and in order. A request that has to wait for its LSN does not hold up those
+ * after it, and ends when its client leaves.
  */
 export async function servePagestream(
   session: Session,

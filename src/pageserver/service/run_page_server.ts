@@ -1,3 +1,4 @@
+/** Runs a page server: its wire service and its worker threads. */
 import { nodeDisk } from "../../common/disk.ts";
 import type { HostPort } from "../../common/host_port.ts";
 import type { Logger } from "../../process/log.ts";
@@ -16,7 +17,7 @@ export interface PageServerRoleOptions {
   readonly logger: Logger;
 }
 
-/** A page server that listens. */
+/** A page server that is listening. */
 export interface RunningPageServer {
   readonly address: HostPort;
   readonly server: PageServer;
@@ -25,8 +26,9 @@ export interface RunningPageServer {
 }
 
 /**
- * Opens the working directory and listens. @throws {ZenithError} when the port is taken or the
- * directory unusable
+ * Opens the working directory and listens.
+ *
+ * @throws {ZenithError} when the port is taken or the directory unusable
  */
 export async function runPageServer(options: PageServerRoleOptions): Promise<RunningPageServer> {
   const { paths, config, listen, logger } = options;

@@ -1,6 +1,4 @@
-/**
- * What a scrub checks at a page server: of each timeline the metadata, every layer, and its WAL.
- */
+/** What a scrub checks at a page server: each timeline's metadata, every layer, and its WAL. */
 import type { Disk } from "../../common/disk.ts";
 import { withIoErrors } from "../../common/errors.ts";
 import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
@@ -18,11 +16,11 @@ export interface ScrubSource {
   readonly disk: Disk;
   readonly paths: PageServerPaths;
   tenants(): readonly TenantId[];
-  /** The timeline if it is open, null while it is being opened; it is not opened for this. */
+  /** The timeline if it is open, null while it is being opened; never opens it. */
   ifOpen(tenant: TenantId, timeline: TimelineId): Timeline | null | undefined;
 }
 
-/** All timelines on disk, whether they are open or not. @throws {ZenithError} `io` */
+/** All timelines on disk, open or not. @throws {ZenithError} `io` */
 export function* scrubItems(source: ScrubSource): Generator<ScrubItem> {
   const { disk, paths } = source;
   for (const tenantId of source.tenants()) {
@@ -54,12 +52,12 @@ async function* checkTimeline(
   if (timeline === null) return problems;
   const end = timeline === undefined ? null : endOfWal(timeline);
   const inWal = yield* scrubTimelineWal(disk, directory, end);
-  // Who has opened it since cuts the end and writes there.
+  // Somebody has opened it since, cuts its end and writes there.
   if (end === null && source.ifOpen(tenantId, timelineId) !== undefined) return problems;
   return [...problems, ...inWal];
 }
 
-/** As far as nobody changes it any more, and as far as records are whole. */
+/** Up to where nobody changes it any more, and up to where records are whole. */
 function endOfWal({ position, wal }: Timeline): { through: Lsn; wholeTo: Lsn } {
   const through = Math.min(position, wal.syncedLsn) as Lsn;
   return { through, wholeTo: position <= wal.syncedLsn ? through : INVALID_LSN };

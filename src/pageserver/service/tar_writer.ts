@@ -1,3 +1,4 @@
+/** Writes tar archives without copying pages. */
 import { assert } from "../../common/assert.ts";
 import {
   TAR_BLOCK_BYTES,
@@ -8,18 +9,18 @@ import {
 } from "../../protocol/tar.ts";
 
 /**
- * Makes a tar in one buffer that is filled again and again: who has pages to add puts them where
- * they go. Methods that need room hand out what is there when it is full, and the one who takes it
- * must be done with it before he asks for more.
+ * Writes a tar archive into one buffer that is reused: callers put pages directly where they
+ * belong. Methods that need room hand out the buffer's content when it is full; the receiver must
+ * be done with it before asking for more.
  */
 export class TarWriter {
   /** The archive's next bytes go to `used`. */
   readonly chunk: Uint8Array;
   used = 0;
-  /** Time that all files are of, in seconds since 1970. */
+  /** The modification time of all files, in seconds since 1970. */
   readonly #mtime = Math.floor(Date.now() / 1000);
 
-  /** @param chunkBytes what is handed out at once, at most */
+  /** @param chunkBytes the most that is handed out at once */
   constructor(chunkBytes: number) {
     this.chunk = new Uint8Array(chunkBytes);
   }
@@ -34,18 +35,18 @@ export class TarWriter {
     yield* this.end(content.length);
   }
 
-  /** Begins a file of `size` bytes, which are to be added before {@link end}. */
+  /** Begins a file of `size` bytes, which must be added before {@link end}. */
   begin(name: string, size: number): Generator<Uint8Array> {
     return this.#header({ name, type: "file", size });
   }
 
-  /** Hands out what is there, little as it may be. */
+  /** Hands out what is in the buffer, even if that is little. */
   *handOut(): Generator<Uint8Array> {
     yield this.chunk.subarray(0, this.used);
     this.used = 0;
   }
 
-  /** Makes room for `count` bytes in one piece, to be put at {@link used}, which grows by that. */
+  /** Makes room for `count` contiguous bytes at {@link used}, which grows by that much. */
   *room(count: number): Generator<Uint8Array> {
     assert(count <= this.chunk.length, "a chunk holds what is asked for");
     if (this.chunk.length - this.used < count) yield* this.handOut();

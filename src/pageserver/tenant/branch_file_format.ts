@@ -1,12 +1,13 @@
+/** The format of the file that names a branch. */
 import { ZenithError } from "../../common/errors.ts";
 import { isId, parseTimelineId, type TimelineId } from "../../common/id.ts";
 import { decodeSmallFile, encodeSmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { formatTimestamp, msOfTimestamp, parseTimestamp, timestampOfMs } from "../../common/timestamp.ts";
 
-/** What a branch's file says. */
+/** The content of a branch's file. */
 export interface BranchContent {
   readonly timelineId: TimelineId;
-  /** When the branch is to be removed, in milliseconds since 1970; null: never. */
+  /** When the branch expires, in milliseconds since 1970; null: never. */
   readonly expiresMs: number | null;
   /** Whether it must not be deleted or restored until somebody takes that back. */
   readonly isProtected: boolean;
@@ -16,7 +17,7 @@ const TIMELINE = "timeline ";
 const EXPIRES = "expires ";
 const PROTECTED = "protected";
 
-/** docs/branches.md shows one. */
+/** docs/branches.md shows an example. */
 export const BRANCH_FORMAT: SmallFormat<BranchContent> = {
   title: "zenith branch",
   encode: ({ timelineId, expiresMs, isProtected }) => [

@@ -1,3 +1,4 @@
+/** The files that name a tenant's branches. */
 import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
 import { ioError, withIoErrors, ZenithError } from "../../common/errors.ts";
 import {
@@ -16,12 +17,12 @@ import { parseTimestamp } from "../../common/timestamp.ts";
 import { SmallFile } from "../../common/small_file.ts";
 import { BRANCH_FORMAT, type BranchContent } from "./branch_file_format.ts";
 
-/** A branch as it is on disk. */
+/** A branch as stored on disk. */
 export interface Branch extends BranchContent {
   readonly name: BranchName;
 }
 
-/** A file where branches' files are that names no branch. */
+/** A file among the branches' files that names no branch. */
 export interface DamagedBranchFile {
   readonly file: string;
   /** The branch that the file is named after; null for none. */
@@ -68,7 +69,9 @@ const RESERVED_NAMES: ReadonlySet<string> = new Set([
   "unprotect",
 ]);
 
-/** A tenant's branch names: one small file each. What they name exists as long as the file does. */
+/**
+ * A tenant's branch names: one small file each. What a file names exists as long as the file does.
+ */
 export class BranchFiles {
   readonly #disk: Disk;
   readonly #paths: PageServerPaths;
@@ -80,7 +83,7 @@ export class BranchFiles {
     this.#tenant = tenant;
   }
 
-  /** All branches, by name, but for those whose files are damaged. @throws {ZenithError} `io` */
+  /** All branches by name, except those whose files are damaged. @throws {ZenithError} `io` */
   list(): Branch[] {
     const { branches, damaged } = this.scan();
     // A file that can't be read now may be sound.
@@ -90,8 +93,9 @@ export class BranchFiles {
   }
 
   /**
-   * All branches, and the files that should be one and are none; both by name. @throws
-   * {ZenithError} `io`
+   * All branches, and the files that should be branches but are not; both by name.
+   *
+   * @throws {ZenithError} `io`
    */
   scan(): { branches: Branch[]; damaged: DamagedBranchFile[] } {
     const directory = this.#paths.branches(this.#tenant);
@@ -129,7 +133,7 @@ export class BranchFiles {
 
   /**
    * @throws {ZenithError} `already_exists` when the name is taken, `invalid_argument` when nobody
-   * may have it
+   *   may have it
    */
   assertFree(name: BranchName): void {
     assertNewBranchName(name);
@@ -142,8 +146,8 @@ export class BranchFiles {
   }
 
   /**
-   * Durable when it resolves. Make one change at a time. @throws {ZenithError} as {@link
-   * assertFree}
+   * Durable when it resolves. Make one change at a time. @throws {ZenithError} as
+   * {@link assertFree}
    */
   async create(branch: Branch): Promise<void> {
     this.assertFree(branch.name);
@@ -167,7 +171,7 @@ export class BranchFiles {
     }
   }
 
-  /** Durable when it resolves; also for a damaged file. */
+  /** Durable when it resolves; also works for a damaged file. */
   async remove(name: BranchName): Promise<void> {
     const path = this.#paths.branch(this.#tenant, name);
     try {
@@ -195,7 +199,8 @@ export class BranchFiles {
 }
 
 /**
- * Where a new branch leaves: a branch or a timeline, at an LSN, at a point in time, or at its end.
+ * Where a new branch begins: on a branch or a timeline, at an LSN, at a point in time, or at its
+ * end.
  */
 export interface StartPoint {
   readonly branch: BranchName | null;

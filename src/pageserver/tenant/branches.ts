@@ -1,3 +1,4 @@
+/** A tenant's branches. */
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { errorMessage, isDiskFailure, ZenithError } from "../../common/errors.ts";
 import {
@@ -19,19 +20,19 @@ import type { DeletedTimelines } from "./deleted_timelines.ts";
 import type { TenantTimelines } from "./timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
-/** A branch, as `branch_list` shows it. */
+/** A branch in the form that `branch_list` shows. */
 export interface BranchInfo {
   readonly name: BranchName;
   readonly timelineId: TimelineId;
   readonly latestValidLsn: Lsn;
   /**
-   * Where the next record goes: behind a page header, where the last one ended at the end of a
-   * page.
+   * Where the next record starts: where the last one ended, or after a page header if that was the
+   * end of a page.
    */
   readonly nextLsn: Lsn;
   readonly ancestorId: TimelineId | null;
   readonly ancestorLsn: Lsn | null;
-  /** When it is to be removed, in milliseconds since 1970; null: never. */
+  /** When it expires, in milliseconds since 1970; null: never. */
   readonly expiresMs: number | null;
   /** Whether it must not be deleted or restored. */
   readonly isProtected: boolean;
@@ -41,7 +42,7 @@ export interface BranchInfo {
    */
   readonly logicalBytes: number | null;
   readonly physicalBytes: number | null;
-  /** What is wrong with it although it can be used; null when nothing is known to be. */
+  /** What is wrong with it although it is usable; null when nothing is known to be. */
   readonly damage: Damage | null;
 }
 
@@ -52,7 +53,7 @@ export interface Deleted {
 }
 
 /**
- * How long a branch waits for its LSN: several rounds of Postgres' WAL writer, also on a busy
+ * How long a branch waits for its LSN: several rounds of Postgres's WAL writer, even on a busy
  * machine.
  */
 const ARRIVAL_TIMEOUT_MS = 2_000;
@@ -66,7 +67,7 @@ export interface TenantBranchesParts {
   readonly logger: Logger;
 }
 
-/** A tenant's branches: how they are made, renamed and deleted, one at a time. */
+/** A tenant's branches: creates, renames and deletes them, one at a time. */
 export class TenantBranches {
   readonly #tenantId: TenantId;
   readonly #files: BranchFiles;
@@ -75,12 +76,12 @@ export class TenantBranches {
   readonly #deleted: DeletedTimelines;
   readonly #logger: Logger;
   readonly #changes = new OneAtATime();
-  /** A deletion has failed half way: it is to be finished before branches are looked at again. */
+  /** A deletion has failed half way and must be finished before branches are looked at again. */
   #halfDeleted = false;
   /** When the next branch expires; undefined when that has to be looked up. */
   #nextExpiryMs: number | undefined;
   #expiring = false;
-  /** Expired branches that could not go yet, as the log has told. */
+  /** Expired branches that could not be removed yet and that the log has mentioned. */
   readonly #overdue = new Set<BranchName>();
 
   constructor(parts: TenantBranchesParts) {
@@ -114,10 +115,7 @@ export class TenantBranches {
     return branches;
   }
 
-  /**
-   * All branches, and what can't be used: one that is damaged is no reason not to tell of the
-   * others.
-   */
+  /** All branches, and what can't be used: a damaged branch must not hide the others. */
   async survey(): Promise<{ branches: BranchInfo[]; damaged: DamagedBranch[] }> {
     await this.#changes.settled();
     if (this.#halfDeleted) await this.#changes.run(() => this.#finishDeletion());
@@ -175,10 +173,10 @@ export class TenantBranches {
   }
 
   /**
-   * Makes branch `name` that leaves `start`'s timeline at its LSN. Costs the same whatever the size
-   * of the database.
+   * Creates branch `name`, which leaves `start`'s timeline at its LSN. The cost does not depend on
+   * the size of the database.
    *
-   * @param expiresMs when it is to be removed again, in milliseconds since 1970; null: never
+   * @param expiresMs when it expires, in milliseconds since 1970; null: never
    * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`, `invalid_argument` for a
    *   reserved name
    */
@@ -192,9 +190,9 @@ export class TenantBranches {
   }
 
   /**
-   * Postgres tells LSNs that it hasn't sent yet: nothing waits for the WAL of a transaction that is
-   * rolled back, and the WAL writer gets to it some hundred milliseconds later. An LSN that doesn't
-   * arrive is for {@link Timeline.boundary} to refuse.
+   * Postgres reports LSNs that it hasn't sent yet: nothing waits for the WAL of a transaction that
+   * is rolled back, and the WAL writer gets to it some hundred milliseconds later.
+   * {@link Timeline.boundary} refuses an LSN that doesn't arrive.
    */
   async #untilArrived(start: StartPoint, lsn: Lsn): Promise<void> {
     const timelineId = start.timelineId ?? this.#existing(start.branch!).timelineId;
@@ -372,12 +370,10 @@ export class TenantBranches {
     return this.#describe(branch, held.value);
   }
 
-  /**
-   * Takes back a branch that could not be made. What is left of it is removed at the next start.
-   */
+  /** Undoes a branch that could not be created. The next start removes what is left of it. */
   async #discard({ name, timelineId }: Branch): Promise<void> {
     try {
-      // The name goes first: one that is left must not be that of a timeline that is gone.
+      // The name is removed first: a remaining name must not belong to a timeline that is gone.
       if (this.#files.get(name) !== null) await this.#files.remove(name);
     } catch (error) {
       return this.#logNotCleaned(timelineId, error);
@@ -425,8 +421,8 @@ export class TenantBranches {
 
   /**
    * Deletes a branch and its timeline, and with `cascade` all branches that come from it. Readers
-   * are told. Of a branch whose file is damaged only the name goes: which timeline was meant is not
-   * known, and that can be deleted by its id.
+   * are told. Of a branch whose file is damaged only the name is removed: it is unknown which
+   * timeline was meant, and that can be deleted by its id.
    *
    * @param name of the branch, or the id of a timeline that no branch names
    * @param inUse whether something writes to a timeline
@@ -443,8 +439,7 @@ export class TenantBranches {
       const branch = parseBranchName(name);
       const damaged = this.#files.scan().damaged.find(({ name }) => name === branch);
       if (damaged !== undefined) {
-        // A file that can't be read now may be sound, and its name is what the timeline is found
-        // by.
+        // A file that can't be read now may be sound, and its name leads to the timeline.
         if (isDiskFailure(damaged.error)) throw damaged.error;
         return this.#removeName(branch);
       }
@@ -470,7 +465,7 @@ export class TenantBranches {
     throw new ZenithError("not_found", `tenant ${this.#tenantId} has no timeline ${timelineId}`);
   }
 
-  /** @throws {ZenithError} `conflict` when others come from it, or may */
+  /** @throws {ZenithError} `conflict` when other branches come from it, or may */
   #assertNotNeeded(
     name: string,
     root: TimelineId,
@@ -491,7 +486,7 @@ export class TenantBranches {
     const strangers = [...ancestors].filter(([id, ancestor]) =>
       ancestor === undefined && !timelines.includes(id)
     );
-    // If nothing else can be what the tenant began with, one of them is.
+    // If no other timeline can be the tenant's first, one of these is.
     if (strangers.length === (isRootKnown ? 0 : 1)) return;
     throw new ZenithError("conflict", `timeline ${strangers[0][0]} is damaged and may come from ${name}`, {
       hint: 'delete that first: "zenith status" says how',
@@ -531,7 +526,7 @@ export class TenantBranches {
         await this.#directories.remove(id);
       }
     } catch (error) {
-      // It may be half gone. The rest is opened again when it is asked for.
+      // It may be half gone. The rest is opened again on demand.
       this.#halfDeleted = true;
       throw error;
     } finally {
@@ -546,8 +541,8 @@ export class TenantBranches {
   }
 
   /**
-   * Deletes the branches whose time has come, but for those that others come from or that are in
-   * use: they go later. Does nothing while an earlier call is at it.
+   * Deletes expired branches, except those that others come from or that are in use: they are
+   * deleted later. Does nothing while an earlier call is running.
    *
    * @returns the timelines that were deleted
    */

@@ -1,3 +1,4 @@
+/** A tenant's configuration file. */
 import { type InferOutput, integer, minValue, number, optional, pipe, strictObject } from "valibot";
 import { stringify } from "smol-toml";
 import { type Disk, replaceFile } from "../../common/disk.ts";
@@ -10,7 +11,7 @@ const count = pipe(number(), integer(), minValue(0));
 
 /** `config.toml` of a tenant. Every key is optional, and so is the file. */
 const TenantConfigSchema = strictObject({
-  /** History that is kept at the end of every branch, in bytes of WAL … */
+  /** How much history is kept at the end of every branch, in bytes of WAL … */
   gc_horizon_bytes: optional(count, 64 << 20),
   /** … and in time; the longer of the two counts. */
   pitr_interval_s: optional(count, 7 * SECONDS_PER_DAY),
@@ -27,7 +28,11 @@ export function readTenantConfig(disk: Disk, path: string): TenantConfig {
   return parseTomlText(text, TenantConfigSchema, path);
 }
 
-/** Atomic, and durable when it resolves. One at a time. @throws {ZenithError} `disk_full`, `io` */
+/**
+ * Atomic, and durable when it resolves. One call at a time.
+ *
+ * @throws {ZenithError} `disk_full`, `io`
+ */
 export async function writeTenantConfig(
   disk: Disk,
   directory: string,

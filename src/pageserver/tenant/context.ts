@@ -1,3 +1,4 @@
+/** What all tenants of a page server share. */
 import type { Disk } from "../../common/disk.ts";
 import type { Logger } from "../../process/log.ts";
 import type { PageServerConfig } from "../../common/page_server_config.ts";
@@ -22,7 +23,7 @@ export interface TenantContext {
   readonly config: PageServerConfig;
   readonly blockCache: BlockCache;
   readonly pageCache: PageCache;
-  /** The values' buffers are chunks of WAL. */
+  /** Values live in chunks of WAL, which are its buffers. */
   readonly memoryPools: MemoryPools;
   readonly memoryBudget: MemoryBudget;
   readonly flushLayer: FlushLayer;
@@ -33,7 +34,7 @@ export interface TenantContext {
   readonly logger: Logger;
 }
 
-/** How a page server's timelines of a major are stored. */
+/** How a page server stores timelines of a major. */
 export function storeOptions(context: TenantContext, pg: PgVersion): TimelineStoreOptions {
   return {
     disk: context.disk,

@@ -1,3 +1,4 @@
+/** Creates a tenant. */
 import { join } from "node:path";
 import { ZenithError } from "../../common/errors.ts";
 import { generateTimelineId, parseBranchName, type TenantId } from "../../common/id.ts";
@@ -8,11 +9,11 @@ import { firstPosition, importCluster, readClusterEnd } from "../ingest/import_c
 import { storeOptions, type TenantContext } from "./context.ts";
 import { encodeTimelineInfo } from "../timeline/timeline_info.ts";
 
-/** The branch that every tenant begins with. */
+/** The first branch of every tenant. */
 const MAIN_BRANCH = parseBranchName("main");
 
 /**
- * Makes a tenant with a `main` branch from a data directory that initdb has made. It appears
+ * Creates a tenant with a `main` branch from a data directory that initdb has made. It appears
  * complete or not at all.
  *
  * @throws {ZenithError} `already_exists`
@@ -58,7 +59,7 @@ export async function createTenant(
   try {
     await disk.fsyncDir(paths.tenants);
   } catch (error) {
-    // Nobody is told that it exists: it must not be in the way of a second attempt.
+    // Nobody is told that it exists: it must not block a second attempt.
     disk.renameSync(final, workdir);
     throw error;
   }

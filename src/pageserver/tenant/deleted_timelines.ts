@@ -1,10 +1,11 @@
+/** Remembers which timelines were deleted on purpose. */
 import type { Disk } from "../../common/disk.ts";
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 
 /**
- * So many deletions are remembered, the newest: 650 KB. Of what was deleted before, safekeepers
- * keep the WAL until somebody names it.
+ * How many deletions are remembered, the newest ones: 650 KB. Safekeepers keep the WAL of earlier
+ * deletions until somebody names it.
  */
 const REMEMBERED_MAX = 10_000;
 
@@ -13,7 +14,7 @@ export interface DeletedTimeline {
   readonly timelineId: TimelineId;
 }
 
-/** A line `<tenant> <timeline>` for each, the oldest first. */
+/** One line `<tenant> <timeline>` for each, the oldest first. */
 const FORMAT: SmallFormat<readonly DeletedTimeline[]> = {
   title: "zenith deleted timelines",
   encode: (list) => list.map(({ tenantId, timelineId }) => `${tenantId} ${timelineId}`),
@@ -25,9 +26,9 @@ const FORMAT: SmallFormat<readonly DeletedTimeline[]> = {
 };
 
 /**
- * Which timelines were deleted on purpose. A page server that lacks a timeline for any other
- * reason, because its data were restored from an older copy for example, must not have safekeepers
- * throw away the last copy of its WAL.
+ * Which timelines were deleted on purpose. If a page server lacks a timeline for any other reason,
+ * for example because its data was restored from an older copy, it must not make safekeepers
+ * discard the last copy of its WAL.
  */
 export class DeletedTimelines {
   readonly #file: SmallFile<readonly DeletedTimeline[]>;
@@ -35,7 +36,7 @@ export class DeletedTimelines {
   #list: readonly DeletedTimeline[];
 
   /**
-   * A damaged file is set aside: nothing is known to be deleted then. @throws {ZenithError} `io`
+   * A damaged file is set aside: then nothing is known to be deleted. @throws {ZenithError} `io`
    */
   constructor(disk: Disk, path: string, max = REMEMBERED_MAX) {
     this.#file = new SmallFile(disk, path, FORMAT);
@@ -59,7 +60,7 @@ export class DeletedTimelines {
       deleted.tenantId !== tenantId || !going.has(deleted.timelineId)
     );
     const list = [...kept, ...timelines.map((timelineId) => ({ tenantId, timelineId }))].slice(-this.#max);
-    // At once: what is added meanwhile comes behind it.
+    // At once, so that later additions come after it.
     this.#list = list;
     await this.#file.write(list);
   }

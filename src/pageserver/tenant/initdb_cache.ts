@@ -1,3 +1,4 @@
+/** Caches the data directories from which new tenants are made. */
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { Disk } from "../../common/disk.ts";
@@ -8,8 +9,8 @@ import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg
 import { runInitdb, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 
 /**
- * The data directories that new tenants are made from, one for each PostgreSQL version: initdb runs
- * once per page server and version, not once per tenant.
+ * The data directories from which new tenants are made, one for each PostgreSQL version: initdb
+ * runs once per page server and version, not once per tenant.
  */
 export class InitdbCache {
   readonly #disk: Disk;
@@ -25,7 +26,7 @@ export class InitdbCache {
   }
 
   /**
-   * @param major null for the newest that there is
+   * @param major null for the newest available one
    * @returns the data directory
    * @throws {ZenithError} when there is no usable PostgreSQL of that major, or initdb fails
    */
@@ -48,8 +49,8 @@ export class InitdbCache {
       removeForeignTree(ready);
       await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER });
       takeOver(inProgress);
-      // The cache is no user's data: after a crash that tears it, reading it fails, and removing it
-      // is the remedy.
+      // The cache is not user data: if a crash tears it, reading it fails, and the remedy is to
+      // remove it.
       this.#disk.renameSync(inProgress, ready);
     } catch (error) {
       throw error instanceof ZenithError ? error : ioError("prepare", inProgress, error);
@@ -59,15 +60,15 @@ export class InitdbCache {
 }
 
 /**
- * What tenants are made from must be nobody's to change who runs a Postgres here: that user is
- * every tenant's superuser's.
+ * The user that runs Postgres here must not be able to change what tenants are made from: every
+ * tenant's superuser acts as that user.
  */
 function isOurs(directory: string): boolean {
   const found = lstatSync(directory, { throwIfNoEntry: false });
   return found !== undefined && found.isDirectory() && found.uid === process.getuid!();
 }
 
-/** The files of initdb, which doesn't run as root, become root's. */
+/** initdb doesn't run as root; its files become root's. */
 function takeOver(path: string): void {
   using directory = ForeignDirectory.open(path);
   const { uid } = directory.stat();

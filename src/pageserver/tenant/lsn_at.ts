@@ -1,10 +1,11 @@
+/** Finds the LSN of a point in time. */
 import type { Lsn } from "../../common/lsn.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
 import type { TenantTimelines } from "./timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
- * Where a point in time is in a timeline's history, which goes back into its ancestors'.
+ * Finds a point in time in a timeline's history, which includes its ancestors'.
  *
  * @param timeline that the caller holds
  * @param timestamp microseconds since 2000

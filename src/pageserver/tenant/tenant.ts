@@ -1,3 +1,4 @@
+/** One tenant of a page server. */
 import { join } from "node:path";
 import type { Disk } from "../../common/disk.ts";
 import { withIoErrors, ZenithError } from "../../common/errors.ts";
@@ -16,8 +17,8 @@ import { TenantTimelines } from "./timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
- * A tenant with a thousand branches has thousands of files: they are not all looked at each time
- * somebody asks.
+ * A tenant with a thousand branches has thousands of files: they are not all examined at every
+ * request.
  */
 const PHYSICAL_SIZE_AGE_MS = 5_000;
 
@@ -68,7 +69,7 @@ export class Tenant {
   }
 
   /**
-   * Gives up history of a timeline that is older than the tenant's configuration asks for, and that
+   * Gives up a timeline's history that is older than the tenant's configuration asks for and that
    * no branch or lease needs.
    *
    * @param horizonBytes instead of the configured one
@@ -115,10 +116,7 @@ export class Tenant {
     });
   }
 
-  /**
-   * What all of the tenant takes on disk, in bytes, whether it is open or not; as of a few seconds
-   * ago at most.
-   */
+  /** The tenant's size on disk in bytes, whether it is open or not, at most a few seconds old. */
   physicalSize(): number {
     const nowMs = performance.now();
     if (this.#measured === null || nowMs - this.#measured.atMs > PHYSICAL_SIZE_AGE_MS) {
@@ -144,7 +142,7 @@ export class Tenant {
     this.#assertUnused(inUse);
     await this.#context.deleted.add(this.id, this.#directories.ids());
     this.#assertUnused(inUse);
-    // Who asks for one that is being opened is told then that there is none.
+    // Somebody who asks for one that is being opened is then told that it does not exist.
     const timelines = await this.timelines.shut();
     for (const timeline of timelines) {
       timeline.retire(new ZenithError("not_found", `tenant ${this.id} was deleted`));
@@ -162,8 +160,8 @@ export class Tenant {
   }
 
   /**
-   * Makes everything durable, then lets go of the files: branches read from their ancestors' until
-   * then.
+   * Makes everything durable, then closes the files: until then branches read from their
+   * ancestors'.
    */
   async close(): Promise<void> {
     const timelines = await this.timelines.shut();

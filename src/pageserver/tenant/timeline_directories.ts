@@ -1,6 +1,7 @@
 /**
- * How timelines go away. Renaming the directory is what deletes one; from then on it is only a
- * matter of time. Whatever a crash leaves after that is removed when the tenant is opened.
+ * Creates, finds and deletes the directories of a tenant's timelines. The rename of a directory
+ * deletes a timeline; the rest is cleaning up, and what a crash interrupts is finished when the
+ * tenant is opened.
  */
 import { join } from "node:path";
 import { type Disk, settleDirectory, TEMPORARY_SUFFIX } from "../../common/disk.ts";
@@ -18,20 +19,20 @@ interface Origin {
   readonly lsn: number;
 }
 
-/** What can be said of a timeline whose metadata is damaged. */
+/** What is known of a timeline whose metadata is damaged. */
 interface LostOrigin {
   readonly problem: string;
   /** undefined when it is not known. */
   readonly ancestorId: TimelineId | undefined;
 }
 
-/** A tenant's timelines on disk, opened or not. */
+/** A tenant's timelines on disk, open or not. */
 export class TimelineDirectories {
   readonly #disk: Disk;
   readonly #paths: PageServerPaths;
   readonly #tenant: TenantId;
   readonly #branches: BranchFiles;
-  /** Of what could be read when it was looked at last. */
+  /** The origins of all that could be read at the last look. */
   #knownOrigins: ReadonlyMap<TimelineId, Origin | null> = new Map();
 
   constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId, branches: BranchFiles) {
@@ -42,8 +43,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Each timeline's ancestor: null for one that began with the tenant, undefined where it is
-   * damaged so that nobody knows.
+   * Each timeline's ancestor: null for one that began with the tenant, undefined for one so damaged
+   * that nobody knows.
    *
    * @throws {ZenithError} `io`
    */
@@ -56,7 +57,7 @@ export class TimelineDirectories {
   }
 
   /**
-   * Where branches, also branches of branches, left a timeline: the LSNs at which they read from
+   * Where branches left a timeline, branches of branches included: the LSNs at which they read from
    * it.
    *
    * @throws {ZenithError} `corrupt_data` when a damaged one may have left it too, `io`
@@ -83,8 +84,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * The major of the tenant's PostgreSQL, which all of its timelines have: one whose metadata can
-   * be read will do.
+   * The major of the tenant's PostgreSQL, which all of its timelines share: any readable metadata
+   * tells it.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -101,7 +102,7 @@ export class TimelineDirectories {
     throw problem;
   }
 
-  /** All that are there, damaged or not. @throws {ZenithError} `io` */
+  /** All timelines on disk, damaged or not. @throws {ZenithError} `io` */
   ids(): TimelineId[] {
     const parent = this.#paths.timelines(this.#tenant);
     return withIoErrors("list timelines in", parent, () => this.#disk.readdirSync(parent))
@@ -109,8 +110,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Where each timeline left its ancestor, null for one that began with the tenant; and those of
-   * which that can't be read.
+   * Where each timeline left its ancestor, null for one that began with the tenant; and the
+   * timelines for which that can't be read.
    */
   #scan(): { origins: Map<TimelineId, Origin | null>; lost: Map<TimelineId, LostOrigin> } {
     const origins = new Map<TimelineId, Origin | null>();
@@ -138,8 +139,7 @@ export class TimelineDirectories {
   }
 
   /**
-   * What damaged metadata end with is right if it names a timeline that is there: ids are long and
-   * random.
+   * The end of damaged metadata is right if it names an existing timeline: ids are long and random.
    */
   #likelyAncestor(id: TimelineId, known: readonly TimelineId[]): TimelineId | undefined {
     const path = metadataPath(this.#paths.timeline(this.#tenant, id));
@@ -153,8 +153,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Deletes a closed timeline that has no branches, with its name. When this fails before the
-   * directory is renamed, nothing has happened; afterwards the timeline is gone.
+   * Deletes a closed timeline that has no branches, with its name. If this fails before the
+   * directory is renamed, nothing has happened; after the rename the timeline is gone.
    *
    * @throws {ZenithError} `io`
    */
@@ -170,8 +170,7 @@ export class TimelineDirectories {
   }
 
   /**
-   * Removes a timeline whose creation has not come to its end: nobody was told of it, so nothing is
-   * in it.
+   * Removes a timeline whose creation did not finish: nobody was told of it, so it is empty.
    *
    * @throws {ZenithError} `io`
    */
@@ -193,8 +192,7 @@ export class TimelineDirectories {
   async recover(): Promise<void> {
     const parent = this.#paths.timelines(this.#tenant);
     try {
-      // The names that this goes by, and that clients are shown, must not change again when power
-      // goes.
+      // A power failure must not change the names that this relies on and that clients see.
       await settleDirectory(this.#disk, parent);
       await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
       for (const name of this.#disk.readdirSync(parent)) {
@@ -212,12 +210,12 @@ export class TimelineDirectories {
   }
 
   /**
-   * Timelines that no branch names, that nothing comes from and that nothing was ever written to:
-   * their creation was cut short.
+   * Timelines that no branch names, that have no children and that were never written to: their
+   * creation was cut short.
    */
   #unnamed(): TimelineId[] {
     const { branches, damaged } = this.#branches.scan();
-    // One of these may name it.
+    // A damaged branch file may name it.
     if (damaged.length > 0) return [];
     const { origins } = this.#scan();
     const needed = new Set<TimelineId | null | undefined>(this.ancestors().values());
@@ -232,9 +230,7 @@ export class TimelineDirectories {
       (this.#disk.statSync(wal) === null || this.#disk.readdirSync(wal).length === 0);
   }
 
-  /**
-   * The name goes before the files: what is left must be found again by the directory's own name.
-   */
+  /** The name goes before the files: the directory's own name must lead to what is left. */
   async #finish(id: TimelineId): Promise<void> {
     for (const { name, timelineId } of this.#branches.list()) {
       if (timelineId === id) await this.#branches.remove(name);
@@ -244,7 +240,7 @@ export class TimelineDirectories {
 }
 
 /**
- * Whether `id` is `ancestor`, or descends from it as far as is known; true when that is not known.
+ * Whether `id` is `ancestor`, or descends from it as far as is known; true when that is unknown.
  */
 function isOrComesFrom(
   id: TimelineId,
@@ -252,7 +248,7 @@ function isOrComesFrom(
   origins: ReadonlyMap<TimelineId, Origin | null>,
   lost: ReadonlyMap<TimelineId, LostOrigin>,
 ): boolean {
-  // With damage there may be a circle.
+  // Damage may create a circle.
   const seen = new Set<TimelineId>();
   for (let at: TimelineId = id; !seen.has(at);) {
     if (at === ancestor) return true;
@@ -266,7 +262,7 @@ function isOrComesFrom(
   return true;
 }
 
-/** A timeline and all that descends from it, those before their ancestors. */
+/** A timeline and all its descendants, descendants before their ancestors. */
 export function withDescendants(
   root: TimelineId,
   ancestors: ReadonlyMap<TimelineId, TimelineId | null | undefined>,

@@ -1,3 +1,4 @@
+/** A tenant's open timelines. */
 import { basename } from "node:path";
 import { assert } from "../../common/assert.ts";
 import { withIoErrors, ZenithError } from "../../common/errors.ts";
@@ -26,7 +27,7 @@ export class TenantTimelines {
   readonly #ancestors = new Map<Timeline, Hold<Timeline>>();
   /** What is known of timelines that are closed. */
   readonly #sleeping: SleepingTimelines;
-  /** Aborted when no timeline is to be opened any more. */
+  /** Aborted when no more timelines may be opened. */
   readonly #shutting = new AbortController();
 
   constructor(tenantId: TenantId, context: TenantContext) {
@@ -57,7 +58,10 @@ export class TenantTimelines {
     return this.#held.holdIfOpen(id);
   }
 
-  /** Those that are open now, without those that still replay their WAL, which may take hours. */
+  /**
+   * The timelines that are open now, without those that still replay their WAL, which may take
+   * hours.
+   */
   opened(): Timeline[] {
     return this.#held.opened();
   }
@@ -67,7 +71,7 @@ export class TenantTimelines {
     return this.#held.peek(id);
   }
 
-  /** The timeline if it is open, or when it is; undefined when it is not, or can't be opened. */
+  /** The timeline if it is open, or once it is; undefined when it is not, or can't be opened. */
   async ifOpen(id: TimelineId): Promise<Timeline | undefined> {
     return await this.#held.ifOpen(id);
   }
@@ -102,11 +106,11 @@ export class TenantTimelines {
       this.#startOn(held, async () => {
         const store = await TimelineStore.create(paths.timeline(this.#tenantId, id), {
           ...storeOptions(this.#context, ancestor.pg),
-          // A branch at the end may start behind a page header that comes after the last record.
+          // A branch at the end may start after a page header that follows the last record.
           ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
           startLsn: lsn,
           userData: encodeTimelineInfo(info),
-          // Durable with the rest, where the WAL store would sync once more for it.
+          // Durable with the rest; the WAL store would need another sync for it.
           subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
         });
         return await this.#start(id, store, info);
@@ -147,7 +151,7 @@ export class TenantTimelines {
     }
   }
 
-  /** Opens none from now on, and breaks off openings under way. @returns those that are open */
+  /** Opens no more timelines, and breaks off openings under way. @returns the open timelines */
   async shut(): Promise<Timeline[]> {
     this.#shutting.abort(shuttingDown());
     await this.#held.settled();

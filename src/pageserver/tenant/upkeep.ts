@@ -1,3 +1,4 @@
+/** Keeps timelines quick and small in the background. */
 import { errorMessage } from "../../common/errors.ts";
 import type { TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
@@ -5,15 +6,15 @@ import type { Lsn } from "../../common/lsn.ts";
 import type { Tenant } from "./tenant.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
-/** A timeline whose upkeep failed is left alone for this long. */
+/** How long a timeline is left alone after its upkeep failed. */
 const RETRY_MS = 60_000;
 
 /**
- * A timeline that takes in more WAL than this between two visits is busy: merging would slow down
+ * A timeline that ingests more WAL than this between two visits is busy: merging would slow down
  * what clients wait for.
  */
 const BUSY_WAL_BYTES = 8 << 20;
-/** With so many layer files it is merged all the same: reads get slower with each. */
+/** A timeline with this many layer files is merged even when busy: each file makes reads slower. */
 const MERGE_BUSY_FROM_LAYERS = 24;
 
 /** Timelines that are not open long enough have history given up once in so many of its periods. */
@@ -70,7 +71,7 @@ export class Upkeep {
   }
 
   /**
-   * Resolves when nothing is being done any more; the page store breaks off what takes long when a
+   * Resolves when nothing is being done any more; the page store breaks off long work when a
    * timeline is closed.
    */
   async stop(): Promise<void> {
@@ -133,7 +134,7 @@ export class Upkeep {
     this.#logger.warn(`${what}: ${errorMessage(error)}`, { ...where, err: error });
   }
 
-  /** What is kept of a timeline goes when it does. */
+  /** Forgets timelines that are closed. */
   #forgetClosed(tenants: readonly Tenant[]): void {
     const open = new Set<TimelineId>();
     for (const tenant of tenants) {
@@ -144,7 +145,7 @@ export class Upkeep {
     }
   }
 
-  /** @returns whether layers were merged: there may be more */
+  /** @returns whether layers were merged: there may be more to merge */
   async #attend(tenant: Tenant, timeline: Timeline): Promise<boolean> {
     if (timeline.isGone || this.#clockMs() < (this.#retryMs.get(timeline.timelineId) ?? 0)) return false;
     try {

@@ -1,3 +1,4 @@
+/** The beginning of the WAL segment that a compute starts in. */
 import { withIoErrors } from "../../common/errors.ts";
 import type { DiskFile } from "../../common/disk.ts";
 import type { Lsn } from "../../common/lsn.ts";
@@ -14,19 +15,18 @@ interface Part {
 }
 
 /**
- * The WAL that a segment holds before an LSN: what a Postgres that starts there would have written
- * itself, had it never stopped. Whoever archives the segment, or reads it from its beginning, needs
- * it.
+ * The WAL in a segment before an LSN: what a Postgres that starts there would have written itself,
+ * had it never stopped. Archivers of the segment, and readers from its beginning, need it.
  *
- * It is there as far back as the timeline's own WAL files go, and before the branch point those of
- * its ancestors; where these are gone already, the head of the segment is the rest of a record that
+ * It comes from the timeline's own WAL files as far back as they go, and before the branch point
+ * from its ancestors'. Where those are gone, the head of the segment is the rest of a record that
  * nobody needs ({@link writeSegmentHead}).
  */
 export class WalHead implements Disposable {
   readonly #timeline: Timeline;
   readonly #segmentStart: Lsn;
   readonly #end: Lsn;
-  /** Newest first, each but for a page's header right behind the next. */
+  /** Newest first; each ends where the next begins, except for a page header. */
   readonly #parts: Part[] = [];
 
   private constructor(timeline: Timeline, end: Lsn) {
@@ -53,12 +53,12 @@ export class WalHead implements Disposable {
     }
   }
 
-  /** Where what is there begins. */
+  /** Where the available WAL begins. */
   get #from(): Lsn {
     return this.#parts.at(-1)?.from ?? this.#end;
   }
 
-  /** @returns whether what comes before is that timeline's ancestor's */
+  /** @returns whether what comes before belongs to that timeline's ancestor */
   #add({ wal }: Timeline): boolean {
     const to = Math.min(this.#from, wal.writtenLsn) as Lsn;
     const from = Math.max(wal.startLsn, this.#segmentStart) as Lsn;
@@ -72,7 +72,7 @@ export class WalHead implements Disposable {
     return wal.isFromStart;
   }
 
-  /** Where it ends: in front of the LSN there may be a page header that nobody has written. */
+  /** Where it ends: before the LSN there may be a page header that nobody has written. */
   get end(): Lsn {
     return this.#parts[0]?.to ?? this.#end;
   }

@@ -1,11 +1,12 @@
+/** Backpressure: holds back a timeline's source of WAL. */
 import type { Logger } from "../../process/log.ts";
 
-/** A source that is held back again and again is written of in the log this often at most. */
+/** How often the log mentions a source that is held back again and again. */
 const LOG_INTERVAL_MS = 10_000;
 
 /**
- * Keeps account of when a timeline's source of WAL is held back, because layers are written out
- * more slowly than WAL comes in.
+ * Records when a timeline's source of WAL is held back, because layers are written out more slowly
+ * than WAL arrives.
  */
 export class Backpressure {
   readonly #logger: Logger;
@@ -21,7 +22,7 @@ export class Backpressure {
   }
 
   /**
-   * Waits for `ready`, which holds back the source meanwhile.
+   * Waits for `ready`, and holds back the source meanwhile.
    *
    * @param frozenBytes in memory layers that wait to be written out, for the log
    * @throws what `ready` rejects with

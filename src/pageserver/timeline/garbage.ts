@@ -1,31 +1,31 @@
 /**
- * What history a timeline may give up: from sizes, times, branches and leases to the page store's
- * terms.
+ * Garbage collection: derives from sizes, times, branches and leases what history a timeline may
+ * give up.
  */
 import type { Lsn } from "../../common/lsn.ts";
 import type { LayerEntry, MergeResult } from "../../pagestore/mod.ts";
 import type { Timeline } from "./timeline.ts";
 
-/** Everything below the lower of the two may go, but for single LSNs. */
+/** Everything below the lower of the two may be removed, except for single LSNs. */
 export interface Cutoffs {
-  /** So much WAL lies behind it. */
+  /** This much WAL lies above it. */
   readonly horizon: Lsn;
-  /** So much time lies behind it; 0 when history does not go back that far. */
+  /** This much time has passed since; 0 when history does not go back that far. */
   readonly pitr: Lsn;
 }
 
 /** What a garbage collection found and did; sizes in bytes. */
 export interface GarbageReport {
   readonly layersTotal: number;
-  /** They hold versions at or above the horizon. */
+  /** Layers that hold versions at or above the horizon. */
   readonly layersNeededByCutoff: number;
-  /** Of the rest: at or above where the point-in-time recovery interval begins. */
+  /** Of the rest: at or above the start of the point-in-time recovery interval. */
   readonly layersNeededByPitr: number;
-  /** Of the rest: a branch left above where they begin. */
+  /** Of the rest: a branch left above their beginning. */
   readonly layersNeededByBranches: number;
-  /** Of the rest: a lease is held above where they begin. */
+  /** Of the rest: a lease is held above their beginning. */
   readonly layersNeededByLeases: number;
-  /** What the collection went over was rewritten: these were removed, … */
+  /** The collection rewrote layers: these were removed, … */
   readonly layersRemoved: number;
   /** … and these were written in their place. */
   readonly layersCreated: number;
@@ -40,7 +40,7 @@ export interface GarbageReport {
  *
  * @param branchPoints where branches left the timeline
  * @param leased LSNs that somebody reads at
- * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: everything is as it was then, but for
+ * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: everything is unchanged then, except for
  *   what can be read
  */
 export async function collectGarbage(
@@ -77,7 +77,7 @@ type Needs = Pick<
   | "layersNeededByLeases"
 >;
 
-/** Counts each layer for the first reason that holds. */
+/** Counts each layer under the first reason that holds. */
 function classify(
   layers: readonly LayerEntry[],
   cutoffs: Cutoffs,

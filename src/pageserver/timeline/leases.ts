@@ -1,3 +1,4 @@
+/** Leases: LSNs of a timeline that must stay readable. */
 import type { Disk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
@@ -5,7 +6,8 @@ import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { formatTimestamp, msOfTimestamp, parseTimestamp, timestampOfMs } from "../../common/timestamp.ts";
 
 /**
- * LSN → end, in milliseconds since 1970. A line for each: `0/16B5A50 2026-11-22T09:30:00.000000Z`.
+ * LSN → end, in milliseconds since 1970. One line for each:
+ * `0/16B5A50 2026-11-22T09:30:00.000000Z`.
  */
 type Ends = ReadonlyMap<Lsn, number>;
 
@@ -21,13 +23,13 @@ const FORMAT: SmallFormat<Ends> = {
 
 /**
  * LSNs of one timeline that somebody reads at and that must therefore stay readable, each until
- * some time. They are on disk, so that a restart of the page server breaks no promise. Where they
- * were lost, all history stays readable.
+ * some time. They are on disk, so that a restart of the page server breaks no promise. If they were
+ * lost, all history stays readable.
  */
 export class Leases {
   readonly #file: SmallFile<Ends>;
   #ends: Ends;
-  /** Whether a damaged file was there when this one was opened. */
+  /** Whether there was a damaged file when this one was opened. */
   readonly #wasDamaged: boolean;
 
   /** @throws {ZenithError} `io` */
@@ -38,8 +40,8 @@ export class Leases {
   }
 
   /**
-   * Keeps `lsn` readable for `durationMs` from now on, or longer if an earlier lease says so. It
-   * holds at once, and is durable when this resolves.
+   * Keeps `lsn` readable for `durationMs` from now on, or longer if an earlier lease says so.
+   * Effective at once, and durable when this resolves.
    *
    * @returns when it ends, in milliseconds since 1970
    * @throws {ZenithError} `disk_full`, `io`: the lease is not taken then
@@ -49,7 +51,7 @@ export class Leases {
     const end = Math.max(before ?? 0, nowMs + durationMs);
     const next = new Map([...this.#ends].filter(([, end]) => end > nowMs));
     next.set(lsn, end);
-    // Now: a garbage collection must not remove the LSN while the file is written.
+    // Now: a garbage collection must not remove the LSN while the file is being written.
     this.#ends = next;
     try {
       await this.#file.write(next);
@@ -68,8 +70,7 @@ export class Leases {
   /**
    * The LSNs that are leased now, ascending.
    *
-   * @throws {ZenithError} `corrupt_data` when it is not known which others are, as {@link damage}
-   *   says
+   * @throws {ZenithError} `corrupt_data` when other leases are unknown, as {@link damage} says
    */
   active(nowMs: number): Lsn[] {
     const damage = this.damage();

@@ -1,9 +1,10 @@
+/** Remembers which safekeepers have a timeline's WAL. */
 import type { Disk } from "../../common/disk.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
 import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 
-/** A line `host:port` for each. */
+/** One line `host:port` for each. */
 const FORMAT: SmallFormat<readonly HostPort[]> = {
   title: "zenith safekeepers",
   encode: (list) => list.map(formatHostPort),
@@ -11,9 +12,9 @@ const FORMAT: SmallFormat<readonly HostPort[]> = {
 };
 
 /**
- * Which safekeepers have the WAL of one timeline that may not be here yet, as its last compute has
- * said. A compute that names others would begin where the page server is, and not know of what it
- * leaves behind.
+ * Which safekeepers have WAL of one timeline that may not have arrived here yet, as its last
+ * compute said. A compute that names others would begin where the page server is, unaware of what
+ * it leaves behind.
  */
 export class TimelineSafekeepers {
   readonly #file: SmallFile<readonly HostPort[]>;

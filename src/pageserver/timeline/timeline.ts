@@ -1,3 +1,4 @@
+/** One timeline: takes in WAL and answers reads at any LSN. */
 import { assert } from "../../common/assert.ts";
 import type { BufferPool } from "../../common/buffer_pool.ts";
 import { nextTurn } from "../../common/event_loop.ts";
@@ -32,7 +33,10 @@ import { SingleValues } from "../content/single_values.ts";
 import { SlruPages } from "../content/slru_pages.ts";
 import { LsnWaiters } from "./waiters.ts";
 
-/** A record boundary: where the next record starts or would, and where the one before it starts. */
+/**
+ * A record boundary: where the next record starts or would start, and where the record before it
+ * starts.
+ */
 export interface RecordBoundary {
   readonly lsn: Lsn;
   readonly prev: Lsn;
@@ -48,16 +52,16 @@ export interface TimelineParts {
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
   readonly pageCache: PageCache;
-  /** Where the WAL that is in memory lies. */
+  /** The memory that holds WAL. */
   readonly walBuffers: BufferPool;
   readonly logger: Logger;
 }
 
-/** Replay reads WAL in pieces of this many bytes, and yields the thread between two of them. */
+/** Replay reads WAL in pieces of this many bytes, and yields the thread between them. */
 const REPLAY_PIECE_BYTES = 256 << 10;
 
 /**
- * One line of history: takes in WAL, answers reads at any LSN of it. It has one writer (a WAL
+ * One line of history: takes in WAL, and answers reads at any of its LSNs. It has one writer (a WAL
  * receiver, or the replay at start) and any number of readers.
  */
 export class Timeline {
@@ -71,7 +75,7 @@ export class Timeline {
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
   readonly backpressure: Backpressure;
-  /** Of the cluster, from its initdb on. */
+  /** The cluster's, fixed by its initdb. */
   readonly systemIdentifier: bigint;
   readonly walSegmentSize: number;
 
@@ -89,7 +93,7 @@ export class Timeline {
   #before: { readonly end: Lsn; readonly position: Lsn; readonly lastStart: Lsn } | null = null;
   /** Settles when the record under preparation is installed, or has failed. */
   #taking: Promise<void> | null = null;
-  /** Aborted to leave such a record for the next start. */
+  /** Aborted to leave such a record to the next start. */
   readonly #closing = new AbortController();
   #wal: WalStore | null = null;
   /** A record that could not be taken in: the timeline ends in front of it and takes no more. */
@@ -139,14 +143,14 @@ export class Timeline {
       checkpoint,
       commitTimes: this.commitTimes,
     });
-    // The WAL store's files are allocated ahead: what was written last is followed by zeros.
+    // The WAL store's files are preallocated: zeros follow what was written last.
     this.#decoder = this.#newDecoder(nextRecordLsn(end, xlog_seg_size), this.#lastRecordStart(end), true);
   }
 
   /**
-   * Opens the timeline and takes in again what its WAL store has beyond the layers.
+   * Opens the timeline and ingests what its WAL store has beyond the layers.
    *
-   * @param signal breaks it off; its reason is what this rejects with
+   * @param signal breaks it off; this rejects with its reason
    */
   static async open(parts: TimelineParts, signal: AbortSignal): Promise<Timeline> {
     const timeline = new Timeline(parts);
@@ -160,7 +164,7 @@ export class Timeline {
     return timeline;
   }
 
-  /** The timeline's own WAL, from where its layers may not yet reach. */
+  /** The timeline's own WAL, from the point that its layers may not have reached. */
   get wal(): WalStore {
     assert(this.#wal !== null, "an open timeline has its WAL store");
     return this.#wal;
@@ -190,7 +194,7 @@ export class Timeline {
         `timeline ${this.timelineId} knows no record before ${formatLsn(end)}`,
       );
     }
-    // An ancestor may have gone on with a record right there.
+    // An ancestor may have continued with a record right there.
     return boundary.start === position ? boundary.prev : boundary.start;
   }
 
@@ -232,7 +236,7 @@ export class Timeline {
     }
   }
 
-  /** End of the last record that was taken in. */
+  /** End of the last record that was ingested. */
   get lastRecordLsn(): Lsn {
     return this.#before?.end ?? this.#decoder.endLsn;
   }
@@ -244,24 +248,23 @@ export class Timeline {
     return this.#before?.position ?? this.#decoder.position;
   }
 
-  /** Where the last record that was taken in starts. */
+  /** Where the last record that was ingested starts. */
   get #lastStart(): Lsn {
     const start = this.#before?.lastStart ?? this.#decoder.lastRecordLsn;
     assert(start !== undefined, "a timeline's decoder knows where its last record started");
     return start;
   }
 
-  /** The timeline as it was at `lsn`. */
+  /** The timeline as of `lsn`. */
   at(lsn: Lsn): TimelineView {
     return new TimelineView(this.#content, lsn);
   }
 
   /**
-   * Prepares for a new source of WAL. A partial record of the last one is forgotten.
+   * Prepares for a new source of WAL. A partial record of the last source is forgotten.
    *
-   * @returns where it is to send from: {@link position}, or the start of that page when the last
-   *   record ended where the page begins and
-   *   its header has not come yet
+   * @returns where the source must send from: {@link position}, or the start of that page when the
+   *   last record ended where the page begins and its header has not arrived yet
    */
   async restartReceiving(): Promise<Lsn> {
     await this.#taking?.catch(() => {});
@@ -276,14 +279,13 @@ export class Timeline {
   }
 
   /**
-   * Takes in WAL that follows on what came before: files its records and lets readers see them.
-   * Does not make it durable; that is {@link makeDurable}. `bytes` may be reused at once.
+   * Takes in WAL that continues what came before: stores its records and lets readers see them.
+   * Does not make it durable; {@link makeDurable} does. `bytes` may be reused at once.
    *
    * @returns a promise when a record needs preparation: pass no more WAL before it resolves. It
-   *   rejects as this throws; the timeline then ends in front of that record, and goes on after
+   *   rejects with what this throws; the timeline then ends before that record, and continues after
    *   {@link restartReceiving}
-   * @throws {ZenithError} `corrupt_data` when it is not valid, or does not follow on the last
-   *   record
+   * @throws {ZenithError} `corrupt_data` when it is not valid, or does not continue the last record
    */
   receive(at: Lsn, bytes: Uint8Array): Promise<void> | undefined {
     this.assertPresent();
@@ -298,7 +300,7 @@ export class Timeline {
     return this.#takeRecords();
   }
 
-  /** Takes in what the decoder has, at once unless a record has to be prepared. */
+  /** Ingests what the decoder has: at once, or with a wait when a record has to be prepared. */
   #takeRecords(): Promise<void> | undefined {
     const decoder = this.#decoder;
     const record = this.#record;
@@ -311,7 +313,7 @@ export class Timeline {
         end = record.endLsn as Lsn;
       }
     } finally {
-      // Records before one that is not valid count.
+      // Records before an invalid one count.
       if (this.#failure === null) this.#advance(this.lastRecordLsn);
     }
     return undefined;
@@ -320,7 +322,7 @@ export class Timeline {
   #advance(end: Lsn): void {
     if (end <= this.store.lastLsn) return;
     this.store.advance(end);
-    // Who waits for the position behind a page header has all that there is to be before it.
+    // Whoever waits for the position after a page header has everything before it.
     this.#waiters.reached(this.position);
   }
 
@@ -350,10 +352,10 @@ export class Timeline {
     try {
       this.#ingest.apply(record);
     } catch (error) {
-      // Part of the record may be filed already. Doing it again would apply that part twice, so
-      // only a fresh start, from what is in layers, can go on.
+      // Part of the record may be stored already. Another attempt would apply that part twice, so
+      // only a fresh start from the layers can continue.
       this.#failure = new ZenithError(
-        // A disk that fails says nothing about the record.
+        // A failing disk says nothing about the record.
         error instanceof ZenithError ? error.kind : "corrupt_data",
         `timeline ${this.timelineId} can't take in the record at ${formatLsn(record.lsn as Lsn)}: ${
           errorMessage(error)
@@ -375,7 +377,8 @@ export class Timeline {
   }
 
   /**
-   * Bytes that were received and are not durable: of a long record up to a gigabyte before its end.
+   * Bytes that were received and are not durable: up to a gigabyte in a long record that has not
+   * ended.
    */
   get unsyncedBytes(): number {
     return this.wal.writtenLsn - this.wal.syncedLsn;
@@ -390,8 +393,9 @@ export class Timeline {
   }
 
   /**
-   * Resolves when the records up to `lsn` can be read. @param signal ends the wait: the one who
-   * waits is gone
+   * Resolves when the records up to `lsn` can be read.
+   *
+   * @param signal ends the wait, because its client is gone
    */
   async waitFor(lsn: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.assertPresent();
@@ -405,8 +409,8 @@ export class Timeline {
   }
 
   /**
-   * The record boundary that `lsn` means: everything that ends at or before it. Users name any LSN,
-   * also one inside a page header or a record. null means the end.
+   * The record boundary that `lsn` means: everything that ends at or before it. Users may name any
+   * LSN, even inside a page header or a record. null means the end.
    *
    * @throws {ZenithError} `out_of_range` when the LSN is in the future or before the history begins
    */
@@ -426,7 +430,7 @@ export class Timeline {
       return { lsn: position, prev: this.#lastStart };
     }
     const found = wanted < this.store.startLsn ? null : this.store.recordBoundary(wanted);
-    // Tells of history that was given up.
+    // Throws for history that was given up.
     if (found === null && wanted > this.store.startLsn) this.#content.values.get(CHECKPOINT_KEY, wanted);
     if (found === null || this.#content.values.get(CHECKPOINT_KEY, found.start) === null) {
       throw new ZenithError(
@@ -440,12 +444,12 @@ export class Timeline {
   }
 
   /**
-   * The LSN at which everything that was committed at or before `timestamp` is there, and nothing
-   * that was committed later. To the millisecond; docs/branches.md says what it means when clocks
-   * are set back. May be in an ancestor's part of the history.
+   * The LSN at which everything committed at or before `timestamp` is there, and nothing committed
+   * later. To the millisecond; docs/branches.md says what it means when clocks are set back. It may
+   * be in an ancestor's part of the history.
    *
    * @param timestamp microseconds since 2000
-   * @param now the same, the present
+   * @param now the present time, in the same unit
    * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins;
    *   `conflict` when it exists twice because a clock was set back
    */
@@ -463,7 +467,7 @@ export class Timeline {
         }`,
       );
     }
-    // The compute's clock may be ahead of ours: what it has committed is the past.
+    // The compute's clock may be ahead of ours: what it has committed is in the past.
     if (timestamp > now && timestamp > (this.commitTimes.newest ?? now)) {
       throw new ZenithError(
         "out_of_range",
@@ -474,8 +478,8 @@ export class Timeline {
   }
 
   /**
-   * A clock that was set back makes moments exist twice. What was committed since counts as of
-   * before: a branch from such a moment, and from now, would lack it without a word.
+   * A clock that was set back makes moments exist twice. Commits since then count as of before: a
+   * branch from such a moment, or from now, would silently lack them.
    *
    * @throws {ZenithError} `conflict`
    */
@@ -496,8 +500,8 @@ export class Timeline {
   }
 
   /**
-   * All that was committed at or before `timestamp` is at or below this LSN; 0 when history does
-   * not go back that far.
+   * Everything committed at or before `timestamp` is at or below this LSN; 0 when history does not
+   * go back that far.
    */
   committedBy(timestamp: number): Lsn {
     const found = this.commitTimes.find(timestamp);
@@ -506,7 +510,7 @@ export class Timeline {
   }
 
   /**
-   * What is wrong with it although it can be used, and what to do about it; null when nothing is
+   * What is wrong with it although it is usable, and what to do about it; null when nothing is
    * known to be.
    */
   damage(): ReturnType<typeof damageOf> {
@@ -514,8 +518,8 @@ export class Timeline {
   }
 
   /**
-   * In bytes: what PostgreSQL would say of all its relations at the end of the timeline, and what
-   * the timeline takes on disk.
+   * In bytes: the size of all relations at the end of the timeline as PostgreSQL would report it,
+   * and the timeline's size on disk.
    */
   sizes(): { logical: number; physical: number } {
     return {
@@ -524,14 +528,14 @@ export class Timeline {
     };
   }
 
-  /** Does what time makes due. To be called now and then. */
+  /** Does what time makes due. Call it from time to time. */
   maintain(): void {
     this.store.maintain();
   }
 
   /**
-   * From now on who uses the timeline is told `why` it is gone, and who waits for it is too. {@link
-   * close} comes next.
+   * From now on users of the timeline are told `why` it is gone, and so are those that wait for it.
+   * {@link close} comes next.
    */
   retire(why: Error): void {
     this.#gone = why;
@@ -542,7 +546,7 @@ export class Timeline {
     return this.#gone !== null;
   }
 
-  /** @throws the reason for which the timeline is gone */
+  /** @throws the reason why the timeline is gone */
   assertPresent(): void {
     if (this.#gone !== null) throw this.#gone;
   }
@@ -552,7 +556,7 @@ export class Timeline {
     await this.wal.removeBefore(this.store.diskConsistentLsn);
   }
 
-  /** Puts everything into layers, which makes the next start quick. */
+  /** Writes everything to layers, which makes the next start quick. */
   async flush(): Promise<void> {
     await this.#leaveRecord();
     this.#waiters.abandon(shuttingDown());
@@ -578,7 +582,7 @@ export class Timeline {
     await this.#taking?.catch(() => {});
   }
 
-  /** Lets go of the files. */
+  /** Closes the files. */
   async close(): Promise<void> {
     await this.#leaveRecord();
     await this.wal.close();

@@ -1,9 +1,10 @@
+/** What the page server keeps with a timeline's metadata. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseTimelineId, type TimelineId } from "../../common/id.ts";
 import { POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
 import { type Lsn, lsn } from "../../common/lsn.ts";
 
-/** What the page server keeps with a timeline's metadata, for life. */
+/** What the page server keeps with a timeline's metadata, fixed for its life. */
 export interface TimelineInfo {
   readonly ancestorId: TimelineId | null;
   /** First byte of the timeline's own WAL. */
@@ -21,7 +22,7 @@ const INFO_BYTES = 28;
 const PG_MAJOR = 8;
 const PG_MAJOR_BYTES = 4;
 const ANCESTOR_BYTES = 16;
-/** Before there were majors to tell apart the ancestor followed at once. */
+/** Before majors were told apart, the ancestor followed at once. */
 const INFO_BYTES_WITHOUT_MAJOR = INFO_BYTES - PG_MAJOR_BYTES;
 const MAJOR_WHEN_NOT_SAID = 15;
 const NO_ANCESTOR = "0".repeat(32);
@@ -34,10 +35,7 @@ export function encodeTimelineInfo(info: TimelineInfo): Uint8Array {
   return bytes;
 }
 
-/**
- * The ancestor that is named at the end of a timeline's metadata, which may be damaged; null for
- * none.
- */
+/** The ancestor named at the end of a timeline's metadata, which may be damaged; null for none. */
 export function ancestorAtEnd(metadata: Uint8Array): TimelineId | null {
   if (metadata.length < INFO_BYTES_WITHOUT_MAJOR) return null;
   const ancestor = Buffer.from(metadata.slice(-ANCESTOR_BYTES)).toString("hex");
@@ -45,8 +43,8 @@ export function ancestorAtEnd(metadata: Uint8Array): TimelineId | null {
 }
 
 /**
- * @throws {ZenithError} `corrupt_data` when the bytes make no sense, or a major that Zenith does
- * not run; naming `where`
+ * @throws {ZenithError} `corrupt_data` when the bytes make no sense, or name a major that Zenith
+ *   does not run; names `where`
  */
 export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineInfo {
   if (bytes.length !== INFO_BYTES && bytes.length !== INFO_BYTES_WITHOUT_MAJOR) {

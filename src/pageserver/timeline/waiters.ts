@@ -1,20 +1,20 @@
+/** Readers that wait for an LSN to arrive. */
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 
 interface Waiter {
   readonly lsn: Lsn;
   readonly resolve: () => void;
-  /** Takes its timer and its listener away. */
+  /** Removes its timer and its listener. */
   readonly settle: () => void;
   readonly reject: (error: Error) => void;
-  /** Where it stands in the heap. */
+  /** Its place in the heap. */
   at: number;
 }
 
 /**
- * Those who wait for an LSN to arrive on a timeline: a heap with the lowest LSN on top, so that
- * waking one, and giving up one, costs the logarithm of their number. How many there may be is for
- * those who let clients wait to bound.
+ * Readers that wait for an LSN to arrive on a timeline: a heap with the lowest LSN on top, so that
+ * waking or dropping one costs the logarithm of their number. Callers bound how many may wait.
  */
 export class LsnWaiters {
   readonly #heap: Waiter[] = [];
@@ -27,7 +27,7 @@ export class LsnWaiters {
   /**
    * Resolves once {@link reached} is called with `lsn` or more.
    *
-   * @param signal ends the wait with its reason: the one who waits is gone
+   * @param signal ends the wait with its reason, because its client is gone
    * @throws {ZenithError} `timeout` after `timeoutMs`, naming `where`
    */
   wait(lsn: Lsn, timeoutMs: number, where: () => string, signal?: AbortSignal): Promise<void> {
@@ -64,7 +64,7 @@ export class LsnWaiters {
     });
   }
 
-  /** Wakes who waits for `lsn` or less. */
+  /** Wakes those that wait for `lsn` or less. */
   reached(lsn: Lsn): void {
     for (let first = this.#heap[0]; first !== undefined && first.lsn <= lsn; first = this.#heap[0]) {
       this.#remove(first);

@@ -1,3 +1,4 @@
+/** The WAL receiver: pulls a timeline's WAL by physical replication. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { redactPasswords } from "../../common/redact.ts";
@@ -18,14 +19,14 @@ import type { Timeline } from "./timeline.ts";
 import { connectWalSource } from "../../protocol/connect.ts";
 
 /**
- * A safekeeper that brings nothing for so long, while another one calls, is taken for one that has
+ * A safekeeper that brings nothing for this long, while another one calls, is assumed to have
  * nothing new.
  */
 const STALL_MS = 3_000;
 
 /**
- * A compute waits for what is made durable here. A safekeeper has it durably, and only keeps it for
- * so much longer.
+ * A compute waits for what is made durable here. A safekeeper has it durably already, and only
+ * keeps it for longer.
  */
 const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
 
@@ -33,8 +34,8 @@ const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
 const HELD_REPORT_INTERVAL_MS = 10_000;
 
 /**
- * So much of a record that has not ended is made durable by itself, so that its end is no long sync
- * of many files.
+ * This much of an unfinished record is made durable by itself, so that its end does not need a long
+ * sync of many files.
  */
 const PART_SYNC_BYTES = 16 << 20;
 
@@ -42,8 +43,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
  * Pulls a timeline's WAL by physical replication, from a compute as its synchronous standby or from
- * a safekeeper. What it reports as flushed is what survives a kill -9 here, because on that word
- * the compute tells clients that they have committed, and safekeepers drop WAL.
+ * a safekeeper. What it reports as flushed survives a kill -9 here: on that word the compute tells
+ * clients that they have committed, and safekeepers remove WAL.
  *
  * It ends when the connection does; the other end asks again (`callmemaybe`).
  */
@@ -64,9 +65,10 @@ export class WalReceiver {
   #running = true;
 
   /**
-   * Starts when `after` has resolved: when the receiver before it has let go of the timeline.
+   * Starts when `after` has resolved, which means that the receiver before it has released the
+   * timeline.
    *
-   * @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string
+   * @throws {ZenithError} `invalid_argument` when `connInfo` is not a connection string
    */
   constructor(timeline: Timeline, connInfo: string, logger: Logger, after: Promise<void>) {
     this.#connInfo = connInfo;
@@ -77,15 +79,15 @@ export class WalReceiver {
     this.ended = this.#run(after);
   }
 
-  /** Whether it has not ended. */
+  /** Whether it is still running. */
   get running(): boolean {
     return this.#running;
   }
 
   /**
-   * Whether this receiver is to be left for one from `connInfo`. A compute that calls is the
-   * timeline's only source. Of safekeepers each has the same WAL: one that goes on bringing it is
-   * not left for another.
+   * Whether this receiver should give way to one from `connInfo`. A compute that calls is the
+   * timeline's only source. Safekeepers all have the same WAL: one that keeps bringing it does not
+   * give way to another.
    */
   yieldsTo(connInfo: string): boolean {
     const callerIsSafekeeper = namesSafekeeper(connInfo);
@@ -139,8 +141,8 @@ export class WalReceiver {
           `${this.#timeline.systemIdentifier}: it is another cluster`,
       );
     }
-    // The slot keeps WAL at the compute while we are away. Safekeepers keep by themselves what is
-    // not durable here.
+    // The slot keeps WAL at the compute while we are away. Safekeepers keep what is not durable
+    // here without one.
     const slot = this.isFromSafekeeper ? {} : { slot: WAL_RECEIVER_NAME };
     if (!this.isFromSafekeeper) await createPhysicalSlot(client, WAL_RECEIVER_NAME);
     const startLsn = await this.#timeline.restartReceiving();
@@ -155,12 +157,12 @@ export class WalReceiver {
   }
 }
 
-/** Connections to safekeepers say which timeline they are for; to a compute there is only one. */
+/** Connections to safekeepers say which timeline they are for; a compute has only one. */
 function namesSafekeeper(connInfo: string): boolean {
   return parseConnInfo(connInfo).options?.includes(TIMELINE_OPTION) ?? false;
 }
 
-/** Takes in what a stream brings, makes it durable in the background and reports how far it is. */
+/** Takes in what a stream brings, makes it durable in the background and reports the position. */
 class WalIntake implements ReplicationHandler {
   /** Rejects when WAL can't be made durable or written out. */
   readonly failed: Promise<never>;
@@ -176,7 +178,7 @@ class WalIntake implements ReplicationHandler {
   #fail!: (error: unknown) => void;
 
   /**
-   * @param syncIntervalMs how long what arrives is collected before it is made durable, at least
+   * @param syncIntervalMs how long arriving WAL is collected, at least, before it is made durable
    */
   constructor(timeline: Timeline, stream: ReplicationStream, syncIntervalMs: number) {
     this.#syncIntervalMs = syncIntervalMs;
@@ -190,10 +192,7 @@ class WalIntake implements ReplicationHandler {
     this.failed.catch(() => {});
   }
 
-  /**
-   * Says how far the timeline is: to a source that has nothing more to send, this is all that it
-   * will hear.
-   */
+  /** Reports the timeline's position: a source with nothing more to send will hear nothing else. */
   async announce(): Promise<void> {
     try {
       await this.#timeline.makeDurable();
@@ -216,12 +215,14 @@ class WalIntake implements ReplicationHandler {
     if (replyRequested) this.#report();
   }
 
-  /** Whether for `ms` nothing has come, and nothing of what came before is being worked on. */
+  /**
+   * Whether nothing has arrived for `ms`, and nothing that arrived before is still being worked on.
+   */
   stalledFor(ms: number): boolean {
     return !this.#syncing && !this.#flushing && performance.now() - this.#progressAt >= ms;
   }
 
-  /** What has not been made durable yet comes again with the next stream. */
+  /** WAL that is not durable yet comes again with the next stream. */
   stop(): void {
     this.#stopped = true;
   }
@@ -230,7 +231,7 @@ class WalIntake implements ReplicationHandler {
   #hold(ready: Promise<void>): void {
     this.#flushing = true;
     this.#stream.copy.pause();
-    // Without reports the source would take this end for dead.
+    // Without reports the source would assume that this end is dead.
     const alive = setInterval(() => {
       if (!this.#stopped) this.#report();
     }, HELD_REPORT_INTERVAL_MS);

@@ -1,6 +1,6 @@
 /**
- * The thread that writes out memory layers. Sorting and compressing them is as much work as taking
- * in the WAL, and in the page server's one thread it would be time in which nobody is answered.
+ * The thread that writes out memory layers. Sorting and compressing them is as much work as
+ * ingesting the WAL; in the page server's one thread, nobody would be answered meanwhile.
  */
 import { nodeDisk } from "../../common/disk.ts";
 import { serveRequests } from "../../process/worker_thread.ts";

@@ -1,7 +1,6 @@
 /**
- * The thread that merges layers. It reads files that do not change any more and writes new ones, so
- * that the page server's own thread has nothing to do with it but to ask for it and to put the new
- * files in the place of the old.
+ * The thread that merges layers. It reads files that no longer change and writes new ones; the page
+ * server's own thread only asks for it and swaps the files.
  */
 import { nodeDisk } from "../../common/disk.ts";
 import { serveRequests } from "../../process/worker_thread.ts";
