@@ -1,21 +1,23 @@
 /**
- * How what Postgres keeps in a data directory is spread over the page store's objects.
+ * How the content of a Postgres data directory is spread over the page store's objects.
  *
- * | kind          | a      | b       | c   | d    | blocks                        | size entry     | |---------------|--------|---------|-----|------|-------------------------------|----------------|
- * | RELATION      | spc    | db      | rel | fork | pages                         | pages, absent = dropped |
- * | SLRU_SEGMENT  | slru   | segment |     |      | pages 0..31                   | pages, absent = removed |
- * | RELMAP        | spc    | db      |     |      | 0: pg_filenode.map            |                |
- * | DATABASE      | spc    | db      |     |      | 0: one byte, absent = dropped |                |
- * | TABLESPACE    | spc    |         |     |      | 0: its path, absent = dropped |                |
- * | TWOPHASE      | xid    |         |     |      | 0: state file, absent = finished |             |
- * | REPLORIGIN    | origin |         |     |      | 0: remote LSN, absent = dropped |              |
- * | CHECKPOINT    |        |         |     |      | 0: CheckPoint struct          |                |
- * | CONTROL       |        |         |     |      | 0: pg_control of the initdb   |                |
- * | COMMIT_TIME   |        |         |     |      | 0: see commit_times.ts        |                |
- * | TOTAL_BLOCKS  |        |         |     |      | 0: sum of all relations' sizes |                |
- * | CLOCK_SET_BACK |       |         |     |      | 0: see commit_times.ts        |                |
+ * | kind           | a      | b       | c   | d    | blocks                   | size entry      |
+ * |----------------|--------|---------|-----|------|--------------------------|-----------------|
+ * | RELATION       | spc    | db      | rel | fork | pages                    | pages (dropped) |
+ * | SLRU_SEGMENT   | slru   | segment |     |      | pages 0..31              | pages (removed) |
+ * | RELMAP         | spc    | db      |     |      | 0: pg_filenode.map       |                 |
+ * | DATABASE       | spc    | db      |     |      | 0: one byte (dropped)    |                 |
+ * | TABLESPACE     | spc    |         |     |      | 0: its path (dropped)    |                 |
+ * | TWOPHASE       | xid    |         |     |      | 0: state file (finished) |                 |
+ * | REPLORIGIN     | origin |         |     |      | 0: remote LSN (dropped)  |                 |
+ * | CHECKPOINT     |        |         |     |      | 0: CheckPoint struct     |                 |
+ * | CONTROL        |        |         |     |      | 0: initdb's pg_control   |                 |
+ * | COMMIT_TIME    |        |         |     |      | 0: see commit_times.ts   |                 |
+ * | TOTAL_BLOCKS   |        |         |     |      | 0: sum of all sizes      |                 |
+ * | CLOCK_SET_BACK |        |         |     |      | 0: see commit_times.ts   |                 |
  *
- * "Absent" is an empty value. The numbers are on disk: never reuse one.
+ * A word in parentheses is what an empty value means: the object is absent, because it was dropped,
+ * removed or finished. The numbers are on disk: never reuse one.
  */
 import type { ObjectId } from "../../pagestore/mod.ts";
 
