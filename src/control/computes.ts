@@ -17,7 +17,7 @@ import {
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import { type FileLock, lockFileWithin } from "../process/file_lock.ts";
-import { checkPidFile } from "../process/pid_file.ts";
+import { checkPidFile, runsElsewhere } from "../process/pid_file.ts";
 import {
   assertUsable,
   clientHost,
@@ -47,7 +47,7 @@ import { listSafekeepers } from "./safekeepers.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** `crashed`: its supervisor ended unexpectedly. */
-export type ComputeStatus = "running" | "stopped" | "crashed";
+export type ComputeStatus = "running" | "stopped" | "crashed" | "elsewhere";
 
 /** A compute's state without its configuration, which the user may edit and may have broken. */
 export interface ComputePlace {
@@ -250,12 +250,26 @@ function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] 
     .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
 }
 
+const STATUS_OF = {
+  running: "running",
+  stale: "crashed",
+  absent: "stopped",
+  elsewhere: "elsewhere",
+} as const;
+
+/** @throws {ZenithError} `conflict` when it runs, here or where it can't be seen */
+function assertNotRunning({ branch, paths }: ComputePlace): void {
+  const { state } = checkPidFile(paths.pidFile);
+  if (state === "elsewhere") throw runsElsewhere(`the Postgres of branch ${branch}`, paths.pidFile);
+  if (state === "running") throw new ZenithError("conflict", `the Postgres of branch ${branch} is running`);
+}
+
 function place(tenant: TenantId, branch: BranchName, paths: ComputePaths): ComputePlace {
   const pidFile = checkPidFile(paths.pidFile);
   return {
     branch,
     tenant,
-    status: pidFile.state === "running" ? "running" : pidFile.state === "stale" ? "crashed" : "stopped",
+    status: STATUS_OF[pidFile.state],
     pid: pidFile.state === "running" ? pidFile.process.pid : null,
     paths,
   };
@@ -316,6 +330,7 @@ export async function startCompute(
       { hint: `"zenith psql ${branch}" connects to it` },
     );
   }
+  assertNotRunning(compute);
   const { storage, prewarm, readOnlyAt } = options;
   try {
     const ready = await startDaemonOf(environment, compute, options);
@@ -424,9 +439,7 @@ export async function stopCompute(
  * @throws {ZenithError} `conflict` when it runs
  */
 export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): ComputeInfo {
-  if (compute.status === "running") {
-    throw new ZenithError("conflict", `the Postgres of branch ${compute.branch} is running`);
-  }
+  assertNotRunning(compute);
   setTimeline(compute.paths, timeline, pgUser());
   return describeCompute(compute);
 }
@@ -434,8 +447,11 @@ export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): Comp
 /**
  * Removes a stopped compute with its configuration. The branch and its data stay on the page
  * server.
+ *
+ * @throws {ZenithError} `conflict` when it runs, here or where it can't be seen
  */
 export function destroyCompute(compute: ComputePlace): void {
+  assertNotRunning(compute);
   removeLazyStorage(compute.paths);
   try {
     removeForeignTree(compute.paths.dir);

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
-import { checkPidFile } from "../process/pid_file.ts";
+import { checkPidFile, runsElsewhere } from "../process/pid_file.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
@@ -56,6 +56,7 @@ export async function startPageServer(
       hint: '"zenith status" shows what runs; "zenith restart" starts the servers anew',
     });
   }
+  if (running.state === "elsewhere") throw runsElsewhere("the page server", paths.pageserver.pidFile);
   const address = pageServerAddress(environment);
   const taken = options.listen === undefined ? await whyNotFree(address) : undefined;
   if (taken !== undefined) {

@@ -15,7 +15,7 @@ import { lastErrorInLog } from "./log_file.ts";
 /** Those that are to run and don't, but for those whose branch another compute has taken over. */
 export function computesToBringBack(environment: Environment): ComputePlace[] {
   return allComputePlaces(environment).filter(({ status, paths }) =>
-    status !== "running" && readLastStart(paths).wanted &&
+    status !== "running" && status !== "elsewhere" && readLastStart(paths).wanted &&
     !(status === "crashed" && lastErrorInLog(paths.log)?.includes(TAKEN_OVER))
   );
 }

@@ -31,6 +31,7 @@ export interface SafekeeperInfo {
   readonly id: number;
   readonly address: HostPort;
   readonly paths: SafekeeperPaths;
+  /** Here, or where its process can't be seen. */
   readonly running: boolean;
 }
 
@@ -42,7 +43,7 @@ export function listSafekeepers(environment: Environment): SafekeeperInfo[] {
       id,
       address: parseHostPort(listen),
       paths,
-      running: checkPidFile(paths.pidFile).state === "running",
+      running: ["running", "elsewhere"].includes(checkPidFile(paths.pidFile).state),
     };
   });
 }

@@ -1,6 +1,6 @@
 /** Stops a background process and waits until it is gone. */
 import { ZenithError } from "../common/errors.ts";
-import { checkPidFile, isRunning } from "../process/pid_file.ts";
+import { checkPidFile, isRunning, runsElsewhere } from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
 /**
@@ -34,10 +34,11 @@ export interface StopProcessOptions {
  * Signals the process that the pid file names and waits until it is gone.
  *
  * @returns whether it was running
- * @throws {ZenithError} `timeout`
+ * @throws {ZenithError} `timeout`; `conflict` when it runs where it can't be seen
  */
 export async function stopProcess(options: StopProcessOptions): Promise<boolean> {
   const found = checkPidFile(options.pidFile);
+  if (found.state === "elsewhere") throw runsElsewhere(options.what, options.pidFile);
   if (found.state !== "running") return false;
   const { process: target } = found;
   process.kill(target.pid, options.mode === "fast" ? "SIGTERM" : "SIGQUIT");

@@ -9,6 +9,7 @@ import { ioError } from "../common/errors.ts";
 const LIBRARY = "libc.so.6";
 
 /** flock(2). */
+const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
@@ -69,7 +70,43 @@ export function tryLockFile(path: string): FileLock | null {
   return null;
 }
 
+/**
+ * Whether another one has `path` locked. Makes no file, and changes nothing.
+ *
+ * @returns false also when that can't be told: there are no file locks here, or the file can't be opened
+ */
+export function isFileLocked(path: string): boolean {
+  found = found === null ? findFlock() : found;
+  if (found === undefined) return false;
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch {
+    return false;
+  }
+  try {
+    // Several may ask at once.
+    return found(fd, LOCK_SH | LOCK_NB) !== 0;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Whether it is still locked after `timeoutMs`, for which this thread is blocked. */
+export function isFileLockedFor(path: string, timeoutMs: number): boolean {
+  const deadline = performance.now() + timeoutMs;
+  while (isFileLocked(path)) {
+    if (performance.now() > deadline) return true;
+    pauseThread();
+  }
+  return false;
+}
+
 const POLL_MS = 20;
+
+function pauseThread(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+}
 
 /** Like {@link tryLockFile}, but blocks this thread for up to `timeoutMs`. */
 export function lockFileWithin(path: string, timeoutMs: number): FileLock | null {
@@ -77,6 +114,6 @@ export function lockFileWithin(path: string, timeoutMs: number): FileLock | null
   for (;;) {
     const lock = tryLockFile(path);
     if (lock !== null || performance.now() > deadline) return lock;
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+    pauseThread();
   }
 }

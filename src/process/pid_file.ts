@@ -4,7 +4,7 @@
  */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
-import { type FileLock, lockFileWithin, tryLockFile } from "./file_lock.ts";
+import { type FileLock, isFileLockedFor, lockFileWithin, tryLockFile } from "./file_lock.ts";
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -16,10 +16,29 @@ export type PidFileState =
   | { readonly state: "running"; readonly process: ProcessIdentity }
   /** The file exists but its process does not: it was killed. */
   | { readonly state: "stale" }
+  /** Somebody has locked the directory whom we can't see: in another container, with a volume in common. */
+  | { readonly state: "elsewhere" }
   | { readonly state: "absent" };
 
-/** Checks a pid file and the process that it names. */
+/** Checks a pid file, the process that it names, and the lock beside it. */
 export function checkPidFile(path: string): PidFileState {
+  const found = checkNamedProcess(path);
+  // A process that was killed lets go of the lock in a moment.
+  const isElsewhere = found.state === "stale" && isFileLockedFor(lockPathOf(path), LOCK_TIMEOUT_MS);
+  return isElsewhere ? { state: "elsewhere" } : found;
+}
+
+/** Why something can't be done to what runs where it can't be seen. @param what runs: `the page server` */
+export function runsElsewhere(what: string, pidFile: string): ZenithError {
+  const message = `${what} ${RUNS_ELSEWHERE}: ${lockPathOf(pidFile)} is locked`;
+  return new ZenithError("conflict", message, { hint: STOP_IT_THERE });
+}
+
+export const RUNS_ELSEWHERE = "runs elsewhere (another container?)";
+export const STOP_IT_THERE = "stop it there; from here its process can't be seen";
+
+/** By the process alone. */
+function checkNamedProcess(path: string): Exclude<PidFileState, { state: "elsewhere" }> {
   const process = readPidFile(path);
   if (process === undefined) return { state: "absent" };
   return process !== null && isRunning(process) ? { state: "running", process } : { state: "stale" };
@@ -77,7 +96,7 @@ function lockDirectory(path: string): FileLock {
   const lockPath = lockPathOf(path);
   const lock = tryLockFile(lockPath);
   if (lock !== null) return lock;
-  const found = checkPidFile(path);
+  const found = checkNamedProcess(path);
   if (found.state === "running") throw alreadyRunning(found.process, path);
   const later = lockFileWithin(lockPath, LOCK_TIMEOUT_MS);
   if (later !== null) return later;
@@ -100,7 +119,7 @@ function writePidFile(path: string): PidFileClaim {
   try {
     writeFileSync(temporary, content, { mode: 0o644 });
     while (!tryLink(temporary, path)) {
-      const found = checkPidFile(path);
+      const found = checkNamedProcess(path);
       // An older process that does not take the lock.
       if (found.state === "running") throw alreadyRunning(found.process, path);
       if (found.state === "stale") removeStale(path);
@@ -138,7 +157,7 @@ function removeStale(path: string): void {
     if (systemErrorCode(error) === "ENOENT") return;
     throw error;
   }
-  if (checkPidFile(aside).state === "running") tryLink(aside, path);
+  if (checkNamedProcess(aside).state === "running") tryLink(aside, path);
   rmSync(aside, { force: true });
 }
 

@@ -31,9 +31,9 @@ export const branchDeleteCommand: Command = {
     const computes = listComputes(environment, tenant).filter((compute) =>
       going.has(compute.identity.timeline)
     );
-    const running = computes.filter((compute) => compute.status === "running").map((compute) =>
-      compute.branch
-    );
+    const running = computes.filter(({ status }) => status === "running" || status === "elsewhere").map((
+      compute,
+    ) => compute.branch);
     if (running.length > 0) {
       throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")}`, {
         hint: `stop it with "zenith pg stop ${running[0]}"`,

@@ -4,7 +4,7 @@ import type { DataCheck } from "../../common/data_check.ts";
 import { nodeDisk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { EnvironmentPaths, PageServerPaths, SafekeeperPaths } from "../../common/paths.ts";
-import { checkPidFile } from "../../process/pid_file.ts";
+import { checkPidFile, runsElsewhere } from "../../process/pid_file.ts";
 import { type Command, EXIT_FAILED, JSON_OPTION, requiredArg } from "../cli/command.ts";
 import { type Column, formatBytes, printList, Progress } from "../cli/output.ts";
 
@@ -84,6 +84,7 @@ function assertSafekeeperStopped(dir: string): void {
 
 function assertStopped(role: string, pidFile: string): void {
   const found = checkPidFile(pidFile);
+  if (found.state === "elsewhere") throw runsElsewhere(`a ${role}`, pidFile);
   if (found.state !== "running") return;
   throw new ZenithError("conflict", `a ${role}, process ${found.process.pid}, works in ${dirname(pidFile)}`, {
     hint: '"zenith stop" stops it',

@@ -41,7 +41,7 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
     }
   };
   for (const compute of allComputePlaces(environment)) {
-    if (compute.status !== "running") continue;
+    if (compute.status !== "running" && compute.status !== "elsewhere") continue;
     await attempt(async () => {
       noteWanted(compute.paths);
       using progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);

@@ -86,9 +86,9 @@ export const tenantDeleteCommand: Command = {
     const environment = loadEnvironment();
     const tenant = parseTenantId(requiredArg(args, 0));
     const computes = listComputes(environment, tenant);
-    const running = computes.filter((compute) => compute.status === "running").map((compute) =>
-      compute.branch
-    );
+    const running = computes.filter(({ status }) => status === "running" || status === "elsewhere").map((
+      compute,
+    ) => compute.branch);
     if (running.length > 0) {
       throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")} of tenant ${tenant}`, {
         hint: `stop it with "zenith pg stop ${running[0]} --tenantid ${tenant}"`,

@@ -210,7 +210,7 @@ async function checkPorts(environment: Environment | undefined): Promise<Finding
       wanted.push({
         what: "the page server",
         address: pageServerAddress(environment),
-        ours: checkPidFile(paths.pageserver.pidFile).state === "running",
+        ours: ["running", "elsewhere"].includes(checkPidFile(paths.pageserver.pidFile).state),
         setting: `pageserver.listen in ${paths.config}`,
       });
     }

@@ -2,7 +2,8 @@
 import { formatHostPort } from "../../common/host_port.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { readConditions } from "../../compute/postgres/conditions.ts";
-import { type ComputePlace, describeCompute } from "../computes.ts";
+import { RUNS_ELSEWHERE, STOP_IT_THERE } from "../../process/pid_file.ts";
+import { type ComputePlace, type ComputeStatus, describeCompute } from "../computes.ts";
 import type { Environment } from "../environment.ts";
 import { readLastStart } from "../last_start.ts";
 import { howItEnded, type Problem, problemOf } from "./problem.ts";
@@ -10,7 +11,7 @@ import { howItEnded, type Problem, problemOf } from "./problem.ts";
 export interface ComputeSurvey {
   readonly tenant_id: string;
   readonly branch: string;
-  readonly status: "running" | "stopped" | "crashed";
+  readonly status: ComputeStatus;
   /** null when its configuration can't be read. */
   readonly address: string | null;
   /** Of its supervisor. */
@@ -42,13 +43,19 @@ export function surveyCompute(
     postgres_log: paths.postgresLog,
   };
   const ofTenant = tenant === environment.config.default_tenant_id ? "" : ` --tenantid ${tenant}`;
-  if (failure !== null && status !== "running") {
+  if (failure !== null && status !== "running" && status !== "elsewhere") {
     problems.push({
       what: `the Postgres of branch ${branch}: last start failed: ${failure.message}`,
       hint: failure.hint ??
         `"zenith pg start ${branch}${ofTenant}" tries again, "zenith pg stop ${branch}${ofTenant}" gives it up; ` +
           `"zenith logs ${branch}${ofTenant}" shows its logs`,
       down: true,
+    });
+  } else if (status === "elsewhere") {
+    problems.push({
+      what: `the Postgres of branch ${branch} ${RUNS_ELSEWHERE}`,
+      hint: STOP_IT_THERE,
+      down: false,
     });
   } else if (status === "crashed") {
     problems.push({

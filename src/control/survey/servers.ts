@@ -1,6 +1,6 @@
 /** The page server and the safekeepers: their processes, and whether they answer. */
 import { formatHostPort } from "../../common/host_port.ts";
-import { checkPidFile } from "../../process/pid_file.ts";
+import { checkPidFile, type PidFileState, RUNS_ELSEWHERE, STOP_IT_THERE } from "../../process/pid_file.ts";
 import { type Environment, hasLocalPageServer } from "../environment.ts";
 import type { PageServerClient, PageServerStatus, ScrubStatus } from "../page_server_client.ts";
 import { assertDataPresent } from "../page_server_process.ts";
@@ -17,9 +17,10 @@ import { howItEnded, NOT_RUNNING, type Problem, problemOf } from "./problem.ts";
 
 /**
  * `crashed`: it ended without having been asked to. `silent`: its process is there and does not
- * answer. `unreachable`: a remote page server does not answer.
+ * answer. `unreachable`: a remote page server does not answer. `elsewhere`: its directory is locked
+ * by a process that can't be seen.
  */
-export type ServerState = "running" | "stopped" | "crashed" | "silent" | "unreachable";
+export type ServerState = "running" | "stopped" | "crashed" | "silent" | "unreachable" | "elsewhere";
 
 export interface ServerSurvey {
   readonly status: ServerState;
@@ -75,7 +76,7 @@ export async function surveyPageServer(
   } catch (error) {
     problems.push(problemOf(error, "restore the data", true));
   }
-  if (asked.answer !== undefined && asked.answer.pid !== pid) {
+  if (asked.answer !== undefined && asked.answer.pid !== pid && found.state !== "elsewhere") {
     problems.push({
       what: `another page server, process ${asked.answer.pid}, answers on ${address}`,
       hint: `stop that one, or give this environment another pageserver.listen in ${paths.config}`,
@@ -143,7 +144,7 @@ export async function surveySafekeeper(
     log: paths.log,
   };
   // If our server is down, an answer comes from somebody else's.
-  return { survey, timelines: status === "running" ? asked.answer : undefined };
+  return { survey, timelines: status === "running" || status === "elsewhere" ? asked.answer : undefined };
 }
 
 /** A server of an older version does not check what it has. */
@@ -155,7 +156,8 @@ async function scrubProblems(name: string, question: () => Promise<ScrubStatus>)
   }));
 }
 
-function stateOf(pidFile: "running" | "stale" | "absent", answers: boolean): ServerState {
+function stateOf(pidFile: PidFileState["state"], answers: boolean): ServerState {
+  if (pidFile === "elsewhere") return "elsewhere";
   if (pidFile === "running") return answers ? "running" : "silent";
   return pidFile === "stale" ? "crashed" : "stopped";
 }
@@ -175,6 +177,10 @@ async function serverProblem(
   address: { host: string; port: number },
   clues: ServerClues,
 ): Promise<Problem> {
+  if (status === "elsewhere") {
+    const how = clues.error === undefined ? "" : `, and does not answer from here: ${clues.error}`;
+    return { what: `${name} ${RUNS_ELSEWHERE}${how}`, hint: STOP_IT_THERE, down: how !== "" };
+  }
   if (status === "silent") {
     return {
       what: `${name} runs but does not answer: ${clues.error}`,

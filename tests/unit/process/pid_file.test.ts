@@ -60,9 +60,11 @@ describe("a pid file", () => {
     const second = run(...runtime, script, path);
     assert.match(String((await once(second.stdout, "data"))[0]), /already running in another container/);
     assert.throws(() => claimPidFile(path), /already running in another container/);
+    assert.deepEqual(checkPidFile(path), { state: "elsewhere" });
     first.stdin.end();
     second.stdin.end();
     await Promise.all([once(first, "exit"), once(second, "exit")]);
+    assert.notEqual(checkPidFile(path).state, "elsewhere");
     claimPidFile(path).release();
   });
 
@@ -80,9 +82,9 @@ describe("a pid file", () => {
     const claim = claimPidFile(path);
     const [pid, startTime] = readFileSync(path, "utf8").split("\n");
     writeFileSync(path, `${pid}\n${Number(startTime) - 1}\n`);
-    assert.deepEqual(checkPidFile(path), { state: "stale" });
     claim.release();
     assert.equal(existsSync(path), true, "somebody else's claim is not released");
+    assert.deepEqual(checkPidFile(path), { state: "stale" });
   });
 
   test("with something else in it is stale", () => {
