@@ -110,6 +110,14 @@ function json<const S extends GenericSchema>(schema: S): JsonReply<S> {
   return { kind: "json", schema, columnType: "json" };
 }
 
+/**
+ * For the operations of 2021: their clients parse the text themselves, and a driver that sees the
+ * type json would have done so already.
+ */
+function jsonText<const S extends GenericSchema>(schema: S): JsonReply<S> {
+  return { kind: "json", schema, columnType: "text" };
+}
+
 const TAG: BareReply = { kind: "tag" };
 const COPY_OUT: BareReply = { kind: "copy_out" };
 const COPY_BOTH: BareReply = { kind: "copy_both" };
@@ -291,7 +299,7 @@ const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 export const PAGE_SERVER = {
   status: operation("status", "admin", {}, json(PageServerStatusSchema)),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
-  tenantList: operation("tenant_list", "admin", {}, json(array(TenantIdSchema))),
+  tenantList: operation("tenant_list", "admin", {}, jsonText(array(TenantIdSchema))),
   tenantStatus: operation("tenant_status", "read", { tenant: TENANT }, json(TenantStatusSchema)),
   /** Without a major, the newest that the page server finds. */
   tenantCreate: operation("tenant_create", "admin", { tenant: TENANT, pg_version: named(MAJOR) }, TAG),
@@ -305,7 +313,7 @@ export const PAGE_SERVER = {
     json(TenantConfigSchema),
   ),
   /** Those that can be used. */
-  branchList: operation("branch_list", "read", { tenant: TENANT }, json(array(BranchSchema))),
+  branchList: operation("branch_list", "read", { tenant: TENANT }, jsonText(array(BranchSchema))),
   /** Those that can't. */
   branchDamaged: operation("branch_damaged", "read", { tenant: TENANT }, json(array(DamagedBranchSchema))),
   branchCreate: operation(
@@ -321,7 +329,7 @@ export const PAGE_SERVER = {
       start: TEXT("branch or timeline[@LSN or timestamp]"),
       expires: named(DURATION),
     },
-    json(BranchSchema),
+    jsonText(BranchSchema),
   ),
   branchRename: operation(
     "branch_rename",

@@ -70,6 +70,12 @@ export class Connection implements AsyncDisposable {
     return row === undefined ? undefined : Object.values(row)[0];
   }
 
+  /** What a command of Zenith's answers: JSON, in a column of the type json or text. */
+  async json(command: string): Promise<unknown> {
+    const value = await this.value(command);
+    return typeof value === "string" ? JSON.parse(value) : value;
+  }
+
   async commit(): Promise<void> {
     await this.query("COMMIT");
   }

@@ -163,7 +163,7 @@ export class ZenithEnv implements AsyncDisposable {
 
   async createTenant(major = this.major): Promise<TenantId> {
     const printed = await this.zenith("tenant", "create", "--pg-version", String(major));
-    return parseTenantId(/tenant ([0-9a-f]{32}) created/.exec(printed)?.[1] ?? printed);
+    return parseTenantId(printed.trim());
   }
 
   /** @param start a branch, `branch@LSN` or `timeline@LSN` */

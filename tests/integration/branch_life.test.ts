@@ -19,7 +19,7 @@ type Branch = Record<string, string | null>;
 
 async function branchList(tenant: TenantId = env.defaultTenant): Promise<Branch[]> {
   await using wire = await env.pageserver.connect();
-  return await wire.value(`branch_list ${tenant}`) as Branch[];
+  return await wire.json(`branch_list ${tenant}`) as Branch[];
 }
 
 async function branchNames(tenant?: TenantId): Promise<unknown[]> {

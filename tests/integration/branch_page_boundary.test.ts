@@ -77,7 +77,7 @@ describe("WAL that ends where a page does", () => {
         const end = parseLsn(await fillPage(pg)) - PAGE_HEADER_BYTES;
         await using wire = await other.pageserver.connect();
         await until("the page server has it", async () => {
-          const [branch] = await wire.value(`branch_list ${other.defaultTenant}`) as {
+          const [branch] = await wire.json(`branch_list ${other.defaultTenant}`) as {
             latest_valid_lsn: string;
           }[];
           return parseLsn(branch!.latest_valid_lsn) >= end;

@@ -16,7 +16,8 @@ async function wire(command: string): Promise<Row> {
 }
 
 async function json(command: string): Promise<Row> {
-  return (await wire(command))["result"] as unknown as Row;
+  const result = (await wire(command))["result"] as unknown;
+  return (typeof result === "string" ? JSON.parse(result) : result) as Row;
 }
 
 async function gc(horizon = ""): Promise<Row> {

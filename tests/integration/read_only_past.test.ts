@@ -22,7 +22,7 @@ after(() => env[Symbol.asyncDispose]());
 async function branchEnd(): Promise<string> {
   await env.untilArrived();
   await using wire = await env.pageserver.connect();
-  const [main] = await wire.value(`branch_list ${env.defaultTenant}`) as Record<string, string>[];
+  const [main] = await wire.json(`branch_list ${env.defaultTenant}`) as Record<string, string>[];
   return main!["latest_valid_lsn"];
 }
 

@@ -25,7 +25,7 @@ interface Sizes {
 async function sizesOf(branch: string): Promise<Sizes> {
   await env.untilArrived(branch);
   await using wire = await env.pageserver.connect();
-  const branches = await wire.value(`branch_list ${env.defaultTenant}`) as ({ name: string } & Sizes)[];
+  const branches = await wire.json(`branch_list ${env.defaultTenant}`) as ({ name: string } & Sizes)[];
   return branches.find(({ name }) => name === branch)!;
 }
 

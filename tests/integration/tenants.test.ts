@@ -36,12 +36,12 @@ describe("tenants", () => {
     await env.branch("b2", "b1", tenant);
     await using wire = await env.pageserver.connect();
 
-    const tenants = await wire.value("tenant_list") as string[];
+    const tenants = await wire.json("tenant_list") as string[];
     assert.deepEqual((await env.zenith("tenant", "list")).trim().split("\n").sort(), [...tenants].sort());
     assert.ok(tenants.includes(tenant));
     assert.ok(tenants.includes(env.defaultTenant));
 
-    const branches = await wire.value(`branch_list ${tenant}`) as Record<string, string>[];
+    const branches = await wire.json(`branch_list ${tenant}`) as Record<string, string>[];
     assert.deepEqual(branches.map((branch) => branch["name"]).sort(), ["b1", "b2", "main"]);
     const [b1] = branches.filter((branch) => branch["name"] === "b1");
     const [main] = branches.filter((branch) => branch["name"] === "main");

@@ -126,7 +126,7 @@ describe("moments of the past", () => {
     const unknown = await env.tryZenith("lsn-at", "nowhere", "2026-01-01Z");
     assert.equal(unknown.code, 4);
     await using wire = await env.pageserver.connect();
-    const [main] = await wire.value(`branch_list ${env.defaultTenant}`) as Record<string, string>[];
+    const [main] = await wire.json(`branch_list ${env.defaultTenant}`) as Record<string, string>[];
     await assert.rejects(
       wire.query(`lsn_at ${env.defaultTenant} ${main!["timeline_id"]} 2026-01-01 10:00`),
       /it needs a time zone/,

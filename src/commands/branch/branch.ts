@@ -22,7 +22,7 @@ import { formatBranchTree, print, printJson, Progress } from "../cli/output.ts";
 
 export const branchCommand: Command = {
   usage: "branch [name] [start]",
-  description: "Show the branches, or make one from a branch as it is, or as it was: branch@-5m, branch@LSN",
+  description: "Show the branches, or make one from a branch, branch@LSN or branch@-5m",
   options: [
     TENANT_OPTION,
     {

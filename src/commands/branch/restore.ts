@@ -29,7 +29,7 @@ const KEEP_AS_OPTION: CommandOption = {
 
 export const branchRestoreCommand: Command = {
   usage: "branch restore <name> <source>",
-  description: "Put a branch back to how it, or another branch, was; what it is now stays under another name",
+  description: "Put a branch back to how it was; what it is now gets another name",
   options: [
     TENANT_OPTION,
     { ...KEEP_AS_OPTION, description: `${KEEP_AS_OPTION.description}; <name>-before-<time> when left out` },
@@ -57,7 +57,7 @@ export const branchRestoreCommand: Command = {
 
 export const branchResetCommand: Command = {
   usage: "branch reset <name>",
-  description: "Put a branch to the end of the branch it comes from; its own changes are deleted",
+  description: "Put a branch to its parent's end; its own changes are deleted",
   options: [TENANT_OPTION, KEEP_AS_OPTION, JSON_OPTION],
   completions: ["branch"],
   examples: [

@@ -32,7 +32,7 @@ const LIFETIME_MS = 86_400_000;
 
 export const runCommand: Command = {
   usage: "run <start>",
-  description: "Run a command on a throw-away branch, with DATABASE_URL and libpq's variables set",
+  description: "Run a command on a throw-away branch, with DATABASE_URL set",
   options: [
     TENANT_OPTION,
     ...SESSION_OPTIONS,

@@ -20,7 +20,7 @@ import { branchJson } from "./list.ts";
 
 export const branchGetCommand: Command = {
   usage: "branch get <name>",
-  description: "Show one branch: where it comes from, its end, its size, when it expires",
+  description: "Show all that is known of one branch",
   options: [TENANT_OPTION, JSON_OPTION],
   completions: ["branch"],
   examples: [["branch get dev", "All that is known of it"]],
@@ -84,7 +84,7 @@ export const branchProtectCommand: Command = protectCommand(
 
 export const branchUnprotectCommand: Command = protectCommand(
   "unprotect",
-  "Allow a protected branch to be deleted and restored again",
+  "Allow that again",
   "As every other branch",
 );
 

@@ -20,7 +20,7 @@ export async function runCommand(groups: readonly CommandGroup[], argv: readonly
     print(overview(groups));
     return EXIT_USAGE;
   }
-  if (first === "-v" || first === "--version") {
+  if (first === "-v" || first === "--version" || (first === "version" && argv.length === 1)) {
     print(`zenith ${VERSION}`);
     return 0;
   }

@@ -13,7 +13,7 @@ import { SESSION_OPTIONS, sessionOf } from "./uri.ts";
 
 export const sqlCommand: Command = {
   usage: "sql [branch]",
-  description: "Run statements on the Postgres of a branch, main when none is named; needs no psql",
+  description: "Run statements on a branch, main when none is named; needs no psql",
   options: [
     TENANT_OPTION,
     ...SESSION_OPTIONS,

@@ -15,8 +15,7 @@ import { print, printJson, Progress } from "../cli/output.ts";
 
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
-  description:
-    "Start the Postgres of a branch at its end, or read-only in its past; make it if there is none",
+  description: "Start the Postgres of a branch, at its end or read-only in its past",
   options: [TENANT_OPTION, READ_ONLY_OPTION, STORAGE_OPTION, PREWARM_OPTION, JSON_OPTION],
   completions: ["branch"],
   examples: [

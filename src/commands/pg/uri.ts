@@ -30,7 +30,7 @@ export function sessionOf(
 
 export const uriCommand: Command = {
   usage: "uri [branch]",
-  description: "Print the connection string of a branch's Postgres, main's when none is named",
+  description: "Print the connection string of a branch, main when none is named",
   options: [
     TENANT_OPTION,
     ...SESSION_OPTIONS,

@@ -12,7 +12,7 @@ import {
   PG_VERSION_OPTION,
   requiredArg,
 } from "../cli/command.ts";
-import { type Column, print, printList, Progress } from "../cli/output.ts";
+import { type Column, print, printJson, printList, Progress } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
 
 export const tenantListCommand: Command = {
@@ -60,7 +60,7 @@ function tenantJson({ tenant, isDefault, major }: ListedTenant): Record<string, 
 export const tenantCreateCommand: Command = {
   usage: "tenant create [id]",
   description: "Create a tenant with a main branch; prints its id",
-  options: [PG_VERSION_OPTION],
+  options: [PG_VERSION_OPTION, JSON_OPTION],
   examples: [
     ["tenant create", "With an id of Zenith's choice, and the newest PostgreSQL that the page server finds"],
     ["tenant create --pg-version 15", "All its branches run PostgreSQL 15"],
@@ -69,9 +69,14 @@ export const tenantCreateCommand: Command = {
     const major = optionPgVersion(options);
     const tenant = id === undefined ? generateTenantId() : parseTenantId(id);
     await using client = new PageServerClient(pageServerAddress(loadEnvironment()));
-    using _progress = new Progress("creating the tenant");
-    await client.tenantCreate(tenant, major);
-    print(`tenant ${tenant} created, PostgreSQL ${await client.tenantMajor(tenant)}`);
+    {
+      using _progress = new Progress("creating the tenant");
+      await client.tenantCreate(tenant, major);
+    }
+    const made = await client.tenantMajor(tenant);
+    if (options["json"] === true) printJson({ tenant_id: tenant, pg_version: made });
+    // A shell wants the id: tenant=$(zenith tenant create)
+    else print(process.stdout.isTTY ? `tenant ${tenant} created, PostgreSQL ${made}` : tenant);
   },
 };
 
