@@ -18,7 +18,7 @@ export const STOP_MODE_OPTION: CommandOption = {
 
 export const stopCommand: Command = {
   usage: "stop",
-  description: "Stop every Postgres, the safekeepers and the page server; `start` brings them back",
+  description: "Stop every Postgres, the safekeepers and the page server; `start` undoes it",
   options: [STOP_MODE_OPTION],
   examples: [
     ["stop", "Everything, in order"],

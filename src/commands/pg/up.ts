@@ -15,7 +15,7 @@ const MAIN = parseBranchName("main");
 
 export const upCommand: Command = {
   usage: "up",
-  description: "Bring up everything: init if there is no environment, start, and the Postgres of main",
+  description: "Bring up everything that is missing: init, start, and the Postgres of main",
   options: [PG_VERSION_OPTION],
   examples: [
     ["up", "As often as you like: it does what is missing"],
