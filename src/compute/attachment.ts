@@ -1,3 +1,4 @@
+/** Tells the page server that a compute runs on its timeline. */
 import { errorMessage } from "../common/errors.ts";
 import type { Logger } from "../process/log.ts";
 import { sleep } from "../common/sleep.ts";
@@ -7,12 +8,13 @@ import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { PAGE_SERVER } from "../protocol/management.ts";
 import { formatCommand } from "../protocol/operation.ts";
 
-/** How soon a page server that went away is told again. */
+/** How soon a page server that was away is told again. */
 const RETRY_MS = 1_000;
 
 /**
- * Tells the page server that a compute runs on its timeline, by a connection that stays open: the timeline is not deleted under it.
- * With safekeepers, and of a compute that only looks at the past, the page server would not know otherwise.
+ * Tells the page server that a compute runs on its timeline, through a connection that stays open:
+ * the timeline is not deleted meanwhile. With safekeepers, and for a compute that only reads the
+ * past, the page server would not know otherwise.
  */
 export class Attachment {
   readonly #compute: ComputeIdentity;

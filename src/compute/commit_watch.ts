@@ -1,4 +1,7 @@
-/** Notices when commits don't get durable, and says so. A commit that waits says nothing: its client only sees that it takes long. */
+/**
+ * Notices when commits do not become durable, and says so. A waiting commit says nothing itself:
+ * its client only sees that it takes long.
+ */
 import type { Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
 import type { Logger } from "../process/log.ts";
@@ -6,30 +9,30 @@ import type { Durability } from "./durability.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
 
-/** Commits that have waited for so long are told of. */
+/** Commits that have waited this long are reported. */
 export const STALL_MS = 5_000;
 const POLL_MS = 1_000;
 
 export interface Stall {
   readonly sinceMs: number;
-  /** What is known of why, as a clause. */
+  /** What is known about the reason, as a clause. */
   readonly reason: string;
 }
 
-/** Pure: is told now and then how commits are getting on. */
+/** Pure: it is told from time to time how commits progress. */
 export class StallDetector {
   #durableLsn: Lsn | undefined;
   #partsLsn: Lsn | undefined;
-  /** Since when WAL waits and nothing moves. */
+  /** Since when WAL has been waiting without any progress. */
   #sinceMs: number | undefined;
 
-  /** @returns what to tell, once commits have waited for {@link STALL_MS} */
+  /** @returns what to report, once commits have waited for {@link STALL_MS} */
   step(nowMs: number, progress: CommitProgress): Stall | undefined {
     const { durableLsn, partsLsn, waits, connected, who, obstacles } = progress;
     const moved = this.#durableLsn !== durableLsn || this.#partsLsn !== partsLsn;
     this.#durableLsn = durableLsn;
     this.#partsLsn = partsLsn;
-    // Without a connection nobody knows whether WAL waits: whoever commits will.
+    // Without a connection nobody knows whether WAL waits: the next commit will.
     if (moved || !waits && connected) this.#sinceMs = undefined;
     if (!waits && connected) return undefined;
     this.#sinceMs ??= nowMs;
@@ -45,7 +48,9 @@ export interface CommitWatchOptions {
   readonly log: Logger;
 }
 
-/** Looks every second, until `signal` is aborted; `pg list`, `status` and the log say what it sees. */
+/**
+ * Checks every second, until `signal` is aborted; `pg list`, `status` and the log show the result.
+ */
 export async function watchCommits(options: CommitWatchOptions, signal: AbortSignal): Promise<void> {
   const { durability, conditions, log } = options;
   const detector = new StallDetector();

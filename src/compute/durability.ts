@@ -1,6 +1,6 @@
 /**
- * Who makes a compute's commits durable, and what a start has to do for that: choose where Postgres goes on, configure it
- * to wait, and get its WAL followed.
+ * Who makes a compute's commits durable, and what a start has to do for that: choose where Postgres
+ * continues, configure it to wait, and have its WAL received.
  */
 import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -11,31 +11,40 @@ import type { CommitProgress } from "./proposer/commit_progress.ts";
 /** A Postgres that accepts connections. */
 export interface LocalPostgres {
   readonly address: HostPort;
-  /** As whom a walsender can be had. */
+  /** The role with which a walsender accepts us. */
   readonly role: string;
   readonly process: PostgresProcess;
 }
 
 export interface Durability {
-  /** For its command line, where they win over all configuration files. */
+  /** For its command line, which overrides all configuration files. */
   readonly settings: Readonly<Record<string, string>>;
-  /** Rejects when this compute may not go on; never resolves. */
+  /** Rejects when this compute must not continue; never resolves. */
   readonly failed: Promise<never>;
-  /** Where Postgres starts; null: where the page server's copy of the timeline ends. The first step. */
+  /**
+   * Where Postgres starts; null: at the end of the page server's copy of the timeline. The first
+   * step.
+   */
   chooseStart(progress: (text: string) => void): Promise<Lsn | null>;
   /** Resolves when commits can become durable. The last step. */
   follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void>;
-  /** How it goes; null where nothing is written. Never fails. */
+  /** How commits progress; null when nothing is written. Never fails. */
   progress(): Promise<CommitProgress | null>;
-  /** Everything below is durable, asked of whoever knows when Postgres has ended; null where nothing is written. */
+  /**
+   * Everything below is durable, as the party that makes it so reports after Postgres has ended;
+   * null when nothing is written.
+   */
   durableLsn(): Promise<Lsn | null>;
-  /** Postgres has ended and will be started again: nobody is connected to it until they have come back. */
+  /**
+   * Postgres has ended and will be started again: nobody is connected to it until they have
+   * reconnected.
+   */
   postgresEnded(): void;
-  /** Once Postgres has stopped, and when it could not be started. */
+  /** After Postgres has stopped, or when it could not be started. */
   stop(): Promise<void>;
 }
 
-/** Nothing is written, so nothing has to be kept. */
+/** Nothing is written, so nothing has to become durable. */
 export class ReadOnlyPast implements Durability {
   readonly settings: Readonly<Record<string, string>>;
   readonly failed: Promise<never> = new Promise(() => {});

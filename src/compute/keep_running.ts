@@ -1,6 +1,7 @@
 /**
- * Starts a compute afresh when a process of Postgres has crashed. Stock Postgres would recover from its own data directory; a
- * compute's has torn pages then, and WAL without the images to mend them, so it takes a new one from the branch instead.
+ * Starts a compute afresh when a process of Postgres has crashed. Stock Postgres would recover from
+ * its own data directory. A compute's has torn pages then, and WAL without the images to repair
+ * them, so it gets a new one from the branch instead.
  */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -10,13 +11,13 @@ import { PostgresCrashed } from "./postgres/postgres_process.ts";
 import type { RunningCompute, StopMode } from "./supervise.ts";
 import { type ComputeOptions, runCompute } from "./supervisor.ts";
 
-/** A Postgres that has run for so long was well: the start after its crash does not wait. */
+/** A Postgres that ran this long was healthy: the start after its crash does not wait. */
 const WELL_AFTER_MS = 10_000;
-/** Between starts that fail, or don't last. */
+/** How long to wait between starts that fail, or don't last. */
 const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 10_000;
 
-/** @throws {ZenithError} the reason why it could not start the first time; nothing is left running then */
+/** @throws {ZenithError} why the first start failed; nothing is left running then */
 export async function keepComputeRunning(options: Omit<ComputeOptions, "conditions" | "lastTerm">) {
   const conditions = new Conditions(options.paths);
   const stopping = new AbortController();
@@ -44,7 +45,7 @@ class KeptCompute implements RunningCompute {
   async stop(mode: StopMode): Promise<void> {
     const running = this.#current;
     this.#stopping.abort(new ZenithError("unavailable", "stopped while starting afresh"));
-    // A start that is given up cleans up behind itself.
+    // A start that is given up cleans up after itself.
     await (running === undefined ? this.ended : running.stop(mode));
   }
 
@@ -109,7 +110,7 @@ function nextDelay(delayMs: number): number {
   return Math.min(RETRY_MAX_MS, Math.max(RETRY_MIN_MS, delayMs * 2));
 }
 
-/** Servers that are away come back, and disks are given room. Nobody else changes what is wrong otherwise. */
+/** Servers come back and disks get room. Nobody repairs any other problem meanwhile. */
 function mayWorkLater(error: unknown): boolean {
   if (!(error instanceof ZenithError)) return false;
   return error.kind === "unavailable" || error.kind === "timeout" || error.kind === "disk_full";

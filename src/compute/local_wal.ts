@@ -1,3 +1,4 @@
+/** Asks the local Postgres how far its WAL is. */
 import { ZenithError } from "../common/errors.ts";
 import { type Lsn, parseLsn } from "../common/lsn.ts";
 import { PgClient } from "../pgwire/client.ts";
@@ -14,21 +15,21 @@ export interface WalPosition {
 }
 
 /**
- * How far the WAL of the local Postgres is, asked of a walsender: that needs no database, and no setting of a role or a database changes
- * how it answers.
+ * Asks a walsender how far the WAL of the local Postgres is: that needs no database, and no setting
+ * of a role or a database changes its answer.
  */
 export class LocalWal {
   readonly #local: LocalPostgres;
   readonly #slot: string;
   #client: PgClient | undefined;
 
-  /** @param slot the slot of whoever makes commits durable */
+  /** @param slot the slot of the party that makes commits durable */
   constructor(local: LocalPostgres, slot: string) {
     this.#local = local;
     this.#slot = slot;
   }
 
-  /** Makes the slot, so that WAL is kept from now on, if it is not there. */
+  /** Creates the slot if necessary, so that WAL is kept from now on. */
   async makeSlot(signal: AbortSignal): Promise<void> {
     await createPhysicalSlot(await this.#connected(signal), this.#slot);
   }

@@ -1,6 +1,7 @@
 /**
- * Stops Postgres so that nothing it has written is lost, not even commits with `synchronous_commit = off`, whose clients went on long
- * ago. It waits for as long as it takes, and says for what; only an immediate stop gives up.
+ * Stops Postgres so that nothing it has written is lost, not even commits with
+ * `synchronous_commit = off`, whose clients moved on long ago. It waits for as long as that takes,
+ * and says what for; only an immediate stop gives up.
  */
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
@@ -11,20 +12,25 @@ import type { Conditions } from "./postgres/conditions.ts";
 /** What an orderly stop needs of a postmaster. */
 export interface StoppablePostgres {
   readonly running: boolean;
-  /** Tells it to end its sessions, send its last WAL and end; resolves when it has, or `signal` is aborted. */
+  /**
+   * Tells it to end its sessions, send its last WAL and end. Resolves when it has, or when `signal`
+   * is aborted.
+   */
   shutDown(signal: AbortSignal): Promise<void>;
 }
 
 export interface OrderlyStopOptions {
   readonly postgres: StoppablePostgres;
-  /** Starts it again on its data directory, after it has ended in order with WAL that nobody has. */
+  /**
+   * Starts it again on its data directory, after it has shut down cleanly with WAL that nobody has.
+   */
   startAgain(): Promise<StoppablePostgres>;
-  /** Where its last checkpoint is; undefined when it has not ended in order. */
+  /** Where its last checkpoint is; undefined when it has not shut down cleanly. */
   endOfWal(): Promise<Lsn | undefined>;
   readonly durability: Durability;
   readonly conditions: Conditions;
   readonly log: Logger;
-  /** Aborted when it is to wait no longer. */
+  /** Aborted when the wait should end. */
   readonly givenUp: AbortSignal;
 }
 
@@ -32,10 +38,13 @@ const POLL_MS = 200;
 /** A stop that takes less needs no explanation. */
 const SAY_AFTER_MS = 1_000;
 const CONDITION = "stop";
-/** How the condition begins that says what a stop waits for. */
+/** The beginning of the condition that says what a stop waits for. */
 export const STOPPING = "stopping: ";
 
-/** Resolves when Postgres has ended and all its WAL is durable, or when it was given up: then Postgres may still run. */
+/**
+ * Resolves when Postgres has ended and all its WAL is durable, or when it was given up: then
+ * Postgres may still run.
+ */
 export async function stopInOrder(options: OrderlyStopOptions): Promise<void> {
   const { durability, conditions, log, givenUp } = options;
   let { postgres } = options;
@@ -65,9 +74,11 @@ export async function stopInOrder(options: OrderlyStopOptions): Promise<void> {
 }
 
 /**
- * A Postgres that shuts down lets nobody connect any more: whoever is to take its WAL must be connected before.
+ * A Postgres that is shutting down accepts no new connections: the receiver of its WAL must be
+ * connected before.
  *
- * @param mayBeDone whether nobody is needed when all that is known to be written is durable. Not of a Postgres that has ended with more
+ * @param mayBeDone whether no receiver is needed when everything that is known to be written is
+ *   durable. False for a Postgres that has ended with more
  */
 async function untilConnected(
   postgres: StoppablePostgres,

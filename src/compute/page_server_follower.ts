@@ -1,3 +1,4 @@
+/** Durability without safekeepers: the page server is the synchronous standby. */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort } from "../common/host_port.ts";
 import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
@@ -17,12 +18,14 @@ import {
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { pauseWhileRunning } from "./postgres/postgres_process.ts";
 
-/** The page server opens a replication connection: it is up in a second, or it will not be. */
+/** The page server opens a replication connection: that works within a second, or not at all. */
 const FOLLOW_TIMEOUT_MS = 30_000;
 const FIRST_POLL_MS = 3;
 const POLL_MS = 1_000;
 
-/** The page server itself is Postgres's synchronous standby: what it has made durable is committed. */
+/**
+ * The page server itself is Postgres's synchronous standby: what it has made durable is committed.
+ */
 export class PageServerFollower implements Durability {
   readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_RECEIVER_NAME };
   readonly failed: Promise<never> = new Promise(() => {});
@@ -33,7 +36,7 @@ export class PageServerFollower implements Durability {
   #localWal: LocalWal | undefined;
   #watching: Promise<void> = Promise.resolve();
   #follows = false;
-  /** Why it does not follow, as far as is known. */
+  /** Why it does not receive, as far as is known. */
   #problem = "";
   #writtenLsn: Lsn = INVALID_LSN;
   #confirmedLsn: Lsn = INVALID_LSN;
@@ -90,7 +93,7 @@ export class PageServerFollower implements Durability {
     return {
       writtenLsn: this.#writtenLsn,
       durableLsn: this.#confirmedLsn,
-      // What ends at a page's end may end amid a record; the page server confirms whole ones.
+      // What ends at a page's end may end within a record; the page server confirms whole ones.
       waits: lacking > 0 && (!this.#follows || pageOffset(this.#writtenLsn) !== 0),
       connected: this.#follows,
       who: `the page server at ${pageServer}`,
@@ -103,12 +106,12 @@ export class PageServerFollower implements Durability {
       const { wal_position: position } = await fetchTimelineStatus(this.#compute);
       if (position > this.#confirmedLsn) this.#confirmedLsn = position;
     } catch {
-      // What it has confirmed before it still has.
+      // It still has what it confirmed before.
     }
     return this.#confirmedLsn;
   }
 
-  /** What was heard last was of the Postgres before. */
+  /** What was heard last came from the previous Postgres. */
   postgresEnded(): void {
     this.#follows = false;
     this.#localWal?.close();
@@ -121,7 +124,7 @@ export class PageServerFollower implements Durability {
     await this.#watching;
   }
 
-  /** Keeps the page server following: it forgets its computes when it is restarted. */
+  /** Keeps the page server receiving: it forgets its computes when it restarts. */
   async #watch(local: LocalPostgres): Promise<void> {
     const stopping = this.#stopping.signal;
     for (;;) {

@@ -22,14 +22,17 @@ import { COMPUTE_NAME, SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_
 import type { LocalPostgres } from "./durability.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 
-/** @throws {ZenithError} `protocol` when the answer makes no sense; else the page server's own errors */
+/**
+ * @throws {ZenithError} `protocol` when the answer makes no sense; else the page server's own
+ *   errors
+ */
 export async function fetchTimelineStatus(compute: ComputeIdentity): Promise<TimelineStatus> {
   return await callPageServer(compute, PAGE_SERVER.timelineStatus, timelineArgs(compute));
 }
 
 /**
- * @throws {ZenithError} `conflict` when others than the compute's safekeepers have WAL of the timeline: it would go on without what is
- * only there
+ * @throws {ZenithError} `conflict` when other safekeepers than the compute's have WAL of the
+ *   timeline: it would continue without the WAL that only they have
  */
 export function assertSameSafekeepers(
   { walAcceptors, timeline }: ComputeIdentity,
@@ -48,13 +51,13 @@ export function assertSameSafekeepers(
   );
 }
 
-/** Has the page server remember which safekeepers the compute writes to. */
+/** Makes the page server remember which safekeepers the compute writes to. */
 export async function registerSafekeepers(compute: ComputeIdentity): Promise<void> {
   const args = { ...timelineArgs(compute), safekeepers: compute.walAcceptors };
   await callPageServer(compute, PAGE_SERVER.timelineSafekeepers, args);
 }
 
-/** Asks the page server to connect to the compute's Postgres and receive. */
+/** Asks the page server to connect to the compute's Postgres and receive its WAL. */
 export async function callMeMaybe(
   compute: ComputeIdentity,
   { address, role }: Pick<LocalPostgres, "address" | "role">,
@@ -62,24 +65,30 @@ export async function callMeMaybe(
   await callTo(compute, localConnInfo(address, role));
 }
 
-/** How the page server is told to connect to a compute. The command's words are parted by blanks, whatever is between quotes. */
+/**
+ * How the page server should connect to a compute. Blanks separate the command's words, even
+ * between quotes.
+ */
 function localConnInfo(address: HostPort, role: string): string {
   if (!/[\s;]/.test(role)) return formatConnInfo({ ...address, user: role });
   return `postgresql://${encodeURIComponent(role)}@${formatHostPort(address)}`;
 }
 
-/** How the page server's receiver of a compute's WAL is. */
+/** The state of the page server's receiver of a compute's WAL. */
 export interface ReceiverStatus {
   readonly streaming: boolean;
-  /** Why it has ended; null when it has not, or there was none. */
+  /** Why it has ended; null when it has not, or never existed. */
   readonly error: string | null;
 }
 
-/** For what takes the page server no time. */
+/** For requests that take the page server no time. */
 const ANSWER_TIMEOUT_MS = 3_000;
 const LATE = `the page server has not answered for ${ANSWER_TIMEOUT_MS / 1000} s`;
 
-/** Asks again and again whether the page server receives a timeline, by one connection as long as it lasts. */
+/**
+ * Asks repeatedly whether the page server receives a timeline, over one connection for as long as
+ * that lasts.
+ */
 export class ReceiverWatch {
   readonly #compute: ComputeIdentity;
   #client: PgClient | undefined;
@@ -88,7 +97,7 @@ export class ReceiverWatch {
     this.#compute = compute;
   }
 
-  /** @throws {ZenithError} that the page server does not answer, or does not within a while */
+  /** @throws {ZenithError} when the page server does not answer in time */
   async status(local: LocalPostgres, signal: AbortSignal): Promise<ReceiverStatus> {
     try {
       this.#client ??= await connectPageServer(this.#compute, signal);
@@ -111,7 +120,10 @@ export class ReceiverWatch {
   }
 }
 
-/** Asks the page server to read from that safekeeper now, rather than when the safekeeper itself asks for it. */
+/**
+ * Asks the page server to read from that safekeeper now, rather than when the safekeeper itself
+ * asks.
+ */
 export async function callToSafekeeper(compute: ComputeIdentity, safekeeper: HostPort): Promise<void> {
   const options = timelineOptions(compute.tenant, compute.timeline);
   await callTo(compute, formatConnInfo({ ...safekeeper, user: SAFEKEEPER_USER, options }));
@@ -121,7 +133,10 @@ async function callTo(compute: ComputeIdentity, conninfo: string): Promise<void>
   await callPageServer(compute, PAGE_SERVER.callmemaybe, { ...timelineArgs(compute), conninfo });
 }
 
-/** @param lsn null for the end of the timeline; the page server waits for one that it does not have yet */
+/**
+ * @param lsn null for the end of the timeline; the page server waits for one that it does not have
+ *   yet
+ */
 export async function fetchBasebackup<T>(
   compute: ComputeIdentity,
   lsn: Lsn | null,
@@ -145,7 +160,7 @@ export function timelineArgs(
   return { tenant, timeline };
 }
 
-/** One call on a connection of its own. */
+/** Makes one call on a connection of its own. */
 async function callPageServer<A extends Args, R extends Reply>(
   compute: ComputeIdentity,
   operation: Operation<A, R>,

@@ -1,3 +1,4 @@
+/** Durability with safekeepers. */
 import { errorMessage, type ZenithError } from "../common/errors.ts";
 import type { Logger } from "../process/log.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
@@ -14,14 +15,14 @@ import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { type Election, WalProposer } from "./proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
 
-/** The last term in which a compute has asked for votes; null before the first. */
+/** The last term in which a compute asked for votes; null before the first. */
 export interface LastTerm {
   value: number | null;
 }
 
 /**
- * A quorum of safekeepers, for which the supervisor stands in as Postgres's synchronous standby. The page server hears of the WAL from
- * them.
+ * A quorum of safekeepers. The supervisor stands in for them as Postgres's synchronous standby. The
+ * page server gets the WAL from them.
  */
 export class SafekeeperQuorum implements Durability {
   readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_PROPOSER_NAME };
@@ -59,7 +60,7 @@ export class SafekeeperQuorum implements Durability {
       logger: this.#log,
     });
     const { startLsn, term } = await this.#elect(this.#proposer);
-    // Before there is anything that only they have.
+    // Before they have anything that nobody else has.
     await registerSafekeepers(this.#compute);
     this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
     if (startLsn > known.wal_position) await this.#hurryPageServer(this.#proposer, startLsn);
@@ -74,7 +75,10 @@ export class SafekeeperQuorum implements Durability {
     }
   }
 
-  /** The basebackup at `startLsn` would wait until a safekeeper calls the page server, as they do once in a while. */
+  /**
+   * The basebackup at `startLsn` would wait until a safekeeper calls the page server, which happens
+   * only from time to time.
+   */
   async #hurryPageServer(proposer: WalProposer, startLsn: Lsn): Promise<void> {
     const source = proposer.acceptors.find(({ flushLsn }) => flushLsn >= startLsn);
     if (source === undefined) return;

@@ -1,9 +1,10 @@
+/** How a compute gets its relation files. */
 import { ZenithError } from "../common/errors.ts";
 import { whyNotLazy } from "./lazy/fuse/mount.ts";
 
 /**
- * How a compute's relation files come: `eager`, all at its start; `lazy`, page by page when they are first read; `auto`, lazy where
- * that is possible.
+ * How a compute gets its relation files: `eager`, all at its start; `lazy`, page by page when they
+ * are first read; `auto`, lazy where possible.
  */
 export const STORAGE_CHOICES = ["auto", "lazy", "eager"] as const;
 export const STORAGE_DEFAULT = "auto";
@@ -20,11 +21,11 @@ export function parseStorageChoice(text: string): StorageChoice {
 
 export interface Storage {
   readonly mode: "lazy" | "eager";
-  /** Why `auto` has become eager, as a clause. */
+  /** Why `auto` became eager, as a clause. */
   readonly whyNotLazy?: string;
 }
 
-/** @throws {ZenithError} `unavailable` when lazy is asked for and can't be had */
+/** @throws {ZenithError} `unavailable` when lazy is asked for but not possible */
 export function chooseStorage(choice: StorageChoice): Storage {
   if (choice === "eager") return { mode: "eager" };
   const why = whyNotLazy();

@@ -1,4 +1,4 @@
-/** What a supervisor does with a compute that is up: watches it, and ends it. */
+/** Watches a compute that is up, and ends it. */
 import { join } from "node:path";
 import { errorMessage } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -17,21 +17,24 @@ import { readTenantFile } from "./postgres/tenant_file.ts";
 
 export type StopMode = "fast" | "immediate";
 
-/** A compute that accepts connections and whose WAL, if it writes, the page server receives. */
+/** A compute that accepts connections. If it writes, the page server receives its WAL. */
 export interface RunningCompute {
   readonly address: HostPort;
   /** A fast stop waits until nothing would be lost; an immediate one does not. */
   stop(mode: StopMode): Promise<void>;
-  /** Has a fast stop wait no longer. */
+  /** Makes a fast stop wait no longer. */
   hurryStop(): void;
-  /** Rejects when Postgres ends without having been asked to, with a PostgresCrashed when it is worth starting afresh. */
+  /**
+   * Rejects when Postgres ends without being asked to; with a PostgresCrashed when it is worth
+   * starting afresh.
+   */
   readonly ended: Promise<void>;
 }
 
 export interface SuperviseOptions {
   readonly local: LocalPostgres;
   readonly pgdata: string;
-  /** Starts Postgres again on its data directory, which it has left in order. */
+  /** Starts Postgres again on its data directory, after a clean shutdown. */
   startAgain(): Promise<PostgresProcess>;
   readonly durability: Durability;
   readonly lazy: LazyStorage | undefined;
@@ -48,12 +51,15 @@ export function supervise(options: SuperviseOptions): RunningCompute {
   const watch = new AbortController();
   const watching = watchCommits({ durability, conditions, log }, watch.signal);
   const failed = durability.failed.catch((error: unknown) => error);
-  // It may not go on, so nothing of it will become durable any more.
+  // It must not continue, so nothing more of it will become durable.
   failed.then(() => givenUp.abort());
 
-  /** Ends what is left of Postgres, and all that was there for it: each part, even if another one's end fails. */
+  /**
+   * Ends what is left of Postgres and everything that served it: each part, even if ending another
+   * one fails.
+   */
   const clear = async (keepsHotPages: boolean): Promise<void> => {
-    // What is done last stands first.
+    // The last step comes first.
     await using ending = new AsyncDisposableStack();
     ending.defer(() => attachment.close());
     if (lazy !== undefined) {
@@ -85,7 +91,7 @@ export function supervise(options: SuperviseOptions): RunningCompute {
     });
     // Whatever it fails with, nothing is left behind.
     const inOrder = await ended.then(() => true, () => false);
-    // Who looks at the past uses other pages than who goes on.
+    // Reading the past uses other pages than continuing.
     await clear(inOrder && !(durability instanceof ReadOnlyPast));
     await ended;
   };
@@ -104,22 +110,28 @@ export function supervise(options: SuperviseOptions): RunningCompute {
   };
 }
 
-/** Why a compute has ended, or has not started, is more than what could not be cleaned up behind it. */
+/**
+ * Why a compute has ended, or has not started, matters more than what could not be cleaned up after
+ * it.
+ */
 export function logCleanUp(log: Logger, failure: unknown): void {
   log.error(`could not clean up: ${errorMessage(failure)}`, { err: failure });
 }
 
-/** What has to be durable of a Postgres that has ended: all before its last checkpoint. undefined when it has not ended in order. */
+/**
+ * What has to be durable of a Postgres that has ended: everything before its last checkpoint.
+ * undefined when it has not shut down cleanly.
+ */
 async function endOfWal(pgdata: string): Promise<Lsn | undefined> {
   try {
     const control = parseControlFile(await readTenantFile(join(pgdata, CONTROL_FILE_PATH)));
     if (control.state !== DB_SHUTDOWNED) return undefined;
     const { checkPoint, xlog_seg_size } = control;
     const header = pageHeaderSize(checkPoint - pageOffset(checkPoint), xlog_seg_size);
-    // Behind a page's header: what is before ends where the page begins.
+    // After a page's header: what comes before ends where the page begins.
     return (pageOffset(checkPoint) === header ? checkPoint - header : checkPoint) as Lsn;
   } catch {
-    // Its files are gone with whoever has ended it.
+    // Whoever ended it has removed its files.
     return undefined;
   }
 }

@@ -1,4 +1,6 @@
-/** The compute role: makes the data directory, runs stock Postgres on it and has its WAL followed. */
+/**
+ * The compute role: builds the data directory, runs stock Postgres on it and has its WAL received.
+ */
 import { join } from "node:path";
 import { ZenithError } from "../common/errors.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -51,28 +53,39 @@ export interface ComputeOptions {
   readonly paths: ComputePaths;
   /** Finds the PostgreSQL of a major. */
   readonly locatePostgres: (major: number) => PostgresLocation;
-  /** How relation files come. */
+  /** How it gets relation files. */
   readonly storage: StorageChoice;
-  /** What fetched and written pages of lazy storage may take of the disk, in bytes; Infinity for all of it. */
+  /**
+   * How much of the disk fetched and written pages of lazy storage may take, in bytes; Infinity for
+   * all of it.
+   */
   readonly overlayMaxBytes: number;
-  /** Whether to fetch in the background, once it runs, what was hot at the last stop. Of lazy storage. */
+  /**
+   * Whether to fetch in the background, once it runs, what was hot at the last stop. Only for lazy
+   * storage.
+   */
   readonly prewarm: boolean;
-  /** The past to look at, without writing to the branch; null: the end of the branch, to go on from there. */
+  /**
+   * Where to read the past without writing to the branch; null: continue at the end of the branch.
+   */
   readonly readOnlyAt: Lsn | null;
   readonly conditions: Conditions;
-  /** The last term in which this compute has asked safekeepers for votes. A start afresh must not take over from a newer compute. */
+  /**
+   * The last term in which this compute asked safekeepers for votes. A start afresh must not take
+   * over from a newer compute.
+   */
   readonly lastTerm: LastTerm;
   readonly log: Logger;
   readonly progress: (text: string) => void;
-  /** Aborted, with the error to end with, when the start is to be given up. */
+  /** Aborted, with the error to end with, when the start should be given up. */
   readonly signal: AbortSignal;
 }
 
-/** Postgres on a fresh data directory has nothing to recover: it is up in a second, or it will not be. */
+/** Postgres on a fresh data directory has nothing to recover: it is up in a second, or never. */
 const STARTUP_TIMEOUT_MS = 60_000;
 const STARTUP_POLL_MS = 3;
 
-/** @throws {ZenithError} the reason why it could not start; nothing is left running then */
+/** @throws {ZenithError} why it could not start; nothing is left running then */
 export async function runCompute(options: ComputeOptions): Promise<RunningCompute> {
   const { paths, log, progress } = options;
   const user = pgUser();
@@ -112,7 +125,8 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const attaching = Attachment.open(compute, log);
   // It may fail while something else is waited for.
   attaching.catch(() => {});
-  // What has been started ends in the opposite order when the start fails, each part even if another one's end fails.
+  // If the start fails, what has been started ends in reverse order, each part even if ending
+  // another one fails.
   const started = new AsyncDisposableStack();
   started.defer(() => attaching.then((attachment) => attachment.close(), () => {}));
   if (lazy !== undefined) started.defer(() => lazy.close());
@@ -137,7 +151,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     await lazy?.serve();
     progress("starting Postgres");
     const access = { install, pgdata: paths.pgdata, user, logFile: paths.postgresLog, log };
-    // Who looks at the past needs no connection.
+    // Reading the past needs no connection.
     const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
     const postmaster = await start(install);
     started.defer(() => postmaster.endChildren(() => lazy?.giveUpReads()));
@@ -169,7 +183,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   });
 }
 
-/** Gives the wait up, not what is waited for. */
+/** Gives up the wait, not what is waited for. */
 async function unlessAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<T> {
   const aborted = Promise.withResolvers<never>();
   aborted.promise.catch(() => {});
@@ -231,7 +245,7 @@ async function untilAccepting(
   signal: AbortSignal,
 ): Promise<void> {
   const deadline = Date.now() + STARTUP_TIMEOUT_MS;
-  // To connect and be turned away would cost Postgres a process each time.
+  // Connecting only to be refused would cost Postgres a process each time.
   while (!acceptsConnections(pgdata, postmaster.pid)) {
     if (Date.now() > deadline) throw new ZenithError("timeout", "Postgres accepts no connections");
     await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);

@@ -1,4 +1,7 @@
-/** Owns the mount's names, attributes and overlay: a thread that does nothing but answer the kernel's requests. */
+/**
+ * The thread that owns the mount's names, attributes and overlay, and does nothing but answer the
+ * kernel's requests.
+ */
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../common/assert.ts";
 import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
@@ -112,17 +115,17 @@ function serve(
     const opcode = buffers.requestWords[IN_OPCODE];
     if (opcode === FUSE_INIT) tell({ type: "serving", controlFile: inodes.at(CONTROL_FILE_PATH)!.id });
     else if (opcode === FUSE_NOTIFY_REPLY) wake(buffers);
-    // The kernel has just learned attributes that it would write by.
+    // The kernel has just learned attributes that it would use for writes.
     if (room.isLow && LEARNS_ATTRIBUTES.has(opcode!)) forgetAttributes(deviceFd, subject(buffers));
   }
   files.closeAll();
   return collectHotPages(pg, inodes.root);
 }
 
-/** Requests whose answers have a file's attributes. */
+/** Requests whose replies contain a file's attributes. */
 const LEARNS_ATTRIBUTES = new Set([FUSE_LOOKUP, FUSE_GETATTR, FUSE_SETATTR]);
 
-/** Whose attributes they are: for LOOKUP, the node of fuse_entry_out. */
+/** Whose attributes they are: for LOOKUP, those of the node in fuse_entry_out. */
 function subject({ requestWords, replyWords }: FuseBuffers): number {
   return requestWords[IN_OPCODE] === FUSE_LOOKUP ? replyWords[OUT_HEADER_BYTES / 4] : requestWords[IN_NODEID];
 }
@@ -132,7 +135,7 @@ function forgetAttributes(deviceFd: number, inode: number): void {
   try {
     device.write(deviceFd, message, message.length);
   } catch (error) {
-    // It doesn't know the file any more, or the mount is gone, which the next read says.
+    // It doesn't know the file any more, or the mount is gone, which the next read reports.
     if (systemErrorCode(error) !== "ENOENT" && !isUnmounted(error)) throw error;
   }
 }
@@ -157,7 +160,7 @@ function writeReply(deviceFd: number, buffers: FuseBuffers, length: number): boo
     return true;
   } catch (error) {
     if (isUnmounted(error)) return false;
-    // Whoever asked does not wait any more.
+    // The caller no longer waits.
     if (systemErrorCode(error) === "ENOENT") return true;
     throw new ZenithError(
       "io",

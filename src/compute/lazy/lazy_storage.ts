@@ -1,4 +1,7 @@
-/** Relation files that are fetched page by page: a FUSE mount, the thread that serves it, and the way to the page server. */
+/**
+ * Relation files that are fetched page by page: a FUSE mount, the thread that serves it, and the
+ * connection to the page server.
+ */
 import { chmodSync, chownSync, closeSync, mkdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -33,7 +36,7 @@ import {
   type WorkerMessage,
 } from "./pages/worker_messages.ts";
 
-/** What of a data directory is in the mount: all that holds relation files. */
+/** The parts of a data directory that are in the mount: everything that holds relation files. */
 const MOUNTED_DIRECTORIES = ["base", "global", "pg_tblspc"];
 
 export interface LazyStorageOptions {
@@ -41,9 +44,12 @@ export interface LazyStorageOptions {
   readonly pageServer: HostPort;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
-  /** Whom Postgres runs as. */
+  /** The user that Postgres runs as. */
   readonly user: PgUser | undefined;
-  /** How much the overlay should hold: fetched pages are given up for it. Infinity for as much as the disk has. */
+  /**
+   * How much the overlay should hold: fetched pages are given up for it. Infinity for as much as
+   * the disk has.
+   */
   readonly overlayMaxBytes: number;
   /** Whether {@link LazyStorage.prewarm} has anything to do. */
   readonly prewarm: boolean;
@@ -51,7 +57,7 @@ export interface LazyStorageOptions {
   readonly log: Logger;
 }
 
-/** Takes away what an earlier compute has left: a mount without a server, and an overlay. */
+/** Removes what an earlier compute has left: a mount without a server, and an overlay. */
 export function removeLazyStorage(paths: ComputePaths): void {
   for (const name of MOUNTED_DIRECTORIES) unbind(join(paths.pgdata, name));
   unmount(paths.mount);
@@ -59,8 +65,9 @@ export function removeLazyStorage(paths: ComputePaths): void {
 }
 
 /**
- * The relation files of one running Postgres. Dirty pages of the mount are in the kernel, and die with its server: whoever owns this
- * must end Postgres when {@link failed} rejects, and at its own death.
+ * The relation files of one running Postgres. Dirty pages of the mount are in the kernel, and die
+ * with its server: the owner of this must end Postgres when {@link failed} rejects, and at its own
+ * death.
  */
 export class LazyStorage {
   /** Rejects when the files can't be served any more; never resolves. */
@@ -72,7 +79,7 @@ export class LazyStorage {
   #serving!: () => void;
   readonly #whenServing: Promise<void>;
   #served!: () => void;
-  /** Resolves when the serving thread has let go of the device, one way or the other. */
+  /** Resolves when the serving thread has released the device, for whatever reason. */
   readonly #whenServed: Promise<void>;
   #mounting: Promise<number> | undefined;
   #deviceFd: number | undefined;
@@ -80,14 +87,14 @@ export class LazyStorage {
   #fetcher: PageFetcher | undefined;
   #diskWatch: DiskWatch | undefined;
   #prewarmer: Prewarmer | undefined;
-  /** `pg_control`, which Postgres has looked at when it runs; known when the mount is served. */
+  /** `pg_control`, which a running Postgres has read; known once the mount is served. */
   #controlFile = 0;
   /** Known when the serving thread has ended. */
   #hotPages: readonly HotRange[] | undefined;
   readonly #lease = new AbortController();
   #closing = false;
 
-  /** Starts the serving thread, which takes its time: other things can be done meanwhile. */
+  /** Starts the serving thread, which takes some time: other things can be done meanwhile. */
   constructor(options: LazyStorageOptions) {
     this.#options = options;
     this.failed = new Promise((_resolve, reject) => this.#fail = reject);
@@ -102,7 +109,7 @@ export class LazyStorage {
     this.#worker.on("exit", () => this.#onWorkerEnd("it ended"));
   }
 
-  /** Begins with what needs nothing of the data directory; {@link serve} waits for it. */
+  /** Begins with what needs nothing from the data directory; {@link serve} waits for it. */
   prepare(): void {
     const { paths, user } = this.#options;
     try {
@@ -117,7 +124,7 @@ export class LazyStorage {
   }
 
   /**
-   * Turns what a lazy basebackup has put into the data directory into a complete one.
+   * Turns the lazy basebackup in the data directory into a complete data directory.
    *
    * @throws {ZenithError} when it can't be mounted
    */
@@ -176,30 +183,36 @@ export class LazyStorage {
     this.#isServed = true;
     const serving = this.#whenServing.then(() => this.#onServing(deviceFd));
     serving.catch((error) => this.#fail(asFailure(error)));
-    // To look at the mount is to wait until the kernel and the thread have agreed on how they talk.
+    // Looking at the mount waits until the kernel and the thread have agreed on the protocol.
     if (canBind()) await Promise.race([serving, this.failed]);
     this.#showInDataDirectory();
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
   }
 
-  /** Fetches what was hot at the last stop, in the background, if that is wanted. Postgres must have started. */
+  /**
+   * Fetches in the background what was hot at the last stop, if that is wanted. Postgres must have
+   * started.
+   */
   prewarm(): void {
     this.#prewarmer?.start(this.#controlFile);
   }
 
-  /** Leaves what is hot for the next start to find. After {@link close}. */
+  /** Saves what is hot for the next start. Call after {@link close}. */
   saveHotPages(): void {
     const { paths, log } = this.#options;
     if (this.#hotPages !== undefined) saveHotPages(paths.hotPages, this.#hotPages, log);
   }
 
-  /** Fails the reads that wait for the page server, and all that come. */
+  /** Fails the reads that wait for the page server, and all later ones. */
   giveUpReads(): void {
     this.#prewarmer?.stop();
     this.#fetcher?.close();
   }
 
-  /** Ends it. Postgres must have ended, with all of its processes: where the mount was, they would find files missing. */
+  /**
+   * Ends it. Postgres must have ended, with all of its processes: they would find files missing
+   * where the mount was.
+   */
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
@@ -225,7 +238,10 @@ export class LazyStorage {
     }
   }
 
-  /** Puts the mount's directories into the data directory: as directories, for backup tools follow no links. */
+  /**
+   * Shows the mount's directories in the data directory: as directories, since backup tools follow
+   * no links.
+   */
   #showInDataDirectory(): void {
     const { paths, user } = this.#options;
     try {
@@ -244,18 +260,18 @@ export class LazyStorage {
     }
   }
 
-  /** Makes room for the overlay, and moves there what the mount is to have. */
+  /** Creates the overlay, and moves the first content of the mount there. */
   #moveIntoOverlay(): string {
     const { paths } = this.#options;
     const seed = join(paths.overlay, "seed");
     try {
       mkdirSync(seed, { recursive: true });
-      // What is in there is Postgres' to read, through the mount.
+      // Postgres must read what is in there, through the mount.
       chmodSync(paths.overlay, 0o700);
       using pgdata = ForeignDirectory.open(paths.pgdata);
       for (const name of MOUNTED_DIRECTORIES) {
         pgdata.moveTo(name, join(seed, name));
-        // From here on it is ours, for whoever has it open too.
+        // From here on it is ours, even for processes that have it open.
         using moved = ForeignDirectory.open(join(seed, name));
         const former = moved.stat().uid;
         if (process.getuid!() !== former) {
@@ -304,7 +320,7 @@ export class LazyStorage {
     }
   }
 
-  /** The first exchange with the kernel is over; it has set back what was tuned before. */
+  /** The first exchange with the kernel is over; it has reset what was tuned before. */
   #onServing(deviceFd: number): void {
     const { paths, conditions, log } = this.#options;
     const mounted = findMount(paths.mount);

@@ -1,7 +1,8 @@
 /**
- * As whom the supervisor and the page server connect to Postgres: the role that initdb made, whatever SQL has done to it since. Its
- * name is read from the catalog's pages before Postgres runs. All that they need is a physical walsender, to which neither
- * databases nor settings of roles or databases matter.
+ * The role as which the supervisor and the page server connect to Postgres: the one that initdb
+ * created, whatever SQL has done to it since. Its name is read from the catalog's pages before
+ * Postgres runs. They only need a physical walsender, to which neither databases nor settings of
+ * roles or databases matter.
  */
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
@@ -56,16 +57,16 @@ export interface AccessOptions {
   readonly log: Logger;
 }
 
-/** A role of the bootstrap superuser's OID. */
+/** A role that has the bootstrap superuser's OID. */
 interface Role {
-  /** undefined when it is not UTF-8: no client of ours could say it. */
+  /** undefined when it is not UTF-8: no client of ours could send it. */
   readonly name: string | undefined;
   readonly canReplicate: boolean;
 }
 
 /**
- * The name of the role that a walsender can be had with. When SQL has taken away what that needs, the right to log in say, it is
- * given back, by a Postgres in single-user mode; the log says so.
+ * The name of the role for which a walsender is available. If SQL has taken away what that needs,
+ * such as the right to log in, a Postgres in single-user mode gives it back, and the log says so.
  *
  * @throws {ZenithError} when that does not help
  */
@@ -96,7 +97,7 @@ async function readRole(pgdata: string): Promise<Role> {
   return { name: ZENITH_SUPERUSER, canReplicate: true };
 }
 
-/** A name for the role that no other has. */
+/** A name for the role that no other role has. */
 async function freeName(pgdata: string): Promise<string> {
   const taken = new Set((await catalogRows(pgdata, PG_AUTHID)).map((row) => nameAt(row, ROLNAME)));
   let name: string = ZENITH_SUPERUSER;
@@ -104,7 +105,9 @@ async function freeName(pgdata: string): Promise<string> {
   return name;
 }
 
-/** A database to connect to: those that initdb makes can all be dropped, if others are there. */
+/**
+ * A database to connect to: those that initdb creates can all be dropped, once there are others.
+ */
 async function anyDatabase(pgdata: string): Promise<string> {
   const names = (await catalogRows(pgdata, PG_DATABASE))
     .map((row) => nameAt(row, DATNAME))
@@ -141,7 +144,10 @@ function nameAt(row: DataView, off: number): string | undefined {
   }
 }
 
-/** The rows of a catalog's file that are there, by what `pg_xact` says of transactions: what it lacks has not committed. */
+/**
+ * The visible rows of a catalog's file, by what `pg_xact` says of transactions: one that it lacks
+ * has not committed.
+ */
 async function visibleRows(pgdata: string, heap: Uint8Array): Promise<DataView[]> {
   const segments = new Map<string, Uint8Array>();
   for (;;) {
@@ -169,18 +175,21 @@ async function readSegment(path: string): Promise<Uint8Array> {
   }
 }
 
-/** For a Postgres in single-user mode: nothing that was configured keeps it from a change of one row. */
+/** For a Postgres in single-user mode: no configuration keeps it from changing one row. */
 const SINGLE_USER_SETTINGS: Readonly<Record<string, string>> = {
   default_transaction_read_only: "off",
   session_preload_libraries: "",
   shared_preload_libraries: "",
   statement_timeout: "0",
   synchronous_standby_names: "",
-  // What is written now is streamed later, when there is a slot.
+  // What is written now is streamed later, once there is a slot.
   wal_keep_size: "1024",
 };
 
-/** In single-user mode one is the bootstrap superuser without asking the catalog, and no setting of a role or database applies. */
+/**
+ * In single-user mode the session is the bootstrap superuser's without a look at the catalog, and
+ * no setting of a role or database applies.
+ */
 async function giveBack(
   options: AccessOptions,
   newName: string | undefined,
@@ -204,7 +213,7 @@ async function giveBack(
     });
     child.stdin!.on("error", () => {});
     const rename = newName === undefined ? "" : `rolname = '${newName}', `;
-    // One line: its end is the statement's.
+    // One line: its end is the statement's end.
     child.stdin!.end(
       `UPDATE pg_catalog.pg_authid SET ${rename}rolcanlogin = true, rolreplication = true, rolconnlimit = -1 ` +
         `WHERE oid OPERATOR(pg_catalog.=) ${BOOTSTRAP_SUPERUSER}\n`,

@@ -1,4 +1,7 @@
-/** What is the matter with a compute that runs: told by its supervisor, for whoever lists computes or asks for problems. */
+/**
+ * What is wrong with a running compute: its supervisor reports it to commands that list computes or
+ * look for problems.
+ */
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { array, boolean, nullable, object, parse, string } from "valibot";
 import { systemErrorCode } from "../../common/errors.ts";
@@ -7,7 +10,7 @@ import type { ComputePaths } from "../../common/paths.ts";
 /** What to do about a condition that is a problem. */
 export interface Remedy {
   readonly hint: string;
-  /** Whether the compute does not do what it is there for. */
+  /** Whether the compute fails to do what it is for. */
   readonly down: boolean;
 }
 
@@ -34,7 +37,7 @@ export class Conditions {
   }
 
   /**
-   * @param text a clause in one line; undefined when it is all right again
+   * @param text a clause in one line; undefined when all is well again
    * @param remedy what to do about it, if it is a problem
    */
   set(name: string, text: string | undefined, remedy: Remedy | null = null): void {
@@ -45,7 +48,7 @@ export class Conditions {
     this.#write();
   }
 
-  /** Takes back everything: what it was said of has ended. */
+  /** Removes everything: the compute that it was about has ended. */
   clear(): void {
     this.#conditions.clear();
     this.#write();
@@ -61,12 +64,12 @@ export class Conditions {
       writeFileSync(temporary, JSON.stringify([...this.#conditions.values()]));
       renameSync(temporary, this.#path);
     } catch {
-      // A full disk, say. It is in the log too.
+      // A full disk, for example. It is in the log too.
     }
   }
 }
 
-/** What the supervisor has told; only of interest while it runs. */
+/** What the supervisor has reported; only meaningful while it runs. */
 export function readConditions(paths: ComputePaths): readonly Condition[] {
   let text: string;
   try {
@@ -78,7 +81,7 @@ export function readConditions(paths: ComputePaths): readonly Condition[] {
   try {
     return parse(ConditionsSchema, JSON.parse(text));
   } catch {
-    // A supervisor of another version wrote it.
+    // A supervisor of another version may have written it.
     return text.split("\n").filter((line) => line !== "").map((line) => ({ text: line, remedy: null }));
   }
 }

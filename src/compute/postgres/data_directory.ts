@@ -1,6 +1,6 @@
 /**
- * Makes a compute's data directory from a basebackup: a tar with everything but the configuration files.
- * Local data of an earlier run is never reused.
+ * Builds a compute's data directory from a basebackup: a tar with everything but the configuration
+ * files. Local data of an earlier run is never reused.
  */
 import { closeSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -12,19 +12,20 @@ import { RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import { type TarEntry, type TarHandler, TarReader } from "../../protocol/tar.ts";
 import type { BasebackupContent } from "../../protocol/management.ts";
 
-/** What is the user's, and what PostgreSQL keeps about statistics, stays. */
+/** The user's files stay, and so does what PostgreSQL keeps about statistics. */
 const STATISTICS = "pg_stat";
 const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", STATISTICS]);
 
 /**
- * A file that nobody can read, where a lazy compute's data directory has links. Backup tools leave links out without a word, and what
- * they make has no data; on this file they fail, with its name in their message.
+ * A file that nobody can read, placed where a lazy compute's data directory has links. Backup tools
+ * silently leave links out, and their backups have no data; on this file they fail, with its name
+ * in their message.
  */
 export const BACKUP_GUARD = "a_backup_needs_eager_storage_or_root";
 
 /**
- * What PostgreSQL puts into a data directory; and the list of a lazy compute's files, there from a start that was broken off. Other
- * files, certificates for example, are the user's.
+ * What PostgreSQL puts into a data directory, and the list of a lazy compute's files, which an
+ * interrupted start may have left. Other files, such as certificates, are the user's.
  */
 const OURS = new RegExp(
   "^(?:base|global|pg_.*|PG_VERSION|postmaster\\..*|backup_(?:label|manifest).*|tablespace_map.*|.*\\.signal|" +
@@ -44,9 +45,9 @@ export interface DataDirectoryProgress {
 }
 
 /**
- * The major of the PostgreSQL that a data directory is for.
+ * The PostgreSQL major of a data directory.
  *
- * @throws {ZenithError} `protocol` when Zenith does not run that one
+ * @throws {ZenithError} `protocol` when Zenith does not run that major
  */
 export function dataDirectoryMajor(pgdata: string): number {
   using directory = ForeignDirectory.open(pgdata);
@@ -63,7 +64,7 @@ function incomplete(what: string): ZenithError {
   return new ZenithError("protocol", `the basebackup is not a complete data directory: ${what}`);
 }
 
-/** Removes all that an earlier run left, but the configuration. */
+/** Removes everything that an earlier run left, except the configuration. */
 export function clearDataDirectory(pgdata: string): void {
   using directory = ForeignDirectory.open(pgdata);
   try {
@@ -77,13 +78,14 @@ export function clearDataDirectory(pgdata: string): void {
 }
 
 /**
- * Unpacks a basebackup as it arrives; at no time is more of it in memory than a chunk of the stream.
+ * Unpacks a basebackup as it arrives; never holds more of it in memory than a chunk of the stream.
  *
  * @param owner who the files are given to
  * @param onProgress called after every file
  * @param content what the basebackup was asked to hold
  * @returns how much it was
- * @throws {ZenithError} `protocol` when the tar is cut short or holds what a data directory may not, `disk_full`, `io`; errors of `tar` itself
+ * @throws {ZenithError} `protocol` when the tar is cut short or holds what a data directory may
+ *   not, `disk_full`, `io`; errors of `tar` itself
  */
 export async function unpackBasebackup(
   tar: AsyncIterable<Uint8Array>,
@@ -104,16 +106,16 @@ export async function unpackBasebackup(
   return files.written;
 }
 
-/** Makes the files and directories of a basebackup. */
+/** Creates the files and directories of a basebackup. */
 class FileWriter implements TarHandler {
   readonly #root: ForeignDirectory;
   readonly #owner: PgUser | undefined;
   readonly #onProgress: (progress: DataDirectoryProgress) => void;
   #files = 0;
   #bytes = 0;
-  /** Where the last file went: most often the next one goes there too. */
+  /** Where the last file went: the next one usually goes there too. */
   #directory: { readonly name: string; readonly opened: ForeignDirectory } | null = null;
-  /** The file that is being written; null between files, and in one that is not taken. */
+  /** The file that is being written; null between files, and in one that is skipped. */
   #file: { readonly fd: number; readonly path: string } | null = null;
 
   constructor(
@@ -136,7 +138,7 @@ class FileWriter implements TarHandler {
       if (name !== ".") this.#open(name);
       return;
     }
-    // Statistics are this compute's own: a basebackup's are not taken.
+    // Statistics are this compute's own: those of a basebackup are skipped.
     if (name.startsWith(`${STATISTICS}/`)) return;
     const slash = name.lastIndexOf("/");
     const directory = slash < 0 ? this.#root : this.#open(name.slice(0, slash));
@@ -144,7 +146,7 @@ class FileWriter implements TarHandler {
     this.#file = { fd, path: join(directory.path, name.slice(slash + 1)) };
   }
 
-  /** That directory and those above it, made if need be. */
+  /** Opens that directory, and creates it and its parents if necessary. */
   #open(name: string): ForeignDirectory {
     if (this.#directory?.name === name) return this.#directory.opened;
     let at = this.#root;
@@ -171,7 +173,7 @@ class FileWriter implements TarHandler {
     this.#onProgress(this.written);
   }
 
-  /** Closes everything, also a file that is not complete. */
+  /** Closes everything, even an incomplete file. */
   close(): void {
     this.#closeFile();
     this.#directory?.opened[Symbol.dispose]();
@@ -195,7 +197,10 @@ function writeAll(fd: number, bytes: Uint8Array, path: string): void {
   }
 }
 
-/** @throws {ZenithError} `protocol` when the name would lead out of the data directory or replace the configuration */
+/**
+ * @throws {ZenithError} `protocol` when the name would lead out of the data directory or replace
+ *   the configuration
+ */
 function safeRelativePath(name: string): string {
   const path = name.replace(/\/$/, "").replace(/^\.\//, "");
   const parts = path.split("/");

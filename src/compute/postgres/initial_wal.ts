@@ -1,3 +1,4 @@
+/** Completes the WAL segments of a lazy basebackup. */
 import { closeSync, ftruncateSync } from "node:fs";
 import { join } from "node:path";
 import { withIoErrors } from "../../common/errors.ts";
@@ -5,8 +6,8 @@ import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import { parseWalFileName } from "../../postgres/wal/page_header.ts";
 
 /**
- * A lazy basebackup has of the WAL segments that Postgres starts from what is in use. Makes them as long as Postgres wants them; the
- * rest takes no room on the disk.
+ * A lazy basebackup contains only the used part of the WAL segments that Postgres starts from.
+ * Extends them to the length that Postgres wants; the rest takes no room on the disk.
  *
  * @throws {ZenithError} `io`
  */

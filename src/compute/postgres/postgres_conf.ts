@@ -1,7 +1,7 @@
 /**
  * A compute's configuration. `compute.conf`, beside the data directory, says who it is and where it
- * listens; it goes on Postgres's command line. The files in the data directory are the user's
- * alone, for every backup and standby takes them along.
+ * listens; that goes on Postgres's command line. The files in the data directory are the user's
+ * alone, since every backup and standby takes them along.
  */
 import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ export interface ComputeIdentity {
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   readonly pageServer: HostPort;
-  /** The safekeepers that make its commits durable; with none the page server does. */
+  /** The safekeepers that make its commits durable; without any, the page server does. */
   readonly walAcceptors: readonly HostPort[];
   readonly port: number;
 }
@@ -29,8 +29,8 @@ export interface ComputeIdentity {
  *
  * The data directory is a cache, which the next start fetches anew: it needs no fsync and no full
  * page images. After a crash Postgres must not recover from a data directory that has torn pages
- * and no full page images: it ends, and is started afresh. And the slot of whoever makes commits
- * durable must never be given up: commits would wait for good.
+ * and no full page images: it ends, and is started afresh. And the slot of the party that makes
+ * commits durable must never be given up: commits would wait for ever.
  */
 export function forcedSettings(major: number): Record<string, string> {
   return {
@@ -42,31 +42,31 @@ export function forcedSettings(major: number): Record<string, string> {
   };
 }
 
-/** From this major on a slot is also given up when nobody has used it for some time. */
+/** From this major on, a slot is also given up when nobody has used it for some time. */
 const IDLE_SLOT_TIMEOUT_FROM = 18;
 
 const TIMELINE_SETTING = "zenith.zenith_timeline";
 
-/** Says at which LSN a compute looks at the past; not set on one that writes to its branch. */
+/** The LSN at which a compute reads the past; not set on one that writes to its branch. */
 const READ_ONLY_LSN_SETTING = "zenith.read_only_lsn";
 
 /**
- * What makes a compute one that looks at `lsn`: it can change nothing, and would wait for nobody if
- * it did.
+ * The settings of a compute that reads the past at `lsn`: it can change nothing, and would wait for
+ * nobody if it did.
  */
 export function readOnlySettings(lsn: Lsn): Record<string, string> {
   return {
     [READ_ONLY_LSN_SETTING]: formatLsn(lsn),
     default_transaction_read_only: "on",
-    // Its WAL is not the branch's: what it archived would have the name of a segment that is.
+    // Its WAL is not the branch's: what it archived would have the name of a segment of the branch.
     archive_mode: "off",
     synchronous_standby_names: "",
   };
 }
 
 /**
- * The LSN that a running compute looks at, from the command line that Postgres keeps with its data;
- * null when it writes.
+ * The LSN at which a running compute reads the past, from the command line that Postgres keeps with
+ * its data; null when it writes.
  */
 export function readOnlyLsn(pgdata: string): Lsn | null {
   const path = join(pgdata, "postmaster.opts");
@@ -82,20 +82,20 @@ export function readOnlyLsn(pgdata: string): Lsn | null {
 /** Longer socket paths don't fit `sockaddr_un.sun_path`, with `/.s.PGSQL.65535` at their end. */
 const SOCKET_DIR_MAX_LENGTH = 107 - "/.s.PGSQL.65535.lock".length;
 
-/** Whether a Postgres may have its Unix socket there. */
+/** Whether a Postgres can have its Unix socket there. */
 export function fitsSocketPath(socketDir: string): boolean {
   return Buffer.byteLength(socketDir) <= SOCKET_DIR_MAX_LENGTH;
 }
 
-/** A file of settings, which are lines that people write. */
+/** Files of settings are lines that people write. */
 const SETTINGS_FILE_MAX_BYTES = 1 << 20;
 
-/** A tenant may have put anything there: a link to what only root may read, a pipe. */
+/** A tenant may have put anything there: a link to what only root may read, or a pipe. */
 function readText(path: string): string {
   return new TextDecoder().decode(readForeignFile(path, SETTINGS_FILE_MAX_BYTES));
 }
 
-/** What is a compute's own, by lower-case name: no branch of it inherits that. */
+/** A compute's own settings, by lower-case name: its branches do not inherit them. */
 const OWN_SETTING = /^(?:port|listen_addresses|unix_socket_directories|zenith\..*)$/;
 
 /** The `compute.conf` of a new compute. */
@@ -143,11 +143,11 @@ host   replication  all           ::1/128        trust
 `;
 }
 
-/** Settings by lower-case name, as the last line that sets each says. */
+/** Settings by lower-case name; the last line that sets one counts. */
 export type Settings = ReadonlyMap<string, string>;
 
 /**
- * Reads lines of `name = value`, after `guc-file.l`: the `=` is optional, values may be quoted, `#`
+ * Reads lines of `name = value`, like `guc-file.l`: the `=` is optional, values may be quoted, `#`
  * begins a comment. `include` directives are not followed.
  */
 export function parseSettings(text: string, into: Map<string, string> = new Map()): Settings {
@@ -159,8 +159,8 @@ export function parseSettings(text: string, into: Map<string, string> = new Map(
 }
 
 /**
- * Character by character where it counts: the file is a tenant's, and one expression for the whole
- * line would take time that grows with the square of its length, and worse.
+ * Goes character by character where it counts: the file is a tenant's, and one regular expression
+ * for the whole line would take time that grows with the square of its length, or worse.
  */
 function parseSetting(line: string): { name: string; value: string } | undefined {
   const name = /^\s*([A-Za-z_][\w$.]*)/.exec(line);
@@ -175,7 +175,7 @@ function parseSetting(line: string): { name: string; value: string } | undefined
 }
 
 /**
- * The length of the quoted value that `text` begins with, quotes included; 0 when its end is
+ * The length of the quoted value at the start of `text`, quotes included; 0 when its end is
  * missing.
  */
 function quotedLength(text: string): number {
@@ -207,8 +207,8 @@ export function readSettings(pgdata: string): Settings {
 }
 
 /**
- * What is a compute's own: of `compute.conf`, or of an older compute's `postgresql.conf`, where it
- * was until version 0.1.
+ * A compute's own settings: from `compute.conf`, or from an older compute's `postgresql.conf`,
+ * where they were until version 0.1.
  *
  * @throws {ZenithError} `io`
  */
@@ -223,14 +223,13 @@ export function readComputeConf(paths: ComputePaths): Settings {
   return new Map([...readSettings(paths.pgdata)].filter(([name]) => OWN_SETTING.test(name)));
 }
 
-/** For the command line: what `compute.conf` says. */
+/** The content of `compute.conf`, for the command line. */
 export function ownSettings(settings: Settings): Record<string, string> {
   return Object.fromEntries([...settings].filter(([name]) => OWN_SETTING.test(name)));
 }
 
 /**
- * What an older `pg create` wrote about itself into `postgresql.conf`, besides what is {@link
- * OWN_SETTING}.
+ * What an older `pg create` wrote about itself into `postgresql.conf`, besides {@link OWN_SETTING}.
  */
 const FORMER_SETTING = /^(?:fsync|full_page_writes|synchronous_standby_names)$/;
 const FORMER_COMMENTS = new Set([
@@ -241,8 +240,7 @@ const FORMER_COMMENTS = new Set([
 ]);
 
 /**
- * Gives an older compute its `compute.conf`, and takes what is in there out of its
- * `postgresql.conf`.
+ * Gives an older compute its `compute.conf`, and removes those settings from its `postgresql.conf`.
  */
 export function separateComputeConf(paths: ComputePaths, user: PgUser | undefined): void {
   const text = readText(join(paths.pgdata, "postgresql.conf"));
@@ -284,7 +282,7 @@ export function setTimeline(paths: ComputePaths, timeline: TimelineId, user: PgU
   }
 }
 
-/** Of configuration files: passwords may be in them. */
+/** The mode of configuration files: passwords may be in them. */
 export const CONF_MODE = 0o600;
 
 /** @throws {ZenithError} `invalid_argument` when a compute can't run with what the user has set */
@@ -322,7 +320,7 @@ export function computeIdentity(settings: Settings, file: string): ComputeIdenti
 
 /**
  * Where TCP clients on this machine reach a Postgres with that `listen_addresses`; undefined when
- * it has none.
+ * they can't.
  */
 export function clientHost(settings: Settings): string | undefined {
   const [first = ""] = (settings.get("listen_addresses") ?? "localhost").split(",");
@@ -366,18 +364,18 @@ function parseAcceptors(text: string, file: string): HostPort[] {
   }
 }
 
-/** For a person: what to type to connect. */
+/** For people: what to type to connect. */
 export function connectHint(address: HostPort): string {
   return `psql "${connectionUri(address)}"`;
 }
 
-/** Whose session in which database; the superuser's in `postgres` when left out. */
+/** A session's user and database; the superuser in `postgres` by default. */
 export interface Session {
   readonly user?: string | undefined;
   readonly database?: string | undefined;
 }
 
-/** What any client connects to. */
+/** The URI that any client can use to connect. */
 export function connectionUri(address: HostPort, { user, database }: Session = {}): string {
   const encode = encodeURIComponent;
   return `postgres://${encode(user ?? ZENITH_SUPERUSER)}@${formatHostPort(address)}/${

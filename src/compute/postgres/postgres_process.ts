@@ -25,7 +25,7 @@ export interface PostgresProcessOptions {
   readonly install: PostgresLocation;
   readonly pgdata: string;
   readonly user: PgUser | undefined;
-  /** On its command line, where they win over all configuration files. */
+  /** For its command line, which overrides all configuration files. */
   readonly settings?: Readonly<Record<string, string>>;
   /** Its standard output and error are appended here. */
   readonly logFile: string;
@@ -33,10 +33,10 @@ export interface PostgresProcessOptions {
 
 export const LOG_MODE = 0o600;
 
-/** How often its log is looked at: clients decide how much is in there. */
+/** How often its log is checked: clients decide how much is in there. */
 const LOG_CHECK_MS = 10_000;
 
-/** How a postmaster is told to shut down: pmdie() in postmaster.c. */
+/** The signals that tell a postmaster how to shut down: pmdie() in postmaster.c. */
 const FAST_SHUTDOWN: NodeJS.Signals = "SIGINT";
 const IMMEDIATE_SHUTDOWN: NodeJS.Signals = "SIGQUIT";
 
@@ -44,8 +44,9 @@ const IMMEDIATE_SHUTDOWN: NodeJS.Signals = "SIGQUIT";
 const IMMEDIATE_SHUTDOWN_TIMEOUT_MS = 10_000;
 
 /**
- * A process of Postgres has crashed, and the postmaster has ended all others and itself. A stock postmaster would recover from its
- * data directory; a compute's has pages that were torn by the crash, and no full page images to mend them with.
+ * A process of Postgres has crashed, and the postmaster has ended all others and itself. A stock
+ * postmaster would recover from its data directory; a compute's has pages that the crash has torn,
+ * and no full page images to repair them.
  */
 export class PostgresCrashed extends ZenithError {
   override name = "PostgresCrashed";
@@ -54,7 +55,10 @@ export class PostgresCrashed extends ZenithError {
 /** A running postmaster. */
 export class PostgresProcess {
   readonly pid: number;
-  /** Resolves to an error that says how it ended; a {@link PostgresCrashed} when one of its children has crashed. */
+  /**
+   * Resolves to an error that says how it ended; a {@link PostgresCrashed} when one of its children
+   * has crashed.
+   */
   readonly ended: Promise<ZenithError>;
   readonly #child: ChildProcess;
   readonly #pgdata: string;
@@ -76,14 +80,14 @@ export class PostgresProcess {
   }
 
   /**
-   * Starts it; that it accepts connections is the caller's to find out.
+   * Starts it. The caller has to find out when it accepts connections.
    *
    * @throws {ZenithError} `io` when the program can't be run
    */
   static async start(options: PostgresProcessOptions): Promise<PostgresProcess> {
     let logFd: number;
     try {
-      // Statements are in it, and what they say, passwords too.
+      // The log contains statements, and what they say, passwords included.
       logFd = openSync(options.logFile, "a", LOG_MODE);
       fchmodSync(logFd, LOG_MODE);
     } catch (error) {
@@ -101,7 +105,7 @@ export class PostgresProcess {
         cwd: options.pgdata,
         env: postgresEnvironment(),
         stdio: ["ignore", logFd, logFd],
-        // A group of its own: Ctrl-C in a terminal is for us to hear, we tell Postgres.
+        // A process group of its own: Ctrl-C in a terminal is meant for us, and we tell Postgres.
         detached: true,
       });
       await new Promise<void>((resolve, reject) => {
@@ -121,8 +125,8 @@ export class PostgresProcess {
   }
 
   /**
-   * Tells it to end its sessions, send its last WAL and end. That takes until whoever is connected has all of it, for ever perhaps:
-   * it resolves when Postgres has ended or `signal` is aborted.
+   * Tells it to end its sessions, send its last WAL and end. That takes until its receivers have
+   * all of it, which may be for ever: resolves when Postgres has ended or `signal` is aborted.
    */
   async shutDown(signal: AbortSignal): Promise<void> {
     if (!this.#running) return;
@@ -138,7 +142,7 @@ export class PostgresProcess {
     });
   }
 
-  /** Ends it at once, harder when softer does not help, and waits until it is gone. */
+  /** Ends it at once, more forcefully if necessary, and waits until it is gone. */
   async end(): Promise<void> {
     if (await this.#signalAndWait(IMMEDIATE_SHUTDOWN, IMMEDIATE_SHUTDOWN_TIMEOUT_MS)) return;
     this.#child.kill("SIGKILL");
@@ -146,9 +150,11 @@ export class PostgresProcess {
   }
 
   /**
-   * Kills what a postmaster has left that was killed itself: its children go on until they notice, and must not outlive their files.
+   * Kills the children of a postmaster that was killed itself: they continue until they notice, and
+   * must not outlive their files.
    *
-   * @param whenKilled is called when all have been told: for those that wait in the kernel, and die when they needn't any more
+   * @param whenKilled called when all have been signalled: for those that wait in the kernel, and
+   *   die when they no longer have to
    */
   async endChildren(whenKilled: () => void): Promise<void> {
     assert(!this.#running, "the postmaster has ended");
@@ -169,8 +175,8 @@ export class PostgresProcess {
 }
 
 /**
- * A Postgres that lives on without its supervisor would not be connected to its page server again. setpriv(1), of util-linux,
- * has the kernel tell it when we die, even by SIGKILL.
+ * A Postgres that outlives its supervisor would not be connected to its page server again.
+ * setpriv(1), of util-linux, makes the kernel signal it when we die, even by SIGKILL.
  */
 function tiedToParent(program: string, args: string[]): { file: string; args: string[] } {
   const setpriv = findProgram("setpriv");
@@ -178,7 +184,10 @@ function tiedToParent(program: string, args: string[]): { file: string; args: st
   return { file: setpriv, args: ["--pdeathsig", "QUIT", "--", program, ...args] };
 }
 
-/** Waits `ms`, as long as that Postgres runs. @throws {ZenithError} how it ended, or why `signal` was aborted */
+/**
+ * Waits `ms`, as long as that Postgres runs. @throws {ZenithError} how it ended, or why `signal`
+ * was aborted
+ */
 export async function pauseWhileRunning(
   postmaster: PostgresProcess,
   ms: number,
@@ -192,7 +201,8 @@ export async function pauseWhileRunning(
 const POLL_MS = 25;
 
 /**
- * Ends a postmaster that an earlier supervisor has left in `pgdata`, so that nothing writes there while the directory is replaced.
+ * Ends a postmaster that an earlier supervisor has left in `pgdata`, so that nothing writes there
+ * while the directory is replaced.
  *
  * @returns whether there was one
  * @throws {ZenithError} `timeout`
@@ -214,10 +224,11 @@ export async function endOrphan(pgdata: string): Promise<boolean> {
 }
 
 /**
- * Kills every process of Postgres that works in `directory`, as all of them do, even if it was removed since.
+ * Kills every process of Postgres that works in `directory`, as all of them do, even if it was
+ * removed since.
  *
  * @param directory a data directory's real path
- * @returns whether there was any
+ * @returns whether there were any
  * @throws {ZenithError} `timeout`
  */
 async function endProcessesIn(directory: string, whenKilled: () => void = () => {}): Promise<boolean> {
@@ -235,14 +246,14 @@ async function endProcessesIn(directory: string, whenKilled: () => void = () => 
 }
 
 function processesIn(directory: string): number[] {
-  // What the kernel says of one that was removed: proc_pid_cwd(5).
+  // How the kernel names one that was removed: proc_pid_cwd(5).
   const names = new Set([directory, `${directory} (deleted)`]);
   return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
     try {
       return names.has(readlinkSync(`/proc/${pid}/cwd`)) &&
         basename(readlinkSync(`/proc/${pid}/exe`)).startsWith("postgres");
     } catch {
-      // It has ended, or is not ours to look at.
+      // It has ended, or we may not look at it.
       return false;
     }
   });
@@ -256,14 +267,16 @@ function kill(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** `postmaster.pid` has some eight short lines. */
+/** `postmaster.pid` has about eight short lines. */
 const PID_FILE_MAX_BYTES = 8192;
 
 function readPidFile(pgdata: string): string {
   return new TextDecoder().decode(readForeignFile(join(pgdata, "postmaster.pid"), PID_FILE_MAX_BYTES));
 }
 
-/** The process that `postmaster.pid` names, if that process works in this very directory, as postmasters do. */
+/**
+ * The process that `postmaster.pid` names, if it works in this very directory, as postmasters do.
+ */
 export function postmasterPid(pgdata: string): number | undefined {
   try {
     const pid = Number.parseInt(readPidFile(pgdata), 10);
@@ -273,11 +286,14 @@ export function postmasterPid(pgdata: string): number | undefined {
   }
 }
 
-/** Line 8 of `postmaster.pid` and what it says then: LOCK_FILE_LINE_PM_STATUS, PM_STATUS_READY (pidfile.h). */
+/**
+ * Line 8 of `postmaster.pid` and its content once ready: LOCK_FILE_LINE_PM_STATUS, PM_STATUS_READY
+ * (pidfile.h).
+ */
 const STATUS_LINE = 8;
 const STATUS_READY = "ready";
 
-/** Whether the postmaster `pid`, at work in `pgdata`, says that it lets clients in. */
+/** Whether the postmaster `pid`, which works in `pgdata`, says that it accepts clients. */
 export function acceptsConnections(pgdata: string, pid: number): boolean {
   let lines: string[];
   try {
@@ -288,29 +304,32 @@ export function acceptsConnections(pgdata: string, pid: number): boolean {
   return lines[0] === String(pid) && lines[STATUS_LINE - 1]?.trimEnd() === STATUS_READY;
 }
 
-/** A log that can't be cut now is cut later. */
+/** A log that can't be shortened now is shortened later. */
 function keepLogShort(file: string): void {
   try {
     cutLog(file);
   } catch {
-    // The disk is full, say.
+    // The disk is full, for example.
   }
 }
 
 const LOG_TAIL_BYTES = 16 << 10;
 
-/** What one postmaster has written to its log. */
+/** What one postmaster has written to the log. */
 interface OwnLog {
   readonly file: string;
-  /** Where it began: before are the words of earlier ones. */
+  /** Where it begins: earlier postmasters wrote what is before. */
   readonly from: number;
 }
 
-/** ExitPostmaster(1): what a running postmaster ends with when a child has crashed and `restart_after_crash` is off. */
+/**
+ * ExitPostmaster(1): the exit code of a running postmaster when a child has crashed and
+ * `restart_after_crash` is off.
+ */
 const CRASH_EXIT_CODE = 1;
 
 function describeEnd(code: number | null, signal: NodeJS.Signals | null, log: OwnLog): ZenithError {
-  // Who is killed says nothing; what is in the log then are its children's complaints about its death.
+  // A killed process says nothing; the log then has its children's complaints about its death.
   if (signal !== null) return new ZenithError("unavailable", `Postgres was ended by ${signal}`);
   if (code === 0) return new ZenithError("unavailable", "Postgres ended with exit code 0");
   const words = lastWords(logTail(log));
@@ -321,25 +340,31 @@ function describeEnd(code: number | null, signal: NodeJS.Signals | null, log: Ow
     : new ZenithError("unavailable", text, options);
 }
 
-/** Why a Postgres has ended, as its log says it. */
+/** Why a Postgres has ended, by its log. */
 export interface LastWords {
   readonly text: string;
-  /** What PostgreSQL itself says to do about it. */
+  /** PostgreSQL's own hint. */
   readonly hint?: string;
 }
 
-/** Of a log's lines those that say why Postgres ended: about the child that crashed first, or its last fatal error. */
+/**
+ * The lines of a log that say why Postgres ended: about the child that crashed first, or its last
+ * fatal error.
+ */
 export function lastWords(lines: readonly string[]): LastWords | undefined {
   const crash = lastCrash(lines);
   const fatal = lastFatal(lines);
-  // The startup process says why it ends, and the postmaster only that it did.
+  // The startup process says why it ends; the postmaster only says that it did.
   if (crash !== undefined && !(crash.startsWith("startup process") && fatal !== undefined)) {
     return { text: crash };
   }
   return fatal;
 }
 
-/** What the postmaster said about the child that crashed first: LogChildExit() in postmaster.c. It ends the others itself. */
+/**
+ * What the postmaster said about the child that crashed first: LogChildExit() in postmaster.c. It
+ * ends the others itself.
+ */
 function lastCrash(lines: readonly string[]): string | undefined {
   const line = lines.findLast((line) => /LOG: .*\(PID \d+\) (?:was terminated|exited with) /.test(line));
   return line?.replace(/^.*?LOG: */, "");
@@ -353,12 +378,12 @@ function logTail({ file, from }: OwnLog): string[] {
   }
 }
 
-/** What Postgres said last about why it ended. */
+/** The last thing that Postgres said about why it ended. */
 function lastFatal(lines: readonly string[]): LastWords | undefined {
   const last = lines.findLastIndex((line) => /(?:FATAL|PANIC):|^postgres: /.test(line));
   if (last < 0) return undefined;
   const words = [lines[last]];
-  // Of a wrong configuration file, an earlier line says what is wrong.
+  // For a wrong configuration file, an earlier line says what is wrong.
   const reason = lines.slice(0, last).findLast((line) => line.includes("LOG:"));
   if (reason !== undefined && words[0].endsWith("contains errors")) words.unshift(reason);
   const message = words.map((line) => line.replace(/^.*?(?:(?:FATAL|PANIC)|LOG): */, "")).join("; ");
@@ -370,7 +395,10 @@ function lastFatal(lines: readonly string[]): LastWords | undefined {
   };
 }
 
-/** A part of the message that begins in line `at`: its lines are the message's own, and go on behind tabs. */
+/**
+ * A part of the message that begins in line `at`: the message's own lines, which continue after
+ * tabs.
+ */
 function attached(lines: readonly string[], at: number, part: "DETAIL" | "HINT"): string | undefined {
   for (let i = at + 1; i < lines.length; i++) {
     if (!/^\t|(?:DETAIL|HINT|CONTEXT|STATEMENT|LOCATION|QUERY|BACKTRACE): /.test(lines[i])) return undefined;
@@ -383,13 +411,13 @@ function attached(lines: readonly string[], at: number, part: "DETAIL" | "HINT")
   return undefined;
 }
 
-/** The end of what a file holds from `from` on, at most `maxBytes`: a log may be larger than memory. */
+/** The end of a file from `from` on, at most `maxBytes`: a log may be larger than memory. */
 function readTail(file: string, from: number, maxBytes: number): string {
   const fd = openSync(file, "r");
   try {
     const bytes = new Uint8Array(maxBytes);
     const { size } = fstatSync(fd);
-    // It was cut since when it is shorter than it was.
+    // If it is shorter than it was, it has been cut since.
     const length = readSync(fd, bytes, 0, maxBytes, Math.max(from > size ? 0 : from, size - maxBytes));
     return new TextDecoder().decode(bytes.subarray(0, length));
   } finally {

@@ -1,3 +1,4 @@
+/** Reads files that a tenant may have replaced. */
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import { ZenithError } from "../../common/errors.ts";
@@ -8,10 +9,11 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
 const MAX_BYTES = 256 << 20;
 
 /**
- * Reads a whole file of a data directory, which its tenant may have replaced: a link is not followed, a pipe not waited for. It
- * does not block, for of a lazy compute the bytes may come through this very process.
+ * Reads a whole file of a data directory that its tenant may have replaced: it follows no link and
+ * waits for no pipe. It does not block, because a lazy compute's bytes may come through this very
+ * process.
  *
- * @throws what opening it fails with; {@link ZenithError} `io` when it is no file, or too long
+ * @throws what opening it fails with; {@link ZenithError} `io` when it is not a file, or too long
  */
 export async function readTenantFile(path: string): Promise<Uint8Array> {
   const file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);

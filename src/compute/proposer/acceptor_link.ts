@@ -1,3 +1,4 @@
+/** The proposer's connection to one safekeeper. */
 import { errorMessage } from "../../common/errors.ts";
 import { formatHostPort, type HostPort } from "../../common/host_port.ts";
 import type { Logger } from "../../process/log.ts";
@@ -21,7 +22,7 @@ export interface AcceptorLinkHandler {
   disconnected(): void;
 }
 
-/** The connection to one safekeeper, made again whenever it is lost. */
+/** The connection to one safekeeper, remade whenever it is lost. */
 export class AcceptorLink {
   readonly address: HostPort;
   readonly #handler: AcceptorLinkHandler;
@@ -29,7 +30,7 @@ export class AcceptorLink {
   readonly #abort = new AbortController();
   #client: PgClient | undefined;
   #copy: CopyBoth | undefined;
-  /** Why the connection that there is was dropped by us. */
+  /** Why we dropped the present connection. */
   #resetFor: string | undefined;
   /** Why the last connection failed, so that it is logged once. */
   #problem = "";
@@ -52,7 +53,7 @@ export class AcceptorLink {
     return this.#problem;
   }
 
-  /** Drops the connection; another one is made. */
+  /** Drops the connection; a new one is made. */
   reset(reason: string): void {
     this.#resetFor = reason;
     this.#client?.destroy();
@@ -94,7 +95,7 @@ export class AcceptorLink {
       this.#copy = copy;
       const running = copy.run({
         onData: (bytes, off, len) => {
-          // An answer proves more than a connection: only now is it in order.
+          // An answer proves more than a connection: only now all is well.
           this.#problem = "";
           onConnected();
           this.#handler.message(decodeAcceptorMessage(bytes, off, len));

@@ -1,3 +1,4 @@
+/** How far a compute's commits are durable. */
 import type { Lsn } from "../../common/lsn.ts";
 
 /** How far commits are durable, and what may keep them from getting further. */
@@ -5,13 +6,16 @@ export interface CommitProgress {
   /** What Postgres has written, as far as is known. */
   readonly writtenLsn: Lsn;
   readonly durableLsn: Lsn;
-  /** How far parts of a record that has not ended are durable, where that is known: of a long one they show that nothing stands still. */
+  /**
+   * How far parts of an unfinished record are durable, where that is known: with a long record they
+   * show that there is progress.
+   */
   readonly partsLsn?: Lsn;
-  /** Whether a whole record is not durable. */
+  /** Whether a whole record is not durable yet. */
   readonly waits: boolean;
-  /** Whether Postgres's WAL gets to whoever makes it durable. */
+  /** Whether Postgres's WAL reaches the party that makes it durable. */
   readonly connected: boolean;
-  /** Who that is. */
+  /** Which party that is. */
   readonly who: string;
   /** What is known to be wrong, as clauses. */
   readonly obstacles: readonly string[];

@@ -1,3 +1,4 @@
+/** Fetches WAL that the proposer no longer has in memory. */
 import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
@@ -12,10 +13,10 @@ import { connectServer, connectWalSource } from "../../protocol/connect.ts";
 
 const TIMEOUT_MS = 10_000;
 
-/** Postgres must not take a fetch for its synchronous standby. */
+/** Postgres must not mistake a fetch for its synchronous standby. */
 const FETCH_NAME = "walproposer_fetch";
 
-/** WAL to be read: [from, to). */
+/** WAL to read: [from, to). */
 export interface FetchRange {
   readonly from: Lsn;
   readonly to: Lsn;
@@ -33,8 +34,9 @@ export interface FetchSource {
 /**
  * Reads WAL of a term from one safekeeper, for another that lacks it.
  *
- * @returns from `from` on, at least a byte, less than up to `to` where the connection ends before
- * @throws {ZenithError} when nothing comes within 10 s; what the safekeeper says against it; `signal`'s reason
+ * @returns from `from` on at least a byte, and less than up to `to` if the connection ends before
+ * @throws {ZenithError} when nothing arrives within 10 s; why the safekeeper refuses; `signal`'s
+ *   reason
  */
 export function fetchFromSafekeeper(source: FetchSource, range: FetchRange): Promise<Uint8Array> {
   const { safekeeper, tenant, timeline, term } = source;
@@ -48,7 +50,7 @@ export function fetchFromSafekeeper(source: FetchSource, range: FetchRange): Pro
 }
 
 /**
- * Reads WAL that is not committed from the local Postgres, for a safekeeper that lacks it.
+ * Reads uncommitted WAL from the local Postgres, for a safekeeper that lacks it.
  *
  * @param connstr of Postgres
  * @returns as {@link fetchFromSafekeeper}

@@ -1,7 +1,8 @@
 /**
- * The writer of a timeline's WAL, beside Postgres: wins an election among the safekeepers, brings a quorum of them to one log,
- * then passes on what Postgres streams, and acknowledges to it what the quorum has made durable. The decisions are made in
- * `src/consensus/proposer.ts`; here their effects are carried out, and the clock is watched.
+ * The writer of a timeline's WAL, beside Postgres: wins an election among the safekeepers, brings a
+ * quorum of them to one log, then passes on what Postgres streams, and acknowledges what the quorum
+ * has made durable. `src/consensus/proposer.ts` makes the decisions; this file carries out their
+ * effects and watches the clock.
  */
 import { randomBytes } from "node:crypto";
 import { assert } from "../../common/assert.ts";
@@ -40,22 +41,24 @@ import { WalWindow } from "./wal_window.ts";
 
 const ELECTION_TIMEOUT_MIN_MS = 500;
 const ELECTION_TIMEOUT_SPREAD_MS = 500;
-/** How long a quorum may stay away before the start is given up. */
+/** How long a quorum may be missing before the start is given up. */
 const ELECT_TIMEOUT_DEFAULT_MS = 60_000;
 
 const WATCH_INTERVAL_MS = 1_000;
-/** A safekeeper that owes an answer for so long is taken for dead: the connection is made anew. */
+/** A safekeeper that owes an answer for this long counts as dead: the connection is remade. */
 const ANSWER_TIMEOUT_MS = 10_000;
-/** One that owes an answer for so long is told of when commits wait. */
+/** A safekeeper that owes an answer for this long is reported when commits wait. */
 const SILENT_MS = 2_000;
 
 const FETCH_RETRY_MS = 500;
 
-/** WAL that is kept in memory behind the quorum's position, for safekeepers that lag a little. */
+/** WAL that is kept in memory below the quorum's position, for safekeepers that lag a little. */
 const WINDOW_KEEP_BYTES = 16 << 20;
-/** Trimmed in steps. */
+/** The window is trimmed in steps of this size. */
 const WINDOW_TRIM_BYTES = 4 << 20;
-/** WAL that no quorum has durably: above this Postgres is held back, below the second it goes on. */
+/**
+ * WAL that no quorum has durably: above this Postgres is held back, below the second it continues.
+ */
 const UNSETTLED_MAX_BYTES = 64 << 20;
 const UNSETTLED_LOW_BYTES = 32 << 20;
 assert(
@@ -63,7 +66,10 @@ assert(
   "acceptors have enough to do while Postgres is held back",
 );
 
-/** How long safekeepers wait to hear what was committed when no more WAL comes that says it; readers see it then. */
+/**
+ * How long safekeepers wait to hear what was committed when no more WAL brings that news; readers
+ * see it then.
+ */
 const NEWS_DELAY_MS = 10;
 
 type AppendEffect = Extract<ProposerEffect, { type: "append" }>;
@@ -77,14 +83,19 @@ export interface WalProposerOptions {
   readonly pgVersion: number;
   /** wal_segment_size in bytes. */
   readonly segmentSize: number;
-  /** Where the timeline's WAL begins when no safekeeper has any: what the page server has of it. */
+  /**
+   * Where the timeline's WAL begins if no safekeeper has any: at the end of the page server's copy.
+   */
   readonly timelineStartLsn: Lsn;
   /**
-   * The last term in which this compute has asked for votes; null at its first start. One that starts again by itself, after a
-   * crash, gives way to a compute that was elected meanwhile.
+   * The last term in which this compute asked for votes; null at its first start. A compute that
+   * starts again by itself, after a crash, gives way to one that was elected meanwhile.
    */
   readonly lastTerm?: number | null;
-  /** Another compute has taken over: Postgres must be stopped at once. Called at most once, after {@link elect}. */
+  /**
+   * Another compute has taken over: Postgres must be stopped at once. Called at most once, after
+   * {@link elect}.
+   */
   onFenced(error: ZenithError): void;
   readonly logger: Logger;
   readonly electTimeoutMs?: number;
@@ -92,7 +103,7 @@ export interface WalProposerOptions {
 
 export interface Election {
   readonly term: number;
-  /** Where Postgres goes on: everything below is on a quorum, and there is nothing above. */
+  /** Where Postgres continues: everything below is on a quorum, and nothing exists above. */
   readonly startLsn: Lsn;
 }
 
@@ -105,7 +116,7 @@ export interface AcceptorStatus {
   readonly problem: string;
 }
 
-/** How the words begin that say that a newer compute writes to the timeline. */
+/** The beginning of the message that a newer compute writes to the timeline. */
 export const TAKEN_OVER = "another compute has taken over timeline";
 
 export class WalProposer {
@@ -113,11 +124,14 @@ export class WalProposer {
   readonly #logger: Logger;
   readonly #state: ProposerState;
   readonly #links: AcceptorLink[] = [];
-  /** When each acceptor last answered, or was last asked the first thing that it has not answered. */
+  /**
+   * When each acceptor last answered, or when it was asked the first question that it has not
+   * answered.
+   */
   readonly #answeredAt: number[];
   /** Acceptors that can't take part in elections until somebody repairs them. */
   readonly #lost = new Set<number>();
-  /** What each acceptor is still to be told besides WAL: an append without bytes. */
+  /** What each acceptor still has to hear besides WAL: an append without bytes. */
   readonly #news = new Map<number, AppendEffect>();
   #newsTimer: ReturnType<typeof setTimeout> | undefined;
   #window: WalWindow | undefined;
@@ -125,7 +139,7 @@ export class WalProposer {
   #watchTimer: ReturnType<typeof setInterval> | undefined;
   #elected: { resolve(): void; reject(error: unknown): void } | undefined;
   #source: WalSource | undefined;
-  /** Of the local Postgres, once it runs. */
+  /** The local Postgres's connection string, once it runs. */
   #connstr: string | undefined;
   #advancePlanned = false;
   readonly #abort = new AbortController();
@@ -154,7 +168,7 @@ export class WalProposer {
     return this.#state.commitLsn;
   }
 
-  /** What the page server has made durable, as far as the safekeepers have told. */
+  /** What the page server has made durable, as far as the safekeepers have reported. */
   get remoteConsistentLsn(): Lsn {
     return this.#state.remoteConsistentLsn;
   }
@@ -172,7 +186,10 @@ export class WalProposer {
     }));
   }
 
-  /** How far commits are, and whose fault it may be that they don't get further. After {@link start}. */
+  /**
+   * How far commits are durable, and who may keep them from getting further. Call after
+   * {@link start}.
+   */
   progress(): CommitProgress {
     const { commitLsn, peers } = this.#state;
     const source = this.#source!;
@@ -190,7 +207,7 @@ export class WalProposer {
       writtenLsn,
       durableLsn: commitLsn,
       partsLsn: settledLsn(this.#state),
-      // What ends at a page's end may end amid a record; safekeepers confirm whole ones.
+      // What ends at a page's end may end within a record; safekeepers confirm whole ones.
       waits: writtenLsn > commitLsn &&
         (reachable < needed || !source.streaming || pageOffset(writtenLsn) !== 0),
       connected: source.streaming,
@@ -210,9 +227,11 @@ export class WalProposer {
   }
 
   /**
-   * Wins an election and brings a quorum of safekeepers to one log. Computes that were elected before are fenced by it.
+   * Wins an election and brings a quorum of safekeepers to one log. This fences computes that were
+   * elected before.
    *
-   * @throws {ZenithError} `unavailable` when there is no quorum in time; `conflict` when another compute was elected meanwhile
+   * @throws {ZenithError} `unavailable` when there is no quorum in time; `conflict` when another
+   *   compute was elected meanwhile
    */
   async elect(): Promise<Election> {
     assert(this.#links.length === 0, "a proposer is elected once");
@@ -250,8 +269,8 @@ export class WalProposer {
   }
 
   /**
-   * Streams WAL from Postgres, from the start of the term on, until {@link stop}; connects again whenever that connection is lost.
-   * Returns when the first connection streams.
+   * Streams WAL from Postgres, from the start of the term on, until {@link stop}; reconnects
+   * whenever that connection is lost. Returns when the first connection streams.
    *
    * @param connstr of the local Postgres
    * @throws {ZenithError} what the first connection failed with
@@ -270,7 +289,7 @@ export class WalProposer {
     await this.#source.start();
   }
 
-  /** Ends all connections. What was not committed may be lost, or not: the next election decides. */
+  /** Ends all connections. What was not committed may be lost or not: the next election decides. */
   async stop(): Promise<void> {
     this.#sendNews();
     if (!this.#abort.signal.aborted) {
@@ -291,7 +310,8 @@ export class WalProposer {
       this.#step({ type: "message", peer, message });
       this.#lost.delete(peer);
     } catch (error) {
-      // Waiting does not help where the operator must: with a quorum of such there is nothing to wait for.
+      // Waiting does not help where an operator has to act: with a quorum of such safekeepers there
+      // is nothing to wait for.
       if (error instanceof ZenithError && error.kind === "conflict") this.#lost.add(peer);
       const count = this.#options.acceptors.length;
       if (count - this.#lost.size < quorumOf(count)) this.#elected?.reject(error);
@@ -301,7 +321,8 @@ export class WalProposer {
 
   #step(event: ProposerEvent): void {
     for (const effect of stepProposer(this.#state, event)) this.#carryOut(effect);
-    // Only behind all effects: they may refer to what is dropped here, and what is resumed may bring the next event.
+    // Only after all effects: they may refer to what is dropped here, and what is resumed may bring
+    // the next event.
     if (this.#window === undefined || this.#state.commitLsn === INVALID_LSN) return;
     this.#trimWindow(this.#window);
     const unsettled = this.#window.endLsn - settledLsn(this.#state);
@@ -336,7 +357,10 @@ export class WalProposer {
     }
   }
 
-  /** Under load the next WAL says what was committed before: a message and a wakeup less for every commit and safekeeper. */
+  /**
+   * Under load, the next WAL says what was committed before: that saves a message and a wakeup for
+   * every commit and safekeeper.
+   */
   #append(effect: AppendEffect): void {
     if (effect.endLsn > effect.beginLsn) {
       this.#news.delete(effect.peer);
@@ -374,7 +398,10 @@ export class WalProposer {
     this.#step({ type: "localTrimmed", startLsn: below });
   }
 
-  /** Whether an acceptor's term is another compute's, for which this one does not campaign. */
+  /**
+   * Whether an acceptor's term belongs to another compute, against which this one does not
+   * campaign.
+   */
   #givesWayTo(term: number): boolean {
     const { lastTerm = null } = this.#options;
     return this.#state.phase === "campaigning" && lastTerm !== null && term > Math.max(lastTerm, this.term);
@@ -464,7 +491,7 @@ export class WalProposer {
     if (source !== POSTGRES) {
       return fetchFromSafekeeper({ safekeeper: acceptors[source], tenant, timeline, term }, range);
     }
-    // Before it is started nothing can be missing that is not committed.
+    // Before the start, nothing uncommitted can be missing.
     if (this.#connstr === undefined) {
       return Promise.reject(new ZenithError("unavailable", "Postgres is not there yet"));
     }
@@ -484,7 +511,8 @@ export class WalProposer {
     window.append(bytes, off, len);
     const source = this.#source!;
     if (!source.paused && window.endLsn - settledLsn(this.#state) > UNSETTLED_MAX_BYTES) source.pause();
-    // What one read of the socket has brought leaves in one message, however many Postgres has made of it.
+    // What one read of the socket has brought leaves in one message, however many messages Postgres
+    // made of it.
     if (this.#advancePlanned) return;
     this.#advancePlanned = true;
     queueMicrotask(() => {

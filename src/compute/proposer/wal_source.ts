@@ -1,3 +1,4 @@
+/** Receives the local Postgres's WAL, as its synchronous standby. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { noteShortLived } from "../../common/garbage.ts";
 import type { Logger } from "../../process/log.ts";
@@ -13,7 +14,7 @@ import {
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { connectWalSource } from "../../protocol/connect.ts";
 
-/** The name under which Postgres knows the proposer: for synchronous_standby_names. */
+/** The name by which Postgres knows the proposer: for synchronous_standby_names. */
 export const WAL_PROPOSER_NAME = "walproposer";
 
 /** The slot that keeps WAL at Postgres while the proposer is not connected. */
@@ -24,18 +25,24 @@ const RECONNECT_MS = 200;
 export interface WalSourceOptions {
   /** Connection string of the local Postgres. */
   readonly connstr: string;
-  /** pg_control's system identifier: another Postgres's WAL is not taken. */
+  /** pg_control's system identifier: WAL of another Postgres is refused. */
   readonly systemId: bigint;
   /** What is confirmed from the start. */
   readonly confirmedLsn: Lsn;
-  /** Where a connection that is made now is to go on. */
+  /** Where a new connection must continue. */
   nextLsn(): Lsn;
-  /** WAL at `lsn`: `bytes[off, off + len)`, overwritten after the call. What it throws ends the connection. */
+  /**
+   * WAL at `lsn`: `bytes[off, off + len)`, overwritten after the call. What it throws ends the
+   * connection.
+   */
   onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void;
   readonly logger: Logger;
 }
 
-/** Postgres as the proposer sees it: its WAL, as to a synchronous standby, over a connection that is made again whenever it is lost. */
+/**
+ * Postgres as the proposer sees it: its WAL, sent as to a synchronous standby, over a connection
+ * that is remade whenever it is lost.
+ */
 export class WalSource {
   readonly #options: WalSourceOptions;
   readonly #stopping = new AbortController();
@@ -52,36 +59,42 @@ export class WalSource {
     this.#confirmedLsn = options.confirmedLsn;
   }
 
-  /** Returns when the first connection streams. @throws {ZenithError} what it failed with instead; `conflict` for another Postgres */
+  /**
+   * Returns when the first connection streams.
+   *
+   * @throws {ZenithError} what it failed with instead; `conflict` for another Postgres
+   */
   async start(): Promise<void> {
     const { ended } = await this.#connect();
     this.#running = this.#keepStreaming(ended);
   }
 
-  /** Ends the connection for good. Nothing is received from the call on. */
+  /** Ends the connection for good. Nothing is received after the call. */
   async stop(): Promise<void> {
     this.#stopping.abort(new ZenithError("unavailable", "the proposer was stopped"));
     this.#client?.destroy();
     await this.#running;
   }
 
-  /** Tells Postgres that everything below `lsn` is durable: it may say so of its commits. */
+  /**
+   * Tells Postgres that everything below `lsn` is durable, so that it may acknowledge its commits.
+   */
   confirm(lsn: Lsn): void {
     this.#confirmedLsn = lsn;
     this.#stream?.standbyStatusUpdate(lsn, lsn, lsn);
   }
 
-  /** Whether Postgres's WAL comes. */
+  /** Whether Postgres's WAL is arriving. */
   get streaming(): boolean {
     return this.#stream !== undefined;
   }
 
-  /** Why it does not; empty while it does. */
+  /** Why it is not; empty while it is. */
   get problem(): string {
     return this.#problem;
   }
 
-  /** What Postgres has written, as it has said last. */
+  /** What Postgres has written, by its last report. */
   get writtenLsn(): Lsn {
     return this.#writtenLsn;
   }
@@ -91,7 +104,10 @@ export class WalSource {
     return this.#paused;
   }
 
-  /** Holds Postgres back: its WAL stays with it until {@link resume}, or until the connection is made anew. */
+  /**
+   * Holds Postgres back: its WAL stays with it until {@link resume}, or until the connection is
+   * remade.
+   */
   pause(): void {
     this.#paused = true;
     this.#stream?.copy.pause();
@@ -121,7 +137,7 @@ export class WalSource {
     }
   }
 
-  /** A keepalive names what was sent, IDENTIFY_SYSTEM what was written. */
+  /** A keepalive says what was sent, IDENTIFY_SYSTEM what was written. */
   #note(lsn: Lsn): void {
     if (lsn > this.#writtenLsn) this.#writtenLsn = lsn;
   }

@@ -1,3 +1,4 @@
+/** The proposer's WAL in memory. */
 import { assert } from "../../common/assert.ts";
 import type { Lsn } from "../../common/lsn.ts";
 
@@ -6,7 +7,7 @@ const CHUNK_BYTES = 1 << 20;
 /** Spare chunks that are kept for reuse. */
 const SPARE_MAX = 8;
 
-/** The newest stretch of a WAL stream, in memory: appended at its end, dropped from its start. */
+/** The newest part of a WAL stream, in memory: appended at its end, dropped from its start. */
 export class WalWindow {
   #startLsn: Lsn;
   #endLsn: Lsn;
@@ -42,7 +43,7 @@ export class WalWindow {
     }
   }
 
-  /** Copies `len` bytes from `lsn` on into `into[off..]`; they must be there. */
+  /** Copies `len` bytes from `lsn` on to `into[off..]`; they must be in the window. */
   copy(lsn: Lsn, into: Uint8Array, off: number, len: number): void {
     assert(lsn >= this.#startLsn && lsn + len <= this.#endLsn, "the window holds what is asked of it");
     let done = 0;

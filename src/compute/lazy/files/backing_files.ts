@@ -1,3 +1,4 @@
+/** The overlay's files on disk. */
 import { closeSync, constants, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemErrorCode } from "../../../common/errors.ts";
@@ -5,9 +6,9 @@ import { systemErrorCode } from "../../../common/errors.ts";
 const FILE_MODE = 0o600;
 
 /**
- * The overlay's files: one per inode that has data of its own, named by the inode's number in one flat directory. Names, renames
- * and links are none of its business. The descriptor that was opened first is closed when there are
- * too many.
+ * The overlay's files: one per inode that has data of its own, named by the inode's number in one
+ * flat directory. Names, renames and links don't concern it. When too many descriptors are open,
+ * the one that was opened first is closed.
  */
 export class BackingFiles {
   readonly #directory: string;
@@ -20,12 +21,14 @@ export class BackingFiles {
     this.#maxOpen = maxOpen;
   }
 
-  /** A descriptor for reading and writing; the file is made if it isn't there. Valid until the next call. */
+  /**
+   * A descriptor for reading and writing; creates the file if necessary. Valid until the next call.
+   */
   fd(id: number): number {
     return this.#open.get(id) ?? this.#openFile(id, constants.O_RDWR | constants.O_CREAT);
   }
 
-  /** As {@link fd}, but -1 when there is no such file: nothing was ever written to it. */
+  /** Like {@link fd}, but -1 when there is no such file: nothing was ever written to it. */
   existingFd(id: number): number {
     const fd = this.#open.get(id);
     if (fd !== undefined) return fd;
@@ -60,7 +63,7 @@ export class BackingFiles {
     closeSync(fd);
   }
 
-  /** Where the data of an inode is. */
+  /** Where the data of an inode is stored. */
   path(id: number): string {
     return join(this.#directory, String(id));
   }

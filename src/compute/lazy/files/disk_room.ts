@@ -1,34 +1,48 @@
+/** Refuses writes before the overlay's disk is full. */
 import { readFileSync, statfsSync } from "node:fs";
 import { pendingWrite } from "../fuse/pending_write.ts";
 
-/** What is kept free for pages that the kernel has accepted and not yet written back; of a small disk an eighth. */
+/**
+ * How much is kept free for pages that the kernel has accepted and not yet written back; at most an
+ * eighth of a small disk.
+ */
 const RESERVE_BYTES = 64 << 20;
 const RESERVE_SHARE = 8;
 
-/** Of that, the rest is for blocks that a file has and the overlay has not yet: Postgres may have to write one back to read another. */
+/**
+ * The share of that which is left for blocks that a file has and the overlay does not have yet:
+ * Postgres may have to write one back in order to read another.
+ */
 const OVERWRITE_SHARE = 0.25;
 
-/** Before there is room again, so that not every megabyte that comes and goes is news. */
+/**
+ * How much more must be free before there is room again, so that not every megabyte that comes and
+ * goes is reported.
+ */
 const CLEARLY_MORE = 1.25;
 
-/** After so much more in the overlay the disk is looked at again. */
+/** The disk is checked again after the overlay has grown by this much. */
 const CHECK_BYTES = 1 << 20;
 
-/** Processes of Postgres that write back what its buffers hold and make no file longer; not every supervisor may see what they are at. */
+/**
+ * Processes of Postgres that write back what its buffers hold and extend no file. Not every
+ * supervisor may see what they are doing.
+ */
 const WRITES_BACK = /^postgres: (?:.*: )?(?:checkpointer|background writer|startup)/;
 
 export interface DiskRoomOptions {
-  /** Free space of the overlay's disk in proportion to what is kept free: {@link freeShare}. */
+  /** Free space of the overlay's disk relative to what is kept free: {@link freeShare}. */
   readonly freeShare: () => number;
-  /** Gives up what can be had again. @returns whether that was anything */
+  /** Gives up what can be fetched again. @returns whether there was anything */
   readonly reclaim: () => boolean;
-  /** There is no room any more, or there is again. */
+  /** There is no more room, or there is room again. */
   readonly onChange: (isLow: boolean) => void;
 }
 
 /**
- * Whether the overlay's disk has room for more. The kernel's write-back cache accepts a write long before it gets here, where it is too late to
- * refuse it; so more is refused while there is still room for what has been accepted.
+ * Whether the overlay's disk has room for more. The kernel's write-back cache accepts a write long
+ * before it gets here, where it is too late to refuse it. So further writes are refused while there
+ * is still room for what has been accepted.
  */
 export class DiskRoom {
   readonly #options: DiskRoomOptions;
@@ -43,13 +57,13 @@ export class DiskRoom {
     return this.#isLow;
   }
 
-  /** So much has been put into the overlay. */
+  /** This much was added to the overlay. */
   note(bytes: number): void {
     this.#uncheckedBytes += bytes;
     if (this.#uncheckedBytes >= CHECK_BYTES) this.check();
   }
 
-  /** Looks at the disk. @returns whether it is low */
+  /** Checks the disk. @returns whether it is low */
   check(): boolean {
     this.#uncheckedBytes = 0;
     const { freeShare, reclaim, onChange } = this.#options;
@@ -62,15 +76,15 @@ export class DiskRoom {
     return isLow;
   }
 
-  /** Whether a new file is refused, or one that is made longer without being written to. */
+  /** Whether to refuse a new file, or extending one without writing to it. */
   refusesFiles(): boolean {
     return this.#isLow && this.check();
   }
 
   /**
-   * Whether the write that the process `pid` is at is refused.
+   * Whether to refuse the write that the process `pid` is making.
    *
-   * @param has whether the overlay has that part of the file, so that to write it takes no more room
+   * @param has whether the overlay has that part of the file, so that writing it takes no more room
    */
   refusesWrite(pid: number, has: (offset: number, bytes: number) => boolean): boolean {
     if (!this.#isLow || writesBack(pid) || !this.check()) return false;
@@ -80,7 +94,7 @@ export class DiskRoom {
   }
 }
 
-/** Free space of the disk that `directory` is on, in proportion to what is kept free. */
+/** Free space of the disk that holds `directory`, relative to what is kept free. */
 export function freeShare(directory: string): number {
   const { bavail, blocks, bsize } = statfsSync(directory);
   return bavail * bsize / Math.min(RESERVE_BYTES, blocks * bsize / RESERVE_SHARE);

@@ -1,3 +1,4 @@
+/** Watches how full the overlay's disk is. */
 import { statfs } from "node:fs/promises";
 import type { Logger } from "../../../process/log.ts";
 import type { Conditions } from "../../postgres/conditions.ts";
@@ -5,7 +6,10 @@ import { limitDirtyPages, type Mount } from "../fuse/mount.ts";
 
 const INTERVAL_MS = 1_000;
 
-/** With less than that the kernel is told to hold few dirty pages: it could accept more than there is room for. */
+/**
+ * With less free than this the kernel is told to hold few dirty pages: it could accept more than
+ * there is room for.
+ */
 const NEARLY_FULL_BYTES = 2 * (1 << 30);
 
 export interface DiskWatchOptions {
@@ -14,11 +18,11 @@ export interface DiskWatchOptions {
   readonly mounted: Mount;
   readonly conditions: Conditions;
   readonly log: Logger;
-  /** Has the serving thread look at the disk. */
+  /** Makes the serving thread check the disk. */
   readonly look: () => void;
 }
 
-/** Keeps an eye on how full the overlay's disk is. */
+/** Watches how full the overlay's disk is. */
 export class DiskWatch {
   readonly #options: DiskWatchOptions;
   readonly #timer: NodeJS.Timeout;
@@ -31,7 +35,7 @@ export class DiskWatch {
     this.#timer = setInterval(() => void this.#check(), INTERVAL_MS).unref();
   }
 
-  /** The serving thread refuses to take more, or does not any more. */
+  /** The serving thread refuses to take more, or no longer does. */
   setLow(isLow: boolean): void {
     this.#isLow = isLow;
     const { conditions, directory, log } = this.#options;
@@ -55,7 +59,7 @@ export class DiskWatch {
       this.#isNearlyFull = isNearlyFull;
       if (this.#isLow) look();
     } catch {
-      // The overlay or its mount has been removed: this is the end.
+      // The overlay or its mount has been removed: stop watching.
     }
   }
 }

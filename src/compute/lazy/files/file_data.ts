@@ -1,3 +1,4 @@
+/** The content of a lazy compute's files. */
 import { ftruncateSync, readSync, writeSync } from "node:fs";
 import { assert } from "../../../common/assert.ts";
 import { ioError, systemErrorCode, ZenithError } from "../../../common/errors.ts";
@@ -12,11 +13,12 @@ import { Presence, UNIT_BYTES } from "./presence.ts";
 const NOTHING_MISSING: readonly number[] = [];
 
 /**
- * What files contain: a relation file's bytes are the page server's where this compute has neither written nor kept them, the
- * overlay's everywhere else. What the overlay has never seen of its own part is zeros.
+ * The content of files. A relation file's bytes come from the page server where this compute has
+ * neither written nor kept them, and from the overlay everywhere else. Parts of the overlay that
+ * were never written read as zeros.
  *
- * Failures of the overlay's disk are thrown as they are and are the end of the compute: the kernel has dropped the data that it
- * wrote back, and to go on would mean to read something older later.
+ * Failures of the overlay's disk are thrown unchanged and end the compute: the kernel has dropped
+ * the data that it wrote back, and continuing would mean reading older data later.
  */
 export class FileData {
   readonly #files: BackingFiles;
@@ -29,17 +31,20 @@ export class FileData {
     this.#room = room;
   }
 
-  /** How many of `size` bytes from `offset` on there are. */
+  /** How many of `size` bytes from `offset` on exist. */
   readable(inode: Inode, offset: number, size: number): number {
     return Math.max(0, Math.min(size, inode.size - offset));
   }
 
-  /** Notes that Postgres reads [offset, offset + bytes), wherever that comes from. */
+  /** Notes that Postgres reads [offset, offset + bytes), wherever the bytes come from. */
   ask(inode: Inode, offset: number, bytes: number): void {
     presenceOf(inode).ask(Math.floor(offset / UNIT_BYTES), Math.ceil((offset + bytes) / UNIT_BYTES));
   }
 
-  /** The units of [offset, offset + bytes) that only the page server has: first and end of each run. `offset` is aligned. */
+  /**
+   * The units of [offset, offset + bytes) that only the page server has: the first unit and the end
+   * of each run. `offset` is aligned.
+   */
   missing(inode: Inode, offset: number, bytes: number): readonly number[] {
     const end = Math.min(offset + bytes, inode.remoteEnd);
     if (offset >= end) return NOTHING_MISSING;
@@ -55,7 +60,7 @@ export class FileData {
     return runs;
   }
 
-  /** Reads what the overlay has; parts that are {@link missing} come as anything. */
+  /** Reads what the overlay has; the content of {@link missing} parts is undefined. */
   read(inode: Inode, offset: number, bytes: number, into: Uint8Array, at: number): void {
     const fd = this.#files.existingFd(inode.id);
     const got = fd < 0 ? 0 : readSync(fd, into, at, bytes, offset);
@@ -75,8 +80,8 @@ export class FileData {
   }
 
   /**
-   * Keeps a block that was fetched, so that it needn't be fetched again. Parts that have been written or cut off since are newer
-   * and stay as they are.
+   * Keeps a block that was fetched, so that it needn't be fetched again. Parts that were written or
+   * cut off since are newer and stay unchanged.
    *
    * @param block counted from the start of the file
    */
@@ -88,7 +93,7 @@ export class FileData {
       try {
         this.#put(inode, offset, from, at + off, UNIT_BYTES);
       } catch (error) {
-        // It stays missing and is fetched again when it is read.
+        // It stays missing and is fetched again at the next read.
         if (systemErrorCode(error) === "ENOSPC") return;
         throw error;
       }
@@ -121,7 +126,9 @@ export class FileData {
     this.#files.remove(inode.id);
   }
 
-  /** What has been written must find a place: on a full disk, that of pages that can be fetched again. */
+  /**
+   * Written data must find a place: on a full disk, the place of pages that can be fetched again.
+   */
   #putWritten(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
     try {
       this.#put(inode, offset, from, at, bytes);
@@ -139,8 +146,8 @@ export class FileData {
   }
 
   /**
-   * The kernel writes back whole pages, up to the file's end. A part of a unit that isn't here can't be written: the rest of
-   * the unit is the page server's.
+   * The kernel writes back whole pages, up to the file's end. A part of a unit that isn't here
+   * can't be written: the rest of the unit is at the page server.
    */
   #checkWholeUnits(inode: Inode, offset: number, end: number): void {
     const startsInside = offset % UNIT_BYTES !== 0 && !this.#has(inode, offset);
@@ -162,7 +169,7 @@ function presenceOf(inode: Inode): Presence {
   return inode.presence ??= new Presence(inode.remoteEnd);
 }
 
-/** What the overlay's disk reported, as the reason for which the compute ends. */
+/** What the overlay's disk reported, as the reason why the compute ends. */
 export function overlayError(directory: string, error: unknown): unknown {
   return systemErrorCode(error) === undefined || error instanceof ZenithError
     ? error

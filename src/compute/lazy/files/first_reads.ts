@@ -1,10 +1,12 @@
+/** What Postgres reads first. */
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
 import type { Inode, RemoteFile } from "./inode.ts";
 import type { InodeTable } from "./inode_table.ts";
 
 /**
- * What a session reads before it can do anything, as traced: tables and indexes of the shared catalogs and of one database's, by OID.
- * That is their file's name too, unless somebody has rewritten them; this is only a hint.
+ * What a session reads before it can do anything, as traced: tables and indexes of the shared
+ * catalogs and of one database's, by OID. The OID is also the file name, unless somebody has
+ * rewritten the file; this is only a hint.
  */
 const SHARED_CATALOGS = [1260, 1262, 2671, 2672, 2676, 2677, 2965];
 const DATABASE_CATALOGS = [
@@ -27,13 +29,16 @@ const DATABASE_CATALOGS = [
   2687,
   2703,
 ];
-/** `PostgresDbOid` (pg_database.dat): the database `postgres`, which the supervisor itself connects to. */
+/**
+ * `PostgresDbOid` (pg_database.dat): the database `postgres`, which the supervisor itself connects
+ * to.
+ */
 const DATABASE = 5;
 
-/** Of each: nobody reads all of a catalog that has grown. */
+/** The most of each: nobody reads all of a catalog that has grown. */
 const BLOCKS_MAX = 64;
 
-/** Blocks that are fetched before anybody has asked for them. */
+/** Blocks that are fetched before anybody asks for them. */
 export interface ExpectedRead {
   readonly inode: number;
   readonly remote: RemoteFile;
@@ -42,7 +47,7 @@ export interface ExpectedRead {
   readonly blocks: number;
 }
 
-/** What Postgres is going to ask for at once. To have it on its way already saves a round trip for each of them. */
+/** What Postgres is about to ask for. Fetching it in advance saves a round trip for each block. */
 export function firstReads(inodes: InodeTable): ExpectedRead[] {
   const reads: ExpectedRead[] = [];
   const add = (directory: Inode | undefined, oids: readonly number[]) => {

@@ -1,3 +1,4 @@
+/** Answers the kernel's FUSE requests. */
 import { statfsSync } from "node:fs";
 import { ZenithError } from "../../../common/errors.ts";
 import type { DiskRoom } from "./disk_room.ts";
@@ -8,16 +9,16 @@ import type { InodeTable } from "./inode_table.ts";
 import { UNIT_BYTES } from "./presence.ts";
 import * as fuse from "../fuse/protocol.ts";
 
-/** A READ of something that only the page server has; its reply comes from whoever fetches it. */
+/** A READ of something that only the page server has. Whoever fetches it replies. */
 export interface MissedRead {
-  /** The request's `unique`, low and high half. */
+  /** The request's `unique`, as its low and high half. */
   readonly unique: readonly [number, number];
   readonly inode: number;
   readonly remote: RemoteFile;
   /** In bytes, in the file. */
   readonly offset: number;
   readonly bytes: number;
-  /** Units that are to be fetched: first and end of each run. */
+  /** Units to fetch: the first unit and the end of each run. */
   readonly missing: readonly number[];
   /** The `bytes` as the overlay has them; undefined when all are missing. */
   readonly overlay: Uint8Array | undefined;
@@ -40,8 +41,9 @@ const textEncoder = new TextEncoder();
 const NAME_MAX = 255;
 
 /**
- * Answers the kernel's requests, one at a time and without ever waiting for the network. What is asked for but not here is handed
- * off. Only what PostgreSQL uses is there; the rest is ENOSYS, which the kernel remembers.
+ * Answers the kernel's requests, one at a time and without ever waiting for the network. Reads of
+ * what is not here are handed off. It implements only what PostgreSQL uses; the rest is ENOSYS,
+ * which the kernel remembers.
  */
 export class FuseSession {
   readonly #inodes: InodeTable;
@@ -56,7 +58,7 @@ export class FuseSession {
     readonly inodes: InodeTable;
     readonly data: FileData;
     readonly room: DiskRoom;
-    /** For the free space of its disk. */
+    /** The directory whose disk's free space is reported. */
     readonly overlayDirectory: string;
     readonly onMiss: (miss: MissedRead) => void;
   }) {
@@ -71,7 +73,8 @@ export class FuseSession {
    * Handles the request in `buffers` and puts the reply beside it.
    *
    * @returns the reply's length, {@link NO_REPLY} or {@link REPLY_LATER}
-   * @throws what makes it impossible to go on: the overlay has failed, or the kernel's FUSE is too old
+   * @throws what makes it impossible to continue: the overlay has failed, or the kernel's FUSE is
+   *   too old
    */
   handle(buffers: fuse.FuseBuffers): number {
     try {
@@ -121,7 +124,7 @@ export class FuseSession {
       case fuse.FUSE_RENAME:
         return this.#rename(buffers, fuse.RENAME_NAME_BYTES);
       case fuse.FUSE_RENAME2:
-        // Its flags ask for what rename(2) does not do: RENAME_NOREPLACE and the like.
+        // Its flags ask for more than rename(2) does: RENAME_NOREPLACE and the like.
         if (buffers.requestWords[fuse.IN_ARGS + 2] !== 0) return fuse.errorReply(buffers, EINVAL);
         return this.#rename(buffers, fuse.RENAME2_NAME_BYTES);
       case fuse.FUSE_OPENDIR:
@@ -136,10 +139,10 @@ export class FuseSession {
       case fuse.FUSE_RELEASE:
       case fuse.FUSE_FSYNC:
       case fuse.FUSE_FSYNCDIR:
-        // Nothing here outlives the compute: there is nothing to be made durable.
+        // Nothing here outlives the compute, so nothing needs to be durable.
         return done(buffers);
       case fuse.FUSE_NOTIFY_REPLY:
-        // Ours: somebody wants this thread to look at what has come for it.
+        // Ours: somebody wants this thread to look at its messages.
       case fuse.FUSE_INTERRUPT:
       case fuse.FUSE_DESTROY:
         return NO_REPLY;
@@ -157,7 +160,8 @@ export class FuseSession {
   #getAttributes(buffers: fuse.FuseBuffers): number {
     const words = buffers.requestWords;
     const inode = this.#inode(buffers);
-    // A write(2), of which the write-back cache does not tell otherwise: it is made to ask when the disk is full.
+    // A write(2), which the write-back cache does not show otherwise: it is made to ask when the
+    // disk is full.
     const isWrite = this.#room.isLow && (words[fuse.GETATTR_FLAGS] & fuse.FUSE_GETATTR_FH) !== 0;
     const has = (offset: number, bytes: number): boolean =>
       this.#data.missing(inode, offset, bytes).length === 0;
@@ -194,7 +198,7 @@ export class FuseSession {
   ): void {
     let overlay: Uint8Array | undefined;
     if (!coversAll(missing, offset, bytes)) {
-      // The kernel holds these pages locked until the reply: nothing can write to them in the meantime.
+      // The kernel keeps these pages locked until the reply: nothing can write to them meanwhile.
       overlay = new Uint8Array(bytes);
       this.#data.read(inode, offset, bytes, overlay, 0);
     }
@@ -253,7 +257,9 @@ export class FuseSession {
     return fuse.attributesReply(buffers, inode);
   }
 
-  /** posix_fallocate(3), by which PostgreSQL 16 and later make a file several blocks longer at once. */
+  /**
+   * posix_fallocate(3), with which PostgreSQL 16 and later extend a file by several blocks at once.
+   */
   #allocate(buffers: fuse.FuseBuffers): number {
     // Holes and the like, which nobody asks for.
     if (buffers.requestWords[fuse.FALLOCATE_MODE] !== 0) return fuse.errorReply(buffers, EOPNOTSUPP);
@@ -295,7 +301,10 @@ export class FuseSession {
     return fuse.finishReply(buffers, fuse.OUT_HEADER_BYTES + target.length);
   }
 
-  /** The kernel applies the umask itself unless it was asked to leave that to us; doing it twice changes nothing. */
+  /**
+   * The kernel applies the umask itself unless it was asked to leave that to us; applying it twice
+   * changes nothing.
+   */
   #newMode(buffers: fuse.FuseBuffers, type: number, mode: number, umask: number): number {
     const words = buffers.requestWords;
     return type | (words[mode] & ~words[umask] & PERMISSION_BITS);
@@ -386,13 +395,13 @@ function init(buffers: fuse.FuseBuffers): number {
   return fuse.initReply(buffers, request);
 }
 
-/** The text that ends in a zero byte at `at`. */
+/** The text that a zero byte ends at `at`. */
 function path(buffers: fuse.FuseBuffers, at: number): string {
   const end = buffers.request.indexOf(0, at);
   return textDecoder.decode(buffers.request.subarray(at, end));
 }
 
-/** As {@link path}, for one name. @throws {FileSystemError} when no file can have it */
+/** Like {@link path}, for one name. @throws {FileSystemError} when no file can have it */
 function name(buffers: fuse.FuseBuffers, at: number): string {
   const text = path(buffers, at);
   if (text === "" || text.includes("/") || text.includes("\ufffd")) {

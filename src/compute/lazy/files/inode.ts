@@ -1,3 +1,4 @@
+/** Files, directories and symbolic links of the mount. */
 import type { Presence } from "./presence.ts";
 
 // File types in st_mode (sys/stat.h), and as DT_* in directory entries: the same bits, shifted.
@@ -13,13 +14,16 @@ export interface RemoteFile {
   readonly db: number;
   readonly rel: number;
   readonly fork: number;
-  /** The fork's block that is the file's first: files are segments of 1 GiB. */
+  /** The block of the fork that is the file's first: files are segments of 1 GiB. */
   readonly firstBlock: number;
 }
 
-/** A file, directory or symbolic link. One object each, for as long as it has a name or the kernel knows it. */
+/**
+ * A file, directory or symbolic link. It is one object for as long as it has a name or the kernel
+ * knows it.
+ */
 export interface Inode {
-  /** Never used again for another. */
+  /** Never reused for another one. */
   readonly id: number;
   mode: number;
   uid: number;
@@ -28,25 +32,32 @@ export interface Inode {
   mtimeNsec: number;
   /** 0 once it has no name any more. */
   nlink: number;
-  /** Bytes, as far as write-back has come: the kernel knows better. */
+  /** In bytes, as far as it was written back: the kernel knows better. */
   size: number;
-  /** How many times the kernel has been told of it and has not forgotten it. */
+  /** How many times the kernel has been told about it without forgetting it. */
   lookups: number;
-  /** Whether it may take more and more of the disk: not so the few files that come with the basebackup. */
+  /**
+   * Whether it may take more and more of the disk, unlike the few files that come with the
+   * basebackup.
+   */
   readonly grows: boolean;
-  /** Of a directory. */
+  /** A directory's children. */
   readonly children: Map<string, Inode> | null;
-  /** Of a symbolic link. */
+  /** A symbolic link's target. */
   readonly target: string;
   readonly remote: RemoteFile | null;
   /**
-   * Bytes from the file's start that come from the page server unless {@link presence} says that the overlay has them. It only
-   * ever shrinks, by truncation; what is behind it is the overlay's.
+   * Bytes from the file's start that come from the page server unless {@link presence} says that
+   * the overlay has them. It only ever shrinks, by truncation; everything after it is in the
+   * overlay.
    */
   remoteEnd: number;
-  /** null until the overlay has something of the remote part. */
+  /** null until the overlay has part of the remote bytes. */
   presence: Presence | null;
-  /** Bytes that it takes of the overlay, and how many of these are clean: as `OverlaySpace` has last noted. */
+  /**
+   * Bytes that it takes in the overlay, and how many of them are clean, as `OverlaySpace` last
+   * noted.
+   */
   heldBytes: number;
   heldCleanBytes: number;
 }

@@ -1,3 +1,4 @@
+/** The names and attributes of the mount's files. */
 import { assert } from "../../../common/assert.ts";
 import { EEXIST, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, FileSystemError } from "../fuse/errno.ts";
 import { type Inode, type RemoteFile, S_IFDIR, S_IFMT, S_IFREG } from "./inode.ts";
@@ -84,7 +85,9 @@ export class InodeTable {
     this.#detach(directory, name, inode);
   }
 
-  /** Moves `name` to `newName` in place of what is there. @throws {FileSystemError} as rename(2) */
+  /**
+   * Moves `name` to `newName` and replaces what is there. @throws {FileSystemError} as rename(2)
+   */
   rename(directory: Inode, name: string, newDirectory: Inode, newName: string): void {
     const inode = this.#named(directory, name);
     const replaced = childrenOf(newDirectory).get(newName);
@@ -99,7 +102,7 @@ export class InodeTable {
     touch(newDirectory);
   }
 
-  /** The kernel forgets `count` of the times that it was told of the inode. */
+  /** The kernel forgets `count` of the times that it was told about the inode. */
   forget(id: number, count: number): void {
     const inode = this.#byId.get(id);
     if (inode === undefined) return;

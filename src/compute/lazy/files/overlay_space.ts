@@ -1,32 +1,39 @@
+/** Bounds how much the overlay takes of its disk. */
 import type { BackingFiles } from "./backing_files.ts";
 import type { Inode } from "./inode.ts";
 import { punchHole } from "../fuse/libc.ts";
 import { UNIT_BYTES } from "./presence.ts";
 
-/** What is given up at a time, so that not every page that is kept costs another one its place: a share of the bound. */
+/**
+ * How much is given up at a time, as a share of the bound, so that not every page that is kept
+ * displaces another one.
+ */
 const SLACK_SHARE = 16;
-/** Of the bound: temporary files come and go, and not each of them is news. */
+/** A share of the bound: temporary files come and go, and not each of them is worth a report. */
 const CLEARLY_LESS = 0.75;
-/** One hole. */
+/** The length of one hole. */
 const HOLE_MAX_UNITS = 256;
 
 export interface OverlaySpaceOptions {
   /** How much the overlay should hold, in bytes; Infinity for as much as the disk has. */
   readonly maxBytes: number;
-  /** What has been written here alone is more than that: it stays. Called with 0 when it is clearly less again. */
+  /**
+   * The data written only here exceeds that: it stays. Called with 0 when it is clearly less again.
+   */
   readonly onWrittenTooMuch: (writtenBytes: number) => void;
 }
 
 /**
- * How much of its disk the overlay takes, and what is given up when that is too much: pages that were fetched and never written, those
- * first that nobody has read again. They are the page server's and are fetched again when they are needed.
+ * How much of its disk the overlay takes, and what is given up when that is too much: pages that
+ * were fetched and never written, beginning with those that nobody has read again. The page server
+ * has them, and they are fetched again when needed.
  */
 export class OverlaySpace {
   readonly #files: BackingFiles;
   readonly #options: OverlaySpaceOptions;
-  /** Files with clean pages, in the order in which the clock's hand comes to them. */
+  /** Files with clean pages, in the order in which the clock hand reaches them. */
   readonly #withClean = new Set<Inode>();
-  /** Where the hand is in the first of them. */
+  /** Where the clock hand is in the first of them. */
   #hand = 0;
   #bytes = 0;
   #cleanBytes = 0;
@@ -43,34 +50,38 @@ export class OverlaySpace {
     return this.#bytes;
   }
 
-  /** Whether a fetched page would find a place. */
+  /** Whether there is room for a fetched page. */
   get hasRoomForClean(): boolean {
     return this.#canPunch
       ? this.#bytes - this.#cleanBytes < this.#options.maxBytes
       : this.#bytes < this.#options.maxBytes;
   }
 
-  /** Whether so much more would fit without anything being given up for it. */
+  /** Whether this much more would fit without giving anything up. */
   hasRoomFor(bytes: number): boolean {
     return this.#bytes + bytes <= this.#options.maxBytes;
   }
 
-  /** Keeps account of what has changed in an inode, and gives up what is too much then. */
+  /** Accounts for changes of an inode, and gives up what is too much then. */
   update(inode: Inode): void {
     this.#note(inode);
     if (this.#bytes > this.#options.maxBytes) this.#shrink();
     this.#tellOfWritten();
   }
 
-  /** Gives up what can be given up, whatever the bound, because the disk is full. @returns whether that was anything */
+  /**
+   * Gives up everything that can be given up, whatever the bound, because the disk is full.
+   *
+   * @returns whether there was anything
+   */
   giveUpAll(): boolean {
     const before = this.#cleanBytes;
-    // Twice round: what has been read since is spared the first time.
+    // Two rounds: what has been read since is spared the first time.
     for (let round = 0; round < 2 && this.#cleanBytes > 0 && this.#canPunch; round++) this.#sweep(before);
     return this.#cleanBytes < before;
   }
 
-  /** The inode is gone with all that it held. */
+  /** The inode is gone with everything that it held. */
   forget(inode: Inode): void {
     this.#bytes -= inode.heldBytes;
     this.#cleanBytes -= inode.heldCleanBytes;
@@ -111,7 +122,10 @@ export class OverlaySpace {
     onWrittenTooMuch(this.#told ? written : 0);
   }
 
-  /** Moves the hand on until about so many bytes have been given up, or it has been round twice. */
+  /**
+   * Moves the clock hand until about this many bytes have been given up, or it has gone round
+   * twice.
+   */
   #sweep(wanted: number): void {
     let left = wanted;
     for (let files = 2 * this.#withClean.size; files > 0 && left > 0 && this.#canPunch; files--) {
@@ -122,13 +136,13 @@ export class OverlaySpace {
       this.#note(inode);
       left -= before - this.#bytes;
       if (!isDone) continue;
-      // The next one is first then.
+      // The next file is then the first.
       this.#hand = 0;
       if (this.#withClean.delete(inode) && inode.heldCleanBytes > 0) this.#withClean.add(inode);
     }
   }
 
-  /** As {@link #sweep}, in one file. @returns whether the hand has come to its end */
+  /** Like {@link #sweep}, within one file. @returns whether the hand has reached its end */
   #sweepFile(inode: Inode, wanted: number): boolean {
     const presence = inode.presence!;
     for (let left = Math.ceil(wanted / UNIT_BYTES); left > 0 && this.#canPunch;) {

@@ -1,3 +1,4 @@
+/** Fills the mount with its first files. */
 import type { PgVersion } from "../../../postgres/versions/pg_version.ts";
 import { readdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -17,11 +18,11 @@ const DIRECTORY_MODE = S_IFDIR | 0o700;
 const FILE_MODE = S_IFREG | 0o600;
 
 /**
- * Gives the tree its first files: those of `seed`, which are complete, and relation files whose blocks are the page
- * server's.
+ * Gives the tree its first files: those of `seed`, which are complete, and relation files whose
+ * blocks the page server has.
  *
  * @param seed a directory on the overlay's disk; its files are moved out of it
- * @param backingPath where the overlay has the data of an inode
+ * @param backingPath where the overlay stores the data of an inode
  */
 export function populate(
   pg: PgVersion,

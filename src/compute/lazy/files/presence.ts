@@ -1,19 +1,19 @@
 /**
- * Which parts of a relation file the overlay has, in units of the kernel's page: writes come back in those, so that half of
- * a block may be there before the other half.
+ * Tracks which parts of a relation file the overlay has, in units of the kernel's page: writes
+ * arrive in such units, so half of a block may be present before the other half.
  */
 export const UNIT_BYTES = 4096;
 
 /**
- * A unit is missing, clean (fetched, the page server has the same) or written. Only what is clean may be given up; a written one is
- * newer here than anywhere else for as long as the compute runs.
+ * A unit is missing, clean (fetched, so the page server has the same) or written. Only clean units
+ * may be given up; a written one is newer here than anywhere else for as long as the compute runs.
  */
 export class Presence {
   readonly #present: Uint8Array;
   readonly #written: Uint8Array;
-  /** Clean units that have been read since they were last passed over by {@link findUnused}. */
+  /** Clean units that were read since {@link findUnused} last passed them. */
   readonly #used: Uint8Array;
-  /** Units that Postgres has asked for, were they here or not, and that have not been given up since. */
+  /** Units that Postgres has asked for, present or not, and that have not been given up since. */
   readonly #asked: Uint8Array;
   readonly #units: number;
   #presentCount = 0;
@@ -66,12 +66,12 @@ export class Presence {
     for (let unit = first; unit < Math.min(end, this.#units); unit++) set(this.#used, unit);
   }
 
-  /** Units [first, end) are asked for. */
+  /** Postgres asks for units [first, end). */
   ask(first: number, end: number): void {
     for (let unit = first; unit < Math.min(end, this.#units); unit++) set(this.#asked, unit);
   }
 
-  /** Calls with every unit that was asked for or written, in order. */
+  /** Visits every unit that was asked for or written, in order. */
   forEachHot(visit: (unit: number) => void): void {
     for (let byte = 0; byte < this.#asked.length; byte++) {
       const hot = this.#asked[byte] | this.#written[byte];
@@ -81,7 +81,7 @@ export class Presence {
     }
   }
 
-  /** Units from `first` on are not the page server's any more. */
+  /** Units from `first` on no longer belong to the page server. */
   cut(first: number): void {
     for (let unit = first; unit < this.#units; unit++) {
       if (isSet(this.#written, unit)) this.#writtenCount--;
@@ -93,7 +93,8 @@ export class Presence {
   }
 
   /**
-   * The first clean unit from `from` on that nobody has read since this came by before, as the hand of a clock does.
+   * The first clean unit from `from` on that nobody has read since this last passed it, as a clock
+   * hand does.
    *
    * @returns -1 when there is none up to the end
    */
@@ -111,7 +112,11 @@ export class Presence {
     return -1;
   }
 
-  /** Gives up the clean, unused units from `first`, which is one, at most `limit` of them. @returns the end of what is given up */
+  /**
+   * Gives up at most `limit` clean, unused units from `first` on, which is one of them.
+   *
+   * @returns the end of what is given up
+   */
   giveUp(first: number, limit: number): number {
     let unit = first;
     for (; unit < this.#units && unit - first < limit && this.#isClean(unit); unit++) {

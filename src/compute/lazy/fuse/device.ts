@@ -1,18 +1,24 @@
-/** The mount's device, by whose descriptor the kernel's requests come and replies go. */
+/**
+ * Reads and writes the mount's device, whose descriptor carries the kernel's requests and the
+ * replies.
+ */
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import { closeFd, openFd, readFd, writeFd } from "./libc.ts";
 
 export const FUSE_DEVICE = "/dev/fuse";
 
-/** Close-on-exec: a Postgres that has inherited the device would keep the mount alive after its server's death. */
+/**
+ * Close-on-exec: a Postgres that inherited the device would keep the mount alive after its server's
+ * death.
+ */
 const O_CLOEXEC = 0o2000000;
 const OPEN_FLAGS = constants.O_RDWR | O_CLOEXEC;
 
 interface DeviceCalls {
   open(): number;
-  /** One request. Waits for it. */
+  /** Reads one request; blocks until there is one. */
   read(fd: number, into: Uint8Array): void;
-  /** The first `bytes` bytes: one message. */
+  /** Writes the first `bytes` bytes as one message. */
   write(fd: number, from: Uint8Array, bytes: number): void;
   close(fd: number): void;
 }
@@ -31,5 +37,8 @@ const BY_LIBC: DeviceCalls = {
   close: closeFd,
 };
 
-/** Deno's `node:fs` knows a descriptor only in the thread that has opened it, and the device is used by two. All of them throw system errors. */
+/**
+ * Deno's `node:fs` knows a descriptor only in the thread that opened it, and two threads use the
+ * device. All of them throw system errors.
+ */
 export const device: DeviceCalls = "Deno" in globalThis ? BY_LIBC : BY_NODE;

@@ -1,3 +1,4 @@
+/** Linux error numbers, and the error that carries one. */
 import { systemErrorCode } from "../../../common/errors.ts";
 
 // Linux error numbers: include/uapi/asm-generic/errno-base.h and errno.h.
@@ -12,7 +13,7 @@ export const ENOSYS = 38;
 export const ENOTEMPTY = 39;
 export const EOPNOTSUPP = 95;
 
-/** Thrown by the file system's operations: the answer to one request is this error. */
+/** Thrown by the file system's operations: the reply to one request is this error. */
 export class FileSystemError extends Error {
   override name = "FileSystemError";
   readonly errno: number;
@@ -23,7 +24,10 @@ export class FileSystemError extends Error {
   }
 }
 
-/** Errors of read(2) on /dev/fuse after which one reads again: the request was taken back, or a signal came. */
+/**
+ * Errors of read(2) on /dev/fuse after which to read again: the request was withdrawn, or a signal
+ * came.
+ */
 export function isTransientDeviceError(error: unknown): boolean {
   const code = systemErrorCode(error);
   return code === "ENOENT" || code === "EINTR" || code === "EAGAIN";

@@ -1,12 +1,12 @@
 /**
- * Calls of the C library that the runtimes' own modules lack. Bun's and Deno's ways to it are different ones; both are here, and nothing
- * else is.
+ * Calls of the C library that the runtimes' own modules lack. Bun and Deno call it in different
+ * ways; this file has both, and nothing else.
  */
 import { getSystemErrorName } from "node:util";
 
 const LIBRARY = "libc.so.6";
 
-/** What C types look like: `buffer` is a `Uint8Array`, handed on as the address of its bytes. */
+/** How C types appear here: `buffer` is a `Uint8Array`, passed as the address of its bytes. */
 type CType = "i32" | "i64" | "u64" | "buffer" | "address";
 
 interface Signature {
@@ -33,7 +33,7 @@ type Functions = Record<keyof typeof SIGNATURES, (...args: readonly Argument[]) 
 
 interface Library {
   readonly functions: Functions;
-  /** Of the call before. */
+  /** The error number of the last call. */
   errno(): number;
   addressOf(bytes: Uint8Array): bigint;
 }
@@ -103,19 +103,22 @@ function library(): Library | undefined {
   return opened;
 }
 
-/** Whether there is a C library that can be called. The functions below but {@link punchHole} need it. */
+/**
+ * Whether there is a C library that can be called. The functions below need it, except
+ * {@link punchHole}.
+ */
 export function hasLibc(): boolean {
   return library() !== undefined;
 }
 
-/** The last call's error, as the runtimes' own errors are. */
+/** The last call's error, in the form of the runtimes' own errors. */
 function systemError(call: string, { errno }: Library): Error {
   const number = errno();
   const code = getSystemErrorName(-number);
   return Object.assign(new Error(`${code}, ${call}`), { code, errno: -number, syscall: call });
 }
 
-/** Calls it. @throws an error with a `code` when it returns a negative number */
+/** Calls a function. @throws an error with a `code` when it returns a negative number */
 function call(name: keyof typeof SIGNATURES, ...args: readonly Argument[]): number {
   const libc = library();
   if (libc === undefined) throw new Error(`there is no ${LIBRARY} to call ${name} of`);
@@ -133,7 +136,7 @@ const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
 /**
- * Gives the disk space of a part of a file back; it reads as zeros then.
+ * Returns the disk space of a part of a file, which then reads as zeros.
  *
  * @returns false when this system or this file system can't
  */
@@ -142,7 +145,7 @@ export function punchHole(fd: number, offset: number, bytes: number): boolean {
   return library()?.functions.fallocate(fd, mode, BigInt(offset), BigInt(bytes)) === 0;
 }
 
-/** open(2) of what exists. @throws an error with a `code`, as all below */
+/** open(2) of an existing file. @throws an error with a `code`, as all functions below */
 export function openFd(path: string, flags: number): number {
   return call("open", cString(path), flags);
 }
@@ -151,7 +154,7 @@ export function closeFd(fd: number): void {
   call("close", fd);
 }
 
-/** read(2). @returns how many bytes have come */
+/** read(2). @returns how many bytes were read */
 export function readFd(fd: number, into: Uint8Array): number {
   return call("read", fd, into, BigInt(into.length));
 }
@@ -192,20 +195,24 @@ export function mountFileSystem(source: string, directory: string, type: string,
 }
 
 /**
- * umount2(2), of a mount in use too. By MNT_FORCE a FUSE mount's connection ends with it: a mount namespace that was made meanwhile, as for
- * a container, has a copy of the mount, and would keep the connection for as long as it lives.
+ * umount2(2), even for a mount in use. MNT_FORCE also ends a FUSE mount's connection: a mount
+ * namespace that was created meanwhile, for a container for example, has a copy of the mount, and
+ * would keep the connection for as long as it lives.
  */
 export function detachMount(directory: string): void {
   call("umount2", cString(directory), MNT_FORCE | MNT_DETACH);
 }
 
-/** mount(2): shows the directory `source` at `directory` too. */
+/** mount(2): also shows the directory `source` at `directory`. */
 export function bindMount(source: string, directory: string): void {
   const nothing = cString("");
   call("mount", cString(source), cString(directory), nothing, BigInt(MS_BIND), nothing);
 }
 
-/** umount2(2) of what {@link bindMount} has made, in use or not. The file system goes on elsewhere. */
+/**
+ * umount2(2) of what {@link bindMount} has made, in use or not. The file system continues
+ * elsewhere.
+ */
 export function detachBind(directory: string): void {
   call("umount2", cString(directory), MNT_DETACH | UMOUNT_NOFOLLOW);
 }
@@ -215,7 +222,7 @@ const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 
-/** socketpair(2): two ends of a Unix socket, that children don't inherit. */
+/** socketpair(2): two ends of a Unix socket, which children don't inherit. */
 export function socketPair(): [number, number] {
   const fds = new Int32Array(2);
   call("socketpair", AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, new Uint8Array(fds.buffer));
@@ -227,9 +234,10 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 
 /**
- * What recvmsg(2) takes, in words of 32 bits on 64-bit Linux, all in one piece so that it lives as long as the call: struct msghdr (name,
- * its length, iovec, how many, control data, their length, flags), struct iovec (base, length), struct cmsghdr (length,
- * level, type) with a descriptor, one byte of data.
+ * The arguments of recvmsg(2), as 32-bit words on 64-bit Linux, all in one buffer so that it lives
+ * as long as the call: struct msghdr (name, its length, iovec, how many, control data, their
+ * length, flags), struct iovec (base, length), struct cmsghdr (length, level, type) with a
+ * descriptor, one byte of data.
  */
 const MESSAGE_BYTES = 104;
 const MSG_IOV = 4;
@@ -245,9 +253,10 @@ const CMSG_BYTES = 24;
 const DATA = 24;
 
 /**
- * recvmsg(2): takes the file descriptor that somebody passes over a Unix socket. It is not inherited by children.
+ * recvmsg(2): receives the file descriptor that somebody passes over a Unix socket. Children do not
+ * inherit it.
  *
- * @returns undefined when a message without one has come, or the other end was closed
+ * @returns undefined when a message without one has arrived, or the other end was closed
  */
 export function receiveFd(socket: number): number | undefined {
   const words = new Int32Array(new ArrayBuffer(MESSAGE_BYTES));

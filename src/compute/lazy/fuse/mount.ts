@@ -1,4 +1,4 @@
-/** Mounts and unmounts: root by the system calls, others by fusermount3. */
+/** Mounts and unmounts: as root by system calls, otherwise through fusermount3. */
 import { Buffer } from "node:buffer";
 import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -10,10 +10,10 @@ import { fuserMount, fuserUnmount, whyNoFusermount } from "./fusermount.ts";
 import { bindMount, detachBind, detachMount, hasLibc, mountFileSystem } from "./libc.ts";
 import { IO_MAX_BYTES } from "./protocol.ts";
 
-/** How the mounted file system calls itself in /proc/mounts: `zenith` of the type `fuse.zenith`. */
+/** The name of the mounted file system in /proc/mounts: `zenith` of the type `fuse.zenith`. */
 const SOURCE = "zenith";
 
-/** Access is by the files' owners and modes. */
+/** The files' owners and modes decide who has access. */
 const OPTIONS = ["default_permissions", `max_read=${IO_MAX_BYTES}`];
 
 /** `CAP_SYS_ADMIN` (linux/capability.h). */
@@ -39,7 +39,7 @@ export function whyNotLazy(): string | undefined {
   }
 }
 
-/** Root of a container may be kept from mounting. */
+/** Root in a container may not be allowed to mount. */
 function whyNotAsRoot(): string | undefined {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
   const mayMount = (BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n;
@@ -47,8 +47,8 @@ function whyNotAsRoot(): string | undefined {
 }
 
 /**
- * Mounts at `directory`. The kernel's first request then waits on the descriptor, and until it is answered so does everyone who
- * looks at the mount: that must not be this thread.
+ * Mounts at `directory`. The kernel's first request then waits on the descriptor, and until it is
+ * answered everybody who looks at the mount waits too: that must not be this thread.
  *
  * @returns the device's descriptor
  * @throws {ZenithError} `io` with the kernel's or fusermount's words
@@ -58,7 +58,7 @@ export async function mountFuse(directory: string): Promise<number> {
     return await fuserMount(directory, [`fsname=${SOURCE}`, `subtype=${SOURCE}`, "noatime", ...OPTIONS]);
   }
   const fd = device.open();
-  // Postgres is another user.
+  // Postgres runs as another user.
   const options = [`fd=${fd}`, "rootmode=40000", "user_id=0", "group_id=0", "allow_other", ...OPTIONS];
   try {
     mountFileSystem(SOURCE, directory, `fuse.${SOURCE}`, options.join(","));
@@ -69,7 +69,9 @@ export async function mountFuse(directory: string): Promise<number> {
   }
 }
 
-/** Takes away every mount at `directory`, in use or not, served or dead. @returns how many there were */
+/**
+ * Removes every mount at `directory`, in use or not, served or dead. @returns how many there were
+ */
 export function unmount(directory: string): number {
   let count = 0;
   for (; findMount(directory) !== undefined; count++) {
@@ -83,16 +85,19 @@ export function unmount(directory: string): number {
   return count;
 }
 
-/** Whether this process may show a directory in another place too. fusermount3 does not do that for others. */
+/**
+ * Whether this process may also show a directory in another place. fusermount3 does not do that for
+ * others.
+ */
 export function canBind(): boolean {
   return isRoot();
 }
 
 /**
- * Shows `source` at `directory` too.
+ * Also shows `source` at `directory`.
  *
- * @param source a directory of a mount that is served; its thread must not be this one
- * @param directory opened by its owner's consent or not: what is mounted on is that very directory
+ * @param source a directory of a mount that is served, but not by this thread
+ * @param directory the mount covers this very directory, whether or not its owner agrees
  * @throws {ZenithError} `io`
  */
 export function bind(source: string, directory: ForeignDirectory): void {
@@ -103,7 +108,7 @@ export function bind(source: string, directory: ForeignDirectory): void {
   }
 }
 
-/** Takes away every mount at `directory` that {@link bind} has made. */
+/** Removes every mount at `directory` that {@link bind} has made. */
 export function unbind(directory: string): void {
   while (canBind() && findMount(directory) !== undefined) {
     try {
@@ -119,10 +124,14 @@ export interface Mount {
   readonly device: string;
 }
 
-/** The mount at exactly that directory. Reads the kernel's table: looking at a dead mount would fail or block. */
+/**
+ * The mount at exactly that directory. Reads the kernel's table: looking at a dead mount would fail
+ * or block.
+ */
 export function findMount(directory: string): Mount | undefined {
   const mounted = kernelPath(directory);
-  // proc_pid_mountinfo(5): mount id, parent id, major:minor, root, mount point, …; blanks are octal escapes.
+  // proc_pid_mountinfo(5): mount id, parent id, major:minor, root, mount point, …; blanks are octal
+  // escapes.
   for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
     const [, , device, , mountPoint] = line.split(" ");
     if (mountPoint !== undefined && device !== undefined && unescapeOctal(mountPoint) === mounted) {
@@ -132,7 +141,10 @@ export function findMount(directory: string): Mount | undefined {
   return undefined;
 }
 
-/** The mount point as the kernel calls it. The last component is not looked at: there may be a dead mount. */
+/**
+ * The mount point as the kernel names it. The last component is not looked at: there may be a dead
+ * mount.
+ */
 function kernelPath(directory: string): string {
   try {
     return join(realpathSync(dirname(directory)), basename(directory));
@@ -158,8 +170,8 @@ function unescapeOctal(text: string): string {
 }
 
 /**
- * What the page cache may do with this mount. By default FUSE file systems get a fraction of the dirty pages that others get, which
- * throttles writers, and little reading ahead.
+ * What the page cache may do with this mount. By default FUSE file systems get a fraction of the
+ * dirty pages that others get, which throttles writers, and little read-ahead.
  */
 const CACHE_SETTINGS = [
   ["read_ahead_kb", String(IO_MAX_BYTES / 1024)],
@@ -167,16 +179,16 @@ const CACHE_SETTINGS = [
   ["max_ratio", "100"],
 ] as const;
 
-/** @returns what could not be set; the mount works all the same, slower */
+/** @returns what could not be set; the mount then works, but more slowly */
 export function tunePageCache(mounted: Mount): string[] {
   return setCache(mounted, CACHE_SETTINGS);
 }
 
-/** While the disk is nearly full the kernel may not accept more than there is room for. */
+/** While the disk is nearly full the kernel must not accept more than there is room for. */
 const LIMITED = [["max_bytes", String(32 << 20)], ["strict_limit", "1"]] as const;
 const UNLIMITED = [["max_ratio", "100"], ["strict_limit", "0"]] as const;
 
-/** Without the right to do so nothing happens: then the limit is strict as it is. */
+/** Without the right to do so nothing happens: the limit is then strict anyway. */
 export function limitDirtyPages(mounted: Mount, limited: boolean): void {
   setCache(mounted, limited ? LIMITED : UNLIMITED);
 }

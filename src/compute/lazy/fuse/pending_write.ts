@@ -1,8 +1,12 @@
+/** Finds out what a waiting process is about to write. */
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { assert } from "../../../common/assert.ts";
 import { cachedFileSize } from "./libc.ts";
 
-/** The numbers of the calls by which PostgreSQL writes relation files: 16 and later extend them by the vectored one. */
+/**
+ * The numbers of the system calls with which PostgreSQL writes relation files: 16 and later extend
+ * them with the vectored one.
+ */
 const WRITE_CALLS: Readonly<Record<string, { readonly pwrite64: number; readonly pwritev: number }>> = {
   x64: { pwrite64: 18, pwritev: 296 },
   arm64: { pwrite64: 68, pwritev: 70 },
@@ -12,17 +16,18 @@ const WRITE_CALLS: Readonly<Record<string, { readonly pwrite64: number; readonly
 export interface PendingWrite {
   readonly offset: number;
   readonly bytes: number;
-  /** The file's length, of which the kernel knows more than has been written back. */
+  /** The file's length, of which the kernel knows more than was written back. */
   readonly fileSize: number;
 }
 
-/** A process that has just asked may not be asleep yet, and what it is at can't be seen until then. */
+/** A process that has just asked may not be asleep yet, and until then its call can't be seen. */
 const ASLEEP_TIMEOUT_MS = 50;
 
-/** @returns undefined when it is another call, or not for us to know */
+/** @returns undefined when it is another call, or not visible to us */
 export function pendingWrite(pid: number): PendingWrite | undefined {
   try {
-    // proc_pid_syscall(5): the call's number, then its arguments in hexadecimal: descriptor, buffer or vector, its length, offset.
+    // proc_pid_syscall(5): the call's number, then its arguments in hexadecimal: descriptor, buffer
+    // or vector, its length, offset.
     const [number, fd, buffer, length, offset] = systemCall(pid).split(" ").map(Number);
     const bytes = pendingBytes(pid, number!, buffer!, length!);
     if (bytes === undefined) return undefined;
@@ -45,7 +50,9 @@ const IOVEC_BYTES = 16;
 /** IOV_MAX, include/uapi/linux/uio.h: the kernel takes no more. */
 const IOVEC_MAX_COUNT = 1024;
 
-/** The sum of the lengths in the `count` iovecs at `address` in the memory of a process: proc_pid_mem(5). */
+/**
+ * The sum of the lengths of the `count` iovecs at `address` in a process's memory: proc_pid_mem(5).
+ */
 function vectorBytes(pid: number, address: number, count: number): number {
   const vector = new Uint8Array(IOVEC_BYTES * Math.min(count, IOVEC_MAX_COUNT));
   const memory = openSync(`/proc/${pid}/mem`, "r");

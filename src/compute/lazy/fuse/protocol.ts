@@ -1,6 +1,7 @@
 /**
- * The kernel's side of FUSE: requests come from /dev/fuse, one per read, and each reply is one write.
- * Source: include/uapi/linux/fuse.h, protocol 7.31 and later. Everything is little-endian on the machines that we run on.
+ * The messages of the kernel's FUSE protocol: requests come from /dev/fuse, one per read, and each
+ * reply is one write. Source: include/uapi/linux/fuse.h, protocol 7.31 and later. Everything is
+ * little-endian on the machines that we run on.
  */
 
 export const FUSE_LOOKUP = 1;
@@ -48,12 +49,15 @@ export const IN_HEADER_BYTES = 40;
 /** Words of fuse_read_in and fuse_write_in, counted from the start of the request. */
 export const IO_OFFSET = IN_ARGS + 2;
 export const IO_SIZE = IN_ARGS + 4;
-/** Where the data of a WRITE begins: behind fuse_write_in. */
+/** Where the data of a WRITE begins: after fuse_write_in. */
 export const WRITE_DATA_BYTES = IN_HEADER_BYTES + 40;
 
 /** Word of fuse_getattr_in: flags. */
 export const GETATTR_FLAGS = IN_ARGS;
-/** By an open file: so ask write(2), and lseek(2) when it doesn't know the size. stat(2), fstat(2) and open(2) don't. */
+/**
+ * Set when asked through an open file: by write(2), and by lseek(2) when it doesn't know the size,
+ * but not by stat(2), fstat(2) and open(2).
+ */
 export const FUSE_GETATTR_FH = 1 << 0;
 
 /** Words of fuse_setattr_in. */
@@ -94,12 +98,12 @@ const INIT_OUT_BYTES = 64;
 /** fuse_dirent without its name; entries are padded to 8 bytes. */
 export const DIRENT_HEADER_BYTES = 24;
 
-/** Keep what the page cache has when a file is opened again: nobody else changes files. */
+/** Keep what is in the page cache when a file is opened again: nobody else changes files. */
 export const FOPEN_KEEP_CACHE = 1 << 1;
 
 const FUSE_KERNEL_VERSION = 7;
 const FUSE_KERNEL_MINOR_VERSION = 41;
-/** The first with fuse_init_out as it is written here and FUSE_MAX_PAGES. */
+/** The first version with FUSE_MAX_PAGES and with fuse_init_out as written here. */
 const FUSE_OLDEST_MINOR_VERSION = 31;
 
 const FUSE_ASYNC_READ = 1 << 0;
@@ -110,28 +114,34 @@ const FUSE_MAX_PAGES = 1 << 22;
 const FUSE_CACHE_SYMLINKS = 1 << 23;
 const FUSE_HANDLE_KILLPRIV_V2 = 1 << 28;
 
-/** What we cannot do without: with it the kernel collects writes, and knows sizes and times better than we do. */
+/**
+ * What we cannot do without: with it the kernel collects writes, and knows sizes and times better
+ * than we do.
+ */
 const REQUIRED_FLAGS = FUSE_WRITEBACK_CACHE | FUSE_MAX_PAGES;
 const WANTED_FLAGS = REQUIRED_FLAGS | FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_PARALLEL_DIROPS |
   FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2;
 
-/** The most bytes that one READ asks for or one WRITE brings. */
+/** The most bytes that one READ requests or one WRITE brings. */
 export const IO_MAX_BYTES = 1 << 20;
 const KERNEL_PAGE_BYTES = 4096;
-/** A request: the largest WRITE, or names. The kernel refuses reads with less room. */
+/** A request: the largest WRITE, or names. The kernel refuses reads with a smaller buffer. */
 const REQUEST_BUFFER_BYTES = IO_MAX_BYTES + 2 * KERNEL_PAGE_BYTES;
 const REPLY_BUFFER_BYTES = IO_MAX_BYTES + KERNEL_PAGE_BYTES;
 
-/** Reads ahead and write-backs that the kernel has on their way at most, and where it starts to hold back. */
+/**
+ * The most read-aheads and write-backs that the kernel has in flight, and where it starts to hold
+ * back.
+ */
 const MAX_BACKGROUND = 64;
 const CONGESTION_THRESHOLD = 48;
 
-/** Only the kernel changes names and attributes here, so what it knows stays right: a day. */
+/** Only the kernel changes names and attributes here, so what it knows stays valid: for a day. */
 const VALID_SECONDS = 86400;
 
 const TWO_POW_32 = 0x1_0000_0000;
 
-/** A request and the reply to it: one of each, used again and again. */
+/** A request and the reply to it: one of each, reused for every request. */
 export class FuseBuffers {
   readonly request = new Uint8Array(REQUEST_BUFFER_BYTES);
   readonly requestWords = new Uint32Array(this.request.buffer);
@@ -144,7 +154,7 @@ export function requestUint64(buffers: FuseBuffers, at: number): number {
   return buffers.requestWords[at] + buffers.requestWords[at + 1] * TWO_POW_32;
 }
 
-/** fuse_notify_code: goes where a reply has its error. */
+/** fuse_notify_code: stored where a reply has its error. */
 const FUSE_NOTIFY_INVAL_INODE = 2;
 const FUSE_NOTIFY_RETRIEVE = 5;
 /** fuse_notify_inval_inode_out: ino u64, off i64, len i64. */
@@ -153,9 +163,10 @@ const NOTIFY_INVAL_INODE_OUT_BYTES = 24;
 const NOTIFY_RETRIEVE_OUT_BYTES = 32;
 
 /**
- * A message to the kernel that has it make a request, {@link FUSE_NOTIFY_REPLY}, of whoever reads the device: it is asked for no bytes of
- * what the page cache has of a file. Thus one thread wakes the one that waits for requests. Writing it fails with ENOENT when the
- * kernel does not know the inode, or not any more; for directories with EINVAL.
+ * A message that makes the kernel send a request, {@link FUSE_NOTIFY_REPLY}, to the reader of the
+ * device: it asks for zero bytes of what the page cache has of a file. In this way one thread wakes
+ * the one that waits for requests. Writing it fails with ENOENT when the kernel does not know the
+ * inode (any more), and with EINVAL for directories.
  *
  * @param purpose comes back as the request's unique
  */
@@ -170,8 +181,9 @@ export function wakeMessage(inode: number, purpose: number): Uint8Array {
 }
 
 /**
- * A message to the kernel that has it forget a file's attributes, but for its size and times, which are the kernel's own. The next write(2)
- * to it asks for them first. Writing it fails with ENOENT when the kernel does not know the inode.
+ * A message that makes the kernel forget a file's attributes, except its size and times, which are
+ * the kernel's own. The next write(2) to it asks for them first. Writing it fails with ENOENT when
+ * the kernel does not know the inode.
  */
 export function forgetAttributesMessage(inode: number): Uint8Array {
   const message = new Uint8Array(OUT_HEADER_BYTES + NOTIFY_INVAL_INODE_OUT_BYTES);
@@ -201,7 +213,7 @@ export function errorReply(buffers: FuseBuffers, errno: number): number {
   return OUT_HEADER_BYTES;
 }
 
-/** Attributes as the kernel wants them: fuse_attr. */
+/** Attributes in the kernel's form: fuse_attr. */
 export interface Attributes {
   readonly id: number;
   readonly size: number;
@@ -213,7 +225,7 @@ export interface Attributes {
   readonly gid: number;
 }
 
-/** fuse_entry_out: the answer to what makes a name known. @returns the reply's length */
+/** fuse_entry_out: the reply to requests that make a name known. @returns the reply's length */
 export function entryReply(buffers: FuseBuffers, attributes: Attributes): number {
   putEntry(buffers, attributes);
   return finishReply(buffers, OUT_HEADER_BYTES + ENTRY_OUT_BYTES);
@@ -227,7 +239,7 @@ export function noEntryReply(buffers: FuseBuffers): number {
   return finishReply(buffers, OUT_HEADER_BYTES + ENTRY_OUT_BYTES);
 }
 
-/** The answer to CREATE: an entry, and the file is open. */
+/** The reply to CREATE: an entry, and the file is open. */
 export function createReply(buffers: FuseBuffers, attributes: Attributes): number {
   putEntry(buffers, attributes);
   putOpen(buffers, 4 + ENTRY_OUT_BYTES / 4, 0, FOPEN_KEEP_CACHE);

@@ -1,13 +1,15 @@
+/** Wakes the thread that serves the mount. */
 import { systemErrorCode } from "../../../common/errors.ts";
 import { device } from "./device.ts";
 import { isUnmounted } from "./errno.ts";
 import { wakeMessage } from "./protocol.ts";
 
 /**
- * Wakes the serving thread, which waits for the kernel and nothing else: the kernel is made to send it a request.
+ * Wakes the serving thread, which waits only for the kernel, by making the kernel send it a
+ * request.
  *
  * @param knownInode a regular file that the kernel knows
- * @param purpose what for: `WAKE_TO_…`
+ * @param purpose the reason: `WAKE_TO_…`
  * @returns false when the kernel does not know the file any more, and the thread sleeps on
  */
 export function wakeThread(deviceFd: number, knownInode: number, purpose: number): boolean {
@@ -16,7 +18,7 @@ export function wakeThread(deviceFd: number, knownInode: number, purpose: number
     device.write(deviceFd, message, message.length);
   } catch (error) {
     if (systemErrorCode(error) === "ENOENT") return false;
-    // Then nobody sleeps.
+    // Then nobody is sleeping.
     if (!isUnmounted(error)) throw error;
   }
   return true;

@@ -1,6 +1,6 @@
 /**
- * What a compute has used, as a file beside its data: the next start may fetch it ahead of need. Normative description:
- * docs/formats/hot_pages.md.
+ * What a compute has used, as a file beside its data: the next start may fetch it ahead of need.
+ * Normative description: docs/formats/hot_pages.md.
  */
 import type { PgVersion } from "../../../postgres/versions/pg_version.ts";
 import { crc32c } from "../../../common/crc32c.ts";
@@ -64,7 +64,7 @@ export function encodeHotPages(ranges: readonly HotRange[]): Uint8Array {
   return bytes;
 }
 
-/** @throws {ZenithError} `corrupt_data` when it is not a list of hot pages, or a damaged one */
+/** @throws {ZenithError} `corrupt_data` when it is not a list of hot pages, or is damaged */
 export function decodeHotPages(bytes: Uint8Array): HotRange[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < HEADER_BYTES + CRC_BYTES || view.getUint32(0) !== MAGIC) {
@@ -96,8 +96,9 @@ function malformed(what: string): ZenithError {
 }
 
 /**
- * What Postgres has read and written below `root` and what the overlay has not given up since. The files of which it is least come
- * first: catalogs and indexes, whose pages are missed one by one; a table that was scanned comes last.
+ * What Postgres has read and written below `root` and the overlay has not given up since. Files
+ * with the fewest such pages come first: catalogs and indexes, whose pages are missed one by one; a
+ * table that was scanned comes last.
  *
  * @param limit the most ranges
  */
@@ -157,7 +158,7 @@ function hotRanges(pg: PgVersion, path: string, inode: Inode): HotRange[] {
     add(start, end);
     start = remoteBlocks;
   }
-  // What is behind the page server's part was made here.
+  // Everything after the page server's part was written here.
   add(start, Math.max(remoteBlocks, Math.ceil(inode.size / BLCKSZ)));
   return ranges;
 }

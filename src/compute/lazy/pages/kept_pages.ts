@@ -1,3 +1,4 @@
+/** Passes fetched pages from one thread to another. */
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
 
 /** 4 MiB of pages. */
@@ -6,18 +7,22 @@ const DEFAULT_SLOTS = 512;
 const EMPTY = 0;
 const FULL = 1;
 
-/** Takes what the ring has. */
+/** Takes the pages from the ring. */
 export interface KeptPageSink {
-  /** `block` is counted from the file's start; the page is at `bytes[at, at + BLCKSZ)` and is overwritten after the call. */
+  /**
+   * `block` is counted from the file's start; the page is at `bytes[at, at + BLCKSZ)` and is
+   * overwritten after the call.
+   */
   keepPage(inode: number, block: number, bytes: Uint8Array, at: number): void;
 }
 
 /**
- * Carries fetched pages from the thread that fetches to the thread that owns the overlay, which takes them before it handles its next
- * request. It is a way to save a second fetch, not to deliver the first: when it is full, pages are left out.
+ * Carries fetched pages from the thread that fetches to the thread that owns the overlay, which
+ * takes them before it handles its next request. It saves a second fetch and does not deliver the
+ * first: when it is full, pages are left out.
  */
 export class KeptPages {
-  /** What the other side's {@link KeptPages} is made of. */
+  /** The memory from which the other side makes its {@link KeptPages}. */
   readonly buffer: SharedArrayBuffer;
   readonly #slots: number;
   readonly #states: Int32Array;
@@ -37,7 +42,7 @@ export class KeptPages {
     this.#pages = new Uint8Array(this.buffer, count * 16);
   }
 
-  /** The fetching side. @returns false when there was no room */
+  /** Called by the fetching side. @returns false when there was no room */
   offer(inode: number, block: number, from: Uint8Array, at: number): boolean {
     const slot = this.#next;
     if (Atomics.load(this.#states, slot) !== EMPTY) return false;
@@ -49,7 +54,7 @@ export class KeptPages {
     return true;
   }
 
-  /** The overlay's side: hands on everything that has come. */
+  /** Called by the overlay's side: hands on everything that has arrived. */
   drain(sink: KeptPageSink): void {
     for (let taken = 0; taken < this.#slots; taken++) {
       const slot = this.#next;

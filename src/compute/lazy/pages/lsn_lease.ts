@@ -1,4 +1,7 @@
-/** Keeps the LSN that pages are read at from being garbage collected, for as long as the compute runs. */
+/**
+ * Keeps the LSN at which pages are read from being garbage collected, for as long as the compute
+ * runs.
+ */
 import { errorMessage, ZenithError } from "../../../common/errors.ts";
 import type { HostPort } from "../../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../../common/id.ts";
@@ -22,13 +25,13 @@ export interface LsnLeaseOptions {
   readonly renewMs?: number;
 }
 
-/** Long enough for a page server to be away and come back. */
+/** Long enough for a page server to go away and come back. */
 const DURATION_MS = 60 * 60_000;
 const RENEW_MS = 5 * 60_000;
 /** After a failure. */
 const RETRY_MS = 10_000;
 
-/** Takes the lease now and then again and again, until `signal` is aborted. Never rejects. */
+/** Takes the lease now and renews it until `signal` is aborted. Never rejects. */
 export async function keepLsnLeased(options: LsnLeaseOptions, signal: AbortSignal): Promise<void> {
   const { log, onLost, renewMs = RENEW_MS } = options;
   while (!signal.aborted) {
@@ -48,7 +51,7 @@ export async function keepLsnLeased(options: LsnLeaseOptions, signal: AbortSigna
   }
 }
 
-/** The page server has said no, rather than nothing. */
+/** The page server has refused, rather than not answered. */
 function isFinal(error: ZenithError): boolean {
   return error.kind === "out_of_range" || error.kind === "not_found";
 }

@@ -1,3 +1,4 @@
+/** Answers reads that have to wait for the page server. */
 import { systemErrorCode, type ZenithError } from "../../../common/errors.ts";
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
 import { device } from "../fuse/device.ts";
@@ -12,7 +13,7 @@ export type ReplyWriter = (reply: Uint8Array) => void;
 
 const UNITS_PER_BLOCK = BLCKSZ / UNIT_BYTES;
 
-/** Has what a READ misses fetched and answers the READ when all of it is there. */
+/** Fetches what a READ misses, and answers the READ when all of it has arrived. */
 export function answerMissedRead(miss: MissedRead, fetcher: PageFetcher, write: ReplyWriter): void {
   const answer = new Answer(miss, write);
   const { missing } = miss;
@@ -48,7 +49,7 @@ class Answer implements PageWaiter {
     const fetchedEnd = fetchedStart + count * BLCKSZ;
     const end = offset + this.#miss.bytes;
     for (let run = 0; run < missing.length; run += 2) {
-      // Only what was missing: beside it there may be pages that have been written here.
+      // Only what was missing: pages that were written here may lie beside it.
       const from = Math.max(missing[run] * UNIT_BYTES, fetchedStart, offset);
       const to = Math.min(missing[run + 1] * UNIT_BYTES, fetchedEnd, end);
       if (from >= to) continue;
@@ -82,7 +83,7 @@ export function deviceWriter(deviceFd: number): ReplyWriter {
     try {
       device.write(deviceFd, reply, reply.length);
     } catch (error) {
-      // Whoever asked does not wait any more, or the mount is gone.
+      // The caller no longer waits, or the mount is gone.
       if (systemErrorCode(error) !== "ENOENT" && !isUnmounted(error)) throw error;
     }
   };

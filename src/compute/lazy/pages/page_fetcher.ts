@@ -1,4 +1,6 @@
-/** Fetches pages from the page server: pipelined over one connection, and for as long as it takes. */
+/**
+ * Fetches pages from the page server: pipelined over one connection, and for as long as it takes.
+ */
 import { assert } from "../../../common/assert.ts";
 import { errorMessage, ZenithError } from "../../../common/errors.ts";
 import { formatHostPort, type HostPort } from "../../../common/host_port.ts";
@@ -34,20 +36,23 @@ export interface PageFetcherOptions {
   readonly timeline: TimelineId;
   /** Pages are read as of this LSN. */
   readonly lsn: Lsn;
-  /** Whether the cluster's pages carry checksums: the page server's do not. */
+  /** Whether the cluster's pages carry checksums: those of the page server do not. */
   readonly checksums: boolean;
   readonly log: Logger;
-  /** Reads begin to wait for a page server that is away, or don't any more. */
+  /** Reads begin to wait for a page server that is away, or no longer do. */
   readonly onLost?: (lost: boolean) => void;
-  /** Every block that arrives, once: `bytes[at, at + BLCKSZ)`, overwritten after the call. */
+  /** Receives every arriving block once: `bytes[at, at + BLCKSZ)`, overwritten after the call. */
   readonly onPage: (inode: number, block: number, bytes: Uint8Array, at: number) => void;
 }
 
-/** Who asked for blocks. */
+/** Somebody who asked for blocks. */
 export interface PageWaiter {
-  /** Blocks [block, block + count) of the file, at `bytes[at..]`, overwritten after the call. Once per fetch. */
+  /**
+   * Blocks [block, block + count) of the file, at `bytes[at..]`, overwritten after the call. Once
+   * per fetch.
+   */
   deliver(block: number, count: number, bytes: Uint8Array, at: number): void;
-  /** The page server can't give them, now or later. Once per fetch. */
+  /** The page server can't deliver them, now or later. Once per fetch. */
   fail(error: ZenithError): void;
 }
 
@@ -64,7 +69,7 @@ interface Fetch {
 const RETRY_FIRST_MS = 50;
 const RETRY_LAST_MS = 1_000;
 
-/** More blocks than a file has: it makes one number of an inode and a block. */
+/** More blocks than a file has: combines an inode and a block into one number. */
 const BLOCKS_PER_INODE = 1 << 18;
 
 export class PageFetcher {
@@ -73,23 +78,23 @@ export class PageFetcher {
   readonly #response = new PageResponse();
   /** Every unanswered fetch, in the order of asking. */
   readonly #fetches = new Map<number, Fetch>();
-  /** Every block that is on its way. */
+  /** Every block that is under way. */
   readonly #blocks = new Map<number, Fetch>();
   readonly #closing = new AbortController();
   #copy: CopyBoth | undefined;
-  /** To be called when nothing is on its way any more. */
+  /** Called when nothing is under way any more. */
   readonly #whenIdle: (() => void)[] = [];
   #nextId = 1;
   #lost = false;
 
-  /** Connects in the background; fetches that come before wait. */
+  /** Connects in the background; fetches that come before that wait. */
   constructor(options: PageFetcherOptions) {
     this.#options = options;
     this.#stayConnected();
   }
 
   /**
-   * Asks for blocks. Those that are on their way to somebody else already are not asked for again.
+   * Requests blocks. Blocks that are already under way for somebody else are not requested again.
    *
    * @returns how many times `waiter` will be called
    */
@@ -118,15 +123,15 @@ export class PageFetcher {
     return calls;
   }
 
-  /** Resolves when nothing is on its way. */
+  /** Resolves when nothing is under way. */
   whenIdle(): Promise<void> {
     if (this.#fetches.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
   /**
-   * Cuts the connection. What was asked for fails, and what is asked for from now on: a process that waits in the kernel for an answer
-   * can't even be killed.
+   * Cuts the connection. Outstanding requests fail, and so do all later ones: a process that waits
+   * in the kernel for an answer can't even be killed.
    */
   close(): void {
     const reason = new ZenithError("unavailable", "the compute is stopping");

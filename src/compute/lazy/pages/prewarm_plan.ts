@@ -1,3 +1,4 @@
+/** Decides what to fetch ahead of need, step by step. */
 import type { PgVersion } from "../../../postgres/versions/pg_version.ts";
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
 import { relationPath, RELSEG_SIZE } from "../../../postgres/cluster/relfile.ts";
@@ -9,14 +10,14 @@ import type { OverlaySpace } from "../files/overlay_space.ts";
 import { UNIT_BYTES } from "../files/presence.ts";
 
 /**
- * What is fetched at a time, 512 KiB: so much a read that misses may find before it on the connection. It fits into the ring of
- * `KeptPages` beside what such reads put there.
+ * How much is fetched at a time, 512 KiB: a read that misses may find this much before it on the
+ * connection. It fits the ring of `KeptPages` beside what such reads put there.
  */
 const STEP_BLOCKS = 64;
 
 /**
- * Says what is to be fetched ahead of need, a little at a time and each time by what is missing then: what has been fetched,
- * written, truncated or dropped in the meantime is left out.
+ * Says what to fetch ahead of need, a little at a time and each time from what is missing then:
+ * blocks that were fetched, written, truncated or dropped meanwhile are left out.
  */
 export class PrewarmPlan {
   readonly #pg: PgVersion;
@@ -25,7 +26,7 @@ export class PrewarmPlan {
   readonly #space: OverlaySpace;
   readonly #ranges: readonly HotRange[];
   #range = 0;
-  /** How many blocks of the range are behind us. */
+  /** How many blocks of the range are done. */
   #done = 0;
 
   constructor(
@@ -44,7 +45,9 @@ export class PrewarmPlan {
     this.#ranges = ranges;
   }
 
-  /** What comes next; nothing when all is here, or the overlay holds as much as it should. */
+  /**
+   * What comes next; nothing when everything is here, or the overlay holds as much as it should.
+   */
   next(): ExpectedRead[] {
     const reads: ExpectedRead[] = [];
     if (!this.#space.hasRoomFor(STEP_BLOCKS * BLCKSZ)) return reads;
@@ -63,7 +66,7 @@ export class PrewarmPlan {
     return reads;
   }
 
-  /** @returns how many blocks that was */
+  /** @returns how many blocks those were */
   #addMissing(reads: ExpectedRead[], { spc, db, rel, fork }: HotRange, block: number, count: number): number {
     const segment = Math.floor(block / RELSEG_SIZE);
     const inode = this.#inodes.at(

@@ -1,3 +1,4 @@
+/** Prewarming: fetches pages that were hot at the last stop. */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { errorMessage, systemErrorCode } from "../../../common/errors.ts";
 import type { Logger } from "../../../process/log.ts";
@@ -9,7 +10,7 @@ import type { PageFetcher, PageWaiter } from "./page_fetcher.ts";
 import { wakeThread } from "../fuse/wake.ts";
 import { WAKE_TO_PREWARM } from "./worker_messages.ts";
 
-/** Waits for pages that are to be kept, not answered with. */
+/** Waits for pages that are only to be kept, not passed on. */
 export const NOBODY: PageWaiter = { deliver() {}, fail() {} };
 
 export interface PrewarmerOptions {
@@ -22,13 +23,14 @@ export interface PrewarmerOptions {
 }
 
 /**
- * Fetches hot pages ahead of need, a step at a time. The serving thread says what a step is, for it knows what is missing, and keeps what
- * has come; as it waits for requests of the kernel only, the kernel is made to send one.
+ * Fetches hot pages ahead of need, a step at a time. The serving thread decides what a step is,
+ * since it knows what is missing, and keeps what has arrived. It waits only for requests of the
+ * kernel, so the kernel is made to send one.
  */
 export class Prewarmer {
   readonly #options: PrewarmerOptions;
   #running = false;
-  /** The kernel did not know the file any more that was to wake the thread. */
+  /** The kernel no longer knew the file that was to wake the thread. */
   #isStuck = false;
   #fetchedBlocks = 0;
 
@@ -51,7 +53,7 @@ export class Prewarmer {
     if (this.#running && this.#isStuck) this.#wakeThread(inode);
   }
 
-  /** What the serving thread has said when it was woken. */
+  /** What the serving thread said when it was woken. */
   async step(reads: readonly ExpectedRead[], knownInode: number): Promise<void> {
     if (!this.#running) return;
     const { fetcher, log } = this.#options;
@@ -64,7 +66,7 @@ export class Prewarmer {
       this.#fetchedBlocks += blocks;
       fetcher.fetch(inode, remote, block, blocks, NOBODY);
     }
-    // Postgres comes first: nothing more for as long as it waits for a page itself.
+    // Postgres comes first: fetch nothing more while it waits for a page itself.
     await fetcher.whenIdle();
     if (this.#running) this.#wakeThread(knownInode);
   }
@@ -79,7 +81,7 @@ export class Prewarmer {
   }
 }
 
-/** What was hot at the last stop, as far as that is known. */
+/** What was hot at the last stop, as far as it is known. */
 export function readHotPages(path: string, log: Logger): HotRange[] {
   try {
     return decodeHotPages(readFileSync(path));
@@ -89,7 +91,7 @@ export function readHotPages(path: string, log: Logger): HotRange[] {
   }
 }
 
-/** Leaves what is hot for the next start to find. It is only a hint: a failure is no more than logged. */
+/** Saves what is hot for the next start. It is only a hint: a failure is just logged. */
 export function saveHotPages(path: string, hotPages: readonly HotRange[], log: Logger): void {
   try {
     writeFileSync(`${path}.tmp`, encodeHotPages(hotPages));

@@ -1,3 +1,4 @@
+/** The messages between a lazy compute and its serving thread. */
 import type { ErrorKind } from "../../../common/errors.ts";
 import type { ExpectedRead } from "../files/first_reads.ts";
 import type { MissedRead } from "../files/fuse_session.ts";
@@ -6,11 +7,11 @@ import type { Owner } from "../files/populate.ts";
 
 /** The Worker's `workerData`. */
 export interface WorkerData {
-  /** Of {@link KeptPages}. */
+  /** The memory of {@link KeptPages}. */
   readonly keptPages: SharedArrayBuffer;
 }
 
-/** The one message that the Worker gets: it serves from then on. */
+/** The only message that the Worker receives: it serves from then on. */
 export interface ServeMessage {
   /** /dev/fuse, mounted. */
   readonly deviceFd: number;
@@ -19,32 +20,37 @@ export interface ServeMessage {
   readonly manifest: Uint8Array;
   readonly seedDirectory: string;
   readonly overlayDirectory: string;
-  /** Infinity for no bound but the disk's. */
+  /** Infinity when only the disk is the bound. */
   readonly overlayMaxBytes: number;
-  /** What is to be fetched ahead of need, whenever the Worker is woken. */
+  /** What to fetch ahead of need, whenever the Worker is woken. */
   readonly prewarm: readonly HotRange[];
   readonly owner: Owner;
 }
 
-/** What the Worker is woken for, while it serves: see `wakeMessage`. It says what to fetch ahead of need. */
+/**
+ * Why the Worker is woken while it serves (see `wakeMessage`): to say what to fetch ahead of need.
+ */
 export const WAKE_TO_PREWARM = 1;
-/** It looks at how full the disk is. */
+/** To check how full the disk is. */
 export const WAKE_TO_LOOK_AT_DISK = 2;
 
-/** What the Worker tells. */
+/** What the Worker reports. */
 export type WorkerMessage =
-  /** The kernel and the Worker have agreed on how they talk. With the inode of `pg_control`. */
+  /** The kernel and the Worker have agreed on the protocol. With the inode of `pg_control`. */
   | { readonly type: "serving"; readonly controlFile: number }
   | { readonly type: "miss"; readonly miss: MissedRead }
-  /** Will be missed soon. */
+  /** Reads that are expected soon. */
   | { readonly type: "expected"; readonly reads: readonly ExpectedRead[] }
-  /** The answer to being woken, by that inode: what may be missed some day. Nothing when that was all. */
+  /**
+   * The reply to being woken, through that inode: what may be missed some day. Empty when that was
+   * all.
+   */
   | { readonly type: "prewarm"; readonly reads: readonly ExpectedRead[]; readonly knownInode: number }
-  /** What has been written alone is more than the overlay should hold; 0: not any more. */
+  /** The data written only here exceeds what the overlay should hold; 0: it no longer does. */
   | { readonly type: "overlay full"; readonly writtenBytes: number }
-  /** The overlay's disk is full: Postgres is refused to write more. Or is not any more. */
+  /** The overlay's disk is full and Postgres may not write more; or it is no longer full. */
   | { readonly type: "disk low"; readonly isLow: boolean }
-  /** The mount is gone, as it is in an orderly stop; what was hot. */
+  /** The mount is gone, as in an orderly stop. With what was hot. */
   | { readonly type: "unmounted"; readonly hotPages: readonly HotRange[] }
-  /** It can't go on. */
+  /** It can't continue. */
   | { readonly type: "failed"; readonly kind: ErrorKind; readonly message: string };
