@@ -73,7 +73,8 @@ export function tryLockFile(path: string): FileLock | null {
 /**
  * Whether another one has `path` locked. Makes no file, and changes nothing.
  *
- * @returns false also when that can't be told: there are no file locks here, or the file can't be opened
+ * @returns false also when that can't be told: there are no file locks here, or the file can't be
+ *   opened
  */
 export function isFileLocked(path: string): boolean {
   found = found === null ? findFlock() : found;

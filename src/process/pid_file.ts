@@ -16,7 +16,10 @@ export type PidFileState =
   | { readonly state: "running"; readonly process: ProcessIdentity }
   /** The file exists but its process does not: it was killed. */
   | { readonly state: "stale" }
-  /** Somebody has locked the directory whom we can't see: in another container, with a volume in common. */
+  /**
+   * Somebody has locked the directory whom we can't see: in another container, with a volume in
+   * common.
+   */
   | { readonly state: "elsewhere" }
   | { readonly state: "absent" };
 
@@ -28,7 +31,10 @@ export function checkPidFile(path: string): PidFileState {
   return isElsewhere ? { state: "elsewhere" } : found;
 }
 
-/** Why something can't be done to what runs where it can't be seen. @param what runs: `the page server` */
+/**
+ * Why something can't be done to what runs where it can't be seen. @param what runs:
+ * `the page server`
+ */
 export function runsElsewhere(what: string, pidFile: string): ZenithError {
   const message = `${what} ${RUNS_ELSEWHERE}: ${lockPathOf(pidFile)} is locked`;
   return new ZenithError("conflict", message, { hint: STOP_IT_THERE });
