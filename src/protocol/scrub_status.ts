@@ -3,7 +3,7 @@ import type { TenantId, TimelineId } from "../common/id.ts";
 import type { ScrubStatusJson } from "./management.ts";
 
 /** What a check of data at rest knows. */
-interface ScrubFindings {
+export interface ScrubFindings {
   readonly lastPassMs: number | null;
   readonly found: readonly {
     readonly tenantId: TenantId;

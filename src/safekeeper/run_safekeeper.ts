@@ -8,7 +8,7 @@ import { PgServer } from "../pgwire/server.ts";
 import { Scrub } from "../process/scrub.ts";
 import { RESTORE } from "./fsck.ts";
 import { Recall } from "./recall.ts";
-import { scrubItems } from "./scrub.ts";
+import { cutOff, scrubItems } from "./scrub.ts";
 import { SafekeeperService } from "./service.ts";
 import { Timelines } from "./timelines.ts";
 
@@ -69,7 +69,10 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
     pauseMs: options.scrubPauseMs,
     hint: RESTORE,
   });
-  const service = new SafekeeperService(timelines, scrub);
+  const service = new SafekeeperService(timelines, () => ({
+    lastPassMs: scrub.lastPassMs,
+    found: [...scrub.found, ...cutOff(disk, paths, timelines)],
+  }));
   const wire = new PgServer(service, {
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),
     onQueryError: (session, sql, error) =>

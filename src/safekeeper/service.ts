@@ -2,7 +2,6 @@
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
-import type { Scrub } from "../process/scrub.ts";
 import type { Column } from "../pgwire/column.ts";
 import { bareCommand } from "../pgwire/command_text.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
@@ -20,7 +19,7 @@ import { serveWalPush } from "./wal_push.ts";
 import { type WalReader, WalSender } from "./wal_sender.ts";
 import { SAFEKEEPER, type SafekeeperTimelineJson } from "../protocol/management.ts";
 import { type Handlers, OperationService } from "../protocol/operation_service.ts";
-import { scrubStatusJson } from "../protocol/scrub_status.ts";
+import { type ScrubFindings, scrubStatusJson } from "../protocol/scrub_status.ts";
 
 const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
   { name: "systemid", type: "text" },
@@ -105,9 +104,10 @@ export class SafekeeperService implements ConnectionHandler {
   readonly #operations: OperationService;
   readonly #senders = new Map<SafekeeperTimeline, Set<WalSender>>();
 
-  constructor(timelines: Timelines, scrub: Scrub) {
+  /** @param findings what is known to be damaged of what lies here */
+  constructor(timelines: Timelines, findings: () => ScrubFindings) {
     this.timelines = timelines;
-    this.#operations = new OperationService("a safekeeper", SAFEKEEPER, handlers(timelines, scrub), [
+    this.#operations = new OperationService("a safekeeper", SAFEKEEPER, handlers(timelines, findings), [
       "START_REPLICATION",
       "IDENTIFY_SYSTEM",
     ]);
@@ -164,7 +164,7 @@ export class SafekeeperService implements ConnectionHandler {
   }
 }
 
-function handlers(timelines: Timelines, scrub: Scrub): Handlers<typeof SAFEKEEPER> {
+function handlers(timelines: Timelines, findings: () => ScrubFindings): Handlers<typeof SAFEKEEPER> {
   return {
     async timelineStatus({ tenant, timeline }) {
       if (tenant !== undefined && timeline !== undefined) {
@@ -185,7 +185,7 @@ function handlers(timelines: Timelines, scrub: Scrub): Handlers<typeof SAFEKEEPE
       }));
     },
 
-    scrubStatus: () => scrubStatusJson(scrub),
+    scrubStatus: () => scrubStatusJson(findings()),
 
     async timelineDelete({ tenant, timeline }) {
       await timelines.delete({ tenantId: tenant, timelineId: timeline });

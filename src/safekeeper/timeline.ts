@@ -24,6 +24,7 @@ import {
 } from "../consensus/acceptor.ts";
 import type { AcceptorMessage, ProposerMessage, TimelineIdentity } from "../consensus/messages.ts";
 import { checkWalSegmentSize, isRecordPosition } from "../postgres/wal/page_header.ts";
+import { findCutWal, keepCutWal } from "../wal_store/cut_wal.ts";
 import { findEndOfWal } from "../wal_store/find_end_of_wal.ts";
 import { pgVersion } from "../postgres/versions/find_version.ts";
 import type { PgVersion } from "../postgres/versions/pg_version.ts";
@@ -189,9 +190,11 @@ export class SafekeeperTimeline {
     try {
       // Everything committed is known to be there and durable, so the scan can start after it.
       const from = Math.max(control.commitLsn, control.timelineStartLsn) as Lsn;
-      let end = store.isEndKnown
-        ? store.writtenLsn
-        : await findEndOfWal(pgVersion(identity.pgVersion), store, from);
+      let end = store.writtenLsn;
+      if (!store.isEndKnown) {
+        end = await findEndOfWal(pgVersion(identity.pgVersion), store, from);
+        await keepWhatIsCut(identity, store, end, options);
+      }
       if (options.trustedEndLsn !== undefined) end = Math.min(end, options.trustedEndLsn) as Lsn;
       await store.truncate(end);
       const state = startAcceptor(control, identity, options.id, end);
@@ -549,6 +552,25 @@ export class SafekeeperTimeline {
     this.#notify();
     this.#options.onFailed(this, error);
   }
+}
+
+/** What is cut off was perhaps acknowledged: it is kept, and told of. */
+async function keepWhatIsCut(
+  { tenantId: tenant, timelineId: timeline, pgVersion: version }: TimelineIdentity,
+  store: WalStore,
+  end: Lsn,
+  { disk, logger }: TimelineOptions,
+): Promise<void> {
+  const to = await findCutWal(pgVersion(version), store, end);
+  if (to === null) return;
+  const { directory } = await keepCutWal(disk, store, end, to);
+  logger.error("damaged WAL is cut off, with whole records behind it", {
+    tenant,
+    timeline,
+    from: formatLsn(end),
+    to: formatLsn(to),
+    kept: directory,
+  });
 }
 
 function closedError(): ZenithError {
