@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { PostgresInstall } from "./find_postgres.ts";
-import { assertReachable, asUser, makeOwnedDirectory, pgUser } from "./pg_user.ts";
+import { assertReachable, asUser, makeOwnedDirectory, type PgUser, pgUser } from "./pg_user.ts";
 
 /** The superuser of every database cluster that Zenith makes. */
 export const ZENITH_SUPERUSER = "zenith_admin";
@@ -11,10 +11,12 @@ export const ZENITH_SUPERUSER = "zenith_admin";
 export interface InitdbOptions {
   readonly install: PostgresInstall;
   /**
-   * The data directory to make: absent or empty. Becomes the Postgres user's, see {@link pgUser}.
+   * The data directory to make: absent or empty.
    */
   readonly dir: string;
   readonly superuser: string;
+  /** Whom it runs as and whose the files become; by default {@link pgUser}. */
+  readonly user?: PgUser | undefined;
 }
 
 /**
@@ -26,7 +28,7 @@ export interface InitdbOptions {
  */
 export async function runInitdb(options: InitdbOptions): Promise<void> {
   const { install, dir, superuser } = options;
-  const user = pgUser();
+  const { user = pgUser() } = options;
   assertReachable(install.binDir, user);
   makeOwnedDirectory(dir, user);
   const args = [

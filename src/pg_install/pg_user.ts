@@ -51,6 +51,26 @@ export function pgUser(env: Readonly<Record<string, string | undefined>> = proce
   );
 }
 
+/** Users that systems have, and that nothing runs as where Postgres runs as another. */
+const QUIET_USERS = ["nobody", "daemon", "bin"];
+
+/**
+ * Who makes the files that new tenants begin with. Every tenant's superuser acts as {@link pgUser}: while
+ * initdb runs, that user must not be able to change its files, nor look into its process.
+ *
+ * @param binDir where initdb is, which that user must be able to reach
+ * @returns `undefined` for ourselves; the Postgres user where there is no other one that can
+ */
+export function initdbUser(binDir: string): PgUser | undefined {
+  const postgres = pgUser();
+  if (postgres === undefined) return undefined;
+  const others = QUIET_USERS.map(lookUp).filter((user) => user !== undefined);
+  return others.find((user) =>
+    user.uid !== ROOT_UID && user.uid !== postgres.uid && isReachable(binDir, user)
+  ) ??
+    postgres;
+}
+
 function lookUp(name: string): PgUser | undefined {
   const fields = localUsers().split("\n").map((line) => line.split(":")).find((fields) => fields[0] === name);
   // id(1) finds users from other sources, such as LDAP.

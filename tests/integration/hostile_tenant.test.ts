@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { parseBranchName } from "../../src/common/id.ts";
+import { pgUser } from "../../src/pg_install/pg_user.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 
 const NOT_ROOT = process.getuid!() !== 0 && "Postgres runs as ourselves: there are no rights to gain";
@@ -50,6 +51,24 @@ describe("a tenant's superuser", { skip: NOT_ROOT }, () => {
     }
     const { postgresLog } = env.paths.compute(env.defaultTenant, parseBranchName("main"));
     assert.equal(lstatSync(postgresLog).mode & 0o777, 0o600);
+  });
+
+  test("can't write it while initdb makes it either", async () => {
+    const cache = env.paths.pageserver.initdbCache;
+    for (const version of readdirSync(cache)) rmSync(join(cache, version), { recursive: true });
+    const owners = new Set<number>();
+    const creating = env.createTenant();
+    let isDone = false;
+    void creating.finally(() => isDone = true);
+    while (!isDone) {
+      for (const name of readdirSync(cache).filter((name) => name.endsWith(".running"))) {
+        owners.add(lstatSync(join(cache, name), { throwIfNoEntry: false })?.uid ?? 0);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await creating;
+    assert.ok([...owners].some((uid) => uid !== 0), "initdb was seen at work");
+    assert.ok(!owners.has(pgUser()!.uid), "not as whom Postgres runs as");
   });
 
   test("finds its own cache of initdb replaced where an earlier version has left one", async () => {

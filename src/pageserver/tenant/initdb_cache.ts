@@ -7,6 +7,7 @@ import { ForeignDirectory, removeForeignTree } from "../../common/foreign_direct
 import type { PageServerPaths } from "../../common/paths.ts";
 import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg_install/find_postgres.ts";
 import { runInitdb, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import { initdbUser } from "../../pg_install/pg_user.ts";
 
 /**
  * The data directories from which new tenants are made, one for each PostgreSQL version: initdb
@@ -47,7 +48,8 @@ export class InitdbCache {
     try {
       removeForeignTree(inProgress);
       removeForeignTree(ready);
-      await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER });
+      const user = initdbUser(install.binDir);
+      await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER, user });
       takeOver(inProgress);
       // The cache is not user data: if a crash tears it, reading it fails, and the remedy is to
       // remove it.
