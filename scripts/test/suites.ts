@@ -91,6 +91,11 @@ function integrationJobs(suffix: string, files: readonly string[], env?: Job["en
 /** Two cores are kept busy by three: a test that starts processes mostly waits for them. */
 const INTEGRATION_SIDE_BY_SIDE = 3;
 
+/** All but the one that the other suites run. */
+const OTHER_MAJORS = [14, 16, 17, 18];
+/** Plus the major: several may run at once. */
+const CONFORMANCE_PORT = 57200;
+
 export const SUITES: Readonly<Record<string, Suite>> = {
   check: {
     jobs: [program("check", ["bun", "scripts/check.ts"], 10)],
@@ -133,11 +138,19 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   },
   /** What runs on other majors than the rest does; tests/integration/majors.test.ts has all of them. */
   majors: {
-    jobs: [14, 16, 17, 18].map((major) =>
+    jobs: OTHER_MAJORS.flatMap((major) => [
       bunTest(`the whole cluster on PostgreSQL ${major}`, ["./tests/integration/whole_cluster.test.ts"], 10, {
         ZENITH_TEST_PG_VERSION: String(major),
-      })
-    ),
+      }),
+      program(
+        `redo conformance on PostgreSQL ${major}, own schedule`,
+        [
+          ...["bun", "tests/conformance/main.ts", "--schedule", "own", "--seconds", "3"],
+          ...["--pg-version", String(major), "--port", String(CONFORMANCE_PORT + major)],
+        ],
+        10,
+      ),
+    ]),
     sideBySide: INTEGRATION_SIDE_BY_SIDE,
     needsPostgres: true,
   },

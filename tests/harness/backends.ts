@@ -4,7 +4,10 @@ import { checkPidFile } from "../../src/process/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { type Compute, until } from "./zenith_env.ts";
 
-/** pwrite64(2) and pwritev(2) on x64: what Postgres writes pages of relations with, from 17 on the second. */
+/**
+ * pwrite64(2) and pwritev(2) on x64: what Postgres writes pages of relations with, from 17 on the
+ * second.
+ */
 const WRITE_CALLS = /^(?:18|296) /;
 
 /** Sessions, as Postgres titles their processes: `postgres: user database host(port) statement`. */
@@ -24,7 +27,10 @@ export function childrenOfPostgres(pg: Compute): { readonly pid: number; readonl
   });
 }
 
-/** Whether a process is inside pwrite(2) or pwritev(2), asleep in the kernel, with a part of a page written perhaps. */
+/**
+ * Whether a process is inside pwrite(2) or pwritev(2), asleep in the kernel, with a part of a page
+ * written perhaps.
+ */
 export function isInsideWrite(pid: number): boolean {
   if (!/^State:\tD/m.test(readProc(String(pid), "status"))) return false;
   return WRITE_CALLS.test(readProc(String(pid), "syscall"));

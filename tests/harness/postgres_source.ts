@@ -6,7 +6,10 @@ import { join, resolve } from "node:path";
 import { ZenithError } from "../../src/common/errors.ts";
 import { testPostgres } from "./postgres_major.ts";
 
-/** The minor whose source is fetched when none is named: with another one's server some tests differ in their output. */
+/**
+ * The minor whose source is fetched when none is named: with another one's server some tests differ
+ * in their output.
+ */
 const VERSION = "15.18";
 
 /**

@@ -74,7 +74,11 @@ function copyInput(server: TestedServer, name: string, sourceDir: string, files:
   return input;
 }
 
-/** Where a build of PostgreSQL has things. @throws {ZenithError} `not_found` when it has no pg_config to say so */
+/**
+ * Where a build of PostgreSQL has things.
+ *
+ * @throws {ZenithError} `not_found` when it has no pg_config to say so
+ */
 function pgConfig(install: PostgresInstall, what: string): string {
   const { status, stdout } = spawnSync(join(install.binDir, "pg_config"), [what], { encoding: "utf8" });
   if (status !== 0) {

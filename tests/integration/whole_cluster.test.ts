@@ -35,7 +35,8 @@ const PG = pgVersion(TEST_PG_MAJOR);
 /** What recovery needs at least as large as where the WAL was written. */
 const SETTINGS = ["wal_level = logical", "max_prepared_transactions = 10", "track_commit_timestamp = on"];
 
-// Redo of one record depends on whether hint bits are logged: 18 does so for its data checksums, 16 because of this, others don't.
+// Redo of one record depends on whether hint bits are logged: 18 does so for its data checksums,
+// 16 because of this, others don't.
 const MAJOR_THAT_LOGS_HINTS = 16;
 if (TEST_PG_MAJOR === MAJOR_THAT_LOGS_HINTS) SETTINGS.push("wal_log_hints = on");
 
@@ -187,7 +188,10 @@ function checksumFault(page: Uint8Array, block: number, whose: string): string[]
   return [`block ${block}, ${whose}: its checksum is ${stored}, of what it holds ${expected}`];
 }
 
-/** @param checksums whether the file has pages, and those have checksums: each side's must be right, and are not compared */
+/**
+ * @param checksums whether the file has pages, and those have checksums: each side's must be right,
+ * and are not compared
+ */
 function compareFiles(path: string, stock: Uint8Array, ours: Uint8Array, checksums: boolean): Difference[] {
   if (stock.length !== ours.length) {
     return [{ path, what: `stock recovery has ${stock.length} bytes, the page server ${ours.length}` }];

@@ -4,9 +4,10 @@
  *
  *   bun tests/pg_regress/main.ts [--pg-source <dir>] [--storage lazy|eager] [--against-stock]
  *
- * Fails when a test gives another result than on a stock server, but for those in differences.ts. What a stock server gives is
- * what the tests expect; with `--against-stock` it is what they find on one: that is for the tests of another minor than the
- * server's. $ZENITH_TEST_PG_VERSION names the major.
+ * Fails when a test gives another result than on a stock server, but for those in differences.ts.
+ * What a stock server gives is what the tests expect; with `--against-stock` it is what they find on
+ * one: that is for the tests of another minor than the server's. $ZENITH_TEST_PG_VERSION names the
+ * major.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";

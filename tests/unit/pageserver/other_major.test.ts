@@ -1,4 +1,7 @@
-/** A timeline of another major than its files, or than this Zenith runs, is refused by name; what does not need it works. */
+/**
+ * A timeline of another major than its files, or than this Zenith runs, is refused by name; what
+ * does not need it works.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { parseBranchName, type TimelineId } from "../../../src/common/id.ts";

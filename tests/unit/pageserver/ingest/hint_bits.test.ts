@@ -1,4 +1,7 @@
-/** What redo of one record makes of a heap page's LSN depends on the cluster: does it log changes of hint bits? */
+/**
+ * What redo of one record makes of a heap page's LSN depends on the cluster: does it log changes of
+ * hint bits?
+ */
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 import type { Timeline } from "../../../../src/pageserver/timeline/timeline.ts";
@@ -48,7 +51,10 @@ function image(wal: WalBuilder, blkno: number): BuiltRecord {
   });
 }
 
-/** @param mapImage whether the record has an image of the map's page, so that a layer file keeps only a part of it */
+/**
+ * @param mapImage whether the record has an image of the map's page, so that a layer file keeps
+ * only a part of it
+ */
 function visible(wal: WalBuilder, blkno: number, mapImage = false): BuiltRecord {
   const main = new Uint8Array(5);
   main[4] = ALL_VISIBLE;

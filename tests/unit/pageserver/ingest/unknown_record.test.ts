@@ -29,7 +29,10 @@ const KNOWN: RecordSpec = {
   }],
 };
 
-/** Receives a known record, `unknown`, and another one: the timeline ends behind the first, also after a restart. */
+/**
+ * Receives a known record, `unknown`, and another one: the timeline ends behind the first, also
+ * after a restart.
+ */
 async function endsBefore(unknown: RecordSpec, complaint: RegExp): Promise<void> {
   const disk = tinyDisk();
   const server = await openTinyPageServer(disk);
