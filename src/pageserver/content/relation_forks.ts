@@ -49,6 +49,9 @@ export function encodeBlocks(blocks: number): Uint8Array {
   return bytes;
 }
 
+/** An LSN behind every record. */
+const AFTER_ALL = Number.MAX_SAFE_INTEGER;
+
 /** Slots of the direct-mapped cache in front of the map; WAL touches few forks at a time. */
 const CACHE_SLOTS = 256;
 
@@ -170,11 +173,12 @@ export class RelationForks {
   }
 
   /**
-   * Every fork in a database's directory that exists at the end of the timeline, main forks first
-   * per relation.
+   * Every fork that exists after the last record in a database's directory, main forks first per
+   * relation. Those count that a record has made which is not readable yet: many records become so
+   * at once.
    */
   *inDatabase(spc: number, db: number): Iterable<RelationFork> {
-    for (const key of this.#store.objects({ kind: KIND_RELATION, a: spc, b: db })) {
+    for (const key of this.#store.objects({ kind: KIND_RELATION, a: spc, b: db }, AFTER_ALL)) {
       const fork = this.get(key.a, key.b, key.c, key.d);
       if (fork.blocks !== NO_FORK) yield fork;
     }

@@ -33,7 +33,7 @@ export class SingleValues {
 
   /** The objects of a kind (and prefix) that exist at `lsn`, in key order. */
   *present(filter: { kind: number; a?: number; b?: number }, lsn: number): Iterable<[ObjectId, Uint8Array]> {
-    for (const key of this.#store.objects(filter)) {
+    for (const key of this.#store.objects(filter, lsn)) {
       const value = this.get(key, lsn);
       if (value !== null) yield [key, value];
     }

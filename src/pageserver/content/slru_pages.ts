@@ -182,7 +182,7 @@ export class SlruPages {
   /** The segments of one SLRU that exist at `lsn`, with their lengths in pages. */
   segments(slru: number, lsn: number): { segment: number; pages: number }[] {
     const found: { segment: number; pages: number }[] = [];
-    for (const key of this.#store.objects({ kind: KIND_SLRU_SEGMENT, a: slru })) {
+    for (const key of this.#store.objects({ kind: KIND_SLRU_SEGMENT, a: slru }, lsn)) {
       const pages = this.segmentPages(this.#store.slot(key), lsn);
       if (pages > 0) found.push({ segment: key.b, pages });
     }
