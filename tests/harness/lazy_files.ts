@@ -43,9 +43,13 @@ export function isMounted(paths: ComputePaths): boolean {
 export function dropPageCache(paths: ComputePaths): void {
   for (const name of readdirSync(paths.mount, { recursive: true, encoding: "utf8" })) {
     const path = join(paths.mount, name);
-    if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue;
-    spawnSync("sync", ["--data", path]);
-    const run = spawnSync("dd", [`if=${path}`, "iflag=nocache", "count=0"], { encoding: "utf8" });
-    if (run.status !== 0) throw new Error(run.stderr);
+    if (statSync(path, { throwIfNoEntry: false })?.isFile()) dropPageCacheOf(path);
   }
+}
+
+/** The same of one file. */
+export function dropPageCacheOf(path: string): void {
+  spawnSync("sync", ["--data", path]);
+  const run = spawnSync("dd", [`if=${path}`, "iflag=nocache", "count=0"], { encoding: "utf8" });
+  if (run.status !== 0) throw new Error(run.stderr);
 }
