@@ -58,17 +58,16 @@ const QUIET_USERS = ["nobody", "daemon", "bin"];
  * Who makes the files that new tenants begin with. Every tenant's superuser acts as {@link pgUser}: while
  * initdb runs, that user must not be able to change its files, nor look into its process.
  *
- * @param binDir where initdb is, which that user must be able to reach
+ * @param directories that it must be able to reach: where initdb is, and where the files are made
  * @returns `undefined` for ourselves; the Postgres user where there is no other one that can
  */
-export function initdbUser(binDir: string): PgUser | undefined {
+export function initdbUser(directories: readonly string[]): PgUser | undefined {
   const postgres = pgUser();
   if (postgres === undefined) return undefined;
   const others = QUIET_USERS.map(lookUp).filter((user) => user !== undefined);
-  return others.find((user) =>
-    user.uid !== ROOT_UID && user.uid !== postgres.uid && isReachable(binDir, user)
-  ) ??
-    postgres;
+  const isFit = (user: PgUser): boolean =>
+    user.uid !== ROOT_UID && user.uid !== postgres.uid && directories.every((dir) => isReachable(dir, user));
+  return others.find(isFit) ?? postgres;
 }
 
 function lookUp(name: string): PgUser | undefined {

@@ -48,7 +48,7 @@ export class InitdbCache {
     try {
       removeForeignTree(inProgress);
       removeForeignTree(ready);
-      const user = initdbUser(install.binDir);
+      const user = initdbUser([install.binDir, this.#paths.workdir]);
       await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER, user });
       takeOver(inProgress);
       // The cache is not user data: if a crash tears it, reading it fails, and the remedy is to
