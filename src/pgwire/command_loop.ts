@@ -56,6 +56,11 @@ export class CommandLoop {
     this.#session = session;
   }
 
+  /** What prepared statements take of memory. */
+  get preparedBytes(): number {
+    return this.#extended.bytes;
+  }
+
   /**
    * Handles a message that comes while no command runs.
    *

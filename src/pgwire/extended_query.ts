@@ -50,6 +50,11 @@ export class ExtendedQuery {
   readonly #portals = new Map<string, Portal>();
   #bytes = 0;
 
+  /** What they take of memory. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   parse(out: FrameWriter, bytes: Uint8Array, off: number, len: number): void {
     const cursor = new ByteCursor("Parse message", bytes, off, len);
     const name = cursor.cstring();

@@ -17,6 +17,8 @@ export interface FrameHandler {
    * The peer has broken the protocol, or its request can't continue: no more messages are handled.
    */
   fail(error: unknown): void;
+  /** Called when the reader may hold more or less than before. */
+  onHeld?(): void;
 }
 
 /**
@@ -58,7 +60,9 @@ export class FramePump {
     }
     this.#running = false;
     this.#writer.uncork();
-    if (!this.#stopped) this.#controlFlow();
+    if (this.#stopped) return;
+    this.#controlFlow();
+    this.#handler.onHeld?.();
   }
 
   /** Stops handling messages and drops the ones that still arrive. */

@@ -93,6 +93,15 @@ export const IDLE_CHECK_MS = 30_000;
 export const CONNECTION_MAX_BYTES = 24 * 1024 * 1024;
 
 /**
+ * How much all connections of a server may hold together. Beyond it newcomers are refused, and a connection
+ * that wants to hold more is ended, unless it holds little.
+ */
+export const SERVER_HELD_MAX_BYTES = 256 * 1024 * 1024;
+
+/** A connection that holds no more than this is not ended for what others hold. */
+export const CONNECTION_FREE_BYTES = 64 * 1024;
+
+/**
  * How long a closing server waits for running queries and unwritten output before it cuts
  * connections.
  */
@@ -115,6 +124,10 @@ assert(
   COPY_DATA_MAX_BYTES + READ_AHEAD_MAX_BYTES + PREPARED_MAX_BYTES + 2 * WRITE_HIGH_WATER_BYTES <=
     CONNECTION_MAX_BYTES,
   "what a connection may hold is the sum of its parts",
+);
+assert(
+  MAX_CONNECTIONS * CONNECTION_FREE_BYTES + 4 * CONNECTION_MAX_BYTES <= SERVER_HELD_MAX_BYTES,
+  "while all connections hold little, some may hold as much as one may",
 );
 assert(QUERY_MAX_BYTES <= READ_AHEAD_MAX_BYTES, "a query can be read ahead");
 assert(WRITE_LOW_WATER_BYTES < WRITE_HIGH_WATER_BYTES, "output drains below the mark that it rose above");

@@ -8,19 +8,22 @@ import {
   IDLE_GIVES_WAY_MS,
   IDLE_TIMEOUT_MS,
   RESERVED_CONNECTIONS,
+  SERVER_HELD_MAX_BYTES,
   SHUTDOWN_GRACE_MS,
   STARTUP_TIMEOUT_MS,
 } from "./limits.ts";
 import { type Negotiation, TRUST } from "./negotiation.ts";
 import { ServerConnection, type ServerContext } from "./server_connection.ts";
 import type { ConnectionHandler, Session } from "./session.ts";
-import { PgError, SQLSTATE_TOO_MANY_CONNECTIONS } from "./sqlstate.ts";
+import { PgError, SQLSTATE_OUT_OF_MEMORY, SQLSTATE_TOO_MANY_CONNECTIONS } from "./sqlstate.ts";
 
 export interface ServerOptions {
   /** By default {@link TRUST}. */
   negotiation?: Negotiation;
   /** By default the result of {@link connectionLimits}. */
   maxConnections?: number;
+  /** What all connections may hold together of their peers' data, in bytes. */
+  maxHeldBytes?: number;
   /** How many of these are for clients on the same machine. */
   reservedConnections?: number;
   /** How long a connection may be idle. */
@@ -50,6 +53,8 @@ export class PgServer implements ServerContext {
   readonly #refusedMax: number;
   readonly #reserved: number;
   readonly #idleTimeoutMs: number;
+  readonly #maxHeldBytes: number;
+  #heldBytes = 0;
   #idleCheck: ReturnType<typeof setInterval> | undefined;
   readonly #server: Server;
   readonly #connections = new Map<number, ServerConnection>();
@@ -66,6 +71,7 @@ export class PgServer implements ServerContext {
     this.#refusedMax = limits.refused;
     this.#reserved = options.reservedConnections ??
       (options.maxConnections === undefined ? RESERVED_CONNECTIONS : 0);
+    this.#maxHeldBytes = options.maxHeldBytes ?? SERVER_HELD_MAX_BYTES;
     this.#idleTimeoutMs = options.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
     this.startupTimeoutMs = options.startupTimeoutMs ?? STARTUP_TIMEOUT_MS;
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
@@ -125,7 +131,20 @@ export class PgServer implements ServerContext {
   }
 
   /** @internal */
+  hold(bytes: number): boolean {
+    this.#heldBytes += bytes;
+    return this.#heldBytes <= this.#maxHeldBytes;
+  }
+
+  /** @internal */
   admit(connection: ServerConnection): void {
+    if (this.#heldBytes > this.#maxHeldBytes) {
+      throw new PgError(
+        SQLSTATE_OUT_OF_MEMORY,
+        `no more connections: those there are hold more than ${this.#maxHeldBytes} bytes`,
+        { severity: "FATAL", hint: "try again later" },
+      );
+    }
     const room = connection.isLocal ? this.#maxConnections : this.#maxConnections - this.#reserved;
     if (this.#admitted.size >= room && !this.#makeRoom()) {
       throw new PgError(

@@ -11,7 +11,7 @@ import { FramePump } from "./frame_pump.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { Handshake, type HandshakeHost } from "./handshake.ts";
-import { LINGER_MS, TCP_KEEPALIVE_MS } from "./limits.ts";
+import { CONNECTION_FREE_BYTES, LINGER_MS, TCP_KEEPALIVE_MS } from "./limits.ts";
 import { FRONTEND_LIMITS } from "./message_types.ts";
 import type { Negotiation, StartupRequest } from "./negotiation.ts";
 import {
@@ -27,6 +27,7 @@ import {
   ProtocolError,
   SQLSTATE_ADMIN_SHUTDOWN,
   SQLSTATE_IDLE_SESSION_TIMEOUT,
+  SQLSTATE_OUT_OF_MEMORY,
   SQLSTATE_QUERY_CANCELED,
 } from "./sqlstate.ts";
 
@@ -55,6 +56,10 @@ export interface ServerContext {
    * Throws when there are too many connections already; otherwise the new one counts from now on.
    */
   admit(connection: ServerConnection): void;
+  /**
+   * A connection holds so many bytes more, or less, of its peer's data. @returns false when all of them together hold too much
+   */
+  hold(bytes: number): boolean;
   cancel(processId: number, secretKey: number): void;
   /** A connection ended in an error that its peer may not have seen. */
   connectionError(remoteAddress: string, error: unknown): void;
@@ -87,6 +92,8 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   /** Our side is closed; the peer has to close its own. */
   #closing = false;
   #closed = false;
+  /** Of the peer's data, when it was looked at last. */
+  #heldBytes = 0;
   #shutdownReason: PgError | undefined;
 
   constructor(context: ServerContext, socket: Socket, processId: number) {
@@ -104,6 +111,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
       mayRead: () => this.#mayRead(),
       handle: () => this.#dispatch(),
       fail: (error) => this.#fail(error),
+      onHeld: () => this.#noteHeld(),
     });
     this.#watch(socket);
   }
@@ -231,6 +239,19 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     if (this.#socket.isPaused()) this.#socket.resume();
   }
 
+  #noteHeld(): void {
+    const held = this.#reader.bufferedBytes + this.writer.pendingBytes + (this.#commands?.preparedBytes ?? 0);
+    const more = held - this.#heldBytes;
+    this.#heldBytes = held;
+    if (this.#context.hold(more) || more <= 0 || held <= CONNECTION_FREE_BYTES) return;
+    this.#fail(
+      new PgError(SQLSTATE_OUT_OF_MEMORY, "terminating connection: all connections together hold too much", {
+        severity: "FATAL",
+        hint: "send less ahead, close prepared statements, or try again later",
+      }),
+    );
+  }
+
   #mayRead(): boolean {
     if (this.writer.congested) return false;
     if (this.#commands === undefined) return this.#handshake.mayRead;
@@ -291,6 +312,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     if (this.#closed) return;
     this.#closed = true;
     this.#pump.stop();
+    this.#context.hold(-this.#heldBytes);
     clearTimeout(this.#timer);
     this.writer.close();
     this.#socket.destroy();

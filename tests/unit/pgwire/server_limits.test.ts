@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
 import { describe, test } from "node:test";
 import { parseOpenFilesLimit } from "../../../src/common/open_files.ts";
 import { PgClient } from "../../../src/pgwire/client.ts";
@@ -72,6 +74,79 @@ describe("a server that is full", () => {
       assert.ok(errors[0] instanceof PgError && errors[0].sqlstate === "57P05");
       await assert.rejects(client.query("select 1"));
     });
+  });
+});
+
+describe("what all connections of a server hold", () => {
+  /** A query that is read ahead while the one before it runs. */
+  const parse = (name: string, length: number): Uint8Array => {
+    const body = Buffer.from(`${name}\0${"x".repeat(length)}\0\0\0`);
+    const frame = Buffer.alloc(5 + body.length);
+    frame.write("P");
+    frame.writeInt32BE(4 + body.length, 1);
+    body.copy(frame, 5);
+    return frame;
+  };
+  const KIB = 1024;
+
+  /** A session that is there, as its socket; what it is sent, and whether it has ended. */
+  async function session(
+    address: { host: string; port: number },
+  ): Promise<{ socket: Socket; said: () => string }> {
+    const socket = connect(address.port, address.host);
+    let said = "";
+    socket.setEncoding("latin1").on("data", (text: string) => said += text).on("error", () => {});
+    const startup = Buffer.from("\0\0\0\0\0\x03\0\0user\0z\0\0", "latin1");
+    startup.writeInt32BE(startup.length, 0);
+    socket.write(startup);
+    while (!said.includes("Z\0\0\0\x05") && !said.includes("FATAL")) await once(socket, "data");
+    return { socket, said: () => said };
+  }
+
+  test("is bounded: who wants more is ended with the reason, and others stay", async () => {
+    const server = new PgServer({ describe: () => COLUMNS, query: () => Promise.resolve() }, {
+      maxHeldBytes: 700 * KIB,
+    });
+    const address = await server.listen({ host: "127.0.0.1", port: 0 });
+    const small = await session(address);
+    const [first, second] = [await session(address), await session(address)];
+    // Each takes twice its characters.
+    for (const { socket } of [first, second]) {
+      for (let i = 0; i < 4; i++) socket.write(parse(`s${i}`, 60 * KIB));
+    }
+    while (![first, second].some(({ said }) => said().includes("hold too much"))) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    const ended = first.said().includes("hold too much") ? first : second;
+    assert.match(ended.said(), /C53200/);
+    const staying = ended === first ? second : first;
+    assert.doesNotMatch(staying.said(), /FATAL/);
+    small.socket.write(parse("little", 10));
+    ended.socket.destroy();
+    // What it held is free again.
+    let later = await session(address);
+    while (later.said().includes("FATAL")) later = await session(address);
+    assert.doesNotMatch(small.said(), /FATAL/);
+    for (const { socket } of [small, staying, later]) socket.destroy();
+    await server.close();
+  });
+
+  test("keeps newcomers out while it is too much, and nobody is ended who holds little", async () => {
+    const server = new PgServer({ describe: () => COLUMNS, query: () => Promise.resolve() }, {
+      maxHeldBytes: 10 * KIB,
+    });
+    const address = await server.listen({ host: "127.0.0.1", port: 0 });
+    const { socket, said } = await session(address);
+    socket.write(parse("s", 20 * KIB));
+    // A flush: the answer comes when the statement is there.
+    socket.write(Buffer.from("H\0\0\0\x04", "latin1"));
+    while (!said().includes("1\0\0\0\x04")) await once(socket, "data");
+    const newcomer = await session(address);
+    assert.match(newcomer.said(), /C53200\0Mno more connections: those there are hold more than 10240 bytes/);
+    assert.doesNotMatch(said(), /FATAL/);
+    socket.destroy();
+    newcomer.socket.destroy();
+    await server.close();
   });
 });
 
