@@ -55,8 +55,8 @@ export function pgUser(env: Readonly<Record<string, string | undefined>> = proce
 const QUIET_USERS = ["nobody", "daemon", "bin"];
 
 /**
- * Who makes the files that new tenants begin with. Every tenant's superuser acts as {@link pgUser}: while
- * initdb runs, that user must not be able to change its files, nor look into its process.
+ * Who makes the files that new tenants begin with. Every tenant's superuser acts as {@link pgUser}:
+ * while initdb runs, that user must not be able to change its files, nor look into its process.
  *
  * @param directories that it must be able to reach: where initdb is, and where the files are made
  * @returns `undefined` for ourselves; the Postgres user where there is no other one that can

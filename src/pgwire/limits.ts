@@ -93,8 +93,8 @@ export const IDLE_CHECK_MS = 30_000;
 export const CONNECTION_MAX_BYTES = 24 * 1024 * 1024;
 
 /**
- * How much all connections of a server may hold together. Beyond it newcomers are refused, and a connection
- * that wants to hold more is ended, unless it holds little.
+ * How much all connections of a server may hold together. Beyond it newcomers are refused, and a
+ * connection that wants to hold more is ended, unless it holds little.
  */
 export const SERVER_HELD_MAX_BYTES = 256 * 1024 * 1024;
 

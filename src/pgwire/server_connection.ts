@@ -57,7 +57,8 @@ export interface ServerContext {
    */
   admit(connection: ServerConnection): void;
   /**
-   * A connection holds so many bytes more, or less, of its peer's data. @returns false when all of them together hold too much
+   * A connection holds so many bytes more, or less, of its peer's data. @returns false when all of
+   * them together hold too much
    */
   hold(bytes: number): boolean;
   cancel(processId: number, secretKey: number): void;

@@ -50,7 +50,10 @@ async function* checkTimeline(
   return damages.map(({ what }) => ({ what, hint: RESTORE }));
 }
 
-/** What was cut off at a start, until somebody has removed what was kept of it. @throws as {@link scrubItems} */
+/**
+ * What was cut off at a start, until somebody has removed what was kept of it. @throws as
+ * {@link scrubItems}
+ */
 export function cutOff(disk: Disk, paths: SafekeeperPaths, timelines: Timelines): FoundDamage[] {
   return timelines.list().flatMap(({ tenantId, timelineId }) =>
     cutWalIn(disk, paths.timeline(tenantId, timelineId)).map(({ from, to, directory }) => ({
