@@ -21,6 +21,7 @@ import { initCommand } from "./environment/init.ts";
 import { logsCommand } from "./environment/logs.ts";
 import { lsnAtCommand } from "./branch/lsn_at.ts";
 import { pageserverCommand } from "./role/pageserver.ts";
+import { pgConfigCommand } from "./pg/config.ts";
 import { pgCreateCommand } from "./pg/create.ts";
 import { pgListCommand } from "./pg/list.ts";
 import { pgStartCommand } from "./pg/start.ts";
@@ -79,6 +80,7 @@ export const COMMANDS: readonly CommandGroup[] = [
     commands: [
       pgListCommand,
       pgCreateCommand,
+      pgConfigCommand,
       pgStartCommand,
       pgStopCommand,
       uriCommand,

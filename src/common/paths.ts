@@ -84,6 +84,10 @@ export class PageServerPaths {
   timelineSafekeepers(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "safekeepers");
   }
+  /** A timeline's configuration, in all its versions. */
+  timelineSettings(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), "settings");
+  }
   /** A timeline that was {@link timeline} until its branch was deleted. */
   deletedTimeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timelines(tenant), `${timeline}${DELETED_SUFFIX}`);
@@ -203,6 +207,10 @@ export class ComputePaths {
   /** Its problems while it runs. */
   get conditions(): string {
     return join(this.dir, "conditions");
+  }
+  /** Which of the branch's settings its configuration files came from. */
+  get settingsBase(): string {
+    return join(this.dir, "settings_base");
   }
   /** Whether it is to run, and why its last start failed. */
   get lastStart(): string {

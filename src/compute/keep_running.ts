@@ -18,11 +18,17 @@ const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 10_000;
 
 /** @throws {ZenithError} why the first start failed; nothing is left running then */
-export async function keepComputeRunning(options: Omit<ComputeOptions, "conditions" | "lastTerm">) {
+export async function keepComputeRunning(options: Omit<ComputeOptions, "conditions" | "first" | "lastTerm">) {
   const conditions = new Conditions(options.paths);
   const stopping = new AbortController();
   const signal = AbortSignal.any([options.signal, stopping.signal]);
-  const all: ComputeOptions = { ...options, signal, conditions, lastTerm: { value: null } };
+  const all: ComputeOptions = {
+    ...options,
+    signal,
+    conditions,
+    first: { isFirst: false },
+    lastTerm: { value: null },
+  };
   return new KeptCompute(all, await runCompute(all), stopping);
 }
 

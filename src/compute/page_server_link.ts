@@ -74,6 +74,16 @@ function localConnInfo(address: HostPort, role: string): string {
   return `postgresql://${encodeURIComponent(role)}@${formatHostPort(address)}`;
 }
 
+/** The branch's settings at its end, packed; null when it has none. */
+export async function fetchSettings(compute: ComputeIdentity): Promise<string | null> {
+  return (await callPageServer(compute, PAGE_SERVER.timelineSettings, timelineArgs(compute))).settings;
+}
+
+/** From now on the branch has these, packed. */
+export async function storeSettings(compute: ComputeIdentity, settings: string): Promise<void> {
+  await callPageServer(compute, PAGE_SERVER.timelineSetSettings, { ...timelineArgs(compute), settings });
+}
+
 /** The state of the page server's receiver of a compute's WAL. */
 export interface ReceiverStatus {
   readonly streaming: boolean;

@@ -25,9 +25,10 @@ import {
   unpackBasebackup,
 } from "./postgres/data_directory.ts";
 import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
+import { type FirstStartWishes, isFirstStart, prepareFirstStart, withoutCron } from "./first_start.ts";
 import { LazyStorage, removeLazyStorage } from "./lazy/lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
-import { fetchBasebackup } from "./page_server_link.ts";
+import { fetchBasebackup, fetchTimelineStatus } from "./page_server_link.ts";
 import {
   assertUsable,
   clientHost,
@@ -39,13 +40,9 @@ import {
   readSettings,
   separateComputeConf,
 } from "./postgres/postgres_conf.ts";
-import {
-  acceptsConnections,
-  endOrphan,
-  pauseWhileRunning,
-  PostgresProcess,
-} from "./postgres/postgres_process.ts";
+import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
+import { followSettings, settleSettings } from "./settings_sync.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
 import { logCleanUp, type RunningCompute, supervise } from "./supervise.ts";
 
@@ -69,6 +66,10 @@ export interface ComputeOptions {
    * Where to read the past without writing to the branch; null: continue at the end of the branch.
    */
   readonly readOnlyAt: Lsn | null;
+  /** For the first start of a branch. */
+  readonly wishes: FirstStartWishes;
+  /** Whether that is what this compute began with. */
+  readonly first: { isFirst: boolean };
   readonly conditions: Conditions;
   /**
    * The last term in which this compute asked safekeepers for votes. A start afresh must not take
@@ -81,17 +82,12 @@ export interface ComputeOptions {
   readonly signal: AbortSignal;
 }
 
-/** Postgres on a fresh data directory has nothing to recover: it is up in a second, or never. */
-const STARTUP_TIMEOUT_MS = 60_000;
-const STARTUP_POLL_MS = 3;
-
 /** @throws {ZenithError} why it could not start; nothing is left running then */
 export async function runCompute(options: ComputeOptions): Promise<RunningCompute> {
   const { paths, log, progress } = options;
   const user = pgUser();
   const settings = readComputeConf(paths);
   const compute = computeIdentity(settings, paths.config);
-  assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
   const host = clientHost(settings);
   if (host === undefined) {
     throw new ZenithError("invalid_argument", "listen_addresses is empty: the page server could not connect");
@@ -125,6 +121,12 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const attaching = Attachment.open(compute, log);
   // It may fail while something else is waited for.
   attaching.catch(() => {});
+  const asking = fetchTimelineStatus(compute);
+  asking.catch(() => {});
+  const syncing = { compute, paths, user, conditions: options.conditions, log };
+  // Who looks at the past changes nothing of the branch.
+  const settling = options.readOnlyAt === null ? settleSettings(syncing) : Promise.resolve();
+  settling.catch(() => {});
   // If the start fails, what has been started ends in reverse order, each part even if ending
   // another one fails.
   const started = new AsyncDisposableStack();
@@ -132,13 +134,19 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   if (lazy !== undefined) started.defer(() => lazy.close());
   started.defer(() => durability.stop());
   let local: LocalPostgres;
+  const { wishes, first } = options;
+  const isAnothers = (): boolean => first.isFirst && !wishes.keepCron || options.readOnlyAt !== null;
+  const ownLine = (): Record<string, string> => ({
+    ...ownSettings(settings),
+    ...(isAnothers() ? withoutCron(readSettings(paths.pgdata)) : {}),
+  });
   const start = (install: PostgresLocation): Promise<PostgresProcess> =>
     PostgresProcess.start({
       install,
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
-      settings: { ...ownSettings(settings), ...durability.settings, ...forcedSettings(install.major) },
+      settings: { ...ownLine(), ...durability.settings, ...forcedSettings(install.major) },
     });
   let install: PostgresLocation;
   try {
@@ -149,10 +157,29 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     assertReachable(install.binDir, user);
     await attaching;
     await lazy?.serve();
+    await settling;
+    assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
     progress("starting Postgres");
     const access = { install, pgdata: paths.pgdata, user, logFile: paths.postgresLog, log };
     // Reading the past needs no connection.
     const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
+    if (options.readOnlyAt === null && isFirstStart(await asking, chosen)) {
+      first.isFirst = true;
+      const done = await prepareFirstStart({
+        ...access,
+        role,
+        settings: ownLine(),
+        wishes,
+        signal: options.signal,
+      });
+      if (done !== undefined) log.warn(done);
+      options.conditions.set("first start", done);
+    } else if (wishes.sqlFile !== null && !first.isFirst) {
+      throw new ZenithError(
+        "conflict",
+        "--first-start-sql is for the first start of a branch: this is not it",
+      );
+    }
     const postmaster = await start(install);
     started.defer(() => postmaster.endChildren(() => lazy?.giveUpReads()));
     started.defer(() => postmaster.end());
@@ -171,7 +198,10 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   };
   const { conditions } = options;
   const attachment = await attaching;
+  const follow = (signal: AbortSignal): Promise<void> =>
+    options.readOnlyAt === null ? followSettings(syncing, signal) : Promise.resolve();
   return supervise({
+    followSettings: follow,
     local,
     pgdata: paths.pgdata,
     startAgain,
@@ -236,18 +266,4 @@ async function untilServing(
 ): Promise<void> {
   await untilAccepting(local.process, paths.pgdata, signal);
   await durability.follow(local, signal, progress);
-}
-
-/** @throws {ZenithError} `timeout`; how Postgres ended, or why `signal` was aborted */
-async function untilAccepting(
-  postmaster: PostgresProcess,
-  pgdata: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const deadline = Date.now() + STARTUP_TIMEOUT_MS;
-  // Connecting only to be refused would cost Postgres a process each time.
-  while (!acceptsConnections(pgdata, postmaster.pid)) {
-    if (Date.now() > deadline) throw new ZenithError("timeout", "Postgres accepts no connections");
-    await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);
-  }
 }

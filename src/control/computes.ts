@@ -1,9 +1,9 @@
 /** The computes of an environment: one per branch, each in its own directory. */
-import { closeSync, existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
-import { ForeignDirectory, removeForeignTree } from "../common/foreign_directory.ts";
+import { removeForeignTree } from "../common/foreign_directory.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import {
   type BranchName,
@@ -23,25 +23,26 @@ import {
   clientHost,
   type ComputeIdentity,
   computeIdentity,
-  CONF_MODE,
   initialComputeConf,
-  initialHbaConf,
-  initialPostgresConf,
   readComputeConf,
   readOnlyLsn,
   readSettings,
   setTimeline,
 } from "../compute/postgres/postgres_conf.ts";
+import { withSetting, writeSettingsFiles } from "../compute/postgres/settings_files.ts";
+import { writeSettingsBase } from "../compute/settings_sync.ts";
 import { readConditions } from "../compute/postgres/conditions.ts";
 import { STOPPING } from "../compute/orderly_stop.ts";
 import { removeLazyStorage } from "../compute/lazy/lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
 import { makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
+import type { SettingsFiles } from "../protocol/branch_settings.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { noteFailedStart, noteStart } from "./last_start.ts";
 import { lastErrorInLog } from "./log_file.ts";
-import type { BranchInfo } from "./page_server_client.ts";
+import { findSettings, type FoundSettings, type SettingChange } from "./inherited_settings.ts";
+import { type BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
@@ -76,10 +77,20 @@ const LISTEN_DEFAULT = "127.0.0.1";
 /** How long others may take to make theirs. */
 const CREATE_TIMEOUT_MS = 30_000;
 
+export interface CreateComputeOptions {
+  /** The first free one from 15432 up when undefined. */
+  readonly port?: number | undefined;
+  /** Its listen_addresses. */
+  readonly listen?: string;
+  /** What is set differently than the branch has it. */
+  readonly changes?: readonly SettingChange[];
+  /** Is told what the branch has differently than its parent. */
+  readonly onNote?: (text: string) => void;
+}
+
 /**
  * Creates the directory and the configuration of a compute; the start brings the data.
  *
- * @param port the first free one from 15432 up when undefined
  * @throws {ZenithError} `already_exists` when the branch has one, `conflict` when the port is
  *   another compute's
  */
@@ -87,10 +98,14 @@ export async function createCompute(
   environment: Environment,
   tenant: TenantId,
   branch: BranchInfo,
-  port?: number,
+  { port, listen = LISTEN_DEFAULT, changes = [], onNote }: CreateComputeOptions = {},
 ): Promise<ComputeInfo> {
   const name = parseBranchName(branch.name);
   const paths = environment.paths.compute(tenant, name);
+  const found = await settingsOfBranch(environment, tenant, branch);
+  let files: SettingsFiles = found.files;
+  for (const [setting, value] of changes) files = withSetting(files, setting, value);
+  for (const note of found.notes) onNote?.(note);
   const lock = lockComputes(environment);
   try {
     if (existsSync(paths.dir)) throw alreadyExists(name);
@@ -104,11 +119,20 @@ export async function createCompute(
       pageServer: pageServerAddress(environment),
       walAcceptors: listSafekeepers(environment).map(({ address }) => address),
       port: port ?? await allocatePort(taken),
-    });
+    }, { listen, files, base: found.hash });
   } finally {
     lock.release();
   }
   return describeCompute(place(tenant, name, paths));
+}
+
+async function settingsOfBranch(
+  environment: Environment,
+  tenant: TenantId,
+  branch: BranchInfo,
+): Promise<FoundSettings> {
+  await using client = new PageServerClient(pageServerAddress(environment));
+  return await findSettings(client, tenant, branch);
 }
 
 /** Two creations at the same time can take one name or port only if one does not see the other. */
@@ -137,24 +161,20 @@ function makeCompute(
   paths: ComputePaths,
   name: BranchName,
   identity: ComputeIdentity,
+  { listen, files, base }: {
+    readonly listen: string;
+    readonly files: SettingsFiles;
+    readonly base: string | undefined;
+  },
 ): void {
   const user = pgUser();
   const made = environment.paths.computeInProgress(identity.tenant, name, process.pid);
   try {
     mkdirSync(made.dir, { recursive: true, mode: 0o755 });
-    writeFileSync(made.config, initialComputeConf(identity, paths.socketDir, LISTEN_DEFAULT));
+    writeFileSync(made.config, initialComputeConf(identity, paths.socketDir, listen));
     makeOwnedDirectory(made.pgdata, user);
-    {
-      using directory = ForeignDirectory.open(made.pgdata);
-      const write = (file: string, text: string) => {
-        const fd = directory.createFile(file, CONF_MODE, user);
-        writeFileSync(fd, text);
-        closeSync(fd);
-      };
-      write("postgresql.conf", initialPostgresConf());
-      write("pg_hba.conf", initialHbaConf());
-      write("pg_ident.conf", "");
-    }
+    writeSettingsFiles(made.pgdata, files, user);
+    if (base !== undefined) writeSettingsBase(made, base);
     // Listings see it complete or not at all.
     renameSync(made.dir, paths.dir);
   } catch (error) {
@@ -307,6 +327,13 @@ export interface StartComputeOptions {
   readonly prewarm?: boolean;
   /** Only to look at the branch as it was then. */
   readonly readOnlyAt?: Lsn;
+  /**
+   * Of the branch's first start: whether subscriptions and pg_cron go on, and a file of SQL to run
+   * before.
+   */
+  readonly keepSubscriptions?: boolean;
+  readonly keepCron?: boolean;
+  readonly firstStartSql?: string;
   readonly onProgress?: (text: string) => void;
 }
 
@@ -373,6 +400,9 @@ async function startDaemonOf(
       ...(overlayMaxMb === undefined ? [] : ["--overlay-max-mb", String(overlayMaxMb)]),
       ...(prewarm ? ["--prewarm"] : []),
       ...(options.readOnlyAt === undefined ? [] : ["--lsn", formatLsn(options.readOnlyAt)]),
+      ...(options.keepSubscriptions === true ? ["--keep-subscriptions"] : []),
+      ...(options.keepCron === true ? ["--keep-cron"] : []),
+      ...(options.firstStartSql === undefined ? [] : ["--first-start-sql", options.firstStartSql]),
     ],
     logFile: paths.log,
     timeoutMs: START_TIMEOUT_MS,
@@ -441,6 +471,8 @@ export async function stopCompute(
 export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): ComputeInfo {
   assertNotRunning(compute);
   setTimeline(compute.paths, timeline, pgUser());
+  // It keeps its configuration, which becomes that of the branch as it is now.
+  rmSync(compute.paths.settingsBase, { force: true });
   return describeCompute(compute);
 }
 

@@ -8,6 +8,7 @@ import { call } from "../protocol/call.ts";
 import { connectServer, serverName } from "../protocol/connect.ts";
 import {
   type BranchInfo,
+  type BranchSettings,
   type DamagedBranch,
   type DeletedTimeline,
   type FoundLsn,
@@ -173,6 +174,15 @@ export class PageServerClient implements AsyncDisposable {
    */
   lsnAt(tenant: TenantId, timeline: TimelineId, timestamp: number): Promise<FoundLsn> {
     return this.#call(PAGE_SERVER.lsnAt, { tenant, timeline, timestamp });
+  }
+
+  /** The branch's settings at its end. */
+  timelineSettings(tenant: TenantId, timeline: TimelineId): Promise<BranchSettings> {
+    return this.#call(PAGE_SERVER.timelineSettings, { tenant, timeline });
+  }
+
+  timelineSetSettings(tenant: TenantId, timeline: TimelineId, settings: string): Promise<void> {
+    return this.#call(PAGE_SERVER.timelineSetSettings, { tenant, timeline, settings });
   }
 
   async close(): Promise<void> {

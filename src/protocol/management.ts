@@ -23,6 +23,7 @@ import { isId, parseBranchName, parseTenantId, parseTimelineId } from "../common
 import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { parsePostgresMajor } from "../common/postgres_major.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
+import { SETTINGS_WORD } from "./branch_settings.ts";
 import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
 
 /**
@@ -103,6 +104,8 @@ const SAFEKEEPERS = word(
   ),
   (list) => list.length === 0 ? "none" : list.map(formatHostPort).join(","),
 );
+
+const SETTINGS = word("settings", pipe(string(), regex(SETTINGS_WORD, "expected settings as one word")));
 
 // Replies.
 
@@ -266,10 +269,22 @@ const TimelineStatusSchema = object({
   wal_position: LsnSchema,
   /** Those that have WAL which may not be at the page server yet, as the last compute has said. */
   safekeepers: array(HostPortSchema),
+  /** Whether it is a branch on which the page server has no record of its own. */
+  untouched: optional(boolean(), false),
 });
 
 /** A timeline as the page server has it. */
 export type TimelineStatus = InferOutput<typeof TimelineStatusSchema>;
+
+const BranchSettingsSchema = object({
+  /** The timeline that they were set on: this one or an ancestor; null when there are none. */
+  timeline_id: nullable(TimelineIdSchema),
+  /** As src/protocol/branch_settings.ts packs them. */
+  settings: nullable(string()),
+});
+
+/** The settings of a branch at an LSN. */
+export type BranchSettings = InferOutput<typeof BranchSettingsSchema>;
 
 const GC_FIGURES = {
   layers_total: number(),
@@ -396,6 +411,20 @@ export const PAGE_SERVER = {
     "timeline_safekeepers",
     "compute",
     { tenant: TENANT, timeline: TIMELINE, safekeepers: SAFEKEEPERS },
+    TAG,
+  ),
+  /** A branch's settings as of an LSN, of its end when none is named: its own, or inherited. */
+  timelineSettings: operation(
+    "timeline_settings",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE, lsn: maybe(LSN) },
+    json(BranchSettingsSchema),
+  ),
+  /** From now on a branch has these. */
+  timelineSetSettings: operation(
+    "timeline_set_settings",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE, settings: SETTINGS },
     TAG,
   ),
   pagestream: operation("pagestream", "compute", { tenant: TENANT, timeline: TIMELINE }, COPY_BOTH),

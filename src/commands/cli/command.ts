@@ -10,6 +10,8 @@ export interface CommandOption {
   readonly default?: string;
   /** What shells complete its value by; files when left out. */
   readonly values?: Completion;
+  /** It may be given several times: its value is one line for each. */
+  readonly multiple?: true;
 }
 
 /** The possible values of an argument or an option: names from the environment, or these words. */

@@ -51,7 +51,7 @@ async function parse(commands: readonly Command[], words: readonly string[]): Pr
   try {
     cli.parse(["", "zenith", ...words.map(protect)], { run: false });
     if (cli.matchedCommand === undefined) throw unknownCommand(commands, words);
-    rejectRepeated(cli);
+    rejectRepeated(cli, commands.find((command) => commandName(command) === cli.matchedCommand?.name));
     cli.runMatchedCommand();
   } catch (error) {
     if (!(error instanceof Error) || error.name !== "CACError") throw error;
@@ -118,15 +118,18 @@ function optionValues(options: Record<string, unknown>): OptionValues {
   const values: Record<string, string | true | undefined> = {};
   for (const [name, value] of Object.entries(options)) {
     if (name === "--" || value === undefined || value === false) continue;
-    values[name] = value === true ? true : unprotect(value);
+    const all: unknown[] = Array.isArray(value) ? value : [value];
+    values[name] = value === true ? true : all.map(unprotect).join("\n");
   }
   return values;
 }
 
 /** With two values for one option, we can't know which one is meant. */
-function rejectRepeated(cli: CAC): void {
+function rejectRepeated(cli: CAC, command: Command | undefined): void {
+  const multiple = (command?.options ?? []).filter((option) => option.multiple === true)
+    .flatMap(({ flags }) => [...flags.matchAll(/-([a-z]+)[ ,]/g)].map(([, name]) => name));
   for (const [name, value] of Object.entries(cli.options)) {
-    if (name !== "--" && Array.isArray(value)) {
+    if (name !== "--" && Array.isArray(value) && !multiple.includes(name)) {
       throw new ZenithError("invalid_argument", `option "${name}" is given ${value.length} times`);
     }
   }

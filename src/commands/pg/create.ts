@@ -2,6 +2,7 @@
 import { parseBranchName } from "../../common/id.ts";
 import { createCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import { parseSettingChange } from "../../control/inherited_settings.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionPort, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
@@ -12,11 +13,21 @@ export const pgCreateCommand: Command = {
   options: [
     TENANT_OPTION,
     { flags: "--port <port>", description: "Its port; the first free one from 15432 up when left out" },
+    {
+      flags: "--listen <address>",
+      description: "Where it listens; 127.0.0.1 when left out, * for everywhere",
+    },
+    {
+      flags: "-c, --config <name=value>",
+      description: "A setting of the branch, as pg config changes it; may be given several times",
+      multiple: true,
+    },
   ],
   completions: ["branch"],
   examples: [
     ["pg create main", "On the next free port"],
     ["pg create dev --port 6000", "On a port of your choice"],
+    ["pg create dev -c work_mem=64MB -c wal_level=logical", "With settings of its own"],
   ],
   async run(args, options) {
     const environment = loadEnvironment();
@@ -25,7 +36,14 @@ export const pgCreateCommand: Command = {
     await using client = new PageServerClient(pageServerAddress(environment));
     const hint = `make it with "zenith branch ${name} <start>"; "zenith branch" shows those there are`;
     const branch = await client.branch(tenant, name, hint);
-    const compute = await createCompute(environment, tenant, branch, optionPort(options, "port"));
+    const listen = optionText(options, "listen");
+    const changes = optionText(options, "config")?.split("\n").map(parseSettingChange) ?? [];
+    const compute = await createCompute(environment, tenant, branch, {
+      port: optionPort(options, "port"),
+      changes,
+      onNote: print,
+      ...(listen === undefined ? {} : { listen }),
+    });
     print(
       `Postgres for branch ${name} created, port ${compute.address.port}, configuration in ${compute.paths.pgdata}`,
     );

@@ -1,4 +1,5 @@
 /** `zenith pg start`: starts the Postgres of a branch. */
+import { resolve } from "node:path";
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
@@ -10,18 +11,26 @@ import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../contr
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
-import { PREWARM_OPTION, READ_ONLY_OPTION, STORAGE_OPTION } from "../role/compute.ts";
+import { FIRST_START_OPTIONS, PREWARM_OPTION, READ_ONLY_OPTION, STORAGE_OPTION } from "../role/compute.ts";
 import { print, printJson, Progress } from "../cli/output.ts";
 
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
   description: "Start the Postgres of a branch, at its end or read-only in its past",
-  options: [TENANT_OPTION, READ_ONLY_OPTION, STORAGE_OPTION, PREWARM_OPTION, JSON_OPTION],
+  options: [
+    TENANT_OPTION,
+    READ_ONLY_OPTION,
+    STORAGE_OPTION,
+    PREWARM_OPTION,
+    ...FIRST_START_OPTIONS,
+    JSON_OPTION,
+  ],
   completions: ["branch"],
   examples: [
     ["pg start main", "Goes on where the branch ends"],
     ["pg start main --lsn 0/223C288", "Only to look at how it was"],
     ["pg start main --prewarm", "What it used before it was stopped comes in the background"],
+    ["pg start dev --first-start-sql mask.sql", "Nobody sees the branch before that has run"],
   ],
   async run(args, options) {
     const environment = loadEnvironment();
@@ -30,6 +39,7 @@ export const pgStartCommand: Command = {
     const lsn = optionText(options, "lsn");
     const readOnlyAt = lsn === undefined ? undefined : parseLsn(lsn);
     const storage = optionText(options, "storage");
+    const sqlFile = optionText(options, "firstStartSql");
     await using client = new PageServerClient(pageServerAddress(environment));
     const compute = await findOrCreateCompute(environment, tenant, name, () => client.branch(tenant, name));
     const runs = isRunningAt(compute, readOnlyAt);
@@ -40,6 +50,9 @@ export const pgStartCommand: Command = {
         ...(storage === undefined ? {} : { storage: parseStorageChoice(storage) }),
         ...(options["prewarm"] === true ? { prewarm: true } : {}),
         ...(readOnlyAt === undefined ? {} : { readOnlyAt }),
+        ...(options["keepSubscriptions"] === true ? { keepSubscriptions: true } : {}),
+        ...(options["keepCron"] === true ? { keepCron: true } : {}),
+        ...(sqlFile === undefined ? {} : { firstStartSql: resolve(sqlFile) }),
         onProgress: (text) => progress.update(text),
       });
     }

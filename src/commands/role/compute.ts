@@ -25,6 +25,19 @@ export const READ_ONLY_OPTION: CommandOption = {
   description: "Look at the branch as it was at that LSN, without writing to it",
 };
 
+/** What the first start of a branch is asked for. */
+export const FIRST_START_OPTIONS: readonly CommandOption[] = [
+  {
+    flags: "--keep-subscriptions",
+    description: "Let a branch's subscriptions go on at its first start, by the slots of its parent",
+  },
+  { flags: "--keep-cron", description: "Let pg_cron run its jobs at the first start of a branch" },
+  {
+    flags: "--first-start-sql <file>",
+    description: "SQL to run at the first start of a branch, before anybody else gets in",
+  },
+];
+
 /** The supervisor of one Postgres: what `pg start` runs in the background. */
 export const computeCommand: Command = {
   usage: "compute",
@@ -40,6 +53,7 @@ export const computeCommand: Command = {
     { flags: "--overlay-max-mb <mb>", description: "What lazy storage should take of the disk at most" },
     PREWARM_OPTION,
     READ_ONLY_OPTION,
+    ...FIRST_START_OPTIONS,
   ],
   async run(_args, options) {
     const dir = optionText(options, "dir");
@@ -61,6 +75,11 @@ export const computeCommand: Command = {
           overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
           prewarm: options["prewarm"] === true,
           readOnlyAt,
+          wishes: {
+            keepSubscriptions: options["keepSubscriptions"] === true,
+            keepCron: options["keepCron"] === true,
+            sqlFile: optionText(options, "firstStartSql") ?? null,
+          },
           log,
           progress,
           signal,

@@ -108,18 +108,22 @@ async function freeName(pgdata: string): Promise<string> {
 /**
  * A database to connect to: those that initdb creates can all be dropped, once there are others.
  */
-async function anyDatabase(pgdata: string): Promise<string> {
+export async function anyDatabase(
+  pgdata: string,
+  preferred: readonly string[] = ["template1", "postgres"],
+): Promise<string> {
   const names = (await catalogRows(pgdata, PG_DATABASE))
     .map((row) => nameAt(row, DATNAME))
     .filter((name) => name !== undefined)
     // On a command line that would be an option.
     .filter((name) => !name.startsWith("-"));
-  const found = ["template1", "postgres"].find((name) => names.includes(name)) ?? names[0];
+  const found = preferred.find((name) => names.includes(name)) ?? names[0];
   if (found === undefined) throw new ZenithError("not_found", `there is no database in ${pgdata}`);
   return found;
 }
 
-async function catalogRows(pgdata: string, catalog: number): Promise<DataView[]> {
+/** The rows of a shared catalog, as all databases see them. @throws {ZenithError} `io` */
+export async function catalogRows(pgdata: string, catalog: number): Promise<DataView[]> {
   try {
     const relNode = parseRelationMap(await readTenantFile(join(pgdata, SHARED_RELATION_MAP_PATH))).get(
       catalog,

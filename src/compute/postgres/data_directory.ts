@@ -32,6 +32,11 @@ const OURS = new RegExp(
     `current_logfiles.*|${RELATION_MANIFEST_FILE}|${BACKUP_GUARD})$`,
 );
 
+/** Whether a file of that name in a data directory is configuration: no start takes it away. */
+export function isConfiguration(name: string): boolean {
+  return name !== STATISTICS && (KEPT.has(name) || !OURS.test(name));
+}
+
 /** `PG_CONTROL_FILE_SIZE` (catalog/pg_control.h). */
 const CONTROL_FILE_BYTES = 8192;
 

@@ -60,6 +60,8 @@ export function readOnlySettings(lsn: Lsn): Record<string, string> {
     default_transaction_read_only: "on",
     // Its WAL is not the branch's: what it archived would have the name of a segment of the branch.
     archive_mode: "off",
+    // A subscription would take the branch's rows from its publisher.
+    max_logical_replication_workers: "0",
     synchronous_standby_names: "",
   };
 }
@@ -329,7 +331,7 @@ export function clientHost(settings: Settings): string | undefined {
   return host === "*" || host === "0.0.0.0" || host === "::" || host === "localhost" ? "127.0.0.1" : host;
 }
 
-function quoteSetting(value: string): string {
+export function quoteSetting(value: string): string {
   return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 }
 

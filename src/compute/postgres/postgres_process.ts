@@ -304,6 +304,28 @@ export function acceptsConnections(pgdata: string, pid: number): boolean {
   return lines[0] === String(pid) && lines[STATUS_LINE - 1]?.trimEnd() === STATUS_READY;
 }
 
+/** Postgres on a fresh data directory has nothing to recover: it is up in a second, or never. */
+const STARTUP_TIMEOUT_MS = 60_000;
+const STARTUP_POLL_MS = 3;
+
+/**
+ * Waits until clients are let in.
+ *
+ * @throws {ZenithError} `timeout`; how Postgres ended, or why `signal` was aborted
+ */
+export async function untilAccepting(
+  postmaster: PostgresProcess,
+  pgdata: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = Date.now() + STARTUP_TIMEOUT_MS;
+  // Connecting only to be refused would cost Postgres a process each time.
+  while (!acceptsConnections(pgdata, postmaster.pid)) {
+    if (Date.now() > deadline) throw new ZenithError("timeout", "Postgres accepts no connections");
+    await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);
+  }
+}
+
 /** A log that can't be shortened now is shortened later. */
 function keepLogShort(file: string): void {
   try {

@@ -4,7 +4,8 @@ import { ZenithError } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
-import { formatLsn } from "../../common/lsn.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import type { ConnectionHandler } from "../../pgwire/session.ts";
 import { PAGE_SERVER } from "../../protocol/management.ts";
 import { scrubStatusJson } from "../../protocol/scrub_status.ts";
@@ -132,7 +133,28 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
         wal_segment_size: source.walSegmentSize,
         wal_position: formatLsn(source.position),
         safekeepers: source.safekeepers.list.map(formatHostPort),
+        untouched: source.untouched,
       };
+    },
+
+    async timelineSettings({ lsn, tenant, timeline }) {
+      const { timelines } = server.tenant(tenant);
+      let next: TimelineId | null = timeline;
+      for (let at = lsn ?? (Infinity as Lsn); next !== null;) {
+        using held: Hold<Timeline> = await timelines.hold(next);
+        const { settings, ancestorId, store, timelineId, walSegmentSize } = held.value;
+        const found = settings.at(at);
+        if (found !== undefined) return { timeline_id: timelineId, settings: found.settings };
+        if (store.ancestorLsn === null) break;
+        at = Math.min(at, nextRecordLsn(store.ancestorLsn, walSegmentSize)) as Lsn;
+        next = ancestorId;
+      }
+      return { timeline_id: null, settings: null };
+    },
+
+    async timelineSetSettings({ settings, ...names }) {
+      using held = await hold(names);
+      await held.value.settings.set(held.value.position, settings);
     },
 
     async timelineSafekeepers({ safekeepers, ...names }) {

@@ -10,6 +10,7 @@ import { pgVersion } from "../../postgres/versions/find_version.ts";
 import { WalStore } from "../../wal_store/wal_store.ts";
 import { Leases } from "../timeline/leases.ts";
 import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
+import { TimelineSettings } from "../timeline/settings.ts";
 import { storeOptions, type TenantContext } from "./context.ts";
 import { type SleepingTimeline, SleepingTimelines } from "./sleeping.ts";
 import { Timeline } from "../timeline/timeline.ts";
@@ -226,6 +227,11 @@ export class TenantTimelines {
         "read safekeepers of timeline",
         directory,
         () => new TimelineSafekeepers(disk, paths.timelineSafekeepers(tenantId, id)),
+      ),
+      settings: withIoErrors(
+        "read settings of timeline",
+        directory,
+        () => new TimelineSettings(disk, paths.timelineSettings(tenantId, id)),
       ),
       openWal: (segmentSize) =>
         WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),

@@ -25,6 +25,7 @@ import { Ingest } from "../ingest/ingest.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY } from "../content/keys.ts";
 import type { Leases } from "./leases.ts";
 import type { TimelineSafekeepers } from "./safekeepers.ts";
+import type { TimelineSettings } from "./settings.ts";
 import type { PageCache } from "../content/page_cache.ts";
 import { PageReader } from "../content/page_reader.ts";
 import { RelationForks } from "../content/relation_forks.ts";
@@ -49,6 +50,7 @@ export interface TimelineParts {
   readonly store: TimelineStore;
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
+  readonly settings: TimelineSettings;
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
   readonly pageCache: PageCache;
@@ -74,6 +76,7 @@ export class Timeline {
   readonly commitTimes: CommitTimes;
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
+  readonly settings: TimelineSettings;
   readonly backpressure: Backpressure;
   /** The cluster's, fixed by its initdb. */
   readonly systemIdentifier: bigint;
@@ -108,6 +111,7 @@ export class Timeline {
     this.ancestorId = parts.ancestorId;
     this.leases = parts.leases;
     this.safekeepers = parts.safekeepers;
+    this.settings = parts.settings;
     this.#logger = parts.logger;
     this.backpressure = new Backpressure(parts.logger, () => performance.now());
     this.#walBuffers = parts.walBuffers;
@@ -246,6 +250,12 @@ export class Timeline {
    */
   get position(): Lsn {
     return this.#before?.position ?? this.#decoder.position;
+  }
+
+  /** Whether it is a branch without a record of its own. */
+  get untouched(): boolean {
+    const { ancestorLsn } = this.store;
+    return ancestorLsn !== null && this.position <= nextRecordLsn(ancestorLsn, this.walSegmentSize);
   }
 
   /** Where the last record that was ingested starts. */
@@ -514,7 +524,7 @@ export class Timeline {
    * known to be.
    */
   damage(): ReturnType<typeof damageOf> {
-    return damageOf(this.safekeepers, this.leases);
+    return damageOf(this.safekeepers, this.leases) ?? this.settings.damage();
   }
 
   /**

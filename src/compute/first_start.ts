@@ -1,0 +1,172 @@
+/**
+ * What is done to a branch before anybody gets in, when a Postgres runs on it for the first time.
+ * It is a copy of something that has partners outside, and they must not take it for the original:
+ * a subscription would take the parent's rows away for good.
+ */
+import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ioError, ZenithError } from "../common/errors.ts";
+import type { Lsn } from "../common/lsn.ts";
+import type { PostgresLocation } from "../pg_install/find_postgres.ts";
+import type { PgUser } from "../pg_install/pg_user.ts";
+import { PgClient } from "../pgwire/client.ts";
+import type { TimelineStatus } from "../protocol/management.ts";
+import { anyDatabase, catalogRows } from "./postgres/access_role.ts";
+import { forcedSettings, type Settings } from "./postgres/postgres_conf.ts";
+import { PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
+
+/** What whoever starts a branch for the first time wants of it. */
+export interface FirstStartWishes {
+  /** Whether its subscriptions go on with the parent's slots. */
+  readonly keepSubscriptions: boolean;
+  /** Whether pg_cron runs the parent's jobs. */
+  readonly keepCron: boolean;
+  /** A file of SQL to run first; null for none. */
+  readonly sqlFile: string | null;
+}
+
+/**
+ * Whether nothing was ever written to the branch.
+ *
+ * @param startLsn where the quorum says that its WAL ends; null: where the page server does
+ */
+export function isFirstStart({ untouched, wal_position }: TimelineStatus, startLsn: Lsn | null): boolean {
+  return untouched && (startLsn === null || startLsn <= wal_position);
+}
+
+const CRON_LIBRARY = "pg_cron";
+
+/** For the command line of a Postgres whose jobs are another's: pg_cron is not loaded. */
+export function withoutCron(settings: Settings): Record<string, string> {
+  const libraries = (settings.get("shared_preload_libraries") ?? "").split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
+  const isCron = (name: string): boolean => name.replaceAll('"', "") === CRON_LIBRARY;
+  if (!libraries.some(isCron)) return {};
+  return { shared_preload_libraries: libraries.filter((name) => !isCron(name)).join(", ") };
+}
+
+/** SubscriptionRelationId (catalog/pg_subscription.h). */
+const PG_SUBSCRIPTION = 6100;
+
+export interface FirstStartOptions {
+  readonly install: PostgresLocation;
+  /** A complete data directory on which no Postgres runs. */
+  readonly pgdata: string;
+  readonly user: PgUser | undefined;
+  readonly logFile: string;
+  /** As whom to connect. */
+  readonly role: string;
+  /** The command line's, but for what keeps others out. */
+  readonly settings: Readonly<Record<string, string>>;
+  readonly wishes: FirstStartWishes;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Disables as `ALTER SUBSCRIPTION … DISABLE` and `… SET (slot_name = NONE)` do, in all databases at
+ * once.
+ */
+const DISABLE_SUBSCRIPTIONS = "UPDATE pg_catalog.pg_subscription SET subenabled = false, subslotname = NULL";
+
+/**
+ * Does it. What it writes is streamed when the Postgres that everybody gets runs: if it fails,
+ * nothing of it was ever there.
+ *
+ * @returns what was done, as a clause for a person; undefined when there was nothing to do
+ * @throws {ZenithError} `invalid_argument` with what PostgreSQL says of the SQL
+ */
+export async function prepareFirstStart(options: FirstStartOptions): Promise<string | undefined> {
+  const { pgdata, wishes } = options;
+  const subscriptions = wishes.keepSubscriptions ? 0 : (await catalogRows(pgdata, PG_SUBSCRIPTION)).length;
+  const statements: { sql: string; what: string }[] = [];
+  if (subscriptions > 0) statements.push({ sql: DISABLE_SUBSCRIPTIONS, what: "the branch's subscriptions" });
+  if (wishes.sqlFile !== null) {
+    statements.push({ sql: readSql(wishes.sqlFile), what: wishes.sqlFile });
+  }
+  if (statements.length > 0) await runPrivately(options, statements);
+  if (subscriptions === 0) return undefined;
+  return `its ${
+    subscriptions === 1 ? "subscription was" : `${subscriptions} subscriptions were`
+  } disabled at the ` +
+    "branch's first start, without a slot: they are the parent's (--keep-subscriptions)";
+}
+
+function readSql(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw ioError("read", path, error);
+  }
+}
+
+/**
+ * What keeps others out of a Postgres, and it from reaching out; its WAL is kept for whoever
+ * streams it later.
+ */
+const PRIVATE_SETTINGS: Readonly<Record<string, string>> = {
+  listen_addresses: "",
+  max_logical_replication_workers: "0",
+  synchronous_standby_names: "",
+  default_transaction_read_only: "off",
+  // In MB: a terabyte.
+  wal_keep_size: "1048576",
+  ssl: "off",
+};
+
+/**
+ * Runs SQL on a Postgres that only this process reaches: by a socket in a directory that is nobody
+ * else's.
+ */
+async function runPrivately(
+  options: FirstStartOptions,
+  statements: readonly { readonly sql: string; readonly what: string }[],
+): Promise<void> {
+  const { install, pgdata, user, logFile, role, settings, signal } = options;
+  const directory = mkdtempSync(join(tmpdir(), "zenith-first-"));
+  try {
+    const hba = join(directory, "hba");
+    writeFileSync(hba, "local all all trust\n", { mode: 0o600 });
+    chmodSync(directory, 0o700);
+    if (user !== undefined) { for (const path of [hba, directory]) chownSync(path, user.uid, user.gid); }
+    const postmaster = await PostgresProcess.start({
+      install,
+      pgdata,
+      user,
+      logFile,
+      settings: {
+        ...settings,
+        ...PRIVATE_SETTINGS,
+        unix_socket_directories: directory,
+        hba_file: hba,
+        ...forcedSettings(install.major),
+      },
+    });
+    try {
+      await untilAccepting(postmaster, pgdata, signal);
+      const database = await anyDatabase(pgdata, ["postgres"]);
+      const port = Number(settings["port"]);
+      for (const statement of statements) {
+        const client = await PgClient.connect({ host: directory, port, user: role, database, signal });
+        try {
+          await client.query(statement.sql);
+        } catch (error) {
+          throw new ZenithError(
+            "invalid_argument",
+            `${statement.what}: ${error instanceof Error ? error.message : String(error)}`,
+            { hint: "nothing of it was kept: this start has not happened", cause: error },
+          );
+        } finally {
+          client.destroy();
+        }
+      }
+      await postmaster.shutDown(signal);
+      signal.throwIfAborted();
+    } finally {
+      await postmaster.end();
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,106 @@
+/** The settings of a branch, where the command line shows and changes them. */
+import { PgClient } from "../pgwire/client.ts";
+import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
+import { pgUser } from "../pg_install/pg_user.ts";
+import type { Settings } from "../compute/postgres/postgres_conf.ts";
+import {
+  AUTO_CONF,
+  readSettingsFiles,
+  settingsOf,
+  withSetting,
+  writeSettingsFiles,
+} from "../compute/postgres/settings_files.ts";
+import { writeSettingsBase } from "../compute/settings_sync.ts";
+import { encodeSettings, type SettingsFiles, settingsHash } from "../protocol/branch_settings.ts";
+import { ZenithError } from "../common/errors.ts";
+import type { TenantId } from "../common/id.ts";
+import type { ComputeInfo } from "./computes.ts";
+import { findSettings, type SettingChange } from "./inherited_settings.ts";
+import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
+
+/** What is set on a branch: by the Postgres that is here, else as the page server has it. */
+export async function currentSettings(
+  client: PageServerClient,
+  branch: BranchInfo,
+  tenant: TenantId,
+  compute: ComputeInfo | undefined,
+): Promise<Settings> {
+  if (compute !== undefined) return settingsOf(readSettingsFiles(compute.paths.pgdata));
+  return settingsOf((await findSettings(client, tenant, branch)).files);
+}
+
+/**
+ * Changes settings of a branch, and tells the page server.
+ *
+ * @param compute the Postgres of the branch that is here; undefined when there is none
+ * @returns the names of those that hold only from the next start on
+ * @throws {ZenithError} `invalid_argument` when Postgres does not accept one, if it runs
+ */
+export async function changeSettings(
+  client: PageServerClient,
+  branch: BranchInfo,
+  tenant: TenantId,
+  compute: ComputeInfo | undefined,
+  changes: readonly SettingChange[],
+): Promise<string[]> {
+  if (compute?.status === "running") return await alterSystem(compute, changes);
+  const before = compute === undefined
+    ? (await findSettings(client, tenant, branch)).files
+    : readSettingsFiles(compute.paths.pgdata);
+  let files: SettingsFiles = before;
+  for (const [name, value] of changes) files = withSetting(files, name, value);
+  const packed = encodeSettings(files);
+  if (compute !== undefined) writeSettingsFiles(compute.paths.pgdata, files, pgUser());
+  await client.timelineSetSettings(tenant, branch.timeline_id, packed);
+  if (compute !== undefined) writeSettingsBase(compute.paths, settingsHash(files));
+  return [];
+}
+
+function quoteIdentifiers(name: string): string {
+  return name.split(".").map((part) => `"${part}"`).join(".");
+}
+
+/** The supervisor sees the files change, and tells the page server. */
+async function alterSystem(compute: ComputeInfo, changes: readonly SettingChange[]): Promise<string[]> {
+  const client = await PgClient.connect({
+    ...compute.address,
+    user: ZENITH_SUPERUSER,
+    database: "postgres",
+    applicationName: "zenith pg config",
+  });
+  try {
+    for (const [name, value] of changes) {
+      const quoted = value === null ? "" : `'${value.replaceAll("'", "''")}'`;
+      const change = value === null
+        ? `RESET ${quoteIdentifiers(name)}`
+        : `SET ${quoteIdentifiers(name)} TO ${quoted}`;
+      try {
+        await client.query(`ALTER SYSTEM ${change}`);
+      } catch (error) {
+        throw new ZenithError("invalid_argument", error instanceof Error ? error.message : String(error), {
+          cause: error,
+        });
+      }
+      if (value === null) dropFromFile(compute, name);
+    }
+    await client.query("SELECT pg_reload_conf()");
+    // The postmaster reads the files when it gets to it; what a file says can be asked at once.
+    const { rows } = await client.query(
+      "SELECT name FROM pg_settings WHERE context = 'postmaster' ORDER BY name",
+    );
+    const late = new Set(rows.map(([name]) => String(name).toLowerCase()));
+    return changes.map(([name]) => name).filter((name) => late.has(name.toLowerCase()));
+  } finally {
+    client.destroy();
+  }
+}
+
+/** ALTER SYSTEM changes its own file alone. */
+function dropFromFile({ paths }: ComputeInfo, name: string): void {
+  const files = readSettingsFiles(paths.pgdata);
+  const changed = withSetting(files, name, null);
+  changed.delete(AUTO_CONF);
+  const auto = readSettingsFiles(paths.pgdata).get(AUTO_CONF);
+  if (auto !== undefined) changed.set(AUTO_CONF, auto);
+  writeSettingsFiles(paths.pgdata, changed, pgUser());
+}
