@@ -3,6 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import { OneAtATime } from "../common/one_at_a_time.ts";
 import type { BranchName, TenantId, TimelineId } from "../common/id.ts";
+import type { ClusterOptions } from "../pg_install/initdb.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
 import { connectServer, serverName } from "../protocol/connect.ts";
@@ -52,9 +53,19 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.deletedList, {});
   }
 
-  /** @param major of its PostgreSQL; the newest that the page server finds when undefined */
-  tenantCreate(tenant: TenantId, major?: number): Promise<void> {
-    return this.#call(PAGE_SERVER.tenantCreate, { tenant, pg_version: major });
+  /**
+   * @param major of its PostgreSQL; the newest that the page server finds when undefined
+   * @param cluster what is decided once, when its cluster is made
+   */
+  tenantCreate(tenant: TenantId, major?: number, cluster: ClusterOptions = {}): Promise<void> {
+    return this.#call(PAGE_SERVER.tenantCreate, {
+      tenant,
+      pg_version: major,
+      locale: cluster.locale,
+      encoding: cluster.encoding,
+      icu_locale: cluster.icuLocale,
+      data_checksums: cluster.dataChecksums,
+    });
   }
 
   /** The major of a tenant's PostgreSQL. @throws {ZenithError} `not_found` */

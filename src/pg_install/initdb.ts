@@ -8,6 +8,22 @@ import { assertReachable, asUser, makeOwnedDirectory, type PgUser, pgUser } from
 /** The superuser of every database cluster that Zenith makes. */
 export const ZENITH_SUPERUSER = "zenith_admin";
 
+/**
+ * What of a cluster is decided once, when it is made. What is left out is as {@link runInitdb}
+ * says.
+ */
+export interface ClusterOptions {
+  /** Of the C library. */
+  readonly locale?: string | undefined;
+  readonly encoding?: string | undefined;
+  /** Order text by ICU, by this locale; from PostgreSQL 15 on. */
+  readonly icuLocale?: string | undefined;
+  /**
+   * Whether pages have checksums; initdb's default when left out: from PostgreSQL 18 on they have.
+   */
+  readonly dataChecksums?: boolean | undefined;
+}
+
 export interface InitdbOptions {
   readonly install: PostgresInstall;
   /**
@@ -17,12 +33,13 @@ export interface InitdbOptions {
   readonly superuser: string;
   /** Whom it runs as and whose the files become; by default {@link pgUser}. */
   readonly user?: PgUser | undefined;
+  readonly cluster?: ClusterOptions;
 }
 
 /**
- * Runs `initdb`: UTF-8, C locale (the same order of text on every machine, whatever its libc),
- * trust on local connections. Nothing is fsynced: the caller reads the result and makes that
- * durable.
+ * Runs `initdb`: UTF-8 and C locale (the same order of text on every machine, whatever its libc)
+ * unless told otherwise, trust on local connections. Nothing is fsynced: the caller reads the
+ * result and makes that durable.
  *
  * @throws {ZenithError} `io` or `disk_full` with initdb's own last words when it fails
  */
@@ -35,10 +52,9 @@ export async function runInitdb(options: InitdbOptions): Promise<void> {
     `--pgdata=${dir}`,
     `--username=${superuser}`,
     "--auth=trust",
-    "--encoding=UTF8",
-    "--locale=C",
     "--no-sync",
     "--no-instructions",
+    ...clusterArgs(options.cluster ?? {}),
   ];
   const child = spawn(join(install.binDir, "initdb"), args, {
     ...asUser(user),
@@ -63,6 +79,16 @@ export async function runInitdb(options: InitdbOptions): Promise<void> {
   const message = `initdb of ${dir} failed: ${outcome}`;
   if (!outcome.includes("No space left on device")) throw new ZenithError("io", message);
   throw new ZenithError("disk_full", message, { hint: "free some space there, or choose another place" });
+}
+
+/** Tells clusters apart by how they were made: initdb's own arguments. */
+export function clusterArgs({ locale, encoding, icuLocale, dataChecksums }: ClusterOptions): string[] {
+  return [
+    `--encoding=${encoding ?? "UTF8"}`,
+    `--locale=${locale ?? "C"}`,
+    ...(icuLocale === undefined ? [] : ["--locale-provider=icu", `--icu-locale=${icuLocale}`]),
+    ...(dataChecksums === true ? ["--data-checksums"] : []),
+  ];
 }
 
 /**

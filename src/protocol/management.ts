@@ -105,6 +105,9 @@ const SAFEKEEPERS = word(
   (list) => list.length === 0 ? "none" : list.map(formatHostPort).join(","),
 );
 
+/** Of a locale, or an encoding: initdb knows which there are. */
+const LOCALE = word("name", pipe(string(), regex(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$/, "expected a name")));
+
 const SETTINGS = word("settings", pipe(string(), regex(SETTINGS_WORD, "expected settings as one word")));
 
 // Replies.
@@ -317,7 +320,19 @@ export const PAGE_SERVER = {
   tenantList: operation("tenant_list", "admin", {}, jsonText(array(TenantIdSchema))),
   tenantStatus: operation("tenant_status", "read", { tenant: TENANT }, json(TenantStatusSchema)),
   /** Without a major, the newest that the page server finds. */
-  tenantCreate: operation("tenant_create", "admin", { tenant: TENANT, pg_version: named(MAJOR) }, TAG),
+  tenantCreate: operation(
+    "tenant_create",
+    "admin",
+    {
+      tenant: TENANT,
+      pg_version: named(MAJOR),
+      locale: named(LOCALE),
+      encoding: named(LOCALE),
+      icu_locale: named(LOCALE),
+      data_checksums: flag("data_checksums"),
+    },
+    TAG,
+  ),
   tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG),
   /** Timelines that were deleted on purpose: nobody needs their WAL. */
   deletedList: operation("deleted_list", "admin", {}, json(array(DeletedTimelineSchema))),

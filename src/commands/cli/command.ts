@@ -1,6 +1,7 @@
 /** Defines a command for `cli.ts`. */
 import { type ErrorKind, ZenithError } from "../../common/errors.ts";
 import { parseHostPort } from "../../common/host_port.ts";
+import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import { parsePostgresMajor, POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
 
 export interface CommandOption {
@@ -74,6 +75,24 @@ export const PG_VERSION_OPTION: CommandOption = {
     `The major of its PostgreSQL, ${postgresMajorsInWords()}; the newest that is found when left out`,
   values: POSTGRES_MAJORS.map(String),
 };
+
+/** What of a tenant's cluster is decided once, when it is made. */
+export const CLUSTER_OPTIONS: readonly CommandOption[] = [
+  { flags: "--locale <name>", description: "Its locale of the C library; C when left out" },
+  { flags: "--encoding <name>", description: "Its encoding; UTF8 when left out" },
+  { flags: "--icu-locale <name>", description: "Orders text by ICU, by this locale; from PostgreSQL 15 on" },
+  { flags: "--data-checksums", description: "Pages have checksums; from PostgreSQL 18 on they have anyway" },
+];
+
+/** What {@link CLUSTER_OPTIONS} say. */
+export function optionCluster(options: OptionValues): ClusterOptions {
+  return {
+    locale: optionText(options, "locale"),
+    encoding: optionText(options, "encoding"),
+    icuLocale: optionText(options, "icuLocale"),
+    dataChecksums: options["dataChecksums"] === true ? true : undefined,
+  };
+}
 
 /** Every command that lists or shows something has it. */
 export const JSON_OPTION: CommandOption = {

@@ -18,8 +18,16 @@ import { startPageServer, stopPageServer } from "../../control/page_server_proce
 import { allocatePort, whyNotFree } from "../../control/ports.ts";
 import { SAFEKEEPER_FIRST_PORT } from "../../control/safekeepers.ts";
 import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg_install/find_postgres.ts";
+import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import { assertReachable, pgUser } from "../../pg_install/pg_user.ts";
-import { type Command, optionPgVersion, optionText, PG_VERSION_OPTION } from "../cli/command.ts";
+import {
+  CLUSTER_OPTIONS,
+  type Command,
+  optionCluster,
+  optionPgVersion,
+  optionText,
+  PG_VERSION_OPTION,
+} from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
 
 export const initCommand: Command = {
@@ -32,6 +40,7 @@ export const initCommand: Command = {
       description: "The PostgreSQL to use: the directory above its bin/, or above a directory for each major",
     },
     PG_VERSION_OPTION,
+    ...CLUSTER_OPTIONS,
     {
       flags: "--remote-pageserver <url>",
       description: "Use the page server at postgres://host:port instead of one of our own",
@@ -87,7 +96,7 @@ export const initCommand: Command = {
       assertReachable(paths.root, pgUser());
       // A page server that somebody else runs chooses among its own installations.
       const chosen = remote === undefined ? install.major : major;
-      await createFirstTenant(environment, chosen, interruption);
+      await createFirstTenant(environment, { major: chosen, cluster: optionCluster(options) }, interruption);
       saveEnvironment(environment);
     } catch (error) {
       // Half an environment is worse than none: the next attempt starts from scratch.
@@ -156,17 +165,22 @@ function makeEmptyDirectory(root: string): void {
   });
 }
 
+interface FirstTenant {
+  readonly major: number | undefined;
+  readonly cluster: ClusterOptions;
+}
+
 /**
  * A page server of our own runs only for this, on any free port, so that `init` disturbs nobody.
  */
 async function createFirstTenant(
   environment: Environment,
-  major: number | undefined,
+  first: FirstTenant,
   interruption: Interruption,
 ): Promise<void> {
   using progress = new Progress("creating the first tenant");
   if (!("listen" in environment.config.pageserver)) {
-    await createTenant(environment, pageServerAddress(environment), major);
+    await createTenant(environment, pageServerAddress(environment), first);
     return;
   }
   const { address } = await startPageServer(environment, {
@@ -178,7 +192,7 @@ async function createFirstTenant(
     if (address === undefined) {
       throw new ZenithError("protocol", "the page server did not say where it listens");
     }
-    await createTenant(environment, address, major);
+    await createTenant(environment, address, first);
     interruption.throwIfAsked();
   } finally {
     await stopPageServer(environment, "fast");
@@ -216,11 +230,11 @@ class Interruption implements Disposable {
 async function createTenant(
   environment: Environment,
   address: { host: string; port: number },
-  major: number | undefined,
+  { major, cluster }: FirstTenant,
 ): Promise<void> {
   await using client = new PageServerClient(address);
   try {
-    await client.tenantCreate(environment.config.default_tenant_id, major);
+    await client.tenantCreate(environment.config.default_tenant_id, major, cluster);
   } catch (error) {
     if (!(error instanceof ZenithError) || error.kind !== "already_exists") throw error;
     throw new ZenithError("already_exists", `${error.message} on ${formatHostPort(address)}`, {

@@ -6,8 +6,10 @@ import { loadEnvironment, pageServerAddress } from "../../control/environment.ts
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import {
+  CLUSTER_OPTIONS,
   type Command,
   JSON_OPTION,
+  optionCluster,
   optionPgVersion,
   PG_VERSION_OPTION,
   requiredArg,
@@ -60,10 +62,11 @@ function tenantJson({ tenant, isDefault, major }: ListedTenant): Record<string, 
 export const tenantCreateCommand: Command = {
   usage: "tenant create [id]",
   description: "Create a tenant with a main branch; prints its id",
-  options: [PG_VERSION_OPTION, JSON_OPTION],
+  options: [PG_VERSION_OPTION, ...CLUSTER_OPTIONS, JSON_OPTION],
   examples: [
     ["tenant create", "With an id of Zenith's choice, and the newest PostgreSQL that the page server finds"],
     ["tenant create --pg-version 15", "All its branches run PostgreSQL 15"],
+    ["tenant create --icu-locale de --data-checksums", "Text in the German order, pages with checksums"],
   ],
   async run([id], options) {
     const major = optionPgVersion(options);
@@ -71,7 +74,7 @@ export const tenantCreateCommand: Command = {
     await using client = new PageServerClient(pageServerAddress(loadEnvironment()));
     {
       using _progress = new Progress("creating the tenant");
-      await client.tenantCreate(tenant, major);
+      await client.tenantCreate(tenant, major, optionCluster(options));
     }
     const made = await client.tenantMajor(tenant);
     if (options["json"] === true) printJson({ tenant_id: tenant, pg_version: made });

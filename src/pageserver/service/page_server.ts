@@ -24,6 +24,7 @@ import {
   type MergeLayers,
   VERSION_PIECE_BYTES,
 } from "../../pagestore/mod.ts";
+import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import { CHUNK_SIZE } from "../../postgres/wal/decoder.ts";
 import { type DeletedTimeline, DeletedTimelines } from "../tenant/deleted_timelines.ts";
 import type { StartPoint } from "../tenant/branch_files.ts";
@@ -39,6 +40,8 @@ import { Upkeep } from "../tenant/upkeep.ts";
 import { WalReceiver } from "../timeline/wal_receiver.ts";
 import type { PageServerStatusJson } from "../../protocol/management.ts";
 
+type InitialCluster = (major: number | null, cluster: ClusterOptions) => Promise<string>;
+
 export interface PageServerOptions {
   readonly disk: Disk;
   /** Writes layer files to that disk. */
@@ -52,7 +55,7 @@ export interface PageServerOptions {
    * Returns the data directory from which new tenants of a major are made; null stands for the
    * newest major. Default: initdb makes it.
    */
-  readonly initialCluster?: (major: number | null) => Promise<string>;
+  readonly initialCluster?: InitialCluster;
 }
 
 /**
@@ -72,7 +75,7 @@ export class PageServer {
   /** The check of data at rest; it does nothing until it is started. */
   readonly scrub: Scrub;
   readonly #context: TenantContext;
-  readonly #initialCluster: (major: number | null) => Promise<string>;
+  readonly #initialCluster: InitialCluster;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
   /** How many computes say that they run on each timeline. */
@@ -101,7 +104,7 @@ export class PageServer {
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
-    this.#initialCluster = options.initialCluster ?? ((major) => initdb.get(major));
+    this.#initialCluster = options.initialCluster ?? ((major, cluster) => initdb.get(major, cluster));
     this.scrub = new Scrub({
       items: () =>
         scrubItems({
@@ -183,14 +186,15 @@ export class PageServer {
 
   /**
    * @param major of its PostgreSQL; null for the newest available one
+   * @param cluster how initdb is to make it
    * @throws {ZenithError} `already_exists`, `not_found` without such a PostgreSQL, or why initdb
    *   failed
    */
-  createTenant(id: TenantId, major: number | null = null): Promise<void> {
+  createTenant(id: TenantId, major: number | null = null, cluster: ClusterOptions = {}): Promise<void> {
     return this.#changes.run(async () => {
       if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
       try {
-        await createTenant(id, this.#context, await this.#initialCluster(major));
+        await createTenant(id, this.#context, await this.#initialCluster(major, cluster));
       } catch (error) {
         if (error instanceof ZenithError) throw error;
         throw ioError("create tenant", this.#context.paths.tenant(id), error);

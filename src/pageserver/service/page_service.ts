@@ -44,8 +44,9 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       return { tenant_id: id, pg_version: pgMajor };
     },
 
-    async tenantCreate({ tenant, pg_version }) {
-      await server.createTenant(tenant, pg_version ?? null);
+    async tenantCreate({ tenant, pg_version, locale, encoding, icu_locale, data_checksums }) {
+      const cluster = { locale, encoding, icuLocale: icu_locale, dataChecksums: data_checksums };
+      await server.createTenant(tenant, pg_version ?? null, cluster);
     },
 
     async tenantDelete({ tenant }) {

@@ -1,4 +1,5 @@
 /** Caches the data directories from which new tenants are made. */
+import { createHash } from "node:crypto";
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { Disk } from "../../common/disk.ts";
@@ -6,18 +7,18 @@ import { ioError, ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory, removeForeignTree } from "../../common/foreign_directory.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg_install/find_postgres.ts";
-import { runInitdb, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import { clusterArgs, type ClusterOptions, runInitdb, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import { initdbUser } from "../../pg_install/pg_user.ts";
 
 /**
- * The data directories from which new tenants are made, one for each PostgreSQL version: initdb
- * runs once per page server and version, not once per tenant.
+ * The data directories from which new tenants are made, one for each PostgreSQL version and each
+ * wish about the cluster: initdb runs once per page server for it, not once per tenant.
  */
 export class InitdbCache {
   readonly #disk: Disk;
   readonly #paths: PageServerPaths;
   readonly #pgDistribDir: string | undefined;
-  /** By version. */
+  /** By name. */
   readonly #running = new Map<string, Promise<string>>();
 
   constructor(disk: Disk, paths: PageServerPaths, pgDistribDir: string | undefined) {
@@ -28,28 +29,30 @@ export class InitdbCache {
 
   /**
    * @param major null for the newest available one
+   * @param cluster how it is to be made
    * @returns the data directory
    * @throws {ZenithError} when there is no usable PostgreSQL of that major, or initdb fails
    */
-  get(major: number | null): Promise<string> {
+  get(major: number | null, cluster: ClusterOptions = {}): Promise<string> {
     const options = { distribDir: this.#pgDistribDir };
     const install = major === null ? findNewestPostgres(options) : findPostgres(major, options);
-    const running = this.#running.get(install.version) ?? this.#make(install).finally(() => {
-      this.#running.delete(install.version);
+    const name = directoryName(install, cluster);
+    const running = this.#running.get(name) ?? this.#make(install, name, cluster).finally(() => {
+      this.#running.delete(name);
     });
-    this.#running.set(install.version, running);
+    this.#running.set(name, running);
     return running;
   }
 
-  async #make(install: PostgresInstall): Promise<string> {
-    const ready = join(this.#paths.initdbCache, install.version);
+  async #make(install: PostgresInstall, name: string, cluster: ClusterOptions): Promise<string> {
+    const ready = join(this.#paths.initdbCache, name);
     if (isOurs(ready)) return ready;
     const inProgress = `${ready}.running`;
     try {
       removeForeignTree(inProgress);
       removeForeignTree(ready);
       const user = initdbUser([install.binDir, this.#paths.workdir]);
-      await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER, user });
+      await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER, user, cluster });
       takeOver(inProgress);
       // The cache is not user data: if a crash tears it, reading it fails, and the remedy is to
       // remove it.
@@ -59,6 +62,13 @@ export class InitdbCache {
     }
     return ready;
   }
+}
+
+/** The version alone for a cluster as Zenith makes it by itself. */
+function directoryName({ version }: PostgresInstall, cluster: ClusterOptions): string {
+  const args = clusterArgs(cluster).join(" ");
+  if (args === clusterArgs({}).join(" ")) return version;
+  return `${version}-${createHash("sha256").update(args).digest("hex").slice(0, 16)}`;
 }
 
 /**
