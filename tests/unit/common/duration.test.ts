@@ -35,5 +35,9 @@ describe("a duration", () => {
       assert.equal(parseDuration(formatDuration(ms)), ms);
     }
     assert.equal(formatDuration(7_200_000), "2h");
+    assert.equal(formatDuration(604_800_000), "7d");
+    assert.equal(formatDuration(5_400_000), "90m");
+    assert.equal(formatDuration(1500), "1500ms");
+    assert.equal(formatDuration(0), "0ms");
   });
 });

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { formatDuration, parseDuration } from "../../../src/common/duration.ts";
 import { ZenithError } from "../../../src/common/errors.ts";
 import {
   formatTimestamp,
@@ -79,24 +78,5 @@ describe("timestamps", () => {
       assert.equal(formatTimestamp(parseTimestamp(text, "none")), text);
     }
     assert.equal(formatTimestamp(timestampOfMs(0)), "1970-01-01T00:00:00.000000Z");
-  });
-});
-
-describe("durations", () => {
-  test("have a number and a unit", () => {
-    assert.equal(parseDuration("250ms"), 250);
-    assert.equal(parseDuration("90s"), 90_000);
-    assert.equal(parseDuration("2h"), 7_200_000);
-    assert.equal(parseDuration("7d"), 604_800_000);
-    for (const text of ["", "7", "h", "-1h", "1.5h", "1 week"]) {
-      assert.throws(() => parseDuration(text), refused(/is not a duration/), text);
-    }
-  });
-
-  test("print in the largest unit that fits", () => {
-    assert.equal(formatDuration(604_800_000), "7d");
-    assert.equal(formatDuration(5_400_000), "90m");
-    assert.equal(formatDuration(1500), "1500ms");
-    assert.equal(formatDuration(0), "0ms");
   });
 });
