@@ -243,11 +243,26 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
   if (walStore === undefined) {
     throw new ZenithError("out_of_range", `there is no WAL of timeline ${identity.timelineId} here yet`);
   }
-  // Archivers and standbys ask for whole segments.
-  const first = segmentStart(walStore.startLsn, identity.segmentSize);
+  const first = walStore.startLsn;
+  // Archivers and standbys ask for whole segments. Where the timeline began in the middle of one, what comes
+  // before was never sent here: they would take zeros for it, and may have the true bytes already.
+  if (
+    startLsn >= segmentStart(first, identity.segmentSize) && isMissed(startLsn, first, identity.segmentSize)
+  ) {
+    throw new ZenithError(
+      "out_of_range",
+      `WAL from ${formatLsn(startLsn)} to ${
+        formatLsn(first)
+      } was never here: timeline ${identity.timelineId} ` +
+        `begins in the middle of that segment`,
+      { hint: "take this segment from the compute: its Postgres, or its archive_command, has all of it" },
+    );
+  }
   const end = reader.kind === "recovery" ? state.durableLsn : state.commitLsn;
   // A reader at the end of a page asks for what follows the next page's header.
-  if (startLsn < first || startLsn > nextRecordLsn(end, identity.segmentSize)) {
+  if (
+    isMissed(startLsn, first, identity.segmentSize) || startLsn > nextRecordLsn(end, identity.segmentSize)
+  ) {
     throw new ZenithError(
       "out_of_range",
       `WAL from ${formatLsn(startLsn)} on is not here: this safekeeper has ${formatLsn(first)} to ${
@@ -255,6 +270,11 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
       }`,
     );
   }
+}
+
+/** Whether there is more than a page's header between them. */
+function isMissed(startLsn: Lsn, first: Lsn, segmentSize: number): boolean {
+  return startLsn < first && nextRecordLsn(startLsn, segmentSize) < first;
 }
 
 /** A timeline as TIMELINE_STATUS shows it. */

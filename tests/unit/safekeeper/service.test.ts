@@ -253,13 +253,16 @@ describe("a safekeeper's service", () => {
     await client.query(`TIMELINE_DELETE ${tenant} ${other}`);
   });
 
-  test("serves readers what is committed, from the segment's start if they like", async () => {
+  test("serves readers what is committed, and no zeros for what was never here", async () => {
     const options = timelineOptions(tenant, timeline);
     const got = await read(START, commitLsn - START, options);
     assert.ok(Buffer.from(got).equals(bytes.subarray(0, commitLsn - START)));
     const segment = (SEGMENT * 5) as Lsn;
-    const whole = await read(segment, commitLsn - segment, options);
-    assert.ok(Buffer.from(whole.subarray(START - segment)).equals(bytes.subarray(0, commitLsn - START)));
+    for (const before of [segment, (START - 512) as Lsn, (START - 8) as Lsn]) {
+      await assert.rejects(read(before, 1, options), {
+        message: /was never here: .* begins in the middle of that segment/,
+      });
+    }
     await assert.rejects(read((commitLsn + 8) as Lsn, 1, options), {
       message: /is not here: this safekeeper has/,
     });
