@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import { POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
+import { PG_CONTROL_FILE_SIZE } from "../../postgres/control_file.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import { type TarEntry, type TarHandler, TarReader } from "../../protocol/tar.ts";
@@ -36,9 +37,6 @@ const OURS = new RegExp(
 export function isConfiguration(name: string): boolean {
   return name !== STATISTICS && (KEPT.has(name) || !OURS.test(name));
 }
-
-/** `PG_CONTROL_FILE_SIZE` (catalog/pg_control.h). */
-const CONTROL_FILE_BYTES = 8192;
 
 const VERSION_FILE_MAX_BYTES = 64;
 
@@ -228,8 +226,8 @@ function assertComplete(pgdata: string, content: BasebackupContent): void {
   using global = directory.directory("global");
   const control = global.lstat("pg_control");
   if (control === undefined) fail("global/pg_control is missing");
-  if (control?.size !== CONTROL_FILE_BYTES) {
-    fail(`global/pg_control has ${control?.size} bytes, expected ${CONTROL_FILE_BYTES}`);
+  if (control?.size !== PG_CONTROL_FILE_SIZE) {
+    fail(`global/pg_control has ${control?.size} bytes, expected ${PG_CONTROL_FILE_SIZE}`);
   }
   if (content === "lazy" && directory.lstat(RELATION_MANIFEST_FILE) === undefined) {
     fail(`${RELATION_MANIFEST_FILE} is missing`);

@@ -11,6 +11,7 @@
  */
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { recordTypeIndex, type RedoFormat } from "./redo_table.ts";
+import { forkName } from "../cluster/relfile.ts";
 import { restoreBlockImage } from "../wal/block_image.ts";
 import { WalError } from "../wal/error.ts";
 import { parseSmgrTruncate } from "../wal/records/smgr.ts";
@@ -91,10 +92,8 @@ function applyRecord(rec: WalRecord, blk: number, pg: RedoFormat): void {
   redo(rec, blk);
 }
 
-const FORK_NAMES = ["main", "fsm", "vm", "init"];
-
 function blockName(rec: WalRecord, blk: number): string {
-  const fork = FORK_NAMES[rec.blockFlags[blk] & BKPBLOCK_FORK_MASK];
+  const fork = forkName(rec.blockFlags[blk] & BKPBLOCK_FORK_MASK);
   return `block ${rec.blkno[blk]} (${fork}) of relation ${rec.spcNode[blk]}/${rec.dbNode[blk]}/${
     rec.relNode[blk]
   }, block reference ${blk}`;

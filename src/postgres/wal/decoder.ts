@@ -27,29 +27,19 @@ import {
   SIZE_OF_XLOG_LONG_PHD,
   SIZE_OF_XLOG_SHORT_PHD,
   XLOG_BLCKSZ,
-  XLP_ALL_FLAGS,
   XLP_FIRST_IS_CONTRECORD,
   XLP_FIRST_IS_OVERWRITE_CONTRECORD,
   XLP_INFO,
-  XLP_LONG_HEADER,
-  XLP_MAGIC,
-  XLP_PAGEADDR,
   XLP_REM_LEN,
-  XLP_SEG_SIZE,
-  XLP_SYSID,
-  XLP_TLI,
-  XLP_XLOG_BLCKSZ,
 } from "./page_header.ts";
+import { PageHeaderCheck } from "./page_header_check.ts";
 import { parseRecord, XL_CRC, XL_INFO, XL_PREV, XL_RMID } from "./parse.ts";
+import { XLOG_OVERWRITE_CONTRECORD, XLOG_SWITCH } from "./records/xlog.ts";
 import { SIZE_OF_XLOG_RECORD, type WalRecord, XLR_RMGR_INFO_MASK } from "./record.ts";
 import { isKnownRecordType, isValidRmgrId, RM_XLOG_ID, rmgrName } from "./rmgr.ts";
 
 /** MaxAllocSize: PostgreSQL can't assemble a longer record. */
 const MAX_RECORD_LENGTH = 0x3fff_ffff;
-
-// XLOG record types that affect decoding, src/include/catalog/pg_control.h
-const XLOG_SWITCH = 0x40;
-const XLOG_OVERWRITE_CONTRECORD = 0xd0;
 
 // A decoder that has little to do (an idle timeline) holds little memory.
 const FIRST_CHUNK_SIZE = 64 << 10;
@@ -123,7 +113,7 @@ assert(KEPT_HEAD_BYTES + XLOG_BLCKSZ < FIRST_CHUNK_SIZE, "any chunk has room for
 export class WalDecoder {
   readonly segmentSize: number;
   readonly #pg: WalFormat;
-  readonly #systemId: bigint | undefined;
+  readonly #headerCheck: PageHeaderCheck;
   readonly #zerosAreEnd: boolean;
   readonly #knownTypesOnly: boolean;
   readonly #buffers: BufferPool | undefined;
@@ -168,7 +158,6 @@ export class WalDecoder {
 
   readonly #header = new Uint8Array(SIZE_OF_XLOG_LONG_PHD);
   readonly #headerView = new DataView(this.#header.buffer);
-  #tli = 0;
   #ended = false;
   #failure: WalError | undefined;
 
@@ -180,7 +169,7 @@ export class WalDecoder {
     checkWalSegmentSize(options.segmentSize);
     this.#pg = options.pg;
     this.segmentSize = options.segmentSize;
-    this.#systemId = options.systemId;
+    this.#headerCheck = new PageHeaderCheck(options.pg, options.segmentSize, options.systemId);
     this.#zerosAreEnd = options.zerosAreEnd ?? false;
     this.#knownTypesOnly = options.knownTypesOnly ?? false;
     this.#buffers = options.buffers;
@@ -531,7 +520,7 @@ export class WalDecoder {
       return;
     }
     const info = view.getUint16(XLP_INFO, true);
-    this.#checkPageHeader(pageLsn, headerSize, info);
+    this.#headerCheck.check(view, pageLsn, headerSize);
     const remLen = view.getUint32(XLP_REM_LEN, true);
     const continues = (info & XLP_FIRST_IS_CONTRECORD) !== 0;
     if (this.#searching) {
@@ -570,54 +559,6 @@ export class WalDecoder {
       if (this.#header[i] !== 0) return false;
     }
     return true;
-  }
-
-  /** XLogReaderValidatePageHeader. */
-  #checkPageHeader(pageLsn: number, headerSize: number, info: number): void {
-    const view = this.#headerView;
-    const magic = view.getUint16(XLP_MAGIC, true);
-    const { walPageMagic, major } = this.#pg;
-    if (magic !== walPageMagic) {
-      throw new WalError(
-        pageLsn,
-        `page magic is 0x${magic.toString(16)}, expected 0x${
-          walPageMagic.toString(16)
-        } of PostgreSQL ${major}`,
-      );
-    }
-    const isLong = (info & XLP_LONG_HEADER) !== 0;
-    if ((info & ~XLP_ALL_FLAGS) !== 0 || isLong !== (headerSize === SIZE_OF_XLOG_LONG_PHD)) {
-      throw new WalError(pageLsn, `page flags 0x${info.toString(16)} can't be here`);
-    }
-    const address = view.getUint32(XLP_PAGEADDR + 4, true) * TWO_POW_32 + view.getUint32(XLP_PAGEADDR, true);
-    if (address !== pageLsn) {
-      throw new WalError(pageLsn, `the page says that it is at 0x${address.toString(16)}`);
-    }
-    const tli = view.getUint32(XLP_TLI, true);
-    if (tli < this.#tli) {
-      throw new WalError(pageLsn, `timeline ${tli} after timeline ${this.#tli}`);
-    }
-    this.#tli = tli;
-    if (isLong) this.#checkLongHeader(pageLsn);
-  }
-
-  #checkLongHeader(pageLsn: number): void {
-    const view = this.#headerView;
-    const systemId = view.getBigUint64(XLP_SYSID, true);
-    if (this.#systemId !== undefined && systemId !== this.#systemId) {
-      throw new WalError(
-        pageLsn,
-        `from another database system: its identifier is ${systemId}, expected ${this.#systemId}`,
-      );
-    }
-    const segmentSize = view.getUint32(XLP_SEG_SIZE, true);
-    if (segmentSize !== this.segmentSize) {
-      throw new WalError(pageLsn, `segment size is ${segmentSize}, expected ${this.segmentSize}`);
-    }
-    const blockSize = view.getUint32(XLP_XLOG_BLCKSZ, true);
-    if (blockSize !== XLOG_BLCKSZ) {
-      throw new WalError(pageLsn, `WAL block size is ${blockSize}, expected ${XLOG_BLCKSZ}`);
-    }
   }
 
   /**
