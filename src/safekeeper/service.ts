@@ -244,8 +244,9 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
     throw new ZenithError("out_of_range", `there is no WAL of timeline ${identity.timelineId} here yet`);
   }
   const first = walStore.startLsn;
-  // Archivers and standbys ask for whole segments. Where the timeline began in the middle of one, what comes
-  // before was never sent here: they would take zeros for it, and may have the true bytes already.
+  // Archivers and standbys ask for whole segments. Where the timeline began in the middle of one,
+  // what comes before was never sent here: they would take zeros for it, and may have the true
+  // bytes already.
   if (
     startLsn >= segmentStart(first, identity.segmentSize) && isMissed(startLsn, first, identity.segmentSize)
   ) {

@@ -7,7 +7,7 @@ import { type Command, commandName } from "../../../../src/commands/cli/command.
 import { runCommand } from "../../../../src/commands/cli/run.ts";
 import { COMMANDS } from "../../../../src/commands/registry.ts";
 
-const ROOT = join(import.meta.dirname, "..", "..", "..", "..");
+const ROOT = join(import.meta.dirname!, "..", "..", "..", "..");
 
 /** Parses a command line as `zenith` does, and runs nothing. @returns the command's name */
 async function parse(words: readonly string[]): Promise<string | undefined> {
