@@ -1,9 +1,11 @@
 /**
  * Streams a timeline's WAL to its readers: page servers, standbys, archivers and other safekeepers.
  */
+import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
 import { formatLsn, type Lsn, minLsn } from "../common/lsn.ts";
 import type { CopyBoth } from "../pgwire/copy_both.ts";
+import { COPY_DATA_MAX_BYTES } from "../pgwire/limits.ts";
 import {
   decodeStandbyMessage,
   encodeKeepalive,
@@ -20,6 +22,7 @@ import type { SafekeeperTimeline } from "./timeline.ts";
  * header, a buffer that is reused.
  */
 const MAX_SEND_BYTES = 15 * XLOG_BLCKSZ;
+assert(MAX_SEND_BYTES + XLOG_DATA_HEADER_BYTES <= COPY_DATA_MAX_BYTES, "a reader accepts what is sent");
 
 /** How often a silent stream shows that it is alive. */
 const KEEPALIVE_INTERVAL_MS = 10_000;

@@ -36,6 +36,7 @@ export const WAITING_REQUESTS_MAX = 256;
 
 /** Waiting requests of all connections: each takes some hundred bytes and a timer. */
 const WAITING_REQUESTS_TOTAL_MAX = 1 << 18;
+assert(WAITING_REQUESTS_MAX <= WAITING_REQUESTS_TOTAL_MAX, "one connection can have all that it may");
 
 assert(
   WAITING_REQUESTS_MAX * MAX_CONNECTIONS <= WAITING_REQUESTS_TOTAL_MAX,

@@ -62,6 +62,11 @@ const CHECK_STEP_BYTES = 32 << 10;
  */
 const KEPT_HEAD_BYTES = 2 << 10;
 
+assert(FIRST_CHUNK_SIZE <= CHUNK_SIZE, "a chunk grows to its full size");
+assert(CHECK_STEP_BYTES <= LONG_RECORD_BYTES, "a long record has at least one step of its checksum");
+assert(LONG_RECORD_BYTES < CHUNK_SIZE, "a record that is no long one fits a chunk");
+assert(KEPT_HEAD_BYTES <= CHECK_STEP_BYTES, "the head of a long record has come with its first step");
+
 const TWO_POW_32 = 0x1_0000_0000;
 /** xl_prev is not known yet, so the chain can't be checked. */
 const UNKNOWN_PREV = -1;
