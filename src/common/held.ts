@@ -10,7 +10,7 @@ export interface Hold<T> extends Disposable {
 
 export interface HeldOptions<K, T> {
   open(key: K): Promise<T>;
-  /** Lets go of it. Nobody is given it any more; who asks for it waits until this is done. */
+  /** Releases it. Nobody gets it any more; a caller that asks for it waits until this is done. */
   close(value: T): Promise<void>;
   /** Any clock. */
   nowMs(): number;

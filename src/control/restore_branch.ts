@@ -61,7 +61,7 @@ export async function restoreBranch(
     const timelines = restored.deleted.map((timeline) => ({ tenant, timeline }));
     if (timelines.length > 0) problems.push(...await deleteFromSafekeepers(environment, timelines));
   } finally {
-    // After a refusal it goes on where it was.
+    // After a refusal it continues where it was.
     if (compute !== undefined) await goOn(environment, compute, branch, ran, onProgress);
   }
   return { branch, compute: ran ? compute : undefined, problems };

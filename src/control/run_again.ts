@@ -12,7 +12,9 @@ import type { Environment } from "./environment.ts";
 import { readLastStart } from "./last_start.ts";
 import { lastErrorInLog } from "./log_file.ts";
 
-/** Those that are to run and don't, but for those whose branch another compute has taken over. */
+/**
+ * The computes that should run and don't, except those whose branch another compute has taken over.
+ */
 export function computesToBringBack(environment: Environment): ComputePlace[] {
   return allComputePlaces(environment).filter(({ status, paths }) =>
     status !== "running" && status !== "elsewhere" && readLastStart(paths).wanted &&

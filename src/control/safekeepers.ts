@@ -115,7 +115,7 @@ export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTim
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineStatus, {});
 }
 
-/** All that a safekeeper can't open. @throws {ZenithError} as {@link safekeeperStatus} */
+/** Everything that a safekeeper can't open. @throws {ZenithError} as {@link safekeeperStatus} */
 export async function safekeeperDamage(address: HostPort): Promise<DamagedTimeline[]> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDamaged, {});

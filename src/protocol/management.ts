@@ -51,7 +51,7 @@ function named<T>(arg: Arg<T>): Arg<T, true> {
   return { ...arg, form: "named", optional: true };
 }
 
-/** Takes all that follows, blanks included. */
+/** Takes everything that follows, blanks included. */
 function rest<T>(arg: Arg<T>): Arg<T, false> {
   return { ...arg, form: "rest", optional: false };
 }
@@ -490,7 +490,7 @@ export type SafekeeperTimelineJson = InferInput<typeof SafekeeperTimelineSchema>
 
 /** The safekeeper's operations. */
 export const SAFEKEEPER = {
-  /** One timeline, or all that can be opened when none is named. */
+  /** One timeline, or every one that can be opened when none is named. */
   timelineStatus: operation(
     "timeline_status",
     "read",

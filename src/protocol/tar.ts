@@ -138,7 +138,7 @@ function parseTarHeader(bytes: Uint8Array, at: number): TarEntry | null {
   return { name, type: type === TYPE_FILE ? "file" : "directory", size };
 }
 
-/** -1 when there is none of so many digits at most. */
+/** -1 when there is no number with at most that many digits. */
 function readOctal(bytes: Uint8Array, at: number, digits: number): number {
   let value = 0;
   for (let i = 0; i < digits; i++) {
@@ -165,7 +165,7 @@ export class TarReader {
   readonly #header = new Uint8Array(TAR_BLOCK_BYTES);
   #headerBytes = 0;
   #entry: TarEntry | null = null;
-  /** Of the entry: bytes of content that are to come, and bytes of padding behind it. */
+  /** How many bytes of the entry's content are still to come, and of the padding after it. */
   #contentLeft = 0;
   #paddingLeft = 0;
   #ended = false;

@@ -20,7 +20,7 @@ import type { WalStore } from "./wal_store.ts";
 /** So many pages behind the cut are tried one by one, then only the first of each segment. */
 const PAGES_TRIED = 64;
 
-/** After so much others have their turn. */
+/** Other work gets its turn after this much. */
 const PAUSE_EVERY_BYTES = 8 << 20;
 
 /** What was cut off at a start, and where it lies now. */

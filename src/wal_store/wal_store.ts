@@ -68,7 +68,7 @@ export class WalStore {
   #syncedLsn: Lsn;
   #endKnown: boolean;
 
-  /** Starts of the first segment file and behind the last one; equal when there is none. */
+  /** Where the first segment file starts and where the last one ends; equal when there is none. */
   #filesFrom: Lsn;
   #filesTo: Lsn;
 

@@ -119,7 +119,7 @@ function readRecords(
       decoder.feed(piece.subarray(0, count), (file.lsn + offset) as Lsn);
       offset += count;
       try {
-        // What starts behind the range need not even be valid.
+        // What starts after the range need not even be valid.
         while (to === undefined || decoder.position < to) {
           if (!decoder.next(rec)) break;
           if (to === undefined || rec.lsn < to) visit(rec);

@@ -48,7 +48,10 @@ export async function startEverything(environment: Environment): Promise<void> {
   await bringBackAll(environment, computes);
 }
 
-/** One that does not start must not keep the others down: the first error is thrown at the end. */
+/**
+ * A compute that does not start must not keep the others down: the first error is thrown at the
+ * end.
+ */
 async function bringBackAll(environment: Environment, computes: readonly ComputePlace[]): Promise<void> {
   const errors: unknown[] = [];
   for (const found of computes) {

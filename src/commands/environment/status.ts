@@ -104,7 +104,7 @@ function branches(survey: Survey, all: boolean): string[] {
   ];
 }
 
-/** So many branches that do nothing can be looked at along with the others. */
+/** This many idle branches can be shown along with the others. */
 const MOST_QUIET = 20;
 
 function isBehind(branch: BranchSurvey): boolean {

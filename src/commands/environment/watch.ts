@@ -13,7 +13,7 @@ import { startOnlyPageServer, startSafekeepers } from "./servers.ts";
 
 /** How often it looks. */
 const LOOK_MS = 1_000;
-/** It gives up when what was killed has not started so many times in a row. */
+/** It gives up when a killed process has failed to start this many times in a row. */
 const ATTEMPTS = 5;
 
 /**

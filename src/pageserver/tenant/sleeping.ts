@@ -45,14 +45,14 @@ export class SleepingTimelines {
     this.#tenant = tenant;
   }
 
-  /** Of a timeline that is being closed, with all that it has in layers. */
+  /** Remembers a timeline that is being closed, with everything in layers. */
   remember(timeline: Timeline): void {
     const { lastRecordLsn, position, ancestorId, timelineId, store } = timeline;
     let logicalBytes: number | null = null;
     try {
       logicalBytes = timeline.sizes().logical;
     } catch {
-      // A damaged size is told of when the timeline is used.
+      // A damaged size is reported when the timeline is used.
     }
     this.#known.set(timelineId, {
       lastRecordLsn,
@@ -65,7 +65,7 @@ export class SleepingTimelines {
     });
   }
 
-  /** To be called when it may be different from now on. */
+  /** Call this when it may change from now on. */
   forget(id: TimelineId): void {
     this.#known.delete(id);
   }

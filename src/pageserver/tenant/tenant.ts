@@ -110,7 +110,7 @@ export class Tenant {
       try {
         return readMetadata(disk, paths.timeline(this.id, id)).layers.length > 0;
       } catch {
-        // A damaged one is told of elsewhere.
+        // A damaged one is reported elsewhere.
         return false;
       }
     });

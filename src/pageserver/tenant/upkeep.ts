@@ -17,7 +17,7 @@ const BUSY_WAL_BYTES = 8 << 20;
 /** A timeline with this many layer files is merged even when busy: each file makes reads slower. */
 const MERGE_BUSY_FROM_LAYERS = 24;
 
-/** Timelines that are not open long enough have history given up once in so many of its periods. */
+/** Timelines that are rarely open give up history only once in this many periods. */
 const SLEEPING_GC_PERIODS = 24;
 
 export interface UpkeepOptions {
@@ -118,7 +118,7 @@ export class Upkeep {
     }
   }
 
-  /** One that can't be written out, on a full disk, stays open and is tried again. */
+  /** A timeline that can't be written out, on a full disk, stays open and is tried again. */
   async #closeIdle(tenant: Tenant, closes: (id: TimelineId) => void): Promise<void> {
     if (this.#stopped) return;
     try {

@@ -99,7 +99,7 @@ export class Timeline {
   /** Aborted to leave such a record to the next start. */
   readonly #closing = new AbortController();
   #wal: WalStore | null = null;
-  /** A record that could not be taken in: the timeline ends in front of it and takes no more. */
+  /** A record that could not be ingested: the timeline ends before it and takes no more. */
   #failure: ZenithError | null = null;
   /** Why it can't be used any more; set once. */
   #gone: Error | null = null;

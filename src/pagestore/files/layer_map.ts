@@ -142,9 +142,7 @@ function runOf(layers: readonly DiskLayer[]): Run {
   return { startLsn, endLsn, level, givenUp, sizeBytes, layers };
 }
 
-/**
- * The layer whose key range holds the key, or the next one behind it; undefined behind the last.
- */
+/** The layer whose key range holds the key, or the next one after it; undefined after the last. */
 function layerOf(run: Run, slot: number, block: number, objects: ObjectTable): DiskLayer | undefined {
   const object = objects.object(slot);
   let low = 0;

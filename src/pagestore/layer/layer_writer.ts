@@ -57,7 +57,7 @@ const COPY_STEP = 8;
  */
 const MAX_ENTRIES_PER_BLOCK = Math.ceil(DATA_BLOCK_BYTES / ENTRY_BYTES);
 
-/** A data block with all that belongs to it, unless its last value is a large one. */
+/** A data block with everything that belongs to it, except when its last value is a large one. */
 const RAW_BYTES = 4 + 2 * DATA_BLOCK_BYTES;
 
 /** What identifies a complete layer file. */
@@ -187,7 +187,7 @@ export class LayerWriter {
   }
 
   /**
-   * Goes on to the next key, which must sort behind the one before it. At least one {@link add}
+   * Continues with the next key, which must sort after the one before it. At least one {@link add}
    * must follow.
    */
   startKey(object: ObjectId, block: number): void {

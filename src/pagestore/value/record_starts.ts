@@ -43,8 +43,7 @@ export class RecordStarts {
   #bytes = new Uint8Array(INITIAL_BYTES);
   #length = 0;
   /**
-   * Per block of STARTS_PER_BLOCK starts: its first start and where the distances behind that
-   * begin.
+   * Per block of STARTS_PER_BLOCK starts: its first start, and where the distances after it begin.
    */
   #blockFirst: number[] = [];
   #blockLast: number[] = [];

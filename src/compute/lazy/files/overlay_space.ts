@@ -45,7 +45,7 @@ export class OverlaySpace {
     this.#options = options;
   }
 
-  /** All that the overlay holds. */
+  /** Everything that the overlay holds. */
   get bytes(): number {
     return this.#bytes;
   }
