@@ -61,6 +61,11 @@ export class CommandLoop {
     return this.#extended.bytes;
   }
 
+  /** Drops prepared statements: no more commands come. */
+  forget(): void {
+    this.#extended.clear();
+  }
+
   /**
    * Handles a message that comes while no command runs.
    *

@@ -169,6 +169,13 @@ export class ExtendedQuery {
     this.#delete(this.#portals, "");
   }
 
+  /** The session is over. */
+  clear(): void {
+    this.#statements.clear();
+    this.#portals.clear();
+    this.#bytes = 0;
+  }
+
   #statement(name: string): Statement {
     const statement = this.#statements.get(name);
     if (statement === undefined) {

@@ -107,6 +107,16 @@ export class FrameReader {
     return body;
   }
 
+  /** Drops what was pushed and not yet returned. The current message stays valid. */
+  clear(): void {
+    this.#chunk = EMPTY;
+    this.#pos = 0;
+    this.#queue = [];
+    this.#carry = EMPTY;
+    this.#carryLen = 0;
+    this.bufferedBytes = 0;
+  }
+
   #nextAcrossChunks(): boolean {
     const headerBytes = this.#typeBytes + LENGTH_BYTES;
     for (;;) {

@@ -233,6 +233,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   hangUp(): void {
     this.#closing = true;
     this.#pump.stop();
+    this.#giveUpHeld();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#onClose(undefined), LINGER_MS);
     this.writer.flush();
@@ -240,11 +241,27 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     if (this.#socket.isPaused()) this.#socket.resume();
   }
 
-  #noteHeld(): void {
+  /**
+   * The others have the room at once, however long the peer takes to go: otherwise whoever asks next
+   * would be ended too.
+   */
+  #giveUpHeld(): void {
+    this.#reader.clear();
+    this.#commands?.forget();
+    this.#countHeld();
+  }
+
+  /** @returns by how much it holds more than before, and whether the server has room for that */
+  #countHeld(): { more: number; fits: boolean } {
     const held = this.#reader.bufferedBytes + this.writer.pendingBytes + (this.#commands?.preparedBytes ?? 0);
     const more = held - this.#heldBytes;
     this.#heldBytes = held;
-    if (this.#context.hold(more) || more <= 0 || held <= CONNECTION_FREE_BYTES) return;
+    return { more, fits: this.#context.hold(more) };
+  }
+
+  #noteHeld(): void {
+    const { more, fits } = this.#countHeld();
+    if (fits || more <= 0 || this.#heldBytes <= CONNECTION_FREE_BYTES) return;
     this.#fail(
       new PgError(SQLSTATE_OUT_OF_MEMORY, "terminating connection: all connections together hold too much", {
         severity: "FATAL",
