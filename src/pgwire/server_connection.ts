@@ -242,8 +242,8 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   }
 
   /**
-   * The others have the room at once, however long the peer takes to go: otherwise whoever asks next
-   * would be ended too.
+   * The others have the room at once, however long the peer takes to go: otherwise whoever asks
+   * next would be ended too.
    */
   #giveUpHeld(): void {
     this.#reader.clear();

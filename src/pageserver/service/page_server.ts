@@ -32,13 +32,14 @@ import type { BranchInfo, Deleted } from "../tenant/branches.ts";
 import { createTenant } from "../tenant/create.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
-import { RESTORE_LAYER, scrubItems } from "./scrub.ts";
+import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
 import { Tenant } from "../tenant/tenant.ts";
 import type { TenantContext } from "../tenant/context.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { Upkeep } from "../tenant/upkeep.ts";
 import { WalReceiver } from "../timeline/wal_receiver.ts";
 import type { PageServerStatusJson } from "../../protocol/management.ts";
+import type { ScrubFindings } from "../../protocol/scrub_status.ts";
 
 type InitialCluster = (major: number | null, cluster: ClusterOptions) => Promise<string>;
 
@@ -242,6 +243,17 @@ export class PageServer {
     const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
     await this.#forget(deleted.timelines);
     return deleted;
+  }
+
+  /** What is known to be damaged of what lies here. @throws {ZenithError} `io` */
+  scrubFindings(): ScrubFindings {
+    const { lastPassMs, found } = this.scrub;
+    const cut = cutOff({
+      disk: this.#context.disk,
+      paths: this.#context.paths,
+      tenants: () => this.tenants(),
+    });
+    return { lastPassMs, found: [...found, ...cut] };
   }
 
   /** As {@link TenantBranches.restore}. */

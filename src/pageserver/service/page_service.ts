@@ -35,7 +35,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
   return {
     status: () => server.status(),
 
-    scrubStatus: () => scrubStatusJson(server.scrub),
+    scrubStatus: () => scrubStatusJson(server.scrubFindings()),
 
     tenantList: () => server.tenants(),
 

@@ -2,9 +2,10 @@
 import type { Disk } from "../../common/disk.ts";
 import { withIoErrors } from "../../common/errors.ts";
 import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
-import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
-import type { Damage, ScrubItem } from "../../process/scrub.ts";
+import type { Damage, FoundDamage, ScrubItem } from "../../process/scrub.ts";
+import { cutWalIn } from "../../wal_store/cut_wal.ts";
 import { scrubTimeline } from "../../pagestore/mod.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { scrubTimelineWal } from "./fsck_wal.ts";
@@ -37,6 +38,33 @@ export function* scrubItems(source: ScrubSource): Generator<ScrubItem> {
       };
     }
   }
+}
+
+/**
+ * What was cut off at a start, until somebody has removed what was kept of it. @throws as {@link
+ * scrubItems}
+ */
+export function cutOff({ disk, paths, tenants }: Omit<ScrubSource, "ifOpen">): FoundDamage[] {
+  const timelinesOf = (tenant: TenantId): TimelineId[] => {
+    const directory = paths.timelines(tenant);
+    if (disk.statSync(directory) === null) return [];
+    return withIoErrors("list", directory, () => disk.readdirSync(directory)).filter(isIdFileName)
+      .map(parseTimelineId);
+  };
+  return tenants().flatMap((tenantId) =>
+    timelinesOf(tenantId).flatMap((timelineId) =>
+      cutWalIn(disk, paths.timelineWal(tenantId, timelineId)).map(({ from, to, directory }) => ({
+        tenantId,
+        timelineId,
+        damage: {
+          what: `WAL from ${formatLsn(from)} to ${formatLsn(to)} was damaged when it was opened, and cut off`,
+          hint: `safekeepers send it again if they still have it; what they have removed is lost from ${
+            formatLsn(from)
+          } on. The damaged files are in ${directory}: remove them when nothing is missing`,
+        },
+      }))
+    )
+  );
 }
 
 async function* checkTimeline(

@@ -233,6 +233,7 @@ export class TenantTimelines {
         directory,
         () => new TimelineSettings(disk, paths.timelineSettings(tenantId, id)),
       ),
+      disk,
       openWal: (segmentSize) =>
         WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),
       pageCache,

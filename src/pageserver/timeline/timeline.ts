@@ -1,6 +1,7 @@
 /** One timeline: takes in WAL and answers reads at any LSN. */
 import { assert } from "../../common/assert.ts";
 import type { BufferPool } from "../../common/buffer_pool.ts";
+import type { Disk } from "../../common/disk.ts";
 import { nextTurn } from "../../common/event_loop.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
@@ -16,6 +17,7 @@ import { WalError } from "../../postgres/wal/error.ts";
 import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
 import { RM_LOGICALMSG_ID } from "../../postgres/wal/rmgr.ts";
+import { findCutWal, keepCutWal } from "../../wal_store/cut_wal.ts";
 import type { WalStore } from "../../wal_store/wal_store.ts";
 import { Backpressure } from "./backpressure.ts";
 import { CheckpointTracker } from "../content/checkpoint_tracker.ts";
@@ -53,6 +55,8 @@ export interface TimelineParts {
   readonly settings: TimelineSettings;
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
+  /** Where damaged WAL is kept. */
+  readonly disk: Disk;
   readonly pageCache: PageCache;
   /** The memory that holds WAL. */
   readonly walBuffers: BufferPool;
@@ -86,6 +90,7 @@ export class Timeline {
   readonly #logger: Logger;
   readonly #ingest: Ingest;
   readonly #walBuffers: BufferPool;
+  readonly #disk: Disk;
   readonly #record = new WalRecord();
   readonly #waiters = new LsnWaiters();
   #decoder: WalDecoder;
@@ -115,6 +120,7 @@ export class Timeline {
     this.#logger = parts.logger;
     this.backpressure = new Backpressure(parts.logger, () => performance.now());
     this.#walBuffers = parts.walBuffers;
+    this.#disk = parts.disk;
     this.commitTimes = new CommitTimes(parts.store);
 
     const { store } = parts;
@@ -222,6 +228,22 @@ export class Timeline {
   }
 
   /**
+   * Safekeepers remove what is durable here: this may be the only copy of WAL that is cut off
+   * because of damage before it.
+   */
+  async #keepWhatIsCut(): Promise<void> {
+    const from = this.position;
+    const to = await findCutWal(this.pg, this.wal, from);
+    if (to === null) return;
+    const { directory } = await keepCutWal(this.#disk, this.wal, from, to);
+    this.#logger.error("damaged WAL is cut off, with whole records behind it", {
+      from: formatLsn(from),
+      to: formatLsn(to),
+      kept: directory,
+    });
+  }
+
+  /**
    * False when the WAL ends in this piece: what follows was not complete when the server stopped,
    * or is a record that can't be taken in; the history before that one can be read.
    */
@@ -236,6 +258,7 @@ export class Timeline {
       }
       if (!(error instanceof WalError)) throw error;
       this.#logger.info("WAL ends", { at: formatLsn(this.position), why: error.message });
+      await this.#keepWhatIsCut();
       return false;
     }
   }
