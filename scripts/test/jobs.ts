@@ -11,6 +11,8 @@ export interface Job {
   readonly name: string;
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** What it needs to have for itself: of the jobs that name the same, one runs at a time. */
+  readonly needsAlone?: string;
   /** What has not ended after so long does not end at all; a few times what it takes on two cores. */
   readonly minutes: number;
   /** Reads the counts, and the names of what failed, from what the runner printed. */
@@ -107,6 +109,40 @@ async function runJob(
   };
 }
 
+/** Jobs in their order, but for those that have to wait for another to end. */
+class JobQueue {
+  readonly #waiting: Job[];
+  readonly #taken = new Set<string>();
+  #idle: (() => void)[] = [];
+
+  constructor(jobs: readonly Job[]) {
+    this.#waiting = [...jobs];
+  }
+
+  /** The next job that can run now, waiting for it if need be; undefined when there is none left. */
+  async next(): Promise<Job | undefined> {
+    while (this.#waiting.length > 0) {
+      const at = this.#waiting.findIndex(({ needsAlone }) =>
+        needsAlone === undefined || !this.#taken.has(needsAlone)
+      );
+      if (at >= 0) {
+        const [job] = this.#waiting.splice(at, 1);
+        if (job.needsAlone !== undefined) this.#taken.add(job.needsAlone);
+        return job;
+      }
+      await new Promise<void>((resolve) => this.#idle.push(resolve));
+    }
+    return undefined;
+  }
+
+  ended({ needsAlone }: Job): void {
+    if (needsAlone !== undefined) this.#taken.delete(needsAlone);
+    const idle = this.#idle;
+    this.#idle = [];
+    for (const wake of idle) wake();
+  }
+}
+
 /**
  * Runs jobs, so many at once. One that runs alone prints as it goes; of several, each prints when it has ended.
  */
@@ -116,12 +152,12 @@ export async function runJobs(
   surroundings: Surroundings,
 ): Promise<Result[]> {
   const results: Result[] = [];
-  const waiting = [...jobs];
+  const queue = new JobQueue(jobs);
   const lane = async (index: number, lanes: number) => {
     const share = Math.floor(PORTS / lanes);
     const first = FIRST_PORT + index * share;
     const ports = `${first}-${first + share}`;
-    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
+    for (let job = await queue.next(); job !== undefined; job = await queue.next()) {
       let text = "";
       const print = lanes === 1
         ? (chunk: string) => void process.stdout.write(chunk)
@@ -133,6 +169,7 @@ export async function runJobs(
         `=== ${job.name}: ${result.passed} passed, ${result.failed} failed, ${result.seconds.toFixed(0)} s`,
       );
       results.push(result);
+      queue.ended(job);
     }
   };
   const lanes = Math.min(sideBySide, jobs.length);

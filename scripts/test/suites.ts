@@ -104,11 +104,26 @@ function integrationFiles(): string[] {
     .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
+/**
+ * They type what a person types, and so get the ports that Zenith chooses. Of two environments that
+ * choose at the same moment, one finds its port taken when it starts.
+ */
+const USES_DEFAULT_PORTS: ReadonlySet<string> = new Set([
+  "branch_restore",
+  "branch_settings",
+  "built_in_postgres",
+  "cli_sql",
+  "first_start",
+  "tour",
+]);
+
 /** A job for each file: every environment of a test has ports and directories of its own. */
 function integrationJobs(suffix: string, files: readonly string[], env?: Job["env"]): Job[] {
-  return files.map((file) =>
-    bunTest(`${file.replace(".test.ts", "")}${suffix}`, [`./tests/integration/${file}`], 15, env)
-  );
+  return files.map((file) => {
+    const name = file.replace(".test.ts", "");
+    const job = bunTest(`${name}${suffix}`, [`./tests/integration/${file}`], 15, env);
+    return USES_DEFAULT_PORTS.has(name) ? { ...job, needsAlone: "the default ports" } : job;
+  });
 }
 
 /** Two cores are kept busy by three: a test that starts processes mostly waits for them. */
