@@ -60,6 +60,8 @@ describe("commit timestamps", () => {
 
     // Switched off again on a branch, they are gone there, and the branch works.
     const off = await branchHere(env, late, "off");
+    await off.query("ALTER SYSTEM SET track_commit_timestamp = off");
+    await off.restart();
     await off.query("INSERT INTO t VALUES (3)");
     await assert.rejects(off.query(STAMPS), /could not get commit timestamp data/);
     await off.restart();
