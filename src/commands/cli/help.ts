@@ -25,7 +25,7 @@ export function overview(groups: readonly CommandGroup[]): string {
     section(
       "Environment variables",
       table([
-        { left: "ZENITH_REPO_DIR", right: "Where the environment is (default: ./.zenith)" },
+        { left: "ZENITH_REPO_DIR", right: "Where the environment is (default: the nearest .zenith)" },
         { left: "POSTGRES_DISTRIB_DIR", right: "The PostgreSQL to use: above its bin/, or above v14 … v18" },
         {
           left: "ZENITH_PG_USER",
