@@ -177,7 +177,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   /** What runs on other majors than the rest does; tests/integration/majors.test.ts has all of them. */
   majors: {
     jobs: OTHER_MAJORS.flatMap((major) => [
-      bunTest(`the whole cluster on PostgreSQL ${major}`, ["./tests/integration/whole_cluster.test.ts"], 10, {
+      bunTest(`the whole cluster on PostgreSQL ${major}`, ["./tests/integration/whole_cluster.test.ts"], 15, {
         ZENITH_TEST_PG_VERSION: String(major),
       }),
       program(
@@ -186,7 +186,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
           ...["bun", "tests/conformance/main.ts", "--schedule", "own", "--seconds", "3"],
           ...["--pg-version", String(major), "--port", String(CONFORMANCE_PORT + major)],
         ],
-        10,
+        20,
       ),
     ]),
     sideBySide: INTEGRATION_SIDE_BY_SIDE,
@@ -202,7 +202,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
       program(
         "redo of damaged records and pages",
         ["bun", "tests/conformance/damage.ts", "--seconds", "60"],
-        5,
+        20,
       ),
     ],
     sideBySide: 2,
