@@ -197,7 +197,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
       program(
         "redo conformance, own schedule",
         ["bun", "tests/conformance/main.ts", "--schedule", "own"],
-        10,
+        20,
       ),
       program(
         "redo of damaged records and pages",
