@@ -50,6 +50,11 @@ import { type StopMode, stopProcess } from "./stop_process.ts";
 /** `crashed`: its supervisor ended unexpectedly. */
 export type ComputeStatus = "running" | "stopped" | "crashed" | "elsewhere";
 
+/** Whether it runs, here or where it can't be seen. */
+export function isUp({ status }: { readonly status: ComputeStatus }): boolean {
+  return status === "running" || status === "elsewhere";
+}
+
 /** A compute's state without its configuration, which the user may edit and may have broken. */
 export interface ComputePlace {
   readonly branch: BranchName;

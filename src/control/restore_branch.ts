@@ -1,9 +1,17 @@
 /** Restores a branch, and takes its Postgres along. */
 import { ZenithError } from "../common/errors.ts";
-import type { BranchName, TenantId } from "../common/id.ts";
+import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts";
+import type { Lsn } from "../common/lsn.ts";
 import { type BranchPoint, formatBranchPoint } from "../common/moment.ts";
 import { untilPointArrived } from "./branch_end.ts";
-import { type ComputeInfo, listComputes, pointComputeTo, startCompute, stopCompute } from "./computes.ts";
+import {
+  type ComputeInfo,
+  isUp,
+  listComputes,
+  pointComputeTo,
+  startCompute,
+  stopCompute,
+} from "./computes.ts";
 import type { Environment } from "./environment.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { deleteFromSafekeepers } from "./safekeepers.ts";
@@ -26,19 +34,20 @@ export interface Restored {
  * Makes a branch start anew at `point`. Its Postgres is stopped meanwhile, keeps its port and its
  * configuration, and is started again if it ran.
  *
- * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists`; `conflict` when the branch
- *   is
- *   protected, or when what it is now is needed by others and nothing says how to keep it
+ * @param before the branch as it is
+ * @throws {ZenithError} `out_of_range`, `already_exists`; `conflict` when the branch is protected,
+ *   or when what it is now is needed by others and nothing says how to keep it
  */
 export async function restoreBranch(
   environment: Environment,
   client: PageServerClient,
   tenant: TenantId,
-  name: BranchName,
+  before: BranchInfo,
   point: BranchPoint,
   { keepAs, onProgress }: RestoreOptions,
 ): Promise<Restored> {
-  const before = await client.branch(tenant, name);
+  const name = parseBranchName(before.name);
+  // The page server refuses too, but Postgres would have been stopped by then.
   if (before.is_protected) {
     throw new ZenithError("conflict", `branch ${name} is protected`, {
       hint: `"zenith branch unprotect ${name}" takes that back`,
@@ -46,42 +55,32 @@ export async function restoreBranch(
   }
   await untilPointArrived(client, tenant, point);
   const compute = listComputes(environment, tenant).find(({ branch }) => branch === name);
-  const ran = compute?.status === "running";
+  const ran = compute !== undefined && isUp(compute);
   if (ran) {
     onProgress(`stopping the Postgres of branch ${name}`);
     await stopCompute(compute, "fast", (words) => onProgress(`Postgres of branch ${name} ${words}`));
     // It may have committed until it stopped.
     if (point.moment.kind === "end") await untilPointArrived(client, tenant, point);
   }
-  let branch = before;
-  const problems: string[] = [];
+  const startAgain = async (stopped: ComputeInfo, readOnlyAt: Lsn | null): Promise<void> => {
+    if (!ran) return;
+    onProgress("starting Postgres");
+    await startCompute(environment, { ...stopped, status: "stopped" }, {
+      ...(readOnlyAt === null ? {} : { readOnlyAt }),
+      onProgress,
+    });
+  };
+  let restored;
   try {
-    const restored = await client.branchRestore(tenant, name, formatBranchPoint(point), keepAs);
-    branch = restored.branch;
-    const timelines = restored.deleted.map((timeline) => ({ tenant, timeline }));
-    if (timelines.length > 0) problems.push(...await deleteFromSafekeepers(environment, timelines));
-  } finally {
-    // After a refusal it continues where it was.
-    if (compute !== undefined) await goOn(environment, compute, branch, ran, onProgress);
+    restored = await client.branchRestore(tenant, name, formatBranchPoint(point), keepAs);
+  } catch (error) {
+    // It goes on where it was.
+    if (compute !== undefined) await startAgain(compute, compute.readOnlyAt);
+    throw error;
   }
+  const { branch, deleted } = restored;
+  const timelines = deleted.map((timeline) => ({ tenant, timeline }));
+  const problems = timelines.length === 0 ? [] : await deleteFromSafekeepers(environment, timelines);
+  if (compute !== undefined) await startAgain(pointComputeTo(compute, branch.timeline_id), null);
   return { branch, compute: ran ? compute : undefined, problems };
-}
-
-async function goOn(
-  environment: Environment,
-  compute: ComputeInfo,
-  branch: BranchInfo,
-  start: boolean,
-  onProgress: (text: string) => void,
-): Promise<void> {
-  const stopped = { ...compute, status: "stopped" as const };
-  const pointed = compute.identity.timeline === branch.timeline_id
-    ? stopped
-    : pointComputeTo(stopped, branch.timeline_id);
-  if (!start) return;
-  onProgress("starting Postgres");
-  await startCompute(environment, { ...pointed, status: "stopped" }, {
-    ...(compute.readOnlyAt === null || pointed !== stopped ? {} : { readOnlyAt: compute.readOnlyAt }),
-    onProgress,
-  });
 }

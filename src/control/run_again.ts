@@ -6,6 +6,7 @@ import {
   type ComputeInfo,
   type ComputePlace,
   describeCompute,
+  isUp,
   startCompute,
 } from "./computes.ts";
 import type { Environment } from "./environment.ts";
@@ -16,9 +17,9 @@ import { lastErrorInLog } from "./log_file.ts";
  * The computes that should run and don't, except those whose branch another compute has taken over.
  */
 export function computesToBringBack(environment: Environment): ComputePlace[] {
-  return allComputePlaces(environment).filter(({ status, paths }) =>
-    status !== "running" && status !== "elsewhere" && readLastStart(paths).wanted &&
-    !(status === "crashed" && lastErrorInLog(paths.log)?.includes(TAKEN_OVER))
+  return allComputePlaces(environment).filter((found) =>
+    !isUp(found) && readLastStart(found.paths).wanted &&
+    !(found.status === "crashed" && lastErrorInLog(found.paths.log)?.includes(TAKEN_OVER))
   );
 }
 

@@ -1,11 +1,11 @@
 /** What a scrub checks at a safekeeper: each timeline's control file, and all committed WAL. */
 import type { Disk } from "../common/disk.ts";
 import { ioError } from "../common/errors.ts";
-import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
+import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
 import { pgVersion } from "../postgres/versions/find_version.ts";
 import type { Damage, FoundDamage, ScrubItem } from "../process/scrub.ts";
-import { cutWalIn } from "../wal_store/cut_wal.ts";
+import { cutWalIn, describeCutWal } from "../wal_store/cut_wal.ts";
 import { scrubWal } from "../wal_store/scrub_wal.ts";
 import { decodeControlFile } from "./control_file.ts";
 import { RESTORE } from "./fsck.ts";
@@ -56,15 +56,14 @@ async function* checkTimeline(
  */
 export function cutOff(disk: Disk, paths: SafekeeperPaths, timelines: Timelines): FoundDamage[] {
   return timelines.list().flatMap(({ tenantId, timelineId }) =>
-    cutWalIn(disk, paths.timeline(tenantId, timelineId)).map(({ from, to, directory }) => ({
+    cutWalIn(disk, paths.timeline(tenantId, timelineId)).map((cut) => ({
       tenantId,
       timelineId,
-      damage: {
-        what: `WAL from ${formatLsn(from)} to ${formatLsn(to)} was damaged when it was opened, and cut off`,
-        hint:
-          `other safekeepers and the page server may have it; after a power failure it may never have been ` +
-          `acknowledged. The damaged files are in ${directory}: remove them when nothing is missing`,
-      },
+      damage: describeCutWal(
+        cut,
+        "other safekeepers and the page server may have it; after a power failure it may never have been " +
+          "acknowledged",
+      ),
     }))
   );
 }

@@ -131,6 +131,21 @@ export function cutWalIn(disk: Disk, dir: string): CutWal[] {
   });
 }
 
+/**
+ * For a person.
+ *
+ * @param copies who else may have it
+ */
+export function describeCutWal(
+  { from, to, directory }: CutWal,
+  copies: string,
+): { what: string; hint: string } {
+  return {
+    what: `WAL from ${formatLsn(from)} to ${formatLsn(to)} was damaged when it was opened, and cut off`,
+    hint: `${copies}. The damaged files are in ${directory}: remove them when nothing is missing`,
+  };
+}
+
 /** `cut-<from>-<to>`, LSNs with an underscore for their slash. */
 const NAME = /^cut-([0-9A-F]{1,8})_([0-9A-F]{1,8})-([0-9A-F]{1,8})_([0-9A-F]{1,8})$/;
 

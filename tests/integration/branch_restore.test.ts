@@ -111,6 +111,9 @@ describe("one command", () => {
     const started = JSON.parse(await env.zenith("branch", "quick", "main", "--start", "--json"));
     assert.equal(started.branch, "quick");
     assert.match(started.uri, /^postgres:\/\/zenith_admin@127\.0\.0\.1:\d+\/postgres$/);
+    const stray = await env.tryZenith("branch", "stray", "main", "--", "-c", "SELECT 1");
+    assert.equal(stray.code, 2);
+    assert.match(stray.stderr, /only with --psql/);
     const quick = new Compute(env, "quick", env.defaultTenant, Number(new URL(started.uri).port));
     assert.equal(await quick.value("SELECT count(*) FROM t"), "1002");
     await quick.stop();

@@ -1,24 +1,17 @@
 /** `zenith branch`: creates a branch, or lists the branches. */
 import { parseDuration } from "../../common/duration.ts";
 import { ZenithError } from "../../common/errors.ts";
-import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
+import { parseBranchName } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { formatBranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { untilPointArrived } from "../../control/branch_end.ts";
-import {
-  chooseTenant,
-  type Environment,
-  loadEnvironment,
-  pageServerAddress,
-} from "../../control/environment.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
-import { connectHint } from "../../compute/postgres/postgres_conf.ts";
-import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../control/computes.ts";
-import { startedJson } from "../pg/start.ts";
+import { ensureStarted, printStarted, startedJson } from "../pg/started.ts";
 import { psql } from "../pg/psql.ts";
 import { branchJson, printBranches, warnAboutDamage } from "./list.ts";
 import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
-import { formatBranchTree, print, printJson, Progress } from "../cli/output.ts";
+import { formatBranchTree, print, printJson } from "../cli/output.ts";
 
 export const branchCommand: Command = {
   usage: "branch [name] [start]",
@@ -50,6 +43,12 @@ export const branchCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const expires = optionText(options, "expires");
     const lifetimeMs = expires === undefined ? undefined : parseLifetime(expires);
+    if (rest.length > 0 && options["psql"] !== true) {
+      throw new ZenithError(
+        "invalid_argument",
+        '"zenith branch" takes something after "--" only with --psql',
+      );
+    }
     await using client = new PageServerClient(pageServerAddress(environment));
     if (name === undefined) {
       const branches = await client.branchList(tenant);
@@ -72,11 +71,11 @@ export const branchCommand: Command = {
       if (isJson) printJson(branchJson(branch));
       return;
     }
-    const compute = await startPostgres(environment, tenant, branchName, branch);
+    const made = () => Promise.resolve(branch);
+    const { compute, how } = await ensureStarted(environment, tenant, branchName, made);
     if (isJson) return printJson({ ...branchJson(branch), ...startedJson(compute) });
     if (options["psql"] === true) return await psql(environment, compute, rest);
-    print(`Postgres of branch ${branchName} started`);
-    print(`connect with: ${connectHint(compute.address)}`);
+    printStarted(compute, how);
   },
 };
 
@@ -84,18 +83,6 @@ function created(branch: BranchInfo): string {
   const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
   const until = branch.expires_at === null ? "" : `, until ${branch.expires_at}`;
   return `branch ${branch.name} created${at}, timeline ${branch.timeline_id}${until}`;
-}
-
-async function startPostgres(
-  environment: Environment,
-  tenant: TenantId,
-  name: BranchName,
-  branch: BranchInfo,
-): Promise<ComputeInfo> {
-  using progress = new Progress("starting Postgres");
-  const compute = await findOrCreateCompute(environment, tenant, name, () => Promise.resolve(branch));
-  await startCompute(environment, compute, { onProgress: (text) => progress.update(text) });
-  return compute;
 }
 
 /** @throws {ZenithError} `invalid_argument` unless it is a duration above zero */

@@ -1,7 +1,7 @@
 /** `zenith branch delete`. */
 import { ZenithError } from "../../common/errors.ts";
 import { isId, parseBranchName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
-import { destroyCompute, listComputes } from "../../control/computes.ts";
+import { destroyCompute, isUp, listComputes } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
@@ -31,9 +31,7 @@ export const branchDeleteCommand: Command = {
     const computes = listComputes(environment, tenant).filter((compute) =>
       going.has(compute.identity.timeline)
     );
-    const running = computes.filter(({ status }) => status === "running" || status === "elsewhere").map((
-      compute,
-    ) => compute.branch);
+    const running = computes.filter(isUp).map(({ branch }) => branch);
     if (running.length > 0) {
       throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")}`, {
         hint: `stop it with "zenith pg stop ${running[0]}"`,

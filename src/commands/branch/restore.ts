@@ -5,7 +5,6 @@ import { ZenithError } from "../../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { type BranchPoint, parseBranchPoint } from "../../common/moment.ts";
-import { connectHint } from "../../compute/postgres/postgres_conf.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
 import { restoreBranch, type Restored } from "../../control/restore_branch.ts";
@@ -19,6 +18,7 @@ import {
   TENANT_OPTION,
 } from "../cli/command.ts";
 import { print, printJson, Progress } from "../cli/output.ts";
+import { printStarted } from "../pg/started.ts";
 import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
 import { branchJson } from "./list.ts";
 
@@ -49,7 +49,7 @@ export const branchRestoreCommand: Command = {
       throw new ZenithError("invalid_argument", "--discard keeps nothing, and --keep-as says how to keep it");
     }
     await restore(name, options, {
-      point: ({ branches }) => sourcePoint(source, name, branches),
+      point: ({ branch, branches }) => sourcePoint(source, branch, branches),
       keepAs: options["discard"] === true ? undefined : parseBranchName(keepAs ?? keptName(name, new Date())),
     });
   },
@@ -83,12 +83,13 @@ async function restore(name: BranchName, options: OptionValues, { point, keepAs 
   const environment = loadEnvironment();
   const tenant: TenantId = chooseTenant(environment, optionText(options, "tenantid"));
   await using client = new PageServerClient(pageServerAddress(environment));
-  const branch = await client.branch(tenant, name);
   const branches = await client.branchList(tenant);
+  // One that is not listed is damaged, or is not there: this says which.
+  const branch = branches.find((branch) => branch.name === name) ?? await client.branch(tenant, name);
   let restored: Restored;
   {
     using progress = new Progress("restoring");
-    restored = await restoreBranch(environment, client, tenant, name, point({ branch, branches }), {
+    restored = await restoreBranch(environment, client, tenant, branch, point({ branch, branches }), {
       keepAs,
       onProgress: (text) => progress.update(text),
     });
@@ -112,10 +113,7 @@ function report(
     `branch ${branch.name} restored to ${origin ?? branch.ancestor_id}${at}, timeline ${branch.timeline_id}`,
   );
   if (keepAs !== undefined) print(`what it was is branch ${keepAs} now`);
-  if (compute !== undefined) {
-    print(`Postgres of branch ${branch.name} started again`);
-    print(`connect with: ${connectHint(compute.address)}`);
-  }
+  if (compute !== undefined) printStarted(compute, "started again");
 }
 
 /** `dev-before-20261122-093000`, in UTC. */
@@ -125,12 +123,11 @@ function keptName(name: BranchName, now: Date): string {
 }
 
 /** `@-5m` and `^self@-5m` mean the branch itself, `^parent` the one it comes from. */
-function sourcePoint(source: string, name: BranchName, branches: readonly BranchInfo[]): BranchPoint {
+function sourcePoint(source: string, branch: BranchInfo, branches: readonly BranchInfo[]): BranchPoint {
   const point = parseBranchPoint(source);
-  if (point.name === "" || point.name === "^self") return { ...point, name };
+  if (point.name === "" || point.name === "^self") return { ...point, name: branch.name };
   if (point.name !== "^parent") return { ...point, name: known(point.name, branches) };
-  const branch = branches.find((branch) => branch.name === name);
-  return { ...point, name: branch === undefined ? name : parentOf(branch) };
+  return { ...point, name: parentOf(branch) };
 }
 
 /**

@@ -1,5 +1,5 @@
 /** `zenith stop`: stops every process of an environment. */
-import { allComputePlaces, stopCompute } from "../../control/computes.ts";
+import { allComputePlaces, isUp, stopCompute } from "../../control/computes.ts";
 import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
 import { noteWanted } from "../../control/last_start.ts";
 import { stopPageServer } from "../../control/page_server_process.ts";
@@ -41,7 +41,7 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
     }
   };
   for (const compute of allComputePlaces(environment)) {
-    if (compute.status !== "running" && compute.status !== "elsewhere") continue;
+    if (!isUp(compute)) continue;
     await attempt(async () => {
       noteWanted(compute.paths);
       using progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);

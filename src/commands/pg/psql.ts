@@ -33,13 +33,19 @@ export const psqlCommand: Command = {
   },
 };
 
-/** Connects to a running compute. @returns psql's exit code */
-export async function psql(
+/**
+ * Connects to a running compute. Connection settings go by the environment, so that psql's own
+ * arguments win over them.
+ *
+ * @returns psql's exit code
+ */
+export function psql(
   environment: Environment,
   compute: ComputeInfo,
   args: readonly string[],
 ): Promise<number> {
-  return await runPsql(psqlProgram(environment, compute), compute, args);
+  const env = clientEnvironment(connectionEnvironment(compute.address));
+  return runProgram(psqlProgram(environment, compute), args, env);
 }
 
 /** Of `$PATH`, else the one beside the Postgres that computes run. */
@@ -53,9 +59,4 @@ function psqlProgram(environment: Environment, compute: ComputeInfo): string {
       connectionUri(compute.address)
     }`,
   });
-}
-
-/** Connection settings go by the environment, so that psql's own arguments win over them. */
-function runPsql(program: string, compute: ComputeInfo, args: readonly string[]): Promise<number> {
-  return runProgram(program, args, clientEnvironment(connectionEnvironment(compute.address)));
 }

@@ -3,8 +3,6 @@ import { resolve } from "node:path";
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
-import { formatHostPort } from "../../common/host_port.ts";
-import { connectHint, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { parseStorageChoice } from "../../compute/storage.ts";
 import { untilBranchEndArrived } from "../../control/branch_end.ts";
 import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../control/computes.ts";
@@ -12,7 +10,8 @@ import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { FIRST_START_OPTIONS, PREWARM_OPTION, READ_ONLY_OPTION, STORAGE_OPTION } from "../role/compute.ts";
-import { print, printJson, Progress } from "../cli/output.ts";
+import { printJson, Progress } from "../cli/output.ts";
+import { printStarted, startedJson } from "./started.ts";
 
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
@@ -57,9 +56,7 @@ export const pgStartCommand: Command = {
       });
     }
     if (options["json"] === true) return printJson(startedJson(compute, readOnlyAt));
-    const at = readOnlyAt === undefined ? "" : `, read-only at ${formatLsn(readOnlyAt)}`;
-    print(`Postgres of branch ${compute.branch} ${runs ? "runs already" : "started"}${at}`);
-    print(`connect with: ${connectHint(compute.address)}`);
+    printStarted(compute, runs ? "runs already" : "started", readOnlyAt);
   },
 };
 
@@ -74,18 +71,6 @@ function isRunningAt(compute: ComputeInfo, readOnlyAt: Lsn | undefined): boolean
   throw new ZenithError("conflict", `the Postgres of branch ${compute.branch} is running ${now}`, {
     hint: `stop it first: "zenith pg stop ${compute.branch}"`,
   });
-}
-
-/** A started Postgres as programs see it: docs/cli.md describes each key. */
-export function startedJson(compute: ComputeInfo, readOnlyAt?: Lsn): Readonly<Record<string, unknown>> {
-  return {
-    tenant_id: compute.tenant,
-    branch: compute.branch,
-    timeline_id: compute.identity.timeline,
-    address: formatHostPort(compute.address),
-    uri: connectionUri(compute.address),
-    read_only_lsn: readOnlyAt === undefined ? null : formatLsn(readOnlyAt),
-  };
 }
 
 /** The page server would wait for a future LSN, but nobody would write it. */

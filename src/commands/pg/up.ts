@@ -2,14 +2,12 @@
 import { existsSync } from "node:fs";
 import { parseBranchName } from "../../common/id.ts";
 import { EnvironmentPaths } from "../../common/paths.ts";
-import { connectHint } from "../../compute/postgres/postgres_conf.ts";
-import { findOrCreateCompute, startCompute } from "../../control/computes.ts";
 import { environmentRoot, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, PG_VERSION_OPTION } from "../cli/command.ts";
-import { print, Progress } from "../cli/output.ts";
 import { initCommand } from "../environment/init.ts";
 import { startEverything } from "../environment/start.ts";
+import { ensureStarted, printStarted } from "./started.ts";
 
 const MAIN = parseBranchName("main");
 
@@ -27,12 +25,12 @@ export const upCommand: Command = {
     const tenant = environment.config.default_tenant_id;
     await startEverything(environment);
     await using client = new PageServerClient(pageServerAddress(environment));
-    const compute = await findOrCreateCompute(environment, tenant, MAIN, () => client.branch(tenant, MAIN));
-    if (compute.status !== "running") {
-      using progress = new Progress("starting Postgres");
-      await startCompute(environment, compute, { onProgress: (text) => progress.update(text) });
-    }
-    print(`Postgres of branch ${MAIN} ${compute.status === "running" ? "runs already" : "started"}`);
-    print(`connect with: ${connectHint(compute.address)}`);
+    const { compute, how } = await ensureStarted(
+      environment,
+      tenant,
+      MAIN,
+      () => client.branch(tenant, MAIN),
+    );
+    printStarted(compute, how);
   },
 };

@@ -1,7 +1,7 @@
 /** `zenith tenant`: creates, lists and deletes tenants. */
 import { ZenithError } from "../../common/errors.ts";
 import { generateTenantId, parseTenantId, type TenantId } from "../../common/id.ts";
-import { destroyCompute, listComputes } from "../../control/computes.ts";
+import { destroyCompute, isUp, listComputes } from "../../control/computes.ts";
 import { loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
@@ -94,9 +94,7 @@ export const tenantDeleteCommand: Command = {
     const environment = loadEnvironment();
     const tenant = parseTenantId(requiredArg(args, 0));
     const computes = listComputes(environment, tenant);
-    const running = computes.filter(({ status }) => status === "running" || status === "elsewhere").map((
-      compute,
-    ) => compute.branch);
+    const running = computes.filter(isUp).map(({ branch }) => branch);
     if (running.length > 0) {
       throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")} of tenant ${tenant}`, {
         hint: `stop it with "zenith pg stop ${running[0]} --tenantid ${tenant}"`,

@@ -3,8 +3,9 @@
  * listens; that goes on Postgres's command line. The files in the data directory are the user's
  * alone, since every backup and standby takes them along.
  */
-import { existsSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { nodeDisk, replaceFileSync } from "../../common/disk.ts";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory, readForeignFile } from "../../common/foreign_directory.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
@@ -262,9 +263,7 @@ export function separateComputeConf(paths: ComputePaths, user: PgUser | undefine
 }
 
 function replaceComputeConf(paths: ComputePaths, text: string): void {
-  const temporary = `${paths.config}.new`;
-  writeFileSync(temporary, text);
-  renameSync(temporary, paths.config);
+  replaceFileSync(nodeDisk, paths.dir, paths.config, new TextEncoder().encode(text));
 }
 
 /**

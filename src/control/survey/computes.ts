@@ -3,7 +3,7 @@ import { formatHostPort } from "../../common/host_port.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { readConditions } from "../../compute/postgres/conditions.ts";
 import { RUNS_ELSEWHERE, STOP_IT_THERE } from "../../process/pid_file.ts";
-import { type ComputePlace, type ComputeStatus, describeCompute } from "../computes.ts";
+import { type ComputePlace, type ComputeStatus, describeCompute, isUp } from "../computes.ts";
 import type { Environment } from "../environment.ts";
 import { readLastStart } from "../last_start.ts";
 import { howItEnded, type Problem, problemOf } from "./problem.ts";
@@ -43,7 +43,7 @@ export function surveyCompute(
     postgres_log: paths.postgresLog,
   };
   const ofTenant = tenant === environment.config.default_tenant_id ? "" : ` --tenantid ${tenant}`;
-  if (failure !== null && status !== "running" && status !== "elsewhere") {
+  if (failure !== null && !isUp(found)) {
     problems.push({
       what: `the Postgres of branch ${branch}: last start failed: ${failure.message}`,
       hint: failure.hint ??

@@ -5,7 +5,7 @@ import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from ".
 import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import type { Damage, FoundDamage, ScrubItem } from "../../process/scrub.ts";
-import { cutWalIn } from "../../wal_store/cut_wal.ts";
+import { cutWalIn, describeCutWal } from "../../wal_store/cut_wal.ts";
 import { scrubTimeline } from "../../pagestore/mod.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { scrubTimelineWal } from "./fsck_wal.ts";
@@ -22,21 +22,28 @@ export interface ScrubSource {
 }
 
 /** All timelines on disk, open or not. @throws {ZenithError} `io` */
-export function* scrubItems(source: ScrubSource): Generator<ScrubItem> {
-  const { disk, paths } = source;
-  for (const tenantId of source.tenants()) {
+function* timelinesOnDisk(
+  { disk, paths, tenants }: Omit<ScrubSource, "ifOpen">,
+): Generator<{ tenantId: TenantId; timelineId: TimelineId }> {
+  for (const tenantId of tenants()) {
     const directory = paths.timelines(tenantId);
-    // It may have been deleted since the pass began.
+    // It may have been deleted since this began.
     if (disk.statSync(directory) === null) continue;
     const names = withIoErrors("list", directory, () => disk.readdirSync(directory));
-    for (const timelineId of names.filter(isIdFileName).map(parseTimelineId)) {
-      yield {
-        tenantId,
-        timelineId,
-        check: () => checkTimeline(source, tenantId, timelineId),
-        exists: () => disk.statSync(paths.timeline(tenantId, timelineId)) !== null,
-      };
-    }
+    for (const timelineId of names.filter(isIdFileName).map(parseTimelineId)) yield { tenantId, timelineId };
+  }
+}
+
+/** All timelines on disk. @throws {ZenithError} `io` */
+export function* scrubItems(source: ScrubSource): Generator<ScrubItem> {
+  const { disk, paths } = source;
+  for (const { tenantId, timelineId } of timelinesOnDisk(source)) {
+    yield {
+      tenantId,
+      timelineId,
+      check: () => checkTimeline(source, tenantId, timelineId),
+      exists: () => disk.statSync(paths.timeline(tenantId, timelineId)) !== null,
+    };
   }
 }
 
@@ -44,26 +51,18 @@ export function* scrubItems(source: ScrubSource): Generator<ScrubItem> {
  * What was cut off at a start, until somebody has removed what was kept of it. @throws as {@link
  * scrubItems}
  */
-export function cutOff({ disk, paths, tenants }: Omit<ScrubSource, "ifOpen">): FoundDamage[] {
-  const timelinesOf = (tenant: TenantId): TimelineId[] => {
-    const directory = paths.timelines(tenant);
-    if (disk.statSync(directory) === null) return [];
-    return withIoErrors("list", directory, () => disk.readdirSync(directory)).filter(isIdFileName)
-      .map(parseTimelineId);
-  };
-  return tenants().flatMap((tenantId) =>
-    timelinesOf(tenantId).flatMap((timelineId) =>
-      cutWalIn(disk, paths.timelineWal(tenantId, timelineId)).map(({ from, to, directory }) => ({
-        tenantId,
-        timelineId,
-        damage: {
-          what: `WAL from ${formatLsn(from)} to ${formatLsn(to)} was damaged when it was opened, and cut off`,
-          hint: `safekeepers send it again if they still have it; what they have removed is lost from ${
-            formatLsn(from)
-          } on. The damaged files are in ${directory}: remove them when nothing is missing`,
-        },
-      }))
-    )
+export function cutOff(source: Omit<ScrubSource, "ifOpen">): FoundDamage[] {
+  return [...timelinesOnDisk(source)].flatMap(({ tenantId, timelineId }) =>
+    cutWalIn(source.disk, source.paths.timelineWal(tenantId, timelineId)).map((cut) => ({
+      tenantId,
+      timelineId,
+      damage: describeCutWal(
+        cut,
+        `safekeepers send it again if they still have it; what they have removed is lost from ${
+          formatLsn(cut.from)
+        } on`,
+      ),
+    }))
   );
 }
 

@@ -1,0 +1,48 @@
+/** A Postgres that is to run on a branch: starting it, and what is said of it then. */
+import type { BranchName, TenantId } from "../../common/id.ts";
+import { formatHostPort } from "../../common/host_port.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { connectHint, connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../control/computes.ts";
+import type { Environment } from "../../control/environment.ts";
+import type { BranchInfo } from "../../control/page_server_client.ts";
+import { print, Progress } from "../cli/output.ts";
+
+export type StartedHow = "started" | "started again" | "runs already";
+
+/**
+ * Starts the Postgres of a branch at its end if it does not run, and makes it if there is none.
+ *
+ * @param branch is asked for only when it has to be made
+ * @throws {ZenithError} as {@link findOrCreateCompute} and {@link startCompute}
+ */
+export async function ensureStarted(
+  environment: Environment,
+  tenant: TenantId,
+  name: BranchName,
+  branch: () => Promise<BranchInfo>,
+): Promise<{ compute: ComputeInfo; how: StartedHow }> {
+  using progress = new Progress("starting Postgres");
+  const compute = await findOrCreateCompute(environment, tenant, name, branch);
+  if (compute.status === "running") return { compute, how: "runs already" };
+  await startCompute(environment, compute, { onProgress: (text) => progress.update(text) });
+  return { compute, how: "started" };
+}
+
+export function printStarted({ branch, address }: ComputeInfo, how: StartedHow, readOnlyAt?: Lsn): void {
+  const at = readOnlyAt === undefined ? "" : `, read-only at ${formatLsn(readOnlyAt)}`;
+  print(`Postgres of branch ${branch} ${how}${at}`);
+  print(`connect with: ${connectHint(address)}`);
+}
+
+/** The same as programs see it: docs/cli.md describes each key. */
+export function startedJson(compute: ComputeInfo, readOnlyAt?: Lsn): Readonly<Record<string, unknown>> {
+  return {
+    tenant_id: compute.tenant,
+    branch: compute.branch,
+    timeline_id: compute.identity.timeline,
+    address: formatHostPort(compute.address),
+    uri: connectionUri(compute.address),
+    read_only_lsn: readOnlyAt === undefined ? null : formatLsn(readOnlyAt),
+  };
+}
