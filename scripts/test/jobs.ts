@@ -69,7 +69,7 @@ async function runJob(
 ): Promise<Result> {
   const startedMs = Date.now();
   const [command, ...args] = job.command;
-  const child = spawn(command!, args, {
+  const child = spawn(command, args, {
     cwd: surroundings.cwd,
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...surroundings.env, ZENITH_TEST_PORTS: ports, ...job.env },

@@ -50,18 +50,18 @@ export function crc32c(bytes: Uint8Array, off: number, len: number, seed = 0): n
       T14[((crc >>> 8) ^ bytes[at + 1]) & 0xff] ^
       T13[((crc >>> 16) ^ bytes[at + 2]) & 0xff] ^
       T12[((crc >>> 24) ^ bytes[at + 3]) & 0xff] ^
-      T11[bytes[at + 4]]! ^
-      T10[bytes[at + 5]]! ^
-      T9[bytes[at + 6]]! ^
-      T8[bytes[at + 7]]! ^
-      T7[bytes[at + 8]]! ^
-      T6[bytes[at + 9]]! ^
-      T5[bytes[at + 10]]! ^
-      T4[bytes[at + 11]]! ^
-      T3[bytes[at + 12]]! ^
-      T2[bytes[at + 13]]! ^
-      T1[bytes[at + 14]]! ^
-      T0[bytes[at + 15]]!;
+      T11[bytes[at + 4]] ^
+      T10[bytes[at + 5]] ^
+      T9[bytes[at + 6]] ^
+      T8[bytes[at + 7]] ^
+      T7[bytes[at + 8]] ^
+      T6[bytes[at + 9]] ^
+      T5[bytes[at + 10]] ^
+      T4[bytes[at + 11]] ^
+      T3[bytes[at + 12]] ^
+      T2[bytes[at + 13]] ^
+      T1[bytes[at + 14]] ^
+      T0[bytes[at + 15]];
     at += SLICES;
   }
   // Slices for the rest too: most WAL records are short, and a byte-at-a-time loop waits for each
@@ -71,10 +71,10 @@ export function crc32c(bytes: Uint8Array, off: number, len: number, seed = 0): n
       T6[((crc >>> 8) ^ bytes[at + 1]) & 0xff] ^
       T5[((crc >>> 16) ^ bytes[at + 2]) & 0xff] ^
       T4[((crc >>> 24) ^ bytes[at + 3]) & 0xff] ^
-      T3[bytes[at + 4]]! ^
-      T2[bytes[at + 5]]! ^
-      T1[bytes[at + 6]]! ^
-      T0[bytes[at + 7]]!;
+      T3[bytes[at + 4]] ^
+      T2[bytes[at + 5]] ^
+      T1[bytes[at + 6]] ^
+      T0[bytes[at + 7]];
     at += 8;
   }
   if (end - at >= 4) {

@@ -86,7 +86,7 @@ export class RestoredBackup implements AsyncDisposable {
       max: 1,
       onnotice: () => {},
     });
-    return Object.values((await this.#sql.unsafe(sql))[0]!)[0];
+    return Object.values((await this.#sql.unsafe(sql))[0])[0];
   }
 
   log(): string {

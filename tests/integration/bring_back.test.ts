@@ -82,12 +82,12 @@ describe("every Postgres that ran", () => {
     const ended = once(watch, "exit");
     try {
       await env.pageserver.kill9();
-      await env.safekeepers[0]!.kill9();
+      await env.safekeepers[0].kill9();
       await until(
         "the servers are back",
         () =>
           checkPidFile(env.paths.pageserver.pidFile).state === "running" &&
-          checkPidFile(env.safekeepers[0]!.paths.pidFile).state === "running",
+          checkPidFile(env.safekeepers[0].paths.pidFile).state === "running",
       );
       await main.kill9();
       await until("Postgres is back", async () => {

@@ -47,7 +47,7 @@ describe("from another PID namespace", () => {
         ["pg", "start", "main"],
         ["stop"],
         ["fsck", env.repoDir],
-        ["fsck", env.safekeepers[0]!.paths.workdir],
+        ["fsck", env.safekeepers[0].paths.workdir],
       ]
     ) {
       const { code, stderr } = elsewhere(...command);
@@ -61,7 +61,7 @@ describe("from another PID namespace", () => {
 
   test("what was stopped or killed is told apart from it", async () => {
     await main.stop();
-    await env.safekeepers[0]!.kill9();
+    await env.safekeepers[0].kill9();
     const { safekeepers, computes } = JSON.parse(elsewhere("status", "--json").stdout) as Survey;
     assert.deepEqual([...safekeepers, ...computes].map(({ status }) => status), ["crashed", "stopped"]);
   });

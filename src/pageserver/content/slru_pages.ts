@@ -95,7 +95,7 @@ export class SlruPages {
     const chain = this.#chain;
     chain.clear();
     this.#store.collect(slot, SIZE_BLOCK, lsn, chain);
-    return chain.count === 0 || chain.len[0] === 0 ? 0 : chain.bytes[0][chain.off[0]]!;
+    return chain.count === 0 || chain.len[0] === 0 ? 0 : chain.bytes[0][chain.off[0]];
   }
 
   /** Whether the page exists at `lsn`. */

@@ -90,7 +90,7 @@ function writeVersions(writer: LayerWriter, frozen: FrozenVersions, encodeValue?
         const lsn = batch.lsn[i];
         const flags = batch.willInit[i] !== 0 ? VALUE_WILL_INIT : 0;
         let tag = batch.tag[i];
-        let bytes = buffers[batch.buffer[i]]!;
+        let bytes = buffers[batch.buffer[i]];
         let off = batch.off[i];
         let len = batch.len[i];
         if (encodeValue !== undefined) {

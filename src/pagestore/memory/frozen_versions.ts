@@ -64,6 +64,6 @@ export function sortVersions({ pieces, count, heads }: FrozenVersions): SortedVe
     ends[key] = end;
   }
   const order = new Int32Array(count);
-  for (let version = 0; version < count; version++) order[lengths[chains[version]]!++] = version;
+  for (let version = 0; version < count; version++) order[lengths[chains[version]]++] = version;
   return { versions, order, ends };
 }

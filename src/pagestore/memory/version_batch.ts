@@ -67,7 +67,7 @@ export class VersionBatch {
   #fetchValues(count: number): void {
     let sum = 0;
     for (let i = 0; i < count; i++) {
-      const bytes = this.#buffers[this.buffer[i]]!;
+      const bytes = this.#buffers[this.buffer[i]];
       const off = this.off[i];
       const end = off + Math.min(this.len[i], FETCH_BYTES);
       for (let at = off; at < end; at += CACHE_LINE_BYTES) sum += bytes[at];

@@ -123,7 +123,7 @@ describe("things that are held", () => {
       };
       const keys = ["a", "b", "c"];
       const use = async (): Promise<void> => {
-        using held = await scenario.held.hold(keys[random.int(keys.length)]!, random.int(3) > 0);
+        using held = await scenario.held.hold(keys[random.int(keys.length)], random.int(3) > 0);
         const thing = held.value;
         thing.users++;
         assert.ok(thing.isOpen);
@@ -132,7 +132,7 @@ describe("things that are held", () => {
         thing.users--;
       };
       const look = async (): Promise<void> => {
-        using held = scenario.held.holdIfOpen(keys[random.int(keys.length)]!);
+        using held = scenario.held.holdIfOpen(keys[random.int(keys.length)]);
         await scenario.pause();
         assert.ok(held?.value.isOpen ?? true);
       };

@@ -123,7 +123,7 @@ describe("a timeline that nobody uses", () => {
     assert.equal(main!.latestValidLsn, end);
     await scenario.sleep();
     assert.deepEqual(scenario.openIds, []);
-    assert.equal((await scenario.tenant.branches.list())[0]!.latestValidLsn, end);
+    assert.equal((await scenario.tenant.branches.list())[0].latestValidLsn, end);
   });
 
   test("stays open while somebody holds it, or when it can't be written out", async () => {
@@ -162,20 +162,20 @@ describe("a timeline that nobody uses", () => {
       await using scenario = await Scenario.create();
       const names = [MAIN, CHILD, parseBranchName("grandchild")];
       await scenario.branch(CHILD, MAIN);
-      await scenario.branch(names[2]!, CHILD);
+      await scenario.branch(names[2], CHILD);
       const ids = await Promise.all(names.map((name) => scenario.idOf(name)));
       const ends = names.map(() => 0);
       const writing = names.map(() => Promise.resolve());
       const write = async (i: number): Promise<void> => {
-        using held = await scenario.tenant.timelines.hold(ids[i]!);
+        using held = await scenario.tenant.timelines.hold(ids[i]);
         await nextTurn();
-        assert.ok(held.value.lastRecordLsn >= ends[i]!, "nothing is lost");
+        assert.ok(held.value.lastRecordLsn >= ends[i], "nothing is lost");
         ends[i] = await append(held.value, 1 + random.int(20));
       };
       const others: Promise<unknown>[] = [];
       for (let step = 0; step < 60; step++) {
         const i = random.int(names.length);
-        if (random.int(2) === 0) writing[i] = writing[i]!.then(() => write(i));
+        if (random.int(2) === 0) writing[i] = writing[i].then(() => write(i));
         if (random.int(3) === 0) others.push(scenario.tenant.timelines.closeIdle(-1, () => {}));
         if (random.int(3) === 0) others.push(scenario.tenant.branches.list());
         await nextTurn();

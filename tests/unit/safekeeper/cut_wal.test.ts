@@ -36,7 +36,7 @@ async function killed(
   const store = await WalStore.open(DIR, { segmentSize: SEGMENT, disk, startLsn: START, sync: false });
   store.write(START, bytes, 0, bytes.length);
   await store.close();
-  const control = { ...newAcceptorControl(), timelineStartLsn: START, commitLsn: WAL.records[3]!.lsn };
+  const control = { ...newAcceptorControl(), timelineStartLsn: START, commitLsn: WAL.records[3].lsn };
   const content = encodeControlFile(IDENTITY, control);
   const file = disk.openSync(PATHS.controlFile(NAME.tenantId, NAME.timelineId), "create");
   file.writeSync(content, 0, content.length, 0);

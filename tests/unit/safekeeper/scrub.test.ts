@@ -64,14 +64,14 @@ describe("the scrub of a safekeeper", () => {
       flip(disk, FILE, at + 100);
       await scrub.pass();
       const found: readonly FoundDamage[] = scrub.found;
-      const { damage, ...name } = found[0]!;
+      const { damage, ...name } = found[0];
       assert.deepEqual(name, NAME);
       assert.ok(damage.what.startsWith(`${FILE}, offset ${at}: `), damage.what);
       assert.match(damage.hint, /^Stop the safekeeper and move the timeline's directory away/);
       flip(disk, FILE, at + 100);
       flip(disk, CONTROL, 70);
       await scrub.pass();
-      assert.match(scrub.found[0]!.damage.what, /safekeeper\.control: checksum/);
+      assert.match(scrub.found[0].damage.what, /safekeeper\.control: checksum/);
       flip(disk, CONTROL, 70);
       await scrub.pass();
       assert.deepEqual(scrub.found, []);

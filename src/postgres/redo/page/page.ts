@@ -493,7 +493,7 @@ function compactItems(page: number, count: number): void {
   let inOrder = true;
   let previous = special;
   for (let i = 0; i < count; i++) {
-    const raw = W32[linp + storedOffsets[i]]!;
+    const raw = W32[linp + storedOffsets[i]];
     total += maxAlign(lpLen(raw));
     if (lpOff(raw) >= previous) inOrder = false;
     previous = lpOff(raw);
