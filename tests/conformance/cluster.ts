@@ -4,7 +4,7 @@ import { appendFileSync, chmodSync, cpSync, existsSync, mkdtempSync, readFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ZenithError } from "../../src/common/errors.ts";
-import type { Lsn } from "../../src/common/lsn.ts";
+import { formatLsn, type Lsn, parseLsn } from "../../src/common/lsn.ts";
 import { findPostgres, type PostgresInstall } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment, runInitdb } from "../../src/pg_install/initdb.ts";
 import { CONTROL_FILE_PATH, type ControlFile, parseControlFile } from "../../src/postgres/control_file.ts";
@@ -14,14 +14,20 @@ import { clientProgram, TEST_PG_MAJOR } from "../harness/postgres_major.ts";
 
 export const SUPERUSER = "postgres";
 
-/** No full-page images but those for checking, all WAL kept, and what is needed to see rare record types. */
+/** The replication slot that holds the WAL for the check. */
+const SLOT = "replay";
+
+/**
+ * No full-page images but those for checking, all WAL kept that the slot of {@link StockCluster.forgetWal} has not passed, and
+ * what is needed to see rare record types. Two million records take 14 GB.
+ */
 const CONFIGURATION = `
 listen_addresses = ''
 fsync = off
 full_page_writes = off
 autovacuum_naptime = 5s
 wal_consistency_checking = all
-wal_keep_size = 100GB
+wal_recycle = off
 max_wal_size = 50GB
 checkpoint_timeout = 1h
 max_connections = 60
@@ -94,6 +100,10 @@ export class StockCluster {
     const options = `-p ${this.port} -k ${this.socketDir}`;
     this.#pgCtl(["start", "-w", "-l", this.logFile, "-o", options]);
     this.#running = true;
+    this.sql(`
+      SELECT pg_create_physical_replication_slot('${SLOT}', true)
+      WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '${SLOT}')
+    `);
   }
 
   stop(mode: "fast" | "immediate" = "fast"): void {
@@ -114,6 +124,17 @@ export class StockCluster {
   /** Start of the first record that is not in {@link baseDir}: the last checkpoint's there, which is harmless to repeat. */
   baseLsn(): Lsn {
     return this.#control.checkPoint;
+  }
+
+  /** The end of the WAL that is in files for certain. */
+  flushLsn(): Lsn {
+    return parseLsn(this.sql("SELECT pg_current_wal_flush_lsn()").trim());
+  }
+
+  /** Lets the server remove the WAL before `lsn`; before the first call it keeps all. */
+  forgetWal(lsn: Lsn): void {
+    this.sql(`SELECT pg_replication_slot_advance('${SLOT}', '${formatLsn(lsn)}')`);
+    this.sql("CHECKPOINT");
   }
 
   /** Runs a program of the installation to its end. @throws {ZenithError} `io` with its output when it fails */

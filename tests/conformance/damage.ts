@@ -19,7 +19,7 @@ import { Random } from "../harness/random.ts";
 import { Checker } from "./checker.ts";
 import { StockCluster } from "./cluster.ts";
 import { ClusterPages } from "./pages.ts";
-import { replayWal } from "./replay.ts";
+import { runChecked } from "./run_checked.ts";
 import { Report } from "./report.ts";
 import { ownSchedule } from "./schedules.ts";
 
@@ -44,7 +44,7 @@ const { values: options } = parseArgs({
 });
 
 /** Real records of every type, cut down to the block that they are applied to, with the pages before. */
-function collect(pg: PgVersion, cluster: StockCluster): Sample[] {
+async function collect(pg: PgVersion, cluster: StockCluster): Promise<Sample[]> {
   const byType = new Map<string, Sample[]>();
   const random = new Random(1);
   const observe = (rec: WalRecord, i: number, target: BlockTarget, before: Uint8Array): void => {
@@ -58,7 +58,7 @@ function collect(pg: PgVersion, cluster: StockCluster): Sample[] {
     samples[at] = { type, target, base: before.slice(), record, endLsn: rec.endLsn };
   };
   const checker = new Checker(pg, new ClusterPages(cluster.baseDir), new Report(pg), "redo", observe);
-  replayWal(pg, cluster.dataDir, cluster.baseLsn(), (rec) => checker.apply(rec));
+  await runChecked(cluster, ownSchedule(), (rec) => checker.apply(rec));
   return [...byType.values()].flat();
 }
 
@@ -124,10 +124,7 @@ function damagedPage(random: Random, page: Uint8Array): Uint8Array {
 
 const cluster = await StockCluster.create("damage", Number(options.port), "wal_level = logical\n");
 try {
-  cluster.start();
-  await ownSchedule().run(cluster);
-  cluster.stop();
-  check(cluster.pg, collect(cluster.pg, cluster), Number(options.seconds), Number(options.seed));
+  check(cluster.pg, await collect(cluster.pg, cluster), Number(options.seconds), Number(options.seed));
 } finally {
   cluster.stop("immediate");
   rmSync(cluster.dir, { recursive: true, force: true });

@@ -13,7 +13,7 @@ import { pgVersion } from "../../src/postgres/versions/find_version.ts";
 import { Checker, type PageBefore } from "./checker.ts";
 import { StockCluster } from "./cluster.ts";
 import { ClusterPages } from "./pages.ts";
-import { replayWal } from "./replay.ts";
+import { runChecked } from "./run_checked.ts";
 import { Report } from "./report.ts";
 import {
   imagesSchedule,
@@ -44,18 +44,12 @@ async function check(schedule: Schedule, before: PageBefore): Promise<void> {
   const cluster = await StockCluster.create(schedule.name, Number(options.port), schedule.settings, pg.major);
   const [records, mismatches] = [report.records, report.mismatches];
   try {
-    let started = performance.now();
-    cluster.start();
-    await schedule.run(cluster);
-    cluster.stop();
-    console.log(`schedule ${schedule.name}: ran in ${seconds(started)} s`);
-
-    started = performance.now();
     const checker = new Checker(pg, new ClusterPages(cluster.baseDir), report, before);
-    replayWal(pg, cluster.dataDir, cluster.baseLsn(), (rec) => checker.apply(rec));
+    const started = performance.now();
+    await runChecked(cluster, schedule, (rec) => checker.apply(rec));
     checker.compareFiles(cluster.dataDir);
     console.log(
-      `schedule ${schedule.name}: ${report.records - records} records replayed in ${seconds(started)} s, ` +
+      `schedule ${schedule.name}: ${report.records - records} records in ${seconds(started)} s, ` +
         `${report.mismatches - mismatches} mismatches`,
     );
   } finally {

@@ -13,8 +13,12 @@ export interface Schedule {
   readonly name: string;
   /** More lines for postgresql.conf. */
   readonly settings: string;
-  /** Runs to its end on a server that is up; may restart it, and leaves it up. */
-  run(cluster: StockCluster): void | Promise<void>;
+  /**
+   * Runs to its end on a server that is up; may restart it, and leaves it up.
+   *
+   * @param pause called between the parts, while nothing else is running: the WAL so far can be checked, and goes then
+   */
+  run(cluster: StockCluster, pause: () => void): void | Promise<void>;
 }
 
 const WORKLOAD_DIR = join(import.meta.dirname, "workload");
@@ -36,15 +40,17 @@ export function ownSchedule(only?: string, seconds = SECONDS): Schedule {
   return {
     name: "own",
     settings: OWN_SETTINGS,
-    run(cluster) {
+    run(cluster, pause) {
       for (const file of sqlFiles(WORKLOAD_DIR)) {
         if (only !== undefined && file !== only) continue;
         const database = file.replace(/\.sql$/, "");
         cluster.sql(`CREATE DATABASE ${database}`);
         cluster.sql(forMajor(cluster.pg.major, readFileSync(join(WORKLOAD_DIR, file), "utf8")), database);
+        pause();
       }
       if (only !== undefined) return;
       runConcurrently(cluster, "concurrent", seconds, []);
+      pause();
       moveHorizons(cluster);
       crash(cluster);
     },
@@ -119,11 +125,12 @@ export function imagesSchedule(): Schedule {
   return {
     name: "images",
     settings: IMAGE_SETTINGS,
-    run(cluster) {
+    run(cluster, pause) {
       for (const method of compressionMethods(cluster)) {
         reconfigure(cluster, "wal_compression", method);
         const checkpoints = join(WORKLOAD_DIR, "images", "checkpoint.sql");
         runConcurrently(cluster, `images_${method}`, SECONDS / 2, [`${checkpoints}@1`]);
+        pause();
       }
       reconfigure(cluster, "full_page_writes", "off");
       reconfigure(cluster, "full_page_writes", "on");
