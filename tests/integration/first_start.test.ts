@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { addSettings } from "../harness/branching.ts";
+import { addSettings, durableLsn } from "../harness/branching.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const ROWS = 500;
@@ -23,8 +23,9 @@ for (const major of [15, 18]) {
       subscriber = await env.startCompute("main");
       for (const pg of [publisher, subscriber]) await pg.query("CREATE TABLE t (n int PRIMARY KEY)");
       await publisher.query("CREATE PUBLICATION p FOR TABLE t");
+      // By default a subscription commits asynchronously, and tells its publisher what is flushed here: that may be lost.
       await subscriber.query(
-        `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${publisher.address.port} user=zenith_admin dbname=postgres' PUBLICATION p`,
+        `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${publisher.address.port} user=zenith_admin dbname=postgres' PUBLICATION p WITH (synchronous_commit = on)`,
       );
       await publish(1);
       await received(ROWS);
@@ -65,7 +66,7 @@ for (const major of [15, 18]) {
     });
 
     test("looked at in the past takes none either", async () => {
-      const lsn = await subscriber.lsn();
+      const lsn = await durableLsn(subscriber);
       await env.branch("past", "main");
       const past = await env.createCompute("past");
       await env.zenith("pg", "start", "past", "--lsn", lsn);
