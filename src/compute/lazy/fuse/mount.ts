@@ -79,6 +79,8 @@ export function unmount(directory: string): number {
       if (isRoot()) detachMount(directory);
       else fuserUnmount(directory);
     } catch (error) {
+      // The compute that served it may have removed it meanwhile.
+      if (findMount(directory) === undefined) break;
       throw ioError("unmount", directory, error);
     }
   }
@@ -114,6 +116,7 @@ export function unbind(directory: string): void {
     try {
       detachBind(directory);
     } catch (error) {
+      if (findMount(directory) === undefined) break;
       throw ioError("unmount", directory, error);
     }
   }
