@@ -1,9 +1,8 @@
 /** Looks at a lazy compute's mount from outside, as an administrator could. */
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ComputePaths } from "../../src/common/paths.ts";
-import { checkPidFile } from "../../src/process/pid_file.ts";
 import { removeLazyStorage } from "../../src/compute/lazy/lazy_storage.ts";
 
 const BYTES_PER_STAT_BLOCK = 512;
@@ -17,14 +16,19 @@ export function overlayBytes(paths: ComputePaths): number {
   return bytes;
 }
 
-/** Takes away the mounts below directories that begin with `prefix` whose supervisors are dead: test runs that were killed have left them. */
-export function removeDeadMounts(prefix: string): void {
+/**
+ * Takes away the mounts that test runs have left which were killed.
+ *
+ * @param prefix of their directories, before the run's process id: runs that go on have mounts of their own
+ */
+export function removeMountsOfDeadRuns(prefix: string): void {
   for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
     const [, path, type] = line.split(" ");
     if (type !== "fuse.zenith" || !path!.startsWith(prefix)) continue;
+    const pid = Number.parseInt(path!.slice(prefix.length), 10);
+    if (pid !== process.pid && existsSync(`/proc/${pid}`)) continue;
     const [directory] = path!.split(/\/(?:mount|pgdata\/\w+)$/);
-    const paths = new ComputePaths(directory!);
-    if (checkPidFile(paths.pidFile).state !== "running") removeLazyStorage(paths);
+    removeLazyStorage(new ComputePaths(directory!));
   }
 }
 

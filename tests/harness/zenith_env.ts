@@ -22,7 +22,7 @@ import {
   safekeeperStatus,
   type SafekeeperTimelineStatus,
 } from "../../src/control/safekeepers.ts";
-import { removeDeadMounts } from "./lazy_files.ts";
+import { removeMountsOfDeadRuns } from "./lazy_files.ts";
 import { type CliOptions, type CliResult, runZenith } from "./cli.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
 import { freePort } from "./ports.ts";
@@ -55,13 +55,15 @@ function defaultStorage(): StorageChoice | undefined {
 const living = new Set<ZenithEnv>();
 
 const DIRECTORY_PREFIX = join(tmpdir(), "zenith-env-");
+/** Tells which run an environment belongs to. */
+const OWN_PREFIX = `${DIRECTORY_PREFIX}${process.pid}-`;
 
 // The last resort, for a test run that ends without having disposed of its environments; and for one that could not even do this.
 process.on("exit", () => {
   for (const env of living) env.killEverything();
-  removeDeadMounts(DIRECTORY_PREFIX);
+  removeMountsOfDeadRuns(DIRECTORY_PREFIX);
 });
-removeDeadMounts(DIRECTORY_PREFIX);
+removeMountsOfDeadRuns(DIRECTORY_PREFIX);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(1));
 
 export class ZenithEnv implements AsyncDisposable {
@@ -82,7 +84,7 @@ export class ZenithEnv implements AsyncDisposable {
 
   /** Runs `zenith init` and, unless told otherwise, `zenith start`. */
   static async create(options: ZenithEnvOptions = {}): Promise<ZenithEnv> {
-    const dir = mkdtempSync(DIRECTORY_PREFIX);
+    const dir = mkdtempSync(OWN_PREFIX);
     chmodSync(dir, 0o755);
     const { cli = {} } = options;
     if (cli.user !== undefined) chownSync(dir, cli.user.uid, cli.user.gid);
