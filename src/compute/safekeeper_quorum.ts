@@ -1,7 +1,7 @@
 /** Durability with safekeepers. */
 import { errorMessage, type ZenithError } from "../common/errors.ts";
 import type { Logger } from "../process/log.ts";
-import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
@@ -32,6 +32,7 @@ export class SafekeeperQuorum implements Durability {
   readonly #log: Logger;
   #fail!: (error: ZenithError) => void;
   #proposer: WalProposer | undefined;
+  #startLsn: Lsn = INVALID_LSN;
 
   constructor(compute: ComputeIdentity, lastTerm: LastTerm, log: Logger) {
     this.#compute = compute;
@@ -63,7 +64,8 @@ export class SafekeeperQuorum implements Durability {
     // Before they have anything that nobody else has.
     await registerSafekeepers(this.#compute);
     this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
-    if (startLsn > known.wal_position) await this.#hurryPageServer(this.#proposer, startLsn);
+    this.#startLsn = startLsn;
+    if (startLsn > known.wal_position) await this.#callPageServer(this.#proposer, startLsn);
     return startLsn;
   }
 
@@ -76,10 +78,11 @@ export class SafekeeperQuorum implements Durability {
   }
 
   /**
-   * The basebackup at `startLsn` would wait until a safekeeper calls the page server, which happens
-   * only from time to time.
+   * Has the page server read from a safekeeper now. Safekeepers call it themselves, but only when
+   * WAL has waited there for a while: the basebackup at `startLsn` would wait for that, and so would
+   * whoever makes a branch of this one after its first commit.
    */
-  async #hurryPageServer(proposer: WalProposer, startLsn: Lsn): Promise<void> {
+  async #callPageServer(proposer: WalProposer, startLsn: Lsn): Promise<void> {
     const source = proposer.acceptors.find(({ flushLsn }) => flushLsn >= startLsn);
     if (source === undefined) return;
     try {
@@ -90,7 +93,9 @@ export class SafekeeperQuorum implements Durability {
   }
 
   async follow({ address, role }: LocalPostgres): Promise<void> {
-    await this.#proposer!.start(formatConnInfo({ ...address, user: role }));
+    const proposer = this.#proposer!;
+    await proposer.start(formatConnInfo({ ...address, user: role }));
+    void this.#callPageServer(proposer, this.#startLsn);
   }
 
   progress(): Promise<CommitProgress> {

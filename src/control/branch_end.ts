@@ -18,7 +18,9 @@ const CATCH_UP_TIMEOUT_MS = 10_000;
  * ends.
  */
 const CATCH_UP_BYTES_PER_MS = (8 << 20) / 1_000;
-const POLL_MS = 50;
+/** It is often a matter of milliseconds; what takes longer is asked for less often. */
+const FIRST_POLL_MS = 2;
+const POLL_MAX_MS = 50;
 
 /**
  * Waits until the page server has every commit on the branch that was acknowledged before the call.
@@ -37,7 +39,7 @@ export async function untilBranchEndArrived(
   if (end === undefined) return;
   const start = Date.now();
   let timeoutMs = 0;
-  for (;;) {
+  for (let pollMs = FIRST_POLL_MS;; pollMs = Math.min(2 * pollMs, POLL_MAX_MS)) {
     const branch = (await pageServer.branchList(tenant)).find((branch) => branch.timeline_id === timeline);
     if (branch === undefined || branch.next_lsn >= end) return;
     timeoutMs ||= CATCH_UP_TIMEOUT_MS + pageServerLag(branch, end) / CATCH_UP_BYTES_PER_MS;
@@ -50,7 +52,7 @@ export async function untilBranchEndArrived(
         { hint: `name the LSN that you want: ${branch.name}@${formatLsn(branch.latest_valid_lsn)}` },
       );
     }
-    await sleep(POLL_MS);
+    await sleep(pollMs);
   }
 }
 
