@@ -79,8 +79,8 @@ export class SafekeeperQuorum implements Durability {
 
   /**
    * Has the page server read from a safekeeper now. Safekeepers call it themselves, but only when
-   * WAL has waited there for a while: the basebackup at `startLsn` would wait for that, and so would
-   * whoever makes a branch of this one after its first commit.
+   * WAL has waited there for a while: the basebackup at `startLsn` would wait for that, and so
+   * would whoever makes a branch of this one after its first commit.
    */
   async #callPageServer(proposer: WalProposer, startLsn: Lsn): Promise<void> {
     const source = proposer.acceptors.find(({ flushLsn }) => flushLsn >= startLsn);

@@ -159,19 +159,21 @@ export async function deleteFromSafekeepers(
   environment: Environment,
   timelines: readonly TimelineName[],
 ): Promise<string[]> {
-  const problems: string[] = [];
-  for (const { id, address } of listSafekeepers(environment)) {
-    try {
-      await using client = await connect(address);
-      for (const { tenant, timeline } of timelines) {
-        const name = { tenant, timeline };
-        await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDelete, name);
+  const problems = await Promise.all(
+    listSafekeepers(environment).map(async ({ id, address }) => {
+      try {
+        await using client = await connect(address);
+        for (const { tenant, timeline } of timelines) {
+          const name = { tenant, timeline };
+          await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDelete, name);
+        }
+        return undefined;
+      } catch (error) {
+        return `safekeeper ${id} keeps WAL that nobody needs: ${errorMessage(error)}`;
       }
-    } catch (error) {
-      problems.push(`safekeeper ${id} keeps WAL that nobody needs: ${errorMessage(error)}`);
-    }
-  }
-  return problems;
+    }),
+  );
+  return problems.filter((problem) => problem !== undefined);
 }
 
 /**

@@ -14,7 +14,9 @@ export function parseStopMode(text: string): StopMode {
   throw new ZenithError("invalid_argument", `"${text}" is not a stop mode: expected fast or immediate`);
 }
 
-const POLL_MS = 25;
+/** Most ends take a few milliseconds or a second. */
+const FIRST_POLL_MS = 2;
+const POLL_MAX_MS = 25;
 
 export interface StopProcessOptions {
   /** For messages: `the page server`. */
@@ -43,7 +45,7 @@ export async function stopProcess(options: StopProcessOptions): Promise<boolean>
   const { process: target } = found;
   process.kill(target.pid, options.mode === "fast" ? "SIGTERM" : "SIGQUIT");
   const deadline = Date.now() + options.timeoutMs;
-  while (isRunning(target)) {
+  for (let pollMs = FIRST_POLL_MS; isRunning(target); pollMs = Math.min(2 * pollMs, POLL_MAX_MS)) {
     options.onWait?.();
     if (Date.now() > deadline) {
       const words = options.lastWords?.();
@@ -54,7 +56,7 @@ export async function stopProcess(options: StopProcessOptions): Promise<boolean>
         { hint: options.hint ?? 'try "-m immediate"' },
       );
     }
-    await sleep(POLL_MS);
+    await sleep(pollMs);
   }
   return true;
 }

@@ -109,6 +109,28 @@ describe("deleting a branch", () => {
     await env.zenith("branch", "delete", "busy", "--cascade");
   });
 
+  test("goes with its running Postgres when that is asked for, unless something is in the way", async () => {
+    await env.branch("used", "main");
+    await env.branch("child", "used");
+    const used = await env.startCompute("used");
+    const child = await env.startCompute("child");
+    for (const pg of [used, child]) await pg.query("CREATE TABLE own AS SELECT generate_series(1, 1000) n");
+    const parents = await env.tryZenith("branch", "delete", "used", "--stop");
+    assert.equal(parents.code, 5);
+    assert.match(parents.stderr, /other branches come from used: child/);
+    await env.zenith("branch", "protect", "child");
+    const kept = await env.tryZenith("branch", "delete", "used", "--stop", "--cascade");
+    assert.match(kept.stderr, /branch child is protected/);
+    // Whoever is refused finds everything as it was.
+    for (const pg of [used, child]) assert.equal(await pg.value("SELECT count(*) FROM own"), "1000");
+    await env.zenith("branch", "unprotect", "child");
+    const gone = await env.zenith("branch", "delete", "used", "--stop", "--cascade");
+    assert.deepEqual(gone.trim().split("\n").sort(), ["branch child deleted", "branch used deleted"]);
+    assert.deepEqual(await branchNames(), ["main"]);
+    for (const { paths } of [used, child]) assert.equal(existsSync(paths.dir), false);
+    assert.equal(timelineDirectories().length, 1);
+  });
+
   test("goes right after its Postgres was stopped, with WAL still on its way", async () => {
     for (const name of ["brief1", "brief2", "brief3"]) {
       await env.branch(name, "main");

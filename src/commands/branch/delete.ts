@@ -1,9 +1,9 @@
 /** `zenith branch delete`. */
 import { ZenithError } from "../../common/errors.ts";
 import { isId, parseBranchName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
-import { destroyCompute, isUp, listComputes } from "../../control/computes.ts";
+import { isUp, listComputes } from "../../control/computes.ts";
+import { deleteBranch } from "../../control/delete_branch.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
-import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
@@ -11,11 +11,16 @@ import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
 
 export const branchDeleteCommand: Command = {
   usage: "branch delete <name>",
-  description: "Delete a branch with its data, and its Postgres, which must be stopped",
-  options: [TENANT_OPTION, { flags: "--cascade", description: "And all branches that come from it" }],
+  description: "Delete a branch with its data and its stopped Postgres",
+  options: [
+    TENANT_OPTION,
+    { flags: "--stop", description: "Stop its Postgres first, at once" },
+    { flags: "--cascade", description: "And all branches that come from it" },
+  ],
   completions: ["branch"],
   examples: [
     ["branch delete dev", "When no branch comes from it"],
+    ["branch delete dev --stop", "With a Postgres that runs on it"],
     ["branch delete dev --cascade", "And all that come from it"],
   ],
   async run(args, options) {
@@ -27,22 +32,28 @@ export const branchDeleteCommand: Command = {
     await using client = new PageServerClient(pageServerAddress(environment));
     using _progress = new Progress("deleting");
     // The page server knows who writes to a branch; a Postgres that looks at its past only we know.
-    const going = descendants(await client.branchList(tenant), await timelineOf(client, tenant, name));
+    const branches = await client.branchList(tenant);
+    const going = descendants(branches, await timelineOf(client, tenant, name));
     const computes = listComputes(environment, tenant).filter((compute) =>
       going.has(compute.identity.timeline)
     );
     const running = computes.filter(isUp).map(({ branch }) => branch);
-    if (running.length > 0) {
+    if (running.length > 0 && options["stop"] !== true) {
       throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")}`, {
-        hint: `stop it with "zenith pg stop ${running[0]}"`,
+        hint: `stop it with "zenith pg stop ${running[0]}", or let --stop end it at once`,
       });
     }
-    const deleted = await client.branchDelete(tenant, name, options["cascade"] === true);
-    for (const compute of computes) destroyCompute(compute);
+    const { deleted, problems } = await deleteBranch(environment, client, {
+      tenant,
+      name,
+      branches: branchesOf(branches, going),
+      cascade: options["cascade"] === true,
+      timelines: [...going],
+      computes,
+    });
     for (const branch of deleted) print(`branch ${branch} deleted`);
     if (isId(name)) print(`timeline ${name} deleted`);
-    const timelines = [...going].map((timeline) => ({ tenant, timeline }));
-    for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);
+    for (const problem of problems) warnAboutSafekeeper(problem);
   },
 };
 
@@ -67,4 +78,9 @@ function descendants(branches: readonly BranchInfo[], root: TimelineId | null): 
     }
   }
   return found;
+}
+
+/** In the order in which they were found: the branch itself comes first. */
+function branchesOf(branches: readonly BranchInfo[], timelines: ReadonlySet<TimelineId>): BranchInfo[] {
+  return [...timelines].flatMap((timeline) => branches.filter((branch) => branch.timeline_id === timeline));
 }

@@ -5,14 +5,8 @@ import { parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatBranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { untilPointArrived } from "../../control/branch_end.ts";
-import {
-  type ComputeInfo,
-  createCompute,
-  destroyCompute,
-  findComputePlace,
-  startCompute,
-  stopCompute,
-} from "../../control/computes.ts";
+import { type ComputeInfo, createCompute, findComputePlace, startCompute } from "../../control/computes.ts";
+import { deleteBranch } from "../../control/delete_branch.ts";
 import {
   chooseTenant,
   type Environment,
@@ -20,7 +14,6 @@ import {
   pageServerAddress,
 } from "../../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
-import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { Progress } from "../cli/output.ts";
 import { clientEnvironment, runProgram } from "../cli/program.ts";
@@ -68,7 +61,7 @@ export const runCommand: Command = {
       if (code !== 0 && options["keepOnFailure"] === true) {
         process.stderr.write(
           `zenith: branch ${branch.name} is left for a look: zenith psql ${branch.name}\n` +
-            `hint: remove it with "zenith pg stop ${branch.name}" and "zenith branch delete ${branch.name}"\n`,
+            `hint: remove it with "zenith branch delete ${branch.name} --stop"\n`,
         );
       } else await removeBranch(environment, client, compute, branch);
     }
@@ -106,10 +99,13 @@ async function removeBranch(
 ): Promise<void> {
   using _progress = new Progress("removing the branch");
   const name = parseBranchName(branch.name);
-  const compute = findComputePlace(environment, tenant, name);
-  if (compute.status === "running") await stopCompute(compute, "immediate");
-  await client.branchDelete(tenant, name, false);
-  destroyCompute(findComputePlace(environment, tenant, name));
-  const timelines = [{ tenant, timeline: branch.timeline_id }];
-  for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);
+  const { problems } = await deleteBranch(environment, client, {
+    tenant,
+    name,
+    branches: [branch],
+    cascade: false,
+    timelines: [branch.timeline_id],
+    computes: [findComputePlace(environment, tenant, name)],
+  });
+  for (const problem of problems) warnAboutSafekeeper(problem);
 }
