@@ -2,8 +2,9 @@
  * Who makes a compute's commits durable, and what a start has to do for that: choose where Postgres
  * continues, configure it to wait, and have its WAL received.
  */
+import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { HostPort } from "../common/host_port.ts";
-import type { Lsn } from "../common/lsn.ts";
+import { keepLsnLeased, type LsnLeaseOptions } from "./lazy/pages/lsn_lease.ts";
 import { readOnlySettings } from "./postgres/postgres_conf.ts";
 import type { PostgresProcess } from "./postgres/postgres_process.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
@@ -49,10 +50,23 @@ export class ReadOnlyPast implements Durability {
   readonly settings: Readonly<Record<string, string>>;
   readonly failed: Promise<never> = new Promise(() => {});
   readonly #lsn: Lsn;
+  readonly #stopping = new AbortController();
+  #leasing: Promise<void> | undefined;
 
   constructor(lsn: Lsn) {
     this.#lsn = lsn;
     this.settings = readOnlySettings(lsn);
+  }
+
+  /**
+   * Keeps the LSN readable for a start afresh. Lazy storage, which goes on reading there, does so
+   * itself.
+   */
+  keepReadable(lease: Omit<LsnLeaseOptions, "onLost">): void {
+    const { log, lsn } = lease;
+    const onLost = (error: Error): void =>
+      log.warn(`a crash would be the end: ${formatLsn(lsn)} is not kept readable: ${error.message}`);
+    this.#leasing = keepLsnLeased({ ...lease, onLost }, this.#stopping.signal);
   }
 
   chooseStart(): Promise<Lsn> {
@@ -71,5 +85,8 @@ export class ReadOnlyPast implements Durability {
 
   postgresEnded(): void {}
 
-  async stop(): Promise<void> {}
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#leasing;
+  }
 }

@@ -26,6 +26,7 @@ import {
 } from "./postgres/data_directory.ts";
 import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
 import { type FirstStartWishes, isFirstStart, prepareFirstStart, withoutCron } from "./first_start.ts";
+import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
 import { LazyStorage, removeLazyStorage } from "./lazy/lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
 import { fetchBasebackup, fetchTimelineStatus } from "./page_server_link.ts";
@@ -41,6 +42,7 @@ import {
   separateComputeConf,
 } from "./postgres/postgres_conf.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
+import { readTenantFile } from "./postgres/tenant_file.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { followSettings, settleSettings } from "./settings_sync.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
@@ -153,6 +155,10 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     const chosen = await unlessAborted(durability.chooseStart(progress), options.signal);
     lazy?.prepare();
     await fetchDataDirectory(options, compute, chosen, user, storage.mode);
+    if (durability instanceof ReadOnlyPast && lazy === undefined) {
+      const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));
+      durability.keepReadable({ ...compute, lsn: control.checkPoint, log });
+    }
     install = options.locatePostgres(dataDirectoryMajor(paths.pgdata));
     assertReachable(install.binDir, user);
     await attaching;

@@ -105,6 +105,8 @@ const SAFEKEEPERS = word(
   (list) => list.length === 0 ? "none" : list.map(formatHostPort).join(","),
 );
 
+/** Of a lease: whatever tells it from all others. */
+const HOLDER = word("id", pipe(string(), regex(/^[0-9a-z]{1,64}$/, "expected letters and digits")));
 /** Of a locale, or an encoding: initdb knows which there are. */
 const LOCALE = word("name", pipe(string(), regex(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$/, "expected a name")));
 
@@ -459,8 +461,15 @@ export const PAGE_SERVER = {
   leaseLsn: operation(
     "lease_lsn",
     "read",
-    { tenant: TENANT, timeline: TIMELINE, lsn: LSN, duration: maybe(DURATION) },
+    { tenant: TENANT, timeline: TIMELINE, lsn: LSN, duration: maybe(DURATION), holder: named(HOLDER) },
     json(LeaseSchema),
+  ),
+  /** Gives up what a holder has leased before it ends. */
+  leaseRelease: operation(
+    "lease_release",
+    "read",
+    { tenant: TENANT, timeline: TIMELINE, lsn: LSN, holder: HOLDER },
+    TAG,
   ),
   doGc: operation(
     "do_gc",

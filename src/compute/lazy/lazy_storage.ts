@@ -92,6 +92,7 @@ export class LazyStorage {
   /** Known when the serving thread has ended. */
   #hotPages: readonly HotRange[] | undefined;
   readonly #lease = new AbortController();
+  #leasing: Promise<void> | undefined;
   #closing = false;
 
   /** Starts the serving thread, which takes some time: other things can be done meanwhile. */
@@ -164,7 +165,7 @@ export class LazyStorage {
       onPage: (inode, block, bytes, at) => this.#keptPages.offer(inode, block, bytes, at),
     });
     const lease = { pageServer, tenant, timeline, lsn: manifest.lsn, log };
-    keepLsnLeased({ ...lease, onLost: (error) => this.#fail(error) }, this.#lease.signal);
+    this.#leasing = keepLsnLeased({ ...lease, onLost: (error) => this.#fail(error) }, this.#lease.signal);
     const owner = user ?? { uid: process.getuid!(), gid: process.getgid!() };
     const hotPages = this.#options.prewarm ? readHotPages(paths.hotPages, log) : [];
     const { conditions } = this.#options;
@@ -222,6 +223,7 @@ export class LazyStorage {
     await this.#mounting?.catch(() => {});
     // Last things first: each is done even if one before it fails.
     await using ending = new AsyncDisposableStack();
+    ending.defer(() => this.#leasing);
     ending.defer(() => rmSync(this.#options.paths.overlay, { recursive: true, force: true }));
     ending.defer(() => {
       if (this.#deviceFd !== undefined) device.close(this.#deviceFd);

@@ -200,12 +200,17 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       }
     },
 
-    async leaseLsn({ lsn, duration = DEFAULT_LEASE_MS, ...names }) {
+    async leaseLsn({ lsn, duration = DEFAULT_LEASE_MS, holder, ...names }) {
       using held = await hold(names);
       const source = held.value;
       const boundary = source.boundary(lsn);
-      const end = await source.leases.take(boundary.lsn, duration, Date.now());
+      const end = await source.leases.take(boundary.lsn, duration, Date.now(), holder);
       return { lsn: formatLsn(boundary.lsn), expires_at: new Date(end).toISOString() };
+    },
+
+    async leaseRelease({ lsn, holder, ...names }) {
+      using held = await hold(names);
+      await held.value.leases.release(lsn, holder);
     },
 
     async doGc({ horizon, ...names }) {

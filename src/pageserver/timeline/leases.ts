@@ -5,20 +5,29 @@ import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { formatTimestamp, msOfTimestamp, parseTimestamp, timestampOfMs } from "../../common/timestamp.ts";
 
-/**
- * LSN → end, in milliseconds since 1970. One line for each:
- * `0/16B5A50 2026-11-22T09:30:00.000000Z`.
- */
-type Ends = ReadonlyMap<Lsn, number>;
+interface Lease {
+  readonly lsn: Lsn;
+  /** In milliseconds since 1970. */
+  readonly end: number;
+  /** Who can give it up before its end; "" when nobody can. */
+  readonly holder: string;
+}
 
-const FORMAT: SmallFormat<Ends> = {
+/**
+ * One line for each: `0/16B5A50 2026-11-22T09:30:00.000000Z`, then its holder if it has one. Of an
+ * LSN's lines the last one ends last: who knows no holders reads that one alone.
+ */
+const FORMAT: SmallFormat<readonly Lease[]> = {
   title: "zenith leases",
-  encode: (ends) => [...ends].map(([lsn, end]) => `${formatLsn(lsn)} ${formatTimestamp(timestampOfMs(end))}`),
+  encode: (leases) =>
+    leases.toSorted((a, b) => a.end - b.end).map(({ lsn, end, holder }) =>
+      `${formatLsn(lsn)} ${formatTimestamp(timestampOfMs(end))} ${holder}`.trimEnd()
+    ),
   decode: (lines) =>
-    new Map(lines.map((line) => {
-      const [lsn = "", end = ""] = line.split(" ");
-      return [parseLsn(lsn), msOfTimestamp(parseTimestamp(end, "none"))];
-    })),
+    lines.map((line) => {
+      const [lsn = "", end = "", holder = ""] = line.split(" ");
+      return { lsn: parseLsn(lsn), end: msOfTimestamp(parseTimestamp(end, "none")), holder };
+    }),
 };
 
 /**
@@ -27,15 +36,15 @@ const FORMAT: SmallFormat<Ends> = {
  * lost, all history stays readable.
  */
 export class Leases {
-  readonly #file: SmallFile<Ends>;
-  #ends: Ends;
+  readonly #file: SmallFile<readonly Lease[]>;
+  #leases: readonly Lease[];
   /** Whether there was a damaged file when this one was opened. */
   readonly #wasDamaged: boolean;
 
   /** @throws {ZenithError} `io` */
   constructor(disk: Disk, path: string) {
     this.#file = new SmallFile(disk, path, FORMAT);
-    this.#ends = this.#file.readOrSetAside() ?? new Map();
+    this.#leases = this.#file.readOrSetAside() ?? [];
     this.#wasDamaged = this.#file.damage() !== null;
   }
 
@@ -43,28 +52,38 @@ export class Leases {
    * Keeps `lsn` readable for `durationMs` from now on, or longer if an earlier lease says so.
    * Effective at once, and durable when this resolves.
    *
+   * @param holder may give it up before
    * @returns when it ends, in milliseconds since 1970
    * @throws {ZenithError} `disk_full`, `io`: the lease is not taken then
    */
-  async take(lsn: Lsn, durationMs: number, nowMs: number): Promise<number> {
-    const before = this.#ends.get(lsn);
-    const end = Math.max(before ?? 0, nowMs + durationMs);
-    const next = new Map([...this.#ends].filter(([, end]) => end > nowMs));
-    next.set(lsn, end);
+  async take(lsn: Lsn, durationMs: number, nowMs: number, holder = ""): Promise<number> {
+    const before = this.#leases.find(isOf(lsn, holder));
+    const taken = { lsn, end: Math.max(before?.end ?? 0, nowMs + durationMs), holder };
+    const others = this.#leases.filter((lease) => lease.end > nowMs && lease !== before);
     // Now: a garbage collection must not remove the LSN while the file is being written.
-    this.#ends = next;
+    this.#leases = [...others, taken];
     try {
-      await this.#file.write(next);
+      await this.#file.write(this.#leases);
     } catch (error) {
-      if (this.#ends.get(lsn) === end) {
-        const without = new Map(this.#ends);
-        if (before === undefined) without.delete(lsn);
-        else without.set(lsn, before);
-        this.#ends = without;
-      }
+      this.#leases = this.#leases.flatMap((lease) =>
+        lease !== taken ? [lease] : before === undefined ? [] : [before]
+      );
       throw error;
     }
-    return end;
+    return taken.end;
+  }
+
+  /**
+   * Gives up what `holder` has of `lsn`; other holders of the same LSN keep theirs. Effective at
+   * once.
+   *
+   * @throws {ZenithError} `disk_full`, `io`: a restart may bring it back then, until its end
+   */
+  async release(lsn: Lsn, holder: string): Promise<void> {
+    const found = this.#leases.find(isOf(lsn, holder));
+    if (found === undefined) return;
+    this.#leases = this.#leases.filter((lease) => lease !== found);
+    await this.#file.write(this.#leases);
   }
 
   /**
@@ -75,7 +94,8 @@ export class Leases {
   active(nowMs: number): Lsn[] {
     const damage = this.damage();
     if (damage !== null) throw new ZenithError("corrupt_data", damage.what, { hint: damage.hint });
-    return [...this.#ends].filter(([, end]) => end > nowMs).map(([lsn]) => lsn).sort((a, b) => a - b);
+    const lsns = this.#leases.filter(({ end }) => end > nowMs).map(({ lsn }) => lsn);
+    return [...new Set(lsns)].sort((a, b) => a - b);
   }
 
   /** What is wrong, and what to do about it; null when nothing is. @throws {ZenithError} `io` */
@@ -87,4 +107,8 @@ export class Leases {
       hint: "remove that file when nobody reads at old LSNs any more",
     };
   }
+}
+
+function isOf(lsn: Lsn, holder: string): (lease: Lease) => boolean {
+  return (lease) => lease.lsn === lsn && lease.holder === holder;
 }

@@ -82,7 +82,10 @@ describe("an operation", () => {
       const names = Object.values(operations).map(({ name }) => name);
       assert.equal(new Set(names).size, names.length);
     }
-    assert.equal(usage(PAGE_SERVER.leaseLsn), "lease_lsn <tenant> <timeline> <LSN> [<duration>]");
+    assert.equal(
+      usage(PAGE_SERVER.leaseLsn),
+      "lease_lsn <tenant> <timeline> <LSN> [<duration>] [holder=<id>]",
+    );
     assert.equal(
       usage(PAGE_SERVER.tenantConfig),
       "tenant_config <tenant> [gc_horizon_bytes=<bytes>] [pitr_interval=<duration>]",

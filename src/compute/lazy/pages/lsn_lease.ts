@@ -2,6 +2,7 @@
  * Keeps the LSN at which pages are read from being garbage collected, for as long as the compute
  * runs.
  */
+import { randomBytes } from "node:crypto";
 import { errorMessage, ZenithError } from "../../../common/errors.ts";
 import type { HostPort } from "../../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../../common/id.ts";
@@ -31,13 +32,31 @@ const RENEW_MS = 5 * 60_000;
 /** After a failure. */
 const RETRY_MS = 10_000;
 
-/** Takes the lease now and renews it until `signal` is aborted. Never rejects. */
+/** What nobody gives up ends by itself: a stop does not wait for a page server that is away. */
+const RELEASE_TIMEOUT_MS = 2_000;
+
+/**
+ * Takes the lease now, renews it until `signal` is aborted, and gives it up then. Never rejects.
+ */
 export async function keepLsnLeased(options: LsnLeaseOptions, signal: AbortSignal): Promise<void> {
+  const holder = randomBytes(16).toString("hex");
+  await renewUntil(options, holder, signal);
+  if (!signal.aborted) return;
+  try {
+    await releaseLease(options, holder);
+  } catch (error) {
+    options.log.info(
+      `the lease on ${formatLsn(options.lsn)} is not given up before its end: ${errorMessage(error)}`,
+    );
+  }
+}
+
+async function renewUntil(options: LsnLeaseOptions, holder: string, signal: AbortSignal): Promise<void> {
   const { log, onLost, renewMs = RENEW_MS } = options;
   while (!signal.aborted) {
     let nextMs = renewMs;
     try {
-      await takeLease(options, signal);
+      await takeLease(options, holder, signal);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof ZenithError && isFinal(error)) {
@@ -56,7 +75,7 @@ function isFinal(error: ZenithError): boolean {
   return error.kind === "out_of_range" || error.kind === "not_found";
 }
 
-async function takeLease(options: LsnLeaseOptions, signal: AbortSignal): Promise<void> {
+async function takeLease(options: LsnLeaseOptions, holder: string, signal: AbortSignal): Promise<void> {
   const { pageServer, tenant, timeline, lsn } = options;
   await using client = await connectServer("page server", pageServer, {
     applicationName: COMPUTE_NAME,
@@ -68,10 +87,23 @@ async function takeLease(options: LsnLeaseOptions, signal: AbortSignal): Promise
     timeline,
     lsn,
     duration: DURATION_MS,
+    holder,
   });
   if (lease.lsn === lsn) return;
   throw new ZenithError(
     "out_of_range",
     `asked for a lease on ${formatLsn(lsn)}, got one on ${formatLsn(lease.lsn)}`,
   );
+}
+
+async function releaseLease(
+  { pageServer, tenant, timeline, lsn }: LsnLeaseOptions,
+  holder: string,
+): Promise<void> {
+  await using client = await connectServer("page server", pageServer, {
+    applicationName: COMPUTE_NAME,
+    signal: AbortSignal.timeout(RELEASE_TIMEOUT_MS),
+  });
+  const server = serverName("page server", pageServer);
+  await call(client, server, PAGE_SERVER.leaseRelease, { tenant, timeline, lsn, holder });
 }

@@ -46,6 +46,41 @@ describe("leases", () => {
     assert.deepEqual(open(disk).active(NOW), [0x3000, 0x1_0000_0008], "what had ended is forgotten");
   });
 
+  test("of a holder are given up before they end, and those of others stay", async () => {
+    const disk = emptyDisk();
+    const leases = open(disk);
+    await leases.take(lsn(0x2000), 5000, NOW, "a");
+    await leases.take(lsn(0x2000), 1000, NOW, "b");
+    await leases.take(lsn(0x3000), 5000, NOW, "a");
+    await leases.take(lsn(0x3000), 1000, NOW);
+    assert.deepEqual(leases.active(NOW), [0x2000, 0x3000]);
+    await leases.release(lsn(0x2000), "a");
+    await leases.release(lsn(0x3000), "a");
+    await leases.release(lsn(0x3000), "b");
+    for (const each of [leases, open(disk)]) {
+      assert.deepEqual(each.active(NOW), [0x2000, 0x3000]);
+      assert.deepEqual(each.active(NOW + 1000), []);
+    }
+    await leases.release(lsn(0x2000), "b");
+    assert.deepEqual(open(disk).active(NOW), [0x3000], "what has no holder ends by itself");
+  });
+
+  test("of several holders are a file whose last line of an LSN counts for who knows no holders", async () => {
+    const disk = emptyDisk();
+    const leases = open(disk);
+    await leases.take(lsn(0x2000), 9000, NOW, "a");
+    await leases.take(lsn(0x2000), 1000, NOW);
+    const file = disk.openSync("/t/leases", "read");
+    const bytes = new Uint8Array(file.sizeSync());
+    file.readSync(bytes, 0, bytes.length, 0);
+    file.closeSync();
+    const lines = new TextDecoder().decode(bytes).split("\n");
+    assert.deepEqual(lines.slice(1, 3), [
+      "0/2000 2026-11-22T00:00:01.000000Z",
+      "0/2000 2026-11-22T00:00:09.000000Z a",
+    ]);
+  });
+
   test("that were acknowledged survive a power failure at any operation", async () => {
     for (const seed of seeds(20)) {
       for (let n = 1;; n++) {

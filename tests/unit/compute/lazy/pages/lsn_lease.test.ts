@@ -67,7 +67,19 @@ describe("the lease on the LSN that pages are read at", () => {
     await three;
     stopping.abort();
     assert.equal(await keeping, undefined);
-    assert.equal(commands[0], `lease_lsn ${TENANT} ${TIMELINE} 0/1500780 1h`);
+    const [, holder] = /^lease_lsn \S+ \S+ 0\/1500780 1h holder=([0-9a-f]{32})$/.exec(commands[0]!) ?? [];
+    assert.ok(holder !== undefined, commands[0]);
+    assert.equal(commands[1], commands[0]);
+    assert.equal(commands.at(-1), `lease_release ${TENANT} ${TIMELINE} 0/1500780 ${holder}`);
+  });
+
+  test("is nothing that a stop waits for when the page server is gone", async () => {
+    const once = untilAsked(1);
+    const keeping = keep();
+    await once;
+    await server.close();
+    stopping.abort();
+    assert.equal(await keeping, undefined);
   });
 
   test("is tried again when the page server fails", async () => {
