@@ -79,6 +79,7 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
   "first_start",
   "hostile_sql",
   "large_records",
+  "moments",
   "pgbench",
   "postgres_crash",
   "read_only_past",

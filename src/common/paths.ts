@@ -4,7 +4,9 @@
  * tree.
  */
 import { join, resolve } from "node:path";
+import { computeFileName } from "./compute_name.ts";
 import { branchFileName, type BranchName, type TenantId, type TimelineId } from "./id.ts";
+import type { Lsn } from "./lsn.ts";
 
 /** The suffix of the directory of a tenant that is being created. */
 export const TENANT_IN_PROGRESS_SUFFIX = ".creating";
@@ -158,15 +160,16 @@ export class EnvironmentPaths {
   get computeTenants(): string {
     return join(this.root, "pgdatadirs", "tenants");
   }
-  compute(tenant: TenantId, branch: BranchName): ComputePaths {
-    return new ComputePaths(join(this.computes(tenant), branchFileName(branch)));
+  /** @param moment of the branch's past; null for the branch's own compute */
+  compute(tenant: TenantId, branch: BranchName, moment: Lsn | null = null): ComputePaths {
+    return new ComputePaths(join(this.computes(tenant), computeFileName({ branch, moment })));
   }
   /**
    * The directory in which process `pid` creates a {@link compute}. No branch name begins with a
    * dot.
    */
-  computeInProgress(tenant: TenantId, branch: BranchName, pid: number): ComputePaths {
-    return new ComputePaths(join(this.computes(tenant), `.${branchFileName(branch)}.${pid}`));
+  computeInProgress(tenant: TenantId, branch: BranchName, moment: Lsn | null, pid: number): ComputePaths {
+    return new ComputePaths(join(this.computes(tenant), `.${computeFileName({ branch, moment })}.${pid}`));
   }
 }
 

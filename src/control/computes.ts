@@ -1,4 +1,7 @@
-/** The computes of an environment: one per branch, each in its own directory. */
+/**
+ * The computes of an environment, each in its own directory: one per branch, and one per moment of
+ * a branch's past that is looked at.
+ */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
@@ -7,13 +10,13 @@ import { removeForeignTree } from "../common/foreign_directory.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import {
   type BranchName,
-  branchOfFileName,
   isId,
   parseBranchName,
   parseTenantId,
   type TenantId,
   type TimelineId,
 } from "../common/id.ts";
+import { type ComputeName, computeOfFileName, formatComputeName } from "../common/compute_name.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import { type FileLock, lockFileWithin } from "../process/file_lock.ts";
@@ -56,8 +59,9 @@ export function isUp({ status }: { readonly status: ComputeStatus }): boolean {
 }
 
 /** A compute's state without its configuration, which the user may edit and may have broken. */
-export interface ComputePlace {
-  readonly branch: BranchName;
+export interface ComputePlace extends ComputeName {
+  /** `main`, or `main@0/16B5A50`: what a command line calls it. */
+  readonly name: string;
   readonly tenant: TenantId;
   readonly status: ComputeStatus;
   /** Of its supervisor; null when it is not running. */
@@ -69,7 +73,8 @@ export interface ComputeInfo extends ComputePlace {
   readonly address: HostPort;
   readonly identity: ComputeIdentity;
   /**
-   * The past that it looks at; null when it is not running, or goes on from the end of its branch.
+   * The past that it looks at; null when it is a branch's own and is not running, or goes on from
+   * the end of its branch.
    */
   readonly readOnlyAt: Lsn | null;
 }
@@ -83,9 +88,11 @@ const LISTEN_DEFAULT = "127.0.0.1";
 const CREATE_TIMEOUT_MS = 30_000;
 
 export interface CreateComputeOptions {
+  /** The moment that it is to look at; null for the branch's own. */
+  readonly moment?: Lsn | null;
   /** The first free one from 15432 up when undefined. */
   readonly port?: number | undefined;
-  /** Its listen_addresses. */
+  /** Its listen_addresses; those of the branch's own compute for one that looks at a moment. */
   readonly listen?: string;
   /** What is set differently than the branch has it. */
   readonly changes?: readonly SettingChange[];
@@ -103,10 +110,10 @@ export async function createCompute(
   environment: Environment,
   tenant: TenantId,
   branch: BranchInfo,
-  { port, listen = LISTEN_DEFAULT, changes = [], onNote }: CreateComputeOptions = {},
+  { moment = null, port, listen, changes = [], onNote }: CreateComputeOptions = {},
 ): Promise<ComputeInfo> {
-  const name = parseBranchName(branch.name);
-  const paths = environment.paths.compute(tenant, name);
+  const name = { branch: parseBranchName(branch.name), moment };
+  const paths = environment.paths.compute(tenant, name.branch, moment);
   const found = await settingsOfBranch(environment, tenant, branch);
   let files: SettingsFiles = found.files;
   for (const [setting, value] of changes) files = withSetting(files, setting, value);
@@ -122,13 +129,25 @@ export async function createCompute(
       tenant,
       timeline: branch.timeline_id,
       pageServer: pageServerAddress(environment),
-      walAcceptors: listSafekeepers(environment).map(({ address }) => address),
+      // Who looks at the past writes nothing.
+      walAcceptors: moment === null ? listSafekeepers(environment).map(({ address }) => address) : [],
       port: port ?? await allocatePort(taken),
-    }, { listen, files, base: found.hash });
+    }, {
+      listen: listen ??
+        (moment === null ? undefined : listenOf(environment.paths.compute(tenant, name.branch))) ??
+        LISTEN_DEFAULT,
+      files,
+      base: found.hash,
+    });
   } finally {
     lock.release();
   }
   return describeCompute(place(tenant, name, paths));
+}
+
+/** Where the branch's own compute listens; undefined when there is none here. */
+function listenOf(own: ComputePaths): string | undefined {
+  return existsSync(configurationFile(own)) ? readComputeConf(own).get("listen_addresses") : undefined;
 }
 
 async function settingsOfBranch(
@@ -155,16 +174,17 @@ function lockComputes({ paths }: Environment): FileLock {
   );
 }
 
-function alreadyExists(name: BranchName): ZenithError {
-  return new ZenithError("already_exists", `branch ${name} has a Postgres already`, {
-    hint: `start it with "zenith pg start ${name}"`,
+function alreadyExists(name: ComputeName): ZenithError {
+  const shown = formatComputeName(name);
+  return new ZenithError("already_exists", `branch ${shown} has a Postgres already`, {
+    hint: `start it with "zenith pg start ${shown}"`,
   });
 }
 
 function makeCompute(
   environment: Environment,
   paths: ComputePaths,
-  name: BranchName,
+  name: ComputeName,
   identity: ComputeIdentity,
   { listen, files, base }: {
     readonly listen: string;
@@ -173,7 +193,7 @@ function makeCompute(
   },
 ): void {
   const user = pgUser();
-  const made = environment.paths.computeInProgress(identity.tenant, name, process.pid);
+  const made = environment.paths.computeInProgress(identity.tenant, name.branch, name.moment, process.pid);
   try {
     mkdirSync(made.dir, { recursive: true, mode: 0o755 });
     writeFileSync(made.config, initialComputeConf(identity, paths.socketDir, listen));
@@ -210,8 +230,13 @@ function configurationFile({ pgdata }: ComputePaths): string {
  * @throws {ZenithError} `not_found` when the branch has no compute, `invalid_argument` when its
  *   configuration is wrong
  */
-export function findCompute(environment: Environment, tenant: TenantId, branch: BranchName): ComputeInfo {
-  return describeCompute(findComputePlace(environment, tenant, branch));
+export function findCompute(
+  environment: Environment,
+  tenant: TenantId,
+  branch: BranchName,
+  moment: Lsn | null = null,
+): ComputeInfo {
+  return describeCompute(findComputePlace(environment, tenant, branch, moment));
 }
 
 /** @throws {ZenithError} `not_found` when the branch has no compute */
@@ -219,20 +244,23 @@ export function findComputePlace(
   environment: Environment,
   tenant: TenantId,
   branch: BranchName,
+  moment: Lsn | null = null,
 ): ComputePlace {
-  const paths = environment.paths.compute(tenant, branch);
+  const paths = environment.paths.compute(tenant, branch, moment);
   if (!existsSync(paths.dir)) {
-    throw new ZenithError("not_found", `branch ${branch} has no Postgres`, {
-      hint: `make one with "zenith pg create ${branch}"`,
+    const shown = formatComputeName({ branch, moment });
+    throw new ZenithError("not_found", `branch ${shown} has no Postgres`, {
+      hint: `make one with "zenith pg ${moment === null ? "create" : "start"} ${shown}"`,
     });
   }
-  return place(tenant, branch, paths);
+  return place(tenant, { branch, moment }, paths);
 }
 
 /**
  * The compute of a branch, made when there is none yet.
  *
  * @param branch is asked for only then
+ * @param options for one that is made
  * @throws {ZenithError} as {@link createCompute} and {@link findCompute}, and what `branch` throws
  */
 export async function findOrCreateCompute(
@@ -240,17 +268,19 @@ export async function findOrCreateCompute(
   tenant: TenantId,
   name: BranchName,
   branch: () => Promise<BranchInfo>,
+  options: CreateComputeOptions = {},
 ): Promise<ComputeInfo> {
-  if (!existsSync(environment.paths.compute(tenant, name).dir)) {
+  const { moment = null } = options;
+  if (!existsSync(environment.paths.compute(tenant, name, moment).dir)) {
     const info = await branch();
     try {
-      return await createCompute(environment, tenant, info);
+      return await createCompute(environment, tenant, info, options);
     } catch (error) {
       // Somebody else has made it meanwhile.
       if (!(error instanceof ZenithError && error.kind === "already_exists")) throw error;
     }
   }
-  return findCompute(environment, tenant, name);
+  return findCompute(environment, tenant, name, moment);
 }
 
 /**
@@ -270,9 +300,9 @@ export function allComputePlaces(environment: Environment): ComputePlace[] {
 
 function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
   return directoryNames(environment.paths.computes(tenant))
-    .map(branchOfFileName)
+    .map(computeOfFileName)
     .filter((name) => name !== null)
-    .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
+    .map((name) => place(tenant, name, environment.paths.compute(tenant, name.branch, name.moment)));
 }
 
 const STATUS_OF = {
@@ -283,16 +313,17 @@ const STATUS_OF = {
 } as const;
 
 /** @throws {ZenithError} `conflict` when it runs, here or where it can't be seen */
-function assertNotRunning({ branch, paths }: ComputePlace): void {
+function assertNotRunning({ name, paths }: ComputePlace): void {
   const { state } = checkPidFile(paths.pidFile);
-  if (state === "elsewhere") throw runsElsewhere(`the Postgres of branch ${branch}`, paths.pidFile);
-  if (state === "running") throw new ZenithError("conflict", `the Postgres of branch ${branch} is running`);
+  if (state === "elsewhere") throw runsElsewhere(`the Postgres of branch ${name}`, paths.pidFile);
+  if (state === "running") throw new ZenithError("conflict", `the Postgres of branch ${name} is running`);
 }
 
-function place(tenant: TenantId, branch: BranchName, paths: ComputePaths): ComputePlace {
+function place(tenant: TenantId, compute: ComputeName, paths: ComputePaths): ComputePlace {
   const pidFile = checkPidFile(paths.pidFile);
   return {
-    branch,
+    ...compute,
+    name: formatComputeName(compute),
     tenant,
     status: STATUS_OF[pidFile.state],
     pid: pidFile.state === "running" ? pidFile.process.pid : null,
@@ -305,10 +336,11 @@ export function describeCompute(found: ComputePlace): ComputeInfo {
   const { pgdata } = found.paths;
   const file = configurationFile(found.paths);
   if (!existsSync(file)) {
-    const ofTenant = `${found.branch} --tenantid ${found.tenant}`;
+    const ofTenant = `${found.name} --tenantid ${found.tenant}`;
     throw new ZenithError("invalid_argument", `${file}, the configuration of a Postgres, is missing`, {
-      hint: `put it back; or "zenith pg stop ${ofTenant} --destroy" and "zenith pg create ${ofTenant}": ` +
-        "the branch has all the data",
+      hint: `put it back; or "zenith pg stop ${ofTenant} --destroy" and "zenith pg ${
+        found.moment === null ? "create" : "start"
+      } ${ofTenant}": the branch has all the data`,
     });
   }
   const settings = readComputeConf(found.paths);
@@ -318,7 +350,7 @@ export function describeCompute(found: ComputePlace): ComputeInfo {
     ...found,
     identity,
     address: { host: clientHost(settings) ?? "127.0.0.1", port: identity.port },
-    readOnlyAt: found.status === "running" ? readOnlyLsn(pgdata) : null,
+    readOnlyAt: found.moment ?? (found.status === "running" ? readOnlyLsn(pgdata) : null),
   };
 }
 
@@ -330,7 +362,7 @@ export interface StartComputeOptions {
    * says when left out.
    */
   readonly prewarm?: boolean;
-  /** Only to look at the branch as it was then. */
+  /** Only to look at the branch as it was then. A compute of a moment does so anyway. */
   readonly readOnlyAt?: Lsn;
   /**
    * Of the branch's first start: whether subscriptions and pg_cron go on, and a file of SQL to run
@@ -352,14 +384,15 @@ export interface StartComputeOptions {
 export async function startCompute(
   environment: Environment,
   compute: ComputeInfo,
-  options: StartComputeOptions = {},
+  wanted: StartComputeOptions = {},
 ): Promise<DaemonReady> {
-  const { paths, address, branch } = compute;
+  const { paths, address, name, moment } = compute;
+  const options = moment === null ? wanted : { ...wanted, readOnlyAt: moment };
   if (compute.status === "running") {
     throw new ZenithError(
       "conflict",
-      `the Postgres of branch ${branch} is already running on port ${address.port}`,
-      { hint: `"zenith psql ${branch}" connects to it` },
+      `the Postgres of branch ${name} is already running on port ${address.port}`,
+      { hint: `"zenith psql ${name}" connects to it` },
     );
   }
   assertNotRunning(compute);
@@ -452,7 +485,7 @@ export async function stopCompute(
   const waitsFor = (): string | undefined =>
     readConditions(compute.paths).find(({ text }) => text.startsWith(STOPPING))?.text;
   return await stopProcess({
-    what: `the Postgres of branch ${compute.branch}`,
+    what: `the Postgres of branch ${compute.name}`,
     pidFile: compute.paths.pidFile,
     mode,
     timeoutMs: STOP_TIMEOUT_MS,
@@ -462,7 +495,7 @@ export async function stopCompute(
       if (words !== undefined) onWait(words);
     },
     hint:
-      `it stops when that is over; "zenith pg stop ${compute.branch} -m immediate" gives up what was committed with ` +
+      `it stops when that is over; "zenith pg stop ${compute.name} -m immediate" gives up what was committed with ` +
       "synchronous_commit = off and is not durable",
   });
 }

@@ -38,7 +38,9 @@ export async function deleteBranch(
   const names = timelines.map((timeline) => ({ tenant, timeline }));
   const removing = deleteFromSafekeepers(environment, names);
   try {
-    for (const { branch } of computes) destroyCompute(findComputePlace(environment, tenant, branch));
+    for (const { branch, moment } of computes) {
+      destroyCompute(findComputePlace(environment, tenant, branch, moment));
+    }
   } finally {
     await removing;
   }

@@ -3,6 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import { OneAtATime } from "../common/one_at_a_time.ts";
 import type { BranchName, TenantId, TimelineId } from "../common/id.ts";
+import type { Lsn } from "../common/lsn.ts";
 import type { ClusterOptions } from "../pg_install/initdb.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
@@ -194,6 +195,11 @@ export class PageServerClient implements AsyncDisposable {
 
   timelineSetSettings(tenant: TenantId, timeline: TimelineId, settings: string): Promise<void> {
     return this.#call(PAGE_SERVER.timelineSetSettings, { tenant, timeline, settings });
+  }
+
+  /** @returns the record boundary that `lsn` means, which stays readable for so long */
+  leaseLsn(tenant: TenantId, timeline: TimelineId, lsn: Lsn, durationMs: number): Promise<{ lsn: Lsn }> {
+    return this.#call(PAGE_SERVER.leaseLsn, { tenant, timeline, lsn, duration: durationMs });
   }
 
   async close(): Promise<void> {

@@ -54,7 +54,9 @@ export async function restoreBranch(
     });
   }
   await untilPointArrived(client, tenant, point);
-  const compute = listComputes(environment, tenant).find(({ branch }) => branch === name);
+  const computes = listComputes(environment, tenant).filter(({ branch }) => branch === name);
+  assertNotLookedAt(computes);
+  const compute = computes.find(({ moment }) => moment === null);
   const ran = compute !== undefined && isUp(compute);
   if (ran) {
     onProgress(`stopping the Postgres of branch ${name}`);
@@ -83,4 +85,15 @@ export async function restoreBranch(
   const problems = timelines.length === 0 ? [] : await deleteFromSafekeepers(environment, timelines);
   if (compute !== undefined) await startAgain(pointComputeTo(compute, branch.timeline_id), null);
   return { branch, compute: ran ? compute : undefined, problems };
+}
+
+/** What a moment of the branch means is another afterwards. @throws {ZenithError} `conflict` */
+function assertNotLookedAt(computes: readonly ComputeInfo[]): void {
+  const names = computes.filter((compute) => compute.moment !== null && isUp(compute)).map(({ name }) =>
+    name
+  );
+  if (names.length === 0) return;
+  throw new ZenithError("conflict", `a Postgres looks at ${names.join(", ")}`, {
+    hint: `stop it with "zenith pg stop ${names[0]}"`,
+  });
 }

@@ -15,10 +15,11 @@ import { lastErrorInLog } from "./log_file.ts";
 
 /**
  * The computes that should run and don't, except those whose branch another compute has taken over.
+ * One that looks at a moment is not brought back: who wants to look again starts it again.
  */
 export function computesToBringBack(environment: Environment): ComputePlace[] {
   return allComputePlaces(environment).filter((found) =>
-    !isUp(found) && readLastStart(found.paths).wanted &&
+    found.moment === null && !isUp(found) && readLastStart(found.paths).wanted &&
     !(found.status === "crashed" && lastErrorInLog(found.paths.log)?.includes(TAKEN_OVER))
   );
 }

@@ -219,6 +219,14 @@ export class ZenithEnv implements AsyncDisposable {
     }
   }
 
+  /** Of computes that the tests have not made by this. */
+  #moments(): ComputePaths[] {
+    if (!existsSync(this.repoDir)) return [];
+    return allComputePlaces(this.environment).filter(({ moment }) => moment !== null).map(({ paths }) =>
+      paths
+    );
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.killEverything();
     living.delete(this);
@@ -231,6 +239,7 @@ export class ZenithEnv implements AsyncDisposable {
       return pidFiles.every((pidFile) => checkPidFile(pidFile).state !== "running");
     });
     for (const compute of this.#computes.values()) removeLazyStorage(compute.paths);
+    for (const moment of this.#moments()) removeLazyStorage(moment);
     if (process.env["ZENITH_TEST_KEEP"] !== "1") {
       rmSync(this.dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
     }

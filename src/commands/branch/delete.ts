@@ -37,7 +37,7 @@ export const branchDeleteCommand: Command = {
     const computes = listComputes(environment, tenant).filter((compute) =>
       going.has(compute.identity.timeline)
     );
-    const running = computes.filter(isUp).map(({ branch }) => branch);
+    const running = computes.filter(isUp).map(({ name }) => name);
     if (running.length > 0 && options["stop"] !== true) {
       throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")}`, {
         hint: `stop it with "zenith pg stop ${running[0]}", or let --stop end it at once`,

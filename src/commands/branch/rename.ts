@@ -21,9 +21,10 @@ export const branchRenameCommand: Command = {
     const from = parseBranchName(requiredArg(args, 0));
     const to = parseBranchName(requiredArg(args, 1));
     // Its directory has the branch's name, and its configuration names that directory.
-    if (listComputes(environment, tenant).some((compute) => compute.branch === from)) {
-      throw new ZenithError("conflict", `branch ${from} has a Postgres, which goes by its name`, {
-        hint: `remove it with "zenith pg stop ${from} --destroy"; the data stay with the branch`,
+    const found = listComputes(environment, tenant).find((compute) => compute.branch === from);
+    if (found !== undefined) {
+      throw new ZenithError("conflict", `branch ${found.name} has a Postgres, which goes by its name`, {
+        hint: `remove it with "zenith pg stop ${found.name} --destroy"; the data stay with the branch`,
       });
     }
     await using client = new PageServerClient(pageServerAddress(environment));

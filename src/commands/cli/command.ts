@@ -16,7 +16,8 @@ export interface CommandOption {
 }
 
 /** The possible values of an argument or an option: names from the environment, or these words. */
-export type Completion = "branch" | "tenant" | readonly string[];
+/** `compute`: a branch, or a moment of one that is looked at. */
+export type Completion = "branch" | "compute" | "tenant" | readonly string[];
 
 /**
  * Values of options by camel-cased name: text for those that take a value, true for flags that are

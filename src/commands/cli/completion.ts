@@ -4,6 +4,7 @@
  */
 import { readdirSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
+import { computeOfFileName, formatComputeName } from "../../common/compute_name.ts";
 import { isId, parseTenantId } from "../../common/id.ts";
 import type { EnvironmentPaths } from "../../common/paths.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
@@ -26,6 +27,8 @@ const SCRIPTS: Readonly<Record<string, string>> = {
   local IFS=$'\\n'
   COMPREPLY=($("\${COMP_WORDS[0]}" complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
 }
+# A moment is one word: main@0/16B5A50
+COMP_WORDBREAKS=\${COMP_WORDBREAKS//@}
 complete -o default -F _zenith zenith`,
   zsh: `#compdef zenith
 _zenith() {
@@ -89,6 +92,8 @@ export function completeCommandOf(groups: () => readonly CommandGroup[]): Comman
 /** What an environment has names for. */
 export interface Names {
   branches(): readonly string[];
+  /** Those that a Postgres looks at, `main@0/16B5A50`. */
+  moments(): readonly string[];
   tenants(): readonly string[];
 }
 
@@ -106,6 +111,12 @@ function environmentNames(): Names {
       const tenant = chooseTenant(loadEnvironment(), undefined);
       return readdirSync(paths.pageserver.branches(tenant)).filter((name) => !name.startsWith("."));
     }),
+    moments: quietly((paths) =>
+      readdirSync(paths.computes(chooseTenant(loadEnvironment(), undefined)))
+        .map(computeOfFileName)
+        .filter((name) => name !== null && name.moment !== null)
+        .map((name) => formatComputeName(name!))
+    ),
     tenants: quietly((paths) =>
       readdirSync(paths.pageserver.tenants).filter(isId).map((tenant) => parseTenantId(tenant))
     ),
@@ -158,6 +169,7 @@ function candidates(
 function values(of: Completion | undefined, names: Names): string[] {
   if (of === undefined) return [];
   if (of === "branch") return [...names.branches()];
+  if (of === "compute") return [...names.branches(), ...names.moments()];
   if (of === "tenant") return [...names.tenants()];
   return [...of];
 }

@@ -1,6 +1,6 @@
 /** `zenith logs`: shows the logs of an environment. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
-import { parseBranchName } from "../../common/id.ts";
+import { formatComputeName } from "../../common/compute_name.ts";
 import type { ComputePaths } from "../../common/paths.ts";
 import { sleep } from "../../common/sleep.ts";
 import { allComputePlaces } from "../../control/computes.ts";
@@ -11,6 +11,7 @@ import {
   loadEnvironment,
 } from "../../control/environment.ts";
 import { type FilePosition, lastLines, parseLogLine, readSince } from "../../control/log_file.ts";
+import { parseComputeName } from "../../control/moments.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
 import { type Command, optionText, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
@@ -27,7 +28,7 @@ export const logsCommand: Command = {
     { flags: "--raw", description: "Lines as they are in the files: JSON, but for Postgres's own" },
     TENANT_OPTION,
   ],
-  completions: ["branch"],
+  completions: ["compute"],
   examples: [
     ["logs", "The ends of all logs of this environment"],
     ["logs pageserver -f", "Watch the page server"],
@@ -78,20 +79,27 @@ function findLogs(
     return [
       ...pageServerLogs(environment),
       ...safekeeperLogs(environment, undefined),
-      ...computes.flatMap(({ branch, paths }) => computeLogs(branch, paths)),
+      ...computes.flatMap(({ name, paths }) => computeLogs(name, paths)),
     ];
   }
   const tenant = chooseTenant(environment, tenantOption);
+  const wanted = nameOf(server);
   // A branch may be called as a server is.
   const ofBranch = allComputePlaces(environment)
-    .filter((compute) => compute.tenant === tenant && compute.branch === server)
-    .flatMap(({ branch, paths }) => computeLogs(branch, paths));
+    .filter((compute) => compute.tenant === tenant && compute.name === wanted)
+    .flatMap(({ name, paths }) => computeLogs(name, paths));
   if (server === "pageserver") return [...requireLocal(environment), ...ofBranch];
   if (server === "safekeeper") return [...safekeeperLogs(environment, number), ...ofBranch];
   if (ofBranch.length > 0) return ofBranch;
-  throw new ZenithError("not_found", `branch ${parseBranchName(server)} has no Postgres, and so no log`, {
+  throw new ZenithError("not_found", `branch ${wanted} has no Postgres, and so no log`, {
     hint: 'logs are of pageserver, safekeeper [n] or a branch: "zenith status" shows them',
   });
+}
+
+/** As it is listed: a moment by its LSN. */
+function nameOf(text: string): string {
+  const { branch, moment } = parseComputeName(text);
+  return moment?.kind === "lsn" ? formatComputeName({ branch, moment: moment.lsn }) : text;
 }
 
 function pageServerLogs(environment: Environment): Log[] {
@@ -119,10 +127,10 @@ function safekeeperLogs(environment: Environment, number: string | undefined): L
   return wanted.map(({ id, paths }) => ({ title: `safekeeper ${id}`, path: paths.log }));
 }
 
-function computeLogs(branch: string, paths: ComputePaths): Log[] {
+function computeLogs(name: string, paths: ComputePaths): Log[] {
   return [
-    { title: `supervisor of branch ${branch}`, path: paths.log },
-    { title: `Postgres of branch ${branch}`, path: paths.postgresLog },
+    { title: `supervisor of branch ${name}`, path: paths.log },
+    { title: `Postgres of branch ${name}`, path: paths.postgresLog },
   ];
 }
 

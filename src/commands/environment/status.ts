@@ -61,15 +61,17 @@ function branches(survey: Survey, all: boolean): string[] {
   const { computes } = survey;
   const known = new Map<string, BranchSurvey>();
   for (const branch of survey.branches) known.set(`${branch.tenant_id}/${branch.branch}`, branch);
-  const withCompute = new Set(computes.map(({ tenant_id, branch }) => `${tenant_id}/${branch}`));
+  const withCompute = new Set(computes.map(({ tenant_id, name }) => `${tenant_id}/${name}`));
   const quiet = [...known].filter(([key, branch]) => !withCompute.has(key) && !isBehind(branch));
   const hidden = all || quiet.length <= MOST_QUIET ? new Set() : new Set(quiet.map(([key]) => key));
   const shown = [...new Set([...known.keys(), ...withCompute])].filter((key) => !hidden.has(key)).sort();
   const severalTenants = new Set(shown.map((key) => key.split("/")[0])).size > 1;
   const rows = shown.map((key) => {
-    const [tenant, name] = key.split("/") as [string, string];
+    const tenant = key.slice(0, key.indexOf("/"));
+    const name = key.slice(tenant.length + 1);
     const branch = known.get(key);
-    const compute = computes.find((compute) => compute.tenant_id === tenant && compute.branch === name);
+    const compute = computes.find((compute) => compute.tenant_id === tenant && compute.name === name);
+    const looksBack = compute !== undefined && compute.name !== compute.branch;
     const past = compute?.read_only_lsn ?? null;
     return [
       ...(severalTenants ? [tenant] : []),
@@ -77,10 +79,10 @@ function branches(survey: Survey, all: boolean): string[] {
       compute === undefined ? "-" : compute.status + (past === null ? "" : `, read-only at ${past}`),
       compute?.address ?? "-",
       compute?.pid === null || compute === undefined ? "-" : String(compute.pid),
-      branch?.latest_valid_lsn ?? "?",
-      lag(branch),
-      formatBytes(branch?.logical_size_bytes),
-      formatBytes(branch?.physical_size_bytes),
+      looksBack ? past ?? "?" : branch?.latest_valid_lsn ?? "?",
+      looksBack ? "-" : lag(branch),
+      looksBack ? "-" : formatBytes(branch?.logical_size_bytes),
+      looksBack ? "-" : formatBytes(branch?.physical_size_bytes),
       compute === undefined ? "-" : within(survey, compute.data),
     ];
   });

@@ -4,6 +4,7 @@ import { type Environment, hasLocalPageServer, loadEnvironment } from "../../con
 import { noteWanted } from "../../control/last_start.ts";
 import { stopPageServer } from "../../control/page_server_process.ts";
 import { listSafekeepers, type SafekeeperInfo, stopSafekeeper } from "../../control/safekeepers.ts";
+import { removeMoment } from "../../control/moments.ts";
 import { parseStopMode, type StopMode } from "../../control/stop_process.ts";
 import { type Command, type CommandOption, optionText } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
@@ -41,16 +42,17 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
     }
   };
   for (const compute of allComputePlaces(environment)) {
-    if (!isUp(compute)) continue;
+    if (compute.moment === null && !isUp(compute)) continue;
     await attempt(async () => {
-      noteWanted(compute.paths);
-      using progress = new Progress(`stopping the Postgres of branch ${compute.branch}`);
+      if (compute.moment === null) noteWanted(compute.paths);
+      using progress = new Progress(`stopping the Postgres of branch ${compute.name}`);
       await stopCompute(
         compute,
         mode,
-        (words) => progress.update(`Postgres of branch ${compute.branch} ${words}`),
+        (words) => progress.update(`Postgres of branch ${compute.name} ${words}`),
       );
-      print(`Postgres of branch ${compute.branch} stopped`);
+      if (compute.moment !== null) await removeMoment(compute);
+      print(`Postgres of branch ${compute.name} stopped`);
     });
   }
   for (const safekeeper of listSafekeepers(environment)) {

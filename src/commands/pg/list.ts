@@ -26,7 +26,7 @@ import { type Column, formatBytes, printList } from "../cli/output.ts";
 
 export const pgListCommand: Command = {
   usage: "pg list",
-  description: "List the Postgres of a tenant's branches",
+  description: "List the Postgres of a tenant's branches, and of moments of their past",
   options: [TENANT_OPTION, JSON_OPTION],
   examples: [
     ["pg list", "One line per Postgres"],
@@ -79,7 +79,7 @@ async function listCompute(
 }
 
 const COLUMNS: readonly Column<ListedCompute>[] = [
-  { title: "BRANCH", cell: ({ found }) => found.branch },
+  { title: "BRANCH", cell: ({ found }) => found.name },
   { title: "ADDRESS", cell: ({ compute }) => compute === null ? "?" : formatHostPort(compute.address) },
   { title: "LSN", cell: ({ lsn }) => lsn === null ? "?" : formatLsn(lsn) },
   {
@@ -104,6 +104,7 @@ function computeJson({ found, compute, lsn, lagBytes, notes }: ListedCompute): R
   return {
     tenant_id: found.tenant,
     branch: found.branch,
+    name: found.name,
     timeline_id: compute?.identity.timeline ?? null,
     status: found.status,
     address: compute === null ? null : formatHostPort(compute.address),

@@ -1,10 +1,10 @@
 /** `zenith psql`: runs psql on a branch's Postgres. */
 import { ZenithError } from "../../common/errors.ts";
-import { parseBranchName } from "../../common/id.ts";
 import { findProgram } from "../../process/find_program.ts";
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
-import { type ComputeInfo, findCompute } from "../../control/computes.ts";
+import type { ComputeInfo } from "../../control/computes.ts";
 import { chooseTenant, type Environment, loadEnvironment } from "../../control/environment.ts";
+import { findNamedCompute } from "../../control/moments.ts";
 import { findPsql } from "../../pg_install/find_postgres.ts";
 import { clientEnvironment, runProgram } from "../cli/program.ts";
 import { type Command, optionText, TENANT_OPTION } from "../cli/command.ts";
@@ -14,19 +14,20 @@ export const psqlCommand: Command = {
   description: "Connect to the Postgres of a branch, main when none is named",
   options: [TENANT_OPTION],
   rest: "<psql's arguments>",
-  completions: ["branch"],
+  completions: ["compute"],
   examples: [
     ["psql", "A session on the branch main"],
     ['psql before -- -c "select count(*) from t"', "One statement on the branch before"],
+    ["psql main@0/223C288", "A moment that `pg start` has made"],
     ["psql main -- -d shop -U alice", "Another database, as another user"],
   ],
   async run([name], options, rest) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const compute = findCompute(environment, tenant, parseBranchName(name ?? "main"));
+    const compute = await findNamedCompute(environment, tenant, name ?? "main");
     if (compute.status !== "running") {
-      throw new ZenithError("unavailable", `the Postgres of branch ${compute.branch} is ${compute.status}`, {
-        hint: `start it with "zenith pg start ${compute.branch}"`,
+      throw new ZenithError("unavailable", `the Postgres of branch ${compute.name} is ${compute.status}`, {
+        hint: `start it with "zenith pg start ${compute.name}"`,
       });
     }
     return await psql(environment, compute, rest);

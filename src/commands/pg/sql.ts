@@ -1,8 +1,7 @@
 /** `zenith sql`: statements on a branch from a host that has no psql. */
 import { readFileSync } from "node:fs";
 import { ioError, ZenithError } from "../../common/errors.ts";
-import { parseBranchName } from "../../common/id.ts";
-import { findCompute } from "../../control/computes.ts";
+import { findNamedCompute } from "../../control/moments.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
 import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
 import { SESSION_OPTIONS, sessionOf } from "./uri.ts";
@@ -25,7 +24,7 @@ export const sqlCommand: Command = {
     },
     { flags: "--csv", description: "Print the rows as CSV, with a line of column names" },
   ],
-  completions: ["branch"],
+  completions: ["compute"],
   examples: [
     ['sql main -c "select count(*) from t"', "One statement, as a table"],
     ["sql dev -f schema.sql", "A file"],
@@ -35,10 +34,10 @@ export const sqlCommand: Command = {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const text = statements(optionText(options, "command"), optionText(options, "file"));
-    const compute = findCompute(environment, tenant, parseBranchName(name ?? "main"));
+    const compute = await findNamedCompute(environment, tenant, name ?? "main");
     if (compute.status !== "running") {
-      throw new ZenithError("unavailable", `the Postgres of branch ${compute.branch} is ${compute.status}`, {
-        hint: `start it with "zenith pg start ${compute.branch}"`,
+      throw new ZenithError("unavailable", `the Postgres of branch ${compute.name} is ${compute.status}`, {
+        hint: `start it with "zenith pg start ${compute.name}"`,
       });
     }
     const { runSql } = await import("./run_sql.ts");

@@ -1,64 +1,129 @@
 /** `zenith pg start`: starts the Postgres of a branch. */
 import { resolve } from "node:path";
 import { ZenithError } from "../../common/errors.ts";
-import { parseBranchName } from "../../common/id.ts";
+import { type BranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import { parseStorageChoice } from "../../compute/storage.ts";
-import { untilBranchEndArrived } from "../../control/branch_end.ts";
-import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../control/computes.ts";
-import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import {
+  type ComputeInfo,
+  findCompute,
+  findOrCreateCompute,
+  isUp,
+  startCompute,
+} from "../../control/computes.ts";
+import {
+  chooseTenant,
+  type Environment,
+  loadEnvironment,
+  pageServerAddress,
+} from "../../control/environment.ts";
+import { findOrCreateMoment, type NamedCompute, parseComputeName, untilPast } from "../../control/moments.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import {
+  type Command,
+  JSON_OPTION,
+  optionPort,
+  optionText,
+  requiredArg,
+  TENANT_OPTION,
+} from "../cli/command.ts";
 import { FIRST_START_OPTIONS, PREWARM_OPTION, READ_ONLY_OPTION, STORAGE_OPTION } from "../role/compute.ts";
 import { printJson, Progress } from "../cli/output.ts";
 import { printStarted, startedJson } from "./started.ts";
 
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
-  description: "Start the Postgres of a branch, at its end or read-only in its past",
+  description: "Start the Postgres of a branch, or one beside it that looks at its past",
   options: [
     TENANT_OPTION,
     READ_ONLY_OPTION,
+    { flags: "--port <port>", description: "Its port, if it is made now; the first free one when left out" },
     STORAGE_OPTION,
     PREWARM_OPTION,
     ...FIRST_START_OPTIONS,
     JSON_OPTION,
   ],
-  completions: ["branch"],
+  completions: ["compute"],
   examples: [
     ["pg start main", "Goes on where the branch ends"],
-    ["pg start main --lsn 0/223C288", "Only to look at how it was"],
+    ["pg start main@-5m", "Beside it, read-only: main as it was five minutes ago"],
+    ["pg start main --lsn 0/223C288", "Only to look at how it was; beside main's own when that runs"],
     ["pg start main --prewarm", "What it used before it was stopped comes in the background"],
     ["pg start dev --first-start-sql mask.sql", "Nobody sees the branch before that has run"],
   ],
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const name = parseBranchName(requiredArg(args, 0));
     const lsn = optionText(options, "lsn");
     const readOnlyAt = lsn === undefined ? undefined : parseLsn(lsn);
+    const { branch: name, moment } = chooseCompute(environment, tenant, requiredArg(args, 0), readOnlyAt);
+    const port = optionPort(options, "port");
     const storage = optionText(options, "storage");
     const sqlFile = optionText(options, "firstStartSql");
     await using client = new PageServerClient(pageServerAddress(environment));
-    const compute = await findOrCreateCompute(environment, tenant, name, () => client.branch(tenant, name));
-    const runs = isRunningAt(compute, readOnlyAt);
+    const compute = moment === undefined
+      ? await findOrCreateCompute(environment, tenant, name, () => client.branch(tenant, name), { port })
+      : await findOrCreateMoment(environment, client, tenant, name, moment, port);
+    assertPort(compute, port);
+    const past = compute.moment ?? readOnlyAt;
+    const runs = isRunningAt(compute, past);
     if (!runs) {
       using progress = new Progress("starting Postgres");
-      if (readOnlyAt !== undefined) await assertPast(client, compute, readOnlyAt);
+      if (past !== undefined && compute.moment === null) await untilPast(client, compute, past);
       await startCompute(environment, compute, {
         ...(storage === undefined ? {} : { storage: parseStorageChoice(storage) }),
         ...(options["prewarm"] === true ? { prewarm: true } : {}),
-        ...(readOnlyAt === undefined ? {} : { readOnlyAt }),
+        ...(past === undefined ? {} : { readOnlyAt: past }),
         ...(options["keepSubscriptions"] === true ? { keepSubscriptions: true } : {}),
         ...(options["keepCron"] === true ? { keepCron: true } : {}),
         ...(sqlFile === undefined ? {} : { firstStartSql: resolve(sqlFile) }),
         onProgress: (text) => progress.update(text),
       });
     }
-    if (options["json"] === true) return printJson(startedJson(compute, readOnlyAt));
-    printStarted(compute, runs ? "runs already" : "started", readOnlyAt);
+    if (options["json"] === true) return printJson(startedJson(compute, past));
+    printStarted(compute, runs ? "runs already" : "started", past);
   },
 };
+
+/**
+ * Which Postgres is meant: one beside the branch's own if a moment is named, also by `--lsn` when
+ * the branch's own runs on something else.
+ *
+ * @throws {ZenithError} `invalid_argument`
+ */
+function chooseCompute(
+  environment: Environment,
+  tenant: TenantId,
+  text: string,
+  readOnlyAt: Lsn | undefined,
+): NamedCompute {
+  const named = parseComputeName(text);
+  if (readOnlyAt === undefined) return named;
+  if (named.moment !== undefined) {
+    throw new ZenithError("invalid_argument", `"${text}" names a moment already: leave out --lsn`);
+  }
+  return runsAtOther(environment, tenant, named.branch, readOnlyAt)
+    ? { ...named, moment: { kind: "lsn", lsn: readOnlyAt } }
+    : named;
+}
+
+function runsAtOther(environment: Environment, tenant: TenantId, branch: BranchName, lsn: Lsn): boolean {
+  try {
+    const own = findCompute(environment, tenant, branch);
+    return isUp(own) && own.readOnlyAt !== lsn;
+  } catch (error) {
+    if (error instanceof ZenithError && error.kind === "not_found") return false;
+    throw error;
+  }
+}
+
+/** @throws {ZenithError} `conflict` when it was made with another port */
+function assertPort({ name, address, paths }: ComputeInfo, port: number | undefined): void {
+  if (port === undefined || port === address.port) return;
+  throw new ZenithError("conflict", `the Postgres of branch ${name} has port ${address.port}`, {
+    hint: `leave out --port, or change port in ${paths.config} while it is stopped`,
+  });
+}
 
 /**
  * Whether it does already what is asked of it. @throws {ZenithError} `conflict` when it does
@@ -68,29 +133,7 @@ function isRunningAt(compute: ComputeInfo, readOnlyAt: Lsn | undefined): boolean
   if (compute.status !== "running") return false;
   if (compute.readOnlyAt === (readOnlyAt ?? null)) return true;
   const now = compute.readOnlyAt === null ? "at its end" : `read-only at ${formatLsn(compute.readOnlyAt)}`;
-  throw new ZenithError("conflict", `the Postgres of branch ${compute.branch} is running ${now}`, {
-    hint: `stop it first: "zenith pg stop ${compute.branch}"`,
+  throw new ZenithError("conflict", `the Postgres of branch ${compute.name} is running ${now}`, {
+    hint: `stop it first: "zenith pg stop ${compute.name}"`,
   });
-}
-
-/** The page server would wait for a future LSN, but nobody would write it. */
-async function assertPast(client: PageServerClient, compute: ComputeInfo, lsn: Lsn): Promise<void> {
-  const find = async () =>
-    (await client.branchList(compute.tenant)).find(({ timeline_id }) =>
-      timeline_id === compute.identity.timeline
-    );
-  let branch = await find();
-  if (branch !== undefined && lsn > branch.next_lsn) {
-    // What the safekeepers have is the past too.
-    await untilBranchEndArrived(client, compute.tenant, branch);
-    branch = await find();
-  }
-  if (branch !== undefined && lsn > branch.next_lsn) {
-    throw new ZenithError(
-      "out_of_range",
-      `LSN ${formatLsn(lsn)} is in the future: branch ${branch.name} ends at ${
-        formatLsn(branch.latest_valid_lsn)
-      }`,
-    );
-  }
 }

@@ -29,9 +29,9 @@ export async function ensureStarted(
   return { compute, how: "started" };
 }
 
-export function printStarted({ branch, address }: ComputeInfo, how: StartedHow, readOnlyAt?: Lsn): void {
+export function printStarted({ name, address }: ComputeInfo, how: StartedHow, readOnlyAt?: Lsn): void {
   const at = readOnlyAt === undefined ? "" : `, read-only at ${formatLsn(readOnlyAt)}`;
-  print(`Postgres of branch ${branch} ${how}${at}`);
+  print(`Postgres of branch ${name} ${how}${at}`);
   print(`connect with: ${connectHint(address)}`);
 }
 
@@ -40,6 +40,7 @@ export function startedJson(compute: ComputeInfo, readOnlyAt?: Lsn): Readonly<Re
   return {
     tenant_id: compute.tenant,
     branch: compute.branch,
+    name: compute.name,
     timeline_id: compute.identity.timeline,
     address: formatHostPort(compute.address),
     uri: connectionUri(compute.address),

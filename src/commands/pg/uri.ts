@@ -1,7 +1,6 @@
 /** `zenith uri`: how clients reach a branch's Postgres. */
-import { parseBranchName } from "../../common/id.ts";
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
-import { findCompute } from "../../control/computes.ts";
+import { findNamedCompute } from "../../control/moments.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
 import {
   type Command,
@@ -36,16 +35,16 @@ export const uriCommand: Command = {
     ...SESSION_OPTIONS,
     { flags: "--env", description: "As lines for a shell: export DATABASE_URL and libpq's variables" },
   ],
-  completions: ["branch"],
+  completions: ["compute"],
   examples: [
     ["uri", 'For main: psql "$(zenith uri)"'],
     ["uri dev --db shop --role alice", "Another database, as another user"],
     ["uri dev --env", 'For programs: eval "$(zenith uri dev --env)"'],
   ],
-  run([name], options) {
+  async run([name], options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const { address } = findCompute(environment, tenant, parseBranchName(name ?? "main"));
+    const { address } = await findNamedCompute(environment, tenant, name ?? "main");
     const session = sessionOf(options);
     const uri = connectionUri(address, session);
     if (options["env"] !== true) print(uri);
@@ -53,7 +52,6 @@ export const uriCommand: Command = {
       const variables = { DATABASE_URL: uri, ...connectionEnvironment(address, session) };
       for (const [name, value] of Object.entries(variables)) print(`export ${name}=${quoteForShell(value)}`);
     }
-    return Promise.resolve();
   },
 };
 

@@ -27,12 +27,12 @@ export const safekeeperReleaseCommand: Command = {
     await using client = new PageServerClient(pageServerAddress(environment));
     const branch = await client.branch(tenant, name);
     const timeline = branch.timeline_id;
-    const runs = listComputes(environment, tenant).some(({ identity, status }) =>
+    const running = listComputes(environment, tenant).find(({ identity, status }) =>
       identity.timeline === timeline && status === "running"
     );
-    if (runs) {
-      throw new ZenithError("conflict", `a Postgres runs on ${name}`, {
-        hint: `stop it with "zenith pg stop ${name}"`,
+    if (running !== undefined) {
+      throw new ZenithError("conflict", `a Postgres runs on ${running.name}`, {
+        hint: `stop it with "zenith pg stop ${running.name}"`,
       });
     }
     await untilBranchEndArrived(client, tenant, branch);

@@ -22,8 +22,8 @@ export const safekeeperRepairTermCommand: Command = {
     const branch = parseBranchName(requiredArg(args, 0));
     await using client = new PageServerClient(pageServerAddress(environment));
     const { timeline_id: timeline } = await client.branch(tenant, branch);
-    const runs = listComputes(environment, tenant).some(({ identity, status }) =>
-      identity.timeline === timeline && status === "running"
+    const runs = listComputes(environment, tenant).some(({ identity, moment, status }) =>
+      identity.timeline === timeline && moment === null && status === "running"
     );
     if (runs) {
       throw new ZenithError("conflict", `a Postgres runs on ${branch}`, {

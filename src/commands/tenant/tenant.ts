@@ -94,7 +94,7 @@ export const tenantDeleteCommand: Command = {
     const environment = loadEnvironment();
     const tenant = parseTenantId(requiredArg(args, 0));
     const computes = listComputes(environment, tenant);
-    const running = computes.filter(isUp).map(({ branch }) => branch);
+    const running = computes.filter(isUp).map(({ name }) => name);
     if (running.length > 0) {
       throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")} of tenant ${tenant}`, {
         hint: `stop it with "zenith pg stop ${running[0]} --tenantid ${tenant}"`,

@@ -221,8 +221,8 @@ async function checkPorts(environment: Environment | undefined): Promise<Finding
     for (const found of allComputePlaces(environment)) {
       const file = found.paths.config;
       try {
-        const { address, branch, status } = describeCompute(found);
-        const what = `the Postgres of branch ${branch}`;
+        const { address, name, status } = describeCompute(found);
+        const what = `the Postgres of branch ${name}`;
         wanted.push({ what, address, ours: status === "running", setting: `port in ${file}` });
       } catch (error) {
         return [failure("configuration", error, `mend ${file}`)];

@@ -11,6 +11,8 @@ import { howItEnded, type Problem, problemOf } from "./problem.ts";
 export interface ComputeSurvey {
   readonly tenant_id: string;
   readonly branch: string;
+  /** The branch's, or with the moment that it looks at. */
+  readonly name: string;
   readonly status: ComputeStatus;
   /** null when its configuration can't be read. */
   readonly address: string | null;
@@ -30,11 +32,12 @@ export function surveyCompute(
   found: ComputePlace,
   problems: Problem[],
 ): ComputeSurvey {
-  const { tenant, branch, status, pid, paths } = found;
+  const { tenant, branch, name, status, pid, paths } = found;
   const { failure } = readLastStart(paths);
   const base = {
     tenant_id: tenant,
     branch,
+    name,
     status,
     pid,
     last_start_error: failure === null || status === "running" ? null : failure.message,
@@ -45,29 +48,28 @@ export function surveyCompute(
   const ofTenant = tenant === environment.config.default_tenant_id ? "" : ` --tenantid ${tenant}`;
   if (failure !== null && !isUp(found)) {
     problems.push({
-      what: `the Postgres of branch ${branch}: last start failed: ${failure.message}`,
+      what: `the Postgres of branch ${name}: last start failed: ${failure.message}`,
       hint: failure.hint ??
-        `"zenith pg start ${branch}${ofTenant}" tries again, "zenith pg stop ${branch}${ofTenant}" gives it up; ` +
-          `"zenith logs ${branch}${ofTenant}" shows its logs`,
+        `"zenith pg start ${name}${ofTenant}" tries again, "zenith pg stop ${name}${ofTenant}" gives it up; ` +
+          `"zenith logs ${name}${ofTenant}" shows its logs`,
       down: true,
     });
   } else if (status === "elsewhere") {
     problems.push({
-      what: `the Postgres of branch ${branch} ${RUNS_ELSEWHERE}`,
+      what: `the Postgres of branch ${name} ${RUNS_ELSEWHERE}`,
       hint: STOP_IT_THERE,
       down: false,
     });
   } else if (status === "crashed") {
     problems.push({
-      what: `the Postgres of branch ${branch} ${howItEnded(paths.log)}`,
-      hint:
-        `"zenith pg start ${branch}${ofTenant}" starts it; "zenith logs ${branch}${ofTenant}" shows its logs`,
+      what: `the Postgres of branch ${name} ${howItEnded(paths.log)}`,
+      hint: `"zenith pg start ${name}${ofTenant}" starts it; "zenith logs ${name}${ofTenant}" shows its logs`,
       down: true,
     });
   }
   if (status === "running") {
     for (const { text, remedy } of readConditions(paths)) {
-      if (remedy !== null) problems.push({ what: `the Postgres of branch ${branch}: ${text}`, ...remedy });
+      if (remedy !== null) problems.push({ what: `the Postgres of branch ${name}: ${text}`, ...remedy });
     }
   }
   try {
@@ -78,8 +80,9 @@ export function surveyCompute(
       read_only_lsn: readOnlyAt === null ? null : formatLsn(readOnlyAt),
     };
   } catch (error) {
-    const remake =
-      `"zenith pg stop ${branch}${ofTenant} --destroy" and "zenith pg create ${branch}${ofTenant}"`;
+    const remake = `"zenith pg stop ${name}${ofTenant} --destroy" and "zenith pg ${
+      found.moment === null ? "create" : "start"
+    } ${name}${ofTenant}"`;
     problems.push(problemOf(error, `mend that file, or ${remake}`, status !== "running"));
     return { ...base, address: null, read_only_lsn: null };
   }

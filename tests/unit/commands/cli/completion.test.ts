@@ -5,7 +5,11 @@ import { COMMANDS } from "../../../../src/commands/registry.ts";
 
 const commands = COMMANDS.flatMap((group) => group.commands);
 const TENANT = "d70d3869a8c586d3eaf7029fe261620c";
-const names = { branches: () => ["dev", "main"], tenants: () => [TENANT] };
+const names = {
+  branches: () => ["dev", "main"],
+  moments: () => ["main@0/16B5A50"],
+  tenants: () => [TENANT],
+};
 
 /** What a shell is offered; the last word is the one that is being typed. */
 const at = (...words: string[]) => complete(commands, words, names);
@@ -26,9 +30,9 @@ describe("completion", () => {
   });
 
   test("knows the branches that there are", () => {
-    assert.deepEqual(at("pg", "start", ""), ["dev", "main"]);
+    assert.deepEqual(at("pg", "create", ""), ["dev", "main"]);
     assert.deepEqual(at("branch", "delete", "d"), ["dev"]);
-    assert.deepEqual(at("psql", "m"), ["main"]);
+    assert.deepEqual(at("psql", "m"), ["main", "main@0/16B5A50"]);
     assert.deepEqual(at("branch", "new", "m"), ["main"]);
     assert.deepEqual(at("pg", "start", "main", ""), []);
   });
@@ -36,7 +40,7 @@ describe("completion", () => {
   test("knows options and what their values are one of", () => {
     assert.deepEqual(at("pg", "stop", "main", "--m"), ["--mode"]);
     assert.deepEqual(at("pg", "stop", "-m", ""), ["fast", "immediate"]);
-    assert.deepEqual(at("pg", "stop", "-m", "fast", ""), ["dev", "main"]);
+    assert.deepEqual(at("pg", "stop", "-m", "fast", ""), ["dev", "main", "main@0/16B5A50"]);
     assert.deepEqual(at("pg", "start", "main", "--storage", "l"), ["lazy"]);
     assert.deepEqual(at("branch", "--tenantid", ""), [TENANT]);
     assert.deepEqual(at("tenant", "delete", ""), [TENANT]);

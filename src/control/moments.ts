@@ -1,0 +1,206 @@
+/**
+ * Computes that look at a moment of a branch's past, beside the branch's own: which one a command
+ * line means, how one is made, and how it ends.
+ */
+import { existsSync } from "node:fs";
+import { ZenithError } from "../common/errors.ts";
+import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { type Moment, parseBranchPoint } from "../common/moment.ts";
+import { endOrphan } from "../compute/postgres/postgres_process.ts";
+import { untilBranchEndArrived, untilMomentArrived } from "./branch_end.ts";
+import {
+  allComputePlaces,
+  type ComputeInfo,
+  type ComputePlace,
+  describeCompute,
+  destroyCompute,
+  findComputePlace,
+  findOrCreateCompute,
+  isUp,
+} from "./computes.ts";
+import { type Environment, pageServerAddress } from "./environment.ts";
+import { type BranchInfo, PageServerClient } from "./page_server_client.ts";
+
+/** From the answer to where it lies until a compute that starts there has a lease of its own. */
+const LEASE_MS = 60_000;
+
+/** A compute as a command line names it. */
+export interface NamedCompute {
+  readonly branch: BranchName;
+  /** undefined: the branch's own. */
+  readonly moment: Moment | undefined;
+}
+
+/** Reads `main` or `main@-5m`. @throws {ZenithError} `invalid_argument` */
+export function parseComputeName(text: string): NamedCompute {
+  const point = parseBranchPoint(text);
+  return { branch: parseBranchName(point.name), moment: text.includes("@") ? point.moment : undefined };
+}
+
+/** Where on which branch a moment lies. */
+interface Past {
+  /** The named branch, or the one that it had not left yet. */
+  readonly branch: BranchInfo;
+  /** Where a record ends. It stays readable for a minute. */
+  readonly lsn: Lsn;
+}
+
+/**
+ * @throws {ZenithError} `not_found`; `out_of_range` in the future, or when it is not kept any more
+ */
+async function findPast(
+  client: PageServerClient,
+  tenant: TenantId,
+  name: BranchName,
+  moment: Moment,
+): Promise<Past> {
+  const named = await client.branch(tenant, name);
+  const { branch, lsn } = moment.kind === "time"
+    ? await findTime(client, tenant, named, moment.timestamp)
+    : await findLsn(client, tenant, named, moment.kind === "lsn" ? moment.lsn : undefined);
+  const lease = await client.leaseLsn(tenant, branch.timeline_id, lsn, LEASE_MS);
+  return { branch, lsn: lease.lsn };
+}
+
+async function findTime(
+  client: PageServerClient,
+  tenant: TenantId,
+  named: BranchInfo,
+  timestamp: number,
+): Promise<Past> {
+  await untilMomentArrived(client, tenant, named, timestamp);
+  const { lsn, timeline_id } = await client.lsnAt(tenant, named.timeline_id, timestamp);
+  const branch = (await client.branchList(tenant)).find((branch) => branch.timeline_id === timeline_id);
+  if (branch !== undefined) return { branch, lsn };
+  throw new ZenithError("not_found", `no branch has timeline ${timeline_id}, which ${named.name} comes from`);
+}
+
+/** @param wanted undefined: the branch's end */
+async function findLsn(
+  client: PageServerClient,
+  tenant: TenantId,
+  named: BranchInfo,
+  wanted: Lsn | undefined,
+): Promise<Past> {
+  const branch = wanted === undefined || wanted > named.next_lsn
+    ? await untilArrived(client, tenant, named)
+    : named;
+  assertPast(branch, wanted ?? branch.latest_valid_lsn);
+  return { branch, lsn: wanted ?? branch.latest_valid_lsn };
+}
+
+/** What the safekeepers have is the past too. */
+async function untilArrived(
+  client: PageServerClient,
+  tenant: TenantId,
+  branch: BranchInfo,
+): Promise<BranchInfo> {
+  await untilBranchEndArrived(client, tenant, branch);
+  return await client.branch(tenant, parseBranchName(branch.name));
+}
+
+/**
+ * The page server would wait for a future LSN, but nobody would write it.
+ *
+ * @throws {ZenithError} `out_of_range`
+ */
+function assertPast(branch: BranchInfo, lsn: Lsn): void {
+  if (lsn <= branch.next_lsn) return;
+  const end = formatLsn(branch.latest_valid_lsn);
+  throw new ZenithError(
+    "out_of_range",
+    `LSN ${formatLsn(lsn)} is in the future: branch ${branch.name} ends at ${end}`,
+  );
+}
+
+/**
+ * Waits for what is still on its way to the page server.
+ *
+ * @throws {ZenithError} `out_of_range` when `lsn` lies in the future of a branch's own compute
+ */
+export async function untilPast(client: PageServerClient, compute: ComputeInfo, lsn: Lsn): Promise<void> {
+  const { tenant, identity } = compute;
+  const branch = (await client.branchList(tenant)).find(({ timeline_id }) =>
+    timeline_id === identity.timeline
+  );
+  if (branch !== undefined) await findLsn(client, tenant, branch, lsn);
+}
+
+/**
+ * The compute that looks at that moment, made when there is none yet.
+ *
+ * @param port of one that is made; the first free one when undefined
+ * @throws {ZenithError} `not_found`, `out_of_range` as a moment can be; `conflict` when the branch
+ *   was another when that one was started
+ */
+export async function findOrCreateMoment(
+  environment: Environment,
+  client: PageServerClient,
+  tenant: TenantId,
+  named: BranchName,
+  wanted: Moment,
+  port: number | undefined,
+): Promise<ComputeInfo> {
+  const { branch, lsn: moment } = await findPast(client, tenant, named, wanted);
+  const name = parseBranchName(branch.name);
+  const make = () =>
+    findOrCreateCompute(environment, tenant, name, () => Promise.resolve(branch), { moment, port });
+  const compute = await make();
+  if (compute.identity.timeline === branch.timeline_id) return compute;
+  if (isUp(compute)) {
+    throw new ZenithError(
+      "conflict",
+      `the Postgres of branch ${compute.name} looks at what ${name} was before it was restored`,
+      { hint: `stop it first: "zenith pg stop ${compute.name}"` },
+    );
+  }
+  destroyCompute(compute);
+  return await make();
+}
+
+/**
+ * The compute that a command line names. A moment that is no LSN is looked up.
+ *
+ * @throws {ZenithError} `not_found` when there is none; as {@link findOrCreateMoment}
+ */
+export async function findNamedPlace(
+  environment: Environment,
+  tenant: TenantId,
+  text: string,
+): Promise<ComputePlace> {
+  const { branch, moment } = parseComputeName(text);
+  if (moment === undefined) return findComputePlace(environment, tenant, branch);
+  const exists = (name: BranchName, lsn: Lsn): boolean =>
+    existsSync(environment.paths.compute(tenant, name, lsn).dir);
+  if (moment.kind === "lsn" && exists(branch, moment.lsn)) {
+    return findComputePlace(environment, tenant, branch, moment.lsn);
+  }
+  await using client = new PageServerClient(pageServerAddress(environment));
+  const past = await findPast(client, tenant, branch, moment);
+  const name = parseBranchName(past.branch.name);
+  if (exists(name, past.lsn)) return findComputePlace(environment, tenant, name, past.lsn);
+  const others = allComputePlaces(environment)
+    .filter((found) => found.tenant === tenant && found.branch === name && found.moment !== null);
+  const wanted = `${name}@${formatLsn(past.lsn)}`;
+  throw new ZenithError("not_found", `no Postgres looks at ${wanted}`, {
+    hint: `"zenith pg start ${wanted}" starts one` +
+      (others.length === 0 ? "" : `; there are ${others.map((other) => other.name).join(", ")}`),
+  });
+}
+
+/** The same with its configuration. @throws {ZenithError} as {@link describeCompute} too */
+export async function findNamedCompute(
+  environment: Environment,
+  tenant: TenantId,
+  text: string,
+): Promise<ComputeInfo> {
+  return describeCompute(await findNamedPlace(environment, tenant, text));
+}
+
+/** Removes one that looks at a moment and does not run: it has nothing that is worth keeping. */
+export async function removeMoment(compute: ComputePlace): Promise<void> {
+  // Its supervisor may have been killed.
+  if (existsSync(compute.paths.pgdata)) await endOrphan(compute.paths.pgdata);
+  destroyCompute(compute);
+}
