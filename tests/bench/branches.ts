@@ -1,0 +1,149 @@
+/**
+ * The branch cycle from end to end, each branch with its Postgres: make one, use it, throw it away. Single operations, and the
+ * five workflows of BranchBench in their small form, on one warehouse of TPC-C (100 MB). The references get the same statements:
+ * a stock 15 that copies the files of a database, and an 18 that clones them on XFS, where that can be mounted.
+ *
+ * `npm run bench -- branches [operations|workflows|<part of a workflow's name> …]`
+ */
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { percentile, useExecutable } from "./harness.ts";
+import {
+  type BranchingSystem,
+  FileCopySystem,
+  ROOT_BRANCH,
+  XfsVolume,
+  ZenithSystem,
+} from "./lib/branching_systems.ts";
+import { LOAD, runWorkflow, WORKFLOWS } from "./lib/workflows.ts";
+
+const CYCLES = 10;
+const STATEMENTS = 50;
+
+/** Milliseconds by operation. */
+type Timings = Map<string, number[]>;
+
+async function timed(timings: Timings, operation: string, run: () => Promise<unknown>): Promise<void> {
+  const started = performance.now();
+  await run();
+  const known = timings.get(operation) ?? [];
+  timings.set(operation, known);
+  known.push(performance.now() - started);
+}
+
+const SCAN = "SELECT sum(ol_amount), count(*) FROM order_line";
+
+/** One branch after another; each is used and goes again. */
+async function measureOperations(system: BranchingSystem): Promise<Timings> {
+  const timings: Timings = new Map();
+  for (let cycle = 0; cycle < CYCLES; cycle++) {
+    const branch = `cycle_${cycle}`;
+    const child = `child_${cycle}`;
+    await timed(timings, "branch to first row, ms", async () => {
+      await system.create(branch, ROOT_BRANCH);
+      await using session = await system.connect(branch);
+      await session.query("SELECT c_balance FROM customer WHERE (c_w_id, c_d_id, c_id) = (1, 2, 3)");
+    });
+    {
+      await using session = await system.connect(branch);
+      await timed(timings, "first scan of 30 MB, ms", () => session.query(SCAN));
+      await timed(timings, "the same again, ms", () => session.query(SCAN));
+      for (let i = 0; i < STATEMENTS; i++) {
+        await timed(
+          timings,
+          "insert of a row, ms",
+          () => session.query(`INSERT INTO orders VALUES (1, 1, ${500_000 + i}, 1, 1, 1, 1, now())`),
+        );
+        await timed(
+          timings,
+          "update of a row, ms",
+          () =>
+            session.query(
+              `UPDATE customer SET c_balance = 1 WHERE (c_w_id, c_d_id, c_id) = (1, 1, ${i + 1})`,
+            ),
+        );
+      }
+      for (let i = 0; i < STATEMENTS / 5; i++) {
+        await timed(timings, "DDL, ms", () => session.query(`ALTER TABLE customer ADD COLUMN more_${i} int`));
+      }
+    }
+    await timed(
+      timings,
+      "branch of a branch that has just committed, ms",
+      () => system.create(child, branch),
+    );
+    await system.remove(child);
+    await timed(timings, "removal, ms", () => system.remove(branch));
+  }
+  return timings;
+}
+
+/** What cannot be had here is left out, with the reason. */
+async function startSystems(directory: string, resources: AsyncDisposableStack): Promise<BranchingSystem[]> {
+  const systems: BranchingSystem[] = [
+    await ZenithSystem.start(),
+    await FileCopySystem.start("file copy, 15", 15, join(directory, "file_copy")),
+  ];
+  for (const system of systems) resources.use(system);
+  try {
+    const volume = new XfsVolume(directory);
+    resources.defer(() => volume[Symbol.dispose]());
+    const settings = ["file_copy_method = clone"];
+    systems.push(
+      resources.use(await FileCopySystem.start("clone, 18", 18, join(volume.mountPoint, "clone"), settings)),
+    );
+  } catch (error) {
+    console.log(`no clones on XFS here: ${error instanceof Error ? error.message : error}`);
+  }
+  for (const system of systems) {
+    await using session = await system.connect(ROOT_BRANCH);
+    for (const statement of LOAD) await session.query(statement);
+    await session.query("CHECKPOINT");
+  }
+  return systems;
+}
+
+type Row = Record<string, number | string>;
+
+function row(figures: ReadonlyMap<string, number>): Row {
+  const [own, ...others] = [...figures.values()];
+  const cells = [...figures].map(([name, value]) => [name, Number(value.toPrecision(3))]);
+  return {
+    ...Object.fromEntries(cells),
+    "Zenith / best": Number((own! / Math.min(...others)).toPrecision(3)),
+  };
+}
+
+export async function run(args: readonly string[]): Promise<void> {
+  useExecutable();
+  const wants = (part: string, name = part): boolean =>
+    args.length === 0 || args.includes(part) || args.some((arg) => name.includes(arg));
+  const directory = mkdtempSync(join(tmpdir(), "zenith-branches-"));
+  // Postgres runs as another user.
+  chmodSync(directory, 0o755);
+  const table: Record<string, Row> = {};
+  await using resources = new AsyncDisposableStack();
+  resources.defer(() => rmSync(directory, { recursive: true, force: true }));
+  const systems = await startSystems(directory, resources);
+  if (wants("operations")) {
+    const measured = new Map<string, Timings>();
+    for (const system of systems) measured.set(system.name, await measureOperations(system));
+    for (const operation of [...measured.values()][0]!.keys()) {
+      const medians = [...measured].map(([name, timings]): [string, number] => [
+        name,
+        percentile(timings.get(operation)!.sort((a, b) => a - b), 0.5),
+      ]);
+      table[operation] = row(new Map(medians));
+    }
+  }
+  for (const workflow of WORKFLOWS) {
+    if (!wants("workflows", workflow.name)) continue;
+    const seconds = new Map<string, number>();
+    for (const system of systems) seconds.set(system.name, await runWorkflow(system, workflow));
+    table[`${workflow.name}, s`] = row(seconds);
+    console.log(workflow.name, table[`${workflow.name}, s`]);
+  }
+  console.table(table);
+  console.log(JSON.stringify({ bench: "branches", results: table }));
+}
