@@ -1,6 +1,7 @@
 /** The list of all commands. */
 import { branchCommand } from "./branch/branch.ts";
 import { branchDeleteCommand } from "./branch/delete.ts";
+import { branchDiffCommand } from "./branch/diff.ts";
 import { branchListCommand } from "./branch/list.ts";
 import { branchRenameCommand } from "./branch/rename.ts";
 import { branchResetCommand, branchRestoreCommand } from "./branch/restore.ts";
@@ -64,6 +65,7 @@ export const COMMANDS: readonly CommandGroup[] = [
       branchCommand,
       branchListCommand,
       branchGetCommand,
+      branchDiffCommand,
       branchResetCommand,
       branchRestoreCommand,
       branchRenameCommand,

@@ -90,8 +90,10 @@ const CREATE_TIMEOUT_MS = 30_000;
 export interface CreateComputeOptions {
   /** The moment that it is to look at; null for the branch's own. */
   readonly moment?: Lsn | null;
-  /** The first free one from 15432 up when undefined. */
+  /** The first free one from `firstPort` up when undefined. */
   readonly port?: number | undefined;
+  /** 15432 when undefined. */
+  readonly firstPort?: number;
   /** Its listen_addresses; those of the branch's own compute for one that looks at a moment. */
   readonly listen?: string;
   /** What is set differently than the branch has it. */
@@ -110,7 +112,7 @@ export async function createCompute(
   environment: Environment,
   tenant: TenantId,
   branch: BranchInfo,
-  { moment = null, port, listen, changes = [], onNote }: CreateComputeOptions = {},
+  { moment = null, port, firstPort, listen, changes = [], onNote }: CreateComputeOptions = {},
 ): Promise<ComputeInfo> {
   const name = { branch: parseBranchName(branch.name), moment };
   const paths = environment.paths.compute(tenant, name.branch, moment);
@@ -131,7 +133,7 @@ export async function createCompute(
       pageServer: pageServerAddress(environment),
       // Who looks at the past writes nothing.
       walAcceptors: moment === null ? listSafekeepers(environment).map(({ address }) => address) : [],
-      port: port ?? await allocatePort(taken),
+      port: port ?? await allocatePort(taken, firstPort),
     }, {
       listen: listen ??
         (moment === null ? undefined : listenOf(environment.paths.compute(tenant, name.branch))) ??

@@ -11,6 +11,7 @@ import { connectServer, serverName } from "../protocol/connect.ts";
 import {
   type BranchInfo,
   type BranchSettings,
+  type ChangedRelation,
   type DamagedBranch,
   type DeletedTimeline,
   type FoundLsn,
@@ -21,7 +22,15 @@ import {
 } from "../protocol/management.ts";
 import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/operation.ts";
 
-export type { BranchInfo, DamagedBranch, FoundLsn, PageServerStatus, ScrubStatus, TenantConfig };
+export type {
+  BranchInfo,
+  ChangedRelation,
+  DamagedBranch,
+  FoundLsn,
+  PageServerStatus,
+  ScrubStatus,
+  TenantConfig,
+};
 
 /**
  * A connection to a page server, made when it is first needed; close it by `await using` or
@@ -186,6 +195,23 @@ export class PageServerClient implements AsyncDisposable {
    */
   lsnAt(tenant: TenantId, timeline: TimelineId, timestamp: number): Promise<FoundLsn> {
     return this.#call(PAGE_SERVER.lsnAt, { tenant, timeline, timestamp });
+  }
+
+  /** @param database its oid @returns what may look different at two points of history */
+  changedBlocks(
+    tenant: TenantId,
+    one: { readonly timeline: TimelineId; readonly lsn: Lsn },
+    other: { readonly timeline: TimelineId; readonly lsn: Lsn },
+    database: number,
+  ): Promise<ChangedRelation[]> {
+    return this.#call(PAGE_SERVER.changedBlocks, {
+      tenant,
+      timeline: one.timeline,
+      lsn: one.lsn,
+      other_timeline: other.timeline,
+      other_lsn: other.lsn,
+      database,
+    });
   }
 
   /** The branch's settings at its end. */

@@ -10,6 +10,7 @@ export {
   type ObjectId,
   SIZE_BLOCK,
 } from "./value/object_id.ts";
+export { forEachKeyBetween, type LsnRange } from "./keys_between.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./layer/key_rewriter.ts";
 export {
   hasAllLayers,

@@ -11,7 +11,9 @@ import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { type Ancestor, Ancestry } from "./ancestry.ts";
 import { BulkLayers } from "./files/bulk_layers.ts";
 import { FirstLsns } from "./first_lsns.ts";
+import type { LsnRange } from "./keys_between.ts";
 import type { RebuiltValue } from "./layer/key_rewriter.ts";
+import type { LayerReader } from "./layer/layer_reader.ts";
 import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./merge/layer_upkeep.ts";
 import { MemoryLayers } from "./flush/memory_layers.ts";
 import { mergeHere } from "./merge/merge_layers.ts";
@@ -417,6 +419,24 @@ export class TimelineStore {
   forEachKey(visit: (slot: number, block: number) => void): void {
     this.#memory.forEachKey(visit);
     for (const { reader } of this.#files.layers.layers()) reader.forEachKey(visit);
+  }
+
+  /**
+   * The files that may hold versions of the range, oldest first. They stay until they are disposed
+   * of. Writes out what is in memory before.
+   *
+   * @throws {ZenithError} as {@link flush}
+   */
+  async holdLayers(
+    { after, upTo }: LsnRange,
+  ): Promise<Disposable & { readonly readers: readonly LayerReader[] }> {
+    if (this.diskConsistentLsn < Math.min(upTo, this.lastLsn)) await this.flush();
+    this.#files.pin();
+    const runs = this.#files.layers.runs.filter((run) => run.startLsn < upTo && run.endLsn > after);
+    return {
+      readers: runs.flatMap((run) => run.layers.map(({ reader }) => reader)),
+      [Symbol.dispose]: () => this.#files.unpin(),
+    };
   }
 
   async #pinAncestors(): Promise<PinnedHistory> {

@@ -14,7 +14,7 @@ import { findEmbedded, prepareEmbedded } from "./embedded_postgres.ts";
 /**
  * Where distributions that follow Debian's layout put them, each major in a directory of its own.
  */
-const SYSTEM_ROOT = "/usr/lib/postgresql";
+export const SYSTEM_ROOT = "/usr/lib/postgresql";
 
 /** What a directory for each major is called below the one that POSTGRES_DISTRIB_DIR names. */
 const MAJOR_DIRECTORIES = [(major: number) => `v${major}`, (major: number) => String(major)];

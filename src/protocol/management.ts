@@ -78,6 +78,7 @@ const BYTES = word(
   pipe(string(), regex(DIGITS_PATTERN, "expected a number of bytes"), transform(Number)),
 );
 const TERM = word("term", pipe(string(), regex(DIGITS_PATTERN, "expected a term"), transform(Number)));
+const OID = word("oid", pipe(string(), regex(/^\d{1,10}$/, "expected an oid"), transform(Number)));
 /** Of PostgreSQL. */
 const MAJOR = word(
   "major",
@@ -313,6 +314,22 @@ const GARBAGE_REPORT: FiguresReply<typeof GarbageReportSchema> = {
   columns: Object.keys(GC_FIGURES),
 };
 
+const ChangedRelationSchema = object({
+  /** The tablespace's oid, and the relation's file number in it. */
+  spc: number(),
+  rel: number(),
+  /** How many of its pages. */
+  pages: number(),
+  /**
+   * Ranges of blocks that cover them, and may cover others: the first of each, and the one after
+   * its last, in turns.
+   */
+  ranges: array(number()),
+});
+
+/** A relation whose pages differ between two points of history. */
+export type ChangedRelation = InferOutput<typeof ChangedRelationSchema>;
+
 const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 
 /** The page server's operations. */
@@ -410,6 +427,23 @@ export const PAGE_SERVER = {
     "read",
     { tenant: TENANT, timeline: TIMELINE, timestamp: rest(TIMESTAMP) },
     json(FoundLsnSchema),
+  ),
+  /**
+   * The relations of a database, by its oid, whose rows may look different at two points of a
+   * tenant's history, with the pages that have them. Only main forks.
+   */
+  changedBlocks: operation(
+    "changed_blocks",
+    "read",
+    {
+      tenant: TENANT,
+      timeline: TIMELINE,
+      lsn: LSN,
+      other_timeline: { ...TIMELINE, placeholder: "other timeline" },
+      other_lsn: { ...LSN, placeholder: "other LSN" },
+      database: OID,
+    },
+    json(array(ChangedRelationSchema)),
   ),
   timelineStatus: operation(
     "timeline_status",

@@ -1,27 +1,14 @@
 /** `zenith run`: a command with a database of its own, which is gone afterwards. */
-import { randomBytes } from "node:crypto";
 import { ZenithError } from "../../common/errors.ts";
-import { parseBranchName, type TenantId } from "../../common/id.ts";
-import { formatBranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
-import { untilPointArrived } from "../../control/branch_end.ts";
-import { type ComputeInfo, createCompute, findComputePlace, startCompute } from "../../control/computes.ts";
-import { deleteBranch } from "../../control/delete_branch.ts";
-import {
-  chooseTenant,
-  type Environment,
-  loadEnvironment,
-  pageServerAddress,
-} from "../../control/environment.ts";
-import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { startCompute } from "../../control/computes.ts";
+import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { Progress } from "../cli/output.ts";
 import { clientEnvironment, runProgram } from "../cli/program.ts";
 import { SESSION_OPTIONS, sessionOf } from "../pg/uri.ts";
-import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
-
-/** What nobody takes away after that time, because we were killed, goes by itself. */
-const LIFETIME_MS = 86_400_000;
+import { arrivedPoint, makeThrowAway, type Place, removeThrowAway, type ThrowAway } from "./throw_away.ts";
 
 export const runCommand: Command = {
   usage: "run <start>",
@@ -47,7 +34,9 @@ export const runCommand: Command = {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     await using client = new PageServerClient(pageServerAddress(environment));
-    const { branch, compute } = await makeBranch(environment, client, tenant, requiredArg(args, 0));
+    const place = { environment, client, tenant };
+    const made = await makeStarted(place, requiredArg(args, 0));
+    const { branch, compute } = made;
     const session = sessionOf(options);
     let code: number | undefined;
     try {
@@ -63,49 +52,20 @@ export const runCommand: Command = {
           `zenith: branch ${branch.name} is left for a look: zenith psql ${branch.name}\n` +
             `hint: remove it with "zenith branch delete ${branch.name} --stop"\n`,
         );
-      } else await removeBranch(environment, client, compute, branch);
+      } else await removeThrowAway(place, made);
     }
     return code;
   },
 };
 
-async function makeBranch(
-  environment: Environment,
-  client: PageServerClient,
-  tenant: TenantId,
-  start: string,
-): Promise<{ branch: BranchInfo; compute: ComputeInfo }> {
+async function makeStarted(place: Place, start: string): Promise<ThrowAway> {
   using progress = new Progress("making a branch");
-  const point = parseBranchPoint(start);
-  await untilPointArrived(client, tenant, point);
-  const name = parseBranchName(`run-${randomBytes(6).toString("hex")}`);
-  const branch = await client.branchCreate(tenant, name, formatBranchPoint(point), LIFETIME_MS);
-  const compute = await createCompute(environment, tenant, branch);
+  const made = await makeThrowAway(place, "run", await arrivedPoint(place, start));
   try {
-    await startCompute(environment, compute, { onProgress: (text) => progress.update(text) });
+    await startCompute(place.environment, made.compute, { onProgress: (text) => progress.update(text) });
   } catch (error) {
-    await removeBranch(environment, client, compute, branch);
+    await removeThrowAway(place, made);
     throw error;
   }
-  return { branch, compute };
-}
-
-/** Nobody wants its data: it is stopped the quick way. */
-async function removeBranch(
-  environment: Environment,
-  client: PageServerClient,
-  { tenant }: ComputeInfo,
-  branch: BranchInfo,
-): Promise<void> {
-  using _progress = new Progress("removing the branch");
-  const name = parseBranchName(branch.name);
-  const { problems } = await deleteBranch(environment, client, {
-    tenant,
-    name,
-    branches: [branch],
-    cascade: false,
-    timelines: [branch.timeline_id],
-    computes: [findComputePlace(environment, tenant, name)],
-  });
-  for (const problem of problems) warnAboutSafekeeper(problem);
+  return made;
 }

@@ -12,6 +12,7 @@ import { scrubStatusJson } from "../../protocol/scrub_status.ts";
 import { type Handlers, OperationService } from "../../protocol/operation_service.ts";
 import { parseStartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo } from "../tenant/branches.ts";
+import { changedBlocks } from "../tenant/changed_blocks.ts";
 import { lsnAt } from "../tenant/lsn_at.ts";
 import { WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
@@ -116,6 +117,21 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       using held = await hold({ tenant, timeline });
       const found = lsnAt(server.tenant(tenant).timelines, held.value, timestamp);
       return { lsn: formatLsn(found.lsn), timeline_id: found.timeline.timelineId };
+    },
+
+    async changedBlocks({ tenant, timeline, lsn, other_timeline, other_lsn, database }, session) {
+      using one = await hold({ tenant, timeline });
+      using other = await hold({ tenant, timeline: other_timeline });
+      await one.value.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
+      await other.value.waitFor(other_lsn, server.config.wait_lsn_timeout_ms, session.signal);
+      const changed = await changedBlocks(
+        server.tenant(tenant).timelines,
+        { timeline: one.value, lsn },
+        { timeline: other.value, lsn: other_lsn },
+        database,
+        session.signal,
+      );
+      return changed.map(({ ranges, ...relation }) => ({ ...relation, ranges: [...ranges] }));
     },
 
     async receiverStatus(names) {

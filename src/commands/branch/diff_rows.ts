@@ -1,0 +1,87 @@
+/**
+ * The rows of a table that differ. Both sides sort theirs by a hash of the key, and are read next
+ * to each other: neither has to be held in memory.
+ */
+import type { Row, Side } from "./diff_side.ts";
+import type { TableToCompare } from "./diff_tables.ts";
+
+/** Values of {@link TableToCompare.columns}, as text. */
+export interface RowChange {
+  /** null for a row that was added. */
+  readonly before: Row | null;
+  /** null for a row that was removed. */
+  readonly after: Row | null;
+}
+
+export interface RowCounts {
+  readonly added: number;
+  readonly removed: number;
+  readonly changed: number;
+}
+
+/**
+ * @param onChange is given each row that differs; without it, the server sends no values
+ * @throws {ZenithError} as {@link Side.stream}
+ */
+export async function compareRows(
+  sides: readonly [Side, Side],
+  table: TableToCompare,
+  onChange?: (change: RowChange) => void | Promise<void>,
+): Promise<RowCounts> {
+  const withValues = onChange !== undefined;
+  const [one, other] = sides.map((side, i) =>
+    table.there[i] ? side.stream(...query(table, withValues)) : nothing()
+  );
+  const counts = { added: 0, removed: 0, changed: 0 };
+  let [x, y] = [await next(one), await next(other)];
+  while (x !== undefined || y !== undefined) {
+    const order = x === undefined ? 1 : y === undefined ? -1 : compareText(x[KEY]!, y[KEY]!);
+    const isSame = order === 0 && x![ROW] === y![ROW];
+    if (!isSame) {
+      counts[order < 0 ? "removed" : order > 0 ? "added" : "changed"]++;
+      await onChange?.({
+        before: order > 0 ? null : x!.slice(VALUES),
+        after: order < 0 ? null : y!.slice(VALUES),
+      });
+    }
+    if (order <= 0) x = await next(one);
+    if (order >= 0) y = await next(other);
+  }
+  return counts;
+}
+
+// Columns of the query.
+const KEY = 0;
+const ROW = 1;
+const VALUES = 2;
+
+/** Without a key a row is its own: then rows with the same hash are the same. */
+function query({ name, columns, key, ranges }: TableToCompare, withValues: boolean): [string, string[]] {
+  const hash = (of: TableToCompare["columns"]) =>
+    `md5(ROW(${of.map(({ quoted }) => `t.${quoted}`).join(", ")})::text)`;
+  const row = hash(columns);
+  const values = withValues ? columns.map(({ quoted }, i) => `t.${quoted}::text AS v${i}`) : [];
+  const selected = [`${key.length === 0 ? row : hash(key)} AS k`, `${row} AS r`, ...values].join(", ");
+  const order = 'ORDER BY x.k COLLATE "C"';
+  if (ranges === null) return [`SELECT x.* FROM (SELECT ${selected} FROM ONLY ${name} t) x ${order}`, []];
+  const starts = ranges.filter((_, i) => i % 2 === 0);
+  const ends = ranges.filter((_, i) => i % 2 === 1);
+  const places = (blocks: readonly number[]) => `{${blocks.map((block) => `"(${block},0)"`).join(",")}}`;
+  // OFFSET keeps the inner query as it is, which then scans one range of places at a time.
+  const text = `SELECT x.* FROM unnest($1::text::tid[], $2::text::tid[]) AS range(first, behind)
+    CROSS JOIN LATERAL (SELECT ${selected} FROM ONLY ${name} t
+      WHERE t.ctid >= range.first AND t.ctid < range.behind OFFSET 0) x ${order}`;
+  return [text, [places(starts), places(ends)]];
+}
+
+async function next(rows: AsyncIterator<Row>): Promise<Row | undefined> {
+  const result = await rows.next();
+  return result.done === true ? undefined : result.value;
+}
+
+/** As "C" orders hexadecimal digits. */
+function compareText(x: string, y: string): number {
+  return x < y ? -1 : x > y ? 1 : 0;
+}
+
+async function* nothing(): AsyncGenerator<Row> {}

@@ -1,0 +1,96 @@
+/**
+ * One side of a comparison: a session on its Postgres, whose values read as the other's.
+ */
+import postgres from "postgres";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import type { HostPort } from "../../common/host_port.ts";
+import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+
+/** Rows that are fetched at a time. */
+const BATCH_ROWS = 1000;
+
+/** What the text of a value, or a plan, depends on: a database or a role may set it otherwise. */
+const SETTINGS: Readonly<Record<string, string>> = {
+  application_name: "zenith branch diff",
+  search_path: "pg_catalog",
+  TimeZone: "UTC",
+  DateStyle: "ISO, YMD",
+  IntervalStyle: "postgres",
+  bytea_output: "hex",
+  extra_float_digits: "1",
+  xmlbinary: "base64",
+  row_security: "off",
+  // Ranges of a table are read by their places, and nothing else.
+  enable_seqscan: "off",
+  max_parallel_workers_per_gather: "0",
+  jit: "off",
+  statement_timeout: "0",
+};
+
+export type Row = readonly (string | null)[];
+
+export class Side implements AsyncDisposable {
+  /** As the user has named it. */
+  readonly label: string;
+  readonly #sql: postgres.Sql;
+  readonly #database: string;
+
+  constructor(label: string, address: HostPort, database: string) {
+    this.label = label;
+    this.#database = database;
+    this.#sql = postgres({
+      host: address.host,
+      port: address.port,
+      user: ZENITH_SUPERUSER,
+      database,
+      password: process.env["PGPASSWORD"] ?? "",
+      max: 1,
+      fetch_types: false,
+      idle_timeout: 0,
+      max_lifetime: null,
+      connection: SETTINGS,
+      onnotice: () => {},
+    });
+  }
+
+  /** All rows of a statement, as text. @throws {ZenithError} */
+  async rows(text: string, params: readonly string[] = []): Promise<Row[]> {
+    const rows: Row[] = [];
+    for await (const row of this.stream(text, params)) rows.push(row);
+    return rows;
+  }
+
+  /** The same, a piece at a time. */
+  async *stream(text: string, params: readonly string[] = []): AsyncGenerator<Row> {
+    try {
+      const query = this.#sql.unsafe(text, [...params]).raw();
+      for await (const batch of query.cursor(BATCH_ROWS)) {
+        for (const row of batch as unknown as (Uint8Array | null)[][]) yield row.map(decode);
+      }
+    } catch (error) {
+      throw this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): ZenithError {
+    if (error instanceof ZenithError) return error;
+    if (error instanceof postgres.PostgresError && error.code === INVALID_CATALOG_NAME) {
+      return new ZenithError("not_found", `there is no database ${this.#database} at ${this.label}`, {
+        hint: "name another with --db",
+        cause: error,
+      });
+    }
+    return new ZenithError("unavailable", `the Postgres at ${this.label}: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sql.end({ timeout: 0 });
+  }
+}
+
+const INVALID_CATALOG_NAME = "3D000";
+
+const decode = (value: Uint8Array | null): string | null =>
+  value === null ? null : new TextDecoder().decode(value);

@@ -1,0 +1,43 @@
+/** What differs between the schemas of two sides, as `pg_dump -s` writes them. */
+import { spawn } from "node:child_process";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
+import type { HostPort } from "../../common/host_port.ts";
+import { unifiedDiff } from "../../common/line_diff.ts";
+import { connectionEnvironment } from "../../compute/postgres/postgres_conf.ts";
+import { clientEnvironment } from "../cli/program.ts";
+
+/** A side's Postgres, as the user has named its moment. */
+export interface DumpedSide {
+  readonly label: string;
+  readonly address: HostPort;
+}
+
+/** The lines of a unified diff; none when the schemas are the same. @throws {ZenithError} */
+export async function schemaDiff(
+  pgDump: string,
+  sides: readonly [DumpedSide, DumpedSide],
+  database: string,
+): Promise<string[]> {
+  const [before, after] = await Promise.all(sides.map((side) => schemaOf(pgDump, side, database)));
+  const diff = unifiedDiff(before, after);
+  return diff.length === 0 ? [] : [`--- ${sides[0].label}`, `+++ ${sides[1].label}`, ...diff];
+}
+
+async function schemaOf(pgDump: string, { label, address }: DumpedSide, database: string): Promise<string[]> {
+  const env = clientEnvironment(connectionEnvironment(address, { database }));
+  const child = spawn(pgDump, ["-s"], { env, stdio: ["ignore", "pipe", "pipe"] });
+  let text = "";
+  let complaints = "";
+  child.stdout.setEncoding("utf8").on("data", (part: string) => text += part);
+  child.stderr.setEncoding("utf8").on("data", (part: string) => complaints += part);
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on("error", (error) =>
+      reject(
+        new ZenithError("io", `could not run ${pgDump}: ${errorMessage(error)}`, { cause: error }),
+      ));
+    child.on("close", resolve);
+  });
+  if (code !== 0) throw new ZenithError("unavailable", `pg_dump of ${label}: ${complaints.trim()}`);
+  // Newer ones write a random word there.
+  return text.split("\n").filter((line) => !/^\\(un)?restrict /.test(line));
+}

@@ -1,0 +1,245 @@
+/** Which blocks of a database's relations may differ between two points of a tenant's history. */
+import { ZenithError } from "../../common/errors.ts";
+import { nextTurn } from "../../common/event_loop.ts";
+import type { TimelineId } from "../../common/id.ts";
+import type { Lsn } from "../../common/lsn.ts";
+import { forEachKeyBetween, type LsnRange, type ObjectId, SIZE_BLOCK } from "../../pagestore/mod.ts";
+import { parseCheckpoint } from "../../postgres/cluster/checkpoint.ts";
+import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
+import {
+  CLOG_XACTS_PER_PAGE,
+  FIRST_NORMAL_XID,
+  SLRU_CLOG,
+  SLRU_PAGES_PER_SEGMENT,
+  TRANSACTION_STATUS_COMMITTED,
+  transactionIdPrecedes,
+} from "../../postgres/cluster/slru.ts";
+import { hasRowsOf } from "../../postgres/heap_xids.ts";
+import { BlockSet } from "../content/block_set.ts";
+import { CHECKPOINT_KEY, KIND_RELATION, KIND_SLRU_SEGMENT } from "../content/keys.ts";
+import type { TimelineView } from "../content/timeline_view.ts";
+import type { Timeline } from "../timeline/timeline.ts";
+import type { TenantTimelines } from "./timelines.ts";
+
+const MAIN_FORK = 0;
+/** Of a relation; beyond that they take blocks between them along. */
+const MAX_RANGES = 10_000;
+const TWO_POW_32 = 0x1_0000_0000;
+/** Pages that are rebuilt before others of this thread get their turn. */
+const PAGES_PER_TURN = 32;
+
+/** A point of a timeline that the caller holds. */
+export interface Point {
+  readonly timeline: Timeline;
+  readonly lsn: Lsn;
+}
+
+export interface ChangedRelation {
+  readonly spc: number;
+  readonly rel: number;
+  /** How many blocks. */
+  readonly pages: number;
+  /** What covers them: the first block of each range, and the one after its last. */
+  readonly ranges: readonly number[];
+}
+
+/**
+ * The blocks of main forks whose rows may look different at `one` than at `other`: those that were
+ * changed since the two had a common history, and those that a transaction had written to before,
+ * which committed since.
+ *
+ * @param database its oid
+ * @throws {ZenithError} `out_of_range` when a point is not kept any more
+ */
+export async function changedBlocks(
+  timelines: TenantTimelines,
+  one: Point,
+  other: Point,
+  database: number,
+  signal: AbortSignal,
+): Promise<ChangedRelation[]> {
+  const found = new Relations();
+  const xactPages = new Set<number>();
+  const wants = ({ kind, a, b, d }: ObjectId) =>
+    kind === KIND_RELATION
+      ? b === database && d === MAIN_FORK
+      : kind === KIND_SLRU_SEGMENT && a === SLRU_CLOG;
+  const visit = ({ kind, a, b, c }: ObjectId, block: number) => {
+    if (block === SIZE_BLOCK) return;
+    if (kind === KIND_RELATION) found.of(a, c).add(block);
+    else xactPages.add(b * SLRU_PAGES_PER_SEGMENT + block);
+  };
+  const lineages = [lineage(timelines, one), lineage(timelines, other)] as const;
+  for (const [timeline, range] of differences(...lineages)) {
+    await forEachKeyBetween(timeline.store, range, wants, visit, signal);
+  }
+  const common = commonPoint(...lineages);
+  const before = common.timeline.at(common.lsn);
+  const next = nextXid(before);
+  const late = committedLater(
+    xactPages,
+    before,
+    [one, other].map(({ timeline, lsn }) => timeline.at(lsn)),
+    next,
+  );
+  if (late.size > 0) await addRowsOf(late, timelines, common, next, database, found, signal);
+  return found.list();
+}
+
+/** Blocks by relation. */
+class Relations {
+  readonly #blocks = new Map<string, { spc: number; rel: number; blocks: BlockSet }>();
+
+  of(spc: number, rel: number): BlockSet {
+    const key = `${spc}/${rel}`;
+    let entry = this.#blocks.get(key);
+    if (entry === undefined) this.#blocks.set(key, entry = { spc, rel, blocks: new BlockSet() });
+    return entry.blocks;
+  }
+
+  entries() {
+    return this.#blocks.values();
+  }
+
+  list(): ChangedRelation[] {
+    return [...this.#blocks.values()]
+      .filter(({ blocks }) => blocks.count > 0)
+      .map(({ spc, rel, blocks }) => ({ spc, rel, pages: blocks.count, ranges: blocks.ranges(MAX_RANGES) }))
+      .sort((x, y) => x.spc - y.spc || x.rel - y.rel);
+  }
+}
+
+/** The timelines that a read at a point falls through, each with the LSN up to which it is read. */
+function lineage(timelines: TenantTimelines, { timeline, lsn }: Point): Map<TimelineId, Point> {
+  const parts = new Map<TimelineId, Point>();
+  for (let at = timeline, limit = lsn;; at = timelines.ancestorOf(at)) {
+    parts.set(at.timelineId, { timeline: at, lsn: limit });
+    if (at.ancestorId === null) return parts;
+    limit = Math.min(limit, at.store.ancestorLsn ?? limit) as Lsn;
+  }
+}
+
+/** What only one of two reads sees. */
+function* differences(
+  one: ReadonlyMap<TimelineId, Point>,
+  other: ReadonlyMap<TimelineId, Point>,
+): Generator<[Timeline, LsnRange]> {
+  for (const id of new Set([...one.keys(), ...other.keys()])) {
+    const [x, y] = [one.get(id), other.get(id)];
+    const { timeline } = (x ?? y)!;
+    const after = Math.max(Math.min(x?.lsn ?? 0, y?.lsn ?? 0), timeline.store.startLsn);
+    const upTo = Math.max(x?.lsn ?? 0, y?.lsn ?? 0);
+    if (upTo > after) yield [timeline, { after, upTo }];
+  }
+}
+
+/** Up to where both have the same history. */
+function commonPoint(one: ReadonlyMap<TimelineId, Point>, other: ReadonlyMap<TimelineId, Point>): Point {
+  for (const [id, { timeline, lsn }] of one) {
+    const found = other.get(id);
+    if (found !== undefined) return { timeline, lsn: Math.min(lsn, found.lsn) as Lsn };
+  }
+  throw new ZenithError("invalid_argument", "the two timelines have no common ancestor");
+}
+
+/** That of the checkpoint: above every id that was used by then, though not the very next. */
+function nextXid(view: TimelineView): number {
+  const checkpoint = view.value(CHECKPOINT_KEY);
+  return checkpoint === null ? 0 : parseCheckpoint(checkpoint, 0).nextXid;
+}
+
+/**
+ * Transactions that may have run at the common point, and have committed on one side since: what
+ * they did before it shows there. In pg_xact of the common point they are not committed.
+ */
+function committedLater(
+  pages: ReadonlySet<number>,
+  before: TimelineView,
+  sides: readonly TimelineView[],
+  next: number,
+): Set<number> {
+  const late = new Set<number>();
+  const old = new Uint8Array(BLCKSZ);
+  const now = new Uint8Array(BLCKSZ);
+  for (const page of pages) {
+    const first = page * CLOG_XACTS_PER_PAGE;
+    if (!transactionIdPrecedes(Math.max(first, FIRST_NORMAL_XID), next % TWO_POW_32)) continue;
+    before.readSlruPage(SLRU_CLOG, page, old, 0);
+    for (const side of sides) {
+      side.readSlruPage(SLRU_CLOG, page, now, 0);
+      for (let i = 0; i < CLOG_XACTS_PER_PAGE; i++) {
+        if (old[i >> 2] === now[i >> 2]) {
+          i |= 3;
+          continue;
+        }
+        const shift = (i & 3) << 1;
+        const isLate = (now[i >> 2] >>> shift & 3) === TRANSACTION_STATUS_COMMITTED &&
+          (old[i >> 2] >>> shift & 3) !== TRANSACTION_STATUS_COMMITTED;
+        if (isLate && transactionIdPrecedes(first + i, next % TWO_POW_32)) late.add(first + i);
+      }
+    }
+  }
+  return late;
+}
+
+/** Adds the blocks that held rows of these transactions at the common point already. */
+async function addRowsOf(
+  xids: ReadonlySet<number>,
+  timelines: TenantTimelines,
+  common: Point,
+  next: number,
+  database: number,
+  found: Relations,
+  signal: AbortSignal,
+): Promise<void> {
+  let oldest = next;
+  for (const xid of xids) oldest = Math.min(oldest, next - ((next % TWO_POW_32 - xid) >>> 0));
+  const after = lastBefore(oldest, common);
+  const candidates = new Relations();
+  const wants = ({ kind, b, d }: ObjectId) => kind === KIND_RELATION && b === database && d === MAIN_FORK;
+  const visit = ({ a, c }: ObjectId, block: number) => {
+    if (block !== SIZE_BLOCK && !found.of(a, c).has(block)) candidates.of(a, c).add(block);
+  };
+  for (const { timeline, lsn } of lineage(timelines, common).values()) {
+    const range = { after: Math.max(after, timeline.store.startLsn), upTo: lsn };
+    if (range.upTo > range.after) await forEachKeyBetween(timeline.store, range, wants, visit, signal);
+  }
+  const view = common.timeline.at(common.lsn);
+  const page = new Uint8Array(BLCKSZ);
+  let pages = 0;
+  for (const { spc, rel, blocks } of candidates.entries()) {
+    const fork = view.fork(spc, database, rel, MAIN_FORK);
+    for (const block of blocks.blocks()) {
+      if (block >= fork.blocks) break;
+      view.readPage(fork, block, page, 0);
+      if (hasRowsOf(xids, page)) found.of(spc, rel).add(block);
+      if (++pages % PAGES_PER_TURN !== 0) continue;
+      await nextTurn();
+      signal.throwIfAborted();
+    }
+  }
+}
+
+/**
+ * The last LSN up to the common point at which `xid` surely was not in use; 0 when that history is
+ * not kept any more.
+ */
+function lastBefore(xid: number, { timeline, lsn }: Point): number {
+  let low = 0;
+  let high: number = lsn;
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (isUnused(xid, timeline, middle as Lsn)) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+function isUnused(xid: number, timeline: Timeline, lsn: Lsn): boolean {
+  try {
+    return nextXid(timeline.at(lsn)) <= xid;
+  } catch (error) {
+    if (error instanceof ZenithError && error.kind === "out_of_range") return false;
+    throw error;
+  }
+}

@@ -1,0 +1,69 @@
+/** Tells which keys of a timeline have versions in a range of LSNs. */
+import { nextTurn } from "../common/event_loop.ts";
+import { LayerCursor } from "./layer/layer_cursor.ts";
+import type { LayerReader } from "./layer/layer_reader.ts";
+import type { ObjectId } from "./value/object_id.ts";
+import { ValueChain } from "./value/value_chain.ts";
+
+/** Others of this thread get their turn that often, in milliseconds. */
+const TURN_MS = 5;
+
+/** Above `after`, at or below `upTo`. */
+export interface LsnRange {
+  readonly after: number;
+  readonly upTo: number;
+}
+
+/** What this needs of a timeline. */
+export interface LayerSource {
+  /** As {@link TimelineStore.holdLayers} describes it. */
+  holdLayers(range: LsnRange): Promise<Disposable & { readonly readers: readonly LayerReader[] }>;
+  slot(object: ObjectId): number;
+}
+
+/**
+ * Visits every key of the timeline itself that has a version in the range, some more than once. It
+ * goes through layer files only, so that a long walk keeps nothing in memory: what is there is
+ * written out first. Of a layer that lies in the range as a whole it reads no more than the keys.
+ *
+ * @param wants whose keys are asked for
+ * @throws {ZenithError} `corrupt_data`, `io`; as {@link LayerSource.holdLayers}; `signal`'s reason
+ */
+export async function forEachKeyBetween(
+  store: LayerSource,
+  range: LsnRange,
+  wants: (object: ObjectId) => boolean,
+  visit: (object: ObjectId, block: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  using held = await store.holdLayers(range);
+  const chain = new ValueChain();
+  let turnEnds = performance.now() + TURN_MS;
+  for (const reader of held.readers) {
+    const { startLsn, endLsn } = reader.info;
+    const isWithin = startLsn >= range.after && endLsn <= range.upTo;
+    for (const cursor = new LayerCursor(reader); !cursor.done; cursor.nextKey()) {
+      const { object, block } = cursor;
+      if (wants(object) && (isWithin || hasVersion(reader, store.slot(object), block, range, chain))) {
+        visit(object, block);
+      }
+      if (performance.now() < turnEnds) continue;
+      await nextTurn();
+      signal.throwIfAborted();
+      turnEnds = performance.now() + TURN_MS;
+    }
+  }
+}
+
+function hasVersion(
+  reader: LayerReader,
+  slot: number,
+  block: number,
+  { after, upTo }: LsnRange,
+  chain: ValueChain,
+): boolean {
+  chain.clear();
+  // The newest one that is not too new is enough.
+  reader.collect(slot, block, upTo, upTo, chain);
+  return chain.count > 0 && chain.lsn[0] > after;
+}
