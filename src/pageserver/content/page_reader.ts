@@ -6,8 +6,9 @@ import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import { finishPage, startPage } from "../../postgres/redo/reconstruct.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { TAG_BYTES } from "./keys.ts";
-import type { CachedPage, PageCache } from "./page_cache.ts";
+import type { PageCache } from "./page_cache.ts";
 import { applyOldest, applyRecords, type RelationBlocks } from "./rebuild_page.ts";
+import { TimelinePages } from "./timeline_pages.ts";
 
 /** A relation fork, and the page store's number for it. */
 export interface BlockSource extends RelationBlocks {
@@ -22,16 +23,21 @@ const TWO_POW_32 = 0x1_0000_0000;
 export class PageReader {
   readonly #pg: PgVersion;
   readonly #store: TimelineStore;
-  readonly #cache: PageCache;
-  /** slot · 2^32 + block → page. */
-  readonly #pages = new Map<number, CachedPage>();
+  /** By slot · 2^32 + block: a slot is the same in a timeline's ancestors and branches. */
+  readonly #pages: TimelinePages;
   #closed: Error | null = null;
   readonly #chain = new ValueChain();
 
-  constructor(pg: PgVersion, store: TimelineStore, cache: PageCache) {
+  /** @param ancestor the reader of the timeline that `store` falls back to */
+  constructor(pg: PgVersion, store: TimelineStore, cache: PageCache, ancestor: PageReader | null) {
     this.#pg = pg;
     this.#store = store;
-    this.#cache = cache;
+    const { ancestorLsn } = store;
+    assert((ancestor === null) === (ancestorLsn === null), "a branch reads beside its ancestor");
+    this.#pages = new TimelinePages(
+      cache,
+      ancestor === null || ancestorLsn === null ? null : { pages: ancestor.#pages, lsn: ancestorLsn },
+    );
   }
 
   /**
@@ -53,10 +59,9 @@ export class PageReader {
     if (this.#closed !== null) throw this.#closed;
     const chain = this.#chain;
     const key = source.slot * TWO_POW_32 + block;
-    const cached = this.#pages.get(key);
-    const start = cached !== undefined && cached.lsn <= lsn ? cached : null;
+    const cached = this.#pages.find(key, lsn);
     // Versions before the cached one need not be looked up.
-    this.#store.collect(source.slot, block, lsn, chain, start?.lsn);
+    this.#store.collect(source.slot, block, lsn, chain, cached?.lsn);
     if (chain.count === 0) {
       out.fill(0, outOff, outOff + BLCKSZ);
       return;
@@ -72,19 +77,17 @@ export class PageReader {
       return;
     }
     let next = chain.count - 2;
-    if (start !== null && chain.lsn[chain.count - 1] <= start.lsn) startPage(start.bytes);
+    if (cached !== undefined && chain.lsn[chain.count - 1] <= cached.lsn) startPage(cached.bytes);
     else next = applyOldest(chain, source, block);
     applyRecords(this.#pg, chain, source, block, next);
     finishPage(out, outOff);
-    if (keep && (cached === undefined || cached.lsn < newest)) {
-      this.#cache.put(this.#pages, key, newest, out, outOff);
-    }
+    if (keep) this.#pages.put(key, newest, out, outOff);
   }
 
   /** Forgets cached pages, because the timeline is closing. Later readers are told `why`. */
   close(why: Error): void {
     this.#closed = why;
-    this.#cache.drop(this.#pages);
+    this.#pages.drop();
   }
 }
 

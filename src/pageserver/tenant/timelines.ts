@@ -114,7 +114,7 @@ export class TenantTimelines {
           // Durable with the rest; the WAL store would need another sync for it.
           subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
         });
-        return await this.#start(id, store, info);
+        return await this.#start(id, store, info, held.value);
       }),
     );
   }
@@ -180,7 +180,7 @@ export class TenantTimelines {
           ? {}
           : { ancestor: { store: held.value.store, lsn: (metadata.ancestorLsn ?? INVALID_LSN) as Lsn } }),
       });
-      return await this.#start(id, store, info);
+      return await this.#start(id, store, info, held?.value ?? null);
     });
     this.#sleeping.forget(id);
     return timeline;
@@ -198,9 +198,14 @@ export class TenantTimelines {
     }
   }
 
-  async #start(id: TimelineId, store: TimelineStore, info: TimelineInfo): Promise<Timeline> {
+  async #start(
+    id: TimelineId,
+    store: TimelineStore,
+    info: TimelineInfo,
+    ancestor: Timeline | null,
+  ): Promise<Timeline> {
     try {
-      return await this.#openTimeline(id, store, info);
+      return await this.#openTimeline(id, store, info, ancestor);
     } catch (error) {
       // Otherwise its memory would count forever, and its ancestors would keep what it reads.
       await store.close();
@@ -208,7 +213,12 @@ export class TenantTimelines {
     }
   }
 
-  async #openTimeline(id: TimelineId, store: TimelineStore, info: TimelineInfo): Promise<Timeline> {
+  async #openTimeline(
+    id: TimelineId,
+    store: TimelineStore,
+    info: TimelineInfo,
+    ancestor: Timeline | null,
+  ): Promise<Timeline> {
     const { ancestorId, walStartLsn, pgMajor } = info;
     const { disk, paths, pageCache, memoryPools, logger } = this.#context;
     const tenantId = this.#tenantId;
@@ -217,6 +227,7 @@ export class TenantTimelines {
       tenantId,
       timelineId: id,
       ancestorId,
+      ancestor,
       store,
       leases: withIoErrors(
         "read leases of timeline",

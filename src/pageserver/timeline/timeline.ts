@@ -49,6 +49,8 @@ export interface TimelineParts {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
   readonly ancestorId: TimelineId | null;
+  /** What it falls back to, held as long as it is open. */
+  readonly ancestor: Timeline | null;
   readonly store: TimelineStore;
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
@@ -123,7 +125,7 @@ export class Timeline {
     this.#disk = parts.disk;
     this.commitTimes = new CommitTimes(parts.store);
 
-    const { store } = parts;
+    const { store, ancestor } = parts;
     const end = store.lastLsn;
     const values = new SingleValues(store);
     const control = values.get(CONTROL_KEY, end);
@@ -144,7 +146,7 @@ export class Timeline {
       values,
       forks: new RelationForks(store),
       slru: new SlruPages(store),
-      reader: new PageReader(pg, store, parts.pageCache),
+      reader: new PageReader(pg, store, parts.pageCache, ancestor === null ? null : ancestor.#content.reader),
     };
     this.#ingest = new Ingest({
       pg,

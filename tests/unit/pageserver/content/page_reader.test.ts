@@ -51,8 +51,8 @@ describe("reading pages", () => {
       const { spc, db, rel, fork } = RELATION;
       const source = { ...RELATION, slot: store.slot(relationKey(spc, db, rel, fork)) };
       // Room for two of the three pages.
-      const cached = new PageReader(V15, store, new PageCache(2 * BLCKSZ));
-      const uncached = new PageReader(V15, store, new PageCache(0));
+      const cached = new PageReader(V15, store, new PageCache(2 * BLCKSZ), null);
+      const uncached = new PageReader(V15, store, new PageCache(0), null);
       const expected = new Uint8Array(BLCKSZ);
       const found = new Uint8Array(BLCKSZ);
       let lsn: number = START;
@@ -81,4 +81,112 @@ describe("reading pages", () => {
       await store.close();
     });
   }
+
+  for (const seed of seeds(8)) {
+    test(`gives each of a tree of branches its own page, seed ${seed}`, async () => {
+      const random = new Random(seed);
+      const disk = new FaultyDisk(random);
+      const options = { disk, nowMs: () => 0, cache: new BlockCache(1 << 20) };
+      // Of all branches together; room for less than they have.
+      const shared = new PageCache(6 * BLCKSZ);
+      const root = await TimelineStore.create("/t0", { ...options, startLsn: START });
+      const { spc, db, rel, fork } = RELATION;
+      const source = { ...RELATION, slot: root.slot(relationKey(spc, db, rel, fork)) };
+      const branches: Branch[] = [{
+        store: root,
+        cached: new PageReader(V15, root, shared, null),
+        uncached: new PageReader(V15, root, new PageCache(0), null),
+        lsn: START,
+      }];
+      const write = (branch: Branch, block: number, isImage: boolean): void => {
+        branch.lsn += 8;
+        const value = isImage
+          ? fullPage(random.int(256))
+          : change(block, 24 + 4 * random.int(2000), random.u32());
+        const tag = isImage ? TAG_BYTES : TAG_RECORD;
+        branch.store.put(source.slot, block, branch.lsn, value, 0, value.length, tag, isImage);
+        branch.store.advance(branch.lsn as Lsn);
+      };
+      for (let block = 0; block < BLOCKS; block++) write(branches[0]!, block, true);
+      const expected = new Uint8Array(BLCKSZ);
+      const found = new Uint8Array(BLCKSZ);
+      for (let step = 0; step < 1500; step++) {
+        const branch = branches[random.int(branches.length)]!;
+        if (branches.length < 12 && random.oneIn(20)) {
+          const first = branch.store.startLsn + (branch === branches[0] ? 8 * BLOCKS : 0);
+          const at = (first + 8 * random.int((branch.lsn - first) / 8 + 1)) as Lsn;
+          const store = await TimelineStore.create(`/t${branches.length}`, {
+            ...options,
+            ancestor: { store: branch.store, lsn: at },
+            startLsn: at,
+          });
+          branches.push({
+            store,
+            cached: new PageReader(V15, store, shared, branch.cached),
+            uncached: new PageReader(V15, store, new PageCache(0), branch.uncached),
+            lsn: at,
+          });
+        } else if (random.oneIn(4)) write(branch, random.int(BLOCKS), random.oneIn(25));
+        else if (random.oneIn(50)) await branch.store.flush();
+        const first = branch.store.startLsn + (branch === branches[0] ? 8 * BLOCKS : 0);
+        const at = random.oneIn(3) ? first + random.int(branch.lsn - first + 1) : branch.lsn;
+        const block = random.int(BLOCKS);
+        branch.uncached.readPage(source, block, at, expected, 0);
+        branch.cached.readPage(source, block, at, found, 0);
+        assert.deepEqual(
+          found,
+          expected,
+          `branch ${branches.indexOf(branch)}, block ${block} at ${at}, step ${step}`,
+        );
+      }
+      assert.equal(branches.length, 12);
+      // What a closed one had is not found by others, and they go on.
+      const last = branches.at(-1)!;
+      last.cached.close(new Error("closed"));
+      assert.throws(() => last.cached.readPage(source, 0, last.lsn, found, 0), /closed/);
+      for (const branch of branches.slice(0, -1)) {
+        for (let block = 0; block < BLOCKS; block++) {
+          branch.uncached.readPage(source, block, branch.lsn, expected, 0);
+          branch.cached.readPage(source, block, branch.lsn, found, 0);
+          assert.deepEqual(found, expected);
+        }
+      }
+      for (const { store } of branches.reverse()) await store.close();
+    });
+  }
+
+  test("rebuilds a page once for all branches that have the same version of it", async () => {
+    const disk = new FaultyDisk(new Random(1));
+    const options = { disk, nowMs: () => 0, cache: new BlockCache(1 << 20) };
+    const cache = new PageCache(64 * BLCKSZ);
+    const root = await TimelineStore.create("/t0", { ...options, startLsn: START });
+    const { spc, db, rel, fork } = RELATION;
+    const source = { ...RELATION, slot: root.slot(relationKey(spc, db, rel, fork)) };
+    const image = fullPage(1);
+    root.put(source.slot, 0, START + 8, image, 0, BLCKSZ, TAG_BYTES, true);
+    const record = change(0, 24, 7);
+    root.put(source.slot, 0, START + 16, record, 0, record.length, TAG_RECORD, false);
+    root.advance(START + 16 as Lsn);
+    const parent = new PageReader(V15, root, cache, null);
+    const page = new Uint8Array(BLCKSZ);
+    for (let i = 1; i <= 3; i++) {
+      const lsn = START + 16 as Lsn;
+      const store = await TimelineStore.create(`/t${i}`, {
+        ...options,
+        ancestor: { store: root, lsn },
+        startLsn: lsn,
+      });
+      new PageReader(V15, store, cache, parent).readPage(source, 0, lsn, page, 0);
+      assert.equal(cache.bytes, BLCKSZ, `after branch ${i}`);
+      await store.close();
+    }
+    await root.close();
+  });
 });
+
+interface Branch {
+  readonly store: TimelineStore;
+  readonly cached: PageReader;
+  readonly uncached: PageReader;
+  lsn: number;
+}

@@ -1,0 +1,127 @@
+/** The cached pages that a timeline can use: its own, and those of the timelines it comes from. */
+import type { Lsn } from "../../common/lsn.ts";
+import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
+import type { CachedPage, PageCache, PageOwner } from "./page_cache.ts";
+
+/** Where a timeline leaves another one. */
+export interface PagesBranchPoint {
+  readonly pages: TimelinePages;
+  /** It has what the other one has at or below this LSN. */
+  readonly lsn: Lsn;
+}
+
+/**
+ * A page belongs to the timeline that holds its newest version, and is the same for everybody who
+ * comes from there at or above that version: so a new branch finds what was rebuilt for its parent
+ * or for another branch. A timeline and all its descendants share one map of blocks; the versions
+ * that several of them have of a block form a list.
+ */
+export class TimelinePages implements PageOwner {
+  readonly #cache: PageCache;
+  readonly #parent: PagesBranchPoint | null;
+  /** Block → the first page of its list. */
+  readonly #blocks: Map<number, CachedPage>;
+  /**
+   * What of each ancestor can be seen: its versions at or below an LSN. Made when it is needed:
+   * most of many branches are never read.
+   */
+  #limits: Map<PageOwner, number> | null = null;
+  /** How many pages are its own. */
+  #count = 0;
+
+  constructor(cache: PageCache, parent: PagesBranchPoint | null) {
+    this.#cache = cache;
+    this.#parent = parent;
+    this.#blocks = parent === null ? new Map() : parent.pages.#blocks;
+  }
+
+  /** The newest version of the block at or below `lsn`, as far as one is cached. */
+  find(key: number, lsn: number): CachedPage | undefined {
+    let best: CachedPage | undefined;
+    for (let page = this.#blocks.get(key) ?? null; page !== null; page = page.next) {
+      if (page.lsn > lsn || page.lsn <= (best?.lsn ?? -1)) continue;
+      // Nothing of an ancestor is newer.
+      if (page.owner === this) return page;
+      if (page.lsn <= this.#limitOf(page.owner)) best = page;
+    }
+    return best;
+  }
+
+  /**
+   * Keeps a copy of a page, whose newest version is at `lsn`, in place of the owner's older one. A
+   * newer one stays: others read at the end.
+   */
+  put(key: number, lsn: number, page: Uint8Array, off: number): void {
+    const owner = this.#ownerOf(lsn);
+    let entry = owner.#own(key);
+    if (entry === null) {
+      entry = this.#cache.take(owner);
+      if (entry === null) return;
+      entry.key = key;
+      entry.next = this.#blocks.get(key) ?? null;
+      this.#blocks.set(key, entry);
+      owner.#count++;
+    } else if (entry.lsn > lsn) return;
+    entry.lsn = lsn;
+    entry.used = true;
+    entry.bytes.set(page.subarray(off, off + BLCKSZ));
+  }
+
+  forget(page: CachedPage): void {
+    const first = this.#blocks.get(page.key);
+    if (first === page) {
+      if (page.next === null) this.#blocks.delete(page.key);
+      else this.#blocks.set(page.key, page.next);
+    } else {
+      let before = first;
+      while (before !== undefined && before.next !== page) before = before.next ?? undefined;
+      if (before !== undefined) before.next = page.next;
+    }
+    page.owner = null;
+    page.next = null;
+    page.used = false;
+    this.#count--;
+  }
+
+  /** Forgets its own pages: the timeline is closing. */
+  drop(): void {
+    if (this.#count === 0) return;
+    for (const first of [...this.#blocks.values()]) {
+      for (let page: CachedPage | null = first; page !== null;) {
+        const { next }: CachedPage = page;
+        if (page.owner === this) this.forget(page);
+        page = next;
+      }
+    }
+  }
+
+  #own(key: number): CachedPage | null {
+    let page = this.#blocks.get(key) ?? null;
+    while (page !== null && page.owner !== this) page = page.next;
+    return page;
+  }
+
+  /** The timeline that holds a version at `lsn` of what is seen from here. */
+  #ownerOf(lsn: number): TimelinePages {
+    // deno-lint-ignore no-this-alias -- the walk begins here
+    let owner: TimelinePages = this;
+    while (owner.#parent !== null && lsn <= owner.#parent.lsn) owner = owner.#parent.pages;
+    return owner;
+  }
+
+  #limitOf(owner: PageOwner | null): number {
+    if (owner === null) return -1;
+    this.#limits ??= this.#ancestors();
+    return this.#limits.get(owner) ?? -1;
+  }
+
+  #ancestors(): Map<PageOwner, number> {
+    const limits = new Map<PageOwner, number>();
+    let limit = Infinity;
+    for (let point = this.#parent; point !== null; point = point.pages.#parent) {
+      limit = Math.min(limit, point.lsn);
+      limits.set(point.pages, limit);
+    }
+    return limits;
+  }
+}
