@@ -257,6 +257,37 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
       );
     });
 
+    test("shows the rows of a table by their keys", async () => {
+      const [a, b] = [`main@${first}`, `main@${second}`];
+      const odd = await env.tryZenith("branch", "diff", a, b, "--rows", 'my Schema.Odd "Name"');
+      assert.equal(odd.stdout, `~ "the Key"=3 "select"=NULL -> 'it''s'\n`);
+      const quoted = ["branch", "diff", a, b, "--rows", '"my Schema"."Odd ""Name"""', "--json"];
+      assert.deepEqual(JSON.parse(await env.zenith(...quoted)), [{
+        change: "changed",
+        key: { "the Key": 3 },
+        before: { "the Key": 3, "select": null },
+        after: { "the Key": 3, "select": "it's" },
+      }]);
+      const plain = (await env.zenith("branch", "diff", a, b, "--rows", "plain")).trim().split("\n");
+      assert.deepEqual(plain.filter((line) => line.startsWith("-")).sort(), [
+        "- id=15000 n=15000 v='row 15000'",
+        ...Array.from({ length: 7 }, (_, i) => `- id=${5000 + i} n=${5000 + i} v='row ${5000 + i}'`),
+      ]);
+      assert.ok(plain.includes("+ id=30000 n=15000 v='row 15000'"));
+      assert.ok(plain.includes("~ id=103 n=103 -> -103"));
+      assert.equal(plain.length, 27);
+      const cut = await env.tryZenith("branch", "diff", a, b, "--rows", "public.cut");
+      assert.equal(cut.stdout.trim().split("\n").length, 99);
+      assert.match(cut.stderr, /^public\.cut: compared as a whole/m);
+      const added = await env.tryZenith("branch", "diff", a, b, "--rows", "added");
+      assert.equal(added.stdout, "+ id=1\n+ id=1\n");
+      assert.equal(await env.zenith("branch", "diff", a, b, "--rows", "untouched", "--json"), "[]\n");
+      const nowhere = await env.tryZenith("branch", "diff", a, b, "--rows", "nowhere");
+      assert.equal(nowhere.code, 4);
+      assert.match(nowhere.stderr, /neither side has a table nowhere/);
+      assert.equal((await env.tryZenith("branch", "diff", a, b, "--rows", "plain", "--schema")).code, 2);
+    });
+
     test("compares a parent, its children and theirs, while they run", async () => {
       await env.branch("left", `main@${second}`);
       await env.branch("right", `main@${second}`);

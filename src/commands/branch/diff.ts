@@ -4,7 +4,14 @@ import { formatLsn } from "../../common/lsn.ts";
 import { type ChangedRelation, PageServerClient } from "../../control/page_server_client.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { findPgDump } from "../../pg_install/find_pg_dump.ts";
-import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import {
+  type Command,
+  JSON_OPTION,
+  optionText,
+  type OptionValues,
+  requiredArg,
+  TENANT_OPTION,
+} from "../cli/command.ts";
 import { formatTable, print, printJson } from "../cli/output.ts";
 import type { Side } from "./diff_side.ts";
 import type { TableToCompare } from "./diff_tables.ts";
@@ -20,6 +27,7 @@ export const branchDiffCommand: Command = {
     { flags: "-d, --db <database>", description: "The database; postgres when left out", values: [] },
     { flags: "--schema", description: "Only the schema, as pg_dump -s writes it" },
     { flags: "--data", description: "Only the tables, with the numbers of rows that differ" },
+    { flags: "--rows <table>", description: "Only that table: each row that differs", values: [] },
     JSON_OPTION,
   ],
   completions: ["branch", "branch"],
@@ -27,28 +35,36 @@ export const branchDiffCommand: Command = {
     ["branch diff main dev", "What dev has otherwise than main"],
     ["branch diff main@-1h main", "What has happened in the last hour"],
     ["branch diff main dev --schema --db shop", "Only the schema, of another database"],
+    ["branch diff main@-1h main --rows orders", "Which orders are new (+), gone (-) or changed (~)"],
   ],
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const database = optionText(options, "db") ?? "postgres";
     const labels = [requiredArg(args, 0), requiredArg(args, 1)] as const;
-    const only = options["schema"] === true ? "schema" : options["data"] === true ? "data" : undefined;
+    const rows = optionText(options, "rows");
+    const only = wantedOnly(options);
     await using client = new PageServerClient(pageServerAddress(environment));
     const place = { environment, client, tenant };
-    const pgDump = only === "data" ? undefined : await pgDumpOf(place, only === "schema");
+    const request = { place, labels, database };
+    const isJson = options["json"] === true;
+    const wantsSchema = only === undefined || only === "schema";
+    const pgDump = wantsSchema ? await pgDumpOf(place, only === "schema") : undefined;
     const points = [await arrivedPoint(place, labels[0]), await arrivedPoint(place, labels[1])];
-    const comparison = await lookAt(place, "diff", points, async ([one, other]) => {
-      const sides = [sideOf(labels[0], one), sideOf(labels[1], other)] as const;
+    if (rows !== undefined) {
+      return await lookAt(place, "diff", points, (made) => printRows(request, made, rows, isJson));
+    }
+    const comparison = await lookAt(place, "diff", points, async (made) => {
+      const sides = [sideOf(labels[0], made[0]), sideOf(labels[1], made[1])] as const;
       return {
-        a: pointJson(labels[0], one),
-        b: pointJson(labels[1], other),
+        a: pointJson(labels[0], made[0]),
+        b: pointJson(labels[1], made[1]),
         database,
         schema: pgDump === undefined ? null : await schemaDiff(pgDump, sides, database),
-        tables: only === "schema" ? null : await diffTables(place, labels, [one, other], database),
+        tables: only === "schema" ? null : await diffTables(request, made),
       };
     });
-    if (options["json"] === true) {
+    if (isJson) {
       printJson({ ...comparison, schema: comparison.schema?.join("\n") ?? null });
     } else {
       if (comparison.schema !== null) printSchema(comparison.schema, only === undefined);
@@ -56,6 +72,23 @@ export const branchDiffCommand: Command = {
     }
   },
 };
+
+/** What is compared, as the user has named it. */
+interface Request {
+  readonly place: Place;
+  readonly labels: readonly [string, string];
+  readonly database: string;
+}
+
+/** @throws {ZenithError} `invalid_argument` when it is more than one of them */
+function wantedOnly(options: OptionValues): "schema" | "data" | "rows" | undefined {
+  const wanted = (["schema", "data", "rows"] as const).filter((what) => options[what] !== undefined);
+  if (wanted.length <= 1) return wanted[0];
+  throw new ZenithError(
+    "invalid_argument",
+    `${wanted.map((what) => `--${what}`).join(" and ")} exclude each other`,
+  );
+}
 
 /**
  * undefined when there is none, which is only said then. @throws {ZenithError} `not_found` when it
@@ -95,16 +128,16 @@ interface TableDiff {
   readonly notes: readonly string[];
 }
 
-async function diffTables(
-  { client, tenant }: Place,
-  labels: readonly [string, string],
-  made: readonly [ThrowAway, ThrowAway],
-  database: string,
-): Promise<TableDiff[]> {
-  const [{ Side }, { commonDatabase, tablesToCompare }, { compareRows }] = await Promise.all([
+/** Calls `compare` with each table whose rows may differ. */
+async function forEachTable(
+  { place, labels, database }: Request,
+  made: readonly ThrowAway[],
+  wanted: string | undefined,
+  compare: (sides: readonly [Side, Side], table: TableToCompare) => Promise<void>,
+): Promise<void> {
+  const [{ Side }, { commonDatabase, tablesToCompare }] = await Promise.all([
     import("./diff_side.ts"),
     import("./diff_tables.ts"),
-    import("./diff_rows.ts"),
   ]);
   await using one = new Side(labels[0], made[0].compute.address, database);
   await using other = new Side(labels[1], made[1].compute.address, database);
@@ -112,16 +145,42 @@ async function diffTables(
   const oid = await commonDatabase(sides);
   const changed: ChangedRelation[] | undefined = oid === undefined
     ? undefined
-    : await client.changedBlocks(tenant, whereOf(made[0]), whereOf(made[1]), oid);
+    : await place.client.changedBlocks(place.tenant, whereOf(made[0]), whereOf(made[1]), oid);
+  for (const table of await tablesToCompare(sides, changed, wanted)) await compare(sides, table);
+}
+
+async function diffTables(request: Request, made: readonly ThrowAway[]): Promise<TableDiff[]> {
+  const { compareRows } = await import("./diff_rows.ts");
   const found: TableDiff[] = [];
-  for (const table of await tablesToCompare(sides, changed)) {
+  await forEachTable(request, made, undefined, async (sides, table) => {
     const counts = await compareRows(sides, table);
     const isOnOneSide = table.there[0] !== table.there[1];
     if (isOnOneSide || counts.added + counts.removed + counts.changed > 0) {
       found.push(tableDiff(table, counts));
     }
-  }
+  });
   return found;
+}
+
+async function printRows(
+  request: Request,
+  made: readonly ThrowAway[],
+  wanted: string,
+  isJson: boolean,
+): Promise<void> {
+  const [{ compareRows }, { jsonPrinter, linePrinter }] = await Promise.all([
+    import("./diff_rows.ts"),
+    import("./diff_print.ts"),
+  ]);
+  let mayDiffer = false;
+  await forEachTable(request, made, wanted, async (sides, table) => {
+    mayDiffer = true;
+    for (const note of table.notes) process.stderr.write(`${table.name}: ${note}\n`);
+    const printer = isJson ? jsonPrinter(table) : linePrinter(table);
+    await compareRows(sides, table, (change) => printer.row(change));
+    await printer.end();
+  });
+  if (!mayDiffer && isJson) printJson([]);
 }
 
 function whereOf({ branch }: ThrowAway) {

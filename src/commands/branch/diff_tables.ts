@@ -1,4 +1,5 @@
 /** Which tables may differ between two sides, and what of each has to be compared. */
+import { ZenithError } from "../../common/errors.ts";
 import type { ChangedRelation } from "../../control/page_server_client.ts";
 import type { Side } from "./diff_side.ts";
 
@@ -70,10 +71,13 @@ export async function commonDatabase(sides: readonly [Side, Side]): Promise<numb
  * Tables with rows that may differ, and tables that only one side has, by name.
  *
  * @param changed undefined: everything may have changed
+ * @param wanted the only one that is asked for, as a user names it
+ * @throws {ZenithError} `not_found`, `invalid_argument` when the name is not one table's
  */
 export async function tablesToCompare(
   sides: readonly [Side, Side],
   changed: readonly ChangedRelation[] | undefined,
+  wanted?: string,
 ): Promise<TableToCompare[]> {
   const byFile = new Map((changed ?? []).map((relation) => [`${relation.spc}/${relation.rel}`, relation]));
   const attributes = await onBoth(sides, attributeFile);
@@ -81,7 +85,9 @@ export async function tablesToCompare(
     byFile.has(attributes[0]);
   const [ones, others] = await onBoth(sides, (side) => listTables(side, columnsMayDiffer));
   const found: TableToCompare[] = [];
-  for (const name of [...new Set([...ones.keys(), ...others.keys()])].sort()) {
+  const all = new Map([...ones, ...others]);
+  const names = wanted === undefined ? [...all.keys()].sort() : [nameOf(wanted, [...all.values()])];
+  for (const name of names) {
     const [one, other] = [ones.get(name), others.get(name)];
     const relation = one === undefined ? undefined : byFile.get(one.file);
     const isRewritten = changed === undefined || one?.file !== other?.file || one?.oid !== other?.oid;
@@ -89,6 +95,28 @@ export async function tablesToCompare(
     found.push(await tableToCompare(sides, [one, other], isRewritten, relation));
   }
   return found;
+}
+
+/** With its schema, or without when only one schema has it, or public; quoted as in SQL or not. */
+function nameOf(wanted: string, tables: readonly Table[]): string {
+  const isFull = ({ name, schema, table }: Table) => name === wanted || `${schema}.${table}` === wanted;
+  const isShort = ({ name, schema, table }: Table) =>
+    table === wanted || wanted.startsWith('"') && name === `${schema}.${wanted}`;
+  const full = tables.find(isFull);
+  if (full !== undefined) return full.name;
+  const found = tables.filter(isShort);
+  const best = found.find(({ schema }) => schema === "public") ?? found[0];
+  if (best === undefined) {
+    throw new ZenithError("not_found", `neither side has a table ${wanted}`, {
+      hint: '"zenith branch diff" without --rows lists the tables that differ',
+    });
+  }
+  if (found.length === 1 || best.schema === "public") return best.name;
+  throw new ZenithError(
+    "invalid_argument",
+    `more than one schema has a table ${wanted}: ${found.map(({ schema }) => schema).join(", ")}`,
+    { hint: `name the schema too, as in ${best.schema}.${wanted}` },
+  );
 }
 
 async function tableToCompare(

@@ -125,7 +125,7 @@ const INT8 = 20;
 const JSON_TYPES: ReadonlySet<number> = new Set([114, 3802]);
 
 /** What JSON can say exactly is no text: booleans, numbers up to 2^53, JSON. */
-function jsonValue(value: string | null, type: number): unknown {
+export function jsonValue(value: string | null, type: number): unknown {
   if (value === null) return null;
   if (type === BOOL) return value === "t";
   if (JSON_TYPES.has(type)) return JSON.parse(value);
