@@ -3,7 +3,7 @@
  * strings, so no foreign input can escape its directory. `docs/multitenancy.md` shows the resulting
  * tree.
  */
-import { join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { computeFileName } from "./compute_name.ts";
 import { branchFileName, type BranchName, type TenantId, type TimelineId } from "./id.ts";
 import type { Lsn } from "./lsn.ts";
@@ -157,6 +157,10 @@ export class EnvironmentPaths {
   get computesLock(): string {
     return join(this.root, "pgdatadirs", "lock");
   }
+  /** Computes that are being started, and those that wait for that, in their order. */
+  get startQueue(): string {
+    return join(this.root, "pgdatadirs", "starting");
+  }
   get computeTenants(): string {
     return join(this.root, "pgdatadirs", "tenants");
   }
@@ -181,6 +185,10 @@ export class ComputePaths {
     this.dir = resolve(dir);
   }
 
+  /** Where process `pid` moves it to remove it: nobody finds half of it. No compute is named so. */
+  removed(pid: number): string {
+    return join(dirname(this.dir), `.${basename(this.dir)}.removed.${pid}`);
+  }
   /**
    * The files that the user may edit and every start keeps: postgresql.conf, pg_hba.conf and
    * postgresql.auto.conf live here.

@@ -48,6 +48,7 @@ import { findSettings, type FoundSettings, type SettingChange } from "./inherite
 import { type BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
+import { inStartQueue } from "./start_queue.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** `crashed`: its supervisor ended unexpectedly. */
@@ -221,7 +222,7 @@ function takenPorts(environment: Environment): Set<number> {
   const configured = allComputePlaces(environment).filter(({ paths }) =>
     existsSync(configurationFile(paths))
   );
-  return new Set(configured.map((found) => describeCompute(found).address.port));
+  return new Set(describeAll(configured).map(({ address }) => address.port));
 }
 
 function configurationFile({ pgdata }: ComputePaths): string {
@@ -290,7 +291,19 @@ export async function findOrCreateCompute(
  * is wrong
  */
 export function listComputes(environment: Environment, tenant: TenantId): ComputeInfo[] {
-  return listPlaces(environment, tenant).map(describeCompute);
+  return describeAll(listPlaces(environment, tenant));
+}
+
+/** Without those that somebody has removed meanwhile. */
+function describeAll(places: readonly ComputePlace[]): ComputeInfo[] {
+  return places.flatMap((found) => {
+    try {
+      return [describeCompute(found)];
+    } catch (error) {
+      if (!existsSync(found.paths.dir)) return [];
+      throw error;
+    }
+  });
 }
 
 /** Where every tenant's computes are. */
@@ -400,7 +413,11 @@ export async function startCompute(
   assertNotRunning(compute);
   const { storage, prewarm, readOnlyAt } = options;
   try {
-    const ready = await startDaemonOf(environment, compute, options);
+    const ready = await inStartQueue(
+      environment.paths.startQueue,
+      () => options.onProgress?.("waiting for others that are being started"),
+      () => startDaemonOf(environment, compute, options),
+    );
     noteStart(paths, {
       ...(storage === undefined ? {} : { storage }),
       ...(prewarm === undefined ? {} : { prewarm }),
@@ -525,10 +542,15 @@ export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): Comp
 export function destroyCompute(compute: ComputePlace): void {
   assertNotRunning(compute);
   removeLazyStorage(compute.paths);
+  const { dir } = compute.paths;
+  const removed = compute.paths.removed(process.pid);
   try {
-    removeForeignTree(compute.paths.dir);
+    renameSync(dir, removed);
+    removeForeignTree(removed);
   } catch (error) {
-    throw ioError("remove", compute.paths.dir, error);
+    // Somebody else has.
+    if (systemErrorCode(error) === "ENOENT" && !existsSync(dir)) return;
+    throw ioError("remove", dir, error);
   }
 }
 

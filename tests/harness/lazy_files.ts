@@ -26,7 +26,7 @@ export function removeMountsOfDeadRuns(prefix: string): void {
     const [, path, type] = line.split(" ");
     if (type !== "fuse.zenith" || !path!.startsWith(prefix)) continue;
     const pid = Number.parseInt(path!.slice(prefix.length), 10);
-    if (pid !== process.pid && existsSync(`/proc/${pid}`)) continue;
+    if (Number.isNaN(pid) || (pid !== process.pid && existsSync(`/proc/${pid}`))) continue;
     const [directory] = path!.split(/\/(?:mount|pgdata\/\w+)$/);
     removeLazyStorage(new ComputePaths(directory!));
   }
