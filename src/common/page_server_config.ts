@@ -48,6 +48,8 @@ export const PageServerConfigSchema = strictObject({
   block_cache_bytes: optional(bytes(MIB), 64 * MIB),
   /** Materialised pages, all timelines together. */
   page_cache_bytes: optional(bytes(MIB), 64 * MIB),
+  /** WAL that is kept for a timeline's replication slots; one that needs more is lost. */
+  slot_wal_max_bytes: optional(bytes(MIB), 10 * 1024 * MIB),
   /** How often each timeline's garbage is collected. */
   gc_period_s: optional(pipe(number(), integer(), minValue(1)), 3600),
   /**

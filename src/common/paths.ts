@@ -90,6 +90,10 @@ export class PageServerPaths {
   timelineSettings(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "settings");
   }
+  /** A timeline's replication slots. */
+  timelineSlots(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), "slots");
+  }
   /** A timeline that was {@link timeline} until its branch was deleted. */
   deletedTimeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timelines(tenant), `${timeline}${DELETED_SUFFIX}`);

@@ -24,6 +24,7 @@ import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { parsePostgresMajor } from "../common/postgres_major.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
 import { SETTINGS_WORD } from "./branch_settings.ts";
+import { SLOTS_WORD } from "./branch_slots.ts";
 import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
 
 /**
@@ -112,6 +113,11 @@ const HOLDER = word("id", pipe(string(), regex(/^[0-9a-z]{1,64}$/, "expected let
 const LOCALE = word("name", pipe(string(), regex(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$/, "expected a name")));
 
 const SETTINGS = word("settings", pipe(string(), regex(SETTINGS_WORD, "expected settings as one word")));
+const SLOTS = word("slots", pipe(string(), regex(SLOTS_WORD, "expected slots as one word")));
+const GENERATION = word(
+  "generation",
+  pipe(string(), regex(DIGITS_PATTERN, "expected a generation"), transform(Number)),
+);
 
 // Replies.
 
@@ -291,6 +297,22 @@ const BranchSettingsSchema = object({
 
 /** The settings of a branch at an LSN. */
 export type BranchSettings = InferOutput<typeof BranchSettingsSchema>;
+
+const TakenSlotsSchema = object({
+  /** Whoever has taken them sets them with this. */
+  generation: number(),
+  /** As src/protocol/branch_slots.ts packs them; null when there are none. */
+  slots: nullable(string()),
+  /** WAL from here on is kept for them; null when for none. */
+  hold_lsn: nullable(LsnSchema),
+  /** So much is kept for them at most. */
+  hold_max_bytes: number(),
+  /** While it is untouched: the slots of the branch that it comes from. They are not its own. */
+  parent_slots: nullable(string()),
+});
+
+/** The replication slots of a branch, for the compute that goes on with them. */
+export type TakenSlots = InferOutput<typeof TakenSlotsSchema>;
 
 const GC_FIGURES = {
   layers_total: number(),
@@ -478,11 +500,28 @@ export const PAGE_SERVER = {
     { tenant: TENANT, timeline: TIMELINE, settings: SETTINGS },
     TAG,
   ),
+  /** A branch's replication slots. From now on only the caller can set them. */
+  timelineTakeSlots: operation(
+    "timeline_take_slots",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE },
+    json(TakenSlotsSchema),
+  ),
+  /**
+   * From now on a branch has these slots, for which WAL from `hold` on is kept, as far as it is
+   * there: from `wal_from` on.
+   */
+  timelineSetSlots: operation(
+    "timeline_set_slots",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE, generation: GENERATION, slots: SLOTS, hold: named(LSN) },
+    json(object({ wal_from: LsnSchema })),
+  ),
   pagestream: operation("pagestream", "compute", { tenant: TENANT, timeline: TIMELINE }, COPY_BOTH),
   basebackup: operation(
     "basebackup",
     "compute",
-    { tenant: TENANT, timeline: TIMELINE, lsn: maybe(LSN), lazy: flag("lazy") },
+    { tenant: TENANT, timeline: TIMELINE, lsn: maybe(LSN), wal_from: named(LSN), lazy: flag("lazy") },
     COPY_OUT,
   ),
   computeAttach: operation("compute_attach", "compute", { tenant: TENANT, timeline: TIMELINE }, COPY_BOTH),

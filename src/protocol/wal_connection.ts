@@ -18,6 +18,9 @@ export const RECOVERY_TERM_OPTION = "zrecoveryterm";
  */
 export const WAL_RECEIVER_NAME = "pageserver";
 
+/** The slot that keeps WAL at Postgres while the compute's proposer is not connected. */
+export const WAL_PROPOSER_SLOT = "walproposer";
+
 /** The application_name of a compute's connections to the page server. */
 export const COMPUTE_NAME = "zenith_compute";
 

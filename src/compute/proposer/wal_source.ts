@@ -13,12 +13,10 @@ import {
 } from "../../pgwire/replication.ts";
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { connectWalSource } from "../../protocol/connect.ts";
+import { WAL_PROPOSER_SLOT } from "../../protocol/wal_connection.ts";
 
 /** The name by which Postgres knows the proposer: for synchronous_standby_names. */
 export const WAL_PROPOSER_NAME = "walproposer";
-
-/** The slot that keeps WAL at Postgres while the proposer is not connected. */
-const WAL_PROPOSER_SLOT = "walproposer";
 
 const RECONNECT_MS = 200;
 

@@ -103,14 +103,16 @@ const REPLICATION_STATE_SIZE = 16;
  *
  * @param at a record boundary and the start of the record before it
  * @param head the WAL before `at.lsn`
+ * @param before whole segments before that one, for replication slots
  */
 export async function* basebackup(
   timeline: Timeline,
   at: { lsn: Lsn; prev: Lsn },
   head: WalHead,
   content: BasebackupContent = "complete",
+  before: Iterable<WalHead> = [],
 ): AsyncGenerator<Uint8Array> {
-  for (const chunk of new BasebackupWriter(timeline, at, head, content).write()) {
+  for (const chunk of new BasebackupWriter(timeline, at, head, content, before).write()) {
     yield chunk;
     // A client that reads fast enough would otherwise keep this thread to itself.
     await nextTurn();
@@ -123,6 +125,7 @@ class BasebackupWriter {
   readonly #prev: Lsn;
   readonly #head: WalHead;
   readonly #content: BasebackupContent;
+  readonly #before: Iterable<WalHead>;
   readonly #tar = new TarWriter(CHUNK_BYTES);
   readonly #checksums: boolean;
   readonly #control: Uint8Array;
@@ -134,12 +137,14 @@ class BasebackupWriter {
     at: { lsn: Lsn; prev: Lsn },
     head: WalHead,
     content: BasebackupContent,
+    before: Iterable<WalHead>,
   ) {
     this.#pg = timeline.pg;
     this.#view = timeline.at(at.lsn);
     this.#prev = at.prev;
     this.#head = head;
     this.#content = content;
+    this.#before = before;
     const control = this.#view.value(CONTROL_KEY);
     assert(control !== null, "every timeline has the control file of its initdb");
     this.#control = control;
@@ -309,6 +314,7 @@ class BasebackupWriter {
 
   *#wal(checkpoint: CheckPoint): Generator<Uint8Array> {
     const { xlog_seg_size, system_identifier } = parseControlFile(this.#control);
+    for (const segment of this.#before) yield* this.#wholeSegment(segment, checkpoint, xlog_seg_size);
     const segments = buildCheckpointPages({
       pg: this.#pg,
       lsn: this.#view.lsn,
@@ -335,16 +341,28 @@ class BasebackupWriter {
     const tar = this.#tar;
     const length = this.#content === "lazy" ? offset + bytes.length : size;
     yield* tar.begin(`pg_wal/${walFileName(tli, segmentStart, size)}`, length);
-    for (let at = 0; at < offset;) {
-      yield* tar.room(XLOG_BLCKSZ);
-      const room = tar.chunk.length - tar.used;
-      const count = Math.min(room - room % XLOG_BLCKSZ, offset - at);
-      this.#head.read(segmentStart + at, tar.chunk, tar.used, count);
-      tar.used += count;
-      at += count;
-    }
+    yield* this.#walBefore(this.#head, segmentStart, offset);
     yield* tar.bytes(bytes);
     yield* tar.zeros(length - offset - bytes.length);
     yield* tar.end(length);
+  }
+
+  *#walBefore(head: WalHead, from: number, length: number): Generator<Uint8Array> {
+    const tar = this.#tar;
+    for (let at = 0; at < length;) {
+      yield* tar.room(XLOG_BLCKSZ);
+      const room = tar.chunk.length - tar.used;
+      const count = Math.min(room - room % XLOG_BLCKSZ, length - at);
+      head.read(from + at, tar.chunk, tar.used, count);
+      tar.used += count;
+      at += count;
+    }
+  }
+
+  *#wholeSegment(segment: WalHead, { ThisTimeLineID: tli }: CheckPoint, size: number): Generator<Uint8Array> {
+    const start = segment.segmentStart;
+    yield* this.#tar.begin(`pg_wal/${walFileName(tli, start, size)}`, size);
+    yield* this.#walBefore(segment, start, size);
+    yield* this.#tar.end(size);
   }
 }

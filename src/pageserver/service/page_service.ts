@@ -14,7 +14,7 @@ import { parseStartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo } from "../tenant/branches.ts";
 import { changedBlocks } from "../tenant/changed_blocks.ts";
 import { lsnAt } from "../tenant/lsn_at.ts";
-import { WalHead } from "../tenant/wal_head.ts";
+import { segmentsBefore, WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { basebackup } from "./basebackup.ts";
 import type { PageServer } from "./page_server.ts";
@@ -174,6 +174,31 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       await held.value.settings.set(held.value.position, settings);
     },
 
+    async timelineTakeSlots(names) {
+      const { timelines } = server.tenant(names.tenant);
+      using held = await timelines.hold(names.timeline);
+      const { slots, untouched, ancestorId } = held.value;
+      let parentSlots: string | null = null;
+      if (untouched && ancestorId !== null) {
+        using parent = await timelines.hold(ancestorId);
+        parentSlots = parent.value.slots.state.slots;
+      }
+      const { generation, holdLsn, slots: own } = await slots.take();
+      return {
+        generation,
+        slots: own,
+        hold_lsn: holdLsn === null ? null : formatLsn(holdLsn),
+        hold_max_bytes: server.config.slot_wal_max_bytes,
+        parent_slots: parentSlots,
+      };
+    },
+
+    async timelineSetSlots({ generation, slots, hold: holdLsn = null, ...names }) {
+      using held = await hold(names);
+      await held.value.slots.set({ generation, slots, holdLsn });
+      return { wal_from: formatLsn(held.value.wal.startLsn) };
+    },
+
     async timelineSafekeepers({ safekeepers, ...names }) {
       using held = await hold(names);
       const source = held.value;
@@ -188,7 +213,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       await servePagestream(session, held.value, server.config.wait_lsn_timeout_ms);
     },
 
-    async basebackup({ lsn = null, lazy, ...names }, session) {
+    async basebackup({ lsn = null, wal_from: walFrom = lsn, lazy, ...names }, session) {
       using held = await hold(names);
       const source = held.value;
       if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
@@ -198,8 +223,11 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       // A compute that starts here continues writing from here: everything before must not be lost
       // any more.
       await source.makeDurable();
-      using head = WalHead.open(server.tenant(names.tenant).timelines, source, boundary.lsn);
-      await session.copyOut(basebackup(source, boundary, head, lazy === true ? "lazy" : "complete"));
+      const { timelines } = server.tenant(names.tenant);
+      using head = WalHead.open(timelines, source, boundary.lsn);
+      const before = segmentsBefore(timelines, source, walFrom ?? boundary.lsn, boundary.lsn);
+      const content = lazy === true ? "lazy" : "complete";
+      await session.copyOut(basebackup(source, boundary, head, content, before));
     },
 
     async callmemaybe({ conninfo, ...names }) {

@@ -11,6 +11,7 @@ import { WalStore } from "../../wal_store/wal_store.ts";
 import { Leases } from "../timeline/leases.ts";
 import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
 import { TimelineSettings } from "../timeline/settings.ts";
+import { TimelineSlots } from "../timeline/slots.ts";
 import { storeOptions, type TenantContext } from "./context.ts";
 import { type SleepingTimeline, SleepingTimelines } from "./sleeping.ts";
 import { Timeline } from "../timeline/timeline.ts";
@@ -220,7 +221,7 @@ export class TenantTimelines {
     ancestor: Timeline | null,
   ): Promise<Timeline> {
     const { ancestorId, walStartLsn, pgMajor } = info;
-    const { disk, paths, pageCache, memoryPools, logger } = this.#context;
+    const { config, disk, paths, pageCache, memoryPools, logger } = this.#context;
     const tenantId = this.#tenantId;
     const directory = paths.timeline(tenantId, id);
     const timeline = await Timeline.open({
@@ -243,6 +244,11 @@ export class TenantTimelines {
         "read settings of timeline",
         directory,
         () => new TimelineSettings(disk, paths.timelineSettings(tenantId, id)),
+      ),
+      slots: withIoErrors(
+        "read slots of timeline",
+        directory,
+        () => new TimelineSlots(disk, paths.timelineSlots(tenantId, id), config.slot_wal_max_bytes),
       ),
       disk,
       openWal: (segmentSize) =>

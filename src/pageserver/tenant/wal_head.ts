@@ -29,9 +29,9 @@ export class WalHead implements Disposable {
   /** Newest first; each ends where the next begins, except for a page header. */
   readonly #parts: Part[] = [];
 
-  private constructor(timeline: Timeline, end: Lsn) {
+  private constructor(timeline: Timeline, start: Lsn, end: Lsn) {
     this.#timeline = timeline;
-    this.#segmentStart = segmentStart(end, timeline.walSegmentSize);
+    this.#segmentStart = start;
     this.#end = end;
   }
 
@@ -40,7 +40,16 @@ export class WalHead implements Disposable {
    * `io`
    */
   static open(timelines: TenantTimelines, timeline: Timeline, end: Lsn): WalHead {
-    const head = new WalHead(timeline, end);
+    return WalHead.#open(timelines, timeline, segmentStart(end, timeline.walSegmentSize), end);
+  }
+
+  /** A segment that the timeline has written to its end, from its first byte on. */
+  static openWhole(timelines: TenantTimelines, timeline: Timeline, start: Lsn): WalHead {
+    return WalHead.#open(timelines, timeline, start, (start + timeline.walSegmentSize) as Lsn);
+  }
+
+  static #open(timelines: TenantTimelines, timeline: Timeline, start: Lsn, end: Lsn): WalHead {
+    const head = new WalHead(timeline, start, end);
     try {
       let source = timeline;
       while (head.#add(source) && source.ancestorId !== null) {
@@ -51,6 +60,10 @@ export class WalHead implements Disposable {
       head[Symbol.dispose]();
       throw error;
     }
+  }
+
+  get segmentStart(): Lsn {
+    return this.#segmentStart;
   }
 
   /** Where the available WAL begins. */
@@ -115,5 +128,23 @@ export class WalHead implements Disposable {
   [Symbol.dispose](): void {
     for (const { file } of this.#parts) file.closeSync();
     this.#parts.length = 0;
+  }
+}
+
+/**
+ * The timeline's segments from the one that holds `from`, as far as they are there, to the one
+ * before the segment of `to`.
+ */
+export function* segmentsBefore(
+  timelines: TenantTimelines,
+  timeline: Timeline,
+  from: Lsn,
+  to: Lsn,
+): Generator<WalHead> {
+  const { wal, walSegmentSize: size } = timeline;
+  const end = segmentStart(to, size);
+  for (let at = segmentStart(Math.max(from, wal.startLsn), size); at < end; at = (at + size) as Lsn) {
+    using segment = WalHead.openWhole(timelines, timeline, at);
+    yield segment;
   }
 }

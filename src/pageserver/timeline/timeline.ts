@@ -28,6 +28,7 @@ import { CHECKPOINT_KEY, CONTROL_KEY } from "../content/keys.ts";
 import type { Leases } from "./leases.ts";
 import type { TimelineSafekeepers } from "./safekeepers.ts";
 import type { TimelineSettings } from "./settings.ts";
+import type { TimelineSlots } from "./slots.ts";
 import type { PageCache } from "../content/page_cache.ts";
 import { PageReader } from "../content/page_reader.ts";
 import { RelationForks } from "../content/relation_forks.ts";
@@ -55,6 +56,7 @@ export interface TimelineParts {
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
   readonly settings: TimelineSettings;
+  readonly slots: TimelineSlots;
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
   /** Where damaged WAL is kept. */
@@ -83,6 +85,7 @@ export class Timeline {
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
   readonly settings: TimelineSettings;
+  readonly slots: TimelineSlots;
   readonly backpressure: Backpressure;
   /** The cluster's, fixed by its initdb. */
   readonly systemIdentifier: bigint;
@@ -119,6 +122,7 @@ export class Timeline {
     this.leases = parts.leases;
     this.safekeepers = parts.safekeepers;
     this.settings = parts.settings;
+    this.slots = parts.slots;
     this.#logger = parts.logger;
     this.backpressure = new Backpressure(parts.logger, () => performance.now());
     this.#walBuffers = parts.walBuffers;
@@ -549,7 +553,7 @@ export class Timeline {
    * known to be.
    */
   damage(): ReturnType<typeof damageOf> {
-    return damageOf(this.safekeepers, this.leases) ?? this.settings.damage();
+    return damageOf(this.safekeepers, this.leases) ?? this.settings.damage() ?? this.slots.damage();
   }
 
   /**
@@ -586,9 +590,10 @@ export class Timeline {
     if (this.#gone !== null) throw this.#gone;
   }
 
-  /** Removes WAL that is in layers. */
+  /** Removes WAL that is in layers and that no replication slot needs. */
   async trimWal(): Promise<void> {
-    await this.wal.removeBefore(this.store.diskConsistentLsn);
+    const keepFrom = this.slots.keepFrom(this.lastRecordLsn);
+    await this.wal.removeBefore(Math.min(this.store.diskConsistentLsn, keepFrom) as Lsn);
   }
 
   /** Writes everything to layers, which makes the next start quick. */

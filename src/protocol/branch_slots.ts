@@ -1,0 +1,52 @@
+/**
+ * A branch's replication slots as they travel between a compute and the page server, and rest
+ * there: files of a data directory in one word. docs/formats/branch_slots.md is the specification.
+ */
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { type FileMap, PACKED_WORD, PACKED_WORD_MAX, packFiles, unpackFiles } from "./packed_files.ts";
+
+/** Content by path in a data directory. */
+export type SlotFiles = FileMap;
+
+export const SLOTS_WORD = PACKED_WORD;
+
+/** A slot's state, or a snapshot that a logical slot begins from. */
+const PATH =
+  /^(?:pg_replslot\/([a-z0-9_]{1,63})\/state|pg_logical\/snapshots\/[0-9A-F]{1,8}-[0-9A-F]{1,8}\.snap)$/;
+
+export function slotStatePath(slot: string): string {
+  return `pg_replslot/${slot}/state`;
+}
+
+/** `lsn` as the name of a snapshot's file has it. */
+export function slotSnapshotPath(lsn: number): string {
+  const hex = (half: number): string => half.toString(16).toUpperCase();
+  return `pg_logical/snapshots/${hex(Math.floor(lsn / 2 ** 32))}-${hex(lsn % 2 ** 32)}.snap`;
+}
+
+/** @throws {ZenithError} `invalid_argument` when they are too large to be kept */
+export function encodeSlots(files: SlotFiles): string {
+  const word = packFiles(files);
+  if (word.length <= PACKED_WORD_MAX) return word;
+  throw new ZenithError(
+    "invalid_argument",
+    `the replication slots of this branch take ${word.length} bytes packed, more than ${PACKED_WORD_MAX}`,
+    { hint: "drop slots that nobody uses" },
+  );
+}
+
+/** @throws {ZenithError} `corrupt_data` */
+export function decodeSlots(word: string): Map<string, Uint8Array> {
+  try {
+    return unpackFiles(word, (name) => PATH.test(name));
+  } catch (error) {
+    throw new ZenithError("corrupt_data", `invalid replication slots of a branch: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** The names of the slots, sorted. */
+export function slotNames(files: SlotFiles): string[] {
+  return [...files.keys()].flatMap((path) => PATH.exec(path)?.[1] ?? []).sort();
+}
