@@ -92,7 +92,16 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
 ]);
 
 /** Those that take minutes, longest first: they start before the others, so that none of them is what all wait for at the end. */
-const LONG = ["wal_archive", "large_records", "lazy_overlay", "majors", "restart", "quorum", "lazy_compute"];
+const LONG = [
+  "replication_slots",
+  "wal_archive",
+  "large_records",
+  "lazy_overlay",
+  "majors",
+  "restart",
+  "quorum",
+  "lazy_compute",
+];
 
 /** The longest first, the others by name. */
 function integrationFiles(): string[] {

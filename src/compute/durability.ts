@@ -20,6 +20,8 @@ export interface LocalPostgres {
 export interface Durability {
   /** For its command line, which overrides all configuration files. */
   readonly settings: Readonly<Record<string, string>>;
+  /** The slot that whoever makes commits durable has at Postgres; null for nobody. */
+  readonly slot: string | null;
   /** Rejects when this compute must not continue; never resolves. */
   readonly failed: Promise<never>;
   /**
@@ -48,6 +50,7 @@ export interface Durability {
 /** Nothing is written, so nothing has to become durable. */
 export class ReadOnlyPast implements Durability {
   readonly settings: Readonly<Record<string, string>>;
+  readonly slot = null;
   readonly failed: Promise<never> = new Promise(() => {});
   readonly #lsn: Lsn;
   readonly #stopping = new AbortController();

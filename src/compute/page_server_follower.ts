@@ -28,6 +28,7 @@ const POLL_MS = 1_000;
  */
 export class PageServerFollower implements Durability {
   readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_RECEIVER_NAME };
+  readonly slot = WAL_RECEIVER_NAME;
   readonly failed: Promise<never> = new Promise(() => {});
   readonly #compute: ComputeIdentity;
   readonly #log: Logger;

@@ -9,7 +9,12 @@ import type { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { call } from "../protocol/call.ts";
 import { connectServer, serverName } from "../protocol/connect.ts";
-import { type BasebackupContent, PAGE_SERVER, type TimelineStatus } from "../protocol/management.ts";
+import {
+  type BasebackupContent,
+  PAGE_SERVER,
+  type TakenSlots,
+  type TimelineStatus,
+} from "../protocol/management.ts";
 import {
   type Args,
   type ArgValues,
@@ -84,6 +89,24 @@ export async function storeSettings(compute: ComputeIdentity, settings: string):
   await callPageServer(compute, PAGE_SERVER.timelineSetSettings, { ...timelineArgs(compute), settings });
 }
 
+/** The branch's replication slots; from now on only this compute can set them. */
+export async function takeSlots(compute: ComputeIdentity): Promise<TakenSlots> {
+  return await callPageServer(compute, PAGE_SERVER.timelineTakeSlots, timelineArgs(compute));
+}
+
+/**
+ * From now on the branch has these, packed, and WAL from `hold` on is kept for them.
+ *
+ * @returns from where on it is there
+ */
+export async function storeSlots(
+  compute: ComputeIdentity,
+  slots: { readonly generation: number; readonly slots: string; readonly hold: Lsn | undefined },
+): Promise<Lsn> {
+  const args = { ...timelineArgs(compute), ...slots };
+  return (await callPageServer(compute, PAGE_SERVER.timelineSetSlots, args)).wal_from;
+}
+
 /** The state of the page server's receiver of a compute's WAL. */
 export interface ReceiverStatus {
   readonly streaming: boolean;
@@ -146,10 +169,13 @@ async function callTo(compute: ComputeIdentity, conninfo: string): Promise<void>
 /**
  * @param lsn null for the end of the timeline; the page server waits for one that it does not have
  *   yet
+ * @param walFrom its pg_wal goes back that far, if there is so much; null for only what a start
+ *   needs
  */
 export async function fetchBasebackup<T>(
   compute: ComputeIdentity,
   lsn: Lsn | null,
+  walFrom: Lsn | null,
   content: BasebackupContent,
   signal: AbortSignal,
   unpack: (tar: AsyncIterable<Uint8Array>) => Promise<T>,
@@ -157,6 +183,7 @@ export async function fetchBasebackup<T>(
   const command = formatCommand(PAGE_SERVER.basebackup, {
     ...timelineArgs(compute),
     lsn: lsn ?? undefined,
+    wal_from: walFrom ?? undefined,
     lazy: content === "lazy",
   });
   await using pageServer = await connectPageServer(compute, signal);

@@ -14,6 +14,7 @@ import {
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { type Election, WalProposer } from "./proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
+import { WAL_PROPOSER_SLOT } from "../protocol/wal_connection.ts";
 
 /** The last term in which a compute asked for votes; null before the first. */
 export interface LastTerm {
@@ -26,6 +27,7 @@ export interface LastTerm {
  */
 export class SafekeeperQuorum implements Durability {
   readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_PROPOSER_NAME };
+  readonly slot = WAL_PROPOSER_SLOT;
   readonly failed: Promise<never>;
   readonly #compute: ComputeIdentity;
   readonly #lastTerm: LastTerm;

@@ -39,8 +39,8 @@ export interface SuperviseOptions {
   readonly durability: Durability;
   readonly lazy: LazyStorage | undefined;
   readonly attachment: Attachment;
-  /** Tells the page server of changes of its settings, until the signal is aborted. */
-  followSettings(signal: AbortSignal): Promise<void>;
+  /** Tells the page server of changes of its settings and slots, until the signal is aborted. */
+  followChanges(signal: AbortSignal): Promise<void>;
   readonly conditions: Conditions;
   readonly log: Logger;
 }
@@ -52,7 +52,7 @@ export function supervise(options: SuperviseOptions): RunningCompute {
   const givenUp = new AbortController();
   const watch = new AbortController();
   const watching = watchCommits({ durability, conditions, log }, watch.signal);
-  const following = options.followSettings(watch.signal);
+  const following = options.followChanges(watch.signal);
   const failed = durability.failed.catch((error: unknown) => error);
   // It must not continue, so nothing more of it will become durable.
   failed.then(() => givenUp.abort());

@@ -17,6 +17,8 @@ import {
 } from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
 import { prepareAccessRole } from "./postgres/access_role.ts";
+import type { SlotFile } from "./postgres/slot_files.ts";
+import type { TakenSlots } from "../protocol/management.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 import {
   clearDataDirectory,
@@ -29,7 +31,7 @@ import { type FirstStartWishes, isFirstStart, prepareFirstStart, withoutCron } f
 import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
 import { LazyStorage, removeLazyStorage } from "./lazy/lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
-import { fetchBasebackup, fetchTimelineStatus } from "./page_server_link.ts";
+import { fetchBasebackup, fetchTimelineStatus, takeSlots } from "./page_server_link.ts";
 import {
   assertUsable,
   clientHost,
@@ -40,11 +42,13 @@ import {
   readComputeConf,
   readSettings,
   separateComputeConf,
+  standbySlots,
 } from "./postgres/postgres_conf.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
 import { readTenantFile } from "./postgres/tenant_file.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { followSettings, settleSettings } from "./settings_sync.ts";
+import { followSlots, restoreSlots } from "./slots_sync.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
 import { logCleanUp, type RunningCompute, supervise } from "./supervise.ts";
 
@@ -148,17 +152,27 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
-      settings: { ...ownLine(), ...durability.settings, ...forcedSettings(install.major) },
+      settings: {
+        ...ownLine(),
+        ...durability.settings,
+        ...standbySlots(install.major, durability.slot, readSettings(paths.pgdata)),
+        ...forcedSettings(install.major),
+      },
     });
   let install: PostgresLocation;
+  const slotsOptions = { ...syncing, durability };
+  let slots: Slots | undefined;
   try {
     const chosen = await unlessAborted(durability.chooseStart(progress), options.signal);
     lazy?.prepare();
-    await fetchDataDirectory(options, compute, chosen, user, storage.mode);
+    // An earlier compute can commit nothing more by now.
+    const taken = options.readOnlyAt === null ? await takeSlots(compute) : undefined;
+    await fetchDataDirectory(options, compute, chosen, taken?.hold_lsn ?? null, user, storage.mode);
     if (durability instanceof ReadOnlyPast && lazy === undefined) {
       const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));
       durability.keepReadable({ ...compute, lsn: control.checkPoint, log });
     }
+    if (taken !== undefined) slots = { taken, restored: await restoreSlots(slotsOptions, taken) };
     install = options.locatePostgres(dataDirectoryMajor(paths.pgdata));
     assertReachable(install.binDir, user);
     await attaching;
@@ -204,10 +218,16 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   };
   const { conditions } = options;
   const attachment = await attaching;
-  const follow = (signal: AbortSignal): Promise<void> =>
-    options.readOnlyAt === null ? followSettings(syncing, signal) : Promise.resolve();
+  const follow = async (signal: AbortSignal): Promise<void> => {
+    if (slots === undefined) return;
+    const { taken, restored } = slots;
+    await Promise.all([
+      followSettings(syncing, signal),
+      followSlots(slotsOptions, taken, restored, signal),
+    ]);
+  };
   return supervise({
-    followSettings: follow,
+    followChanges: follow,
     local,
     pgdata: paths.pgdata,
     startAgain,
@@ -217,6 +237,12 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     conditions,
     log,
   });
+}
+
+/** The branch's replication slots as they were at the start. */
+interface Slots {
+  readonly taken: TakenSlots;
+  readonly restored: ReadonlyMap<string, SlotFile>;
 }
 
 /** Gives up the wait, not what is waited for. */
@@ -247,13 +273,14 @@ async function fetchDataDirectory(
   options: ComputeOptions,
   compute: ComputeIdentity,
   startLsn: Lsn | null,
+  walFrom: Lsn | null,
   user: PgUser | undefined,
   mode: "lazy" | "eager",
 ): Promise<void> {
   const { paths, log, progress, signal } = options;
   progress("fetching the data directory");
   const content = mode === "lazy" ? "lazy" : "complete";
-  const fetched = await fetchBasebackup(compute, startLsn, content, signal, (tar) => {
+  const fetched = await fetchBasebackup(compute, startLsn, walFrom, content, signal, (tar) => {
     let announced = Date.now();
     const onProgress = ({ bytes }: DataDirectoryProgress) => {
       if (Date.now() - announced < 1_000) return;

@@ -69,13 +69,26 @@ export class RestoredBackup implements AsyncDisposable {
   start(...settings: readonly string[]): void {
     chownRecursive(this.dataDir, pgUser());
     spawnSync("chmod", ["700", this.dataDir]);
-    const where = `-c listen_addresses= -c unix_socket_directories=${this.directory} -c port=${PORT}`;
     appendFileSync(join(this.dataDir, "postgresql.auto.conf"), settings.map((line) => `${line}\n`).join(""));
+    this.startAgain();
+  }
+
+  /** After {@link stop}. */
+  startAgain(): void {
+    const where = `-c listen_addresses= -c unix_socket_directories=${this.directory} -c port=${PORT}`;
     this.#program(
       join(this.#install.binDir, "pg_ctl"),
       ...["-D", this.dataDir, "-l", join(this.directory, "postgres.log"), "-o", where, "-w", "start"],
     );
     this.#running = true;
+  }
+
+  async stop(): Promise<void> {
+    await this.#sql?.end({ timeout: 1 });
+    this.#sql = undefined;
+    if (!this.#running) return;
+    this.#running = false;
+    this.#program(join(this.#install.binDir, "pg_ctl"), "-D", this.dataDir, "-w", "-m", "immediate", "stop");
   }
 
   async value(sql: string): Promise<unknown> {
@@ -109,19 +122,8 @@ export class RestoredBackup implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#sql?.end({ timeout: 1 });
     try {
-      if (this.#running) {
-        this.#program(
-          join(this.#install.binDir, "pg_ctl"),
-          "-D",
-          this.dataDir,
-          "-w",
-          "-m",
-          "immediate",
-          "stop",
-        );
-      }
+      await this.stop();
     } finally {
       rmSync(this.directory, { recursive: true, force: true });
     }

@@ -46,6 +46,22 @@ export function forcedSettings(major: number): Record<string, string> {
 /** From this major on, a slot is also given up when nobody has used it for some time. */
 const IDLE_SLOT_TIMEOUT_FROM = 18;
 
+/** From this major on, Postgres can keep a slot's changes back until standbys have them. */
+const STANDBY_SLOTS_FROM = 17;
+const STANDBY_SLOTS = "synchronized_standby_slots";
+
+/**
+ * For the command line: logical slots with `failover` send only what is acknowledged.
+ *
+ * @param slot of whoever acknowledges it; null for nobody
+ * @param settings the user's: other standbys are waited for as well
+ */
+export function standbySlots(major: number, slot: string | null, settings: Settings): Record<string, string> {
+  if (major < STANDBY_SLOTS_FROM || slot === null) return {};
+  const others = settings.get(STANDBY_SLOTS) ?? "";
+  return { [STANDBY_SLOTS]: others.trim() === "" ? slot : `${others}, ${slot}` };
+}
+
 const TIMELINE_SETTING = "zenith.zenith_timeline";
 
 /** The LSN at which a compute reads the past; not set on one that writes to its branch. */

@@ -1,0 +1,116 @@
+/** A branch's replication slots as files of a data directory. */
+import { closeSync, writeSync } from "node:fs";
+import { ZenithError } from "../../common/errors.ts";
+import { ForeignDirectory } from "../../common/foreign_directory.ts";
+import type { PgUser } from "../../pg_install/pg_user.ts";
+import {
+  isSlotName,
+  parseSlotState,
+  SLOT_STATE_MAX_BYTES,
+  type SlotState,
+} from "../../postgres/cluster/replication_slot.ts";
+import { type SlotFiles, slotSnapshotPath, slotStatePath } from "../../protocol/branch_slots.ts";
+import { WAL_PROPOSER_SLOT, WAL_RECEIVER_NAME } from "../../protocol/wal_connection.ts";
+
+const SLOTS = "pg_replslot";
+const STATE = "state";
+const FILE_MODE = 0o600;
+/** A snapshot has some bytes for every transaction that ran. */
+const SNAPSHOT_MAX_BYTES = 1 << 20;
+
+/** Those of whoever makes commits durable: each start makes its own. */
+const OURS = new Set([WAL_PROPOSER_SLOT, WAL_RECEIVER_NAME]);
+
+/** A slot that outlives a restart, with the files that it goes on from. */
+export interface SlotFile {
+  readonly state: SlotState;
+  readonly files: SlotFiles;
+}
+
+/** The directories of users' slots. */
+function names(slots: ForeignDirectory): string[] {
+  return slots.names().filter((name) => isSlotName(name) && !OURS.has(name)).sort();
+}
+
+/** Changes whenever a slot does. Reads no file. */
+export function slotsSignature(pgdata: string): string {
+  using root = ForeignDirectory.open(pgdata);
+  using slots = root.directory(SLOTS);
+  return names(slots).map((name) => {
+    // It may be dropped meanwhile: the next look sees that.
+    try {
+      using slot = slots.directory(name);
+      const found = slot.lstat(STATE);
+      return `${name} ${found?.ino} ${found?.mtimeMs} ${found?.ctimeMs}`;
+    } catch {
+      return `${name} -`;
+    }
+  }).join("\n");
+}
+
+/**
+ * The slots that are there, by name; null when one changed at the same time.
+ *
+ * @throws {ZenithError} `io`, `corrupt_data`
+ */
+export function readSlots(pgdata: string): Map<string, SlotFile> | null {
+  const before = slotsSignature(pgdata);
+  const found = new Map<string, SlotFile>();
+  try {
+    using root = ForeignDirectory.open(pgdata);
+    using slots = root.directory(SLOTS);
+    for (const name of names(slots)) {
+      using slot = slots.directory(name);
+      // One that is being created or dropped has none.
+      if (!slot.lstat(STATE)?.isFile()) continue;
+      const bytes = slot.read(STATE, SLOT_STATE_MAX_BYTES);
+      const state = parseSlotState(bytes);
+      if (state === null) {
+        throw new ZenithError("corrupt_data", `the state of replication slot ${name} is damaged`);
+      }
+      if (state.name !== name || !state.isPersistent) continue;
+      const files = new Map([[slotStatePath(name), bytes]]);
+      if (state.isLogical) readSnapshot(root, state, files);
+      found.set(name, { state, files });
+    }
+  } catch (error) {
+    if (slotsSignature(pgdata) !== before) return null;
+    throw error;
+  }
+  return slotsSignature(pgdata) === before ? found : null;
+}
+
+/**
+ * The snapshot from which decoding begins at the slot's restart position, if there is one; later
+ * ones are made again from the WAL.
+ */
+function readSnapshot(
+  root: ForeignDirectory,
+  { restartLsn }: SlotState,
+  files: Map<string, Uint8Array>,
+): void {
+  const path = slotSnapshotPath(restartLsn);
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  using logical = root.directory("pg_logical");
+  using snapshots = logical.directory("snapshots");
+  if (!snapshots.lstat(name)?.isFile()) return;
+  files.set(path, snapshots.read(name, SNAPSHOT_MAX_BYTES));
+}
+
+/** Puts files into a data directory in which no Postgres has run yet. @throws {ZenithError} `io` */
+export function writeSlotFiles(pgdata: string, files: SlotFiles, user: PgUser | undefined): void {
+  using root = ForeignDirectory.open(pgdata);
+  for (const [path, bytes] of files) {
+    const parts = path.split("/");
+    const name = parts.pop()!;
+    using first = root.makeDirectory(parts[0], user);
+    using directory = first.makeDirectory(parts[1], user);
+    directory.remove(name);
+    const fd = directory.createFile(name, FILE_MODE, user);
+    try {
+      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
