@@ -12,6 +12,7 @@ import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import type { PgUser } from "../pg_install/pg_user.ts";
 import { PgClient } from "../pgwire/client.ts";
 import type { TimelineStatus } from "../protocol/management.ts";
+import { PG_SUBSCRIPTION } from "../postgres/cluster/subscription.ts";
 import { anyDatabase, catalogRows } from "./postgres/access_role.ts";
 import { forcedSettings, type Settings } from "./postgres/postgres_conf.ts";
 import { PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
@@ -46,9 +47,6 @@ export function withoutCron(settings: Settings): Record<string, string> {
   if (!libraries.some(isCron)) return {};
   return { shared_preload_libraries: libraries.filter((name) => !isCron(name)).join(", ") };
 }
-
-/** SubscriptionRelationId (catalog/pg_subscription.h). */
-const PG_SUBSCRIPTION = 6100;
 
 export interface FirstStartOptions {
   readonly install: PostgresLocation;

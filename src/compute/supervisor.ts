@@ -50,6 +50,7 @@ import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { followSettings, settleSettings } from "./settings_sync.ts";
 import { followSlots, restoreSlots } from "./slots_sync.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
+import { watchSubscriptions } from "./subscription_watch.ts";
 import { logCleanUp, type RunningCompute, supervise } from "./supervise.ts";
 
 export interface ComputeOptions {
@@ -224,6 +225,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     await Promise.all([
       followSettings(syncing, signal),
       followSlots(slotsOptions, taken, restored, signal),
+      watchSubscriptions({ pgdata: paths.pgdata, major: install.major, conditions }, signal),
     ]);
   };
   return supervise({

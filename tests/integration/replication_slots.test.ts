@@ -8,6 +8,7 @@ import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { checkPidFile } from "../../src/process/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { RestoredBackup } from "../harness/restored_backup.ts";
+import { freePort } from "../harness/ports.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
 import { addSettings } from "../harness/branching.ts";
 import { type Compute, until, ZenithEnv, type ZenithEnvOptions } from "../harness/zenith_env.ts";
@@ -348,6 +349,42 @@ describe("a logical slot with failover", () => {
     await safekeeper!.start();
     await waiting;
     assert.ok(await count("sure") > 4);
+    await main.stop();
+  });
+});
+
+describe("a subscription on a compute", () => {
+  let env: ZenithEnv;
+  let publisher: StockCluster;
+
+  before(async () => {
+    env = await ZenithEnv.create({ major: 15, storage: "lazy", safekeepers: 1 });
+    publisher = await StockCluster.start({ settings: { wal_level: "logical" }, tcpPort: await freePort() });
+    await publisher.sql`CREATE TABLE t (n int)`;
+    await publisher.sql`CREATE PUBLICATION p FOR TABLE t`;
+  });
+  after(async () => {
+    await env?.[Symbol.asyncDispose]();
+    await publisher?.[Symbol.asyncDispose]();
+  });
+
+  test("that reports what is not acknowledged is a problem, until it is told not to", async () => {
+    const main = await env.startCompute("main");
+    await main.query("CREATE TABLE t (n int)");
+    await main.query(
+      `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${publisher.port} user=postgres dbname=postgres' PUBLICATION p`,
+    );
+    await main.query("CHECKPOINT");
+    await until("it is a problem", async () => {
+      const { stdout } = await env.tryZenith("status");
+      return /subscription s can lose rows[^]*ALTER SUBSCRIPTION s SET \(synchronous_commit = on\)/.test(
+        stdout,
+      );
+    });
+    await main.query("ALTER SUBSCRIPTION s SET (synchronous_commit = on)");
+    await main.query("CHECKPOINT");
+    await until("it is none", async () => !/can lose rows/.test(await env.zenith("pg", "list")));
+    await main.query("DROP SUBSCRIPTION s");
     await main.stop();
   });
 });
