@@ -2,6 +2,7 @@
 import { branchCommand } from "./branch/branch.ts";
 import { branchDeleteCommand } from "./branch/delete.ts";
 import { branchDiffCommand } from "./branch/diff.ts";
+import { branchHistoryCommand } from "./branch/history.ts";
 import { branchListCommand } from "./branch/list.ts";
 import { branchRenameCommand } from "./branch/rename.ts";
 import { branchResetCommand, branchRestoreCommand } from "./branch/restore.ts";
@@ -65,6 +66,7 @@ export const COMMANDS: readonly CommandGroup[] = [
       branchCommand,
       branchListCommand,
       branchGetCommand,
+      branchHistoryCommand,
       branchDiffCommand,
       branchResetCommand,
       branchRestoreCommand,

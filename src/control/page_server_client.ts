@@ -15,6 +15,7 @@ import {
   type DamagedBranch,
   type DeletedTimeline,
   type FoundLsn,
+  type HistoryPart,
   PAGE_SERVER,
   type PageServerStatus,
   type ScrubStatus,
@@ -27,6 +28,7 @@ export type {
   ChangedRelation,
   DamagedBranch,
   FoundLsn,
+  HistoryPart,
   PageServerStatus,
   ScrubStatus,
   TenantConfig,
@@ -195,6 +197,11 @@ export class PageServerClient implements AsyncDisposable {
    */
   lsnAt(tenant: TenantId, timeline: TimelineId, timestamp: number): Promise<FoundLsn> {
     return this.#call(PAGE_SERVER.lsnAt, { tenant, timeline, timestamp });
+  }
+
+  /** What a branch is made of: its timeline, and those that it comes from, newest first. */
+  timelineHistory(tenant: TenantId, timeline: TimelineId): Promise<HistoryPart[]> {
+    return this.#call(PAGE_SERVER.timelineHistory, { tenant, timeline });
   }
 
   /** @param database its oid @returns what may look different at two points of history */

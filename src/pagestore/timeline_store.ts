@@ -177,6 +177,11 @@ export class TimelineStore {
     return this.#files.diskConsistentLsn;
   }
 
+  /** Below it only some LSNs can be read. */
+  get keptFrom(): Lsn {
+    return this.#files.retention.cutoff as Lsn;
+  }
+
   // ---- the writer
 
   /**

@@ -336,6 +336,20 @@ const GARBAGE_REPORT: FiguresReply<typeof GarbageReportSchema> = {
   columns: Object.keys(GC_FIGURES),
 };
 
+const HistoryPartSchema = object({
+  timeline_id: TimelineIdSchema,
+  /** Up to where the branch has it: its end, or where the next newer part left it. */
+  lsn: LsnSchema,
+  /** When the last commit up to there was, RFC 3339; null when there is none. */
+  time: nullable(string()),
+  /** From where on any of its LSNs can be read, and when the last commit up to there was. */
+  kept_from_lsn: LsnSchema,
+  kept_from: nullable(string()),
+});
+
+/** A timeline that a branch is made of. */
+export type HistoryPart = InferOutput<typeof HistoryPartSchema>;
+
 const ChangedRelationSchema = object({
   /** The tablespace's oid, and the relation's file number in it. */
   spc: number(),
@@ -449,6 +463,13 @@ export const PAGE_SERVER = {
     "read",
     { tenant: TENANT, timeline: TIMELINE, timestamp: rest(TIMESTAMP) },
     json(FoundLsnSchema),
+  ),
+  /** A timeline and those that it comes from, newest first. */
+  timelineHistory: operation(
+    "timeline_history",
+    "read",
+    { tenant: TENANT, timeline: TIMELINE },
+    json(array(HistoryPartSchema)),
   ),
   /**
    * The relations of a database, by its oid, whose rows may look different at two points of a

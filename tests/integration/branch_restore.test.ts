@@ -50,6 +50,20 @@ describe("a branch", () => {
     const kept = await env.startCompute(restored.kept_as);
     assert.equal(await kept.value("SELECT to_regclass('t') IS NULL"), true);
     await kept.stop();
+    const history = JSON.parse(await env.zenith("branch", "history", "main", "--json"));
+    assert.deepEqual(history.kept_as, [restored.kept_as]);
+    assert.deepEqual(history.parts.map(({ branch }: { branch: string }) => branch), [
+      "main",
+      restored.kept_as,
+    ]);
+    const [own, old] = history.parts;
+    assert.ok(own.kept_from_lsn <= own.lsn, own.kept_from_lsn);
+    assert.equal(old.lsn, JSON.parse(await env.zenith("branch", "get", "main", "--json")).ancestor_lsn);
+    assert.ok(old.kept_from_lsn < old.lsn, old.kept_from_lsn);
+    for (const { time } of history.parts) assert.ok(Math.abs(Date.parse(time) - Date.now()) < 600_000, time);
+    const shown = await env.zenith("branch", "history", "main");
+    assert.match(shown, new RegExp(`^${restored.kept_as} +left +${old.lsn} +\\d{4}-.*Z `, "m"));
+    assert.match(shown, /^history is kept for 7d, and for 64\.0 MiB of WAL$/m);
     // All that is there comes from it now.
     const refused = await env.tryZenith("branch", "delete", restored.kept_as);
     assert.equal(refused.code, 5);
@@ -128,8 +142,9 @@ describe("one command", () => {
     const again = await env.zenith("pg", "start", "fresh");
     assert.match(again, /^Postgres of branch fresh runs already$/m);
     assert.equal(first.split("\n")[1], again.split("\n")[1]);
+    // That would be another one, beside it.
     const elsewhere = await env.tryZenith("pg", "start", "fresh", "--lsn", "0/1");
-    assert.equal(elsewhere.code, 5);
+    assert.equal(elsewhere.code, 2, elsewhere.stderr);
     const nobody = await env.tryZenith("pg", "start", "nosuch");
     assert.equal(nobody.code, 4);
     assert.match(nobody.stderr, /has no branch nosuch/);

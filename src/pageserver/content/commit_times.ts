@@ -103,6 +103,14 @@ export class CommitTimes {
     return this.#newestMs === -Infinity ? null : this.#newestMs * US_PER_MS;
   }
 
+  /**
+   * The time of the last commit up to an LSN, as {@link newest} has it; null, too, when that is not
+   * kept any more.
+   */
+  at(lsn: number): number | null {
+    return this.#versionAt(lsn) ? this.#milliseconds() * US_PER_MS : null;
+  }
+
   /** The moments that exist twice at the end of the history; null when there are none. */
   get setBack(): SetBack | null {
     return this.#setBack !== null && this.#setBack.from === this.newest ? this.#setBack : null;

@@ -5,6 +5,7 @@ import { formatHostPort } from "../../common/host_port.ts";
 import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { formatTimestamp } from "../../common/timestamp.ts";
 import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import type { ConnectionHandler } from "../../pgwire/session.ts";
 import { PAGE_SERVER } from "../../protocol/management.ts";
@@ -13,6 +14,7 @@ import { type Handlers, OperationService } from "../../protocol/operation_servic
 import { parseStartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo } from "../tenant/branches.ts";
 import { changedBlocks } from "../tenant/changed_blocks.ts";
+import { historyOf } from "../tenant/history.ts";
 import { lsnAt } from "../tenant/lsn_at.ts";
 import { segmentsBefore, WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
@@ -117,6 +119,18 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       using held = await hold({ tenant, timeline });
       const found = lsnAt(server.tenant(tenant).timelines, held.value, timestamp);
       return { lsn: formatLsn(found.lsn), timeline_id: found.timeline.timelineId };
+    },
+
+    async timelineHistory(names) {
+      using held = await hold(names);
+      const time = (timestamp: number | null) => timestamp === null ? null : formatTimestamp(timestamp);
+      return historyOf(server.tenant(names.tenant).timelines, held.value).map((part) => ({
+        timeline_id: part.timelineId,
+        lsn: formatLsn(part.lsn),
+        time: time(part.time),
+        kept_from_lsn: formatLsn(part.keptFrom),
+        kept_from: time(part.keptFromTime),
+      }));
     },
 
     async changedBlocks({ tenant, timeline, lsn, other_timeline, other_lsn, database }, session) {
