@@ -2,6 +2,7 @@
 import { branchCommand } from "./branch/branch.ts";
 import { branchDeleteCommand } from "./branch/delete.ts";
 import { branchDiffCommand } from "./branch/diff.ts";
+import { dumpCommand } from "./branch/dump.ts";
 import { branchHistoryCommand } from "./branch/history.ts";
 import { branchListCommand } from "./branch/list.ts";
 import { branchRenameCommand } from "./branch/rename.ts";
@@ -77,6 +78,7 @@ export const COMMANDS: readonly CommandGroup[] = [
       branchDeleteCommand,
       lsnAtCommand,
       runCommand,
+      dumpCommand,
     ],
   },
   {
