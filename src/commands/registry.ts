@@ -1,5 +1,6 @@
 /** The list of all commands. */
 import { branchCommand } from "./branch/branch.ts";
+import { branchDefaultCommand } from "./branch/default.ts";
 import { branchDeleteCommand } from "./branch/delete.ts";
 import { branchDiffCommand } from "./branch/diff.ts";
 import { dumpCommand } from "./branch/dump.ts";
@@ -67,6 +68,7 @@ export const COMMANDS: readonly CommandGroup[] = [
       branchCommand,
       branchListCommand,
       branchGetCommand,
+      branchDefaultCommand,
       branchHistoryCommand,
       branchDiffCommand,
       branchResetCommand,

@@ -19,7 +19,7 @@ import {
 } from "valibot";
 import { ZenithError } from "../common/errors.ts";
 import { type HostPort, parseHostPort } from "../common/host_port.ts";
-import { parseTenantId, type TenantId } from "../common/id.ts";
+import { type BranchName, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
 import { AddressSchema, PAGESERVER_DEFAULT_LISTEN } from "../common/page_server_config.ts";
 import { EnvironmentPaths } from "../common/paths.ts";
 import { readTomlFile, writeTomlFile } from "../common/toml.ts";
@@ -36,6 +36,8 @@ const RemotePageServerSchema = strictObject({
 
 const ConfigSchema = strictObject({
   default_tenant_id: pipe(string(), transform(parseTenantId)),
+  /** What commands take when no branch is named, of the default tenant; main when left out. */
+  default_branch: optional(pipe(string(), transform(parseBranchName))),
   pg_distrib_dir: optional(string()),
   pageserver: union([LocalPageServerSchema, RemotePageServerSchema], "expected either listen or url"),
   /** Its own safekeepers, which make commits durable. With none the page server does. */
@@ -131,6 +133,18 @@ export function saveEnvironment(environment: Environment): void {
 /** The tenant that a command concerns: `--tenantid`, else the environment's default. */
 export function chooseTenant(environment: Environment, tenantid: string | undefined): TenantId {
   return tenantid === undefined ? environment.config.default_tenant_id : parseTenantId(tenantid);
+}
+
+const MAIN = parseBranchName("main");
+
+/** The branch that a command concerns that names none. */
+export function defaultBranch({ config }: Environment, tenant: TenantId): BranchName {
+  return tenant === config.default_tenant_id ? config.default_branch ?? MAIN : MAIN;
+}
+
+/** Another becomes the default tenant's default branch. @throws {ZenithError} `io` */
+export function setDefaultBranch({ paths, config }: Environment, branch: BranchName): void {
+  saveEnvironment({ paths, config: { ...config, default_branch: branch === MAIN ? undefined : branch } });
 }
 
 /** Whether this environment runs a page server of its own. */

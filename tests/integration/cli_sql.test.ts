@@ -67,6 +67,21 @@ describe("zenith sql", () => {
   });
 });
 
+test("a branch that is made the default is meant where none is named", async () => {
+  assert.equal(await env.zenith("branch", "default"), "main\n");
+  await env.branch("dev", "main");
+  assert.equal(await env.zenith("branch", "default", "dev"), "branch dev is the default now\n");
+  assert.equal((await env.tryZenith("branch", "default", "nowhere")).code, 4);
+  assert.deepEqual(JSON.parse(await env.zenith("branch", "default", "--json")), { branch: "dev" });
+  assert.match((await env.tryZenith("sql", "-c", "SELECT 1")).stderr, /branch dev has no Postgres/);
+  assert.match((await env.tryZenith("uri")).stderr, /branch dev has no Postgres/);
+  await env.zenith("branch", "rename", "dev", "work");
+  assert.equal(await env.zenith("branch", "default"), "work\n");
+  const deleted = await env.zenith("branch", "delete", "work");
+  assert.equal(deleted, "branch work deleted\nit was the default branch: that is main again\n");
+  assert.equal(await env.zenith("sql", "--csv", "-c", "SELECT 1 AS n"), "n\n1\n");
+});
+
 describe("zenith uri", () => {
   test("leads there, as a string and as variables", async () => {
     const uri = (await env.zenith("uri")).trim();

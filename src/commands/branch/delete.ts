@@ -3,7 +3,12 @@ import { ZenithError } from "../../common/errors.ts";
 import { isId, parseBranchName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { isUp, listComputes } from "../../control/computes.ts";
 import { deleteBranch } from "../../control/delete_branch.ts";
-import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import {
+  chooseTenant,
+  loadEnvironment,
+  pageServerAddress,
+  setDefaultBranch,
+} from "../../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
@@ -52,6 +57,11 @@ export const branchDeleteCommand: Command = {
       computes,
     });
     for (const branch of deleted) print(`branch ${branch} deleted`);
+    const { default_branch, default_tenant_id } = environment.config;
+    if (default_branch !== undefined && tenant === default_tenant_id && deleted.includes(default_branch)) {
+      setDefaultBranch(environment, parseBranchName("main"));
+      print("it was the default branch: that is main again");
+    }
     if (isId(name)) print(`timeline ${name} deleted`);
     for (const problem of problems) warnAboutSafekeeper(problem);
   },

@@ -2,7 +2,13 @@
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { listComputes } from "../../control/computes.ts";
-import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import {
+  chooseTenant,
+  defaultBranch,
+  loadEnvironment,
+  pageServerAddress,
+  setDefaultBranch,
+} from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
@@ -29,6 +35,9 @@ export const branchRenameCommand: Command = {
     }
     await using client = new PageServerClient(pageServerAddress(environment));
     await client.branchRename(tenant, from, to);
+    if (from === defaultBranch(environment, tenant) && tenant === environment.config.default_tenant_id) {
+      setDefaultBranch(environment, to);
+    }
     print(`branch ${from} is now ${to}`);
   },
 };

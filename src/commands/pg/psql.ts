@@ -3,7 +3,7 @@ import { ZenithError } from "../../common/errors.ts";
 import { findProgram } from "../../process/find_program.ts";
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import type { ComputeInfo } from "../../control/computes.ts";
-import { chooseTenant, type Environment, loadEnvironment } from "../../control/environment.ts";
+import { chooseTenant, defaultBranch, type Environment, loadEnvironment } from "../../control/environment.ts";
 import { findNamedCompute } from "../../control/moments.ts";
 import { findPsql } from "../../pg_install/find_postgres.ts";
 import { clientEnvironment, runProgram } from "../cli/program.ts";
@@ -11,7 +11,7 @@ import { type Command, optionText, TENANT_OPTION } from "../cli/command.ts";
 
 export const psqlCommand: Command = {
   usage: "psql [branch]",
-  description: "Connect to the Postgres of a branch, main when none is named",
+  description: "Connect to the Postgres of a branch, the default one when none is named",
   options: [TENANT_OPTION],
   rest: "<psql's arguments>",
   completions: ["compute"],
@@ -24,7 +24,7 @@ export const psqlCommand: Command = {
   async run([name], options, rest) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const compute = await findNamedCompute(environment, tenant, name ?? "main");
+    const compute = await findNamedCompute(environment, tenant, name ?? defaultBranch(environment, tenant));
     if (compute.status !== "running") {
       throw new ZenithError("unavailable", `the Postgres of branch ${compute.name} is ${compute.status}`, {
         hint: `start it with "zenith pg start ${compute.name}"`,

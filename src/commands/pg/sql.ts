@@ -2,13 +2,13 @@
 import { readFileSync } from "node:fs";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { findNamedCompute } from "../../control/moments.ts";
-import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
+import { chooseTenant, defaultBranch, loadEnvironment } from "../../control/environment.ts";
 import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
 import { SESSION_OPTIONS, sessionOf } from "./uri.ts";
 
 export const sqlCommand: Command = {
   usage: "sql [branch]",
-  description: "Run statements on a branch, main when none is named; needs no psql",
+  description: "Run statements on a branch, the default one when none is named; needs no psql",
   options: [
     TENANT_OPTION,
     ...SESSION_OPTIONS,
@@ -34,7 +34,7 @@ export const sqlCommand: Command = {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const text = statements(optionText(options, "command"), optionText(options, "file"));
-    const compute = await findNamedCompute(environment, tenant, name ?? "main");
+    const compute = await findNamedCompute(environment, tenant, name ?? defaultBranch(environment, tenant));
     if (compute.status !== "running") {
       throw new ZenithError("unavailable", `the Postgres of branch ${compute.name} is ${compute.status}`, {
         hint: `start it with "zenith pg start ${compute.name}"`,

@@ -1,19 +1,21 @@
 /** `zenith up`: from nothing to a database that answers, in one step. */
 import { existsSync } from "node:fs";
-import { parseBranchName } from "../../common/id.ts";
 import { EnvironmentPaths } from "../../common/paths.ts";
-import { environmentRoot, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import {
+  defaultBranch,
+  environmentRoot,
+  loadEnvironment,
+  pageServerAddress,
+} from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, PG_VERSION_OPTION } from "../cli/command.ts";
 import { initCommand } from "../environment/init.ts";
 import { startEverything } from "../environment/start.ts";
 import { ensureStarted, printStarted } from "./started.ts";
 
-const MAIN = parseBranchName("main");
-
 export const upCommand: Command = {
   usage: "up",
-  description: "Bring up everything that is missing: init, start, and the Postgres of main",
+  description: "Bring up what is missing: init, start, and the Postgres of the default branch",
   options: [PG_VERSION_OPTION],
   examples: [
     ["up", "As often as you like: it does what is missing"],
@@ -23,13 +25,14 @@ export const upCommand: Command = {
     if (!existsSync(new EnvironmentPaths(environmentRoot()).config)) await initCommand.run([], options, []);
     const environment = loadEnvironment();
     const tenant = environment.config.default_tenant_id;
+    const branch = defaultBranch(environment, tenant);
     await startEverything(environment);
     await using client = new PageServerClient(pageServerAddress(environment));
     const { compute, how } = await ensureStarted(
       environment,
       tenant,
-      MAIN,
-      () => client.branch(tenant, MAIN),
+      branch,
+      () => client.branch(tenant, branch),
     );
     printStarted(compute, how);
   },

@@ -1,7 +1,7 @@
 /** `zenith uri`: how clients reach a branch's Postgres. */
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { findNamedCompute } from "../../control/moments.ts";
-import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
+import { chooseTenant, defaultBranch, loadEnvironment } from "../../control/environment.ts";
 import {
   type Command,
   type CommandOption,
@@ -29,7 +29,7 @@ export function sessionOf(
 
 export const uriCommand: Command = {
   usage: "uri [branch]",
-  description: "Print the connection string of a branch, main when none is named",
+  description: "Print the connection string of a branch, the default one when none is named",
   options: [
     TENANT_OPTION,
     ...SESSION_OPTIONS,
@@ -44,7 +44,11 @@ export const uriCommand: Command = {
   async run([name], options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const { address } = await findNamedCompute(environment, tenant, name ?? "main");
+    const { address } = await findNamedCompute(
+      environment,
+      tenant,
+      name ?? defaultBranch(environment, tenant),
+    );
     const session = sessionOf(options);
     const uri = connectionUri(address, session);
     if (options["env"] !== true) print(uri);
