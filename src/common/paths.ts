@@ -235,6 +235,14 @@ export class ComputePaths {
   get hotPages(): string {
     return join(this.dir, "hot_pages");
   }
+  /** What an eager compute has of tablespaces whose locations it covers, by OID. */
+  get tablespaces(): string {
+    return join(this.dir, "tablespaces");
+  }
+  /** Where Postgres finds something else than all others do. */
+  get coveredLocations(): string {
+    return join(this.dir, "covered_locations");
+  }
   /** Where relation files are mounted when they are fetched page by page. */
   get mount(): string {
     return join(this.dir, "mount");

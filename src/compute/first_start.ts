@@ -15,6 +15,7 @@ import type { TimelineStatus } from "../protocol/management.ts";
 import { PG_SUBSCRIPTION } from "../postgres/cluster/subscription.ts";
 import { anyDatabase, catalogRows } from "./postgres/access_role.ts";
 import { forcedSettings, type Settings } from "./postgres/postgres_conf.ts";
+import type { Cover } from "./postgres/tablespaces.ts";
 import { PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
 
 /** What whoever starts a branch for the first time wants of it. */
@@ -53,6 +54,7 @@ export interface FirstStartOptions {
   /** A complete data directory on which no Postgres runs. */
   readonly pgdata: string;
   readonly user: PgUser | undefined;
+  readonly covers: readonly Cover[];
   readonly logFile: string;
   /** As whom to connect. */
   readonly role: string;
@@ -121,7 +123,7 @@ async function runPrivately(
   options: FirstStartOptions,
   statements: readonly { readonly sql: string; readonly what: string }[],
 ): Promise<void> {
-  const { install, pgdata, user, logFile, role, settings, signal } = options;
+  const { install, pgdata, user, covers, logFile, role, settings, signal } = options;
   const directory = mkdtempSync(join(tmpdir(), "zenith-first-"));
   try {
     const hba = join(directory, "hba");
@@ -132,6 +134,7 @@ async function runPrivately(
       install,
       pgdata,
       user,
+      covers,
       logFile,
       settings: {
         ...settings,

@@ -34,6 +34,8 @@ export interface RunningCompute {
 export interface SuperviseOptions {
   readonly local: LocalPostgres;
   readonly pgdata: string;
+  /** Removes what a Postgres that has ended has left outside its data directory. */
+  removeLeft(): void;
   /** Starts Postgres again on its data directory, after a clean shutdown. */
   startAgain(): Promise<PostgresProcess>;
   readonly durability: Durability;
@@ -71,6 +73,7 @@ export function supervise(options: SuperviseOptions): RunningCompute {
         if (keepsHotPages) lazy.saveHotPages();
       });
     }
+    ending.defer(() => options.removeLeft());
     ending.defer(() => watching);
     ending.defer(() => following);
     ending.defer(() => durability.stop());

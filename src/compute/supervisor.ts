@@ -46,6 +46,13 @@ import {
 } from "./postgres/postgres_conf.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
 import { readTenantFile } from "./postgres/tenant_file.ts";
+import {
+  chooseLocations,
+  type Cover,
+  linkTablespaces,
+  removeLeftTablespaces,
+  takeTablespaceMap,
+} from "./postgres/tablespaces.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { followSettings, settleSettings } from "./settings_sync.ts";
 import { followSlots, restoreSlots } from "./slots_sync.ts";
@@ -107,6 +114,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
 
   separateComputeConf(paths, user);
   removeLazyStorage(paths);
+  removeLeftTablespaces(paths, user, log);
   clearDataDirectory(paths.pgdata);
   const storage = chooseStorage(options.storage);
   if (storage.whyNotLazy !== undefined) {
@@ -153,6 +161,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       pgdata: paths.pgdata,
       user,
       logFile: paths.postgresLog,
+      covers,
       settings: {
         ...ownLine(),
         ...durability.settings,
@@ -160,6 +169,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
         ...forcedSettings(install.major),
       },
     });
+  let covers: readonly Cover[] = [];
   let install: PostgresLocation;
   const slotsOptions = { ...syncing, durability };
   let slots: Slots | undefined;
@@ -177,11 +187,11 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     install = options.locatePostgres(dataDirectoryMajor(paths.pgdata));
     assertReachable(install.binDir, user);
     await attaching;
-    await lazy?.serve();
+    covers = await placeTablespaces(paths, lazy, user, install.binDir, log);
     await settling;
     assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
     progress("starting Postgres");
-    const access = { install, pgdata: paths.pgdata, user, logFile: paths.postgresLog, log };
+    const access = { install, pgdata: paths.pgdata, user, covers, logFile: paths.postgresLog, log };
     // Reading the past needs no connection.
     const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
     if (options.readOnlyAt === null && isFirstStart(await asking, chosen)) {
@@ -232,6 +242,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     followChanges: follow,
     local,
     pgdata: paths.pgdata,
+    removeLeft: () => removeLeftTablespaces(paths, user, log),
     startAgain,
     durability,
     lazy,
@@ -292,6 +303,24 @@ async function fetchDataDirectory(
     return unpackBasebackup(tar, paths.pgdata, user, onProgress, content);
   });
   log.info("data directory fetched", { ...fetched, storage: mode });
+}
+
+/** The last step before a data directory is complete. */
+async function placeTablespaces(
+  paths: ComputePaths,
+  lazy: LazyStorage | undefined,
+  user: PgUser | undefined,
+  binDir: string,
+  log: Logger,
+): Promise<readonly Cover[]> {
+  const given = takeTablespaceMap(paths.pgdata);
+  const chosen = chooseLocations(given, user, [paths.dir, binDir]);
+  const locations = typeof chosen === "string" ? undefined : chosen;
+  if (locations === undefined && given.size > 0) {
+    log.info(`tablespaces do not show their locations: ${chosen}`);
+  }
+  if (lazy !== undefined) return await lazy.serve(locations);
+  return locations === undefined || locations.size === 0 ? [] : linkTablespaces(paths, locations);
 }
 
 async function untilServing(

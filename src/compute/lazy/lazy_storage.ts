@@ -21,6 +21,7 @@ import { extendInitialWal } from "../postgres/initial_wal.ts";
 import { device } from "./fuse/device.ts";
 import { DiskWatch } from "./files/disk_watch.ts";
 import type { HotRange } from "./pages/hot_pages.ts";
+import { type Cover, linkMountedTablespaces, type Locations } from "../postgres/tablespaces.ts";
 import { keepLsnLeased } from "./pages/lsn_lease.ts";
 import { KeptPages } from "./pages/kept_pages.ts";
 import { answerMissedRead, deviceWriter } from "./pages/missed_reads.ts";
@@ -37,7 +38,8 @@ import {
 } from "./pages/worker_messages.ts";
 
 /** The parts of a data directory that are in the mount: everything that holds relation files. */
-const MOUNTED_DIRECTORIES = ["base", "global", "pg_tblspc"];
+const TABLESPACES = "pg_tblspc";
+const MOUNTED_DIRECTORIES = ["base", "global", TABLESPACES];
 
 export interface LazyStorageOptions {
   readonly paths: ComputePaths;
@@ -127,9 +129,11 @@ export class LazyStorage {
   /**
    * Turns the lazy basebackup in the data directory into a complete data directory.
    *
+   * @param locations of tablespaces that are to be covered; undefined: they are shown as
+   *   directories
    * @throws {ZenithError} when it can't be mounted
    */
-  async serve(): Promise<void> {
+  async serve(locations: Locations | undefined): Promise<readonly Cover[]> {
     const { paths, user, log, pageServer, tenant, timeline } = this.#options;
     const manifestBytes = takeForeignFile(paths.pgdata, RELATION_MANIFEST_FILE);
     const manifest = decodeRelationManifest(manifestBytes);
@@ -186,8 +190,9 @@ export class LazyStorage {
     serving.catch((error) => this.#fail(asFailure(error)));
     // Looking at the mount waits until the kernel and the thread have agreed on the protocol.
     if (canBind()) await Promise.race([serving, this.failed]);
-    this.#showInDataDirectory();
+    const covers = this.#showInDataDirectory(locations);
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
+    return covers;
   }
 
   /**
@@ -244,11 +249,12 @@ export class LazyStorage {
    * Shows the mount's directories in the data directory: as directories, since backup tools follow
    * no links.
    */
-  #showInDataDirectory(): void {
+  #showInDataDirectory(locations: Locations | undefined): readonly Cover[] {
     const { paths, user } = this.#options;
     try {
       using pgdata = ForeignDirectory.open(paths.pgdata);
       for (const name of MOUNTED_DIRECTORIES) {
+        if (name === TABLESPACES && locations !== undefined) continue;
         if (!canBind()) {
           pgdata.link(name, join(paths.mount, name));
           continue;
@@ -257,6 +263,7 @@ export class LazyStorage {
         bind(join(paths.mount, name), directory);
       }
       if (!canBind()) closeSync(pgdata.createFile(BACKUP_GUARD, 0, user));
+      return locations === undefined ? [] : linkMountedTablespaces(paths, pgdata, locations, user);
     } catch (error) {
       throw error instanceof ZenithError ? error : ioError("set up", paths.pgdata, error);
     }

@@ -28,6 +28,7 @@ import {
 import type { Logger } from "../../process/log.ts";
 import { forcedSettings } from "./postgres_conf.ts";
 import { LOG_MODE } from "./postgres_process.ts";
+import { type Cover, inNamespace } from "./tablespaces.ts";
 import { readTenantFile } from "./tenant_file.ts";
 
 // AuthIdRelationId and DatabaseRelationId; src/include/catalog/pg_authid.h, pg_database.h
@@ -53,6 +54,7 @@ export interface AccessOptions {
   /** A complete data directory on which no Postgres runs. */
   readonly pgdata: string;
   readonly user: PgUser | undefined;
+  readonly covers: readonly Cover[];
   readonly logFile: string;
   readonly log: Logger;
 }
@@ -199,13 +201,15 @@ async function giveBack(
   newName: string | undefined,
   database: string,
 ): Promise<void> {
-  const { install, pgdata, user, logFile } = options;
+  const { install, pgdata, logFile } = options;
   const settings = Object.entries({ ...forcedSettings(install.major), ...SINGLE_USER_SETTINGS })
     .flatMap(([key, value]) => ["-c", `${key}=${value}`]);
   const logFd = openSync(logFile, "a", LOG_MODE);
   try {
     const program = join(install.binDir, "postgres");
-    const child = spawn(program, ["--single", "-D", pgdata, ...settings, database], {
+    const single = { file: program, args: ["--single", "-D", pgdata, ...settings, database] };
+    const { file, args, user } = inNamespace(options.covers, options.user, single);
+    const child = spawn(file, args, {
       ...asUser(user),
       cwd: pgdata,
       env: postgresEnvironment(),

@@ -19,6 +19,7 @@ import { postgresEnvironment } from "../../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../../pg_install/pg_user.ts";
 import { cutLog } from "../../process/rotating_file.ts";
 import { findProgram } from "../../process/find_program.ts";
+import { type Cover, inNamespace } from "./tablespaces.ts";
 import { sleep } from "../../common/sleep.ts";
 
 export interface PostgresProcessOptions {
@@ -27,6 +28,8 @@ export interface PostgresProcessOptions {
   readonly user: PgUser | undefined;
   /** For its command line, which overrides all configuration files. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** What it finds in the place of tablespaces' locations. */
+  readonly covers?: readonly Cover[];
   /** Its standard output and error are appended here. */
   readonly logFile: string;
 }
@@ -99,9 +102,10 @@ export class PostgresProcess {
         [name, value],
       ) => ["-c", `${name}=${value}`]);
       const postgres = join(options.install.binDir, "postgres");
-      const { file, args } = tiedToParent(postgres, ["-D", options.pgdata, ...settings]);
+      const command = tiedToParent(postgres, ["-D", options.pgdata, ...settings]);
+      const { file, args, user } = inNamespace(options.covers ?? [], options.user, command);
       const child = spawn(file, args, {
-        ...asUser(options.user),
+        ...asUser(user),
         cwd: options.pgdata,
         env: postgresEnvironment(),
         stdio: ["ignore", logFd, logFd],

@@ -32,6 +32,7 @@ import {
   type ManifestEntry,
   RELATION_MANIFEST_FILE,
 } from "../../protocol/relation_manifest.ts";
+import { encodeTablespaceMap, TABLESPACE_MAP_FILE } from "../../protocol/tablespace_map.ts";
 import {
   CHECKPOINT_KEY,
   CONTROL_KEY,
@@ -97,7 +98,7 @@ const REPLICATION_STATE_SIZE = 16;
 /**
  * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a
  * complete one as after a clean shutdown. It has no configuration files; tablespaces are plain
- * directories below `pg_tblspc`.
+ * directories below `pg_tblspc`, and a list says where they were made.
  *
  * A chunk is valid until the next one is asked for.
  *
@@ -167,8 +168,13 @@ class BasebackupWriter {
   }
 
   *#databases(): Generator<Uint8Array> {
-    for (const [key] of this.#view.values(KIND_TABLESPACE)) {
+    const locations = new Map<number, string>();
+    for (const [key, location] of this.#view.values(KIND_TABLESPACE)) {
+      locations.set(key.a, new TextDecoder().decode(location));
       yield* this.#tar.directory(`pg_tblspc/${key.a}`);
+    }
+    if (locations.size > 0) {
+      yield* this.#tar.file(TABLESPACE_MAP_FILE, encodeTablespaceMap(locations));
     }
     const tablespaceDirectories = new Set<string>();
     for (const [key] of this.#view.values(KIND_DATABASE)) {
