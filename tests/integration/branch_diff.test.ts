@@ -342,5 +342,30 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
         assert.equal((await env.tryZenith("branch", "diff", "main", "main", "--schema")).code, 4);
       });
     }
+
+    test("compares a branch that outlives the history around it", async () => {
+      await env.branch("anchor", `main@${first}`);
+      await main.query("UPDATE pairs SET n = n + 1; CHECKPOINT");
+      await env.untilArrived();
+      await using pages = await env.pageserver.connect();
+      const timeline = JSON.parse(await env.zenith("branch", "get", "main", "--json")).timeline_id;
+      await env.zenith(
+        "tenant",
+        "config",
+        env.defaultTenant,
+        "--gc-horizon-bytes",
+        "0",
+        "--pitr-interval",
+        "0s",
+      );
+      await pages.query(`do_gc ${env.defaultTenant} ${timeline} 0`);
+      const gone = await env.tryZenith("branch", "diff", `main@${second}`, "main", "--data");
+      assert.equal(gone.code, 2);
+      assert.match(gone.stderr, /not kept any more|before the history/);
+      const expected = await oracle("anchor", "main");
+      assert.equal(expected["public.held"], "+1 -0 ~1");
+      assert.deepEqual(told(await diff("anchor", "main", "--data")), expected);
+      await env.zenith("branch", "delete", "anchor");
+    });
   });
 }
