@@ -10,6 +10,7 @@ import type { Lsn } from "../../../src/common/lsn.ts";
 import { unpackBasebackup } from "../../../src/compute/postgres/data_directory.ts";
 import { chownRecursive, makeOwnedDirectory, pgUser } from "../../../src/pg_install/pg_user.ts";
 import { PgClient } from "../../../src/pgwire/client.ts";
+import { TEST_PG_MAJOR } from "../../harness/postgres_major.ts";
 import { PageStream } from "./page_stream.ts";
 
 const START_TIMEOUT_MS = 60_000;
@@ -63,7 +64,8 @@ export class BenchPageServer implements AsyncDisposable {
   /** A new tenant and its `main` branch. */
   async createTenant(): Promise<BenchTimeline> {
     const tenant = generateTenantId();
-    await this.command(`tenant_create ${tenant}`);
+    // What the references run; the newest would be another one.
+    await this.command(`tenant_create ${tenant} pg_version=${TEST_PG_MAJOR}`);
     const branches = await this.command(`branch_list ${tenant}`) as { timeline_id: TimelineId }[];
     return { tenant, timeline: branches[0].timeline_id };
   }
