@@ -70,7 +70,7 @@ export function chooseLocations(
   if (user === undefined) return "only root may cover a directory";
   const found = new Map<number, Location>();
   if (given.size === 0) return found;
-  const why = whyNoNamespace(needed[0]!);
+  const why = whyNoNamespace(needed[0]);
   if (why !== undefined) return why;
   for (const [oid, location] of given) {
     const real = ownDirectory(location, user);

@@ -65,7 +65,7 @@ export class PageCache {
       return entry;
     }
     for (;;) {
-      const entry = this.#entries[this.#hand]!;
+      const entry = this.#entries[this.#hand];
       this.#hand = (this.#hand + 1) % this.#entries.length;
       if (entry.used) {
         entry.used = false;
