@@ -1,6 +1,5 @@
 /**
- * Waits until the page server has the WAL of a branch, up to its last acknowledged commit or a
- * moment.
+ * Waits until the page server has a branch's WAL, up to its last acknowledged commit or a moment.
  */
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -13,18 +12,17 @@ import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { safekeeperTimeline } from "./safekeepers.ts";
 
 const CATCH_UP_TIMEOUT_MS = 10_000;
-/**
- * What the page server lacks may be a single record of 1 GiB, which shows no progress until it
- * ends.
- */
+/** The missing WAL may be a single record of 1 GiB, which shows no progress until it ends. */
 const CATCH_UP_BYTES_PER_MS = (8 << 20) / 1_000;
-/** It is often a matter of milliseconds; what takes longer is asked for less often. */
+/**
+ * The page server often catches up within milliseconds. Polling slows down when it takes longer.
+ */
 const FIRST_POLL_MS = 2;
 const POLL_MAX_MS = 50;
 
 /**
  * Waits until the page server has every commit on the branch that was acknowledged before the call.
- * It lags behind the safekeepers by the time that WAL takes to travel; without safekeepers it has
+ * It lags behind the safekeepers by the time that WAL takes to arrive. Without safekeepers it has
  * the WAL first.
  *
  * @throws {ZenithError} `unavailable` when too few safekeepers answer to tell, `timeout`
@@ -74,9 +72,9 @@ export async function untilMomentArrived(
 }
 
 /**
- * Waits until the page server can make a branch from `point`: at the end of a branch stands its
- * last acknowledged commit, and what was committed by some time may still be on its way. An unknown
- * branch, or an LSN that was never written, is for the page server to refuse.
+ * Waits until the page server can make a branch from `point`. The end of a branch is its last
+ * acknowledged commit, which may still be on its way, and so may the commits up to a given time.
+ * The page server itself refuses an unknown branch or an LSN that was never written.
  *
  * @throws {ZenithError} as {@link untilBranchEndArrived}
  */
@@ -104,18 +102,20 @@ async function isFollowedByCommit(
 ): Promise<boolean> {
   try {
     const { lsn } = await pageServer.lsnAt(tenant, branch.timeline_id, timestamp);
-    // More may have come since the branch was looked up, but then no commit was found that is
-    // later.
+    // More WAL may have arrived since the branch was looked up. An LSN beyond `branch` means that
+    // no later commit was found.
     return lsn < branch.latest_valid_lsn;
   } catch (error) {
-    // In the future, or before the history begins: the caller is told so once nothing is missing.
+    // The time is in the future or before the history begins. The caller reports that once all WAL
+    // has arrived.
     if (error instanceof ZenithError && error.kind === "out_of_range") return false;
     throw error;
   }
 }
 
 /**
- * Nothing above was acknowledged; undefined when no safekeeper has any of that timeline.
+ * Returns an LSN above which nothing has been acknowledged; undefined when no safekeeper has WAL of
+ * that timeline.
  *
  * @throws {ZenithError} `unavailable` when too few safekeepers answer to tell
  */
@@ -150,9 +150,7 @@ export async function acknowledgedEnd(
   return positions.sort((a, b) => b - a)[needed - 1];
 }
 
-/**
- * Bytes of WAL that the page server lacks of what has been acknowledged on the branch, up to `end`.
- */
+/** How many bytes of the branch's acknowledged WAL, which ends at `end`, the page server lacks. */
 export function pageServerLag({ latest_valid_lsn, next_lsn }: BranchInfo, end: Lsn): number {
   return end <= next_lsn ? 0 : end - latest_valid_lsn;
 }

@@ -1,4 +1,4 @@
-/** The settings of a branch, where the command line shows and changes them. */
+/** Reads and changes the settings of a branch, for the command line. */
 import { PgClient } from "../pgwire/client.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { pgUser } from "../pg_install/pg_user.ts";
@@ -18,7 +18,10 @@ import type { ComputeInfo } from "./computes.ts";
 import { findSettings, type SettingChange } from "./inherited_settings.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 
-/** What is set on a branch: by the Postgres that is here, else as the page server has it. */
+/**
+ * Returns a branch's settings: those of its Postgres if there is one here, else those on the page
+ * server.
+ */
 export async function currentSettings(
   client: PageServerClient,
   branch: BranchInfo,
@@ -30,11 +33,11 @@ export async function currentSettings(
 }
 
 /**
- * Changes settings of a branch, and tells the page server.
+ * Changes settings of a branch and stores them on the page server.
  *
- * @param compute the Postgres of the branch that is here; undefined when there is none
- * @returns the names of those that hold only from the next start on
- * @throws {ZenithError} `invalid_argument` when Postgres does not accept one, if it runs
+ * @param compute the branch's Postgres here; undefined when there is none
+ * @returns the names of settings that take effect only at the next start
+ * @throws {ZenithError} `invalid_argument` when a running Postgres rejects a setting
  */
 export async function changeSettings(
   client: PageServerClient,
@@ -60,7 +63,10 @@ function quoteIdentifiers(name: string): string {
   return name.split(".").map((part) => `"${part}"`).join(".");
 }
 
-/** The supervisor sees the files change, and tells the page server. */
+/**
+ * Changes settings through a running Postgres. The supervisor notices that the files change and
+ * updates the page server.
+ */
 async function alterSystem(compute: ComputeInfo, changes: readonly SettingChange[]): Promise<string[]> {
   const client = await PgClient.connect({
     ...compute.address,
@@ -84,7 +90,7 @@ async function alterSystem(compute: ComputeInfo, changes: readonly SettingChange
       if (value === null) dropFromFile(compute, name);
     }
     await client.query("SELECT pg_reload_conf()");
-    // The postmaster reads the files when it gets to it; what a file says can be asked at once.
+    // The postmaster reloads the files asynchronously. The context of a setting is known at once.
     const { rows } = await client.query(
       "SELECT name FROM pg_settings WHERE context = 'postmaster' ORDER BY name",
     );
@@ -95,7 +101,7 @@ async function alterSystem(compute: ComputeInfo, changes: readonly SettingChange
   }
 }
 
-/** ALTER SYSTEM changes its own file alone. */
+/** Removes a setting from the other configuration files: ALTER SYSTEM changes only its own. */
 function dropFromFile({ paths }: ComputeInfo, name: string): void {
   const files = readSettingsFiles(paths.pgdata);
   const changed = withSetting(files, name, null);

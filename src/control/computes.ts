@@ -1,6 +1,6 @@
 /**
- * The computes of an environment, each in its own directory: one per branch, and one per moment of
- * a branch's past that is looked at.
+ * Manages the computes of an environment. Each has its own directory: a branch has one, and so does
+ * each moment of its past that someone looks at.
  */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -54,18 +54,18 @@ import { type StopMode, stopProcess } from "./stop_process.ts";
 /** `crashed`: its supervisor ended unexpectedly. */
 export type ComputeStatus = "running" | "stopped" | "crashed" | "elsewhere";
 
-/** Whether it runs, here or where it can't be seen. */
+/** Whether the compute runs, here or where its process can't be seen. */
 export function isUp({ status }: { readonly status: ComputeStatus }): boolean {
   return status === "running" || status === "elsewhere";
 }
 
 /** A compute's state without its configuration, which the user may edit and may have broken. */
 export interface ComputePlace extends ComputeName {
-  /** `main`, or `main@0/16B5A50`: what a command line calls it. */
+  /** The compute's name on a command line: `main`, or `main@0/16B5A50`. */
   readonly name: string;
   readonly tenant: TenantId;
   readonly status: ComputeStatus;
-  /** Of its supervisor; null when it is not running. */
+  /** The supervisor's process id; null when the compute is not running. */
   readonly pid: number | null;
   readonly paths: ComputePaths;
 }
@@ -74,40 +74,43 @@ export interface ComputeInfo extends ComputePlace {
   readonly address: HostPort;
   readonly identity: ComputeIdentity;
   /**
-   * The past that it looks at; null when it is a branch's own and is not running, or goes on from
-   * the end of its branch.
+   * The LSN that a read-only compute looks at. Null for a branch's own compute that is not running
+   * or that continues from the end of its branch.
    */
   readonly readOnlyAt: Lsn | null;
 }
 
-/** Fetching the data directory of a large database takes its time. */
+/** Long, because a large database takes time to fetch. */
 const START_TIMEOUT_MS = 3_600_000;
 const STOP_TIMEOUT_MS = 90_000;
-/** Where a new Postgres listens. */
+/** The listen_addresses of a new Postgres. */
 const LISTEN_DEFAULT = "127.0.0.1";
-/** How long others may take to make theirs. */
+/** How long to wait for other processes that are creating computes. */
 const CREATE_TIMEOUT_MS = 30_000;
 
 export interface CreateComputeOptions {
-  /** The moment that it is to look at; null for the branch's own. */
+  /** The moment to look at; null for the branch's own compute. */
   readonly moment?: Lsn | null;
-  /** The first free one from `firstPort` up when undefined. */
+  /** When undefined, the first free port from `firstPort` up. */
   readonly port?: number | undefined;
-  /** 15432 when undefined. */
+  /** Defaults to 15432. */
   readonly firstPort?: number;
-  /** Its listen_addresses; those of the branch's own compute for one that looks at a moment. */
+  /**
+   * Its listen_addresses. A compute that looks at a moment defaults to those of the branch's own
+   * compute.
+   */
   readonly listen?: string;
-  /** What is set differently than the branch has it. */
+  /** Settings that override the branch's. */
   readonly changes?: readonly SettingChange[];
-  /** Is told what the branch has differently than its parent. */
+  /** Receives a note for each setting that differs from the parent branch's. */
   readonly onNote?: (text: string) => void;
 }
 
 /**
- * Creates the directory and the configuration of a compute; the start brings the data.
+ * Creates a compute's directory and configuration. Starting it fetches the data.
  *
- * @throws {ZenithError} `already_exists` when the branch has one, `conflict` when the port is
- *   another compute's
+ * @throws {ZenithError} `already_exists` when the branch already has one, `conflict` when the port
+ *   belongs to another compute
  */
 export async function createCompute(
   environment: Environment,
@@ -132,7 +135,7 @@ export async function createCompute(
       tenant,
       timeline: branch.timeline_id,
       pageServer: pageServerAddress(environment),
-      // Who looks at the past writes nothing.
+      // A compute that looks at the past writes no WAL.
       walAcceptors: moment === null ? listSafekeepers(environment).map(({ address }) => address) : [],
       port: port ?? await allocatePort(taken, firstPort),
     }, {
@@ -148,7 +151,7 @@ export async function createCompute(
   return describeCompute(place(tenant, name, paths));
 }
 
-/** Where the branch's own compute listens; undefined when there is none here. */
+/** The listen_addresses of the branch's own compute; undefined when there is none here. */
 function listenOf(own: ComputePaths): string | undefined {
   return existsSync(configurationFile(own)) ? readComputeConf(own).get("listen_addresses") : undefined;
 }
@@ -162,7 +165,7 @@ async function settingsOfBranch(
   return await findSettings(client, tenant, branch);
 }
 
-/** Two creations at the same time can take one name or port only if one does not see the other. */
+/** Serializes creations, so that two of them can't take the same name or port. */
 function lockComputes({ paths }: Environment): FileLock {
   try {
     mkdirSync(paths.computeTenants, { recursive: true });
@@ -203,11 +206,11 @@ function makeCompute(
     makeOwnedDirectory(made.pgdata, user);
     writeSettingsFiles(made.pgdata, files, user);
     if (base !== undefined) writeSettingsBase(made, base);
-    // Listings see it complete or not at all.
+    // The rename makes listings see the directory complete or not at all.
     renameSync(made.dir, paths.dir);
   } catch (error) {
     removeForeignTree(made.dir);
-    // Where files can't be locked.
+    // Two creations can collide here where files can't be locked.
     if (["ENOTEMPTY", "EEXIST"].includes(systemErrorCode(error) ?? "")) throw alreadyExists(name);
     if (error instanceof ZenithError) throw error;
     throw ioError("create", paths.dir, error);
@@ -215,8 +218,8 @@ function makeCompute(
 }
 
 /**
- * Of every tenant's computes, but for those whose configuration is gone: they keep nobody else from
- * making one.
+ * The ports of every tenant's computes. A compute whose configuration is gone is left out, so that
+ * it doesn't keep others from being created.
  */
 function takenPorts(environment: Environment): Set<number> {
   const configured = allComputePlaces(environment).filter(({ paths }) =>
@@ -260,10 +263,10 @@ export function findComputePlace(
 }
 
 /**
- * The compute of a branch, made when there is none yet.
+ * Finds the compute of a branch; creates it when there is none yet.
  *
- * @param branch is asked for only then
- * @param options for one that is made
+ * @param branch called only when a compute has to be created
+ * @param options for a compute that is created
  * @throws {ZenithError} as {@link createCompute} and {@link findCompute}, and what `branch` throws
  */
 export async function findOrCreateCompute(
@@ -279,7 +282,7 @@ export async function findOrCreateCompute(
     try {
       return await createCompute(environment, tenant, info, options);
     } catch (error) {
-      // Somebody else has made it meanwhile.
+      // Another process has created it in the meantime.
       if (!(error instanceof ZenithError && error.kind === "already_exists")) throw error;
     }
   }
@@ -287,14 +290,15 @@ export async function findOrCreateCompute(
 }
 
 /**
- * A tenant's computes, by name. @throws {ZenithError} `invalid_argument` when one's configuration
- * is wrong
+ * Lists a tenant's computes, ordered by name.
+ *
+ * @throws {ZenithError} `invalid_argument` when the configuration of one is wrong
  */
 export function listComputes(environment: Environment, tenant: TenantId): ComputeInfo[] {
   return describeAll(listPlaces(environment, tenant));
 }
 
-/** Without those that somebody has removed meanwhile. */
+/** Leaves out computes that were removed in the meantime. */
 function describeAll(places: readonly ComputePlace[]): ComputeInfo[] {
   return places.flatMap((found) => {
     try {
@@ -306,7 +310,7 @@ function describeAll(places: readonly ComputePlace[]): ComputeInfo[] {
   });
 }
 
-/** Where every tenant's computes are. */
+/** Lists the computes of every tenant, without their configuration. */
 export function allComputePlaces(environment: Environment): ComputePlace[] {
   return directoryNames(environment.paths.computeTenants)
     .filter(isId)
@@ -370,18 +374,18 @@ export function describeCompute(found: ComputePlace): ComputeInfo {
 }
 
 export interface StartComputeOptions {
-  /** How relation files come; as the environment's config says when left out. */
+  /** How to fetch relation files. Defaults to the environment's config. */
   readonly storage?: StorageChoice;
   /**
-   * Whether what was hot at the last stop is fetched in the background; as the environment's config
-   * says when left out.
+   * Whether to fetch the pages that were hot at the last stop in the background. Defaults to the
+   * environment's config.
    */
   readonly prewarm?: boolean;
-  /** Only to look at the branch as it was then. A compute of a moment does so anyway. */
+  /** Start read-only, at this LSN. A compute of a moment always does. */
   readonly readOnlyAt?: Lsn;
   /**
-   * Of the branch's first start: whether subscriptions and pg_cron go on, and a file of SQL to run
-   * before.
+   * These apply to the branch's first start: whether subscriptions and pg_cron stay enabled, and a
+   * file of SQL to run first.
    */
   readonly keepSubscriptions?: boolean;
   readonly keepCron?: boolean;
@@ -390,11 +394,11 @@ export interface StartComputeOptions {
 }
 
 /**
- * Starts it afresh at its timeline's end and waits until it accepts connections. How it went is
- * remembered.
+ * Starts a compute afresh at the end of its timeline and waits until it accepts connections.
+ * Records whether the start succeeded.
  *
- * @throws {ZenithError} `conflict` when it runs already or its port is taken, `unavailable` when
- *   too few safekeepers run; else the supervisor's own words
+ * @throws {ZenithError} `conflict` when it is already running or its port is taken, `unavailable`
+ *   when too few safekeepers run; otherwise the supervisor's own error
  */
 export async function startCompute(
   environment: Environment,
@@ -468,12 +472,12 @@ async function startDaemonOf(
 }
 
 /**
- * A compute waits for a majority of its safekeepers, and would wait in vain for safekeepers of this
- * environment that are not started.
+ * Fails early when too few safekeepers run. A compute waits for a quorum, and would wait in vain
+ * for safekeepers of this environment that have not been started.
  */
 function assertQuorum(environment: Environment, { identity, branch }: ComputeInfo): void {
   const acceptors = new Set(identity.walAcceptors.map(formatHostPort));
-  // Without safekeepers the page server alone makes commits durable.
+  // Without safekeepers, the page server alone makes commits durable.
   if (acceptors.size === 0) return;
   const stopped = listSafekeepers(environment)
     .filter(({ address, running }) => !running && acceptors.has(formatHostPort(address)));
@@ -490,10 +494,10 @@ function assertQuorum(environment: Environment, { identity, branch }: ComputeInf
 }
 
 /**
- * A fast stop waits until all that Postgres has written is durable. It continues if this function
- * gives up waiting.
+ * Stops a compute. A fast stop waits until everything that Postgres has written is durable; it
+ * continues even after this function has timed out.
  *
- * @param onWait is told what it waits for
+ * @param onWait receives what the stop is waiting for
  * @returns whether it was running
  */
 export async function stopCompute(
@@ -520,22 +524,21 @@ export async function stopCompute(
 }
 
 /**
- * Makes a stopped compute one of another timeline: that of its branch, which was restored. All else
- * of its configuration stays.
+ * Points a stopped compute to its branch's new timeline after a restore. The rest of its
+ * configuration stays.
  *
  * @throws {ZenithError} `conflict` when it runs
  */
 export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): ComputeInfo {
   assertNotRunning(compute);
   setTimeline(compute.paths, timeline, pgUser());
-  // It keeps its configuration, which becomes that of the branch as it is now.
+  // The compute keeps its configuration, which becomes that of the restored branch.
   rmSync(compute.paths.settingsBase, { force: true });
   return describeCompute(compute);
 }
 
 /**
- * Removes a stopped compute with its configuration. The branch and its data stay on the page
- * server.
+ * Removes a stopped compute and its configuration. The branch and its data stay on the page server.
  *
  * @throws {ZenithError} `conflict` when it runs, here or where it can't be seen
  */
@@ -548,7 +551,7 @@ export function destroyCompute(compute: ComputePlace): void {
     renameSync(dir, removed);
     removeForeignTree(removed);
   } catch (error) {
-    // Somebody else has.
+    // Another process has removed it.
     if (systemErrorCode(error) === "ENOENT" && !existsSync(dir)) return;
     throw ioError("remove", dir, error);
   }

@@ -10,20 +10,20 @@ export interface GoingBranches {
   readonly tenant: TenantId;
   /** The branch, or the timeline whose branch file is damaged. */
   readonly name: BranchName | TimelineId;
-  /** The branches that go, it and its descendants, as far as they are known. */
+  /** The branches to delete: the branch and its descendants, as far as they are known. */
   readonly branches: readonly BranchInfo[];
-  /** Whether descendants may go too. */
+  /** Whether to delete descendants too. */
   readonly cascade: boolean;
   readonly timelines: readonly TimelineId[];
   readonly computes: readonly ComputePlace[];
 }
 
 /**
- * Ends the Postgres of each branch at once, whose data nobody wants any more, and deletes all of
- * it.
+ * Stops the Postgres of each branch immediately, since its data is no longer wanted, then deletes
+ * everything.
  *
- * @returns the names that are gone, and what safekeepers could not do, a message each
- * @throws {ZenithError} `conflict` when a branch is protected or has descendants: nothing has been
+ * @returns the names of the deleted branches, and a message for each problem at a safekeeper
+ * @throws {ZenithError} `conflict` when a branch is protected or has descendants; nothing has been
  *   stopped then
  */
 export async function deleteBranch(
@@ -47,7 +47,7 @@ export async function deleteBranch(
   return { deleted, problems: await removing };
 }
 
-/** The page server refuses too, but Postgres would have been stopped by then. */
+/** Checks before Postgres is stopped. The page server would refuse too, but only after that. */
 function assertMayGo(branches: readonly BranchInfo[], cascade: boolean): void {
   const kept = branches.find((branch) => branch.is_protected);
   if (kept !== undefined) {

@@ -1,4 +1,7 @@
-/** A local environment: the directory that `zenith init` creates, and its `config`. */
+/**
+ * Finds, loads and saves a local environment: the directory that `zenith init` creates, and its
+ * `config`.
+ */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import {
@@ -30,17 +33,17 @@ const LocalPageServerSchema = strictObject({
 });
 
 const RemotePageServerSchema = strictObject({
-  /** `postgres://host:port`: a page server that somebody else runs. */
+  /** `postgres://host:port` of a page server that this environment does not run. */
   url: string(),
 });
 
 const ConfigSchema = strictObject({
   default_tenant_id: pipe(string(), transform(parseTenantId)),
-  /** What commands take when no branch is named, of the default tenant; main when left out. */
+  /** The default tenant's branch for commands that name none. Defaults to main. */
   default_branch: optional(pipe(string(), transform(parseBranchName))),
   pg_distrib_dir: optional(string()),
   pageserver: union([LocalPageServerSchema, RemotePageServerSchema], "expected either listen or url"),
-  /** Its own safekeepers, which make commits durable. With none the page server does. */
+  /** The environment's safekeepers, which make commits durable. With none, the page server does. */
   safekeepers: optional(pipe(
     array(strictObject({ id: pipe(number(), integer(), minValue(1)), listen: AddressSchema })),
     check((all) => new Set(all.map(({ id }) => id)).size === all.length, "two safekeepers have one id"),
@@ -51,18 +54,17 @@ const ConfigSchema = strictObject({
   )),
   compute: optional(strictObject({
     /**
-     * How a compute's relation files come: all at its start, or page by page when they are first
-     * read.
+     * How a compute fetches relation files: all at its start, or page by page on the first read.
      */
     storage: optional(picklist(["auto", "lazy", "eager"]), "auto"),
     /**
-     * The disk space for a lazy compute's overlay. Fetched pages are evicted to stay below it;
-     * written ones are not.
+     * The disk space for a lazy compute's overlay, in MiB. Fetched pages are evicted to stay below
+     * it; written pages are not.
      */
     overlay_max_mb: optional(pipe(number(), integer(), minValue(1))),
     /**
-     * Whether a lazy compute, after its start, fetches in the background the pages that were hot at
-     * its last stop.
+     * Whether a lazy compute fetches the pages that were hot at its last stop, in the background
+     * after its start.
      */
     prewarm: optional(boolean()),
   })),
@@ -87,15 +89,17 @@ function configuredRoot(env: Variables): string | undefined {
 }
 
 /**
- * Where `init` makes an environment: `$ZENITH_REPO_DIR`, else `.zenith` in the working directory.
+ * Returns where `init` creates an environment: `$ZENITH_REPO_DIR`, else `.zenith` in the working
+ * directory.
  */
 export function newEnvironmentRoot(env: Variables = process.env): string {
   return configuredRoot(env) ?? join(process.cwd(), ROOT_NAME);
 }
 
 /**
- * Where the environment is: `$ZENITH_REPO_DIR`, else the nearest `.zenith` from the working
- * directory upward, as git finds a repository. With none, where one would be made.
+ * Returns where the environment is: `$ZENITH_REPO_DIR`, else the nearest `.zenith` from the working
+ * directory upward, the way git finds a repository. If there is none, returns where `init` would
+ * create one.
  */
 export function environmentRoot(env: Variables = process.env): string {
   const configured = configuredRoot(env);
@@ -130,19 +134,19 @@ export function saveEnvironment(environment: Environment): void {
   writeTomlFile(environment.paths.config, CONFIG_COMMENT, environment.config);
 }
 
-/** The tenant that a command concerns: `--tenantid`, else the environment's default. */
+/** The tenant that a command applies to: `--tenantid`, else the environment's default. */
 export function chooseTenant(environment: Environment, tenantid: string | undefined): TenantId {
   return tenantid === undefined ? environment.config.default_tenant_id : parseTenantId(tenantid);
 }
 
 const MAIN = parseBranchName("main");
 
-/** The branch that a command concerns that names none. */
+/** The branch for a command that names none. */
 export function defaultBranch({ config }: Environment, tenant: TenantId): BranchName {
   return tenant === config.default_tenant_id ? config.default_branch ?? MAIN : MAIN;
 }
 
-/** Another becomes the default tenant's default branch. @throws {ZenithError} `io` */
+/** Sets the default tenant's default branch. @throws {ZenithError} `io` */
 export function setDefaultBranch({ paths, config }: Environment, branch: BranchName): void {
   saveEnvironment({ paths, config: { ...config, default_branch: branch === MAIN ? undefined : branch } });
 }
@@ -152,7 +156,7 @@ export function hasLocalPageServer(environment: Environment): boolean {
   return "listen" in environment.config.pageserver;
 }
 
-/** Where the page server answers. */
+/** The page server's address. */
 export function pageServerAddress(environment: Environment): HostPort {
   const { pageserver } = environment.config;
   return "listen" in pageserver ? parseHostPort(pageserver.listen) : parsePageServerUrl(pageserver.url);

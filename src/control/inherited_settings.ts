@@ -1,4 +1,7 @@
-/** The settings that a Postgres on a branch begins with: the branch's own, or its parent's. */
+/**
+ * Finds the settings that a new Postgres on a branch starts with: the branch's own, or its
+ * parent's.
+ */
 import { ZenithError } from "../common/errors.ts";
 import type { TenantId } from "../common/id.ts";
 import { initialHbaConf, initialPostgresConf } from "../compute/postgres/postgres_conf.ts";
@@ -6,10 +9,10 @@ import { POSTGRESQL_CONF, settingsOf, withSetting } from "../compute/postgres/se
 import { decodeSettings, settingsHash } from "../protocol/branch_settings.ts";
 import { type BranchInfo, PageServerClient } from "./page_server_client.ts";
 
-/** A setting and its value; null for PostgreSQL's default. */
+/** A setting and its new value; null resets it to PostgreSQL's default. */
 export type SettingChange = readonly [name: string, value: string | null];
 
-/** Custom settings have a dot. */
+/** The name of a custom setting contains a dot. */
 const SETTING_NAME = /^[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)?$/;
 const OWN_NAMES = new Set(["port", "listen_addresses", "unix_socket_directories"]);
 
@@ -20,7 +23,10 @@ export function parseSettingChange(text: string): SettingChange {
   return [checkSettingName(text.slice(0, equals).trim()), text.slice(equals + 1).trim()];
 }
 
-/** @throws {ZenithError} `invalid_argument` for what is no setting, or not the branch's */
+/**
+ * @throws {ZenithError} `invalid_argument` when it is not a setting's name, or not a setting of a
+ *   branch
+ */
 export function checkSettingName(name: string): string {
   if (!SETTING_NAME.test(name)) throw new ZenithError("invalid_argument", `"${name}" is no setting's name`);
   if (!OWN_NAMES.has(name.toLowerCase()) && !/^zenith\./i.test(name)) return name;
@@ -29,7 +35,7 @@ export function checkSettingName(name: string): string {
   });
 }
 
-/** What a new branch's files are when nobody has set anything. */
+/** The configuration files of a branch on which nothing has been set. */
 function initialFiles(): Map<string, Uint8Array> {
   const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
   return new Map([
@@ -41,13 +47,13 @@ function initialFiles(): Map<string, Uint8Array> {
 
 export interface FoundSettings {
   readonly files: Map<string, Uint8Array>;
-  /** What the page server has of them; undefined when it has none. */
+  /** The hash of the settings on the page server; undefined when it has none. */
   readonly hash: string | undefined;
-  /** What was changed because a branch may not have it of its parent, for a person. */
+  /** Notes for the user on settings that were changed because a branch must not inherit them. */
   readonly notes: readonly string[];
 }
 
-/** The configuration that a Postgres on that branch begins with. */
+/** Returns the configuration that a new Postgres on the branch starts with. */
 export async function findSettings(
   client: PageServerClient,
   tenant: TenantId,
@@ -59,7 +65,7 @@ export async function findSettings(
   const files = new Map([...initialFiles(), ...stored]);
   const archives = !["off", "", undefined].includes(settingsOf(files).get("archive_mode"));
   if (owner === timeline || !archives) return { files, hash: settingsHash(stored), notes: [] };
-  // Its segments have the names of the parent's.
+  // The branch's WAL segments have the same names as its parent's.
   return {
     files: withSetting(files, "archive_mode", "off"),
     hash: settingsHash(stored),

@@ -1,7 +1,7 @@
 /**
- * What is remembered of the last start of a compute: whether it is to run, how it was started, and
- * why the start failed. A small file of JSON beside its data directory;
- * docs/formats/small_files.md describes it.
+ * Records a compute's last start: whether it should run, how it was started, and why the start
+ * failed. The record is a small JSON file beside the data directory; docs/formats/small_files.md
+ * describes it.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { boolean, type InferOutput, nullable, object, optional, parse, picklist, string } from "valibot";
@@ -9,11 +9,11 @@ import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/e
 import type { ComputePaths } from "../common/paths.ts";
 
 const LastStartSchema = object({
-  /** Whether it ran, and nobody has stopped it by itself: `zenith start` brings it back. */
+  /** Whether it ran and was not stopped individually, so that `zenith start` brings it back. */
   wanted: boolean(),
   storage: optional(picklist(["auto", "lazy", "eager"])),
   prewarm: optional(boolean()),
-  /** The past that it was started to look at. */
+  /** The LSN that a read-only start looks at. */
   lsn: optional(string()),
   failure: nullable(object({
     /** RFC 3339. */
@@ -40,12 +40,12 @@ export function readLastStart(paths: ComputePaths): LastStart {
   try {
     return parse(LastStartSchema, JSON.parse(text));
   } catch {
-    // Cut off by a crash, or of another version: nothing is known then.
+    // The file was cut off by a crash or comes from another version, so nothing is known.
     return NEVER;
   }
 }
 
-/** It runs, started with `options`. */
+/** Records that the compute runs, and that it was started with `options`. */
 export function noteStart(
   paths: ComputePaths,
   options: Pick<LastStart, "storage" | "prewarm" | "lsn">,
@@ -53,14 +53,14 @@ export function noteStart(
   write(paths, { ...options, wanted: true, failure: null });
 }
 
-/** It did not start. Whether it is to run does not change. */
+/** Records that a start failed. Whether the compute should run does not change. */
 export function noteFailedStart(paths: ComputePaths, error: unknown): void {
   const hint = error instanceof ZenithError ? error.hint ?? null : null;
   const failure = { at: new Date().toISOString(), message: errorMessage(error), hint };
   write(paths, { ...readLastStart(paths), failure });
 }
 
-/** It is not to run any more. */
+/** Records that the compute should no longer run. */
 export function forgetStart(paths: ComputePaths): void {
   try {
     rmSync(paths.lastStart, { force: true });
@@ -69,13 +69,13 @@ export function forgetStart(paths: ComputePaths): void {
   }
 }
 
-/** It runs, and is to run again when everything is started. */
+/** Records that the compute should run again when everything is started. */
 export function noteWanted(paths: ComputePaths): void {
   const last = readLastStart(paths);
   if (!last.wanted) write(paths, { ...last, wanted: true });
 }
 
-/** For a person, in one line. */
+/** Describes a failed start to the user, in one line. */
 export function describeFailure({ message, hint }: StartFailure): string {
   return `last start failed: ${message}${hint === null ? "" : `; ${hint}`}`;
 }

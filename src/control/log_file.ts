@@ -1,19 +1,22 @@
-/** Logs as files: their ends, their last errors, and what is added to them. */
+/** Reads log files: their last lines, their last error, and what was appended since. */
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { ioError, systemErrorCode } from "../common/errors.ts";
 
-/** One line of our logs, as `src/process/log.ts` writes it. */
+/** A line of a Zenith log, as `src/process/log.ts` writes it. */
 export interface LogLine {
   readonly level: string;
   /** ISO 8601. */
   readonly time: string;
   readonly name: string;
   readonly msg: string;
-  /** Everything else on the line. */
+  /** All other fields of the line. */
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** undefined for a line that we did not write: a runtime's last words, Postgres's own log. */
+/**
+ * Parses a log line. Returns undefined for a line that Zenith did not write, such as a runtime's
+ * crash message or Postgres's own log.
+ */
 export function parseLogLine(text: string): LogLine | undefined {
   if (!text.startsWith("{")) return undefined;
   let value: unknown;
@@ -28,13 +31,10 @@ export function parseLogLine(text: string): LogLine | undefined {
     : undefined;
 }
 
-/** How much of a log's end is looked through for the reason of a process's end. */
+/** How much of a log's end to search for the reason why a process ended. */
 const LAST_WORDS_BYTES = 1 << 20;
 
-/**
- * The last error that a process has logged since its last start, for a person who asks what
- * happened to it.
- */
+/** Returns the last error that a process has logged since its last start, to show to the user. */
 export function lastErrorInLog(path: string): string | undefined {
   const tail = readTail(path, LAST_WORDS_BYTES);
   const lines = (tail?.text ?? "").split("\n").map(parseLogLine).filter((line) => line !== undefined);
@@ -44,26 +44,26 @@ export function lastErrorInLog(path: string): string | undefined {
 
 export interface Tail {
   readonly text: string;
-  /** Where the file ended when it was read: what comes later begins there. */
+  /** Where the file ended when it was read. Later lines begin there. */
   readonly end: FilePosition;
 }
 
-/** A place in one file; another file of the same name is another file. */
+/** A position in a file. The inode distinguishes the file from a later one of the same name. */
 export interface FilePosition {
   readonly inode: number;
   readonly offset: number;
 }
 
-/** The last `lines` lines of a file; undefined when there is no such file. */
+/** Returns the last `lines` lines of a file; undefined when the file does not exist. */
 export function lastLines(path: string, lines: number): Tail | undefined {
   for (let bytes = 64 << 10;; bytes *= 4) {
     const tail = readTail(path, bytes);
     if (tail === undefined) return undefined;
     const all = tail.text.split("\n");
-    // What comes after the last line feed is a line that is being written.
+    // Text after the last line feed is a line that is still being written.
     const complete = all.at(-1) === "" ? all.slice(0, -1) : all;
     const whole = tail.end.offset <= bytes;
-    // The first one may be cut.
+    // The first line may be cut off.
     if (whole || complete.length > lines) {
       const kept = lines === 0 ? [] : complete.slice(-lines);
       return { text: kept.map((line) => `${line}\n`).join(""), end: tail.end };
@@ -72,8 +72,8 @@ export function lastLines(path: string, lines: number): Tail | undefined {
 }
 
 /**
- * What was written to a file since `from`, all of it when the file was replaced or cut since;
- * undefined when there is none.
+ * Returns what was written to a file since `from`, or the whole file when it was replaced or
+ * truncated since. Undefined when the file does not exist.
  */
 export function readSince(path: string, from: FilePosition | undefined): Tail | undefined {
   const found = statSync(path, { throwIfNoEntry: false });

@@ -1,6 +1,6 @@
 /**
- * Computes that look at a moment of a branch's past, beside the branch's own: which one a command
- * line means, how one is made, and how it ends.
+ * Finds, creates and removes computes that look at a moment of a branch's past, and resolves the
+ * names that command lines give them.
  */
 import { existsSync } from "node:fs";
 import { ZenithError } from "../common/errors.ts";
@@ -22,13 +22,13 @@ import {
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { type BranchInfo, PageServerClient } from "./page_server_client.ts";
 
-/** From the answer to where it lies until a compute that starts there has a lease of its own. */
+/** Long enough for a compute that starts at the LSN to take a lease of its own. */
 const LEASE_MS = 60_000;
 
-/** A compute as a command line names it. */
+/** A compute's name as parsed from a command line. */
 export interface NamedCompute {
   readonly branch: BranchName;
-  /** undefined: the branch's own. */
+  /** Undefined for the branch's own compute. */
   readonly moment: Moment | undefined;
 }
 
@@ -38,16 +38,17 @@ export function parseComputeName(text: string): NamedCompute {
   return { branch: parseBranchName(point.name), moment: text.includes("@") ? point.moment : undefined };
 }
 
-/** Where on which branch a moment lies. */
+/** The branch and LSN of a moment. */
 interface Past {
-  /** The named branch, or the one that it had not left yet. */
+  /** The named branch, or the ancestor that it had not yet branched from. */
   readonly branch: BranchInfo;
-  /** Where a record ends. It stays readable for a minute. */
+  /** The end of a record. It stays readable for a minute. */
   readonly lsn: Lsn;
 }
 
 /**
- * @throws {ZenithError} `not_found`; `out_of_range` in the future, or when it is not kept any more
+ * @throws {ZenithError} `not_found`; `out_of_range` when the moment is in the future or no longer
+ *   retained
  */
 async function findPast(
   client: PageServerClient,
@@ -76,7 +77,7 @@ async function findTime(
   throw new ZenithError("not_found", `no branch has timeline ${timeline_id}, which ${named.name} comes from`);
 }
 
-/** @param wanted undefined: the branch's end */
+/** @param wanted undefined for the branch's end */
 async function findLsn(
   client: PageServerClient,
   tenant: TenantId,
@@ -90,7 +91,7 @@ async function findLsn(
   return { branch, lsn: wanted ?? branch.latest_valid_lsn };
 }
 
-/** What the safekeepers have is the past too. */
+/** Waits for WAL that only the safekeepers have: it belongs to the past too. */
 async function untilArrived(
   client: PageServerClient,
   tenant: TenantId,
@@ -101,7 +102,7 @@ async function untilArrived(
 }
 
 /**
- * The page server would wait for a future LSN, but nobody would write it.
+ * Rejects a future LSN. The page server would wait for it, but nobody would write it.
  *
  * @throws {ZenithError} `out_of_range`
  */
@@ -115,9 +116,9 @@ function assertPast(branch: BranchInfo, lsn: Lsn): void {
 }
 
 /**
- * Waits for what is still on its way to the page server.
+ * Waits until WAL up to `lsn` that is still on its way has reached the page server.
  *
- * @throws {ZenithError} `out_of_range` when `lsn` lies in the future of a branch's own compute
+ * @throws {ZenithError} `out_of_range` when `lsn` is in the future of the compute's branch
  */
 export async function untilPast(client: PageServerClient, compute: ComputeInfo, lsn: Lsn): Promise<void> {
   const { tenant, identity } = compute;
@@ -128,11 +129,11 @@ export async function untilPast(client: PageServerClient, compute: ComputeInfo, 
 }
 
 /**
- * The compute that looks at that moment, made when there is none yet.
+ * Finds the compute that looks at a moment; creates it when there is none yet.
  *
- * @param port of one that is made; the first free one when undefined
- * @throws {ZenithError} `not_found`, `out_of_range` as a moment can be; `conflict` when the branch
- *   was another when that one was started
+ * @param port for a compute that is created; defaults to the first free one
+ * @throws {ZenithError} `not_found`, `out_of_range` for the moment; `conflict` when the compute
+ *   runs on the branch as it was before a restore
  */
 export async function findOrCreateMoment(
   environment: Environment,
@@ -160,7 +161,7 @@ export async function findOrCreateMoment(
 }
 
 /**
- * The compute that a command line names. A moment that is no LSN is looked up.
+ * Finds the compute that a command line names. Looks up a moment that is not an LSN.
  *
  * @throws {ZenithError} `not_found` when there is none; as {@link findOrCreateMoment}
  */
@@ -189,7 +190,11 @@ export async function findNamedPlace(
   });
 }
 
-/** The same with its configuration. @throws {ZenithError} as {@link describeCompute} too */
+/**
+ * Like {@link findNamedPlace}, with the configuration.
+ *
+ * @throws {ZenithError} as {@link describeCompute} too
+ */
 export async function findNamedCompute(
   environment: Environment,
   tenant: TenantId,
@@ -198,9 +203,9 @@ export async function findNamedCompute(
   return describeCompute(await findNamedPlace(environment, tenant, text));
 }
 
-/** Removes one that looks at a moment and does not run: it has nothing that is worth keeping. */
+/** Removes a stopped compute that looks at a moment: nothing in it is worth keeping. */
 export async function removeMoment(compute: ComputePlace): Promise<void> {
-  // Its supervisor may have been killed.
+  // If the supervisor was killed, Postgres may still be running.
   if (existsSync(compute.paths.pgdata)) await endOrphan(compute.paths.pgdata);
   destroyCompute(compute);
 }

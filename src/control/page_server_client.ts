@@ -1,4 +1,4 @@
-/** The page server's management operations, as the command line calls them. */
+/** The command line's client for the page server's management operations. */
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import { OneAtATime } from "../common/one_at_a_time.ts";
@@ -35,7 +35,7 @@ export type {
 };
 
 /**
- * A connection to a page server, made when it is first needed; close it by `await using` or
+ * A connection to a page server. The first call opens it. Close it with `await using` or
  * {@link close}.
  */
 export class PageServerClient implements AsyncDisposable {
@@ -49,8 +49,8 @@ export class PageServerClient implements AsyncDisposable {
   }
 
   /**
-   * @throws {ZenithError} as every method: `unavailable` when it can't be reached, else the page
-   *   server's own error
+   * @throws {ZenithError} like every method: `unavailable` when the page server can't be reached,
+   *   otherwise the page server's own error
    */
   status(): Promise<PageServerStatus> {
     return this.#call(PAGE_SERVER.status, {});
@@ -60,14 +60,14 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.tenantList, {});
   }
 
-  /** Timelines that were deleted on purpose. */
+  /** Lists timelines that were deleted on purpose. */
   deletedList(): Promise<DeletedTimeline[]> {
     return this.#call(PAGE_SERVER.deletedList, {});
   }
 
   /**
-   * @param major of its PostgreSQL; the newest that the page server finds when undefined
-   * @param cluster what is decided once, when its cluster is made
+   * @param major the PostgreSQL major version; defaults to the newest that the page server finds
+   * @param cluster options that are fixed when the cluster is created
    */
   tenantCreate(tenant: TenantId, major?: number, cluster: ClusterOptions = {}): Promise<void> {
     return this.#call(PAGE_SERVER.tenantCreate, {
@@ -80,7 +80,7 @@ export class PageServerClient implements AsyncDisposable {
     });
   }
 
-  /** The major of a tenant's PostgreSQL. @throws {ZenithError} `not_found` */
+  /** The major version of a tenant's PostgreSQL. @throws {ZenithError} `not_found` */
   async tenantMajor(tenant: TenantId): Promise<number> {
     return (await this.#call(PAGE_SERVER.tenantStatus, { tenant })).pg_version;
   }
@@ -89,7 +89,7 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.tenantDelete, { tenant });
   }
 
-  /** Changes the given settings, and answers with all of them. */
+  /** Changes the given settings and returns all of them. */
   tenantConfig(
     tenant: TenantId,
     changes: { gcHorizonBytes?: number; pitrIntervalMs?: number } = {},
@@ -101,30 +101,31 @@ export class PageServerClient implements AsyncDisposable {
     });
   }
 
-  /** Which safekeepers have WAL of the timeline that may not be at the page server yet. */
+  /** Lists the safekeepers that may have WAL of the timeline that the page server lacks. */
   async timelineSafekeepers(tenant: TenantId, timeline: TimelineId): Promise<HostPort[]> {
     return (await this.#call(PAGE_SERVER.timelineStatus, { tenant, timeline })).safekeepers;
   }
 
   /**
-   * From now on no safekeepers have to be asked for it. @throws {ZenithError} `conflict` while a
-   * compute runs on it
+   * Tells the page server that the timeline no longer needs any safekeeper's WAL.
+   *
+   * @throws {ZenithError} `conflict` while a compute runs on it
    */
   releaseTimeline(tenant: TenantId, timeline: TimelineId): Promise<void> {
     return this.#call(PAGE_SERVER.timelineSafekeepers, { tenant, timeline, safekeepers: [] });
   }
 
-  /** All branches that can be used. */
+  /** Lists the branches that can be used. */
   branchList(tenant: TenantId): Promise<BranchInfo[]> {
     return this.#call(PAGE_SERVER.branchList, { tenant });
   }
 
-  /** The branches that are too damaged to use. */
-  /** What the check of data at rest has found. */
+  /** What the scrub of data at rest has found. */
   scrubStatus(): Promise<ScrubStatus> {
     return this.#call(PAGE_SERVER.scrubStatus, {});
   }
 
+  /** Lists the branches that are too damaged to use. */
   branchDamaged(tenant: TenantId): Promise<DamagedBranch[]> {
     return this.#call(PAGE_SERVER.branchDamaged, { tenant });
   }
@@ -163,10 +164,10 @@ export class PageServerClient implements AsyncDisposable {
   }
 
   /**
-   * Gives a branch's name to a new timeline that begins at `start`, a point as for
+   * Gives a branch's name to a new timeline that begins at `start`, a point like that of
    * {@link branchCreate}.
    *
-   * @param keepAs the name of what it was; that is deleted when undefined
+   * @param keepAs the new name of the previous timeline; undefined deletes it
    */
   branchRestore(
     tenant: TenantId,
@@ -177,7 +178,7 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.branchRestore, { tenant, name, start, keep_as: keepAs });
   }
 
-  /** @param lifetimeMs from now on; undefined: for good */
+  /** @param lifetimeMs counted from now; undefined means that the branch never expires */
   branchSetExpiry(tenant: TenantId, name: BranchName, lifetimeMs: number | undefined): Promise<BranchInfo> {
     return this.#call(PAGE_SERVER.branchSetExpiry, { tenant, name, expires: lifetimeMs });
   }
@@ -192,19 +193,19 @@ export class PageServerClient implements AsyncDisposable {
   }
 
   /**
-   * @param timestamp microseconds since 2000 @returns the LSN, and the timeline or ancestor that it
-   *   belongs to
+   * @param timestamp microseconds since 2000
+   * @returns the LSN, and the timeline or ancestor that it belongs to
    */
   lsnAt(tenant: TenantId, timeline: TimelineId, timestamp: number): Promise<FoundLsn> {
     return this.#call(PAGE_SERVER.lsnAt, { tenant, timeline, timestamp });
   }
 
-  /** What a branch is made of: its timeline, and those that it comes from, newest first. */
+  /** Lists the parts of a branch: its timeline and that timeline's ancestors, newest first. */
   timelineHistory(tenant: TenantId, timeline: TimelineId): Promise<HistoryPart[]> {
     return this.#call(PAGE_SERVER.timelineHistory, { tenant, timeline });
   }
 
-  /** @param database its oid @returns what may look different at two points of history */
+  /** @param database its OID @returns the relations that may differ between the two points */
   changedBlocks(
     tenant: TenantId,
     one: { readonly timeline: TimelineId; readonly lsn: Lsn },
@@ -221,7 +222,7 @@ export class PageServerClient implements AsyncDisposable {
     });
   }
 
-  /** The branch's settings at its end. */
+  /** The settings at the end of the branch. */
   timelineSettings(tenant: TenantId, timeline: TimelineId): Promise<BranchSettings> {
     return this.#call(PAGE_SERVER.timelineSettings, { tenant, timeline });
   }
@@ -230,7 +231,7 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.timelineSetSettings, { tenant, timeline, settings });
   }
 
-  /** @returns the record boundary that `lsn` means, which stays readable for so long */
+  /** @returns the record boundary that `lsn` stands for, readable for that long */
   leaseLsn(tenant: TenantId, timeline: TimelineId, lsn: Lsn, durationMs: number): Promise<{ lsn: Lsn }> {
     return this.#call(PAGE_SERVER.leaseLsn, { tenant, timeline, lsn, duration: durationMs });
   }

@@ -1,4 +1,4 @@
-/** The environment's own page server, as a process. */
+/** Starts and stops the environment's own page server. */
 import { existsSync } from "node:fs";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -9,19 +9,19 @@ import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
-/** Long: a page server that was killed reads its WAL back before it answers. */
+/** Long, because a page server that was killed rereads its WAL before it answers. */
 const START_TIMEOUT_MS = 300_000;
 const STOP_TIMEOUT_MS = 120_000;
 
 export interface StartPageServerOptions {
   readonly onProgress?: (text: string) => void;
-  /** Instead of the configured address; port 0 for any. */
+  /** Overrides the configured address; port 0 picks any free port. */
   readonly listen?: string;
 }
 
 /**
- * A page server creates missing data: in an environment that has lost its data, it would start
- * empty.
+ * Fails when the environment has lost its data. A page server creates missing directories, so it
+ * would start empty.
  *
  * @throws {ZenithError} `not_found`
  */
@@ -39,10 +39,10 @@ export function assertDataPresent({ paths }: Environment): void {
 }
 
 /**
- * Starts it in the background and waits until it answers.
+ * Starts the page server in the background and waits until it answers.
  *
- * @throws {ZenithError} `conflict` when it runs already or its port is taken; else the page
- *   server's own words
+ * @throws {ZenithError} `conflict` when it is already running or its port is taken; otherwise the
+ *   page server's own error
  */
 export async function startPageServer(
   environment: Environment,

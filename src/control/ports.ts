@@ -1,28 +1,28 @@
-/** Finds free ports, and says who holds one that is not free. */
+/** Finds free ports, and names the process that holds a taken one. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename } from "node:path";
 import { systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 
-/** The first port that computes are given. */
+/** The first port to try for a compute. */
 const COMPUTE_FIRST_PORT = 15432;
 
 /**
- * From the next one on, the kernel gives ports to clients (net.ipv4.ip_local_port_range): one that
- * is free today may be anybody's when its server is started again.
+ * The last port below the range that the kernel assigns to clients (net.ipv4.ip_local_port_range).
+ * A port in that range may be taken by the time its server restarts.
  */
 const LAST_PORT = 32767;
 const MAX_PORT = 65535;
 
-/** Whether a server could listen there now. */
+/** Whether a server could listen on that port now. */
 export async function isPortFree(port: number, host = "127.0.0.1"): Promise<boolean> {
   return await tryListening({ host, port }) === undefined;
 }
 
 /**
- * @returns why a server could not listen there now, to be said of the address; undefined when it
- *   could
+ * @returns why a server could not listen there now, as a predicate that follows the address in a
+ *   message; undefined when it could
  */
 export async function whyNotFree(address: HostPort): Promise<string | undefined> {
   const error = await tryListening(address);
@@ -45,12 +45,12 @@ function tryListening({ host, port }: HostPort): Promise<Error | undefined> {
   });
 }
 
-/** How much of a command line is enough to name a program. */
+/** How much of a command line to show. */
 const COMMAND_MAX_LENGTH = 60;
 
 /**
- * The process that listens on that port, with its command line; undefined when it is not for us to
- * see.
+ * Describes the process that listens on that port, with its command line; undefined when its
+ * process can't be seen.
  */
 function listenerOn(port: number): string | undefined {
   const sockets = listeningSockets(port);
@@ -69,7 +69,7 @@ function listenerOn(port: number): string | undefined {
   return undefined;
 }
 
-/** State of a socket in `/proc/net/tcp`: TCP_LISTEN. */
+/** The state TCP_LISTEN in `/proc/net/tcp`. */
 const LISTENING = "0A";
 
 /** The sockets that listen on that port at any address, as `/proc/<pid>/fd` names them. */
@@ -78,8 +78,8 @@ function listeningSockets(port: number): Set<string> {
   const found = new Set<string>();
   for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
     for (const line of readOr("", () => readFileSync(table, "utf8")).split("\n")) {
-      // Slot, local and remote address, state, queues, timer, retransmits, user, timeout, inode:
-      // proc_net_tcp(5).
+      // Fields: slot, local and remote address, state, queues, timer, retransmits, user, timeout,
+      // inode: proc_net_tcp(5).
       const [, local, , state, , , , , , inode] = line.trim().split(/\s+/);
       if (state === LISTENING && local?.endsWith(`:${wanted}`)) found.add(`socket:[${inode}]`);
     }
@@ -87,7 +87,7 @@ function listeningSockets(port: number): Set<string> {
   return found;
 }
 
-/** Processes end, and those of other users are closed to us. */
+/** Returns `otherwise` when a read fails: processes end, and those of other users can't be read. */
 function readOr<T>(otherwise: T, read: () => T): T {
   try {
     return read();
@@ -97,8 +97,7 @@ function readOr<T>(otherwise: T, read: () => T): T {
 }
 
 /**
- * The lowest port from {@link COMPUTE_FIRST_PORT} up that is neither in `taken` nor in use on this
- * machine.
+ * Finds the lowest port from `first` up that is neither in `taken` nor in use on this machine.
  *
  * @throws {ZenithError} `unavailable` when there is none
  */
@@ -107,7 +106,7 @@ export async function allocatePort(
   first = COMPUTE_FIRST_PORT,
   host?: string,
 ): Promise<number> {
-  // The kernel gives out what lies between; a caller that begins above chose to.
+  // Stop below the kernel's range, unless the caller has chosen to start above it.
   const last = first <= LAST_PORT ? LAST_PORT : MAX_PORT;
   for (let port = first; port <= last; port++) {
     if (!taken.has(port) && await isPortFree(port, host)) return port;

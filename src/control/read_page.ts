@@ -1,4 +1,4 @@
-/** Reads single pages from a page server, to look at them. */
+/** Reads single pages from a page server, for inspection. */
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
@@ -29,7 +29,7 @@ export interface PageAddress {
 /**
  * Reads one page from a page server.
  *
- * @param lsn 0 for the newest
+ * @param lsn 0 for the newest version
  * @returns 8192 bytes
  * @throws {ZenithError} the page server's own error when the block does not exist
  */

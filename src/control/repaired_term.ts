@@ -1,10 +1,10 @@
-/** Computes the term that repairs a timeline whose term somebody has driven up. */
+/** Computes the term that repairs a timeline whose term was driven up. */
 import { TERM_STEP_MAX } from "../consensus/bounds.ts";
 
 /** The terms of a timeline at one safekeeper. */
 export interface Terms {
   readonly term: number;
-  /** The term of its log: somebody was elected in it. 0 when nobody ever was. */
+  /** The term of its log, in which a proposer was elected. 0 when none ever was. */
   readonly historyTerm: number;
 }
 
@@ -15,9 +15,9 @@ export interface Terms {
 const CAMPAIGNS_MAX = 1_000_000;
 
 /**
- * The term to give safekeepers of one timeline whose terms were driven up: above everything that
- * elections can have produced, so that no vote that still counts is given twice. One step more
- * allows for campaigns whose traces were overwritten.
+ * Returns the term to set at the safekeepers of a timeline whose terms were driven up. It is above
+ * everything that elections can have produced, so no vote that still counts is given twice. One
+ * extra step allows for campaigns whose traces were overwritten.
  *
  * @param all the terms at all its safekeepers: the newest log may be at any of them
  */

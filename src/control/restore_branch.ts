@@ -1,4 +1,4 @@
-/** Restores a branch, and takes its Postgres along. */
+/** Restores a branch and moves its Postgres to the restored timeline. */
 import { ZenithError } from "../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -17,26 +17,26 @@ import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { deleteFromSafekeepers } from "./safekeepers.ts";
 
 export interface RestoreOptions {
-  /** The name of what the branch was; that is deleted when undefined. */
+  /** The name under which to keep the branch's previous state; undefined deletes it. */
   readonly keepAs: BranchName | undefined;
   readonly onProgress: (text: string) => void;
 }
 
 export interface Restored {
   readonly branch: BranchInfo;
-  /** The Postgres that ran on the branch, and runs on the new start now. */
+  /** The Postgres that ran on the branch and now runs on the restored one. */
   readonly compute: ComputeInfo | undefined;
-  /** Safekeepers that could not be told what was deleted. */
+  /** Messages about safekeepers that could not delete the old timelines. */
   readonly problems: readonly string[];
 }
 
 /**
- * Makes a branch start anew at `point`. Its Postgres is stopped meanwhile, keeps its port and its
- * configuration, and is started again if it ran.
+ * Restores a branch to `point`. Stops its Postgres during the restore and starts it again if it was
+ * running. Postgres keeps its port and its configuration.
  *
- * @param before the branch as it is
+ * @param before the branch as it is now
  * @throws {ZenithError} `out_of_range`, `already_exists`; `conflict` when the branch is protected,
- *   or when what it is now is needed by others and nothing says how to keep it
+ *   or when other branches need its current state and `keepAs` is undefined
  */
 export async function restoreBranch(
   environment: Environment,
@@ -47,7 +47,7 @@ export async function restoreBranch(
   { keepAs, onProgress }: RestoreOptions,
 ): Promise<Restored> {
   const name = parseBranchName(before.name);
-  // The page server refuses too, but Postgres would have been stopped by then.
+  // The page server would refuse too, but only after Postgres has been stopped.
   if (before.is_protected) {
     throw new ZenithError("conflict", `branch ${name} is protected`, {
       hint: `"zenith branch unprotect ${name}" takes that back`,
@@ -61,7 +61,7 @@ export async function restoreBranch(
   if (ran) {
     onProgress(`stopping the Postgres of branch ${name}`);
     await stopCompute(compute, "fast", (words) => onProgress(`Postgres of branch ${name} ${words}`));
-    // It may have committed until it stopped.
+    // Postgres may have committed transactions until it stopped.
     if (point.moment.kind === "end") await untilPointArrived(client, tenant, point);
   }
   const startAgain = async (stopped: ComputeInfo, readOnlyAt: Lsn | null): Promise<void> => {
@@ -76,7 +76,7 @@ export async function restoreBranch(
   try {
     restored = await client.branchRestore(tenant, name, formatBranchPoint(point), keepAs);
   } catch (error) {
-    // It goes on where it was.
+    // The branch is unchanged, so Postgres continues where it was.
     if (compute !== undefined) await startAgain(compute, compute.readOnlyAt);
     throw error;
   }
@@ -87,7 +87,7 @@ export async function restoreBranch(
   return { branch, compute: ran ? compute : undefined, problems };
 }
 
-/** What a moment of the branch means is another afterwards. @throws {ZenithError} `conflict` */
+/** A restore changes what a moment of the branch refers to. @throws {ZenithError} `conflict` */
 function assertNotLookedAt(computes: readonly ComputeInfo[]): void {
   const names = computes.filter((compute) => compute.moment !== null && isUp(compute)).map(({ name }) =>
     name

@@ -1,4 +1,4 @@
-/** Brings back every Postgres that ran before everything was stopped or killed. */
+/** Restarts every Postgres that ran before everything was stopped or killed. */
 import { parseLsn } from "../common/lsn.ts";
 import { TAKEN_OVER } from "../compute/proposer/wal_proposer.ts";
 import {
@@ -14,8 +14,9 @@ import { readLastStart } from "./last_start.ts";
 import { lastErrorInLog } from "./log_file.ts";
 
 /**
- * The computes that should run and don't, except those whose branch another compute has taken over.
- * One that looks at a moment is not brought back: who wants to look again starts it again.
+ * Lists the computes that should run and don't, except those whose branch another compute has taken
+ * over. A compute that looks at a moment is not brought back; users start it again when they need
+ * it.
  */
 export function computesToBringBack(environment: Environment): ComputePlace[] {
   return allComputePlaces(environment).filter((found) =>
@@ -24,7 +25,11 @@ export function computesToBringBack(environment: Environment): ComputePlace[] {
   );
 }
 
-/** Starts it as it was started before. @throws {ZenithError} as {@link startCompute} */
+/**
+ * Starts a compute with the options of its last start.
+ *
+ * @throws {ZenithError} as {@link startCompute}
+ */
 export async function bringBack(
   environment: Environment,
   found: ComputePlace,

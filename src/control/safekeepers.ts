@@ -1,4 +1,4 @@
-/** The environment's own safekeepers, as processes. */
+/** Starts, stops and queries the environment's own safekeepers. */
 import { mkdirSync } from "node:fs";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
@@ -20,7 +20,7 @@ import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
-/** Where free ports for safekeepers are looked for, upwards. */
+/** The first port to try for a safekeeper; the search goes upward. */
 export const SAFEKEEPER_FIRST_PORT = 5454;
 
 const START_TIMEOUT_MS = 60_000;
@@ -31,11 +31,11 @@ export interface SafekeeperInfo {
   readonly id: number;
   readonly address: HostPort;
   readonly paths: SafekeeperPaths;
-  /** Here, or where its process can't be seen. */
+  /** Whether it runs, here or where its process can't be seen. */
   readonly running: boolean;
 }
 
-/** In the order of the config. */
+/** Lists the safekeepers in the order of the config. */
 export function listSafekeepers(environment: Environment): SafekeeperInfo[] {
   return (environment.config.safekeepers ?? []).map(({ id, listen }) => {
     const paths = environment.paths.safekeeper(id);
@@ -49,9 +49,9 @@ export function listSafekeepers(environment: Environment): SafekeeperInfo[] {
 }
 
 /**
- * Starts one in the background and waits until it answers.
+ * Starts a safekeeper in the background and waits until it answers.
  *
- * @throws {ZenithError} `conflict` when its port is taken; else the safekeeper's own words
+ * @throws {ZenithError} `conflict` when its port is taken; otherwise the safekeeper's own error
  */
 export async function startSafekeeper(
   environment: Environment,
@@ -107,23 +107,29 @@ export interface TimelineName {
 }
 
 /**
- * All timelines of a safekeeper. @throws {ZenithError} `unavailable` when it doesn't answer,
- * `protocol`
+ * Lists the timelines of a safekeeper.
+ *
+ * @throws {ZenithError} `unavailable` when it doesn't answer, `protocol`
  */
 export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTimelineStatus[]> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineStatus, {});
 }
 
-/** Everything that a safekeeper can't open. @throws {ZenithError} as {@link safekeeperStatus} */
+/**
+ * Lists the timelines that a safekeeper can't open.
+ *
+ * @throws {ZenithError} as {@link safekeeperStatus}
+ */
 export async function safekeeperDamage(address: HostPort): Promise<DamagedTimeline[]> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDamaged, {});
 }
 
 /**
- * What a safekeeper's check of data at rest has found. @throws {ZenithError} as
- * {@link safekeeperStatus}
+ * What a safekeeper's scrub of data at rest has found.
+ *
+ * @throws {ZenithError} as {@link safekeeperStatus}
  */
 export async function safekeeperScrub(address: HostPort): Promise<ScrubStatus> {
   await using client = await connect(address);
@@ -131,8 +137,9 @@ export async function safekeeperScrub(address: HostPort): Promise<ScrubStatus> {
 }
 
 /**
- * One timeline of a safekeeper; undefined when it has none of that name. @throws {ZenithError} as
- * {@link safekeeperStatus}
+ * Returns one timeline of a safekeeper; undefined when it does not have it.
+ *
+ * @throws {ZenithError} as {@link safekeeperStatus}
  */
 export async function safekeeperTimeline(
   address: HostPort,
@@ -150,10 +157,9 @@ export async function safekeeperTimeline(
 }
 
 /**
- * Removes timelines with their WAL from all safekeepers of the environment, as far as they are
- * there.
+ * Removes timelines and their WAL from all safekeepers of the environment that have them.
  *
- * @returns what could not be done, a message for each safekeeper that it concerns
+ * @returns a message for each safekeeper that failed
  */
 export async function deleteFromSafekeepers(
   environment: Environment,
@@ -177,8 +183,9 @@ export async function deleteFromSafekeepers(
 }
 
 /**
- * Sets back a timeline's term at one safekeeper. @throws {ZenithError} `conflict` where that would
- * be wrong, `unavailable`
+ * Lowers a timeline's term at one safekeeper.
+ *
+ * @throws {ZenithError} `conflict` when the safekeeper refuses, `unavailable`
  */
 export async function lowerTerm(address: HostPort, name: TimelineName, term: number): Promise<void> {
   await using client = await connect(address);

@@ -1,6 +1,6 @@
 /**
- * Computes start a few at a time, first come first served, whichever processes ask for it. Sixty at
- * once would share the cores until none of them is ready in time.
+ * Limits how many computes start at once, first come first served, across all processes. If sixty
+ * started at once, they would share the cores until none was ready in time.
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
@@ -10,23 +10,25 @@ import { ioError } from "../common/errors.ts";
 import { sleep } from "../common/sleep.ts";
 import { type FileLock, isFileLocked, tryLockFile } from "../process/file_lock.ts";
 
-/** A start waits for the disk and for other processes about half of its time. */
+/** A start spends about half of its time waiting for the disk and for other processes. */
 const STARTS_PER_CORE = 2;
 
-/** How long each one before it in the queue makes a waiting one sleep. */
+/** How long a waiting start sleeps for each start ahead of it in the queue. */
 const POLL_MS_PER_PLACE = 10;
 const POLL_MAX_MS = 250;
 
-/** What takes longer fetches much data, and leaves the cores to others. */
+/**
+ * A start that takes longer gives up its place: it is fetching a lot of data and uses little CPU.
+ */
 const HOLD_MAX_MS = 10_000;
 
 /**
- * Runs `start` when it is its turn.
+ * Waits for a free place, then runs `start`.
  *
- * @param directory of the environment, for the tickets of those that start or wait: a file each,
- *   locked while its process lives
- * @param onWait is called when it has to wait
- * @throws {ZenithError} `io`; what `start` throws
+ * @param directory where each start, running or waiting, has a ticket: a file that stays locked
+ *   while its process lives
+ * @param onWait called once if the start has to wait
+ * @throws {ZenithError} `io`, and whatever `start` throws
  */
 export async function inStartQueue<T>(
   directory: string,
@@ -51,12 +53,12 @@ function disposeLater(resource: Disposable, ms: number): Disposable {
   return { [Symbol.dispose]: () => clearTimeout(timer) };
 }
 
-/** Follows every name that begins with a digit. */
+/** Sorts after every name that begins with a digit. */
 const UNLOCKED_PREFIX = "new-";
 
 class Ticket implements Disposable {
   readonly #directory: string;
-  /** Sorts by time. */
+  /** Names sort by time. */
   readonly #name = `${Date.now().toString().padStart(15, "0")}-${randomBytes(6).toString("hex")}`;
   #lock: FileLock | null;
 
@@ -66,7 +68,8 @@ class Ticket implements Disposable {
     const unlocked = join(directory, UNLOCKED_PREFIX + this.#name);
     try {
       mkdirSync(directory, { recursive: true });
-      // Nobody sees it before it is locked: it would be taken for that of a dead process.
+      // The ticket becomes visible only once it is locked. Otherwise others would take it for a
+      // dead process's.
       this.#lock = tryLockFile(unlocked);
       renameSync(unlocked, path);
     } catch (error) {
@@ -74,7 +77,10 @@ class Ticket implements Disposable {
     }
   }
 
-  /** How many came earlier, and still start or wait. Removes the tickets of those that are dead. */
+  /**
+   * Counts the earlier tickets whose processes still start or wait. Removes those of dead
+   * processes.
+   */
   countBefore(): number {
     let count = 0;
     for (const name of readdirSync(this.#directory).sort()) {

@@ -4,8 +4,8 @@ import { checkPidFile, isRunning, runsElsewhere } from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
 /**
- * `fast` shuts down cleanly, `immediate` ends at once; both lose nothing that was acknowledged as
- * durable.
+ * `fast` shuts down cleanly, `immediate` ends at once. Neither loses anything that was acknowledged
+ * as durable.
  */
 export type StopMode = "fast" | "immediate";
 
@@ -14,21 +14,21 @@ export function parseStopMode(text: string): StopMode {
   throw new ZenithError("invalid_argument", `"${text}" is not a stop mode: expected fast or immediate`);
 }
 
-/** Most ends take a few milliseconds or a second. */
+/** Most processes stop within a few milliseconds or a second. */
 const FIRST_POLL_MS = 2;
 const POLL_MAX_MS = 25;
 
 export interface StopProcessOptions {
-  /** For messages: `the page server`. */
+  /** What messages call the process: `the page server`. */
   readonly what: string;
   readonly pidFile: string;
   readonly mode: StopMode;
   readonly timeoutMs: number;
-  /** Why it may not have stopped. */
+  /** Tells why the process may not have stopped. */
   readonly lastWords?: () => string | undefined;
-  /** Called while it has not. */
+  /** Called repeatedly until the process has stopped. */
   readonly onWait?: () => void;
-  /** The hint to give if it does not stop. */
+  /** The hint of the error when the process does not stop. */
   readonly hint?: string;
 }
 

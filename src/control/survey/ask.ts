@@ -2,10 +2,10 @@
 import { errorMessage } from "../../common/errors.ts";
 import { inTime } from "../../common/in_time.ts";
 
-/** A server that takes longer to answer has a problem. */
+/** A server that takes longer than this to answer has a problem. */
 const ANSWER_TIMEOUT_MS = 5_000;
 
-/** What it answers, or the message of why it doesn't. */
+/** Returns the server's answer, or the error message when there is none. */
 export async function ask<T>(question: () => Promise<T>): Promise<{ answer?: T; error?: string }> {
   try {
     return { answer: await answerInTime(question) };
@@ -14,7 +14,11 @@ export async function ask<T>(question: () => Promise<T>): Promise<{ answer?: T; 
   }
 }
 
-/** What it answers. @throws {ZenithError} `timeout` when that takes too long: it may be frozen */
+/**
+ * Returns the server's answer.
+ *
+ * @throws {ZenithError} `timeout` when it takes too long: the server may be frozen
+ */
 export function answerInTime<T>(question: () => Promise<T>): Promise<T> {
   return inTime(question(), ANSWER_TIMEOUT_MS, `no answer within ${ANSWER_TIMEOUT_MS / 1000} s`);
 }

@@ -1,4 +1,4 @@
-/** Branches: how far the page server and each safekeeper is, and how large they are. */
+/** Surveys branches: the positions of the page server and each safekeeper, and sizes. */
 import type { TenantId } from "../../common/id.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { pageServerLag } from "../branch_end.ts";
@@ -12,18 +12,15 @@ export interface BranchSurvey {
   readonly tenant_id: string;
   readonly branch: string;
   readonly timeline_id: string;
-  /** How far the page server is. */
+  /** The page server's position. */
   readonly latest_valid_lsn: string;
   /**
-   * How far a majority of the safekeepers is; null without safekeepers, or when none has anything
-   * of it.
+   * The safekeepers' commit LSN; null without safekeepers, or when none has WAL of the timeline.
    */
   readonly commit_lsn: string | null;
-  /** What the page server lacks of that. */
+  /** How far the page server is behind commit_lsn. */
   readonly page_server_lag_bytes: number | null;
-  /**
-   * What each safekeeper lacks of what the first of them has; null for one that does not answer.
-   */
+  /** How far each safekeeper is behind the most advanced one; null for one that does not answer. */
   readonly safekeepers: readonly { readonly id: number; readonly lag_bytes: number | null }[];
   readonly logical_size_bytes: number | null;
   readonly physical_size_bytes: number | null;
@@ -66,8 +63,8 @@ export async function surveyBranches(
 }
 
 /**
- * Timelines whose WAL the page server should receive, but doesn't. An error that is over does not
- * count.
+ * Reports timelines whose WAL the page server should receive but doesn't. Ignores errors of
+ * receivers that stream again.
  */
 export function stuckReceivers(
   pageServer: PageServerStatus,

@@ -32,7 +32,7 @@ export interface Finding {
   readonly check: string;
   readonly verdict: Verdict;
   readonly found: string;
-  /** What to do about it; null when there is nothing to do. */
+  /** How to fix it; null when there is nothing to fix. */
   readonly fix: string | null;
 }
 
@@ -40,13 +40,13 @@ const ok = (check: string, found: string): Finding => ({ check, verdict: "ok", f
 const warn = (check: string, found: string, fix: string): Finding => ({ check, verdict: "warn", found, fix });
 const fail = (check: string, found: string, fix: string): Finding => ({ check, verdict: "fail", found, fix });
 
-/** Less room than this, and not even an empty environment fits. */
+/** Below this, not even an empty environment fits. */
 const DISK_MIN_BYTES = 128 << 20;
 
 /** A Postgres with its defaults, a page server and a safekeeper fit in this. */
 const MEMORY_LOW_BYTES = 512 << 20;
 
-/** Looks at everything; where there is an environment, at its needs too. */
+/** Checks the machine and, where there is an environment, what that needs. */
 export async function checkMachine(): Promise<Finding[]> {
   const root = environmentRoot();
   const { environment, finding } = openEnvironment(root);
@@ -73,7 +73,7 @@ function checkPlatform(): Finding {
   return fail("system", found, "Zenith needs Linux, with /proc mounted");
 }
 
-/** A finding for each major that there is. */
+/** Returns a finding for each major version that is installed. */
 function checkPostgres(environment: Environment | undefined, user: PgUser | undefined): Finding[] {
   const check = "PostgreSQL";
   try {
@@ -120,7 +120,7 @@ function openEnvironment(root: string): { environment: Environment | undefined; 
   }
 }
 
-/** Type numbers of file systems that don't outlive the machine's uptime, from statfs(2). */
+/** File systems that don't survive a reboot, by their type numbers from statfs(2). */
 const TRANSIENT_FILE_SYSTEMS = new Map([[0x01021994, "tmpfs"], [0x858458f6, "ramfs"]]);
 
 function checkDirectory(root: string, user: PgUser | undefined): Finding[] {
@@ -178,7 +178,7 @@ function checkMemory(): Finding {
   return warn(check, found, "give the machine more, or Postgres a smaller shared_buffers");
 }
 
-/** Postgres keeps shared memory of parallel queries there. */
+/** Checks /dev/shm, where Postgres keeps the shared memory of parallel queries. */
 function checkSharedMemory(): Finding {
   const check = "shared memory";
   const fix = "mount a tmpfs there (containers: --shm-size=256m), or set dynamic_shared_memory_type = mmap";
@@ -193,7 +193,10 @@ function checkSharedMemory(): Finding {
   }
 }
 
-/** A server of ours may have its port already; who has it is looked up by its process. */
+/**
+ * Checks that every port is free, or held by a server of this environment. The pid file tells
+ * whether that server runs.
+ */
 async function checkPorts(environment: Environment | undefined): Promise<Finding[]> {
   const check = "ports";
   const wanted: { what: string; address: HostPort; ours: boolean; setting: string }[] = [];
@@ -275,7 +278,7 @@ function besidePostgres(environment: Environment | undefined): string | undefine
   try {
     return findPsql({ distribDir: environment?.config.pg_distrib_dir });
   } catch {
-    // That there is no Postgres is said elsewhere.
+    // Another check reports that there is no Postgres.
     return undefined;
   }
 }

@@ -1,4 +1,4 @@
-/** Each Postgres of an environment. */
+/** Surveys each Postgres of an environment. */
 import { formatHostPort } from "../../common/host_port.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { readConditions } from "../../compute/postgres/conditions.ts";
@@ -11,16 +11,18 @@ import { howItEnded, type Problem, problemOf } from "./problem.ts";
 export interface ComputeSurvey {
   readonly tenant_id: string;
   readonly branch: string;
-  /** The branch's, or with the moment that it looks at. */
+  /** The branch's name, followed by the moment that the compute looks at, if any. */
   readonly name: string;
   readonly status: ComputeStatus;
-  /** null when its configuration can't be read. */
+  /** Null when the configuration can't be read. */
   readonly address: string | null;
-  /** Of its supervisor. */
+  /** The supervisor's process id. */
   readonly pid: number | null;
-  /** The past that it looks at; null when it goes on from the end of its branch. */
+  /**
+   * The LSN that a read-only compute looks at; null when it continues from the end of its branch.
+   */
   readonly read_only_lsn: string | null;
-  /** Why it does not run although somebody wanted it to; null when that is not so. */
+  /** Why the last start failed; null when it didn't, or when the compute runs. */
   readonly last_start_error: string | null;
   readonly data: string;
   readonly log: string;

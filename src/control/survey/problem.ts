@@ -1,4 +1,4 @@
-/** What is wrong, in words for a person, and what to do about it. */
+/** Describes problems to the user, with what to do about them. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { lastErrorInLog } from "../log_file.ts";
 
@@ -6,11 +6,11 @@ export interface Problem {
   readonly what: string;
   /** What to do about it. */
   readonly hint: string;
-  /** Whether something that should run does not, or data are damaged. */
+  /** Whether something that should run doesn't, or data is damaged. */
   readonly down: boolean;
 }
 
-/** What is said of a server that nobody has started, or that was stopped. */
+/** Ends the message about a server that was stopped or never started. */
 export const NOT_RUNNING = " does not run";
 
 export function problemOf(error: unknown, hint: string, down: boolean): Problem {
@@ -18,7 +18,7 @@ export function problemOf(error: unknown, hint: string, down: boolean): Problem 
   return { what: errorMessage(error), hint: own ?? hint, down };
 }
 
-/** Why a process ended unexpectedly, as the end of a sentence that begins with its name. */
+/** Says why a process ended unexpectedly, as the rest of a sentence that begins with its name. */
 export function howItEnded(log: string): string {
   const words = lastErrorInLog(log);
   return words === undefined

@@ -1,4 +1,4 @@
-/** The page server and the safekeepers: their processes, and whether they answer. */
+/** Surveys the page server and the safekeepers: their processes, and whether they answer. */
 import { formatHostPort } from "../../common/host_port.ts";
 import { checkPidFile, type PidFileState, RUNS_ELSEWHERE, STOP_IT_THERE } from "../../process/pid_file.ts";
 import { type Environment, hasLocalPageServer } from "../environment.ts";
@@ -16,9 +16,9 @@ import { ask } from "./ask.ts";
 import { howItEnded, NOT_RUNNING, type Problem, problemOf } from "./problem.ts";
 
 /**
- * `crashed`: it ended without having been asked to. `silent`: its process is there and does not
- * answer. `unreachable`: a remote page server does not answer. `elsewhere`: its directory is locked
- * by a process that can't be seen.
+ * `crashed`: it ended without being asked to. `silent`: its process runs but does not answer.
+ * `unreachable`: a remote page server does not answer. `elsewhere`: its directory is locked by a
+ * process that can't be seen.
  */
 export type ServerState = "running" | "stopped" | "crashed" | "silent" | "unreachable" | "elsewhere";
 
@@ -27,13 +27,13 @@ export interface ServerSurvey {
   /** `host:port`. */
   readonly address: string;
   readonly pid: number | null;
-  /** Directory and file; null for a server of somebody else's. */
+  /** The data directory and the log file; null for a remote server. */
   readonly data: string | null;
   readonly log: string | null;
 }
 
 export interface PageServerSurvey extends ServerSurvey {
-  /** Somebody else runs it. */
+  /** Whether it belongs to another environment. */
   readonly remote: boolean;
   readonly rss_bytes: number | null;
 }
@@ -103,7 +103,7 @@ export async function surveyPageServer(
 
 export interface SurveyedSafekeeper {
   readonly survey: SafekeeperSurvey;
-  /** undefined when it doesn't answer. */
+  /** Undefined when the safekeeper doesn't answer. */
   readonly timelines: readonly SafekeeperTimelineStatus[] | undefined;
 }
 
@@ -143,11 +143,14 @@ export async function surveySafekeeper(
     data: paths.workdir,
     log: paths.log,
   };
-  // If our server is down, an answer comes from somebody else's.
+  // If our safekeeper is down, the answer comes from another server.
   return { survey, timelines: status === "running" || status === "elsewhere" ? asked.answer : undefined };
 }
 
-/** A server of an older version does not check what it has. */
+/**
+ * Reports what a server's scrub has found. A server of an older version has no scrub, so reports
+ * nothing.
+ */
 async function scrubProblems(name: string, question: () => Promise<ScrubStatus>): Promise<Problem[]> {
   return ((await ask(question)).answer?.found ?? []).map(({ timeline_id, damage }) => ({
     what: `${name} has damaged files of timeline ${timeline_id}: ${damage.what}`,
@@ -163,10 +166,10 @@ function stateOf(pidFile: PidFileState["state"], answers: boolean): ServerState 
 }
 
 interface ServerClues {
-  /** Why it could not be asked. */
+  /** Why the server could not be queried. */
   readonly error: string | undefined;
   readonly log: string;
-  /** The setting that says where it listens. */
+  /** The setting of its listen address. */
   readonly config: string;
 }
 

@@ -1,6 +1,6 @@
 /**
- * An environment's parts, their state and their problems, for `zenith status`. The result is JSON
- * as it is.
+ * Surveys an environment's parts, their state and their problems, for `zenith status`. The result
+ * can be printed as JSON unchanged.
  */
 import { statfsSync } from "node:fs";
 import { relative } from "node:path";
@@ -29,11 +29,11 @@ export interface Survey {
   readonly problems: readonly Problem[];
 }
 
-/** With less room than this, the disk is nearly full. */
+/** Below this, the disk counts as nearly full. */
 export const DISK_LOW_BYTES = 1 << 30;
 
 /**
- * Looks at every process and asks every server. A server that is down is a finding, not an error.
+ * Checks every process and queries every server. A server that is down is a finding, not an error.
  */
 export async function surveyEnvironment(environment: Environment): Promise<Survey> {
   const problems: Problem[] = [];
@@ -50,7 +50,7 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
   const disk = surveyDisk(environment, problems);
   const servers = [server.survey, ...safekeepers.map(({ survey }) => survey)];
   if (servers.every(({ status }) => status === "stopped")) {
-    // One sentence says it, unless there is more to be said.
+    // Replace the problem of each stopped server by a single one.
     const rest = problems.filter(({ what }) => !what.endsWith(NOT_RUNNING));
     problems.splice(0, problems.length, {
       what: "nothing runs",
@@ -85,7 +85,7 @@ function surveyDisk(
   return { disk_free_bytes: free, disk_total_bytes: stat.blocks * stat.bsize };
 }
 
-/** Below the environment's directory, as seen from there. */
+/** Shortens a path below the environment's directory to a relative one. */
 export function within(survey: Survey, path: string): string {
   const short = relative(survey.directory, path);
   return short.startsWith("..") || short === "" ? path : short;
