@@ -1,5 +1,5 @@
 /**
- * The last step of an entrypoint: runs one command, prints its error, and leaves with its exit
+ * The main function of the entrypoints: runs one command, prints its error, and exits with its
  * code.
  */
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
@@ -7,9 +7,9 @@ import { redactPasswords } from "../common/redact.ts";
 import { type CommandGroup, exitCodeOf } from "./cli/command.ts";
 import { runCommand } from "./cli/run.ts";
 
-/** Runs the command that `argv` names, and ends the process. */
+/** Runs the command that `argv` names, then exits. */
 export async function main(commands: readonly CommandGroup[], argv: readonly string[]): Promise<void> {
-  // The reader may leave before we have printed everything: `zenith dump wal … | head`.
+  // The reader may exit before everything is printed: `zenith dump wal … | head`.
   process.stdout.on("error", (error: unknown) => {
     if (systemErrorCode(error) === "EPIPE") process.exit();
     throw error;
@@ -20,7 +20,7 @@ export async function main(commands: readonly CommandGroup[], argv: readonly str
     report(error);
     process.exitCode = exitCodeOf(error);
   }
-  // A slow reader's pipe may still hold output. On Bun an empty write does not wait for it.
+  // A slow reader's pipe may still hold output. On Bun, an empty write does not wait for it.
   process.stdout.end(() => process.stderr.end(() => process.exit()));
 }
 

@@ -47,7 +47,7 @@ import { stopCommand } from "./environment/stop.ts";
 import { tenantConfigCommand } from "./tenant/config.ts";
 import { tenantCreateCommand, tenantDeleteCommand, tenantListCommand } from "./tenant/tenant.ts";
 
-/** Every command, as `zenith --help` shows them. */
+/** Every command, in the order of `zenith --help`. */
 export const COMMANDS: readonly CommandGroup[] = [
   {
     title: "An environment and its servers",

@@ -1,4 +1,4 @@
-/** `zenith branch default`: the branch that commands take when none is named. */
+/** `zenith branch default`: shows or sets the branch for commands that name none. */
 import { parseBranchName } from "../../common/id.ts";
 import {
   defaultBranch,

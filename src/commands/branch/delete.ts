@@ -1,4 +1,4 @@
-/** `zenith branch delete`. */
+/** `zenith branch delete`: deletes a branch and its data. */
 import { ZenithError } from "../../common/errors.ts";
 import { isId, parseBranchName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
 import { isUp, listComputes } from "../../control/computes.ts";
@@ -36,7 +36,8 @@ export const branchDeleteCommand: Command = {
     const name = isId(wanted) ? parseTimelineId(wanted) : parseBranchName(wanted);
     await using client = new PageServerClient(pageServerAddress(environment));
     using _progress = new Progress("deleting");
-    // The page server knows who writes to a branch; a Postgres that looks at its past only we know.
+    // The page server knows which computes write to a branch. It doesn't know those that look at
+    // its past.
     const branches = await client.branchList(tenant);
     const going = descendants(branches, await timelineOf(client, tenant, name));
     const computes = listComputes(environment, tenant).filter((compute) =>
@@ -67,7 +68,7 @@ export const branchDeleteCommand: Command = {
   },
 };
 
-/** null when there is no such branch, or what is left of it does not tell. */
+/** Returns null when there is no such branch, or when it is too damaged to tell its timeline. */
 async function timelineOf(
   client: PageServerClient,
   tenant: TenantId,
@@ -78,10 +79,10 @@ async function timelineOf(
   return all.find((branch) => branch.name === name)?.timeline_id ?? null;
 }
 
-/** A branch's timeline and those of all branches that come from it; none when there is none. */
+/** Returns a branch's timeline and those of its descendants; an empty set when `root` is null. */
 function descendants(branches: readonly BranchInfo[], root: TimelineId | null): Set<TimelineId> {
   const found = new Set(root === null ? [] : [root]);
-  // A set is walked in the order in which it grows.
+  // Iteration over a set also visits elements that are added meanwhile.
   for (const timeline of found) {
     for (const branch of branches) {
       if (branch.ancestor_id === timeline) found.add(branch.timeline_id);
@@ -90,7 +91,7 @@ function descendants(branches: readonly BranchInfo[], root: TimelineId | null): 
   return found;
 }
 
-/** In the order in which they were found: the branch itself comes first. */
+/** Keeps the order of `timelines`, so the branch itself comes first. */
 function branchesOf(branches: readonly BranchInfo[], timelines: ReadonlySet<TimelineId>): BranchInfo[] {
   return [...timelines].flatMap((timeline) => branches.filter((branch) => branch.timeline_id === timeline));
 }

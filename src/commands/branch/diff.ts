@@ -1,4 +1,4 @@
-/** `zenith branch diff`: what differs between two branches, or two moments of one. */
+/** `zenith branch diff`: shows the differences between two branches, or two moments of one. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { type ChangedRelation, PageServerClient } from "../../control/page_server_client.ts";
@@ -73,14 +73,14 @@ export const branchDiffCommand: Command = {
   },
 };
 
-/** What is compared, as the user has named it. */
+/** What to compare, as the user named it. */
 interface Request {
   readonly place: Place;
   readonly labels: readonly [string, string];
   readonly database: string;
 }
 
-/** @throws {ZenithError} `invalid_argument` when it is more than one of them */
+/** @throws {ZenithError} `invalid_argument` when more than one of the options is given */
 function wantedOnly(options: OptionValues): "schema" | "data" | "rows" | undefined {
   const wanted = (["schema", "data", "rows"] as const).filter((what) => options[what] !== undefined);
   if (wanted.length <= 1) return wanted[0];
@@ -91,8 +91,9 @@ function wantedOnly(options: OptionValues): "schema" | "data" | "rows" | undefin
 }
 
 /**
- * undefined when there is none, which is only said then. @throws {ZenithError} `not_found` when it
- * is needed
+ * Finds pg_dump. If there is none and it isn't needed, prints a warning and returns undefined.
+ *
+ * @throws {ZenithError} `not_found` when it is needed and there is none
  */
 async function pgDumpOf(
   { environment, client, tenant }: Place,
@@ -116,7 +117,7 @@ function pointJson(label: string, { branch }: ThrowAway) {
   return { point: label, lsn: formatLsn(branch.latest_valid_lsn) };
 }
 
-/** A table that differs, as programs see it: docs/cli.md describes each key. */
+/** The JSON of a table that differs: docs/cli.md describes each key. */
 interface TableDiff {
   readonly schema: string;
   readonly table: string;

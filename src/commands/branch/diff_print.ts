@@ -1,4 +1,4 @@
-/** Prints rows that differ, one at a time: for a person as lines, for programs as an array. */
+/** Prints the rows that differ, one at a time: as lines for users, as a JSON array for programs. */
 import { once } from "node:events";
 import { jsonValue } from "../pg/run_sql.ts";
 import type { RowChange } from "./diff_rows.ts";
@@ -10,7 +10,7 @@ export interface RowPrinter {
   end(): Promise<void>;
 }
 
-/** `+ id=7 v='new'`, `- id=8 v=NULL`, `~ id=9 v='old' -> 'new'`: the key first. */
+/** Prints `+ id=7 v='new'`, `- id=8 v=NULL` or `~ id=9 v='old' -> 'new'`, with the key first. */
 export function linePrinter({ columns, key }: TableToCompare): RowPrinter {
   const keyFirst = [...key, ...columns.filter((column) => !key.includes(column))];
   const places = keyFirst.map((column) => columns.indexOf(column));
@@ -33,13 +33,13 @@ export function linePrinter({ columns, key }: TableToCompare): RowPrinter {
   };
 }
 
-/** As SQL would have it, on one line. */
+/** Formats a value as an SQL literal, on one line. */
 function text(value: string | null): string {
   if (value === null) return "NULL";
   return /^-?\d+(\.\d+)?$/.test(value) ? value : `'${value.replaceAll("'", "''").replaceAll("\n", "↵")}'`;
 }
 
-/** docs/cli.md describes each key. */
+/** Prints a JSON array. docs/cli.md describes each key. */
 export function jsonPrinter({ columns, key }: TableToCompare): RowPrinter {
   const object = (row: Row | null, of: readonly ComparedColumn[]) =>
     row === null ? null : Object.fromEntries(of.map((column) => [
@@ -62,7 +62,7 @@ export function jsonPrinter({ columns, key }: TableToCompare): RowPrinter {
   };
 }
 
-/** Waits for a reader that is slower. */
+/** Writes to standard output; waits if the reader is slower. */
 async function write(piece: string): Promise<void> {
   if (!process.stdout.write(piece)) await once(process.stdout, "drain");
 }

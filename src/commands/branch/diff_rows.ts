@@ -1,15 +1,15 @@
 /**
- * The rows of a table that differ. Both sides sort theirs by a hash of the key, and are read next
- * to each other: neither has to be held in memory.
+ * Finds the rows of a table that differ. Both sides sort their rows by a hash of the key and are
+ * merged as they are read, so neither has to be held in memory.
  */
 import type { Row, Side } from "./diff_side.ts";
 import type { TableToCompare } from "./diff_tables.ts";
 
 /** Values of {@link TableToCompare.columns}, as text. */
 export interface RowChange {
-  /** null for a row that was added. */
+  /** Null for a row that was added. */
   readonly before: Row | null;
-  /** null for a row that was removed. */
+  /** Null for a row that was removed. */
   readonly after: Row | null;
 }
 
@@ -20,7 +20,7 @@ export interface RowCounts {
 }
 
 /**
- * @param onChange is given each row that differs; without it, the server sends no values
+ * @param onChange called with each row that differs; without it, the server sends no values
  * @throws {ZenithError} as {@link Side.stream}
  */
 export async function compareRows(
@@ -55,7 +55,10 @@ const KEY = 0;
 const ROW = 1;
 const VALUES = 2;
 
-/** Without a key a row is its own: then rows with the same hash are the same. */
+/**
+ * Builds the query for a table. Without a key, the whole row is the key, so rows with the same hash
+ * are equal.
+ */
 function query({ name, columns, key, ranges }: TableToCompare, withValues: boolean): [string, string[]] {
   const hash = (of: TableToCompare["columns"]) =>
     `md5(ROW(${of.map(({ quoted }) => `t.${quoted}`).join(", ")})::text)`;
@@ -67,7 +70,8 @@ function query({ name, columns, key, ranges }: TableToCompare, withValues: boole
   const starts = ranges.filter((_, i) => i % 2 === 0);
   const ends = ranges.filter((_, i) => i % 2 === 1);
   const places = (blocks: readonly number[]) => `{${blocks.map((block) => `"(${block},0)"`).join(",")}}`;
-  // OFFSET keeps the inner query as it is, which then scans one range of places at a time.
+  // OFFSET 0 keeps the planner from flattening the inner query, which then scans one range of TIDs
+  // at a time.
   const text = `SELECT x.* FROM unnest($1::text::tid[], $2::text::tid[]) AS range(first, behind)
     CROSS JOIN LATERAL (SELECT ${selected} FROM ONLY ${name} t
       WHERE t.ctid >= range.first AND t.ctid < range.behind OFFSET 0) x ${order}`;
@@ -79,7 +83,7 @@ async function next(rows: AsyncIterator<Row>): Promise<Row | undefined> {
   return result.done === true ? undefined : result.value;
 }
 
-/** As "C" orders hexadecimal digits. */
+/** Compares hexadecimal digits in the order of the "C" collation. */
 function compareText(x: string, y: string): number {
   return x < y ? -1 : x > y ? 1 : 0;
 }

@@ -1,15 +1,15 @@
-/**
- * One side of a comparison: a session on its Postgres, whose values read as the other's.
- */
+/** One side of a comparison: a session whose settings make values read the same on both sides. */
 import postgres from "postgres";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
 import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 
-/** Rows that are fetched at a time. */
+/** How many rows to fetch at a time. */
 const BATCH_ROWS = 1000;
 
-/** What the text of a value, or a plan, depends on: a database or a role may set it otherwise. */
+/**
+ * Settings that the text of a value or a plan depends on, which a database or a role may override.
+ */
 const SETTINGS: Readonly<Record<string, string>> = {
   application_name: "zenith branch diff",
   search_path: "pg_catalog",
@@ -20,7 +20,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   extra_float_digits: "1",
   xmlbinary: "base64",
   row_security: "off",
-  // Ranges of a table are read by their places, and nothing else.
+  // Ranges of a table are read only by TID.
   enable_seqscan: "off",
   max_parallel_workers_per_gather: "0",
   jit: "off",
@@ -30,7 +30,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
 export type Row = readonly (string | null)[];
 
 export class Side implements AsyncDisposable {
-  /** As the user has named it. */
+  /** The side's point, as the user named it. */
   readonly label: string;
   readonly #sql: postgres.Sql;
   readonly #database: string;
@@ -53,14 +53,14 @@ export class Side implements AsyncDisposable {
     });
   }
 
-  /** All rows of a statement, as text. @throws {ZenithError} */
+  /** Returns all rows of a statement, as text. @throws {ZenithError} */
   async rows(text: string, params: readonly string[] = []): Promise<Row[]> {
     const rows: Row[] = [];
     for await (const row of this.stream(text, params)) rows.push(row);
     return rows;
   }
 
-  /** The same, a piece at a time. */
+  /** Like {@link rows}, but a batch at a time. */
   async *stream(text: string, params: readonly string[] = []): AsyncGenerator<Row> {
     try {
       const query = this.#sql.unsafe(text, [...params]).raw();

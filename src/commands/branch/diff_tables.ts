@@ -1,4 +1,4 @@
-/** Which tables may differ between two sides, and what of each has to be compared. */
+/** Finds the tables that may differ between two sides, and what to compare in each. */
 import { ZenithError } from "../../common/errors.ts";
 import type { ChangedRelation } from "../../control/page_server_client.ts";
 import type { Side } from "./diff_side.ts";
@@ -13,7 +13,7 @@ interface Table {
   /** Tablespace and file number. */
   readonly file: string;
   readonly isHeap: boolean;
-  /** Tells whether its columns are those of the other side; empty when that was not asked for. */
+  /** A digest of its columns, to compare with the other side's; empty when it was not requested. */
   readonly columns: string;
 }
 
@@ -21,7 +21,7 @@ interface Column {
   readonly name: string;
   readonly quoted: string;
   readonly type: number;
-  /** What else its values depend on than the bytes of the row. */
+  /** What its values depend on besides the bytes of the row. */
   readonly origin: string;
 }
 
@@ -29,7 +29,7 @@ interface Column {
 export interface ComparedColumn {
   readonly name: string;
   readonly quoted: string;
-  /** Its type's oid. */
+  /** The OID of its type. */
   readonly type: number;
 }
 
@@ -42,22 +42,23 @@ export interface TableToCompare {
   /** Which sides have it: the first, the second. */
   readonly there: readonly [boolean, boolean];
   readonly columns: readonly ComparedColumn[];
-  /** Of its primary key; none: rows are compared as a whole. */
+  /** The columns of the primary key. If there are none, rows are compared as a whole. */
   readonly key: readonly ComparedColumn[];
-  /** How many pages may differ; null when all of it is compared. */
+  /** How many pages may differ; null when the whole table is compared. */
   readonly pages: number | null;
-  /** Ranges of blocks to read on both sides; null: all. */
+  /** Ranges of blocks to read on both sides; null for all. */
   readonly ranges: readonly number[] | null;
-  /** What to know of the comparison, for a person. */
+  /** Notes for the user on how the table was compared. */
   readonly notes: readonly string[];
 }
 
-/** pg_attribute's oid, and the file number that it has until it is rewritten. */
+/** The OID of pg_attribute, which is also its file number until it is rewritten. */
 const PG_ATTRIBUTE = "1249";
 
 /**
- * The database that both sides have been connected to. @returns its oid; undefined when it is not
- * the same on both
+ * Looks up the database that both sides are connected to.
+ *
+ * @returns its OID; undefined when the two differ
  */
 export async function commonDatabase(sides: readonly [Side, Side]): Promise<number | undefined> {
   const [one, other] = await onBoth(
@@ -68,11 +69,11 @@ export async function commonDatabase(sides: readonly [Side, Side]): Promise<numb
 }
 
 /**
- * Tables with rows that may differ, and tables that only one side has, by name.
+ * Lists tables with rows that may differ, and tables that only one side has, ordered by name.
  *
- * @param changed undefined: everything may have changed
- * @param wanted the only one that is asked for, as a user names it
- * @throws {ZenithError} `not_found`, `invalid_argument` when the name is not one table's
+ * @param changed undefined when everything may have changed
+ * @param wanted the only table to compare, as the user named it
+ * @throws {ZenithError} `not_found`, `invalid_argument` when the name is ambiguous
  */
 export async function tablesToCompare(
   sides: readonly [Side, Side],
@@ -97,7 +98,10 @@ export async function tablesToCompare(
   return found;
 }
 
-/** With its schema, or without when only one schema has it, or public; quoted as in SQL or not. */
+/**
+ * Finds a table by its name, quoted as in SQL or not. The schema may be left out for a table of
+ * public or one that only one schema has.
+ */
 function nameOf(wanted: string, tables: readonly Table[]): string {
   const isFull = ({ name, schema, table }: Table) => name === wanted || `${schema}.${table}` === wanted;
   const isShort = ({ name, schema, table }: Table) =>
@@ -168,7 +172,7 @@ async function tableToCompare(
   return { name, schema, table, there, columns, key, pages, ranges, notes };
 }
 
-/** Tables with their rows on disk and in the WAL, of every schema but PostgreSQL's own. */
+/** Lists tables whose rows are on disk and in the WAL, in every schema but PostgreSQL's own. */
 async function listTables(side: Side, withColumns: boolean): Promise<Map<string, Table>> {
   const columns = withColumns
     ? `coalesce((SELECT md5(string_agg(${COLUMN}, E'\\n' ORDER BY a.attnum)) FROM pg_attribute a
@@ -194,12 +198,14 @@ async function listTables(side: Side, withColumns: boolean): Promise<Map<string,
   );
 }
 
-/** Tablespace and file number of `c`; those of the database's own tablespace are without one. */
+/**
+ * The tablespace and file number of `c`. reltablespace is 0 in the database's default tablespace.
+ */
 const FILE = `CASE WHEN c.reltablespace <> 0 THEN c.reltablespace
   ELSE (SELECT dattablespace FROM pg_database WHERE datname = current_database()) END
   || '/' || pg_relation_filenode(c.oid)`;
 
-/** What the value of a column that a row lacks is, and where it is in the row. */
+/** A column's position in the row, and its value in rows that lack it. */
 const ORIGIN = `a.attnum || ' ' || coalesce(a.attmissingval::text, '') || ' ' || a.attgenerated::text
   || ' ' || CASE WHEN a.attgenerated = '' THEN '' ELSE coalesce(
     (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum), '')
@@ -232,7 +238,7 @@ async function keyOf(side: Side, oid: string): Promise<string[]> {
   return rows.map(([name]) => name!);
 }
 
-/** Asks both at once. */
+/** Queries both sides at once. */
 export async function onBoth<T>(
   [one, other]: readonly [Side, Side],
   ask: (side: Side) => Promise<T>,

@@ -1,4 +1,4 @@
-/** `zenith dump`: pg_dump of a branch, or of a moment of it. */
+/** `zenith dump`: runs pg_dump on a branch, or on a moment of one. */
 import { existsSync } from "node:fs";
 import { parseBranchName } from "../../common/id.ts";
 import { type BranchPoint, parseBranchPoint } from "../../common/moment.ts";
@@ -58,7 +58,9 @@ export const dumpCommand: Command = {
   },
 };
 
-/** The branch's own Postgres if the present is meant, and it is what that shows. */
+/**
+ * Returns the branch's own Postgres if the point is the branch's end and that Postgres shows it.
+ */
 function runningAt({ environment, tenant }: Place, { name, moment }: BranchPoint): ComputeInfo | undefined {
   if (moment.kind !== "end") return undefined;
   const branch = parseBranchName(name);

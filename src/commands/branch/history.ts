@@ -1,4 +1,6 @@
-/** `zenith branch history`: what a branch is made of, and how far back it can be looked at. */
+/**
+ * `zenith branch history`: shows a branch's ancestors, and how far back its history is retained.
+ */
 import { type BranchName, parseBranchName } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
@@ -36,11 +38,11 @@ export const branchHistoryCommand: Command = {
 };
 
 interface NamedPart extends HistoryPart {
-  /** null: no branch names that timeline. */
+  /** Null when no branch names that timeline. */
   readonly branch: string | null;
 }
 
-/** Branches that `branch restore` has put aside under the name that it gives by itself. */
+/** Lists branches that `branch restore` has kept under its default name. */
 function keptBy(name: BranchName, branches: readonly BranchInfo[]): BranchInfo[] {
   const prefix = `${name}-before-`;
   return branches.filter((branch) =>

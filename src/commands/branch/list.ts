@@ -1,4 +1,4 @@
-/** `zenith branch list`: the branches as a tree. */
+/** `zenith branch list`: lists the branches of a tenant. */
 import { formatLsn } from "../../common/lsn.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { type BranchInfo, type DamagedBranch, PageServerClient } from "../../control/page_server_client.ts";
@@ -37,7 +37,7 @@ export function printBranches(branches: readonly BranchInfo[], options: OptionVa
   printList(branches, COLUMNS, branchJson, options);
 }
 
-/** A branch as programs see it: docs/cli.md describes each key. */
+/** The JSON of a branch: docs/cli.md describes each key. */
 export function branchJson(branch: BranchInfo): Readonly<Record<string, unknown>> {
   return {
     branch: branch.name,
@@ -52,7 +52,7 @@ export function branchJson(branch: BranchInfo): Readonly<Record<string, unknown>
   };
 }
 
-/** Unusable branches are not listed among the others, but must not be forgotten. */
+/** Warns about damaged branches, which are missing from the list. */
 export function warnAboutDamage(damaged: readonly DamagedBranch[]): void {
   for (const { damage } of damaged) process.stderr.write(`zenith: ${damage.what}\nhint: ${damage.hint}\n`);
 }

@@ -1,4 +1,4 @@
-/** `zenith lsn-at`: the LSN of a branch at a time. */
+/** `zenith lsn-at`: prints the LSN of a branch at a point in time. */
 import { parseBranchName } from "../../common/id.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn } from "../../common/lsn.ts";
@@ -40,7 +40,9 @@ export const lsnAtCommand: Command = {
 };
 
 /**
- * Microseconds since 2000. @throws {ZenithError} `invalid_argument` unless it is a point in time
+ * Parses a point in time, in microseconds since 2000.
+ *
+ * @throws {ZenithError} `invalid_argument` when it is not one
  */
 function parseTime(text: string): number {
   const moment = parseMoment(text);

@@ -1,4 +1,4 @@
-/** `zenith branch rename`. */
+/** `zenith branch rename`: renames a branch. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { listComputes } from "../../control/computes.ts";
@@ -26,7 +26,7 @@ export const branchRenameCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const from = parseBranchName(requiredArg(args, 0));
     const to = parseBranchName(requiredArg(args, 1));
-    // Its directory has the branch's name, and its configuration names that directory.
+    // A compute's directory has the branch's name, and its configuration names that directory.
     const found = listComputes(environment, tenant).find((compute) => compute.branch === from);
     if (found !== undefined) {
       throw new ZenithError("conflict", `branch ${found.name} has a Postgres, which goes by its name`, {

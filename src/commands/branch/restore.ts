@@ -1,6 +1,4 @@
-/**
- * `branch restore` and `branch reset`: the branch stays, its data become those of another point.
- */
+/** `branch restore` and `branch reset`: replace a branch's data with those of another point. */
 import { ZenithError } from "../../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
@@ -84,7 +82,8 @@ async function restore(name: BranchName, options: OptionValues, { point, keepAs 
   const tenant: TenantId = chooseTenant(environment, optionText(options, "tenantid"));
   await using client = new PageServerClient(pageServerAddress(environment));
   const branches = await client.branchList(tenant);
-  // One that is not listed is damaged, or is not there: this says which.
+  // A branch that is not listed is damaged or does not exist; `client.branch` throws the right
+  // error.
   const branch = branches.find((branch) => branch.name === name) ?? await client.branch(tenant, name);
   let restored: Restored;
   {
@@ -107,7 +106,7 @@ function report(
   if (options["json"] === true) return printJson({ ...branchJson(branch), kept_as: keepAs ?? null });
   const from = branches.find(({ timeline_id }) => timeline_id === branch.ancestor_id)?.name;
   const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;
-  // A branch that was restored to its own past comes from what is kept.
+  // A branch that was restored to its own past comes from the timeline that is kept.
   const origin = from === branch.name ? keepAs : from;
   print(
     `branch ${branch.name} restored to ${origin ?? branch.ancestor_id}${at}, timeline ${branch.timeline_id}`,
@@ -116,13 +115,16 @@ function report(
   if (compute !== undefined) printStarted(compute, "started again");
 }
 
-/** `dev-before-20261122-093000`, in UTC. */
+/** Returns a name such as `dev-before-20261122-093000`, in UTC. */
 function keptName(name: BranchName, now: Date): string {
   const [day, time] = now.toISOString().split(/[T.]/);
   return `${name}-before-${day.replaceAll("-", "")}-${time.replaceAll(":", "")}`;
 }
 
-/** `@-5m` and `^self@-5m` mean the branch itself, `^parent` the one it comes from. */
+/**
+ * Parses the source. `@-5m` and `^self@-5m` mean the branch itself, `^parent` the branch it comes
+ * from.
+ */
 function sourcePoint(source: string, branch: BranchInfo, branches: readonly BranchInfo[]): BranchPoint {
   const point = parseBranchPoint(source);
   if (point.name === "" || point.name === "^self") return { ...point, name: branch.name };
@@ -131,7 +133,9 @@ function sourcePoint(source: string, branch: BranchInfo, branches: readonly Bran
 }
 
 /**
- * The page server could only say it after Postgres was stopped. @throws {ZenithError} `not_found`
+ * Checks that a branch exists. The page server could report that only after Postgres was stopped.
+ *
+ * @throws {ZenithError} `not_found`
  */
 function known(name: string, branches: readonly BranchInfo[]): string {
   if (branches.some((branch) => branch.name === name || branch.timeline_id === name)) return name;

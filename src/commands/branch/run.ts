@@ -1,4 +1,4 @@
-/** `zenith run`: a command with a database of its own, which is gone afterwards. */
+/** `zenith run`: runs a command with a database of its own, which is removed afterwards. */
 import { ZenithError } from "../../common/errors.ts";
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { startCompute } from "../../control/computes.ts";

@@ -1,4 +1,4 @@
-/** What differs between the schemas of two sides, as `pg_dump -s` writes them. */
+/** Compares the schemas of two sides, as `pg_dump -s` writes them. */
 import { spawn } from "node:child_process";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
@@ -6,13 +6,17 @@ import { unifiedDiff } from "../../common/line_diff.ts";
 import { connectionEnvironment } from "../../compute/postgres/postgres_conf.ts";
 import { clientEnvironment } from "../cli/program.ts";
 
-/** A side's Postgres, as the user has named its moment. */
+/** A side's Postgres, and its point as the user named it. */
 export interface DumpedSide {
   readonly label: string;
   readonly address: HostPort;
 }
 
-/** The lines of a unified diff; none when the schemas are the same. @throws {ZenithError} */
+/**
+ * Returns the lines of a unified diff; none when the schemas are the same.
+ *
+ * @throws {ZenithError}
+ */
 export async function schemaDiff(
   pgDump: string,
   sides: readonly [DumpedSide, DumpedSide],
@@ -38,6 +42,6 @@ async function schemaOf(pgDump: string, { label, address }: DumpedSide, database
     child.on("close", resolve);
   });
   if (code !== 0) throw new ZenithError("unavailable", `pg_dump of ${label}: ${complaints.trim()}`);
-  // Newer ones write a random word there.
+  // Newer versions of pg_dump write a random key on these lines.
   return text.split("\n").filter((line) => !/^\\(un)?restrict /.test(line));
 }

@@ -1,6 +1,6 @@
 /**
- * What can be asked and changed about one branch: `branch get`, `set-expiry`, `protect`,
- * `unprotect`.
+ * `branch get`, `set-expiry`, `protect` and `unprotect`: show and change the properties of one
+ * branch.
  */
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";

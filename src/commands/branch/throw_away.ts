@@ -1,4 +1,4 @@
-/** A branch that a command makes for itself, with its Postgres, and takes away afterwards. */
+/** Throw-away branches: a command creates one with its Postgres, and removes it afterwards. */
 import { randomBytes, randomInt } from "node:crypto";
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName, type TenantId } from "../../common/id.ts";
@@ -11,12 +11,12 @@ import type { BranchInfo, PageServerClient } from "../../control/page_server_cli
 import { Progress } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
 
-/** What nobody takes away after that time, because we were killed, goes by itself. */
+/** If the command is killed, the branch expires after this time. */
 const LIFETIME_MS = 86_400_000;
 
 /**
- * Its port is looked for from somewhere here: commands of other environments that make one at the
- * same time must not find the same free one.
+ * The search for a free port starts at a random one in this range. Otherwise, commands of other
+ * environments that run at the same time could find the same port.
  */
 const FIRST_PORT = 16_000;
 const LAST_FIRST_PORT = 32_000;
@@ -26,7 +26,7 @@ export interface ThrowAway {
   readonly compute: ComputeInfo;
 }
 
-/** Whose branches, and where. */
+/** The tenant whose branches to use, and its environment. */
 export interface Place {
   readonly environment: Environment;
   readonly client: PageServerClient;
@@ -34,8 +34,9 @@ export interface Place {
 }
 
 /**
- * Reads `branch@moment`, and waits until the page server has all up to there. @throws {ZenithError}
- * as {@link parseBranchPoint} and {@link untilPointArrived}
+ * Parses `branch@moment` and waits until the page server has all WAL up to that point.
+ *
+ * @throws {ZenithError} as {@link parseBranchPoint} and {@link untilPointArrived}
  */
 export async function arrivedPoint({ client, tenant }: Place, start: string): Promise<BranchPoint> {
   const point = parseBranchPoint(start);
@@ -43,7 +44,7 @@ export async function arrivedPoint({ client, tenant }: Place, start: string): Pr
   return point;
 }
 
-/** @param what the first word of its name */
+/** @param what the first word of the branch's name */
 export async function makeThrowAway(place: Place, what: string, point: BranchPoint): Promise<ThrowAway> {
   const { environment, client, tenant } = place;
   const name = parseBranchName(`${what}-${randomBytes(6).toString("hex")}`);
@@ -57,12 +58,12 @@ export async function makeThrowAway(place: Place, what: string, point: BranchPoi
   }
 }
 
-/** Starts its Postgres so that nothing on the branch changes, nor reaches out from it. */
+/** Starts the Postgres read-only, so that nothing changes on the branch or connects from it. */
 export async function startToLook({ environment }: Place, { branch, compute }: ThrowAway): Promise<void> {
   await startCompute(environment, compute, { readOnlyAt: branch.latest_valid_lsn });
 }
 
-/** Nobody wants its data: it is stopped the quick way. */
+/** Removes a throw-away branch. Its data is not wanted, so its Postgres is stopped immediately. */
 export async function removeThrowAway(place: Place, { branch }: ThrowAway): Promise<void> {
   const { environment, client, tenant } = place;
   using _progress = new Progress("removing the branch");
@@ -81,10 +82,10 @@ export async function removeThrowAway(place: Place, { branch }: ThrowAway): Prom
 const ENDING: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /**
- * Throw-away branches at these points, with a Postgres each that only shows them, while `look`
- * runs. A signal ends that, and then they are gone as well.
+ * Creates throw-away branches at these points, each with a read-only Postgres, and runs `look` on
+ * them. Removes them afterwards, also when a signal interrupts `look`.
  *
- * @throws what `look` throws; {@link ZenithError} `unavailable` after a signal
+ * @throws whatever `look` throws; {@link ZenithError} `unavailable` after a signal
  */
 export async function lookAt<T>(
   place: Place,
@@ -100,7 +101,7 @@ export async function lookAt<T>(
   try {
     {
       using _progress = new Progress(points.length === 1 ? "making a branch" : "making branches");
-      // One after the other: each sees which port the one before has.
+      // One at a time, so that each sees the ports of those before it.
       for (const point of points) made.push(await makeThrowAway(place, what, point));
       const started = await Promise.allSettled(made.map((one) => startToLook(place, one)));
       const failed = started.find((result) => result.status === "rejected");

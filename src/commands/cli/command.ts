@@ -1,45 +1,49 @@
-/** Defines a command for `cli.ts`. */
+/** Defines what a command is, with the options and exit codes that commands share. */
 import { type ErrorKind, ZenithError } from "../../common/errors.ts";
 import { parseHostPort } from "../../common/host_port.ts";
 import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import { parsePostgresMajor, POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
 
 export interface CommandOption {
-  /** As cac writes it: `--tenantid <id>`. */
+  /** In cac's syntax: `--tenantid <id>`. */
   readonly flags: string;
   readonly description: string;
   readonly default?: string;
-  /** What shells complete its value by; files when left out. */
+  /** How shells complete its value. Defaults to file names. */
   readonly values?: Completion;
-  /** It may be given several times: its value is one line for each. */
+  /** The option may be repeated: its value has one line for each. */
   readonly multiple?: true;
 }
 
-/** The possible values of an argument or an option: names from the environment, or these words. */
-/** `compute`: a branch, or a moment of one that is looked at. */
+/**
+ * The possible values of an argument or an option: names from the environment, or these words.
+ * `compute` means a branch, or a moment of one that a compute looks at.
+ */
 export type Completion = "branch" | "compute" | "tenant" | readonly string[];
 
 /**
- * Values of options by camel-cased name: text for those that take a value, true for flags that are
- * given.
+ * Values of options by camel-cased name: text for options that take a value, true for flags that
+ * are given.
  */
 export type OptionValues = Readonly<Record<string, string | true | undefined>>;
 
 export interface Command {
-  /** One or two words and its arguments: `pg start <branch>`. */
+  /** One or two words, then the arguments: `pg start <branch>`. */
   readonly usage: string;
   readonly description: string;
   readonly options?: readonly CommandOption[];
-  /** Whole command lines, each with what it is for. */
+  /** Whole command lines, each with its purpose. */
   readonly examples?: readonly Example[];
-  /** What shells complete its arguments by, in order; files where left out. */
+  /** How shells complete its arguments, in order. Defaults to file names. */
   readonly completions?: readonly Completion[];
-  /** It hands what follows `--` to another program: how `--help` calls that. */
+  /**
+   * What `--help` calls the words after `--`, for a command that passes them to another program.
+   */
   readonly rest?: string;
-  /** Not listed in `zenith --help`: other commands start it. */
+  /** Not listed in `zenith --help`, because other commands run it. */
   readonly hidden?: true;
   /**
-   * @param args the arguments of `usage`, in order; undefined for optional ones that are not given
+   * @param args the arguments of `usage`, in order; undefined for optional ones that are missing
    * @param rest what follows `--`
    * @returns the exit code, 0 when nothing is returned
    */
@@ -56,7 +60,7 @@ export interface CommandGroup {
   readonly commands: readonly Command[];
 }
 
-/** The words before its arguments: `pg start`. */
+/** The words before the arguments: `pg start`. */
 export function commandName(command: Command): string {
   return command.usage.replace(/\s*[<[].*$/, "");
 }
@@ -77,7 +81,7 @@ export const PG_VERSION_OPTION: CommandOption = {
   values: POSTGRES_MAJORS.map(String),
 };
 
-/** What of a tenant's cluster is decided once, when it is made. */
+/** Options that are fixed when a tenant's cluster is created. */
 export const CLUSTER_OPTIONS: readonly CommandOption[] = [
   { flags: "--locale <name>", description: "Its locale of the C library; C when left out" },
   { flags: "--encoding <name>", description: "Its encoding; UTF8 when left out" },
@@ -85,7 +89,7 @@ export const CLUSTER_OPTIONS: readonly CommandOption[] = [
   { flags: "--data-checksums", description: "Pages have checksums; from PostgreSQL 18 on they have anyway" },
 ];
 
-/** What {@link CLUSTER_OPTIONS} say. */
+/** Returns the values of {@link CLUSTER_OPTIONS}. */
 export function optionCluster(options: OptionValues): ClusterOptions {
   return {
     locale: optionText(options, "locale"),
@@ -95,13 +99,13 @@ export function optionCluster(options: OptionValues): ClusterOptions {
   };
 }
 
-/** Every command that lists or shows something has it. */
+/** The option of every command that lists or shows something. */
 export const JSON_OPTION: CommandOption = {
   flags: "--json",
   description: "Print JSON, for programs: docs/cli.md says what is in it",
 };
 
-/** What the exit codes mean; `zenith --help` prints it. */
+/** The meanings of the exit codes, as `zenith --help` prints them. */
 export const EXIT_CODES: readonly { readonly code: number; readonly meaning: string }[] = [
   { code: 0, meaning: "done" },
   { code: 1, meaning: "failed" },
@@ -134,7 +138,7 @@ export function exitCodeOf(error: unknown): number {
   return error instanceof ZenithError ? EXIT_CODE_OF_KIND[error.kind] : EXIT_FAILED;
 }
 
-/** An option that takes a value. */
+/** Returns the value of an option that takes one. */
 export function optionText(options: OptionValues, name: string): string | undefined {
   const value = options[name];
   return typeof value === "string" ? value : undefined;
@@ -147,7 +151,7 @@ export function optionPort(options: OptionValues, name: string): number | undefi
 }
 
 /**
- * What {@link PG_VERSION_OPTION} says.
+ * Returns the value of {@link PG_VERSION_OPTION}.
  *
  * @throws {ZenithError} `invalid_argument` when it is not a major that Zenith runs
  */
@@ -156,7 +160,7 @@ export function optionPgVersion(options: OptionValues): number | undefined {
   return text === undefined ? undefined : parsePostgresMajor(text, "--pg-version");
 }
 
-/** An argument whose presence cac has checked. */
+/** Returns an argument whose presence cac has checked. */
 export function requiredArg(args: readonly (string | undefined)[], index: number): string {
   const value = args[index];
   if (value === undefined) throw new ZenithError("invalid_argument", `argument ${index + 1} is missing`);

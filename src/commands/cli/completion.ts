@@ -1,6 +1,6 @@
 /**
- * Shell completion. What a shell is given once is three lines that ask this program at every Tab,
- * so that they know every command and option, and the branches there are now.
+ * `zenith completion`: shell completion. The script is only a few lines that call this program at
+ * every Tab, so that the shell knows every command and option, and the current branches.
  */
 import { readdirSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
@@ -19,8 +19,8 @@ import {
 import { print } from "./output.ts";
 
 /**
- * Each asks by the words up to the cursor, the last one unfinished, and takes files where there is
- * no answer.
+ * Each script passes the words up to the cursor, the last one unfinished. It falls back to file
+ * names when there is no answer.
  */
 const SCRIPTS: Readonly<Record<string, string>> = {
   bash: `_zenith() {
@@ -71,9 +71,10 @@ export const completionCommand: Command = {
 };
 
 /**
- * What the scripts above ask. It must be quick, and must not fail: it prints nothing instead.
+ * The command that the scripts above call. It must be quick and must not fail: it prints nothing
+ * instead.
  *
- * @param groups every command, this one included: hence asked for when it runs
+ * @param groups returns every command. It is a function because this command is among them
  */
 export function completeCommandOf(groups: () => readonly CommandGroup[]): Command {
   return {
@@ -89,15 +90,18 @@ export function completeCommandOf(groups: () => readonly CommandGroup[]): Comman
   };
 }
 
-/** What an environment has names for. */
+/** The names in an environment. */
 export interface Names {
   branches(): readonly string[];
-  /** Those that a Postgres looks at, `main@0/16B5A50`. */
+  /** The moments that a Postgres looks at, such as `main@0/16B5A50`. */
   moments(): readonly string[];
   tenants(): readonly string[];
 }
 
-/** Read from its directories, so that nothing has to run; a remote page server's are not known. */
+/**
+ * Reads the names from the environment's directories, so that no server has to run. Names on a
+ * remote page server are not known.
+ */
 function environmentNames(): Names {
   const quietly = (read: (paths: EnvironmentPaths) => string[]) => () => {
     try {
@@ -124,8 +128,8 @@ function environmentNames(): Names {
 }
 
 /**
- * What the last of `words`, what was typed after the program's name, may become. Nothing where a
- * file belongs.
+ * Returns the completions of the last of `words`, which were typed after the program's name.
+ * Returns nothing where a file name belongs.
  */
 export function complete(commands: readonly Command[], words: readonly string[], names: Names): string[] {
   const shown = commands.filter((command) => command.hidden !== true);
@@ -149,14 +153,14 @@ function candidates(
   if (first === "help") return candidates(commands, before.slice(1), current, names);
   const found = commands.find((command) => commandName(command) === `${first} ${second}`) ??
     commands.find((command) => commandName(command) === first);
-  // `branch` is a command and begins others.
+  // `branch` is a command and also the first word of others.
   const seconds = second === undefined
     ? commands.map(commandName).filter((name) => name.startsWith(`${first} `))
       .map((name) => name.slice(first.length + 1))
     : [];
   if (found === undefined) return seconds;
   const words = before.slice(commandName(found).split(" ").length);
-  // What follows is another program's.
+  // The words after `--` are for another program.
   if (words.includes("--")) return [];
   const options = found.options ?? [];
   const open = takesValue(options, words.at(-1));
@@ -178,7 +182,7 @@ function firstWord(command: Command): string {
   return commandName(command).split(" ")[0];
 }
 
-/** The option that `word` is, when its value comes next. */
+/** Returns the option that `word` names, if its value comes next. */
 function takesValue(options: readonly CommandOption[], word: string | undefined): CommandOption | undefined {
   if (word === undefined || !word.startsWith("-") || word.includes("=")) return undefined;
   return options.find(({ flags }) => flags.includes("<") && flagNames(flags).includes(word));
@@ -188,7 +192,7 @@ function longNames({ flags }: CommandOption): string[] {
   return flagNames(flags).filter((name) => name.startsWith("--"));
 }
 
-/** `-m, --mode <mode>`: `-m` and `--mode`. */
+/** Splits `-m, --mode <mode>` into `-m` and `--mode`. */
 function flagNames(flags: string): string[] {
   return flags.replace(/<.*$/, "").split(",").map((name) => name.trim());
 }

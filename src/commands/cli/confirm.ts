@@ -1,4 +1,4 @@
-/** Asks the user before something is removed for good. */
+/** Asks the user before something is permanently removed. */
 import { createInterface } from "node:readline/promises";
 import { ZenithError } from "../../common/errors.ts";
 import type { CommandOption, OptionValues } from "./command.ts";
@@ -9,7 +9,7 @@ export const YES_OPTION: CommandOption = { flags: "--yes", description: "Do it w
 /**
  * Asks on the terminal, unless `--yes` is given.
  *
- * @throws {ZenithError} `conflict` when the answer is no, or there is nobody to ask
+ * @throws {ZenithError} `conflict` when the answer is no, or there is no terminal to ask on
  */
 export async function confirm(question: string, options: OptionValues): Promise<void> {
   if (options["yes"] === true) return;

@@ -1,4 +1,4 @@
-/** Prints `--help`: for everything, for a group of commands, for one command. */
+/** Formats the output of `--help`: for all commands, for a group, or for one. */
 import { VERSION } from "../../common/version.ts";
 import { type Command, type CommandGroup, commandName, EXIT_CODES } from "./command.ts";
 
@@ -73,8 +73,8 @@ export function commandHelp(command: Command, commands: readonly Command[]): str
 }
 
 /**
- * `zenith <word> --help` where the word begins several commands and is none itself; undefined when
- * it begins none.
+ * `zenith <word> --help`, for a word that is not a command but starts several; undefined when it
+ * starts none.
  */
 export function groupHelp(word: string, commands: readonly Command[]): string | undefined {
   const group = visible(commands).filter((command) => commandName(command).startsWith(`${word} `));
@@ -83,7 +83,7 @@ export function groupHelp(word: string, commands: readonly Command[]): string | 
   return section("Commands", table(rows));
 }
 
-/** Of one first word. */
+/** Whether the two commands have the same first word. */
 function isRelated(command: Command, other: Command): boolean {
   return other !== command && firstWord(other) === firstWord(command);
 }

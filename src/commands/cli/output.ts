@@ -43,7 +43,7 @@ export class Progress implements Disposable {
   }
 }
 
-/** A column of a list, for a person. */
+/** A column of a list. */
 export interface Column<T> {
   readonly title: string;
   cell(item: T): string;
@@ -53,7 +53,7 @@ export interface Column<T> {
  * The only way to print a list: a table with a line of titles, or with `--json` an array with one
  * object per item.
  *
- * @param json an item as programs see it; LSNs as text, sizes in bytes, null for what is not known
+ * @param json converts an item for programs: LSNs as text, sizes in bytes, null for unknown values
  */
 export function printList<T>(
   items: readonly T[],
@@ -75,7 +75,7 @@ export function printJson(value: unknown): void {
 
 const SIZE_UNITS = ["KiB", "MiB", "GiB", "TiB"] as const;
 
-/** `812 B`, `1.5 MiB`; `?` for what is not known. */
+/** Formats a size as `812 B` or `1.5 MiB`, an unknown one as `?`. */
 export function formatBytes(bytes: number | null | undefined): string {
   if (bytes === null || bytes === undefined) return "?";
   if (bytes < 1024) return `${bytes} B`;
@@ -85,7 +85,7 @@ export function formatBytes(bytes: number | null | undefined): string {
   return `${value.toFixed(1)} ${SIZE_UNITS[unit]}`;
 }
 
-/** Columns as wide as their widest cell, two spaces between. */
+/** Makes each column as wide as its widest cell, with two spaces between columns. */
 export function formatTable(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = [];
   for (const row of rows) {
@@ -95,8 +95,8 @@ export function formatTable(rows: readonly (readonly string[])[]): string[] {
 }
 
 /**
- * The branches of a tenant as a tree: a branch hangs below its ancestor, at the LSN where it left
- * it.
+ * Formats a tenant's branches as a tree: each branch is below its ancestor, with the LSN where it
+ * branched off.
  */
 export function formatBranchTree(branches: readonly BranchInfo[]): string[] {
   const byTimeline = new Map(branches.map((branch) => [branch.timeline_id, branch]));

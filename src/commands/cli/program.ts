@@ -5,25 +5,28 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
-/** libpq's variables that would lead a client elsewhere than the others say. */
+/** Variables of libpq that would override the address in the others. */
 const MISLEADING = ["PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"];
 
-/** Our environment with `connection`, for a program that connects to that. */
+/** Adds `connection` to this process's environment, for a program that connects there. */
 export function clientEnvironment(connection: Variables): Variables {
   const env: Record<string, string | undefined> = { ...process.env, ...connection };
   for (const name of MISLEADING) delete env[name];
   return env;
 }
 
-/** What the terminal sends to a program and to us at once: it is the program's to act on. */
+/**
+ * The terminal sends these to the program and to this process at once. The program decides what to
+ * do.
+ */
 const FOR_THE_PROGRAM: readonly NodeJS.Signals[] = ["SIGINT", "SIGQUIT"];
-/** What somebody sends to us alone, and means for the program too. */
+/** These are sent to this process alone, but are meant for the program too. */
 const PASSED_ON: readonly NodeJS.Signals[] = ["SIGTERM", "SIGHUP"];
 
 /**
- * Runs it on our terminal until it ends.
+ * Runs a program on this process's terminal until it ends.
  *
- * @returns its exit code; 128 and the signal's number when a signal ended it, as shells have it
+ * @returns its exit code, or 128 plus the signal's number when a signal ended it, as in shells
  * @throws {ZenithError} `not_found`, `io`
  */
 export async function runProgram(

@@ -1,4 +1,6 @@
-/** Turns argv into a command: cac parses, and this module adapts cac to our rules. */
+/**
+ * Parses argv and runs the command. cac does the parsing; this module adapts it to Zenith's rules.
+ */
 import { type CAC, cac } from "cac";
 import { ZenithError } from "../../common/errors.ts";
 import { VERSION } from "../../common/version.ts";
@@ -9,9 +11,9 @@ import { print } from "./output.ts";
 /**
  * Finds the command in `argv` and runs it.
  *
- * @param argv what follows the program's name
+ * @param argv the words after the program's name
  * @returns the exit code
- * @throws {ZenithError} `invalid_argument` for invalid usage; else the command's exceptions
+ * @throws {ZenithError} `invalid_argument` for invalid usage; otherwise the command's error
  */
 export async function runCommand(groups: readonly CommandGroup[], argv: readonly string[]): Promise<number> {
   const commands = groups.flatMap((group) => group.commands);
@@ -70,7 +72,10 @@ function usageHint(command: Command | undefined): string {
 
 const HELP_WORDS: ReadonlySet<string> = new Set(["help", "-h", "--help"]);
 
-/** `zenith help pg start` and `zenith pg start --help`; what follows `--` is another program's. */
+/**
+ * Whether help is asked for, as in `zenith help pg start` and `zenith pg start --help`. Words after
+ * `--` are for another program.
+ */
 function asksForHelp(argv: readonly string[]): boolean {
   const end = argv.indexOf("--");
   const own = end < 0 ? argv : argv.slice(0, end);
@@ -89,7 +94,7 @@ function help(groups: readonly CommandGroup[], argv: readonly string[]): string 
   throw unknownCommand(commands, argv);
 }
 
-/** cac matches one word: `pg start` is handed to it as one. */
+/** Joins `pg start` into one word, because cac matches only one. */
 function joinCommandWords(commands: readonly Command[], argv: readonly string[]): string[] {
   const two = argv.slice(0, 2).join(" ");
   const known = argv.length >= 2 && commands.some((command) => commandName(command) === two);
@@ -97,8 +102,8 @@ function joinCommandWords(commands: readonly Command[], argv: readonly string[])
 }
 
 /**
- * mri, under cac, turns whatever looks like a number into one: an id of digits only would lose most
- * of them.
+ * Marks words that look like numbers. mri, which cac uses, would convert them, and an id of digits
+ * only would lose most of its digits.
  */
 const PROTECTION = "\u0001";
 
@@ -124,7 +129,7 @@ function optionValues(options: Record<string, unknown>): OptionValues {
   return values;
 }
 
-/** With two values for one option, we can't know which one is meant. */
+/** Rejects an option that is given twice: there is no telling which value is meant. */
 function rejectRepeated(cli: CAC, command: Command | undefined): void {
   const multiple = (command?.options ?? []).filter((option) => option.multiple === true)
     .flatMap(({ flags }) => [...flags.matchAll(/-([a-z]+)[ ,]/g)].map(([, name]) => name));
@@ -135,10 +140,7 @@ function rejectRepeated(cli: CAC, command: Command | undefined): void {
   }
 }
 
-/**
- * @throws {ZenithError} `invalid_argument` when there is something that the command would not look
- *   at
- */
+/** @throws {ZenithError} `invalid_argument` when there are words that the command would ignore */
 function restOf(command: Command, options: Record<string, unknown>): string[] {
   const words = Array.isArray(options["--"]) ? options["--"].map((word) => unprotect(word) ?? "") : [];
   if (words.length > 0 && command.rest === undefined) {
@@ -165,7 +167,7 @@ function unknownCommand(commands: readonly Command[], words: readonly string[]):
   });
 }
 
-/** The name of which `word` is probably a typo. */
+/** Returns the name that `word` is probably a typo of. */
 function closest(word: string, names: readonly string[]): string | undefined {
   const MOST_EDITS = 2;
   const ranked = names.map((name) => ({ name, edits: editDistance(word, name) }))
@@ -174,7 +176,7 @@ function closest(word: string, names: readonly string[]): string | undefined {
   return ranked[0]?.name;
 }
 
-/** How many letters have to be put in, taken out, replaced or swapped with their neighbour. */
+/** The edit distance: how many letters to insert, delete, replace or swap with their neighbour. */
 function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, j) => j);

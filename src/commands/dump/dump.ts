@@ -1,4 +1,4 @@
-/** `zenith dump wal` and `zenith dump layer`: show what our files contain. */
+/** `zenith dump wal` and `zenith dump layer`: show the contents of WAL and layer files. */
 import { nodeDisk } from "../../common/disk.ts";
 import { type Command, optionText, requiredArg } from "../cli/command.ts";
 import { print } from "../cli/output.ts";

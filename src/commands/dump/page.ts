@@ -10,7 +10,7 @@ import { parseRelationPath, type RelationPath, RELSEG_SIZE } from "../../postgre
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
 
-/** One page as the page server rebuilds it: to look at when something differs. */
+/** Shows a page as the page server rebuilds it, for finding out why something differs. */
 export const dumpPageCommand: Command = {
   usage: "dump page <branch> <file> <block>",
   description: "Show a page as the page server rebuilds it",
@@ -69,7 +69,7 @@ export const dumpPageCommand: Command = {
   },
 };
 
-/** The name of a relation's file in a cluster of any major. */
+/** Parses the name of a relation's file in a cluster of any major version. */
 function anyRelationPath(file: string): RelationPath | undefined {
   for (const major of PG_MAJORS) {
     const path = parseRelationPath(pgVersion(major), file);

@@ -38,7 +38,7 @@ export interface DumpWalResult {
   records: number;
   /** The end of the last record read. */
   endLsn: Lsn;
-  /** Why there is no more. */
+  /** Why the dump ended. */
   reason: string;
 }
 
@@ -51,8 +51,9 @@ interface TypeStats {
 const PIECE_SIZE = 256 << 10;
 
 /**
- * Takes `--lsn 0/1500000..0/1600000` apart; either side can be left out. @throws {ZenithError}
- * `invalid_argument`
+ * Parses `--lsn 0/1500000..0/1600000`. Either side can be left out.
+ *
+ * @throws {ZenithError} `invalid_argument`
  */
 export function parseLsnRange(text: string): { from: Lsn | undefined; to: Lsn | undefined } {
   const [from, to, ...more] = text.split("..");
@@ -66,7 +67,7 @@ export function parseLsnRange(text: string): { from: Lsn | undefined; to: Lsn | 
  * Shows WAL records.
  *
  * @param path a segment file, or a directory of them, or a data directory
- * @param out takes a line, without its end
+ * @param out receives each line, without a line feed
  * @throws {ZenithError} when there is no WAL, or damaged WAL before `options.to`
  */
 export function dumpWal(path: string, options: DumpWalOptions, out: (line: string) => void): DumpWalResult {
@@ -119,15 +120,15 @@ function readRecords(
       decoder.feed(piece.subarray(0, count), (file.lsn + offset) as Lsn);
       offset += count;
       try {
-        // What starts after the range need not even be valid.
+        // WAL after the range need not even be valid.
         while (to === undefined || decoder.position < to) {
           if (!decoder.next(rec)) break;
           if (to === undefined || rec.lsn < to) visit(rec);
         }
         if (to !== undefined && decoder.position >= to) return "the end of the range";
       } catch (error) {
-        // What comes behind the end of WAL is older WAL in a file that is used again: no damage,
-        // unless more was asked for.
+        // Behind the end of WAL, a recycled file has older WAL. That is damage only if the range
+        // goes beyond it.
         if (error instanceof WalError && to === undefined) return errorMessage(error);
         throw error;
       }

@@ -1,4 +1,4 @@
-/** Reads WAL segment files from a directory, in order, a piece at a time. */
+/** Finds and reads WAL segment files, in order and a piece at a time. */
 import { closeSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { ioError, ZenithError } from "../../common/errors.ts";
@@ -21,7 +21,7 @@ export interface WalFile {
 
 export interface WalFiles {
   segmentSize: number;
-  /** The major that wrote them. */
+  /** The major version that wrote them. */
   pg: PgVersion;
   /** In order of their LSN, without a gap. */
   files: WalFile[];
@@ -30,11 +30,12 @@ export interface WalFiles {
 const WAL_FILE_NAME = /^[0-9A-F]{24}$/;
 
 /**
- * The segments at `path`: one file, or all in a directory or its `pg_wal`, from the one that holds
- * `from` to the first gap. Where there is more than one timeline's, the newest is taken.
+ * Finds the segments at `path`: one file, or all files in a directory or its `pg_wal`, from the one
+ * that contains `from` to the first gap. Where several timelines have a segment, takes the newest
+ * one's.
  *
- * @throws {ZenithError} `not_found` when there are none, `corrupt_data` when the first is not of
- *   a major that Zenith runs
+ * @throws {ZenithError} `not_found` when there are none, `corrupt_data` when the first was not
+ *   written by a major version that Zenith runs
  */
 export function findWalFiles(path: string, from: Lsn | undefined): WalFiles {
   if (isDirectory(path)) {
@@ -66,7 +67,7 @@ function findInDirectory(directory: string, from: Lsn | undefined): WalFiles {
 function walFiles(directory: string, names: readonly string[], from: Lsn | undefined): WalFiles {
   const { segmentSize, pg } = readFirstHeader(join(directory, names[0]));
   const byLsn = new Map<number, string>();
-  // Sorted by timeline first, so that a newer one's segment replaces an older one's.
+  // Names sort by timeline first, so a newer timeline's segment replaces an older one's.
   for (const name of names) {
     const position = parseWalFileName(name, segmentSize);
     if (position !== undefined) byLsn.set(position.lsn, name);
@@ -102,7 +103,9 @@ function readFirstHeader(path: string): { segmentSize: number; pg: PgVersion } {
 }
 
 /**
- * Reads into `into` from `offset`; returns how many bytes there were. @throws {ZenithError} `io`
+ * Reads from `offset` into `into` and returns the number of bytes read.
+ *
+ * @throws {ZenithError} `io`
  */
 export function readWalFile(path: string, offset: number, into: Uint8Array): number {
   try {

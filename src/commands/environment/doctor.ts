@@ -1,4 +1,4 @@
-/** `zenith doctor`: checks the machine. */
+/** `zenith doctor`: checks that Zenith can run on this machine. */
 import { checkMachine, type Finding } from "../../control/survey/checkup.ts";
 import { type Command, EXIT_FAILED, JSON_OPTION } from "../cli/command.ts";
 import { print, printJson, Progress } from "../cli/output.ts";

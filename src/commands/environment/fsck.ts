@@ -1,4 +1,4 @@
-/** `zenith fsck`: checks data at rest. */
+/** `zenith fsck`: checks the files of page servers and safekeepers at rest. */
 import { dirname, join, resolve } from "node:path";
 import type { DataCheck } from "../../common/data_check.ts";
 import { nodeDisk } from "../../common/disk.ts";
@@ -53,8 +53,8 @@ export const fsckCommand: Command = {
 };
 
 /**
- * Checks whichever server's directory it is. An environment's directory is that of its page server,
- * and holds those of its safekeepers.
+ * Checks a directory of either kind of server. An environment's directory is that of its page
+ * server, and contains those of its safekeepers.
  */
 async function* checksOf(dir: string): AsyncGenerator<DataCheck> {
   const { checkData } = await import("../../pageserver/service/fsck.ts");
@@ -75,7 +75,7 @@ async function* checksOf(dir: string): AsyncGenerator<DataCheck> {
   for (const directory of directories) yield* checkSafekeeperData(nodeDisk, directory);
 }
 
-/** @param dir a safekeeper's directory, or a tenant's or timeline's in it */
+/** @param dir a safekeeper's directory, or that of a tenant or timeline inside it */
 function assertSafekeeperStopped(dir: string): void {
   for (const workdir of [dir, join(dir, ".."), join(dir, "../..")].map((path) => resolve(path))) {
     assertStopped("safekeeper", new SafekeeperPaths(workdir).pidFile);

@@ -70,8 +70,8 @@ export const initCommand: Command = {
     const tenant = tenantOption === undefined ? generateTenantId() : parseTenantId(tenantOption);
     const remote = optionText(options, "remotePageserver");
     const distribDir = optionText(options, "pgDistribDir");
-    // Users of a shared remote page server must also share its timelines' safekeepers, which they
-    // have to say explicitly.
+    // Users of a shared remote page server must also share its timelines' safekeepers, and must
+    // configure them explicitly.
     const count = optionText(options, "safekeepers") ?? (remote === undefined ? "1" : "0");
     const safekeepers = await safekeeperConfig(count);
     if (remote !== undefined) parsePageServerUrl(remote);
@@ -94,12 +94,13 @@ export const initCommand: Command = {
     using interruption = new Interruption();
     try {
       assertReachable(paths.root, pgUser());
-      // A page server that somebody else runs chooses among its own installations.
+      // A remote page server chooses among its own PostgreSQL installations.
       const chosen = remote === undefined ? install.major : major;
       await createFirstTenant(environment, { major: chosen, cluster: optionCluster(options) }, interruption);
       saveEnvironment(environment);
     } catch (error) {
-      // Half an environment is worse than none: the next attempt starts from scratch.
+      // Half an environment is worse than none. Remove it, so that the next attempt starts from
+      // scratch.
       for (const name of readdirSync(paths.root)) {
         rmSync(`${paths.root}/${name}`, { recursive: true, force: true });
       }
@@ -114,7 +115,7 @@ export const initCommand: Command = {
 };
 
 /**
- * @throws {ZenithError} `not_found`; `invalid_argument` when the named directory has another major
+ * @throws {ZenithError} `not_found`; `invalid_argument` when `distribDir` does not contain `major`
  */
 function choosePostgres(major: number | undefined, distribDir: string | undefined): PostgresInstall {
   if (major === undefined) return findNewestPostgres({ distribDir });
@@ -126,8 +127,8 @@ function choosePostgres(major: number | undefined, distribDir: string | undefine
 }
 
 /**
- * @param asked where to listen, if somebody said so
- * @throws {ZenithError} `conflict` when somebody else listens there, `invalid_argument`
+ * @param asked the address that the user asked for, if any
+ * @throws {ZenithError} `conflict` when another program listens there, `invalid_argument`
  */
 async function chooseListen(asked: string | undefined): Promise<string> {
   const { host, port } = parseHostPort(asked ?? PAGESERVER_DEFAULT_LISTEN);
@@ -141,7 +142,10 @@ async function chooseListen(asked: string | undefined): Promise<string> {
   });
 }
 
-/** An even number stops more often than one less, and keeps data no safer. */
+/**
+ * Allows only 0, 1, 3 or 5. An even number of safekeepers is less available than the odd number
+ * below it, and keeps data no safer.
+ */
 async function safekeeperConfig(count: string): Promise<{ id: number; listen: string }[]> {
   if (!["0", "1", "3", "5"].includes(count)) {
     throw new ZenithError("invalid_argument", `--safekeepers is "${count}": expected 0, 1, 3 or 5`);
@@ -171,7 +175,8 @@ interface FirstTenant {
 }
 
 /**
- * A page server of our own runs only for this, on any free port, so that `init` disturbs nobody.
+ * Creates the first tenant. A local page server runs only for this, on any free port, so that
+ * `init` disturbs no other server.
  */
 async function createFirstTenant(
   environment: Environment,
@@ -202,8 +207,8 @@ async function createFirstTenant(
 const INTERRUPTIONS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /**
- * A signal asks us to end. An immediate exit would leave behind a page server that no command
- * knows, and a running initdb. Both can be stopped cleanly within seconds.
+ * Defers a signal that asks the process to end. An immediate exit would leave behind a running
+ * initdb and a page server that no command knows. Both can be stopped cleanly within seconds.
  */
 class Interruption implements Disposable {
   #signal: NodeJS.Signals | undefined;
@@ -217,7 +222,7 @@ class Interruption implements Disposable {
     for (const signal of INTERRUPTIONS) process.off(signal, this.#onSignal);
   }
 
-  /** @throws {ZenithError} `unavailable` when a signal has come */
+  /** @throws {ZenithError} `unavailable` when a signal has arrived */
   throwIfAsked(): void {
     if (this.#signal === undefined) return;
     throw new ZenithError(

@@ -84,7 +84,7 @@ function findLogs(
   }
   const tenant = chooseTenant(environment, tenantOption);
   const wanted = nameOf(server);
-  // A branch may be called as a server is.
+  // A branch may have the name of a server.
   const ofBranch = allComputePlaces(environment)
     .filter((compute) => compute.tenant === tenant && compute.name === wanted)
     .flatMap(({ name, paths }) => computeLogs(name, paths));
@@ -96,7 +96,7 @@ function findLogs(
   });
 }
 
-/** As it is listed: a moment by its LSN. */
+/** Returns the name that listings show, where a moment is an LSN. */
 function nameOf(text: string): string {
   const { branch, moment } = parseComputeName(text);
   return moment?.kind === "lsn" ? formatComputeName({ branch, moment: moment.lsn }) : text;
@@ -134,7 +134,7 @@ function computeLogs(name: string, paths: ComputePaths): Log[] {
   ];
 }
 
-/** Prints pieces of several logs, with a line that says whose when that changes. */
+/** Prints pieces of several logs. When the log changes, prints a line that names it. */
 class Printer {
   readonly #titles: boolean;
   readonly #format: (line: string) => string;
@@ -157,13 +157,13 @@ class Printer {
   }
 }
 
-/** Until the process is interrupted or the reader is gone. */
+/** Prints new lines until the process is interrupted or the reader is gone. */
 async function follow(
   logs: readonly Log[],
   positions: Map<string, FilePosition>,
   printer: Printer,
 ): Promise<void> {
-  // A line that is still being written is shown when it is complete.
+  // A line that is still being written is printed once it is complete.
   const pending = new Map<string, string>();
   for (;;) {
     for (const log of logs) {
@@ -179,7 +179,7 @@ async function follow(
   }
 }
 
-/** One of our lines for a person: time, level, message, then its fields. */
+/** Formats a Zenith log line for reading: time, level, message, then the other fields. */
 function formatLine(text: string): string {
   const line = parseLogLine(text);
   if (line === undefined) return text;
@@ -188,7 +188,7 @@ function formatLine(text: string): string {
   return [line.time, `${level}${line.msg}`, ...fields].join("  ");
 }
 
-/** Of an error the message is in the line already, as a rule; its stack is for `--raw`. */
+/** Formats a field. Of an error, only the message is shown; `--raw` shows its stack too. */
 function formatField(value: unknown): string {
   if (typeof value === "object" && value !== null && "stack" in value && "message" in value) {
     return JSON.stringify(errorMessage(value.message));

@@ -1,4 +1,4 @@
-/** `zenith restart`. */
+/** `zenith restart`: restarts the servers of an environment. */
 import { hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
 import { assertDataPresent } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
@@ -19,12 +19,12 @@ export const restartCommand: Command = {
     const mode = parseStopMode(optionText(options, "mode") ?? "fast");
     const safekeepers = listSafekeepers(environment);
     if (hasLocalPageServer(environment) || safekeepers.length === 0) {
-      // A server that could not be started again is better left running.
+      // Keep the page server running if it could not be started again.
       if (hasLocalPageServer(environment)) assertDataPresent(environment);
       await stopOnlyPageServer(environment, mode);
       await startOnlyPageServer(environment);
     }
-    // One after the other: of three, two are always there.
+    // One at a time, so that two of three always run.
     for (const safekeeper of safekeepers) {
       await stopOneSafekeeper(safekeeper, mode);
       await startSafekeepers(environment, [safekeeper]);

@@ -1,4 +1,4 @@
-/** Starting servers, with words for a person. */
+/** Starts servers and tells the user. */
 import { formatHostPort } from "../../common/host_port.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "../../control/environment.ts";
 import { assertDataPresent, startPageServer } from "../../control/page_server_process.ts";

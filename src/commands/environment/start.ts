@@ -1,4 +1,4 @@
-/** `zenith start`: starts the servers of an environment. */
+/** `zenith start`: starts the servers of an environment, and every Postgres that ran before. */
 import { formatHostPort } from "../../common/host_port.ts";
 import {
   type Environment,
@@ -32,7 +32,7 @@ export const startCommand: Command = {
   },
 };
 
-/** Starts what does not run; says so when everything does. */
+/** Starts everything that does not run, or says that everything does. */
 export async function startEverything(environment: Environment): Promise<void> {
   const stopped = listSafekeepers(environment).filter(({ running }) => !running);
   const computes = computesToBringBack(environment);
@@ -49,8 +49,8 @@ export async function startEverything(environment: Environment): Promise<void> {
 }
 
 /**
- * A compute that does not start must not keep the others down: the first error is thrown at the
- * end.
+ * Starts every compute. If one fails, the others are still started, and the first error is thrown
+ * at the end.
  */
 async function bringBackAll(environment: Environment, computes: readonly ComputePlace[]): Promise<void> {
   const errors: unknown[] = [];

@@ -54,8 +54,8 @@ function servers(survey: Survey): string[][] {
 }
 
 /**
- * One line per branch with its Postgres; and those of a page server that doesn't answer by their
- * Postgres alone.
+ * Returns a line per branch and its Postgres. When the page server doesn't answer, only branches
+ * with a Postgres are known.
  */
 function branches(survey: Survey, all: boolean): string[] {
   const { computes } = survey;
@@ -106,7 +106,7 @@ function branches(survey: Survey, all: boolean): string[] {
   ];
 }
 
-/** This many idle branches can be shown along with the others. */
+/** Up to this many idle branches are shown along with the others. */
 const MOST_QUIET = 20;
 
 function isBehind(branch: BranchSurvey): boolean {

@@ -29,8 +29,8 @@ export const stopCommand: Command = {
 };
 
 /**
- * A process that does not stop must not keep the others running: the first error is thrown at the
- * end.
+ * Stops every process. If one fails to stop, the others are still stopped, and the first error is
+ * thrown at the end.
  */
 async function stop(environment: Environment, mode: StopMode): Promise<void> {
   const errors: unknown[] = [];

@@ -1,6 +1,6 @@
 /**
- * Keeps an environment running for a service manager: what was killed is started again, and what
- * stays down is a failure.
+ * Keeps an environment running for a service manager. Restarts processes that were killed, and
+ * fails when one stays down.
  */
 import { errorMessage } from "../../common/errors.ts";
 import { sleep } from "../../common/sleep.ts";
@@ -11,16 +11,16 @@ import { checkPidFile } from "../../process/pid_file.ts";
 import { print } from "../cli/output.ts";
 import { startOnlyPageServer, startSafekeepers } from "./servers.ts";
 
-/** How often it looks. */
+/** How often to check the processes. */
 const LOOK_MS = 1_000;
-/** It gives up when a killed process has failed to start this many times in a row. */
+/** Gives up when a killed process has failed to start this many times in a row. */
 const ATTEMPTS = 5;
 
 /**
- * Until this process is told to end, which leaves everything running.
+ * Runs until this process is told to end. Leaves everything running.
  *
  * @returns the exit code
- * @throws why something can't be started again
+ * @throws the error of a process that can't be started again
  */
 export async function watchOver(environment: Environment): Promise<number> {
   const ending = new AbortController();
@@ -37,7 +37,7 @@ export async function watchOver(environment: Environment): Promise<number> {
         failures.set(name, count);
         if (count >= ATTEMPTS) throw error;
         print(`${name}: ${errorMessage(error)}`);
-        // Whatever else is down may be why.
+        // The cause may be another process that is down. Check all of them again first.
         break;
       }
     }
@@ -52,9 +52,10 @@ interface Killed {
 }
 
 /**
- * What runs no more and was not stopped: it has left its pid file. What others need comes first.
+ * Yields the processes that ended without being stopped, which leaves a pid file behind. A process
+ * comes after those that it needs.
  *
- * @param failed whether that has been tried to start again: a start that fails leaves no pid file
+ * @param failed whether a restart of that process has failed: a failed start leaves no pid file
  */
 function* killed(environment: Environment, failed: (name: string) => boolean): Generator<Killed> {
   const isDown = (name: string, pidFile: string): boolean => {

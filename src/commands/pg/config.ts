@@ -50,7 +50,7 @@ export const pgConfigCommand: Command = {
   },
 };
 
-/** What is to be changed; undefined when something is only to be shown. */
+/** Returns the change that was asked for; undefined when the command only shows settings. */
 function wanted(argument: string | undefined, unset: boolean): SettingChange | undefined {
   if (unset) {
     if (argument !== undefined) return [checkSettingName(argument), null];
@@ -59,7 +59,7 @@ function wanted(argument: string | undefined, unset: boolean): SettingChange | u
   return argument?.includes("=") === true ? parseSettingChange(argument) : undefined;
 }
 
-/** A branch has settings without a Postgres here, too. */
+/** Returns undefined when the branch has no Postgres here. It has settings even so. */
 function orUndefined(find: () => ComputeInfo): ComputeInfo | undefined {
   try {
     return find();

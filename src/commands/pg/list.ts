@@ -45,16 +45,15 @@ export const pgListCommand: Command = {
 
 interface ListedCompute {
   readonly found: ComputePlace;
-  /** null when its configuration can't be read. */
+  /** Null when the configuration can't be read. */
   readonly compute: ComputeInfo | null;
-  /** What it looks at: its branch's end, or the past. */
+  /** The LSN that it shows: the end of its branch, or the moment that it looks at. */
   readonly lsn: Lsn | null;
   /**
-   * What the page server lacks of what the safekeepers have; null where there are none, or none
-   * answers.
+   * How far the page server is behind the safekeepers; null when there are none, or too few answer.
    */
   readonly lagBytes: number | null;
-  /** Why it broke down, or what is the matter with it. */
+  /** Why it crashed or failed to start, or its current problems. */
   readonly notes: readonly string[];
 }
 
@@ -119,7 +118,7 @@ function computeJson({ found, compute, lsn, lagBytes, notes }: ListedCompute): R
   };
 }
 
-/** What there is to say about its status. */
+/** Returns remarks on the compute's status. */
 function notesOn(compute: ComputeInfo): string[] {
   const { failure } = readLastStart(compute.paths);
   if (failure !== null && compute.status !== "running") return [describeFailure(failure)];
@@ -148,7 +147,7 @@ function isOutOfReach(error: unknown): boolean {
   return error instanceof ZenithError && (error.kind === "unavailable" || error.kind === "timeout");
 }
 
-/** undefined when the page server doesn't answer: the computes can be listed without it. */
+/** Returns undefined when the page server doesn't answer: computes can be listed without it. */
 async function reachableBranches(
   environment: Environment,
   tenant: TenantId,

@@ -35,8 +35,8 @@ export const psqlCommand: Command = {
 };
 
 /**
- * Connects to a running compute. Connection settings go by the environment, so that psql's own
- * arguments win over them.
+ * Connects psql to a running compute. Connection settings are passed in the environment, so that
+ * psql's own arguments override them.
  *
  * @returns psql's exit code
  */
@@ -49,7 +49,7 @@ export function psql(
   return runProgram(psqlProgram(environment, compute), args, env);
 }
 
-/** Of `$PATH`, else the one beside the Postgres that computes run. */
+/** Returns the psql on `$PATH`, else the one beside the Postgres that computes run. */
 function psqlProgram(environment: Environment, compute: ComputeInfo): string {
   const onPath = findProgram("psql");
   if (onPath !== undefined) return onPath;

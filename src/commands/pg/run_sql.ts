@@ -1,4 +1,4 @@
-/** Runs statements with the `postgres` package, and prints what they give. */
+/** Runs SQL statements with the `postgres` package and prints their results. */
 import postgres from "postgres";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, type HostPort } from "../../common/host_port.ts";
@@ -10,8 +10,8 @@ import { formatTable, print, printJson } from "../cli/output.ts";
 export type SqlFormat = "table" | "csv" | "json";
 
 /**
- * @param text one statement or several; these are one transaction
- * @returns the exit code, with what PostgreSQL says against it on standard error
+ * @param text one statement or several; several run as one transaction
+ * @returns the exit code; an error from PostgreSQL is printed to standard error
  * @throws {ZenithError} `unavailable` when the connection can't be made or breaks
  */
 export async function runSql(
@@ -45,11 +45,11 @@ export async function runSql(
 
 interface Column {
   readonly name: string;
-  /** Its type's oid. */
+  /** The OID of its type. */
   readonly type: number;
 }
 
-/** What one statement has given, its values in PostgreSQL's text form. */
+/** The result of one statement, with values in PostgreSQL's text format. */
 class SqlResult {
   readonly #columns: readonly Column[];
   readonly #rows: readonly (readonly (string | null)[])[];
@@ -86,8 +86,8 @@ class SqlResult {
 
 async function run(sql: postgres.Sql, text: string): Promise<SqlResult[]> {
   const outcome = await sql.unsafe(text).raw();
-  // Several statements give an array of results, one gives its rows. The driver joins neighbours
-  // that return no rows: the tag is that of the last.
+  // Several statements return an array of results, a single one returns its rows. The driver merges
+  // adjacent statements that return no rows, and keeps the tag of the last.
   const all =
     (Array.isArray(outcome[0]) && "command" in outcome[0] ? outcome : [outcome]) as unknown as RawResult[];
   return all.map((result) => {
@@ -97,7 +97,7 @@ async function run(sql: postgres.Sql, text: string): Promise<SqlResult[]> {
   });
 }
 
-/** Rows of values as they came over the wire, and what the driver adds to the array. */
+/** Rows of raw values from the wire, with the properties that the driver adds to the array. */
 type RawResult = readonly (readonly (Uint8Array | null)[])[] & {
   readonly columns?: readonly Column[];
   readonly command: string;
@@ -107,12 +107,12 @@ type RawResult = readonly (readonly (Uint8Array | null)[])[] & {
 const decode = (value: Uint8Array | null): string | null =>
   value === null ? null : new TextDecoder().decode(value);
 
-/** `INSERT 3`, as psql has it but for the oid. */
+/** Returns a command tag such as `INSERT 3`: psql's, without the OID. */
 function tagOf({ command, count }: RawResult): string {
   return count === null || count === undefined ? command : `${command} ${count}`;
 }
 
-/** RFC 4180; NULL is empty, and an empty text is quoted, as COPY has it. */
+/** Formats a CSV cell by RFC 4180. As in COPY, NULL is empty and an empty string is quoted. */
 function csvCell(value: string | null): string {
   if (value === null) return "";
   return value === "" || /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
@@ -124,7 +124,10 @@ const NUMBERS: ReadonlySet<number> = new Set([21, 23, 26, 700, 701]);
 const INT8 = 20;
 const JSON_TYPES: ReadonlySet<number> = new Set([114, 3802]);
 
-/** What JSON can say exactly is no text: booleans, numbers up to 2^53, JSON. */
+/**
+ * Converts values that JSON represents exactly (booleans, numbers up to 2^53, JSON); others stay
+ * text.
+ */
 export function jsonValue(value: string | null, type: number): unknown {
   if (value === null) return null;
   if (type === BOOL) return value === "t";
@@ -135,7 +138,7 @@ export function jsonValue(value: string | null, type: number): unknown {
     : value;
 }
 
-/** As psql tells it. */
+/** Prints a PostgreSQL error the way psql does. */
 function report(error: unknown, address: string): number {
   if (!(error instanceof postgres.PostgresError)) {
     throw new ZenithError("unavailable", `${address}: ${errorMessage(error)}`, { cause: error });

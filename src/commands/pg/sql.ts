@@ -1,4 +1,4 @@
-/** `zenith sql`: statements on a branch from a host that has no psql. */
+/** `zenith sql`: runs statements on a branch, without psql. */
 import { readFileSync } from "node:fs";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { findNamedCompute } from "../../control/moments.ts";

@@ -86,8 +86,8 @@ export const pgStartCommand: Command = {
 };
 
 /**
- * Which Postgres is meant: one beside the branch's own if a moment is named, also by `--lsn` when
- * the branch's own runs on something else.
+ * Chooses the Postgres to start: one beside the branch's own if the name has a moment, or if the
+ * branch's own already runs at anything but `--lsn`.
  *
  * @throws {ZenithError} `invalid_argument`
  */
@@ -117,7 +117,7 @@ function runsAtOther(environment: Environment, tenant: TenantId, branch: BranchN
   }
 }
 
-/** @throws {ZenithError} `conflict` when it was made with another port */
+/** @throws {ZenithError} `conflict` when the compute has another port */
 function assertPort({ name, address, paths }: ComputeInfo, port: number | undefined): void {
   if (port === undefined || port === address.port) return;
   throw new ZenithError("conflict", `the Postgres of branch ${name} has port ${address.port}`, {
@@ -126,8 +126,9 @@ function assertPort({ name, address, paths }: ComputeInfo, port: number | undefi
 }
 
 /**
- * Whether it does already what is asked of it. @throws {ZenithError} `conflict` when it does
- * something else
+ * Whether the compute already runs as requested.
+ *
+ * @throws {ZenithError} `conflict` when it runs, but not as requested
  */
 function isRunningAt(compute: ComputeInfo, readOnlyAt: Lsn | undefined): boolean {
   if (compute.status !== "running") return false;

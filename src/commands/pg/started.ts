@@ -1,4 +1,4 @@
-/** A Postgres that is to run on a branch: starting it, and what is said of it then. */
+/** Ensures that a Postgres runs on a branch, and reports that it does. */
 import type { BranchName, TenantId } from "../../common/id.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
@@ -11,9 +11,10 @@ import { print, Progress } from "../cli/output.ts";
 export type StartedHow = "started" | "started again" | "runs already";
 
 /**
- * Starts the Postgres of a branch at its end if it does not run, and makes it if there is none.
+ * Starts the Postgres of a branch at the branch's end unless it runs; creates it when there is
+ * none.
  *
- * @param branch is asked for only when it has to be made
+ * @param branch called only when a compute has to be created
  * @throws {ZenithError} as {@link findOrCreateCompute} and {@link startCompute}
  */
 export async function ensureStarted(
@@ -35,7 +36,7 @@ export function printStarted({ name, address }: ComputeInfo, how: StartedHow, re
   print(`connect with: ${connectHint(address)}`);
 }
 
-/** The same as programs see it: docs/cli.md describes each key. */
+/** Describes the Postgres for programs: docs/cli.md explains each key. */
 export function startedJson(compute: ComputeInfo, readOnlyAt?: Lsn): Readonly<Record<string, unknown>> {
   return {
     tenant_id: compute.tenant,

@@ -1,4 +1,4 @@
-/** `zenith up`: from nothing to a database that answers, in one step. */
+/** `zenith up`: brings up a database from nothing, in one step. */
 import { existsSync } from "node:fs";
 import { EnvironmentPaths } from "../../common/paths.ts";
 import {

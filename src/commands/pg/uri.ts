@@ -1,4 +1,4 @@
-/** `zenith uri`: how clients reach a branch's Postgres. */
+/** `zenith uri`: prints how clients connect to a branch's Postgres. */
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { findNamedCompute } from "../../control/moments.ts";
 import { chooseTenant, defaultBranch, loadEnvironment } from "../../control/environment.ts";
@@ -11,7 +11,7 @@ import {
 } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
 
-/** Whose session it is to be, and where. */
+/** The role and the database of a session. */
 export const SESSION_OPTIONS: readonly CommandOption[] = [
   { flags: "-d, --db <database>", description: "The database; postgres when left out", values: [] },
   {

@@ -25,7 +25,7 @@ export const READ_ONLY_OPTION: CommandOption = {
   description: "Look at the branch as it was at that LSN, without writing to it",
 };
 
-/** What the first start of a branch is asked for. */
+/** Options of a branch's first start. */
 export const FIRST_START_OPTIONS: readonly CommandOption[] = [
   {
     flags: "--keep-subscriptions",
@@ -38,7 +38,7 @@ export const FIRST_START_OPTIONS: readonly CommandOption[] = [
   },
 ];
 
-/** The supervisor of one Postgres: what `pg start` runs in the background. */
+/** Runs the supervisor of one Postgres. `pg start` runs this in the background. */
 export const computeCommand: Command = {
   usage: "compute",
   description: "Run the Postgres of one compute directory",

@@ -13,7 +13,7 @@ import { print } from "../cli/output.ts";
 
 const START_TIMEOUT_MS = 300_000;
 
-/** The page server role, in this process or, with `--daemonize`, in the background. */
+/** Runs the page server role in this process or, with `--daemonize`, in the background. */
 export const pageserverCommand: Command = {
   usage: "pageserver",
   description: "Run a page server, as systemd would",
@@ -51,7 +51,7 @@ export const pageserverCommand: Command = {
   },
 };
 
-/** `pageserver.toml`, if there is one, with the options of the command line over it. */
+/** Reads `pageserver.toml`, if there is one. Options of the command line override it. */
 function readConfig(paths: PageServerPaths, options: OptionValues): PageServerConfig {
   const fromFile = existsSync(paths.config) ? readTomlFile(paths.config, PageServerConfigSchema) : {};
   const listen = optionText(options, "listen");

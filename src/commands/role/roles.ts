@@ -4,7 +4,7 @@ import { computeCommand } from "./compute.ts";
 import { pageserverCommand } from "./pageserver.ts";
 import { safekeeperCommand } from "./safekeeper.ts";
 
-/** The servers that run on their own: what `server.ts` can start. */
+/** The roles that `server.ts` can run. */
 export const ROLES: readonly CommandGroup[] = [
   { title: "Servers", commands: [pageserverCommand, safekeeperCommand, computeCommand] },
 ];

@@ -12,7 +12,7 @@ import { print } from "../cli/output.ts";
 const START_TIMEOUT_MS = 60_000;
 const DEFAULT_LISTEN = "127.0.0.1:5454";
 
-/** The safekeeper role, in this process or, with `--daemonize`, in the background. */
+/** Runs the safekeeper role in this process or, with `--daemonize`, in the background. */
 export const safekeeperCommand: Command = {
   usage: "safekeeper",
   description: "Run a safekeeper, as systemd would",

@@ -42,9 +42,9 @@ export const safekeeperListCommand: Command = {
 
 interface ListedTimeline {
   readonly safekeeper: SafekeeperInfo;
-  /** null when it has none, or does not answer. */
+  /** Null when the safekeeper has no timelines or does not answer. */
   readonly timeline: SafekeeperTimelineStatus | null;
-  /** What it lacks of what the furthest safekeeper has. */
+  /** How far it is behind the most advanced safekeeper. */
   readonly lagBytes: number | null;
   readonly error: string | null;
 }
@@ -79,7 +79,7 @@ function timelineJson({ safekeeper, timeline, lagBytes, error }: ListedTimeline)
   };
 }
 
-/** How far the furthest safekeeper is with each timeline. */
+/** The position of the most advanced safekeeper, for each timeline. */
 function furthest(timelines: readonly SafekeeperTimelineStatus[]): Map<TimelineId, number> {
   const ends = new Map<TimelineId, number>();
   for (const { timeline_id, flush_lsn } of timelines) {

@@ -13,7 +13,10 @@ import { type Command, EXIT_UNAVAILABLE } from "../cli/command.ts";
 import { confirm, YES_OPTION } from "../cli/confirm.ts";
 import { formatBytes, print } from "../cli/output.ts";
 
-/** A deletion is done when the page server has done it; what stays behind costs space only. */
+/**
+ * Warns about a safekeeper that still has WAL of a deleted branch. The deletion at the page server
+ * is what counts; the rest only costs space.
+ */
 export function warnAboutSafekeeper(problem: string): void {
   process.stderr.write(`zenith: ${problem}; "zenith safekeeper prune" removes it\n`);
 }
@@ -34,8 +37,8 @@ export const safekeeperPruneCommand: Command = {
     const environment = loadEnvironment();
     await using client = new PageServerClient(pageServerAddress(environment));
     const { found, unreachable } = await findTimelines(environment);
-    // Asked only now: what the safekeepers have had before belongs to a branch that is made by now,
-    // if it is not gone.
+    // Query the page server only after the safekeepers. Every timeline that a safekeeper had by
+    // then is on the page server by now, unless it was deleted.
     const present = await presentTimelines(client);
     const missing = [...found.values()].filter(({ timeline }) => !present.has(timeline));
     const going = wanted === undefined
@@ -54,7 +57,7 @@ export const safekeeperPruneCommand: Command = {
 };
 
 interface FoundTimeline extends TimelineName {
-  /** At the safekeeper that has most. */
+  /** Bytes of WAL at the safekeeper that has the most. */
   readonly walBytes: number;
 }
 
@@ -79,8 +82,8 @@ async function findTimelines(
 }
 
 /**
- * The timelines that the page server lacks and knows to be deleted. For others, this may be the
- * only copy.
+ * Returns the missing timelines that the page server knows to be deleted. Of the others, the
+ * safekeepers may have the only copy.
  */
 async function knownDeleted(
   client: PageServerClient,

@@ -1,4 +1,4 @@
-/** `zenith safekeeper release`: takes a branch away from its safekeepers. */
+/** `zenith safekeeper release`: releases a branch from its safekeepers. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { untilBranchEndArrived } from "../../control/branch_end.ts";
@@ -11,8 +11,8 @@ import { print } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "./prune.ts";
 
 /**
- * The first half of moving a branch to other safekeepers; the second is to name them in its
- * Postgres's configuration.
+ * The first step of moving a branch to other safekeepers. The second is to name them in the
+ * configuration of its Postgres.
  */
 export const safekeeperReleaseCommand: Command = {
   usage: "safekeeper release <branch>",

@@ -9,7 +9,7 @@ import { listSafekeepers, lowerTerm, safekeeperTimeline } from "../../control/sa
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
 
-/** For a timeline whose term somebody has driven up so far that no election can be won any more. */
+/** Repairs a timeline whose term was driven up so far that no election can be won any more. */
 export const safekeeperRepairTermCommand: Command = {
   usage: "safekeeper repair-term <branch>",
   description: "Set back a branch's term at its safekeepers where it was driven up",
@@ -30,7 +30,7 @@ export const safekeeperRepairTermCommand: Command = {
         hint: `stop it with "zenith pg stop ${branch}"`,
       });
     }
-    // Each of them has to answer: the newest log may be at any.
+    // Every safekeeper has to answer: any of them may have the newest log.
     const found = await Promise.all(
       listSafekeepers(environment).map(async ({ id, address }) => {
         const status = await safekeeperTimeline(address, tenant, timeline);

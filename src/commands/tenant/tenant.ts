@@ -78,7 +78,7 @@ export const tenantCreateCommand: Command = {
     }
     const made = await client.tenantMajor(tenant);
     if (options["json"] === true) printJson({ tenant_id: tenant, pg_version: made });
-    // A shell wants the id: tenant=$(zenith tenant create)
+    // Scripts need the bare id: tenant=$(zenith tenant create)
     else print(process.stdout.isTTY ? `tenant ${tenant} created, PostgreSQL ${made}` : tenant);
   },
 };
