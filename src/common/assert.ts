@@ -1,6 +1,6 @@
 /**
- * Invariants that hold in production too. A failed assertion is a bug in Zenith, never bad input:
- * bad input is a {@link ZenithError}.
+ * Assertions that stay on in production. A failed one is a bug in Zenith, never bad input: bad
+ * input is a {@link ZenithError}.
  */
 export class AssertionError extends Error {
   override name = "AssertionError";

@@ -1,6 +1,7 @@
 /**
- * Unsigned integers as the Postgres wire protocol has them, and everything sent over it. These
- * functions check no bounds: callers know that the bytes are there.
+ * Reads and writes unsigned big-endian integers, the form of the PostgreSQL wire protocol and of
+ * everything that we send over it. These functions check no bounds: callers know that the bytes are
+ * there.
  */
 
 export function uint32(bytes: Uint8Array, off: number): number {
@@ -15,7 +16,7 @@ export function putUint32(bytes: Uint8Array, off: number, value: number): void {
   bytes[off + 3] = value;
 }
 
-/** 64 bits, of which a number fills 53: LSNs, terms, times. */
+/** A 64-bit integer: an LSN, a term or a time. A number fills 53 of the bits. */
 export function putUint64(bytes: Uint8Array, off: number, value: number): void {
   putUint32(bytes, off, Math.floor(value / 0x1_0000_0000));
   putUint32(bytes, off + 4, value);

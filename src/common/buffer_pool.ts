@@ -1,23 +1,23 @@
-/** Buffers that are used again and again, so that fast paths leave no garbage. */
+/** Buffers that are reused, so that fast paths leave no garbage. */
 import { assert } from "./assert.ts";
 import { noteShortLived } from "./garbage.ts";
 
-/** Zeros that other threads can be handed without a copy. */
+/** Zeroed shared memory, which other threads can be given without a copy. */
 export function sharedBytes(size: number): Uint8Array<SharedArrayBuffer> {
   return new Uint8Array(new SharedArrayBuffer(size));
 }
 
 /**
  * Reuses buffers of one size, because the garbage collector does not know how large they are. Each
- * buffer has a reference count: users retain it, and the last release returns it. A buffer that is
- * never released is not lost: the collector frees it. The buffers are in shared memory, see
- * {@link sharedBytes}.
+ * buffer has a reference count: users retain it, and the last release returns it to the pool. A
+ * buffer that is never released is not leaked: the collector frees it. The buffers are in shared
+ * memory, see {@link sharedBytes}.
  */
 export class BufferPool {
   readonly bufferBytes: number;
   readonly #free: Uint8Array<SharedArrayBuffer>[] = [];
   readonly #references = new WeakMap<Uint8Array, number>();
-  /** The fewest that were free since the last {@link trim}. */
+  /** The fewest free buffers since the last {@link trim}. */
   #fewestFree = 0;
 
   constructor(bufferBytes: number) {
@@ -25,7 +25,7 @@ export class BufferPool {
     this.bufferBytes = bufferBytes;
   }
 
-  /** A buffer with one reference, the caller's. It holds whatever it held before. */
+  /** Returns a buffer with one reference, the caller's. Its old contents are still in it. */
   take(): Uint8Array<SharedArrayBuffer> {
     const buffer = this.#free.pop() ?? sharedBytes(this.bufferBytes);
     this.#fewestFree = Math.min(this.#fewestFree, this.#free.length);
@@ -33,7 +33,7 @@ export class BufferPool {
     return buffer;
   }
 
-  /** Adds a reference. Ignores buffers that are not the pool's. */
+  /** Adds a reference. Ignores buffers that are not from this pool. */
   retain(buffer: Uint8Array): void {
     const references = this.#references.get(buffer);
     if (references !== undefined) this.#references.set(buffer, references + 1);
@@ -56,7 +56,7 @@ export class BufferPool {
     return this.#free.length * this.bufferBytes;
   }
 
-  /** Frees the buffers that nobody has needed since the last call. Call it now and then. */
+  /** Frees the buffers that went unused since the last call. Call it now and then. */
   trim(): void {
     // The runtime does not count shared memory as garbage and would keep it for minutes.
     noteShortLived(this.#fewestFree * this.bufferBytes);

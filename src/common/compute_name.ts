@@ -1,13 +1,16 @@
 /**
- * Names of computes: a branch's own goes by the branch, `main`; one that looks at a moment of its
- * past by that too, `main@0/16B5A50`.
+ * Names of computes. A branch's own compute has the branch's name, `main`. A compute that shows a
+ * moment of the branch's past adds that moment, `main@0/16B5A50`.
  */
 import { branchFileName, type BranchName, branchOfFileName } from "./id.ts";
 import { formatLsn, type Lsn, parseLsn } from "./lsn.ts";
 
 export interface ComputeName {
   readonly branch: BranchName;
-  /** What it looks at; null for the branch's own, which goes on where the branch ends. */
+  /**
+   * The LSN that it shows. Null for the branch's own compute, which continues from the branch's
+   * end.
+   */
   readonly moment: Lsn | null;
 }
 
@@ -15,15 +18,15 @@ export function formatComputeName({ branch, moment }: ComputeName): string {
   return moment === null ? branch : `${branch}@${formatLsn(moment)}`;
 }
 
-/** The name of its directory. No branch name has an `@`. */
+/** The name of the compute's directory. No branch name contains an `@`. */
 export function computeFileName({ branch, moment }: ComputeName): string {
   const file = branchFileName(branch);
   return moment === null ? file : `${file}@${formatLsn(moment).replace("/", "-")}`;
 }
 
 /**
- * The compute that a directory is named after; null for one that {@link computeFileName} never
- * returns.
+ * Returns the compute that a directory is named after, or null for a name that
+ * {@link computeFileName} never returns.
  */
 export function computeOfFileName(file: string): ComputeName | null {
   const [branchFile = "", lsnFile] = file.split("@", 2);

@@ -1,9 +1,9 @@
 /**
- * CRC-32C (Castagnoli), the checksum of PostgreSQL's WAL, of its control file and of all our file
+ * CRC-32C (Castagnoli): the checksum of PostgreSQL's WAL, of its control file and of all our file
  * formats.
  *
- * Slicing-by-16: sixteen tables turn sixteen bytes into sixteen independent lookups, which keeps a
- * JIT-compiled loop busy where the textbook byte-at-a-time loop waits for its own last result.
+ * Slicing-by-16: sixteen tables turn sixteen bytes into sixteen independent lookups. That keeps a
+ * JIT-compiled loop busy, where the textbook byte-at-a-time loop waits for its own last result.
  */
 
 /**
@@ -16,7 +16,7 @@ const SLICES = 16;
 
 const TABLE = buildTables();
 
-// One constant per slice: a typed array of its own needs no index arithmetic in the loop.
+// One constant per slice: the loop indexes each table without arithmetic.
 const T0 = slice(0);
 const T1 = slice(1);
 const T2 = slice(2);

@@ -3,8 +3,8 @@
 export interface DataCheck {
   readonly path: string;
   /**
-   * For a page server's timeline, what its layers hold; null for other directories, or when that
-   * can't be read.
+   * What the layers of a page server's timeline hold. Null for other directories, or when it can't
+   * be read.
    */
   readonly counts: {
     readonly layers: number;
@@ -12,10 +12,10 @@ export interface DataCheck {
     readonly versions: number;
     readonly bytes: number;
   } | null;
-  /** For a timeline, how much of its WAL was read; null for other directories. */
+  /** How much of a timeline's WAL was read. Null for other directories. */
   readonly walBytes: number | null;
   /** What is wrong and what to do about it, one sentence each. */
   readonly problems: readonly string[];
-  /** What a crash left and the next start removes: nothing is wrong with it. */
+  /** Files that a crash left and that the next start removes. They are harmless. */
   readonly strays: readonly string[];
 }

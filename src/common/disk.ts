@@ -1,30 +1,31 @@
 /**
  * The only way to the disk. All code that stores data takes a {@link Disk}, so that a test can
- * substitute one that fails, loses what was not synced, or tears the last write at any chosen
- * operation.
+ * substitute one that fails, loses what was not synced, or tears the last write, at any operation
+ * it chooses.
  *
- * Synchronous calls are for metadata, for reads that a request waits for, and for threads with
- * nothing else to do; asynchronous ones for long operations beside other work. Failures are the
- * operating system's errors, with their `code` and `path`; wrap them with `ioError` where the code
- * knows the operation.
+ * Use synchronous calls for metadata, for reads that a request waits for, and in threads with
+ * nothing else to do. Use asynchronous calls for long operations beside other work. Failures are
+ * the operating system's errors, with their `code` and `path`. Wrap them with `ioError` where the
+ * code knows the operation.
  */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
 import { systemErrorCode } from "./errors.ts";
 
-/** An open file, with explicit positions: there is no shared cursor. */
+/** An open file. Every read and write names its position: there is no shared cursor. */
 export interface DiskFile {
   readonly path: string;
   /**
-   * Reads up to `len` bytes into `into[off..]` from `position`; fewer only at the end of the file.
+   * Reads up to `len` bytes from `position` into `into[off..]`. Reads fewer only at the end of the
+   * file.
    */
   readSync(into: Uint8Array, off: number, len: number, position: number): number;
   /** Writes all of `len` bytes. */
   writeSync(from: Uint8Array, off: number, len: number, position: number): void;
-  /** Makes content and size durable. */
+  /** Makes the file's content and size durable. */
   fsync(): Promise<void>;
   fsyncSync(): void;
-  /** As fsync, but without timestamps and the like. */
+  /** Like fsync, but leaves out timestamps and similar metadata. */
   fdatasync(): Promise<void>;
   fdatasyncSync(): void;
   truncateSync(size: number): void;
@@ -33,8 +34,11 @@ export interface DiskFile {
 }
 
 /**
- * How to open a file: `read`: must exist; `write`: read and write, must exist; `create`: read and
- * write, made or emptied; `createNew`: read and write, must not exist.
+ * How to open a file.
+ * - `read`: the file must exist.
+ * - `write`: read and write; the file must exist.
+ * - `create`: read and write; the file is created or emptied.
+ * - `createNew`: read and write; the file must not exist.
  */
 export type OpenMode = "read" | "write" | "create" | "createNew";
 
@@ -47,29 +51,29 @@ export interface DiskStat {
 
 export interface Disk {
   openSync(path: string, mode: OpenMode): DiskFile;
-  /** The whole file. */
+  /** Reads the whole file. */
   readFileSync(path: string): Uint8Array;
   /**
-   * Atomically replaces `to` when it is a file. Durable after {@link fsyncDirSync} of the
-   * directory.
+   * Renames `from` to `to`, and replaces `to` atomically if it is a file. Durable after
+   * {@link fsyncDirSync} of the directory.
    */
   renameSync(from: string, to: string): void;
   unlinkSync(path: string): void;
-  /** Like {@link unlinkSync}, off the thread: removing a large file takes milliseconds. */
+  /** Like {@link unlinkSync}, but off this thread: removing a large file takes milliseconds. */
   unlink(path: string): Promise<void>;
-  /** Removes a directory with everything in it; does nothing when it isn't there. */
+  /** Removes a directory with everything in it. Does nothing when it isn't there. */
   removeTreeSync(path: string): void;
-  /** Like {@link removeTreeSync}, off the thread. */
+  /** Like {@link removeTreeSync}, but off this thread. */
   removeTree(path: string): Promise<void>;
   readdirSync(path: string): string[];
   mkdirSync(path: string): void;
-  /** Makes missing parents too. */
+  /** Creates the directory and its missing parents. */
   mkdirsSync(path: string): void;
-  /** null when nothing is there. */
+  /** Returns null when nothing is there. */
   statSync(path: string): DiskStat | null;
-  /** Makes the names in a directory durable: after create, rename and unlink. */
+  /** Makes the names in a directory durable. Call it after create, rename and unlink. */
   fsyncDirSync(path: string): void;
-  /** Like {@link fsyncDirSync}, off the thread. */
+  /** Like {@link fsyncDirSync}, but off this thread. */
   fsyncDir(path: string): Promise<void>;
 }
 
@@ -80,7 +84,7 @@ const OPEN_FLAGS: Record<OpenMode, number> = {
   createNew: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
 };
 
-/** Data files are their owner's alone, as PostgreSQL's are. */
+/** Only the owner may access data files, as in PostgreSQL. */
 const FILE_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 
@@ -144,7 +148,7 @@ class NodeFile implements DiskFile {
   }
 }
 
-/** Runtimes disagree on null or undefined for "no error". */
+/** Runtimes disagree on whether "no error" is null or undefined. */
 function isError(error: Error | null | undefined): error is Error {
   return error !== null && error !== undefined;
 }
@@ -221,8 +225,8 @@ export const nodeDisk: Disk = {
 };
 
 /**
- * Replaces `path` with `content`, atomically and durably: after a crash at any instant the file has
- * its old content or its new, and after this returns it has the new. Blocks for two syncs.
+ * Replaces `path` with `content`, atomically and durably. After a crash at any instant the file has
+ * either its old or its new content; once this returns, it has the new. Blocks for two syncs.
  */
 export function replaceFileSync(disk: Disk, directory: string, path: string, content: Uint8Array): void {
   const temporary = `${path}${TEMPORARY_SUFFIX}`;
@@ -238,8 +242,8 @@ export function replaceFileSync(disk: Disk, directory: string, path: string, con
 }
 
 /**
- * Like {@link replaceFileSync}, without blocking this thread for the syncs. One call at a time per
- * path: the temporary file has only one name.
+ * Like {@link replaceFileSync}, but doesn't block this thread for the syncs. Only one call at a
+ * time per path: the temporary file has only one name.
  */
 export async function replaceFile(
   disk: Disk,
@@ -260,16 +264,16 @@ export async function replaceFile(
 }
 
 /**
- * Call this before relying on anything in a directory that an earlier process left. If that process
- * was killed, its last operations are visible but may still be lost with the machine's power: a
- * file's new content, a removed name, the directory itself. After this call all of that is durable.
+ * Makes durable what an earlier process left in a directory. Call this before relying on it. If
+ * that process was killed, its last operations are visible, but a power failure can still undo
+ * them: a file's new content, a removed name, the directory itself.
  */
 export function settleDirectorySync(disk: Disk, directory: string): void {
   disk.fsyncDirSync(dirname(directory));
   disk.fsyncDirSync(directory);
 }
 
-/** Like {@link settleDirectorySync}, off the thread. */
+/** Like {@link settleDirectorySync}, but off this thread. */
 export async function settleDirectory(disk: Disk, directory: string): Promise<void> {
   await disk.fsyncDir(dirname(directory));
   await disk.fsyncDir(directory);
@@ -277,7 +281,7 @@ export async function settleDirectory(disk: Disk, directory: string): Promise<vo
 
 /**
  * Like {@link settleDirectorySync}, for a role's working directory, which somebody else has
- * created: also syncs the directories above, as far as this process may open them.
+ * created. Also syncs the directories above it, as far as this process may open them.
  */
 export function settleWorkdirSync(disk: Disk, workdir: string): void {
   disk.fsyncDirSync(workdir);
@@ -288,8 +292,11 @@ export function settleWorkdirSync(disk: Disk, workdir: string): void {
   }
 }
 
-/** This process may not open the directory, or its file system can't sync directories. */
+/**
+ * Errors that mean that this process may not open the directory, or that its file system can't sync
+ * directories.
+ */
 const NOT_OURS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EINVAL"]);
 
-/** The suffix of an incomplete file. The owner of a directory removes such files at start. */
+/** The suffix of an incomplete file. A directory's owner removes such files when it starts. */
 export const TEMPORARY_SUFFIX = ".tmp";

@@ -1,4 +1,4 @@
-/** Durations as people write them. */
+/** Parses and prints durations as people write them. */
 import { ZenithError } from "./errors.ts";
 
 const SECOND = 1000;
@@ -7,7 +7,7 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
 /**
- * Milliseconds of each unit, under all its names. `m` is a minute, as in Go, systemd and
+ * The milliseconds of each unit, under all its names. `m` is a minute, as in Go and systemd, and as
  * PostgreSQL's `min`.
  */
 const UNIT_MS: ReadonlyMap<string, number> = new Map([
@@ -23,11 +23,11 @@ function names(ms: number, ...units: string[]): [string, number][] {
   return units.map((unit) => [unit, ms]);
 }
 
-/** More is no duration that anybody writes; it bounds the time to read one. */
+/** Nobody writes a longer duration. The limit bounds the time that parsing takes. */
 const MAX_LENGTH = 64;
 
 /**
- * Reads `90s`, `1 second`, `2h30m`, `1 day 12 hours`, `250ms`.
+ * Parses `90s`, `1 second`, `2h30m`, `1 day 12 hours`, `250ms`.
  *
  * @returns milliseconds
  * @throws {ZenithError} `invalid_argument`
@@ -41,7 +41,7 @@ export function parseDuration(text: string): number {
   );
 }
 
-/** As {@link parseDuration}, but undefined for what is none. */
+/** Like {@link parseDuration}, but returns undefined when `text` is not a duration. */
 export function readDuration(text: string): number | undefined {
   const trimmed = text.trim().toLowerCase();
   if (trimmed === "" || trimmed.length > MAX_LENGTH) return undefined;
@@ -56,13 +56,13 @@ export function readDuration(text: string): number | undefined {
   return at === trimmed.length ? total : undefined;
 }
 
-/** The units that are printed, largest first. */
+/** The units for printing, largest first. */
 const PRINTED: readonly (readonly [string, number])[] = [["d", DAY], ["h", HOUR], ["m", MINUTE], [
   "s",
   SECOND,
 ]];
 
-/** Prints in the largest unit that leaves no remainder: `2h`. */
+/** Prints a duration in the largest unit that leaves no remainder: `2h`. */
 export function formatDuration(ms: number): string {
   for (const [unit, length] of PRINTED) {
     if (ms !== 0 && ms % length === 0) return `${ms / length}${unit}`;

@@ -1,21 +1,21 @@
-/** The errors that we expect, and how anything thrown becomes text. */
+/** The errors that we expect, and the text of anything that was thrown. */
 import { redactPasswords } from "./redact.ts";
 
 /**
- * What went wrong, as a caller can act on it. `pgwire` maps each to an SQLSTATE, the CLI to an exit
- * code.
+ * What went wrong, in terms that a caller can act on. `pgwire` maps each kind to an SQLSTATE, the
+ * CLI to an exit code.
  */
 export const ERROR_KINDS = [
-  /** The caller sent something that is malformed. */
+  /** The caller sent something malformed. */
   "invalid_argument",
-  /** Tenant, timeline, branch, relation, file: not found. */
+  /** A tenant, timeline, branch, relation or file does not exist. */
   "not_found",
   "already_exists",
-  /** The state forbids it now: a compute is running, another writer is active. */
+  /** The current state forbids it: a compute is running, another writer is active. */
   "conflict",
-  /** An LSN, block or offset outside what exists. */
+  /** An LSN, block or offset is outside of what exists. */
   "out_of_range",
-  /** Bytes that fail a checksum, a magic number or an internal bound. */
+  /** Bytes fail a checksum, a magic number or an internal bound. */
   "corrupt_data",
   /** The peer broke the protocol. */
   "protocol",
@@ -36,9 +36,9 @@ export interface ErrorOptionsExtra {
 }
 
 /**
- * An expected failure: says what was expected, what was found and where. The top of a command or a
- * connection catches it and reports it once. Passwords of connection strings in the message or the
- * hint are masked.
+ * An expected failure. It says what was expected, what was found and where. The top of a command or
+ * a connection catches it and reports it once. Passwords in connection strings are masked, in the
+ * message and in the hint.
  */
 export class ZenithError extends Error {
   override name = "ZenithError";
@@ -53,27 +53,30 @@ export class ZenithError extends Error {
 }
 
 /**
- * Whether the disk failed, rather than what is on it: the same read may succeed next time, so
- * nothing can be said of the file.
+ * Whether the disk failed, as opposed to the file being damaged. The same read may succeed next
+ * time, so this says nothing about the file.
  */
 export function isDiskFailure(error: unknown): boolean {
   return error instanceof ZenithError && (error.kind === "io" || error.kind === "disk_full");
 }
 
-/** The text of anything that was thrown, with passwords of connection strings masked. */
+/** Returns the text of anything that was thrown. Passwords in connection strings are masked. */
 export function errorMessage(error: unknown): string {
   if (error instanceof ZenithError) return error.message;
   return redactPasswords(error instanceof Error ? error.message : String(error));
 }
 
-/** The system error code (`ENOENT`, `ECONNREFUSED`) of anything that was thrown, if it has one. */
+/**
+ * Returns the system error code (`ENOENT`, `ECONNREFUSED`) of anything that was thrown, if it has
+ * one.
+ */
 export function systemErrorCode(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;
 }
 
 /**
- * Wraps a failed file operation so that the message names the file and what to do.
+ * Wraps the error of a failed file operation in a message that names the file and says what to do.
  *
  * @param doing what was being done, e.g. `"write layer"`
  */
@@ -91,7 +94,7 @@ export function ioError(doing: string, path: string, cause: unknown): ZenithErro
 /**
  * Runs a file operation and turns its failures into {@link ioError}s.
  *
- * @param doing as there
+ * @param doing as in {@link ioError}
  */
 export function withIoErrors<T>(doing: string, path: string, work: () => T): T {
   try {

@@ -1,7 +1,10 @@
-/** Lets long work share its thread with everything else that runs there. */
+/** Lets a long computation share its thread with other work. */
 import { setImmediate } from "node:timers";
 
-/** Resolves after this thread's other pending work has run. Long work awaits it now and then. */
+/**
+ * Resolves after this thread's other pending work has run. A long computation awaits it now and
+ * then.
+ */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

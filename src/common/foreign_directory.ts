@@ -1,7 +1,7 @@
 /**
  * Root's access to a directory that another user may write. Paths are not safe there: any part of
  * one can become a link between two calls. So this class opens each directory without following
- * links and reaches its contents through that descriptor, one name at a time
+ * links, and reaches its contents through that descriptor, one name at a time
  * (`/proc/self/fd/N/name` does the work of openat(2)).
  */
 import {
@@ -38,7 +38,7 @@ const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK
 const DIRECTORY_MODE = 0o700;
 
 export class ForeignDirectory implements Disposable {
-  /** For error messages. */
+  /** For error messages only. */
   readonly path: string;
   readonly #fd: number;
 
@@ -47,7 +47,7 @@ export class ForeignDirectory implements Disposable {
     this.#fd = fd;
   }
 
-  /** Opens one whose parent is ours. @throws {ZenithError} `io` also when it is a link */
+  /** Opens a directory whose parent is ours. @throws {ZenithError} `io`, also when it is a link */
   static open(path: string): ForeignDirectory {
     return new ForeignDirectory(path, openDirectory(path, path));
   }
@@ -57,7 +57,8 @@ export class ForeignDirectory implements Disposable {
   }
 
   /**
-   * Leads to this very directory, whatever happens to its name: for system calls of this process.
+   * A path to this very directory, whatever happens to its name. Only valid in system calls of this
+   * process.
    */
   get descriptorPath(): string {
     return `/proc/self/fd/${this.#fd}`;
@@ -67,12 +68,12 @@ export class ForeignDirectory implements Disposable {
     return readdirSync(this.descriptorPath);
   }
 
-  /** Of the directory itself. */
+  /** The status of the directory itself. */
   stat(): Stats {
     return fstatSync(this.#fd);
   }
 
-  /** Of what is in it, links as links; undefined when it is not there. */
+  /** The status of an entry; links are not followed. Undefined when there is no such entry. */
   lstat(name: string): Stats | undefined {
     return lstatSync(this.#at(name), { throwIfNoEntry: false });
   }
@@ -85,13 +86,13 @@ export class ForeignDirectory implements Disposable {
     fchownSync(this.#fd, owner.uid, owner.gid);
   }
 
-  /** @throws {ZenithError} `io` also when it is a link */
+  /** Opens a subdirectory. @throws {ZenithError} `io`, also when it is a link */
   directory(name: string): ForeignDirectory {
     const path = join(this.path, name);
     return new ForeignDirectory(path, openDirectory(this.#at(name), path));
   }
 
-  /** Opens the directory of that name, and creates it for `owner` if it is missing. */
+  /** Opens a subdirectory, and creates it for `owner` if it is missing. */
   makeDirectory(name: string, owner: FileOwner | undefined): ForeignDirectory {
     try {
       mkdirSync(this.#at(name), { mode: DIRECTORY_MODE });
@@ -105,7 +106,7 @@ export class ForeignDirectory implements Disposable {
     return made;
   }
 
-  /** A new file, `owner`'s. @returns its descriptor, for writing */
+  /** Creates a file that belongs to `owner`. @returns its descriptor, for writing */
   createFile(name: string, mode: number, owner: FileOwner | undefined): number {
     try {
       const fd = openSync(this.#at(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
@@ -117,8 +118,10 @@ export class ForeignDirectory implements Disposable {
   }
 
   /**
-   * @returns the descriptor of an existing file, for writing @throws {ZenithError} `io` also when
-   *   it is a link
+   * Opens an existing file for writing.
+   *
+   * @returns its descriptor
+   * @throws {ZenithError} `io`, also when it is a link
    */
   openFile(name: string): number {
     try {
@@ -129,8 +132,8 @@ export class ForeignDirectory implements Disposable {
   }
 
   /**
-   * Puts a file of `owner`'s in the place of what has that name. That stays complete if this is
-   * broken off.
+   * Replaces the entry `name` with a file that belongs to `owner`. If this is interrupted, the
+   * entry is still complete.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */
@@ -149,12 +152,12 @@ export class ForeignDirectory implements Disposable {
     }
   }
 
-  /** A new link. */
+  /** Creates a symbolic link. */
   link(name: string, target: string): void {
     symlinkSync(target, this.#at(name));
   }
 
-  /** Moves the entry of that name to one of our paths. */
+  /** Moves an entry to one of our paths. */
   moveTo(name: string, path: string): void {
     renameSync(this.#at(name), path);
   }
@@ -201,7 +204,7 @@ export class ForeignDirectory implements Disposable {
   }
 }
 
-/** Removes a tree that another user may write and whose parent is ours, if it exists. */
+/** Removes a tree that another user may write, if it exists. Its parent must be ours. */
 export function removeForeignTree(path: string): void {
   if (lstatSync(dirname(path), { throwIfNoEntry: false }) === undefined) return;
   using parent = ForeignDirectory.open(dirname(path));
@@ -209,9 +212,9 @@ export function removeForeignTree(path: string): void {
 }
 
 /**
- * Reads a file in a directory that somebody else may write and whose parent is ours.
+ * Reads a file in a directory that another user may write. The directory's parent must be ours.
  *
- * @throws {ZenithError} `io` when it is no ordinary file but a link or a pipe, or larger than
+ * @throws {ZenithError} `io` when it is a link or a pipe instead of a regular file, or larger than
  *   `maxBytes`
  */
 export function readForeignFile(path: string, maxBytes: number): Uint8Array {
@@ -222,7 +225,7 @@ export function readForeignFile(path: string, maxBytes: number): Uint8Array {
 function readRegularFile(at: string, path: string, maxBytes: number): Uint8Array {
   let fd: number;
   try {
-    // Opening a pipe would block.
+    // O_NONBLOCK, because opening a pipe would block.
     fd = openSync(at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   } catch (error) {
     throw linkError(path, error) ?? ioError("read", path, error);
@@ -252,7 +255,7 @@ function openDirectory(at: string, path: string): number {
   }
 }
 
-/** What open(2) says of a link: ELOOP, or ENOTDIR where a directory is wanted. */
+/** Recognizes what open(2) reports for a link: ELOOP, or ENOTDIR where it expects a directory. */
 function linkError(path: string, error: unknown): ZenithError | undefined {
   const isLink = ["ELOOP", "ENOTDIR"].includes(systemErrorCode(error) ?? "") &&
     lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink();

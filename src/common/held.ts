@@ -1,34 +1,36 @@
 /**
- * Things that are opened when they are first asked for, and closed when nobody has needed them for
- * a while.
+ * Opens things when they are first asked for, and closes them when nobody has needed them for a
+ * while.
  */
 
-/** Keeps what it holds open until it is disposed of. */
+/** Keeps a value open until the hold is disposed of. */
 export interface Hold<T> extends Disposable {
   readonly value: T;
 }
 
 export interface HeldOptions<K, T> {
   open(key: K): Promise<T>;
-  /** Releases it. Nobody gets it any more; a caller that asks for it waits until this is done. */
+  /**
+   * Releases the value. Nobody can get it any more: a caller that asks for it waits until it is
+   * closed.
+   */
   close(value: T): Promise<void>;
-  /** Any clock. */
+  /** Any clock will do. */
   nowMs(): number;
 }
 
 interface Entry<T> {
   readonly opening: Promise<T>;
-  /** Once it is open. */
+  /** Set once it is open. */
   value: T | undefined;
   holders: number;
-  /** When its last user left; what keeps it open without using it does not count. */
+  /** When its last user left. Holds that are not uses don't count. */
   usedMs: number;
 }
 
 /**
- * Each key's value is open once at most: it is opened again only after it was closed. Holders are
- * counted in the same task in which the value is looked up, so that nobody is given one that is on
- * its way out.
+ * Values by key, each open at most once: a value is opened again only after it was closed. A holder
+ * is counted in the same task that looks up the value, so nobody gets a value that is being closed.
  */
 export class HeldOnes<K, T> {
   readonly #options: HeldOptions<K, T>;
@@ -40,11 +42,11 @@ export class HeldOnes<K, T> {
   }
 
   /**
-   * Opens it if it isn't open.
+   * Holds a value, and opens it if it isn't open.
    *
-   * @param isUse false for upkeep, and for what depends on it: that alone does not make it one that
-   *   was used lately
-   * @throws what opening it throws; the next one who asks tries again
+   * @param isUse false for upkeep, and for values that depend on this one: such a hold doesn't make
+   *   it recently used
+   * @throws what opening it throws; the next caller tries again
    */
   async hold(key: K, isUse = true): Promise<Hold<T>> {
     const entry = this.#entries.get(key) ?? this.#open(key, isUse);
@@ -57,7 +59,7 @@ export class HeldOnes<K, T> {
     }
   }
 
-  /** The same of one that is open already; null when it is not. Not a use. */
+  /** Like {@link hold}, but returns null if the value isn't open. Doesn't count as a use. */
   holdIfOpen(key: K): Hold<T> | null {
     const entry = this.#entries.get(key);
     if (entry?.value === undefined) return null;
@@ -65,7 +67,7 @@ export class HeldOnes<K, T> {
     return this.#holdOf(entry, entry.value, false);
   }
 
-  /** Adds one that was made just now. */
+  /** Adds a value that was just created. */
   async add(key: K, opening: Promise<T>): Promise<Hold<T>> {
     const entry = this.#enter(key, opening, true);
     entry.holders++;
@@ -110,29 +112,32 @@ export class HeldOnes<K, T> {
     if (this.#entries.get(key) === entry) this.#entries.delete(key);
   }
 
-  /** Those that are open, held or not. */
+  /** The values that are open, held or not. */
   opened(): T[] {
     return [...this.#entries.values()].flatMap(({ value }) => value === undefined ? [] : [value]);
   }
 
-  /** The value if it is open, null while it is being opened. */
+  /** Returns the value if it is open, null while it is being opened, and undefined otherwise. */
   peek(key: K): T | null | undefined {
     const entry = this.#entries.get(key);
     return entry === undefined ? undefined : entry.value ?? null;
   }
 
-  /** The value if it is open, or when it is; undefined when it is not, or can't be opened. */
+  /**
+   * Returns the value, and waits for one that is being opened. Undefined when it isn't open or
+   * can't be opened.
+   */
   async ifOpen(key: K): Promise<T | undefined> {
     return await this.#entries.get(key)?.opening.catch(() => undefined);
   }
 
   /**
-   * Closes those that nobody holds and nobody has used for `idleMs`.
+   * Closes the values that nobody holds and that nobody has used for `idleMs`.
    *
-   * @param prepare makes one ready to be closed while it can still be used; false when it is not to
-   *   be closed
-   * @param closes called for each in the moment from which on it has to be opened again
-   * @throws the first of what went wrong; the others are closed all the same
+   * @param prepare gets a value ready to be closed while it can still be used; returns false to
+   *   keep it open
+   * @param closes called for each value at the moment from which it must be opened again
+   * @throws the first failure; the other values are closed all the same
    */
   async closeIdle(
     idleMs: number,
@@ -166,7 +171,7 @@ export class HeldOnes<K, T> {
     } finally {
       entry.holders--;
     }
-    // Somebody may have come meanwhile.
+    // Somebody may have used it meanwhile.
     return this.#isIdle(key, entry, idleMs);
   }
 
@@ -184,7 +189,8 @@ export class HeldOnes<K, T> {
   }
 
   /**
-   * Closes one whoever holds it: it is to be gone. It can be opened again when this has resolved.
+   * Closes a value even if it is held, because it is about to be removed. It can be opened again
+   * once this has resolved.
    */
   async closeNow(key: K): Promise<void> {
     const entry = this.#entries.get(key);
@@ -199,7 +205,7 @@ export class HeldOnes<K, T> {
     }
   }
 
-  /** Resolves when none is being opened or closed. */
+  /** Resolves when no value is being opened or closed. */
   async settled(): Promise<void> {
     await Promise.allSettled([...this.#entries.values()].map(({ opening }) => opening));
     await Promise.allSettled(this.#closing.values());

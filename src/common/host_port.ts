@@ -1,4 +1,4 @@
-/** TCP addresses as text: `127.0.0.1:64000`, `[::1]:64000`. */
+/** Parses and prints TCP addresses: `127.0.0.1:64000`, `[::1]:64000`. */
 import { ZenithError } from "./errors.ts";
 
 /** A TCP address. `host` is a name, an IPv4 address or an IPv6 address without brackets. */
@@ -8,7 +8,7 @@ export interface HostPort {
 }
 
 /**
- * Reads `host:port`, `[::1]:port` or `:port` (which means 127.0.0.1, never all interfaces).
+ * Parses `host:port`, `[::1]:port` or `:port`, which means 127.0.0.1, never all interfaces.
  *
  * @throws {ZenithError} `invalid_argument`
  */

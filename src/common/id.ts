@@ -3,14 +3,14 @@ import { randomBytes } from "node:crypto";
 import { ZenithError } from "./errors.ts";
 
 /**
- * 32 lower-case hex characters that name a tenant: one customer's branches, separate from all
- * others.
+ * A tenant's id: 32 lower-case hex characters. A tenant is one customer's branches, separate from
+ * all others.
  */
 export type TenantId = string & { readonly __brand: "TenantId" };
 
 /**
- * 32 lower-case hex characters that name a timeline: one line of WAL history. A branch is a name
- * for a timeline.
+ * A timeline's id: 32 lower-case hex characters. A timeline is one line of WAL history. A branch is
+ * a name for a timeline.
  */
 export type TimelineId = string & { readonly __brand: "TimelineId" };
 
@@ -35,12 +35,12 @@ export function parseTimelineId(text: string): TimelineId {
   return parseId("timeline", text) as TimelineId;
 }
 
-/** Whether `text` has the form of an id, in lower or upper case. */
+/** Whether `text` has the form of an id, in upper or lower case. */
 export function isId(text: string): boolean {
   return ID_PATTERN.test(text.toLowerCase());
 }
 
-/** Whether a directory can be one that was named by an id: those are in lower case. */
+/** Whether a directory's name can be an id. Directories are named in lower case. */
 export function isIdFileName(name: string): boolean {
   return ID_PATTERN.test(name);
 }
@@ -54,17 +54,18 @@ function parseId(what: string, text: string): string {
 }
 
 /**
- * A name for a timeline within a tenant, after git's rules for branch names. It may hold slashes
- * and letters of any script: in paths it goes by {@link branchFileName}.
+ * A name for a timeline within a tenant. It follows git's rules for branch names, so it may contain
+ * slashes and letters of any script. Paths use its {@link branchFileName}.
  */
 export type BranchName = string & { readonly __brand: "BranchName" };
 
 const BRANCH_NAME_MAX_LENGTH = 128;
-/** File systems take 255; the rest is for the suffixes that we append. */
+/** File systems allow 255 bytes. The rest is for the suffixes that we append. */
 const BRANCH_FILE_NAME_MAX_LENGTH = 200;
 
 /**
- * Why `text` can't be a branch name; undefined when it can. The rules are git's and a few of ours.
+ * Explains why `text` can't be a branch name; undefined when it can. The rules are git's and a few
+ * of our own.
  */
 function whyNoBranchName(text: string): string | undefined {
   if (text === "") return "it is empty";
@@ -94,23 +95,23 @@ function describeCharacter(character: string): string {
 }
 
 /**
- * Names were once made by this rule alone, under which `a..b` and `x.lock` were good: such a branch
- * keeps its name.
+ * The only rule that names once had. It allowed `a..b` and `x.lock`; branches with such names keep
+ * them.
  */
 const FORMER_BRANCH_NAME_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 
-/** Whether {@link parseBranchName} takes `text`. */
+/** Whether {@link parseBranchName} accepts `text`. */
 export function isBranchName(text: string): boolean {
   return (FORMER_BRANCH_NAME_PATTERN.test(text) && !isId(text)) || whyNoBranchName(text) === undefined;
 }
 
-/** @throws {ZenithError} `invalid_argument` when `text` can't be a branch's name */
+/** @throws {ZenithError} `invalid_argument` when `text` can't be the name of a branch */
 export function parseBranchName(text: string): BranchName {
   if (!isBranchName(text)) assertNewBranchName(text);
   return text as BranchName;
 }
 
-/** @throws {ZenithError} `invalid_argument` when no branch may be given the name `text` */
+/** @throws {ZenithError} `invalid_argument` when `text` can't be the name of a new branch */
 export function assertNewBranchName(text: string): void {
   const why = whyNoBranchName(text);
   if (why === undefined) return;
@@ -121,8 +122,9 @@ export function assertNewBranchName(text: string): void {
 }
 
 /**
- * The name of a branch's file or directory: its UTF-8 with every byte but letters, digits, `_`, `-`
- * and `.` as `%XX`. A name without others is its own file name, as all were before.
+ * The name of a branch's file or directory: the branch's name in UTF-8, with every byte except
+ * letters, digits, `_`, `-` and `.` written as `%XX`. A name without such bytes is its own file
+ * name, as all names once were.
  */
 export function branchFileName(name: BranchName): string {
   return encodeBranchName(name);
@@ -139,8 +141,8 @@ function encodeBranchName(text: string): string {
 }
 
 /**
- * The branch that a file or directory is named after; null for one that {@link branchFileName}
- * never returns.
+ * Returns the branch that a file or directory is named after, or null for a name that
+ * {@link branchFileName} never returns.
  */
 export function branchOfFileName(file: string): BranchName | null {
   let name: string;

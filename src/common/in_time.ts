@@ -1,10 +1,10 @@
-/** Gives up on an answer that takes too long. */
+/** A time limit for an answer. */
 import { ZenithError } from "./errors.ts";
 
 /**
- * Settles as `answer` does, unless that takes longer than `ms`; what it does later is ignored.
+ * Settles as `answer` does, unless that takes longer than `ms`. Then a later outcome is ignored.
  *
- * @param late the message of the error then
+ * @param late the message of the time-out error
  * @throws {ZenithError} `timeout`
  */
 export async function inTime<T>(answer: Promise<T>, ms: number, late: string): Promise<T> {

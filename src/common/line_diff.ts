@@ -1,8 +1,10 @@
-/** The difference between two texts, in the form of `diff -u`. */
+/** Computes the difference between two texts, in the form of `diff -u`. */
 
-/** Lines around a change. */
+/** How many unchanged lines to show around a change. */
 const CONTEXT = 3;
-/** Up to that many pairs of lines, the longest common part is looked for among all. */
+/**
+ * Up to this many pairs of lines, the diff is exact: it comes from a longest common subsequence.
+ */
 const MAX_PAIRS = 4_000_000;
 
 interface Line {
@@ -11,7 +13,8 @@ interface Line {
 }
 
 /**
- * Lines that turn `before` into `after`, without the names of the two; none when they are the same.
+ * Returns the diff that turns `before` into `after`, without the header that names the two. Empty
+ * when they are the same.
  */
 export function unifiedDiff(before: readonly string[], after: readonly string[]): string[] {
   const lines: Line[] = [];
@@ -32,7 +35,7 @@ export function unifiedDiff(before: readonly string[], after: readonly string[])
     const hunk = lines.slice(i, end);
     const olds = hunk.filter(({ sign }) => sign !== "+").length;
     const nows = hunk.filter(({ sign }) => sign !== "-").length;
-    // An empty side is named by the line before it.
+    // The format gives an empty side the number of the line before it.
     diff.push(`@@ -${olds === 0 ? old - 1 : old},${olds} +${nows === 0 ? now - 1 : now},${nows} @@`);
     for (const { sign, text } of hunk) diff.push(sign + text);
     [old, now, i] = [old + olds, now + nows, end];
@@ -57,10 +60,10 @@ function compare(before: readonly string[], after: readonly string[], lines: Lin
   for (const text of before.slice(before.length - same)) lines.push({ sign: " ", text });
 }
 
-/** Neither the first nor the last lines are the same. */
+/** Compares two texts whose first lines differ, and whose last lines differ. */
 function compareMiddle(before: readonly string[], after: readonly string[], lines: Line[]): void {
   if (before.length * after.length <= MAX_PAIRS) return compareAll(before, after, lines);
-  // Lines that each side has once hold the two together.
+  // Lines that occur once on each side anchor the comparison.
   let [old, now] = [0, 0];
   for (const [i, k] of anchors(before, after)) {
     compare(before.slice(old, i), after.slice(now, k), lines);
@@ -72,10 +75,10 @@ function compareMiddle(before: readonly string[], after: readonly string[], line
   for (const text of after) lines.push({ sign: "+", text });
 }
 
-/** By the longest common subsequence. */
+/** Compares by the longest common subsequence. */
 function compareAll(before: readonly string[], after: readonly string[], lines: Line[]): void {
   const width = after.length + 1;
-  /** Of what is left of both sides, from line `i` and line `k` on. */
+  /** The length of the longest common subsequence from lines `i` and `k` on. */
   const longest = new Uint32Array((before.length + 1) * width);
   for (let i = before.length - 1; i >= 0; i--) {
     for (let k = after.length - 1; k >= 0; k--) {
@@ -97,7 +100,8 @@ function compareAll(before: readonly string[], after: readonly string[], lines: 
 }
 
 /**
- * Pairs of the same line, ascending on both sides: the longest chain of lines that each has once.
+ * Finds pairs of the same line, ascending on both sides: the longest chain of lines that occur once
+ * on each side.
  */
 function anchors(before: readonly string[], after: readonly string[]): [number, number][] {
   const [olds, nows] = [placesOfUnique(before), placesOfUnique(after)];
@@ -106,7 +110,7 @@ function anchors(before: readonly string[], after: readonly string[]): [number, 
     const k = nows.get(text);
     if (i >= 0 && k !== undefined && k >= 0) pairs.push([i, k]);
   }
-  // Patience sorting: `tops` are pairs at which a chain of each length ends, as early as possible.
+  // Patience sorting: for each length, `tops` has the pair where a chain of it ends earliest.
   const tops: number[] = [];
   const previous = new Int32Array(pairs.length);
   pairs.forEach(([, k], pair) => {
@@ -124,7 +128,7 @@ function anchors(before: readonly string[], after: readonly string[]): [number, 
   return chain.reverse();
 }
 
-/** -1 for a line that comes again. */
+/** Maps each line to its place, or to -1 if it occurs again. */
 function placesOfUnique(lines: readonly string[]): Map<string, number> {
   const places = new Map<string, number>();
   lines.forEach((text, i) => places.set(text, places.has(text) ? -1 : i));

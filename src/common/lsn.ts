@@ -1,10 +1,10 @@
-/** Log sequence numbers: positions in the WAL, and how they are written. */
+/** Log sequence numbers: positions in the WAL, and their text form. */
 import { ZenithError } from "./errors.ts";
 
 /**
- * A position in the WAL, in bytes since its beginning. A branded `number`: 2^53 bytes (9 PB) of WAL
- * fit, and a number is six times cheaper than a bigint on the decode path. A larger value is an
- * error, never rounded.
+ * A position in the WAL, in bytes since its beginning. It is a branded `number`: 2^53 bytes (9 PB)
+ * of WAL fit, and on the decode path a number is six times cheaper than a bigint. A larger value is
+ * an error and is never rounded.
  */
 export type Lsn = number & { readonly __brand: "Lsn" };
 
@@ -17,8 +17,7 @@ export const MAX_LSN = Number.MAX_SAFE_INTEGER as Lsn;
 const TWO_POW_32 = 0x1_0000_0000;
 
 /**
- * Brands a number that is known to be a position. @throws {ZenithError} when it is not an integer
- * in 0..2^53-1
+ * Brands a number that is a position. @throws {ZenithError} when it is not an integer in 0..2^53-1
  */
 export function lsn(value: number): Lsn {
   if (!Number.isSafeInteger(value) || value < 0) {
@@ -49,12 +48,12 @@ export function lsnLow(value: Lsn): number {
   return value >>> 0;
 }
 
-/** Prints as PostgreSQL does: `0/16B5A50`. */
+/** Prints an LSN as PostgreSQL does: `0/16B5A50`. */
 export function formatLsn(value: Lsn): string {
   return `${lsnHigh(value).toString(16).toUpperCase()}/${lsnLow(value).toString(16).toUpperCase()}`;
 }
 
-/** Reads `0/16B5A50`. @throws {ZenithError} `invalid_argument` when the text is anything else */
+/** Parses `0/16B5A50`. @throws {ZenithError} `invalid_argument` when the text is anything else */
 export function parseLsn(text: string): Lsn {
   const match = /^([0-9a-fA-F]{1,8})\/([0-9a-fA-F]{1,8})$/.exec(text);
   if (match === null) {

@@ -1,13 +1,13 @@
 /**
- * Moments of a branch's past as people type them: `main@0/16B5A50`, `main@-5m`, `main@yesterday
- * 14:00`.
+ * Parses and prints moments of a branch's past as people type them: `main@0/16B5A50`, `main@-5m`,
+ * `main@yesterday 14:00`.
  */
 import { readDuration } from "./duration.ts";
 import { ZenithError } from "./errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "./lsn.ts";
 import { formatTimestamp, parseTimestamp, timestampOfMs } from "./timestamp.ts";
 
-/** Where on a branch: at its end, at an LSN, or after the last commit up to a point in time. */
+/** A place on a branch: its end, an LSN, or just after the last commit up to a point in time. */
 export type Moment =
   | { readonly kind: "end" }
   | { readonly kind: "lsn"; readonly lsn: Lsn }
@@ -15,8 +15,8 @@ export type Moment =
   | { readonly kind: "time"; readonly timestamp: number };
 
 /**
- * Reads an LSN, `now` (the branch's end), `-5m` or `5m ago`, `14:30`, `today 14:30`, `yesterday`
- * (its first moment), `yesterday 14:00`, and what {@link parseTimestamp} reads. A time without a
+ * Parses an LSN, `now` (the branch's end), `-5m` or `5m ago`, `14:30`, `today 14:30`, `yesterday`
+ * (its first moment), `yesterday 14:00`, and what {@link parseTimestamp} accepts. A time without a
  * zone is local.
  *
  * @param nowMs the present, in milliseconds since 1970
@@ -36,14 +36,14 @@ export function parseMoment(text: string, nowMs: number = Date.now()): Moment {
   });
 }
 
-/** `-5m`, `5m ago`: how long ago, in milliseconds. */
+/** Parses `-5m` or `5m ago`. @returns milliseconds before the present */
 function readAgo(word: string): number | undefined {
   if (word.startsWith("-")) return readDuration(word.slice(1));
   return word.endsWith(" ago") ? readDuration(word.slice(0, -" ago".length)) : undefined;
 }
 
 /**
- * `14:30`, `today`, `yesterday 14:00`: that moment by the local clock, in milliseconds since 1970.
+ * Parses `14:30`, `today` or `yesterday 14:00` by the local clock. @returns milliseconds since 1970
  */
 function readDay(word: string, nowMs: number): number | undefined {
   const match = /^(?:(today|yesterday)(?: |$))?(?:(\d{1,2}):(\d\d)(?::(\d\d))?)?$/.exec(word);
@@ -55,13 +55,13 @@ function readDay(word: string, nowMs: number): number | undefined {
   return date.setHours(Number(hour), Number(minute), Number(second), 0);
 }
 
-/** A branch, by its name or its timeline's id, and a moment of it. */
+/** A branch, given by its name or its timeline's id, and a moment on it. */
 export interface BranchPoint {
   readonly name: string;
   readonly moment: Moment;
 }
 
-/** Reads `name` or `name@moment`. @throws {ZenithError} as {@link parseMoment} */
+/** Parses `name` or `name@moment`. @throws {ZenithError} as {@link parseMoment} */
 export function parseBranchPoint(text: string, nowMs?: number): BranchPoint {
   const at = text.indexOf("@");
   if (at < 0) return { name: text, moment: { kind: "end" } };
@@ -74,7 +74,7 @@ export function parseBranchPoint(text: string, nowMs?: number): BranchPoint {
   return { name: text.slice(0, at), moment: parseMoment(moment, nowMs) };
 }
 
-/** As the page server reads it, which may be in another zone. */
+/** Prints a branch point for the page server, which may be in another time zone. */
 export function formatBranchPoint({ name, moment }: BranchPoint): string {
   switch (moment.kind) {
     case "end":

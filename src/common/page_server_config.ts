@@ -16,7 +16,7 @@ import { SCRUB_BYTES_PER_S_DEFAULT, SCRUB_PAUSE_MS_DEFAULT } from "./scrub_limit
 
 const MIB = 1 << 20;
 
-/** The page server's port, as the 2021 Zenith had it. */
+/** The page server's default address. The port is that of the 2021 Zenith. */
 export const PAGESERVER_DEFAULT_LISTEN = "127.0.0.1:64000";
 
 /** `host:port`. */
@@ -37,29 +37,29 @@ const bytes = (smallest: number) => pipe(number(), integer(), minValue(smallest)
 /** `pageserver.toml`. Every key is optional; an empty file is a complete one. */
 export const PageServerConfigSchema = strictObject({
   listen: optional(AddressSchema, PAGESERVER_DEFAULT_LISTEN),
-  /** The PostgreSQL whose initdb creates new tenants; by default the first one found. */
+  /**
+   * The PostgreSQL installation whose initdb creates new tenants. Defaults to the first one found.
+   */
   pg_distrib_dir: optional(string()),
   log_level: optional(picklist(["debug", "info", "warn", "error"]), "info"),
-  /** WAL that a timeline's memory layer holds before it is frozen and written out. */
+  /** How much WAL a timeline's memory layer holds before it is frozen and written out. */
   checkpoint_distance_bytes: optional(bytes(MIB), 64 * MIB),
-  /** The limit for all memory layers together; open layers get half of it. */
+  /** The limit for all memory layers together. Open layers get half of it. */
   memory_layer_bytes: optional(bytes(4 * MIB), 128 * MIB),
-  /** Decompressed layer blocks, all timelines together. */
+  /** The cache of decompressed layer blocks, for all timelines together. */
   block_cache_bytes: optional(bytes(MIB), 64 * MIB),
-  /** Materialised pages, all timelines together. */
+  /** The cache of rebuilt pages, for all timelines together. */
   page_cache_bytes: optional(bytes(MIB), 64 * MIB),
-  /** WAL that is kept for a timeline's replication slots; one that needs more is lost. */
+  /** How much WAL is kept for a timeline's replication slots. A slot that needs more is lost. */
   slot_wal_max_bytes: optional(bytes(MIB), 10 * 1024 * MIB),
-  /** How often each timeline's garbage is collected. */
+  /** How often garbage is collected in each timeline. */
   gc_period_s: optional(pipe(number(), integer(), minValue(1)), 3600),
-  /**
-   * A timeline that nobody has used for so long is closed; it is opened again when it is needed.
-   */
+  /** A timeline that nobody has used for this long is closed. It is opened again when needed. */
   idle_timeline_s: optional(pipe(number(), integer(), minValue(1)), 300),
-  /** What the check of data at rest reads per second, and how long it rests after a pass. */
+  /** How much the check of data at rest reads per second, and how long it rests after a pass. */
   scrub_bytes_per_s: optional(bytes(1), SCRUB_BYTES_PER_S_DEFAULT),
   scrub_pause_s: optional(pipe(number(), integer(), minValue(1)), SCRUB_PAUSE_MS_DEFAULT / 1000),
-  /** How long a read at an LSN that has not arrived waits for it. */
+  /** How long a read waits for an LSN that has not arrived. */
   wait_lsn_timeout_ms: optional(pipe(number(), integer(), minValue(0)), 60_000),
 });
 

@@ -1,7 +1,6 @@
 /**
  * The only module that knows where things are on disk. It takes parsed ids and names, never raw
- * strings, so no foreign input can escape its directory. `docs/multitenancy.md` shows the resulting
- * tree.
+ * strings, so no input can escape its directory. `docs/multitenancy.md` shows the resulting tree.
  */
 import { basename, dirname, join, resolve } from "node:path";
 import { computeFileName } from "./compute_name.ts";
@@ -14,10 +13,10 @@ export const TENANT_IN_PROGRESS_SUFFIX = ".creating";
 /** The suffix of the directory of a tenant or timeline that is being deleted. */
 export const DELETED_SUFFIX = ".deleted";
 
-/** A timeline's own WAL at a page server, in the timeline's directory. */
+/** The directory for a timeline's own WAL on a page server, inside the timeline's directory. */
 export const TIMELINE_WAL_DIRECTORY = "wal";
 
-/** What a safekeeper must not forget of a timeline, in the timeline's directory. */
+/** The file for the state that a safekeeper must not lose, inside the timeline's directory. */
 export const CONTROL_FILE = "safekeeper.control";
 
 /** A page server's working directory. */
@@ -37,11 +36,11 @@ export class PageServerPaths {
   get log(): string {
     return join(this.workdir, "pageserver.log");
   }
-  /** The initdb result that every new tenant starts from. */
+  /** The result of initdb that every new tenant starts from. */
   get initdbCache(): string {
     return join(this.workdir, "initdb-cache");
   }
-  /** Which timelines were deleted on purpose. */
+  /** The list of timelines that were deleted on purpose. */
   get deletedTimelines(): string {
     return join(this.workdir, "deleted_timelines");
   }
@@ -51,7 +50,7 @@ export class PageServerPaths {
   tenant(tenant: TenantId): string {
     return join(this.tenants, tenant);
   }
-  /** A tenant being created; renamed to {@link tenant} when it is complete. */
+  /** A tenant that is being created. Renamed to {@link tenant} when it is complete. */
   tenantInProgress(tenant: TenantId): string {
     return join(this.tenants, `${tenant}${TENANT_IN_PROGRESS_SUFFIX}`);
   }
@@ -74,19 +73,19 @@ export class PageServerPaths {
   timeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timelines(tenant), timeline);
   }
-  /** The timeline's own WAL, from where its layers may not yet reach. */
+  /** The timeline's own WAL, from a point that its layers may not have reached yet. */
   timelineWal(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), TIMELINE_WAL_DIRECTORY);
   }
-  /** LSNs of a timeline that must stay readable. */
+  /** The LSNs of a timeline that must stay readable. */
   leases(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "leases");
   }
-  /** Which safekeepers have the timeline's WAL. */
+  /** The safekeepers that have the timeline's WAL. */
   timelineSafekeepers(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "safekeepers");
   }
-  /** A timeline's configuration, in all its versions. */
+  /** A timeline's configuration, with all its versions. */
   timelineSettings(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "settings");
   }
@@ -94,7 +93,7 @@ export class PageServerPaths {
   timelineSlots(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "slots");
   }
-  /** A timeline that was {@link timeline} until its branch was deleted. */
+  /** A timeline that was {@link timeline} until it was deleted with its branch. */
   deletedTimeline(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timelines(tenant), `${timeline}${DELETED_SUFFIX}`);
   }
@@ -147,7 +146,7 @@ export class EnvironmentPaths {
   get pageserver(): PageServerPaths {
     return new PageServerPaths(this.root);
   }
-  /** The directory of each that there ever was is named by its number. */
+  /** Each safekeeper that ever existed has a directory here, named by its number. */
   get safekeepers(): string {
     return join(this.root, "safekeepers");
   }
@@ -161,20 +160,19 @@ export class EnvironmentPaths {
   get computesLock(): string {
     return join(this.root, "pgdatadirs", "lock");
   }
-  /** Computes that are being started, and those that wait for that, in their order. */
+  /** The computes that are being started, and those that wait for it, in order. */
   get startQueue(): string {
     return join(this.root, "pgdatadirs", "starting");
   }
   get computeTenants(): string {
     return join(this.root, "pgdatadirs", "tenants");
   }
-  /** @param moment of the branch's past; null for the branch's own compute */
+  /** @param moment a moment of the branch's past; null for the branch's own compute */
   compute(tenant: TenantId, branch: BranchName, moment: Lsn | null = null): ComputePaths {
     return new ComputePaths(join(this.computes(tenant), computeFileName({ branch, moment })));
   }
   /**
-   * The directory in which process `pid` creates a {@link compute}. No branch name begins with a
-   * dot.
+   * The directory where process `pid` creates a {@link compute}. No branch name begins with a dot.
    */
   computeInProgress(tenant: TenantId, branch: BranchName, moment: Lsn | null, pid: number): ComputePaths {
     return new ComputePaths(join(this.computes(tenant), `.${computeFileName({ branch, moment })}.${pid}`));
@@ -189,18 +187,24 @@ export class ComputePaths {
     this.dir = resolve(dir);
   }
 
-  /** Where process `pid` moves it to remove it: nobody finds half of it. No compute is named so. */
+  /**
+   * Where process `pid` moves the compute before removing it, so that nobody finds half of it. No
+   * compute has such a name.
+   */
   removed(pid: number): string {
     return join(dirname(this.dir), `.${basename(this.dir)}.removed.${pid}`);
   }
   /**
-   * The files that the user may edit and every start keeps: postgresql.conf, pg_hba.conf and
-   * postgresql.auto.conf live here.
+   * Postgres's data directory. Every start keeps the files that the user may edit here:
+   * postgresql.conf, pg_hba.conf and postgresql.auto.conf.
    */
   get pgdata(): string {
     return join(this.dir, "pgdata");
   }
-  /** Who it is and where it listens: what is not the branch's. */
+  /**
+   * The compute's own configuration, apart from its branch's: which compute it is and where it
+   * listens.
+   */
   get config(): string {
     return join(this.dir, "compute.conf");
   }
@@ -210,36 +214,34 @@ export class ComputePaths {
   get log(): string {
     return join(this.dir, "compute.log");
   }
-  /**
-   * Where the Unix socket is: a separate directory, because every start empties the data directory.
-   */
+  /** The Unix socket's directory. It is separate because every start empties the data directory. */
   get socketDir(): string {
     return join(this.dir, "run");
   }
   get postgresLog(): string {
     return join(this.dir, "postgres.log");
   }
-  /** Its problems while it runs. */
+  /** The compute's problems, recorded while it runs. */
   get conditions(): string {
     return join(this.dir, "conditions");
   }
-  /** Which of the branch's settings its configuration files came from. */
+  /** The branch settings that the compute's configuration files were made from. */
   get settingsBase(): string {
     return join(this.dir, "settings_base");
   }
-  /** Whether it is to run, and why its last start failed. */
+  /** Whether the compute should be running, and why its last start failed. */
   get lastStart(): string {
     return join(this.dir, "last_start");
   }
-  /** The pages that it used before its last stop. */
+  /** The pages that the compute used before its last stop. */
   get hotPages(): string {
     return join(this.dir, "hot_pages");
   }
-  /** What an eager compute has of tablespaces whose locations it covers, by OID. */
+  /** An eager compute's data of tablespaces whose locations it covers, by OID. */
   get tablespaces(): string {
     return join(this.dir, "tablespaces");
   }
-  /** Where Postgres finds something else than all others do. */
+  /** The locations where this compute's Postgres sees something else than other processes do. */
   get coveredLocations(): string {
     return join(this.dir, "covered_locations");
   }
@@ -247,7 +249,7 @@ export class ComputePaths {
   get mount(): string {
     return join(this.dir, "mount");
   }
-  /** The data that this compute has written to, or kept from, the files at {@link mount}. */
+  /** The data that this compute has written to the files at {@link mount}, or kept from them. */
   get overlay(): string {
     return join(this.dir, "overlay");
   }

@@ -13,9 +13,9 @@ export function postgresMajorsInWords(): string {
 }
 
 /**
- * Reads a major that somebody has written.
+ * Parses a major that a user has written.
  *
- * @param what what it was written for, used in the message: `--pg-version`
+ * @param what where it was written, for the message: `--pg-version`
  * @throws {ZenithError} `invalid_argument` when Zenith does not run that major
  */
 export function parsePostgresMajor(text: string, what: string): number {

@@ -1,19 +1,22 @@
-/** Masks the passwords of connection strings in whatever is logged, reported or shown. */
+/** Masks the passwords in connection strings that are logged, reported or shown. */
 
 const MASK = "***";
 
-/** `scheme://user:password@host`; up to the last @, since a password may be written unencoded. */
+/**
+ * `scheme://user:password@host`. Matches up to the last @, since a password may be written
+ * unencoded.
+ */
 const URL_PASSWORD = /([a-z][a-z0-9+.-]*:\/\/[^\s:/?#@[]*:)\S*@/gi;
 
-/** libpq's settings whose values are secrets, in a URL's query or as a keyword. */
+/** libpq's secret settings, in a URL's query or as a keyword. */
 const SECRET = "password|sslpassword|scram_client_key|scram_server_key|oauth_client_secret";
 
-/** A URL's query: the value ends at the next parameter. */
+/** A setting in a URL's query. Its value ends at the next parameter. */
 const QUERY_PASSWORD = new RegExp(`([?&](?:${SECRET})=)[^\\s&#]*`, "gi");
 
 /**
  * `password=…`: bare, in single quotes, or in the doubled quotes of a setting inside a setting. A
- * quote that is not closed takes everything.
+ * quote that is not closed extends to the end.
  */
 const KEYWORD_PASSWORD = new RegExp(
   `(?<![?&\\w])((?:${SECRET})\\s*=\\s*)` +
@@ -22,8 +25,8 @@ const KEYWORD_PASSWORD = new RegExp(
 );
 
 /**
- * Replaces each password in `text` by `***`, be the text a connection string or a message that
- * contains some. Where it is unclear how far a password reaches, it masks more rather than less.
+ * Replaces each password in `text` with `***`. The text is a connection string or a message that
+ * contains some. Where it is unclear how far a password extends, this masks more rather than less.
  */
 export function redactPasswords(text: string): string {
   if (!/:\/\/|=/.test(text)) return text;

@@ -1,6 +1,6 @@
-/** How fast data at rest are checked. */
+/** Default limits for the check of data at rest. */
 
-/** What a role reads per second by default: little of what any disk can do. */
+/** How many bytes a role reads per second by default: a small part of what any disk can deliver. */
 export const SCRUB_BYTES_PER_S_DEFAULT = 4 << 20;
 
 /** How long it rests by default between two passes over everything. */

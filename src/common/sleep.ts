@@ -1,4 +1,4 @@
-/** Ends early when `signal` is aborted. */
+/** Resolves after `ms`, or early when `signal` is aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {

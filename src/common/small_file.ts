@@ -1,6 +1,6 @@
 /**
  * Small text files that are always replaced as a whole: leases, names, addresses. The first line
- * says what the file is and gives the format's version; the last line has a checksum of everything
+ * says what the file is and gives the format's version. The last line is a checksum of everything
  * before it. docs/formats/small_files.md is the specification.
  */
 import { dirname } from "node:path";
@@ -9,18 +9,21 @@ import { type Disk, replaceFile } from "./disk.ts";
 import { errorMessage, ioError, withIoErrors, ZenithError } from "./errors.ts";
 import { OneAtATime } from "./one_at_a_time.ts";
 
-/** Version 1 had no checksum. It is still read, and replaced at the next write. */
+/**
+ * Version 1 had no checksum. Files of version 1 can still be read, and the next write replaces
+ * them.
+ */
 const VERSION = 2;
 const VERSION_WITHOUT_CHECKSUM = 1;
 
 const CHECKSUM = /^crc32c ([0-9a-f]{8})$/;
 
-/** The suffix of a damaged file that was set aside. */
+/** The suffix of a damaged file that was moved aside. */
 const DAMAGED_SUFFIX = ".damaged";
 
-/** What the lines of a file mean. */
+/** How to turn a value into lines and back. */
 export interface SmallFormat<T> {
-  /** The first line up to the version: `zenith leases`. */
+  /** The first line without the version: `zenith leases`. */
   readonly title: string;
   encode(value: T): readonly string[];
   /**
@@ -63,7 +66,7 @@ export function decodeSmallFile<T>(format: SmallFormat<T>, bytes: Uint8Array, pa
   }
 }
 
-/** One such file, there or not. */
+/** One such file, whether or not it exists. */
 export class SmallFile<T> {
   readonly path: string;
   readonly #disk: Disk;
@@ -76,7 +79,7 @@ export class SmallFile<T> {
     this.#format = format;
   }
 
-  /** null when there is no file. @throws {ZenithError} `corrupt_data`, `io` */
+  /** Returns null when there is no file. @throws {ZenithError} `corrupt_data`, `io` */
   read(): T | null {
     const bytes = withIoErrors(
       "read",
@@ -87,8 +90,8 @@ export class SmallFile<T> {
   }
 
   /**
-   * Durable when it resolves; until then the file has its old content or the new. Writes take
-   * effect in the order of the calls.
+   * Replaces the file. It is durable when this resolves; until then it has its old or its new
+   * content. Writes take effect in the order of the calls.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */
@@ -102,8 +105,8 @@ export class SmallFile<T> {
   }
 
   /**
-   * Like {@link read}, but renames a damaged file out of the way and returns null for it too. From
-   * then on {@link damage} reports it until somebody removes the renamed file.
+   * Like {@link read}, but renames a damaged file and returns null for it too. From then on,
+   * {@link damage} reports it until somebody removes the renamed file.
    *
    * @throws {ZenithError} `io`
    */
@@ -120,7 +123,7 @@ export class SmallFile<T> {
     }
   }
 
-  /** Why a damaged file was set aside; null if none was. @throws {ZenithError} `io` */
+  /** Says why a damaged file was moved aside; null if none was. @throws {ZenithError} `io` */
   damage(): string | null {
     const isThere = withIoErrors("look for", this.#aside, () => this.#disk.statSync(this.#aside)) !== null;
     return isThere ? `${this.path} was damaged, and is now ${this.#aside}` : null;
@@ -136,7 +139,7 @@ function checksum(text: string): string {
   return crc32c(bytes, 0, bytes.length).toString(16).padStart(8, "0");
 }
 
-/** A damaged line may be long, and hold anything. */
+/** Shortens and quotes a damaged line, which may be long and contain anything. */
 function quote(line: string): string {
   return JSON.stringify(line.slice(0, 100));
 }

@@ -1,6 +1,6 @@
 /**
  * Points in time as PostgreSQL stores them (`TimestampTz`): microseconds since 2000-01-01 UTC, in a
- * `number`. It is exact for the years 1715 to 2285.
+ * `number`. A number is exact for the years 1715 to 2285.
  */
 import { ZenithError } from "./errors.ts";
 
@@ -14,16 +14,19 @@ const US_PER_MS = 1000;
 const PATTERN =
   /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)? ?(z|utc|[+-]\d\d(?::?\d\d)?)?$/i;
 
-/** Where a text without a time zone is: `local` to this process, or nowhere, which is refused. */
+/**
+ * The zone of a text that names none: this process's (`local`), or none, so that the text is
+ * refused.
+ */
 export type DefaultZone = "local" | "none";
 
 /**
- * Reads RFC 3339 (`2026-11-22T09:30:00.5Z`) and PostgreSQL's style (`2026-11-22 09:30:00.5+01`,
+ * Parses RFC 3339 (`2026-11-22T09:30:00.5Z`) and PostgreSQL's style (`2026-11-22 09:30:00.5+01`,
  * `2026-11-22 09:30`, `2026-11-22`).
  *
  * @returns microseconds since 2000-01-01 UTC
- * @throws {ZenithError} `invalid_argument` when it is something else, a day or time that does not
- *   exist, or has no zone and needs one
+ * @throws {ZenithError} `invalid_argument` when the text has another form, names a day or time that
+ *   doesn't exist, or lacks a zone that it needs
  */
 export function parseTimestamp(text: string, defaultZone: DefaultZone): number {
   const match = PATTERN.exec(text.trim());
@@ -31,7 +34,7 @@ export function parseTimestamp(text: string, defaultZone: DefaultZone): number {
   const [year, month, day, hour, minute, second] = match.slice(1, 7).map((part) => Number(part ?? 0));
   const micros = Number((match[7] ?? "").padEnd(6, "0").slice(0, 6));
   const zone = match[8];
-  // The 31st of April comes back as the 1st of May.
+  // Date.UTC turns the 31st of April into the 1st of May.
   const utcMs = Date.UTC(year!, month! - 1, day!, hour, minute, second);
   const date = new Date(utcMs);
   if (
@@ -64,19 +67,19 @@ function invalid(text: string, why: string, hint?: string): ZenithError {
   );
 }
 
-/** Prints as RFC 3339 in UTC, to the microsecond: `2026-11-22T09:30:00.500000Z`. */
+/** Prints RFC 3339 in UTC, with microseconds: `2026-11-22T09:30:00.500000Z`. */
 export function formatTimestamp(timestamp: number): string {
   const ms = Math.floor(timestamp / US_PER_MS);
   const micros = timestamp - ms * US_PER_MS;
   return new Date(ms + POSTGRES_EPOCH_MS).toISOString().replace("Z", `${String(micros).padStart(3, "0")}Z`);
 }
 
-/** From milliseconds since 1970, as `Date.now()` gives them. */
+/** Converts from milliseconds since 1970, as `Date.now()` returns them. */
 export function timestampOfMs(unixMs: number): number {
   return (unixMs - POSTGRES_EPOCH_MS) * US_PER_MS;
 }
 
-/** To milliseconds since 1970. */
+/** Converts to milliseconds since 1970. */
 export function msOfTimestamp(timestamp: number): number {
   return timestamp / US_PER_MS + POSTGRES_EPOCH_MS;
 }

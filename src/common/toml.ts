@@ -1,4 +1,7 @@
-/** Config files: TOML on disk, checked against a valibot schema, written whole. */
+/**
+ * Reads and writes configuration files: TOML, checked against a valibot schema, always written as a
+ * whole.
+ */
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse as parseToml, stringify as stringifyToml } from "smol-toml";
@@ -9,10 +12,11 @@ import { errorMessage, ioError, systemErrorCode, ZenithError } from "./errors.ts
 const MEND = "it is a text file, in TOML: mend it with an editor";
 
 /**
- * Reads a config file. Use `strictObject` in the schema: a key that nobody reads is a typo.
+ * Reads a configuration file. The schema should be a `strictObject`: a key that nobody reads is a
+ * typo.
  *
- * @throws {ZenithError} `not_found` when there is no such file, `invalid_argument` naming file and
- *   key when it is wrong
+ * @throws {ZenithError} `not_found` when there is no such file, `invalid_argument` with the file
+ *   and the key when it is wrong
  */
 export function readTomlFile<const S extends GenericSchema>(path: string, schema: S): InferOutput<S> {
   let text: string;
@@ -27,7 +31,7 @@ export function readTomlFile<const S extends GenericSchema>(path: string, schema
   return parseTomlText(text, schema, path);
 }
 
-/** As {@link readTomlFile}, from text; `path` is for messages. */
+/** Like {@link readTomlFile}, but from text. `path` is for messages. */
 export function parseTomlText<const S extends GenericSchema>(
   text: string,
   schema: S,
@@ -37,7 +41,7 @@ export function parseTomlText<const S extends GenericSchema>(
   try {
     value = parseToml(text);
   } catch (error) {
-    // smol-toml adds a drawing of the place below its first line.
+    // smol-toml's further lines draw a picture of the place.
     const [firstLine = ""] = errorMessage(error).split("\n");
     throw new ZenithError("invalid_argument", `${path}: ${firstLine}`, { hint: MEND, cause: error });
   }
@@ -60,7 +64,7 @@ function describeIssue(issue: BaseIssue<unknown>): string {
 }
 
 /**
- * Replaces a config file in one step: readers see the old one or the new one.
+ * Replaces a configuration file atomically: readers see the old one or the new one.
  *
  * @throws {ZenithError} `disk_full`, `io`
  */
