@@ -1,7 +1,7 @@
 /**
- * Background processes. A daemon is this same program, started again and detached. It reports to
- * its parent over a pipe at file descriptor 3: its progress, that it is ready, or why it could not
- * start.
+ * Starts background processes. A daemon is this same program, started again and detached. It
+ * reports to its parent over a pipe at file descriptor 3: its progress, that it is ready, or why it
+ * could not start.
  */
 import { spawn } from "node:child_process";
 import { closeSync, openSync, writeSync } from "node:fs";
@@ -27,21 +27,21 @@ const MessageSchema = variant("type", [
 
 export interface DaemonReady {
   readonly pid: number;
-  /** Where it listens, for daemons that do. */
+  /** The address that the daemon listens on, if it listens. */
   readonly address: { readonly host: string; readonly port: number } | undefined;
 }
 
 export interface StartDaemonOptions {
   /** The arguments after the program's name: `["pageserver", "-D", …]`. */
   readonly args: readonly string[];
-  /** Receives its output outside the log, such as the runtime's last words. */
+  /** Receives what the daemon prints outside its log, such as the runtime's last words. */
   readonly logFile: string;
   readonly onProgress?: (text: string) => void;
   readonly timeoutMs: number;
 }
 
 /**
- * How this program is started again: the compiled executable, or a runtime with `cli.ts`.
+ * The command that starts this program again: the compiled executable, or a runtime with `cli.ts`.
  */
 function selfCommand(args: readonly string[]): { file: string; args: string[] } {
   if (isCompiled()) return { file: process.execPath, args: [...args] };
@@ -54,7 +54,7 @@ function selfCommand(args: readonly string[]): { file: string; args: string[] } 
  * Starts a daemon and waits until it is ready.
  *
  * @throws {ZenithError} the daemon's own error when it could not start, `timeout`, or `unavailable`
- *   when it died silently
+ *   when it died without reporting why
  */
 export async function startDaemon(options: StartDaemonOptions): Promise<DaemonReady> {
   let logFd: number;
@@ -136,7 +136,7 @@ export async function startDaemon(options: StartDaemonOptions): Promise<DaemonRe
   }
 }
 
-/** How long reading the rest of an ended process's pipe may take. */
+/** How long to wait for the rest of an ended process's pipe. */
 const LAST_WORDS_MS = 500;
 
 function parseJson(text: string): unknown {
@@ -150,14 +150,14 @@ function parseJson(text: string): unknown {
 /** The daemon's end of the pipe. Does nothing if no parent listens. */
 export interface ParentChannel {
   progress(text: string): void;
-  /** The last message, as is `failed`: the pipe is closed. */
+  /** The last message, as is `failed`: both close the pipe. */
   ready(address?: { host: string; port: number }): void;
   failed(error: unknown): void;
 }
 
 export function openParentChannel(): ParentChannel {
   let open = process.env[STATUS_FD_VARIABLE] === String(STATUS_FD);
-  // Our own children must not think that the descriptor is theirs.
+  // Our children must not take the descriptor for theirs.
   delete process.env[STATUS_FD_VARIABLE];
   const send = (message: Record<string, unknown>, last: boolean) => {
     if (!open) return;
@@ -165,7 +165,7 @@ export function openParentChannel(): ParentChannel {
       writeSync(STATUS_FD, JSON.stringify(message) + "\n");
       if (last) closeSync(STATUS_FD);
     } catch (error) {
-      // The parent was interrupted; the daemon it started goes on.
+      // The parent was interrupted. The daemon that it started goes on.
       if (systemErrorCode(error) !== "EPIPE") throw error;
       open = false;
     }

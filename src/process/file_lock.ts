@@ -1,7 +1,7 @@
 /**
- * File locks that the kernel releases when their process ends, however it ends. They work across
- * PID namespaces, for example between containers that share a volume, where a process id means
- * nothing.
+ * File locks that the kernel releases when the process that holds them ends, however it ends. They
+ * work across PID namespaces, where a process id means nothing: for example between containers that
+ * share a volume.
  */
 import { closeSync, constants, openSync } from "node:fs";
 import { ioError } from "../common/errors.ts";
@@ -13,7 +13,7 @@ const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-/** Its owner's alone: whoever can open the file can lock it. */
+/** Only the owner may access the file, because whoever can open it can lock it. */
 const MODE = 0o600;
 
 type Flock = (fd: number, operation: number) => number;
@@ -36,7 +36,7 @@ function findFlock(): Flock | undefined {
     const bun = process.getBuiltinModule("bun:ffi") as unknown as BunFfi | undefined;
     return bun?.dlopen(LIBRARY, { flock: { args: ["i32", "i32"], returns: "i32" } }).symbols.flock;
   } catch {
-    // Another C library.
+    // This machine has another C library.
     return undefined;
   }
 }
@@ -47,13 +47,14 @@ export interface FileLock {
   release(): void;
 }
 
-/** Without file locks, everybody gets in. */
+/** Without file locks, every caller gets one. */
 const NO_LOCK: FileLock = { release() {} };
 
 /**
- * Locks `path`, which is made if it is not there and stays. Children don't inherit the lock.
+ * Locks `path`, and creates the file if it is missing. The file is never removed. Children don't
+ * inherit the lock.
  *
- * @returns null when another one has it locked
+ * @returns null when another process holds the lock
  * @throws {ZenithError} `io`
  */
 export function tryLockFile(path: string): FileLock | null {
@@ -71,10 +72,9 @@ export function tryLockFile(path: string): FileLock | null {
 }
 
 /**
- * Whether another one has `path` locked. Makes no file, and changes nothing.
+ * Whether another process holds the lock on `path`. Creates and changes nothing.
  *
- * @returns false also when that can't be told: there are no file locks here, or the file can't be
- *   opened
+ * @returns false also when it can't tell: there are no file locks here, or the file can't be opened
  */
 export function isFileLocked(path: string): boolean {
   found = found === null ? findFlock() : found;
@@ -86,14 +86,17 @@ export function isFileLocked(path: string): boolean {
     return false;
   }
   try {
-    // Several may ask at once.
+    // A shared lock, because several processes may ask at once.
     return found(fd, LOCK_SH | LOCK_NB) !== 0;
   } finally {
     closeSync(fd);
   }
 }
 
-/** Whether it is still locked after `timeoutMs`, for which this thread is blocked. */
+/**
+ * Whether the lock is still held after `timeoutMs`. Blocks this thread until then, or until the
+ * lock is released.
+ */
 export function isFileLockedFor(path: string, timeoutMs: number): boolean {
   const deadline = performance.now() + timeoutMs;
   while (isFileLocked(path)) {
@@ -109,7 +112,7 @@ function pauseThread(): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
 }
 
-/** Like {@link tryLockFile}, but blocks this thread for up to `timeoutMs`. */
+/** Like {@link tryLockFile}, but waits up to `timeoutMs`. Blocks this thread. */
 export function lockFileWithin(path: string, timeoutMs: number): FileLock | null {
   const deadline = performance.now() + timeoutMs;
   for (;;) {

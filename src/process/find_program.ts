@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
-/** The path of a program that `$PATH` leads to. */
+/** Returns the path of the program that `$PATH` finds under this name. */
 export function findProgram(name: string): string | undefined {
   return (process.env["PATH"] ?? "").split(delimiter).map((dir) => join(dir, name)).find((path) =>
     existsSync(path)

@@ -1,4 +1,7 @@
-/** The log of a process: lines of JSON, with peers' chatter limited and passwords masked. */
+/**
+ * A process's log: lines of JSON. It limits repeated messages that peers cause, and masks
+ * passwords.
+ */
 import { pino, stdSerializers, stdTimeFunctions } from "pino";
 import { ZenithError } from "../common/errors.ts";
 import { redactPasswords } from "../common/redact.ts";
@@ -8,35 +11,37 @@ import { openLog } from "./rotating_file.ts";
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 
 /**
- * The fields of a message: ids, LSNs already formatted, sizes. An `Error` under `err` is written
- * with its stack and cause.
+ * A message's fields: ids, LSNs already formatted, sizes. An `Error` under `err` is written with
+ * its stack and cause.
  */
 export type LogFields = Readonly<Record<string, unknown>>;
 
-/** One line of JSON per call: `level`, `time` (ISO 8601), `name`, the bound fields, `msg`. */
+/**
+ * Writes one line of JSON per call: `level`, `time` (ISO 8601), `name`, the bound fields, `msg`.
+ */
 export interface Logger {
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;
   error(message: string, fields?: LogFields): void;
-  /** The same log with fields that go with every line, e.g. `{ tenant, timeline }`. */
+  /** Returns the same log with fields that are added to every line, e.g. `{ tenant, timeline }`. */
   child(fields: LogFields): Logger;
 }
 
 export interface LoggerOptions {
-  /** The role that writes: `pageserver`, `compute`. */
+  /** The role that writes this log: `pageserver`, `compute`. */
   readonly name: string;
-  /** Appended to; standard error when absent. */
+  /** The file to append to; standard error when absent. */
   readonly file?: string | undefined;
   readonly level?: LogLevel;
 }
 
-/** How much text from a peer a line may contain. */
+/** How much text from a peer one line may contain. */
 const TEXT_MAX_LENGTH = 1000;
 
 /**
- * Opens a log. Lines are written synchronously, so that a dying process's last lines are there;
- * servers log per connection and per state change, never per page or record.
+ * Opens a log. Lines are written synchronously, so that the last lines of a dying process are
+ * there. Servers log per connection and per state change, never per page or record.
  *
  * @throws when the file can't be opened
  */
@@ -57,7 +62,7 @@ export function createLogger(options: LoggerOptions): Logger {
   );
 }
 
-/** An expected failure needs no stack trace; only a bug does. */
+/** Describes an expected failure without a stack trace. Only a bug needs one. */
 function describeError(error: unknown): unknown {
   if (!(error instanceof ZenithError)) {
     return redacted(error instanceof Error ? { ...stdSerializers.err(error) } : error);
@@ -72,7 +77,7 @@ function describeError(error: unknown): unknown {
   };
 }
 
-/** The same value without passwords in its strings, however deep they lie. */
+/** Returns the same value without passwords in its strings, at any depth. */
 function redacted(value: unknown): unknown {
   if (typeof value === "string") return redactPasswords(value);
   if (Array.isArray(value)) return value.map(redacted);
@@ -107,8 +112,8 @@ interface PinoLike {
 const NO_FIELDS: LogFields = {};
 
 /**
- * Peers can cause any number of warnings and errors, so alike ones are limited. A server's messages
- * about itself are not.
+ * Limits repeated warnings and errors, because peers can cause any number of them. A server's
+ * messages about itself are not limited.
  */
 function wrap(sink: PinoLike, repetitions: Repetitions): Logger {
   const write = (level: Exclude<LogLevel, "silent">, fields: LogFields, message: string): void => {
@@ -129,7 +134,7 @@ function wrap(sink: PinoLike, repetitions: Repetitions): Logger {
   };
 }
 
-/** A log that goes nowhere, for tests and for callers that don't want one. */
+/** A log that goes nowhere, for tests and for callers that don't want a log. */
 export const NULL_LOGGER: Logger = {
   debug() {},
   info() {},

@@ -1,6 +1,6 @@
 /**
- * Pid files. Each holds a process id and that process's start time, so that a reused id is not
- * mistaken for ours.
+ * Pid files. Each holds a process id and that process's start time, so that another process that
+ * reuses the id is not mistaken for it.
  */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
@@ -14,11 +14,11 @@ export interface ProcessIdentity {
 
 export type PidFileState =
   | { readonly state: "running"; readonly process: ProcessIdentity }
-  /** The file exists but its process does not: it was killed. */
+  /** The file exists but its process does not: the process was killed. */
   | { readonly state: "stale" }
   /**
-   * Somebody has locked the directory whom we can't see: in another container, with a volume in
-   * common.
+   * A process that we can't see holds the lock on the directory: it runs in another container that
+   * shares the volume.
    */
   | { readonly state: "elsewhere" }
   | { readonly state: "absent" };
@@ -26,14 +26,15 @@ export type PidFileState =
 /** Checks a pid file, the process that it names, and the lock beside it. */
 export function checkPidFile(path: string): PidFileState {
   const found = checkNamedProcess(path);
-  // A process that was killed lets go of the lock in a moment.
+  // A killed process releases its lock within a moment.
   const isElsewhere = found.state === "stale" && isFileLockedFor(lockPathOf(path), LOCK_TIMEOUT_MS);
   return isElsewhere ? { state: "elsewhere" } : found;
 }
 
 /**
- * Why something can't be done to what runs where it can't be seen. @param what runs:
- * `the page server`
+ * The error for an operation on a process that runs where we can't see it.
+ *
+ * @param what that process: `the page server`
  */
 export function runsElsewhere(what: string, pidFile: string): ZenithError {
   const message = `${what} ${RUNS_ELSEWHERE}: ${lockPathOf(pidFile)} is locked`;
@@ -43,25 +44,25 @@ export function runsElsewhere(what: string, pidFile: string): ZenithError {
 export const RUNS_ELSEWHERE = "runs elsewhere (another container?)";
 export const STOP_IT_THERE = "stop it there; from here its process can't be seen";
 
-/** By the process alone. */
+/** Checks only the process that the file names, not the lock. */
 function checkNamedProcess(path: string): Exclude<PidFileState, { state: "elsewhere" }> {
   const process = readPidFile(path);
   if (process === undefined) return { state: "absent" };
   return process !== null && isRunning(process) ? { state: "running", process } : { state: "stale" };
 }
 
-/** Whether that process still runs. A zombie does not. */
+/** Whether this process still runs. A zombie does not. */
 export function isRunning(process: ProcessIdentity): boolean {
   return processStartTime(process.pid) === process.startTime;
 }
 
 export interface PidFileClaim {
-  /** False once the file has been removed, or is another process's. */
+  /** False once the file has been removed or belongs to another process. */
   isHeld(): boolean;
   release(): void;
 }
 
-/** How long the kernel may take to close the files of a process that has just been killed. */
+/** How long the kernel may take to close the files of a process that was just killed. */
 const LOCK_TIMEOUT_MS = 1_000;
 
 /**
@@ -73,13 +74,13 @@ export function lockPathOf(pidFile: string): string {
 }
 
 /**
- * Claims `path` for this process. The claim ends with the process: a file left behind by a killed
- * one is taken over.
+ * Claims `path` for this process. The claim ends with the process: the next one takes over a file
+ * that a killed process left behind.
  *
  * A process id means nothing in another PID namespace, such as a container's, so the lock on the
  * file beside it decides.
  *
- * @throws {ZenithError} `conflict` when another process has claimed it and runs
+ * @throws {ZenithError} `conflict` when another running process has claimed it
  */
 export function claimPidFile(path: string): PidFileClaim {
   const lock = lockDirectory(path);
@@ -126,7 +127,7 @@ function writePidFile(path: string): PidFileClaim {
     writeFileSync(temporary, content, { mode: 0o644 });
     while (!tryLink(temporary, path)) {
       const found = checkNamedProcess(path);
-      // An older process that does not take the lock.
+      // An older version of Zenith runs, which does not take the lock.
       if (found.state === "running") throw alreadyRunning(found.process, path);
       if (found.state === "stale") removeStale(path);
     }
@@ -143,7 +144,10 @@ function writePidFile(path: string): PidFileClaim {
   return { isHeld, release };
 }
 
-/** Link, unlike rename, fails when the name is taken: only one process gets it. */
+/**
+ * Links the file into place. Unlike rename, link fails when the name is taken, so only one process
+ * succeeds.
+ */
 function tryLink(temporary: string, path: string): boolean {
   try {
     linkSync(temporary, path);
@@ -154,7 +158,7 @@ function tryLink(temporary: string, path: string): boolean {
   }
 }
 
-/** Removes a stale file, and puts it back if another process has just replaced it. */
+/** Removes a stale file. Puts it back if another process has just replaced it. */
 function removeStale(path: string): void {
   const aside = `${path}.stale.${process.pid}`;
   try {
@@ -167,7 +171,7 @@ function removeStale(path: string): void {
   rmSync(aside, { force: true });
 }
 
-/** undefined: no such file; null: a file that names no process. */
+/** Returns undefined when there is no such file, and null when it names no process. */
 function readPidFile(path: string): ProcessIdentity | null | undefined {
   const text = readText(path);
   if (text === undefined) return undefined;
@@ -184,7 +188,7 @@ function readText(path: string): string | undefined {
   }
 }
 
-/** undefined when there is no such process, or only its zombie. */
+/** Returns undefined when there is no such process, or only its zombie. */
 function processStartTime(pid: number): string | undefined {
   try {
     return startTimeOf(readFileSync(`/proc/${pid}/stat`, "utf8"));
@@ -193,19 +197,22 @@ function processStartTime(pid: number): string | undefined {
   }
 }
 
-// Field numbers: proc_pid_stat(5).
+// Field numbers, as in proc_pid_stat(5).
 const STATE = 3;
 const NUM_THREADS = 20;
 const START_TIME = 22;
 
 /**
- * When the process that a `/proc/<pid>/stat` tells of was started; undefined when it has ended.
+ * Returns the start time from the text of a `/proc/<pid>/stat`; undefined when the process has
+ * ended.
  *
- * A process that was killed is a zombie as soon as its first thread has ended. Until the others
- * have, one of which may be in the middle of a write, its files and ports are open: it still runs.
+ * A killed process is reported as a zombie as soon as its first thread has ended. Until the other
+ * threads have ended too, its files and ports are open, and one thread may be in the middle of a
+ * write: so it still runs.
  */
 export function startTimeOf(stat: string): string | undefined {
-  // The command name, field 2, is in parentheses and may hold anything, spaces and parentheses too.
+  // The command name, field 2, is in parentheses and may contain anything, even spaces and
+  // parentheses.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const field = (number: number) => fields[number - 3];
   const state = field(STATE);

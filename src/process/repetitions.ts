@@ -1,18 +1,18 @@
-/** Finds log lines that have been repeated often enough. Pure, except for the clock passed in. */
+/** Finds log lines that repeat too often. Pure, except for the clock passed in. */
 
-/** How many alike lines are written in one window; the rest are only counted. */
+/** How many similar lines are written per window. The rest are only counted. */
 const LINES_PER_WINDOW = 20;
 const WINDOW_MS = 60_000;
 
 /**
- * How many kinds of lines are distinguished; all others count as one kind. A peer's words are part
- * of an error's text.
+ * How many kinds of lines are told apart. All others count as one kind: an error's text contains a
+ * peer's words, so there can be any number of kinds.
  */
 const KINDS_MAX = 200;
 const KIND_MAX_LENGTH = 200;
 const OTHER = "";
 
-/** A scan through all kinds is too slow for every line. */
+/** How often old kinds are forgotten: scanning all kinds is too slow to do for every line. */
 const FORGET_INTERVAL_MS = 1_000;
 
 interface Kind {
@@ -31,8 +31,8 @@ export class Repetitions {
   }
 
   /**
-   * @param text what the line says; lines that differ in numbers only are alike
-   * @returns whether to write it, and how many alike ones were left out before it
+   * @param text what the line says; lines that differ only in numbers are similar
+   * @returns whether to write the line, and how many similar lines before it were not written
    */
   next(text: string): { readonly write: boolean; readonly suppressed: number } {
     const now = this.#nowMs();

@@ -1,13 +1,13 @@
-/** A log file that never grows beyond a limit: when it is full, it becomes the old one. */
+/** A log file of limited size. When it is full, it is renamed and a new one begins. */
 import { copyFileSync, renameSync, statSync, truncateSync } from "node:fs";
 import { destination } from "pino";
 
-/** A log grows to this size; then it becomes `<name>.1`, in the place of the one before. */
+/** When a log has this size, it is renamed to `<name>.1`, which replaces the previous one. */
 export const LOG_MAX_BYTES = 16 << 20;
 
 /**
- * How many lines to keep while the disk is full; further ones are dropped. Logging never stops a
- * server.
+ * How many bytes of lines to keep in memory while the disk is full. Further lines are dropped:
+ * logging never stops a server.
  */
 const BACKLOG_MAX_BYTES = 1 << 20;
 
@@ -18,7 +18,10 @@ export interface LineSink {
   write(line: string): void;
 }
 
-/** @param file appended to; standard error when undefined @throws when it can't be opened */
+/**
+ * @param file appended to; standard error when undefined
+ * @throws when the file can't be opened
+ */
 export function openLog(file: string | undefined, maxBytes = LOG_MAX_BYTES): LineSink {
   const out = destination({
     dest: file ?? STDERR_FD,
@@ -37,7 +40,7 @@ export function openLog(file: string | undefined, maxBytes = LOG_MAX_BYTES): Lin
           renameSync(file, `${file}.1`);
           out.reopen(file);
         } catch {
-          // Continues in the same file, and tries again when its size has doubled.
+          // Keep writing to the same file. Try again when its size has doubled.
         }
         bytes = 0;
       }
@@ -51,7 +54,7 @@ function ignoreWriteError(): void {}
 
 /**
  * Rotates a log that another program keeps open for appending: copies its content, then truncates
- * it. Lines written in between are lost.
+ * it. Lines that are written between the two steps are lost.
  *
  * @throws what the file operations throw
  */

@@ -1,6 +1,6 @@
 /**
- * Runs one role in this process: claims its directory, opens its log, handles signals, reports
- * readiness, shuts down.
+ * Runs one role in this process: claims its directory, opens its log, handles signals, reports that
+ * it is ready, and shuts it down.
  */
 import { openParentChannel } from "./daemon.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
@@ -9,43 +9,44 @@ import { claimPidFile, type PidFileClaim } from "./pid_file.ts";
 
 export type StopMode = "fast" | "immediate";
 
-/** A role that is up. */
+/** A role that has started. */
 export interface RunningRole {
-  /** Where it listens, if it does. */
+  /** The address that the role listens on, if it listens. */
   readonly address?: { readonly host: string; readonly port: number };
-  /** Resolves when the role is down; `immediate` drops data that can be fetched again. */
+  /** Resolves when the role has stopped. `immediate` drops data that can be fetched again. */
   stop(mode: StopMode): Promise<void>;
   /**
-   * Turns a running fast stop into an immediate one. Without this method, the fast stop continues.
+   * Turns a fast stop in progress into an immediate one. Without this method, the fast stop
+   * continues.
    */
   hurryStop?(): void;
-  /** Settles when the role ends on its own: it rejects with the reason, or resolves. */
+  /** Settles when the role ends on its own: resolves, or rejects with the reason. */
   readonly ended?: Promise<void>;
 }
 
 export interface RoleContext {
   readonly log: Logger;
-  /** One line for the process that waits for the start. */
+  /** Shows one line to the process that waits for the start. */
   progress(text: string): void;
-  /** Aborted with the final error if a stop arrives while the role is still starting. */
+  /** Aborted with the final error if a stop is requested while the role is still starting. */
   readonly signal: AbortSignal;
 }
 
 export interface RunRoleOptions {
   readonly name: string;
   readonly pidFile: string;
-  /** Standard error when absent. */
+  /** The log's file; standard error when absent. */
   readonly logFile?: string | undefined;
   readonly logLevel?: LogLevel;
   start(context: RoleContext): Promise<RunningRole>;
 }
 
 /**
- * Starts the role and stays until it has ended: SIGTERM and SIGINT stop it, SIGQUIT and the loss of
- * its pid file stop it at once.
+ * Starts the role and runs it to its end. SIGTERM and SIGINT stop it. SIGQUIT, or the loss of its
+ * pid file, stops it immediately.
  *
  * @returns the exit code: 0 after a requested stop
- * @throws when it could not start; the parent has been told
+ * @throws when the role could not start; the parent has been told
  */
 export async function runRole(options: RunRoleOptions): Promise<number> {
   const parent = openParentChannel();
@@ -104,8 +105,8 @@ async function serve(role: RunningRole, stopAsked: Promise<StopMode>, log: Logge
 const CLAIM_CHECK_MS = 5_000;
 
 /**
- * If somebody removes or moves a role's directory while it runs, the role loses its data, and
- * "zenith stop" can no longer find it: it would hold its port for ever.
+ * Resolves when somebody removes or moves the role's directory. The role has lost its data then,
+ * and "zenith stop" can no longer find it: it would keep its port for ever.
  */
 function untilLost(claim: PidFileClaim, pidFile: string, log: Logger): Promise<StopMode> {
   return new Promise((resolve) => {
@@ -119,7 +120,7 @@ function untilLost(claim: PidFileClaim, pidFile: string, log: Logger): Promise<S
   });
 }
 
-/** A disk that can't be read is no reason to end. */
+/** A disk that can't be read is not a reason to end. */
 function isHeld(claim: PidFileClaim): boolean {
   try {
     return claim.isHeld();
@@ -142,7 +143,10 @@ function waitForStop(stopping: AbortController): Promise<StopMode> {
   });
 }
 
-/** An error that nobody caught is a bug, and the state it leaves is unknown: say so and end. */
+/**
+ * Logs an error that nobody caught and exits. Such an error is a bug, and the state after it is
+ * unknown.
+ */
 function dieLoudly(log: Logger): void {
   const die = (what: string) => (error: unknown) => {
     log.error(`${what}: ${errorMessage(error)}`, { err: error });

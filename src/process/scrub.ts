@@ -1,6 +1,6 @@
 /**
- * Reads data at rest again and again, slowly, so that damage to what nobody reads is found while
- * there is still another copy.
+ * Reads data at rest over and over, slowly, to find damage in data that nobody reads while there is
+ * still another copy of it.
  */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { nextTurn } from "../common/event_loop.ts";
@@ -9,13 +9,13 @@ import { SCRUB_BYTES_PER_S_DEFAULT, SCRUB_PAUSE_MS_DEFAULT } from "../common/scr
 import { sleep } from "../common/sleep.ts";
 import type { Logger } from "./log.ts";
 
-/** After a start, other work has the disk to itself for this long. */
+/** After a start, the scrub leaves the disk to other work for this long at most. */
 const FIRST_PAUSE_MAX_MS = 60_000;
 
-/** The most that it makes up for time in which it was slower than it may be. */
+/** The limit on catching up: a reader that was slower than allowed makes up for this much time. */
 const MAX_BEHIND_MS = 100;
 
-/** What is wrong, and what to do about it. */
+/** What is damaged, and what to do about it. */
 export interface Damage {
   readonly what: string;
   readonly hint: string;
@@ -27,10 +27,10 @@ export interface ScrubItem {
   readonly timelineId: TimelineId;
   /**
    * Checks the timeline piece by piece, and yields how many bytes each step has read, so that other
-   * work gets its turn. Whatever it throws is damage too, unless the timeline is gone.
+   * work gets its turn. Anything that it throws counts as damage too, unless the timeline is gone.
    */
   check(): AsyncGenerator<number, readonly Damage[]>;
-  /** Whether it still exists: a timeline that was deleted meanwhile is not damaged. */
+  /** Whether the timeline still exists. One that was deleted meanwhile is not damaged. */
   exists(): boolean;
 }
 
@@ -41,23 +41,23 @@ export interface FoundDamage {
 }
 
 export interface ScrubOptions {
-  /** The timelines to check, asked for anew in each pass. @throws when that can't be told now */
+  /** The timelines to check, queried anew for each pass. @throws when they can't be listed now */
   readonly items: () => Iterable<ScrubItem>;
   readonly logger: Logger;
   readonly bytesPerS?: number | undefined;
-  /** Between two passes. */
+  /** The pause between two passes. */
   readonly pauseMs?: number | undefined;
-  /** What to do about damage that can't be read, when the check itself does not say. */
+  /** What to do about damage that can't be read, when the check itself does not say so. */
   readonly hint: string;
 }
 
-/** Runs one pass after the other, in this thread, between its other work. */
+/** Runs one pass after another in this thread, between its other work. */
 export class Scrub {
   readonly #options: ScrubOptions;
   readonly #pauseMs: number;
   readonly #pace: Pace;
   readonly #stopping = new AbortController();
-  /** What the last check of each timeline has found. */
+  /** What the last check of each timeline found. */
   readonly #found = new Map<string, readonly FoundDamage[]>();
   #lastPassMs: number | null = null;
   #running: Promise<void> = Promise.resolve();
@@ -68,17 +68,17 @@ export class Scrub {
     this.#pace = new Pace(options.bytesPerS ?? SCRUB_BYTES_PER_S_DEFAULT, this.#stopping.signal);
   }
 
-  /** What is known to be damaged. A later pass that finds it sound, or gone, removes it. */
+  /** The known damage. A later pass that finds a timeline sound, or gone, removes it from here. */
   get found(): readonly FoundDamage[] {
     return [...this.#found.values()].flat();
   }
 
-  /** When the last whole pass ended, in milliseconds since 1970. */
+  /** When the last complete pass ended, in milliseconds since 1970. */
   get lastPassMs(): number | null {
     return this.#lastPassMs;
   }
 
-  /** Begins some time after a start. */
+  /** Starts the passes. The first one begins after a pause. */
   start(): void {
     this.#running = this.#run();
   }
@@ -101,7 +101,7 @@ export class Scrub {
     }
   }
 
-  /** Goes over everything once. */
+  /** Checks every timeline once. */
   async pass(): Promise<void> {
     const visited = new Set<string>();
     for (const item of this.#options.items()) {
@@ -129,7 +129,7 @@ export class Scrub {
         if (this.#stopping.signal.aborted) break;
       }
     } catch (error) {
-      // It was closed or deleted, or is busy: leave it to the next pass.
+      // The timeline was closed or deleted, or is busy. Leave it to the next pass.
       if (isPassing(error)) return [];
       const hint = error instanceof ZenithError ? error.hint : undefined;
       damages.push({ what: errorMessage(error), hint: hint ?? this.#options.hint });

@@ -1,6 +1,6 @@
 /**
- * Runs work in another thread: one request and one reply at a time. `postMessage` must be able to
- * clone both; it does not copy shared memory.
+ * Runs work in another thread, one request and one reply at a time. `postMessage` must be able to
+ * clone both. Shared memory is passed without a copy.
  */
 import { parentPort, type Transferable, Worker } from "node:worker_threads";
 import { assert } from "../common/assert.ts";
@@ -8,7 +8,7 @@ import { type ErrorKind, errorMessage, ZenithError } from "../common/errors.ts";
 import { workerUrl } from "./worker_url.ts";
 
 interface Failure {
-  /** Absent when it was not an expected failure. */
+  /** Absent when it was an unexpected failure. */
   readonly kind?: ErrorKind;
   readonly message: string;
   readonly hint?: string | undefined;
@@ -24,21 +24,24 @@ interface Job<Request, Result> {
   reject(error: unknown): void;
 }
 
-/** A thread that is started with the first request, and again after it has died. */
+/** A thread that starts with the first request, and again after it has died. */
 export class WorkerThread<Request, Result> {
   readonly #module: string;
   #worker: Worker | null = null;
   readonly #jobs: Job<Request, Result>[] = [];
 
-  /** @param module from the project's root, named `…_worker.ts`; it calls {@link serveRequests} */
+  /**
+   * @param module its path from the project's root, named `…_worker.ts`; it calls
+   *   {@link serveRequests}
+   */
   constructor(module: string) {
     this.#module = module;
   }
 
   /**
-   * Resolves with what the thread answers.
+   * Resolves with the thread's answer.
    *
-   * @param transfer what of the request changes hands instead of being copied
+   * @param transfer parts of the request that are transferred instead of copied
    * @throws {ZenithError} what the thread has thrown; `io` when it has died
    */
   run(request: Request, transfer: readonly Transferable[] = []): Promise<Result> {
@@ -83,7 +86,7 @@ export class WorkerThread<Request, Result> {
   }
 }
 
-/** Answers the requests of a {@link WorkerThread}, in the worker. */
+/** Answers the requests of a {@link WorkerThread}. Called in the worker. */
 export function serveRequests<Request, Result>(handle: (request: Request) => Result | Promise<Result>): void {
   const port = parentPort;
   assert(port !== null, "this module is started as a worker");
