@@ -1,5 +1,5 @@
 /**
- * A branch's settings as they travel between a compute and the page server, and rest there: its
+ * A branch's settings, in the form that a compute and the page server exchange and store: its
  * configuration files in one word. docs/formats/branch_settings.md is the specification.
  */
 import { createHash } from "node:crypto";
@@ -13,25 +13,25 @@ import {
   unpackFiles,
 } from "./packed_files.ts";
 
-/** Content by name, of files that lie in a data directory itself. */
+/** Contents by name. The files are directly in a data directory. */
 export type SettingsFiles = FileMap;
 
 export const SETTINGS_WORD = PACKED_WORD;
 
-/** No way out of the directory, and nothing hidden. */
+/** A name that can't lead out of the directory, and is not hidden. */
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$/;
 
-/** Whether a file of that name can be a branch's. */
+/** Whether a file of this name can belong to a branch's settings. */
 export function isSettingsName(name: string): boolean {
   return NAME.test(name);
 }
 
-/** Tells settings apart. */
+/** A hash that tells settings apart. */
 export function settingsHash(files: SettingsFiles): string {
   return createHash("sha256").update(canonicalFiles(files)).digest("hex");
 }
 
-/** @throws {ZenithError} `invalid_argument` when they are too large to be kept */
+/** @throws {ZenithError} `invalid_argument` when the files are too large to be stored */
 export function encodeSettings(files: SettingsFiles): string {
   const word = packFiles(files);
   if (word.length <= PACKED_WORD_MAX) return word;

@@ -1,16 +1,16 @@
 /**
- * A branch's replication slots as they travel between a compute and the page server, and rest
- * there: files of a data directory in one word. docs/formats/branch_slots.md is the specification.
+ * A branch's replication slots, in the form that a compute and the page server exchange and store:
+ * files of a data directory in one word. docs/formats/branch_slots.md is the specification.
  */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { type FileMap, PACKED_WORD, PACKED_WORD_MAX, packFiles, unpackFiles } from "./packed_files.ts";
 
-/** Content by path in a data directory. */
+/** Contents by path in a data directory. */
 export type SlotFiles = FileMap;
 
 export const SLOTS_WORD = PACKED_WORD;
 
-/** A slot's state, or a snapshot that a logical slot begins from. */
+/** A slot's state, or a snapshot that a logical slot starts from. */
 const PATH =
   /^(?:pg_replslot\/([a-z0-9_]{1,63})\/state|pg_logical\/snapshots\/[0-9A-F]{1,8}-[0-9A-F]{1,8}\.snap)$/;
 
@@ -18,13 +18,13 @@ export function slotStatePath(slot: string): string {
   return `pg_replslot/${slot}/state`;
 }
 
-/** `lsn` as the name of a snapshot's file has it. */
+/** The path of a snapshot's file, whose name contains `lsn`. */
 export function slotSnapshotPath(lsn: number): string {
   const hex = (half: number): string => half.toString(16).toUpperCase();
   return `pg_logical/snapshots/${hex(Math.floor(lsn / 2 ** 32))}-${hex(lsn % 2 ** 32)}.snap`;
 }
 
-/** @throws {ZenithError} `invalid_argument` when they are too large to be kept */
+/** @throws {ZenithError} `invalid_argument` when the files are too large to be stored */
 export function encodeSlots(files: SlotFiles): string {
   const word = packFiles(files);
   if (word.length <= PACKED_WORD_MAX) return word;

@@ -11,7 +11,7 @@ import {
   type Result,
 } from "./operation.ts";
 
-/** A connection that commands are sent over. */
+/** A connection for sending commands. */
 export interface Caller {
   query(sql: string): Promise<Pick<QueryResult, "columns" | "rows">>;
 }
@@ -19,7 +19,7 @@ export interface Caller {
 /**
  * Calls an operation that answers with rows or a tag.
  *
- * @param server for error messages: "the page server at 127.0.0.1:7600"
+ * @param server the server's name for error messages: "the page server at 127.0.0.1:7600"
  * @throws {ZenithError} the server's own error; `protocol` when its answer makes no sense
  */
 export async function call<A extends Args, R extends Reply>(

@@ -1,6 +1,6 @@
 /**
- * Connects one of our processes to another: the only place that knows user, time-out and wording of
- * failures.
+ * Connects one of our processes to another. It is the only place that knows the user, the time-out
+ * and the wording of failures.
  */
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
@@ -10,25 +10,25 @@ import { PgError } from "../pgwire/sqlstate.ts";
 
 export type ServerRole = "page server" | "safekeeper";
 
-/** What connections to each role say they are; neither has users of its own. */
+/** The user name that connections to each role send. Neither role has users of its own. */
 const USERS: Readonly<Record<ServerRole, string>> = { "page server": "zenith_admin", safekeeper: "zenith" };
 
 const DATABASE = "zenith";
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface ServerConnectOptions {
-  /** The connection's name in the server's log. */
+  /** The name that the server's log shows for the connection. */
   readonly applicationName: string;
-  /** Aborting it cuts the connection, also later. */
+  /** Aborting it closes the connection, even after it is established. */
   readonly signal?: AbortSignal | undefined;
-  /** Startup `options`, such as those that name a timeline. */
+  /** The startup packet's `options`, such as those that name a timeline. */
   readonly options?: string;
-  /** Speaks the replication protocol. */
+  /** Whether the connection uses the replication protocol. */
   readonly replication?: boolean;
   readonly connectTimeoutMs?: number;
 }
 
-/** How messages name a server: `the page server at 127.0.0.1:7600`. */
+/** A server's name for messages: `the page server at 127.0.0.1:7600`. */
 export function serverName(role: ServerRole, address: HostPort): string {
   return `the ${role} at ${formatHostPort(address)}`;
 }
@@ -36,8 +36,8 @@ export function serverName(role: ServerRole, address: HostPort): string {
 /**
  * Connects to one of our servers.
  *
- * @throws {ZenithError} `unavailable` when it does not run or does not answer; why it refuses;
- *   `signal`'s reason
+ * @throws {ZenithError} `unavailable` when it does not run or does not answer; its own error when
+ *   it refuses; `signal`'s reason
  */
 export async function connectServer(
   role: ServerRole,
@@ -79,7 +79,7 @@ function unreachable(server: string, error: unknown): ZenithError {
 /**
  * Connects to the walsender that a connection string names: a Postgres or a safekeeper.
  *
- * @throws {ZenithError} `invalid_argument` when the string is malformed; else as
+ * @throws {ZenithError} `invalid_argument` when the string is malformed; otherwise as
  *   {@link PgClient.connect}
  */
 export function connectWalSource(

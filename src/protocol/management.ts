@@ -1,6 +1,6 @@
 /**
- * The management contract: every operation of the page server and of the safekeeper, once.
- * PostgreSQL's own replication commands (START_REPLICATION, IDENTIFY_SYSTEM, …) are not here.
+ * The management contract: the only list of the page server's and the safekeeper's operations. It
+ * leaves out PostgreSQL's own replication commands (START_REPLICATION, IDENTIFY_SYSTEM, …).
  */
 import {
   array,
@@ -28,9 +28,9 @@ import { SLOTS_WORD } from "./branch_slots.ts";
 import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
 
 /**
- * What a basebackup holds. `complete`: everything. `lazy`: a list of the relation files instead of
- * the files, for a compute that fetches their pages as it needs them, and of the last WAL segment
- * what is in use (docs/formats/relation_manifest.md).
+ * What a basebackup contains. `complete`: everything. `lazy`: a list of the relation files in place
+ * of the files, for a compute that fetches pages when it needs them, and only the used part of the
+ * last WAL segment (docs/formats/relation_manifest.md).
  */
 export type BasebackupContent = "complete" | "lazy";
 
@@ -52,7 +52,7 @@ function named<T>(arg: Arg<T>): Arg<T, true> {
   return { ...arg, form: "named", optional: true };
 }
 
-/** Takes everything that follows, blanks included. */
+/** An argument that takes the rest of the command, including blanks. */
 function rest<T>(arg: Arg<T>): Arg<T, false> {
   return { ...arg, form: "rest", optional: false };
 }
@@ -67,7 +67,7 @@ const TenantIdSchema = pipe(string(), transform(parseTenantId));
 const TimelineIdSchema = pipe(string(), transform(parseTimelineId));
 const HostPortSchema = pipe(string(), transform(parseHostPort));
 
-/** Digits that a number holds exactly. */
+/** A number of at most 15 digits, so that it is exact. */
 const DIGITS_PATTERN = /^\d{1,15}$/;
 
 const TENANT = word("tenant", TenantIdSchema);
@@ -80,13 +80,13 @@ const BYTES = word(
 );
 const TERM = word("term", pipe(string(), regex(DIGITS_PATTERN, "expected a term"), transform(Number)));
 const OID = word("oid", pipe(string(), regex(/^\d{1,10}$/, "expected an oid"), transform(Number)));
-/** Of PostgreSQL. */
+/** The major of PostgreSQL. */
 const MAJOR = word(
   "major",
   pipe(string(), transform((text) => parsePostgresMajor(text, "pg_version"))),
 );
 const BRANCH = word("name", pipe(string(), transform(parseBranchName)));
-/** A timeline by its id has no branch. */
+/** A branch's name or a timeline's id. A timeline that is named by its id has no branch. */
 const BRANCH_OR_TIMELINE = word(
   "name",
   pipe(string(), transform((text) => isId(text) ? parseTimelineId(text) : parseBranchName(text))),
@@ -107,9 +107,9 @@ const SAFEKEEPERS = word(
   (list) => list.length === 0 ? "none" : list.map(formatHostPort).join(","),
 );
 
-/** Of a lease: whatever tells it from all others. */
+/** Identifies a lease among all others. */
 const HOLDER = word("id", pipe(string(), regex(/^[0-9a-z]{1,64}$/, "expected letters and digits")));
-/** Of a locale, or an encoding: initdb knows which there are. */
+/** A locale or an encoding. initdb knows which ones exist. */
 const LOCALE = word("name", pipe(string(), regex(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$/, "expected a name")));
 
 const SETTINGS = word("settings", pipe(string(), regex(SETTINGS_WORD, "expected settings as one word")));
@@ -126,8 +126,8 @@ function json<const S extends GenericSchema>(schema: S): JsonReply<S> {
 }
 
 /**
- * For the operations of 2021: their clients parse the text themselves, and a driver that sees the
- * type json would have done so already.
+ * A JSON reply in a text column, for the operations of 2021. Their clients parse the text
+ * themselves. A driver that saw the type json would have parsed it already.
  */
 function jsonText<const S extends GenericSchema>(schema: S): JsonReply<S> {
   return { kind: "json", schema, columnType: "text" };
@@ -146,7 +146,7 @@ function operation<const A extends Args, const R extends Reply>(
   return { name, access, args, reply };
 }
 
-/** What is wrong, and what to do about it. */
+/** What is damaged, and what to do about it. */
 const DamageSchema = object({ what: string(), hint: string() });
 
 const BranchSchema = object({
@@ -154,33 +154,36 @@ const BranchSchema = object({
   timeline_id: TimelineIdSchema,
   latest_valid_lsn: LsnSchema,
   /**
-   * Where the next record goes: behind a page header, where the last one ended at the end of a
-   * page.
+   * Where the next record goes. When the last record ended at the end of a page, this is after the
+   * next page's header.
    */
   next_lsn: LsnSchema,
-  /** null, as the LSN, for a branch that began with its tenant. */
+  /** This and the ancestor's LSN are null for a branch that was created with its tenant. */
   ancestor_id: nullable(TimelineIdSchema),
   ancestor_lsn: nullable(LsnSchema),
-  /** RFC 3339; null: never. */
+  /** RFC 3339. Null when it never expires. */
   expires_at: nullable(string()),
-  /** Whether it must not be deleted or restored. */
+  /** A protected branch must not be deleted or restored. */
   is_protected: optional(boolean(), false),
-  /** Of all relations as PostgreSQL would say, and on disk. Only `branch_list` tells. */
+  /**
+   * The size of all relations as PostgreSQL reports it, and the size on disk. Only `branch_list`
+   * sends them.
+   */
   logical_size_bytes: optional(nullable(number())),
   physical_size_bytes: optional(nullable(number())),
-  /** What is wrong with it although it can be used. */
+  /** Damage to a branch that can still be used. */
   damage: optional(DamageSchema),
 });
 
 const DamagedBranchSchema = object({
-  /** null for a timeline that no branch names. */
+  /** Null for a timeline that no branch names. */
   name: nullable(string()),
-  /** null when that is not known. */
+  /** Null when it is not known. */
   timeline_id: nullable(TimelineIdSchema),
   damage: DamageSchema,
 });
 
-/** A branch, or the remains of one, that can't be used. */
+/** A branch that can't be used, or the remains of one. */
 export type DamagedBranch = InferOutput<typeof DamagedBranchSchema>;
 
 const DeletedTimelineSchema = object({ tenant_id: TenantIdSchema, timeline_id: TimelineIdSchema });
@@ -198,9 +201,9 @@ const DamagedTimelineSchema = object({
 export type DamagedTimeline = InferOutput<typeof DamagedTimelineSchema>;
 
 const ScrubStatusSchema = object({
-  /** When the last pass over everything ended, RFC 3339; null before the first. */
+  /** When the last complete pass ended, in RFC 3339. Null before the first one ends. */
   last_pass_at: nullable(string()),
-  /** What it has found damaged, and has not found sound since. */
+  /** The damage that has been found and that no later pass has found gone. */
   found: array(DamagedTimelineSchema),
 });
 
@@ -216,7 +219,7 @@ export type BranchInfo = InferOutput<typeof BranchSchema>;
 const TenantConfigSchema = object({ gc_horizon_bytes: number(), pitr_interval: string() });
 
 /**
- * How much history a tenant keeps: bytes of WAL, and a duration such as `7d`; the longer of the two
+ * How much history a tenant keeps: bytes of WAL, and a duration such as `7d`. The longer of the two
  * counts.
  */
 export type TenantConfig = InferOutput<typeof TenantConfigSchema>;
@@ -227,7 +230,7 @@ export type FoundLsn = InferOutput<typeof FoundLsnSchema>;
 
 const TenantStatusSchema = object({
   tenant_id: TenantIdSchema,
-  /** The major of its PostgreSQL. */
+  /** The major of the timeline's PostgreSQL. */
   pg_version: number(),
 });
 
@@ -245,9 +248,12 @@ const PageServerStatusSchema = object({
     timeline_id: string(),
     last_record_lsn: LsnSchema,
     disk_consistent_lsn: LsnSchema,
-    /** Where the timeline's WAL comes from; null when from nowhere. */
+    /** The source of the timeline's WAL. Null when there is none. */
     wal_receiver: nullable(object({ source: string(), streaming: boolean(), error: nullable(string()) })),
-    /** Whether its WAL waits for flushes, how often it has, and for how long in all. */
+    /**
+     * Whether the timeline's WAL waits for flushes, how often it has waited, and for how long in
+     * all.
+     */
     held_back: boolean(),
     held_back_times: number(),
     held_back_ms: number(),
@@ -256,32 +262,37 @@ const PageServerStatusSchema = object({
     layer_bytes: number(),
     layer_count: number(),
     wal_bytes: number(),
-    /** null when they can't be told. */
+    /** Null when the sizes can't be determined. */
     logical_size_bytes: nullable(number()),
     physical_size_bytes: nullable(number()),
   })),
 });
 
-/** A page server's report on itself and its open timelines. */
+/** A page server's report on itself and on its open timelines. */
 export type PageServerStatus = InferOutput<typeof PageServerStatusSchema>;
 
 /** {@link PageServerStatus} as it goes over the wire. */
 export type PageServerStatusJson = InferInput<typeof PageServerStatusSchema>;
 
-/** What a page server runs that does not say so. */
+/** The major that a page server runs if its reply doesn't name one. */
 const MAJOR_WHEN_NOT_SAID = 15;
 
 const TimelineStatusSchema = object({
   system_id: pipe(string(), transform((text) => BigInt(text))),
-  /** The major of its PostgreSQL. */
+  /** The major of the timeline's PostgreSQL. */
   pg_version: optional(number(), MAJOR_WHEN_NOT_SAID),
   /** In bytes. */
   wal_segment_size: number(),
-  /** Where the next record goes; everything before it is durable at the page server. */
+  /** Where the next record goes. Everything before it is durable on the page server. */
   wal_position: LsnSchema,
-  /** Those that have WAL which may not be at the page server yet, as the last compute has said. */
+  /**
+   * The safekeepers that may have WAL which is not on the page server yet, according to the last
+   * compute.
+   */
   safekeepers: array(HostPortSchema),
-  /** Whether it is a branch on which the page server has no record of its own. */
+  /**
+   * Whether the timeline is a branch for which the page server has no WAL record of its own yet.
+   */
   untouched: optional(boolean(), false),
 });
 
@@ -289,9 +300,11 @@ const TimelineStatusSchema = object({
 export type TimelineStatus = InferOutput<typeof TimelineStatusSchema>;
 
 const BranchSettingsSchema = object({
-  /** The timeline that they were set on: this one or an ancestor; null when there are none. */
+  /**
+   * The timeline on which the settings were set: this one or an ancestor. Null when there are none.
+   */
   timeline_id: nullable(TimelineIdSchema),
-  /** As src/protocol/branch_settings.ts packs them. */
+  /** Packed by src/protocol/branch_settings.ts. */
   settings: nullable(string()),
 });
 
@@ -299,19 +312,22 @@ const BranchSettingsSchema = object({
 export type BranchSettings = InferOutput<typeof BranchSettingsSchema>;
 
 const TakenSlotsSchema = object({
-  /** Whoever has taken them sets them with this. */
+  /** Whoever takes the slots passes this number when setting them. */
   generation: number(),
-  /** As src/protocol/branch_slots.ts packs them; null when there are none. */
+  /** Packed by src/protocol/branch_slots.ts. Null when there are none. */
   slots: nullable(string()),
-  /** WAL from here on is kept for them; null when for none. */
+  /** WAL is kept for the slots from here on. Null when none is kept. */
   hold_lsn: nullable(LsnSchema),
-  /** So much is kept for them at most. */
+  /** The most WAL that is kept for the slots. */
   hold_max_bytes: number(),
-  /** While it is untouched: the slots of the branch that it comes from. They are not its own. */
+  /**
+   * While the branch is untouched, the slots of the branch that it comes from. They are not its
+   * own.
+   */
   parent_slots: nullable(string()),
 });
 
-/** The replication slots of a branch, for the compute that goes on with them. */
+/** A branch's replication slots, for the compute that continues with them. */
 export type TakenSlots = InferOutput<typeof TakenSlotsSchema>;
 
 const GC_FIGURES = {
@@ -338,27 +354,30 @@ const GARBAGE_REPORT: FiguresReply<typeof GarbageReportSchema> = {
 
 const HistoryPartSchema = object({
   timeline_id: TimelineIdSchema,
-  /** Up to where the branch has it: its end, or where the next newer part left it. */
+  /**
+   * The branch uses this timeline up to here: to the branch's end, or to where the next newer part
+   * leaves it.
+   */
   lsn: LsnSchema,
-  /** When the last commit up to there was, RFC 3339; null when there is none. */
+  /** When the last commit up to that LSN was made, in RFC 3339. Null when there is none. */
   time: nullable(string()),
-  /** From where on any of its LSNs can be read, and when the last commit up to there was. */
+  /** The LSN from which on every LSN can be read, and when the last commit up to it was made. */
   kept_from_lsn: LsnSchema,
   kept_from: nullable(string()),
 });
 
-/** A timeline that a branch is made of. */
+/** One of the timelines that make up a branch's history. */
 export type HistoryPart = InferOutput<typeof HistoryPartSchema>;
 
 const ChangedRelationSchema = object({
-  /** The tablespace's oid, and the relation's file number in it. */
+  /** The tablespace's OID, and the relation's file number in it. */
   spc: number(),
   rel: number(),
-  /** How many of its pages. */
+  /** How many of the relation's pages differ. */
   pages: number(),
   /**
-   * Ranges of blocks that cover them, and may cover others: the first of each, and the one after
-   * its last, in turns.
+   * Ranges of blocks that cover those pages, and may cover others. The first block of a range and
+   * the block after its last alternate.
    */
   ranges: array(number()),
 });
@@ -374,7 +393,7 @@ export const PAGE_SERVER = {
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
   tenantList: operation("tenant_list", "admin", {}, jsonText(array(TenantIdSchema))),
   tenantStatus: operation("tenant_status", "read", { tenant: TENANT }, json(TenantStatusSchema)),
-  /** Without a major, the newest that the page server finds. */
+  /** Uses the newest major that the page server finds if none is given. */
   tenantCreate: operation(
     "tenant_create",
     "admin",
@@ -389,7 +408,7 @@ export const PAGE_SERVER = {
     TAG,
   ),
   tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG),
-  /** Timelines that were deleted on purpose: nobody needs their WAL. */
+  /** Lists the timelines that were deleted on purpose. Nobody needs their WAL. */
   deletedList: operation("deleted_list", "admin", {}, json(array(DeletedTimelineSchema))),
   tenantConfig: operation(
     "tenant_config",
@@ -397,9 +416,9 @@ export const PAGE_SERVER = {
     { tenant: TENANT, gc_horizon_bytes: named(BYTES), pitr_interval: named(DURATION) },
     json(TenantConfigSchema),
   ),
-  /** Those that can be used. */
+  /** Lists the branches that can be used. */
   branchList: operation("branch_list", "read", { tenant: TENANT }, jsonText(array(BranchSchema))),
-  /** Those that can't. */
+  /** Lists the branches that can't be used. */
   branchDamaged: operation("branch_damaged", "read", { tenant: TENANT }, json(array(DamagedBranchSchema))),
   branchCreate: operation(
     "branch_create",
@@ -408,7 +427,7 @@ export const PAGE_SERVER = {
       tenant: TENANT,
       name: BRANCH,
       /**
-       * A branch, `branch@LSN`, `branch@timestamp` with a time zone, or a timeline id in place of
+       * A branch, `branch@LSN`, or `branch@timestamp` with a time zone. A timeline's id may replace
        * the branch.
        */
       start: TEXT("branch or timeline[@LSN or timestamp]"),
@@ -423,8 +442,8 @@ export const PAGE_SERVER = {
     json(BranchSchema),
   ),
   /**
-   * Gives the branch's name to a new timeline that begins at `start`. What it was goes on as
-   * `keep_as`, or is deleted; `deleted` names the timelines that were.
+   * Gives the branch's name to a new timeline that begins at `start`. The former timeline becomes
+   * the branch `keep_as`, or is deleted; `deleted` names the timelines that were deleted.
    */
   branchRestore: operation(
     "branch_restore",
@@ -437,7 +456,7 @@ export const PAGE_SERVER = {
     },
     json(object({ branch: BranchSchema, deleted: array(TimelineIdSchema) })),
   ),
-  /** Without a duration it never expires. */
+  /** Without a duration, the branch never expires. */
   branchSetExpiry: operation(
     "branch_set_expiry",
     "tenant",
@@ -450,21 +469,21 @@ export const PAGE_SERVER = {
     { tenant: TENANT, name: BRANCH, off: flag("off") },
     json(BranchSchema),
   ),
-  /** Answers with the names of the branches that were deleted. */
+  /** Replies with the names of the branches that were deleted. */
   branchDelete: operation(
     "branch_delete",
     "tenant",
     { tenant: TENANT, name: BRANCH_OR_TIMELINE, cascade: flag("cascade") },
     json(array(string())),
   ),
-  /** Answers with the LSN, and the timeline or ancestor that it belongs to. */
+  /** Replies with the LSN, and with the timeline or ancestor that it belongs to. */
   lsnAt: operation(
     "lsn_at",
     "read",
     { tenant: TENANT, timeline: TIMELINE, timestamp: rest(TIMESTAMP) },
     json(FoundLsnSchema),
   ),
-  /** A timeline and those that it comes from, newest first. */
+  /** Lists a timeline and its ancestors, newest first. */
   timelineHistory: operation(
     "timeline_history",
     "read",
@@ -472,8 +491,8 @@ export const PAGE_SERVER = {
     json(array(HistoryPartSchema)),
   ),
   /**
-   * The relations of a database, by its oid, whose rows may look different at two points of a
-   * tenant's history, with the pages that have them. Only main forks.
+   * Lists the relations of a database, given by its OID, whose rows may look different at two
+   * points of a tenant's history, with the pages where they may. Covers main forks only.
    */
   changedBlocks: operation(
     "changed_blocks",
@@ -494,7 +513,7 @@ export const PAGE_SERVER = {
     { tenant: TENANT, timeline: TIMELINE },
     json(TimelineStatusSchema),
   ),
-  /** From where the page server receives a timeline's WAL, if it does. */
+  /** Reports the source from which the page server receives a timeline's WAL, if it does. */
   receiverStatus: operation(
     "receiver_status",
     "compute",
@@ -507,21 +526,24 @@ export const PAGE_SERVER = {
     { tenant: TENANT, timeline: TIMELINE, safekeepers: SAFEKEEPERS },
     TAG,
   ),
-  /** A branch's settings as of an LSN, of its end when none is named: its own, or inherited. */
+  /**
+   * Returns a branch's settings, its own or inherited, as of an LSN. Uses the branch's end if no
+   * LSN is given.
+   */
   timelineSettings: operation(
     "timeline_settings",
     "compute",
     { tenant: TENANT, timeline: TIMELINE, lsn: maybe(LSN) },
     json(BranchSettingsSchema),
   ),
-  /** From now on a branch has these. */
+  /** Sets a branch's settings from now on. */
   timelineSetSettings: operation(
     "timeline_set_settings",
     "compute",
     { tenant: TENANT, timeline: TIMELINE, settings: SETTINGS },
     TAG,
   ),
-  /** A branch's replication slots. From now on only the caller can set them. */
+  /** Returns a branch's replication slots. From now on only the caller can set them. */
   timelineTakeSlots: operation(
     "timeline_take_slots",
     "compute",
@@ -529,8 +551,8 @@ export const PAGE_SERVER = {
     json(TakenSlotsSchema),
   ),
   /**
-   * From now on a branch has these slots, for which WAL from `hold` on is kept, as far as it is
-   * there: from `wal_from` on.
+   * Sets a branch's slots from now on. WAL is kept for them from `hold` on, as far as the page
+   * server still has it. It replies with `wal_from`, from where on it does.
    */
   timelineSetSlots: operation(
     "timeline_set_slots",
@@ -558,7 +580,7 @@ export const PAGE_SERVER = {
     { tenant: TENANT, timeline: TIMELINE, lsn: LSN, duration: maybe(DURATION), holder: named(HOLDER) },
     json(LeaseSchema),
   ),
-  /** Gives up what a holder has leased before it ends. */
+  /** Releases a holder's lease before it expires. */
   leaseRelease: operation(
     "lease_release",
     "read",
@@ -593,14 +615,14 @@ export type SafekeeperTimelineJson = InferInput<typeof SafekeeperTimelineSchema>
 
 /** The safekeeper's operations. */
 export const SAFEKEEPER = {
-  /** One timeline, or every one that can be opened when none is named. */
+  /** Reports one timeline, or every timeline that can be opened if none is named. */
   timelineStatus: operation(
     "timeline_status",
     "read",
     { tenant: maybe(TENANT), timeline: maybe(TIMELINE) },
     json(array(SafekeeperTimelineSchema)),
   ),
-  /** Those that can't be opened. */
+  /** Lists the timelines that can't be opened. */
   timelineDamaged: operation("timeline_damaged", "admin", {}, json(array(DamagedTimelineSchema))),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
   timelineDelete: operation("timeline_delete", "tenant", { tenant: TENANT, timeline: TIMELINE }, TAG),

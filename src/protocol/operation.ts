@@ -1,33 +1,37 @@
 /**
- * An operation of a server: its name, its arguments, its answer, and who may call it. Every adapter
- * (the commands on the wire, the clients that send them, later HTTP) is built from this
- * description.
+ * Describes a server's operations: the name, arguments and answer of each, and who may call it.
+ * Every adapter is built from these descriptions: the commands on the wire, the clients that send
+ * them, later HTTP.
  */
 import { type GenericSchema, type InferInput, type InferOutput, safeParse } from "valibot";
 import { ZenithError } from "../common/errors.ts";
 
 /**
- * Who may call an operation. `admin`: the server's operator. `tenant`: anyone who may change that
- * tenant. `read`: anyone who may read it. `compute`: the compute of one timeline. `safekeeper`: a
- * safekeeper of the installation.
+ * Who may call an operation.
+ * - `admin`: the server's operator.
+ * - `tenant`: anyone who may change that tenant.
+ * - `read`: anyone who may read it.
+ * - `compute`: the compute of one timeline.
+ * - `safekeeper`: a safekeeper of the installation.
  */
 export type Access = "admin" | "tenant" | "read" | "compute" | "safekeeper";
 
 /**
- * How an argument is written in a command: `value`, all that follows, `name=value`, or `name`
- * alone.
+ * How an argument is written in a command: as a value, as everything that follows, as `name=value`,
+ * or as `name` alone.
  */
 type ArgForm = "word" | "rest" | "named" | "flag";
 
 /**
- * An argument; its name is its key in the operation's `args`, whose order is the order on the wire.
+ * An argument. Its name is its key in the operation's `args`, and the order of the keys is the
+ * order on the wire.
  */
 export interface Arg<T, Optional extends boolean = boolean> {
   readonly form: ArgForm;
   readonly optional: Optional;
-  /** How usage shows the value. */
+  /** The value's name in the usage text. */
   readonly placeholder: string;
-  /** Reads the value; throws a {@link ZenithError}, or reports an issue. */
+  /** Parses the value. Throws a {@link ZenithError}, or reports an issue. */
   readonly schema: GenericSchema<string, T>;
   format(value: T): string;
 }
@@ -36,14 +40,14 @@ export type Args = Readonly<Record<string, Arg<unknown>>>;
 
 type ValueOf<A> = A extends Arg<infer T> ? T : never;
 
-/** The values of an operation's arguments, as its handler gets them and its callers give them. */
+/** The values of an operation's arguments, as its callers pass them and its handler gets them. */
 export type ArgValues<A extends Args> =
   & { readonly [K in keyof A as A[K] extends Arg<unknown, false> ? K : never]: ValueOf<A[K]> }
   & { readonly [K in keyof A as A[K] extends Arg<unknown, false> ? never : K]?: ValueOf<A[K]> | undefined };
 
 /**
- * One row with one JSON value; `text` is the column type for clients that would decode `json` on
- * their own.
+ * One row with one JSON value. The column type `text` is for clients that would otherwise decode
+ * `json` on their own.
  */
 export interface JsonReply<S extends GenericSchema> {
   readonly kind: "json";
@@ -51,14 +55,14 @@ export interface JsonReply<S extends GenericSchema> {
   readonly columnType: "json" | "text";
 }
 
-/** One row of numbers, each a column with the name of its key. */
+/** One row of numbers. Each column is named by its key. */
 export interface FiguresReply<S extends GenericSchema> {
   readonly kind: "figures";
   readonly schema: S;
   readonly columns: readonly string[];
 }
 
-/** A command tag alone, or a stream whose messages docs/formats describes. */
+/** Only a command tag, or a stream whose messages docs/formats describes. */
 export interface BareReply {
   readonly kind: "tag" | "copy_out" | "copy_both";
 }
@@ -72,17 +76,22 @@ export interface Operation<A extends Args = Args, R extends Reply = Reply> {
   readonly reply: R;
 }
 
-/** A handler's result: the wire form of the answer. Streams and tags return nothing. */
+/**
+ * What a handler returns: the answer in its wire form. Handlers that answer with a stream or a tag
+ * return nothing.
+ */
 export type Answer<R extends Reply> = R extends { readonly schema: infer S extends GenericSchema }
   ? InferInput<S>
   : void;
 
-/** A caller's result: the answer, checked and parsed. */
+/** What a caller gets: the answer, checked and parsed. */
 export type Result<R extends Reply> = R extends { readonly schema: infer S extends GenericSchema }
   ? InferOutput<S>
   : void;
 
-/** The operation's syntax as a command: `lease_lsn <tenant> <timeline> <lsn> [duration]`. */
+/**
+ * Returns the operation's syntax as a command: `lease_lsn <tenant> <timeline> <lsn> [duration]`.
+ */
 export function usage(operation: Operation): string {
   const words = Object.entries(operation.args).map(([name, arg]) => {
     const text = arg.form === "flag"
@@ -96,7 +105,7 @@ export function usage(operation: Operation): string {
 }
 
 /**
- * Reads the arguments of a command.
+ * Parses the arguments of a command.
  *
  * @param text what follows the command's name
  * @throws {ZenithError} `invalid_argument`, naming what is wrong; what a schema throws
@@ -128,7 +137,7 @@ export function parseArgs<A extends Args>(operation: Operation<A>, text: string)
   return values as ArgValues<A>;
 }
 
-/** Writes the command that {@link parseArgs} reads. */
+/** Formats the command that {@link parseArgs} parses. */
 export function formatCommand<A extends Args>(operation: Operation<A>, values: ArgValues<A>): string {
   const words = [operation.name];
   for (const [name, arg] of Object.entries(operation.args)) {
@@ -142,7 +151,7 @@ export function formatCommand<A extends Args>(operation: Operation<A>, values: A
 
 interface Word {
   readonly text: string;
-  /** Where it begins. */
+  /** Its offset in the text. */
   readonly at: number;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The server's end of the management contract: it reads, runs and answers commands from the wire.
+ * The server's end of the management contract: it parses, runs and answers commands from the wire.
  */
 import { ZenithError } from "../common/errors.ts";
 import type { Column } from "../pgwire/column.ts";
@@ -17,7 +17,10 @@ import {
 
 export type Operations = Readonly<Record<string, Operation>>;
 
-/** The handler of each operation. It sends streams over the session and returns everything else. */
+/**
+ * The handler of each operation. A handler sends streams over the session and returns everything
+ * else.
+ */
 export type Handlers<O extends Operations> = {
   readonly [K in keyof O]: O[K] extends Operation<infer A extends Args, infer R extends Reply>
     ? (args: ArgValues<A>, session: Session) => Answer<R> | Promise<Answer<R>>
@@ -30,15 +33,15 @@ interface Served {
   handle(args: ArgValues<Args>, session: Session): unknown;
 }
 
-/** Serves operations, each as a command of its name. */
+/** Serves each operation as the command of its name. */
 export class OperationService implements ConnectionHandler {
   readonly #server: string;
   readonly #served: ReadonlyMap<string, Served>;
   readonly #others: readonly string[];
 
   /**
-   * @param server for error messages: "the page server"
-   * @param others commands of another handler, for the hint that lists them all
+   * @param server its name for error messages: "the page server"
+   * @param others another handler's commands, for the hint that lists them all
    */
   constructor(
     server: string,

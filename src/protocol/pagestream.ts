@@ -1,7 +1,7 @@
 /**
- * The messages of `pagestream`, by which a compute reads pages: one request or response per
- * CopyData message. Normative description: docs/formats/pagestream.md. All integers are big-endian,
- * as in the protocol around them.
+ * The messages of `pagestream`, by which a compute reads pages. Each CopyData message holds one
+ * request or response. docs/formats/pagestream.md is the specification. All integers are
+ * big-endian, as in the protocol around them.
  */
 import { assert } from "../common/assert.ts";
 import { putUint32, putUint64, uint32 } from "../common/big_endian.ts";
@@ -22,7 +22,7 @@ export const REQUEST_NBLOCKS = 2;
 export const REQUEST_PAGES = 3;
 export const REQUEST_DBSIZE = 4;
 
-/** Response tags: that of the request with the high bit set, or the error. */
+/** Response tags: the request's tag with the high bit set, or the error tag. */
 export const RESPONSE_EXISTS = 0x81;
 export const RESPONSE_NBLOCKS = 0x82;
 export const RESPONSE_PAGES = 0x83;
@@ -31,9 +31,9 @@ export const RESPONSE_ERROR = 0xff;
 
 /** Every request has this length. */
 export const REQUEST_BYTES = 36;
-/** Every response begins with this many bytes; pages and error texts follow. */
+/** Every response begins with this many bytes. Pages or an error's text follow. */
 export const RESPONSE_HEADER_BYTES = 16;
-/** A longer error text is cut. */
+/** The end of a longer text is cut off. */
 const ERROR_MESSAGE_MAX_BYTES = 8192;
 
 const OFFSET_TAG = 0;
@@ -65,9 +65,12 @@ const utf8Decoder = new TextDecoder();
 /** A request. Each connection reuses one object. */
 export class PageRequest {
   tag = 0;
-  /** Chosen by the client, returned in the response: requests may be answered in any order. */
+  /**
+   * Chosen by the client and returned in the response, because requests may be answered in any
+   * order.
+   */
   requestId = 0;
-  /** Read as of this LSN; 0 is the newest that the server has. */
+  /** The LSN to read at. 0 means the newest that the server has. */
   lsn = 0 as Lsn;
   spc = 0;
   db = 0;
@@ -77,13 +80,15 @@ export class PageRequest {
   count = 0;
 }
 
-/** A response; `off` and `len` say where in the decoded buffer its pages or error text are. */
+/**
+ * A response. `off` and `len` give the place of its pages or its error text in the decoded buffer.
+ */
 export class PageResponse {
   tag = 0;
   requestId = 0;
-  /** EXISTS: 0 or 1. NBLOCKS: blocks. PAGES: number of pages. DBSIZE: bytes. */
+  /** For EXISTS 0 or 1, for NBLOCKS blocks, for PAGES the number of pages, for DBSIZE bytes. */
   value = 0;
-  /** ERROR: five characters. */
+  /** For ERROR, five characters. */
   sqlstate = "";
   off = 0;
   len = 0;
@@ -105,7 +110,7 @@ export function encodeRequest(bytes: Uint8Array, off: number, request: PageReque
 }
 
 /**
- * Reads the request at `bytes[off, off + len)` into `request`.
+ * Decodes the request at `bytes[off, off + len)` into `request`.
  *
  * @throws {ZenithError} `protocol` when the format does not allow it
  */
@@ -152,7 +157,7 @@ export function pagesResponseBytes(count: number): number {
 }
 
 /**
- * Writes the header of a PAGES response; the pages go after it, in block order.
+ * Writes the header of a PAGES response. The pages follow it in block order.
  *
  * @returns the offset of the first page
  */
@@ -161,7 +166,7 @@ export function encodePagesHeader(bytes: Uint8Array, off: number, requestId: num
   return off + RESPONSE_HEADER_BYTES;
 }
 
-/** Writes an EXISTS (0 or 1), NBLOCKS or DBSIZE response of RESPONSE_HEADER_BYTES. */
+/** Writes an EXISTS (0 or 1), NBLOCKS or DBSIZE response, of RESPONSE_HEADER_BYTES bytes. */
 export function encodeValueResponse(
   bytes: Uint8Array,
   off: number,
@@ -175,7 +180,9 @@ export function encodeValueResponse(
 }
 
 /**
- * A whole ERROR response. Errors are rare: this allocates. @param sqlstate five ASCII characters
+ * Returns a whole ERROR response. This allocates, because errors are rare.
+ *
+ * @param sqlstate five ASCII characters
  */
 export function encodeErrorResponse(requestId: number, sqlstate: string, message: string): Uint8Array {
   assert(/^[0-9A-Z]{5}$/.test(sqlstate), "pagestream: an SQLSTATE has five characters");
@@ -188,7 +195,7 @@ export function encodeErrorResponse(requestId: number, sqlstate: string, message
 }
 
 /**
- * Reads the response at `bytes[off, off + len)` into `response`.
+ * Decodes the response at `bytes[off, off + len)` into `response`.
  *
  * @throws {ZenithError} `protocol` when the format does not allow it
  */
@@ -235,7 +242,7 @@ export function decodeResponse(response: PageResponse, bytes: Uint8Array, off: n
   if (len !== RESPONSE_HEADER_BYTES) throw malformed(`response with tag ${tag} of ${len} bytes`);
 }
 
-/** The text of an ERROR response that {@link decodeResponse} has read from `bytes`. */
+/** Returns the text of an ERROR response that {@link decodeResponse} has decoded from `bytes`. */
 export function responseErrorMessage(response: PageResponse, bytes: Uint8Array): string {
   return utf8Decoder.decode(bytes.subarray(response.off, response.off + response.len));
 }

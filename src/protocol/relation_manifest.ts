@@ -1,14 +1,14 @@
 /**
- * The list of relation files that a lazy basebackup leaves out: the files at its LSN and their
- * lengths. Normative description: docs/formats/relation_manifest.md. All integers are big-endian,
- * as in pagestream.
+ * The list of relation files that a lazy basebackup leaves out: the files that exist at its LSN,
+ * and their lengths. docs/formats/relation_manifest.md is the specification. All integers are
+ * big-endian, as in pagestream.
  */
 import { assert } from "../common/assert.ts";
 import { crc32c } from "../common/crc32c.ts";
 import { ZenithError } from "../common/errors.ts";
 import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../common/lsn.ts";
 
-/** Its name in the basebackup's archive. */
+/** The manifest's name in the basebackup's archive. */
 export const RELATION_MANIFEST_FILE = "relation_manifest";
 
 /** "ZREL". */
@@ -44,17 +44,17 @@ export interface ManifestEntry {
   readonly rel: number;
   readonly fork: number;
   /**
-   * The fork whose pages it begins with: itself, or the init fork for the main fork of an unlogged
-   * relation.
+   * The fork whose pages the file begins with: its own, or the init fork for the main fork of an
+   * unlogged relation.
    */
   readonly sourceFork: number;
   readonly blocks: number;
 }
 
 export interface RelationManifest {
-  /** The LSN of the basebackup, at which pages are to be read. */
+  /** The basebackup's LSN, at which pages must be read. */
   readonly lsn: Lsn;
-  /** Start of the WAL record before `lsn`. */
+  /** Where the last WAL record before `lsn` starts. */
   readonly prev: Lsn;
   readonly entries: readonly ManifestEntry[];
 }

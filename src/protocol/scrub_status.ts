@@ -1,8 +1,8 @@
-/** How a server reports what its scrub of data at rest has found. */
+/** The form in which a server reports what its check of data at rest has found. */
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { ScrubStatusJson } from "./management.ts";
 
-/** What a check of data at rest knows. */
+/** What a check of data at rest has found so far. */
 export interface ScrubFindings {
   readonly lastPassMs: number | null;
   readonly found: readonly {
@@ -12,7 +12,7 @@ export interface ScrubFindings {
   }[];
 }
 
-/** A check of data at rest as `scrub_status` shows it. */
+/** Returns that in the form that `scrub_status` shows. */
 export function scrubStatusJson({ lastPassMs, found }: ScrubFindings): ScrubStatusJson {
   return {
     last_pass_at: lastPassMs === null ? null : new Date(lastPassMs).toISOString(),

@@ -1,12 +1,13 @@
 /**
- * The list of tablespaces in a basebackup, in the form and under the name that PostgreSQL's own
- * backups have for it (do_pg_backup_start in xlog.c): an OID, a blank and a location in each line.
+ * The list of tablespaces in a basebackup. It has the name and form that PostgreSQL's own backups
+ * use (do_pg_backup_start in xlog.c): each line has an OID, a blank and a location.
  */
 
 export const TABLESPACE_MAP_FILE = "tablespace_map";
 
 /**
- * By their OIDs; a location is absolute, or empty for one that is in the data directory.
+ * Encodes locations by OID. A location is absolute, or empty for a tablespace inside the data
+ * directory.
  */
 export function encodeTablespaceMap(locations: ReadonlyMap<number, string>): Uint8Array {
   const escape = (location: string) => location.replace(/[\n\r\\]/g, "\\$&");
@@ -14,7 +15,7 @@ export function encodeTablespaceMap(locations: ReadonlyMap<number, string>): Uin
   return new TextEncoder().encode(lines.join(""));
 }
 
-/** Lines that are none of {@link encodeTablespaceMap}'s are passed over. */
+/** Skips lines that {@link encodeTablespaceMap} can't have written. */
 export function decodeTablespaceMap(bytes: Uint8Array): Map<number, string> {
   const text = new TextDecoder().decode(bytes);
   const lines = text.matchAll(/^([1-9]\d{0,9}) ((?:[^\n\\]|\\[^])*)\n/gm);

@@ -1,14 +1,17 @@
 /**
  * The part of the tar format that a data directory needs on its way to a compute: regular files and
- * directories with names of up to 100 bytes. Both sides work on the bytes where they are: a
- * database of 5,000 tables has 20,000 files, most of them of a page or none.
+ * directories with names of up to 100 bytes. Both sides work on the bytes in place: a database of
+ * 5,000 tables has 20,000 files, most of which have one page or none.
  *
  * Format: ustar, pax(1) of POSIX.1-2017.
  */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
 
-/** An entry is a header of one block, then its content in as many blocks as that takes. */
+/**
+ * The block size. An entry is a header of one block, then its content in as many blocks as it
+ * needs.
+ */
 export const TAR_BLOCK_BYTES = 512;
 
 /** The end of an archive: two blocks of zeros. */
@@ -23,17 +26,17 @@ const OFFSET_MTIME = 136;
 const OFFSET_CHECKSUM = 148;
 const OFFSET_TYPE = 156;
 const OFFSET_MAGIC = 257;
-/** What goes before a name that is longer than its field. */
+/** The prefix of a name that is longer than its field. */
 const OFFSET_PREFIX = 345;
-/** "ustar", a zero and version "00"; what GNU tar writes differs behind the word. */
+/** "ustar", a zero and version "00". GNU tar writes something else after the word. */
 const MAGIC = new TextEncoder().encode("ustar\x0000");
 const MAGIC_WORD_BYTES = 5;
 
 const DECODER = new TextDecoder();
 
 /**
- * Octal digits of a mode, uid or gid, of a size or time, and of a checksum; a zero or a space ends
- * them.
+ * How many octal digits there are in a mode, uid or gid, in a size or time, and in a checksum. A
+ * zero or a space ends them.
  */
 const SHORT_DIGITS = 7;
 const LONG_DIGITS = 11;
@@ -51,19 +54,19 @@ const DIRECTORY_MODE = 0o700;
 export interface TarEntry {
   readonly name: string;
   readonly type: "file" | "directory";
-  /** Bytes of content, which may be more than 4 GiB; a directory has none. */
+  /** The content's length in bytes, which may be more than 4 GiB. 0 for a directory. */
   readonly size: number;
 }
 
-/** Bytes behind content of `size` bytes, up to the next block. */
+/** The padding after content of `size` bytes, up to the next block. */
 export function tarPadding(size: number): number {
   return (TAR_BLOCK_BYTES - size % TAR_BLOCK_BYTES) % TAR_BLOCK_BYTES;
 }
 
 /**
- * Writes the entry's header, a block, to `out` at `at`.
+ * Writes an entry's header, one block, to `out` at `at`.
  *
- * @param entry its name is ASCII, of at most 100 characters
+ * @param entry its name must be ASCII, of at most 100 characters
  * @param mtime seconds since 1970
  */
 export function writeTarHeader(out: Uint8Array, at: number, entry: TarEntry, mtime: number): void {
@@ -86,7 +89,7 @@ export function writeTarHeader(out: Uint8Array, at: number, entry: TarEntry, mti
   out[at + OFFSET_CHECKSUM + CHECKSUM_DIGITS + 1] = SPACE;
 }
 
-/** The sum of the header's bytes, where its checksum counts as spaces. */
+/** The sum of the header's bytes, with the checksum itself counted as spaces. */
 function headerChecksum(bytes: Uint8Array, at: number): number {
   let sum = 8 * SPACE;
   for (let i = 0; i < OFFSET_CHECKSUM; i++) sum += bytes[at + i];
@@ -104,9 +107,9 @@ function writeOctal(out: Uint8Array, at: number, digits: number, value: number):
 }
 
 /**
- * The entry whose header is at `at`; null for the end of the archive.
+ * Parses the header at `at`. Returns null at the end of the archive.
  *
- * @throws {ZenithError} `protocol` when it is no header, or one of something else than a file or a
+ * @throws {ZenithError} `protocol` when it is not a header, or not the header of a file or a
  *   directory
  */
 function parseTarHeader(bytes: Uint8Array, at: number): TarEntry | null {
@@ -138,7 +141,7 @@ function parseTarHeader(bytes: Uint8Array, at: number): TarEntry | null {
   return { name, type: type === TYPE_FILE ? "file" : "directory", size };
 }
 
-/** -1 when there is no number with at most that many digits. */
+/** Returns -1 when there is no number of at most that many digits. */
 function readOctal(bytes: Uint8Array, at: number, digits: number): number {
   let value = 0;
   for (let i = 0; i < digits; i++) {
@@ -149,23 +152,25 @@ function readOctal(bytes: Uint8Array, at: number, digits: number): number {
   return value;
 }
 
-/** Receives the entries that a {@link TarReader} finds. An exception ends the reading. */
+/** Receives the entries that a {@link TarReader} finds. An exception stops the reader. */
 export interface TarHandler {
   begin(entry: TarEntry): void;
-  /** The next bytes of the entry's content; good until it returns. */
+  /** Gets the next bytes of the entry's content, which are valid until it returns. */
   content(bytes: Uint8Array): void;
   /** The entry is complete. */
   end(): void;
 }
 
-/** Reads an archive that comes in pieces of any size. */
+/** Reads an archive that arrives in pieces of any size. */
 export class TarReader {
   readonly #handler: TarHandler;
   /** An incomplete header, and how much of it has arrived. */
   readonly #header = new Uint8Array(TAR_BLOCK_BYTES);
   #headerBytes = 0;
   #entry: TarEntry | null = null;
-  /** How many bytes of the entry's content are still to come, and of the padding after it. */
+  /**
+   * How many bytes of the entry's content are still to come, and how many of the padding after it.
+   */
   #contentLeft = 0;
   #paddingLeft = 0;
   #ended = false;
@@ -175,8 +180,8 @@ export class TarReader {
   }
 
   /**
-   * @throws {ZenithError} `protocol` when it is no archive, or holds entries that a data directory
-   *   can't have; the handler's exceptions
+   * @throws {ZenithError} `protocol` when it is not an archive, or has entries that a data
+   *   directory can't have; the handler's exceptions
    */
   push(bytes: Uint8Array): void {
     let at = 0;
@@ -207,7 +212,7 @@ export class TarReader {
     }
   }
 
-  /** The input has ended. @throws {ZenithError} `protocol` when the archive is not whole */
+  /** Ends the input. @throws {ZenithError} `protocol` when the archive is incomplete */
   finish(): void {
     if (this.#ended) return;
     const where = this.#entry === null ? "" : ` in ${this.#entry.name}`;

@@ -1,20 +1,23 @@
-/** Tells a safekeeper the purpose of a connection: settings in the startup packet's `options`. */
+/** The settings in a startup packet's `options` that tell a safekeeper what a connection is for. */
 import { formatCommandLineOptions } from "../pgwire/startup.ts";
 
-/** The user name on connections to safekeepers, which have no users. */
+/** The user name in connections to safekeepers, which have no users. */
 export const SAFEKEEPER_USER = "zenith";
 
-/** Name the timeline that the connection is about. */
+/** The names of the settings that say which timeline the connection is for. */
 export const TENANT_OPTION = "ztenantid";
 export const TIMELINE_OPTION = "ztimelineid";
 
-/** Set by an elected proposer that reads on behalf of another acceptor: its term. */
+/**
+ * The name of the setting in which an elected proposer sends its term when it reads on behalf of
+ * another acceptor.
+ */
 export const RECOVERY_TERM_OPTION = "zrecoveryterm";
 
 /**
- * The application_name of page servers that receive WAL, and of their slot at a compute. A compute
- * finds its synchronous standby by it; a safekeeper finds the reader whose confirmations allow it
- * to remove WAL.
+ * The application_name of page servers that receive WAL, and the name of their slot at a compute.
+ * It tells a compute which standby is its synchronous one, and a safekeeper which reader's
+ * confirmations allow it to remove WAL.
  */
 export const WAL_RECEIVER_NAME = "pageserver";
 
@@ -24,7 +27,7 @@ export const WAL_PROPOSER_SLOT = "walproposer";
 /** The application_name of a compute's connections to the page server. */
 export const COMPUTE_NAME = "zenith_compute";
 
-/** The startup `options` that choose a timeline. */
+/** Returns the startup `options` that select a timeline. */
 export function timelineOptions(tenantId: string, timelineId: string): string {
   return formatCommandLineOptions([[TENANT_OPTION, tenantId], [TIMELINE_OPTION, timelineId]]);
 }
