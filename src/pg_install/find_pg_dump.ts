@@ -1,4 +1,4 @@
-/** Finds a pg_dump for a server: one of an older major refuses to dump it. */
+/** Finds a pg_dump that can dump a server. One of an older major than the server refuses to. */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -8,8 +8,8 @@ import { findProgram } from "../process/find_program.ts";
 import { findAllPostgres, type FindPostgresOptions, SYSTEM_ROOT } from "./find_postgres.ts";
 
 /**
- * The path of a pg_dump of that major, else of the nearest newer one. Looks beside each PostgreSQL
- * that Zenith finds, where Debian's client packages are, and on `$PATH`.
+ * Returns the path of a pg_dump of this major, or else of the nearest newer one. Looks beside each
+ * PostgreSQL that Zenith finds, in the directories of Debian's client packages, and on `$PATH`.
  *
  * @throws {ZenithError} `not_found`
  */
@@ -34,7 +34,7 @@ export function findPgDump(major: number, options: FindPostgresOptions = {}): st
   );
 }
 
-/** 0 when it can't be run. */
+/** Returns 0 when it can't be run. */
 function majorOf(path: string): number {
   const run = spawnSync(path, ["--version"], { encoding: "utf8" });
   return Number(/\(PostgreSQL\) (\d+)/.exec(run.stdout ?? "")?.[1] ?? 0);

@@ -1,7 +1,7 @@
 /**
- * Finds the PostgreSQL that computes run and that new tenants are initialised with, one for each
- * major. Zenith needs no patched one: the distribution's package, a build of one's own or the npm
- * package with the binaries will all do.
+ * Finds the PostgreSQL installations that computes run and that create new tenants, one for each
+ * major. Zenith needs no patched PostgreSQL: the distribution's package, a user's own build, or the
+ * npm package with the binaries will do.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -11,12 +11,10 @@ import { POSTGRES_MAJORS, postgresMajorsInWords } from "../common/postgres_major
 import { prepareBuiltIn } from "./built_in_postgres.ts";
 import { findEmbedded, prepareEmbedded } from "./embedded_postgres.ts";
 
-/**
- * Where distributions that follow Debian's layout put them, each major in a directory of its own.
- */
+/** Where distributions with Debian's layout put PostgreSQL, each major in its own directory. */
 export const SYSTEM_ROOT = "/usr/lib/postgresql";
 
-/** What a directory for each major is called below the one that POSTGRES_DISTRIB_DIR names. */
+/** The possible names of a major's directory below the one that POSTGRES_DISTRIB_DIR names. */
 const MAJOR_DIRECTORIES = [(major: number) => `v${major}`, (major: number) => String(major)];
 
 /** Where a PostgreSQL installation is. */
@@ -26,13 +24,12 @@ export interface PostgresLocation {
   readonly distribDir: string;
   readonly binDir: string;
   readonly source: "configured" | "system" | "built in" | "embedded";
-  /** In words, for messages. */
+  /** A description for messages. */
   readonly what: string;
 }
 
 /**
- * A PostgreSQL installation that has been looked at: it can be run and is of the major that it
- * should be.
+ * A PostgreSQL installation that has been checked: it can be run, and it has the expected major.
  */
 export interface PostgresInstall extends PostgresLocation {
   /** As `postgres -V` prints it, e.g. `15.18`. */
@@ -41,15 +38,15 @@ export interface PostgresInstall extends PostgresLocation {
 
 export interface FindPostgresOptions {
   /**
-   * `--pg-distrib-dir` or the environment's config; wins over everything else for the majors that
-   * it has.
+   * `--pg-distrib-dir`, or the setting in the environment's configuration. It takes precedence for
+   * the majors that it has.
    */
   readonly distribDir?: string | undefined;
   /** Replaces `process.env`, for tests. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /**
-   * Where to start looking upwards for `node_modules`: this executable, this source file and the
-   * working directory by default.
+   * Where to start looking for a `node_modules` upwards. Defaults to this executable, this source
+   * file and the working directory.
    */
   readonly searchFrom?: readonly string[];
   /** Replaces `/usr/lib/postgresql`, for tests. */
@@ -57,22 +54,22 @@ export interface FindPostgresOptions {
 }
 
 /**
- * Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`, `/usr/lib/postgresql/<major>`, inside
- * this executable, npm's packages in a `node_modules` above the executable or the working
- * directory. The first two may be an installation, or have a directory for each major (`v17` or
- * `17`); of a major that they do not have, the others are asked.
+ * Finds an installation of a major. Looks in this order: `distribDir`, `$POSTGRES_DISTRIB_DIR`,
+ * `/usr/lib/postgresql/<major>`, inside this executable, npm's packages in a `node_modules` above
+ * the executable or the working directory. Each of the first two may be an installation, or may
+ * have a directory for each major (`v17` or `17`). For a major that they don't have, the search
+ * goes on.
  *
- * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when the one that was
- *   asked for is unusable
+ * @throws {ZenithError} `not_found` when there is none, `invalid_argument` when a configured one is
+ *   unusable
  */
 export function findPostgres(major: number, options: FindPostgresOptions = {}): PostgresInstall {
   return inspect(locatePostgres(major, options));
 }
 
 /**
- * Like {@link findPostgres}, without running the program to ask what it is, which takes tens of
- * milliseconds: for callers whose Postgres notices by itself that a data directory is not of its
- * major.
+ * Like {@link findPostgres}, but doesn't run the program to check its version, which takes tens of
+ * milliseconds. For callers whose Postgres itself notices a data directory of another major.
  *
  * @throws {ZenithError} `not_found`, `invalid_argument`
  */
@@ -89,8 +86,8 @@ export function locatePostgres(major: number, options: FindPostgresOptions = {})
 }
 
 /**
- * The newest there is: what a new tenant gets when nobody names a major. A configured one wins over
- * newer ones elsewhere.
+ * Finds the newest installation. A new tenant gets it when no major is given. A configured one
+ * takes precedence over newer ones elsewhere.
  *
  * @throws {ZenithError} `not_found`, `invalid_argument`
  */
@@ -102,13 +99,14 @@ export function findNewestPostgres(options: FindPostgresOptions = {}): PostgresI
       if (found !== undefined) return inspect(found);
     }
   }
-  // The newest major's: its message and hint serve a machine that has none.
+  // Ask for the newest major: its message and hint are the right ones for a machine that has none.
   return findPostgres(newestFirst[0], options);
 }
 
 /**
- * One for each major that there is, oldest first. @throws {ZenithError} `invalid_argument` when one
- * is unusable
+ * Finds an installation of each major, oldest first. Leaves out majors that are not installed.
+ *
+ * @throws {ZenithError} `invalid_argument` when one is unusable
  */
 export function findAllPostgres(options: FindPostgresOptions = {}): PostgresInstall[] {
   return POSTGRES_MAJORS.flatMap((major) => {
@@ -118,8 +116,8 @@ export function findAllPostgres(options: FindPostgresOptions = {}): PostgresInst
 }
 
 /**
- * The psql of the newest installation that has one; undefined when none has, as npm's packages do
- * not.
+ * Returns the psql of the newest installation that has one. Undefined when none has, as is the case
+ * for npm's packages.
  */
 export function findPsql(options: FindPostgresOptions = {}): string | undefined {
   return findAllPostgres(options).map(({ binDir }) => join(binDir, "psql")).findLast((path) =>
@@ -134,7 +132,7 @@ function assertKnown(major: number): void {
   });
 }
 
-/** A directory that somebody has named, and how. */
+/** A directory that a user has configured, and by what means. */
 interface Configured {
   readonly dir: string;
   readonly what: string;
@@ -220,7 +218,7 @@ function at(
   return { major, distribDir, binDir: join(distribDir, "bin"), source, what };
 }
 
-/** Where it was looked for, with what is there instead. */
+/** Lists the places that were searched, with what is there instead. */
 function whereItIsNot(major: number, options: FindPostgresOptions): string {
   const named = configured(options).map(({ dir, what }) => {
     if (!isInstallation(dir)) return `${what}, ${dir}, has no v${major} or ${major}`;
@@ -234,7 +232,10 @@ function whereItIsNot(major: number, options: FindPostgresOptions): string {
   ].join(", ");
 }
 
-/** What `postgres -V` says. @throws {ZenithError} `invalid_argument` when it can't be run */
+/**
+ * Returns the version that `postgres -V` prints. @throws {ZenithError} `invalid_argument` when it
+ * can't be run
+ */
 function askVersion({ binDir, distribDir, what }: PostgresLocation): string {
   const run = spawnSync(join(binDir, "postgres"), ["-V"], { encoding: "utf8" });
   if (run.error !== undefined || run.status !== 0) {

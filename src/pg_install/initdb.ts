@@ -9,39 +9,35 @@ import { assertReachable, asUser, makeOwnedDirectory, type PgUser, pgUser } from
 export const ZENITH_SUPERUSER = "zenith_admin";
 
 /**
- * What of a cluster is decided once, when it is made. What is left out is as {@link runInitdb}
- * says.
+ * The properties of a cluster that are fixed when it is created. {@link runInitdb} describes the
+ * defaults.
  */
 export interface ClusterOptions {
-  /** Of the C library. */
+  /** A locale of the C library. */
   readonly locale?: string | undefined;
   readonly encoding?: string | undefined;
-  /** Order text by ICU, by this locale; from PostgreSQL 15 on. */
+  /** The ICU locale that orders text. Needs PostgreSQL 15 or newer. */
   readonly icuLocale?: string | undefined;
-  /**
-   * Whether pages have checksums; initdb's default when left out: from PostgreSQL 18 on they have.
-   */
+  /** Whether pages have checksums. By default initdb decides: from PostgreSQL 18 on, they do. */
   readonly dataChecksums?: boolean | undefined;
 }
 
 export interface InitdbOptions {
   readonly install: PostgresInstall;
-  /**
-   * The data directory to make: absent or empty.
-   */
+  /** The data directory to create. It must be absent or empty. */
   readonly dir: string;
   readonly superuser: string;
-  /** Whom it runs as and whose the files become; by default {@link pgUser}. */
+  /** The user that initdb runs as and that owns the files. Defaults to {@link pgUser}. */
   readonly user?: PgUser | undefined;
   readonly cluster?: ClusterOptions;
 }
 
 /**
- * Runs `initdb`: UTF-8 and C locale (the same order of text on every machine, whatever its libc)
- * unless told otherwise, trust on local connections. Nothing is fsynced: the caller reads the
- * result and makes that durable.
+ * Runs `initdb`. By default the encoding is UTF-8, and the locale is C, which orders text the same
+ * on every machine, whatever its libc. Local connections are trusted. Nothing is fsynced: the
+ * caller reads the result and makes that durable.
  *
- * @throws {ZenithError} `io` or `disk_full` with initdb's own last words when it fails
+ * @throws {ZenithError} `io` or `disk_full`, with initdb's own last words, when it fails
  */
 export async function runInitdb(options: InitdbOptions): Promise<void> {
   const { install, dir, superuser } = options;
@@ -81,7 +77,10 @@ export async function runInitdb(options: InitdbOptions): Promise<void> {
   throw new ZenithError("disk_full", message, { hint: "free some space there, or choose another place" });
 }
 
-/** Tells clusters apart by how they were made: initdb's own arguments. */
+/**
+ * Returns the arguments for initdb that decide what kind of cluster it creates. They also tell
+ * those kinds apart.
+ */
 export function clusterArgs({ locale, encoding, icuLocale, dataChecksums }: ClusterOptions): string[] {
   return [
     `--encoding=${encoding ?? "UTF8"}`,
@@ -92,8 +91,8 @@ export function clusterArgs({ locale, encoding, icuLocale, dataChecksums }: Clus
 }
 
 /**
- * The environment for Postgres programs: ours, without the variables that would change where and
- * how they run.
+ * The environment for PostgreSQL's programs: ours, without the variables that would change where
+ * and how they run.
  */
 export function postgresEnvironment(): Record<string, string> {
   const env: Record<string, string> = {};

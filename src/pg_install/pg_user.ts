@@ -1,6 +1,7 @@
 /**
- * PostgreSQL refuses to run as root. When Zenith runs as root, Postgres and initdb run as an
- * unprivileged user and the directories they write are that user's.
+ * The users that PostgreSQL's programs run as. PostgreSQL refuses to run as root. When Zenith runs
+ * as root, Postgres and initdb run as an unprivileged user, who owns the directories that they
+ * write.
  */
 import { spawnSync } from "node:child_process";
 import { lchownSync, lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
@@ -15,16 +16,17 @@ export interface PgUser {
 }
 
 /**
- * Options for `node:child_process` that make a child run as `user`; empty when it is to run as
- * ourselves.
+ * Options for `node:child_process` that make a child run as `user`. Empty when it should run as our
+ * own user.
  */
 export function asUser(user: PgUser | undefined): { uid?: number; gid?: number } {
   return user === undefined ? {} : { uid: user.uid, gid: user.gid };
 }
 
 /**
- * The user that Postgres runs as, or undefined when that is ourselves, because we aren't root.
- * `$ZENITH_PG_USER`, else `postgres` if there is such a user, else `nobody`.
+ * Returns the user that Postgres runs as: `$ZENITH_PG_USER`, or else `postgres` if that user
+ * exists, or else `nobody`. Undefined when we aren't root, because Postgres then runs as our own
+ * user.
  *
  * @throws {ZenithError} `not_found` when the user does not exist, `invalid_argument` when it is
  *   root
@@ -51,15 +53,17 @@ export function pgUser(env: Readonly<Record<string, string | undefined>> = proce
   );
 }
 
-/** Users that systems have, and that nothing runs as where Postgres runs as another. */
+/** Users that exist on every system. Nothing runs as one of them where Postgres runs as another. */
 const QUIET_USERS = ["nobody", "daemon", "bin"];
 
 /**
- * Who makes the files that new tenants begin with. Every tenant's superuser acts as {@link pgUser}:
- * while initdb runs, that user must not be able to change its files, nor look into its process.
+ * Returns the user that runs initdb, which makes the files of new tenants. It should not be
+ * {@link pgUser}, as which every tenant's superuser can act: while initdb runs, that user must not
+ * be able to change its files or look into its process.
  *
- * @param directories that it must be able to reach: where initdb is, and where the files are made
- * @returns `undefined` for ourselves; the Postgres user where there is no other one that can
+ * @param directories the directories that the user must be able to reach: initdb's own, and the one
+ *   for the files
+ * @returns `undefined` for our own user; the Postgres user if no other one will do
  */
 export function initdbUser(directories: readonly string[]): PgUser | undefined {
   const postgres = pgUser();
@@ -95,12 +99,12 @@ function numericId(flag: "-u" | "-g", name: string): number | undefined {
 }
 
 /**
- * Makes `dir`, its parents too. The last one is made owner-only and `user`'s, as PostgreSQL demands
- * of a data directory; parents that had to be made stay ours but can be passed through. Of what is
- * in it, the former owner's goes along: Postgres may have run as another user before, nobody, say,
- * until a package made the user postgres.
+ * Creates `dir` and its missing parents. `dir` becomes owner-only and `user`'s, as PostgreSQL
+ * requires of a data directory. New parents remain ours, but others can pass through them. What the
+ * former owner of `dir` owns inside it becomes `user`'s too: Postgres may have run as another user
+ * before, such as nobody, until a package created the user postgres.
  *
- * @throws {ZenithError} when it can't be made, or `user` can't get to it
+ * @throws {ZenithError} when it can't be created, or `user` can't reach it
  */
 export function makeOwnedDirectory(dir: string, user: PgUser | undefined): void {
   try {
@@ -119,8 +123,8 @@ export function makeOwnedDirectory(dir: string, user: PgUser | undefined): void 
 const ROOT_UID = 0;
 
 /**
- * What is in a directory of `formerUid`'s goes along with it; not what is in one of root's: that
- * may be anything.
+ * Gives a directory to `user`, with what its former owner owns inside it. If that was root, only
+ * the directory itself: anything may be inside it.
  */
 function handOver(directory: ForeignDirectory, user: PgUser): void {
   const formerUid = directory.stat().uid;
@@ -130,13 +134,13 @@ function handOver(directory: ForeignDirectory, user: PgUser): void {
 }
 
 /**
- * PostgreSQL starts on no directory that others may read or its owner may not; a restored copy may
- * be either.
+ * PostgreSQL does not start on a directory that others may read, or that its owner may not. A
+ * restored copy may be either.
  */
 const OPEN_TO_OTHERS = 0o027;
 const OPEN_TO_OWNER = 0o700;
 
-/** Gives a data directory the mode that PostgreSQL demands of it, should it have another. */
+/** Gives a data directory the mode that PostgreSQL requires, unless it has it already. */
 export function closeToOthers(dir: string): void {
   try {
     using directory = ForeignDirectory.open(realpathSync(dir));
@@ -150,8 +154,8 @@ export function closeToOthers(dir: string): void {
 }
 
 /**
- * Gives `path` and all below it to `user`; does nothing when there is no such user to care for.
- * Only for trees that nobody else can write meanwhile; {@link ForeignDirectory} is for the others.
+ * Gives `path` and everything below it to `user`. Does nothing when `user` is undefined. Use it
+ * only on trees that nobody else can write meanwhile, and {@link ForeignDirectory} on others.
  */
 export function chownRecursive(path: string, user: PgUser | undefined): void {
   if (user === undefined) return;
@@ -166,8 +170,8 @@ export function isReachable(dir: string, user: PgUser | undefined): boolean {
 }
 
 /**
- * @throws {ZenithError} `io` naming the first directory on the way to `dir` that `user` may not
- *   enter: under root's home directory, typically
+ * @throws {ZenithError} `io`, naming the first directory on the way to `dir` that `user` may not
+ *   enter: typically one under root's home directory
  */
 export function assertReachable(dir: string, user: PgUser | undefined): void {
   if (user === undefined || mayEnter(dir, user)) return;
@@ -188,7 +192,7 @@ export function assertReachable(dir: string, user: PgUser | undefined): void {
 
 function mayEnter(dir: string, user: PgUser): boolean {
   if (isPlainlyOpen(dir, user)) return true;
-  // Access lists and groups are the kernel's to judge.
+  // Only the kernel can judge access lists and groups.
   return spawnSync("test", ["-x", dir], { ...asUser(user), stdio: "ignore", cwd: "/" }).status === 0;
 }
 
@@ -196,8 +200,8 @@ const EXECUTE_BY_OWNER = 0o100;
 const EXECUTE_BY_OTHERS = 0o001;
 
 /**
- * Whether mode bits alone say that `user` may enter `dir` and all above it: a process need not be
- * started to find out.
+ * Whether the mode bits alone show that `user` may enter `dir` and everything above it. This avoids
+ * starting a process to find out.
  */
 function isPlainlyOpen(dir: string, user: PgUser): boolean {
   try {
