@@ -8,13 +8,13 @@ import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { PAGE_SERVER } from "../protocol/management.ts";
 import { formatCommand } from "../protocol/operation.ts";
 
-/** How soon a page server that was away is told again. */
+/** How long to wait before connecting again to a page server that was away. */
 const RETRY_MS = 1_000;
 
 /**
- * Tells the page server that a compute runs on its timeline, through a connection that stays open:
- * the timeline is not deleted meanwhile. With safekeepers, and for a compute that only reads the
- * past, the page server would not know otherwise.
+ * Tells the page server that a compute runs on its timeline, through a connection that stays open.
+ * The page server doesn't delete the timeline meanwhile. With safekeepers, or when a compute only
+ * reads the past, it would not learn about the compute otherwise.
  */
 export class Attachment {
   readonly #compute: ComputeIdentity;
@@ -61,7 +61,7 @@ export class Attachment {
 }
 
 interface AttachedConnection {
-  /** Ends the connection when `signal` is aborted. @throws what broke it */
+  /** Closes the connection when `signal` is aborted. @throws the error that broke the connection */
   untilLost(signal: AbortSignal): Promise<void>;
 }
 
@@ -70,7 +70,7 @@ async function attach(compute: ComputeIdentity, signal?: AbortSignal): Promise<A
   try {
     const copy = await client.copyBoth(formatCommand(PAGE_SERVER.computeAttach, timelineArgs(compute)));
     const lost = copy.run({ onData() {} });
-    // It may be lost before anybody waits for it.
+    // The connection may be lost before anybody waits for that.
     lost.catch(() => {});
     return {
       async untilLost(signal) {

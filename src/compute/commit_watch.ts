@@ -1,6 +1,6 @@
 /**
- * Notices when commits do not become durable, and says so. A waiting commit says nothing itself:
- * its client only sees that it takes long.
+ * Notices when commits don't become durable, and reports it. A waiting commit reports nothing
+ * itself: its client only sees that it takes a long time.
  */
 import type { Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
@@ -19,20 +19,23 @@ export interface Stall {
   readonly reason: string;
 }
 
-/** Pure: it is told from time to time how commits progress. */
+/**
+ * Decides when commits have stalled. Pure: its caller reports to it from time to time how commits
+ * progress.
+ */
 export class StallDetector {
   #durableLsn: Lsn | undefined;
   #partsLsn: Lsn | undefined;
-  /** Since when WAL has been waiting without any progress. */
+  /** When WAL began to wait without any progress. */
   #sinceMs: number | undefined;
 
-  /** @returns what to report, once commits have waited for {@link STALL_MS} */
+  /** @returns what to report once commits have waited for {@link STALL_MS} */
   step(nowMs: number, progress: CommitProgress): Stall | undefined {
     const { durableLsn, partsLsn, waits, connected, who, obstacles } = progress;
     const moved = this.#durableLsn !== durableLsn || this.#partsLsn !== partsLsn;
     this.#durableLsn = durableLsn;
     this.#partsLsn = partsLsn;
-    // Without a connection nobody knows whether WAL waits: the next commit will.
+    // Without a connection, nobody knows whether WAL waits. The next commit will wait.
     if (moved || !waits && connected) this.#sinceMs = undefined;
     if (!waits && connected) return undefined;
     this.#sinceMs ??= nowMs;
@@ -49,7 +52,7 @@ export interface CommitWatchOptions {
 }
 
 /**
- * Checks every second, until `signal` is aborted; `pg list`, `status` and the log show the result.
+ * Checks every second until `signal` is aborted. `pg list`, `status` and the log show the result.
  */
 export async function watchCommits(options: CommitWatchOptions, signal: AbortSignal): Promise<void> {
   const { durability, conditions, log } = options;

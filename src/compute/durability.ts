@@ -1,6 +1,6 @@
 /**
- * Who makes a compute's commits durable, and what a start has to do for that: choose where Postgres
- * continues, configure it to wait, and have its WAL received.
+ * The interface of whatever makes a compute's commits durable. Its implementations decide where
+ * Postgres continues, which settings make it wait, and how its WAL is received.
  */
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -12,42 +12,45 @@ import type { CommitProgress } from "./proposer/commit_progress.ts";
 /** A Postgres that accepts connections. */
 export interface LocalPostgres {
   readonly address: HostPort;
-  /** The role with which a walsender accepts us. */
+  /** The role as which a walsender accepts our connections. */
   readonly role: string;
   readonly process: PostgresProcess;
 }
 
 export interface Durability {
-  /** For its command line, which overrides all configuration files. */
+  /** Settings for Postgres's command line, which override all configuration files. */
   readonly settings: Readonly<Record<string, string>>;
-  /** The slot that whoever makes commits durable has at Postgres; null for nobody. */
+  /**
+   * The name of the slot at Postgres that belongs to the party that makes commits durable. Null
+   * when there is none.
+   */
   readonly slot: string | null;
-  /** Rejects when this compute must not continue; never resolves. */
+  /** Rejects when this compute must not continue. Never resolves. */
   readonly failed: Promise<never>;
   /**
-   * Where Postgres starts; null: at the end of the page server's copy of the timeline. The first
-   * step.
+   * The first step. Returns where Postgres starts; null means the end of the page server's copy of
+   * the timeline.
    */
   chooseStart(progress: (text: string) => void): Promise<Lsn | null>;
-  /** Resolves when commits can become durable. The last step. */
+  /** The last step. Resolves when commits can become durable. */
   follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void>;
-  /** How commits progress; null when nothing is written. Never fails. */
+  /** Returns how commits progress; null when nothing is written. Never fails. */
   progress(): Promise<CommitProgress | null>;
   /**
-   * Everything below is durable, as the party that makes it so reports after Postgres has ended;
-   * null when nothing is written.
+   * Returns the LSN below which everything is durable, as reported after Postgres has ended by the
+   * party that makes it so. Null when nothing is written.
    */
   durableLsn(): Promise<Lsn | null>;
   /**
-   * Postgres has ended and will be started again: nobody is connected to it until they have
-   * reconnected.
+   * Tells that Postgres has ended and will be started again. Whoever was connected to it has to
+   * reconnect.
    */
   postgresEnded(): void;
-  /** After Postgres has stopped, or when it could not be started. */
+  /** Called after Postgres has stopped, or when it could not be started. */
   stop(): Promise<void>;
 }
 
-/** Nothing is written, so nothing has to become durable. */
+/** The durability of a compute that writes nothing, so nothing has to become durable. */
 export class ReadOnlyPast implements Durability {
   readonly settings: Readonly<Record<string, string>>;
   readonly slot = null;
@@ -62,8 +65,8 @@ export class ReadOnlyPast implements Durability {
   }
 
   /**
-   * Keeps the LSN readable for a start afresh. Lazy storage, which goes on reading there, does so
-   * itself.
+   * Keeps the LSN readable, so that the compute can be started afresh. Lazy storage, which
+   * continues to read there, does this itself.
    */
   keepReadable(lease: Omit<LsnLeaseOptions, "onLost">): void {
     const { log, lsn } = lease;

@@ -1,7 +1,7 @@
 /**
- * What is done to a branch before anybody gets in, when a Postgres runs on it for the first time.
- * It is a copy of something that has partners outside, and they must not take it for the original:
- * a subscription would take the parent's rows away for good.
+ * Prepares a branch when a Postgres runs on it for the first time, before any client can connect.
+ * The branch is a copy of a database with partners outside, who must not mistake it for the
+ * original: a subscription would take the parent's rows away for good.
  */
 import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,9 +18,9 @@ import { forcedSettings, type Settings } from "./postgres/postgres_conf.ts";
 import type { Cover } from "./postgres/tablespaces.ts";
 import { PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
 
-/** What whoever starts a branch for the first time wants of it. */
+/** What the user wants of a branch's first start. */
 export interface FirstStartWishes {
-  /** Whether its subscriptions go on with the parent's slots. */
+  /** Whether its subscriptions continue with the parent's slots. */
   readonly keepSubscriptions: boolean;
   /** Whether pg_cron runs the parent's jobs. */
   readonly keepCron: boolean;
@@ -31,7 +31,7 @@ export interface FirstStartWishes {
 /**
  * Whether nothing was ever written to the branch.
  *
- * @param startLsn where the quorum says that its WAL ends; null: where the page server does
+ * @param startLsn the end of its WAL on the quorum; null when it ends where the page server's does
  */
 export function isFirstStart({ untouched, wal_position }: TimelineStatus, startLsn: Lsn | null): boolean {
   return untouched && (startLsn === null || startLsn <= wal_position);
@@ -39,7 +39,10 @@ export function isFirstStart({ untouched, wal_position }: TimelineStatus, startL
 
 const CRON_LIBRARY = "pg_cron";
 
-/** For the command line of a Postgres whose jobs are another's: pg_cron is not loaded. */
+/**
+ * Settings for the command line of a Postgres whose pg_cron jobs are another's: pg_cron is not
+ * loaded.
+ */
 export function withoutCron(settings: Settings): Record<string, string> {
   const libraries = (settings.get("shared_preload_libraries") ?? "").split(",")
     .map((name) => name.trim())
@@ -56,26 +59,26 @@ export interface FirstStartOptions {
   readonly user: PgUser | undefined;
   readonly covers: readonly Cover[];
   readonly logFile: string;
-  /** As whom to connect. */
+  /** The role to connect as. */
   readonly role: string;
-  /** The command line's, but for what keeps others out. */
+  /** The settings of Postgres's command line, except for those that keep others out. */
   readonly settings: Readonly<Record<string, string>>;
   readonly wishes: FirstStartWishes;
   readonly signal: AbortSignal;
 }
 
 /**
- * Disables as `ALTER SUBSCRIPTION … DISABLE` and `… SET (slot_name = NONE)` do, in all databases at
+ * Does what `ALTER SUBSCRIPTION … DISABLE` and `… SET (slot_name = NONE)` do, in all databases at
  * once.
  */
 const DISABLE_SUBSCRIPTIONS = "UPDATE pg_catalog.pg_subscription SET subenabled = false, subslotname = NULL";
 
 /**
- * Does it. What it writes is streamed when the Postgres that everybody gets runs: if it fails,
- * nothing of it was ever there.
+ * Makes the preparations. What they write is not streamed before the Postgres that clients can
+ * reach runs: if they fail, nothing of them was ever there.
  *
- * @returns what was done, as a clause for a person; undefined when there was nothing to do
- * @throws {ZenithError} `invalid_argument` with what PostgreSQL says of the SQL
+ * @returns what was done, as a clause for the user; undefined when there was nothing to do
+ * @throws {ZenithError} `invalid_argument`, with PostgreSQL's message about the SQL
  */
 export async function prepareFirstStart(options: FirstStartOptions): Promise<string | undefined> {
   const { pgdata, wishes } = options;
@@ -102,23 +105,20 @@ function readSql(path: string): string {
 }
 
 /**
- * What keeps others out of a Postgres, and it from reaching out; its WAL is kept for whoever
- * streams it later.
+ * Settings that keep others out of this Postgres, and keep it from reaching out. They also keep its
+ * WAL for whoever streams it later.
  */
 const PRIVATE_SETTINGS: Readonly<Record<string, string>> = {
   listen_addresses: "",
   max_logical_replication_workers: "0",
   synchronous_standby_names: "",
   default_transaction_read_only: "off",
-  // In MB: a terabyte.
+  // A terabyte, in MB.
   wal_keep_size: "1048576",
   ssl: "off",
 };
 
-/**
- * Runs SQL on a Postgres that only this process reaches: by a socket in a directory that is nobody
- * else's.
- */
+/** Runs SQL on a Postgres that only this process can reach, by a socket in a private directory. */
 async function runPrivately(
   options: FirstStartOptions,
   statements: readonly { readonly sql: string; readonly what: string }[],

@@ -1,7 +1,7 @@
 /**
  * Starts a compute afresh when a process of Postgres has crashed. Stock Postgres would recover from
- * its own data directory. A compute's has torn pages then, and WAL without the images to repair
- * them, so it gets a new one from the branch instead.
+ * its own data directory. But a compute's data directory has torn pages after a crash, and its WAL
+ * lacks the images to repair them, so the compute gets a new one from the branch instead.
  */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -11,9 +11,12 @@ import { PostgresCrashed } from "./postgres/postgres_process.ts";
 import type { RunningCompute, StopMode } from "./supervise.ts";
 import { type ComputeOptions, runCompute } from "./supervisor.ts";
 
-/** A Postgres that ran this long was healthy: the start after its crash does not wait. */
+/**
+ * A Postgres that ran for this long was healthy: after its crash, the compute is started again
+ * without a delay.
+ */
 const WELL_AFTER_MS = 10_000;
-/** How long to wait between starts that fail, or don't last. */
+/** How long to wait between starts that fail, or that are followed by a crash too soon. */
 const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 10_000;
 
@@ -37,7 +40,7 @@ class KeptCompute implements RunningCompute {
   readonly ended: Promise<void>;
   readonly #options: ComputeOptions;
   readonly #stopping: AbortController;
-  /** undefined while it is being started afresh. */
+  /** Undefined while the compute is being started afresh. */
   #current: RunningCompute | undefined;
 
   constructor(options: ComputeOptions, first: RunningCompute, stopping: AbortController) {
@@ -51,7 +54,7 @@ class KeptCompute implements RunningCompute {
   async stop(mode: StopMode): Promise<void> {
     const running = this.#current;
     this.#stopping.abort(new ZenithError("unavailable", "stopped while starting afresh"));
-    // A start that is given up cleans up after itself.
+    // A start that is aborted cleans up after itself.
     await (running === undefined ? this.ended : running.stop(mode));
   }
 
@@ -77,7 +80,10 @@ class KeptCompute implements RunningCompute {
     }
   }
 
-  /** @returns undefined when it was stopped meanwhile. @throws what another try would not change */
+  /**
+   * @returns undefined when it was stopped meanwhile
+   * @throws an error that another attempt would not change
+   */
   async #startAfresh(crash: PostgresCrashed, firstDelayMs: number): Promise<RunningCompute | undefined> {
     const { conditions, log, signal } = this.#options;
     const crashedMs = Date.now();
@@ -116,7 +122,10 @@ function nextDelay(delayMs: number): number {
   return Math.min(RETRY_MAX_MS, Math.max(RETRY_MIN_MS, delayMs * 2));
 }
 
-/** Servers come back and disks get room. Nobody repairs any other problem meanwhile. */
+/**
+ * Whether another attempt may succeed. Servers come back and disks get room. Nobody will repair any
+ * other problem meanwhile.
+ */
 function mayWorkLater(error: unknown): boolean {
   if (!(error instanceof ZenithError)) return false;
   return error.kind === "unavailable" || error.kind === "timeout" || error.kind === "disk_full";

@@ -15,8 +15,8 @@ export interface WalPosition {
 }
 
 /**
- * Asks a walsender how far the WAL of the local Postgres is: that needs no database, and no setting
- * of a role or a database changes its answer.
+ * Asks a walsender how far the local Postgres's WAL is. That needs no database, and no setting of a
+ * role or a database changes the answer.
  */
 export class LocalWal {
   readonly #local: LocalPostgres;
@@ -34,7 +34,7 @@ export class LocalWal {
     await createPhysicalSlot(await this.#connected(signal), this.#slot);
   }
 
-  /** @throws {ZenithError} that Postgres does not answer, or has lost the slot */
+  /** @throws {ZenithError} when Postgres does not answer, or has lost the slot */
   async position(signal: AbortSignal): Promise<WalPosition> {
     try {
       const client = await this.#connected(signal);

@@ -1,7 +1,7 @@
 /**
- * Stops Postgres so that nothing it has written is lost, not even commits with
- * `synchronous_commit = off`, whose clients moved on long ago. It waits for as long as that takes,
- * and says what for; only an immediate stop gives up.
+ * Stops Postgres so that nothing that it has written is lost, not even commits with
+ * `synchronous_commit = off`, whose clients moved on long ago. The stop takes as long as that
+ * needs, and reports what it waits for. Only an immediate stop gives up.
  */
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
@@ -9,12 +9,12 @@ import type { Logger } from "../process/log.ts";
 import type { Durability } from "./durability.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 
-/** What an orderly stop needs of a postmaster. */
+/** The parts of a postmaster that an orderly stop needs. */
 export interface StoppablePostgres {
   readonly running: boolean;
   /**
-   * Tells it to end its sessions, send its last WAL and end. Resolves when it has, or when `signal`
-   * is aborted.
+   * Tells Postgres to end its sessions, send its last WAL and exit. Resolves when it has, or when
+   * `signal` is aborted.
    */
   shutDown(signal: AbortSignal): Promise<void>;
 }
@@ -22,28 +22,29 @@ export interface StoppablePostgres {
 export interface OrderlyStopOptions {
   readonly postgres: StoppablePostgres;
   /**
-   * Starts it again on its data directory, after it has shut down cleanly with WAL that nobody has.
+   * Starts Postgres again on its data directory, after it has shut down cleanly without all of its
+   * WAL having been received.
    */
   startAgain(): Promise<StoppablePostgres>;
-  /** Where its last checkpoint is; undefined when it has not shut down cleanly. */
+  /** The position of its last checkpoint. Undefined when it has not shut down cleanly. */
   endOfWal(): Promise<Lsn | undefined>;
   readonly durability: Durability;
   readonly conditions: Conditions;
   readonly log: Logger;
-  /** Aborted when the wait should end. */
+  /** Aborted when the stop should no longer wait. */
   readonly givenUp: AbortSignal;
 }
 
 const POLL_MS = 200;
-/** A stop that takes less needs no explanation. */
+/** A stop that takes less time needs no explanation. */
 const SAY_AFTER_MS = 1_000;
 const CONDITION = "stop";
-/** The beginning of the condition that says what a stop waits for. */
+/** The beginning of the condition's text, which says what a stop waits for. */
 export const STOPPING = "stopping: ";
 
 /**
- * Resolves when Postgres has ended and all its WAL is durable, or when it was given up: then
- * Postgres may still run.
+ * Resolves when Postgres has ended and all its WAL is durable, or when the wait was given up. In
+ * that case Postgres may still run.
  */
 export async function stopInOrder(options: OrderlyStopOptions): Promise<void> {
   const { durability, conditions, log, givenUp } = options;
@@ -57,7 +58,7 @@ export async function stopInOrder(options: OrderlyStopOptions): Promise<void> {
       if (givenUp.aborted) return;
       const end = await options.endOfWal();
       const durable = await durability.durableLsn();
-      // The checkpoint that it ends with need not be durable: it changes nothing.
+      // The shutdown checkpoint itself need not be durable: it changes nothing.
       if (end === undefined || durable === null || durable >= end) return;
       log.warn("Postgres has ended before all its WAL was taken: it is started again for that", {
         end: formatLsn(end),
@@ -74,11 +75,11 @@ export async function stopInOrder(options: OrderlyStopOptions): Promise<void> {
 }
 
 /**
- * A Postgres that is shutting down accepts no new connections: the receiver of its WAL must be
- * connected before.
+ * Waits until the receiver of Postgres's WAL is connected. A Postgres that is shutting down accepts
+ * no new connections.
  *
- * @param mayBeDone whether no receiver is needed when everything that is known to be written is
- *   durable. False for a Postgres that has ended with more
+ * @param mayBeDone whether no receiver is needed if everything that is known to be written is
+ *   durable; false for a Postgres that has ended with more
  */
 async function untilConnected(
   postgres: StoppablePostgres,

@@ -18,13 +18,17 @@ import {
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { pauseWhileRunning } from "./postgres/postgres_process.ts";
 
-/** The page server opens a replication connection: that works within a second, or not at all. */
+/**
+ * How long to wait for the page server's replication connection. It opens within a second or not at
+ * all.
+ */
 const FOLLOW_TIMEOUT_MS = 30_000;
 const FIRST_POLL_MS = 3;
 const POLL_MS = 1_000;
 
 /**
- * The page server itself is Postgres's synchronous standby: what it has made durable is committed.
+ * Durability by the page server, which is Postgres's synchronous standby: what it has made durable
+ * is committed.
  */
 export class PageServerFollower implements Durability {
   readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_RECEIVER_NAME };
@@ -37,7 +41,7 @@ export class PageServerFollower implements Durability {
   #localWal: LocalWal | undefined;
   #watching: Promise<void> = Promise.resolve();
   #follows = false;
-  /** Why it does not receive, as far as is known. */
+  /** Why the page server does not receive, as far as is known. */
   #problem = "";
   #writtenLsn: Lsn = INVALID_LSN;
   #confirmedLsn: Lsn = INVALID_LSN;
@@ -94,7 +98,8 @@ export class PageServerFollower implements Durability {
     return {
       writtenLsn: this.#writtenLsn,
       durableLsn: this.#confirmedLsn,
-      // What ends at a page's end may end within a record; the page server confirms whole ones.
+      // WAL that ends at a page's end may end within a record. The page server confirms whole
+      // records.
       waits: lacking > 0 && (!this.#follows || pageOffset(this.#writtenLsn) !== 0),
       connected: this.#follows,
       who: `the page server at ${pageServer}`,
@@ -107,12 +112,12 @@ export class PageServerFollower implements Durability {
       const { wal_position: position } = await fetchTimelineStatus(this.#compute);
       if (position > this.#confirmedLsn) this.#confirmedLsn = position;
     } catch {
-      // It still has what it confirmed before.
+      // The page server still has what it confirmed before.
     }
     return this.#confirmedLsn;
   }
 
-  /** What was heard last came from the previous Postgres. */
+  /** Forgets that WAL was being received, because that was the previous Postgres's. */
   postgresEnded(): void {
     this.#follows = false;
     this.#localWal?.close();
@@ -125,7 +130,7 @@ export class PageServerFollower implements Durability {
     await this.#watching;
   }
 
-  /** Keeps the page server receiving: it forgets its computes when it restarts. */
+  /** Keeps the page server receiving. A page server forgets its computes when it restarts. */
   async #watch(local: LocalPostgres): Promise<void> {
     const stopping = this.#stopping.signal;
     for (;;) {

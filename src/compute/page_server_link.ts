@@ -1,4 +1,4 @@
-/** What a compute asks its page server for. */
+/** A compute's requests to its page server. */
 import { ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
@@ -28,7 +28,7 @@ import type { LocalPostgres } from "./durability.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 
 /**
- * @throws {ZenithError} `protocol` when the answer makes no sense; else the page server's own
+ * @throws {ZenithError} `protocol` when the answer makes no sense; otherwise the page server's own
  *   errors
  */
 export async function fetchTimelineStatus(compute: ComputeIdentity): Promise<TimelineStatus> {
@@ -37,7 +37,7 @@ export async function fetchTimelineStatus(compute: ComputeIdentity): Promise<Tim
 
 /**
  * @throws {ZenithError} `conflict` when other safekeepers than the compute's have WAL of the
- *   timeline: it would continue without the WAL that only they have
+ *   timeline: the compute would continue without the WAL that only they have
  */
 export function assertSameSafekeepers(
   { walAcceptors, timeline }: ComputeIdentity,
@@ -71,33 +71,33 @@ export async function callMeMaybe(
 }
 
 /**
- * How the page server should connect to a compute. Blanks separate the command's words, even
- * between quotes.
+ * The connection string by which the page server connects to a compute. It must not contain blanks,
+ * because they separate the command's words, even between quotes.
  */
 function localConnInfo(address: HostPort, role: string): string {
   if (!/[\s;]/.test(role)) return formatConnInfo({ ...address, user: role });
   return `postgresql://${encodeURIComponent(role)}@${formatHostPort(address)}`;
 }
 
-/** The branch's settings at its end, packed; null when it has none. */
+/** Returns the branch's settings at its end, packed. Null when it has none. */
 export async function fetchSettings(compute: ComputeIdentity): Promise<string | null> {
   return (await callPageServer(compute, PAGE_SERVER.timelineSettings, timelineArgs(compute))).settings;
 }
 
-/** From now on the branch has these, packed. */
+/** Sets the branch's settings, packed, from now on. */
 export async function storeSettings(compute: ComputeIdentity, settings: string): Promise<void> {
   await callPageServer(compute, PAGE_SERVER.timelineSetSettings, { ...timelineArgs(compute), settings });
 }
 
-/** The branch's replication slots; from now on only this compute can set them. */
+/** Returns the branch's replication slots. From now on only this compute can set them. */
 export async function takeSlots(compute: ComputeIdentity): Promise<TakenSlots> {
   return await callPageServer(compute, PAGE_SERVER.timelineTakeSlots, timelineArgs(compute));
 }
 
 /**
- * From now on the branch has these, packed, and WAL from `hold` on is kept for them.
+ * Sets the branch's slots, packed, from now on. WAL is kept for them from `hold` on.
  *
- * @returns from where on it is there
+ * @returns the LSN from where on WAL is there
  */
 export async function storeSlots(
   compute: ComputeIdentity,
@@ -110,17 +110,17 @@ export async function storeSlots(
 /** The state of the page server's receiver of a compute's WAL. */
 export interface ReceiverStatus {
   readonly streaming: boolean;
-  /** Why it has ended; null when it has not, or never existed. */
+  /** Why the receiver has ended. Null when it has not, or never existed. */
   readonly error: string | null;
 }
 
-/** For requests that take the page server no time. */
+/** For requests that the page server can answer at once. */
 const ANSWER_TIMEOUT_MS = 3_000;
 const LATE = `the page server has not answered for ${ANSWER_TIMEOUT_MS / 1000} s`;
 
 /**
- * Asks repeatedly whether the page server receives a timeline, over one connection for as long as
- * that lasts.
+ * Asks repeatedly whether the page server receives a timeline. Uses one connection for as long as
+ * it lasts.
  */
 export class ReceiverWatch {
   readonly #compute: ComputeIdentity;
@@ -154,7 +154,7 @@ export class ReceiverWatch {
 }
 
 /**
- * Asks the page server to read from that safekeeper now, rather than when the safekeeper itself
+ * Asks the page server to read from this safekeeper now, instead of when the safekeeper itself
  * asks.
  */
 export async function callToSafekeeper(compute: ComputeIdentity, safekeeper: HostPort): Promise<void> {
@@ -167,10 +167,10 @@ async function callTo(compute: ComputeIdentity, conninfo: string): Promise<void>
 }
 
 /**
- * @param lsn null for the end of the timeline; the page server waits for one that it does not have
- *   yet
- * @param walFrom its pg_wal goes back that far, if there is so much; null for only what a start
- *   needs
+ * @param lsn null for the end of the timeline; the page server waits for an LSN that it does not
+ *   have yet
+ * @param walFrom where the WAL in pg_wal should begin, if it still exists; null for only what a
+ *   start needs
  */
 export async function fetchBasebackup<T>(
   compute: ComputeIdentity,
@@ -197,7 +197,7 @@ export function timelineArgs(
   return { tenant, timeline };
 }
 
-/** Makes one call on a connection of its own. */
+/** Makes one call on its own connection. */
 async function callPageServer<A extends Args, R extends Reply>(
   compute: ComputeIdentity,
   operation: Operation<A, R>,
@@ -207,7 +207,10 @@ async function callPageServer<A extends Args, R extends Reply>(
   return await call(pageServer, serverName("page server", compute.pageServer), operation, args);
 }
 
-/** @throws {ZenithError} `unavailable` when it does not run; why it refuses */
+/**
+ * @throws {ZenithError} `unavailable` when the page server does not run; its own error when it
+ *   refuses
+ */
 export function connectPageServer(compute: ComputeIdentity, signal?: AbortSignal): Promise<PgClient> {
   return connectServer("page server", compute.pageServer, { applicationName: COMPUTE_NAME, signal });
 }

@@ -1,4 +1,4 @@
-/** Durability with safekeepers. */
+/** Durability by a quorum of safekeepers. */
 import { errorMessage, type ZenithError } from "../common/errors.ts";
 import type { Logger } from "../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
@@ -22,8 +22,8 @@ export interface LastTerm {
 }
 
 /**
- * A quorum of safekeepers. The supervisor stands in for them as Postgres's synchronous standby. The
- * page server gets the WAL from them.
+ * Durability by a quorum of safekeepers. The supervisor acts for them as Postgres's synchronous
+ * standby. The page server gets the WAL from them.
  */
 export class SafekeeperQuorum implements Durability {
   readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_PROPOSER_NAME };
@@ -63,7 +63,7 @@ export class SafekeeperQuorum implements Durability {
       logger: this.#log,
     });
     const { startLsn, term } = await this.#elect(this.#proposer);
-    // Before they have anything that nobody else has.
+    // Register the safekeepers before they have WAL that nobody else has.
     await registerSafekeepers(this.#compute);
     this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
     this.#startLsn = startLsn;
@@ -80,9 +80,9 @@ export class SafekeeperQuorum implements Durability {
   }
 
   /**
-   * Has the page server read from a safekeeper now. Safekeepers call it themselves, but only when
-   * WAL has waited there for a while: the basebackup at `startLsn` would wait for that, and so
-   * would whoever makes a branch of this one after its first commit.
+   * Makes the page server read from a safekeeper now. Safekeepers call the page server themselves,
+   * but only when WAL has waited there for a while. The basebackup at `startLsn` would wait for
+   * that, and so would a new branch of this one after its first commit.
    */
   async #callPageServer(proposer: WalProposer, startLsn: Lsn): Promise<void> {
     const source = proposer.acceptors.find(({ flushLsn }) => flushLsn >= startLsn);
@@ -108,7 +108,7 @@ export class SafekeeperQuorum implements Durability {
     return Promise.resolve(this.#proposer!.commitLsn);
   }
 
-  /** The proposer sees its connection end. */
+  /** Does nothing: the proposer notices that its connection ends. */
   postgresEnded(): void {}
 
   async stop(): Promise<void> {

@@ -1,7 +1,7 @@
 /**
- * Keeps a compute's configuration files and its branch's settings at the page server alike. The
- * files are where people and ALTER SYSTEM change them; the page server is where a branch, and a
- * compute elsewhere, finds them.
+ * Keeps a compute's configuration files in agreement with its branch's settings at the page server.
+ * Users and ALTER SYSTEM change the files. A new branch, or a compute elsewhere, gets the settings
+ * from the page server.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { errorMessage, ioError } from "../common/errors.ts";
@@ -19,7 +19,10 @@ import { readSettingsFiles, settingsSignature, writeSettingsFiles } from "./post
 const LOOK_MS = 1_000;
 const CONDITION = "settings";
 
-/** The hash of the settings that a compute's files came from or went to; undefined when neither. */
+/**
+ * Returns the hash of the settings on which the files and the branch last agreed. Undefined when
+ * they never have.
+ */
 export function readSettingsBase(paths: ComputePaths): string | undefined {
   if (!existsSync(paths.settingsBase)) return undefined;
   try {
@@ -46,11 +49,12 @@ export interface SettingsSyncOptions {
 }
 
 /**
- * Before a start: files that were changed since they were last alike become the branch's; others
- * are replaced by the branch's, which a compute elsewhere may have changed.
+ * Makes the files and the branch's settings agree before a start. Files that have changed since
+ * they last agreed become the branch's settings. Otherwise they are replaced with the branch's
+ * settings, which a compute elsewhere may have changed.
  *
- * @throws {ZenithError} that the page server does not answer; `invalid_argument` when they are too
- *   large
+ * @throws {ZenithError} when the page server does not answer; `invalid_argument` when the files are
+ *   too large
  */
 export async function settleSettings(options: SettingsSyncOptions): Promise<void> {
   const { compute, paths, user, log } = options;
@@ -70,8 +74,8 @@ export async function settleSettings(options: SettingsSyncOptions): Promise<void
 }
 
 /**
- * While Postgres runs, and once more when `signal` is aborted: what is changed becomes the
- * branch's.
+ * Stores changed files as the branch's settings, while Postgres runs and once more when `signal` is
+ * aborted.
  */
 export async function followSettings(options: SettingsSyncOptions, signal: AbortSignal): Promise<void> {
   const { compute, paths, conditions, log } = options;

@@ -1,6 +1,6 @@
 /**
- * Keeps a compute's replication slots with its branch at the page server: each start gets a new
- * data directory, and finds them there, with the WAL that they need.
+ * Keeps a compute's replication slots with its branch at the page server. Each start gets a new
+ * data directory, and gets the slots, and the WAL that they need, from there.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -33,9 +33,11 @@ import { readTenantFile } from "./postgres/tenant_file.ts";
 /** How soon a change is noticed. */
 const LOOK_MS = 500;
 
-/** How often it is looked how much they hold back. */
+/** How many looks pass between two checks of how much WAL the slots hold back. */
 const LOOKS_PER_SIZE = 10;
-/** Of the limit, and in bytes: a slot that holds back more is a problem. */
+/**
+ * A slot that holds back more than this share of the limit, or more than these bytes, is a problem.
+ */
 const MUCH_SHARE = 0.5;
 const MUCH_BYTES = 1 << 30;
 
@@ -56,10 +58,10 @@ export interface SlotsSyncOptions {
 }
 
 /**
- * Puts the branch's slots into a data directory that was just fetched, with the WAL from
- * `hold_lsn` on.
+ * Puts the branch's slots into a data directory that was just fetched with the WAL from `hold_lsn`
+ * on.
  *
- * @returns those that it has, by name
+ * @returns the restored slots, by name
  * @throws {ZenithError} `corrupt_data`, `io`
  */
 export async function restoreSlots(
@@ -78,7 +80,7 @@ export async function restoreSlots(
   );
   const lost: string[] = [];
   for (const [name, slot] of stored) {
-    // A physical slot's consumer says itself where it goes on.
+    // A physical slot's consumer itself says where it continues.
     const needsWal = slot.state.isLogical && !slot.state.isInvalidated;
     const segment = join(pgdata, "pg_wal", walFileName(WAL_TLI, slot.state.restartLsn, segmentSize));
     if (needsWal && !existsSync(segment)) lost.push(name);
@@ -99,7 +101,7 @@ export async function restoreSlots(
       const mappings = await logicalMappings({ pgdata, pg, segmentSize, from, to: checkPoint as Lsn });
       writeSlotFiles(pgdata, mappings, user);
     } catch (error) {
-      // What reads that WAL fails there, too; everything else need not.
+      // What reads that WAL will fail too. Everything else can still work.
       if (!(error instanceof WalError)) throw error;
       const text = `the WAL that its logical replication slots need is damaged: ${errorMessage(error)}`;
       log.error(text);
@@ -110,7 +112,9 @@ export async function restoreSlots(
   return slots;
 }
 
-/** A branch's consumers are its parent's. */
+/**
+ * Reports slots that were left with the parent. Their consumers follow the parent, not this branch.
+ */
 function sayWhatIsTheParents({ conditions, log }: SlotsSyncOptions, { parent_slots }: TakenSlots): void {
   const parents = parent_slots === null ? [] : slotNames(decodeSlots(parent_slots));
   if (parents.length === 0) {
@@ -130,7 +134,7 @@ function needs({ isInvalidated, restartLsn }: SlotState): boolean {
   return !isInvalidated && restartLsn !== INVALID_LSN;
 }
 
-/** What the page server has, by slot. */
+/** Groups the page server's files by slot. */
 function slotsOf(files: ReadonlyMap<string, Uint8Array>): Map<string, SlotFile> {
   const slots = new Map<string, SlotFile>();
   for (const name of slotNames(files)) {
@@ -158,10 +162,10 @@ function holdOf(slots: ReadonlyMap<string, SlotFile>): Lsn | undefined {
 }
 
 /**
- * While Postgres runs, and once more when `signal` is aborted: slots that have changed are stored
- * with the branch.
+ * Stores slots that have changed with the branch, while Postgres runs and once more when `signal`
+ * is aborted.
  *
- * @param restored those that it started with
+ * @param restored the slots that this Postgres started with
  */
 export async function followSlots(
   options: SlotsSyncOptions,
@@ -201,9 +205,9 @@ export async function followSlots(
 }
 
 /**
- * A consumer may confirm what only this Postgres's disk has. If that is lost, its slot must not
- * skip what takes its place: such a state is stored once the WAL is durable, and until then the one
- * before counts.
+ * Returns the slots in states that may be stored. A consumer may confirm WAL that only this
+ * Postgres's disk has. If that WAL is lost, the slot must not skip the WAL that takes its place. So
+ * a state is stored only once its WAL is durable; until then, the slot's previous state is kept.
  */
 async function acknowledged(
   found: ReadonlyMap<string, SlotFile>,
@@ -234,7 +238,10 @@ function sayWhatLacksWal(conditions: Conditions, slots: ReadonlyMap<string, Slot
   conditions.set(WAL_CONDITION, text, { hint: "let its consumer connect and catch up", down: false });
 }
 
-/** They fill the page server's disk, and are lost at the limit. */
+/**
+ * Reports slots that hold back much WAL. They fill the page server's disk, and are lost at the
+ * limit.
+ */
 async function sayWhatHoldsBack(
   { durability, conditions }: SlotsSyncOptions,
   slots: ReadonlyMap<string, SlotFile>,

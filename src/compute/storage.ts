@@ -3,8 +3,8 @@ import { ZenithError } from "../common/errors.ts";
 import { whyNotLazy } from "./lazy/fuse/mount.ts";
 
 /**
- * How a compute gets its relation files: `eager`, all at its start; `lazy`, page by page when they
- * are first read; `auto`, lazy where possible.
+ * How a compute gets its relation files. `eager`: all at its start. `lazy`: page by page, when they
+ * are first read. `auto`: lazy where possible.
  */
 export const STORAGE_CHOICES = ["auto", "lazy", "eager"] as const;
 export const STORAGE_DEFAULT = "auto";
@@ -21,7 +21,7 @@ export function parseStorageChoice(text: string): StorageChoice {
 
 export interface Storage {
   readonly mode: "lazy" | "eager";
-  /** Why `auto` became eager, as a clause. */
+  /** Why `auto` has chosen eager, as a clause. */
   readonly whyNotLazy?: string;
 }
 

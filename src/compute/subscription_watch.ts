@@ -1,17 +1,23 @@
 /**
- * Notices subscriptions that tell their publisher what only this Postgres's disk has: rows that no
- * safekeeper has acknowledged are lost with it, and the publisher does not send them again.
+ * Notices subscriptions that confirm to their publisher what only this Postgres's disk has. Rows
+ * that no safekeeper has acknowledged are lost with that disk, and the publisher does not send them
+ * again.
  */
 import { sleep } from "../common/sleep.ts";
 import { parseSubscription, PG_SUBSCRIPTION, type Subscription } from "../postgres/cluster/subscription.ts";
 import { catalogRows } from "./postgres/access_role.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 
-/** The catalog is read as checkpoints have written it: there is no hurry. */
+/**
+ * There is no hurry: the catalog is read from its files, as the last checkpoint has written them.
+ */
 const LOOK_MS = 10_000;
 const CONDITION = "subscriptions";
 
-/** Those that wait for the acknowledgement of what they report. */
+/**
+ * With these values of synchronous_commit, a subscription waits for the acknowledgement before it
+ * confirms.
+ */
 const SAFE = new Set(["on", "remote_apply"]);
 
 export interface SubscriptionWatchOptions {
@@ -21,8 +27,8 @@ export interface SubscriptionWatchOptions {
 }
 
 /**
- * Looks from time to time, until `signal` is aborted: then at once, for a read of lazy storage may
- * wait for a page server that does not run.
+ * Checks from time to time, until `signal` is aborted. Then it returns at once, because a read of
+ * lazy storage may wait for a page server that does not run.
  */
 export async function watchSubscriptions(
   options: SubscriptionWatchOptions,
@@ -43,7 +49,7 @@ async function look(
     const rows = (await catalogRows(pgdata, PG_SUBSCRIPTION)).map((row) => parseSubscription(major, row));
     if (!signal.aborted) say(conditions, rows.filter((row) => row !== null));
   } catch {
-    // A page was being written: the next look sees it whole.
+    // A page was being written. The next look will read it whole.
   }
 }
 

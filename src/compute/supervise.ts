@@ -1,4 +1,4 @@
-/** Watches a compute that is up, and ends it. */
+/** Watches a running compute, and ends it. */
 import { join } from "node:path";
 import { errorMessage } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -20,13 +20,15 @@ export type StopMode = "fast" | "immediate";
 /** A compute that accepts connections. If it writes, the page server receives its WAL. */
 export interface RunningCompute {
   readonly address: HostPort;
-  /** A fast stop waits until nothing would be lost; an immediate one does not. */
+  /**
+   * Stops the compute. A fast stop waits until nothing would be lost; an immediate one does not.
+   */
   stop(mode: StopMode): Promise<void>;
-  /** Makes a fast stop wait no longer. */
+  /** Makes a fast stop give up its wait. */
   hurryStop(): void;
   /**
-   * Rejects when Postgres ends without being asked to; with a PostgresCrashed when it is worth
-   * starting afresh.
+   * Rejects when Postgres ends without being asked to. The error is a PostgresCrashed when the
+   * compute should be started afresh.
    */
   readonly ended: Promise<void>;
 }
@@ -34,14 +36,14 @@ export interface RunningCompute {
 export interface SuperviseOptions {
   readonly local: LocalPostgres;
   readonly pgdata: string;
-  /** Removes what a Postgres that has ended has left outside its data directory. */
+  /** Removes what a Postgres that has ended left outside its data directory. */
   removeLeft(): void;
   /** Starts Postgres again on its data directory, after a clean shutdown. */
   startAgain(): Promise<PostgresProcess>;
   readonly durability: Durability;
   readonly lazy: LazyStorage | undefined;
   readonly attachment: Attachment;
-  /** Tells the page server of changes of its settings and slots, until the signal is aborted. */
+  /** Reports changes of its settings and slots to the page server until the signal is aborted. */
   followChanges(signal: AbortSignal): Promise<void>;
   readonly conditions: Conditions;
   readonly log: Logger;
@@ -56,15 +58,15 @@ export function supervise(options: SuperviseOptions): RunningCompute {
   const watching = watchCommits({ durability, conditions, log }, watch.signal);
   const following = options.followChanges(watch.signal);
   const failed = durability.failed.catch((error: unknown) => error);
-  // It must not continue, so nothing more of it will become durable.
+  // The compute must not continue, so no more of its WAL will become durable.
   failed.then(() => givenUp.abort());
 
   /**
-   * Ends what is left of Postgres and everything that served it: each part, even if ending another
-   * one fails.
+   * Ends what is left of Postgres, and everything that served it. Ends each part even if ending
+   * another one fails.
    */
   const clear = async (keepsHotPages: boolean): Promise<void> => {
-    // The last step comes first.
+    // Deferred calls run in reverse order, so the last step comes first.
     await using ending = new AsyncDisposableStack();
     ending.defer(() => attachment.close());
     if (lazy !== undefined) {
@@ -96,15 +98,17 @@ export function supervise(options: SuperviseOptions): RunningCompute {
       log,
       givenUp: givenUp.signal,
     });
-    // Whatever it fails with, nothing is left behind.
+    // Leave nothing behind, even if the stop failed.
     const inOrder = await ended.then(() => true, () => false);
-    // Reading the past uses other pages than continuing.
+    // Don't save the hot pages of a compute that reads the past: a compute at the branch's end uses
+    // other pages.
     await clear(inOrder && !(durability instanceof ReadOnlyPast));
     await ended;
   };
   return {
     address: local.address,
-    // When the files fail, this process ends at once: that ends the mount, and Postgres with it.
+    // When the lazy files fail, this process exits at once. That ends the mount, and Postgres with
+    // it.
     ended: lazy === undefined ? endedByItself : Promise.race([endedByItself, lazy.failed]),
     stop(mode) {
       if (mode === "immediate") givenUp.abort();
@@ -118,16 +122,16 @@ export function supervise(options: SuperviseOptions): RunningCompute {
 }
 
 /**
- * Why a compute has ended, or has not started, matters more than what could not be cleaned up after
- * it.
+ * Logs a failed clean-up instead of throwing it: why a compute has ended, or has not started,
+ * matters more.
  */
 export function logCleanUp(log: Logger, failure: unknown): void {
   log.error(`could not clean up: ${errorMessage(failure)}`, { err: failure });
 }
 
 /**
- * What has to be durable of a Postgres that has ended: everything before its last checkpoint.
- * undefined when it has not shut down cleanly.
+ * Returns up to where a stopped Postgres's WAL has to be durable: everything before its last
+ * checkpoint. Undefined when it has not shut down cleanly.
  */
 async function endOfWal(pgdata: string): Promise<Lsn | undefined> {
   try {
@@ -135,10 +139,10 @@ async function endOfWal(pgdata: string): Promise<Lsn | undefined> {
     if (control.state !== DB_SHUTDOWNED) return undefined;
     const { checkPoint, xlog_seg_size } = control;
     const header = pageHeaderSize(checkPoint - pageOffset(checkPoint), xlog_seg_size);
-    // After a page's header: what comes before ends where the page begins.
+    // If the checkpoint follows a page's header, the WAL before it ends where the page begins.
     return (pageOffset(checkPoint) === header ? checkPoint - header : checkPoint) as Lsn;
   } catch {
-    // Whoever ended it has removed its files.
+    // Whoever ended Postgres has removed its files.
     return undefined;
   }
 }

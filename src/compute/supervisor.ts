@@ -1,5 +1,6 @@
 /**
- * The compute role: builds the data directory, runs stock Postgres on it and has its WAL received.
+ * The compute role: builds the data directory, runs stock Postgres on it, and makes its WAL
+ * durable.
  */
 import { join } from "node:path";
 import { ZenithError } from "../common/errors.ts";
@@ -64,35 +65,36 @@ export interface ComputeOptions {
   readonly paths: ComputePaths;
   /** Finds the PostgreSQL of a major. */
   readonly locatePostgres: (major: number) => PostgresLocation;
-  /** How it gets relation files. */
+  /** How the compute gets its relation files. */
   readonly storage: StorageChoice;
   /**
-   * How much of the disk fetched and written pages of lazy storage may take, in bytes; Infinity for
+   * How many bytes of the disk the fetched and written pages of lazy storage may take. Infinity for
    * all of it.
    */
   readonly overlayMaxBytes: number;
   /**
-   * Whether to fetch in the background, once it runs, what was hot at the last stop. Only for lazy
-   * storage.
+   * Whether to fetch in the background, once Postgres runs, the pages that were hot at the last
+   * stop. Only for lazy storage.
    */
   readonly prewarm: boolean;
   /**
-   * Where to read the past without writing to the branch; null: continue at the end of the branch.
+   * The LSN at which to read the past, without writing to the branch. Null to continue at the end
+   * of the branch.
    */
   readonly readOnlyAt: Lsn | null;
-  /** For the first start of a branch. */
+  /** What the user wants of the branch's first start. */
   readonly wishes: FirstStartWishes;
-  /** Whether that is what this compute began with. */
+  /** Whether this process began with the branch's first start. */
   readonly first: { isFirst: boolean };
   readonly conditions: Conditions;
   /**
-   * The last term in which this compute asked safekeepers for votes. A start afresh must not take
-   * over from a newer compute.
+   * The last term in which this compute asked safekeepers for votes. A compute that is started
+   * afresh must not take over from a newer one.
    */
   readonly lastTerm: LastTerm;
   readonly log: Logger;
   readonly progress: (text: string) => void;
-  /** Aborted, with the error to end with, when the start should be given up. */
+  /** Aborted, with the error to end with, to give up the start. */
   readonly signal: AbortSignal;
 }
 
@@ -134,15 +136,15 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     : undefined;
   const durability = chooseDurability(compute, options);
   const attaching = Attachment.open(compute, log);
-  // It may fail while something else is waited for.
+  // It may fail while something else is awaited.
   attaching.catch(() => {});
   const asking = fetchTimelineStatus(compute);
   asking.catch(() => {});
   const syncing = { compute, paths, user, conditions: options.conditions, log };
-  // Who looks at the past changes nothing of the branch.
+  // A compute that reads the past changes nothing in the branch.
   const settling = options.readOnlyAt === null ? settleSettings(syncing) : Promise.resolve();
   settling.catch(() => {});
-  // If the start fails, what has been started ends in reverse order, each part even if ending
+  // If the start fails, the parts that were started end in reverse order, each even if ending
   // another one fails.
   const started = new AsyncDisposableStack();
   started.defer(() => attaching.then((attachment) => attachment.close(), () => {}));
@@ -176,7 +178,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   try {
     const chosen = await unlessAborted(durability.chooseStart(progress), options.signal);
     lazy?.prepare();
-    // An earlier compute can commit nothing more by now.
+    // By now, an earlier compute can't commit anything more.
     const taken = options.readOnlyAt === null ? await takeSlots(compute) : undefined;
     await fetchDataDirectory(options, compute, chosen, taken?.hold_lsn ?? null, user, storage.mode);
     if (durability instanceof ReadOnlyPast && lazy === undefined) {
@@ -192,7 +194,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
     progress("starting Postgres");
     const access = { install, pgdata: paths.pgdata, user, covers, logFile: paths.postgresLog, log };
-    // Reading the past needs no connection.
+    // Nobody has to connect to a compute that reads the past.
     const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
     if (options.readOnlyAt === null && isFirstStart(await asking, chosen)) {
       first.isFirst = true;
@@ -258,7 +260,7 @@ interface Slots {
   readonly restored: ReadonlyMap<string, SlotFile>;
 }
 
-/** Gives up the wait, not what is waited for. */
+/** Stops waiting when `signal` is aborted. What was awaited goes on. */
 async function unlessAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<T> {
   const aborted = Promise.withResolvers<never>();
   aborted.promise.catch(() => {});
@@ -305,7 +307,10 @@ async function fetchDataDirectory(
   log.info("data directory fetched", { ...fetched, storage: mode });
 }
 
-/** The last step before a data directory is complete. */
+/**
+ * Puts tablespaces where Postgres will look for them. This is the last step before a data directory
+ * is complete.
+ */
 async function placeTablespaces(
   paths: ComputePaths,
   lazy: LazyStorage | undefined,
