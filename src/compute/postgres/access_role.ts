@@ -1,8 +1,8 @@
 /**
  * The role as which the supervisor and the page server connect to Postgres: the one that initdb
  * created, whatever SQL has done to it since. Its name is read from the catalog's pages before
- * Postgres runs. They only need a physical walsender, to which neither databases nor settings of
- * roles or databases matter.
+ * Postgres runs. The connections only need a physical walsender, which no database and no setting
+ * of a role or database affects.
  */
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
@@ -34,7 +34,7 @@ import { readTenantFile } from "./tenant_file.ts";
 // AuthIdRelationId and DatabaseRelationId; src/include/catalog/pg_authid.h, pg_database.h
 const PG_AUTHID = 1260;
 const PG_DATABASE = 1262;
-/** BOOTSTRAP_SUPERUSERID: it can't be dropped. */
+/** BOOTSTRAP_SUPERUSERID. It can't be dropped. */
 const BOOTSTRAP_SUPERUSER = 10;
 /** CLOG_XACT_BITMASK */
 const CLOG_STATUS_MASK = 3;
@@ -61,14 +61,14 @@ export interface AccessOptions {
 
 /** A role that has the bootstrap superuser's OID. */
 interface Role {
-  /** undefined when it is not UTF-8: no client of ours could send it. */
+  /** Undefined when it is not UTF-8, because none of our clients could send it. */
   readonly name: string | undefined;
   readonly canReplicate: boolean;
 }
 
 /**
- * The name of the role for which a walsender is available. If SQL has taken away what that needs,
- * such as the right to log in, a Postgres in single-user mode gives it back, and the log says so.
+ * Returns the name of a role that a walsender accepts. If SQL has taken away what that needs, such
+ * as the right to log in, a Postgres in single-user mode gives it back, and the log says so.
  *
  * @throws {ZenithError} when that does not help
  */
@@ -99,7 +99,7 @@ async function readRole(pgdata: string): Promise<Role> {
   return { name: ZENITH_SUPERUSER, canReplicate: true };
 }
 
-/** A name for the role that no other role has. */
+/** Returns a name for the role that no other role has. */
 async function freeName(pgdata: string): Promise<string> {
   const taken = new Set((await catalogRows(pgdata, PG_AUTHID)).map((row) => nameAt(row, ROLNAME)));
   let name: string = ZENITH_SUPERUSER;
@@ -108,7 +108,8 @@ async function freeName(pgdata: string): Promise<string> {
 }
 
 /**
- * A database to connect to: those that initdb creates can all be dropped, once there are others.
+ * Returns a database to connect to. All of those that initdb creates can be dropped once there are
+ * others.
  */
 export async function anyDatabase(
   pgdata: string,
@@ -117,14 +118,17 @@ export async function anyDatabase(
   const names = (await catalogRows(pgdata, PG_DATABASE))
     .map((row) => nameAt(row, DATNAME))
     .filter((name) => name !== undefined)
-    // On a command line that would be an option.
+    // On a command line, such a name would be taken for an option.
     .filter((name) => !name.startsWith("-"));
   const found = preferred.find((name) => names.includes(name)) ?? names[0];
   if (found === undefined) throw new ZenithError("not_found", `there is no database in ${pgdata}`);
   return found;
 }
 
-/** The rows of a shared catalog, as all databases see them. @throws {ZenithError} `io` */
+/**
+ * Returns the rows of a shared catalog, which are the same for all databases. @throws {ZenithError}
+ * `io`
+ */
 export async function catalogRows(pgdata: string, catalog: number): Promise<DataView[]> {
   try {
     const relNode = parseRelationMap(await readTenantFile(join(pgdata, SHARED_RELATION_MAP_PATH))).get(
@@ -151,8 +155,8 @@ function nameAt(row: DataView, off: number): string | undefined {
 }
 
 /**
- * The visible rows of a catalog's file, by what `pg_xact` says of transactions: one that it lacks
- * has not committed.
+ * Returns the visible rows of a catalog's file, according to `pg_xact`. A transaction that is
+ * missing there has not committed.
  */
 async function visibleRows(pgdata: string, heap: Uint8Array): Promise<DataView[]> {
   const segments = new Map<string, Uint8Array>();
@@ -181,20 +185,23 @@ async function readSegment(path: string): Promise<Uint8Array> {
   }
 }
 
-/** For a Postgres in single-user mode: no configuration keeps it from changing one row. */
+/**
+ * Settings for a Postgres in single-user mode, so that no configuration keeps it from changing one
+ * row.
+ */
 const SINGLE_USER_SETTINGS: Readonly<Record<string, string>> = {
   default_transaction_read_only: "off",
   session_preload_libraries: "",
   shared_preload_libraries: "",
   statement_timeout: "0",
   synchronous_standby_names: "",
-  // What is written now is streamed later, once there is a slot.
+  // The WAL that is written now is streamed later, once there is a slot.
   wal_keep_size: "1024",
 };
 
 /**
- * In single-user mode the session is the bootstrap superuser's without a look at the catalog, and
- * no setting of a role or database applies.
+ * Gives the role its rights back, in single-user mode. The session is the bootstrap superuser's
+ * there without a look at the catalog, and no setting of a role or database applies.
  */
 async function giveBack(
   options: AccessOptions,
@@ -221,7 +228,7 @@ async function giveBack(
     });
     child.stdin!.on("error", () => {});
     const rename = newName === undefined ? "" : `rolname = '${newName}', `;
-    // One line: its end is the statement's end.
+    // One line, because the end of the line ends the statement.
     child.stdin!.end(
       `UPDATE pg_catalog.pg_authid SET ${rename}rolcanlogin = true, rolreplication = true, rolconnlimit = -1 ` +
         `WHERE oid OPERATOR(pg_catalog.=) ${BOOTSTRAP_SUPERUSER}\n`,

@@ -1,6 +1,6 @@
 /**
- * What is wrong with a running compute: its supervisor reports it to commands that list computes or
- * look for problems.
+ * The conditions of a running compute that are worth reporting. Its supervisor writes them to a
+ * file for the commands that list computes or look for problems.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { array, boolean, nullable, object, parse, string } from "valibot";
@@ -10,7 +10,7 @@ import type { ComputePaths } from "../../common/paths.ts";
 /** What to do about a condition that is a problem. */
 export interface Remedy {
   readonly hint: string;
-  /** Whether the compute fails to do what it is for. */
+  /** Whether the condition keeps the compute from doing its job. */
   readonly down: boolean;
 }
 
@@ -20,9 +20,9 @@ const ConditionsSchema = array(object({
 }));
 
 export interface Condition {
-  /** A clause in one line. */
+  /** A clause of one line. */
   readonly text: string;
-  /** null when it is only worth knowing. */
+  /** Null when it is not a problem, but worth knowing. */
   readonly remedy: Remedy | null;
 }
 
@@ -30,14 +30,14 @@ export class Conditions {
   readonly #path: string;
   readonly #conditions = new Map<string, Condition>();
 
-  /** None at first. */
+  /** Starts without any condition. */
   constructor(paths: ComputePaths) {
     this.#path = paths.conditions;
     this.#write();
   }
 
   /**
-   * @param text a clause in one line; undefined when all is well again
+   * @param text a clause of one line; undefined when all is well again
    * @param remedy what to do about it, if it is a problem
    */
   set(name: string, text: string | undefined, remedy: Remedy | null = null): void {
@@ -48,7 +48,7 @@ export class Conditions {
     this.#write();
   }
 
-  /** Removes everything: the compute that it was about has ended. */
+  /** Removes all conditions, because the compute that they describe has ended. */
   clear(): void {
     this.#conditions.clear();
     this.#write();
@@ -64,12 +64,12 @@ export class Conditions {
       writeFileSync(temporary, JSON.stringify([...this.#conditions.values()]));
       renameSync(temporary, this.#path);
     } catch {
-      // A full disk, for example. It is in the log too.
+      // The disk may be full, for example. The log has the condition too.
     }
   }
 }
 
-/** What the supervisor has reported; only meaningful while it runs. */
+/** Returns what the supervisor has reported. Only meaningful while it runs. */
 export function readConditions(paths: ComputePaths): readonly Condition[] {
   let text: string;
   try {
@@ -81,7 +81,7 @@ export function readConditions(paths: ComputePaths): readonly Condition[] {
   try {
     return parse(ConditionsSchema, JSON.parse(text));
   } catch {
-    // A supervisor of another version may have written it.
+    // A supervisor of another version may have written the file.
     return text.split("\n").filter((line) => line !== "").map((line) => ({ text: line, remedy: null }));
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Builds a compute's data directory from a basebackup: a tar with everything but the configuration
- * files. Local data of an earlier run is never reused.
+ * Builds a compute's data directory from a basebackup: a tar with everything except the
+ * configuration files. Data of an earlier run is never reused.
  */
 import { closeSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -13,27 +13,27 @@ import { RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import { type TarEntry, type TarHandler, TarReader } from "../../protocol/tar.ts";
 import type { BasebackupContent } from "../../protocol/management.ts";
 
-/** The user's files stay, and so does what PostgreSQL keeps about statistics. */
+/** The user's files are kept, and so are PostgreSQL's statistics. */
 const STATISTICS = "pg_stat";
 const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", STATISTICS]);
 
 /**
- * A file that nobody can read, placed where a lazy compute's data directory has links. Backup tools
- * silently leave links out, and their backups have no data; on this file they fail, with its name
- * in their message.
+ * An unreadable file, which is put where a lazy compute's data directory has links. Backup tools
+ * leave links out silently, so that their backups would have no data. On this file they fail, with
+ * its name in their message.
  */
 export const BACKUP_GUARD = "a_backup_needs_eager_storage_or_root";
 
 /**
- * What PostgreSQL puts into a data directory, and the list of a lazy compute's files, which an
- * interrupted start may have left. Other files, such as certificates, are the user's.
+ * The files that PostgreSQL puts into a data directory, and the list of a lazy compute's files,
+ * which an interrupted start may have left. All other files, such as certificates, are the user's.
  */
 const OURS = new RegExp(
   "^(?:base|global|pg_.*|PG_VERSION|postmaster\\..*|backup_(?:label|manifest).*|tablespace_map.*|.*\\.signal|" +
     `current_logfiles.*|${RELATION_MANIFEST_FILE}|${BACKUP_GUARD})$`,
 );
 
-/** Whether a file of that name in a data directory is configuration: no start takes it away. */
+/** Whether a file of this name in a data directory is configuration, which no start removes. */
 export function isConfiguration(name: string): boolean {
   return name !== STATISTICS && (KEPT.has(name) || !OURS.test(name));
 }
@@ -48,7 +48,7 @@ export interface DataDirectoryProgress {
 }
 
 /**
- * The PostgreSQL major of a data directory.
+ * Returns the PostgreSQL major of a data directory.
  *
  * @throws {ZenithError} `protocol` when Zenith does not run that major
  */
@@ -67,7 +67,7 @@ function incomplete(what: string): ZenithError {
   return new ZenithError("protocol", `the basebackup is not a complete data directory: ${what}`);
 }
 
-/** Removes everything that an earlier run left, except the configuration. */
+/** Removes everything that an earlier run has left, except the configuration. */
 export function clearDataDirectory(pgdata: string): void {
   using directory = ForeignDirectory.open(pgdata);
   try {
@@ -81,13 +81,13 @@ export function clearDataDirectory(pgdata: string): void {
 }
 
 /**
- * Unpacks a basebackup as it arrives; never holds more of it in memory than a chunk of the stream.
+ * Unpacks a basebackup as it arrives. Never has more of it in memory than one chunk of the stream.
  *
- * @param owner who the files are given to
+ * @param owner the user who gets the files
  * @param onProgress called after every file
- * @param content what the basebackup was asked to hold
- * @returns how much it was
- * @throws {ZenithError} `protocol` when the tar is cut short or holds what a data directory may
+ * @param content what the basebackup was asked to contain
+ * @returns how much was unpacked
+ * @throws {ZenithError} `protocol` when the tar is cut short or contains what a data directory may
  *   not, `disk_full`, `io`; errors of `tar` itself
  */
 export async function unpackBasebackup(
@@ -116,9 +116,9 @@ class FileWriter implements TarHandler {
   readonly #onProgress: (progress: DataDirectoryProgress) => void;
   #files = 0;
   #bytes = 0;
-  /** Where the last file went: the next one usually goes there too. */
+  /** The directory of the last file. The next file usually has the same one. */
   #directory: { readonly name: string; readonly opened: ForeignDirectory } | null = null;
-  /** The file that is being written; null between files, and in one that is skipped. */
+  /** The file that is being written. Null between files, and while a file is skipped. */
   #file: { readonly fd: number; readonly path: string } | null = null;
 
   constructor(
@@ -141,7 +141,7 @@ class FileWriter implements TarHandler {
       if (name !== ".") this.#open(name);
       return;
     }
-    // Statistics are this compute's own: those of a basebackup are skipped.
+    // A compute has statistics of its own, so those of a basebackup are skipped.
     if (name.startsWith(`${STATISTICS}/`)) return;
     const slash = name.lastIndexOf("/");
     const directory = slash < 0 ? this.#root : this.#open(name.slice(0, slash));
@@ -149,7 +149,7 @@ class FileWriter implements TarHandler {
     this.#file = { fd, path: join(directory.path, name.slice(slash + 1)) };
   }
 
-  /** Opens that directory, and creates it and its parents if necessary. */
+  /** Opens a directory, and creates it and its parents if necessary. */
   #open(name: string): ForeignDirectory {
     if (this.#directory?.name === name) return this.#directory.opened;
     let at = this.#root;

@@ -6,8 +6,8 @@ import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import { parseWalFileName } from "../../postgres/wal/page_header.ts";
 
 /**
- * A lazy basebackup contains only the used part of the WAL segments that Postgres starts from.
- * Extends them to the length that Postgres wants; the rest takes no room on the disk.
+ * Extends the WAL segments that Postgres starts from to the length that it expects. A lazy
+ * basebackup contains only their used part. The rest takes no space on the disk.
  *
  * @throws {ZenithError} `io`
  */

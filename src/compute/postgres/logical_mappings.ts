@@ -1,7 +1,7 @@
 /**
- * Makes the files below `pg_logical/mappings` again: where the rows of a rewritten catalog went,
- * which logical decoding needs to see it as it was. Recovery makes them from the WAL; a compute
- * starts without recovery, so they are made here.
+ * Creates the files below `pg_logical/mappings` again. They tell where the rows of a rewritten
+ * catalog went, which logical decoding needs in order to see the catalog as it was. Recovery
+ * creates them from the WAL. A compute starts without recovery, so this module does.
  */
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import type { Lsn } from "../../common/lsn.ts";
@@ -25,9 +25,9 @@ export interface MappingsOptions {
 }
 
 /**
- * The content of the files, by their path in the data directory.
+ * Returns the contents of the files, by their path in the data directory.
  *
- * @throws {ZenithError} `io` when WAL is not there
+ * @throws {ZenithError} `io` when WAL is missing
  */
 export async function logicalMappings(options: MappingsOptions): Promise<Map<string, Uint8Array>> {
   const { pgdata, pg, segmentSize, from, to } = options;
@@ -49,7 +49,7 @@ export async function logicalMappings(options: MappingsOptions): Promise<Map<str
     try {
       while (decoder.next(record)) {
         const rewrite = parseHeapRewrite(record);
-        // Rewrites that began before have been seen by all that is still to be decoded.
+        // Everything that is still to be decoded comes after rewrites that began before `from`.
         if (rewrite === null || rewrite.startLsn < from) continue;
         const path = `pg_logical/mappings/${rewrite.file}`;
         const known = pieces.get(path) ?? [];
@@ -57,7 +57,7 @@ export async function logicalMappings(options: MappingsOptions): Promise<Map<str
         pieces.set(path, known);
       }
     } catch (error) {
-      // Behind the start's checkpoint there may be anything.
+      // Beyond the checkpoint that Postgres starts from, there may be anything.
       if (!(error instanceof WalError) || error.lsn < to) throw error;
       break;
     }

@@ -1,7 +1,7 @@
 /**
- * A compute's configuration. `compute.conf`, beside the data directory, says who it is and where it
- * listens; that goes on Postgres's command line. The files in the data directory are the user's
- * alone, since every backup and standby takes them along.
+ * A compute's configuration. `compute.conf`, beside the data directory, says who the compute is and
+ * where it listens. That goes on Postgres's command line. The configuration files in the data
+ * directory are entirely the user's, because every backup and standby takes them along.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -19,19 +19,19 @@ export interface ComputeIdentity {
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   readonly pageServer: HostPort;
-  /** The safekeepers that make its commits durable; without any, the page server does. */
+  /** The safekeepers that make its commits durable. If there are none, the page server does. */
   readonly walAcceptors: readonly HostPort[];
   readonly port: number;
 }
 
 /**
- * On the command line of every compute, where neither SQL nor a configuration file can change them,
- * and no backup takes them along.
+ * Settings for the command line of every compute. There, neither SQL nor a configuration file can
+ * change them, and no backup takes them along.
  *
- * The data directory is a cache, which the next start fetches anew: it needs no fsync and no full
- * page images. After a crash Postgres must not recover from a data directory that has torn pages
- * and no full page images: it ends, and is started afresh. And the slot of the party that makes
- * commits durable must never be given up: commits would wait for ever.
+ * The data directory is a cache, which the next start fetches anew, so it needs no fsync and no
+ * full-page images. After a crash, Postgres must not recover from a data directory that has torn
+ * pages and no full-page images: it exits, and is started afresh. The slot of the party that makes
+ * commits durable must never be invalidated, because commits would then wait for ever.
  */
 export function forcedSettings(major: number): Record<string, string> {
   return {
@@ -43,18 +43,19 @@ export function forcedSettings(major: number): Record<string, string> {
   };
 }
 
-/** From this major on, a slot is also given up when nobody has used it for some time. */
+/** From this major on, a slot is also invalidated when nobody has used it for some time. */
 const IDLE_SLOT_TIMEOUT_FROM = 18;
 
-/** From this major on, Postgres can keep a slot's changes back until standbys have them. */
+/** From this major on, Postgres can hold a slot's changes back until standbys have them. */
 const STANDBY_SLOTS_FROM = 17;
 const STANDBY_SLOTS = "synchronized_standby_slots";
 
 /**
- * For the command line: logical slots with `failover` send only what is acknowledged.
+ * Returns settings for the command line that make logical slots with `failover` send only
+ * acknowledged changes.
  *
- * @param slot of whoever acknowledges it; null for nobody
- * @param settings the user's: other standbys are waited for as well
+ * @param slot the slot of the party that acknowledges them; null when there is none
+ * @param settings the user's settings, whose other standbys are waited for as well
  */
 export function standbySlots(major: number, slot: string | null, settings: Settings): Record<string, string> {
   if (major < STANDBY_SLOTS_FROM || slot === null) return {};
@@ -64,18 +65,19 @@ export function standbySlots(major: number, slot: string | null, settings: Setti
 
 const TIMELINE_SETTING = "zenith.zenith_timeline";
 
-/** The LSN at which a compute reads the past; not set on one that writes to its branch. */
+/** The LSN at which a compute reads the past. Not set for a compute that writes to its branch. */
 const READ_ONLY_LSN_SETTING = "zenith.read_only_lsn";
 
 /**
- * The settings of a compute that reads the past at `lsn`: it can change nothing, and would wait for
- * nobody if it did.
+ * Returns the settings of a compute that reads the past at `lsn`. It can change nothing, and if it
+ * did, it would wait for nobody.
  */
 export function readOnlySettings(lsn: Lsn): Record<string, string> {
   return {
     [READ_ONLY_LSN_SETTING]: formatLsn(lsn),
     default_transaction_read_only: "on",
-    // Its WAL is not the branch's: what it archived would have the name of a segment of the branch.
+    // Its WAL is not the branch's. A segment that it archived would have the same name as one of
+    // the branch.
     archive_mode: "off",
     // A subscription would take the branch's rows from its publisher.
     max_logical_replication_workers: "0",
@@ -84,8 +86,8 @@ export function readOnlySettings(lsn: Lsn): Record<string, string> {
 }
 
 /**
- * The LSN at which a running compute reads the past, from the command line that Postgres keeps with
- * its data; null when it writes.
+ * Returns the LSN at which a running compute reads the past, from the command line that Postgres
+ * records in its data directory. Null when the compute writes.
  */
 export function readOnlyLsn(pgdata: string): Lsn | null {
   const path = join(pgdata, "postmaster.opts");
@@ -98,26 +100,32 @@ export function readOnlyLsn(pgdata: string): Lsn | null {
   }
 }
 
-/** Longer socket paths don't fit `sockaddr_un.sun_path`, with `/.s.PGSQL.65535` at their end. */
+/**
+ * With a longer directory, socket paths, which end in `/.s.PGSQL.65535`, don't fit into
+ * `sockaddr_un.sun_path`.
+ */
 const SOCKET_DIR_MAX_LENGTH = 107 - "/.s.PGSQL.65535.lock".length;
 
-/** Whether a Postgres can have its Unix socket there. */
+/** Whether Postgres can have its Unix socket in this directory. */
 export function fitsSocketPath(socketDir: string): boolean {
   return Buffer.byteLength(socketDir) <= SOCKET_DIR_MAX_LENGTH;
 }
 
-/** Files of settings are lines that people write. */
+/** A limit for settings files: they consist of lines that people write. */
 const SETTINGS_FILE_MAX_BYTES = 1 << 20;
 
-/** A tenant may have put anything there: a link to what only root may read, or a pipe. */
+/**
+ * Reads a file that a tenant may have replaced with anything: a link to a file that only root may
+ * read, or a pipe.
+ */
 function readText(path: string): string {
   return new TextDecoder().decode(readForeignFile(path, SETTINGS_FILE_MAX_BYTES));
 }
 
-/** A compute's own settings, by lower-case name: its branches do not inherit them. */
+/** The names, in lower case, of a compute's own settings, which its branches do not inherit. */
 const OWN_SETTING = /^(?:port|listen_addresses|unix_socket_directories|zenith\..*)$/;
 
-/** The `compute.conf` of a new compute. */
+/** Returns the `compute.conf` of a new compute. */
 export function initialComputeConf(compute: ComputeIdentity, socketDir: string, listen: string): string {
   const acceptors = compute.walAcceptors.map(formatHostPort).join(",");
   const sockets = fitsSocketPath(socketDir) ? socketDir : "";
@@ -136,7 +144,7 @@ zenith.wal_acceptors = ${quoteSetting(acceptors)}
 `;
 }
 
-/** The `postgresql.conf` of a new compute. */
+/** Returns the `postgresql.conf` of a new compute. */
 export function initialPostgresConf(): string {
   return `# Made by "zenith pg create". Yours to edit: every start keeps it.
 # Port, addresses and sockets are in compute.conf, beside this directory.
@@ -146,7 +154,7 @@ log_timezone = 'UTC'
 `;
 }
 
-/** The `pg_hba.conf` of a new compute. */
+/** Returns the `pg_hba.conf` of a new compute. */
 export function initialHbaConf(): string {
   return `# Made by "zenith pg create". Yours to edit: every start keeps it.
 # The first three lines are how the supervisor and the page server get in.
@@ -162,12 +170,12 @@ host   replication  all           ::1/128        trust
 `;
 }
 
-/** Settings by lower-case name; the last line that sets one counts. */
+/** Settings by lower-case name. The last line that sets one counts. */
 export type Settings = ReadonlyMap<string, string>;
 
 /**
- * Reads lines of `name = value`, like `guc-file.l`: the `=` is optional, values may be quoted, `#`
- * begins a comment. `include` directives are not followed.
+ * Parses lines of `name = value` as `guc-file.l` does: the `=` is optional, values may be quoted,
+ * `#` begins a comment. `include` directives are not followed.
  */
 export function parseSettings(text: string, into: Map<string, string> = new Map()): Settings {
   for (const line of text.split("\n")) {
@@ -178,7 +186,7 @@ export function parseSettings(text: string, into: Map<string, string> = new Map(
 }
 
 /**
- * Goes character by character where it counts: the file is a tenant's, and one regular expression
+ * Parses one line, partly character by character: the file is a tenant's, and a regular expression
  * for the whole line would take time that grows with the square of its length, or worse.
  */
 function parseSetting(line: string): { name: string; value: string } | undefined {
@@ -194,8 +202,8 @@ function parseSetting(line: string): { name: string; value: string } | undefined
 }
 
 /**
- * The length of the quoted value at the start of `text`, quotes included; 0 when its end is
- * missing.
+ * Returns the length of the quoted value at the start of `text`, including the quotes. 0 when the
+ * closing quote is missing.
  */
 function quotedLength(text: string): number {
   for (let at = 1; at < text.length; at++) {
@@ -210,7 +218,9 @@ function unquote(value: string): string {
   return value.slice(1, -1).replaceAll("''", "'").replace(/\\(.)/g, "$1");
 }
 
-/** `postgresql.conf`, overridden by what ALTER SYSTEM wrote to `postgresql.auto.conf`. */
+/**
+ * Reads `postgresql.conf`, overridden by what ALTER SYSTEM has written to `postgresql.auto.conf`.
+ */
 export function readSettings(pgdata: string): Settings {
   const settings = new Map<string, string>();
   for (const name of ["postgresql.conf", "postgresql.auto.conf"]) {
@@ -226,8 +236,8 @@ export function readSettings(pgdata: string): Settings {
 }
 
 /**
- * A compute's own settings: from `compute.conf`, or from an older compute's `postgresql.conf`,
- * where they were until version 0.1.
+ * Reads a compute's own settings from `compute.conf`. An older compute has them in
+ * `postgresql.conf`, where they were until version 0.1.
  *
  * @throws {ZenithError} `io`
  */
@@ -242,13 +252,13 @@ export function readComputeConf(paths: ComputePaths): Settings {
   return new Map([...readSettings(paths.pgdata)].filter(([name]) => OWN_SETTING.test(name)));
 }
 
-/** The content of `compute.conf`, for the command line. */
+/** Returns the settings of `compute.conf` for the command line. */
 export function ownSettings(settings: Settings): Record<string, string> {
   return Object.fromEntries([...settings].filter(([name]) => OWN_SETTING.test(name)));
 }
 
 /**
- * What an older `pg create` wrote about itself into `postgresql.conf`, besides {@link OWN_SETTING}.
+ * The settings that an older `pg create` wrote to `postgresql.conf` besides {@link OWN_SETTING}.
  */
 const FORMER_SETTING = /^(?:fsync|full_page_writes|synchronous_standby_names)$/;
 const FORMER_COMMENTS = new Set([
@@ -259,7 +269,7 @@ const FORMER_COMMENTS = new Set([
 ]);
 
 /**
- * Gives an older compute its `compute.conf`, and removes those settings from its `postgresql.conf`.
+ * Writes an older compute's `compute.conf`, and removes those settings from its `postgresql.conf`.
  */
 export function separateComputeConf(paths: ComputePaths, user: PgUser | undefined): void {
   const text = readText(join(paths.pgdata, "postgresql.conf"));
@@ -283,7 +293,7 @@ function replaceComputeConf(paths: ComputePaths, text: string): void {
 }
 
 /**
- * Makes a stopped compute one of another timeline. All else that its files say stays.
+ * Moves a stopped compute to another timeline. Everything else in its files stays the same.
  *
  * @throws {ZenithError} `io`
  */
@@ -299,10 +309,10 @@ export function setTimeline(paths: ComputePaths, timeline: TimelineId, user: PgU
   }
 }
 
-/** The mode of configuration files: passwords may be in them. */
+/** The mode of configuration files, which may contain passwords. */
 export const CONF_MODE = 0o600;
 
-/** @throws {ZenithError} `invalid_argument` when a compute can't run with what the user has set */
+/** @throws {ZenithError} `invalid_argument` when a compute can't run with the user's settings */
 export function assertUsable(settings: Settings, file: string): void {
   if (settings.get("wal_level") === "minimal") {
     throw new ZenithError("invalid_argument", `${file}: wal_level = minimal leaves data out of the WAL`, {
@@ -312,9 +322,9 @@ export function assertUsable(settings: Settings, file: string): void {
 }
 
 /**
- * Who this compute is, from its settings.
+ * Reads a compute's identity from its settings.
  *
- * @throws {ZenithError} `invalid_argument` naming the setting that is missing or wrong
+ * @throws {ZenithError} `invalid_argument`, naming the setting that is missing or wrong
  */
 export function computeIdentity(settings: Settings, file: string): ComputeIdentity {
   const need = (name: string): string => {
@@ -336,8 +346,8 @@ export function computeIdentity(settings: Settings, file: string): ComputeIdenti
 }
 
 /**
- * Where TCP clients on this machine reach a Postgres with that `listen_addresses`; undefined when
- * they can't.
+ * Returns the host by which TCP clients on this machine reach a Postgres with this
+ * `listen_addresses`. Undefined when they can't.
  */
 export function clientHost(settings: Settings): string | undefined {
   const [first = ""] = (settings.get("listen_addresses") ?? "localhost").split(",");
@@ -367,7 +377,10 @@ function parseConnstring(text: string, file: string): HostPort {
   return { host, port };
 }
 
-/** Reads `host:port,host:port`. One that is named twice would count as two. */
+/**
+ * Parses `host:port,host:port`. Refuses an address that occurs twice, because it would count as two
+ * safekeepers.
+ */
 function parseAcceptors(text: string, file: string): HostPort[] {
   const parts = text.split(",").map((part) => part.trim()).filter((part) => part !== "");
   try {
@@ -381,18 +394,18 @@ function parseAcceptors(text: string, file: string): HostPort[] {
   }
 }
 
-/** For people: what to type to connect. */
+/** Returns what a user types to connect. */
 export function connectHint(address: HostPort): string {
   return `psql "${connectionUri(address)}"`;
 }
 
-/** A session's user and database; the superuser in `postgres` by default. */
+/** A session's user and database. The default is the superuser in `postgres`. */
 export interface Session {
   readonly user?: string | undefined;
   readonly database?: string | undefined;
 }
 
-/** The URI that any client can use to connect. */
+/** Returns a URI with which any client can connect. */
 export function connectionUri(address: HostPort, { user, database }: Session = {}): string {
   const encode = encodeURIComponent;
   return `postgres://${encode(user ?? ZENITH_SUPERUSER)}@${formatHostPort(address)}/${
@@ -400,7 +413,7 @@ export function connectionUri(address: HostPort, { user, database }: Session = {
   }`;
 }
 
-/** The same as libpq's environment variables. */
+/** Returns the same as libpq's environment variables. */
 export function connectionEnvironment(
   address: HostPort,
   { user, database }: Session = {},

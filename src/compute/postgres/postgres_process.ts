@@ -1,4 +1,4 @@
-/** Stock Postgres as a child process. */
+/** Runs stock Postgres as a child process. */
 import { type ChildProcess, spawn } from "node:child_process";
 import {
   closeSync,
@@ -26,30 +26,30 @@ export interface PostgresProcessOptions {
   readonly install: PostgresLocation;
   readonly pgdata: string;
   readonly user: PgUser | undefined;
-  /** For its command line, which overrides all configuration files. */
+  /** Settings for its command line, which override all configuration files. */
   readonly settings?: Readonly<Record<string, string>>;
-  /** What it finds in the place of tablespaces' locations. */
+  /** The directories that it finds in place of tablespaces' locations. */
   readonly covers?: readonly Cover[];
-  /** Its standard output and error are appended here. */
+  /** The file to which its standard output and error are appended. */
   readonly logFile: string;
 }
 
 export const LOG_MODE = 0o600;
 
-/** How often its log is checked: clients decide how much is in there. */
+/** How often its log's size is checked. Clients determine how fast the log grows. */
 const LOG_CHECK_MS = 10_000;
 
 /** The signals that tell a postmaster how to shut down: pmdie() in postmaster.c. */
 const FAST_SHUTDOWN: NodeJS.Signals = "SIGINT";
 const IMMEDIATE_SHUTDOWN: NodeJS.Signals = "SIGQUIT";
 
-/** The postmaster itself kills children that don't end after 5 s (SIGKILL_CHILDREN_AFTER_SECS). */
+/** The postmaster itself kills children that don't end within 5 s (SIGKILL_CHILDREN_AFTER_SECS). */
 const IMMEDIATE_SHUTDOWN_TIMEOUT_MS = 10_000;
 
 /**
  * A process of Postgres has crashed, and the postmaster has ended all others and itself. A stock
- * postmaster would recover from its data directory; a compute's has pages that the crash has torn,
- * and no full page images to repair them.
+ * postmaster would recover from its data directory, but a compute's may have pages that the crash
+ * has torn, and no full-page images to repair them.
  */
 export class PostgresCrashed extends ZenithError {
   override name = "PostgresCrashed";
@@ -59,8 +59,8 @@ export class PostgresCrashed extends ZenithError {
 export class PostgresProcess {
   readonly pid: number;
   /**
-   * Resolves to an error that says how it ended; a {@link PostgresCrashed} when one of its children
-   * has crashed.
+   * Resolves to an error that says how Postgres ended. It is a {@link PostgresCrashed} when one of
+   * the postmaster's children has crashed.
    */
   readonly ended: Promise<ZenithError>;
   readonly #child: ChildProcess;
@@ -83,14 +83,14 @@ export class PostgresProcess {
   }
 
   /**
-   * Starts it. The caller has to find out when it accepts connections.
+   * Starts Postgres. The caller has to find out when it accepts connections.
    *
    * @throws {ZenithError} `io` when the program can't be run
    */
   static async start(options: PostgresProcessOptions): Promise<PostgresProcess> {
     let logFd: number;
     try {
-      // The log contains statements, and what they say, passwords included.
+      // The log contains statements with their values, including passwords.
       logFd = openSync(options.logFile, "a", LOG_MODE);
       fchmodSync(logFd, LOG_MODE);
     } catch (error) {
@@ -109,7 +109,8 @@ export class PostgresProcess {
         cwd: options.pgdata,
         env: postgresEnvironment(),
         stdio: ["ignore", logFd, logFd],
-        // A process group of its own: Ctrl-C in a terminal is meant for us, and we tell Postgres.
+        // Give it its own process group: Ctrl-C in a terminal is meant for us, and we stop
+        // Postgres.
         detached: true,
       });
       await new Promise<void>((resolve, reject) => {
@@ -129,8 +130,9 @@ export class PostgresProcess {
   }
 
   /**
-   * Tells it to end its sessions, send its last WAL and end. That takes until its receivers have
-   * all of it, which may be for ever: resolves when Postgres has ended or `signal` is aborted.
+   * Tells Postgres to end its sessions, send its last WAL and exit. That takes until its receivers
+   * have all of its WAL, which may be for ever. Resolves when Postgres has ended or `signal` is
+   * aborted.
    */
   async shutDown(signal: AbortSignal): Promise<void> {
     if (!this.#running) return;
@@ -146,7 +148,7 @@ export class PostgresProcess {
     });
   }
 
-  /** Ends it at once, more forcefully if necessary, and waits until it is gone. */
+  /** Ends Postgres at once, by force if necessary, and waits until it is gone. */
   async end(): Promise<void> {
     if (await this.#signalAndWait(IMMEDIATE_SHUTDOWN, IMMEDIATE_SHUTDOWN_TIMEOUT_MS)) return;
     this.#child.kill("SIGKILL");
@@ -154,11 +156,11 @@ export class PostgresProcess {
   }
 
   /**
-   * Kills the children of a postmaster that was killed itself: they continue until they notice, and
+   * Kills the children of a postmaster that was itself killed. They run on until they notice, and
    * must not outlive their files.
    *
-   * @param whenKilled called when all have been signalled: for those that wait in the kernel, and
-   *   die when they no longer have to
+   * @param whenKilled called when all have been signalled; lets children that wait in the kernel
+   *   return and die
    */
   async endChildren(whenKilled: () => void): Promise<void> {
     assert(!this.#running, "the postmaster has ended");
@@ -179,8 +181,9 @@ export class PostgresProcess {
 }
 
 /**
- * A Postgres that outlives its supervisor would not be connected to its page server again.
- * setpriv(1), of util-linux, makes the kernel signal it when we die, even by SIGKILL.
+ * Wraps a command so that Postgres ends when its supervisor does. Otherwise it would run on, and
+ * not be connected to its page server again. setpriv(1), of util-linux, makes the kernel signal
+ * Postgres when we die, even by SIGKILL.
  */
 function tiedToParent(program: string, args: string[]): { file: string; args: string[] } {
   const setpriv = findProgram("setpriv");
@@ -189,8 +192,8 @@ function tiedToParent(program: string, args: string[]): { file: string; args: st
 }
 
 /**
- * Waits `ms`, as long as that Postgres runs. @throws {ZenithError} how it ended, or why `signal`
- * was aborted
+ * Waits for `ms` while Postgres runs. @throws {ZenithError} how Postgres ended, or why `signal` was
+ * aborted
  */
 export async function pauseWhileRunning(
   postmaster: PostgresProcess,
@@ -205,8 +208,8 @@ export async function pauseWhileRunning(
 const POLL_MS = 25;
 
 /**
- * Ends a postmaster that an earlier supervisor has left in `pgdata`, so that nothing writes there
- * while the directory is replaced.
+ * Ends a postmaster that an earlier supervisor left in `pgdata`, so that nothing writes there while
+ * the directory is replaced.
  *
  * @returns whether there was one
  * @throws {ZenithError} `timeout`
@@ -228,10 +231,10 @@ export async function endOrphan(pgdata: string): Promise<boolean> {
 }
 
 /**
- * Kills every process of Postgres that works in `directory`, as all of them do, even if it was
- * removed since.
+ * Kills every process of Postgres whose working directory is `directory`, even if that was removed
+ * since. All processes of Postgres work in their data directory.
  *
- * @param directory a data directory's real path
+ * @param directory the real path of a data directory
  * @returns whether there were any
  * @throws {ZenithError} `timeout`
  */
@@ -250,14 +253,14 @@ async function endProcessesIn(directory: string, whenKilled: () => void = () => 
 }
 
 function processesIn(directory: string): number[] {
-  // How the kernel names one that was removed: proc_pid_cwd(5).
+  // The second is the kernel's name for a removed directory: proc_pid_cwd(5).
   const names = new Set([directory, `${directory} (deleted)`]);
   return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
     try {
       return names.has(readlinkSync(`/proc/${pid}/cwd`)) &&
         basename(readlinkSync(`/proc/${pid}/exe`)).startsWith("postgres");
     } catch {
-      // It has ended, or we may not look at it.
+      // The process has ended, or we may not look at it.
       return false;
     }
   });
@@ -279,7 +282,8 @@ function readPidFile(pgdata: string): string {
 }
 
 /**
- * The process that `postmaster.pid` names, if it works in this very directory, as postmasters do.
+ * Returns the process that `postmaster.pid` names, if its working directory is this very directory,
+ * as a postmaster's is.
  */
 export function postmasterPid(pgdata: string): number | undefined {
   try {
@@ -291,13 +295,13 @@ export function postmasterPid(pgdata: string): number | undefined {
 }
 
 /**
- * Line 8 of `postmaster.pid` and its content once ready: LOCK_FILE_LINE_PM_STATUS, PM_STATUS_READY
- * (pidfile.h).
+ * Line 8 of `postmaster.pid`, and what it contains once Postgres is ready:
+ * LOCK_FILE_LINE_PM_STATUS, PM_STATUS_READY (pidfile.h).
  */
 const STATUS_LINE = 8;
 const STATUS_READY = "ready";
 
-/** Whether the postmaster `pid`, which works in `pgdata`, says that it accepts clients. */
+/** Whether the postmaster `pid`, which works in `pgdata`, reports that it accepts clients. */
 export function acceptsConnections(pgdata: string, pid: number): boolean {
   let lines: string[];
   try {
@@ -308,12 +312,14 @@ export function acceptsConnections(pgdata: string, pid: number): boolean {
   return lines[0] === String(pid) && lines[STATUS_LINE - 1]?.trimEnd() === STATUS_READY;
 }
 
-/** Postgres on a fresh data directory has nothing to recover: it is up in a second, or never. */
+/**
+ * Postgres has nothing to recover in a fresh data directory, so it is up within a second, or never.
+ */
 const STARTUP_TIMEOUT_MS = 60_000;
 const STARTUP_POLL_MS = 3;
 
 /**
- * Waits until clients are let in.
+ * Waits until Postgres accepts clients.
  *
  * @throws {ZenithError} `timeout`; how Postgres ended, or why `signal` was aborted
  */
@@ -323,39 +329,40 @@ export async function untilAccepting(
   signal: AbortSignal,
 ): Promise<void> {
   const deadline = Date.now() + STARTUP_TIMEOUT_MS;
-  // Connecting only to be refused would cost Postgres a process each time.
+  // Don't try to connect meanwhile: each attempt would cost Postgres a process, only to be refused.
   while (!acceptsConnections(pgdata, postmaster.pid)) {
     if (Date.now() > deadline) throw new ZenithError("timeout", "Postgres accepts no connections");
     await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);
   }
 }
 
-/** A log that can't be shortened now is shortened later. */
+/** Shortens a log that is too long. If it can't be shortened now, it is shortened later. */
 function keepLogShort(file: string): void {
   try {
     cutLog(file);
   } catch {
-    // The disk is full, for example.
+    // The disk may be full, for example.
   }
 }
 
 const LOG_TAIL_BYTES = 16 << 10;
 
-/** What one postmaster has written to the log. */
+/** One postmaster's part of the log. */
 interface OwnLog {
   readonly file: string;
-  /** Where it begins: earlier postmasters wrote what is before. */
+  /** Where the part begins. Earlier postmasters wrote what is before. */
   readonly from: number;
 }
 
 /**
- * ExitPostmaster(1): the exit code of a running postmaster when a child has crashed and
+ * ExitPostmaster(1): the postmaster's exit code after a child has crashed while
  * `restart_after_crash` is off.
  */
 const CRASH_EXIT_CODE = 1;
 
 function describeEnd(code: number | null, signal: NodeJS.Signals | null, log: OwnLog): ZenithError {
-  // A killed process says nothing; the log then has its children's complaints about its death.
+  // A killed postmaster logs nothing itself. The log's last lines are its children's complaints
+  // about its death.
   if (signal !== null) return new ZenithError("unavailable", `Postgres was ended by ${signal}`);
   if (code === 0) return new ZenithError("unavailable", "Postgres ended with exit code 0");
   const words = lastWords(logTail(log));
@@ -366,7 +373,7 @@ function describeEnd(code: number | null, signal: NodeJS.Signals | null, log: Ow
     : new ZenithError("unavailable", text, options);
 }
 
-/** Why a Postgres has ended, by its log. */
+/** Why Postgres ended, according to its log. */
 export interface LastWords {
   readonly text: string;
   /** PostgreSQL's own hint. */
@@ -374,13 +381,13 @@ export interface LastWords {
 }
 
 /**
- * The lines of a log that say why Postgres ended: about the child that crashed first, or its last
- * fatal error.
+ * Finds the lines of a log that say why Postgres ended: the message about the child that crashed
+ * first, or the last fatal error.
  */
 export function lastWords(lines: readonly string[]): LastWords | undefined {
   const crash = lastCrash(lines);
   const fatal = lastFatal(lines);
-  // The startup process says why it ends; the postmaster only says that it did.
+  // The startup process logs why it ends. The postmaster only logs that it did.
   if (crash !== undefined && !(crash.startsWith("startup process") && fatal !== undefined)) {
     return { text: crash };
   }
@@ -388,8 +395,8 @@ export function lastWords(lines: readonly string[]): LastWords | undefined {
 }
 
 /**
- * What the postmaster said about the child that crashed first: LogChildExit() in postmaster.c. It
- * ends the others itself.
+ * Returns the postmaster's message about the child that crashed first (LogChildExit() in
+ * postmaster.c). There is none about the others, because the postmaster ends them itself.
  */
 function lastCrash(lines: readonly string[]): string | undefined {
   const line = lines.findLast((line) => /LOG: .*\(PID \d+\) (?:was terminated|exited with) /.test(line));
@@ -404,12 +411,12 @@ function logTail({ file, from }: OwnLog): string[] {
   }
 }
 
-/** The last thing that Postgres said about why it ended. */
+/** Returns the last fatal error. */
 function lastFatal(lines: readonly string[]): LastWords | undefined {
   const last = lines.findLastIndex((line) => /(?:FATAL|PANIC):|^postgres: /.test(line));
   if (last < 0) return undefined;
   const words = [lines[last]];
-  // For a wrong configuration file, an earlier line says what is wrong.
+  // If a configuration file is wrong, an earlier line says what is wrong with it.
   const reason = lines.slice(0, last).findLast((line) => line.includes("LOG:"));
   if (reason !== undefined && words[0].endsWith("contains errors")) words.unshift(reason);
   const message = words.map((line) => line.replace(/^.*?(?:(?:FATAL|PANIC)|LOG): */, "")).join("; ");
@@ -422,8 +429,8 @@ function lastFatal(lines: readonly string[]): LastWords | undefined {
 }
 
 /**
- * A part of the message that begins in line `at`: the message's own lines, which continue after
- * tabs.
+ * Returns a part of the message that begins in line `at`. The lines of a message follow it, and
+ * continue after a tab.
  */
 function attached(lines: readonly string[], at: number, part: "DETAIL" | "HINT"): string | undefined {
   for (let i = at + 1; i < lines.length; i++) {
@@ -437,13 +444,16 @@ function attached(lines: readonly string[], at: number, part: "DETAIL" | "HINT")
   return undefined;
 }
 
-/** The end of a file from `from` on, at most `maxBytes`: a log may be larger than memory. */
+/**
+ * Reads the end of a file from `from` on, at most `maxBytes`, because a log may be larger than
+ * memory.
+ */
 function readTail(file: string, from: number, maxBytes: number): string {
   const fd = openSync(file, "r");
   try {
     const bytes = new Uint8Array(maxBytes);
     const { size } = fstatSync(fd);
-    // If it is shorter than it was, it has been cut since.
+    // If the file is shorter than `from`, it has been truncated since.
     const length = readSync(fd, bytes, 0, maxBytes, Math.max(from > size ? 0 : from, size - maxBytes));
     return new TextDecoder().decode(bytes.subarray(0, length));
   } finally {

@@ -1,13 +1,13 @@
-/** A branch's settings as files of a data directory. */
+/** Reads and writes a branch's settings as files of a data directory. */
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { isSettingsName, type SettingsFiles } from "../../protocol/branch_settings.ts";
 import { isConfiguration } from "./data_directory.ts";
 import { CONF_MODE, parseSettings, quoteSetting, type Settings } from "./postgres_conf.ts";
 
-/** What others make while they replace a file. */
+/** Names of files that other programs create while they replace a file. */
 const TEMPORARY = /\.(?:new|tmp|swp|bak|orig|log)$/;
-/** Settings are lines that people write, and certificates. */
+/** A limit for settings, which are lines that people write, and for certificates. */
 const FILE_MAX_BYTES = 256 << 10;
 
 export const POSTGRESQL_CONF = "postgresql.conf";
@@ -17,7 +17,7 @@ function isKept(name: string): boolean {
   return isSettingsName(name) && isConfiguration(name) && !TEMPORARY.test(name);
 }
 
-/** The configuration files that are there. @throws {ZenithError} `io` */
+/** Reads the configuration files that exist. @throws {ZenithError} `io` */
 export function readSettingsFiles(pgdata: string): Map<string, Uint8Array> {
   const files = new Map<string, Uint8Array>();
   using directory = ForeignDirectory.open(pgdata);
@@ -30,7 +30,7 @@ export function readSettingsFiles(pgdata: string): Map<string, Uint8Array> {
   return files;
 }
 
-/** Changes whenever one of the files does. Reads none of them. */
+/** Returns a text that changes whenever one of the files does. Reads none of them. */
 export function settingsSignature(pgdata: string): string {
   using directory = ForeignDirectory.open(pgdata);
   return directory.names().filter(isKept).sort().map((name) => {
@@ -39,7 +39,7 @@ export function settingsSignature(pgdata: string): string {
   }).join("\n");
 }
 
-/** Has the data directory hold these configuration files, and no others. @throws {ZenithError} */
+/** Makes these the data directory's only configuration files. @throws {ZenithError} */
 export function writeSettingsFiles(
   pgdata: string,
   files: SettingsFiles,
@@ -50,7 +50,7 @@ export function writeSettingsFiles(
     if (!files.has(name) && directory.lstat(name)?.isFile()) directory.remove(name);
   }
   for (const [name, bytes] of files) {
-    // A name that only another version keeps is left where it was.
+    // Another version of Zenith may keep files that this one does not. Those stay as they are.
     if (isKept(name)) directory.replaceFile(name, bytes, CONF_MODE, user);
   }
 }
@@ -59,7 +59,7 @@ function textOf(files: SettingsFiles, name: string): string {
   return new TextDecoder().decode(files.get(name) ?? new Uint8Array(0));
 }
 
-/** What the files set. */
+/** Returns the settings that the files set. */
 export function settingsOf(files: SettingsFiles): Settings {
   const settings = new Map<string, string>();
   for (const name of [POSTGRESQL_CONF, AUTO_CONF]) parseSettings(textOf(files, name), settings);
@@ -67,9 +67,9 @@ export function settingsOf(files: SettingsFiles): Settings {
 }
 
 /**
- * The files with one setting changed as ALTER SYSTEM does it.
+ * Returns the files with one setting changed, as ALTER SYSTEM does it.
  *
- * @param value null to have PostgreSQL's default again, whichever file has set it
+ * @param value null to use PostgreSQL's default again, whichever file has set it
  */
 export function withSetting(
   files: SettingsFiles,

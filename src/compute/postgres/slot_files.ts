@@ -1,4 +1,4 @@
-/** A branch's replication slots as files of a data directory. */
+/** Reads and writes a branch's replication slots as files of a data directory. */
 import { closeSync, writeSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
@@ -15,29 +15,29 @@ import { WAL_PROPOSER_SLOT, WAL_RECEIVER_NAME } from "../../protocol/wal_connect
 const SLOTS = "pg_replslot";
 const STATE = "state";
 const FILE_MODE = 0o600;
-/** A snapshot has some bytes for every transaction that ran. */
+/** The limit for a snapshot, which has a few bytes for every transaction that was running. */
 const SNAPSHOT_MAX_BYTES = 1 << 20;
 
-/** Those of whoever makes commits durable: each start makes its own. */
+/** The slots of the parties that make commits durable. Each start creates these itself. */
 const OURS = new Set([WAL_PROPOSER_SLOT, WAL_RECEIVER_NAME]);
 
-/** A slot that outlives a restart, with the files that it goes on from. */
+/** A slot that outlives a restart, with the files that it needs to continue. */
 export interface SlotFile {
   readonly state: SlotState;
   readonly files: SlotFiles;
 }
 
-/** The directories of users' slots. */
+/** The names of the directories of users' slots. */
 function names(slots: ForeignDirectory): string[] {
   return slots.names().filter((name) => isSlotName(name) && !OURS.has(name)).sort();
 }
 
-/** Changes whenever a slot does. Reads no file. */
+/** Returns a text that changes whenever a slot does. Reads no file. */
 export function slotsSignature(pgdata: string): string {
   using root = ForeignDirectory.open(pgdata);
   using slots = root.directory(SLOTS);
   return names(slots).map((name) => {
-    // It may be dropped meanwhile: the next look sees that.
+    // The slot may be dropped meanwhile. The next look will notice.
     try {
       using slot = slots.directory(name);
       const found = slot.lstat(STATE);
@@ -49,7 +49,7 @@ export function slotsSignature(pgdata: string): string {
 }
 
 /**
- * The slots that are there, by name; null when one changed at the same time.
+ * Reads the slots that exist, by name. Returns null when one changed at the same time.
  *
  * @throws {ZenithError} `io`, `corrupt_data`
  */
@@ -61,7 +61,7 @@ export function readSlots(pgdata: string): Map<string, SlotFile> | null {
     using slots = root.directory(SLOTS);
     for (const name of names(slots)) {
       using slot = slots.directory(name);
-      // One that is being created or dropped has none.
+      // A slot that is being created or dropped has no state file.
       if (!slot.lstat(STATE)?.isFile()) continue;
       const bytes = slot.read(STATE, SLOT_STATE_MAX_BYTES);
       const state = parseSlotState(bytes);
@@ -81,8 +81,8 @@ export function readSlots(pgdata: string): Map<string, SlotFile> | null {
 }
 
 /**
- * The snapshot from which decoding begins at the slot's restart position, if there is one; later
- * ones are made again from the WAL.
+ * Reads the snapshot with which decoding starts at the slot's restart position, if there is one.
+ * Later snapshots are created again from the WAL.
  */
 function readSnapshot(
   root: ForeignDirectory,

@@ -1,8 +1,8 @@
 /**
- * Tablespaces where their users said. `pg_tblspc` has a link with that location, as SQL shows it
- * and a dump needs it. Postgres alone finds at the location what this compute has of the
- * tablespace: it runs in a mount namespace of its own, where that covers whatever is there for all
- * others. So two computes of one branch's history never write to one directory.
+ * Shows tablespaces at the locations that their users gave. `pg_tblspc` has a link to the location,
+ * as SQL shows it and a dump needs it. Only Postgres finds this compute's content of the tablespace
+ * there: it runs in its own mount namespace, in which that content covers what everybody else sees.
+ * So two computes on one branch's history never write to the same directory.
  */
 import { spawnSync } from "node:child_process";
 import {
@@ -25,29 +25,29 @@ import { findProgram } from "../../process/find_program.ts";
 import type { Logger } from "../../process/log.ts";
 import { decodeTablespaceMap, TABLESPACE_MAP_FILE } from "../../protocol/tablespace_map.ts";
 
-/** A location that Postgres finds covered by a directory of this compute. */
+/** A location that is covered, for Postgres, by a directory of this compute. */
 export interface Cover {
   readonly source: string;
-  /** Without links in it. */
+  /** A path without links. */
   readonly location: string;
 }
 
-/** Where a tablespace's user has put it. */
+/** The location that a user gave a tablespace. */
 interface Location {
-  /** As SQL has it. */
+  /** The path as SQL has it. */
   readonly given: string;
-  /** Without links in it. */
+  /** The path without links. */
   readonly real: string;
 }
 
-/** The locations of tablespaces that are to be covered, by their OIDs. */
+/** The locations of tablespaces to cover, by the tablespaces' OIDs. */
 export type Locations = ReadonlyMap<number, Location>;
 
 const TABLESPACES = "pg_tblspc";
 const MAP_MAX_BYTES = 1 << 20;
 const PROGRAMS = ["unshare", "setpriv", "mount", "sh", "readlink", "stat", "rm"];
 
-/** Reads a basebackup's list, and removes it. */
+/** Reads the list of tablespaces that a basebackup has brought, and removes it. */
 export function takeTablespaceMap(pgdata: string): ReadonlyMap<number, string> {
   using directory = ForeignDirectory.open(pgdata);
   if (directory.lstat(TABLESPACE_MAP_FILE) === undefined) return new Map();
@@ -57,10 +57,10 @@ export function takeTablespaceMap(pgdata: string): ReadonlyMap<number, string> {
 }
 
 /**
- * The locations, if all of them can be covered; else why not, as a clause: the tablespaces are
- * directories below `pg_tblspc` then.
+ * Returns the locations if all of them can be covered. Otherwise returns the reason why not, as a
+ * clause, and the tablespaces are directories below `pg_tblspc`.
  *
- * @param needed directories that Postgres must find as they are
+ * @param needed directories that Postgres must find uncovered
  */
 export function chooseLocations(
   given: ReadonlyMap<number, string>,
@@ -74,7 +74,8 @@ export function chooseLocations(
   if (why !== undefined) return why;
   for (const [oid, location] of given) {
     const real = ownDirectory(location, user);
-    // What CREATE TABLESPACE asks for. Whoever may write it covers nothing that others rely on.
+    // CREATE TABLESPACE requires this too. A user who may write to the directory covers nothing
+    // that others rely on.
     if (real === undefined) return `"${location}" is no directory of ${user.name}'s`;
     found.set(oid, { given: location, real });
   }
@@ -89,7 +90,11 @@ export function chooseLocations(
   return found;
 }
 
-/** Containers may keep root from it. @param directory any */
+/**
+ * Returns why we can't have a mount namespace: containers may forbid it even to root.
+ *
+ * @param directory any directory
+ */
 function whyNoNamespace(directory: string): string | undefined {
   const missing = PROGRAMS.find((name) => findProgram(name) === undefined);
   if (missing !== undefined) return `there is no ${missing} program`;
@@ -110,8 +115,8 @@ function isWithin(path: string, directory: string): boolean {
 }
 
 /**
- * Puts links in the place of an eager compute's tablespaces, whose content moves to what covers
- * their locations.
+ * Replaces an eager compute's tablespaces with links. Their content moves to the directories that
+ * cover their locations.
  */
 export function linkTablespaces(paths: ComputePaths, locations: Locations): Cover[] {
   const covers: Cover[] = [];
@@ -133,9 +138,9 @@ export function linkTablespaces(paths: ComputePaths, locations: Locations): Cove
 }
 
 /**
- * Makes the `pg_tblspc` of a lazy compute, whose tablespaces are in the mount.
+ * Creates the `pg_tblspc` of a lazy compute, whose tablespaces are in the mount.
  *
- * @param pgdata has none yet
+ * @param pgdata does not have one yet
  */
 export function linkMountedTablespaces(
   paths: ComputePaths,
@@ -154,7 +159,10 @@ export function linkMountedTablespaces(
   return covers;
 }
 
-/** Before Postgres can make anything at a location: what it makes at these is in their covers. */
+/**
+ * Records which locations are covered. This must happen before Postgres can create anything at a
+ * location: at these locations, it is created in their covers.
+ */
 function noteCovered(paths: ComputePaths, covers: readonly Cover[]): void {
   if (covers.length === 0) return;
   try {
@@ -165,8 +173,8 @@ function noteCovered(paths: ComputePaths, covers: readonly Cover[]): void {
 }
 
 /**
- * Covers each location with its source, and becomes the program. Both are opened and looked at
- * first, because they can be changed by whom we protect others from.
+ * Covers each location with its source, then becomes the program. It opens and checks both paths
+ * first, because those from whom we protect others can change them.
  */
 const COVER_SCRIPT = `
 uid=$1; shift
@@ -184,7 +192,7 @@ done
 shift
 exec "$@"`;
 
-/** How to run a program as a user who finds the covers in place. */
+/** Wraps a command so that it runs as a user and finds the covers in place. */
 export function inNamespace(
   covers: readonly Cover[],
   user: PgUser | undefined,
@@ -204,15 +212,15 @@ export function inNamespace(
 }
 
 /**
- * Removes what a Postgres that has ended has left at the locations of the tablespaces that it made:
- * they are this run's, and everything is at the page server. As the user that Postgres ran as, who
- * says where they are. The links go too: nobody may find them once it is forgotten what was
- * covered.
+ * Removes what a Postgres that has ended left at the locations of the tablespaces that it created.
+ * That belongs to this run alone, and the page server has all of it. It is removed as the user that
+ * Postgres ran as, because that user determines the locations. The links are removed too: nobody
+ * must follow them once it is forgotten which locations were covered.
  */
 export function removeLeftTablespaces(paths: ComputePaths, user: PgUser | undefined, log: Logger): void {
   try {
     using pgdata = ForeignDirectory.open(paths.pgdata);
-    // A link is a mount's.
+    // If it is a link, it leads into a mount.
     if (pgdata.lstat(TABLESPACES)?.isDirectory() === true && pgdata.lstat("PG_VERSION") !== undefined) {
       const major = Number(new TextDecoder().decode(pgdata.read("PG_VERSION", 16)).trim());
       const version = tablespaceVersionDirectory(pgVersion(major));

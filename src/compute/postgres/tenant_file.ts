@@ -5,15 +5,16 @@ import { ZenithError } from "../../common/errors.ts";
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
 
-/** Catalogs are a few pages. */
+/** The limit for a file. Catalogs have a few pages. */
 const MAX_BYTES = 256 << 20;
 
 /**
- * Reads a whole file of a data directory that its tenant may have replaced: it follows no link and
- * waits for no pipe. It does not block, because a lazy compute's bytes may come through this very
- * process.
+ * Reads a whole file of a data directory, which its tenant may have replaced. Follows no link and
+ * waits for no pipe. Reads asynchronously, because a lazy compute's bytes may come through this
+ * very process.
  *
- * @throws what opening it fails with; {@link ZenithError} `io` when it is not a file, or too long
+ * @throws the error of opening it; {@link ZenithError} `io` when it is not a regular file, or too
+ *   long
  */
 export async function readTenantFile(path: string): Promise<Uint8Array> {
   const file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
