@@ -22,7 +22,7 @@ export interface AcceptorLinkHandler {
   disconnected(): void;
 }
 
-/** The connection to one safekeeper, remade whenever it is lost. */
+/** The connection to one safekeeper, which is made again whenever it is lost. */
 export class AcceptorLink {
   readonly address: HostPort;
   readonly #handler: AcceptorLinkHandler;
@@ -30,9 +30,9 @@ export class AcceptorLink {
   readonly #abort = new AbortController();
   #client: PgClient | undefined;
   #copy: CopyBoth | undefined;
-  /** Why we dropped the present connection. */
+  /** Why we have dropped the current connection. */
   #resetFor: string | undefined;
-  /** Why the last connection failed, so that it is logged once. */
+  /** Why the last connection failed. Kept so that the reason is logged once. */
   #problem = "";
   readonly #running: Promise<void>;
 
@@ -48,12 +48,12 @@ export class AcceptorLink {
     return this.#copy;
   }
 
-  /** Why there is no connection; empty while there is one. */
+  /** Why there is no connection. Empty while there is one. */
   get problem(): string {
     return this.#problem;
   }
 
-  /** Drops the connection; a new one is made. */
+  /** Drops the connection, so that a new one is made. */
   reset(reason: string): void {
     this.#resetFor = reason;
     this.#client?.destroy();
@@ -95,7 +95,7 @@ export class AcceptorLink {
       this.#copy = copy;
       const running = copy.run({
         onData: (bytes, off, len) => {
-          // An answer proves more than a connection: only now all is well.
+          // Only an answer shows that all is well. A connection alone does not.
           this.#problem = "";
           onConnected();
           this.#handler.message(decodeAcceptorMessage(bytes, off, len));

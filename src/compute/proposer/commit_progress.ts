@@ -3,20 +3,20 @@ import type { Lsn } from "../../common/lsn.ts";
 
 /** How far commits are durable, and what may keep them from getting further. */
 export interface CommitProgress {
-  /** What Postgres has written, as far as is known. */
+  /** Everything below has been written by Postgres, as far as is known. */
   readonly writtenLsn: Lsn;
   readonly durableLsn: Lsn;
   /**
-   * How far parts of an unfinished record are durable, where that is known: with a long record they
-   * show that there is progress.
+   * Everything below is durable, counting parts of an unfinished record. It shows the progress of a
+   * long record. Undefined where it is not known.
    */
   readonly partsLsn?: Lsn;
-  /** Whether a whole record is not durable yet. */
+  /** Whether there is a whole record that is not durable yet. */
   readonly waits: boolean;
   /** Whether Postgres's WAL reaches the party that makes it durable. */
   readonly connected: boolean;
-  /** Which party that is. */
+  /** The party that makes it durable. */
   readonly who: string;
-  /** What is known to be wrong, as clauses. */
+  /** The known problems, as clauses. */
   readonly obstacles: readonly string[];
 }

@@ -13,7 +13,7 @@ import { connectServer, connectWalSource } from "../../protocol/connect.ts";
 
 const TIMEOUT_MS = 10_000;
 
-/** Postgres must not mistake a fetch for its synchronous standby. */
+/** A name of its own, so that Postgres doesn't mistake a fetch for its synchronous standby. */
 const FETCH_NAME = "walproposer_fetch";
 
 /** WAL to read: [from, to). */
@@ -34,9 +34,10 @@ export interface FetchSource {
 /**
  * Reads WAL of a term from one safekeeper, for another that lacks it.
  *
- * @returns from `from` on at least a byte, and less than up to `to` if the connection ends before
- * @throws {ZenithError} when nothing arrives within 10 s; why the safekeeper refuses; `signal`'s
- *   reason
+ * @returns WAL from `from` on: at least a byte, and less than up to `to` if the connection ends
+ *   early
+ * @throws {ZenithError} when nothing arrives within 10 s; the safekeeper's own error when it
+ *   refuses; `signal`'s reason
  */
 export function fetchFromSafekeeper(source: FetchSource, range: FetchRange): Promise<Uint8Array> {
   const { safekeeper, tenant, timeline, term } = source;
@@ -52,7 +53,7 @@ export function fetchFromSafekeeper(source: FetchSource, range: FetchRange): Pro
 /**
  * Reads uncommitted WAL from the local Postgres, for a safekeeper that lacks it.
  *
- * @param connstr of Postgres
+ * @param connstr Postgres's connection string
  * @returns as {@link fetchFromSafekeeper}
  * @throws {ZenithError} as {@link fetchFromSafekeeper}
  */

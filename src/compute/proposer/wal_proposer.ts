@@ -1,8 +1,8 @@
 /**
- * The writer of a timeline's WAL, beside Postgres: wins an election among the safekeepers, brings a
- * quorum of them to one log, then passes on what Postgres streams, and acknowledges what the quorum
- * has made durable. `src/consensus/proposer.ts` makes the decisions; this file carries out their
- * effects and watches the clock.
+ * The writer of a timeline's WAL, which runs beside Postgres. It wins an election among the
+ * safekeepers and brings a quorum of them to one log. Then it passes on what Postgres streams, and
+ * acknowledges what the quorum has made durable. `src/consensus/proposer.ts` makes the decisions;
+ * this file carries out their effects and watches the clock.
  */
 import { randomBytes } from "node:crypto";
 import { assert } from "../../common/assert.ts";
@@ -41,23 +41,27 @@ import { WalWindow } from "./wal_window.ts";
 
 const ELECTION_TIMEOUT_MIN_MS = 500;
 const ELECTION_TIMEOUT_SPREAD_MS = 500;
-/** How long a quorum may be missing before the start is given up. */
+/** How long a start waits for a quorum before it fails. */
 const ELECT_TIMEOUT_DEFAULT_MS = 60_000;
 
 const WATCH_INTERVAL_MS = 1_000;
-/** A safekeeper that owes an answer for this long counts as dead: the connection is remade. */
+/**
+ * A safekeeper that has owed an answer for this long counts as dead: the connection to it is made
+ * again.
+ */
 const ANSWER_TIMEOUT_MS = 10_000;
-/** A safekeeper that owes an answer for this long is reported when commits wait. */
+/** When commits wait, a safekeeper that has owed an answer for this long is reported. */
 const SILENT_MS = 2_000;
 
 const FETCH_RETRY_MS = 500;
 
-/** WAL that is kept in memory below the quorum's position, for safekeepers that lag a little. */
+/** How much WAL below the quorum's position stays in memory, for safekeepers that lag a little. */
 const WINDOW_KEEP_BYTES = 16 << 20;
 /** The window is trimmed in steps of this size. */
 const WINDOW_TRIM_BYTES = 4 << 20;
 /**
- * WAL that no quorum has durably: above this Postgres is held back, below the second it continues.
+ * How much WAL may not be durable on a quorum yet. Postgres is held back above the first limit, and
+ * continues below the second.
  */
 const UNSETTLED_MAX_BYTES = 64 << 20;
 const UNSETTLED_LOW_BYTES = 32 << 20;
@@ -67,8 +71,8 @@ assert(
 );
 
 /**
- * How long safekeepers wait to hear what was committed when no more WAL brings that news; readers
- * see it then.
+ * How long safekeepers wait to hear what was committed when no more WAL brings that news. Readers
+ * see the commit only then.
  */
 const NEWS_DELAY_MS = 10;
 
@@ -84,17 +88,17 @@ export interface WalProposerOptions {
   /** wal_segment_size in bytes. */
   readonly segmentSize: number;
   /**
-   * Where the timeline's WAL begins if no safekeeper has any: at the end of the page server's copy.
+   * Where the timeline's WAL begins if no safekeeper has any: the end of the page server's copy.
    */
   readonly timelineStartLsn: Lsn;
   /**
-   * The last term in which this compute asked for votes; null at its first start. A compute that
-   * starts again by itself, after a crash, gives way to one that was elected meanwhile.
+   * The last term in which this compute asked for votes. Null at its first start. A compute that
+   * starts again by itself after a crash gives way to one that was elected meanwhile.
    */
   readonly lastTerm?: number | null;
   /**
-   * Another compute has taken over: Postgres must be stopped at once. Called at most once, after
-   * {@link elect}.
+   * Called when another compute has taken over: Postgres must be stopped at once. Called at most
+   * once, after {@link elect}.
    */
   onFenced(error: ZenithError): void;
   readonly logger: Logger;
@@ -103,7 +107,7 @@ export interface WalProposerOptions {
 
 export interface Election {
   readonly term: number;
-  /** Where Postgres continues: everything below is on a quorum, and nothing exists above. */
+  /** Where Postgres continues: everything below is on a quorum, and there is nothing above. */
   readonly startLsn: Lsn;
 }
 
@@ -112,11 +116,11 @@ export interface AcceptorStatus {
   readonly address: HostPort;
   readonly phase: string;
   readonly flushLsn: Lsn;
-  /** Why there is no connection; empty while there is one. */
+  /** Why there is no connection. Empty while there is one. */
   readonly problem: string;
 }
 
-/** The beginning of the message that a newer compute writes to the timeline. */
+/** The beginning of the error message when a newer compute writes to the timeline. */
 export const TAKEN_OVER = "another compute has taken over timeline";
 
 export class WalProposer {
@@ -125,13 +129,12 @@ export class WalProposer {
   readonly #state: ProposerState;
   readonly #links: AcceptorLink[] = [];
   /**
-   * When each acceptor last answered, or when it was asked the first question that it has not
-   * answered.
+   * When each acceptor last answered, or when it was asked the first of its unanswered questions.
    */
   readonly #answeredAt: number[];
   /** Acceptors that can't take part in elections until somebody repairs them. */
   readonly #lost = new Set<number>();
-  /** What each acceptor still has to hear besides WAL: an append without bytes. */
+  /** The news that each acceptor has yet to hear, as appends without WAL. */
   readonly #news = new Map<number, AppendEffect>();
   #newsTimer: ReturnType<typeof setTimeout> | undefined;
   #window: WalWindow | undefined;
@@ -139,7 +142,7 @@ export class WalProposer {
   #watchTimer: ReturnType<typeof setInterval> | undefined;
   #elected: { resolve(): void; reject(error: unknown): void } | undefined;
   #source: WalSource | undefined;
-  /** The local Postgres's connection string, once it runs. */
+  /** The local Postgres's connection string. Set once Postgres runs. */
   #connstr: string | undefined;
   #advancePlanned = false;
   readonly #abort = new AbortController();
@@ -163,12 +166,12 @@ export class WalProposer {
     this.#answeredAt = options.acceptors.map(() => Date.now());
   }
 
-  /** What a quorum has durably. */
+  /** Everything below is durable on a quorum. */
   get commitLsn(): Lsn {
     return this.#state.commitLsn;
   }
 
-  /** What the page server has made durable, as far as the safekeepers have reported. */
+  /** Everything below is durable on the page server, as far as the safekeepers have reported. */
   get remoteConsistentLsn(): Lsn {
     return this.#state.remoteConsistentLsn;
   }
@@ -187,7 +190,7 @@ export class WalProposer {
   }
 
   /**
-   * How far commits are durable, and who may keep them from getting further. Call after
+   * Returns how far commits are durable, and what may keep them from getting further. Call it after
    * {@link start}.
    */
   progress(): CommitProgress {
@@ -207,7 +210,7 @@ export class WalProposer {
       writtenLsn,
       durableLsn: commitLsn,
       partsLsn: settledLsn(this.#state),
-      // What ends at a page's end may end within a record; safekeepers confirm whole ones.
+      // WAL that ends at a page's end may end within a record. Safekeepers confirm whole records.
       waits: writtenLsn > commitLsn &&
         (reachable < needed || !source.streaming || pageOffset(writtenLsn) !== 0),
       connected: source.streaming,
@@ -227,8 +230,8 @@ export class WalProposer {
   }
 
   /**
-   * Wins an election and brings a quorum of safekeepers to one log. This fences computes that were
-   * elected before.
+   * Wins an election and brings a quorum of safekeepers to one log. This fences the computes that
+   * were elected before.
    *
    * @throws {ZenithError} `unavailable` when there is no quorum in time; `conflict` when another
    *   compute was elected meanwhile
@@ -269,11 +272,11 @@ export class WalProposer {
   }
 
   /**
-   * Streams WAL from Postgres, from the start of the term on, until {@link stop}; reconnects
-   * whenever that connection is lost. Returns when the first connection streams.
+   * Streams WAL from Postgres, from the start of the term on, until {@link stop}. Reconnects
+   * whenever the connection is lost. Resolves when the first connection streams.
    *
-   * @param connstr of the local Postgres
-   * @throws {ZenithError} what the first connection failed with
+   * @param connstr the local Postgres's connection string
+   * @throws {ZenithError} the error of the first connection
    */
   async start(connstr: string): Promise<void> {
     assert(this.#state.commitLsn !== INVALID_LSN, "WAL is streamed after the election");
@@ -289,7 +292,7 @@ export class WalProposer {
     await this.#source.start();
   }
 
-  /** Ends all connections. What was not committed may be lost or not: the next election decides. */
+  /** Ends all connections. Uncommitted WAL may or may not be lost: the next election decides. */
   async stop(): Promise<void> {
     this.#sendNews();
     if (!this.#abort.signal.aborted) {
@@ -310,8 +313,8 @@ export class WalProposer {
       this.#step({ type: "message", peer, message });
       this.#lost.delete(peer);
     } catch (error) {
-      // Waiting does not help where an operator has to act: with a quorum of such safekeepers there
-      // is nothing to wait for.
+      // A conflict lasts until an operator acts. If too many safekeepers have one for a quorum,
+      // there is nothing to wait for.
       if (error instanceof ZenithError && error.kind === "conflict") this.#lost.add(peer);
       const count = this.#options.acceptors.length;
       if (count - this.#lost.size < quorumOf(count)) this.#elected?.reject(error);
@@ -321,8 +324,8 @@ export class WalProposer {
 
   #step(event: ProposerEvent): void {
     for (const effect of stepProposer(this.#state, event)) this.#carryOut(effect);
-    // Only after all effects: they may refer to what is dropped here, and what is resumed may bring
-    // the next event.
+    // Trim and resume only after all effects: an effect may refer to WAL that is trimmed, and
+    // resuming may bring the next event.
     if (this.#window === undefined || this.#state.commitLsn === INVALID_LSN) return;
     this.#trimWindow(this.#window);
     const unsettled = this.#window.endLsn - settledLsn(this.#state);
@@ -358,8 +361,8 @@ export class WalProposer {
   }
 
   /**
-   * Under load, the next WAL says what was committed before: that saves a message and a wakeup for
-   * every commit and safekeeper.
+   * Appends WAL, or puts off an append without WAL. Under load, the next WAL brings the news of
+   * what was committed before. That saves a message and a wakeup per commit and safekeeper.
    */
   #append(effect: AppendEffect): void {
     if (effect.endLsn > effect.beginLsn) {
@@ -398,10 +401,7 @@ export class WalProposer {
     this.#step({ type: "localTrimmed", startLsn: below });
   }
 
-  /**
-   * Whether an acceptor's term belongs to another compute, against which this one does not
-   * campaign.
-   */
+  /** Whether a term belongs to another compute, against which this one doesn't campaign. */
   #givesWayTo(term: number): boolean {
     const { lastTerm = null } = this.#options;
     return this.#state.phase === "campaigning" && lastTerm !== null && term > Math.max(lastTerm, this.term);
@@ -430,7 +430,10 @@ export class WalProposer {
     }, timeout);
   }
 
-  /** A connection may be dead without either end being told. */
+  /**
+   * Resets connections that owe an answer for too long. A connection may be dead without either end
+   * noticing.
+   */
   #watch(): void {
     const now = Date.now();
     this.#state.peers.forEach((peer, i) => {
@@ -446,7 +449,10 @@ export class WalProposer {
     return phase === "greeting" || phase === "voting" || phase === "electing";
   }
 
-  /** The wait for an answer begins with the first question. */
+  /**
+   * Notes when an acceptor was asked. The wait for an answer begins with the first unanswered
+   * question.
+   */
   #noteAsked(index: number): void {
     const now = Date.now();
     const { nextLsn, durableLsn, phase } = this.#state.peers[index];
@@ -491,7 +497,7 @@ export class WalProposer {
     if (source !== POSTGRES) {
       return fetchFromSafekeeper({ safekeeper: acceptors[source], tenant, timeline, term }, range);
     }
-    // Before the start, nothing uncommitted can be missing.
+    // Before Postgres has started, nothing uncommitted can be missing.
     if (this.#connstr === undefined) {
       return Promise.reject(new ZenithError("unavailable", "Postgres is not there yet"));
     }
@@ -511,8 +517,8 @@ export class WalProposer {
     window.append(bytes, off, len);
     const source = this.#source!;
     if (!source.paused && window.endLsn - settledLsn(this.#state) > UNSETTLED_MAX_BYTES) source.pause();
-    // What one read of the socket has brought leaves in one message, however many messages Postgres
-    // made of it.
+    // Send what one read of the socket has brought in one message, however many messages Postgres
+    // has split it into.
     if (this.#advancePlanned) return;
     this.#advancePlanned = true;
     queueMicrotask(() => {

@@ -15,31 +15,31 @@ import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { connectWalSource } from "../../protocol/connect.ts";
 import { WAL_PROPOSER_SLOT } from "../../protocol/wal_connection.ts";
 
-/** The name by which Postgres knows the proposer: for synchronous_standby_names. */
+/** The proposer's application_name, for synchronous_standby_names. */
 export const WAL_PROPOSER_NAME = "walproposer";
 
 const RECONNECT_MS = 200;
 
 export interface WalSourceOptions {
-  /** Connection string of the local Postgres. */
+  /** The local Postgres's connection string. */
   readonly connstr: string;
-  /** pg_control's system identifier: WAL of another Postgres is refused. */
+  /** The system identifier from pg_control. WAL of another Postgres is refused. */
   readonly systemId: bigint;
-  /** What is confirmed from the start. */
+  /** The LSN that is confirmed from the start. */
   readonly confirmedLsn: Lsn;
-  /** Where a new connection must continue. */
+  /** Returns where a new connection must continue. */
   nextLsn(): Lsn;
   /**
-   * WAL at `lsn`: `bytes[off, off + len)`, overwritten after the call. What it throws ends the
-   * connection.
+   * Receives the WAL at `lsn`: `bytes[off, off + len)`, which are overwritten after the call. An
+   * exception ends the connection.
    */
   onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void;
   readonly logger: Logger;
 }
 
 /**
- * Postgres as the proposer sees it: its WAL, sent as to a synchronous standby, over a connection
- * that is remade whenever it is lost.
+ * Postgres as the proposer sees it: it sends its WAL as to a synchronous standby. The connection is
+ * made again whenever it is lost.
  */
 export class WalSource {
   readonly #options: WalSourceOptions;
@@ -58,9 +58,9 @@ export class WalSource {
   }
 
   /**
-   * Returns when the first connection streams.
+   * Resolves when the first connection streams.
    *
-   * @throws {ZenithError} what it failed with instead; `conflict` for another Postgres
+   * @throws {ZenithError} the error of that connection; `conflict` for another Postgres
    */
   async start(): Promise<void> {
     const { ended } = await this.#connect();
@@ -74,9 +74,7 @@ export class WalSource {
     await this.#running;
   }
 
-  /**
-   * Tells Postgres that everything below `lsn` is durable, so that it may acknowledge its commits.
-   */
+  /** Tells Postgres that everything below `lsn` is durable, so that it may acknowledge commits. */
   confirm(lsn: Lsn): void {
     this.#confirmedLsn = lsn;
     this.#stream?.standbyStatusUpdate(lsn, lsn, lsn);
@@ -87,12 +85,12 @@ export class WalSource {
     return this.#stream !== undefined;
   }
 
-  /** Why it is not; empty while it is. */
+  /** Why Postgres's WAL is not arriving. Empty while it is. */
   get problem(): string {
     return this.#problem;
   }
 
-  /** What Postgres has written, by its last report. */
+  /** The end of the WAL that Postgres has written, according to its last report. */
   get writtenLsn(): Lsn {
     return this.#writtenLsn;
   }
@@ -103,8 +101,8 @@ export class WalSource {
   }
 
   /**
-   * Holds Postgres back: its WAL stays with it until {@link resume}, or until the connection is
-   * remade.
+   * Holds Postgres back: its WAL stays with it until {@link resume}, or until a new connection is
+   * made.
    */
   pause(): void {
     this.#paused = true;
@@ -135,7 +133,9 @@ export class WalSource {
     }
   }
 
-  /** A keepalive says what was sent, IDENTIFY_SYSTEM what was written. */
+  /**
+   * Notes Postgres's position. A keepalive tells what was sent, IDENTIFY_SYSTEM what was written.
+   */
   #note(lsn: Lsn): void {
     if (lsn > this.#writtenLsn) this.#writtenLsn = lsn;
   }

@@ -1,17 +1,20 @@
-/** The proposer's WAL in memory. */
+/** The window of WAL that the proposer has in memory. */
 import { assert } from "../../common/assert.ts";
 import type { Lsn } from "../../common/lsn.ts";
 
 const CHUNK_BYTES = 1 << 20;
 
-/** Spare chunks that are kept for reuse. */
+/** How many spare chunks are kept for reuse. */
 const SPARE_MAX = 8;
 
-/** The newest part of a WAL stream, in memory: appended at its end, dropped from its start. */
+/**
+ * The newest part of a WAL stream, in memory. WAL is appended at its end and dropped from its
+ * start.
+ */
 export class WalWindow {
   #startLsn: Lsn;
   #endLsn: Lsn;
-  /** By `lsn / CHUNK_BYTES`. */
+  /** The chunks, by `lsn / CHUNK_BYTES`. */
   readonly #chunks = new Map<number, Uint8Array>();
   readonly #spare: Uint8Array[] = [];
 
@@ -43,7 +46,7 @@ export class WalWindow {
     }
   }
 
-  /** Copies `len` bytes from `lsn` on to `into[off..]`; they must be in the window. */
+  /** Copies `len` bytes from `lsn` on to `into[off..]`. They must be in the window. */
   copy(lsn: Lsn, into: Uint8Array, off: number, len: number): void {
     assert(lsn >= this.#startLsn && lsn + len <= this.#endLsn, "the window holds what is asked of it");
     let done = 0;
@@ -57,7 +60,7 @@ export class WalWindow {
     }
   }
 
-  /** Drops what is below `lsn`. */
+  /** Drops the WAL below `lsn`. */
   trim(lsn: Lsn): void {
     assert(lsn >= this.#startLsn && lsn <= this.#endLsn, "the window is cut within");
     const last = Math.floor(lsn / CHUNK_BYTES);
