@@ -1,5 +1,5 @@
 /**
- * The thread that owns the mount's names, attributes and overlay, and does nothing but answer the
+ * The thread that owns the mount's names, attributes and overlay. It does nothing but answer the
  * kernel's requests.
  */
 import { parentPort, workerData } from "node:worker_threads";
@@ -41,7 +41,7 @@ import {
   type WorkerMessage,
 } from "./pages/worker_messages.ts";
 
-/** Descriptors that the overlay may hold; the usual limit of a process is 1024. */
+/** How many descriptors the overlay may have open. The usual limit of a process is 1024. */
 const OVERLAY_OPEN_FILES_MAX = 500;
 
 assert(parentPort !== null, "fuse_worker.ts runs as a Worker");
@@ -62,9 +62,9 @@ parent.once("message", (message: ServeMessage) => {
 });
 
 /**
- * Reads and answers requests until the mount is gone. Blocks: nothing else runs on this thread.
+ * Reads and answers requests until the mount is gone. Blocks, so nothing else runs on this thread.
  *
- * @returns what was hot then
+ * @returns the pages that were hot then
  */
 function serve(
   message: ServeMessage,
@@ -115,7 +115,7 @@ function serve(
     const opcode = buffers.requestWords[IN_OPCODE];
     if (opcode === FUSE_INIT) tell({ type: "serving", controlFile: inodes.at(CONTROL_FILE_PATH)!.id });
     else if (opcode === FUSE_NOTIFY_REPLY) wake(buffers);
-    // The kernel has just learned attributes that it would use for writes.
+    // The kernel has just learned attributes, and would use them for writes without asking.
     if (room.isLow && LEARNS_ATTRIBUTES.has(opcode!)) forgetAttributes(deviceFd, subject(buffers));
   }
   files.closeAll();
@@ -125,7 +125,7 @@ function serve(
 /** Requests whose replies contain a file's attributes. */
 const LEARNS_ATTRIBUTES = new Set([FUSE_LOOKUP, FUSE_GETATTR, FUSE_SETATTR]);
 
-/** Whose attributes they are: for LOOKUP, those of the node in fuse_entry_out. */
+/** Returns the inode that the attributes belong to. For LOOKUP it is the node in fuse_entry_out. */
 function subject({ requestWords, replyWords }: FuseBuffers): number {
   return requestWords[IN_OPCODE] === FUSE_LOOKUP ? replyWords[OUT_HEADER_BYTES / 4] : requestWords[IN_NODEID];
 }
@@ -135,7 +135,7 @@ function forgetAttributes(deviceFd: number, inode: number): void {
   try {
     device.write(deviceFd, message, message.length);
   } catch (error) {
-    // It doesn't know the file any more, or the mount is gone, which the next read reports.
+    // The kernel doesn't know the file any more, or the mount is gone, which the next read reports.
     if (systemErrorCode(error) !== "ENOENT" && !isUnmounted(error)) throw error;
   }
 }
@@ -160,7 +160,7 @@ function writeReply(deviceFd: number, buffers: FuseBuffers, length: number): boo
     return true;
   } catch (error) {
     if (isUnmounted(error)) return false;
-    // The caller no longer waits.
+    // The caller no longer waits for the reply.
     if (systemErrorCode(error) === "ENOENT") return true;
     throw new ZenithError(
       "io",

@@ -1,6 +1,6 @@
 /**
- * Relation files that are fetched page by page: a FUSE mount, the thread that serves it, and the
- * connection to the page server.
+ * Relation files that are fetched page by page. This module owns the FUSE mount, the thread that
+ * serves it, and the connection to the page server.
  */
 import { chmodSync, chownSync, closeSync, mkdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -37,7 +37,7 @@ import {
   type WorkerMessage,
 } from "./pages/worker_messages.ts";
 
-/** The parts of a data directory that are in the mount: everything that holds relation files. */
+/** The parts of a data directory that are in the mount: all that contain relation files. */
 const TABLESPACES = "pg_tblspc";
 const MOUNTED_DIRECTORIES = ["base", "global", TABLESPACES];
 
@@ -49,11 +49,11 @@ export interface LazyStorageOptions {
   /** The user that Postgres runs as. */
   readonly user: PgUser | undefined;
   /**
-   * How much the overlay should hold: fetched pages are given up for it. Infinity for as much as
-   * the disk has.
+   * How much the overlay may hold before fetched pages are evicted. Infinity for as much as the
+   * disk has.
    */
   readonly overlayMaxBytes: number;
-  /** Whether {@link LazyStorage.prewarm} has anything to do. */
+  /** Whether {@link LazyStorage.prewarm} should do anything. */
   readonly prewarm: boolean;
   readonly conditions: Conditions;
   readonly log: Logger;
@@ -67,12 +67,12 @@ export function removeLazyStorage(paths: ComputePaths): void {
 }
 
 /**
- * The relation files of one running Postgres. Dirty pages of the mount are in the kernel, and die
- * with its server: the owner of this must end Postgres when {@link failed} rejects, and at its own
- * death.
+ * The relation files of one running Postgres. The mount's dirty pages are in the kernel, and are
+ * lost when its server dies. So the owner of this object must end Postgres when {@link failed}
+ * rejects, and at its own death.
  */
 export class LazyStorage {
-  /** Rejects when the files can't be served any more; never resolves. */
+  /** Rejects when the files can't be served any more. Never resolves. */
   readonly failed: Promise<never>;
   readonly #options: LazyStorageOptions;
   readonly #worker: Worker;
@@ -89,15 +89,18 @@ export class LazyStorage {
   #fetcher: PageFetcher | undefined;
   #diskWatch: DiskWatch | undefined;
   #prewarmer: Prewarmer | undefined;
-  /** `pg_control`, which a running Postgres has read; known once the mount is served. */
+  /**
+   * The inode of `pg_control`, which a running Postgres has read, so that the kernel knows it. Set
+   * once the mount is served.
+   */
   #controlFile = 0;
-  /** Known when the serving thread has ended. */
+  /** Set when the serving thread has ended. */
   #hotPages: readonly HotRange[] | undefined;
   readonly #lease = new AbortController();
   #leasing: Promise<void> | undefined;
   #closing = false;
 
-  /** Starts the serving thread, which takes some time: other things can be done meanwhile. */
+  /** Starts the serving thread. That takes some time, in which other things can be done. */
   constructor(options: LazyStorageOptions) {
     this.#options = options;
     this.failed = new Promise((_resolve, reject) => this.#fail = reject);
@@ -112,7 +115,7 @@ export class LazyStorage {
     this.#worker.on("exit", () => this.#onWorkerEnd("it ended"));
   }
 
-  /** Begins with what needs nothing from the data directory; {@link serve} waits for it. */
+  /** Begins with what doesn't need the data directory. {@link serve} waits for it. */
   prepare(): void {
     const { paths, user } = this.#options;
     try {
@@ -122,15 +125,15 @@ export class LazyStorage {
       throw ioError("set up", paths.mount, error);
     }
     this.#mounting = mountFuse(paths.mount).then((fd) => this.#deviceFd = fd);
-    // serve() may not be reached.
+    // serve() may never be called.
     this.#mounting.catch(() => {});
   }
 
   /**
    * Turns the lazy basebackup in the data directory into a complete data directory.
    *
-   * @param locations of tablespaces that are to be covered; undefined: they are shown as
-   *   directories
+   * @param locations the locations of tablespaces that are to be covered; undefined to show
+   *   tablespaces as directories
    * @throws {ZenithError} when it can't be mounted
    */
   async serve(locations: Locations | undefined): Promise<readonly Cover[]> {
@@ -188,7 +191,8 @@ export class LazyStorage {
     this.#isServed = true;
     const serving = this.#whenServing.then(() => this.#onServing(deviceFd));
     serving.catch((error) => this.#fail(asFailure(error)));
-    // Looking at the mount waits until the kernel and the thread have agreed on the protocol.
+    // Binding looks at the mount. That waits until the kernel and the thread have agreed on the
+    // protocol.
     if (canBind()) await Promise.race([serving, this.failed]);
     const covers = this.#showInDataDirectory(locations);
     log.info("relation files mounted", { lsn: formatLsn(manifest.lsn), forks: manifest.entries.length });
@@ -196,14 +200,14 @@ export class LazyStorage {
   }
 
   /**
-   * Fetches in the background what was hot at the last stop, if that is wanted. Postgres must have
-   * started.
+   * Fetches in the background what was hot at the last stop, if prewarming is wanted. Postgres must
+   * have started.
    */
   prewarm(): void {
     this.#prewarmer?.start(this.#controlFile);
   }
 
-  /** Saves what is hot for the next start. Call after {@link close}. */
+  /** Saves the list of hot pages for the next start. Call it after {@link close}. */
   saveHotPages(): void {
     const { paths, log } = this.#options;
     if (this.#hotPages !== undefined) saveHotPages(paths.hotPages, this.#hotPages, log);
@@ -216,8 +220,8 @@ export class LazyStorage {
   }
 
   /**
-   * Ends it. Postgres must have ended, with all of its processes: they would find files missing
-   * where the mount was.
+   * Unmounts the files and stops serving them. All processes of Postgres must have ended, because
+   * they would find files missing where the mount was.
    */
   async close(): Promise<void> {
     if (this.#closing) return;
@@ -226,14 +230,14 @@ export class LazyStorage {
     this.giveUpReads();
     this.#lease.abort();
     await this.#mounting?.catch(() => {});
-    // Last things first: each is done even if one before it fails.
+    // Deferred calls run in reverse order, each even if one before it fails.
     await using ending = new AsyncDisposableStack();
     ending.defer(() => this.#leasing);
     ending.defer(() => rmSync(this.#options.paths.overlay, { recursive: true, force: true }));
     ending.defer(() => {
       if (this.#deviceFd !== undefined) device.close(this.#deviceFd);
     });
-    // As long as it is mounted the serving thread waits for the kernel, and can't be ended.
+    // While the mount exists, the serving thread waits for the kernel, and can't be ended.
     const unmounted = (): boolean => findMount(this.#options.paths.mount) === undefined;
     ending.defer(async () => {
       if (!this.#isServed) await this.#worker.terminate();
@@ -246,8 +250,8 @@ export class LazyStorage {
   }
 
   /**
-   * Shows the mount's directories in the data directory: as directories, since backup tools follow
-   * no links.
+   * Shows the mount's directories in the data directory. They are directories there instead of
+   * links, because backup tools don't follow links.
    */
   #showInDataDirectory(locations: Locations | undefined): readonly Cover[] {
     const { paths, user } = this.#options;
@@ -269,18 +273,18 @@ export class LazyStorage {
     }
   }
 
-  /** Creates the overlay, and moves the first content of the mount there. */
+  /** Creates the overlay, and moves the mount's first contents into it. */
   #moveIntoOverlay(): string {
     const { paths } = this.#options;
     const seed = join(paths.overlay, "seed");
     try {
       mkdirSync(seed, { recursive: true });
-      // Postgres must read what is in there, through the mount.
+      // Postgres must not read these files except through the mount.
       chmodSync(paths.overlay, 0o700);
       using pgdata = ForeignDirectory.open(paths.pgdata);
       for (const name of MOUNTED_DIRECTORIES) {
         pgdata.moveTo(name, join(seed, name));
-        // From here on it is ours, even for processes that have it open.
+        // From here on the files are ours, even for processes that have them open.
         using moved = ForeignDirectory.open(join(seed, name));
         const former = moved.stat().uid;
         if (process.getuid!() !== former) {
@@ -329,7 +333,9 @@ export class LazyStorage {
     }
   }
 
-  /** The first exchange with the kernel is over; it has reset what was tuned before. */
+  /**
+   * Tunes the mount after the first exchange with the kernel, which resets what was tuned before.
+   */
   #onServing(deviceFd: number): void {
     const { paths, conditions, log } = this.#options;
     const mounted = findMount(paths.mount);
@@ -366,7 +372,7 @@ export class LazyStorage {
   }
 }
 
-/** A list of 100,000 relation forks takes some 3 MB. */
+/** A list of 100,000 relation forks takes about 3 MB. */
 const MANIFEST_MAX_BYTES = 1 << 30;
 
 const CONTROL_FILE_MAX_BYTES = 8192;

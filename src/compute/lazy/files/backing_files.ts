@@ -6,14 +6,14 @@ import { systemErrorCode } from "../../../common/errors.ts";
 const FILE_MODE = 0o600;
 
 /**
- * The overlay's files: one per inode that has data of its own, named by the inode's number in one
- * flat directory. Names, renames and links don't concern it. When too many descriptors are open,
- * the one that was opened first is closed.
+ * The overlay's files, in one flat directory. There is one for each inode that has data of its own,
+ * named by the inode's number, so names, renames and links don't matter here. When too many
+ * descriptors are open, the one that was opened first is closed.
  */
 export class BackingFiles {
   readonly #directory: string;
   readonly #maxOpen: number;
-  /** Inode number → descriptor, in the order of opening. */
+  /** Descriptors by inode number, in the order of opening. */
   readonly #open = new Map<number, number>();
 
   constructor(directory: string, maxOpen: number) {
@@ -22,13 +22,17 @@ export class BackingFiles {
   }
 
   /**
-   * A descriptor for reading and writing; creates the file if necessary. Valid until the next call.
+   * Returns a descriptor for reading and writing. Creates the file if necessary. Valid until the
+   * next call.
    */
   fd(id: number): number {
     return this.#open.get(id) ?? this.#openFile(id, constants.O_RDWR | constants.O_CREAT);
   }
 
-  /** Like {@link fd}, but -1 when there is no such file: nothing was ever written to it. */
+  /**
+   * Like {@link fd}, but returns -1 when there is no such file because nothing was ever written to
+   * it.
+   */
   existingFd(id: number): number {
     const fd = this.#open.get(id);
     if (fd !== undefined) return fd;
@@ -63,7 +67,7 @@ export class BackingFiles {
     closeSync(fd);
   }
 
-  /** Where the data of an inode is stored. */
+  /** The path of the file with an inode's data. */
   path(id: number): string {
     return join(this.#directory, String(id));
   }

@@ -3,21 +3,21 @@ import { readFileSync, statfsSync } from "node:fs";
 import { pendingWrite } from "../fuse/pending_write.ts";
 
 /**
- * How much is kept free for pages that the kernel has accepted and not yet written back; at most an
- * eighth of a small disk.
+ * How much is kept free for pages that the kernel has accepted but not yet written back. On a small
+ * disk it is an eighth of the disk.
  */
 const RESERVE_BYTES = 64 << 20;
 const RESERVE_SHARE = 8;
 
 /**
- * The share of that which is left for blocks that a file has and the overlay does not have yet:
- * Postgres may have to write one back in order to read another.
+ * The share of that reserve that is left for blocks that exist in a file but not yet in the
+ * overlay. Postgres may have to write such a block back in order to read another one.
  */
 const OVERWRITE_SHARE = 0.25;
 
 /**
- * How much more must be free before there is room again, so that not every megabyte that comes and
- * goes is reported.
+ * There is room again once the free space exceeds the reserve by this factor, so that not every
+ * megabyte that comes and goes is reported.
  */
 const CLEARLY_MORE = 1.25;
 
@@ -25,24 +25,24 @@ const CLEARLY_MORE = 1.25;
 const CHECK_BYTES = 1 << 20;
 
 /**
- * Processes of Postgres that write back what its buffers hold and extend no file. Not every
- * supervisor may see what they are doing.
+ * The processes of Postgres that write back what its buffers hold, and that don't extend files.
+ * Some supervisors may not look at what they are writing.
  */
 const WRITES_BACK = /^postgres: (?:.*: )?(?:checkpointer|background writer|startup)/;
 
 export interface DiskRoomOptions {
-  /** Free space of the overlay's disk relative to what is kept free: {@link freeShare}. */
+  /** The overlay disk's free space, relative to what is kept free: {@link freeShare}. */
   readonly freeShare: () => number;
-  /** Gives up what can be fetched again. @returns whether there was anything */
+  /** Evicts what can be fetched again. @returns whether there was anything */
   readonly reclaim: () => boolean;
-  /** There is no more room, or there is room again. */
+  /** Called when there is no more room, and when there is room again. */
   readonly onChange: (isLow: boolean) => void;
 }
 
 /**
- * Whether the overlay's disk has room for more. The kernel's write-back cache accepts a write long
- * before it gets here, where it is too late to refuse it. So further writes are refused while there
- * is still room for what has been accepted.
+ * Decides whether the overlay's disk has room for more. The kernel's write-back cache accepts a
+ * write long before it gets here, where it is too late to refuse it. So new writes are refused
+ * while there is still room for those that were accepted.
  */
 export class DiskRoom {
   readonly #options: DiskRoomOptions;
@@ -57,7 +57,7 @@ export class DiskRoom {
     return this.#isLow;
   }
 
-  /** This much was added to the overlay. */
+  /** Notes that the overlay has grown by this much. */
   note(bytes: number): void {
     this.#uncheckedBytes += bytes;
     if (this.#uncheckedBytes >= CHECK_BYTES) this.check();
@@ -76,7 +76,7 @@ export class DiskRoom {
     return isLow;
   }
 
-  /** Whether to refuse a new file, or extending one without writing to it. */
+  /** Whether to refuse creating a file, or extending one without writing to it. */
   refusesFiles(): boolean {
     return this.#isLow && this.check();
   }
@@ -84,7 +84,8 @@ export class DiskRoom {
   /**
    * Whether to refuse the write that the process `pid` is making.
    *
-   * @param has whether the overlay has that part of the file, so that writing it takes no more room
+   * @param has whether the overlay has that part of the file, so that writing it takes no more
+   *   space
    */
   refusesWrite(pid: number, has: (offset: number, bytes: number) => boolean): boolean {
     if (!this.#isLow || writesBack(pid) || !this.check()) return false;
@@ -94,7 +95,7 @@ export class DiskRoom {
   }
 }
 
-/** Free space of the disk that holds `directory`, relative to what is kept free. */
+/** Returns the free space of the disk that holds `directory`, relative to what is kept free. */
 export function freeShare(directory: string): number {
   const { bavail, blocks, bsize } = statfsSync(directory);
   return bavail * bsize / Math.min(RESERVE_BYTES, blocks * bsize / RESERVE_SHARE);
@@ -104,7 +105,7 @@ function writesBack(pid: number): boolean {
   try {
     return WRITES_BACK.test(readFileSync(`/proc/${pid}/cmdline`, "utf8"));
   } catch {
-    // It has ended.
+    // The process has ended.
     return false;
   }
 }

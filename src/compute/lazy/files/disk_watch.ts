@@ -7,13 +7,13 @@ import { limitDirtyPages, type Mount } from "../fuse/mount.ts";
 const INTERVAL_MS = 1_000;
 
 /**
- * With less free than this the kernel is told to hold few dirty pages: it could accept more than
- * there is room for.
+ * Below this much free space, the kernel is told to hold few dirty pages. Otherwise it could accept
+ * more than there is room for.
  */
 const NEARLY_FULL_BYTES = 2 * (1 << 30);
 
 export interface DiskWatchOptions {
-  /** On the overlay's disk. */
+  /** A directory on the overlay's disk. */
   readonly directory: string;
   readonly mounted: Mount;
   readonly conditions: Conditions;
@@ -35,7 +35,7 @@ export class DiskWatch {
     this.#timer = setInterval(() => void this.#check(), INTERVAL_MS).unref();
   }
 
-  /** The serving thread refuses to take more, or no longer does. */
+  /** Reports that the serving thread refuses writes, or no longer does. */
   setLow(isLow: boolean): void {
     this.#isLow = isLow;
     const { conditions, directory, log } = this.#options;
@@ -59,7 +59,7 @@ export class DiskWatch {
       this.#isNearlyFull = isNearlyFull;
       if (this.#isLow) look();
     } catch {
-      // The overlay or its mount has been removed: stop watching.
+      // The overlay or its mount has been removed, so there is nothing left to watch.
     }
   }
 }

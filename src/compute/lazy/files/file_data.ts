@@ -1,4 +1,4 @@
-/** The content of a lazy compute's files. */
+/** The contents of a lazy compute's files. */
 import { ftruncateSync, readSync, writeSync } from "node:fs";
 import { assert } from "../../../common/assert.ts";
 import { ioError, systemErrorCode, ZenithError } from "../../../common/errors.ts";
@@ -13,12 +13,12 @@ import { Presence, UNIT_BYTES } from "./presence.ts";
 const NOTHING_MISSING: readonly number[] = [];
 
 /**
- * The content of files. A relation file's bytes come from the page server where this compute has
+ * The contents of files. A relation file's bytes come from the page server where this compute has
  * neither written nor kept them, and from the overlay everywhere else. Parts of the overlay that
  * were never written read as zeros.
  *
- * Failures of the overlay's disk are thrown unchanged and end the compute: the kernel has dropped
- * the data that it wrote back, and continuing would mean reading older data later.
+ * Errors of the overlay's disk are thrown unchanged and end the compute. The kernel has dropped the
+ * data that it wrote back, so continuing would mean reading older data later.
  */
 export class FileData {
   readonly #files: BackingFiles;
@@ -31,7 +31,7 @@ export class FileData {
     this.#room = room;
   }
 
-  /** How many of `size` bytes from `offset` on exist. */
+  /** Returns how many of `size` bytes from `offset` on exist. */
   readable(inode: Inode, offset: number, size: number): number {
     return Math.max(0, Math.min(size, inode.size - offset));
   }
@@ -42,8 +42,8 @@ export class FileData {
   }
 
   /**
-   * The units of [offset, offset + bytes) that only the page server has: the first unit and the end
-   * of each run. `offset` is aligned.
+   * Returns the units of [offset, offset + bytes) that only the page server has, as runs: the first
+   * unit and the end of each. `offset` must be aligned.
    */
   missing(inode: Inode, offset: number, bytes: number): readonly number[] {
     const end = Math.min(offset + bytes, inode.remoteEnd);
@@ -60,7 +60,7 @@ export class FileData {
     return runs;
   }
 
-  /** Reads what the overlay has; the content of {@link missing} parts is undefined. */
+  /** Reads what the overlay has. The contents of {@link missing} parts are undefined. */
   read(inode: Inode, offset: number, bytes: number, into: Uint8Array, at: number): void {
     const fd = this.#files.existingFd(inode.id);
     const got = fd < 0 ? 0 : readSync(fd, into, at, bytes, offset);
@@ -68,7 +68,7 @@ export class FileData {
     inode.presence?.use(Math.floor(offset / UNIT_BYTES), Math.ceil((offset + bytes) / UNIT_BYTES));
   }
 
-  /** @throws when the overlay can't take it */
+  /** @throws when the overlay can't store it */
   write(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
     const end = offset + bytes;
     if (offset < inode.remoteEnd) this.#checkWholeUnits(inode, offset, end);
@@ -80,8 +80,8 @@ export class FileData {
   }
 
   /**
-   * Keeps a block that was fetched, so that it needn't be fetched again. Parts that were written or
-   * cut off since are newer and stay unchanged.
+   * Keeps a fetched block, so that it needn't be fetched again. Parts that have been written or cut
+   * off since are newer and stay unchanged.
    *
    * @param block counted from the start of the file
    */
@@ -93,7 +93,7 @@ export class FileData {
       try {
         this.#put(inode, offset, from, at + off, UNIT_BYTES);
       } catch (error) {
-        // It stays missing and is fetched again at the next read.
+        // The block stays missing and is fetched again at the next read.
         if (systemErrorCode(error) === "ENOSPC") return;
         throw error;
       }
@@ -103,7 +103,9 @@ export class FileData {
     this.#room.note(BLCKSZ);
   }
 
-  /** @throws {FileSystemError} EINVAL for a length that PostgreSQL never cuts a relation to */
+  /**
+   * @throws {FileSystemError} EINVAL for a length to which PostgreSQL never truncates a relation
+   */
   truncate(inode: Inode, size: number): void {
     if (size < inode.remoteEnd) {
       if (size % BLCKSZ !== 0) {
@@ -127,7 +129,8 @@ export class FileData {
   }
 
   /**
-   * Written data must find a place: on a full disk, the place of pages that can be fetched again.
+   * Stores written data. It must find space: on a full disk, that of pages that can be fetched
+   * again.
    */
   #putWritten(inode: Inode, offset: number, from: Uint8Array, at: number, bytes: number): void {
     try {
@@ -146,8 +149,9 @@ export class FileData {
   }
 
   /**
-   * The kernel writes back whole pages, up to the file's end. A part of a unit that isn't here
-   * can't be written: the rest of the unit is at the page server.
+   * Checks that a write covers whole units where the overlay doesn't have them. The kernel writes
+   * back whole pages, up to the file's end. Part of a missing unit can't be written, because the
+   * page server has the rest of the unit.
    */
   #checkWholeUnits(inode: Inode, offset: number, end: number): void {
     const startsInside = offset % UNIT_BYTES !== 0 && !this.#has(inode, offset);
@@ -169,7 +173,7 @@ function presenceOf(inode: Inode): Presence {
   return inode.presence ??= new Presence(inode.remoteEnd);
 }
 
-/** What the overlay's disk reported, as the reason why the compute ends. */
+/** Turns an error of the overlay's disk into the reason why the compute ends. */
 export function overlayError(directory: string, error: unknown): unknown {
   return systemErrorCode(error) === undefined || error instanceof ZenithError
     ? error

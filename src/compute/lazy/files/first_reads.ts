@@ -1,12 +1,12 @@
-/** What Postgres reads first. */
+/** The blocks that Postgres reads first. */
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
 import type { Inode, RemoteFile } from "./inode.ts";
 import type { InodeTable } from "./inode_table.ts";
 
 /**
- * What a session reads before it can do anything, as traced: tables and indexes of the shared
- * catalogs and of one database's, by OID. The OID is also the file name, unless somebody has
- * rewritten the file; this is only a hint.
+ * Tables and indexes that a session reads before it can do anything, as found by tracing: those of
+ * the shared catalogs and those of one database, by OID. A file is named by this OID too, unless it
+ * has been rewritten. That does no harm, because this is only a hint.
  */
 const SHARED_CATALOGS = [1260, 1262, 2671, 2672, 2676, 2677, 2965];
 const DATABASE_CATALOGS = [
@@ -35,19 +35,19 @@ const DATABASE_CATALOGS = [
  */
 const DATABASE = 5;
 
-/** The most of each: nobody reads all of a catalog that has grown. */
+/** The most blocks of each file. Nobody reads all of a catalog that has grown. */
 const BLOCKS_MAX = 64;
 
 /** Blocks that are fetched before anybody asks for them. */
 export interface ExpectedRead {
   readonly inode: number;
   readonly remote: RemoteFile;
-  /** The first one, counted from the start of the file. */
+  /** The first block, counted from the start of the file. */
   readonly block: number;
   readonly blocks: number;
 }
 
-/** What Postgres is about to ask for. Fetching it in advance saves a round trip for each block. */
+/** Returns what Postgres is about to read. Fetching it in advance saves a round trip per block. */
 export function firstReads(inodes: InodeTable): ExpectedRead[] {
   const reads: ExpectedRead[] = [];
   const add = (directory: Inode | undefined, oids: readonly number[]) => {

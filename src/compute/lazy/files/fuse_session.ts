@@ -11,22 +11,22 @@ import * as fuse from "../fuse/protocol.ts";
 
 /** A READ of something that only the page server has. Whoever fetches it replies. */
 export interface MissedRead {
-  /** The request's `unique`, as its low and high half. */
+  /** The request's `unique`, as its low and its high half. */
   readonly unique: readonly [number, number];
   readonly inode: number;
   readonly remote: RemoteFile;
-  /** In bytes, in the file. */
+  /** The offset in the file, in bytes. */
   readonly offset: number;
   readonly bytes: number;
-  /** Units to fetch: the first unit and the end of each run. */
+  /** The units to fetch, as runs: the first unit and the end of each. */
   readonly missing: readonly number[];
-  /** The `bytes` as the overlay has them; undefined when all are missing. */
+  /** The `bytes` as the overlay has them. Undefined when all of them are missing. */
   readonly overlay: Uint8Array | undefined;
 }
 
-/** {@link FuseSession.handle} for a request that gets no reply. */
+/** {@link FuseSession.handle} returns this for a request that gets no reply. */
 const NO_REPLY = 0;
-/** {@link FuseSession.handle} for a READ that was handed off. */
+/** {@link FuseSession.handle} returns this for a READ that was handed off. */
 const REPLY_LATER = -1;
 
 interface DirectoryEntry {
@@ -41,9 +41,9 @@ const textEncoder = new TextEncoder();
 const NAME_MAX = 255;
 
 /**
- * Answers the kernel's requests, one at a time and without ever waiting for the network. Reads of
- * what is not here are handed off. It implements only what PostgreSQL uses; the rest is ENOSYS,
- * which the kernel remembers.
+ * Answers the kernel's requests, one at a time, and never waits for the network. READs of what is
+ * not here are handed off. Implements only what PostgreSQL uses. Everything else is ENOSYS, which
+ * the kernel remembers.
  */
 export class FuseSession {
   readonly #inodes: InodeTable;
@@ -73,8 +73,8 @@ export class FuseSession {
    * Handles the request in `buffers` and puts the reply beside it.
    *
    * @returns the reply's length, {@link NO_REPLY} or {@link REPLY_LATER}
-   * @throws what makes it impossible to continue: the overlay has failed, or the kernel's FUSE is
-   *   too old
+   * @throws an error after which serving can't continue: the overlay has failed, or the kernel's
+   *   FUSE is too old
    */
   handle(buffers: fuse.FuseBuffers): number {
     try {
@@ -124,7 +124,7 @@ export class FuseSession {
       case fuse.FUSE_RENAME:
         return this.#rename(buffers, fuse.RENAME_NAME_BYTES);
       case fuse.FUSE_RENAME2:
-        // Its flags ask for more than rename(2) does: RENAME_NOREPLACE and the like.
+        // The flags ask for something that rename(2) doesn't do, such as RENAME_NOREPLACE.
         if (buffers.requestWords[fuse.IN_ARGS + 2] !== 0) return fuse.errorReply(buffers, EINVAL);
         return this.#rename(buffers, fuse.RENAME2_NAME_BYTES);
       case fuse.FUSE_OPENDIR:
@@ -142,7 +142,7 @@ export class FuseSession {
         // Nothing here outlives the compute, so nothing needs to be durable.
         return done(buffers);
       case fuse.FUSE_NOTIFY_REPLY:
-        // Ours: somebody wants this thread to look at its messages.
+        // We asked for it: somebody wants this thread to look at its messages.
       case fuse.FUSE_INTERRUPT:
       case fuse.FUSE_DESTROY:
         return NO_REPLY;
@@ -160,8 +160,8 @@ export class FuseSession {
   #getAttributes(buffers: fuse.FuseBuffers): number {
     const words = buffers.requestWords;
     const inode = this.#inode(buffers);
-    // A write(2), which the write-back cache does not show otherwise: it is made to ask when the
-    // disk is full.
+    // The kernel sends this for a write(2), which its write-back cache otherwise hides. While the
+    // disk is full, it is made to ask before each write.
     const isWrite = this.#room.isLow && (words[fuse.GETATTR_FLAGS] & fuse.FUSE_GETATTR_FH) !== 0;
     const has = (offset: number, bytes: number): boolean =>
       this.#data.missing(inode, offset, bytes).length === 0;
@@ -198,7 +198,8 @@ export class FuseSession {
   ): void {
     let overlay: Uint8Array | undefined;
     if (!coversAll(missing, offset, bytes)) {
-      // The kernel keeps these pages locked until the reply: nothing can write to them meanwhile.
+      // The kernel keeps these pages locked until the reply, so nothing can write to them
+      // meanwhile.
       overlay = new Uint8Array(bytes);
       this.#data.read(inode, offset, bytes, overlay, 0);
     }
@@ -258,10 +259,11 @@ export class FuseSession {
   }
 
   /**
-   * posix_fallocate(3), with which PostgreSQL 16 and later extend a file by several blocks at once.
+   * Handles posix_fallocate(3), with which PostgreSQL 16 and later extend a file by several blocks
+   * at once.
    */
   #allocate(buffers: fuse.FuseBuffers): number {
-    // Holes and the like, which nobody asks for.
+    // A mode for holes and the like, which PostgreSQL never uses.
     if (buffers.requestWords[fuse.FALLOCATE_MODE] !== 0) return fuse.errorReply(buffers, EOPNOTSUPP);
     const inode = this.#inode(buffers);
     const end = fuse.requestUint64(buffers, fuse.FALLOCATE_OFFSET) +
@@ -302,8 +304,8 @@ export class FuseSession {
   }
 
   /**
-   * The kernel applies the umask itself unless it was asked to leave that to us; applying it twice
-   * changes nothing.
+   * Applies the umask to the mode of a new file. The kernel does so itself, unless it was asked to
+   * leave that to us. Applying it twice changes nothing.
    */
   #newMode(buffers: fuse.FuseBuffers, type: number, mode: number, umask: number): number {
     const words = buffers.requestWords;
@@ -395,13 +397,13 @@ function init(buffers: fuse.FuseBuffers): number {
   return fuse.initReply(buffers, request);
 }
 
-/** The text that a zero byte ends at `at`. */
+/** Returns the text at `at`, which a zero byte ends. */
 function path(buffers: fuse.FuseBuffers, at: number): string {
   const end = buffers.request.indexOf(0, at);
   return textDecoder.decode(buffers.request.subarray(at, end));
 }
 
-/** Like {@link path}, for one name. @throws {FileSystemError} when no file can have it */
+/** Like {@link path}, for a single name. @throws {FileSystemError} when no file can have it */
 function name(buffers: fuse.FuseBuffers, at: number): string {
   const text = path(buffers, at);
   if (text === "" || text.includes("/") || text.includes("\ufffd")) {
@@ -415,7 +417,7 @@ function coversAll(missing: readonly number[], offset: number, bytes: number): b
     missing[1] * UNIT_BYTES >= offset + bytes;
 }
 
-/** fuse_dirent. @returns where the next one goes, -1 when this one doesn't fit */
+/** Writes a fuse_dirent. @returns where the next one goes; -1 when this one doesn't fit */
 function putDirectoryEntry(
   buffers: fuse.FuseBuffers,
   at: number,

@@ -8,13 +8,13 @@ export const S_IFREG = 0o100000;
 export const S_IFLNK = 0o120000;
 export const PERMISSION_BITS = 0o7777;
 
-/** Where a file's untouched blocks come from. */
+/** The source of a file's untouched blocks. */
 export interface RemoteFile {
   readonly spc: number;
   readonly db: number;
   readonly rel: number;
   readonly fork: number;
-  /** The block of the fork that is the file's first: files are segments of 1 GiB. */
+  /** The block of the fork with which the file begins. Files are segments of 1 GiB. */
   readonly firstBlock: number;
 }
 
@@ -23,22 +23,22 @@ export interface RemoteFile {
  * knows it.
  */
 export interface Inode {
-  /** Never reused for another one. */
+  /** Never reused for another inode. */
   readonly id: number;
   mode: number;
   uid: number;
   gid: number;
   mtimeSec: number;
   mtimeNsec: number;
-  /** 0 once it has no name any more. */
+  /** 0 once the file has no name any more. */
   nlink: number;
-  /** In bytes, as far as it was written back: the kernel knows better. */
+  /** The size in bytes, as far as it was written back. The kernel knows the current one. */
   size: number;
-  /** How many times the kernel has been told about it without forgetting it. */
+  /** How many times the kernel has been told about the inode without having forgotten it. */
   lookups: number;
   /**
-   * Whether it may take more and more of the disk, unlike the few files that come with the
-   * basebackup.
+   * Whether the file may take more and more of the disk. The few files that come with the
+   * basebackup don't.
    */
   readonly grows: boolean;
   /** A directory's children. */
@@ -47,16 +47,16 @@ export interface Inode {
   readonly target: string;
   readonly remote: RemoteFile | null;
   /**
-   * Bytes from the file's start that come from the page server unless {@link presence} says that
-   * the overlay has them. It only ever shrinks, by truncation; everything after it is in the
+   * How many bytes from the file's start come from the page server, unless {@link presence} says
+   * that the overlay has them. It only ever shrinks, by truncation. Everything after it is in the
    * overlay.
    */
   remoteEnd: number;
-  /** null until the overlay has part of the remote bytes. */
+  /** Null until the overlay has some of those bytes. */
   presence: Presence | null;
   /**
-   * Bytes that it takes in the overlay, and how many of them are clean, as `OverlaySpace` last
-   * noted.
+   * How many bytes the file takes in the overlay, and how many of them are clean, as `OverlaySpace`
+   * last noted.
    */
   heldBytes: number;
   heldCleanBytes: number;

@@ -17,7 +17,10 @@ export interface NewInode {
   readonly remote?: RemoteFile;
 }
 
-/** All names and attributes. They live in memory only: every start of a compute is a fresh one. */
+/**
+ * All names and attributes. They exist only in memory, because every start of a compute begins
+ * afresh.
+ */
 export class InodeTable {
   readonly root: Inode;
   readonly #byId = new Map<number, Inode>();
@@ -42,7 +45,7 @@ export class InodeTable {
     return this.#byId.get(id);
   }
 
-  /** The files that the kernel knows of. */
+  /** The files that the kernel knows. */
   *knownFiles(): Generator<Inode> {
     for (const inode of this.#byId.values()) {
       if (inode.lookups > 0 && (inode.mode & S_IFMT) === S_IFREG) yield inode;
@@ -53,7 +56,7 @@ export class InodeTable {
     return childrenOf(directory).get(name);
   }
 
-  /** What is at that path, from the root. */
+  /** Returns the inode at a path from the root. */
   at(path: string): Inode | undefined {
     let found: Inode | undefined = this.root;
     for (const name of path.split("/")) found = found?.children?.get(name);
@@ -86,7 +89,7 @@ export class InodeTable {
   }
 
   /**
-   * Moves `name` to `newName` and replaces what is there. @throws {FileSystemError} as rename(2)
+   * Moves `name` to `newName`, and replaces what is there. @throws {FileSystemError} as rename(2)
    */
   rename(directory: Inode, name: string, newDirectory: Inode, newName: string): void {
     const inode = this.#named(directory, name);
@@ -102,7 +105,9 @@ export class InodeTable {
     touch(newDirectory);
   }
 
-  /** The kernel forgets `count` of the times that it was told about the inode. */
+  /**
+   * Notes that the kernel has forgotten the inode `count` of the times that it was told about it.
+   */
   forget(id: number, count: number): void {
     const inode = this.#byId.get(id);
     if (inode === undefined) return;

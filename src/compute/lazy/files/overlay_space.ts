@@ -1,39 +1,43 @@
-/** Bounds how much the overlay takes of its disk. */
+/** Limits how much of its disk the overlay takes. */
 import type { BackingFiles } from "./backing_files.ts";
 import type { Inode } from "./inode.ts";
 import { punchHole } from "../fuse/libc.ts";
 import { UNIT_BYTES } from "./presence.ts";
 
 /**
- * How much is given up at a time, as a share of the bound, so that not every page that is kept
- * displaces another one.
+ * What share of the limit is evicted at a time, so that not every page that is kept displaces
+ * another one.
  */
 const SLACK_SHARE = 16;
-/** A share of the bound: temporary files come and go, and not each of them is worth a report. */
+/**
+ * Written data that exceeded the limit fits again once it is below this share of the limit.
+ * Temporary files come and go, and not each of them is worth a report.
+ */
 const CLEARLY_LESS = 0.75;
-/** The length of one hole. */
+/** The longest hole to punch at once. */
 const HOLE_MAX_UNITS = 256;
 
 export interface OverlaySpaceOptions {
-  /** How much the overlay should hold, in bytes; Infinity for as much as the disk has. */
+  /** The limit in bytes. Infinity for as much as the disk has. */
   readonly maxBytes: number;
   /**
-   * The data written only here exceeds that: it stays. Called with 0 when it is clearly less again.
+   * Called when the data written only here exceeds the limit, which means that nothing can be
+   * evicted any more. Called with 0 when it is clearly less again.
    */
   readonly onWrittenTooMuch: (writtenBytes: number) => void;
 }
 
 /**
- * How much of its disk the overlay takes, and what is given up when that is too much: pages that
- * were fetched and never written, beginning with those that nobody has read again. The page server
- * has them, and they are fetched again when needed.
+ * Tracks how much of its disk the overlay takes, and evicts pages when that is too much. It evicts
+ * pages that were fetched and never written, beginning with those that nobody has read again. The
+ * page server has them, and they are fetched again when needed.
  */
 export class OverlaySpace {
   readonly #files: BackingFiles;
   readonly #options: OverlaySpaceOptions;
-  /** Files with clean pages, in the order in which the clock hand reaches them. */
+  /** The files with clean pages, in the order in which the clock hand reaches them. */
   readonly #withClean = new Set<Inode>();
-  /** Where the clock hand is in the first of them. */
+  /** The position of the clock hand in the first of them. */
   #hand = 0;
   #bytes = 0;
   #cleanBytes = 0;
@@ -45,7 +49,7 @@ export class OverlaySpace {
     this.#options = options;
   }
 
-  /** Everything that the overlay holds. */
+  /** How much the overlay holds. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -57,12 +61,12 @@ export class OverlaySpace {
       : this.#bytes < this.#options.maxBytes;
   }
 
-  /** Whether this much more would fit without giving anything up. */
+  /** Whether this much more would fit without evicting anything. */
   hasRoomFor(bytes: number): boolean {
     return this.#bytes + bytes <= this.#options.maxBytes;
   }
 
-  /** Accounts for changes of an inode, and gives up what is too much then. */
+  /** Accounts for changes of an inode, and evicts what is then too much. */
   update(inode: Inode): void {
     this.#note(inode);
     if (this.#bytes > this.#options.maxBytes) this.#shrink();
@@ -70,18 +74,18 @@ export class OverlaySpace {
   }
 
   /**
-   * Gives up everything that can be given up, whatever the bound, because the disk is full.
+   * Evicts everything that can be evicted, whatever the limit, because the disk is full.
    *
    * @returns whether there was anything
    */
   giveUpAll(): boolean {
     const before = this.#cleanBytes;
-    // Two rounds: what has been read since is spared the first time.
+    // Two rounds, because the first one spares what has been read since the last.
     for (let round = 0; round < 2 && this.#cleanBytes > 0 && this.#canPunch; round++) this.#sweep(before);
     return this.#cleanBytes < before;
   }
 
-  /** The inode is gone with everything that it held. */
+  /** Accounts for the removal of an inode and everything that it held. */
   forget(inode: Inode): void {
     this.#bytes -= inode.heldBytes;
     this.#cleanBytes -= inode.heldCleanBytes;
@@ -123,7 +127,7 @@ export class OverlaySpace {
   }
 
   /**
-   * Moves the clock hand until about this many bytes have been given up, or it has gone round
+   * Moves the clock hand until about this many bytes have been evicted, or until it has gone round
    * twice.
    */
   #sweep(wanted: number): void {
@@ -136,13 +140,13 @@ export class OverlaySpace {
       this.#note(inode);
       left -= before - this.#bytes;
       if (!isDone) continue;
-      // The next file is then the first.
+      // The next file becomes the first.
       this.#hand = 0;
       if (this.#withClean.delete(inode) && inode.heldCleanBytes > 0) this.#withClean.add(inode);
     }
   }
 
-  /** Like {@link #sweep}, within one file. @returns whether the hand has reached its end */
+  /** Like {@link #sweep}, within one file. @returns whether the hand has reached the file's end */
   #sweepFile(inode: Inode, wanted: number): boolean {
     const presence = inode.presence!;
     for (let left = Math.ceil(wanted / UNIT_BYTES); left > 0 && this.#canPunch;) {

@@ -13,16 +13,18 @@ export interface Owner {
   readonly gid: number;
 }
 
-/** PostgreSQL's own: PG_DIR_MODE_OWNER and PG_FILE_MODE_OWNER (common/file_perm.h). */
+/**
+ * The modes that PostgreSQL uses: PG_DIR_MODE_OWNER and PG_FILE_MODE_OWNER (common/file_perm.h).
+ */
 const DIRECTORY_MODE = S_IFDIR | 0o700;
 const FILE_MODE = S_IFREG | 0o600;
 
 /**
  * Gives the tree its first files: those of `seed`, which are complete, and relation files whose
- * blocks the page server has.
+ * blocks are at the page server.
  *
  * @param seed a directory on the overlay's disk; its files are moved out of it
- * @param backingPath where the overlay stores the data of an inode
+ * @param backingPath where the overlay stores an inode's data
  */
 export function populate(
   pg: PgVersion,

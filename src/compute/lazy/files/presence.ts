@@ -1,25 +1,26 @@
 /**
- * Tracks which parts of a relation file the overlay has, in units of the kernel's page: writes
+ * Tracks which parts of a relation file the overlay has, in units of the kernel's page. Writes
  * arrive in such units, so half of a block may be present before the other half.
  */
 export const UNIT_BYTES = 4096;
 
 /**
- * A unit is missing, clean (fetched, so the page server has the same) or written. Only clean units
- * may be given up; a written one is newer here than anywhere else for as long as the compute runs.
+ * A map of a file's units. A unit is missing, clean (fetched, so the page server has the same) or
+ * written. Only clean units may be evicted. A written unit is newer here than anywhere else for as
+ * long as the compute runs.
  */
 export class Presence {
   readonly #present: Uint8Array;
   readonly #written: Uint8Array;
   /** Clean units that were read since {@link findUnused} last passed them. */
   readonly #used: Uint8Array;
-  /** Units that Postgres has asked for, present or not, and that have not been given up since. */
+  /** Units that Postgres has asked for, present or not, and that have not been evicted since. */
   readonly #asked: Uint8Array;
   readonly #units: number;
   #presentCount = 0;
   #writtenCount = 0;
 
-  /** @param bytes length of the part of the file that may come from the page server */
+  /** @param bytes the length of the part of the file that may come from the page server */
   constructor(bytes: number) {
     this.#units = Math.ceil(bytes / UNIT_BYTES);
     const length = Math.ceil(this.#units / 8);
@@ -29,7 +30,7 @@ export class Presence {
     this.#asked = new Uint8Array(length);
   }
 
-  /** Units that the overlay has. */
+  /** How many units the overlay has. */
   get presentCount(): number {
     return this.#presentCount;
   }
@@ -42,14 +43,14 @@ export class Presence {
     return isSet(this.#present, unit);
   }
 
-  /** A missing unit has been fetched. */
+  /** Notes that a missing unit has been fetched. */
   addClean(unit: number): void {
     set(this.#present, unit);
     clear(this.#used, unit);
     this.#presentCount++;
   }
 
-  /** Units [first, end) have been written. */
+  /** Notes that units [first, end) have been written. */
   addWritten(first: number, end: number): void {
     for (let unit = first; unit < end; unit++) {
       if (isSet(this.#written, unit)) continue;
@@ -61,12 +62,12 @@ export class Presence {
     }
   }
 
-  /** Units [first, end) have been read here. */
+  /** Notes that units [first, end) have been read here. */
   use(first: number, end: number): void {
     for (let unit = first; unit < Math.min(end, this.#units); unit++) set(this.#used, unit);
   }
 
-  /** Postgres asks for units [first, end). */
+  /** Notes that Postgres asks for units [first, end). */
   ask(first: number, end: number): void {
     for (let unit = first; unit < Math.min(end, this.#units); unit++) set(this.#asked, unit);
   }
@@ -81,7 +82,7 @@ export class Presence {
     }
   }
 
-  /** Units from `first` on no longer belong to the page server. */
+  /** Notes that units from `first` on no longer come from the page server. */
   cut(first: number): void {
     for (let unit = first; unit < this.#units; unit++) {
       if (isSet(this.#written, unit)) this.#writtenCount--;
@@ -93,15 +94,15 @@ export class Presence {
   }
 
   /**
-   * The first clean unit from `from` on that nobody has read since this last passed it, as a clock
-   * hand does.
+   * Finds the first clean unit from `from` on that nobody has read since this last passed it, as a
+   * clock hand does.
    *
    * @returns -1 when there is none up to the end
    */
   findUnused(from: number): number {
     for (let unit = from; unit < this.#units; unit++) {
       if (unit % 8 === 0) {
-        // Eight at a time where nothing is clean.
+        // Skip eight at a time where nothing is clean.
         while (unit < this.#units && this.#present[unit >>> 3] === this.#written[unit >>> 3]) unit += 8;
         if (unit >= this.#units) return -1;
       }
@@ -113,9 +114,9 @@ export class Presence {
   }
 
   /**
-   * Gives up at most `limit` clean, unused units from `first` on, which is one of them.
+   * Evicts at most `limit` clean, unused units from `first` on, which must be one.
    *
-   * @returns the end of what is given up
+   * @returns the end of the evicted units
    */
   giveUp(first: number, limit: number): number {
     let unit = first;

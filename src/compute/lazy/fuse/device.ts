@@ -1,6 +1,5 @@
 /**
- * Reads and writes the mount's device, whose descriptor carries the kernel's requests and the
- * replies.
+ * Reads and writes the mount's device, through which the kernel's requests and the replies pass.
  */
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import { closeFd, openFd, readFd, writeFd } from "./libc.ts";
@@ -8,15 +7,15 @@ import { closeFd, openFd, readFd, writeFd } from "./libc.ts";
 export const FUSE_DEVICE = "/dev/fuse";
 
 /**
- * Close-on-exec: a Postgres that inherited the device would keep the mount alive after its server's
- * death.
+ * Close-on-exec. A Postgres that inherited the device would keep the mount alive after the death of
+ * its server.
  */
 const O_CLOEXEC = 0o2000000;
 const OPEN_FLAGS = constants.O_RDWR | O_CLOEXEC;
 
 interface DeviceCalls {
   open(): number;
-  /** Reads one request; blocks until there is one. */
+  /** Reads one request. Blocks until there is one. */
   read(fd: number, into: Uint8Array): void;
   /** Writes the first `bytes` bytes as one message. */
   write(fd: number, from: Uint8Array, bytes: number): void;
@@ -38,7 +37,7 @@ const BY_LIBC: DeviceCalls = {
 };
 
 /**
- * Deno's `node:fs` knows a descriptor only in the thread that opened it, and two threads use the
- * device. All of them throw system errors.
+ * The calls for this runtime, which all throw system errors. Deno's `node:fs` knows a descriptor
+ * only in the thread that opened it, but two threads use the device.
  */
 export const device: DeviceCalls = "Deno" in globalThis ? BY_LIBC : BY_NODE;

@@ -13,7 +13,7 @@ export const ENOSYS = 38;
 export const ENOTEMPTY = 39;
 export const EOPNOTSUPP = 95;
 
-/** Thrown by the file system's operations: the reply to one request is this error. */
+/** Thrown by the file system's operations to reply to one request with this error. */
 export class FileSystemError extends Error {
   override name = "FileSystemError";
   readonly errno: number;
@@ -25,15 +25,15 @@ export class FileSystemError extends Error {
 }
 
 /**
- * Errors of read(2) on /dev/fuse after which to read again: the request was withdrawn, or a signal
- * came.
+ * Whether to read from /dev/fuse again after this error of read(2): the request was withdrawn, or a
+ * signal came.
  */
 export function isTransientDeviceError(error: unknown): boolean {
   const code = systemErrorCode(error);
   return code === "ENOENT" || code === "EINTR" || code === "EAGAIN";
 }
 
-/** The mount is gone. */
+/** Whether the error means that the mount is gone. */
 export function isUnmounted(error: unknown): boolean {
   return systemErrorCode(error) === "ENODEV";
 }

@@ -1,12 +1,12 @@
 /**
- * Calls of the C library that the runtimes' own modules lack. Bun and Deno call it in different
- * ways; this file has both, and nothing else.
+ * Calls of the C library that the runtimes' own modules lack. Bun and Deno call C functions in
+ * different ways. This file has both ways, and nothing else.
  */
 import { getSystemErrorName } from "node:util";
 
 const LIBRARY = "libc.so.6";
 
-/** How C types appear here: `buffer` is a `Uint8Array`, passed as the address of its bytes. */
+/** How C types are written here. `buffer` is a `Uint8Array`, passed as the address of its bytes. */
 type CType = "i32" | "i64" | "u64" | "buffer" | "address";
 
 interface Signature {
@@ -33,7 +33,7 @@ type Functions = Record<keyof typeof SIGNATURES, (...args: readonly Argument[]) 
 
 interface Library {
   readonly functions: Functions;
-  /** The error number of the last call. */
+  /** Returns the error number of the last call. */
   errno(): number;
   addressOf(bytes: Uint8Array): bigint;
 }
@@ -91,7 +91,7 @@ function openLibrary(): Library | undefined {
     const bun = process.getBuiltinModule("bun:ffi") as unknown as BunFfi | undefined;
     return bun === undefined ? undefined : openWithBun(bun);
   } catch {
-    // Another C library.
+    // This machine has another C library.
     return undefined;
   }
 }
@@ -111,7 +111,7 @@ export function hasLibc(): boolean {
   return library() !== undefined;
 }
 
-/** The last call's error, in the form of the runtimes' own errors. */
+/** Returns the last call's error, in the form of the runtimes' own errors. */
 function systemError(call: string, { errno }: Library): Error {
   const number = errno();
   const code = getSystemErrorName(-number);
@@ -136,7 +136,7 @@ const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
 /**
- * Returns the disk space of a part of a file, which then reads as zeros.
+ * Frees the disk space of a part of a file, which then reads as zeros.
  *
  * @returns false when this system or this file system can't
  */
@@ -145,7 +145,7 @@ export function punchHole(fd: number, offset: number, bytes: number): boolean {
   return library()?.functions.fallocate(fd, mode, BigInt(offset), BigInt(bytes)) === 0;
 }
 
-/** open(2) of an existing file. @throws an error with a `code`, as all functions below */
+/** open(2) of an existing file. @throws an error with a `code`, as do all functions below */
 export function openFd(path: string, flags: number): number {
   return call("open", cString(path), flags);
 }
@@ -171,7 +171,7 @@ const STATX_SIZE = 0x200;
 const STATX_BYTES = 256;
 const STX_SIZE = 40;
 
-/** A file's length as the kernel remembers it, without asking its file system. */
+/** Returns a file's length as the kernel has it cached, without asking the file system. */
 export function cachedFileSize(path: string): number {
   const stat = new Uint8Array(new ArrayBuffer(STATX_BYTES));
   call("statx", AT_FDCWD, cString(path), AT_STATX_DONT_SYNC, STATX_SIZE, stat);
@@ -195,23 +195,23 @@ export function mountFileSystem(source: string, directory: string, type: string,
 }
 
 /**
- * umount2(2), even for a mount in use. MNT_FORCE also ends a FUSE mount's connection: a mount
- * namespace that was created meanwhile, for a container for example, has a copy of the mount, and
+ * umount2(2), even for a mount that is in use. MNT_FORCE also ends a FUSE mount's connection: a
+ * mount namespace that was created meanwhile, such as a container's, has a copy of the mount, and
  * would keep the connection for as long as it lives.
  */
 export function detachMount(directory: string): void {
   call("umount2", cString(directory), MNT_FORCE | MNT_DETACH);
 }
 
-/** mount(2): also shows the directory `source` at `directory`. */
+/** mount(2): shows the directory `source` at `directory` too. */
 export function bindMount(source: string, directory: string): void {
   const nothing = cString("");
   call("mount", cString(source), cString(directory), nothing, BigInt(MS_BIND), nothing);
 }
 
 /**
- * umount2(2) of what {@link bindMount} has made, in use or not. The file system continues
- * elsewhere.
+ * umount2(2) of a mount made by {@link bindMount}, even if it is in use. The file system is still
+ * mounted elsewhere.
  */
 export function detachBind(directory: string): void {
   call("umount2", cString(directory), MNT_DETACH | UMOUNT_NOFOLLOW);
@@ -234,9 +234,9 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 
 /**
- * The arguments of recvmsg(2), as 32-bit words on 64-bit Linux, all in one buffer so that it lives
- * as long as the call: struct msghdr (name, its length, iovec, how many, control data, their
- * length, flags), struct iovec (base, length), struct cmsghdr (length, level, type) with a
+ * The arguments of recvmsg(2), as 32-bit words on 64-bit Linux. They are all in one buffer, so that
+ * they live as long as the call: struct msghdr (name, its length, iovec, how many, control data,
+ * their length, flags), struct iovec (base, length), struct cmsghdr (length, level, type) with a
  * descriptor, one byte of data.
  */
 const MESSAGE_BYTES = 104;
@@ -253,8 +253,8 @@ const CMSG_BYTES = 24;
 const DATA = 24;
 
 /**
- * recvmsg(2): receives the file descriptor that somebody passes over a Unix socket. Children do not
- * inherit it.
+ * recvmsg(2): receives a file descriptor that is passed over a Unix socket. Children do not inherit
+ * it.
  *
  * @returns undefined when a message without one has arrived, or the other end was closed
  */

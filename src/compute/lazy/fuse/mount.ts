@@ -1,4 +1,4 @@
-/** Mounts and unmounts: as root by system calls, otherwise through fusermount3. */
+/** Mounts and unmounts the file system: as root by system calls, otherwise by fusermount3. */
 import { Buffer } from "node:buffer";
 import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -10,10 +10,10 @@ import { fuserMount, fuserUnmount, whyNoFusermount } from "./fusermount.ts";
 import { bindMount, detachBind, detachMount, hasLibc, mountFileSystem } from "./libc.ts";
 import { IO_MAX_BYTES } from "./protocol.ts";
 
-/** The name of the mounted file system in /proc/mounts: `zenith` of the type `fuse.zenith`. */
+/** The name of the mounted file system in /proc/mounts: `zenith`, of type `fuse.zenith`. */
 const SOURCE = "zenith";
 
-/** The files' owners and modes decide who has access. */
+/** With default_permissions, the files' owners and modes decide who has access. */
 const OPTIONS = ["default_permissions", `max_read=${IO_MAX_BYTES}`];
 
 /** `CAP_SYS_ADMIN` (linux/capability.h). */
@@ -23,7 +23,7 @@ function isRoot(): boolean {
   return process.getuid?.() === 0;
 }
 
-/** Why this process can't serve a mount, as a clause; undefined when it can. */
+/** Returns why this process can't serve a mount, as a clause. Undefined when it can. */
 export function whyNotLazy(): string | undefined {
   if (process.platform !== "linux") return `FUSE is Linux's, this is ${process.platform}`;
   if (!hasLibc()) return "the system's C library is not glibc";
@@ -39,7 +39,7 @@ export function whyNotLazy(): string | undefined {
   }
 }
 
-/** Root in a container may not be allowed to mount. */
+/** Returns why root can't mount: a container may forbid it. */
 function whyNotAsRoot(): string | undefined {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
   const mayMount = (BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n;
@@ -47,18 +47,18 @@ function whyNotAsRoot(): string | undefined {
 }
 
 /**
- * Mounts at `directory`. The kernel's first request then waits on the descriptor, and until it is
- * answered everybody who looks at the mount waits too: that must not be this thread.
+ * Mounts at `directory`. The kernel's first request then waits on the descriptor. Until it is
+ * answered, everybody who looks at the mount waits too, so this thread must not.
  *
  * @returns the device's descriptor
- * @throws {ZenithError} `io` with the kernel's or fusermount's words
+ * @throws {ZenithError} `io`, with the message of the kernel or of fusermount
  */
 export async function mountFuse(directory: string): Promise<number> {
   if (!isRoot()) {
     return await fuserMount(directory, [`fsname=${SOURCE}`, `subtype=${SOURCE}`, "noatime", ...OPTIONS]);
   }
   const fd = device.open();
-  // Postgres runs as another user.
+  // allow_other, because Postgres runs as another user.
   const options = [`fd=${fd}`, "rootmode=40000", "user_id=0", "group_id=0", "allow_other", ...OPTIONS];
   try {
     mountFileSystem(SOURCE, directory, `fuse.${SOURCE}`, options.join(","));
@@ -70,7 +70,8 @@ export async function mountFuse(directory: string): Promise<number> {
 }
 
 /**
- * Removes every mount at `directory`, in use or not, served or dead. @returns how many there were
+ * Removes every mount at `directory`, in use or not, whether or not it is served. @returns how many
+ * there were
  */
 export function unmount(directory: string): number {
   let count = 0;
@@ -79,7 +80,7 @@ export function unmount(directory: string): number {
       if (isRoot()) detachMount(directory);
       else fuserUnmount(directory);
     } catch (error) {
-      // The compute that served it may have removed it meanwhile.
+      // The compute that served the mount may have removed it meanwhile.
       if (findMount(directory) === undefined) break;
       throw ioError("unmount", directory, error);
     }
@@ -87,19 +88,16 @@ export function unmount(directory: string): number {
   return count;
 }
 
-/**
- * Whether this process may also show a directory in another place. fusermount3 does not do that for
- * others.
- */
+/** Whether this process may bind-mount directories. fusermount3 doesn't do that for other users. */
 export function canBind(): boolean {
   return isRoot();
 }
 
 /**
- * Also shows `source` at `directory`.
+ * Shows `source` at `directory` too.
  *
  * @param source a directory of a mount that is served, but not by this thread
- * @param directory the mount covers this very directory, whether or not its owner agrees
+ * @param directory this very directory is covered, whatever its owner does to its path
  * @throws {ZenithError} `io`
  */
 export function bind(source: string, directory: ForeignDirectory): void {
@@ -110,7 +108,7 @@ export function bind(source: string, directory: ForeignDirectory): void {
   }
 }
 
-/** Removes every mount at `directory` that {@link bind} has made. */
+/** Removes every mount at `directory` that was made by {@link bind}. */
 export function unbind(directory: string): void {
   while (canBind() && findMount(directory) !== undefined) {
     try {
@@ -128,12 +126,12 @@ export interface Mount {
 }
 
 /**
- * The mount at exactly that directory. Reads the kernel's table: looking at a dead mount would fail
- * or block.
+ * Finds the mount at exactly this directory. Reads the kernel's table, because looking at a dead
+ * mount would fail or block.
  */
 export function findMount(directory: string): Mount | undefined {
   const mounted = kernelPath(directory);
-  // proc_pid_mountinfo(5): mount id, parent id, major:minor, root, mount point, …; blanks are octal
+  // proc_pid_mountinfo(5): mount id, parent id, major:minor, root, mount point, … Blanks are octal
   // escapes.
   for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
     const [, , device, , mountPoint] = line.split(" ");
@@ -145,8 +143,8 @@ export function findMount(directory: string): Mount | undefined {
 }
 
 /**
- * The mount point as the kernel names it. The last component is not looked at: there may be a dead
- * mount.
+ * Returns the mount point's path as the kernel writes it. Doesn't look at the last component, which
+ * may be a dead mount.
  */
 function kernelPath(directory: string): string {
   try {
@@ -173,7 +171,7 @@ function unescapeOctal(text: string): string {
 }
 
 /**
- * What the page cache may do with this mount. By default FUSE file systems get a fraction of the
+ * Settings of the page cache for this mount. By default, a FUSE file system gets a fraction of the
  * dirty pages that others get, which throttles writers, and little read-ahead.
  */
 const CACHE_SETTINGS = [
@@ -182,16 +180,16 @@ const CACHE_SETTINGS = [
   ["max_ratio", "100"],
 ] as const;
 
-/** @returns what could not be set; the mount then works, but more slowly */
+/** @returns the settings that could not be made; without them the mount works, but more slowly */
 export function tunePageCache(mounted: Mount): string[] {
   return setCache(mounted, CACHE_SETTINGS);
 }
 
-/** While the disk is nearly full the kernel must not accept more than there is room for. */
+/** While the disk is nearly full, the kernel must not accept more than there is room for. */
 const LIMITED = [["max_bytes", String(32 << 20)], ["strict_limit", "1"]] as const;
 const UNLIMITED = [["max_ratio", "100"], ["strict_limit", "0"]] as const;
 
-/** Without the right to do so nothing happens: the limit is then strict anyway. */
+/** Does nothing without the right to do so. The limit is then strict anyway. */
 export function limitDirtyPages(mounted: Mount, limited: boolean): void {
   setCache(mounted, limited ? LIMITED : UNLIMITED);
 }

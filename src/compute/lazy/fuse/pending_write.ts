@@ -4,8 +4,8 @@ import { assert } from "../../../common/assert.ts";
 import { cachedFileSize } from "./libc.ts";
 
 /**
- * The numbers of the system calls with which PostgreSQL writes relation files: 16 and later extend
- * them with the vectored one.
+ * The numbers of the system calls with which PostgreSQL writes relation files. PostgreSQL 16 and
+ * later extend them with the vectored one.
  */
 const WRITE_CALLS: Readonly<Record<string, { readonly pwrite64: number; readonly pwritev: number }>> = {
   x64: { pwrite64: 18, pwritev: 296 },
@@ -16,14 +16,17 @@ const WRITE_CALLS: Readonly<Record<string, { readonly pwrite64: number; readonly
 export interface PendingWrite {
   readonly offset: number;
   readonly bytes: number;
-  /** The file's length, of which the kernel knows more than was written back. */
+  /** The file's length according to the kernel, which knows of more than was written back. */
   readonly fileSize: number;
 }
 
-/** A process that has just asked may not be asleep yet, and until then its call can't be seen. */
+/**
+ * How long to wait for the process to be asleep. One that has just asked may not be yet, and until
+ * then its call can't be seen.
+ */
 const ASLEEP_TIMEOUT_MS = 50;
 
-/** @returns undefined when it is another call, or not visible to us */
+/** @returns undefined when it is in another call, or in none that we can see */
 export function pendingWrite(pid: number): PendingWrite | undefined {
   try {
     // proc_pid_syscall(5): the call's number, then its arguments in hexadecimal: descriptor, buffer
@@ -31,14 +34,14 @@ export function pendingWrite(pid: number): PendingWrite | undefined {
     const [number, fd, buffer, length, offset] = systemCall(pid).split(" ").map(Number);
     const bytes = pendingBytes(pid, number!, buffer!, length!);
     if (bytes === undefined) return undefined;
-    // By what the kernel knows already: it must not ask us, who are answering it.
+    // The kernel must answer from its cache: it must not ask us while we are answering it.
     return { offset: offset!, bytes, fileSize: cachedFileSize(`/proc/${pid}/fd/${fd}`) };
   } catch {
     return undefined;
   }
 }
 
-/** undefined when it is neither call. */
+/** Returns undefined when it is neither call. */
 function pendingBytes(pid: number, call: number, buffer: number, length: number): number | undefined {
   const calls = WRITE_CALLS[process.arch];
   if (call === calls?.pwrite64) return length;
@@ -47,11 +50,12 @@ function pendingBytes(pid: number, call: number, buffer: number, length: number)
 
 /** struct iovec: an address and a length, 8 bytes each. */
 const IOVEC_BYTES = 16;
-/** IOV_MAX, include/uapi/linux/uio.h: the kernel takes no more. */
+/** IOV_MAX, include/uapi/linux/uio.h. The kernel accepts no more. */
 const IOVEC_MAX_COUNT = 1024;
 
 /**
- * The sum of the lengths of the `count` iovecs at `address` in a process's memory: proc_pid_mem(5).
+ * Returns the sum of the lengths of the `count` iovecs at `address` in a process's memory:
+ * proc_pid_mem(5).
  */
 function vectorBytes(pid: number, address: number, count: number): number {
   const vector = new Uint8Array(IOVEC_BYTES * Math.min(count, IOVEC_MAX_COUNT));

@@ -1,5 +1,5 @@
 /**
- * The messages of the kernel's FUSE protocol: requests come from /dev/fuse, one per read, and each
+ * The messages of the kernel's FUSE protocol. Requests come from /dev/fuse, one per read, and each
  * reply is one write. Source: include/uapi/linux/fuse.h, protocol 7.31 and later. Everything is
  * little-endian on the machines that we run on.
  */
@@ -33,30 +33,30 @@ export const FUSE_BATCH_FORGET = 42;
 export const FUSE_FALLOCATE = 43;
 export const FUSE_RENAME2 = 45;
 
-/** The opcode's index in a request, as a 32-bit word. */
+/** The index of a request's opcode, as a 32-bit word. */
 export const IN_OPCODE = 1;
 /** u64. */
 export const IN_UNIQUE = 2;
-/** u64; ours fit 32 bits. */
+/** u64, but ours fit 32 bits. */
 export const IN_NODEID = 4;
 export const IN_UID = 6;
 export const IN_GID = 7;
 export const IN_PID = 8;
-/** Index of the first word after fuse_in_header. */
+/** The index of the first word after fuse_in_header. */
 export const IN_ARGS = 10;
 export const IN_HEADER_BYTES = 40;
 
-/** Words of fuse_read_in and fuse_write_in, counted from the start of the request. */
+/** The words of fuse_read_in and fuse_write_in, counted from the start of the request. */
 export const IO_OFFSET = IN_ARGS + 2;
 export const IO_SIZE = IN_ARGS + 4;
-/** Where the data of a WRITE begins: after fuse_write_in. */
+/** Where the data of a WRITE begin: after fuse_write_in. */
 export const WRITE_DATA_BYTES = IN_HEADER_BYTES + 40;
 
 /** Word of fuse_getattr_in: flags. */
 export const GETATTR_FLAGS = IN_ARGS;
 /**
- * Set when asked through an open file: by write(2), and by lseek(2) when it doesn't know the size,
- * but not by stat(2), fstat(2) and open(2).
+ * Set when the kernel asks on behalf of an open file: for write(2), and for lseek(2) when it
+ * doesn't know the size, but not for stat(2), fstat(2) and open(2).
  */
 export const FUSE_GETATTR_FH = 1 << 0;
 
@@ -98,7 +98,9 @@ const INIT_OUT_BYTES = 64;
 /** fuse_dirent without its name; entries are padded to 8 bytes. */
 export const DIRENT_HEADER_BYTES = 24;
 
-/** Keep what is in the page cache when a file is opened again: nobody else changes files. */
+/**
+ * Keeps what is in the page cache when a file is opened again, because nobody else changes files.
+ */
 export const FOPEN_KEEP_CACHE = 1 << 1;
 
 const FUSE_KERNEL_VERSION = 7;
@@ -115,33 +117,39 @@ const FUSE_CACHE_SYMLINKS = 1 << 23;
 const FUSE_HANDLE_KILLPRIV_V2 = 1 << 28;
 
 /**
- * What we cannot do without: with it the kernel collects writes, and knows sizes and times better
- * than we do.
+ * The flags that we can't do without. With them, the kernel collects writes, and knows sizes and
+ * times better than we do.
  */
 const REQUIRED_FLAGS = FUSE_WRITEBACK_CACHE | FUSE_MAX_PAGES;
 const WANTED_FLAGS = REQUIRED_FLAGS | FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_PARALLEL_DIROPS |
   FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2;
 
-/** The most bytes that one READ requests or one WRITE brings. */
+/** The most bytes that one READ asks for or one WRITE brings. */
 export const IO_MAX_BYTES = 1 << 20;
 const KERNEL_PAGE_BYTES = 4096;
-/** A request: the largest WRITE, or names. The kernel refuses reads with a smaller buffer. */
+/**
+ * The size of a buffer for requests: the largest is a WRITE, or has names. The kernel refuses reads
+ * into a smaller buffer.
+ */
 const REQUEST_BUFFER_BYTES = IO_MAX_BYTES + 2 * KERNEL_PAGE_BYTES;
 const REPLY_BUFFER_BYTES = IO_MAX_BYTES + KERNEL_PAGE_BYTES;
 
 /**
- * The most read-aheads and write-backs that the kernel has in flight, and where it starts to hold
- * back.
+ * The most read-aheads and write-backs that the kernel has in flight, and the number at which it
+ * starts to hold back.
  */
 const MAX_BACKGROUND = 64;
 const CONGESTION_THRESHOLD = 48;
 
-/** Only the kernel changes names and attributes here, so what it knows stays valid: for a day. */
+/**
+ * How long the kernel may trust names and attributes, in seconds: a day. Only the kernel changes
+ * them here, so what it knows stays valid.
+ */
 const VALID_SECONDS = 86400;
 
 const TWO_POW_32 = 0x1_0000_0000;
 
-/** A request and the reply to it: one of each, reused for every request. */
+/** The buffers for a request and its reply, which are reused for every request. */
 export class FuseBuffers {
   readonly request = new Uint8Array(REQUEST_BUFFER_BYTES);
   readonly requestWords = new Uint32Array(this.request.buffer);
@@ -149,12 +157,12 @@ export class FuseBuffers {
   readonly replyWords = new Uint32Array(this.reply.buffer);
 }
 
-/** The 64-bit number in the request at word `at`. Sizes and offsets are below 2^53. */
+/** Returns the 64-bit number in the request at word `at`. Sizes and offsets are below 2^53. */
 export function requestUint64(buffers: FuseBuffers, at: number): number {
   return buffers.requestWords[at] + buffers.requestWords[at + 1] * TWO_POW_32;
 }
 
-/** fuse_notify_code: stored where a reply has its error. */
+/** A fuse_notify_code, stored where a reply has its error. */
 const FUSE_NOTIFY_INVAL_INODE = 2;
 const FUSE_NOTIFY_RETRIEVE = 5;
 /** fuse_notify_inval_inode_out: ino u64, off i64, len i64. */
@@ -163,10 +171,10 @@ const NOTIFY_INVAL_INODE_OUT_BYTES = 24;
 const NOTIFY_RETRIEVE_OUT_BYTES = 32;
 
 /**
- * A message that makes the kernel send a request, {@link FUSE_NOTIFY_REPLY}, to the reader of the
- * device: it asks for zero bytes of what the page cache has of a file. In this way one thread wakes
- * the one that waits for requests. Writing it fails with ENOENT when the kernel does not know the
- * inode (any more), and with EINVAL for directories.
+ * Returns a message that makes the kernel send a request, {@link FUSE_NOTIFY_REPLY}, to the reader
+ * of the device: it asks for zero bytes of what the page cache has of a file. One thread uses it to
+ * wake the one that waits for requests. Writing it fails with ENOENT when the kernel does not know
+ * the inode (any more), and with EINVAL for directories.
  *
  * @param purpose comes back as the request's unique
  */
@@ -181,9 +189,9 @@ export function wakeMessage(inode: number, purpose: number): Uint8Array {
 }
 
 /**
- * A message that makes the kernel forget a file's attributes, except its size and times, which are
- * the kernel's own. The next write(2) to it asks for them first. Writing it fails with ENOENT when
- * the kernel does not know the inode.
+ * Returns a message that makes the kernel forget a file's attributes, except its size and times,
+ * which are the kernel's own. The next write(2) to the file asks for them first. Writing it fails
+ * with ENOENT when the kernel does not know the inode.
  */
 export function forgetAttributesMessage(inode: number): Uint8Array {
   const message = new Uint8Array(OUT_HEADER_BYTES + NOTIFY_INVAL_INODE_OUT_BYTES);
@@ -191,12 +199,12 @@ export function forgetAttributesMessage(inode: number): Uint8Array {
   words[0] = message.length;
   words[1] = FUSE_NOTIFY_INVAL_INODE;
   putUint64(words, OUT_HEADER_BYTES / 4, inode);
-  // A negative offset: no data.
+  // A negative offset means no data.
   words.fill(0xffff_ffff, OUT_HEADER_BYTES / 4 + 2, OUT_HEADER_BYTES / 4 + 4);
   return message;
 }
 
-/** Fills in the header of a reply of `length` bytes, header included. @returns `length` */
+/** Fills in the header of a reply of `length` bytes, including the header. @returns `length` */
 export function finishReply(buffers: FuseBuffers, length: number): number {
   const words = buffers.replyWords;
   words[0] = length;
@@ -206,14 +214,14 @@ export function finishReply(buffers: FuseBuffers, length: number): number {
   return length;
 }
 
-/** Makes the reply an error. @param errno positive. @returns its length */
+/** Turns the reply into an error. @param errno positive @returns its length */
 export function errorReply(buffers: FuseBuffers, errno: number): number {
   finishReply(buffers, OUT_HEADER_BYTES);
   buffers.replyWords[1] = -errno;
   return OUT_HEADER_BYTES;
 }
 
-/** Attributes in the kernel's form: fuse_attr. */
+/** A file's attributes in the kernel's form: fuse_attr. */
 export interface Attributes {
   readonly id: number;
   readonly size: number;
@@ -225,13 +233,16 @@ export interface Attributes {
   readonly gid: number;
 }
 
-/** fuse_entry_out: the reply to requests that make a name known. @returns the reply's length */
+/**
+ * Writes a fuse_entry_out: the reply to requests that make a name known. @returns the reply's
+ * length
+ */
 export function entryReply(buffers: FuseBuffers, attributes: Attributes): number {
   putEntry(buffers, attributes);
   return finishReply(buffers, OUT_HEADER_BYTES + ENTRY_OUT_BYTES);
 }
 
-/** An entry without a node: the name does not exist, and the kernel may remember that. */
+/** Writes an entry without a node: the name does not exist, and the kernel may remember that. */
 export function noEntryReply(buffers: FuseBuffers): number {
   const words = buffers.replyWords;
   words.fill(0, 4, 4 + ENTRY_OUT_BYTES / 4);
@@ -239,7 +250,7 @@ export function noEntryReply(buffers: FuseBuffers): number {
   return finishReply(buffers, OUT_HEADER_BYTES + ENTRY_OUT_BYTES);
 }
 
-/** The reply to CREATE: an entry, and the file is open. */
+/** Writes the reply to CREATE: an entry, and the open file. */
 export function createReply(buffers: FuseBuffers, attributes: Attributes): number {
   putEntry(buffers, attributes);
   putOpen(buffers, 4 + ENTRY_OUT_BYTES / 4, 0, FOPEN_KEEP_CACHE);
@@ -321,7 +332,7 @@ export function readInit(buffers: FuseBuffers): InitRequest {
   };
 }
 
-/** Whether this kernel's FUSE can do what is needed. */
+/** Whether this kernel's FUSE can do what we need. */
 export function isInitAcceptable(init: InitRequest): boolean {
   return init.major === FUSE_KERNEL_VERSION && init.minor >= FUSE_OLDEST_MINOR_VERSION &&
     (init.flags & REQUIRED_FLAGS) === REQUIRED_FLAGS;

@@ -1,6 +1,6 @@
 /**
- * What a compute has used, as a file beside its data: the next start may fetch it ahead of need.
- * Normative description: docs/formats/hot_pages.md.
+ * The file that lists the pages that a compute has used, so that its next start can fetch them
+ * ahead of need. docs/formats/hot_pages.md is the specification.
  */
 import type { PgVersion } from "../../../postgres/versions/pg_version.ts";
 import { crc32c } from "../../../common/crc32c.ts";
@@ -29,10 +29,10 @@ const RANGE_BYTES = 24;
 
 const CRC_BYTES = 4;
 
-/** 1.5 MiB. */
+/** 1.5 MiB of ranges. */
 const HOT_RANGES_MAX = 1 << 16;
 
-/** Blocks of one relation fork, all in one segment. */
+/** A range of blocks of one relation fork, all in one segment. */
 export interface HotRange {
   readonly spc: number;
   /** 0 for a relation that all databases share. */
@@ -64,7 +64,7 @@ export function encodeHotPages(ranges: readonly HotRange[]): Uint8Array {
   return bytes;
 }
 
-/** @throws {ZenithError} `corrupt_data` when it is not a list of hot pages, or is damaged */
+/** @throws {ZenithError} `corrupt_data` when it is not a list of hot pages, or a damaged one */
 export function decodeHotPages(bytes: Uint8Array): HotRange[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < HEADER_BYTES + CRC_BYTES || view.getUint32(0) !== MAGIC) {
@@ -96,9 +96,9 @@ function malformed(what: string): ZenithError {
 }
 
 /**
- * What Postgres has read and written below `root` and the overlay has not given up since. Files
- * with the fewest such pages come first: catalogs and indexes, whose pages are missed one by one; a
- * table that was scanned comes last.
+ * Lists what Postgres has read and written below `root`, except what the overlay has evicted since.
+ * Files with the fewest such pages come first: those are catalogs and indexes, whose pages are
+ * missed one by one. A table that was scanned comes last.
  *
  * @param limit the most ranges
  */
@@ -145,7 +145,7 @@ function hotRanges(pg: PgVersion, path: string, inode: Inode): HotRange[] {
   const remoteBlocks = inode.remoteEnd / BLCKSZ;
   let start = 0;
   let end = 0;
-  // Units come in order; two of one block, or of neighbours, are one range.
+  // Units come in order. Two units of one block, or of neighbouring blocks, make one range.
   inode.presence?.forEachHot((unit) => {
     const block = Math.floor(unit / UNITS_PER_BLOCK);
     if (block > end) {

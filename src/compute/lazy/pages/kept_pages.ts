@@ -1,4 +1,4 @@
-/** Passes fetched pages from one thread to another. */
+/** A ring in shared memory that passes fetched pages from one thread to another. */
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
 
 /** 4 MiB of pages. */
@@ -10,19 +10,19 @@ const FULL = 1;
 /** Takes the pages from the ring. */
 export interface KeptPageSink {
   /**
-   * `block` is counted from the file's start; the page is at `bytes[at, at + BLCKSZ)` and is
-   * overwritten after the call.
+   * Receives a page of the file: `block` is counted from the file's start, and the page is at
+   * `bytes[at, at + BLCKSZ)`, which is overwritten after the call.
    */
   keepPage(inode: number, block: number, bytes: Uint8Array, at: number): void;
 }
 
 /**
- * Carries fetched pages from the thread that fetches to the thread that owns the overlay, which
- * takes them before it handles its next request. It saves a second fetch and does not deliver the
- * first: when it is full, pages are left out.
+ * Passes fetched pages from the thread that fetches them to the thread that owns the overlay, which
+ * takes them before it handles its next request. This only saves a second fetch. It isn't needed to
+ * deliver the first one, so pages are left out when the ring is full.
  */
 export class KeptPages {
-  /** The memory from which the other side makes its {@link KeptPages}. */
+  /** The memory from which the other thread creates its {@link KeptPages}. */
   readonly buffer: SharedArrayBuffer;
   readonly #slots: number;
   readonly #states: Int32Array;
@@ -42,7 +42,7 @@ export class KeptPages {
     this.#pages = new Uint8Array(this.buffer, count * 16);
   }
 
-  /** Called by the fetching side. @returns false when there was no room */
+  /** Called by the thread that fetches. @returns false when there was no room */
   offer(inode: number, block: number, from: Uint8Array, at: number): boolean {
     const slot = this.#next;
     if (Atomics.load(this.#states, slot) !== EMPTY) return false;
@@ -54,7 +54,7 @@ export class KeptPages {
     return true;
   }
 
-  /** Called by the overlay's side: hands on everything that has arrived. */
+  /** Called by the overlay's thread. Passes on everything that has arrived. */
   drain(sink: KeptPageSink): void {
     for (let taken = 0; taken < this.#slots; taken++) {
       const slot = this.#next;

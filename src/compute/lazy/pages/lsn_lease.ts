@@ -1,5 +1,5 @@
 /**
- * Keeps the LSN at which pages are read from being garbage collected, for as long as the compute
+ * Protects the LSN at which pages are read against garbage collection, for as long as the compute
  * runs.
  */
 import { randomBytes } from "node:crypto";
@@ -20,24 +20,25 @@ export interface LsnLeaseOptions {
   readonly timeline: TimelineId;
   readonly lsn: Lsn;
   readonly log: Logger;
-  /** Pages as of the LSN are gone. */
+  /** Called when the pages as of the LSN are gone. */
   readonly onLost: (error: ZenithError) => void;
-  /** By default {@link RENEW_MS}. */
+  /** Defaults to {@link RENEW_MS}. */
   readonly renewMs?: number;
 }
 
 /** Long enough for a page server to go away and come back. */
 const DURATION_MS = 60 * 60_000;
 const RENEW_MS = 5 * 60_000;
-/** After a failure. */
+/** The pause after a failure. */
 const RETRY_MS = 10_000;
 
-/** What nobody gives up ends by itself: a stop does not wait for a page server that is away. */
+/**
+ * A lease that nobody releases expires by itself, so a stop does not wait longer for a page server
+ * that is away.
+ */
 const RELEASE_TIMEOUT_MS = 2_000;
 
-/**
- * Takes the lease now, renews it until `signal` is aborted, and gives it up then. Never rejects.
- */
+/** Takes the lease now, renews it until `signal` is aborted, then releases it. Never rejects. */
 export async function keepLsnLeased(options: LsnLeaseOptions, signal: AbortSignal): Promise<void> {
   const holder = randomBytes(16).toString("hex");
   await renewUntil(options, holder, signal);
@@ -70,7 +71,7 @@ async function renewUntil(options: LsnLeaseOptions, holder: string, signal: Abor
   }
 }
 
-/** The page server has refused, rather than not answered. */
+/** Whether the page server has refused the lease, as opposed to not answering. */
 function isFinal(error: ZenithError): boolean {
   return error.kind === "out_of_range" || error.kind === "not_found";
 }

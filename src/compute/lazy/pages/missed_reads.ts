@@ -13,7 +13,7 @@ export type ReplyWriter = (reply: Uint8Array) => void;
 
 const UNITS_PER_BLOCK = BLCKSZ / UNIT_BYTES;
 
-/** Fetches what a READ misses, and answers the READ when all of it has arrived. */
+/** Fetches the pages that a READ misses, and answers the READ when all of them have arrived. */
 export function answerMissedRead(miss: MissedRead, fetcher: PageFetcher, write: ReplyWriter): void {
   const answer = new Answer(miss, write);
   const { missing } = miss;
@@ -24,7 +24,7 @@ export function answerMissedRead(miss: MissedRead, fetcher: PageFetcher, write: 
   }
 }
 
-/** One reply in the making. */
+/** One reply that is being put together. */
 class Answer implements PageWaiter {
   readonly #miss: MissedRead;
   readonly #write: ReplyWriter;
@@ -49,7 +49,7 @@ class Answer implements PageWaiter {
     const fetchedEnd = fetchedStart + count * BLCKSZ;
     const end = offset + this.#miss.bytes;
     for (let run = 0; run < missing.length; run += 2) {
-      // Only what was missing: pages that were written here may lie beside it.
+      // Copy only what was missing, because pages that were written here may lie beside it.
       const from = Math.max(missing[run] * UNIT_BYTES, fetchedStart, offset);
       const to = Math.min(missing[run + 1] * UNIT_BYTES, fetchedEnd, end);
       if (from >= to) continue;
@@ -77,13 +77,13 @@ class Answer implements PageWaiter {
   }
 }
 
-/** Replies go to the mount's device, each in one write. */
+/** Returns a writer that sends replies to the mount's device, each in one write. */
 export function deviceWriter(deviceFd: number): ReplyWriter {
   return (reply) => {
     try {
       device.write(deviceFd, reply, reply.length);
     } catch (error) {
-      // The caller no longer waits, or the mount is gone.
+      // The caller no longer waits for the reply, or the mount is gone.
       if (systemErrorCode(error) !== "ENOENT" && !isUnmounted(error)) throw error;
     }
   };

@@ -1,5 +1,6 @@
 /**
- * Fetches pages from the page server: pipelined over one connection, and for as long as it takes.
+ * Fetches pages from the page server, pipelined over one connection. It retries for as long as that
+ * takes.
  */
 import { assert } from "../../../common/assert.ts";
 import { errorMessage, ZenithError } from "../../../common/errors.ts";
@@ -34,25 +35,28 @@ export interface PageFetcherOptions {
   readonly pageServer: HostPort;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
-  /** Pages are read as of this LSN. */
+  /** The LSN at which pages are read. */
   readonly lsn: Lsn;
-  /** Whether the cluster's pages carry checksums: those of the page server do not. */
+  /** Whether the cluster's pages have checksums. The page server's pages do not. */
   readonly checksums: boolean;
   readonly log: Logger;
-  /** Reads begin to wait for a page server that is away, or no longer do. */
+  /** Called when reads begin to wait for a page server that is away, and when they no longer do. */
   readonly onLost?: (lost: boolean) => void;
-  /** Receives every arriving block once: `bytes[at, at + BLCKSZ)`, overwritten after the call. */
+  /**
+   * Receives every block that arrives, once: `bytes[at, at + BLCKSZ)`, which is overwritten after
+   * the call.
+   */
   readonly onPage: (inode: number, block: number, bytes: Uint8Array, at: number) => void;
 }
 
-/** Somebody who asked for blocks. */
+/** The receiver of requested blocks. */
 export interface PageWaiter {
   /**
-   * Blocks [block, block + count) of the file, at `bytes[at..]`, overwritten after the call. Once
-   * per fetch.
+   * Receives blocks [block, block + count) of the file, at `bytes[at..]`, which is overwritten
+   * after the call. Called once per fetch.
    */
   deliver(block: number, count: number, bytes: Uint8Array, at: number): void;
-  /** The page server can't deliver them, now or later. Once per fetch. */
+  /** Reports that the page server can't deliver the blocks, now or later. Called once per fetch. */
   fail(error: ZenithError): void;
 }
 
@@ -60,7 +64,7 @@ interface Fetch {
   readonly id: number;
   readonly inode: number;
   readonly remote: RemoteFile;
-  /** Counted from the start of the file. */
+  /** The first block, counted from the start of the file. */
   readonly block: number;
   readonly count: number;
   readonly waiters: PageWaiter[];
@@ -69,16 +73,16 @@ interface Fetch {
 const RETRY_FIRST_MS = 50;
 const RETRY_LAST_MS = 1_000;
 
-/** More blocks than a file has: combines an inode and a block into one number. */
+/** More blocks than a file has. Used to combine an inode and a block into one number. */
 const BLOCKS_PER_INODE = 1 << 18;
 
 export class PageFetcher {
   readonly #options: PageFetcherOptions;
   readonly #request = new PageRequest();
   readonly #response = new PageResponse();
-  /** Every unanswered fetch, in the order of asking. */
+  /** All unanswered fetches, in the order of the requests. */
   readonly #fetches = new Map<number, Fetch>();
-  /** Every block that is under way. */
+  /** The fetch of each block that is under way. */
   readonly #blocks = new Map<number, Fetch>();
   readonly #closing = new AbortController();
   #copy: CopyBoth | undefined;
@@ -87,14 +91,14 @@ export class PageFetcher {
   #nextId = 1;
   #lost = false;
 
-  /** Connects in the background; fetches that come before that wait. */
+  /** Connects in the background. Fetches that are requested before that wait. */
   constructor(options: PageFetcherOptions) {
     this.#options = options;
     this.#stayConnected();
   }
 
   /**
-   * Requests blocks. Blocks that are already under way for somebody else are not requested again.
+   * Requests blocks. Blocks that are already under way for another waiter are not requested again.
    *
    * @returns how many times `waiter` will be called
    */
@@ -123,15 +127,15 @@ export class PageFetcher {
     return calls;
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when no fetch is under way. */
   whenIdle(): Promise<void> {
     if (this.#fetches.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
   /**
-   * Cuts the connection. Outstanding requests fail, and so do all later ones: a process that waits
-   * in the kernel for an answer can't even be killed.
+   * Closes the connection. Outstanding requests fail, and so do all later ones: a process that
+   * waits in the kernel for an answer can't even be killed.
    */
   close(): void {
     const reason = new ZenithError("unavailable", "the compute is stopping");
@@ -147,7 +151,7 @@ export class PageFetcher {
     this.#fetches.set(id, fetch);
     for (let i = 0; i < count; i++) this.#blocks.set(inode * BLOCKS_PER_INODE + block + i, fetch);
     const { signal } = this.#closing;
-    // Later: the waiter doesn't know yet how many answers it will get.
+    // Fail it later, because the waiter doesn't know yet how many answers it will get.
     if (signal.aborted) queueMicrotask(() => this.#fail(fetch, signal.reason));
     else if (this.#copy !== undefined) this.#send(this.#copy, fetch);
   }

@@ -10,14 +10,14 @@ import type { OverlaySpace } from "../files/overlay_space.ts";
 import { UNIT_BYTES } from "../files/presence.ts";
 
 /**
- * How much is fetched at a time, 512 KiB: a read that misses may find this much before it on the
+ * How much is fetched at a time: 512 KiB. A read that misses may find this much ahead of it on the
  * connection. It fits the ring of `KeptPages` beside what such reads put there.
  */
 const STEP_BLOCKS = 64;
 
 /**
- * Says what to fetch ahead of need, a little at a time and each time from what is missing then:
- * blocks that were fetched, written, truncated or dropped meanwhile are left out.
+ * Decides what to fetch ahead of need, a little at a time. Each step takes only what is missing
+ * then, so it leaves out blocks that were fetched, written, truncated or dropped meanwhile.
  */
 export class PrewarmPlan {
   readonly #pg: PgVersion;
@@ -26,7 +26,7 @@ export class PrewarmPlan {
   readonly #space: OverlaySpace;
   readonly #ranges: readonly HotRange[];
   #range = 0;
-  /** How many blocks of the range are done. */
+  /** How many blocks of the current range are done. */
   #done = 0;
 
   constructor(
@@ -46,7 +46,8 @@ export class PrewarmPlan {
   }
 
   /**
-   * What comes next; nothing when everything is here, or the overlay holds as much as it should.
+   * Returns the next step. Empty when everything is here, or when the overlay holds as much as it
+   * may.
    */
   next(): ExpectedRead[] {
     const reads: ExpectedRead[] = [];
@@ -66,7 +67,7 @@ export class PrewarmPlan {
     return reads;
   }
 
-  /** @returns how many blocks those were */
+  /** @returns how many blocks were added */
   #addMissing(reads: ExpectedRead[], { spc, db, rel, fork }: HotRange, block: number, count: number): number {
     const segment = Math.floor(block / RELSEG_SIZE);
     const inode = this.#inodes.at(

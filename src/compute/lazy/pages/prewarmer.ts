@@ -10,13 +10,13 @@ import type { PageFetcher, PageWaiter } from "./page_fetcher.ts";
 import { wakeThread } from "../fuse/wake.ts";
 import { WAKE_TO_PREWARM } from "./worker_messages.ts";
 
-/** Waits for pages that are only to be kept, not passed on. */
+/** The waiter for pages that are only kept and go to no reader. */
 export const NOBODY: PageWaiter = { deliver() {}, fail() {} };
 
 export interface PrewarmerOptions {
   readonly hotPages: readonly HotRange[];
   readonly fetcher: PageFetcher;
-  /** Of the mount. */
+  /** The mount's device. */
   readonly deviceFd: number;
   readonly conditions: Conditions;
   readonly log: Logger;
@@ -24,13 +24,13 @@ export interface PrewarmerOptions {
 
 /**
  * Fetches hot pages ahead of need, a step at a time. The serving thread decides what a step is,
- * since it knows what is missing, and keeps what has arrived. It waits only for requests of the
- * kernel, so the kernel is made to send one.
+ * because it knows what is missing, and keeps what has arrived. It waits only for the kernel's
+ * requests, so the kernel is made to send one.
  */
 export class Prewarmer {
   readonly #options: PrewarmerOptions;
   #running = false;
-  /** The kernel no longer knew the file that was to wake the thread. */
+  /** Set when the kernel no longer knew the file by which the thread should have been woken. */
   #isStuck = false;
   #fetchedBlocks = 0;
 
@@ -38,7 +38,7 @@ export class Prewarmer {
     this.#options = options;
   }
 
-  /** @param knownInode a regular file that the kernel knows, so that it can be asked about it */
+  /** @param knownInode a regular file that the kernel knows, by which the thread can be woken */
   start(knownInode: number): void {
     const { hotPages, conditions } = this.#options;
     if (hotPages.length === 0) return;
@@ -48,12 +48,12 @@ export class Prewarmer {
     this.#wakeThread(knownInode);
   }
 
-  /** Postgres misses a part of that file, so the kernel knows it. */
+  /** Notes that Postgres misses a part of this file, which means that the kernel knows it. */
   noteMiss(inode: number): void {
     if (this.#running && this.#isStuck) this.#wakeThread(inode);
   }
 
-  /** What the serving thread said when it was woken. */
+  /** Fetches what the serving thread has listed when it was woken. */
   async step(reads: readonly ExpectedRead[], knownInode: number): Promise<void> {
     if (!this.#running) return;
     const { fetcher, log } = this.#options;
@@ -66,7 +66,7 @@ export class Prewarmer {
       this.#fetchedBlocks += blocks;
       fetcher.fetch(inode, remote, block, blocks, NOBODY);
     }
-    // Postgres comes first: fetch nothing more while it waits for a page itself.
+    // Postgres comes first: fetch no more while it waits for a page itself.
     await fetcher.whenIdle();
     if (this.#running) this.#wakeThread(knownInode);
   }
@@ -81,7 +81,7 @@ export class Prewarmer {
   }
 }
 
-/** What was hot at the last stop, as far as it is known. */
+/** Reads what was hot at the last stop, as far as it is known. */
 export function readHotPages(path: string, log: Logger): HotRange[] {
   try {
     return decodeHotPages(readFileSync(path));
@@ -91,7 +91,7 @@ export function readHotPages(path: string, log: Logger): HotRange[] {
   }
 }
 
-/** Saves what is hot for the next start. It is only a hint: a failure is just logged. */
+/** Saves what is hot for the next start. This is only a hint, so a failure is just logged. */
 export function saveHotPages(path: string, hotPages: readonly HotRange[], log: Logger): void {
   try {
     writeFileSync(`${path}.tmp`, encodeHotPages(hotPages));

@@ -11,16 +11,16 @@ export interface WorkerData {
   readonly keptPages: SharedArrayBuffer;
 }
 
-/** The only message that the Worker receives: it serves from then on. */
+/** The only message to the Worker. It serves from then on. */
 export interface ServeMessage {
-  /** /dev/fuse, mounted. */
+  /** The mounted /dev/fuse. */
   readonly deviceFd: number;
-  /** The major of the cluster. */
+  /** The cluster's PostgreSQL major. */
   readonly pgMajor: number;
   readonly manifest: Uint8Array;
   readonly seedDirectory: string;
   readonly overlayDirectory: string;
-  /** Infinity when only the disk is the bound. */
+  /** Infinity when only the disk limits it. */
   readonly overlayMaxBytes: number;
   /** What to fetch ahead of need, whenever the Worker is woken. */
   readonly prewarm: readonly HotRange[];
@@ -28,29 +28,30 @@ export interface ServeMessage {
 }
 
 /**
- * Why the Worker is woken while it serves (see `wakeMessage`): to say what to fetch ahead of need.
+ * Reasons to wake the Worker while it serves (see `wakeMessage`). This one: to list what to fetch
+ * ahead of need.
  */
 export const WAKE_TO_PREWARM = 1;
 /** To check how full the disk is. */
 export const WAKE_TO_LOOK_AT_DISK = 2;
 
-/** What the Worker reports. */
+/** The Worker's reports. */
 export type WorkerMessage =
-  /** The kernel and the Worker have agreed on the protocol. With the inode of `pg_control`. */
+  /** The kernel and the Worker have agreed on the protocol. Has the inode of `pg_control`. */
   | { readonly type: "serving"; readonly controlFile: number }
   | { readonly type: "miss"; readonly miss: MissedRead }
   /** Reads that are expected soon. */
   | { readonly type: "expected"; readonly reads: readonly ExpectedRead[] }
   /**
-   * The reply to being woken, through that inode: what may be missed some day. Empty when that was
-   * all.
+   * The reply to being woken, through that inode: what may be missed some day. Empty when there is
+   * nothing more.
    */
   | { readonly type: "prewarm"; readonly reads: readonly ExpectedRead[]; readonly knownInode: number }
-  /** The data written only here exceeds what the overlay should hold; 0: it no longer does. */
+  /** The data written only here exceeds what the overlay should hold. 0 when it no longer does. */
   | { readonly type: "overlay full"; readonly writtenBytes: number }
-  /** The overlay's disk is full and Postgres may not write more; or it is no longer full. */
+  /** The overlay's disk is full, so Postgres may not write more, or it is no longer full. */
   | { readonly type: "disk low"; readonly isLow: boolean }
-  /** The mount is gone, as in an orderly stop. With what was hot. */
+  /** The mount is gone, as after an orderly stop. Has what was hot. */
   | { readonly type: "unmounted"; readonly hotPages: readonly HotRange[] }
-  /** It can't continue. */
+  /** The Worker can't continue. */
   | { readonly type: "failed"; readonly kind: ErrorKind; readonly message: string };
