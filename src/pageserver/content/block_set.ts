@@ -1,15 +1,17 @@
-/** A set of block numbers: a bit for each, in pieces that hold any. */
+/**
+ * A set of block numbers: one bit for each block, in pieces that exist only where they have blocks.
+ */
 import { assert } from "../../common/assert.ts";
 
 const PIECE_BITS = 13;
 const PIECE_BLOCKS = 1 << PIECE_BITS;
 
 export class BlockSet {
-  /** By block number without its low bits. */
+  /** Pieces by block number, without its low bits. */
   readonly #pieces = new Map<number, Uint32Array>();
   #count = 0;
 
-  /** How many blocks are in it. */
+  /** How many blocks are in the set. */
   get count(): number {
     return this.#count;
   }
@@ -30,7 +32,7 @@ export class BlockSet {
     return (word & 1 << (block & 31)) !== 0;
   }
 
-  /** Ascending. */
+  /** The blocks in ascending order. */
   *blocks(): Generator<number> {
     for (const pieceNo of [...this.#pieces.keys()].sort((x, y) => x - y)) {
       const piece = this.#pieces.get(pieceNo)!;
@@ -43,9 +45,10 @@ export class BlockSet {
   }
 
   /**
-   * Ranges that cover it: the first block of each, and the one after its last, in turns.
+   * Returns ranges that cover the set. The first block of a range and the block after its last
+   * alternate.
    *
-   * @param max so many ranges at most, which then cover others too
+   * @param max the most ranges; to stay within it, they may cover other blocks too
    */
   ranges(max: number): number[] {
     assert(max > 0, "some range is needed");

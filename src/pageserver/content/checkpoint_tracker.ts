@@ -12,8 +12,8 @@ import type { SingleValues } from "./single_values.ts";
 /**
  * The next transaction id is stored rounded up to a multiple of this, so that it changes only once
  * per that many transactions. A compute that starts there skips the ids in between, none of which
- * was ever used. It divides the 32768 transactions of a pg_xact page, so the page of the next id
- * exists or is about to be made.
+ * was ever used. The number divides the 32768 transactions of a pg_xact page, so the page of the
+ * next id exists or is about to be created.
  */
 const XID_GRANULARITY = 1024;
 
@@ -21,15 +21,15 @@ const TWO_POW_32 = 0x1_0000_0000;
 
 /**
  * What the next checkpoint would contain: the counters and horizons that a compute needs to start
- * at the end of the timeline, kept up to date from the WAL as recovery does. Every change becomes a
- * version of {@link CHECKPOINT_KEY}.
+ * at the end of the timeline. They are kept up to date from the WAL, as recovery does it. Every
+ * change becomes a version of {@link CHECKPOINT_KEY}.
  */
 export class CheckpointTracker {
   readonly #values: SingleValues;
   readonly #state: CheckPoint;
   #dirty = false;
   /**
-   * The low half of nextXid as a signed integer; a record's xid is compared with it modulo 2^32.
+   * The low half of nextXid as a signed integer. A record's xid is compared with it modulo 2^32.
    */
   #nextXidLow: number;
 
@@ -39,7 +39,7 @@ export class CheckpointTracker {
     this.#nextXidLow = state.nextXid | 0;
   }
 
-  /** Continues from what is stored at `lsn`; null when nothing is. */
+  /** Continues from what is stored at `lsn`. Returns null when nothing is. */
   static load(values: SingleValues, lsn: number): CheckpointTracker | null {
     const bytes = values.get(CHECKPOINT_KEY, lsn);
     return bytes === null ? null : new CheckpointTracker(values, parseCheckpoint(bytes, 0));
@@ -49,17 +49,17 @@ export class CheckpointTracker {
     return this.#state;
   }
 
-  /** The state in the form in which it is stored. */
+  /** Returns the state in its stored form. */
   encode(): Uint8Array {
     return encodeCheckpoint(this.#state);
   }
 
-  /** The current state has been stored. */
+  /** Notes that the current state has been stored. */
   noteSaved(): void {
     this.#dirty = false;
   }
 
-  /** Stores the state as of `lsn` if it changed. Call after each record. */
+  /** Stores the state as of `lsn` if it has changed. Call this after each record. */
   save(lsn: number): void {
     if (!this.#dirty) return;
     this.#dirty = false;
@@ -74,7 +74,7 @@ export class CheckpointTracker {
   #advancePast(xid: number): void {
     const next = this.#state.nextXid;
     const epoch = Math.floor(next / TWO_POW_32);
-    // An id that is ahead of the next one and yet smaller has wrapped around.
+    // An id that follows the next one but is smaller has wrapped around.
     const full = xid >= next >>> 0 ? epoch * TWO_POW_32 + xid : (epoch + 1) * TWO_POW_32 + xid;
     let rounded = Math.ceil((full + 1) / XID_GRANULARITY) * XID_GRANULARITY;
     if (rounded % TWO_POW_32 < FIRST_NORMAL_XID) rounded += FIRST_NORMAL_XID;
@@ -82,12 +82,12 @@ export class CheckpointTracker {
     this.#nextXidLow = rounded | 0;
   }
 
-  /** XLOG_NEXTOID. */
+  /** Applies XLOG_NEXTOID. */
   setNextOid(oid: number): void {
     this.#set("nextOid", oid);
   }
 
-  /** MultiXactAdvanceNextMXact: ids and member offsets compare modulo 2^32. */
+  /** MultiXactAdvanceNextMXact. Ids and member offsets compare modulo 2^32. */
   noteMultiXact(multi: number, offset: number, members: number): void {
     let next = (multi + 1) >>> 0;
     if (next < FIRST_MULTIXACT_ID) next = FIRST_MULTIXACT_ID;
@@ -110,7 +110,10 @@ export class CheckpointTracker {
     this.#set("oldestXidDB", db);
   }
 
-  /** Commit timestamps exist for `xid`: extends their range, from the first to the newest. */
+  /**
+   * Notes that a commit timestamp exists for `xid`. Extends the range of such ids, from the oldest
+   * to the newest.
+   */
   noteCommitTs(xid: number): void {
     if (this.#state.oldestCommitTsXid === 0) {
       this.#set("oldestCommitTsXid", xid);
@@ -124,15 +127,15 @@ export class CheckpointTracker {
     if (transactionIdPrecedes(this.#state.oldestCommitTsXid, xid)) this.#set("oldestCommitTsXid", xid);
   }
 
-  /** Commit timestamps were switched off: none are left. */
+  /** Notes that commit timestamps were switched off, so that none are left. */
   forgetCommitTs(): void {
     this.#set("oldestCommitTsXid", 0);
     this.#set("newestCommitTsXid", 0);
   }
 
   /**
-   * A checkpoint record. An online checkpoint's counters and horizons date from its beginning: what
-   * was seen since may be ahead of them, and nothing moves backwards.
+   * Applies a checkpoint record. An online checkpoint's counters and horizons date from its
+   * beginning. What was seen since may be ahead of them, and nothing moves backwards.
    */
   noteCheckpoint(record: CheckPoint, shutdown: boolean): void {
     const nextXid = shutdown ? record.nextXid : Math.max(record.nextXid, this.#state.nextXid);

@@ -7,52 +7,51 @@ import { CLOCK_SET_BACK_KEY, COMMIT_TIME_KEY, TAG_BYTES, VALUE_BLOCK } from "./k
 
 const US_PER_MS = 1000;
 
-// The value: the millisecond, and the end of the last commit before it.
+// A value has the millisecond, and the end of the last commit before it.
 const MILLISECOND = 0;
 const LAST_COMMIT_LSN = 8;
 const VALUE_BYTES = 16;
 
-// The value of CLOCK_SET_BACK: both in milliseconds since 2000.
+// A value of CLOCK_SET_BACK. Both numbers are milliseconds since 2000.
 const SET_BACK_TO = 0;
 const SET_BACK_FROM = 8;
 
 /**
- * Commits of concurrent transactions are out of order by less than this; a larger step means that a
+ * Commits of concurrent transactions are out of order by less than this. A larger step means that a
  * clock was set back.
  */
 export const SET_BACK_MIN_US = 10_000_000;
 
 /**
- * Moments that exist twice, because the clock was set back and has not caught up. In microseconds
- * since 2000.
+ * The moments that exist twice, because the clock was set back and has not caught up. In
+ * microseconds since 2000.
  */
 export interface SetBack {
-  /** The earliest commit since. */
+  /** The earliest commit since the clock was set back. */
   readonly to: number;
-  /** The newest commit before. */
+  /** The newest commit before that. */
   readonly from: number;
 }
 
-/** Where a point in time is in a timeline's history. */
+/** The place of a point in time in a timeline's history. */
 export type FoundTime =
   /**
-   * `lsn` is at or above all commits at or before that time and below all later ones, of which
-   * there are some.
+   * `lsn` is at or above all commits at or before that time, and below all later ones. There are
+   * later ones.
    */
   | { readonly where: "within"; readonly lsn: Lsn }
   /** No commit is later. */
   | { readonly where: "end" }
-  /** It is before the first moment that is known, `beginning`. */
+  /** The time is before `beginning`, the first moment that is known. */
   | { readonly where: "before"; readonly beginning: number };
 
 /**
- * Says when what was committed: an index from time to LSN, like the one that PostgreSQL's
- * recovery_target_time needs.
+ * An index from commit times to LSNs, like the one that PostgreSQL's recovery_target_time needs.
  *
  * It is one object of the page store. The first commit of each millisecond adds a version, which
- * says where the commit before it ended. So versions cost at most a thousand puts per second of
- * history. Like those of any page, they are found again after a restart, in branches, and after
- * compaction. A timestamp's LSN is found by binary search over LSNs.
+ * says where the commit before it ended. So a second of history costs at most a thousand puts. Like
+ * the versions of any page, these are found again after a restart, in branches, and after
+ * compaction. A timestamp's LSN is found by a binary search over LSNs.
  *
  * Concurrent transactions may write their commits in an order that differs from their times, and
  * clocks may be set back. A commit therefore counts as of the latest time seen up to it, which
@@ -76,12 +75,15 @@ export class CommitTimes {
     this.#newestMs = this.#versionAt(store.lastLsn) ? this.#milliseconds() : -Infinity;
     this.#setBackSlot = store.slot(CLOCK_SET_BACK_KEY);
     this.#setBack = this.#storedSetBack();
-    // The last commit is known only to the millisecond; nothing after this LSN is committed either
-    // way.
+    // The last commit is known only to the millisecond. In any case, nothing is committed after
+    // this LSN.
     this.#lastCommitLsn = store.lastLsn;
   }
 
-  /** A transaction committed at `timestamp`, in a record that ends at `endLsn`. In WAL order. */
+  /**
+   * Notes that a transaction committed at `timestamp`, in a record that ends at `endLsn`. Must be
+   * called in WAL order.
+   */
   note(timestamp: number, endLsn: number): void {
     const ms = Math.floor(timestamp / US_PER_MS);
     if (ms > this.#newestMs) {
@@ -96,7 +98,7 @@ export class CommitTimes {
   }
 
   /**
-   * The time of the last commit, to the millisecond, in microseconds since 2000; null when nothing
+   * The time of the last commit, to the millisecond, in microseconds since 2000. Null when nothing
    * was ever committed.
    */
   get newest(): number | null {
@@ -104,14 +106,14 @@ export class CommitTimes {
   }
 
   /**
-   * The time of the last commit up to an LSN, as {@link newest} has it; null, too, when that is not
-   * kept any more.
+   * Returns the time of the last commit up to an LSN, in the form of {@link newest}. Null also when
+   * that history has been removed.
    */
   at(lsn: number): number | null {
     return this.#versionAt(lsn) ? this.#milliseconds() * US_PER_MS : null;
   }
 
-  /** The moments that exist twice at the end of the history; null when there are none. */
+  /** The moments that exist twice at the end of the history. Null when there are none. */
   get setBack(): SetBack | null {
     return this.#setBack !== null && this.#setBack.from === this.newest ? this.#setBack : null;
   }
@@ -137,16 +139,16 @@ export class CommitTimes {
   }
 
   /**
-   * Finds a point in time. Cost: about fifty reads of one small object, however long the history
+   * Finds a point in time. It costs about fifty reads of one small object, however long the history
    * is.
    *
-   * @param timestamp microseconds since 2000; a commit counts as at or before it to the millisecond
+   * @param timestamp microseconds since 2000; compared with commits to the millisecond
    */
   find(timestamp: number): FoundTime {
     const ms = Math.floor(timestamp / US_PER_MS);
     if (!this.#versionAt(this.#store.lastLsn) || this.#milliseconds() <= ms) return { where: "end" };
-    // Versions up to `low` are not later than `ms`. The newest version up to `high` is, and `high`
-    // moves down to it.
+    // Versions up to `low` are not later than `ms`. The newest version up to `high` is later, and
+    // `high` moves down to it.
     let low = 0;
     let high = this.#chain.lsn[0];
     let beginning = this.#milliseconds() * US_PER_MS;
@@ -172,7 +174,7 @@ export class CommitTimes {
     try {
       this.#store.collect(this.#slot, VALUE_BLOCK, lsn, this.#chain);
     } catch (error) {
-      // History that was given up counts as missing.
+      // Removed history counts as missing.
       if (error instanceof ZenithError && error.kind === "out_of_range") return false;
       throw error;
     }

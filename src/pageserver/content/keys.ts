@@ -34,7 +34,7 @@ export const KIND_COMMIT_TIME = 10;
 export const KIND_TOTAL_BLOCKS = 11;
 export const KIND_CLOCK_SET_BACK = 12;
 
-/** The one block of a single-valued object. */
+/** The only block of a single-valued object. */
 export const VALUE_BLOCK = 0;
 
 export function relationKey(spc: number, db: number, rel: number, fork: number): ObjectId {
@@ -71,9 +71,9 @@ export const COMMIT_TIME_KEY: ObjectId = { kind: KIND_COMMIT_TIME, a: 0, b: 0, c
 export const TOTAL_BLOCKS_KEY: ObjectId = { kind: KIND_TOTAL_BLOCKS, a: 0, b: 0, c: 0, d: 0 };
 export const CLOCK_SET_BACK_KEY: ObjectId = { kind: KIND_CLOCK_SET_BACK, a: 0, b: 0, c: 0, d: 0 };
 
-// What a stored value is; the page store returns the tag with the bytes.
+// Tags of stored values. The page store returns the tag with the bytes.
 
-/** The whole value: a page, a file, a size. Empty = a page of zeros, or absent. */
+/** The whole value: a page, a file, a size. Empty means a page of zeros, or absent. */
 export const TAG_BYTES = 0;
 /** A WAL record that redo applies to the version before it. */
 export const TAG_RECORD = 1;
@@ -83,11 +83,11 @@ export const TAG_PATCH = 2;
 export const TAG_XACT_STATUS = 3;
 /**
  * A {@link TAG_RECORD} after which the page's LSN is the record's end, whatever redo of the record
- * alone makes of it.
+ * alone would set it to.
  */
 export const TAG_RECORD_MOVING_LSN = 4;
 
-/** Whether values with that tag are WAL records. */
+/** Whether values with this tag are WAL records. */
 export function isRecordTag(tag: number): boolean {
   return tag === TAG_RECORD || tag === TAG_RECORD_MOVING_LSN;
 }

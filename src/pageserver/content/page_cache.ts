@@ -6,42 +6,43 @@ export interface CachedPage {
   readonly bytes: Uint8Array;
   lsn: number;
   key: number;
-  /** Whose version it is; null when nobody can find the page any more. */
+  /** The owner of that version. Null when nobody can find the page any more. */
   owner: PageOwner | null;
-  /** The owner's, to find pages. */
+  /** The next page in the owner's list. Only the owner uses it. */
   next: CachedPage | null;
-  /** Used since the clock hand last passed. */
+  /** Whether it was used since the clock hand last passed. */
   used: boolean;
 }
 
 export interface PageOwner {
-  /** One of its pages is about to become another one. */
+  /** Called when one of its pages is about to be reused for another one. */
   forget(page: CachedPage): void;
 }
 
 /**
- * Rebuilt pages of all timelines, bounded in bytes. Their owners find them; the clock algorithm
- * chooses over all of them which page to evict.
+ * Rebuilt pages of all timelines, limited in bytes. Their owners find them. The clock algorithm
+ * chooses the page to evict among all of them.
  */
 export class PageCache {
   readonly #capacity: number;
   readonly #entries: CachedPage[] = [];
   #hand = 0;
 
-  /** @param maxBytes of page content; 0 caches nothing */
+  /** @param maxBytes the limit for page content; 0 caches nothing */
   constructor(maxBytes: number) {
     this.#capacity = Math.floor(maxBytes / BLCKSZ);
   }
 
-  /** Bytes of page content held. */
+  /** How many bytes of page content are cached. */
   get bytes(): number {
     return this.#entries.length * BLCKSZ;
   }
 
   /**
-   * A page to fill, in place of one that was not used for long; null when nothing is cached.
+   * Returns a page to fill, in place of one that was not used for a long time. Null when nothing is
+   * cached.
    *
-   * @param owner of the new one
+   * @param owner the new page's owner
    */
   take(owner: PageOwner): CachedPage | null {
     if (this.#capacity === 0) return null;

@@ -10,7 +10,7 @@ import type { PageCache } from "./page_cache.ts";
 import { applyOldest, applyRecords, type RelationBlocks } from "./rebuild_page.ts";
 import { TimelinePages } from "./timeline_pages.ts";
 
-/** A relation fork, and the page store's number for it. */
+/** A relation fork, and its number in the page store. */
 export interface BlockSource extends RelationBlocks {
   readonly slot: number;
 }
@@ -18,12 +18,12 @@ export interface BlockSource extends RelationBlocks {
 const TWO_POW_32 = 0x1_0000_0000;
 
 /**
- * Rebuilds pages of relations from what the page store has: an image and the WAL records after it.
+ * Rebuilds pages of relations from an image and the WAL records after it, which the page store has.
  */
 export class PageReader {
   readonly #pg: PgVersion;
   readonly #store: TimelineStore;
-  /** By slot · 2^32 + block: a slot is the same in a timeline's ancestors and branches. */
+  /** Pages by slot · 2^32 + block. A slot is the same in a timeline's ancestors and branches. */
   readonly #pages: TimelinePages;
   #closed: Error | null = null;
   readonly #chain = new ValueChain();
@@ -42,9 +42,9 @@ export class PageReader {
 
   /**
    * Writes the block as of `lsn` to `out[outOff..]`. A block for which nothing was ever stored is
-   * all zeros: Postgres extends relations without logging it.
+   * all zeros, because Postgres extends relations without logging it.
    *
-   * @param keep whether to put a rebuilt page into the page cache: false for one-time reads
+   * @param keep whether to put a rebuilt page into the page cache; false for one-time reads
    * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be
    *   applied
    */
@@ -60,7 +60,7 @@ export class PageReader {
     const chain = this.#chain;
     const key = source.slot * TWO_POW_32 + block;
     const cached = this.#pages.find(key, lsn);
-    // Versions before the cached one need not be looked up.
+    // Versions older than the cached one need not be looked up.
     this.#store.collect(source.slot, block, lsn, chain, cached?.lsn);
     if (chain.count === 0) {
       out.fill(0, outOff, outOff + BLCKSZ);
@@ -84,7 +84,7 @@ export class PageReader {
     if (keep) this.#pages.put(key, newest, out, outOff);
   }
 
-  /** Forgets cached pages, because the timeline is closing. Later readers are told `why`. */
+  /** Forgets cached pages, because the timeline is closing. Later readers get the error `why`. */
   close(why: Error): void {
     this.#closed = why;
     this.#pages.drop();

@@ -1,6 +1,6 @@
 /**
- * Rebuilds a page of a relation from a chain of its versions: an image, or a record that makes one,
- * and the records after it.
+ * Rebuilds a page of a relation from a chain of its versions: an image, or a record that creates
+ * one, and the records after it.
  */
 import { assert } from "../../common/assert.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
@@ -20,7 +20,7 @@ export interface RelationBlocks {
   readonly fork: number;
 }
 
-/** The block that is being rebuilt, for redo; reused for every page. */
+/** The block that is being rebuilt, for redo. Reused for every page. */
 const target = { spcNode: 0, dbNode: 0, relNode: 0, fork: 0, blkno: 0 };
 
 /**
@@ -36,7 +36,7 @@ export function applyOldest(chain: ValueChain, source: RelationBlocks, block: nu
     else startPage(chain.bytes[oldest], chain.off[oldest]);
     return oldest - 1;
   }
-  // Postgres creates visibility map pages without logging it; they begin as zeros.
+  // Postgres creates visibility map pages without logging it. They begin as zeros.
   if (!chain.complete && source.fork !== VISIBILITYMAP_FORKNUM) {
     throw new ZenithError(
       "corrupt_data",
@@ -87,8 +87,9 @@ const image = new Uint8Array(BLCKSZ);
 const rebuilt: RebuiltValue = { tag: TAG_BYTES, bytes: image, off: 0, len: BLCKSZ };
 
 /**
- * The page store uses this to end long chains of versions with an image. Only pages of relations
- * need it: SLRU pages get images during ingest. A result is valid until the next call.
+ * Returns the function with which the page store ends long chains of versions with an image. Only
+ * pages of relations need it: SLRU pages get images during ingest. A result is valid until the next
+ * call.
  *
  * @param pg the major that wrote the records
  */

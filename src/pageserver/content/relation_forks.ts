@@ -1,21 +1,24 @@
-/** The forks of relations and their sizes. */
+/** Keeps the forks of relations and their sizes. */
 import { assert } from "../../common/assert.ts";
 import { MAIN_FORKNUM } from "../../postgres/cluster/relfile.ts";
 import { SIZE_BLOCK, type TimelineStore, ValueChain } from "../../pagestore/mod.ts";
 import { KIND_RELATION, relationKey, TAG_BYTES, TOTAL_BLOCKS_KEY, VALUE_BLOCK } from "./keys.ts";
 
-/** The fork does not exist. */
+/** The number of blocks of a fork that does not exist. */
 export const NO_FORK = -1;
 
-/** One fork of one relation, as the ingesting side sees it: at the end of the timeline. */
+/** One fork of one relation, as ingest sees it: at the end of the timeline. */
 export interface RelationFork {
   readonly spc: number;
   readonly db: number;
   readonly rel: number;
   readonly fork: number;
-  /** The page store's number for it. */
+  /** The fork's number in the page store. */
   readonly slot: number;
-  /** Blocks at the end of the timeline, {@link NO_FORK} if it does not exist there. */
+  /**
+   * The number of blocks at the end of the timeline, {@link NO_FORK} if the fork does not exist
+   * there.
+   */
   blocks: number;
 }
 
@@ -23,63 +26,67 @@ function cacheSlot(db: number, rel: number, fork: number): number {
   return (rel + db * 7 + fork * 61) & (CACHE_SLOTS - 1);
 }
 
-/** The initialization fork of unlogged relations. */
+/** The init fork of unlogged relations. */
 const LAST_FORKNUM = 3;
 
 /** A fork that becomes a copy of another one. */
 export interface CopiedFork {
-  /** null: the fork is removed. */
+  /** Null when the fork is removed. */
   readonly from: RelationFork | null;
   readonly to: RelationFork;
-  /** Its new length; {@link NO_FORK} when it is removed. */
+  /** The fork's new length. {@link NO_FORK} when it is removed. */
   readonly blocks: number;
 }
 
-/** How much the total changes. */
+/** Returns by how much the total changes. */
 function addedBlocks(copies: readonly CopiedFork[]): number {
   let added = 0;
   for (const { to, blocks } of copies) added += Math.max(0, blocks) - Math.max(0, to.blocks);
   return added;
 }
 
-/** A size in the form in which it is stored. */
+/** Returns a size in its stored form. */
 export function encodeBlocks(blocks: number): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, blocks, true);
   return bytes;
 }
 
-/** An LSN behind every record. */
+/** An LSN after every record. */
 const AFTER_ALL = Number.MAX_SAFE_INTEGER;
 
-/** Slots of the direct-mapped cache in front of the map; WAL touches few forks at a time. */
+/**
+ * The number of slots in the direct-mapped cache in front of the map. WAL touches few forks at a
+ * time.
+ */
 const CACHE_SLOTS = 256;
 
 const NO_BYTES = new Uint8Array(0);
 
-/** A total of blocks: u64. */
+/** The length of a stored total of blocks: u64. */
 const TOTAL_BYTES = 8;
 
 /**
- * Relation forks and their sizes. Stock Postgres does not log sizes: they follow from the records,
- * as in recovery. A block touched beyond the end extends the fork; truncation and drop shorten it.
+ * Relation forks and their sizes. Stock Postgres does not log sizes. They follow from the records,
+ * as in recovery: a block touched beyond the end extends the fork, and truncation and drop shorten
+ * it.
  *
  * Their total is one object of the page store, with a version for each record that changes it. So
- * it is right at every LSN, in branches, and after a crash, like pages. Adding the sizes up instead
- * would read nearly every block of the layers of a small database. Timelines from before totals
- * existed have none until somebody asks; from then on it is kept.
+ * it is right at every LSN, in branches, and after a crash, as pages are. Adding the sizes up
+ * instead would read nearly every block of a small database's layers. Timelines that are older than
+ * totals have none until somebody asks for it. From then on it is kept.
  */
 export class RelationForks {
   readonly #store: TimelineStore;
   readonly #cache: (RelationFork | undefined)[] = new Array(CACHE_SLOTS).fill(undefined);
-  /** rel → forks with that number, in whichever database. */
+  /** Forks by relfile, in whichever database. */
   readonly #byRel = new Map<number, RelationFork[]>();
-  /** Forks that were dropped at an LSN, ascending. */
+  /** Forks that were dropped, in ascending order of the LSN. */
   readonly #dropped: { readonly fork: RelationFork; readonly lsn: number }[] = [];
   readonly #chain = new ValueChain();
-  /** The total of all forks at the end of the timeline; null when it is not stored. */
+  /** The total of all forks at the end of the timeline. Null when it is not stored. */
   #totalBlocks: number | null;
-  /** Whether it differs from the stored one. */
+  /** Whether the total differs from the stored one. */
   #totalChanged = false;
   readonly #totalBytes = new Uint8Array(TOTAL_BYTES);
   readonly #sizeBytes = new Uint8Array(4);
@@ -92,7 +99,7 @@ export class RelationForks {
     this.#totalBlocks = isEmpty ? 0 : this.#storedTotal();
   }
 
-  /** The fork, whether or not it exists. Hot: called per block reference of the WAL. */
+  /** Returns the fork, whether or not it exists. Hot: called per block reference of the WAL. */
   get(spc: number, db: number, rel: number, fork: number): RelationFork {
     const at = cacheSlot(db, rel, fork);
     const hit = this.#cache[at];
@@ -126,7 +133,10 @@ export class RelationForks {
     return entry;
   }
 
-  /** Blocks of the fork with this slot at `lsn`, {@link NO_FORK} if it does not exist there. */
+  /**
+   * Returns the number of blocks at `lsn` of the fork with this slot, {@link NO_FORK} if it does
+   * not exist there.
+   */
   blocksAt(slot: number, lsn: number): number {
     const chain = this.#chain;
     chain.clear();
@@ -143,15 +153,15 @@ export class RelationForks {
     if (blocks > fork.blocks) this.#setBlocks(fork, blocks, lsn);
   }
 
-  /** Creates the fork, empty, if it does not exist. */
+  /** Creates an empty fork if it does not exist. */
   create(fork: RelationFork, lsn: number): void {
     if (fork.blocks === NO_FORK) this.#setBlocks(fork, 0, lsn);
   }
 
   /**
-   * Cuts the fork to `blocks`. Each block after that gets an empty version: Postgres may extend the
-   * fork again without logging the pages in between, and those must read as zeros, not as their old
-   * content.
+   * Truncates the fork to `blocks`. Each block after that gets an empty version: Postgres may
+   * extend the fork again without logging the pages in between, and those must read as zeros, not
+   * as their old content.
    */
   truncate(fork: RelationFork, blocks: number, lsn: number): void {
     if (fork.blocks <= blocks) return;
@@ -173,9 +183,9 @@ export class RelationForks {
   }
 
   /**
-   * Every fork that exists after the last record in a database's directory, main forks first per
-   * relation. Those count that a record has made which is not readable yet: many records become so
-   * at once.
+   * Iterates over the forks that exist in a database's directory after the last record, main forks
+   * first per relation. This includes forks made by records that are not readable yet, because
+   * records become readable many at a time.
    */
   *inDatabase(spc: number, db: number): Iterable<RelationFork> {
     for (const key of this.#store.objects({ kind: KIND_RELATION, a: spc, b: db }, AFTER_ALL)) {
@@ -185,8 +195,8 @@ export class RelationForks {
   }
 
   /**
-   * Plans the replacement of a database's directory by a copy of another one: each fork that either
-   * has, in key order. Changes nothing; {@link adopt} does.
+   * Plans the replacement of a database's directory by a copy of another one. Returns each fork
+   * that either of them has, in key order. Changes nothing: {@link adopt} does.
    */
   planCopy(fromSpc: number, fromDb: number, toSpc: number, toDb: number): CopiedFork[] {
     const copies: CopiedFork[] = [];
@@ -201,7 +211,7 @@ export class RelationForks {
     return copies.sort((x, y) => x.to.rel - y.to.rel || x.to.fork - y.to.fork);
   }
 
-  /** The total to store when `copies` are adopted; null when it is not kept. */
+  /** Returns the total to store when `copies` are adopted. Null when no total is kept. */
   encodeTotalAfter(copies: readonly CopiedFork[]): Uint8Array | null {
     if (this.#totalBlocks === null) return null;
     const total = new Uint8Array(TOTAL_BYTES);
@@ -209,7 +219,7 @@ export class RelationForks {
     return total;
   }
 
-  /** The copies have been stored, with sizes and total. */
+  /** Takes over the copies, which have been stored with their sizes and the total. */
   adopt(copies: readonly CopiedFork[]): void {
     if (this.#totalBlocks !== null) this.#totalBlocks += addedBlocks(copies);
     for (const { to, blocks } of copies) to.blocks = blocks;
@@ -233,8 +243,9 @@ export class RelationForks {
   }
 
   /**
-   * Releases forks that stay dropped, since a timeline drops relations all its life. Until the
-   * store has advanced past the drop, it would still report the earlier size.
+   * Releases forks that stay dropped, since a timeline drops relations all its life. They are kept
+   * until the store has advanced past the drop, because it would report the earlier size until
+   * then.
    */
   #forgetDropped(): void {
     const { lastLsn } = this.#store;
@@ -256,8 +267,8 @@ export class RelationForks {
   }
 
   /**
-   * Blocks of all relation forks at the end of the timeline: their size in PostgreSQL's data
-   * directory, except for the free space map, which is not kept.
+   * Returns the number of blocks of all relation forks at the end of the timeline. This is their
+   * size in PostgreSQL's data directory, except for the free space map, which is not kept.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -270,8 +281,9 @@ export class RelationForks {
   }
 
   /**
-   * What {@link totalBlocks} must be: all sizes at the end of the timeline, added up. @throws as it
-   * does
+   * Returns what {@link totalBlocks} must be: the sum of all sizes at the end of the timeline.
+   *
+   * @throws as {@link totalBlocks}
    */
   countBlocks(): number {
     let total = 0;

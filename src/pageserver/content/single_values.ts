@@ -13,7 +13,7 @@ export class SingleValues {
     this.#store = store;
   }
 
-  /** A copy of the value as of `lsn`; null when it is absent. */
+  /** Returns a copy of the value as of `lsn`, or null when it is absent. */
   get(key: ObjectId, lsn: number): Uint8Array | null {
     const chain = this.#chain;
     chain.clear();

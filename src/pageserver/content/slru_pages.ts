@@ -6,17 +6,20 @@ import { clogByte, clogShift, SLRU_PAGES_PER_SEGMENT, slruSegment } from "../../
 import { KIND_SLRU_SEGMENT, slruSegmentKey, TAG_BYTES, TAG_PATCH, TAG_XACT_STATUS } from "./keys.ts";
 
 /**
- * After this many small changes to one page a whole image is stored, so that reading a page never
- * walks a long chain. At one change per transaction that is 8 bytes of image per transaction.
+ * After this many small changes to one page, a whole image is stored, so that reading a page never
+ * walks a long chain. At one change per transaction, that is 8 bytes of image per transaction.
  */
 const CHANGES_PER_IMAGE = 1024;
 
-/** Changes are counted for this many pages, and at most as many again. All others start anew. */
+/**
+ * Changes are counted for this many pages, and for at most as many again. The count of any other
+ * page starts anew.
+ */
 export const COUNTED_PAGES = 1024;
 
 const NO_BYTES = new Uint8Array(0);
 
-/** Bytes to write into one SLRU page; reused for every patch. */
+/** Bytes to write into one SLRU page. Reused for every patch. */
 export class SlruPatch {
   #bytes = new Uint8Array(64);
   #view = new DataView(this.#bytes.buffer);
@@ -76,9 +79,9 @@ export class SlruPatch {
 export class SlruPages {
   readonly #store: TimelineStore;
   readonly #chain = new ValueChain();
-  /** slru and page → changes since its last image. */
+  /** Changes since the page's last image, by SLRU and page. */
   #changes = new Map<string, number>();
-  /** The same for pages that have not changed since the map was full. */
+  /** The same for pages that have not changed since {@link #changes} was last full. */
   #olderChanges = new Map<string, number>();
   readonly #page = new Uint8Array(BLCKSZ);
 
@@ -90,7 +93,7 @@ export class SlruPages {
     return this.#store.slot(slruSegmentKey(slru, slruSegment(page)));
   }
 
-  /** Pages of the segment at `lsn`; 0 when it does not exist. */
+  /** Returns the number of pages in the segment at `lsn`. 0 when it does not exist. */
   segmentPages(slot: number, lsn: number): number {
     const chain = this.#chain;
     chain.clear();
@@ -123,7 +126,7 @@ export class SlruPages {
     }
   }
 
-  /** Writes the bytes that `patch` holds into the page. */
+  /** Writes the bytes of `patch` into the page. */
   patch(slru: number, page: number, lsn: number, patch: SlruPatch): void {
     this.#change(slru, page, lsn, patch.bytes(), TAG_PATCH);
   }
@@ -153,7 +156,7 @@ export class SlruPages {
   #count(key: string, changes: number): void {
     this.#changes.set(key, changes);
     if (this.#changes.size < COUNTED_PAGES) return;
-    // Pages change near the end, so those that stay in the older map are rarely needed again.
+    // Pages change near the end, so those that remain in the older map are rarely needed again.
     this.#olderChanges = this.#changes;
     this.#changes = new Map();
   }
@@ -163,7 +166,7 @@ export class SlruPages {
     this.#olderChanges.delete(key);
   }
 
-  /** How many pages have their changes counted. */
+  /** How many pages have a count of changes. */
   get countedPages(): number {
     return this.#changes.size + this.#olderChanges.size;
   }

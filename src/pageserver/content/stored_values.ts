@@ -1,4 +1,4 @@
-/** Turns values in memory into what layer files store of them. */
+/** Turns values in memory into the form that layer files store. */
 import { assert } from "../../common/assert.ts";
 import type { EncodedValue, EncodeValue, ObjectId } from "../../pagestore/mod.ts";
 import { cutRecord, NO_BLOCK } from "../../postgres/wal/cut_record.ts";
@@ -8,7 +8,7 @@ import { WalRecord } from "../../postgres/wal/record.ts";
 import { findBlock } from "../../postgres/redo/reconstruct.ts";
 import { isRecordTag, KIND_RELATION } from "./keys.ts";
 
-/** A shorter record is kept whole: cutting it would save less than it costs. */
+/** A shorter record is stored whole: cutting it would save less than it costs. */
 const CUT_FROM_BYTES = 256;
 
 const record = new WalRecord();
@@ -24,9 +24,9 @@ const value: { tag: number; bytes: Uint8Array; off: number; len: number } = {
 };
 
 /**
- * What a layer file keeps of a value. In memory, a record that touches many blocks exists once; on
- * disk each block has its own copy, cut down to the part that the block needs. A result is valid
- * until the next call.
+ * Returns the function that encodes a value for a layer file. In memory, a record that touches many
+ * blocks exists once. On disk, each block has its own copy, cut down to the part that the block
+ * needs. A result is valid until the next call.
  *
  * @param pg the major that wrote the records
  */

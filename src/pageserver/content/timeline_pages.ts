@@ -1,32 +1,35 @@
-/** The cached pages that a timeline can use: its own, and those of the timelines it comes from. */
+/**
+ * The cached pages that a timeline can use: its own, and those of the timelines that it comes from.
+ */
 import type { Lsn } from "../../common/lsn.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import type { CachedPage, PageCache, PageOwner } from "./page_cache.ts";
 
-/** Where a timeline leaves another one. */
+/** The point where a timeline leaves another one. */
 export interface PagesBranchPoint {
   readonly pages: TimelinePages;
-  /** It has what the other one has at or below this LSN. */
+  /** The timeline has what the other one has at or below this LSN. */
   readonly lsn: Lsn;
 }
 
 /**
- * A page belongs to the timeline that holds its newest version, and is the same for everybody who
- * comes from there at or above that version: so a new branch finds what was rebuilt for its parent
- * or for another branch. A timeline and all its descendants share one map of blocks; the versions
- * that several of them have of a block form a list.
+ * A timeline's view of the cached pages. A page belongs to the timeline that holds its newest
+ * version. It is the same for every timeline that leaves that one at or above the version, so a new
+ * branch finds what was rebuilt for its parent or for another branch. A timeline and all its
+ * descendants share one map of blocks. The versions of a block that several of them have form a
+ * list.
  */
 export class TimelinePages implements PageOwner {
   readonly #cache: PageCache;
   readonly #parent: PagesBranchPoint | null;
-  /** Block → the first page of its list. */
+  /** Maps a block to the first page of its list. */
   readonly #blocks: Map<number, CachedPage>;
   /**
-   * What of each ancestor can be seen: its versions at or below an LSN. Made when it is needed:
-   * most of many branches are never read.
+   * The LSN up to which the versions of each ancestor can be seen. Made only when it is needed,
+   * because most of many branches are never read.
    */
   #limits: Map<PageOwner, number> | null = null;
-  /** How many pages are its own. */
+  /** How many pages this timeline owns. */
   #count = 0;
 
   constructor(cache: PageCache, parent: PagesBranchPoint | null) {
@@ -35,12 +38,12 @@ export class TimelinePages implements PageOwner {
     this.#blocks = parent === null ? new Map() : parent.pages.#blocks;
   }
 
-  /** The newest version of the block at or below `lsn`, as far as one is cached. */
+  /** Returns the newest cached version of the block at or below `lsn`. */
   find(key: number, lsn: number): CachedPage | undefined {
     let best: CachedPage | undefined;
     for (let page = this.#blocks.get(key) ?? null; page !== null; page = page.next) {
       if (page.lsn > lsn || page.lsn <= (best?.lsn ?? -1)) continue;
-      // Nothing of an ancestor is newer.
+      // No ancestor has a newer version.
       if (page.owner === this) return page;
       if (page.lsn <= this.#limitOf(page.owner)) best = page;
     }
@@ -48,8 +51,8 @@ export class TimelinePages implements PageOwner {
   }
 
   /**
-   * Keeps a copy of a page, whose newest version is at `lsn`, in place of the owner's older one. A
-   * newer one stays: others read at the end.
+   * Caches a copy of a page whose newest version is at `lsn`, in place of the owner's older one. A
+   * newer one stays, because others read at the end.
    */
   put(key: number, lsn: number, page: Uint8Array, off: number): void {
     const owner = this.#ownerOf(lsn);
@@ -83,7 +86,7 @@ export class TimelinePages implements PageOwner {
     this.#count--;
   }
 
-  /** Forgets its own pages: the timeline is closing. */
+  /** Forgets the timeline's own pages, because it is closing. */
   drop(): void {
     if (this.#count === 0) return;
     for (const first of [...this.#blocks.values()]) {
@@ -101,7 +104,7 @@ export class TimelinePages implements PageOwner {
     return page;
   }
 
-  /** The timeline that holds a version at `lsn` of what is seen from here. */
+  /** Returns the timeline that holds the version at `lsn` which is seen from here. */
   #ownerOf(lsn: number): TimelinePages {
     // deno-lint-ignore no-this-alias -- the walk begins here
     let owner: TimelinePages = this;

@@ -1,5 +1,5 @@
 /**
- * A timeline as of one LSN: the content of a data directory made there. Everything that reads a
+ * A timeline as of one LSN: what a data directory made there contains. Everything that reads a
  * timeline reads through it.
  */
 import type { Lsn } from "../../common/lsn.ts";
@@ -10,7 +10,7 @@ import { NO_FORK, type RelationForks } from "./relation_forks.ts";
 import type { SingleValues } from "./single_values.ts";
 import type { SlruPages } from "./slru_pages.ts";
 
-/** Where a view finds what it shows. */
+/** The sources from which a view reads. */
 export interface TimelineContent {
   readonly store: TimelineStore;
   readonly forks: RelationForks;
@@ -21,7 +21,7 @@ export interface TimelineContent {
 
 /** A fork of a relation, with its size in blocks at the view's LSN. */
 export interface ForkAt extends BlockSource {
-  /** {@link NO_FORK} when there is none. */
+  /** {@link NO_FORK} when there is no such fork. */
   readonly blocks: number;
 }
 
@@ -29,25 +29,28 @@ export class TimelineView {
   readonly lsn: Lsn;
   readonly #content: TimelineContent;
 
-  /** @param lsn one that the timeline has reached and has not given up; reads throw once it has */
+  /**
+   * @param lsn one that the timeline has reached and whose history it has not removed; once it has,
+   *   reads throw
+   */
   constructor(content: TimelineContent, lsn: Lsn) {
     this.#content = content;
     this.lsn = lsn;
   }
 
-  /** A fork of a relation, whether or not it exists. */
+  /** Returns a fork of a relation, whether or not it exists. */
   fork(spc: number, db: number, rel: number, fork: number): ForkAt {
     const { store, forks } = this.#content;
     const slot = store.slot(relationKey(spc, db, rel, fork));
     return { spc, db, rel, fork, slot, blocks: forks.blocksAt(slot, this.lsn) };
   }
 
-  /** Whether a relation has that fork. */
+  /** Whether a relation has this fork. */
   hasFork(spc: number, db: number, rel: number, fork: number): boolean {
     return this.fork(spc, db, rel, fork).blocks !== NO_FORK;
   }
 
-  /** Every fork in key order: of all databases, or of one. */
+  /** Every fork in key order: those of all databases, or of one. */
   *forks(database?: { readonly spc: number; readonly db: number }): Iterable<ForkAt> {
     const prefix = database === undefined ? {} : { a: database.spc, b: database.db };
     for (const { a, b, c, d } of this.#content.store.objects({ kind: KIND_RELATION, ...prefix })) {
@@ -61,7 +64,7 @@ export class TimelineView {
     this.#content.reader.readPage(source, block, this.lsn, out, outOff);
   }
 
-  /** A copy of a single value; null when it is absent. */
+  /** Returns a copy of a single value, or null when it is absent. */
   value(key: ObjectId): Uint8Array | null {
     return this.#content.values.get(key, this.lsn);
   }
