@@ -1,22 +1,22 @@
-/** What can be wrong with a branch, in words for whoever has to mend it. */
+/** Describes what can be wrong with a branch, in words for whoever has to repair it. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import type { TimelineId } from "../../common/id.ts";
 import type { Branch, DamagedBranchFile } from "./branch_files.ts";
 
-/** What is wrong, and what to do about it. */
+/** What is damaged, and what to do about it. */
 export interface Damage {
   readonly what: string;
   readonly hint: string;
 }
 
-/** A branch, or what is left of one, that can't be used. */
+/** A branch that can't be used, or what is left of one. */
 export interface DamagedBranch {
-  /** null when no branch names the timeline. */
+  /** Null when no branch names the timeline. */
   readonly name: string | null;
-  /** null when that is not known. */
+  /** Null when it is not known. */
   readonly timelineId: TimelineId | null;
   readonly damage: Damage;
-  /** What was thrown. */
+  /** The error that was thrown. */
   readonly error: unknown;
 }
 

@@ -4,12 +4,12 @@ import { isId, parseTimelineId, type TimelineId } from "../../common/id.ts";
 import { decodeSmallFile, encodeSmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { formatTimestamp, msOfTimestamp, parseTimestamp, timestampOfMs } from "../../common/timestamp.ts";
 
-/** The content of a branch's file. */
+/** The contents of a branch's file. */
 export interface BranchContent {
   readonly timelineId: TimelineId;
-  /** When the branch expires, in milliseconds since 1970; null: never. */
+  /** When the branch expires, in milliseconds since 1970. Null when it never does. */
   readonly expiresMs: number | null;
-  /** Whether it must not be deleted or restored until somebody takes that back. */
+  /** A protected branch must not be deleted or restored until its protection is removed. */
   readonly isProtected: boolean;
 }
 
@@ -17,7 +17,7 @@ const TIMELINE = "timeline ";
 const EXPIRES = "expires ";
 const PROTECTED = "protected";
 
-/** docs/branches.md shows an example. */
+/** The format of a branch's file. docs/branches.md shows an example. */
 export const BRANCH_FORMAT: SmallFormat<BranchContent> = {
   title: "zenith branch",
   encode: ({ timelineId, expiresMs, isProtected }) => [

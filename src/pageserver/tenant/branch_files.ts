@@ -22,18 +22,18 @@ export interface Branch extends BranchContent {
   readonly name: BranchName;
 }
 
-/** A file among the branches' files that names no branch. */
+/** A file among the branches' files that does not name a branch. */
 export interface DamagedBranchFile {
   readonly file: string;
-  /** The branch that the file is named after; null for none. */
+  /** The branch that the file is named after. Null when there can't be one. */
   readonly name: BranchName | null;
-  /** What is wrong, with the path. */
+  /** What is wrong, including the path. */
   readonly error: ZenithError;
 }
 
 /**
- * Verbs that follow `zenith branch`, or that people who come from elsewhere expect there: no branch
- * is called that.
+ * Verbs that follow `zenith branch`, or that users of other systems expect there. No new branch
+ * gets such a name.
  */
 const RESERVED_NAMES: ReadonlySet<string> = new Set([
   "add",
@@ -70,7 +70,8 @@ const RESERVED_NAMES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * A tenant's branch names: one small file each. What a file names exists as long as the file does.
+ * A tenant's branch names, with one small file for each. A branch exists for as long as its file
+ * does.
  */
 export class BranchFiles {
   readonly #disk: Disk;
@@ -83,17 +84,19 @@ export class BranchFiles {
     this.#tenant = tenant;
   }
 
-  /** All branches by name, except those whose files are damaged. @throws {ZenithError} `io` */
+  /**
+   * Lists all branches by name, except those whose files are damaged. @throws {ZenithError} `io`
+   */
   list(): Branch[] {
     const { branches, damaged } = this.scan();
-    // A file that can't be read now may be sound.
+    // A file that can't be read now may not be damaged.
     const unread = damaged.find(({ error }) => error.kind !== "corrupt_data");
     if (unread !== undefined) throw unread.error;
     return branches;
   }
 
   /**
-   * All branches, and the files that should be branches but are not; both by name.
+   * Lists all branches, and the files that should be branches but are not, both by name.
    *
    * @throws {ZenithError} `io`
    */
@@ -126,14 +129,14 @@ export class BranchFiles {
     return { branches, damaged };
   }
 
-  /** null when there is no such branch. @throws {ZenithError} `corrupt_data` */
+  /** Returns null when there is no such branch. @throws {ZenithError} `corrupt_data` */
   get(name: BranchName): Branch | null {
     return this.#exists(name) ? this.#read(name) : null;
   }
 
   /**
-   * @throws {ZenithError} `already_exists` when the name is taken, `invalid_argument` when nobody
-   *   may have it
+   * @throws {ZenithError} `already_exists` when the name is taken, `invalid_argument` when no
+   *   branch may have it
    */
   assertFree(name: BranchName): void {
     assertNewBranchName(name);
@@ -146,20 +149,24 @@ export class BranchFiles {
   }
 
   /**
-   * Durable when it resolves. Make one change at a time. @throws {ZenithError} as
-   * {@link assertFree}
+   * Creates a branch's file. It is durable when this resolves. Only one change at a time may run.
+   *
+   * @throws {ZenithError} as {@link assertFree}
    */
   async create(branch: Branch): Promise<void> {
     this.assertFree(branch.name);
     await this.#file(branch.name).write(branch);
   }
 
-  /** Changes what a branch's file says. Atomic, and durable when it resolves. */
+  /** Changes the contents of a branch's file. Atomic, and durable when it resolves. */
   async replace(branch: Branch): Promise<void> {
     await this.#file(branch.name).write(branch);
   }
 
-  /** Atomic, and durable when it resolves. @throws {ZenithError} as {@link assertFree} */
+  /**
+   * Renames a branch. Atomic, and durable when it resolves. @throws {ZenithError} as
+   * {@link assertFree}
+   */
   async rename(from: BranchName, to: BranchName): Promise<void> {
     this.assertFree(to);
     const path = this.#paths.branch(this.#tenant, from);
@@ -171,7 +178,7 @@ export class BranchFiles {
     }
   }
 
-  /** Durable when it resolves; also works for a damaged file. */
+  /** Removes a branch's file, even a damaged one. Durable when it resolves. */
   async remove(name: BranchName): Promise<void> {
     const path = this.#paths.branch(this.#tenant, name);
     try {
@@ -211,8 +218,8 @@ export interface StartPoint {
 }
 
 /**
- * Reads `main`, `main@0/16B5A50`, `main@2026-11-22T09:30:00Z`, or the same with a timeline's id for
- * the name.
+ * Parses `main`, `main@0/16B5A50`, `main@2026-11-22T09:30:00Z`, or the same with a timeline's id in
+ * place of the name.
  *
  * @throws {ZenithError} `invalid_argument`
  */

@@ -1,4 +1,4 @@
-/** A tenant's branches. */
+/** Creates, changes, lists and deletes a tenant's branches. */
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { errorMessage, isDiskFailure, ZenithError } from "../../common/errors.ts";
 import {
@@ -26,23 +26,23 @@ export interface BranchInfo {
   readonly timelineId: TimelineId;
   readonly latestValidLsn: Lsn;
   /**
-   * Where the next record starts: where the last one ended, or after a page header if that was the
-   * end of a page.
+   * Where the next record starts: where the last one ended, or after the next page's header if that
+   * was the end of a page.
    */
   readonly nextLsn: Lsn;
   readonly ancestorId: TimelineId | null;
   readonly ancestorLsn: Lsn | null;
-  /** When it expires, in milliseconds since 1970; null: never. */
+  /** When the branch expires, in milliseconds since 1970. Null when it never does. */
   readonly expiresMs: number | null;
-  /** Whether it must not be deleted or restored. */
+  /** A protected branch must not be deleted or restored. */
   readonly isProtected: boolean;
   /**
-   * Of all relations as PostgreSQL would say, and on disk. null when that is not known, or nobody
-   * has asked.
+   * The size of all relations as PostgreSQL reports it, and the size on disk. Null when it is not
+   * known, or nobody has asked.
    */
   readonly logicalBytes: number | null;
   readonly physicalBytes: number | null;
-  /** What is wrong with it although it is usable; null when nothing is known to be. */
+  /** Damage to a branch that can still be used. Null when none is known. */
   readonly damage: Damage | null;
 }
 
@@ -53,8 +53,8 @@ export interface Deleted {
 }
 
 /**
- * How long a branch waits for its LSN: several rounds of Postgres's WAL writer, even on a busy
- * machine.
+ * How long a new branch waits for its LSN to arrive: several rounds of Postgres's WAL writer, even
+ * on a busy machine.
  */
 const ARRIVAL_TIMEOUT_MS = 2_000;
 
@@ -67,7 +67,7 @@ export interface TenantBranchesParts {
   readonly logger: Logger;
 }
 
-/** A tenant's branches: creates, renames and deletes them, one at a time. */
+/** A tenant's branches. Changes run one at a time. */
 export class TenantBranches {
   readonly #tenantId: TenantId;
   readonly #files: BranchFiles;
@@ -76,12 +76,15 @@ export class TenantBranches {
   readonly #deleted: DeletedTimelines;
   readonly #logger: Logger;
   readonly #changes = new OneAtATime();
-  /** A deletion has failed half way and must be finished before branches are looked at again. */
+  /**
+   * Set when a deletion has failed half way. It must be finished before branches are looked at
+   * again.
+   */
   #halfDeleted = false;
-  /** When the next branch expires; undefined when that has to be looked up. */
+  /** When the next branch expires. Undefined when that has to be looked up. */
   #nextExpiryMs: number | undefined;
   #expiring = false;
-  /** Expired branches that could not be removed yet and that the log has mentioned. */
+  /** Expired branches that could not be removed yet, and that the log has mentioned. */
   readonly #overdue = new Set<BranchName>();
 
   constructor(parts: TenantBranchesParts) {
@@ -98,14 +101,14 @@ export class TenantBranches {
     await this.#changes.settled();
   }
 
-  /** The names of the branches of these timelines. */
+  /** Returns the names of the branches of these timelines. */
   namesOf(timelines: (id: TimelineId) => boolean): BranchName[] {
     return this.#files.list().filter(({ timelineId }) => timelines(timelineId)).map(({ name }) => name);
   }
 
   /**
-   * All branches that are not damaged, by name. @throws {ZenithError} `io` when one can't be looked
-   * at now
+   * Lists all branches that are not damaged, by name. @throws {ZenithError} `io` when one can't be
+   * read now
    */
   async list(): Promise<BranchInfo[]> {
     const { branches, damaged } = await this.survey();
@@ -115,7 +118,9 @@ export class TenantBranches {
     return branches;
   }
 
-  /** All branches, and what can't be used: a damaged branch must not hide the others. */
+  /**
+   * Lists all branches, and what can't be used, because a damaged branch must not hide the others.
+   */
   async survey(): Promise<{ branches: BranchInfo[]; damaged: DamagedBranch[] }> {
     await this.#changes.settled();
     if (this.#halfDeleted) await this.#changes.run(() => this.#finishDeletion());
@@ -129,7 +134,7 @@ export class TenantBranches {
       try {
         branches.push(await this.#describeWithSizes(branch));
       } catch (error) {
-        // That is not the branch's fault.
+        // The page server is unavailable, which is not the branch's fault.
         if (error instanceof ZenithError && error.kind === "unavailable") throw error;
         damaged.push(unusable(branch, error));
       }
@@ -142,7 +147,10 @@ export class TenantBranches {
     return this.#directories.ids().filter((id) => !named.has(id));
   }
 
-  /** A list of all branches is no reason to open them. */
+  /**
+   * Describes a branch without opening it if possible: listing all branches is no reason to open
+   * them.
+   */
   async #describeWithSizes(branch: Branch): Promise<BranchInfo> {
     const { name, timelineId, expiresMs, isProtected } = branch;
     const sleeping = this.#timelines.asleep(timelineId);
@@ -176,7 +184,7 @@ export class TenantBranches {
    * Creates branch `name`, which leaves `start`'s timeline at its LSN. The cost does not depend on
    * the size of the database.
    *
-   * @param expiresMs when it expires, in milliseconds since 1970; null: never
+   * @param expiresMs when it expires, in milliseconds since 1970; null when it never does
    * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`, `invalid_argument` for a
    *   reserved name
    */
@@ -190,8 +198,8 @@ export class TenantBranches {
   }
 
   /**
-   * Postgres reports LSNs that it hasn't sent yet: nothing waits for the WAL of a transaction that
-   * is rolled back, and the WAL writer gets to it some hundred milliseconds later.
+   * Waits for an LSN that Postgres has reported but not sent yet. Nothing waits for the WAL of a
+   * transaction that is rolled back: the WAL writer gets to it some hundred milliseconds later.
    * {@link Timeline.boundary} refuses an LSN that doesn't arrive.
    */
   async #untilArrived(start: StartPoint, lsn: Lsn): Promise<void> {
@@ -242,7 +250,7 @@ export class TenantBranches {
     return this.#describe(branch, held.value);
   }
 
-  /** Makes a timeline that begins at `start`, and has no name yet. */
+  /** Creates a timeline that begins at `start`. No branch names it yet. */
   async #leave(
     start: StartPoint,
   ): Promise<{ ancestorId: TimelineId; lsn: Lsn; created: Hold<Timeline> }> {
@@ -252,25 +260,24 @@ export class TenantBranches {
       ? { timeline: named.value, lsn: start.lsn }
       : lsnAt(this.#timelines, named.value, start.timestamp);
     const { lsn } = ancestor.boundary(startLsn);
-    // A branch must not stand on what its parent could lose.
+    // A branch must not be based on WAL that its parent could lose.
     await ancestor.makeDurable();
     const created = await this.#timelines.createBranch(ancestor, lsn);
     return { ancestorId: ancestor.timelineId, lsn, created };
   }
 
   /**
-   * Gives a branch's name to a new timeline that begins at `start`, as if it had been made there.
-   * The timeline it had goes on under the name `keepAs`; without one it is deleted.
+   * Gives a branch's name to a new timeline that begins at `start`, as if the branch had been
+   * created there. Its former timeline gets the name `keepAs`, or is deleted if that is null.
    *
-   * After a crash half way the name means the timeline before or the one after. With `keepAs` it
-   * may also be missing; both timelines are there then, and {@link survey} tells of the one without
-   * a name.
+   * After a crash half way, the name means either the former timeline or the new one. With `keepAs`
+   * it may also be missing. Both timelines exist then, and {@link survey} reports the one without a
+   * name.
    *
    * @param inUse whether something writes to a timeline
    * @returns the branch, and the timelines that were deleted
    * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists` for `keepAs`; `conflict`
-   *   when it
-   *   is protected or in use, or when others come from what would be deleted
+   *   when it is protected or in use, or when others come from what would be deleted
    */
   async restore(
     name: BranchName,
@@ -321,7 +328,7 @@ export class TenantBranches {
     return { branch: this.#describe(after, held.value), deleted };
   }
 
-  /** Makes `before` go by the name `keepAs`, and `after` by the name that was its own. */
+  /** Renames `before` to `keepAs`, and gives its name to `after`. */
   async #setAside(before: Branch, keepAs: BranchName, after: Branch): Promise<void> {
     await this.#files.rename(before.name, keepAs);
     try {
@@ -330,14 +337,16 @@ export class TenantBranches {
       if (this.#files.get(before.name) === null) await this.#files.rename(keepAs, before.name);
       throw error;
     }
-    // It is kept to fall back on, and so does not go by itself.
+    // It is kept to fall back on, so it must not expire.
     if (before.expiresMs !== null) {
       await this.#files.replace({ ...before, name: keepAs, expiresMs: null });
     }
   }
 
   /**
-   * Sets when a branch expires. @throws {ZenithError} `not_found`, `conflict` when it is protected
+   * Sets when a branch expires.
+   *
+   * @throws {ZenithError} `not_found`, `conflict` when it is protected
    */
   setExpiry(name: BranchName, expiresMs: number | null): Promise<BranchInfo> {
     return this.#oneAtATime(async () => {
@@ -348,8 +357,8 @@ export class TenantBranches {
   }
 
   /**
-   * Protects a branch from being deleted and restored, or takes that back. A protected branch does
-   * not expire.
+   * Protects a branch from being deleted and restored, or removes that protection. A protected
+   * branch does not expire.
    *
    * @throws {ZenithError} `not_found`
    */
@@ -370,10 +379,10 @@ export class TenantBranches {
     return this.#describe(branch, held.value);
   }
 
-  /** Undoes a branch that could not be created. The next start removes what is left of it. */
+  /** Undoes the creation of a branch that failed. The next start removes what is left of it. */
   async #discard({ name, timelineId }: Branch): Promise<void> {
     try {
-      // The name is removed first: a remaining name must not belong to a timeline that is gone.
+      // Remove the name first: it must not remain and belong to a timeline that is gone.
       if (this.#files.get(name) !== null) await this.#files.remove(name);
     } catch (error) {
       return this.#logNotCleaned(timelineId, error);
@@ -421,10 +430,10 @@ export class TenantBranches {
 
   /**
    * Deletes a branch and its timeline, and with `cascade` all branches that come from it. Readers
-   * are told. Of a branch whose file is damaged only the name is removed: it is unknown which
-   * timeline was meant, and that can be deleted by its id.
+   * of the timelines get an error. Of a branch whose file is damaged, only the name is removed: it
+   * is unknown which timeline was meant. That one can be deleted by its id.
    *
-   * @param name of the branch, or the id of a timeline that no branch names
+   * @param name the branch's name, or the id of a timeline that no branch names
    * @param inUse whether something writes to a timeline
    * @throws {ZenithError} `not_found`; `conflict` when it is the tenant's first branch, has
    *   children, or is in use
@@ -439,7 +448,7 @@ export class TenantBranches {
       const branch = parseBranchName(name);
       const damaged = this.#files.scan().damaged.find(({ name }) => name === branch);
       if (damaged !== undefined) {
-        // A file that can't be read now may be sound, and its name leads to the timeline.
+        // A file that can't be read now may not be damaged, and its name leads to the timeline.
         if (isDiskFailure(damaged.error)) throw damaged.error;
         return this.#removeName(branch);
       }
@@ -465,7 +474,7 @@ export class TenantBranches {
     throw new ZenithError("not_found", `tenant ${this.#tenantId} has no timeline ${timelineId}`);
   }
 
-  /** @throws {ZenithError} `conflict` when other branches come from it, or may */
+  /** @throws {ZenithError} `conflict` when other branches come from it, or may come from it */
   #assertNotNeeded(
     name: string,
     root: TimelineId,
@@ -486,7 +495,7 @@ export class TenantBranches {
     const strangers = [...ancestors].filter(([id, ancestor]) =>
       ancestor === undefined && !timelines.includes(id)
     );
-    // If no other timeline can be the tenant's first, one of these is.
+    // If no other timeline can be the tenant's first, it is one of these.
     if (strangers.length === (isRootKnown ? 0 : 1)) return;
     throw new ZenithError("conflict", `timeline ${strangers[0][0]} is damaged and may come from ${name}`, {
       hint: 'delete that first: "zenith status" says how',
@@ -526,7 +535,7 @@ export class TenantBranches {
         await this.#directories.remove(id);
       }
     } catch (error) {
-      // It may be half gone. The rest is opened again on demand.
+      // The timelines may be half gone. The rest is opened again on demand.
       this.#halfDeleted = true;
       throw error;
     } finally {
@@ -541,8 +550,8 @@ export class TenantBranches {
   }
 
   /**
-   * Deletes expired branches, except those that others come from or that are in use: they are
-   * deleted later. Does nothing while an earlier call is running.
+   * Deletes expired branches. Those that others come from, or that are in use, are deleted later.
+   * Does nothing while an earlier call is running.
    *
    * @returns the timelines that were deleted
    */

@@ -1,4 +1,7 @@
-/** Which blocks of a database's relations may differ between two points of a tenant's history. */
+/**
+ * Finds the blocks of a database's relations that may differ between two points of a tenant's
+ * history.
+ */
 import { ZenithError } from "../../common/errors.ts";
 import { nextTurn } from "../../common/event_loop.ts";
 import type { TimelineId } from "../../common/id.ts";
@@ -22,13 +25,13 @@ import type { Timeline } from "../timeline/timeline.ts";
 import type { TenantTimelines } from "./timelines.ts";
 
 const MAIN_FORK = 0;
-/** Of a relation; beyond that they take blocks between them along. */
+/** The most ranges per relation. With more, ranges are joined across the blocks between them. */
 const MAX_RANGES = 10_000;
 const TWO_POW_32 = 0x1_0000_0000;
-/** Pages that are rebuilt before others of this thread get their turn. */
+/** How many pages are rebuilt before this thread's other work gets its turn. */
 const PAGES_PER_TURN = 32;
 
-/** A point of a timeline that the caller holds. */
+/** A point of a timeline. The caller holds the timeline. */
 export interface Point {
   readonly timeline: Timeline;
   readonly lsn: Lsn;
@@ -37,19 +40,19 @@ export interface Point {
 export interface ChangedRelation {
   readonly spc: number;
   readonly rel: number;
-  /** How many blocks. */
+  /** How many blocks may differ. */
   readonly pages: number;
-  /** What covers them: the first block of each range, and the one after its last. */
+  /** The ranges that cover them: the first block of each, and the one after its last. */
   readonly ranges: readonly number[];
 }
 
 /**
- * The blocks of main forks whose rows may look different at `one` than at `other`: those that were
- * changed since the two had a common history, and those that a transaction had written to before,
- * which committed since.
+ * Finds the blocks of main forks whose rows may look different at `one` than at `other`. Those are
+ * the blocks that were changed since the two had a common history, and the blocks that were written
+ * before by a transaction that has committed since.
  *
- * @param database its oid
- * @throws {ZenithError} `out_of_range` when a point is not kept any more
+ * @param database the database's OID
+ * @throws {ZenithError} `out_of_range` when a point's history has been removed
  */
 export async function changedBlocks(
   timelines: TenantTimelines,
@@ -109,7 +112,10 @@ class Relations {
   }
 }
 
-/** The timelines that a read at a point falls through, each with the LSN up to which it is read. */
+/**
+ * Returns the timelines that a read at a point falls through, each with the LSN up to which it is
+ * read.
+ */
 function lineage(timelines: TenantTimelines, { timeline, lsn }: Point): Map<TimelineId, Point> {
   const parts = new Map<TimelineId, Point>();
   for (let at = timeline, limit = lsn;; at = timelines.ancestorOf(at)) {
@@ -119,7 +125,7 @@ function lineage(timelines: TenantTimelines, { timeline, lsn }: Point): Map<Time
   }
 }
 
-/** What only one of two reads sees. */
+/** Returns the parts of timelines that only one of two reads sees. */
 function* differences(
   one: ReadonlyMap<TimelineId, Point>,
   other: ReadonlyMap<TimelineId, Point>,
@@ -133,7 +139,7 @@ function* differences(
   }
 }
 
-/** Up to where both have the same history. */
+/** Returns the point up to which both have the same history. */
 function commonPoint(one: ReadonlyMap<TimelineId, Point>, other: ReadonlyMap<TimelineId, Point>): Point {
   for (const [id, { timeline, lsn }] of one) {
     const found = other.get(id);
@@ -142,15 +148,19 @@ function commonPoint(one: ReadonlyMap<TimelineId, Point>, other: ReadonlyMap<Tim
   throw new ZenithError("invalid_argument", "the two timelines have no common ancestor");
 }
 
-/** That of the checkpoint: above every id that was used by then, though not the very next. */
+/**
+ * Returns the checkpoint's next transaction id. It is above every id that was used by then, but
+ * need not be the very next one.
+ */
 function nextXid(view: TimelineView): number {
   const checkpoint = view.value(CHECKPOINT_KEY);
   return checkpoint === null ? 0 : parseCheckpoint(checkpoint, 0).nextXid;
 }
 
 /**
- * Transactions that may have run at the common point, and have committed on one side since: what
- * they did before it shows there. In pg_xact of the common point they are not committed.
+ * Returns the transactions that may have run at the common point and have committed on one side
+ * since. There, what they did before the common point has become visible. They are not committed in
+ * the common point's pg_xact.
  */
 function committedLater(
   pages: ReadonlySet<number>,
@@ -182,7 +192,7 @@ function committedLater(
   return late;
 }
 
-/** Adds the blocks that held rows of these transactions at the common point already. */
+/** Adds the blocks that already held rows of these transactions at the common point. */
 async function addRowsOf(
   xids: ReadonlySet<number>,
   timelines: TenantTimelines,
@@ -221,8 +231,8 @@ async function addRowsOf(
 }
 
 /**
- * The last LSN up to the common point at which `xid` surely was not in use; 0 when that history is
- * not kept any more.
+ * Returns the last LSN up to the common point at which `xid` was certainly not in use. 0 when that
+ * history has been removed.
  */
 function lastBefore(xid: number, { timeline, lsn }: Point): number {
   let low = 0;

@@ -9,11 +9,11 @@ const SECONDS_PER_DAY = 86_400;
 
 const count = pipe(number(), integer(), minValue(0));
 
-/** `config.toml` of a tenant. Every key is optional, and so is the file. */
+/** A tenant's `config.toml`. Every key is optional, and so is the file. */
 const TenantConfigSchema = strictObject({
-  /** How much history is kept at the end of every branch, in bytes of WAL … */
+  /** How much history is kept at the end of every branch, in bytes of WAL. */
   gc_horizon_bytes: optional(count, 64 << 20),
-  /** … and in time; the longer of the two counts. */
+  /** How much history is kept, as a time. The longer of the two counts. */
   pitr_interval_s: optional(count, 7 * SECONDS_PER_DAY),
 });
 
@@ -22,14 +22,14 @@ export type TenantConfig = InferOutput<typeof TenantConfigSchema>;
 const COMMENT =
   "# How much history this tenant keeps. Changed by the page server's command tenant_config.\n\n";
 
-/** @throws {ZenithError} `invalid_argument` naming file and key when it is wrong, `io` */
+/** @throws {ZenithError} `invalid_argument`, naming file and key, when it is wrong; `io` */
 export function readTenantConfig(disk: Disk, path: string): TenantConfig {
   const text = disk.statSync(path) === null ? "" : new TextDecoder().decode(disk.readFileSync(path));
   return parseTomlText(text, TenantConfigSchema, path);
 }
 
 /**
- * Atomic, and durable when it resolves. One call at a time.
+ * Replaces the file. Atomic, and durable when it resolves. Only one call at a time.
  *
  * @throws {ZenithError} `disk_full`, `io`
  */

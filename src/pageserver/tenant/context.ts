@@ -1,4 +1,4 @@
-/** What all tenants of a page server share. */
+/** The parts of a page server that all of its tenants share. */
 import type { Disk } from "../../common/disk.ts";
 import type { Logger } from "../../process/log.ts";
 import type { PageServerConfig } from "../../common/page_server_config.ts";
@@ -23,24 +23,24 @@ export interface TenantContext {
   readonly config: PageServerConfig;
   readonly blockCache: BlockCache;
   readonly pageCache: PageCache;
-  /** Values live in chunks of WAL, which are its buffers. */
+  /** The buffers for chunks of WAL, in which values live. */
   readonly memoryPools: MemoryPools;
   readonly memoryBudget: MemoryBudget;
   readonly flushLayer: FlushLayer;
   readonly mergeLayers: MergeLayers;
-  /** Shared with other threads: element 0 changes with every read. */
+  /** Shared with other threads. Element 0 changes with every read. */
   readonly reads: Int32Array;
   readonly deleted: DeletedTimelines;
   readonly logger: Logger;
 }
 
-/** How a page server stores timelines of a major. */
+/** Returns how a page server stores timelines of a major. */
 export function storeOptions(context: TenantContext, pg: PgVersion): TimelineStoreOptions {
   return {
     disk: context.disk,
     nowMs: Date.now,
     cache: context.blockCache,
-    // One layer is filled while another is written out.
+    // One layer is filled while another one is written out.
     config: { layerBytes: context.config.checkpoint_distance_bytes, maxFrozenLayers: 1 },
     pools: context.memoryPools,
     memoryBudget: context.memoryBudget,

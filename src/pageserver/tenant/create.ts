@@ -13,8 +13,8 @@ import { encodeTimelineInfo } from "../timeline/timeline_info.ts";
 const MAIN_BRANCH = parseBranchName("main");
 
 /**
- * Creates a tenant with a `main` branch from a data directory that initdb has made. It appears
- * complete or not at all.
+ * Creates a tenant with a `main` branch from a data directory that initdb has made. The tenant
+ * appears complete or not at all.
  *
  * @throws {ZenithError} `already_exists`
  */
@@ -59,7 +59,7 @@ export async function createTenant(
   try {
     await disk.fsyncDir(paths.tenants);
   } catch (error) {
-    // Nobody is told that it exists: it must not block a second attempt.
+    // Nobody was told that the tenant exists, so it must not block a second attempt.
     disk.renameSync(final, workdir);
     throw error;
   }

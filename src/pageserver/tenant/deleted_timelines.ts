@@ -4,8 +4,8 @@ import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "
 import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 
 /**
- * How many deletions are remembered, the newest ones: 650 KB. Safekeepers keep the WAL of earlier
- * deletions until somebody names it.
+ * How many deletions are remembered, the newest ones: 650 KB. For earlier deletions, safekeepers
+ * keep the WAL until somebody names it.
  */
 const REMEMBERED_MAX = 10_000;
 
@@ -14,7 +14,7 @@ export interface DeletedTimeline {
   readonly timelineId: TimelineId;
 }
 
-/** One line `<tenant> <timeline>` for each, the oldest first. */
+/** One line `<tenant> <timeline>` for each deletion, the oldest first. */
 const FORMAT: SmallFormat<readonly DeletedTimeline[]> = {
   title: "zenith deleted timelines",
   encode: (list) => list.map(({ tenantId, timelineId }) => `${tenantId} ${timelineId}`),
@@ -26,9 +26,9 @@ const FORMAT: SmallFormat<readonly DeletedTimeline[]> = {
 };
 
 /**
- * Which timelines were deleted on purpose. If a page server lacks a timeline for any other reason,
- * for example because its data was restored from an older copy, it must not make safekeepers
- * discard the last copy of its WAL.
+ * The timelines that were deleted on purpose. A page server may lack a timeline for another reason,
+ * for example because its data was restored from an older copy. Then it must not make safekeepers
+ * discard the last copy of the timeline's WAL.
  */
 export class DeletedTimelines {
   readonly #file: SmallFile<readonly DeletedTimeline[]>;
@@ -36,7 +36,8 @@ export class DeletedTimelines {
   #list: readonly DeletedTimeline[];
 
   /**
-   * A damaged file is set aside: then nothing is known to be deleted. @throws {ZenithError} `io`
+   * A damaged file is moved aside. Then no timeline is known to be deleted. @throws {ZenithError}
+   * `io`
    */
   constructor(disk: Disk, path: string, max = REMEMBERED_MAX) {
     this.#file = new SmallFile(disk, path, FORMAT);
@@ -49,8 +50,8 @@ export class DeletedTimelines {
   }
 
   /**
-   * Call this before the deletion: a timeline that exists after all counts as existing. Durable
-   * when it resolves.
+   * Adds deletions. Call this before the deletion: a timeline that exists after all counts as
+   * existing. Durable when it resolves.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */
@@ -60,7 +61,7 @@ export class DeletedTimelines {
       deleted.tenantId !== tenantId || !going.has(deleted.timelineId)
     );
     const list = [...kept, ...timelines.map((timelineId) => ({ tenantId, timelineId }))].slice(-this.#max);
-    // At once, so that later additions come after it.
+    // Set it before the write, so that later additions come after this one.
     this.#list = list;
     await this.#file.write(list);
   }

@@ -1,4 +1,4 @@
-/** What a branch is made of: its own timeline, and those that it comes from. */
+/** The history that makes up a branch: its own timeline, and those that it comes from. */
 import type { TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { Timeline } from "../timeline/timeline.ts";
@@ -6,17 +6,25 @@ import type { TenantTimelines } from "./timelines.ts";
 
 export interface HistoryPart {
   readonly timelineId: TimelineId;
-  /** Up to where the branch has it: its end, or where the next newer part left it. */
+  /**
+   * The branch uses this timeline up to here: to the branch's end, or to where the next newer part
+   * leaves it.
+   */
   readonly lsn: Lsn;
-  /** When the last commit up to there was, in microseconds since 2000; null when there is none. */
+  /**
+   * When the last commit up to that LSN was made, in microseconds since 2000. Null when there is
+   * none.
+   */
   readonly time: number | null;
-  /** From where on any of its LSNs can be read. */
+  /** The LSN from which on every LSN can be read. */
   readonly keptFrom: Lsn;
-  /** As `time`; null, too, when that is not known. */
+  /**
+   * When the last commit up to `keptFrom` was made, as `time`. Null also when that is not known.
+   */
   readonly keptFromTime: number | null;
 }
 
-/** Newest part first. @param timeline that the caller holds */
+/** Returns the parts, newest first. @param timeline held by the caller */
 export function historyOf(timelines: TenantTimelines, timeline: Timeline): HistoryPart[] {
   const parts: HistoryPart[] = [];
   for (let at = timeline, lsn = timeline.lastRecordLsn;; at = timelines.ancestorOf(at)) {

@@ -1,4 +1,4 @@
-/** Caches the data directories from which new tenants are made. */
+/** Caches the data directories that new tenants are created from. */
 import { createHash } from "node:crypto";
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
@@ -11,14 +11,14 @@ import { clusterArgs, type ClusterOptions, runInitdb, ZENITH_SUPERUSER } from ".
 import { initdbUser } from "../../pg_install/pg_user.ts";
 
 /**
- * The data directories from which new tenants are made, one for each PostgreSQL version and each
- * wish about the cluster: initdb runs once per page server for it, not once per tenant.
+ * The data directories that new tenants are created from, one for each PostgreSQL version and kind
+ * of cluster. So initdb runs once per page server for each, not once per tenant.
  */
 export class InitdbCache {
   readonly #disk: Disk;
   readonly #paths: PageServerPaths;
   readonly #pgDistribDir: string | undefined;
-  /** By name. */
+  /** Runs of initdb by the directory's name. */
   readonly #running = new Map<string, Promise<string>>();
 
   constructor(disk: Disk, paths: PageServerPaths, pgDistribDir: string | undefined) {
@@ -29,7 +29,7 @@ export class InitdbCache {
 
   /**
    * @param major null for the newest available one
-   * @param cluster how it is to be made
+   * @param cluster the kind of cluster
    * @returns the data directory
    * @throws {ZenithError} when there is no usable PostgreSQL of that major, or initdb fails
    */
@@ -54,7 +54,7 @@ export class InitdbCache {
       const user = initdbUser([install.binDir, this.#paths.workdir]);
       await runInitdb({ install, dir: inProgress, superuser: ZENITH_SUPERUSER, user, cluster });
       takeOver(inProgress);
-      // The cache is not user data: if a crash tears it, reading it fails, and the remedy is to
+      // The cache is not user data. If a crash tears it, reading it fails, and the remedy is to
       // remove it.
       this.#disk.renameSync(inProgress, ready);
     } catch (error) {
@@ -64,7 +64,10 @@ export class InitdbCache {
   }
 }
 
-/** The version alone for a cluster as Zenith makes it by itself. */
+/**
+ * Returns the name of a cluster's directory. It is only the version for a cluster with Zenith's
+ * defaults.
+ */
 function directoryName({ version }: PostgresInstall, cluster: ClusterOptions): string {
   const args = clusterArgs(cluster).join(" ");
   if (args === clusterArgs({}).join(" ")) return version;
@@ -72,15 +75,15 @@ function directoryName({ version }: PostgresInstall, cluster: ClusterOptions): s
 }
 
 /**
- * The user that runs Postgres here must not be able to change what tenants are made from: every
- * tenant's superuser acts as that user.
+ * Whether a directory is our own user's. The user that runs Postgres must not be able to change
+ * what tenants are created from, because every tenant's superuser acts as that user.
  */
 function isOurs(directory: string): boolean {
   const found = lstatSync(directory, { throwIfNoEntry: false });
   return found !== undefined && found.isDirectory() && found.uid === process.getuid!();
 }
 
-/** initdb doesn't run as root; its files become root's. */
+/** Makes a tree our own user's. For root, initdb runs as another user, to whom its files belong. */
 function takeOver(path: string): void {
   using directory = ForeignDirectory.open(path);
   const { uid } = directory.stat();

@@ -5,12 +5,11 @@ import type { TenantTimelines } from "./timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
- * Finds a point in time in a timeline's history, which includes its ancestors'.
+ * Finds a point in time in a timeline's history, which includes its ancestors' history.
  *
- * @param timeline that the caller holds
+ * @param timeline held by the caller
  * @param timestamp microseconds since 2000
- * @returns the LSN, and the timeline that it belongs to; that is open as long as the one that was
- *   given
+ * @returns the LSN, and the timeline that it belongs to, which stays open as long as the given one
  * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins
  */
 export function lsnAt(

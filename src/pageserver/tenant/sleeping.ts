@@ -1,4 +1,4 @@
-/** What can be said of timelines that are not open, without opening them. */
+/** Describes timelines that are closed, without opening them. */
 import { join } from "node:path";
 import { type Disk } from "../../common/disk.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
@@ -26,13 +26,16 @@ export interface SleepingTimeline {
   readonly position: Lsn;
   readonly ancestorId: TimelineId | null;
   readonly ancestorLsn: Lsn | null;
-  /** In bytes; null when nobody has known it since the page server was started. */
+  /** In bytes. Null when it has not been known since the page server was started. */
   readonly logicalBytes: number | null;
   readonly physicalBytes: number;
   readonly damage: { readonly what: string; readonly hint: string } | null;
 }
 
-/** Reads of each timeline once; from then on nobody changes it but who opens it. */
+/**
+ * What is known of closed timelines. Each one is read from disk once, because nothing changes it
+ * until it is opened.
+ */
 export class SleepingTimelines {
   readonly #disk: Disk;
   readonly #paths: PageServerPaths;
@@ -45,7 +48,7 @@ export class SleepingTimelines {
     this.#tenant = tenant;
   }
 
-  /** Remembers a timeline that is being closed, with everything in layers. */
+  /** Remembers a timeline that is being closed and has everything in layers. */
   remember(timeline: Timeline): void {
     const { lastRecordLsn, position, ancestorId, timelineId, store } = timeline;
     let logicalBytes: number | null = null;
@@ -65,14 +68,14 @@ export class SleepingTimelines {
     });
   }
 
-  /** Call this when it may change from now on. */
+  /** Forgets a timeline. Call this when it may change from now on. */
   forget(id: TimelineId): void {
     this.#known.delete(id);
   }
 
   /**
-   * null when it has to be opened for that: it has WAL that is not in layers, or something is wrong
-   * with it or with one that it comes from.
+   * Returns null when the timeline has to be opened to tell: it has WAL that is not in layers, or
+   * something is wrong with it or with a timeline that it comes from.
    */
   get(id: TimelineId): SleepingTimeline | null {
     const known = this.#known.get(id);
@@ -81,7 +84,7 @@ export class SleepingTimelines {
     try {
       found = this.#read(id);
     } catch {
-      // Who opens it is told.
+      // Whoever opens the timeline gets the error.
       return null;
     }
     if (found === null || (found.ancestorId !== null && this.get(found.ancestorId) === null)) return null;
@@ -117,7 +120,7 @@ export class SleepingTimelines {
 interface WalFiles {
   readonly dir: string;
   readonly names: readonly string[];
-  /** The last one may not have got its size before a crash. */
+  /** The largest segment's size, because a crash may have left the last one shorter. */
   readonly segmentSize: number;
   readonly bytes: number;
 }
@@ -133,23 +136,26 @@ function walOf(disk: Disk, dir: string): WalFiles {
   };
 }
 
-/** Where the next record goes, if the timeline's WAL has none behind its layers; else null. */
+/**
+ * Returns where the next record goes if the timeline has no WAL after its layers. Otherwise returns
+ * null.
+ */
 function endWithoutWal(disk: Disk, wal: WalFiles, { diskConsistentLsn }: TimelineMetadata): Lsn | null {
   const { dir, names, segmentSize } = wal;
   if (names.length === 0) {
-    // Only at the beginning of a page it matters where segments begin.
+    // The place of the next record depends on where segments begin only at the beginning of a page.
     return diskConsistentLsn % XLOG_BLCKSZ === 0 ? null : diskConsistentLsn as Lsn;
   }
   if (!isWalSegmentSize(segmentSize)) return null;
   const position = nextRecordLsn(diskConsistentLsn as Lsn, segmentSize);
   const name = walFileName(WAL_TLI, segmentStart(position, segmentSize), segmentSize);
   const last = names.at(-1)!;
-  // Names ascend with what is in them.
+  // Segments' names ascend with their LSNs.
   if (last > name) return null;
   return last < name || isZero(disk, join(dir, name), segmentOffset(position, segmentSize)) ? position : null;
 }
 
-/** Whether no record begins there: its length comes first. */
+/** Whether no record begins there. A record begins with its length. */
 function isZero(disk: Disk, path: string, at: number): boolean {
   const length = new Uint8Array(4);
   const file = disk.openSync(path, "read");

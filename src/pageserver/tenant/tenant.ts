@@ -17,12 +17,12 @@ import { TenantTimelines } from "./timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
- * A tenant with a thousand branches has thousands of files: they are not all examined at every
- * request.
+ * How long a size on disk is remembered. A tenant with a thousand branches has thousands of files,
+ * which must not all be examined at every request.
  */
 const PHYSICAL_SIZE_AGE_MS = 5_000;
 
-/** One customer's branches and timelines. Nothing here reaches another tenant's. */
+/** One customer's branches and timelines. Nothing here can reach another tenant's. */
 export class Tenant {
   readonly id: TenantId;
   readonly timelines: TenantTimelines;
@@ -49,19 +49,24 @@ export class Tenant {
     });
   }
 
-  /** The major of its PostgreSQL. @throws {ZenithError} `corrupt_data`, `io` */
+  /** The major of the tenant's PostgreSQL. @throws {ZenithError} `corrupt_data`, `io` */
   get pgMajor(): number {
     this.#pgMajor ??= this.#directories.pgMajor();
     return this.#pgMajor;
   }
 
-  /** How much history is kept. @throws {ZenithError} `invalid_argument` when the file is wrong */
+  /**
+   * Returns how much history is kept. @throws {ZenithError} `invalid_argument` when the file is
+   * wrong
+   */
   config(): TenantConfig {
     const path = this.#context.paths.tenantConfig(this.id);
     return withIoErrors("read", path, () => readTenantConfig(this.#context.disk, path));
   }
 
-  /** Durable when it resolves. @throws {ZenithError} `disk_full`, `io` */
+  /**
+   * Replaces the configuration. Durable when it resolves. @throws {ZenithError} `disk_full`, `io`
+   */
   setConfig(config: TenantConfig): Promise<void> {
     const { disk, paths } = this.#context;
     const path = paths.tenantConfig(this.id);
@@ -69,10 +74,10 @@ export class Tenant {
   }
 
   /**
-   * Gives up a timeline's history that is older than the tenant's configuration asks for and that
-   * no branch or lease needs.
+   * Removes the part of a timeline's history that the tenant's configuration no longer asks for and
+   * that no branch or lease needs.
    *
-   * @param horizonBytes instead of the configured one
+   * @param horizonBytes replaces the configured one
    * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`
    */
   async collectGarbage(timeline: Timeline, horizonBytes?: number): Promise<GarbageReport> {
@@ -103,20 +108,25 @@ export class Tenant {
     return report;
   }
 
-  /** Timelines that have layers of their own, open or not. @throws {ZenithError} `io` */
+  /**
+   * Returns the timelines that have layers of their own, open or not. @throws {ZenithError} `io`
+   */
   timelinesWithLayers(): TimelineId[] {
     const { disk, paths } = this.#context;
     return this.#directories.ids().filter((id) => {
       try {
         return readMetadata(disk, paths.timeline(this.id, id)).layers.length > 0;
       } catch {
-        // A damaged one is reported elsewhere.
+        // A damaged timeline is reported elsewhere.
         return false;
       }
     });
   }
 
-  /** The tenant's size on disk in bytes, whether it is open or not, at most a few seconds old. */
+  /**
+   * Returns the tenant's size on disk in bytes, whether or not it is open. At most a few seconds
+   * old.
+   */
   physicalSize(): number {
     const nowMs = performance.now();
     if (this.#measured === null || nowMs - this.#measured.atMs > PHYSICAL_SIZE_AGE_MS) {
@@ -132,17 +142,17 @@ export class Tenant {
   }
 
   /**
-   * Closes everything without making it durable: the tenant is being deleted.
+   * Closes everything without making it durable, because the tenant is being deleted.
    *
    * @returns the timelines that were open
-   * @throws {ZenithError} `conflict` when in use
+   * @throws {ZenithError} `conflict` when one is in use
    */
   async retire(inUse: (timeline: TimelineId) => boolean): Promise<Timeline[]> {
     await this.branches.settled();
     this.#assertUnused(inUse);
     await this.#context.deleted.add(this.id, this.#directories.ids());
     this.#assertUnused(inUse);
-    // Somebody who asks for one that is being opened is then told that it does not exist.
+    // Whoever waits for a timeline that is being opened is then told that it does not exist.
     const timelines = await this.timelines.shut();
     for (const timeline of timelines) {
       timeline.retire(new ZenithError("not_found", `tenant ${this.id} was deleted`));
@@ -160,8 +170,8 @@ export class Tenant {
   }
 
   /**
-   * Makes everything durable, then closes the files: until then branches read from their
-   * ancestors'.
+   * Makes everything durable, then closes the files. Until then, branches read from their
+   * ancestors' files.
    */
   async close(): Promise<void> {
     const timelines = await this.timelines.shut();

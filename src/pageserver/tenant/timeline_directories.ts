@@ -1,7 +1,7 @@
 /**
- * Creates, finds and deletes the directories of a tenant's timelines. The rename of a directory
- * deletes a timeline; the rest is cleaning up, and what a crash interrupts is finished when the
- * tenant is opened.
+ * Creates, finds and deletes the directories of a tenant's timelines. Renaming a directory is what
+ * deletes a timeline; the rest is cleaning up. What a crash interrupts is finished when the tenant
+ * is opened.
  */
 import { join } from "node:path";
 import { type Disk, settleDirectory, TEMPORARY_SUFFIX } from "../../common/disk.ts";
@@ -13,7 +13,7 @@ import { metadataPath, readMetadata } from "../../pagestore/mod.ts";
 import type { BranchFiles } from "./branch_files.ts";
 import { ancestorAtEnd, decodeTimelineInfo } from "../timeline/timeline_info.ts";
 
-/** Where a timeline left its ancestor. */
+/** The point where a timeline left its ancestor. */
 interface Origin {
   readonly ancestorId: TimelineId;
   readonly lsn: number;
@@ -22,7 +22,7 @@ interface Origin {
 /** What is known of a timeline whose metadata is damaged. */
 interface LostOrigin {
   readonly problem: string;
-  /** undefined when it is not known. */
+  /** Undefined when it is not known. */
   readonly ancestorId: TimelineId | undefined;
 }
 
@@ -32,7 +32,7 @@ export class TimelineDirectories {
   readonly #paths: PageServerPaths;
   readonly #tenant: TenantId;
   readonly #branches: BranchFiles;
-  /** The origins of all that could be read at the last look. */
+  /** The origins that could be read at the last look. */
   #knownOrigins: ReadonlyMap<TimelineId, Origin | null> = new Map();
 
   constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId, branches: BranchFiles) {
@@ -43,8 +43,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Each timeline's ancestor: null for one that began with the tenant, undefined for one so damaged
-   * that nobody knows.
+   * Returns each timeline's ancestor. Null for one that began with the tenant, undefined for one
+   * that is too damaged to tell.
    *
    * @throws {ZenithError} `io`
    */
@@ -57,10 +57,9 @@ export class TimelineDirectories {
   }
 
   /**
-   * Where branches left a timeline, branches of branches included: the LSNs at which they read from
-   * it.
+   * Returns the LSNs at which branches read from a timeline, including branches of branches.
    *
-   * @throws {ZenithError} `corrupt_data` when a damaged one may have left it too, `io`
+   * @throws {ZenithError} `corrupt_data` when a damaged timeline may have left it too, `io`
    */
   branchPoints(timeline: TimelineId): Lsn[] {
     const { origins, lost } = this.#scan();
@@ -84,8 +83,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * The major of the tenant's PostgreSQL, which all of its timelines share: any readable metadata
-   * tells it.
+   * Returns the major of the tenant's PostgreSQL. All of its timelines share it, so any readable
+   * metadata will do.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -102,7 +101,7 @@ export class TimelineDirectories {
     throw problem;
   }
 
-  /** All timelines on disk, damaged or not. @throws {ZenithError} `io` */
+  /** Lists all timelines on disk, damaged or not. @throws {ZenithError} `io` */
   ids(): TimelineId[] {
     const parent = this.#paths.timelines(this.#tenant);
     return withIoErrors("list timelines in", parent, () => this.#disk.readdirSync(parent))
@@ -110,15 +109,15 @@ export class TimelineDirectories {
   }
 
   /**
-   * Where each timeline left its ancestor, null for one that began with the tenant; and the
-   * timelines for which that can't be read.
+   * Returns where each timeline left its ancestor, null for one that began with the tenant. Also
+   * returns the timelines for which that can't be read.
    */
   #scan(): { origins: Map<TimelineId, Origin | null>; lost: Map<TimelineId, LostOrigin> } {
     const origins = new Map<TimelineId, Origin | null>();
     const lost = new Map<TimelineId, LostOrigin>();
     const ids = this.ids();
     for (const id of ids) {
-      // An origin never changes, so the metadata is read once.
+      // An origin never changes, so the metadata is read only once.
       const known = this.#knownOrigins.get(id);
       if (known !== undefined) {
         origins.set(id, known);
@@ -139,7 +138,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * The end of damaged metadata is right if it names an existing timeline: ids are long and random.
+   * Reads the ancestor from the end of damaged metadata. It is right if it names an existing
+   * timeline, because ids are long and random.
    */
   #likelyAncestor(id: TimelineId, known: readonly TimelineId[]): TimelineId | undefined {
     const path = metadataPath(this.#paths.timeline(this.#tenant, id));
@@ -153,8 +153,8 @@ export class TimelineDirectories {
   }
 
   /**
-   * Deletes a closed timeline that has no branches, with its name. If this fails before the
-   * directory is renamed, nothing has happened; after the rename the timeline is gone.
+   * Deletes a closed timeline that has no branches, and its branch's name. If this fails before the
+   * directory is renamed, nothing has happened. After the rename, the timeline is gone.
    *
    * @throws {ZenithError} `io`
    */
@@ -170,7 +170,7 @@ export class TimelineDirectories {
   }
 
   /**
-   * Removes a timeline whose creation did not finish: nobody was told of it, so it is empty.
+   * Removes a timeline whose creation did not finish. It is empty, because nobody was told of it.
    *
    * @throws {ZenithError} `io`
    */
@@ -184,7 +184,7 @@ export class TimelineDirectories {
   }
 
   /**
-   * Finishes what a crash interrupted: deletions, and the creation of timelines that nobody was
+   * Finishes what a crash has interrupted: deletions, and the creation of timelines that nobody was
    * told of.
    *
    * @throws {ZenithError} `io`, `corrupt_data`
@@ -192,7 +192,8 @@ export class TimelineDirectories {
   async recover(): Promise<void> {
     const parent = this.#paths.timelines(this.#tenant);
     try {
-      // A power failure must not change the names that this relies on and that clients see.
+      // Clients see these names and this function relies on them, so a power failure must not
+      // change them any more.
       await settleDirectory(this.#disk, parent);
       await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
       for (const name of this.#disk.readdirSync(parent)) {
@@ -210,12 +211,12 @@ export class TimelineDirectories {
   }
 
   /**
-   * Timelines that no branch names, that have no children and that were never written to: their
-   * creation was cut short.
+   * Returns the timelines that no branch names, that have no children and that were never written
+   * to. Their creation was interrupted.
    */
   #unnamed(): TimelineId[] {
     const { branches, damaged } = this.#branches.scan();
-    // A damaged branch file may name it.
+    // A damaged branch file may name one of them.
     if (damaged.length > 0) return [];
     const { origins } = this.#scan();
     const needed = new Set<TimelineId | null | undefined>(this.ancestors().values());
@@ -230,7 +231,10 @@ export class TimelineDirectories {
       (this.#disk.statSync(wal) === null || this.#disk.readdirSync(wal).length === 0);
   }
 
-  /** The name goes before the files: the directory's own name must lead to what is left. */
+  /**
+   * Finishes a deletion. Removes the branch's name before the files, because the name of the
+   * deleted directory is what leads here again after a crash.
+   */
   async #finish(id: TimelineId): Promise<void> {
     for (const { name, timelineId } of this.#branches.list()) {
       if (timelineId === id) await this.#branches.remove(name);
@@ -239,16 +243,14 @@ export class TimelineDirectories {
   }
 }
 
-/**
- * Whether `id` is `ancestor`, or descends from it as far as is known; true when that is unknown.
- */
+/** Whether `id` is `ancestor` or descends from it, as far as is known. True when it is unknown. */
 function isOrComesFrom(
   id: TimelineId,
   ancestor: TimelineId,
   origins: ReadonlyMap<TimelineId, Origin | null>,
   lost: ReadonlyMap<TimelineId, LostOrigin>,
 ): boolean {
-  // Damage may create a circle.
+  // Damaged metadata may form a cycle.
   const seen = new Set<TimelineId>();
   for (let at: TimelineId = id; !seen.has(at);) {
     if (at === ancestor) return true;
@@ -262,7 +264,7 @@ function isOrComesFrom(
   return true;
 }
 
-/** A timeline and all its descendants, descendants before their ancestors. */
+/** Returns a timeline and all its descendants, descendants before their ancestors. */
 export function withDescendants(
   root: TimelineId,
   ancestors: ReadonlyMap<TimelineId, TimelineId | null | undefined>,

@@ -1,4 +1,4 @@
-/** A tenant's open timelines. */
+/** Opens and closes a tenant's timelines. */
 import { basename } from "node:path";
 import { assert } from "../../common/assert.ts";
 import { withIoErrors, ZenithError } from "../../common/errors.ts";
@@ -18,14 +18,14 @@ import { Timeline } from "../timeline/timeline.ts";
 import { decodeTimelineInfo, encodeTimelineInfo, type TimelineInfo } from "../timeline/timeline_info.ts";
 
 /**
- * A tenant's timelines: each is opened when it is first asked for, after those it comes from, and
- * closed when nobody needs it.
+ * A tenant's timelines. A timeline is opened when it is first asked for, after those that it comes
+ * from, and closed when nobody needs it any more.
  */
 export class TenantTimelines {
   readonly #tenantId: TenantId;
   readonly #context: TenantContext;
   readonly #held: HeldOnes<TimelineId, Timeline>;
-  /** Each open timeline holds the one that it comes from. */
+  /** Each open timeline's hold on its ancestor. */
   readonly #ancestors = new Map<Timeline, Hold<Timeline>>();
   /** What is known of timelines that are closed. */
   readonly #sleeping: SleepingTimelines;
@@ -44,10 +44,11 @@ export class TenantTimelines {
   }
 
   /**
-   * The timeline, opened if it isn't, and kept open until the hold is disposed of. Whoever uses one
-   * holds it.
+   * Holds a timeline, and opens it if it isn't open. It stays open until the hold is disposed of.
+   * Whoever uses a timeline must hold it.
    *
-   * @param isUse false for upkeep: that does not keep it from being closed afterwards
+   * @param isUse false for upkeep: such a hold doesn't keep the timeline from being closed
+   *   afterwards
    * @throws {ZenithError} `not_found`
    */
   async hold(id: TimelineId, isUse = true): Promise<Hold<Timeline>> {
@@ -55,30 +56,37 @@ export class TenantTimelines {
     return await this.#held.hold(id, isUse);
   }
 
-  /** The same of one that is open now; null when it is not. Not a use. */
+  /**
+   * Like {@link hold}, but returns null when the timeline is not open now. Doesn't count as a use.
+   */
   holdIfOpen(id: TimelineId): Hold<Timeline> | null {
     return this.#held.holdIfOpen(id);
   }
 
   /**
-   * The timelines that are open now, without those that still replay their WAL, which may take
+   * The timelines that are open now. Leaves out those that still replay their WAL, which may take
    * hours.
    */
   opened(): Timeline[] {
     return this.#held.opened();
   }
 
-  /** The timeline if it is open now, null while it is being opened. */
+  /**
+   * Returns the timeline if it is open now, null while it is being opened, and undefined otherwise.
+   */
   ifOpenNow(id: TimelineId): Timeline | null | undefined {
     return this.#held.peek(id);
   }
 
-  /** The timeline if it is open, or once it is; undefined when it is not, or can't be opened. */
+  /**
+   * Returns the timeline, and waits for one that is being opened. Undefined when it isn't open or
+   * can't be opened.
+   */
   async ifOpen(id: TimelineId): Promise<Timeline | undefined> {
     return await this.#held.ifOpen(id);
   }
 
-  /** The one that an open timeline comes from, which stays open with it. */
+  /** Returns the ancestor of an open timeline, which stays open with it. */
   ancestorOf(timeline: Timeline): Timeline {
     const ancestor = this.#ancestors.get(timeline);
     assert(ancestor !== undefined, "an open branch holds what it comes from");
@@ -86,16 +94,16 @@ export class TenantTimelines {
   }
 
   /**
-   * What can be said of a timeline without opening it; null when it is open, or that is not enough.
+   * Returns what is known of a closed timeline. Null when it is open, or has to be opened to tell.
    */
   asleep(id: TimelineId): SleepingTimeline | null {
     return this.#held.peek(id) === undefined ? this.#sleeping.get(id) : null;
   }
 
   /**
-   * Makes a timeline that leaves `ancestor` at `lsn`, a record boundary of it.
+   * Creates a timeline that leaves `ancestor` at `lsn`, one of its record boundaries.
    *
-   * @param ancestor that the caller holds
+   * @param ancestor held by the caller
    * @throws {ZenithError} `out_of_range`, `disk_full`, `io`
    */
   async createBranch(ancestor: Timeline, lsn: Lsn): Promise<Hold<Timeline>> {
@@ -112,7 +120,8 @@ export class TenantTimelines {
           ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
           startLsn: lsn,
           userData: encodeTimelineInfo(info),
-          // Durable with the rest; the WAL store would need another sync for it.
+          // Created here it becomes durable with the rest. The WAL store would need another sync
+          // for it.
           subdirectories: [basename(paths.timelineWal(this.#tenantId, id))],
         });
         return await this.#start(id, store, info, held.value);
@@ -120,16 +129,16 @@ export class TenantTimelines {
     );
   }
 
-  /** Closes a timeline if it is open, whoever uses it. */
+  /** Closes a timeline if it is open, even if it is held. */
   async release(id: TimelineId): Promise<void> {
     await this.#held.closeNow(id);
     this.#sleeping.forget(id);
   }
 
   /**
-   * Closes timelines that nobody has used for `idleMs`; what is not in layers is written out first.
+   * Closes timelines that nobody has used for `idleMs`. What is not in layers is written out first.
    *
-   * @param closes called for each in the moment from which on it has to be opened again
+   * @param closes called for each timeline at the moment from which it must be opened again
    */
   async closeIdle(idleMs: number, closes: (id: TimelineId) => void): Promise<void> {
     if (this.isShut) return;
@@ -153,7 +162,9 @@ export class TenantTimelines {
     }
   }
 
-  /** Opens no more timelines, and breaks off openings under way. @returns the open timelines */
+  /**
+   * Stops opening timelines, and aborts those that are being opened. @returns the open timelines
+   */
   async shut(): Promise<Timeline[]> {
     this.#shutting.abort(shuttingDown());
     await this.#held.settled();
@@ -187,7 +198,7 @@ export class TenantTimelines {
     return timeline;
   }
 
-  /** The ancestor is held as long as what is started on it is open. */
+  /** Starts a timeline on an ancestor, which is held for as long as the timeline is open. */
   async #startOn(ancestor: Hold<Timeline> | null, start: () => Promise<Timeline>): Promise<Timeline> {
     try {
       const timeline = await start();
@@ -208,7 +219,8 @@ export class TenantTimelines {
     try {
       return await this.#openTimeline(id, store, info, ancestor);
     } catch (error) {
-      // Otherwise its memory would count forever, and its ancestors would keep what it reads.
+      // If it stayed open, its memory would count for ever, and its ancestors would keep what it
+      // reads.
       await store.close();
       throw error;
     }

@@ -1,4 +1,4 @@
-/** Keeps timelines quick and small in the background. */
+/** Keeps timelines fast and small, in the background. */
 import { errorMessage } from "../../common/errors.ts";
 import type { TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
@@ -6,33 +6,36 @@ import type { Lsn } from "../../common/lsn.ts";
 import type { Tenant } from "./tenant.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
-/** How long a timeline is left alone after its upkeep failed. */
+/** How long a timeline is left alone after its upkeep has failed. */
 const RETRY_MS = 60_000;
 
 /**
- * A timeline that ingests more WAL than this between two visits is busy: merging would slow down
- * what clients wait for.
+ * A timeline that ingests more WAL than this between two visits is busy. Merging its layers would
+ * slow down what clients wait for.
  */
 const BUSY_WAL_BYTES = 8 << 20;
-/** A timeline with this many layer files is merged even when busy: each file makes reads slower. */
+/**
+ * A timeline with this many layer files is merged even when it is busy, because each file makes
+ * reads slower.
+ */
 const MERGE_BUSY_FROM_LAYERS = 24;
 
-/** Timelines that are rarely open give up history only once in this many periods. */
+/** History of timelines that are rarely open is removed only once in this many periods. */
 const SLEEPING_GC_PERIODS = 24;
 
 export interface UpkeepOptions {
   readonly logger: Logger;
-  /** How often each open timeline gives up history. */
+  /** How often history is removed from each open timeline. */
   readonly gcPeriodMs: number;
-  /** A timeline that nobody has used for so long is closed. */
+  /** A timeline that nobody has used for this long is closed. */
   readonly idleMs: number;
   readonly clockMs: () => number;
 }
 
 /**
- * Keeps open timelines quick and small: merges their layers when that is due, gives up history now
- * and then, and closes those that nobody needs. One thing after the other, in the background; each
- * timeline has its turn, even if another one always has something to merge.
+ * Keeps open timelines fast and small. It merges their layers when that is due, removes history now
+ * and then, and closes timelines that nobody needs. It does one thing after another, in the
+ * background. Each timeline gets its turn, even if another one always has something to merge.
  */
 export class Upkeep {
   readonly #logger: Logger;
@@ -56,9 +59,10 @@ export class Upkeep {
   }
 
   /**
-   * Goes over all timelines until there is nothing to do, unless it is at it.
+   * Visits all timelines until there is nothing left to do. Does nothing if that is already
+   * running.
    *
-   * @param closes called for each timeline that is closed, in the moment from which on it has to be
+   * @param closes called for each timeline that is closed, at the moment from which it must be
    *   opened again
    */
   start(tenants: () => readonly Tenant[], closes: (id: TimelineId) => void): void {
@@ -71,8 +75,8 @@ export class Upkeep {
   }
 
   /**
-   * Resolves when nothing is being done any more; the page store breaks off long work when a
-   * timeline is closed.
+   * Resolves when no work is running any more. The page store aborts long work when a timeline is
+   * closed.
    */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -96,7 +100,7 @@ export class Upkeep {
     for (const tenant of tenants()) await this.#closeIdle(tenant, closes);
   }
 
-  /** Time goes by for the history of those that nobody uses, too. */
+  /** Opens timelines that nobody uses to remove their history, which gets older too. */
   async #wakeSleeping(tenants: readonly Tenant[], closes: (id: TimelineId) => void): Promise<void> {
     if (this.#clockMs() < this.#nextSleepingGcMs) return;
     this.#nextSleepingGcMs = this.#clockMs() + this.#gcPeriodMs * SLEEPING_GC_PERIODS;
@@ -118,7 +122,10 @@ export class Upkeep {
     }
   }
 
-  /** A timeline that can't be written out, on a full disk, stays open and is tried again. */
+  /**
+   * Closes idle timelines. One that can't be written out because the disk is full stays open and is
+   * tried again.
+   */
   async #closeIdle(tenant: Tenant, closes: (id: TimelineId) => void): Promise<void> {
     if (this.#stopped) return;
     try {
@@ -145,7 +152,7 @@ export class Upkeep {
     }
   }
 
-  /** @returns whether layers were merged: there may be more to merge */
+  /** @returns whether layers were merged, in which case there may be more to merge */
   async #attend(tenant: Tenant, timeline: Timeline): Promise<boolean> {
     if (timeline.isGone || this.#clockMs() < (this.#retryMs.get(timeline.timelineId) ?? 0)) return false;
     try {

@@ -1,4 +1,4 @@
-/** The beginning of the WAL segment that a compute starts in. */
+/** Provides the beginning of the WAL segment that a compute starts in. */
 import { withIoErrors } from "../../common/errors.ts";
 import type { DiskFile } from "../../common/disk.ts";
 import type { Lsn } from "../../common/lsn.ts";
@@ -15,18 +15,21 @@ interface Part {
 }
 
 /**
- * The WAL in a segment before an LSN: what a Postgres that starts there would have written itself,
- * had it never stopped. Archivers of the segment, and readers from its beginning, need it.
+ * The WAL in a segment before an LSN. It is what a Postgres that starts there would have written
+ * itself, had it never stopped. Archivers of the segment, and readers from its beginning, need it.
  *
  * It comes from the timeline's own WAL files as far back as they go, and before the branch point
- * from its ancestors'. Where those are gone, the head of the segment is the rest of a record that
- * nobody needs ({@link writeSegmentHead}).
+ * from its ancestors' files. Where those are gone, the segment begins with the rest of a record
+ * that nobody needs ({@link writeSegmentHead}).
  */
 export class WalHead implements Disposable {
   readonly #timeline: Timeline;
   readonly #segmentStart: Lsn;
   readonly #end: Lsn;
-  /** Newest first; each ends where the next begins, except for a page header. */
+  /**
+   * Newest first. Each part ends where the next newer one begins, except for a page header between
+   * them.
+   */
   readonly #parts: Part[] = [];
 
   private constructor(timeline: Timeline, start: Lsn, end: Lsn) {
@@ -36,14 +39,15 @@ export class WalHead implements Disposable {
   }
 
   /**
-   * @param timeline that the caller holds @param end a record boundary of it @throws {ZenithError}
-   * `io`
+   * @param timeline held by the caller
+   * @param end one of its record boundaries
+   * @throws {ZenithError} `io`
    */
   static open(timelines: TenantTimelines, timeline: Timeline, end: Lsn): WalHead {
     return WalHead.#open(timelines, timeline, segmentStart(end, timeline.walSegmentSize), end);
   }
 
-  /** A segment that the timeline has written to its end, from its first byte on. */
+  /** Opens a segment that the timeline has written to its end, from its first byte on. */
   static openWhole(timelines: TenantTimelines, timeline: Timeline, start: Lsn): WalHead {
     return WalHead.#open(timelines, timeline, start, (start + timeline.walSegmentSize) as Lsn);
   }
@@ -71,7 +75,7 @@ export class WalHead implements Disposable {
     return this.#parts.at(-1)?.from ?? this.#end;
   }
 
-  /** @returns whether what comes before belongs to that timeline's ancestor */
+  /** @returns whether the WAL before it belongs to that timeline's ancestor */
   #add({ wal }: Timeline): boolean {
     const to = Math.min(this.#from, wal.writtenLsn) as Lsn;
     const from = Math.max(wal.startLsn, this.#segmentStart) as Lsn;
@@ -85,13 +89,15 @@ export class WalHead implements Disposable {
     return wal.isFromStart;
   }
 
-  /** Where it ends: before the LSN there may be a page header that nobody has written. */
+  /**
+   * Where the available WAL ends. A page header that nobody has written may follow before the LSN.
+   */
   get end(): Lsn {
     return this.#parts[0]?.to ?? this.#end;
   }
 
   /**
-   * Reads `len` bytes at `lsn`, the boundary of a page, into `into[off..]`.
+   * Reads `len` bytes at `lsn`, which must be a page's boundary, into `into[off..]`.
    *
    * @throws {ZenithError} `io`
    */
@@ -117,7 +123,7 @@ export class WalHead implements Disposable {
     }
   }
 
-  /** Between a branch and its parent there may be a page header that nobody has written. */
+  /** Writes a page header between a branch and its parent, which nobody has written. */
   #writeHeader(page: Lsn, lsn: number, into: Uint8Array, off: number, len: number): void {
     if (page < lsn || page >= lsn + len) return;
     const { pg, walSegmentSize: segmentSize, systemIdentifier } = this.#timeline;
@@ -132,8 +138,8 @@ export class WalHead implements Disposable {
 }
 
 /**
- * The timeline's segments from the one that holds `from`, as far as they are there, to the one
- * before the segment of `to`.
+ * Iterates over the timeline's segments from the one that contains `from`, as far as they exist, to
+ * the one before `to`'s segment.
  */
 export function* segmentsBefore(
   timelines: TenantTimelines,
