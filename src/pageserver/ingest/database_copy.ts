@@ -1,7 +1,7 @@
 /**
- * Ingests the record that copies a whole database, which CREATE DATABASE … STRATEGY FILE_COPY and
- * ALTER DATABASE … SET TABLESPACE write (copydir). The copy may be larger than memory, so it goes
- * to layer files, in pieces, before the timeline stores anything of the record.
+ * Ingests the record that copies a whole database. CREATE DATABASE … STRATEGY FILE_COPY and ALTER
+ * DATABASE … SET TABLESPACE write it (copydir). The copy may be larger than memory, so it is
+ * written to layer files piece by piece before the timeline stores anything of the record.
  */
 import type { Lsn } from "../../common/lsn.ts";
 import { type BulkLayers, SIZE_BLOCK, type TimelineStore } from "../../pagestore/mod.ts";
@@ -25,25 +25,28 @@ import type { IngestParts } from "./parts.ts";
 
 const NO_BYTES = new Uint8Array(0);
 
-/** A prepared record: its data is in files that no reader sees yet. */
+/** A prepared record. Its data is in files that no reader sees yet. */
 export interface PreparedRecord {
   /**
-   * Stores all of it, durably and at once.
+   * Stores the whole record, atomically and durably.
    *
-   * @throws {ZenithError} `disk_full`, `io`: nothing of it is stored then
+   * @throws {ZenithError} `disk_full`, `io`: nothing of the record is stored then
    */
   install(): Promise<void>;
 }
 
 /**
- * Prepares one record. Meanwhile the timeline ingests no other.
+ * Prepares one record. The timeline ingests no other record meanwhile.
  *
- * @param signal aborted when the timeline closes; this rejects with its reason
+ * @param signal aborted when the timeline closes; the promise then rejects with its reason
  * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: nothing of the record is stored
  */
 export type Preparation = (signal: AbortSignal) => Promise<PreparedRecord>;
 
-/** What preparation needs of the record, whose WAL buffer may be reused. */
+/**
+ * What preparation needs from the record. It is copied, because the record's WAL buffer may be
+ * reused.
+ */
 export interface CopyRecord {
   readonly copy: DbaseCreateFileCopy;
   readonly lsn: Lsn;
@@ -67,7 +70,7 @@ export class DatabaseCopies {
   }
 
   /**
-   * Reads what the record copies, and writes it to files.
+   * Reads what the record copies and writes it to files.
    *
    * @throws {ZenithError} as {@link Preparation}
    */
@@ -102,7 +105,7 @@ export class DatabaseCopies {
       bulk.put(key, block, page, TAG_BYTES);
       await bulk.pause(signal);
     }
-    // The fork's old blocks after the copy become empty, as in RelationForks.truncate.
+    // Old blocks of the fork beyond the copy become empty, as in RelationForks.truncate.
     for (let block = Math.max(0, blocks); block < to.blocks; block++) {
       bulk.put(key, block, NO_BYTES, TAG_BYTES);
       await bulk.pause(signal);
@@ -111,7 +114,7 @@ export class DatabaseCopies {
     await bulk.pause(signal);
   }
 
-  /** Stores the single values in the order of their kinds, which come after that of relations. */
+  /** Stores the single values in the order of their kinds. They sort after relations. */
   #putValues(copy: DbaseCreateFileCopy, copies: readonly CopiedFork[], bulk: BulkLayers): void {
     const { tablespace_id, db_id, src_tablespace_id, src_db_id } = copy;
     const map = this.#values.get(relmapKey(src_tablespace_id, src_db_id), this.#store.lastLsn);

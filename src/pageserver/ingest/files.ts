@@ -1,4 +1,4 @@
-/** Ingests records about files: relations, databases, tablespaces, relation maps. */
+/** Ingests WAL records about files: relations, databases, tablespaces and relation maps. */
 import { assert } from "../../common/assert.ts";
 import { parseDbase } from "../../postgres/wal/records/dbase.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
@@ -32,12 +32,12 @@ import { databaseKey, relmapKey, tablespaceKey, TAG_RECORD } from "../content/ke
 import type { RelationForks } from "../content/relation_forks.ts";
 import type { SingleValues } from "../content/single_values.ts";
 
-/** A database's directory exists. */
+/** Says that a database's directory exists. */
 export const DATABASE_PRESENT = Uint8Array.of(1);
 
 /**
- * Ingests what creates, copies, truncates and removes files: relations, databases, tablespaces,
- * relation maps.
+ * Ingests records that create, copy, truncate or remove files: those of relations, databases,
+ * tablespaces and relation maps.
  */
 export class FileIngest {
   readonly #pg: PgVersion;
@@ -52,9 +52,7 @@ export class FileIngest {
     this.#values = parts.values;
   }
 
-  /**
-   * Ingests `rec`, which belongs to the resource manager Storage, Database, Tablespace or RelMap.
-   */
+  /** Ingests `rec`, a record of the resource manager Storage, Database, Tablespace or RelMap. */
   apply(rec: WalRecord): void {
     const info = rec.xl_info & XLR_RMGR_INFO_MASK;
     switch (rec.xl_rmid) {
@@ -97,7 +95,7 @@ export class FileIngest {
       const vm = this.#forks.get(spcNode, dbNode, relNode, VISIBILITYMAP_FORKNUM);
       const remaining = visibilityMapBlocksAfterTruncate(blkno);
       if (blkno % HEAPBLOCKS_PER_MAP_PAGE !== 0 && remaining <= vm.blocks) {
-        // The last block that stays loses the entries of the removed heap blocks.
+        // The last remaining block loses its entries for the removed heap blocks.
         this.#store.put(
           vm.slot,
           visibilityMapBlock(blkno),

@@ -1,4 +1,4 @@
-/** Imports a cluster that initdb has made as the beginning of a timeline. */
+/** Imports a cluster made by initdb as the beginning of a timeline. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { assert } from "../../common/assert.ts";
@@ -39,11 +39,11 @@ import { RelationForks } from "../content/relation_forks.ts";
 import { SingleValues } from "../content/single_values.ts";
 import { SlruPages } from "../content/slru_pages.ts";
 
-/** What a cleanly shut down cluster's control file says about the end of its history. */
+/** What the control file of a cleanly shut down cluster says about the end of its history. */
 export interface ClusterEnd {
   /** The control file, with a new system identifier. */
   readonly control: Uint8Array;
-  /** The major of the cluster. */
+  /** The cluster's major version. */
   readonly pg: PgVersion;
   readonly walSegmentSize: number;
   /** Start of the shutdown checkpoint record. */
@@ -55,8 +55,8 @@ export interface ClusterEnd {
 }
 
 /**
- * Reads the control file of a cluster that initdb has just made. Tenants are made from the same
- * initdb, so each gets a new system identifier: no tenant's WAL can be mistaken for another's.
+ * Reads the control file of a cluster that initdb has just made. All tenants start from the same
+ * initdb, so each gets a new system identifier. No tenant's WAL can then be mistaken for another's.
  *
  * @throws {ZenithError} `conflict` when the cluster was not shut down cleanly
  */
@@ -95,21 +95,22 @@ function readCheckpointRecord(
 }
 
 /**
- * Like PostgreSQL's: seconds in the upper half, which say when it was made, and random bits below.
+ * Builds the identifier as PostgreSQL does: the creation time in seconds in the upper half, random
+ * bits in the lower half.
  */
 function newSystemIdentifier(): bigint {
   const seconds = BigInt(Math.floor(Date.now() / 1000));
   return (seconds << 32n) | BigInt(randomBytes(4).readUInt32LE(0));
 }
 
-/** Other work gets its turn after this many bytes. */
+/** After this many bytes, the import yields to other work. */
 const TURN_BYTES = 256 << 10;
 
-/** Files of `base/<db>` and `global` that hold no relation. */
+/** The files of `base/<db>` and `global` that hold no relation. */
 const RELMAP_FILE = "pg_filenode.map";
 
 /**
- * Stores the content of a data directory at `end.endLsn`: the beginning of a timeline's history.
+ * Stores the content of a data directory as of `end.endLsn`, where the timeline's history begins.
  * `store` must have been created at `end.checkpointLsn`.
  */
 export async function importCluster(
@@ -211,7 +212,7 @@ class ClusterImport {
   }
 }
 
-/** Where the first record of a compute on the imported cluster goes. */
+/** Returns where a compute on the imported cluster writes its first record. */
 export function firstPosition(end: ClusterEnd): Lsn {
   return nextRecordLsn(end.endLsn, end.walSegmentSize);
 }

@@ -1,4 +1,4 @@
-/** Ingests WAL records: stores each under the keys that it changes. */
+/** Ingests WAL records: stores each record under the keys that it changes. */
 import { assert } from "../../common/assert.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { TimelineStore } from "../../pagestore/mod.ts";
@@ -47,10 +47,10 @@ import type { RelationFork, RelationForks } from "../content/relation_forks.ts";
 import type { SingleValues } from "../content/single_values.ts";
 
 /**
- * Stores each WAL record under the keys that it changes. One record may change blocks that it
- * refers to, blocks that it doesn't mention (the visibility map), SLRU pages, whole databases.
+ * Stores each WAL record under the keys that it changes. A record may change blocks that it refers
+ * to, blocks that it doesn't mention (the visibility map), SLRU pages, or whole databases.
  *
- * Cost: one `put` per block reference; the record's bytes stay where the decoder put them.
+ * Cost: one `put` per block reference. The record's bytes stay where the decoder put them.
  */
 export class Ingest {
   readonly #store: TimelineStore;
@@ -80,12 +80,12 @@ export class Ingest {
   }
 
   /**
-   * Returns how to prepare a record that brings more than fits in memory. Preparation reads what
-   * the record needs and writes what it brings to files before anything is stored. Such a record is
-   * then installed; {@link apply} ingests all others.
+   * Returns how to prepare a record whose data may not fit in memory. The preparation reads what
+   * the record needs and writes its data to files before anything is stored. The record is then
+   * installed. {@link apply} ingests all other records.
    *
-   * @returns null for a record that needs no preparation; else the preparation, to be run when all
-   *   earlier records are readable. The record's buffer may be reused by then
+   * @returns null for a record that needs no preparation. Run the preparation once all earlier
+   *   records are readable; the record's buffer may be reused by then
    */
   preparation(rec: WalRecord): Preparation | null {
     if (rec.xl_rmid !== RM_DBASE_ID) return null;
@@ -95,7 +95,7 @@ export class Ingest {
     return (signal) => this.#copies.prepare(record, signal);
   }
 
-  /** Ingests one record. Records come in WAL order. */
+  /** Ingests one record. Records must come in WAL order. */
   apply(rec: WalRecord): void {
     assert(rec.isWhole || rec.blockCount === 0, "what changes a page is kept whole");
     this.#store.noteRecord(rec.lsn as Lsn);
@@ -123,7 +123,8 @@ export class Ingest {
         this.#applyXlog(rec);
         break;
       default:
-        // All other records change only the blocks that they refer to, or nothing that is stored.
+        // All other records change only the blocks that they refer to, or nothing that is stored
+        // here.
         break;
     }
     this.#forks.save(rec.endLsn);
@@ -134,8 +135,8 @@ export class Ingest {
     for (let i = 0; i < rec.blockCount; i++) {
       if (rec.blockInUse[i] === 0) continue;
       const forkNumber = rec.blockFlags[i] & BKPBLOCK_FORK_MASK;
-      // The free space map is not WAL-logged, except for stray images; it is rebuilt from the
-      // pages: docs/decisions.
+      // PostgreSQL doesn't WAL-log the free space map, except for stray images. Zenith rebuilds it
+      // from the pages: docs/decisions.
       if (forkNumber === FSM_FORKNUM) continue;
       const fork = this.#forks.get(rec.spcNode[i], rec.dbNode[i], rec.relNode[i], forkNumber);
       const tag = this.#logsHints && movesLsnWithHints(rec, i) ? TAG_RECORD_MOVING_LSN : TAG_RECORD;
@@ -160,7 +161,8 @@ export class Ingest {
   }
 
   /**
-   * The record changes this block. A block beyond the fork's end extends the fork, as in recovery.
+   * Stores a record that changes this block. As in recovery, a block beyond the fork's end extends
+   * the fork.
    */
   #putRecord(fork: RelationFork, blkno: number, rec: WalRecord, tag: number, willInit: boolean): void {
     this.#store.put(fork.slot, blkno, rec.endLsn, rec.bytes, rec.off, rec.xl_tot_len, tag, willInit);
@@ -168,9 +170,9 @@ export class Ingest {
   }
 
   /**
-   * Postgres logs its parameters when they differ from those in its control file. So the control
-   * file of the next compute must have them; otherwise a change back to the original values would
-   * go unnoticed.
+   * Stores changed parameters. Postgres logs its parameters only when they differ from those in its
+   * control file, so the next compute's control file must have them. Otherwise a change back to the
+   * original values would go unnoticed.
    */
   #noteParameters(parameters: ParameterChange, lsn: number): void {
     this.#transactions.setCommitTsTracking(parameters.track_commit_timestamp, lsn);

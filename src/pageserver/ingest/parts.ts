@@ -1,4 +1,4 @@
-/** The parts of a timeline that ingest writes to. */
+/** Lists the parts of a timeline that ingest writes to. */
 import type { TimelineStore } from "../../pagestore/mod.ts";
 import type { ControlFile } from "../../postgres/control_file.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
@@ -11,11 +11,9 @@ import type { SlruPages } from "../content/slru_pages.ts";
 
 /** The parts of a timeline that store what its WAL records change. */
 export interface IngestParts {
-  /** The major that writes the WAL. */
+  /** The major version that writes the WAL. */
   readonly pg: PgVersion;
-  /**
-   * What its control file says at the timeline's end of whether changes of hint bits are logged.
-   */
+  /** From the control file at the timeline's end: whether changes of hint bits are logged. */
   readonly hints: Pick<ControlFile, "data_checksum_version" | "wal_log_hints">;
   readonly store: TimelineStore;
   readonly forks: RelationForks;

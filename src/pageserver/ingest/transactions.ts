@@ -1,4 +1,4 @@
-/** Ingests records about transactions. */
+/** Ingests WAL records about transactions. */
 import {
   commitTsEntry,
   FIRST_MULTIXACT_ID,
@@ -79,8 +79,8 @@ import { type SlruPages, SlruPatch } from "../content/slru_pages.ts";
 const NO_PAGE = -1;
 
 /**
- * Ingests what transactions leave behind besides relation blocks: their status, commit timestamps,
- * multixacts, prepared states, the files that they drop, and the progress of replication origins.
+ * Ingests what transactions change besides relation blocks: transaction status, commit timestamps,
+ * multixacts, prepared transactions, dropped files, and the progress of replication origins.
  */
 export class TransactionIngest {
   readonly #pg: PgVersion;
@@ -91,8 +91,8 @@ export class TransactionIngest {
   readonly #commitTimes: CommitTimes;
   readonly #patch = new SlruPatch();
   /**
-   * The page of pg_multixact/offsets that was created for the id after the last one; its own
-   * ZERO_OFF_PAGE must not clear it.
+   * The pg_multixact/offsets page that was created early, for the id after the last one. The page's
+   * own ZERO_OFF_PAGE record must not clear it.
    */
   #preInitializedOffsetsPage = NO_PAGE;
 
@@ -106,7 +106,7 @@ export class TransactionIngest {
   }
 
   /**
-   * Ingests `rec`, which belongs to the resource manager Transaction, CLOG, MultiXact, CommitTs or
+   * Ingests `rec`, a record of the resource manager Transaction, CLOG, MultiXact, CommitTs or
    * ReplicationOrigin.
    */
   apply(rec: WalRecord): void {
@@ -229,14 +229,15 @@ export class TransactionIngest {
   }
 
   /**
-   * RecordNewMultiXact: where its members start, where the next id's will start, and the members.
+   * RecordNewMultiXact: stores where the multixact's members start, where the next id's members
+   * will start, and the members themselves.
    */
   #createMultiXact(create: MultixactCreate, lsn: number): void {
     const { mid, moff, members } = create;
     const next = Math.max((mid + 1) >>> 0, FIRST_MULTIXACT_ID);
     const page = slruPage(SLRU_MULTIXACT_OFFSETS, mid);
     const nextPage = slruPage(SLRU_MULTIXACT_OFFSETS, next);
-    // Before 15.15 Postgres created the next page only when it reached it.
+    // Before 15.15, Postgres created the next page only when it reached that page.
     if (nextPage !== page && !this.#slru.exists(SLRU_MULTIXACT_OFFSETS, nextPage, lsn)) {
       this.#slru.zeroPage(SLRU_MULTIXACT_OFFSETS, nextPage, lsn);
       this.#preInitializedOffsetsPage = nextPage;
@@ -296,8 +297,8 @@ export class TransactionIngest {
   }
 
   /**
-   * track_commit_timestamp was switched on or off. Postgres then creates the first page without
-   * logging it.
+   * Handles track_commit_timestamp being switched on or off. When it is switched on, Postgres
+   * creates the first page without logging it.
    */
   setCommitTsTracking(on: boolean, lsn: number): void {
     const active = this.#checkpoint.state.oldestCommitTsXid !== 0;
