@@ -1,12 +1,12 @@
-/** Backpressure: holds back a timeline's source of WAL. */
+/** Applies backpressure: holds back a timeline's WAL source while layers are written out. */
 import type { Logger } from "../../process/log.ts";
 
-/** How often the log mentions a source that is held back again and again. */
+/** The minimum time between two log lines about a source that is held back repeatedly. */
 const LOG_INTERVAL_MS = 10_000;
 
 /**
- * Records when a timeline's source of WAL is held back, because layers are written out more slowly
- * than WAL arrives.
+ * Tracks when a timeline's WAL source is held back because WAL arrives faster than layers are
+ * written out.
  */
 export class Backpressure {
   readonly #logger: Logger;
@@ -22,9 +22,9 @@ export class Backpressure {
   }
 
   /**
-   * Waits for `ready`, and holds back the source meanwhile.
+   * Holds back the source until `ready` settles.
    *
-   * @param frozenBytes in memory layers that wait to be written out, for the log
+   * @param frozenBytes bytes in memory layers that wait to be written out, for the log
    * @throws what `ready` rejects with
    */
   async hold(ready: Promise<void>, frozenBytes: number): Promise<void> {
@@ -46,7 +46,10 @@ export class Backpressure {
     }
   }
 
-  /** For `status`: whether the source is held back now, how often it was, and how long in all. */
+  /**
+   * For `status`: whether the source is held back now, how often it was held back, and for how long
+   * in total.
+   */
   get state(): {
     readonly held_back: boolean;
     readonly held_back_times: number;

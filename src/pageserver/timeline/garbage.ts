@@ -1,33 +1,35 @@
 /**
- * Garbage collection: derives from sizes, times, branches and leases what history a timeline may
- * give up.
+ * Collects garbage: decides from sizes, times, branches and leases how much history a timeline can
+ * drop.
  */
 import type { Lsn } from "../../common/lsn.ts";
 import type { LayerEntry, MergeResult } from "../../pagestore/mod.ts";
 import type { Timeline } from "./timeline.ts";
 
-/** Everything below the lower of the two may be removed, except for single LSNs. */
+/** Everything below the lower of the two cutoffs may be removed, except at single LSNs. */
 export interface Cutoffs {
-  /** This much WAL lies above it. */
+  /** This much WAL lies above the cutoff. */
   readonly horizon: Lsn;
-  /** This much time has passed since; 0 when history does not go back that far. */
+  /** This much time has passed since then; 0 when the history does not go back that far. */
   readonly pitr: Lsn;
 }
 
-/** What a garbage collection found and did; sizes in bytes. */
+/** What a garbage collection found and did. Sizes are in bytes. */
 export interface GarbageReport {
   readonly layersTotal: number;
   /** Layers that hold versions at or above the horizon. */
   readonly layersNeededByCutoff: number;
-  /** Of the rest: at or above the start of the point-in-time recovery interval. */
+  /**
+   * Of the rest: layers with versions at or above the start of the point-in-time recovery interval.
+   */
   readonly layersNeededByPitr: number;
-  /** Of the rest: a branch left above their beginning. */
+  /** Of the rest: layers that start below a branch point. */
   readonly layersNeededByBranches: number;
-  /** Of the rest: a lease is held above their beginning. */
+  /** Of the rest: layers that start below a leased LSN. */
   readonly layersNeededByLeases: number;
-  /** The collection rewrote layers: these were removed, … */
+  /** Layers that the collection rewrote and removed. */
   readonly layersRemoved: number;
-  /** … and these were written in their place. */
+  /** Layers that it wrote in their place. */
   readonly layersCreated: number;
   readonly versionsRemoved: number;
   readonly imagesCreated: number;
@@ -36,12 +38,12 @@ export interface GarbageReport {
 }
 
 /**
- * Gives up what nobody can ask for any more.
+ * Removes the history that nobody can ask for any more.
  *
  * @param branchPoints where branches left the timeline
- * @param leased LSNs that somebody reads at
- * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: everything is unchanged then, except for
- *   what can be read
+ * @param leased LSNs at which somebody reads
+ * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`: nothing has changed then, except what
+ *   can be read
  */
 export async function collectGarbage(
   timeline: Timeline,
@@ -77,7 +79,7 @@ type Needs = Pick<
   | "layersNeededByLeases"
 >;
 
-/** Counts each layer under the first reason that holds. */
+/** Counts each layer under the first reason that applies. */
 function classify(
   layers: readonly LayerEntry[],
   cutoffs: Cutoffs,

@@ -1,4 +1,4 @@
-/** Leases: LSNs of a timeline that must stay readable. */
+/** Keeps leases: LSNs of a timeline that must stay readable. */
 import type { Disk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
@@ -9,13 +9,14 @@ interface Lease {
   readonly lsn: Lsn;
   /** In milliseconds since 1970. */
   readonly end: number;
-  /** Who can give it up before its end; "" when nobody can. */
+  /** Who can release the lease before it ends; "" when nobody can. */
   readonly holder: string;
 }
 
 /**
- * One line for each: `0/16B5A50 2026-11-22T09:30:00.000000Z`, then its holder if it has one. Of an
- * LSN's lines the last one ends last: who knows no holders reads that one alone.
+ * One line per lease: `0/16B5A50 2026-11-22T09:30:00.000000Z`, then the holder if there is one. Of
+ * the lines for one LSN, the last one ends last. A reader that does not know holders can use that
+ * line alone.
  */
 const FORMAT: SmallFormat<readonly Lease[]> = {
   title: "zenith leases",
@@ -31,14 +32,14 @@ const FORMAT: SmallFormat<readonly Lease[]> = {
 };
 
 /**
- * LSNs of one timeline that somebody reads at and that must therefore stay readable, each until
- * some time. They are on disk, so that a restart of the page server breaks no promise. If they were
+ * LSNs of one timeline that must stay readable, each until some time, because somebody reads at
+ * them. Leases are on disk, so that a restart of the page server breaks no promise. If they are
  * lost, all history stays readable.
  */
 export class Leases {
   readonly #file: SmallFile<readonly Lease[]>;
   #leases: readonly Lease[];
-  /** Whether there was a damaged file when this one was opened. */
+  /** Whether the file was damaged when it was opened here. */
   readonly #wasDamaged: boolean;
 
   /** @throws {ZenithError} `io` */
@@ -49,18 +50,19 @@ export class Leases {
   }
 
   /**
-   * Keeps `lsn` readable for `durationMs` from now on, or longer if an earlier lease says so.
-   * Effective at once, and durable when this resolves.
+   * Keeps `lsn` readable for `durationMs` from now, or longer if an earlier lease says so. The
+   * lease takes effect at once and is durable when the promise resolves.
    *
-   * @param holder may give it up before
-   * @returns when it ends, in milliseconds since 1970
+   * @param holder may release the lease before it ends
+   * @returns when the lease ends, in milliseconds since 1970
    * @throws {ZenithError} `disk_full`, `io`: the lease is not taken then
    */
   async take(lsn: Lsn, durationMs: number, nowMs: number, holder = ""): Promise<number> {
     const before = this.#leases.find(isOf(lsn, holder));
     const taken = { lsn, end: Math.max(before?.end ?? 0, nowMs + durationMs), holder };
     const others = this.#leases.filter((lease) => lease.end > nowMs && lease !== before);
-    // Now: a garbage collection must not remove the LSN while the file is being written.
+    // Add the lease now: a garbage collection must not remove the LSN while the file is being
+    // written.
     this.#leases = [...others, taken];
     try {
       await this.#file.write(this.#leases);
@@ -74,10 +76,10 @@ export class Leases {
   }
 
   /**
-   * Gives up what `holder` has of `lsn`; other holders of the same LSN keep theirs. Effective at
-   * once.
+   * Releases the lease that `holder` has on `lsn`, with effect at once. Other holders of the same
+   * LSN keep theirs.
    *
-   * @throws {ZenithError} `disk_full`, `io`: a restart may bring it back then, until its end
+   * @throws {ZenithError} `disk_full`, `io`: a restart may then bring the lease back until it ends
    */
   async release(lsn: Lsn, holder: string): Promise<void> {
     const found = this.#leases.find(isOf(lsn, holder));
@@ -87,9 +89,9 @@ export class Leases {
   }
 
   /**
-   * The LSNs that are leased now, ascending.
+   * Returns the LSNs that are leased now, ascending.
    *
-   * @throws {ZenithError} `corrupt_data` when other leases are unknown, as {@link damage} says
+   * @throws {ZenithError} `corrupt_data` when there may be unknown leases, as {@link damage} says
    */
   active(nowMs: number): Lsn[] {
     const damage = this.damage();
@@ -98,7 +100,10 @@ export class Leases {
     return [...new Set(lsns)].sort((a, b) => a - b);
   }
 
-  /** What is wrong, and what to do about it; null when nothing is. @throws {ZenithError} `io` */
+  /**
+   * What is wrong with the leases and what to do about it; null when nothing is wrong.
+   * @throws {ZenithError} `io`
+   */
   damage(): { readonly what: string; readonly hint: string } | null {
     const damage = this.#wasDamaged ? this.#file.damage() : null;
     if (damage === null) return null;

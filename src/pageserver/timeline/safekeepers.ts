@@ -4,7 +4,7 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
 import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 
-/** One line `host:port` for each. */
+/** One line `host:port` per safekeeper. */
 const FORMAT: SmallFormat<readonly HostPort[]> = {
   title: "zenith safekeepers",
   encode: (list) => list.map(formatHostPort),
@@ -12,9 +12,9 @@ const FORMAT: SmallFormat<readonly HostPort[]> = {
 };
 
 /**
- * Which safekeepers have WAL of one timeline that may not have arrived here yet, as its last
- * compute said. A compute that names others would begin where the page server is, unaware of what
- * it leaves behind.
+ * Names the safekeepers that may have WAL of one timeline which has not arrived here yet, as
+ * reported by the timeline's last compute. A compute that used other safekeepers would start where
+ * the page server is and silently lose the rest of the WAL.
  */
 export class TimelineSafekeepers {
   readonly #file: SmallFile<readonly HostPort[]>;
@@ -28,7 +28,7 @@ export class TimelineSafekeepers {
       this.#list = this.#file.read() ?? [];
     } catch (error) {
       if (!(error instanceof ZenithError) || error.kind !== "corrupt_data") throw error;
-      // The timeline can be read all the same.
+      // The timeline can still be read.
       this.#damage = new ZenithError(
         "corrupt_data",
         `${errorMessage(error)}: who has the timeline's WAL is not known`,
@@ -40,18 +40,20 @@ export class TimelineSafekeepers {
     }
   }
 
-  /** @throws {ZenithError} `corrupt_data` when it is not known */
+  /** @throws {ZenithError} `corrupt_data` when the list is not known */
   get list(): readonly HostPort[] {
     if (this.#damage !== null) throw this.#damage;
     return this.#list;
   }
 
-  /** Why {@link list} is not known; null when it is. */
+  /** Why {@link list} is not known; null when it is known. */
   get damage(): ZenithError | null {
     return this.#damage;
   }
 
-  /** Durable when it resolves. @throws {ZenithError} `disk_full`, `io` */
+  /**
+   * Sets the list. It is durable when the promise resolves. @throws {ZenithError} `disk_full`, `io`
+   */
   async set(list: readonly HostPort[]): Promise<void> {
     const isSame = list.map(formatHostPort).join() === this.#list.map(formatHostPort).join();
     if (isSame && this.#damage === null) return;

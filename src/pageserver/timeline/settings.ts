@@ -1,17 +1,17 @@
-/** The settings of one timeline, each version with the LSN from which on it holds. */
+/** Keeps the settings of one timeline. Each version names the LSN from which it applies. */
 import type { Disk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { SETTINGS_WORD } from "../../protocol/branch_settings.ts";
 
-/** A branch's settings from `lsn` on, as its compute has packed them. */
+/** A branch's settings from `lsn` on, as packed by its compute. */
 export interface SettingsVersion {
   readonly lsn: Lsn;
   readonly settings: string;
 }
 
-/** A line `0/16B5A50 <settings>` for each, ascending. */
+/** One line `0/16B5A50 <settings>` per version, ascending. */
 const FORMAT: SmallFormat<readonly SettingsVersion[]> = {
   title: "zenith settings",
   encode: (versions) => versions.map(({ lsn, settings }) => `${formatLsn(lsn)} ${settings}`),
@@ -23,13 +23,13 @@ const FORMAT: SmallFormat<readonly SettingsVersion[]> = {
     }),
 };
 
-/** So many versions are kept, the newest: some 200 KB. */
+/** Only this many versions are kept, the newest ones: about 200 KB. */
 const VERSIONS_MAX = 200;
 
 export class TimelineSettings {
   readonly #file: SmallFile<readonly SettingsVersion[]>;
   #versions: readonly SettingsVersion[];
-  /** Whether a damaged file was there when this one was opened. */
+  /** Whether the file was damaged when it was opened here. */
   readonly #wasDamaged: boolean;
 
   /** @throws {ZenithError} `io` */
@@ -39,13 +39,14 @@ export class TimelineSettings {
     this.#wasDamaged = this.#file.damage() !== null;
   }
 
-  /** What held at `lsn`; undefined when none had been set on this timeline. */
+  /** Returns the settings that applied at `lsn`; undefined when this timeline had none yet. */
   at(lsn: Lsn): SettingsVersion | undefined {
     return this.#versions.findLast((version) => version.lsn <= lsn);
   }
 
   /**
-   * They hold from `lsn` on, which is not before that of earlier ones. Durable when it resolves.
+   * Sets the settings that apply from `lsn` on. `lsn` must not be below that of an earlier version.
+   * The settings are durable when the promise resolves.
    *
    * @throws {ZenithError} `invalid_argument`, `disk_full`, `io`
    */
@@ -58,7 +59,10 @@ export class TimelineSettings {
     this.#versions = versions;
   }
 
-  /** What is wrong, and what to do about it; null when nothing is. @throws {ZenithError} `io` */
+  /**
+   * What is wrong with the settings and what to do about it; null when nothing is wrong.
+   * @throws {ZenithError} `io`
+   */
   damage(): { readonly what: string; readonly hint: string } | null {
     const damage = this.#wasDamaged ? this.#file.damage() : null;
     if (damage === null) return null;

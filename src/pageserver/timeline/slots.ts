@@ -1,4 +1,4 @@
-/** The replication slots of one timeline, and how far back they need its WAL. */
+/** Keeps the replication slots of one timeline, and the WAL position that they need. */
 import type { Disk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../../common/lsn.ts";
@@ -6,17 +6,20 @@ import { SmallFile, type SmallFormat } from "../../common/small_file.ts";
 import { SLOTS_WORD } from "../../protocol/branch_slots.ts";
 
 export interface SlotsState {
-  /** Which compute set them: each that goes on with the timeline has a higher one. */
+  /**
+   * Identifies the compute that set the slots. Each later compute on the timeline has a higher
+   * number.
+   */
   readonly generation: number;
-  /** WAL from here on is kept for them; null when for none. */
+  /** The slots need WAL from here on; null when they need none. */
   readonly holdLsn: Lsn | null;
-  /** As its compute has packed them; null when there have never been any. */
+  /** The slots as packed by their compute; null when there have never been any. */
   readonly slots: string | null;
 }
 
 const NONE: SlotsState = { generation: 0, holdLsn: null, slots: null };
 
-/** `generation 3`, `hold 0/16B5A50` or `hold none`, `slots <word>`. */
+/** Lines `generation 3`, `hold 0/16B5A50` or `hold none`, and `slots <word>`. */
 const FORMAT: SmallFormat<SlotsState> = {
   title: "zenith slots",
   encode: ({ generation, holdLsn, slots }) => [
@@ -40,12 +43,10 @@ export class TimelineSlots {
   readonly #file: SmallFile<SlotsState>;
   #state: SlotsState;
   readonly #maxBytes: number;
-  /** Whether nobody knows what WAL they need: a damaged file was there. */
+  /** Set when the file was damaged: nobody knows what WAL the slots need. */
   #isLost: boolean;
 
-  /**
-   * @param maxBytes so much WAL is kept for them at most @throws {ZenithError} `io`
-   */
+  /** @param maxBytes the most WAL that is kept for the slots @throws {ZenithError} `io` */
   constructor(disk: Disk, path: string, maxBytes: number) {
     this.#maxBytes = maxBytes;
     this.#file = new SmallFile(disk, path, FORMAT);
@@ -57,36 +58,40 @@ export class TimelineSlots {
     return this.#state;
   }
 
-  /** Before it WAL is given up, of a timeline that ends at `end`; Infinity when all may be. */
+  /**
+   * WAL below this LSN may be removed from a timeline that ends at `end`; Infinity when all may be.
+   */
   keepFrom(end: Lsn): number {
     const holdLsn = this.#isLost ? INVALID_LSN : this.#state.holdLsn ?? Infinity;
     return Math.max(holdLsn, end - this.#maxBytes);
   }
 
   /**
-   * From now on only the caller can set them: an earlier compute, which may not know yet that it
-   * has ended, would have the WAL removed that the later one counts on. Durable when it resolves,
-   * if there are any.
+   * Takes over the slots: from now on only the caller can set them. An earlier compute may not know
+   * yet that it was replaced, and would have WAL removed that the later compute relies on. The
+   * takeover is durable when the promise resolves, if there are any slots.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */
   async take(): Promise<SlotsState> {
     const taken = { ...this.#state, generation: this.#state.generation + 1 };
     this.#state = taken;
-    // Nothing counts on it while there are none: most computes have none, and start without a sync.
+    // Nothing relies on it while there are no slots. Most computes have none and start without a
+    // sync.
     if (taken.slots !== null) await this.#file.write(taken);
     return taken;
   }
 
   /**
-   * WAL is given up by what is durable: what they have needed until now is kept until this
-   * resolves.
+   * Sets the slots. WAL is removed only by what is durable, so what the slots needed before is kept
+   * until the promise resolves.
    *
-   * @throws {ZenithError} `conflict` when another has taken them, `disk_full`, `io`
+   * @throws {ZenithError} `conflict` when another compute has taken over the slots, `disk_full`,
+   *   `io`
    */
   async set(state: SlotsState): Promise<void> {
     this.#assertCurrent(state.generation);
-    // Two may be on their way at once.
+    // Two calls may overlap.
     const before = this.#state.holdLsn ?? Infinity;
     if ((state.holdLsn ?? Infinity) < before) this.#state = { ...this.#state, holdLsn: state.holdLsn };
     await this.#file.write(state);
@@ -101,7 +106,10 @@ export class TimelineSlots {
     throw new ZenithError("conflict", "another Postgres has taken over the branch's replication slots");
   }
 
-  /** What is wrong, and what to do about it; null when nothing is. @throws {ZenithError} `io` */
+  /**
+   * What is wrong with the slots and what to do about it; null when nothing is wrong.
+   * @throws {ZenithError} `io`
+   */
   damage(): { readonly what: string; readonly hint: string } | null {
     const damage = this.#isLost ? this.#file.damage() : null;
     this.#isLost = damage !== null;

@@ -1,4 +1,4 @@
-/** One timeline: takes in WAL and answers reads at any LSN. */
+/** Implements one timeline, which takes in WAL and answers reads at any LSN. */
 import { assert } from "../../common/assert.ts";
 import type { BufferPool } from "../../common/buffer_pool.ts";
 import type { Disk } from "../../common/disk.ts";
@@ -38,7 +38,7 @@ import { SlruPages } from "../content/slru_pages.ts";
 import { LsnWaiters } from "./waiters.ts";
 
 /**
- * A record boundary: where the next record starts or would start, and where the record before it
+ * A record boundary: where the next record starts or would start, and where the previous record
  * starts.
  */
 export interface RecordBoundary {
@@ -50,7 +50,7 @@ export interface TimelineParts {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
   readonly ancestorId: TimelineId | null;
-  /** What it falls back to, held as long as it is open. */
+  /** The timeline to fall back to. It is held open as long as this one. */
   readonly ancestor: Timeline | null;
   readonly store: TimelineStore;
   readonly leases: Leases;
@@ -67,17 +67,17 @@ export interface TimelineParts {
   readonly logger: Logger;
 }
 
-/** Replay reads WAL in pieces of this many bytes, and yields the thread between them. */
+/** Replay reads WAL in pieces of this many bytes and yields the thread between them. */
 const REPLAY_PIECE_BYTES = 256 << 10;
 
 /**
- * One line of history: takes in WAL, and answers reads at any of its LSNs. It has one writer (a WAL
- * receiver, or the replay at start) and any number of readers.
+ * One line of history: takes in WAL and answers reads at any of its LSNs. It has one writer (a WAL
+ * receiver, or the replay at startup) and any number of readers.
  */
 export class Timeline {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
-  /** The major of the cluster. */
+  /** The major version of the cluster. */
   readonly pg: PgVersion;
   readonly ancestorId: TimelineId | null;
   readonly store: TimelineStore;
@@ -87,7 +87,7 @@ export class Timeline {
   readonly settings: TimelineSettings;
   readonly slots: TimelineSlots;
   readonly backpressure: Backpressure;
-  /** The cluster's, fixed by its initdb. */
+  /** The cluster's system identifier, fixed by its initdb. */
   readonly systemIdentifier: bigint;
   readonly walSegmentSize: number;
 
@@ -100,18 +100,21 @@ export class Timeline {
   readonly #waiters = new LsnWaiters();
   #decoder: WalDecoder;
   /**
-   * The timeline's end while it prepares the decoder's last record, and after that one could not be
-   * taken in.
+   * Where the timeline ends while the decoder's last record is being prepared, and after that
+   * record could not be ingested.
    */
   #before: { readonly end: Lsn; readonly position: Lsn; readonly lastStart: Lsn } | null = null;
-  /** Settles when the record under preparation is installed, or has failed. */
+  /** Settles when the record under preparation is installed or has failed. */
   #taking: Promise<void> | null = null;
-  /** Aborted to leave such a record to the next start. */
+  /** Aborted to leave the record under preparation to the next start. */
   readonly #closing = new AbortController();
   #wal: WalStore | null = null;
-  /** A record that could not be ingested: the timeline ends before it and takes no more. */
+  /**
+   * Set when a record could not be ingested: the timeline ends before that record and takes no more
+   * WAL.
+   */
   #failure: ZenithError | null = null;
-  /** Why it can't be used any more; set once. */
+  /** Why the timeline can't be used any more. Set once. */
   #gone: Error | null = null;
 
   private constructor(parts: TimelineParts) {
@@ -159,14 +162,14 @@ export class Timeline {
       checkpoint,
       commitTimes: this.commitTimes,
     });
-    // The WAL store's files are preallocated: zeros follow what was written last.
+    // The WAL store preallocates its files, so zeros follow the last write.
     this.#decoder = this.#newDecoder(nextRecordLsn(end, xlog_seg_size), this.#lastRecordStart(end), true);
   }
 
   /**
-   * Opens the timeline and ingests what its WAL store has beyond the layers.
+   * Opens the timeline and ingests the WAL that the store has beyond the layers.
    *
-   * @param signal breaks it off; this rejects with its reason
+   * @param signal cancels the opening; the promise then rejects with the signal's reason
    */
   static async open(parts: TimelineParts, signal: AbortSignal): Promise<Timeline> {
     const timeline = new Timeline(parts);
@@ -180,7 +183,7 @@ export class Timeline {
     return timeline;
   }
 
-  /** The timeline's own WAL, from the point that its layers may not have reached. */
+  /** The timeline's own WAL, starting no later than where its layers end. */
   get wal(): WalStore {
     assert(this.#wal !== null, "an open timeline has its WAL store");
     return this.#wal;
@@ -200,7 +203,10 @@ export class Timeline {
     });
   }
 
-  /** Start of the last record that ends at or before `end`, which is the end of a record. */
+  /**
+   * Returns the start of the last record that ends at or before `end`. `end` is the end of a
+   * record.
+   */
   #lastRecordStart(end: Lsn): Lsn {
     const position = nextRecordLsn(end, this.walSegmentSize);
     const boundary = this.store.recordBoundary(position);
@@ -210,7 +216,7 @@ export class Timeline {
         `timeline ${this.timelineId} knows no record before ${formatLsn(end)}`,
       );
     }
-    // An ancestor may have continued with a record right there.
+    // An ancestor may have continued with a record at exactly this position.
     return boundary.start === position ? boundary.prev : boundary.start;
   }
 
@@ -229,13 +235,13 @@ export class Timeline {
       this.#logger.info("replayed WAL", { from: formatLsn(from), to: formatLsn(this.position) });
     }
     if (this.#failure === null) await this.restartReceiving();
-    // A later Zenith may know the record: its WAL stays.
+    // Keep the WAL: a later Zenith may know the record.
     else await this.wal.truncate(this.wal.writtenLsn);
   }
 
   /**
-   * Safekeepers remove what is durable here: this may be the only copy of WAL that is cut off
-   * because of damage before it.
+   * Keeps WAL that is cut off because of damage before it. It may be the only copy, because
+   * safekeepers remove what is durable here.
    */
   async #keepWhatIsCut(): Promise<void> {
     const from = this.position;
@@ -250,8 +256,10 @@ export class Timeline {
   }
 
   /**
-   * False when the WAL ends in this piece: what follows was not complete when the server stopped,
-   * or is a record that can't be taken in; the history before that one can be read.
+   * Replays one piece of WAL.
+   *
+   * @returns false when the WAL ends in this piece: the rest was incomplete when the server
+   *   stopped, or is a record that can't be ingested. History before that record can be read
    */
   async #replayPiece(at: Lsn, bytes: Uint8Array): Promise<boolean> {
     try {
@@ -269,25 +277,26 @@ export class Timeline {
     }
   }
 
-  /** End of the last record that was ingested. */
+  /** The end of the last ingested record. */
   get lastRecordLsn(): Lsn {
     return this.#before?.end ?? this.#decoder.endLsn;
   }
 
   /**
-   * Where the next record starts: what to ask the WAL's source for, and where a compute can start.
+   * Where the next record starts: the position to request from the WAL source, and where a compute
+   * can start.
    */
   get position(): Lsn {
     return this.#before?.position ?? this.#decoder.position;
   }
 
-  /** Whether it is a branch without a record of its own. */
+  /** Whether the timeline is a branch without any record of its own. */
   get untouched(): boolean {
     const { ancestorLsn } = this.store;
     return ancestorLsn !== null && this.position <= nextRecordLsn(ancestorLsn, this.walSegmentSize);
   }
 
-  /** Where the last record that was ingested starts. */
+  /** The start of the last ingested record. */
   get #lastStart(): Lsn {
     const start = this.#before?.lastStart ?? this.#decoder.lastRecordLsn;
     assert(start !== undefined, "a timeline's decoder knows where its last record started");
@@ -300,10 +309,10 @@ export class Timeline {
   }
 
   /**
-   * Prepares for a new source of WAL. A partial record of the last source is forgotten.
+   * Prepares for a new WAL source. Discards the last source's partial record.
    *
-   * @returns where the source must send from: {@link position}, or the start of that page when the
-   *   last record ended where the page begins and its header has not arrived yet
+   * @returns where the source must send from: {@link position}, or the start of its page if the
+   *   last record ended at the page boundary and the page header has not arrived yet
    */
   async restartReceiving(): Promise<Lsn> {
     await this.#taking?.catch(() => {});
@@ -318,13 +327,14 @@ export class Timeline {
   }
 
   /**
-   * Takes in WAL that continues what came before: stores its records and lets readers see them.
-   * Does not make it durable; {@link makeDurable} does. `bytes` may be reused at once.
+   * Receives WAL that continues what came before, stores its records and makes them visible to
+   * readers. It is not durable until {@link makeDurable} resolves. `bytes` may be reused at once.
    *
-   * @returns a promise when a record needs preparation: pass no more WAL before it resolves. It
+   * @returns a promise when a record needs preparation. Pass no more WAL before it resolves. It
    *   rejects with what this throws; the timeline then ends before that record, and continues after
    *   {@link restartReceiving}
-   * @throws {ZenithError} `corrupt_data` when it is not valid, or does not continue the last record
+   * @throws {ZenithError} `corrupt_data` when the WAL is not valid, or does not continue the last
+   *   record
    */
   receive(at: Lsn, bytes: Uint8Array): Promise<void> | undefined {
     this.assertPresent();
@@ -339,7 +349,7 @@ export class Timeline {
     return this.#takeRecords();
   }
 
-  /** Ingests what the decoder has: at once, or with a wait when a record has to be prepared. */
+  /** Ingests the decoder's records: at once, or with a wait when one needs preparation. */
   #takeRecords(): Promise<void> | undefined {
     const decoder = this.#decoder;
     const record = this.#record;
@@ -352,7 +362,7 @@ export class Timeline {
         end = record.endLsn as Lsn;
       }
     } finally {
-      // Records before an invalid one count.
+      // Records before an invalid one are valid.
       if (this.#failure === null) this.#advance(this.lastRecordLsn);
     }
     return undefined;
@@ -361,11 +371,14 @@ export class Timeline {
   #advance(end: Lsn): void {
     if (end <= this.store.lastLsn) return;
     this.store.advance(end);
-    // Whoever waits for the position after a page header has everything before it.
+    // The position may lie after a page header. Whoever waits for it has everything before it.
     this.#waiters.reached(this.position);
   }
 
-  /** @param end of the record before: the timeline ends there until this record is installed */
+  /**
+   * @param end the end of the previous record, where the timeline ends until this record is
+   *   installed
+   */
   #takePrepared(record: WalRecord, end: Lsn, prepare: Preparation): Promise<void> {
     const position = nextRecordLsn(end, this.walSegmentSize);
     this.#before = { end, position, lastStart: record.xl_prev as Lsn };
@@ -386,12 +399,15 @@ export class Timeline {
     await this.#takeRecords();
   }
 
-  /** @param end of the record before: the timeline ends there when this one can't be taken in */
+  /**
+   * @param end the end of the previous record, where the timeline ends if this record can't be
+   *   ingested
+   */
   #apply(record: WalRecord, end: Lsn): void {
     try {
       this.#ingest.apply(record);
     } catch (error) {
-      // Part of the record may be stored already. Another attempt would apply that part twice, so
+      // Part of the record may be stored already. A second attempt would apply that part twice, so
       // only a fresh start from the layers can continue.
       this.#failure = new ZenithError(
         // A failing disk says nothing about the record.
@@ -403,38 +419,37 @@ export class Timeline {
       );
       const position = nextRecordLsn(end, this.walSegmentSize);
       this.#before = { end, position, lastStart: record.xl_prev as Lsn };
-      // The records before it count; with a part of this one between them they can be read only.
+      // Earlier records are valid. If part of this record is stored among them, they can only be
+      // read.
       if (this.store.lastPutLsn <= end) this.#advance(end);
       this.#waiters.reached(position);
       throw this.#failure;
     }
   }
 
-  /** Resolves when more WAL may come. @throws as {@link TimelineStore.ready} */
+  /** Resolves when more WAL may be passed. @throws as {@link TimelineStore.ready} */
   ready(): Promise<void> {
     return this.backpressure.hold(this.store.ready(), this.store.sizes().frozenBytes);
   }
 
   /**
-   * Bytes that were received and are not durable: up to a gigabyte in a long record that has not
-   * ended.
+   * Bytes that were received but are not durable: up to a gigabyte while a long record is still
+   * incomplete.
    */
   get unsyncedBytes(): number {
     return this.wal.writtenLsn - this.wal.syncedLsn;
   }
 
-  /**
-   * Makes what was received durable. @returns the record boundary up to which WAL survives a crash
-   */
+  /** Makes received WAL durable. @returns the record boundary up to which WAL survives a crash */
   async makeDurable(): Promise<Lsn> {
     const synced = await this.wal.sync();
     return Math.min(synced, this.position) as Lsn;
   }
 
   /**
-   * Resolves when the records up to `lsn` can be read.
+   * Resolves when records up to `lsn` can be read.
    *
-   * @param signal ends the wait, because its client is gone
+   * @param signal ends the wait when the client is gone
    */
   async waitFor(lsn: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.assertPresent();
@@ -448,8 +463,9 @@ export class Timeline {
   }
 
   /**
-   * The record boundary that `lsn` means: everything that ends at or before it. Users may name any
-   * LSN, even inside a page header or a record. null means the end.
+   * Returns the record boundary for `lsn`: the end of the last record that ends at or before it.
+   * Users may name any LSN, even inside a page header or a record. null means the end of the
+   * timeline.
    *
    * @throws {ZenithError} `out_of_range` when the LSN is in the future or before the history begins
    */
@@ -469,7 +485,7 @@ export class Timeline {
       return { lsn: position, prev: this.#lastStart };
     }
     const found = wanted < this.store.startLsn ? null : this.store.recordBoundary(wanted);
-    // Throws for history that was given up.
+    // This throws when that history has been removed.
     if (found === null && wanted > this.store.startLsn) this.#content.values.get(CHECKPOINT_KEY, wanted);
     if (found === null || this.#content.values.get(CHECKPOINT_KEY, found.start) === null) {
       throw new ZenithError(
@@ -483,14 +499,14 @@ export class Timeline {
   }
 
   /**
-   * The LSN at which everything committed at or before `timestamp` is there, and nothing committed
-   * later. To the millisecond; docs/branches.md says what it means when clocks are set back. It may
-   * be in an ancestor's part of the history.
+   * Returns the LSN that includes everything committed at or before `timestamp`, and nothing
+   * committed later. It is exact to the millisecond; docs/branches.md explains what happens when a
+   * clock is set back. The LSN may belong to an ancestor's part of the history.
    *
    * @param timestamp microseconds since 2000
-   * @param now the present time, in the same unit
-   * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins;
-   *   `conflict` when it exists twice because a clock was set back
+   * @param now the current time, in the same unit
+   * @throws {ZenithError} `out_of_range` when the timestamp is in the future or before the history
+   *   begins; `conflict` when the moment exists twice because a clock was set back
    */
   lsnAt(timestamp: number, now: number): Lsn {
     const found = this.commitTimes.find(timestamp);
@@ -506,7 +522,7 @@ export class Timeline {
         }`,
       );
     }
-    // The compute's clock may be ahead of ours: what it has committed is in the past.
+    // The compute's clock may be ahead of ours. What it has committed is in the past.
     if (timestamp > now && timestamp > (this.commitTimes.newest ?? now)) {
       throw new ZenithError(
         "out_of_range",
@@ -517,15 +533,15 @@ export class Timeline {
   }
 
   /**
-   * A clock that was set back makes moments exist twice. Commits since then count as of before: a
-   * branch from such a moment, or from now, would silently lack them.
+   * Refuses a moment that exists twice because a clock was set back. Commits made since then count
+   * as made before, so a branch from such a moment, or from now, would silently lack them.
    *
    * @throws {ZenithError} `conflict`
    */
   #assertUnique(timestamp: number, now: number): void {
     const { newest, setBack } = this.commitTimes;
     const isTwice = setBack !== null && timestamp >= setBack.to;
-    // Nothing was committed since the clock was set back, or this machine's clock is not the
+    // Nothing was committed since the clock was set back, or this machine's clock differs from the
     // compute's.
     const isPresent = newest !== null && newest > now + SET_BACK_MIN_US && timestamp > now - SET_BACK_MIN_US;
     if (!isTwice && !isPresent) return;
@@ -539,8 +555,8 @@ export class Timeline {
   }
 
   /**
-   * Everything committed at or before `timestamp` is at or below this LSN; 0 when history does not
-   * go back that far.
+   * Returns an LSN such that everything committed at or before `timestamp` is at or below it; 0
+   * when the history does not go back that far.
    */
   committedBy(timestamp: number): Lsn {
     const found = this.commitTimes.find(timestamp);
@@ -549,16 +565,16 @@ export class Timeline {
   }
 
   /**
-   * What is wrong with it although it is usable, and what to do about it; null when nothing is
-   * known to be.
+   * What is wrong with the timeline although it is usable, and what to do about it; null when no
+   * damage is known.
    */
   damage(): ReturnType<typeof damageOf> {
     return damageOf(this.safekeepers, this.leases) ?? this.settings.damage() ?? this.slots.damage();
   }
 
   /**
-   * In bytes: the size of all relations at the end of the timeline as PostgreSQL would report it,
-   * and the timeline's size on disk.
+   * Sizes in bytes: of all relations at the end of the timeline, as PostgreSQL would report it, and
+   * of the timeline on disk.
    */
   sizes(): { logical: number; physical: number } {
     return {
@@ -567,14 +583,14 @@ export class Timeline {
     };
   }
 
-  /** Does what time makes due. Call it from time to time. */
+  /** Does periodic maintenance. Call it from time to time. */
   maintain(): void {
     this.store.maintain();
   }
 
   /**
-   * From now on users of the timeline are told `why` it is gone, and so are those that wait for it.
-   * {@link close} comes next.
+   * Marks the timeline as gone. Its users and those that wait for it get `why` as the error from
+   * now on. {@link close} comes next.
    */
   retire(why: Error): void {
     this.#gone = why;
@@ -596,7 +612,7 @@ export class Timeline {
     await this.wal.removeBefore(Math.min(this.store.diskConsistentLsn, keepFrom) as Lsn);
   }
 
-  /** Writes everything to layers, which makes the next start quick. */
+  /** Writes everything to layers before shutdown, so that the next start is quick. */
   async flush(): Promise<void> {
     await this.#leaveRecord();
     this.#waiters.abandon(shuttingDown());
@@ -605,9 +621,9 @@ export class Timeline {
   }
 
   /**
-   * The same of one that goes on: nobody who uses it notices.
+   * Writes everything to layers while the timeline stays in use; its users notice nothing.
    *
-   * @returns whether all that was taken in is in layers, and nothing is being taken in
+   * @returns whether everything received is in layers and no record is being ingested
    * @throws as {@link TimelineStore.flush}
    */
   async putInLayers(): Promise<boolean> {
@@ -634,8 +650,8 @@ export class Timeline {
 }
 
 /**
- * What is wrong with the small files of a timeline, and what to do about it; null when nothing is
- * known to be.
+ * What is wrong with a timeline's small files and what to do about it; null when no damage is
+ * known.
  */
 export function damageOf(
   { damage }: TimelineSafekeepers,

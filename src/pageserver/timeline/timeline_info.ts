@@ -1,28 +1,28 @@
-/** What the page server keeps with a timeline's metadata. */
+/** Encodes the page server's own part of a timeline's metadata. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseTimelineId, type TimelineId } from "../../common/id.ts";
 import { POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
 import { type Lsn, lsn } from "../../common/lsn.ts";
 
-/** What the page server keeps with a timeline's metadata, fixed for its life. */
+/** The page server's own part of a timeline's metadata. It never changes. */
 export interface TimelineInfo {
   readonly ancestorId: TimelineId | null;
-  /** First byte of the timeline's own WAL. */
+  /** The first byte of the timeline's own WAL. */
   readonly walStartLsn: Lsn;
   /**
-   * The major of the PostgreSQL that writes its WAL and its pages: the tenant's, and so its
-   * ancestor's.
+   * The major version of the PostgreSQL that writes the timeline's WAL and pages. It is the
+   * tenant's, and so the ancestor's too.
    */
   readonly pgMajor: number;
 }
 
-// The bytes: walStartLsn u64, the major u32, then the ancestor's 16 bytes, zeros for none;
-// docs/formats/timeline_metadata.md
+// Layout: walStartLsn u64, the major version u32, then the ancestor's 16 bytes, zeros for none. See
+// docs/formats/timeline_metadata.md.
 const INFO_BYTES = 28;
 const PG_MAJOR = 8;
 const PG_MAJOR_BYTES = 4;
 const ANCESTOR_BYTES = 16;
-/** Before majors were told apart, the ancestor followed at once. */
+/** Before the major version was stored, the ancestor followed walStartLsn directly. */
 const INFO_BYTES_WITHOUT_MAJOR = INFO_BYTES - PG_MAJOR_BYTES;
 const MAJOR_WHEN_NOT_SAID = 15;
 const NO_ANCESTOR = "0".repeat(32);
@@ -35,7 +35,10 @@ export function encodeTimelineInfo(info: TimelineInfo): Uint8Array {
   return bytes;
 }
 
-/** The ancestor named at the end of a timeline's metadata, which may be damaged; null for none. */
+/**
+ * Returns the ancestor named at the end of a timeline's metadata, which may be damaged; null for
+ * none.
+ */
 export function ancestorAtEnd(metadata: Uint8Array): TimelineId | null {
   if (metadata.length < INFO_BYTES_WITHOUT_MAJOR) return null;
   const ancestor = Buffer.from(metadata.slice(-ANCESTOR_BYTES)).toString("hex");
@@ -43,8 +46,8 @@ export function ancestorAtEnd(metadata: Uint8Array): TimelineId | null {
 }
 
 /**
- * @throws {ZenithError} `corrupt_data` when the bytes make no sense, or name a major that Zenith
- *   does not run; names `where`
+ * @throws {ZenithError} `corrupt_data` when the bytes make no sense, or name a major version that
+ *   this Zenith does not run. The message names `where`
  */
 export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineInfo {
   if (bytes.length !== INFO_BYTES && bytes.length !== INFO_BYTES_WITHOUT_MAJOR) {

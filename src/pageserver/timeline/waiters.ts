@@ -1,25 +1,25 @@
-/** Readers that wait for an LSN to arrive. */
+/** Queues readers that wait for an LSN to arrive. */
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 
 interface Waiter {
   readonly lsn: Lsn;
   readonly resolve: () => void;
-  /** Removes its timer and its listener. */
+  /** Removes the waiter's timer and listener. */
   readonly settle: () => void;
   readonly reject: (error: Error) => void;
-  /** Its place in the heap. */
+  /** The waiter's index in the heap. */
   at: number;
 }
 
 /**
- * Readers that wait for an LSN to arrive on a timeline: a heap with the lowest LSN on top, so that
- * waking or dropping one costs the logarithm of their number. Callers bound how many may wait.
+ * Readers that wait for an LSN to arrive on a timeline. They are kept in a heap with the lowest LSN
+ * on top, so that waking or dropping one takes logarithmic time. Callers limit how many may wait.
  */
 export class LsnWaiters {
   readonly #heap: Waiter[] = [];
 
-  /** How many wait. */
+  /** How many readers wait. */
   get size(): number {
     return this.#heap.length;
   }
@@ -27,8 +27,8 @@ export class LsnWaiters {
   /**
    * Resolves once {@link reached} is called with `lsn` or more.
    *
-   * @param signal ends the wait with its reason, because its client is gone
-   * @throws {ZenithError} `timeout` after `timeoutMs`, naming `where`
+   * @param signal ends the wait with its reason, when the client is gone
+   * @throws {ZenithError} `timeout` after `timeoutMs`. The message names `where`
    */
   wait(lsn: Lsn, timeoutMs: number, where: () => string, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -64,7 +64,7 @@ export class LsnWaiters {
     });
   }
 
-  /** Wakes those that wait for `lsn` or less. */
+  /** Wakes the readers that wait for `lsn` or less. */
   reached(lsn: Lsn): void {
     for (let first = this.#heap[0]; first !== undefined && first.lsn <= lsn; first = this.#heap[0]) {
       this.#remove(first);
@@ -73,7 +73,7 @@ export class LsnWaiters {
     }
   }
 
-  /** Fails all that still wait. */
+  /** Fails all remaining waiters. */
   abandon(error: Error): void {
     for (const waiter of this.#heap.splice(0)) {
       waiter.settle();

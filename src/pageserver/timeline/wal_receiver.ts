@@ -1,4 +1,4 @@
-/** The WAL receiver: pulls a timeline's WAL by physical replication. */
+/** Receives a timeline's WAL by physical replication. */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { redactPasswords } from "../../common/redact.ts";
@@ -19,23 +19,26 @@ import type { Timeline } from "./timeline.ts";
 import { connectWalSource } from "../../protocol/connect.ts";
 
 /**
- * A safekeeper that brings nothing for this long, while another one calls, is assumed to have
+ * If a safekeeper sends nothing for this long while another one calls, it is assumed to have
  * nothing new.
  */
 const STALL_MS = 3_000;
 
 /**
- * A compute waits for what is made durable here. A safekeeper has it durably already, and only
- * keeps it for longer.
+ * How long WAL from a safekeeper collects before it is synced. A compute waits for what is durable
+ * here. A safekeeper already has the WAL durably, and only keeps it longer.
  */
 const SAFEKEEPER_SYNC_INTERVAL_MS = 200;
 
-/** How often a source on hold gets a report: well within PostgreSQL's wal_sender_timeout, 60 s. */
+/**
+ * How often a paused source gets a report. This is well within PostgreSQL's wal_sender_timeout of
+ * 60 s.
+ */
 const HELD_REPORT_INTERVAL_MS = 10_000;
 
 /**
- * This much of an unfinished record is made durable by itself, so that its end does not need a long
- * sync of many files.
+ * An unfinished record is synced whenever it has grown by this much, so that its end does not need
+ * a long sync of many files.
  */
 const PART_SYNC_BYTES = 16 << 20;
 
@@ -43,17 +46,17 @@ const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
  * Pulls a timeline's WAL by physical replication, from a compute as its synchronous standby or from
- * a safekeeper. What it reports as flushed survives a kill -9 here: on that word the compute tells
- * clients that they have committed, and safekeepers remove WAL.
+ * a safekeeper. What the receiver reports as flushed survives a kill -9 here: on that report, the
+ * compute tells clients that they have committed, and safekeepers remove WAL.
  *
- * It ends when the connection does; the other end asks again (`callmemaybe`).
+ * The receiver ends when the connection does. The other end then asks again (`callmemaybe`).
  */
 export class WalReceiver {
-  /** The connection string that it receives from, fit to be shown. */
+  /** The connection string that it receives from, with passwords removed. */
   readonly source: string;
   readonly #connInfo: string;
   readonly isFromSafekeeper: boolean;
-  /** Settles when the receiver has ended; never rejects. */
+  /** Settles when the receiver has ended. Never rejects. */
   readonly ended: Promise<void>;
   readonly #timeline: Timeline;
   readonly #logger: Logger;
@@ -65,7 +68,7 @@ export class WalReceiver {
   #running = true;
 
   /**
-   * Starts when `after` has resolved, which means that the receiver before it has released the
+   * Starts once `after` has resolved, which means that the previous receiver has released the
    * timeline.
    *
    * @throws {ZenithError} `invalid_argument` when `connInfo` is not a connection string
@@ -79,15 +82,15 @@ export class WalReceiver {
     this.ended = this.#run(after);
   }
 
-  /** Whether it is still running. */
+  /** Whether the receiver is still running. */
   get running(): boolean {
     return this.#running;
   }
 
   /**
    * Whether this receiver should give way to one from `connInfo`. A compute that calls is the
-   * timeline's only source. Safekeepers all have the same WAL: one that keeps bringing it does not
-   * give way to another.
+   * timeline's only source. All safekeepers have the same WAL, so one that keeps sending it does
+   * not give way to another.
    */
   yieldsTo(connInfo: string): boolean {
     const callerIsSafekeeper = namesSafekeeper(connInfo);
@@ -101,7 +104,7 @@ export class WalReceiver {
     return { source: this.source, streaming: this.#streaming, error: this.#error };
   }
 
-  /** Resolves when it has ended. */
+  /** Resolves when the receiver has ended. */
   async stop(reason: string): Promise<void> {
     this.#abort.abort(new ZenithError("unavailable", reason));
     this.#client?.destroy();
@@ -141,8 +144,8 @@ export class WalReceiver {
           `${this.#timeline.systemIdentifier}: it is another cluster`,
       );
     }
-    // The slot keeps WAL at the compute while we are away. Safekeepers keep what is not durable
-    // here without one.
+    // The slot makes the compute keep WAL while this receiver is away. Safekeepers keep what is not
+    // durable here even without a slot.
     const slot = this.isFromSafekeeper ? {} : { slot: WAL_RECEIVER_NAME };
     if (!this.isFromSafekeeper) await createPhysicalSlot(client, WAL_RECEIVER_NAME);
     const startLsn = await this.#timeline.restartReceiving();
@@ -157,12 +160,12 @@ export class WalReceiver {
   }
 }
 
-/** Connections to safekeepers say which timeline they are for; a compute has only one. */
+/** Connection strings of safekeepers name the timeline; a compute has only one. */
 function namesSafekeeper(connInfo: string): boolean {
   return parseConnInfo(connInfo).options?.includes(TIMELINE_OPTION) ?? false;
 }
 
-/** Takes in what a stream brings, makes it durable in the background and reports the position. */
+/** Takes in WAL from a stream, makes it durable in the background and reports the position. */
 class WalIntake implements ReplicationHandler {
   /** Rejects when WAL can't be made durable or written out. */
   readonly failed: Promise<never>;
@@ -177,9 +180,7 @@ class WalIntake implements ReplicationHandler {
   #progressAt = performance.now();
   #fail!: (error: unknown) => void;
 
-  /**
-   * @param syncIntervalMs how long arriving WAL is collected, at least, before it is made durable
-   */
+  /** @param syncIntervalMs the least time for which arriving WAL collects before it is synced */
   constructor(timeline: Timeline, stream: ReplicationStream, syncIntervalMs: number) {
     this.#syncIntervalMs = syncIntervalMs;
     this.#timeline = timeline;
@@ -192,7 +193,7 @@ class WalIntake implements ReplicationHandler {
     this.failed.catch(() => {});
   }
 
-  /** Reports the timeline's position: a source with nothing more to send will hear nothing else. */
+  /** Reports the timeline's position. A source with nothing more to send gets no other report. */
   async announce(): Promise<void> {
     try {
       await this.#timeline.makeDurable();
@@ -216,22 +217,24 @@ class WalIntake implements ReplicationHandler {
   }
 
   /**
-   * Whether nothing has arrived for `ms`, and nothing that arrived before is still being worked on.
+   * Whether nothing has arrived for `ms`, and everything that arrived before has been processed.
    */
   stalledFor(ms: number): boolean {
     return !this.#syncing && !this.#flushing && performance.now() - this.#progressAt >= ms;
   }
 
-  /** WAL that is not durable yet comes again with the next stream. */
+  /** Stops reporting. The next stream sends WAL that is not durable yet again. */
   stop(): void {
     this.#stopped = true;
   }
 
-  /** Pauses the source until `ready`: a long record is installed, or flushes have caught up. */
+  /**
+   * Pauses the source until `ready`: until a long record is installed, or flushes have caught up.
+   */
   #hold(ready: Promise<void>): void {
     this.#flushing = true;
     this.#stream.copy.pause();
-    // Without reports the source would assume that this end is dead.
+    // Without reports, the source would assume that this end is dead.
     const alive = setInterval(() => {
       if (!this.#stopped) this.#report();
     }, HELD_REPORT_INTERVAL_MS);
@@ -243,7 +246,7 @@ class WalIntake implements ReplicationHandler {
     }, (error) => this.#fail(error)).finally(() => clearInterval(alive));
   }
 
-  /** One sync at a time; what arrives while it runs shares the next. */
+  /** Runs one sync at a time. WAL that arrives during a sync shares the next one. */
   async #sync(): Promise<void> {
     if (this.#syncing) return;
     this.#syncing = true;
@@ -257,7 +260,7 @@ class WalIntake implements ReplicationHandler {
         const wasUnsynced = this.#timeline.unsyncedBytes;
         this.#durable = await this.#timeline.makeDurable();
         this.#report();
-        // A partial record is not waited for; its rest will come.
+        // Don't wait for a partial record; the rest of it will come.
         if (this.#durable === before && wasUnsynced < PART_SYNC_BYTES) break;
       }
       this.#timeline.trimWal().catch((error) => this.#fail(error));
