@@ -50,7 +50,7 @@ import type { Timeline } from "../timeline/timeline.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import type { BasebackupContent } from "../../protocol/management.ts";
 
-/** What initdb creates besides the directories that have content here. */
+/** The directories that initdb creates, besides those with content here. */
 const DIRECTORIES = [
   "base",
   "global",
@@ -77,18 +77,17 @@ const DIRECTORIES = [
 ];
 
 /**
- * How much is handed out at once: enough to keep the pipe full, little enough not to hold up other
- * requests.
+ * The size of the chunks: enough to keep the pipe full, small enough not to hold up other requests.
  */
 const CHUNK_BYTES = 16 * BLCKSZ;
 
 /**
- * How many forks' sizes are looked up before other work gets its turn: each may be in another block
- * of a layer file.
+ * Look up the sizes of this many forks before other work gets its turn. Each size may be in another
+ * block of a layer file.
  */
 const FORKS_PER_TURN = 64;
 
-/** A smaller table gets no free space map: Postgres finds its few pages without one. */
+/** A smaller table gets no free space map. Postgres finds its few pages without one. */
 const FSM_MIN_BLOCKS = 4;
 
 /** ReplicationStateOnDisk, src/backend/replication/logical/origin.c. */
@@ -96,11 +95,11 @@ const REPLICATION_STATE_MAGIC = 0x1257dade;
 const REPLICATION_STATE_SIZE = 16;
 
 /**
- * A data directory of the timeline as of `at.lsn`, as a tar stream: stock Postgres starts on a
- * complete one as after a clean shutdown. It has no configuration files; tablespaces are plain
- * directories below `pg_tblspc`, and a list says where they were made.
+ * Streams a data directory of the timeline as of `at.lsn`, as a tar. Stock Postgres starts on a
+ * complete one as after a clean shutdown. The directory has no configuration files. Tablespaces are
+ * plain directories below `pg_tblspc`, and a list says where they were created.
  *
- * A chunk is valid until the next one is asked for.
+ * A chunk is valid until the next one is requested.
  *
  * @param at a record boundary and the start of the record before it
  * @param head the WAL before `at.lsn`
@@ -115,7 +114,7 @@ export async function* basebackup(
 ): AsyncGenerator<Uint8Array> {
   for (const chunk of new BasebackupWriter(timeline, at, head, content, before).write()) {
     yield chunk;
-    // A client that reads fast enough would otherwise keep this thread to itself.
+    // Otherwise a client that reads fast enough would keep this thread to itself.
     await nextTurn();
   }
 }
@@ -153,7 +152,7 @@ class BasebackupWriter {
     this.#checksums = parseControlFile(control).data_checksum_version !== 0;
   }
 
-  /** Every chunk is valid until the next one is asked for. */
+  /** Each chunk is valid until the next one is requested. */
   *write(): Generator<Uint8Array> {
     for (const directory of DIRECTORIES) yield* this.#tar.directory(directory);
     yield* this.#tar.file("PG_VERSION", this.#versionFile);
@@ -208,7 +207,7 @@ class BasebackupWriter {
     yield* this.#tar.file(RELATION_MANIFEST_FILE, manifest);
   }
 
-  /** The forks of the data directory, and where the pages of each come from. */
+  /** Yields the forks of the data directory and the source of each fork's pages. */
   *#forks(): Generator<{ source: BlockSource; fork: number; blocks: number }> {
     for (const source of this.#view.forks()) {
       const { spc, db, rel, fork, blocks } = source;
@@ -223,8 +222,8 @@ class BasebackupWriter {
   }
 
   /**
-   * Writes the files of one fork of a relation, with the pages of `source`: the same fork, or the
-   * init fork.
+   * Writes the files of one fork of a relation. `source` provides the pages: it is the same fork,
+   * or the init fork.
    */
   *#fork(source: BlockSource, fork: number, blocks: number): Generator<Uint8Array> {
     const rnode = { spcNode: source.spc, dbNode: source.db, relNode: source.rel };
@@ -300,7 +299,7 @@ class BasebackupWriter {
     yield* this.#tar.file("pg_logical/replorigin_checkpoint", content);
   }
 
-  /** The shutdown checkpoint at the LSN, and a control file that points at it. */
+  /** Writes the shutdown checkpoint at the LSN and a control file that points to it. */
   *#controlFileAndWal(): Generator<Uint8Array> {
     const checkpoint = { ...this.#storedCheckpoint(), redo: this.#view.lsn, oldestActiveXid: 0 };
     yield* this.#wal(checkpoint);
@@ -331,7 +330,7 @@ class BasebackupWriter {
     });
     const [first] = segments;
     const page = first!.segmentStart + first!.offset;
-    // The rest of the checkpoint's own page.
+    // Fill in what precedes the checkpoint on its own page.
     if (this.#head.end > page) this.#head.read(page, first!.bytes, 0, this.#head.end - page);
     for (const segment of segments) {
       yield* this.#walSegment(segment, checkpoint.ThisTimeLineID, xlog_seg_size);
@@ -339,8 +338,8 @@ class BasebackupWriter {
   }
 
   /**
-   * A whole segment, or only its part that is not zeros: a client that wants no relation files
-   * wants nothing that it can make itself.
+   * Writes a whole segment, or only the part that is not zeros: a client that wants no relation
+   * files wants nothing that it can make itself.
    */
   *#walSegment(segment: CheckpointPages, tli: number, size: number): Generator<Uint8Array> {
     const { segmentStart, offset, bytes } = segment;

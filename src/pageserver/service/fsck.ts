@@ -1,6 +1,6 @@
 /**
- * Checks a page server's data at rest: every file of every timeline, and that everything exists
- * that timelines and branches name.
+ * Checks a page server's data at rest: every file of every timeline, and that everything that
+ * timelines and branches refer to exists.
  */
 import { basename, join, resolve } from "node:path";
 import type { DataCheck } from "../../common/data_check.ts";
@@ -14,7 +14,7 @@ import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
 import { checkTimelineWal } from "./fsck_wal.ts";
 
 /**
- * Reads everything. Nobody may write there meanwhile.
+ * Reads everything below `dir`. Nobody may write there meanwhile.
  *
  * @param dir a page server's working directory, or a tenant or timeline in it
  * @throws {ZenithError} `not_found` when it is none of these

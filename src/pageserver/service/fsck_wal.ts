@@ -1,4 +1,4 @@
-/** Checks the WAL that a page server keeps of a timeline at rest. */
+/** Checks the WAL that a page server keeps for a timeline at rest. */
 import { join } from "node:path";
 import type { Disk } from "../../common/disk.ts";
 import { errorMessage } from "../../common/errors.ts";
@@ -14,18 +14,18 @@ import { WalStore } from "../../wal_store/wal_store.ts";
 import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
 
 export interface TimelineWalCheck {
-  /** How much was read. */
+  /** How many bytes were read. */
   readonly bytes: number;
   /** What is wrong and what to do about it, one sentence each. */
   readonly problems: readonly string[];
 }
 
 /**
- * Checks the WAL of a timeline that is not in use. Nothing says where a page server's WAL ends. It
- * is written from the front, in files full of zeros, so everything up to the last byte that is not
- * zero is WAL; the last record may be cut short.
+ * Checks the WAL of a timeline that is not in use. Nothing says where a page server's WAL ends. But
+ * it is written from the front, in files full of zeros, so everything up to the last non-zero byte
+ * is WAL. The last record may be cut short.
  *
- * @param directory the timeline's
+ * @param directory the timeline's directory
  * @throws {ZenithError} as {@link readMetadata}
  */
 export async function checkTimelineWal(disk: Disk, directory: string): Promise<TimelineWalCheck> {
@@ -56,11 +56,11 @@ export async function checkTimelineWal(disk: Disk, directory: string): Promise<T
 }
 
 /**
- * Checks the WAL of a timeline that is in use.
+ * Checks the WAL of a timeline that is in use. Yields how many bytes each step has read.
  *
- * @param end for an open timeline: nobody changes the WAL below `through`, and up to `wholeTo` its
- *   records are whole; null when nobody has it open
- * @returns what is damaged. Before that it yields how many bytes each step has read
+ * @param end for an open timeline: nobody changes the WAL below `through`, and records up to
+ *   `wholeTo` are whole; null when nobody has the timeline open
+ * @returns what is damaged
  * @throws {ZenithError} as {@link readMetadata}; `io`, `corrupt_data` when segments are missing
  */
 export async function* scrubTimelineWal(
@@ -87,7 +87,7 @@ export async function* scrubTimelineWal(
   return damages.map((damage) => ({ what: damage.what, hint: whatToDo(damage, consistent) }));
 }
 
-/** A crash may have kept the last file from getting its size. */
+/** A crash may have left the last file shorter than a segment. */
 function segmentSizeIn(disk: Disk, dir: string): number {
   return Math.max(0, ...segmentFiles(disk, dir).map((name) => disk.statSync(join(dir, name))?.size ?? 0));
 }

@@ -1,4 +1,4 @@
-/** The page server: its tenants, and the WAL receivers of their timelines. */
+/** The page server: its tenants and the WAL receivers of their timelines. */
 import { join } from "node:path";
 import { BufferPool } from "../../common/buffer_pool.ts";
 import { type Disk, settleWorkdirSync } from "../../common/disk.ts";
@@ -45,43 +45,40 @@ type InitialCluster = (major: number | null, cluster: ClusterOptions) => Promise
 
 export interface PageServerOptions {
   readonly disk: Disk;
-  /** Writes layer files to that disk. */
+  /** Writes layer files to `disk`. */
   readonly flushLayer: FlushLayer;
-  /** Merges layer files on that disk. */
+  /** Merges layer files on `disk`. */
   readonly mergeLayers: MergeLayers;
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
   readonly logger: Logger;
   /**
-   * Returns the data directory from which new tenants of a major are made; null stands for the
-   * newest major. Default: initdb makes it.
+   * Returns the data directory from which new tenants of a major version are made; null means the
+   * newest one. By default, initdb makes it.
    */
   readonly initialCluster?: InitialCluster;
 }
 
-/**
- * How often timelines are checked for what is due with time, e.g. layers old enough to be written
- * out.
- */
+/** How often timelines do periodic work, e.g. write out layers that are old enough. */
 const MAINTENANCE_INTERVAL_MS = 2_000;
 /**
- * Longer than a busy timeline takes to fill a memory layer, so that the next layer gets the buffers
- * of the last.
+ * How often unused buffers are released. A busy timeline fills a memory layer in less time, so its
+ * next layer gets the buffers of the last one.
  */
 const TRIM_INTERVAL_MS = 60_000;
 
 /** All tenants of one working directory, and the WAL receivers of their timelines. */
 export class PageServer {
   readonly config: PageServerConfig;
-  /** The check of data at rest; it does nothing until it is started. */
+  /** Checks data at rest. Does nothing until it is started. */
   readonly scrub: Scrub;
   readonly #context: TenantContext;
   readonly #initialCluster: InitialCluster;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
-  /** How many computes say that they run on each timeline. */
+  /** How many computes are attached to each timeline. */
   readonly #attached = new Map<TimelineId, number>();
-  /** Tenants are created and deleted one at a time. */
+  /** Makes sure that tenants are created and deleted one at a time. */
   readonly #changes = new OneAtATime();
   readonly #maintenance: ReturnType<typeof setInterval>;
   readonly #trimming: ReturnType<typeof setInterval>;
@@ -129,10 +126,11 @@ export class PageServer {
     this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
   }
 
-  /** Opens the working directory. Timelines are opened when they are first asked for. */
+  /** Opens the working directory. A timeline is opened on first use. */
   static async open(options: PageServerOptions): Promise<PageServer> {
     const { disk, paths } = options;
-    // A power failure must not change the present names again after files were removed.
+    // Make the present names durable: a power failure must not change them after files were
+    // removed.
     withIoErrors("prepare", paths.tenants, () => {
       disk.mkdirsSync(paths.tenants);
       settleWorkdirSync(disk, paths.workdir);
@@ -143,7 +141,7 @@ export class PageServer {
     return server;
   }
 
-  /** A tenant, or what is left of one. Anything else belongs to somebody else. */
+  /** Opens a tenant, or cleans up the remains of one. Anything else belongs to somebody else. */
   async #openEntry(name: string): Promise<void> {
     const { disk, paths, logger } = this.#context;
     const path = join(paths.tenants, name);
@@ -153,7 +151,8 @@ export class PageServer {
     } else if (name === id) {
       this.#tenants.set(parseTenantId(id), await this.#openTenant(parseTenantId(id)));
     } else if (name === id + DELETED_SUFFIX || name === id + TENANT_IN_PROGRESS_SUFFIX) {
-      // A crash interrupted its deletion, or its creation, and nobody was told that it exists.
+      // A crash interrupted the tenant's deletion, or its creation before anybody was told that it
+      // exists.
       try {
         await disk.removeTree(path);
       } catch (error) {
@@ -167,7 +166,7 @@ export class PageServer {
     try {
       await tenant.recover();
     } catch (error) {
-      // What is left of a deletion takes up space but does no harm.
+      // The remains of a deletion take up space but do no harm.
       this.#context.logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
     }
     return tenant;
@@ -177,7 +176,7 @@ export class PageServer {
     return [...this.#tenants.keys()].sort();
   }
 
-  /** Timelines that were deleted on purpose, and are gone. */
+  /** Lists the timelines that were deleted on purpose and whose files are gone. */
   deletedTimelines(): DeletedTimeline[] {
     const { disk, paths, deleted } = this.#context;
     return deleted.list.filter(({ tenantId, timelineId }) =>
@@ -186,10 +185,12 @@ export class PageServer {
   }
 
   /**
-   * @param major of its PostgreSQL; null for the newest available one
-   * @param cluster how initdb is to make it
-   * @throws {ZenithError} `already_exists`, `not_found` without such a PostgreSQL, or why initdb
-   *   failed
+   * Creates a tenant.
+   *
+   * @param major the major version of its PostgreSQL; null for the newest available one
+   * @param cluster how initdb makes its cluster
+   * @throws {ZenithError} `already_exists`, `not_found` when there is no such PostgreSQL, or the
+   *   reason why initdb failed
    */
   createTenant(id: TenantId, major: number | null = null, cluster: ClusterOptions = {}): Promise<void> {
     return this.#changes.run(async () => {
@@ -205,10 +206,10 @@ export class PageServer {
   }
 
   /**
-   * Deletes a tenant with all its branches. The rename of its directory decides; the next start
-   * finishes what a crash interrupts after that.
+   * Deletes a tenant with all its branches. The rename of its directory makes the deletion final.
+   * If a crash interrupts what follows, the next start finishes it.
    *
-   * @throws {ZenithError} `not_found`, `conflict` when a compute writes to it
+   * @throws {ZenithError} `not_found`, `conflict` when a compute writes to the tenant
    */
   deleteTenant(id: TenantId): Promise<void> {
     return this.#changes.run(async () => {
@@ -231,7 +232,7 @@ export class PageServer {
       try {
         await disk.removeTree(paths.deletedTenant(id));
       } catch (error) {
-        // It is deleted all the same; the next start removes the rest.
+        // The tenant is deleted all the same. The next start removes the rest.
         logger.warn(`could not remove all files of a deleted tenant: ${errorMessage(error)}`, { tenant: id });
       }
     });
@@ -245,7 +246,7 @@ export class PageServer {
     return deleted;
   }
 
-  /** What is known to be damaged of what lies here. @throws {ZenithError} `io` */
+  /** Returns the known damage to the data here. @throws {ZenithError} `io` */
   scrubFindings(): ScrubFindings {
     const { lastPassMs, found } = this.scrub;
     const cut = cutOff({
@@ -274,8 +275,8 @@ export class PageServer {
   }
 
   /**
-   * A compute runs on the timeline. The timeline can't be deleted until the returned function is
-   * called.
+   * Notes that a compute runs on the timeline. The timeline can't be deleted until the returned
+   * function is called.
    */
   attach(timeline: Timeline): () => void {
     timeline.assertPresent();
@@ -288,13 +289,14 @@ export class PageServer {
     };
   }
 
-  /** Whether a compute says that it runs on the timeline. */
+  /** Whether a compute is attached to the timeline. */
   isAttached(timeline: TimelineId): boolean {
     return this.#attached.has(timeline);
   }
 
   #inUse(timeline: TimelineId): boolean {
-    // Safekeepers may have more WAL even when the compute is gone.
+    // A receiver from a safekeeper does not count: safekeepers may have more WAL even when the
+    // compute is gone.
     const receiver = this.#receivers.get(timeline);
     return this.#attached.has(timeline) || (receiver?.running === true && !receiver.isFromSafekeeper);
   }
@@ -311,11 +313,12 @@ export class PageServer {
   }
 
   /**
-   * Pulls the timeline's WAL from `connInfo` from now on, unless what it pulls from already serves
-   * as well; that is left first.
+   * Pulls the timeline's WAL from `connInfo` from now on, unless the current source serves as well.
+   * A switch leaves the current source first.
    *
-   * @param held is disposed of when nothing is pulled any more
-   * @throws {ZenithError} `invalid_argument` when `connInfo` is no connection string, `not_found`
+   * @param held is disposed of when WAL is no longer pulled
+   * @throws {ZenithError} `invalid_argument` when `connInfo` is not a connection string,
+   *   `not_found`
    */
   receiveFrom(held: Hold<Timeline>, connInfo: string): void {
     using stack = new DisposableStack();
@@ -332,7 +335,7 @@ export class PageServer {
     void receiver.ended.finally(() => holds.dispose());
   }
 
-  /** The state of the timeline's receiver; null when it never had one. */
+  /** Returns the state of the timeline's receiver; null when it never had one. */
   receiverState(timelineId: TimelineId): WalReceiver["state"] | null {
     return this.#receivers.get(timelineId)?.state ?? null;
   }
@@ -394,11 +397,11 @@ export class PageServer {
       }
       void this.#expire(tenant);
     }
-    // Nothing brings WAL to a timeline that is closed: who does holds it.
+    // A closed timeline has no running receiver, because a receiver holds its timeline open.
     this.#upkeep.start(() => [...this.#tenants.values()], (id) => this.#receivers.delete(id));
   }
 
-  /** Expires a tenant's branches; tenants don't wait for each other. Never rejects. */
+  /** Expires a tenant's branches. Tenants don't wait for each other. Never rejects. */
   async #expire(tenant: Tenant): Promise<void> {
     try {
       const expired = await tenant.branches.expire(Date.now(), (timeline) => this.#inUse(timeline));
@@ -411,7 +414,7 @@ export class PageServer {
     }
   }
 
-  /** Stops receiving WAL for timelines that are gone. */
+  /** Stops receiving WAL for deleted timelines. */
   async #forget(gone: readonly TimelineId[]): Promise<void> {
     for (const timelineId of gone) {
       await this.#receivers.get(timelineId)?.stop("the timeline was deleted");
@@ -419,7 +422,7 @@ export class PageServer {
     }
   }
 
-  /** Ends all receivers and makes everything durable. */
+  /** Stops all receivers and makes everything durable. */
   async close(): Promise<void> {
     clearInterval(this.#maintenance);
     clearInterval(this.#trimming);
@@ -427,7 +430,7 @@ export class PageServer {
     const idle = this.#upkeep.stop();
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
     await this.#changes.settled();
-    // One timeline with a full disk must not keep the others from becoming durable.
+    // One timeline on a full disk must not keep the others from becoming durable.
     const closed = await Promise.allSettled([...this.#tenants.values()].map((tenant) => tenant.close()));
     await idle;
     const failed = closed.find((result) => result.status === "rejected");
@@ -435,7 +438,7 @@ export class PageServer {
   }
 }
 
-/** null when they can't be determined; other timelines' still can. */
+/** Returns null when the sizes can't be determined. Those of other timelines still can. */
 function sizesOf(timeline: Timeline): { logical: number; physical: number } | null {
   try {
     return timeline.sizes();

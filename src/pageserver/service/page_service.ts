@@ -1,4 +1,4 @@
-/** The page server's operations: what runs each command of the management contract. */
+/** Implements the page server's commands, as the management contract defines them. */
 import { formatDuration } from "../../common/duration.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
@@ -22,7 +22,7 @@ import { basebackup } from "./basebackup.ts";
 import type { PageServer } from "./page_server.ts";
 import { servePagestream } from "./pagestream_service.ts";
 
-/** How long a lease lasts by default; a holder that needs it longer takes it again. */
+/** How long a lease lasts by default. A holder that needs it longer takes it again. */
 const DEFAULT_LEASE_MS = 10 * 60 * 1000;
 
 /** The page server's commands over the wire. */
@@ -156,7 +156,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
     async timelineStatus(names) {
       using held = await hold(names);
       const source = held.value;
-      // The caller may let WAL continue from here: everything before must not be lost any more.
+      // The caller may continue the WAL from here, so everything before must be durable.
       await source.makeDurable();
       return {
         system_id: String(source.systemIdentifier),
@@ -232,10 +232,9 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       const source = held.value;
       if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
       const boundary = source.boundary(lsn);
-      // A compute that starts from it keeps reading at that LSN for a while.
+      // A compute that starts from this basebackup keeps reading at that LSN for a while.
       await source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
-      // A compute that starts here continues writing from here: everything before must not be lost
-      // any more.
+      // That compute also continues the WAL from here, so everything before must be durable.
       await source.makeDurable();
       const { timelines } = server.tenant(names.tenant);
       using head = WalHead.open(timelines, source, boundary.lsn);
@@ -275,7 +274,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       const owner = server.tenant(names.tenant);
       using held = await hold(names);
       const source = held.value;
-      // Only what is in layers can be given up.
+      // Only history in layers can be removed.
       await source.store.flush();
       const report = await owner.collectGarbage(source, horizon);
       return {
@@ -295,7 +294,7 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
   };
 }
 
-/** A branch in its form on the wire. */
+/** Converts a branch to its wire form. */
 function branchJson(branch: BranchInfo) {
   return {
     name: branch.name,

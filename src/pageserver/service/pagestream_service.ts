@@ -28,13 +28,15 @@ import type { ForkAt, TimelineView } from "../content/timeline_view.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
 /**
- * How many requests of one connection may wait for their LSN at a time. One more is refused, and
- * the compute asks again a second later; it has a few tens on the way. They are refused rather than
- * left unread, because on a connection that is not read nobody notices that its client has left.
+ * How many requests of one connection may wait for their LSN at a time. A compute has a few tens in
+ * flight. Further requests are refused, and the compute asks again a second later. They are refused
+ * rather than left unread, because nobody notices when the client of an unread connection leaves.
  */
 export const WAITING_REQUESTS_MAX = 256;
 
-/** Waiting requests of all connections: each takes some hundred bytes and a timer. */
+/**
+ * The limit of waiting requests over all connections. Each takes some hundred bytes and a timer.
+ */
 const WAITING_REQUESTS_TOTAL_MAX = 1 << 18;
 assert(WAITING_REQUESTS_MAX <= WAITING_REQUESTS_TOTAL_MAX, "one connection can have all that it may");
 
@@ -45,8 +47,8 @@ assert(
 
 /**
  * Answers page requests on a connection until the client ends it. Requests whose LSN has arrived
- * are answered at once and in order. A request that has to wait for its LSN does not hold up those
- * after it, and ends when its client leaves.
+ * are answered at once and in order. A request that must wait for its LSN does not hold up later
+ * ones, and is dropped when its client leaves.
  */
 export async function servePagestream(
   session: Session,
@@ -155,9 +157,7 @@ function sendPages(copy: CopyBoth, view: TimelineView, request: PageRequest): vo
   copy.buffer.set(count * BLCKSZ === pages.length ? pages : pages.subarray(0, count * BLCKSZ), first);
 }
 
-/**
- * Pages are rebuilt here first: an error in the middle must not leave half an answer in the stream.
- */
+/** Pages are rebuilt here first, so that an error midway leaves no half answer in the stream. */
 let buffer = new Uint8Array(BLCKSZ);
 
 function pageBuffer(count: number): Uint8Array {

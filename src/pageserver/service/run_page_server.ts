@@ -1,4 +1,4 @@
-/** Runs a page server: its wire service and its worker threads. */
+/** Runs a page server with its wire service and its worker threads. */
 import { nodeDisk } from "../../common/disk.ts";
 import type { HostPort } from "../../common/host_port.ts";
 import type { Logger } from "../../process/log.ts";
@@ -21,14 +21,14 @@ export interface PageServerRoleOptions {
 export interface RunningPageServer {
   readonly address: HostPort;
   readonly server: PageServer;
-  /** `immediate` leaves what is not in layers to the replay at the next start. */
+  /** `immediate` does not write layers: the next start replays the WAL that is not in them. */
   stop(mode: "fast" | "immediate"): Promise<void>;
 }
 
 /**
  * Opens the working directory and listens.
  *
- * @throws {ZenithError} when the port is taken or the directory unusable
+ * @throws {ZenithError} when the port is taken or the directory is unusable
  */
 export async function runPageServer(options: PageServerRoleOptions): Promise<RunningPageServer> {
   const { paths, config, listen, logger } = options;

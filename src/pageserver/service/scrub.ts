@@ -1,4 +1,6 @@
-/** What a scrub checks at a page server: each timeline's metadata, every layer, and its WAL. */
+/**
+ * Defines what a scrub checks at a page server: each timeline's metadata, every layer, and its WAL.
+ */
 import type { Disk } from "../../common/disk.ts";
 import { withIoErrors } from "../../common/errors.ts";
 import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
@@ -17,7 +19,7 @@ export interface ScrubSource {
   readonly disk: Disk;
   readonly paths: PageServerPaths;
   tenants(): readonly TenantId[];
-  /** The timeline if it is open, null while it is being opened; never opens it. */
+  /** Returns the timeline if it is open, null while it is being opened. Never opens it. */
   ifOpen(tenant: TenantId, timeline: TimelineId): Timeline | null | undefined;
 }
 
@@ -27,7 +29,7 @@ function* timelinesOnDisk(
 ): Generator<{ tenantId: TenantId; timelineId: TimelineId }> {
   for (const tenantId of tenants()) {
     const directory = paths.timelines(tenantId);
-    // It may have been deleted since this began.
+    // It may have been deleted since the listing began.
     if (disk.statSync(directory) === null) continue;
     const names = withIoErrors("list", directory, () => disk.readdirSync(directory));
     for (const timelineId of names.filter(isIdFileName).map(parseTimelineId)) yield { tenantId, timelineId };
@@ -48,8 +50,8 @@ export function* scrubItems(source: ScrubSource): Generator<ScrubItem> {
 }
 
 /**
- * What was cut off at a start, until somebody has removed what was kept of it. @throws as {@link
- * scrubItems}
+ * WAL that was cut off at a start and kept aside, until somebody removes it. @throws as
+ * {@link scrubItems}
  */
 export function cutOff(source: Omit<ScrubSource, "ifOpen">): FoundDamage[] {
   return [...timelinesOnDisk(source)].flatMap(({ tenantId, timelineId }) =>
@@ -75,16 +77,16 @@ async function* checkTimeline(
   const directory = paths.timeline(tenantId, timelineId);
   const problems = (yield* scrubTimeline(disk, directory)).map((what) => ({ what, hint: RESTORE_LAYER }));
   const timeline = source.ifOpen(tenantId, timelineId);
-  // It is being replayed, which checks it too.
+  // The WAL is being replayed, which checks it too.
   if (timeline === null) return problems;
   const end = timeline === undefined ? null : endOfWal(timeline);
   const inWal = yield* scrubTimelineWal(disk, directory, end);
-  // Somebody has opened it since, cuts its end and writes there.
+  // The timeline has been opened since: the end of its WAL is being cut and written.
   if (end === null && source.ifOpen(tenantId, timelineId) !== undefined) return problems;
   return [...problems, ...inWal];
 }
 
-/** Up to where nobody changes it any more, and up to where records are whole. */
+/** Where WAL that nobody changes any more ends, and up to where records are whole. */
 function endOfWal({ position, wal }: Timeline): { through: Lsn; wholeTo: Lsn } {
   const through = Math.min(position, wal.syncedLsn) as Lsn;
   return { through, wholeTo: position <= wal.syncedLsn ? through : INVALID_LSN };

@@ -9,9 +9,9 @@ import {
 } from "../../protocol/tar.ts";
 
 /**
- * Writes a tar archive into one buffer that is reused: callers put pages directly where they
- * belong. Methods that need room hand out the buffer's content when it is full; the receiver must
- * be done with it before asking for more.
+ * Writes a tar archive into one reused buffer. Callers put pages directly where they belong.
+ * Methods that need room hand out the buffer's content when it is full. The receiver must be done
+ * with it before asking for more.
  */
 export class TarWriter {
   /** The archive's next bytes go to `used`. */
@@ -20,7 +20,7 @@ export class TarWriter {
   /** The modification time of all files, in seconds since 1970. */
   readonly #mtime = Math.floor(Date.now() / 1000);
 
-  /** @param chunkBytes the most that is handed out at once */
+  /** @param chunkBytes the largest chunk to hand out */
   constructor(chunkBytes: number) {
     this.chunk = new Uint8Array(chunkBytes);
   }
@@ -40,13 +40,16 @@ export class TarWriter {
     return this.#header({ name, type: "file", size });
   }
 
-  /** Hands out what is in the buffer, even if that is little. */
+  /** Hands out what is in the buffer, however little that is. */
   *handOut(): Generator<Uint8Array> {
     yield this.chunk.subarray(0, this.used);
     this.used = 0;
   }
 
-  /** Makes room for `count` contiguous bytes at {@link used}, which grows by that much. */
+  /**
+   * Makes room for `count` contiguous bytes at {@link used}. The caller fills them and advances
+   * `used`.
+   */
   *room(count: number): Generator<Uint8Array> {
     assert(count <= this.chunk.length, "a chunk holds what is asked for");
     if (this.chunk.length - this.used < count) yield* this.handOut();

@@ -1,6 +1,6 @@
 /**
  * The thread that writes out memory layers. Sorting and compressing them is as much work as
- * ingesting the WAL; in the page server's one thread, nobody would be answered meanwhile.
+ * ingesting the WAL. In the page server's one thread, no requests would be answered meanwhile.
  */
 import { nodeDisk } from "../../common/disk.ts";
 import { serveRequests } from "../../process/worker_thread.ts";

@@ -1,6 +1,6 @@
 /**
- * The thread that merges layers. It reads files that no longer change and writes new ones; the page
- * server's own thread only asks for it and swaps the files.
+ * The thread that merges layers. It reads files that no longer change and writes new ones. The page
+ * server's own thread only starts the merge and swaps the files.
  */
 import { nodeDisk } from "../../common/disk.ts";
 import { serveRequests } from "../../process/worker_thread.ts";
