@@ -1,7 +1,7 @@
 /**
- * A timeline's control file at a safekeeper: what the acceptor must not forget.
- * `docs/formats/safekeeper_control.md` is the specification. The file is always replaced as a
- * whole.
+ * Encodes and decodes a timeline's control file at a safekeeper: the state that the acceptor must
+ * not forget. `docs/formats/safekeeper_control.md` is the specification. The file is always
+ * replaced as a whole.
  */
 import { Buffer } from "node:buffer";
 import { crc32c } from "../common/crc32c.ts";
@@ -15,7 +15,7 @@ import { checkTermHistory, type TermEntry } from "../consensus/term_history.ts";
 /** "ZenSafek" read as eight characters. */
 const CONTROL_FILE_MAGIC = "ZenSafek";
 const CONTROL_FILE_VERSION = 2;
-/** The previous version, which is read too: it does not say who was elected. */
+/** The previous version, which can still be read. It does not say who was elected. */
 const CONTROL_FILE_VERSION_1 = 1;
 
 // Offsets of the fixed part. All numbers are little-endian.
@@ -33,7 +33,7 @@ const BACKUP_LSN = 84;
 const REMOTE_CONSISTENT_LSN = 92;
 const ELECTED_ID = 100;
 
-/** Where the term history is: its length, then its entries. */
+/** The term history: its length, then its entries. */
 const HISTORY_LENGTH = 116;
 const HISTORY_LENGTH_1 = 100;
 
@@ -77,7 +77,7 @@ export function encodeControlFile(identity: TimelineIdentity, control: AcceptorC
 }
 
 /**
- * @param path for messages
+ * @param path names the file in messages
  * @throws {ZenithError} `corrupt_data` when the bytes are damaged or of an unknown version
  */
 export function decodeControlFile(content: Uint8Array, path: string): ControlFile {

@@ -17,7 +17,7 @@ import { type ControlFile, decodeControlFile } from "./control_file.ts";
 /** A working directory holds tenants, which hold timelines. */
 const TIMELINE_DEPTH = 2;
 
-/** What to do about damage. */
+/** Tells the operator what to do about damage. */
 export const RESTORE =
   "Stop the safekeeper and move the timeline's directory away: the next compute that starts fills it from another safekeeper. " +
   "Where this one is the only one, put the file back from a copy";
@@ -32,7 +32,7 @@ export function holdsSafekeeperTimelines(disk: Disk, dir: string): boolean {
 }
 
 /**
- * Reads everything. Nobody may write there meanwhile.
+ * Reads everything below `dir`. Nobody may write there meanwhile.
  *
  * @param dir as for {@link holdsSafekeeperTimelines}
  */
@@ -40,7 +40,7 @@ export async function* checkSafekeeperData(disk: Disk, dir: string): AsyncGenera
   for (const path of timelineDirectories(disk, resolve(dir))) yield await timelineCheck(disk, path);
 }
 
-/** The directories that have a control file, or WAL without one. */
+/** Returns the directories that have a control file, or WAL without one. */
 function timelineDirectories(disk: Disk, dir: string, depth = TIMELINE_DEPTH): string[] {
   if (disk.statSync(dir)?.isDirectory !== true) return [];
   const isTimeline = disk.statSync(join(dir, CONTROL_FILE)) !== null ||
@@ -85,7 +85,7 @@ async function walCheck(
     const { bytes, damages } = checkWalAtOnce(store, {
       pg: pgVersion(identity.pgVersion),
       systemId,
-      // The control file lags behind: more may be committed.
+      // The control file lags behind, so more WAL may be committed than it says.
       through: Math.max(commitLsn, endOfWritten(store)) as Lsn,
       wholeTo: commitLsn,
     });

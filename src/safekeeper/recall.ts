@@ -12,14 +12,17 @@ import type { SafekeeperTimeline } from "./timeline.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
-/** How long a timeline that the page server does not know is left alone: its branch was deleted. */
+/**
+ * How long the safekeeper stops calling for a timeline that the page server does not know: its
+ * branch was deleted.
+ */
 const UNKNOWN_RETRY_MS = 60_000;
 
 /**
- * Asks the page server to come and read (`callmemaybe`): for each timeline with committed WAL that
- * the page server has not made durable, while it makes no progress. With several safekeepers, each
- * hears of the progress at the others through the proposer, so those that are not read from stay
- * silent.
+ * Asks the page server to come and read (`callmemaybe`). It calls for each timeline with committed
+ * WAL that the page server has not made durable, while the page server makes no progress. With
+ * several safekeepers, each hears through the proposer of progress at the others, so safekeepers
+ * that are not read from stay silent.
  */
 export class Recall {
   readonly #pageserver: HostPort;
@@ -27,7 +30,7 @@ export class Recall {
   readonly #logger: Logger;
   /** The page server's position at the last round, by timeline. */
   #positions = new Map<SafekeeperTimeline, Lsn>();
-  /** Timelines that the page server does not know, and how long not to call it for them. */
+  /** Timelines that the page server does not know, and until when not to call for them. */
   readonly #unknownUntil = new WeakMap<SafekeeperTimeline, number>();
   #lastError = "";
 
@@ -37,7 +40,7 @@ export class Recall {
     this.#logger = logger;
   }
 
-  /** One round. Failures are logged: the next round tries again. */
+  /** Runs one round. Failures are logged, and the next round tries again. */
   async run(timelines: readonly SafekeeperTimeline[]): Promise<void> {
     const positions = new Map<SafekeeperTimeline, Lsn>();
     for (const timeline of timelines) {

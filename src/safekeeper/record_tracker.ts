@@ -5,23 +5,23 @@ import { CHUNK_SIZE, WalDecoder } from "../postgres/wal/decoder.ts";
 import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 
-/** One is enough: each record is read and forgotten at once. */
+/** One record is enough: each is read and dropped at once. */
 const RECORD = new WalRecord();
 
 /**
- * For the same reason all timelines reuse these chunks at once; as garbage, hundreds would pile up.
+ * All timelines share these chunks for the same reason. As garbage, hundreds of chunks would pile
+ * up.
  */
 const CHUNKS = new BufferPool(CHUNK_SIZE);
 
 /**
- * Follows a log record by record. It knows up to where the log consists of whole records, and
- * accepts nothing that is not WAL: it checks checksums, the chain of records and page headers on
- * the way.
+ * Follows a log record by record. It knows up to where the log consists of whole records. It
+ * accepts only WAL: it checks the checksums, the chain of records and the page headers.
  */
 export class RecordTracker {
   readonly #decoder: WalDecoder;
   #recordEndLsn: Lsn;
-  /** End of the newest record; its padding may not have arrived. */
+  /** The end of the newest record. Its padding may not have arrived yet. */
   #newestEndLsn: Lsn;
 
   /** @param startLsn a record boundary */
@@ -38,7 +38,7 @@ export class RecordTracker {
     this.#newestEndLsn = startLsn;
   }
 
-  /** The end of the last record that is here as a whole, padding included. */
+  /** The end of the last record that has arrived whole, padding included. */
   get recordEndLsn(): Lsn {
     return this.#recordEndLsn;
   }
@@ -46,7 +46,7 @@ export class RecordTracker {
   /**
    * Takes the next bytes.
    *
-   * @throws {WalError} when they are not WAL; the tracker can't be used any more then
+   * @throws {WalError} when the bytes are not WAL; the tracker can't be used any more then
    */
   feed(lsn: Lsn, bytes: Uint8Array): void {
     this.#decoder.feed(bytes, lsn);

@@ -1,4 +1,4 @@
-/** Runs a safekeeper: its wire service, its maintenance, and its calls to the page server. */
+/** Runs a safekeeper with its wire service, its maintenance and its calls to the page server. */
 import { type Disk, nodeDisk } from "../common/disk.ts";
 import { errorMessage } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -12,10 +12,10 @@ import { cutOff, scrubItems } from "./scrub.ts";
 import { SafekeeperService } from "./service.ts";
 import { Timelines } from "./timelines.ts";
 
-/** How often to remove WAL that nobody needs and to close timelines that nobody uses. */
+/** How often the safekeeper removes WAL that nobody needs and closes timelines that nobody uses. */
 const MAINTENANCE_INTERVAL_MS = 5_000;
 
-/** How often to call the page server when it does not come by itself. */
+/** How often the safekeeper calls the page server when the page server does not come by itself. */
 const RECALL_INTERVAL_DEFAULT_MS = 1_000;
 
 export interface SafekeeperOptions {
@@ -25,18 +25,18 @@ export interface SafekeeperOptions {
   readonly id: number;
   readonly logger: Logger;
   /**
-   * False: nothing is synced. Only for tests on slow disks: an operating system crash loses
-   * acknowledged commits.
+   * False skips all syncs. An operating system crash then loses acknowledged commits. Only for
+   * tests on slow disks.
    */
   readonly sync?: boolean;
   /** The page server to call. */
   readonly pageserver?: HostPort;
   readonly recallIntervalMs?: number;
   readonly maintenanceIntervalMs?: number;
-  /** What the check of data at rest reads per second, and how long it rests after a pass. */
+  /** How much the check of data at rest reads per second, and how long it pauses after a pass. */
   readonly scrubBytesPerS?: number;
   readonly scrubPauseMs?: number;
-  /** The address that the page server is told to connect to; by default the listen address. */
+  /** The address that the page server is told to connect to. Defaults to the listen address. */
   readonly advertise?: HostPort;
   readonly disk?: Disk;
 }
@@ -49,7 +49,7 @@ export interface RunningSafekeeper {
 /**
  * Opens the working directory and listens.
  *
- * @throws {ZenithError} when the port is taken or the directory unusable
+ * @throws {ZenithError} when the port is taken or the directory is unusable
  */
 export async function runSafekeeper(options: SafekeeperOptions): Promise<RunningSafekeeper> {
   const { paths, listen, id, logger } = options;
@@ -117,7 +117,10 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
   };
 }
 
-/** The first round looks at every timeline: the page server may lack WAL from before this start. */
+/**
+ * Returns a round of calls. The first round looks at every timeline, because the page server may
+ * lack WAL from before this start.
+ */
 function recallRound(timelines: Timelines, recall: Recall, logger: Logger): () => Promise<void> {
   let isFirst = true;
   return async () => {
@@ -136,8 +139,7 @@ async function openAll(timelines: Timelines, logger: Logger): Promise<void> {
 }
 
 /**
- * Runs `round` again and again, never twice at once. A round that fails is logged: the next may
- * succeed.
+ * Runs `round` repeatedly, never twice at once. A failed round is logged; the next one may succeed.
  */
 function every(intervalMs: number, logger: Logger, round: () => Promise<void>): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;

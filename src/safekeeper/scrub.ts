@@ -1,4 +1,6 @@
-/** What a scrub checks at a safekeeper: each timeline's control file, and all committed WAL. */
+/**
+ * Defines what a scrub checks at a safekeeper: each timeline's control file and all committed WAL.
+ */
 import type { Disk } from "../common/disk.ts";
 import { ioError } from "../common/errors.ts";
 import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
@@ -11,7 +13,7 @@ import { decodeControlFile } from "./control_file.ts";
 import { RESTORE } from "./fsck.ts";
 import type { TimelineName, Timelines } from "./timelines.ts";
 
-/** All timelines on disk, in memory or not. @throws when the directory can't be read */
+/** Returns all timelines on disk, in memory or not. @throws when the directory can't be read */
 export function scrubItems(disk: Disk, paths: SafekeeperPaths, timelines: Timelines): ScrubItem[] {
   return timelines.list().map((name) => ({
     ...name,
@@ -31,7 +33,7 @@ async function* checkTimeline(
   const { identity, control } = decodeControlFile(read(disk, file), file);
   const { timelineStartLsn } = control;
   if (timelineStartLsn === INVALID_LSN) return [];
-  // The control file lags behind.
+  // The control file lags behind the state in memory.
   const commitLsn = Math.max(
     control.commitLsn,
     timelines.ifLoaded(name)?.state.commitLsn ?? INVALID_LSN,
@@ -51,7 +53,7 @@ async function* checkTimeline(
 }
 
 /**
- * What was cut off at a start, until somebody has removed what was kept of it. @throws as
+ * WAL that was cut off at a start and kept aside, until somebody removes it. @throws as
  * {@link scrubItems}
  */
 export function cutOff(disk: Disk, paths: SafekeeperPaths, timelines: Timelines): FoundDamage[] {

@@ -1,4 +1,4 @@
-/** The commands that a safekeeper serves over the Postgres wire protocol. */
+/** Implements the commands that a safekeeper serves over the PostgreSQL wire protocol. */
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
@@ -35,7 +35,10 @@ const SLOT_COLUMNS: readonly Column[] = [
   { name: "output_plugin", type: "text" },
 ];
 
-/** A command of PostgreSQL's replication protocol; ours are in the management contract. */
+/**
+ * A command of PostgreSQL's replication protocol. Zenith's own commands are in the management
+ * contract.
+ */
 interface Command {
   readonly pattern: RegExp;
   /** Null when the answer has no rows. */
@@ -48,7 +51,7 @@ interface Command {
   ): void | Promise<void>;
 }
 
-/** What a walsender shows to pg_receivewal and standbys. */
+/** The settings that a walsender shows to pg_receivewal and standbys. */
 const SETTINGS: Readonly<Record<string, (timeline: SafekeeperTimeline) => string>> = {
   wal_segment_size: (timeline) => `${timeline.identity.segmentSize >> 20}MB`,
   data_directory_mode: () => "0700",
@@ -73,7 +76,7 @@ const REPLICATION_COMMANDS: readonly Command[] = [
     },
   },
   {
-    // A page server asks for its slot. What it has not confirmed is kept for it anyway.
+    // A page server asks for its slot. WAL that it has not confirmed is kept even without one.
     pattern: new RegExp(
       `^create_replication_slot\\s+"?${WAL_RECEIVER_NAME}"?\\s+physical(?:\\s.*)?$`,
       "i",
@@ -104,7 +107,7 @@ export class SafekeeperService implements ConnectionHandler {
   readonly #operations: OperationService;
   readonly #senders = new Map<SafekeeperTimeline, Set<WalSender>>();
 
-  /** @param findings what is known to be damaged of what lies here */
+  /** @param findings returns the known damage to the data here */
   constructor(timelines: Timelines, findings: () => ScrubFindings) {
     this.timelines = timelines;
     this.#operations = new OperationService("a safekeeper", SAFEKEEPER, handlers(timelines, findings), [
@@ -126,9 +129,9 @@ export class SafekeeperService implements ConnectionHandler {
   }
 
   /**
-   * The timeline that the connection's options name.
+   * Returns the timeline that the connection's options name.
    *
-   * @throws {ZenithError} when they name none, or one that isn't here
+   * @throws {ZenithError} when the options name no timeline, or one that isn't here
    */
   timelineOf(session: Session): Promise<SafekeeperTimeline> {
     return this.timelines.get(timelineName(session));
@@ -154,7 +157,7 @@ export class SafekeeperService implements ConnectionHandler {
     }
   }
 
-  /** The lowest position that anybody connected may still need. */
+  /** The lowest position that a connected reader may still need. */
   neededLsn(timeline: SafekeeperTimeline): Lsn {
     let lsn = timeline.state.commitLsn;
     for (const { neededLsn } of this.#senders.get(timeline) ?? []) {
@@ -244,9 +247,9 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
     throw new ZenithError("out_of_range", `there is no WAL of timeline ${identity.timelineId} here yet`);
   }
   const first = walStore.startLsn;
-  // Archivers and standbys ask for whole segments. Where the timeline began in the middle of one,
-  // what comes before was never sent here: they would take zeros for it, and may have the true
-  // bytes already.
+  // Archivers and standbys ask for whole segments. If the timeline began in the middle of a
+  // segment, the part before was never sent here. Readers would get zeros for it, and may already
+  // have the true bytes.
   if (
     startLsn >= segmentStart(first, identity.segmentSize) && isMissed(startLsn, first, identity.segmentSize)
   ) {
@@ -273,12 +276,12 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
   }
 }
 
-/** Whether there is more than a page's header between them. */
+/** Whether more than a page header lies between the two positions. */
 function isMissed(startLsn: Lsn, first: Lsn, segmentSize: number): boolean {
   return startLsn < first && nextRecordLsn(startLsn, segmentSize) < first;
 }
 
-/** A timeline as TIMELINE_STATUS shows it. */
+/** Returns a timeline as TIMELINE_STATUS shows it. */
 function timelineStatus(timeline: SafekeeperTimeline): SafekeeperTimelineJson {
   const { identity, state, walStore } = timeline;
   return {

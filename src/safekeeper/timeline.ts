@@ -1,10 +1,10 @@
 /**
- * One timeline at a safekeeper: carries out what its acceptor decides, on the real disk and the
- * real connections.
+ * Runs one timeline at a safekeeper: carries out what its acceptor decides, on the real disk and
+ * the real connections.
  *
- * Events are handled one at a time, each with all its effects, in the task in which they arrive,
- * unless an effect has to wait for the disk. Only then are messages copied and queued. Syncs run
- * beside that: everything written during one sync shares the next.
+ * Events are handled one at a time. Each event and all its effects are handled in the task in which
+ * the event arrives, unless an effect has to wait for the disk. Only then are messages copied and
+ * queued. Syncs run in the background: everything written during one sync shares the next.
  */
 import { assert } from "../common/assert.ts";
 import { type Disk, replaceFileSync, settleDirectorySync } from "../common/disk.ts";
@@ -33,11 +33,12 @@ import { decodeControlFile, encodeControlFile } from "./control_file.ts";
 import { RecordTracker } from "./record_tracker.ts";
 import { buildSegmentHead } from "../postgres/segment_head.ts";
 
-/** The lower bounds in the control file are updated at least after this much WAL. */
+/** The control file's lower bounds are updated at least once per this much WAL. */
 const CONTROL_LAG_MAX_BYTES = 16 << 20;
 
 /**
- * This much is synced in this thread, while no other timeline is written: commits, not bulk loads.
+ * Up to this much is synced in this thread, if no other timeline is being written. That covers
+ * commits, but not bulk loads.
  */
 const SYNC_HERE_MAX_BYTES = 128 << 10;
 
@@ -45,8 +46,8 @@ const SYNC_HERE_MAX_BYTES = 128 << 10;
 const FEEDBACK_INTERVAL_MS = 500;
 
 /**
- * How long the beginning of a record waits for more before it is made durable and confirmed by
- * itself.
+ * How long the beginning of a record waits for the rest before it is synced and confirmed on its
+ * own.
  */
 const QUIET_MS = 1_000;
 
@@ -56,10 +57,10 @@ const QUIET_MS = 1_000;
  */
 const PAUSE_EVERY_BYTES = 4 << 20;
 
-/** Where a timeline's messages go: a proposer's connection. */
+/** A proposer's connection, to which a timeline's messages go. */
 export interface ProposerLink {
   send(message: AcceptorMessage): void;
-  /** The proposer must leave, and is told why. */
+  /** Tells the proposer why it is refused, and ends its connection. */
   refuse(error: unknown): void;
 }
 
@@ -68,17 +69,17 @@ export interface TimelineOptions {
   readonly disk: Disk;
   /** This safekeeper's number. */
   readonly id: number;
-  /** False: nothing is synced, for tests on slow disks only. */
+  /** False skips all syncs. Only for tests on slow disks. */
   readonly sync: boolean;
   readonly logger: Logger;
   /**
-   * After a failure, only WAL up to this record boundary is known to be durable. What is found
-   * after it may exist only in the kernel's memory, whatever a read says.
+   * After a failure, only WAL up to this record boundary is known to be durable. WAL found after it
+   * may exist only in the kernel's memory, whatever a read says.
    */
   readonly trustedEndLsn?: Lsn;
   /** Whether no other timeline of this process is being written. */
   isOnlyWritten(): boolean;
-  /** The timeline can't continue and must be opened anew; connections are already refused. */
+  /** The timeline can't continue and must be opened anew. Its connections are already refused. */
   onFailed(timeline: SafekeeperTimeline, error: unknown): void;
 }
 
@@ -94,7 +95,7 @@ export class SafekeeperTimeline {
 
   readonly #links = new Map<number, ProposerLink>();
   #nextSession = 1;
-  /** WAL senders: called when more may be read. */
+  /** Callbacks of the WAL senders, called when more WAL may be read. */
   readonly #watchers = new Set<() => void>();
 
   readonly #queue: AcceptorEvent[] = [];
@@ -157,7 +158,7 @@ export class SafekeeperTimeline {
   /**
    * Opens a timeline that {@link create} has made: finds the end of its WAL and cuts there.
    *
-   * @param names the tenant and timeline, to find its files
+   * @param names the tenant and timeline, which locate the files
    * @throws {ZenithError} `corrupt_data`, `io`
    */
   static async open(
@@ -168,8 +169,8 @@ export class SafekeeperTimeline {
     const path = paths.controlFile(names.tenantId, names.timelineId);
     let content: Uint8Array;
     try {
-      // A killed process may have put a vote in place that a power failure can still undo. Such a
-      // vote must not count as given.
+      // A killed process may have written a vote that a power failure can still undo. Such a vote
+      // must not count as given.
       if (options.sync) settleDirectorySync(disk, paths.timeline(names.tenantId, names.timelineId));
       content = disk.readFileSync(path);
     } catch (error) {
@@ -188,7 +189,7 @@ export class SafekeeperTimeline {
     }
     const store = await openStore(identity, control.timelineStartLsn, options);
     try {
-      // Everything committed is known to be there and durable, so the scan can start after it.
+      // All committed WAL is known to be here and durable, so the scan can start after it.
       const from = Math.max(control.commitLsn, control.timelineStartLsn) as Lsn;
       let end = store.writtenLsn;
       if (!store.isEndKnown) {
@@ -214,7 +215,7 @@ export class SafekeeperTimeline {
     return this.#store;
   }
 
-  /** Whether nobody is connected and nothing waits. */
+  /** Whether nobody is connected and no event waits. */
   get isIdle(): boolean {
     return this.#links.size === 0 && this.#watchers.size === 0 && !this.#busy &&
       this.#state.syncingTo === INVALID_LSN;
@@ -225,12 +226,15 @@ export class SafekeeperTimeline {
     return this.#links.size > 0;
   }
 
-  /** Why it can't continue; undefined while it can. */
+  /** Why the timeline can't continue; undefined while it can. */
   get failure(): unknown {
     return this.#failure ?? (this.#closed ? closedError() : undefined);
   }
 
-  /** A proposer has connected. @returns its session, to pass with everything that it sends */
+  /**
+   * Registers a proposer's connection. @returns its session, to pass along with each of its
+   * messages
+   */
   attach(link: ProposerLink): number {
     if (this.failure !== undefined) throw this.failure;
     const session = this.#nextSession++;
@@ -244,7 +248,9 @@ export class SafekeeperTimeline {
     this.#notify();
   }
 
-  /** A proposer's message. An AppendRequest's bytes may be overwritten when this returns. */
+  /**
+   * Handles a proposer's message. An AppendRequest's bytes may be overwritten once this returns.
+   */
   receive(session: number, message: ProposerMessage): void {
     const problem = this.#startProblem(message);
     if (problem !== undefined) {
@@ -257,7 +263,7 @@ export class SafekeeperTimeline {
     this.#handle({ type: "message", session, message });
   }
 
-  /** Refuses a log that begins where no record can. */
+  /** Returns the error for a log that begins where no record can; undefined when there is none. */
   #startProblem(message: ProposerMessage): ZenithError | undefined {
     if (message.type !== "ProposerElected" || this.#state.timelineStartLsn !== INVALID_LSN) return undefined;
     const { timelineStartLsn } = message;
@@ -284,8 +290,8 @@ export class SafekeeperTimeline {
   }
 
   /**
-   * The page server has made WAL up to `lsn` durable. It reports this many times a second; the news
-   * is passed on from time to time.
+   * Notes that the page server has made WAL up to `lsn` durable. The page server reports this many
+   * times a second, so it is passed on only from time to time.
    */
   feedback(lsn: Lsn): void {
     if (lsn > this.#state.commitLsn || lsn <= this.#feedbackLsn) return;
@@ -298,7 +304,7 @@ export class SafekeeperTimeline {
 
   /**
    * Calls `onMore` when more WAL is committed or durable, when the term changes, when a writer
-   * leaves and when the timeline fails.
+   * leaves, and when the timeline fails.
    */
   watch(onMore: () => void): () => void {
     this.#watchers.add(onMore);
@@ -306,8 +312,8 @@ export class SafekeeperTimeline {
   }
 
   /**
-   * Removes WAL that nobody needs: what the page server has made durable and every acceptor has,
-   * below `keepFrom`.
+   * Removes WAL that nobody needs: WAL below `keepFrom` that the page server has made durable and
+   * every acceptor has.
    *
    * @returns how many segments were removed
    */
@@ -317,14 +323,14 @@ export class SafekeeperTimeline {
     const { remoteConsistentLsn, truncateLsn, commitLsn } = this.#state;
     const below = Math.min(remoteConsistentLsn, truncateLsn, commitLsn, keepFrom) as Lsn;
     if (below <= store.startLsn) return 0;
-    // The scan after a start begins at the persisted commit position, which must stay readable.
+    // After a start, the scan begins at the persisted commit position, which must stay readable.
     if (this.#persistedCommitLsn < commitLsn) this.#persist(controlOf(this.#state));
     const removed = await store.removeBefore(below);
     if (removed > 0) this.#logger.info("removed WAL segments", { removed, below: formatLsn(below) });
     return removed;
   }
 
-  /** Writes the current lower bounds to the control file, and closes what is open. */
+  /** Writes the current lower bounds to the control file and closes what is open. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -365,7 +371,7 @@ export class SafekeeperTimeline {
     }
   }
 
-  /** After an effect that had to wait: handles what has arrived since. */
+  /** Handles the events that arrived while an effect was waiting. */
   #resume(): void {
     this.#busy = false;
     this.#planIdle();
@@ -377,8 +383,8 @@ export class SafekeeperTimeline {
   }
 
   /**
-   * When the running task ends, everything from one read of the socket has been handled: now a sync
-   * is worth its price.
+   * Plans the idle event for the end of the running task. Everything from one read of the socket
+   * has been handled by then, so a sync is worth its cost.
    */
   #planIdle(): void {
     if (this.#idlePlanned) return;
@@ -410,7 +416,7 @@ export class SafekeeperTimeline {
     }, QUIET_MS);
   }
 
-  /** @returns a promise when one of the effects had to wait; the rest follows after it */
+  /** @returns a promise when an effect has to wait; the remaining effects follow after it */
   #carryOut(effects: readonly AcceptorEffect[], from: number): Promise<void> | undefined {
     for (let i = from; i < effects.length; i++) {
       const waiting = this.#effect(effects[i]);
@@ -460,7 +466,7 @@ export class SafekeeperTimeline {
     for (const name of disk.readdirSync(this.#dir)) {
       if (/^[0-9A-F]{24}$/.test(name)) disk.unlinkSync(`${this.#dir}/${name}`);
     }
-    // None of it may reappear beside the segments of this attempt.
+    // None of the removed segments may reappear beside those of this attempt.
     if (this.#options.sync) disk.fsyncDirSync(this.#dir);
     this.#store = await openStore(this.identity, startLsn, this.#options);
     const { segmentSize, systemId } = this.identity;
@@ -490,7 +496,7 @@ export class SafekeeperTimeline {
       if (!(error instanceof ZenithError) || (error.kind !== "corrupt_data" && error.kind !== "disk_full")) {
         throw error;
       }
-      // Neither damages what is here. That proposer has to leave, and may come again.
+      // Neither error damages what is here. The proposer has to leave, and may come again.
       return this.#rebuildTracker().then(() => {
         this.#refuse(session, error);
         this.#noteWritten();
@@ -512,7 +518,7 @@ export class SafekeeperTimeline {
     else this.#store!.sync().then(done, (error) => this.#fail(error));
   }
 
-  /** A tracker for a log that ends where the store's does. */
+  /** Builds a tracker for a log that ends where the store's does. */
   async #rebuildTracker(): Promise<void> {
     const store = this.#store!;
     const from = this.#state.recordEndLsn;
@@ -554,7 +560,7 @@ export class SafekeeperTimeline {
   }
 }
 
-/** What is cut off was perhaps acknowledged: it is kept, and told of. */
+/** Keeps the WAL that is about to be cut off, and logs it. It may have been acknowledged. */
 async function keepWhatIsCut(
   { tenantId: tenant, timelineId: timeline, pgVersion: version }: TimelineIdentity,
   store: WalStore,

@@ -36,15 +36,15 @@ export interface FailedTimeline {
   readonly error: unknown;
 }
 
-/** The timelines of one safekeeper. Those that nobody uses are not in memory. */
+/** The timelines of one safekeeper. Timelines that nobody uses are not in memory. */
 export class Timelines {
   readonly #options: TimelinesOptions;
   readonly #open = new Map<string, Promise<SafekeeperTimeline>>();
   /** The timelines that have been opened. */
   readonly #loaded = new Set<SafekeeperTimeline>();
-  /** Timelines that are being closed. They can be opened again once they are closed. */
+  /** Timelines that are being closed. They can be opened again afterwards. */
   readonly #closing = new Map<string, Promise<void>>();
-  /** What is durable of timelines that have failed in this process. */
+  /** For timelines that failed in this process: up to where their WAL is durable. */
   readonly #trusted = new Map<string, Lsn>();
   #closed = false;
 
@@ -83,7 +83,7 @@ export class Timelines {
     return { opened, failed };
   }
 
-  /** @throws {ZenithError} `not_found` when that timeline has never been written to here */
+  /** @throws {ZenithError} `not_found` when the timeline has never been written to here */
   get(name: TimelineName): Promise<SafekeeperTimeline> {
     return this.#getOr(name, () => {
       throw new ZenithError(
@@ -93,22 +93,22 @@ export class Timelines {
     });
   }
 
-  /** Returns the timeline, and creates it if necessary. */
+  /** Returns the timeline, creating it if necessary. */
   getOrCreate(identity: TimelineIdentity): Promise<SafekeeperTimeline> {
     return this.#getOr(identity, (options) => SafekeeperTimeline.create(identity, options));
   }
 
   /**
-   * Removes a timeline with its WAL. The rename of its directory decides; {@link recover} removes
-   * what a crash leaves after that.
+   * Removes a timeline with its WAL. The rename of its directory makes the deletion final.
+   * {@link recover} removes what a later crash leaves behind.
    *
-   * @returns whether there was one
-   * @throws {ZenithError} `conflict` while a compute is connected to it, `io`
+   * @returns whether there was such a timeline
+   * @throws {ZenithError} `conflict` while a compute is connected to the timeline, `io`
    */
   async delete(name: TimelineName): Promise<boolean> {
     const { disk, paths, sync, logger } = this.#options;
     const directory = paths.timeline(name.tenantId, name.timelineId);
-    // Delete a timeline even if its control file is gone.
+    // Delete the timeline even if its control file is gone.
     if (disk.statSync(directory) === null) return false;
     const timeline = await this.#open.get(keyOf(name))?.catch(() => undefined);
     if (timeline?.hasWriter === true) {
@@ -118,7 +118,7 @@ export class Timelines {
     }
     if (timeline !== undefined) await this.#unload(timeline);
     await this.#closing.get(keyOf(name));
-    // Somebody has opened it again meanwhile.
+    // Somebody has opened the timeline again meanwhile.
     if (this.#open.has(keyOf(name))) return await this.delete(name);
     const { tenantId, timelineId } = name;
     try {
@@ -134,13 +134,13 @@ export class Timelines {
     return true;
   }
 
-  /** Finishes deletions that a crash has interrupted. @throws {ZenithError} `io` */
+  /** Finishes deletions that a crash interrupted. @throws {ZenithError} `io` */
   recover(): void {
     const { disk, paths, sync } = this.#options;
     if (sync) settleWorkdirSync(disk, paths.workdir);
     for (const tenant of this.#tenants()) {
       const directory = paths.tenant(tenant);
-      // A power failure must not undo the deletion after some of the files were removed.
+      // A power failure must not undo the deletion after some files were removed.
       if (sync) disk.fsyncDirSync(directory);
       for (const name of disk.readdirSync(directory)) {
         const isOurs = name.endsWith(DELETED_SUFFIX) && isIdFileName(name.slice(0, -DELETED_SUFFIX.length));
@@ -149,20 +149,20 @@ export class Timelines {
     }
   }
 
-  /** The tenants that have a directory; a stray file belongs to somebody else. */
+  /** Lists the tenants that have a directory. A stray file belongs to somebody else. */
   #tenants(): TenantId[] {
     const { disk, paths } = this.#options;
     return disk.readdirSync(paths.workdir).filter(isIdFileName).sort().map(parseTenantId)
       .filter((tenant) => disk.statSync(paths.tenant(tenant))?.isDirectory === true);
   }
 
-  /** The timelines in memory. */
+  /** Returns the timelines in memory. */
   async loaded(): Promise<SafekeeperTimeline[]> {
     const results = await Promise.allSettled(this.#open.values());
     return results.filter((result) => result.status === "fulfilled").map(({ value }) => value);
   }
 
-  /** The timeline if it is in memory; it is not opened for this. */
+  /** Returns the timeline if it is in memory. Does not open it. */
   ifLoaded({ tenantId, timelineId }: TimelineName): SafekeeperTimeline | undefined {
     for (const timeline of this.#loaded) {
       const { identity } = timeline;
@@ -171,7 +171,7 @@ export class Timelines {
     return undefined;
   }
 
-  /** Closes timelines that nobody uses and whose WAL the page server has. */
+  /** Closes the timelines that nobody uses and whose WAL the page server has. */
   async unloadIdle(): Promise<void> {
     for (const timeline of await this.loaded()) {
       const { commitLsn, remoteConsistentLsn } = timeline.state;
@@ -180,7 +180,7 @@ export class Timelines {
   }
 
   /**
-   * @throws the error of a timeline that could not be closed; the others are closed all the same
+   * @throws the error of a timeline that could not be closed. The others are closed all the same
    */
   async close(): Promise<void> {
     this.#closed = true;
@@ -231,8 +231,8 @@ export class Timelines {
   }
 
   /**
-   * Like {@link #unload}, in the background. What can fail is writing the lower bounds, on a full
-   * disk: the next start then finds older ones and scans more. Never rejects.
+   * Like {@link #unload}, in the background. It can fail to write the lower bounds on a full disk.
+   * The next start then finds older bounds and scans more. Never rejects.
    */
   async #putAway(timeline: SafekeeperTimeline): Promise<void> {
     try {

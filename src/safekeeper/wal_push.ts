@@ -1,4 +1,4 @@
-/** The safekeeper's end of a proposer's connection. */
+/** Serves a proposer's connection at the safekeeper. */
 import { ZenithError } from "../common/errors.ts";
 import { noteShortLived } from "../common/garbage.ts";
 import { decodeProposerMessage, encodeMessage } from "../consensus/message_codec.ts";
@@ -7,10 +7,10 @@ import type { SafekeeperTimeline } from "./timeline.ts";
 import type { Timelines } from "./timelines.ts";
 
 /**
- * Serves START_WAL_PUSH: one proposer. Its first message, ServerInfo, says which timeline it
+ * Serves START_WAL_PUSH for one proposer. Its first message, ServerInfo, names the timeline that it
  * writes.
  *
- * @throws the error that the proposer is refused with, or that broke the connection
+ * @throws the error with which the proposer is refused, or that broke the connection
  */
 export async function serveWalPush(session: Session, timelines: Timelines): Promise<void> {
   const copy = session.copyBoth();
@@ -22,7 +22,7 @@ export async function serveWalPush(session: Session, timelines: Timelines): Prom
 
   const running = copy.run({
     onData(bytes, off, len) {
-      // What was read from the socket lies in buffers of its own.
+      // Bytes read from the socket lie in buffers of their own.
       noteShortLived(len);
       const message = decodeProposerMessage(bytes, off, len);
       if (timeline !== undefined) {
@@ -32,7 +32,7 @@ export async function serveWalPush(session: Session, timelines: Timelines): Prom
       if (message.type !== "ServerInfo") {
         throw new ZenithError("protocol", `the first message is ${message.type}, expected ServerInfo`);
       }
-      // Nothing more is read from the socket until the timeline is open.
+      // Read nothing more from the socket until the timeline is open.
       copy.pause();
       timelines.getOrCreate(message).then((opened) => {
         if (copy.closed) return;

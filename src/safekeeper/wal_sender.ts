@@ -18,35 +18,35 @@ import { XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 
 /**
- * Whole pages, as PostgreSQL sends them. One page less than its MAX_SEND_SIZE fits, with the
- * header, a buffer that is reused.
+ * Whole pages, as PostgreSQL sends them. With the header, one page less than PostgreSQL's
+ * MAX_SEND_SIZE fits a reused buffer.
  */
 const MAX_SEND_BYTES = 15 * XLOG_BLCKSZ;
 assert(MAX_SEND_BYTES + XLOG_DATA_HEADER_BYTES <= COPY_DATA_MAX_BYTES, "a reader accepts what is sent");
 
-/** How often a silent stream shows that it is alive. */
+/** How often a silent stream sends a keepalive. */
 const KEEPALIVE_INTERVAL_MS = 10_000;
 
 /**
- * How long committed WAL waits for more when no commit waits for the reader: under load, many
- * commits share one message and one wakeup at both ends.
+ * How long committed WAL waits for more when no commit waits for the reader. Under load, many
+ * commits then share one message and one wakeup at both ends.
  */
 const BATCH_DELAY_MS = 5;
 
-/** Who reads, which decides up to where. */
+/** Who reads. This decides up to where. */
 export type WalReader =
   /**
-   * A page server, standby or archiver: reads what is committed. `onFlush` hears what it has made
-   * durable.
+   * A page server, standby or archiver, which reads committed WAL. `onFlush` hears what the reader
+   * has made durable.
    */
   | {
     readonly kind: "committed";
     onFlush(lsn: Lsn): void;
-    /** It needs no connection while nobody writes: it is called when there is more. */
+    /** Whether the reader comes when called. If so, it needs no connection while nobody writes. */
     readonly comesWhenCalled: boolean;
   }
   /**
-   * The elected proposer of `term`, on behalf of another acceptor: reads everything durable, as
+   * The elected proposer of `term`, on behalf of another acceptor. It reads all durable WAL, as
    * long as the term lasts.
    */
   | { readonly kind: "recovery"; readonly term: number };
@@ -58,7 +58,7 @@ export class WalSender {
   readonly #reader: WalReader;
   readonly #status = new StandbyStatus();
   #sentLsn: Lsn;
-  /** What the reader has made durable; it may still need everything above. */
+  /** What the reader has made durable. It may still need everything above. */
   #flushedLsn: Lsn;
   #draining = false;
   #batchTimer: ReturnType<typeof setTimeout> | undefined;
@@ -73,13 +73,13 @@ export class WalSender {
     this.#flushedLsn = startLsn;
   }
 
-  /** The lowest position that this reader may ask for again. */
+  /** The lowest position that this reader may request again. */
   get neededLsn(): Lsn {
     return this.#flushedLsn;
   }
 
   /**
-   * Sends until the reader ends the stream or leaves.
+   * Sends WAL until the reader ends the stream or leaves.
    *
    * @throws {ZenithError} when the WAL can't be sent any more
    */
@@ -114,7 +114,7 @@ export class WalSender {
   }
 
   /**
-   * Ends the stream when the reader has everything, so that idle timelines take no memory here and
+   * Ends the stream once the reader has everything. Idle timelines then take no memory here, and
    * the reader sees that nobody writes.
    */
   #endWhenDone(): void {
@@ -133,7 +133,7 @@ export class WalSender {
     }
   }
 
-  /** Sends what may be sent now, as far as the reader takes it. */
+  /** Sends what may be sent now, as far as the reader keeps up. */
   #send(): void {
     clearTimeout(this.#batchTimer);
     this.#batchTimer = undefined;
