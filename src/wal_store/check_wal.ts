@@ -1,7 +1,7 @@
 /**
- * Reads WAL from the disk and checks everything that can be checked: page headers, the chain of
- * records, and their checksums. Most of it is never read otherwise, so a flipped bit would only be
- * found when the WAL is needed.
+ * Reads WAL from the disk and checks all that can be checked: page headers, the chain of records,
+ * and their checksums. Most WAL is never read otherwise, so a flipped bit would be found only when
+ * the WAL is needed.
  */
 import { join } from "node:path";
 import type { Disk } from "../common/disk.ts";
@@ -14,34 +14,31 @@ import type { WalFormat } from "../postgres/wal/wal_format.ts";
 import type { WalStore } from "./wal_store.ts";
 
 export interface WalCheckOptions {
-  /** The major that wrote it. */
+  /** The major version that wrote the WAL. */
   readonly pg: WalFormat;
-  /** Checked when it is known. */
+  /** The system identifier, checked when it is known. */
   readonly systemId?: bigint;
   /** Where the WAL to check ends. */
   readonly through: Lsn;
-  /** Up to here records are known to be whole; after it the last one may be cut short. */
+  /** Records up to here are known to be whole. The last one after it may be cut short. */
   readonly wholeTo: Lsn;
-  /**
-   * Where the WAL begins now, if segments are removed meanwhile: what lies before is not missing.
-   */
+  /** Where the WAL begins now, if segments are removed meanwhile. WAL below it is not missing. */
   readonly beginsNow?: () => Lsn;
 }
 
 export interface WalDamage {
-  /** The record or page that is wrong. */
+  /** The start of the wrong record or page. */
   readonly lsn: Lsn;
-  /** Which file, where in it, and what is wrong there. */
+  /** The file, the place in it, and what is wrong there. */
   readonly what: string;
 }
 
 /**
  * Decodes a store's WAL from its start. After damage it continues with the next segment, so that
- * each fault is reported once. The end of a record whose beginning was removed with its segment
- * can't be checked.
+ * each fault is reported once. If a record's beginning was removed with its segment, its end can't
+ * be checked. Yields how many bytes each step has read, for callers that want to pause.
  *
- * @returns what is damaged. Before that it yields how many bytes each step has read, for callers
- *   that want to pause
+ * @returns what is damaged
  * @throws {ZenithError} `io`, `out_of_range`
  */
 export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<number, WalDamage[]> {
@@ -52,13 +49,13 @@ export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<
   let from = store.startLsn;
   let findFirst = !store.isFromStart;
   while (from < through) {
-    // A record may be as large as a gigabyte; its content does not matter here.
+    // A record may be as large as a gigabyte. Its content does not matter here.
     const passesOver = () => true;
     const decoder = new WalDecoder({ ...options, segmentSize, startLsn: from, findFirst, passesOver });
     try {
       for (const { lsn, bytes } of store.iterate(from, Math.min(through, store.writtenLsn) as Lsn)) {
         decoder.feed(bytes, lsn);
-        // Each record is checked as it is decoded.
+        // The decoder checks each record as it decodes it.
         while (decoder.next(record));
         yield bytes.length;
       }
@@ -85,7 +82,7 @@ export function* checkWal(store: WalStore, options: WalCheckOptions): Generator<
   return damages;
 }
 
-/** All of {@link checkWal} without a break. @throws {ZenithError} `io` */
+/** Runs all of {@link checkWal} without a pause. @throws {ZenithError} `io` */
 export function checkWalAtOnce(
   store: WalStore,
   options: WalCheckOptions,
@@ -106,8 +103,8 @@ function damageAt({ dir, segmentSize }: WalStore, { lsn, message }: WalError): W
 const SEARCH_CHUNK_BYTES = 128 << 10;
 
 /**
- * Where the last byte that is not zero ends: how far a store that was just opened may have been
- * written. Before that it yields how many bytes each step has read.
+ * Finds the end of the last non-zero byte: how far a store that was just opened may have been
+ * written. Yields how many bytes each step has read.
  */
 export function* findEndOfWritten(store: WalStore): Generator<number, Lsn> {
   const buffer = new Uint8Array(SEARCH_CHUNK_BYTES);
@@ -123,7 +120,7 @@ export function* findEndOfWritten(store: WalStore): Generator<number, Lsn> {
   return store.startLsn;
 }
 
-/** All of {@link findEndOfWritten} without a break. */
+/** Runs all of {@link findEndOfWritten} without a pause. */
 export function endOfWritten(store: WalStore): Lsn {
   const search = findEndOfWritten(store);
   let step = search.next();
@@ -131,11 +128,13 @@ export function endOfWritten(store: WalStore): Lsn {
   return step.value;
 }
 
-/** The WAL segments in `dir`, whatever their size; none when it is not there. */
+/**
+ * Lists the WAL segments in `dir`, whatever their size. The list is empty when there is no `dir`.
+ */
 export function segmentFiles(disk: Disk, dir: string): string[] {
   if (disk.statSync(dir) === null) return [];
   return disk.readdirSync(dir).filter((name) => SEGMENT_NAME.test(name)).sort();
 }
 
-/** What any segment's file is called. */
+/** Matches the file name of any segment. */
 const SEGMENT_NAME = /^[0-9A-F]{24}$/;

@@ -1,8 +1,8 @@
 /**
- * WAL that a start cuts off although whole records lie in it. A crash leaves the last record cut
- * short, with nothing behind it. If records follow, something before them is damaged, or the power
- * went before it was made durable; either way the bytes are kept aside, because nobody knows who
- * counts on them.
+ * Keeps WAL that a start cuts off although it contains whole records. A crash leaves the last
+ * record cut short, with nothing behind it. If records follow, either something before them is
+ * damaged, or the power failed before it was durable. Either way the bytes are kept aside, because
+ * nobody knows who relies on them.
  */
 import { join } from "node:path";
 import { type Disk, TEMPORARY_SUFFIX } from "../common/disk.ts";
@@ -17,13 +17,16 @@ import type { WalFormat } from "../postgres/wal/wal_format.ts";
 import { findEndOfWritten } from "./check_wal.ts";
 import type { WalStore } from "./wal_store.ts";
 
-/** So many pages behind the cut are tried one by one, then only the first of each segment. */
+/**
+ * This many pages after the cut are tried one by one; after that, only the first page of each
+ * segment.
+ */
 const PAGES_TRIED = 64;
 
-/** Other work gets its turn after this much. */
+/** After this much, other work gets its turn. */
 const PAUSE_EVERY_BYTES = 8 << 20;
 
-/** What was cut off at a start, and where it lies now. */
+/** WAL that was cut off at a start, and where it is kept now. */
 export interface CutWal {
   readonly from: Lsn;
   readonly to: Lsn;
@@ -31,7 +34,7 @@ export interface CutWal {
 }
 
 /**
- * How far the WAL behind `end` goes, if a whole record lies in it; else null.
+ * Returns how far the WAL after `end` goes, if it contains a whole record; else null.
  *
  * @param end where the WAL of a store that was just opened is about to be cut
  * @throws {ZenithError} `io`
@@ -48,7 +51,7 @@ export async function findCutWal(pg: WalFormat, store: WalStore, end: Lsn): Prom
   return null;
 }
 
-/** Whether a whole record follows from that page on. */
+/** Returns whether a whole record follows from that page on. */
 function* beginsRecord(
   pg: WalFormat,
   store: WalStore,
@@ -116,7 +119,7 @@ export async function keepCutWal(disk: Disk, store: WalStore, from: Lsn, to: Lsn
   return { from, to, directory };
 }
 
-/** What lies in a directory of WAL of what was cut off. */
+/** Lists the cut-off WAL that is kept in a WAL directory. */
 export function cutWalIn(disk: Disk, dir: string): CutWal[] {
   if (disk.statSync(dir) === null) return [];
   return disk.readdirSync(dir).flatMap((name) => {
@@ -132,9 +135,9 @@ export function cutWalIn(disk: Disk, dir: string): CutWal[] {
 }
 
 /**
- * For a person.
+ * Describes cut-off WAL for an operator.
  *
- * @param copies who else may have it
+ * @param copies who else may have that WAL
  */
 export function describeCutWal(
   { from, to, directory }: CutWal,
@@ -146,7 +149,7 @@ export function describeCutWal(
   };
 }
 
-/** `cut-<from>-<to>`, LSNs with an underscore for their slash. */
+/** `cut-<from>-<to>`. The LSNs have an underscore instead of the slash. */
 const NAME = /^cut-([0-9A-F]{1,8})_([0-9A-F]{1,8})-([0-9A-F]{1,8})_([0-9A-F]{1,8})$/;
 
 function nameOf(from: Lsn, to: Lsn): string {

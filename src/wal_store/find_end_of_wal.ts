@@ -7,17 +7,17 @@ import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 import type { WalStore } from "./wal_store.ts";
 
-/** Other work gets its turn after this much. */
+/** After this much, other work gets its turn. */
 const PAUSE_EVERY_BYTES = 8 << 20;
 
 /**
  * Finds the end of the WAL in a store that was just opened: the end of the last record that is
- * whole, has the right checksum and continues the chain from `fromLsn`. The bytes after it are a
- * record that a crash cut short, or remains of the file's earlier use; {@link WalStore.truncate}
- * zeroes them.
+ * whole, has the right checksum and continues the chain from `fromLsn`. The bytes after it belong
+ * to a record that a crash cut short, or remain from an earlier use of the file.
+ * {@link WalStore.truncate} zeroes them.
  *
- * @param fromLsn a record boundary at or above the store's start that is known to be in the store;
- *   the scan costs the WAL from there
+ * @param fromLsn a record boundary at or above the store's start that is known to be in the store.
+ *   The scan reads all WAL from there
  * @returns a record boundary: `fromLsn` when no record follows
  * @throws {ZenithError} `out_of_range`, `io`
  */
@@ -38,7 +38,7 @@ export async function findEndOfWal(pg: PgVersion, store: WalStore, fromLsn: Lsn)
       decoder.feed(bytes, lsn);
       while (decoder.next(record)) end = record.endLsn as Lsn;
       if (decoder.ended) break;
-      // A long record is up to a gigabyte of this.
+      // A single record can be up to a gigabyte.
       if (lsn - pausedAt < PAUSE_EVERY_BYTES) continue;
       pausedAt = lsn;
       await nextTurn();

@@ -1,4 +1,4 @@
-/** Checks a directory of WAL that is in use: others write to its end and remove segments. */
+/** Checks a directory of WAL that is in use: others append to it and remove segments meanwhile. */
 import type { Disk } from "../common/disk.ts";
 import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { parseWalFileName } from "../postgres/wal/page_header.ts";
@@ -14,18 +14,17 @@ export interface WalInUse {
   readonly timelineStartLsn: Lsn;
   readonly pg: WalFormat;
   readonly systemId?: bigint;
-  /**
-   * Nobody changes what lies below. Null when nobody writes now: check as far as there is anything.
-   */
+  /** Nobody changes WAL below this. Null when nobody writes now: check as far as there is WAL. */
   readonly through: Lsn | null;
   /** As for {@link checkWal}. */
   readonly wholeTo: Lsn;
 }
 
 /**
- * Reads the directory through files of its own, so that its user may close theirs.
+ * Reads the directory through files of its own, so that its user may close theirs. Yields how many
+ * bytes each step has read.
  *
- * @returns what is damaged. Before that it yields how many bytes each step has read
+ * @returns what is damaged
  * @throws {ZenithError} `io`, `corrupt_data` when segments are missing, `not_found`
  */
 export async function* scrubWal(wal: WalInUse): AsyncGenerator<number, readonly WalDamage[]> {
@@ -43,7 +42,7 @@ export async function* scrubWal(wal: WalInUse): AsyncGenerator<number, readonly 
   }
 }
 
-/** Where the first segment in the directory starts; 0 when there is none. */
+/** Returns where the first segment in the directory starts; 0 when there is none. */
 function firstLsn(disk: Disk, dir: string, segmentSize: number): Lsn {
   const [first] = segmentFiles(disk, dir);
   return first === undefined ? INVALID_LSN : parseWalFileName(first, segmentSize)?.lsn ?? INVALID_LSN;

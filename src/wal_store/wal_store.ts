@@ -1,16 +1,16 @@
 /**
- * One timeline's WAL on disk, in the segment files that PostgreSQL itself would write, so that
- * pg_waldump reads them.
+ * Stores one timeline's WAL on disk, in the segment files that PostgreSQL itself would write, so
+ * that pg_waldump can read them.
  *
- * The files are allocated whole, so their size does not tell where the WAL ends. After
- * {@link WalStore.open} the end is known only for an empty store; otherwise the caller finds it
- * (`findEndOfWal`) and truncates there ({@link WalStore.truncate}), which zeroes anything that a
- * crash left after it. An assertion catches writes before that.
+ * Files are allocated whole, so their size does not tell where the WAL ends. After
+ * {@link WalStore.open} the end is known only for an empty store. Otherwise the caller finds it
+ * (`findEndOfWal`) and truncates there ({@link WalStore.truncate}), which zeroes whatever a crash
+ * left after it. An assertion catches writes before that.
  *
  * The order of operations ensures that a crash at any instant leaves a prefix of the WAL:
- * - a segment's name is durable before anything in it counts as durable, and before the next
- *   segment exists;
- * - truncating removes segments from the last one down, trimming from the first one up; each
+ * - A segment's name is durable before anything in it counts as durable, and before the next
+ *   segment exists.
+ * - Truncating removes segments from the last one down, trimming from the first one up. Each
  *   removal is durable before the next. So the segments on disk are always a run without gaps, and
  *   a gap is damage.
  */
@@ -36,16 +36,16 @@ export interface WalStoreOptions {
   segmentSize: number;
   disk: Disk;
   /**
-   * Where this timeline's WAL starts: the first byte that will ever be written. A store that was
-   * trimmed starts later; see {@link WalStore.startLsn}.
+   * Where this timeline's WAL starts: the first byte that will ever be written. A trimmed store
+   * starts later; see {@link WalStore.startLsn}.
    */
   startLsn: Lsn;
   /**
-   * False skips every sync (for tests of a whole system on a slow disk): an operating system crash
-   * loses WAL.
+   * False skips every sync, so an operating system crash loses WAL. Meant for tests of a whole
+   * system on a slow disk.
    */
   sync?: boolean;
-  /** False only reads: the directory is not made when it is not there. */
+  /** False opens the store for reading only, and does not create a missing directory. */
   create?: boolean;
 }
 
@@ -68,11 +68,17 @@ export class WalStore {
   #syncedLsn: Lsn;
   #endKnown: boolean;
 
-  /** Where the first segment file starts and where the last one ends; equal when there is none. */
+  /**
+   * Where the first segment file starts and where the last one ends. They are equal when there are
+   * no files.
+   */
   #filesFrom: Lsn;
   #filesTo: Lsn;
 
-  /** The segment that is being written, open; or the one before, when it is full. */
+  /**
+   * The segment that is being written, open. Once a segment is full, it stays here until the next
+   * one is opened.
+   */
   #current: DiskFile | undefined;
   #currentStart: Lsn = INVALID_LSN;
   /** Full segments with unsynced bytes. */
@@ -80,7 +86,7 @@ export class WalStore {
   #reader: DiskFile | undefined;
   #readerStart: Lsn = INVALID_LSN;
 
-  /** Whether the name of the last segment may not be durable yet. */
+  /** Whether the name of the last segment may still be not durable. */
   #isNameUnsynced = false;
 
   #running: Promise<Lsn> | undefined;
@@ -106,10 +112,10 @@ export class WalStore {
   }
 
   /**
-   * Opens the store in `dir`, which is made if it isn't there.
+   * Opens the store in `dir`, creating the directory if necessary.
    *
    * @throws {ZenithError} `corrupt_data` when segments are missing, `io` or `disk_full` when the
-   *   disk fails, `not_found` when it is not there and not to be made
+   *   disk fails, `not_found` when the directory is missing and may not be created
    */
   static open(dir: string, options: WalStoreOptions): Promise<WalStore> {
     // Nothing here waits, but callers must not rely on that.
@@ -132,8 +138,8 @@ export class WalStore {
         disk.mkdirsSync(dir);
         disk.fsyncDirSync(join(dir, ".."));
       } else if (options.sync ?? true) {
-        // A killed process may have created segment names without syncing them; they must not count
-        // as durable.
+        // A killed process may have created segments without syncing their names. Those names must
+        // not count as durable yet.
         settleDirectorySync(disk, dir);
       }
       for (const name of disk.readdirSync(dir)) {
@@ -171,12 +177,14 @@ export class WalStore {
     return this.#startLsn;
   }
 
-  /** Whether nothing was removed: {@link startLsn} is where the timeline's WAL starts. */
+  /** Whether no WAL has been removed: {@link startLsn} is where the timeline's WAL starts. */
   get isFromStart(): boolean {
     return this.#startLsn === this.#timelineStartLsn;
   }
 
-  /** The end of the written WAL; until {@link truncate} sets it, the end of the last file. */
+  /**
+   * The end of the written WAL. Until {@link truncate} sets it, this is the end of the last file.
+   */
   get writtenLsn(): Lsn {
     return this.#writtenLsn;
   }
@@ -186,17 +194,17 @@ export class WalStore {
     return this.#syncedLsn;
   }
 
-  /** Whether the end is known, so that writing may begin. */
+  /** Whether the end is known. Writing may begin only then. */
   get isEndKnown(): boolean {
     return this.#endKnown;
   }
 
   /**
-   * Appends WAL at {@link writtenLsn}. It is readable at once, durable after {@link sync}. `bytes`
-   * may be reused at once.
+   * Appends WAL at {@link writtenLsn}. The WAL can be read at once and is durable after
+   * {@link sync}. `bytes` may be reused at once.
    *
    * @param lsn must be {@link writtenLsn}
-   * @throws {ZenithError} `disk_full` or `io`; the end is then where it was and the write can be
+   * @throws {ZenithError} `disk_full` or `io`. The end has not moved then, and the write can be
    *   tried again
    */
   write(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void {
@@ -221,12 +229,12 @@ export class WalStore {
   }
 
   /**
-   * Makes everything written before this call durable. Calls that come while a sync runs share the
-   * next one.
+   * Makes everything written before this call durable. Calls that arrive while a sync runs share
+   * the next one.
    *
    * @returns the durable end, {@link syncedLsn}
    * @throws {ZenithError} `io` or `disk_full`. The kernel may have dropped the unwritten pages, so
-   *   a second sync proves nothing: the store refuses everything except reads until it is opened
+   *   a second sync proves nothing. The store refuses everything except reads until it is opened
    *   again
    */
   sync(): Promise<Lsn> {
@@ -248,11 +256,11 @@ export class WalStore {
   }
 
   /**
-   * Like {@link sync}, but in this thread, which saves two wakeups; for callers that keep nobody
-   * waiting. It does only one short sync: of at most `maxBytes` in one segment whose name is
-   * durable, while no other sync runs.
+   * Like {@link sync}, but in this thread, which saves two wakeups. Meant for callers that keep
+   * nobody waiting. It does only one short sync, of at most `maxBytes` in one segment whose name is
+   * durable, and only while no other sync runs.
    *
-   * @returns false when nothing was done: {@link sync} has to
+   * @returns false when nothing was done and {@link sync} is needed
    * @throws {ZenithError} as sync
    */
   syncHere(maxBytes: number): boolean {
@@ -272,12 +280,12 @@ export class WalStore {
   }
 
   /**
-   * Durably truncates everything above `lsn` to zeros; new WAL is written from there. The caller
+   * Durably replaces everything above `lsn` with zeros. New WAL is written from there. The caller
    * also uses this to set the end of the WAL in a store that was just opened.
    *
    * @param lsn from {@link startLsn} to {@link writtenLsn}
-   * @throws {ZenithError} `out_of_range`; `io` when the disk fails, after which the store must be
-   *   opened again
+   * @throws {ZenithError} `out_of_range`; `io` when the disk fails. The store must then be opened
+   *   again
    */
   async truncate(lsn: Lsn): Promise<void> {
     this.#checkUsable();
@@ -302,7 +310,8 @@ export class WalStore {
   }
 
   /**
-   * Reads from `lsn` up to `len` bytes into `into[off..]`, less at {@link writtenLsn}.
+   * Reads up to `len` bytes from `lsn` into `into[off..]`; fewer when {@link writtenLsn} comes
+   * first.
    *
    * @returns how many bytes were read; 0 at the end
    * @throws {ZenithError} `out_of_range` when `lsn` is outside startLsn..writtenLsn, `io`
@@ -314,9 +323,9 @@ export class WalStore {
   }
 
   /**
-   * Like {@link read}, but from the start of the first segment file: what a client sees that wants
-   * whole segments, as standbys and pg_receivewal do. Below the timeline's own start these bytes
-   * are zeros, or what {@link writeHead} put there.
+   * Like {@link read}, but from the start of the first segment file. Clients that want whole
+   * segments, such as standbys and pg_receivewal, read this way. Below the timeline's own start,
+   * the bytes are zeros or what {@link writeHead} put there.
    */
   readSegments(lsn: Lsn, into: Uint8Array, off: number, len: number): number {
     assert(!this.#closed, "a closed WAL store is not used");
@@ -325,10 +334,10 @@ export class WalStore {
   }
 
   /**
-   * Opens the file of the segment that starts there. It stays readable until it is closed, even if
-   * the store removes the segment.
+   * Opens the file of the segment that starts at `start`. The file can be read until it is closed,
+   * even if the store removes the segment.
    *
-   * @returns null when it is not here
+   * @returns null when the segment is not here
    * @throws {ZenithError} `io`
    */
   openSegment(start: Lsn): DiskFile | null {
@@ -345,8 +354,8 @@ export class WalStore {
   }
 
   /**
-   * The WAL from `from` to `to` in pieces of up to {@link ITERATE_CHUNK_BYTES}, in one reused
-   * buffer.
+   * Yields the WAL from `from` to `to` in pieces of up to {@link ITERATE_CHUNK_BYTES}, in one
+   * reused buffer.
    *
    * @throws {ZenithError} `out_of_range`, `io`
    */
@@ -363,11 +372,11 @@ export class WalStore {
   }
 
   /**
-   * Writes the bytes of the first segment that lie below {@link startLsn}: page headers, without
-   * which pg_waldump and standbys refuse a segment that starts in its middle. Only for a store that
-   * is still empty.
+   * Writes the bytes of the first segment below {@link startLsn}: page headers, without which
+   * pg_waldump and standbys refuse a segment whose WAL starts in the middle. Only allowed while the
+   * store is empty.
    *
-   * @param bytes the segment from its first byte up to startLsn at most
+   * @param bytes the segment from its first byte, up to startLsn at most
    */
   writeHead(bytes: Uint8Array): void {
     this.#checkUsable();
@@ -396,7 +405,7 @@ export class WalStore {
     this.#checkUsable();
     assert(this.#endKnown && !this.#cutting, "WAL is trimmed after its end was found");
     if (this.#removing !== undefined) return 0;
-    // A directory without a segment would not tell where the WAL was.
+    // Keep the last segment: a directory without one would not tell where the WAL was.
     const last = segmentStart(this.#syncedLsn - 1, this.segmentSize);
     const keepFrom = Math.min(segmentStart(lsn, this.segmentSize), last) as Lsn;
     this.#removing = this.#removeFiles(keepFrom).finally(() => this.#removing = undefined);
@@ -424,13 +433,13 @@ export class WalStore {
     return removed;
   }
 
-  /** The number of segment files, and an upper bound of their bytes on disk. */
+  /** Returns the number of segment files and an upper bound of their bytes on disk. */
   sizes(): { segments: number; bytes: number } {
     const bytes = this.#filesTo - this.#filesFrom;
     return { segments: bytes / this.segmentSize, bytes };
   }
 
-  /** Waits for a sync that runs and closes the files. Unsynced WAL may be lost, as in a crash. */
+  /** Waits for a running sync and closes the files. Unsynced WAL may be lost, as in a crash. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -474,7 +483,10 @@ export class WalStore {
     return target;
   }
 
-  /** Data from a killed process may still be only in the kernel's memory. */
+  /**
+   * Syncs the files found at a start. Data written by a killed process may still be only in the
+   * kernel's memory.
+   */
   async #syncFoundFiles(to: Lsn): Promise<void> {
     if (!this.#sync) return;
     for (let start = this.#filesFrom; start < to; start = (start + this.segmentSize) as Lsn) {
@@ -493,8 +505,8 @@ export class WalStore {
     for (const file of this.#unsynced) file.closeSync();
     this.#unsynced = [];
     const inSegment = segmentOffset(lsn, this.segmentSize);
-    // A cut at a segment's first byte leaves no file, except where WAL starts there and the
-    // directory would tell nothing.
+    // A cut at a segment's first byte leaves no file for that segment, unless the WAL starts there:
+    // an empty directory would tell nothing.
     const keepTo = Math.max(
       inSegment === 0 ? lsn : segmentStart(lsn, this.segmentSize) + this.segmentSize,
       Math.min(this.#filesTo, this.#filesFrom + this.segmentSize),
@@ -509,7 +521,7 @@ export class WalStore {
     const file = this.#disk.openSync(this.#path(start as Lsn), "write");
     this.#current = file;
     this.#currentStart = start as Lsn;
-    // Shrinking and growing again turns the rest to zeros without writing them.
+    // Shrinking the file and growing it again turns the rest to zeros without writing them.
     file.truncateSync(lsn - start);
     file.truncateSync(this.segmentSize);
     if (this.#sync) await file.fsync();
@@ -535,9 +547,9 @@ export class WalStore {
 
   #createSegment(start: Lsn, path: string): DiskFile {
     assert(start === this.#filesTo, "segments are created one after the other");
-    // A sync has usually done this, unless WAL arrives faster.
+    // A sync has usually done this already, unless WAL arrives faster than that.
     if (this.#isNameUnsynced) this.#fsyncDir();
-    // An earlier creation that failed half-way left its file.
+    // The file may exist: an earlier creation may have failed half-way.
     const file = this.#disk.openSync(path, "create");
     try {
       file.truncateSync(this.segmentSize);
@@ -563,7 +575,7 @@ export class WalStore {
       } catch (error) {
         throw ioError("read WAL segment", file.path, error);
       }
-      // A crash can leave a segment shorter than its allocation: the missing part reads as zeros.
+      // A crash can leave a segment shorter than its allocation. The missing part reads as zeros.
       into.fill(0, off + done + got, off + done + count);
       done += count;
     }
