@@ -1,4 +1,4 @@
-/** Reads the fields of one message body, never beyond its end. */
+/** Reads the fields of one message body. It never reads beyond the body's end. */
 import { ProtocolError, SQLSTATE_CHARACTER_NOT_IN_REPERTOIRE } from "./sqlstate.ts";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
@@ -9,7 +9,7 @@ export class ByteCursor {
   readonly #end: number;
   #pos: number;
 
-  /** @param what names the message in errors */
+  /** @param what names the message in error messages */
   constructor(what: string, bytes: Uint8Array, off: number, len: number) {
     this.#what = what;
     this.#bytes = bytes;
@@ -36,7 +36,7 @@ export class ByteCursor {
     return (bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3];
   }
 
-  /** A count of fields to come. @throws {ProtocolError} when it is negative */
+  /** Reads the count of the fields that follow. @throws {ProtocolError} when it is negative */
   count(): number {
     const value = this.int16();
     if (value < 0) throw new ProtocolError(`${this.#what}: negative count ${value}`);
@@ -44,8 +44,8 @@ export class ByteCursor {
   }
 
   /**
-   * UTF-8 up to a zero byte. @throws {ProtocolError} when the zero is missing or the text is not
-   * UTF-8
+   * Reads UTF-8 text up to a zero byte. @throws {ProtocolError} when the zero is missing or the
+   * text is not UTF-8
    */
   cstring(): string {
     const zero = this.#bytes.indexOf(0, this.#pos);
@@ -55,19 +55,19 @@ export class ByteCursor {
     return text;
   }
 
-  /** UTF-8 of a given length. */
+  /** Reads UTF-8 text of a given length. */
   text(len: number): string {
     const at = this.#take(len);
     return this.#decode(at, at + len);
   }
 
-  /** A view of the next `len` bytes; valid as long as the message is. */
+  /** Returns a view of the next `len` bytes. It is valid as long as the message is. */
   bytes(len: number): Uint8Array {
     const at = this.#take(len);
     return this.#bytes.subarray(at, at + len);
   }
 
-  /** @throws {ProtocolError} unless everything has been read */
+  /** @throws {ProtocolError} unless the whole body has been read */
   end(): void {
     if (this.#pos !== this.#end) {
       throw new ProtocolError(`${this.#what}: ${this.remaining} bytes too many`);

@@ -1,6 +1,6 @@
 /**
  * A small PostgreSQL client for what the `postgres` package does not do: physical replication, COPY
- * BOTH, and COPY OUT with backpressure. Simple queries only, one at a time.
+ * BOTH, and COPY OUT with backpressure. It runs only simple queries, one at a time.
  */
 import { connect as connectSocket, type Socket } from "node:net";
 import { join } from "node:path";
@@ -24,7 +24,7 @@ import * as message from "./message_types.ts";
 import { PgError, ProtocolError } from "./sqlstate.ts";
 
 export type ConnectOptions = Partial<ConnInfo> & {
-  /** Aborting it cuts the connection, also later. */
+  /** Aborting the signal cuts the connection, even after login. */
   signal?: AbortSignal;
   /** NoticeResponse and warnings. */
   onNotice?(notice: PgError): void;
@@ -37,11 +37,11 @@ export interface QueryResult {
   tag: string;
 }
 
-/** What the running command does with the server's messages. */
+/** The running command: what it has collected from the server's messages, and how it ends. */
 interface Command {
   results: QueryResult[];
   error: unknown;
-  /** COPY OUT: chunks that the consumer has not taken. */
+  /** For COPY OUT: chunks that the consumer has not taken yet. */
   chunks: Uint8Array[];
   chunkBytes: number;
   wake: (() => void) | undefined;
@@ -54,12 +54,12 @@ interface Command {
 }
 
 export class PgClient implements CopyBothHost {
-  /** What the server has told about itself: `server_version`, `TimeZone`, … */
+  /** What the server has reported about itself: `server_version`, `TimeZone`, … */
   readonly parameters = new Map<string, string>();
   processId = 0;
   secretKey = 0;
   readonly writer: FrameWriter;
-  /** The server's ReadyForQuery does: only then can the next command run. */
+  /** The server's ReadyForQuery completes the stream. Only then can the next command run. */
   readonly copyDoneCompletes = false;
 
   readonly #info: ConnInfo;
@@ -80,7 +80,7 @@ export class PgClient implements CopyBothHost {
    *
    * @param options a connection string, or its parts
    * @throws {ZenithError} `unavailable` when nobody answers, `timeout` when nobody answers in time
-   * @throws {PgError} what the server says against it
+   * @throws {PgError} when the server refuses
    */
   static async connect(options: string | ConnectOptions): Promise<PgClient> {
     const given: ConnectOptions = typeof options === "string" ? parseConnInfo(options) : options;
@@ -127,7 +127,7 @@ export class PgClient implements CopyBothHost {
     socket.on("close", gone);
   }
 
-  /** Whether the connection is gone. */
+  /** Whether the connection is closed. */
   get closed(): boolean {
     return this.#closed;
   }
@@ -144,10 +144,10 @@ export class PgClient implements CopyBothHost {
   }
 
   /**
-   * Runs a command that answers with COPY OUT and returns its chunks as they come, no faster than
-   * they are taken. Leaving the iteration early cuts the connection.
+   * Runs a command that answers with COPY OUT and yields the chunks as they arrive, no faster than
+   * the caller takes them. Leaving the iteration early cuts the connection.
    *
-   * @throws {PgError} what the server reports, also in the middle
+   * @throws {PgError} what the server reports, possibly midway
    */
   async *copyOut(sql: string): AsyncGenerator<Uint8Array, void, void> {
     const { command, done } = this.#begin(sql);
@@ -178,10 +178,10 @@ export class PgClient implements CopyBothHost {
   }
 
   /**
-   * Runs a command that answers with COPY BOTH. Other commands can run when both directions have
+   * Runs a command that answers with COPY BOTH. Other commands can run once both directions have
    * ended.
    *
-   * @throws {PgError} what the server reports instead
+   * @throws {PgError} when the server reports an error instead
    */
   async copyBoth(sql: string): Promise<CopyBoth> {
     const { command, done } = this.#begin(sql);
@@ -194,7 +194,7 @@ export class PgClient implements CopyBothHost {
     return command.copyBoth;
   }
 
-  /** Asks the server, by a connection of its own, to stop the running command. */
+  /** Asks the server, over a separate connection, to cancel the running command. */
   cancel(): Promise<void> {
     return new Promise((resolve, reject) => {
       const socket = openSocket(this.#info);
@@ -213,7 +213,7 @@ export class PgClient implements CopyBothHost {
     });
   }
 
-  /** Says goodbye and waits until the connection is gone. */
+  /** Says goodbye and waits until the connection is closed. */
   async close(): Promise<void> {
     if (this.#closed) return;
     const gone = new Promise<void>((resolve) => this.#onClosed.push(resolve));
@@ -226,7 +226,7 @@ export class PgClient implements CopyBothHost {
     clearTimeout(timer);
   }
 
-  /** Cuts the connection; a running command fails. */
+  /** Cuts the connection. A running command fails. */
   destroy(): void {
     this.#close(new ZenithError("unavailable", `${this.#where()}: the connection was closed`));
   }
@@ -400,7 +400,7 @@ export class PgClient implements CopyBothHost {
       try {
         copy.deliver(bytes, off, len);
       } catch (error) {
-        // The receiver can't go on, and the server would send for ever.
+        // The receiver can't go on, and the server would send forever.
         this.#close(error);
       }
       return;
@@ -460,7 +460,7 @@ export class PgClient implements CopyBothHost {
     if (command !== undefined) {
       this.#command = undefined;
       command.finished = true;
-      // An error that the server has sent says more than the end of the connection after it.
+      // An error reported by the server says more than the end of the connection that followed.
       command.reject(command.error ?? reason);
       command.copyBoth?.close(command.error ?? reason);
       this.#wake(command);

@@ -1,6 +1,4 @@
-/**
- * How a client proves who it is: MD5 and SCRAM-SHA-256 (RFC 5802, RFC 7677; libpq/fe-auth-scram.c).
- */
+/** Authenticates a client by MD5 or SCRAM-SHA-256 (RFC 5802, RFC 7677; libpq/fe-auth-scram.c). */
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from "node:crypto";
 import { promisify } from "node:util";
 import { ProtocolError } from "./sqlstate.ts";
@@ -9,23 +7,23 @@ export const SCRAM_SHA_256 = "SCRAM-SHA-256";
 
 const KEY_BYTES = 32;
 const NONCE_BYTES = 18;
-/** Keeps a server from making us compute for ever. PostgreSQL's default is 4096. */
+/** Keeps a server from making the client compute forever. PostgreSQL's default is 4096. */
 const ITERATIONS_MAX = 1_000_000;
-/** "n,,": no channel binding, no other identity; and its base64. */
+/** "n,,": no channel binding, no other identity. The next constant is its base64 form. */
 const GS2_HEADER = "n,,";
 const GS2_HEADER_BASE64 = "biws";
 
 const pbkdf2Async = promisify(pbkdf2);
 
-/** The answer to AuthenticationMD5Password. */
+/** Computes the answer to AuthenticationMD5Password. */
 export function md5Password(user: string, password: string, salt: Uint8Array): string {
   const inner = createHash("md5").update(password + user, "utf8").digest("hex");
   return "md5" + createHash("md5").update(inner, "utf8").update(salt).digest("hex");
 }
 
 /**
- * One SCRAM-SHA-256 exchange. The password is normalised with NFKC, which is what SASLprep does to
- * all but a few unusual characters.
+ * One SCRAM-SHA-256 exchange. It normalizes the password with NFKC, which does the same as SASLprep
+ * except for a few unusual characters.
  */
 export class ScramClient {
   readonly #password: string;
@@ -38,12 +36,17 @@ export class ScramClient {
     this.#nonce = nonce;
   }
 
-  /** The user name is empty: the server takes it from the startup packet. */
+  /**
+   * Returns the first message. The user name in it is empty: the server takes it from the startup
+   * packet.
+   */
   firstMessage(): string {
     return GS2_HEADER + this.#firstBare();
   }
 
-  /** @throws {ProtocolError} when the server's message is malformed or not for this exchange */
+  /**
+   * @throws {ProtocolError} when the server's message is malformed or belongs to another exchange
+   */
   async finalMessage(serverFirst: string): Promise<string> {
     const match = /^r=([^,]+),s=([A-Za-z0-9+/=]+),i=(\d{1,9})$/.exec(serverFirst);
     if (match === null) throw new ProtocolError("malformed SCRAM challenge");

@@ -1,4 +1,6 @@
-/** The messages that a client writes before its first query, and the server's errors. */
+/**
+ * Writes the messages that a client sends before its first query, and reads the server's errors.
+ */
 import type { ByteCursor } from "./byte_cursor.ts";
 import { md5Password, SCRAM_SHA_256, ScramClient } from "./client_auth.ts";
 import type { ConnInfo } from "./conninfo.ts";
@@ -50,9 +52,9 @@ export function writeStartupPacket(out: FrameWriter, info: ConnInfo): void {
 /**
  * Answers one Authentication message.
  *
- * @returns the SCRAM exchange, to be given with the next message
- * @throws {ProtocolError} when the server asks for credentials that we lack, or fails to prove
- *   itself
+ * @returns the SCRAM exchange, to be passed with the next message
+ * @throws {ProtocolError} when the server asks for credentials that the client lacks, or fails to
+ *   prove its own identity
  */
 export async function authenticate(
   out: FrameWriter,

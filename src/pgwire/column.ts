@@ -1,8 +1,11 @@
-/** Result columns: the few types our commands answer with, and how their values travel. */
+/**
+ * Defines result columns: the few types that Zenith's commands return, and how their values are
+ * encoded.
+ */
 import { ZenithError } from "../common/errors.ts";
 import type { FrameWriter } from "./frame_writer.ts";
 
-/** Type OID (pg_type.dat) and typlen of each column type; -1 is variable length. */
+/** The type OID (pg_type.dat) and typlen of each column type. -1 means variable length. */
 const TYPES = {
   bool: { oid: 16, typlen: 1, sqlName: "boolean" },
   bytea: { oid: 17, typlen: -1, sqlName: "bytea" },
@@ -19,7 +22,7 @@ export interface Column {
   type: ColumnType;
 }
 
-/** `json` takes text that is JSON already; `bytea` takes bytes. */
+/** `json` takes text that is already JSON. `bytea` takes bytes. */
 export type Value = string | number | bigint | boolean | Uint8Array | null;
 
 const TEXT_FORMAT = 0;
@@ -33,7 +36,10 @@ export function columnLength(type: ColumnType): number {
   return TYPES[type].typlen;
 }
 
-/** What format_type() calls it; `???`, as in Postgres, for a type that none of our columns has. */
+/**
+ * Returns format_type()'s name for the type. Like Postgres, it returns `???` for an unknown type:
+ * one that none of Zenith's columns has.
+ */
 export function typeNameOfOid(oid: number): string {
   for (const type of Object.values(TYPES)) {
     if (type.oid === oid) return type.sqlName;
@@ -41,13 +47,16 @@ export function typeNameOfOid(oid: number): string {
   return "???";
 }
 
-/** The format that Bind asked for column `index`: none means text, one counts for all. */
+/**
+ * Returns the format that Bind requests for column `index`. An empty list means text, and a single
+ * format applies to all columns.
+ */
 export function resultFormat(formats: readonly number[], index: number): number {
   if (formats.length === 0) return TEXT_FORMAT;
   return formats.length === 1 ? formats[0] : formats[index] ?? TEXT_FORMAT;
 }
 
-/** Writes one field of a DataRow: its length and its bytes. */
+/** Writes one field of a DataRow: its length and bytes. */
 export function writeValue(out: FrameWriter, type: ColumnType, value: Value, format: number): void {
   if (value === null) {
     out.int32(-1);
@@ -63,7 +72,7 @@ export function writeValue(out: FrameWriter, type: ColumnType, value: Value, for
   out.pos = end;
 }
 
-/** @returns false when the binary form is the text form */
+/** @returns false when the binary form equals the text form */
 function writeBinary(out: FrameWriter, type: ColumnType, value: Value): boolean {
   switch (type) {
     case "bool":

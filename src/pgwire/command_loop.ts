@@ -1,4 +1,4 @@
-/** The session phase of a server's connection: runs the client's commands, one at a time. */
+/** Runs the session phase of a server's connection: the client's commands, one at a time. */
 import { ByteCursor } from "./byte_cursor.ts";
 import { ExtendedQuery } from "./extended_query.ts";
 import type { FrameWriter } from "./frame_writer.ts";
@@ -27,17 +27,20 @@ import {
   SQLSTATE_QUERY_CANCELED,
 } from "./sqlstate.ts";
 
-/** What the commands need of their connection. */
+/** What the commands need from their connection. */
 export interface CommandHost {
   readonly writer: FrameWriter;
-  /** Whether the connection is gone. */
+  /** Whether the connection is closed. */
   readonly closed: boolean;
-  /** Whether the server stops: the client will be told that instead of its command's error. */
+  /**
+   * Whether the server is stopping. The client is then told so instead of getting its command's
+   * error.
+   */
   readonly shuttingDown: boolean;
   commandBegins(): void;
   /** @param ready whether the client can send its next command */
   commandEnds(ready: boolean): void;
-  /** A command failed; the client has been told. */
+  /** Called when a command has failed. The client has already been told. */
   commandFailed(session: Session, sql: string, error: unknown): void;
   hangUp(): void;
 }
@@ -47,7 +50,7 @@ export class CommandLoop {
   readonly #handler: ConnectionHandler;
   readonly #session: Session;
   readonly #extended = new ExtendedQuery();
-  /** After an error in the extended protocol everything up to the next Sync is skipped. */
+  /** After an error in the extended protocol, everything up to the next Sync is skipped. */
   #skipToSync = false;
 
   constructor(host: CommandHost, handler: ConnectionHandler, session: Session) {
@@ -56,20 +59,20 @@ export class CommandLoop {
     this.#session = session;
   }
 
-  /** What prepared statements take of memory. */
+  /** How much memory prepared statements take. */
   get preparedBytes(): number {
     return this.#extended.bytes;
   }
 
-  /** Drops prepared statements: no more commands come. */
+  /** Drops prepared statements, because no more commands will come. */
   forget(): void {
     this.#extended.clear();
   }
 
   /**
-   * Handles a message that comes while no command runs.
+   * Handles a message that arrives while no command runs.
    *
-   * @throws {ProtocolError} when it is malformed
+   * @throws {ProtocolError} when the message is malformed
    */
   handle(type: number, bytes: Uint8Array, off: number, len: number): void {
     if (type === TERMINATE) {
@@ -96,9 +99,9 @@ export class CommandLoop {
   }
 
   /**
-   * Handles a message that comes while a command with an open COPY runs.
+   * Handles a message that arrives while a command with an open COPY runs.
    *
-   * @throws {ProtocolError} when it has no place in a COPY
+   * @throws {ProtocolError} when the message is not allowed during a COPY
    */
   handleCopy(type: number, bytes: Uint8Array, off: number, len: number): void {
     const copy = this.#session.copy!;

@@ -1,6 +1,7 @@
 /**
- * Strips a command's surrounding blanks and final semicolons. It uses a loop, because `/\s*;\s*$/`
- * starts again at every blank: a megabyte of blanks would stop the server for minutes.
+ * Strips surrounding blanks and final semicolons from a command. It uses a loop because
+ * `/\s*;\s*$/` starts again at every blank: a megabyte of blanks would block the server for
+ * minutes.
  */
 export function bareCommand(sql: string): string {
   let end = sql.length;

@@ -1,12 +1,12 @@
 /**
- * libpq connection strings: `host=… port=…` and `postgresql://…` (libpq/fe-connect.c
- * conninfo_parse, conninfo_uri_parse).
+ * Parses and formats libpq connection strings: `host=… port=…` and `postgresql://…`
+ * (libpq/fe-connect.c conninfo_parse, conninfo_uri_parse).
  */
 import { ZenithError } from "../common/errors.ts";
 
 const DEFAULT_PORT = 5432;
 
-/** A host, a user, a timeline and its options take a few hundred. */
+/** A host, a user, a timeline and its options take a few hundred characters. */
 const CONNINFO_MAX_LENGTH = 8192;
 
 export interface ConnInfo {
@@ -14,13 +14,13 @@ export interface ConnInfo {
   host: string;
   port: number;
   user: string;
-  /** By default the user's name. */
+  /** Defaults to the user's name. */
   database: string;
   password: string | undefined;
   /** Command line options for the server: `-c name=value …`. */
   options: string | undefined;
   applicationName: string | undefined;
-  /** `replication=true`: a physical walsender. */
+  /** `replication=true` asks for a physical walsender. */
   replication: boolean;
   connectTimeoutMs: number | undefined;
 }
@@ -28,11 +28,11 @@ export interface ConnInfo {
 type Settings = Map<string, string>;
 
 /**
- * Reads a connection string in either form. Settings that only matter to libpq itself are accepted
+ * Parses a connection string in either form. Settings that only matter to libpq itself are accepted
  * and dropped.
  *
- * @throws {ZenithError} `invalid_argument` when it is malformed or asks for an unsupported feature,
- *   such as TLS
+ * @throws {ZenithError} `invalid_argument` when the string is malformed or asks for an unsupported
+ *   feature, such as TLS
  */
 export function parseConnInfo(text: string): ConnInfo {
   if (text.length > CONNINFO_MAX_LENGTH) {
@@ -60,7 +60,7 @@ export function parseConnInfo(text: string): ConnInfo {
   };
 }
 
-/** Writes the keyword form; {@link parseConnInfo} and libpq read it back. */
+/** Writes the keyword form. {@link parseConnInfo} and libpq can read it back. */
 export function formatConnInfo(info: Partial<ConnInfo>): string {
   const settings: [string, string | undefined][] = [
     ["host", info.host],
@@ -89,8 +89,8 @@ function quote(value: string): string {
 }
 
 /**
- * `name = value` pairs; a value is bare or in single quotes, and a backslash takes the next
- * character as it is.
+ * Parses `name = value` pairs. A value is bare or in single quotes. A backslash takes the next
+ * character literally.
  */
 function parseKeywords(text: string): Settings {
   const settings: Settings = new Map();
@@ -152,7 +152,7 @@ function parsePort(text: string | undefined): number {
 
 function parseTimeout(text: string): number | undefined {
   if (!/^\d+$/.test(text)) throw invalid(`connect_timeout "${text}" is not a number of seconds`);
-  // To libpq zero means "wait for ever"; our callers get their default instead.
+  // In libpq, zero means "wait forever". Here it means the caller's default.
   return Number(text) === 0 ? undefined : Number(text) * 1000;
 }
 
@@ -174,7 +174,7 @@ function parseReplication(text: string | undefined): boolean {
   }
 }
 
-/** @param what repeats nothing of the string that may be part of a password */
+/** @param what must not repeat any part of the string that may belong to a password */
 function invalid(what: string): ZenithError {
   return new ZenithError("invalid_argument", `invalid connection string: ${what}`);
 }

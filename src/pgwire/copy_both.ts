@@ -1,6 +1,6 @@
 /**
- * A connection in COPY BOTH mode: CopyData messages in both directions at once. Server and client
- * use the same class.
+ * Implements a connection in COPY BOTH mode: CopyData messages in both directions at once. Server
+ * and client use the same class.
  */
 import type { Buffer } from "node:buffer";
 import { assert } from "../common/assert.ts";
@@ -8,28 +8,28 @@ import type { FrameWriter } from "./frame_writer.ts";
 import { COPY_DONE } from "./message_types.ts";
 
 /**
- * The receiver. Synchronous on purpose: no promise per message. Anything thrown ends the stream
- * with that error.
+ * Receives a stream's messages. It is synchronous on purpose: there is no promise per message.
+ * Anything that it throws ends the stream with that error.
  */
 export interface CopyBothHandler {
   /**
-   * One message: `bytes[off, off + len)`, which is overwritten after the call returns. Copy
-   * anything you keep.
+   * Handles one message: `bytes[off, off + len)`. The bytes are overwritten after the call returns,
+   * so copy anything you keep.
    */
   onData(bytes: Uint8Array, off: number, len: number): void;
-  /** The peer has sent its last message. Without this callback our direction is ended too. */
+  /** The peer has sent its last message. Without this callback, this end's direction ends too. */
   onEnd?(): void;
 }
 
-/** The stream's view of its connection. */
+/** What the stream needs from its connection. */
 export interface CopyBothHost {
   readonly writer: FrameWriter;
   /**
-   * Whether the last CopyDone completes the stream, or the connection says when by
+   * True when the last CopyDone completes the stream. False when the connection says when, by
    * {@link CopyBoth.close}.
    */
   readonly copyDoneCompletes: boolean;
-  /** Deliver the messages read so far: there is a receiver again. */
+  /** Delivers the messages read so far, because there is a receiver again. */
   resumeReading(): void;
 }
 
@@ -51,10 +51,11 @@ export class CopyBoth {
   }
 
   /**
-   * Receives until both directions have ended or the connection is gone. At a server both resolve,
-   * and {@link finished} tells them apart; at a client the loss of the connection is an error.
+   * Receives until both directions have ended or the connection is closed. At a server, both cases
+   * resolve, and {@link finished} tells them apart. At a client, the loss of the connection is an
+   * error.
    *
-   * @throws what the peer reported or what broke the connection, and anything that `handler` throws
+   * @throws what the peer reported, what broke the connection, or anything that `handler` throws
    */
   run(handler: CopyBothHandler): Promise<void> {
     assert(this.#handler === undefined, "CopyBoth.run() called twice");
@@ -82,7 +83,7 @@ export class CopyBoth {
     return this.#endTag;
   }
 
-  /** Both directions have ended. */
+  /** Whether both directions have ended. */
   get finished(): boolean {
     return this.#sentDone && this.#receivedDone;
   }
@@ -92,17 +93,17 @@ export class CopyBoth {
     return this.#handler !== undefined && !this.#paused && !this.#closed;
   }
 
-  /** The peer's last message has come. */
+  /** Whether the peer's last message has arrived. */
   get ended(): boolean {
     return this.#receivedDone;
   }
 
   /**
-   * Sends one message, copied from `bytes[off, off + len)`. Messages of one task leave in one
+   * Sends one message, copied from `bytes[off, off + len)`. Messages sent in one task leave in one
    * write.
    *
-   * @returns false when the peer takes them too slowly: wait for {@link drained} before sending
-   *   much more
+   * @returns false when the peer reads too slowly: wait for {@link drained} before sending much
+   *   more
    */
   send(bytes: Uint8Array, off = 0, len = bytes.length): boolean {
     if (!this.#maySend()) return true;
@@ -115,9 +116,9 @@ export class CopyBoth {
   }
 
   /**
-   * Like {@link send}, without a copy: makes room for a message of exactly `len` bytes. The caller
-   * fills `buffer[offset, offset + len)` at the returned offset before it calls anything else here,
-   * then may go on.
+   * Like {@link send}, but without a copy: makes room for a message of exactly `len` bytes. The
+   * caller fills `buffer[offset, offset + len)` at the returned offset before it calls anything
+   * else here.
    *
    * @example
    * const at = copy.reserve(RESPONSE_BYTES);
@@ -130,7 +131,7 @@ export class CopyBoth {
     return at;
   }
 
-  /** The output buffer that {@link reserve} gave out room in; another one after the next call. */
+  /** The output buffer in which {@link reserve} made room. The next call may change it. */
   get buffer(): Buffer {
     return this.#writer.bytes;
   }
@@ -140,12 +141,12 @@ export class CopyBoth {
     return this.#writer.congested;
   }
 
-  /** Hands everything to the socket now; otherwise it happens when the running task ends. */
+  /** Hands all output to the socket now. Otherwise this happens when the running task ends. */
   flush(): void {
     this.#writer.flush();
   }
 
-  /** Resolves when output has drained, and when the connection closes. */
+  /** Resolves when the output has drained or the connection closes. */
   drained(): Promise<void> {
     return this.#writer.drained();
   }
@@ -162,9 +163,9 @@ export class CopyBoth {
   }
 
   /**
-   * Sends the end of our direction; the peer's messages are still received until it ends its own.
+   * Ends this end's direction. The peer's messages are still received until the peer ends its own.
    *
-   * @param tag what a server's CommandComplete says when both have ended
+   * @param tag the tag of a server's CommandComplete once both directions have ended
    */
   end(tag = "COPY"): void {
     if (this.#sentDone || this.#closed) return;
@@ -174,12 +175,12 @@ export class CopyBoth {
     this.#finishIfDone();
   }
 
-  /** @internal One CopyData message for the handler. */
+  /** @internal Passes one CopyData message to the handler. */
   deliver(bytes: Uint8Array, off: number, len: number): void {
     this.#handler!.onData(bytes, off, len);
   }
 
-  /** @internal CopyDone has come. */
+  /** @internal Handles the peer's CopyDone. */
   deliverEnd(): void {
     this.#receivedDone = true;
     if (this.#handler!.onEnd === undefined) this.end();
@@ -187,7 +188,7 @@ export class CopyBoth {
     this.#finishIfDone();
   }
 
-  /** @internal The connection is gone, or the stream has failed with `error`. */
+  /** @internal Ends the stream: the connection is closed, or the stream has failed with `error`. */
   close(error?: unknown): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -1,4 +1,7 @@
-/** The extended query protocol: prepared statements, portals, and what Describe says about them. */
+/**
+ * Implements the extended query protocol: prepared statements, portals, and what Describe says
+ * about them.
+ */
 import { ByteCursor } from "./byte_cursor.ts";
 import { type Column, columnOid } from "./column.ts";
 import type { FrameWriter } from "./frame_writer.ts";
@@ -19,20 +22,20 @@ const STATEMENT = "S".charCodeAt(0);
 const PORTAL = "P".charCodeAt(0);
 const OID_UNSPECIFIED = 0;
 
-/** The maximum memory for a map entry, a character and a number. */
+/** The most memory that a map entry, a character and a number take. */
 const ENTRY_BYTES = 200;
 const CHARACTER_BYTES = 2;
 const NUMBER_BYTES = 8;
 
 export interface Statement {
-  /** What it takes of memory. */
+  /** How much memory the statement takes. */
   bytes: number;
   sql: string;
   parameterOids: readonly number[];
 }
 
 export interface Portal {
-  /** What it takes of memory. */
+  /** How much memory the portal takes. */
   bytes: number;
   sql: string;
   params: readonly (string | null)[];
@@ -42,7 +45,7 @@ export interface Portal {
 type Describe = (sql: string) => readonly Column[] | null;
 
 /**
- * One session's prepared statements and portals. Every method reads one message body and writes its
+ * One session's prepared statements and portals. Each method reads one message body and writes the
  * answer.
  */
 export class ExtendedQuery {
@@ -50,7 +53,7 @@ export class ExtendedQuery {
   readonly #portals = new Map<string, Portal>();
   #bytes = 0;
 
-  /** What they take of memory. */
+  /** How much memory the statements and portals take. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -138,7 +141,10 @@ export class ExtendedQuery {
     }
   }
 
-  /** The portal that an Execute message names. Its row limit is ignored: our answers are short. */
+  /**
+   * Returns the portal that an Execute message names. Its row limit is ignored, because Zenith's
+   * answers are short.
+   */
   execute(bytes: Uint8Array, off: number, len: number): Portal {
     const cursor = new ByteCursor("Execute message", bytes, off, len);
     const name = cursor.cstring();
@@ -158,7 +164,7 @@ export class ExtendedQuery {
     out.empty(CLOSE_COMPLETE);
   }
 
-  /** Portals live until the transaction ends, and ours ends at Sync. */
+  /** Portals live until the transaction ends. Here it ends at Sync. */
   endTransaction(): void {
     for (const name of this.#portals.keys()) this.#delete(this.#portals, name);
   }
@@ -169,7 +175,7 @@ export class ExtendedQuery {
     this.#delete(this.#portals, "");
   }
 
-  /** The session is over. */
+  /** Drops everything at the end of the session. */
   clear(): void {
     this.#statements.clear();
     this.#portals.clear();
@@ -219,7 +225,7 @@ function writeColumns(out: FrameWriter, columns: readonly Column[] | null, forma
   else writeRowDescription(out, columns, formats);
 }
 
-/** The n of the highest $n outside quotes: clients need not declare their parameters. */
+/** Returns the n of the highest $n outside quotes. Clients need not declare their parameters. */
 function highestParameter(sql: string): number {
   let highest = 0;
   for (const match of sql.matchAll(/'[^']*'|"[^"]*"|\$(\d{1,5})/g)) {

@@ -1,5 +1,5 @@
 /**
- * Moves messages from a socket to the code that handles them, and holds back a peer that is too
+ * Passes messages from a socket to the code that handles them, and holds back a peer that is too
  * fast.
  */
 import type { Socket } from "node:net";
@@ -7,23 +7,25 @@ import type { FrameReader } from "./frame_reader.ts";
 import type { FrameWriter } from "./frame_writer.ts";
 import { READ_AHEAD_MAX_BYTES, READ_AHEAD_MAX_CHUNKS } from "./limits.ts";
 
-/** The owner of the messages: a connection, at either end. */
+/** The owner of the messages: a connection at either end. */
 export interface FrameHandler {
-  /** Whether the next message can be handled now. Code that makes this true runs the pump. */
+  /** Whether the next message can be handled now. Code that makes this true must run the pump. */
   mayRead(): boolean;
-  /** Handles the reader's current message. Its exceptions go to {@link fail}. */
+  /** Handles the reader's current message. Exceptions go to {@link fail}. */
   handle(): void;
   /**
-   * The peer has broken the protocol, or its request can't continue: no more messages are handled.
+   * Handles an error: the peer has broken the protocol, or its request can't continue. No more
+   * messages are handled.
    */
   fail(error: unknown): void;
-  /** Called when the reader may hold more or less than before. */
+  /** Called when the reader may hold more or less data than before. */
   onHeld?(): void;
 }
 
 /**
  * Handles a connection's messages one by one as they arrive. Answers produced together leave in one
- * write. A peer that sends faster than we serve fills its own buffers, not ours.
+ * write. A peer that sends faster than its messages are handled fills its own buffers, not this
+ * process's.
  */
 export class FramePump {
   #socket: Socket;
@@ -41,14 +43,14 @@ export class FramePump {
     socket.on("data", this.#onData);
   }
 
-  /** Reads from `socket` from now on, which has taken over the present one. */
+  /** Reads from `socket` from now on. It has taken over the present socket. */
   changeSocket(socket: Socket): void {
     this.#socket.off("data", this.#onData);
     this.#socket = socket;
     socket.on("data", this.#onData);
   }
 
-  /** Handles as many of the messages read as possible now. */
+  /** Handles as many of the buffered messages as possible now. */
   run(): void {
     if (this.#running || this.#stopped) return;
     this.#running = true;
@@ -65,7 +67,7 @@ export class FramePump {
     this.#handler.onHeld?.();
   }
 
-  /** Stops handling messages and drops the ones that still arrive. */
+  /** Stops handling messages and drops those that still arrive. */
   stop(): void {
     this.#stopped = true;
   }

@@ -1,7 +1,7 @@
 /**
- * Cuts the bytes of a socket into protocol messages. Pull style: bytes go in with
- * {@link FrameReader.push} as they arrive, messages come out of {@link FrameReader.next} when their
- * reader is ready for them.
+ * Splits the bytes of a socket into protocol messages. The reader is pull style: bytes go in
+ * through {@link FrameReader.push} as they arrive, and messages come out of
+ * {@link FrameReader.next} when the consumer is ready for them.
  */
 import { STARTUP_PACKET_MAX_BYTES } from "./limits.ts";
 import type { FrameLimits } from "./message_types.ts";
@@ -13,24 +13,24 @@ const EMPTY = new Uint8Array(0);
 const LENGTH_BYTES = 4;
 /** Type byte and length word. */
 const HEADER_BYTES = 5;
-/** A startup packet holds at least a version. */
+/** A startup packet has at least a version. */
 const STARTUP_MIN_BYTES = LENGTH_BYTES + 4;
 
 const CARRY_INITIAL_BYTES = 4096;
-/** A carry buffer larger than this is given back after its message. */
+/** A carry buffer larger than this is released after its message. */
 const CARRY_KEEP_BYTES = 256 * 1024;
 
 export class FrameReader {
-  /** The current message, set by {@link next}: its type byte, and where its body lies. */
+  /** The current message, set by {@link next}: its type byte and the place of its body. */
   type = 0;
   bytes: Uint8Array = EMPTY;
   off = 0;
   len = 0;
 
-  /** Bytes pushed and not yet returned as messages. */
+  /** Bytes that were pushed and not yet returned as messages. */
   bufferedBytes = 0;
 
-  /** In how many pieces those bytes came. */
+  /** In how many chunks those bytes arrived. */
   get bufferedChunks(): number {
     return this.#queue.length;
   }
@@ -38,12 +38,12 @@ export class FrameReader {
   /** The largest body of each message type that the peer may send. */
   limits: FrameLimits;
 
-  /** 0 while startup packets are expected, which have no type byte. */
+  /** 0 while startup packets are expected. They have no type byte. */
   #typeBytes = 1;
   #chunk: Uint8Array = EMPTY;
   #pos = 0;
   #queue: Uint8Array[] = [];
-  /** A message that no single chunk holds whole is put together here. */
+  /** Holds a message that is not whole in any single chunk. */
   #carry: Uint8Array = EMPTY;
   #carryLen = 0;
   #frameInCarry = false;
@@ -57,7 +57,7 @@ export class FrameReader {
     this.#typeBytes = value ? 0 : 1;
   }
 
-  /** Takes over `chunk`: it must not change until its messages have been read. */
+  /** Takes ownership of `chunk`, which must not change until its messages have been read. */
   push(chunk: Uint8Array): void {
     this.bufferedBytes += chunk.length;
     if (this.#pos === this.#chunk.length && this.#queue.length === 0) {
@@ -72,7 +72,7 @@ export class FrameReader {
    * Moves on to the next message. Its body is at `bytes[off, off + len)` and stays valid until the
    * next call.
    *
-   * @returns false when the rest of it has not arrived
+   * @returns false when the message has not arrived completely
    * @throws {ProtocolError} on an unknown type or a length outside the type's limits, before
    *   anything of that size is allocated
    */
@@ -100,7 +100,7 @@ export class FrameReader {
     return this.#nextAcrossChunks();
   }
 
-  /** The current message's body as bytes that stay valid for good. */
+  /** Returns the current message's body as bytes that stay valid. */
   detach(): Uint8Array {
     const body = this.bytes.subarray(this.off, this.off + this.len);
     if (this.#frameInCarry) this.#carry = EMPTY;
@@ -161,8 +161,8 @@ export class FrameReader {
     const count = Math.min(target - this.#carryLen, this.#chunk.length - this.#pos);
     const needed = this.#carryLen + count;
     if (this.#carry.length < needed) {
-      // Grows with what has arrived, not with what the header promises: a header alone can't claim
-      // memory.
+      // The buffer grows with what has arrived, not with what the header promises. A header alone
+      // can't claim memory.
       const grown = new Uint8Array(
         Math.max(CARRY_INITIAL_BYTES, needed, Math.min(target, this.#carry.length * 2)),
       );

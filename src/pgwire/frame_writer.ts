@@ -1,6 +1,6 @@
 /**
- * Builds protocol messages in pooled buffers and hands them to a socket in batches: everything that
- * is written before control goes back to the event loop leaves in one write.
+ * Builds protocol messages in pooled buffers and hands them to a socket in batches. Everything that
+ * is written before control returns to the event loop leaves in one write.
  */
 import { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
@@ -8,14 +8,14 @@ import { assert } from "../common/assert.ts";
 import { WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES } from "./limits.ts";
 import { COPY_DATA } from "./message_types.ts";
 
-/** Holds fifteen pages with their headers; a full buffer is written at once. */
+/** Holds fifteen pages with their headers. A full buffer is written at once. */
 const CHUNK_BYTES = 128 * 1024;
 const POOL_MAX_CHUNKS = 64;
 const HEADER_BYTES = 5;
 
 const EMPTY = Buffer.alloc(0);
 
-/** Shared by all connections of this thread, so that an idle connection holds no buffer. */
+/** All connections of this thread share the pool, so an idle connection holds no buffer. */
 const pool: Buffer[] = [];
 
 function takeChunk(minBytes: number): Buffer {
@@ -35,12 +35,12 @@ export class FrameWriter {
   bytes: Buffer = EMPTY;
   pos = 0;
 
-  /** Called when output has drained after backpressure. */
+  /** Called when the output has drained after backpressure. */
   onDrain: (() => void) | undefined;
 
   #socket: Socket;
   #frameStart = -1;
-  /** Handed to the socket and not yet written, oldest first. */
+  /** Buffers that were handed to the socket and are not yet written, oldest first. */
   readonly #inFlight: Buffer[] = [];
   readonly #inFlightLengths: number[] = [];
   #inFlightBytes = 0;
@@ -54,24 +54,29 @@ export class FrameWriter {
     this.#socket = socket;
   }
 
-  /** Writes to `socket` from now on, which has taken over the present one. Flush before. */
+  /**
+   * Writes to `socket` from now on. It has taken over the present socket. Flush before calling
+   * this.
+   */
   changeSocket(socket: Socket): void {
     assert(this.pos === 0, "changeSocket() with unflushed output");
     this.#socket = socket;
   }
 
-  /** Bytes that have not reached the kernel. */
+  /** How many bytes have not reached the kernel. */
   get pendingBytes(): number {
     return this.#inFlightBytes + this.pos;
   }
 
-  /** Whether the peer takes output more slowly than it is produced. */
+  /** Whether the peer reads more slowly than output is produced. */
   get congested(): boolean {
     if (this.pendingBytes > WRITE_HIGH_WATER_BYTES) this.#congested = true;
     return this.#congested;
   }
 
-  /** While corked nothing is flushed except full buffers; {@link uncork} flushes the rest. */
+  /**
+   * Corks the writer: only full buffers are flushed until {@link uncork}, which flushes the rest.
+   */
   cork(): void {
     this.#corked = true;
   }
@@ -99,13 +104,13 @@ export class FrameWriter {
     else this.scheduleFlush();
   }
 
-  /** A whole message without a body. */
+  /** Writes a whole message without a body. */
   empty(type: number): void {
     this.begin(type);
     this.finish();
   }
 
-  /** The single byte that answers an SSLRequest: no message at all. */
+  /** Writes the single byte that answers an SSLRequest. It is not a message. */
   rawByte(value: number): void {
     this.reserve(1);
     this.bytes[this.pos++] = value;
@@ -113,8 +118,8 @@ export class FrameWriter {
   }
 
   /**
-   * Writes the header of a CopyData message with exactly `len` bytes of payload and returns where
-   * in `bytes` the caller must put them, before any other call on this writer.
+   * Writes the header of a CopyData message with exactly `len` bytes of payload. Returns where in
+   * `bytes` the caller must put the payload, before any other call on this writer.
    */
   copyData(len: number): number {
     assert(this.#frameStart < 0, "copyData() inside a message");
@@ -129,7 +134,7 @@ export class FrameWriter {
     return pos + HEADER_BYTES;
   }
 
-  /** Makes room for `count` more bytes; `bytes` may be another buffer afterwards. */
+  /** Makes room for `count` more bytes. `bytes` may be another buffer afterwards. */
   reserve(count: number): void {
     const needed = this.pos + count;
     if (needed <= this.bytes.length) return;
@@ -158,13 +163,16 @@ export class FrameWriter {
     this.pos += 4;
   }
 
-  /** A string and its terminating zero. A zero inside would end it early, so it is left out. */
+  /**
+   * Writes a string and its terminating zero. Zeros inside the string would end it early, so they
+   * are left out.
+   */
   cstring(text: string): void {
     this.text(text.includes("\0") ? text.replaceAll("\0", "") : text);
     this.uint8(0);
   }
 
-  /** UTF-8 without a terminator. @returns the bytes written */
+  /** Writes UTF-8 text without a terminator. @returns the number of bytes written */
   text(text: string): number {
     this.reserve(text.length * 3);
     const written = this.bytes.write(text, this.pos, "utf8");
@@ -178,14 +186,14 @@ export class FrameWriter {
     this.pos += bytes.length;
   }
 
-  /** Flushes when the running task is done, unless that happens by itself before. */
+  /** Flushes when the running task ends, unless that happens before. */
   scheduleFlush(): void {
     if (this.#corked || this.#flushScheduled) return;
     this.#flushScheduled = true;
     queueMicrotask(this.#flushLater);
   }
 
-  /** Hands what has been written to the socket now. */
+  /** Hands the written output to the socket now. */
   flush(): void {
     const len = this.pos;
     if (len === 0) return;
@@ -204,15 +212,15 @@ export class FrameWriter {
   }
 
   /**
-   * Resolves when output has drained, at once when there is no backpressure, and when the
-   * connection closes.
+   * Resolves when the output has drained or the connection closes; at once when there is no
+   * backpressure.
    */
   drained(): Promise<void> {
     if (this.#closed || !this.congested) return Promise.resolve();
     return new Promise((resolve) => this.#drainWaiters.push(resolve));
   }
 
-  /** The socket is gone: forgets unwritten output and resolves all waiters. */
+  /** Closes the writer when the socket is gone: drops unwritten output and resolves all waiters. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -230,7 +238,7 @@ export class FrameWriter {
     if (!this.#corked) this.flush();
   };
 
-  /** Writes complete in order, so one callback serves them all. */
+  /** Writes complete in order, so one callback serves all of them. */
   readonly #written = (error?: Error | null): void => {
     if (this.#closed) return;
     const chunk = this.#inFlight.shift();

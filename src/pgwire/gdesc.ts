@@ -1,7 +1,7 @@
 /**
- * psql's `\gdesc` asks for a statement's columns and then has the server turn their type OIDs into
- * names, by a query over literals (bin/psql/common.c DescribeQuery). This module answers that one
- * query, since our servers know no SQL.
+ * Answers the query of psql's `\gdesc`. psql asks for a statement's columns and then has the server
+ * translate their type OIDs into names, with a query over literals (bin/psql/common.c
+ * DescribeQuery). Zenith's servers know no SQL, so this module answers that one query.
  */
 import { type Column, typeNameOfOid } from "./column.ts";
 

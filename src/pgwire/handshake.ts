@@ -1,6 +1,6 @@
 /**
- * The first phase of a server's connection: answers requests for encryption and for a cancel, takes
- * the startup packet, and carries the authentication dialogue.
+ * Handles the first phase of a server's connection: answers requests for encryption and
+ * cancellation, reads the startup packet, and runs the authentication dialogue.
  */
 import type { FrameReader } from "./frame_reader.ts";
 import type { FrameWriter } from "./frame_writer.ts";
@@ -14,19 +14,19 @@ const YES = "S".charCodeAt(0);
 const NO = "N".charCodeAt(0);
 const NOTHING = new Uint8Array(0);
 
-/** What the handshake needs of its connection. */
+/** What the handshake needs from its connection. */
 export interface HandshakeHost {
   readonly remoteAddress: string;
   readonly writer: FrameWriter;
-  /** Continues on the socket that `encrypt` makes of the present one. */
+  /** Continues on the socket that `encrypt` makes from the present one. */
   encrypt(encrypt: NonNullable<Negotiation["encrypt"]>): void;
-  /** The client asks to cancel the command of another connection, and is done. */
+  /** The client asks to cancel another connection's command. It sends nothing else. */
   cancelOther(processId: number, secretKey: number): void;
-  /** @throws when the server has too many connections already */
+  /** @throws when the server already has too many connections */
   admit(): void;
-  /** The startup packet has come: calls {@link Handshake.authenticate}. */
+  /** The startup packet has arrived. The callee calls {@link Handshake.authenticate}. */
   started(startup: StartupRequest): void;
-  /** The client can be read again. */
+  /** Resumes reading from the client. */
   resumeReading(): void;
 }
 
@@ -41,7 +41,7 @@ export class Handshake {
   readonly #negotiation: Negotiation;
   #started = false;
   #encrypted = false;
-  /** The dialogue waits for it. */
+  /** Set while the dialogue waits for the client's answer. */
   #answer: Answer | undefined;
   #endReason: unknown;
 
@@ -57,13 +57,13 @@ export class Handshake {
     return !this.#started || this.#answer !== undefined;
   }
 
-  /** Handles the reader's current message. @throws {ProtocolError} when it has no place here */
+  /** Handles the reader's current message. @throws {ProtocolError} when it is not allowed here */
   handle(): void {
     if (this.#started) this.#takeAnswer();
     else this.#takeStartup();
   }
 
-  /** Lets the client prove who it is. @throws what refuses it */
+  /** Lets the client prove its identity. @throws the reason for refusing it */
   async authenticate(startup: StartupRequest): Promise<void> {
     const dialogue: AuthenticationDialogue = {
       startup,
@@ -76,7 +76,7 @@ export class Handshake {
     this.#reader.limits = FRONTEND_LIMITS;
   }
 
-  /** The connection ends: no answer will come. */
+  /** Ends the dialogue when the connection ends: no answer will come. */
   end(reason: unknown): void {
     this.#endReason = reason;
     this.#answer?.reject(reason);
@@ -114,8 +114,8 @@ export class Handshake {
       return;
     }
     if (this.#encrypted) throw new ProtocolError("SSLRequest on a connection that is encrypted already");
-    // Bytes that came along were not encrypted: somebody else may have put them there, to be taken
-    // for the client's (CVE-2021-23214).
+    // Bytes that arrived with the request were not encrypted. Somebody else may have injected them,
+    // to pass for the client (CVE-2021-23214).
     if (this.#reader.bufferedBytes > 0) throw new ProtocolError("unencrypted data after SSLRequest");
     this.#encrypted = true;
     this.#host.writer.rawByte(YES);

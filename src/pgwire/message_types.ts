@@ -1,5 +1,6 @@
 /**
- * Message type bytes of protocol 3.0, by the names of "Message Formats" in the PostgreSQL manual.
+ * Defines the message type bytes of protocol 3.0, named as in "Message Formats" in the PostgreSQL
+ * manual.
  */
 import {
   COPY_DATA_MAX_BYTES,
@@ -25,7 +26,7 @@ export const FLUSH = code("H");
 export const FUNCTION_CALL = code("F");
 export const PARSE = code("P");
 /**
- * PasswordMessage, SASLInitialResponse and SASLResponse share a letter; the server's request tells
+ * PasswordMessage, SASLInitialResponse and SASLResponse share a letter. The server's request tells
  * them apart.
  */
 export const PASSWORD_MESSAGE = code("p");
@@ -56,13 +57,13 @@ export const PORTAL_SUSPENDED = code("s");
 export const READY_FOR_QUERY = code("Z");
 export const ROW_DESCRIPTION = code("T");
 
-/** Transaction status in ReadyForQuery: idle. Our commands know no transactions. */
+/** Transaction status in ReadyForQuery: idle. Zenith's commands have no transactions. */
 export const TRANSACTION_IDLE = code("I");
 
-/** The only protocol version that we speak: major 3, minor 0. */
+/** The only supported protocol version: major 3, minor 0. */
 export const PROTOCOL_VERSION_3_0 = 3 << 16;
 
-/** Codes in the place of a version number (libpq/pqcomm.h): major 1234. */
+/** Codes in place of a version number (libpq/pqcomm.h): major 1234. */
 export const CANCEL_REQUEST_CODE = (1234 << 16) | 5678;
 export const SSL_REQUEST_CODE = (1234 << 16) | 5679;
 export const GSSENC_REQUEST_CODE = (1234 << 16) | 5680;
@@ -97,7 +98,7 @@ export const FRONTEND_LIMITS: FrameLimits = frameLimits([
   [TERMINATE, SMALL_MESSAGE_MAX_BYTES],
 ]);
 
-/** What a server accepts from a client that it is authenticating. */
+/** What a server accepts from a client during authentication. */
 export const AUTHENTICATION_LIMITS: FrameLimits = frameLimits([[PASSWORD_MESSAGE, SMALL_MESSAGE_MAX_BYTES]]);
 
 /** What a client accepts from a server. */

@@ -1,5 +1,5 @@
 /**
- * What stands before the session of a connection: encryption, and the client's proof of who it is.
+ * Defines what precedes a connection's session: encryption, and the client's proof of its identity.
  */
 import type { Socket } from "node:net";
 
@@ -12,21 +12,21 @@ export interface StartupRequest {
 }
 
 /**
- * The server's side of an authentication: Authentication messages out, the client's answers in.
- * Request codes are libpq/pqcomm.h's AUTH_REQ_*.
+ * The server's side of an authentication: it sends Authentication messages and receives the
+ * client's answers. Request codes are libpq/pqcomm.h's AUTH_REQ_*.
  */
 export interface AuthenticationDialogue {
   readonly startup: StartupRequest;
   /** `address:port` of the client. */
   readonly remoteAddress: string;
-  /** Whether the connection is encrypted by now. */
+  /** Whether the connection is already encrypted. */
   readonly encrypted: boolean;
 
   /**
-   * Sends a request and waits for the client's answer: the body of a PasswordMessage,
-   * SASLInitialResponse or SASLResponse, valid for good.
+   * Sends a request and waits for the client's answer. Returns the body of a PasswordMessage,
+   * SASLInitialResponse or SASLResponse; the bytes stay valid.
    *
-   * @throws {ZenithError} when the client answers with anything else, too late, or leaves
+   * @throws {ZenithError} when the client answers with anything else, answers too late, or leaves
    */
   ask(request: number, body?: Uint8Array): Promise<Uint8Array>;
 
@@ -34,24 +34,24 @@ export interface AuthenticationDialogue {
   tell(request: number, body?: Uint8Array): void;
 }
 
-/** How a server negotiates with every client before it opens the session. */
+/** How a server negotiates with each client before it opens the session. */
 export interface Negotiation {
   /**
-   * Encrypts the connection of a client that has sent SSLRequest, after it has been told yes.
-   * Without this method the client is told no, and may go on unencrypted.
+   * Encrypts the connection of a client that has sent SSLRequest, after the server has answered
+   * yes. Without this method the server answers no, and the client may continue unencrypted.
    *
-   * @returns the socket that the connection continues on; it takes over `socket`
+   * @returns the socket on which the connection continues. It takes over `socket`
    */
   encrypt?(socket: Socket): Socket;
 
   /**
-   * Lets the client prove who it is, after its startup packet and before the server's handler sees
-   * the session. Returns for a client that may come in.
+   * Lets the client prove its identity, after its startup packet and before the server's handler
+   * sees the session. Returns if the client is accepted.
    *
    * @throws to refuse the client, which gets the error as FATAL
    */
   authenticate(dialogue: AuthenticationDialogue): void | Promise<void>;
 }
 
-/** No encryption, and every client is who it says it is. */
+/** No encryption. Every client is trusted to be who it says it is. */
 export const TRUST: Negotiation = { authenticate() {} };

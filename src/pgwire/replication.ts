@@ -1,6 +1,6 @@
 /**
- * Physical replication: its commands, and its messages in both directions ("Streaming Replication
- * Protocol").
+ * Implements physical replication: its commands, and its messages in both directions ("Streaming
+ * Replication Protocol").
  */
 import { putUint64, uint32 } from "../common/big_endian.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -15,7 +15,7 @@ const KEEPALIVE = "k".charCodeAt(0);
 const STANDBY_STATUS_UPDATE = "r".charCodeAt(0);
 const HOT_STANDBY_FEEDBACK = "h".charCodeAt(0);
 
-/** XLogData before its WAL: tag, start, end of WAL at the server, send time. */
+/** XLogData header: tag, start of the WAL, end of WAL at the server, send time. */
 export const XLOG_DATA_HEADER_BYTES = 25;
 /** Primary keepalive: tag, end of WAL, send time, reply requested. */
 export const KEEPALIVE_BYTES = 18;
@@ -26,7 +26,7 @@ export const STANDBY_STATUS_BYTES = 34;
 const POSTGRES_EPOCH_MICROSECONDS = 946_684_800_000_000;
 
 export interface SystemIdentity {
-  /** 64 bits: text, since a number can't hold them. */
+  /** A 64-bit number, as text because a JavaScript number can't hold it. */
   systemId: string;
   timeline: number;
   /** The server's flush position. */
@@ -44,9 +44,9 @@ export async function identifySystem(client: PgClient): Promise<SystemIdentity> 
 }
 
 /**
- * Creates a physical slot that keeps WAL from now on; one that exists already is left as it is.
+ * Creates a physical slot that keeps WAL from now on. An existing slot is left as it is.
  *
- * @throws {ZenithError} `invalid_argument` when the name can't be a slot's
+ * @throws {ZenithError} `invalid_argument` when the name is not valid for a slot
  */
 export async function createPhysicalSlot(client: PgClient, slot: string): Promise<void> {
   checkSlotName(slot);
@@ -58,14 +58,17 @@ export async function createPhysicalSlot(client: PgClient, slot: string): Promis
 }
 
 export interface ReplicationHandler {
-  /** WAL from `lsn` on: `bytes[off, off + len)`, overwritten after the call returns. */
+  /**
+   * Receives WAL from `lsn` on: `bytes[off, off + len)`. The bytes are overwritten after the call
+   * returns.
+   */
   onWal(lsn: Lsn, bytes: Uint8Array, off: number, len: number): void;
   /**
-   * Nothing new up to `endLsn`. With `replyRequested` the server hangs up unless it soon gets a
-   * status update.
+   * There is no new WAL up to `endLsn`. If `replyRequested` is set, the server hangs up unless it
+   * soon gets a status update.
    */
   onKeepalive(endLsn: Lsn, replyRequested: boolean): void;
-  /** The server has sent all it will send: it shuts down, or the timeline ends here. */
+  /** The server sends no more: it is shutting down, or the timeline ends here. */
   onEnd?(): void;
 }
 
@@ -75,9 +78,9 @@ export interface ReplicationStart {
   timeline?: number;
 }
 
-/** One running START_REPLICATION at the client. */
+/** A running START_REPLICATION at the client. */
 export class ReplicationStream {
-  /** The stream beneath, to pause and resume it. */
+  /** The underlying stream, which can be paused and resumed. */
   readonly copy: CopyBoth;
 
   constructor(copy: CopyBoth) {
@@ -85,7 +88,7 @@ export class ReplicationStream {
   }
 
   /**
-   * Receives until the server ends the stream or the connection is gone.
+   * Receives until the server ends the stream or the connection is closed.
    *
    * @throws what the server reports, and what `handler` throws
    */
@@ -114,8 +117,8 @@ export class ReplicationStream {
   }
 
   /**
-   * Tells the server how far WAL has been written, made durable and applied here. After the end of
-   * our direction, while WAL may still come in, it does nothing.
+   * Tells the server how far WAL has been written, made durable and applied here. Does nothing once
+   * this end's direction has ended, even though WAL may still arrive.
    */
   standbyStatusUpdate(write: Lsn, flush: Lsn, apply: Lsn, replyRequested = false): void {
     if (!this.copy.sending) return;
@@ -123,7 +126,7 @@ export class ReplicationStream {
     encodeStandbyStatusUpdate(this.copy.buffer, at, write, flush, apply, replyRequested);
   }
 
-  /** Ends the stream from our side; {@link run} returns when the server has answered. */
+  /** Ends the stream from this end. {@link run} returns when the server has answered. */
   end(): void {
     this.copy.end();
   }
@@ -132,7 +135,7 @@ export class ReplicationStream {
 /**
  * Starts physical replication at `startLsn`, on a connection with `replication: true`.
  *
- * @throws {PgError} e.g. when that WAL is gone
+ * @throws {PgError} e.g. when that WAL has been removed
  */
 export async function startReplication(
   client: PgClient,
@@ -149,7 +152,7 @@ export async function startReplication(
 }
 
 /**
- * What a START_REPLICATION command asks for, as a server reads it.
+ * Parses what a START_REPLICATION command asks of a server.
  *
  * @throws {ZenithError} `invalid_argument` on anything but physical replication
  */
@@ -174,8 +177,8 @@ export function parseStartReplication(sql: string): ReplicationStart {
 }
 
 /**
- * Writes an XLogData header of XLOG_DATA_HEADER_BYTES; the WAL goes after it. @returns the offset
- * of the WAL
+ * Writes an XLogData header of XLOG_DATA_HEADER_BYTES. The WAL follows it. @returns the offset of
+ * the WAL
  */
 export function encodeXLogDataHeader(bytes: Uint8Array, off: number, startLsn: Lsn, endLsn: Lsn): number {
   bytes[off] = XLOG_DATA;
@@ -210,7 +213,7 @@ export function encodeStandbyStatusUpdate(
   bytes[off + 33] = replyRequested ? 1 : 0;
 }
 
-/** A standby status update, filled in again and again. */
+/** A standby status update. The object is reused. */
 export class StandbyStatus {
   write = 0 as Lsn;
   flush = 0 as Lsn;
@@ -219,7 +222,7 @@ export class StandbyStatus {
 }
 
 /**
- * Reads what a standby sends to a walsender into `status`.
+ * Decodes a standby's message to a walsender into `status`.
  *
  * @returns false for hot standby feedback, which changes nothing
  * @throws {ProtocolError} on anything else
@@ -243,8 +246,8 @@ export function decodeStandbyMessage(
 }
 
 /**
- * ReplicationSlotValidateName (replication/slot.c). Checked because names go into commands as they
- * are.
+ * ReplicationSlotValidateName (replication/slot.c). The check is needed because names go into
+ * commands unquoted.
  */
 function checkSlotName(slot: string): void {
   if (!/^[a-z0-9_]{1,63}$/.test(slot)) {
@@ -255,7 +258,7 @@ function checkSlotName(slot: string): void {
   }
 }
 
-/** The time in microseconds since 2000-01-01, as Postgres sends it. */
+/** Writes the current time in microseconds since 2000-01-01, as Postgres sends it. */
 function putNow(bytes: Uint8Array, off: number): void {
   const microseconds = Date.now() * 1000 - POSTGRES_EPOCH_MICROSECONDS;
   putUint64(bytes, off, microseconds);

@@ -1,4 +1,4 @@
-/** A PostgreSQL wire protocol server for our own commands. */
+/** A PostgreSQL wire protocol server for Zenith's own commands. */
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { openFilesLimit } from "../common/open_files.ts";
@@ -18,13 +18,13 @@ import type { ConnectionHandler, Session } from "./session.ts";
 import { PgError, SQLSTATE_OUT_OF_MEMORY, SQLSTATE_TOO_MANY_CONNECTIONS } from "./sqlstate.ts";
 
 export interface ServerOptions {
-  /** By default {@link TRUST}. */
+  /** Defaults to {@link TRUST}. */
   negotiation?: Negotiation;
-  /** By default the result of {@link connectionLimits}. */
+  /** Defaults to the result of {@link connectionLimits}. */
   maxConnections?: number;
-  /** What all connections may hold together of their peers' data, in bytes. */
+  /** How many bytes of their peers' data all connections may hold together. */
   maxHeldBytes?: number;
-  /** How many of these are for clients on the same machine. */
+  /** How many connections are reserved for clients on the same machine. */
   reservedConnections?: number;
   /** How long a connection may be idle. */
   idleTimeoutMs?: number;
@@ -33,11 +33,11 @@ export interface ServerOptions {
    */
   idleGivesWayMs?: number;
   startupTimeoutMs?: number;
-  /** How long {@link PgServer.close} lets running commands end by themselves. */
+  /** How long {@link PgServer.close} lets running commands finish. */
   shutdownGraceMs?: number;
-  /** A connection ended in an error: a peer that broke the protocol, or one that was refused. */
+  /** A connection ended in an error: the peer broke the protocol, or was refused. */
   onConnectionError?(remoteAddress: string, error: unknown): void;
-  /** A command failed. The client has been told. */
+  /** A command failed. The client has already been told. */
   onQueryError?(session: Session, sql: string, error: unknown): void;
 }
 
@@ -78,9 +78,9 @@ export class PgServer implements ServerContext {
   }
 
   /**
-   * Starts to listen. Port 0 takes a free one.
+   * Starts to listen. Port 0 picks a free port.
    *
-   * @returns where it listens
+   * @returns the address that it listens on
    * @throws {ZenithError} `unavailable` when the port is taken, `io` when it can't be opened
    */
   listen(address: { host: string; port: number }): Promise<{ host: string; port: number }> {
@@ -102,7 +102,7 @@ export class PgServer implements ServerContext {
       this.#server.once("error", failed);
       this.#server.listen({ host, port }, () => {
         this.#server.off("error", failed);
-        // From here on accept() may fail for lack of descriptors. That loses the client, not the
+        // From here on, accept() may fail for lack of descriptors. That loses the client, not the
         // server.
         this.#server.on("error", (error) => this.connectionError(`${host}:${port}`, error));
         this.#idleCheck = setInterval(() => this.#endIdle(), Math.min(IDLE_CHECK_MS, this.#idleTimeoutMs));
@@ -113,8 +113,8 @@ export class PgServer implements ServerContext {
   }
 
   /**
-   * Stops listening, ends idle connections, aborts running commands, and cuts what is left after
-   * the grace time.
+   * Stops listening, ends idle connections, aborts running commands, and cuts the remaining
+   * connections after the grace time.
    */
   async close(): Promise<void> {
     clearInterval(this.#idleCheck);

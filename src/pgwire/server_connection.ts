@@ -1,6 +1,6 @@
 /**
- * The server's side of one connection: its socket, its phases (a handshake, then a session), and
- * how it ends.
+ * Handles the server's side of one connection: its socket, its phases (a handshake, then a
+ * session), and how it ends.
  */
 import { randomInt } from "node:crypto";
 import type { Socket } from "node:net";
@@ -31,7 +31,7 @@ import {
   SQLSTATE_QUERY_CANCELED,
 } from "./sqlstate.ts";
 
-/** The parameters that clients expect before their first query. */
+/** The parameters that clients expect to get before their first query. */
 const PARAMETER_STATUSES: readonly (readonly [name: string, value: string])[] = [
   ["server_version", "15.0 (zenith)"],
   ["server_encoding", "UTF8"],
@@ -46,25 +46,23 @@ const PARAMETER_STATUSES: readonly (readonly [name: string, value: string])[] = 
 
 const INT32_MAX = 0x7fff_ffff;
 
-/** What a connection needs of its server. */
+/** What a connection needs from its server. */
 export interface ServerContext {
   readonly handler: ConnectionHandler;
   readonly negotiation: Negotiation;
-  /** How long the startup packet may take, and the authentication after it. */
+  /** How long the startup packet may take, and again the authentication after it. */
   readonly startupTimeoutMs: number;
-  /**
-   * Throws when there are too many connections already; otherwise the new one counts from now on.
-   */
+  /** Counts the new connection. Throws when there are too many already. */
   admit(connection: ServerConnection): void;
   /**
-   * A connection holds so many bytes more, or less, of its peer's data. @returns false when all of
-   * them together hold too much
+   * Notes that a connection holds this many bytes more, or less, of its peer's data. @returns false
+   * when all connections together hold too much
    */
   hold(bytes: number): boolean;
   cancel(processId: number, secretKey: number): void;
   /** A connection ended in an error that its peer may not have seen. */
   connectionError(remoteAddress: string, error: unknown): void;
-  /** A command failed; the peer has been told. */
+  /** A command failed. The peer has already been told. */
   queryError(session: Session, sql: string, error: unknown): void;
   gone(connection: ServerConnection): void;
 }
@@ -76,7 +74,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   readonly writer: FrameWriter;
   readonly copyDoneCompletes = true;
   session: Session | undefined;
-  /** When it became idle, by performance.now(); Infinity while a command runs. */
+  /** When the connection became idle, by performance.now(); Infinity while a command runs. */
   idleSinceMs = Infinity;
 
   readonly #context: ServerContext;
@@ -84,16 +82,16 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   readonly #reader = new FrameReader(FRONTEND_LIMITS);
   readonly #pump: FramePump;
   readonly #handshake: Handshake;
-  /** Set when the handshake is over. */
+  /** Set once the handshake is over. */
   #commands: CommandLoop | undefined;
-  /** Cuts a peer that is slow to introduce itself or slow to leave. */
+  /** Cuts off a peer that is slow to start up or slow to leave. */
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** A command, the authentication or the startup handler is running. */
+  /** Set while a command, the authentication or the startup handler runs. */
   #busy = false;
-  /** Our side is closed; the peer has to close its own. */
+  /** Set when this side is closed and the peer has to close its own. */
   #closing = false;
   #closed = false;
-  /** Of the peer's data, when it was looked at last. */
+  /** How much of the peer's data the connection held at the last count. */
   #heldBytes = 0;
   #shutdownReason: PgError | undefined;
 
@@ -125,7 +123,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     return this.#shutdownReason !== undefined;
   }
 
-  /** Whether the peer is on this machine, which it can't pretend. */
+  /** Whether the peer is on this machine. A peer can't fake that. */
   get isLocal(): boolean {
     const address = this.#socket.remoteAddress ?? "";
     return address === "::1" || /^(?:::ffff:)?127\./.test(address);
@@ -135,13 +133,16 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     this.#pump.run();
   }
 
-  /** Aborts the running command; it reports that it was canceled. */
+  /** Aborts the running command, which then reports that it was canceled. */
   cancel(): void {
     if (!this.#busy) return;
     this.session?.cancel(new PgError(SQLSTATE_QUERY_CANCELED, "canceling statement due to user request"));
   }
 
-  /** Tells the peer that the server stops: at once if idle, else after its command has reacted. */
+  /**
+   * Tells the peer that the server is stopping: at once if the connection is idle, otherwise after
+   * its command has reacted.
+   */
   shutdown(): void {
     const reason = new PgError(
       SQLSTATE_ADMIN_SHUTDOWN,
@@ -176,7 +177,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   encrypt(encrypt: NonNullable<Negotiation["encrypt"]>): void {
     const plain = this.#socket;
     this.writer.flush();
-    // The listener for errors stays: an error without one ends the process.
+    // Keep the error listener: without one, an error event ends the process.
     plain.removeAllListeners("end").removeAllListeners("close");
     this.#socket = encrypt(plain);
     this.#pump.changeSocket(this.#socket);
@@ -227,8 +228,8 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   }
 
   /**
-   * Closes our side after the pending output, then waits for the peer to close its own: closing
-   * with input unread resets the connection, and the peer would never see the last message.
+   * Closes this side after the pending output, then waits for the peer to close its own. Closing
+   * with unread input would reset the connection, and the peer would never see the last message.
    */
   hangUp(): void {
     this.#closing = true;
@@ -242,8 +243,8 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   }
 
   /**
-   * The others have the room at once, however long the peer takes to go: otherwise whoever asks
-   * next would be ended too.
+   * Frees what the connection holds at once, however long the peer takes to leave. Otherwise the
+   * next connection that asks for room would be ended too.
    */
   #giveUpHeld(): void {
     this.#reader.clear();
@@ -251,7 +252,10 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     this.#countHeld();
   }
 
-  /** @returns by how much it holds more than before, and whether the server has room for that */
+  /**
+   * @returns how much more the connection holds than before, and whether the server has room for
+   *   that
+   */
   #countHeld(): { more: number; fits: boolean } {
     const held = this.#reader.bufferedBytes + this.writer.pendingBytes + (this.#commands?.preparedBytes ?? 0);
     const more = held - this.#heldBytes;
@@ -285,7 +289,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     else this.#commands.handle(type, bytes, off, len);
   }
 
-  /** Admits the client to its session, or says why not. */
+  /** Admits the client to its session, or tells it the reason for the refusal. */
   async #open(session: Session, startup: StartupRequest): Promise<void> {
     try {
       await this.#handshake.authenticate(startup);
@@ -317,7 +321,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     socket.on("close", () => this.#onClose(undefined));
   }
 
-  /** Says why and hangs up. */
+  /** Reports the error to the peer and hangs up. */
   #fail(error: unknown): void {
     if (this.#closed || this.#closing) return;
     this.#context.connectionError(this.remoteAddress, error);

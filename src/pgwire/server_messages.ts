@@ -1,4 +1,4 @@
-/** The messages that a server writes. */
+/** Writes the messages that a server sends. */
 import { type Column, columnLength, columnOid, resultFormat, type Value, writeValue } from "./column.ts";
 import type { FrameWriter } from "./frame_writer.ts";
 import {
@@ -34,7 +34,7 @@ export function writeAuthenticationOk(out: FrameWriter): void {
   writeAuthenticationRequest(out, AUTHENTICATION_OK, NO_BODY);
 }
 
-/** @param request a code of libpq/pqcomm.h, AUTH_REQ_* */
+/** @param request an AUTH_REQ_* code of libpq/pqcomm.h */
 export function writeAuthenticationRequest(out: FrameWriter, request: number, body: Uint8Array): void {
   out.begin(AUTHENTICATION);
   out.int32(request);
@@ -141,7 +141,10 @@ export function writeCopyBothResponse(out: FrameWriter): void {
   writeCopyResponse(out, COPY_BOTH_RESPONSE);
 }
 
-/** Overall format text, no columns: what walsender answers, so that every client takes it. */
+/**
+ * The overall format is text and there are no columns. That is what walsender answers, so every
+ * client accepts it.
+ */
 function writeCopyResponse(out: FrameWriter, type: number): void {
   out.begin(type);
   out.uint8(0);

@@ -1,4 +1,4 @@
-/** What a command handler sees of a client's connection. */
+/** Defines what a command handler sees of a client's connection. */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
 import type { Column, Value } from "./column.ts";
@@ -18,34 +18,34 @@ import { PgError, SQLSTATE_PROTOCOL_VIOLATION } from "./sqlstate.ts";
 /**
  * Serves the commands of one kind of server. Every exception becomes an ErrorResponse: a
  * {@link ZenithError} with the SQLSTATE of its kind, anything else as an internal error. The
- * connection lives on.
+ * connection stays open.
  */
 export interface ConnectionHandler {
-  /** Runs before the client learns that it is connected. Throw to refuse it. */
+  /** Runs before the client learns that it is connected. Throw to refuse the client. */
   startup?(session: Session): void | Promise<void>;
 
   /**
-   * The columns of the answer to `sql`, or null when it has none (COPY, or a tag alone). Must not
-   * execute anything: clients of the extended protocol ask before they run a statement, and
-   * sometimes without running it. Throws for a command that does not exist.
+   * Returns the columns of the answer to `sql`, or null when it has none (COPY, or a tag alone).
+   * Must not execute anything: clients of the extended protocol ask before they run a statement,
+   * and sometimes without running it. Throws for a command that does not exist.
    */
   describe(session: Session, sql: string): readonly Column[] | null;
 
   /**
-   * Runs one command. `sql` comes as the client sent it, semicolons included. `params` are the
-   * values of $1, $2, … in text form, empty with the simple protocol.
+   * Runs one command. `sql` is the text as the client sent it, semicolons included. `params` are
+   * the values of $1, $2, … in text form; it is empty with the simple protocol.
    */
   query(session: Session, sql: string, params: readonly (string | null)[]): Promise<void>;
 
-  /** The connection is gone. */
+  /** Called when the connection has been closed. */
   closed?(session: Session): void;
 }
 
-/** How to write the running command's answer. */
+/** How the running command's answer is to be written. */
 export interface ReplyMode {
   /**
-   * In the extended protocol the client asks for the row description separately, or does not want
-   * it.
+   * False in the extended protocol: the client asks for the row description separately, or does not
+   * want it.
    */
   describeRows: boolean;
   resultFormats: readonly number[];
@@ -58,9 +58,9 @@ export class Session {
   readonly params: ReadonlyMap<string, string>;
   /** What the `options` parameter sets. */
   readonly options: ReadonlyMap<string, string>;
-  /** `address:port` of the client, for messages. */
+  /** The client's `address:port`, for messages. */
   readonly remoteAddress: string;
-  /** Unique among the server's connections; what a CancelRequest names. */
+  /** Unique among the server's connections. A CancelRequest names it. */
   readonly processId: number;
 
   readonly #host: CopyBothHost;
@@ -89,9 +89,7 @@ export class Session {
     this.processId = identity.processId;
   }
 
-  /**
-   * Aborted when the client cancels the running command or goes away, and when the server stops.
-   */
+  /** Aborted when the client cancels the running command or leaves, and when the server stops. */
   get signal(): AbortSignal {
     this.#abort ??= new AbortController();
     if (this.#closedReason !== undefined && !this.#abort.signal.aborted) {
@@ -100,7 +98,7 @@ export class Session {
     return this.#abort.signal;
   }
 
-  /** Whether the connection is gone; what is sent from then on is dropped. */
+  /** Whether the connection is closed. Anything sent from then on is dropped. */
   get closed(): boolean {
     return this.#closedReason !== undefined;
   }
@@ -129,11 +127,11 @@ export class Session {
   }
 
   /**
-   * Streams `source` to the client as COPY OUT, no faster than the client reads. Chunks of any
-   * size.
+   * Streams `source` to the client as COPY OUT, no faster than the client reads. Chunks may have
+   * any size.
    *
-   * @throws what `source` throws, which the client gets as an error in the middle of the copy
-   * @throws {ZenithError} `unavailable` when the client goes away; `source` is closed then
+   * @throws what `source` throws; the client gets it as an error in the middle of the copy
+   * @throws {ZenithError} `unavailable` when the client leaves; `source` is closed then
    */
   async copyOut(source: AsyncIterable<Uint8Array>, tag = "COPY"): Promise<void> {
     this.#mayReply();
@@ -155,7 +153,7 @@ export class Session {
     this.sendCommandComplete(tag);
   }
 
-  /** Switches to COPY BOTH. The command is complete when `run` of the result has returned. */
+  /** Switches to COPY BOTH. The command is complete once `run` of the result has returned. */
   copyBoth(): CopyBoth {
     this.#mayReply();
     assert(this.#copy === undefined, "copyBoth() called twice in one command");
@@ -170,13 +168,13 @@ export class Session {
     return this.#copy;
   }
 
-  /** @internal A command begins. */
+  /** @internal Begins a command. */
   beginReply(mode: ReplyMode): void {
     this.#reply = mode;
     this.#completed = false;
   }
 
-  /** @internal The command's handler has returned: completes its answer. */
+  /** @internal Completes the answer after the command's handler has returned. */
   completeReply(sql: string): void {
     const copy = this.#copy;
     if (copy !== undefined && !copy.finished) {
@@ -187,7 +185,7 @@ export class Session {
     else this.sendCommandComplete(sql.trim().split(/\s/, 1)[0].toUpperCase());
   }
 
-  /** @internal The command is over, one way or the other. */
+  /** @internal Ends the command, whether or not it succeeded. */
   endReply(): void {
     this.#copy?.close();
     this.#copy = undefined;
@@ -200,7 +198,7 @@ export class Session {
     this.#abort.abort(reason);
   }
 
-  /** @internal The connection is gone. */
+  /** @internal Handles the end of the connection. */
   close(reason: Error): void {
     if (this.#closedReason !== undefined) return;
     this.#closedReason = reason;

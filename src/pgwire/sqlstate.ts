@@ -1,6 +1,7 @@
 /**
- * SQLSTATEs of our error kinds, both ways, so that an error keeps its kind across a connection
- * between two Zenith processes. Names and classes as in PostgreSQL's utils/errcodes.txt.
+ * Maps Zenith's error kinds to SQLSTATEs and back, so that an error keeps its kind across a
+ * connection between two Zenith processes. Names and classes are those of PostgreSQL's
+ * utils/errcodes.txt.
  */
 import { AssertionError } from "../common/assert.ts";
 import { type ErrorKind, errorMessage, ZenithError } from "../common/errors.ts";
@@ -20,7 +21,7 @@ export const SQLSTATE_ADMIN_SHUTDOWN = "57P01";
 export const SQLSTATE_IDLE_SESSION_TIMEOUT = "57P05";
 export const SQLSTATE_INTERNAL_ERROR = "XX000";
 
-/** One code per kind, no code twice: {@link kindOfSqlstate} is its inverse. */
+/** Each kind has its own code, so {@link kindOfSqlstate} is the inverse. */
 const SQLSTATE_OF_KIND: Readonly<Record<ErrorKind, string>> = {
   invalid_argument: "22023", // invalid_parameter_value
   not_found: "42704", // undefined_object
@@ -40,7 +41,7 @@ const KIND_OF_SQLSTATE: ReadonlyMap<string, ErrorKind> = new Map(
   Object.entries(SQLSTATE_OF_KIND).map(([kind, sqlstate]) => [sqlstate, kind as ErrorKind]),
 );
 
-/** The meaning of foreign codes to a caller, by their first two characters (the class). */
+/** What other codes mean to a caller, by their first two characters (the class). */
 const KIND_OF_CLASS: ReadonlyMap<string, ErrorKind> = new Map([
   ["08", "unavailable"],
   ["0A", "not_implemented"],
@@ -61,7 +62,7 @@ function sqlstateOfKind(kind: ErrorKind): string {
 }
 
 /**
- * The kind that `sqlstate` stands for; `conflict` for the many codes of SQL proper that have no
+ * Returns the kind for `sqlstate`; `conflict` for the many codes of SQL proper that have no
  * counterpart.
  */
 export function kindOfSqlstate(sqlstate: string): ErrorKind {
@@ -69,7 +70,8 @@ export function kindOfSqlstate(sqlstate: string): ErrorKind {
 }
 
 /**
- * An error with its own SQLSTATE, which a server reported or one of our servers wants to report.
+ * An error with its own SQLSTATE, which a server has reported or one of Zenith's servers is to
+ * report.
  */
 export class PgError extends ZenithError {
   override name = "PgError";
@@ -89,8 +91,8 @@ export class PgError extends ZenithError {
 }
 
 /**
- * The peer sent what the protocol does not allow: the stream can't be trusted any more and is
- * closed.
+ * The peer sent something that the protocol does not allow. The stream can't be trusted any more
+ * and is closed.
  */
 export class ProtocolError extends PgError {
   override name = "ProtocolError";
@@ -100,7 +102,7 @@ export class ProtocolError extends PgError {
   }
 }
 
-/** The fields of an ErrorResponse for any exception. */
+/** The fields of an ErrorResponse for an exception of any type. */
 export interface ErrorReport {
   sqlstate: string;
   message: string;

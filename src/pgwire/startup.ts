@@ -1,4 +1,4 @@
-/** The first message of a connection: the client's wishes, before it authenticates. */
+/** Parses the first message of a connection: what the client asks for before it authenticates. */
 import { ByteCursor } from "./byte_cursor.ts";
 import {
   CANCEL_REQUEST_CODE,
@@ -9,7 +9,7 @@ import {
 import { ProtocolError, SQLSTATE_FEATURE_NOT_SUPPORTED, SQLSTATE_INVALID_AUTHORIZATION } from "./sqlstate.ts";
 
 /**
- * Parameters with this prefix are protocol extensions; a server names the ones that it does not
+ * Parameters with this prefix are protocol extensions. A server reports the ones that it does not
  * know.
  */
 const EXTENSION_PREFIX = "_pq_.";
@@ -22,13 +22,16 @@ export type StartupPacket =
     kind: "startup";
     /** `user`, `database`, `application_name`, `replication`, … as the client sent them. */
     params: Map<string, string>;
-    /** What `options` sets, `-c name=value` and `--name=value`. */
+    /** What `options` sets by `-c name=value` and `--name=value`. */
     options: Map<string, string>;
-    /** Set when the client asked for more than protocol 3.0: the extensions to refuse by name. */
+    /**
+     * Set when the client asked for more than protocol 3.0: the extensions that the server refuses
+     * by name.
+     */
     negotiate: string[] | undefined;
   };
 
-/** @throws {ProtocolError} when the packet is malformed or of another major protocol version */
+/** @throws {ProtocolError} when the packet is malformed or has another major protocol version */
 export function parseStartupPacket(bytes: Uint8Array, off: number, len: number): StartupPacket {
   const cursor = new ByteCursor("startup packet", bytes, off, len);
   const code = cursor.int32();
@@ -72,9 +75,9 @@ export function parseStartupPacket(bytes: Uint8Array, off: number, len: number):
 }
 
 /**
- * Reads the `options` parameter the way a Postgres backend reads its command line: words split at
- * white space, a backslash takes the next character as it is; `-c name=value`, `-cname=value` and
- * `--name=value` set a value (utils/init/postinit.c pg_split_opts, tcop/postgres.c
+ * Reads the `options` parameter as a Postgres backend reads its command line. Words are split at
+ * white space, and a backslash takes the next character literally. `-c name=value`, `-cname=value`
+ * and `--name=value` set a value (utils/init/postinit.c pg_split_opts, tcop/postgres.c
  * process_postgres_switches). A dash in a name stands for an underscore.
  *
  * @throws {ProtocolError} on any other switch
@@ -99,7 +102,7 @@ export function parseCommandLineOptions(text: string): Map<string, string> {
   return options;
 }
 
-/** Writes `options` so that {@link parseCommandLineOptions} and Postgres read them back. */
+/** Writes `options` so that {@link parseCommandLineOptions} and Postgres can read them back. */
 export function formatCommandLineOptions(options: Iterable<readonly [string, string]>): string {
   const words: string[] = [];
   for (const [name, value] of options) {
