@@ -1,40 +1,40 @@
 /**
- * The timelines that a branch falls back to, nearest first, and a filter that says which of them
- * may have a block: so a read at the end of a long chain of branches looks only where something is.
- * What an ancestor has at or below the branch point never becomes more, so that a filter stays
- * right once it is made.
+ * Lists the timelines that a branch falls back to, nearest first, with a filter that says which of
+ * them may have a block. A read at the end of a long chain of branches then looks only where
+ * something may be. What an ancestor has at or below the branch point never grows, so a filter
+ * stays valid once it is made.
  *
- * The filter is a table of bits: a row per hash of (object, block), a column per ancestor. A
- * block's ancestors are those whose bit is set in two rows. One that has more keys than the table
- * has rows is not entered: it may have anything.
+ * The filter is a table of bits, with a row per hash of (object, block) and a column per ancestor.
+ * An ancestor may have a block if its bit is set in both of the block's rows. An ancestor with more
+ * keys than the table has rows is not entered: it may have anything.
  */
 import type { BlockCache } from "./layer/block_cache.ts";
 
-/** With this few ancestors, asking all is faster than the filter. */
+/** With no more ancestors than this, asking all of them is faster than the filter. */
 const FILTER_FROM_ANCESTORS = 4;
 
 const MIN_ROWS = 256;
 const MAX_ROWS = 1 << 15;
 
-/** A filter that takes up more of the cache than this part of it is not made. */
+/** No filter is made that would take up more than this part of the cache. */
 const MAX_CACHE_PART = 8;
 
 /** One of a branch's ancestors. */
 export interface Ancestor<Store extends AncestorStore> {
   readonly store: Store;
-  /** The branch reads from it at or below this LSN. */
+  /** The branch reads from the ancestor at or below this LSN. */
   readonly limit: number;
 }
 
 export interface AncestorStore {
-  /** An upper bound of the number of its keys, not far above it; cheap. */
+  /** Returns an upper bound of the number of keys. It is cheap, and not far above the number. */
   keyCount(): number;
   /** Visits every key, some perhaps more than once. @throws {ZenithError} `corrupt_data`, `io` */
   forEachKey(visit: (slot: number, block: number) => void): void;
 }
 
 export class Ancestry<Store extends AncestorStore> {
-  /** Nearest first. */
+  /** The ancestors, nearest first. */
   readonly ancestors: readonly Ancestor<Store>[];
   readonly #cache: BlockCache;
   readonly #cacheId: number;
@@ -46,7 +46,8 @@ export class Ancestry<Store extends AncestorStore> {
   }
 
   /**
-   * The first ancestor from number `from` on that may have the block; -1 when there is none.
+   * Returns the first ancestor, from number `from` on, that may have the block; -1 when there is
+   * none.
    *
    * @param filter from {@link filter}
    */
@@ -56,8 +57,8 @@ export class Ancestry<Store extends AncestorStore> {
   }
 
   /**
-   * null when asking all is as good. Get it anew for every read: the cache may evict it. @throws as
-   * forEachKey
+   * Returns null when asking all ancestors is as good. Get the filter anew for every read: the
+   * cache may evict it. @throws as forEachKey
    */
   filter(): AncestryFilter | null {
     const { ancestors } = this;
@@ -74,16 +75,16 @@ export class Ancestry<Store extends AncestorStore> {
   }
 }
 
-/** Its number among what the cache keeps of an ancestry. */
+/** The filter's number among the cached blocks of an ancestry. */
 const FILTER_BLOCK = 0;
 
 class AncestryFilter {
   readonly #mask: number;
-  /** 32-bit words of a row. */
+  /** How many 32-bit words a row has. */
   readonly #words: number;
   readonly #count: number;
   readonly #bits: Int32Array;
-  /** As a row: ancestors that may have anything. */
+  /** A row with the ancestors that may have anything. */
   readonly #always: Int32Array;
 
   private constructor(rows: number, count: number) {
@@ -98,7 +99,7 @@ class AncestryFilter {
     let most = MIN_ROWS;
     for (const store of stores) {
       const keys = store.keyCount();
-      // The rare large one must not make the table large for all.
+      // A rare large ancestor must not make the table large for all.
       if (4 * keys <= maxRows) most = Math.max(most, 4 * keys);
     }
     let rows = MIN_ROWS;
@@ -143,7 +144,7 @@ class AncestryFilter {
   }
 }
 
-/** Multiply-and-mix; any odd constants with well spread bits do. */
+/** Multiply-and-mix. Any odd constants with well-spread bits will do. */
 function hashOf(slot: number, block: number): number {
   const h = Math.imul(Math.imul(slot, 0x9e3779b1) ^ block, 0x85ebca6b);
   return Math.imul(h ^ (h >>> 15), 0xc2b2ae35);

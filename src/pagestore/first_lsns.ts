@@ -1,6 +1,6 @@
 /**
- * Since when a timeline has each object: the LSN of its first version in files and frozen layers.
- * Loaded at the first question.
+ * Tells since when a timeline has each object: the LSN of its first version in files and frozen
+ * layers. The LSNs are loaded at the first query.
  */
 import type { DiskLayer, LayerMap } from "./files/layer_map.ts";
 import type { MemoryLayer } from "./memory/memory_layer.ts";
@@ -8,21 +8,22 @@ import type { ObjectTable } from "./value/object_id.ts";
 
 export class FirstLsns {
   readonly #objects: ObjectTable;
-  /** By slot; null until asked for. */
+  /** By slot; null until the first query. */
   #lsn: Float64Array | null = null;
 
   constructor(objects: ObjectTable) {
     this.#objects = objects;
   }
 
-  /** Infinity when there is no version. Call it after {@link load}. */
+  /** Returns Infinity when the object has no version. Call {@link load} first. */
   of(slot: number): number {
     const lsn = this.#lsn;
     return lsn !== null && slot < lsn.length ? lsn[slot] : Infinity;
   }
 
   /**
-   * Makes all objects known, in the object table too. @throws {ZenithError} `corrupt_data`, `io`
+   * Makes all objects known, in the object table as well. @throws {ZenithError} `corrupt_data`,
+   * `io`
    */
   load(layers: LayerMap, frozen: readonly { readonly memory: MemoryLayer }[]): void {
     if (this.#lsn !== null) return;
@@ -45,13 +46,13 @@ export class FirstLsns {
     for (let i = 0; i < layer.objectCount; i++) this.#note(layer.objectSlot(i), layer.objectFirstLsn(i));
   }
 
-  /** Takes in layer files that did not come from a memory layer. */
+  /** Adds layer files that did not come from a memory layer. */
   addFiles(layers: readonly DiskLayer[]): void {
     if (this.#lsn === null) return;
     try {
       for (const { reader } of layers) reader.forEachObject((slot, first) => this.#note(slot, first));
     } catch {
-      // The next question loads it again and reports the failure.
+      // The next query loads everything again and reports the failure.
       this.#lsn = null;
     }
   }

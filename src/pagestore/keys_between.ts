@@ -1,20 +1,20 @@
-/** Tells which keys of a timeline have versions in a range of LSNs. */
+/** Finds the keys of a timeline that have versions in a range of LSNs. */
 import { nextTurn } from "../common/event_loop.ts";
 import { LayerCursor } from "./layer/layer_cursor.ts";
 import type { LayerReader } from "./layer/layer_reader.ts";
 import type { ObjectId } from "./value/object_id.ts";
 import { ValueChain } from "./value/value_chain.ts";
 
-/** Others of this thread get their turn that often, in milliseconds. */
+/** After this many milliseconds, the walk yields to other work in this thread. */
 const TURN_MS = 5;
 
-/** Above `after`, at or below `upTo`. */
+/** A range of LSNs: above `after`, at or below `upTo`. */
 export interface LsnRange {
   readonly after: number;
   readonly upTo: number;
 }
 
-/** What this needs of a timeline. */
+/** What the walk needs from a timeline. */
 export interface LayerSource {
   /** As {@link TimelineStore.holdLayers} describes it. */
   holdLayers(range: LsnRange): Promise<Disposable & { readonly readers: readonly LayerReader[] }>;
@@ -23,10 +23,10 @@ export interface LayerSource {
 
 /**
  * Visits every key of the timeline itself that has a version in the range, some more than once. It
- * goes through layer files only, so that a long walk keeps nothing in memory: what is there is
- * written out first. Of a layer that lies in the range as a whole it reads no more than the keys.
+ * reads only layer files, so that a long walk keeps nothing in memory; what is in memory is written
+ * out first. Of a layer that lies wholly in the range, it reads only the keys.
  *
- * @param wants whose keys are asked for
+ * @param wants selects the objects whose keys are visited
  * @throws {ZenithError} `corrupt_data`, `io`; as {@link LayerSource.holdLayers}; `signal`'s reason
  */
 export async function forEachKeyBetween(
@@ -63,7 +63,7 @@ function hasVersion(
   chain: ValueChain,
 ): boolean {
   chain.clear();
-  // The newest one that is not too new is enough.
+  // The newest version at or below `upTo` is enough.
   reader.collect(slot, block, upTo, upTo, chain);
   return chain.count > 0 && chain.lsn[0] > after;
 }

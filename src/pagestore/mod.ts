@@ -1,4 +1,4 @@
-/** The LSN-versioned key-value store: its interface to the rest of Zenith. */
+/** The interface of the LSN-versioned key-value store to the rest of Zenith. */
 export { BlockCache } from "./layer/block_cache.ts";
 export type { BulkLayers } from "./files/bulk_layers.ts";
 export { dumpLayer } from "./files/dump_layer.ts";

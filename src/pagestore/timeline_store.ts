@@ -1,9 +1,10 @@
 /**
- * One timeline's versions: an open memory layer that takes new ones, frozen ones being written out,
- * and layer files. For versions that a timeline does not have, reads fall through to its ancestor
- * at the branch point.
+ * Stores one timeline's versions. An open memory layer takes new versions, frozen layers are being
+ * written out, and layer files hold the rest. For versions that a timeline does not have, reads
+ * fall through to its ancestor at the branch point.
  *
- * One writer; any number of readers, which are synchronous and so never see a half-made change.
+ * There is one writer and any number of readers. Readers are synchronous and so never see a
+ * half-made change.
  */
 import { assert } from "../common/assert.ts";
 import { ZenithError } from "../common/errors.ts";
@@ -32,8 +33,8 @@ import { ValueChain } from "./value/value_chain.ts";
 
 export interface TimelineStoreOptions extends StoreOptions {
   /**
-   * The timeline this one is a branch of, and the LSN at which it left it; must stay open as long
-   * as this one.
+   * The timeline that this one branched off from, and the LSN of the branch point. It must stay
+   * open as long as this one.
    */
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
 }
@@ -51,12 +52,15 @@ export class TimelineStore {
   readonly #upkeep: LayerUpkeep;
   readonly #firstLsns: FirstLsns;
   readonly #reads: Int32Array | null;
-  /** null until somebody reads through to ancestors. */
+  /** null until the first read that goes through to ancestors. */
   #ancestry: Ancestry<TimelineStore> | null = null;
 
-  /** Ancestors retain the branch points of open branches, so reads through them keep working. */
+  /**
+   * Whether the ancestors are known to retain the branch points that this timeline reads through.
+   * They retain those of open branches, so such reads keep working.
+   */
   #branchPointKept = false;
-  /** Where open branches left this timeline; a number may be in it twice. */
+  /** Where open branches left this timeline. An LSN may be listed twice. */
   readonly #branchPoints: number[] = [];
   #closed = false;
 
@@ -87,7 +91,8 @@ export class TimelineStore {
   }
 
   /**
-   * Keeps what a branch at `lsn` needs while that branch is being created. @returns what ends that
+   * Makes the ancestor keep what a branch at `lsn` needs while that branch is being created.
+   * @returns a function that ends this
    */
   static #holdBranchPoint(ancestor: TimelineStore, lsn: Lsn): () => void {
     const held = [...branchPoints(ancestor, lsn)];
@@ -98,11 +103,11 @@ export class TimelineStore {
   }
 
   /**
-   * Makes a timeline without versions, readable and durable up to `startLsn`. `directory` appears
+   * Creates a timeline without versions, readable and durable up to `startLsn`. `directory` appears
    * complete or not at all.
    *
-   * @param options.userData small, kept as it is; comes back as {@link userData}
-   * @param options.subdirectories that its creator wants to be there too, empty
+   * @param options.userData small data that is kept as it is and returned as {@link userData}
+   * @param options.subdirectories empty directories that the creator wants as well
    * @throws {ZenithError} `already_exists`, `disk_full`, `io`
    */
   static async create(
@@ -146,8 +151,8 @@ export class TimelineStore {
   }
 
   /**
-   * Opens a timeline as it was last made durable. Files that its metadata does not name are left
-   * from a crash and are removed.
+   * Opens a timeline as it was last made durable. Files that its metadata does not name remain from
+   * a crash and are removed.
    *
    * @throws {ZenithError} `not_found`, `corrupt_data`, `io`
    */
@@ -162,22 +167,22 @@ export class TimelineStore {
     return this.#files.directory;
   }
 
-  /** As it was given to {@link create}. */
+  /** The data that was given to {@link create}. */
   get userData(): Uint8Array {
     return this.#files.userData;
   }
 
-  /** Everything at or below it is readable. */
+  /** Everything at or below this LSN can be read. */
   get lastLsn(): Lsn {
     return this.#memory.lastLsn;
   }
 
-  /** Everything at or below it survives a crash. */
+  /** Everything at or below this LSN survives a crash. */
   get diskConsistentLsn(): Lsn {
     return this.#files.diskConsistentLsn;
   }
 
-  /** Below it only some LSNs can be read. */
+  /** Below this LSN, only some LSNs can be read. */
   get keptFrom(): Lsn {
     return this.#files.retention.cutoff as Lsn;
   }
@@ -185,8 +190,8 @@ export class TimelineStore {
   // ---- the writer
 
   /**
-   * A small integer for the object; the same while the process lives, also in the timeline's
-   * ancestors and branches.
+   * Returns the object's slot: a small integer that stays the same as long as the process lives,
+   * also in the timeline's ancestors and branches.
    */
   slot(object: ObjectId): number {
     return this.#objects.slot(object.kind, object.a, object.b, object.c, object.d);
@@ -198,11 +203,11 @@ export class TimelineStore {
 
   /**
    * Adds a version of a block. The value stays in `bytes`, which must not change any more. `lsn`
-   * must be above {@link lastLsn} and not below that of the last version added; it becomes readable
-   * with {@link advance}.
+   * must be above {@link lastLsn} and not below that of the last version added. The version can be
+   * read after {@link advance}.
    *
-   * @param tag the caller's, 8 bits
-   * @param willInit whether the value makes sense without the version before it
+   * @param tag 8 bits for the caller's use
+   * @param willInit whether the value does not depend on the version before it
    */
   put(
     slot: number,
@@ -229,14 +234,14 @@ export class TimelineStore {
     this.#memory.open.putValue(slot, block, lsn, value, tag, willInit);
   }
 
-  /** The LSN of the newest version that was added, readable or not. */
+  /** The LSN of the newest version that was added, whether or not it can be read yet. */
   get lastPutLsn(): number {
     return this.#memory.open.lastPutLsn;
   }
 
   /**
-   * A WAL record starts here, at or above {@link lastLsn}; a new timeline may begin with records
-   * that end at or below its {@link startLsn}. Must ascend.
+   * Notes that a WAL record starts here, at or above {@link lastLsn}. A new timeline may begin with
+   * records that end at or below its {@link startLsn}. The starts must ascend.
    */
   noteRecord(startLsn: number): void {
     const { open } = this.#memory;
@@ -248,8 +253,8 @@ export class TimelineStore {
   }
 
   /**
-   * Everything up to `lsn` has been added and becomes readable. May start a flush in the
-   * background; its failure shows in {@link ready}, and a later call tries again.
+   * Makes everything up to `lsn` readable; all of it must have been added. May start a flush in the
+   * background. If the flush fails, {@link ready} reports it, and a later call tries again.
    */
   advance(lsn: Lsn): void {
     assert(!this.#closed, "a closed timeline takes no versions");
@@ -263,7 +268,8 @@ export class TimelineStore {
   }
 
   /**
-   * Does periodic work: freezes an old memory layer, retries a failed flush. Call it now and then.
+   * Does periodic work: freezes an old memory layer, retries a failed flush. Call it from time to
+   * time.
    */
   maintain(): void {
     this.#memory.maintain();
@@ -275,10 +281,10 @@ export class TimelineStore {
   }
 
   /**
-   * Resolves when the writer may go on: when not too many frozen layers wait for their flush.
+   * Resolves when the writer may continue: when not too many frozen layers wait for their flush.
    *
-   * @throws what the last flush failed with, while that keeps them too many; {@link ZenithError}
-   *   `unavailable` when it is closed
+   * @throws the error of the last flush, while it keeps too many layers waiting;
+   *   {@link ZenithError} `unavailable` when the store is closed
    */
   ready(): Promise<void> {
     return this.#memory.ready();
@@ -288,8 +294,8 @@ export class TimelineStore {
    * Makes everything up to {@link lastLsn} durable.
    *
    * @throws {ZenithError} `disk_full`, `io`: nothing is lost, and another call tries again;
-   *   `conflict` when versions have been added that {@link advance} has not passed; `unavailable`
-   *   when it is closed meanwhile
+   *   `conflict` when versions have been added beyond the last {@link advance}; `unavailable` when
+   *   the store is closed meanwhile
    */
   async flush(): Promise<void> {
     assert(!this.#closed, "a closed timeline can't be flushed");
@@ -297,9 +303,9 @@ export class TimelineStore {
   }
 
   /**
-   * Begins layer files for a single record that brings too much for memory; all its versions are at
-   * `lsn`. First makes everything before durable. Add no other versions until {@link install}, or
-   * until the files are aborted.
+   * Begins layer files for a single record whose versions are too much for memory. All its versions
+   * are at `lsn`. Everything before is made durable first. Add no other versions until
+   * {@link install}, or until the files are aborted.
    *
    * @throws {ZenithError} as {@link flush}
    */
@@ -316,10 +322,10 @@ export class TimelineStore {
   }
 
   /**
-   * Adds the files of {@link startBulk}, which must be complete, durably. Everything up to their
-   * LSN becomes readable in one moment.
+   * Adds the files of {@link startBulk}, durably. They must be complete. Everything up to their LSN
+   * becomes readable at one moment.
    *
-   * @throws {ZenithError} `disk_full`, `io`: nothing of it is there then
+   * @throws {ZenithError} `disk_full`, `io`: nothing of the record is stored then
    */
   async install(bulk: BulkLayers): Promise<void> {
     const lsn = bulk.lsn as Lsn;
@@ -336,31 +342,31 @@ export class TimelineStore {
   // ---- upkeep, in the background
 
   /**
-   * Merges layers, if that is due: reads then have fewer places to look at, and shorter chains.
-   * Gives way to other work all the time.
+   * Merges layers if that is due, so that reads look in fewer places and find shorter chains. It
+   * gives way to other work all the time.
    *
-   * @returns what it did; null when nothing was due
-   * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`, and what reconstruct throws:
-   *   everything is as it was then
+   * @returns what the merge did; null when nothing was due
+   * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`, and what reconstruct throws: nothing
+   *   has changed then
    */
   compact(): Promise<MergeResult | null> {
     return this.#upkeep.compact();
   }
 
   /**
-   * Removes versions that no read needs at or above `cutoff`, at one of `points` (branches that are
-   * not open now, leases), or through an open branch. From now on other LSNs can't be read, even if
-   * this fails.
+   * Removes versions that no read needs: not at or above `cutoff`, not at one of `points` (leases,
+   * and branches that are not open now), and not through an open branch. Other LSNs can't be read
+   * from now on, even if this fails.
    *
-   * @returns what it did; null when there was nothing in layers below the cutoff
+   * @returns what was done; null when layers held nothing below the cutoff
    * @throws {ZenithError} as {@link compact}
    */
   collectGarbage(cutoff: Lsn, points: readonly Lsn[]): Promise<MergeResult | null> {
     const { retention } = this.#files;
     const limit = Math.max(retention.cutoff, Math.min(cutoff, this.diskConsistentLsn));
     const kept = [...points, ...this.#branchPoints].filter((point) => retention.keeps(point));
-    // At once, before a running merge ends: a new branch must not start where versions are being
-    // removed.
+    // Set this at once, before a running merge ends: a new branch must not start where versions are
+    // being removed.
     this.#files.retention = new Retention(limit, kept);
     return this.#upkeep.collectGarbage();
   }
@@ -368,10 +374,11 @@ export class TimelineStore {
   // ---- readers
 
   /**
-   * Fills `chain` with the versions of a block that are needed to know it at `lsn`, newest first,
-   * down to and including one that needs none before it. An empty chain: the block has no version.
+   * Fills `chain` with the versions of a block that are needed to rebuild it at `lsn`, newest
+   * first, down to and including one that needs no earlier one. The chain is empty when the block
+   * has no version.
    *
-   * @param floor the chain also ends with a version at or below this LSN, for a caller who knows
+   * @param floor the chain also ends with a version at or below this LSN, for a caller that knows
    *   the block as of then
    * @throws {ZenithError} `out_of_range` when that LSN is not kept any more, `corrupt_data`, `io`
    */
@@ -410,7 +417,7 @@ export class TimelineStore {
     return new Ancestry(ancestors, this.#options.cache);
   }
 
-  /** For {@link Ancestry}: an upper bound of the number of keys. */
+  /** Returns an upper bound of the number of keys, for {@link Ancestry}. */
   keyCount(): number {
     let keys = this.#memory.entryCount();
     for (const { reader } of this.#files.layers.layers()) keys += reader.keyCount();
@@ -427,8 +434,8 @@ export class TimelineStore {
   }
 
   /**
-   * The files that may hold versions of the range, oldest first. They stay until they are disposed
-   * of. Writes out what is in memory before.
+   * Holds the files that may have versions in the range, oldest first. They stay until the result
+   * is disposed of. What is in memory is written out first.
    *
    * @throws {ZenithError} as {@link flush}
    */
@@ -464,8 +471,8 @@ export class TimelineStore {
   }
 
   /**
-   * Every object that has a version here at or below `lsn`, or in an ancestor up to the branch
-   * point, even if it was deleted since. In ascending order.
+   * Returns every object that has a version here at or below `lsn`, or in an ancestor up to the
+   * branch point, even if it was deleted since. The objects are in ascending order.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -500,8 +507,8 @@ export class TimelineStore {
   }
 
   /**
-   * The greatest start of a record at or below `lsn`, and the start before that one; null when
-   * history does not hold both, or `lsn` is not kept any more.
+   * Returns the greatest record start at or below `lsn`, and the start before that one; null when
+   * the history does not have both, or `lsn` is not kept any more.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -510,14 +517,15 @@ export class TimelineStore {
     if (this.#lostReadable(lsn) !== null || !this.#findStart(lsn, found)) return null;
     const start = found.start;
     if (found.prev < 0) {
-      // The first one in its place: the one before is the last one of an older place.
+      // The start is the first one in its place, so the one before it is the last one of an older
+      // place.
       if (!this.#findStart(start - 1, found)) return null;
       return { start: start as Lsn, prev: found.start as Lsn };
     }
     return { start: start as Lsn, prev: found.prev as Lsn };
   }
 
-  /** Waits for a running flush and releases files. Unflushed versions are lost. */
+  /** Waits for a running flush and releases the files. Unflushed versions are lost. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#memory.close();
@@ -544,7 +552,7 @@ export class TimelineStore {
     };
   }
 
-  /** The versions of this timeline itself. */
+  /** Collects the versions of this timeline itself. */
   #collectOwn(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     if (lsn <= this.startLsn) return;
     this.#memory.collect(slot, block, lsn, floor, chain);
@@ -552,24 +560,24 @@ export class TimelineStore {
   }
 
   /**
-   * Where this timeline reads from its ancestors: a branch may have left below where its own
-   * ancestor began.
+   * Visits each ancestor with the LSN at which this timeline reads from it. A branch may have left
+   * below the point where its own ancestor began.
    */
   #forEachBranchPoint(visit: (ancestor: TimelineStore, lsn: number) => void): void {
     for (const [store, lsn] of branchPoints(this.#ancestor, this.ancestorLsn)) visit(store, lsn);
   }
 
-  /** The one that this one is a branch of. */
+  /** The timeline that this one branched off from. */
   get ancestor(): TimelineStore | null {
     return this.#ancestor;
   }
 
-  /** Its layer files, oldest first. */
+  /** Lists the timeline's layer files, oldest first. */
   layers(): readonly LayerEntry[] {
     return this.#files.layers.layers().map(({ entry }) => entry);
   }
 
-  /** @throws {ZenithError} `out_of_range` unless a read at `lsn` gives what it always gave */
+  /** @throws {ZenithError} `out_of_range` unless a read at `lsn` still gives what it always gave */
   #checkReadable(lsn: number): void {
     const by = this.#lostReadable(lsn);
     if (by === null) return;
@@ -582,8 +590,8 @@ export class TimelineStore {
   }
 
   /**
-   * The timeline, this one or one that a read at `lsn` falls to, that has given up versions it
-   * needs; or null.
+   * Returns a timeline that has removed versions which a read at `lsn` needs: this one, or one that
+   * the read falls through to. Returns null when there is none.
    */
   #lostReadable(lsn: number): TimelineStore | null {
     if (!this.#files.retention.keeps(lsn)) return this;
@@ -599,7 +607,7 @@ export class TimelineStore {
     return Math.min(this.#firstLsns.of(slot), this.#memory.open.firstLsnOf(slot));
   }
 
-  /** Makes this timeline's objects and its ancestors' known, in the object table too. */
+  /** Makes the objects of this timeline and its ancestors known, in the object table as well. */
   #loadFirstLsns(): void {
     // deno-lint-ignore no-this-alias -- the walk up the ancestors starts here
     for (let store: TimelineStore | null = this; store !== null; store = store.#ancestor) {
@@ -607,7 +615,7 @@ export class TimelineStore {
     }
   }
 
-  /** The greatest record start at or below `lsn` in this timeline or an ancestor. */
+  /** Finds the greatest record start at or below `lsn` in this timeline or an ancestor. */
   #findStart(lsn: number, found: FoundStart): boolean {
     // deno-lint-ignore no-this-alias -- the walk up the ancestors starts here
     let store: TimelineStore | null = this;
@@ -615,7 +623,7 @@ export class TimelineStore {
     while (store !== null) {
       if (store.#findOwnStart(limit, found)) return true;
       if (store.ancestorLsn === null) return false;
-      // A record that starts at the branch point is the ancestor's alone.
+      // A record that starts at the branch point belongs to the ancestor alone.
       limit = Math.min(limit, store.ancestorLsn - 1);
       store = store.#ancestor;
     }
@@ -627,9 +635,9 @@ export class TimelineStore {
   }
 
   /**
-   * Bounds what a read goes through in the open memory layer, at whatever LSN. So each change of a
-   * hot page is applied once while it is taken in; a reader would have to begin with the first one,
-   * and keep everybody else waiting.
+   * Limits how much a read at any LSN goes through in the open memory layer. Each change of a hot
+   * page is then applied once, while it is ingested. Otherwise a reader would have to begin with
+   * the first change and keep everybody else waiting.
    */
   #endLongChains(): void {
     const { makeImage } = this.#options;
@@ -642,7 +650,7 @@ export class TimelineStore {
         this.#collectAll(slot, block, lsn, -1, this.#imageChain);
         image = makeImage(this.#objects.object(slot), block, lsn, this.#imageChain);
       } catch (error) {
-        // A reader of the block gets the error. A missing image makes nothing worse.
+        // A reader of the block gets the error. Without the image, nothing is worse than before.
         if (error instanceof ZenithError) continue;
         throw error;
       }
@@ -651,7 +659,7 @@ export class TimelineStore {
   }
 }
 
-/** Where a branch of `ancestor` at `lsn` reads from it, and from its ancestors in turn. */
+/** Yields where a branch of `ancestor` at `lsn` reads from it and, in turn, from its ancestors. */
 function* branchPoints(ancestor: TimelineStore | null, lsn: Lsn | null): Iterable<[TimelineStore, number]> {
   let limit = lsn;
   for (let store = ancestor; store !== null && limit !== null; store = store.ancestor) {

@@ -14,7 +14,7 @@ export interface EncodedValue {
   readonly len: number;
 }
 
-/** The form in which a value is to be stored. The result may be the same object at every call. */
+/** Converts a value to the form in which it is stored. May return the same object at every call. */
 export type EncodeValue = (
   tag: number,
   bytes: Uint8Array,
@@ -24,13 +24,13 @@ export type EncodeValue = (
   block: number,
 ) => EncodedValue;
 
-/** A layer file that is to be written. */
+/** A layer file to be written. */
 export interface FlushRequest {
   readonly directory: string;
   readonly path: string;
   readonly startLsn: number;
   readonly endLsn: number;
-  /** {@link StoreOptions.valueFormat}. */
+  /** As {@link StoreOptions.valueFormat}. */
   readonly valueFormat: number;
   readonly frozen: FrozenVersions;
 }
@@ -41,15 +41,15 @@ export type FlushLayer = (request: FlushRequest) => Promise<WrittenLayer>;
 /** Writes layer files in this thread. */
 export function flushHere(disk: Disk, encodeValue?: EncodeValue): FlushLayer {
   return async (request) => {
-    // The caller that froze the layer continues first, as with another thread.
+    // Let the caller that froze the layer continue first, as it would with another thread.
     await Promise.resolve();
     return flushLayer(disk, request, encodeValue);
   };
 }
 
 /**
- * Leaves the file complete and durable, or not there at all. Does nothing else meanwhile: some 0.4
- * s for a layer of 600,000 versions.
+ * Writes a layer file. Leaves the file complete and durable, or not there at all. The thread does
+ * nothing else meanwhile: some 0.4 s for a layer of 600,000 versions.
  *
  * @throws {ZenithError} `disk_full`, `io`
  */

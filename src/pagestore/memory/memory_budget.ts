@@ -1,17 +1,20 @@
 /**
- * Limits the memory layers of all timelines together. Half of it is for those that are being
- * filled: when they come to more, the largest is frozen and written out. When the rest does not
- * suffice for what waits to be written, writers wait too.
+ * Limits the memory layers of all timelines together. Half of the budget is for layers that are
+ * being filled: when they exceed it, the largest is frozen and written out. When the other half
+ * does not suffice for what waits to be written, writers wait too.
  */
 import { assert } from "../../common/assert.ts";
 
-/** Kept free, as a part of the whole: what writers take in before they are asked to wait. */
+/**
+ * The part of the budget that is kept free, for what writers take in before they are asked to wait.
+ */
 const HEADROOM = 1 / 8;
 
-/** A timeline, as the budget knows it. */
+/** A timeline, as seen by the budget. */
 export interface MemoryUser {
   /**
-   * Freezes the open memory layer, and says so to the budget; false when that can't be done now.
+   * Freezes the open memory layer and reports that to the budget. Returns false when that can't be
+   * done now.
    */
   giveBack(): boolean;
 }
@@ -37,7 +40,7 @@ export class MemoryBudget {
     return this.#openBytes + this.#frozenBytes;
   }
 
-  /** Whether timelines with layers waiting for a flush must stop taking WAL. */
+  /** Whether timelines with layers that wait for a flush must stop taking WAL. */
   get isExceeded(): boolean {
     return this.usedBytes > this.#limitBytes;
   }
@@ -64,7 +67,7 @@ export class MemoryBudget {
   #freezeLargest(): void {
     let largest: Account | null = null;
     for (const account of this.#accounts.values()) {
-      // One that is being written out already has its turn later.
+      // A timeline that is already writing out a layer has its turn later.
       if (account.frozenBytes === 0 && account.openBytes > (largest?.openBytes ?? 0)) largest = account;
     }
     largest?.user.giveBack();

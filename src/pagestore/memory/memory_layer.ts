@@ -1,11 +1,10 @@
 /**
- * The newest versions, in memory. Values stay where the caller has them (a buffer of WAL); a
+ * Holds the newest versions in memory. Values stay where the caller has them (a buffer of WAL). A
  * version is a row of a {@link VersionTable}, linked to the version before it. Nothing is allocated
  * per value.
  *
- * Of a block that is changed again and again, one version every so many bytes becomes an image
- * ({@link LongChain}). Readers and layer files then have one more value to begin with, and need not
- * know why.
+ * When a block is changed again and again, one version every so many bytes becomes an image
+ * ({@link LongChain}). Readers and layer files can then start at that value and need not know why.
  *
  * Blocks are found by arrays: slot → directory → leaf of 64 heads. Blocks far beyond any usual
  * relation's end are found through a Map instead, so that one stray block number does not cost
@@ -23,14 +22,14 @@ import { MAX_BUFFERS, ROW_BYTES, VersionTable } from "./version_table.ts";
 const LEAF_BITS = 6;
 const LEAF_BLOCKS = 1 << LEAF_BITS;
 const LEAF_MASK = LEAF_BLOCKS - 1;
-// What a leaf has of each block: its head, and the bytes of its versions since the last that needs
-// none before it.
+// What a leaf has for each block: its head, and the bytes of its versions since the last one that
+// needs no earlier one.
 const HEAD_WORDS = 2;
 const CHAIN_BYTES = 1;
 const LEAF_WORDS = LEAF_BLOCKS * HEAD_WORDS;
 /**
- * Leaves below this are in the directory: 2^24 blocks, 128 GiB of 8 KiB pages, by a directory of at
- * most 1 MiB.
+ * Leaves below this are in the directory: 2^24 blocks, or 128 GiB of 8 KiB pages, with a directory
+ * of at most 1 MiB.
  */
 const NEAR_LEAVES = 1 << 18;
 
@@ -38,21 +37,21 @@ const INITIAL_LEAVES = 64;
 const INITIAL_DIRECTORY = 4;
 const INITIAL_SLOTS = 64;
 
-/** Values that are copied share buffers of this size; larger ones get their own. */
+/** Copied values share buffers of this size. Larger values get their own. */
 const OWN_BUFFER_BYTES = 64 << 10;
 
-/** How far back a buffer that comes again is looked for. */
+/** How many recent buffers are searched for one that is used again. */
 const RECENT_BUFFERS = 8;
 
 const NO_BYTES = new Uint8Array(0);
 
 /**
- * The heads of one object: entry number + 1 of the newest version of each block, 0 where there is
+ * The heads of one object: the entry number + 1 of each block's newest version, 0 where there is
  * none.
  */
 class BlockHeads {
   readonly slot: number;
-  /** Number of the leaf (in the layer's pool) by block >>> LEAF_BITS; 0 where there is none. */
+  /** The number of the leaf (in the layer's pool) by block >>> LEAF_BITS; 0 where there is none. */
   directory = new Int32Array(INITIAL_DIRECTORY);
   far: Map<number, number> | null = null;
   sizeHead = 0;
@@ -64,38 +63,35 @@ class BlockHeads {
   }
 }
 
-/**
- * A block whose versions up to an LSN have become so many that the last of them had better be an
- * image.
- */
+/** A block with so many versions up to an LSN that the last of them should become an image. */
 export interface LongChain {
   readonly slot: number;
   readonly block: number;
   readonly lsn: number;
 }
 
-/** Where memory layers have their memory from, all timelines together. */
+/** The pools from which all timelines' memory layers take memory. */
 export interface MemoryPools {
   /**
-   * Of whatever size callers' buffers have: those that are from here are retained until
+   * Buffers of any size that callers use. Those from this pool are retained until
    * {@link MemoryLayer.release}.
    */
   readonly values: BufferPool;
-  /** Of {@link VERSION_PIECE_BYTES}. */
+  /** Buffers of {@link VERSION_PIECE_BYTES}. */
   readonly versions: BufferPool;
 }
 
 export class MemoryLayer {
-  /** Versions in this layer are above it. */
+  /** Versions in this layer are above this LSN. */
   readonly startLsn: number;
   /**
-   * When the first version or record came, in milliseconds of the store's clock; -1 while empty.
+   * When the first version or record arrived, in milliseconds of the store's clock; -1 while empty.
    */
   firstPutMs = -1;
   readonly starts: RecordStarts = new RecordStarts();
 
   #lastLsn = 0;
-  /** The prev of a version: number + 1 of the block's version before it, 0 where there is none. */
+  /** A version's prev is the number + 1 of the block's previous version, 0 where there is none. */
   readonly #versions: VersionTable;
 
   readonly #pool: BufferPool | undefined;
@@ -107,20 +103,23 @@ export class MemoryLayer {
   #own: Uint8Array | null = null;
   #ownUsed = 0;
 
-  /** By slot; the index into #objects + 1, 0 where the object is not in this layer. */
+  /** By slot: the index into #objects + 1, 0 where the object is not in this layer. */
   #objectOfSlot = new Int32Array(INITIAL_SLOTS);
   #objects: BlockHeads[] = [];
-  /** The pool of leaves; leaf 0 stays empty and stands for every absent one. */
+  /** The pool of leaves. Leaf 0 stays empty and stands for every absent one. */
   #leaves = new Int32Array(INITIAL_LEAVES * LEAF_WORDS);
   #leafCount = 1;
 
   readonly #maxChainBytes: number;
   #longChains: LongChain[] = [];
-  /** Which versions of a block have become images, ascending; by the place of its head. */
+  /**
+   * The versions of a block that have become images, ascending, keyed by the place of the block's
+   * head.
+   */
   readonly #images = new Map<number, number[]>();
 
   /**
-   * @param maxChainBytes more than this of a block's versions, rows included, are a
+   * @param maxChainBytes a block with more bytes of versions than this, rows included, is a
    *   {@link LongChain}
    */
   constructor(startLsn: number, pools?: MemoryPools, maxChainBytes = Infinity) {
@@ -139,12 +138,12 @@ export class MemoryLayer {
     return this.#versions.count === 0 && this.starts.count === 0;
   }
 
-  /** The highest LSN put; startLsn when empty. */
+  /** The highest LSN that was put; startLsn while empty. */
   get lastPutLsn(): number {
     return this.#lastLsn;
   }
 
-  /** The memory that it uses, including its callers' buffers. */
+  /** How much memory the layer uses, including its callers' buffers. */
   get memoryBytes(): number {
     return this.#bufferBytes + this.#versions.memoryBytes + this.#leaves.byteLength + this.starts.memoryBytes;
   }
@@ -189,7 +188,7 @@ export class MemoryLayer {
     leaves[head + CHAIN_BYTES] = chainBytes;
   }
 
-  /** Adds a version whose value is copied. */
+  /** Adds a version and copies its value. */
   putValue(
     slot: number,
     block: number,
@@ -202,17 +201,17 @@ export class MemoryLayer {
     this.put(slot, block, lsn, this.#lastBuffer, off, value.length, tag, willInit);
   }
 
-  /** The chains that have grown long since the last call, in the order of their LSNs: each once. */
+  /**
+   * Returns the chains that have grown long since the last call, each once, in the order of their
+   * LSNs.
+   */
   takeLongChains(): LongChain[] {
     const chains = this.#longChains;
     if (chains.length > 0) this.#longChains = [];
     return chains;
   }
 
-  /**
-   * Puts an image, which reads the same, in the place of the version that a {@link LongChain} ends
-   * with.
-   */
+  /** Replaces the version that a {@link LongChain} ends with by an image that reads the same. */
   putImage({ slot, block, lsn }: LongChain, image: RebuiltValue): void {
     const version = this.#newest(slot, block, lsn);
     assert(
@@ -228,8 +227,8 @@ export class MemoryLayer {
   }
 
   /**
-   * Adds this layer's versions of a block at or below `lsn` to `chain`, newest first, until it is
-   * complete or has come to a version at or below `floor`.
+   * Adds this layer's versions of a block at or below `lsn` to `chain`, newest first, until the
+   * chain is complete or has a version at or below `floor`.
    */
   collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     const versions = this.#versions;
@@ -254,7 +253,7 @@ export class MemoryLayer {
     return this.#objects.length;
   }
 
-  /** The slot of the `index`-th object that came into this layer. */
+  /** The slot of the `index`-th object that was added to this layer. */
   objectSlot(index: number): number {
     return this.#objects[index].slot;
   }
@@ -271,8 +270,8 @@ export class MemoryLayer {
   }
 
   /**
-   * The numbers of an object's blocks that have versions here, ascending; SIZE_BLOCK, if it has, is
-   * the last.
+   * Returns the numbers of an object's blocks that have versions here, ascending. If SIZE_BLOCK has
+   * versions, it is the last.
    */
   blocksOf(slot: number): number[] {
     const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot] : 0;
@@ -290,7 +289,10 @@ export class MemoryLayer {
     return blocks;
   }
 
-  /** Everything, for a layer file. No versions may be added any more. */
+  /**
+   * Freezes the layer and returns everything in it, for a layer file. No more versions may be
+   * added.
+   */
   freeze(objects: ObjectTable): FrozenVersions {
     const slots = this.#objects.map(({ slot }) => slot).sort((x, y) => objects.compare(x, y));
     const keys = slots.map((slot) => this.blocksOf(slot));
@@ -315,14 +317,14 @@ export class MemoryLayer {
     };
   }
 
-  /** The newest version of a block at or below `lsn`; -1 when there is none. */
+  /** Returns the newest version of a block at or below `lsn`; -1 when there is none. */
   #newest(slot: number, block: number, lsn: number): number {
     const versions = this.#versions;
     let version = this.#head(slot, block) - 1;
     if (version < 0 || versions.lsn(version) <= lsn) return version;
     const images = block === SIZE_BLOCK ? undefined : this.#images.get(this.#headAt(slot, block));
     if (images !== undefined) {
-      // The way back begins at the last image that is too new.
+      // Start at the oldest image that is too new, and go back from there.
       let low = 0;
       let high = images.length;
       while (low < high) {
@@ -342,7 +344,7 @@ export class MemoryLayer {
     return objectNo === 0 ? 0 : this.#objects[objectNo - 1].sizeHead;
   }
 
-  /** Where in the leaves the block's head is, or a zero that stands for it. */
+  /** Returns where the block's head is in the leaves, or a zero that stands for it. */
   #headAt(slot: number, block: number): number {
     const objectNo = slot < this.#objectOfSlot.length ? this.#objectOfSlot[slot] : 0;
     if (objectNo === 0) return 0;
@@ -361,14 +363,16 @@ export class MemoryLayer {
     }
   }
 
-  /** Returns the memory. Nobody may use the layer any more, here or in another thread. */
+  /**
+   * Returns the memory to its pools. Nobody may use the layer any more, here or in another thread.
+   */
   release(): void {
     for (const buffer of this.#buffers) this.#pool?.release(buffer);
     this.#buffers.length = 0;
     this.#versions.release();
   }
 
-  /** Copies a value into {@link #lastBuffer}. @returns where it lies there */
+  /** Copies a value into {@link #lastBuffer}. @returns its offset there */
   #copy(value: Uint8Array): number {
     if (value.length === 0) return 0;
     if (value.length > OWN_BUFFER_BYTES / 4) {
@@ -389,8 +393,8 @@ export class MemoryLayer {
   }
 
   /**
-   * A caller that alternates between a few buffers must not have each of them counted at every
-   * change.
+   * Registers a buffer. A caller that alternates between a few buffers must not have each one
+   * counted at every change.
    */
   #useBuffer(bytes: Uint8Array): void {
     this.#lastBuffer = bytes;
@@ -436,7 +440,7 @@ export class MemoryLayer {
   }
 }
 
-/** A copy with room for at least `needed` elements, at least twice the old size. */
+/** Returns a copy with room for at least `needed` elements, and at least twice the old size. */
 function grownInt32(old: Int32Array, needed: number): Int32Array<ArrayBuffer> {
   const grown = new Int32Array(Math.max(needed, 2 * old.length));
   grown.set(old);

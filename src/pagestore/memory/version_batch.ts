@@ -1,8 +1,7 @@
 /**
- * Reads versions some way ahead of where they are needed. In the order of keys they lie all over
- * the memory, and each costs some hundred nanoseconds of waiting for its row and for its value.
- * Done for many at once, in loops in which nothing depends on what was read before, the waits
- * overlap.
+ * Reads versions ahead of where they are needed. In the order of keys, versions lie scattered over
+ * the memory, and each costs some hundred nanoseconds of waiting for its row and its value. When
+ * many are read at once, in loops in which no read depends on an earlier one, the waits overlap.
  */
 import type { VersionTable } from "./version_table.ts";
 
@@ -12,8 +11,8 @@ const BATCH = 64;
 const CACHE_LINE_BYTES = 64;
 
 /**
- * A value is fetched up to here; copying a longer one is a sequential read, which the processor
- * sees by itself.
+ * A value is prefetched up to this length. Copying a longer one is a sequential read, which the
+ * processor detects by itself.
  */
 const FETCH_BYTES = 256;
 
@@ -24,7 +23,7 @@ export class VersionBatch {
   readonly len = new Int32Array(BATCH);
   readonly tag = new Uint8Array(BATCH);
   readonly willInit = new Uint8Array(BATCH);
-  /** Keeps the loads of {@link #fetchValues} from being left out as useless. */
+  /** Keeps the loads of {@link #fetchValues} from being optimized away as useless. */
   fetched = 0;
 
   readonly #versions: VersionTable;
@@ -33,14 +32,14 @@ export class VersionBatch {
   #start = 0;
   #end = 0;
 
-  /** @param order numbers of versions, in the order in which they are needed */
+  /** @param order the numbers of the versions, in the order in which they are needed */
   constructor(versions: VersionTable, order: Int32Array, buffers: readonly Uint8Array[]) {
     this.#versions = versions;
     this.#order = order;
     this.#buffers = buffers;
   }
 
-  /** Where in the batch the version `order[at]` is. `at` goes up by one from call to call. */
+  /** Returns where the version `order[at]` is in the batch. `at` grows by one from call to call. */
   seek(at: number): number {
     if (at === this.#end) this.#load(at);
     return at - this.#start;

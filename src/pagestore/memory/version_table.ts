@@ -1,7 +1,7 @@
 /**
- * The versions of a memory layer: one row of 24 bytes each, so that going back along a block's
- * versions touches one cache line per version. Rows lie in pieces of a fixed size, which are shared
- * memory; growing copies nothing.
+ * Stores the versions of a memory layer in rows of 24 bytes, so that going back along a block's
+ * versions touches one cache line per version. Rows lie in fixed-size pieces of shared memory, so
+ * growing copies nothing.
  */
 import { type BufferPool, sharedBytes } from "../../common/buffer_pool.ts";
 
@@ -14,20 +14,20 @@ export const ROW_BYTES = 24;
 const ROW_FLOATS = ROW_BYTES / 8;
 const ROW_WORDS = ROW_BYTES / 4;
 const PREV = 2;
-/** Buffer number and, in the lowest eight bits, tag. */
+/** The buffer number and, in the lowest eight bits, the tag. */
 const BUFFER_TAG = 3;
 const OFF = 4;
-/** Length, with willInit as the sign bit. */
+/** The length, with willInit as the sign bit. */
 const LEN_FLAGS = 5;
 
 const TAG_BITS = 8;
 const TAG_MASK = (1 << TAG_BITS) - 1;
 const LEN_MASK = 0x7fffffff;
 
-/** What a pool of pieces has to hold ready. */
+/** The size of the buffers in a pool of pieces. */
 export const VERSION_PIECE_BYTES = PIECE_ROWS * ROW_BYTES;
 
-/** Buffers that can be told apart. */
+/** How many buffers can be told apart. */
 export const MAX_BUFFERS = 1 << (31 - TAG_BITS);
 
 export class VersionTable {
@@ -37,12 +37,17 @@ export class VersionTable {
   readonly #words: Int32Array[] = [];
   readonly #lsns: Float64Array[] = [];
 
-  /** @param pool of buffers of {@link VERSION_PIECE_BYTES}; they go back with {@link release} */
+  /**
+   * @param pool holds buffers of {@link VERSION_PIECE_BYTES}. {@link release} returns them to it
+   */
   constructor(pool?: BufferPool) {
     this.#pool = pool;
   }
 
-  /** The table that another thread has written: its {@link pieces} and how many rows they hold. */
+  /**
+   * Opens the table that another thread has written, from its {@link pieces} and their number of
+   * rows.
+   */
   static of(pieces: readonly Uint8Array[], count: number): VersionTable {
     const table = new VersionTable();
     for (const piece of pieces) table.#addPiece(piece);
@@ -58,7 +63,7 @@ export class VersionTable {
     return this.#pieces;
   }
 
-  /** Gives the pieces back. There are no versions any more. */
+  /** Returns the pieces to the pool. The table has no versions afterwards. */
   release(): void {
     for (const piece of this.#pieces) this.#pool?.release(piece);
     this.#pieces.length = 0;
@@ -67,7 +72,7 @@ export class VersionTable {
     this.count = 0;
   }
 
-  /** Adds a row and returns its number. `prev` is any 32-bit number of the caller's. */
+  /** Adds a row and returns its number. `prev` is any 32-bit number that the caller chooses. */
   add(
     lsn: number,
     prev: number,
@@ -87,7 +92,7 @@ export class VersionTable {
     return version;
   }
 
-  /** Gives a version another value. */
+  /** Replaces the value of a version. */
   setValue(version: number, buffer: number, off: number, len: number, tag: number, willInit: boolean): void {
     const words = this.#words[version >> PIECE_BITS];
     const at = (version & ROW_MASK) * ROW_WORDS;

@@ -1,12 +1,13 @@
 /**
- * Defines the store's keys. An object is a sequence of blocks that has versions; what it means (a
- * relation fork, an SLRU segment, a file) only the user knows. A key is (object, block number).
+ * Defines the store's keys. An object is a sequence of blocks with versions. Only the user of the
+ * store knows what it stands for: a relation fork, an SLRU segment, a file. A key is (object, block
+ * number).
  */
 import { assert } from "../../common/assert.ts";
 
 /**
- * Names a versioned sequence of blocks. Ordered by (kind, a, b, c, d). `kind` and `d` are unsigned
- * 8-bit, `a`, `b`, `c` unsigned 32-bit.
+ * Names a versioned sequence of blocks. Objects are ordered by (kind, a, b, c, d). `kind` and `d`
+ * are unsigned 8-bit, `a`, `b`, `c` unsigned 32-bit.
  */
 export interface ObjectId {
   readonly kind: number;
@@ -17,24 +18,24 @@ export interface ObjectId {
 }
 
 /**
- * Block number of the object's size entry, which has versions of its own beside the blocks': the
- * highest u32.
+ * The block number of the object's size entry: the highest u32. The size has its own versions,
+ * beside those of the blocks.
  */
 export const SIZE_BLOCK = 0xffffffff;
 
-/** Selects objects: of one kind, and with these `a` and `b` where given. */
+/** Selects the objects of one kind, with these `a` and `b` where given. */
 export interface ObjectFilter {
   readonly kind: number;
   readonly a?: number;
   readonly b?: number;
 }
 
-/** Negative, zero or positive as `x` sorts before, with or after `y`. */
+/** Returns a negative number, zero or a positive number as `x` sorts before, with or after `y`. */
 export function compareObjects(x: ObjectId, y: ObjectId): number {
   return x.kind - y.kind || x.a - y.a || x.b - y.b || x.c - y.c || x.d - y.d;
 }
 
-/** For messages: `object 1/1663/5/16384.0`. */
+/** Formats an object for messages: `object 1/1663/5/16384.0`. */
 export function formatObject(object: ObjectId): string {
   return `object ${object.kind}/${object.a}/${object.b}/${object.c}.${object.d}`;
 }
@@ -59,21 +60,24 @@ const INITIAL_CAPACITY = 256;
 
 /**
  * Gives every object a small integer, its slot, so that the rest of the store can index arrays
- * instead of hashing names. Slots are never reused; one table serves a timeline, its ancestors and
- * its branches, so that a slot means the same in all of them.
+ * instead of hashing names. Slots are never reused. One table serves a timeline, its ancestors and
+ * its branches, so a slot means the same in all of them.
  */
 export class ObjectTable {
   #count = 0;
   #ids: ObjectId[] = [];
-  /** Open addressing: slot + 1, 0 where free. The length is a power of two, at most half full. */
+  /**
+   * A hash table with open addressing: slot + 1, 0 where free. Its length is a power of two, and it
+   * is at most half full.
+   */
   #buckets = new Int32Array(2 * INITIAL_CAPACITY);
 
-  /** How many slots exist; they are 0 .. count-1. */
+  /** How many slots exist. They are 0 .. count-1. */
   get count(): number {
     return this.#count;
   }
 
-  /** The object's slot; a new one if it has none. */
+  /** Returns the object's slot, and gives it a new one if it has none. */
   slot(kind: number, a: number, b: number, c: number, d: number): number {
     const bucket = this.#find(kind, a, b, c, d);
     const found = this.#buckets[bucket];
@@ -87,7 +91,7 @@ export class ObjectTable {
     return slot;
   }
 
-  /** The object's slot, or -1 if it never got one. */
+  /** Returns the object's slot, or -1 if it never got one. */
   existing(object: ObjectId): number {
     return this.#buckets[this.#find(object.kind, object.a, object.b, object.c, object.d)] - 1;
   }
@@ -99,13 +103,14 @@ export class ObjectTable {
   }
 
   /**
-   * Negative, zero or positive as the object of slot `x` sorts before, with or after that of `y`.
+   * Returns a negative number, zero or a positive number as the object of slot `x` sorts before,
+   * with or after that of `y`.
    */
   compare(x: number, y: number): number {
     return compareObjects(this.#ids[x], this.#ids[y]);
   }
 
-  /** The bucket that holds the object, or the free one where it belongs. */
+  /** Returns the bucket that holds the object, or the free one where it belongs. */
   #find(kind: number, a: number, b: number, c: number, d: number): number {
     const mask = this.#buckets.length - 1;
     let bucket = hash(kind, a, b, c, d) & mask;
@@ -127,7 +132,7 @@ export class ObjectTable {
   }
 }
 
-/** Multiply-and-mix over the parts; any odd constants with well spread bits do. */
+/** Multiply-and-mix over the parts. Any odd constants with well-spread bits will do. */
 function hash(kind: number, a: number, b: number, c: number, d: number): number {
   let h = Math.imul(c ^ Math.imul(kind ^ (d << 8), 0x27d4eb2d), 0x9e3779b1);
   h = Math.imul(h ^ (h >>> 15) ^ b, 0x85ebca6b);

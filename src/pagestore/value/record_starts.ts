@@ -1,13 +1,15 @@
 /**
- * Where WAL records start: about one byte for each, so that any LSN in history can be turned into a
- * record boundary without the WAL.
+ * Stores where WAL records start, in about one byte each, so that any LSN in history can be turned
+ * into a record boundary without the WAL.
  *
- * A start is stored as its distance from the one before, as a varint. Distances are nearly always
- * multiples of 8 (PostgreSQL's MAXALIGN), so multiples are stored as an eighth, with the lowest bit
- * clear; others whole, with it set.
+ * A start is stored as its distance from the previous one, as a varint. Distances are nearly always
+ * multiples of 8 (PostgreSQL's MAXALIGN). So a multiple is stored as an eighth of itself, with the
+ * lowest bit clear; other distances are stored whole, with that bit set.
  */
 
-/** Starts between two entries of the sparse index, and in one block of a layer file. */
+/**
+ * How many starts lie between two entries of the sparse index, and in one block of a layer file.
+ */
 export const STARTS_PER_BLOCK = 4096;
 
 const ALIGNMENT = 8;
@@ -22,8 +24,8 @@ export interface FoundStart {
 }
 
 /**
- * A list of starts in pieces, each one its first start and the distances behind it, in the form
- * {@link findStart} reads.
+ * A list of starts in blocks, in the form that {@link findStart} reads: each block is its first
+ * start and the distances after it.
  */
 export type StartBlocks = readonly StartBlock[];
 
@@ -36,14 +38,15 @@ export interface StartBlock {
 /** An ascending list that grows. */
 export class RecordStarts {
   count = 0;
-  /** First and last start; meaningless while {@link count} is 0. */
+  /** The first and last start. They mean nothing while {@link count} is 0. */
   first = 0;
   last = 0;
 
   #bytes = new Uint8Array(INITIAL_BYTES);
   #length = 0;
   /**
-   * Per block of STARTS_PER_BLOCK starts: its first start, and where the distances after it begin.
+   * For each block of STARTS_PER_BLOCK starts: its first start, and where the distances after it
+   * begin.
    */
   #blockFirst: number[] = [];
   #blockLast: number[] = [];
@@ -74,7 +77,10 @@ export class RecordStarts {
     return this.#bytes.length;
   }
 
-  /** All of it, for a file. The bytes are those of this list: good until the next {@link add}. */
+  /**
+   * Returns the whole list, for a file. The bytes belong to this list and are valid until the next
+   * {@link add}.
+   */
   blocks(): StartBlock[] {
     return this.#blockFirst.map((first, block) => ({
       first,
@@ -83,7 +89,7 @@ export class RecordStarts {
     }));
   }
 
-  /** @returns false when every start is above `lsn`; else `found` is filled */
+  /** @returns false when every start is above `lsn`; otherwise `found` is filled */
   find(lsn: number, found: FoundStart): boolean {
     if (this.count === 0 || lsn < this.first) return false;
     const block = lastAtOrBelow(this.#blockFirst, lsn);
@@ -105,7 +111,8 @@ export class RecordStarts {
 }
 
 /**
- * The index of the last element at or below `value` in an ascending list; -1 when all are above.
+ * Returns the index of the last element at or below `value` in an ascending list; -1 when all are
+ * above.
  */
 export function lastAtOrBelow(ascending: ArrayLike<number>, value: number): number {
   let low = 0;
@@ -119,7 +126,7 @@ export function lastAtOrBelow(ascending: ArrayLike<number>, value: number): numb
 }
 
 /**
- * Looks in one block: `first` and the distances behind it. `lsn` must not be below `first`;
+ * Searches one block: `first` and the distances after it. `lsn` must not be below `first`.
  * `found.prev` is -1 when the start found is the block's first.
  */
 export function findStart(first: number, distances: Uint8Array, lsn: number, found: FoundStart): void {

@@ -1,21 +1,21 @@
 /**
- * The result of a lookup: the versions of one block that are needed to rebuild it, newest first. It
- * reuses parallel arrays, so a lookup allocates nothing.
+ * Holds the result of a lookup: the versions of one block that are needed to rebuild it, newest
+ * first. It reuses parallel arrays, so a lookup allocates nothing.
  */
 
 const INITIAL_CAPACITY = 32;
 
-/** Set in a value's flags: no earlier version is needed to make sense of it. */
+/** Set in the flags of a value that needs no earlier version. */
 export const VALUE_WILL_INIT = 1;
 
 export class ValueChain {
   /** How many values there are; the arrays may be longer. */
   count = 0;
-  /** Whether the last value needs no earlier one. False: history ended before such a value. */
+  /** Whether the last value needs no earlier one. False when history ended before such a value. */
   complete = false;
   lsn: Float64Array = new Float64Array(INITIAL_CAPACITY);
   tag: Uint8Array = new Uint8Array(INITIAL_CAPACITY);
-  /** Value `i` is `len[i]` bytes at `off[i]` in `bytes[i]`. Not to be written to. */
+  /** Value `i` is `len[i]` bytes at `off[i]` in `bytes[i]`. Callers must not write to it. */
   bytes: Uint8Array[] = [];
   off: Int32Array = new Int32Array(INITIAL_CAPACITY);
   len: Int32Array = new Int32Array(INITIAL_CAPACITY);
