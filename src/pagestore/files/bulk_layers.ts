@@ -1,7 +1,7 @@
 /**
- * Layer files of one LSN that bypass the memory layers: they hold what a single record brings when
- * that is too much for memory. This thread writes them in pieces. Readers see them when the
- * timeline installs them, all at once.
+ * Writes layer files of one LSN that bypass the memory layers. They hold what a single record
+ * brings when it is too much for memory. This thread writes them piece by piece. Readers see them
+ * all at once, when the timeline installs them.
  */
 import { assert } from "../../common/assert.ts";
 import type { Disk } from "../../common/disk.ts";
@@ -16,17 +16,17 @@ import { VALUE_WILL_INIT } from "../value/value_chain.ts";
 import type { TimelineFiles } from "./timeline_files.ts";
 import type { LayerEntry } from "./timeline_metadata.ts";
 
-/** How long it writes before it yields the thread. */
+/** How many milliseconds it writes before it yields the thread. */
 const TURN_MS = 2;
 
 export interface BulkLayersOptions {
   readonly disk: Disk;
   readonly files: TimelineFiles;
-  /** A file is closed when it is this long. */
+  /** A file is closed once it is this long. */
   readonly targetBytes: number;
-  /** The end of the timeline: the files cover the LSNs from here … */
+  /** The end of the timeline. The files cover the LSNs above it … */
   readonly startLsn: number;
-  /** … to here. All their versions are at this LSN. */
+  /** … up to this one. All their versions are at this LSN. */
   readonly lsn: number;
   /** The start of the record. */
   readonly recordStart: number;
@@ -48,7 +48,7 @@ export class BulkLayers {
   }
 
   /**
-   * Adds the block's version. Keys come in ascending order.
+   * Adds a version of the block. Keys must come in ascending order.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */
@@ -61,7 +61,7 @@ export class BulkLayers {
   }
 
   /**
-   * Await this between two values: it yields the thread when it is time.
+   * Yields the thread when it is time. Await this between two values.
    *
    * @throws {ZenithError} `disk_full`, `io`; the reason of an aborted `signal`
    */
@@ -80,7 +80,7 @@ export class BulkLayers {
     if (this.#writer !== null) await this.#finishFile();
   }
 
-  /** The files, when they are complete. */
+  /** The files, once they are complete. */
   get entries(): readonly LayerEntry[] {
     assert(this.#writer === null && this.#entries.length > 0, "files are taken in when they are complete");
     return this.#entries;
@@ -93,7 +93,7 @@ export class BulkLayers {
     if (this.#writer !== null) {
       this.#writer.abort();
       this.#writer = null;
-      // The file may have its final name already.
+      // The file may already have its final name.
       numbers.push(this.#number);
     }
     for (const number of numbers) {

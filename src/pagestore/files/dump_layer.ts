@@ -1,4 +1,4 @@
-/** Shows the contents of a layer file to a person. */
+/** Dumps the contents of a layer file for people to read. */
 import type { Disk } from "../../common/disk.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { BlockCache } from "../layer/block_cache.ts";
@@ -10,7 +10,7 @@ import { VALUE_WILL_INIT } from "../value/value_chain.ts";
 const CACHE_BYTES = 4 << 20;
 
 /**
- * The lines of a dump: one for the file, one per key, and, when `versions` is asked for, one per
+ * Yields the lines of a dump: one for the file, one per key and, if `versions` is set, one per
  * version.
  *
  * @throws {ZenithError} `corrupt_data`, `io`

@@ -1,7 +1,7 @@
 /**
- * Checks everything that can be checked of a timeline on disk without knowing what its values mean:
- * metadata, every block of every layer, the order and bounds of all that is in them, and files that
- * do not belong.
+ * Checks everything about a timeline on disk that can be checked without knowing what its values
+ * mean: the metadata, every block of every layer, the order and bounds of their content, and files
+ * that do not belong there.
  */
 import { join } from "node:path";
 import { TEMPORARY_SUFFIX } from "../../common/disk.ts";
@@ -25,26 +25,26 @@ export interface TimelineCheck {
   readonly keys: number;
   readonly versions: number;
   readonly bytes: number;
-  /** The problems, a sentence each. */
+  /** The problems, one sentence each. */
   readonly problems: readonly string[];
-  /** Files left by a crash, which the next start removes: nothing is wrong with them. */
+  /** Files left by a crash. The next start removes them; nothing is wrong with them. */
   readonly strays: readonly string[];
 }
 
-/** Only a head and one block of each kind is read a second time. */
+/** Small, because only a head and one block of each kind are read a second time. */
 const CACHE_BYTES = 4 << 20;
 
-/** This many bytes of values are checked without a break. */
+/** How many bytes of values are checked without a break. */
 const PIECE_BYTES = 64 << 10;
 
-/** Checking a version costs about as much as this many more bytes. */
+/** Checking a version costs about as much as checking this many more bytes. */
 const VERSION_BYTES = 16;
 
 /**
  * Reads a whole timeline. Nobody may write to it at the same time.
  *
- * @throws {ZenithError} `not_found` when there is no timeline in `directory`, `io`; what is wrong
- *   with it is in the result
+ * @returns the result of the check, including what is wrong
+ * @throws {ZenithError} `not_found` when there is no timeline in `directory`, `io`
  */
 export function checkTimeline(disk: Disk, directory: string): TimelineCheck {
   const metadata = readMetadata(disk, directory);
@@ -61,20 +61,23 @@ export function checkTimeline(disk: Disk, directory: string): TimelineCheck {
 }
 
 /**
- * Reads the layers of a timeline that is in use, without touching what its user has open.
+ * Reads the layers of a timeline that is in use, without touching what its user has open. Yields
+ * how many bytes each step has read.
  *
- * @returns the problems, one sentence each. Before that it yields how many bytes each step has read
+ * @returns the problems, one sentence each
  * @throws {ZenithError} as {@link checkTimeline}
  */
 export function* scrubTimeline(disk: Disk, directory: string): Generator<number, string[]> {
   const { problems } = yield* checkLayers(disk, directory, readMetadata(disk, directory));
   if (problems.length === 0) return [];
-  // Layers are merged meanwhile. A layer that is no longer named need not be there.
+  // Layers are merged meanwhile, so a layer that is no longer named may be missing.
   const named = new Set(readMetadata(disk, directory).layers.map(({ number }) => number));
   return problems.filter(({ layer }) => layer === null || named.has(layer)).map(({ what }) => what);
 }
 
-/** A sentence, and the layer that it is about; null when it is about several. */
+/**
+ * A problem in a sentence, and the layer with the problem; null when it concerns several layers.
+ */
 interface LayerProblem {
   readonly layer: number | null;
   readonly what: string;

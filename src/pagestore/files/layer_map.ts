@@ -1,7 +1,8 @@
 /**
- * Which layer files hold a version. Layers that cover the same LSN range and have different keys
- * are a *run*; runs are in LSN order and don't overlap. A lookup goes from the newest run below its
- * LSN to older ones, in each by binary search to the one layer that can hold the key.
+ * Finds the layer files that may hold a version. Layers that cover the same LSN range and have
+ * different keys form a *run*. Runs are in LSN order and don't overlap. A lookup goes from the
+ * newest run below its LSN to older ones. In each run, it finds the one layer that can hold the key
+ * by binary search.
  */
 import { assert } from "../../common/assert.ts";
 import { corrupt } from "../layer/layer_format.ts";
@@ -20,16 +21,19 @@ export interface DiskLayer {
 export interface Run {
   readonly startLsn: number;
   readonly endLsn: number;
-  /** How often its contents have been merged. */
+  /** How often the run's contents have been merged. */
   readonly level: number;
   readonly givenUp: GivenUp;
   readonly sizeBytes: number;
-  /** At least one; in ascending order of their keys. Record starts are in the first. */
+  /**
+   * The layers, at least one, in ascending order of their keys. The first one has the record
+   * starts.
+   */
   readonly layers: readonly DiskLayer[];
 }
 
 export class LayerMap {
-  /** Ascending by LSN. */
+  /** The runs, ascending by LSN. */
   readonly runs: readonly Run[];
 
   private constructor(runs: readonly Run[]) {
@@ -61,14 +65,14 @@ export class LayerMap {
     return this.runs.flatMap((run) => run.layers);
   }
 
-  /** With layers that are newer than all of these. */
+  /** Returns a map with additional layers, which are newer than all of these. */
   with(...layers: readonly DiskLayer[]): LayerMap {
     return LayerMap.of([...this.layers(), ...layers]);
   }
 
   /**
-   * With `layers` in place of the runs from `first` to `last`, which may be those of an older map:
-   * runs are told by their LSNs.
+   * Returns a map with `layers` in place of the runs from `first` to `last`. These may belong to an
+   * older map: runs are identified by their LSNs.
    */
   replace(first: Run, last: Run, layers: readonly DiskLayer[]): LayerMap {
     const from = this.runs.findIndex((run) => run.startLsn === first.startLsn);
@@ -80,8 +84,8 @@ export class LayerMap {
   }
 
   /**
-   * Adds versions of a block at or below `lsn` to `chain`, newest first, until it is complete or
-   * has come to a version at or below `floor`.
+   * Adds versions of a block at or below `lsn` to `chain`, newest first, until the chain is
+   * complete or has a version at or below `floor`.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -103,18 +107,18 @@ export class LayerMap {
   }
 
   /**
-   * The greatest record start at or below `lsn`. @returns false when there is none; else `found` is
-   * filled
+   * Finds the greatest record start at or below `lsn`. @returns false when there is none; otherwise
+   * `found` is filled
    */
   findStart(lsn: number, found: FoundStart): boolean {
-    // The first run may have starts from before the timeline's own.
+    // The first run may have starts from before the beginning of the timeline.
     for (let i = Math.max(this.#lastRunBelow(lsn + 1), 0); i >= 0 && i < this.runs.length; i--) {
       if (this.runs[i].layers[0].reader.findStart(lsn, found)) return true;
     }
     return false;
   }
 
-  /** The last run that starts below `lsn`; -1 when none does. */
+  /** Returns the last run that starts below `lsn`; -1 when there is none. */
   #lastRunBelow(lsn: number): number {
     let low = 0;
     let high = this.runs.length;
@@ -142,7 +146,10 @@ function runOf(layers: readonly DiskLayer[]): Run {
   return { startLsn, endLsn, level, givenUp, sizeBytes, layers };
 }
 
-/** The layer whose key range holds the key, or the next one after it; undefined after the last. */
+/**
+ * Returns the layer whose key range holds the key, or else the next layer; undefined after the last
+ * one.
+ */
 function layerOf(run: Run, slot: number, block: number, objects: ObjectTable): DiskLayer | undefined {
   const object = objects.object(slot);
   let low = 0;

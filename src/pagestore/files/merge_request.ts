@@ -1,6 +1,6 @@
 /**
- * Everything a merge needs to know, in a form that can be sent to another thread. It works on files
- * alone: those it merges, and those in which the versions before them may lie.
+ * Defines everything that a merge needs to know, in a form that can be sent to another thread. A
+ * merge works on files alone: those that it merges, and those in which earlier versions may lie.
  */
 import { assert } from "../../common/assert.ts";
 import type { ChainLimits, RewriteCounts } from "../layer/key_rewriter.ts";
@@ -15,29 +15,32 @@ export interface HistoryPart {
 
 export interface MergeRequest {
   readonly directory: string;
-  /** {@link StoreOptions.valueFormat}. */
+  /** As {@link StoreOptions.valueFormat}. */
   readonly valueFormat: number;
-  /** The layers of neighbouring runs, oldest first. */
+  /** The layers of the neighbouring runs to merge, oldest run first. */
   readonly runs: readonly (readonly LayerEntry[])[];
   /**
-   * Where what the runs build on may be: the timeline's older layers, then its ancestors', nearest
-   * first.
+   * Where the versions that the runs build on may lie: the timeline's older layers, then its
+   * ancestors' layers, nearest ancestor first.
    */
   readonly history: readonly HistoryPart[];
   readonly retention: { readonly cutoff: number; readonly points: readonly number[] };
   readonly chainLimits: ChainLimits;
-  /** A file that has become this long is the last one of its keys. */
+  /** Once a file is this long, the next key starts a new file. */
   readonly targetBytes: number;
   /** Shared: see {@link LayerNumbers}. */
   readonly numbers: Int32Array;
   /** Shared: see {@link MergeControl}. */
   readonly control: Int32Array;
-  /** Shared: element 0 changes with every read that somebody waits for; null when nobody counts. */
+  /**
+   * Shared: element 0 changes with every read that somebody waits for. null when nobody counts
+   * reads.
+   */
   readonly reads: Int32Array | null;
 }
 
 export interface MergeReply {
-  /** New files: complete and durable, but in no metadata yet. */
+  /** New files. They are complete and durable, but not yet in any metadata. */
   readonly entries: readonly LayerEntry[];
   readonly counts: RewriteCounts;
 }
@@ -45,11 +48,11 @@ export interface MergeReply {
 /** Merges layers, perhaps in another thread. @throws {ZenithError} as mergeLayers */
 export type MergeLayers = (request: MergeRequest) => Promise<MergeReply>;
 
-/** Numbers of layer files, which two threads give out: each once. */
+/** Numbers layer files. Two threads may take numbers; each number is given out once. */
 export class LayerNumbers {
   readonly shared: Int32Array;
 
-  /** @param shared what another one is to share with this one, or the next number */
+  /** @param shared the memory of another instance to share, or the next number */
   constructor(shared: Int32Array | number) {
     if (typeof shared === "number") {
       this.shared = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
@@ -59,7 +62,7 @@ export class LayerNumbers {
     }
   }
 
-  /** The number that is given out next. */
+  /** The next number to be given out. */
   get next(): number {
     return Atomics.load(this.shared, 0) >>> 0;
   }
@@ -73,7 +76,7 @@ export class LayerNumbers {
 
 const CANCELLED = 0;
 
-/** Tells a merge to end. */
+/** Cancels a merge. */
 export class MergeControl {
   readonly shared: Int32Array;
 
@@ -90,7 +93,7 @@ export class MergeControl {
     Atomics.notify(this.shared, CANCELLED);
   }
 
-  /** Blocks the thread for so long, or until the merge is cancelled. */
+  /** Blocks the thread for `ms`, or until the merge is cancelled. */
   sleep(ms: number): void {
     Atomics.wait(this.shared, CANCELLED, 0, ms);
   }

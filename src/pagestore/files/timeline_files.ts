@@ -1,6 +1,7 @@
 /**
- * The durable part of a timeline: its directory with the metadata and the layer files that it
- * names. A change builds a new layer map; {@link TimelineFiles.commit} makes it valid.
+ * Manages the durable part of a timeline: its directory with the metadata and the layer files that
+ * the metadata names. A change builds a new layer map, and {@link TimelineFiles.commit} makes it
+ * valid.
  */
 import { basename, dirname, join } from "node:path";
 import { type Disk, settleDirectory, TEMPORARY_SUFFIX } from "../../common/disk.ts";
@@ -25,12 +26,12 @@ import {
   writeMetadata,
 } from "./timeline_metadata.ts";
 
-/** Used to read the files. */
+/** What is needed to read the files. */
 export interface FileAccess {
   readonly disk: Disk;
   readonly cache: BlockCache;
   readonly objects: ObjectTable;
-  /** What the layers' values are; layers of another kind are refused. */
+  /** The format of the layers' values. Layers of another format are refused. */
   readonly valueFormat?: number;
 }
 
@@ -39,7 +40,7 @@ export class TimelineFiles {
   readonly ancestorLsn: Lsn | null;
   readonly startLsn: Lsn;
   readonly userData: Uint8Array;
-  /** The retention; durable with the next commit. */
+  /** The retention. A change is durable with the next commit. */
   retention: Retention;
   readonly #access: FileAccess;
   #layers: LayerMap;
@@ -47,7 +48,7 @@ export class TimelineFiles {
   readonly #numbers: LayerNumbers;
   readonly #commits = new OneAtATime();
   #pins = 0;
-  /** Layers that were due for removal while files were pinned. */
+  /** Layers that became due for removal while files were pinned. */
   readonly #pinned: DiskLayer[] = [];
   /** Files that no metadata names any more, or that durable metadata may still name. */
   #obsolete: string[] = [];
@@ -65,8 +66,8 @@ export class TimelineFiles {
   }
 
   /**
-   * Creates the directory: it appears complete or not at all. A crash may leave `<directory>.tmp`,
-   * which the next creation of the same timeline replaces.
+   * Creates the directory, which appears complete or not at all. A crash may leave
+   * `<directory>.tmp`, which the next creation of the same timeline replaces.
    *
    * @throws {ZenithError} `already_exists`, `disk_full`, `io`
    */
@@ -81,7 +82,7 @@ export class TimelineFiles {
   }
 
   /**
-   * Opens the directory, makes durable what is there, verifies that all layers are, and removes
+   * Opens the directory, makes its content durable, verifies that all layers are there, and removes
    * what a crash left.
    *
    * @throws {ZenithError} `not_found`, `corrupt_data`, `io`
@@ -108,8 +109,8 @@ export class TimelineFiles {
   }
 
   /**
-   * @throws {ZenithError} `corrupt_data` when its values are not what the user of the store takes
-   *   them for
+   * @throws {ZenithError} `corrupt_data` when the layer's values have another format than the user
+   *   of the store expects
    */
   #checkValueFormat({ kind, number }: LayerEntry): void {
     const found = layerValueFormat(kind);
@@ -126,17 +127,17 @@ export class TimelineFiles {
     return this.#layers;
   }
 
-  /** Everything at or below it is in {@link layers}. */
+  /** Everything at or below this LSN is in {@link layers}. */
   get diskConsistentLsn(): Lsn {
     return this.#diskConsistentLsn;
   }
 
-  /** A number for a new file, not given out again, whatever becomes of the file. */
+  /** Returns a number for a new file. It is never given out again, whatever becomes of the file. */
   newLayerNumber(): number {
     return this.#numbers.take();
   }
 
-  /** For another thread that gives out numbers too. */
+  /** The shared counter, for another thread that also gives out numbers. */
   get sharedNumbers(): Int32Array {
     return this.#numbers.shared;
   }
@@ -151,12 +152,13 @@ export class TimelineFiles {
   }
 
   /**
-   * Makes other layers the timeline's, durably; for readers it happens at once. When it fails,
-   * either metadata may be the durable one, and everything here is as it was. One commit at a time.
+   * Makes other layers the timeline's, durably. Readers see the change at once. If this fails,
+   * either metadata may be the durable one, and nothing has changed in memory. Only one commit runs
+   * at a time.
    *
-   * @param change the layers, from those that are there when its turn comes
-   * @param diskConsistentLsn null: as it is
-   * @param installed called in the moment in which readers see the new layers, before anything else
+   * @param change returns the layers, given those that are there when its turn comes
+   * @param diskConsistentLsn null leaves it as it is
+   * @param installed called at the moment when readers see the new layers, before anything else
    *   happens
    * @throws {ZenithError} `disk_full`, `io`
    */
@@ -168,7 +170,7 @@ export class TimelineFiles {
     return this.#commits.run(async () => {
       const layers = change(this.#layers);
       const consistent = diskConsistentLsn ?? this.#diskConsistentLsn;
-      // What becomes obsolete during the write may still be named by the new metadata.
+      // Files that become obsolete during the write may still be named by the new metadata.
       const obsolete = this.#obsolete.slice();
       await writeMetadata(this.#access.disk, this.directory, {
         ancestorLsn: this.ancestorLsn,
@@ -187,14 +189,14 @@ export class TimelineFiles {
     });
   }
 
-  /** Removes files of layers that were replaced in a commit, as soon as nobody needs them. */
+  /** Removes the files of layers that a commit has replaced, as soon as nobody needs them. */
   remove(layers: readonly DiskLayer[]): void {
     if (this.#pins > 0) this.#pinned.push(...layers);
     else for (const { reader } of layers) this.#remove(reader.path);
   }
 
   /**
-   * Keeps the files of the current layers for another thread that reads them, until {@link unpin}.
+   * Keeps the files of the current layers, for another thread that reads them, until {@link unpin}.
    */
   pin(): void {
     this.#pins++;
@@ -206,14 +208,14 @@ export class TimelineFiles {
   }
 
   /**
-   * Layers of a commit that failed: their files go when it is sure that no durable metadata names
-   * them.
+   * Schedules the removal of a failed commit's layers. Their files are removed once no durable
+   * metadata can name them.
    */
   removeAfterNextCommit(layers: readonly DiskLayer[]): void {
     for (const { reader } of layers) this.#obsolete.push(reader.path);
   }
 
-  /** The error for work that waits for something cancelled. */
+  /** Returns the error for work that waits for something cancelled. */
   closingError(): ZenithError {
     return new ZenithError("unavailable", `${this.directory} is being closed`);
   }
@@ -222,7 +224,7 @@ export class TimelineFiles {
     for (const layer of this.#layers.layers()) layer.reader.close();
   }
 
-  /** If that fails, tries again another time. */
+  /** Removes the file. If that fails, it is tried again later. */
   #remove(path: string): void {
     const { disk, cache } = this.#access;
     cache.closeFile(path);
@@ -239,7 +241,7 @@ export class TimelineFiles {
     for (const layer of this.#layers.layers()) known.add(basename(layer.reader.path));
     try {
       for (const name of disk.readdirSync(this.directory)) {
-        // Only the store's own files: the directory also holds the timeline's WAL.
+        // Remove only the store's own files: the directory also holds the timeline's WAL.
         const isOurs = name.endsWith(LAYER_SUFFIX) || name.endsWith(TEMPORARY_SUFFIX);
         if (isOurs && !known.has(name)) disk.unlinkSync(`${this.directory}/${name}`);
       }
@@ -250,12 +252,13 @@ export class TimelineFiles {
 }
 
 /**
- * Metadata that a killed process has put in place, and that can still be lost with the power, must
- * not count: files that it does not name are removed, and WAL that it makes superfluous.
+ * Makes found metadata durable. A killed process may have written metadata that can still be lost
+ * in a power failure. Such metadata must not count yet, because files that it does not name are
+ * removed, and so is WAL that it makes superfluous.
  */
 async function settle(disk: Disk, directory: string): Promise<void> {
   try {
-    // The code that reads the metadata says that there is none.
+    // If there is no metadata, the code that reads it reports that.
     if (isTimelineDirectory(disk, directory)) await settleDirectory(disk, directory);
   } catch (error) {
     throw ioError("sync timeline directory", directory, error);
@@ -263,8 +266,8 @@ async function settle(disk: Disk, directory: string): Promise<void> {
 }
 
 /**
- * Creates the directory with its metadata, durably. When that fails, it leaves nothing that a later
- * attempt would stumble over.
+ * Creates the directory with its metadata, durably. If that fails, it leaves nothing that would
+ * make a later attempt fail.
  */
 async function createDirectory(
   disk: Disk,
@@ -295,7 +298,7 @@ function removeBestEffort(disk: Disk, directory: string): void {
   try {
     disk.removeTreeSync(directory);
   } catch {
-    // The failure that led here is the one to report; an empty timeline that nobody knows of does
-    // no harm.
+    // Report the failure that led here instead. An empty timeline that nobody knows of does no
+    // harm.
   }
 }

@@ -1,7 +1,7 @@
 /**
- * A timeline's `metadata` file: where its history begins, how far it is durable, and which layer
- * files it consists of. A layer file that it does not name does not exist.
- * docs/formats/timeline_metadata.md is the specification.
+ * Reads and writes a timeline's `metadata` file: where its history begins, how far it is durable,
+ * and which layer files it consists of. A layer file that the metadata does not name does not
+ * exist. docs/formats/timeline_metadata.md is the specification.
  */
 import { join } from "node:path";
 import { crc32c } from "../../common/crc32c.ts";
@@ -19,9 +19,9 @@ const METADATA_MAGIC = Uint8Array.of(0x5a, 0x4e, 0x54, 0x49, 0x4d, 0x45, 0x4c, 0
 
 const METADATA_FILE = "metadata";
 
-// Fixed part, in bytes from the start of the file.
+// The fixed part. Offsets are in bytes from the start of the file.
 const VERSION = 8;
-/** Over all bytes of the file but these four. */
+/** Over all bytes of the file except these four. */
 const CRC = 12;
 const FILE_SIZE = 16;
 const HAS_ANCESTOR = 20;
@@ -37,7 +37,7 @@ const FIXED_BYTES = 72;
 
 const RETAINED_BYTES = 8;
 
-// One layer, in bytes from its start.
+// One layer. Offsets are in bytes from its start.
 const LAYER_NUMBER = 0;
 const LAYER_KIND = 4;
 const LAYER_LEVEL = 8;
@@ -45,7 +45,7 @@ const LAYER_FOOTER_CRC = 12;
 const LAYER_START_LSN = 16;
 const LAYER_END_LSN = 24;
 const LAYER_FILE_SIZE = 32;
-/** Number of keys is zero (0) or not (1). */
+/** Whether the layer has keys: 1 if it has any, 0 if not. */
 const LAYER_HAS_KEYS = 40;
 const LAYER_FIRST_KEY = 44;
 const LAYER_LAST_KEY = 64;
@@ -54,17 +54,16 @@ const LAYER_GIVEN_UP_CUTOFF = 88;
 const LAYER_BYTES = 96;
 
 export interface LayerEntry extends LayerInfo {
-  /** Names the file; never used twice in a timeline. */
+  /** Names the layer's file. It is never used twice in a timeline. */
   readonly number: number;
   readonly level: number;
   readonly givenUp: GivenUp;
-  /** null when it has no key, only record starts. */
+  /** null when the layer has no key, only record starts. */
   readonly keys: KeyRange | null;
 }
 
 /**
- * Whether the layers' files are there, of the sizes that they should have. @throws when that can't
- * be told
+ * Whether the layers' files are there with the right sizes. @throws when that can't be determined
  */
 export function hasAllLayers(
   disk: Disk,
@@ -79,18 +78,19 @@ export function hasAllLayers(
 export interface TimelineMetadata {
   /** The LSN at which the timeline left its ancestor; null when it has none. */
   readonly ancestorLsn: number | null;
-  /** The timeline's own versions are above it. */
+  /** The timeline's own versions are above this LSN. */
   readonly startLsn: number;
-  /** Everything at or below it is in the layers. */
+  /** Everything at or below this LSN is in the layers. */
   readonly diskConsistentLsn: number;
   readonly nextLayerNumber: number;
   /** What stays readable. */
   readonly retention: Retention;
   /**
-   * In ascending order of their LSN ranges; those of one range in ascending order of their keys.
+   * The layers in ascending order of their LSN ranges. Those of the same range are in ascending
+   * order of their keys.
    */
   readonly layers: readonly LayerEntry[];
-  /** Data that the timeline's creator wants to keep with it. */
+  /** Data that the timeline's creator stores with it. */
   readonly userData: Uint8Array;
 }
 
@@ -98,7 +98,7 @@ export function metadataPath(directory: string): string {
   return join(directory, METADATA_FILE);
 }
 
-/** Whether there is a timeline, sound or not. */
+/** Whether the directory has a timeline, sound or not. */
 export function isTimelineDirectory(disk: Disk, directory: string): boolean {
   return disk.statSync(metadataPath(directory)) !== null;
 }
@@ -106,7 +106,7 @@ export function isTimelineDirectory(disk: Disk, directory: string): boolean {
 /** The suffix of layer files. */
 export const LAYER_SUFFIX = ".layer";
 
-/** The file of a layer: `00000017.layer`. */
+/** Returns the path of a layer's file, e.g. `00000017.layer`. */
 export function layerPath(directory: string, number: number): string {
   return join(directory, `${number.toString(16).padStart(8, "0")}${LAYER_SUFFIX}`);
 }
@@ -114,7 +114,7 @@ export function layerPath(directory: string, number: number): string {
 /**
  * Replaces the metadata atomically and durably.
  *
- * @throws {ZenithError} `disk_full`, `io`; the file then has its old content or the new
+ * @throws {ZenithError} `disk_full`, `io`: the file then has either its old content or the new
  */
 export async function writeMetadata(
   disk: Disk,
@@ -191,7 +191,7 @@ export function encodeMetadata(metadata: TimelineMetadata): Uint8Array {
   return bytes;
 }
 
-/** @throws {ZenithError} `corrupt_data`, naming `path` */
+/** @throws {ZenithError} `corrupt_data`. The message names `path` */
 export function decodeMetadata(bytes: Uint8Array, path: string): TimelineMetadata {
   if (bytes.length < FIXED_BYTES) {
     throw corrupt(`${path} has ${bytes.length} bytes, expected at least ${FIXED_BYTES}`);

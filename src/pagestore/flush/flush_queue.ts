@@ -1,4 +1,4 @@
-/** Flushes frozen memory layers to files, one at a time, the oldest first. */
+/** Flushes frozen memory layers to files, one at a time, oldest first. */
 import type { Lsn } from "../../common/lsn.ts";
 import { flushHere, type FlushLayer } from "../memory/flush.ts";
 import { LAYER_DELTA, layerKind } from "../layer/layer_format.ts";
@@ -12,7 +12,7 @@ import type { LayerEntry } from "../files/timeline_metadata.ts";
 interface FrozenLayer {
   readonly memory: MemoryLayer;
   readonly endLsn: number;
-  /** Its file, when that is complete but not yet in the metadata. */
+  /** The layer's file, once it is complete but not yet in the metadata. */
   written: LayerEntry | null;
 }
 
@@ -23,15 +23,15 @@ export class FlushQueue {
   readonly #flushLayer: FlushLayer;
   readonly #valueFormat: number;
   readonly #retryMs: number;
-  /** Oldest first. */
+  /** The frozen layers, oldest first. */
   readonly #frozen: FrozenLayer[] = [];
-  /** The flush of the oldest layer, when one is under way. */
+  /** The running flush of the oldest layer; null when none runs. */
   #flushing: Promise<void> | null = null;
   #error: unknown = null;
   #failedMs = 0;
   #closed = false;
 
-  /** Called when a layer's memory has been given back. */
+  /** Called when a layer's memory has been released. */
   readonly #released: () => void;
 
   constructor(
@@ -50,17 +50,17 @@ export class FlushQueue {
     this.#retryMs = retryMs;
   }
 
-  /** Layers that are in no file that counts, oldest first. */
+  /** The layers that are not yet in a file named by the metadata, oldest first. */
   get layers(): readonly { readonly memory: MemoryLayer }[] {
     return this.#frozen;
   }
 
-  /** Up to where the newest one reaches; null when there is none. */
+  /** Up to where the newest layer reaches; null when there is none. */
   get endLsn(): number | null {
     return this.#frozen.at(-1)?.endLsn ?? null;
   }
 
-  /** Why the last flush failed; null when it did not. */
+  /** Why the last flush failed; null when it succeeded. */
   get error(): unknown {
     return this.#error;
   }
@@ -69,18 +69,18 @@ export class FlushQueue {
     this.#frozen.push({ memory, endLsn, written: null });
   }
 
-  /** Starts writing, except while a write is under way or has just failed. */
+  /** Starts writing, unless a write is running or has just failed. */
   start(): void {
     if (this.#error === null || this.#nowMs() - this.#failedMs >= this.#retryMs) this.#start();
   }
 
   /**
-   * Resolves when everything up to `lsn` is durable, whatever has been added meanwhile; or when
-   * writing has failed: {@link error} then says why.
+   * Resolves when everything up to `lsn` is durable, whatever has been added meanwhile, or when
+   * writing has failed. {@link error} then says why.
    */
   async flush(lsn: Lsn): Promise<void> {
-    // A flush under way may be about to fail for a reason that is gone: it does not count as an
-    // attempt.
+    // A running flush may be about to fail for a reason that no longer exists, so it does not count
+    // as an attempt.
     await this.#flushing;
     while (this.#files.diskConsistentLsn < lsn) {
       this.#start();
@@ -91,7 +91,7 @@ export class FlushQueue {
   }
 
   /**
-   * Resolves when the layer that is being written is durable, or has failed. @returns whether there
+   * Resolves when the layer that is being written is durable or has failed. @returns whether there
    * was one
    */
   async settled(): Promise<boolean> {
@@ -106,7 +106,7 @@ export class FlushQueue {
     await this.#flushing;
   }
 
-  /** Unless one is under way. #flushing resolves even if the flush fails. */
+  /** Starts a flush unless one is running. #flushing resolves even if the flush fails. */
   #start(): void {
     if (this.#flushing !== null || this.#frozen.length === 0 || this.#closed) return;
     this.#flushing = this.#flushOldest().then(
@@ -143,8 +143,8 @@ export class FlushQueue {
   async #write(memory: MemoryLayer, endLsn: number): Promise<LayerEntry> {
     const { directory } = this.#files;
     const { startLsn } = memory;
-    // A failed attempt leaves its number unused: what it left on disk can't be taken for another's
-    // file.
+    // A failed attempt never reuses its number, so what it left on disk can't be mistaken for
+    // another layer's file.
     const number = this.#files.newLayerNumber();
     const path = this.#files.layerPath(number);
     const frozen = memory.freeze(this.#objects);

@@ -1,7 +1,7 @@
 /**
- * The part of a timeline that is in no file yet: the memory layer that takes new versions, and
- * frozen ones that wait for their flush. This class decides when to freeze a layer and when the
- * writer must wait.
+ * Manages the part of a timeline that is in no file yet: the memory layer that takes new versions,
+ * and the frozen ones that wait for their flush. This class decides when to freeze a layer and when
+ * the writer must wait.
  */
 import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
@@ -24,10 +24,10 @@ export class MemoryLayers {
   #lastLsn: Lsn;
   #closed = false;
 
-  /** Called with a layer that takes no versions any more, while it is still read from memory. */
+  /** Called with a layer that has just been frozen. It is still read from memory. */
   readonly #frozen: (layer: MemoryLayer) => void;
 
-  /** The budget's requests. */
+  /** Handles the requests of the memory budget. */
   readonly #budgetUser: MemoryUser = {
     giveBack: () => {
       if (!this.#canFreeze()) return false;
@@ -59,12 +59,12 @@ export class MemoryLayers {
     return this.#open;
   }
 
-  /** Those that take none any more, oldest first. */
+  /** The frozen layers, oldest first. */
   get frozen(): readonly { readonly memory: MemoryLayer }[] {
     return this.#flushes.layers;
   }
 
-  /** Everything that was added at or below it is readable. */
+  /** Everything that was added at or below this LSN can be read. */
   get lastLsn(): Lsn {
     return this.#lastLsn;
   }
@@ -75,8 +75,8 @@ export class MemoryLayers {
   }
 
   /**
-   * Freezes the open layer when it is full or old, and has frozen ones written, after a failure
-   * again.
+   * Freezes the open layer when it is full or old, and has frozen layers written, including those
+   * whose flush has failed before.
    */
   maintain(): void {
     if (this.#canFreeze()) {
@@ -100,8 +100,8 @@ export class MemoryLayers {
   /**
    * Resolves when not too many frozen layers wait to be written.
    *
-   * @throws what the last flush failed with, while that keeps them too many; {@link ZenithError}
-   *   `unavailable` when it is closed
+   * @throws the error of the last flush, while it keeps too many layers waiting;
+   *   {@link ZenithError} `unavailable` when the store is closed
    */
   async ready(): Promise<void> {
     while (this.congested) {
@@ -114,8 +114,8 @@ export class MemoryLayers {
    * Makes everything up to {@link lastLsn} durable.
    *
    * @throws {ZenithError} `disk_full`, `io`: nothing is lost, and another call tries again;
-   *   `conflict` when versions have been added that {@link advance} has not passed; `unavailable`
-   *   when it is closed
+   *   `conflict` when versions have been added beyond the last {@link advance}; `unavailable` when
+   *   the store is closed
    */
   async flush(): Promise<void> {
     const target = this.#lastLsn;
@@ -131,7 +131,10 @@ export class MemoryLayers {
     if (this.#files.diskConsistentLsn < target) throw this.#flushes.error ?? this.#files.closingError();
   }
 
-  /** Everything up to `lsn` is in files: new versions come after it. Nothing may be in memory. */
+  /**
+   * Notes that everything up to `lsn` is in files, so new versions come after it. Nothing may be in
+   * memory.
+   */
   skipTo(lsn: Lsn): void {
     assert(this.#open.isEmpty && this.frozen.length === 0, "memory is skipped when nothing is in it");
     this.#lastLsn = lsn;
@@ -139,7 +142,7 @@ export class MemoryLayers {
     this.#account();
   }
 
-  /** Lets a flush under way end. What was not flushed is gone. */
+  /** Waits for a running flush. What was not flushed is lost. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#flushes.close();
@@ -147,7 +150,7 @@ export class MemoryLayers {
   }
 
   /**
-   * Adds a block's versions at or below `lsn` to `chain`, newest first, until that
+   * Adds a block's versions at or below `lsn` to `chain`, newest first, until the chain
    * {@link ValueChain.reaches} `floor`.
    */
   collect(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
@@ -158,7 +161,7 @@ export class MemoryLayers {
     }
   }
 
-  /** The greatest start of a record at or below `lsn`. @returns false when there is none */
+  /** Finds the greatest record start at or below `lsn`. @returns false when there is none */
   findStart(lsn: number, found: FoundStart): boolean {
     if (this.#open.starts.find(lsn, found)) return true;
     const frozen = this.#flushes.layers;
@@ -168,7 +171,7 @@ export class MemoryLayers {
     return false;
   }
 
-  /** How many versions there are: no key has none. */
+  /** Returns the number of versions, which is at least the number of keys. */
   entryCount(): number {
     let count = this.#open.entryCount;
     for (const { memory } of this.frozen) count += memory.entryCount;
@@ -185,14 +188,14 @@ export class MemoryLayers {
     }
   }
 
-  /** WAL buffers that frozen layers hold included. */
+  /** The memory of frozen layers, including the WAL buffers that they hold. */
   frozenBytes(): number {
     let bytes = 0;
     for (const { memory } of this.frozen) bytes += memory.memoryBytes;
     return bytes;
   }
 
-  /** Not in the middle of a record: a layer holds all of its versions or none. */
+  /** Returns false in the middle of a record: a layer holds all of a record's versions or none. */
   #canFreeze(): boolean {
     const open = this.#open;
     return !open.isEmpty && open.lastPutLsn <= this.#lastLsn && this.#lastLsn > open.startLsn;

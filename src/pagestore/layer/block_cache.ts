@@ -1,21 +1,24 @@
 /**
- * Decompressed blocks of layer files, of all timelines together, bounded in bytes. Also bounds how
- * many layer files are open at a time.
+ * Caches decompressed blocks of the layer files of all timelines, bounded in bytes. It also bounds
+ * how many layer files are open at a time.
  *
- * Eviction is first in, first out, with a second chance for what was used: a hit only sets a bit,
- * where a true LRU list would be rewritten at every read.
+ * Eviction is first in, first out, with a second chance for entries that were used. A hit only sets
+ * a bit, whereas a true LRU list would have to be rewritten at every read.
  */
 import { assert } from "../../common/assert.ts";
 import type { Disk, DiskFile } from "../../common/disk.ts";
 import { LAYERS_SHARE, openFilesLimit } from "../../common/open_files.ts";
 
-/** Blocks of one layer that can be told apart. */
+/** How many blocks of one layer can be told apart. */
 const BLOCKS_PER_LAYER = 2 ** 21;
 
-/** More would speed up nothing; fewer where the process may open few files. */
+/**
+ * More open files would not speed up anything. There are fewer if the process may open only few
+ * files.
+ */
 const MAX_OPEN_FILES = Math.max(16, Math.min(256, Math.floor(openFilesLimit() * LAYERS_SHARE)));
 
-/** What a block was parsed into. The kinds of blocks have only this in common. */
+/** A parsed block. The kinds of blocks have nothing else in common. */
 export type CachedBlock = object;
 
 class Entry {
@@ -32,10 +35,10 @@ class Entry {
 export class BlockCache {
   readonly capacityBytes: number;
   #sizeBytes = 0;
-  /** In the order in which they would be evicted. */
+  /** The entries in the order in which they would be evicted. */
   readonly #entries = new Map<number, Entry>();
   #nextLayerId = 1;
-  /** By path, least recently opened first. */
+  /** The open files by path, least recently opened first. */
   readonly #files = new Map<string, DiskFile>();
 
   constructor(capacityBytes: number) {
@@ -47,7 +50,7 @@ export class BlockCache {
     return this.#sizeBytes;
   }
 
-  /** A number that names one open layer to this cache, never used again. */
+  /** Returns a number that identifies one open layer in this cache. It is never used again. */
   newLayerId(): number {
     return this.#nextLayerId++;
   }
@@ -59,7 +62,7 @@ export class BlockCache {
     return entry.block;
   }
 
-  /** Keeps a block. Whoever holds one after its eviction may go on using it. */
+  /** Caches a block. A holder may go on using the block after its eviction. */
   put(layerId: number, blockNo: number, block: CachedBlock, sizeBytes: number): void {
     assert(blockNo < BLOCKS_PER_LAYER, "a layer has fewer blocks than the cache can tell apart");
     if (sizeBytes > this.capacityBytes) return;
@@ -70,7 +73,9 @@ export class BlockCache {
     this.#sizeBytes += sizeBytes;
   }
 
-  /** The file, opened for reading unless it is open already. @throws what `disk.openSync` throws */
+  /**
+   * Returns the file, and opens it for reading if necessary. @throws what `disk.openSync` throws
+   */
   file(disk: Disk, path: string): DiskFile {
     const open = this.#files.get(path);
     if (open !== undefined) return open;
@@ -95,7 +100,7 @@ export class BlockCache {
       if (this.#sizeBytes <= targetBytes) return;
       this.#entries.delete(key);
       if (entry.referenced) {
-        // To the end, where this loop will come to it again if it must.
+        // Move the entry to the end. This loop comes to it again if it must.
         entry.referenced = false;
         this.#entries.set(key, entry);
       } else {

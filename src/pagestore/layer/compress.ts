@@ -1,17 +1,17 @@
-/** How the blocks of a layer file are stored. */
+/** Compresses the blocks of a layer file. */
 import * as zlib from "node:zlib";
 import { crc32c } from "../../common/crc32c.ts";
 import { noteShortLived } from "../../common/garbage.ts";
 import { DATA_BLOCK_BYTES } from "./layer_format.ts";
 
-/** A block as it goes into the file. */
+/** A block in the form in which it goes into the file. */
 export interface StoredBlock {
   readonly bytes: Uint8Array;
   /** CRC-32C of {@link bytes}. */
   readonly crc: number;
 }
 
-/** The result of a block comes in one piece: joining pieces cost a fifth of the time. */
+/** A block's result then comes in one piece. Joining pieces took a fifth of the time. */
 const ZSTD_CHUNK_BYTES = DATA_BLOCK_BYTES + (8 << 10);
 
 const ZSTD_OPTIONS: zlib.ZstdOptions = {
@@ -19,7 +19,7 @@ const ZSTD_OPTIONS: zlib.ZstdOptions = {
   chunkSize: ZSTD_CHUNK_BYTES,
 };
 
-/** Compressed, unless that would make it longer; then the result is `raw` itself. */
+/** Compresses the block, unless that would make it longer. The result then holds `raw` itself. */
 export function storeBlock(raw: Uint8Array): StoredBlock {
   const compressed = zlib.zstdCompressSync(raw, ZSTD_OPTIONS);
   noteShortLived(ZSTD_CHUNK_BYTES);

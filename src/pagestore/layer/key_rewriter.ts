@@ -1,10 +1,11 @@
 /**
- * Decides which of one key's versions go into a merged layer. Two things happen on the way, both
- * without a change to what any retained LSN reads:
+ * Decides which of one key's versions go into a merged layer. It does two things, neither of which
+ * changes what any retained LSN reads:
  *
- * * A version goes when no retained LSN lies between it and one that makes it superfluous.
- * * A chain that has grown too long ends: its newest version so far is replaced by an image of the
- *   block.
+ * - It drops a version when no retained LSN lies between it and a version that makes it
+ *   superfluous.
+ * - It ends a chain that has grown too long: an image of the block replaces the newest version so
+ *   far.
  */
 import { noteShortLived } from "../../common/garbage.ts";
 import type { LayerWriter } from "./layer_writer.ts";
@@ -20,9 +21,9 @@ export interface RebuiltValue {
 }
 
 /**
- * Makes one value of a chain: one that needs none before it and reads the same. null when it can't
- * or does not pay; the chain then stays as it is. The chain may be incomplete. The result may lie
- * in a buffer that the next call overwrites.
+ * Makes one value from a chain. The value needs no earlier one and reads the same. Returns null
+ * when that is impossible or does not pay; the chain then stays as it is. The chain may be
+ * incomplete. The result may lie in a buffer that the next call overwrites.
  */
 export type Reconstruct = (
   object: ObjectId,
@@ -32,7 +33,7 @@ export type Reconstruct = (
 ) => RebuiltValue | null;
 
 export interface ChainLimits {
-  /** An image is made when it saves reading more than this many versions, … */
+  /** An image is made when it saves reading more than this many versions … */
   readonly maxVersions: number;
   /** … or more than this many bytes. */
   readonly maxBytes: number;
@@ -48,14 +49,17 @@ export class KeyRewriter {
   readonly #limits: ChainLimits;
   readonly #retention: Retention;
   readonly #reconstruct: Reconstruct | null;
-  /** Fills a chain with what the key was before all versions that are rewritten. */
+  /** Fills a chain with the key's versions from before those that are rewritten. */
   readonly #collectBefore: (object: ObjectId, block: number, chain: ValueChain) => void;
 
   #object: ObjectId | null = null;
   #block = 0;
   #keyStarted = false;
 
-  /** The versions since the last one that needs none before it, that one included, oldest first. */
+  /**
+   * The number of versions since the last one that needs no earlier one, that one included. The
+   * arrays list them, oldest first.
+   */
   #count = 0;
   #lsn: number[] = [];
   #tag: number[] = [];
@@ -64,9 +68,9 @@ export class KeyRewriter {
   #off: number[] = [];
   #len: number[] = [];
   #chainBytes = 0;
-  /** How many of them are written out already. */
+  /** How many of them have already been written. */
   #written = 0;
-  /** The chain can't be made an image: don't try at every version. */
+  /** Set when the chain can't be made an image, so that this is not tried at every version. */
   #givenUp = false;
 
   readonly #chain = new ValueChain();
@@ -90,7 +94,7 @@ export class KeyRewriter {
     this.#clearChain();
   }
 
-  /** The next newer version of the key. */
+  /** Adds the next newer version of the key. */
   add(
     writer: LayerWriter,
     lsn: number,
@@ -100,7 +104,7 @@ export class KeyRewriter {
     off: number,
     len: number,
   ): void {
-    // Somebody may read between the versions so far and this one: they stay.
+    // Somebody may read between the versions so far and this one, so they stay.
     if (this.#count > 0 && this.#retention.next(this.#lsn[this.#count - 1]) < lsn) {
       this.#writeOut(writer);
     }
@@ -112,7 +116,7 @@ export class KeyRewriter {
     if (this.#count > this.#limits.maxVersions || this.#chainBytes > this.#limits.maxBytes) this.#makeImage();
   }
 
-  /** No more versions of this key. */
+  /** Ends the key: there are no more versions of it. */
   endKey(writer: LayerWriter): void {
     this.#writeOut(writer);
     this.#clearChain();
@@ -126,7 +130,7 @@ export class KeyRewriter {
     this.#bytes[at] = bytes;
     this.#off[at] = off;
     this.#len[at] = len;
-    // An image can't shorten a chain of one version.
+    // An image can't shorten a chain with a single version.
     this.#chainBytes = at === 0 ? 0 : this.#chainBytes + len;
   }
 
@@ -153,12 +157,12 @@ export class KeyRewriter {
       );
     }
     this.#written = this.#count;
-    // A chain that will not become an image has no use for what is written.
+    // A chain that will not become an image does not need what has been written.
     if (this.#givenUp) this.#count = this.#written = 0;
   }
 
   /**
-   * Replaces the newest version by an image, which makes those before it that are not written out
+   * Replaces the newest version by an image. Earlier versions that have not been written become
    * superfluous.
    */
   #makeImage(): void {
@@ -181,7 +185,7 @@ export class KeyRewriter {
     this.counts.imagesMade++;
     this.counts.versionsDropped += last - this.#written;
     this.#clearChain();
-    // Copied: it waits here until the next version is known.
+    // Copy the image: it waits here until the next version is known.
     const bytes = image.bytes.slice(image.off, image.off + image.len);
     noteShortLived(image.len);
     this.#push(lsn, image.tag, VALUE_WILL_INIT, bytes, 0, image.len);

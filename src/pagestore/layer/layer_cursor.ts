@@ -1,5 +1,5 @@
 /**
- * Goes through a layer file from its first key to its last, reading each block once and past the
+ * Reads a layer file from its first key to its last. It reads each block once and bypasses the
  * cache.
  */
 import { assert } from "../../common/assert.ts";
@@ -8,7 +8,7 @@ import type { LayerReader } from "./layer_reader.ts";
 import { compareObjects, type ObjectId } from "../value/object_id.ts";
 
 export class LayerCursor {
-  /** The current key; undefined meaning once {@link done}. */
+  /** The current key. It has no meaning once {@link done}. */
   object: ObjectId = NO_OBJECT;
   block = 0;
   done = false;
@@ -32,7 +32,7 @@ export class LayerCursor {
   #dataNo = -1;
   #data: DataBlock | null = null;
 
-  /** Stands on the first key. @throws {ZenithError} `corrupt_data`, `io` */
+  /** Starts at the first key. @throws {ZenithError} `corrupt_data`, `io` */
   constructor(reader: LayerReader) {
     this.#reader = reader;
     this.#head = reader.readHead();
@@ -40,8 +40,8 @@ export class LayerCursor {
   }
 
   /**
-   * Goes on to the next key, whether or not all entries of the current one were read. @throws
-   * {ZenithError} `corrupt_data`, `io`
+   * Moves to the next key, whether or not all entries of the current one were read.
+   * @throws {ZenithError} `corrupt_data`, `io`
    */
   nextKey(): void {
     const head = this.#head;
@@ -72,7 +72,7 @@ export class LayerCursor {
   }
 
   /**
-   * Reads the next entry of the current key, oldest first; false when there is none.
+   * Reads the next entry of the current key, oldest first. Returns false when there is none.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -96,8 +96,8 @@ export class LayerCursor {
   }
 
   /**
-   * Negative, zero or positive as the current key sorts before, with or after that of `other`.
-   * Neither is done.
+   * Returns a negative number, zero or a positive number as the current key sorts before, with or
+   * after that of `other`. Neither cursor may be done.
    */
   compareKey(other: LayerCursor): number {
     return compareObjects(this.object, other.object) || this.block - other.block;

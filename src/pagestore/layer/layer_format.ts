@@ -1,5 +1,5 @@
 /**
- * The layer file's format, as constants and as the parsed forms of its blocks.
+ * Defines the layer file's format: its constants and the parsed forms of its blocks.
  * docs/formats/delta_layer.md is the specification.
  */
 import * as zlib from "node:zlib";
@@ -16,15 +16,18 @@ export const LAYER_MAGIC = Uint8Array.of(0x5a, 0x4e, 0x4c, 0x41, 0x59, 0x45, 0x5
 export const LAYER_DELTA = 1;
 
 /**
- * A layer's kind as files and metadata have it: one of the above in the low byte, above it the
- * format of its values.
+ * A layer's kind, as it appears in files and metadata: one of the above in the low byte, and the
+ * format of the values above it.
  */
 export function layerKind(shape: number, valueFormat: number): number {
   assert(valueFormat >= 0 && valueFormat < 1 << 16, "a value format is a small number");
   return shape | (valueFormat << 8);
 }
 
-/** What its creator called the format of its values; 0 in files from before there were several. */
+/**
+ * Returns the value format that the creator of the layer named; 0 in files from before there were
+ * several.
+ */
 export function layerValueFormat(kind: number): number {
   return kind >>> 8;
 }
@@ -33,7 +36,7 @@ export const HEADER_BYTES = 16;
 export const HEADER_VERSION = 8;
 export const HEADER_KIND = 12;
 
-// Footer fields, in bytes from its start.
+// Footer fields. Offsets are in bytes from the start of the footer.
 export const FOOTER_BYTES = 64;
 export const FOOTER_HEAD_OFFSET = 0;
 export const FOOTER_HEAD_STORED = 8;
@@ -44,7 +47,7 @@ export const FOOTER_START_LSN = 24;
 export const FOOTER_END_LSN = 32;
 export const FOOTER_FILE_SIZE = 40;
 export const FOOTER_VERSION = 48;
-/** Over the bytes of the footer before it. */
+/** Over the footer's bytes before this field. */
 export const FOOTER_CRC = 52;
 export const FOOTER_MAGIC = 56;
 
@@ -57,7 +60,7 @@ export const HEAD_INDEX_BLOCKS = 4;
 export const HEAD_START_BLOCKS = 5;
 export const HEAD_FIXED_WORDS = 8;
 
-// Columns of the head's tables, each as many words as the table has rows.
+// Columns of the head's tables. Each has as many words as its table has rows.
 const HANDLE_COLUMNS = 5;
 const OBJECT_COLUMNS = 7;
 const DATA_COLUMNS = HANDLE_COLUMNS + 3;
@@ -67,16 +70,19 @@ const START_COLUMNS = HANDLE_COLUMNS + 4;
 /** A data block is closed when it has this many bytes before compression. */
 export const DATA_BLOCK_BYTES = 64 << 10;
 
-/** Keys in one index block; as many bytes as a data block. */
+/** The number of keys in one index block. The block then has as many bytes as a data block. */
 export const KEYS_PER_INDEX_BLOCK = 8192;
 
-/** No block is larger: a value is part of a WAL record, and those end at 1 GB. */
+/** No block is larger: a value is part of a WAL record, and WAL records end at 1 GB. */
 export const MAX_BLOCK_BYTES = 0x7fff0000;
 
-/** Per entry in a data block: LSN in two words, end of the value, tag, flags. */
+/**
+ * The size of an entry in a data block: the LSN in two words, the end of the value, the tag, the
+ * flags.
+ */
 export const ENTRY_BYTES = 4 + 4 + 4 + 1 + 1;
 
-/** Z_MIN_CHUNK: zlib takes no smaller ones. */
+/** Z_MIN_CHUNK: zlib accepts no smaller chunks. */
 const MIN_CHUNK_BYTES = 64;
 
 const TWO_POW_32 = 0x1_0000_0000;
@@ -99,9 +105,9 @@ export function highWord(value: number): number {
 }
 
 /**
- * The raw bytes of a stored block, in a buffer of its own, 8-byte aligned.
+ * Returns the raw bytes of a stored block, in a buffer of their own, 8-byte aligned.
  *
- * @param where file and offset, for the message
+ * @param where the file and offset, for the message
  * @throws {ZenithError} `corrupt_data`
  */
 export function decompressBlock(
@@ -118,8 +124,8 @@ export function decompressBlock(
   if (stored.length === rawLen) return aligned(stored);
   let raw: Uint8Array;
   try {
-    // In one piece: by default the result comes in pieces of 16 KiB, which are then copied
-    // together. One byte more than there is to come, so that no second piece is made ready.
+    // Decompress in one piece. By default the result comes in pieces of 16 KiB, which are then
+    // copied together. One extra byte keeps a second piece from being allocated.
     raw = zlib.zstdDecompressSync(stored, {
       maxOutputLength: rawLen,
       chunkSize: Math.max(rawLen + 1, MIN_CHUNK_BYTES),
@@ -134,8 +140,8 @@ export function decompressBlock(
 }
 
 /**
- * A plain Uint8Array, as everywhere else; a copy where that is needed for alignment, or to let go
- * of a larger buffer.
+ * Returns a plain Uint8Array, as used everywhere else. Copies it if that is needed for alignment,
+ * or to release a larger buffer.
  */
 function aligned(bytes: Uint8Array): Uint8Array {
   if (bytes.byteOffset % 8 === 0 && bytes.buffer.byteLength < 2 * bytes.length) {
@@ -152,7 +158,7 @@ export function hex(value: number): string {
   return `0x${value.toString(16).padStart(8, "0")}`;
 }
 
-/** A data block: its entries as columns, then their values. */
+/** A data block: columns of its entries, then their values. */
 export class DataBlock {
   readonly count: number;
   readonly bytes: Uint8Array;
@@ -208,16 +214,16 @@ export class DataBlock {
 }
 
 /**
- * An index block: block numbers of consecutive keys, and for each the number of its first entry in
- * the layer.
+ * An index block: the block numbers of consecutive keys and, for each key, the number of its first
+ * entry in the layer.
  */
 export class IndexBlock {
   readonly count: number;
   readonly blocks: Uint32Array;
-  /** One more than keys: where the last one's entries end. */
+  /** One more element than there are keys. The last one says where the last key's entries end. */
   readonly firstEntry: Uint32Array;
 
-  /** @throws {ZenithError} `corrupt_data` when the block hasn't the size for `count` keys */
+  /** @throws {ZenithError} `corrupt_data` when the block does not have the size for `count` keys */
   constructor(raw: Uint8Array, count: number, where: () => string) {
     if (raw.length !== indexBlockBytes(count)) {
       throw corrupt(
@@ -234,7 +240,7 @@ export function indexBlockBytes(keys: number): number {
   return 4 * keys + 4 * (keys + 1);
 }
 
-/** Where blocks lie in the file: five columns of a table in the head. */
+/** Where blocks lie in the file, as five columns of a table in the head. */
 export class Handles {
   readonly count: number;
   readonly #words: Uint32Array;
@@ -283,7 +289,7 @@ class Columns {
   }
 }
 
-/** The head: everything that finds index blocks, data blocks and record starts. */
+/** The head. It locates index blocks, data blocks and record starts. */
 export class LayerHead {
   readonly sizeBytes: number;
   readonly objectCount: number;
@@ -306,7 +312,7 @@ export class LayerHead {
 
   readonly index: Handles;
   readonly indexFirstKey: Uint32Array;
-  /** Block number of each index block's first key. */
+  /** The block number of each index block's first key. */
   readonly indexFirstBlock: Uint32Array;
 
   readonly starts: Handles;
@@ -363,7 +369,7 @@ export class LayerHead {
     return i + 1 < this.objectCount ? this.objectFirstKey[i + 1] : this.keyCount;
   }
 
-  /** LSN of the object's first version in the layer. */
+  /** The LSN of the object's first version in the layer. */
   objectFirstLsn(i: number): number {
     return joinWords(this.#objectFirstLsnLow[i], this.#objectFirstLsnHigh[i]);
   }
@@ -372,7 +378,7 @@ export class LayerHead {
     return i + 1 < this.data.count ? this.dataFirstEntry[i + 1] : this.entryCount;
   }
 
-  /** LSN of the first entry of data block `i`. */
+  /** The LSN of the first entry of data block `i`. */
   dataFirstLsn(i: number): number {
     return joinWords(this.#dataFirstLsnLow[i], this.#dataFirstLsnHigh[i]);
   }
@@ -400,7 +406,7 @@ function checkAscending(column: Uint32Array, end: number, what: string, where: (
   if (column.length === 0 && end !== 0) throw corrupt(`the head at ${where()} lacks the ${what}`);
 }
 
-/** Reads a 64-bit integer, of which a number holds 53 bits. */
+/** Reads a 64-bit integer. A number holds 53 bits of it. */
 export function getU64(view: DataView, at: number): number {
   return joinWords(view.getUint32(at, true), view.getUint32(at + 4, true));
 }

@@ -1,7 +1,7 @@
 /**
- * Reads a layer file. An open layer keeps only its name and bounds in memory; its head, index and
- * data are in the shared {@link BlockCache}, read when needed, their checksums verified every time
- * they come from the disk.
+ * Reads a layer file. An open layer keeps only its name and bounds in memory. Its head, index and
+ * data are in the shared {@link BlockCache} and are read when needed. Checksums are verified each
+ * time blocks are read from the disk.
  */
 import { assert } from "../../common/assert.ts";
 import { crc32c } from "../../common/crc32c.ts";
@@ -44,7 +44,7 @@ import { VALUE_WILL_INIT, type ValueChain } from "../value/value_chain.ts";
 /** A layer's description in the metadata. */
 export interface LayerInfo {
   readonly kind: number;
-  /** Versions in it are above startLsn … */
+  /** The layer's versions are above startLsn … */
   readonly startLsn: number;
   /** … and at or below endLsn. */
   readonly endLsn: number;
@@ -52,11 +52,11 @@ export interface LayerInfo {
   readonly footerCrc: number;
 }
 
-/** The head as cached: with its objects as slots, ascending, for binary search. */
+/** The head as it is cached: its objects are slots, in ascending order for binary search. */
 class OpenHead {
   readonly head: LayerHead;
   readonly slots: Int32Array;
-  /** Row of the head's object table, beside each slot. */
+  /** The row of the head's object table for each slot. */
   readonly rows: Int32Array;
 
   constructor(head: LayerHead, objects: ObjectTable) {
@@ -111,7 +111,7 @@ export class LayerReader {
   }
 
   /**
-   * Checks that the file is there, complete, and the one that was meant.
+   * Checks that the file exists, is complete, and is the expected one.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -125,8 +125,8 @@ export class LayerReader {
   }
 
   /**
-   * Adds the layer's versions of a block at or below `lsn` to `chain`, newest first, until it is
-   * complete or has come to a version at or below `floor`.
+   * Adds the layer's versions of a block at or below `lsn` to `chain`, newest first, until the
+   * chain is complete or has a version at or below `floor`.
    *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
@@ -146,7 +146,7 @@ export class LayerReader {
     this.#collectEntries(head, index.firstEntry[key], index.firstEntry[key + 1], lsn, floor, chain);
   }
 
-  /** Entries [firstEntry, endEntry) are one key's, ascending by LSN. */
+  /** Collects from entries [firstEntry, endEntry), which belong to one key and ascend by LSN. */
   #collectEntries(
     head: LayerHead,
     firstEntry: number,
@@ -160,7 +160,7 @@ export class LayerReader {
     while (end > firstEntry) {
       const dataNo = lastAtOrBelow(head.dataFirstEntry, end - 1);
       const blockFirst = head.dataFirstEntry[dataNo];
-      // A block that starts with this key tells its lowest LSN without being read.
+      // If a block starts with this key, its lowest LSN is known without reading it.
       if (blockFirst >= firstEntry && head.dataFirstLsn(dataNo) > lsn) {
         end = blockFirst;
         continue;
@@ -203,7 +203,10 @@ export class LayerReader {
     }
   }
 
-  /** @returns false when every record start noted here is above `lsn`; else `found` is filled */
+  /**
+   * @returns false when every record start in this layer is above `lsn`; otherwise `found` is
+   *   filled
+   */
   findStart(lsn: number, found: FoundStart): boolean {
     const head = this.#head().head;
     let block = head.starts.count - 1;
@@ -215,14 +218,14 @@ export class LayerReader {
     return true;
   }
 
-  /** The last record start noted here; -1 if none is. */
+  /** Returns the last record start in this layer; -1 if there is none. */
   lastStart(): number {
     const head = this.#head().head;
     return head.starts.count === 0 ? -1 : head.startsLast(head.starts.count - 1);
   }
 
   /**
-   * Calls `visit` with every record start noted here, ascending. @throws {ZenithError}
+   * Calls `visit` with every record start in this layer, ascending. @throws {ZenithError}
    * `corrupt_data`, `io`
    */
   forEachStart(visit: (start: number) => void): void {
@@ -230,7 +233,7 @@ export class LayerReader {
     for (let no = 0; no < count; no++) this.forEachStartIn(no, visit);
   }
 
-  /** As {@link forEachStart}, of one block of them. */
+  /** Like {@link forEachStart}, for one block of record starts. */
   forEachStartIn(no: number, visit: (start: number) => void): void {
     const head = this.#head().head;
     forEachStart(head.startsFirst(no), this.#block(head.starts, no), (start) => {
@@ -239,17 +242,17 @@ export class LayerReader {
     });
   }
 
-  /** The head, for a reader of the whole file. @throws {ZenithError} `corrupt_data`, `io` */
+  /** Reads the head, for a reader of the whole file. @throws {ZenithError} `corrupt_data`, `io` */
   readHead(): LayerHead {
     return this.#head().head;
   }
 
-  /** A data block that is not kept in the cache. @throws {ZenithError} `corrupt_data`, `io` */
+  /** Reads a data block without caching it. @throws {ZenithError} `corrupt_data`, `io` */
   readDataBlock(head: LayerHead, no: number): DataBlock {
     return this.#parseData(head, no);
   }
 
-  /** An index block that is not kept in the cache. @throws {ZenithError} `corrupt_data`, `io` */
+  /** Reads an index block without caching it. @throws {ZenithError} `corrupt_data`, `io` */
   readIndexBlock(head: LayerHead, no: number): IndexBlock {
     return this.#parseIndex(head, no);
   }
@@ -382,7 +385,7 @@ export class LayerReader {
     return view;
   }
 
-  /** The magic number at bytes[off..], which were read from `position`. */
+  /** Checks the magic number at bytes[off..]. The bytes were read from `position`. */
   #expectMagic(bytes: Uint8Array, off: number, position: number): void {
     for (let i = 0; i < LAYER_MAGIC.length; i++) {
       if (bytes[off + i] !== LAYER_MAGIC[i]) {
@@ -395,7 +398,7 @@ export class LayerReader {
     if (found !== expected) throw corrupt(`layer ${this.path}: ${what} is ${found}, expected ${expected}`);
   }
 
-  /** @throws {ZenithError} `corrupt_data` when the file ends before that */
+  /** @throws {ZenithError} `corrupt_data` when the file is too short */
   #read(offset: number, len: number): Uint8Array {
     if (offset + len > this.info.fileSize) {
       throw corrupt(
@@ -421,10 +424,10 @@ export class LayerReader {
 }
 
 /**
- * A file's description of itself, for a reader without metadata. Call {@link LayerReader.verify}
- * afterwards.
+ * Reads a file's description of itself, for a reader without metadata. Call
+ * {@link LayerReader.verify} afterwards.
  *
- * @throws {ZenithError} `corrupt_data` when it is too short, `io`
+ * @throws {ZenithError} `corrupt_data` when the file is too short, `io`
  */
 export function readLayerInfo(disk: Disk, path: string): LayerInfo {
   const footer = new Uint8Array(FOOTER_BYTES);
@@ -453,9 +456,9 @@ export function readLayerInfo(disk: Disk, path: string): LayerInfo {
   };
 }
 
-/** The index block that holds the key (object of `row`, block) if the layer has it. */
+/** Returns the index block that holds the key (object of `row`, block) if the layer has the key. */
 function indexBlockOf(head: LayerHead, row: number, block: number): number {
-  // Index blocks from `low` on start within this object, so that their first block numbers ascend.
+  // Index blocks from `low` on start within this object, so their first block numbers ascend.
   let low = lastAtOrBelow(head.indexFirstKey, head.objectFirstKey[row]) + 1;
   let high = lastAtOrBelow(head.indexFirstKey, head.objectEndKey(row) - 1) + 1;
   while (low < high) {
@@ -466,7 +469,7 @@ function indexBlockOf(head: LayerHead, row: number, block: number): number {
   return low - 1;
 }
 
-/** The index of `block` in blocks[low .. high), which ascend; -1 if it isn't there. */
+/** Returns the index of `block` in blocks[low .. high), which ascend; -1 if it isn't there. */
 function findBlock(blocks: Uint32Array, low: number, high: number, block: number): number {
   const end = high;
   while (low < high) {
@@ -477,7 +480,7 @@ function findBlock(blocks: Uint32Array, low: number, high: number, block: number
   return low < end && blocks[low] === block ? low : -1;
 }
 
-/** The last of entries [low, high) at or below `lsn`; low - 1 when all are above. */
+/** Returns the last of entries [low, high) at or below `lsn`; low - 1 when all are above. */
 function lastEntryAtOrBelow(data: DataBlock, low: number, high: number, lsn: number): number {
   while (low < high) {
     const middle = (low + high) >>> 1;

@@ -1,7 +1,7 @@
 /**
- * Writes a layer file from keys in ascending order. The file has its name only when it is complete
- * and durable; before that it is called `….tmp`. Everything is synchronous, in the caller's thread,
- * which has nothing else to do.
+ * Writes a layer file from keys in ascending order. The file gets its name only when it is complete
+ * and durable; until then it is called `….tmp`. Everything is synchronous, because the caller's
+ * thread has nothing else to do.
  */
 import { assert } from "../../common/assert.ts";
 import { crc32c } from "../../common/crc32c.ts";
@@ -44,31 +44,35 @@ import {
 import { compareObjects, type Key, type KeyRange, type ObjectId } from "../value/object_id.ts";
 import type { StartBlocks } from "../value/record_starts.ts";
 
-/** Bytes per write to the file. */
+/** The number of bytes per write to the file. */
 const WRITE_BYTES = 256 << 10;
 
-/** Up to here a loop is faster than the view that `set` needs. */
+/** Up to this length, a loop is faster than the view that `set` needs. */
 const LOOP_COPY = 192;
-/** What the loop copies in one go: it takes half the time that it takes byte by byte. */
+/** How many bytes the loop copies at once. This takes half as long as copying byte by byte. */
 const COPY_STEP = 8;
 
 /**
- * Entries of the smallest data block that could be: each takes ENTRY_BYTES, even without a value.
+ * The number of entries in a data block of minimal values: each takes ENTRY_BYTES, even without a
+ * value.
  */
 const MAX_ENTRIES_PER_BLOCK = Math.ceil(DATA_BLOCK_BYTES / ENTRY_BYTES);
 
-/** A data block with everything that belongs to it, except when its last value is a large one. */
+/**
+ * The size of a data block with everything that belongs to it, unless its last value is a large
+ * one.
+ */
 const RAW_BYTES = 4 + 2 * DATA_BLOCK_BYTES;
 
 /** What identifies a complete layer file. */
 export interface WrittenLayer {
   readonly fileSize: number;
   readonly footerCrc: number;
-  /** null when it has no key. */
+  /** null when the file has no key. */
   readonly keys: KeyRange | null;
 }
 
-/** Words that grow. */
+/** A growing column of words. */
 class Column {
   length = 0;
   #words = new Uint32Array(64);
@@ -91,7 +95,7 @@ class Column {
   }
 }
 
-/** The five columns that say where a section's blocks lie. */
+/** The five columns that locate a section's blocks. */
 class HandleColumns {
   readonly offsetLow = new Column();
   readonly offsetHigh = new Column();
@@ -151,9 +155,9 @@ export class LayerWriter {
   readonly #dataFirstEntry = new Column();
   readonly #dataFirstLsn = new LsnColumns();
 
-  /** The data block being filled: values, and a column per field of its entries. */
+  /** The data block being filled: its values, and a column per field of its entries. */
   #values = new Uint8Array(2 * DATA_BLOCK_BYTES);
-  /** The same as it is compressed. */
+  /** The same block in the form that is compressed. */
   #raw = new Uint8Array(RAW_BYTES);
   #valuesLen = 0;
   #blockEntries = 0;
@@ -163,12 +167,12 @@ export class LayerWriter {
   readonly #blockTag = new Uint8Array(MAX_ENTRIES_PER_BLOCK);
   readonly #blockFlags = new Uint8Array(MAX_ENTRIES_PER_BLOCK);
 
-  /** The end of the file that is not written yet. */
+  /** The end of the file that has not been written yet. */
   readonly #unwritten = new Uint8Array(WRITE_BYTES);
   #unwrittenLen = 0;
 
   /**
-   * Starts `path`, in `directory`, for versions with startLsn < lsn ≤ endLsn.
+   * Starts the file `path`, in `directory`, for versions with startLsn < lsn ≤ endLsn.
    *
    * @throws {ZenithError} `disk_full`, `io`
    */
@@ -187,8 +191,8 @@ export class LayerWriter {
   }
 
   /**
-   * Continues with the next key, which must sort after the one before it. At least one {@link add}
-   * must follow.
+   * Starts the next key, which must sort after the previous one. At least one {@link add} must
+   * follow.
    */
   startKey(object: ObjectId, block: number): void {
     if (this.#object === null || compareObjects(this.#object, object) !== 0) {
@@ -246,7 +250,7 @@ export class LayerWriter {
     if (this.#valuesLen + ENTRY_BYTES * this.#blockEntries >= DATA_BLOCK_BYTES) this.#writeData();
   }
 
-  /** How long the file is by now; what is not compressed yet counts with its full length. */
+  /** The current length of the file. What is not compressed yet counts with its full length. */
   get sizeBytes(): number {
     return this.#offset + this.#valuesLen;
   }
@@ -254,7 +258,7 @@ export class LayerWriter {
   /**
    * Completes the file, makes it durable and gives it its name.
    *
-   * @throws {ZenithError} `disk_full`, `io`; the file is not there then
+   * @throws {ZenithError} `disk_full`, `io`: the file does not exist then
    */
   finish(starts: StartBlocks | null): WrittenLayer {
     const written = this.#writeRest(starts);
@@ -271,7 +275,7 @@ export class LayerWriter {
     return written;
   }
 
-  /** As {@link finish}, but nobody on this thread waits for the syncs. */
+  /** Like {@link finish}, but nobody on this thread waits for the syncs. */
   async finishInBackground(starts: StartBlocks | null): Promise<WrittenLayer> {
     const written = this.#writeRest(starts);
     const file = this.#completeFile();
@@ -338,15 +342,15 @@ export class LayerWriter {
     return this.#writeEnds(headHandle);
   }
 
-  /** Gives up: removes the unfinished file as far as the disk lets it. */
+  /** Aborts: removes the unfinished file as far as the disk allows. */
   abort(): void {
     this.#file?.closeSync();
     this.#file = null;
     try {
       this.#disk.unlinkSync(this.#path + TEMPORARY_SUFFIX);
     } catch {
-      // A left-over temporary file is removed at the next start; the failure that led here is the
-      // one to report.
+      // The next start removes a left-over temporary file. Report the failure that led here
+      // instead.
     }
   }
 
@@ -379,7 +383,7 @@ export class LayerWriter {
     this.#writeBlock(raw.subarray(0, rawLen), this.#data);
     this.#valuesLen = 0;
     this.#blockEntries = 0;
-    // A large value is rare; room for it is not kept.
+    // A large value is rare, so the room for it is not kept.
     if (this.#values.length > 2 * DATA_BLOCK_BYTES) this.#values = new Uint8Array(2 * DATA_BLOCK_BYTES);
     if (raw.length > RAW_BYTES) this.#raw = new Uint8Array(RAW_BYTES);
   }

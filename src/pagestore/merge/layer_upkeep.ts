@@ -1,6 +1,6 @@
 /**
- * Merges a timeline's layers, and gives up versions on the way: one merge at a time, in the
- * background.
+ * Merges a timeline's layers and removes unneeded versions while doing so. One merge runs at a
+ * time, in the background.
  */
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import type { RewriteCounts } from "../layer/key_rewriter.ts";
@@ -25,16 +25,16 @@ export interface LayerUpkeepParts {
   readonly config: Required<TimelineStoreConfig>;
   readonly mergeLayers: MergeLayers;
   readonly valueFormat: number;
-  /** Counts reads, for a merge in another thread; shared. */
+  /** Counts reads, for a merge in another thread. Shared. */
   readonly reads: Int32Array | null;
   /**
-   * Has what ancestors have at or below where this timeline reads from them in files, and keeps the
-   * files.
+   * Writes to files what ancestors have at or below the LSN where this timeline reads from them,
+   * and keeps the files.
    */
   readonly pinAncestors: () => Promise<PinnedHistory>;
 }
 
-/** Files that stay as long as they are being read. */
+/** Files that are kept as long as they are being read. */
 export interface PinnedHistory {
   readonly parts: readonly HistoryPart[];
   unpin(): void;
@@ -59,25 +59,25 @@ export class LayerUpkeep {
     });
   }
 
-  /** Rewrites the runs with enough garbage. @returns null when there was none */
+  /** Rewrites the runs that have enough garbage. @returns null when there were none */
   collectGarbage(): Promise<MergeResult | null> {
     const { files } = this.#parts;
     return this.#oneAtATime(async () => {
       const { retention } = files;
       let done: MergeResult | null = null;
       for (;;) {
-        // Looked for each time: meanwhile layers are flushed.
+        // Look again each time: layers are flushed meanwhile.
         const due = pickGarbage(files.layers.runs, retention);
         if (due === null) break;
         done = sum(done, await this.#merge(due, retention));
       }
-      // What can't be read any more can't after a restart either.
+      // What can't be read any more must not become readable after a restart.
       if (done === null) await files.commit((layers) => layers);
       return done;
     });
   }
 
-  /** Cancels a running merge; its waiters fail. */
+  /** Cancels a running merge. Those who wait for it get an error. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#control.cancel();

@@ -22,31 +22,32 @@ import { type GivenUp, Retention } from "../value/retention.ts";
 import { type LayerEntry, layerPath } from "../files/timeline_metadata.ts";
 import type { ValueChain } from "../value/value_chain.ts";
 
-/** Bytes between two pauses: some milliseconds of work. */
+/** How many bytes are processed between two pauses: some milliseconds of work. */
 const SLICE_BYTES = 256 << 10;
 
-/** Heads of the layers, and blocks that are looked at again for the sake of images. */
+/** Enough for the heads of the layers, and for blocks that are read again to make images. */
 const CACHE_BYTES = 16 << 20;
 
 /**
- * Before each LSN that stays readable, this many record starts are kept: the one at the LSN, and
- * two before it.
+ * How many record starts are kept before each LSN that stays readable: the one at the LSN and two
+ * before it.
  */
 const STARTS_KEPT = 3;
 
-/** Called after this many bytes and before the next, so that other work gets its turn. */
+/** Called after this many bytes and before the next ones, so that other work gets its turn. */
 export type Pause = (bytes: number) => void | Promise<void>;
 
-/** Merges in this thread, a slice at a time between other things. */
+/** Merges in this thread, in slices between other work. */
 export function mergeHere(disk: Disk, reconstruct?: Reconstruct): MergeLayers {
   return (request) => mergeLayers(disk, request, reconstruct ?? null, nextTurn);
 }
 
 /**
- * Leaves new files that are complete and durable but in no metadata yet; or none.
+ * Merges the layers. Leaves new files that are complete and durable but not yet in any metadata, or
+ * no files.
  *
- * @throws {ZenithError} `corrupt_data`, `disk_full`, `io`, `unavailable` when it was cancelled, and
- *   what reconstruction throws
+ * @throws {ZenithError} `corrupt_data`, `disk_full`, `io`, `unavailable` when the merge was
+ *   cancelled, and what reconstruction throws
  */
 export async function mergeLayers(
   disk: Disk,
@@ -75,7 +76,7 @@ export async function mergeLayers(
   }
 }
 
-/** The files that are read. */
+/** The files that a merge reads. */
 class MergeInput {
   readonly runs: readonly Run[];
   readonly #disk: Disk;
@@ -93,7 +94,7 @@ class MergeInput {
     }));
   }
 
-  /** Adds what a block was before the runs. */
+  /** Adds a block's versions from before the runs. */
   collectBefore(object: ObjectId, block: number, chain: ValueChain): void {
     const slot = this.#objects.slot(object.kind, object.a, object.b, object.c, object.d);
     for (const { layers, limit } of this.#history) {
@@ -116,7 +117,7 @@ class MergeInput {
   }
 }
 
-/** Goes through the layers of a run, one after the other. */
+/** Goes through the layers of a run, one after another. */
 class RunCursor {
   readonly #layers: readonly DiskLayer[];
   #next = 0;
@@ -127,7 +128,7 @@ class RunCursor {
     this.settle();
   }
 
-  /** After a change of the layer's cursor: goes on to the next layer if that one is done. */
+  /** Call it after the layer's cursor has moved: goes on to the next layer if this one is done. */
   settle(): void {
     while ((this.cursor === null || this.cursor.done) && this.#next < this.#layers.length) {
       this.cursor = new LayerCursor(this.#layers[this.#next++].reader);
@@ -154,7 +155,7 @@ async function mergeKeys(
     const { object, block } = least;
     const writer = output.writer();
     rewriter.startKey(object, block);
-    // Oldest run first, so that the versions of a key come in the order of their LSNs.
+    // Take the oldest run first, so that a key's versions come in the order of their LSNs.
     for (const runCursor of cursors) {
       const cursor = runCursor.cursor;
       if (cursor === null || cursor.block !== block || compareObjects(cursor.object, object) !== 0) continue;
@@ -177,7 +178,7 @@ async function mergeKeys(
   }
 }
 
-/** The files of the new run. */
+/** The files that a merge writes for the new run. */
 class MergeOutput {
   readonly #disk: Disk;
   readonly #request: MergeRequest;
@@ -202,7 +203,7 @@ class MergeOutput {
     this.#starts = mergedStarts(runs, retention);
   }
 
-  /** Where the next key goes. */
+  /** Returns the writer for the next key. */
   writer(): LayerWriter {
     if (this.#writer !== null && this.#writer.sizeBytes >= this.#request.targetBytes) {
       this.#finishFile();
@@ -224,8 +225,8 @@ class MergeOutput {
       try {
         this.#disk.unlinkSync(layerPath(this.#request.directory, number));
       } catch {
-        // In no metadata, so it is removed at the next start; the failure that led here is the one
-        // to report.
+        // The next start removes the file, because no metadata names it. Report the failure that
+        // led here instead.
       }
     }
   }
@@ -258,7 +259,7 @@ class MergeOutput {
   }
 }
 
-/** The record starts of all runs, except those that no readable LSN needs. */
+/** Returns the record starts of all runs, except those that no readable LSN needs. */
 function mergedStarts(runs: readonly Run[], retention: Retention): RecordStarts {
   const starts = new RecordStarts();
   let recent: number[] = [];

@@ -1,22 +1,22 @@
 /**
- * Limits a merge in its own thread: a maximum of bytes per second, and a pause while pages are
- * read.
+ * Limits a merge in its own thread: to a maximum of bytes per second, and with a pause while pages
+ * are read.
  */
 import { MergeControl, type MergeRequest } from "../files/merge_request.ts";
 
-/** The maximum of value bytes per second, which leaves disk and second core to others. */
+/** The maximum of value bytes per second. It leaves the disk and the second core to others. */
 const BYTES_PER_S = 64 << 20;
 
 /**
- * How long a merge stops when somebody has read since its last slice of work, which takes about as
- * long.
+ * How long a merge pauses when somebody has read since its last slice of work. A slice takes about
+ * as long.
  */
 const PREEMPTED_MS = 4;
 
-/** It does not make up for more than this of the time in which it was slower than it may be. */
+/** A merge that was slower than allowed makes up for no more than this much time. */
 const MAX_BEHIND_MS = 100;
 
-/** The pause function for {@link mergeLayers}: blocks the thread. */
+/** Returns the pause function for {@link mergeLayers}. It blocks the thread. */
 export function pacedMerge(request: MergeRequest): (bytes: number) => void {
   const control = new MergeControl(request.control);
   const { reads } = request;
