@@ -46,7 +46,10 @@ export class TimelineSlots {
   /** Set when the file was damaged: nobody knows what WAL the slots need. */
   #isLost: boolean;
 
-  /** @param maxBytes the most WAL that is kept for the slots @throws {ZenithError} `io` */
+  /**
+   * @param maxBytes the most WAL that is kept for the slots
+   * @throws {ZenithError} `io`
+   */
   constructor(disk: Disk, path: string, maxBytes: number) {
     this.#maxBytes = maxBytes;
     this.#file = new SmallFile(disk, path, FORMAT);
