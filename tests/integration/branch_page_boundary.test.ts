@@ -38,6 +38,20 @@ async function fillPage(pg: Compute): Promise<string> {
   throw new Error("no record came to end at the end of a page");
 }
 
+interface BranchEnd {
+  readonly name: string;
+  readonly latest_valid_lsn: string;
+}
+
+/** What no commit waits for is lost with a Postgres that is killed before it has been sent. */
+async function untilArrived(where: ZenithEnv, end: number): Promise<void> {
+  await using wire = await where.pageserver.connect();
+  await until("the page server has it", async () => {
+    const branches = await wire.json(`branch_list ${where.defaultTenant}`) as BranchEnd[];
+    return parseLsn(branches.find(({ name }) => name === "main")!.latest_valid_lsn) >= end;
+  });
+}
+
 describe("a branch where a WAL page ends", () => {
   test("starts behind the page header, named or not", async () => {
     await main.query("CREATE TABLE t (i int)");
@@ -58,6 +72,7 @@ describe("a branch where a WAL page ends", () => {
 describe("the position behind the page header", () => {
   test("is the past for a read-only start, though no record has come behind it", async () => {
     const lsn = await fillPage(main);
+    await untilArrived(env, parseLsn(lsn) - PAGE_HEADER_BYTES);
     await main.stop("immediate");
     await env.zenith("pg", "start", "main", "--lsn", lsn);
     assert.equal(await main.value("SELECT count(*) FROM t"), "10");
@@ -75,13 +90,7 @@ describe("WAL that ends where a page does", () => {
         await pg.query(`INSERT INTO t VALUES (${round})`);
         // The page's end is all that has come: its header comes with the next record.
         const end = parseLsn(await fillPage(pg)) - PAGE_HEADER_BYTES;
-        await using wire = await other.pageserver.connect();
-        await until("the page server has it", async () => {
-          const [branch] = await wire.json(`branch_list ${other.defaultTenant}`) as {
-            latest_valid_lsn: string;
-          }[];
-          return parseLsn(branch!.latest_valid_lsn) >= end;
-        });
+        await untilArrived(other, end);
         await pg.kill9();
         await pg.start();
         assert.equal(await pg.value("SELECT count(*)::int FROM t"), round);
