@@ -39,7 +39,7 @@ export const branchDeleteCommand: Command = {
     // The page server knows which computes write to a branch. It doesn't know those that look at
     // its past.
     const branches = await client.branchList(tenant);
-    const going = descendants(branches, await timelineOf(client, tenant, name));
+    const going = descendants(branches, await timelineOf(client, tenant, branches, name));
     const computes = listComputes(environment, tenant).filter((compute) =>
       going.has(compute.identity.timeline)
     );
@@ -72,10 +72,11 @@ export const branchDeleteCommand: Command = {
 async function timelineOf(
   client: PageServerClient,
   tenant: TenantId,
+  branches: readonly BranchInfo[],
   name: string,
 ): Promise<TimelineId | null> {
   if (isId(name)) return parseTimelineId(name);
-  const all = [...await client.branchList(tenant), ...await client.branchDamaged(tenant)];
+  const all = [...branches, ...await client.branchDamaged(tenant)];
   return all.find((branch) => branch.name === name)?.timeline_id ?? null;
 }
 
