@@ -3,15 +3,7 @@
  * configuration files in one word. docs/formats/branch_settings.md is the specification.
  */
 import { createHash } from "node:crypto";
-import { errorMessage, ZenithError } from "../common/errors.ts";
-import {
-  canonicalFiles,
-  type FileMap,
-  PACKED_WORD,
-  PACKED_WORD_MAX,
-  packFiles,
-  unpackFiles,
-} from "./packed_files.ts";
+import { canonicalFiles, type FileMap, PACKED_WORD, packFiles, unpackFiles } from "./packed_files.ts";
 
 /** Contents by name. The files are directly in a data directory. */
 export type SettingsFiles = FileMap;
@@ -33,22 +25,14 @@ export function settingsHash(files: SettingsFiles): string {
 
 /** @throws {ZenithError} `invalid_argument` when the files are too large to be stored */
 export function encodeSettings(files: SettingsFiles): string {
-  const word = packFiles(files);
-  if (word.length <= PACKED_WORD_MAX) return word;
-  throw new ZenithError(
-    "invalid_argument",
-    `the configuration files of this branch take ${word.length} bytes packed, more than ${PACKED_WORD_MAX}`,
-    { hint: "take files out of the data directory that are no configuration" },
+  return packFiles(
+    files,
+    "configuration files",
+    "take files out of the data directory that are no configuration",
   );
 }
 
 /** @throws {ZenithError} `corrupt_data` */
 export function decodeSettings(word: string): Map<string, Uint8Array> {
-  try {
-    return unpackFiles(word, isSettingsName);
-  } catch (error) {
-    throw new ZenithError("corrupt_data", `invalid settings of a branch: ${errorMessage(error)}`, {
-      cause: error,
-    });
-  }
+  return unpackFiles(word, isSettingsName, "settings");
 }

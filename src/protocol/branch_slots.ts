@@ -2,8 +2,7 @@
  * A branch's replication slots, in the form that a compute and the page server exchange and store:
  * files of a data directory in one word. docs/formats/branch_slots.md is the specification.
  */
-import { errorMessage, ZenithError } from "../common/errors.ts";
-import { type FileMap, PACKED_WORD, PACKED_WORD_MAX, packFiles, unpackFiles } from "./packed_files.ts";
+import { type FileMap, PACKED_WORD, packFiles, unpackFiles } from "./packed_files.ts";
 
 /** Contents by path in a data directory. */
 export type SlotFiles = FileMap;
@@ -26,24 +25,12 @@ export function slotSnapshotPath(lsn: number): string {
 
 /** @throws {ZenithError} `invalid_argument` when the files are too large to be stored */
 export function encodeSlots(files: SlotFiles): string {
-  const word = packFiles(files);
-  if (word.length <= PACKED_WORD_MAX) return word;
-  throw new ZenithError(
-    "invalid_argument",
-    `the replication slots of this branch take ${word.length} bytes packed, more than ${PACKED_WORD_MAX}`,
-    { hint: "drop slots that nobody uses" },
-  );
+  return packFiles(files, "replication slots", "drop slots that nobody uses");
 }
 
 /** @throws {ZenithError} `corrupt_data` */
 export function decodeSlots(word: string): Map<string, Uint8Array> {
-  try {
-    return unpackFiles(word, (name) => PATH.test(name));
-  } catch (error) {
-    throw new ZenithError("corrupt_data", `invalid replication slots of a branch: ${errorMessage(error)}`, {
-      cause: error,
-    });
-  }
+  return unpackFiles(word, (name) => PATH.test(name), "replication slots");
 }
 
 /** The names of the slots, sorted. */

@@ -5,12 +5,13 @@
 import { Buffer } from "node:buffer";
 import { deflateRawSync, inflateRawSync } from "node:zlib";
 import { array, parse, string, tuple } from "valibot";
+import { errorMessage, ZenithError } from "../common/errors.ts";
 
 /** Contents by name. */
 export type FileMap = ReadonlyMap<string, Uint8Array>;
 
 /** The longest word allowed: it has to fit into a command of 64 KiB. */
-export const PACKED_WORD_MAX = 60_000;
+const PACKED_WORD_MAX = 60_000;
 /** The most bytes that a word may unpack to. */
 const UNPACKED_MAX_BYTES = 4 << 20;
 
@@ -24,19 +25,39 @@ export function canonicalFiles(files: FileMap): string {
   return JSON.stringify(entries.map(([name, bytes]) => [name, Buffer.from(bytes).toString("base64")]));
 }
 
-/** The word may be longer than {@link PACKED_WORD_MAX}. */
-export function packFiles(files: FileMap): string {
-  return deflateRawSync(canonicalFiles(files)).toString("base64");
+/**
+ * @param what the files are, for the error. @param hint how to make them fewer
+ * @throws {ZenithError} `invalid_argument` when the files are too large to be stored
+ */
+export function packFiles(files: FileMap, what: string, hint: string): string {
+  const word = deflateRawSync(canonicalFiles(files)).toString("base64");
+  if (word.length <= PACKED_WORD_MAX) return word;
+  throw new ZenithError(
+    "invalid_argument",
+    `the ${what} of this branch take ${word.length} bytes packed, more than ${PACKED_WORD_MAX}`,
+    { hint },
+  );
 }
 
 /**
- * @param isName whether a file may have this name
- * @throws when {@link packFiles} can't have packed such files into this word
+ * @param isName whether a file may have this name. @param what the files are, for the error
+ * @throws {ZenithError} `corrupt_data` when {@link packFiles} can't have packed such files into
+ *   this word
  */
-export function unpackFiles(word: string, isName: (name: string) => boolean): Map<string, Uint8Array> {
-  const text = inflateRawSync(Buffer.from(word, "base64"), { maxOutputLength: UNPACKED_MAX_BYTES });
-  const entries = parse(FilesSchema, JSON.parse(text.toString()));
-  const wrong = entries.find(([name]) => !isName(name));
-  if (wrong !== undefined) throw new Error(`"${wrong[0]}" is no name of a file`);
-  return new Map(entries.map(([name, base64]) => [name, new Uint8Array(Buffer.from(base64, "base64"))]));
+export function unpackFiles(
+  word: string,
+  isName: (name: string) => boolean,
+  what: string,
+): Map<string, Uint8Array> {
+  try {
+    const text = inflateRawSync(Buffer.from(word, "base64"), { maxOutputLength: UNPACKED_MAX_BYTES });
+    const entries = parse(FilesSchema, JSON.parse(text.toString()));
+    const wrong = entries.find(([name]) => !isName(name));
+    if (wrong !== undefined) throw new Error(`"${wrong[0]}" is no name of a file`);
+    return new Map(entries.map(([name, base64]) => [name, new Uint8Array(Buffer.from(base64, "base64"))]));
+  } catch (error) {
+    throw new ZenithError("corrupt_data", `invalid ${what} of a branch: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  }
 }
