@@ -10,8 +10,9 @@ import { ioError, ZenithError } from "../common/errors.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import type { PgUser } from "../pg_install/pg_user.ts";
-import { PgClient } from "../pgwire/client.ts";
+import { connectPostgres } from "../protocol/connect.ts";
 import type { TimelineStatus } from "../protocol/management.ts";
+import { COMPUTE_NAME } from "../protocol/wal_connection.ts";
 import { PG_SUBSCRIPTION } from "../postgres/cluster/subscription.ts";
 import { anyDatabase, catalogRows } from "./postgres/access_role.ts";
 import { forcedSettings, type Settings } from "./postgres/postgres_conf.ts";
@@ -149,7 +150,12 @@ async function runPrivately(
       const database = await anyDatabase(pgdata, ["postgres"]);
       const port = Number(settings["port"]);
       for (const statement of statements) {
-        const client = await PgClient.connect({ host: directory, port, user: role, database, signal });
+        const client = await connectPostgres({ host: directory, port }, {
+          role,
+          database,
+          applicationName: COMPUTE_NAME,
+          signal,
+        });
         try {
           await client.query(statement.sql);
         } catch (error) {

@@ -1,11 +1,11 @@
 /** Asks the local Postgres how far its WAL is. */
 import { ZenithError } from "../common/errors.ts";
 import { type Lsn, parseLsn } from "../common/lsn.ts";
-import { PgClient } from "../pgwire/client.ts";
+import type { PgClient } from "../pgwire/client.ts";
 import { createPhysicalSlot, identifySystem } from "../pgwire/replication.ts";
+import { connectPostgres } from "../protocol/connect.ts";
+import { COMPUTE_NAME } from "../protocol/wal_connection.ts";
 import type { LocalPostgres } from "./durability.ts";
-
-const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface WalPosition {
   /** Everything below is on Postgres's own disk. */
@@ -59,12 +59,10 @@ export class LocalWal {
   async #connected(signal: AbortSignal): Promise<PgClient> {
     if (this.#client !== undefined && !this.#client.closed) return this.#client;
     const { address, role } = this.#local;
-    this.#client = await PgClient.connect({
-      ...address,
-      user: role,
-      applicationName: "zenith_compute",
+    this.#client = await connectPostgres(address, {
+      role,
+      applicationName: COMPUTE_NAME,
       replication: true,
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
       signal,
     });
     return this.#client;

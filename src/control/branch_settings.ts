@@ -1,5 +1,4 @@
 /** Reads and changes the settings of a branch, for the command line. */
-import { PgClient } from "../pgwire/client.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { pgUser } from "../pg_install/pg_user.ts";
 import type { Settings } from "../compute/postgres/postgres_conf.ts";
@@ -11,6 +10,7 @@ import {
   writeSettingsFiles,
 } from "../compute/postgres/settings_files.ts";
 import { writeSettingsBase } from "../compute/settings_sync.ts";
+import { connectPostgres } from "../protocol/connect.ts";
 import { encodeSettings, type SettingsFiles, settingsHash } from "../protocol/branch_settings.ts";
 import { ZenithError } from "../common/errors.ts";
 import type { TenantId } from "../common/id.ts";
@@ -68,9 +68,8 @@ function quoteIdentifiers(name: string): string {
  * updates the page server.
  */
 async function alterSystem(compute: ComputeInfo, changes: readonly SettingChange[]): Promise<string[]> {
-  const client = await PgClient.connect({
-    ...compute.address,
-    user: ZENITH_SUPERUSER,
+  const client = await connectPostgres(compute.address, {
+    role: ZENITH_SUPERUSER,
     database: "postgres",
     applicationName: "zenith pg config",
   });

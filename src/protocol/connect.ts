@@ -1,6 +1,6 @@
 /**
- * Connects one of our processes to another. It is the only place that knows the user, the time-out
- * and the wording of failures.
+ * Connects one of our processes to a server: a page server, a safekeeper or a compute's Postgres.
+ * It is the only place that knows the user, the time-out and the wording of failures.
  */
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
@@ -87,4 +87,35 @@ export function connectWalSource(
   options: { applicationName: string; signal: AbortSignal; connectTimeoutMs?: number },
 ): Promise<PgClient> {
   return PgClient.connect({ ...parseConnInfo(connInfo), replication: true, ...options });
+}
+
+export interface PostgresConnectOptions {
+  readonly role: string;
+  /** Defaults to the role's name. */
+  readonly database?: string | undefined;
+  /** The name that pg_stat_activity shows for the connection. */
+  readonly applicationName: string;
+  /** Aborting it closes the connection, even after it is established. */
+  readonly signal?: AbortSignal | undefined;
+  /** Whether the connection is a walsender's. */
+  readonly replication?: boolean;
+}
+
+/**
+ * Connects to the Postgres of a compute.
+ *
+ * @param address its TCP address; or the directory of its Unix socket, and its port
+ * @throws {ZenithError} as {@link PgClient.connect}
+ */
+export function connectPostgres(address: HostPort, options: PostgresConnectOptions): Promise<PgClient> {
+  const { role, database, applicationName, signal, replication } = options;
+  return PgClient.connect({
+    ...address,
+    user: role,
+    applicationName,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    ...(database === undefined ? {} : { database }),
+    ...(signal === undefined ? {} : { signal }),
+    ...(replication === undefined ? {} : { replication }),
+  });
 }
