@@ -1,7 +1,8 @@
 /**
  * The branch cycle from end to end, each branch with its Postgres: make one, use it, throw it away. Single operations, and the
  * five workflows of BranchBench in their small form, on one warehouse of TPC-C (100 MB). The references get the same statements:
- * a stock 15 that copies the files of a database, and an 18 that clones them on XFS, where that can be mounted.
+ * a stock 15 that copies the files of a database, an 18 that clones them on XFS, and a 15 per snapshot of a btrfs, where these can
+ * be mounted.
  *
  * `npm run bench -- branches [operations|workflows|<part of a workflow's name> …]`
  */
@@ -11,11 +12,12 @@ import { join } from "node:path";
 import { percentile, useExecutable } from "./harness.ts";
 import {
   type BranchingSystem,
+  BtrfsSystem,
   FileCopySystem,
   ROOT_BRANCH,
-  XfsVolume,
   ZenithSystem,
 } from "./lib/branching_systems.ts";
+import { LoopVolume } from "./lib/loop_volume.ts";
 import { LOAD, runWorkflow, WORKFLOWS } from "./lib/workflows.ts";
 
 const CYCLES = 10;
@@ -86,16 +88,22 @@ async function startSystems(directory: string, resources: AsyncDisposableStack):
     await FileCopySystem.start("file copy, 15", 15, join(directory, "file_copy")),
   ];
   for (const system of systems) resources.use(system);
-  try {
-    const volume = new XfsVolume(directory);
-    resources.defer(() => volume[Symbol.dispose]());
-    const settings = ["file_copy_method = clone"];
-    systems.push(
-      resources.use(await FileCopySystem.start("clone, 18", 18, join(volume.mountPoint, "clone"), settings)),
-    );
-  } catch (error) {
-    console.log(`no clones on XFS here: ${error instanceof Error ? error.message : error}`);
-  }
+  const onVolume = async (
+    kind: "xfs" | "btrfs",
+    start: (mountPoint: string) => Promise<BranchingSystem>,
+  ): Promise<void> => {
+    try {
+      systems.push(resources.use(await start(resources.use(new LoopVolume(kind, directory)).mountPoint)));
+    } catch (error) {
+      console.log(`nothing on ${kind} here: ${error instanceof Error ? error.message : error}`);
+    }
+  };
+  await onVolume(
+    "xfs",
+    (mountPoint) =>
+      FileCopySystem.start("clone, 18", 18, join(mountPoint, "clone"), ["file_copy_method = clone"]),
+  );
+  await onVolume("btrfs", (mountPoint) => BtrfsSystem.start("btrfs, 15", 15, mountPoint));
   for (const system of systems) {
     await using session = await system.connect(ROOT_BRANCH);
     for (const statement of LOAD) await session.query(statement);

@@ -1,14 +1,13 @@
 /** Systems that make branches of a database, behind one interface: Zenith, and what people use instead. */
-import { spawnSync } from "node:child_process";
-import { appendFileSync, closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { HostPort } from "../../../src/common/host_port.ts";
-import { findPostgres, type PostgresInstall } from "../../../src/pg_install/find_postgres.ts";
-import { postgresEnvironment, runInitdb, ZENITH_SUPERUSER } from "../../../src/pg_install/initdb.ts";
-import { asUser, makeOwnedDirectory, pgUser } from "../../../src/pg_install/pg_user.ts";
+import { findPostgres } from "../../../src/pg_install/find_postgres.ts";
 import { Connection } from "../../harness/connection.ts";
 import { freePort } from "../../harness/ports.ts";
 import { ZenithEnv } from "../../harness/zenith_env.ts";
+import { command, runBeside } from "./command.ts";
+import { StockCluster } from "./stock_cluster.ts";
 
 /** The branch that the data are loaded into. */
 export const ROOT_BRANCH = "main";
@@ -60,21 +59,17 @@ export class ZenithSystem implements BranchingSystem {
   }
 }
 
-const TIMEOUT_S = "120";
-
 /** A stock server that copies the files of a database for each branch. */
 export class FileCopySystem implements BranchingSystem {
   readonly name: string;
-  readonly #install: PostgresInstall;
   readonly #directory: string;
-  readonly #port: number;
+  readonly #cluster: StockCluster;
   #admin: Connection | undefined;
 
-  private constructor(name: string, install: PostgresInstall, directory: string, port: number) {
+  private constructor(name: string, directory: string, cluster: StockCluster) {
     this.name = name;
-    this.#install = install;
     this.#directory = directory;
-    this.#port = port;
+    this.#cluster = cluster;
   }
 
   /** @param directory is made, and removed at the end. @param settings more lines for postgresql.conf */
@@ -84,31 +79,13 @@ export class FileCopySystem implements BranchingSystem {
     directory: string,
     settings: readonly string[] = [],
   ): Promise<FileCopySystem> {
-    const system = new FileCopySystem(name, findPostgres(major), directory, await freePort());
-    mkdirSync(directory, { mode: 0o755 });
-    makeOwnedDirectory(system.#workDir, pgUser());
-    await runInitdb({ install: system.#install, dir: system.#pgdata, superuser: ZENITH_SUPERUSER });
-    const lines = [
-      `port = ${system.#port}`,
-      "listen_addresses = '127.0.0.1'",
-      `unix_socket_directories = '${system.#workDir}'`,
-      // As a branch of Zenith's has it.
-      "max_connections = 100",
-      ...settings,
-    ];
-    appendFileSync(join(system.#pgdata, "postgresql.conf"), `${lines.join("\n")}\n`);
-    writeFileSync(join(system.#pgdata, "pg_hba.conf"), "host all all 127.0.0.1/32 trust\n");
-    system.#pgCtl("start");
-    system.#admin = await system.connect("postgres");
+    const cluster = new StockCluster(findPostgres(major), directory, await freePort());
+    await cluster.initialize(settings);
+    await cluster.start();
+    const system = new FileCopySystem(name, directory, cluster);
+    system.#admin = await cluster.connect("postgres");
     await system.#admin.query(`CREATE DATABASE ${ROOT_BRANCH}`);
     return system;
-  }
-
-  get #workDir(): string {
-    return join(this.#directory, "work");
-  }
-  get #pgdata(): string {
-    return join(this.#workDir, "data");
   }
 
   async create(branch: string, parent: string): Promise<void> {
@@ -116,7 +93,7 @@ export class FileCopySystem implements BranchingSystem {
   }
 
   connect(branch: string): Promise<Connection> {
-    return Connection.open({ host: "127.0.0.1", port: this.#port }, { database: branch });
+    return this.#cluster.connect(branch);
   }
 
   async remove(branch: string): Promise<void> {
@@ -125,53 +102,63 @@ export class FileCopySystem implements BranchingSystem {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#admin?.close();
-    this.#pgCtl("stop");
+    await this.#cluster.stop("fast");
     rmSync(this.#directory, { recursive: true, force: true });
   }
-
-  #pgCtl(what: "start" | "stop"): void {
-    const log = join(this.#workDir, "log");
-    const args = [what, "-w", "-t", TIMEOUT_S, "-D", this.#pgdata, ...(what === "start" ? ["-l", log] : [])];
-    const output = openSync(join(this.#workDir, "pg_ctl.log"), "a");
-    try {
-      const done = spawnSync(join(this.#install.binDir, "pg_ctl"), args, {
-        ...asUser(pgUser()),
-        cwd: this.#workDir,
-        env: postgresEnvironment(),
-        stdio: ["ignore", output, output],
-      });
-      if (done.status !== 0) throw new Error(`pg_ctl ${what} failed: see ${log}`);
-    } finally {
-      closeSync(output);
-    }
-  }
 }
 
-const XFS_IMAGE_BYTES = 20e9;
+/** A stock cluster per branch, in a snapshot of its parent's subvolume. The snapshot is as a crash leaves the files. */
+export class BtrfsSystem implements BranchingSystem {
+  readonly name: string;
+  readonly #major: number;
+  readonly #mountPoint: string;
+  readonly #clusters = new Map<string, StockCluster>();
 
-/** A file system on which files are cloned, in a file of its own. Needs root, mkfs.xfs and loop devices. */
-export class XfsVolume implements Disposable {
-  readonly mountPoint: string;
-  readonly #image: string;
-
-  /** @throws {Error} when it can't be made here */
-  constructor(directory: string) {
-    this.#image = join(directory, "xfs.img");
-    this.mountPoint = join(directory, "xfs");
-    writeFileSync(this.#image, "");
-    truncateSync(this.#image, XFS_IMAGE_BYTES);
-    mkdirSync(this.mountPoint);
-    command("mkfs.xfs", "-q", "-m", "reflink=1", this.#image);
-    command("mount", "-o", "loop", this.#image, this.mountPoint);
+  private constructor(name: string, major: number, mountPoint: string) {
+    this.name = name;
+    this.#major = major;
+    this.#mountPoint = mountPoint;
   }
 
-  [Symbol.dispose](): void {
-    command("umount", this.mountPoint);
-    rmSync(this.#image);
+  /** @param mountPoint of a btrfs, for nothing else */
+  static async start(name: string, major: number, mountPoint: string): Promise<BtrfsSystem> {
+    const system = new BtrfsSystem(name, major, mountPoint);
+    command("btrfs", "subvolume", "create", system.#subvolume(ROOT_BRANCH));
+    const cluster = await system.#cluster(ROOT_BRANCH);
+    await cluster.initialize();
+    await cluster.start();
+    return system;
   }
-}
 
-function command(program: string, ...args: string[]): void {
-  const done = spawnSync(program, args, { encoding: "utf8" });
-  if (done.status !== 0) throw new Error(`${program}: ${done.error?.message ?? done.stderr.trim()}`);
+  async create(branch: string, parent: string): Promise<void> {
+    // Without it the branch would replay all that its parent did since the last one.
+    await using session = await this.connect(parent);
+    await session.query("CHECKPOINT");
+    await runBeside("btrfs", "subvolume", "snapshot", this.#subvolume(parent), this.#subvolume(branch));
+    await (await this.#cluster(branch)).start();
+  }
+
+  connect(branch: string): Promise<Connection> {
+    return this.#clusters.get(branch)!.connect("postgres");
+  }
+
+  async remove(branch: string): Promise<void> {
+    await this.#clusters.get(branch)!.stop("immediate");
+    this.#clusters.delete(branch);
+    await runBeside("btrfs", "subvolume", "delete", this.#subvolume(branch));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const branch of [...this.#clusters.keys()].reverse()) await this.remove(branch);
+  }
+
+  #subvolume(branch: string): string {
+    return join(this.#mountPoint, branch);
+  }
+
+  async #cluster(branch: string): Promise<StockCluster> {
+    const cluster = new StockCluster(findPostgres(this.#major), this.#subvolume(branch), await freePort());
+    this.#clusters.set(branch, cluster);
+    return cluster;
+  }
 }
