@@ -1,10 +1,10 @@
 /**
- * The branch cycle from end to end, each branch with its Postgres: make one, use it, throw it away. Single operations, and the
- * five workflows of BranchBench in their small form, on one warehouse of TPC-C (100 MB). The references get the same statements:
+ * The branch cycle from end to end, each branch with its Postgres: make one, use it, throw it away. Single operations, trees of
+ * several shapes and sizes, and the five workflows of BranchBench in their small form, on one warehouse of TPC-C (100 MB). The references get the same statements:
  * a stock 15 that copies the files of a database, an 18 that clones them on XFS, and a 15 per snapshot of a btrfs, where these can
  * be mounted.
  *
- * `npm run bench -- branches [operations|workflows|<part of a workflow's name> …]`
+ * `npm run bench -- branches [operations|shapes|workflows|<part of a workflow's name> …] [warehouses=1] [branches=100]`
  */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,10 +18,14 @@ import {
   ZenithSystem,
 } from "./lib/branching_systems.ts";
 import { LoopVolume } from "./lib/loop_volume.ts";
-import { LOAD, runWorkflow, WORKFLOWS } from "./lib/workflows.ts";
+import { measureShape, SHAPES } from "./lib/shapes.ts";
+import { load, runWorkflow, WORKFLOWS } from "./lib/workflows.ts";
 
 const CYCLES = 10;
 const STATEMENTS = 50;
+/** How many branches the trees have, and the largest of them unless told otherwise. */
+const BRANCH_COUNTS = [1, 10];
+const MOST_BRANCHES = 100;
 
 /** Milliseconds by operation. */
 type Timings = Map<string, number[]>;
@@ -34,7 +38,7 @@ async function timed(timings: Timings, operation: string, run: () => Promise<unk
   known.push(performance.now() - started);
 }
 
-const SCAN = "SELECT sum(ol_amount), count(*) FROM order_line";
+const SCAN = "SELECT sum(ol_amount), count(*) FROM order_line WHERE ol_w_id = 1";
 
 /** One branch after another; each is used and goes again. */
 async function measureOperations(system: BranchingSystem): Promise<Timings> {
@@ -82,7 +86,11 @@ async function measureOperations(system: BranchingSystem): Promise<Timings> {
 }
 
 /** What cannot be had here is left out, with the reason. */
-async function startSystems(directory: string, resources: AsyncDisposableStack): Promise<BranchingSystem[]> {
+async function startSystems(
+  directory: string,
+  resources: AsyncDisposableStack,
+  warehouses: number,
+): Promise<BranchingSystem[]> {
   const systems: BranchingSystem[] = [
     await ZenithSystem.start(),
     await FileCopySystem.start("file copy, 15", 15, join(directory, "file_copy")),
@@ -106,7 +114,7 @@ async function startSystems(directory: string, resources: AsyncDisposableStack):
   await onVolume("btrfs", (mountPoint) => BtrfsSystem.start("btrfs, 15", 15, mountPoint));
   for (const system of systems) {
     await using session = await system.connect(ROOT_BRANCH);
-    for (const statement of LOAD) await session.query(statement);
+    for (const statement of load(warehouses)) await session.query(statement);
     await session.query("CHECKPOINT");
   }
   return systems;
@@ -125,15 +133,18 @@ function row(figures: ReadonlyMap<string, number>): Row {
 
 export async function run(args: readonly string[]): Promise<void> {
   useExecutable();
+  const parts = args.filter((arg) => !arg.includes("="));
   const wants = (part: string, name = part): boolean =>
-    args.length === 0 || args.includes(part) || args.some((arg) => name.includes(arg));
+    parts.length === 0 || parts.includes(part) || parts.some((wanted) => name.includes(wanted));
+  const numberOf = (name: string, usual: number): number =>
+    Number(args.find((arg) => arg.startsWith(`${name}=`))?.slice(name.length + 1) ?? usual);
   const directory = mkdtempSync(join(tmpdir(), "zenith-branches-"));
   // Postgres runs as another user.
   chmodSync(directory, 0o755);
   const table: Record<string, Row> = {};
   await using resources = new AsyncDisposableStack();
   resources.defer(() => rmSync(directory, { recursive: true, force: true }));
-  const systems = await startSystems(directory, resources);
+  const systems = await startSystems(directory, resources, numberOf("warehouses", 1));
   if (wants("operations")) {
     const measured = new Map<string, Timings>();
     for (const system of systems) measured.set(system.name, await measureOperations(system));
@@ -143,6 +154,19 @@ export async function run(args: readonly string[]): Promise<void> {
         percentile(timings.get(operation)!.sort((a, b) => a - b), 0.5),
       ]);
       table[operation] = row(new Map(medians));
+    }
+  }
+  if (wants("shapes")) {
+    const most = numberOf("branches", MOST_BRANCHES);
+    for (const shape of SHAPES) {
+      for (const count of BRANCH_COUNTS.filter((size) => size < most).concat(most)) {
+        const measured = new Map<string, Map<string, number>>();
+        for (const system of systems) measured.set(system.name, await measureShape(system, shape, count));
+        for (const operation of [...measured.values()][0]!.keys()) {
+          const medians = [...measured].map(([name, all]): [string, number] => [name, all.get(operation)!]);
+          table[`${shape.name} of ${count}: ${operation}, ms`] = row(new Map(medians));
+        }
+      }
     }
   }
   for (const workflow of WORKFLOWS) {

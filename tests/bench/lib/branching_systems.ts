@@ -16,6 +16,9 @@ export interface BranchingSystem extends AsyncDisposable {
   readonly name: string;
   /** Makes a branch of another's present state that clients can connect to. Nobody is connected to the parent. */
   create(branch: string, parent: string): Promise<void>;
+  /** Makes a branch that nobody can connect to before it is woken, where that costs less. */
+  make(branch: string, parent: string): Promise<void>;
+  wake(branch: string): Promise<void>;
   connect(branch: string): Promise<Connection>;
   /** Nobody is connected to it. */
   remove(branch: string): Promise<void>;
@@ -40,9 +43,15 @@ export class ZenithSystem implements BranchingSystem {
   }
 
   async create(branch: string, parent: string): Promise<void> {
-    const made = JSON.parse(await this.#env.zenith("branch", branch, parent, "--start", "--json"));
-    const { hostname, port } = new URL(made.uri);
-    this.#addresses.set(branch, { host: hostname, port: Number(port) });
+    this.#noteAddress(branch, await this.#env.zenith("branch", branch, parent, "--start", "--json"));
+  }
+
+  async make(branch: string, parent: string): Promise<void> {
+    await this.#env.zenith("branch", branch, parent);
+  }
+
+  async wake(branch: string): Promise<void> {
+    this.#noteAddress(branch, await this.#env.zenith("pg", "start", branch, "--json"));
   }
 
   connect(branch: string): Promise<Connection> {
@@ -56,6 +65,11 @@ export class ZenithSystem implements BranchingSystem {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#env[Symbol.asyncDispose]();
+  }
+
+  #noteAddress(branch: string, answer: string): void {
+    const { hostname, port } = new URL(JSON.parse(answer).uri);
+    this.#addresses.set(branch, { host: hostname, port: Number(port) });
   }
 }
 
@@ -92,6 +106,12 @@ export class FileCopySystem implements BranchingSystem {
     await this.#admin!.query(`CREATE DATABASE ${branch} TEMPLATE ${parent} STRATEGY file_copy`);
   }
 
+  make(branch: string, parent: string): Promise<void> {
+    return this.create(branch, parent);
+  }
+
+  async wake(): Promise<void> {}
+
   connect(branch: string): Promise<Connection> {
     return this.#cluster.connect(branch);
   }
@@ -112,7 +132,7 @@ export class BtrfsSystem implements BranchingSystem {
   readonly name: string;
   readonly #major: number;
   readonly #mountPoint: string;
-  readonly #clusters = new Map<string, StockCluster>();
+  readonly #running = new Map<string, StockCluster>();
 
   private constructor(name: string, major: number, mountPoint: string) {
     this.name = name;
@@ -126,30 +146,42 @@ export class BtrfsSystem implements BranchingSystem {
     command("btrfs", "subvolume", "create", system.#subvolume(ROOT_BRANCH));
     const cluster = await system.#cluster(ROOT_BRANCH);
     await cluster.initialize();
-    await cluster.start();
+    await system.wake(ROOT_BRANCH);
     return system;
   }
 
   async create(branch: string, parent: string): Promise<void> {
-    // Without it the branch would replay all that its parent did since the last one.
-    await using session = await this.connect(parent);
-    await session.query("CHECKPOINT");
+    await this.make(branch, parent);
+    await this.wake(branch);
+  }
+
+  async make(branch: string, parent: string): Promise<void> {
+    if (this.#running.has(parent)) {
+      // Without it the branch would replay all that its parent did since the last one.
+      await using session = await this.connect(parent);
+      await session.query("CHECKPOINT");
+    }
     await runBeside("btrfs", "subvolume", "snapshot", this.#subvolume(parent), this.#subvolume(branch));
-    await (await this.#cluster(branch)).start();
+  }
+
+  async wake(branch: string): Promise<void> {
+    const cluster = await this.#cluster(branch);
+    await cluster.start();
+    this.#running.set(branch, cluster);
   }
 
   connect(branch: string): Promise<Connection> {
-    return this.#clusters.get(branch)!.connect("postgres");
+    return this.#running.get(branch)!.connect("postgres");
   }
 
   async remove(branch: string): Promise<void> {
-    await this.#clusters.get(branch)!.stop("immediate");
-    this.#clusters.delete(branch);
+    await this.#running.get(branch)?.stop("immediate");
+    this.#running.delete(branch);
     await runBeside("btrfs", "subvolume", "delete", this.#subvolume(branch));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const branch of [...this.#clusters.keys()].reverse()) await this.remove(branch);
+    for (const branch of [...this.#running.keys()].reverse()) await this.remove(branch);
   }
 
   #subvolume(branch: string): string {
@@ -157,8 +189,6 @@ export class BtrfsSystem implements BranchingSystem {
   }
 
   async #cluster(branch: string): Promise<StockCluster> {
-    const cluster = new StockCluster(findPostgres(this.#major), this.#subvolume(branch), await freePort());
-    this.#clusters.set(branch, cluster);
-    return cluster;
+    return new StockCluster(findPostgres(this.#major), this.#subvolume(branch), await freePort());
   }
 }

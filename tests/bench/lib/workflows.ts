@@ -11,30 +11,36 @@ const ITEMS = 100_000;
 const ORDERS_PER_DISTRICT = 3000;
 const LINES_PER_ORDER = 10;
 
-/** One warehouse of TPC-C, without what no workflow touches: 100 MB with its indexes. */
-export const LOAD: readonly string[] = [
-  `CREATE TABLE warehouse (w_id int PRIMARY KEY, w_name text, w_ytd numeric)`,
-  `INSERT INTO warehouse VALUES (1, 'first', 0)`,
-  `CREATE TABLE item (i_id int PRIMARY KEY, i_name text, i_price numeric(5,2), i_data text)`,
-  `INSERT INTO item SELECT i, 'item ' || i, i % 100, repeat(md5(i::text), 1) FROM generate_series(1, ${ITEMS}) i`,
-  `CREATE TABLE stock (s_w_id int, s_i_id int, s_quantity int, s_dist text, s_data text, PRIMARY KEY (s_w_id, s_i_id))`,
-  `INSERT INTO stock SELECT 1, i, 50 + i % 50, repeat(md5(i::text), 5), md5(i::text)
-   FROM generate_series(1, ${ITEMS}) i`,
-  `CREATE TABLE customer (c_w_id int, c_d_id int, c_id int, c_last text, c_credit_lim numeric(12,2),
-     c_balance numeric(12,2), c_ytd_payment numeric(12,2), c_data text, PRIMARY KEY (c_w_id, c_d_id, c_id))`,
-  `INSERT INTO customer SELECT 1, d, c, 'name ' || c, 50000, CASE WHEN c % 20 = 0 THEN NULL ELSE c - 100 END, c * 4,
-     repeat(md5(c::text), 10) FROM generate_series(1, ${DISTRICTS}) d, generate_series(1, ${CUSTOMERS_PER_DISTRICT}) c`,
-  `CREATE TABLE orders (o_w_id int, o_d_id int, o_id int, o_c_id int, o_carrier_id int, o_ol_cnt int, o_all_local int,
-     o_entry_d timestamp, PRIMARY KEY (o_w_id, o_d_id, o_id))`,
-  `INSERT INTO orders SELECT 1, d, o, o, 1, ${LINES_PER_ORDER}, 1, '2026-01-01'
-   FROM generate_series(1, ${DISTRICTS}) d, generate_series(1, ${ORDERS_PER_DISTRICT}) o`,
-  `CREATE TABLE order_line (ol_w_id int, ol_d_id int, ol_o_id int, ol_number int, ol_i_id int, ol_supply_w_id int,
-     ol_quantity int, ol_amount numeric(6,2), ol_dist_info text, PRIMARY KEY (ol_w_id, ol_d_id, ol_o_id, ol_number))`,
-  `INSERT INTO order_line SELECT 1, d, o, l, 1 + (o * 7 + l) % ${ITEMS}, 1, 5, l, 'dist_info'
-   FROM generate_series(1, ${DISTRICTS}) d, generate_series(1, ${ORDERS_PER_DISTRICT}) o,
-     generate_series(1, ${LINES_PER_ORDER}) l`,
-  `VACUUM ANALYZE`,
-];
+/**
+ * Warehouses of TPC-C, without what no workflow touches: 100 MB each with their indexes. The workflows use the first one.
+ */
+export function load(warehouses: number): string[] {
+  const w = `generate_series(1, ${warehouses}) w`;
+  const d = `generate_series(1, ${DISTRICTS}) d`;
+  return [
+    `CREATE TABLE warehouse (w_id int PRIMARY KEY, w_name text, w_ytd numeric)`,
+    `INSERT INTO warehouse SELECT w, 'warehouse ' || w, 0 FROM ${w}`,
+    `CREATE TABLE item (i_id int PRIMARY KEY, i_name text, i_price numeric(5,2), i_data text)`,
+    `INSERT INTO item SELECT i, 'item ' || i, i % 100, repeat(md5(i::text), 1) FROM generate_series(1, ${ITEMS}) i`,
+    `CREATE TABLE stock (s_w_id int, s_i_id int, s_quantity int, s_dist text, s_data text,
+       PRIMARY KEY (s_w_id, s_i_id))`,
+    `INSERT INTO stock SELECT w, i, 50 + i % 50, repeat(md5(i::text), 5), md5(i::text)
+     FROM ${w}, generate_series(1, ${ITEMS}) i`,
+    `CREATE TABLE customer (c_w_id int, c_d_id int, c_id int, c_last text, c_credit_lim numeric(12,2),
+       c_balance numeric(12,2), c_ytd_payment numeric(12,2), c_data text, PRIMARY KEY (c_w_id, c_d_id, c_id))`,
+    `INSERT INTO customer SELECT w, d, c, 'name ' || c, 50000, CASE WHEN c % 20 = 0 THEN NULL ELSE c - 100 END,
+       c * 4, repeat(md5(c::text), 10) FROM ${w}, ${d}, generate_series(1, ${CUSTOMERS_PER_DISTRICT}) c`,
+    `CREATE TABLE orders (o_w_id int, o_d_id int, o_id int, o_c_id int, o_carrier_id int, o_ol_cnt int,
+       o_all_local int, o_entry_d timestamp, PRIMARY KEY (o_w_id, o_d_id, o_id))`,
+    `INSERT INTO orders SELECT w, d, o, o, 1, ${LINES_PER_ORDER}, 1, '2026-01-01'
+     FROM ${w}, ${d}, generate_series(1, ${ORDERS_PER_DISTRICT}) o`,
+    `CREATE TABLE order_line (ol_w_id int, ol_d_id int, ol_o_id int, ol_number int, ol_i_id int, ol_supply_w_id int,
+       ol_quantity int, ol_amount numeric(6,2), ol_dist_info text, PRIMARY KEY (ol_w_id, ol_d_id, ol_o_id, ol_number))`,
+    `INSERT INTO order_line SELECT w, d, o, l, 1 + (o * 7 + l) % ${ITEMS}, w, 5, l, 'dist_info'
+     FROM ${w}, ${d}, generate_series(1, ${ORDERS_PER_DISTRICT}) o, generate_series(1, ${LINES_PER_ORDER}) l`,
+    `VACUUM ANALYZE`,
+  ];
+}
 
 interface Step {
   readonly worker: number;
