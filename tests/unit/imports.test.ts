@@ -17,6 +17,7 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
   pagestore: ["common", "process"],
   protocol: ["common", "pgwire"],
   consensus: ["common"],
+  object_store: ["common"],
   wal_store: ["common", "postgres"],
   pageserver: ["common", "process", "pagestore", "pg_install", "pgwire", "postgres", "protocol", "wal_store"],
   safekeeper: ["common", "process", "consensus", "pgwire", "postgres", "protocol", "wal_store"],
