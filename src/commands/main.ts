@@ -4,18 +4,18 @@
  */
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { redactPasswords } from "../common/redact.ts";
-import { type CommandGroup, exitCodeOf } from "./cli/command.ts";
+import { type CommandCatalog, exitCodeOf } from "./cli/command.ts";
 import { runCommand } from "./cli/run.ts";
 
 /** Runs the command that `argv` names, then exits. */
-export async function main(commands: readonly CommandGroup[], argv: readonly string[]): Promise<void> {
+export async function main(catalog: readonly CommandCatalog[], argv: readonly string[]): Promise<void> {
   // The reader may exit before everything is printed: `zenith dump wal … | head`.
   process.stdout.on("error", (error: unknown) => {
     if (systemErrorCode(error) === "EPIPE") process.exit();
     throw error;
   });
   try {
-    process.exitCode = await runCommand(commands, argv);
+    process.exitCode = await runCommand(catalog, argv);
   } catch (error) {
     report(error);
     process.exitCode = exitCodeOf(error);

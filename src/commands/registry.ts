@@ -1,123 +1,87 @@
 /** The list of all commands. */
-import { branchCommand } from "./branch/branch.ts";
-import { branchDefaultCommand } from "./branch/default.ts";
-import { branchDeleteCommand } from "./branch/delete.ts";
-import { branchDiffCommand } from "./branch/diff.ts";
-import { dumpCommand } from "./branch/dump.ts";
-import { branchHistoryCommand } from "./branch/history.ts";
-import { branchListCommand } from "./branch/list.ts";
-import { branchRenameCommand } from "./branch/rename.ts";
-import { branchResetCommand, branchRestoreCommand } from "./branch/restore.ts";
-import {
-  branchGetCommand,
-  branchProtectCommand,
-  branchSetExpiryCommand,
-  branchUnprotectCommand,
-} from "./branch/settings.ts";
-import type { CommandGroup } from "./cli/command.ts";
-import { completeCommandOf, completionCommand } from "./cli/completion.ts";
-import { computeCommand } from "./role/compute.ts";
-import { doctorCommand } from "./environment/doctor.ts";
-import { dumpLayerCommand, dumpWalCommand } from "./dump/dump.ts";
-import { dumpPageCommand } from "./dump/page.ts";
-import { fsckCommand } from "./environment/fsck.ts";
-import { initCommand } from "./environment/init.ts";
-import { logsCommand } from "./environment/logs.ts";
-import { lsnAtCommand } from "./branch/lsn_at.ts";
-import { pageserverCommand } from "./role/pageserver.ts";
-import { pgConfigCommand } from "./pg/config.ts";
-import { pgCreateCommand } from "./pg/create.ts";
-import { pgListCommand } from "./pg/list.ts";
-import { pgStartCommand } from "./pg/start.ts";
-import { pgStopCommand } from "./pg/stop.ts";
-import { runCommand } from "./branch/run.ts";
-import { sqlCommand } from "./pg/sql.ts";
-import { upCommand } from "./pg/up.ts";
-import { uriCommand } from "./pg/uri.ts";
-import { psqlCommand } from "./pg/psql.ts";
-import { restartCommand } from "./environment/restart.ts";
-import { safekeeperCommand } from "./role/safekeeper.ts";
-import { safekeeperListCommand } from "./safekeeper/list.ts";
-import { safekeeperPruneCommand } from "./safekeeper/prune.ts";
-import { safekeeperReleaseCommand } from "./safekeeper/release.ts";
-import { safekeeperRepairTermCommand } from "./safekeeper/repair_term.ts";
-import { startCommand } from "./environment/start.ts";
-import { statusCommand } from "./environment/status.ts";
-import { stopCommand } from "./environment/stop.ts";
-import { tenantConfigCommand } from "./tenant/config.ts";
-import { tenantCreateCommand, tenantDeleteCommand, tenantListCommand } from "./tenant/tenant.ts";
+import { type CommandCatalog, loadCommands } from "./cli/command.ts";
 
-/** Every command, in the order of `zenith --help`. */
-export const COMMANDS: readonly CommandGroup[] = [
+/** Every command, in the order of `zenith --help`. A command loads only its own code. */
+export const COMMANDS: readonly CommandCatalog[] = [
   {
     title: "An environment and its servers",
-    commands: [
-      upCommand,
-      initCommand,
-      startCommand,
-      stopCommand,
-      restartCommand,
-      statusCommand,
-      logsCommand,
-      safekeeperListCommand,
-    ],
+    commands: {
+      up: async () => (await import("./pg/up.ts")).upCommand,
+      init: async () => (await import("./environment/init.ts")).initCommand,
+      start: async () => (await import("./environment/start.ts")).startCommand,
+      stop: async () => (await import("./environment/stop.ts")).stopCommand,
+      restart: async () => (await import("./environment/restart.ts")).restartCommand,
+      status: async () => (await import("./environment/status.ts")).statusCommand,
+      logs: async () => (await import("./environment/logs.ts")).logsCommand,
+      "safekeeper list": async () => (await import("./safekeeper/list.ts")).safekeeperListCommand,
+    },
   },
   {
     title: "Branches",
-    commands: [
-      branchCommand,
-      branchListCommand,
-      branchGetCommand,
-      branchDefaultCommand,
-      branchHistoryCommand,
-      branchDiffCommand,
-      branchResetCommand,
-      branchRestoreCommand,
-      branchRenameCommand,
-      branchSetExpiryCommand,
-      branchProtectCommand,
-      branchUnprotectCommand,
-      branchDeleteCommand,
-      lsnAtCommand,
-      runCommand,
-      dumpCommand,
-    ],
+    commands: {
+      branch: async () => (await import("./branch/branch.ts")).branchCommand,
+      "branch list": async () => (await import("./branch/list.ts")).branchListCommand,
+      "branch get": async () => (await import("./branch/settings.ts")).branchGetCommand,
+      "branch default": async () => (await import("./branch/default.ts")).branchDefaultCommand,
+      "branch history": async () => (await import("./branch/history.ts")).branchHistoryCommand,
+      "branch diff": async () => (await import("./branch/diff.ts")).branchDiffCommand,
+      "branch reset": async () => (await import("./branch/restore.ts")).branchResetCommand,
+      "branch restore": async () => (await import("./branch/restore.ts")).branchRestoreCommand,
+      "branch rename": async () => (await import("./branch/rename.ts")).branchRenameCommand,
+      "branch set-expiry": async () => (await import("./branch/settings.ts")).branchSetExpiryCommand,
+      "branch protect": async () => (await import("./branch/settings.ts")).branchProtectCommand,
+      "branch unprotect": async () => (await import("./branch/settings.ts")).branchUnprotectCommand,
+      "branch delete": async () => (await import("./branch/delete.ts")).branchDeleteCommand,
+      "lsn-at": async () => (await import("./branch/lsn_at.ts")).lsnAtCommand,
+      run: async () => (await import("./branch/run.ts")).runCommand,
+      dump: async () => (await import("./branch/dump.ts")).dumpCommand,
+    },
   },
   {
     title: "Postgres on branches",
-    commands: [
-      pgListCommand,
-      pgCreateCommand,
-      pgConfigCommand,
-      pgStartCommand,
-      pgStopCommand,
-      uriCommand,
-      psqlCommand,
-      sqlCommand,
-    ],
+    commands: {
+      "pg list": async () => (await import("./pg/list.ts")).pgListCommand,
+      "pg create": async () => (await import("./pg/create.ts")).pgCreateCommand,
+      "pg config": async () => (await import("./pg/config.ts")).pgConfigCommand,
+      "pg start": async () => (await import("./pg/start.ts")).pgStartCommand,
+      "pg stop": async () => (await import("./pg/stop.ts")).pgStopCommand,
+      uri: async () => (await import("./pg/uri.ts")).uriCommand,
+      psql: async () => (await import("./pg/psql.ts")).psqlCommand,
+      sql: async () => (await import("./pg/sql.ts")).sqlCommand,
+    },
   },
   {
     title: "Tenants",
-    commands: [tenantListCommand, tenantCreateCommand, tenantConfigCommand, tenantDeleteCommand],
+    commands: {
+      "tenant list": async () => (await import("./tenant/tenant.ts")).tenantListCommand,
+      "tenant create": async () => (await import("./tenant/tenant.ts")).tenantCreateCommand,
+      "tenant config": async () => (await import("./tenant/config.ts")).tenantConfigCommand,
+      "tenant delete": async () => (await import("./tenant/tenant.ts")).tenantDeleteCommand,
+    },
   },
   {
     title: "This machine",
-    commands: [doctorCommand, completionCommand],
+    commands: {
+      doctor: async () => (await import("./environment/doctor.ts")).doctorCommand,
+      completion: async () => (await import("./cli/completion.ts")).completionCommand,
+    },
   },
   {
     title: "Single servers and tools",
-    commands: [
-      pageserverCommand,
-      safekeeperCommand,
-      safekeeperPruneCommand,
-      safekeeperReleaseCommand,
-      safekeeperRepairTermCommand,
-      fsckCommand,
-      dumpWalCommand,
-      dumpLayerCommand,
-      dumpPageCommand,
-      computeCommand,
-      completeCommandOf(() => COMMANDS),
-    ],
+    commands: {
+      pageserver: async () => (await import("./role/pageserver.ts")).pageserverCommand,
+      safekeeper: async () => (await import("./role/safekeeper.ts")).safekeeperCommand,
+      "safekeeper prune": async () => (await import("./safekeeper/prune.ts")).safekeeperPruneCommand,
+      "safekeeper release": async () => (await import("./safekeeper/release.ts")).safekeeperReleaseCommand,
+      "safekeeper repair-term": async () =>
+        (await import("./safekeeper/repair_term.ts")).safekeeperRepairTermCommand,
+      fsck: async () => (await import("./environment/fsck.ts")).fsckCommand,
+      "dump wal": async () => (await import("./dump/dump.ts")).dumpWalCommand,
+      "dump layer": async () => (await import("./dump/dump.ts")).dumpLayerCommand,
+      "dump page": async () => (await import("./dump/page.ts")).dumpPageCommand,
+      compute: async () => (await import("./role/compute.ts")).computeCommand,
+      complete: async () =>
+        (await import("./cli/completion.ts")).completeCommandOf(() => loadCommands(COMMANDS)),
+    },
   },
 ];

@@ -60,6 +60,20 @@ export interface CommandGroup {
   readonly commands: readonly Command[];
 }
 
+/** A group whose commands are known by name, and loaded when they are needed. */
+export interface CommandCatalog {
+  readonly title: string;
+  readonly commands: Readonly<Record<string, () => Promise<Command>>>;
+}
+
+/** Loads all commands. */
+export function loadCommands(catalog: readonly CommandCatalog[]): Promise<CommandGroup[]> {
+  return Promise.all(catalog.map(async ({ title, commands }) => ({
+    title,
+    commands: await Promise.all(Object.values(commands).map((load) => load())),
+  })));
+}
+
 /** The words before the arguments: `pg start`. */
 export function commandName(command: Command): string {
   return command.usage.replace(/\s*[<[].*$/, "");

@@ -76,16 +76,15 @@ export const completionCommand: Command = {
  *
  * @param groups returns every command. It is a function because this command is among them
  */
-export function completeCommandOf(groups: () => readonly CommandGroup[]): Command {
+export function completeCommandOf(groups: () => Promise<readonly CommandGroup[]>): Command {
   return {
     usage: "complete",
     description: "Print what the last word may become, one candidate per line",
     rest: "<words>",
     hidden: true,
-    run(_args, _options, words) {
-      const commands = groups().flatMap((group) => group.commands);
+    async run(_args, _options, words) {
+      const commands = (await groups()).flatMap((group) => group.commands);
       for (const candidate of complete(commands, words, environmentNames())) print(candidate);
-      return Promise.resolve();
     },
   };
 }

@@ -4,8 +4,15 @@
 import { type CAC, cac } from "cac";
 import { ZenithError } from "../../common/errors.ts";
 import { VERSION } from "../../common/version.ts";
-import { type Command, type CommandGroup, commandName, EXIT_USAGE, type OptionValues } from "./command.ts";
-import { commandHelp, groupHelp, overview } from "./help.ts";
+import {
+  type Command,
+  type CommandCatalog,
+  type CommandGroup,
+  commandName,
+  EXIT_USAGE,
+  loadCommands,
+  type OptionValues,
+} from "./command.ts";
 import { print } from "./output.ts";
 
 /**
@@ -15,11 +22,14 @@ import { print } from "./output.ts";
  * @returns the exit code
  * @throws {ZenithError} `invalid_argument` for invalid usage; otherwise the command's error
  */
-export async function runCommand(groups: readonly CommandGroup[], argv: readonly string[]): Promise<number> {
-  const commands = groups.flatMap((group) => group.commands);
+export async function runCommand(
+  catalog: readonly CommandCatalog[],
+  argv: readonly string[],
+): Promise<number> {
   const [first] = argv;
   if (first === undefined) {
-    print(overview(groups));
+    const { overview } = await import("./help.ts");
+    print(overview(await loadCommands(catalog)));
     return EXIT_USAGE;
   }
   if (first === "-v" || first === "--version" || (first === "version" && argv.length === 1)) {
@@ -27,10 +37,15 @@ export async function runCommand(groups: readonly CommandGroup[], argv: readonly
     return 0;
   }
   if (asksForHelp(argv)) {
-    print(help(groups, argv.filter((word) => !HELP_WORDS.has(word))));
+    print(await help(await loadCommands(catalog), argv.filter((word) => !HELP_WORDS.has(word))));
     return 0;
   }
-  return await parse(commands, joinCommandWords(commands, argv));
+  const loaders = new Map(catalog.flatMap(({ commands }) => Object.entries(commands)));
+  const words = joinCommandWords((name) => loaders.has(name), argv);
+  const load = loaders.get(words[0]);
+  // An option may come before the command. Which word is its value depends on the command.
+  const commands = load === undefined ? allOf(await loadCommands(catalog)) : [await load()];
+  return await parse(commands, words);
 }
 
 async function parse(commands: readonly Command[], words: readonly string[]): Promise<number> {
@@ -64,6 +79,10 @@ async function parse(commands: readonly Command[], words: readonly string[]): Pr
   return (await outcome) ?? 0;
 }
 
+function allOf(groups: readonly CommandGroup[]): readonly Command[] {
+  return groups.flatMap(({ commands }) => commands);
+}
+
 function usageHint(command: Command | undefined): string {
   const name = command === undefined ? "" : commandName(command);
   const rest = command?.rest === undefined ? "" : `what is for ${name} itself goes after "--"; `;
@@ -82,11 +101,12 @@ function asksForHelp(argv: readonly string[]): boolean {
   return own[0] === "help" || own.includes("--help") || own.includes("-h");
 }
 
-function help(groups: readonly CommandGroup[], argv: readonly string[]): string {
-  const commands = groups.flatMap((group) => group.commands);
+async function help(groups: readonly CommandGroup[], argv: readonly string[]): Promise<string> {
+  const { commandHelp, groupHelp, overview } = await import("./help.ts");
+  const commands = allOf(groups);
   const [first, ...others] = argv;
   if (first === undefined) return overview(groups);
-  const [name] = joinCommandWords(commands, argv);
+  const [name] = joinCommandWords((name) => commands.some((command) => commandName(command) === name), argv);
   const command = commands.find((command) => commandName(command) === name);
   if (command !== undefined) return commandHelp(command, commands);
   const group = others.length === 0 ? groupHelp(first, commands) : undefined;
@@ -95,10 +115,9 @@ function help(groups: readonly CommandGroup[], argv: readonly string[]): string 
 }
 
 /** Joins `pg start` into one word, because cac matches only one. */
-function joinCommandWords(commands: readonly Command[], argv: readonly string[]): string[] {
+function joinCommandWords(isCommand: (name: string) => boolean, argv: readonly string[]): string[] {
   const two = argv.slice(0, 2).join(" ");
-  const known = argv.length >= 2 && commands.some((command) => commandName(command) === two);
-  return known ? [two, ...argv.slice(2)] : [...argv];
+  return argv.length >= 2 && isCommand(two) ? [two, ...argv.slice(2)] : [...argv];
 }
 
 /**

@@ -1,10 +1,14 @@
 /** The list of the commands that run a server. */
-import type { CommandGroup } from "../cli/command.ts";
-import { computeCommand } from "./compute.ts";
-import { pageserverCommand } from "./pageserver.ts";
-import { safekeeperCommand } from "./safekeeper.ts";
+import type { CommandCatalog } from "../cli/command.ts";
 
 /** The roles that `server.ts` can run. */
-export const ROLES: readonly CommandGroup[] = [
-  { title: "Servers", commands: [pageserverCommand, safekeeperCommand, computeCommand] },
+export const ROLES: readonly CommandCatalog[] = [
+  {
+    title: "Servers",
+    commands: {
+      pageserver: async () => (await import("./pageserver.ts")).pageserverCommand,
+      safekeeper: async () => (await import("./safekeeper.ts")).safekeeperCommand,
+      compute: async () => (await import("./compute.ts")).computeCommand,
+    },
+  },
 ];

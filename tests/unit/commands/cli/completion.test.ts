@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { loadCommands } from "../../../../src/commands/cli/command.ts";
 import { complete } from "../../../../src/commands/cli/completion.ts";
 import { COMMANDS } from "../../../../src/commands/registry.ts";
 
-const commands = COMMANDS.flatMap((group) => group.commands);
+const commands = (await loadCommands(COMMANDS)).flatMap((group) => group.commands);
 const TENANT = "d70d3869a8c586d3eaf7029fe261620c";
 const names = {
   branches: () => ["dev", "main"],

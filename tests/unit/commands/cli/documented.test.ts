@@ -3,7 +3,12 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { type Command, commandName } from "../../../../src/commands/cli/command.ts";
+import {
+  type Command,
+  type CommandCatalog,
+  commandName,
+  loadCommands,
+} from "../../../../src/commands/cli/command.ts";
 import { runCommand } from "../../../../src/commands/cli/run.ts";
 import { COMMANDS } from "../../../../src/commands/registry.ts";
 
@@ -19,7 +24,13 @@ async function parse(words: readonly string[]): Promise<string | undefined> {
       return Promise.resolve();
     },
   });
-  await runCommand(COMMANDS.map((group) => ({ ...group, commands: group.commands.map(idle) })), words);
+  const catalog = COMMANDS.map(({ title, commands }): CommandCatalog => ({
+    title,
+    commands: Object.fromEntries(
+      Object.entries(commands).map(([name, load]) => [name, async () => idle(await load())]),
+    ),
+  }));
+  await runCommand(catalog, words);
   return found;
 }
 
@@ -82,8 +93,14 @@ const DOCUMENTS = [
 ];
 
 describe("a command line", () => {
+  test("finds each command under its own name", async () => {
+    for (const [name, load] of COMMANDS.flatMap(({ commands }) => Object.entries(commands))) {
+      assert.equal(commandName(await load()), name);
+    }
+  });
+
   test("that the help shows as an example is taken, by the command it is shown for", async () => {
-    for (const command of COMMANDS.flatMap(({ commands }) => commands)) {
+    for (const command of (await loadCommands(COMMANDS)).flatMap(({ commands }) => commands)) {
       for (const [line] of command.examples ?? []) {
         const found = await parse(shellWords(line)).catch((error) =>
           assert.fail(`zenith ${line}: ${error.message}`)

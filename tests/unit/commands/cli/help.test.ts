@@ -1,15 +1,16 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { commandHelp, groupHelp, overview } from "../../../../src/commands/cli/help.ts";
-import { commandName } from "../../../../src/commands/cli/command.ts";
+import { commandName, loadCommands } from "../../../../src/commands/cli/command.ts";
 import { COMMANDS } from "../../../../src/commands/registry.ts";
 
-const commands = COMMANDS.flatMap((group) => group.commands);
+const groups = await loadCommands(COMMANDS);
+const commands = groups.flatMap((group) => group.commands);
 const shown = commands.filter((command) => command.hidden !== true);
 
 describe("help", () => {
   test("of everything names every command once, and none that is hidden", () => {
-    const text = overview(COMMANDS);
+    const text = overview(groups);
     for (const command of commands) {
       const lines = text.split("\n").filter((line) => line.startsWith(`  ${command.usage}  `));
       assert.equal(lines.length, command.hidden === true ? 0 : 1, command.usage);
@@ -17,7 +18,7 @@ describe("help", () => {
   });
 
   test("of everything fits a terminal", () => {
-    for (const line of overview(COMMANDS).split("\n")) assert.ok(line.length <= 120, line);
+    for (const line of overview(groups).split("\n")) assert.ok(line.length <= 120, line);
   });
 
   test("of a command has its usage, every option and an example of it", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Command, CommandGroup, OptionValues } from "../../../../src/commands/cli/command.ts";
-import { exitCodeOf } from "../../../../src/commands/cli/command.ts";
+import type { Command, CommandCatalog, OptionValues } from "../../../../src/commands/cli/command.ts";
+import { commandName, exitCodeOf } from "../../../../src/commands/cli/command.ts";
 import { runCommand } from "../../../../src/commands/cli/run.ts";
 import { ZenithError } from "../../../../src/common/errors.ts";
 
@@ -12,7 +12,7 @@ interface Call {
   rest: readonly string[];
 }
 
-function commands(calls: Call[]): CommandGroup[] {
+function commands(calls: Call[]): CommandCatalog[] {
   const command = (usage: string, code?: number, rest?: string): Command => ({
     usage,
     description: usage,
@@ -27,16 +27,15 @@ function commands(calls: Call[]): CommandGroup[] {
       return Promise.resolve(code);
     },
   });
-  return [{
-    title: "All",
-    commands: [
-      command("start"),
-      command("pg start <branch>"),
-      command("pg list"),
-      command("branch [name] [start]", 7),
-      command("psql [branch]", 0, "<psql's arguments>"),
-    ],
-  }];
+  const all = [
+    command("start"),
+    command("pg start <branch>"),
+    command("pg list"),
+    command("branch [name] [start]", 7),
+    command("psql [branch]", 0, "<psql's arguments>"),
+  ];
+  const byName = all.map((command) => [commandName(command), () => Promise.resolve(command)]);
+  return [{ title: "All", commands: Object.fromEntries(byName) }];
 }
 
 async function call(...argv: string[]): Promise<Call> {
@@ -83,6 +82,12 @@ describe("the command line", () => {
     assert.equal((await call("start", `--tenantid=${id}`)).options["tenantid"], id);
     assert.deepEqual((await call("pg", "start", "007")).args, ["007"]);
     assert.equal((await call("start", "--tenantid", "1e5")).options["tenantid"], "1e5");
+  });
+
+  test("an option may come before its command", async () => {
+    const start = await call("--tenantid", "x", "start");
+    assert.equal(start.name, "start");
+    assert.equal(start.options["tenantid"], "x");
   });
 
   test("options have defaults, short names and flags", async () => {
