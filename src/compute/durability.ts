@@ -8,6 +8,7 @@ import { keepLsnLeased, type LsnLeaseOptions } from "./lazy/pages/lsn_lease.ts";
 import { readOnlySettings } from "./postgres/postgres_conf.ts";
 import type { PostgresProcess } from "./postgres/postgres_process.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
+import type { TimelineStatus } from "../protocol/management.ts";
 
 /** A Postgres that accepts connections. */
 export interface LocalPostgres {
@@ -30,8 +31,10 @@ export interface Durability {
   /**
    * The first step. Returns where Postgres starts; null means the end of the page server's copy of
    * the timeline.
+   *
+   * @param known what the page server says of the timeline
    */
-  chooseStart(progress: (text: string) => void): Promise<Lsn | null>;
+  chooseStart(known: TimelineStatus, progress: (text: string) => void): Promise<Lsn | null>;
   /** The last step. Resolves when commits can become durable. */
   follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void>;
   /** Returns how commits progress; null when nothing is written. Never fails. */

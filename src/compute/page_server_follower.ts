@@ -5,6 +5,7 @@ import { INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
 import { pageOffset } from "../postgres/wal/page_header.ts";
 import type { Logger } from "../process/log.ts";
+import type { TimelineStatus } from "../protocol/management.ts";
 import { WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
@@ -52,9 +53,9 @@ export class PageServerFollower implements Durability {
     this.#receiver = new ReceiverWatch(compute);
   }
 
-  async chooseStart(): Promise<null> {
-    assertSameSafekeepers(this.#compute, await fetchTimelineStatus(this.#compute));
-    return null;
+  chooseStart(known: TimelineStatus): Promise<null> {
+    assertSameSafekeepers(this.#compute, known);
+    return Promise.resolve(null);
   }
 
   async follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void> {

@@ -8,6 +8,7 @@ import { inTime } from "../common/in_time.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { call } from "../protocol/call.ts";
+import { withConnection } from "../protocol/calls_in_a_row.ts";
 import { connectServer, serverName } from "../protocol/connect.ts";
 import {
   type BasebackupContent,
@@ -186,8 +187,12 @@ export async function fetchBasebackup<T>(
     wal_from: walFrom ?? undefined,
     lazy: content === "lazy",
   });
-  await using pageServer = await connectPageServer(compute, signal);
-  return await unpack(pageServer.copyOut(command));
+  return await withConnection(
+    "page server",
+    compute.pageServer,
+    { applicationName: COMPUTE_NAME, signal },
+    (client) => unpack(client.copyOut(command)),
+  );
 }
 
 /** The arguments that name the compute's timeline. */
@@ -197,14 +202,19 @@ export function timelineArgs(
   return { tenant, timeline };
 }
 
-/** Makes one call on its own connection. */
+/** Makes one call. The calls of a start, which follow each other, share a connection. */
 async function callPageServer<A extends Args, R extends Reply>(
   compute: ComputeIdentity,
   operation: Operation<A, R>,
   args: ArgValues<A>,
 ): Promise<Result<R>> {
-  await using pageServer = await connectPageServer(compute);
-  return await call(pageServer, serverName("page server", compute.pageServer), operation, args);
+  const { pageServer } = compute;
+  return await withConnection(
+    "page server",
+    pageServer,
+    { applicationName: COMPUTE_NAME },
+    (client) => call(client, serverName("page server", pageServer), operation, args),
+  );
 }
 
 /**

@@ -5,15 +5,11 @@ import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
-import {
-  assertSameSafekeepers,
-  callToSafekeeper,
-  fetchTimelineStatus,
-  registerSafekeepers,
-} from "./page_server_link.ts";
+import { assertSameSafekeepers, callToSafekeeper, registerSafekeepers } from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { type Election, WalProposer } from "./proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
+import type { TimelineStatus } from "../protocol/management.ts";
 import { WAL_PROPOSER_SLOT } from "../protocol/wal_connection.ts";
 
 /** The last term in which a compute asked for votes; null before the first. */
@@ -45,9 +41,8 @@ export class SafekeeperQuorum implements Durability {
     this.failed.catch(() => {});
   }
 
-  async chooseStart(progress: (text: string) => void): Promise<Lsn> {
+  async chooseStart(known: TimelineStatus, progress: (text: string) => void): Promise<Lsn> {
     const { tenant, timeline, walAcceptors } = this.#compute;
-    const known = await fetchTimelineStatus(this.#compute);
     assertSameSafekeepers(this.#compute, known);
     progress("waiting for a quorum of safekeepers");
     this.#proposer = new WalProposer({

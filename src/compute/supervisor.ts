@@ -138,12 +138,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const attaching = Attachment.open(compute, log);
   // It may fail while something else is awaited.
   attaching.catch(() => {});
-  const asking = fetchTimelineStatus(compute);
-  asking.catch(() => {});
   const syncing = { compute, paths, user, conditions: options.conditions, log };
-  // A compute that reads the past changes nothing in the branch.
-  const settling = options.readOnlyAt === null ? settleSettings(syncing) : Promise.resolve();
-  settling.catch(() => {});
   // If the start fails, the parts that were started end in reverse order, each even if ending
   // another one fails.
   const started = new AsyncDisposableStack();
@@ -176,7 +171,11 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const slotsOptions = { ...syncing, durability };
   let slots: Slots | undefined;
   try {
-    const chosen = await unlessAborted(durability.chooseStart(progress), options.signal);
+    const known = await unlessAborted(fetchTimelineStatus(compute), options.signal);
+    // A compute that reads the past changes nothing in the branch.
+    const settling = options.readOnlyAt === null ? settleSettings(syncing) : Promise.resolve();
+    settling.catch(() => {});
+    const chosen = await unlessAborted(durability.chooseStart(known, progress), options.signal);
     lazy?.prepare();
     // By now, an earlier compute can't commit anything more.
     const taken = options.readOnlyAt === null ? await takeSlots(compute) : undefined;
@@ -196,7 +195,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     const access = { install, pgdata: paths.pgdata, user, covers, logFile: paths.postgresLog, log };
     // Nobody has to connect to a compute that reads the past.
     const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
-    if (options.readOnlyAt === null && isFirstStart(await asking, chosen)) {
+    if (options.readOnlyAt === null && isFirstStart(known, chosen)) {
       first.isFirst = true;
       const done = await prepareFirstStart({
         ...access,

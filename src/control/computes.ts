@@ -44,8 +44,8 @@ import type { SettingsFiles } from "../protocol/branch_settings.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { noteFailedStart, noteStart } from "./last_start.ts";
 import { lastErrorInLog } from "./log_file.ts";
-import { findSettings, type FoundSettings, type SettingChange } from "./inherited_settings.ts";
-import { type BranchInfo, PageServerClient } from "./page_server_client.ts";
+import { findSettings, type SettingChange } from "./inherited_settings.ts";
+import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { inStartQueue } from "./start_queue.ts";
@@ -114,13 +114,14 @@ export interface CreateComputeOptions {
  */
 export async function createCompute(
   environment: Environment,
+  client: PageServerClient,
   tenant: TenantId,
   branch: BranchInfo,
   { moment = null, port, firstPort, listen, changes = [], onNote }: CreateComputeOptions = {},
 ): Promise<ComputeInfo> {
   const name = { branch: parseBranchName(branch.name), moment };
   const paths = environment.paths.compute(tenant, name.branch, moment);
-  const found = await settingsOfBranch(environment, tenant, branch);
+  const found = await findSettings(client, tenant, branch);
   let files: SettingsFiles = found.files;
   for (const [setting, value] of changes) files = withSetting(files, setting, value);
   for (const note of found.notes) onNote?.(note);
@@ -154,15 +155,6 @@ export async function createCompute(
 /** The listen_addresses of the branch's own compute; undefined when there is none here. */
 function listenOf(own: ComputePaths): string | undefined {
   return existsSync(configurationFile(own)) ? readComputeConf(own).get("listen_addresses") : undefined;
-}
-
-async function settingsOfBranch(
-  environment: Environment,
-  tenant: TenantId,
-  branch: BranchInfo,
-): Promise<FoundSettings> {
-  await using client = new PageServerClient(pageServerAddress(environment));
-  return await findSettings(client, tenant, branch);
 }
 
 /** Serializes creations, so that two of them can't take the same name or port. */
@@ -271,6 +263,7 @@ export function findComputePlace(
  */
 export async function findOrCreateCompute(
   environment: Environment,
+  client: PageServerClient,
   tenant: TenantId,
   name: BranchName,
   branch: () => Promise<BranchInfo>,
@@ -280,7 +273,7 @@ export async function findOrCreateCompute(
   if (!existsSync(environment.paths.compute(tenant, name, moment).dir)) {
     const info = await branch();
     try {
-      return await createCompute(environment, tenant, info, options);
+      return await createCompute(environment, client, tenant, info, options);
     } catch (error) {
       // Another process has created it in the meantime.
       if (!(error instanceof ZenithError && error.kind === "already_exists")) throw error;

@@ -146,7 +146,7 @@ export async function findOrCreateMoment(
   const { branch, lsn: moment } = await findPast(client, tenant, named, wanted);
   const name = parseBranchName(branch.name);
   const make = () =>
-    findOrCreateCompute(environment, tenant, name, () => Promise.resolve(branch), { moment, port });
+    findOrCreateCompute(environment, client, tenant, name, () => Promise.resolve(branch), { moment, port });
   const compute = await make();
   if (compute.identity.timeline === branch.timeline_id) return compute;
   if (isUp(compute)) {

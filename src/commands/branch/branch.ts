@@ -72,7 +72,7 @@ export const branchCommand: Command = {
       return;
     }
     const made = () => Promise.resolve(branch);
-    const { compute, how } = await ensureStarted(environment, tenant, branchName, made);
+    const { compute, how } = await ensureStarted(environment, client, tenant, branchName, made);
     if (isJson) return printJson({ ...branchJson(branch), ...startedJson(compute) });
     if (options["psql"] === true) return await psql(environment, compute, rest);
     printStarted(compute, how);

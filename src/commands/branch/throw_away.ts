@@ -51,7 +51,7 @@ export async function makeThrowAway(place: Place, what: string, point: BranchPoi
   const branch = await client.branchCreate(tenant, name, formatBranchPoint(point), LIFETIME_MS);
   try {
     const firstPort = randomInt(FIRST_PORT, LAST_FIRST_PORT);
-    return { branch, compute: await createCompute(environment, tenant, branch, { firstPort }) };
+    return { branch, compute: await createCompute(environment, client, tenant, branch, { firstPort }) };
   } catch (error) {
     await client.branchDelete(tenant, name, false);
     throw error;

@@ -38,7 +38,7 @@ export const pgCreateCommand: Command = {
     const branch = await client.branch(tenant, name, hint);
     const listen = optionText(options, "listen");
     const changes = optionText(options, "config")?.split("\n").map(parseSettingChange) ?? [];
-    const compute = await createCompute(environment, tenant, branch, {
+    const compute = await createCompute(environment, client, tenant, branch, {
       port: optionPort(options, "port"),
       changes,
       onNote: print,

@@ -62,7 +62,9 @@ export const pgStartCommand: Command = {
     const sqlFile = optionText(options, "firstStartSql");
     await using client = new PageServerClient(pageServerAddress(environment));
     const compute = moment === undefined
-      ? await findOrCreateCompute(environment, tenant, name, () => client.branch(tenant, name), { port })
+      ? await findOrCreateCompute(environment, client, tenant, name, () => client.branch(tenant, name), {
+        port,
+      })
       : await findOrCreateMoment(environment, client, tenant, name, moment, port);
     assertPort(compute, port);
     const past = compute.moment ?? readOnlyAt;

@@ -5,7 +5,7 @@ import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { connectHint, connectionUri } from "../../compute/postgres/postgres_conf.ts";
 import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../control/computes.ts";
 import type { Environment } from "../../control/environment.ts";
-import type { BranchInfo } from "../../control/page_server_client.ts";
+import type { BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
 import { print, Progress } from "../cli/output.ts";
 
 export type StartedHow = "started" | "started again" | "runs already";
@@ -19,12 +19,13 @@ export type StartedHow = "started" | "started again" | "runs already";
  */
 export async function ensureStarted(
   environment: Environment,
+  client: PageServerClient,
   tenant: TenantId,
   name: BranchName,
   branch: () => Promise<BranchInfo>,
 ): Promise<{ compute: ComputeInfo; how: StartedHow }> {
   using progress = new Progress("starting Postgres");
-  const compute = await findOrCreateCompute(environment, tenant, name, branch);
+  const compute = await findOrCreateCompute(environment, client, tenant, name, branch);
   if (compute.status === "running") return { compute, how: "runs already" };
   await startCompute(environment, compute, { onProgress: (text) => progress.update(text) });
   return { compute, how: "started" };

@@ -30,6 +30,7 @@ export const upCommand: Command = {
     await using client = new PageServerClient(pageServerAddress(environment));
     const { compute, how } = await ensureStarted(
       environment,
+      client,
       tenant,
       branch,
       () => client.branch(tenant, branch),

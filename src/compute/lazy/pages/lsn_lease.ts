@@ -10,6 +10,7 @@ import type { Logger } from "../../../process/log.ts";
 import { formatLsn, type Lsn } from "../../../common/lsn.ts";
 import { sleep } from "../../../common/sleep.ts";
 import { call } from "../../../protocol/call.ts";
+import { withConnection } from "../../../protocol/calls_in_a_row.ts";
 import { connectServer, serverName } from "../../../protocol/connect.ts";
 import { PAGE_SERVER } from "../../../protocol/management.ts";
 import { COMPUTE_NAME } from "../../../protocol/wal_connection.ts";
@@ -78,18 +79,13 @@ function isFinal(error: ZenithError): boolean {
 
 async function takeLease(options: LsnLeaseOptions, holder: string, signal: AbortSignal): Promise<void> {
   const { pageServer, tenant, timeline, lsn } = options;
-  await using client = await connectServer("page server", pageServer, {
-    applicationName: COMPUTE_NAME,
-    signal,
-  });
-  const server = serverName("page server", pageServer);
-  const lease = await call(client, server, PAGE_SERVER.leaseLsn, {
-    tenant,
-    timeline,
-    lsn,
-    duration: DURATION_MS,
-    holder,
-  });
+  const args = { tenant, timeline, lsn, duration: DURATION_MS, holder };
+  const lease = await withConnection(
+    "page server",
+    pageServer,
+    { applicationName: COMPUTE_NAME, signal },
+    (client) => call(client, serverName("page server", pageServer), PAGE_SERVER.leaseLsn, args),
+  );
   if (lease.lsn === lsn) return;
   throw new ZenithError(
     "out_of_range",
