@@ -5,7 +5,12 @@
 import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { redactPasswords } from "../common/redact.ts";
 import { type CommandCatalog, exitCodeOf } from "./cli/command.ts";
-import { runCommand } from "./cli/run.ts";
+import { type AskMissing, runCommand } from "./cli/run.ts";
+
+const askMissing: AskMissing = async (...request) => {
+  const missing = await import("./cli/missing.ts");
+  return await missing.askMissing(...request);
+};
 
 /** Runs the command that `argv` names, then exits. */
 export async function main(catalog: readonly CommandCatalog[], argv: readonly string[]): Promise<void> {
@@ -15,7 +20,7 @@ export async function main(catalog: readonly CommandCatalog[], argv: readonly st
     throw error;
   });
   try {
-    process.exitCode = await runCommand(catalog, argv);
+    process.exitCode = await runCommand(catalog, argv, askMissing);
   } catch (error) {
     report(error);
     process.exitCode = exitCodeOf(error);

@@ -20,6 +20,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
     title: "Branches",
     commands: {
       branch: async () => (await import("./branch/branch.ts")).branchCommand,
+      "branch create": async () => (await import("./branch/branch.ts")).branchCreateCommand,
       "branch list": async () => (await import("./branch/list.ts")).branchListCommand,
       "branch get": async () => (await import("./branch/settings.ts")).branchGetCommand,
       "branch default": async () => (await import("./branch/default.ts")).branchDefaultCommand,

@@ -1,31 +1,46 @@
-/** `zenith branch`: creates a branch, or lists the branches. */
+/** `zenith branch` and `branch create`: creates a branch, or lists the branches. */
 import { parseDuration } from "../../common/duration.ts";
 import { ZenithError } from "../../common/errors.ts";
-import { parseBranchName } from "../../common/id.ts";
+import { parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { formatBranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { untilPointArrived } from "../../control/branch_end.ts";
-import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import {
+  chooseTenant,
+  defaultBranch,
+  type Environment,
+  loadEnvironment,
+  pageServerAddress,
+} from "../../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
 import { ensureStarted, printStarted, startedJson } from "../pg/started.ts";
 import { psql } from "../pg/psql.ts";
 import { branchJson, printBranches, warnAboutDamage } from "./list.ts";
-import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
+import { askText } from "../cli/ask.ts";
+import {
+  type Command,
+  type CommandOption,
+  JSON_OPTION,
+  optionText,
+  type OptionValues,
+  TENANT_OPTION,
+} from "../cli/command.ts";
+import { askBranch } from "../cli/missing.ts";
 import { formatBranchTree, print, printJson } from "../cli/output.ts";
+
+const NEW_BRANCH_OPTIONS: readonly CommandOption[] = [
+  {
+    flags: "--expires <duration>",
+    description: "Delete the new branch after that time: 90s, 30m, 2h30m, 7d",
+  },
+  { flags: "--start", description: "Make its Postgres and start it" },
+  { flags: "--psql", description: "The same, and connect to it" },
+];
 
 export const branchCommand: Command = {
   usage: "branch [name] [start]",
   description: "Show the branches, or make one from a branch, branch@LSN or branch@-5m",
-  options: [
-    TENANT_OPTION,
-    {
-      flags: "--expires <duration>",
-      description: "Delete the new branch after that time: 90s, 30m, 2h30m, 7d",
-    },
-    { flags: "--start", description: "Make its Postgres and start it" },
-    { flags: "--psql", description: "The same, and connect to it" },
-    JSON_OPTION,
-  ],
+  options: [TENANT_OPTION, ...NEW_BRANCH_OPTIONS, JSON_OPTION],
   completions: [[], "branch"],
   examples: [
     ["branch", "The branches as a tree"],
@@ -41,43 +56,91 @@ export const branchCommand: Command = {
   async run([name, start], options, rest) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const expires = optionText(options, "expires");
-    const lifetimeMs = expires === undefined ? undefined : parseLifetime(expires);
-    if (rest.length > 0 && options["psql"] !== true) {
-      throw new ZenithError(
-        "invalid_argument",
-        '"zenith branch" takes something after "--" only with --psql',
-      );
-    }
-    await using client = new PageServerClient(pageServerAddress(environment));
-    if (name === undefined) {
-      const branches = await client.branchList(tenant);
-      if (options["json"] === true) printBranches(branches, options);
-      else for (const line of formatBranchTree(branches)) print(line);
-      return warnAboutDamage(await client.branchDamaged(tenant));
-    }
-    const branchName = parseBranchName(name);
-    if (start === undefined) {
+    if (name !== undefined) {
+      const from = start ?? await askBranch(`Where is branch ${name} to start?`, options);
+      if (from !== undefined) return await makeBranch({ environment, tenant, name, from }, options, rest);
       throw new ZenithError("invalid_argument", `where is branch ${name} to start?`, {
         hint: `for example "zenith branch ${name} main", main@-5m or main@0/16B5A50`,
       });
     }
-    const point = parseBranchPoint(start);
-    await untilPointArrived(client, tenant, point);
-    const branch = await client.branchCreate(tenant, branchName, formatBranchPoint(point), lifetimeMs);
-    const isJson = options["json"] === true;
-    if (!isJson) print(created(branch));
-    if (options["start"] !== true && options["psql"] !== true) {
-      if (isJson) printJson(branchJson(branch));
-      return;
-    }
-    const made = () => Promise.resolve(branch);
-    const { compute, how } = await ensureStarted(environment, client, tenant, branchName, made);
-    if (isJson) return printJson({ ...branchJson(branch), ...startedJson(compute) });
-    if (options["psql"] === true) return await psql(environment, compute, rest);
-    printStarted(compute, how);
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const branches = await client.branchList(tenant);
+    if (options["json"] === true) printBranches(branches, options);
+    else for (const line of formatBranchTree(branches)) print(line);
+    return warnAboutDamage(await client.branchDamaged(tenant));
   },
 };
+
+export const branchCreateCommand: Command = {
+  usage: "branch create [name] [start]",
+  description: "Make a branch, from the default one's end when no start is named",
+  options: [
+    TENANT_OPTION,
+    { flags: "--name <name>", description: "The other way to name it", values: [] },
+    { flags: "--parent <start>", description: "The other way to name its start", values: "branch" },
+    ...NEW_BRANCH_OPTIONS,
+    JSON_OPTION,
+  ],
+  completions: [[], "branch"],
+  rest: "<psql's arguments>",
+  examples: [
+    ["branch create dev", "From the end of the default branch"],
+    ["branch create --name dev --parent main@-5m", "From main as it was five minutes ago"],
+  ],
+  async run([name, start], options, rest) {
+    const environment = loadEnvironment();
+    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
+    const wanted = one(name, options, "name") ?? await askText("What is the branch to be called?");
+    if (wanted === undefined) throw new ZenithError("invalid_argument", "what is the branch to be called?");
+    const from = one(start, options, "parent") ?? defaultBranch(environment, tenant);
+    return await makeBranch({ environment, tenant, name: wanted, from }, options, rest);
+  },
+};
+
+/** @throws {ZenithError} `invalid_argument` when both the argument and the option are given */
+function one(argument: string | undefined, options: OptionValues, option: string): string | undefined {
+  const value = optionText(options, option);
+  if (argument !== undefined && value !== undefined) {
+    throw new ZenithError("invalid_argument", `"${argument}" and --${option} "${value}" name the same thing`);
+  }
+  return argument ?? value;
+}
+
+interface NewBranch {
+  readonly environment: Environment;
+  readonly tenant: TenantId;
+  readonly name: string;
+  /** `branch@moment`. */
+  readonly from: string;
+}
+
+async function makeBranch(
+  { environment, tenant, name, from }: NewBranch,
+  options: OptionValues,
+  rest: readonly string[],
+): Promise<number | void> {
+  const expires = optionText(options, "expires");
+  const lifetimeMs = expires === undefined ? undefined : parseLifetime(expires);
+  if (rest.length > 0 && options["psql"] !== true) {
+    throw new ZenithError("invalid_argument", '"zenith branch" takes something after "--" only with --psql');
+  }
+  await using client = new PageServerClient(pageServerAddress(environment));
+  const branchName = parseBranchName(name);
+  const point = parseBranchPoint(from);
+  await untilPointArrived(client, tenant, point);
+  const branch = await client.branchCreate(tenant, branchName, formatBranchPoint(point), lifetimeMs);
+  const isJson = options["json"] === true;
+  if (!isJson) print(created(branch));
+  if (options["start"] !== true && options["psql"] !== true) {
+    if (isJson) printJson(branchJson(branch));
+    return;
+  }
+  const made = () => Promise.resolve(branch);
+  const { compute, how } = await ensureStarted(environment, client, tenant, branchName, made);
+  if (isJson) return printJson({ ...branchJson(branch), ...startedJson(compute) });
+  if (options["psql"] === true) return await psql(environment, compute, rest);
+  printStarted(compute, how);
+}
 
 function created(branch: BranchInfo): string {
   const at = branch.ancestor_lsn === null ? "" : ` at ${formatLsn(branch.ancestor_lsn)}`;

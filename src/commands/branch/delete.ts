@@ -10,6 +10,7 @@ import {
   setDefaultBranch,
 } from "../../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { confirmOnTerminal, YES_OPTION } from "../cli/ask.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
@@ -21,6 +22,7 @@ export const branchDeleteCommand: Command = {
     TENANT_OPTION,
     { flags: "--stop", description: "Stop its Postgres first, at once" },
     { flags: "--cascade", description: "And all branches that come from it" },
+    YES_OPTION,
   ],
   completions: ["branch"],
   examples: [
@@ -35,7 +37,6 @@ export const branchDeleteCommand: Command = {
     // A timeline whose branch file is damaged is named by its id.
     const name = isId(wanted) ? parseTimelineId(wanted) : parseBranchName(wanted);
     await using client = new PageServerClient(pageServerAddress(environment));
-    using _progress = new Progress("deleting");
     // The page server knows which computes write to a branch. It doesn't know those that look at
     // its past.
     const branches = await client.branchList(tenant);
@@ -49,11 +50,17 @@ export const branchDeleteCommand: Command = {
         hint: `stop it with "zenith pg stop ${running[0]}", or let --stop end it at once`,
       });
     }
+    const cascade = options["cascade"] === true;
+    if (cascade && going.size > 1) {
+      const names = branchesOf(branches, going).map(({ name }) => name);
+      await confirmOnTerminal(`Delete ${names.join(", ")}?`, options);
+    }
+    using _progress = new Progress("deleting");
     const { deleted, problems } = await deleteBranch(environment, client, {
       tenant,
       name,
       branches: branchesOf(branches, going),
-      cascade: options["cascade"] === true,
+      cascade,
       timelines: [...going],
       computes,
     });

@@ -5,10 +5,18 @@ import { startCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import { Interruption } from "../cli/interruption.ts";
 import { Progress } from "../cli/output.ts";
 import { clientEnvironment, runProgram } from "../cli/program.ts";
 import { SESSION_OPTIONS, sessionOf } from "../pg/uri.ts";
-import { arrivedPoint, makeThrowAway, type Place, removeThrowAway, type ThrowAway } from "./throw_away.ts";
+import {
+  arrivedPoint,
+  makeThrowAway,
+  NOTHING_LEFT,
+  type Place,
+  removeThrowAway,
+  type ThrowAway,
+} from "./throw_away.ts";
 
 export const runCommand: Command = {
   usage: "run <start>",
@@ -35,7 +43,8 @@ export const runCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     await using client = new PageServerClient(pageServerAddress(environment));
     const place = { environment, client, tenant };
-    const made = await makeStarted(place, requiredArg(args, 0));
+    using interruption = new Interruption(NOTHING_LEFT);
+    const made = await makeStarted(place, requiredArg(args, 0), interruption);
     const { branch, compute } = made;
     const session = sessionOf(options);
     let code: number | undefined;
@@ -58,11 +67,12 @@ export const runCommand: Command = {
   },
 };
 
-async function makeStarted(place: Place, start: string): Promise<ThrowAway> {
+async function makeStarted(place: Place, start: string, interruption: Interruption): Promise<ThrowAway> {
   using progress = new Progress("making a branch");
   const made = await makeThrowAway(place, "run", await arrivedPoint(place, start));
   try {
     await startCompute(place.environment, made.compute, { onProgress: (text) => progress.update(text) });
+    interruption.throwIfAsked();
   } catch (error) {
     await removeThrowAway(place, made);
     throw error;

@@ -1,6 +1,5 @@
 /** Throw-away branches: a command creates one with its Postgres, and removes it afterwards. */
 import { randomBytes, randomInt } from "node:crypto";
-import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName, type TenantId } from "../../common/id.ts";
 import { type BranchPoint, formatBranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { untilPointArrived } from "../../control/branch_end.ts";
@@ -8,6 +7,7 @@ import { type ComputeInfo, createCompute, findComputePlace, startCompute } from 
 import { deleteBranch } from "../../control/delete_branch.ts";
 import type { Environment } from "../../control/environment.ts";
 import type { BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { Interruption } from "../cli/interruption.ts";
 import { Progress } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
 
@@ -79,13 +79,14 @@ export async function removeThrowAway(place: Place, { branch }: ThrowAway): Prom
   for (const problem of problems) warnAboutSafekeeper(problem);
 }
 
-const ENDING: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+/** How things are when a command that makes throw-away branches is interrupted. */
+export const NOTHING_LEFT = "what it made is removed";
 
 /**
  * Creates throw-away branches at these points, each with a read-only Postgres, and runs `look` on
  * them. Removes them afterwards, also when a signal interrupts `look`.
  *
- * @throws whatever `look` throws; {@link ZenithError} `unavailable` after a signal
+ * @throws whatever `look` throws; a {@link Interruption}'s error after a signal
  */
 export async function lookAt<T>(
   place: Place,
@@ -94,10 +95,7 @@ export async function lookAt<T>(
   look: (made: readonly ThrowAway[]) => Promise<T>,
 ): Promise<T> {
   const made: ThrowAway[] = [];
-  const { promise: interrupted, reject } = Promise.withResolvers<never>();
-  interrupted.catch(() => {});
-  const onSignal = () => reject(new ZenithError("unavailable", "interrupted"));
-  for (const signal of ENDING) process.on(signal, onSignal);
+  using interruption = new Interruption(NOTHING_LEFT);
   try {
     {
       using _progress = new Progress(points.length === 1 ? "making a branch" : "making branches");
@@ -107,9 +105,9 @@ export async function lookAt<T>(
       const failed = started.find((result) => result.status === "rejected");
       if (failed !== undefined) throw failed.reason;
     }
-    return await Promise.race([look(made), interrupted]);
+    interruption.throwIfAsked();
+    return await interruption.unlessAsked(look(made));
   } finally {
     for (const one of made) await removeThrowAway(place, one);
-    for (const signal of ENDING) process.off(signal, onSignal);
   }
 }

@@ -13,19 +13,33 @@ import {
   loadCommands,
   type OptionValues,
 } from "./command.ts";
+import { instead, translate } from "./other_names.ts";
 import { print } from "./output.ts";
 
 /**
- * Finds the command in `argv` and runs it.
+ * Asks for the required arguments after `given`. Returns the answers; none when nobody can be
+ * asked.
+ */
+export type AskMissing = (
+  command: Command,
+  given: readonly string[],
+  options: OptionValues,
+) => Promise<readonly string[]>;
+
+/**
+ * Finds the command in `typed` and runs it.
  *
- * @param argv the words after the program's name
+ * @param typed the words after the program's name
+ * @param askMissing called when the command line is right but for arguments that are missing
  * @returns the exit code
  * @throws {ZenithError} `invalid_argument` for invalid usage; otherwise the command's error
  */
 export async function runCommand(
   catalog: readonly CommandCatalog[],
-  argv: readonly string[],
+  typed: readonly string[],
+  askMissing: AskMissing = () => Promise.resolve([]),
 ): Promise<number> {
+  const argv = translate(typed);
   const [first] = argv;
   if (first === undefined) {
     const { overview } = await import("./help.ts");
@@ -37,7 +51,7 @@ export async function runCommand(
     return 0;
   }
   if (asksForHelp(argv)) {
-    print(await help(await loadCommands(catalog), argv.filter((word) => !HELP_WORDS.has(word))));
+    print(await help(await loadCommands(catalog), translate(argv.filter((word) => !HELP_WORDS.has(word)))));
     return 0;
   }
   const loaders = new Map(catalog.flatMap(({ commands }) => Object.entries(commands)));
@@ -45,10 +59,14 @@ export async function runCommand(
   const load = loaders.get(words[0]);
   // An option may come before the command. Which word is its value depends on the command.
   const commands = load === undefined ? allOf(await loadCommands(catalog)) : [await load()];
-  return await parse(commands, words);
+  return await parse(commands, words, askMissing);
 }
 
-async function parse(commands: readonly Command[], words: readonly string[]): Promise<number> {
+async function parse(
+  commands: readonly Command[],
+  words: readonly string[],
+  askMissing: AskMissing,
+): Promise<number> {
   const cli = cac("zenith");
   let outcome: Promise<number | void> | undefined;
   for (const command of commands) {
@@ -67,8 +85,10 @@ async function parse(commands: readonly Command[], words: readonly string[]): Pr
   }
   try {
     cli.parse(["", "zenith", ...words.map(protect)], { run: false });
-    if (cli.matchedCommand === undefined) throw unknownCommand(commands, words);
-    rejectRepeated(cli, commands.find((command) => commandName(command) === cli.matchedCommand?.name));
+    const command = commands.find((command) => commandName(command) === cli.matchedCommand?.name);
+    if (command === undefined) throw unknownCommand(commands, words);
+    rejectRepeated(cli, command);
+    await addMissing(cli, command, askMissing);
     cli.runMatchedCommand();
   } catch (error) {
     if (!(error instanceof Error) || error.name !== "CACError") throw error;
@@ -81,6 +101,17 @@ async function parse(commands: readonly Command[], words: readonly string[]): Pr
 
 function allOf(groups: readonly CommandGroup[]): readonly Command[] {
   return groups.flatMap(({ commands }) => commands);
+}
+
+/** @throws {CACError} when anything else is wrong: then there is no use in asking */
+async function addMissing(cli: CAC, command: Command, askMissing: AskMissing): Promise<void> {
+  cli.matchedCommand?.checkUnknownOptions();
+  cli.matchedCommand?.checkOptionValue();
+  const required = cli.matchedCommand?.args.filter((argument) => argument.required).length ?? 0;
+  if (cli.args.length >= required) return;
+  const given = cli.args.map((word) => unprotect(word) ?? "");
+  const answers = await askMissing(command, given, optionValues(cli.options));
+  cli.args = [...cli.args, ...answers.map(protect)];
 }
 
 function usageHint(command: Command | undefined): string {
@@ -149,8 +180,8 @@ function optionValues(options: Record<string, unknown>): OptionValues {
 }
 
 /** Rejects an option that is given twice: there is no telling which value is meant. */
-function rejectRepeated(cli: CAC, command: Command | undefined): void {
-  const multiple = (command?.options ?? []).filter((option) => option.multiple === true)
+function rejectRepeated(cli: CAC, command: Command): void {
+  const multiple = (command.options ?? []).filter((option) => option.multiple === true)
     .flatMap(({ flags }) => [...flags.matchAll(/-([a-z]+)[ ,]/g)].map(([, name]) => name));
   for (const [name, value] of Object.entries(cli.options)) {
     if (name !== "--" && Array.isArray(value) && !multiple.includes(name)) {
@@ -179,6 +210,10 @@ function unknownCommand(commands: readonly Command[], words: readonly string[]):
     return new ZenithError("invalid_argument", what, {
       hint: `one of: ${group.map((command) => `zenith ${command.usage}`).join(", ")}`,
     });
+  }
+  const other = instead(first);
+  if (other !== undefined) {
+    return new ZenithError("invalid_argument", `there is no command "${first}"`, { hint: other });
   }
   const close = closest(first, known.map((command) => commandName(command).split(" ")[0]));
   return new ZenithError("invalid_argument", `there is no command "${first}"`, {

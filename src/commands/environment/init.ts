@@ -28,6 +28,7 @@ import {
   optionText,
   PG_VERSION_OPTION,
 } from "../cli/command.ts";
+import { Interruption } from "../cli/interruption.ts";
 import { print, Progress } from "../cli/output.ts";
 
 export const initCommand: Command = {
@@ -91,7 +92,7 @@ export const initCommand: Command = {
     };
     const existed = existsSync(paths.root);
     makeEmptyDirectory(paths.root);
-    using interruption = new Interruption();
+    using interruption = new Interruption("nothing was made, and nothing is left running");
     try {
       assertReachable(paths.root, pgUser());
       // A remote page server chooses among its own PostgreSQL installations.
@@ -201,34 +202,6 @@ async function createFirstTenant(
     interruption.throwIfAsked();
   } finally {
     await stopPageServer(environment, "fast");
-  }
-}
-
-const INTERRUPTIONS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
-
-/**
- * Defers a signal that asks the process to end. An immediate exit would leave behind a running
- * initdb and a page server that no command knows. Both can be stopped cleanly within seconds.
- */
-class Interruption implements Disposable {
-  #signal: NodeJS.Signals | undefined;
-  readonly #onSignal = (signal: NodeJS.Signals): void => void (this.#signal ??= signal);
-
-  constructor() {
-    for (const signal of INTERRUPTIONS) process.on(signal, this.#onSignal);
-  }
-
-  [Symbol.dispose](): void {
-    for (const signal of INTERRUPTIONS) process.off(signal, this.#onSignal);
-  }
-
-  /** @throws {ZenithError} `unavailable` when a signal has arrived */
-  throwIfAsked(): void {
-    if (this.#signal === undefined) return;
-    throw new ZenithError(
-      "unavailable",
-      `ended by ${this.#signal}: nothing was made, and nothing is left running`,
-    );
   }
 }
 

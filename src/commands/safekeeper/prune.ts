@@ -10,7 +10,7 @@ import {
   type TimelineName,
 } from "../../control/safekeepers.ts";
 import { type Command, EXIT_UNAVAILABLE } from "../cli/command.ts";
-import { confirm, YES_OPTION } from "../cli/confirm.ts";
+import { confirm, YES_OPTION } from "../cli/ask.ts";
 import { formatBytes, print } from "../cli/output.ts";
 
 /**

@@ -5,6 +5,7 @@ import { destroyCompute, isUp, listComputes } from "../../control/computes.ts";
 import { loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
+import { confirmOnTerminal, YES_OPTION } from "../cli/ask.ts";
 import {
   CLUSTER_OPTIONS,
   type Command,
@@ -86,11 +87,12 @@ export const tenantCreateCommand: Command = {
 export const tenantDeleteCommand: Command = {
   usage: "tenant delete <id>",
   description: "Delete a tenant with all its branches, when no Postgres of it runs",
+  options: [YES_OPTION],
   completions: ["tenant"],
   examples: [
     ["tenant delete d70d3869a8c586d3eaf7029fe261620c", "There is no way back"],
   ],
-  async run(args) {
+  async run(args, options) {
     const environment = loadEnvironment();
     const tenant = parseTenantId(requiredArg(args, 0));
     const computes = listComputes(environment, tenant);
@@ -101,11 +103,13 @@ export const tenantDeleteCommand: Command = {
       });
     }
     await using client = new PageServerClient(pageServerAddress(environment));
-    using _progress = new Progress("deleting the tenant");
     const all = [...await client.branchList(tenant), ...await client.branchDamaged(tenant)];
     const timelines = all.flatMap(({ timeline_id: timeline }) =>
       timeline === null ? [] : [{ tenant, timeline }]
     );
+    const names = all.map(({ name }) => name).join(", ");
+    await confirmOnTerminal(`Delete tenant ${tenant} with its branches (${names})?`, options);
+    using _progress = new Progress("deleting the tenant");
     await client.tenantDelete(tenant);
     for (const compute of computes) destroyCompute(compute);
     print(`tenant ${tenant} deleted`);

@@ -37,6 +37,7 @@ export interface DamagedBranchFile {
  */
 const RESERVED_NAMES: ReadonlySet<string> = new Set([
   "add",
+  "add-compute",
   "checkout",
   "copy",
   "create",
@@ -54,11 +55,13 @@ const RESERVED_NAMES: ReadonlySet<string> = new Set([
   "mv",
   "new",
   "protect",
+  "remove",
   "rename",
   "reset",
   "restore",
   "rm",
   "schema-diff",
+  "sd",
   "set-default",
   "set-expiration",
   "set-expiry",

@@ -3,36 +3,11 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import {
-  type Command,
-  type CommandCatalog,
-  commandName,
-  loadCommands,
-} from "../../../../src/commands/cli/command.ts";
-import { runCommand } from "../../../../src/commands/cli/run.ts";
+import { commandName, loadCommands } from "../../../../src/commands/cli/command.ts";
 import { COMMANDS } from "../../../../src/commands/registry.ts";
+import { parseCommand } from "../../../harness/parsed_command.ts";
 
 const ROOT = join(import.meta.dirname!, "..", "..", "..", "..");
-
-/** Parses a command line as `zenith` does, and runs nothing. @returns the command's name */
-async function parse(words: readonly string[]): Promise<string | undefined> {
-  let found: string | undefined;
-  const idle = (command: Command): Command => ({
-    ...command,
-    run: () => {
-      found = commandName(command);
-      return Promise.resolve();
-    },
-  });
-  const catalog = COMMANDS.map(({ title, commands }): CommandCatalog => ({
-    title,
-    commands: Object.fromEntries(
-      Object.entries(commands).map(([name, load]) => [name, async () => idle(await load())]),
-    ),
-  }));
-  await runCommand(catalog, words);
-  return found;
-}
 
 /** The words of a shell's line up to where another command, a redirection or a comment begins. */
 function shellWords(line: string): string[] {
@@ -102,10 +77,10 @@ describe("a command line", () => {
   test("that the help shows as an example is taken, by the command it is shown for", async () => {
     for (const command of (await loadCommands(COMMANDS)).flatMap(({ commands }) => commands)) {
       for (const [line] of command.examples ?? []) {
-        const found = await parse(shellWords(line)).catch((error) =>
+        const found = await parseCommand(shellWords(line)).catch((error) =>
           assert.fail(`zenith ${line}: ${error.message}`)
         );
-        assert.equal(found, commandName(command), line);
+        assert.equal(found?.name, commandName(command), line);
       }
     }
   });
@@ -116,7 +91,7 @@ describe("a command line", () => {
     for (const { where, text } of lines) {
       // What <angle> brackets stand for is the reader's to fill in.
       const words = shellWords(text.replaceAll(/<[^<>]+>/g, "0".repeat(32)));
-      await parse(words).catch((error) => assert.fail(`${where}: zenith ${text}: ${error.message}`));
+      await parseCommand(words).catch((error) => assert.fail(`${where}: zenith ${text}: ${error.message}`));
     }
   });
 
@@ -127,7 +102,7 @@ describe("a command line", () => {
       for (const [, text] of prose.matchAll(/`zenith ([a-z][^`\n]*)`/g)) {
         count++;
         // A sentence may leave the arguments out, a synopsis has them in brackets.
-        await parse(shellWords(simplest(text))).catch((
+        await parseCommand(shellWords(simplest(text))).catch((
           error,
         ) => assert.match(error.message, /missing required args/, `${file}: zenith ${text}`));
       }
