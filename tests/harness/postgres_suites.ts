@@ -42,6 +42,8 @@ export async function runRegressionTests(
   // The driver makes sql and expected complete from input and output, up to 14.
   const names = ["sql", "expected", "input", "output", "data", "parallel_schedule", "resultmap"];
   const input = copyInput(server, "regress", dir, names);
+  // Up to 14 the makefile makes the directory of the tests' tablespace.
+  if (existsSync(join(dir, "input"))) makeOwnedDirectory(join(input, "testtablespace"), pgUser());
   compileRegressLibrary(dir, join(input, "regress.so"), server.install);
   // Of contrib/spi, which PostgreSQL's own build puts beside it.
   for (const name of ["refint.so", "autoinc.so"]) {

@@ -1,13 +1,21 @@
 /** Databases as pg_dump shows them, and whether two are the same. */
+import { spawnSync } from "node:child_process";
+import { clientProgram } from "../harness/postgres_major.ts";
 import { runProgram } from "../harness/programs.ts";
 import type { Compute } from "../harness/zenith_env.ts";
 
-/** What a dump begins and ends with; random in every dump unless it is given. */
-const RESTRICT_KEY = "zenith";
+/**
+ * Gives a dump its first and last words, which otherwise are random in every dump. Minor releases
+ * before August 2025 have neither them nor the option.
+ */
+function restrictKey(): string[] {
+  const { stdout } = spawnSync(clientProgram("pg_dump"), ["--help"], { encoding: "utf8" });
+  return stdout.includes("--restrict-key") ? ["--restrict-key=zenith"] : [];
+}
 
 /** All of a database as SQL, rows in the order in which they lie in their files. Waiting a minute for a lock fails it. */
 export function dump(pg: Compute, database: string, more: readonly string[] = []): Promise<string> {
-  const args = ["--lock-wait-timeout=60s", `--restrict-key=${RESTRICT_KEY}`, ...more, database];
+  const args = ["--lock-wait-timeout=60s", ...restrictKey(), ...more, database];
   return runProgram(pg, "pg_dump", args);
 }
 
