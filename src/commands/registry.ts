@@ -46,6 +46,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
       "pg config": async () => (await import("./pg/config.ts")).pgConfigCommand,
       "pg start": async () => (await import("./pg/start.ts")).pgStartCommand,
       "pg stop": async () => (await import("./pg/stop.ts")).pgStopCommand,
+      "pg standby": async () => (await import("./pg/standby.ts")).pgStandbyCommand,
       uri: async () => (await import("./pg/uri.ts")).uriCommand,
       psql: async () => (await import("./pg/psql.ts")).psqlCommand,
       sql: async () => (await import("./pg/sql.ts")).sqlCommand,

@@ -132,6 +132,16 @@ export class ForeignDirectory implements Disposable {
   }
 
   /**
+   * Opens an existing regular file for reading.
+   *
+   * @returns its descriptor
+   * @throws {ZenithError} `io`, also when it is a link or a pipe
+   */
+  openForReading(name: string): number {
+    return openRegularFile(this.#at(name), join(this.path, name));
+  }
+
+  /**
    * Replaces the entry `name` with a file that belongs to `owner`. If this is interrupted, the
    * entry is still complete.
    *
@@ -222,7 +232,7 @@ export function readForeignFile(path: string, maxBytes: number): Uint8Array {
   return directory.read(basename(path), maxBytes);
 }
 
-function readRegularFile(at: string, path: string, maxBytes: number): Uint8Array {
+function openRegularFile(at: string, path: string): number {
   let fd: number;
   try {
     // O_NONBLOCK, because opening a pipe would block.
@@ -230,11 +240,20 @@ function readRegularFile(at: string, path: string, maxBytes: number): Uint8Array
   } catch (error) {
     throw linkError(path, error) ?? ioError("read", path, error);
   }
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw new ZenithError("io", `could not read ${path}: it is no ordinary file`);
+}
+
+function readRegularFile(at: string, path: string, maxBytes: number): Uint8Array {
+  const fd = openRegularFile(at, path);
   try {
     const found = fstatSync(fd);
-    if (!found.isFile() || found.size > maxBytes) {
-      const what = found.isFile() ? `has ${found.size} bytes, more than ${maxBytes}` : "is no ordinary file";
-      throw new ZenithError("io", `could not read ${path}: it ${what}`);
+    if (found.size > maxBytes) {
+      throw new ZenithError(
+        "io",
+        `could not read ${path}: it has ${found.size} bytes, more than ${maxBytes}`,
+      );
     }
     const bytes = new Uint8Array(found.size);
     let length = 0;

@@ -233,6 +233,10 @@ export class ComputePaths {
   get lastStart(): string {
     return join(this.dir, "last_start");
   }
+  /** The WAL directory of the Postgres before, until a start has made what it needs of it. */
+  get leftWal(): string {
+    return join(this.dir, "left_wal");
+  }
   /** The pages that the compute used before its last stop. */
   get hotPages(): string {
     return join(this.dir, "hot_pages");

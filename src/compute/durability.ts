@@ -35,6 +35,12 @@ export interface Durability {
    * @param known what the page server says of the timeline
    */
   chooseStart(known: TimelineStatus, progress: (text: string) => void): Promise<Lsn | null>;
+  /**
+   * Called when the data directory is complete, before anything writes to it.
+   *
+   * @throws {ZenithError} `io`
+   */
+  beginWal(): void;
   /** The last step. Resolves when commits can become durable. */
   follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void>;
   /** Returns how commits progress; null when nothing is written. Never fails. */
@@ -81,6 +87,8 @@ export class ReadOnlyPast implements Durability {
   chooseStart(): Promise<Lsn> {
     return Promise.resolve(this.#lsn);
   }
+
+  beginWal(): void {}
 
   async follow(): Promise<void> {}
 

@@ -58,6 +58,8 @@ export class PageServerFollower implements Durability {
     return Promise.resolve(null);
   }
 
+  beginWal(): void {}
+
   async follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void> {
     this.#localWal = new LocalWal(local, WAL_RECEIVER_NAME);
     await this.#localWal.makeSlot(this.#stopping.signal);

@@ -7,9 +7,11 @@ import type { Durability, LocalPostgres } from "./durability.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
 import { assertSameSafekeepers, callToSafekeeper, registerSafekeepers } from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
+import { pgVersion } from "../postgres/versions/find_version.ts";
+import type { TimelineStatus } from "../protocol/management.ts";
+import type { LeftWal } from "./proposer/left_wal.ts";
 import { type Election, WalProposer } from "./proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
-import type { TimelineStatus } from "../protocol/management.ts";
 import { WAL_PROPOSER_SLOT } from "../protocol/wal_connection.ts";
 
 /** The last term in which a compute asked for votes; null before the first. */
@@ -27,14 +29,16 @@ export class SafekeeperQuorum implements Durability {
   readonly failed: Promise<never>;
   readonly #compute: ComputeIdentity;
   readonly #lastTerm: LastTerm;
+  readonly #leftWal: LeftWal;
   readonly #log: Logger;
   #fail!: (error: ZenithError) => void;
   #proposer: WalProposer | undefined;
   #startLsn: Lsn = INVALID_LSN;
 
-  constructor(compute: ComputeIdentity, lastTerm: LastTerm, log: Logger) {
+  constructor(compute: ComputeIdentity, lastTerm: LastTerm, leftWal: LeftWal, log: Logger) {
     this.#compute = compute;
     this.#lastTerm = lastTerm;
+    this.#leftWal = leftWal;
     this.#log = log;
     this.failed = new Promise((_resolve, reject) => this.#fail = reject);
     // It may fail before anybody waits for it.
@@ -57,10 +61,11 @@ export class SafekeeperQuorum implements Durability {
       onFenced: (error) => this.#fail(error),
       logger: this.#log,
     });
-    const { startLsn, term } = await this.#elect(this.#proposer);
+    const election = await this.#elect(this.#proposer);
     // Register the safekeepers before they have WAL that nobody else has.
     await registerSafekeepers(this.#compute);
-    this.#log.info("the quorum's WAL ends", { lsn: formatLsn(startLsn), term });
+    this.#log.info("the quorum's WAL ends", { lsn: formatLsn(election.startLsn), term: election.term });
+    const startLsn = await this.#appendLeftWal(this.#proposer, election, known);
     this.#startLsn = startLsn;
     if (startLsn > known.wal_position) await this.#callPageServer(this.#proposer, startLsn);
     return startLsn;
@@ -72,6 +77,29 @@ export class SafekeeperQuorum implements Durability {
     } finally {
       this.#lastTerm.value = Math.max(this.#lastTerm.value ?? 0, proposer.term);
     }
+  }
+
+  /**
+   * Makes what the Postgres before has written durable too, if this compute was the last to write:
+   * standbys and subscribers may have it already.
+   *
+   * @returns where Postgres continues
+   */
+  async #appendLeftWal(
+    proposer: WalProposer,
+    { startLsn, term, lastTerm }: Election,
+    { pg_version: major, wal_segment_size: segmentSize }: TimelineStatus,
+  ): Promise<Lsn> {
+    if (!this.#leftWal.continues(this.#compute.timeline, lastTerm, term)) return startLsn;
+    const end = await this.#leftWal.end(pgVersion(major), segmentSize, startLsn);
+    if (end === startLsn) return startLsn;
+    await proposer.append(this.#leftWal.read(segmentSize, startLsn, end));
+    this.#log.info("the Postgres before had written more, which is kept", { lsn: formatLsn(end) });
+    return end;
+  }
+
+  beginWal(): void {
+    this.#leftWal.begin(this.#compute.timeline, this.#proposer!.term);
   }
 
   /**

@@ -38,6 +38,8 @@ export interface SuperviseOptions {
   readonly pgdata: string;
   /** Removes what a Postgres that has ended left outside its data directory. */
   removeLeft(): void;
+  /** Makes sure that no later start makes WAL durable that is not durable yet. */
+  giveUpLeftWal(): void;
   /** Starts Postgres again on its data directory, after a clean shutdown. */
   startAgain(): Promise<PostgresProcess>;
   readonly durability: Durability;
@@ -103,6 +105,7 @@ export function supervise(options: SuperviseOptions): RunningCompute {
     // Don't save the hot pages of a compute that reads the past: a compute at the branch's end uses
     // other pages.
     await clear(inOrder && !(durability instanceof ReadOnlyPast));
+    options.giveUpLeftWal();
     await ended;
   };
   return {

@@ -54,6 +54,7 @@ import {
   removeLeftTablespaces,
   takeTablespaceMap,
 } from "./postgres/tablespaces.ts";
+import { giveUpLeftWal, LeftWal } from "./proposer/left_wal.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { followSettings, settleSettings } from "./settings_sync.ts";
 import { followSlots, restoreSlots } from "./slots_sync.ts";
@@ -117,6 +118,9 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   separateComputeConf(paths, user);
   removeLazyStorage(paths);
   removeLeftTablespaces(paths, user, log);
+  const leftWal = new LeftWal(paths, user, log);
+  if (options.readOnlyAt === null && compute.walAcceptors.length > 0) leftWal.putAside();
+  else leftWal.remove();
   clearDataDirectory(paths.pgdata);
   const storage = chooseStorage(options.storage);
   if (storage.whyNotLazy !== undefined) {
@@ -134,7 +138,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       log,
     })
     : undefined;
-  const durability = chooseDurability(compute, options);
+  const durability = chooseDurability(compute, leftWal, options);
   const attaching = Attachment.open(compute, log);
   // It may fail while something else is awaited.
   attaching.catch(() => {});
@@ -180,6 +184,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     // By now, an earlier compute can't commit anything more.
     const taken = options.readOnlyAt === null ? await takeSlots(compute) : undefined;
     await fetchDataDirectory(options, compute, chosen, taken?.hold_lsn ?? null, user, storage.mode);
+    durability.beginWal();
     if (durability instanceof ReadOnlyPast && lazy === undefined) {
       const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));
       durability.keepReadable({ ...compute, lsn: control.checkPoint, log });
@@ -244,6 +249,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     local,
     pgdata: paths.pgdata,
     removeLeft: () => removeLeftTablespaces(paths, user, log),
+    giveUpLeftWal: () => giveUpLeftWal(paths),
     startAgain,
     durability,
     lazy,
@@ -275,11 +281,12 @@ async function unlessAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<
 
 function chooseDurability(
   compute: ComputeIdentity,
+  leftWal: LeftWal,
   { readOnlyAt, lastTerm, log }: ComputeOptions,
 ): Durability {
   if (readOnlyAt !== null) return new ReadOnlyPast(readOnlyAt);
   return compute.walAcceptors.length > 0
-    ? new SafekeeperQuorum(compute, lastTerm, log)
+    ? new SafekeeperQuorum(compute, lastTerm, leftWal, log)
     : new PageServerFollower(compute, log);
 }
 

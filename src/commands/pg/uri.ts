@@ -10,6 +10,7 @@ import {
   TENANT_OPTION,
 } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
+import { quoteForShell } from "../cli/shell.ts";
 
 /** The role and the database of a session. */
 export const SESSION_OPTIONS: readonly CommandOption[] = [
@@ -58,7 +59,3 @@ export const uriCommand: Command = {
     }
   },
 };
-
-function quoteForShell(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
-}

@@ -8,6 +8,7 @@ import { randomBytes } from "node:crypto";
 import { assert } from "../../common/assert.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, type HostPort } from "../../common/host_port.ts";
+import { sleep } from "../../common/sleep.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
@@ -32,6 +33,7 @@ import {
 } from "../../consensus/proposer.ts";
 import { LIMITS } from "../../consensus/limits.ts";
 import { quorumOf } from "../../consensus/quorum.ts";
+import { historyTerm } from "../../consensus/term_history.ts";
 import { pageOffset } from "../../postgres/wal/page_header.ts";
 import { AcceptorLink } from "./acceptor_link.ts";
 import type { CommitProgress } from "./commit_progress.ts";
@@ -54,6 +56,8 @@ const ANSWER_TIMEOUT_MS = 10_000;
 const SILENT_MS = 2_000;
 
 const FETCH_RETRY_MS = 500;
+/** How soon {@link WalProposer.append} sees that a quorum has WAL. */
+const APPEND_POLL_MS = 2;
 
 /** How much WAL below the quorum's position stays in memory, for safekeepers that lag a little. */
 const WINDOW_KEEP_BYTES = 16 << 20;
@@ -107,6 +111,8 @@ export interface WalProposerOptions {
 
 export interface Election {
   readonly term: number;
+  /** The term that wrote the end of the log before; 0 if there is no WAL yet. */
+  readonly lastTerm: number;
   /** Where Postgres continues: everything below is on a quorum, and there is nothing above. */
   readonly startLsn: Lsn;
 }
@@ -268,7 +274,43 @@ export class WalProposer {
       clearTimeout(timer);
       this.#elected = undefined;
     }
-    return { term: this.#state.term, startLsn: this.#state.epochStartLsn };
+    const { term, history, epochStartLsn } = this.#state;
+    return { term, lastTerm: historyTerm(history.slice(0, -1)), startLsn: epochStartLsn };
+  }
+
+  /**
+   * Makes WAL durable that no Postgres sends, between the election and {@link start}. It must begin
+   * where the log ends.
+   *
+   * @throws {ZenithError} `unavailable` when no quorum takes it in time; `conflict` when another
+   *   compute was elected meanwhile
+   */
+  async append(pieces: Iterable<{ readonly lsn: Lsn; readonly bytes: Uint8Array }>): Promise<void> {
+    assert(this.#source === undefined, "Postgres does not send WAL yet");
+    const window = this.#window!;
+    for (const { lsn, bytes } of pieces) {
+      assert(lsn === window.endLsn, "WAL has no gaps");
+      window.append(bytes, 0, bytes.length);
+      this.#step({ type: "localAdvanced", endLsn: window.endLsn });
+      if (window.endLsn - settledLsn(this.#state) > UNSETTLED_LOW_BYTES) await this.#untilSettled();
+    }
+    await this.#untilSettled();
+  }
+
+  /** Waits until a quorum has all WAL of the window. */
+  async #untilSettled(): Promise<void> {
+    const window = this.#window!;
+    const timeoutMs = this.#options.electTimeoutMs ?? ELECT_TIMEOUT_DEFAULT_MS;
+    let deadline = Date.now() + timeoutMs;
+    for (let settled = settledLsn(this.#state); settled < window.endLsn;) {
+      if (this.#state.phase === "stopped") throw this.#takenOver(this.#state.seenTerm);
+      if (Date.now() > deadline) throw this.#noQuorum(timeoutMs);
+      await sleep(APPEND_POLL_MS, this.#abort.signal);
+      this.#abort.signal.throwIfAborted();
+      const before = settled;
+      settled = settledLsn(this.#state);
+      if (settled > before) deadline = Date.now() + timeoutMs;
+    }
   }
 
   /**
@@ -408,15 +450,19 @@ export class WalProposer {
   }
 
   #fenced(term: number): void {
-    const own = Math.max(this.#options.lastTerm ?? 0, this.term);
-    const error = new ZenithError(
-      "conflict",
-      `${TAKEN_OVER} ${this.#options.timeline}: its term is ${term}, this one's was ${own}`,
-    );
+    const error = this.#takenOver(term);
     this.#logger.error(error.message);
     if (this.#elected !== undefined) this.#elected.reject(error);
     else this.#options.onFenced(error);
     this.#source?.stop();
+  }
+
+  #takenOver(term: number): ZenithError {
+    const own = Math.max(this.#options.lastTerm ?? 0, this.term);
+    return new ZenithError(
+      "conflict",
+      `${TAKEN_OVER} ${this.#options.timeline}: its term is ${term}, this one's was ${own}`,
+    );
   }
 
   // --- the clock

@@ -25,7 +25,7 @@ describe("completion", () => {
   });
 
   test("goes on with second words, also of a command that is one by itself", () => {
-    assert.deepEqual(at("pg", "st"), ["start", "stop"]);
+    assert.deepEqual(at("pg", "st"), ["standby", "start", "stop"]);
     assert.ok(at("branch", "").includes("delete"));
     assert.deepEqual(at("help", "pg", "l"), ["list"]);
   });
