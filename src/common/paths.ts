@@ -3,9 +3,8 @@
  * strings, so no input can escape its directory. `docs/multitenancy.md` shows the resulting tree.
  */
 import { basename, dirname, join, resolve } from "node:path";
-import { computeFileName } from "./compute_name.ts";
+import { computeFileName, type ComputeName, ownName } from "./compute_name.ts";
 import { branchFileName, type BranchName, type TenantId, type TimelineId } from "./id.ts";
-import type { Lsn } from "./lsn.ts";
 
 /** The suffix of the directory of a tenant that is being created. */
 export const TENANT_IN_PROGRESS_SUFFIX = ".creating";
@@ -167,15 +166,16 @@ export class EnvironmentPaths {
   get computeTenants(): string {
     return join(this.root, "pgdatadirs", "tenants");
   }
-  /** @param moment a moment of the branch's past; null for the branch's own compute */
-  compute(tenant: TenantId, branch: BranchName, moment: Lsn | null = null): ComputePaths {
-    return new ComputePaths(join(this.computes(tenant), computeFileName({ branch, moment })));
+  /** @param name a branch, for its own compute, or the name of any compute */
+  compute(tenant: TenantId, name: BranchName | ComputeName): ComputePaths {
+    const compute = typeof name === "string" ? ownName(name) : name;
+    return new ComputePaths(join(this.computes(tenant), computeFileName(compute)));
   }
   /**
    * The directory where process `pid` creates a {@link compute}. No branch name begins with a dot.
    */
-  computeInProgress(tenant: TenantId, branch: BranchName, moment: Lsn | null, pid: number): ComputePaths {
-    return new ComputePaths(join(this.computes(tenant), `.${computeFileName({ branch, moment })}.${pid}`));
+  computeInProgress(tenant: TenantId, name: ComputeName, pid: number): ComputePaths {
+    return new ComputePaths(join(this.computes(tenant), `.${computeFileName(name)}.${pid}`));
   }
 }
 

@@ -36,11 +36,11 @@ export interface Durability {
    */
   chooseStart(known: TimelineStatus, progress: (text: string) => void): Promise<Lsn | null>;
   /**
-   * Called when the data directory is complete, before anything writes to it.
+   * Called when the data directory has been fetched, before anything else writes to it.
    *
    * @throws {ZenithError} `io`
    */
-  beginWal(): void;
+  prepareDataDirectory(): void;
   /** The last step. Resolves when commits can become durable. */
   follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void>;
   /** Returns how commits progress; null when nothing is written. Never fails. */
@@ -88,7 +88,7 @@ export class ReadOnlyPast implements Durability {
     return Promise.resolve(this.#lsn);
   }
 
-  beginWal(): void {}
+  prepareDataDirectory(): void {}
 
   async follow(): Promise<void> {}
 

@@ -58,7 +58,7 @@ export class PageServerFollower implements Durability {
     return Promise.resolve(null);
   }
 
-  beginWal(): void {}
+  prepareDataDirectory(): void {}
 
   async follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void> {
     this.#localWal = new LocalWal(local, WAL_RECEIVER_NAME);

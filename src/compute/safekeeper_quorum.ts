@@ -98,7 +98,7 @@ export class SafekeeperQuorum implements Durability {
     return end;
   }
 
-  beginWal(): void {
+  prepareDataDirectory(): void {
     this.#leftWal.begin(this.#compute.timeline, this.#proposer!.term);
   }
 

@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { ZenithError } from "../common/errors.ts";
+import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { Logger } from "../process/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
@@ -55,6 +56,8 @@ import {
   takeTablespaceMap,
 } from "./postgres/tablespaces.ts";
 import { giveUpLeftWal, LeftWal } from "./proposer/left_wal.ts";
+import { closeTablespaces } from "./replica_files.ts";
+import { Replica } from "./replica.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { followSettings, settleSettings } from "./settings_sync.ts";
 import { followSlots, restoreSlots } from "./slots_sync.ts";
@@ -83,6 +86,11 @@ export interface ComputeOptions {
    * of the branch.
    */
   readonly readOnlyAt: Lsn | null;
+  /**
+   * Where the branch's own Postgres is, to follow the branch without writing to it. Null for the
+   * branch's own, and to read the past.
+   */
+  readonly follow: HostPort | null;
   /** What the user wants of the branch's first start. */
   readonly wishes: FirstStartWishes;
   /** Whether this process began with the branch's first start. */
@@ -119,7 +127,8 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   removeLazyStorage(paths);
   removeLeftTablespaces(paths, user, log);
   const leftWal = new LeftWal(paths, user, log);
-  if (options.readOnlyAt === null && compute.walAcceptors.length > 0) leftWal.putAside();
+  const writes = options.readOnlyAt === null && options.follow === null;
+  if (writes && compute.walAcceptors.length > 0) leftWal.putAside();
   else leftWal.remove();
   clearDataDirectory(paths.pgdata);
   const storage = chooseStorage(options.storage);
@@ -138,7 +147,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       log,
     })
     : undefined;
-  const durability = chooseDurability(compute, leftWal, options);
+  const durability = chooseDurability(compute, leftWal, user, options);
   const attaching = Attachment.open(compute, log);
   // It may fail while something else is awaited.
   attaching.catch(() => {});
@@ -151,7 +160,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   started.defer(() => durability.stop());
   let local: LocalPostgres;
   const { wishes, first } = options;
-  const isAnothers = (): boolean => first.isFirst && !wishes.keepCron || options.readOnlyAt !== null;
+  const isAnothers = (): boolean => first.isFirst && !wishes.keepCron || !writes;
   const ownLine = (): Record<string, string> => ({
     ...ownSettings(settings),
     ...(isAnothers() ? withoutCron(readSettings(paths.pgdata)) : {}),
@@ -176,15 +185,16 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   let slots: Slots | undefined;
   try {
     const known = await unlessAborted(fetchTimelineStatus(compute), options.signal);
-    // A compute that reads the past changes nothing in the branch.
-    const settling = options.readOnlyAt === null ? settleSettings(syncing) : Promise.resolve();
+    // A compute that only reads changes nothing in the branch.
+    const settling = writes ? settleSettings(syncing) : Promise.resolve();
     settling.catch(() => {});
     const chosen = await unlessAborted(durability.chooseStart(known, progress), options.signal);
     lazy?.prepare();
     // By now, an earlier compute can't commit anything more.
-    const taken = options.readOnlyAt === null ? await takeSlots(compute) : undefined;
-    await fetchDataDirectory(options, compute, chosen, taken?.hold_lsn ?? null, user, storage.mode);
-    durability.beginWal();
+    const taken = writes ? await takeSlots(compute) : undefined;
+    const walFrom = durability instanceof Replica ? durability.redoLsn : taken?.hold_lsn ?? null;
+    await fetchDataDirectory(options, compute, chosen, walFrom, user, storage.mode);
+    durability.prepareDataDirectory();
     if (durability instanceof ReadOnlyPast && lazy === undefined) {
       const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));
       durability.keepReadable({ ...compute, lsn: control.checkPoint, log });
@@ -194,13 +204,14 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     assertReachable(install.binDir, user);
     await attaching;
     covers = await placeTablespaces(paths, lazy, user, install.binDir, log);
+    if (durability instanceof Replica) closeTablespaces(paths.pgdata);
     await settling;
     assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
     progress("starting Postgres");
     const access = { install, pgdata: paths.pgdata, user, covers, logFile: paths.postgresLog, log };
-    // Nobody has to connect to a compute that reads the past.
-    const role = options.readOnlyAt === null ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
-    if (options.readOnlyAt === null && isFirstStart(known, chosen)) {
+    // Nobody has to connect to a compute that only reads.
+    const role = writes ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
+    if (writes && isFirstStart(known, chosen)) {
       first.isFirst = true;
       const done = await prepareFirstStart({
         ...access,
@@ -282,8 +293,10 @@ async function unlessAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<
 function chooseDurability(
   compute: ComputeIdentity,
   leftWal: LeftWal,
-  { readOnlyAt, lastTerm, log }: ComputeOptions,
+  user: PgUser | undefined,
+  { paths, readOnlyAt, follow, lastTerm, log }: ComputeOptions,
 ): Durability {
+  if (follow !== null) return new Replica({ compute, primary: follow, pgdata: paths.pgdata, user, log });
   if (readOnlyAt !== null) return new ReadOnlyPast(readOnlyAt);
   return compute.walAcceptors.length > 0
     ? new SafekeeperQuorum(compute, lastTerm, leftWal, log)

@@ -16,7 +16,13 @@ import {
   type TenantId,
   type TimelineId,
 } from "../common/id.ts";
-import { type ComputeName, computeOfFileName, formatComputeName } from "../common/compute_name.ts";
+import {
+  type ComputeName,
+  computeOfFileName,
+  formatComputeName,
+  isOwn,
+  ownName,
+} from "../common/compute_name.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import { type FileLock, lockFileWithin } from "../process/file_lock.ts";
@@ -61,7 +67,7 @@ export function isUp({ status }: { readonly status: ComputeStatus }): boolean {
 
 /** A compute's state without its configuration, which the user may edit and may have broken. */
 export interface ComputePlace extends ComputeName {
-  /** The compute's name on a command line: `main`, or `main@0/16B5A50`. */
+  /** The compute's name on a command line: `main`, `main@0/16B5A50` or `main@replica1`. */
   readonly name: string;
   readonly tenant: TenantId;
   readonly status: ComputeStatus;
@@ -89,15 +95,16 @@ const LISTEN_DEFAULT = "127.0.0.1";
 const CREATE_TIMEOUT_MS = 30_000;
 
 export interface CreateComputeOptions {
-  /** The moment to look at; null for the branch's own compute. */
+  /** The moment to look at; null for the branch's own compute, and for a replica. */
   readonly moment?: Lsn | null;
+  /** The replica's number; null for a compute that is none. */
+  readonly replica?: number | null;
   /** When undefined, the first free port from `firstPort` up. */
   readonly port?: number | undefined;
   /** Defaults to 15432. */
   readonly firstPort?: number;
   /**
-   * Its listen_addresses. A compute that looks at a moment defaults to those of the branch's own
-   * compute.
+   * Its listen_addresses. A compute beside the branch's own defaults to those of the branch's own.
    */
   readonly listen?: string;
   /** Settings that override the branch's. */
@@ -117,10 +124,10 @@ export async function createCompute(
   client: PageServerClient,
   tenant: TenantId,
   branch: BranchInfo,
-  { moment = null, port, firstPort, listen, changes = [], onNote }: CreateComputeOptions = {},
+  { moment = null, replica = null, port, firstPort, listen, changes = [], onNote }: CreateComputeOptions = {},
 ): Promise<ComputeInfo> {
-  const name = { branch: parseBranchName(branch.name), moment };
-  const paths = environment.paths.compute(tenant, name.branch, moment);
+  const name = { branch: parseBranchName(branch.name), moment, replica };
+  const paths = environment.paths.compute(tenant, name);
   const found = await findSettings(client, tenant, branch);
   let files: SettingsFiles = found.files;
   for (const [setting, value] of changes) files = withSetting(files, setting, value);
@@ -136,12 +143,12 @@ export async function createCompute(
       tenant,
       timeline: branch.timeline_id,
       pageServer: pageServerAddress(environment),
-      // A compute that looks at the past writes no WAL.
+      // A compute that looks at the past neither writes WAL nor receives any.
       walAcceptors: moment === null ? listSafekeepers(environment).map(({ address }) => address) : [],
       port: port ?? await allocatePort(taken, firstPort),
     }, {
       listen: listen ??
-        (moment === null ? undefined : listenOf(environment.paths.compute(tenant, name.branch))) ??
+        (isOwn(name) ? undefined : listenOf(environment.paths.compute(tenant, name.branch))) ??
         LISTEN_DEFAULT,
       files,
       base: found.hash,
@@ -191,7 +198,7 @@ function makeCompute(
   },
 ): void {
   const user = pgUser();
-  const made = environment.paths.computeInProgress(identity.tenant, name.branch, name.moment, process.pid);
+  const made = environment.paths.computeInProgress(identity.tenant, name, process.pid);
   try {
     mkdirSync(made.dir, { recursive: true, mode: 0o755 });
     writeFileSync(made.config, initialComputeConf(identity, paths.socketDir, listen));
@@ -231,27 +238,26 @@ function configurationFile({ pgdata }: ComputePaths): string {
 export function findCompute(
   environment: Environment,
   tenant: TenantId,
-  branch: BranchName,
-  moment: Lsn | null = null,
+  name: BranchName | ComputeName,
 ): ComputeInfo {
-  return describeCompute(findComputePlace(environment, tenant, branch, moment));
+  return describeCompute(findComputePlace(environment, tenant, name));
 }
 
 /** @throws {ZenithError} `not_found` when the branch has no compute */
 export function findComputePlace(
   environment: Environment,
   tenant: TenantId,
-  branch: BranchName,
-  moment: Lsn | null = null,
+  name: BranchName | ComputeName,
 ): ComputePlace {
-  const paths = environment.paths.compute(tenant, branch, moment);
+  const wanted = typeof name === "string" ? ownName(name) : name;
+  const paths = environment.paths.compute(tenant, wanted);
   if (!existsSync(paths.dir)) {
-    const shown = formatComputeName({ branch, moment });
+    const shown = formatComputeName(wanted);
     throw new ZenithError("not_found", `branch ${shown} has no Postgres`, {
-      hint: `make one with "zenith pg ${moment === null ? "create" : "start"} ${shown}"`,
+      hint: `make one with "zenith pg ${isOwn(wanted) ? "create" : "start"} ${shown}"`,
     });
   }
-  return place(tenant, { branch, moment }, paths);
+  return place(tenant, wanted, paths);
 }
 
 /**
@@ -269,8 +275,9 @@ export async function findOrCreateCompute(
   branch: () => Promise<BranchInfo>,
   options: CreateComputeOptions = {},
 ): Promise<ComputeInfo> {
-  const { moment = null } = options;
-  if (!existsSync(environment.paths.compute(tenant, name, moment).dir)) {
+  const { moment = null, replica = null } = options;
+  const wanted = { branch: name, moment, replica };
+  if (!existsSync(environment.paths.compute(tenant, wanted).dir)) {
     const info = await branch();
     try {
       return await createCompute(environment, client, tenant, info, options);
@@ -279,7 +286,7 @@ export async function findOrCreateCompute(
       if (!(error instanceof ZenithError && error.kind === "already_exists")) throw error;
     }
   }
-  return findCompute(environment, tenant, name, moment);
+  return findCompute(environment, tenant, wanted);
 }
 
 /**
@@ -314,7 +321,7 @@ function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] 
   return directoryNames(environment.paths.computes(tenant))
     .map(computeOfFileName)
     .filter((name) => name !== null)
-    .map((name) => place(tenant, name, environment.paths.compute(tenant, name.branch, name.moment)));
+    .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
 }
 
 const STATUS_OF = {
@@ -351,7 +358,7 @@ export function describeCompute(found: ComputePlace): ComputeInfo {
     const ofTenant = `${found.name} --tenantid ${found.tenant}`;
     throw new ZenithError("invalid_argument", `${file}, the configuration of a Postgres, is missing`, {
       hint: `put it back; or "zenith pg stop ${ofTenant} --destroy" and "zenith pg ${
-        found.moment === null ? "create" : "start"
+        isOwn(found) ? "create" : "start"
       } ${ofTenant}": the branch has all the data`,
     });
   }
@@ -409,11 +416,12 @@ export async function startCompute(
   }
   assertNotRunning(compute);
   const { storage, prewarm, readOnlyAt } = options;
+  const primary = compute.replica === null ? undefined : primaryOf(environment, compute);
   try {
     const ready = await inStartQueue(
       environment.paths.startQueue,
       () => options.onProgress?.("waiting for others that are being started"),
-      () => startDaemonOf(environment, compute, options),
+      () => startDaemonOf(environment, compute, options, primary),
     );
     noteStart(paths, {
       ...(storage === undefined ? {} : { storage }),
@@ -427,10 +435,33 @@ export async function startCompute(
   }
 }
 
+/**
+ * Returns where the branch's own Postgres is, which a replica needs at its start.
+ *
+ * @throws {ZenithError} `conflict` when it does not run, or does not write
+ */
+function primaryOf(environment: Environment, { tenant, branch, identity }: ComputeInfo): HostPort {
+  if (identity.walAcceptors.length === 0) {
+    throw new ZenithError("conflict", "a replica follows safekeepers, and this environment has none", {
+      hint: `"zenith pg standby ${branch}" prints how a stock standby follows the branch's Postgres`,
+    });
+  }
+  const own = findCompute(environment, tenant, branch);
+  if (isUp(own) && own.readOnlyAt === null) return own.address;
+  throw new ZenithError(
+    "conflict",
+    `a replica starts from a checkpoint of the Postgres of branch ${branch}`,
+    {
+      hint: `start that first, at the branch's end: "zenith pg start ${branch}"`,
+    },
+  );
+}
+
 async function startDaemonOf(
   environment: Environment,
   compute: ComputeInfo,
   options: StartComputeOptions,
+  primary: HostPort | undefined,
 ): Promise<DaemonReady> {
   const { paths, address } = compute;
   const taken = await whyNotFree(address);
@@ -439,7 +470,7 @@ async function startDaemonOf(
       hint: `stop that program, or change port in ${paths.config}`,
     });
   }
-  if (options.readOnlyAt === undefined) assertQuorum(environment, compute);
+  if (options.readOnlyAt === undefined && primary === undefined) assertQuorum(environment, compute);
   const distribDir = environment.config.pg_distrib_dir;
   const storage = options.storage ?? environment.config.compute?.storage;
   const prewarm = options.prewarm ?? environment.config.compute?.prewarm ?? false;
@@ -454,6 +485,7 @@ async function startDaemonOf(
       ...(overlayMaxMb === undefined ? [] : ["--overlay-max-mb", String(overlayMaxMb)]),
       ...(prewarm ? ["--prewarm"] : []),
       ...(options.readOnlyAt === undefined ? [] : ["--lsn", formatLsn(options.readOnlyAt)]),
+      ...(primary === undefined ? [] : ["--follow", formatHostPort(primary)]),
       ...(options.keepSubscriptions === true ? ["--keep-subscriptions"] : []),
       ...(options.keepCron === true ? ["--keep-cron"] : []),
       ...(options.firstStartSql === undefined ? [] : ["--first-start-sql", options.firstStartSql]),

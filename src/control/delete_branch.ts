@@ -38,9 +38,7 @@ export async function deleteBranch(
   const names = timelines.map((timeline) => ({ tenant, timeline }));
   const removing = deleteFromSafekeepers(environment, names);
   try {
-    for (const { branch, moment } of computes) {
-      destroyCompute(findComputePlace(environment, tenant, branch, moment));
-    }
+    for (const compute of computes) destroyCompute(findComputePlace(environment, tenant, compute));
   } finally {
     await removing;
   }

@@ -3,6 +3,7 @@
  * names that command lines give them.
  */
 import { existsSync } from "node:fs";
+import { parseReplica } from "../common/compute_name.ts";
 import { ZenithError } from "../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
@@ -28,14 +29,19 @@ const LEASE_MS = 60_000;
 /** A compute's name as parsed from a command line. */
 export interface NamedCompute {
   readonly branch: BranchName;
-  /** Undefined for the branch's own compute. */
+  /** Undefined for a compute that goes on with the branch. */
   readonly moment: Moment | undefined;
+  /** Null for a compute that is no replica. */
+  readonly replica: number | null;
 }
 
-/** Reads `main` or `main@-5m`. @throws {ZenithError} `invalid_argument` */
+/** Reads `main`, `main@-5m` or `main@replica1`. @throws {ZenithError} `invalid_argument` */
 export function parseComputeName(text: string): NamedCompute {
+  const at = text.indexOf("@");
+  const replica = at < 0 ? null : parseReplica(text.slice(at + 1));
+  if (replica !== null) return { branch: parseBranchName(text.slice(0, at)), moment: undefined, replica };
   const point = parseBranchPoint(text);
-  return { branch: parseBranchName(point.name), moment: text.includes("@") ? point.moment : undefined };
+  return { branch: parseBranchName(point.name), moment: at < 0 ? undefined : point.moment, replica };
 }
 
 /** The branch and LSN of a moment. */
@@ -170,17 +176,22 @@ export async function findNamedPlace(
   tenant: TenantId,
   text: string,
 ): Promise<ComputePlace> {
-  const { branch, moment } = parseComputeName(text);
-  if (moment === undefined) return findComputePlace(environment, tenant, branch);
-  const exists = (name: BranchName, lsn: Lsn): boolean =>
-    existsSync(environment.paths.compute(tenant, name, lsn).dir);
-  if (moment.kind === "lsn" && exists(branch, moment.lsn)) {
-    return findComputePlace(environment, tenant, branch, moment.lsn);
+  const { branch, moment, replica } = parseComputeName(text);
+  if (moment === undefined) {
+    return findComputePlace(environment, tenant, { branch, moment: null, replica });
   }
+  const existing = (branch: BranchName, lsn: Lsn): ComputePlace | undefined => {
+    const name = { branch, moment: lsn, replica: null };
+    if (!existsSync(environment.paths.compute(tenant, name).dir)) return undefined;
+    return findComputePlace(environment, tenant, name);
+  };
+  const known = moment.kind === "lsn" ? existing(branch, moment.lsn) : undefined;
+  if (known !== undefined) return known;
   await using client = new PageServerClient(pageServerAddress(environment));
   const past = await findPast(client, tenant, branch, moment);
   const name = parseBranchName(past.branch.name);
-  if (exists(name, past.lsn)) return findComputePlace(environment, tenant, name, past.lsn);
+  const found = existing(name, past.lsn);
+  if (found !== undefined) return found;
   const others = allComputePlaces(environment)
     .filter((found) => found.tenant === tenant && found.branch === name && found.moment !== null);
   const wanted = `${name}@${formatLsn(past.lsn)}`;

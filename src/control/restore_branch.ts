@@ -1,4 +1,5 @@
 /** Restores a branch and moves its Postgres to the restored timeline. */
+import { isOwn } from "../common/compute_name.ts";
 import { ZenithError } from "../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -56,7 +57,7 @@ export async function restoreBranch(
   await untilPointArrived(client, tenant, point);
   const computes = listComputes(environment, tenant).filter(({ branch }) => branch === name);
   assertNotLookedAt(computes);
-  const compute = computes.find(({ moment }) => moment === null);
+  const compute = computes.find(isOwn);
   const ran = compute !== undefined && isUp(compute);
   if (ran) {
     onProgress(`stopping the Postgres of branch ${name}`);
@@ -87,11 +88,13 @@ export async function restoreBranch(
   return { branch, compute: ran ? compute : undefined, problems };
 }
 
-/** A restore changes what a moment of the branch refers to. @throws {ZenithError} `conflict` */
+/**
+ * A restore changes what a moment of the branch refers to, and what a replica has to follow.
+ *
+ * @throws {ZenithError} `conflict`
+ */
 function assertNotLookedAt(computes: readonly ComputeInfo[]): void {
-  const names = computes.filter((compute) => compute.moment !== null && isUp(compute)).map(({ name }) =>
-    name
-  );
+  const names = computes.filter((compute) => !isOwn(compute) && isUp(compute)).map(({ name }) => name);
   if (names.length === 0) return;
   throw new ZenithError("conflict", `a Postgres looks at ${names.join(", ")}`, {
     hint: `stop it with "zenith pg stop ${names[0]}"`,

@@ -16,7 +16,7 @@ import { lastErrorInLog } from "./log_file.ts";
 /**
  * Lists the computes that should run and don't, except those whose branch another compute has taken
  * over. A compute that looks at a moment is not brought back; users start it again when they need
- * it.
+ * it. A branch's own compute comes before the replicas that need it.
  */
 export function computesToBringBack(environment: Environment): ComputePlace[] {
   return allComputePlaces(environment).filter((found) =>

@@ -178,6 +178,24 @@ export class PgClient implements CopyBothHost {
   }
 
   /**
+   * Runs a command that answers with results and then COPY OUT, for its results. Cuts the
+   * connection, because nobody wants the rest.
+   *
+   * @throws {PgError} what the server reports instead
+   */
+  async resultsBeforeCopy(sql: string): Promise<readonly QueryResult[]> {
+    const { command, done } = this.#begin(sql);
+    const copying = new Promise<void>((resolve) => command.started = resolve);
+    try {
+      await Promise.race([copying, done]);
+      return command.results;
+    } finally {
+      done.catch(() => {});
+      this.destroy();
+    }
+  }
+
+  /**
    * Runs a command that answers with COPY BOTH. Other commands can run once both directions have
    * ended.
    *
@@ -373,6 +391,7 @@ export class PgClient implements CopyBothHost {
       }
       case message.COPY_OUT_RESPONSE:
         command.copyOut = true;
+        command.started?.();
         return;
       case message.COPY_BOTH_RESPONSE:
         command.copyBoth = new CopyBoth(this);

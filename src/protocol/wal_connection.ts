@@ -1,4 +1,6 @@
 /** The settings in a startup packet's `options` that tell a safekeeper what a connection is for. */
+import type { HostPort } from "../common/host_port.ts";
+import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { formatCommandLineOptions } from "../pgwire/startup.ts";
 
 /** The user name in connections to safekeepers, which have no users. */
@@ -30,4 +32,25 @@ export const COMPUTE_NAME = "zenith_compute";
 /** Returns the startup `options` that select a timeline. */
 export function timelineOptions(tenantId: string, timelineId: string): string {
   return formatCommandLineOptions([[TENANT_OPTION, tenantId], [TIMELINE_OPTION, timelineId]]);
+}
+
+/** After this, libpq tries the next safekeeper. */
+const STANDBY_CONNECT_TIMEOUT_MS = 5_000;
+
+/**
+ * Returns the `primary_conninfo` of a standby that gets committed WAL from any of the safekeepers,
+ * which send nothing else.
+ */
+export function standbyConnInfo(
+  safekeepers: readonly HostPort[],
+  tenantId: string,
+  timelineId: string,
+): string {
+  const list = (part: keyof HostPort): string => safekeepers.map((address) => address[part]).join(",");
+  const rest = formatConnInfo({
+    user: SAFEKEEPER_USER,
+    options: timelineOptions(tenantId, timelineId),
+    connectTimeoutMs: STANDBY_CONNECT_TIMEOUT_MS,
+  });
+  return `host=${list("host")} port=${list("port")} ${rest}`;
 }

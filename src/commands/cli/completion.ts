@@ -4,7 +4,7 @@
  */
 import { readdirSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
-import { computeOfFileName, formatComputeName } from "../../common/compute_name.ts";
+import { computeOfFileName, formatComputeName, isOwn } from "../../common/compute_name.ts";
 import { isId, parseTenantId } from "../../common/id.ts";
 import type { EnvironmentPaths } from "../../common/paths.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
@@ -92,7 +92,7 @@ export function completeCommandOf(groups: () => Promise<readonly CommandGroup[]>
 /** The names in an environment. */
 export interface Names {
   branches(): readonly string[];
-  /** The moments that a Postgres looks at, such as `main@0/16B5A50`. */
+  /** The computes beside branches' own, such as `main@0/16B5A50` and `main@replica1`. */
   moments(): readonly string[];
   tenants(): readonly string[];
 }
@@ -117,8 +117,9 @@ function environmentNames(): Names {
     moments: quietly((paths) =>
       readdirSync(paths.computes(chooseTenant(loadEnvironment(), undefined)))
         .map(computeOfFileName)
-        .filter((name) => name !== null && name.moment !== null)
-        .map((name) => formatComputeName(name!))
+        .filter((name) => name !== null)
+        .filter((name) => !isOwn(name))
+        .map(formatComputeName)
     ),
     tenants: quietly((paths) =>
       readdirSync(paths.pageserver.tenants).filter(isId).map((tenant) => parseTenantId(tenant))

@@ -1,4 +1,5 @@
 /** Asks for the arguments that a command line leaves out: the names there are, or a word. */
+import { isOwn } from "../../common/compute_name.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { listComputes } from "../../control/computes.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
@@ -60,8 +61,8 @@ async function namesOf(
   const tenant = chooseTenant(environment, optionText(options, "tenantid"));
   const branches = (await client.branchList(tenant)).map(({ name }) => name);
   if (completion === "branch") return branches;
-  const moments = listComputes(environment, tenant).filter(({ moment }) => moment !== null);
-  return [...branches, ...moments.map(({ name }) => name)];
+  const beside = listComputes(environment, tenant).filter((compute) => !isOwn(compute));
+  return [...branches, ...beside.map(({ name }) => name)];
 }
 
 /** Asks which branch is meant. @returns undefined when there is no terminal, or no answer */

@@ -98,8 +98,8 @@ function findLogs(
 
 /** Returns the name that listings show, where a moment is an LSN. */
 function nameOf(text: string): string {
-  const { branch, moment } = parseComputeName(text);
-  return moment?.kind === "lsn" ? formatComputeName({ branch, moment: moment.lsn }) : text;
+  const { branch, moment, replica } = parseComputeName(text);
+  return moment?.kind === "lsn" ? formatComputeName({ branch, moment: moment.lsn, replica }) : text;
 }
 
 function pageServerLogs(environment: Environment): Log[] {

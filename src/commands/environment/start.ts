@@ -55,10 +55,10 @@ export async function startEverything(environment: Environment): Promise<void> {
 async function bringBackAll(environment: Environment, computes: readonly ComputePlace[]): Promise<void> {
   const errors: unknown[] = [];
   for (const found of computes) {
-    using progress = new Progress(`starting the Postgres of branch ${found.branch}`);
+    using progress = new Progress(`starting the Postgres of branch ${found.name}`);
     try {
       const { address } = await bringBack(environment, found, (text) => progress.update(text));
-      print(`Postgres of branch ${found.branch} started on ${formatHostPort(address)}`);
+      print(`Postgres of branch ${found.name} started on ${formatHostPort(address)}`);
     } catch (error) {
       errors.push(error);
     }

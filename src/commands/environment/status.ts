@@ -1,6 +1,7 @@
 /** `zenith status`: shows what runs, what is wrong, and what to do about it. */
 import { loadEnvironment } from "../../control/environment.ts";
 import type { BranchSurvey } from "../../control/survey/branches.ts";
+import type { ComputeSurvey } from "../../control/survey/computes.ts";
 import { type Survey, surveyEnvironment, within } from "../../control/survey/survey.ts";
 import { type Command, EXIT_UNAVAILABLE, JSON_OPTION } from "../cli/command.ts";
 import { formatBytes, formatTable, print, printJson, Progress } from "../cli/output.ts";
@@ -76,11 +77,11 @@ function branches(survey: Survey, all: boolean): string[] {
     return [
       ...(severalTenants ? [tenant] : []),
       name,
-      compute === undefined ? "-" : compute.status + (past === null ? "" : `, read-only at ${past}`),
+      compute === undefined ? "-" : compute.status + readOnly(compute),
       compute?.address ?? "-",
       compute?.pid === null || compute === undefined ? "-" : String(compute.pid),
-      looksBack ? past ?? "?" : branch?.latest_valid_lsn ?? "?",
-      looksBack ? "-" : lag(branch),
+      looksBack ? past ?? compute.replay_lsn ?? "?" : branch?.latest_valid_lsn ?? "?",
+      looksBack ? replayLag(compute) : lag(branch),
       looksBack ? "-" : formatBytes(branch?.logical_size_bytes),
       looksBack ? "-" : formatBytes(branch?.physical_size_bytes),
       compute === undefined ? "-" : within(survey, compute.data),
@@ -104,6 +105,16 @@ function branches(survey: Survey, all: boolean): string[] {
       ? []
       : [`and ${hidden.size} branches without a Postgres: "zenith status --all" shows them`]),
   ];
+}
+
+function readOnly({ read_only_lsn: past, replay_lsn: replayed }: ComputeSurvey): string {
+  if (past !== null) return `, read-only at ${past}`;
+  return replayed === null ? "" : ", read-only";
+}
+
+/** How far a replica lags behind the durable WAL. */
+function replayLag({ replay_lag_bytes: bytes }: ComputeSurvey): string {
+  return bytes === null || bytes === 0 ? "-" : formatBytes(bytes);
 }
 
 /** Up to this many idle branches are shown along with the others. */

@@ -20,13 +20,14 @@ import {
 import { describeFailure, readLastStart } from "../../control/last_start.ts";
 import { lastErrorInLog } from "../../control/log_file.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { replicaPosition } from "../../control/replicas.ts";
 import { answerInTime } from "../../control/survey/ask.ts";
 import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
 import { type Column, formatBytes, printList } from "../cli/output.ts";
 
 export const pgListCommand: Command = {
   usage: "pg list",
-  description: "List the Postgres of a tenant's branches, and of moments of their past",
+  description: "List the Postgres of a tenant's branches, of moments of their past, and replicas",
   options: [TENANT_OPTION, JSON_OPTION],
   examples: [
     ["pg list", "One line per Postgres"],
@@ -47,10 +48,14 @@ interface ListedCompute {
   readonly found: ComputePlace;
   /** Null when the configuration can't be read. */
   readonly compute: ComputeInfo | null;
-  /** The LSN that it shows: the end of its branch, or the moment that it looks at. */
+  /**
+   * The LSN that it shows: the end of its branch, the moment that it looks at, or what a replica
+   * has replayed.
+   */
   readonly lsn: Lsn | null;
   /**
-   * How far the page server is behind the safekeepers; null when there are none, or too few answer.
+   * How far the page server, or the replica, is behind the safekeepers; null when there are none,
+   * or too few answer.
    */
   readonly lagBytes: number | null;
   /** Why it crashed or failed to start, or its current problems. */
@@ -68,6 +73,11 @@ async function listCompute(
     return { found, compute: null, lsn: null, lagBytes: null, notes: [errorMessage(error)] };
   }
   const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
+  if (compute.replica !== null) {
+    const position = compute.status === "running" ? await replicaPosition(compute) : null;
+    const { replayLsn: lsn = null, lagBytes = null } = position ?? {};
+    return { found, compute, lsn, lagBytes, notes: notesOn(compute) };
+  }
   return {
     found,
     compute,
@@ -92,7 +102,8 @@ const COLUMNS: readonly Column<ListedCompute>[] = [
   {
     title: "STATUS",
     cell: ({ found, compute, notes }) => {
-      const all = [...(compute === null || compute.readOnlyAt === null ? [] : ["read-only"]), ...notes];
+      const isReadOnly = found.replica !== null || compute !== null && compute.readOnlyAt !== null;
+      const all = [...(isReadOnly ? ["read-only"] : []), ...notes];
       return found.status + (all.length === 0 ? "" : ` (${all.join("; ")})`);
     },
   },
@@ -110,7 +121,8 @@ function computeJson({ found, compute, lsn, lagBytes, notes }: ListedCompute): R
     pid: found.pid,
     lsn: lsn === null ? null : formatLsn(lsn),
     read_only_lsn: readOnlyAt === null ? null : formatLsn(readOnlyAt),
-    page_server_lag_bytes: lagBytes,
+    page_server_lag_bytes: found.replica === null ? lagBytes : null,
+    replay_lag_bytes: found.replica === null ? null : lagBytes,
     notes,
     data: found.paths.dir,
     log: found.paths.log,

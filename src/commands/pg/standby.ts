@@ -4,7 +4,7 @@ import { parseBranchName } from "../../common/id.ts";
 import { quoteSetting } from "../../compute/postgres/postgres_conf.ts";
 import { type ComputeInfo, findCompute, isUp } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
-import { standbyBaseBackup, standbyConnInfo } from "../../control/standby.ts";
+import { primaryConnInfo, standbyBaseBackup } from "../../control/standby.ts";
 import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print, printJson } from "../cli/output.ts";
 import { quoteForShell } from "../cli/shell.ts";
@@ -32,7 +32,7 @@ export const pgStandbyCommand: Command = {
     const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
     const directory = optionText(options, "dir") ?? DIRECTORY_DEFAULT;
     const base = standbyBaseBackup(compute, directory);
-    const conninfo = standbyConnInfo(compute);
+    const conninfo = primaryConnInfo(compute);
     if (options["json"] === true) {
       return printJson({
         tenant_id: tenant,

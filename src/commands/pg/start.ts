@@ -1,5 +1,6 @@
 /** `zenith pg start`: starts the Postgres of a branch. */
 import { resolve } from "node:path";
+import { isOwn } from "../../common/compute_name.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { type BranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
@@ -19,6 +20,7 @@ import {
 } from "../../control/environment.ts";
 import { findOrCreateMoment, type NamedCompute, parseComputeName, untilPast } from "../../control/moments.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
+import { findOrCreateReplica, freeReplica } from "../../control/replicas.ts";
 import {
   type Command,
   JSON_OPTION,
@@ -33,10 +35,11 @@ import { printStarted, startedJson } from "./started.ts";
 
 export const pgStartCommand: Command = {
   usage: "pg start <branch>",
-  description: "Start the Postgres of a branch, or one beside it that looks at its past",
+  description: "Start the Postgres of a branch, or a read-only one beside it",
   options: [
     TENANT_OPTION,
     READ_ONLY_OPTION,
+    { flags: "--replica", description: "Beside it, another read-only one that follows the branch" },
     { flags: "--port <port>", description: "Its port, if it is made now; the first free one when left out" },
     STORAGE_OPTION,
     PREWARM_OPTION,
@@ -48,6 +51,7 @@ export const pgStartCommand: Command = {
     ["pg start main", "Goes on where the branch ends"],
     ["pg start main@-5m", "Beside it, read-only: main as it was five minutes ago"],
     ["pg start main --lsn 0/223C288", "Only to look at how it was; beside main's own when that runs"],
+    ["pg start main --replica", "Follows main; another one each time"],
     ["pg start main --prewarm", "What it used before it was stopped comes in the background"],
     ["pg start dev --first-start-sql mask.sql", "Nobody sees the branch before that has run"],
   ],
@@ -56,12 +60,23 @@ export const pgStartCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const lsn = optionText(options, "lsn");
     const readOnlyAt = lsn === undefined ? undefined : parseLsn(lsn);
-    const { branch: name, moment } = chooseCompute(environment, tenant, requiredArg(args, 0), readOnlyAt);
+    const wantsReplica = options["replica"] === true;
+    const named = chooseCompute(environment, tenant, requiredArg(args, 0), readOnlyAt, wantsReplica);
+    const { branch: name, moment, replica } = named;
     const port = optionPort(options, "port");
     const storage = optionText(options, "storage");
     const sqlFile = optionText(options, "firstStartSql");
     await using client = new PageServerClient(pageServerAddress(environment));
-    const compute = moment === undefined
+    const compute = replica !== null
+      ? await findOrCreateReplica(
+        environment,
+        client,
+        tenant,
+        await client.branch(tenant, name),
+        replica,
+        port,
+      )
+      : moment === undefined
       ? await findOrCreateCompute(environment, client, tenant, name, () => client.branch(tenant, name), {
         port,
       })
@@ -71,7 +86,7 @@ export const pgStartCommand: Command = {
     const runs = isRunningAt(compute, past);
     if (!runs) {
       using progress = new Progress("starting Postgres");
-      if (past !== undefined && compute.moment === null) await untilPast(client, compute, past);
+      if (past !== undefined && isOwn(compute)) await untilPast(client, compute, past);
       await startCompute(environment, compute, {
         ...(storage === undefined ? {} : { storage: parseStorageChoice(storage) }),
         ...(options["prewarm"] === true ? { prewarm: true } : {}),
@@ -88,8 +103,9 @@ export const pgStartCommand: Command = {
 };
 
 /**
- * Chooses the Postgres to start: one beside the branch's own if the name has a moment, or if the
- * branch's own already runs at anything but `--lsn`.
+ * Chooses the Postgres to start: one beside the branch's own if the name has a moment or is a
+ * replica's, if another replica is wanted, or if the branch's own already runs at anything but
+ * `--lsn`.
  *
  * @throws {ZenithError} `invalid_argument`
  */
@@ -98,10 +114,16 @@ function chooseCompute(
   tenant: TenantId,
   text: string,
   readOnlyAt: Lsn | undefined,
+  wantsReplica: boolean,
 ): NamedCompute {
   const named = parseComputeName(text);
+  const isBeside = named.moment !== undefined || named.replica !== null;
+  if (wantsReplica && (isBeside || readOnlyAt !== undefined)) {
+    throw new ZenithError("invalid_argument", "--replica takes a branch, and follows it from its end");
+  }
+  if (wantsReplica) return { ...named, replica: freeReplica(environment, tenant, named.branch) };
   if (readOnlyAt === undefined) return named;
-  if (named.moment !== undefined) {
+  if (isBeside) {
     throw new ZenithError("invalid_argument", `"${text}" names a moment already: leave out --lsn`);
   }
   return runsAtOther(environment, tenant, named.branch, readOnlyAt)

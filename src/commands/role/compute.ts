@@ -1,6 +1,7 @@
 /** `zenith compute`: runs the supervisor of one Postgres. */
 import { runRole } from "../../process/run_role.ts";
 import { ZenithError } from "../../common/errors.ts";
+import { parseHostPort } from "../../common/host_port.ts";
 import { parseLsn } from "../../common/lsn.ts";
 import { ComputePaths } from "../../common/paths.ts";
 import { parseStorageChoice, STORAGE_CHOICES, STORAGE_DEFAULT } from "../../compute/storage.ts";
@@ -53,6 +54,7 @@ export const computeCommand: Command = {
     { flags: "--overlay-max-mb <mb>", description: "What lazy storage should take of the disk at most" },
     PREWARM_OPTION,
     READ_ONLY_OPTION,
+    { flags: "--follow <address>", description: "Follow the branch of the Postgres there, without writing" },
     ...FIRST_START_OPTIONS,
   ],
   async run(_args, options) {
@@ -61,6 +63,7 @@ export const computeCommand: Command = {
     const paths = new ComputePaths(dir);
     const lsn = optionText(options, "lsn");
     const readOnlyAt = lsn === undefined ? null : parseLsn(lsn);
+    const primary = optionText(options, "follow");
     const { keepComputeRunning } = await import("../../compute/keep_running.ts");
     return await runRole({
       name: "compute",
@@ -75,6 +78,7 @@ export const computeCommand: Command = {
           overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
           prewarm: options["prewarm"] === true,
           readOnlyAt,
+          follow: primary === undefined ? null : parseHostPort(primary),
           wishes: {
             keepSubscriptions: options["keepSubscriptions"] === true,
             keepCron: options["keepCron"] === true,

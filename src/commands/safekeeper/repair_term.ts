@@ -1,4 +1,5 @@
 /** `zenith safekeeper repair-term`: lowers a term that was driven up. */
+import { isOwn } from "../../common/compute_name.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { listComputes } from "../../control/computes.ts";
@@ -22,8 +23,8 @@ export const safekeeperRepairTermCommand: Command = {
     const branch = parseBranchName(requiredArg(args, 0));
     await using client = new PageServerClient(pageServerAddress(environment));
     const { timeline_id: timeline } = await client.branch(tenant, branch);
-    const runs = listComputes(environment, tenant).some(({ identity, moment, status }) =>
-      identity.timeline === timeline && moment === null && status === "running"
+    const runs = listComputes(environment, tenant).some((compute) =>
+      compute.identity.timeline === timeline && isOwn(compute) && compute.status === "running"
     );
     if (runs) {
       throw new ZenithError("conflict", `a Postgres runs on ${branch}`, {

@@ -13,7 +13,8 @@ import type { Logger } from "../../process/log.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { ComputePaths } from "../../common/paths.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../../postgres/control_file.ts";
+import { CONTROL_FILE_PATH, DB_IN_ARCHIVE_RECOVERY, parseControlFile } from "../../postgres/control_file.ts";
+import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import type { Conditions } from "../postgres/conditions.ts";
 import { BACKUP_GUARD } from "../postgres/data_directory.ts";
@@ -141,12 +142,14 @@ export class LazyStorage {
     const manifestBytes = takeForeignFile(paths.pgdata, RELATION_MANIFEST_FILE);
     const manifest = decodeRelationManifest(manifestBytes);
     const control = parseControlFile(readControlFile(paths.pgdata));
-    if (control.checkPoint !== manifest.lsn) {
+    // A replica's control file says that its pages are of the minimum recovery point.
+    const at = control.state === DB_IN_ARCHIVE_RECOVERY
+      ? nextRecordLsn(control.minRecoveryPoint, control.xlog_seg_size)
+      : control.checkPoint;
+    if (at !== manifest.lsn) {
       throw new ZenithError(
         "protocol",
-        `the basebackup's control file is of ${formatLsn(control.checkPoint)}, its manifest of ${
-          formatLsn(manifest.lsn)
-        }`,
+        `the basebackup's control file is of ${formatLsn(at)}, its manifest of ${formatLsn(manifest.lsn)}`,
       );
     }
     extendInitialWal(paths.pgdata, control.xlog_seg_size);

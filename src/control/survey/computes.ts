@@ -1,11 +1,13 @@
 /** Surveys each Postgres of an environment. */
 import { formatHostPort } from "../../common/host_port.ts";
+import { isOwn } from "../../common/compute_name.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { readConditions } from "../../compute/postgres/conditions.ts";
 import { RUNS_ELSEWHERE, STOP_IT_THERE } from "../../process/pid_file.ts";
 import { type ComputePlace, type ComputeStatus, describeCompute, isUp } from "../computes.ts";
 import type { Environment } from "../environment.ts";
 import { readLastStart } from "../last_start.ts";
+import { replicaPosition } from "../replicas.ts";
 import { howItEnded, type Problem, problemOf } from "./problem.ts";
 
 export interface ComputeSurvey {
@@ -22,6 +24,10 @@ export interface ComputeSurvey {
    * The LSN that a read-only compute looks at; null when it continues from the end of its branch.
    */
   readonly read_only_lsn: string | null;
+  /** Up to where a running replica has replayed; null for all others. */
+  readonly replay_lsn: string | null;
+  /** How much acknowledged WAL it has not replayed; null when that is not known. */
+  readonly replay_lag_bytes: number | null;
   /** Why the last start failed; null when it didn't, or when the compute runs. */
   readonly last_start_error: string | null;
   readonly data: string;
@@ -29,11 +35,11 @@ export interface ComputeSurvey {
   readonly postgres_log: string;
 }
 
-export function surveyCompute(
+export async function surveyCompute(
   environment: Environment,
   found: ComputePlace,
   problems: Problem[],
-): ComputeSurvey {
+): Promise<ComputeSurvey> {
   const { tenant, branch, name, status, pid, paths } = found;
   const { failure } = readLastStart(paths);
   const base = {
@@ -75,17 +81,21 @@ export function surveyCompute(
     }
   }
   try {
-    const { address, readOnlyAt } = describeCompute(found);
+    const compute = describeCompute(found);
+    const { address, readOnlyAt, replica } = compute;
+    const position = replica !== null && status === "running" ? await replicaPosition(compute) : null;
     return {
       ...base,
       address: formatHostPort(address),
       read_only_lsn: readOnlyAt === null ? null : formatLsn(readOnlyAt),
+      replay_lsn: position === null ? null : formatLsn(position.replayLsn),
+      replay_lag_bytes: position?.lagBytes ?? null,
     };
   } catch (error) {
     const remake = `"zenith pg stop ${name}${ofTenant} --destroy" and "zenith pg ${
-      found.moment === null ? "create" : "start"
+      isOwn(found) ? "create" : "start"
     } ${name}${ofTenant}"`;
     problems.push(problemOf(error, `mend that file, or ${remake}`, status !== "running"));
-    return { ...base, address: null, read_only_lsn: null };
+    return { ...base, address: null, read_only_lsn: null, replay_lsn: null, replay_lag_bytes: null };
   }
 }

@@ -42,7 +42,9 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     surveyPageServer(environment, client, problems),
     Promise.all(listSafekeepers(environment).map((info) => surveySafekeeper(environment, info, problems))),
   ]);
-  const computes = allComputePlaces(environment).map((found) => surveyCompute(environment, found, problems));
+  const computes = await Promise.all(
+    allComputePlaces(environment).map((found) => surveyCompute(environment, found, problems)),
+  );
   const branches = server.answer === undefined
     ? []
     : await surveyBranches(client, environment.config.default_tenant_id, safekeepers, problems);

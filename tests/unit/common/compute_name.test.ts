@@ -9,13 +9,15 @@ import {
 import { branchOfFileName, parseBranchName } from "../../../src/common/id.ts";
 import { lsn } from "../../../src/common/lsn.ts";
 
-const named = (branch: string, moment: number | null): ComputeName => ({
+const named = (branch: string, moment: number | null, replica: number | null = null): ComputeName => ({
   branch: parseBranchName(branch),
   moment: moment === null ? null : lsn(moment),
+  replica,
 });
 
 describe("a compute's name", () => {
-  test("is its branch's, with the moment that it looks at", () => {
+  test("is its branch's, with the moment that it looks at, or its number as a replica", () => {
+    assert.equal(formatComputeName(named("main", null, 12)), "main@replica12");
     assert.equal(formatComputeName(named("main", null)), "main");
     assert.equal(formatComputeName(named("a/b", 0x5_16b5_a50)), "a/b@0/516B5A50");
   });
@@ -31,6 +33,8 @@ describe("a compute's name", () => {
       }
     }
     assert.equal(computeFileName(named("main", 0x16b_5a50)), "main@0-16B5A50");
+    assert.equal(computeFileName(named("main", null, 1)), "main@replica1");
+    assert.deepEqual(computeOfFileName("main@replica1"), named("main", null, 1));
   });
 
   test("is in no other directory's name", () => {
@@ -44,6 +48,7 @@ describe("a compute's name", () => {
         "main@0-16b5a50",
         "main@0-1@0-2",
       ]
+        .concat("main@replica", "main@replica0", "main@replica01", "main@replica1@replica2")
         .concat("main@0-123456789", ".main@0-16B5A50.77", "main@-5m", "a%2fb@0-8")
     ) assert.equal(computeOfFileName(file), null, file);
   });
