@@ -13,6 +13,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
       restart: async () => (await import("./environment/restart.ts")).restartCommand,
       status: async () => (await import("./environment/status.ts")).statusCommand,
       logs: async () => (await import("./environment/logs.ts")).logsCommand,
+      "object-store set": async () => (await import("./environment/object_store.ts")).objectStoreSetCommand,
       "safekeeper list": async () => (await import("./safekeeper/list.ts")).safekeeperListCommand,
     },
   },

@@ -59,6 +59,12 @@ export const PageServerConfigSchema = strictObject({
   /** How much the check of data at rest reads per second, and how long it rests after a pass. */
   scrub_bytes_per_s: optional(bytes(1), SCRUB_BYTES_PER_S_DEFAULT),
   scrub_pause_s: optional(pipe(number(), integer(), minValue(1)), SCRUB_PAUSE_MS_DEFAULT / 1000),
+  /** The URL of the object store that everything is uploaded to. Without it, nothing is. */
+  object_store: optional(string()),
+  /** How often new WAL is uploaded: what a lost disk may cost. */
+  wal_upload_interval_ms: optional(pipe(number(), integer(), minValue(100)), 1000),
+  /** How long objects stay in the store that nothing needs any more. */
+  deletion_delay_s: optional(pipe(number(), integer(), minValue(0)), 86_400),
   /** How long a read waits for an LSN that has not arrived. */
   wait_lsn_timeout_ms: optional(pipe(number(), integer(), minValue(0)), 60_000),
 });

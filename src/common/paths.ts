@@ -15,6 +15,9 @@ export const DELETED_SUFFIX = ".deleted";
 /** The directory for a timeline's own WAL on a page server, inside the timeline's directory. */
 export const TIMELINE_WAL_DIRECTORY = "wal";
 
+/** The file that names the safekeepers of a timeline, inside the timeline's directory. */
+export const SAFEKEEPERS_FILE = "safekeepers";
+
 /** The file for the state that a safekeeper must not lose, inside the timeline's directory. */
 export const CONTROL_FILE = "safekeeper.control";
 
@@ -45,6 +48,13 @@ export class PageServerPaths {
   }
   get tenants(): string {
     return join(this.workdir, "tenants");
+  }
+  /** Which generation of each tenant in the object store is this page server's. */
+  get attachments(): string {
+    return join(this.workdir, "attachments");
+  }
+  attachment(tenant: TenantId): string {
+    return join(this.attachments, tenant);
   }
   tenant(tenant: TenantId): string {
     return join(this.tenants, tenant);
@@ -82,7 +92,7 @@ export class PageServerPaths {
   }
   /** The safekeepers that have the timeline's WAL. */
   timelineSafekeepers(tenant: TenantId, timeline: TimelineId): string {
-    return join(this.timeline(tenant, timeline), "safekeepers");
+    return join(this.timeline(tenant, timeline), SAFEKEEPERS_FILE);
   }
   /** A timeline's configuration, with all its versions. */
   timelineSettings(tenant: TenantId, timeline: TimelineId): string {

@@ -16,6 +16,7 @@ import {
   type DeletedTimeline,
   type FoundLsn,
   type HistoryPart,
+  type ObjectStoreStatus,
   PAGE_SERVER,
   type PageServerStatus,
   type ScrubStatus,
@@ -29,6 +30,7 @@ export type {
   DamagedBranch,
   FoundLsn,
   HistoryPart,
+  ObjectStoreStatus,
   PageServerStatus,
   ScrubStatus,
   TenantConfig,
@@ -123,6 +125,11 @@ export class PageServerClient implements AsyncDisposable {
   /** What the scrub of data at rest has found. */
   scrubStatus(): Promise<ScrubStatus> {
     return this.#call(PAGE_SERVER.scrubStatus, {});
+  }
+
+  /** What is in the object store, and what is not. Null when there is no store. */
+  objectStoreStatus(): Promise<ObjectStoreStatus | null> {
+    return this.#call(PAGE_SERVER.objectStoreStatus, {});
   }
 
   /** Lists the branches that are too damaged to use. */

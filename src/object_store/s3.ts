@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { AwsV4Signer } from "aws4fetch";
 import { errorMessage, ioError } from "../common/errors.ts";
+import { nextTurn } from "../common/event_loop.ts";
 import type { Credentials } from "./credentials.ts";
 import type { S3Location } from "./location.ts";
 import {
@@ -133,7 +134,7 @@ export class S3Store implements ObjectStore {
     const what = `${method} ${key === "" ? "the bucket" : key}`;
     const url = new URL(this.#base + key);
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
-    const hash = createHash("sha256").update(body ?? new Uint8Array()).digest("hex");
+    const hash = await sha256(body ?? new Uint8Array());
     const signed = await new AwsV4Signer({
       ...this.#credentials(),
       method,
@@ -178,6 +179,19 @@ export class S3Store implements ObjectStore {
       hint === undefined ? {} : { hint },
     );
   }
+}
+
+/** How much is hashed before other work gets its turn. */
+const HASH_PIECE_BYTES = 1 << 20;
+
+/** @returns the SHA-256 in hexadecimal digits */
+async function sha256(bytes: Uint8Array): Promise<string> {
+  const hash = createHash("sha256");
+  for (let at = 0; at < bytes.length; at += HASH_PIECE_BYTES) {
+    if (at > 0) await nextTurn();
+    hash.update(bytes.subarray(at, at + HASH_PIECE_BYTES));
+  }
+  return hash.digest("hex");
 }
 
 const PROBLEM_BYTES_MAX = 64 << 10;

@@ -13,9 +13,13 @@ export {
 export { forEachKeyBetween, type LsnRange } from "./keys_between.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./layer/key_rewriter.ts";
 export {
+  decodeMetadata,
   hasAllLayers,
+  isLayerFile,
   isTimelineDirectory,
   type LayerEntry,
+  layerPath,
+  METADATA_FILE,
   metadataPath,
   readMetadata,
   type TimelineMetadata,

@@ -268,6 +268,34 @@ const PageServerStatusSchema = object({
   })),
 });
 
+const ObjectStoreStatusSchema = object({
+  url: string(),
+  /** Since the page server was started. */
+  requests: number(),
+  retries: number(),
+  sent_bytes: number(),
+  received_bytes: number(),
+  tenants: array(object({
+    tenant_id: TenantIdSchema,
+    /** Null until the page server has taken one. */
+    generation: nullable(number()),
+    /** What is not in the store yet, as far as it is known. */
+    pending_bytes: number(),
+    /** Since when something is not, in RFC 3339. Null when all is there. */
+    pending_since: nullable(string()),
+    /** Whether the tenant belongs to another page server by now. */
+    taken_over: boolean(),
+    /** Why the last upload has failed. Null when it has not. */
+    error: nullable(string()),
+  })),
+});
+
+/** What a page server has uploaded to its object store, and what it has not. */
+export type ObjectStoreStatus = InferOutput<typeof ObjectStoreStatusSchema>;
+
+/** {@link ObjectStoreStatus} as it goes over the wire. */
+export type ObjectStoreStatusJson = InferInput<typeof ObjectStoreStatusSchema>;
+
 /** A page server's report on itself and on its open timelines. */
 export type PageServerStatus = InferOutput<typeof PageServerStatusSchema>;
 
@@ -391,6 +419,8 @@ const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 export const PAGE_SERVER = {
   status: operation("status", "admin", {}, json(PageServerStatusSchema)),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
+  /** Null when the page server has no object store. */
+  objectStoreStatus: operation("object_store_status", "admin", {}, json(nullable(ObjectStoreStatusSchema))),
   tenantList: operation("tenant_list", "admin", {}, jsonText(array(TenantIdSchema))),
   tenantStatus: operation("tenant_status", "read", { tenant: TENANT }, json(TenantStatusSchema)),
   /** Uses the newest major that the page server finds if none is given. */

@@ -93,8 +93,11 @@ class DirectoryNode {
   names: Names = new Map();
   durable: Names = new Map();
   pending: ((names: Names) => void)[] = [];
+  /** When its names changed last. */
+  mtimeMs = 0;
 
   change(apply: (names: Names) => void): void {
+    this.mtimeMs = Date.now();
     apply(this.names);
     this.pending.push(apply);
   }
@@ -272,7 +275,9 @@ export class FaultyDisk implements Disk {
     this.step(path);
     const node = this.#find(path);
     if (node === undefined) return null;
-    return { size: node.isDirectory ? 0 : node.content.size, isDirectory: node.isDirectory, mtimeMs: 0 };
+    return node.isDirectory
+      ? { size: 0, isDirectory: true, mtimeMs: node.mtimeMs }
+      : { size: node.content.size, isDirectory: false, mtimeMs: 0 };
   }
 
   fsyncDirSync(path: string): void {

@@ -40,6 +40,8 @@ export interface ZenithEnvOptions {
   readonly cli?: CliOptions;
   /** How many safekeepers: `$ZENITH_TEST_SAFEKEEPERS`, else as the product does by itself. */
   readonly safekeepers?: number;
+  /** More for `zenith init`, for example the URL of an object store. */
+  readonly init?: readonly string[];
 }
 
 function defaultSafekeepers(): number | undefined {
@@ -101,6 +103,7 @@ export class ZenithEnv implements AsyncDisposable {
         String(env.major),
         ...(options.tenant === undefined ? [] : ["--tenantid", options.tenant]),
         ...(safekeepers === undefined ? [] : ["--safekeepers", String(safekeepers)]),
+        ...(options.init ?? []),
       );
       await env.#moveSafekeepers();
       const storage = options.storage ?? defaultStorage();

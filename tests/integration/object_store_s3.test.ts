@@ -13,6 +13,7 @@ import { parseObjectStoreUrl, type S3Location } from "../../src/object_store/loc
 import type { ObjectStore } from "../../src/object_store/object_store.ts";
 import { S3Store } from "../../src/object_store/s3.ts";
 import { Ceph, whyNoCeph } from "../harness/ceph.ts";
+import { recoverEdgeHost } from "../harness/edge_recovery.ts";
 import { failsWith, objectStoreSuite } from "../harness/object_store_suite.ts";
 import { freePort } from "../harness/ports.ts";
 
@@ -103,6 +104,12 @@ describe("an object store that speaks S3", { skip }, () => {
       server.close();
       rmSync(dir, { recursive: true });
     }
+  });
+
+  test("brings back a host that dies under load", { timeout: 240_000 }, async () => {
+    process.env["AWS_ACCESS_KEY_ID"] = ceph.user.accessKeyId;
+    process.env["AWS_SECRET_ACCESS_KEY"] = ceph.user.secretAccessKey;
+    await recoverEdgeHost(`s3://${BUCKET}/edge?endpoint=${ceph.endpoint}`);
   });
 
   test("says that nobody answers", async () => {

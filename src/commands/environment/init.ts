@@ -15,8 +15,11 @@ import {
 } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { startPageServer, stopPageServer } from "../../control/page_server_process.ts";
+import { setObjectStore } from "../../control/object_store_setting.ts";
 import { allocatePort, whyNotFree } from "../../control/ports.ts";
 import { SAFEKEEPER_FIRST_PORT } from "../../control/safekeepers.ts";
+import { openObjectStore, probeObjectStore } from "../../object_store/open_store.ts";
+import type { ObjectStore } from "../../object_store/object_store.ts";
 import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg_install/find_postgres.ts";
 import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import { assertReachable, pgUser } from "../../pg_install/pg_user.ts";
@@ -26,10 +29,12 @@ import {
   optionCluster,
   optionPgVersion,
   optionText,
+  type OptionValues,
   PG_VERSION_OPTION,
 } from "../cli/command.ts";
 import { Interruption } from "../cli/interruption.ts";
 import { print, Progress } from "../cli/output.ts";
+import { chooseStoredTenants, restoreTenants } from "./from_store.ts";
 
 export const initCommand: Command = {
   usage: "init",
@@ -56,6 +61,14 @@ export const initCommand: Command = {
       description: "How many safekeepers make commits durable: 1 (when left out), 3 or 5; with 0 the page " +
         "server does, as by default a remote one",
     },
+    {
+      flags: "--object-store <url>",
+      description: "Upload everything to s3://bucket/prefix?endpoint=…&region=… or file:///path",
+    },
+    {
+      flags: "--from <url>",
+      description: "Take all tenants over from that object store, in place of a new one, and upload to it",
+    },
   ],
   examples: [
     ["init", "./.zenith, a page server on port 64000, one safekeeper"],
@@ -65,10 +78,12 @@ export const initCommand: Command = {
       "init --remote-pageserver postgres://db1:64000",
       "Only computes here, on another environment's page server",
     ],
+    ["init --object-store s3://backups/edge1?region=eu-west-1", "A lost disk costs a second of commits"],
+    ["init --from s3://backups/edge1?region=eu-west-1", "That host was lost: go on here"],
   ],
   async run(_args, options) {
     const tenantOption = optionText(options, "tenantid");
-    const tenant = tenantOption === undefined ? generateTenantId() : parseTenantId(tenantOption);
+    const asked = tenantOption === undefined ? undefined : parseTenantId(tenantOption);
     const remote = optionText(options, "remotePageserver");
     const distribDir = optionText(options, "pgDistribDir");
     // Users of a shared remote page server must also share its timelines' safekeepers, and must
@@ -78,6 +93,9 @@ export const initCommand: Command = {
     if (remote !== undefined) parsePageServerUrl(remote);
     const listen = remote === undefined ? await chooseListen(optionText(options, "listen")) : "";
     const major = optionPgVersion(options);
+    const storage = await chooseObjectStore(options, remote !== undefined);
+    const stored = storage?.isSource === true ? await chooseStoredTenants(storage.store, asked) : null;
+    const tenant = stored?.first ?? asked ?? generateTenantId();
     const install = choosePostgres(major, distribDir);
 
     const paths = new EnvironmentPaths(newEnvironmentRoot());
@@ -95,9 +113,19 @@ export const initCommand: Command = {
     using interruption = new Interruption("nothing was made, and nothing is left running");
     try {
       assertReachable(paths.root, pgUser());
+      if (storage !== null) setObjectStore(paths.pageserver, storage.url);
       // A remote page server chooses among its own PostgreSQL installations.
       const chosen = remote === undefined ? install.major : major;
-      await createFirstTenant(environment, { major: chosen, cluster: optionCluster(options) }, interruption);
+      if (storage !== null && stored !== null) {
+        await restoreTenants(storage.store, paths.pageserver, stored.all, tenant);
+        interruption.throwIfAsked();
+      } else {
+        await createFirstTenant(
+          environment,
+          { major: chosen, cluster: optionCluster(options) },
+          interruption,
+        );
+      }
       saveEnvironment(environment);
     } catch (error) {
       // Half an environment is worse than none. Remove it, so that the next attempt starts from
@@ -114,6 +142,38 @@ export const initCommand: Command = {
     if (remote === undefined) print('next: "zenith start"');
   },
 };
+
+interface ChosenStore {
+  readonly url: string;
+  readonly store: ObjectStore;
+  /** Whether the tenants come from there. */
+  readonly isSource: boolean;
+}
+
+/**
+ * Opens the object store that the options name, and checks that it can be used.
+ *
+ * @throws {ZenithError} `invalid_argument`, and what the store can't do
+ */
+async function chooseObjectStore(options: OptionValues, isRemote: boolean): Promise<ChosenStore | null> {
+  const target = optionText(options, "objectStore");
+  const source = optionText(options, "from");
+  const url = source ?? target;
+  if (url === undefined) return null;
+  if (source !== undefined && target !== undefined) {
+    throw new ZenithError("invalid_argument", "--from and --object-store exclude each other", {
+      hint: "with --from, uploads go on to the store that the tenants came from",
+    });
+  }
+  if (isRemote) {
+    throw new ZenithError("invalid_argument", "a remote page server has an object store of its own choice", {
+      hint: "set it there",
+    });
+  }
+  const store = openObjectStore(url);
+  await probeObjectStore(store);
+  return { url, store, isSource: source !== undefined };
+}
 
 /**
  * @throws {ZenithError} `not_found`; `invalid_argument` when `distribDir` does not contain `major`

@@ -33,6 +33,7 @@ function describe(survey: Survey, all: boolean): string[] {
     `environment ${survey.directory}, ${free}`,
     "",
     ...formatTable(servers(survey)),
+    ...objectStore(survey),
     ...branches(survey, all),
     ...problems(survey),
   ];
@@ -52,6 +53,13 @@ function servers(survey: Survey): string[][] {
     row(pageServer.remote ? "remote page server" : "page server", pageServer),
     ...safekeepers.map((safekeeper) => row(`safekeeper ${safekeeper.id}`, safekeeper)),
   ];
+}
+
+function objectStore({ object_store: store }: Survey): string[] {
+  if (store === null) return [];
+  if (store.pending_since === null) return ["", `everything is in the object store ${store.url}`];
+  const what = store.pending_bytes === 0 ? "the last changes are" : `${formatBytes(store.pending_bytes)} are`;
+  return ["", `${what} not in the object store ${store.url} yet, since ${store.pending_since}`];
 }
 
 /**

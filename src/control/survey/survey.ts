@@ -10,6 +10,7 @@ import { PageServerClient } from "../page_server_client.ts";
 import { listSafekeepers } from "../safekeepers.ts";
 import { type BranchSurvey, stuckReceivers, surveyBranches } from "./branches.ts";
 import { type ComputeSurvey, surveyCompute } from "./computes.ts";
+import { type ObjectStoreSurvey, surveyObjectStore } from "./object_store.ts";
 import { NOT_RUNNING, type Problem } from "./problem.ts";
 import {
   type PageServerSurvey,
@@ -23,6 +24,8 @@ export interface Survey {
   readonly disk_free_bytes: number;
   readonly disk_total_bytes: number;
   readonly page_server: PageServerSurvey;
+  /** Null when there is none, or the page server does not answer. */
+  readonly object_store: ObjectStoreSurvey | null;
   readonly safekeepers: readonly SafekeeperSurvey[];
   readonly computes: readonly ComputeSurvey[];
   readonly branches: readonly BranchSurvey[];
@@ -42,6 +45,7 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     surveyPageServer(environment, client, problems),
     Promise.all(listSafekeepers(environment).map((info) => surveySafekeeper(environment, info, problems))),
   ]);
+  const objectStore = server.answer === undefined ? null : await surveyObjectStore(client, problems);
   const computes = await Promise.all(
     allComputePlaces(environment).map((found) => surveyCompute(environment, found, problems)),
   );
@@ -64,6 +68,7 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     directory: environment.paths.root,
     ...disk,
     page_server: server.survey,
+    object_store: objectStore,
     safekeepers: safekeepers.map(({ survey }) => survey),
     computes,
     branches,

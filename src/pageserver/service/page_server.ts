@@ -32,13 +32,15 @@ import type { BranchInfo, Deleted } from "../tenant/branches.ts";
 import { createTenant } from "../tenant/create.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
+import type { RetryingStore } from "../../object_store/retrying.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
+import { RemoteStorage } from "../remote/remote_storage.ts";
 import { Tenant } from "../tenant/tenant.ts";
 import type { TenantContext } from "../tenant/context.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { Upkeep } from "../tenant/upkeep.ts";
 import { WalReceiver } from "../timeline/wal_receiver.ts";
-import type { PageServerStatusJson } from "../../protocol/management.ts";
+import type { ObjectStoreStatusJson, PageServerStatusJson } from "../../protocol/management.ts";
 import type { ScrubFindings } from "../../protocol/scrub_status.ts";
 
 type InitialCluster = (major: number | null, cluster: ClusterOptions) => Promise<string>;
@@ -57,6 +59,8 @@ export interface PageServerOptions {
    * newest one. By default, initdb makes it.
    */
   readonly initialCluster?: InitialCluster;
+  /** Where everything is uploaded to. Named by the configuration, too. */
+  readonly objectStore?: RetryingStore;
 }
 
 /** How often timelines do periodic work, e.g. write out layers that are old enough. */
@@ -83,6 +87,7 @@ export class PageServer {
   readonly #maintenance: ReturnType<typeof setInterval>;
   readonly #trimming: ReturnType<typeof setInterval>;
   readonly #upkeep: Upkeep;
+  readonly #remote: RemoteStorage | null;
 
   private constructor(options: PageServerOptions) {
     const { disk, paths, config, logger } = options;
@@ -122,6 +127,16 @@ export class PageServer {
       idleMs: config.idle_timeline_s * 1000,
       clockMs: () => performance.now(),
     });
+    this.#remote = options.objectStore === undefined ? null : new RemoteStorage({
+      store: options.objectStore,
+      disk,
+      paths,
+      config,
+      logger,
+      tenants: () => this.#tenants.values(),
+      deleted: () => this.#context.deleted.list,
+      onTakenOver: (tenant, why) => this.#giveUp(tenant, why),
+    });
     this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_INTERVAL_MS);
     this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
   }
@@ -138,6 +153,7 @@ export class PageServer {
     });
     const server = new PageServer(options);
     for (const name of disk.readdirSync(paths.tenants)) await server.#openEntry(name);
+    server.#remote?.start();
     return server;
   }
 
@@ -309,6 +325,7 @@ export class PageServer {
         hint: '"zenith tenant list" shows those there are',
       });
     }
+    this.#remote?.assertOurs(id);
     return tenant;
   }
 
@@ -338,6 +355,19 @@ export class PageServer {
   /** Returns the state of the timeline's receiver; null when it never had one. */
   receiverState(timelineId: TimelineId): WalReceiver["state"] | null {
     return this.#receivers.get(timelineId)?.state ?? null;
+  }
+
+  /** What is uploaded. Null without an object store. */
+  objectStoreStatus(): ObjectStoreStatusJson | null {
+    return this.#remote?.status() ?? null;
+  }
+
+  /** Ends all use of a tenant that another page server has taken over. */
+  #giveUp(id: TenantId, why: ZenithError): void {
+    for (const timeline of this.#tenants.get(id)?.timelines.opened() ?? []) {
+      timeline.retire(why);
+      void this.#receivers.get(timeline.timelineId)?.stop(why.message);
+    }
   }
 
   /** What the `status` command shows. */
@@ -430,6 +460,7 @@ export class PageServer {
     const idle = this.#upkeep.stop();
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
     await this.#changes.settled();
+    await this.#remote?.stop();
     // One timeline on a full disk must not keep the others from becoming durable.
     const closed = await Promise.allSettled([...this.#tenants.values()].map((tenant) => tenant.close()));
     await idle;

@@ -40,6 +40,8 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
 
     scrubStatus: () => scrubStatusJson(server.scrubFindings()),
 
+    objectStoreStatus: () => server.objectStoreStatus(),
+
     tenantList: () => server.tenants(),
 
     tenantStatus({ tenant }) {

@@ -7,6 +7,7 @@ import type { PageServerPaths } from "../../common/paths.ts";
 import { WorkerThread } from "../../process/worker_thread.ts";
 import type { FlushRequest, MergeReply, MergeRequest, WrittenLayer } from "../../pagestore/mod.ts";
 import { PgServer } from "../../pgwire/server.ts";
+import { openObjectStore } from "../../object_store/open_store.ts";
 import { PageServer } from "./page_server.ts";
 import { pageService } from "./page_service.ts";
 
@@ -41,6 +42,7 @@ export async function runPageServer(options: PageServerRoleOptions): Promise<Run
     paths,
     config,
     logger,
+    ...(config.object_store === undefined ? {} : { objectStore: openObjectStore(config.object_store) }),
   });
   const wire = new PgServer(pageService(server), {
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),

@@ -12,6 +12,7 @@ import { Leases } from "../timeline/leases.ts";
 import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
 import { TimelineSettings } from "../timeline/settings.ts";
 import { TimelineSlots } from "../timeline/slots.ts";
+import { UploadedLsn } from "../timeline/uploaded.ts";
 import { storeOptions, type TenantContext } from "./context.ts";
 import { type SleepingTimeline, SleepingTimelines } from "./sleeping.ts";
 import { Timeline } from "../timeline/timeline.ts";
@@ -262,6 +263,7 @@ export class TenantTimelines {
         directory,
         () => new TimelineSlots(disk, paths.timelineSlots(tenantId, id), config.slot_wal_max_bytes),
       ),
+      uploaded: new UploadedLsn(config.object_store !== undefined),
       disk,
       openWal: (segmentSize) =>
         WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),

@@ -35,6 +35,7 @@ import { RelationForks } from "../content/relation_forks.ts";
 import { type TimelineContent, TimelineView } from "../content/timeline_view.ts";
 import { SingleValues } from "../content/single_values.ts";
 import { SlruPages } from "../content/slru_pages.ts";
+import type { UploadedLsn } from "./uploaded.ts";
 import { LsnWaiters } from "./waiters.ts";
 
 /**
@@ -57,6 +58,7 @@ export interface TimelineParts {
   readonly safekeepers: TimelineSafekeepers;
   readonly settings: TimelineSettings;
   readonly slots: TimelineSlots;
+  readonly uploaded: UploadedLsn;
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
   /** Where damaged WAL is kept. */
@@ -86,6 +88,7 @@ export class Timeline {
   readonly safekeepers: TimelineSafekeepers;
   readonly settings: TimelineSettings;
   readonly slots: TimelineSlots;
+  readonly uploaded: UploadedLsn;
   readonly backpressure: Backpressure;
   /** The cluster's system identifier, fixed by its initdb. */
   readonly systemIdentifier: bigint;
@@ -126,6 +129,7 @@ export class Timeline {
     this.safekeepers = parts.safekeepers;
     this.settings = parts.settings;
     this.slots = parts.slots;
+    this.uploaded = parts.uploaded;
     this.#logger = parts.logger;
     this.backpressure = new Backpressure(parts.logger, () => performance.now());
     this.#walBuffers = parts.walBuffers;

@@ -25,6 +25,12 @@ import { connectWalSource } from "../../protocol/connect.ts";
 const STALL_MS = 3_000;
 
 /**
+ * The same while the object store lacks WAL that is here. Safekeepers call because of that WAL too,
+ * and changing between them would not help.
+ */
+const STALL_WHILE_UPLOADING_MS = 60_000;
+
+/**
  * How long WAL from a safekeeper collects before it is synced. A compute waits for what is durable
  * here. A safekeeper already has the WAL durably, and only keeps it longer.
  */
@@ -95,7 +101,7 @@ export class WalReceiver {
   yieldsTo(connInfo: string): boolean {
     const callerIsSafekeeper = namesSafekeeper(connInfo);
     if (this.isFromSafekeeper && callerIsSafekeeper) {
-      return this.#intake !== null && this.#intake.stalledFor(STALL_MS);
+      return this.#intake !== null && this.#intake.isStalled();
     }
     return this.#connInfo !== connInfo;
   }
@@ -152,8 +158,7 @@ export class WalReceiver {
     const stream = await startReplication(client, { ...slot, startLsn, timeline: WAL_TLI });
     this.#streaming = true;
     this.#logger.info("receiving WAL", { source: this.source, lsn: formatLsn(startLsn) });
-    const syncIntervalMs = this.isFromSafekeeper ? SAFEKEEPER_SYNC_INTERVAL_MS : 0;
-    const intake = new WalIntake(this.#timeline, stream, syncIntervalMs);
+    const intake = new WalIntake(this.#timeline, stream, this.isFromSafekeeper);
     this.#intake = intake;
     intake.announce();
     await Promise.race([stream.run(intake), intake.failed]);
@@ -171,6 +176,7 @@ class WalIntake implements ReplicationHandler {
   readonly failed: Promise<never>;
   readonly #timeline: Timeline;
   readonly #stream: ReplicationStream;
+  /** The least time for which arriving WAL collects before it is synced. */
   readonly #syncIntervalMs: number;
   #written: Lsn;
   #durable: Lsn;
@@ -178,11 +184,13 @@ class WalIntake implements ReplicationHandler {
   #flushing = false;
   #stopped = false;
   #progressAt = performance.now();
+  readonly #isFromSafekeeper: boolean;
+  readonly #unwatch: () => void;
   #fail!: (error: unknown) => void;
 
-  /** @param syncIntervalMs the least time for which arriving WAL collects before it is synced */
-  constructor(timeline: Timeline, stream: ReplicationStream, syncIntervalMs: number) {
-    this.#syncIntervalMs = syncIntervalMs;
+  constructor(timeline: Timeline, stream: ReplicationStream, isFromSafekeeper: boolean) {
+    this.#isFromSafekeeper = isFromSafekeeper;
+    this.#syncIntervalMs = isFromSafekeeper ? SAFEKEEPER_SYNC_INTERVAL_MS : 0;
     this.#timeline = timeline;
     this.#stream = stream;
     this.#written = timeline.position;
@@ -191,6 +199,9 @@ class WalIntake implements ReplicationHandler {
       this.#fail = reject;
     });
     this.failed.catch(() => {});
+    this.#unwatch = timeline.uploaded.watch(() => {
+      if (isFromSafekeeper && !this.#stopped) this.#report();
+    });
   }
 
   /** Reports the timeline's position. A source with nothing more to send gets no other report. */
@@ -217,15 +228,19 @@ class WalIntake implements ReplicationHandler {
   }
 
   /**
-   * Whether nothing has arrived for `ms`, and everything that arrived before has been processed.
+   * Whether nothing has arrived for some time, and everything that arrived before has been
+   * processed.
    */
-  stalledFor(ms: number): boolean {
+  isStalled(): boolean {
+    const isUploading = this.#timeline.uploaded.limit(this.#durable) < this.#durable;
+    const ms = isUploading ? STALL_WHILE_UPLOADING_MS : STALL_MS;
     return !this.#syncing && !this.#flushing && performance.now() - this.#progressAt >= ms;
   }
 
   /** Stops reporting. The next stream sends WAL that is not durable yet again. */
   stop(): void {
     this.#stopped = true;
+    this.#unwatch();
   }
 
   /**
@@ -271,7 +286,13 @@ class WalIntake implements ReplicationHandler {
     }
   }
 
+  /**
+   * A compute's commits wait for what is durable here. A safekeeper forgets what is reported to it,
+   * so it hears of what the object store has.
+   */
   #report(): void {
-    this.#stream.standbyStatusUpdate(this.#written, this.#durable, this.#timeline.lastRecordLsn);
+    const { uploaded, lastRecordLsn } = this.#timeline;
+    const flushed = this.#isFromSafekeeper ? uploaded.limit(this.#durable) : this.#durable;
+    this.#stream.standbyStatusUpdate(this.#written, flushed, lastRecordLsn);
   }
 }

@@ -17,7 +17,8 @@ const METADATA_VERSION = 3;
 /** "ZNTIMEL" and a zero. */
 const METADATA_MAGIC = Uint8Array.of(0x5a, 0x4e, 0x54, 0x49, 0x4d, 0x45, 0x4c, 0x00);
 
-const METADATA_FILE = "metadata";
+/** The name of the metadata file. */
+export const METADATA_FILE = "metadata";
 
 // The fixed part. Offsets are in bytes from the start of the file.
 const VERSION = 8;
@@ -105,6 +106,11 @@ export function isTimelineDirectory(disk: Disk, directory: string): boolean {
 
 /** The suffix of layer files. */
 export const LAYER_SUFFIX = ".layer";
+
+/** Whether a file of that name holds a layer. */
+export function isLayerFile(name: string): boolean {
+  return name.endsWith(LAYER_SUFFIX);
+}
 
 /** Returns the path of a layer's file, e.g. `00000017.layer`. */
 export function layerPath(directory: string, number: number): string {

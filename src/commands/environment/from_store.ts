@@ -1,0 +1,56 @@
+/** Makes an environment's tenants from an object store, for `zenith init --from`. */
+import { nodeDisk } from "../../common/disk.ts";
+import { ZenithError } from "../../common/errors.ts";
+import type { TenantId } from "../../common/id.ts";
+import type { PageServerPaths } from "../../common/paths.ts";
+import type { ObjectStore } from "../../object_store/object_store.ts";
+import { restoreTenant, storedTenants } from "../../pageserver/remote/restore.ts";
+import { formatBytes, print, Progress } from "../cli/output.ts";
+
+/** @throws {ZenithError} `not_found` when the store has none, or not the one that is asked for */
+export async function chooseStoredTenants(
+  store: ObjectStore,
+  asked: TenantId | undefined,
+): Promise<{ readonly all: readonly TenantId[]; readonly first: TenantId }> {
+  const all = await storedTenants(store);
+  const first = asked ?? all[0];
+  if (first === undefined) {
+    throw new ZenithError("not_found", `${store.url} has no tenants`, {
+      hint: 'check the prefix; "zenith init --object-store" makes a new environment with a store',
+    });
+  }
+  if (!all.includes(first)) throw new ZenithError("not_found", `${store.url} has no tenant ${first}`);
+  return { all, first };
+}
+
+/**
+ * Restores tenants, and says for each up to when. Those that were deleted are left out.
+ *
+ * @throws {ZenithError} as `restoreTenant`
+ */
+export async function restoreTenants(
+  store: ObjectStore,
+  paths: PageServerPaths,
+  tenants: readonly TenantId[],
+  first: TenantId,
+): Promise<void> {
+  for (const tenantId of tenants) {
+    using progress = new Progress(`restoring tenant ${tenantId}`);
+    try {
+      const restored = await restoreTenant({
+        store,
+        tenantId,
+        disk: nodeDisk,
+        paths,
+        nowMs: Date.now(),
+        onProgress: (done, all) =>
+          progress.update(`restoring tenant ${tenantId}: ${formatBytes(done)} of ${formatBytes(all)}`),
+      });
+      const until = new Date(restored.newestMs).toISOString();
+      print(`restored tenant ${tenantId} up to ${until}: ${formatBytes(restored.bytes)} of layers`);
+    } catch (error) {
+      const isGone = error instanceof ZenithError && error.kind === "not_found";
+      if (!isGone || tenantId === first) throw error;
+    }
+  }
+}

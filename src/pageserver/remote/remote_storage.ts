@@ -1,0 +1,205 @@
+/** Keeps all tenants of a page server uploaded to an object store, in the background. */
+import type { Disk } from "../../common/disk.ts";
+import { errorMessage, withIoErrors, ZenithError } from "../../common/errors.ts";
+import { isIdFileName, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
+import type { PageServerConfig } from "../../common/page_server_config.ts";
+import type { PageServerPaths } from "../../common/paths.ts";
+import { sleep } from "../../common/sleep.ts";
+import type { RetryingStore } from "../../object_store/retrying.ts";
+import type { Logger } from "../../process/log.ts";
+import type { ObjectStoreStatusJson } from "../../protocol/management.ts";
+import type { Tenant } from "../tenant/tenant.ts";
+import { buryTenant } from "./bury.ts";
+import { TenantUpload } from "./tenant_upload.ts";
+
+/** How long a tenant is left alone after its upload has failed. */
+const RETRY_MS = 5_000;
+/** A tenant that nobody uses and that is uploaded is looked at once in this many rounds. */
+const QUIET_ROUNDS = 10;
+/** How often it is looked whether a deleted tenant's objects may be removed. */
+const BURIAL_INTERVAL_MS = 60_000;
+/** How long an orderly stop waits for the last WAL to be uploaded. */
+const LAST_UPLOAD_MS = 10_000;
+
+export interface RemoteStorageParts {
+  readonly store: RetryingStore;
+  readonly disk: Disk;
+  readonly paths: PageServerPaths;
+  readonly config: PageServerConfig;
+  readonly logger: Logger;
+  readonly tenants: () => Iterable<Tenant>;
+  /** The timelines that were deleted on purpose. */
+  readonly deleted: () => Iterable<{ readonly tenantId: TenantId; readonly timelineId: TimelineId }>;
+  /** Called when another page server has taken a tenant over. */
+  readonly onTakenOver: (tenant: TenantId, why: ZenithError) => void;
+}
+
+/** Work of one tenant that is repeated, never twice at once. */
+interface Repeated {
+  running: Promise<void> | null;
+  notBeforeMs: number;
+}
+
+interface Uploading {
+  readonly tenant: Tenant;
+  readonly upload: TenantUpload;
+  readonly files: Repeated;
+  readonly wal: Repeated;
+}
+
+export class RemoteStorage {
+  readonly #parts: RemoteStorageParts;
+  readonly #uploading = new Map<TenantId, Uploading>();
+  /** Deleted tenants that the store still has objects of. */
+  readonly #burials = new Map<TenantId, Repeated>();
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #lastProblem = "";
+  #rounds = 0;
+
+  constructor(parts: RemoteStorageParts) {
+    this.#parts = parts;
+  }
+
+  /** @throws {ZenithError} `io`, `disk_full` */
+  start(): void {
+    const { disk, paths, config } = this.#parts;
+    withIoErrors("create", paths.attachments, () => {
+      disk.mkdirsSync(paths.attachments);
+      disk.fsyncDirSync(paths.workdir);
+    });
+    this.#timer = setInterval(() => this.#round(), config.wal_upload_interval_ms);
+    this.#round();
+  }
+
+  /** Ends the uploads. Waits a little for the last WAL, and for what is running. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    if (this.#timer === undefined) return;
+    this.#timer = undefined;
+    const last = [...this.#uploading.values()].map(async ({ upload, wal }) => {
+      await wal.running;
+      await upload.uploadWal().catch((error: unknown) => this.#note(error));
+    });
+    await Promise.race([Promise.all(last), sleep(LAST_UPLOAD_MS)]);
+  }
+
+  /** @throws the reason why the tenant can't be used here any more */
+  assertOurs(tenant: TenantId): void {
+    const why = this.#uploading.get(tenant)?.upload.takenOver;
+    if (why !== undefined && why !== null) throw why;
+  }
+
+  status(): ObjectStoreStatusJson {
+    const { store } = this.#parts;
+    const time = (ms: number | null) => ms === null ? null : new Date(ms).toISOString();
+    return {
+      url: store.url,
+      requests: store.counts.requests,
+      retries: store.counts.retries,
+      sent_bytes: store.counts.sentBytes,
+      received_bytes: store.counts.receivedBytes,
+      tenants: Array.from(this.#uploading, ([id, { upload }]) => {
+        const { generation, pendingBytes, pendingSinceMs, error } = upload.status();
+        return {
+          tenant_id: id,
+          generation,
+          pending_bytes: pendingBytes,
+          pending_since: time(pendingSinceMs),
+          taken_over: upload.takenOver !== null,
+          error,
+        };
+      }),
+    };
+  }
+
+  #round(): void {
+    const present = new Set<TenantId>();
+    const isForQuiet = this.#rounds++ % QUIET_ROUNDS === 0;
+    for (const tenant of this.#parts.tenants()) {
+      present.add(tenant.id);
+      let uploading = this.#uploading.get(tenant.id);
+      // A deleted tenant may have been created anew.
+      if (uploading === undefined || uploading.tenant !== tenant) {
+        uploading = this.#newUpload(tenant);
+        this.#uploading.set(tenant.id, uploading);
+      }
+      const { upload, files, wal } = uploading;
+      if (!isForQuiet && upload.isUploaded && tenant.timelines.opened().length === 0) continue;
+      this.#repeat(tenant.id, upload, files, () => upload.uploadFiles());
+      this.#repeat(tenant.id, upload, wal, () => upload.uploadWal());
+    }
+    for (const id of this.#uploading.keys()) if (!present.has(id)) this.#uploading.delete(id);
+    this.#bury(present);
+  }
+
+  #newUpload(tenant: Tenant): Uploading {
+    const idle = (): Repeated => ({ running: null, notBeforeMs: 0 });
+    return { tenant, upload: this.#uploadOf(tenant), files: idle(), wal: idle() };
+  }
+
+  #uploadOf({ id: tenantId, timelines }: Tenant): TenantUpload {
+    const { store, disk, paths, config, logger, deleted } = this.#parts;
+    return new TenantUpload({
+      tenantId,
+      timelines,
+      isDeleted: (id) => [...deleted()].some(({ timelineId }) => timelineId === id),
+      store,
+      disk,
+      paths,
+      logger,
+      deletionDelayMs: config.deletion_delay_s * 1000,
+      nowMs: Date.now,
+    });
+  }
+
+  #repeat(id: TenantId, upload: TenantUpload, repeated: Repeated, work: () => Promise<void>): void {
+    if (repeated.running !== null || upload.takenOver !== null) return;
+    if (performance.now() < repeated.notBeforeMs) return;
+    repeated.running = work().catch((error: unknown) => {
+      repeated.notBeforeMs = performance.now() + RETRY_MS;
+      this.#note(error, id);
+      if (upload.takenOver !== null) this.#parts.onTakenOver(id, upload.takenOver);
+    }).finally(() => {
+      repeated.running = null;
+    });
+  }
+
+  /** Takes leave of tenants that were deleted here, also before the last start. */
+  #bury(present: ReadonlySet<TenantId>): void {
+    const { disk, paths } = this.#parts;
+    const dead = new Set(Array.from(this.#parts.deleted(), ({ tenantId }) => tenantId));
+    if (dead.size === 0) return;
+    for (const name of disk.readdirSync(paths.attachments)) {
+      if (!isIdFileName(name)) continue;
+      const id = parseTenantId(name);
+      const isHere = present.has(id) || disk.statSync(paths.tenant(id)) !== null;
+      if (isHere || !dead.has(id)) continue;
+      const burial = this.#burials.get(id) ?? { running: null, notBeforeMs: 0 };
+      this.#burials.set(id, burial);
+      if (burial.running !== null || performance.now() < burial.notBeforeMs) continue;
+      burial.notBeforeMs = performance.now() + BURIAL_INTERVAL_MS;
+      burial.running = this.#buryOne(id).catch((error: unknown) => this.#note(error, id)).finally(() => {
+        burial.running = null;
+      });
+    }
+  }
+
+  async #buryOne(id: TenantId): Promise<void> {
+    const { store, disk, paths, config } = this.#parts;
+    const delayMs = config.deletion_delay_s * 1000;
+    if (await buryTenant(store, id, disk, paths, delayMs, Date.now())) {
+      await disk.unlink(paths.attachment(id));
+    }
+  }
+
+  /** Logs each problem once until there is another one. */
+  #note(error: unknown, tenant?: TenantId): void {
+    const message = errorMessage(error);
+    if (message === this.#lastProblem) return;
+    this.#lastProblem = message;
+    this.#parts.logger.warn(`could not upload: ${message}`, {
+      ...(tenant === undefined ? {} : { tenant }),
+      err: error,
+    });
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * Brings a tenant from the object store to this disk: takes its next generation, and makes its
+ * directory from the newest manifest, the indexes, the layers and the WAL.
+ */
+import { dirname, join } from "node:path";
+import { type Disk, settleDirectory } from "../../common/disk.ts";
+import { ioError, ZenithError } from "../../common/errors.ts";
+import { isIdFileName, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
+import { type PageServerPaths, SAFEKEEPERS_FILE, TIMELINE_WAL_DIRECTORY } from "../../common/paths.ts";
+import type { ListPage, ObjectStore } from "../../object_store/object_store.ts";
+import { layerPath, metadataPath } from "../../pagestore/mod.ts";
+import { Generations } from "./generations.ts";
+import { TenantKeys, TENANTS_FOLDER } from "./keys.ts";
+import { fetchFile, writeFile } from "./layer_upload.ts";
+import type { Manifest, ManifestTimeline } from "./manifest.ts";
+import { encodeManifest, readRemoteState, type RemoteState } from "./remote_state.ts";
+import { UploadedTenant, walStart } from "./uploaded_tenant.ts";
+import { SegmentFiles } from "./segment_files.ts";
+import { decodeWalPiece, type WalPart, walParts, walRuns } from "./wal_piece.ts";
+
+/** Lists the tenants that a store has something of. @throws {ZenithError} the store's errors */
+export async function storedTenants(store: ObjectStore): Promise<TenantId[]> {
+  const tenants: TenantId[] = [];
+  let from: string | null = null;
+  do {
+    const page: ListPage = await store.list(TENANTS_FOLDER, {
+      shallow: true,
+      ...(from === null ? {} : { from }),
+    });
+    for (const folder of page.folders) {
+      const name = folder.slice(TENANTS_FOLDER.length, -1);
+      if (isIdFileName(name)) tenants.push(parseTenantId(name));
+    }
+    from = page.next;
+  } while (from !== null);
+  return tenants;
+}
+
+/** How many objects are fetched at the same time. Each may be as long as a layer. */
+const FETCHES = 4;
+/** The same for pieces of WAL, of which most are short. */
+const PIECES_AT_ONCE = 16;
+
+export interface RestoreParts {
+  readonly store: ObjectStore;
+  readonly tenantId: TenantId;
+  readonly disk: Disk;
+  readonly paths: PageServerPaths;
+  readonly nowMs: number;
+  /** Called after each layer, with the bytes of layers that were fetched and of all. */
+  readonly onProgress?: (doneBytes: number, allBytes: number) => void;
+}
+
+export interface RestoredTenant {
+  readonly generation: number;
+  readonly timelines: number;
+  /** Of layers. */
+  readonly bytes: number;
+  /** When the newest object was written, by the store's clock, in milliseconds since 1970. */
+  readonly newestMs: number;
+}
+
+/**
+ * Restores a tenant. Its directory appears complete or not at all. Which safekeepers have had its
+ * WAL is not restored: what they have and the store has not is given up.
+ *
+ * @throws {ZenithError} `not_found`, `already_exists` when it is here; `conflict` when another page
+ *   server takes it at the same time; `corrupt_data`, `disk_full`, `io`
+ */
+export async function restoreTenant(parts: RestoreParts): Promise<RestoredTenant> {
+  const { store, tenantId, disk, paths, nowMs } = parts;
+  if (disk.statSync(paths.tenant(tenantId)) !== null) {
+    throw new ZenithError("already_exists", `tenant ${tenantId} is here already`);
+  }
+  disk.mkdirsSync(paths.attachments);
+  await settleDirectory(disk, paths.attachments);
+  const keys = new TenantKeys(tenantId);
+  const generations = new Generations(store, tenantId, disk, paths.attachment(tenantId));
+  const generation = await generations.takeOver();
+  const found = await readRemoteState(store, tenantId, generation, nowMs);
+  const manifest = presentManifest(store, tenantId, found);
+  // From now on, nothing counts any more that earlier generations upload.
+  const uploaded = new UploadedTenant(keys, generation, found);
+  await store.putIfAbsent(
+    keys.manifest({ generation, seq: 1 }),
+    encodeManifest(successor(manifest, uploaded, nowMs)),
+  );
+  const bytes = await new Restore(parts, keys, manifest, found, uploaded).run();
+  return { generation, timelines: manifest.timelines.size, bytes, newestMs: found.newestMs };
+}
+
+function presentManifest(store: ObjectStore, tenantId: TenantId, { manifest }: RemoteState): Manifest {
+  if (manifest === null) {
+    throw new ZenithError("not_found", `${store.url} has nothing of tenant ${tenantId}: no upload ended`);
+  }
+  if (!manifest.isDeleted) return manifest;
+  const when = new Date(manifest.writtenMs).toISOString();
+  throw new ZenithError("not_found", `tenant ${tenantId} was deleted at ${when}`);
+}
+
+/** The first manifest of the new generation: the last one of the old, with its WAL as found. */
+function successor(manifest: Manifest, uploaded: UploadedTenant, nowMs: number): Manifest {
+  const timelines = new Map<TimelineId, ManifestTimeline>();
+  for (const [id, entry] of manifest.timelines) {
+    timelines.set(id, { ...entry, inheritedLsn: uploaded.walOf(id).inheritedLsn });
+  }
+  const version = { generation: uploaded.generation, seq: 1 };
+  return { ...manifest, version, writtenMs: nowMs, timelines, garbage: uploaded.garbage };
+}
+
+class Restore {
+  readonly #parts: RestoreParts;
+  readonly #keys: TenantKeys;
+  readonly #manifest: Manifest;
+  readonly #found: RemoteState;
+  readonly #uploaded: UploadedTenant;
+  readonly #root: string;
+
+  constructor(
+    parts: RestoreParts,
+    keys: TenantKeys,
+    manifest: Manifest,
+    found: RemoteState,
+    uploaded: UploadedTenant,
+  ) {
+    this.#parts = parts;
+    this.#keys = keys;
+    this.#manifest = manifest;
+    this.#found = found;
+    this.#uploaded = uploaded;
+    this.#root = parts.paths.tenantInProgress(parts.tenantId);
+  }
+
+  /** @returns how many bytes of layers were fetched */
+  async run(): Promise<number> {
+    const { disk, paths, tenantId } = this.#parts;
+    disk.mkdirsSync(paths.tenants);
+    await disk.removeTree(this.#root);
+    const fetches: (() => Promise<number>)[] = [];
+    for (const id of this.#manifest.timelines.keys()) fetches.push(...this.#timeline(id));
+    await this.#files();
+    const all = Array.from(this.#uploaded.indexes.values(), ({ index }) => index.layers).flat()
+      .reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    let bytes = 0;
+    await Promise.all(Array.from({ length: FETCHES }, async () => {
+      for (let next = fetches.pop(); next !== undefined; next = fetches.pop()) {
+        const fetched = await next();
+        bytes += fetched;
+        this.#parts.onProgress?.(bytes, all);
+      }
+    }));
+    try {
+      await this.#syncTree(this.#root);
+      disk.renameSync(this.#root, paths.tenant(tenantId));
+      await disk.fsyncDir(paths.tenants);
+    } catch (error) {
+      throw ioError("restore", paths.tenant(tenantId), error);
+    }
+    return bytes;
+  }
+
+  /** Makes the directory of a timeline. @returns what has to be fetched for it */
+  #timeline(id: TimelineId): (() => Promise<number>)[] {
+    const { disk, store } = this.#parts;
+    const directory = join(this.#root, "timelines", id);
+    const wal = join(directory, TIMELINE_WAL_DIRECTORY);
+    disk.mkdirsSync(wal);
+    const { index } = this.#uploaded.indexes.get(id)!;
+    const fetches = index.layers.map((layer) => async () => {
+      const path = layerPath(directory, layer.number);
+      await fetchFile(disk, path, layer, store, this.#keys.layer(id, layer));
+      return layer.sizeBytes;
+    });
+    fetches.push(async () => {
+      await writeFile(disk, metadataPath(directory), index.metadata);
+      return 0;
+    });
+    const parts = this.#walOf(id);
+    if (parts.length > 0) {
+      fetches.push(async () => {
+        await this.#writeWal(id, wal, parts);
+        return 0;
+      });
+    }
+    return fetches;
+  }
+
+  async #files(): Promise<void> {
+    const { disk } = this.#parts;
+    for (const name of ["branches", "timelines"]) disk.mkdirsSync(join(this.#root, name));
+    for (const [path, bytes] of this.#manifest.files) {
+      if (path.endsWith(`/${SAFEKEEPERS_FILE}`)) continue;
+      const full = join(this.#root, path);
+      disk.mkdirsSync(dirname(full));
+      await writeFile(disk, full, bytes);
+    }
+  }
+
+  /** The WAL that goes on from the timeline's layers, from where the timeline needs it. */
+  #walOf(id: TimelineId): WalPart[] {
+    const entry = this.#manifest.timelines.get(id)!;
+    const { generation } = this.#manifest.version;
+    const { metadata } = this.#uploaded.indexes.get(id)!;
+    const layersEnd = Math.max(metadata.diskConsistentLsn, walStart(metadata, id));
+    const runs = walRuns(walParts(this.#found.wal.get(id) ?? [], generation, entry.inheritedLsn));
+    const run = runs.findLast((parts) =>
+      parts[0]!.startLsn <= layersEnd && parts.at(-1)!.endLsn >= layersEnd
+    );
+    return run?.filter(({ endLsn }) => endLsn > entry.walFromLsn) ?? [];
+  }
+
+  async #writeWal(id: TimelineId, directory: string, parts: readonly WalPart[]): Promise<void> {
+    const { store, disk } = this.#parts;
+    const segments = new SegmentFiles(disk, directory);
+    try {
+      for (let from = 0; from < parts.length; from += PIECES_AT_ONCE) {
+        const some = parts.slice(from, from + PIECES_AT_ONCE);
+        const pieces = await Promise.all(some.map(async ({ piece }) => {
+          const key = this.#keys.wal(id, piece);
+          return decodeWalPiece(await store.get(key), piece, `${store.url}/${key}`);
+        }));
+        for (const [i, { startLsn, endLsn }] of some.entries()) {
+          await segments.write(pieces[i], startLsn, endLsn);
+        }
+      }
+      await segments.settle();
+    } finally {
+      segments.close();
+    }
+    await disk.fsyncDir(directory);
+  }
+
+  async #syncTree(directory: string): Promise<void> {
+    const { disk } = this.#parts;
+    for (const name of disk.readdirSync(directory)) {
+      const path = join(directory, name);
+      if (disk.statSync(path)?.isDirectory === true) await this.#syncTree(path);
+    }
+    await disk.fsyncDir(directory);
+  }
+}

@@ -1,0 +1,96 @@
+/** An environment with an object store: what is uploaded, and what comes back when the host is lost. */
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { after, describe, test } from "node:test";
+import { runZenith } from "../harness/cli.ts";
+import { recoverEdgeHost } from "../harness/edge_recovery.ts";
+import { until, ZenithEnv } from "../harness/zenith_env.ts";
+
+const OPTIONS = { timeout: 240_000 };
+const root = mkdtempSync(join(tmpdir(), "zenith-store-"));
+after(() => rmSync(root, { recursive: true, force: true }));
+
+const urlOf = (name: string) => pathToFileURL(join(root, name)).href;
+
+async function survey(env: ZenithEnv) {
+  return JSON.parse((await env.tryZenith("status", "--json")).stdout);
+}
+
+describe("an environment with an object store", () => {
+  test("that dies under load comes back elsewhere with all that was uploaded", OPTIONS, async () => {
+    await recoverEdgeHost(urlOf("edge"));
+  });
+
+  test("gets one later, and what it has goes up", OPTIONS, async () => {
+    await using env = await ZenithEnv.create({ safekeepers: 0 });
+    const pg = await env.startCompute();
+    await pg.query("CREATE TABLE t AS SELECT generate_series(1, 1000) n");
+    assert.equal((await survey(env)).object_store, null);
+    await env.zenith("object-store", "set", urlOf("later"));
+    await until("all is in the store", async () => {
+      const { object_store: store } = await survey(env);
+      return store.tenants.length === 1 && store.pending_since === null;
+    });
+    assert.match(await env.zenith("status"), /everything is in the object store file:/);
+    await pg.query("INSERT INTO t VALUES (0)");
+    await env.zenith("stop");
+
+    // The host is there, and somebody else has gone on with its data.
+    await using other = await ZenithEnv.create({ init: ["--from", urlOf("later")], safekeepers: 0 });
+    const there = await other.startCompute();
+    assert.equal(await there.value("SELECT count(*) FROM t"), "1001");
+    // It may notice before it has started what ran before.
+    await env.tryZenith("start");
+    await until("the first host notices it", async () => {
+      return (await survey(env)).problems.some(({ what }: { what: string }) =>
+        /has taken it over/.test(what)
+      );
+    });
+    const refused = await env.tryZenith("branch", "new", "main");
+    assert.match(refused.stderr, /another page server has taken it over/);
+    assert.notEqual(refused.code, 0);
+  });
+
+  test("goes on while the store is away, says so, and makes up for it", OPTIONS, async () => {
+    await using env = await ZenithEnv.create({ init: ["--object-store", urlOf("away")], safekeepers: 1 });
+    const pg = await env.startCompute();
+    await pg.query("CREATE TABLE t (n int)");
+    // Nothing can be written below a file.
+    renameSync(join(root, "away"), join(root, "kept"));
+    writeFileSync(join(root, "away"), "");
+    const problem = /uploads fail: could not .*away/;
+    await until("status says that uploads fail", async () => {
+      await pg.query("INSERT INTO t VALUES (1)");
+      return (await survey(env)).problems.some(({ what }: { what: string }) => problem.test(what));
+    });
+    const [before] = await env.safekeepers[0]!.status();
+    assert.ok(before!.remote_consistent_lsn < before!.commit_lsn, "the safekeeper keeps its WAL");
+    rmSync(join(root, "away"));
+    renameSync(join(root, "kept"), join(root, "away"));
+    await until("the safekeeper hears that all is uploaded", async () => {
+      const [now] = await env.safekeepers[0]!.status();
+      return now!.remote_consistent_lsn >= before!.commit_lsn;
+    });
+    await until("status has no problem", async () => (await survey(env)).problems.length === 0);
+  });
+
+  test("is refused when the store can't be used, and leaves nothing behind", OPTIONS, async () => {
+    const dir = join(root, "refused");
+    const init = (...args: readonly string[]) => runZenith(["init", ...args], { ZENITH_REPO_DIR: dir });
+    for (
+      const [args, why] of [
+        [["--object-store", "s3://bucket?endpoint=nonsense"], /endpoint is "nonsense"/],
+        [["--from", urlOf("nothing")], /has no tenants/],
+        [["--from", urlOf("a"), "--object-store", urlOf("b")], /exclude each other/],
+      ] as const
+    ) {
+      const { code, stderr } = await init(...args);
+      assert.match(stderr, why);
+      assert.notEqual(code, 0);
+    }
+    assert.throws(() => readdirSync(dir));
+  });
+});
