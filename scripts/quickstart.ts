@@ -8,11 +8,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
 import { findProgram } from "../src/process/find_program.ts";
-import { formatHostPort, type HostPort } from "../src/common/host_port.ts";
+import { formatHostPort } from "../src/common/host_port.ts";
 import { parseBranchName } from "../src/common/id.ts";
 import { PAGESERVER_DEFAULT_LISTEN } from "../src/common/page_server_config.ts";
-import { connectHint } from "../src/compute/postgres/postgres_conf.ts";
-import { findCompute } from "../src/control/computes.ts";
+import { withPassword } from "../src/compute/postgres/role_passwords.ts";
+import { type ComputeInfo, findCompute } from "../src/control/computes.ts";
 import { loadEnvironment } from "../src/control/environment.ts";
 import { allocatePort } from "../src/control/ports.ts";
 import { findNewestPostgres } from "../src/pg_install/find_postgres.ts";
@@ -46,10 +46,11 @@ function environmentDir(): string {
 }
 
 async function inPostgres(branch: string, sql: string): Promise<void> {
-  const address = computeAddress(branch);
+  const { address, paths } = computeOf(branch);
   const session = postgres({
     ...address,
     user: "zenith_admin",
+    password: withPassword(paths).password!,
     database: "postgres",
     max: 1,
     onnotice: () => {},
@@ -64,9 +65,9 @@ async function inPostgres(branch: string, sql: string): Promise<void> {
   }
 }
 
-function computeAddress(branch: string): HostPort {
+function computeOf(branch: string): ComputeInfo {
   const environment = loadEnvironment(repoDir);
-  return findCompute(environment, environment.config.default_tenant_id, parseBranchName(branch)).address;
+  return findCompute(environment, environment.config.default_tenant_id, parseBranchName(branch));
 }
 
 step("Build");
@@ -105,14 +106,14 @@ run(ZENITH, ["branch"], env);
 run(ZENITH, ["pg", "list"], env);
 
 const client = findProgram("psql") === undefined
-  ? " with any client, or psql of the package postgresql-client"
+  ? ", or any client to what uri prints instead of psql (psql is in the package postgresql-client)"
   : "";
 console.log(`
 Both are running. Connect${client}:
-  ${connectHint(computeAddress("main"))}
-  ${connectHint(computeAddress("experiment"))}
-Look around:
   export ZENITH_REPO_DIR=${repoDir}
+  ${ZENITH} psql main
+  ${ZENITH} psql experiment
+Look around:
   ${ZENITH} --help
 Stop all of it:
   ZENITH_REPO_DIR=${repoDir} ${ZENITH} stop`);

@@ -145,15 +145,22 @@ export class ForeignDirectory implements Disposable {
    * Replaces the entry `name` with a file that belongs to `owner`. If this is interrupted, the
    * entry is still complete.
    *
+   * @param isDurable false when nobody needs the file after a crash of the machine
    * @throws {ZenithError} `disk_full`, `io`
    */
-  replaceFile(name: string, bytes: Uint8Array, mode: number, owner: FileOwner | undefined): void {
+  replaceFile(
+    name: string,
+    bytes: Uint8Array,
+    mode: number,
+    owner: FileOwner | undefined,
+    isDurable = true,
+  ): void {
     const temporary = `${name}.new`;
     this.remove(temporary);
     const fd = this.createFile(temporary, mode, owner);
     try {
       for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
-      fsyncSync(fd);
+      if (isDurable) fsyncSync(fd);
       renameSync(this.#at(temporary), this.#at(name));
     } catch (error) {
       throw ioError("write", join(this.path, name), error);

@@ -18,6 +18,9 @@ export const TIMELINE_WAL_DIRECTORY = "wal";
 /** The file that names the safekeepers of a timeline, inside the timeline's directory. */
 export const SAFEKEEPERS_FILE = "safekeepers";
 
+/** A password file of libpq, in the directory of a tenant's computes. */
+const PGPASS = "pgpass";
+
 /** The file for the state that a safekeeper must not lose, inside the timeline's directory. */
 export const CONTROL_FILE = "safekeeper.control";
 
@@ -165,6 +168,10 @@ export class EnvironmentPaths {
   computes(tenant: TenantId): string {
     return join(this.root, "pgdatadirs", "tenants", tenant);
   }
+  /** The passwords of the roles that Zenith keeps in the tenant's Postgres. */
+  pgpass(tenant: TenantId): string {
+    return join(this.computes(tenant), PGPASS);
+  }
   /** Locked while a process creates a compute. */
   get computesLock(): string {
     return join(this.root, "pgdatadirs", "lock");
@@ -227,6 +234,10 @@ export class ComputePaths {
   /** The Unix socket's directory. It is separate because every start empties the data directory. */
   get socketDir(): string {
     return join(this.dir, "run");
+  }
+  /** The passwords of the roles that Zenith keeps, for all computes of the tenant. */
+  get pgpass(): string {
+    return join(dirname(this.dir), PGPASS);
   }
   get postgresLog(): string {
     return join(this.dir, "postgres.log");

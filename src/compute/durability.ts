@@ -7,14 +7,19 @@ import type { HostPort } from "../common/host_port.ts";
 import { keepLsnLeased, type LsnLeaseOptions } from "./lazy/pages/lsn_lease.ts";
 import { readOnlySettings } from "./postgres/postgres_conf.ts";
 import type { PostgresProcess } from "./postgres/postgres_process.ts";
+import type { ConnectLocally } from "./postgres/private_socket.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
 import type { TimelineStatus } from "../protocol/management.ts";
 
 /** A Postgres that accepts connections. */
 export interface LocalPostgres {
   readonly address: HostPort;
-  /** The role as which a walsender accepts our connections. */
+  /** The role as which a walsender accepts our connections, and those of the page server. */
   readonly role: string;
+  /** The role's password, for the page server, which connects by TCP. */
+  readonly password: string;
+  /** Connects as that role by the private socket. */
+  readonly connect: ConnectLocally;
   readonly process: PostgresProcess;
 }
 

@@ -3,7 +3,6 @@ import { ZenithError } from "../common/errors.ts";
 import { type Lsn, parseLsn } from "../common/lsn.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { createPhysicalSlot, identifySystem } from "../pgwire/replication.ts";
-import { connectPostgres } from "../protocol/connect.ts";
 import { COMPUTE_NAME } from "../protocol/wal_connection.ts";
 import type { LocalPostgres } from "./durability.ts";
 
@@ -58,13 +57,8 @@ export class LocalWal {
 
   async #connected(signal: AbortSignal): Promise<PgClient> {
     if (this.#client !== undefined && !this.#client.closed) return this.#client;
-    const { address, role } = this.#local;
-    this.#client = await connectPostgres(address, {
-      role,
-      applicationName: COMPUTE_NAME,
-      replication: true,
-      signal,
-    });
+    const options = { applicationName: COMPUTE_NAME, replication: true, signal };
+    this.#client = await this.#local.connect(options);
     return this.#client;
   }
 }

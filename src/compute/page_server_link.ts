@@ -66,18 +66,22 @@ export async function registerSafekeepers(compute: ComputeIdentity): Promise<voi
 /** Asks the page server to connect to the compute's Postgres and receive its WAL. */
 export async function callMeMaybe(
   compute: ComputeIdentity,
-  { address, role }: Pick<LocalPostgres, "address" | "role">,
+  local: Pick<LocalPostgres, "address" | "role" | "password">,
 ): Promise<void> {
-  await callTo(compute, localConnInfo(address, role));
+  await callTo(compute, localConnInfo(local));
 }
 
 /**
  * The connection string by which the page server connects to a compute. It must not contain blanks,
  * because they separate the command's words, even between quotes.
  */
-function localConnInfo(address: HostPort, role: string): string {
-  if (!/[\s;]/.test(role)) return formatConnInfo({ ...address, user: role });
-  return `postgresql://${encodeURIComponent(role)}@${formatHostPort(address)}`;
+function localConnInfo(
+  { address, role, password }: Pick<LocalPostgres, "address" | "role" | "password">,
+): string {
+  if (!/[\s;]/.test(role + password)) return formatConnInfo({ ...address, user: role, password });
+  return `postgresql://${encodeURIComponent(role)}:${encodeURIComponent(password)}@${
+    formatHostPort(address)
+  }`;
 }
 
 /** Returns the branch's settings at its end, packed. Null when it has none. */
@@ -139,7 +143,7 @@ export class ReceiverWatch {
       const answer = call(this.#client, server, PAGE_SERVER.receiverStatus, timelineArgs(this.#compute));
       const { source, streaming, error } = await inTime(answer, ANSWER_TIMEOUT_MS, LATE);
       return {
-        streaming: streaming && source === redactPasswords(localConnInfo(local.address, local.role)),
+        streaming: streaming && source === redactPasswords(localConnInfo(local)),
         error,
       };
     } catch (error) {

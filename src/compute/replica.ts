@@ -8,9 +8,7 @@ import { errorMessage } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
-import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import type { PgUser } from "../pg_install/pg_user.ts";
-import { PgClient } from "../pgwire/client.ts";
 import { identifySystem } from "../pgwire/replication.ts";
 import { pgVersion } from "../postgres/versions/find_version.ts";
 import type { Logger } from "../process/log.ts";
@@ -40,6 +38,8 @@ export interface ReplicaOptions {
   readonly compute: ComputeIdentity;
   /** The branch's own Postgres, which is only needed at the start. */
   readonly primary: HostPort;
+  /** The superuser's, there. */
+  readonly password: string;
   readonly pgdata: string;
   readonly user: PgUser | undefined;
   readonly log: Logger;
@@ -86,10 +86,15 @@ export class Replica implements Durability {
   }
 
   async chooseStart(known: TimelineStatus, progress: (text: string) => void): Promise<Lsn> {
-    const { compute, primary } = this.#options;
+    const { compute } = this.#options;
     progress("waiting for a checkpoint of the branch's Postgres");
     this.#segmentSize = known.wal_segment_size;
-    this.#start = await findReplicaStart(primary, compute, pgVersion(known.pg_version), this.#segmentSize);
+    this.#start = await findReplicaStart(
+      this.#options,
+      compute,
+      pgVersion(known.pg_version),
+      this.#segmentSize,
+    );
     return this.#start.lsn;
   }
 
@@ -151,13 +156,10 @@ export class Replica implements Durability {
     this.#fail(new PostgresCrashed("unavailable", why));
   }
 
-  async #receivedLsn({ address }: LocalPostgres): Promise<Lsn> {
-    await using client = await PgClient.connect({
-      ...address,
-      user: ZENITH_SUPERUSER,
+  async #receivedLsn({ connect }: LocalPostgres): Promise<Lsn> {
+    await using client = await connect({
       applicationName: COMPUTE_NAME,
       replication: true,
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
       signal: this.#stopping.signal,
     });
     return (await identifySystem(client)).xlogpos;

@@ -60,19 +60,20 @@ export interface ReplicaStart {
 /**
  * Makes the branch's Postgres write a checkpoint, and waits until a safekeeper has it.
  *
- * @param primary the branch's Postgres
+ * @param source the branch's Postgres, and its superuser's password
  * @throws {ZenithError} `unavailable`, `timeout`; what Postgres reports when it refuses
  */
 export async function findReplicaStart(
-  primary: HostPort,
+  source: { readonly primary: HostPort; readonly password: string },
   compute: ComputeIdentity,
   pg: PgVersion,
   segmentSize: number,
 ): Promise<ReplicaStart> {
   const signal = AbortSignal.timeout(CHECKPOINT_TIMEOUT_MS);
   const client = await PgClient.connect({
-    ...primary,
+    ...source.primary,
     user: ZENITH_SUPERUSER,
+    password: source.password,
     applicationName: APPLICATION_NAME,
     replication: true,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,

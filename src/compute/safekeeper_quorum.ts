@@ -2,7 +2,6 @@
 import { errorMessage, type ZenithError } from "../common/errors.ts";
 import type { Logger } from "../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
-import { formatConnInfo } from "../pgwire/conninfo.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
 import { assertSameSafekeepers, callToSafekeeper, registerSafekeepers } from "./page_server_link.ts";
@@ -117,9 +116,9 @@ export class SafekeeperQuorum implements Durability {
     }
   }
 
-  async follow({ address, role }: LocalPostgres): Promise<void> {
+  async follow({ connect }: LocalPostgres): Promise<void> {
     const proposer = this.#proposer!;
-    await proposer.start(formatConnInfo({ ...address, user: role }));
+    await proposer.start(connect);
     void this.#callPageServer(proposer, this.#startLsn);
   }
 

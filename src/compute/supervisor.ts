@@ -3,13 +3,13 @@
  * durable.
  */
 import { join } from "node:path";
-import { ZenithError } from "../common/errors.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { Logger } from "../process/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
-import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
+import { ZENITH_OWNER, ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import {
   assertReachable,
   closeToOthers,
@@ -19,6 +19,7 @@ import {
 } from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
 import { prepareAccessRole } from "./postgres/access_role.ts";
+import { type ClientAccess, followClientAccess, writeClientAccess } from "./postgres/client_access.ts";
 import type { SlotFile } from "./postgres/slot_files.ts";
 import type { TakenSlots } from "../protocol/management.ts";
 import type { Conditions } from "./postgres/conditions.ts";
@@ -47,6 +48,9 @@ import {
   standbySlots,
 } from "./postgres/postgres_conf.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
+import { connectPrivately, socketDirectories } from "./postgres/private_socket.ts";
+import { type RolePasswords, rolePasswords } from "./postgres/role_passwords.ts";
+import { keepRoles, type KeepRolesOptions } from "./kept_roles.ts";
 import { readTenantFile } from "./postgres/tenant_file.ts";
 import {
   chooseLocations,
@@ -118,6 +122,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     throw new ZenithError("invalid_argument", "listen_addresses is empty: the page server could not connect");
   }
   const address = { host, port: compute.port };
+  const passwords = rolePasswords(paths.pgpass);
   makeOwnedDirectory(paths.socketDir, user);
   makeOwnedDirectory(paths.pgdata, user);
   closeToOthers(paths.pgdata);
@@ -147,7 +152,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       log,
     })
     : undefined;
-  const durability = chooseDurability(compute, leftWal, user, options);
+  const durability = chooseDurability(compute, leftWal, passwords, user, options);
   const attaching = Attachment.open(compute, log);
   // It may fail while something else is awaited.
   attaching.catch(() => {});
@@ -163,6 +168,10 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const isAnothers = (): boolean => first.isFirst && !wishes.keepCron || !writes;
   const ownLine = (): Record<string, string> => ({
     ...ownSettings(settings),
+    unix_socket_directories: socketDirectories(
+      settings.get("unix_socket_directories") ?? "",
+      paths.socketDir,
+    ),
     ...(isAnothers() ? withoutCron(readSettings(paths.pgdata)) : {}),
   });
   const start = (install: PostgresLocation): Promise<PostgresProcess> =>
@@ -174,15 +183,18 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       covers,
       settings: {
         ...ownLine(),
+        ...accessSettings,
         ...durability.settings,
         ...standbySlots(install.major, durability.slot, readSettings(paths.pgdata)),
         ...forcedSettings(install.major),
       },
     });
   let covers: readonly Cover[] = [];
+  let accessSettings: Readonly<Record<string, string>> = {};
   let install: PostgresLocation;
   const slotsOptions = { ...syncing, durability };
   let slots: Slots | undefined;
+  let clientAccess: ClientAccess;
   try {
     const known = await unlessAborted(fetchTimelineStatus(compute), options.signal);
     // A compute that only reads changes nothing in the branch.
@@ -209,8 +221,9 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
     progress("starting Postgres");
     const access = { install, pgdata: paths.pgdata, user, covers, logFile: paths.postgresLog, log };
-    // Nobody has to connect to a compute that only reads.
-    const role = writes ? await prepareAccessRole(access) : ZENITH_SUPERUSER;
+    // A replica's roles are those of its branch, and come with the branch's WAL.
+    const accessRole = durability instanceof Replica ? undefined : await prepareAccessRole(access);
+    const role = accessRole?.name ?? ZENITH_SUPERUSER;
     if (writes && isFirstStart(known, chosen)) {
       first.isFirst = true;
       const done = await prepareFirstStart({
@@ -228,11 +241,37 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
         "--first-start-sql is for the first start of a branch: this is not it",
       );
     }
+    clientAccess = {
+      paths,
+      user,
+      major: install.major,
+      role,
+      admitsPageServer: durability instanceof PageServerFollower,
+    };
+    accessSettings = writeClientAccess(clientAccess);
     const postmaster = await start(install);
     started.defer(() => postmaster.endChildren(() => lazy?.giveUpReads()));
     started.defer(() => postmaster.end());
-    local = { address, role, process: postmaster };
-    const starting = untilServing(local, durability, options);
+    const socket = { directory: paths.socketDir, port: compute.port };
+    local = {
+      address,
+      role,
+      password: passwords.get(ZENITH_SUPERUSER)!.password,
+      connect: (wanted) => connectPrivately(socket, { ...wanted, role }),
+      process: postmaster,
+    };
+    const keeping = accessRole && {
+      local,
+      access: accessRole,
+      major: install.major,
+      pgdata: paths.pgdata,
+      verifiers: {
+        superuser: passwords.get(ZENITH_SUPERUSER)!.verifier,
+        owner: passwords.get(ZENITH_OWNER)!.verifier,
+      },
+      signal: options.signal,
+    };
+    const starting = untilServing(local, keeping, durability, options);
     await Promise.race([starting, durability.failed, ...(lazy === undefined ? [] : [lazy.failed])]);
   } catch (error) {
     await started.disposeAsync().catch((failure: unknown) => logCleanUp(log, failure));
@@ -247,9 +286,11 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const { conditions } = options;
   const attachment = await attaching;
   const follow = async (signal: AbortSignal): Promise<void> => {
-    if (slots === undefined) return;
+    const following = followClientAccess(clientAccess, log, signal);
+    if (slots === undefined) return await following;
     const { taken, restored } = slots;
     await Promise.all([
+      following,
       followSettings(syncing, signal),
       followSlots(slotsOptions, taken, restored, signal),
       watchSubscriptions({ pgdata: paths.pgdata, major: install.major, conditions }, signal),
@@ -293,10 +334,14 @@ async function unlessAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<
 function chooseDurability(
   compute: ComputeIdentity,
   leftWal: LeftWal,
+  passwords: RolePasswords,
   user: PgUser | undefined,
   { paths, readOnlyAt, follow, lastTerm, log }: ComputeOptions,
 ): Durability {
-  if (follow !== null) return new Replica({ compute, primary: follow, pgdata: paths.pgdata, user, log });
+  if (follow !== null) {
+    const { password } = passwords.get(ZENITH_SUPERUSER)!;
+    return new Replica({ compute, primary: follow, password, pgdata: paths.pgdata, user, log });
+  }
   if (readOnlyAt !== null) return new ReadOnlyPast(readOnlyAt);
   return compute.walAcceptors.length > 0
     ? new SafekeeperQuorum(compute, lastTerm, leftWal, log)
@@ -349,9 +394,19 @@ async function placeTablespaces(
 
 async function untilServing(
   local: LocalPostgres,
+  keeping: KeepRolesOptions | undefined,
   durability: Durability,
-  { paths, signal, progress }: ComputeOptions,
+  { paths, log, conditions, signal, progress }: ComputeOptions,
 ): Promise<void> {
   await untilAccepting(local.process, paths.pgdata, signal);
+  try {
+    if (keeping !== undefined) await keepRoles(keeping);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!local.process.running) throw error;
+    const text = `its roles or their passwords could not be set: ${errorMessage(error)}`;
+    log.warn(text);
+    conditions.set("roles", text, { hint: "the next start tries again", down: false });
+  }
   await durability.follow(local, signal, progress);
 }

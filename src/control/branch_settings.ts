@@ -2,6 +2,7 @@
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { pgUser } from "../pg_install/pg_user.ts";
 import type { Settings } from "../compute/postgres/postgres_conf.ts";
+import { withPassword } from "../compute/postgres/role_passwords.ts";
 import {
   AUTO_CONF,
   readSettingsFiles,
@@ -70,6 +71,7 @@ function quoteIdentifiers(name: string): string {
 async function alterSystem(compute: ComputeInfo, changes: readonly SettingChange[]): Promise<string[]> {
   const client = await connectPostgres(compute.address, {
     role: ZENITH_SUPERUSER,
+    password: withPassword(compute.paths).password,
     database: "postgres",
     applicationName: "zenith pg config",
   });

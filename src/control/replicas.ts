@@ -3,6 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import { inTime } from "../common/in_time.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts";
 import { type Lsn, parseLsn } from "../common/lsn.ts";
+import { withPassword } from "../compute/postgres/role_passwords.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { acknowledgedEnd } from "./branch_end.ts";
@@ -65,13 +66,14 @@ export interface ReplicaPosition {
 }
 
 /** Returns null when the replica does not answer. */
-export async function replicaPosition({ tenant, identity, address }: ComputeInfo): Promise<
+export async function replicaPosition({ tenant, identity, address, paths }: ComputeInfo): Promise<
   ReplicaPosition | null
 > {
   const replayLsn = await orNull(async () => {
     await using client = await PgClient.connect({
       ...address,
       user: ZENITH_SUPERUSER,
+      password: withPassword(paths).password,
       database: "postgres",
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
     });

@@ -8,6 +8,9 @@ import { assertReachable, asUser, makeOwnedDirectory, type PgUser, pgUser } from
 /** The superuser of every database cluster that Zenith makes. */
 export const ZENITH_SUPERUSER = "zenith_admin";
 
+/** The role for people who need not be superuser. The supervisor makes it. */
+export const ZENITH_OWNER = "zenith_owner";
+
 /**
  * The properties of a cluster that are fixed when it is created. {@link runInitdb} describes the
  * defaults.

@@ -82,6 +82,16 @@ function lookUp(name: string): PgUser | undefined {
   return uid === undefined || gid === undefined ? undefined : { name, uid, gid };
 }
 
+/** Returns the name of the user that this process runs as; undefined when that has none. */
+export function ownUserName(): string | undefined {
+  const uid = String(process.getuid!());
+  const fields = localUsers().split("\n").map((line) => line.split(":")).find((fields) => fields[2] === uid);
+  if (fields !== undefined) return fields[0];
+  // id(1) finds users from other sources, such as LDAP.
+  const run = spawnSync("id", ["-un"], { encoding: "utf8" });
+  return run.status === 0 ? run.stdout.trim() : undefined;
+}
+
 /** passwd(5): `name:password:uid:gid:…` in each line. */
 function localUsers(): string {
   try {

@@ -26,6 +26,8 @@ import { PgError, ProtocolError } from "./sqlstate.ts";
 export type ConnectOptions = Partial<ConnInfo> & {
   /** Aborting the signal cuts the connection, even after login. */
   signal?: AbortSignal;
+  /** The path of a Unix socket, to connect to instead of the host. */
+  socketPath?: string;
   /** NoticeResponse and warnings. */
   onNotice?(notice: PgError): void;
 };
@@ -105,7 +107,7 @@ export class PgClient implements CopyBothHost {
   private constructor(info: ConnInfo, options: ConnectOptions) {
     this.#info = info;
     this.#options = options;
-    this.#socket = openSocket(info);
+    this.#socket = openSocket(info, options.socketPath);
     this.writer = new FrameWriter(this.#socket);
     const socket = this.#socket;
     this.#pump = new FramePump(socket, this.#reader, this.writer, {
@@ -215,7 +217,7 @@ export class PgClient implements CopyBothHost {
   /** Asks the server, over a separate connection, to cancel the running command. */
   cancel(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const socket = openSocket(this.#info);
+      const socket = openSocket(this.#info, this.#options.socketPath);
       const writer = new FrameWriter(socket);
       socket.on("error", reject);
       socket.on("close", () => resolve());
@@ -492,7 +494,8 @@ export class PgClient implements CopyBothHost {
   }
 }
 
-function openSocket(info: ConnInfo): Socket {
+function openSocket(info: ConnInfo, socketPath: string | undefined): Socket {
+  if (socketPath !== undefined) return connectSocket({ path: socketPath });
   if (info.host.startsWith("/")) return connectSocket({ path: join(info.host, `.s.PGSQL.${info.port}`) });
   const socket = connectSocket({ host: info.host, port: info.port });
   socket.setNoDelay(true);

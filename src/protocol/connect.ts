@@ -92,13 +92,18 @@ export function connectWalSource(
 export interface PostgresConnectOptions {
   readonly role: string;
   /** Defaults to the role's name. */
-  readonly database?: string | undefined;
+  readonly database?: string;
   /** The name that pg_stat_activity shows for the connection. */
   readonly applicationName: string;
   /** Aborting it closes the connection, even after it is established. */
   readonly signal?: AbortSignal | undefined;
   /** Whether the connection is a walsender's. */
   readonly replication?: boolean;
+  readonly password?: string | undefined;
+  /** Settings of the session, as `-c name=value`. */
+  readonly options?: string;
+  /** The path of a Unix socket, to connect to instead of the host. */
+  readonly socketPath?: string;
 }
 
 /**
@@ -108,14 +113,12 @@ export interface PostgresConnectOptions {
  * @throws {ZenithError} as {@link PgClient.connect}
  */
 export function connectPostgres(address: HostPort, options: PostgresConnectOptions): Promise<PgClient> {
-  const { role, database, applicationName, signal, replication } = options;
+  const { role, signal, ...rest } = options;
   return PgClient.connect({
     ...address,
+    ...rest,
     user: role,
-    applicationName,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    ...(database === undefined ? {} : { database }),
     ...(signal === undefined ? {} : { signal }),
-    ...(replication === undefined ? {} : { replication }),
   });
 }

@@ -28,8 +28,11 @@ interface Run {
 
 const FIGURES = [["tps", "1/s"], ["p50", "ms"], ["p99", "ms"]] as const;
 
-/** Where pgbench connects to. */
-type Target = readonly string[];
+/** Where pgbench connects to: its arguments, and libpq's variables. */
+interface Target {
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
 
 class Pgbench {
   readonly #cluster: StockCluster;
@@ -39,15 +42,14 @@ class Pgbench {
   }
 
   async fill(target: Target): Promise<void> {
-    await this.#pgbench([...target, "--initialize", "--quiet", `--scale=${SCALE}`]);
+    await this.#pgbench(target, ["--initialize", "--quiet", `--scale=${SCALE}`]);
   }
 
   async run(target: Target, clients: number): Promise<Run> {
     const dir = mkdtempSync(join(this.#cluster.directory, "pgbench-"));
     makeOwnedDirectory(dir, pgUser());
     const log = join(dir, "log");
-    const output = await this.#pgbench([
-      ...target,
+    const output = await this.#pgbench(target, [
       "--no-vacuum",
       `--client=${clients}`,
       "--jobs=1",
@@ -67,12 +69,12 @@ class Pgbench {
     return { tps, p50: percentile(latencies, 0.5), p99: percentile(latencies, 0.99) };
   }
 
-  async #pgbench(args: readonly string[]): Promise<string> {
+  async #pgbench(target: Target, args: readonly string[]): Promise<string> {
     const { install, directory } = this.#cluster;
-    const child = spawn(join(install.binDir, "pgbench"), [...args, "postgres"], {
+    const child = spawn(join(install.binDir, "pgbench"), [...target.args, ...args, "postgres"], {
       ...asUser(pgUser()),
       cwd: directory,
-      env: postgresEnvironment(),
+      env: { ...postgresEnvironment(), ...target.env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let output = "";
@@ -87,7 +89,7 @@ class Pgbench {
 async function filledEnvironment(pgbench: Pgbench, safekeepers: number): Promise<[ZenithEnv, Target]> {
   const env = await ZenithEnv.create({ safekeepers });
   const compute = await env.startCompute();
-  const target = [`--host=127.0.0.1`, `--port=${compute.address.port}`, "--username=zenith_admin"];
+  const target = { args: [], env: compute.libpq };
   await pgbench.fill(target);
   return [env, target];
 }
@@ -95,7 +97,8 @@ async function filledEnvironment(pgbench: Pgbench, safekeepers: number): Promise
 export async function run(args: readonly string[]): Promise<void> {
   const clientCounts = args.length > 0 ? args.map(Number) : CLIENTS;
   await using reference = await ReplicatedCluster.start();
-  const { cluster, target: stock } = reference;
+  const { cluster } = reference;
+  const stock = { args: reference.target, env: {} };
   const pgbench = new Pgbench(cluster);
   await pgbench.fill(stock);
   const environments: ZenithEnv[] = [];

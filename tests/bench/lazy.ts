@@ -22,11 +22,10 @@ const RANDOM_READS = 2000;
 const MS_PER_TICK = 10;
 
 function pgbench(compute: Compute, ...args: string[]): string {
-  const { host, port } = compute.address;
   const run = spawnSync(
     clientProgram("pgbench"),
-    ["-h", host, "-p", String(port), "-U", "zenith_admin", ...args, "postgres"],
-    { encoding: "utf8" },
+    args,
+    { env: { ...process.env, ...compute.libpq }, encoding: "utf8" },
   );
   if (run.status !== 0) throw new Error(run.stderr);
   return run.stdout;

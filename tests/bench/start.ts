@@ -37,7 +37,7 @@ async function startLazily(env: ZenithEnv, compute: Compute): Promise<number> {
   const elapsed = await timed(async () => {
     await env.zenith("pg", "start", compute.branch, "--storage", "lazy");
     // As the reference's client: connects, asks, and stays.
-    connection = await Connection.open(compute.address, {}, FIRST_QUERY);
+    connection = await Connection.open(compute.address, { password: compute.password }, FIRST_QUERY);
   });
   await connection?.close();
   await compute.stop();

@@ -56,6 +56,13 @@ export class Connection implements AsyncDisposable {
     }
   }
 
+  /** As `zenith uri` and what else prints a connection string has it. */
+  static openUri(uri: string): Promise<Connection> {
+    const { hostname, port, username, password, pathname } = new URL(uri);
+    const options = { user: username, password, database: pathname.slice(1) };
+    return Connection.open({ host: hostname, port: Number(port) }, options);
+  }
+
   /** The rows of one statement, or of the last of several. */
   async query(sql: string, params: readonly unknown[] = []): Promise<Row[]> {
     // The package would open another session without a word; what was set or held in this one would be gone.

@@ -17,6 +17,8 @@ export interface TestedServer {
   readonly host: string;
   readonly port: number;
   readonly superuser: string;
+  /** The superuser's password, where one is asked for. */
+  readonly password?: string;
 }
 
 export interface SuiteOptions {
@@ -134,7 +136,10 @@ async function runTests(
   const child = spawn(path, [...files, ...connection, ...args], {
     ...asUser(pgUser()),
     cwd: input,
-    env: postgresEnvironment(),
+    env: {
+      ...postgresEnvironment(),
+      ...(server.password === undefined ? {} : { PGPASSWORD: server.password }),
+    },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const tests: { name: string; passed: boolean }[] = [];

@@ -1,7 +1,7 @@
 /** PostgreSQL's client programs, run on a compute. */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Readable } from "node:stream";
-import { postgresEnvironment, ZENITH_SUPERUSER } from "../../src/pg_install/initdb.ts";
+import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
 import { childOutput } from "./child_output.ts";
 import type { Compute } from "./zenith_env.ts";
 import { clientProgram } from "./postgres_major.ts";
@@ -11,10 +11,8 @@ export function spawnProgram(
   name: string,
   args: readonly string[],
 ): ChildProcessByStdio<null, Readable, Readable> {
-  const { host, port } = pg.address;
-  const connection = [`--host=${host}`, `--port=${port}`, `--username=${ZENITH_SUPERUSER}`];
-  return spawn(clientProgram(name), [...connection, ...args], {
-    env: postgresEnvironment(),
+  return spawn(clientProgram(name), args, {
+    env: { ...postgresEnvironment(), ...pg.libpq },
     stdio: ["ignore", "pipe", "pipe"],
   });
 }

@@ -22,7 +22,12 @@ const DATA = 0x64;
  */
 export async function streamBackup(pg: Compute, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true });
-  const client = await PgClient.connect({ ...pg.address, user: ZENITH_SUPERUSER, replication: true });
+  const client = await PgClient.connect({
+    ...pg.address,
+    user: ZENITH_SUPERUSER,
+    password: pg.password,
+    replication: true,
+  });
   await using file = await open(join(directory, "base.tar"), "w");
   try {
     let archives = 0;
@@ -45,10 +50,13 @@ export class RestoredBackup implements AsyncDisposable {
   readonly directory: string;
   readonly dataDir: string;
   readonly #install: PostgresInstall;
+  readonly #password: string;
   #sql: postgres.Sql | undefined;
   #running = false;
 
-  constructor(major: number) {
+  /** @param password the superuser's, which came with the backup */
+  constructor(major: number, password: string) {
+    this.#password = password;
     this.#install = findPostgres(major);
     this.directory = mkdtempSync(join(tmpdir(), "zenith-restored-"));
     this.dataDir = join(this.directory, "data");
@@ -96,6 +104,7 @@ export class RestoredBackup implements AsyncDisposable {
       path: join(this.directory, `.s.PGSQL.${PORT}`),
       database: "postgres",
       username: ZENITH_SUPERUSER,
+      password: this.#password,
       max: 1,
       onnotice: () => {},
     });

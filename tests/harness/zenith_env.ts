@@ -10,6 +10,8 @@ import { parseBranchName, parseTenantId, type TenantId } from "../../src/common/
 import type { ComputePaths, EnvironmentPaths, SafekeeperPaths } from "../../src/common/paths.ts";
 import { checkPidFile, isRunning } from "../../src/process/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
+import { connectionEnvironment } from "../../src/compute/postgres/postgres_conf.ts";
+import { withPassword } from "../../src/compute/postgres/role_passwords.ts";
 import { removeLazyStorage } from "../../src/compute/lazy/lazy_storage.ts";
 import { parseStorageChoice, type StorageChoice } from "../../src/compute/storage.ts";
 import { untilBranchEndArrived } from "../../src/control/branch_end.ts";
@@ -388,8 +390,26 @@ export class Compute implements AsyncDisposable {
     this.paths = env.paths.compute(tenant, parseBranchName(branch));
   }
 
+  /** As the superuser, unless another role is named. */
   connect(options: ConnectOptions = {}): Promise<Connection> {
-    return Connection.open(this.address, options);
+    const { password } = withPassword(this.paths, { user: options.user });
+    return Connection.open(this.address, { ...(password === undefined ? {} : { password }), ...options });
+  }
+
+  /** The superuser's. */
+  get password(): string {
+    return withPassword(this.paths).password!;
+  }
+
+  /** What libpq's programs need to connect as the superuser. */
+  get libpq(): Readonly<Record<string, string>> {
+    return connectionEnvironment(this.address, withPassword(this.paths));
+  }
+
+  /** A connection string of libpq's for the superuser. */
+  get conninfo(): string {
+    const { host, port } = this.address;
+    return `host=${host} port=${port} user=zenith_admin dbname=postgres password=${this.password}`;
   }
 
   async start(): Promise<void> {

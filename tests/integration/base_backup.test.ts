@@ -52,7 +52,7 @@ describe(`a base backup of PostgreSQL ${WITH_PROGRAM}`, () => {
 
   for (const [format, method] of [["tar", "fetch"], ["tar", "stream"], ["plain", "stream"]] as const) {
     test(`by pg_basebackup, ${format}, WAL by ${method}, is complete`, async () => {
-      await using backup = new RestoredBackup(WITH_PROGRAM);
+      await using backup = new RestoredBackup(WITH_PROGRAM, pg.password);
       const to = format === "plain" ? backup.dataDir : join(backup.directory, "tar");
       await runProgram(pg, "pg_basebackup", ["-c", "fast", "-F", format, "-X", method, "-D", to]);
       if (format === "tar") backup.unpackTar(to);
@@ -67,7 +67,7 @@ test(`a base backup of PostgreSQL ${NEWEST}, as a stream, is complete`, async ()
   await using env = await ZenithEnv.create({ major: NEWEST });
   const pg = await env.startCompute("main");
   await fill(pg);
-  await using backup = new RestoredBackup(NEWEST);
+  await using backup = new RestoredBackup(NEWEST, pg.password);
   const to = join(backup.directory, "tar");
   await streamBackup(pg, to);
   backup.unpackTar(to);

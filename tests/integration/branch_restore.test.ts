@@ -124,7 +124,7 @@ describe("one command", () => {
   test("makes a branch and its running Postgres", async () => {
     const started = JSON.parse(await env.zenith("branch", "quick", "main", "--start", "--json"));
     assert.equal(started.branch, "quick");
-    assert.match(started.uri, /^postgres:\/\/zenith_admin@127\.0\.0\.1:\d+\/postgres$/);
+    assert.match(started.uri, /^postgres:\/\/zenith_admin:[\w-]{32}@127\.0\.0\.1:\d+\/postgres$/);
     const stray = await env.tryZenith("branch", "stray", "main", "--", "-c", "SELECT 1");
     assert.equal(stray.code, 2);
     assert.match(stray.stderr, /only with --psql/);

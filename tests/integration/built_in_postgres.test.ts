@@ -71,14 +71,14 @@ describe("the executable with PostgreSQL inside", {
     const [parent, branch] = [await freePort(), await freePort()];
     zenith("pg", "create", "main", "--port", String(parent));
     zenith("pg", "start", "main");
-    await using main = await Connection.open({ host: "127.0.0.1", port: parent });
+    await using main = await Connection.openUri(zenith("uri", "main"));
     await main.query("CREATE TABLE t AS SELECT generate_series(1, 1000) n");
     const lsn = await main.value("SELECT pg_current_wal_insert_lsn()");
     await main.query("DROP TABLE t");
     zenith("branch", "before", `main@${lsn}`);
     zenith("pg", "create", "before", "--port", String(branch));
     zenith("pg", "start", "before");
-    await using before = await Connection.open({ host: "127.0.0.1", port: branch });
+    await using before = await Connection.openUri(zenith("uri", "before"));
     assert.equal(await before.value("SELECT count(*)::int FROM t"), 1000);
     assert.equal(statSync(postgres).ino, ino, "it was not unpacked again");
   });

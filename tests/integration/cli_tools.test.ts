@@ -71,7 +71,7 @@ describe("zenith psql", () => {
     });
     assert.equal(none.code, 4);
     assert.match(none.stderr, /there is no psql/);
-    assert.ok(none.stderr.includes(`postgres://zenith_admin@127.0.0.1:${main.address.port}/postgres`));
+    assert.match(none.stderr, /"zenith uri main"/);
   });
 
   test("says what to do first when there is nothing to connect to", async () => {

@@ -45,8 +45,9 @@ describe("users and databases", () => {
       await branchAt(env, main, "without_alice", without),
       await branchHere(env, main, "with_alice"),
     ] as const;
-    await assert.rejects(earlier.connect({ user: "alice" }), /role "alice" does not exist/);
-    await using alice = await later.connect({ user: "alice" });
+    const login = { user: "alice", password: "secret" };
+    await assert.rejects(earlier.connect(login), /password authentication failed for user "alice"/);
+    await using alice = await later.connect(login);
     assert.equal(await alice.value("SELECT n FROM readable"), 42);
     await assert.rejects(alice.query("SELECT n FROM private"), /permission denied/);
     const password = "SELECT rolpassword FROM pg_authid WHERE rolname = 'alice'";

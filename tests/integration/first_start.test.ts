@@ -25,7 +25,7 @@ for (const major of [15, 18]) {
       await publisher.query("CREATE PUBLICATION p FOR TABLE t");
       // By default a subscription commits asynchronously, and tells its publisher what is flushed here: that may be lost.
       await subscriber.query(
-        `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${publisher.address.port} user=zenith_admin dbname=postgres' PUBLICATION p WITH (synchronous_commit = on)`,
+        `CREATE SUBSCRIPTION s CONNECTION '${publisher.conninfo}' PUBLICATION p WITH (synchronous_commit = on)`,
       );
       await publish(1);
       await received(ROWS);

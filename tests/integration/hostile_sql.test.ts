@@ -10,13 +10,13 @@ for (const safekeepers of [1, 0]) {
   describe(`a branch with ${safekeepers} safekeepers starts again`, () => {
     let env: ZenithEnv;
     let pg: Compute;
-    const own = { database: "own", user: "own" };
+    const own = { database: "own", user: "own", password: "own" };
     let rows = 0;
 
     before(async () => {
       env = await ZenithEnv.create({ safekeepers });
       pg = await env.startCompute();
-      await pg.query("CREATE ROLE own SUPERUSER LOGIN");
+      await pg.query("CREATE ROLE own SUPERUSER LOGIN PASSWORD 'own'");
       await pg.query("CREATE DATABASE own");
       await pg.query("CREATE TABLE t (n int)", own);
     });

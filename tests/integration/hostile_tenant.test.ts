@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { parseBranchName } from "../../src/common/id.ts";
 import { pgUser } from "../../src/pg_install/pg_user.ts";
-import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const NOT_ROOT = process.getuid!() !== 0 && "Postgres runs as ourselves: there are no rights to gain";
 
@@ -42,6 +42,22 @@ describe("a tenant's superuser", { skip: NOT_ROOT }, () => {
     assert.deepEqual(readdirSync(treasure), []);
     assert.ok(lstatSync(join(pgdata, "pg_stat")).isDirectory());
     assert.equal(lstatSync(pgdata).mode & 0o777, 0o700);
+  });
+
+  test("can't lead its supervisor to another compute's socket, where root would be let in", async () => {
+    await env.untilArrived("main");
+    await env.branch("other", "main");
+    const other = await env.startCompute("other");
+    const [own, others] = [main, other].map(({ paths, address }) =>
+      join(paths.socketDir, `.s.PGSQL.${address.port}`)
+    );
+    const shell = (command: string) => main.query(`COPY (SELECT 1) TO PROGRAM '${command}'`);
+    await shell(`mv ${own} ${own}.was && ln -s ${others} ${own}`);
+    await main.query("SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+    await until("its supervisor has noticed", () => /\.s\.PGSQL\.\d+ is no socket/.test(main.log()));
+    await shell(`mv -f ${own}.was ${own}`);
+    await main.query("INSERT INTO t VALUES (1)");
+    await other.stop();
   });
 
   test("can't write what other tenants are made from, nor can they read its log", () => {

@@ -51,9 +51,10 @@ async function startEagerly(compute: Compute): Promise<void> {
 /** pg_amcheck over all tables and indexes; fails with what it found. */
 function amcheck(compute: Compute): void {
   const program = clientProgram("pg_amcheck");
-  const { host, port } = compute.address;
-  const args = ["-h", host, "-p", String(port), "-U", "zenith_admin", "-d", "postgres", "--heapallindexed"];
-  const run = spawnSync(program, args, { encoding: "utf8" });
+  const run = spawnSync(program, ["--heapallindexed"], {
+    env: { ...process.env, ...compute.libpq },
+    encoding: "utf8",
+  });
   assert.equal(run.status, 0, run.stdout + run.stderr);
 }
 

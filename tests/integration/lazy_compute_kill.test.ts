@@ -81,9 +81,10 @@ class History {
     }
     assert.equal(await compute.value("SELECT count(*) FROM log WHERE writer = -1"), "20000");
     const program = clientProgram("pg_amcheck");
-    const { host, port } = compute.address;
-    const args = ["-h", host, "-p", String(port), "-U", "zenith_admin", "-d", "postgres", "--heapallindexed"];
-    const run = spawnSync(program, args, { encoding: "utf8" });
+    const run = spawnSync(program, ["--heapallindexed"], {
+      env: { ...process.env, ...compute.libpq },
+      encoding: "utf8",
+    });
     assert.equal(run.status, 0, run.stdout + run.stderr);
   }
 }

@@ -31,11 +31,10 @@ async function open(env: ZenithEnv, point: string, ...options: string[]): Promis
   const started = JSON.parse(await env.zenith("pg", "start", point, "--port", port, "--json", ...options));
   assert.equal(started.name, `${started.branch}@${started.read_only_lsn}`);
   assert.equal(started.address, `127.0.0.1:${port}`);
-  const address = { host: "127.0.0.1", port: Number(port) };
   return {
     name: started.name,
     async value(sql) {
-      await using session = await Connection.open(address);
+      await using session = await Connection.openUri(started.uri);
       return await session.value(sql);
     },
   };
@@ -228,7 +227,7 @@ describe("a moment that is looked at", () => {
     assert.equal(await now.value("SELECT count(*) FROM steps"), "5");
     assert.match(
       await env.zenith("uri", now.name),
-      /^postgres:\/\/zenith_admin@127\.0\.0\.1:\d+\/postgres\n$/,
+      /^postgres:\/\/zenith_admin:[\w-]{32}@127\.0\.0\.1:\d+\/postgres\n$/,
     );
     assert.match(await env.zenith("psql", now.name, "--", "-Atc", "SELECT max(n) FROM steps"), /^5\n$/);
     assert.match(await env.zenith("logs", now.name), new RegExp(`==> Postgres of branch ${now.name}: `));

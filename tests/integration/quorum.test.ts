@@ -139,6 +139,7 @@ describe("a compute with three safekeepers", () => {
     const zenith = async (...args: string[]) => {
       const result = await runZenith(args, { ZENITH_REPO_DIR: repo });
       assert.equal(result.code, 0, result.stderr);
+      return result.stdout;
     };
     const port = await freePort();
     const tenant = ["--tenantid", env.defaultTenant];
@@ -156,7 +157,7 @@ describe("a compute with three safekeepers", () => {
       );
       assert.match(await env.zenith("pg", "list"), /another compute has taken over timeline/);
       await assert.rejects(pg.value("SELECT 1"));
-      await using second = await Connection.open({ host: "127.0.0.1", port });
+      await using second = await Connection.openUri(await zenith("uri", "main", ...tenant));
       await second.query("INSERT INTO owners VALUES ('second')");
       assert.deepEqual(await second.query("SELECT name FROM owners"), [{ name: "first" }, {
         name: "second",

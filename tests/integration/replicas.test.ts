@@ -31,9 +31,10 @@ interface Replica {
 async function startReplica(env: ZenithEnv, isNew = true): Promise<Replica> {
   const options = isNew ? ["--port", String(await freePort())] : [];
   const started = await env.zenith("pg", "start", "main", "--replica", "--json", ...options);
-  const { name, address } = JSON.parse(started);
-  const port = Number(address.split(":")[1]);
-  const connect = (options: ConnectOptions = {}) => Connection.open({ host: "127.0.0.1", port }, options);
+  const { name, uri } = JSON.parse(started);
+  const { port, password } = new URL(uri);
+  const connect = (options: ConnectOptions = {}) =>
+    Connection.open({ host: "127.0.0.1", port: Number(port) }, { password, ...options });
   return {
     name,
     connect,

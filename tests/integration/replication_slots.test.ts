@@ -54,7 +54,7 @@ for (const setup of SETUPS) {
       await main.query("CREATE PUBLICATION p FOR TABLE t");
       await subscriber.sql`CREATE TABLE t (n int PRIMARY KEY, v text)`;
       await subscriber.sql.unsafe(
-        `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${main.address.port} user=zenith_admin dbname=postgres' PUBLICATION p`,
+        `CREATE SUBSCRIPTION s CONNECTION '${main.conninfo}' PUBLICATION p`,
       );
       await publish();
       await received();
@@ -135,7 +135,7 @@ for (const setup of SETUPS) {
       await main.start();
       assert.equal(await slots(), "s");
       await subscriber.sql.unsafe(
-        `ALTER SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${main.address.port} user=zenith_admin dbname=postgres'`,
+        `ALTER SUBSCRIPTION s CONNECTION '${main.conninfo}'`,
       );
       await publish();
       await received();
@@ -210,9 +210,8 @@ describe("a stock standby, and pg_receivewal", () => {
     env = await ZenithEnv.create({ major: 15, storage: "eager", safekeepers: 1 });
     main = await env.startCompute("main");
     await main.query("CREATE TABLE t (n int)");
-    standby = new RestoredBackup(15);
-    const where = ["-h", "127.0.0.1", "-p", String(main.address.port), "-U", "zenith_admin"];
-    const args = [...where, "-D", standby.dataDir, "-R", "-C", "-S", "standby", "-c", "fast"];
+    standby = new RestoredBackup(15, main.password);
+    const args = ["-d", main.conninfo, "-D", standby.dataDir, "-R", "-C", "-S", "standby", "-c", "fast"];
     const done = spawnSync(join(findPostgres(15).binDir, "pg_basebackup"), args, { encoding: "utf8" });
     assert.equal(done.status, 0, done.stderr);
     standby.start();
@@ -260,7 +259,7 @@ describe("a stock standby, and pg_receivewal", () => {
     const end = await main.lsn();
     const archive = join(env.dir, "archive");
     mkdirSync(archive);
-    const args = ["-h", "127.0.0.1", "-p", String(main.address.port), "-U", "zenith_admin", "-D", archive];
+    const args = ["-d", main.conninfo, "-D", archive];
     const done = spawnSync(
       join(findPostgres(15).binDir, "pg_receivewal"),
       [...args, "-S", "archive", "--endpos", end, "--no-loop"],

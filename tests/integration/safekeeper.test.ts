@@ -13,6 +13,7 @@ import { generateTenantId, generateTimelineId } from "../../src/common/id.ts";
 import { NULL_LOGGER } from "../../src/process/log.ts";
 import { type Lsn, parseLsn } from "../../src/common/lsn.ts";
 import { SafekeeperPaths } from "../../src/common/paths.ts";
+import type { ConnectLocally } from "../../src/compute/postgres/private_socket.ts";
 import { WalProposer } from "../../src/compute/proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "../../src/compute/proposer/wal_source.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
@@ -20,6 +21,7 @@ import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg
 import { PgClient } from "../../src/pgwire/client.ts";
 import { identifySystem } from "../../src/pgwire/replication.ts";
 import { parseWalFileName } from "../../src/postgres/wal/page_header.ts";
+import { connectPostgres } from "../../src/protocol/connect.ts";
 import { timelineOptions } from "../../src/protocol/wal_connection.ts";
 import { type RunningSafekeeper, runSafekeeper } from "../../src/safekeeper/run_safekeeper.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
@@ -86,8 +88,8 @@ describe("three safekeepers and a stock Postgres", () => {
   let proposer: WalProposer;
   let fencedWith: ZenithError | undefined;
 
-  function source(): string {
-    return `host=${cluster.directory} port=57100 user=postgres`;
+  function connectToCluster(options: Parameters<ConnectLocally>[0]): Promise<PgClient> {
+    return connectPostgres({ host: cluster.directory, port: cluster.port }, { ...options, role: "postgres" });
   }
 
   function newProposer(electTimeoutMs = 20_000, lastTerm: number | null = null): WalProposer {
@@ -151,7 +153,7 @@ describe("three safekeepers and a stock Postgres", () => {
     proposer = newProposer();
     const election = await proposer.elect();
     assert.deepEqual(election, { term: 1, startLsn });
-    await proposer.start(source());
+    await proposer.start(connectToCluster);
   });
 
   test("make commits durable before they are acknowledged", OPTIONS, async () => {

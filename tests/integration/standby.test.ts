@@ -46,7 +46,7 @@ for (const major of [WITH_PROGRAM, NEWEST]) {
     async function makeStandby(standby: RestoredBackup): Promise<void> {
       const printed = await env.zenith("pg", "standby", "main", "-D", standby.dataDir);
       const lines = printed.split("\n");
-      const base = lines.findIndex((line) => line.startsWith("pg_basebackup "));
+      const base = lines.findIndex((line) => /^PGPASSWORD=\S+ pg_basebackup /.test(line));
       if (major !== WITH_PROGRAM) {
         const to = join(standby.directory, "tar");
         await streamBackup(main, to);
@@ -67,7 +67,7 @@ for (const major of [WITH_PROGRAM, NEWEST]) {
     }
 
     test("follows the safekeepers through kills, stops and starts, and can be promoted", async () => {
-      await using standby = new RestoredBackup(major);
+      await using standby = new RestoredBackup(major, main.password);
       await makeStandby(standby);
       await follows(standby, main);
       await main.kill9();
@@ -89,8 +89,7 @@ for (const major of [WITH_PROGRAM, NEWEST]) {
     async function makeStandbyOfCompute(standby: RestoredBackup): Promise<void> {
       await makeStandby(standby);
       await standby.stop();
-      const { host, port } = main.address;
-      const conninfo = `primary_conninfo = 'host=${host} port=${port} user=zenith_admin'\n`;
+      const conninfo = `primary_conninfo = '${main.conninfo}'\n`;
       appendFileSync(join(standby.dataDir, "postgresql.auto.conf"), conninfo);
       standby.startAgain();
       await follows(standby, main);
@@ -113,7 +112,7 @@ for (const major of [WITH_PROGRAM, NEWEST]) {
       "of the compute itself is not left ahead of the branch when the compute is killed",
       ofCompute,
       async () => {
-        await using standby = new RestoredBackup(major);
+        await using standby = new RestoredBackup(major, main.password);
         await makeStandbyOfCompute(standby);
         await getAhead(standby, -1);
         await main.start();
@@ -133,7 +132,7 @@ for (const major of [WITH_PROGRAM, NEWEST]) {
     );
 
     test("what a compute has written is given up when another one has written since", ofCompute, async () => {
-      await using standby = new RestoredBackup(major);
+      await using standby = new RestoredBackup(major, main.password);
       await makeStandbyOfCompute(standby);
       await getAhead(standby, -3);
       const aside = `${main.paths.dir}.aside`;

@@ -53,10 +53,9 @@ for (const mode of MODES) {
       addSettings(pg, ...archiveTo(archive));
       await pg.start();
       await pg.query("CREATE TABLE t (i int)");
-      const { host, port } = pg.address;
       standby.start(
         "standby.signal",
-        `primary_conninfo = 'host=${host} port=${port} user=zenith_admin'`,
+        `primary_conninfo = '${pg.conninfo}'`,
         "wal_retrieve_retry_interval = 200ms",
       );
       await insert(pg, 1000);

@@ -86,14 +86,12 @@ function psql(pg: Compute, ...args: string[]): void {
     "-XqtA",
     "-v",
     "ON_ERROR_STOP=1",
-    "-h",
-    pg.address.host,
-    "-p",
-    String(pg.address.port),
-    "-U",
-    "zenith_admin",
     ...args,
-  ], { env: postgresEnvironment(), stdio: ["ignore", "ignore", "pipe"], encoding: "utf8" });
+  ], {
+    env: { ...postgresEnvironment(), ...pg.libpq },
+    stdio: ["ignore", "ignore", "pipe"],
+    encoding: "utf8",
+  });
   assert.equal(done.status, 0, `psql ${args.join(" ")}: ${done.stderr}`);
 }
 

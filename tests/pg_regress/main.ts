@@ -146,6 +146,7 @@ async function main(): Promise<void> {
     host: pg.address.host,
     port: pg.address.port,
     superuser: ZENITH_SUPERUSER,
+    password: pg.password,
   };
   makeOwnedDirectory(server.dir, pgUser());
   const suite = { sourceDir: options["pg-source"] };

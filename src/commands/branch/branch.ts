@@ -139,7 +139,7 @@ async function makeBranch(
   const { compute, how } = await ensureStarted(environment, client, tenant, branchName, made);
   if (isJson) return printJson({ ...branchJson(branch), ...startedJson(compute) });
   if (options["psql"] === true) return await psql(environment, compute, rest);
-  printStarted(compute, how);
+  printStarted(environment, compute, how);
 }
 
 function created(branch: BranchInfo): string {

@@ -110,7 +110,7 @@ async function pgDumpOf(
 }
 
 function sideOf(label: string, { compute }: ThrowAway) {
-  return { label, address: compute.address };
+  return { label, compute };
 }
 
 function pointJson(label: string, { branch }: ThrowAway) {
@@ -140,8 +140,8 @@ async function forEachTable(
     import("./diff_side.ts"),
     import("./diff_tables.ts"),
   ]);
-  await using one = new Side(labels[0], made[0].compute.address, database);
-  await using other = new Side(labels[1], made[1].compute.address, database);
+  await using one = new Side(labels[0], made[0].compute, database);
+  await using other = new Side(labels[1], made[1].compute, database);
   const sides: readonly [Side, Side] = [one, other];
   const oid = await commonDatabase(sides);
   const changed: ChangedRelation[] | undefined = oid === undefined

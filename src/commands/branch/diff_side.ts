@@ -1,7 +1,8 @@
 /** One side of a comparison: a session whose settings make values read the same on both sides. */
 import postgres from "postgres";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
-import type { HostPort } from "../../common/host_port.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
+import type { ComputeInfo } from "../../control/computes.ts";
 import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 
 /** How many rows to fetch at a time. */
@@ -35,7 +36,7 @@ export class Side implements AsyncDisposable {
   readonly #sql: postgres.Sql;
   readonly #database: string;
 
-  constructor(label: string, address: HostPort, database: string) {
+  constructor(label: string, { address, paths }: ComputeInfo, database: string) {
     this.label = label;
     this.#database = database;
     this.#sql = postgres({
@@ -43,7 +44,7 @@ export class Side implements AsyncDisposable {
       port: address.port,
       user: ZENITH_SUPERUSER,
       database,
-      password: process.env["PGPASSWORD"] ?? "",
+      password: withPassword(paths).password!,
       max: 1,
       fetch_types: false,
       idle_timeout: 0,

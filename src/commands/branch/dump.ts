@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { parseBranchName } from "../../common/id.ts";
 import { type BranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { connectionEnvironment } from "../../compute/postgres/postgres_conf.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { type ComputeInfo, findCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
@@ -49,8 +50,10 @@ export const dumpCommand: Command = {
       ...(file === undefined ? [] : [`--file=${file}`]),
       ...rest,
     ];
-    const dump = ({ address }: ComputeInfo) =>
-      runProgram(pgDump, words, clientEnvironment(connectionEnvironment(address, { database })));
+    const dump = ({ address, paths }: ComputeInfo) => {
+      const session = withPassword(paths, { database });
+      return runProgram(pgDump, words, clientEnvironment(connectionEnvironment(address, session)));
+    };
     const running = runningAt(place, parseBranchPoint(start));
     if (running !== undefined) return await dump(running);
     const point = await arrivedPoint(place, start);

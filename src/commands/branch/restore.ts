@@ -3,7 +3,12 @@ import { ZenithError } from "../../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { type BranchPoint, parseBranchPoint } from "../../common/moment.ts";
-import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import {
+  chooseTenant,
+  type Environment,
+  loadEnvironment,
+  pageServerAddress,
+} from "../../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
 import { restoreBranch, type Restored } from "../../control/restore_branch.ts";
 import {
@@ -94,10 +99,11 @@ async function restore(name: BranchName, options: OptionValues, { point, keepAs 
     });
   }
   for (const problem of restored.problems) warnAboutSafekeeper(problem);
-  report(restored, branches, keepAs, options);
+  report(environment, restored, branches, keepAs, options);
 }
 
 function report(
+  environment: Environment,
   { branch, compute }: Restored,
   branches: readonly BranchInfo[],
   keepAs: BranchName | undefined,
@@ -112,7 +118,7 @@ function report(
     `branch ${branch.name} restored to ${origin ?? branch.ancestor_id}${at}, timeline ${branch.timeline_id}`,
   );
   if (keepAs !== undefined) print(`what it was is branch ${keepAs} now`);
-  if (compute !== undefined) printStarted(compute, "started again");
+  if (compute !== undefined) printStarted(environment, compute, "started again");
 }
 
 /** Returns a name such as `dev-before-20261122-093000`, in UTC. */

@@ -1,6 +1,7 @@
 /** `zenith run`: runs a command with a database of its own, which is removed afterwards. */
 import { ZenithError } from "../../common/errors.ts";
 import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { startCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
@@ -46,7 +47,7 @@ export const runCommand: Command = {
     using interruption = new Interruption(NOTHING_LEFT);
     const made = await makeStarted(place, requiredArg(args, 0), interruption);
     const { branch, compute } = made;
-    const session = sessionOf(options);
+    const session = withPassword(compute.paths, sessionOf(options));
     let code: number | undefined;
     try {
       const connection = {

@@ -1,15 +1,16 @@
 /** Compares the schemas of two sides, as `pg_dump -s` writes them. */
 import { spawn } from "node:child_process";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
-import type { HostPort } from "../../common/host_port.ts";
 import { unifiedDiff } from "../../common/line_diff.ts";
 import { connectionEnvironment } from "../../compute/postgres/postgres_conf.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
+import type { ComputeInfo } from "../../control/computes.ts";
 import { clientEnvironment } from "../cli/program.ts";
 
 /** A side's Postgres, and its point as the user named it. */
 export interface DumpedSide {
   readonly label: string;
-  readonly address: HostPort;
+  readonly compute: ComputeInfo;
 }
 
 /**
@@ -27,8 +28,9 @@ export async function schemaDiff(
   return diff.length === 0 ? [] : [`--- ${sides[0].label}`, `+++ ${sides[1].label}`, ...diff];
 }
 
-async function schemaOf(pgDump: string, { label, address }: DumpedSide, database: string): Promise<string[]> {
-  const env = clientEnvironment(connectionEnvironment(address, { database }));
+async function schemaOf(pgDump: string, { label, compute }: DumpedSide, database: string): Promise<string[]> {
+  const session = withPassword(compute.paths, { database });
+  const env = clientEnvironment(connectionEnvironment(compute.address, session));
   const child = spawn(pgDump, ["-s"], { env, stdio: ["ignore", "pipe", "pipe"] });
   let text = "";
   let complaints = "";

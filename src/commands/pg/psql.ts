@@ -1,7 +1,8 @@
 /** `zenith psql`: runs psql on a branch's Postgres. */
 import { ZenithError } from "../../common/errors.ts";
 import { findProgram } from "../../process/find_program.ts";
-import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { connectionEnvironment } from "../../compute/postgres/postgres_conf.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import type { ComputeInfo } from "../../control/computes.ts";
 import { chooseTenant, defaultBranch, type Environment, loadEnvironment } from "../../control/environment.ts";
 import { findNamedCompute } from "../../control/moments.ts";
@@ -45,8 +46,16 @@ export function psql(
   compute: ComputeInfo,
   args: readonly string[],
 ): Promise<number> {
-  const env = clientEnvironment(connectionEnvironment(compute.address));
+  const session = withPassword(compute.paths, { user: roleIn(args) });
+  const env = clientEnvironment(connectionEnvironment(compute.address, session));
   return runProgram(psqlProgram(environment, compute), args, env);
+}
+
+/** Returns the role that psql's arguments name: `-U alice`, `-AtUalice`, `--username=alice`. */
+function roleIn(args: readonly string[]): string | undefined {
+  const at = args.findIndex((arg) => /^(?:-[A-Za-z]*U|--username\b)/.test(arg));
+  if (at < 0) return undefined;
+  return args[at].replace(/^(?:-[A-Za-z]*?U|--username=?)/, "") || args[at + 1];
 }
 
 /** Returns the psql on `$PATH`, else the one beside the Postgres that computes run. */
@@ -56,8 +65,7 @@ function psqlProgram(environment: Environment, compute: ComputeInfo): string {
   const beside = findPsql({ distribDir: environment.config.pg_distrib_dir });
   if (beside !== undefined) return beside;
   throw new ZenithError("not_found", "there is no psql on this machine's PATH, nor beside any PostgreSQL", {
-    hint: `install one (Debian: postgresql-client), or connect any client to ${
-      connectionUri(compute.address)
-    }`,
+    hint: "install one (Debian: postgresql-client), or connect any client to what " +
+      `"zenith uri ${compute.name}" prints`,
   });
 }

@@ -16,7 +16,7 @@ export type SqlFormat = "table" | "csv" | "json";
  */
 export async function runSql(
   address: HostPort,
-  { user, database }: Session,
+  { user, database, password }: Session,
   text: string,
   format: SqlFormat,
 ): Promise<number> {
@@ -25,7 +25,7 @@ export async function runSql(
     port: address.port,
     user: user ?? ZENITH_SUPERUSER,
     database: database ?? "postgres",
-    password: process.env["PGPASSWORD"] ?? "",
+    password: password ?? process.env["PGPASSWORD"] ?? "",
     max: 1,
     fetch_types: false,
     connection: { application_name: "zenith sql" },

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { findNamedCompute } from "../../control/moments.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { chooseTenant, defaultBranch, loadEnvironment } from "../../control/environment.ts";
 import { type Command, JSON_OPTION, optionText, TENANT_OPTION } from "../cli/command.ts";
 import { SESSION_OPTIONS, sessionOf } from "./uri.ts";
@@ -42,7 +43,7 @@ export const sqlCommand: Command = {
     }
     const { runSql } = await import("./run_sql.ts");
     const format = options["json"] === true ? "json" : options["csv"] === true ? "csv" : "table";
-    return await runSql(compute.address, sessionOf(options), text, format);
+    return await runSql(compute.address, withPassword(compute.paths, sessionOf(options)), text, format);
   },
 };
 

@@ -2,6 +2,7 @@
 import { formatHostPort } from "../../common/host_port.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { quoteSetting } from "../../compute/postgres/postgres_conf.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { type ComputeInfo, findCompute, isUp } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
 import { primaryConnInfo, standbyBaseBackup } from "../../control/standby.ts";
@@ -40,6 +41,7 @@ export const pgStandbyCommand: Command = {
         timeline_id: compute.identity.timeline,
         primary_conninfo: conninfo,
         base_backup: base,
+        password: withPassword(compute.paths).password,
       });
     }
     for (const line of script(compute, directory, base, conninfo)) print(line);
@@ -64,7 +66,7 @@ function script(
       : [
         "# There are no safekeepers: it follows the branch's Postgres, and may be ahead of the branch after a kill.",
       ]),
-    base.map(quoteForShell).join(" "),
+    `PGPASSWORD=${quoteForShell(withPassword(compute.paths).password!)} ${base.map(quoteForShell).join(" ")}`,
     `cat >> ${file("postgresql.auto.conf")} <<'END'`,
     `primary_conninfo = ${quoteSetting(conninfo)}`,
     "END",

@@ -98,7 +98,7 @@ export const pgStartCommand: Command = {
       });
     }
     if (options["json"] === true) return printJson(startedJson(compute, past));
-    printStarted(compute, runs ? "runs already" : "started", past);
+    printStarted(environment, compute, runs ? "runs already" : "started", past);
   },
 };
 

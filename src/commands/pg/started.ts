@@ -2,7 +2,8 @@
 import type { BranchName, TenantId } from "../../common/id.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
-import { connectHint, connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { type ComputeInfo, findOrCreateCompute, startCompute } from "../../control/computes.ts";
 import type { Environment } from "../../control/environment.ts";
 import type { BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
@@ -31,10 +32,16 @@ export async function ensureStarted(
   return { compute, how: "started" };
 }
 
-export function printStarted({ name, address }: ComputeInfo, how: StartedHow, readOnlyAt?: Lsn): void {
+export function printStarted(
+  { config }: Environment,
+  { name, tenant }: ComputeInfo,
+  how: StartedHow,
+  readOnlyAt?: Lsn,
+): void {
   const at = readOnlyAt === undefined ? "" : `, read-only at ${formatLsn(readOnlyAt)}`;
   print(`Postgres of branch ${name} ${how}${at}`);
-  print(`connect with: ${connectHint(address)}`);
+  const ofTenant = tenant === config.default_tenant_id ? "" : ` --tenantid ${tenant}`;
+  print(`connect with: zenith psql ${name}${ofTenant}`);
 }
 
 /** Describes the Postgres for programs: docs/cli.md explains each key. */
@@ -45,7 +52,7 @@ export function startedJson(compute: ComputeInfo, readOnlyAt?: Lsn): Readonly<Re
     name: compute.name,
     timeline_id: compute.identity.timeline,
     address: formatHostPort(compute.address),
-    uri: connectionUri(compute.address),
+    uri: connectionUri(compute.address, withPassword(compute.paths)),
     read_only_lsn: readOnlyAt === undefined ? null : formatLsn(readOnlyAt),
   };
 }

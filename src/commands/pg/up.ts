@@ -35,6 +35,6 @@ export const upCommand: Command = {
       branch,
       () => client.branch(tenant, branch),
     );
-    printStarted(compute, how);
+    printStarted(environment, compute, how);
   },
 };

@@ -1,5 +1,6 @@
 /** `zenith uri`: prints how clients connect to a branch's Postgres. */
-import { connectionEnvironment, connectionUri } from "../../compute/postgres/postgres_conf.ts";
+import { connectionEnvironment, connectionUri, type Session } from "../../compute/postgres/postgres_conf.ts";
+import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { findNamedCompute } from "../../control/moments.ts";
 import { chooseTenant, defaultBranch, loadEnvironment } from "../../control/environment.ts";
 import {
@@ -22,15 +23,13 @@ export const SESSION_OPTIONS: readonly CommandOption[] = [
   },
 ];
 
-export function sessionOf(
-  options: OptionValues,
-): { user?: string | undefined; database?: string | undefined } {
+export function sessionOf(options: OptionValues): Session {
   return { user: optionText(options, "role"), database: optionText(options, "db") };
 }
 
 export const uriCommand: Command = {
   usage: "uri [branch]",
-  description: "Print the connection string of a branch, the default one when none is named",
+  description: "Print the connection string of a branch, with its password",
   options: [
     TENANT_OPTION,
     ...SESSION_OPTIONS,
@@ -45,12 +44,12 @@ export const uriCommand: Command = {
   async run([name], options) {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const { address } = await findNamedCompute(
+    const { address, paths } = await findNamedCompute(
       environment,
       tenant,
       name ?? defaultBranch(environment, tenant),
     );
-    const session = sessionOf(options);
+    const session = withPassword(paths, sessionOf(options));
     const uri = connectionUri(address, session);
     if (options["env"] !== true) print(uri);
     else {

@@ -1,4 +1,5 @@
 /** `zenith tenant`: creates, lists and deletes tenants. */
+import { rmSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
 import { generateTenantId, parseTenantId, type TenantId } from "../../common/id.ts";
 import { destroyCompute, isUp, listComputes } from "../../control/computes.ts";
@@ -112,6 +113,7 @@ export const tenantDeleteCommand: Command = {
     using _progress = new Progress("deleting the tenant");
     await client.tenantDelete(tenant);
     for (const compute of computes) destroyCompute(compute);
+    rmSync(environment.paths.pgpass(tenant), { force: true });
     print(`tenant ${tenant} deleted`);
     for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);
   },

@@ -46,8 +46,16 @@ const ROLSUPER = 68;
 const ROLCANLOGIN = 72;
 const ROLREPLICATION = 73;
 const ROLCONNLIMIT = 76;
+/** Where it is unless it is null; what is there then can't be taken for a password. */
+const ROLPASSWORD = 80;
+const VARHDRSZ = 4;
+/** DT_NOEND, of `VALID UNTIL 'infinity'`. */
+const TIMESTAMP_INFINITY = 0x7fff_ffff_ffff_ffffn;
 // A column of FormData_pg_database.
 const DATNAME = 4;
+
+/** In a `pg_hba.conf`, a line ends here, and from 16 on such a name is a regular expression. */
+const UNNAMEABLE = /[\r\n]|^\//;
 
 export interface AccessOptions {
   readonly install: PostgresLocation;
@@ -59,23 +67,34 @@ export interface AccessOptions {
   readonly log: Logger;
 }
 
-/** A role that has the bootstrap superuser's OID. */
+/** The role that has the bootstrap superuser's OID. */
 interface Role {
-  /** Undefined when it is not UTF-8, because none of our clients could send it. */
+  /** Undefined when it is not UTF-8, or when no rule in a `pg_hba.conf` could name it. */
   readonly name: string | undefined;
+  readonly isSuperuser: boolean;
   readonly canReplicate: boolean;
+  /** All roles. */
+  readonly rows: readonly DataView[];
+}
+
+/** The role as which the supervisor connects. */
+export interface AccessRole {
+  readonly name: string;
+  readonly isSuperuser: boolean;
+  /** Whether a role has the password of this verifier, and for ever. */
+  passwordOf(role: string, verifier: string): "set" | "differs" | "missing";
 }
 
 /**
- * Returns the name of a role that a walsender accepts. If SQL has taken away what that needs, such
- * as the right to log in, a Postgres in single-user mode gives it back, and the log says so.
+ * Returns a role that a walsender accepts. If SQL has taken away what that needs, such as the right
+ * to log in, a Postgres in single-user mode gives it back, and the log says so.
  *
  * @throws {ZenithError} when that does not help
  */
-export async function prepareAccessRole(options: AccessOptions): Promise<string> {
+export async function prepareAccessRole(options: AccessOptions): Promise<AccessRole> {
   const { pgdata, log } = options;
   const role = await readRole(pgdata);
-  if (role.name !== undefined && role.canReplicate) return role.name;
+  if (role.name !== undefined && role.canReplicate) return accessRole(role.name, role);
   const newName = role.name === undefined ? await freeName(pgdata) : undefined;
   await giveBack(options, newName, await anyDatabase(pgdata));
   const mended = await readRole(pgdata);
@@ -85,18 +104,50 @@ export async function prepareAccessRole(options: AccessOptions): Promise<string>
     });
   }
   log.warn(`role ${mended.name} was given back what the supervisor needs of it: LOGIN and REPLICATION`);
-  return mended.name;
+  return accessRole(mended.name, mended);
+}
+
+function accessRole(name: string, { isSuperuser, rows }: Role): AccessRole {
+  return {
+    name,
+    isSuperuser,
+    passwordOf(role, verifier) {
+      const row = rows.find((row) => nameAt(row, ROLNAME) === role);
+      return row === undefined ? "missing" : hasPassword(row, verifier) ? "set" : "differs";
+    },
+  };
+}
+
+/**
+ * Whether a role's row ends with this password and without a time at which it expires. A verifier
+ * is long enough for a header of four bytes, and too short to be compressed: varatt.h.
+ */
+function hasPassword(row: DataView, verifier: string): boolean {
+  const expected = Buffer.from(verifier);
+  const length = VARHDRSZ + expected.length;
+  const expiry = (ROLPASSWORD + length + 7) & ~7;
+  const neverExpires = row.byteLength === ROLPASSWORD + length ||
+    row.byteLength >= expiry + 8 && row.getBigInt64(expiry, true) === TIMESTAMP_INFINITY;
+  return neverExpires && row.getUint32(ROLPASSWORD, true) === length << 2 &&
+    expected.equals(new Uint8Array(row.buffer, row.byteOffset + ROLPASSWORD + VARHDRSZ, expected.length));
 }
 
 async function readRole(pgdata: string): Promise<Role> {
-  for (const row of await catalogRows(pgdata, PG_AUTHID)) {
+  const rows = await catalogRows(pgdata, PG_AUTHID);
+  for (const row of rows) {
     if (row.getUint32(0, true) !== BOOTSTRAP_SUPERUSER) continue;
     const isSuperuser = row.getUint8(ROLSUPER) !== 0;
     const mayReplicate = isSuperuser ||
       row.getUint8(ROLREPLICATION) !== 0 && row.getInt32(ROLCONNLIMIT, true) < 0;
-    return { name: nameAt(row, ROLNAME), canReplicate: row.getUint8(ROLCANLOGIN) !== 0 && mayReplicate };
+    const name = nameAt(row, ROLNAME);
+    return {
+      name: name === undefined || UNNAMEABLE.test(name) ? undefined : name,
+      isSuperuser,
+      canReplicate: row.getUint8(ROLCANLOGIN) !== 0 && mayReplicate,
+      rows,
+    };
   }
-  return { name: ZENITH_SUPERUSER, canReplicate: true };
+  return { name: ZENITH_SUPERUSER, isSuperuser: true, canReplicate: true, rows };
 }
 
 /** Returns a name for the role that no other role has. */
@@ -115,14 +166,17 @@ export async function anyDatabase(
   pgdata: string,
   preferred: readonly string[] = ["template1", "postgres"],
 ): Promise<string> {
-  const names = (await catalogRows(pgdata, PG_DATABASE))
-    .map((row) => nameAt(row, DATNAME))
-    .filter((name) => name !== undefined)
+  const names = (await databaseNames(pgdata))
     // On a command line, such a name would be taken for an option.
     .filter((name) => !name.startsWith("-"));
   const found = preferred.find((name) => names.includes(name)) ?? names[0];
   if (found === undefined) throw new ZenithError("not_found", `there is no database in ${pgdata}`);
   return found;
+}
+
+export async function databaseNames(pgdata: string): Promise<string[]> {
+  return (await catalogRows(pgdata, PG_DATABASE)).map((row) => nameAt(row, DATNAME))
+    .filter((name) => name !== undefined);
 }
 
 /**
@@ -230,8 +284,8 @@ async function giveBack(
     const rename = newName === undefined ? "" : `rolname = '${newName}', `;
     // One line, because the end of the line ends the statement.
     child.stdin!.end(
-      `UPDATE pg_catalog.pg_authid SET ${rename}rolcanlogin = true, rolreplication = true, rolconnlimit = -1 ` +
-        `WHERE oid OPERATOR(pg_catalog.=) ${BOOTSTRAP_SUPERUSER}\n`,
+      `UPDATE pg_catalog.pg_authid SET ${rename}rolcanlogin = true, rolreplication = true, rolconnlimit = -1, ` +
+        `rolvaliduntil = NULL WHERE oid OPERATOR(pg_catalog.=) ${BOOTSTRAP_SUPERUSER}\n`,
     );
     await ended;
   } catch (error) {

@@ -157,16 +157,13 @@ log_timezone = 'UTC'
 /** Returns the `pg_hba.conf` of a new compute. */
 export function initialHbaConf(): string {
   return `# Made by "zenith pg create". Yours to edit: every start keeps it.
-# The first three lines are how the supervisor and the page server get in.
-local  all          ${ZENITH_SUPERUSER}                 trust
-host   all          ${ZENITH_SUPERUSER}  127.0.0.1/32   trust
-host   replication  ${ZENITH_SUPERUSER}  127.0.0.1/32   trust
-local  all          all                          trust
-host   all          all           127.0.0.1/32   trust
-host   all          all           ::1/128        trust
-local  replication  all                          trust
-host   replication  all           127.0.0.1/32   trust
-host   replication  all           ::1/128        trust
+# The supervisor has rules of its own, which are read first.
+local  all          all                scram-sha-256
+host   all          all  127.0.0.1/32  scram-sha-256
+host   all          all  ::1/128       scram-sha-256
+local  replication  all                scram-sha-256
+host   replication  all  127.0.0.1/32  scram-sha-256
+host   replication  all  ::1/128       scram-sha-256
 `;
 }
 
@@ -394,21 +391,19 @@ function parseAcceptors(text: string, file: string): HostPort[] {
   }
 }
 
-/** Returns what a user types to connect. */
-export function connectHint(address: HostPort): string {
-  return `psql "${connectionUri(address)}"`;
-}
-
 /** A session's user and database. The default is the superuser in `postgres`. */
 export interface Session {
   readonly user?: string | undefined;
   readonly database?: string | undefined;
+  /** The user's password, if it is known. */
+  readonly password?: string | undefined;
 }
 
 /** Returns a URI with which any client can connect. */
-export function connectionUri(address: HostPort, { user, database }: Session = {}): string {
+export function connectionUri(address: HostPort, { user, database, password }: Session = {}): string {
   const encode = encodeURIComponent;
-  return `postgres://${encode(user ?? ZENITH_SUPERUSER)}@${formatHostPort(address)}/${
+  const secret = password === undefined ? "" : `:${encode(password)}`;
+  return `postgres://${encode(user ?? ZENITH_SUPERUSER)}${secret}@${formatHostPort(address)}/${
     encode(database ?? "postgres")
   }`;
 }
@@ -416,12 +411,13 @@ export function connectionUri(address: HostPort, { user, database }: Session = {
 /** Returns the same as libpq's environment variables. */
 export function connectionEnvironment(
   address: HostPort,
-  { user, database }: Session = {},
+  { user, database, password }: Session = {},
 ): Readonly<Record<string, string>> {
   return {
     PGHOST: address.host,
     PGPORT: String(address.port),
     PGUSER: user ?? ZENITH_SUPERUSER,
     PGDATABASE: database ?? "postgres",
+    ...(password === undefined ? {} : { PGPASSWORD: password }),
   };
 }

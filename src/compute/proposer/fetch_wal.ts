@@ -9,7 +9,8 @@ import { startReplication } from "../../pgwire/replication.ts";
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { RECOVERY_TERM_OPTION, timelineOptions } from "../../protocol/wal_connection.ts";
 import { WAL_PROPOSER_NAME } from "./wal_source.ts";
-import { connectServer, connectWalSource } from "../../protocol/connect.ts";
+import { connectServer } from "../../protocol/connect.ts";
+import type { ConnectLocally } from "../postgres/private_socket.ts";
 
 const TIMEOUT_MS = 10_000;
 
@@ -53,12 +54,12 @@ export function fetchFromSafekeeper(source: FetchSource, range: FetchRange): Pro
 /**
  * Reads uncommitted WAL from the local Postgres, for a safekeeper that lacks it.
  *
- * @param connstr Postgres's connection string
+ * @param connect connects to Postgres
  * @returns as {@link fetchFromSafekeeper}
  * @throws {ZenithError} as {@link fetchFromSafekeeper}
  */
-export function fetchFromPostgres(connstr: string, range: FetchRange): Promise<Uint8Array> {
-  return fetch(range, (signal) => connectWalSource(connstr, { applicationName: FETCH_NAME, signal }));
+export function fetchFromPostgres(connect: ConnectLocally, range: FetchRange): Promise<Uint8Array> {
+  return fetch(range, (signal) => connect({ applicationName: FETCH_NAME, replication: true, signal }));
 }
 
 async function fetch(

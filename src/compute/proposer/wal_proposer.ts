@@ -35,6 +35,7 @@ import { LIMITS } from "../../consensus/limits.ts";
 import { quorumOf } from "../../consensus/quorum.ts";
 import { historyTerm } from "../../consensus/term_history.ts";
 import { pageOffset } from "../../postgres/wal/page_header.ts";
+import type { ConnectLocally } from "../postgres/private_socket.ts";
 import { AcceptorLink } from "./acceptor_link.ts";
 import type { CommitProgress } from "./commit_progress.ts";
 import { fetchFromPostgres, fetchFromSafekeeper, type FetchRange } from "./fetch_wal.ts";
@@ -148,8 +149,8 @@ export class WalProposer {
   #watchTimer: ReturnType<typeof setInterval> | undefined;
   #elected: { resolve(): void; reject(error: unknown): void } | undefined;
   #source: WalSource | undefined;
-  /** The local Postgres's connection string. Set once Postgres runs. */
-  #connstr: string | undefined;
+  /** Connects to the local Postgres. Set once that runs. */
+  #connect: ConnectLocally | undefined;
   #advancePlanned = false;
   readonly #abort = new AbortController();
 
@@ -317,14 +318,14 @@ export class WalProposer {
    * Streams WAL from Postgres, from the start of the term on, until {@link stop}. Reconnects
    * whenever the connection is lost. Resolves when the first connection streams.
    *
-   * @param connstr the local Postgres's connection string
+   * @param connect connects to the local Postgres
    * @throws {ZenithError} the error of the first connection
    */
-  async start(connstr: string): Promise<void> {
+  async start(connect: ConnectLocally): Promise<void> {
     assert(this.#state.commitLsn !== INVALID_LSN, "WAL is streamed after the election");
-    this.#connstr = connstr;
+    this.#connect = connect;
     this.#source = new WalSource({
-      connstr,
+      connect,
       systemId: this.#options.systemId,
       confirmedLsn: this.#state.commitLsn,
       nextLsn: () => this.#window!.endLsn,
@@ -544,10 +545,10 @@ export class WalProposer {
       return fetchFromSafekeeper({ safekeeper: acceptors[source], tenant, timeline, term }, range);
     }
     // Before Postgres has started, nothing uncommitted can be missing.
-    if (this.#connstr === undefined) {
+    if (this.#connect === undefined) {
       return Promise.reject(new ZenithError("unavailable", "Postgres is not there yet"));
     }
-    return fetchFromPostgres(this.#connstr, range);
+    return fetchFromPostgres(this.#connect, range);
   }
 
   // --- WAL from Postgres

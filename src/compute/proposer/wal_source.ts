@@ -12,8 +12,8 @@ import {
   startReplication,
 } from "../../pgwire/replication.ts";
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
-import { connectWalSource } from "../../protocol/connect.ts";
 import { WAL_PROPOSER_SLOT } from "../../protocol/wal_connection.ts";
+import type { ConnectLocally } from "../postgres/private_socket.ts";
 
 /** The proposer's application_name, for synchronous_standby_names. */
 export const WAL_PROPOSER_NAME = "walproposer";
@@ -21,8 +21,8 @@ export const WAL_PROPOSER_NAME = "walproposer";
 const RECONNECT_MS = 200;
 
 export interface WalSourceOptions {
-  /** The local Postgres's connection string. */
-  readonly connstr: string;
+  /** Connects to the local Postgres. */
+  readonly connect: ConnectLocally;
   /** The system identifier from pg_control. WAL of another Postgres is refused. */
   readonly systemId: bigint;
   /** The LSN that is confirmed from the start. */
@@ -142,9 +142,9 @@ export class WalSource {
 
   /** Resolves when WAL streams. */
   async #connect(): Promise<{ ended: Promise<void> }> {
-    const { connstr, systemId, logger, onWal } = this.#options;
+    const { connect, systemId, logger, onWal } = this.#options;
     const { signal } = this.#stopping;
-    const client = await connectWalSource(connstr, { applicationName: WAL_PROPOSER_NAME, signal });
+    const client = await connect({ applicationName: WAL_PROPOSER_NAME, replication: true, signal });
     this.#client = client;
     try {
       const system = await identifySystem(client);

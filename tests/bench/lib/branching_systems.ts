@@ -28,7 +28,8 @@ export interface BranchingSystem extends AsyncDisposable {
 export class ZenithSystem implements BranchingSystem {
   readonly name = "Zenith";
   readonly #env: ZenithEnv;
-  readonly #addresses = new Map<string, HostPort>();
+  /** By branch. */
+  readonly #places = new Map<string, { readonly address: HostPort; readonly password: string }>();
 
   private constructor(env: ZenithEnv) {
     this.#env = env;
@@ -38,7 +39,7 @@ export class ZenithSystem implements BranchingSystem {
     const env = await ZenithEnv.create({ safekeepers: 1 });
     const system = new ZenithSystem(env);
     const compute = await env.startCompute(ROOT_BRANCH);
-    system.#addresses.set(ROOT_BRANCH, compute.address);
+    system.#places.set(ROOT_BRANCH, { address: compute.address, password: compute.password });
     return system;
   }
 
@@ -55,12 +56,13 @@ export class ZenithSystem implements BranchingSystem {
   }
 
   connect(branch: string): Promise<Connection> {
-    return Connection.open(this.#addresses.get(branch)!);
+    const { address, password } = this.#places.get(branch)!;
+    return Connection.open(address, { password });
   }
 
   async remove(branch: string): Promise<void> {
     await this.#env.zenith("branch", "delete", branch, "--stop");
-    this.#addresses.delete(branch);
+    this.#places.delete(branch);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -68,8 +70,8 @@ export class ZenithSystem implements BranchingSystem {
   }
 
   #noteAddress(branch: string, answer: string): void {
-    const { hostname, port } = new URL(JSON.parse(answer).uri);
-    this.#addresses.set(branch, { host: hostname, port: Number(port) });
+    const { hostname, port, password } = new URL(JSON.parse(answer).uri);
+    this.#places.set(branch, { address: { host: hostname, port: Number(port) }, password });
   }
 }
 
