@@ -2,7 +2,7 @@
  * What many of a thing cost: tenants, computes, branches below each other, branches of one parent, tables. Memory, disk and time, with a
  * reference where there is one: the same with few.
  *
- * `npm run bench -- many [tenants|computes|chain|branches|tables …]`, by default all.
+ * `npm run bench -- many [tenants|computes|chain|branches|crowd|tables …]`, by default all.
  */
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -15,7 +15,7 @@ import { PgClient } from "../../src/pgwire/client.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { durableLsn } from "../harness/branching.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
-import { runParts } from "./harness.ts";
+import { percentile, runParts } from "./harness.ts";
 
 const TENANTS = 200;
 const COMPUTES = 20;
@@ -23,6 +23,10 @@ const CHAIN = 100;
 /** On every so many-th branch of the chain something is written. */
 const CHAIN_WRITES_EVERY = 20;
 const BRANCHES = 1_000;
+const CROWD = 10_000;
+const CROWD_CLIENTS = 8;
+/** How many are made one after another, beside all the others. */
+const CROWD_SAMPLE = 200;
 const TABLES = 5_000;
 const TABLES_PER_TRANSACTION = 250;
 const EAGER_ROUNDS = 3;
@@ -242,6 +246,35 @@ async function branches(): Promise<void> {
   note("  listing them again", await timed(() => client.branchList(tenant)), "ms");
 }
 
+/** Ten thousand branches of one parent, made by several clients at once. */
+async function crowd(): Promise<void> {
+  await using env = await ZenithEnv.create();
+  await using client = env.pageserver.client();
+  const tenant = env.defaultTenant;
+  let made = 0;
+  const elapsed = await timed(() =>
+    Promise.all(Array.from({ length: CROWD_CLIENTS }, async () => {
+      await using own = env.pageserver.client();
+      while (made < CROWD) await branch(own, tenant, `b${made++}`, "main");
+    }))
+  );
+  note(`${CROWD} branches by ${CROWD_CLIENTS} clients: made per second`, CROWD / (elapsed / 1000), "");
+  const times: number[] = [];
+  for (let i = 0; i < CROWD_SAMPLE; i++) {
+    times.push(await timed(() => branch(client, tenant, `more${i}`, "main")));
+  }
+  times.sort((a, b) => a - b);
+  note("  one more, by one client: p50", percentile(times, 0.5), "ms");
+  note("  one more, by one client: p99", percentile(times, 0.99), "ms");
+  note("  listing them", await timed(() => client.branchList(tenant)), "ms");
+  note("  zenith branch", await timed(() => env.zenith("branch")), "ms");
+  await env.pageserver.stop();
+  note("  restart until the page server answers", await timed(() => env.pageserver.start()), "ms");
+  note("  memory with all asleep", rssMib(env), "MiB");
+  note("  listing them then", await timed(() => client.branchList(tenant)), "ms");
+  note("  memory then", rssMib(env), "MiB");
+}
+
 async function tables(): Promise<void> {
   await using env = await ZenithEnv.create();
   await using client = env.pageserver.client();
@@ -288,7 +321,14 @@ async function tables(): Promise<void> {
   await restart(env, [env.defaultTenant]);
 }
 
-const PARTS: Readonly<Record<string, () => Promise<void>>> = { tenants, computes, chain, branches, tables };
+const PARTS: Readonly<Record<string, () => Promise<void>>> = {
+  tenants,
+  computes,
+  chain,
+  branches,
+  crowd,
+  tables,
+};
 
 export async function run(args: readonly string[]): Promise<void> {
   await runParts("many", PARTS, args, figures);
