@@ -153,3 +153,12 @@ export function branchOfFileName(file: string): BranchName | null {
   }
   return isBranchName(name) && encodeBranchName(name) === file ? name as BranchName : null;
 }
+
+/**
+ * Parses what may be a branch's name or a timeline's id. No branch is called like an id.
+ *
+ * @throws {ZenithError} `invalid_argument`
+ */
+export function parseBranchOrTimeline(text: string): BranchName | TimelineId {
+  return isId(text) ? parseTimelineId(text) : parseBranchName(text);
+}

@@ -3,7 +3,7 @@
  */
 import { ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
-import type { TenantId, TimelineId } from "../common/id.ts";
+import { parseBranchOrTimeline, type TenantId, type TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { BranchPoint } from "../common/moment.ts";
 import { sleep } from "../common/sleep.ts";
@@ -38,7 +38,7 @@ export async function untilBranchEndArrived(
   const start = Date.now();
   let timeoutMs = 0;
   for (let pollMs = FIRST_POLL_MS;; pollMs = Math.min(2 * pollMs, POLL_MAX_MS)) {
-    const branch = (await pageServer.branchList(tenant)).find((branch) => branch.timeline_id === timeline);
+    const branch = await pageServer.findBranch(tenant, timeline);
     if (branch === undefined || branch.next_lsn >= end) return;
     timeoutMs ||= CATCH_UP_TIMEOUT_MS + pageServerLag(branch, end) / CATCH_UP_BYTES_PER_MS;
     if (Date.now() - start > timeoutMs) {
@@ -83,9 +83,7 @@ export async function untilPointArrived(
   tenant: TenantId,
   { name, moment }: BranchPoint,
 ): Promise<void> {
-  const branch = (await pageServer.branchList(tenant)).find((branch) =>
-    branch.name === name || branch.timeline_id === name
-  );
+  const branch = await pageServer.findBranch(tenant, parseBranchOrTimeline(name));
   if (branch === undefined) return;
   if (moment.kind === "time") {
     await untilMomentArrived(pageServer, tenant, branch, moment.timestamp);

@@ -78,7 +78,7 @@ async function findTime(
 ): Promise<Past> {
   await untilMomentArrived(client, tenant, named, timestamp);
   const { lsn, timeline_id } = await client.lsnAt(tenant, named.timeline_id, timestamp);
-  const branch = (await client.branchList(tenant)).find((branch) => branch.timeline_id === timeline_id);
+  const branch = await client.findBranch(tenant, timeline_id);
   if (branch !== undefined) return { branch, lsn };
   throw new ZenithError("not_found", `no branch has timeline ${timeline_id}, which ${named.name} comes from`);
 }
@@ -128,9 +128,7 @@ function assertPast(branch: BranchInfo, lsn: Lsn): void {
  */
 export async function untilPast(client: PageServerClient, compute: ComputeInfo, lsn: Lsn): Promise<void> {
   const { tenant, identity } = compute;
-  const branch = (await client.branchList(tenant)).find(({ timeline_id }) =>
-    timeline_id === identity.timeline
-  );
+  const branch = await client.findBranch(tenant, identity.timeline);
   if (branch !== undefined) await findLsn(client, tenant, branch, lsn);
 }
 

@@ -146,11 +146,26 @@ export class PageServerClient implements AsyncDisposable {
     name: BranchName,
     hint = '"zenith branch" shows those there are',
   ): Promise<BranchInfo> {
-    const branch = (await this.branchList(tenant)).find((branch) => branch.name === name);
+    const branch = await this.findBranch(tenant, name);
     if (branch !== undefined) return branch;
-    const damage = (await this.branchDamaged(tenant)).find((branch) => branch.name === name)?.damage;
-    if (damage !== undefined) throw new ZenithError("corrupt_data", damage.what, { hint: damage.hint });
     throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`, { hint });
+  }
+
+  /**
+   * Returns undefined when there is no such branch.
+   *
+   * @param name the branch's name, or the id of its timeline
+   * @throws {ZenithError} `not_found` for the tenant; `corrupt_data` when the branch is damaged
+   */
+  async findBranch(tenant: TenantId, name: BranchName | TimelineId): Promise<BranchInfo | undefined> {
+    try {
+      return await this.#call(PAGE_SERVER.branchGet, { tenant, name });
+    } catch (error) {
+      if (!(error instanceof ZenithError) || error.kind !== "not_found") throw error;
+      // Throws when it is the tenant that there isn't.
+      await this.#call(PAGE_SERVER.tenantStatus, { tenant });
+      return undefined;
+    }
   }
 
   /**

@@ -19,7 +19,7 @@ import {
 } from "valibot";
 import { formatDuration, parseDuration } from "../common/duration.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
-import { isId, parseBranchName, parseTenantId, parseTimelineId } from "../common/id.ts";
+import { parseBranchName, parseBranchOrTimeline, parseTenantId, parseTimelineId } from "../common/id.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { parsePostgresMajor } from "../common/postgres_major.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
@@ -87,10 +87,7 @@ const MAJOR = word(
 );
 const BRANCH = word("name", pipe(string(), transform(parseBranchName)));
 /** A branch's name or a timeline's id. A timeline that is named by its id has no branch. */
-const BRANCH_OR_TIMELINE = word(
-  "name",
-  pipe(string(), transform((text) => isId(text) ? parseTimelineId(text) : parseBranchName(text))),
-);
+const BRANCH_OR_TIMELINE = word("name", pipe(string(), transform(parseBranchOrTimeline)));
 const TEXT = (placeholder: string) => word(placeholder, string());
 /** Microseconds since 2000. */
 const TIMESTAMP = word(
@@ -448,6 +445,16 @@ export const PAGE_SERVER = {
   ),
   /** Lists the branches that can be used. */
   branchList: operation("branch_list", "read", { tenant: TENANT }, jsonText(array(BranchSchema))),
+  /**
+   * Describes one branch, by its name or its timeline. Fails when there is none, or when it is
+   * damaged.
+   */
+  branchGet: operation(
+    "branch_get",
+    "read",
+    { tenant: TENANT, name: BRANCH_OR_TIMELINE },
+    jsonText(BranchSchema),
+  ),
   /** Lists the branches that can't be used. */
   branchDamaged: operation("branch_damaged", "read", { tenant: TENANT }, json(array(DamagedBranchSchema))),
   branchCreate: operation(

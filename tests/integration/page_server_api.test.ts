@@ -50,6 +50,18 @@ describe("the page server's commands", () => {
     await wire.query(`branch_delete ${env.defaultTenant} as_text`);
   });
 
+  test("branch_get describes one branch as the list does, by name or timeline", async () => {
+    const tenant = env.defaultTenant;
+    const [main] = await branches(tenant);
+    assert.deepEqual(await wire.json(`branch_get ${tenant} main`), main);
+    assert.deepEqual(await wire.json(`branch_get ${tenant} ${main!["timeline_id"]}`), main);
+    for (const name of ["nosuch", "0".repeat(32)]) {
+      const { code, message } = await failure(`branch_get ${tenant} ${name}`);
+      assert.equal(code, "42704");
+      assert.match(message, new RegExp(name));
+    }
+  });
+
   test("tenant_create makes a tenant with a main branch", async () => {
     const tenant = generateTenantId();
     await wire.query(`tenant_create ${tenant}`);

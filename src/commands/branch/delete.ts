@@ -1,6 +1,13 @@
 /** `zenith branch delete`: deletes a branch and its data. */
 import { ZenithError } from "../../common/errors.ts";
-import { isId, parseBranchName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
+import {
+  isId,
+  parseBranchName,
+  parseBranchOrTimeline,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../../common/id.ts";
 import { isUp, listComputes } from "../../control/computes.ts";
 import { deleteBranch } from "../../control/delete_branch.ts";
 import {
@@ -35,7 +42,7 @@ export const branchDeleteCommand: Command = {
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const wanted = requiredArg(args, 0);
     // A timeline whose branch file is damaged is named by its id.
-    const name = isId(wanted) ? parseTimelineId(wanted) : parseBranchName(wanted);
+    const name = parseBranchOrTimeline(wanted);
     await using client = new PageServerClient(pageServerAddress(environment));
     // The page server knows which computes write to a branch. It doesn't know those that look at
     // its past.

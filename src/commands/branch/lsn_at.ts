@@ -31,9 +31,7 @@ export const lsnAtCommand: Command = {
     if (timeline_id === branch.timeline_id) {
       print(formatLsn(lsn));
     } else {
-      const owner = (await client.branchList(tenant)).find((branch) =>
-        branch.timeline_id === timeline_id
-      )?.name ?? timeline_id;
+      const owner = (await client.findBranch(tenant, timeline_id))?.name ?? timeline_id;
       print(`${formatLsn(lsn)}  on ${owner}, before ${name} began`);
     }
   },

@@ -29,9 +29,9 @@ export const branchGetCommand: Command = {
     await using _client = client;
     const branch = await client.branch(tenant, name);
     if (options["json"] === true) return printJson(branchJson(branch));
-    const parent = (await client.branchList(tenant)).find(({ timeline_id }) =>
-      timeline_id === branch.ancestor_id
-    );
+    const parent = branch.ancestor_id === null
+      ? undefined
+      : await client.findBranch(tenant, branch.ancestor_id);
     for (const line of formatTable(describe(branch, parent?.name))) print(line);
   },
 };

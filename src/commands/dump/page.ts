@@ -48,8 +48,7 @@ export const dumpPageCommand: Command = {
     const lsn = optionText(options, "lsn");
     const pageServer = pageServerAddress(environment);
     await using client = new PageServerClient(pageServer);
-    const found = (await client.branchList(tenant)).find(({ name }) => name === branch);
-    if (found === undefined) throw new ZenithError("not_found", `there is no branch ${branch}`);
+    const found = await client.branch(tenant, branch);
     if (lsn === undefined) await untilBranchEndArrived(client, tenant, found);
     const page = await readPage(
       pageServer,

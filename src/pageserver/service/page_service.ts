@@ -80,6 +80,10 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       return (await server.tenant(tenant).branches.survey()).branches.map(branchJson);
     },
 
+    async branchGet({ tenant, name }) {
+      return branchJson(await server.tenant(tenant).branches.get(name));
+    },
+
     async branchDamaged({ tenant }) {
       const { damaged } = await server.tenant(tenant).branches.survey();
       return damaged.map(({ name, timelineId, damage }) => ({ name, timeline_id: timelineId, damage }));

@@ -80,6 +80,11 @@ export class BranchFiles {
   readonly #disk: Disk;
   readonly #paths: PageServerPaths;
   readonly #tenant: TenantId;
+  /**
+   * What each whole file says. Nobody else changes the files, so each is read once: there may be
+   * ten thousand of them.
+   */
+  readonly #known = new Map<BranchName, Branch>();
 
   constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId) {
     this.#disk = disk;
@@ -123,18 +128,28 @@ export class BranchFiles {
         continue;
       }
       try {
-        branches.push(this.#read(name));
+        branches.push(this.#known.get(name) ?? this.#read(name));
       } catch (error) {
         if (!(error instanceof ZenithError)) throw error;
         damaged.push({ file, name, error });
       }
     }
+    // What was removed by hand does not come back.
+    if (this.#known.size > branches.length) {
+      const names = new Set(branches.map(({ name }) => name));
+      for (const name of this.#known.keys()) if (!names.has(name)) this.#known.delete(name);
+    }
     return { branches, damaged };
+  }
+
+  /** Returns the branch of a timeline; null when none names it. @throws {ZenithError} `io` */
+  ofTimeline(id: TimelineId): Branch | null {
+    return this.scan().branches.find(({ timelineId }) => timelineId === id) ?? null;
   }
 
   /** Returns null when there is no such branch. @throws {ZenithError} `corrupt_data` */
   get(name: BranchName): Branch | null {
-    return this.#exists(name) ? this.#read(name) : null;
+    return this.#exists(name) ? this.#known.get(name) ?? this.#read(name) : null;
   }
 
   /**
@@ -158,12 +173,12 @@ export class BranchFiles {
    */
   async create(branch: Branch): Promise<void> {
     this.assertFree(branch.name);
-    await this.#file(branch.name).write(branch);
+    await this.#write(branch);
   }
 
   /** Changes the contents of a branch's file. Atomic, and durable when it resolves. */
   async replace(branch: Branch): Promise<void> {
-    await this.#file(branch.name).write(branch);
+    await this.#write(branch);
   }
 
   /**
@@ -173,6 +188,8 @@ export class BranchFiles {
   async rename(from: BranchName, to: BranchName): Promise<void> {
     this.assertFree(to);
     const path = this.#paths.branch(this.#tenant, from);
+    this.#known.delete(from);
+    this.#known.delete(to);
     try {
       this.#disk.renameSync(path, this.#paths.branch(this.#tenant, to));
       await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
@@ -184,6 +201,7 @@ export class BranchFiles {
   /** Removes a branch's file, even a damaged one. Durable when it resolves. */
   async remove(name: BranchName): Promise<void> {
     const path = this.#paths.branch(this.#tenant, name);
+    this.#known.delete(name);
     try {
       this.#disk.unlinkSync(path);
       await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
@@ -200,7 +218,18 @@ export class BranchFiles {
   #read(name: BranchName): Branch {
     const content = this.#file(name).read();
     if (content === null) throw new ZenithError("not_found", `there is no branch ${name}`);
-    return { name, ...content };
+    const branch = { name, ...content };
+    this.#known.set(name, branch);
+    return branch;
+  }
+
+  async #write(branch: Branch): Promise<void> {
+    try {
+      await this.#file(branch.name).write(branch);
+    } finally {
+      // A failed write leaves one content or the other.
+      this.#known.delete(branch.name);
+    }
   }
 
   #file(name: BranchName): SmallFile<BranchContent> {

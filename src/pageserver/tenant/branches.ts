@@ -142,6 +142,40 @@ export class TenantBranches {
     return { branches: branches.sort((a, b) => a.name < b.name ? -1 : 1), damaged };
   }
 
+  /**
+   * Describes one branch. What it costs does not depend on how many there are.
+   *
+   * @param name the branch's name, or the id of its timeline
+   * @throws {ZenithError} `not_found`; `corrupt_data` when it is damaged
+   */
+  async get(name: BranchName | TimelineId): Promise<BranchInfo> {
+    await this.#changes.settled();
+    if (this.#halfDeleted) await this.#changes.run(() => this.#finishDeletion());
+    const branch = isId(name) ? this.#ofTimeline(parseTimelineId(name)) : this.#whole(parseBranchName(name));
+    try {
+      return await this.#describeWithSizes(branch);
+    } catch (error) {
+      if (error instanceof ZenithError && error.kind === "unavailable") throw error;
+      throw damageError(unusable(branch, error));
+    }
+  }
+
+  #ofTimeline(id: TimelineId): Branch {
+    const branch = this.#files.ofTimeline(id);
+    if (branch !== null) return branch;
+    throw new ZenithError("not_found", `tenant ${this.#tenantId} has no branch of timeline ${id}`);
+  }
+
+  /** @throws {ZenithError} `corrupt_data`, saying what to do when the branch's file is damaged */
+  #whole(name: BranchName): Branch {
+    try {
+      return this.#existing(name);
+    } catch (error) {
+      if (!(error instanceof ZenithError) || error.kind !== "corrupt_data") throw error;
+      throw damageError(damagedFile({ file: name, name, error }));
+    }
+  }
+
   #unnamed(branches: readonly Branch[]): TimelineId[] {
     const named = new Set(branches.map(({ timelineId }) => timelineId));
     return this.#directories.ids().filter((id) => !named.has(id));
@@ -155,7 +189,7 @@ export class TenantBranches {
     const { name, timelineId, expiresMs, isProtected } = branch;
     const sleeping = this.#timelines.asleep(timelineId);
     if (sleeping === null) {
-      using held = await this.#timelines.hold(timelineId, false);
+      using held = this.#timelines.holdIfOpen(timelineId) ?? await this.#timelines.hold(timelineId, false);
       const { logical, physical } = held.value.sizes();
       return { ...this.#describe(branch, held.value), logicalBytes: logical, physicalBytes: physical };
     }
@@ -511,11 +545,13 @@ export class TenantBranches {
     const ancestors = this.#directories.ancestors();
     const timelines = withDescendants(root, ancestors);
     this.#assertNotNeeded(name, root, timelines, ancestors);
-    const branches = this.#files.list().filter((branch) => timelines.includes(branch.timelineId));
+    const all = this.#files.list();
+    const going = new Set(timelines);
+    const branches = all.filter((branch) => going.has(branch.timelineId));
     for (const branch of branches) assertUnprotected(branch);
     const children = [
       ...branches.filter(({ timelineId }) => timelineId !== root).map((branch) => branch.name),
-      ...this.#unnamed(this.#files.list()).filter((id) => id !== root && timelines.includes(id)),
+      ...this.#unnamed(all).filter((id) => id !== root && going.has(id)),
     ];
     if (children.length > 0 && !cascade) {
       throw new ZenithError("conflict", `other branches come from ${name}: ${children.join(", ")}`, {
@@ -591,9 +627,14 @@ export class TenantBranches {
   }
 
   #expiry(): number {
-    this.#nextExpiryMs ??= Math.min(...this.#files.list().map(({ expiresMs }) => expiresMs ?? Infinity));
+    this.#nextExpiryMs ??= this.#files.list()
+      .reduce((first, { expiresMs }) => Math.min(first, expiresMs ?? Infinity), Infinity);
     return this.#nextExpiryMs;
   }
+}
+
+function damageError({ damage: { what, hint }, error }: DamagedBranch): ZenithError {
+  return new ZenithError("corrupt_data", what, { hint, cause: error });
 }
 
 /** @throws {ZenithError} `conflict` */

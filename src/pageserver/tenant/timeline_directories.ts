@@ -269,11 +269,16 @@ export function withDescendants(
   root: TimelineId,
   ancestors: ReadonlyMap<TimelineId, TimelineId | null | undefined>,
 ): TimelineId[] {
+  const children = new Map<TimelineId, TimelineId[]>();
+  for (const [id, ancestor] of ancestors) {
+    if (ancestor === null || ancestor === undefined) continue;
+    const siblings = children.get(ancestor);
+    if (siblings === undefined) children.set(ancestor, [id]);
+    else siblings.push(id);
+  }
   const found = [root];
   for (let i = 0; i < found.length; i++) {
-    for (const [id, ancestor] of ancestors) {
-      if (ancestor === found[i]) found.push(id);
-    }
+    for (const child of children.get(found[i]) ?? []) found.push(child);
   }
   return found.reverse();
 }

@@ -86,8 +86,8 @@ function classify(
   branchPoints: readonly Lsn[],
   leased: readonly Lsn[],
 ): Needs {
-  const lastBranch = Math.max(0, ...branchPoints);
-  const lastLease = Math.max(0, ...leased);
+  const lastBranch = highest(branchPoints);
+  const lastLease = highest(leased);
   let byCutoff = 0;
   let byPitr = 0;
   let byBranches = 0;
@@ -105,4 +105,9 @@ function classify(
     layersNeededByBranches: byBranches,
     layersNeededByLeases: byLeases,
   };
+}
+
+/** Returns 0 when there is none. There may be more than a call takes arguments. */
+function highest(lsns: readonly Lsn[]): number {
+  return lsns.reduce((last, lsn) => Math.max(last, lsn), 0);
 }

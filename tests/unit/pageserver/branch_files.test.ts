@@ -111,6 +111,48 @@ test("a timeline is read from where branches, and branches of these, left it", a
   assert.deepEqual(directories.branchPoints(GRANDCHILD), []);
 });
 
+test("what is remembered of the files is what they say, after any change that works or fails", async () => {
+  for (const seed of seeds(20)) {
+    const scenario = new Scenario(seed);
+    await scenario.fill();
+    const random = new Random(seed);
+    const { branches } = scenario.parts();
+    const names = ["main", "b", "c", "d", "e"].map(parseBranchName);
+    const pick = () => names[random.int(names.length)]!;
+    for (let i = 0; i < 200; i++) {
+      const name = pick();
+      if (random.int(4) === 0) scenario.disk.failAt(1 + random.int(4), { kind: "error", code: "EIO" });
+      const branch = { name, timelineId: ROOT, expiresMs: random.int(1000), isProtected: false };
+      const changes = [
+        () => branches.create(branch),
+        async () => branches.get(name) === null ? undefined : await branches.replace(branch),
+        () => branches.remove(name),
+        () => branches.rename(name, pick()),
+      ];
+      // A look in the middle of a change remembers something too.
+      const change = Promise.resolve(changes[random.int(changes.length)]!()).catch(refusedOrFailed);
+      if (random.int(2) === 0) looked(branches);
+      await change;
+      scenario.disk.noFault();
+      const fresh = scenario.parts().branches;
+      assert.deepEqual(branches.scan(), fresh.scan(), `seed ${seed}, change ${i}`);
+      for (const each of names) assert.deepEqual(branches.get(each), fresh.get(each));
+    }
+  }
+});
+
+function looked(branches: BranchFiles): void {
+  try {
+    branches.scan();
+  } catch (error) {
+    refusedOrFailed(error);
+  }
+}
+
+function refusedOrFailed(error: unknown): void {
+  if (!(error instanceof ZenithError)) throw error;
+}
+
 /** A tenant with four branches on a disk whose power can go. */
 class Scenario {
   readonly disk: FaultyDisk;

@@ -156,6 +156,7 @@ describe("with a branch file that is empty", () => {
     assert.deepEqual(await scenario.names(), [GRANDCHILD, MAIN, SIBLING]);
     const damage = await scenario.damage();
     assert.deepEqual(damage.map(([name, id]) => [name, id]), [[CHILD, null], [null, timeline]]);
+    await assert.rejects(scenario.branches.get(CHILD), { kind: "corrupt_data", hint: /branch delete/ });
     await assert.rejects(scenario.make(CHILD, MAIN), { kind: "already_exists" });
     await scenario.expectOthersWork();
     await scenario.branches.delete(CHILD, false, NOBODY);
