@@ -123,6 +123,17 @@ export class RemoteTenant {
     return held.value.uploaded.lsn!;
   }
 
+  /** Where a branch ends, and the last of its WAL before an LSN: up to a page of it. */
+  async history(branch: string): Promise<{ end: Lsn; upTo(lsn: number): Uint8Array }> {
+    using held = await this.#timeline(branch);
+    const { wal, position } = held.value;
+    const end = Math.min(position, wal.writtenLsn) as Lsn;
+    const bytes = new Uint8Array(end - wal.startLsn);
+    wal.read(wal.startLsn, bytes, 0, bytes.length);
+    const from = (lsn: number) => Math.max(0, lsn - lsn % 8192 - wal.startLsn);
+    return { end: position, upTo: (lsn) => bytes.subarray(from(lsn), Math.max(0, lsn - wal.startLsn)) };
+  }
+
   async ends(): Promise<BranchEnds> {
     const ends = new Map<string, { position: Lsn; wal: Uint8Array }>();
     for (const { name } of await this.server.tenant(TINY_TENANT).branches.list()) {

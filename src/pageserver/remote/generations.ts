@@ -37,6 +37,7 @@ function valueOf(name: string, line: string): string {
 }
 
 const OWNER_BYTES = 16;
+const TAKEOVER_ATTEMPTS = 5;
 const OWNER_LINE = /^owner ([0-9a-f]+)$/m;
 
 /** One tenant's generations in the store, and the local file that remembers our own. */
@@ -71,13 +72,23 @@ export class Generations {
     return await this.#take(newest + 1, ours?.owner ?? randomBytes(OWNER_BYTES).toString("hex"));
   }
 
-  /** Takes the tenant over from whoever has it. @throws {ZenithError} `not_found`, `conflict` */
+  /**
+   * Takes the tenant over from whoever has it, also from one that begins a generation at the same
+   * time.
+   *
+   * @throws {ZenithError} `conflict` when others take it over again and again
+   */
   async takeOver(): Promise<number> {
-    const newest = await this.#newest();
-    if (newest === 0) {
-      throw new ZenithError("not_found", `${this.#store.url} has no tenant ${this.#tenant}`);
+    const owner = randomBytes(OWNER_BYTES).toString("hex");
+    for (let attempt = 1;; attempt++) {
+      const newest = await this.#newest();
+      try {
+        return await this.#take(newest + 1, owner);
+      } catch (error) {
+        const isBeaten = error instanceof ZenithError && error.kind === "conflict";
+        if (!isBeaten || attempt === TAKEOVER_ATTEMPTS) throw error;
+      }
     }
-    return await this.#take(newest + 1, randomBytes(OWNER_BYTES).toString("hex"));
   }
 
   /** Whether nobody has taken the tenant over since. Nobody can skip a generation. */

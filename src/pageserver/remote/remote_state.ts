@@ -62,7 +62,7 @@ export async function readRemoteState(
     const object = parseTenantKey(below);
     if (object !== null) found.push({ info, below, object });
   }
-  const manifest = await newestManifest(store, keys, found, before);
+  const manifest = await newestManifest(store, keys, found.map(({ object }) => object), before);
   const indexes = manifest === null ? new Map() : await readIndexes(store, keys, manifest);
   const wal = new Map<TimelineId, WalPieceName[]>();
   for (const { object } of found) {
@@ -80,14 +80,29 @@ export async function readRemoteState(
   };
 }
 
+/**
+ * Reads what a tenant is now, without taking it over. Null when it is not there.
+ *
+ * @throws {ZenithError} `corrupt_data`, and the store's errors
+ */
+export async function readCurrentManifest(store: ObjectStore, tenant: TenantId): Promise<Manifest | null> {
+  const keys = new TenantKeys(tenant);
+  const found: TenantObject[] = [];
+  for await (const { key } of listAll(store, keys.manifests)) {
+    const object = parseTenantKey(key.slice(keys.folder.length));
+    if (object !== null) found.push(object);
+  }
+  return await newestManifest(store, keys, found, Infinity);
+}
+
 async function newestManifest(
   store: ObjectStore,
   keys: TenantKeys,
-  found: readonly Found[],
+  found: readonly TenantObject[],
   before: number,
 ): Promise<Manifest | null> {
   let newest: Version | null = null;
-  for (const { object } of found) {
+  for (const object of found) {
     if (object.kind !== "manifest" || object.version.generation >= before) continue;
     if (newest === null || compareVersions(object.version, newest) > 0) newest = object.version;
   }

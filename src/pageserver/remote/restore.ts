@@ -13,7 +13,7 @@ import { Generations } from "./generations.ts";
 import { TenantKeys, TENANTS_FOLDER } from "./keys.ts";
 import { fetchFile, writeFile } from "./layer_upload.ts";
 import type { Manifest, ManifestTimeline } from "./manifest.ts";
-import { encodeManifest, readRemoteState, type RemoteState } from "./remote_state.ts";
+import { encodeManifest, readCurrentManifest, readRemoteState, type RemoteState } from "./remote_state.ts";
 import { UploadedTenant, walStart } from "./uploaded_tenant.ts";
 import { SegmentFiles } from "./segment_files.ts";
 import { decodeWalPiece, type WalPart, walParts, walRuns } from "./wal_piece.ts";
@@ -72,13 +72,15 @@ export async function restoreTenant(parts: RestoreParts): Promise<RestoredTenant
   if (disk.statSync(paths.tenant(tenantId)) !== null) {
     throw new ZenithError("already_exists", `tenant ${tenantId} is here already`);
   }
+  // Whoever has the tenant would lose it, also when nothing came of this.
+  assertPresent(store, tenantId, await readCurrentManifest(store, tenantId));
   disk.mkdirsSync(paths.attachments);
   await settleDirectory(disk, paths.attachments);
   const keys = new TenantKeys(tenantId);
   const generations = new Generations(store, tenantId, disk, paths.attachment(tenantId));
   const generation = await generations.takeOver();
   const found = await readRemoteState(store, tenantId, generation, nowMs);
-  const manifest = presentManifest(store, tenantId, found);
+  const manifest = assertPresent(store, tenantId, found.manifest);
   // From now on, nothing counts any more that earlier generations upload.
   const uploaded = new UploadedTenant(keys, generation, found);
   await store.putIfAbsent(
@@ -89,7 +91,8 @@ export async function restoreTenant(parts: RestoreParts): Promise<RestoredTenant
   return { generation, timelines: manifest.timelines.size, bytes, newestMs: found.newestMs };
 }
 
-function presentManifest(store: ObjectStore, tenantId: TenantId, { manifest }: RemoteState): Manifest {
+/** @throws {ZenithError} `not_found` */
+function assertPresent(store: ObjectStore, tenantId: TenantId, manifest: Manifest | null): Manifest {
   if (manifest === null) {
     throw new ZenithError("not_found", `${store.url} has nothing of tenant ${tenantId}: no upload ended`);
   }
