@@ -48,7 +48,7 @@ import {
   standbySlots,
 } from "./postgres/postgres_conf.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
-import { connectPrivately, socketDirectories } from "./postgres/private_socket.ts";
+import { connectPrivately, removeLeftSockets, socketDirectories } from "./postgres/private_socket.ts";
 import { type RolePasswords, rolePasswords } from "./postgres/role_passwords.ts";
 import { keepRoles, type KeepRolesOptions } from "./kept_roles.ts";
 import { readTenantFile } from "./postgres/tenant_file.ts";
@@ -128,6 +128,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   closeToOthers(paths.pgdata);
   if (await endOrphan(paths.pgdata)) log.warn("ended a Postgres that an earlier supervisor had left behind");
 
+  removeLeftSockets(paths.socketDir);
   separateComputeConf(paths, user);
   removeLazyStorage(paths);
   removeLeftTablespaces(paths, user, log);

@@ -135,6 +135,8 @@ for (
       writeFileSync(hba(main), TRUSTING);
       await main.stop();
       rmSync(main.paths.pgpass);
+      // As after a kill, when another process has the number of the one that was killed.
+      writeFileSync(join(main.paths.socketDir, `.s.PGSQL.${main.address.port}.lock`), `${process.pid}\n`);
       await main.start();
       await using session = await Connection.open(main.address);
       assert.match(String(await session.value("SELECT rolpassword FROM pg_authid WHERE oid = 10")), /^SCRAM/);

@@ -22,6 +22,17 @@ export function socketDirectories(configured: string, privateDir: string): strin
   return [...names, fitsSocketPath(privateDir) ? privateDir : RELATIVE_SOCKET_DIR].join(", ");
 }
 
+/**
+ * Removes the socket that a killed Postgres has left, with its lock file. The process that this
+ * names may be another by now, or a zombie, and Postgres would then not start.
+ */
+export function removeLeftSockets(privateDir: string): void {
+  using directory = ForeignDirectory.open(privateDir);
+  for (const name of directory.names()) if (name.startsWith(SOCKET_PREFIX)) directory.remove(name);
+}
+
+const SOCKET_PREFIX = ".s.PGSQL.";
+
 /** A way into the local Postgres that needs no password. */
 export type ConnectLocally = (options: Omit<PostgresConnectOptions, "role">) => Promise<PgClient>;
 
@@ -57,7 +68,7 @@ export async function connectPrivately(
 }
 
 function openSocketFile({ directory, port }: LocalSocket): number {
-  const name = `.s.PGSQL.${port}`;
+  const name = `${SOCKET_PREFIX}${port}`;
   try {
     using opened = ForeignDirectory.open(directory);
     const fd = openSync(`${opened.descriptorPath}/${name}`, O_PATH | constants.O_NOFOLLOW);
