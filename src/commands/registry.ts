@@ -63,6 +63,15 @@ export const COMMANDS: readonly CommandCatalog[] = [
     },
   },
   {
+    title: "Who may do what",
+    commands: {
+      "token create": async () => (await import("./token/token.ts")).tokenCreateCommand,
+      "token list": async () => (await import("./token/token.ts")).tokenListCommand,
+      "token revoke": async () => (await import("./token/token.ts")).tokenRevokeCommand,
+      "token rotate": async () => (await import("./token/token.ts")).tokenRotateCommand,
+    },
+  },
+  {
     title: "This machine",
     commands: {
       doctor: async () => (await import("./environment/doctor.ts")).doctorCommand,

@@ -11,6 +11,8 @@ export const ERROR_KINDS = [
   /** A tenant, timeline, branch, relation or file does not exist. */
   "not_found",
   "already_exists",
+  /** The caller may not do this, or has not proved who it is. */
+  "forbidden",
   /** The current state forbids it: a compute is running, another writer is active. */
   "conflict",
   /** An LSN, block or offset is outside of what exists. */

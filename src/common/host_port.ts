@@ -21,6 +21,14 @@ export function parseHostPort(text: string): HostPort {
   return { host: match[1] ?? (match[2] === "" ? "127.0.0.1" : match[2]), port };
 }
 
+/**
+ * Whether only this machine reaches what listens on the host. Of the names, `localhost` alone
+ * counts.
+ */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^(?:::ffff:)?127(?:\.\d{1,3}){3}$/.test(host);
+}
+
 export function formatHostPort(address: HostPort): string {
   return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }

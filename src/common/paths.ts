@@ -24,6 +24,49 @@ const PGPASS = "pgpass";
 /** The file for the state that a safekeeper must not lose, inside the timeline's directory. */
 export const CONTROL_FILE = "safekeeper.control";
 
+/** The keys and tokens by which servers and their clients trust each other. */
+export class AuthPaths {
+  readonly dir: string;
+
+  constructor(dir: string) {
+    this.dir = resolve(dir);
+  }
+
+  /** The private keys, which sign tokens. Only where tokens are made. */
+  get signing(): string {
+    return join(this.dir, "signing");
+  }
+  /** The public keys, which verify tokens. */
+  get trusted(): string {
+    return join(this.dir, "trusted");
+  }
+  /** The ids of the tokens that are refused. */
+  get revoked(): string {
+    return join(this.dir, "revoked");
+  }
+  /** The tokens that were made, without the tokens themselves. */
+  get made(): string {
+    return join(this.dir, "made");
+  }
+  /** Locked while a process makes keys or changes the lists. */
+  get lock(): string {
+    return join(this.dir, "lock");
+  }
+  get tokens(): string {
+    return join(this.dir, "tokens");
+  }
+  /** The token of the command line. */
+  get adminToken(): string {
+    return join(this.tokens, "admin");
+  }
+  get pageserverToken(): string {
+    return join(this.tokens, "pageserver");
+  }
+  safekeeperToken(id: number): string {
+    return join(this.tokens, `safekeeper-${id}`);
+  }
+}
+
 /** A page server's working directory. */
 export class PageServerPaths {
   readonly workdir: string;
@@ -40,6 +83,13 @@ export class PageServerPaths {
   }
   get log(): string {
     return join(this.workdir, "pageserver.log");
+  }
+  /** Who changed what. */
+  get auditLog(): string {
+    return join(this.workdir, "audit.log");
+  }
+  get auth(): AuthPaths {
+    return new AuthPaths(join(this.workdir, "auth"));
   }
   /** The result of initdb that every new tenant starts from. */
   get initdbCache(): string {
@@ -128,6 +178,13 @@ export class SafekeeperPaths {
   get log(): string {
     return join(this.workdir, "safekeeper.log");
   }
+  /** Who changed what. */
+  get auditLog(): string {
+    return join(this.workdir, "audit.log");
+  }
+  get auth(): AuthPaths {
+    return new AuthPaths(join(this.workdir, "auth"));
+  }
   tenant(tenant: TenantId): string {
     return join(this.workdir, tenant);
   }
@@ -157,6 +214,9 @@ export class EnvironmentPaths {
   /** The page server shares the environment's root, so that its data is `<root>/tenants`. */
   get pageserver(): PageServerPaths {
     return new PageServerPaths(this.root);
+  }
+  get auth(): AuthPaths {
+    return this.pageserver.auth;
   }
   /** Each safekeeper that ever existed has a directory here, named by its number. */
   get safekeepers(): string {
@@ -230,6 +290,14 @@ export class ComputePaths {
   }
   get log(): string {
     return join(this.dir, "compute.log");
+  }
+  /** A replica's token for nothing but its branch's WAL: its Postgres has it. */
+  get walToken(): string {
+    return join(this.dir, "wal_token");
+  }
+  /** The compute's token, by which it proves to servers which timeline is its own. */
+  get token(): string {
+    return join(this.dir, "token");
   }
   /** The Unix socket's directory. It is separate because every start empties the data directory. */
   get socketDir(): string {

@@ -9,7 +9,7 @@ import type { PgClient } from "../pgwire/client.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { call } from "../protocol/call.ts";
 import { withConnection } from "../protocol/calls_in_a_row.ts";
-import { connectServer, serverName } from "../protocol/connect.ts";
+import { connectServer, serverName, tokenOf } from "../protocol/connect.ts";
 import {
   type BasebackupContent,
   PAGE_SERVER,
@@ -164,7 +164,10 @@ export class ReceiverWatch {
  */
 export async function callToSafekeeper(compute: ComputeIdentity, safekeeper: HostPort): Promise<void> {
   const options = timelineOptions(compute.tenant, compute.timeline);
-  await callTo(compute, formatConnInfo({ ...safekeeper, user: SAFEKEEPER_USER, options }));
+  const { host, port } = safekeeper;
+  // The page server doesn't show its own token to an address that a compute names.
+  const password = tokenOf(compute.pageServer.credentials);
+  await callTo(compute, formatConnInfo({ host, port, user: SAFEKEEPER_USER, password, options }));
 }
 
 async function callTo(compute: ComputeIdentity, conninfo: string): Promise<void> {

@@ -19,6 +19,7 @@ import type { Durability, LocalPostgres } from "./durability.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { PostgresCrashed } from "./postgres/postgres_process.ts";
 import { makeStandbyFiles, STANDBY_SIGNAL } from "./replica_files.ts";
+import { writePassfile } from "./passfile.ts";
 import { findReplicaStart, type ReplicaStart } from "./replica_start.ts";
 
 const LOOK_MS = 2_000;
@@ -42,6 +43,9 @@ export interface ReplicaOptions {
   readonly password: string;
   readonly pgdata: string;
   readonly user: PgUser | undefined;
+  /** The directory for its libpq's password file, and the token that belongs there. */
+  readonly passfileDir: string;
+  readonly tokenFile: string;
   readonly log: Logger;
 }
 
@@ -54,6 +58,8 @@ export class Replica implements Durability {
   #fail!: (error: Error) => void;
   #start: ReplicaStart | undefined;
   #segmentSize = 0;
+  /** Undefined when the safekeepers ask for no token. */
+  #passfile: string | undefined;
   #watching: Promise<void> = Promise.resolve();
 
   constructor(options: ReplicaOptions) {
@@ -68,7 +74,7 @@ export class Replica implements Durability {
     return {
       ...Object.fromEntries(atLeast),
       hot_standby: "on",
-      primary_conninfo: standbyConnInfo(walAcceptors, tenant, timeline),
+      primary_conninfo: standbyConnInfo(walAcceptors, tenant, timeline, { passfile: this.#passfile }),
       primary_slot_name: "",
       restore_command: "",
       recovery_target_timeline: "latest",
@@ -86,7 +92,8 @@ export class Replica implements Durability {
   }
 
   async chooseStart(known: TimelineStatus, progress: (text: string) => void): Promise<Lsn> {
-    const { compute } = this.#options;
+    const { compute, passfileDir, tokenFile, user } = this.#options;
+    this.#passfile = writePassfile(passfileDir, tokenFile, user);
     progress("waiting for a checkpoint of the branch's Postgres");
     this.#segmentSize = known.wal_segment_size;
     this.#start = await findReplicaStart(

@@ -2,6 +2,7 @@
  * The compute role: builds the data directory, runs stock Postgres on it, and makes its WAL
  * durable.
  */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -46,6 +47,7 @@ import {
   readSettings,
   separateComputeConf,
   standbySlots,
+  withCredentials,
 } from "./postgres/postgres_conf.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
 import { connectPrivately, removeLeftSockets, socketDirectories } from "./postgres/private_socket.ts";
@@ -71,6 +73,8 @@ import { logCleanUp, type RunningCompute, supervise } from "./supervise.ts";
 
 export interface ComputeOptions {
   readonly paths: ComputePaths;
+  /** The file with the token for its servers. Defaults to the compute's own. */
+  readonly tokenFile: string | undefined;
   /** Finds the PostgreSQL of a major. */
   readonly locatePostgres: (major: number) => PostgresLocation;
   /** How the compute gets its relation files. */
@@ -116,7 +120,9 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const { paths, log, progress } = options;
   const user = pgUser();
   const settings = readComputeConf(paths);
-  const compute = computeIdentity(settings, paths.config);
+  const compute = withCredentials(computeIdentity(settings, paths.config), {
+    tokenFile: options.tokenFile ?? paths.token,
+  });
   const host = clientHost(settings);
   if (host === undefined) {
     throw new ZenithError("invalid_argument", "listen_addresses is empty: the page server could not connect");
@@ -337,11 +343,20 @@ function chooseDurability(
   leftWal: LeftWal,
   passwords: RolePasswords,
   user: PgUser | undefined,
-  { paths, readOnlyAt, follow, lastTerm, log }: ComputeOptions,
+  { paths, readOnlyAt, follow, lastTerm, tokenFile, log }: ComputeOptions,
 ): Durability {
   if (follow !== null) {
     const { password } = passwords.get(ZENITH_SUPERUSER)!;
-    return new Replica({ compute, primary: follow, password, pgdata: paths.pgdata, user, log });
+    return new Replica({
+      compute,
+      primary: follow,
+      password,
+      pgdata: paths.pgdata,
+      user,
+      passfileDir: paths.socketDir,
+      tokenFile: existsSync(paths.walToken) ? paths.walToken : tokenFile ?? paths.token,
+      log,
+    });
   }
   if (readOnlyAt !== null) return new ReadOnlyPast(readOnlyAt);
   return compute.walAcceptors.length > 0

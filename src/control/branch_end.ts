@@ -2,12 +2,12 @@
  * Waits until the page server has a branch's WAL, up to its last acknowledged commit or a moment.
  */
 import { ZenithError } from "../common/errors.ts";
-import type { HostPort } from "../common/host_port.ts";
 import { parseBranchOrTimeline, type TenantId, type TimelineId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { BranchPoint } from "../common/moment.ts";
 import { sleep } from "../common/sleep.ts";
 import { quorumOf } from "../consensus/quorum.ts";
+import type { ServerAddress } from "../protocol/connect.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { safekeeperTimeline } from "./safekeepers.ts";
 
@@ -118,7 +118,7 @@ async function isFollowedByCommit(
  * @throws {ZenithError} `unavailable` when too few safekeepers answer to tell
  */
 export async function acknowledgedEnd(
-  safekeepers: readonly HostPort[],
+  safekeepers: readonly ServerAddress[],
   tenant: TenantId,
   timeline: TimelineId,
 ): Promise<Lsn | undefined> {

@@ -54,6 +54,7 @@ import { findSettings, type SettingChange } from "./inherited_settings.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
+import { dropComputeTokens, ensureComputeToken } from "./server_tokens.ts";
 import { inStartQueue } from "./start_queue.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
@@ -471,6 +472,7 @@ async function startDaemonOf(
     });
   }
   if (options.readOnlyAt === undefined && primary === undefined) assertQuorum(environment, compute);
+  const tokenFile = await ensureComputeToken(environment, compute);
   const distribDir = environment.config.pg_distrib_dir;
   const storage = options.storage ?? environment.config.compute?.storage;
   const prewarm = options.prewarm ?? environment.config.compute?.prewarm ?? false;
@@ -484,6 +486,7 @@ async function startDaemonOf(
       ...(storage === undefined ? [] : ["--storage", storage]),
       ...(overlayMaxMb === undefined ? [] : ["--overlay-max-mb", String(overlayMaxMb)]),
       ...(prewarm ? ["--prewarm"] : []),
+      ...(tokenFile === undefined ? [] : ["--token-file", tokenFile]),
       ...(options.readOnlyAt === undefined ? [] : ["--lsn", formatLsn(options.readOnlyAt)]),
       ...(primary === undefined ? [] : ["--follow", formatHostPort(primary)]),
       ...(options.keepSubscriptions === true ? ["--keep-subscriptions"] : []),
@@ -567,8 +570,9 @@ export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): Comp
  *
  * @throws {ZenithError} `conflict` when it runs, here or where it can't be seen
  */
-export function destroyCompute(compute: ComputePlace): void {
+export async function destroyCompute(environment: Environment, compute: ComputePlace): Promise<void> {
   assertNotRunning(compute);
+  await dropComputeTokens(environment, compute.paths);
   removeLazyStorage(compute.paths);
   const { dir } = compute.paths;
   const removed = compute.paths.removed(process.pid);

@@ -38,7 +38,9 @@ export async function deleteBranch(
   const names = timelines.map((timeline) => ({ tenant, timeline }));
   const removing = deleteFromSafekeepers(environment, names);
   try {
-    for (const compute of computes) destroyCompute(findComputePlace(environment, tenant, compute));
+    for (const compute of computes) {
+      await destroyCompute(environment, findComputePlace(environment, tenant, compute));
+    }
   } finally {
     await removing;
   }

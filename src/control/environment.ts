@@ -25,6 +25,7 @@ import { type HostPort, parseHostPort } from "../common/host_port.ts";
 import { type BranchName, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
 import { AddressSchema, PAGESERVER_DEFAULT_LISTEN } from "../common/page_server_config.ts";
 import { EnvironmentPaths } from "../common/paths.ts";
+import type { ServerAddress } from "../protocol/connect.ts";
 import { readTomlFile, writeTomlFile } from "../common/toml.ts";
 
 const LocalPageServerSchema = strictObject({
@@ -52,6 +53,8 @@ const ConfigSchema = strictObject({
       "two safekeepers listen on one port",
     ),
   )),
+  /** Whether the servers let everybody do everything. They listen on loopback only then. */
+  insecure: optional(boolean()),
   compute: optional(strictObject({
     /**
      * How a compute fetches relation files: all at its start, or page by page on the first read.
@@ -157,9 +160,17 @@ export function hasLocalPageServer(environment: Environment): boolean {
 }
 
 /** The page server's address. */
-export function pageServerAddress(environment: Environment): HostPort {
+export function pageServerAddress(environment: Environment): ServerAddress {
   const { pageserver } = environment.config;
-  return "listen" in pageserver ? parseHostPort(pageserver.listen) : parsePageServerUrl(pageserver.url);
+  const address = "listen" in pageserver
+    ? parseHostPort(pageserver.listen)
+    : parsePageServerUrl(pageserver.url);
+  return withAdminToken(environment, address);
+}
+
+/** A server's address for the command line, which proves itself by the environment's own token. */
+export function withAdminToken({ paths }: Environment, { host, port }: HostPort): ServerAddress {
+  return { host, port, credentials: { tokenFile: paths.auth.adminToken } };
 }
 
 const PAGESERVER_DEFAULT_PORT = 64000;

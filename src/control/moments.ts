@@ -160,7 +160,7 @@ export async function findOrCreateMoment(
       { hint: `stop it first: "zenith pg stop ${compute.name}"` },
     );
   }
-  destroyCompute(compute);
+  await destroyCompute(environment, compute);
   return await make();
 }
 
@@ -213,8 +213,8 @@ export async function findNamedCompute(
 }
 
 /** Removes a stopped compute that looks at a moment: nothing in it is worth keeping. */
-export async function removeMoment(compute: ComputePlace): Promise<void> {
+export async function removeMoment(environment: Environment, compute: ComputePlace): Promise<void> {
   // If the supervisor was killed, Postgres may still be running.
   if (existsSync(compute.paths.pgdata)) await endOrphan(compute.paths.pgdata);
-  destroyCompute(compute);
+  await destroyCompute(environment, compute);
 }

@@ -1,13 +1,12 @@
 /** The command line's client for the page server's management operations. */
 import { ZenithError } from "../common/errors.ts";
-import type { HostPort } from "../common/host_port.ts";
 import { OneAtATime } from "../common/one_at_a_time.ts";
 import type { BranchName, TenantId, TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { ClusterOptions } from "../pg_install/initdb.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
-import { connectServer, serverName } from "../protocol/connect.ts";
+import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
 import {
   type BranchInfo,
   type BranchSettings,
@@ -41,12 +40,12 @@ export type {
  * {@link close}.
  */
 export class PageServerClient implements AsyncDisposable {
-  readonly address: HostPort;
+  readonly address: ServerAddress;
   #client: PgClient | undefined;
   readonly #calls = new OneAtATime();
   #closed = false;
 
-  constructor(address: HostPort) {
+  constructor(address: ServerAddress) {
     this.address = address;
   }
 
@@ -104,8 +103,9 @@ export class PageServerClient implements AsyncDisposable {
   }
 
   /** Lists the safekeepers that may have WAL of the timeline that the page server lacks. */
-  async timelineSafekeepers(tenant: TenantId, timeline: TimelineId): Promise<HostPort[]> {
-    return (await this.#call(PAGE_SERVER.timelineStatus, { tenant, timeline })).safekeepers;
+  async timelineSafekeepers(tenant: TenantId, timeline: TimelineId): Promise<ServerAddress[]> {
+    const { safekeepers } = await this.#call(PAGE_SERVER.timelineStatus, { tenant, timeline });
+    return safekeepers.map((address) => ({ ...address, credentials: this.address.credentials }));
   }
 
   /**

@@ -7,6 +7,7 @@ import { checkPidFile, runsElsewhere } from "../process/pid_file.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
+import { authOptions } from "./server_tokens.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** Long, because a page server that was killed rereads its WAL before it answers. */
@@ -73,6 +74,7 @@ export async function startPageServer(
       "-l",
       options.listen ?? formatHostPort(address),
       ...(distribDir === undefined ? [] : ["--pg-distrib-dir", distribDir]),
+      ...authOptions(environment),
       "--log-file",
       paths.pageserver.log,
     ],

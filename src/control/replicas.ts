@@ -8,7 +8,7 @@ import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { acknowledgedEnd } from "./branch_end.ts";
 import { allComputePlaces, type ComputeInfo, findOrCreateCompute, isUp, pointComputeTo } from "./computes.ts";
-import type { Environment } from "./environment.ts";
+import { type Environment, withAdminToken } from "./environment.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -66,9 +66,10 @@ export interface ReplicaPosition {
 }
 
 /** Returns null when the replica does not answer. */
-export async function replicaPosition({ tenant, identity, address, paths }: ComputeInfo): Promise<
-  ReplicaPosition | null
-> {
+export async function replicaPosition(
+  environment: Environment,
+  { tenant, identity, address, paths }: ComputeInfo,
+): Promise<ReplicaPosition | null> {
   const replayLsn = await orNull(async () => {
     await using client = await PgClient.connect({
       ...address,
@@ -81,7 +82,8 @@ export async function replicaPosition({ tenant, identity, address, paths }: Comp
     return parseLsn(rows[0]![0]!);
   });
   if (replayLsn === null) return null;
-  const end = await orNull(() => acknowledgedEnd(identity.walAcceptors, tenant, identity.timeline));
+  const safekeepers = identity.walAcceptors.map((address) => withAdminToken(environment, address));
+  const end = await orNull(() => acknowledgedEnd(safekeepers, tenant, identity.timeline));
   return { replayLsn, lagBytes: end === null ? null : Math.max(0, (end ?? replayLsn) - replayLsn) };
 }
 

@@ -2,22 +2,23 @@
 import { mkdirSync } from "node:fs";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
-import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
+import { formatHostPort, parseHostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
 import { checkPidFile } from "../process/pid_file.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
-import { connectServer, serverName } from "../protocol/connect.ts";
+import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
 import {
   type DamagedTimeline,
   SAFEKEEPER,
   type SafekeeperTimelineStatus,
   type ScrubStatus,
 } from "../protocol/management.ts";
-import { type Environment, pageServerAddress } from "./environment.ts";
+import { type Environment, pageServerAddress, withAdminToken } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
+import { authOptions } from "./server_tokens.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** The first port to try for a safekeeper; the search goes upward. */
@@ -29,7 +30,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
 
 export interface SafekeeperInfo {
   readonly id: number;
-  readonly address: HostPort;
+  readonly address: ServerAddress;
   readonly paths: SafekeeperPaths;
   /** Whether it runs, here or where its process can't be seen. */
   readonly running: boolean;
@@ -41,7 +42,7 @@ export function listSafekeepers(environment: Environment): SafekeeperInfo[] {
     const paths = environment.paths.safekeeper(id);
     return {
       id,
-      address: parseHostPort(listen),
+      address: withAdminToken(environment, parseHostPort(listen)),
       paths,
       running: ["running", "elsewhere"].includes(checkPidFile(paths.pidFile).state),
     };
@@ -80,6 +81,7 @@ export async function startSafekeeper(
       String(id),
       "--pageserver",
       formatHostPort(pageServerAddress(environment)),
+      ...authOptions(environment),
       "--log-file",
       paths.log,
     ],
@@ -111,7 +113,7 @@ export interface TimelineName {
  *
  * @throws {ZenithError} `unavailable` when it doesn't answer, `protocol`
  */
-export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTimelineStatus[]> {
+export async function safekeeperStatus(address: ServerAddress): Promise<SafekeeperTimelineStatus[]> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineStatus, {});
 }
@@ -121,7 +123,7 @@ export async function safekeeperStatus(address: HostPort): Promise<SafekeeperTim
  *
  * @throws {ZenithError} as {@link safekeeperStatus}
  */
-export async function safekeeperDamage(address: HostPort): Promise<DamagedTimeline[]> {
+export async function safekeeperDamage(address: ServerAddress): Promise<DamagedTimeline[]> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDamaged, {});
 }
@@ -131,7 +133,7 @@ export async function safekeeperDamage(address: HostPort): Promise<DamagedTimeli
  *
  * @throws {ZenithError} as {@link safekeeperStatus}
  */
-export async function safekeeperScrub(address: HostPort): Promise<ScrubStatus> {
+export async function safekeeperScrub(address: ServerAddress): Promise<ScrubStatus> {
   await using client = await connect(address);
   return await call(client, serverName("safekeeper", address), SAFEKEEPER.scrubStatus, {});
 }
@@ -142,7 +144,7 @@ export async function safekeeperScrub(address: HostPort): Promise<ScrubStatus> {
  * @throws {ZenithError} as {@link safekeeperStatus}
  */
 export async function safekeeperTimeline(
-  address: HostPort,
+  address: ServerAddress,
   tenant: TenantId,
   timeline: TimelineId,
 ): Promise<SafekeeperTimelineStatus | undefined> {
@@ -187,12 +189,12 @@ export async function deleteFromSafekeepers(
  *
  * @throws {ZenithError} `conflict` when the safekeeper refuses, `unavailable`
  */
-export async function lowerTerm(address: HostPort, name: TimelineName, term: number): Promise<void> {
+export async function lowerTerm(address: ServerAddress, name: TimelineName, term: number): Promise<void> {
   await using client = await connect(address);
   await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineLowerTerm, { ...name, term });
 }
 
-function connect(address: HostPort): Promise<PgClient> {
+function connect(address: ServerAddress): Promise<PgClient> {
   return connectServer("safekeeper", address, {
     applicationName: "zenith",
     connectTimeoutMs: CONNECT_TIMEOUT_MS,

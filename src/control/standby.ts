@@ -2,8 +2,11 @@
 import { withPassword } from "../compute/postgres/role_passwords.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
+import { signingKeyId } from "../auth/key_files.ts";
 import { standbyConnInfo } from "../protocol/wal_connection.ts";
 import type { ComputeInfo } from "./computes.ts";
+import type { Environment } from "./environment.ts";
+import { createToken } from "./tokens.ts";
 
 /**
  * Returns the arguments of the command that takes a standby's base. The password is not among them.
@@ -15,12 +18,31 @@ export function standbyBaseBackup({ address }: ComputeInfo, directory: string): 
 }
 
 /**
+ * Makes a token by which a standby reads the branch's WAL from the safekeepers. Undefined when they
+ * ask for none, or when another environment would have to make it.
+ */
+export async function standbyToken(
+  environment: Environment,
+  { name, tenant, identity: { timeline, walAcceptors } }: ComputeInfo,
+): Promise<string | undefined> {
+  const { auth } = environment.paths;
+  if (walAcceptors.length === 0 || signingKeyId(auth) === undefined) return undefined;
+  const grant = { scope: "read", tenant, timeline } as const;
+  return (await createToken(auth, `a standby of ${name}`, grant, undefined)).text;
+}
+
+/**
  * Returns a standby's `primary_conninfo`. Without safekeepers, only the branch's Postgres itself
  * has WAL to send.
+ *
+ * @param token for the safekeepers
  */
-export function primaryConnInfo({ tenant, identity, address, paths }: ComputeInfo): string {
+export function primaryConnInfo(
+  { tenant, identity, address, paths }: ComputeInfo,
+  token: string | undefined,
+): string {
   const { walAcceptors, timeline } = identity;
   return walAcceptors.length > 0
-    ? standbyConnInfo(walAcceptors, tenant, timeline)
+    ? standbyConnInfo(walAcceptors, tenant, timeline, { password: token })
     : formatConnInfo({ ...address, user: ZENITH_SUPERUSER, password: withPassword(paths).password });
 }

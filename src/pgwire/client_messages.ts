@@ -5,8 +5,8 @@ import type { ByteCursor } from "./byte_cursor.ts";
 import { md5Password, SCRAM_SHA_256, ScramClient } from "./client_auth.ts";
 import type { ConnInfo } from "./conninfo.ts";
 import type { FrameWriter } from "./frame_writer.ts";
-import { PASSWORD_MESSAGE, PROTOCOL_VERSION_3_0 } from "./message_types.ts";
-import { PgError, ProtocolError, SQLSTATE_INTERNAL_ERROR } from "./sqlstate.ts";
+import { AUTH_CLEARTEXT, PASSWORD_MESSAGE, PROTOCOL_VERSION_3_0 } from "./message_types.ts";
+import { PgError, ProtocolError, SQLSTATE_INTERNAL_ERROR, SQLSTATE_INVALID_PASSWORD } from "./sqlstate.ts";
 
 /** A column as a RowDescription names it. */
 export interface ServerColumn {
@@ -16,14 +16,12 @@ export interface ServerColumn {
 
 /** Request codes of the Authentication message (libpq/pqcomm.h, AUTH_REQ_*). */
 const AUTH_OK = 0;
-const AUTH_CLEARTEXT = 3;
 const AUTH_MD5 = 5;
 const AUTH_SASL = 10;
 const AUTH_SASL_CONTINUE = 11;
 const AUTH_SASL_FINAL = 12;
 
 const MD5_SALT_BYTES = 4;
-const SQLSTATE_INVALID_PASSWORD = "28P01";
 
 export function writeStartupPacket(out: FrameWriter, info: ConnInfo): void {
   const params: [string, string | undefined][] = [

@@ -78,12 +78,13 @@ export function formatConnInfo(info: Partial<ConnInfo>): string {
   ];
   const words: string[] = [];
   for (const [name, value] of settings) {
-    if (value !== undefined) words.push(`${name}=${quote(value)}`);
+    if (value !== undefined) words.push(`${name}=${quoteConnInfoValue(value)}`);
   }
   return words.join(" ");
 }
 
-function quote(value: string): string {
+/** Writes a value so that {@link parseConnInfo} and libpq can read it back. */
+export function quoteConnInfoValue(value: string): string {
   if (/^[^\s'\\]+$/.test(value)) return value;
   return `'${value.replace(/['\\]/g, (character) => `\\${character}`)}'`;
 }

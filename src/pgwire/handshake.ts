@@ -63,8 +63,8 @@ export class Handshake {
     else this.#takeStartup();
   }
 
-  /** Lets the client prove its identity. @throws the reason for refusing it */
-  async authenticate(startup: StartupRequest): Promise<void> {
+  /** @returns who the client has proved to be @throws the reason for refusing it */
+  async authenticate(startup: StartupRequest): Promise<unknown> {
     const dialogue: AuthenticationDialogue = {
       startup,
       remoteAddress: this.#host.remoteAddress,
@@ -72,8 +72,9 @@ export class Handshake {
       ask: (request, body = NOTHING) => this.#ask(request, body),
       tell: (request, body = NOTHING) => writeAuthenticationRequest(this.#host.writer, request, body),
     };
-    await this.#negotiation.authenticate(dialogue);
+    const identity = await this.#negotiation.authenticate(dialogue);
     this.#reader.limits = FRONTEND_LIMITS;
+    return identity;
   }
 
   /** Ends the dialogue when the connection ends: no answer will come. */

@@ -34,6 +34,12 @@ export const QUERY = code("Q");
 export const SYNC = code("S");
 export const TERMINATE = code("X");
 
+/**
+ * The request code of an Authentication message that asks for a password as it is (libpq/pqcomm.h,
+ * AUTH_REQ_PASSWORD).
+ */
+export const AUTH_CLEARTEXT = 3;
+
 /** Sent by servers. */
 export const AUTHENTICATION = code("R");
 export const BACKEND_KEY_DATA = code("K");

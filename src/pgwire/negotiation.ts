@@ -48,9 +48,10 @@ export interface Negotiation {
    * Lets the client prove its identity, after its startup packet and before the server's handler
    * sees the session. Returns if the client is accepted.
    *
+   * @returns who the client is; {@link Session.identity} keeps it
    * @throws to refuse the client, which gets the error as FATAL
    */
-  authenticate(dialogue: AuthenticationDialogue): void | Promise<void>;
+  authenticate(dialogue: AuthenticationDialogue): unknown;
 }
 
 /** No encryption. Every client is trusted to be who it says it is. */

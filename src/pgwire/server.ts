@@ -130,6 +130,14 @@ export class PgServer implements ServerContext {
     }
   }
 
+  /** Ends the sessions for which `why` gives a reason. */
+  endSessions(why: (session: Session) => PgError | undefined): void {
+    for (const connection of [...this.#admitted]) {
+      const reason = connection.session === undefined ? undefined : why(connection.session);
+      if (reason !== undefined) connection.end(reason);
+    }
+  }
+
   /** @internal */
   hold(bytes: number): boolean {
     this.#heldBytes += bytes;

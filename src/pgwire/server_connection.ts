@@ -161,6 +161,13 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     this.#handshake.end(reason);
   }
 
+  /** Ends the connection, and what runs on it. */
+  end(reason: PgError): void {
+    this.session?.cancel(reason);
+    this.session?.copy?.close(reason);
+    this.#fail(reason);
+  }
+
   /** Ends an idle connection. */
   endIdle(why: string): void {
     this.idleSinceMs = Infinity;
@@ -292,7 +299,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   /** Admits the client to its session, or tells it the reason for the refusal. */
   async #open(session: Session, startup: StartupRequest): Promise<void> {
     try {
-      await this.#handshake.authenticate(startup);
+      session.identity = await this.#handshake.authenticate(startup);
       if (this.#closed || this.#closing) return;
       clearTimeout(this.#timer);
       await this.#context.handler.startup?.(session);

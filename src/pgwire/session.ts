@@ -63,6 +63,9 @@ export class Session {
   /** Unique among the server's connections. A CancelRequest names it. */
   readonly processId: number;
 
+  /** Who the client is, as the server's {@link Negotiation} says. */
+  identity: unknown;
+
   readonly #host: CopyBothHost;
   readonly #out: FrameWriter;
   #reply: ReplyMode = SIMPLE_REPLY;

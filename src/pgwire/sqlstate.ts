@@ -11,6 +11,7 @@ export const SQLSTATE_FEATURE_NOT_SUPPORTED = "0A000";
 export const SQLSTATE_CHARACTER_NOT_IN_REPERTOIRE = "22021";
 export const SQLSTATE_INVALID_PREPARED_STATEMENT = "26000";
 export const SQLSTATE_INVALID_AUTHORIZATION = "28000";
+export const SQLSTATE_INVALID_PASSWORD = "28P01";
 export const SQLSTATE_INVALID_CURSOR_NAME = "34000";
 export const SQLSTATE_DUPLICATE_PREPARED_STATEMENT = "42P05";
 export const SQLSTATE_OUT_OF_MEMORY = "53200";
@@ -26,6 +27,7 @@ const SQLSTATE_OF_KIND: Readonly<Record<ErrorKind, string>> = {
   invalid_argument: "22023", // invalid_parameter_value
   not_found: "42704", // undefined_object
   already_exists: "42710", // duplicate_object
+  forbidden: "42501", // insufficient_privilege
   conflict: "55006", // object_in_use
   out_of_range: "22003", // numeric_value_out_of_range
   corrupt_data: "XX001", // data_corrupted
@@ -47,7 +49,7 @@ const KIND_OF_CLASS: ReadonlyMap<string, ErrorKind> = new Map([
   ["0A", "not_implemented"],
   ["22", "invalid_argument"],
   ["26", "not_found"],
-  ["28", "invalid_argument"],
+  ["28", "forbidden"],
   ["3D", "not_found"],
   ["42", "invalid_argument"],
   ["53", "unavailable"],

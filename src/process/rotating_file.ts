@@ -11,6 +11,9 @@ export const LOG_MAX_BYTES = 16 << 20;
  */
 const BACKLOG_MAX_BYTES = 1 << 20;
 
+/** Support may read a log: it has no secrets. */
+const LOG_MODE = 0o644;
+
 const STDERR_FD = 2;
 
 /** Where pino writes its lines. */
@@ -20,14 +23,16 @@ export interface LineSink {
 
 /**
  * @param file appended to; standard error when undefined
+ * @param mode of the file when it is created
  * @throws when the file can't be opened
  */
-export function openLog(file: string | undefined, maxBytes = LOG_MAX_BYTES): LineSink {
+export function openLog(file: string | undefined, maxBytes = LOG_MAX_BYTES, mode = LOG_MODE): LineSink {
   const out = destination({
     dest: file ?? STDERR_FD,
     sync: true,
     append: true,
     maxLength: BACKLOG_MAX_BYTES,
+    mode,
   });
   out.on("error", ignoreWriteError);
   out.on("drop", ignoreWriteError);

@@ -1,7 +1,7 @@
 /** Lets calls that follow each other within a moment share a connection. */
-import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import { formatHostPort } from "../common/host_port.ts";
 import type { PgClient } from "../pgwire/client.ts";
-import { connectServer, type ServerRole } from "./connect.ts";
+import { connectServer, type ServerAddress, type ServerRole } from "./connect.ts";
 
 /** How long an unused connection waits for the next call. */
 const IDLE_MS = 500;
@@ -33,12 +33,13 @@ const idleLines = new Map<string, IdleLine[]>();
  */
 export async function withConnection<T>(
   role: ServerRole,
-  address: HostPort,
+  address: ServerAddress,
   { applicationName, signal }: SharedConnectOptions,
   use: (client: PgClient) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
-  const key = `${role} ${formatHostPort(address)} ${applicationName}`;
+  const who = `${applicationName} ${address.credentials?.tokenFile}`;
+  const key = `${role} ${formatHostPort(address)} ${who}`;
   const idle = takeIdle(key);
   const cut = idle?.cut ?? new AbortController();
   const abort = (): void => cut.abort(signal!.reason);

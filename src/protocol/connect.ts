@@ -6,7 +6,8 @@ import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts"
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { parseConnInfo } from "../pgwire/conninfo.ts";
-import { PgError } from "../pgwire/sqlstate.ts";
+import { PgError, SQLSTATE_INVALID_PASSWORD } from "../pgwire/sqlstate.ts";
+import { readTokenFile } from "../auth/private_file.ts";
 
 export type ServerRole = "page server" | "safekeeper";
 
@@ -15,6 +16,27 @@ const USERS: Readonly<Record<ServerRole, string>> = { "page server": "zenith_adm
 
 const DATABASE = "zenith";
 const CONNECT_TIMEOUT_MS = 10_000;
+
+/** By which we prove to a server who we are. It names files: their content is read when needed. */
+export interface Credentials {
+  /** A file with a token. When it is not there, we have none. */
+  readonly tokenFile: string;
+}
+
+/** Where a server is, and who we are to it. */
+export interface ServerAddress extends HostPort {
+  readonly credentials?: Credentials | undefined;
+}
+
+/** @throws {ZenithError} `invalid_argument` when the file has no token, `io` */
+export function tokenOf(credentials: Credentials | undefined): string | undefined {
+  return credentials === undefined ? undefined : readTokenFile(credentials.tokenFile);
+}
+
+function passwordOf(credentials: Credentials | undefined): { password?: string } {
+  const token = tokenOf(credentials);
+  return token === undefined ? {} : { password: token };
+}
 
 export interface ServerConnectOptions {
   /** The name that the server's log shows for the connection. */
@@ -41,13 +63,15 @@ export function serverName(role: ServerRole, address: HostPort): string {
  */
 export async function connectServer(
   role: ServerRole,
-  address: HostPort,
+  address: ServerAddress,
   options: ServerConnectOptions,
 ): Promise<PgClient> {
   const { applicationName, signal, options: startupOptions, replication, connectTimeoutMs } = options;
   try {
     return await PgClient.connect({
-      ...address,
+      host: address.host,
+      port: address.port,
+      ...passwordOf(address.credentials),
       user: USERS[role],
       database: DATABASE,
       applicationName,
@@ -57,9 +81,23 @@ export async function connectServer(
       ...(replication === undefined ? {} : { replication }),
     });
   } catch (error) {
-    if (signal?.aborted || error instanceof PgError) throw error;
+    if (signal?.aborted) throw error;
+    if (error instanceof PgError && error.sqlstate === SQLSTATE_INVALID_PASSWORD) {
+      throw refused(serverName(role, address), address.credentials, error);
+    }
+    if (error instanceof PgError) throw error;
     throw unreachable(serverName(role, address), error);
   }
+}
+
+function refused(server: string, credentials: Credentials | undefined, error: PgError): ZenithError {
+  const token = tokenOf(credentials);
+  const where = credentials === undefined ? "" : `, and there is none in ${credentials.tokenFile}`;
+  return new ZenithError(
+    "forbidden",
+    token === undefined ? `${server} asks for a token${where}` : `${server} refuses us: ${error.message}`,
+    { hint: '"zenith token create" makes one, where the environment of that server is', cause: error },
+  );
 }
 
 function unreachable(server: string, error: unknown): ZenithError {
@@ -79,14 +117,22 @@ function unreachable(server: string, error: unknown): ZenithError {
 /**
  * Connects to the walsender that a connection string names: a Postgres or a safekeeper.
  *
+ * @param options `credentials` are for when the string has no password
  * @throws {ZenithError} `invalid_argument` when the string is malformed; otherwise as
  *   {@link PgClient.connect}
  */
 export function connectWalSource(
   connInfo: string,
-  options: { applicationName: string; signal: AbortSignal; connectTimeoutMs?: number },
+  { credentials, ...options }: {
+    applicationName: string;
+    signal: AbortSignal;
+    connectTimeoutMs?: number;
+    credentials?: Credentials | undefined;
+  },
 ): Promise<PgClient> {
-  return PgClient.connect({ ...parseConnInfo(connInfo), replication: true, ...options });
+  const info = parseConnInfo(connInfo);
+  const password = info.password === undefined ? passwordOf(credentials) : {};
+  return PgClient.connect({ ...info, ...password, replication: true, ...options });
 }
 
 export interface PostgresConnectOptions {

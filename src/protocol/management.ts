@@ -5,6 +5,7 @@
 import {
   array,
   boolean,
+  check,
   type GenericSchema,
   type InferInput,
   type InferOutput,
@@ -23,9 +24,20 @@ import { parseBranchName, parseBranchOrTimeline, parseTenantId, parseTimelineId 
 import { formatLsn, parseLsn } from "../common/lsn.ts";
 import { parsePostgresMajor } from "../common/postgres_major.ts";
 import { formatTimestamp, parseTimestamp } from "../common/timestamp.ts";
+import { parseConnInfo } from "../pgwire/conninfo.ts";
 import { SETTINGS_WORD } from "./branch_settings.ts";
 import { SLOTS_WORD } from "./branch_slots.ts";
-import type { Access, Arg, Args, BareReply, FiguresReply, JsonReply, Operation, Reply } from "./operation.ts";
+import type {
+  Access,
+  Arg,
+  Args,
+  BareReply,
+  FiguresReply,
+  JsonReply,
+  Named,
+  Operation,
+  Reply,
+} from "./operation.ts";
 
 /**
  * What a basebackup contains. `complete`: everything. `lazy`: a list of the relation files in place
@@ -57,6 +69,14 @@ function rest<T>(arg: Arg<T>): Arg<T, false> {
   return { ...arg, form: "rest", optional: false };
 }
 
+/** An argument whose value a token may restrict. */
+function naming<T, Optional extends boolean>(
+  arg: Arg<T, Optional>,
+  names: (value: T) => Named,
+): Arg<T, Optional> {
+  return { ...arg, names };
+}
+
 function flag(name: string): Arg<boolean, true> {
   const schema = pipe(string(), transform(() => true));
   return { form: "flag", optional: true, placeholder: name, schema, format: () => name };
@@ -70,8 +90,8 @@ const HostPortSchema = pipe(string(), transform(parseHostPort));
 /** A number of at most 15 digits, so that it is exact. */
 const DIGITS_PATTERN = /^\d{1,15}$/;
 
-const TENANT = word("tenant", TenantIdSchema);
-const TIMELINE = word("timeline", TimelineIdSchema);
+const TENANT = naming(word("tenant", TenantIdSchema), (tenant) => ({ tenant }));
+const TIMELINE = naming(word("timeline", TimelineIdSchema), (timeline) => ({ timelines: [timeline] }));
 const LSN = word("LSN", LsnSchema, formatLsn);
 const DURATION = word("duration", pipe(string(), transform(parseDuration)), formatDuration);
 const BYTES = word(
@@ -95,13 +115,31 @@ const TIMESTAMP = word(
   pipe(string(), transform((text) => parseTimestamp(text, "none"))),
   formatTimestamp,
 );
-const SAFEKEEPERS = word(
-  "host:port,...|none",
-  pipe(
-    string(),
-    transform((text): readonly HostPort[] => text === "none" ? [] : text.split(",").map(parseHostPort)),
+const SAFEKEEPERS = naming(
+  word(
+    "host:port,...|none",
+    pipe(
+      string(),
+      transform((text): readonly HostPort[] => text === "none" ? [] : text.split(",").map(parseHostPort)),
+    ),
+    (list) => list.length === 0 ? "none" : list.map(formatHostPort).join(","),
   ),
-  (list) => list.length === 0 ? "none" : list.map(formatHostPort).join(","),
+  (safekeepers) => ({ safekeepers }),
+);
+
+/** Where WAL comes from. A server connects there, so it has to be a TCP address. */
+const WAL_SOURCE = naming(
+  word(
+    "connection string",
+    pipe(
+      string(),
+      check((text) => !parseConnInfo(text).host.startsWith("/"), "expected a TCP address, not a Unix socket"),
+    ),
+  ),
+  (text) => {
+    const { host, port } = parseConnInfo(text);
+    return { addresses: [{ host, port }] };
+  },
 );
 
 /** Identifies a lease among all others. */
@@ -109,7 +147,11 @@ const HOLDER = word("id", pipe(string(), regex(/^[0-9a-z]{1,64}$/, "expected let
 /** A locale or an encoding. initdb knows which ones exist. */
 const LOCALE = word("name", pipe(string(), regex(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$/, "expected a name")));
 
-const SETTINGS = word("settings", pipe(string(), regex(SETTINGS_WORD, "expected settings as one word")));
+/** Settings have passwords in them, such as primary_conninfo's. */
+const SETTINGS = {
+  ...word("settings", pipe(string(), regex(SETTINGS_WORD, "expected settings as one word"))),
+  isSecret: true,
+};
 const SLOTS = word("slots", pipe(string(), regex(SLOTS_WORD, "expected slots as one word")));
 const GENERATION = word(
   "generation",
@@ -139,9 +181,13 @@ function operation<const A extends Args, const R extends Reply>(
   access: Access,
   args: A,
   reply: R,
+  { changes = false, namesInStream = false }: { changes?: boolean; namesInStream?: boolean } = {},
 ): Operation<A, R> {
-  return { name, access, args, reply };
+  return { name, access, args, reply, changes, namesInStream };
 }
+
+/** For operations that people have to answer for: they end up in the audit log. */
+const CHANGES = { changes: true };
 
 /** What is damaged, and what to do about it. */
 const DamageSchema = object({ what: string(), hint: string() });
@@ -433,8 +479,9 @@ export const PAGE_SERVER = {
       data_checksums: flag("data_checksums"),
     },
     TAG,
+    CHANGES,
   ),
-  tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG),
+  tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG, CHANGES),
   /** Lists the timelines that were deleted on purpose. Nobody needs their WAL. */
   deletedList: operation("deleted_list", "admin", {}, json(array(DeletedTimelineSchema))),
   tenantConfig: operation(
@@ -442,6 +489,7 @@ export const PAGE_SERVER = {
     "tenant",
     { tenant: TENANT, gc_horizon_bytes: named(BYTES), pitr_interval: named(DURATION) },
     json(TenantConfigSchema),
+    CHANGES,
   ),
   /** Lists the branches that can be used. */
   branchList: operation("branch_list", "read", { tenant: TENANT }, jsonText(array(BranchSchema))),
@@ -471,12 +519,14 @@ export const PAGE_SERVER = {
       expires: named(DURATION),
     },
     jsonText(BranchSchema),
+    CHANGES,
   ),
   branchRename: operation(
     "branch_rename",
     "tenant",
     { tenant: TENANT, name: BRANCH, to: { ...BRANCH, placeholder: "new name" } },
     json(BranchSchema),
+    CHANGES,
   ),
   /**
    * Gives the branch's name to a new timeline that begins at `start`. The former timeline becomes
@@ -492,6 +542,7 @@ export const PAGE_SERVER = {
       keep_as: named(BRANCH),
     },
     json(object({ branch: BranchSchema, deleted: array(TimelineIdSchema) })),
+    CHANGES,
   ),
   /** Without a duration, the branch never expires. */
   branchSetExpiry: operation(
@@ -499,12 +550,14 @@ export const PAGE_SERVER = {
     "tenant",
     { tenant: TENANT, name: BRANCH, expires: named(DURATION) },
     json(BranchSchema),
+    CHANGES,
   ),
   branchProtect: operation(
     "branch_protect",
     "tenant",
     { tenant: TENANT, name: BRANCH, off: flag("off") },
     json(BranchSchema),
+    CHANGES,
   ),
   /** Replies with the names of the branches that were deleted. */
   branchDelete: operation(
@@ -512,6 +565,7 @@ export const PAGE_SERVER = {
     "tenant",
     { tenant: TENANT, name: BRANCH_OR_TIMELINE, cascade: flag("cascade") },
     json(array(string())),
+    CHANGES,
   ),
   /** Replies with the LSN, and with the timeline or ancestor that it belongs to. */
   lsnAt: operation(
@@ -562,6 +616,7 @@ export const PAGE_SERVER = {
     "compute",
     { tenant: TENANT, timeline: TIMELINE, safekeepers: SAFEKEEPERS },
     TAG,
+    CHANGES,
   ),
   /**
    * Returns a branch's settings, its own or inherited, as of an LSN. Uses the branch's end if no
@@ -579,6 +634,7 @@ export const PAGE_SERVER = {
     "compute",
     { tenant: TENANT, timeline: TIMELINE, settings: SETTINGS },
     TAG,
+    CHANGES,
   ),
   /** Returns a branch's replication slots. From now on only the caller can set them. */
   timelineTakeSlots: operation(
@@ -607,8 +663,8 @@ export const PAGE_SERVER = {
   computeAttach: operation("compute_attach", "compute", { tenant: TENANT, timeline: TIMELINE }, COPY_BOTH),
   callmemaybe: operation(
     "callmemaybe",
-    "safekeeper",
-    { tenant: TENANT, timeline: TIMELINE, conninfo: rest(TEXT("connection string")) },
+    "send",
+    { tenant: TENANT, timeline: TIMELINE, conninfo: rest(WAL_SOURCE) },
     TAG,
   ),
   leaseLsn: operation(
@@ -629,6 +685,7 @@ export const PAGE_SERVER = {
     "tenant",
     { tenant: TENANT, timeline: TIMELINE, horizon: maybe({ ...BYTES, placeholder: "horizon" }) },
     GARBAGE_REPORT,
+    CHANGES,
   ),
 } as const;
 
@@ -662,13 +719,21 @@ export const SAFEKEEPER = {
   /** Lists the timelines that can't be opened. */
   timelineDamaged: operation("timeline_damaged", "admin", {}, json(array(DamagedTimelineSchema))),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
-  timelineDelete: operation("timeline_delete", "tenant", { tenant: TENANT, timeline: TIMELINE }, TAG),
+  timelineDelete: operation(
+    "timeline_delete",
+    "tenant",
+    { tenant: TENANT, timeline: TIMELINE },
+    TAG,
+    CHANGES,
+  ),
   /** Lowers a term that was driven up. */
   timelineLowerTerm: operation(
     "timeline_lower_term",
     "admin",
     { tenant: TENANT, timeline: TIMELINE, term: TERM },
     TAG,
+    CHANGES,
   ),
-  startWalPush: operation("start_wal_push", "compute", {}, COPY_BOTH),
+  /** The first message of the stream names the timeline. */
+  startWalPush: operation("start_wal_push", "compute", {}, COPY_BOTH, { namesInStream: true }),
 } as const;

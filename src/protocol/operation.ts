@@ -5,16 +5,28 @@
  */
 import { type GenericSchema, type InferInput, type InferOutput, safeParse } from "valibot";
 import { ZenithError } from "../common/errors.ts";
+import type { HostPort } from "../common/host_port.ts";
+import type { TenantId, TimelineId } from "../common/id.ts";
 
 /**
- * Who may call an operation.
+ * Who may call an operation. src/protocol/guard.ts says by which tokens.
  * - `admin`: the server's operator.
  * - `tenant`: anyone who may change that tenant.
  * - `read`: anyone who may read it.
  * - `compute`: the compute of one timeline.
- * - `safekeeper`: a safekeeper of the installation.
+ * - `send`: whoever has WAL of the timeline for the page server: a safekeeper, or the compute.
  */
-export type Access = "admin" | "tenant" | "read" | "compute" | "safekeeper";
+export type Access = "admin" | "tenant" | "read" | "compute" | "send";
+
+/** What a command names. A token may restrict all of it. */
+export interface Named {
+  readonly tenant?: TenantId;
+  readonly timelines?: readonly TimelineId[];
+  /** The addresses that the command makes the server fetch WAL from. */
+  readonly addresses?: readonly HostPort[];
+  /** The addresses that the command makes a timeline's safekeepers. */
+  readonly safekeepers?: readonly HostPort[];
+}
 
 /**
  * How an argument is written in a command: as a value, as everything that follows, as `name=value`,
@@ -34,6 +46,10 @@ export interface Arg<T, Optional extends boolean = boolean> {
   /** Parses the value. Throws a {@link ZenithError}, or reports an issue. */
   readonly schema: GenericSchema<string, T>;
   format(value: T): string;
+  /** Whether the value may be secret, so that no log may have it. */
+  readonly isSecret?: boolean;
+  /** What the value names that a token may restrict. */
+  names?(value: T): Named;
 }
 
 export type Args = Readonly<Record<string, Arg<unknown>>>;
@@ -74,6 +90,13 @@ export interface Operation<A extends Args = Args, R extends Reply = Reply> {
   readonly access: Access;
   readonly args: A;
   readonly reply: R;
+  /** Whether it changes something that lasts, so that the audit log has to have it. */
+  readonly changes: boolean;
+  /**
+   * Whether the stream that it opens names the tenant and the timeline, not its arguments. Its
+   * handler has to check them.
+   */
+  readonly namesInStream: boolean;
 }
 
 /**
@@ -135,6 +158,38 @@ export function parseArgs<A extends Args>(operation: Operation<A>, text: string)
     values[name] = read(name, arg, arg.form === "named" ? word.slice(name.length + 1) : word);
   }
   return values as ArgValues<A>;
+}
+
+/** What a command with these arguments names. */
+export function namedBy<A extends Args>(operation: Operation<A>, values: ArgValues<A>): Named {
+  const named = Object.entries(operation.args).flatMap(([name, arg]) => {
+    const value = (values as Readonly<Record<string, unknown>>)[name];
+    return value === undefined ? [] : arg.names?.(value) ?? [];
+  });
+  const tenant = named.find(({ tenant }) => tenant !== undefined)?.tenant;
+  return {
+    ...(tenant === undefined ? {} : { tenant }),
+    timelines: named.flatMap(({ timelines = [] }) => timelines),
+    addresses: named.flatMap(({ addresses = [] }) => addresses),
+    safekeepers: named.flatMap(({ safekeepers = [] }) => safekeepers),
+  };
+}
+
+/**
+ * The arguments by name, as they are written in a command. Without those that are secret, and those
+ * that {@link namedBy} returns.
+ */
+export function plainArgs<A extends Args>(
+  operation: Operation<A>,
+  values: ArgValues<A>,
+): Record<string, string> {
+  const shown: Record<string, string> = {};
+  for (const [name, arg] of Object.entries(operation.args)) {
+    const value = (values as Readonly<Record<string, unknown>>)[name];
+    if (value === undefined || arg.isSecret === true || name === "tenant" || name === "timeline") continue;
+    shown[name] = arg.format(value);
+  }
+  return shown;
 }
 
 /** Formats the command that {@link parseArgs} parses. */

@@ -10,10 +10,12 @@ import {
   type Answer,
   type Args,
   type ArgValues,
+  namedBy,
   type Operation,
   parseArgs,
   type Reply,
 } from "./operation.ts";
+import type { Guard } from "./guard.ts";
 
 export type Operations = Readonly<Record<string, Operation>>;
 
@@ -36,20 +38,24 @@ interface Served {
 /** Serves each operation as the command of its name. */
 export class OperationService implements ConnectionHandler {
   readonly #server: string;
+  readonly #guard: Guard;
   readonly #served: ReadonlyMap<string, Served>;
   readonly #others: readonly string[];
 
   /**
    * @param server its name for error messages: "the page server"
+   * @param guard decides who may call what
    * @param others another handler's commands, for the hint that lists them all
    */
   constructor(
     server: string,
+    guard: Guard,
     operations: Operations,
     handlers: Handlers<Operations>,
     others: readonly string[] = [],
   ) {
     this.#server = server;
+    this.#guard = guard;
     this.#others = others;
     this.#served = new Map(
       Object.entries(operations).map(([key, operation]) => [
@@ -77,7 +83,15 @@ export class OperationService implements ConnectionHandler {
         `commands of ${this.#server} take no parameters: write the values out`,
       );
     }
-    const answer = await served.handle(parseArgs(operation, argsText), session);
+    const args = parseArgs(operation, argsText);
+    const named = operation.namesInStream ? null : namedBy(operation, args);
+    const work = async () => {
+      this.#guard.check(session, operation.name, operation.access, named);
+      return await served.handle(args, session);
+    };
+    const answer = operation.changes
+      ? await this.#guard.audited(session, operation, args, work)
+      : await work();
     switch (operation.reply.kind) {
       case "json":
         session.sendRows(columns!, [[JSON.stringify(answer)]]);

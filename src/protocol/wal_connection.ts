@@ -1,6 +1,6 @@
 /** The settings in a startup packet's `options` that tell a safekeeper what a connection is for. */
 import type { HostPort } from "../common/host_port.ts";
-import { formatConnInfo } from "../pgwire/conninfo.ts";
+import { formatConnInfo, quoteConnInfoValue } from "../pgwire/conninfo.ts";
 import { formatCommandLineOptions } from "../pgwire/startup.ts";
 
 /** The user name in connections to safekeepers, which have no users. */
@@ -37,6 +37,12 @@ export function timelineOptions(tenantId: string, timelineId: string): string {
 /** After this, libpq tries the next safekeeper. */
 const STANDBY_CONNECT_TIMEOUT_MS = 5_000;
 
+/** A token for the safekeepers, or the path of libpq's file that has it. */
+export interface StandbySecret {
+  readonly password?: string | undefined;
+  readonly passfile?: string | undefined;
+}
+
 /**
  * Returns the `primary_conninfo` of a standby that gets committed WAL from any of the safekeepers,
  * which send nothing else.
@@ -45,12 +51,15 @@ export function standbyConnInfo(
   safekeepers: readonly HostPort[],
   tenantId: string,
   timelineId: string,
+  { password, passfile }: StandbySecret,
 ): string {
   const list = (part: keyof HostPort): string => safekeepers.map((address) => address[part]).join(",");
   const rest = formatConnInfo({
     user: SAFEKEEPER_USER,
+    password,
     options: timelineOptions(tenantId, timelineId),
     connectTimeoutMs: STANDBY_CONNECT_TIMEOUT_MS,
   });
-  return `host=${list("host")} port=${list("port")} ${rest}`;
+  const file = passfile === undefined ? "" : ` passfile=${quoteConnInfoValue(passfile)}`;
+  return `host=${list("host")} port=${list("port")} ${rest}${file}`;
 }

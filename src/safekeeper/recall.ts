@@ -5,7 +5,7 @@ import type { Logger } from "../process/log.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { call } from "../protocol/call.ts";
-import { connectServer, serverName } from "../protocol/connect.ts";
+import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
 import { PAGE_SERVER } from "../protocol/management.ts";
 import { SAFEKEEPER_USER, timelineOptions } from "../protocol/wal_connection.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
@@ -25,7 +25,7 @@ const UNKNOWN_RETRY_MS = 60_000;
  * that are not read from stay silent.
  */
 export class Recall {
-  readonly #pageserver: HostPort;
+  readonly #pageserver: ServerAddress;
   readonly #self: HostPort;
   readonly #logger: Logger;
   /** The page server's position at the last round, by timeline. */
@@ -34,7 +34,7 @@ export class Recall {
   readonly #unknownUntil = new WeakMap<SafekeeperTimeline, number>();
   #lastError = "";
 
-  constructor(pageserver: HostPort, self: HostPort, logger: Logger) {
+  constructor(pageserver: ServerAddress, self: HostPort, logger: Logger) {
     this.#pageserver = pageserver;
     this.#self = self;
     this.#logger = logger;

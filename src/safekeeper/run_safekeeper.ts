@@ -5,6 +5,8 @@ import type { HostPort } from "../common/host_port.ts";
 import type { Logger } from "../process/log.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
 import { PgServer } from "../pgwire/server.ts";
+import type { ServerAddress } from "../protocol/connect.ts";
+import { Guard } from "../protocol/guard.ts";
 import { Scrub } from "../process/scrub.ts";
 import { RESTORE } from "./fsck.ts";
 import { Recall } from "./recall.ts";
@@ -30,7 +32,7 @@ export interface SafekeeperOptions {
    */
   readonly sync?: boolean;
   /** The page server to call. */
-  readonly pageserver?: HostPort;
+  readonly pageserver?: ServerAddress;
   readonly recallIntervalMs?: number;
   readonly maintenanceIntervalMs?: number;
   /** How much the check of data at rest reads per second, and how long it pauses after a pass. */
@@ -39,6 +41,8 @@ export interface SafekeeperOptions {
   /** The address that the page server is told to connect to. Defaults to the listen address. */
   readonly advertise?: HostPort;
   readonly disk?: Disk;
+  /** Decides who may do what. Everybody may do everything without it. */
+  readonly guard?: Guard;
 }
 
 export interface RunningSafekeeper {
@@ -52,7 +56,7 @@ export interface RunningSafekeeper {
  * @throws {ZenithError} when the port is taken or the directory is unusable
  */
 export async function runSafekeeper(options: SafekeeperOptions): Promise<RunningSafekeeper> {
-  const { paths, listen, id, logger } = options;
+  const { paths, listen, id, logger, guard = Guard.open() } = options;
   const disk = options.disk ?? nodeDisk;
   const timelines = new Timelines({
     paths,
@@ -69,16 +73,18 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
     pauseMs: options.scrubPauseMs,
     hint: RESTORE,
   });
-  const service = new SafekeeperService(timelines, () => ({
+  const service = new SafekeeperService(timelines, guard, () => ({
     lastPassMs: scrub.lastPassMs,
     found: [...scrub.found, ...cutOff(disk, paths, timelines)],
   }));
   const wire = new PgServer(service, {
+    negotiation: guard.negotiation,
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),
     onQueryError: (session, sql, error) =>
       logger.warn(`command failed: ${errorMessage(error)}`, { client: session.remoteAddress, command: sql }),
   });
   const address = await wire.listen(listen);
+  const stopWatching = guard.watch(wire);
 
   const stopRecall = options.pageserver === undefined ? () => {} : every(
     options.recallIntervalMs ?? RECALL_INTERVAL_DEFAULT_MS,
@@ -105,6 +111,7 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
   return {
     address,
     stop: async () => {
+      stopWatching();
       await scrub.stop();
       stopRecall();
       stopMaintenance();

@@ -18,6 +18,8 @@ import type { TimelineName, Timelines } from "./timelines.ts";
 import { serveWalPush } from "./wal_push.ts";
 import { type WalReader, WalSender } from "./wal_sender.ts";
 import { SAFEKEEPER, type SafekeeperTimelineJson } from "../protocol/management.ts";
+import type { Guard } from "../protocol/guard.ts";
+import type { Named } from "../protocol/operation.ts";
 import { type Handlers, OperationService } from "../protocol/operation_service.ts";
 import { type ScrubFindings, scrubStatusJson } from "../protocol/scrub_status.ts";
 
@@ -104,16 +106,24 @@ const REPLICATION_COMMANDS: readonly Command[] = [
 /** The safekeeper's commands over the wire. */
 export class SafekeeperService implements ConnectionHandler {
   readonly timelines: Timelines;
+  readonly guard: Guard;
   readonly #operations: OperationService;
   readonly #senders = new Map<SafekeeperTimeline, Set<WalSender>>();
 
-  /** @param findings returns the known damage to the data here */
-  constructor(timelines: Timelines, findings: () => ScrubFindings) {
+  /**
+   * @param guard decides who may call what
+   * @param findings returns the known damage to the data here
+   */
+  constructor(timelines: Timelines, guard: Guard, findings: () => ScrubFindings) {
     this.timelines = timelines;
-    this.#operations = new OperationService("a safekeeper", SAFEKEEPER, handlers(timelines, findings), [
-      "START_REPLICATION",
-      "IDENTIFY_SYSTEM",
-    ]);
+    this.guard = guard;
+    this.#operations = new OperationService(
+      "a safekeeper",
+      guard,
+      SAFEKEEPER,
+      handlers(timelines, guard, findings),
+      ["START_REPLICATION", "IDENTIFY_SYSTEM"],
+    );
   }
 
   describe(session: Session, sql: string): readonly Column[] | null {
@@ -124,8 +134,15 @@ export class SafekeeperService implements ConnectionHandler {
   async query(session: Session, sql: string, params: readonly (string | null)[] = []): Promise<void> {
     const text = bareCommand(sql);
     const { command, match } = replicationCommand(text);
-    if (command === undefined) await this.#operations.query(session, sql, params);
-    else await command.run(this, session, match, text);
+    if (command === undefined) {
+      await this.#operations.query(session, sql, params);
+      return;
+    }
+    // Those who read for another acceptor get WAL that is not committed.
+    const access = session.options.has(RECOVERY_TERM_OPTION) ? "compute" : "wal";
+    const [word = ""] = text.split(/\s/, 1);
+    this.guard.check(session, word.toUpperCase(), access, namedByOptions(session));
+    await command.run(this, session, match, text);
   }
 
   /**
@@ -143,7 +160,7 @@ export class SafekeeperService implements ConnectionHandler {
       throw new ZenithError("not_found", `there is no WAL timeline ${tli} here, only ${WAL_TLI}`);
     }
     const timeline = await this.timelineOf(session);
-    const reader = readerOf(session, timeline);
+    const reader = readerOf(session, timeline, this.guard);
     checkStart(timeline, reader, startLsn);
     const sender = new WalSender(timeline, session.copyBoth(), reader, startLsn);
     const senders = this.#senders.get(timeline) ?? new Set();
@@ -167,7 +184,11 @@ export class SafekeeperService implements ConnectionHandler {
   }
 }
 
-function handlers(timelines: Timelines, findings: () => ScrubFindings): Handlers<typeof SAFEKEEPER> {
+function handlers(
+  timelines: Timelines,
+  guard: Guard,
+  findings: () => ScrubFindings,
+): Handlers<typeof SAFEKEEPER> {
   return {
     async timelineStatus({ tenant, timeline }) {
       if (tenant !== undefined && timeline !== undefined) {
@@ -199,7 +220,10 @@ function handlers(timelines: Timelines, findings: () => ScrubFindings): Handlers
     },
 
     async startWalPush(_args, session) {
-      await serveWalPush(session, timelines);
+      await serveWalPush(session, timelines, (named) => {
+        const { name, access } = SAFEKEEPER.startWalPush;
+        guard.check(session, name, access, named);
+      });
     },
   };
 }
@@ -225,13 +249,25 @@ function timelineName(session: Session): TimelineName {
   return { tenantId: parseTenantId(tenant), timelineId: parseTimelineId(timeline) };
 }
 
-function readerOf(session: Session, timeline: SafekeeperTimeline): WalReader {
+/** What the connection's options name, as far as they do. */
+function namedByOptions(session: Session): Named {
+  const tenant = session.options.get(TENANT_OPTION);
+  const timeline = session.options.get(TIMELINE_OPTION);
+  return {
+    ...(tenant === undefined ? {} : { tenant: parseTenantId(tenant) }),
+    ...(timeline === undefined ? {} : { timelines: [parseTimelineId(timeline)] }),
+  };
+}
+
+function readerOf(session: Session, timeline: SafekeeperTimeline, guard: Guard): WalReader {
   const term = session.options.get(RECOVERY_TERM_OPTION);
   if (term !== undefined) {
     if (!/^\d{1,15}$/.test(term)) throw new ZenithError("invalid_argument", `"${term}" is not a term`);
     return { kind: "recovery", term: Number(term) };
   }
-  const isPageserver = session.params.get("application_name") === WAL_RECEIVER_NAME;
+  // Whoever only reads must not make the safekeeper remove WAL.
+  const isPageserver = session.params.get("application_name") === WAL_RECEIVER_NAME &&
+    guard.allows(session, "confirm", namedByOptions(session));
   return {
     kind: "committed",
     comesWhenCalled: isPageserver,

@@ -3,6 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import { noteShortLived } from "../common/garbage.ts";
 import { decodeProposerMessage, encodeMessage } from "../consensus/message_codec.ts";
 import type { Session } from "../pgwire/session.ts";
+import type { Named } from "../protocol/operation.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 import type { Timelines } from "./timelines.ts";
 
@@ -10,9 +11,14 @@ import type { Timelines } from "./timelines.ts";
  * Serves START_WAL_PUSH for one proposer. Its first message, ServerInfo, names the timeline that it
  * writes.
  *
+ * @param check throws when the proposer may not write what it names
  * @throws the error with which the proposer is refused, or that broke the connection
  */
-export async function serveWalPush(session: Session, timelines: Timelines): Promise<void> {
+export async function serveWalPush(
+  session: Session,
+  timelines: Timelines,
+  check: (named: Named) => void,
+): Promise<void> {
   const copy = session.copyBoth();
   let timeline: SafekeeperTimeline | undefined;
   let link = 0;
@@ -32,6 +38,7 @@ export async function serveWalPush(session: Session, timelines: Timelines): Prom
       if (message.type !== "ServerInfo") {
         throw new ZenithError("protocol", `the first message is ${message.type}, expected ServerInfo`);
       }
+      check({ tenant: message.tenantId, timelines: [message.timelineId] });
       // Read nothing more from the socket until the timeline is open.
       copy.pause();
       timelines.getOrCreate(message).then((opened) => {

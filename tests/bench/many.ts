@@ -182,6 +182,7 @@ async function readAll(env: ZenithEnv, tenant: TenantId, timeline: string): Prom
     await using client = await PgClient.connect({
       ...env.pageserver.address,
       database: "zenith",
+      password: env.token,
     });
     for await (const _ of client.copyOut(`basebackup ${tenant} ${timeline}`)) { /* read to the end */ }
   });

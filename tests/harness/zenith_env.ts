@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatHostPort, type HostPort } from "../../src/common/host_port.ts";
 import { parseBranchName, parseTenantId, type TenantId } from "../../src/common/id.ts";
-import type { ComputePaths, EnvironmentPaths, SafekeeperPaths } from "../../src/common/paths.ts";
+import { type ComputePaths, EnvironmentPaths, type SafekeeperPaths } from "../../src/common/paths.ts";
 import { checkPidFile, isRunning } from "../../src/process/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { connectionEnvironment } from "../../src/compute/postgres/postgres_conf.ts";
@@ -24,6 +24,8 @@ import {
   safekeeperStatus,
   type SafekeeperTimelineStatus,
 } from "../../src/control/safekeepers.ts";
+import { ensureServerTokens } from "../../src/control/server_tokens.ts";
+import type { ServerAddress } from "../../src/protocol/connect.ts";
 import { removeMountsOfDeadRuns } from "./lazy_files.ts";
 import { type CliOptions, type CliResult, runZenith } from "./cli.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
@@ -83,7 +85,10 @@ export class ZenithEnv implements AsyncDisposable {
     this.dir = dir;
     this.major = major;
     this.#cli = cli;
-    this.pageserver = new PageServerHandle(this, address);
+    this.pageserver = new PageServerHandle(this, {
+      ...address,
+      credentials: { tokenFile: new EnvironmentPaths(join(dir, "repo")).auth.adminToken },
+    });
   }
 
   /** Runs `zenith init` and, unless told otherwise, `zenith start`. */
@@ -108,6 +113,8 @@ export class ZenithEnv implements AsyncDisposable {
         ...(options.init ?? []),
       );
       await env.#moveSafekeepers();
+      // They are told to everybody by the environment's start, which not every test wants.
+      await ensureServerTokens(env.environment);
       const storage = options.storage ?? defaultStorage();
       if (storage !== undefined) {
         const { paths, config } = env.environment;
@@ -148,6 +155,16 @@ export class ZenithEnv implements AsyncDisposable {
 
   get paths(): EnvironmentPaths {
     return this.environment.paths;
+  }
+
+  /** The token of its operator, for those who speak to its servers by hand. */
+  get token(): string {
+    return readFileSync(this.paths.auth.adminToken, "utf8").trim();
+  }
+
+  /** What a server that is started by hand needs to take part. */
+  get authOptions(): string[] {
+    return ["--auth", this.paths.auth.dir];
   }
 
   get defaultTenant(): TenantId {
@@ -254,9 +271,9 @@ export class ZenithEnv implements AsyncDisposable {
 /** The environment's page server. */
 class PageServerHandle {
   readonly #env: ZenithEnv;
-  readonly address: HostPort;
+  readonly address: ServerAddress;
 
-  constructor(env: ZenithEnv, address: HostPort) {
+  constructor(env: ZenithEnv, address: ServerAddress) {
     this.#env = env;
     this.address = address;
   }
@@ -292,7 +309,7 @@ class PageServerHandle {
 
   /** A session for the page server's own commands. */
   connect(): Promise<Connection> {
-    return Connection.open(this.address, { database: "zenith" }, "status");
+    return Connection.open(this.address, { database: "zenith", password: this.#env.token }, "status");
   }
 
   /** The same commands, typed. */
@@ -315,7 +332,7 @@ class PageServerHandle {
 export class SafekeeperHandle {
   readonly #env: ZenithEnv;
   readonly id: number;
-  readonly address: HostPort;
+  readonly address: ServerAddress;
   readonly paths: SafekeeperPaths;
 
   constructor(env: ZenithEnv, { id, address, paths }: SafekeeperInfo) {
@@ -336,6 +353,7 @@ export class SafekeeperHandle {
       String(this.id),
       "--pageserver",
       formatHostPort(this.#env.pageserver.address),
+      ...this.#env.authOptions,
       "--daemonize",
     );
   }

@@ -143,7 +143,13 @@ describe("a compute with three safekeepers", () => {
     };
     const port = await freePort();
     const tenant = ["--tenantid", env.defaultTenant];
-    await zenith("init", "--remote-pageserver", `postgres://${formatHostPort(env.pageserver.address)}`);
+    const token = ["--token", env.paths.auth.adminToken];
+    await zenith(
+      "init",
+      "--remote-pageserver",
+      `postgres://${formatHostPort(env.pageserver.address)}`,
+      ...token,
+    );
     await zenith("pg", "create", "main", "--port", String(port), ...tenant);
     const { config } = new EnvironmentPaths(repo).compute(pg.tenant, parseBranchName("main"));
     const acceptors = readFileSync(pg.paths.config, "utf8")
@@ -273,7 +279,7 @@ describe("the WAL of a branch that is deleted", () => {
     const others = (await timelinesAt(first)).filter((timeline) => timeline !== mainTimeline);
     assert.equal(others.length, 2);
     // The safekeeper itself sees to it that nobody writes.
-    await using wire = await PgClient.connect({ ...first.address, user: "zenith" });
+    await using wire = await PgClient.connect({ ...first.address, user: "zenith", password: own.token });
     await assert.rejects(
       wire.query(`TIMELINE_DELETE ${own.defaultTenant} ${others[0]}`),
       /a compute writes to timeline/,

@@ -14,8 +14,9 @@ before(async () => {
   writeFileSync(env.paths.pageserver.config, "scrub_pause_s = 1\ngc_period_s = 3600\n");
   const [{ paths, id, address }] = env.safekeepers as [typeof env.safekeepers[number]];
   const where = ["-D", paths.workdir, "-l", formatHostPort(address), "--id", String(id)];
-  const pageServer = formatHostPort(env.pageserver.address);
-  await env.zenith("safekeeper", ...where, "--pageserver", pageServer, "--scrub-pause", "1s", "--daemonize");
+  const pageServer = ["--pageserver", formatHostPort(env.pageserver.address)];
+  const scrub = ["--scrub-pause", "1s"];
+  await env.zenith("safekeeper", ...where, ...pageServer, ...env.authOptions, ...scrub, "--daemonize");
   await env.pageserver.start();
   await using main = await env.startCompute("main");
   await main.query("CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, 20000) n");

@@ -33,7 +33,7 @@ async function sizesOf(branch: string): Promise<Sizes> {
 async function bytesOfFiles(branch: string): Promise<number> {
   await using server = env.pageserver.client();
   const found = (await server.branchList(env.defaultTenant)).find(({ name }) => name === branch)!;
-  const login = { ...env.pageserver.address, user: "zenith_admin", database: "zenith" };
+  const login = { ...env.pageserver.address, user: "zenith_admin", database: "zenith", password: env.token };
   await using wire = await PgClient.connect(login);
   let isManifest = false;
   const manifest: Uint8Array[] = [];

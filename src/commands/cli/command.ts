@@ -141,6 +141,7 @@ const EXIT_CODE_OF_KIND: Readonly<Record<ErrorKind, number>> = {
   not_found: 4,
   already_exists: 5,
   conflict: 5,
+  forbidden: EXIT_FAILED,
   corrupt_data: EXIT_FAILED,
   protocol: EXIT_FAILED,
   not_implemented: EXIT_FAILED,

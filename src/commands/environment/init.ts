@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { ioError, ZenithError } from "../../common/errors.ts";
-import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
 import { generateTenantId, parseTenantId } from "../../common/id.ts";
 import { PAGESERVER_DEFAULT_LISTEN } from "../../common/page_server_config.ts";
 import { EnvironmentPaths } from "../../common/paths.ts";
@@ -12,8 +12,10 @@ import {
   pageServerAddress,
   parsePageServerUrl,
   saveEnvironment,
+  withAdminToken,
 } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
+import { ensureServerTokens, keepGivenToken } from "../../control/server_tokens.ts";
 import { startPageServer, stopPageServer } from "../../control/page_server_process.ts";
 import { setObjectStore } from "../../control/object_store_setting.ts";
 import { allocatePort, whyNotFree } from "../../control/ports.ts";
@@ -52,6 +54,14 @@ export const initCommand: Command = {
       description: "Use the page server at postgres://host:port instead of one of our own",
     },
     {
+      flags: "--token <file>",
+      description: "A token for that page server, which its environment's `token create` has made",
+    },
+    {
+      flags: "--insecure",
+      description: "Let everybody on this machine do everything, without tokens; on loopback only",
+    },
+    {
       flags: "--listen <host:port>",
       description:
         `Where our own page server is to listen; ${PAGESERVER_DEFAULT_LISTEN} or the next free port when left out`,
@@ -75,7 +85,7 @@ export const initCommand: Command = {
     ["init --pg-version 17", "PostgreSQL 17 for the first tenant; others may have other majors"],
     ["init --safekeepers 3", "A quorum: commits go on when one of the three is away"],
     [
-      "init --remote-pageserver postgres://db1:64000",
+      "init --remote-pageserver postgres://db1:64000 --token tenant.token",
       "Only computes here, on another environment's page server",
     ],
     ["init --object-store s3://backups/edge1?region=eu-west-1", "A lost disk costs a second of commits"],
@@ -105,6 +115,7 @@ export const initCommand: Command = {
         default_tenant_id: tenant,
         ...(distribDir === undefined ? {} : { pg_distrib_dir: resolve(distribDir) }),
         pageserver: remote === undefined ? { listen } : { url: remote },
+        ...(options["insecure"] === true ? { insecure: true } : {}),
         ...(safekeepers.length === 0 ? {} : { safekeepers }),
       },
     };
@@ -114,6 +125,9 @@ export const initCommand: Command = {
     try {
       assertReachable(paths.root, pgUser());
       if (storage !== null) setObjectStore(paths.pageserver, storage.url);
+      const token = optionText(options, "token");
+      if (token !== undefined) keepGivenToken(environment, token);
+      if (remote === undefined && options["insecure"] !== true) await ensureServerTokens(environment);
       // A remote page server chooses among its own PostgreSQL installations.
       const chosen = remote === undefined ? install.major : major;
       if (storage !== null && stored !== null) {
@@ -267,10 +281,10 @@ async function createFirstTenant(
 
 async function createTenant(
   environment: Environment,
-  address: { host: string; port: number },
+  address: HostPort,
   { major, cluster }: FirstTenant,
 ): Promise<void> {
-  await using client = new PageServerClient(address);
+  await using client = new PageServerClient(withAdminToken(environment, address));
   try {
     await client.tenantCreate(environment.config.default_tenant_id, major, cluster);
   } catch (error) {

@@ -3,6 +3,7 @@ import { formatHostPort } from "../../common/host_port.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "../../control/environment.ts";
 import { assertDataPresent, startPageServer } from "../../control/page_server_process.ts";
 import { type SafekeeperInfo, startSafekeeper } from "../../control/safekeepers.ts";
+import { asksForTokens } from "../../control/server_tokens.ts";
 import { print, Progress } from "../cli/output.ts";
 
 export async function startOnlyPageServer(environment: Environment): Promise<void> {
@@ -10,6 +11,16 @@ export async function startOnlyPageServer(environment: Environment): Promise<voi
   using progress = new Progress("starting the page server");
   const { pid } = await startPageServer(environment, { onProgress: (text) => progress.update(text) });
   print(`page server started on ${formatHostPort(pageServerAddress(environment))}, process ${pid}`);
+  warnIfOpen(environment);
+}
+
+/** Says at each start that nobody is asked for a token. */
+function warnIfOpen(environment: Environment): void {
+  if (asksForTokens(environment)) return;
+  const why = environment.config.insecure === true
+    ? `insecure = true in ${environment.paths.config}`
+    : 'it has no keys: "zenith stop", then "zenith start" makes them';
+  process.stderr.write(`insecure: everybody on this machine may do everything (${why})\n`);
 }
 
 export async function startSafekeepers(

@@ -1,4 +1,5 @@
 /** `zenith start`: starts the servers of an environment, and every Postgres that ran before. */
+import { hasKeys } from "../../auth/key_files.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import {
   type Environment,
@@ -8,7 +9,8 @@ import {
 } from "../../control/environment.ts";
 import { isPageServerRunning } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
-import type { ComputePlace } from "../../control/computes.ts";
+import { allComputePlaces, type ComputePlace, isUp } from "../../control/computes.ts";
+import { ensureServerTokens } from "../../control/server_tokens.ts";
 import { bringBack, computesToBringBack } from "../../control/run_again.ts";
 import type { Command } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
@@ -34,6 +36,7 @@ export const startCommand: Command = {
 
 /** Starts everything that does not run, or says that everything does. */
 export async function startEverything(environment: Environment): Promise<void> {
+  await prepareTokens(environment);
   const stopped = listSafekeepers(environment).filter(({ running }) => !running);
   const computes = computesToBringBack(environment);
   const isServed = !hasLocalPageServer(environment) || isPageServerRunning(environment);
@@ -46,6 +49,23 @@ export async function startEverything(environment: Environment): Promise<void> {
   if (!isServed) await startOnlyPageServer(environment);
   await startSafekeepers(environment, stopped);
   await bringBackAll(environment, computes);
+}
+
+/**
+ * Gives the servers keys and tokens when an earlier version has made the environment. Its processes
+ * have none: while one of them runs, the servers can't ask for any.
+ */
+async function prepareTokens(environment: Environment): Promise<void> {
+  const { paths, config } = environment;
+  if (config.insecure === true || !hasLocalPageServer(environment)) return;
+  if (!hasKeys(paths.auth) && isAnythingUp(environment)) return;
+  await ensureServerTokens(environment);
+}
+
+function isAnythingUp(environment: Environment): boolean {
+  return isPageServerRunning(environment) ||
+    listSafekeepers(environment).some(({ running }) => running) ||
+    allComputePlaces(environment).some(isUp);
 }
 
 /**

@@ -51,7 +51,7 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
         mode,
         (words) => progress.update(`Postgres of branch ${compute.name} ${words}`),
       );
-      if (compute.moment !== null) await removeMoment(compute);
+      if (compute.moment !== null) await removeMoment(environment, compute);
       print(`Postgres of branch ${compute.name} stopped`);
     });
   }

@@ -16,6 +16,7 @@ import {
   type Environment,
   loadEnvironment,
   pageServerAddress,
+  withAdminToken,
 } from "../../control/environment.ts";
 import { describeFailure, readLastStart } from "../../control/last_start.ts";
 import { lastErrorInLog } from "../../control/log_file.ts";
@@ -38,7 +39,7 @@ export const pgListCommand: Command = {
     const branches = await reachableBranches(environment, tenant);
     const listed = await Promise.all(
       allComputePlaces(environment).filter((found) => found.tenant === tenant)
-        .map((found) => listCompute(found, branches)),
+        .map((found) => listCompute(environment, found, branches)),
     );
     printList(listed, COLUMNS, computeJson, options);
   },
@@ -63,6 +64,7 @@ interface ListedCompute {
 }
 
 async function listCompute(
+  environment: Environment,
   found: ComputePlace,
   branches: readonly BranchInfo[] | undefined,
 ): Promise<ListedCompute> {
@@ -74,7 +76,7 @@ async function listCompute(
   }
   const branch = branches?.find((branch) => branch.timeline_id === compute.identity.timeline);
   if (compute.replica !== null) {
-    const position = compute.status === "running" ? await replicaPosition(compute) : null;
+    const position = compute.status === "running" ? await replicaPosition(environment, compute) : null;
     const { replayLsn: lsn = null, lagBytes = null } = position ?? {};
     return { found, compute, lsn, lagBytes, notes: notesOn(compute) };
   }
@@ -82,7 +84,7 @@ async function listCompute(
     found,
     compute,
     lsn: compute.readOnlyAt ?? branch?.latest_valid_lsn ?? null,
-    lagBytes: compute.readOnlyAt === null ? await lag(compute, branch) : null,
+    lagBytes: compute.readOnlyAt === null ? await lag(environment, compute, branch) : null,
     notes: notesOn(compute),
   };
 }
@@ -141,12 +143,14 @@ function notesOn(compute: ComputeInfo): string[] {
 }
 
 async function lag(
+  environment: Environment,
   { tenant, identity }: ComputeInfo,
   branch: BranchInfo | undefined,
 ): Promise<number | null> {
   if (identity.walAcceptors.length === 0) return null;
+  const safekeepers = identity.walAcceptors.map((address) => withAdminToken(environment, address));
   try {
-    const end = await answerInTime(() => acknowledgedEnd(identity.walAcceptors, tenant, identity.timeline));
+    const end = await answerInTime(() => acknowledgedEnd(safekeepers, tenant, identity.timeline));
     if (branch === undefined) return null;
     return end === undefined ? 0 : pageServerLag(branch, end);
   } catch (error) {

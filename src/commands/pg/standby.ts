@@ -5,7 +5,7 @@ import { quoteSetting } from "../../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { type ComputeInfo, findCompute, isUp } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
-import { primaryConnInfo, standbyBaseBackup } from "../../control/standby.ts";
+import { primaryConnInfo, standbyBaseBackup, standbyToken } from "../../control/standby.ts";
 import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print, printJson } from "../cli/output.ts";
 import { quoteForShell } from "../cli/shell.ts";
@@ -33,7 +33,7 @@ export const pgStandbyCommand: Command = {
     const compute = findCompute(environment, tenant, parseBranchName(requiredArg(args, 0)));
     const directory = optionText(options, "dir") ?? DIRECTORY_DEFAULT;
     const base = standbyBaseBackup(compute, directory);
-    const conninfo = primaryConnInfo(compute);
+    const conninfo = primaryConnInfo(compute, await standbyToken(environment, compute));
     if (options["json"] === true) {
       return printJson({
         tenant_id: tenant,
@@ -62,7 +62,10 @@ function script(
       ? []
       : [`# The base comes from the branch's Postgres: "zenith pg start ${name}" first.`]),
     ...(walAcceptors.length > 0
-      ? [`# It follows the safekeepers ${walAcceptors.map(formatHostPort).join(", ")}.`]
+      ? [
+        `# It follows the safekeepers ${walAcceptors.map(formatHostPort).join(", ")}.`,
+        '# The password below is a token to read this branch: keep it secret. "zenith token list" shows it.',
+      ]
       : [
         "# There are no safekeepers: it follows the branch's Postgres, and may be ahead of the branch after a kill.",
       ]),

@@ -31,9 +31,9 @@ export const pgStopCommand: Command = {
     const wasRunning = await stopCompute(compute, mode, (words) => progress.update(words));
     forgetStart(compute.paths);
     print(`Postgres of branch ${compute.name} ${wasRunning ? "stopped" : "is not running"}`);
-    if (compute.moment !== null) await removeMoment(compute);
+    if (compute.moment !== null) await removeMoment(environment, compute);
     else if (options["destroy"] === true) {
-      destroyCompute(compute);
+      await destroyCompute(environment, compute);
       print(`Postgres of branch ${compute.name} destroyed; the branch and its data stay`);
     }
   },

@@ -56,6 +56,7 @@ export const computeCommand: Command = {
     READ_ONLY_OPTION,
     { flags: "--follow <address>", description: "Follow the branch of the Postgres there, without writing" },
     ...FIRST_START_OPTIONS,
+    { flags: "--token-file <file>", description: "The token for its servers; its own when left out" },
   ],
   async run(_args, options) {
     const dir = optionText(options, "dir");
@@ -72,6 +73,7 @@ export const computeCommand: Command = {
       start: ({ log, progress, signal }) =>
         keepComputeRunning({
           paths,
+          tokenFile: optionText(options, "tokenFile"),
           locatePostgres: (major) =>
             locatePostgres(major, { distribDir: optionText(options, "pgDistribDir") }),
           storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),

@@ -1,6 +1,7 @@
 /** `zenith pageserver`: runs a page server. */
 import { existsSync } from "node:fs";
 import { safeParse } from "valibot";
+import { openAuditLog } from "../../process/audit_log.ts";
 import { runRole } from "../../process/run_role.ts";
 import { startDaemon } from "../../process/daemon.ts";
 import { ZenithError } from "../../common/errors.ts";
@@ -10,6 +11,7 @@ import { PageServerPaths } from "../../common/paths.ts";
 import { readTomlFile } from "../../common/toml.ts";
 import { type Command, optionText, type OptionValues } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
+import { AUTH_OPTIONS, openTrust, passOnAuth } from "./auth.ts";
 
 const START_TIMEOUT_MS = 300_000;
 
@@ -25,11 +27,12 @@ export const pageserverCommand: Command = {
       description:
         "The PostgreSQL whose initdb makes new tenants: an installation, or a directory for each major",
     },
+    ...AUTH_OPTIONS,
     { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
     { flags: "--daemonize", description: "Run in the background; log to pageserver.log" },
   ],
   examples: [
-    ["pageserver -D /var/lib/zenith -l 0.0.0.0:64000", "In the foreground, its log on standard error"],
+    ["pageserver -D /var/lib/zenith -l 10.0.0.9:64000", "In the foreground, its log on standard error"],
   ],
   async run(_args, options) {
     const paths = new PageServerPaths(optionText(options, "dir") ?? ".");
@@ -46,7 +49,18 @@ export const pageserverCommand: Command = {
       pidFile: paths.pidFile,
       logFile: optionText(options, "logFile"),
       logLevel: config.log_level,
-      start: ({ log }) => runPageServer({ paths, config, listen: parseHostPort(config.listen), logger: log }),
+      start: async ({ log }) => {
+        const listen = parseHostPort(config.listen);
+        const { guard, auth } = await openTrust(
+          options,
+          paths.auth,
+          listen,
+          openAuditLog(paths.auditLog),
+          log,
+        );
+        const credentials = { tokenFile: auth.pageserverToken };
+        return await runPageServer({ paths, config, listen, logger: log, guard, credentials });
+      },
     });
   },
 };
@@ -81,6 +95,7 @@ async function daemonize(
       "-l",
       config.listen,
       ...(config.pg_distrib_dir === undefined ? [] : ["--pg-distrib-dir", config.pg_distrib_dir]),
+      ...passOnAuth(options),
       "--log-file",
       logFile,
     ],

@@ -1,5 +1,6 @@
 /** `zenith safekeeper`: runs a safekeeper. */
 import { existsSync } from "node:fs";
+import { openAuditLog } from "../../process/audit_log.ts";
 import { runRole } from "../../process/run_role.ts";
 import { startDaemon } from "../../process/daemon.ts";
 import { parseDuration } from "../../common/duration.ts";
@@ -8,6 +9,7 @@ import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
 import { SafekeeperPaths } from "../../common/paths.ts";
 import { type Command, optionText, type OptionValues } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
+import { AUTH_OPTIONS, openTrust, passOnAuth } from "./auth.ts";
 
 const START_TIMEOUT_MS = 60_000;
 const DEFAULT_LISTEN = "127.0.0.1:5454";
@@ -39,6 +41,7 @@ export const safekeeperCommand: Command = {
     },
     { flags: "--scrub-rate <bytes>", description: "What that check reads per second" },
     { flags: "--no-sync", description: "Never wait for the disk: commits may be lost with the machine" },
+    ...AUTH_OPTIONS,
     { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
     { flags: "--daemonize", description: "Run in the background; log to safekeeper.log" },
   ],
@@ -66,7 +69,6 @@ export const safekeeperCommand: Command = {
       listen,
       id,
       sync: options["sync"] === true,
-      ...(pageserver === undefined ? {} : { pageserver: parseHostPort(pageserver) }),
       ...(recall === undefined ? {} : { recallIntervalMs: parseDuration(recall) }),
       ...(scrubPause === undefined ? {} : { scrubPauseMs: parseDuration(scrubPause) }),
       ...(scrubRate === undefined ? {} : { scrubBytesPerS: parseScrubRate(scrubRate) }),
@@ -77,7 +79,20 @@ export const safekeeperCommand: Command = {
       name: "safekeeper",
       pidFile: paths.pidFile,
       logFile: optionText(options, "logFile"),
-      start: ({ log }) => runSafekeeper({ ...role, logger: log }),
+      start: async ({ log }) => {
+        const { guard, auth } = await openTrust(
+          options,
+          paths.auth,
+          listen,
+          openAuditLog(paths.auditLog),
+          log,
+        );
+        const credentials = { tokenFile: auth.safekeeperToken(id) };
+        const called = pageserver === undefined
+          ? {}
+          : { pageserver: { ...parseHostPort(pageserver), credentials } };
+        return await runSafekeeper({ ...role, ...called, logger: log, guard });
+      },
     });
   },
 };
@@ -98,7 +113,16 @@ async function daemonize(paths: SafekeeperPaths, options: OptionValues): Promise
   });
   const sync = options["sync"] === true ? [] : ["--no-sync"];
   const { pid, address } = await startDaemon({
-    args: ["safekeeper", "-D", paths.workdir, ...given, ...sync, "--log-file", logFile],
+    args: [
+      "safekeeper",
+      "-D",
+      paths.workdir,
+      ...given,
+      ...sync,
+      ...passOnAuth(options),
+      "--log-file",
+      logFile,
+    ],
     logFile,
     timeoutMs: START_TIMEOUT_MS,
   });

@@ -112,7 +112,7 @@ export const tenantDeleteCommand: Command = {
     await confirmOnTerminal(`Delete tenant ${tenant} with its branches (${names})?`, options);
     using _progress = new Progress("deleting the tenant");
     await client.tenantDelete(tenant);
-    for (const compute of computes) destroyCompute(compute);
+    for (const compute of computes) await destroyCompute(environment, compute);
     rmSync(environment.paths.pgpass(tenant), { force: true });
     print(`tenant ${tenant} deleted`);
     for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);

@@ -7,7 +7,7 @@ import { basename, dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
-import { formatHostPort, type HostPort } from "../../common/host_port.ts";
+import { formatHostPort } from "../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn } from "../../common/lsn.ts";
@@ -37,6 +37,7 @@ import {
   type WorkerData,
   type WorkerMessage,
 } from "./pages/worker_messages.ts";
+import type { ServerAddress } from "../../protocol/connect.ts";
 
 /** The parts of a data directory that are in the mount: all that contain relation files. */
 const TABLESPACES = "pg_tblspc";
@@ -44,7 +45,7 @@ const MOUNTED_DIRECTORIES = ["base", "global", TABLESPACES];
 
 export interface LazyStorageOptions {
   readonly paths: ComputePaths;
-  readonly pageServer: HostPort;
+  readonly pageServer: ServerAddress;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   /** The user that Postgres runs as. */

@@ -14,13 +14,14 @@ import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import type { ComputePaths } from "../../common/paths.ts";
 import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
+import type { Credentials, ServerAddress } from "../../protocol/connect.ts";
 
 export interface ComputeIdentity {
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
-  readonly pageServer: HostPort;
+  readonly pageServer: ServerAddress;
   /** The safekeepers that make its commits durable. If there are none, the page server does. */
-  readonly walAcceptors: readonly HostPort[];
+  readonly walAcceptors: readonly ServerAddress[];
   readonly port: number;
 }
 
@@ -339,6 +340,15 @@ export function computeIdentity(settings: Settings, file: string): ComputeIdenti
     pageServer: parseConnstring(need("zenith.page_server_connstring"), file),
     walAcceptors: parseAcceptors(settings.get("zenith.wal_acceptors") ?? "", file),
     port,
+  };
+}
+
+/** Tells a compute by what to prove itself to its servers. */
+export function withCredentials(compute: ComputeIdentity, credentials: Credentials): ComputeIdentity {
+  return {
+    ...compute,
+    pageServer: { ...compute.pageServer, credentials },
+    walAcceptors: compute.walAcceptors.map((address) => ({ ...address, credentials })),
   };
 }
 

@@ -1,6 +1,6 @@
 /** The proposer's connection to one safekeeper. */
 import { errorMessage } from "../../common/errors.ts";
-import { formatHostPort, type HostPort } from "../../common/host_port.ts";
+import { formatHostPort } from "../../common/host_port.ts";
 import type { Logger } from "../../process/log.ts";
 import { sleep } from "../../common/sleep.ts";
 import { decodeAcceptorMessage } from "../../consensus/message_codec.ts";
@@ -8,7 +8,7 @@ import type { AcceptorMessage } from "../../consensus/messages.ts";
 import type { PgClient } from "../../pgwire/client.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
 import { WAL_PROPOSER_NAME } from "./wal_source.ts";
-import { connectServer } from "../../protocol/connect.ts";
+import { connectServer, type ServerAddress } from "../../protocol/connect.ts";
 import { SAFEKEEPER } from "../../protocol/management.ts";
 import { formatCommand } from "../../protocol/operation.ts";
 
@@ -24,7 +24,7 @@ export interface AcceptorLinkHandler {
 
 /** The connection to one safekeeper, which is made again whenever it is lost. */
 export class AcceptorLink {
-  readonly address: HostPort;
+  readonly address: ServerAddress;
   readonly #handler: AcceptorLinkHandler;
   readonly #logger: Logger;
   readonly #abort = new AbortController();
@@ -36,7 +36,7 @@ export class AcceptorLink {
   #problem = "";
   readonly #running: Promise<void>;
 
-  constructor(address: HostPort, handler: AcceptorLinkHandler, logger: Logger) {
+  constructor(address: ServerAddress, handler: AcceptorLinkHandler, logger: Logger) {
     this.address = address;
     this.#handler = handler;
     this.#logger = logger.child({ safekeeper: formatHostPort(address) });

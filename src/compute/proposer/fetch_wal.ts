@@ -1,7 +1,6 @@
 /** Fetches WAL that the proposer no longer has in memory. */
 import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
-import type { HostPort } from "../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { PgClient } from "../../pgwire/client.ts";
@@ -9,7 +8,7 @@ import { startReplication } from "../../pgwire/replication.ts";
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { RECOVERY_TERM_OPTION, timelineOptions } from "../../protocol/wal_connection.ts";
 import { WAL_PROPOSER_NAME } from "./wal_source.ts";
-import { connectServer } from "../../protocol/connect.ts";
+import { connectServer, type ServerAddress } from "../../protocol/connect.ts";
 import type { ConnectLocally } from "../postgres/private_socket.ts";
 
 const TIMEOUT_MS = 10_000;
@@ -25,7 +24,7 @@ export interface FetchRange {
 }
 
 export interface FetchSource {
-  readonly safekeeper: HostPort;
+  readonly safekeeper: ServerAddress;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   /** The safekeeper answers only while this is its term. */

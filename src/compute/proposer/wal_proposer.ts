@@ -41,6 +41,7 @@ import type { CommitProgress } from "./commit_progress.ts";
 import { fetchFromPostgres, fetchFromSafekeeper, type FetchRange } from "./fetch_wal.ts";
 import { WalSource } from "./wal_source.ts";
 import { WalWindow } from "./wal_window.ts";
+import type { ServerAddress } from "../../protocol/connect.ts";
 
 const ELECTION_TIMEOUT_MIN_MS = 500;
 const ELECTION_TIMEOUT_SPREAD_MS = 500;
@@ -87,7 +88,7 @@ type FetchEffect = Extract<ProposerEffect, { type: "fetch" }>;
 export interface WalProposerOptions {
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
-  readonly acceptors: readonly HostPort[];
+  readonly acceptors: readonly ServerAddress[];
   readonly systemId: bigint;
   readonly pgVersion: number;
   /** wal_segment_size in bytes. */

@@ -1,16 +1,26 @@
 /** Asks a server for its status, with a time limit. */
-import { errorMessage } from "../../common/errors.ts";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { inTime } from "../../common/in_time.ts";
 
 /** A server that takes longer than this to answer has a problem. */
 const ANSWER_TIMEOUT_MS = 5_000;
 
-/** Returns the server's answer, or the error message when there is none. */
-export async function ask<T>(question: () => Promise<T>): Promise<{ answer?: T; error?: string }> {
+/** The server's answer, or the error message when there is none. */
+export interface Asked<T> {
+  readonly answer?: T;
+  readonly error?: string;
+  /** Whether there is a server, which does not trust us. */
+  readonly refused?: boolean;
+}
+
+export async function ask<T>(question: () => Promise<T>): Promise<Asked<T>> {
   try {
     return { answer: await answerInTime(question) };
   } catch (error) {
-    return { error: errorMessage(error) };
+    return {
+      error: errorMessage(error),
+      refused: error instanceof ZenithError && error.kind === "forbidden",
+    };
   }
 }
 

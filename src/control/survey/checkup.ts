@@ -23,6 +23,7 @@ import {
 } from "../environment.ts";
 import { whyNotFree } from "../ports.ts";
 import { listSafekeepers } from "../safekeepers.ts";
+import { asksForTokens } from "../server_tokens.ts";
 import { DISK_LOW_BYTES } from "./survey.ts";
 
 /** `fail`: Zenith does not work here. `warn`: it works, but something is missing. */
@@ -60,6 +61,7 @@ export async function checkMachine(): Promise<Finding[]> {
     checkDisk(root),
     checkMemory(),
     checkSharedMemory(),
+    ...checkTrust(environment),
     ...await checkPorts(environment),
     checkLazy(),
     checkSetpriv(),
@@ -197,6 +199,20 @@ function checkSharedMemory(): Finding {
  * Checks that every port is free, or held by a server of this environment. The pid file tells
  * whether that server runs.
  */
+/** Says whether the servers ask their clients who they are. */
+function checkTrust(environment: Environment | undefined): Finding[] {
+  if (environment === undefined || !hasLocalPageServer(environment)) return [];
+  const check = "tokens";
+  const { paths, config } = environment;
+  if (asksForTokens(environment)) return [ok(check, `the servers trust the keys in ${paths.auth.trusted}`)];
+  if (config.insecure === true) {
+    const fix = `take insecure out of ${paths.config}, then "zenith stop" and "zenith start"`;
+    return [warn(check, "insecure: everybody on this machine may do everything", fix)];
+  }
+  const fix = '"zenith stop", then "zenith start" makes keys and tokens';
+  return [warn(check, "no keys: everybody on this machine may do everything", fix)];
+}
+
 async function checkPorts(environment: Environment | undefined): Promise<Finding[]> {
   const check = "ports";
   const wanted: { what: string; address: HostPort; ours: boolean; setting: string }[] = [];

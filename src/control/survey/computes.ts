@@ -83,7 +83,9 @@ export async function surveyCompute(
   try {
     const compute = describeCompute(found);
     const { address, readOnlyAt, replica } = compute;
-    const position = replica !== null && status === "running" ? await replicaPosition(compute) : null;
+    const position = replica !== null && status === "running"
+      ? await replicaPosition(environment, compute)
+      : null;
     return {
       ...base,
       address: formatHostPort(address),

@@ -76,9 +76,14 @@ export async function surveyPageServer(
   } catch (error) {
     problems.push(problemOf(error, "restore the data", true));
   }
-  if (asked.answer !== undefined && asked.answer.pid !== pid && found.state !== "elsewhere") {
+  const isAnothers = asked.answer === undefined
+    ? asked.refused === true && pid === null
+    : asked.answer.pid !== pid;
+  if (isAnothers && found.state !== "elsewhere") {
     problems.push({
-      what: `another page server, process ${asked.answer.pid}, answers on ${address}`,
+      what: asked.answer === undefined
+        ? `another page server answers on ${address}: ${asked.error}`
+        : `another page server, process ${asked.answer.pid}, answers on ${address}`,
       hint: `stop that one, or give this environment another pageserver.listen in ${paths.config}`,
       down: true,
     });

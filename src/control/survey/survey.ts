@@ -5,9 +5,10 @@
 import { statfsSync } from "node:fs";
 import { relative } from "node:path";
 import { allComputePlaces } from "../computes.ts";
-import { type Environment, pageServerAddress } from "../environment.ts";
+import { type Environment, hasLocalPageServer, pageServerAddress } from "../environment.ts";
 import { PageServerClient } from "../page_server_client.ts";
 import { listSafekeepers } from "../safekeepers.ts";
+import { asksForTokens } from "../server_tokens.ts";
 import { type BranchSurvey, stuckReceivers, surveyBranches } from "./branches.ts";
 import { type ComputeSurvey, surveyCompute } from "./computes.ts";
 import { type ObjectStoreSurvey, surveyObjectStore } from "./object_store.ts";
@@ -53,6 +54,7 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     ? []
     : await surveyBranches(client, environment.config.default_tenant_id, safekeepers, problems);
   if (server.answer !== undefined) problems.push(...stuckReceivers(server.answer, branches, computes));
+  problems.push(...openToEverybody(environment));
   const disk = surveyDisk(environment, problems);
   const servers = [server.survey, ...safekeepers.map(({ survey }) => survey)];
   if (servers.every(({ status }) => status === "stopped")) {
@@ -74,6 +76,17 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     branches,
     problems,
   };
+}
+
+/** An environment that an earlier version has made has no keys yet. */
+function openToEverybody(environment: Environment): Problem[] {
+  if (!hasLocalPageServer(environment) || environment.config.insecure === true) return [];
+  if (asksForTokens(environment)) return [];
+  return [{
+    what: "the servers ask nobody who he is: an earlier version has made this environment, without keys",
+    hint: '"zenith stop", then "zenith start" makes keys and tokens',
+    down: false,
+  }];
 }
 
 function surveyDisk(

@@ -40,6 +40,7 @@ import type { TenantContext } from "../tenant/context.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { Upkeep } from "../tenant/upkeep.ts";
 import { WalReceiver } from "../timeline/wal_receiver.ts";
+import type { Credentials } from "../../protocol/connect.ts";
 import type { ObjectStoreStatusJson, PageServerStatusJson } from "../../protocol/management.ts";
 import type { ScrubFindings } from "../../protocol/scrub_status.ts";
 
@@ -54,6 +55,8 @@ export interface PageServerOptions {
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
   readonly logger: Logger;
+  /** By which the page server proves itself to safekeepers. */
+  readonly credentials?: Credentials | undefined;
   /**
    * Returns the data directory from which new tenants of a major version are made; null means the
    * newest one. By default, initdb makes it.
@@ -78,6 +81,7 @@ export class PageServer {
   readonly scrub: Scrub;
   readonly #context: TenantContext;
   readonly #initialCluster: InitialCluster;
+  readonly #credentials: Credentials | undefined;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
   /** How many computes are attached to each timeline. */
@@ -106,6 +110,7 @@ export class PageServer {
       deleted: new DeletedTimelines(disk, paths.deletedTimelines),
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
+    this.#credentials = options.credentials;
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#initialCluster = options.initialCluster ?? ((major, cluster) => initdb.get(major, cluster));
     this.scrub = new Scrub({
@@ -334,10 +339,11 @@ export class PageServer {
    * A switch leaves the current source first.
    *
    * @param held is disposed of when WAL is no longer pulled
+   * @param isOwn whether the address is a server's of this installation, which may see our token
    * @throws {ZenithError} `invalid_argument` when `connInfo` is not a connection string,
    *   `not_found`
    */
-  receiveFrom(held: Hold<Timeline>, connInfo: string): void {
+  receiveFrom(held: Hold<Timeline>, connInfo: string, isOwn: boolean): void {
     using stack = new DisposableStack();
     stack.use(held);
     const timeline = held.value;
@@ -346,7 +352,8 @@ export class PageServer {
     if (current?.running === true && !current.yieldsTo(connInfo)) return;
     const left = current?.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
     const logger = this.#context.logger.child({ tenant: timeline.tenantId, timeline: timeline.timelineId });
-    const receiver = new WalReceiver(timeline, connInfo, logger, left ?? Promise.resolve());
+    const credentials = isOwn ? this.#credentials : undefined;
+    const receiver = new WalReceiver(timeline, { connInfo, credentials }, logger, left ?? Promise.resolve());
     this.#receivers.set(timeline.timelineId, receiver);
     const holds = stack.move();
     void receiver.ended.finally(() => holds.dispose());

@@ -8,6 +8,8 @@ import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { formatTimestamp } from "../../common/timestamp.ts";
 import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import type { ConnectionHandler } from "../../pgwire/session.ts";
+import type { Scope } from "../../auth/claims.ts";
+import type { Guard } from "../../protocol/guard.ts";
 import { PAGE_SERVER } from "../../protocol/management.ts";
 import { scrubStatusJson } from "../../protocol/scrub_status.ts";
 import { type Handlers, OperationService } from "../../protocol/operation_service.ts";
@@ -26,11 +28,14 @@ import { servePagestream } from "./pagestream_service.ts";
 const DEFAULT_LEASE_MS = 10 * 60 * 1000;
 
 /** The page server's commands over the wire. */
-export function pageService(server: PageServer): ConnectionHandler {
-  return new OperationService("the page server", PAGE_SERVER, handlers(server));
+export function pageService(server: PageServer, guard: Guard): ConnectionHandler {
+  return new OperationService("the page server", guard, PAGE_SERVER, handlers(server, guard));
 }
 
-function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
+/** The scopes of those who name only addresses that the page server may show its own token to. */
+const NAMES_OWN_SAFEKEEPERS: ReadonlySet<Scope> = new Set(["admin", "safekeeper"]);
+
+function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER> {
   /** @throws {ZenithError} `not_found` when the tenant, or its timeline, does not exist */
   const hold = (names: { tenant: TenantId; timeline: TimelineId }): Promise<Hold<Timeline>> =>
     server.tenant(names.tenant).timelines.hold(names.timeline);
@@ -249,8 +254,9 @@ function handlers(server: PageServer): Handlers<typeof PAGE_SERVER> {
       await session.copyOut(basebackup(source, boundary, head, content, before));
     },
 
-    async callmemaybe({ conninfo, ...names }) {
-      server.receiveFrom(await hold(names), conninfo);
+    async callmemaybe({ conninfo, ...names }, session) {
+      const isOwn = NAMES_OWN_SAFEKEEPERS.has(guard.principal(session).scope);
+      server.receiveFrom(await hold(names), conninfo, isOwn);
     },
 
     async computeAttach(names, session) {

@@ -8,6 +8,8 @@ import { WorkerThread } from "../../process/worker_thread.ts";
 import type { FlushRequest, MergeReply, MergeRequest, WrittenLayer } from "../../pagestore/mod.ts";
 import { PgServer } from "../../pgwire/server.ts";
 import { openObjectStore } from "../../object_store/open_store.ts";
+import type { Credentials } from "../../protocol/connect.ts";
+import { Guard } from "../../protocol/guard.ts";
 import { PageServer } from "./page_server.ts";
 import { pageService } from "./page_service.ts";
 
@@ -16,6 +18,10 @@ export interface PageServerRoleOptions {
   readonly config: PageServerConfig;
   readonly listen: HostPort;
   readonly logger: Logger;
+  /** Decides who may do what. Everybody may do everything without it. */
+  readonly guard?: Guard;
+  /** By which the page server proves itself to safekeepers. */
+  readonly credentials?: Credentials;
 }
 
 /** A page server that is listening. */
@@ -32,7 +38,7 @@ export interface RunningPageServer {
  * @throws {ZenithError} when the port is taken or the directory is unusable
  */
 export async function runPageServer(options: PageServerRoleOptions): Promise<RunningPageServer> {
-  const { paths, config, listen, logger } = options;
+  const { paths, config, listen, logger, guard = Guard.open(), credentials } = options;
   const flushes = new WorkerThread<FlushRequest, WrittenLayer>("src/pageserver/workers/flush_worker.ts");
   const merges = new WorkerThread<MergeRequest, MergeReply>("src/pageserver/workers/merge_worker.ts");
   const server = await PageServer.open({
@@ -43,8 +49,10 @@ export async function runPageServer(options: PageServerRoleOptions): Promise<Run
     config,
     logger,
     ...(config.object_store === undefined ? {} : { objectStore: openObjectStore(config.object_store) }),
+    credentials,
   });
-  const wire = new PgServer(pageService(server), {
+  const wire = new PgServer(pageService(server, guard), {
+    negotiation: guard.negotiation,
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),
     onQueryError: (session, sql, error) =>
       logger.warn("command failed", { client: session.remoteAddress, command: sql, err: error }),
@@ -52,10 +60,12 @@ export async function runPageServer(options: PageServerRoleOptions): Promise<Run
   try {
     const address = await wire.listen(listen);
     server.scrub.start();
+    const stopWatching = guard.watch(wire);
     return {
       address,
       server,
       stop: async (mode) => {
+        stopWatching();
         await wire.close();
         if (mode === "fast") await server.close();
       },

@@ -16,7 +16,7 @@ import {
 import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { TIMELINE_OPTION, WAL_RECEIVER_NAME } from "../../protocol/wal_connection.ts";
 import type { Timeline } from "./timeline.ts";
-import { connectWalSource } from "../../protocol/connect.ts";
+import { connectWalSource, type Credentials } from "../../protocol/connect.ts";
 
 /**
  * If a safekeeper sends nothing for this long while another one calls, it is assumed to have
@@ -50,6 +50,12 @@ const PART_SYNC_BYTES = 16 << 20;
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
+export interface WalReceiverSource {
+  readonly connInfo: string;
+  /** By which the page server proves itself, unless the connection string has a password. */
+  readonly credentials: Credentials | undefined;
+}
+
 /**
  * Pulls a timeline's WAL by physical replication, from a compute as its synchronous standby or from
  * a safekeeper. What the receiver reports as flushed survives a kill -9 here: on that report, the
@@ -61,6 +67,7 @@ export class WalReceiver {
   /** The connection string that it receives from, with passwords removed. */
   readonly source: string;
   readonly #connInfo: string;
+  readonly #credentials: Credentials | undefined;
   readonly isFromSafekeeper: boolean;
   /** Settles when the receiver has ended. Never rejects. */
   readonly ended: Promise<void>;
@@ -79,8 +86,14 @@ export class WalReceiver {
    *
    * @throws {ZenithError} `invalid_argument` when `connInfo` is not a connection string
    */
-  constructor(timeline: Timeline, connInfo: string, logger: Logger, after: Promise<void>) {
+  constructor(
+    timeline: Timeline,
+    { connInfo, credentials }: WalReceiverSource,
+    logger: Logger,
+    after: Promise<void>,
+  ) {
     this.#connInfo = connInfo;
+    this.#credentials = credentials;
     this.source = redactPasswords(connInfo);
     this.isFromSafekeeper = namesSafekeeper(connInfo);
     this.#timeline = timeline;
@@ -125,6 +138,7 @@ export class WalReceiver {
         applicationName: WAL_RECEIVER_NAME,
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         signal: this.#abort.signal,
+        credentials: this.#credentials,
       });
       await this.#receive(this.#client);
       this.#logger.info("WAL source closed the connection", { source: this.source });

@@ -40,7 +40,7 @@ export class BenchPageServer implements AsyncDisposable {
     writeFileSync(join(dir, "pageserver.toml"), `wait_lsn_timeout_ms = ${WAIT_LSN_TIMEOUT_MS}\n`);
     const logFile = join(dir, "pageserver.log");
     const { pid, address } = await startDaemon({
-      args: ["pageserver", "-D", dir, "-l", "127.0.0.1:0", "--log-file", logFile],
+      args: ["pageserver", "-D", dir, "-l", "127.0.0.1:0", "--insecure", "--log-file", logFile],
       logFile,
       timeoutMs: START_TIMEOUT_MS,
     });

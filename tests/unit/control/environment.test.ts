@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { freePort } from "../../harness/ports.ts";
+import { formatHostPort } from "../../../src/common/host_port.ts";
 import { parseTenantId } from "../../../src/common/id.ts";
 import { EnvironmentPaths } from "../../../src/common/paths.ts";
 import {
@@ -38,7 +39,8 @@ describe("an environment", () => {
     const loaded = loadEnvironment(root);
     assert.equal(loaded.config.default_tenant_id, TENANT);
     assert.equal(hasLocalPageServer(loaded), true);
-    assert.deepEqual(pageServerAddress(loaded), { host: "127.0.0.1", port: 64007 });
+    const credentials = { tokenFile: join(root, "auth/tokens/admin") };
+    assert.deepEqual(pageServerAddress(loaded), { host: "127.0.0.1", port: 64007, credentials });
     assert.equal(chooseTenant(loaded, undefined), TENANT);
     assert.equal(chooseTenant(loaded, "AB".repeat(16)), "ab".repeat(16));
     assert.throws(() => chooseTenant(loaded, "../.."), /is not a tenant id/);
@@ -51,7 +53,7 @@ describe("an environment", () => {
     );
     const loaded = loadEnvironment(root);
     assert.equal(hasLocalPageServer(loaded), false);
-    assert.deepEqual(pageServerAddress(loaded), { host: "storage.example.org", port: 64000 });
+    assert.equal(formatHostPort(pageServerAddress(loaded)), "storage.example.org:64000");
   });
 
   test("refuses two safekeepers with one number, or with one address", () => {

@@ -200,7 +200,7 @@ test("upkeep closes what nobody has used, and forgets where its WAL came from", 
   const [main] = await branches.list();
   {
     using held = await timelines.hold(main!.timelineId);
-    server.receiveFrom(timelines.holdIfOpen(held.value.timelineId)!, "host=127.0.0.1 port=1");
+    server.receiveFrom(timelines.holdIfOpen(held.value.timelineId)!, "host=127.0.0.1 port=1", false);
     assert.notEqual(server.receiverState(main!.timelineId), null);
   }
   while (timelines.opened().length > 0) await new Promise((resolve) => setTimeout(resolve, 50));

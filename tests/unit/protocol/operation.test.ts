@@ -47,7 +47,7 @@ describe("an operation", () => {
   });
 
   test("takes the rest of the command as it stands", () => {
-    const conninfo = "host=/tmp user='a  b'";
+    const conninfo = "host=db1 user='a  b'";
     assert.equal(
       parseArgs(PAGE_SERVER.callmemaybe, ` ${tenant}  ${timeline} ${conninfo} `).conninfo,
       conninfo,

@@ -4,19 +4,18 @@
  */
 import { randomBytes } from "node:crypto";
 import { errorMessage, ZenithError } from "../../../common/errors.ts";
-import type { HostPort } from "../../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../../common/id.ts";
 import type { Logger } from "../../../process/log.ts";
 import { formatLsn, type Lsn } from "../../../common/lsn.ts";
 import { sleep } from "../../../common/sleep.ts";
 import { call } from "../../../protocol/call.ts";
 import { withConnection } from "../../../protocol/calls_in_a_row.ts";
-import { connectServer, serverName } from "../../../protocol/connect.ts";
+import { connectServer, type ServerAddress, serverName } from "../../../protocol/connect.ts";
 import { PAGE_SERVER } from "../../../protocol/management.ts";
 import { COMPUTE_NAME } from "../../../protocol/wal_connection.ts";
 
 export interface LsnLeaseOptions {
-  readonly pageServer: HostPort;
+  readonly pageServer: ServerAddress;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   readonly lsn: Lsn;

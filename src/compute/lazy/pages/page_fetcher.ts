@@ -4,7 +4,7 @@
  */
 import { assert } from "../../../common/assert.ts";
 import { errorMessage, ZenithError } from "../../../common/errors.ts";
-import { formatHostPort, type HostPort } from "../../../common/host_port.ts";
+import { formatHostPort } from "../../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../../common/id.ts";
 import type { Logger } from "../../../process/log.ts";
 import type { Lsn } from "../../../common/lsn.ts";
@@ -26,13 +26,13 @@ import {
   responseErrorMessage,
 } from "../../../protocol/pagestream.ts";
 import type { RemoteFile } from "../files/inode.ts";
-import { connectServer } from "../../../protocol/connect.ts";
+import { connectServer, type ServerAddress } from "../../../protocol/connect.ts";
 import { PAGE_SERVER } from "../../../protocol/management.ts";
 import { formatCommand } from "../../../protocol/operation.ts";
 import { COMPUTE_NAME } from "../../../protocol/wal_connection.ts";
 
 export interface PageFetcherOptions {
-  readonly pageServer: HostPort;
+  readonly pageServer: ServerAddress;
   readonly tenant: TenantId;
   readonly timeline: TimelineId;
   /** The LSN at which pages are read. */

@@ -44,7 +44,12 @@ test("the password of a WAL source reaches neither log nor status nor error", as
       `postgres://zoe:${SECRET}@${host}:1/main`,
     ];
     for (const source of sources) {
-      const receiver = new WalReceiver(timeline, source, logger, Promise.resolve());
+      const receiver = new WalReceiver(
+        timeline,
+        { connInfo: source, credentials: undefined },
+        logger,
+        Promise.resolve(),
+      );
       await receiver.ended;
       assert.match(receiver.state.error ?? "", /another cluster|ECONNREFUSED/);
       shown.push(JSON.stringify(receiver.state));

@@ -1,0 +1,52 @@
+/** Files with secrets: nobody but their owner may read them. */
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import { nodeDisk } from "../common/disk.ts";
+import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+
+const MODE = 0o600;
+
+/** A token takes some hundred bytes. */
+const TOKEN_MAX_BYTES = 8192;
+
+/** What a JSON web token consists of: three words of base64url. */
+const TOKEN = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
+
+/** Replaces a file atomically. @throws {ZenithError} `io`, `disk_full` */
+export function writePrivateFile(path: string, text: string): void {
+  const temporary = `${path}.tmp.${process.pid}`;
+  try {
+    const fd = openSync(temporary, "w", MODE);
+    try {
+      writeSync(fd, text);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+    nodeDisk.fsyncDirSync(dirname(path));
+  } catch (error) {
+    throw ioError("write", path, error);
+  }
+}
+
+/**
+ * Reads a file that holds a token. Undefined when there is none.
+ *
+ * @throws {ZenithError} `invalid_argument` when it is something else, `io`
+ */
+export function readTokenFile(path: string): string | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8").trim();
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") return undefined;
+    throw ioError("read", path, error);
+  }
+  if (text.length > TOKEN_MAX_BYTES || !TOKEN.test(text)) {
+    throw new ZenithError("invalid_argument", `${path} is not a token`, {
+      hint: 'put a token there that "zenith token create" has printed',
+    });
+  }
+  return text;
+}

@@ -1,0 +1,48 @@
+/**
+ * The lists of the tokens that were made, and of those that are revoked. Neither has a token in it.
+ * docs/formats/small_files.md is the specification.
+ */
+import { nodeDisk } from "../common/disk.ts";
+import { ZenithError } from "../common/errors.ts";
+import type { AuthPaths } from "../common/paths.ts";
+import { SmallFile, type SmallFormat } from "../common/small_file.ts";
+import { type Claims, parseClaims } from "./claims.ts";
+
+/** A token that was made. */
+export interface MadeToken {
+  readonly claims: Claims;
+  readonly kid: string;
+}
+
+const MADE: SmallFormat<readonly MadeToken[]> = {
+  title: "zenith tokens",
+  encode: (tokens) => tokens.map(({ claims, kid }) => JSON.stringify({ kid, claims })),
+  decode: (lines) =>
+    lines.map((line) => {
+      const { kid, claims } = JSON.parse(line) as { kid: string; claims: unknown };
+      return { kid, claims: parseClaims(claims) };
+    }),
+};
+
+/** A token's id: what fits a line. */
+const TOKEN_ID = /^[\w.:-]{1,200}$/;
+
+const REVOKED: SmallFormat<readonly string[]> = {
+  title: "zenith revoked tokens",
+  encode: (ids) => ids,
+  decode: (lines) => {
+    const wrong = lines.find((line) => !TOKEN_ID.test(line));
+    if (wrong !== undefined) throw new ZenithError("corrupt_data", `"${wrong}" is not a token's id`);
+    return lines;
+  },
+};
+
+/** The tokens that were made here, oldest first. */
+export function madeTokens(paths: AuthPaths): SmallFile<readonly MadeToken[]> {
+  return new SmallFile(nodeDisk, paths.made, MADE);
+}
+
+/** The ids of the tokens that are refused. */
+export function revokedTokens(paths: AuthPaths): SmallFile<readonly string[]> {
+  return new SmallFile(nodeDisk, paths.revoked, REVOKED);
+}

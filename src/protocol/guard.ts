@@ -1,0 +1,216 @@
+/**
+ * Decides what each client of a server may do. It is the only place that does: every command passes
+ * through it, and the management contract says what each needs.
+ */
+import { BlockList, isIP, isIPv6 } from "node:net";
+import type { Principal, Scope } from "../auth/claims.ts";
+import type { AuditEntry } from "../process/audit_log.ts";
+import type { Verifier } from "../auth/verifier.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import type { Negotiation } from "../pgwire/negotiation.ts";
+import type { PgServer } from "../pgwire/server.ts";
+import type { Session } from "../pgwire/session.ts";
+import { PgError, SQLSTATE_INVALID_PASSWORD } from "../pgwire/sqlstate.ts";
+import {
+  type Access,
+  type Args,
+  type ArgValues,
+  type Named,
+  namedBy,
+  type Operation,
+  plainArgs,
+} from "./operation.ts";
+import { tokenNegotiation } from "./token_negotiation.ts";
+
+/**
+ * What a command of PostgreSQL's replication protocol needs. `wal`: to read committed WAL.
+ * `confirm`: to say how much of it is safe elsewhere, so that a safekeeper may remove it.
+ */
+type ReplicationAccess = "wal" | "confirm";
+
+/** By which tokens a client gets each access. */
+const MAY: Readonly<Record<Access | ReplicationAccess, ReadonlySet<Scope>>> = {
+  admin: new Set(["admin"]),
+  tenant: new Set(["admin", "tenant"]),
+  read: new Set(["admin", "tenant", "read", "compute"]),
+  compute: new Set(["admin", "tenant", "compute"]),
+  send: new Set(["admin", "tenant", "compute", "safekeeper"]),
+  wal: new Set(["admin", "tenant", "read", "compute", "pageserver"]),
+  confirm: new Set(["admin", "tenant", "compute", "pageserver"]),
+};
+
+/** Tokens of these scopes are of the installation, so they are not restricted to a tenant. */
+const OF_ALL_TENANTS: ReadonlySet<Scope> = new Set(["admin", "safekeeper", "pageserver"]);
+
+/** The client of a server that asks for no tokens. */
+const ANYBODY: Principal = { scope: "admin", jti: "none", sub: "anybody", iat: 0, kid: "" };
+
+/** How often to look for tokens that are no longer valid, in milliseconds. */
+const LOOK_MS = 1_000;
+
+/** Where the audit log goes. */
+interface AuditSink {
+  write(entry: AuditEntry): void;
+}
+
+export class Guard {
+  /** Asks clients who they are. */
+  readonly negotiation: Negotiation;
+  /** Whether clients must have tokens. */
+  readonly asksForTokens: boolean;
+  readonly #verifier: Verifier | undefined;
+  readonly #audit: AuditSink | undefined;
+
+  private constructor(verifier: Verifier | undefined, audit: AuditSink | undefined) {
+    this.#verifier = verifier;
+    this.#audit = audit;
+    this.asksForTokens = verifier !== undefined;
+    this.negotiation = verifier === undefined ? { authenticate: () => ANYBODY } : tokenNegotiation(verifier);
+  }
+
+  /** A guard that asks for tokens. @param audit gets every change */
+  static withTokens(verifier: Verifier, audit?: AuditSink): Guard {
+    return new Guard(verifier, audit);
+  }
+
+  /** A guard that lets everybody do everything. @param audit as in {@link withTokens} */
+  static open(audit?: AuditSink): Guard {
+    return new Guard(undefined, audit);
+  }
+
+  /** Who the session's client has proved to be. */
+  principal(session: Session): Principal {
+    return session.identity as Principal;
+  }
+
+  /**
+   * @param named what the command names; null when that is not known yet
+   * @throws {ZenithError} `forbidden` when the session's client may not do this
+   */
+  check(session: Session, what: string, access: Access | ReplicationAccess, named: Named | null): void {
+    const problem = this.#problem(this.principal(session), what, access, named);
+    if (problem !== undefined) {
+      throw new ZenithError("forbidden", problem, { hint: '"zenith token create" makes tokens' });
+    }
+  }
+
+  /**
+   * Runs an operation that changes something, and notes in the audit log who did it and how it
+   * ended.
+   *
+   * @param work checks the client too: a change that was refused is noted as well
+   */
+  async audited<T>(
+    session: Session,
+    operation: Operation,
+    args: ArgValues<Args>,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const { jti, sub, scope } = this.principal(session);
+    const { tenant, timelines = [] } = namedBy(operation, args);
+    const note = (outcome: "done" | "refused" | "failed", error: string | null) =>
+      this.#audit?.write({
+        token: jti,
+        for: sub,
+        scope,
+        client: session.remoteAddress,
+        command: operation.name,
+        tenant: tenant ?? null,
+        timelines,
+        args: plainArgs(operation, args),
+        outcome,
+        error,
+      });
+    try {
+      const result = await work();
+      note("done", null);
+      return result;
+    } catch (error) {
+      const isRefused = error instanceof ZenithError && error.kind === "forbidden";
+      note(isRefused ? "refused" : "failed", errorMessage(error));
+      throw error;
+    }
+  }
+
+  /** Whether {@link check} would pass. */
+  allows(session: Session, access: Access | ReplicationAccess, named: Named): boolean {
+    return this.#problem(this.principal(session), "", access, named) === undefined;
+  }
+
+  #problem(
+    principal: Principal,
+    what: string,
+    access: Access | ReplicationAccess,
+    named: Named | null,
+  ): string | undefined {
+    const invalid = this.#verifier?.problem(principal);
+    if (invalid !== undefined) return invalid;
+    const { scope, jti, tenant, timeline, addresses = [], safekeepers = [] } = principal;
+    const token = `token ${jti}, of scope ${scope},`;
+    if (!MAY[access].has(scope)) return `${token} is not for ${what}`;
+    if (scope === "admin" || named === null) return undefined;
+    const foreign = named.addresses?.find((address) => !isAmong(address, [...addresses, ...safekeepers])) ??
+      named.safekeepers?.find((address) => !safekeepers.includes(formatHostPort(address)));
+    if (foreign !== undefined) return `${token} may not name the address ${formatHostPort(foreign)}`;
+    if (OF_ALL_TENANTS.has(scope)) return undefined;
+    if (named.tenant !== tenant) return `${token} is for tenant ${tenant}, not ${named.tenant ?? "for all"}`;
+    const timelines = named.timelines ?? [];
+    if (timeline === undefined || timelines.length > 0 && timelines.every((id) => id === timeline)) {
+      return undefined;
+    }
+    return `${token} is for timeline ${timeline} alone`;
+  }
+
+  /**
+   * Ends the sessions of tokens that are no longer valid, from now on.
+   *
+   * @returns stops doing so
+   */
+  watch(server: PgServer): () => void {
+    const verifier = this.#verifier;
+    if (verifier === undefined) return () => {};
+    const timer = setInterval(async () => {
+      await verifier.refresh();
+      server.endSessions((session) => {
+        if (session.identity === undefined) return undefined;
+        const problem = verifier.problem(this.principal(session));
+        return problem === undefined
+          ? undefined
+          : new PgError(SQLSTATE_INVALID_PASSWORD, `terminating connection: ${problem}`, {
+            severity: "FATAL",
+          });
+      });
+    }, LOOK_MS);
+    timer.unref();
+    return () => clearInterval(timer);
+  }
+}
+
+/** @param list `host:port` or networks such as `10.0.0.0/24` */
+function isAmong(address: HostPort, list: readonly string[]): boolean {
+  return list.some((entry) => {
+    const network = parseNetwork(entry);
+    return network === undefined ? entry === formatHostPort(address) : network(address.host);
+  });
+}
+
+/** Returns a test for an address; undefined when `text` is no network. */
+function parseNetwork(text: string): ((host: string) => boolean) | undefined {
+  const match = /^([0-9a-fA-F.:]+)\/(\d{1,3})$/.exec(text);
+  if (match === null || isIP(match[1]) === 0) return undefined;
+  const family = (host: string) => isIPv6(host) ? "ipv6" : "ipv4";
+  const list = new BlockList();
+  list.addSubnet(match[1], Number(match[2]), family(match[1]));
+  return (host) => isIP(host) !== 0 && list.check(host, family(host));
+}
+
+/** @throws {ZenithError} `invalid_argument` unless a token may contain the address */
+export function checkTokenAddress(text: string): void {
+  try {
+    if (parseNetwork(text) !== undefined || /^[^\s/]+:\d{1,5}$/.test(text)) return;
+  } catch {
+    // The length of its prefix is wrong.
+  }
+  throw new ZenithError("invalid_argument", `"${text}" is no address: expected host:port or 10.0.0.0/24`);
+}

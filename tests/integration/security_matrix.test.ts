@@ -1,0 +1,295 @@
+/**
+ * Every command of the page server and the safekeeper, tried by every kind of client, over the wire. What there is to
+ * try comes from the management contract: a command without a row here fails.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import type { Grant } from "../../src/auth/claims.ts";
+import { makeKey } from "../../src/auth/key_files.ts";
+import { signToken } from "../../src/auth/sign.ts";
+import { generateTenantId, generateTimelineId } from "../../src/common/id.ts";
+import { formatHostPort, type HostPort } from "../../src/common/host_port.ts";
+import { AuthPaths } from "../../src/common/paths.ts";
+import { encodeMessage } from "../../src/consensus/message_codec.ts";
+import { createToken, revokeToken } from "../../src/control/tokens.ts";
+import { type ConnectOptions, PgClient } from "../../src/pgwire/client.ts";
+import { PgError } from "../../src/pgwire/sqlstate.ts";
+import { PAGE_SERVER, SAFEKEEPER } from "../../src/protocol/management.ts";
+import { RECOVERY_TERM_OPTION, timelineOptions } from "../../src/protocol/wal_connection.ts";
+import { ZenithEnv } from "../harness/zenith_env.ts";
+
+/** Neither exists: whoever is let in learns just that, and changes nothing. */
+const tenant = generateTenantId();
+const timeline = generateTimelineId();
+const otherTenant = generateTenantId();
+const otherTimeline = generateTimelineId();
+/** Where the tokens say that their holders are. Nobody listens there. */
+const ADDRESS = "127.0.0.1:1";
+
+let env: ZenithEnv;
+
+/** Tokens that would be good for everything here, had nothing happened to them. */
+const INVALID = ["none", "not a token", "forged", "expired", "revoked", "of another installation"] as const;
+/** Good tokens for something else. */
+const FOREIGN = [
+  "tenant of another",
+  "read of another",
+  "compute of another timeline",
+  "read of another timeline",
+];
+const VALID = ["admin", "tenant", "read", "compute", "safekeeper", "pageserver"] as const;
+
+type Valid = (typeof VALID)[number];
+
+const tokens = new Map<string, string | undefined>();
+
+before(async () => {
+  env = await ZenithEnv.create({ safekeepers: 1 });
+  const { auth } = env.paths;
+  const sign = async (grant: Grant, lifetimeMs?: number) =>
+    (await signToken(auth, "a test", grant, lifetimeMs)).text;
+  const where = { addresses: [ADDRESS], safekeepers: [ADDRESS] };
+  tokens.set("admin", await sign({ scope: "admin" }));
+  tokens.set("tenant", await sign({ scope: "tenant", tenant, ...where }));
+  tokens.set("read", await sign({ scope: "read", tenant }));
+  tokens.set("compute", await sign({ scope: "compute", tenant, timeline, ...where }));
+  tokens.set("safekeeper", await sign({ scope: "safekeeper", ...where }));
+  tokens.set("pageserver", await sign({ scope: "pageserver" }));
+
+  tokens.set("tenant of another", await sign({ scope: "tenant", tenant: otherTenant, ...where }));
+  tokens.set("read of another", await sign({ scope: "read", tenant: otherTenant }));
+  const computeOfAnother: Grant = { scope: "compute", tenant, timeline: otherTimeline, ...where };
+  tokens.set("compute of another timeline", await sign(computeOfAnother));
+  tokens.set("read of another timeline", await sign({ scope: "read", tenant, timeline: otherTimeline }));
+
+  tokens.set("none", undefined);
+  tokens.set("not a token", "postgres");
+  const [head, body, signature] = tokens.get("read")!.split(".");
+  const admin = tokens.get("admin")!.split(".");
+  tokens.set("forged", [head, admin[1], signature].join("."));
+  assert.notEqual(body, admin[1]);
+  tokens.set("expired", await sign({ scope: "admin" }, -3_600_000));
+  const { text, claims } = await createToken(auth, "a test", { scope: "admin" }, undefined);
+  await revokeToken(auth, claims.jti);
+  tokens.set("revoked", text);
+  const other = new AuthPaths(`${env.dir}/other`);
+  await makeKey(other);
+  tokens.set("of another installation", (await signToken(other, "a test", { scope: "admin" })).text);
+});
+after(() => env[Symbol.asyncDispose]());
+
+/** What each command is called with, and whom it lets in. */
+interface Row {
+  readonly args: string;
+  readonly by: readonly Valid[];
+}
+
+const ADMIN: readonly Valid[] = ["admin"];
+const OWNER: readonly Valid[] = ["admin", "tenant"];
+const READER: readonly Valid[] = ["admin", "tenant", "read"];
+const READER_OF_ONE: readonly Valid[] = [...READER, "compute"];
+const WRITER: readonly Valid[] = ["admin", "tenant", "compute"];
+const ONE = `${tenant} ${timeline}`;
+
+const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
+  status: { args: "", by: ADMIN },
+  scrub_status: { args: "", by: ADMIN },
+  object_store_status: { args: "", by: ADMIN },
+  tenant_list: { args: "", by: ADMIN },
+  tenant_status: { args: tenant, by: READER },
+  tenant_create: { args: `${tenant} locale=nowhere`, by: ADMIN },
+  tenant_delete: { args: tenant, by: ADMIN },
+  deleted_list: { args: "", by: ADMIN },
+  tenant_config: { args: `${tenant} pitr_interval=1s`, by: OWNER },
+  branch_list: { args: tenant, by: READER },
+  branch_damaged: { args: tenant, by: READER },
+  branch_create: { args: `${tenant} one main`, by: OWNER },
+  branch_rename: { args: `${tenant} one two`, by: OWNER },
+  branch_restore: { args: `${tenant} one main`, by: OWNER },
+  branch_set_expiry: { args: `${tenant} one expires=1s`, by: OWNER },
+  branch_protect: { args: `${tenant} one off`, by: OWNER },
+  branch_delete: { args: `${tenant} one`, by: OWNER },
+  lsn_at: { args: `${ONE} 2026-01-01T00:00:00Z`, by: READER_OF_ONE },
+  timeline_history: { args: ONE, by: READER_OF_ONE },
+  changed_blocks: { args: `${ONE} 0/1 ${timeline} 0/2 5`, by: READER_OF_ONE },
+  timeline_status: { args: ONE, by: WRITER },
+  receiver_status: { args: ONE, by: WRITER },
+  timeline_safekeepers: { args: `${ONE} ${ADDRESS}`, by: WRITER },
+  timeline_settings: { args: ONE, by: WRITER },
+  timeline_set_settings: { args: `${ONE} AAAA`, by: WRITER },
+  timeline_take_slots: { args: ONE, by: WRITER },
+  timeline_set_slots: { args: `${ONE} 1 AAAA`, by: WRITER },
+  pagestream: { args: ONE, by: WRITER },
+  basebackup: { args: ONE, by: WRITER },
+  compute_attach: { args: ONE, by: WRITER },
+  callmemaybe: { args: `${ONE} host=127.0.0.1 port=1`, by: [...WRITER, "safekeeper"] },
+  lease_lsn: { args: `${ONE} 0/1`, by: READER_OF_ONE },
+  lease_release: { args: `${ONE} 0/1 me`, by: READER_OF_ONE },
+  do_gc: { args: ONE, by: OWNER },
+};
+
+const SAFEKEEPER_ROWS: Readonly<Record<string, Row>> = {
+  timeline_status: { args: ONE, by: READER_OF_ONE },
+  timeline_damaged: { args: "", by: ADMIN },
+  scrub_status: { args: "", by: ADMIN },
+  timeline_delete: { args: ONE, by: OWNER },
+  timeline_lower_term: { args: `${ONE} 1`, by: ADMIN },
+  start_wal_push: { args: "", by: WRITER },
+};
+
+/** Of PostgreSQL's protocol, on connections whose options name the timeline. */
+const REPLICATION_ROWS: Readonly<Record<string, Row>> = {
+  IDENTIFY_SYSTEM: { args: "", by: [...READER_OF_ONE, "pageserver"] },
+  START_REPLICATION: { args: "PHYSICAL 0/1", by: [...READER_OF_ONE, "pageserver"] },
+  SHOW: { args: "wal_segment_size", by: [...READER_OF_ONE, "pageserver"] },
+  CREATE_REPLICATION_SLOT: { args: "pageserver PHYSICAL", by: [...READER_OF_ONE, "pageserver"] },
+};
+
+const REFUSED = new Set(["28P01", "42501"]);
+
+type Attempt = (client: PgClient) => Promise<unknown>;
+
+/** @returns why the client was refused; undefined when it was let in, whatever came of it */
+async function refusal(
+  address: HostPort,
+  caller: string,
+  options: ConnectOptions,
+  attempt: Attempt,
+): Promise<string | undefined> {
+  const { host, port } = address;
+  const password = tokens.get(caller);
+  try {
+    const login = { ...options, host, port, user: "anybody", database: "zenith" };
+    await using client = await PgClient.connect({
+      ...login,
+      ...(password === undefined ? {} : { password }),
+    });
+    await attempt(client);
+  } catch (error) {
+    if (error instanceof PgError && REFUSED.has(error.sqlstate)) return error.message;
+    if (!(error instanceof PgError)) throw error;
+  }
+  return undefined;
+}
+
+/** Tries one command as everybody. */
+async function tryAs(
+  address: HostPort,
+  by: readonly Valid[],
+  attempt: Attempt,
+  options: ConnectOptions = {},
+): Promise<void> {
+  const letIn: string[] = [];
+  for (const caller of [...VALID, ...FOREIGN, ...INVALID]) {
+    if (await refusal(address, caller, options, attempt) === undefined) letIn.push(caller);
+  }
+  assert.deepEqual(letIn, VALID.filter((caller) => by.includes(caller)));
+}
+
+/** Sends a command; one that answers with a stream is ended at once. */
+function sending(command: string): Attempt {
+  return async (client) => {
+    if (!/^(pagestream|compute_attach|START_REPLICATION)/.test(command)) {
+      await client.query(command);
+      return;
+    }
+    const copy = await client.copyBoth(command);
+    copy.end();
+    await copy.run({ onData() {} });
+  };
+}
+
+/** Sends what names the timeline in a stream of its own. */
+async function pushing(client: PgClient): Promise<void> {
+  const copy = await client.copyBoth("START_WAL_PUSH");
+  const answered = new Promise<void>((resolve, reject) => {
+    copy.run({ onData: () => resolve() }).then(resolve, reject);
+  });
+  copy.send(encodeMessage({
+    type: "ServerInfo",
+    protocolVersion: 2,
+    proposerId: "0".repeat(32),
+    tenantId: tenant,
+    timelineId: timeline,
+    systemId: 1n,
+    pgVersion: 15,
+    segmentSize: 1 << 24,
+  }));
+  await answered;
+  client.destroy();
+}
+
+for (
+  const [server, contract, rows] of [
+    ["page server", PAGE_SERVER, PAGE_SERVER_ROWS],
+    ["safekeeper", SAFEKEEPER, SAFEKEEPER_ROWS],
+  ] as const
+) {
+  describe(`every command of the ${server}`, () => {
+    const address = () => server === "page server" ? env.pageserver.address : env.safekeepers[0]!.address;
+
+    test("has a row here, and says what names the timeline", () => {
+      const operations = Object.values(contract);
+      assert.deepEqual(Object.keys(rows).sort(), operations.map(({ name }) => name).sort());
+      for (const { name, access, args, namesInStream } of operations) {
+        assert.ok(access === "admin" || namesInStream || "tenant" in args, name);
+      }
+    });
+
+    for (const [name, { args, by }] of Object.entries(rows)) {
+      test(`${name} lets in ${by.join(", ")}, and nobody else`, async () => {
+        const attempt = name === "start_wal_push" ? pushing : sending(`${name} ${args}`.trim());
+        await tryAs(address(), by, attempt);
+      });
+    }
+  });
+}
+
+describe("every command of PostgreSQL's replication protocol", () => {
+  const options = timelineOptions(tenant, timeline);
+  for (const [name, { args, by }] of Object.entries(REPLICATION_ROWS)) {
+    test(`${name} lets in ${by.join(", ")}, and nobody else`, async () => {
+      const attempt = sending(`${name} ${args}`.trim());
+      await tryAs(env.safekeepers[0]!.address, by, attempt, { options, replication: true });
+    });
+  }
+
+  test("is not for those who read what is not committed, but for the timeline's writer", async () => {
+    const recovering = { options: `${options} -c ${RECOVERY_TERM_OPTION}=1`, replication: true };
+    await tryAs(env.safekeepers[0]!.address, WRITER, sending("START_REPLICATION PHYSICAL 0/1"), recovering);
+  });
+
+  test("has to name the timeline", async () => {
+    const by: Valid[] = ["admin", "pageserver"];
+    await tryAs(env.safekeepers[0]!.address, by, sending("IDENTIFY_SYSTEM"), { replication: true });
+  });
+});
+
+describe("an address", () => {
+  const refused = (caller: string, command: string) =>
+    refusal(env.pageserver.address, caller, {}, sending(command));
+
+  test("is named only when the token has it", async () => {
+    for (const place of ["169.254.169.254", "127.0.0.1", "localhost", "example.org"]) {
+      for (const caller of ["tenant", "compute", "safekeeper"]) {
+        const message = await refused(caller, `callmemaybe ${ONE} host=${place} port=80`);
+        assert.match(message ?? "let in", new RegExp(`may not name the address ${place}:80`));
+      }
+      for (const caller of ["tenant", "compute"]) {
+        const list = `${ADDRESS},${formatHostPort({ host: place, port: 80 })}`;
+        assert.match(
+          await refused(caller, `timeline_safekeepers ${ONE} ${list}`) ?? "let in",
+          /may not name/,
+        );
+      }
+    }
+  });
+
+  test("is never a Unix socket", async () => {
+    await using client = await PgClient.connect({ ...env.pageserver.address, password: env.token });
+    await assert.rejects(
+      client.query(`callmemaybe ${ONE} host=/var/run/postgresql port=5432`),
+      /expected a TCP address, not a Unix socket/,
+    );
+  });
+});
