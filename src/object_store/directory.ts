@@ -10,7 +10,6 @@ import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import {
   type ByteRange,
   checkKey,
-  KEYS_PER_REQUEST,
   type ListOptions,
   type ListPage,
   type ObjectInfo,
@@ -72,7 +71,8 @@ export class DirectoryStore implements ObjectStore {
   }
 
   async list(prefix: string, options: ListOptions = {}): Promise<ListPage> {
-    const { shallow = false, from, limit = KEYS_PER_REQUEST } = options;
+    // Each page looks at all folders, so there is one page unless fewer are asked for.
+    const { shallow = false, from, limit = Infinity } = options;
     try {
       const names = await this.#names(prefix, shallow);
       const after = from === undefined ? names : names.filter((name) => name > from);

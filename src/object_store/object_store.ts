@@ -59,7 +59,7 @@ export interface ListOptions {
   readonly shallow?: boolean;
   /** {@link ListPage.next} of the page before. */
   readonly from?: string;
-  /** At most this many objects and folders; 1,000 is the most that any store returns. */
+  /** At most this many objects and folders. The store may return fewer on a page. */
   readonly limit?: number;
 }
 
@@ -93,7 +93,7 @@ export interface ObjectStore {
   deleteMany(keys: readonly string[]): Promise<void>;
 }
 
-/** The most keys that one request of any store lists or deletes. */
+/** The most keys that one request to S3 lists or deletes. */
 export const KEYS_PER_REQUEST = 1_000;
 
 const KEY = /^[A-Za-z0-9_-][A-Za-z0-9._-]*(?:\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;

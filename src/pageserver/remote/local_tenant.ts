@@ -39,6 +39,13 @@ export class TenantDirectory {
   readonly #paths: PageServerPaths;
   readonly #tenant: TenantId;
   readonly #watched = new Map<string, Watched>();
+  /** The timelines there were, when they were listed last. */
+  #ids:
+    | { readonly mtimeMs: number; readonly isSettled: boolean; readonly list: readonly TimelineId[] }
+    | null = null;
+  /** What the last call has read, and what it has made of it. */
+  #found: readonly Files[] = [];
+  #last: LocalTenant | null = null;
 
   constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId) {
     this.#disk = disk;
@@ -49,35 +56,43 @@ export class TenantDirectory {
   /**
    * Reads what has changed since the last call. Synchronous, and so consistent in itself.
    *
-   * @returns null when the tenant is not here
+   * @returns the same object as before when nothing has changed; null when the tenant is not here
    * @throws what the disk throws
    */
   read(): LocalTenant | null {
     const root = this.#paths.tenant(this.#tenant);
     if (this.#disk.statSync(root)?.isDirectory !== true) return null;
+    const ids = this.#timelineIds();
+    const places = [
+      { directory: root, prefix: "" },
+      { directory: this.#paths.branches(this.#tenant), prefix: "branches/" },
+      ...ids.map((id) => ({
+        directory: this.#paths.timeline(this.#tenant, id),
+        prefix: `timelines/${id}/`,
+      })),
+    ];
+    const found = places.map(({ directory }) => this.#read(directory));
+    const isSame = found.length === this.#found.length && found.every((files, i) => files === this.#found[i]);
+    if (this.#last !== null && isSame) return this.#last;
     const files = new Map<string, Uint8Array>();
-    const timelines = new Map<TimelineId, Uint8Array | null>();
-    const seen = new Set<string>();
-    const add = (directory: string, prefix: string): Files => {
-      seen.add(directory);
-      const found = this.#read(directory);
-      for (const [name, bytes] of found) {
-        if (name !== METADATA_FILE) files.set(prefix + name, bytes);
-      }
-      return found;
-    };
-    add(root, "");
-    add(this.#paths.branches(this.#tenant), "branches/");
-    for (const name of this.#disk.readdirSync(this.#paths.timelines(this.#tenant)).sort()) {
-      if (!isIdFileName(name)) continue;
-      const id = parseTimelineId(name);
-      const found = add(this.#paths.timeline(this.#tenant, id), `timelines/${id}/`);
-      timelines.set(id, found.get(METADATA_FILE) ?? null);
+    for (const [i, { prefix }] of places.entries()) {
+      for (const [name, bytes] of found[i]) if (name !== METADATA_FILE) files.set(prefix + name, bytes);
     }
-    for (const directory of this.#watched.keys()) {
-      if (!seen.has(directory)) this.#watched.delete(directory);
-    }
-    return { timelines, files };
+    const timelines = new Map(ids.map((id, i) => [id, found[i + 2].get(METADATA_FILE) ?? null]));
+    const kept = new Set(places.map(({ directory }) => directory));
+    for (const directory of this.#watched.keys()) if (!kept.has(directory)) this.#watched.delete(directory);
+    this.#found = found;
+    this.#last = { timelines, files };
+    return this.#last;
+  }
+
+  #timelineIds(): readonly TimelineId[] {
+    const directory = this.#paths.timelines(this.#tenant);
+    const mtimeMs = this.#disk.statSync(directory)?.mtimeMs ?? 0;
+    if (this.#ids?.isSettled === true && this.#ids.mtimeMs === mtimeMs) return this.#ids.list;
+    const list = this.#disk.readdirSync(directory).filter(isIdFileName).sort().map(parseTimelineId);
+    this.#ids = { mtimeMs, isSettled: isSettled(mtimeMs), list };
+    return list;
   }
 
   #read(directory: string): Files {
@@ -95,7 +110,11 @@ export class TenantDirectory {
         if (systemErrorCode(error) !== "ENOENT") throw error;
       }
     }
-    this.#watched.set(directory, { mtimeMs, isSettled: Date.now() - mtimeMs > SETTLED_MS, files });
+    this.#watched.set(directory, { mtimeMs, isSettled: isSettled(mtimeMs), files });
     return files;
   }
+}
+
+function isSettled(mtimeMs: number): boolean {
+  return Date.now() - mtimeMs > SETTLED_MS;
 }

@@ -19,7 +19,7 @@ import { Generations } from "./generations.ts";
 import { TenantKeys } from "./keys.ts";
 import { uploadFile } from "./layer_upload.ts";
 import { type LocalTenant, TenantDirectory } from "./local_tenant.ts";
-import { INDEX_FORMAT, type ManifestTimeline, type UploadedLayer } from "./manifest.ts";
+import { INDEX_FORMAT, type Manifest, type ManifestTimeline, type UploadedLayer } from "./manifest.ts";
 import { encodeManifest, readRemoteState } from "./remote_state.ts";
 import { uploadedIndex, UploadedTenant } from "./uploaded_tenant.ts";
 
@@ -63,6 +63,8 @@ export class TenantUpload {
   #walSinceMs: number | null = null;
   #takenOver: ZenithError | null = null;
   #problem: string | null = null;
+  /** What was found to be the same. */
+  #same: { readonly local: LocalTenant; readonly manifest: Manifest } | null = null;
 
   constructor(parts: TenantUploadParts) {
     const { store, tenantId, disk, paths } = parts;
@@ -292,8 +294,14 @@ export class TenantUpload {
   }
 
   #isChanged(uploaded: UploadedTenant, local: LocalTenant): boolean {
-    const { manifest, indexes } = uploaded;
-    if (manifest === null) return true;
+    const { manifest } = uploaded;
+    if (this.#same?.local === local && this.#same.manifest === manifest) return false;
+    if (manifest === null || this.#differs(uploaded, manifest, local)) return true;
+    this.#same = { local, manifest };
+    return false;
+  }
+
+  #differs({ indexes }: UploadedTenant, manifest: Manifest, local: LocalTenant): boolean {
     for (const id of manifest.timelines.keys()) if (this.#isGone(id, local)) return true;
     for (const [id, metadata] of local.timelines) {
       const index = indexes.get(id)?.index;
