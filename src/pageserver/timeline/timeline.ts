@@ -14,7 +14,7 @@ import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { WalDecoder } from "../../postgres/wal/decoder.ts";
 import { WalError } from "../../postgres/wal/error.ts";
-import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
+import { nextRecordLsn, pageHeaderSize, pageOffset } from "../../postgres/wal/page_header.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
 import { RM_LOGICALMSG_ID } from "../../postgres/wal/rmgr.ts";
 import { findCutWal, keepCutWal } from "../../wal_store/cut_wal.ts";
@@ -323,11 +323,28 @@ export class Timeline {
     if (this.#failure !== null) throw this.#failure;
     const position = this.position;
     const prev = this.#lastStart;
-    const from = Math.min(position, this.wal.writtenLsn) as Lsn;
+    const from = this.#endOfWal();
     await this.wal.truncate(from);
     this.#decoder = this.#newDecoder(position, prev, false);
     this.#before = null;
     return from;
+  }
+
+  /**
+   * Returns where the WAL here ends: at {@link position}, or at the start of its page when the
+   * page's header is not here. After a start the WAL store does not know that, because its files
+   * are allocated whole. Without the header, a later start would find the WAL's end there.
+   */
+  #endOfWal(): Lsn {
+    const { position, wal } = this;
+    const page = (position - pageOffset(position)) as Lsn;
+    const isBehindHeader = position === page + pageHeaderSize(page, this.walSegmentSize);
+    if (!isBehindHeader || page < wal.startLsn || wal.writtenLsn <= page) {
+      return Math.min(position, wal.writtenLsn) as Lsn;
+    }
+    const header = new Uint8Array(position - page);
+    const length = wal.read(page, header, 0, header.length);
+    return length === header.length && header.some((byte) => byte !== 0) ? position : page;
   }
 
   /**
