@@ -71,8 +71,9 @@ export class RemoteTenant {
   }
 
   /** The process ends and starts again, on the same disk. */
-  async restart(): Promise<void> {
+  async restart(meanwhile: () => void = () => {}): Promise<void> {
     await this.server.close();
+    meanwhile();
     this.server = await openTinyPageServer(this.disk, CONFIG);
     this.upload = this.#newUpload();
   }
@@ -82,6 +83,11 @@ export class RemoteTenant {
     const found = (await branches.list()).find(({ name }) => name === branch);
     assert.ok(found !== undefined, `there is a branch ${branch}`);
     return await timelines.hold(found.timelineId);
+  }
+
+  async timelineOf(branch: string): Promise<TimelineId> {
+    using held = await this.#timeline(branch);
+    return held.value.timelineId;
   }
 
   async branch(name: string, of: string): Promise<void> {

@@ -10,7 +10,7 @@ import { OneAtATime } from "../../common/one_at_a_time.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import { encodeSmallFile } from "../../common/small_file.ts";
 import type { ObjectStore } from "../../object_store/object_store.ts";
-import { decodeMetadata, type LayerEntry, layerPath } from "../../pagestore/mod.ts";
+import { decodeMetadata, type LayerEntry, layerPath, type TimelineMetadata } from "../../pagestore/mod.ts";
 import { segmentStart } from "../../postgres/wal/page_header.ts";
 import type { Logger } from "../../process/log.ts";
 import type { TenantTimelines } from "../tenant/timelines.ts";
@@ -63,6 +63,8 @@ export class TenantUpload {
   #walSinceMs: number | null = null;
   #takenOver: ZenithError | null = null;
   #problem: string | null = null;
+  /** Metadata that can't be read. */
+  readonly #damaged = new Map<TimelineId, Uint8Array>();
   /** What was found to be the same. */
   #same: { readonly local: LocalTenant; readonly manifest: Manifest } | null = null;
 
@@ -129,7 +131,7 @@ export class TenantUpload {
         // A branch needs its ancestor's WAL up to where it has left it.
         await this.uploadWal();
         for (const [id, metadata] of local.timelines) {
-          if (metadata !== null) await this.#uploadIndex(uploaded, id, metadata);
+          if (this.#isUsable(id, metadata)) await this.#uploadIndex(uploaded, id, metadata);
         }
         await this.#compareWal(uploaded, local);
         if (await this.#writeManifest(uploaded)) {
@@ -234,7 +236,8 @@ export class TenantUpload {
     if (before !== undefined && isSame(before.index.metadata, bytes)) return;
     const { store, paths, tenantId, nowMs } = this.#parts;
     const directory = paths.timeline(tenantId, id);
-    const metadata = decodeMetadata(bytes, directory);
+    const metadata = this.#decode(id, bytes, directory);
+    if (metadata === null) return;
     const known = new Map(before?.metadata.layers.map((entry, i) => [keyOf(entry), before.index.layers[i]!]));
     const loose = uploaded.loose.get(id) ?? new Map<number, UploadedLayer>();
     uploaded.loose.set(id, loose);
@@ -261,13 +264,31 @@ export class TenantUpload {
     uploaded.replaceIndex(id, uploadedIndex(version, index), nowMs());
   }
 
+  /** Returns null for damaged metadata. What was uploaded of the timeline before stays. */
+  #decode(id: TimelineId, bytes: Uint8Array, directory: string): TimelineMetadata | null {
+    try {
+      return decodeMetadata(bytes, directory);
+    } catch (error) {
+      if (!(error instanceof ZenithError) || error.kind !== "corrupt_data") throw error;
+      this.#damaged.set(id, bytes);
+      const { logger, tenantId } = this.#parts;
+      logger.warn(`not uploaded: ${error.message}`, { tenant: tenantId, timeline: id });
+      return null;
+    }
+  }
+
+  #isUsable(id: TimelineId, metadata: Uint8Array | null): metadata is Uint8Array {
+    const damaged = this.#damaged.get(id);
+    return metadata !== null && (damaged === undefined || !isSame(damaged, metadata));
+  }
+
   /** @returns false when something is there by now that has no index */
   async #writeManifest(uploaded: UploadedTenant): Promise<boolean> {
     const { store, tenantId, nowMs } = this.#parts;
     const local = this.#directory.read();
     if (local === null) return true;
     for (const [id, metadata] of local.timelines) {
-      if (metadata !== null && !uploaded.indexes.has(id)) return false;
+      if (this.#isUsable(id, metadata) && !uploaded.indexes.has(id)) return false;
     }
     for (const id of [...uploaded.indexes.keys()]) {
       if (this.#isGone(id, local)) uploaded.dropTimeline(id, nowMs());
@@ -304,8 +325,9 @@ export class TenantUpload {
   #differs({ indexes }: UploadedTenant, manifest: Manifest, local: LocalTenant): boolean {
     for (const id of manifest.timelines.keys()) if (this.#isGone(id, local)) return true;
     for (const [id, metadata] of local.timelines) {
+      if (!this.#isUsable(id, metadata)) continue;
       const index = indexes.get(id)?.index;
-      if (index === undefined || metadata !== null && !isSame(index.metadata, metadata)) return true;
+      if (index === undefined || !isSame(index.metadata, metadata)) return true;
     }
     if (local.files.size !== manifest.files.size) return true;
     for (const [path, bytes] of local.files) {

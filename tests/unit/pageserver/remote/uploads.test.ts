@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import { dirname } from "node:path";
 import { describe, test } from "node:test";
+import { replaceFileSync } from "../../../../src/common/disk.ts";
+import { metadataPath } from "../../../../src/pagestore/mod.ts";
 import { RetryingStore } from "../../../../src/object_store/retrying.ts";
 import { MemoryStore, type StoreFault } from "../../../harness/memory_store.ts";
 import { RemoteTenant } from "../../../harness/remote_tenant.ts";
-import { TINY_TENANT } from "../../../harness/tiny_page_server.ts";
+import { TINY_PATHS, TINY_TENANT } from "../../../harness/tiny_page_server.ts";
 
 function stores(attempts = 1): { memory: MemoryStore; store: RetryingStore } {
   const memory = new MemoryStore();
@@ -75,6 +78,31 @@ describe("a tenant in the object store", () => {
     const restored = await RemoteTenant.restore(store);
     assert.deepEqual(await restored.ends(), await tenant.ends());
     await restored.write("child", 4);
+  });
+
+  test("goes on when one of its timelines is damaged, and keeps what is there of that one", async () => {
+    const { memory, store } = stores();
+    const tenant = await RemoteTenant.create(store);
+    await tenant.branch("child", "main");
+    await tenant.write("child", 3);
+    await tenant.flush("child");
+    await everything(tenant);
+    const child = (await tenant.ends()).get("child");
+    const path = metadataPath(TINY_PATHS.timeline(TINY_TENANT, await tenant.timelineOf("child")));
+    await tenant.restart(() => {
+      const bytes = tenant.disk.readFileSync(path).slice();
+      bytes[40]! ^= 1;
+      replaceFileSync(tenant.disk, dirname(path), path, bytes);
+    });
+    await tenant.write("main", 3);
+    await everything(tenant);
+    assert.equal(tenant.upload.status().error, null);
+    const requests = memory.requests;
+    await everything(tenant);
+    assert.equal(memory.requests, requests);
+    const restored = await (await RemoteTenant.restore(store)).ends();
+    assert.deepEqual(restored.get("child"), child);
+    assert.equal(restored.size, 2);
   });
 
   test("asks the store for nothing while nothing changes", async () => {
