@@ -37,6 +37,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
       "lsn-at": async () => (await import("./branch/lsn_at.ts")).lsnAtCommand,
       run: async () => (await import("./branch/run.ts")).runCommand,
       dump: async () => (await import("./branch/dump.ts")).dumpCommand,
+      export: async () => (await import("./branch/export.ts")).exportCommand,
     },
   },
   {
@@ -58,6 +59,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
     commands: {
       "tenant list": async () => (await import("./tenant/tenant.ts")).tenantListCommand,
       "tenant create": async () => (await import("./tenant/tenant.ts")).tenantCreateCommand,
+      import: async () => (await import("./tenant/import.ts")).importCommand,
       "tenant config": async () => (await import("./tenant/config.ts")).tenantConfigCommand,
       "tenant delete": async () => (await import("./tenant/tenant.ts")).tenantDeleteCommand,
     },

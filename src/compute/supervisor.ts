@@ -47,6 +47,7 @@ import {
   readSettings,
   separateComputeConf,
   standbySlots,
+  superuserSetting,
   withCredentials,
 } from "./postgres/postgres_conf.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
@@ -190,6 +191,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       covers,
       settings: {
         ...ownLine(),
+        ...superuserSetting(role),
         ...accessSettings,
         ...durability.settings,
         ...standbySlots(install.major, durability.slot, readSettings(paths.pgdata)),
@@ -197,6 +199,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       },
     });
   let covers: readonly Cover[] = [];
+  let role: string = ZENITH_SUPERUSER;
   let accessSettings: Readonly<Record<string, string>> = {};
   let install: PostgresLocation;
   const slotsOptions = { ...syncing, durability };
@@ -230,7 +233,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     const access = { install, pgdata: paths.pgdata, user, covers, logFile: paths.postgresLog, log };
     // A replica's roles are those of its branch, and come with the branch's WAL.
     const accessRole = durability instanceof Replica ? undefined : await prepareAccessRole(access);
-    const role = accessRole?.name ?? ZENITH_SUPERUSER;
+    role = accessRole?.name ?? ZENITH_SUPERUSER;
     if (writes && isFirstStart(known, chosen)) {
       first.isFirst = true;
       const done = await prepareFirstStart({

@@ -1,5 +1,4 @@
 /** Reads and changes the settings of a branch, for the command line. */
-import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { pgUser } from "../pg_install/pg_user.ts";
 import type { Settings } from "../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../compute/postgres/role_passwords.ts";
@@ -69,9 +68,10 @@ function quoteIdentifiers(name: string): string {
  * updates the page server.
  */
 async function alterSystem(compute: ComputeInfo, changes: readonly SettingChange[]): Promise<string[]> {
+  const { user, password } = withPassword(compute.paths);
   const client = await connectPostgres(compute.address, {
-    role: ZENITH_SUPERUSER,
-    password: withPassword(compute.paths).password,
+    role: user!,
+    password,
     database: "postgres",
     applicationName: "zenith pg config",
   });

@@ -154,6 +154,19 @@ export function setDefaultBranch({ paths, config }: Environment, branch: BranchN
   saveEnvironment({ paths, config: { ...config, default_branch: branch === MAIN ? undefined : branch } });
 }
 
+/**
+ * Makes a tenant the default one, with the branch for commands that name none. @throws
+ * {ZenithError} `io`
+ */
+export function setDefaultTenant(
+  { paths, config }: Environment,
+  tenant: TenantId,
+  branch: BranchName,
+): void {
+  const default_branch = branch === MAIN ? undefined : branch;
+  saveEnvironment({ paths, config: { ...config, default_tenant_id: tenant, default_branch } });
+}
+
 /** Whether this environment runs a page server of its own. */
 export function hasLocalPageServer(environment: Environment): boolean {
   return "listen" in environment.config.pageserver;

@@ -45,7 +45,7 @@ export function parseComputeName(text: string): NamedCompute {
 }
 
 /** The branch and LSN of a moment. */
-interface Past {
+export interface Past {
   /** The named branch, or the ancestor that it had not yet branched from. */
   readonly branch: BranchInfo;
   /** The end of a record. It stays readable for a minute. */
@@ -56,7 +56,7 @@ interface Past {
  * @throws {ZenithError} `not_found`; `out_of_range` when the moment is in the future or no longer
  *   retained
  */
-async function findPast(
+export async function findPast(
   client: PageServerClient,
   tenant: TenantId,
   name: BranchName,

@@ -13,6 +13,7 @@ export {
 export { forEachKeyBetween, type LsnRange } from "./keys_between.ts";
 export type { ChainLimits, RebuiltValue, Reconstruct } from "./layer/key_rewriter.ts";
 export {
+  changeMetadata,
   decodeMetadata,
   hasAllLayers,
   isLayerFile,
@@ -41,5 +42,6 @@ export type { MemoryPools } from "./memory/memory_layer.ts";
 export type { MergeResult } from "./merge/layer_upkeep.ts";
 export type { StoreSizes, TimelineStoreConfig } from "./files/store_options.ts";
 export { TimelineStore, type TimelineStoreOptions } from "./timeline_store.ts";
+export { Retention } from "./value/retention.ts";
 export { ValueChain } from "./value/value_chain.ts";
 export { VERSION_PIECE_BYTES } from "./memory/version_table.ts";

@@ -277,6 +277,25 @@ const TenantStatusSchema = object({
   pg_version: number(),
 });
 
+/** The answer of `tenant_import`. */
+export const ImportedClusterSchema = object({
+  tenant_id: TenantIdSchema,
+  timeline_id: TimelineIdSchema,
+  pg_version: number(),
+  system_id: pipe(string(), transform((text) => BigInt(text))),
+  /** Where history begins: at the moment from which on the backup is consistent. */
+  history_begins_lsn: LsnSchema,
+  latest_valid_lsn: LsnSchema,
+  /** The size of the relations that came. */
+  imported_bytes: number(),
+});
+
+/** What an import has brought. */
+export type ImportedCluster = InferOutput<typeof ImportedClusterSchema>;
+
+/** {@link ImportedCluster} as it goes over the wire. */
+export type ImportedClusterJson = InferInput<typeof ImportedClusterSchema>;
+
 const PageServerStatusSchema = object({
   pid: number(),
   rss_bytes: number(),
@@ -481,6 +500,11 @@ export const PAGE_SERVER = {
     TAG,
     CHANGES,
   ),
+  /**
+   * Makes a tenant from a cluster's files, which the client sends as a tar (docs/import_export.md).
+   * The server's only message is the JSON of {@link ImportedCluster}.
+   */
+  tenantImport: operation("tenant_import", "admin", { tenant: TENANT, name: BRANCH }, COPY_BOTH, CHANGES),
   tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG, CHANGES),
   /** Lists the timelines that were deleted on purpose. Nobody needs their WAL. */
   deletedList: operation("deleted_list", "admin", {}, json(array(DeletedTimelineSchema))),

@@ -1,6 +1,6 @@
 /** Physical backups of a compute, as PostgreSQL's own tools take them, and a stock Postgres that runs on one. */
 import { spawnSync } from "node:child_process";
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -50,27 +50,32 @@ export class RestoredBackup implements AsyncDisposable {
   readonly directory: string;
   readonly dataDir: string;
   readonly #install: PostgresInstall;
+  readonly #superuser: string;
   readonly #password: string;
   #sql: postgres.Sql | undefined;
   #running = false;
 
   /** @param password the superuser's, which came with the backup */
-  constructor(major: number, password: string) {
+  constructor(major: number, password: string, superuser: string = ZENITH_SUPERUSER) {
     this.#password = password;
+    this.#superuser = superuser;
     this.#install = findPostgres(major);
     this.directory = mkdtempSync(join(tmpdir(), "zenith-restored-"));
     this.dataDir = join(this.directory, "data");
     makeOwnedDirectory(this.directory, pgUser());
   }
 
-  /** Puts the files of `base.tar` and, if there, `pg_wal.tar` in their places. */
+  /** Puts the files of `base.tar` and, if there, `pg_wal.tar` in their places; both may be compressed. */
   unpackTar(from: string): void {
     mkdirSync(this.dataDir);
-    this.#program("/bin/tar", "-xf", join(from, "base.tar"), "-C", this.dataDir);
-    const wal = join(from, "pg_wal.tar");
-    if (spawnSync("test", ["-e", wal]).status === 0) {
-      this.#program("/bin/tar", "-xf", wal, "-C", join(this.dataDir, "pg_wal"));
-    }
+    const unpack = (name: string, to: string) => {
+      const file = readdirSync(from).find((file) => file.startsWith(`${name}.tar`));
+      if (file !== undefined) {
+        this.#program("/bin/tar", "-xf", join(from, file), "-C", join(this.dataDir, to));
+      }
+    };
+    unpack("base", ".");
+    unpack("pg_wal", "pg_wal");
   }
 
   /** Starts it with what its own files say, but for where it listens. */
@@ -100,15 +105,24 @@ export class RestoredBackup implements AsyncDisposable {
   }
 
   async value(sql: string): Promise<unknown> {
+    return Object.values((await this.sql("postgres").unsafe(sql))[0])[0];
+  }
+
+  /** A connection to one of its databases; another one's is closed. */
+  sql(database: string): postgres.Sql {
+    if (this.#sql?.options.database !== database) {
+      this.#sql?.end();
+      this.#sql = undefined;
+    }
     this.#sql ??= postgres({
       path: join(this.directory, `.s.PGSQL.${PORT}`),
-      database: "postgres",
-      username: ZENITH_SUPERUSER,
+      database,
+      username: this.#superuser,
       password: this.#password,
       max: 1,
       onnotice: () => {},
     });
-    return Object.values((await this.#sql.unsafe(sql))[0])[0];
+    return this.#sql;
   }
 
   log(): string {

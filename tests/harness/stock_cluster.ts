@@ -1,10 +1,10 @@
 /** A stock PostgreSQL cluster on plain files, in a directory of its own, reached by its Unix socket. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
-import type { PostgresInstall } from "../../src/pg_install/find_postgres.ts";
+import { findPostgres, type PostgresInstall } from "../../src/pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
 import {
   assertReachable,
@@ -13,9 +13,12 @@ import {
   makeOwnedDirectory,
   pgUser,
 } from "../../src/pg_install/pg_user.ts";
+import { childOutput } from "./child_output.ts";
 import { testPostgres } from "./postgres_major.ts";
 
 export interface StockClusterOptions {
+  /** Its major: the one that the tests run. */
+  major?: number;
   /** wal_segment_size in MiB. */
   segmentMiB?: number;
   dataChecksums?: boolean;
@@ -39,7 +42,7 @@ export class StockCluster implements AsyncDisposable {
 
   /** Runs initdb and starts the cluster. */
   static async start(options: StockClusterOptions = {}): Promise<StockCluster> {
-    const cluster = new StockCluster(options.tcpPort ?? PORT);
+    const cluster = new StockCluster(options.tcpPort ?? PORT, options.major);
     try {
       cluster.#initdb(options);
       cluster.startPostgres();
@@ -50,9 +53,9 @@ export class StockCluster implements AsyncDisposable {
     return cluster;
   }
 
-  private constructor(port: number) {
+  private constructor(port: number, major: number | undefined) {
     this.port = port;
-    this.install = testPostgres();
+    this.install = major === undefined ? testPostgres() : findPostgres(major);
     this.directory = mkdtempSync(join(tmpdir(), "zenith-stock-"));
     this.dataDir = join(this.directory, "data");
     makeOwnedDirectory(this.directory, pgUser());
@@ -98,6 +101,18 @@ export class StockCluster implements AsyncDisposable {
     }
   }
 
+  /** Runs one as {@link run} does, while the test goes on. */
+  async runAside(program: string, args: readonly string[]): Promise<void> {
+    const child = spawn(join(this.install.binDir, program), args, {
+      ...asUser(pgUser()),
+      cwd: this.directory,
+      env: postgresEnvironment(),
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const { code, stderr } = await childOutput(child);
+    if (code !== 0) throw new Error(`${program} ${args.join(" ")} failed (${code}):\n${stderr}`);
+  }
+
   /** Postgres' own log so far. */
   log(): string {
     try {
@@ -138,6 +153,17 @@ export class StockCluster implements AsyncDisposable {
       onnotice: () => {},
     });
     return this.#client;
+  }
+
+  /** A single connection of the caller's own, which the caller ends. */
+  session(database = "postgres"): postgres.Sql {
+    return postgres({
+      path: join(this.directory, `.s.PGSQL.${this.port}`),
+      database,
+      username: "postgres",
+      max: 1,
+      onnotice: () => {},
+    });
   }
 
   /** Ends all connections; {@link sql} makes new ones, which see new settings. */

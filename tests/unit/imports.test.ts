@@ -34,7 +34,17 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
   ],
   safekeeper: ["auth", "common", "process", "consensus", "pgwire", "postgres", "protocol", "wal_store"],
   compute: ["auth", "common", "process", "consensus", "pg_install", "pgwire", "postgres", "protocol"],
-  control: ["auth", "common", "process", "compute", "consensus", "pg_install", "pgwire", "protocol"],
+  control: [
+    "auth",
+    "common",
+    "process",
+    "compute",
+    "consensus",
+    "pg_install",
+    "pgwire",
+    "postgres",
+    "protocol",
+  ],
   commands: [
     "auth",
     "common",

@@ -3,7 +3,6 @@ import postgres from "postgres";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import type { ComputeInfo } from "../../control/computes.ts";
-import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 
 /** How many rows to fetch at a time. */
 const BATCH_ROWS = 1000;
@@ -39,12 +38,13 @@ export class Side implements AsyncDisposable {
   constructor(label: string, { address, paths }: ComputeInfo, database: string) {
     this.label = label;
     this.#database = database;
+    const { user, password } = withPassword(paths);
     this.#sql = postgres({
       host: address.host,
       port: address.port,
-      user: ZENITH_SUPERUSER,
+      user: user!,
       database,
-      password: withPassword(paths).password!,
+      password: password!,
       max: 1,
       fetch_types: false,
       idle_timeout: 0,

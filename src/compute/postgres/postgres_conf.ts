@@ -91,14 +91,35 @@ export function readOnlySettings(lsn: Lsn): Record<string, string> {
  * records in its data directory. Null when the compute writes.
  */
 export function readOnlyLsn(pgdata: string): Lsn | null {
+  const found = startedWith(pgdata, READ_ONLY_LSN_SETTING, "[0-9A-F/]+");
+  return found === null ? null : parseLsn(found);
+}
+
+/** Returns the value of one of our settings on the command line of the last start. */
+function startedWith(pgdata: string, setting: string, pattern: string): string | null {
   const path = join(pgdata, "postmaster.opts");
   if (!existsSync(path)) return null;
   try {
-    const match = new RegExp(`${READ_ONLY_LSN_SETTING}=([0-9A-F/]+)`).exec(readText(path));
-    return match === null ? null : parseLsn(match[1]);
+    return new RegExp(`"${setting}=(${pattern})"`).exec(readText(path))?.[1] ?? null;
   } catch (error) {
     throw error instanceof ZenithError ? error : ioError("read", path, error);
   }
+}
+
+/** The bootstrap superuser of a cluster that was imported. */
+const SUPERUSER_SETTING = "zenith.superuser";
+/** Names that need no quotes on a command line. Others are left to the user to type. */
+const PLAIN_ROLE = "[A-Za-z0-9_.@-]{1,63}";
+
+/** Returns the setting that tells {@link superuserOf} the name of the bootstrap superuser. */
+export function superuserSetting(role: string): Record<string, string> {
+  const isWorthIt = role !== ZENITH_SUPERUSER && new RegExp(`^${PLAIN_ROLE}$`).test(role);
+  return isWorthIt ? { [SUPERUSER_SETTING]: role } : {};
+}
+
+/** The role that sessions on a compute take when they name none: the bootstrap superuser. */
+export function superuserOf(pgdata: string): string {
+  return startedWith(pgdata, SUPERUSER_SETTING, PLAIN_ROLE) ?? ZENITH_SUPERUSER;
 }
 
 /**

@@ -8,7 +8,7 @@ import { dirname } from "node:path";
 import { ioError, systemErrorCode } from "../../common/errors.ts";
 import type { ComputePaths } from "../../common/paths.ts";
 import { ZENITH_OWNER, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
-import type { Session } from "./postgres_conf.ts";
+import { type Session, superuserOf } from "./postgres_conf.ts";
 
 /** The roles whose passwords Zenith makes and sets. */
 export const KEPT_ROLES: readonly string[] = [ZENITH_SUPERUSER, ZENITH_OWNER];
@@ -59,12 +59,16 @@ export function rolePasswords(file: string): RolePasswords {
 }
 
 /**
- * Adds the password of a session's role, if it is one that Zenith keeps.
+ * Completes a session: a role, if it names none, and that role's password, if Zenith keeps it. The
+ * superuser of a cluster that was imported has the password of Zenith's own.
  *
  * @throws {ZenithError} `io`, `disk_full`
  */
-export function withPassword({ pgpass }: ComputePaths, session: Session = {}): Session {
-  return { ...session, password: rolePasswords(pgpass).get(session.user ?? ZENITH_SUPERUSER)?.password };
+export function withPassword({ pgpass, pgdata }: ComputePaths, session: Session = {}): Session {
+  const superuser = superuserOf(pgdata);
+  const user = session.user ?? superuser;
+  const kept = user === superuser ? ZENITH_SUPERUSER : user;
+  return { ...session, user, password: rolePasswords(pgpass).get(kept)?.password };
 }
 
 function makePassword(): RolePassword {

@@ -158,10 +158,12 @@ export class CheckpointTracker {
   }
 }
 
+/**
+ * Not the timeline: WAL that another cluster wrote becomes WAL of timeline 1, the only one that
+ * Zenith's computes write.
+ */
 const TAKEN_FROM_CHECKPOINT = [
   "redo",
-  "ThisTimeLineID",
-  "PrevTimeLineID",
   "fullPageWrites",
   "wal_level",
   "time",

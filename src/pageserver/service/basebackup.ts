@@ -1,8 +1,8 @@
 /** Builds a data directory of a timeline at an LSN, as a tar stream. */
 import { assert } from "../../common/assert.ts";
-import { crc32c } from "../../common/crc32c.ts";
 import { nextTurn } from "../../common/event_loop.ts";
 import type { Lsn } from "../../common/lsn.ts";
+import { ORIGINS_FILE } from "../../postgres/cluster/backup_files.ts";
 import { type CheckPoint, parseCheckpoint } from "../../postgres/cluster/checkpoint.ts";
 import {
   CONTROL_FILE_PATH,
@@ -23,6 +23,7 @@ import {
   RELSEG_SIZE,
   VISIBILITYMAP_FORKNUM,
 } from "../../postgres/cluster/relfile.ts";
+import { encodeReplicationOrigins } from "../../postgres/cluster/replication_origins.ts";
 import { SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT, slruSegmentPath } from "../../postgres/cluster/slru.ts";
 import { buildCheckpointPages, type CheckpointPages } from "../../postgres/initial_segment.ts";
 import { walFileName, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
@@ -89,10 +90,6 @@ const FORKS_PER_TURN = 64;
 
 /** A smaller table gets no free space map. Postgres finds its few pages without one. */
 const FSM_MIN_BLOCKS = 4;
-
-/** ReplicationStateOnDisk, src/backend/replication/logical/origin.c. */
-const REPLICATION_STATE_MAGIC = 0x1257dade;
-const REPLICATION_STATE_SIZE = 16;
 
 /**
  * Streams a data directory of the timeline as of `at.lsn`, as a tar. Stock Postgres starts on a
@@ -286,17 +283,8 @@ class BasebackupWriter {
   *#replicationOrigins(): Generator<Uint8Array> {
     const origins = [...this.#view.values(KIND_REPLORIGIN)];
     if (origins.length === 0) return;
-    const content = new Uint8Array(4 + origins.length * REPLICATION_STATE_SIZE + 4);
-    const view = new DataView(content.buffer);
-    view.setUint32(0, REPLICATION_STATE_MAGIC, true);
-    let at = 4;
-    for (const [key, remoteLsn] of origins) {
-      view.setUint16(at, key.a, true);
-      content.set(remoteLsn, at + 8);
-      at += REPLICATION_STATE_SIZE;
-    }
-    view.setUint32(at, crc32c(content, 0, at), true);
-    yield* this.#tar.file("pg_logical/replorigin_checkpoint", content);
+    const states = origins.map(([key, remoteLsn]) => [key.a, remoteLsn] as const);
+    yield* this.#tar.file(ORIGINS_FILE, encodeReplicationOrigins(states));
   }
 
   /** Writes the shutdown checkpoint at the LSN and a control file that points to it. */

@@ -30,6 +30,7 @@ import { type DeletedTimeline, DeletedTimelines } from "../tenant/deleted_timeli
 import type { StartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo, Deleted } from "../tenant/branches.ts";
 import { createTenant } from "../tenant/create.ts";
+import { type ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
 import type { RetryingStore } from "../../object_store/retrying.ts";
@@ -84,6 +85,8 @@ export class PageServer {
   readonly #credentials: Credentials | undefined;
   readonly #tenants = new Map<TenantId, Tenant>();
   readonly #receivers = new Map<TimelineId, WalReceiver>();
+  /** Tenants that are being imported. */
+  readonly #importing = new Set<TenantId>();
   /** How many computes are attached to each timeline. */
   readonly #attached = new Map<TimelineId, number>();
   /** Makes sure that tenants are created and deleted one at a time. */
@@ -215,7 +218,7 @@ export class PageServer {
    */
   createTenant(id: TenantId, major: number | null = null, cluster: ClusterOptions = {}): Promise<void> {
     return this.#changes.run(async () => {
-      if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
+      this.#assertNew(id);
       try {
         await createTenant(id, this.#context, await this.#initialCluster(major, cluster));
       } catch (error) {
@@ -224,6 +227,55 @@ export class PageServer {
       }
       this.#tenants.set(id, new Tenant(id, this.#context));
     });
+  }
+
+  /**
+   * Begins to import a tenant. Nobody else can create it until the import has ended, by
+   * {@link finishImport} or {@link abortImport}.
+   *
+   * @param branch the name of its branch
+   * @throws {ZenithError} `already_exists`, `disk_full`, `io`
+   */
+  async beginImport(id: TenantId, branch: BranchName): Promise<TenantImport> {
+    this.#assertNew(id);
+    this.#importing.add(id);
+    try {
+      return await TenantImport.begin(id, branch, this.#context);
+    } catch (error) {
+      this.#importing.delete(id);
+      throw error;
+    }
+  }
+
+  /** As {@link TenantImport.finish}; the tenant can be used afterwards. */
+  finishImport(id: TenantId, run: TenantImport, signal: AbortSignal): Promise<ImportedCluster> {
+    return run.finish(() =>
+      this.#changes.run(async () => {
+        const { disk, paths } = this.#context;
+        disk.renameSync(paths.tenantInProgress(id), paths.tenant(id));
+        await disk.fsyncDir(paths.tenants);
+        this.#tenants.set(id, new Tenant(id, this.#context));
+        this.#importing.delete(id);
+      }), signal);
+  }
+
+  /** Ends an import that has failed, and removes what is there of the tenant. */
+  async abortImport(id: TenantId, run: TenantImport): Promise<void> {
+    try {
+      await run.abort();
+    } catch (error) {
+      // The next start, or the next import of the tenant, removes the rest.
+      this.#context.logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
+    } finally {
+      this.#importing.delete(id);
+    }
+  }
+
+  #assertNew(id: TenantId): void {
+    if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
+    if (this.#importing.has(id)) {
+      throw new ZenithError("already_exists", `tenant ${id} is being imported`);
+    }
   }
 
   /**

@@ -21,6 +21,7 @@ import { lsnAt } from "../tenant/lsn_at.ts";
 import { segmentsBefore, WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { basebackup } from "./basebackup.ts";
+import { receiveImport } from "./import_service.ts";
 import type { PageServer } from "./page_server.ts";
 import { servePagestream } from "./pagestream_service.ts";
 
@@ -57,6 +58,10 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     async tenantCreate({ tenant, pg_version, locale, encoding, icu_locale, data_checksums }) {
       const cluster = { locale, encoding, icuLocale: icu_locale, dataChecksums: data_checksums };
       await server.createTenant(tenant, pg_version ?? null, cluster);
+    },
+
+    async tenantImport({ tenant, name }, session) {
+      await receiveImport(server, session, tenant, name);
     },
 
     async tenantDelete({ tenant }) {

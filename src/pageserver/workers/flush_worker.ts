@@ -8,6 +8,8 @@ import { flushLayer, type FlushRequest, type WrittenLayer } from "../../pagestor
 import { pgVersion } from "../../postgres/versions/find_version.ts";
 import { storedValues } from "../content/stored_values.ts";
 
-serveRequests<FlushRequest, WrittenLayer>((request) =>
-  flushLayer(nodeDisk, request, storedValues(pgVersion(request.valueFormat)))
-);
+serveRequests<FlushRequest, WrittenLayer>((request) => {
+  // A timeline without WAL so far has no records to cut down.
+  const encode = request.valueFormat === 0 ? undefined : storedValues(pgVersion(request.valueFormat));
+  return flushLayer(nodeDisk, request, encode);
+});

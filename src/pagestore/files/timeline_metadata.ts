@@ -135,6 +135,19 @@ export async function writeMetadata(
   }
 }
 
+/**
+ * Changes the metadata of a timeline that is closed.
+ *
+ * @throws {ZenithError} as {@link readMetadata} and {@link writeMetadata}
+ */
+export async function changeMetadata(
+  disk: Disk,
+  directory: string,
+  changes: Partial<Pick<TimelineMetadata, "retention" | "userData">>,
+): Promise<void> {
+  await writeMetadata(disk, directory, { ...readMetadata(disk, directory), ...changes });
+}
+
 /** @throws {ZenithError} `not_found` when there is no such file, `corrupt_data`, `io` */
 export function readMetadata(disk: Disk, directory: string): TimelineMetadata {
   const path = metadataPath(directory);

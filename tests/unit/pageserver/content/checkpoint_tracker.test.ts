@@ -97,4 +97,16 @@ describe("the state that the next checkpoint would have", () => {
     tracked.noteCheckpoint(record, true);
     assert.deepEqual(tracked.state, record);
   });
+
+  test("stays on its timeline, whichever one the checkpoint's cluster is on", () => {
+    const tracked = tracker({});
+    const { ThisTimeLineID, PrevTimeLineID } = tracked.state;
+    for (const shutdown of [true, false]) {
+      tracked.noteCheckpoint(checkpoint({ ThisTimeLineID: 7, PrevTimeLineID: 6 }), shutdown);
+      assert.deepEqual([tracked.state.ThisTimeLineID, tracked.state.PrevTimeLineID], [
+        ThisTimeLineID,
+        PrevTimeLineID,
+      ]);
+    }
+  });
 });

@@ -1,0 +1,74 @@
+/** Receives the files of a cluster that becomes a tenant. */
+import { ZenithError } from "../../common/errors.ts";
+import type { BranchName, TenantId } from "../../common/id.ts";
+import { formatLsn } from "../../common/lsn.ts";
+import type { CopyBoth } from "../../pgwire/copy_both.ts";
+import type { Session } from "../../pgwire/session.ts";
+import type { ImportedClusterJson } from "../../protocol/management.ts";
+import type { ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
+import type { PageServer } from "./page_server.ts";
+
+/**
+ * Serves `tenant_import`. The import ends with the session, and leaves nothing behind unless it has
+ * succeeded.
+ *
+ * @throws {ZenithError} as {@link PageServer.beginImport} and {@link TenantImport.finish};
+ *   `unavailable` when the client leaves
+ */
+export async function receiveImport(
+  server: PageServer,
+  session: Session,
+  tenant: TenantId,
+  branch: BranchName,
+): Promise<void> {
+  const { signal } = session;
+  const run = await server.beginImport(tenant, branch);
+  try {
+    const copy = session.copyBoth();
+    const streaming = await receive(copy, run, session.remoteAddress);
+    const imported = await server.finishImport(tenant, run, signal);
+    copy.send(new TextEncoder().encode(JSON.stringify(importedJson(imported))));
+    copy.end();
+    await streaming.ended;
+  } catch (error) {
+    await server.abortImport(tenant, run);
+    throw error;
+  }
+}
+
+/** Resolves when all files have come. `ended` resolves when the stream is over. */
+async function receive(
+  copy: CopyBoth,
+  run: TenantImport,
+  client: string,
+): Promise<{ readonly ended: Promise<void> }> {
+  let ended = Promise.resolve();
+  await new Promise<void>((resolve, reject) => {
+    ended = copy.run({
+      onData(bytes, off, len) {
+        run.push(bytes.subarray(off, off + len));
+        if (!run.congested) return;
+        copy.pause();
+        run.ready().then(() => copy.resume(), reject);
+      },
+      onEnd: () => resolve(),
+    });
+    ended.then(
+      () => reject(new ZenithError("unavailable", `client ${client} went away during the import`)),
+      reject,
+    );
+  });
+  return { ended };
+}
+
+function importedJson(imported: ImportedCluster): ImportedClusterJson {
+  return {
+    tenant_id: imported.tenantId,
+    timeline_id: imported.timelineId,
+    pg_version: imported.pgMajor,
+    system_id: String(imported.systemIdentifier),
+    history_begins_lsn: formatLsn(imported.beginsAt),
+    latest_valid_lsn: formatLsn(imported.endsAt),
+    imported_bytes: imported.bytes,
+  };
+}

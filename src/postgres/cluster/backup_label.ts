@@ -1,0 +1,47 @@
+/**
+ * `backup_label`: where recovery of a base backup begins. Source: build_backup_content in
+ * src/backend/access/transam/xlogbackup.c.
+ */
+import { ZenithError } from "../../common/errors.ts";
+import { type Lsn, parseLsn } from "../../common/lsn.ts";
+
+export interface BackupLabel {
+  /** START WAL LOCATION: the checkpoint's redo point. All WAL from here on is needed. */
+  readonly startLsn: Lsn;
+  /** CHECKPOINT LOCATION: where the checkpoint's record starts. */
+  readonly checkpointLsn: Lsn;
+  /** START TIMELINE. */
+  readonly tli: number;
+  /** BACKUP FROM: whether a standby made the backup. */
+  readonly fromStandby: boolean;
+}
+
+/**
+ * @throws {ZenithError} `corrupt_data` when a line is missing; `not_implemented` for an incremental
+ *   backup
+ */
+export function parseBackupLabel(bytes: Uint8Array): BackupLabel {
+  const text = new TextDecoder().decode(bytes);
+  const field = (name: string, value: string): string => {
+    const found = new RegExp(`^${name}: ${value}`, "m").exec(text)?.[1];
+    if (found !== undefined) return found;
+    throw new ZenithError("corrupt_data", `the backup's backup_label has no line "${name}: …"`);
+  };
+  if (/^INCREMENTAL FROM LSN: /m.test(text)) {
+    throw new ZenithError(
+      "not_implemented",
+      "this is an incremental backup: it holds only what has changed",
+      {
+        hint:
+          "put it together with the backups that it builds on by pg_combinebackup, then import the result",
+      },
+    );
+  }
+  const start = field("START WAL LOCATION", "([0-9A-F]+/[0-9A-F]+) ");
+  return {
+    startLsn: parseLsn(start),
+    checkpointLsn: parseLsn(field("CHECKPOINT LOCATION", "([0-9A-F]+/[0-9A-F]+)$")),
+    tli: Number(field("START TIMELINE", "([0-9]+)$")),
+    fromStandby: field("BACKUP FROM", "(primary|standby)$") === "standby",
+  };
+}
