@@ -59,6 +59,11 @@ export const COMMANDS: readonly CommandCatalog[] = [
     commands: {
       "tenant list": async () => (await import("./tenant/tenant.ts")).tenantListCommand,
       "tenant create": async () => (await import("./tenant/tenant.ts")).tenantCreateCommand,
+      follow: async () => (await import("./tenant/follow.ts")).followCommand,
+      "follow list": async () => (await import("./tenant/follow.ts")).followListCommand,
+      "follow stop": async () => (await import("./tenant/follow.ts")).followStopCommand,
+      "follow resume": async () => (await import("./tenant/follow.ts")).followResumeCommand,
+      "follow remove": async () => (await import("./tenant/follow.ts")).followRemoveCommand,
       import: async () => (await import("./tenant/import.ts")).importCommand,
       "tenant config": async () => (await import("./tenant/config.ts")).tenantConfigCommand,
       "tenant delete": async () => (await import("./tenant/tenant.ts")).tenantDeleteCommand,

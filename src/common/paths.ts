@@ -21,6 +21,9 @@ export const SAFEKEEPERS_FILE = "safekeepers";
 /** A password file of libpq, in the directory of a tenant's computes. */
 const PGPASS = "pgpass";
 
+/** The file that names the primary a timeline follows, inside the timeline's directory. */
+export const FOLLOW_FILE = "follow";
+
 /** The file for the state that a safekeeper must not lose, inside the timeline's directory. */
 export const CONTROL_FILE = "safekeeper.control";
 
@@ -154,6 +157,10 @@ export class PageServerPaths {
   /** A timeline's replication slots. */
   timelineSlots(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "slots");
+  }
+  /** The foreign primary that a timeline follows. */
+  timelineFollow(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), FOLLOW_FILE);
   }
   /** A timeline that was {@link timeline} until it was deleted with its branch. */
   deletedTimeline(tenant: TenantId, timeline: TimelineId): string {

@@ -13,8 +13,10 @@ import {
   type ChangedRelation,
   type DamagedBranch,
   type DeletedTimeline,
+  type Followed,
   type FoundLsn,
   type HistoryPart,
+  type ImportedCluster,
   type ObjectStoreStatus,
   PAGE_SERVER,
   type PageServerStatus,
@@ -27,6 +29,7 @@ export type {
   BranchInfo,
   ChangedRelation,
   DamagedBranch,
+  Followed,
   FoundLsn,
   HistoryPart,
   ObjectStoreStatus,
@@ -84,6 +87,39 @@ export class PageServerClient implements AsyncDisposable {
   /** The major version of a tenant's PostgreSQL. @throws {ZenithError} `not_found` */
   async tenantMajor(tenant: TenantId): Promise<number> {
     return (await this.#call(PAGE_SERVER.tenantStatus, { tenant })).pg_version;
+  }
+
+  /**
+   * Makes a tenant that follows a primary. Resolves when its base backup is here.
+   *
+   * @param source the primary's connection string, as the page server reaches it
+   * @param limitBytes the most WAL that the primary keeps for it
+   */
+  followStart(
+    tenant: TenantId,
+    name: BranchName,
+    source: string,
+    limitBytes: number,
+  ): Promise<ImportedCluster> {
+    return this.#call(PAGE_SERVER.followStart, { tenant, name, limit: limitBytes, conninfo: source });
+  }
+
+  followList(): Promise<Followed[]> {
+    return this.#call(PAGE_SERVER.followList, {});
+  }
+
+  followStop(tenant: TenantId, name: BranchName): Promise<void> {
+    return this.#call(PAGE_SERVER.followStop, { tenant, name });
+  }
+
+  /** @param source undefined for the one before */
+  followResume(tenant: TenantId, name: BranchName, source: string | undefined): Promise<void> {
+    return this.#call(PAGE_SERVER.followResume, { tenant, name, conninfo: source });
+  }
+
+  /** @returns why the slot at the primary could not be dropped; null when there is none left */
+  followRemove(tenant: TenantId, name: BranchName): Promise<string | null> {
+    return this.#call(PAGE_SERVER.followRemove, { tenant, name });
   }
 
   tenantDelete(tenant: TenantId): Promise<void> {

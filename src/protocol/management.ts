@@ -296,6 +296,35 @@ export type ImportedCluster = InferOutput<typeof ImportedClusterSchema>;
 /** {@link ImportedCluster} as it goes over the wire. */
 export type ImportedClusterJson = InferInput<typeof ImportedClusterSchema>;
 
+const FollowedSchema = object({
+  tenant_id: TenantIdSchema,
+  /** Null when no branch names the timeline. */
+  branch: nullable(string()),
+  timeline_id: TimelineIdSchema,
+  /** The primary's connection string, without its password. */
+  source: string(),
+  /**
+   * `opening`, `connecting`, `streaming`, `stopped`, or `failed`: only a person can go on from
+   * there.
+   */
+  state: string(),
+  problem: nullable(string()),
+  /** Null when it has none. */
+  slot: nullable(string()),
+  /** The timeline, PostgreSQL's, of the primary's WAL. */
+  wal_timeline: number(),
+  /** How much of the primary's WAL is missing here. Null while that is not known. */
+  lag_bytes: nullable(number()),
+  /** How old the newest commit here is, in seconds, while some are missing. */
+  lag_s: nullable(number()),
+});
+
+/** A branch that follows a primary. */
+export type Followed = InferOutput<typeof FollowedSchema>;
+
+/** {@link Followed} as it goes over the wire. */
+export type FollowedJson = InferInput<typeof FollowedSchema>;
+
 const PageServerStatusSchema = object({
   pid: number(),
   rss_bytes: number(),
@@ -505,6 +534,35 @@ export const PAGE_SERVER = {
    * The server's only message is the JSON of {@link ImportedCluster}.
    */
   tenantImport: operation("tenant_import", "admin", { tenant: TENANT, name: BRANCH }, COPY_BOTH, CHANGES),
+  /**
+   * Makes a tenant from a base backup of a running primary, and receives its WAL from then on. The
+   * limit is the most WAL that the primary keeps for it.
+   */
+  followStart: operation(
+    "follow_start",
+    "admin",
+    { tenant: TENANT, name: BRANCH, limit: BYTES, conninfo: rest(TEXT("connection string")) },
+    json(ImportedClusterSchema),
+    CHANGES,
+  ),
+  followList: operation("follow_list", "admin", {}, json(array(FollowedSchema))),
+  followStop: operation("follow_stop", "tenant", { tenant: TENANT, name: BRANCH }, TAG, CHANGES),
+  /** Goes on, with another server of the same system if one is named. */
+  followResume: operation(
+    "follow_resume",
+    "tenant",
+    { tenant: TENANT, name: BRANCH, conninfo: maybe(rest(TEXT("connection string"))) },
+    TAG,
+    CHANGES,
+  ),
+  /** Answers why the slot could not be dropped; null when there is none left. */
+  followRemove: operation(
+    "follow_remove",
+    "tenant",
+    { tenant: TENANT, name: BRANCH },
+    json(nullable(string())),
+    CHANGES,
+  ),
   tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG, CHANGES),
   /** Lists the timelines that were deleted on purpose. Nobody needs their WAL. */
   deletedList: operation("deleted_list", "admin", {}, json(array(DeletedTimelineSchema))),

@@ -36,7 +36,7 @@ const DECODER = new TextDecoder();
 
 /**
  * How many octal digits there are in a mode, uid or gid, in a size or time, and in a checksum. A
- * zero or a space ends them.
+ * zero or a space ends them. PostgreSQL writes one more digit of a checksum.
  */
 const SHORT_DIGITS = 7;
 const LONG_DIGITS = 11;
@@ -113,7 +113,8 @@ function writeOctal(out: Uint8Array, at: number, digits: number, value: number):
  *   directory
  */
 function parseTarHeader(bytes: Uint8Array, at: number): TarEntry | null {
-  const checksum = readOctal(bytes, at + OFFSET_CHECKSUM, CHECKSUM_DIGITS);
+  let checksum = readOctal(bytes, at + OFFSET_CHECKSUM, SHORT_DIGITS);
+  if (checksum < 0) checksum = readOctal(bytes, at + OFFSET_CHECKSUM, CHECKSUM_DIGITS);
   if (checksum !== headerChecksum(bytes, at)) {
     if (bytes.subarray(at, at + TAR_BLOCK_BYTES).every((byte) => byte === 0)) return null;
     throw new ZenithError("protocol", "basebackup: a tar header's checksum is wrong");

@@ -49,6 +49,8 @@ const PORT = 57300;
 export class RestoredBackup implements AsyncDisposable {
   readonly directory: string;
   readonly dataDir: string;
+  /** The name of its socket in {@link directory} ends with it. */
+  readonly port: number = PORT;
   readonly #install: PostgresInstall;
   readonly #superuser: string;
   readonly #password: string;

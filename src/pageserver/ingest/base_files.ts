@@ -109,6 +109,11 @@ export class BaseFiles implements TarHandler {
 
   begin({ name, type }: TarEntry): void {
     this.#sink = IGNORE;
+    if (/^PG_\d+_\d+(?:\/|$)/.test(name)) {
+      throw new ZenithError("not_implemented", `${name} is of a tablespace, and nothing says of which`, {
+        hint: "take a base backup by pg_basebackup, and import its directory",
+      });
+    }
     if (type === "directory") return;
     const file = backupFile(name);
     if (file.kind === "other") return;

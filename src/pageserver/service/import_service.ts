@@ -61,7 +61,8 @@ async function receive(
   return { ended };
 }
 
-function importedJson(imported: ImportedCluster): ImportedClusterJson {
+/** Converts a result to its wire form. */
+export function importedJson(imported: ImportedCluster): ImportedClusterJson {
   return {
     tenant_id: imported.tenantId,
     timeline_id: imported.timelineId,

@@ -34,6 +34,7 @@ import { type ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
 import type { RetryingStore } from "../../object_store/retrying.ts";
+import { Followers } from "../tenant/followers.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
 import { RemoteStorage } from "../remote/remote_storage.ts";
 import { Tenant } from "../tenant/tenant.ts";
@@ -87,6 +88,8 @@ export class PageServer {
   readonly #receivers = new Map<TimelineId, WalReceiver>();
   /** Tenants that are being imported. */
   readonly #importing = new Set<TenantId>();
+  /** The timelines that follow foreign primaries. */
+  readonly followers: Followers;
   /** How many computes are attached to each timeline. */
   readonly #attached = new Map<TimelineId, number>();
   /** Makes sure that tenants are created and deleted one at a time. */
@@ -114,6 +117,7 @@ export class PageServer {
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
     this.#credentials = options.credentials;
+    this.followers = new Followers(this.#context, (id) => this.tenant(id));
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#initialCluster = options.initialCluster ?? ((major, cluster) => initdb.get(major, cluster));
     this.scrub = new Scrub({
@@ -162,6 +166,7 @@ export class PageServer {
     const server = new PageServer(options);
     for (const name of disk.readdirSync(paths.tenants)) await server.#openEntry(name);
     server.#remote?.start();
+    server.followers.startAll(server.#tenants.keys());
     return server;
   }
 
@@ -194,6 +199,10 @@ export class PageServer {
       this.#context.logger.warn(`could not clean up: ${errorMessage(error)}`, { tenant: id, err: error });
     }
     return tenant;
+  }
+
+  get disk(): Disk {
+    return this.#context.disk;
   }
 
   tenants(): TenantId[] {
@@ -247,11 +256,21 @@ export class PageServer {
     }
   }
 
-  /** As {@link TenantImport.finish}; the tenant can be used afterwards. */
-  finishImport(id: TenantId, run: TenantImport, signal: AbortSignal): Promise<ImportedCluster> {
-    return run.finish(() =>
+  /**
+   * As {@link TenantImport.finish}; the tenant can be used afterwards.
+   *
+   * @param prepare called with the result before anybody can use the tenant
+   */
+  finishImport(
+    id: TenantId,
+    run: TenantImport,
+    signal: AbortSignal,
+    prepare: (imported: ImportedCluster) => Promise<void> = () => Promise.resolve(),
+  ): Promise<ImportedCluster> {
+    return run.finish((imported) =>
       this.#changes.run(async () => {
         const { disk, paths } = this.#context;
+        await prepare(imported);
         disk.renameSync(paths.tenantInProgress(id), paths.tenant(id));
         await disk.fsyncDir(paths.tenants);
         this.#tenants.set(id, new Tenant(id, this.#context));
@@ -288,6 +307,7 @@ export class PageServer {
     return this.#changes.run(async () => {
       const { disk, paths, logger } = this.#context;
       const tenant = this.tenant(id);
+      this.followers.assertNone(id);
       const retired = await tenant.retire((timeline) => this.#inUse(timeline));
       await this.#forget(retired.map(({ timelineId }) => timelineId));
       this.#tenants.delete(id);
@@ -314,6 +334,7 @@ export class PageServer {
   /** @throws {ZenithError} as {@link TenantBranches.delete} */
   async deleteBranch(tenant: TenantId, name: BranchName | TimelineId, cascade: boolean): Promise<Deleted> {
     const { branches } = this.tenant(tenant);
+    this.followers.assertNone(tenant, name);
     const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
     await this.#forget(deleted.timelines);
     return deleted;
@@ -371,7 +392,8 @@ export class PageServer {
     // A receiver from a safekeeper does not count: safekeepers may have more WAL even when the
     // compute is gone.
     const receiver = this.#receivers.get(timeline);
-    return this.#attached.has(timeline) || (receiver?.running === true && !receiver.isFromSafekeeper);
+    return this.#attached.has(timeline) || this.followers.has(timeline) ||
+      (receiver?.running === true && !receiver.isFromSafekeeper);
   }
 
   /** @throws {ZenithError} `not_found` */
@@ -426,6 +448,7 @@ export class PageServer {
     for (const timeline of this.#tenants.get(id)?.timelines.opened() ?? []) {
       timeline.retire(why);
       void this.#receivers.get(timeline.timelineId)?.stop(why.message);
+      void this.followers.halt(timeline.timelineId, why.message);
     }
   }
 
@@ -517,6 +540,7 @@ export class PageServer {
     clearInterval(this.#trimming);
     await this.scrub.stop();
     const idle = this.#upkeep.stop();
+    await this.followers.close("the page server is shutting down");
     for (const receiver of this.#receivers.values()) await receiver.stop("the page server is shutting down");
     await this.#changes.settled();
     await this.#remote?.stop();

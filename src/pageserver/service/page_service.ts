@@ -21,7 +21,8 @@ import { lsnAt } from "../tenant/lsn_at.ts";
 import { segmentsBefore, WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { basebackup } from "./basebackup.ts";
-import { receiveImport } from "./import_service.ts";
+import { followedJson, startFollowing } from "./follow_service.ts";
+import { importedJson, receiveImport } from "./import_service.ts";
 import type { PageServer } from "./page_server.ts";
 import { servePagestream } from "./pagestream_service.ts";
 
@@ -63,6 +64,22 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     async tenantImport({ tenant, name }, session) {
       await receiveImport(server, session, tenant, name);
     },
+
+    async followStart({ tenant, name, limit, conninfo }, session) {
+      return importedJson(await startFollowing(server, tenant, name, conninfo, limit, session.signal));
+    },
+
+    followList: () => server.followers.list().map(followedJson),
+
+    async followStop({ tenant, name }) {
+      await server.followers.stop(tenant, name);
+    },
+
+    async followResume({ tenant, name, conninfo }) {
+      await server.followers.resume(tenant, name, conninfo);
+    },
+
+    followRemove: ({ tenant, name }) => server.followers.remove(tenant, name),
 
     async tenantDelete({ tenant }) {
       await server.deleteTenant(tenant);
@@ -205,6 +222,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     },
 
     async timelineTakeSlots(names) {
+      server.followers.assertWritable(names.timeline);
       const { timelines } = server.tenant(names.tenant);
       using held = await timelines.hold(names.timeline);
       const { slots, untouched, ancestorId } = held.value;

@@ -51,6 +51,8 @@ export interface ImportedCluster {
   readonly endsAt: Lsn;
   /** The size of the relations that came, in bytes. */
   readonly bytes: number;
+  /** The timeline, PostgreSQL's, that the cluster was on. */
+  readonly tli: number;
 }
 
 /**
@@ -66,7 +68,7 @@ export class TenantImport {
   readonly #store: TimelineStore;
   readonly #wal: BackupWal;
   readonly #base: BaseFiles;
-  readonly #tar: TarReader;
+  #tar: TarReader;
   #isStoreOpen = true;
 
   private constructor(
@@ -124,6 +126,25 @@ export class TenantImport {
     this.#tar.push(bytes);
   }
 
+  /**
+   * Begins another tar, whose last one must be complete.
+   *
+   * @param prefix the directory that its names are relative to, with a slash at its end, or ""
+   */
+  nextArchive(prefix: string): void {
+    const base = this.#base;
+    this.#tar = new TarReader({
+      begin: (entry) => base.begin({ ...entry, name: prefix + entry.name.replace(/^\.\//, "") }),
+      content: (bytes) => base.content(bytes),
+      end: () => base.end(),
+    });
+  }
+
+  /** The timeline's directory until the tenant has its name. */
+  get directory(): string {
+    return this.#directory;
+  }
+
   /** Whether {@link ready} would wait. */
   get congested(): boolean {
     return this.#store.congested;
@@ -137,11 +158,14 @@ export class TenantImport {
   /**
    * Completes the tenant, once the tar has ended, and names its directory by `publish`.
    *
-   * @param publish called when all is there; whatever it throws fails the import
+   * @param publish called with the result when all is there; whatever it throws fails the import
    * @param signal cancels it
    * @throws {ZenithError} what is wrong with the files; `disk_full`, `io`
    */
-  async finish(publish: () => Promise<void>, signal: AbortSignal): Promise<ImportedCluster> {
+  async finish(
+    publish: (imported: ImportedCluster) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<ImportedCluster> {
     this.#tar.finish();
     const facts = this.#base.finish();
     const window = await findBackupWindow(facts, this.#wal);
@@ -165,8 +189,9 @@ export class TenantImport {
       beginsAt: window.consistentLsn,
       endsAt: window.endLsn,
       bytes: this.#base.contentBytes,
+      tli: window.format.tli,
     };
-    await publish();
+    await publish(imported);
     this.#context.logger.info("tenant imported", {
       tenant: this.#id,
       timeline: this.#timelineId,

@@ -185,7 +185,7 @@ function namesSafekeeper(connInfo: string): boolean {
 }
 
 /** Takes in WAL from a stream, makes it durable in the background and reports the position. */
-class WalIntake implements ReplicationHandler {
+export class WalIntake implements ReplicationHandler {
   /** Rejects when WAL can't be made durable or written out. */
   readonly failed: Promise<never>;
   readonly #timeline: Timeline;
