@@ -95,7 +95,9 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
 const LONG = [
   "replication_slots",
   "wal_archive",
+  "follow",
   "large_records",
+  "import",
   "lazy_overlay",
   "majors",
   "restart",
