@@ -32,6 +32,12 @@ export type ConnectOptions = Partial<ConnInfo> & {
   onNotice?(notice: PgError): void;
 };
 
+/**
+ * Enough for a MiB of pages, which arrive in many pieces. A buffer of its own for each such message
+ * costs more than to receive it.
+ */
+const CARRY_KEEP_BYTES = 2 << 20;
+
 export interface QueryResult {
   columns: readonly ServerColumn[];
   rows: (string | null)[][];
@@ -67,7 +73,7 @@ export class PgClient implements CopyBothHost {
   readonly #info: ConnInfo;
   readonly #options: ConnectOptions;
   readonly #socket: Socket;
-  readonly #reader = new FrameReader(message.BACKEND_LIMITS);
+  readonly #reader = new FrameReader(message.BACKEND_LIMITS, CARRY_KEEP_BYTES);
   readonly #pump: FramePump;
   #scram: ScramClient | undefined;
   #authenticating = false;

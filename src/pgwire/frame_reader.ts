@@ -17,7 +17,7 @@ const HEADER_BYTES = 5;
 const STARTUP_MIN_BYTES = LENGTH_BYTES + 4;
 
 const CARRY_INITIAL_BYTES = 4096;
-/** A carry buffer larger than this is released after its message. */
+/** A larger carry buffer is released after its message, unless the reader's owner wants more. */
 const CARRY_KEEP_BYTES = 256 * 1024;
 
 export class FrameReader {
@@ -47,9 +47,11 @@ export class FrameReader {
   #carry: Uint8Array = EMPTY;
   #carryLen = 0;
   #frameInCarry = false;
+  readonly #carryKeepBytes: number;
 
-  constructor(limits: FrameLimits) {
+  constructor(limits: FrameLimits, carryKeepBytes = CARRY_KEEP_BYTES) {
     this.limits = limits;
+    this.#carryKeepBytes = carryKeepBytes;
   }
 
   /** Whether the next message is a startup packet: a length and a body without a type byte. */
@@ -148,7 +150,7 @@ export class FrameReader {
       this.bufferedBytes -= total;
       this.#frameInCarry = true;
       this.#carryLen = 0;
-      if (this.#carry.length > CARRY_KEEP_BYTES) this.#carry = EMPTY;
+      if (this.#carry.length > this.#carryKeepBytes) this.#carry = EMPTY;
       return true;
     }
   }

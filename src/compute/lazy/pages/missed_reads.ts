@@ -6,7 +6,7 @@ import { EIO, isUnmounted } from "../fuse/errno.ts";
 import type { MissedRead } from "../files/fuse_session.ts";
 import type { PageFetcher, PageWaiter } from "./page_fetcher.ts";
 import { UNIT_BYTES } from "../files/presence.ts";
-import { OUT_HEADER_BYTES } from "../fuse/protocol.ts";
+import { IO_MAX_BYTES, OUT_HEADER_BYTES } from "../fuse/protocol.ts";
 
 /** Sends a reply to the kernel. */
 export type ReplyWriter = (reply: Uint8Array) => void;
@@ -24,19 +24,28 @@ export function answerMissedRead(miss: MissedRead, fetcher: PageFetcher, write: 
   }
 }
 
+/**
+ * The reply whose pages arrive all at once, which is written before the next one is begun. A new
+ * buffer for each would cost as much as everything else: the kernel gives it out page by page.
+ */
+let wholeReply: Uint8Array | undefined;
+
+function takeWholeReply(bytes: number): Uint8Array {
+  wholeReply ??= new Uint8Array(OUT_HEADER_BYTES + IO_MAX_BYTES);
+  return wholeReply.subarray(0, bytes);
+}
+
 /** One reply that is being put together. */
 class Answer implements PageWaiter {
   readonly #miss: MissedRead;
   readonly #write: ReplyWriter;
-  readonly #reply: Uint8Array;
+  #reply: Uint8Array | undefined;
   #outstanding = 0;
   #failed = false;
 
   constructor(miss: MissedRead, write: ReplyWriter) {
     this.#miss = miss;
     this.#write = write;
-    this.#reply = new Uint8Array(OUT_HEADER_BYTES + miss.bytes);
-    if (miss.overlay !== undefined) this.#reply.set(miss.overlay, OUT_HEADER_BYTES);
   }
 
   expect(calls: number): void {
@@ -48,15 +57,27 @@ class Answer implements PageWaiter {
     const fetchedStart = block * BLCKSZ;
     const fetchedEnd = fetchedStart + count * BLCKSZ;
     const end = offset + this.#miss.bytes;
+    const reply = this.#reply ??= this.#beginReply();
     for (let run = 0; run < missing.length; run += 2) {
       // Copy only what was missing, because pages that were written here may lie beside it.
       const from = Math.max(missing[run] * UNIT_BYTES, fetchedStart, offset);
       const to = Math.min(missing[run + 1] * UNIT_BYTES, fetchedEnd, end);
       if (from >= to) continue;
       const source = at + from - fetchedStart;
-      this.#reply.set(bytes.subarray(source, source + to - from), OUT_HEADER_BYTES + from - offset);
+      reply.set(bytes.subarray(source, source + to - from), OUT_HEADER_BYTES + from - offset);
     }
     this.#settleOne();
+  }
+
+  #beginReply(): Uint8Array {
+    const { missing, offset, bytes, overlay } = this.#miss;
+    const length = OUT_HEADER_BYTES + bytes;
+    const isOneRun = missing.length === 2 && missing[0] * UNIT_BYTES <= offset &&
+      missing[1] * UNIT_BYTES >= offset + bytes;
+    if (isOneRun && this.#outstanding === 1 && bytes <= IO_MAX_BYTES) return takeWholeReply(length);
+    const reply = new Uint8Array(length);
+    if (overlay !== undefined) reply.set(overlay, OUT_HEADER_BYTES);
+    return reply;
   }
 
   fail(_error: ZenithError): void {
@@ -67,8 +88,8 @@ class Answer implements PageWaiter {
   #settleOne(): void {
     this.#outstanding--;
     if (this.#outstanding > 0) return;
-    const reply = this.#failed ? this.#reply.subarray(0, OUT_HEADER_BYTES) : this.#reply;
-    const header = new DataView(reply.buffer, 0, OUT_HEADER_BYTES);
+    const reply = this.#failed ? new Uint8Array(OUT_HEADER_BYTES) : this.#reply!;
+    const header = new DataView(reply.buffer, reply.byteOffset, OUT_HEADER_BYTES);
     header.setUint32(0, reply.length, true);
     header.setInt32(4, this.#failed ? -EIO : 0, true);
     header.setUint32(8, this.#miss.unique[0], true);
