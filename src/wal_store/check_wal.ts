@@ -3,6 +3,7 @@
  * and their checksums. Most WAL is never read otherwise, so a flipped bit would be found only when
  * the WAL is needed.
  */
+import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import type { Disk } from "../common/disk.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
@@ -101,6 +102,7 @@ function damageAt({ dir, segmentSize }: WalStore, { lsn, message }: WalError): W
 
 /** How much {@link endOfWritten} reads at once. */
 const SEARCH_CHUNK_BYTES = 128 << 10;
+const ZEROS = new Uint8Array(SEARCH_CHUNK_BYTES);
 
 /**
  * Finds the end of the last non-zero byte: how far a store that was just opened may have been
@@ -111,8 +113,11 @@ export function* findEndOfWritten(store: WalStore): Generator<number, Lsn> {
   for (let to = store.writtenLsn; to > store.startLsn;) {
     const from = Math.max(store.startLsn, to - buffer.length) as Lsn;
     const count = store.read(from, buffer, 0, to - from);
-    for (let i = count - 1; i >= 0; i--) {
-      if (buffer[i] !== 0) return (from + i + 1) as Lsn;
+    // Most of a segment has never been written. To compare it is quicker than to look at each byte.
+    if (Buffer.compare(buffer.subarray(0, count), ZEROS.subarray(0, count)) !== 0) {
+      let last = count - 1;
+      while (buffer[last] === 0) last--;
+      return (from + last + 1) as Lsn;
     }
     to = from;
     yield count;
