@@ -15,6 +15,11 @@ let bytesSince = 0;
 export function noteShortLived(bytes: number): void {
   bytesSince += bytes;
   if (bytesSince < COLLECT_AFTER_BYTES) return;
+  collectGarbage();
+}
+
+/** Collects garbage now, where the runtime lets us. */
+export function collectGarbage(): void {
   bytesSince = 0;
   if (typeof Bun !== "undefined") Bun.gc(true);
 }

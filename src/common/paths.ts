@@ -247,6 +247,10 @@ export class EnvironmentPaths {
   get startQueue(): string {
     return join(this.root, "pgdatadirs", "starting");
   }
+  /** Supervisors whose compute was stopped wait here for the next start. */
+  get spares(): string {
+    return join(this.root, "pgdatadirs", "spares");
+  }
   get computeTenants(): string {
     return join(this.root, "pgdatadirs", "tenants");
   }

@@ -33,7 +33,8 @@ import {
 import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
 import { type FirstStartWishes, isFirstStart, prepareFirstStart, withoutCron } from "./first_start.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
-import { LazyStorage, removeLazyStorage } from "./lazy/lazy_storage.ts";
+import { LazyStorage } from "./lazy/lazy_storage.ts";
+import { removeLazyStorage } from "./lazy/remove_lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
 import { fetchBasebackup, fetchTimelineStatus, takeSlots } from "./page_server_link.ts";
 import {

@@ -27,6 +27,7 @@ import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import { type FileLock, lockFileWithin } from "../process/file_lock.ts";
 import { checkPidFile, runsElsewhere } from "../process/pid_file.ts";
+import { isCompiled } from "../process/worker_url.ts";
 import {
   assertUsable,
   clientHost,
@@ -42,7 +43,7 @@ import { withSetting, writeSettingsFiles } from "../compute/postgres/settings_fi
 import { writeSettingsBase } from "../compute/settings_sync.ts";
 import { readConditions } from "../compute/postgres/conditions.ts";
 import { STOPPING } from "../compute/orderly_stop.ts";
-import { removeLazyStorage } from "../compute/lazy/lazy_storage.ts";
+import { removeLazyStorage } from "../compute/lazy/remove_lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
 import { makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
@@ -477,6 +478,9 @@ async function startDaemonOf(
   const storage = options.storage ?? environment.config.compute?.storage;
   const prewarm = options.prewarm ?? environment.config.compute?.prewarm ?? false;
   const overlayMaxMb = environment.config.compute?.overlay_max_mb;
+  // From the sources, a spare's code might not be that of this process.
+  const waits = isCompiled() && environment.config.compute?.spares !== false;
+  const spares = waits ? environment.paths.spares : undefined;
   return await startDaemon({
     args: [
       "compute",
@@ -492,7 +496,9 @@ async function startDaemonOf(
       ...(options.keepSubscriptions === true ? ["--keep-subscriptions"] : []),
       ...(options.keepCron === true ? ["--keep-cron"] : []),
       ...(options.firstStartSql === undefined ? [] : ["--first-start-sql", options.firstStartSql]),
+      ...(spares === undefined ? [] : ["--spares", spares]),
     ],
+    spares,
     logFile: paths.log,
     timeoutMs: START_TIMEOUT_MS,
     ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
@@ -538,6 +544,8 @@ export async function stopCompute(
   return await stopProcess({
     what: `the Postgres of branch ${compute.name}`,
     pidFile: compute.paths.pidFile,
+    // Its supervisor may go on as a spare.
+    untilReleased: true,
     mode,
     timeoutMs: STOP_TIMEOUT_MS,
     lastWords: () => waitsFor() ?? lastErrorInLog(compute.paths.log),

@@ -70,6 +70,11 @@ const ConfigSchema = strictObject({
      * after its start.
      */
     prewarm: optional(boolean()),
+    /**
+     * Whether a supervisor whose compute was stopped waits some minutes for the next start, so that
+     * that one is quicker.
+     */
+    spares: optional(boolean()),
   })),
 });
 

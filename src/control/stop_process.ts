@@ -1,6 +1,6 @@
 /** Stops a background process and waits until it is gone. */
 import { ZenithError } from "../common/errors.ts";
-import { checkPidFile, isRunning, runsElsewhere } from "../process/pid_file.ts";
+import { checkPidFile, holdsPidFile, isRunning, runsElsewhere } from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
 /**
@@ -14,8 +14,10 @@ export function parseStopMode(text: string): StopMode {
   throw new ZenithError("invalid_argument", `"${text}" is not a stop mode: expected fast or immediate`);
 }
 
-/** Most processes stop within a few milliseconds or a second. */
+/** Most processes stop within some tens of milliseconds, or take a second. */
 const FIRST_POLL_MS = 2;
+const EARLY_POLL_MAX_MS = 4;
+const EARLY_MS = 200;
 const POLL_MAX_MS = 25;
 
 export interface StopProcessOptions {
@@ -28,6 +30,8 @@ export interface StopProcessOptions {
   readonly lastWords?: () => string | undefined;
   /** Called repeatedly until the process has stopped. */
   readonly onWait?: () => void;
+  /** Whether it has stopped as soon as it gives up its pid file, though its process may live on. */
+  readonly untilReleased?: boolean;
   /** The hint of the error when the process does not stop. */
   readonly hint?: string;
 }
@@ -44,8 +48,11 @@ export async function stopProcess(options: StopProcessOptions): Promise<boolean>
   if (found.state !== "running") return false;
   const { process: target } = found;
   process.kill(target.pid, options.mode === "fast" ? "SIGTERM" : "SIGQUIT");
-  const deadline = Date.now() + options.timeoutMs;
-  for (let pollMs = FIRST_POLL_MS; isRunning(target); pollMs = Math.min(2 * pollMs, POLL_MAX_MS)) {
+  const start = Date.now();
+  const deadline = start + options.timeoutMs;
+  const goesOn = (): boolean =>
+    options.untilReleased === true ? holdsPidFile(options.pidFile, target) : isRunning(target);
+  for (let pollMs = FIRST_POLL_MS; goesOn(); pollMs *= 2) {
     options.onWait?.();
     if (Date.now() > deadline) {
       const words = options.lastWords?.();
@@ -56,6 +63,7 @@ export async function stopProcess(options: StopProcessOptions): Promise<boolean>
         { hint: options.hint ?? 'try "-m immediate"' },
       );
     }
+    pollMs = Math.min(pollMs, Date.now() - start < EARLY_MS ? EARLY_POLL_MAX_MS : POLL_MAX_MS);
     await sleep(pollMs);
   }
   return true;

@@ -1,6 +1,7 @@
 /** A server's audit log: a line of JSON for each change, and who made it. */
 import { ioError } from "../common/errors.ts";
-import { type LineSink, LOG_MAX_BYTES, openLog } from "./rotating_file.ts";
+import { LOG_MAX_BYTES } from "./cut_log.ts";
+import { type LineSink, openLog } from "./rotating_file.ts";
 
 /** It says who does what, which is nobody else's business. */
 const MODE = 0o600;

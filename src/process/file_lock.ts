@@ -5,8 +5,7 @@
  */
 import { closeSync, constants, openSync } from "node:fs";
 import { ioError } from "../common/errors.ts";
-
-const LIBRARY = "libc.so.6";
+import { libc } from "./libc.ts";
 
 /** flock(2). */
 const LOCK_SH = 1;
@@ -15,33 +14,6 @@ const LOCK_NB = 4;
 
 /** Only the owner may access the file, because whoever can open it can lock it. */
 const MODE = 0o600;
-
-type Flock = (fd: number, operation: number) => number;
-
-interface BunFfi {
-  dlopen(path: string, symbols: object): { symbols: { flock: Flock } };
-}
-
-interface DenoFfi {
-  dlopen(path: string, symbols: object): { symbols: { flock: Flock } };
-}
-
-function findFlock(): Flock | undefined {
-  try {
-    const deno = (globalThis as { Deno?: unknown }).Deno as DenoFfi | undefined;
-    if (deno !== undefined) {
-      const flock = { parameters: ["i32", "i32"], result: "i32" };
-      return deno.dlopen(LIBRARY, { flock }).symbols.flock;
-    }
-    const bun = process.getBuiltinModule("bun:ffi") as unknown as BunFfi | undefined;
-    return bun?.dlopen(LIBRARY, { flock: { args: ["i32", "i32"], returns: "i32" } }).symbols.flock;
-  } catch {
-    // This machine has another C library.
-    return undefined;
-  }
-}
-
-let found: Flock | undefined | null = null;
 
 export interface FileLock {
   release(): void;
@@ -58,15 +30,15 @@ const NO_LOCK: FileLock = { release() {} };
  * @throws {ZenithError} `io`
  */
 export function tryLockFile(path: string): FileLock | null {
-  found = found === null ? findFlock() : found;
-  if (found === undefined) return NO_LOCK;
+  const flock = libc()?.flock;
+  if (flock === undefined) return NO_LOCK;
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, MODE);
   } catch (error) {
     throw ioError("open", path, error);
   }
-  if (found(fd, LOCK_EX | LOCK_NB) === 0) return { release: () => closeSync(fd) };
+  if (flock(fd, LOCK_EX | LOCK_NB) === 0) return { release: () => closeSync(fd) };
   closeSync(fd);
   return null;
 }
@@ -77,8 +49,8 @@ export function tryLockFile(path: string): FileLock | null {
  * @returns false also when it can't tell: there are no file locks here, or the file can't be opened
  */
 export function isFileLocked(path: string): boolean {
-  found = found === null ? findFlock() : found;
-  if (found === undefined) return false;
+  const flock = libc()?.flock;
+  if (flock === undefined) return false;
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -87,7 +59,7 @@ export function isFileLocked(path: string): boolean {
   }
   try {
     // A shared lock, because several processes may ask at once.
-    return found(fd, LOCK_SH | LOCK_NB) !== 0;
+    return flock(fd, LOCK_SH | LOCK_NB) !== 0;
   } finally {
     closeSync(fd);
   }

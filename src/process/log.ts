@@ -28,6 +28,12 @@ export interface Logger {
   child(fields: LogFields): Logger;
 }
 
+/** A log that its owner can close. */
+export interface OwnLogger extends Logger {
+  /** Closes the file. What is logged later is dropped. */
+  close(): void;
+}
+
 export interface LoggerOptions {
   /** The role that writes this log: `pageserver`, `compute`. */
   readonly name: string;
@@ -45,9 +51,9 @@ const TEXT_MAX_LENGTH = 1000;
  *
  * @throws when the file can't be opened
  */
-export function createLogger(options: LoggerOptions): Logger {
+export function createLogger(options: LoggerOptions): OwnLogger {
   const out = openLog(options.file);
-  return wrap(
+  const logger = wrap(
     pino(
       {
         level: options.level ?? "info",
@@ -60,6 +66,7 @@ export function createLogger(options: LoggerOptions): Logger {
     ),
     new Repetitions(),
   );
+  return { ...logger, close: () => out.close() };
 }
 
 /** Describes an expected failure without a stack trace. Only a bug needs one. */

@@ -56,6 +56,18 @@ export function isRunning(process: ProcessIdentity): boolean {
   return processStartTime(process.pid) === process.startTime;
 }
 
+/** Returns the process that the file names if it runs and can be seen from here. */
+export function runningProcess(path: string): ProcessIdentity | undefined {
+  const found = checkNamedProcess(path);
+  return found.state === "running" ? found.process : undefined;
+}
+
+/** Whether `process` runs and still holds its claim on that pid file. */
+export function holdsPidFile(path: string, process: ProcessIdentity): boolean {
+  const holder = runningProcess(path);
+  return holder?.pid === process.pid && holder.startTime === process.startTime;
+}
+
 export interface PidFileClaim {
   /** False once the file has been removed or belongs to another process. */
   isHeld(): boolean;

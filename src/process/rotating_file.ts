@@ -1,9 +1,7 @@
 /** A log file of limited size. When it is full, it is renamed and a new one begins. */
-import { copyFileSync, renameSync, statSync, truncateSync } from "node:fs";
+import { renameSync, statSync } from "node:fs";
 import { destination } from "pino";
-
-/** When a log has this size, it is renamed to `<name>.1`, which replaces the previous one. */
-export const LOG_MAX_BYTES = 16 << 20;
+import { LOG_MAX_BYTES } from "./cut_log.ts";
 
 /**
  * How many bytes of lines to keep in memory while the disk is full. Further lines are dropped:
@@ -19,6 +17,8 @@ const STDERR_FD = 2;
 /** Where pino writes its lines. */
 export interface LineSink {
   write(line: string): void;
+  /** Closes the file. Later lines are dropped. */
+  close(): void;
 }
 
 /**
@@ -36,10 +36,18 @@ export function openLog(file: string | undefined, maxBytes = LOG_MAX_BYTES, mode
   });
   out.on("error", ignoreWriteError);
   out.on("drop", ignoreWriteError);
-  if (file === undefined) return out;
+  let isClosed = false;
+  const close = (): void => {
+    if (isClosed || file === undefined) return;
+    isClosed = true;
+    out.end();
+  };
+  if (file === undefined) return { write: (line) => out.write(line), close };
   let bytes = statSync(file).size;
   return {
+    close,
     write(line) {
+      if (isClosed) return;
       if (bytes > 0 && bytes + line.length > maxBytes) {
         try {
           renameSync(file, `${file}.1`);
@@ -56,15 +64,3 @@ export function openLog(file: string | undefined, maxBytes = LOG_MAX_BYTES, mode
 }
 
 function ignoreWriteError(): void {}
-
-/**
- * Rotates a log that another program keeps open for appending: copies its content, then truncates
- * it. Lines that are written between the two steps are lost.
- *
- * @throws what the file operations throw
- */
-export function cutLog(file: string, maxBytes = LOG_MAX_BYTES): void {
-  if (statSync(file).size <= maxBytes) return;
-  copyFileSync(file, `${file}.1`);
-  truncateSync(file, 0);
-}

@@ -2,9 +2,9 @@
  * Runs one role in this process: claims its directory, opens its log, handles signals, reports that
  * it is ready, and shuts it down.
  */
-import { openParentChannel } from "./daemon.ts";
+import { openParentChannel, type ParentChannel } from "./parent_channel.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
-import { createLogger, type Logger, type LogLevel } from "./log.ts";
+import { createLogger, type Logger, type LogLevel, type OwnLogger } from "./log.ts";
 import { claimPidFile, type PidFileClaim } from "./pid_file.ts";
 
 export type StopMode = "fast" | "immediate";
@@ -38,26 +38,36 @@ export interface RunRoleOptions {
   /** The log's file; standard error when absent. */
   readonly logFile?: string | undefined;
   readonly logLevel?: LogLevel;
+  /** Who waits for the start; by default the process that has started this one. */
+  readonly parent?: ParentChannel;
   start(context: RoleContext): Promise<RunningRole>;
+  /** Called after a requested stop, while the directory is still claimed. */
+  onStopped?(): void;
 }
 
 /**
  * Starts the role and runs it to its end. SIGTERM and SIGINT stop it. SIGQUIT, or the loss of its
  * pid file, stops it immediately.
  *
+ * Nothing of it is left in this process when it returns.
+ *
  * @returns the exit code: 0 after a requested stop
  * @throws when the role could not start; the parent has been told
  */
 export async function runRole(options: RunRoleOptions): Promise<number> {
-  const parent = openParentChannel();
+  const parent = options.parent ?? openParentChannel();
   let claim: PidFileClaim | undefined;
-  let log: Logger | undefined;
+  let log: OwnLogger | undefined;
+  using listeners = new DisposableStack();
   try {
     claim = claimPidFile(options.pidFile);
     log = createLogger({ name: options.name, file: options.logFile, level: options.logLevel ?? "info" });
     const stopping = new AbortController();
-    const stopAsked = Promise.race([waitForStop(stopping), untilLost(claim, options.pidFile, log)]);
-    dieLoudly(log);
+    const stopAsked = Promise.race([
+      waitForStop(stopping, listeners),
+      untilLost(claim, options.pidFile, log, listeners),
+    ]);
+    dieLoudly(log, listeners);
     log.info("starting");
     const role = await options.start({
       log,
@@ -66,11 +76,13 @@ export async function runRole(options: RunRoleOptions): Promise<number> {
     });
     log.info("ready", role.address === undefined ? {} : { ...role.address });
     parent.ready(role.address);
-    process.on("SIGQUIT", () => role.hurryStop?.());
-    const exitCode = await serve(role, stopAsked, log);
+    listen(listeners, "SIGQUIT", () => role.hurryStop?.());
+    const end = await serve(role, stopAsked, log);
+    if (end === "stopped" && isHeld(claim)) options.onStopped?.();
+    log.close();
     // After a failure the pid file stays, so that others can tell a crash from a stop.
-    if (exitCode === 0) claim.release();
-    return exitCode;
+    if (end !== "failed") claim.release();
+    return end === "failed" ? 1 : 0;
   } catch (error) {
     log?.error(`could not start: ${errorMessage(error)}`, { err: error });
     claim?.release();
@@ -79,26 +91,38 @@ export async function runRole(options: RunRoleOptions): Promise<number> {
   }
 }
 
-async function serve(role: RunningRole, stopAsked: Promise<StopMode>, log: Logger): Promise<number> {
+type End = "stopped" | "ended" | "failed";
+
+async function serve(role: RunningRole, stopAsked: Promise<StopMode>, log: Logger): Promise<End> {
   const ended = role.ended?.then(() => "ended" as const, (error: unknown) => ({ error }));
   const reason = await (ended === undefined ? stopAsked : Promise.race([stopAsked, ended]));
   if (reason === "ended") {
     log.info("ended");
-    return 0;
+    return "ended";
   }
   if (typeof reason === "object") {
     log.error(`ended: ${errorMessage(reason.error)}`, { err: reason.error });
-    return 1;
+    return "failed";
   }
   log.info("stopping", { mode: reason });
   try {
     await role.stop(reason);
   } catch (error) {
     log.error(`could not stop cleanly: ${errorMessage(error)}`, { err: error });
-    return 1;
+    return "failed";
   }
   log.info("stopped");
-  return 0;
+  return "stopped";
+}
+
+/** Handles an event of this process until `listeners` is disposed of. */
+function listen(
+  listeners: DisposableStack,
+  event: NodeJS.Signals | "uncaughtException" | "unhandledRejection",
+  handle: (error: unknown) => void,
+): void {
+  process.on(event, handle);
+  listeners.defer(() => process.off(event, handle));
 }
 
 /** How often a role checks that it still owns its directory. */
@@ -108,7 +132,12 @@ const CLAIM_CHECK_MS = 5_000;
  * Resolves when somebody removes or moves the role's directory. The role has lost its data then,
  * and "zenith stop" can no longer find it: it would keep its port for ever.
  */
-function untilLost(claim: PidFileClaim, pidFile: string, log: Logger): Promise<StopMode> {
+function untilLost(
+  claim: PidFileClaim,
+  pidFile: string,
+  log: Logger,
+  listeners: DisposableStack,
+): Promise<StopMode> {
   return new Promise((resolve) => {
     const timer = setInterval(() => {
       if (isHeld(claim)) return;
@@ -117,6 +146,7 @@ function untilLost(claim: PidFileClaim, pidFile: string, log: Logger): Promise<S
       resolve("immediate");
     }, CLAIM_CHECK_MS);
     timer.unref();
+    listeners.defer(() => clearInterval(timer));
   });
 }
 
@@ -129,17 +159,17 @@ function isHeld(claim: PidFileClaim): boolean {
   }
 }
 
-function waitForStop(stopping: AbortController): Promise<StopMode> {
+function waitForStop(stopping: AbortController, listeners: DisposableStack): Promise<StopMode> {
   return new Promise((resolve) => {
     const stop = (mode: StopMode) => () => {
       stopping.abort(new ZenithError("unavailable", "stopped while starting"));
       resolve(mode);
     };
-    process.on("SIGTERM", stop("fast"));
-    process.on("SIGINT", stop("fast"));
-    process.on("SIGQUIT", stop("immediate"));
+    listen(listeners, "SIGTERM", stop("fast"));
+    listen(listeners, "SIGINT", stop("fast"));
+    listen(listeners, "SIGQUIT", stop("immediate"));
     // A daemon outlives the terminal it was started from.
-    process.on("SIGHUP", () => {});
+    listen(listeners, "SIGHUP", () => {});
   });
 }
 
@@ -147,11 +177,11 @@ function waitForStop(stopping: AbortController): Promise<StopMode> {
  * Logs an error that nobody caught and exits. Such an error is a bug, and the state after it is
  * unknown.
  */
-function dieLoudly(log: Logger): void {
+function dieLoudly(log: Logger, listeners: DisposableStack): void {
   const die = (what: string) => (error: unknown) => {
     log.error(`${what}: ${errorMessage(error)}`, { err: error });
     process.exit(1);
   };
-  process.on("uncaughtException", die("uncaught exception"));
-  process.on("unhandledRejection", die("unhandled rejection"));
+  listen(listeners, "uncaughtException", die("uncaught exception"));
+  listen(listeners, "unhandledRejection", die("unhandled rejection"));
 }

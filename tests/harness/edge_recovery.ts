@@ -1,7 +1,7 @@
 /** A host with an object store dies under load with its disk, and another one goes on. */
 import assert from "node:assert/strict";
 import { existsSync, rmSync } from "node:fs";
-import { removeLazyStorage } from "../../src/compute/lazy/lazy_storage.ts";
+import { removeLazyStorage } from "../../src/compute/lazy/remove_lazy_storage.ts";
 import { type Compute, until, ZenithEnv } from "./zenith_env.ts";
 
 const WRITERS = 3;

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ComputePaths } from "../../src/common/paths.ts";
-import { removeLazyStorage } from "../../src/compute/lazy/lazy_storage.ts";
+import { removeLazyStorage } from "../../src/compute/lazy/remove_lazy_storage.ts";
 
 const BYTES_PER_STAT_BLOCK = 512;
 

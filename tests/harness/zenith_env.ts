@@ -9,10 +9,11 @@ import { formatHostPort, type HostPort } from "../../src/common/host_port.ts";
 import { parseBranchName, parseTenantId, type TenantId } from "../../src/common/id.ts";
 import { type ComputePaths, EnvironmentPaths, type SafekeeperPaths } from "../../src/common/paths.ts";
 import { checkPidFile, isRunning } from "../../src/process/pid_file.ts";
+import { findSpares, type FoundSpare } from "../../src/process/spare_slots.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { connectionEnvironment } from "../../src/compute/postgres/postgres_conf.ts";
 import { withPassword } from "../../src/compute/postgres/role_passwords.ts";
-import { removeLazyStorage } from "../../src/compute/lazy/lazy_storage.ts";
+import { removeLazyStorage } from "../../src/compute/lazy/remove_lazy_storage.ts";
 import { parseStorageChoice, type StorageChoice } from "../../src/compute/storage.ts";
 import { untilBranchEndArrived } from "../../src/control/branch_end.ts";
 import { allComputePlaces } from "../../src/control/computes.ts";
@@ -239,6 +240,12 @@ export class ZenithEnv implements AsyncDisposable {
       const found = checkPidFile(pidFile);
       if (found.state === "running") process.kill(found.process.pid, "SIGKILL");
     }
+    for (const spare of this.spares()) process.kill(spare.process.pid, "SIGKILL");
+  }
+
+  /** Supervisors that wait for the next start. */
+  spares(): FoundSpare[] {
+    return findSpares(new EnvironmentPaths(this.repoDir).spares);
   }
 
   /** Of computes that the tests have not made by this. */

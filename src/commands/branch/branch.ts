@@ -14,7 +14,6 @@ import {
 } from "../../control/environment.ts";
 import { type BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
 import { ensureStarted, printStarted, startedJson } from "../pg/started.ts";
-import { psql } from "../pg/psql.ts";
 import { branchJson, printBranches, warnAboutDamage } from "./list.ts";
 import { askText } from "../cli/ask.ts";
 import {
@@ -138,7 +137,10 @@ async function makeBranch(
   const made = () => Promise.resolve(branch);
   const { compute, how } = await ensureStarted(environment, client, tenant, branchName, made);
   if (isJson) return printJson({ ...branchJson(branch), ...startedJson(compute) });
-  if (options["psql"] === true) return await psql(environment, compute, rest);
+  if (options["psql"] === true) {
+    const { psql } = await import("../pg/psql.ts");
+    return await psql(environment, compute, rest);
+  }
   printStarted(environment, compute, how);
 }
 

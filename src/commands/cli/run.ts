@@ -99,6 +99,21 @@ async function parse(
   return (await outcome) ?? 0;
 }
 
+/**
+ * Parses a command's arguments as {@link runCommand} does, without running it.
+ *
+ * @throws {ZenithError} `invalid_argument`
+ */
+export async function parseOptions(command: Command, argv: readonly string[]): Promise<OptionValues> {
+  let parsed: OptionValues = {};
+  const run: Command["run"] = (_args, options) => {
+    parsed = options;
+    return Promise.resolve();
+  };
+  await parse([{ ...command, run }], argv, () => Promise.resolve([]));
+  return parsed;
+}
+
 function allOf(groups: readonly CommandGroup[]): readonly Command[] {
   return groups.flatMap(({ commands }) => commands);
 }

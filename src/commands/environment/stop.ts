@@ -6,6 +6,7 @@ import { stopPageServer } from "../../control/page_server_process.ts";
 import { listSafekeepers, type SafekeeperInfo, stopSafekeeper } from "../../control/safekeepers.ts";
 import { removeMoment } from "../../control/moments.ts";
 import { parseStopMode, type StopMode } from "../../control/stop_process.ts";
+import { endSpares } from "../../process/hand_to_spare.ts";
 import { type Command, type CommandOption, optionText } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
 
@@ -55,6 +56,7 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
       print(`Postgres of branch ${compute.name} stopped`);
     });
   }
+  await attempt(() => endSpares(environment.paths.spares));
   for (const safekeeper of listSafekeepers(environment)) {
     await attempt(() => stopOneSafekeeper(safekeeper, mode));
   }

@@ -1,12 +1,16 @@
 /** `zenith compute`: runs the supervisor of one Postgres. */
 import { runRole } from "../../process/run_role.ts";
+import { openParentChannel, type ParentChannel } from "../../process/parent_channel.ts";
+import { canBeSpare, type HandedWork, waitAsSpare } from "../../process/spare.ts";
+import { claimSlot } from "../../process/spare_slots.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { parseHostPort } from "../../common/host_port.ts";
 import { parseLsn } from "../../common/lsn.ts";
 import { ComputePaths } from "../../common/paths.ts";
 import { parseStorageChoice, STORAGE_CHOICES, STORAGE_DEFAULT } from "../../compute/storage.ts";
 import { locatePostgres } from "../../pg_install/find_postgres.ts";
-import { type Command, type CommandOption, optionText } from "../cli/command.ts";
+import { type Command, type CommandOption, optionText, type OptionValues } from "../cli/command.ts";
+import { parseOptions } from "../cli/run.ts";
 
 export const STORAGE_OPTION: CommandOption = {
   flags: "--storage <how>",
@@ -57,42 +61,76 @@ export const computeCommand: Command = {
     { flags: "--follow <address>", description: "Follow the branch of the Postgres there, without writing" },
     ...FIRST_START_OPTIONS,
     { flags: "--token-file <file>", description: "The token for its servers; its own when left out" },
+    { flags: "--spares <dir>", description: "Where to wait for the next start after a stop" },
   ],
   async run(_args, options) {
-    const dir = optionText(options, "dir");
-    if (dir === undefined) throw new ZenithError("invalid_argument", "compute needs -D <dir>");
-    const paths = new ComputePaths(dir);
-    const lsn = optionText(options, "lsn");
-    const readOnlyAt = lsn === undefined ? null : parseLsn(lsn);
-    const primary = optionText(options, "follow");
-    const { keepComputeRunning } = await import("../../compute/keep_running.ts");
-    return await runRole({
-      name: "compute",
-      pidFile: paths.pidFile,
-      logFile: paths.log,
-      start: ({ log, progress, signal }) =>
-        keepComputeRunning({
-          paths,
-          tokenFile: optionText(options, "tokenFile"),
-          locatePostgres: (major) =>
-            locatePostgres(major, { distribDir: optionText(options, "pgDistribDir") }),
-          storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
-          overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
-          prewarm: options["prewarm"] === true,
-          readOnlyAt,
-          follow: primary === undefined ? null : parseHostPort(primary),
-          wishes: {
-            keepSubscriptions: options["keepSubscriptions"] === true,
-            keepCron: options["keepCron"] === true,
-            sqlFile: optionText(options, "firstStartSql") ?? null,
-          },
-          log,
-          progress,
-          signal,
-        }),
-    });
+    let parent = openParentChannel();
+    for (let lives = 1;; lives++) {
+      const { spares } = options;
+      let waiting: Promise<HandedWork | undefined> | undefined;
+      const exitCode = await runSupervisor(options, parent, () => {
+        // It waits before the compute is given up, so that "zenith stop" finds this process under
+        // one name or the other, and the next start finds it at all.
+        const slot = typeof spares === "string" && mayServeAgain(lives) ? claimSlot(spares) : undefined;
+        if (slot !== undefined) waiting = waitAsSpare(slot);
+      });
+      const work = await waiting;
+      if (work === undefined) return exitCode;
+      parent = work.parent;
+      options = await parseOptions(computeCommand, work.args);
+    }
   },
 };
+
+/** A supervisor that has grown beyond what a new one needs is not used again. */
+const SPARE_MAX_RSS_BYTES = 256 << 20;
+/** Bounds whatever a life may leave behind. */
+const LIVES_MAX = 100;
+
+function mayServeAgain(lives: number): boolean {
+  return lives < LIVES_MAX && canBeSpare() && process.memoryUsage.rss() < SPARE_MAX_RSS_BYTES;
+}
+
+/** @param onStopped called after a requested stop, while the directory is still claimed */
+async function runSupervisor(
+  options: OptionValues,
+  parent: ParentChannel,
+  onStopped: () => void,
+): Promise<number> {
+  const dir = optionText(options, "dir");
+  if (dir === undefined) throw new ZenithError("invalid_argument", "compute needs -D <dir>");
+  const paths = new ComputePaths(dir);
+  const lsn = optionText(options, "lsn");
+  const readOnlyAt = lsn === undefined ? null : parseLsn(lsn);
+  const primary = optionText(options, "follow");
+  const { keepComputeRunning } = await import("../../compute/keep_running.ts");
+  return await runRole({
+    name: "compute",
+    pidFile: paths.pidFile,
+    logFile: paths.log,
+    parent,
+    onStopped,
+    start: ({ log, progress, signal }) =>
+      keepComputeRunning({
+        paths,
+        tokenFile: optionText(options, "tokenFile"),
+        locatePostgres: (major) => locatePostgres(major, { distribDir: optionText(options, "pgDistribDir") }),
+        storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
+        overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
+        prewarm: options["prewarm"] === true,
+        readOnlyAt,
+        follow: primary === undefined ? null : parseHostPort(primary),
+        wishes: {
+          keepSubscriptions: options["keepSubscriptions"] === true,
+          keepCron: options["keepCron"] === true,
+          sqlFile: optionText(options, "firstStartSql") ?? null,
+        },
+        log,
+        progress,
+        signal,
+      }),
+  });
+}
 
 function parseOverlayMax(megabytes: string | undefined): number {
   if (megabytes === undefined) return Infinity;

@@ -2,7 +2,7 @@
  * The thread that owns the mount's names, attributes and overlay. It does nothing but answer the
  * kernel's requests.
  */
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import { assert } from "../../common/assert.ts";
 import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import { CONTROL_FILE_PATH } from "../../postgres/control_file.ts";
@@ -34,12 +34,7 @@ import {
   IN_UNIQUE,
   OUT_HEADER_BYTES,
 } from "./fuse/protocol.ts";
-import {
-  type ServeMessage,
-  WAKE_TO_LOOK_AT_DISK,
-  type WorkerData,
-  type WorkerMessage,
-} from "./pages/worker_messages.ts";
+import { type ServeMessage, WAKE_TO_LOOK_AT_DISK, type WorkerMessage } from "./pages/worker_messages.ts";
 
 /** How many descriptors the overlay may have open. The usual limit of a process is 1024. */
 const OVERLAY_OPEN_FILES_MAX = 500;
@@ -51,7 +46,7 @@ function tell(message: WorkerMessage): void {
   parent.postMessage(message);
 }
 
-parent.once("message", (message: ServeMessage) => {
+parent.on("message", (message: ServeMessage) => {
   try {
     tell({ type: "unmounted", hotPages: serve(message) });
   } catch (error) {
@@ -95,7 +90,7 @@ function serve(
     overlayDirectory,
     onMiss: (miss) => tell({ type: "miss", miss }),
   });
-  const keptPages = new KeptPages((workerData as WorkerData).keptPages);
+  const keptPages = new KeptPages(message.keptPages);
   const overlay: KeptPageSink = {
     keepPage(id, block, bytes, at) {
       const inode = inodes.find(id);

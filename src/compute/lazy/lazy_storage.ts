@@ -4,7 +4,6 @@
  */
 import { chmodSync, chownSync, closeSync, mkdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { Worker } from "node:worker_threads";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import { formatHostPort } from "../../common/host_port.ts";
@@ -17,7 +16,7 @@ import { CONTROL_FILE_PATH, DB_IN_ARCHIVE_RECOVERY, parseControlFile } from "../
 import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import { decodeRelationManifest, RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import type { Conditions } from "../postgres/conditions.ts";
-import { BACKUP_GUARD } from "../postgres/data_directory.ts";
+import { BACKUP_GUARD } from "../postgres/configuration_files.ts";
 import { extendInitialWal } from "../postgres/initial_wal.ts";
 import { device } from "./fuse/device.ts";
 import { DiskWatch } from "./files/disk_watch.ts";
@@ -30,18 +29,10 @@ import { bind, canBind, findMount, mountFuse, tunePageCache, unbind, unmount } f
 import { PageFetcher } from "./pages/page_fetcher.ts";
 import { NOBODY, Prewarmer, readHotPages, saveHotPages } from "./pages/prewarmer.ts";
 import { wakeThread } from "./fuse/wake.ts";
-import { workerUrl } from "../../process/worker_url.ts";
-import {
-  type ServeMessage,
-  WAKE_TO_LOOK_AT_DISK,
-  type WorkerData,
-  type WorkerMessage,
-} from "./pages/worker_messages.ts";
 import type { ServerAddress } from "../../protocol/connect.ts";
-
-/** The parts of a data directory that are in the mount: all that contain relation files. */
-const TABLESPACES = "pg_tblspc";
-const MOUNTED_DIRECTORIES = ["base", "global", TABLESPACES];
+import { MOUNTED_DIRECTORIES, TABLESPACES } from "./remove_lazy_storage.ts";
+import { ServingThread } from "./serving_thread.ts";
+import { type ServeMessage, WAKE_TO_LOOK_AT_DISK, type WorkerMessage } from "./pages/worker_messages.ts";
 
 export interface LazyStorageOptions {
   readonly paths: ComputePaths;
@@ -61,13 +52,6 @@ export interface LazyStorageOptions {
   readonly log: Logger;
 }
 
-/** Removes what an earlier compute has left: a mount without a server, and an overlay. */
-export function removeLazyStorage(paths: ComputePaths): void {
-  for (const name of MOUNTED_DIRECTORIES) unbind(join(paths.pgdata, name));
-  unmount(paths.mount);
-  rmSync(paths.overlay, { recursive: true, force: true });
-}
-
 /**
  * The relation files of one running Postgres. The mount's dirty pages are in the kernel, and are
  * lost when its server dies. So the owner of this object must end Postgres when {@link failed}
@@ -77,7 +61,7 @@ export class LazyStorage {
   /** Rejects when the files can't be served any more. Never resolves. */
   readonly failed: Promise<never>;
   readonly #options: LazyStorageOptions;
-  readonly #worker: Worker;
+  readonly #thread: ServingThread;
   readonly #keptPages = new KeptPages();
   #fail!: (error: ZenithError) => void;
   #serving!: () => void;
@@ -110,11 +94,10 @@ export class LazyStorage {
     this.failed.catch(() => {});
     this.#whenServing = new Promise((resolve) => this.#serving = resolve);
     this.#whenServed = new Promise((resolve) => this.#served = resolve);
-    const workerData: WorkerData = { keptPages: this.#keptPages.buffer };
-    this.#worker = new Worker(workerUrl("src/compute/lazy/fuse_worker.ts"), { workerData });
-    this.#worker.on("message", (message: WorkerMessage) => this.#onMessage(message));
-    this.#worker.on("error", (error: Error) => this.#onWorkerEnd(errorMessage(error)));
-    this.#worker.on("exit", () => this.#onWorkerEnd("it ended"));
+    this.#thread = ServingThread.take({
+      onMessage: (message) => this.#onMessage(message),
+      onEnd: (how) => this.#onThreadEnd(how),
+    });
   }
 
   /** Begins with what doesn't need the data directory. {@link serve} waits for it. */
@@ -190,8 +173,9 @@ export class LazyStorage {
       overlayMaxBytes: this.#options.overlayMaxBytes,
       prewarm: hotPages,
       owner: { uid: owner.uid, gid: owner.gid },
+      keptPages: this.#keptPages.buffer,
     };
-    this.#worker.postMessage(serve);
+    this.#thread.serve(serve);
     this.#isServed = true;
     const serving = this.#whenServing.then(() => this.#onServing(deviceFd));
     serving.catch((error) => this.#fail(asFailure(error)));
@@ -244,8 +228,9 @@ export class LazyStorage {
     // While the mount exists, the serving thread waits for the kernel, and can't be ended.
     const unmounted = (): boolean => findMount(this.#options.paths.mount) === undefined;
     ending.defer(async () => {
-      if (!this.#isServed) await this.#worker.terminate();
-      else if (unmounted()) await this.#whenServed;
+      if (this.#isServed && !unmounted()) return;
+      if (this.#isServed) await this.#whenServed;
+      if (!this.#isServed || this.#hotPages !== undefined) this.#thread.giveBack();
     });
     ending.defer(() => void unmount(this.#options.paths.mount));
     for (const name of MOUNTED_DIRECTORIES) {
@@ -329,7 +314,7 @@ export class LazyStorage {
         return;
       case "unmounted":
         this.#hotPages = message.hotPages;
-        this.#onWorkerEnd("somebody has unmounted them");
+        this.#onThreadEnd("somebody has unmounted them");
         return;
       case "failed":
         this.#served();
@@ -369,7 +354,7 @@ export class LazyStorage {
     log.warn(`${text}: only a restart can give it up; fetched pages are not kept meanwhile`);
   }
 
-  #onWorkerEnd(how: string): void {
+  #onThreadEnd(how: string): void {
     this.#served();
     if (this.#closing) return;
     this.#fail(new ZenithError("io", `relation files are not served any more: ${how}`));

@@ -12,31 +12,7 @@ import type { PgUser } from "../../pg_install/pg_user.ts";
 import { RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import { type TarEntry, type TarHandler, TarReader } from "../../protocol/tar.ts";
 import type { BasebackupContent } from "../../protocol/management.ts";
-
-/** The user's files are kept, and so are PostgreSQL's statistics. */
-const STATISTICS = "pg_stat";
-const KEPT = new Set(["pg_hba.conf", "pg_ident.conf", STATISTICS]);
-
-/**
- * An unreadable file, which is put where a lazy compute's data directory has links. Backup tools
- * leave links out silently, so that their backups would have no data. On this file they fail, with
- * its name in their message.
- */
-export const BACKUP_GUARD = "a_backup_needs_eager_storage_or_root";
-
-/**
- * The files that PostgreSQL puts into a data directory, and the list of a lazy compute's files,
- * which an interrupted start may have left. All other files, such as certificates, are the user's.
- */
-const OURS = new RegExp(
-  "^(?:base|global|pg_.*|PG_VERSION|postmaster\\..*|backup_(?:label|manifest).*|tablespace_map.*|.*\\.signal|" +
-    `current_logfiles.*|${RELATION_MANIFEST_FILE}|${BACKUP_GUARD})$`,
-);
-
-/** Whether a file of this name in a data directory is configuration, which no start removes. */
-export function isConfiguration(name: string): boolean {
-  return name !== STATISTICS && (KEPT.has(name) || !OURS.test(name));
-}
+import { KEPT, OURS, STATISTICS } from "./configuration_files.ts";
 
 const VERSION_FILE_MAX_BYTES = 64;
 

@@ -17,7 +17,7 @@ import { readForeignFile } from "../../common/foreign_directory.ts";
 import type { PostgresLocation } from "../../pg_install/find_postgres.ts";
 import { postgresEnvironment } from "../../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../../pg_install/pg_user.ts";
-import { cutLog } from "../../process/rotating_file.ts";
+import { cutLog } from "../../process/cut_log.ts";
 import { findProgram } from "../../process/find_program.ts";
 import { type Cover, inNamespace } from "./tablespaces.ts";
 import { sleep } from "../../common/sleep.ts";

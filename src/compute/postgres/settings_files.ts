@@ -2,7 +2,7 @@
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { isSettingsName, type SettingsFiles } from "../../protocol/branch_settings.ts";
-import { isConfiguration } from "./data_directory.ts";
+import { isConfiguration } from "./configuration_files.ts";
 import { CONF_MODE, parseSettings, quoteSetting, type Settings } from "./postgres_conf.ts";
 
 /** Names of files that other programs create while they replace a file. */

@@ -6,7 +6,8 @@ import { describe, test } from "node:test";
 import { ZenithError } from "../../../src/common/errors.ts";
 import { createLogger } from "../../../src/process/log.ts";
 import { Repetitions } from "../../../src/process/repetitions.ts";
-import { cutLog, openLog } from "../../../src/process/rotating_file.ts";
+import { cutLog } from "../../../src/process/cut_log.ts";
+import { openLog } from "../../../src/process/rotating_file.ts";
 
 describe("a log file", () => {
   test("has a line of JSON per call, with what was bound, at once", () => {

@@ -5,13 +5,7 @@ import type { MissedRead } from "../files/fuse_session.ts";
 import type { HotRange } from "./hot_pages.ts";
 import type { Owner } from "../files/populate.ts";
 
-/** The Worker's `workerData`. */
-export interface WorkerData {
-  /** The memory of {@link KeptPages}. */
-  readonly keptPages: SharedArrayBuffer;
-}
-
-/** The only message to the Worker. It serves from then on. */
+/** The only message to the Worker. It serves until the mount is gone, then waits for the next. */
 export interface ServeMessage {
   /** The mounted /dev/fuse. */
   readonly deviceFd: number;
@@ -25,6 +19,8 @@ export interface ServeMessage {
   /** What to fetch ahead of need, whenever the Worker is woken. */
   readonly prewarm: readonly HotRange[];
   readonly owner: Owner;
+  /** The memory of {@link KeptPages}. */
+  readonly keptPages: SharedArrayBuffer;
 }
 
 /**
