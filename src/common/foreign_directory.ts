@@ -195,7 +195,8 @@ export class ForeignDirectory implements Disposable {
   }
 
   /**
-   * Changes the owner of everything that belongs to `from`, including this directory, to `owner`.
+   * Changes the owner of everything that belongs to `from`, including this directory, to `owner`. A
+   * file with several names stays as it is: others may have one of them in their directories.
    */
   handOver(from: number, owner: FileOwner): void {
     if (this.stat().uid === from) this.setOwner(owner);
@@ -204,7 +205,7 @@ export class ForeignDirectory implements Disposable {
       if (found?.isDirectory()) {
         using directory = this.directory(name);
         directory.handOver(from, owner);
-      } else if (found?.uid === from) {
+      } else if (found?.uid === from && found.nlink === 1) {
         lchownSync(this.#at(name), owner.uid, owner.gid);
       }
     }

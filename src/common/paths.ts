@@ -20,6 +20,7 @@ export const SAFEKEEPERS_FILE = "safekeepers";
 
 /** A password file of libpq, in the directory of a tenant's computes. */
 const PGPASS = "pgpass";
+const TENANT_UID = "uid";
 
 /** The file that names the primary a timeline follows, inside the timeline's directory. */
 export const FOLLOW_FILE = "follow";
@@ -239,6 +240,10 @@ export class EnvironmentPaths {
   pgpass(tenant: TenantId): string {
     return join(this.computes(tenant), PGPASS);
   }
+  /** The number of the operating system user that only this tenant's Postgres run as. */
+  tenantUid(tenant: TenantId): string {
+    return join(this.computes(tenant), TENANT_UID);
+  }
   /** Locked while a process creates a compute. */
   get computesLock(): string {
     return join(this.root, "pgdatadirs", "lock");
@@ -317,6 +322,10 @@ export class ComputePaths {
   /** The passwords of the roles that Zenith keeps, for all computes of the tenant. */
   get pgpass(): string {
     return join(dirname(this.dir), PGPASS);
+  }
+  /** The operating system user of all computes of the tenant, if it has one of its own. */
+  get tenantUid(): string {
+    return join(dirname(this.dir), TENANT_UID);
   }
   get postgresLog(): string {
     return join(this.dir, "postgres.log");

@@ -11,15 +11,10 @@ import type { Logger } from "../process/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { ZENITH_OWNER, ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
-import {
-  assertReachable,
-  closeToOthers,
-  makeOwnedDirectory,
-  type PgUser,
-  pgUser,
-} from "../pg_install/pg_user.ts";
+import { assertReachable, closeToOthers, makeOwnedDirectory, type PgUser } from "../pg_install/pg_user.ts";
 import { Attachment } from "./attachment.ts";
 import { prepareAccessRole } from "./postgres/access_role.ts";
+import { computeUser } from "./postgres/compute_user.ts";
 import { type ClientAccess, followClientAccess, writeClientAccess } from "./postgres/client_access.ts";
 import type { SlotFile } from "./postgres/slot_files.ts";
 import type { TakenSlots } from "../protocol/management.ts";
@@ -120,7 +115,7 @@ export interface ComputeOptions {
 /** @throws {ZenithError} why it could not start; nothing is left running then */
 export async function runCompute(options: ComputeOptions): Promise<RunningCompute> {
   const { paths, log, progress } = options;
-  const user = pgUser();
+  const user = computeUser(paths);
   const settings = readComputeConf(paths);
   const compute = withCredentials(computeIdentity(settings, paths.config), {
     tokenFile: options.tokenFile ?? paths.token,

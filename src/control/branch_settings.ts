@@ -1,5 +1,5 @@
 /** Reads and changes the settings of a branch, for the command line. */
-import { pgUser } from "../pg_install/pg_user.ts";
+import { computeUser } from "../compute/postgres/compute_user.ts";
 import type { Settings } from "../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../compute/postgres/role_passwords.ts";
 import {
@@ -53,7 +53,7 @@ export async function changeSettings(
   let files: SettingsFiles = before;
   for (const [name, value] of changes) files = withSetting(files, name, value);
   const packed = encodeSettings(files);
-  if (compute !== undefined) writeSettingsFiles(compute.paths.pgdata, files, pgUser());
+  if (compute !== undefined) writeSettingsFiles(compute.paths.pgdata, files, computeUser(compute.paths));
   await client.timelineSetSettings(tenant, branch.timeline_id, packed);
   if (compute !== undefined) writeSettingsBase(compute.paths, settingsHash(files));
   return [];
@@ -109,5 +109,5 @@ function dropFromFile({ paths }: ComputeInfo, name: string): void {
   changed.delete(AUTO_CONF);
   const auto = readSettingsFiles(paths.pgdata).get(AUTO_CONF);
   if (auto !== undefined) changed.set(AUTO_CONF, auto);
-  writeSettingsFiles(paths.pgdata, changed, pgUser());
+  writeSettingsFiles(paths.pgdata, changed, computeUser(paths));
 }

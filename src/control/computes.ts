@@ -41,12 +41,13 @@ import {
 } from "../compute/postgres/postgres_conf.ts";
 import { withSetting, writeSettingsFiles } from "../compute/postgres/settings_files.ts";
 import { writeSettingsBase } from "../compute/settings_sync.ts";
+import { computeUser } from "../compute/postgres/compute_user.ts";
 import { readConditions } from "../compute/postgres/conditions.ts";
 import { STOPPING } from "../compute/orderly_stop.ts";
 import { removeLazyStorage } from "../compute/lazy/remove_lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
-import { makeOwnedDirectory, pgUser } from "../pg_install/pg_user.ts";
+import { makeOwnedDirectory } from "../pg_install/pg_user.ts";
 import type { SettingsFiles } from "../protocol/branch_settings.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { noteFailedStart, noteStart } from "./last_start.ts";
@@ -57,6 +58,7 @@ import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { dropComputeTokens, ensureComputeToken } from "./server_tokens.ts";
 import { inStartQueue } from "./start_queue.ts";
+import { giveTenantUser } from "./tenant_users.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** `crashed`: its supervisor ended unexpectedly. */
@@ -137,6 +139,7 @@ export async function createCompute(
   const lock = lockComputes(environment);
   try {
     if (existsSync(paths.dir)) throw alreadyExists(name);
+    giveUser(environment, tenant);
     const taken = takenPorts(environment);
     if (port !== undefined && taken.has(port)) {
       throw new ZenithError("conflict", `port ${port} belongs to another Postgres of this environment`);
@@ -159,6 +162,13 @@ export async function createCompute(
     lock.release();
   }
   return describeCompute(place(tenant, name, paths));
+}
+
+/** Gives the tenant a user of its own. The caller holds the lock. */
+function giveUser(environment: Environment, tenant: TenantId): void {
+  const tenants = (): TenantId[] =>
+    directoryNames(environment.paths.computeTenants).filter(isId).map(parseTenantId);
+  giveTenantUser(environment, tenant, tenants, () => listPlaces(environment, tenant).some(isUp));
 }
 
 /** The listen_addresses of the branch's own compute; undefined when there is none here. */
@@ -199,7 +209,7 @@ function makeCompute(
     readonly base: string | undefined;
   },
 ): void {
-  const user = pgUser();
+  const user = computeUser(paths);
   const made = environment.paths.computeInProgress(identity.tenant, name, process.pid);
   try {
     mkdirSync(made.dir, { recursive: true, mode: 0o755 });
@@ -417,6 +427,12 @@ export async function startCompute(
     );
   }
   assertNotRunning(compute);
+  const lock = lockComputes(environment);
+  try {
+    giveUser(environment, compute.tenant);
+  } finally {
+    lock.release();
+  }
   const { storage, prewarm, readOnlyAt } = options;
   const primary = compute.replica === null ? undefined : primaryOf(environment, compute);
   try {
@@ -567,7 +583,7 @@ export async function stopCompute(
  */
 export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): ComputeInfo {
   assertNotRunning(compute);
-  setTimeline(compute.paths, timeline, pgUser());
+  setTimeline(compute.paths, timeline, computeUser(compute.paths));
   // The compute keeps its configuration, which becomes that of the restored branch.
   rmSync(compute.paths.settingsBase, { force: true });
   return describeCompute(compute);

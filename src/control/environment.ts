@@ -26,6 +26,7 @@ import { type BranchName, parseBranchName, parseTenantId, type TenantId } from "
 import { AddressSchema, PAGESERVER_DEFAULT_LISTEN } from "../common/page_server_config.ts";
 import { EnvironmentPaths } from "../common/paths.ts";
 import type { ServerAddress } from "../protocol/connect.ts";
+import { parseUidRange } from "../common/uid_range.ts";
 import { readTomlFile, writeTomlFile } from "../common/toml.ts";
 
 const LocalPageServerSchema = strictObject({
@@ -43,6 +44,11 @@ const ConfigSchema = strictObject({
   /** The default tenant's branch for commands that name none. Defaults to main. */
   default_branch: optional(pipe(string(), transform(parseBranchName))),
   pg_distrib_dir: optional(string()),
+  /** Operating system users, one for each tenant, when Zenith runs as root: `200000-209999`. */
+  tenant_uids: optional(pipe(
+    string(),
+    check((text) => parseUidRange(text) !== undefined, "expected a range of users such as 200000-209999"),
+  )),
   pageserver: union([LocalPageServerSchema, RemotePageServerSchema], "expected either listen or url"),
   /** The environment's safekeepers, which make commits durable. With none, the page server does. */
   safekeepers: optional(pipe(

@@ -13,6 +13,8 @@ export interface PgUser {
   readonly name: string;
   readonly uid: number;
   readonly gid: number;
+  /** The user is not in `/etc/passwd`. Postgres needs its name only in single-user mode. */
+  readonly isNameless?: true;
 }
 
 /**
@@ -207,6 +209,7 @@ function mayEnter(dir: string, user: PgUser): boolean {
 }
 
 const EXECUTE_BY_OWNER = 0o100;
+const EXECUTE_BY_GROUP = 0o010;
 const EXECUTE_BY_OTHERS = 0o001;
 
 /**
@@ -220,7 +223,7 @@ function isPlainlyOpen(dir: string, user: PgUser): boolean {
       if (
         uid === user.uid
           ? (mode & EXECUTE_BY_OWNER) === 0
-          : gid === user.gid || (mode & EXECUTE_BY_OTHERS) === 0
+          : (mode & (gid === user.gid ? EXECUTE_BY_GROUP : EXECUTE_BY_OTHERS)) === 0
       ) {
         return false;
       }

@@ -5,7 +5,7 @@
  * of a role or database affects.
  */
 import { spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
 import type { PostgresLocation } from "../../pg_install/find_postgres.ts";
@@ -265,11 +265,12 @@ async function giveBack(
   const { install, pgdata, logFile } = options;
   const settings = Object.entries({ ...forcedSettings(install.major), ...SINGLE_USER_SETTINGS })
     .flatMap(([key, value]) => ["-c", `${key}=${value}`]);
+  const passwd = options.user?.isNameless === true ? writePasswd(pgdata, options.user) : undefined;
   const logFd = openSync(logFile, "a", LOG_MODE);
   try {
     const program = join(install.binDir, "postgres");
     const single = { file: program, args: ["--single", "-D", pgdata, ...settings, database] };
-    const { file, args, user } = inNamespace(options.covers, options.user, single);
+    const { file, args, user } = inNamespace(options.covers, options.user, single, passwd);
     const child = spawn(file, args, {
       ...asUser(user),
       cwd: pgdata,
@@ -294,5 +295,13 @@ async function giveBack(
     });
   } finally {
     closeSync(logFd);
+    if (passwd !== undefined) rmSync(passwd, { force: true });
   }
+}
+
+/** Writes a passwd(5) beside the data directory, with a name for a user who has none. */
+function writePasswd(pgdata: string, { uid, gid }: PgUser): string {
+  const path = join(dirname(pgdata), "passwd");
+  writeFileSync(path, `zenith:x:${uid}:${gid}::/:/bin/false\n`, { mode: 0o644 });
+  return path;
 }

@@ -177,7 +177,9 @@ function noteCovered(paths: ComputePaths, covers: readonly Cover[]): void {
  * first, because those from whom we protect others can change them.
  */
 const COVER_SCRIPT = `
-uid=$1; shift
+uid=$1
+if [ -n "$2" ]; then mount --bind "$2" /etc/passwd || exit 1; fi
+shift 2
 while [ "$1" != -- ]; do
   exec 3< "$1" 4< "$2" || exit 1
   if [ "$(readlink /proc/self/fd/3)" != "$1" ] || [ "$(readlink /proc/self/fd/4)" != "$2" ] ||
@@ -192,19 +194,36 @@ done
 shift
 exec "$@"`;
 
-/** Wraps a command so that it runs as a user and finds the covers in place. */
+/**
+ * Wraps a command so that it runs as a user and finds the covers in place.
+ *
+ * @param passwd a file that it finds as `/etc/passwd`
+ */
 export function inNamespace(
   covers: readonly Cover[],
   user: PgUser | undefined,
   command: { readonly file: string; readonly args: readonly string[] },
+  passwd?: string,
 ): { file: string; args: string[]; user: PgUser | undefined } {
-  if (covers.length === 0 || user === undefined) return { ...command, args: [...command.args], user };
+  if (covers.length === 0 && passwd === undefined || user === undefined) {
+    return { ...command, args: [...command.args], user };
+  }
   const mounts = covers.flatMap(({ source, location }) => [source, location]);
   const drop = ["setpriv", "--reuid", String(user.uid), "--regid", String(user.gid), "--clear-groups", "--"];
   return {
     file: "unshare",
     args: [
-      ...["--mount", "--propagation", "slave", "sh", "-c", COVER_SCRIPT, "sh", String(user.uid)],
+      ...[
+        "--mount",
+        "--propagation",
+        "slave",
+        "sh",
+        "-c",
+        COVER_SCRIPT,
+        "sh",
+        String(user.uid),
+        passwd ?? "",
+      ],
       ...[...mounts, "--", ...drop, command.file, ...command.args],
     ],
     user: undefined,

@@ -10,6 +10,7 @@ import { PAGESERVER_DEFAULT_LISTEN } from "../../common/page_server_config.ts";
 import { EnvironmentPaths } from "../../common/paths.ts";
 import { checkPidFile } from "../../process/pid_file.ts";
 import { whyNotLazy } from "../../compute/lazy/fuse/mount.ts";
+import { readTenantUid } from "../../compute/postgres/compute_user.ts";
 import { fitsSocketPath } from "../../compute/postgres/postgres_conf.ts";
 import { findAllPostgres, findNewestPostgres, findPsql } from "../../pg_install/find_postgres.ts";
 import { assertReachable, type PgUser, pgUser } from "../../pg_install/pg_user.ts";
@@ -57,6 +58,7 @@ export async function checkMachine(): Promise<Finding[]> {
     ...checkPostgres(environment, user),
     userFinding,
     finding,
+    ...checkTenants(environment, user),
     ...checkDirectory(root, user),
     checkDisk(root),
     checkMemory(),
@@ -120,6 +122,33 @@ function openEnvironment(root: string): { environment: Environment | undefined; 
       : failure(check, error, "mend it, or choose another place with ZENITH_REPO_DIR");
     return { environment: undefined, finding };
   }
+}
+
+/** Whether the superuser of one tenant is kept from the files of another's. */
+function checkTenants(environment: Environment | undefined, user: PgUser | undefined): Finding[] {
+  if (environment === undefined) return [];
+  const check = "tenants apart";
+  const { paths, config } = environment;
+  const tenants = new Set(allComputePlaces(environment).map(({ tenant }) => tenant));
+  const shared = user === undefined
+    ? [...tenants]
+    : [...tenants].filter((tenant) => readTenantUid(paths.tenantUid(tenant)) === undefined);
+  if (shared.length === 0 && config.tenant_uids !== undefined && user !== undefined) {
+    return [ok(check, `each tenant's Postgres run as a user of its own, of ${config.tenant_uids}`)];
+  }
+  const name = user === undefined ? "this user" : `user ${user.name}`;
+  const found = `every tenant's Postgres run as ${name}: the superuser of one reaches the files of all`;
+  if (shared.length < 2 && tenants.size < 2) return [ok(check, found)];
+  if (user === undefined) {
+    return [warn(check, found, "run Zenith as root, which can give each tenant a user of its own")];
+  }
+  const some =
+    `${shared.length} of ${tenants.size} tenants share ${name}: the superuser of one reaches the files of all`;
+  return [
+    config.tenant_uids === undefined
+      ? warn(check, some, `set tenant_uids = "200000-209999" in ${paths.config}, and restart their Postgres`)
+      : warn(check, some, "stop all Postgres of such a tenant at once: the next start gives it a user"),
+  ];
 }
 
 /** File systems that don't survive a reboot, by their type numbers from statfs(2). */
