@@ -104,6 +104,10 @@ for (
       );
     });
 
+    test("doctor says that everybody is asked for a password", async () => {
+      assert.match(await env.zenith("doctor"), /^ok +passwords:/m);
+    });
+
     test("a branch has its parent's password, and need not write it", async () => {
       await env.untilArrived("main");
       await env.branch("dev", "main");
@@ -138,6 +142,8 @@ for (
       // As after a kill, when another process has the number of the one that was killed.
       writeFileSync(join(main.paths.socketDir, `.s.PGSQL.${main.address.port}.lock`), `${process.pid}\n`);
       await main.start();
+      const warning = /^warn +passwords: the pg_hba.conf of main trusts connections/m;
+      assert.match(await env.zenith("doctor"), warning);
       await using session = await Connection.open(main.address);
       assert.match(String(await session.value("SELECT rolpassword FROM pg_authid WHERE oid = 10")), /^SCRAM/);
       await commit(main);

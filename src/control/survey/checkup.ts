@@ -10,6 +10,7 @@ import { PAGESERVER_DEFAULT_LISTEN } from "../../common/page_server_config.ts";
 import { EnvironmentPaths } from "../../common/paths.ts";
 import { checkPidFile } from "../../process/pid_file.ts";
 import { whyNotLazy } from "../../compute/lazy/fuse/mount.ts";
+import { readSettingsFiles } from "../../compute/postgres/settings_files.ts";
 import { readTenantUid } from "../../compute/postgres/compute_user.ts";
 import { fitsSocketPath } from "../../compute/postgres/postgres_conf.ts";
 import { findAllPostgres, findNewestPostgres, findPsql } from "../../pg_install/find_postgres.ts";
@@ -59,6 +60,7 @@ export async function checkMachine(): Promise<Finding[]> {
     userFinding,
     finding,
     ...checkTenants(environment, user),
+    ...checkPasswords(environment),
     ...checkDirectory(root, user),
     checkDisk(root),
     checkMemory(),
@@ -149,6 +151,31 @@ function checkTenants(environment: Environment | undefined, user: PgUser | undef
       ? warn(check, some, `set tenant_uids = "200000-209999" in ${paths.config}, and restart their Postgres`)
       : warn(check, some, "stop all Postgres of such a tenant at once: the next start gives it a user"),
   ];
+}
+
+/** A rule of `pg_hba.conf` that asks for nothing. */
+const TRUSTING_RULE = /^\s*(?:local|host\w*)\s.*\strust\s*(?:#.*)?$/m;
+
+/** Finds computes that let connections in without a password, as those of earlier versions do. */
+function checkPasswords(environment: Environment | undefined): Finding[] {
+  if (environment === undefined) return [];
+  const check = "passwords";
+  const trusting = allComputePlaces(environment).filter(({ paths }) => {
+    try {
+      const hba = readSettingsFiles(paths.pgdata).get("pg_hba.conf");
+      return hba !== undefined && TRUSTING_RULE.test(new TextDecoder().decode(hba));
+    } catch {
+      // It is being removed, or its data directory is damaged.
+      return false;
+    }
+  });
+  if (trusting.length === 0) return [ok(check, "every Postgres here asks for one")];
+  const names = trusting.map(({ name }) => name).join(", ");
+  return [warn(
+    check,
+    `the pg_hba.conf of ${names} trusts connections without one`,
+    "write scram-sha-256 where it says trust",
+  )];
 }
 
 /** File systems that don't survive a reboot, by their type numbers from statfs(2). */
