@@ -1,6 +1,6 @@
 /** What a stock standby of a branch needs: where its base and its WAL come from. */
+import { superuserOf } from "../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../compute/postgres/role_passwords.ts";
-import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
 import { signingKeyId } from "../auth/key_files.ts";
 import { standbyConnInfo } from "../protocol/wal_connection.ts";
@@ -11,9 +11,9 @@ import { createToken } from "./tokens.ts";
 /**
  * Returns the arguments of the command that takes a standby's base. The password is not among them.
  */
-export function standbyBaseBackup({ address }: ComputeInfo, directory: string): string[] {
+export function standbyBaseBackup({ address, paths }: ComputeInfo, directory: string): string[] {
   const { host, port } = address;
-  const connection = ["-h", host, "-p", String(port), "-U", ZENITH_SUPERUSER];
+  const connection = ["-h", host, "-p", String(port), "-U", superuserOf(paths.pgdata)];
   return ["pg_basebackup", ...connection, "-c", "fast", "-D", directory];
 }
 
@@ -42,7 +42,8 @@ export function primaryConnInfo(
   token: string | undefined,
 ): string {
   const { walAcceptors, timeline } = identity;
+  const { user, password } = withPassword(paths);
   return walAcceptors.length > 0
     ? standbyConnInfo(walAcceptors, tenant, timeline, { password: token })
-    : formatConnInfo({ ...address, user: ZENITH_SUPERUSER, password: withPassword(paths).password });
+    : formatConnInfo({ ...address, user: user!, password });
 }
