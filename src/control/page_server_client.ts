@@ -8,6 +8,7 @@ import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
 import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
 import {
+  type AttachedTenant,
   type BranchInfo,
   type BranchSettings,
   type ChangedRelation,
@@ -124,6 +125,16 @@ export class PageServerClient implements AsyncDisposable {
 
   tenantDelete(tenant: TenantId): Promise<void> {
     return this.#call(PAGE_SERVER.tenantDelete, { tenant });
+  }
+
+  /** Takes over a tenant that the page server's object store has. */
+  tenantAttach(tenant: TenantId): Promise<AttachedTenant> {
+    return this.#call(PAGE_SERVER.tenantAttach, { tenant });
+  }
+
+  /** Uploads a tenant to its end, and removes it from the page server. */
+  tenantDetach(tenant: TenantId): Promise<void> {
+    return this.#call(PAGE_SERVER.tenantDetach, { tenant });
   }
 
   /** Changes the given settings and returns all of them. */

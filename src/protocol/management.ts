@@ -387,6 +387,18 @@ export type ObjectStoreStatus = InferOutput<typeof ObjectStoreStatusSchema>;
 /** {@link ObjectStoreStatus} as it goes over the wire. */
 export type ObjectStoreStatusJson = InferInput<typeof ObjectStoreStatusSchema>;
 
+const AttachedTenantSchema = object({
+  generation: number(),
+  timelines: number(),
+  /** The bytes of layers that were fetched. */
+  bytes: number(),
+  /** When the newest object was written, by the store's clock, in RFC 3339. */
+  newest_at: string(),
+});
+
+/** A tenant that a page server has taken over. */
+export type AttachedTenant = InferOutput<typeof AttachedTenantSchema>;
+
 /** A page server's report on itself and on its open timelines. */
 export type PageServerStatus = InferOutput<typeof PageServerStatusSchema>;
 
@@ -564,6 +576,10 @@ export const PAGE_SERVER = {
     CHANGES,
   ),
   tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG, CHANGES),
+  /** Takes over a tenant that the object store has. */
+  tenantAttach: operation("tenant_attach", "admin", { tenant: TENANT }, json(AttachedTenantSchema), CHANGES),
+  /** Uploads a tenant to its end, and removes it from the page server. */
+  tenantDetach: operation("tenant_detach", "admin", { tenant: TENANT }, TAG, CHANGES),
   /** Lists the timelines that were deleted on purpose. Nobody needs their WAL. */
   deletedList: operation("deleted_list", "admin", {}, json(array(DeletedTimelineSchema))),
   tenantConfig: operation(

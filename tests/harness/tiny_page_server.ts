@@ -3,6 +3,7 @@ import { parse } from "valibot";
 import { parseTenantId, type TenantId } from "../../src/common/id.ts";
 import { type PageServerConfig, PageServerConfigSchema } from "../../src/common/page_server_config.ts";
 import { PageServerPaths } from "../../src/common/paths.ts";
+import type { RetryingStore } from "../../src/object_store/retrying.ts";
 import { pageImages } from "../../src/pageserver/content/rebuild_page.ts";
 import { storedValues } from "../../src/pageserver/content/stored_values.ts";
 import { PageServer } from "../../src/pageserver/service/page_server.ts";
@@ -33,6 +34,7 @@ export function openTinyPageServer(
   disk: FaultyDisk,
   config: PageServerConfig = parse(PageServerConfigSchema, {}),
   pg: PgVersion = V15,
+  objectStore?: RetryingStore,
 ): Promise<PageServer> {
   return PageServer.open({
     disk,
@@ -42,6 +44,7 @@ export function openTinyPageServer(
     config,
     logger: NULL_LOGGER,
     initialCluster: () => Promise.resolve(CLUSTER),
+    ...(objectStore === undefined ? {} : { objectStore }),
   });
 }
 

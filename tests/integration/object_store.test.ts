@@ -54,6 +54,27 @@ describe("an environment with an object store", () => {
     assert.notEqual(refused.code, 0);
   });
 
+  test("passes a tenant on to another one, and takes it back", OPTIONS, async () => {
+    const init = ["--object-store", urlOf("moves")];
+    await using one = await ZenithEnv.create({ init, safekeepers: 1 });
+    await using other = await ZenithEnv.create({ init, safekeepers: 1 });
+    const tenant = await one.createTenant();
+    let count = 0;
+    for (const [from, to] of [[one, other], [other, one], [one, other]] as const) {
+      const pg = await from.startCompute("main", tenant);
+      if (count === 0) await pg.query("CREATE TABLE t (n int)");
+      for (let i = 0; i < 3; i++) await pg.query(`INSERT INTO t VALUES (${count++})`);
+      const busy = await from.tryZenith("tenant", "detach", tenant);
+      assert.match(busy.stderr, /a Postgres runs on main/);
+      await pg.stop();
+      await from.zenith("tenant", "detach", tenant);
+      const attached = JSON.parse(await to.zenith("tenant", "attach", tenant, "--json"));
+      assert.equal(attached.tenant_id, tenant);
+    }
+    const pg = await other.startCompute("main", tenant);
+    assert.equal(await pg.value("SELECT count(*) FROM t"), String(count));
+  });
+
   test("goes on while the store is away, says so, and makes up for it", OPTIONS, async () => {
     await using env = await ZenithEnv.create({ init: ["--object-store", urlOf("away")], safekeepers: 1 });
     const pg = await env.startCompute();

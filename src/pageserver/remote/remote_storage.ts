@@ -10,6 +10,7 @@ import type { Logger } from "../../process/log.ts";
 import type { ObjectStoreStatusJson } from "../../protocol/management.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import { buryTenant } from "./bury.ts";
+import { type RestoredTenant, restoreTenant } from "./restore.ts";
 import { TenantUpload } from "./tenant_upload.ts";
 
 /** How long a tenant is left alone after its upload has failed. */
@@ -81,6 +82,44 @@ export class RemoteStorage {
       await upload.uploadWal().catch((error: unknown) => this.#note(error));
     });
     await Promise.race([Promise.all(last), sleep(LAST_UPLOAD_MS)]);
+  }
+
+  /**
+   * Uploads what is left of a tenant that nobody writes to any more. Does nothing for one that
+   * belongs to another page server by now.
+   *
+   * @throws {ZenithError} `conflict` when something can't be uploaded; the store's errors
+   */
+  async finish(tenant: TenantId): Promise<void> {
+    const uploading = this.#uploading.get(tenant);
+    if (uploading === undefined) throw new ZenithError("unavailable", "uploads have not begun yet");
+    const { upload, files } = uploading;
+    if (upload.takenOver !== null) return;
+    files.notBeforeMs = Infinity;
+    try {
+      await files.running;
+      await upload.uploadFiles();
+      await upload.uploadWal();
+    } finally {
+      files.notBeforeMs = 0;
+    }
+    if (upload.status().pendingSinceMs === null) return;
+    throw new ZenithError("conflict", `not everything of tenant ${tenant} is in the object store`, {
+      hint: 'it changes, or has damaged files; "zenith status" shows what is known',
+    });
+  }
+
+  /** Ends the uploads of a tenant that is gone from here. It may come back at once. */
+  forget(tenant: TenantId): void {
+    this.#uploading.delete(tenant);
+  }
+
+  /**
+   * Makes a tenant of the store one of this disk's. @throws {ZenithError} as `restoreTenant`
+   */
+  restore(tenantId: TenantId): Promise<RestoredTenant> {
+    const { store, disk, paths } = this.#parts;
+    return restoreTenant({ store, tenantId, disk, paths, nowMs: Date.now() });
   }
 
   /** @throws the reason why the tenant can't be used here any more */
@@ -158,7 +197,9 @@ export class RemoteStorage {
     repeated.running = work().catch((error: unknown) => {
       repeated.notBeforeMs = performance.now() + RETRY_MS;
       this.#note(error, id);
-      if (upload.takenOver !== null) this.#parts.onTakenOver(id, upload.takenOver);
+      // The tenant may have left and come back meanwhile.
+      const isCurrent = this.#uploading.get(id)?.upload === upload;
+      if (upload.takenOver !== null && isCurrent) this.#parts.onTakenOver(id, upload.takenOver);
     }).finally(() => {
       repeated.running = null;
     });

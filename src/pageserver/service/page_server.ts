@@ -37,6 +37,7 @@ import type { RetryingStore } from "../../object_store/retrying.ts";
 import { Followers } from "../tenant/followers.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
 import { RemoteStorage } from "../remote/remote_storage.ts";
+import type { RestoredTenant } from "../remote/restore.ts";
 import { Tenant } from "../tenant/tenant.ts";
 import type { TenantContext } from "../tenant/context.ts";
 import type { Timeline } from "../timeline/timeline.ts";
@@ -305,29 +306,87 @@ export class PageServer {
    */
   deleteTenant(id: TenantId): Promise<void> {
     return this.#changes.run(async () => {
-      const { disk, paths, logger } = this.#context;
+      const { logger } = this.#context;
       const tenant = this.tenant(id);
       this.followers.assertNone(id);
       const retired = await tenant.retire((timeline) => this.#inUse(timeline));
       await this.#forget(retired.map(({ timelineId }) => timelineId));
-      this.#tenants.delete(id);
-      let renamed = false;
-      try {
-        disk.renameSync(paths.tenant(id), paths.deletedTenant(id));
-        renamed = true;
-        await disk.fsyncDir(paths.tenants);
-      } catch (error) {
-        if (renamed) disk.renameSync(paths.deletedTenant(id), paths.tenant(id));
-        this.#tenants.set(id, new Tenant(id, this.#context));
-        throw ioError("delete tenant", paths.tenant(id), error);
-      }
+      await this.#removeTenant(id, "delete tenant");
       logger.info("tenant deleted", { tenant: id });
-      try {
-        await disk.removeTree(paths.deletedTenant(id));
-      } catch (error) {
-        // The tenant is deleted all the same. The next start removes the rest.
-        logger.warn(`could not remove all files of a deleted tenant: ${errorMessage(error)}`, { tenant: id });
+    });
+  }
+
+  /** Removes a tenant's directory. The rename is final; the next start finishes the rest. */
+  async #removeTenant(id: TenantId, doing: string): Promise<void> {
+    const { disk, paths, logger } = this.#context;
+    this.#tenants.delete(id);
+    let renamed = false;
+    try {
+      disk.renameSync(paths.tenant(id), paths.deletedTenant(id));
+      renamed = true;
+      await disk.fsyncDir(paths.tenants);
+    } catch (error) {
+      if (renamed) disk.renameSync(paths.deletedTenant(id), paths.tenant(id));
+      this.#tenants.set(id, new Tenant(id, this.#context));
+      throw ioError(doing, paths.tenant(id), error);
+    }
+    try {
+      await disk.removeTree(paths.deletedTenant(id));
+    } catch (error) {
+      // The tenant is gone all the same. The next start removes the rest.
+      logger.warn(`could not remove all files of a tenant that is gone: ${errorMessage(error)}`, {
+        tenant: id,
+      });
+    }
+  }
+
+  /**
+   * Takes a tenant over that the object store has.
+   *
+   * @throws {ZenithError} `already_exists`, `invalid_argument` without an object store; as
+   *   `restoreTenant`
+   */
+  attachTenant(id: TenantId): Promise<RestoredTenant> {
+    return this.#changes.run(async () => {
+      const remote = this.#assertRemote();
+      if (this.#tenants.has(id)) {
+        throw new ZenithError("already_exists", `tenant ${id} is here already`, {
+          hint: `if it went on elsewhere since, "zenith tenant detach ${id}" removes what is here`,
+        });
       }
+      const restored = await remote.restore(id);
+      this.#tenants.set(id, await this.#openTenant(id));
+      this.#context.logger.info("tenant attached", { tenant: id, ...restored });
+      return restored;
+    });
+  }
+
+  /**
+   * Uploads a tenant to its end, and removes it here.
+   *
+   * @throws {ZenithError} `not_found`, `conflict` when a compute writes to the tenant or not all of
+   *   it can be uploaded, `invalid_argument` without an object store
+   */
+  detachTenant(id: TenantId): Promise<void> {
+    return this.#changes.run(async () => {
+      const { disk, paths, logger } = this.#context;
+      const remote = this.#assertRemote();
+      // One that was taken over can be detached, too.
+      const tenant = this.#tenants.get(id) ?? this.tenant(id);
+      await remote.finish(id);
+      const left = await tenant.leave((timeline) => this.#inUse(timeline));
+      await this.#forget(left.map(({ timelineId }) => timelineId));
+      await this.#removeTenant(id, "detach tenant");
+      remote.forget(id);
+      await disk.unlink(paths.attachment(id));
+      logger.info("tenant detached", { tenant: id });
+    });
+  }
+
+  #assertRemote(): RemoteStorage {
+    if (this.#remote !== null) return this.#remote;
+    throw new ZenithError("invalid_argument", "the page server has no object store", {
+      hint: '"zenith object-store set <url>" gives it one',
     });
   }
 

@@ -85,6 +85,15 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
       await server.deleteTenant(tenant);
     },
 
+    async tenantAttach({ tenant }) {
+      const { newestMs, ...attached } = await server.attachTenant(tenant);
+      return { ...attached, newest_at: new Date(newestMs).toISOString() };
+    },
+
+    async tenantDetach({ tenant }) {
+      await server.detachTenant(tenant);
+    },
+
     deletedList: () =>
       server.deletedTimelines().map(({ tenantId, timelineId }) => ({
         tenant_id: tenantId,

@@ -161,6 +161,23 @@ export class Tenant {
     return timelines;
   }
 
+  /**
+   * Closes everything, because the tenant goes on elsewhere.
+   *
+   * @returns the timelines that were open
+   * @throws {ZenithError} `conflict` when one is in use
+   */
+  async leave(inUse: (timeline: TimelineId) => boolean): Promise<Timeline[]> {
+    await this.branches.settled();
+    this.#assertUnused(inUse);
+    const timelines = await this.timelines.shut();
+    for (const timeline of timelines) {
+      timeline.retire(new ZenithError("not_found", `tenant ${this.id} was detached`));
+    }
+    for (const timeline of timelines) await timeline.close();
+    return timelines;
+  }
+
   #assertUnused(inUse: (timeline: TimelineId) => boolean): void {
     if (!this.timelines.opened().some(({ timelineId }) => inUse(timelineId))) return;
     const used = this.branches.namesOf(inUse);
