@@ -127,6 +127,9 @@ const SAFEKEEPERS = naming(
   (safekeepers) => ({ safekeepers }),
 );
 
+/** A primary that is followed. It may be on the same machine, where its operator uses a socket. */
+const PRIMARY = naming(word("connection string", string()), addressIn);
+
 /** Where WAL comes from. A server connects there, so it has to be a TCP address. */
 const WAL_SOURCE = naming(
   word(
@@ -136,11 +139,13 @@ const WAL_SOURCE = naming(
       check((text) => !parseConnInfo(text).host.startsWith("/"), "expected a TCP address, not a Unix socket"),
     ),
   ),
-  (text) => {
-    const { host, port } = parseConnInfo(text);
-    return { addresses: [{ host, port }] };
-  },
+  addressIn,
 );
+
+function addressIn(connInfo: string): Named {
+  const { host, port } = parseConnInfo(connInfo);
+  return { addresses: [{ host, port }] };
+}
 
 /** Identifies a lease among all others. */
 const HOLDER = word("id", pipe(string(), regex(/^[0-9a-z]{1,64}$/, "expected letters and digits")));
@@ -553,7 +558,7 @@ export const PAGE_SERVER = {
   followStart: operation(
     "follow_start",
     "admin",
-    { tenant: TENANT, name: BRANCH, limit: BYTES, conninfo: rest(TEXT("connection string")) },
+    { tenant: TENANT, name: BRANCH, limit: BYTES, conninfo: rest(PRIMARY) },
     json(ImportedClusterSchema),
     CHANGES,
   ),
@@ -563,7 +568,7 @@ export const PAGE_SERVER = {
   followResume: operation(
     "follow_resume",
     "tenant",
-    { tenant: TENANT, name: BRANCH, conninfo: maybe(rest(TEXT("connection string"))) },
+    { tenant: TENANT, name: BRANCH, conninfo: maybe(rest(PRIMARY)) },
     TAG,
     CHANGES,
   ),

@@ -5,6 +5,7 @@
  */
 import { type GenericSchema, type InferInput, type InferOutput, safeParse } from "valibot";
 import { ZenithError } from "../common/errors.ts";
+import { redactPasswords } from "../common/redact.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 
@@ -177,7 +178,7 @@ export function namedBy<A extends Args>(operation: Operation<A>, values: ArgValu
 
 /**
  * The arguments by name, as they are written in a command. Without those that are secret, and those
- * that {@link namedBy} returns.
+ * that {@link namedBy} returns. Passwords in connection strings are masked.
  */
 export function plainArgs<A extends Args>(
   operation: Operation<A>,
@@ -187,7 +188,7 @@ export function plainArgs<A extends Args>(
   for (const [name, arg] of Object.entries(operation.args)) {
     const value = (values as Readonly<Record<string, unknown>>)[name];
     if (value === undefined || arg.isSecret === true || name === "tenant" || name === "timeline") continue;
-    shown[name] = arg.format(value);
+    shown[name] = redactPasswords(arg.format(value));
   }
   return shown;
 }

@@ -99,9 +99,16 @@ const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   tenant_status: { args: tenant, by: READER },
   tenant_create: { args: `${tenant} locale=nowhere`, by: ADMIN },
   tenant_delete: { args: tenant, by: ADMIN },
+  tenant_import: { args: `${tenant} main`, by: ADMIN },
+  follow_start: { args: `${tenant} main 1000000 host=127.0.0.1 port=1`, by: ADMIN },
+  follow_list: { args: "", by: ADMIN },
+  follow_stop: { args: `${tenant} one`, by: OWNER },
+  follow_resume: { args: `${tenant} one host=127.0.0.1 port=1`, by: OWNER },
+  follow_remove: { args: `${tenant} one`, by: OWNER },
   deleted_list: { args: "", by: ADMIN },
   tenant_config: { args: `${tenant} pitr_interval=1s`, by: OWNER },
   branch_list: { args: tenant, by: READER },
+  branch_get: { args: `${tenant} one`, by: READER },
   branch_damaged: { args: tenant, by: READER },
   branch_create: { args: `${tenant} one main`, by: OWNER },
   branch_rename: { args: `${tenant} one two`, by: OWNER },
@@ -189,7 +196,7 @@ async function tryAs(
 /** Sends a command; one that answers with a stream is ended at once. */
 function sending(command: string): Attempt {
   return async (client) => {
-    if (!/^(pagestream|compute_attach|START_REPLICATION)/.test(command)) {
+    if (!/^(pagestream|compute_attach|tenant_import|START_REPLICATION)/.test(command)) {
       await client.query(command);
       return;
     }
@@ -275,6 +282,8 @@ describe("an address", () => {
         const message = await refused(caller, `callmemaybe ${ONE} host=${place} port=80`);
         assert.match(message ?? "let in", new RegExp(`may not name the address ${place}:80`));
       }
+      const followed = await refused("tenant", `follow_resume ${tenant} one host=${place} port=80`);
+      assert.match(followed ?? "let in", new RegExp(`may not name the address ${place}:80`));
       for (const caller of ["tenant", "compute"]) {
         const list = `${ADDRESS},${formatHostPort({ host: place, port: 80 })}`;
         assert.match(

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { generateTenantId, generateTimelineId, parseBranchName } from "../../../src/common/id.ts";
 import { lsn } from "../../../src/common/lsn.ts";
 import { PAGE_SERVER, SAFEKEEPER } from "../../../src/protocol/management.ts";
-import { formatCommand, parseArgs, usage } from "../../../src/protocol/operation.ts";
+import { formatCommand, parseArgs, plainArgs, usage } from "../../../src/protocol/operation.ts";
 import { bareCommand } from "../../../src/pgwire/command_text.ts";
 
 const tenant = generateTenantId();
@@ -100,4 +100,14 @@ describe("a command's text", () => {
     const long = `x${" ".repeat(1 << 20)}y`;
     assert.equal(bareCommand(long), long);
   });
+});
+
+test("arguments for a log have no settings and no passwords, nor what is named elsewhere", () => {
+  const conninfo = "host=db1 password=s3cret";
+  const follow = { tenant, name: parseBranchName("main"), conninfo };
+  assert.deepEqual(plainArgs(PAGE_SERVER.followResume, follow), {
+    name: "main",
+    conninfo: "host=db1 password=***",
+  });
+  assert.deepEqual(plainArgs(PAGE_SERVER.timelineSetSettings, { tenant, timeline, settings: "AAAA" }), {});
 });
