@@ -80,13 +80,16 @@ for (const major of [TEST_PG_MAJOR, 18]) {
     });
 
     test("get at no secret, no other data and no socket of the environment", async () => {
-      const { root, pageserver, safekeepers } = env.paths;
+      const { root, auth, pageserver, safekeepers } = env.paths;
       const closed = [
         `cat ${hostile.paths.pgpass}`,
         `cat ${victim.paths.pgpass}`,
         `cat ${hostile.paths.postgresLog}`,
         `cat ${hostile.paths.tenantUid}`,
         `ls ${hostile.paths.dir}/..`,
+        `cat ${hostile.paths.token}`,
+        `ls ${auth.dir}`,
+        `cat ${auth.adminToken}`,
         `ls ${pageserver.tenants}`,
         `ls ${safekeepers}`,
         `touch ${pageserver.initdbCache}/mine`,
