@@ -1,4 +1,6 @@
 /** Runs SQL statements with the `postgres` package and prints their results. */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
 import postgres from "postgres";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, type HostPort } from "../../common/host_port.ts";
@@ -6,6 +8,7 @@ import type { Session } from "../../compute/postgres/postgres_conf.ts";
 import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import { EXIT_FAILED } from "../cli/command.ts";
 import { formatTable, print, printJson } from "../cli/output.ts";
+import { CommandTags, type Completed } from "./command_tags.ts";
 
 export type SqlFormat = "table" | "csv" | "json";
 
@@ -20,7 +23,9 @@ export async function runSql(
   text: string,
   format: SqlFormat,
 ): Promise<number> {
-  const sql = postgres({
+  const tags = new CommandTags();
+  const options: Options = {
+    socket: () => connectSocket(address, (chunk) => tags.add(chunk)),
     host: address.host,
     port: address.port,
     user: user ?? ZENITH_SUPERUSER,
@@ -30,16 +35,39 @@ export async function runSql(
     fetch_types: false,
     connection: { application_name: "zenith sql" },
     onnotice: (notice) => process.stderr.write(`${notice["severity"]}: ${notice["message"]}\n`),
-  });
+  };
+  const sql = postgres(options);
   try {
     const results = await run(sql, text);
     if (format === "json") printJson(results.at(-1)?.objects() ?? []);
-    else for (const result of results) result.print(format === "csv");
+    else printAll(tags.completed, results, format === "csv");
     return 0;
   } catch (error) {
     return report(error, formatHostPort(address));
   } finally {
     await sql.end();
+  }
+}
+
+/** The package's types leave an option out. */
+type Options = postgres.Options<Record<string, never>> & { readonly socket: () => Promise<Socket> };
+
+async function connectSocket(
+  { host, port }: HostPort,
+  onData: (chunk: Uint8Array) => void,
+): Promise<Socket> {
+  const socket = connect({ host, port });
+  await once(socket, "connect");
+  return socket.on("data", onData);
+}
+
+/** Prints each statement's rows, or its tag when it returns none. */
+function printAll(completed: readonly Completed[], results: readonly SqlResult[], csv: boolean): void {
+  const rest = [...results];
+  for (const { tag, hasRows } of completed) {
+    const result = hasRows ? rest.shift() : undefined;
+    if (result?.hasColumns === true) result.print(csv);
+    else if (!csv) print(tag);
   }
 }
 
@@ -49,23 +77,22 @@ interface Column {
   readonly type: number;
 }
 
-/** The result of one statement, with values in PostgreSQL's text format. */
+/** What a statement returned, with values in PostgreSQL's text format. */
 class SqlResult {
   readonly #columns: readonly Column[];
   readonly #rows: readonly (readonly (string | null)[])[];
-  readonly #tag: string;
 
-  constructor(columns: readonly Column[], rows: readonly (readonly (string | null)[])[], tag: string) {
+  constructor(columns: readonly Column[], rows: readonly (readonly (string | null)[])[]) {
     this.#columns = columns;
     this.#rows = rows;
-    this.#tag = tag;
+  }
+
+  /** A `SELECT` without anything to select has rows, but no columns. */
+  get hasColumns(): boolean {
+    return this.#columns.length > 0;
   }
 
   print(csv: boolean): void {
-    if (this.#columns.length === 0) {
-      if (!csv) print(this.#tag);
-      return;
-    }
     const names = this.#columns.map(({ name }) => name);
     if (csv) { for (const row of [names, ...this.#rows]) print(row.map(csvCell).join(",")); }
     else {
@@ -84,33 +111,28 @@ class SqlResult {
   }
 }
 
+/** Returns the results of the statements that return rows. */
 async function run(sql: postgres.Sql, text: string): Promise<SqlResult[]> {
   const outcome = await sql.unsafe(text).raw();
-  // Several statements return an array of results, a single one returns its rows. The driver merges
-  // adjacent statements that return no rows, and keeps the tag of the last.
+  // Several statements return an array of results, a single one returns its rows.
   const all =
     (Array.isArray(outcome[0]) && "command" in outcome[0] ? outcome : [outcome]) as unknown as RawResult[];
-  return all.map((result) => {
-    const columns = result.columns ?? [];
-    const rows = columns.length === 0 ? [] : [...result].map((row) => row.map(decode));
-    return new SqlResult(columns, rows, tagOf(result));
-  });
+  const found: SqlResult[] = [];
+  for (const result of all) {
+    if (result.columns === undefined || result.columns === null) continue;
+    const rows = result.columns.length === 0 ? [] : [...result].map((row) => row.map(decode));
+    found.push(new SqlResult(result.columns, rows));
+  }
+  return found;
 }
 
 /** Rows of raw values from the wire, with the properties that the driver adds to the array. */
 type RawResult = readonly (readonly (Uint8Array | null)[])[] & {
-  readonly columns?: readonly Column[];
-  readonly command: string;
-  readonly count: number | null;
+  readonly columns?: readonly Column[] | null;
 };
 
 const decode = (value: Uint8Array | null): string | null =>
   value === null ? null : new TextDecoder().decode(value);
-
-/** Returns a command tag such as `INSERT 3`: psql's, without the OID. */
-function tagOf({ command, count }: RawResult): string {
-  return count === null || count === undefined ? command : `${command} ${count}`;
-}
 
 /** Formats a CSV cell by RFC 4180. As in COPY, NULL is empty and an empty string is quoted. */
 function csvCell(value: string | null): string {
