@@ -126,6 +126,7 @@ const USES_DEFAULT_PORTS: ReadonlySet<string> = new Set([
   "built_in_postgres",
   "cli_sql",
   "first_start",
+  "recipes",
   "tour",
 ]);
 
