@@ -14,6 +14,7 @@ import {
 } from "../cli/command.ts";
 import { formatTable, print, printJson } from "../cli/output.ts";
 import type { Side } from "./diff_side.ts";
+import type { SequenceDiff } from "./diff_sequences.ts";
 import type { TableToCompare } from "./diff_tables.ts";
 import type { RowCounts } from "./diff_rows.ts";
 import { schemaDiff } from "./schema_diff.ts";
@@ -61,7 +62,7 @@ export const branchDiffCommand: Command = {
         b: pointJson(labels[1], made[1]),
         database,
         schema: pgDump === undefined ? null : await schemaDiff(pgDump, sides, database),
-        tables: only === "schema" ? null : await diffTables(request, made),
+        ...(only === "schema" ? { tables: null, sequences: null } : await diffData(request, made)),
       };
     });
     if (isJson) {
@@ -69,6 +70,7 @@ export const branchDiffCommand: Command = {
     } else {
       if (comparison.schema !== null) printSchema(comparison.schema, only === undefined);
       if (comparison.tables !== null) printTables(comparison.tables);
+      if (comparison.sequences !== null) printSequences(comparison.sequences);
     }
   },
 };
@@ -129,14 +131,16 @@ interface TableDiff {
   readonly notes: readonly string[];
 }
 
-/** Calls `compare` with each table whose rows may differ. */
-async function forEachTable(
+/**
+ * Calls `compare` with a session on each side, and with what may have changed: undefined when that
+ * is everything.
+ */
+async function onSides<T>(
   { place, labels, database }: Request,
   made: readonly ThrowAway[],
-  wanted: string | undefined,
-  compare: (sides: readonly [Side, Side], table: TableToCompare) => Promise<void>,
-): Promise<void> {
-  const [{ Side }, { commonDatabase, tablesToCompare }] = await Promise.all([
+  compare: (sides: readonly [Side, Side], changed: readonly ChangedRelation[] | undefined) => Promise<T>,
+): Promise<T> {
+  const [{ Side }, { commonDatabase }] = await Promise.all([
     import("./diff_side.ts"),
     import("./diff_tables.ts"),
   ]);
@@ -144,23 +148,32 @@ async function forEachTable(
   await using other = new Side(labels[1], made[1].compute, database);
   const sides: readonly [Side, Side] = [one, other];
   const oid = await commonDatabase(sides);
-  const changed: ChangedRelation[] | undefined = oid === undefined
+  const changed = oid === undefined
     ? undefined
     : await place.client.changedBlocks(place.tenant, whereOf(made[0]), whereOf(made[1]), oid);
-  for (const table of await tablesToCompare(sides, changed, wanted)) await compare(sides, table);
+  return await compare(sides, changed);
 }
 
-async function diffTables(request: Request, made: readonly ThrowAway[]): Promise<TableDiff[]> {
-  const { compareRows } = await import("./diff_rows.ts");
-  const found: TableDiff[] = [];
-  await forEachTable(request, made, undefined, async (sides, table) => {
-    const counts = await compareRows(sides, table);
-    const isOnOneSide = table.there[0] !== table.there[1];
-    if (isOnOneSide || counts.added + counts.removed + counts.changed > 0) {
-      found.push(tableDiff(table, counts));
+async function diffData(
+  request: Request,
+  made: readonly ThrowAway[],
+): Promise<{ tables: TableDiff[]; sequences: SequenceDiff[] }> {
+  const [{ compareRows }, { tablesToCompare }, { diffSequences }] = await Promise.all([
+    import("./diff_rows.ts"),
+    import("./diff_tables.ts"),
+    import("./diff_sequences.ts"),
+  ]);
+  return await onSides(request, made, async (sides, changed) => {
+    const tables: TableDiff[] = [];
+    for (const table of await tablesToCompare(sides, changed)) {
+      const counts = await compareRows(sides, table);
+      const isOnOneSide = table.there[0] !== table.there[1];
+      if (isOnOneSide || counts.added + counts.removed + counts.changed > 0) {
+        tables.push(tableDiff(table, counts));
+      }
     }
+    return { tables, sequences: await diffSequences(sides, changed) };
   });
-  return found;
 }
 
 async function printRows(
@@ -169,19 +182,21 @@ async function printRows(
   wanted: string,
   isJson: boolean,
 ): Promise<void> {
-  const [{ compareRows }, { jsonPrinter, linePrinter }] = await Promise.all([
+  const [{ compareRows }, { jsonPrinter, linePrinter }, { tablesToCompare }] = await Promise.all([
     import("./diff_rows.ts"),
     import("./diff_print.ts"),
+    import("./diff_tables.ts"),
   ]);
-  let mayDiffer = false;
-  await forEachTable(request, made, wanted, async (sides, table) => {
-    mayDiffer = true;
-    for (const note of table.notes) process.stderr.write(`${table.name}: ${note}\n`);
-    const printer = isJson ? jsonPrinter(table) : linePrinter(table);
-    await compareRows(sides, table, (change) => printer.row(change));
-    await printer.end();
+  await onSides(request, made, async (sides, changed) => {
+    const tables = await tablesToCompare(sides, changed, wanted);
+    for (const table of tables) {
+      for (const note of table.notes) process.stderr.write(`${table.name}: ${note}\n`);
+      const printer = isJson ? jsonPrinter(table) : linePrinter(table);
+      await compareRows(sides, table, (change) => printer.row(change));
+      await printer.end();
+    }
+    if (tables.length === 0 && isJson) printJson([]);
   });
-  if (!mayDiffer && isJson) printJson([]);
 }
 
 function whereOf({ branch }: ThrowAway) {
@@ -230,4 +245,15 @@ function printTables(tables: readonly TableDiff[]): void {
   for (const line of formatTable([["TABLE", "ADDED", "REMOVED", "CHANGED", "PAGES", "NOTES"], ...rows])) {
     print(line);
   }
+}
+
+function printSequences(sequences: readonly SequenceDiff[]): void {
+  if (sequences.length === 0) return;
+  const rows = sequences.map(({ schema, sequence, only_in, before, after }) => [
+    `${schema}.${sequence}`,
+    only_in === "b" ? "none" : before ?? "unused",
+    only_in === "a" ? "none" : after ?? "unused",
+  ]);
+  print("");
+  for (const line of formatTable([["SEQUENCE", "BEFORE", "AFTER"], ...rows])) print(line);
 }

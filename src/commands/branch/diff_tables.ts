@@ -172,7 +172,16 @@ async function tableToCompare(
   return { name, schema, table, there, columns, key, pages, ranges, notes };
 }
 
-/** Lists tables whose rows are on disk and in the WAL, in every schema but PostgreSQL's own. */
+/**
+ * pg_largeobject and pg_largeobject_metadata: large objects are data, though their tables are
+ * PostgreSQL's own.
+ */
+const LARGE_OBJECT_TABLES = "2613, 2995";
+
+/**
+ * Lists tables whose rows are on disk and in the WAL, in every schema but PostgreSQL's own, and
+ * those of large objects.
+ */
 async function listTables(side: Side, withColumns: boolean): Promise<Map<string, Table>> {
   const columns = withColumns
     ? `coalesce((SELECT md5(string_agg(${COLUMN}, E'\\n' ORDER BY a.attnum)) FROM pg_attribute a
@@ -183,7 +192,8 @@ async function listTables(side: Side, withColumns: boolean): Promise<Map<string,
             ${FILE}, coalesce(am.amname = 'heap', false)::text, ${columns}
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam
       WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p'
-        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')`,
+        AND (n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+             OR c.oid IN (${LARGE_OBJECT_TABLES}))`,
   );
   return new Map(
     rows.map(([oid, name, schema, table, file, isHeap, columns]) => [name!, {
@@ -201,7 +211,7 @@ async function listTables(side: Side, withColumns: boolean): Promise<Map<string,
 /**
  * The tablespace and file number of `c`. reltablespace is 0 in the database's default tablespace.
  */
-const FILE = `CASE WHEN c.reltablespace <> 0 THEN c.reltablespace
+export const FILE = `CASE WHEN c.reltablespace <> 0 THEN c.reltablespace
   ELSE (SELECT dattablespace FROM pg_database WHERE datname = current_database()) END
   || '/' || pg_relation_filenode(c.oid)`;
 
