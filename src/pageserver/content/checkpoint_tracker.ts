@@ -11,9 +11,9 @@ import type { SingleValues } from "./single_values.ts";
 
 /**
  * The next transaction id is stored rounded up to a multiple of this, so that it changes only once
- * per that many transactions. A compute that starts there skips the ids in between, none of which
- * was ever used. The number divides the 32768 transactions of a pg_xact page, so the page of the
- * next id exists or is about to be created.
+ * per that many transactions, and with RUNNING_XACTS. A compute that starts there skips the ids in
+ * between, none of which was ever used. The number divides the 32768 transactions of a pg_xact
+ * page, so the page of the next id exists or is about to be created.
  */
 const XID_GRANULARITY = 1024;
 
@@ -80,6 +80,20 @@ export class CheckpointTracker {
     if (rounded % TWO_POW_32 < FIRST_NORMAL_XID) rounded += FIRST_NORMAL_XID;
     this.#set("nextXid", rounded);
     this.#nextXidLow = rounded | 0;
+  }
+
+  /**
+   * Applies RUNNING_XACTS: the stored id, which was rounded up, becomes the exact one until the
+   * next transaction. LogStandbySnapshot holds XidGenLock until it has logged the record, so no id
+   * from `nextXid` on is in any record before it.
+   *
+   * @param nextXid the low half
+   */
+  noteRunning(nextXid: number): void {
+    const ahead = this.#nextXidLow - (nextXid | 0) | 0;
+    if (ahead <= 0 || ahead >= XID_GRANULARITY || nextXid < FIRST_NORMAL_XID) return;
+    this.#set("nextXid", this.#state.nextXid - ahead);
+    this.#nextXidLow = this.#state.nextXid | 0;
   }
 
   /** Applies XLOG_NEXTOID. */

@@ -15,12 +15,17 @@ export class SingleValues {
 
   /** Returns a copy of the value as of `lsn`, or null when it is absent. */
   get(key: ObjectId, lsn: number): Uint8Array | null {
+    return this.newest(key, lsn)?.value ?? null;
+  }
+
+  /** Like {@link get}, with the LSN since which it has that value. */
+  newest(key: ObjectId, lsn: number): { readonly value: Uint8Array; readonly lsn: number } | null {
     const chain = this.#chain;
     chain.clear();
     this.#store.collect(this.#store.slot(key), VALUE_BLOCK, lsn, chain);
     if (chain.count === 0 || chain.len[0] === 0) return null;
     const off = chain.off[0];
-    return chain.bytes[0].slice(off, off + chain.len[0]);
+    return { value: chain.bytes[0].slice(off, off + chain.len[0]), lsn: chain.lsn[0] };
   }
 
   put(key: ObjectId, lsn: number, value: Uint8Array): void {

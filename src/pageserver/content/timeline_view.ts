@@ -69,6 +69,11 @@ export class TimelineView {
     return this.#content.values.get(key, this.lsn);
   }
 
+  /** Like {@link value}, with the LSN since which it has that value. */
+  newest(key: ObjectId): { readonly value: Uint8Array; readonly lsn: number } | null {
+    return this.#content.values.newest(key, this.lsn);
+  }
+
   /** The single values of a kind, in key order. */
   values(kind: number): Iterable<[ObjectId, Uint8Array]> {
     return this.#content.values.present({ kind }, this.lsn);

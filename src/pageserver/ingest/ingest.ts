@@ -21,6 +21,7 @@ import {
   RM_RELMAP_ID,
   RM_REPLORIGIN_ID,
   RM_SMGR_ID,
+  RM_STANDBY_ID,
   RM_TBLSPC_ID,
   RM_XACT_ID,
   RM_XLOG_ID,
@@ -37,6 +38,7 @@ import {
 } from "../../postgres/wal/records/xlog.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { parseDbase } from "../../postgres/wal/records/dbase.ts";
+import { parseRunningNextXid, XLOG_RUNNING_XACTS } from "../../postgres/wal/records/standby.ts";
 import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
 import { DatabaseCopies, type Preparation } from "./database_copy.ts";
 import { FileIngest } from "./files.ts";
@@ -121,6 +123,12 @@ export class Ingest {
         break;
       case RM_XLOG_ID:
         this.#applyXlog(rec);
+        break;
+      case RM_STANDBY_ID:
+        // One of many thousand transactions is not kept whole; it would only make an id exact.
+        if (rec.isWhole && (rec.xl_info & XLR_RMGR_INFO_MASK) === XLOG_RUNNING_XACTS) {
+          this.#checkpoint.noteRunning(parseRunningNextXid(rec));
+        }
         break;
       default:
         // All other records change only the blocks that they refer to, or nothing that is stored

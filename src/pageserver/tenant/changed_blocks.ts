@@ -204,13 +204,14 @@ async function addRowsOf(
 ): Promise<void> {
   let oldest = next;
   for (const xid of xids) oldest = Math.min(oldest, next - ((next % TWO_POW_32 - xid) >>> 0));
-  const after = lastBefore(oldest, common);
+  const parts = lineage(timelines, common);
+  const after = lastBefore(oldest, parts.values());
   const candidates = new Relations();
   const wants = ({ kind, b, d }: ObjectId) => kind === KIND_RELATION && b === database && d === MAIN_FORK;
   const visit = ({ a, c }: ObjectId, block: number) => {
     if (block !== SIZE_BLOCK && !found.of(a, c).has(block)) candidates.of(a, c).add(block);
   };
-  for (const { timeline, lsn } of lineage(timelines, common).values()) {
+  for (const { timeline, lsn } of parts.values()) {
     const range = { after: Math.max(after, timeline.store.startLsn), upTo: lsn };
     if (range.upTo > range.after) await forEachKeyBetween(timeline.store, range, wants, visit, signal);
   }
@@ -234,22 +235,23 @@ async function addRowsOf(
  * Returns the last LSN up to the common point at which `xid` was certainly not in use. 0 when that
  * history has been removed.
  */
-function lastBefore(xid: number, { timeline, lsn }: Point): number {
-  let low = 0;
-  let high: number = lsn;
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    if (isUnused(xid, timeline, middle as Lsn)) low = middle;
-    else high = middle - 1;
+function lastBefore(xid: number, parts: Iterable<Point>): number {
+  for (const { timeline, lsn } of parts) {
+    for (let at: number = lsn; at >= timeline.store.startLsn;) {
+      const found = newestCheckpoint(timeline, at as Lsn);
+      if (found === null) return 0;
+      if (parseCheckpoint(found.value, 0).nextXid <= xid) return at;
+      at = found.lsn - 1;
+    }
   }
-  return low;
+  return 0;
 }
 
-function isUnused(xid: number, timeline: Timeline, lsn: Lsn): boolean {
+function newestCheckpoint(timeline: Timeline, lsn: Lsn): ReturnType<TimelineView["newest"]> {
   try {
-    return nextXid(timeline.at(lsn)) <= xid;
+    return timeline.at(lsn).newest(CHECKPOINT_KEY);
   } catch (error) {
-    if (error instanceof ZenithError && error.kind === "out_of_range") return false;
+    if (error instanceof ZenithError && error.kind === "out_of_range") return null;
     throw error;
   }
 }

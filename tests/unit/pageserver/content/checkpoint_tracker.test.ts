@@ -42,6 +42,36 @@ describe("the state that the next checkpoint would have", () => {
     assert.equal(tracked.state.nextMulti, 30);
   });
 
+  test("has the exact next transaction after RUNNING_XACTS, and is ahead again with the next one", () => {
+    const tracked = tracker({ nextXid: 1024 });
+    tracked.noteXid(1500);
+    assert.equal(tracked.state.nextXid, 2048);
+    tracked.noteRunning(1501);
+    assert.equal(tracked.state.nextXid, 1501);
+    tracked.noteXid(1500);
+    assert.equal(tracked.state.nextXid, 1501);
+    tracked.noteXid(1501);
+    assert.equal(tracked.state.nextXid, 2048);
+    // A compute that began with the rounded id.
+    tracked.noteRunning(2048);
+    assert.equal(tracked.state.nextXid, 2048);
+    // Nothing that a healthy server logs.
+    for (const nextXid of [0, 1, 900, 3000]) tracked.noteRunning(nextXid);
+    assert.equal(tracked.state.nextXid, 2048);
+  });
+
+  test("has the exact next transaction in a later epoch too", () => {
+    const tracked = tracker({ nextXid: 5 * 2 ** 32 + 2 ** 31 + 10 });
+    tracked.noteXid(2 ** 31 + 300);
+    tracked.noteRunning(2 ** 31 + 301);
+    assert.equal(tracked.state.nextXid, 5 * 2 ** 32 + 2 ** 31 + 301);
+    const wrapped = tracker({ nextXid: 6 * 2 ** 32 });
+    wrapped.noteRunning(2 ** 32 - 20);
+    assert.equal(wrapped.state.nextXid, 6 * 2 ** 32 - 20);
+    wrapped.noteXid(4);
+    assert.equal(wrapped.state.nextXid, 6 * 2 ** 32 + 1024);
+  });
+
   test("does not go back to the beginning of an online checkpoint", () => {
     const tracked = tracker({ nextXid: 1024 });
     tracked.noteXid(9000);

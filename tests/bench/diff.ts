@@ -1,0 +1,83 @@
+/**
+ * What it takes to find 1,000 changed rows in a large table, beside the least that `branch diff` can take (two equal moments: it
+ * makes two branches and starts a Postgres on each) and beside reading the table once.
+ *
+ * `npm run bench -- diff [GiB]`
+ */
+import { readFileSync } from "node:fs";
+import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+import { summarize, useExecutable } from "./harness.ts";
+
+const GIB = 2 ** 30;
+const CHANGED_ROWS = 1000;
+const ROWS_PER_STEP = 200_000;
+const ROUNDS = 3;
+/** USER_HZ is 100 on every Linux that we run on. */
+const MS_PER_TICK = 10;
+
+/** Rows of 1 kB, in transactions of some 200 MB. @returns the number of rows */
+async function fill(main: Compute, bytes: number): Promise<number> {
+  await main.query("CREATE TABLE t (id bigint PRIMARY KEY, n int, filler text)");
+  let rows = 0;
+  while (Number(await main.value("SELECT pg_table_size('t')")) < bytes) {
+    await main.query(
+      `INSERT INTO t SELECT i, 0, repeat(md5(i::text), 30) FROM generate_series(${rows + 1}, ${
+        rows + ROWS_PER_STEP
+      }) i`,
+    );
+    rows += ROWS_PER_STEP;
+  }
+  return rows;
+}
+
+/** CPU time that a process has taken, in ms: user and system, fields 14 and 15 of proc_pid_stat(5). */
+function cpuMs(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
+}
+
+export async function run(args: readonly string[]): Promise<void> {
+  useExecutable();
+  const gib = Number(args[0] ?? 1);
+  await using env = await ZenithEnv.create({ safekeepers: 0 });
+  const main = await env.startCompute("main");
+  const rows = await fill(main, gib * GIB);
+  await main.query("CHECKPOINT");
+  const before = await main.lsn();
+  await main.query(`UPDATE t SET n = 1 WHERE id % ${Math.floor(rows / CHANGED_ROWS)} = 0`);
+  const after = await main.lsn();
+  const changed = Number(await main.value("SELECT count(*) FROM t WHERE n = 1"));
+  await main.stop();
+  console.log(`${rows} rows, ${changed} changed`);
+
+  const found: Record<string, object> = {};
+  const measure = async (what: string, work: () => Promise<void>) => {
+    const [elapsed, cpu]: [number[], number[]] = [[], []];
+    for (let round = 0; round < ROUNDS; round++) {
+      const [start, cpuStart] = [performance.now(), cpuMs(env.pageserver.pid)];
+      await work();
+      elapsed.push(performance.now() - start);
+      cpu.push(cpuMs(env.pageserver.pid) - cpuStart);
+    }
+    found[what] = {
+      "ms, median": Math.round(summarize(elapsed).median),
+      min: Math.round(summarize(elapsed).min),
+      "page server's CPU ms": Math.round(summarize(cpu).median),
+    };
+  };
+  const diff = async (a: string, b: string, expected: number) => {
+    const printed = await env.zenith("branch", "diff", `main@${a}`, `main@${b}`, "--data", "--json");
+    const { tables } = JSON.parse(printed) as { tables: { changed_rows: number }[] };
+    const count = tables.reduce((sum, table) => sum + table.changed_rows, 0);
+    if (count !== expected) throw new Error(`${count} changed rows, expected ${expected}`);
+  };
+  await measure("1,000 changed rows", () => diff(before, after, changed));
+  await measure("two equal moments", () => diff(after, after, 0));
+  const read = await env.startCompute("main");
+  await measure("reading the table once", async () => {
+    await read.restart();
+    await read.query("SET enable_indexscan = off; SELECT sum(length(filler)) FROM t");
+  });
+  console.table(found);
+}
