@@ -90,7 +90,11 @@ export function ioError(doing: string, path: string, cause: unknown): ZenithErro
       cause,
     });
   }
-  return new ZenithError("io", `could not ${doing} ${path}: ${errorMessage(cause)}`, { cause });
+  const isForbidden = code === "EACCES" || code === "EPERM";
+  return new ZenithError("io", `could not ${doing} ${path}: ${errorMessage(cause)}`, {
+    cause,
+    ...(isForbidden ? { hint: "do it as the user whom it belongs to, or as root" } : {}),
+  });
 }
 
 /**

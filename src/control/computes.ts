@@ -2,10 +2,10 @@
  * Manages the computes of an environment. Each has its own directory: a branch has one, and so does
  * each moment of its past that someone looks at.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
-import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { ioError, systemErrorCode, withIoErrors, ZenithError } from "../common/errors.ts";
 import { removeForeignTree } from "../common/foreign_directory.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import {
@@ -266,7 +266,7 @@ export function findComputePlace(
   if (!existsSync(paths.dir)) {
     const shown = formatComputeName(wanted);
     throw new ZenithError("not_found", `branch ${shown} has no Postgres`, {
-      hint: `make one with "zenith pg ${isOwn(wanted) ? "create" : "start"} ${shown}"`,
+      hint: `make and start one with "zenith pg start ${shown}"`,
     });
   }
   return place(tenant, wanted, paths);
@@ -362,11 +362,16 @@ function place(tenant: TenantId, compute: ComputeName, paths: ComputePaths): Com
   };
 }
 
+/** @throws {ZenithError} `io` when this user may not know */
+function isThere(file: string): boolean {
+  return withIoErrors("read", file, () => statSync(file, { throwIfNoEntry: false })) !== undefined;
+}
+
 /** @throws {ZenithError} `invalid_argument` when its configuration is wrong */
 export function describeCompute(found: ComputePlace): ComputeInfo {
   const { pgdata } = found.paths;
   const file = configurationFile(found.paths);
-  if (!existsSync(file)) {
+  if (!isThere(file)) {
     const ofTenant = `${found.name} --tenantid ${found.tenant}`;
     throw new ZenithError("invalid_argument", `${file}, the configuration of a Postgres, is missing`, {
       hint: `put it back; or "zenith pg stop ${ofTenant} --destroy" and "zenith pg ${

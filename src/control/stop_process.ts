@@ -1,5 +1,5 @@
 /** Stops a background process and waits until it is gone. */
-import { ZenithError } from "../common/errors.ts";
+import { systemErrorCode, ZenithError } from "../common/errors.ts";
 import { checkPidFile, holdsPidFile, isRunning, runsElsewhere } from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
@@ -36,18 +36,35 @@ export interface StopProcessOptions {
   readonly hint?: string;
 }
 
+/** @throws {ZenithError} `conflict` when the process is another user's */
+function signal(what: string, pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    const code = systemErrorCode(error);
+    // It has ended in between.
+    if (code === "ESRCH") return;
+    if (code !== "EPERM") throw error;
+    throw new ZenithError("conflict", `${what} (process ${pid}) runs as another user`, {
+      hint: "stop it as that user, or as root",
+      cause: error,
+    });
+  }
+}
+
 /**
  * Signals the process that the pid file names and waits until it is gone.
  *
  * @returns whether it was running
- * @throws {ZenithError} `timeout`; `conflict` when it runs where it can't be seen
+ * @throws {ZenithError} `timeout`; `conflict` when it runs where it can't be seen, or as another
+ *   user
  */
 export async function stopProcess(options: StopProcessOptions): Promise<boolean> {
   const found = checkPidFile(options.pidFile);
   if (found.state === "elsewhere") throw runsElsewhere(options.what, options.pidFile);
   if (found.state !== "running") return false;
   const { process: target } = found;
-  process.kill(target.pid, options.mode === "fast" ? "SIGTERM" : "SIGQUIT");
+  signal(options.what, target.pid, options.mode === "fast" ? "SIGTERM" : "SIGQUIT");
   const start = Date.now();
   const deadline = start + options.timeoutMs;
   const goesOn = (): boolean =>

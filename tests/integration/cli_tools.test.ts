@@ -78,7 +78,7 @@ describe("zenith psql", () => {
     await env.branch("dev", "main");
     assert.match(
       (await env.tryZenith("psql", "dev")).stderr,
-      /has no Postgres\nhint: .*zenith pg create dev/,
+      /has no Postgres\nhint: .*zenith pg start dev/,
     );
     const dev = await env.createCompute("dev");
     const stopped = await env.tryZenith("psql", dev.branch);

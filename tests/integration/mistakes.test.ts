@@ -195,24 +195,29 @@ describe("a mistake", () => {
     });
 
     test("of choosing a directory that is not ours to write is told by its name", () => {
-      const user = pgUser()!;
       const foreign = join(env.dir, "foreign");
       mkdirSync(foreign, { mode: 0o755 });
-      const as = (root: string) => {
-        const [file, ...args] = zenithCommand();
-        const run = spawnSync(file!, [...args, "init"], {
-          encoding: "utf8",
-          uid: user.uid,
-          gid: user.gid,
-          cwd: "/",
-          env: { ...process.env, ZENITH_REPO_DIR: root, HOME: env.dir },
-        });
-        return { code: run.status, stdout: run.stdout, stderr: run.stderr };
-      };
-      const refused = as(join(foreign, ".zenith"));
+      const refused = as(pgUser()!, join(foreign, ".zenith"), "init");
       // Where the program itself is closed to that user there is nothing to see.
       if (refused.code === null) return;
       assertSays(refused, 1, /could not make the environment in .*foreign/, /ZENITH_REPO_DIR/);
+    });
+
+    test("of using what another user runs is told as that", async () => {
+      const nobody = { uid: 65534, gid: 65534 };
+      const root = env.paths.root;
+      if (as(nobody, root, "version").code === null) return;
+      const owner = /as (that user|the user whom it belongs to), or as root/;
+      assertSays(
+        as(nobody, root, "pg", "stop", "main"),
+        5,
+        /Postgres of branch main .* runs as another user/,
+        owner,
+      );
+      assertSays(as(nobody, root, "stop"), 1, /could not read .*EACCES/, owner);
+      assertSays(as(nobody, root, "uri", "main"), 1, /could not read .*EACCES/, owner);
+      assertSays(as(nobody, root, "pg", "start", "main"), 1, /could not read .*EACCES/, owner);
+      assert.equal(await main.value("SELECT n FROM t"), 42);
     });
 
     test("of choosing a disk that is too small is told, and leaves nothing behind", async () => {
@@ -231,6 +236,17 @@ describe("a mistake", () => {
     });
   }
 });
+
+function as(user: { uid: number; gid: number }, root: string, ...args: string[]): CliResult {
+  const [file, ...prefix] = zenithCommand();
+  const run = spawnSync(file!, [...prefix, ...args], {
+    encoding: "utf8",
+    ...user,
+    cwd: "/",
+    env: { ...process.env, ZENITH_REPO_DIR: root, HOME: env.dir },
+  });
+  return { code: run.status, stdout: run.stdout, stderr: run.stderr };
+}
 
 function mount(...args: string[]): void {
   const done = spawnSync("mount", args, { encoding: "utf8" });
