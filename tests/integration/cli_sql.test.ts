@@ -48,7 +48,7 @@ describe("zenith sql", () => {
       file,
       "CREATE TABLE made (n int);\nINSERT INTO made VALUES (1), (2);\nSELECT n FROM made;\n",
     );
-    assert.equal(await env.zenith("sql", "main", "-f", file), "INSERT 2\nn\n1\n2\n(2 rows)\n");
+    assert.equal(await env.zenith("sql", "main", "-f", file), "CREATE TABLE\nINSERT 2\nn\n1\n2\n(2 rows)\n");
     const [command, ...args] = [...zenithCommand(), "sql", "main", "-f", "-"];
     const piped = spawnSync(command, args, {
       input: "DROP TABLE made",
@@ -56,6 +56,31 @@ describe("zenith sql", () => {
       encoding: "utf8",
     });
     assert.equal(piped.stdout, "DROP TABLE\n", piped.stderr);
+  });
+
+  test("prints every statement's rows or tag, in order", async () => {
+    const statements = [
+      "SELECT",
+      "SELECT n FROM t WHERE false",
+      "CREATE TEMP TABLE x (n int)",
+      "INSERT INTO x SELECT generate_series(1, 3000)",
+      "SELECT max(n) FROM x",
+      "UPDATE x SET n = 0 WHERE n < 3 RETURNING n",
+      "DELETE FROM x",
+      "DROP TABLE x",
+    ];
+    const printed = await env.zenith("sql", "-c", statements.join("; "));
+    assert.deepEqual(printed.split("\n"), [
+      "SELECT 1",
+      ...["n", "(0 rows)"],
+      "CREATE TABLE",
+      "INSERT 3000",
+      ...["max", "3000", "(1 row)"],
+      ...["n", "0", "0", "(2 rows)"],
+      "DELETE 3000",
+      "DROP TABLE",
+      "",
+    ]);
   });
 
   test("ends with code 1 and what Postgres says", async () => {
@@ -138,7 +163,7 @@ describe("zenith run", () => {
 test("zenith up goes from nothing to a database, and does only what is missing", async () => {
   await using fresh = await ZenithEnv.create({ start: false });
   const root = join(fresh.dir, "fresh");
-  const up = () => runZenith(["up"], { ZENITH_REPO_DIR: root });
+  const up = (...args: string[]) => runZenith(["up", ...args], { ZENITH_REPO_DIR: root });
   const zenith = (...args: string[]) => runZenith(args, { ZENITH_REPO_DIR: root });
   try {
     const first = await up();
@@ -156,6 +181,8 @@ test("zenith up goes from nothing to a database, and does only what is missing",
     );
     assert.equal(again.stdout.trim().split("\n").at(-1), connect);
     assert.equal(connect, "connect with: zenith psql main");
+    const json = JSON.parse((await up("--json")).stdout) as { branch: string };
+    assert.equal(json.branch, "main");
     assert.equal((await zenith("sql", "--csv", "-c", "SELECT 1 AS x")).stdout, "x\n1\n");
   } finally {
     await zenith("stop");

@@ -3,9 +3,11 @@ import { spawn, spawnSync } from "node:child_process";
 import { appendFileSync, chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { parseLsn } from "../../src/common/lsn.ts";
 import type { Finding } from "../../src/control/survey/checkup.ts";
 import { saveEnvironment } from "../../src/control/environment.ts";
 import { runZenith, zenithCommand } from "../harness/cli.ts";
+import { freePort } from "../harness/ports.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 import { testPostgres } from "../harness/postgres_major.ts";
 
@@ -270,5 +272,25 @@ describe("lists as JSON", () => {
     assert.match(String(safekeeper!["commit_lsn"]), /^0\/[0-9A-F]+$/);
     const config: unknown = JSON.parse(await env.zenith("tenant", "config", env.defaultTenant, "--json"));
     assert.deepEqual(Object.keys(config as object), ["tenant_id", "gc_horizon_bytes", "pitr_interval"]);
+  });
+
+  test("so have commands that make or show one thing, with nothing else on standard output", async () => {
+    const one = async (...args: string[]) => JSON.parse(await env.zenith(...args, "--json"));
+    const [, main] = await json("branch", "list");
+    const end = await one("lsn-at", "main", "now");
+    assert.equal(end.timeline_id, main["timeline_id"]);
+    assert.ok(parseLsn(end.lsn) >= parseLsn(String(main["latest_valid_lsn"])));
+    await env.branch("one", "main");
+    const renamed = await one("branch", "rename", "one", "other");
+    assert.equal(renamed.branch, "other");
+    assert.equal(renamed.ancestor_id, main["timeline_id"]);
+    const made = await one("pg", "create", "other", "--port", String(await freePort()));
+    assert.deepEqual([made.branch, made.read_only_lsn], ["other", null]);
+    const { DATABASE_URL, PGPASSWORD, ...rest } = await one("uri", "other");
+    assert.equal(DATABASE_URL, made.uri);
+    assert.match(made.uri, new RegExp(`:${PGPASSWORD}@`));
+    const PGPORT = made.address.split(":")[1];
+    assert.deepEqual(rest, { PGHOST: "127.0.0.1", PGPORT, PGUSER: "zenith_admin", PGDATABASE: "postgres" });
+    await env.zenith("branch", "delete", "other");
   });
 });

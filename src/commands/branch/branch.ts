@@ -62,6 +62,7 @@ export const branchCommand: Command = {
         hint: `for example "zenith branch ${name} main", main@-5m or main@0/16B5A50`,
       });
     }
+    assertRestIsForPsql(options, rest);
     await using client = new PageServerClient(pageServerAddress(environment));
     const branches = await client.branchList(tenant);
     if (options["json"] === true) printBranches(branches, options);
@@ -105,6 +106,12 @@ function one(argument: string | undefined, options: OptionValues, option: string
   return argument ?? value;
 }
 
+/** @throws {ZenithError} `invalid_argument` when there are words that the command would ignore */
+function assertRestIsForPsql(options: OptionValues, rest: readonly string[]): void {
+  if (rest.length === 0 || options["psql"] === true) return;
+  throw new ZenithError("invalid_argument", '"zenith branch" takes something after "--" only with --psql');
+}
+
 interface NewBranch {
   readonly environment: Environment;
   readonly tenant: TenantId;
@@ -120,9 +127,7 @@ async function makeBranch(
 ): Promise<number | void> {
   const expires = optionText(options, "expires");
   const lifetimeMs = expires === undefined ? undefined : parseLifetime(expires);
-  if (rest.length > 0 && options["psql"] !== true) {
-    throw new ZenithError("invalid_argument", '"zenith branch" takes something after "--" only with --psql');
-  }
+  assertRestIsForPsql(options, rest);
   await using client = new PageServerClient(pageServerAddress(environment));
   const branchName = parseBranchName(name);
   const point = parseBranchPoint(from);

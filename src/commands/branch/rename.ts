@@ -10,13 +10,14 @@ import {
   setDefaultBranch,
 } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
-import { print } from "../cli/output.ts";
+import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
+import { print, printJson } from "../cli/output.ts";
+import { branchJson } from "./list.ts";
 
 export const branchRenameCommand: Command = {
   usage: "branch rename <name> <new-name>",
   description: "Give a branch another name",
-  options: [TENANT_OPTION],
+  options: [TENANT_OPTION, JSON_OPTION],
   completions: ["branch"],
   examples: [
     ["branch rename dev staging", "Its Postgres, if any, has to be removed first"],
@@ -38,6 +39,7 @@ export const branchRenameCommand: Command = {
     if (from === defaultBranch(environment, tenant) && tenant === environment.config.default_tenant_id) {
       setDefaultBranch(environment, to);
     }
-    print(`branch ${from} is now ${to}`);
+    if (options["json"] === true) printJson(branchJson(await client.branch(tenant, to)));
+    else print(`branch ${from} is now ${to}`);
   },
 };

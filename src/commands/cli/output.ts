@@ -3,8 +3,15 @@ import { formatLsn } from "../../common/lsn.ts";
 import type { BranchInfo } from "../../control/page_server_client.ts";
 import type { OptionValues } from "./command.ts";
 
+let lines: { write(text: string): unknown } = process.stdout;
+
 export function print(line: string): void {
-  process.stdout.write(line + "\n");
+  lines.write(line + "\n");
+}
+
+/** From now on lines for people go to standard error: standard output gets JSON alone. */
+export function reserveOutputForJson(): void {
+  lines = process.stderr;
 }
 
 /** How long a step may take before it is announced. */
@@ -70,7 +77,7 @@ export function printList<T>(
 }
 
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value, null, 2));
+  process.stdout.write(JSON.stringify(value, null, 2) + "\n");
 }
 
 const SIZE_UNITS = ["KiB", "MiB", "GiB", "TiB"] as const;

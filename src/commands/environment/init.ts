@@ -28,6 +28,7 @@ import { assertReachable, pgUser } from "../../pg_install/pg_user.ts";
 import {
   CLUSTER_OPTIONS,
   type Command,
+  JSON_OPTION,
   optionCluster,
   optionPgVersion,
   optionText,
@@ -35,7 +36,7 @@ import {
   PG_VERSION_OPTION,
 } from "../cli/command.ts";
 import { Interruption } from "../cli/interruption.ts";
-import { print, Progress } from "../cli/output.ts";
+import { print, printJson, Progress } from "../cli/output.ts";
 import { chooseStoredTenants, restoreTenants } from "./from_store.ts";
 
 export const initCommand: Command = {
@@ -79,6 +80,7 @@ export const initCommand: Command = {
       flags: "--from <url>",
       description: "Take all tenants over from that object store, in place of a new one, and upload to it",
     },
+    JSON_OPTION,
   ],
   examples: [
     ["init", "./.zenith, a page server on port 64000, one safekeeper"],
@@ -149,6 +151,13 @@ export const initCommand: Command = {
       }
       if (!existed) rmSync(paths.root, { recursive: true, force: true });
       throw error;
+    }
+    if (options["json"] === true) {
+      return printJson({
+        directory: paths.root,
+        tenant_id: tenant,
+        pg_version: remote === undefined && stored === null ? install.major : null,
+      });
     }
     print(
       `created ${paths.root} with tenant ${tenant}, PostgreSQL ${install.version} from ${install.distribDir}`,

@@ -4,8 +4,16 @@ import { createCompute } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { parseSettingChange } from "../../control/inherited_settings.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { type Command, optionPort, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
-import { print } from "../cli/output.ts";
+import {
+  type Command,
+  JSON_OPTION,
+  optionPort,
+  optionText,
+  requiredArg,
+  TENANT_OPTION,
+} from "../cli/command.ts";
+import { print, printJson, reserveOutputForJson } from "../cli/output.ts";
+import { startedJson } from "./started.ts";
 
 export const pgCreateCommand: Command = {
   usage: "pg create <branch>",
@@ -22,6 +30,7 @@ export const pgCreateCommand: Command = {
       description: "A setting of the branch, as pg config changes it; may be given several times",
       multiple: true,
     },
+    JSON_OPTION,
   ],
   completions: ["branch"],
   examples: [
@@ -38,12 +47,15 @@ export const pgCreateCommand: Command = {
     const branch = await client.branch(tenant, name, hint);
     const listen = optionText(options, "listen");
     const changes = optionText(options, "config")?.split("\n").map(parseSettingChange) ?? [];
+    const isJson = options["json"] === true;
+    if (isJson) reserveOutputForJson();
     const compute = await createCompute(environment, client, tenant, branch, {
       port: optionPort(options, "port"),
       changes,
       onNote: print,
       ...(listen === undefined ? {} : { listen }),
     });
+    if (isJson) return printJson(startedJson(compute));
     print(
       `Postgres for branch ${name} created, port ${compute.address.port}, configuration in ${compute.paths.pgdata}`,
     );

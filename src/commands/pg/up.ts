@@ -8,21 +8,26 @@ import {
   pageServerAddress,
 } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { type Command, PG_VERSION_OPTION } from "../cli/command.ts";
+import { type Command, JSON_OPTION, PG_VERSION_OPTION } from "../cli/command.ts";
+import { printJson, reserveOutputForJson } from "../cli/output.ts";
 import { initCommand } from "../environment/init.ts";
 import { startEverything } from "../environment/start.ts";
-import { ensureStarted, printStarted } from "./started.ts";
+import { ensureStarted, printStarted, startedJson } from "./started.ts";
 
 export const upCommand: Command = {
   usage: "up",
   description: "Bring up what is missing: init, start, and the Postgres of the default branch",
-  options: [PG_VERSION_OPTION],
+  options: [PG_VERSION_OPTION, JSON_OPTION],
   examples: [
     ["up", "As often as you like: it does what is missing"],
     ["up --pg-version 17", "PostgreSQL 17, if the environment is made now"],
   ],
   async run(_args, options) {
-    if (!existsSync(new EnvironmentPaths(environmentRoot()).config)) await initCommand.run([], options, []);
+    const isJson = options["json"] === true;
+    if (isJson) reserveOutputForJson();
+    if (!existsSync(new EnvironmentPaths(environmentRoot()).config)) {
+      await initCommand.run([], { pgVersion: options["pgVersion"] }, []);
+    }
     const environment = loadEnvironment();
     const tenant = environment.config.default_tenant_id;
     const branch = defaultBranch(environment, tenant);
@@ -35,6 +40,7 @@ export const upCommand: Command = {
       branch,
       () => client.branch(tenant, branch),
     );
-    printStarted(environment, compute, how);
+    if (isJson) printJson(startedJson(compute));
+    else printStarted(environment, compute, how);
   },
 };

@@ -6,11 +6,12 @@ import { chooseTenant, defaultBranch, loadEnvironment } from "../../control/envi
 import {
   type Command,
   type CommandOption,
+  JSON_OPTION,
   optionText,
   type OptionValues,
   TENANT_OPTION,
 } from "../cli/command.ts";
-import { print } from "../cli/output.ts";
+import { print, printJson } from "../cli/output.ts";
 import { quoteForShell } from "../cli/shell.ts";
 
 /** The role and the database of a session. */
@@ -34,6 +35,7 @@ export const uriCommand: Command = {
     TENANT_OPTION,
     ...SESSION_OPTIONS,
     { flags: "--env", description: "As lines for a shell: export DATABASE_URL and libpq's variables" },
+    JSON_OPTION,
   ],
   completions: ["compute"],
   examples: [
@@ -51,9 +53,10 @@ export const uriCommand: Command = {
     );
     const session = withPassword(paths, sessionOf(options));
     const uri = connectionUri(address, session);
-    if (options["env"] !== true) print(uri);
+    const variables = { DATABASE_URL: uri, ...connectionEnvironment(address, session) };
+    if (options["json"] === true) printJson(variables);
+    else if (options["env"] !== true) print(uri);
     else {
-      const variables = { DATABASE_URL: uri, ...connectionEnvironment(address, session) };
       for (const [name, value] of Object.entries(variables)) print(`export ${name}=${quoteForShell(value)}`);
     }
   },
