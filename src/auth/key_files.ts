@@ -77,7 +77,7 @@ export function retireKeys(paths: AuthPaths): string[] {
 
 /** Creates the directories that nobody else may look into. @throws {ZenithError} `io` */
 export function makeAuthDirectories(paths: AuthPaths): void {
-  for (const directory of [paths.dir, paths.trusted, paths.signing, paths.tokens]) {
+  for (const directory of [paths.dir, paths.trusted, paths.signing, paths.tokens, paths.tls]) {
     if (existsSync(directory)) continue;
     try {
       mkdirSync(directory, { recursive: true, mode: DIRECTORY_MODE });

@@ -59,6 +59,23 @@ export class AuthPaths {
   get tokens(): string {
     return join(this.dir, "tokens");
   }
+  get tls(): string {
+    return join(this.dir, "tls");
+  }
+  /** The certificate of the authority that clients trust, and its private key. */
+  get caCertificate(): string {
+    return join(this.tls, "ca.pem");
+  }
+  get caKey(): string {
+    return join(this.tls, "ca.key");
+  }
+  /** The servers' certificate and its private key. */
+  get serverCertificate(): string {
+    return join(this.tls, "server.pem");
+  }
+  get serverKey(): string {
+    return join(this.tls, "server.key");
+  }
   /** The token of the command line. */
   get adminToken(): string {
     return join(this.tokens, "admin");

@@ -19,7 +19,7 @@ import type { Durability, LocalPostgres } from "./durability.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { PostgresCrashed } from "./postgres/postgres_process.ts";
 import { makeStandbyFiles, STANDBY_SIGNAL } from "./replica_files.ts";
-import { writePassfile } from "./passfile.ts";
+import { copyAuthority, writePassfile } from "./libpq_files.ts";
 import { findReplicaStart, type ReplicaStart } from "./replica_start.ts";
 
 const LOOK_MS = 2_000;
@@ -43,9 +43,11 @@ export interface ReplicaOptions {
   readonly password: string;
   readonly pgdata: string;
   readonly user: PgUser | undefined;
-  /** The directory for its libpq's password file, and the token that belongs there. */
-  readonly passfileDir: string;
+  /** The directory for its libpq's files, and the token that belongs into one of them. */
+  readonly libpqDir: string;
   readonly tokenFile: string;
+  /** The certificates by which it recognizes safekeepers on other machines. */
+  readonly caFile: string;
   readonly log: Logger;
 }
 
@@ -60,6 +62,7 @@ export class Replica implements Durability {
   #segmentSize = 0;
   /** Undefined when the safekeepers ask for no token. */
   #passfile: string | undefined;
+  #caFile = "";
   #watching: Promise<void> = Promise.resolve();
 
   constructor(options: ReplicaOptions) {
@@ -74,7 +77,10 @@ export class Replica implements Durability {
     return {
       ...Object.fromEntries(atLeast),
       hot_standby: "on",
-      primary_conninfo: standbyConnInfo(walAcceptors, tenant, timeline, { passfile: this.#passfile }),
+      primary_conninfo: standbyConnInfo(walAcceptors, tenant, timeline, {
+        passfile: this.#passfile,
+        caFile: this.#caFile,
+      }),
       primary_slot_name: "",
       restore_command: "",
       recovery_target_timeline: "latest",
@@ -92,8 +98,9 @@ export class Replica implements Durability {
   }
 
   async chooseStart(known: TimelineStatus, progress: (text: string) => void): Promise<Lsn> {
-    const { compute, passfileDir, tokenFile, user } = this.#options;
-    this.#passfile = writePassfile(passfileDir, tokenFile, user);
+    const { compute, libpqDir, tokenFile, caFile, user } = this.#options;
+    this.#passfile = writePassfile(libpqDir, tokenFile, user);
+    this.#caFile = copyAuthority(libpqDir, caFile, user);
     progress("waiting for a checkpoint of the branch's Postgres");
     this.#segmentSize = known.wal_segment_size;
     this.#start = await findReplicaStart(

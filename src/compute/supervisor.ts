@@ -72,6 +72,8 @@ export interface ComputeOptions {
   readonly paths: ComputePaths;
   /** The file with the token for its servers. Defaults to the compute's own. */
   readonly tokenFile: string | undefined;
+  /** The file with the certificates by which it recognizes servers on other machines. */
+  readonly caFile: string;
   /** Finds the PostgreSQL of a major. */
   readonly locatePostgres: (major: number) => PostgresLocation;
   /** How the compute gets its relation files. */
@@ -119,6 +121,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   const settings = readComputeConf(paths);
   const compute = withCredentials(computeIdentity(settings, paths.config), {
     tokenFile: options.tokenFile ?? paths.token,
+    caFile: options.caFile,
   });
   const host = clientHost(settings);
   if (host === undefined) {
@@ -342,7 +345,7 @@ function chooseDurability(
   leftWal: LeftWal,
   passwords: RolePasswords,
   user: PgUser | undefined,
-  { paths, readOnlyAt, follow, lastTerm, tokenFile, log }: ComputeOptions,
+  { paths, readOnlyAt, follow, lastTerm, tokenFile, caFile, log }: ComputeOptions,
 ): Durability {
   if (follow !== null) {
     const { password } = passwords.get(ZENITH_SUPERUSER)!;
@@ -352,7 +355,8 @@ function chooseDurability(
       password,
       pgdata: paths.pgdata,
       user,
-      passfileDir: paths.socketDir,
+      libpqDir: paths.socketDir,
+      caFile,
       tokenFile: existsSync(paths.walToken) ? paths.walToken : tokenFile ?? paths.token,
       log,
     });

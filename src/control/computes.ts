@@ -49,7 +49,7 @@ import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
 import { makeOwnedDirectory } from "../pg_install/pg_user.ts";
 import type { SettingsFiles } from "../protocol/branch_settings.ts";
-import { type Environment, pageServerAddress } from "./environment.ts";
+import { authorityFile, type Environment, pageServerAddress } from "./environment.ts";
 import { noteFailedStart, noteStart } from "./last_start.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { findSettings, type SettingChange } from "./inherited_settings.ts";
@@ -511,7 +511,9 @@ async function startDaemonOf(
       ...(storage === undefined ? [] : ["--storage", storage]),
       ...(overlayMaxMb === undefined ? [] : ["--overlay-max-mb", String(overlayMaxMb)]),
       ...(prewarm ? ["--prewarm"] : []),
-      ...(tokenFile === undefined ? [] : ["--token-file", tokenFile]),
+      ...(tokenFile === undefined
+        ? []
+        : ["--token-file", tokenFile, "--ca-file", authorityFile(environment)]),
       ...(options.readOnlyAt === undefined ? [] : ["--lsn", formatLsn(options.readOnlyAt)]),
       ...(primary === undefined ? [] : ["--follow", formatHostPort(primary)]),
       ...(options.keepSubscriptions === true ? ["--keep-subscriptions"] : []),

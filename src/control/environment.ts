@@ -61,6 +61,14 @@ const ConfigSchema = strictObject({
   )),
   /** Whether the servers let everybody do everything. They listen on loopback only then. */
   insecure: optional(boolean()),
+  tls: optional(strictObject({
+    /** What else than the addresses where they listen clients call the servers. */
+    names: optional(array(string())),
+    /** Certificates from elsewhere, as PEM files: the servers', its key, and whom clients trust. */
+    cert: optional(string()),
+    key: optional(string()),
+    ca: optional(string()),
+  })),
   compute: optional(strictObject({
     /**
      * How a compute fetches relation files: all at its start, or page by page on the first read.
@@ -192,9 +200,18 @@ export function pageServerAddress(environment: Environment): ServerAddress {
   return withAdminToken(environment, address);
 }
 
+/** The certificates by which servers on other machines are recognized. */
+export function authorityFile({ paths, config }: Environment): string {
+  return config.tls?.ca ?? paths.auth.caCertificate;
+}
+
 /** A server's address for the command line, which proves itself by the environment's own token. */
-export function withAdminToken({ paths }: Environment, { host, port }: HostPort): ServerAddress {
-  return { host, port, credentials: { tokenFile: paths.auth.adminToken } };
+export function withAdminToken({ paths, config }: Environment, { host, port }: HostPort): ServerAddress {
+  return {
+    host,
+    port,
+    credentials: { tokenFile: paths.auth.adminToken, caFile: authorityFile({ paths, config }) },
+  };
 }
 
 const PAGESERVER_DEFAULT_PORT = 64000;

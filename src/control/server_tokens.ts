@@ -2,14 +2,15 @@
  * Gives the servers, the computes and the command line of an environment their tokens, so that they
  * trust each other without a step more.
  */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { hasKeys, makeAuthDirectories, signingKeyId } from "../auth/key_files.ts";
 import { readTokenFile, writePrivateFile } from "../auth/private_file.ts";
-import { ioError } from "../common/errors.ts";
-import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
+import { ioError, withIoErrors } from "../common/errors.ts";
+import { formatHostPort, type HostPort, isLoopback, parseHostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
-import type { ComputePaths } from "../common/paths.ts";
-import type { Environment } from "./environment.ts";
+import type { AuthPaths, ComputePaths } from "../common/paths.ts";
+import type { Environment, EnvironmentConfig } from "./environment.ts";
 import { dropTokenFile, ensureTokenFile, makeFirstKey } from "./tokens.ts";
 
 /** Whether the environment's own servers ask their clients for tokens. */
@@ -19,7 +20,14 @@ export function asksForTokens({ paths, config }: Environment): boolean {
 
 /** The options by which a server of the environment learns whether to ask for tokens. */
 export function authOptions(environment: Environment): string[] {
-  return asksForTokens(environment) ? ["--auth", environment.paths.auth.dir] : ["--insecure"];
+  if (!asksForTokens(environment)) return ["--insecure"];
+  const { cert, key } = environment.config.tls ?? {};
+  return [
+    "--auth",
+    environment.paths.auth.dir,
+    ...cert === undefined ? [] : ["--tls-cert", cert],
+    ...key === undefined ? [] : ["--tls-key", key],
+  ];
 }
 
 /**
@@ -29,6 +37,7 @@ export function authOptions(environment: Environment): string[] {
 export async function ensureServerTokens({ paths, config }: Environment): Promise<void> {
   const { auth } = paths;
   await makeFirstKey(auth);
+  await ensureCertificate(auth, config);
   await ensureTokenFile(auth, auth.adminToken, "the command line", { scope: "admin" });
   if ("listen" in config.pageserver) {
     await ensureTokenFile(auth, auth.pageserverToken, "the page server", { scope: "pageserver" });
@@ -42,6 +51,29 @@ export async function ensureServerTokens({ paths, config }: Environment): Promis
 }
 
 /**
+ * Makes a certificate for the servers when another machine may reach one of them, unless the
+ * configuration names one from elsewhere.
+ */
+async function ensureCertificate(auth: AuthPaths, config: EnvironmentConfig): Promise<void> {
+  if (config.tls?.cert !== undefined) return;
+  const addresses = [
+    ..."listen" in config.pageserver ? [config.pageserver.listen] : [],
+    ...(config.safekeepers ?? []).map(({ listen }) => listen),
+  ];
+  const hosts = addresses.map((address) => parseHostPort(address).host);
+  const names = config.tls?.names ?? [];
+  if (names.length === 0 && hosts.every(isLoopback)) return;
+  const { ensureServerCertificate } = await import("../auth/certificates.ts");
+  const own = hosts.filter((host) => host !== "" && !EVERYWHERE.has(host));
+  await ensureServerCertificate(auth, [...LOCAL_NAMES, hostname(), ...own, ...names]);
+}
+
+/** Addresses that stand for all of a machine. */
+const EVERYWHERE: ReadonlySet<string> = new Set(["0.0.0.0", "::", "*"]);
+
+const LOCAL_NAMES = ["localhost", "127.0.0.1", "::1"];
+
+/**
  * Keeps the token for another environment's page server.
  *
  * @throws {ZenithError} as {@link readTokenFile}
@@ -51,6 +83,17 @@ export function keepGivenToken({ paths }: Environment, file: string): void {
   if (token === undefined) throw ioError("read", file, new Error("there is no such file"));
   makeAuthDirectories(paths.auth);
   writePrivateFile(paths.auth.adminToken, `${token}\n`);
+}
+
+/**
+ * Keeps the certificate by which another environment's page server is recognized.
+ *
+ * @throws {ZenithError} `io`
+ */
+export function keepGivenAuthority({ paths }: Environment, file: string): void {
+  const certificate = withIoErrors("read", file, () => readFileSync(file, "utf8"));
+  makeAuthDirectories(paths.auth);
+  writePrivateFile(paths.auth.caCertificate, certificate);
 }
 
 /** A compute, as far as its token is concerned. */

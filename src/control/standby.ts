@@ -2,11 +2,24 @@
 import { superuserOf } from "../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../compute/postgres/role_passwords.ts";
 import { formatConnInfo } from "../pgwire/conninfo.ts";
+import { existsSync, readFileSync } from "node:fs";
+import { withIoErrors } from "../common/errors.ts";
+import { isLoopback } from "../common/host_port.ts";
 import { signingKeyId } from "../auth/key_files.ts";
 import { standbyConnInfo } from "../protocol/wal_connection.ts";
 import type { ComputeInfo } from "./computes.ts";
-import type { Environment } from "./environment.ts";
+import { authorityFile, type Environment } from "./environment.ts";
 import { createToken } from "./tokens.ts";
+
+/** Where a standby has the certificates of the safekeepers' authority: in its data directory. */
+export const STANDBY_CA_FILE = "zenith_ca.pem";
+
+/** The content of that file. Null when the safekeepers are on this machine alone. */
+export function standbyAuthority(environment: Environment, { identity }: ComputeInfo): string | null {
+  const file = authorityFile(environment);
+  if (identity.walAcceptors.every(({ host }) => isLoopback(host)) || !existsSync(file)) return null;
+  return withIoErrors("read", file, () => readFileSync(file, "utf8"));
+}
 
 /**
  * Returns the arguments of the command that takes a standby's base. The password is not among them.
@@ -44,6 +57,6 @@ export function primaryConnInfo(
   const { walAcceptors, timeline } = identity;
   const { user, password } = withPassword(paths);
   return walAcceptors.length > 0
-    ? standbyConnInfo(walAcceptors, tenant, timeline, { password: token })
+    ? standbyConnInfo(walAcceptors, tenant, timeline, { password: token, caFile: STANDBY_CA_FILE })
     : formatConnInfo({ ...address, user: user!, password });
 }

@@ -20,6 +20,7 @@ import { FramePump } from "./frame_pump.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { CONNECT_TIMEOUT_MS, LINGER_MS, READ_AHEAD_MAX_BYTES, TCP_KEEPALIVE_MS } from "./limits.ts";
+import { type ClientTls, requestTls } from "./tls.ts";
 import * as message from "./message_types.ts";
 import { PgError, ProtocolError } from "./sqlstate.ts";
 
@@ -28,6 +29,8 @@ export type ConnectOptions = Partial<ConnInfo> & {
   signal?: AbortSignal;
   /** The path of a Unix socket, to connect to instead of the host. */
   socketPath?: string;
+  /** Encrypts the connection, and verifies the server before anything is sent to it. */
+  tls?: ClientTls;
   /** NoticeResponse and warnings. */
   onNotice?(notice: PgError): void;
 };
@@ -72,7 +75,7 @@ export class PgClient implements CopyBothHost {
 
   readonly #info: ConnInfo;
   readonly #options: ConnectOptions;
-  readonly #socket: Socket;
+  #socket: Socket;
   readonly #reader = new FrameReader(message.BACKEND_LIMITS, CARRY_KEEP_BYTES);
   readonly #pump: FramePump;
   #scram: ScramClient | undefined;
@@ -116,23 +119,12 @@ export class PgClient implements CopyBothHost {
     this.#socket = openSocket(info, options.socketPath);
     this.writer = new FrameWriter(this.#socket);
     const socket = this.#socket;
+    this.#watch(socket);
     this.#pump = new FramePump(socket, this.#reader, this.writer, {
       mayRead: () => this.#mayRead(),
       handle: () => this.#dispatch(),
       fail: (error) => this.#close(error),
     });
-    socket.on("error", (error: Error) => {
-      this.#close(
-        new ZenithError("unavailable", `${this.#where()}: ${errorMessage(error) || systemErrorCode(error)}`, {
-          cause: error,
-        }),
-      );
-    });
-    const gone = () => {
-      this.#close(new ZenithError("unavailable", `${this.#where()}: the server closed the connection`));
-    };
-    socket.on("end", gone);
-    socket.on("close", gone);
   }
 
   /** Whether the connection is closed. */
@@ -275,16 +267,56 @@ export class PgClient implements CopyBothHost {
     const aborted = () => this.#close(signal!.reason);
     signal?.addEventListener("abort", aborted, { once: true });
     this.#onClosed.push(() => signal?.removeEventListener("abort", aborted));
-    this.#socket.once("connect", () => {
-      writeStartupPacket(this.writer, this.#info);
-      this.writer.flush();
-    });
+    this.#socket.once("connect", () => void this.#start());
     try {
       await new Promise<void>((resolve, reject) => this.#ready = { resolve, reject });
     } finally {
       clearTimeout(timer);
       this.#ready = undefined;
     }
+  }
+
+  #watch(socket: Socket): void {
+    socket.on("error", (error: Error) => {
+      this.#close(
+        new ZenithError("unavailable", `${this.#where()}: ${errorMessage(error) || systemErrorCode(error)}`, {
+          cause: error,
+        }),
+      );
+    });
+    const gone = () => {
+      this.#close(new ZenithError("unavailable", `${this.#where()}: the server closed the connection`));
+    };
+    socket.on("end", gone);
+    socket.on("close", gone);
+  }
+
+  async #start(): Promise<void> {
+    const { tls } = this.#options;
+    try {
+      if (tls !== undefined) await this.#encrypt(tls);
+      writeStartupPacket(this.writer, this.#info);
+      this.writer.flush();
+    } catch (error) {
+      this.#close(error);
+    }
+  }
+
+  async #encrypt(tls: ClientTls): Promise<void> {
+    const plain = this.#socket;
+    this.#pump.leaveSocket();
+    plain.removeAllListeners();
+    // The connection may be given up while it is being encrypted.
+    plain.on("error", () => {});
+    const socket = await requestTls(plain, tls);
+    if (this.#closed) {
+      socket.destroy();
+      return;
+    }
+    this.#socket = socket;
+    this.#pump.changeSocket(socket);
+    this.writer.changeSocket(socket);
+    this.#watch(socket);
   }
 
   #begin(sql: string): { command: Command; done: Promise<void> } {

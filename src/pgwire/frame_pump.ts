@@ -43,6 +43,11 @@ export class FramePump {
     socket.on("data", this.#onData);
   }
 
+  /** Reads no more from the present socket. */
+  leaveSocket(): void {
+    this.#socket.off("data", this.#onData);
+  }
+
   /** Reads from `socket` from now on. It has taken over the present socket. */
   changeSocket(socket: Socket): void {
     this.#socket.off("data", this.#onData);

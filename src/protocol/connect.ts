@@ -2,11 +2,14 @@
  * Connects one of our processes to a server: a page server, a safekeeper or a compute's Postgres.
  * It is the only place that knows the user, the time-out and the wording of failures.
  */
-import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
-import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import { readFileSync } from "node:fs";
+import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { formatHostPort, type HostPort, isLoopback } from "../common/host_port.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { parseConnInfo } from "../pgwire/conninfo.ts";
 import { PgError, SQLSTATE_INVALID_PASSWORD } from "../pgwire/sqlstate.ts";
+import type { ClientTls } from "../pgwire/tls.ts";
+import { TIMELINE_OPTION } from "./wal_connection.ts";
 import { readTokenFile } from "../auth/private_file.ts";
 
 export type ServerRole = "page server" | "safekeeper";
@@ -21,6 +24,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 export interface Credentials {
   /** A file with a token. When it is not there, we have none. */
   readonly tokenFile: string;
+  /** The certificates of the authorities that vouch for servers on other machines, in PEM. */
+  readonly caFile: string;
 }
 
 /** Where a server is, and who we are to it. */
@@ -36,6 +41,26 @@ export function tokenOf(credentials: Credentials | undefined): string | undefine
 function passwordOf(credentials: Credentials | undefined): { password?: string } {
   const token = tokenOf(credentials);
   return token === undefined ? {} : { password: token };
+}
+
+/**
+ * How to recognize a server on another machine. On this one there is nobody in between.
+ *
+ * @throws {ZenithError} `invalid_argument` when we have no authority's certificate for that
+ */
+function tlsFor(server: string, host: string, credentials: Credentials | undefined): { tls?: ClientTls } {
+  if (isLoopback(host)) return {};
+  const file = credentials?.caFile;
+  try {
+    if (file !== undefined) return { tls: { ca: readFileSync(file, "utf8"), host } };
+  } catch (error) {
+    if (systemErrorCode(error) !== "ENOENT") throw ioError("read", file!, error);
+  }
+  throw new ZenithError(
+    "invalid_argument",
+    `${server} is on another machine, and there is no certificate ${file ?? ""} to recognize it by`,
+    { hint: "copy the certificate of the authority there: auth/tls/ca.pem of that server's environment" },
+  );
 }
 
 export interface ServerConnectOptions {
@@ -71,6 +96,7 @@ export async function connectServer(
     return await PgClient.connect({
       host: address.host,
       port: address.port,
+      ...tlsFor(serverName(role, address), address.host, address.credentials),
       ...passwordOf(address.credentials),
       user: USERS[role],
       database: DATABASE,
@@ -85,9 +111,14 @@ export async function connectServer(
     if (error instanceof PgError && error.sqlstate === SQLSTATE_INVALID_PASSWORD) {
       throw refused(serverName(role, address), address.credentials, error);
     }
-    if (error instanceof PgError) throw error;
+    if (error instanceof PgError || isOurs(error)) throw error;
     throw unreachable(serverName(role, address), error);
   }
+}
+
+/** Whether the connection failed for a reason of our own, or because of who the server is. */
+function isOurs(error: unknown): boolean {
+  return error instanceof ZenithError && ["invalid_argument", "forbidden"].includes(error.kind);
 }
 
 function refused(server: string, credentials: Credentials | undefined, error: PgError): ZenithError {
@@ -117,22 +148,27 @@ function unreachable(server: string, error: unknown): ZenithError {
 /**
  * Connects to the walsender that a connection string names: a Postgres or a safekeeper.
  *
- * @param options `credentials` are for when the string has no password
+ * @param options `credentials` are for safekeepers: by their authority we recognize one on another
+ *   machine, and when `showsToken` is set, their token is for when the string has no password
  * @throws {ZenithError} `invalid_argument` when the string is malformed; otherwise as
  *   {@link PgClient.connect}
  */
 export function connectWalSource(
   connInfo: string,
-  { credentials, ...options }: {
+  { credentials, showsToken = false, ...options }: {
     applicationName: string;
     signal: AbortSignal;
     connectTimeoutMs?: number;
     credentials?: Credentials | undefined;
+    showsToken?: boolean;
   },
 ): Promise<PgClient> {
   const info = parseConnInfo(connInfo);
-  const password = info.password === undefined ? passwordOf(credentials) : {};
-  return PgClient.connect({ ...info, ...password, replication: true, ...options });
+  const password = info.password === undefined && showsToken ? passwordOf(credentials) : {};
+  const tls = info.options?.includes(TIMELINE_OPTION) === true
+    ? tlsFor(serverName("safekeeper", info), info.host, credentials)
+    : {};
+  return PgClient.connect({ ...info, ...password, ...tls, replication: true, ...options });
 }
 
 export interface PostgresConnectOptions {

@@ -10,6 +10,7 @@ import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { Negotiation } from "../pgwire/negotiation.ts";
 import type { PgServer } from "../pgwire/server.ts";
+import { ServerTls, type TlsFiles } from "../pgwire/tls.ts";
 import type { Session } from "../pgwire/session.ts";
 import { PgError, SQLSTATE_INVALID_PASSWORD } from "../pgwire/sqlstate.ts";
 import {
@@ -49,6 +50,8 @@ const ANYBODY: Principal = { scope: "admin", jti: "none", sub: "anybody", iat: 0
 /** How often to look for tokens that are no longer valid, in milliseconds. */
 const LOOK_MS = 1_000;
 
+export type { TlsFiles };
+
 /** Where the audit log goes. */
 interface AuditSink {
   write(entry: AuditEntry): void;
@@ -62,16 +65,24 @@ export class Guard {
   readonly #verifier: Verifier | undefined;
   readonly #audit: AuditSink | undefined;
 
-  private constructor(verifier: Verifier | undefined, audit: AuditSink | undefined) {
+  private constructor(verifier?: Verifier, audit?: AuditSink, tls?: ServerTls) {
     this.#verifier = verifier;
     this.#audit = audit;
     this.asksForTokens = verifier !== undefined;
-    this.negotiation = verifier === undefined ? { authenticate: () => ANYBODY } : tokenNegotiation(verifier);
+    this.negotiation = verifier === undefined
+      ? { authenticate: () => ANYBODY }
+      : tokenNegotiation(verifier, tls);
   }
 
-  /** A guard that asks for tokens. @param audit gets every change */
-  static withTokens(verifier: Verifier, audit?: AuditSink): Guard {
-    return new Guard(verifier, audit);
+  /**
+   * A guard that asks for tokens.
+   *
+   * @param audit gets every change
+   * @param tls encrypts connections of clients that ask for it, as those on other machines have to
+   * @throws {ZenithError} as {@link ServerTls}
+   */
+  static withTokens(verifier: Verifier, audit?: AuditSink, tls?: TlsFiles): Guard {
+    return new Guard(verifier, audit, tls === undefined ? undefined : new ServerTls(tls));
   }
 
   /** A guard that lets everybody do everything. @param audit as in {@link withTokens} */

@@ -1,5 +1,5 @@
 /** The settings in a startup packet's `options` that tell a safekeeper what a connection is for. */
-import type { HostPort } from "../common/host_port.ts";
+import { type HostPort, isLoopback } from "../common/host_port.ts";
 import { formatConnInfo, quoteConnInfoValue } from "../pgwire/conninfo.ts";
 import { formatCommandLineOptions } from "../pgwire/startup.ts";
 
@@ -37,10 +37,13 @@ export function timelineOptions(tenantId: string, timelineId: string): string {
 /** After this, libpq tries the next safekeeper. */
 const STANDBY_CONNECT_TIMEOUT_MS = 5_000;
 
-/** A token for the safekeepers, or the path of libpq's file that has it. */
-export interface StandbySecret {
+/** How a standby and the safekeepers prove who they are. */
+export interface StandbyTrust {
+  /** A token for the safekeepers, or the path of libpq's file that has it. */
   readonly password?: string | undefined;
   readonly passfile?: string | undefined;
+  /** The path of the certificates by which safekeepers on other machines are recognized. */
+  readonly caFile: string;
 }
 
 /**
@@ -51,7 +54,7 @@ export function standbyConnInfo(
   safekeepers: readonly HostPort[],
   tenantId: string,
   timelineId: string,
-  { password, passfile }: StandbySecret,
+  { password, passfile, caFile }: StandbyTrust,
 ): string {
   const list = (part: keyof HostPort): string => safekeepers.map((address) => address[part]).join(",");
   const rest = formatConnInfo({
@@ -61,5 +64,8 @@ export function standbyConnInfo(
     connectTimeoutMs: STANDBY_CONNECT_TIMEOUT_MS,
   });
   const file = passfile === undefined ? "" : ` passfile=${quoteConnInfoValue(passfile)}`;
-  return `host=${list("host")} port=${list("port")} ${rest}${file}`;
+  const tls = safekeepers.every(({ host }) => isLoopback(host))
+    ? ""
+    : ` sslmode=verify-full sslrootcert=${quoteConnInfoValue(caFile)}`;
+  return `host=${list("host")} port=${list("port")} ${rest}${file}${tls}`;
 }

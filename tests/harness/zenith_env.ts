@@ -43,6 +43,8 @@ export interface ZenithEnvOptions {
   readonly storage?: StorageChoice;
   /** Which command line it is, and whose. */
   readonly cli?: CliOptions;
+  /** Where its servers listen: 127.0.0.1 unless told otherwise. */
+  readonly host?: string;
   /** How many safekeepers: `$ZENITH_TEST_SAFEKEEPERS`, else as the product does by itself. */
   readonly safekeepers?: number;
   /** More for `zenith init`, for example the URL of an object store. */
@@ -86,9 +88,10 @@ export class ZenithEnv implements AsyncDisposable {
     this.dir = dir;
     this.major = major;
     this.#cli = cli;
+    const { auth } = new EnvironmentPaths(join(dir, "repo"));
     this.pageserver = new PageServerHandle(this, {
       ...address,
-      credentials: { tokenFile: new EnvironmentPaths(join(dir, "repo")).auth.adminToken },
+      credentials: { tokenFile: auth.adminToken, caFile: auth.caCertificate },
     });
   }
 
@@ -98,7 +101,8 @@ export class ZenithEnv implements AsyncDisposable {
     chmodSync(dir, 0o755);
     const { cli = {} } = options;
     if (cli.user !== undefined) chownSync(dir, cli.user.uid, cli.user.gid);
-    const address = { host: "127.0.0.1", port: await freePort() };
+    const { host = "127.0.0.1" } = options;
+    const address = { host, port: await freePort() };
     const env = new ZenithEnv(dir, address, cli, options.major ?? TEST_PG_MAJOR);
     living.add(env);
     try {
@@ -106,14 +110,14 @@ export class ZenithEnv implements AsyncDisposable {
       await env.zenith(
         "init",
         "--listen",
-        `${address.host}:${address.port}`,
+        formatHostPort(address),
         "--pg-version",
         String(env.major),
         ...(options.tenant === undefined ? [] : ["--tenantid", options.tenant]),
         ...(safekeepers === undefined ? [] : ["--safekeepers", String(safekeepers)]),
         ...(options.init ?? []),
       );
-      await env.#moveSafekeepers();
+      await env.#moveSafekeepers(host);
       // They are told to everybody by the environment's start, which not every test wants.
       await ensureServerTokens(env.environment);
       const storage = options.storage ?? defaultStorage();
@@ -131,12 +135,12 @@ export class ZenithEnv implements AsyncDisposable {
   }
 
   /** Gives the safekeepers ports that nobody else has. */
-  async #moveSafekeepers(): Promise<void> {
+  async #moveSafekeepers(host: string): Promise<void> {
     const { paths, config } = this.environment;
     if (config.safekeepers === undefined) return;
     const safekeepers = [];
     for (const { id } of config.safekeepers) {
-      safekeepers.push({ id, listen: `127.0.0.1:${await freePort()}` });
+      safekeepers.push({ id, listen: formatHostPort({ host, port: await freePort() }) });
     }
     saveEnvironment({ paths, config: { ...config, safekeepers } });
     this.#environment = undefined;

@@ -98,6 +98,8 @@ const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   tenant_list: { args: "", by: ADMIN },
   tenant_status: { args: tenant, by: READER },
   tenant_create: { args: `${tenant} locale=nowhere`, by: ADMIN },
+  tenant_attach: { args: tenant, by: ADMIN },
+  tenant_detach: { args: tenant, by: ADMIN },
   tenant_delete: { args: tenant, by: ADMIN },
   tenant_import: { args: `${tenant} main`, by: ADMIN },
   follow_start: { args: `${tenant} main 1000000 host=127.0.0.1 port=1`, by: ADMIN },

@@ -28,6 +28,7 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
     "pagestore",
     "pg_install",
     "pgwire",
+    "pgwire",
     "postgres",
     "protocol",
     "wal_store",

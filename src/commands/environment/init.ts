@@ -15,7 +15,7 @@ import {
   withAdminToken,
 } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { ensureServerTokens, keepGivenToken } from "../../control/server_tokens.ts";
+import { ensureServerTokens, keepGivenAuthority, keepGivenToken } from "../../control/server_tokens.ts";
 import { startPageServer, stopPageServer } from "../../control/page_server_process.ts";
 import { setObjectStore } from "../../control/object_store_setting.ts";
 import { allocatePort, whyNotFree } from "../../control/ports.ts";
@@ -57,6 +57,15 @@ export const initCommand: Command = {
     {
       flags: "--token <file>",
       description: "A token for that page server, which its environment's `token create` has made",
+    },
+    {
+      flags: "--ca <file>",
+      description: "The certificate of its authority: auth/tls/ca.pem of its environment",
+    },
+    {
+      flags: "--name <host>",
+      description: "What clients on other machines call this one; may be repeated",
+      multiple: true,
     },
     {
       flags: "--insecure",
@@ -104,6 +113,7 @@ export const initCommand: Command = {
     const safekeepers = await safekeeperConfig(count);
     if (remote !== undefined) parsePageServerUrl(remote);
     const listen = remote === undefined ? await chooseListen(optionText(options, "listen")) : "";
+    const names = optionText(options, "name");
     const major = optionPgVersion(options);
     const storage = await chooseObjectStore(options, remote !== undefined);
     const stored = storage?.isSource === true ? await chooseStoredTenants(storage.store, asked) : null;
@@ -118,6 +128,7 @@ export const initCommand: Command = {
         ...(distribDir === undefined ? {} : { pg_distrib_dir: resolve(distribDir) }),
         pageserver: remote === undefined ? { listen } : { url: remote },
         ...(options["insecure"] === true ? { insecure: true } : {}),
+        ...(names === undefined ? {} : { tls: { names: names.split("\n") } }),
         ...(safekeepers.length === 0 ? {} : { safekeepers }),
       },
     };
@@ -129,6 +140,8 @@ export const initCommand: Command = {
       if (storage !== null) setObjectStore(paths.pageserver, storage.url);
       const token = optionText(options, "token");
       if (token !== undefined) keepGivenToken(environment, token);
+      const ca = optionText(options, "ca");
+      if (ca !== undefined) keepGivenAuthority(environment, ca);
       if (remote === undefined && options["insecure"] !== true) await ensureServerTokens(environment);
       // A remote page server chooses among its own PostgreSQL installations.
       const chosen = remote === undefined ? install.major : major;

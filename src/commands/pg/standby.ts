@@ -5,7 +5,13 @@ import { quoteSetting } from "../../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { type ComputeInfo, findCompute, isUp } from "../../control/computes.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
-import { primaryConnInfo, standbyBaseBackup, standbyToken } from "../../control/standby.ts";
+import {
+  primaryConnInfo,
+  STANDBY_CA_FILE,
+  standbyAuthority,
+  standbyBaseBackup,
+  standbyToken,
+} from "../../control/standby.ts";
 import { type Command, JSON_OPTION, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print, printJson } from "../cli/output.ts";
 import { quoteForShell } from "../cli/shell.ts";
@@ -34,6 +40,7 @@ export const pgStandbyCommand: Command = {
     const directory = optionText(options, "dir") ?? DIRECTORY_DEFAULT;
     const base = standbyBaseBackup(compute, directory);
     const conninfo = primaryConnInfo(compute, await standbyToken(environment, compute));
+    const authority = standbyAuthority(environment, compute);
     if (options["json"] === true) {
       return printJson({
         tenant_id: tenant,
@@ -42,9 +49,10 @@ export const pgStandbyCommand: Command = {
         primary_conninfo: conninfo,
         base_backup: base,
         password: withPassword(compute.paths).password,
+        ca: authority,
       });
     }
-    for (const line of script(compute, directory, base, conninfo)) print(line);
+    for (const line of script(compute, directory, base, conninfo, authority)) print(line);
   },
 };
 
@@ -53,6 +61,7 @@ function script(
   directory: string,
   base: readonly string[],
   conninfo: string,
+  authority: string | null,
 ): string[] {
   const { identity: { walAcceptors }, name } = compute;
   const file = (name: string): string => quoteForShell(`${directory}/${name}`);
@@ -73,6 +82,7 @@ function script(
     `cat >> ${file("postgresql.auto.conf")} <<'END'`,
     `primary_conninfo = ${quoteSetting(conninfo)}`,
     "END",
+    ...(authority === null ? [] : [`cat > ${file(STANDBY_CA_FILE)} <<'END'`, authority.trimEnd(), "END"]),
     `touch ${file("standby.signal")}`,
   ];
 }

@@ -61,6 +61,11 @@ export const computeCommand: Command = {
     { flags: "--follow <address>", description: "Follow the branch of the Postgres there, without writing" },
     ...FIRST_START_OPTIONS,
     { flags: "--token-file <file>", description: "The token for its servers; its own when left out" },
+    {
+      flags: "--ca-file <file>",
+      description: "The certificates by which it recognizes servers on other machines",
+      default: "ca.pem",
+    },
     { flags: "--spares <dir>", description: "Where to wait for the next start after a stop" },
   ],
   async run(_args, options) {
@@ -114,6 +119,7 @@ async function runSupervisor(
       keepComputeRunning({
         paths,
         tokenFile: optionText(options, "tokenFile"),
+        caFile: optionText(options, "caFile") ?? "ca.pem",
         locatePostgres: (major) => locatePostgres(major, { distribDir: optionText(options, "pgDistribDir") }),
         storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
         overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),

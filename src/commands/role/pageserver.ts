@@ -51,14 +51,14 @@ export const pageserverCommand: Command = {
       logLevel: config.log_level,
       start: async ({ log }) => {
         const listen = parseHostPort(config.listen);
-        const { guard, auth } = await openTrust(
+        const { guard, auth, caFile } = await openTrust(
           options,
           paths.auth,
           listen,
           openAuditLog(paths.auditLog),
           log,
         );
-        const credentials = { tokenFile: auth.pageserverToken };
+        const credentials = { tokenFile: auth.pageserverToken, caFile };
         return await runPageServer({ paths, config, listen, logger: log, guard, credentials });
       },
     });

@@ -80,14 +80,14 @@ export const safekeeperCommand: Command = {
       pidFile: paths.pidFile,
       logFile: optionText(options, "logFile"),
       start: async ({ log }) => {
-        const { guard, auth } = await openTrust(
+        const { guard, auth, caFile } = await openTrust(
           options,
           paths.auth,
           listen,
           openAuditLog(paths.auditLog),
           log,
         );
-        const credentials = { tokenFile: auth.safekeeperToken(id) };
+        const credentials = { tokenFile: auth.safekeeperToken(id), caFile };
         const called = pageserver === undefined
           ? {}
           : { pageserver: { ...parseHostPort(pageserver), credentials } };

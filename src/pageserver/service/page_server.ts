@@ -485,8 +485,8 @@ export class PageServer {
     if (current?.running === true && !current.yieldsTo(connInfo)) return;
     const left = current?.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
     const logger = this.#context.logger.child({ tenant: timeline.tenantId, timeline: timeline.timelineId });
-    const credentials = isOwn ? this.#credentials : undefined;
-    const receiver = new WalReceiver(timeline, { connInfo, credentials }, logger, left ?? Promise.resolve());
+    const source = { connInfo, credentials: this.#credentials, showsToken: isOwn };
+    const receiver = new WalReceiver(timeline, source, logger, left ?? Promise.resolve());
     this.#receivers.set(timeline.timelineId, receiver);
     const holds = stack.move();
     void receiver.ended.finally(() => holds.dispose());

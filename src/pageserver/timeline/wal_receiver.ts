@@ -52,8 +52,10 @@ const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface WalReceiverSource {
   readonly connInfo: string;
-  /** By which the page server proves itself, unless the connection string has a password. */
+  /** By which the page server and safekeepers recognize each other. */
   readonly credentials: Credentials | undefined;
+  /** Whether the source may see our token. It does, unless the connection string has a password. */
+  readonly showsToken: boolean;
 }
 
 /**
@@ -68,6 +70,7 @@ export class WalReceiver {
   readonly source: string;
   readonly #connInfo: string;
   readonly #credentials: Credentials | undefined;
+  readonly #showsToken: boolean;
   readonly isFromSafekeeper: boolean;
   /** Settles when the receiver has ended. Never rejects. */
   readonly ended: Promise<void>;
@@ -88,12 +91,13 @@ export class WalReceiver {
    */
   constructor(
     timeline: Timeline,
-    { connInfo, credentials }: WalReceiverSource,
+    { connInfo, credentials, showsToken }: WalReceiverSource,
     logger: Logger,
     after: Promise<void>,
   ) {
     this.#connInfo = connInfo;
     this.#credentials = credentials;
+    this.#showsToken = showsToken;
     this.source = redactPasswords(connInfo);
     this.isFromSafekeeper = namesSafekeeper(connInfo);
     this.#timeline = timeline;
@@ -139,6 +143,7 @@ export class WalReceiver {
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         signal: this.#abort.signal,
         credentials: this.#credentials,
+        showsToken: this.#showsToken,
       });
       await this.#receive(this.#client);
       this.#logger.info("WAL source closed the connection", { source: this.source });

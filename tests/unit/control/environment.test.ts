@@ -39,7 +39,10 @@ describe("an environment", () => {
     const loaded = loadEnvironment(root);
     assert.equal(loaded.config.default_tenant_id, TENANT);
     assert.equal(hasLocalPageServer(loaded), true);
-    const credentials = { tokenFile: join(root, "auth/tokens/admin") };
+    const credentials = {
+      tokenFile: join(root, "auth/tokens/admin"),
+      caFile: join(root, "auth/tls/ca.pem"),
+    };
     assert.deepEqual(pageServerAddress(loaded), { host: "127.0.0.1", port: 64007, credentials });
     assert.equal(chooseTenant(loaded, undefined), TENANT);
     assert.equal(chooseTenant(loaded, "AB".repeat(16)), "ab".repeat(16));

@@ -46,7 +46,7 @@ test("the password of a WAL source reaches neither log nor status nor error", as
     for (const source of sources) {
       const receiver = new WalReceiver(
         timeline,
-        { connInfo: source, credentials: undefined },
+        { connInfo: source, credentials: undefined, showsToken: false },
         logger,
         Promise.resolve(),
       );

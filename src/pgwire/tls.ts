@@ -1,0 +1,161 @@
+/** TLS on the PostgreSQL wire, both sides. It begins after SSLRequest, with ALPN `postgresql`. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
+import { isIP, type Socket } from "node:net";
+import { connect as connectTls, TLSSocket } from "node:tls";
+import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { SSL_REQUEST_CODE } from "./message_types.ts";
+import { ProtocolError } from "./sqlstate.ts";
+
+/** src/include/libpq/pqcomm.h, PG_ALPN_PROTOCOL. */
+const ALPN = "postgresql";
+
+const MIN_VERSION = "TLSv1.2";
+
+const YES = "S".charCodeAt(0);
+
+/** A server's certificate and its key. */
+export interface TlsFiles {
+  /** Paths of PEM files. */
+  readonly cert: string;
+  readonly key: string;
+  /** Called when what has changed can't be used. What was read before stays in use. */
+  onError(error: unknown): void;
+}
+
+/** Encrypts a server's connections, with files that are read again when they change. */
+export class ServerTls {
+  readonly #cert: string;
+  readonly #key: string;
+  readonly #onError: (error: unknown) => void;
+  #pair!: { cert: string; key: string };
+  #stamp = "";
+
+  /**
+   * @throws {ZenithError} `io` when they can't be read, `invalid_argument` when they are no pair
+   */
+  constructor({ cert, key, onError }: TlsFiles) {
+    this.#cert = cert;
+    this.#key = key;
+    this.#onError = onError;
+    this.#read(this.#look());
+  }
+
+  /** Continues a client's connection as TLS. @returns the socket that takes over `plain` */
+  encrypt(plain: Socket): Socket {
+    this.#refresh();
+    return new TLSSocket(plain, {
+      isServer: true,
+      ...this.#pair,
+      ALPNProtocols: [ALPN],
+      minVersion: MIN_VERSION,
+    });
+  }
+
+  #refresh(): void {
+    const stamp = this.#look();
+    if (stamp === this.#stamp) return;
+    try {
+      this.#read(stamp);
+    } catch (error) {
+      this.#stamp = stamp;
+      this.#onError(error);
+    }
+  }
+
+  #read(stamp: string): void {
+    const cert = readPem(this.#cert);
+    const key = readPem(this.#key);
+    if (!isPair(cert, key)) {
+      throw new ZenithError(
+        "invalid_argument",
+        `${this.#cert} and ${this.#key} are no certificate with its key, in PEM`,
+      );
+    }
+    this.#pair = { cert, key };
+    this.#stamp = stamp;
+  }
+
+  #look(): string {
+    return [this.#cert, this.#key].map((path) => {
+      try {
+        const { mtimeMs, ino, size } = statSync(path);
+        return `${mtimeMs} ${ino} ${size}`;
+      } catch (error) {
+        return systemErrorCode(error) ?? "unreadable";
+      }
+    }).join();
+  }
+}
+
+function isPair(cert: string, key: string): boolean {
+  try {
+    return new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+  } catch {
+    return false;
+  }
+}
+
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw ioError("read", path, error);
+  }
+}
+
+/** How a client tells a server from others that pretend to be it. */
+export interface ClientTls {
+  /** The certificates, in PEM, of the authorities that it trusts. */
+  readonly ca: string;
+  /** The name or address that the server's certificate has to have. */
+  readonly host: string;
+}
+
+/**
+ * Asks for TLS on a new connection, and verifies the server's certificate and name.
+ *
+ * @param plain a connected socket on which nothing has been sent
+ * @throws {ProtocolError} when the server has no TLS; {@link ZenithError} `forbidden` when it is
+ *   not the one that it should be
+ */
+export async function requestTls(plain: Socket, { ca, host }: ClientTls): Promise<Socket> {
+  const answer = new Promise<Uint8Array>((resolve, reject) => {
+    plain.once("data", resolve);
+    plain.once("error", reject);
+    plain.once("end", () => reject(new ProtocolError(`${host} hung up when asked for TLS`)));
+  });
+  const request = new Uint8Array(8);
+  const view = new DataView(request.buffer);
+  view.setInt32(0, request.length);
+  view.setInt32(4, SSL_REQUEST_CODE);
+  plain.write(request);
+  const bytes = await answer;
+  // More than the byte was sent by somebody in between (CVE-2021-23222).
+  if (bytes.length !== 1 || bytes[0] !== YES) {
+    throw new ProtocolError(`${host} has no TLS, without which nothing is sent there`);
+  }
+  plain.removeAllListeners("data").removeAllListeners("end").removeAllListeners("error");
+  return await new Promise((resolve, reject) => {
+    const socket = connectTls({
+      socket: plain,
+      ca,
+      host,
+      ...(isIP(host) === 0 ? { servername: host } : {}),
+      ALPNProtocols: [ALPN],
+      minVersion: MIN_VERSION,
+    });
+    const failed = (error: Error): void => {
+      reject(
+        new ZenithError("forbidden", `${host} does not prove to be that server: ${errorMessage(error)}`, {
+          cause: error,
+        }),
+      );
+    };
+    socket.once("error", failed);
+    socket.once("secureConnect", () => {
+      socket.off("error", failed);
+      resolve(socket);
+    });
+  });
+}
