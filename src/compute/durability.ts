@@ -46,6 +46,13 @@ export interface Durability {
    * @throws {ZenithError} `io`
    */
   prepareDataDirectory(): void;
+  /**
+   * Called before a Postgres starts that others can reach. What another one has done in the data
+   * directory until then counts for nothing if the start fails.
+   *
+   * @throws {ZenithError} `io`
+   */
+  beforeServing(): void;
   /** The last step. Resolves when commits can become durable. */
   follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void>;
   /** Returns how commits progress; null when nothing is written. Never fails. */
@@ -94,6 +101,8 @@ export class ReadOnlyPast implements Durability {
   }
 
   prepareDataDirectory(): void {}
+
+  beforeServing(): void {}
 
   async follow(): Promise<void> {}
 

@@ -60,6 +60,8 @@ export class PageServerFollower implements Durability {
 
   prepareDataDirectory(): void {}
 
+  beforeServing(): void {}
+
   async follow(local: LocalPostgres, signal: AbortSignal, progress: (text: string) => void): Promise<void> {
     this.#localWal = new LocalWal(local, WAL_RECEIVER_NAME);
     await this.#localWal.makeSlot(this.#stopping.signal);

@@ -117,6 +117,8 @@ export class Replica implements Durability {
     makeStandbyFiles(pgdata, this.#start!, this.#segmentSize, user);
   }
 
+  beforeServing(): void {}
+
   follow(local: LocalPostgres): Promise<void> {
     this.#watching = this.#watch(local);
     return Promise.resolve();

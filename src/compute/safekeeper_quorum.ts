@@ -97,7 +97,9 @@ export class SafekeeperQuorum implements Durability {
     return end;
   }
 
-  prepareDataDirectory(): void {
+  prepareDataDirectory(): void {}
+
+  beforeServing(): void {
     this.#leftWal.begin(this.#compute.timeline, this.#proposer!.term);
   }
 

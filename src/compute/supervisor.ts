@@ -258,6 +258,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       admitsPageServer: durability instanceof PageServerFollower,
     };
     accessSettings = writeClientAccess(clientAccess);
+    durability.beforeServing();
     const postmaster = await start(install);
     started.defer(() => postmaster.endChildren(() => lazy?.giveUpReads()));
     started.defer(() => postmaster.end());

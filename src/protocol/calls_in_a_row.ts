@@ -57,6 +57,18 @@ export async function withConnection<T>(
   }
 }
 
+/**
+ * Closes the connections that wait for a next call: whoever calls next may be somebody else, with
+ * another token in the same file.
+ */
+export function closeIdleConnections(): void {
+  for (const { client, timer } of [...idleLines.values()].flat()) {
+    clearTimeout(timer);
+    void client.close();
+  }
+  idleLines.clear();
+}
+
 function takeIdle(key: string): Line | undefined {
   const lines = idleLines.get(key) ?? [];
   for (let line = lines.pop(); line !== undefined; line = lines.pop()) {

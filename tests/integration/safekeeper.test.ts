@@ -152,7 +152,7 @@ describe("three safekeepers and a stock Postgres", () => {
   test("elect the proposer at the start of the timeline", OPTIONS, async () => {
     proposer = newProposer();
     const election = await proposer.elect();
-    assert.deepEqual(election, { term: 1, startLsn });
+    assert.deepEqual(election, { term: 1, lastTerm: 0, startLsn });
     await proposer.start(connectToCluster);
   });
 

@@ -3,6 +3,7 @@ import { runRole } from "../../process/run_role.ts";
 import { openParentChannel, type ParentChannel } from "../../process/parent_channel.ts";
 import { canBeSpare, type HandedWork, waitAsSpare } from "../../process/spare.ts";
 import { claimSlot } from "../../process/spare_slots.ts";
+import { closeIdleConnections } from "../../protocol/calls_in_a_row.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { parseHostPort } from "../../common/host_port.ts";
 import { parseLsn } from "../../common/lsn.ts";
@@ -81,6 +82,7 @@ export const computeCommand: Command = {
       });
       const work = await waiting;
       if (work === undefined) return exitCode;
+      closeIdleConnections();
       parent = work.parent;
       options = await parseOptions(computeCommand, work.args);
     }
