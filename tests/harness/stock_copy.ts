@@ -30,7 +30,15 @@ export async function unpackBranch(
   const found = (await client.branchList(tenant)).find(({ name }) => name === branch);
   if (found === undefined) throw new Error(`there is no branch ${branch}`);
   const { host, port } = env.pageserver.address;
-  const sql = postgres({ host, port, user: "zenith_admin", database: "zenith", max: 1, fetch_types: false });
+  const sql = postgres({
+    host,
+    port,
+    user: "zenith_admin",
+    password: env.token,
+    database: "zenith",
+    max: 1,
+    fetch_types: false,
+  });
   try {
     makeOwnedDirectory(directory, pgUser());
     const tar = await sql.unsafe(`basebackup ${tenant} ${found.timeline_id}`).readable();
