@@ -181,7 +181,6 @@ async function readAll(env: ZenithEnv, tenant: TenantId, timeline: string): Prom
   return await timed(async () => {
     await using client = await PgClient.connect({
       ...env.pageserver.address,
-      password: env.token,
       database: "zenith",
       password: env.token,
     });

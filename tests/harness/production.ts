@@ -4,6 +4,9 @@ import { StockCluster, type StockClusterOptions } from "./stock_cluster.ts";
 
 export const ACCOUNTS = 2_000;
 
+/** The round after which nothing is added that stays: a fast machine has many rounds in a backup. */
+const GROWS_UNTIL = 60;
+
 /** One round of a load, in a session of its own. Several lock the same rows, so that there are multixacts. */
 type Step = (sql: postgres.Sql, round: number) => Promise<unknown>;
 
@@ -32,9 +35,10 @@ const STEPS: Readonly<Record<string, Step>> = {
     await sql.unsafe("VACUUM FULL moves");
     await sql.unsafe(`DELETE FROM made_${round} WHERE n > 100`);
     await sql.unsafe(`VACUUM made_${round}`);
-    if (round % 2 === 1) await sql.unsafe(`DROP TABLE made_${round}`);
+    if (round % 2 === 1 || round > GROWS_UNTIL) await sql.unsafe(`DROP TABLE made_${round}`);
   },
   database: async (sql, round) => {
+    if (round > GROWS_UNTIL) return;
     if (round % 3 === 0) await sql.unsafe(`DROP DATABASE IF EXISTS "other_${round - 1}"`);
     else {await sql.unsafe(
         `CREATE DATABASE other_${round} TEMPLATE shop${round % 3 === 1 ? " STRATEGY file_copy" : ""}`,
@@ -50,7 +54,7 @@ const STEPS: Readonly<Record<string, Step>> = {
       `BEGIN; INSERT INTO orders VALUES (${round}); PREPARE TRANSACTION 'p${round}'`,
     );
     if (round % 2 === 0) await sql.unsafe(`COMMIT PREPARED 'p${round}'`);
-    else if (round % 8 !== 3) await sql.unsafe(`ROLLBACK PREPARED 'p${round}'`);
+    else if (round % 8 !== 3 || round > GROWS_UNTIL) await sql.unsafe(`ROLLBACK PREPARED 'p${round}'`);
   },
 };
 
@@ -130,7 +134,16 @@ export type Ask = (database: string, sql: string) => Promise<unknown[]>;
 /** All that a cluster's databases hold, as text that can be compared. */
 export async function contentOf(ask: Ask): Promise<Record<string, unknown>> {
   const content: Record<string, unknown> = {};
-  const databases = await ask("postgres", "SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1");
+  // One that was being dropped when the copy ended is there, but nobody can connect to it.
+  const isBeingDropped = "datconnlimit = -2";
+  content["dropped"] = await ask(
+    "postgres",
+    `SELECT datname FROM pg_database WHERE ${isBeingDropped} ORDER BY 1`,
+  );
+  const databases = await ask(
+    "postgres",
+    `SELECT datname FROM pg_database WHERE datallowconn AND NOT ${isBeingDropped} ORDER BY 1`,
+  );
   content["databases"] = databases;
   // A compute makes a role of its own, and gives the superuser a password.
   content["roles"] = await ask(
