@@ -26,6 +26,7 @@ import {
   type SafekeeperTimelineStatus,
 } from "../../src/control/safekeepers.ts";
 import { ensureServerTokens } from "../../src/control/server_tokens.ts";
+import { chownRecursive } from "../../src/pg_install/pg_user.ts";
 import type { ServerAddress } from "../../src/protocol/connect.ts";
 import { removeMountsOfDeadRuns } from "./lazy_files.ts";
 import { type CliOptions, type CliResult, runZenith } from "./cli.ts";
@@ -120,6 +121,7 @@ export class ZenithEnv implements AsyncDisposable {
       await env.#moveSafekeepers(host);
       // They are told to everybody by the environment's start, which not every test wants.
       await ensureServerTokens(env.environment);
+      if (cli.user !== undefined) chownRecursive(env.environment.paths.auth.dir, { name: "", ...cli.user });
       const storage = options.storage ?? defaultStorage();
       if (storage !== undefined) {
         const { paths, config } = env.environment;

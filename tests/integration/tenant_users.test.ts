@@ -28,7 +28,8 @@ for (const major of [TEST_PG_MAJOR, 18]) {
     after(() => env?.[Symbol.asyncDispose]());
 
     /** Runs a program as the user that the hostile tenant's Postgres runs as. */
-    const shell = (command: string) => hostile.query(`COPY (SELECT 1) TO PROGRAM '${command}'`);
+    const shell = (command: string) =>
+      hostile.query(`COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; ${command}'`);
     const ownerOf = (path: string) => lstatSync(path).uid;
 
     test("get one each when none of their Postgres runs, with the files that they had", async () => {

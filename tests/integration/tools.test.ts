@@ -192,6 +192,10 @@ pg1-user=zenith_admin
       await main.restart();
       await write(main, 1000);
       backup("backup", "--type=full", "--start-fast");
+      // A backup serves moments from the second after the one in which it ended.
+      const ended = String(await main.value("SELECT date_trunc('second', clock_timestamp())::text"));
+      const passed = `SELECT date_trunc('second', clock_timestamp()) > '${ended}'`;
+      await until("that second has passed", async () => await main.value(passed) === true);
       await write(main, 2000);
       const expected = await main.value(CONTENT);
       const moment = String(await main.value("SELECT clock_timestamp()::text"));
