@@ -36,24 +36,31 @@ export async function handToSpare(
 const END_TIMEOUT_MS = 2_000;
 const END_POLL_MS = 5;
 
-/** Ends the spares that wait. Resolves when they have ended. */
+/**
+ * Ends the spares that wait. Resolves when they have ended. Does not wait for one that has taken up
+ * work meanwhile, or that is another user's.
+ */
 export async function endSpares(directory: string): Promise<void> {
-  const spares = findSpares(directory);
-  for (const spare of spares) endSpare(spare);
-  const deadline = Date.now() + END_TIMEOUT_MS;
-  while (spares.some(({ process }) => isRunning(process))) {
-    if (Date.now() > deadline) { for (const spare of spares) endSpare(spare, "SIGKILL"); }
+  const ending = findSpares(directory).filter((spare) => endSpare(spare));
+  const startMs = Date.now();
+  while (ending.some(({ process }) => isRunning(process))) {
+    const waitedMs = Date.now() - startMs;
+    if (waitedMs > 2 * END_TIMEOUT_MS) return;
+    if (waitedMs > END_TIMEOUT_MS) { for (const spare of ending) endSpare(spare, "SIGKILL"); }
     await sleep(END_POLL_MS);
   }
 }
 
-function endSpare(spare: FoundSpare, signal: NodeJS.Signals = "SIGTERM"): void {
+/** @returns whether it was told to end */
+function endSpare(spare: FoundSpare, signal: NodeJS.Signals = "SIGTERM"): boolean {
   // It may have taken up work meanwhile.
-  if (!holdsPidFile(spare.pidFile, spare.process)) return;
+  if (!holdsPidFile(spare.pidFile, spare.process)) return false;
   try {
     process.kill(spare.process.pid, signal);
+    return true;
   } catch {
     // It has ended by itself, or is another user's, whose it stays.
+    return false;
   }
 }
 
