@@ -6,14 +6,12 @@ import { FOLLOW_FILE } from "../../common/paths.ts";
 import { redactPasswords } from "../../common/redact.ts";
 import { takeBaseBackup } from "../../pgwire/base_backup.ts";
 import type { PgClient } from "../../pgwire/client.ts";
-import { connectWalSource } from "../../protocol/connect.ts";
 import type { FollowedJson } from "../../protocol/management.ts";
 import type { Followed } from "../tenant/followers.ts";
 import type { ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
+import { connectPrimary } from "../timeline/connect_primary.ts";
 import { followFile } from "../timeline/follow_state.ts";
 import type { PageServer } from "./page_server.ts";
-
-const CONNECT_TIMEOUT_MS = 10_000;
 
 /** NAMEDATALEN - 1 */
 const SLOT_NAME_MAX_LENGTH = 63;
@@ -42,11 +40,7 @@ export async function startFollowing(
   signal: AbortSignal,
 ): Promise<ImportedCluster> {
   const slot = followSlot(branch);
-  const client = await connectWalSource(source, {
-    applicationName: slot,
-    connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    signal,
-  });
+  const client = await connectPrimary(source, slot, signal);
   try {
     await assertNotWaitedFor(client, source);
     const run = await server.beginImport(tenant, branch);

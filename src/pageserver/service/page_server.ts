@@ -118,7 +118,11 @@ export class PageServer {
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
     this.#credentials = options.credentials;
-    this.followers = new Followers(this.#context, (id) => this.tenant(id));
+    this.followers = new Followers(
+      this.#context,
+      (id) => this.tenant(id),
+      (tenant, timeline) => this.#tenants.get(tenant)?.branches.namesOf((id) => id === timeline)[0] ?? null,
+    );
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#initialCluster = options.initialCluster ?? ((major, cluster) => initdb.get(major, cluster));
     this.scrub = new Scrub({

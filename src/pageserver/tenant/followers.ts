@@ -4,15 +4,12 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { redactPasswords } from "../../common/redact.ts";
 import { parseConnInfo } from "../../pgwire/conninfo.ts";
 import { createPhysicalSlot } from "../../pgwire/replication.ts";
-import type { PgClient } from "../../pgwire/client.ts";
-import { connectWalSource } from "../../protocol/connect.ts";
+import { connectPrimary } from "../timeline/connect_primary.ts";
 import { followFile, type FollowState } from "../timeline/follow_state.ts";
 import { Follower, type FollowerStatus } from "../timeline/follower.ts";
 import { BranchFiles } from "./branch_files.ts";
 import type { TenantContext } from "./context.ts";
 import type { Tenant } from "./tenant.ts";
-
-const CONNECT_TIMEOUT_MS = 10_000;
 
 /** A timeline that follows, as `follow list` shows it. */
 export interface Followed {
@@ -41,11 +38,21 @@ interface Entry {
 export class Followers {
   readonly #context: TenantContext;
   readonly #tenant: (id: TenantId) => Tenant;
+  readonly #branchOf: (tenant: TenantId, timeline: TimelineId) => BranchName | null;
   readonly #entries = new Map<TimelineId, Entry>();
 
-  constructor(context: TenantContext, tenant: (id: TenantId) => Tenant) {
+  /**
+   * @param tenant throws when the tenant can't be used
+   * @param branchOf returns null when no branch names the timeline
+   */
+  constructor(
+    context: TenantContext,
+    tenant: (id: TenantId) => Tenant,
+    branchOf: (tenant: TenantId, timeline: TimelineId) => BranchName | null,
+  ) {
     this.#context = context;
     this.#tenant = tenant;
+    this.#branchOf = branchOf;
   }
 
   /** Goes on with everything that followed before the last stop. Does not wait for it. */
@@ -117,12 +124,6 @@ export class Followers {
       status: follower?.status ?? null,
       problem,
     }));
-  }
-
-  #branchOf(tenantId: TenantId, timelineId: TimelineId): BranchName | null {
-    const { disk, paths } = this.#context;
-    const branches = new BranchFiles(disk, paths, tenantId).list();
-    return branches.find((branch) => branch.timelineId === timelineId)?.name ?? null;
   }
 
   /**
@@ -206,7 +207,7 @@ export class Followers {
   async dropSlot({ source, slot }: Pick<FollowState, "source" | "slot">): Promise<string | null> {
     if (slot === null) return null;
     try {
-      const client = await connect(source, new AbortController().signal);
+      const client = await connectPrimary(source, null, new AbortController().signal);
       try {
         // WAIT: the walsender of the last connection may not have noticed yet that it is closed.
         await client.query(`DROP_REPLICATION_SLOT ${slot} WAIT`);
@@ -220,7 +221,7 @@ export class Followers {
   }
 
   async #makeSlot(source: string, slot: string): Promise<void> {
-    const client = await connect(source, new AbortController().signal);
+    const client = await connectPrimary(source, null, new AbortController().signal);
     try {
       await createPhysicalSlot(client, slot);
     } finally {
@@ -262,12 +263,4 @@ export class Followers {
       hint: '"zenith follow list" shows what does',
     });
   }
-}
-
-function connect(source: string, signal: AbortSignal): Promise<PgClient> {
-  return connectWalSource(source, {
-    applicationName: "zenith_follow",
-    connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    signal,
-  });
 }

@@ -16,12 +16,10 @@ import {
 } from "../../pgwire/replication.ts";
 import { PgError } from "../../pgwire/sqlstate.ts";
 import { nextRecordLsn, WAL_TLI, XLOG_BLCKSZ, XLP_TLI } from "../../postgres/wal/page_header.ts";
-import { connectWalSource } from "../../protocol/connect.ts";
+import { connectPrimary } from "./connect_primary.ts";
 import type { FollowState } from "./follow_state.ts";
 import type { Timeline } from "./timeline.ts";
 import { WalIntake } from "./wal_receiver.ts";
-
-const CONNECT_TIMEOUT_MS = 10_000;
 
 /** The pause before a connection is tried again grows from the first to the second. */
 const FIRST_PAUSE_MS = 100;
@@ -39,11 +37,6 @@ export interface FollowerStatus {
   readonly lagBytes: number | null;
   /** How old the newest commit here is, in seconds, while some are missing; 0 while none is. */
   readonly lagS: number | null;
-}
-
-/** The connection's name at the primary. */
-export function followerName(slot: string | null): string {
-  return slot ?? "zenith_follow";
 }
 
 export class Follower {
@@ -135,11 +128,7 @@ export class Follower {
   /** Connects and receives until the connection ends. */
   async #follow(): Promise<void> {
     const { signal } = this.#abort;
-    const client = await connectWalSource(this.#state.source, {
-      applicationName: followerName(this.#state.slot),
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-      signal,
-    });
+    const client = await connectPrimary(this.#state.source, this.#state.slot, signal);
     try {
       const system = await identifySystem(client);
       this.#assertSame(system);
