@@ -122,8 +122,7 @@ export class TenantBranches {
    * Lists all branches, and what can't be used, because a damaged branch must not hide the others.
    */
   async survey(): Promise<{ branches: BranchInfo[]; damaged: DamagedBranch[] }> {
-    await this.#changes.settled();
-    if (this.#halfDeleted) await this.#changes.run(() => this.#finishDeletion());
+    await this.#untilWhole();
     const files = this.#files.scan();
     const damaged = [
       ...files.damaged.map(damagedFile),
@@ -142,6 +141,12 @@ export class TenantBranches {
     return { branches: branches.sort((a, b) => a.name < b.name ? -1 : 1), damaged };
   }
 
+  /** Resolves when no change is under way or half done. @throws {ZenithError} `io` */
+  async #untilWhole(): Promise<void> {
+    await this.#changes.settled();
+    if (this.#halfDeleted) await this.#changes.run(() => this.#finishDeletion());
+  }
+
   /**
    * Describes one branch. What it costs does not depend on how many there are.
    *
@@ -149,8 +154,7 @@ export class TenantBranches {
    * @throws {ZenithError} `not_found`; `corrupt_data` when it is damaged
    */
   async get(name: BranchName | TimelineId): Promise<BranchInfo> {
-    await this.#changes.settled();
-    if (this.#halfDeleted) await this.#changes.run(() => this.#finishDeletion());
+    await this.#untilWhole();
     const branch = isId(name) ? this.#ofTimeline(parseTimelineId(name)) : this.#whole(parseBranchName(name));
     try {
       return await this.#describeWithSizes(branch);
