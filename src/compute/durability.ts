@@ -71,16 +71,35 @@ export interface Durability {
   stop(): Promise<void>;
 }
 
-/** The durability of a compute that writes nothing, so nothing has to become durable. */
-export class ReadOnlyPast implements Durability {
-  readonly settings: Readonly<Record<string, string>>;
+/** The part of a compute's durability that is the same for all that write nothing. */
+export class NothingWritten {
   readonly slot = null;
+
+  prepareDataDirectory(): void {}
+
+  beforeServing(): void {}
+
+  progress(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
+  durableLsn(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
+  postgresEnded(): void {}
+}
+
+/** The durability of a compute that looks at a moment of the past. */
+export class ReadOnlyPast extends NothingWritten implements Durability {
+  readonly settings: Readonly<Record<string, string>>;
   readonly failed: Promise<never> = new Promise(() => {});
   readonly #lsn: Lsn;
   readonly #stopping = new AbortController();
   #leasing: Promise<void> | undefined;
 
   constructor(lsn: Lsn) {
+    super();
     this.#lsn = lsn;
     this.settings = readOnlySettings(lsn);
   }
@@ -100,21 +119,7 @@ export class ReadOnlyPast implements Durability {
     return Promise.resolve(this.#lsn);
   }
 
-  prepareDataDirectory(): void {}
-
-  beforeServing(): void {}
-
   async follow(): Promise<void> {}
-
-  progress(): Promise<null> {
-    return Promise.resolve(null);
-  }
-
-  durableLsn(): Promise<null> {
-    return Promise.resolve(null);
-  }
-
-  postgresEnded(): void {}
 
   async stop(): Promise<void> {
     this.#stopping.abort();

@@ -15,7 +15,7 @@ import type { Logger } from "../process/log.ts";
 import { connectServer } from "../protocol/connect.ts";
 import type { TimelineStatus } from "../protocol/management.ts";
 import { COMPUTE_NAME, standbyConnInfo, timelineOptions } from "../protocol/wal_connection.ts";
-import type { Durability, LocalPostgres } from "./durability.ts";
+import { type Durability, type LocalPostgres, NothingWritten } from "./durability.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { PostgresCrashed } from "./postgres/postgres_process.ts";
 import { makeStandbyFiles, STANDBY_SIGNAL } from "./replica_files.ts";
@@ -52,8 +52,7 @@ export interface ReplicaOptions {
 }
 
 /** The durability of a replica: it writes nothing. */
-export class Replica implements Durability {
-  readonly slot = null;
+export class Replica extends NothingWritten implements Durability {
   readonly failed: Promise<never>;
   readonly #options: ReplicaOptions;
   readonly #stopping = new AbortController();
@@ -66,6 +65,7 @@ export class Replica implements Durability {
   #watching: Promise<void> = Promise.resolve();
 
   constructor(options: ReplicaOptions) {
+    super();
     this.#options = options;
     this.failed = new Promise((_resolve, reject) => this.#fail = reject);
     this.failed.catch(() => {});
@@ -112,27 +112,15 @@ export class Replica implements Durability {
     return this.#start.lsn;
   }
 
-  prepareDataDirectory(): void {
+  override prepareDataDirectory(): void {
     const { pgdata, user } = this.#options;
     makeStandbyFiles(pgdata, this.#start!, this.#segmentSize, user);
   }
-
-  beforeServing(): void {}
 
   follow(local: LocalPostgres): Promise<void> {
     this.#watching = this.#watch(local);
     return Promise.resolve();
   }
-
-  progress(): Promise<null> {
-    return Promise.resolve(null);
-  }
-
-  durableLsn(): Promise<null> {
-    return Promise.resolve(null);
-  }
-
-  postgresEnded(): void {}
 
   async stop(): Promise<void> {
     this.#stopping.abort();
