@@ -1,7 +1,6 @@
 /** Files with secrets: nobody but their owner may read them. */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
-import { dirname } from "node:path";
-import { nodeDisk } from "../common/disk.ts";
+import { readFileSync } from "node:fs";
+import { replaceTextFile } from "../common/text_file.ts";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 
 const MODE = 0o600;
@@ -14,20 +13,7 @@ const TOKEN = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 
 /** Replaces a file atomically. @throws {ZenithError} `io`, `disk_full` */
 export function writePrivateFile(path: string, text: string): void {
-  const temporary = `${path}.tmp.${process.pid}`;
-  try {
-    const fd = openSync(temporary, "w", MODE);
-    try {
-      writeSync(fd, text);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, path);
-    nodeDisk.fsyncDirSync(dirname(path));
-  } catch (error) {
-    throw ioError("write", path, error);
-  }
+  replaceTextFile(path, text, MODE);
 }
 
 /**

@@ -2,12 +2,11 @@
  * Reads and writes configuration files: TOML, checked against a valibot schema, always written as a
  * whole.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
-import { dirname } from "node:path";
+import { readFileSync } from "node:fs";
 import { parse as parseToml, stringify as stringifyToml } from "smol-toml";
 import { type BaseIssue, type GenericSchema, type InferOutput, safeParse } from "valibot";
-import { nodeDisk } from "./disk.ts";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "./errors.ts";
+import { replaceTextFile } from "./text_file.ts";
 
 const MEND = "it is a text file, in TOML: mend it with an editor";
 
@@ -63,6 +62,8 @@ function describeIssue(issue: BaseIssue<unknown>): string {
   return `key "${key}": ${issue.message}`;
 }
 
+const MODE = 0o644;
+
 /**
  * Replaces a configuration file atomically: readers see the old one or the new one.
  *
@@ -70,18 +71,5 @@ function describeIssue(issue: BaseIssue<unknown>): string {
  */
 export function writeTomlFile(path: string, comment: string, value: Record<string, unknown>): void {
   const text = comment.split("\n").map((line) => `# ${line}\n`).join("") + "\n" + stringifyToml(value) + "\n";
-  const temporary = `${path}.tmp`;
-  try {
-    const fd = openSync(temporary, "w", 0o644);
-    try {
-      writeSync(fd, text);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, path);
-    nodeDisk.fsyncDirSync(dirname(path));
-  } catch (error) {
-    throw ioError("write", path, error);
-  }
+  replaceTextFile(path, text, MODE);
 }
