@@ -81,13 +81,7 @@ export class DirectorySink implements ExportSink {
   end(): void {
     const { fd, path } = this.#file!;
     this.#file = null;
-    try {
-      fsyncSync(fd);
-    } catch (error) {
-      throw ioError("sync", path, error);
-    } finally {
-      closeSync(fd);
-    }
+    syncAndClose(fd, path);
   }
 
   ready(): Promise<void> {
@@ -97,14 +91,7 @@ export class DirectorySink implements ExportSink {
   finish(): Promise<void> {
     for (const name of this.#directories) {
       const path = join(this.#root, name);
-      const fd = openSync(path, "r");
-      try {
-        fsyncSync(fd);
-      } catch (error) {
-        throw ioError("sync", path, error);
-      } finally {
-        closeSync(fd);
-      }
+      syncAndClose(openSync(path, "r"), path);
     }
     return Promise.resolve();
   }
@@ -119,6 +106,16 @@ export class DirectorySink implements ExportSink {
       // The failure that led here is reported instead.
       if (systemErrorCode(error) === undefined) throw error;
     }
+  }
+}
+
+function syncAndClose(fd: number, path: string): void {
+  try {
+    fsyncSync(fd);
+  } catch (error) {
+    throw ioError("sync", path, error);
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -5,7 +5,7 @@ import { Verifier } from "../../auth/verifier.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../../common/host_port.ts";
 import { AuthPaths } from "../../common/paths.ts";
-import type { AuditLog } from "../../process/audit_log.ts";
+import { openAuditLog } from "../../process/audit_log.ts";
 import type { Logger } from "../../process/log.ts";
 import { Guard, type TlsFiles } from "../../protocol/guard.ts";
 import { type CommandOption, optionText, type OptionValues } from "../cli/command.ts";
@@ -46,19 +46,20 @@ export interface Trust {
 }
 
 /**
- * @param own where the server keeps its keys when the options name no other place
+ * @param own where the server keeps its audit log, and its keys when the options name no other
+ *   place
  * @throws {ZenithError} `not_found` when there are no keys; `invalid_argument` when everybody could
  *   reach an insecure server
  */
 export async function openTrust(
   options: OptionValues,
-  own: AuthPaths,
+  own: { readonly auth: AuthPaths; readonly auditLog: string },
   listen: HostPort,
-  audit: AuditLog,
   log: Logger,
 ): Promise<Trust> {
+  const audit = openAuditLog(own.auditLog);
   const dir = optionText(options, "auth");
-  const auth = dir === undefined ? own : new AuthPaths(dir);
+  const auth = dir === undefined ? own.auth : new AuthPaths(dir);
   const caFile = optionText(options, "tlsCa") ?? auth.caCertificate;
   if (options["insecure"] === true) {
     if (!isLoopback(listen.host)) {

@@ -1,7 +1,6 @@
 /** `zenith pageserver`: runs a page server. */
 import { existsSync } from "node:fs";
 import { safeParse } from "valibot";
-import { openAuditLog } from "../../process/audit_log.ts";
 import { runRole } from "../../process/run_role.ts";
 import { startDaemon } from "../../process/daemon.ts";
 import { ZenithError } from "../../common/errors.ts";
@@ -51,13 +50,7 @@ export const pageserverCommand: Command = {
       logLevel: config.log_level,
       start: async ({ log }) => {
         const listen = parseHostPort(config.listen);
-        const { guard, auth, caFile } = await openTrust(
-          options,
-          paths.auth,
-          listen,
-          openAuditLog(paths.auditLog),
-          log,
-        );
+        const { guard, auth, caFile } = await openTrust(options, paths, listen, log);
         const credentials = { tokenFile: auth.pageserverToken, caFile };
         return await runPageServer({ paths, config, listen, logger: log, guard, credentials });
       },

@@ -1,6 +1,5 @@
 /** `zenith safekeeper`: runs a safekeeper. */
 import { existsSync } from "node:fs";
-import { openAuditLog } from "../../process/audit_log.ts";
 import { runRole } from "../../process/run_role.ts";
 import { startDaemon } from "../../process/daemon.ts";
 import { parseDuration } from "../../common/duration.ts";
@@ -80,13 +79,7 @@ export const safekeeperCommand: Command = {
       pidFile: paths.pidFile,
       logFile: optionText(options, "logFile"),
       start: async ({ log }) => {
-        const { guard, auth, caFile } = await openTrust(
-          options,
-          paths.auth,
-          listen,
-          openAuditLog(paths.auditLog),
-          log,
-        );
+        const { guard, auth, caFile } = await openTrust(options, paths, listen, log);
         const credentials = { tokenFile: auth.safekeeperToken(id), caFile };
         const called = pageserver === undefined
           ? {}

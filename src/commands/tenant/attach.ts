@@ -1,11 +1,10 @@
 /** `zenith tenant attach` and `detach`: move a tenant by the page servers' object store. */
-import { rmSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
 import { parseTenantId, type TenantId } from "../../common/id.ts";
 import { sleep } from "../../common/sleep.ts";
-import { destroyCompute, isUp, listComputes } from "../../control/computes.ts";
 import { type Environment, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
+import { removeComputes, stoppedComputes } from "../../control/tenant_computes.ts";
 import {
   deleteFromSafekeepers,
   listSafekeepers,
@@ -45,13 +44,7 @@ export const tenantDetachCommand: Command = {
   async run(args) {
     const environment = loadEnvironment();
     const tenant = parseTenantId(requiredArg(args, 0));
-    const computes = listComputes(environment, tenant);
-    const running = computes.filter(isUp).map(({ name }) => name);
-    if (running.length > 0) {
-      throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")} of tenant ${tenant}`, {
-        hint: `stop it with "zenith pg stop ${running[0]} --tenantid ${tenant}"`,
-      });
-    }
+    const computes = stoppedComputes(environment, tenant);
     await using client = new PageServerClient(pageServerAddress(environment));
     using progress = new Progress("uploading what is left");
     const known = await client.objectStoreStatus();
@@ -59,8 +52,7 @@ export const tenantDetachCommand: Command = {
     const timelines = await ownTimelines(environment, tenant, known !== null && isOurs);
     progress.update("removing the tenant");
     await client.tenantDetach(tenant);
-    for (const compute of computes) await destroyCompute(environment, compute);
-    rmSync(environment.paths.pgpass(tenant), { force: true });
+    await removeComputes(environment, tenant, computes);
     print(`tenant ${tenant} detached`);
     // Their WAL ends where the tenant was here; elsewhere it goes on.
     for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);

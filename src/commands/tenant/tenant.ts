@@ -1,10 +1,8 @@
 /** `zenith tenant`: creates, lists and deletes tenants. */
-import { rmSync } from "node:fs";
-import { ZenithError } from "../../common/errors.ts";
 import { generateTenantId, parseTenantId, type TenantId } from "../../common/id.ts";
-import { destroyCompute, isUp, listComputes } from "../../control/computes.ts";
 import { loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
+import { removeComputes, stoppedComputes } from "../../control/tenant_computes.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import { confirmOnTerminal, YES_OPTION } from "../cli/ask.ts";
 import {
@@ -96,13 +94,7 @@ export const tenantDeleteCommand: Command = {
   async run(args, options) {
     const environment = loadEnvironment();
     const tenant = parseTenantId(requiredArg(args, 0));
-    const computes = listComputes(environment, tenant);
-    const running = computes.filter(isUp).map(({ name }) => name);
-    if (running.length > 0) {
-      throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")} of tenant ${tenant}`, {
-        hint: `stop it with "zenith pg stop ${running[0]} --tenantid ${tenant}"`,
-      });
-    }
+    const computes = stoppedComputes(environment, tenant);
     await using client = new PageServerClient(pageServerAddress(environment));
     const all = [...await client.branchList(tenant), ...await client.branchDamaged(tenant)];
     const timelines = all.flatMap(({ timeline_id: timeline }) =>
@@ -112,8 +104,7 @@ export const tenantDeleteCommand: Command = {
     await confirmOnTerminal(`Delete tenant ${tenant} with its branches (${names})?`, options);
     using _progress = new Progress("deleting the tenant");
     await client.tenantDelete(tenant);
-    for (const compute of computes) await destroyCompute(environment, compute);
-    rmSync(environment.paths.pgpass(tenant), { force: true });
+    await removeComputes(environment, tenant, computes);
     print(`tenant ${tenant} deleted`);
     for (const problem of await deleteFromSafekeepers(environment, timelines)) warnAboutSafekeeper(problem);
   },

@@ -1,0 +1,26 @@
+/** All computes of a tenant, when it is to leave this environment. */
+import { rmSync } from "node:fs";
+import { ZenithError } from "../common/errors.ts";
+import type { TenantId } from "../common/id.ts";
+import { type ComputePlace, destroyCompute, isUp, listComputes } from "./computes.ts";
+import type { Environment } from "./environment.ts";
+
+/** @throws {ZenithError} `conflict` when one of them runs */
+export function stoppedComputes(environment: Environment, tenant: TenantId): ComputePlace[] {
+  const computes = listComputes(environment, tenant);
+  const running = computes.filter(isUp).map(({ name }) => name);
+  if (running.length === 0) return computes;
+  throw new ZenithError("conflict", `a Postgres runs on ${running.join(", ")} of tenant ${tenant}`, {
+    hint: `stop it with "zenith pg stop ${running[0]} --tenantid ${tenant}"`,
+  });
+}
+
+/** Removes a tenant's computes, and the passwords that they share. @throws as `destroyCompute` */
+export async function removeComputes(
+  environment: Environment,
+  tenant: TenantId,
+  computes: readonly ComputePlace[],
+): Promise<void> {
+  for (const compute of computes) await destroyCompute(environment, compute);
+  rmSync(environment.paths.pgpass(tenant), { force: true });
+}
