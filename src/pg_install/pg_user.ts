@@ -169,7 +169,7 @@ export function closeToOthers(dir: string): void {
  * Gives `path` and everything below it to `user`. Does nothing when `user` is undefined. Use it
  * only on trees that nobody else can write meanwhile, and {@link ForeignDirectory} on others.
  */
-export function chownRecursive(path: string, user: PgUser | undefined): void {
+export function chownRecursive(path: string, user: Pick<PgUser, "uid" | "gid"> | undefined): void {
   if (user === undefined) return;
   lchownSync(path, user.uid, user.gid);
   if (!lstatSync(path).isDirectory()) return;

@@ -121,7 +121,7 @@ export class ZenithEnv implements AsyncDisposable {
       await env.#moveSafekeepers(host);
       // They are told to everybody by the environment's start, which not every test wants.
       await ensureServerTokens(env.environment);
-      if (cli.user !== undefined) chownRecursive(env.environment.paths.auth.dir, { name: "", ...cli.user });
+      if (cli.user !== undefined) chownRecursive(env.environment.paths.auth.dir, cli.user);
       const storage = options.storage ?? defaultStorage();
       if (storage !== undefined) {
         const { paths, config } = env.environment;
