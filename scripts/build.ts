@@ -6,6 +6,8 @@
  * `--with-postgres` puts PostgreSQL inside too, the newest major or those that are named, and calls the result
  * dist/zenith-with-postgres. For another architecture than this machine's, whose name is added to the file's, the runtime and
  * PostgreSQL of that one are fetched with npm.
+ *
+ * Beside the executable are its bill of materials and checksums (scripts/sbom.ts).
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -14,6 +16,7 @@ import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { parsePostgresMajor } from "../src/common/postgres_major.ts";
 import { packPostgres } from "./embed_postgres.ts";
+import { describeBuild, type Embedded } from "./sbom.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const DIST = join(ROOT, "dist");
@@ -115,6 +118,8 @@ const out = join(
 );
 mkdirSync(DIST, { recursive: true });
 
+/** What is inside beside the packages that package.json has as dependencies. */
+const embedded: Embedded[] = [{ name: wanted.runtime, version: chosenVersion("bun") }];
 const args = [
   "build",
   "--compile",
@@ -148,6 +153,7 @@ if (withPostgres) {
       join(OTHER_MAJORS, "node_modules", `postgresql-${major}`),
     ];
     const source = packageDir(wanted.postgres, version, installed);
+    embedded.push({ name: wanted.postgres, version });
     const bytes = packPostgres(source, join(ROOT, asset, String(major)));
     console.log(`PostgreSQL ${major} is ${Math.round(bytes / (1 << 20))} MB of it`);
   }
@@ -158,4 +164,5 @@ run("bun", [...args, "cli.ts", ...workers(join(ROOT, "src")), "--outfile", out])
 for (const name of readdirSync(DIST)) {
   if (name.endsWith(".map")) rmSync(join(DIST, name));
 }
+describeBuild(out, embedded);
 console.log(`built ${relative(ROOT, out)}, ${Math.round(statSync(out).size / (1 << 20))} MB`);

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { exportPKCS8, exportSPKI, generateKeyPair, importPKCS8, importSPKI } from "jose";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { AuthPaths } from "../common/paths.ts";
+import { forbidCoreDumps } from "../process/core_dumps.ts";
 import { writePrivateFile } from "./private_file.ts";
 
 /** Ed25519, as RFC 8037 names it in a token's header. */
@@ -89,6 +90,7 @@ export function makeAuthDirectories(paths: AuthPaths): void {
 
 /** @throws {ZenithError} `invalid_argument`, naming the file, when it is no such key */
 export async function readSigningKey(paths: AuthPaths, id: string): Promise<Key> {
+  forbidCoreDumps();
   return await read(join(paths.signing, id + SUFFIX), importPKCS8);
 }
 

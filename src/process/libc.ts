@@ -7,6 +7,8 @@ interface Libc {
   flock(fd: number, operation: number): number;
   /** dup2(2). */
   dup2(from: number, to: number): number;
+  /** prctl(2), of the operations that take one argument. */
+  prctl(operation: number, argument: number): number;
 }
 
 interface BunFfi {
@@ -22,11 +24,13 @@ function open(): Libc | undefined {
     const deno = (globalThis as { Deno?: unknown }).Deno as DenoFfi | undefined;
     if (deno !== undefined) {
       const ofTwo = { parameters: ["i32", "i32"], result: "i32" };
-      return deno.dlopen(LIBRARY, { flock: ofTwo, dup2: ofTwo }).symbols;
+      const prctl = { parameters: ["i32", "usize"], result: "i32" };
+      return deno.dlopen(LIBRARY, { flock: ofTwo, dup2: ofTwo, prctl }).symbols;
     }
     const bun = process.getBuiltinModule("bun:ffi") as unknown as BunFfi | undefined;
     const ofTwo = { args: ["i32", "i32"], returns: "i32" };
-    return bun?.dlopen(LIBRARY, { flock: ofTwo, dup2: ofTwo }).symbols;
+    const prctl = { args: ["i32", "u64"], returns: "i32" };
+    return bun?.dlopen(LIBRARY, { flock: ofTwo, dup2: ofTwo, prctl }).symbols;
   } catch {
     // This machine has another C library.
     return undefined;

@@ -2,6 +2,7 @@
  * Runs one role in this process: claims its directory, opens its log, handles signals, reports that
  * it is ready, and shuts it down.
  */
+import { allowCoreDumps, forbidCoreDumps } from "./core_dumps.ts";
 import { openParentChannel, type ParentChannel } from "./parent_channel.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { createLogger, type Logger, type LogLevel, type OwnLogger } from "./log.ts";
@@ -59,6 +60,10 @@ export async function runRole(options: RunRoleOptions): Promise<number> {
   let claim: PidFileClaim | undefined;
   let log: OwnLogger | undefined;
   using listeners = new DisposableStack();
+  // Roles hold tokens, passwords and everybody's pages.
+  forbidCoreDumps();
+  // Who isn't root could not see else whether this process can be the spare for another role.
+  if (process.getuid?.() !== 0) listeners.defer(allowCoreDumps);
   try {
     claim = claimPidFile(options.pidFile);
     log = createLogger({ name: options.name, file: options.logFile, level: options.logLevel ?? "info" });

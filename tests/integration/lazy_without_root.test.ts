@@ -44,6 +44,12 @@ describe("a lazy compute without root", { skip }, () => {
     assert.doesNotMatch(mountOptions(compute.paths)!, /allow_other/);
   });
 
+  test("is named by doctor, which says what its superuser can reach", async () => {
+    const { stdout } = await env.tryZenith("doctor");
+    const { root } = env.paths;
+    assert.match(stdout, new RegExp(`runs as uid ${whoAmI.uid}, as Zenith does: .*change all in ${root} `));
+  });
+
   test("reads after a restart what it has written, and leaves no mount when it is stopped", async () => {
     await compute.restart();
     assert.equal(await compute.value("SELECT count(filler) || ' ' || sum(n) FROM t"), "5000 12502500");

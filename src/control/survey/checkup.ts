@@ -138,12 +138,10 @@ function checkTenants(environment: Environment | undefined, user: PgUser | undef
   if (shared.length === 0 && config.tenant_uids !== undefined && user !== undefined) {
     return [ok(check, `each tenant's Postgres run as a user of its own, of ${config.tenant_uids}`)];
   }
-  const name = user === undefined ? "this user" : `user ${user.name}`;
+  if (user === undefined) return [checkSuperuserReach(environment, tenants.size)];
+  const name = `user ${user.name}`;
   const found = `every tenant's Postgres run as ${name}: the superuser of one reaches the files of all`;
   if (shared.length < 2 && tenants.size < 2) return [ok(check, found)];
-  if (user === undefined) {
-    return [warn(check, found, "run Zenith as root, which can give each tenant a user of its own")];
-  }
   const some =
     `${shared.length} of ${tenants.size} tenants share ${name}: the superuser of one reaches the files of all`;
   return [
@@ -151,6 +149,17 @@ function checkTenants(environment: Environment | undefined, user: PgUser | undef
       ? warn(check, some, `set tenant_uids = "200000-209999" in ${paths.config}, and restart their Postgres`)
       : warn(check, some, "stop all Postgres of such a tenant at once: the next start gives it a user"),
   ];
+}
+
+/** Says what a tenant's superuser can reach when everything here runs as one user. */
+function checkSuperuserReach({ paths }: Environment, tenants: number): Finding {
+  const check = "tenants apart";
+  const found = `not root, so every Postgres runs as uid ${process.getuid?.()}, as Zenith does: a tenant's ` +
+    `superuser can read and change all in ${paths.root} (the pages and WAL of every tenant, passwords, the ` +
+    "keys that sign tokens), stop all of its processes, and do what else that user may";
+  if (tenants < 2) return ok(check, found);
+  const fix = "run Zenith as root with tenant_uids, or hand out zenith_owner, which is no superuser";
+  return warn(check, found, fix);
 }
 
 /** A rule of `pg_hba.conf` that asks for nothing. */
