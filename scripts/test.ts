@@ -6,7 +6,8 @@
  *
  * Ends with what failed and the line `N passed, N failed`; the exit code is 0 only when none failed.
  */
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { testPostgres } from "../tests/harness/postgres_major.ts";
 import { type Result, runJobs } from "./test/jobs.ts";
@@ -61,9 +62,16 @@ async function main(): Promise<void> {
     process.exitCode = 1;
     return;
   }
+  // The environments of tests are not remembered among those of whoever runs them.
+  const state = mkdtempSync(join(tmpdir(), "zenith-test-state-"));
   const surroundings = {
     cwd: ROOT,
-    env: { ...process.env, NO_COLOR: "1", ZENITH_BIN: join(ROOT, "dist", "zenith") },
+    env: {
+      ...process.env,
+      NO_COLOR: "1",
+      ZENITH_BIN: join(ROOT, "dist", "zenith"),
+      XDG_STATE_HOME: state,
+    },
     deadlineMs: Date.now() + TOTAL_MINUTES * 60_000,
   };
   const results: Result[] = [];
@@ -74,6 +82,7 @@ async function main(): Promise<void> {
     results.push({ ...built, passed: 0 });
   }
   for (const { jobs, sideBySide } of suites) results.push(...await runJobs(jobs, sideBySide, surroundings));
+  rmSync(state, { recursive: true, force: true });
   report(results);
 }
 

@@ -125,6 +125,7 @@ const USES_DEFAULT_PORTS: ReadonlySet<string> = new Set([
   "branch_settings",
   "built_in_postgres",
   "cli_sql",
+  "environments",
   "first_start",
   "recipes",
   "tour",

@@ -54,6 +54,7 @@ import { noteFailedStart, noteStart } from "./last_start.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { findSettings, type SettingChange } from "./inherited_settings.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
+import { otherEnvironments, serverPorts } from "./known_environments.ts";
 import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { dropComputeTokens, ensureComputeToken } from "./server_tokens.ts";
@@ -140,8 +141,8 @@ export async function createCompute(
   try {
     if (existsSync(paths.dir)) throw alreadyExists(name);
     giveUser(environment, tenant);
-    const taken = takenPorts(environment);
-    if (port !== undefined && taken.has(port)) {
+    const own = computePorts(environment);
+    if (port !== undefined && own.includes(port)) {
       throw new ZenithError("conflict", `port ${port} belongs to another Postgres of this environment`);
     }
     makeCompute(environment, paths, name, {
@@ -150,7 +151,8 @@ export async function createCompute(
       pageServer: pageServerAddress(environment),
       // A compute that looks at the past neither writes WAL nor receives any.
       walAcceptors: moment === null ? listSafekeepers(environment).map(({ address }) => address) : [],
-      port: port ?? await allocatePort(taken, firstPort),
+      port: port ??
+        await allocatePort(new Set([...own, ...portsOfOtherEnvironments(environment.paths.root)]), firstPort),
     }, {
       listen: listen ??
         (isOwn(name) ? undefined : listenOf(environment.paths.compute(tenant, name.branch))) ??
@@ -232,11 +234,30 @@ function makeCompute(
  * The ports of every tenant's computes. A compute whose configuration is gone is left out, so that
  * it doesn't keep others from being created.
  */
-function takenPorts(environment: Environment): Set<number> {
+function computePorts(environment: Environment): number[] {
   const configured = allComputePlaces(environment).filter(({ paths }) =>
     existsSync(configurationFile(paths))
   );
-  return new Set(describeAll(configured).map(({ address }) => address.port));
+  return describeAll(configured).map(({ address }) => address.port);
+}
+
+/**
+ * The ports of this user's other environments: of their servers and of their computes, whether they
+ * run or not.
+ *
+ * @param root where the environment is that a port is looked for
+ */
+export function portsOfOtherEnvironments(root: string): Set<number> {
+  const ports = otherEnvironments(root).flatMap((other) => {
+    try {
+      return [...serverPorts(other), ...computePorts(other)];
+    } catch (error) {
+      // What is wrong with another environment is to be said there.
+      if (error instanceof ZenithError) return serverPorts(other);
+      throw error;
+    }
+  });
+  return new Set(ports);
 }
 
 function configurationFile({ pgdata }: ComputePaths): string {
@@ -263,13 +284,18 @@ export function findComputePlace(
 ): ComputePlace {
   const wanted = typeof name === "string" ? ownName(name) : name;
   const paths = environment.paths.compute(tenant, wanted);
-  if (!existsSync(paths.dir)) {
-    const shown = formatComputeName(wanted);
-    throw new ZenithError("not_found", `branch ${shown} has no Postgres`, {
-      hint: `make and start one with "zenith pg start ${shown}"`,
+  if (existsSync(paths.dir)) return place(tenant, wanted, paths);
+  // A remote page server has its branches elsewhere.
+  const { pageserver } = environment.paths;
+  if (existsSync(pageserver.branches(tenant)) && !existsSync(pageserver.branch(tenant, wanted.branch))) {
+    throw new ZenithError("not_found", `tenant ${tenant} has no branch ${wanted.branch}`, {
+      hint: '"zenith branch" shows those there are',
     });
   }
-  return place(tenant, wanted, paths);
+  const shown = formatComputeName(wanted);
+  throw new ZenithError("not_found", `branch ${shown} has no Postgres`, {
+    hint: `make and start one with "zenith pg start ${shown}"`,
+  });
 }
 
 /**

@@ -2,7 +2,7 @@
  * Finds, loads and saves a local environment: the directory that `zenith init` creates, and its
  * `config`.
  */
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import {
   array,
@@ -20,11 +20,12 @@ import {
   transform,
   union,
 } from "valibot";
-import { ZenithError } from "../common/errors.ts";
+import { systemErrorCode, ZenithError } from "../common/errors.ts";
 import { type HostPort, parseHostPort } from "../common/host_port.ts";
 import { type BranchName, parseBranchName, parseTenantId, type TenantId } from "../common/id.ts";
 import { AddressSchema, PAGESERVER_DEFAULT_LISTEN } from "../common/page_server_config.ts";
 import { EnvironmentPaths } from "../common/paths.ts";
+import { userName } from "../pg_install/pg_user.ts";
 import type { ServerAddress } from "../protocol/connect.ts";
 import { parseUidRange } from "../common/uid_range.ts";
 import { readTomlFile, writeTomlFile } from "../common/toml.ts";
@@ -149,7 +150,29 @@ export function loadEnvironment(root: string = environmentRoot()): Environment {
       hint: 'run "zenith init" there, go to where one is, or set ZENITH_REPO_DIR',
     });
   }
-  return { paths, config: readTomlFile(paths.config, ConfigSchema) };
+  const environment = { paths, config: readTomlFile(paths.config, ConfigSchema) };
+  assertIsOurs(environment);
+  return environment;
+}
+
+/**
+ * Without the tokens of an environment there is nothing that a command can do there. The first file
+ * that can't be read would not tell why.
+ */
+function assertIsOurs({ paths, config }: Environment): void {
+  if (config.insecure === true) return;
+  try {
+    accessSync(paths.auth.adminToken, constants.R_OK);
+  } catch (error) {
+    // A user whom the operating system gives no way in, as opposed to one who has no token yet.
+    if (systemErrorCode(error) !== "EACCES") return;
+    const { uid } = statSync(paths.root);
+    const owner = userName(uid) ?? `the user ${uid}`;
+    throw new ZenithError("forbidden", `${paths.root} is an environment of ${owner}`, {
+      hint: `be ${owner} to use it, or make one of your own elsewhere with "zenith init"`,
+      cause: error,
+    });
+  }
 }
 
 export function saveEnvironment(environment: Environment): void {

@@ -86,11 +86,16 @@ function lookUp(name: string): PgUser | undefined {
 
 /** Returns the name of the user that this process runs as; undefined when that has none. */
 export function ownUserName(): string | undefined {
-  const uid = String(process.getuid!());
-  const fields = localUsers().split("\n").map((line) => line.split(":")).find((fields) => fields[2] === uid);
+  return userName(process.getuid!());
+}
+
+/** Returns a user's name; undefined when that has none. */
+export function userName(uid: number): string | undefined {
+  const fields = localUsers().split("\n").map((line) => line.split(":"))
+    .find((fields) => fields[2] === String(uid));
   if (fields !== undefined) return fields[0];
   // id(1) finds users from other sources, such as LDAP.
-  const run = spawnSync("id", ["-un"], { encoding: "utf8" });
+  const run = spawnSync("id", ["-un", "--", String(uid)], { encoding: "utf8" });
   return run.status === 0 ? run.stdout.trim() : undefined;
 }
 

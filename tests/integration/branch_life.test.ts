@@ -46,6 +46,8 @@ describe("a branch name", () => {
     // Both are there after a restart.
     await env.pageserver.restart();
     assert.deepEqual(await branchNames(), ["feature/login-123", "fix/größe", "main"]);
+    const completed = await env.zenith("complete", "--", "branch", "delete", "f");
+    assert.equal(completed, "feature/login-123\nfix/größe\n");
     await compute.stop();
     await env.zenith("branch", "delete", "fix/größe");
     await env.zenith("branch", "delete", "feature/login-123");

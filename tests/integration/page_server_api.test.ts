@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
 import { generateTenantId } from "../../src/common/id.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
+import { childOutput } from "../harness/child_output.ts";
 import type { Connection, Row } from "../harness/connection.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
 
@@ -16,6 +18,11 @@ after(async () => {
   await wire.close();
   await env[Symbol.asyncDispose]();
 });
+
+/** The system's: Debian's package is for that one. */
+const PYTHON = "/usr/bin/python3";
+const HAS_PSYCOPG2 = spawnSync(PYTHON, ["-c", "import psycopg2"], { stdio: "ignore" }).status === 0;
+const NO_PSYCOPG2 = "Debian's python3-psycopg2 is not installed";
 
 const ID = /^[0-9a-f]{32}$/;
 
@@ -49,6 +56,45 @@ describe("the page server's commands", () => {
     }
     await wire.query(`branch_delete ${env.defaultTenant} as_text`);
   });
+
+  test(
+    "those of 2021 are read by psycopg2 and json.loads, as then",
+    { skip: !HAS_PSYCOPG2 && NO_PSYCOPG2 },
+    async () => {
+      const tenant = generateTenantId();
+      const script = `
+import json, sys, psycopg2
+host, port, password, tenant = sys.argv[1:]
+connection = psycopg2.connect(host=host, port=port, user="zenith", password=password, dbname="zenith")
+connection.autocommit = True
+cursor = connection.cursor()
+def ask(command):
+    cursor.execute(command)
+    [[value]] = cursor.fetchall()
+    return json.loads(value)
+cursor.execute(f"tenant_create {tenant}")
+assert tenant in ask("tenant_list")
+made = ask(f"branch_create {tenant} dev main")
+branches = ask(f"branch_list {tenant}")
+cursor.execute(f"do_gc {tenant} {made['timeline_id']}")
+without = dict(zip([column.name for column in cursor.description], cursor.fetchone()))
+cursor.execute(f"do_gc {tenant} {made['timeline_id']} 0")
+print(json.dumps({"made": made["name"], "branches": [branch["name"] for branch in branches], "gc": list(without)}))
+`;
+      const { host, port } = env.pageserver.address;
+      const python = await childOutput(
+        spawn(PYTHON, ["-c", script, host, String(port), env.token, tenant], {
+          stdio: ["ignore", "pipe", "pipe"],
+        }),
+      );
+      assert.equal(python.code, 0, python.stderr);
+      const { made, branches, gc } = JSON.parse(python.stdout) as Record<string, unknown>;
+      assert.equal(made, "dev");
+      assert.deepEqual(branches, ["dev", "main"]);
+      assert.ok((gc as string[]).includes("layers_removed"));
+      await wire.query(`tenant_delete ${tenant}`);
+    },
+  );
 
   test("branch_get describes one branch as the list does, by name or timeline", async () => {
     const tenant = env.defaultTenant;

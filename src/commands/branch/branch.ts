@@ -91,7 +91,11 @@ export const branchCreateCommand: Command = {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const wanted = one(name, options, "name") ?? await askText("What is the branch to be called?");
-    if (wanted === undefined) throw new ZenithError("invalid_argument", "what is the branch to be called?");
+    if (wanted === undefined) {
+      throw new ZenithError("invalid_argument", "what is the branch to be called?", {
+        hint: `name it, as in "zenith branch create dev"`,
+      });
+    }
     const from = one(start, options, "parent") ?? defaultBranch(environment, tenant);
     return await makeBranch({ environment, tenant, name: wanted, from }, options, rest);
   },
@@ -160,6 +164,6 @@ export function parseLifetime(text: string): number {
   const ms = parseDuration(text);
   if (ms > 0) return ms;
   throw new ZenithError("invalid_argument", `a branch can't expire after "${text}"`, {
-    hint: "name how long it is to live, such as 2h, or leave the option out",
+    hint: "name how long it is to live, such as 2h; one that is given no time, or never, stays",
   });
 }

@@ -5,7 +5,7 @@
 import { readdirSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
 import { computeOfFileName, formatComputeName, isOwn } from "../../common/compute_name.ts";
-import { isId, parseTenantId } from "../../common/id.ts";
+import { branchOfFileName, isId, parseTenantId } from "../../common/id.ts";
 import type { EnvironmentPaths } from "../../common/paths.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
 import {
@@ -16,6 +16,7 @@ import {
   type Completion,
   requiredArg,
 } from "./command.ts";
+import { translate } from "./other_names.ts";
 import { print } from "./output.ts";
 
 /**
@@ -112,7 +113,8 @@ function environmentNames(): Names {
   return {
     branches: quietly((paths) => {
       const tenant = chooseTenant(loadEnvironment(), undefined);
-      return readdirSync(paths.pageserver.branches(tenant)).filter((name) => !name.startsWith("."));
+      return readdirSync(paths.pageserver.branches(tenant)).map(branchOfFileName)
+        .filter((name) => name !== null);
     }),
     moments: quietly((paths) =>
       readdirSync(paths.computes(chooseTenant(loadEnvironment(), undefined)))
@@ -135,7 +137,9 @@ export function complete(commands: readonly Command[], words: readonly string[],
   const shown = commands.filter((command) => command.hidden !== true);
   const current = words.at(-1) ?? "";
   const before = words.slice(0, -1);
-  return candidates(shown, before, current, names).filter((candidate) => candidate.startsWith(current))
+  return candidates(shown, translate(before), current, names).filter((candidate) =>
+    candidate.startsWith(current)
+  )
     .sort();
 }
 

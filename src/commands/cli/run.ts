@@ -131,7 +131,7 @@ async function addMissing(cli: CAC, command: Command, askMissing: AskMissing): P
 
 function usageHint(command: Command | undefined): string {
   const name = command === undefined ? "" : commandName(command);
-  const rest = command?.rest === undefined ? "" : `what is for ${name} itself goes after "--"; `;
+  const rest = command?.rest === undefined ? "" : `after "--" comes ${command.rest}; `;
   return `${rest}see "zenith ${name} --help"`;
 }
 

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../common/host_port.ts";
-import { generateTenantId, parseTenantId } from "../../common/id.ts";
+import { generateTenantId, parseTenantId, type TenantId } from "../../common/id.ts";
 import { PAGESERVER_DEFAULT_LISTEN } from "../../common/page_server_config.ts";
 import { EnvironmentPaths } from "../../common/paths.ts";
 import {
@@ -18,6 +18,8 @@ import { PageServerClient } from "../../control/page_server_client.ts";
 import { ensureServerTokens, keepGivenAuthority, keepGivenToken } from "../../control/server_tokens.ts";
 import { startPageServer, stopPageServer } from "../../control/page_server_process.ts";
 import { setObjectStore } from "../../control/object_store_setting.ts";
+import { portsOfOtherEnvironments } from "../../control/computes.ts";
+import { rememberEnvironment } from "../../control/known_environments.ts";
 import { allocatePort, whyNotFree } from "../../control/ports.ts";
 import { SAFEKEEPER_FIRST_PORT } from "../../control/safekeepers.ts";
 import { openObjectStore, probeObjectStore } from "../../object_store/open_store.ts";
@@ -103,81 +105,104 @@ export const initCommand: Command = {
     ["init --from s3://backups/edge1?region=eu-west-1", "That host was lost: go on here"],
   ],
   async run(_args, options) {
-    const tenantOption = optionText(options, "tenantid");
-    const asked = tenantOption === undefined ? undefined : parseTenantId(tenantOption);
-    const remote = optionText(options, "remotePageserver");
-    const distribDir = optionText(options, "pgDistribDir");
-    // Users of a shared remote page server must also share its timelines' safekeepers, and must
-    // configure them explicitly.
-    const count = optionText(options, "safekeepers") ?? (remote === undefined ? "1" : "0");
-    const safekeepers = await safekeeperConfig(count);
-    if (remote !== undefined) parsePageServerUrl(remote);
-    const listen = remote === undefined ? await chooseListen(optionText(options, "listen")) : "";
-    const names = optionText(options, "name");
-    const major = optionPgVersion(options);
-    const storage = await chooseObjectStore(options, remote !== undefined);
-    const stored = storage?.isSource === true ? await chooseStoredTenants(storage.store, asked) : null;
-    const tenant = stored?.first ?? asked ?? generateTenantId();
-    const install = choosePostgres(major, distribDir);
-
-    const paths = new EnvironmentPaths(newEnvironmentRoot());
-    const environment: Environment = {
-      paths,
-      config: {
-        default_tenant_id: tenant,
-        ...(distribDir === undefined ? {} : { pg_distrib_dir: resolve(distribDir) }),
-        pageserver: remote === undefined ? { listen } : { url: remote },
-        ...(options["insecure"] === true ? { insecure: true } : {}),
-        ...(names === undefined ? {} : { tls: { names: names.split("\n") } }),
-        ...(safekeepers.length === 0 ? {} : { safekeepers }),
-      },
-    };
-    const existed = existsSync(paths.root);
-    makeEmptyDirectory(paths.root);
-    using interruption = new Interruption("nothing was made, and nothing is left running");
-    try {
-      assertReachable(paths.root, pgUser());
-      if (storage !== null) setObjectStore(paths.pageserver, storage.url);
-      const token = optionText(options, "token");
-      if (token !== undefined) keepGivenToken(environment, token);
-      const ca = optionText(options, "ca");
-      if (ca !== undefined) keepGivenAuthority(environment, ca);
-      if (remote === undefined && options["insecure"] !== true) await ensureServerTokens(environment);
-      // A remote page server chooses among its own PostgreSQL installations.
-      const chosen = remote === undefined ? install.major : major;
-      if (storage !== null && stored !== null) {
-        await restoreTenants(storage.store, paths.pageserver, stored.all, tenant);
-        interruption.throwIfAsked();
-      } else {
-        await createFirstTenant(
-          environment,
-          { major: chosen, cluster: optionCluster(options) },
-          interruption,
-        );
-      }
-      saveEnvironment(environment);
-    } catch (error) {
-      // Half an environment is worse than none. Remove it, so that the next attempt starts from
-      // scratch.
-      for (const name of readdirSync(paths.root)) {
-        rmSync(`${paths.root}/${name}`, { recursive: true, force: true });
-      }
-      if (!existed) rmSync(paths.root, { recursive: true, force: true });
-      throw error;
-    }
-    if (options["json"] === true) {
-      return printJson({
-        directory: paths.root,
-        tenant_id: tenant,
-        pg_version: remote === undefined && stored === null ? install.major : null,
-      });
-    }
-    print(
-      `created ${paths.root} with tenant ${tenant}, PostgreSQL ${install.version} from ${install.distribDir}`,
-    );
-    if (remote === undefined) print('next: "zenith start"');
+    const made = await makeEnvironment(options);
+    if (options["json"] === true) return printJson(made.json);
+    print(made.said);
+    if (made.canStart) print('next: "zenith start"');
   },
 };
+
+/** What `init` has made. */
+interface Made {
+  readonly json: {
+    readonly directory: string;
+    readonly tenant_id: TenantId;
+    readonly pg_version: number | null;
+  };
+  /** The same for a person. */
+  readonly said: string;
+  /** Whether it has servers of its own. */
+  readonly canStart: boolean;
+}
+
+/** Does what {@link initCommand} does, with its options. */
+export async function makeEnvironment(options: OptionValues): Promise<Made> {
+  const tenantOption = optionText(options, "tenantid");
+  const asked = tenantOption === undefined ? undefined : parseTenantId(tenantOption);
+  const remote = optionText(options, "remotePageserver");
+  const distribDir = optionText(options, "pgDistribDir");
+  // Users of a shared remote page server must also share its timelines' safekeepers, and must
+  // configure them explicitly.
+  const count = optionText(options, "safekeepers") ?? (remote === undefined ? "1" : "0");
+  const root = newEnvironmentRoot();
+  const others = portsOfOtherEnvironments(root);
+  const safekeepers = await safekeeperConfig(count, others);
+  if (remote !== undefined) parsePageServerUrl(remote);
+  const listen = remote === undefined ? await chooseListen(optionText(options, "listen"), others) : "";
+  const names = optionText(options, "name");
+  const major = optionPgVersion(options);
+  const storage = await chooseObjectStore(options, remote !== undefined);
+  const stored = storage?.isSource === true ? await chooseStoredTenants(storage.store, asked) : null;
+  const tenant = stored?.first ?? asked ?? generateTenantId();
+  const install = choosePostgres(major, distribDir);
+
+  const paths = new EnvironmentPaths(root);
+  const environment: Environment = {
+    paths,
+    config: {
+      default_tenant_id: tenant,
+      ...(distribDir === undefined ? {} : { pg_distrib_dir: resolve(distribDir) }),
+      pageserver: remote === undefined ? { listen } : { url: remote },
+      ...(options["insecure"] === true ? { insecure: true } : {}),
+      ...(names === undefined ? {} : { tls: { names: names.split("\n") } }),
+      ...(safekeepers.length === 0 ? {} : { safekeepers }),
+    },
+  };
+  const existed = existsSync(paths.root);
+  makeEmptyDirectory(paths.root);
+  using interruption = new Interruption("nothing was made, and nothing is left running");
+  try {
+    assertReachable(paths.root, pgUser());
+    if (storage !== null) setObjectStore(paths.pageserver, storage.url);
+    const token = optionText(options, "token");
+    if (token !== undefined) keepGivenToken(environment, token);
+    const ca = optionText(options, "ca");
+    if (ca !== undefined) keepGivenAuthority(environment, ca);
+    if (remote === undefined && options["insecure"] !== true) await ensureServerTokens(environment);
+    // A remote page server chooses among its own PostgreSQL installations.
+    const chosen = remote === undefined ? install.major : major;
+    if (storage !== null && stored !== null) {
+      await restoreTenants(storage.store, paths.pageserver, stored.all, tenant);
+      interruption.throwIfAsked();
+    } else {
+      await createFirstTenant(
+        environment,
+        { major: chosen, cluster: optionCluster(options) },
+        interruption,
+      );
+    }
+    saveEnvironment(environment);
+    rememberEnvironment(environment);
+  } catch (error) {
+    // Half an environment is worse than none. Remove it, so that the next attempt starts from
+    // scratch.
+    for (const name of readdirSync(paths.root)) {
+      rmSync(`${paths.root}/${name}`, { recursive: true, force: true });
+    }
+    if (!existed) rmSync(paths.root, { recursive: true, force: true });
+    throw error;
+  }
+  return {
+    json: {
+      directory: paths.root,
+      tenant_id: tenant,
+      pg_version: remote === undefined && stored === null ? install.major : null,
+    },
+    said:
+      `created ${paths.root} with tenant ${tenant}, PostgreSQL ${install.version} from ${install.distribDir}`,
+    canStart: remote === undefined,
+  };
+}
 
 interface ChosenStore {
   readonly url: string;
@@ -225,12 +250,13 @@ function choosePostgres(major: number | undefined, distribDir: string | undefine
 
 /**
  * @param asked the address that the user asked for, if any
+ * @param others the ports of other environments
  * @throws {ZenithError} `conflict` when another program listens there, `invalid_argument`
  */
-async function chooseListen(asked: string | undefined): Promise<string> {
+async function chooseListen(asked: string | undefined, others: ReadonlySet<number>): Promise<string> {
   const { host, port } = parseHostPort(asked ?? PAGESERVER_DEFAULT_LISTEN);
   if (asked === undefined) {
-    return formatHostPort({ host, port: await allocatePort(new Set(), port, host) });
+    return formatHostPort({ host, port: await allocatePort(others, port, host) });
   }
   const taken = await whyNotFree({ host, port });
   if (taken === undefined) return asked;
@@ -243,12 +269,17 @@ async function chooseListen(asked: string | undefined): Promise<string> {
  * Allows only 0, 1, 3 or 5. An even number of safekeepers is less available than the odd number
  * below it, and keeps data no safer.
  */
-async function safekeeperConfig(count: string): Promise<{ id: number; listen: string }[]> {
+async function safekeeperConfig(
+  count: string,
+  others: ReadonlySet<number>,
+): Promise<{ id: number; listen: string }[]> {
   if (!["0", "1", "3", "5"].includes(count)) {
     throw new ZenithError("invalid_argument", `--safekeepers is "${count}": expected 0, 1, 3 or 5`);
   }
   const ports = new Set<number>();
-  while (ports.size < Number(count)) ports.add(await allocatePort(ports, SAFEKEEPER_FIRST_PORT));
+  while (ports.size < Number(count)) {
+    ports.add(await allocatePort(new Set([...ports, ...others]), SAFEKEEPER_FIRST_PORT));
+  }
   return [...ports].map((port, i) => ({ id: i + 1, listen: formatHostPort({ host: "127.0.0.1", port }) }));
 }
 

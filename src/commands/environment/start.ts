@@ -7,6 +7,7 @@ import {
   loadEnvironment,
   pageServerAddress,
 } from "../../control/environment.ts";
+import { rememberEnvironment } from "../../control/known_environments.ts";
 import { isPageServerRunning } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
 import { allComputePlaces, type ComputePlace, isUp } from "../../control/computes.ts";
@@ -36,6 +37,8 @@ export const startCommand: Command = {
 
 /** Starts everything that does not run, or says that everything does. */
 export async function startEverything(environment: Environment): Promise<void> {
+  // It may have been moved here, or be older than the list.
+  rememberEnvironment(environment);
   await prepareTokens(environment);
   const stopped = listSafekeepers(environment).filter(({ running }) => !running);
   const computes = computesToBringBack(environment);

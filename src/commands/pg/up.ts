@@ -9,8 +9,8 @@ import {
 } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, JSON_OPTION, PG_VERSION_OPTION } from "../cli/command.ts";
-import { printJson, reserveOutputForJson } from "../cli/output.ts";
-import { initCommand } from "../environment/init.ts";
+import { print, printJson, reserveOutputForJson } from "../cli/output.ts";
+import { makeEnvironment } from "../environment/init.ts";
 import { startEverything } from "../environment/start.ts";
 import { ensureStarted, printStarted, startedJson } from "./started.ts";
 
@@ -26,7 +26,7 @@ export const upCommand: Command = {
     const isJson = options["json"] === true;
     if (isJson) reserveOutputForJson();
     if (!existsSync(new EnvironmentPaths(environmentRoot()).config)) {
-      await initCommand.run([], { pgVersion: options["pgVersion"] }, []);
+      print((await makeEnvironment({ pgVersion: options["pgVersion"] })).said);
     }
     const environment = loadEnvironment();
     const tenant = environment.config.default_tenant_id;

@@ -541,6 +541,7 @@ export class Timeline {
         `${formatTimestamp(timestamp)} is before the history of timeline ${this.timelineId} begins, at ${
           formatTimestamp(found.beginning)
         }`,
+        { hint: "name a later moment" },
       );
     }
     // The compute's clock may be ahead of ours. What it has committed is in the past.

@@ -38,6 +38,12 @@ describe("completion", () => {
     assert.deepEqual(at("pg", "start", "main", ""), []);
   });
 
+  test("goes on behind the names of other tools", () => {
+    assert.ok(at("branches", "").includes("restore"));
+    assert.deepEqual(at("cs", "d"), ["dev"]);
+    assert.deepEqual(at("branch", "rm", "d"), ["dev"]);
+  });
+
   test("knows options and what their values are one of", () => {
     assert.deepEqual(at("pg", "stop", "main", "--m"), ["--mode"]);
     assert.deepEqual(at("pg", "stop", "-m", ""), ["fast", "immediate"]);
