@@ -51,10 +51,10 @@ function run(file: string, args: readonly string[], cwd = ROOT): void {
 
 /** The version that package.json has chosen; a package of another architecture is taken in the same. */
 function chosenVersion(name: string): string {
-  const { devDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
-    devDependencies: Record<string, string>;
-  };
-  const version = devDependencies[name];
+  const { devDependencies, optionalDependencies } = JSON.parse(
+    readFileSync(join(ROOT, "package.json"), "utf8"),
+  ) as Record<"devDependencies" | "optionalDependencies", Record<string, string>>;
+  const version = devDependencies[name] ?? optionalDependencies[name];
   if (version === undefined) throw new Error(`package.json does not have ${name}`);
   return version;
 }
@@ -63,12 +63,14 @@ function chosenVersion(name: string): string {
 const OTHER_MAJORS = join(ROOT, "packaging", "postgres");
 
 /** The versions of PostgreSQL's package that the project has chosen, by major; the root package has the newest. */
-function postgresVersions(): ReadonlyMap<number, string> {
-  const { dependencies } = JSON.parse(readFileSync(join(OTHER_MAJORS, "package.json"), "utf8")) as {
-    dependencies: Record<string, string>;
+function postgresVersions(packageName: string): ReadonlyMap<number, string> {
+  const { optionalDependencies } = JSON.parse(readFileSync(join(OTHER_MAJORS, "package.json"), "utf8")) as {
+    optionalDependencies: Record<string, string>;
   };
-  const others = Object.values(dependencies).map((alias) => alias.slice(alias.lastIndexOf("@") + 1));
-  const versions = [...others, chosenVersion(ARCHITECTURES["x64"].postgres)];
+  const prefix = `npm:${packageName}@`;
+  const others = Object.values(optionalDependencies).filter((alias) => alias.startsWith(prefix))
+    .map((alias) => alias.slice(prefix.length));
+  const versions = [...others, chosenVersion(packageName)];
   return new Map(versions.map((version) => [Number.parseInt(version, 10), version]));
 }
 
@@ -92,11 +94,11 @@ function packageDir(name: string, version: string, installedAt: readonly string[
 }
 
 /** Those that follow `--with-postgres`, separated by commas; the newest when none does. */
-function wantedMajors(named: readonly string[]): number[] {
+function wantedMajors(named: readonly string[], there: Iterable<number>): number[] {
   const majors = named.flatMap((list) => list.split(",")).map((text) =>
     parsePostgresMajor(text, "--with-postgres")
   );
-  return majors.length > 0 ? [...new Set(majors)] : [Math.max(...postgresVersions().keys())];
+  return majors.length > 0 ? [...new Set(majors)] : [Math.max(...there)];
 }
 
 const { values: options, positionals } = parseArgs({
@@ -144,10 +146,10 @@ if (foreign) {
 if (withPostgres) {
   const asset = join("dist", "built_in_postgres");
   rmSync(join(ROOT, asset), { recursive: true, force: true });
-  const versions = postgresVersions();
-  for (const major of wantedMajors(positionals)) {
+  const versions = postgresVersions(wanted.postgres);
+  for (const major of wantedMajors(positionals, versions.keys())) {
     const version = versions.get(major);
-    if (version === undefined) throw new Error(`no package has PostgreSQL ${major}`);
+    if (version === undefined) throw new Error(`no package has PostgreSQL ${major} for ${options.arch}`);
     const installed = [
       join(ROOT, "node_modules", wanted.postgres),
       join(OTHER_MAJORS, "node_modules", `postgresql-${major}`),

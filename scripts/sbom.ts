@@ -31,6 +31,7 @@ export function billOfMaterials(embedded: readonly Embedded[]): string {
     "sbom",
     "--package-lock-only",
     "--omit=dev",
+    "--omit=optional",
     "--sbom-format=cyclonedx",
     "--sbom-type=application",
   ];

