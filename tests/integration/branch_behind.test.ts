@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ZenithEnv } from "../harness/zenith_env.ts";
+import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
+import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
 
@@ -88,4 +89,37 @@ describe("branches at LSNs of the past", () => {
     assert.equal(bad.code, 2);
     assert.match(bad.stderr, /be a branch name/);
   });
+});
+
+test("a branch's end is known after an immediate stop, also of WAL that was on its way", async () => {
+  await using env = await ZenithEnv.create({ safekeepers: 1 });
+  const pg = await env.startCompute("main");
+  await pg.query("CREATE TABLE t (n int)");
+  const [keeper] = env.safekeepers;
+  const { pid } = keeper!;
+  process.kill(pid, "SIGSTOP");
+  try {
+    await pg.query("SET synchronous_commit = off; INSERT INTO t VALUES (1)");
+    const lsn = await pg.lsn();
+    await until("it has left Postgres", async () =>
+      await pg.value(
+        `SELECT bool_and(sent_lsn >= '${lsn}') FROM pg_stat_replication WHERE state = 'streaming'`,
+      ) === true);
+    const postmaster = postmasterPid(pg.paths.pgdata)!;
+    const stopping = pg.stop("immediate");
+    await until("Postgres has ended", () => {
+      try {
+        return !process.kill(postmaster, 0);
+      } catch {
+        return true;
+      }
+    });
+    process.kill(pid, "SIGCONT");
+    await stopping;
+  } finally {
+    process.kill(pid, "SIGCONT");
+  }
+  await env.branch("after", "main");
+  const after = await env.startCompute("after");
+  assert.equal(await after.value("SELECT count(*)::int FROM t"), 1);
 });

@@ -60,6 +60,8 @@ const SILENT_MS = 2_000;
 const FETCH_RETRY_MS = 500;
 /** How soon {@link WalProposer.append} sees that a quorum has WAL. */
 const APPEND_POLL_MS = 2;
+/** How long a proposer that ends waits for answers to what it has sent. */
+const LAST_ANSWERS_MS = 3_000;
 
 /** How much WAL below the quorum's position stays in memory, for safekeepers that lag a little. */
 const WINDOW_KEEP_BYTES = 16 << 20;
@@ -338,6 +340,7 @@ export class WalProposer {
 
   /** Ends all connections. Uncommitted WAL may or may not be lost: the next election decides. */
   async stop(): Promise<void> {
+    await this.#lastAnswers();
     this.#sendNews();
     if (!this.#abort.signal.aborted) {
       this.#abort.abort(new ZenithError("unavailable", "the proposer was stopped"));
@@ -346,6 +349,27 @@ export class WalProposer {
     clearInterval(this.#watchTimer);
     this.#elected?.reject(this.#abort.signal.reason);
     await Promise.all([...this.#links.map((link) => link.stop()), this.#source?.stop()]);
+  }
+
+  /**
+   * Waits for the answers to WAL that is on its way, as long as a quorum may still take it. A
+   * safekeeper that has WAL, and nobody who says whether it is committed, would leave the branch's
+   * end unknown until the next election.
+   */
+  async #lastAnswers(): Promise<void> {
+    const { signal } = this.#abort;
+    const deadline = Date.now() + LAST_ANSWERS_MS;
+    while (!signal.aborted && this.#mayStillCommit() && Date.now() < deadline) {
+      await sleep(APPEND_POLL_MS, signal);
+    }
+  }
+
+  #mayStillCommit(): boolean {
+    const { phase, peers } = this.#state;
+    if (phase !== "elected" || this.#window === undefined) return false;
+    if (settledLsn(this.#state) >= this.#window.endLsn) return false;
+    const streaming = peers.filter((peer) => peer.phase === "streaming").length;
+    return streaming >= quorumOf(peers.length) && peers.some((_, i) => this.#owesAnswer(i));
   }
 
   #hear(peer: number, message: AcceptorMessage): void {
