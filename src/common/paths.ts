@@ -223,6 +223,10 @@ export class SafekeeperPaths {
   controlFile(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), CONTROL_FILE);
   }
+  /** The slots of its standbys. */
+  standbySlots(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), "standby_slots");
+  }
 }
 
 /** A local environment: `zenith init` creates it, and every other command works in it. */

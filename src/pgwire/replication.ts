@@ -249,7 +249,7 @@ export function decodeStandbyMessage(
  * ReplicationSlotValidateName (replication/slot.c). The check is needed because names go into
  * commands unquoted.
  */
-function checkSlotName(slot: string): void {
+export function checkSlotName(slot: string): void {
   if (!/^[a-z0-9_]{1,63}$/.test(slot)) {
     throw new ZenithError(
       "invalid_argument",

@@ -792,6 +792,13 @@ export const PAGE_SERVER = {
   ),
 } as const;
 
+const StandbySlotSchema = object({
+  name: string(),
+  restart_lsn: LsnSchema,
+  max_bytes: number(),
+  active: boolean(),
+});
+
 const SafekeeperTimelineSchema = object({
   tenant_id: TenantIdSchema,
   timeline_id: TimelineIdSchema,
@@ -802,6 +809,10 @@ const SafekeeperTimelineSchema = object({
   commit_lsn: LsnSchema,
   remote_consistent_lsn: LsnSchema,
   wal_bytes: number(),
+  /** Where the WAL begins that it has. Null when it has none, or is of a version before this. */
+  wal_start_lsn: optional(nullable(LsnSchema), null),
+  /** The slots of its standbys. Safekeepers of before know none. */
+  standby_slots: optional(array(StandbySlotSchema), []),
 });
 
 /** A timeline as one safekeeper has it. */
@@ -834,6 +845,21 @@ export const SAFEKEEPER = {
     "timeline_lower_term",
     "admin",
     { tenant: TENANT, timeline: TIMELINE, term: TERM },
+    TAG,
+    CHANGES,
+  ),
+  /** Keeps WAL for a standby, from now on. Gives a slot that exists another limit. */
+  timelineCreateStandbySlot: operation(
+    "timeline_create_standby_slot",
+    "tenant",
+    { tenant: TENANT, timeline: TIMELINE, name: TEXT("slot"), max_bytes: BYTES },
+    TAG,
+    CHANGES,
+  ),
+  timelineDropStandbySlot: operation(
+    "timeline_drop_standby_slot",
+    "tenant",
+    { tenant: TENANT, timeline: TIMELINE, name: TEXT("slot") },
     TAG,
     CHANGES,
   ),

@@ -97,6 +97,7 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
     async () => {
       for (const timeline of await timelines.loaded()) {
         try {
+          await timeline.slots.save();
           await timeline.trim(service.neededLsn(timeline));
         } catch (error) {
           logger.warn(`could not remove WAL: ${errorMessage(error)}`, {

@@ -13,6 +13,7 @@ import {
   TIMELINE_OPTION,
   WAL_RECEIVER_NAME,
 } from "../protocol/wal_connection.ts";
+import type { SlotUse } from "./standby_slots.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 import type { TimelineName, Timelines } from "./timelines.ts";
 import { serveWalPush } from "./wal_push.ts";
@@ -28,6 +29,12 @@ const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
   { name: "timeline", type: "int4" },
   { name: "xlogpos", type: "text" },
   { name: "dbname", type: "text" },
+];
+
+const READ_SLOT_COLUMNS: readonly Column[] = [
+  { name: "slot_type", type: "text" },
+  { name: "restart_lsn", type: "text" },
+  { name: "restart_tli", type: "int8" },
 ];
 
 const SLOT_COLUMNS: readonly Column[] = [
@@ -93,6 +100,17 @@ const REPLICATION_COMMANDS: readonly Command[] = [
     },
   },
   {
+    pattern: /^read_replication_slot\s+"?([a-z0-9_]{1,63})"?$/i,
+    columns: () => READ_SLOT_COLUMNS,
+    run: async (service, session, [, name]) => {
+      const found = (await service.timelineOf(session)).slots.list().find((slot) => slot.name === name);
+      const row = found === undefined
+        ? [null, null, null]
+        : ["physical", formatLsn(found.restartLsn), String(WAL_TLI)];
+      session.sendRows(READ_SLOT_COLUMNS, [row], "READ_REPLICATION_SLOT");
+    },
+  },
+  {
     pattern: /^show\s+(wal_segment_size|data_directory_mode)$/i,
     columns: ([, name]) => [{ name: name!.toLowerCase(), type: "text" }],
     run: async (service, session, [, name]) => {
@@ -155,12 +173,13 @@ export class SafekeeperService implements ConnectionHandler {
   }
 
   async startReplication(session: Session, sql: string): Promise<void> {
-    const { startLsn, timeline: tli } = parseStartReplication(sql);
+    const { startLsn, timeline: tli, slot } = parseStartReplication(sql);
     if (tli !== undefined && tli !== WAL_TLI) {
       throw new ZenithError("not_found", `there is no WAL timeline ${tli} here, only ${WAL_TLI}`);
     }
     const timeline = await this.timelineOf(session);
-    const reader = readerOf(session, timeline, this.guard);
+    using use = slot === undefined ? undefined : timeline.slots.use(slot);
+    const reader = readerOf(session, timeline, this.guard, use);
     checkStart(timeline, reader, startLsn);
     const sender = new WalSender(timeline, session.copyBoth(), reader, startLsn);
     const senders = this.#senders.get(timeline) ?? new Set();
@@ -174,9 +193,9 @@ export class SafekeeperService implements ConnectionHandler {
     }
   }
 
-  /** The lowest position that a connected reader may still need. */
+  /** The lowest position that a reader may still need: one that is connected, or has a slot. */
   neededLsn(timeline: SafekeeperTimeline): Lsn {
-    let lsn = timeline.state.commitLsn;
+    let lsn = timeline.slots.keepFrom(timeline.state.commitLsn);
     for (const { neededLsn } of this.#senders.get(timeline) ?? []) {
       if (neededLsn < lsn) lsn = neededLsn;
     }
@@ -219,6 +238,15 @@ function handlers(
       (await timelines.get({ tenantId: tenant, timelineId: timeline })).lowerTerm(term);
     },
 
+    async timelineCreateStandbySlot({ tenant, timeline, name, max_bytes }) {
+      const found = await timelines.get({ tenantId: tenant, timelineId: timeline });
+      await found.slots.create(name, found.state.commitLsn, max_bytes);
+    },
+
+    async timelineDropStandbySlot({ tenant, timeline, name }) {
+      await (await timelines.get({ tenantId: tenant, timelineId: timeline })).slots.drop(name);
+    },
+
     async startWalPush(_args, session) {
       await serveWalPush(session, timelines, (named) => {
         const { name, access } = SAFEKEEPER.startWalPush;
@@ -259,7 +287,12 @@ function namedByOptions(session: Session): Named {
   };
 }
 
-function readerOf(session: Session, timeline: SafekeeperTimeline, guard: Guard): WalReader {
+function readerOf(
+  session: Session,
+  timeline: SafekeeperTimeline,
+  guard: Guard,
+  use: SlotUse | undefined,
+): WalReader {
   const term = session.options.get(RECOVERY_TERM_OPTION);
   if (term !== undefined) {
     if (!/^\d{1,15}$/.test(term)) throw new ZenithError("invalid_argument", `"${term}" is not a term`);
@@ -273,6 +306,7 @@ function readerOf(session: Session, timeline: SafekeeperTimeline, guard: Guard):
     comesWhenCalled: isPageserver,
     onFlush: (lsn) => {
       if (isPageserver) timeline.feedback(lsn);
+      use?.confirm(lsn);
     },
   };
 }
@@ -330,5 +364,12 @@ function timelineStatus(timeline: SafekeeperTimeline): SafekeeperTimelineJson {
     commit_lsn: formatLsn(state.commitLsn),
     remote_consistent_lsn: formatLsn(state.remoteConsistentLsn),
     wal_bytes: walStore?.sizes().bytes ?? 0,
+    wal_start_lsn: walStore === undefined ? null : formatLsn(walStore.startLsn),
+    standby_slots: timeline.slots.list().map(({ name, restartLsn, maxBytes, active }) => ({
+      name,
+      restart_lsn: formatLsn(restartLsn),
+      max_bytes: maxBytes,
+      active,
+    })),
   };
 }

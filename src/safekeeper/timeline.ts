@@ -31,6 +31,7 @@ import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
 import { decodeControlFile, encodeControlFile } from "./control_file.ts";
 import { RecordTracker } from "./record_tracker.ts";
+import { StandbySlots } from "./standby_slots.ts";
 import { buildSegmentHead } from "../postgres/segment_head.ts";
 
 /** The control file's lower bounds are updated at least once per this much WAL. */
@@ -85,6 +86,7 @@ export interface TimelineOptions {
 
 export class SafekeeperTimeline {
   readonly identity: TimelineIdentity;
+  readonly slots: StandbySlots;
   readonly #pg: PgVersion;
   readonly #options: TimelineOptions;
   readonly #dir: string;
@@ -118,8 +120,16 @@ export class SafekeeperTimeline {
     this.identity = identity;
     this.#pg = pgVersion(identity.pgVersion);
     this.#options = options;
+    this.slots = new StandbySlots(
+      options.disk,
+      options.paths.standbySlots(identity.tenantId, identity.timelineId),
+    );
     this.#dir = options.paths.timeline(identity.tenantId, identity.timelineId);
     this.#logger = options.logger.child({ tenant: identity.tenantId, timeline: identity.timelineId });
+    const damage = this.slots.damage();
+    if (damage !== null) {
+      this.#logger.error(`${damage}: make the slots again by "zenith pg standby", then remove it`);
+    }
     this.#state = state;
     this.#store = store;
     this.#persistedCommitLsn = state.commitLsn;

@@ -51,6 +51,24 @@ export type WalReader =
    */
   | { readonly kind: "recovery"; readonly term: number };
 
+/**
+ * Returns what a standby is told that is at `lsn`, while the branch's acknowledged WAL ends at
+ * `endLsn`.
+ */
+function aheadError(lsn: Lsn, endLsn: Lsn): ZenithError {
+  return new ZenithError(
+    "out_of_range",
+    `this standby is ahead of the branch: it has WAL up to ${formatLsn(lsn)}, acknowledged is WAL up to ${
+      formatLsn(endLsn)
+    }`,
+    {
+      hint:
+        "if it has followed a Postgres of the branch, that WAL was lost with it: make the standby anew, " +
+        'by "zenith pg standby"; otherwise this safekeeper is behind the others, and it only has to wait',
+    },
+  );
+}
+
 /** Sends a timeline's WAL by PostgreSQL's replication protocol. */
 export class WalSender {
   readonly #timeline: SafekeeperTimeline;
@@ -60,6 +78,8 @@ export class WalSender {
   #sentLsn: Lsn;
   /** What the reader has made durable. It may still need everything above. */
   #flushedLsn: Lsn;
+  /** What the reader says that it has replayed, when that was not sent to it. */
+  #aheadLsn: Lsn | undefined;
   #draining = false;
   #batchTimer: ReturnType<typeof setTimeout> | undefined;
   #reject!: (error: unknown) => void;
@@ -91,7 +111,10 @@ export class WalSender {
       this.#planSend();
       this.#endWhenDone();
     });
-    const alive = setInterval(() => this.#keepalive(false), KEEPALIVE_INTERVAL_MS);
+    const alive = setInterval(() => {
+      this.#checkAhead();
+      this.#keepalive(this.#aheadLsn !== undefined);
+    }, KEEPALIVE_INTERVAL_MS);
     try {
       this.#send();
       await Promise.race([running, failed]);
@@ -104,7 +127,9 @@ export class WalSender {
 
   #onMessage(bytes: Uint8Array, off: number, len: number): void {
     if (!decodeStandbyMessage(this.#status, bytes, off, len)) return;
-    const { replyRequested } = this.#status;
+    const { replyRequested, apply } = this.#status;
+    if (apply <= this.#timeline.state.commitLsn) this.#aheadLsn = undefined;
+    else if (this.#reader.kind === "committed") this.#aheadLsn ??= apply;
     // A reader can't have what was not sent to it.
     const flush = minLsn(this.#status.flush, this.#sentLsn);
     if (flush > this.#flushedLsn) this.#flushedLsn = flush;
@@ -121,6 +146,18 @@ export class WalSender {
     const { hasWriter, state, failure } = this.#timeline;
     if (this.#reader.kind !== "committed" || !this.#reader.comesWhenCalled) return;
     if (!hasWriter && failure === undefined && this.#flushedLsn >= state.commitLsn) this.#copy.end();
+  }
+
+  /**
+   * Tells a standby that has replayed WAL which the branch does not have. It may also be that only
+   * this safekeeper does not know yet that the WAL is committed, so it is told later, and may come
+   * again.
+   */
+  #checkAhead(): void {
+    const { commitLsn } = this.#timeline.state;
+    if (this.#aheadLsn !== undefined && this.#aheadLsn > commitLsn) {
+      this.#reject(aheadError(this.#aheadLsn, commitLsn));
+    }
   }
 
   #planSend(): void {

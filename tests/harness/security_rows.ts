@@ -77,6 +77,8 @@ export const SAFEKEEPER_ROWS: Readonly<Record<string, Row>> = {
   scrub_status: { args: "", by: ADMIN },
   timeline_delete: { args: ONE, by: OWNER },
   timeline_lower_term: { args: `${ONE} 1`, by: ADMIN },
+  timeline_create_standby_slot: { args: `${ONE} paris 1000`, by: OWNER },
+  timeline_drop_standby_slot: { args: `${ONE} paris`, by: OWNER },
   start_wal_push: { args: "", by: WRITER },
 };
 
@@ -84,6 +86,7 @@ export const SAFEKEEPER_ROWS: Readonly<Record<string, Row>> = {
 export const REPLICATION_ROWS: Readonly<Record<string, Row>> = {
   IDENTIFY_SYSTEM: { args: "", by: [...READER_OF_ONE, "pageserver"] },
   START_REPLICATION: { args: "PHYSICAL 0/1", by: [...READER_OF_ONE, "pageserver"] },
+  READ_REPLICATION_SLOT: { args: "paris", by: [...READER_OF_ONE, "pageserver"] },
   SHOW: { args: "wal_segment_size", by: [...READER_OF_ONE, "pageserver"] },
   CREATE_REPLICATION_SLOT: { args: "pageserver PHYSICAL", by: [...READER_OF_ONE, "pageserver"] },
 };

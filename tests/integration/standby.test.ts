@@ -5,6 +5,7 @@ import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } f
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { asUser, chownRecursive, pgUser } from "../../src/pg_install/pg_user.ts";
+import { parseLsn } from "../../src/common/lsn.ts";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { RestoredBackup, streamBackup } from "../harness/restored_backup.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
@@ -85,20 +86,82 @@ for (const major of [WITH_PROGRAM, NEWEST]) {
       await promote(standby, main);
     });
 
-    /** Makes a standby that streams from the branch's Postgres. */
-    async function makeStandbyOfCompute(standby: RestoredBackup): Promise<void> {
+    test("goes on after it was away, for which the safekeepers keep WAL up to a limit", async () => {
+      await using standby = new RestoredBackup(major, main.password);
       await makeStandby(standby);
+      await follows(standby, main);
+      const from = (await slot()).restart_lsn;
       await standby.stop();
-      const conninfo = `primary_conninfo = '${main.conninfo}'\n`;
+      for (let n = 0; n < 4; n++) {
+        await main.query("INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 500) n");
+        await main.query("SELECT pg_switch_wal()");
+      }
+      await settleWal();
+      const away = await slot();
+      assert.equal(away.active, false);
+      assert.ok(away.behind_bytes > 3 * (16 << 20), JSON.stringify(away));
+      assert.equal(away.lost, false);
+      // The limit is below what it holds back: status warns, and the WAL goes only once it is exceeded.
+      await env.zenith("pg", "standby", "main", "--keep-gib", "1");
+      assert.equal((await slot()).max_bytes, 1 << 30);
+      standby.startAgain();
+      await follows(standby, main);
+      await until("its slot has moved", async () => parseLsn((await slot()).restart_lsn) > parseLsn(from));
+      assert.equal((await slot()).active, true);
+      const another = await env.tryZenith("standby", "drop", "main", "standby");
+      assert.match(another.stderr, /standby slot standby is in use/);
+      await standby.stop();
+      await env.zenith("standby", "drop", "main", "standby");
+      assert.equal(await env.zenith("standby", "list", "--json"), "[]\n");
+      await settleWal();
+      await until("the WAL goes that was kept for it", async () => {
+        const [first] = await Promise.all(env.safekeepers.map(async (one) => (await one.status())[0]!));
+        return first!.wal_start_lsn! > parseLsn(from);
+      });
+    });
+
+    async function slot() {
+      const listed = JSON.parse(await env.zenith("standby", "list", "--json")) as {
+        readonly restart_lsn: string;
+        readonly behind_bytes: number;
+        readonly max_bytes: number;
+        readonly active: boolean;
+        readonly lost: boolean;
+      }[];
+      assert.equal(listed.length, 1);
+      return listed[0]!;
+    }
+
+    /** Returns when nobody but standbys needs the WAL before the newest segment. */
+    async function settleWal(): Promise<void> {
+      await using client = env.pageserver.client();
+      await using wire = await env.pageserver.connect();
+      const branch = (await client.branchList(main.tenant)).find(({ name }) => name === "main")!;
+      await until("the page server has it durably", async () => {
+        await wire.query(`do_gc ${main.tenant} ${branch.timeline_id} ${2 ** 40}`);
+        const found = await Promise.all(env.safekeepers.map(async (one) => (await one.status())[0]!));
+        return found.every(({ remote_consistent_lsn, commit_lsn }) =>
+          remote_consistent_lsn > commit_lsn - (1 << 20)
+        );
+      });
+    }
+
+    /** Makes a standby that streams from the branch's Postgres. @returns how it would from the safekeepers */
+    async function makeStandbyOfCompute(standby: RestoredBackup): Promise<string> {
+      await makeStandby(standby);
+      const ofSafekeepers = String(await standby.value("SHOW primary_conninfo"));
+      await standby.stop();
+      const conninfo = `primary_conninfo = '${main.conninfo}'\nprimary_slot_name = ''\n`;
       appendFileSync(join(standby.dataDir, "postgresql.auto.conf"), conninfo);
       standby.startAgain();
       await follows(standby, main);
+      return ofSafekeepers;
     }
 
     /** Commits a row that no safekeeper has. Returns when the standby has it and the compute is dead. */
-    async function getAhead(standby: RestoredBackup, n: number): Promise<void> {
+    async function getAhead(standby: RestoredBackup, n: number, v = "'not acknowledged'"): Promise<void> {
       for (const safekeeper of env.safekeepers) await safekeeper.kill9();
-      const waiting = assert.rejects(main.query(`INSERT INTO t VALUES (${n}, 'not acknowledged')`));
+      const waiting = assert.rejects(main.query(`INSERT INTO t VALUES (${n}, ${v})`));
       await until("the standby is ahead", async () => {
         return await standby.value(`SELECT count(*)::int FROM t WHERE n = ${n}`) === 1;
       });
@@ -133,12 +196,28 @@ for (const major of [WITH_PROGRAM, NEWEST]) {
 
     test("what a compute has written is given up when another one has written since", ofCompute, async () => {
       await using standby = new RestoredBackup(major, main.password);
-      await makeStandbyOfCompute(standby);
-      await getAhead(standby, -3);
+      const ofSafekeepers = await makeStandbyOfCompute(standby);
+      // So much that the branch does not pass it.
+      await getAhead(standby, -3, "(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 90000) g)");
       const aside = `${main.paths.dir}.aside`;
       renameSync(main.paths.dir, aside);
       const elsewhere = await env.createCompute("main");
       await elsewhere.start();
+      const follow = (conninfo: string): Promise<unknown> => {
+        const file = join(standby.dataDir, "postgresql.auto.conf");
+        appendFileSync(file, `primary_conninfo = '${conninfo.replaceAll("'", "''")}'\n`);
+        return standby.value("SELECT pg_reload_conf()");
+      };
+      await follow(elsewhere.conninfo);
+      await until(
+        "status says that it is ahead",
+        async () =>
+          /standby walreceiver is ahead of branch main: it has replayed WAL up to/.test(
+            (await env.tryZenith("status")).stdout,
+          ),
+      );
+      await follow(ofSafekeepers);
+      await until("it is told", () => /this standby is ahead of the branch/.test(standby.log()));
       await elsewhere.query("INSERT INTO t VALUES (-4, 'elsewhere')");
       await env.zenith("pg", "stop", "main", "--destroy");
       renameSync(aside, main.paths.dir);

@@ -8,6 +8,7 @@ import { type ComputePlace, type ComputeStatus, describeCompute, isUp } from "..
 import type { Environment } from "../environment.ts";
 import { readLastStart } from "../last_start.ts";
 import { replicaPosition } from "../replicas.ts";
+import { standbysAhead } from "../standbys_ahead.ts";
 import { howItEnded, type Problem, problemOf } from "./problem.ts";
 
 export interface ComputeSurvey {
@@ -83,6 +84,18 @@ export async function surveyCompute(
   try {
     const compute = describeCompute(found);
     const { address, readOnlyAt, replica } = compute;
+    if (status === "running" && isOwn(found)) {
+      for (const { name: standby, replayLsn, endLsn } of await standbysAhead(compute)) {
+        problems.push({
+          what: `standby ${standby} is ahead of branch ${name}: it has replayed WAL up to ${
+            formatLsn(replayLsn)
+          }, the branch ends at ${formatLsn(endLsn)}`,
+          hint:
+            `that WAL was lost with an earlier Postgres: make the standby anew, by "zenith pg standby ${name}"`,
+          down: false,
+        });
+      }
+    }
     const position = replica !== null && status === "running"
       ? await replicaPosition(environment, compute)
       : null;

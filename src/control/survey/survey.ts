@@ -13,6 +13,7 @@ import { type BranchSurvey, stuckReceivers, surveyBranches } from "./branches.ts
 import { type ComputeSurvey, surveyCompute } from "./computes.ts";
 import { type ObjectStoreSurvey, surveyObjectStore } from "./object_store.ts";
 import { NOT_RUNNING, type Problem } from "./problem.ts";
+import { standbyProblems } from "./standbys.ts";
 import {
   type PageServerSurvey,
   type SafekeeperSurvey,
@@ -54,7 +55,7 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     ? []
     : await surveyBranches(client, environment.config.default_tenant_id, safekeepers, problems);
   if (server.answer !== undefined) problems.push(...stuckReceivers(server.answer, branches, computes));
-  problems.push(...openToEverybody(environment));
+  problems.push(...standbyProblems(safekeepers, branches), ...openToEverybody(environment));
   const disk = surveyDisk(environment, problems);
   const servers = [server.survey, ...safekeepers.map(({ survey }) => survey)];
   if (servers.every(({ status }) => status === "stopped")) {

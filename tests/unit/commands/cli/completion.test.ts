@@ -17,7 +17,7 @@ const at = (...words: string[]) => complete(commands, words, names);
 
 describe("completion", () => {
   test("begins with commands, hidden ones left out", () => {
-    assert.deepEqual(at("st"), ["start", "status", "stop"]);
+    assert.deepEqual(at("st"), ["standby", "start", "status", "stop"]);
     assert.ok(at("").includes("psql"));
     assert.ok(!at("").includes("compute"));
     assert.ok(!at("").includes("complete"));
