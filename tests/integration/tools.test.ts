@@ -1,7 +1,15 @@
 /** The recipes of docs/tools.md, with the tools themselves, on one branch that lives through all of them. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import pg from "pg";
@@ -10,6 +18,7 @@ import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { asUser, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { findProgram } from "../../src/process/find_program.ts";
 import { addSettings } from "../harness/branching.ts";
+import { childOutput } from "../harness/child_output.ts";
 import { freePort } from "../harness/ports.ts";
 import { RestoredBackup } from "../harness/restored_backup.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
@@ -29,6 +38,10 @@ const skipBarman = lacks("barman");
 const skipBouncer = lacks("pgbouncer");
 const skipWal2json = lacksLibrary("wal2json");
 const skipCron = lacksLibrary("pg_cron");
+
+const EXAMPLES = join(import.meta.dirname, "..", "..", "examples");
+const DRIZZLE_KIT = join(EXAMPLES, "node_modules", ".bin", "drizzle-kit");
+const skipDrizzle = existsSync(DRIZZLE_KIT) ? false : '"npm run examples" fetches it';
 
 /** Runs a program as the user that Postgres runs as. @throws {Error} with its output when it fails */
 function run(main: Compute, cwd: string, file: string, ...args: readonly string[]): string {
@@ -51,6 +64,45 @@ function directoryOf(env: ZenithEnv, tool: string, ...inside: readonly string[])
 
 async function write(main: Compute, n: number): Promise<void> {
   await main.query(`INSERT INTO t SELECT n, md5(n::text) FROM generate_series(${n}, ${n + 499}) n`);
+}
+
+/** How often a job has run, which writes a row each time. */
+const RUNS = "SELECT count(*)::int FROM runs";
+
+/** A project of Drizzle, with examples/drizzle's schema and migrations. */
+class DrizzleProject {
+  readonly #directory: string;
+
+  constructor(env: ZenithEnv) {
+    this.#directory = join(env.dir, "drizzle");
+    cpSync(join(EXAMPLES, "drizzle"), this.#directory, { recursive: true });
+    symlinkSync(join(EXAMPLES, "node_modules"), join(this.#directory, "node_modules"));
+  }
+
+  /** @throws {Error} with its output when it fails */
+  async run(uri: string, ...args: readonly string[]): Promise<string> {
+    const child = spawn(DRIZZLE_KIT, args, {
+      cwd: this.#directory,
+      env: { ...process.env, DATABASE_URL: uri },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const { code, stdout, stderr } = await childOutput(child);
+    if (code !== 0) throw new Error(`drizzle-kit ${args.join(" ")} failed (${code}):\n${stdout}${stderr}`);
+    return stdout;
+  }
+
+  addColumn(): void {
+    const file = join(this.#directory, "schema.ts");
+    writeFileSync(file, readFileSync(file, "utf8").replace("email:", "name: text(),\n  email:"));
+  }
+
+  /** What drizzle-kit reads from a database, as its schema. */
+  async pull(uri: string, out: string): Promise<string> {
+    await this.run(uri, "pull", "--dialect=postgresql", `--url=${uri}`, `--out=${out}`);
+    const directory = join(this.#directory, out);
+    const file = readdirSync(directory).find((name) => name === "schema.ts");
+    return readFileSync(join(directory, file!), "utf8");
+  }
 }
 
 /** A PgBouncer in front of a compute. */
@@ -122,6 +174,8 @@ for (const major of [DEBIANS, NEWEST]) {
     let env: ZenithEnv;
     let main: Compute;
     let backRest: readonly string[];
+    /** Who has the job of pg_cron: main, a branch where it is switched off, and one that keeps it. */
+    const cron: { readonly pg: Compute; readonly before: number }[] = [];
 
     before(async () => {
       env = await ZenithEnv.create({ major });
@@ -180,7 +234,11 @@ pg1-user=zenith_admin
         await dev.restart();
         assert.equal(await dev.value(launchers), 1);
         assert.equal(await main.value("SELECT count(*)::int FROM cron.job"), 1);
-        await dev.stop();
+        // The last test looks at what has run until then.
+        await env.branch("asked", "main");
+        const asked = await env.createCompute("asked");
+        await env.zenith("pg", "start", "asked", "--keep-cron");
+        for (const pg of [main, dev, asked]) cron.push({ pg, before: Number(await pg.value(RUNS)) });
       },
     );
 
@@ -332,6 +390,31 @@ path_prefix = ${binDir}
       await main.query("DROP PUBLICATION alltables");
     });
 
+    test("drizzle-kit migrates, pushes and pulls, across a kill, a stop and a branch", {
+      skip: skipDrizzle,
+    }, async () => {
+      const project = new DrizzleProject(env);
+      const uri = async (branch: string) => (await env.zenith("uri", branch)).trim();
+      await project.run(await uri("main"), "migrate");
+      await main.kill9();
+      await main.start();
+      await project.run(await uri("main"), "migrate");
+      assert.equal(await main.value("SELECT count(*)::int FROM drizzle.__drizzle_migrations"), 2);
+      await main.query("INSERT INTO customers VALUES (1, 'a@example.com')");
+      await env.branch("drizzle", "main");
+      const branch = await env.startCompute("drizzle");
+      project.addColumn();
+      await project.run(await uri("drizzle"), "push", "--force");
+      await branch.restart();
+      assert.deepEqual(await branch.query("SELECT * FROM customers"), [
+        { id: 1, email: "a@example.com", name: null },
+      ]);
+      const [there, here] = [await uri("drizzle"), await uri("main")];
+      assert.match(await project.pull(there, "of-branch"), /customers.*name: text\(\)/s);
+      assert.doesNotMatch(await project.pull(here, "of-main"), /name: text\(\)/);
+      await branch.stop();
+    });
+
     test("wal2json goes on where it was after a kill", ofDebian(skipWal2json), async () => {
       // Newer minor releases ask for the superuser's leave.
       const [plugins] = await main.query(
@@ -361,6 +444,24 @@ path_prefix = ${binDir}
       assert.deepEqual(values, [6001, 6002]);
       await main.query("SELECT pg_drop_replication_slot('changes')");
     });
+
+    test(
+      "pg_cron runs its job on main, and of its branches on the one that keeps it",
+      ofDebian(skipCron),
+      async () => {
+        const [ofMain, ofDev, ofAsked] = cron;
+        for (const { pg, before } of [ofMain!, ofAsked!]) {
+          // A job begins with the minute.
+          await until("its job has run", async () => Number(await pg.value(RUNS)) > before, 90_000);
+          assert.equal(
+            await pg.value("SELECT count(*)::int FROM cron.job_run_details WHERE status = 'failed'"),
+            0,
+          );
+        }
+        assert.equal(await ofDev!.pg.value(RUNS), ofDev!.before);
+        await Promise.all([ofDev!.pg.stop(), ofAsked!.pg.stop()]);
+      },
+    );
 
     async function timelineId() {
       await using client = env.pageserver.client();
