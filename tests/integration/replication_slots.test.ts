@@ -7,6 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { checkPidFile } from "../../src/process/pid_file.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
+import { TEST_PG_MAJOR } from "../harness/postgres_major.ts";
 import { RestoredBackup } from "../harness/restored_backup.ts";
 import { freePort } from "../harness/ports.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
@@ -16,7 +17,7 @@ import { type Compute, until, ZenithEnv, type ZenithEnvOptions } from "../harnes
 const ROWS = 500;
 
 const SETUPS: readonly ZenithEnvOptions[] = [
-  { major: 15, safekeepers: 1, storage: "lazy" },
+  { major: TEST_PG_MAJOR, safekeepers: 1, storage: "lazy" },
   { major: 18, safekeepers: 0, storage: "eager" },
 ];
 
