@@ -130,6 +130,17 @@ test("GitLab: a branch for each merge request", async () => {
   );
 });
 
+/**
+ * Migrations run in Prisma's engine in WebAssembly. Its command line still looks for the programs that
+ * it would fetch when it is installed, and takes any file for them; it also asks for updates.
+ */
+const PRISMA: Variables = {
+  PRISMA_QUERY_ENGINE_LIBRARY: process.execPath,
+  PRISMA_SCHEMA_ENGINE_BINARY: process.execPath,
+  PRISMA_HIDE_UPDATE_MESSAGE: "1",
+  CHECKPOINT_DISABLE: "1",
+};
+
 describe("examples/", { skip }, () => {
   test("Drizzle: a migration is tried on real data before main sees it", async () => {
     const dir = join(EXAMPLES, "drizzle");
@@ -158,6 +169,36 @@ describe("examples/", { skip }, () => {
     const fits = await run(migrate, dir);
     assert.equal(fits.code, 0, fits.stdout + fits.stderr);
     assert.equal(await main.value("SELECT count(*) FROM drizzle.__drizzle_migrations"), "1");
+    assert.deepEqual(await branches(), ["main"]);
+  });
+
+  test("Prisma: a migration is tried on real data before main sees it", async () => {
+    const dir = join(EXAMPLES, "prisma");
+    const prisma = (...args: string[]) => ["prisma", ...args];
+    const migrate = ["zenith", "run", "main", "--", ...prisma("migrate", "deploy")];
+    await main.query("DROP SCHEMA IF EXISTS drizzle CASCADE");
+    await main.query("DROP TABLE IF EXISTS customers");
+    const passes = await run(migrate, dir, PRISMA);
+    assert.equal(passes.code, 0, passes.stdout + passes.stderr);
+    assert.match(passes.stdout, /All migrations have been successfully applied/);
+    // The first migration has been run on main, whose data the second one does not fit.
+    const [first, second] = ["20260101000000_customers", "20260102000000_one_email"];
+    await main.query(example("prisma", "migrations", first, "migration.sql"));
+    const uri = (await env.zenith("uri", "main")).trim();
+    const resolved = await run(prisma("migrate", "resolve", "--applied", first), dir, {
+      ...PRISMA,
+      DATABASE_URL: uri,
+    });
+    assert.equal(resolved.code, 0, resolved.stdout + resolved.stderr);
+    await main.query("INSERT INTO customers VALUES (1, 'a@example.com'), (2, 'a@example.com')");
+    const fails = await run(migrate, dir, PRISMA);
+    assert.equal(fails.code, 1, fails.stdout + fails.stderr);
+    assert.match(fails.stderr, /Unique constraint failed: customers_email_key/);
+    await main.query("UPDATE customers SET email = 'b@example.com' WHERE id = 2");
+    const fits = await run(migrate, dir, PRISMA);
+    assert.equal(fits.code, 0, fits.stdout + fits.stderr);
+    assert.match(fits.stdout, new RegExp(second));
+    assert.equal(await main.value("SELECT string_agg(migration_name, ' ') FROM _prisma_migrations"), first);
     assert.deepEqual(await branches(), ["main"]);
   });
 
