@@ -60,6 +60,16 @@ export class FileData {
     return runs;
   }
 
+  /** Whether Postgres has asked for any of these runs of units, as {@link missing} returns them. */
+  wasAsked(inode: Inode, runs: readonly number[]): boolean {
+    const { presence } = inode;
+    if (presence === null) return false;
+    for (let run = 0; run < runs.length; run += 2) {
+      for (let unit = runs[run]; unit < runs[run + 1]; unit++) if (presence.wasAsked(unit)) return true;
+    }
+    return false;
+  }
+
   /** Reads what the overlay has. The contents of {@link missing} parts are undefined. */
   read(inode: Inode, offset: number, bytes: number, into: Uint8Array, at: number): void {
     const fd = this.#files.existingFd(inode.id);

@@ -22,6 +22,8 @@ export interface MissedRead {
   readonly missing: readonly number[];
   /** The `bytes` as the overlay has them. Undefined when all of them are missing. */
   readonly overlay: Uint8Array | undefined;
+  /** Whether some of what is missing was read before. The kernel has evicted it since. */
+  readonly isRepeated: boolean;
 }
 
 /** {@link FuseSession.handle} returns this for a request that gets no reply. */
@@ -177,10 +179,11 @@ export class FuseSession {
     const offset = fuse.requestUint64(buffers, fuse.IO_OFFSET);
     const bytes = this.#data.readable(inode, offset, words[fuse.IO_SIZE]);
     if (inode.remote !== null && offset < inode.remoteEnd) {
-      this.#data.ask(inode, offset, bytes);
       const missing = this.#data.missing(inode, offset, bytes);
+      const isRepeated = this.#data.wasAsked(inode, missing);
+      this.#data.ask(inode, offset, bytes);
       if (missing.length > 0) {
-        this.#handOff(buffers, inode, inode.remote, offset, bytes, missing);
+        this.#handOff(buffers, inode, { remote: inode.remote, offset, bytes, missing, isRepeated });
         return REPLY_LATER;
       }
     }
@@ -191,11 +194,9 @@ export class FuseSession {
   #handOff(
     buffers: fuse.FuseBuffers,
     inode: Inode,
-    remote: RemoteFile,
-    offset: number,
-    bytes: number,
-    missing: readonly number[],
+    read: Pick<MissedRead, "remote" | "offset" | "bytes" | "missing" | "isRepeated">,
   ): void {
+    const { offset, bytes, missing } = read;
     let overlay: Uint8Array | undefined;
     if (!coversAll(missing, offset, bytes)) {
       // The kernel keeps these pages locked until the reply, so nothing can write to them
@@ -205,7 +206,7 @@ export class FuseSession {
     }
     const words = buffers.requestWords;
     const unique = [words[fuse.IN_UNIQUE], words[fuse.IN_UNIQUE + 1]] as const;
-    this.#onMiss({ unique, inode: inode.id, remote, offset, bytes, missing, overlay });
+    this.#onMiss({ unique, inode: inode.id, ...read, overlay });
   }
 
   #write(buffers: fuse.FuseBuffers): number {

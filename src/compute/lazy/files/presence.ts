@@ -72,6 +72,10 @@ export class Presence {
     for (let unit = first; unit < Math.min(end, this.#units); unit++) set(this.#asked, unit);
   }
 
+  wasAsked(unit: number): boolean {
+    return unit < this.#units && isSet(this.#asked, unit);
+  }
+
   /** Visits every unit that was asked for or written, in order. */
   forEachHot(visit: (unit: number) => void): void {
     for (let byte = 0; byte < this.#asked.length; byte++) {

@@ -43,6 +43,10 @@ class Answer implements PageWaiter {
   #outstanding = 0;
   #failed = false;
 
+  get keeps(): boolean {
+    return this.#miss.isRepeated;
+  }
+
   constructor(miss: MissedRead, write: ReplyWriter) {
     this.#miss = miss;
     this.#write = write;

@@ -43,14 +43,16 @@ export interface PageFetcherOptions {
   /** Called when reads begin to wait for a page server that is away, and when they no longer do. */
   readonly onLost?: (lost: boolean) => void;
   /**
-   * Receives every block that arrives, once: `bytes[at, at + BLCKSZ)`, which is overwritten after
-   * the call.
+   * Receives every block that arrives for a waiter that {@link PageWaiter.keeps} it, once:
+   * `bytes[at, at + BLCKSZ)`, which is overwritten after the call.
    */
   readonly onPage: (inode: number, block: number, bytes: Uint8Array, at: number) => void;
 }
 
 /** The receiver of requested blocks. */
 export interface PageWaiter {
+  /** Whether the blocks are to be kept here, because they will be needed again. */
+  readonly keeps: boolean;
   /**
    * Receives blocks [block, block + count) of the file, at `bytes[at..]`, which is overwritten
    * after the call. Called once per fetch.
@@ -243,10 +245,12 @@ export class PageFetcher {
     }
     this.#finish(fetch);
     const { inode, block, count, remote } = fetch;
+    const { checksums, onPage } = this.#options;
+    const keeps = fetch.waiters.some((waiter) => waiter.keeps);
     for (let i = 0; i < count; i++) {
       const at = response.off + i * BLCKSZ;
-      if (this.#options.checksums) setPageChecksum(bytes, remote.firstBlock + block + i, at);
-      this.#options.onPage(inode, block + i, bytes, at);
+      if (checksums) setPageChecksum(bytes, remote.firstBlock + block + i, at);
+      if (keeps) onPage(inode, block + i, bytes, at);
     }
     for (const waiter of fetch.waiters) waiter.deliver(block, count, bytes, response.off);
   }

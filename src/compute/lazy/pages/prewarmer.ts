@@ -11,7 +11,7 @@ import { wakeThread } from "../fuse/wake.ts";
 import { WAKE_TO_PREWARM } from "./worker_messages.ts";
 
 /** The waiter for pages that are only kept and go to no reader. */
-export const NOBODY: PageWaiter = { deliver() {}, fail() {} };
+export const NOBODY: PageWaiter = { keeps: true, deliver() {}, fail() {} };
 
 export interface PrewarmerOptions {
   readonly hotPages: readonly HotRange[];

@@ -234,6 +234,22 @@ describe("a relation file", () => {
     });
   });
 
+  test("says of a read whether a part of it was read before", () => {
+    const id = table();
+    const isRepeated = (block: number, blocks: number) =>
+      miss(kernel.read(id, block * BLOCK, blocks * BLOCK)).isRepeated;
+    assert.equal(isRepeated(3, 2), false);
+    assert.equal(isRepeated(5, 2), false);
+    assert.equal(isRepeated(4, 1), true);
+    assert.equal(isRepeated(6, 4), true);
+    // A block that was kept meanwhile is not read from afar again.
+    kernel.data.keep(kernel.inodes.get(id), 9, new Uint8Array(BLOCK), 0);
+    assert.equal(isRepeated(8, 2), true);
+    kernel.truncate(id, 8 * BLOCK);
+    kernel.truncate(id, 10 * BLOCK);
+    assert.equal(isRepeated(0, 3), false);
+  });
+
   test("does not have more fetched than there is", () => {
     const id = table();
     const read = miss(kernel.read(id, 9 * BLOCK, 1 << 20));

@@ -4,6 +4,7 @@ import { answerMissedRead } from "../../../../../src/compute/lazy/pages/missed_r
 import type { MissedRead } from "../../../../../src/compute/lazy/files/fuse_session.ts";
 import { KeptPages } from "../../../../../src/compute/lazy/pages/kept_pages.ts";
 import { PageFetcher } from "../../../../../src/compute/lazy/pages/page_fetcher.ts";
+import { NOBODY } from "../../../../../src/compute/lazy/pages/prewarmer.ts";
 import { parseTenantId, parseTimelineId } from "../../../../../src/common/id.ts";
 import { NULL_LOGGER } from "../../../../../src/process/log.ts";
 import { lsn } from "../../../../../src/common/lsn.ts";
@@ -104,7 +105,13 @@ afterEach(async () => {
   await pageServer.server.close();
 });
 
-function read(inode: number, firstUnit: number, units: number, missing: number[], overlay?: Uint8Array) {
+function read(
+  inode: number,
+  firstUnit: number,
+  units: number,
+  missing: number[],
+  { overlay, isRepeated = true }: { overlay?: Uint8Array; isRepeated?: boolean } = {},
+) {
   const miss: MissedRead = {
     unique: [replies.length, 9],
     inode,
@@ -113,6 +120,7 @@ function read(inode: number, firstUnit: number, units: number, missing: number[]
     bytes: units * UNIT,
     missing,
     overlay,
+    isRepeated,
   };
   answerMissedRead(miss, fetcher, (reply) => {
     replies.push(reply.slice());
@@ -151,6 +159,18 @@ describe("a read of pages that are not here", () => {
     assert.deepEqual(kept, [[7, 2, 3], [7, 3, 4]]);
   });
 
+  test("has only those pages kept here that the kernel has evicted, or somebody wants ahead of need", async () => {
+    read(7, 0, 2, [0, 2], { isRepeated: false });
+    read(7, 4, 2, [4, 6], { isRepeated: false });
+    read(7, 4, 2, [4, 6]);
+    read(7, 8, 2, [8, 10], { isRepeated: false });
+    fetcher.fetch(7, { spc: 1663, db: 5, rel: 16384, fork: 0, firstBlock: 0 }, 4, 1, NOBODY);
+    await pageServer.untilAsked(3);
+    for (const request of pageServer.requests) pageServer.answer(request);
+    await untilReplied(4);
+    assert.deepEqual(kept, [[7, 2, 3], [7, 4, 5]]);
+  });
+
   test("does not wait for the answers to others", async () => {
     read(7, 0, 2, [0, 2]);
     read(7, 8, 2, [8, 10]);
@@ -177,7 +197,7 @@ describe("a read of pages that are not here", () => {
 
   test("leaves what the overlay has as it is, to half a page", async () => {
     const overlay = new Uint8Array(6 * UNIT).fill(200);
-    read(7, 0, 6, [1, 2, 4, 5], overlay);
+    read(7, 0, 6, [1, 2, 4, 5], { overlay });
     await pageServer.untilAsked(2);
     for (const request of pageServer.requests) pageServer.answer(request);
     await untilReplied(1);
