@@ -11,20 +11,31 @@ import { COPY_DATA } from "./message_types.ts";
 /** Holds fifteen pages with their headers. A full buffer is written at once. */
 const CHUNK_BYTES = 128 * 1024;
 const POOL_MAX_CHUNKS = 64;
+/**
+ * Holds a mebibyte of pages with its headers. A new buffer of this size costs more than what is done
+ * with it: the kernel has to clear its memory page by page.
+ */
+const LARGE_CHUNK_BYTES = (1 << 20) + 4096;
+const POOL_MAX_LARGE_CHUNKS = 8;
 const HEADER_BYTES = 5;
 
 const EMPTY = Buffer.alloc(0);
 
 /** All connections of this thread share the pool, so an idle connection holds no buffer. */
 const pool: Buffer[] = [];
+const largePool: Buffer[] = [];
 
 function takeChunk(minBytes: number): Buffer {
-  if (minBytes > CHUNK_BYTES) return Buffer.allocUnsafeSlow(minBytes);
-  return pool.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  if (minBytes <= CHUNK_BYTES) return pool.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  if (minBytes > LARGE_CHUNK_BYTES) return Buffer.allocUnsafeSlow(minBytes);
+  return largePool.pop() ?? Buffer.allocUnsafeSlow(LARGE_CHUNK_BYTES);
 }
 
 function giveChunk(chunk: Buffer): void {
   if (chunk.length === CHUNK_BYTES && pool.length < POOL_MAX_CHUNKS) pool.push(chunk);
+  else if (chunk.length === LARGE_CHUNK_BYTES && largePool.length < POOL_MAX_LARGE_CHUNKS) {
+    largePool.push(chunk);
+  }
 }
 
 export class FrameWriter {
