@@ -16,8 +16,14 @@ const IDLE_MS = 5 * 60_000;
 /** A spare that is not needed at once gives back memory. */
 const COLLECT_AFTER_MS = 2_000;
 
-/** How often a spare looks whether its directory is still there. */
-const CLAIM_CHECK_MS = 5_000;
+/** How often a spare looks whether its directory is still there, and how large it is. */
+const CHECK_MS = 5_000;
+
+/**
+ * A spare that is larger than what a new process needs, after it has collected its garbage, ends. A
+ * scan of a large table leaves some 200 MB of garbage, so a look before that would end most.
+ */
+const MAX_RSS_BYTES = 256 << 20;
 
 /** The first thing that a spare says to whoever connects. */
 export const SPARE_GREETING = "zenith spare\n";
@@ -81,8 +87,8 @@ function untilToEnd({ claim }: ClaimedSlot, resources: DisposableStack): Promise
     const idle = setTimeout(end, IDLE_MS);
     resources.defer(() => clearTimeout(idle));
     const checks = setInterval(() => {
-      if (!claim.isHeld()) end();
-    }, CLAIM_CHECK_MS);
+      if (!claim.isHeld() || process.memoryUsage.rss() > MAX_RSS_BYTES) end();
+    }, CHECK_MS);
     resources.defer(() => clearInterval(checks));
   });
 }
