@@ -4,12 +4,12 @@
  *
  * `npm run bench -- branch_cpu [cycles, 10 when left out]`
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { parseBranchName } from "../../src/common/id.ts";
 import { checkPidFile } from "../../src/process/pid_file.ts";
 import { Connection } from "../harness/connection.ts";
 import { zenithCommand } from "../harness/cli.ts";
-import { ZenithEnv } from "../harness/zenith_env.ts";
+import { until, ZenithEnv } from "../harness/zenith_env.ts";
 import { useExecutable } from "./harness.ts";
 
 const CYCLES_DEFAULT = 10;
@@ -74,7 +74,13 @@ async function cycle(env: ZenithEnv, branch: string): Promise<Record<string, Row
     await session.query("SET max_parallel_workers_per_gather = 0");
     await session.query("SELECT sum(n) FROM t");
   });
-  const end = await whileCounting(servers, () => runCounted(env, "branch", "delete", branch, "--stop"));
+  const { dir } = env.paths.compute(env.defaultTenant, parseBranchName(branch));
+  const end = await whileCounting({ ...servers, supervisor }, async () => {
+    const command = await runCounted(env, "branch", "delete", branch, "--stop");
+    // Its supervisor does the rest, and then waits for the next start.
+    await until("the compute is removed", () => !existsSync(dir) && env.spares().length > 0);
+    return command;
+  });
   return {
     "branch --start": { command: start.result.ms, supervisor: started, ...start.spent },
     "scan of 64 MB": scan.spent,

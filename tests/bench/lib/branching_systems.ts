@@ -1,7 +1,9 @@
 /** Systems that make branches of a database, behind one interface: Zenith, and what people use instead. */
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { HostPort } from "../../../src/common/host_port.ts";
+import { parseBranchName } from "../../../src/common/id.ts";
+import { runningProcess } from "../../../src/process/pid_file.ts";
 import { findPostgres } from "../../../src/pg_install/find_postgres.ts";
 import { Connection } from "../../harness/connection.ts";
 import { freePort } from "../../harness/ports.ts";
@@ -22,6 +24,8 @@ export interface BranchingSystem extends AsyncDisposable {
   connect(branch: string): Promise<Connection>;
   /** Nobody is connected to it. */
   remove(branch: string): Promise<void>;
+  /** What a running branch takes beside the memory of Postgres itself. */
+  memoryBytes?(branch: string): number;
 }
 
 /** As a person uses it: a command for each step. One safekeeper, lazy storage. */
@@ -63,6 +67,14 @@ export class ZenithSystem implements BranchingSystem {
   async remove(branch: string): Promise<void> {
     await this.#env.zenith("branch", "delete", branch, "--stop");
     this.#places.delete(branch);
+  }
+
+  memoryBytes(branch: string): number {
+    const { pidFile } = this.#env.paths.compute(this.#env.defaultTenant, parseBranchName(branch));
+    const { pid } = runningProcess(pidFile)!;
+    // Its own memory, and its share of what others have too: proc_pid_smaps(5).
+    const pss = /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"));
+    return Number(pss![1]) * 1024;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
