@@ -293,6 +293,14 @@ export class EnvironmentPaths {
   }
 }
 
+/**
+ * The process that was removing a compute, by the name that {@link ComputePaths.removed} gives it.
+ */
+export function removerOf(directoryName: string): number | undefined {
+  const match = /^\..*\.removed\.(\d+)$/.exec(directoryName);
+  return match === null ? undefined : Number(match[1]);
+}
+
 /** One compute: its Postgres data directory and what its supervisor keeps beside it. */
 export class ComputePaths {
   readonly dir: string;
@@ -307,6 +315,14 @@ export class ComputePaths {
    */
   removed(pid: number): string {
     return join(dirname(this.dir), `.${basename(this.dir)}.removed.${pid}`);
+  }
+  /** The environment that a compute made by `zenith` belongs to. */
+  get environmentRoot(): string {
+    return join(this.dir, "..", "..", "..", "..");
+  }
+  /** Exists once the compute's branch was deleted, so that what is left of it is on its way out. */
+  get deleted(): string {
+    return join(this.dir, "deleted");
   }
   /**
    * Postgres's data directory. Every start keeps the files that the user may edit here:

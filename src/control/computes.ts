@@ -2,31 +2,16 @@
  * Manages the computes of an environment. Each has its own directory: a branch has one, and so does
  * each moment of its past that someone looks at.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ioError, systemErrorCode, withIoErrors, ZenithError } from "../common/errors.ts";
 import { removeForeignTree } from "../common/foreign_directory.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
-import {
-  type BranchName,
-  isId,
-  parseBranchName,
-  parseTenantId,
-  type TenantId,
-  type TimelineId,
-} from "../common/id.ts";
-import {
-  type ComputeName,
-  computeOfFileName,
-  formatComputeName,
-  isOwn,
-  ownName,
-} from "../common/compute_name.ts";
+import { type BranchName, parseBranchName, type TenantId, type TimelineId } from "../common/id.ts";
+import { type ComputeName, formatComputeName, isOwn } from "../common/compute_name.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
-import { type FileLock, lockFileWithin } from "../process/file_lock.ts";
-import { checkPidFile, runsElsewhere } from "../process/pid_file.ts";
 import { isCompiled } from "../process/worker_url.ts";
 import {
   assertUsable,
@@ -42,44 +27,35 @@ import {
 import { withSetting, writeSettingsFiles } from "../compute/postgres/settings_files.ts";
 import { writeSettingsBase } from "../compute/settings_sync.ts";
 import { computeUser } from "../compute/postgres/compute_user.ts";
-import { readConditions } from "../compute/postgres/conditions.ts";
-import { STOPPING } from "../compute/orderly_stop.ts";
-import { removeLazyStorage } from "../compute/lazy/remove_lazy_storage.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { quorumOf } from "../consensus/quorum.ts";
 import { makeOwnedDirectory } from "../pg_install/pg_user.ts";
 import type { SettingsFiles } from "../protocol/branch_settings.ts";
+import {
+  allComputePlaces,
+  assertNotRunning,
+  type ComputePlace,
+  findComputePlace,
+  hasCompute,
+  isDeleted,
+  isUp,
+  listDeletedPlaces,
+  listDeletions,
+  listPlaces,
+  lockComputes,
+  place,
+  tenantsWithComputes,
+} from "./compute_places.ts";
 import { authorityFile, type Environment, pageServerAddress } from "./environment.ts";
 import { noteFailedStart, noteStart } from "./last_start.ts";
-import { lastErrorInLog } from "./log_file.ts";
 import { findSettings, type SettingChange } from "./inherited_settings.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { otherEnvironments, serverPorts } from "./known_environments.ts";
 import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
-import { dropComputeTokens, ensureComputeToken } from "./server_tokens.ts";
+import { ensureComputeToken } from "./server_tokens.ts";
 import { inStartQueue } from "./start_queue.ts";
 import { giveTenantUser } from "./tenant_users.ts";
-import { type StopMode, stopProcess } from "./stop_process.ts";
-
-/** `crashed`: its supervisor ended unexpectedly. */
-export type ComputeStatus = "running" | "stopped" | "crashed" | "elsewhere";
-
-/** Whether the compute runs, here or where its process can't be seen. */
-export function isUp({ status }: { readonly status: ComputeStatus }): boolean {
-  return status === "running" || status === "elsewhere";
-}
-
-/** A compute's state without its configuration, which the user may edit and may have broken. */
-export interface ComputePlace extends ComputeName {
-  /** The compute's name on a command line: `main`, `main@0/16B5A50` or `main@replica1`. */
-  readonly name: string;
-  readonly tenant: TenantId;
-  readonly status: ComputeStatus;
-  /** The supervisor's process id; null when the compute is not running. */
-  readonly pid: number | null;
-  readonly paths: ComputePaths;
-}
 
 export interface ComputeInfo extends ComputePlace {
   readonly address: HostPort;
@@ -93,11 +69,8 @@ export interface ComputeInfo extends ComputePlace {
 
 /** Long, because a large database takes time to fetch. */
 const START_TIMEOUT_MS = 3_600_000;
-const STOP_TIMEOUT_MS = 90_000;
 /** The listen_addresses of a new Postgres. */
 const LISTEN_DEFAULT = "127.0.0.1";
-/** How long to wait for other processes that are creating computes. */
-const CREATE_TIMEOUT_MS = 30_000;
 
 export interface CreateComputeOptions {
   /** The moment to look at; null for the branch's own compute, and for a replica. */
@@ -137,6 +110,11 @@ export async function createCompute(
   let files: SettingsFiles = found.files;
   for (const [setting, value] of changes) files = withSetting(files, setting, value);
   for (const note of found.notes) onNote?.(note);
+  // The branch before of that name is deleted, but its Postgres may still be ending.
+  if (isDeleted(paths)) {
+    const { finishDeletion } = await import("./deleted_computes.ts");
+    await finishDeletion(environment, place(tenant, name, paths));
+  }
   const lock = lockComputes(environment);
   try {
     if (existsSync(paths.dir)) throw alreadyExists(name);
@@ -168,29 +146,14 @@ export async function createCompute(
 
 /** Gives the tenant a user of its own. The caller holds the lock. */
 function giveUser(environment: Environment, tenant: TenantId): void {
-  const tenants = (): TenantId[] =>
-    directoryNames(environment.paths.computeTenants).filter(isId).map(parseTenantId);
-  giveTenantUser(environment, tenant, tenants, () => listPlaces(environment, tenant).some(isUp));
+  const runs = (): boolean =>
+    [...listPlaces(environment, tenant), ...listDeletedPlaces(environment, tenant)].some(isUp);
+  giveTenantUser(environment, tenant, () => tenantsWithComputes(environment), runs);
 }
 
 /** The listen_addresses of the branch's own compute; undefined when there is none here. */
 function listenOf(own: ComputePaths): string | undefined {
   return existsSync(configurationFile(own)) ? readComputeConf(own).get("listen_addresses") : undefined;
-}
-
-/** Serializes creations, so that two of them can't take the same name or port. */
-function lockComputes({ paths }: Environment): FileLock {
-  try {
-    mkdirSync(paths.computeTenants, { recursive: true });
-  } catch (error) {
-    throw ioError("create", paths.computeTenants, error);
-  }
-  const lock = lockFileWithin(paths.computesLock, CREATE_TIMEOUT_MS);
-  if (lock !== null) return lock;
-  throw new ZenithError(
-    "timeout",
-    `another "zenith pg create" is not done yet: ${paths.computesLock} is locked`,
-  );
 }
 
 function alreadyExists(name: ComputeName): ZenithError {
@@ -235,9 +198,8 @@ function makeCompute(
  * it doesn't keep others from being created.
  */
 function computePorts(environment: Environment): number[] {
-  const configured = allComputePlaces(environment).filter(({ paths }) =>
-    existsSync(configurationFile(paths))
-  );
+  const all = [...allComputePlaces(environment), ...listDeletions(environment)];
+  const configured = all.filter(({ paths }) => existsSync(configurationFile(paths)));
   return describeAll(configured).map(({ address }) => address.port);
 }
 
@@ -276,28 +238,6 @@ export function findCompute(
   return describeCompute(findComputePlace(environment, tenant, name));
 }
 
-/** @throws {ZenithError} `not_found` when the branch has no compute */
-export function findComputePlace(
-  environment: Environment,
-  tenant: TenantId,
-  name: BranchName | ComputeName,
-): ComputePlace {
-  const wanted = typeof name === "string" ? ownName(name) : name;
-  const paths = environment.paths.compute(tenant, wanted);
-  if (existsSync(paths.dir)) return place(tenant, wanted, paths);
-  // A remote page server has its branches elsewhere.
-  const { pageserver } = environment.paths;
-  if (existsSync(pageserver.branches(tenant)) && !existsSync(pageserver.branch(tenant, wanted.branch))) {
-    throw new ZenithError("not_found", `tenant ${tenant} has no branch ${wanted.branch}`, {
-      hint: '"zenith branch" shows those there are',
-    });
-  }
-  const shown = formatComputeName(wanted);
-  throw new ZenithError("not_found", `branch ${shown} has no Postgres`, {
-    hint: `make and start one with "zenith pg start ${shown}"`,
-  });
-}
-
 /**
  * Finds the compute of a branch; creates it when there is none yet.
  *
@@ -315,7 +255,7 @@ export async function findOrCreateCompute(
 ): Promise<ComputeInfo> {
   const { moment = null, replica = null } = options;
   const wanted = { branch: name, moment, replica };
-  if (!existsSync(environment.paths.compute(tenant, wanted).dir)) {
+  if (!hasCompute(environment.paths.compute(tenant, wanted))) {
     const info = await branch();
     try {
       return await createCompute(environment, client, tenant, info, options);
@@ -346,46 +286,6 @@ function describeAll(places: readonly ComputePlace[]): ComputeInfo[] {
       throw error;
     }
   });
-}
-
-/** Lists the computes of every tenant, without their configuration. */
-export function allComputePlaces(environment: Environment): ComputePlace[] {
-  return directoryNames(environment.paths.computeTenants)
-    .filter(isId)
-    .flatMap((tenant) => listPlaces(environment, parseTenantId(tenant)));
-}
-
-function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
-  return directoryNames(environment.paths.computes(tenant))
-    .map(computeOfFileName)
-    .filter((name) => name !== null)
-    .map((name) => place(tenant, name, environment.paths.compute(tenant, name)));
-}
-
-const STATUS_OF = {
-  running: "running",
-  stale: "crashed",
-  absent: "stopped",
-  elsewhere: "elsewhere",
-} as const;
-
-/** @throws {ZenithError} `conflict` when it runs, here or where it can't be seen */
-function assertNotRunning({ name, paths }: ComputePlace): void {
-  const { state } = checkPidFile(paths.pidFile);
-  if (state === "elsewhere") throw runsElsewhere(`the Postgres of branch ${name}`, paths.pidFile);
-  if (state === "running") throw new ZenithError("conflict", `the Postgres of branch ${name} is running`);
-}
-
-function place(tenant: TenantId, compute: ComputeName, paths: ComputePaths): ComputePlace {
-  const pidFile = checkPidFile(paths.pidFile);
-  return {
-    ...compute,
-    name: formatComputeName(compute),
-    tenant,
-    status: STATUS_OF[pidFile.state],
-    pid: pidFile.state === "running" ? pidFile.process.pid : null,
-    paths,
-  };
 }
 
 /** @throws {ZenithError} `io` when this user may not know */
@@ -577,38 +477,6 @@ function assertQuorum(environment: Environment, { identity, branch }: ComputeInf
 }
 
 /**
- * Stops a compute. A fast stop waits until everything that Postgres has written is durable; it
- * continues even after this function has timed out.
- *
- * @param onWait receives what the stop is waiting for
- * @returns whether it was running
- */
-export async function stopCompute(
-  compute: ComputePlace,
-  mode: StopMode,
-  onWait: (words: string) => void = () => {},
-): Promise<boolean> {
-  const waitsFor = (): string | undefined =>
-    readConditions(compute.paths).find(({ text }) => text.startsWith(STOPPING))?.text;
-  return await stopProcess({
-    what: `the Postgres of branch ${compute.name}`,
-    pidFile: compute.paths.pidFile,
-    // Its supervisor may go on as a spare.
-    untilReleased: true,
-    mode,
-    timeoutMs: STOP_TIMEOUT_MS,
-    lastWords: () => waitsFor() ?? lastErrorInLog(compute.paths.log),
-    onWait: () => {
-      const words = waitsFor();
-      if (words !== undefined) onWait(words);
-    },
-    hint:
-      `it stops when that is over; "zenith pg stop ${compute.name} -m immediate" gives up what was committed with ` +
-      "synchronous_commit = off and is not durable",
-  });
-}
-
-/**
  * Points a stopped compute to its branch's new timeline after a restore. The rest of its
  * configuration stays.
  *
@@ -620,35 +488,4 @@ export function pointComputeTo(compute: ComputeInfo, timeline: TimelineId): Comp
   // The compute keeps its configuration, which becomes that of the restored branch.
   rmSync(compute.paths.settingsBase, { force: true });
   return describeCompute(compute);
-}
-
-/**
- * Removes a stopped compute and its configuration. The branch and its data stay on the page server.
- *
- * @throws {ZenithError} `conflict` when it runs, here or where it can't be seen
- */
-export async function destroyCompute(environment: Environment, compute: ComputePlace): Promise<void> {
-  assertNotRunning(compute);
-  await dropComputeTokens(environment, compute.paths);
-  removeLazyStorage(compute.paths);
-  const { dir } = compute.paths;
-  const removed = compute.paths.removed(process.pid);
-  try {
-    renameSync(dir, removed);
-    removeForeignTree(removed);
-  } catch (error) {
-    // Another process has removed it.
-    if (systemErrorCode(error) === "ENOENT" && !existsSync(dir)) return;
-    throw ioError("remove", dir, error);
-  }
-}
-
-function directoryNames(dir: string): string[] {
-  try {
-    return readdirSync(dir, { withFileTypes: true }).filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name).sort();
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") return [];
-    throw ioError("read", dir, error);
-  }
 }

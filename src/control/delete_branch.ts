@@ -1,66 +1,54 @@
-/** Deletes a branch: its Postgres here, its data at the page server and the safekeepers. */
-import { ZenithError } from "../common/errors.ts";
+/** Deletes a branch: its data at the page server and the safekeepers, and its Postgres here. */
 import type { BranchName, TenantId, TimelineId } from "../common/id.ts";
-import { type ComputePlace, destroyCompute, findComputePlace, isUp, stopCompute } from "./computes.ts";
+import { isOwn } from "../common/compute_name.ts";
+import { isUp } from "./compute_places.ts";
+import type { ComputeInfo } from "./computes.ts";
+import { markDeleted, removeSoon } from "./deleted_computes.ts";
 import type { Environment } from "./environment.ts";
-import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
+import type { PageServerClient } from "./page_server_client.ts";
 import { deleteFromSafekeepers } from "./safekeepers.ts";
+import { assertStoppable } from "./stop_process.ts";
 
 export interface GoingBranches {
   readonly tenant: TenantId;
   /** The branch, or the timeline whose branch file is damaged. */
   readonly name: BranchName | TimelineId;
-  /** The branches to delete: the branch and its descendants, as far as they are known. */
-  readonly branches: readonly BranchInfo[];
   /** Whether to delete descendants too. */
   readonly cascade: boolean;
+  /** Its timeline and those of its descendants, as far as they are known. */
   readonly timelines: readonly TimelineId[];
-  readonly computes: readonly ComputePlace[];
+  /** Their computes. */
+  readonly computes: readonly ComputeInfo[];
 }
 
 /**
- * Stops the Postgres of each branch immediately, since its data is no longer wanted, then deletes
- * everything.
+ * Deletes a branch, whether a Postgres runs on it or not. When this returns, the branch is gone for
+ * good and its name is free. Its Postgres, if it runs, ends after that.
  *
  * @returns the names of the deleted branches, and a message for each problem at a safekeeper
- * @throws {ZenithError} `conflict` when a branch is protected or has descendants; nothing has been
- *   stopped then
+ * @throws {ZenithError} `conflict` when a branch is protected, has descendants, is used from
+ *   elsewhere, or has a Postgres that can't be stopped from here; nothing has happened then
  */
 export async function deleteBranch(
   environment: Environment,
   client: PageServerClient,
-  { tenant, name, branches, cascade, timelines, computes }: GoingBranches,
+  { tenant, name, cascade, timelines, computes }: GoingBranches,
 ): Promise<{ readonly deleted: readonly string[]; readonly problems: readonly string[] }> {
-  const running = computes.filter(isUp);
-  if (running.length > 0) assertMayGo(branches, cascade);
-  await Promise.all(running.map((compute) => stopCompute(compute, "immediate")));
-  const deleted = await client.branchDelete(tenant, name, cascade);
-  const names = timelines.map((timeline) => ({ tenant, timeline }));
-  const removing = deleteFromSafekeepers(environment, names);
-  try {
-    for (const compute of computes) {
-      await destroyCompute(environment, findComputePlace(environment, tenant, compute));
-    }
-  } finally {
-    await removing;
-  }
-  return { deleted, problems: await removing };
-}
-
-/** Checks before Postgres is stopped. The page server would refuse too, but only after that. */
-function assertMayGo(branches: readonly BranchInfo[], cascade: boolean): void {
-  const kept = branches.find((branch) => branch.is_protected);
-  if (kept !== undefined) {
-    throw new ZenithError("conflict", `branch ${kept.name} is protected`, {
-      hint: `"zenith branch unprotect ${kept.name}" takes that back`,
-    });
-  }
-  const [branch, ...others] = branches;
-  if (branch !== undefined && others.length > 0 && !cascade) {
-    throw new ZenithError(
-      "conflict",
-      `other branches come from ${branch.name}: ${others.map(({ name }) => name).join(", ")}`,
-      { hint: "--cascade deletes them too" },
-    );
-  }
+  const running = computes.filter(isUp).length;
+  for (const { name, paths } of computes) assertStoppable(`the Postgres of branch ${name}`, paths.pidFile);
+  const deleted = await client.branchDelete(tenant, name, {
+    cascade,
+    ...(running > 0 ? { stopping: running } : {}),
+  });
+  computes.forEach(markDeleted);
+  const written = new Set(computes.filter(isOwn).map(({ identity }) => identity.timeline));
+  const others = timelines.filter((timeline) => !written.has(timeline)).map((timeline) => ({
+    tenant,
+    timeline,
+  }));
+  const problems = await Promise.all([
+    others.length > 0 ? deleteFromSafekeepers(environment, others) : [],
+    ...computes.map((compute) => removeSoon(environment, compute)),
+  ]);
+  return { deleted, problems: problems.flat() };
 }

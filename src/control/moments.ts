@@ -12,14 +12,12 @@ import { endOrphan } from "../compute/postgres/postgres_process.ts";
 import { untilBranchEndArrived, untilMomentArrived } from "./branch_end.ts";
 import {
   allComputePlaces,
-  type ComputeInfo,
   type ComputePlace,
-  describeCompute,
   destroyCompute,
   findComputePlace,
-  findOrCreateCompute,
   isUp,
-} from "./computes.ts";
+} from "./compute_places.ts";
+import { type ComputeInfo, describeCompute, findOrCreateCompute } from "./computes.ts";
 import { type Environment, pageServerAddress } from "./environment.ts";
 import { type BranchInfo, PageServerClient } from "./page_server_client.ts";
 

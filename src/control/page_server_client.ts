@@ -256,9 +256,16 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.branchProtect, { tenant, name, ...(on ? {} : { off: true }) });
   }
 
-  /** @returns the names of the branches that were deleted */
-  branchDelete(tenant: TenantId, name: BranchName | TimelineId, cascade: boolean): Promise<string[]> {
-    return this.#call(PAGE_SERVER.branchDelete, { tenant, name, cascade });
+  /**
+   * @param stopping how many Postgres of each branch the caller is about to end
+   * @returns the names of the branches that were deleted
+   */
+  branchDelete(
+    tenant: TenantId,
+    name: BranchName | TimelineId,
+    { cascade = false, stopping }: { readonly cascade?: boolean; readonly stopping?: number } = {},
+  ): Promise<string[]> {
+    return this.#call(PAGE_SERVER.branchDelete, { tenant, name, cascade, stopping });
   }
 
   /**

@@ -7,7 +7,8 @@ import { withPassword } from "../compute/postgres/role_passwords.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { acknowledgedEnd } from "./branch_end.ts";
-import { allComputePlaces, type ComputeInfo, findOrCreateCompute, isUp, pointComputeTo } from "./computes.ts";
+import { allComputePlaces, isUp } from "./compute_places.ts";
+import { type ComputeInfo, findOrCreateCompute, pointComputeTo } from "./computes.ts";
 import { type Environment, withAdminToken } from "./environment.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 

@@ -5,14 +5,8 @@ import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts
 import type { Lsn } from "../common/lsn.ts";
 import { type BranchPoint, formatBranchPoint } from "../common/moment.ts";
 import { untilPointArrived } from "./branch_end.ts";
-import {
-  type ComputeInfo,
-  isUp,
-  listComputes,
-  pointComputeTo,
-  startCompute,
-  stopCompute,
-} from "./computes.ts";
+import { isUp, stopCompute } from "./compute_places.ts";
+import { type ComputeInfo, listComputes, pointComputeTo, startCompute } from "./computes.ts";
 import type { Environment } from "./environment.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { deleteFromSafekeepers } from "./safekeepers.ts";

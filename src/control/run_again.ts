@@ -1,14 +1,8 @@
 /** Restarts every Postgres that ran before everything was stopped or killed. */
 import { parseLsn } from "../common/lsn.ts";
 import { TAKEN_OVER } from "../compute/proposer/wal_proposer.ts";
-import {
-  allComputePlaces,
-  type ComputeInfo,
-  type ComputePlace,
-  describeCompute,
-  isUp,
-  startCompute,
-} from "./computes.ts";
+import { allComputePlaces, type ComputePlace, isUp } from "./compute_places.ts";
+import { type ComputeInfo, describeCompute, startCompute } from "./computes.ts";
 import type { Environment } from "./environment.ts";
 import { readLastStart } from "./last_start.ts";
 import { lastErrorInLog } from "./log_file.ts";

@@ -36,8 +36,11 @@ export interface StopProcessOptions {
   readonly hint?: string;
 }
 
-/** @throws {ZenithError} `conflict` when the process is another user's */
-function signal(what: string, pid: number, name: NodeJS.Signals): void {
+/**
+ * @param name 0 only checks
+ * @throws {ZenithError} `conflict` when the process is another user's
+ */
+function signal(what: string, pid: number, name: NodeJS.Signals | 0): void {
   try {
     process.kill(pid, name);
   } catch (error) {
@@ -50,6 +53,31 @@ function signal(what: string, pid: number, name: NodeJS.Signals): void {
       cause: error,
     });
   }
+}
+
+/**
+ * Makes sure that the process that the pid file names could be stopped from here, if it runs.
+ *
+ * @throws {ZenithError} as {@link stopProcess}
+ */
+export function assertStoppable(what: string, pidFile: string): void {
+  const found = checkPidFile(pidFile);
+  if (found.state === "elsewhere") throw runsElsewhere(what, pidFile);
+  if (found.state === "running") signal(what, found.process.pid, 0);
+}
+
+/**
+ * Tells the process that the pid file names to end at once, without waiting for it.
+ *
+ * @returns whether it was running
+ * @throws {ZenithError} as {@link stopProcess}
+ */
+export function askToStop(what: string, pidFile: string): boolean {
+  const found = checkPidFile(pidFile);
+  if (found.state === "elsewhere") throw runsElsewhere(what, pidFile);
+  if (found.state !== "running") return false;
+  signal(what, found.process.pid, "SIGQUIT");
+  return true;
 }
 
 /**

@@ -2,7 +2,9 @@
 import { rmSync } from "node:fs";
 import { ZenithError } from "../common/errors.ts";
 import type { TenantId } from "../common/id.ts";
-import { type ComputePlace, destroyCompute, isUp, listComputes } from "./computes.ts";
+import { type ComputePlace, destroyCompute, isUp, listDeletedPlaces } from "./compute_places.ts";
+import { listComputes } from "./computes.ts";
+import { finishDeletion } from "./deleted_computes.ts";
 import type { Environment } from "./environment.ts";
 
 /** @throws {ZenithError} `conflict` when one of them runs */
@@ -22,5 +24,6 @@ export async function removeComputes(
   computes: readonly ComputePlace[],
 ): Promise<void> {
   for (const compute of computes) await destroyCompute(environment, compute);
+  for (const compute of listDeletedPlaces(environment, tenant)) await finishDeletion(environment, compute);
   rmSync(environment.paths.pgpass(tenant), { force: true });
 }

@@ -43,7 +43,7 @@ export interface RunRoleOptions {
   readonly parent?: ParentChannel;
   start(context: RoleContext): Promise<RunningRole>;
   /** Called after a requested stop, while the directory is still claimed. */
-  onStopped?(): void;
+  onStopped?(log: Logger): Promise<void>;
 }
 
 /**
@@ -83,7 +83,7 @@ export async function runRole(options: RunRoleOptions): Promise<number> {
     parent.ready(role.address);
     listen(listeners, "SIGQUIT", () => role.hurryStop?.());
     const end = await serve(role, stopAsked, log);
-    if (end === "stopped" && isHeld(claim)) options.onStopped?.();
+    if (end === "stopped" && isHeld(claim)) await options.onStopped?.(log);
     log.close();
     // After a failure the pid file stays, so that others can tell a crash from a stop.
     if (end !== "failed") claim.release();

@@ -98,6 +98,7 @@ const BYTES = word(
   "bytes",
   pipe(string(), regex(DIGITS_PATTERN, "expected a number of bytes"), transform(Number)),
 );
+const COUNT = word("count", pipe(string(), regex(/^\d{1,6}$/, "expected a count"), transform(Number)));
 const TERM = word("term", pipe(string(), regex(DIGITS_PATTERN, "expected a term"), transform(Number)));
 const OID = word("oid", pipe(string(), regex(/^\d{1,10}$/, "expected an oid"), transform(Number)));
 /** The major of PostgreSQL. */
@@ -662,11 +663,14 @@ export const PAGE_SERVER = {
     json(BranchSchema),
     CHANGES,
   ),
-  /** Replies with the names of the branches that were deleted. */
+  /**
+   * Replies with the names of the branches that were deleted. `stopping` says how many Postgres of
+   * each branch the caller is about to end, so that they don't keep it.
+   */
   branchDelete: operation(
     "branch_delete",
     "tenant",
-    { tenant: TENANT, name: BRANCH_OR_TIMELINE, cascade: flag("cascade") },
+    { tenant: TENANT, name: BRANCH_OR_TIMELINE, cascade: flag("cascade"), stopping: named(COUNT) },
     json(array(string())),
     CHANGES,
   ),

@@ -96,7 +96,7 @@ export class RemoteTenant {
   }
 
   async deleteBranch(name: string): Promise<void> {
-    const gone = await this.server.deleteBranch(TINY_TENANT, parseBranchName(name), false);
+    const gone = await this.server.deleteBranch(TINY_TENANT, parseBranchName(name));
     for (const id of gone.timelines) this.deleted.add(id);
   }
 

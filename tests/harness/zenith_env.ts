@@ -16,7 +16,7 @@ import { withPassword } from "../../src/compute/postgres/role_passwords.ts";
 import { removeLazyStorage } from "../../src/compute/lazy/remove_lazy_storage.ts";
 import { parseStorageChoice, type StorageChoice } from "../../src/compute/storage.ts";
 import { untilBranchEndArrived } from "../../src/control/branch_end.ts";
-import { allComputePlaces } from "../../src/control/computes.ts";
+import { allComputePlaces, listDeletions } from "../../src/control/compute_places.ts";
 import { type Environment, loadEnvironment, saveEnvironment } from "../../src/control/environment.ts";
 import { PageServerClient } from "../../src/control/page_server_client.ts";
 import {
@@ -233,7 +233,7 @@ export class ZenithEnv implements AsyncDisposable {
   killEverything(): void {
     const pidFiles: string[] = [];
     try {
-      for (const compute of allComputePlaces(this.environment)) {
+      for (const compute of [...allComputePlaces(this.environment), ...listDeletions(this.environment)]) {
         pidFiles.push(compute.paths.pidFile);
         killPostgres(compute.paths);
       }
@@ -254,12 +254,11 @@ export class ZenithEnv implements AsyncDisposable {
     return findSpares(new EnvironmentPaths(this.repoDir).spares);
   }
 
-  /** Of computes that the tests have not made by this. */
+  /** Of computes that the tests have not made by this, or that are on their way out. */
   #moments(): ComputePaths[] {
     if (!existsSync(this.repoDir)) return [];
-    return allComputePlaces(this.environment).filter(({ moment }) => moment !== null).map(({ paths }) =>
-      paths
-    );
+    const moments = allComputePlaces(this.environment).filter(({ moment }) => moment !== null);
+    return [...moments, ...listDeletions(this.environment)].map(({ paths }) => paths);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -129,7 +129,10 @@ describe("deleting a branch", () => {
     const gone = await env.zenith("branch", "delete", "used", "--stop", "--cascade");
     assert.deepEqual(gone.trim().split("\n").sort(), ["branch child deleted", "branch used deleted"]);
     assert.deepEqual(await branchNames(), ["main"]);
-    for (const { paths } of [used, child]) assert.equal(existsSync(paths.dir), false);
+    await until(
+      "each Postgres has ended and is removed",
+      () => [used, child].every(({ paths }) => !existsSync(paths.dir)),
+    );
     assert.equal(timelineDirectories().length, 1);
   });
 

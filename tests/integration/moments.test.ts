@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import type { TenantId } from "../../src/common/id.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
 import { findAllPostgres } from "../../src/pg_install/find_postgres.ts";
-import { allComputePlaces } from "../../src/control/computes.ts";
+import { allComputePlaces } from "../../src/control/compute_places.ts";
 import { checkPidFile, isRunning } from "../../src/process/pid_file.ts";
 import { Connection } from "../harness/connection.ts";
 import { freePort } from "../harness/ports.ts";
@@ -256,7 +256,7 @@ describe("a moment that is looked at", () => {
     assert.equal(await moment.value("SELECT max(n) FROM steps"), 100);
     const gone = allComputePlaces(env.environment).find(({ name }) => name === moment.name)!;
     await env.zenith("branch", "delete", "dev", "--stop");
-    assert.equal(existsSync(gone.paths.dir), false);
+    await until("its Postgres has ended and is removed", () => !existsSync(gone.paths.dir));
     assert.equal(await before.value("SELECT max(n) FROM steps"), 5);
     await env.zenith("pg", "stop", before.name);
   });

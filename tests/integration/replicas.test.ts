@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
-import { allComputePlaces } from "../../src/control/computes.ts";
+import { allComputePlaces } from "../../src/control/compute_places.ts";
 import { checkPidFile, isRunning } from "../../src/process/pid_file.ts";
 import { addSettings } from "../harness/branching.ts";
 import { Connection, type ConnectOptions } from "../harness/connection.ts";

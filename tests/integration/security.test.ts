@@ -19,7 +19,7 @@ import { readTokenFile } from "../../src/auth/private_file.ts";
 import { formatHostPort } from "../../src/common/host_port.ts";
 import { parseBranchName, type TenantId } from "../../src/common/id.ts";
 import { whyNotLazy } from "../../src/compute/lazy/fuse/mount.ts";
-import { allComputePlaces } from "../../src/control/computes.ts";
+import { allComputePlaces } from "../../src/control/compute_places.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
 import { timelineOptions } from "../../src/protocol/wal_connection.ts";
 import { runZenith } from "../harness/cli.ts";

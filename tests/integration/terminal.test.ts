@@ -1,7 +1,7 @@
 /** What a person at a terminal is asked, and what Ctrl-C leaves behind. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { allComputePlaces } from "../../src/control/computes.ts";
+import { allComputePlaces } from "../../src/control/compute_places.ts";
 import { CTRL_C, DOWN, ENTER, Terminal } from "../harness/terminal.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 

@@ -8,7 +8,8 @@ import {
   type TenantId,
   type TimelineId,
 } from "../../common/id.ts";
-import { isUp, listComputes } from "../../control/computes.ts";
+import { isUp } from "../../control/compute_places.ts";
+import { listComputes } from "../../control/computes.ts";
 import { deleteBranch } from "../../control/delete_branch.ts";
 import {
   chooseTenant,
@@ -27,7 +28,7 @@ export const branchDeleteCommand: Command = {
   description: "Delete a branch with its data and its stopped Postgres",
   options: [
     TENANT_OPTION,
-    { flags: "--stop", description: "Stop its Postgres first, at once" },
+    { flags: "--stop", description: "And end its running Postgres at once" },
     { flags: "--cascade", description: "And all branches that come from it" },
     YES_OPTION,
   ],
@@ -66,7 +67,6 @@ export const branchDeleteCommand: Command = {
     const { deleted, problems } = await deleteBranch(environment, client, {
       tenant,
       name,
-      branches: branchesOf(branches, going),
       cascade,
       timelines: [...going],
       computes,

@@ -3,7 +3,8 @@ import { randomBytes, randomInt } from "node:crypto";
 import { parseBranchName, type TenantId } from "../../common/id.ts";
 import { type BranchPoint, formatBranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { untilPointArrived } from "../../control/branch_end.ts";
-import { type ComputeInfo, createCompute, findComputePlace, startCompute } from "../../control/computes.ts";
+import { findComputePlace } from "../../control/compute_places.ts";
+import { type ComputeInfo, createCompute, startCompute } from "../../control/computes.ts";
 import { deleteBranch } from "../../control/delete_branch.ts";
 import type { Environment } from "../../control/environment.ts";
 import type { BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
@@ -53,7 +54,7 @@ export async function makeThrowAway(place: Place, what: string, point: BranchPoi
     const firstPort = randomInt(FIRST_PORT, LAST_FIRST_PORT);
     return { branch, compute: await createCompute(environment, client, tenant, branch, { firstPort }) };
   } catch (error) {
-    await client.branchDelete(tenant, name, false);
+    await client.branchDelete(tenant, name);
     throw error;
   }
 }
@@ -64,17 +65,16 @@ export async function startToLook({ environment }: Place, { branch, compute }: T
 }
 
 /** Removes a throw-away branch. Its data is not wanted, so its Postgres is stopped immediately. */
-export async function removeThrowAway(place: Place, { branch }: ThrowAway): Promise<void> {
+export async function removeThrowAway(place: Place, { branch, compute }: ThrowAway): Promise<void> {
   const { environment, client, tenant } = place;
   using _progress = new Progress("removing the branch");
   const name = parseBranchName(branch.name);
   const { problems } = await deleteBranch(environment, client, {
     tenant,
     name,
-    branches: [branch],
     cascade: false,
     timelines: [branch.timeline_id],
-    computes: [findComputePlace(environment, tenant, name)],
+    computes: [{ ...compute, ...findComputePlace(environment, tenant, name) }],
   });
   for (const problem of problems) warnAboutSafekeeper(problem);
 }

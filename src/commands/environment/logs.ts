@@ -3,7 +3,7 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatComputeName } from "../../common/compute_name.ts";
 import type { ComputePaths } from "../../common/paths.ts";
 import { sleep } from "../../common/sleep.ts";
-import { allComputePlaces } from "../../control/computes.ts";
+import { allComputePlaces } from "../../control/compute_places.ts";
 import {
   chooseTenant,
   type Environment,

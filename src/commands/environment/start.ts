@@ -10,7 +10,9 @@ import {
 import { rememberEnvironment } from "../../control/known_environments.ts";
 import { isPageServerRunning } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
-import { allComputePlaces, type ComputePlace, isUp } from "../../control/computes.ts";
+import { allComputePlaces, type ComputePlace, isUp, listDeletions } from "../../control/compute_places.ts";
+import { finishDeletions } from "../../control/deleted_computes.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
 import { ensureServerTokens } from "../../control/server_tokens.ts";
 import { bringBack, computesToBringBack } from "../../control/run_again.ts";
 import type { Command } from "../cli/command.ts";
@@ -44,6 +46,7 @@ export async function startEverything(environment: Environment): Promise<void> {
   const computes = computesToBringBack(environment);
   const isServed = !hasLocalPageServer(environment) || isPageServerRunning(environment);
   if (isServed && stopped.length === 0 && computes.length === 0) {
+    await finishDeleted(environment);
     print(
       `everything runs already; the page server answers on ${formatHostPort(pageServerAddress(environment))}`,
     );
@@ -51,7 +54,16 @@ export async function startEverything(environment: Environment): Promise<void> {
   }
   if (!isServed) await startOnlyPageServer(environment);
   await startSafekeepers(environment, stopped);
+  await finishDeleted(environment);
   await bringBackAll(environment, computes);
+}
+
+/** Removes what an interrupted `branch delete` has left. */
+async function finishDeleted(environment: Environment): Promise<void> {
+  await using client = new PageServerClient(pageServerAddress(environment));
+  for (const { name } of await finishDeletions(environment, client)) {
+    print(`what was left of deleted branch ${name} removed`);
+  }
 }
 
 /**
@@ -68,7 +80,7 @@ async function prepareTokens(environment: Environment): Promise<void> {
 function isAnythingUp(environment: Environment): boolean {
   return isPageServerRunning(environment) ||
     listSafekeepers(environment).some(({ running }) => running) ||
-    allComputePlaces(environment).some(isUp);
+    [...allComputePlaces(environment), ...listDeletions(environment)].some(isUp);
 }
 
 /**

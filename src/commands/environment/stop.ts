@@ -1,5 +1,6 @@
 /** `zenith stop`: stops every process of an environment. */
-import { allComputePlaces, isUp, stopCompute } from "../../control/computes.ts";
+import { allComputePlaces, isUp, listDeletions, stopCompute } from "../../control/compute_places.ts";
+import { finishDeletion } from "../../control/deleted_computes.ts";
 import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
 import { noteWanted } from "../../control/last_start.ts";
 import { stopPageServer } from "../../control/page_server_process.ts";
@@ -55,6 +56,9 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
       if (compute.moment !== null) await removeMoment(environment, compute);
       print(`Postgres of branch ${compute.name} stopped`);
     });
+  }
+  for (const compute of listDeletions(environment)) {
+    await attempt(async () => void await finishDeletion(environment, compute));
   }
   await attempt(() => endSpares(environment.paths.spares));
   for (const safekeeper of listSafekeepers(environment)) {

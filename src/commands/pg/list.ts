@@ -5,12 +5,8 @@ import type { TenantId } from "../../common/id.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { readConditions } from "../../compute/postgres/conditions.ts";
 import { acknowledgedEnd, pageServerLag } from "../../control/branch_end.ts";
-import {
-  allComputePlaces,
-  type ComputeInfo,
-  type ComputePlace,
-  describeCompute,
-} from "../../control/computes.ts";
+import { allComputePlaces, type ComputePlace } from "../../control/compute_places.ts";
+import { type ComputeInfo, describeCompute } from "../../control/computes.ts";
 import {
   chooseTenant,
   type Environment,

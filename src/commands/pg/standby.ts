@@ -5,7 +5,8 @@ import { quoteSetting } from "../../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../../compute/postgres/role_passwords.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn } from "../../common/lsn.ts";
-import { type ComputeInfo, findCompute, isUp } from "../../control/computes.ts";
+import { isUp } from "../../control/compute_places.ts";
+import { type ComputeInfo, findCompute } from "../../control/computes.ts";
 import {
   chooseTenant,
   type Environment,

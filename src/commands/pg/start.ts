@@ -5,13 +5,8 @@ import { ZenithError } from "../../common/errors.ts";
 import { type BranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import { parseStorageChoice } from "../../compute/storage.ts";
-import {
-  type ComputeInfo,
-  findCompute,
-  findOrCreateCompute,
-  isUp,
-  startCompute,
-} from "../../control/computes.ts";
+import { isUp } from "../../control/compute_places.ts";
+import { type ComputeInfo, findCompute, findOrCreateCompute, startCompute } from "../../control/computes.ts";
 import {
   chooseTenant,
   type Environment,

@@ -1,5 +1,5 @@
 /** `zenith pg stop`: stops the Postgres of a branch. */
-import { destroyCompute, stopCompute } from "../../control/computes.ts";
+import { destroyCompute, stopCompute } from "../../control/compute_places.ts";
 import { chooseTenant, loadEnvironment } from "../../control/environment.ts";
 import { forgetStart } from "../../control/last_start.ts";
 import { findNamedPlace, removeMoment } from "../../control/moments.ts";

@@ -1,13 +1,16 @@
 /** `zenith compute`: runs the supervisor of one Postgres. */
+import { existsSync } from "node:fs";
 import { runRole } from "../../process/run_role.ts";
 import { openParentChannel, type ParentChannel } from "../../process/parent_channel.ts";
 import { canBeSpare, type HandedWork, waitAsSpare } from "../../process/spare.ts";
 import { claimSlot } from "../../process/spare_slots.ts";
 import { closeIdleConnections } from "../../protocol/calls_in_a_row.ts";
-import { ZenithError } from "../../common/errors.ts";
+import { collectGarbage } from "../../common/garbage.ts";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { parseHostPort } from "../../common/host_port.ts";
 import { parseLsn } from "../../common/lsn.ts";
 import { ComputePaths } from "../../common/paths.ts";
+import type { Logger } from "../../process/log.ts";
 import { parseStorageChoice, STORAGE_CHOICES, STORAGE_DEFAULT } from "../../compute/storage.ts";
 import { locatePostgres } from "../../pg_install/find_postgres.ts";
 import { type Command, type CommandOption, optionText, type OptionValues } from "../cli/command.ts";
@@ -74,11 +77,13 @@ export const computeCommand: Command = {
     for (let lives = 1;; lives++) {
       const { spares } = options;
       let waiting: Promise<HandedWork | undefined> | undefined;
-      const exitCode = await runSupervisor(options, parent, () => {
+      const exitCode = await runSupervisor(options, parent, async (paths, log) => {
+        const remove = existsSync(paths.deleted) ? await removal(paths, log) : undefined;
         // It waits before the compute is given up, so that "zenith stop" finds this process under
         // one name or the other, and the next start finds it at all.
         const slot = typeof spares === "string" && mayServeAgain(lives) ? claimSlot(spares) : undefined;
         if (slot !== undefined) waiting = waitAsSpare(slot);
+        remove?.();
       });
       const work = await waiting;
       if (work === undefined) return exitCode;
@@ -89,20 +94,45 @@ export const computeCommand: Command = {
   },
 };
 
-/** A supervisor that has grown beyond what a new one needs is not used again. */
-const SPARE_MAX_RSS_BYTES = 256 << 20;
+/**
+ * Prepares the removal of a compute whose branch was deleted. Whatever fails is left for the next
+ * `zenith start`.
+ */
+async function removal(paths: ComputePaths, log: Logger): Promise<() => void> {
+  const note = (error: unknown): void =>
+    log.error(`what is left of a deleted branch could not be removed: ${errorMessage(error)}`);
+  try {
+    const { prepareRemoval } = await import("../../control/deleted_computes.ts");
+    const remove = await prepareRemoval(paths);
+    return () => {
+      try {
+        remove();
+      } catch (error) {
+        note(error);
+      }
+    };
+  } catch (error) {
+    note(error);
+    return () => {};
+  }
+}
+
+/** What a start, or the life before, has left in memory is given back once it is over. */
+const COLLECT_AFTER_MS = 10_000;
+/** A supervisor that has grown beyond this, its garbage included, is not used again. */
+const MAX_RSS_BYTES = 512 << 20;
 /** Bounds whatever a life may leave behind. */
 const LIVES_MAX = 100;
 
 function mayServeAgain(lives: number): boolean {
-  return lives < LIVES_MAX && canBeSpare() && process.memoryUsage.rss() < SPARE_MAX_RSS_BYTES;
+  return lives < LIVES_MAX && canBeSpare() && process.memoryUsage.rss() < MAX_RSS_BYTES;
 }
 
 /** @param onStopped called after a requested stop, while the directory is still claimed */
 async function runSupervisor(
   options: OptionValues,
   parent: ParentChannel,
-  onStopped: () => void,
+  onStopped: (paths: ComputePaths, log: Logger) => Promise<void>,
 ): Promise<number> {
   const dir = optionText(options, "dir");
   if (dir === undefined) throw new ZenithError("invalid_argument", "compute needs -D <dir>");
@@ -116,9 +146,9 @@ async function runSupervisor(
     pidFile: paths.pidFile,
     logFile: paths.log,
     parent,
-    onStopped,
-    start: ({ log, progress, signal }) =>
-      keepComputeRunning({
+    onStopped: (log) => onStopped(paths, log),
+    start: async ({ log, progress, signal }) => {
+      const running = await keepComputeRunning({
         paths,
         tokenFile: optionText(options, "tokenFile"),
         caFile: optionText(options, "caFile") ?? "ca.pem",
@@ -136,7 +166,10 @@ async function runSupervisor(
         log,
         progress,
         signal,
-      }),
+      });
+      setTimeout(collectGarbage, COLLECT_AFTER_MS).unref();
+      return running;
+    },
   });
 }
 

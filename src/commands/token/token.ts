@@ -8,7 +8,7 @@ import { ZenithError } from "../../common/errors.ts";
 import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
 import { parseBranchName, type TenantId, type TimelineId } from "../../common/id.ts";
 import type { AuthPaths } from "../../common/paths.ts";
-import { allComputePlaces } from "../../control/computes.ts";
+import { allComputePlaces } from "../../control/compute_places.ts";
 import {
   chooseTenant,
   type Environment,

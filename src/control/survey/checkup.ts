@@ -15,7 +15,8 @@ import { readTenantUid } from "../../compute/postgres/compute_user.ts";
 import { fitsSocketPath } from "../../compute/postgres/postgres_conf.ts";
 import { findAllPostgres, findNewestPostgres, findPsql } from "../../pg_install/find_postgres.ts";
 import { assertReachable, type PgUser, pgUser } from "../../pg_install/pg_user.ts";
-import { allComputePlaces, describeCompute } from "../computes.ts";
+import { allComputePlaces } from "../compute_places.ts";
+import { describeCompute } from "../computes.ts";
 import {
   type Environment,
   environmentRoot,

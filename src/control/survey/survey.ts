@@ -4,7 +4,7 @@
  */
 import { statfsSync } from "node:fs";
 import { relative } from "node:path";
-import { allComputePlaces } from "../computes.ts";
+import { allComputePlaces, isUp, listDeletions } from "../compute_places.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "../environment.ts";
 import { PageServerClient } from "../page_server_client.ts";
 import { listSafekeepers } from "../safekeepers.ts";
@@ -56,6 +56,7 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     : await surveyBranches(client, environment.config.default_tenant_id, safekeepers, problems);
   if (server.answer !== undefined) problems.push(...stuckReceivers(server.answer, branches, computes));
   problems.push(...standbyProblems(safekeepers, branches), ...openToEverybody(environment));
+  problems.push(...unfinishedDeletions(environment));
   const disk = surveyDisk(environment, problems);
   const servers = [server.survey, ...safekeepers.map(({ survey }) => survey)];
   if (servers.every(({ status }) => status === "stopped")) {
@@ -77,6 +78,18 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     branches,
     problems,
   };
+}
+
+function unfinishedDeletions(environment: Environment): Problem[] {
+  return listDeletions(environment).map((compute) => ({
+    what: `branch ${compute.name} is deleted, its Postgres ${
+      isUp(compute) ? "is still ending" : "not removed yet"
+    }`,
+    hint: isUp(compute)
+      ? "its supervisor removes it then"
+      : '"zenith start" removes it, and so does a new Postgres of that name',
+    down: false,
+  }));
 }
 
 /** An environment that an earlier version has made has no keys yet. */

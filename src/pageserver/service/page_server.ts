@@ -394,11 +394,18 @@ export class PageServer {
     });
   }
 
-  /** @throws {ZenithError} as {@link TenantBranches.delete} */
-  async deleteBranch(tenant: TenantId, name: BranchName | TimelineId, cascade: boolean): Promise<Deleted> {
+  /**
+   * @param stopping how many Postgres of each branch are about to end, and don't keep it
+   * @throws {ZenithError} as {@link TenantBranches.delete}
+   */
+  async deleteBranch(
+    tenant: TenantId,
+    name: BranchName | TimelineId,
+    { cascade = false, stopping = 0 }: { readonly cascade?: boolean; readonly stopping?: number } = {},
+  ): Promise<Deleted> {
     const { branches } = this.tenant(tenant);
     this.followers.assertNone(tenant, name);
-    const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id));
+    const deleted = await branches.delete(name, cascade, (id) => this.#inUse(id, stopping));
     await this.#forget(deleted.timelines);
     return deleted;
   }
@@ -451,12 +458,13 @@ export class PageServer {
     return this.#attached.has(timeline);
   }
 
-  #inUse(timeline: TimelineId): boolean {
+  /** @param stopping how many of the timeline's computes don't count, because they are ending */
+  #inUse(timeline: TimelineId, stopping = 0): boolean {
+    if ((this.#attached.get(timeline) ?? 0) > stopping || this.followers.has(timeline)) return true;
     // A receiver from a safekeeper does not count: safekeepers may have more WAL even when the
     // compute is gone.
     const receiver = this.#receivers.get(timeline);
-    return this.#attached.has(timeline) || this.followers.has(timeline) ||
-      (receiver?.running === true && !receiver.isFromSafekeeper);
+    return stopping === 0 && receiver?.running === true && !receiver.isFromSafekeeper;
   }
 
   /** @throws {ZenithError} `not_found` */

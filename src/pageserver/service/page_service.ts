@@ -153,8 +153,9 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
       return branchJson(await server.tenant(tenant).branches.protect(name, off !== true));
     },
 
-    async branchDelete({ tenant, name, cascade }) {
-      return [...(await server.deleteBranch(tenant, name, cascade === true)).names];
+    async branchDelete({ tenant, name, cascade, stopping }) {
+      const options = { cascade: cascade === true, stopping: stopping ?? 0 };
+      return [...(await server.deleteBranch(tenant, name, options)).names];
     },
 
     async lsnAt({ tenant, timeline, timestamp }) {

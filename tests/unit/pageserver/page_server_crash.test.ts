@@ -209,7 +209,7 @@ class Life {
   /** An attempt that failed may have got as far as to delete it. */
   async #deleteUnlessGone(name: string, cascade: boolean): Promise<void> {
     if (await this.#isThere(name)) {
-      await this.server.deleteBranch(TENANT, parseBranchName(name), cascade);
+      await this.server.deleteBranch(TENANT, parseBranchName(name), { cascade });
     }
   }
 
