@@ -12,8 +12,8 @@ import { COPY_DATA } from "./message_types.ts";
 const CHUNK_BYTES = 128 * 1024;
 const POOL_MAX_CHUNKS = 64;
 /**
- * Holds a mebibyte of pages with its headers. A new buffer of this size costs more than what is done
- * with it: the kernel has to clear its memory page by page.
+ * Holds a mebibyte of pages with its headers. A new buffer of this size costs more than what is
+ * done with it: the kernel has to clear its memory page by page.
  */
 const LARGE_CHUNK_BYTES = (1 << 20) + 4096;
 const POOL_MAX_LARGE_CHUNKS = 8;
