@@ -127,6 +127,7 @@ const USES_DEFAULT_PORTS: ReadonlySet<string> = new Set([
   "cli_sql",
   "environments",
   "first_start",
+  "help_examples",
   "recipes",
   "tour",
 ]);
