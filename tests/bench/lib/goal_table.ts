@@ -6,6 +6,8 @@ export interface GoalRow {
   readonly goal: string;
   /** By system, ours first. */
   readonly figures: ReadonlyMap<string, number>;
+  /** The system that ours is compared with; the best of the others when left out. */
+  readonly reference?: string | undefined;
 }
 
 /** What is printed for a system that has no such figure. */
@@ -13,14 +15,15 @@ const NONE = "-";
 
 /**
  * Columns: what, goal, each system of any row in the order of their first appearance, and ours against
- * the best of the others.
+ * the reference.
  */
 export function markdownTable(rows: readonly GoalRow[]): string {
   const systems = [...new Set(rows.flatMap(({ figures }) => [...figures.keys()]))];
-  const header = ["", "goal", ...systems, "against the best"];
-  const lines = rows.map(({ what, goal, figures }) => {
+  const header = ["", "goal", ...systems, "against the reference, else the best"];
+  const lines = rows.map(({ what, goal, figures, reference }) => {
     const [own, ...others] = [...figures.values()];
-    const ratio = own === undefined || others.length === 0 ? NONE : rounded(own / Math.min(...others));
+    const compared = figures.get(reference ?? "") ?? Math.min(...others);
+    const ratio = own === undefined || others.length === 0 ? NONE : rounded(own / compared);
     return [what, goal, ...systems.map((system) => rounded(figures.get(system))), ratio];
   });
   return [header, header.map(() => "---"), ...lines].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
