@@ -59,6 +59,7 @@ export interface FirstStartOptions {
   readonly pgdata: string;
   readonly user: PgUser | undefined;
   readonly covers: readonly Cover[];
+  readonly cgroup: string | undefined;
   readonly logFile: string;
   /** The role to connect as. */
   readonly role: string;
@@ -124,7 +125,7 @@ async function runPrivately(
   options: FirstStartOptions,
   statements: readonly { readonly sql: string; readonly what: string }[],
 ): Promise<void> {
-  const { install, pgdata, user, covers, logFile, role, settings, signal } = options;
+  const { install, pgdata, user, covers, cgroup, logFile, role, settings, signal } = options;
   const directory = mkdtempSync(join(tmpdir(), "zenith-first-"));
   try {
     const hba = join(directory, "hba");
@@ -136,6 +137,7 @@ async function runPrivately(
       pgdata,
       user,
       covers,
+      cgroup,
       logFile,
       settings: {
         ...settings,

@@ -46,6 +46,7 @@ import {
   superuserSetting,
   withCredentials,
 } from "./postgres/postgres_conf.ts";
+import { type CgroupLimits, makeCgroup } from "./postgres/cgroup.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
 import { connectPrivately, removeLeftSockets, socketDirectories } from "./postgres/private_socket.ts";
 import { type RolePasswords, rolePasswords } from "./postgres/role_passwords.ts";
@@ -83,6 +84,8 @@ export interface ComputeOptions {
    * all of it.
    */
   readonly overlayMaxBytes: number;
+  /** What its Postgres may take of the machine. */
+  readonly cgroup?: CgroupLimits | undefined;
   /**
    * Whether to fetch in the background, once Postgres runs, the pages that were hot at the last
    * stop. Only for lazy storage.
@@ -143,6 +146,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   if (writes && compute.walAcceptors.length > 0) leftWal.putAside();
   else leftWal.remove();
   clearDataDirectory(paths.pgdata);
+  const cgroup = options.cgroup === undefined ? undefined : makeCgroup(options.cgroup);
   const storage = chooseStorage(options.storage);
   if (storage.whyNotLazy !== undefined) {
     log.info(`relation files are fetched now, not when they are needed: ${storage.whyNotLazy}`);
@@ -188,6 +192,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       user,
       logFile: paths.postgresLog,
       covers,
+      cgroup,
       settings: {
         ...ownLine(),
         ...superuserSetting(role),
@@ -229,7 +234,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     await settling;
     assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
     progress("starting Postgres");
-    const access = { install, pgdata: paths.pgdata, user, covers, logFile: paths.postgresLog, log };
+    const access = { install, pgdata: paths.pgdata, user, covers, cgroup, logFile: paths.postgresLog, log };
     // A replica's roles are those of its branch, and come with the branch's WAL.
     const accessRole = durability instanceof Replica ? undefined : await prepareAccessRole(access);
     role = accessRole?.name ?? ZENITH_SUPERUSER;

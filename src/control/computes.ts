@@ -3,7 +3,7 @@
  * each moment of its past that someone looks at.
  */
 import { existsSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { type DaemonReady, startDaemon } from "../process/daemon.ts";
 import { ioError, systemErrorCode, withIoErrors, ZenithError } from "../common/errors.ts";
 import { removeForeignTree } from "../common/foreign_directory.ts";
@@ -424,6 +424,8 @@ async function startDaemonOf(
   const distribDir = environment.config.pg_distrib_dir;
   const storage = options.storage ?? environment.config.compute?.storage;
   const prewarm = options.prewarm ?? environment.config.compute?.prewarm ?? false;
+  const { cgroup, memory_max_mb: memoryMaxMb, cpus, processes_max: processesMax } =
+    environment.config.compute ?? {};
   const overlayMaxMb = environment.config.compute?.overlay_max_mb;
   // From the sources, a spare's code might not be that of this process.
   const waits = isCompiled() && environment.config.compute?.spares !== false;
@@ -436,6 +438,12 @@ async function startDaemonOf(
       ...(distribDir === undefined ? [] : ["--pg-distrib-dir", distribDir]),
       ...(storage === undefined ? [] : ["--storage", storage]),
       ...(overlayMaxMb === undefined ? [] : ["--overlay-max-mb", String(overlayMaxMb)]),
+      ...(cgroup === undefined ? [] : [
+        ...["--cgroup", join(cgroup, `${compute.identity.tenant}.${basename(paths.dir)}`)],
+        ...(memoryMaxMb === undefined ? [] : ["--memory-max-mb", String(memoryMaxMb)]),
+        ...(cpus === undefined ? [] : ["--cpus", String(cpus)]),
+        ...(processesMax === undefined ? [] : ["--processes-max", String(processesMax)]),
+      ]),
       ...(prewarm ? ["--prewarm"] : []),
       ...(tokenFile === undefined
         ? []

@@ -81,6 +81,15 @@ const ConfigSchema = strictObject({
      */
     overlay_max_mb: optional(pipe(number(), integer(), minValue(1))),
     /**
+     * The directory of a control group (version 2). Each Postgres gets one of its own below it,
+     * with these limits.
+     */
+    cgroup: optional(pipe(string(), check((path) => path.startsWith("/"), "expected an absolute path"))),
+    memory_max_mb: optional(pipe(number(), integer(), minValue(1))),
+    /** In cores. */
+    cpus: optional(pipe(number(), minValue(0.01))),
+    processes_max: optional(pipe(number(), integer(), minValue(1))),
+    /**
      * Whether a lazy compute fetches the pages that were hot at its last stop, in the background
      * after its start.
      */

@@ -1,5 +1,6 @@
 /** `zenith compute`: runs the supervisor of one Postgres. */
 import { existsSync } from "node:fs";
+import { basename, dirname } from "node:path";
 import { runRole } from "../../process/run_role.ts";
 import { openParentChannel, type ParentChannel } from "../../process/parent_channel.ts";
 import { canBeSpare, type HandedWork, waitAsSpare } from "../../process/spare.ts";
@@ -9,6 +10,7 @@ import { collectGarbage } from "../../common/garbage.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { parseHostPort } from "../../common/host_port.ts";
 import { parseLsn } from "../../common/lsn.ts";
+import { type CgroupLimits, removeCgroup } from "../../compute/postgres/cgroup.ts";
 import { ComputePaths } from "../../common/paths.ts";
 import type { Logger } from "../../process/log.ts";
 import { parseStorageChoice, STORAGE_CHOICES, STORAGE_DEFAULT } from "../../compute/storage.ts";
@@ -60,6 +62,10 @@ export const computeCommand: Command = {
     },
     STORAGE_OPTION,
     { flags: "--overlay-max-mb <mb>", description: "What lazy storage should take of the disk at most" },
+    { flags: "--cgroup <dir>", description: "The control group that Postgres gets, with these limits" },
+    { flags: "--memory-max-mb <mb>", description: "Of memory" },
+    { flags: "--cpus <n>", description: "Of cores" },
+    { flags: "--processes-max <n>", description: "Of processes" },
     PREWARM_OPTION,
     READ_ONLY_OPTION,
     { flags: "--follow <address>", description: "Follow the branch of the Postgres there, without writing" },
@@ -146,7 +152,11 @@ async function runSupervisor(
     pidFile: paths.pidFile,
     logFile: paths.log,
     parent,
-    onStopped: (log) => onStopped(paths, log),
+    onStopped: async (log) => {
+      await onStopped(paths, log);
+      const cgroup = parseCgroup(options);
+      if (cgroup !== undefined) removeCgroup(cgroup);
+    },
     start: async ({ log, progress, signal }) => {
       const running = await keepComputeRunning({
         paths,
@@ -155,6 +165,7 @@ async function runSupervisor(
         locatePostgres: (major) => locatePostgres(major, { distribDir: optionText(options, "pgDistribDir") }),
         storage: parseStorageChoice(optionText(options, "storage") ?? STORAGE_DEFAULT),
         overlayMaxBytes: parseOverlayMax(optionText(options, "overlayMaxMb")),
+        cgroup: parseCgroup(options),
         prewarm: options["prewarm"] === true,
         readOnlyAt,
         follow: primary === undefined ? null : parseHostPort(primary),
@@ -171,6 +182,25 @@ async function runSupervisor(
       return running;
     },
   });
+}
+
+function parseCgroup(options: OptionValues): CgroupLimits | undefined {
+  const dir = optionText(options, "cgroup");
+  if (dir === undefined) return undefined;
+  const number = (name: string, flag: string): number | undefined => {
+    const text = optionText(options, name);
+    if (text === undefined) return undefined;
+    if (/^\d{1,9}(?:\.\d{1,3})?$/.test(text) && Number(text) > 0) return Number(text);
+    throw new ZenithError("invalid_argument", `${flag} is "${text}": expected a number above 0`);
+  };
+  const megabytes = number("memoryMaxMb", "--memory-max-mb");
+  return {
+    parent: dirname(dir),
+    name: basename(dir),
+    memoryMaxBytes: megabytes === undefined ? undefined : Math.ceil(megabytes * (1 << 20)),
+    cpus: number("cpus", "--cpus"),
+    processesMax: number("processesMax", "--processes-max"),
+  };
 }
 
 function parseOverlayMax(megabytes: string | undefined): number {

@@ -19,6 +19,7 @@ import { postgresEnvironment } from "../../pg_install/initdb.ts";
 import { asUser, type PgUser } from "../../pg_install/pg_user.ts";
 import { cutLog } from "../../process/cut_log.ts";
 import { findProgram } from "../../process/find_program.ts";
+import { inCgroup } from "./cgroup.ts";
 import { type Cover, inNamespace } from "./tablespaces.ts";
 import { sleep } from "../../common/sleep.ts";
 
@@ -30,6 +31,8 @@ export interface PostgresProcessOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** The directories that it finds in place of tablespaces' locations. */
   readonly covers?: readonly Cover[];
+  /** The control group that it is to be in. */
+  readonly cgroup?: string | undefined;
   /** The file to which its standard output and error are appended. */
   readonly logFile: string;
 }
@@ -103,7 +106,10 @@ export class PostgresProcess {
       ) => ["-c", `${name}=${value}`]);
       const postgres = join(options.install.binDir, "postgres");
       const command = tiedToParent(postgres, ["-D", options.pgdata, ...settings]);
-      const { file, args, user } = inNamespace(options.covers ?? [], options.user, command);
+      const { file, args, user } = inCgroup(
+        options.cgroup,
+        inNamespace(options.covers ?? [], options.user, command),
+      );
       const child = spawn(file, args, {
         ...asUser(user),
         cwd: options.pgdata,
