@@ -29,6 +29,13 @@ export const SCOPES = ["admin", "tenant", "read", "compute", "safekeeper", "page
 
 export type Scope = (typeof SCOPES)[number];
 
+/**
+ * RFC 8705: the token is good only with the client certificate that has this SHA-256, base64url.
+ */
+export interface Confirmation {
+  readonly "x5t#S256": string;
+}
+
 /** What a token grants. */
 export interface Grant {
   readonly scope: Scope;
@@ -44,6 +51,8 @@ export interface Grant {
    * own tokens to them.
    */
   readonly safekeepers?: readonly string[] | undefined;
+  /** The certificate that its holder has to present, too. */
+  readonly cnf?: Confirmation | undefined;
 }
 
 /** The claims of a token, by the names that they have in it. */
@@ -75,6 +84,7 @@ const ClaimsSchema: GenericSchema<unknown, Claims> = strictObject({
   timeline: optional(pipe(string(), transform(parseTimelineId))),
   addresses: optional(array(string())),
   safekeepers: optional(array(string())),
+  cnf: optional(strictObject({ "x5t#S256": pipe(string(), minLength(43)) })),
   jti: pipe(string(), minLength(1)),
   sub: string(),
   iat: SECONDS,

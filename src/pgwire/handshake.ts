@@ -18,6 +18,8 @@ const NOTHING = new Uint8Array(0);
 export interface HandshakeHost {
   readonly remoteAddress: string;
   readonly writer: FrameWriter;
+  /** As {@link AuthenticationDialogue.certificate}. */
+  readonly clientCertificate: string | undefined;
   /** Continues on the socket that `encrypt` makes from the present one. */
   encrypt(encrypt: NonNullable<Negotiation["encrypt"]>): void;
   /** The client asks to cancel another connection's command. It sends nothing else. */
@@ -69,6 +71,7 @@ export class Handshake {
       startup,
       remoteAddress: this.#host.remoteAddress,
       encrypted: this.#encrypted,
+      certificate: this.#host.clientCertificate,
       ask: (request, body = NOTHING) => this.#ask(request, body),
       tell: (request, body = NOTHING) => writeAuthenticationRequest(this.#host.writer, request, body),
     };

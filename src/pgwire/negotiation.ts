@@ -21,6 +21,11 @@ export interface AuthenticationDialogue {
   readonly remoteAddress: string;
   /** Whether the connection is already encrypted. */
   readonly encrypted: boolean;
+  /**
+   * The SHA-256 of the certificate whose key the client has proved to have, base64url. Nobody has
+   * looked who issued it. Undefined when it has shown none.
+   */
+  readonly certificate: string | undefined;
 
   /**
    * Sends a request and waits for the client's answer. Returns the body of a PasswordMessage,

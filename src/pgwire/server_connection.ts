@@ -22,6 +22,7 @@ import {
   writeReadyForQuery,
 } from "./server_messages.ts";
 import { type ConnectionHandler, Session } from "./session.ts";
+import { clientCertificate } from "./tls.ts";
 import {
   PgError,
   ProtocolError,
@@ -127,6 +128,10 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
   get isLocal(): boolean {
     const address = this.#socket.remoteAddress ?? "";
     return address === "::1" || /^(?:::ffff:)?127\./.test(address);
+  }
+
+  get clientCertificate(): string | undefined {
+    return clientCertificate(this.#socket);
   }
 
   resumeReading(): void {

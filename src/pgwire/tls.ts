@@ -3,6 +3,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { isIP, type Socket } from "node:net";
 import { connect as connectTls, TLSSocket } from "node:tls";
+import { certificateHash } from "../common/certificate_hash.ts";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { SSL_REQUEST_CODE } from "./message_types.ts";
 import { ProtocolError } from "./sqlstate.ts";
@@ -11,6 +12,19 @@ import { ProtocolError } from "./sqlstate.ts";
 const ALPN = "postgresql";
 
 const MIN_VERSION = "TLSv1.2";
+
+/**
+ * What TLS 1.2 may encrypt with: AEADs, with a key that nobody can find out later (RFC 9325, 4.2).
+ * Those of TLS 1.3 are all like that.
+ */
+const CIPHERS = [
+  "ECDHE-ECDSA-AES256-GCM-SHA384",
+  "ECDHE-RSA-AES256-GCM-SHA384",
+  "ECDHE-ECDSA-CHACHA20-POLY1305",
+  "ECDHE-RSA-CHACHA20-POLY1305",
+  "ECDHE-ECDSA-AES128-GCM-SHA256",
+  "ECDHE-RSA-AES128-GCM-SHA256",
+].join(":");
 
 const YES = "S".charCodeAt(0);
 
@@ -49,6 +63,10 @@ export class ServerTls {
       ...this.#pair,
       ALPNProtocols: [ALPN],
       minVersion: MIN_VERSION,
+      ciphers: CIPHERS,
+      // A client may have one. Whether it counts, a token says, and not who issued it.
+      requestCert: true,
+      rejectUnauthorized: false,
     });
   }
 
@@ -86,6 +104,17 @@ export class ServerTls {
       }
     }).join();
   }
+}
+
+/**
+ * Returns the SHA-256, base64url, of the certificate that a client has shown in its handshake,
+ * which proves that it has the key. Undefined when it has shown none.
+ */
+export function clientCertificate(socket: Socket): string | undefined {
+  // Deno does not say whether it has checked that proof.
+  if (!(socket instanceof TLSSocket) || "Deno" in globalThis) return undefined;
+  const certificate = socket.getPeerX509Certificate();
+  return certificate === undefined ? undefined : certificateHash(certificate);
 }
 
 function isPair(cert: string, key: string): boolean {

@@ -39,7 +39,16 @@ export function tokenNegotiation(verifier: Verifier, tls: ServerTls | undefined)
       const end = body.indexOf(0);
       if (end !== body.length - 1) throw new ProtocolError("malformed password message");
       try {
-        return await verifier.verify(DECODER.decode(body.subarray(0, end)));
+        const principal = await verifier.verify(DECODER.decode(body.subarray(0, end)));
+        const needed = principal.cnf?.["x5t#S256"];
+        if (needed === undefined || needed === dialogue.certificate) return principal;
+        throw new ZenithError(
+          "forbidden",
+          `token ${principal.jti} needs the certificate that it was made for`,
+          {
+            hint: "connect with sslmode=verify-full, sslcert and sslkey",
+          },
+        );
       } catch (error) {
         if (!(error instanceof ZenithError)) throw error;
         throw new PgError(SQLSTATE_INVALID_PASSWORD, error.message, {

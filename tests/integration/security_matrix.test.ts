@@ -34,7 +34,15 @@ const otherTimeline = generateTimelineId();
 let env: ZenithEnv;
 
 /** Tokens that would be good for everything here, had nothing happened to them. */
-const INVALID = ["none", "not a token", "forged", "expired", "revoked", "of another installation"] as const;
+const INVALID = [
+  "none",
+  "not a token",
+  "forged",
+  "expired",
+  "revoked",
+  "of another installation",
+  "bound to a certificate",
+] as const;
 /** Good tokens for something else. */
 const FOREIGN = [
   "tenant of another",
@@ -69,6 +77,8 @@ before(async () => {
   const admin = tokens.get("admin")!.split(".");
   tokens.set("forged", [head, admin[1], signature].join("."));
   assert.notEqual(body, admin[1]);
+  const cnf = { "x5t#S256": "A".repeat(43) };
+  tokens.set("bound to a certificate", await sign({ scope: "admin", cnf }));
   tokens.set("expired", await sign({ scope: "admin" }, -3_600_000));
   const { text, claims } = await createToken(auth, "a test", { scope: "admin" }, undefined);
   await revokeToken(auth, claims.jti);

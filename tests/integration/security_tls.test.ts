@@ -1,13 +1,19 @@
 /** An environment whose servers listen where other machines reach them: by TLS, or not at all. */
+import "reflect-metadata";
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { once } from "node:events";
 import { networkInterfaces, tmpdir } from "node:os";
+import { connect as connectTls } from "node:tls";
 import { join } from "node:path";
+import { PemConverter, X509CertificateGenerator } from "@peculiar/x509";
 import { after, before, describe, test } from "node:test";
 import { ensureServerCertificate } from "../../src/auth/certificates.ts";
 import { formatHostPort } from "../../src/common/host_port.ts";
 import { AuthPaths } from "../../src/common/paths.ts";
+import { findProgram } from "../../src/process/find_program.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
 import { childOutput } from "../harness/child_output.ts";
 import { runZenith } from "../harness/cli.ts";
@@ -17,6 +23,8 @@ import { ZenithEnv } from "../harness/zenith_env.ts";
 
 const HOST = Object.values(networkInterfaces()).flat()
   .find((address) => address?.family === "IPv4" && !address.internal)?.address;
+
+const SCAN = { skip: findProgram("sslscan") === undefined && "there is no sslscan" };
 
 const OPTIONS = { skip: HOST === undefined && "this machine has no address but loopback" };
 
@@ -29,12 +37,12 @@ describe("servers that other machines reach", OPTIONS, () => {
   after(() => env[Symbol.asyncDispose]());
 
   /** What stock psql says to a command. */
-  function psql(conninfo: string, command: string) {
+  function psql(conninfo: string, command: string, password = env.token) {
     const { host, port } = env.pageserver.address;
     const login = `host=${host} port=${port} user=x dbname=zenith connect_timeout=10 ${conninfo}`;
     return childOutput(
       spawn(clientProgram("psql"), ["-XAt", "-d", login, "-c", command], {
-        env: { ...process.env, PGPASSWORD: env.token },
+        env: { ...process.env, PGPASSWORD: password },
         stdio: ["ignore", "pipe", "pipe"],
       }),
     );
@@ -81,6 +89,83 @@ describe("servers that other machines reach", OPTIONS, () => {
     for (const wrong of [tls(readFileSync(other.caCertificate, "utf8")), tls(kept, "db1.example.org")]) {
       await assert.rejects(PgClient.connect({ ...login, ...wrong }), /does not prove to be that server/);
     }
+  });
+
+  test("offer nothing weak to sslscan", SCAN, async () => {
+    for (const { host, port } of [env.pageserver.address, env.safekeepers[0]!.address]) {
+      const scan = await childOutput(
+        spawn("sslscan", ["--starttls-psql", "--no-colour", "--xml=-", formatHostPort({ host, port })], {
+          stdio: ["ignore", "pipe", "pipe"],
+        }),
+      );
+      const all = (pattern: RegExp) => Array.from(scan.stdout.matchAll(pattern), ([, ...groups]) => groups);
+      const versions = all(/<protocol type="(\w+)" version="([\d.]+)" enabled="1"/g).map((words) =>
+        words.join(" ")
+      );
+      assert.deepEqual(versions, ["tls 1.2", "tls 1.3"], scan.stderr);
+      const ciphers = all(/<cipher status="\w+" sslversion="TLSv1\.\d" bits="\d+" cipher="([^"]+)"/g).flat();
+      assert.ok(ciphers.length >= 6, ciphers.join());
+      for (const cipher of ciphers) assert.match(cipher, /^(?:TLS_|ECDHE-)\S*(?:GCM|CHACHA20)/);
+      assert.doesNotMatch(
+        scan.stdout,
+        /vulnerable="1"|<compression supported="1"|<renegotiation supported="1"/,
+      );
+    }
+  });
+
+  test("speak TLS after SSLRequest, with ALPN postgresql", async () => {
+    const { host, port } = env.pageserver.address;
+    const plain = connect({ host, port });
+    await once(plain, "connect");
+    plain.write(new Uint8Array([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]));
+    const [answer] = await once(plain, "data") as [Uint8Array];
+    assert.equal(answer.toString(), "S");
+    const ca = readFileSync(env.paths.auth.caCertificate, "utf8");
+    const socket = connectTls({ socket: plain, ca, host, ALPNProtocols: ["postgresql"] });
+    await once(socket, "secureConnect");
+    assert.equal(socket.alpnProtocol, "postgresql");
+    assert.equal(socket.authorized, true);
+    socket.destroy();
+  });
+
+  test("believe a token that is bound to a certificate only together with that one and its key", async () => {
+    const make = async (name: string) => {
+      const cert = join(env.dir, `${name}.pem`);
+      const key = join(env.dir, `${name}.key`);
+      const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
+        "sign",
+        "verify",
+      ]);
+      const certificate = await X509CertificateGenerator.createSelfSigned({
+        serialNumber: "01",
+        name: "CN=somebody",
+        notBefore: new Date(Date.now() - 3_600_000),
+        notAfter: new Date(Date.now() + 3_600_000),
+        signingAlgorithm: { name: "ECDSA", hash: "SHA-256" },
+        keys,
+      });
+      writeFileSync(cert, certificate.toString("pem"));
+      const der = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
+      writeFileSync(key, PemConverter.encode(der, "PRIVATE KEY"), { mode: 0o600 });
+      return { cert, key };
+    };
+    const [mine, other] = [await make("mine"), await make("other")];
+    const bound = (await env.zenith("token", "create", "me", "--scope", "admin", "--certificate", mine.cert))
+      .trim();
+    const ask = async (more: string, mode = "verify-full") => {
+      const login = `sslmode=${mode} sslrootcert=${env.paths.auth.caCertificate} ${more}`;
+      const { code, stderr } = await psql(login, "tenant_list", bound);
+      return code === 0 ? "let in" : stderr;
+    };
+    assert.equal(await ask(`sslcert=${mine.cert} sslkey=${mine.key}`), "let in");
+    assert.match(await ask("sslcert=/none"), /needs the certificate that it was made for/);
+    assert.match(
+      await ask(`sslcert=${other.cert} sslkey=${other.key}`),
+      /needs the certificate that it was made for/,
+    );
+    assert.notEqual(await ask(`sslcert=${mine.cert} sslkey=${other.key}`), "let in");
+    const none = await env.tryZenith("token", "create", "me", "--scope", "admin", "--certificate", mine.key);
+    assert.match(none.stderr, /mine\.key is no certificate in PEM/);
   });
 
   test("take a new certificate without a restart", async () => {

@@ -1,10 +1,12 @@
 /** `zenith token`: makes, lists and withdraws the tokens by which clients prove who they are. */
-import { existsSync } from "node:fs";
-import { type Scope, SCOPES } from "../../auth/claims.ts";
+import { X509Certificate } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { type Grant, type Scope, SCOPES } from "../../auth/claims.ts";
 import { hasKeys } from "../../auth/key_files.ts";
 import { writePrivateFile } from "../../auth/private_file.ts";
 import { formatDuration, parseDuration } from "../../common/duration.ts";
-import { ZenithError } from "../../common/errors.ts";
+import { certificateHash } from "../../common/certificate_hash.ts";
+import { ioError, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
 import { parseBranchName, type TenantId, type TimelineId } from "../../common/id.ts";
 import type { AuthPaths } from "../../common/paths.ts";
@@ -59,6 +61,10 @@ export const tokenCreateCommand: Command = {
       multiple: true,
     },
     {
+      flags: "--certificate <file>",
+      description: "Good only together with this client certificate, in PEM, and its key",
+    },
+    {
       flags: "--expires <duration>",
       description: `How long it is valid, or ${NEVER}`,
       default: LIFETIME_DEFAULT,
@@ -69,6 +75,7 @@ export const tokenCreateCommand: Command = {
   examples: [
     ["token create ci --scope tenant --expires 30d", "Whatever there is to do in the default tenant"],
     ["token create archive --scope read --branch main --out main.token", "For pg_receivewal on main"],
+    ["token create ops --scope admin --certificate ops.pem", "A stolen token is no use without the key"],
     ["token create sk4 --scope safekeeper --address 10.0.0.4:5454", "For a safekeeper on another host"],
   ],
   async run(args, options) {
@@ -84,6 +91,7 @@ export const tokenCreateCommand: Command = {
       ...await whatItNames(environment, scope, options),
       ...(addresses.length === 0 ? {} : { addresses }),
       ...(safekeepers.length === 0 ? {} : { safekeepers }),
+      ...certificateOf(optionText(options, "certificate")),
     }, parseLifetime(optionText(options, "expires") ?? LIFETIME_DEFAULT));
     const file = optionText(options, "out");
     if (file !== undefined) writePrivateFile(file, `${text}\n`);
@@ -92,6 +100,21 @@ export const tokenCreateCommand: Command = {
     } else print(file === undefined ? text : `token ${claims.jti} is in ${file}`);
   },
 };
+
+function certificateOf(file: string | undefined): Pick<Grant, "cnf"> {
+  if (file === undefined) return {};
+  let pem: string;
+  try {
+    pem = readFileSync(file, "utf8");
+  } catch (error) {
+    throw ioError("read", file, error);
+  }
+  try {
+    return { cnf: { "x5t#S256": certificateHash(new X509Certificate(pem)) } };
+  } catch (error) {
+    throw new ZenithError("invalid_argument", `${file} is no certificate in PEM`, { cause: error });
+  }
+}
 
 /** The values of an option that may be repeated. */
 function optionTexts(options: OptionValues, name: string): string[] {
