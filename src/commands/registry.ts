@@ -68,6 +68,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
       "follow remove": async () => (await import("./tenant/follow.ts")).followRemoveCommand,
       import: async () => (await import("./tenant/import.ts")).importCommand,
       "tenant config": async () => (await import("./tenant/config.ts")).tenantConfigCommand,
+      "tenant limits": async () => (await import("./tenant/limits.ts")).tenantLimitsCommand,
       "tenant attach": async () => (await import("./tenant/attach.ts")).tenantAttachCommand,
       "tenant detach": async () => (await import("./tenant/attach.ts")).tenantDetachCommand,
       "tenant delete": async () => (await import("./tenant/tenant.ts")).tenantDeleteCommand,

@@ -26,6 +26,8 @@ export const ERROR_KINDS = [
   "unavailable",
   "timeout",
   "disk_full",
+  /** A tenant has as much as it may. */
+  "limit_exceeded",
   "io",
 ] as const;
 

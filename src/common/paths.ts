@@ -88,6 +88,23 @@ export class AuthPaths {
   }
 }
 
+/** What each tenant may take of a server. */
+export class LimitsPaths {
+  readonly dir: string;
+
+  constructor(dir: string) {
+    this.dir = resolve(dir);
+  }
+
+  /** What holds for tenants that have no file of their own, and for what theirs leaves out. */
+  get defaults(): string {
+    return join(this.dir, "default.toml");
+  }
+  of(tenant: TenantId): string {
+    return join(this.dir, `${tenant}.toml`);
+  }
+}
+
 /** A page server's working directory. */
 export class PageServerPaths {
   readonly workdir: string;
@@ -111,6 +128,9 @@ export class PageServerPaths {
   }
   get auth(): AuthPaths {
     return new AuthPaths(join(this.workdir, "auth"));
+  }
+  get limits(): LimitsPaths {
+    return new LimitsPaths(join(this.workdir, "limits"));
   }
   /** The result of initdb that every new tenant starts from. */
   get initdbCache(): string {
@@ -209,6 +229,9 @@ export class SafekeeperPaths {
   }
   get auth(): AuthPaths {
     return new AuthPaths(join(this.workdir, "auth"));
+  }
+  get limits(): LimitsPaths {
+    return new LimitsPaths(join(this.workdir, "limits"));
   }
   tenant(tenant: TenantId): string {
     return join(this.workdir, tenant);

@@ -123,10 +123,10 @@ function nextDelay(delayMs: number): number {
 }
 
 /**
- * Whether another attempt may succeed. Servers come back and disks get room. Nobody will repair any
- * other problem meanwhile.
+ * Whether another attempt may succeed. Servers come back, disks and tenants get room. Nobody will
+ * repair any other problem meanwhile.
  */
 function mayWorkLater(error: unknown): boolean {
   if (!(error instanceof ZenithError)) return false;
-  return error.kind === "unavailable" || error.kind === "timeout" || error.kind === "disk_full";
+  return ["unavailable", "timeout", "disk_full", "limit_exceeded"].includes(error.kind);
 }

@@ -23,7 +23,9 @@ import {
   type PageServerStatus,
   type ScrubStatus,
   type TenantConfig,
+  type TenantLimitsJson,
 } from "../protocol/management.ts";
+import type { LimitChanges } from "../protocol/tenant_limits.ts";
 import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/operation.ts";
 
 export type {
@@ -147,6 +149,13 @@ export class PageServerClient implements AsyncDisposable {
       gc_horizon_bytes: changes.gcHorizonBytes,
       pitr_interval: changes.pitrIntervalMs,
     });
+  }
+
+  /** Changes the given limits at the page server, and returns all of them. */
+  tenantLimits(tenant: TenantId, changes: LimitChanges): Promise<TenantLimitsJson> {
+    return Object.keys(changes).length === 0
+      ? this.#call(PAGE_SERVER.tenantLimits, { tenant })
+      : this.#call(PAGE_SERVER.tenantSetLimits, { tenant, ...changes });
   }
 
   /** Lists the safekeepers that may have WAL of the timeline that the page server lacks. */

@@ -14,7 +14,9 @@ import {
   SAFEKEEPER,
   type SafekeeperTimelineStatus,
   type ScrubStatus,
+  type TenantLimitsJson,
 } from "../protocol/management.ts";
+import type { LimitChanges } from "../protocol/tenant_limits.ts";
 import { type Environment, pageServerAddress, withAdminToken } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
@@ -192,6 +194,23 @@ export async function deleteFromSafekeepers(
 export async function lowerTerm(address: ServerAddress, name: TimelineName, term: number): Promise<void> {
   await using client = await connect(address);
   await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineLowerTerm, { ...name, term });
+}
+
+/**
+ * Changes the given limits of a tenant at one safekeeper, and returns all of them.
+ *
+ * @throws {ZenithError} as {@link safekeeperStatus}
+ */
+export async function safekeeperLimits(
+  address: ServerAddress,
+  tenant: TenantId,
+  changes: LimitChanges,
+): Promise<TenantLimitsJson> {
+  await using client = await connect(address);
+  const server = serverName("safekeeper", address);
+  return Object.keys(changes).length === 0
+    ? await call(client, server, SAFEKEEPER.tenantLimits, { tenant })
+    : await call(client, server, SAFEKEEPER.tenantSetLimits, { tenant, ...changes });
 }
 
 function connect(address: ServerAddress): Promise<PgClient> {

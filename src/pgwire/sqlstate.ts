@@ -36,6 +36,7 @@ const SQLSTATE_OF_KIND: Readonly<Record<ErrorKind, string>> = {
   unavailable: "57P03", // cannot_connect_now
   timeout: SQLSTATE_QUERY_CANCELED,
   disk_full: "53100", // disk_full
+  limit_exceeded: SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED,
   io: "58030", // io_error
 };
 

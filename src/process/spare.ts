@@ -25,6 +25,9 @@ const CHECK_MS = 5_000;
  */
 const MAX_RSS_BYTES = 256 << 20;
 
+/** The environment and the arguments are most of it: execve(2) allows no more than a few MB. */
+const REQUEST_MAX_LENGTH = 4 << 20;
+
 /** The first thing that a spare says to whoever connects. */
 export const SPARE_GREETING = "zenith spare\n";
 
@@ -112,6 +115,7 @@ function untilHanded({ socket: path }: ClaimedSlot, resources: DisposableStack):
       let text = "";
       socket.on("data", (chunk: Uint8Array) => {
         text += chunk.toString();
+        if (text.length > REQUEST_MAX_LENGTH) socket.destroy();
         if (!text.endsWith("\n")) return;
         const request = parseRequest(text);
         if (request === undefined) socket.destroy();

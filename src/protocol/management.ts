@@ -273,6 +273,49 @@ const TenantConfigSchema = object({ gc_horizon_bytes: number(), pitr_interval: s
  */
 export type TenantConfig = InferOutput<typeof TenantConfigSchema>;
 
+/** A limit of one tenant, a number or `none`; `default` takes it back. */
+const LIMIT = word(
+  "number|none|default",
+  pipe(
+    string(),
+    regex(/^(?:\d{1,15}|none|default)$/, "expected a number, none or default"),
+    transform((text) => text === "none" || text === "default" ? text : Number(text)),
+  ),
+);
+
+const LimitStateSchema = object({ limit: nullable(number()), used: nullable(number()) });
+
+const TenantLimitsSchema = object({
+  connections: LimitStateSchema,
+  requests: LimitStateSchema,
+  branches: LimitStateSchema,
+  computes: LimitStateSchema,
+  bytes: LimitStateSchema,
+  wal_bytes_per_s: LimitStateSchema,
+});
+
+/** What a tenant may take of a server, and what it takes. Null: no limit, or not counted there. */
+export type TenantLimitsJson = InferOutput<typeof TenantLimitsSchema>;
+
+/** The same at the page server and at a safekeeper. */
+const SHOW_LIMITS = operation("tenant_limits", "read", { tenant: TENANT }, json(TenantLimitsSchema));
+
+const SET_LIMITS = operation(
+  "tenant_set_limits",
+  "admin",
+  {
+    tenant: TENANT,
+    connections: named(LIMIT),
+    requests: named(LIMIT),
+    branches: named(LIMIT),
+    computes: named(LIMIT),
+    bytes: named(LIMIT),
+    wal_bytes_per_s: named(LIMIT),
+  },
+  json(TenantLimitsSchema),
+  CHANGES,
+);
+
 const FoundLsnSchema = object({ lsn: LsnSchema, timeline_id: TimelineIdSchema });
 
 export type FoundLsn = InferOutput<typeof FoundLsnSchema>;
@@ -595,6 +638,10 @@ export const PAGE_SERVER = {
     json(TenantConfigSchema),
     CHANGES,
   ),
+  /** Shows what a tenant may take of this server. */
+  tenantLimits: SHOW_LIMITS,
+  /** Changes that, for this server. */
+  tenantSetLimits: SET_LIMITS,
   /** Lists the branches that can be used. */
   branchList: operation("branch_list", "read", { tenant: TENANT }, jsonText(array(BranchSchema))),
   /**
@@ -837,6 +884,8 @@ export const SAFEKEEPER = {
   /** Lists the timelines that can't be opened. */
   timelineDamaged: operation("timeline_damaged", "admin", {}, json(array(DamagedTimelineSchema))),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
+  tenantLimits: SHOW_LIMITS,
+  tenantSetLimits: SET_LIMITS,
   timelineDelete: operation(
     "timeline_delete",
     "tenant",

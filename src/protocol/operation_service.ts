@@ -16,6 +16,7 @@ import {
   type Reply,
 } from "./operation.ts";
 import type { Guard } from "./guard.ts";
+import type { TenantLimits } from "./tenant_limits.ts";
 
 export type Operations = Readonly<Record<string, Operation>>;
 
@@ -39,23 +40,27 @@ interface Served {
 export class OperationService implements ConnectionHandler {
   readonly #server: string;
   readonly #guard: Guard;
+  readonly #limits: TenantLimits;
   readonly #served: ReadonlyMap<string, Served>;
   readonly #others: readonly string[];
 
   /**
    * @param server its name for error messages: "the page server"
    * @param guard decides who may call what
+   * @param limits decides how much of it at once
    * @param others another handler's commands, for the hint that lists them all
    */
   constructor(
     server: string,
     guard: Guard,
+    limits: TenantLimits,
     operations: Operations,
     handlers: Handlers<Operations>,
     others: readonly string[] = [],
   ) {
     this.#server = server;
     this.#guard = guard;
+    this.#limits = limits;
     this.#others = others;
     this.#served = new Map(
       Object.entries(operations).map(([key, operation]) => [
@@ -63,6 +68,14 @@ export class OperationService implements ConnectionHandler {
         { operation, columns: columnsOf(operation.reply), handle: handlers[key] as Served["handle"] },
       ]),
     );
+  }
+
+  startup(session: Session): void {
+    this.#limits.admit(session);
+  }
+
+  closed(session: Session): void {
+    this.#limits.leave(session);
   }
 
   describe(_session: Session, sql: string): readonly Column[] | null {
@@ -87,6 +100,11 @@ export class OperationService implements ConnectionHandler {
     const named = operation.namesInStream ? null : namedBy(operation, args);
     const work = async () => {
       this.#guard.check(session, operation.name, operation.access, named);
+      // A stream lasts as long as its connection, and is counted as one. The operator is no tenant.
+      const { tenant } = this.#guard.principal(session);
+      using _counted = tenant === undefined || operation.reply.kind === "copy_both"
+        ? undefined
+        : this.#limits.begin(tenant);
       return await served.handle(args, session);
     };
     const answer = operation.changes

@@ -2,11 +2,14 @@
 import { type Disk, nodeDisk } from "../common/disk.ts";
 import { errorMessage } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
+import type { TenantId } from "../common/id.ts";
 import type { Logger } from "../process/log.ts";
 import type { SafekeeperPaths } from "../common/paths.ts";
+import { MeasuredTree } from "../common/tree_bytes.ts";
 import { PgServer } from "../pgwire/server.ts";
 import type { ServerAddress } from "../protocol/connect.ts";
 import { Guard } from "../protocol/guard.ts";
+import { TenantLimits } from "../protocol/tenant_limits.ts";
 import { Scrub } from "../process/scrub.ts";
 import { RESTORE } from "./fsck.ts";
 import { Recall } from "./recall.ts";
@@ -73,7 +76,15 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
     pauseMs: options.scrubPauseMs,
     hint: RESTORE,
   });
-  const service = new SafekeeperService(timelines, guard, () => ({
+  const sizes = new Map<TenantId, MeasuredTree>();
+  const limits = new TenantLimits(paths.limits, logger, {
+    bytes(tenant) {
+      let size = sizes.get(tenant);
+      if (size === undefined) sizes.set(tenant, size = new MeasuredTree(disk, paths.tenant(tenant)));
+      return size.bytes;
+    },
+  });
+  const service = new SafekeeperService(timelines, guard, limits, () => ({
     lastPassMs: scrub.lastPassMs,
     found: [...scrub.found, ...cutOff(disk, paths, timelines)],
   }));

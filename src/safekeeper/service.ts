@@ -1,6 +1,6 @@
 /** Implements the commands that a safekeeper serves over the PostgreSQL wire protocol. */
 import { errorMessage, ZenithError } from "../common/errors.ts";
-import { parseTenantId, parseTimelineId } from "../common/id.ts";
+import { parseTenantId, parseTimelineId, type TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Column } from "../pgwire/column.ts";
 import { bareCommand } from "../pgwire/command_text.ts";
@@ -22,6 +22,7 @@ import { SAFEKEEPER, type SafekeeperTimelineJson } from "../protocol/management.
 import type { Guard } from "../protocol/guard.ts";
 import type { Named } from "../protocol/operation.ts";
 import { type Handlers, OperationService } from "../protocol/operation_service.ts";
+import type { TenantLimits } from "../protocol/tenant_limits.ts";
 import { type ScrubFindings, scrubStatusJson } from "../protocol/scrub_status.ts";
 
 const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
@@ -130,18 +131,28 @@ export class SafekeeperService implements ConnectionHandler {
 
   /**
    * @param guard decides who may call what
+   * @param limits decides how much each tenant may take
    * @param findings returns the known damage to the data here
    */
-  constructor(timelines: Timelines, guard: Guard, findings: () => ScrubFindings) {
+  constructor(timelines: Timelines, guard: Guard, limits: TenantLimits, findings: () => ScrubFindings) {
     this.timelines = timelines;
     this.guard = guard;
     this.#operations = new OperationService(
       "a safekeeper",
       guard,
+      limits,
       SAFEKEEPER,
-      handlers(timelines, guard, findings),
+      handlers(timelines, guard, limits, findings),
       ["START_REPLICATION", "IDENTIFY_SYSTEM"],
     );
+  }
+
+  startup(session: Session): void {
+    this.#operations.startup(session);
+  }
+
+  closed(session: Session): void {
+    this.#operations.closed(session);
   }
 
   describe(session: Session, sql: string): readonly Column[] | null {
@@ -206,6 +217,7 @@ export class SafekeeperService implements ConnectionHandler {
 function handlers(
   timelines: Timelines,
   guard: Guard,
+  limits: TenantLimits,
   findings: () => ScrubFindings,
 ): Handlers<typeof SAFEKEEPER> {
   return {
@@ -230,6 +242,13 @@ function handlers(
 
     scrubStatus: () => scrubStatusJson(findings()),
 
+    tenantLimits: ({ tenant }) => limits.state(tenant),
+
+    tenantSetLimits({ tenant, ...changes }) {
+      limits.change(tenant, changes);
+      return limits.state(tenant);
+    },
+
     async timelineDelete({ tenant, timeline }) {
       await timelines.delete({ tenantId: tenant, timelineId: timeline });
     },
@@ -248,10 +267,12 @@ function handlers(
     },
 
     async startWalPush(_args, session) {
-      await serveWalPush(session, timelines, (named) => {
+      const check = (named: Named) => {
         const { name, access } = SAFEKEEPER.startWalPush;
         guard.check(session, name, access, named);
-      });
+      };
+      const paceMs = (tenant: TenantId, bytes: number) => limits.walTaken(tenant, bytes, performance.now());
+      await serveWalPush(session, timelines, check, paceMs);
     },
   };
 }

@@ -1,5 +1,6 @@
 /** Serves a proposer's connection at the safekeeper. */
 import { ZenithError } from "../common/errors.ts";
+import type { TenantId } from "../common/id.ts";
 import { noteShortLived } from "../common/garbage.ts";
 import { decodeProposerMessage, encodeMessage } from "../consensus/message_codec.ts";
 import type { Session } from "../pgwire/session.ts";
@@ -12,12 +13,14 @@ import type { Timelines } from "./timelines.ts";
  * writes.
  *
  * @param check throws when the proposer may not write what it names
+ * @param paceMs told of the WAL that has come in, in bytes, it says for how long to take no more
  * @throws the error with which the proposer is refused, or that broke the connection
  */
 export async function serveWalPush(
   session: Session,
   timelines: Timelines,
   check: (named: Named) => void,
+  paceMs: (tenant: TenantId, bytes: number) => number,
 ): Promise<void> {
   const copy = session.copyBoth();
   let timeline: SafekeeperTimeline | undefined;
@@ -32,7 +35,13 @@ export async function serveWalPush(
       noteShortLived(len);
       const message = decodeProposerMessage(bytes, off, len);
       if (timeline !== undefined) {
+        const bytes = message.type === "AppendRequest" ? message.bytes.length : 0;
         timeline.receive(link, message);
+        const pauseMs = bytes === 0 ? 0 : paceMs(timeline.identity.tenantId, bytes);
+        if (pauseMs > 0) {
+          copy.pause();
+          setTimeout(() => copy.resume(), pauseMs);
+        }
         return;
       }
       if (message.type !== "ServerInfo") {

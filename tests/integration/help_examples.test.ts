@@ -36,6 +36,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "import ": "import",
   "tenant attach": "object_store",
   "tenant detach": "object_store",
+  "token create ops --scope admin --certificate": "security_tls",
   "token revoke": "security",
   "token rotate --retire": "security",
   "pageserver -D": "bad_input",
@@ -207,6 +208,9 @@ test("the examples for tenants, tokens and servers do what they say", async () =
   await type(
     "tenant config d70d3869a8c586d3eaf7029fe261620c",
     "tenant config d70d3869a8c586d3eaf7029fe261620c --pitr-interval 7d",
+    "tenant limits d70d3869a8c586d3eaf7029fe261620c",
+    "tenant limits d70d3869a8c586d3eaf7029fe261620c --branches 20 --bytes 50000000000",
+    "tenant limits d70d3869a8c586d3eaf7029fe261620c --branches default",
     "tenant delete d70d3869a8c586d3eaf7029fe261620c",
     "tenant create --pg-version 15",
   );

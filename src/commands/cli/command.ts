@@ -146,6 +146,7 @@ const EXIT_CODE_OF_KIND: Readonly<Record<ErrorKind, number>> = {
   protocol: EXIT_FAILED,
   not_implemented: EXIT_FAILED,
   disk_full: EXIT_FAILED,
+  limit_exceeded: EXIT_FAILED,
   io: EXIT_FAILED,
 };
 

@@ -44,6 +44,7 @@ import type { Timeline } from "../timeline/timeline.ts";
 import { Upkeep } from "../tenant/upkeep.ts";
 import { WalReceiver } from "../timeline/wal_receiver.ts";
 import type { Credentials } from "../../protocol/connect.ts";
+import { TenantLimits } from "../../protocol/tenant_limits.ts";
 import type { ObjectStoreStatusJson, PageServerStatusJson } from "../../protocol/management.ts";
 import type { ScrubFindings } from "../../protocol/scrub_status.ts";
 
@@ -82,6 +83,8 @@ export class PageServer {
   readonly config: PageServerConfig;
   /** Checks data at rest. Does nothing until it is started. */
   readonly scrub: Scrub;
+  /** What each tenant may take. */
+  readonly limits: TenantLimits;
   readonly #context: TenantContext;
   readonly #initialCluster: InitialCluster;
   readonly #credentials: Credentials | undefined;
@@ -118,6 +121,12 @@ export class PageServer {
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
     this.#credentials = options.credentials;
+    this.limits = new TenantLimits(paths.limits, logger, {
+      branches: (id) => this.tenant(id).branches.count,
+      computes: (id) =>
+        this.tenant(id).timelines.opened().filter(({ timelineId }) => this.#attached.has(timelineId)).length,
+      bytes: (id) => this.tenant(id).physicalSize(),
+    });
     this.followers = new Followers(
       this.#context,
       (id) => this.tenant(id),
@@ -316,6 +325,7 @@ export class PageServer {
       const retired = await tenant.retire((timeline) => this.#inUse(timeline));
       await this.#forget(retired.map(({ timelineId }) => timelineId));
       await this.#removeTenant(id, "delete tenant");
+      this.limits.forget(id);
       logger.info("tenant deleted", { tenant: id });
     });
   }
@@ -497,7 +507,8 @@ export class PageServer {
     if (current?.running === true && !current.yieldsTo(connInfo)) return;
     const left = current?.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
     const logger = this.#context.logger.child({ tenant: timeline.tenantId, timeline: timeline.timelineId });
-    const source = { connInfo, credentials: this.#credentials, showsToken: isOwn };
+    const paceMs = (bytes: number) => this.limits.walTaken(timeline.tenantId, bytes, performance.now());
+    const source = { connInfo, credentials: this.#credentials, showsToken: isOwn, paceMs };
     const receiver = new WalReceiver(timeline, source, logger, left ?? Promise.resolve());
     this.#receivers.set(timeline.timelineId, receiver);
     const holds = stack.move();

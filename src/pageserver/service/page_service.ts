@@ -1,6 +1,6 @@
 /** Implements the page server's commands, as the management contract defines them. */
 import { formatDuration } from "../../common/duration.ts";
-import { ZenithError } from "../../common/errors.ts";
+import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
@@ -10,6 +10,8 @@ import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import type { ConnectionHandler } from "../../pgwire/session.ts";
 import type { Scope } from "../../auth/claims.ts";
 import type { Guard } from "../../protocol/guard.ts";
+import { decodeSettings } from "../../protocol/branch_settings.ts";
+import { decodeSlots } from "../../protocol/branch_slots.ts";
 import { PAGE_SERVER } from "../../protocol/management.ts";
 import { scrubStatusJson } from "../../protocol/scrub_status.ts";
 import { type Handlers, OperationService } from "../../protocol/operation_service.ts";
@@ -25,19 +27,23 @@ import { followedJson, startFollowing } from "./follow_service.ts";
 import { importedJson, receiveImport } from "./import_service.ts";
 import type { PageServer } from "./page_server.ts";
 import { servePagestream } from "./pagestream_service.ts";
+import { Turns } from "./turns.ts";
 
 /** How long a lease lasts by default. A holder that needs it longer takes it again. */
 const DEFAULT_LEASE_MS = 10 * 60 * 1000;
 
 /** The page server's commands over the wire. */
 export function pageService(server: PageServer, guard: Guard): ConnectionHandler {
-  return new OperationService("the page server", guard, PAGE_SERVER, handlers(server, guard));
+  const { limits } = server;
+  return new OperationService("the page server", guard, limits, PAGE_SERVER, handlers(server, guard));
 }
 
 /** The scopes of those who name only addresses that the page server may show its own token to. */
 const NAMES_OWN_SAFEKEEPERS: ReadonlySet<Scope> = new Set(["admin", "safekeeper"]);
 
 function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER> {
+  const { limits } = server;
+  const turns = new Turns<TenantId>();
   /** @throws {ZenithError} `not_found` when the tenant, or its timeline, does not exist */
   const hold = (names: { tenant: TenantId; timeline: TimelineId }): Promise<Hold<Timeline>> =>
     server.tenant(names.tenant).timelines.hold(names.timeline);
@@ -112,6 +118,17 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
       };
     },
 
+    tenantLimits({ tenant }) {
+      server.tenant(tenant);
+      return limits.state(tenant);
+    },
+
+    tenantSetLimits({ tenant, ...changes }) {
+      server.tenant(tenant);
+      limits.change(tenant, changes);
+      return limits.state(tenant);
+    },
+
     async branchList({ tenant }) {
       return (await server.tenant(tenant).branches.survey()).branches.map(branchJson);
     },
@@ -127,7 +144,12 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
 
     async branchCreate({ tenant, name, start, expires }) {
       const expiresMs = expires === undefined ? null : Date.now() + expires;
-      return branchJson(await server.tenant(tenant).branches.create(name, parseStartPoint(start), expiresMs));
+      const { branches } = server.tenant(tenant);
+      const mayHave = () => {
+        limits.assertRoom(tenant, "branches", 1);
+        limits.assertRoom(tenant, "bytes", 1);
+      };
+      return branchJson(await branches.create(name, parseStartPoint(start), expiresMs, mayHave));
     },
 
     async branchRename({ tenant, name, to }) {
@@ -135,6 +157,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     },
 
     async branchRestore({ tenant, name, start, keep_as }) {
+      if (keep_as !== undefined) limits.assertRoom(tenant, "branches", 1);
       const { branch, deleted } = await server.restoreBranch(
         tenant,
         name,
@@ -227,6 +250,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     },
 
     async timelineSetSettings({ settings, ...names }) {
+      assertPacked("settings", () => decodeSettings(settings));
       using held = await hold(names);
       await held.value.settings.set(held.value.position, settings);
     },
@@ -252,6 +276,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     },
 
     async timelineSetSlots({ generation, slots, hold: holdLsn = null, ...names }) {
+      assertPacked("replication slots", () => decodeSlots(slots));
       using held = await hold(names);
       await held.value.slots.set({ generation, slots, holdLsn });
       return { wal_from: formatLsn(held.value.wal.startLsn) };
@@ -268,7 +293,9 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
 
     async pagestream(names, session) {
       using held = await hold(names);
-      await servePagestream(session, held.value, server.config.wait_lsn_timeout_ms);
+      using turn = turns.join(names.tenant);
+      const count = () => limits.begin(names.tenant);
+      await servePagestream(session, held.value, server.config.wait_lsn_timeout_ms, turn, count);
     },
 
     async basebackup({ lsn = null, wal_from: walFrom = lsn, lazy, ...names }, session) {
@@ -294,6 +321,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
 
     async computeAttach(names, session) {
       using held = await hold(names);
+      if (!server.isAttached(names.timeline)) limits.assertRoom(names.tenant, "computes", 1);
       const detach = server.attach(held.value);
       try {
         await session.copyBoth().run({ onData() {} });
@@ -337,6 +365,20 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
       };
     },
   };
+}
+
+/**
+ * What can't be unpacked would be found out by the next start of the branch's Postgres, which could
+ * not do without.
+ *
+ * @throws {ZenithError} `invalid_argument`
+ */
+function assertPacked(what: string, unpack: () => unknown): void {
+  try {
+    unpack();
+  } catch (error) {
+    throw new ZenithError("invalid_argument", `these are no ${what} of a branch: ${errorMessage(error)}`);
+  }
 }
 
 /** Converts a branch to its wire form. */

@@ -26,6 +26,7 @@ import {
 import { NO_FORK } from "../content/relation_forks.ts";
 import type { ForkAt, TimelineView } from "../content/timeline_view.ts";
 import type { Timeline } from "../timeline/timeline.ts";
+import { type Turn, turnOf } from "./turns.ts";
 
 /**
  * How many requests of one connection may wait for their LSN at a time. A compute has a few tens in
@@ -49,11 +50,16 @@ assert(
  * Answers page requests on a connection until the client ends it. Requests whose LSN has arrived
  * are answered at once and in order. A request that must wait for its LSN does not hold up later
  * ones, and is dropped when its client leaves.
+ *
+ * @param turn shares the thread with other tenants
+ * @param countRequest counts a request that waits; throws when the tenant has too many
  */
 export async function servePagestream(
   session: Session,
   timeline: Timeline,
   waitLsnTimeoutMs: number,
+  turn: Turn,
+  countRequest: () => Disposable,
 ): Promise<void> {
   const copy = session.copyBoth();
   const request = new PageRequest();
@@ -62,21 +68,43 @@ export async function servePagestream(
   const answerLater = async (later: PageRequest): Promise<void> => {
     waiting++;
     try {
+      using _counted = countRequest();
       await timeline.waitFor(later.lsn, waitLsnTimeoutMs, left.signal);
-      if (copy.sending) answer(copy, timeline, later);
+      while (!tryAnswer(later)) await turnOf(turn);
     } catch (error) {
       if (copy.sending) sendError(copy, later, error);
     } finally {
       waiting--;
     }
   };
+  /** @returns false when it has to be tried again at the next turn */
+  const tryAnswer = (now: PageRequest): boolean => {
+    const began = turn.begin();
+    if (began < 0) return false;
+    if (copy.sending) answer(copy, timeline, now);
+    turn.end(began);
+    return true;
+  };
+  /** Takes nothing more from the connection until this request had its turn. */
+  const answerInTurn = (held: PageRequest): void => {
+    copy.pause();
+    turn.wait(() => {
+      if (!tryAnswer(held)) answerInTurn(held);
+      else if (copy.congested) copy.drained().then(() => copy.resume(), () => {});
+      else copy.resume();
+    });
+  };
   try {
     await copy.run({
       onData(bytes, off, len) {
         decodeRequest(request, bytes, off, len);
         const { lsn } = request;
-        if (lsn === INVALID_LSN || lsn <= timeline.position) answer(copy, timeline, request);
-        else if (waiting < WAITING_REQUESTS_MAX) answerLater({ ...request });
+        if (lsn === INVALID_LSN || lsn <= timeline.position) {
+          if (!tryAnswer(request)) {
+            answerInTurn({ ...request });
+            return;
+          }
+        } else if (waiting < WAITING_REQUESTS_MAX) answerLater({ ...request });
         else sendError(copy, request, tooManyWait());
         if (copy.congested) {
           copy.pause();

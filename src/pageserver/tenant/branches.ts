@@ -101,6 +101,11 @@ export class TenantBranches {
     await this.#changes.settled();
   }
 
+  /** How many there are, damaged ones not counted. */
+  get count(): number {
+    return this.#files.list().length;
+  }
+
   /** Returns the names of the branches of these timelines. */
   namesOf(timelines: (id: TimelineId) => boolean): BranchName[] {
     return this.#files.list().filter(({ timelineId }) => timelines(timelineId)).map(({ name }) => name);
@@ -223,6 +228,7 @@ export class TenantBranches {
    * the size of the database.
    *
    * @param expiresMs when it expires, in milliseconds since 1970; null when it never does
+   * @param mayHave called when no other change is under way; throws when there may be no more
    * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`, `invalid_argument` for a
    *   reserved name
    */
@@ -230,9 +236,13 @@ export class TenantBranches {
     name: BranchName,
     start: StartPoint,
     expiresMs: number | null = null,
+    mayHave: () => void = () => {},
   ): Promise<BranchInfo> {
     if (start.lsn !== null) await this.#untilArrived(start, start.lsn);
-    return await this.#oneAtATime(() => this.#create(name, start, expiresMs));
+    return await this.#oneAtATime(() => {
+      mayHave();
+      return this.#create(name, start, expiresMs);
+    });
   }
 
   /**

@@ -1,11 +1,10 @@
 /** One tenant of a page server. */
-import { join } from "node:path";
-import type { Disk } from "../../common/disk.ts";
 import { withIoErrors, ZenithError } from "../../common/errors.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
+import { MeasuredTree } from "../../common/tree_bytes.ts";
 import { readMetadata } from "../../pagestore/mod.ts";
 import { BranchFiles } from "./branch_files.ts";
 import { TimelineDirectories } from "./timeline_directories.ts";
@@ -16,12 +15,6 @@ import type { TenantContext } from "./context.ts";
 import { TenantTimelines } from "./timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 
-/**
- * How long a size on disk is remembered. A tenant with a thousand branches has thousands of files,
- * which must not all be examined at every request.
- */
-const PHYSICAL_SIZE_AGE_MS = 5_000;
-
 /** One customer's branches and timelines. Nothing here can reach another tenant's. */
 export class Tenant {
   readonly id: TenantId;
@@ -31,12 +24,13 @@ export class Tenant {
   readonly #directories: TimelineDirectories;
   readonly #configWrites = new OneAtATime();
   #pgMajor: number | undefined;
-  #measured: { readonly bytes: number; readonly atMs: number } | null = null;
+  readonly #size: MeasuredTree;
 
   constructor(id: TenantId, context: TenantContext) {
     const files = new BranchFiles(context.disk, context.paths, id);
     this.id = id;
     this.#context = context;
+    this.#size = new MeasuredTree(context.disk, context.paths.tenant(id));
     this.#directories = new TimelineDirectories(context.disk, context.paths, id, files);
     this.timelines = new TenantTimelines(id, context);
     this.branches = new TenantBranches({
@@ -128,12 +122,7 @@ export class Tenant {
    * old.
    */
   physicalSize(): number {
-    const nowMs = performance.now();
-    if (this.#measured === null || nowMs - this.#measured.atMs > PHYSICAL_SIZE_AGE_MS) {
-      const bytes = treeBytes(this.#context.disk, this.#context.paths.tenant(this.id));
-      this.#measured = { bytes, atMs: nowMs };
-    }
-    return this.#measured.bytes;
+    return this.#size.bytes;
   }
 
   /** Finishes what a crash interrupted. */
@@ -197,12 +186,4 @@ export class Tenant {
     const failed = [...flushed, ...closed].find((result) => result.status === "rejected");
     if (failed !== undefined) throw failed.reason;
   }
-}
-
-function treeBytes(disk: Disk, path: string): number {
-  // Layers come and go meanwhile.
-  const stat = disk.statSync(path);
-  if (stat === null) return 0;
-  if (!stat.isDirectory) return stat.size;
-  return disk.readdirSync(path).reduce((sum, name) => sum + treeBytes(disk, join(path, name)), 0);
 }

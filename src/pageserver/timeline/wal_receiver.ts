@@ -56,6 +56,8 @@ export interface WalReceiverSource {
   readonly credentials: Credentials | undefined;
   /** Whether the source may see our token. It does, unless the connection string has a password. */
   readonly showsToken: boolean;
+  /** Told of the bytes that have come in, it says for how long to take no more, in milliseconds. */
+  paceMs?(bytes: number): number;
 }
 
 /**
@@ -71,6 +73,7 @@ export class WalReceiver {
   readonly #connInfo: string;
   readonly #credentials: Credentials | undefined;
   readonly #showsToken: boolean;
+  readonly #paceMs: WalReceiverSource["paceMs"];
   readonly isFromSafekeeper: boolean;
   /** Settles when the receiver has ended. Never rejects. */
   readonly ended: Promise<void>;
@@ -91,13 +94,14 @@ export class WalReceiver {
    */
   constructor(
     timeline: Timeline,
-    { connInfo, credentials, showsToken }: WalReceiverSource,
+    { connInfo, credentials, showsToken, paceMs }: WalReceiverSource,
     logger: Logger,
     after: Promise<void>,
   ) {
     this.#connInfo = connInfo;
     this.#credentials = credentials;
     this.#showsToken = showsToken;
+    this.#paceMs = paceMs;
     this.source = redactPasswords(connInfo);
     this.isFromSafekeeper = namesSafekeeper(connInfo);
     this.#timeline = timeline;
@@ -177,7 +181,7 @@ export class WalReceiver {
     const stream = await startReplication(client, { ...slot, startLsn, timeline: WAL_TLI });
     this.#streaming = true;
     this.#logger.info("receiving WAL", { source: this.source, lsn: formatLsn(startLsn) });
-    const intake = new WalIntake(this.#timeline, stream, this.isFromSafekeeper);
+    const intake = new WalIntake(this.#timeline, stream, this.isFromSafekeeper, this.#paceMs);
     this.#intake = intake;
     intake.announce();
     await Promise.race([stream.run(intake), intake.failed]);
@@ -204,10 +208,18 @@ export class WalIntake implements ReplicationHandler {
   #stopped = false;
   #progressAt = performance.now();
   readonly #isFromSafekeeper: boolean;
+  readonly #paceMs: NonNullable<WalReceiverSource["paceMs"]>;
   readonly #unwatch: () => void;
   #fail!: (error: unknown) => void;
 
-  constructor(timeline: Timeline, stream: ReplicationStream, isFromSafekeeper: boolean) {
+  /** @param paceMs as {@link WalReceiverSource.paceMs} */
+  constructor(
+    timeline: Timeline,
+    stream: ReplicationStream,
+    isFromSafekeeper: boolean,
+    paceMs: WalReceiverSource["paceMs"] = () => 0,
+  ) {
+    this.#paceMs = paceMs;
     this.#isFromSafekeeper = isFromSafekeeper;
     this.#syncIntervalMs = isFromSafekeeper ? SAFEKEEPER_SYNC_INTERVAL_MS : 0;
     this.#timeline = timeline;
@@ -240,6 +252,10 @@ export class WalIntake implements ReplicationHandler {
     this.#sync();
     if (taking !== undefined) this.#hold(taking);
     else if (this.#timeline.store.congested) this.#hold(this.#timeline.ready());
+    else {
+      const pauseMs = this.#paceMs(len);
+      if (pauseMs > 0) this.#hold(sleep(pauseMs));
+    }
   }
 
   onKeepalive(_endLsn: Lsn, replyRequested: boolean): void {
@@ -263,7 +279,8 @@ export class WalIntake implements ReplicationHandler {
   }
 
   /**
-   * Pauses the source until `ready`: until a long record is installed, or flushes have caught up.
+   * Pauses the source until `ready`: until a long record is installed, flushes have caught up, or
+   * the tenant may send more.
    */
   #hold(ready: Promise<void>): void {
     this.#flushing = true;

@@ -42,7 +42,10 @@ export class PageStream implements AsyncDisposable {
     this.#ended.catch(() => {});
   }
 
-  static async open(server: BenchPageServer, { tenant, timeline }: BenchTimeline): Promise<PageStream> {
+  static async open(
+    server: Pick<BenchPageServer, "connect">,
+    { tenant, timeline }: BenchTimeline,
+  ): Promise<PageStream> {
     const client = await server.connect();
     return new PageStream(client, await client.copyBoth(`pagestream ${tenant} ${timeline}`));
   }

@@ -257,7 +257,7 @@ export class PageFetcher {
 
   #onError(fetch: Fetch, kind: ZenithError["kind"], message: string): void {
     const { remote, block, count } = fetch;
-    if (kind === "unavailable" || kind === "timeout") {
+    if (kind === "unavailable" || kind === "timeout" || kind === "limit_exceeded") {
       setTimeout(() => {
         if (this.#copy !== undefined && this.#fetches.has(fetch.id)) this.#send(this.#copy, fetch);
       }, RETRY_LAST_MS);

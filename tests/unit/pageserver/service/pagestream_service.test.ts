@@ -6,6 +6,7 @@ import {
   WAITING_REQUESTS_MAX,
 } from "../../../../src/pageserver/service/pagestream_service.ts";
 import type { Timeline } from "../../../../src/pageserver/timeline/timeline.ts";
+import { Turns } from "../../../../src/pageserver/service/turns.ts";
 import { LsnWaiters } from "../../../../src/pageserver/timeline/waiters.ts";
 import { PgClient } from "../../../../src/pgwire/client.ts";
 import { PgServer } from "../../../../src/pgwire/server.ts";
@@ -31,11 +32,13 @@ test("60,000 requests for the future cost little: most are refused, and none out
     waitFor: (lsn: Lsn, timeoutMs: number, signal?: AbortSignal) =>
       waiters.wait(lsn, timeoutMs, () => "the timeline", signal),
   } as unknown as Timeline;
+  using turn = new Turns<string>().join("the tenant");
+  const counted = { [Symbol.dispose]() {} };
   let ended!: () => void;
   const served = new Promise<void>((resolve) => (ended = resolve));
   const server = new PgServer({
     describe: () => null,
-    query: (session) => servePagestream(session, timeline, 60_000).finally(ended),
+    query: (session) => servePagestream(session, timeline, 60_000, turn, () => counted).finally(ended),
   });
   const address = await server.listen({ host: "127.0.0.1", port: 0 });
   const client = await PgClient.connect({ ...address, user: "zenith" });

@@ -1,0 +1,151 @@
+/**
+ * What it costs that servers ask who their clients are: an environment with tokens, one that `--insecure` made, and one whose
+ * servers listen elsewhere than on loopback, by TLS, in turns. `npm run bench -- tokens [rounds]`
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import { join } from "node:path";
+import { parseBranchName } from "../../src/common/id.ts";
+import { parseLsn } from "../../src/common/lsn.ts";
+import { PgClient } from "../../src/pgwire/client.ts";
+import { REQUEST_PAGES } from "../../src/protocol/pagestream.ts";
+import { runProgram } from "../harness/programs.ts";
+import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+import { DEFAULT_ROUNDS, summarize, useExecutable } from "./harness.ts";
+import type { BenchTimeline } from "./lib/page_server.ts";
+import { PageStream } from "./lib/page_stream.ts";
+import { type Driver, roundTrips } from "./lib/round_trips.ts";
+
+const PAGES = 200;
+const REQUESTS = 4_000;
+const COMMIT_S = 2;
+const CLIENTS = [1, 4];
+const DEPTHS = [1, 16];
+
+class Subject {
+  readonly name: string;
+  readonly env: ZenithEnv;
+  readonly compute: Compute;
+  readonly figures = new Map<string, number[]>();
+  readonly #timeline: BenchTimeline;
+  readonly #relation: { readonly spc: number; readonly db: number; readonly rel: number };
+
+  private constructor(
+    name: string,
+    env: ZenithEnv,
+    compute: Compute,
+    timeline: BenchTimeline,
+    relation: { spc: number; db: number; rel: number },
+  ) {
+    this.name = name;
+    this.env = env;
+    this.compute = compute;
+    this.#timeline = timeline;
+    this.#relation = relation;
+  }
+
+  static async create(name: string, options: Parameters<typeof ZenithEnv.create>[0]): Promise<Subject> {
+    const env = await ZenithEnv.create({ safekeepers: 1, ...options });
+    const compute = await env.startCompute("main");
+    await compute.query("CREATE TABLE pages (n int, filler text)");
+    await compute.query("ALTER TABLE pages ALTER filler SET STORAGE plain");
+    await compute.query(`INSERT INTO pages SELECT n, repeat('x', 7000) FROM generate_series(1, ${PAGES}) n`);
+    await compute.query("CREATE TABLE log (n int)");
+    const file = String(await compute.value("SELECT pg_relation_filepath('pages')"));
+    const [, db, rel] = /^base\/(\d+)\/(\d+)$/.exec(file)!;
+    await env.untilArrived("main");
+    await using client = env.pageserver.client();
+    const branch = await client.branch(env.defaultTenant, parseBranchName("main"));
+    return new Subject(
+      name,
+      env,
+      compute,
+      { tenant: env.defaultTenant, timeline: branch.timeline_id } as BenchTimeline,
+      { spc: 1663, db: Number(db), rel: Number(rel) },
+    );
+  }
+
+  note(figure: string, value: number): void {
+    this.figures.set(figure, [...this.figures.get(figure) ?? [], value]);
+  }
+
+  async commits(clients: number): Promise<void> {
+    const script = join(this.env.dir, "commit.sql");
+    writeFileSync(script, "INSERT INTO log VALUES (1);\n");
+    const args = ["-n", "-T", String(COMMIT_S), "-c", String(clients), "-j", "1", "-f", script, "postgres"];
+    const output = await runProgram(this.compute, "pgbench", args);
+    this.note(`commits, ${clients} clients, 1/s`, Number(/tps = ([\d.]+)/.exec(output)![1]));
+  }
+
+  async pages(depth: number): Promise<void> {
+    const { host, port } = this.env.pageserver.address;
+    const tls = host === "127.0.0.1"
+      ? {}
+      : { tls: { ca: readFileSync(this.env.paths.auth.caCertificate, "utf8"), host } };
+    const password = this.name === "insecure" ? {} : { password: this.env.token };
+    const connect = () => PgClient.connect({ host, port, user: "bench", ...password, ...tls });
+    await using stream = await PageStream.open({ connect }, this.#timeline);
+    Object.assign(stream.request, this.#relation, {
+      tag: REQUEST_PAGES,
+      lsn: parseLsn("0/0"),
+      fork: 0,
+      count: 1,
+    });
+    const driver: Driver = {
+      onReply: () => {},
+      send(i) {
+        stream.request.blkno = (i * 7) % PAGES;
+        stream.send();
+      },
+    };
+    stream.onResponse = () => driver.onReply();
+    const { p50Us, p99Us } = await stream.orFail(roundTrips(driver, REQUESTS, depth));
+    this.note(`getpage, ${depth} in flight, p50, µs`, p50Us);
+    this.note(`getpage, ${depth} in flight, p99, µs`, p99Us);
+  }
+
+  async start(): Promise<void> {
+    await this.compute.stop();
+    const began = performance.now();
+    await this.compute.start();
+    this.note("pg start, ms", performance.now() - began);
+  }
+}
+
+export async function run(args: readonly string[]): Promise<void> {
+  useExecutable();
+  const rounds = Number(args[0] ?? DEFAULT_ROUNDS);
+  const host = Object.values(networkInterfaces()).flat()
+    .find((address) => address?.family === "IPv4" && !address.internal)?.address;
+  const subjects: Subject[] = [];
+  try {
+    subjects.push(
+      await Subject.create("tokens", {}),
+      await Subject.create("insecure", { init: ["--insecure"] }),
+    );
+    if (host !== undefined) subjects.push(await Subject.create("tls", { host }));
+    for (let round = 0; round <= rounds; round++) {
+      // Each goes first as often as the others.
+      for (let i = 0; i < subjects.length; i++) {
+        const subject = subjects[(round + i) % subjects.length]!;
+        for (const depth of DEPTHS) await subject.pages(depth);
+        for (const clients of CLIENTS) await subject.commits(clients);
+        await subject.start();
+      }
+      // The first is not counted.
+      if (round === 0) { for (const { figures } of subjects) figures.clear(); }
+    }
+    const [, reference] = subjects;
+    const table = subjects.flatMap(({ name, figures }) =>
+      [...figures].map(([figure, values]) => {
+        const { median, min, max } = summarize(values);
+        const ratio = median / summarize(reference!.figures.get(figure)!).median;
+        return { figure, name, median, min, max, ratio };
+      })
+    ).sort((a, b) => a.figure < b.figure ? -1 : 1);
+    console.table(table);
+    console.log(JSON.stringify({ bench: "tokens", rounds, table }));
+  } finally {
+    for (const { env } of subjects) await env[Symbol.asyncDispose]();
+  }
+}
