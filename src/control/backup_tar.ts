@@ -1,17 +1,13 @@
 /** Reads the files of a backup from a tar, compressed or not. */
 import { createReadStream, statSync } from "node:fs";
-import { PassThrough, pipeline, Readable } from "node:stream";
-import { createGunzip, createZstdDecompress } from "node:zlib";
+import { pipeline, Readable } from "node:stream";
 import { extract } from "tar-stream";
+import { decompressAny } from "../archive/compression/decompress.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
-import { LZ4_MAGIC, unpackLz4 } from "./lz4_frame.ts";
 import type { SourceFile } from "./source_file.ts";
 
 /** The name of a tar that pg_basebackup writes. */
 export const TAR_NAME = /^(?:base|pg_wal|[1-9]\d{0,9})\.tar(?:\.(?:gz|lz4|zst))?$/;
-
-const GZIP_MAGIC = 0x8b1f;
-const ZSTD_MAGIC = 0xfd2fb528;
 
 const READ_BYTES = 256 << 10;
 
@@ -32,7 +28,7 @@ export function readTarFile(path: string, prefix: string): AsyncGenerator<Source
  */
 export async function* readTar(source: Readable, where: string, prefix = ""): AsyncGenerator<SourceFile> {
   const unpacked = extract();
-  const plain = Readable.from(decompressed(source), { objectMode: false, highWaterMark: READ_BYTES });
+  const plain = Readable.from(decompressAny(source), { objectMode: false, highWaterMark: READ_BYTES });
   pipeline(plain, unpacked as unknown as NodeJS.WritableStream, () => {});
   try {
     for await (const entry of unpacked) {
@@ -61,41 +57,4 @@ async function* contentOf(entry: AsyncIterable<Uint8Array>, where: string): Asyn
 function unreadable(where: string, error: unknown): ZenithError {
   const message = `${where} can't be read as a tar: ${errorMessage(error)}`;
   return new ZenithError("corrupt_data", message, { cause: error });
-}
-
-async function* decompressed(source: Readable): AsyncGenerator<Uint8Array> {
-  const input = source[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
-  const first = await input.next();
-  if (first.done === true) return;
-  const whole = prepend(first.value, input);
-  const view = new DataView(first.value.buffer, first.value.byteOffset, first.value.length);
-  if (view.byteLength >= 4 && view.getUint32(0, true) === LZ4_MAGIC) return yield* unpackLz4(whole);
-  if (view.byteLength >= 4 && view.getUint32(0, true) === ZSTD_MAGIC) {
-    return yield* through(whole, createZstdDecompress());
-  }
-  if (view.byteLength >= 2 && view.getUint16(0, true) === GZIP_MAGIC) {
-    return yield* through(whole, createGunzip());
-  }
-  yield* whole;
-}
-
-async function* prepend(
-  first: Uint8Array,
-  rest: AsyncIterator<Uint8Array>,
-): AsyncGenerator<Uint8Array> {
-  yield first;
-  for (;;) {
-    const { done, value } = await rest.next();
-    if (done === true) return;
-    yield value;
-  }
-}
-
-function through(
-  source: AsyncIterable<Uint8Array>,
-  unpack: NodeJS.ReadWriteStream,
-): AsyncIterable<Uint8Array> {
-  const out = new PassThrough({ highWaterMark: READ_BYTES });
-  pipeline(Readable.from(source, { objectMode: false }), unpack, out, () => {});
-  return out;
 }

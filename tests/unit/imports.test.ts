@@ -16,11 +16,13 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
   pgwire: ["common", "process"],
   postgres: ["common"],
   pagestore: ["common", "process"],
+  archive: ["common", "postgres"],
   protocol: ["auth", "common", "process", "pgwire"],
   consensus: ["common"],
   object_store: ["common"],
   wal_store: ["common", "postgres"],
   pageserver: [
+    "archive",
     "auth",
     "common",
     "process",
@@ -36,6 +38,7 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
   safekeeper: ["auth", "common", "process", "consensus", "pgwire", "postgres", "protocol", "wal_store"],
   compute: ["auth", "common", "process", "consensus", "pg_install", "pgwire", "postgres", "protocol"],
   control: [
+    "archive",
     "auth",
     "common",
     "process",
@@ -47,6 +50,7 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
     "protocol",
   ],
   commands: [
+    "archive",
     "auth",
     "common",
     "process",
@@ -75,6 +79,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "postgres/redo": ["page", "heap", "btree", "gin", "hash", "spgist"],
   commands: ["cli", "safekeeper", "dump", "environment", "role", "pg", "branch", "tenant", "token"],
   control: ["survey"],
+  archive: ["compression", "pgbackrest"],
 };
 
 /** Where the two orders above don't hold: the part's own files lie below its only room. */

@@ -4,8 +4,8 @@
  * Format: https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md. Checksums are passed over:
  * what a backup holds has checksums of its own.
  */
-import { ZenithError } from "../common/errors.ts";
-import { unpackLz4Block } from "../postgres/wal/lz4.ts";
+import { ZenithError } from "../../common/errors.ts";
+import { unpackLz4Block } from "../../postgres/wal/lz4.ts";
 
 export const LZ4_MAGIC = 0x184d2204;
 /** Sixteen magic numbers of frames that a reader passes over; the low four bits differ. */
