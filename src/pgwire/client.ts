@@ -90,7 +90,8 @@ export class PgClient implements CopyBothHost {
    * Connects and logs in.
    *
    * @param options a connection string, or its parts
-   * @throws {ZenithError} `unavailable` when nobody answers, `timeout` when nobody answers in time
+   * @throws {ZenithError} `unavailable` when nobody answers, `timeout` when nobody answers in time;
+   *   `invalid_argument` when an `sslmode` asks for TLS, and nothing says how
    * @throws {PgError} when the server refuses
    */
   static async connect(options: string | ConnectOptions): Promise<PgClient> {
@@ -106,7 +107,12 @@ export class PgClient implements CopyBothHost {
       applicationName: given.applicationName,
       replication: given.replication ?? false,
       connectTimeoutMs: given.connectTimeoutMs,
+      sslMode: given.sslMode,
+      sslRootCert: given.sslRootCert,
     };
+    if (given.tls === undefined && needsTls(info)) {
+      throw new ZenithError("invalid_argument", `sslmode=${info.sslMode}: this connection is not encrypted`);
+    }
     given.signal?.throwIfAborted();
     const client = new PgClient(info, given);
     await client.#login();
@@ -539,4 +545,8 @@ function openSocket(info: ConnInfo, socketPath: string | undefined): Socket {
   socket.setNoDelay(true);
   socket.setKeepAlive(true, TCP_KEEPALIVE_MS);
   return socket;
+}
+
+function needsTls({ host, sslMode }: ConnInfo): boolean {
+  return sslMode !== undefined && sslMode !== "disable" && sslMode !== "prefer" && !host.startsWith("/");
 }

@@ -9,6 +9,14 @@ const DEFAULT_PORT = 5432;
 /** A host, a user, a timeline and its options take a few hundred characters. */
 const CONNINFO_MAX_LENGTH = 8192;
 
+/**
+ * How much a client asks of TLS. `prefer`: it is used where the server has it. `require`: without
+ * it nothing is sent. `verify-ca`, `verify-full`: an authority that is trusted vouches for the
+ * server, the latter also for its name.
+ */
+export const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full"] as const;
+export type SslMode = typeof SSL_MODES[number];
+
 export interface ConnInfo {
   /** A name, an address, or an absolute path: the directory of a Unix socket. */
   host: string;
@@ -23,6 +31,10 @@ export interface ConnInfo {
   /** `replication=true` asks for a physical walsender. */
   replication: boolean;
   connectTimeoutMs: number | undefined;
+  /** Undefined when the string does not say. */
+  sslMode: SslMode | undefined;
+  /** A file with the authorities that are trusted, in PEM; or `system`. */
+  sslRootCert: string | undefined;
 }
 
 type Settings = Map<string, string>;
@@ -32,17 +44,13 @@ type Settings = Map<string, string>;
  * and dropped.
  *
  * @throws {ZenithError} `invalid_argument` when the string is malformed or asks for an unsupported
- *   feature, such as TLS
+ *   feature
  */
 export function parseConnInfo(text: string): ConnInfo {
   if (text.length > CONNINFO_MAX_LENGTH) {
     throw invalid(`it has ${text.length} characters, more than ${CONNINFO_MAX_LENGTH}`);
   }
   const settings = /^postgres(ql)?:\/\//.test(text) ? parseUri(text) : parseKeywords(text);
-  const sslmode = settings.get("sslmode");
-  if (sslmode !== undefined && !["disable", "allow", "prefer"].includes(sslmode)) {
-    throw invalid(`sslmode=${sslmode} is not supported: connections are not encrypted`);
-  }
   const user = settings.get("user") ?? "postgres";
   const timeout = settings.get("connect_timeout");
   const host = settings.get("host") || settings.get("hostaddr") || "localhost";
@@ -57,6 +65,8 @@ export function parseConnInfo(text: string): ConnInfo {
     applicationName: settings.get("application_name"),
     replication: parseReplication(settings.get("replication")),
     connectTimeoutMs: timeout === undefined ? undefined : parseTimeout(timeout),
+    sslMode: parseSslMode(settings.get("sslmode")),
+    sslRootCert: settings.get("sslrootcert") || undefined,
   };
 }
 
@@ -70,6 +80,8 @@ export function formatConnInfo(info: Partial<ConnInfo>): string {
     ["password", info.password],
     ["options", info.options],
     ["application_name", info.applicationName],
+    ["sslmode", info.sslMode],
+    ["sslrootcert", info.sslRootCert],
     ["replication", info.replication ? "true" : undefined],
     [
       "connect_timeout",
@@ -149,6 +161,15 @@ function parsePort(text: string | undefined): number {
   const port = Number(text);
   if (!/^\d+$/.test(text) || port < 1 || port > 65535) throw invalid(`"${text}" is not a port`);
   return port;
+}
+
+function parseSslMode(text: string | undefined): SslMode | undefined {
+  if (text === undefined) return undefined;
+  // The server's choice, and servers let in what is not encrypted unless they are told not to.
+  if (text === "allow") return "disable";
+  const mode = SSL_MODES.find((known) => known === text);
+  if (mode === undefined) throw invalid(`sslmode=${text} is none of ${SSL_MODES.join(", ")}`);
+  return mode;
 }
 
 function parseTimeout(text: string): number | undefined {

@@ -27,6 +27,7 @@ const CIPHERS = [
 ].join(":");
 
 const YES = "S".charCodeAt(0);
+const NO = "N".charCodeAt(0);
 
 /** A server's certificate and its key. */
 export interface TlsFiles {
@@ -135,20 +136,29 @@ function readPem(path: string): string {
 
 /** How a client tells a server from others that pretend to be it. */
 export interface ClientTls {
-  /** The certificates, in PEM, of the authorities that it trusts. */
-  readonly ca: string;
-  /** The name or address that the server's certificate has to have. */
+  /** The certificates, in PEM, of the authorities that it trusts. Undefined for the system's. */
+  readonly ca?: string | undefined;
+  /** The server's name or address. */
   readonly host: string;
+  /**
+   * What is verified, `name` when left out: that an authority vouches for the server under that
+   * name; that one vouches for it; or nothing.
+   */
+  readonly verify?: "name" | "authority" | "nothing";
+  /** Whether the connection goes on without TLS when the server has none. */
+  readonly isOptional?: boolean;
 }
 
 /**
- * Asks for TLS on a new connection, and verifies the server's certificate and name.
+ * Asks for TLS on a new connection, and verifies the server.
  *
  * @param plain a connected socket on which nothing has been sent
+ * @returns the encrypted socket; `plain` when TLS is optional and the server has none
  * @throws {ProtocolError} when the server has no TLS; {@link ZenithError} `forbidden` when it is
  *   not the one that it should be
  */
-export async function requestTls(plain: Socket, { ca, host }: ClientTls): Promise<Socket> {
+export async function requestTls(plain: Socket, tls: ClientTls): Promise<Socket> {
+  const { ca, host, verify = "name", isOptional = false } = tls;
   const answer = new Promise<Uint8Array>((resolve, reject) => {
     plain.once("data", resolve);
     plain.once("error", reject);
@@ -161,15 +171,19 @@ export async function requestTls(plain: Socket, { ca, host }: ClientTls): Promis
   plain.write(request);
   const bytes = await answer;
   // More than the byte was sent by somebody in between (CVE-2021-23222).
-  if (bytes.length !== 1 || bytes[0] !== YES) {
+  const isOnlyAnswer = bytes.length === 1;
+  if (!isOnlyAnswer || bytes[0] !== YES && !(isOptional && bytes[0] === NO)) {
     throw new ProtocolError(`${host} has no TLS, without which nothing is sent there`);
   }
   plain.removeAllListeners("data").removeAllListeners("end").removeAllListeners("error");
+  if (bytes[0] === NO) return plain;
   return await new Promise((resolve, reject) => {
     const socket = connectTls({
       socket: plain,
-      ca,
+      ...(ca === undefined ? {} : { ca }),
       host,
+      rejectUnauthorized: verify !== "nothing",
+      ...(verify === "name" ? {} : { checkServerIdentity: () => undefined }),
       ...(isIP(host) === 0 ? { servername: host } : {}),
       ALPNProtocols: [ALPN],
       minVersion: MIN_VERSION,

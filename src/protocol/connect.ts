@@ -2,11 +2,11 @@
  * Connects one of our processes to a server: a page server, a safekeeper or a compute's Postgres.
  * It is the only place that knows the user, the time-out and the wording of failures.
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../common/host_port.ts";
 import { PgClient } from "../pgwire/client.ts";
-import { parseConnInfo } from "../pgwire/conninfo.ts";
+import { type ConnInfo, parseConnInfo } from "../pgwire/conninfo.ts";
 import { PgError, SQLSTATE_INVALID_PASSWORD } from "../pgwire/sqlstate.ts";
 import type { ClientTls } from "../pgwire/tls.ts";
 import { TIMELINE_OPTION } from "./wal_connection.ts";
@@ -19,6 +19,9 @@ const USERS: Readonly<Record<ServerRole, string>> = { "page server": "zenith_adm
 
 const DATABASE = "zenith";
 const CONNECT_TIMEOUT_MS = 10_000;
+
+/** Those of a whole system have some 200 KB. Devices have a size of 0. */
+const AUTHORITIES_MAX_BYTES = 4 << 20;
 
 /** By which we prove to a server who we are. It names files: their content is read when needed. */
 export interface Credentials {
@@ -169,6 +172,57 @@ export function connectWalSource(
     ? tlsFor(serverName("safekeeper", info), info.host, credentials)
     : {};
   return PgClient.connect({ ...info, ...password, ...tls, replication: true, ...options });
+}
+
+/**
+ * Connects to the walsender of a primary that somebody else runs, with TLS as the connection string
+ * asks for it: `prefer` unless it says otherwise, as libpq has it.
+ *
+ * @throws {ZenithError} `invalid_argument` when the string is malformed, or the certificates that
+ *   it names can't be read; otherwise as {@link PgClient.connect}
+ */
+export function connectForeignPrimary(
+  connInfo: string,
+  options: { applicationName: string; signal: AbortSignal; connectTimeoutMs: number },
+): Promise<PgClient> {
+  const info = parseConnInfo(connInfo);
+  return PgClient.connect({ ...info, ...foreignTls(info), replication: true, ...options });
+}
+
+function foreignTls({ host, sslMode = "prefer", sslRootCert }: ConnInfo): { tls?: ClientTls } {
+  if (sslMode === "disable" || host.startsWith("/")) return {};
+  if (sslRootCert === undefined && sslMode.startsWith("verify")) {
+    throw new ZenithError("invalid_argument", `sslmode=${sslMode} needs certificates to verify ${host} by`, {
+      hint: "name a file with them by sslrootcert, or sslrootcert=system",
+    });
+  }
+  const ca = sslRootCert === undefined || sslRootCert === "system" ? undefined : readAuthorities(sslRootCert);
+  // As in libpq, which keeps to what it did before there were other modes.
+  const isVerified = sslMode.startsWith("verify") || sslMode === "require" && sslRootCert !== undefined;
+  return {
+    tls: {
+      ca,
+      host,
+      verify: sslMode === "verify-full" ? "name" : isVerified ? "authority" : "nothing",
+      isOptional: sslMode === "prefer",
+    },
+  };
+}
+
+/**
+ * Whoever may name a primary may name any file here, so the error is the same whatever is wrong
+ * with it.
+ */
+function readAuthorities(path: string): string {
+  try {
+    const { size } = statSync(path);
+    if (size > 0 && size <= AUTHORITIES_MAX_BYTES) return readFileSync(path, "utf8");
+  } catch {
+    // Reported below.
+  }
+  throw new ZenithError("invalid_argument", `sslrootcert ${path} can't be read as a file of certificates`, {
+    hint: "it has to be on the page server's machine, and its user has to be able to read it",
+  });
 }
 
 export interface PostgresConnectOptions {

@@ -3,12 +3,14 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { ensureServerCertificate } from "../../src/auth/certificates.ts";
+import { AuthPaths } from "../../src/common/paths.ts";
 import { generateTenantId, parseTenantId, type TenantId } from "../../src/common/id.ts";
 import { amcheck } from "../harness/programs.ts";
 import { freePort } from "../harness/ports.ts";
 import { ACCOUNTS, contentOf, Production } from "../harness/production.ts";
 import { RestoredBackup } from "../harness/restored_backup.ts";
-import type { StockCluster } from "../harness/stock_cluster.ts";
+import { StockCluster } from "../harness/stock_cluster.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const NEWEST = 18;
@@ -231,6 +233,48 @@ describe("a branch that follows a primary", () => {
     assert.deepEqual({ ...tables[0] }, { moves: "moves", later: null });
     await pg.stop();
     await env.zenith("follow", "remove", "prod");
+  });
+
+  test("is encrypted as much as its connection string asks for", async () => {
+    const tcpPort = await freePort();
+    await using cluster = await StockCluster.start({ tcpPort });
+    const [auth, other] = ["primary", "other"].map((name) => new AuthPaths(join(env.dir, name)));
+    await ensureServerCertificate(auth!, ["127.0.0.1"]);
+    await ensureServerCertificate(other!, ["127.0.0.1"]);
+    cluster.writeFile("server.crt", readFileSync(auth!.serverCertificate));
+    cluster.writeFile("server.key", readFileSync(auth!.serverKey));
+    const hba = "local all all trust\nhostssl replication all 127.0.0.1/32 scram-sha-256\n";
+    cluster.writeFile("pg_hba.conf", new TextEncoder().encode(hba));
+    await cluster.sql.unsafe("CREATE ROLE replicator LOGIN REPLICATION PASSWORD 'secret'");
+    await cluster.sql.unsafe("ALTER SYSTEM SET ssl = on");
+    await cluster.sql.unsafe("SELECT pg_reload_conf()");
+    const from = `postgres://replicator:secret@127.0.0.1:${tcpPort}?sslmode=`;
+    const refuse = async (ssl: string, why: RegExp) => {
+      const { stderr } = await env.tryZenith("follow", "no", "--from", from + ssl);
+      assert.match(stderr, why);
+      assert.doesNotMatch(stderr, /secret/);
+    };
+    await refuse("disable", /no pg_hba\.conf entry .* no encryption/);
+    await refuse("verify-full", /sslmode=verify-full needs certificates to verify 127\.0\.0\.1 by/);
+    await refuse(`verify-ca&sslrootcert=${other!.caCertificate}`, /does not prove to be that server/);
+    await refuse(`require&sslrootcert=${other!.caCertificate}`, /does not prove to be that server/);
+    await refuse("verify-full&sslrootcert=/nowhere.pem", /nowhere\.pem/);
+
+    const tenant = generateTenantId();
+    const verified = `verify-full&sslrootcert=${auth!.caCertificate}`;
+    await env.zenith("follow", "safe", "--from", from + verified, "--tenantid", tenant);
+    await cluster.sql.unsafe("CREATE TABLE t AS SELECT generate_series(1, 1000) n");
+    await untilArrived(tenant, await endOf(cluster));
+    const encrypted = await cluster.sql`
+      SELECT s.ssl FROM pg_stat_replication r JOIN pg_stat_ssl s USING (pid)`;
+    assert.deepEqual([...encrypted].map(({ ssl }) => ssl), [true]);
+    // Of its own accord, too, where the server has TLS.
+    for (const ssl of ["prefer", "require"]) {
+      await env.zenith("follow", "resume", "safe", "--tenantid", tenant, "--from", from + ssl);
+      await cluster.sql.unsafe("INSERT INTO t SELECT generate_series(1, 1000)");
+      await untilArrived(tenant, await endOf(cluster));
+    }
+    await env.zenith("follow", "remove", "safe", "--tenantid", tenant);
   });
 
   test("is refused when nothing could follow, and leaves nothing", async () => {

@@ -68,7 +68,18 @@ describe("connection strings", () => {
     );
   });
 
-  test("that are malformed or ask for TLS are refused", () => {
+  test("say how much is asked of TLS", () => {
+    const modes = ["disable", "prefer", "require", "verify-ca", "verify-full"] as const;
+    for (const sslMode of modes) {
+      const info = parseConnInfo(formatConnInfo({ sslMode, sslRootCert: "/a b/ca.pem" }));
+      assert.deepEqual([info.sslMode, info.sslRootCert], [sslMode, "/a b/ca.pem"]);
+    }
+    assert.equal(parseConnInfo("postgres://h/d?sslmode=require").sslMode, "require");
+    assert.equal(parseConnInfo("host=h").sslMode, undefined);
+    assert.equal(parseConnInfo("sslmode=allow").sslMode, "disable");
+  });
+
+  test("that are malformed are refused", () => {
     for (
       const text of [
         "host",
@@ -76,7 +87,7 @@ describe("connection strings", () => {
         "host='a",
         "port=0",
         "port=x",
-        "sslmode=require",
+        "sslmode=always",
         "replication=database",
         "connect_timeout=soon",
         "postgresql://a,b/db",

@@ -10,7 +10,7 @@ import { AuthPaths } from "../../../src/common/paths.ts";
 import { PgClient } from "../../../src/pgwire/client.ts";
 import { PgServer } from "../../../src/pgwire/server.ts";
 import type { Session } from "../../../src/pgwire/session.ts";
-import { ServerTls } from "../../../src/pgwire/tls.ts";
+import { type ClientTls, ServerTls } from "../../../src/pgwire/tls.ts";
 
 const LARGE = 3_000_000;
 
@@ -80,9 +80,30 @@ describe("a connection with TLS", () => {
     await assert.rejects(connectTo("127.0.0.1", foreign), /does not prove to be that server/);
   });
 
+  test("is verified as much as it is asked to be", async () => {
+    const other = new AuthPaths(join(dir, "another"));
+    await ensureServerCertificate(other, ["127.0.0.1"]);
+    const foreign = readFileSync(other.caCertificate, "utf8");
+    const login = (tls: ClientTls) =>
+      PgClient.connect({ ...address, user: "x", tls, connectTimeoutMs: 5_000 });
+    await using byAuthority = await login({ ca, host: "10.0.0.1", verify: "authority" });
+    assert.deepEqual((await byAuthority.query("x")).rows, [["true"]]);
+    await assert.rejects(login({ ca: foreign, host: "127.0.0.1", verify: "authority" }), /does not prove/);
+    await using byNothing = await login({ ca: foreign, host: "10.0.0.1", verify: "nothing" });
+    assert.deepEqual((await byNothing.query("x")).rows, [["true"]]);
+  });
+
+  test("is not made by whoever was asked for it, and does not know how", async () => {
+    const asked = PgClient.connect({ ...address, user: "x", sslMode: "require" });
+    await assert.rejects(asked, /sslmode=require: this connection is not encrypted/);
+  });
+
   test("is not given up for one without, when the server has none", async () => {
     const open = new PgServer({ describe: () => null, query: async () => {} });
     const { port } = await open.listen({ host: "127.0.0.1", port: 0 });
+    const optional = { host: "127.0.0.1", isOptional: true };
+    await using plain = await PgClient.connect({ host: "127.0.0.1", port, user: "x", tls: optional });
+    assert.equal(plain.closed, false);
     const login = { host: "127.0.0.1", port, user: "x", password: "secret", tls: { ca, host: "127.0.0.1" } };
     await assert.rejects(PgClient.connect(login), /has no TLS, without which nothing is sent there/);
     await open.close();
