@@ -101,13 +101,19 @@ function isBefore(name: string, first: string): boolean {
 
 /** Returns the first segment that is needed. Null when that is not known. */
 function firstWalSegment(directory: string, isBackup: boolean): string | null {
-  if (isBackup) {
-    const label = readFileSync(join(directory, BACKUP_LABEL_FILE), "utf8");
-    return /^START WAL LOCATION: \S+ \(file ([0-9A-F]{24})\)/m.exec(label)?.[1] ?? null;
-  }
+  if (isBackup) return firstSegmentOfLabel(readFileSync(join(directory, BACKUP_LABEL_FILE), "utf8"));
   const path = join(directory, CONTROL_FILE_PATH);
-  if (!exists(path)) return null;
-  const { checkPoint, checkPointCopy, xlog_seg_size } = parseControlFile(readFileSync(path));
+  return exists(path) ? firstSegmentOfControlFile(readFileSync(path)) : null;
+}
+
+/** The name of the segment that a `backup_label` begins with. Null when it names none. */
+export function firstSegmentOfLabel(label: string): string | null {
+  return /^START WAL LOCATION: \S+ \(file ([0-9A-F]{24})\)/m.exec(label)?.[1] ?? null;
+}
+
+/** The name of the segment that has the last checkpoint. @throws {ZenithError} `corrupt_data` */
+export function firstSegmentOfControlFile(bytes: Uint8Array): string {
+  const { checkPoint, checkPointCopy, xlog_seg_size } = parseControlFile(bytes);
   return walFileName(checkPointCopy.ThisTimeLineID, checkPoint, xlog_seg_size);
 }
 

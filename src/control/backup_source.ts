@@ -5,31 +5,112 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { ZenithError } from "../common/errors.ts";
-import { BACKUP_MANIFEST_FILE } from "../postgres/cluster/backup_files.ts";
-import { listed, readCluster, readFiles } from "./backup_directory.ts";
+import type { RepositoryBackup } from "../archive/pgbackrest/repository_backup.ts";
+import type { WalArchive } from "../archive/wal_archive.ts";
+import { BACKUP_LABEL_FILE, BACKUP_MANIFEST_FILE } from "../postgres/cluster/backup_files.ts";
+import { CONTROL_FILE_PATH } from "../postgres/control_file.ts";
+import { encodeTablespaceMap, TABLESPACE_MAP_FILE } from "../protocol/tablespace_map.ts";
+import { readArchivedWal, type WantedWal } from "./archived_wal.ts";
+import {
+  firstSegmentOfControlFile,
+  firstSegmentOfLabel,
+  listed,
+  readCluster,
+  readFiles,
+} from "./backup_directory.ts";
 import { readTar, readTarFile, TAR_NAME } from "./backup_tar.ts";
 import type { SourceFile } from "./source_file.ts";
 
 /** Means standard input. */
 const STDIN = "-";
 
+/** The first of them that is there does. */
+const SAY_WHERE_WAL_BEGINS = [BACKUP_LABEL_FILE, CONTROL_FILE_PATH];
+
+/** The files of a cluster or a backup, and who compares them with their checksums. */
+export interface BackupSource {
+  readonly files: AsyncIterable<SourceFile>;
+  /** `reader`: all have been compared where they come from. `manifest`: they may have one. */
+  readonly checkedBy: "reader" | "manifest";
+}
+
 /**
- * Yields the files at `path`, one at a time.
+ * Reads the files at `path`.
  *
  * @param path a data directory, a directory of tars, a tar, or `-` for standard input
- * @param walDirectory has more WAL segments of the same cluster, as an archive has; undefined for
- *   none
- * @throws {ZenithError} `not_found`, `invalid_argument`, `corrupt_data`, `conflict`, `io`
+ * @param wal has more WAL of the same cluster; undefined for none
+ * @param until how far that WAL is taken
+ * @throws {ZenithError} `not_found`, `invalid_argument`, `corrupt_data`, `conflict`, `io`, when
+ *   they are read
  */
-export async function* readBackup(path: string, walDirectory?: string): AsyncGenerator<SourceFile> {
+export function openBackup(
+  path: string,
+  wal: WalArchive | undefined,
+  until: WantedWal["until"] = "end of archive",
+): BackupSource {
+  return { files: readBackup(path, wal, until), checkedBy: "manifest" };
+}
+
+/** Reads a backup of a pgBackRest repository, with its WAL, as {@link openBackup} does others. */
+export function openRepositoryBackup(
+  backup: RepositoryBackup,
+  wal: WalArchive,
+  until: WantedWal["until"] = "end of archive",
+): BackupSource {
+  return { files: readRepositoryBackup(backup, wal, until), checkedBy: "reader" };
+}
+
+async function* readRepositoryBackup(
+  backup: RepositoryBackup,
+  wal: WalArchive,
+  until: WantedWal["until"],
+): AsyncGenerator<SourceFile> {
+  for await (const file of backup.files()) {
+    // The manifest says where tablespaces were, in every version.
+    if (file.name !== TABLESPACE_MAP_FILE) yield file;
+  }
+  const map = encodeTablespaceMap(backup.tablespaces());
+  yield { name: TABLESPACE_MAP_FILE, size: map.length, content: once(map) };
+  yield* readArchivedWal(wal, { first: backup.archiveStart, until, isThere: () => false });
+}
+
+async function* readBackup(
+  path: string,
+  wal: WalArchive | undefined,
+  until: WantedWal["until"],
+): AsyncGenerator<SourceFile> {
   const segments = new Set<string>();
+  const kept = new Map<string, Uint8Array[]>();
   for await (const file of readBase(path)) {
     segments.add(file.name);
-    yield file;
+    if (wal === undefined || !SAY_WHERE_WAL_BEGINS.includes(file.name)) yield file;
+    else {
+      const parts: Uint8Array[] = [];
+      kept.set(file.name, parts);
+      yield { ...file, content: keeping(file.content, parts) };
+    }
   }
-  if (walDirectory === undefined) return;
-  const isMissing = (name: string) => /^[0-9A-F]{24}$/.test(name) && !segments.has(`pg_wal/${name}`);
-  yield* readFiles(walDirectory, "pg_wal/", isMissing);
+  const first = wal === undefined ? null : firstWalSegment(kept);
+  if (wal === undefined || first === null) return;
+  yield* readArchivedWal(wal, { first, until, isThere: (name) => segments.has(`pg_wal/${name}`) });
+}
+
+/** Returns the name of the first WAL segment that is needed. Null when the files do not say. */
+function firstWalSegment(kept: ReadonlyMap<string, readonly Uint8Array[]>): string | null {
+  const [label, control] = SAY_WHERE_WAL_BEGINS.map((name) => kept.get(name));
+  if (label !== undefined) return firstSegmentOfLabel(Buffer.concat(label).toString());
+  return control === undefined ? null : firstSegmentOfControlFile(Buffer.concat(control));
+}
+
+async function* keeping(content: AsyncIterable<Uint8Array>, parts: Uint8Array[]): AsyncGenerator<Uint8Array> {
+  for await (const bytes of content) {
+    parts.push(Uint8Array.from(bytes));
+    yield bytes;
+  }
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  if (bytes.length > 0) yield bytes;
 }
 
 async function* readBase(path: string): AsyncGenerator<SourceFile> {

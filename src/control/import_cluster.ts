@@ -1,5 +1,6 @@
 /** Sends the files of a cluster to a page server, which makes a tenant of them. */
 import { parse } from "valibot";
+import type { ArchiveLocation } from "../common/archive_location.ts";
 import { ZenithError } from "../common/errors.ts";
 import type { BranchName, TenantId } from "../common/id.ts";
 import type { CopyBoth } from "../pgwire/copy_both.ts";
@@ -9,7 +10,7 @@ import { type ImportedCluster, ImportedClusterSchema, PAGE_SERVER } from "../pro
 import { formatCommand } from "../protocol/operation.ts";
 import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding, writeTarHeader } from "../protocol/tar.ts";
 import { ManifestCheck } from "./manifest_check.ts";
-import type { SourceFile } from "./source_file.ts";
+import type { BackupSource } from "./backup_source.ts";
 
 export type { ImportedCluster };
 
@@ -22,9 +23,10 @@ export interface ImportResult extends ImportedCluster {
 const MANIFEST_MAX_BYTES = 1 << 30;
 
 /**
- * @param files the cluster's, in any order
+ * @param source has the cluster's files, in any order
  * @param branch the name of its branch
  * @param progress called with the number of bytes sent so far
+ * @param archive what the branch follows from then on, on the page server's machine
  * @throws {ZenithError} what is wrong with the files; `already_exists`; `unavailable` when the page
  *   server can't be reached. Nothing is left of the tenant then
  */
@@ -32,12 +34,15 @@ export async function importCluster(
   address: ServerAddress,
   tenant: TenantId,
   branch: BranchName,
-  files: AsyncIterable<SourceFile>,
+  source: BackupSource,
   progress: (bytes: number) => void,
+  archive?: ArchiveLocation,
 ): Promise<ImportResult> {
   const client = await connectServer("page server", address, { applicationName: "zenith import" });
   try {
-    const copy = await client.copyBoth(formatCommand(PAGE_SERVER.tenantImport, { tenant, name: branch }));
+    const copy = await client.copyBoth(
+      formatCommand(PAGE_SERVER.tenantImport, { tenant, name: branch, archive }),
+    );
     let reply = "";
     const running = copy.run({
       onData(bytes, off, len) {
@@ -45,7 +50,8 @@ export async function importCluster(
       },
       onEnd() {},
     });
-    const verified = await sendFiles(new TarSender(copy, running), files, progress);
+    const compared = await sendFiles(new TarSender(copy, running), source.files, progress);
+    const verified = source.checkedBy === "reader" ? "checksums" : compared;
     copy.end();
     await running;
     return { ...parse(ImportedClusterSchema, JSON.parse(reply)), verified };
@@ -57,7 +63,7 @@ export async function importCluster(
 
 async function sendFiles(
   tar: TarSender,
-  files: AsyncIterable<SourceFile>,
+  files: BackupSource["files"],
   progress: (bytes: number) => void,
 ): Promise<ImportResult["verified"]> {
   const check = new ManifestCheck();

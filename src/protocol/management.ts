@@ -18,6 +18,11 @@ import {
   string,
   transform,
 } from "valibot";
+import {
+  type ArchiveLocation,
+  formatArchiveLocation,
+  parseArchiveLocation,
+} from "../common/archive_location.ts";
 import { formatDuration, parseDuration } from "../common/duration.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../common/host_port.ts";
 import { parseBranchName, parseBranchOrTimeline, parseTenantId, parseTimelineId } from "../common/id.ts";
@@ -142,6 +147,20 @@ const WAL_SOURCE = naming(
   ),
   addressIn,
 );
+
+/** An archive of WAL on the page server's machine. It may have a passphrase. */
+const ARCHIVE = {
+  ...word(
+    "archive",
+    pipe(string(), transform((text) => parseArchiveLocation(decodeText(text)))),
+    (location: ArchiveLocation) => Buffer.from(formatArchiveLocation(location)).toString("base64url"),
+  ),
+  isSecret: true,
+};
+
+function decodeText(base64url: string): string {
+  return Buffer.from(base64url, "base64url").toString();
+}
 
 function addressIn(connInfo: string): Named {
   const { host, port } = parseConnInfo(connInfo);
@@ -350,11 +369,11 @@ const FollowedSchema = object({
   /** Null when no branch names the timeline. */
   branch: nullable(string()),
   timeline_id: TimelineIdSchema,
-  /** The primary's connection string, without its password. */
+  /** The primary's connection string, without its password; or the archive. */
   source: string(),
   /**
-   * `opening`, `connecting`, `streaming`, `stopped`, or `failed`: only a person can go on from
-   * there.
+   * `opening`, `stopped`, or `failed`: only a person can go on from there. Of a primary also
+   * `connecting` and `streaming`, of an archive `reading` and `waiting`.
    */
   state: string(),
   problem: nullable(string()),
@@ -592,9 +611,16 @@ export const PAGE_SERVER = {
   ),
   /**
    * Makes a tenant from a cluster's files, which the client sends as a tar (docs/import_export.md).
-   * The server's only message is the JSON of {@link ImportedCluster}.
+   * The server's only message is the JSON of {@link ImportedCluster}. With an archive, the branch
+   * follows that from then on.
    */
-  tenantImport: operation("tenant_import", "admin", { tenant: TENANT, name: BRANCH }, COPY_BOTH, CHANGES),
+  tenantImport: operation(
+    "tenant_import",
+    "admin",
+    { tenant: TENANT, name: BRANCH, archive: named(ARCHIVE) },
+    COPY_BOTH,
+    CHANGES,
+  ),
   /**
    * Makes a tenant from a base backup of a running primary, and receives its WAL from then on. The
    * limit is the most WAL that the primary keeps for it.

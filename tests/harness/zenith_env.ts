@@ -192,6 +192,11 @@ export class ZenithEnv implements AsyncDisposable {
     return runZenith(args, { ZENITH_REPO_DIR: this.repoDir }, this.#cli);
   }
 
+  /** Runs a command with more environment variables, which may fail. */
+  tryZenithWith(variables: Readonly<Record<string, string>>, ...args: string[]): Promise<CliResult> {
+    return runZenith(args, { ZENITH_REPO_DIR: this.repoDir, ...variables }, this.#cli);
+  }
+
   async createTenant(major = this.major): Promise<TenantId> {
     const printed = await this.zenith("tenant", "create", "--pg-version", String(major));
     return parseTenantId(printed.trim());

@@ -1,6 +1,13 @@
-/** `zenith follow`: keeps a branch that follows a running primary. */
+/** `zenith follow`: keeps a branch that follows a running primary, or an archive of its WAL. */
+import { isRepository } from "../../archive/pgbackrest/repository.ts";
 import { ZenithError } from "../../common/errors.ts";
-import { generateTenantId, parseBranchName, parseTenantId, type TenantId } from "../../common/id.ts";
+import {
+  type BranchName,
+  generateTenantId,
+  parseBranchName,
+  parseTenantId,
+  type TenantId,
+} from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { redactPasswords } from "../../common/redact.ts";
 import {
@@ -9,6 +16,8 @@ import {
   pageServerAddress,
   setDefaultTenant,
 } from "../../control/environment.ts";
+import { type BackupSource, openBackup, openRepositoryBackup } from "../../control/backup_source.ts";
+import { importCluster, type ImportedCluster } from "../../control/import_cluster.ts";
 import { type Followed, PageServerClient } from "../../control/page_server_client.ts";
 import {
   type Command,
@@ -19,6 +28,13 @@ import {
   requiredArg,
   TENANT_OPTION,
 } from "../cli/command.ts";
+import {
+  ARCHIVE_OPTIONS,
+  archiveLocation,
+  assertNoOther,
+  openRepository,
+  openWal,
+} from "./archive_options.ts";
 import { type Column, formatBytes, print, printJson, printList, Progress } from "../cli/output.ts";
 
 /** The most WAL that a primary keeps for a follower, unless told otherwise. */
@@ -33,9 +49,11 @@ const FROM_OPTION: CommandOption = {
 
 export const followCommand: Command = {
   usage: "follow <branch>",
-  description: "Make a branch that follows a running primary: a base backup, then its WAL",
+  description: "Make a branch that follows a running primary, or a WAL archive",
   options: [
     FROM_OPTION,
+    ...ARCHIVE_OPTIONS,
+    { flags: "--base <source>", description: "The backup to begin with, when the archive has only WAL" },
     { flags: "--tenantid <id>", description: "The new tenant's id, 32 hex characters; chosen when left out" },
     {
       flags: "--max-slot-gib <n>",
@@ -55,20 +73,24 @@ export const followCommand: Command = {
       "follow prod --from postgres://replicator@10.0.0.5 --max-slot-gib 100",
       "Up to 100 GiB of WAL may wait there",
     ],
+    ["follow prod --archive /var/lib/pgbackrest", "A pgBackRest repository, never the primary itself"],
+    ["follow prod --archive /wal --base /backups/monday", "A directory of WAL, and where to begin"],
   ],
   async run(args, options) {
     const environment = loadEnvironment();
     const branch = parseBranchName(requiredArg(args, 0));
     const source = optionText(options, "from");
-    if (source === undefined) {
+    const archive = optionText(options, "archive");
+    if ((source === undefined) === (archive === undefined)) {
       throw new ZenithError("invalid_argument", `what is ${branch} to follow?`, {
-        hint: "for example --from postgres://replicator:secret@prod.example.com:5432",
+        hint: "a primary, --from postgres://replicator:secret@prod.example.com:5432, or an --archive",
       });
     }
     const id = optionText(options, "tenantid");
     const tenant = id === undefined ? generateTenantId() : parseTenantId(id);
-    await using client = new PageServerClient(pageServerAddress(environment));
-    const result = await withProgress(() => client.followStart(tenant, branch, source, limitBytes(options)));
+    const result = source !== undefined
+      ? await followPrimary(environment, tenant, branch, source, options)
+      : await followArchive(environment, tenant, branch, archive!, options);
     if (options["setDefault"] === true) setDefaultTenant(environment, tenant, branch);
     const begins = formatLsn(result.history_begins_lsn);
     if (options["json"] === true) {
@@ -83,9 +105,49 @@ export const followCommand: Command = {
       });
     }
     print(`tenant ${tenant} copied: PostgreSQL ${result.pg_version}, ${formatBytes(result.imported_bytes)}`);
-    print(`branch ${branch} follows ${redactPasswords(source)}: history from ${begins}`);
+    const what = source === undefined ? `archive ${archive}` : redactPasswords(source);
+    print(`branch ${branch} follows ${what}: history from ${begins}`);
   },
 };
+
+async function followPrimary(
+  environment: Environment,
+  tenant: TenantId,
+  branch: BranchName,
+  source: string,
+  options: OptionValues,
+): Promise<ImportedCluster> {
+  assertNoOther(options, ["stanza", "backup", "base"], "--archive");
+  await using client = new PageServerClient(pageServerAddress(environment));
+  return await withProgress(() => client.followStart(tenant, branch, source, limitBytes(options)));
+}
+
+async function followArchive(
+  environment: Environment,
+  tenant: TenantId,
+  branch: BranchName,
+  archive: string,
+  options: OptionValues,
+): Promise<ImportedCluster> {
+  const location = archiveLocation(archive, optionText(options, "stanza"));
+  const backup = await firstBackup(archive, options);
+  return await withProgress(() =>
+    importCluster(pageServerAddress(environment), tenant, branch, backup, () => {}, location)
+  );
+}
+
+/** The backup to begin with, with as much WAL as it needs. */
+async function firstBackup(archive: string, options: OptionValues): Promise<BackupSource> {
+  const base = optionText(options, "base");
+  if (base !== undefined) return openBackup(base, await openWal(archive), "end of timeline");
+  if (!isRepository(archive)) {
+    throw new ZenithError("invalid_argument", `${archive} is no pgBackRest repository: it has only WAL`, {
+      hint: "name the backup to begin with by --base",
+    });
+  }
+  const { backup, wal } = await openRepository(archive, options);
+  return openRepositoryBackup(backup, wal, backup.stopLsn);
+}
 
 /** @throws {ZenithError} `invalid_argument` */
 function limitBytes(options: OptionValues): number {
@@ -95,13 +157,13 @@ function limitBytes(options: OptionValues): number {
 }
 
 async function withProgress<T>(work: () => Promise<T>): Promise<T> {
-  using _shown = new Progress("copying the primary");
+  using _shown = new Progress("copying");
   return await work();
 }
 
 export const followListCommand: Command = {
   usage: "follow list",
-  description: "List the branches that follow a primary, and how far behind they are",
+  description: "List the branches that follow something, and how far behind they are",
   options: [JSON_OPTION],
   examples: [["follow list", "Of all tenants"]],
   async run(_args, options) {

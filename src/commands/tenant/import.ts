@@ -1,19 +1,22 @@
 /** `zenith import`: makes a tenant from a stopped cluster or a base backup. */
+import { ZenithError } from "../../common/errors.ts";
 import { generateTenantId, parseBranchName, parseTenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
-import { readBackup } from "../../control/backup_source.ts";
+import { type BackupSource, openBackup, openRepositoryBackup } from "../../control/backup_source.ts";
 import { loadEnvironment, pageServerAddress, setDefaultTenant } from "../../control/environment.ts";
 import { importCluster, type ImportResult } from "../../control/import_cluster.ts";
-import { type Command, JSON_OPTION, optionText, requiredArg } from "../cli/command.ts";
+import { type Command, JSON_OPTION, optionText, type OptionValues } from "../cli/command.ts";
+import { ARCHIVE_OPTIONS, assertNoOther, openRepository, openWal } from "./archive_options.ts";
 import { formatBytes, print, printJson, Progress } from "../cli/output.ts";
 
 export const importCommand: Command = {
-  usage: "import <source>",
-  description: "Make a tenant from a base backup or a stopped cluster: a directory, a tar, or -",
+  usage: "import [source]",
+  description: "Make a tenant from a base backup, an archive or a stopped cluster",
   options: [
+    ...ARCHIVE_OPTIONS,
     { flags: "--as <branch>", description: "The name of its branch; main when left out" },
     { flags: "--tenantid <id>", description: "The new tenant's id, 32 hex characters; chosen when left out" },
-    { flags: "--wal <directory>", description: "More of its WAL segments, as an archive has them" },
+    { flags: "--wal <directory>", description: "More of its WAL: an archive, of pgBackRest, barman or cp" },
     { flags: "--set-default", description: "Let commands that name no tenant and branch take these" },
     JSON_OPTION,
   ],
@@ -21,13 +24,14 @@ export const importCommand: Command = {
     ["import /backups/monday", "What pg_basebackup has written, by -Fp or -Ft, with checksums compared"],
     ["import /backups/monday --as prod --set-default", 'Then "zenith branch test prod --start"'],
     ["import /backups/monday --wal /archive/wal", "With all WAL of the archive since then"],
+    ["import --archive /var/lib/pgbackrest --as prod", "The newest backup of a pgBackRest repository"],
     ["import base.tar.zst", "One tar, by gzip, lz4 or zstd if it is compressed"],
     ["import -", "pg_basebackup -h prod -D - -Ft -X fetch | zenith import -"],
     ["import /var/lib/postgresql/15/main", "A cluster that is stopped"],
   ],
   async run(args, options) {
     const environment = loadEnvironment();
-    const source = requiredArg(args, 0);
+    const source = await sourceOf(args[0], options);
     const branch = parseBranchName(optionText(options, "as") ?? "main");
     const id = optionText(options, "tenantid");
     const tenant = id === undefined ? generateTenantId() : parseTenantId(id);
@@ -36,7 +40,7 @@ export const importCommand: Command = {
         pageServerAddress(environment),
         tenant,
         branch,
-        readBackup(source, optionText(options, "wal")),
+        source,
         progress,
       )
     );
@@ -50,6 +54,24 @@ export const importCommand: Command = {
     print(VERIFIED[result.verified]);
   },
 };
+
+/** @throws {ZenithError} `invalid_argument`, `not_found`, `corrupt_data`, `io` */
+async function sourceOf(path: string | undefined, options: OptionValues): Promise<BackupSource> {
+  const wal = optionText(options, "wal");
+  const archive = optionText(options, "archive");
+  if (archive === undefined) {
+    assertNoOther(options, ["stanza", "backup"], "--archive");
+    if (path !== undefined) return openBackup(path, wal === undefined ? undefined : await openWal(wal));
+    throw new ZenithError("invalid_argument", "what is to be imported?", {
+      hint: "name a backup's directory or tar, or a pgBackRest repository by --archive",
+    });
+  }
+  if (path !== undefined || wal !== undefined) {
+    throw new ZenithError("invalid_argument", "--archive has the backup and its WAL: leave out the others");
+  }
+  const { backup, wal: itsWal } = await openRepository(archive, options);
+  return openRepositoryBackup(backup, itsWal);
+}
 
 const VERIFIED: Readonly<Record<ImportResult["verified"], string>> = {
   checksums: "all files are as the backup's manifest says",

@@ -10,7 +10,7 @@ import type { FollowedJson } from "../../protocol/management.ts";
 import type { Followed } from "../tenant/followers.ts";
 import type { ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
 import { connectPrimary } from "../timeline/connect_primary.ts";
-import { followFile } from "../timeline/follow_state.ts";
+import { describeSource, followFile, type FollowSource } from "../timeline/follow_state.ts";
 import type { PageServer } from "./page_server.ts";
 
 /** NAMEDATALEN - 1 */
@@ -40,6 +40,7 @@ export async function startFollowing(
   signal: AbortSignal,
 ): Promise<ImportedCluster> {
   const slot = followSlot(branch);
+  const primary: FollowSource = { kind: "primary", connInfo: source };
   const client = await connectPrimary(source, slot, signal);
   try {
     await assertNotWaitedFor(client, source);
@@ -50,7 +51,7 @@ export async function startFollowing(
       hasSlot = true;
       await takeBaseBackup(client, "zenith follow", receiver(run));
       const imported = await server.finishImport(tenant, run, signal, async ({ tli }) => {
-        const state = { source, slot, tli, maxSlotBytes, isStopped: false };
+        const state = { source: primary, slot, tli, maxSlotBytes, isStopped: false };
         await followFile(server.disk, join(run.directory, FOLLOW_FILE)).write(state);
       });
       server.followers.begin(tenant, imported.timelineId);
@@ -58,7 +59,7 @@ export async function startFollowing(
     } catch (error) {
       await server.abortImport(tenant, run);
       client.destroy();
-      if (hasSlot) await server.followers.dropSlot({ source, slot });
+      if (hasSlot) await server.followers.dropSlot({ source: primary, slot });
       throw error;
     }
   } finally {
@@ -114,7 +115,7 @@ export function followedJson(
     tenant_id: tenantId,
     branch,
     timeline_id: timelineId,
-    source: redactPasswords(state.source),
+    source: describeSource(state.source),
     state: state.isStopped ? "stopped" : problem !== null ? "failed" : status?.state ?? "opening",
     problem: problem ?? status?.problem ?? null,
     slot: state.slot,

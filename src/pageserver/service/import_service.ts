@@ -1,17 +1,23 @@
 /** Receives the files of a cluster that becomes a tenant. */
+import { join } from "node:path";
+import { openArchive } from "../../archive/open_archive.ts";
+import type { ArchiveLocation } from "../../common/archive_location.ts";
 import { ZenithError } from "../../common/errors.ts";
 import type { BranchName, TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
+import { FOLLOW_FILE } from "../../common/paths.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
 import type { Session } from "../../pgwire/session.ts";
 import type { ImportedClusterJson } from "../../protocol/management.ts";
 import type { ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
+import { followFile, type FollowSource } from "../timeline/follow_state.ts";
 import type { PageServer } from "./page_server.ts";
 
 /**
  * Serves `tenant_import`. The import ends with the session, and leaves nothing behind unless it has
  * succeeded.
  *
+ * @param archive what the branch follows from then on; undefined for nothing
  * @throws {ZenithError} as {@link PageServer.beginImport} and {@link TenantImport.finish};
  *   `unavailable` when the client leaves
  */
@@ -20,13 +26,22 @@ export async function receiveImport(
   session: Session,
   tenant: TenantId,
   branch: BranchName,
+  archive: ArchiveLocation | undefined,
 ): Promise<void> {
   const { signal } = session;
+  // A mistake in it is told before gigabytes are sent.
+  if (archive !== undefined) await (await openArchive(archive)).histories();
   const run = await server.beginImport(tenant, branch);
   try {
     const copy = session.copyBoth();
     const streaming = await receive(copy, run, session.remoteAddress);
-    const imported = await server.finishImport(tenant, run, signal);
+    const imported = await server.finishImport(tenant, run, signal, async ({ tli }) => {
+      if (archive === undefined) return;
+      const source: FollowSource = { kind: "archive", location: archive };
+      const state = { source, slot: null, tli, maxSlotBytes: 0, isStopped: false };
+      await followFile(server.disk, join(run.directory, FOLLOW_FILE)).write(state);
+    });
+    server.followers.begin(tenant, imported.timelineId);
     copy.send(new TextEncoder().encode(JSON.stringify(importedJson(imported))));
     copy.end();
     await streaming.ended;

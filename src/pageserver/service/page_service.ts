@@ -67,8 +67,8 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
       await server.createTenant(tenant, pg_version ?? null, cluster);
     },
 
-    async tenantImport({ tenant, name }, session) {
-      await receiveImport(server, session, tenant, name);
+    async tenantImport({ tenant, name, archive }, session) {
+      await receiveImport(server, session, tenant, name, archive);
     },
 
     async followStart({ tenant, name, limit, conninfo }, session) {

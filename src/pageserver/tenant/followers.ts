@@ -1,12 +1,12 @@
 /** The timelines that follow foreign primaries. */
 import type { BranchName, TenantId, TimelineId } from "../../common/id.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
-import { redactPasswords } from "../../common/redact.ts";
 import { parseConnInfo } from "../../pgwire/conninfo.ts";
 import { createPhysicalSlot } from "../../pgwire/replication.ts";
 import { connectPrimary } from "../timeline/connect_primary.ts";
-import { followFile, type FollowState } from "../timeline/follow_state.ts";
-import { Follower, type FollowerStatus } from "../timeline/follower.ts";
+import { ArchiveFollower } from "../timeline/archive_follower.ts";
+import { describeSource, followFile, type FollowState } from "../timeline/follow_state.ts";
+import { Follower, type FollowerStatus, type RunningFollower } from "../timeline/follower.ts";
 import { BranchFiles } from "./branch_files.ts";
 import type { TenantContext } from "./context.ts";
 import type { Tenant } from "./tenant.ts";
@@ -27,7 +27,7 @@ export interface Followed {
 interface Entry {
   readonly tenantId: TenantId;
   state: FollowState;
-  follower: Follower | null;
+  follower: RunningFollower | null;
   problem: string | null;
   /** Settles when the timeline is closed again. */
   ended: Promise<void>;
@@ -98,7 +98,10 @@ export class Followers {
       if (entry.isClosing) return;
       const file = followFile(disk, paths.timelineFollow(tenantId, timelineId));
       const child = logger.child({ tenant: tenantId, timeline: timelineId });
-      entry.follower = new Follower(held.value, file, entry.state, child);
+      const { source } = entry.state;
+      entry.follower = source.kind === "primary"
+        ? new Follower(held.value, source.connInfo, file, entry.state, child)
+        : new ArchiveFollower(held.value, source.location, file, entry.state, child);
       await entry.follower.ended;
     } catch (error) {
       entry.problem = errorMessage(error);
@@ -158,7 +161,7 @@ export class Followers {
   }
 
   #source({ state }: Entry): string {
-    return redactPasswords(state.source);
+    return describeSource(state.source);
   }
 
   /** Stops to follow, until {@link resume}. @throws {ZenithError} `not_found`, `disk_full`, `io` */
@@ -176,13 +179,18 @@ export class Followers {
    */
   async resume(tenant: TenantId, branch: BranchName, source: string | undefined): Promise<void> {
     const [timelineId, entry] = this.#find(tenant, branch);
-    if (source !== undefined) parseConnInfo(source);
+    if (source !== undefined) {
+      parseConnInfo(source);
+      if (entry.state.source.kind === "archive") {
+        throw new ZenithError("conflict", `branch ${branch} follows ${this.#source(entry)}, not a primary`);
+      }
+    }
     await this.#halt(entry, "following is resumed");
     // Another server has no slot of this name.
     if (source !== undefined && entry.state.slot !== null) await this.#makeSlot(source, entry.state.slot);
     await this.#write(timelineId, entry, {
       isStopped: false,
-      ...(source === undefined ? {} : { source }),
+      ...(source === undefined ? {} : { source: { kind: "primary", connInfo: source } }),
     });
     this.#start(tenant, timelineId, entry.state);
   }
@@ -205,9 +213,9 @@ export class Followers {
 
   /** @returns why it could not be dropped; null when there is none left */
   async dropSlot({ source, slot }: Pick<FollowState, "source" | "slot">): Promise<string | null> {
-    if (slot === null) return null;
+    if (slot === null || source.kind === "archive") return null;
     try {
-      const client = await connectPrimary(source, null, new AbortController().signal);
+      const client = await connectPrimary(source.connInfo, null, new AbortController().signal);
       try {
         // WAIT: the walsender of the last connection may not have noticed yet that it is closed.
         await client.query(`DROP_REPLICATION_SLOT ${slot} WAIT`);
@@ -216,7 +224,7 @@ export class Followers {
       }
       return null;
     } catch (error) {
-      return `slot ${slot} of ${redactPasswords(source)} was not dropped: ${errorMessage(error)}`;
+      return `slot ${slot} of ${describeSource(source)} was not dropped: ${errorMessage(error)}`;
     }
   }
 

@@ -1,7 +1,7 @@
 /** Follows a foreign primary: receives its WAL by physical replication, as a standby does. */
+import { parseHistory } from "../../archive/timeline_history.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
-import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../../common/lsn.ts";
-import { redactPasswords } from "../../common/redact.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { SmallFile } from "../../common/small_file.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
@@ -15,9 +15,9 @@ import {
   type SystemIdentity,
 } from "../../pgwire/replication.ts";
 import { PgError } from "../../pgwire/sqlstate.ts";
-import { nextRecordLsn, WAL_TLI, XLOG_BLCKSZ, XLP_TLI } from "../../postgres/wal/page_header.ts";
 import { connectPrimary } from "./connect_primary.ts";
-import type { FollowState } from "./follow_state.ts";
+import { describeSource, type FollowState } from "./follow_state.ts";
+import { isAtItsEnd, putOnFirstTimeline } from "./leave_timeline.ts";
 import type { Timeline } from "./timeline.ts";
 import { WalIntake } from "./wal_receiver.ts";
 
@@ -25,13 +25,14 @@ import { WalIntake } from "./wal_receiver.ts";
 const FIRST_PAUSE_MS = 100;
 const PAUSE_MAX_MS = 5_000;
 
-const TLI_BYTES = 4;
-
 /** What `follow list` shows. */
 export interface FollowerStatus {
-  /** `failed`: only a person can go on from there. */
-  readonly state: "streaming" | "connecting" | "failed";
-  /** Why it is not streaming, or what somebody should know though it is. */
+  /**
+   * `waiting`: all that the archive has is here. `failed`: only a person can go on from there. The
+   * first two are of a primary, the next two of an archive.
+   */
+  readonly state: "streaming" | "connecting" | "reading" | "waiting" | "failed";
+  /** Why no WAL comes, or what somebody should know though it does. */
   readonly problem: string | null;
   /** How much of the primary's WAL is not here yet. Null while that is not known. */
   readonly lagBytes: number | null;
@@ -39,7 +40,17 @@ export interface FollowerStatus {
   readonly lagS: number | null;
 }
 
-export class Follower {
+/** Brings a timeline the WAL of a foreign cluster. */
+export interface RunningFollower {
+  /** Settles when no more WAL comes in. */
+  readonly ended: Promise<void>;
+  readonly state: FollowState;
+  readonly status: FollowerStatus;
+  /** Resolves when no more WAL comes in. */
+  close(reason: string): Promise<void>;
+}
+
+export class Follower implements RunningFollower {
   readonly timeline: Timeline;
   readonly #file: SmallFile<FollowState>;
   readonly #logger: Logger;
@@ -57,9 +68,18 @@ export class Follower {
   /** Where the primary's WAL ended when it last said so. */
   #sourceEnd: Lsn = INVALID_LSN;
 
+  readonly #connInfo: string;
+
   /** Starts to follow. @param timeline held by the caller until {@link ended} */
-  constructor(timeline: Timeline, file: SmallFile<FollowState>, state: FollowState, logger: Logger) {
+  constructor(
+    timeline: Timeline,
+    connInfo: string,
+    file: SmallFile<FollowState>,
+    state: FollowState,
+    logger: Logger,
+  ) {
     this.timeline = timeline;
+    this.#connInfo = connInfo;
     this.#file = file;
     this.#state = state;
     this.#logger = logger;
@@ -122,13 +142,13 @@ export class Follower {
   }
 
   get #source(): string {
-    return redactPasswords(this.#state.source);
+    return describeSource(this.#state.source);
   }
 
   /** Connects and receives until the connection ends. */
   async #follow(): Promise<void> {
     const { signal } = this.#abort;
-    const client = await connectPrimary(this.#state.source, this.#state.slot, signal);
+    const client = await connectPrimary(this.#connInfo, this.#state.slot, signal);
     try {
       const system = await identifySystem(client);
       this.#assertSame(system);
@@ -166,21 +186,7 @@ export class Follower {
       );
     }
     const { lsn } = history[at];
-    const leftAt = nextRecordLsn(lsn, this.timeline.walSegmentSize);
-    const { position } = this.timeline;
-    if (position > leftAt) {
-      throw new ZenithError(
-        "conflict",
-        `the branch has WAL of timeline ${tli} up to ${
-          formatLsn(position)
-        }, but ${this.#source} left that timeline ` +
-          `at ${formatLsn(lsn)}: what followed was lost in its failover`,
-        {
-          hint: `follow it anew under another name; branches from before ${formatLsn(lsn)} are as they were`,
-        },
-      );
-    }
-    if (position < leftAt) return;
+    if (!isAtItsEnd(this.timeline, tli, lsn, this.#source)) return;
     const next = history[at + 1]?.tli ?? newest;
     await this.#remember({ tli: next });
     this.#logger.info("following the primary's next timeline", { tli: next, lsn: formatLsn(lsn) });
@@ -239,26 +245,6 @@ export class Follower {
       },
     };
   }
-}
-
-/**
- * Makes WAL of any timeline WAL of timeline 1, the only one that Zenith's computes write. It is in
- * each page's header, which no checksum covers, and which may come in two pieces.
- */
-export function putOnFirstTimeline(lsn: number, bytes: Uint8Array, off: number, len: number): void {
-  const end = lsn + len;
-  for (let page = lsn - lsn % XLOG_BLCKSZ; page < end; page += XLOG_BLCKSZ) {
-    for (let i = 0; i < TLI_BYTES; i++) {
-      const at = page + XLP_TLI + i;
-      if (at >= lsn && at < end) bytes[off + at - lsn] = WAL_TLI >>> (8 * i) & 0xff;
-    }
-  }
-}
-
-/** The timelines that a history file names, each with the LSN where the next one leaves it. */
-export function parseHistory(text: string): { readonly tli: number; readonly lsn: Lsn }[] {
-  return [...text.matchAll(/^\s*(\d+)\s+([0-9A-F]+\/[0-9A-F]+)/gim)]
-    .map(([, tli, lsn]) => ({ tli: Number(tli), lsn: parseLsn(lsn) }));
 }
 
 /** Whether trying again can't help. */

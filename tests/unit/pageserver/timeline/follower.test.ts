@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { decodeSmallFile, encodeSmallFile } from "../../../../src/common/small_file.ts";
-import { FOLLOW_FORMAT } from "../../../../src/pageserver/timeline/follow_state.ts";
-import { parseHistory, putOnFirstTimeline } from "../../../../src/pageserver/timeline/follower.ts";
+import { FOLLOW_FORMAT, type FollowState } from "../../../../src/pageserver/timeline/follow_state.ts";
+import { putOnFirstTimeline } from "../../../../src/pageserver/timeline/leave_timeline.ts";
 
 const PAGE = 8192;
 
@@ -34,23 +34,22 @@ describe("WAL of another timeline", () => {
   }
 });
 
-test("a timeline's history names those before it, and where each was left", () => {
-  const text = "1\t0/3000148\tno recovery target specified\n\n  # a remark\n2\t1A/10\tbefore 2026-11-30\n";
-  assert.deepEqual(parseHistory(text), [{ tli: 1, lsn: 0x300_0148 }, { tli: 2, lsn: 0x1a_0000_0010 }]);
-  assert.deepEqual(parseHistory(""), []);
-});
-
 test("what is followed is read as it was written", () => {
-  const state = {
-    source: "host=/tmp port=5432 user=postgres password=secret",
+  const state: FollowState = {
+    source: { kind: "primary", connInfo: "host=/tmp port=5432 user=postgres password=secret" },
     slot: "zenith_prod",
     tli: 3,
     maxSlotBytes: 17_179_869_184,
     isStopped: false,
   };
-  for (const one of [state, { ...state, slot: null, isStopped: true }]) {
+  const location = { path: "/var/lib/pgbackrest", stanza: "main", passphrase: "a b=c" };
+  const ofArchive: FollowState = { ...state, source: { kind: "archive", location }, slot: null };
+  for (const one of [state, { ...state, slot: null, isStopped: true }, ofArchive]) {
     assert.deepEqual(decodeSmallFile(FOLLOW_FORMAT, encodeSmallFile(FOLLOW_FORMAT, one), "f"), one);
   }
+  const before = "source host=/tmp\nslot zenith_prod\ntimeline 3\nlimit 1\n".trimEnd().split("\n");
+  assert.deepEqual(FOLLOW_FORMAT.decode(before).source, { kind: "primary", connInfo: "host=/tmp" });
+  assert.throws(() => FOLLOW_FORMAT.decode(["archive {}", ...before.slice(1)]), /names no archive/);
   const damaged = encodeSmallFile({ ...FOLLOW_FORMAT, encode: () => ["source x", "slot No"] }, state);
   assert.throws(() => decodeSmallFile(FOLLOW_FORMAT, damaged, "f"), /names no primary/);
 });
