@@ -3,7 +3,7 @@ import { chmodSync, closeSync, ftruncateSync } from "node:fs";
 import { join } from "node:path";
 import { ioError, withIoErrors, ZenithError } from "../common/errors.ts";
 import { ForeignDirectory } from "../common/foreign_directory.ts";
-import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { formatLsn } from "../common/lsn.ts";
 import type { PgUser } from "../pg_install/pg_user.ts";
 import {
   CONTROL_FILE_PATH,
@@ -13,9 +13,10 @@ import {
   WAL_LEVEL_LOGICAL,
   WAL_LEVEL_REPLICA,
 } from "../postgres/control_file.ts";
+import { BACKUP_LABEL_FILE } from "../postgres/cluster/backup_files.ts";
+import { formatBackupLabel } from "../postgres/cluster/backup_label.ts";
 import {
-  pageHeaderSize,
-  pageOffset,
+  endBeforeHeader,
   parseWalFileName,
   segmentStart,
   WAL_TLI,
@@ -24,7 +25,6 @@ import {
 import type { ReplicaStart } from "./replica_start.ts";
 
 export const STANDBY_SIGNAL = "standby.signal";
-const BACKUP_LABEL = "backup_label";
 const FILE_MODE = 0o600;
 
 /** Nobody may create anything in a directory of this mode. */
@@ -49,7 +49,12 @@ export function makeStandbyFiles(
     writeControlFile(root, start, segmentSize, user);
     const write = (name: string, text: string): void =>
       root.replaceFile(name, new TextEncoder().encode(text), FILE_MODE, user);
-    write(BACKUP_LABEL, backupLabel(start, segmentSize));
+    const { redoLsn: startLsn, checkpointLsn } = start;
+    const label = { startLsn, checkpointLsn, tli: WAL_TLI, fromStandby: true };
+    write(
+      BACKUP_LABEL_FILE,
+      formatBackupLabel(label, walFileName(WAL_TLI, startLsn, segmentSize), "zenith replica"),
+    );
     write(STANDBY_SIGNAL, "");
   } catch (error) {
     throw error instanceof ZenithError ? error : ioError("set up", pgdata, error);
@@ -126,28 +131,4 @@ function writeControlFile(
     track_commit_timestamp: trackCommitTimestamp,
   });
   global.replaceFile(name!, changed, FILE_MODE, user);
-}
-
-/** A record that ends with its page ends where the next page begins, not behind its header. */
-function endBeforeHeader(lsn: Lsn, segmentSize: number): Lsn {
-  const header = pageHeaderSize(lsn - pageOffset(lsn), segmentSize);
-  return (pageOffset(lsn) === header ? lsn - header : lsn) as Lsn;
-}
-
-/**
- * The file that a base backup begins with: read_backup_label() in xlogrecovery.c. The backup counts
- * as one of a standby, whose end is the control file's minimum recovery point, not a record.
- */
-function backupLabel({ redoLsn, checkpointLsn }: ReplicaStart, segmentSize: number): string {
-  const time = `${new Date().toISOString().slice(0, 19).replace("T", " ")} UTC`;
-  return [
-    `START WAL LOCATION: ${formatLsn(redoLsn)} (file ${walFileName(WAL_TLI, redoLsn, segmentSize)})`,
-    `CHECKPOINT LOCATION: ${formatLsn(checkpointLsn)}`,
-    "BACKUP METHOD: streamed",
-    "BACKUP FROM: standby",
-    `START TIME: ${time}`,
-    "LABEL: zenith replica",
-    `START TIMELINE: ${WAL_TLI}`,
-    "",
-  ].join("\n");
 }

@@ -5,17 +5,17 @@
  */
 import { ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort } from "../common/host_port.ts";
-import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { sleep } from "../common/sleep.ts";
 import { ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { PgClient } from "../pgwire/client.ts";
+import { checkpointByBaseBackup } from "../pgwire/base_backup.ts";
 import { startReplication } from "../pgwire/replication.ts";
 import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
 import { WAL_TLI } from "../postgres/wal/page_header.ts";
-import { WalRecord, XLR_RMGR_INFO_MASK } from "../postgres/wal/record.ts";
-import { parseCheckpointRecord, XLOG_CHECKPOINT_ONLINE } from "../postgres/wal/records/xlog.ts";
-import { RM_XLOG_ID } from "../postgres/wal/rmgr.ts";
+import { WalRecord } from "../postgres/wal/record.ts";
+import { isOnlineCheckpoint } from "../postgres/wal/records/xlog.ts";
 import { connectServer } from "../protocol/connect.ts";
 import { timelineOptions } from "../protocol/wal_connection.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
@@ -85,23 +85,12 @@ export async function findReplicaStart(
     for (const name of PRIMARY_SETTINGS) settings[name] = Number(await show(name));
     const walLevel = await show("wal_level");
     const trackCommitTimestamp = await show("track_commit_timestamp") === "on";
-    const [begun] = await client.resultsBeforeCopy(baseBackupCommand(pg.major));
-    const redoLsn = parseLsn(begun!.rows[0]![0]!);
+    const redoLsn = await checkpointByBaseBackup(client, APPLICATION_NAME);
     const found = await findCheckpoint(compute, pg, segmentSize, redoLsn);
     return { ...found, redoLsn, settings: settings as PrimarySettings, walLevel, trackCommitTimestamp };
   } finally {
     client.destroy();
   }
-}
-
-/**
- * The beginning of a backup is a checkpoint and a new segment, and its answer says where replay
- * starts. Nobody reads the backup itself.
- */
-function baseBackupCommand(major: number): string {
-  return major < 15
-    ? "BASE_BACKUP LABEL 'zenith_replica' FAST NOWAIT NOVERIFY_CHECKSUMS"
-    : "BASE_BACKUP (LABEL 'zenith_replica', CHECKPOINT 'fast', WAIT false, VERIFY_CHECKSUMS false, MANIFEST 'no')";
 }
 
 interface FoundCheckpoint {
@@ -157,7 +146,7 @@ async function findCheckpointAt(
           // The decoder keeps what it is fed, and these bytes are overwritten.
           decoder.feed(bytes.slice(off, off + len), lsn);
           while (decoder.next(record)) {
-            if (!isCheckpoint(record, redoLsn)) continue;
+            if (!isOnlineCheckpoint(record, redoLsn)) continue;
             resolve({ checkpointLsn: record.lsn as Lsn, lsn: record.endLsn as Lsn });
             return;
           }
@@ -179,9 +168,4 @@ async function findCheckpointAt(
   } finally {
     client.destroy();
   }
-}
-
-function isCheckpoint(record: WalRecord, redoLsn: Lsn): boolean {
-  return record.xl_rmid === RM_XLOG_ID && (record.xl_info & XLR_RMGR_INFO_MASK) === XLOG_CHECKPOINT_ONLINE &&
-    parseCheckpointRecord(record).redo === redoLsn;
 }

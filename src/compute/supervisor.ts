@@ -12,6 +12,8 @@ import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { ZENITH_OWNER, ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, closeToOthers, makeOwnedDirectory, type PgUser } from "../pg_install/pg_user.ts";
+import { checkpointByBaseBackup } from "../pgwire/base_backup.ts";
+import { COMPUTE_NAME } from "../protocol/wal_connection.ts";
 import { Attachment } from "./attachment.ts";
 import { prepareAccessRole } from "./postgres/access_role.ts";
 import { computeUser } from "./postgres/compute_user.ts";
@@ -300,6 +302,16 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   };
   const { conditions } = options;
   const attachment = await attaching;
+  if (writes) {
+    attachment.takeCheckpoints(async () => {
+      const client = await local.connect({ applicationName: COMPUTE_NAME, replication: true });
+      try {
+        return await checkpointByBaseBackup(client, COMPUTE_NAME);
+      } finally {
+        client.destroy();
+      }
+    });
+  }
   const follow = async (signal: AbortSignal): Promise<void> => {
     const following = followClientAccess(clientAccess, log, signal);
     if (slots === undefined) return await following;

@@ -3,12 +3,7 @@ import { ZenithError } from "../common/errors.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { BACKUP_MANIFEST_FILE, backupFile } from "../postgres/cluster/backup_files.ts";
-import {
-  formatBackupManifest,
-  type RunningChecksum,
-  runningChecksum,
-  type WrittenFile,
-} from "../postgres/cluster/backup_manifest.ts";
+import { formatBackupManifest, ManifestFiles } from "../postgres/cluster/backup_manifest.ts";
 import { SIZE_OF_CHECKPOINT } from "../postgres/cluster/checkpoint.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
 import { recordEndLsn } from "../postgres/wal/page_header.ts";
@@ -77,10 +72,10 @@ export async function exportBranch(
 /** Passes files on and makes their manifest. */
 class ExportedFiles implements TarHandler {
   readonly #sink: ExportSink;
-  readonly #written: WrittenFile[] = [];
+  readonly #manifest = new ManifestFiles("CRC32C");
   readonly #now = new Date();
   #entry: TarEntry | null = null;
-  #checksum: RunningChecksum | null = null;
+  #isWritten = false;
   /** The content of a file that is looked into. */
   #kept: Uint8Array[] | null = null;
   #control: Uint8Array | null = null;
@@ -107,35 +102,33 @@ class ExportedFiles implements TarHandler {
     const isLookedInto = name === CONTROL_FILE_PATH || name === TABLESPACE_MAP_FILE;
     this.#kept = isLookedInto ? [] : null;
     // A cluster that is not recovered from a backup has no such list.
-    if (name === TABLESPACE_MAP_FILE) return;
-    this.#checksum = runningChecksum("CRC32C");
+    this.#isWritten = name !== TABLESPACE_MAP_FILE;
+    if (!this.#isWritten) return;
+    // A manifest says which WAL is needed, not in which files.
+    if (backupFile(name).kind !== "wal") this.#manifest.begin(name, entry.size);
     this.#sink.begin(name, entry.size);
   }
 
   content(bytes: Uint8Array): void {
     this.#kept?.push(Uint8Array.from(bytes));
-    if (this.#checksum === null) return;
-    this.#checksum.update(bytes);
+    if (!this.#isWritten) return;
+    this.#manifest.content(bytes);
     this.#sink.content(bytes);
     this.#bytes += bytes.length;
   }
 
   end(): void {
     if (this.#entry === null) return;
-    const { name, size } = this.#entry;
+    const { name } = this.#entry;
     const kept = Buffer.concat(this.#kept ?? []);
     if (name === CONTROL_FILE_PATH) this.#control = kept;
     if (name === TABLESPACE_MAP_FILE) this.#tablespaces = decodeTablespaceMap(kept);
-    if (this.#checksum !== null) {
+    if (this.#isWritten) {
       this.#sink.end();
+      this.#manifest.end();
       this.#files++;
-      // A manifest says which WAL is needed, not in which files.
-      if (backupFile(name).kind !== "wal") {
-        this.#written.push({ path: name, size, checksum: this.#checksum.digest() });
-      }
     }
     this.#entry = null;
-    this.#checksum = null;
     this.#kept = null;
   }
 
@@ -158,7 +151,7 @@ class ExportedFiles implements TarHandler {
     const endLsn = recordEndLsn(checkPoint, length, xlog_seg_size);
     const cluster = { major: pg.major, systemIdentifier: system_identifier };
     const range = { tli: checkPointCopy.ThisTimeLineID, startLsn: checkPoint, endLsn };
-    const manifest = formatBackupManifest(cluster, this.#written, range, this.#now);
+    const manifest = formatBackupManifest(cluster, this.#manifest.files, range, this.#now);
     this.add(BACKUP_MANIFEST_FILE, new TextEncoder().encode(manifest));
     return {
       pgMajor: pg.major,

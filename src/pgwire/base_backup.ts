@@ -3,6 +3,7 @@
  * BASE_BACKUP).
  */
 import { ZenithError } from "../common/errors.ts";
+import { type Lsn, parseLsn } from "../common/lsn.ts";
 import type { PgClient } from "./client.ts";
 import { ProtocolError } from "./sqlstate.ts";
 
@@ -51,6 +52,22 @@ export async function takeBaseBackup(
   if (!/^[\w ]{1,60}$/.test(label)) throw new ZenithError("invalid_argument", `"${label}" is no label`);
   if (serverMajor(client) < TAGGED_FROM) await takeUntagged(client, label, handler);
   else await takeTagged(client, label, handler);
+}
+
+/**
+ * Begins a base backup, which makes the server write an online checkpoint and begin a new WAL
+ * segment, and cuts the connection: nobody reads the backup itself.
+ *
+ * @param client a connection with `replication: true`
+ * @returns where the checkpoint's replay starts
+ * @throws {ZenithError} `protocol`; what the server reports
+ */
+export async function checkpointByBaseBackup(client: PgClient, label: string): Promise<Lsn> {
+  const command = serverMajor(client) < TAGGED_FROM
+    ? `BASE_BACKUP LABEL '${label}' FAST NOWAIT NOVERIFY_CHECKSUMS`
+    : `BASE_BACKUP (LABEL '${label}', CHECKPOINT 'fast', WAIT false, VERIFY_CHECKSUMS false, MANIFEST 'no')`;
+  const [begun] = await client.resultsBeforeCopy(command);
+  return parseLsn(begun!.rows[0]![0]!);
 }
 
 async function takeTagged(client: PgClient, label: string, handler: BackupHandler): Promise<void> {

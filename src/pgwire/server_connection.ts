@@ -34,7 +34,6 @@ import {
 
 /** The parameters that clients expect to get before their first query. */
 const PARAMETER_STATUSES: readonly (readonly [name: string, value: string])[] = [
-  ["server_version", "15.0 (zenith)"],
   ["server_encoding", "UTF8"],
   ["client_encoding", "UTF8"],
   ["DateStyle", "ISO, MDY"],
@@ -315,6 +314,7 @@ export class ServerConnection implements CopyBothHost, HandshakeHost, CommandHos
     if (this.#closed) return;
     this.#commands = new CommandLoop(this, this.#context.handler, session);
     writeAuthenticationOk(this.writer);
+    writeParameterStatus(this.writer, "server_version", `${session.serverMajor}.0 (zenith)`);
     for (const [name, value] of PARAMETER_STATUSES) writeParameterStatus(this.writer, name, value);
     const applicationName = session.params.get("application_name");
     if (applicationName !== undefined) writeParameterStatus(this.writer, "application_name", applicationName);

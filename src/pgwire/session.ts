@@ -53,6 +53,9 @@ export interface ReplyMode {
 
 export const SIMPLE_REPLY: ReplyMode = { describeRows: true, resultFormats: [] };
 
+/** What a server says that has no PostgreSQL of any major behind it. */
+const SERVER_MAJOR_DEFAULT = 15;
+
 export class Session {
   /** Startup parameters: `user`, `database`, `application_name`, `replication`, … */
   readonly params: ReadonlyMap<string, string>;
@@ -62,6 +65,12 @@ export class Session {
   readonly remoteAddress: string;
   /** Unique among the server's connections. A CancelRequest names it. */
   readonly processId: number;
+
+  /**
+   * The major that the client is told as the server's. A client of the replication protocol goes by
+   * it.
+   */
+  serverMajor = SERVER_MAJOR_DEFAULT;
 
   /** Who the client is, as the server's {@link Negotiation} says. */
   identity: unknown;
@@ -112,6 +121,12 @@ export class Session {
     rows: readonly (readonly Value[])[],
     tag = `SELECT ${rows.length}`,
   ): void {
+    this.sendPart(columns, rows, tag);
+    this.#completed = true;
+  }
+
+  /** Sends one of several results of a command. Its answer goes on. */
+  sendPart(columns: readonly Column[], rows: readonly (readonly Value[])[], tag: string): void {
     this.#mayReply();
     const { describeRows, resultFormats } = this.#reply;
     if (describeRows) writeRowDescription(this.#out, columns, resultFormats);
@@ -119,7 +134,8 @@ export class Session {
       assert(row.length === columns.length, "a row has another number of values than there are columns");
       writeDataRow(this.#out, columns, row, resultFormats);
     }
-    this.sendCommandComplete(tag);
+    writeCommandComplete(this.#out, tag);
+    this.#out.scheduleFlush();
   }
 
   /** Ends an answer that has no rows. @param tag e.g. `CREATE TENANT` */
@@ -137,6 +153,15 @@ export class Session {
    * @throws {ZenithError} `unavailable` when the client leaves; `source` is closed then
    */
   async copyOut(source: AsyncIterable<Uint8Array>, tag = "COPY"): Promise<void> {
+    await this.copyPart(source);
+    this.sendCommandComplete(tag);
+  }
+
+  /**
+   * Like {@link copyOut}, as one of several results of a command. A chunk of up to
+   * COPY_OUT_CHUNK_BYTES is one message.
+   */
+  async copyPart(source: AsyncIterable<Uint8Array>): Promise<void> {
     this.#mayReply();
     writeCopyOutResponse(this.#out);
     for await (const chunk of source) {
@@ -153,7 +178,6 @@ export class Session {
       }
     }
     this.#out.empty(COPY_DONE);
-    this.sendCommandComplete(tag);
   }
 
   /** Switches to COPY BOTH. The command is complete once `run` of the result has returned. */

@@ -1,21 +1,18 @@
 /** Implements the commands that a safekeeper serves over the PostgreSQL wire protocol. */
 import { errorMessage, ZenithError } from "../common/errors.ts";
-import { parseTenantId, parseTimelineId, type TenantId } from "../common/id.ts";
+import type { TenantId } from "../common/id.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Column } from "../pgwire/column.ts";
 import { bareCommand } from "../pgwire/command_text.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
+import { IDENTIFY_SYSTEM_COLUMNS, READ_SLOT_COLUMNS, SLOT_COLUMNS } from "../pgwire/replication_columns.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { nextRecordLsn, segmentStart, WAL_TLI } from "../postgres/wal/page_header.ts";
-import {
-  RECOVERY_TERM_OPTION,
-  TENANT_OPTION,
-  TIMELINE_OPTION,
-  WAL_RECEIVER_NAME,
-} from "../protocol/wal_connection.ts";
+import { namedBySession, sessionTimeline } from "../protocol/session_timeline.ts";
+import { RECOVERY_TERM_OPTION, WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
 import type { SlotUse } from "./standby_slots.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
-import type { TimelineName, Timelines } from "./timelines.ts";
+import type { Timelines } from "./timelines.ts";
 import { serveWalPush } from "./wal_push.ts";
 import { type WalReader, WalSender } from "./wal_sender.ts";
 import { SAFEKEEPER, type SafekeeperTimelineJson } from "../protocol/management.ts";
@@ -24,26 +21,6 @@ import type { Named } from "../protocol/operation.ts";
 import { type Handlers, OperationService } from "../protocol/operation_service.ts";
 import type { TenantLimits } from "../protocol/tenant_limits.ts";
 import { type ScrubFindings, scrubStatusJson } from "../protocol/scrub_status.ts";
-
-const IDENTIFY_SYSTEM_COLUMNS: readonly Column[] = [
-  { name: "systemid", type: "text" },
-  { name: "timeline", type: "int4" },
-  { name: "xlogpos", type: "text" },
-  { name: "dbname", type: "text" },
-];
-
-const READ_SLOT_COLUMNS: readonly Column[] = [
-  { name: "slot_type", type: "text" },
-  { name: "restart_lsn", type: "text" },
-  { name: "restart_tli", type: "int8" },
-];
-
-const SLOT_COLUMNS: readonly Column[] = [
-  { name: "slot_name", type: "text" },
-  { name: "consistent_point", type: "text" },
-  { name: "snapshot_name", type: "text" },
-  { name: "output_plugin", type: "text" },
-];
 
 /**
  * A command of PostgreSQL's replication protocol. Zenith's own commands are in the management
@@ -170,7 +147,7 @@ export class SafekeeperService implements ConnectionHandler {
     // Those who read for another acceptor get WAL that is not committed.
     const access = session.options.has(RECOVERY_TERM_OPTION) ? "compute" : "wal";
     const [word = ""] = text.split(/\s/, 1);
-    this.guard.check(session, word.toUpperCase(), access, namedByOptions(session));
+    this.guard.check(session, word.toUpperCase(), access, namedBySession(session));
     await command.run(this, session, match, text);
   }
 
@@ -180,7 +157,7 @@ export class SafekeeperService implements ConnectionHandler {
    * @throws {ZenithError} when the options name no timeline, or one that isn't here
    */
   timelineOf(session: Session): Promise<SafekeeperTimeline> {
-    return this.timelines.get(timelineName(session));
+    return this.timelines.get(sessionTimeline(session));
   }
 
   async startReplication(session: Session, sql: string): Promise<void> {
@@ -287,27 +264,6 @@ function replicationCommand(
   return { command: undefined, match: undefined };
 }
 
-function timelineName(session: Session): TimelineName {
-  const tenant = session.options.get(TENANT_OPTION);
-  const timeline = session.options.get(TIMELINE_OPTION);
-  if (tenant === undefined || timeline === undefined) {
-    throw new ZenithError("invalid_argument", "the connection does not say which timeline it is for", {
-      hint: `connect with options='-c ${TENANT_OPTION}=<tenant> -c ${TIMELINE_OPTION}=<timeline>'`,
-    });
-  }
-  return { tenantId: parseTenantId(tenant), timelineId: parseTimelineId(timeline) };
-}
-
-/** What the connection's options name, as far as they do. */
-function namedByOptions(session: Session): Named {
-  const tenant = session.options.get(TENANT_OPTION);
-  const timeline = session.options.get(TIMELINE_OPTION);
-  return {
-    ...(tenant === undefined ? {} : { tenant: parseTenantId(tenant) }),
-    ...(timeline === undefined ? {} : { timelines: [parseTimelineId(timeline)] }),
-  };
-}
-
 function readerOf(
   session: Session,
   timeline: SafekeeperTimeline,
@@ -321,7 +277,7 @@ function readerOf(
   }
   // Whoever only reads must not make the safekeeper remove WAL.
   const isPageserver = session.params.get("application_name") === WAL_RECEIVER_NAME &&
-    guard.allows(session, "confirm", namedByOptions(session));
+    guard.allows(session, "confirm", namedBySession(session));
   return {
     kind: "committed",
     comesWhenCalled: isPageserver,

@@ -94,3 +94,13 @@ export const REPLICATION_ROWS: Readonly<Record<string, Row>> = {
   SHOW: { args: "wal_segment_size", by: [...READER_OF_ONE, "pageserver"] },
   CREATE_REPLICATION_SLOT: { args: "pageserver PHYSICAL", by: [...READER_OF_ONE, "pageserver"] },
 };
+
+/** The same of the page server, for base backups. */
+export const BACKUP_ROWS: Readonly<Record<string, Row>> = {
+  IDENTIFY_SYSTEM: { args: "", by: READER_OF_ONE },
+  SHOW: { args: "wal_segment_size", by: READER_OF_ONE },
+  CREATE_REPLICATION_SLOT: { args: "backup TEMPORARY PHYSICAL", by: READER_OF_ONE },
+  READ_REPLICATION_SLOT: { args: "backup", by: READER_OF_ONE },
+  START_REPLICATION: { args: "PHYSICAL 0/0", by: READER_OF_ONE },
+  BASE_BACKUP: { args: "(LABEL 'x')", by: READER_OF_ONE },
+};

@@ -17,6 +17,7 @@ import { PgError } from "../../src/pgwire/sqlstate.ts";
 import { RECOVERY_TERM_OPTION, timelineOptions } from "../../src/protocol/wal_connection.ts";
 import {
   ADDRESS,
+  BACKUP_ROWS,
   ONE,
   PAGE_SERVER_ROWS,
   REPLICATION_ROWS,
@@ -187,6 +188,13 @@ describe("every command of PostgreSQL's replication protocol", () => {
     test(`${name} lets in ${by.join(", ")}, and nobody else`, async () => {
       const attempt = sending(`${name} ${args}`.trim());
       await tryAs(env.safekeepers[0]!.address, by, attempt, { options, replication: true });
+    });
+  }
+
+  for (const [name, { args, by }] of Object.entries(BACKUP_ROWS)) {
+    test(`${name} lets in ${by.join(", ")}, and nobody else, at the page server`, async () => {
+      const attempt = sending(`${name} ${args}`.trim());
+      await tryAs(env.pageserver.address, by, attempt, { options, replication: true });
     });
   }
 

@@ -2,10 +2,12 @@
 import { assert } from "../../common/assert.ts";
 import { nextTurn } from "../../common/event_loop.ts";
 import type { Lsn } from "../../common/lsn.ts";
-import { ORIGINS_FILE } from "../../postgres/cluster/backup_files.ts";
+import { BACKUP_LABEL_FILE, ORIGINS_FILE } from "../../postgres/cluster/backup_files.ts";
+import { formatBackupLabel } from "../../postgres/cluster/backup_label.ts";
 import { type CheckPoint, parseCheckpoint } from "../../postgres/cluster/checkpoint.ts";
 import {
   CONTROL_FILE_PATH,
+  DB_IN_ARCHIVE_RECOVERY,
   DB_SHUTDOWNED,
   encodeControlFile,
   parseControlFile,
@@ -26,7 +28,7 @@ import {
 import { encodeReplicationOrigins } from "../../postgres/cluster/replication_origins.ts";
 import { SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT, slruSegmentPath } from "../../postgres/cluster/slru.ts";
 import { buildCheckpointPages, type CheckpointPages } from "../../postgres/initial_segment.ts";
-import { walFileName, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
+import { endBeforeHeader, WAL_TLI, walFileName, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
 import { twophaseFileName } from "../../postgres/wal/xact.ts";
 import {
   encodeRelationManifest,
@@ -91,6 +93,35 @@ const FORKS_PER_TURN = 64;
 /** A smaller table gets no free space map. Postgres finds its few pages without one. */
 const FSM_MIN_BLOCKS = 4;
 
+/** An online checkpoint from which a backup is recovered. */
+export interface OnlineStart {
+  /** Where replay starts. */
+  readonly redoLsn: Lsn;
+  /** The checkpoint's record. */
+  readonly checkpointLsn: Lsn;
+}
+
+export interface BasebackupOptions {
+  readonly content?: BasebackupContent;
+  /** Whole segments before the one that the backup's LSN is in. */
+  readonly before?: Iterable<WalHead>;
+  /**
+   * Makes it a backup that is recovered from there, as one of a standby, and goes on with the WAL
+   * of the branch. Otherwise it is a cluster that was stopped at that LSN.
+   */
+  readonly start?: OnlineStart | null;
+  /** What the label says of a backup that is recovered. */
+  readonly label?: string;
+  /** False leaves the WAL out. */
+  readonly wal?: boolean;
+  /** False leaves out where tablespaces were created: they are directories below pg_tblspc. */
+  readonly tablespaceMap?: boolean;
+  /** Files that come in the data directory itself. */
+  readonly files?: ReadonlyMap<string, Uint8Array>;
+  /** False leaves out the end of the archive. */
+  readonly terminated?: boolean;
+}
+
 /**
  * Streams a data directory of the timeline as of `at.lsn`, as a tar. Stock Postgres starts on a
  * complete one as after a clean shutdown. The directory has no configuration files. Tablespaces are
@@ -100,29 +131,41 @@ const FSM_MIN_BLOCKS = 4;
  *
  * @param at a record boundary and the start of the record before it
  * @param head the WAL before `at.lsn`
- * @param before whole segments before that one, for replication slots
  */
 export async function* basebackup(
   timeline: Timeline,
   at: { lsn: Lsn; prev: Lsn },
   head: WalHead,
-  content: BasebackupContent = "complete",
-  before: Iterable<WalHead> = [],
+  options: BasebackupOptions = {},
 ): AsyncGenerator<Uint8Array> {
-  for (const chunk of new BasebackupWriter(timeline, at, head, content, before).write()) {
+  for (const chunk of new BasebackupWriter(timeline, at, head, options).write()) {
     yield chunk;
     // Otherwise a client that reads fast enough would keep this thread to itself.
     await nextTurn();
   }
 }
 
+/**
+ * Returns the pages of the shutdown checkpoint with which a cluster's WAL ends that was stopped at
+ * `at`. The WAL before it on its first page is left out.
+ */
+export function stoppedWal(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }): CheckpointPages[] {
+  const view = timeline.at(at.lsn);
+  const [control, stored] = [view.value(CONTROL_KEY), view.value(CHECKPOINT_KEY)];
+  assert(control !== null && stored !== null, "every timeline has its control file and checkpoint");
+  const { xlog_seg_size: segmentSize, system_identifier: systemIdentifier } = parseControlFile(control);
+  const checkpoint = parseCheckpoint(stored);
+  return buildCheckpointPages({ pg: timeline.pg, ...at, systemIdentifier, segmentSize, checkpoint });
+}
+
 class BasebackupWriter {
+  readonly #timeline: Timeline;
   readonly #pg: PgVersion;
   readonly #view: TimelineView;
   readonly #prev: Lsn;
   readonly #head: WalHead;
+  readonly #options: BasebackupOptions;
   readonly #content: BasebackupContent;
-  readonly #before: Iterable<WalHead>;
   readonly #tar = new TarWriter(CHUNK_BYTES);
   readonly #checksums: boolean;
   readonly #control: Uint8Array;
@@ -133,15 +176,15 @@ class BasebackupWriter {
     timeline: Timeline,
     at: { lsn: Lsn; prev: Lsn },
     head: WalHead,
-    content: BasebackupContent,
-    before: Iterable<WalHead>,
+    options: BasebackupOptions,
   ) {
+    this.#timeline = timeline;
     this.#pg = timeline.pg;
     this.#view = timeline.at(at.lsn);
     this.#prev = at.prev;
     this.#head = head;
-    this.#content = content;
-    this.#before = before;
+    this.#options = options;
+    this.#content = options.content ?? "complete";
     const control = this.#view.value(CONTROL_KEY);
     assert(control !== null, "every timeline has the control file of its initdb");
     this.#control = control;
@@ -151,7 +194,9 @@ class BasebackupWriter {
 
   /** Each chunk is valid until the next one is requested. */
   *write(): Generator<Uint8Array> {
+    if (this.#options.start != null) yield* this.#label(this.#options.start);
     for (const directory of DIRECTORIES) yield* this.#tar.directory(directory);
+    for (const [name, bytes] of this.#options.files ?? []) yield* this.#tar.file(name, bytes);
     yield* this.#tar.file("PG_VERSION", this.#versionFile);
     yield* this.#databases();
     if (this.#content === "lazy") yield* this.#relationManifest();
@@ -160,7 +205,16 @@ class BasebackupWriter {
     yield* this.#twophase();
     yield* this.#replicationOrigins();
     yield* this.#controlFileAndWal();
-    yield* this.#tar.finish();
+    if (this.#options.terminated ?? true) yield* this.#tar.finish();
+    else yield* this.#tar.handOut();
+  }
+
+  *#label({ redoLsn, checkpointLsn }: OnlineStart): Generator<Uint8Array> {
+    const { xlog_seg_size } = parseControlFile(this.#control);
+    const label = { startLsn: redoLsn, checkpointLsn, tli: WAL_TLI, fromStandby: true };
+    const walFile = walFileName(WAL_TLI, redoLsn, xlog_seg_size);
+    const text = formatBackupLabel(label, walFile, this.#options.label ?? "base backup");
+    yield* this.#tar.file(BACKUP_LABEL_FILE, new TextEncoder().encode(text));
   }
 
   *#databases(): Generator<Uint8Array> {
@@ -169,7 +223,7 @@ class BasebackupWriter {
       locations.set(key.a, new TextDecoder().decode(location));
       yield* this.#tar.directory(`pg_tblspc/${key.a}`);
     }
-    if (locations.size > 0) {
+    if (locations.size > 0 && (this.#options.tablespaceMap ?? true)) {
       yield* this.#tar.file(TABLESPACE_MAP_FILE, encodeTablespaceMap(locations));
     }
     const tablespaceDirectories = new Set<string>();
@@ -290,7 +344,20 @@ class BasebackupWriter {
   /** Writes the shutdown checkpoint at the LSN and a control file that points to it. */
   *#controlFileAndWal(): Generator<Uint8Array> {
     const checkpoint = { ...this.#storedCheckpoint(), redo: this.#view.lsn, oldestActiveXid: 0 };
-    yield* this.#wal(checkpoint);
+    const { start, wal = true } = this.#options;
+    if (start != null) {
+      if (wal) yield* this.#recordedWal(checkpoint);
+      const { xlog_seg_size } = parseControlFile(this.#control);
+      const recovered = encodeControlFile(this.#control, {
+        state: DB_IN_ARCHIVE_RECOVERY,
+        checkPoint: start.checkpointLsn,
+        minRecoveryPoint: endBeforeHeader(this.#view.lsn, xlog_seg_size),
+        minRecoveryPointTLI: WAL_TLI,
+      });
+      yield* this.#tar.file(CONTROL_FILE_PATH, recovered);
+      return;
+    }
+    if (wal) yield* this.#wal(checkpoint);
     const changed = encodeControlFile(this.#control, {
       state: DB_SHUTDOWNED,
       checkPoint: this.#view.lsn,
@@ -306,16 +373,9 @@ class BasebackupWriter {
   }
 
   *#wal(checkpoint: CheckPoint): Generator<Uint8Array> {
-    const { xlog_seg_size, system_identifier } = parseControlFile(this.#control);
-    for (const segment of this.#before) yield* this.#wholeSegment(segment, checkpoint, xlog_seg_size);
-    const segments = buildCheckpointPages({
-      pg: this.#pg,
-      lsn: this.#view.lsn,
-      prev: this.#prev,
-      systemIdentifier: system_identifier,
-      segmentSize: xlog_seg_size,
-      checkpoint,
-    });
+    const { xlog_seg_size } = parseControlFile(this.#control);
+    yield* this.#segmentsBefore(checkpoint, xlog_seg_size);
+    const segments = stoppedWal(this.#timeline, { lsn: this.#view.lsn, prev: this.#prev });
     const [first] = segments;
     const page = first!.segmentStart + first!.offset;
     // Fill in what precedes the checkpoint on its own page.
@@ -323,6 +383,27 @@ class BasebackupWriter {
     for (const segment of segments) {
       yield* this.#walSegment(segment, checkpoint.ThisTimeLineID, xlog_seg_size);
     }
+  }
+
+  *#segmentsBefore(checkpoint: CheckPoint, size: number): Generator<Uint8Array> {
+    for (const segment of this.#options.before ?? []) yield* this.#wholeSegment(segment, checkpoint, size);
+  }
+
+  /** Writes the WAL as it is, up to the LSN. The last segment ends with zeros. */
+  *#recordedWal(checkpoint: CheckPoint): Generator<Uint8Array> {
+    const { xlog_seg_size: size } = parseControlFile(this.#control);
+    yield* this.#segmentsBefore(checkpoint, size);
+    const start = this.#head.segmentStart;
+    const length = this.#head.end - start;
+    if (length <= 0) return;
+    yield* this.#tar.begin(`pg_wal/${walFileName(WAL_TLI, start, size)}`, size);
+    const pages = length - length % XLOG_BLCKSZ;
+    yield* this.#walBefore(this.#head, start, pages);
+    const last = new Uint8Array(length - pages);
+    this.#head.read(start + pages, last, 0, last.length);
+    yield* this.#tar.bytes(last);
+    yield* this.#tar.zeros(size - length);
+    yield* this.#tar.end(size);
   }
 
   /**

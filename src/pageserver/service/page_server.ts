@@ -35,6 +35,9 @@ import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
 import type { RetryingStore } from "../../object_store/retrying.ts";
 import { Followers } from "../tenant/followers.ts";
+import type { Lsn } from "../../common/lsn.ts";
+import { sleep } from "../../common/sleep.ts";
+import type { AttachedCompute } from "./attached_compute.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
 import { RemoteStorage } from "../remote/remote_storage.ts";
 import type { RestoredTenant } from "../remote/restore.ts";
@@ -72,6 +75,10 @@ export interface PageServerOptions {
 
 /** How often timelines do periodic work, e.g. write out layers that are old enough. */
 const MAINTENANCE_INTERVAL_MS = 2_000;
+
+/** A compute that has lost its connection is attached again within a second. */
+const ATTACH_WAIT_MS = 5_000;
+const ATTACH_POLL_MS = 50;
 /**
  * How often unused buffers are released. A busy timeline fills a memory layer in less time, so its
  * next layer gets the buffers of the last one.
@@ -94,8 +101,9 @@ export class PageServer {
   readonly #importing = new Set<TenantId>();
   /** The timelines that follow foreign primaries. */
   readonly followers: Followers;
-  /** How many computes are attached to each timeline. */
-  readonly #attached = new Map<TimelineId, number>();
+  readonly #openedAt = performance.now();
+  /** The computes that are attached to each timeline. */
+  readonly #attached = new Map<TimelineId, Set<AttachedCompute>>();
   /** Makes sure that tenants are created and deleted one at a time. */
   readonly #changes = new OneAtATime();
   readonly #maintenance: ReturnType<typeof setInterval>;
@@ -452,15 +460,59 @@ export class PageServer {
    * Notes that a compute runs on the timeline. The timeline can't be deleted until the returned
    * function is called.
    */
-  attach(timeline: Timeline): () => void {
+  attach(timeline: Timeline, compute: AttachedCompute): () => void {
     timeline.assertPresent();
     const { timelineId } = timeline;
-    this.#attached.set(timelineId, (this.#attached.get(timelineId) ?? 0) + 1);
+    const attached = this.#attached.get(timelineId) ?? new Set();
+    this.#attached.set(timelineId, attached);
+    attached.add(compute);
     return () => {
-      const left = this.#attached.get(timelineId)! - 1;
-      if (left > 0) this.#attached.set(timelineId, left);
-      else this.#attached.delete(timelineId);
+      attached.delete(compute);
+      if (attached.size === 0) this.#attached.delete(timelineId);
     };
+  }
+
+  /**
+   * Makes the branch's Postgres write an online checkpoint.
+   *
+   * @returns where its replay starts; null when no Postgres writes to the timeline
+   * @throws {ZenithError} as {@link AttachedCompute.checkpoint}
+   */
+  async checkpoint(timeline: TimelineId, signal: AbortSignal): Promise<Lsn | null> {
+    const attached = await this.#untilAttached(timeline, signal);
+    const asked = await Promise.allSettled(attached.map((compute) => compute.checkpoint(signal)));
+    let failure: unknown;
+    for (const answer of asked) {
+      if (answer.status === "rejected") failure ??= answer.reason;
+      else if (answer.value !== null) return answer.value;
+    }
+    if (failure !== undefined) throw failure;
+    return null;
+  }
+
+  /**
+   * Returns the computes that are attached. They attach again by themselves when this server was
+   * started, or when their connection broke.
+   */
+  async #untilAttached(timeline: TimelineId, signal: AbortSignal): Promise<AttachedCompute[]> {
+    const deadline = performance.now() + ATTACH_WAIT_MS;
+    for (;;) {
+      const attached = [...this.#attached.get(timeline) ?? []];
+      const mayCome = !this.followers.has(timeline) && (this.#receivers.get(timeline)?.running === true ||
+        performance.now() < this.#openedAt + ATTACH_WAIT_MS);
+      if (attached.length > 0 || !mayCome) return attached;
+      if (performance.now() > deadline) {
+        throw new ZenithError(
+          "unavailable",
+          `WAL of timeline ${timeline} arrives, but its Postgres does not`,
+          {
+            hint: "try again: it may just have ended",
+          },
+        );
+      }
+      await sleep(ATTACH_POLL_MS, signal);
+      signal.throwIfAborted();
+    }
   }
 
   /** Whether a compute is attached to the timeline. */
@@ -470,7 +522,7 @@ export class PageServer {
 
   /** @param stopping how many of the timeline's computes don't count, because they are ending */
   #inUse(timeline: TimelineId, stopping = 0): boolean {
-    if ((this.#attached.get(timeline) ?? 0) > stopping || this.followers.has(timeline)) return true;
+    if ((this.#attached.get(timeline)?.size ?? 0) > stopping || this.followers.has(timeline)) return true;
     // A receiver from a safekeeper does not count: safekeepers may have more WAL even when the
     // compute is gone.
     const receiver = this.#receivers.get(timeline);

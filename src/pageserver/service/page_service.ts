@@ -4,9 +4,8 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
-import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { formatLsn } from "../../common/lsn.ts";
 import { formatTimestamp } from "../../common/timestamp.ts";
-import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import type { ConnectionHandler } from "../../pgwire/session.ts";
 import type { Scope } from "../../auth/claims.ts";
 import type { Guard } from "../../protocol/guard.ts";
@@ -19,9 +18,12 @@ import { parseStartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo } from "../tenant/branches.ts";
 import { changedBlocks } from "../tenant/changed_blocks.ts";
 import { historyOf } from "../tenant/history.ts";
+import { inheritedSettings } from "../tenant/inherited_settings.ts";
 import { lsnAt } from "../tenant/lsn_at.ts";
 import { segmentsBefore, WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
+import { AttachedCompute } from "./attached_compute.ts";
+import { BackupService } from "./backup_service.ts";
 import { basebackup } from "./basebackup.ts";
 import { followedJson, startFollowing } from "./follow_service.ts";
 import { importedJson, receiveImport } from "./import_service.ts";
@@ -35,7 +37,15 @@ const DEFAULT_LEASE_MS = 10 * 60 * 1000;
 /** The page server's commands over the wire. */
 export function pageService(server: PageServer, guard: Guard): ConnectionHandler {
   const { limits } = server;
-  return new OperationService("the page server", guard, limits, PAGE_SERVER, handlers(server, guard));
+  const operations = new OperationService(
+    "the page server",
+    guard,
+    limits,
+    PAGE_SERVER,
+    handlers(server, guard),
+    ["BASE_BACKUP", "START_REPLICATION", "IDENTIFY_SYSTEM"],
+  );
+  return new BackupService(server, guard, operations);
 }
 
 /** The scopes of those who name only addresses that the page server may show its own token to. */
@@ -235,18 +245,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     },
 
     async timelineSettings({ lsn, tenant, timeline }) {
-      const { timelines } = server.tenant(tenant);
-      let next: TimelineId | null = timeline;
-      for (let at = lsn ?? (Infinity as Lsn); next !== null;) {
-        using held: Hold<Timeline> = await timelines.hold(next);
-        const { settings, ancestorId, store, timelineId, walSegmentSize } = held.value;
-        const found = settings.at(at);
-        if (found !== undefined) return { timeline_id: timelineId, settings: found.settings };
-        if (store.ancestorLsn === null) break;
-        at = Math.min(at, nextRecordLsn(store.ancestorLsn, walSegmentSize)) as Lsn;
-        next = ancestorId;
-      }
-      return { timeline_id: null, settings: null };
+      return await inheritedSettings(server.tenant(tenant).timelines, timeline, lsn ?? null);
     },
 
     async timelineSetSettings({ settings, ...names }) {
@@ -311,7 +310,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
       using head = WalHead.open(timelines, source, boundary.lsn);
       const before = segmentsBefore(timelines, source, walFrom ?? boundary.lsn, boundary.lsn);
       const content = lazy === true ? "lazy" : "complete";
-      await session.copyOut(basebackup(source, boundary, head, content, before));
+      await session.copyOut(basebackup(source, boundary, head, { content, before }));
     },
 
     async callmemaybe({ conninfo, ...names }, session) {
@@ -322,9 +321,11 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     async computeAttach(names, session) {
       using held = await hold(names);
       if (!server.isAttached(names.timeline)) limits.assertRoom(names.tenant, "computes", 1);
-      const detach = server.attach(held.value);
+      held.value.assertPresent();
+      const compute = new AttachedCompute(session.copyBoth());
+      const detach = server.attach(held.value, compute);
       try {
-        await session.copyBoth().run({ onData() {} });
+        await compute.run();
       } finally {
         detach();
       }

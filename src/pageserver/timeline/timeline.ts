@@ -112,6 +112,8 @@ export class Timeline {
   /** Aborted to leave the record under preparation to the next start. */
   readonly #closing = new AbortController();
   #wal: WalStore | null = null;
+  /** From where on base backups need WAL. */
+  readonly #walHolds = new Set<{ readonly lsn: Lsn }>();
   /**
    * Set when a record could not be ingested: the timeline ends before that record and takes no more
    * WAL.
@@ -628,9 +630,17 @@ export class Timeline {
     if (this.#gone !== null) throw this.#gone;
   }
 
-  /** Removes WAL that is in layers and that no replication slot needs. */
+  /** Keeps WAL from `lsn` on until the result is disposed of. */
+  holdWal(lsn: Lsn): Disposable {
+    const hold = { lsn };
+    this.#walHolds.add(hold);
+    return { [Symbol.dispose]: () => void this.#walHolds.delete(hold) };
+  }
+
+  /** Removes WAL that is in layers and that neither a replication slot nor a backup needs. */
   async trimWal(): Promise<void> {
-    const keepFrom = this.slots.keepFrom(this.lastRecordLsn);
+    const held = [...this.#walHolds].map(({ lsn }) => lsn);
+    const keepFrom = Math.min(this.slots.keepFrom(this.lastRecordLsn), ...held);
     await this.wal.removeBefore(Math.min(this.store.diskConsistentLsn, keepFrom) as Lsn);
   }
 

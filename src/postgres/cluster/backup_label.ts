@@ -3,7 +3,7 @@
  * src/backend/access/transam/xlogbackup.c.
  */
 import { ZenithError } from "../../common/errors.ts";
-import { type Lsn, parseLsn } from "../../common/lsn.ts";
+import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 
 export interface BackupLabel {
   /** START WAL LOCATION: the checkpoint's redo point. All WAL from here on is needed. */
@@ -14,6 +14,31 @@ export interface BackupLabel {
   readonly tli: number;
   /** BACKUP FROM: whether a standby made the backup. */
   readonly fromStandby: boolean;
+}
+
+/**
+ * Returns the file's content. A backup that counts as one of a standby ends at the control file's
+ * minimum recovery point; otherwise recovery looks for a record that says so.
+ *
+ * @param walFile the name of the WAL segment that `startLsn` is in
+ * @param name what LABEL says
+ */
+export function formatBackupLabel(
+  { startLsn, checkpointLsn, tli, fromStandby }: BackupLabel,
+  walFile: string,
+  name: string,
+): string {
+  const time = `${new Date().toISOString().slice(0, 19).replace("T", " ")} UTC`;
+  return [
+    `START WAL LOCATION: ${formatLsn(startLsn)} (file ${walFile})`,
+    `CHECKPOINT LOCATION: ${formatLsn(checkpointLsn)}`,
+    "BACKUP METHOD: streamed",
+    `BACKUP FROM: ${fromStandby ? "standby" : "primary"}`,
+    `START TIME: ${time}`,
+    `LABEL: ${name}`,
+    `START TIMELINE: ${tli}`,
+    "",
+  ].join("\n");
 }
 
 /**

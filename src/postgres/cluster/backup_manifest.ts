@@ -120,8 +120,41 @@ class RunningCrc implements RunningChecksum {
 export interface WrittenFile {
   readonly path: string;
   readonly size: number;
-  /** CRC32C, as {@link runningChecksum} gives it. */
-  readonly checksum: string;
+  /** Null when the manifest has no checksums. */
+  readonly checksum: FileChecksum | null;
+}
+
+/** Collects the files of a backup, one after the other, for {@link formatBackupManifest}. */
+export class ManifestFiles {
+  readonly files: WrittenFile[] = [];
+  readonly #algorithm: string | null;
+  #file: { readonly path: string; readonly size: number } | null = null;
+  #checksum: RunningChecksum | null = null;
+
+  /** @param algorithm as {@link runningChecksum} takes it; null for none */
+  constructor(algorithm: string | null) {
+    this.#algorithm = algorithm;
+  }
+
+  begin(path: string, size: number): void {
+    this.#file = { path, size };
+    this.#checksum = this.#algorithm === null ? null : runningChecksum(this.#algorithm);
+  }
+
+  content(bytes: Uint8Array): void {
+    this.#checksum?.update(bytes);
+  }
+
+  /** Ends the file that has begun, if any. */
+  end(): void {
+    if (this.#file === null) return;
+    const checksum = this.#checksum === null
+      ? null
+      : { algorithm: this.#algorithm!, value: this.#checksum.digest() };
+    this.files.push({ ...this.#file, checksum });
+    this.#file = null;
+    this.#checksum = null;
+  }
 }
 
 /** From this major on, a manifest has the system identifier. */
@@ -139,10 +172,12 @@ export function formatBackupManifest(
   modified: Date,
 ): string {
   const time = `${modified.toISOString().slice(0, 19).replace("T", " ")} GMT`;
-  const lines = files.map(({ path, size, checksum }) =>
-    `{ "Path": ${JSON.stringify(path)}, "Size": ${size}, "Last-Modified": "${time}", ` +
-    `"Checksum-Algorithm": "CRC32C", "Checksum": "${checksum}" }`
-  );
+  const lines = files.map(({ path, size, checksum }) => {
+    const sum = checksum === null
+      ? ""
+      : `, "Checksum-Algorithm": "${checksum.algorithm}", "Checksum": "${checksum.value}"`;
+    return `{ "Path": ${JSON.stringify(path)}, "Size": ${size}, "Last-Modified": "${time}"${sum} }`;
+  });
   const { tli, startLsn, endLsn } = walRange;
   const head = cluster.major < VERSION_2_FROM
     ? '{ "PostgreSQL-Backup-Manifest-Version": 1,\n'

@@ -151,3 +151,9 @@ export function parseWalFileName(name: string, segmentSize: number): WalFilePosi
 function hex8(value: number): string {
   return value.toString(16).toUpperCase().padStart(8, "0");
 }
+
+/** A record that ends with its page ends where the next page begins, not behind its header. */
+export function endBeforeHeader(lsn: Lsn, segmentSize: number): Lsn {
+  const header = pageHeaderSize(lsn - pageOffset(lsn), segmentSize);
+  return (pageOffset(lsn) === header ? lsn - header : lsn) as Lsn;
+}

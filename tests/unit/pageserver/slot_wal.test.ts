@@ -74,7 +74,7 @@ describe("the WAL of replication slots", () => {
     const boundary = timeline.boundary(null);
     using head = WalHead.open(timelines, timeline, boundary.lsn);
     const before = segmentsBefore(timelines, timeline, held, boundary.lsn);
-    const files = await walFiles(basebackup(timeline, boundary, head, "complete", before));
+    const files = await walFiles(basebackup(timeline, boundary, head, { before }));
     for (let at = segmentStart(held, SEGMENT); at < boundary.lsn; at = (at + SEGMENT) as Lsn) {
       const content = files.get(walFileName(1, at, SEGMENT));
       assert.equal(content?.length, SEGMENT);
@@ -104,7 +104,7 @@ describe("the WAL of replication slots", () => {
     const boundary = timeline.boundary(null);
     using head = WalHead.open(timelines, timeline, boundary.lsn);
     const before = segmentsBefore(timelines, timeline, 0 as Lsn, boundary.lsn);
-    const files = await walFiles(basebackup(timeline, boundary, head, "complete", before));
+    const files = await walFiles(basebackup(timeline, boundary, head, { before }));
     const first = files.get(walFileName(1, startLsn, SEGMENT))!;
     const view = new DataView(first.buffer, first.byteOffset);
     assert.equal(Number(view.getBigUint64(8, true)), segmentStart(startLsn, SEGMENT));

@@ -5,7 +5,9 @@
 import { type CheckPoint, parseCheckpoint, SIZE_OF_CHECKPOINT } from "../../cluster/checkpoint.ts";
 import { WalError } from "../error.ts";
 import { MainData } from "../main_data.ts";
-import type { WalRecord } from "../record.ts";
+import type { Lsn } from "../../../common/lsn.ts";
+import { type WalRecord, XLR_RMGR_INFO_MASK } from "../record.ts";
+import { RM_XLOG_ID } from "../rmgr.ts";
 
 export const XLOG_CHECKPOINT_SHUTDOWN = 0x00;
 export const XLOG_CHECKPOINT_ONLINE = 0x10;
@@ -28,6 +30,12 @@ export function parseCheckpointRecord(rec: WalRecord): CheckPoint {
     throw new WalError(rec.lsn, `a checkpoint of ${rec.mainLen} bytes, expected ${SIZE_OF_CHECKPOINT}`);
   }
   return parseCheckpoint(rec.bytes, rec.mainOff);
+}
+
+/** Whether the record is the online checkpoint whose replay starts at `redo`. */
+export function isOnlineCheckpoint(rec: WalRecord, redo: Lsn): boolean {
+  return rec.xl_rmid === RM_XLOG_ID && (rec.xl_info & XLR_RMGR_INFO_MASK) === XLOG_CHECKPOINT_ONLINE &&
+    parseCheckpointRecord(rec).redo === redo;
 }
 
 /** The next Oid of a NEXTOID record: all below may be in use. */

@@ -1,0 +1,190 @@
+/**
+ * Serves what pg_basebackup asks of a server: PostgreSQL's replication protocol, on connections
+ * whose options name the timeline. Everything else goes to the page server's own commands.
+ */
+import { ZenithError } from "../../common/errors.ts";
+import type { Hold } from "../../common/held.ts";
+import { formatLsn } from "../../common/lsn.ts";
+import type { Column } from "../../pgwire/column.ts";
+import { bareCommand } from "../../pgwire/command_text.ts";
+import {
+  IDENTIFY_SYSTEM_COLUMNS,
+  READ_SLOT_COLUMNS,
+  SLOT_COLUMNS,
+} from "../../pgwire/replication_columns.ts";
+import { parseStartReplication } from "../../pgwire/replication.ts";
+import type { ConnectionHandler, Session } from "../../pgwire/session.ts";
+import { WAL_TLI } from "../../postgres/wal/page_header.ts";
+import type { Guard } from "../../protocol/guard.ts";
+import { namedBySession, sessionTimeline } from "../../protocol/session_timeline.ts";
+import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
+import { sendBaseBackup } from "./base_backup.ts";
+import { BackupWalSender } from "./backup_wal_sender.ts";
+import type { PageServer } from "./page_server.ts";
+
+interface Command {
+  readonly pattern: RegExp;
+  /** Whether it lasts as long as its client wants. */
+  readonly isStream?: true;
+  /** Null when the answer is not rows alone. */
+  columns(match: RegExpExecArray): readonly Column[] | null;
+  run(service: BackupService, session: Session, match: RegExpExecArray, text: string): Promise<void>;
+}
+
+const SETTINGS: Readonly<Record<string, (timeline: Timeline) => string>> = {
+  wal_segment_size: ({ walSegmentSize }) => `${walSegmentSize >> 20}MB`,
+  data_directory_mode: () => "0700",
+};
+
+const COMMANDS: readonly Command[] = [
+  {
+    pattern: /^identify_system$/i,
+    columns: () => IDENTIFY_SYSTEM_COLUMNS,
+    async run(service, session) {
+      using held = await service.hold(session);
+      const { systemIdentifier, position } = held.value;
+      const row = [String(systemIdentifier), WAL_TLI, formatLsn(position), null];
+      session.sendRows(IDENTIFY_SYSTEM_COLUMNS, [row], "IDENTIFY_SYSTEM");
+    },
+  },
+  {
+    pattern: /^show\s+(wal_segment_size|data_directory_mode)$/i,
+    columns: ([, name]) => [{ name: name!.toLowerCase(), type: "text" }],
+    async run(service, session, [, name]) {
+      using held = await service.hold(session);
+      const setting = name!.toLowerCase();
+      session.sendRows([{ name: setting, type: "text" }], [[SETTINGS[setting]!(held.value)]], "SHOW");
+    },
+  },
+  {
+    pattern: /^create_replication_slot\s+"?([a-z0-9_]{1,63})"?\s+(temporary\s+)?physical(?:\s.*)?$/i,
+    columns: () => SLOT_COLUMNS,
+    async run(service, session, [, name, temporary]) {
+      if (temporary === undefined) {
+        throw new ZenithError("not_implemented", "the page server has no slots that last", {
+          hint: "it keeps WAL for a base backup that runs, by a temporary slot",
+        });
+      }
+      await service.keepWal(session);
+      session.sendRows(SLOT_COLUMNS, [[name!, "0/0", null, null]], "CREATE_REPLICATION_SLOT");
+    },
+  },
+  {
+    pattern: /^read_replication_slot\s+\S+$/i,
+    columns: () => READ_SLOT_COLUMNS,
+    run(_service, session) {
+      session.sendRows(READ_SLOT_COLUMNS, [[null, null, null]], "READ_REPLICATION_SLOT");
+      return Promise.resolve();
+    },
+  },
+  {
+    pattern: /^base_backup\b/i,
+    columns: () => null,
+    async run(service, session, _match, text) {
+      using held = await service.hold(session);
+      const { timelines } = service.server.tenant(sessionTimeline(session).tenantId);
+      const { value: timeline } = held;
+      await sendBaseBackup({ server: service.server, session, timelines, timeline }, text, (at) => {
+        service.stoppedAt.set(timeline, at);
+      });
+    },
+  },
+  {
+    pattern: /^start_replication\b/i,
+    isStream: true,
+    columns: () => null,
+    run: (service, session, _match, text) => service.startReplication(session, text),
+  },
+];
+
+export class BackupService implements ConnectionHandler {
+  readonly server: PageServer;
+  readonly #guard: Guard;
+  readonly #operations: ConnectionHandler;
+  /** Where the newest backup of a timeline ends that nobody writes to. */
+  readonly stoppedAt = new WeakMap<Timeline, RecordBoundary>();
+  /** What the temporary slots of sessions keep. */
+  readonly #kept = new Map<Session, Disposable>();
+
+  /** @param operations serves all other commands */
+  constructor(server: PageServer, guard: Guard, operations: ConnectionHandler) {
+    this.server = server;
+    this.#guard = guard;
+    this.#operations = operations;
+  }
+
+  /** Lets clients of the replication protocol see the major that they deal with. */
+  async startup(session: Session): Promise<void> {
+    await this.#operations.startup?.(session);
+    if (session.params.get("replication") === undefined) return;
+    const named = namedBySession(session);
+    if (named.tenant === undefined || !this.#guard.allows(session, "read", named)) return;
+    session.serverMajor = this.server.tenant(named.tenant).pgMajor;
+  }
+
+  describe(session: Session, sql: string): readonly Column[] | null {
+    const found = find(bareCommand(sql));
+    return found === undefined ? this.#operations.describe(session, sql) : found.command.columns(found.match);
+  }
+
+  async query(session: Session, sql: string, params: readonly (string | null)[]): Promise<void> {
+    const text = bareCommand(sql);
+    const found = find(text);
+    if (found === undefined) return await this.#operations.query(session, sql, params);
+    const [word = ""] = text.split(/[\s(]/, 1);
+    this.#guard.check(session, word.toUpperCase(), "read", namedBySession(session));
+    // As any command but a stream, which is counted as a connection.
+    const { tenant } = this.#guard.principal(session);
+    using _counted = tenant === undefined || found.command.isStream === true
+      ? undefined
+      : this.server.limits.begin(tenant);
+    await found.command.run(this, session, found.match, text);
+  }
+
+  closed(session: Session): void {
+    this.#kept.get(session)?.[Symbol.dispose]();
+    this.#kept.delete(session);
+    this.#operations.closed?.(session);
+  }
+
+  /** @throws {ZenithError} `not_found`; `invalid_argument` when the options name no timeline */
+  hold(session: Session): Promise<Hold<Timeline>> {
+    const { tenantId, timelineId } = sessionTimeline(session);
+    return this.server.tenant(tenantId).timelines.hold(timelineId);
+  }
+
+  /** Keeps the timeline's WAL from now on, until the session ends. */
+  async keepWal(session: Session): Promise<void> {
+    const held = await this.hold(session);
+    const wal = held.value.holdWal(held.value.position);
+    const kept = {
+      [Symbol.dispose]: () => {
+        wal[Symbol.dispose]();
+        held[Symbol.dispose]();
+      },
+    };
+    this.#kept.get(session)?.[Symbol.dispose]();
+    this.#kept.set(session, kept);
+    if (session.closed) this.closed(session);
+  }
+
+  async startReplication(session: Session, text: string): Promise<void> {
+    const { startLsn, timeline: tli } = parseStartReplication(text);
+    if (tli !== undefined && tli !== WAL_TLI) {
+      throw new ZenithError("not_found", `there is no WAL timeline ${tli} here, only ${WAL_TLI}`);
+    }
+    using held = await this.hold(session);
+    const { tenantId } = sessionTimeline(session);
+    const { timelines } = this.server.tenant(tenantId);
+    const stopped = this.stoppedAt.get(held.value);
+    await new BackupWalSender(timelines, held.value, startLsn, stopped).run(session);
+  }
+}
+
+function find(text: string): { command: Command; match: RegExpExecArray } | undefined {
+  for (const command of COMMANDS) {
+    const match = command.pattern.exec(text);
+    if (match !== null) return { command, match };
+  }
+  return undefined;
+}

@@ -1,0 +1,137 @@
+/**
+ * Sends a timeline's WAL to pg_basebackup and pg_receivewal. It looks for more from time to time:
+ * standbys follow safekeepers, which send WAL as it comes.
+ */
+import { ZenithError } from "../../common/errors.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { sleep } from "../../common/sleep.ts";
+import type { CopyBoth } from "../../pgwire/copy_both.ts";
+import {
+  decodeStandbyMessage,
+  encodeKeepalive,
+  encodeXLogDataHeader,
+  KEEPALIVE_BYTES,
+  StandbyStatus,
+  XLOG_DATA_HEADER_BYTES,
+} from "../../pgwire/replication.ts";
+import type { Session } from "../../pgwire/session.ts";
+import { CHECKPOINT_RECORD_LENGTH } from "../../postgres/initial_segment.ts";
+import { recordEndLsn, segmentOffset, segmentStart, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
+import type { TenantTimelines } from "../tenant/timelines.ts";
+import { WalHead } from "../tenant/wal_head.ts";
+import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
+import { stoppedWal } from "./basebackup.ts";
+
+const PIECE_BYTES = 8 * XLOG_BLCKSZ;
+const LOOK_MS = 50;
+const KEEPALIVE_INTERVAL_MS = 10_000;
+
+export class BackupWalSender {
+  readonly #timelines: TenantTimelines;
+  readonly #timeline: Timeline;
+  readonly #stopped: RecordBoundary | undefined;
+  #sentLsn: Lsn;
+
+  /**
+   * @param startLsn where a segment begins
+   * @param stopped where a backup ends that was made while nobody wrote to the timeline: its
+   *   shutdown checkpoint follows there, if still nobody has
+   * @throws {ZenithError} `out_of_range`
+   */
+  constructor(
+    timelines: TenantTimelines,
+    timeline: Timeline,
+    startLsn: Lsn,
+    stopped: RecordBoundary | undefined,
+  ) {
+    const { wal, walSegmentSize: size } = timeline;
+    if (segmentOffset(startLsn, size) !== 0) {
+      throw new ZenithError("out_of_range", `${formatLsn(startLsn)} is not the beginning of a WAL segment`);
+    }
+    if (startLsn < segmentStart(wal.startLsn, size) || startLsn > timeline.position) {
+      throw new ZenithError(
+        "out_of_range",
+        `WAL from ${formatLsn(startLsn)} on is not here: the page server has ${formatLsn(wal.startLsn)} to ${
+          formatLsn(timeline.position)
+        }`,
+      );
+    }
+    this.#timelines = timelines;
+    this.#timeline = timeline;
+    this.#stopped = stopped;
+    this.#sentLsn = startLsn;
+  }
+
+  /** Sends until the client has enough. */
+  async run(session: Session): Promise<void> {
+    const copy = session.copyBoth();
+    const status = new StandbyStatus();
+    let isOver = false;
+    const running = copy.run({
+      onData: (bytes, off, len) => {
+        if (decodeStandbyMessage(status, bytes, off, len) && status.replyRequested) this.#keepalive(copy);
+      },
+    }).finally(() => isOver = true);
+    running.catch(() => {});
+    let told = performance.now();
+    while (!isOver && copy.sending) {
+      const before = this.#sentLsn;
+      await this.#send(copy, () => !isOver && copy.sending);
+      if (performance.now() - told > KEEPALIVE_INTERVAL_MS) {
+        this.#keepalive(copy);
+        told = performance.now();
+      }
+      if (this.#sentLsn === before) await sleep(LOOK_MS, session.signal).catch(() => {});
+    }
+    await running;
+  }
+
+  async #send(copy: CopyBoth, mayGoOn: () => boolean): Promise<void> {
+    const { wal, walSegmentSize: size } = this.#timeline;
+    this.#timeline.assertPresent();
+    if (wal.writtenLsn > this.#sentLsn) {
+      const end = Math.min(await this.#timeline.makeDurable(), wal.writtenLsn) as Lsn;
+      while (this.#sentLsn < end && mayGoOn()) {
+        const start = segmentStart(this.#sentLsn, size);
+        const isWhole = end >= start + size;
+        using head = isWhole
+          ? WalHead.openWhole(this.#timelines, this.#timeline, start)
+          : WalHead.open(this.#timelines, this.#timeline, end);
+        const to = Math.min(end, start + size, this.#sentLsn + PIECE_BYTES) as Lsn;
+        this.#piece(copy, to, (buffer, off, len) => head.read(this.#sentLsn, buffer, off, len));
+        if (copy.congested) await copy.drained();
+      }
+    }
+    if (mayGoOn()) this.#sendCheckpoint(copy);
+  }
+
+  /** Sends the checkpoint of a backup that is a stopped cluster. */
+  #sendCheckpoint(copy: CopyBoth): void {
+    const stopped = this.#stopped;
+    if (stopped === undefined || this.#timeline.position !== stopped.lsn) return;
+    const { walSegmentSize: size, wal } = this.#timeline;
+    if (this.#sentLsn < Math.min(stopped.lsn, wal.writtenLsn)) return;
+    const end = recordEndLsn(stopped.lsn, CHECKPOINT_RECORD_LENGTH, size);
+    for (const { segmentStart: start, offset, bytes } of stoppedWal(this.#timeline, stopped)) {
+      const from = start + offset;
+      const to = Math.min(end, from + bytes.length) as Lsn;
+      if (to <= this.#sentLsn) continue;
+      const at = this.#sentLsn - from;
+      this.#piece(copy, to, (buffer, off, len) => buffer.set(bytes.subarray(at, at + len), off));
+    }
+  }
+
+  #piece(copy: CopyBoth, to: Lsn, fill: (buffer: Uint8Array, off: number, len: number) => void): void {
+    const len = to - this.#sentLsn;
+    const at = copy.reserve(XLOG_DATA_HEADER_BYTES + len);
+    const body = encodeXLogDataHeader(copy.buffer, at, this.#sentLsn, to);
+    fill(copy.buffer, body, len);
+    this.#sentLsn = to;
+  }
+
+  #keepalive(copy: CopyBoth): void {
+    if (!copy.sending) return;
+    const at = copy.reserve(KEEPALIVE_BYTES);
+    encodeKeepalive(copy.buffer, at, this.#sentLsn, false);
+  }
+}
