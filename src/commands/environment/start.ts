@@ -1,5 +1,4 @@
 /** `zenith start`: starts the servers of an environment, and every Postgres that ran before. */
-import { hasKeys } from "../../auth/key_files.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import {
   type Environment,
@@ -10,10 +9,10 @@ import {
 import { rememberEnvironment } from "../../control/known_environments.ts";
 import { isPageServerRunning } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
-import { allComputePlaces, type ComputePlace, isUp, listDeletions } from "../../control/compute_places.ts";
+import type { ComputePlace } from "../../control/compute_places.ts";
 import { finishDeletions } from "../../control/deleted_computes.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { ensureServerTokens } from "../../control/server_tokens.ts";
+import { prepareTokens } from "../../control/prepare_tokens.ts";
 import { bringBack, computesToBringBack } from "../../control/run_again.ts";
 import type { Command } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
@@ -64,23 +63,6 @@ async function finishDeleted(environment: Environment): Promise<void> {
   for (const { name } of await finishDeletions(environment, client)) {
     print(`what was left of deleted branch ${name} removed`);
   }
-}
-
-/**
- * Gives the servers keys and tokens when an earlier version has made the environment. Its processes
- * have none: while one of them runs, the servers can't ask for any.
- */
-async function prepareTokens(environment: Environment): Promise<void> {
-  const { paths, config } = environment;
-  if (config.insecure === true || !hasLocalPageServer(environment)) return;
-  if (!hasKeys(paths.auth) && isAnythingUp(environment)) return;
-  await ensureServerTokens(environment);
-}
-
-function isAnythingUp(environment: Environment): boolean {
-  return isPageServerRunning(environment) ||
-    listSafekeepers(environment).some(({ running }) => running) ||
-    [...allComputePlaces(environment), ...listDeletions(environment)].some(isUp);
 }
 
 /**

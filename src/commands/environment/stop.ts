@@ -1,13 +1,9 @@
 /** `zenith stop`: stops every process of an environment. */
-import { allComputePlaces, isUp, listDeletions, stopCompute } from "../../control/compute_places.ts";
-import { finishDeletion } from "../../control/deleted_computes.ts";
-import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
-import { noteWanted } from "../../control/last_start.ts";
+import { type Environment, loadEnvironment } from "../../control/environment.ts";
 import { stopPageServer } from "../../control/page_server_process.ts";
-import { listSafekeepers, type SafekeeperInfo, stopSafekeeper } from "../../control/safekeepers.ts";
-import { removeMoment } from "../../control/moments.ts";
+import { type SafekeeperInfo, stopSafekeeper } from "../../control/safekeepers.ts";
+import { stopEverything } from "../../control/stop_everything.ts";
 import { parseStopMode, type StopMode } from "../../control/stop_process.ts";
-import { endSpares } from "../../process/hand_to_spare.ts";
 import { type Command, type CommandOption, optionText } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
 
@@ -30,42 +26,14 @@ export const stopCommand: Command = {
   run: (_args, options) => stop(loadEnvironment(), parseStopMode(optionText(options, "mode") ?? "fast")),
 };
 
-/**
- * Stops every process. If one fails to stop, the others are still stopped, and the first error is
- * thrown at the end.
- */
+/** Stops every process, and says so. */
 async function stop(environment: Environment, mode: StopMode): Promise<void> {
-  const errors: unknown[] = [];
-  const attempt = async (step: () => Promise<void>) => {
-    try {
-      await step();
-    } catch (error) {
-      errors.push(error);
-    }
-  };
-  for (const compute of allComputePlaces(environment)) {
-    if (compute.moment === null && !isUp(compute)) continue;
-    await attempt(async () => {
-      if (compute.moment === null) noteWanted(compute.paths);
-      using progress = new Progress(`stopping the Postgres of branch ${compute.name}`);
-      await stopCompute(
-        compute,
-        mode,
-        (words) => progress.update(`Postgres of branch ${compute.name} ${words}`),
-      );
-      if (compute.moment !== null) await removeMoment(environment, compute);
-      print(`Postgres of branch ${compute.name} stopped`);
-    });
-  }
-  for (const compute of listDeletions(environment)) {
-    await attempt(async () => void await finishDeletion(environment, compute));
-  }
-  await attempt(() => endSpares(environment.paths.spares));
-  for (const safekeeper of listSafekeepers(environment)) {
-    await attempt(() => stopOneSafekeeper(safekeeper, mode));
-  }
-  if (hasLocalPageServer(environment)) await attempt(() => stopOnlyPageServer(environment, mode));
-  if (errors.length > 0) throw errors[0];
+  await stopEverything(environment, mode, async (what, work) => {
+    using progress = new Progress(`stopping ${what}`);
+    const name = what.replace(/^the /, "");
+    const wasRunning = await work((words) => progress.update(`${name} ${words}`));
+    print(`${name} ${wasRunning ? "stopped" : "is not running"}`);
+  });
 }
 
 export async function stopOneSafekeeper(safekeeper: SafekeeperInfo, mode: StopMode): Promise<void> {
