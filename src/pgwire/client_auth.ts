@@ -21,18 +21,33 @@ export function md5Password(user: string, password: string, salt: Uint8Array): s
   return "md5" + createHash("md5").update(inner, "utf8").update(salt).digest("hex");
 }
 
+/** What a password becomes with a server's salt: enough to log in there (RFC 5802, section 3). */
+export interface ScramKeys {
+  readonly clientKey: Uint8Array;
+  readonly serverKey: Uint8Array;
+}
+
+/** @param salt as the server has sent it */
+export async function scramKeys(password: string, salt: Uint8Array, iterations: number): Promise<ScramKeys> {
+  const salted = await pbkdf2Async(password.normalize("NFKC"), salt, iterations, KEY_BYTES, "sha256");
+  return { clientKey: hmac(salted, "Client Key"), serverKey: hmac(salted, "Server Key") };
+}
+
 /**
  * One SCRAM-SHA-256 exchange. It normalizes the password with NFKC, which does the same as SASLprep
  * except for a few unusual characters.
  */
 export class ScramClient {
-  readonly #password: string;
+  readonly #secret: string | ScramKeys;
   readonly #nonce: string;
   #serverSignature: Uint8Array | undefined;
 
-  /** @param nonce printable ASCII without commas; random unless a test needs a known one */
-  constructor(password: string, nonce: string = randomBytes(NONCE_BYTES).toString("base64")) {
-    this.#password = password;
+  /**
+   * @param secret the password, or the keys of one who has proved to know it
+   * @param nonce printable ASCII without commas; random unless a test needs a known one
+   */
+  constructor(secret: string | ScramKeys, nonce: string = randomBytes(NONCE_BYTES).toString("base64")) {
+    this.#secret = secret;
     this.#nonce = nonce;
   }
 
@@ -60,21 +75,16 @@ export class ScramClient {
         `SCRAM challenge with ${iterations} iterations, expected 1 to ${ITERATIONS_MAX}`,
       );
     }
-    const salted = await pbkdf2Async(
-      this.#password.normalize("NFKC"),
-      base64ToBytes(salt),
-      iterations,
-      KEY_BYTES,
-      "sha256",
-    );
+    const { clientKey, serverKey } = typeof this.#secret === "string"
+      ? await scramKeys(this.#secret, base64ToBytes(salt), iterations)
+      : this.#secret;
     const withoutProof = `c=${GS2_HEADER_BASE64},r=${nonce}`;
     const authMessage = `${this.#firstBare()},${serverFirst},${withoutProof}`;
-    const clientKey = hmac(salted, "Client Key");
     const storedKey = createHash("sha256").update(clientKey).digest();
     const clientSignature = hmac(storedKey, authMessage);
     const proof = new Uint8Array(KEY_BYTES);
     for (let i = 0; i < KEY_BYTES; i++) proof[i] = clientKey[i] ^ clientSignature[i];
-    this.#serverSignature = hmac(hmac(salted, "Server Key"), authMessage);
+    this.#serverSignature = hmac(serverKey, authMessage);
     return `${withoutProof},p=${bytesToBase64(proof)}`;
   }
 

@@ -14,25 +14,40 @@ import { ProtocolError, SQLSTATE_FEATURE_NOT_SUPPORTED, SQLSTATE_INVALID_AUTHORI
  */
 const EXTENSION_PREFIX = "_pq_.";
 
+type Request = { kind: "ssl" } | { kind: "gssenc" } | {
+  kind: "cancel";
+  processId: number;
+  secretKey: number;
+};
+
+/** A startup packet whose `options` nobody has looked into. */
+interface RawStartup {
+  kind: "startup";
+  /** `user`, `database`, `application_name`, `replication`, … as the client sent them. */
+  params: Map<string, string>;
+  /**
+   * Set when the client asked for more than protocol 3.0: the extensions that the server refuses by
+   * name.
+   */
+  negotiate: string[] | undefined;
+}
+
 export type StartupPacket =
-  | { kind: "ssl" }
-  | { kind: "gssenc" }
-  | { kind: "cancel"; processId: number; secretKey: number }
-  | {
-    kind: "startup";
-    /** `user`, `database`, `application_name`, `replication`, … as the client sent them. */
-    params: Map<string, string>;
+  | Request
+  | (RawStartup & {
     /** What `options` sets by `-c name=value` and `--name=value`. */
     options: Map<string, string>;
-    /**
-     * Set when the client asked for more than protocol 3.0: the extensions that the server refuses
-     * by name.
-     */
-    negotiate: string[] | undefined;
-  };
+  });
 
 /** @throws {ProtocolError} when the packet is malformed or has another major protocol version */
 export function parseStartupPacket(bytes: Uint8Array, off: number, len: number): StartupPacket {
+  const packet = parseRawStartup(bytes, off, len);
+  if (packet.kind !== "startup") return packet;
+  return { ...packet, options: parseCommandLineOptions(packet.params.get("options") ?? "") };
+}
+
+/** Like {@link parseStartupPacket}, for who passes the options on. @throws {ProtocolError} */
+export function parseRawStartup(bytes: Uint8Array, off: number, len: number): Request | RawStartup {
   const cursor = new ByteCursor("startup packet", bytes, off, len);
   const code = cursor.int32();
   if (code === SSL_REQUEST_CODE || code === GSSENC_REQUEST_CODE) {
@@ -69,7 +84,6 @@ export function parseStartupPacket(bytes: Uint8Array, off: number, len: number):
   return {
     kind: "startup",
     params,
-    options: parseCommandLineOptions(params.get("options") ?? ""),
     negotiate: minor > 0 || extensions.length > 0 ? extensions : undefined,
   };
 }

@@ -56,8 +56,14 @@ export class ServerTls {
     this.#read(this.#look());
   }
 
+  /** The certificate and its key, in PEM, as they are now. */
+  pair(): { readonly cert: string; readonly key: string } {
+    this.#refresh();
+    return this.#pair;
+  }
+
   /** Continues a client's connection as TLS. @returns the socket that takes over `plain` */
-  encrypt(plain: Socket): Socket {
+  encrypt(plain: Socket): TLSSocket {
     this.#refresh();
     return new TLSSocket(plain, {
       isServer: true,

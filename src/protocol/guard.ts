@@ -11,7 +11,6 @@ import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import type { Negotiation } from "../pgwire/negotiation.ts";
 import type { PgServer } from "../pgwire/server.ts";
 import { ServerTls, type TlsFiles } from "../pgwire/tls.ts";
-import type { Session } from "../pgwire/session.ts";
 import { PgError, SQLSTATE_INVALID_PASSWORD } from "../pgwire/sqlstate.ts";
 import {
   type Access,
@@ -57,6 +56,14 @@ interface AuditSink {
   write(entry: AuditEntry): void;
 }
 
+/** Who has sent a command: a session, or a request over HTTP. */
+export interface Client {
+  /** What {@link Guard.negotiation} or {@link Guard.identify} has found out. */
+  readonly identity: unknown;
+  /** `address:port`. */
+  readonly remoteAddress: string;
+}
+
 export class Guard {
   /** Asks clients who they are. */
   readonly negotiation: Negotiation;
@@ -90,8 +97,22 @@ export class Guard {
     return new Guard(undefined, audit);
   }
 
+  /**
+   * Who the holder of a token is.
+   *
+   * @param token undefined when there is none
+   * @throws {ZenithError} `forbidden`, saying what is wrong with it
+   */
+  async identify(token: string | undefined): Promise<Principal> {
+    if (this.#verifier === undefined) return ANYBODY;
+    if (token === undefined) {
+      throw new ZenithError("forbidden", "there is no token", { hint: '"zenith token create" makes tokens' });
+    }
+    return await this.#verifier.verify(token);
+  }
+
   /** Who the session's client has proved to be. */
-  principal(session: Session): Principal {
+  principal(session: Client): Principal {
     return session.identity as Principal;
   }
 
@@ -99,7 +120,7 @@ export class Guard {
    * @param named what the command names; null when that is not known yet
    * @throws {ZenithError} `forbidden` when the session's client may not do this
    */
-  check(session: Session, what: string, access: Access | ReplicationAccess, named: Named | null): void {
+  check(session: Client, what: string, access: Access | ReplicationAccess, named: Named | null): void {
     const problem = this.#problem(this.principal(session), what, access, named);
     if (problem !== undefined) {
       throw new ZenithError("forbidden", problem, { hint: '"zenith token create" makes tokens' });
@@ -113,23 +134,35 @@ export class Guard {
    * @param work checks the client too: a change that was refused is noted as well
    */
   async audited<T>(
-    session: Session,
+    session: Client,
     operation: Operation,
     args: ArgValues<Args>,
     work: () => Promise<T>,
   ): Promise<T> {
-    const { jti, sub, scope } = this.principal(session);
     const { tenant, timelines = [] } = namedBy(operation, args);
+    const change = {
+      command: operation.name,
+      tenant: tenant ?? null,
+      timelines,
+      args: plainArgs(operation, args),
+    };
+    return await this.auditedChange(session, change, work);
+  }
+
+  /** Like {@link audited}, for a change that is no command of a server. */
+  async auditedChange<T>(
+    session: Client,
+    change: Pick<AuditEntry, "command" | "tenant" | "timelines" | "args">,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const { jti, sub, scope } = this.principal(session);
     const note = (outcome: "done" | "refused" | "failed", error: string | null) =>
       this.#audit?.write({
         token: jti,
         for: sub,
         scope,
         client: session.remoteAddress,
-        command: operation.name,
-        tenant: tenant ?? null,
-        timelines,
-        args: plainArgs(operation, args),
+        ...change,
         outcome,
         error,
       });
@@ -145,7 +178,7 @@ export class Guard {
   }
 
   /** Whether {@link check} would pass. */
-  allows(session: Session, access: Access | ReplicationAccess, named: Named): boolean {
+  allows(session: Client, access: Access | ReplicationAccess, named: Named): boolean {
     return this.#problem(this.principal(session), "", access, named) === undefined;
   }
 
