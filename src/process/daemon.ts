@@ -121,6 +121,8 @@ function startProcess(words: readonly string[], logFd: number): StartingProcess 
     stdio: ["ignore", logFd, logFd, "pipe"],
     env: { ...process.env, [STATUS_FD_VARIABLE]: String(STATUS_FD) },
   });
+  // It may come although what follows throws already.
+  child.on("error", () => {});
   const pipe = child.stdio[STATUS_FD];
   if (pipe === null || pipe === undefined || !("on" in pipe)) {
     throw new ZenithError("io", "could not open a pipe to the new process");
