@@ -11,6 +11,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
       start: async () => (await import("./environment/start.ts")).startCommand,
       stop: async () => (await import("./environment/stop.ts")).stopCommand,
       restart: async () => (await import("./environment/restart.ts")).restartCommand,
+      serve: async () => (await import("./environment/serve.ts")).serveCommand,
       status: async () => (await import("./environment/status.ts")).statusCommand,
       logs: async () => (await import("./environment/logs.ts")).logsCommand,
       "object-store set": async () => (await import("./environment/object_store.ts")).objectStoreSetCommand,

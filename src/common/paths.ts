@@ -300,6 +300,20 @@ export class EnvironmentPaths {
   get spares(): string {
     return join(this.root, "pgdatadirs", "spares");
   }
+  /** What `zenith serve` keeps: its process, its log, what it remembers, who changed what. */
+  get servePidFile(): string {
+    return join(this.root, "serve.pid");
+  }
+  get serveState(): string {
+    return join(this.root, "serve.db");
+  }
+  /** The key of what is encrypted in there. */
+  get serveKey(): string {
+    return join(this.auth.tokens, "serve.key");
+  }
+  get serveAuditLog(): string {
+    return join(this.root, "serve_audit.log");
+  }
   get computeTenants(): string {
     return join(this.root, "pgdatadirs", "tenants");
   }

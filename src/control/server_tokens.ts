@@ -55,17 +55,31 @@ export async function ensureServerTokens({ paths, config }: Environment): Promis
  * configuration names one from elsewhere.
  */
 async function ensureCertificate(auth: AuthPaths, config: EnvironmentConfig): Promise<void> {
-  if (config.tls?.cert !== undefined) return;
-  const addresses = [
-    ..."listen" in config.pageserver ? [config.pageserver.listen] : [],
-    ...(config.safekeepers ?? []).map(({ listen }) => listen),
-  ];
-  const hosts = addresses.map((address) => parseHostPort(address).host);
   const names = config.tls?.names ?? [];
-  if (names.length === 0 && hosts.every(isLoopback)) return;
+  if (names.length === 0 && serverHosts(config).every(isLoopback)) return;
+  await ensureCertificateFor({ auth, config }, []);
+}
+
+/**
+ * Makes a certificate that the servers have in common, for their addresses and for `more`. Does
+ * nothing when the configuration names one from elsewhere.
+ */
+export async function ensureCertificateFor(
+  { auth, config }: { readonly auth: AuthPaths; readonly config: EnvironmentConfig },
+  more: readonly string[],
+): Promise<void> {
+  if (config.tls?.cert !== undefined) return;
   const { ensureServerCertificate } = await import("../auth/certificates.ts");
-  const own = hosts.filter((host) => host !== "" && !EVERYWHERE.has(host));
-  await ensureServerCertificate(auth, [...LOCAL_NAMES, hostname(), ...own, ...names]);
+  const own = [...serverHosts(config), ...more].filter((host) => host !== "" && !EVERYWHERE.has(host));
+  await ensureServerCertificate(auth, [...LOCAL_NAMES, hostname(), ...own, ...config.tls?.names ?? []]);
+}
+
+function serverHosts({ pageserver, safekeepers = [] }: EnvironmentConfig): string[] {
+  const addresses = [
+    ..."listen" in pageserver ? [pageserver.listen] : [],
+    ...safekeepers.map(({ listen }) => listen),
+  ];
+  return addresses.map((address) => parseHostPort(address).host);
 }
 
 /** Addresses that stand for all of a machine. */

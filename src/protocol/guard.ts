@@ -108,7 +108,11 @@ export class Guard {
     if (token === undefined) {
       throw new ZenithError("forbidden", "there is no token", { hint: '"zenith token create" makes tokens' });
     }
-    return await this.#verifier.verify(token);
+    const principal = await this.#verifier.verify(token);
+    if (principal.cnf === undefined) return principal;
+    throw new ZenithError("forbidden", `token ${principal.jti} needs the certificate that it was made for`, {
+      hint: "over HTTP no certificate is asked for: use a token without one",
+    });
   }
 
   /** Who the session's client has proved to be. */

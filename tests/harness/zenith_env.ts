@@ -236,7 +236,8 @@ export class ZenithEnv implements AsyncDisposable {
 
   /** Ends every process of this environment at once. */
   killEverything(): void {
-    const pidFiles: string[] = [];
+    // First what would start the others again.
+    const pidFiles: string[] = [join(this.repoDir, "serve.pid")];
     try {
       for (const compute of [...allComputePlaces(this.environment), ...listDeletions(this.environment)]) {
         pidFiles.push(compute.paths.pidFile);

@@ -24,6 +24,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "init --from": "object_store",
   "object-store set": "object_store",
   "start --watch": "bring_back",
+  "serve": "serve",
   "logs pageserver -f": "cli_tools",
   "logs safekeeper 2": "cli_tools",
   "pg start main --replica": "replicas",

@@ -49,6 +49,16 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
     "postgres",
     "protocol",
   ],
+  serve: [
+    "auth",
+    "common",
+    "process",
+    "compute",
+    "control",
+    "pg_install",
+    "pgwire",
+    "protocol",
+  ],
   commands: [
     "archive",
     "auth",
@@ -63,6 +73,7 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
     "postgres",
     "protocol",
     "safekeeper",
+    "serve",
   ],
 };
 
@@ -80,6 +91,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   commands: ["cli", "safekeeper", "dump", "environment", "role", "pg", "branch", "tenant", "token"],
   control: ["survey"],
   archive: ["compression", "pgbackrest"],
+  serve: ["state", "fleet", "work", "proxy", "http", "sql", "api", "neon"],
 };
 
 /** Where the two orders above don't hold: the part's own files lie below its only room. */

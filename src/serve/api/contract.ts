@@ -1,0 +1,407 @@
+/**
+ * The HTTP API `/v1`: each request once, with who may make it, what it takes and what it answers.
+ * The handlers, the audit log, OpenAPI and the tests are made from this list.
+ */
+import {
+  array,
+  boolean,
+  check,
+  integer,
+  maxLength,
+  maxValue,
+  minLength,
+  minValue,
+  nullable,
+  number,
+  optional,
+  picklist,
+  pipe,
+  regex,
+  strictObject,
+  string,
+  transform,
+} from "valibot";
+import { PAGE_SERVER } from "../../protocol/management.ts";
+import { PAGE_DEFAULT, PAGE_MAX, type Route } from "../http/routes.ts";
+
+const LIMIT = optional(
+  pipe(
+    string(),
+    regex(/^[1-9]\d{0,3}$/, `expected a number from 1 to ${PAGE_MAX}`),
+    transform(Number),
+    maxValue(PAGE_MAX),
+  ),
+  String(PAGE_DEFAULT),
+);
+const PAGING = { limit: LIMIT, cursor: optional(pipe(string(), maxLength(1_000))) };
+const PAGED = strictObject(PAGING);
+
+/**
+ * `main`, `main@-5m`, `main@0/16B5A50`, `main@2026-11-22T09:30:00Z`; a branch's id may replace its
+ * name.
+ */
+const POINT = pipe(string(), minLength(1), maxLength(400));
+const NAME = pipe(string(), minLength(1), maxLength(128));
+/** `90s`, `2h30m`, `7d`. */
+const DURATION = pipe(string(), minLength(2), maxLength(64));
+const TIME = string();
+const LSN = string();
+const COUNT = pipe(number(), integer(), minValue(0));
+
+const TenantResult = strictObject({
+  id: string(),
+  name: string(),
+  pg_version: number(),
+  created_at: TIME,
+  /** The addresses and networks from which clients of Postgres are let in; empty for all. */
+  allowed_ips: array(string()),
+  history: strictObject({ gc_horizon_bytes: number(), pitr_interval: string() }),
+});
+
+const ListedTenantResult = strictObject({ id: string(), name: string(), created_at: TIME });
+
+const ComputeResult = strictObject({
+  state: picklist(["awake", "asleep", "crashed"]),
+  /** Sessions that go through the proxy. */
+  sessions: number(),
+  host: string(),
+  endpoint_id: string(),
+  /** Why the last start failed; null when it did not. */
+  failure: nullable(string()),
+  /** How long it may be idle; null for what `zenith serve` was told. */
+  suspend_after: nullable(string()),
+});
+
+const BranchResult = strictObject({
+  id: string(),
+  name: string(),
+  timeline_id: string(),
+  parent_timeline_id: nullable(string()),
+  parent_lsn: nullable(LSN),
+  parent_name: nullable(string()),
+  last_lsn: LSN,
+  created_at: TIME,
+  expires_at: nullable(TIME),
+  protected: boolean(),
+  logical_size_bytes: nullable(number()),
+  physical_size_bytes: nullable(number()),
+  compute: ComputeResult,
+});
+
+const OperationResult = strictObject({
+  id: string(),
+  tenant_id: nullable(string()),
+  action: string(),
+  branch: nullable(string()),
+  status: picklist(["running", "finished", "failed"]),
+  progress: nullable(string()),
+  error: nullable(string()),
+  created_at: TIME,
+  updated_at: TIME,
+});
+
+const TokenResult = strictObject({
+  id: string(),
+  name: string(),
+  scope: string(),
+  tenant_id: nullable(string()),
+  created_at: TIME,
+  expires_at: nullable(TIME),
+  state: picklist(["valid", "expired", "revoked"]),
+});
+
+function listOf<const S extends Parameters<typeof array>[0]>(item: S) {
+  return strictObject({
+    items: array(item),
+    /** The `cursor` of the next page; null on the last one. */
+    next: nullable(string()),
+  });
+}
+
+function route<const R extends Route>(route: R): R {
+  return route;
+}
+
+export const API = {
+  status: route({
+    name: "status",
+    method: "GET",
+    path: "/status",
+    access: PAGE_SERVER.status.access,
+    summary: "What runs, and what does not stay up",
+    changes: false,
+    result: strictObject({
+      version: string(),
+      servers: array(strictObject({ name: string(), running: boolean(), address: string() })),
+      computes_awake: COUNT,
+      sessions: COUNT,
+      restarts: COUNT,
+      problems: array(strictObject({ name: string(), attempts: COUNT, error: string() })),
+    }),
+  }),
+  tenantList: route({
+    name: "tenant_list",
+    method: "GET",
+    path: "/tenants",
+    access: PAGE_SERVER.tenantList.access,
+    summary: "List tenants",
+    query: PAGED,
+    result: listOf(ListedTenantResult),
+    changes: false,
+  }),
+  tenantCreate: route({
+    name: "tenant_create",
+    method: "POST",
+    path: "/tenants",
+    access: PAGE_SERVER.tenantCreate.access,
+    summary: "Create a tenant, with a branch main",
+    body: strictObject({
+      id: optional(pipe(string(), regex(/^[0-9a-f]{32}$/, "expected 32 hex characters"))),
+      name: optional(NAME),
+      pg_version: optional(pipe(number(), integer(), minValue(14), maxValue(99))),
+      locale: optional(NAME),
+      encoding: optional(NAME),
+      icu_locale: optional(NAME),
+      data_checksums: optional(boolean()),
+    }),
+    result: TenantResult,
+    changes: true,
+  }),
+  tenantGet: route({
+    name: "tenant_get",
+    method: "GET",
+    path: "/tenants/{tenant}",
+    access: PAGE_SERVER.tenantStatus.access,
+    summary: "Describe a tenant",
+    result: TenantResult,
+    changes: false,
+  }),
+  tenantUpdate: route({
+    name: "tenant_update",
+    method: "PATCH",
+    path: "/tenants/{tenant}",
+    access: PAGE_SERVER.tenantConfig.access,
+    summary: "Change a tenant's name, its history's length, or who may connect",
+    body: strictObject({
+      name: optional(NAME),
+      allowed_ips: optional(pipe(array(pipe(string(), maxLength(100))), maxLength(1_000))),
+      history: optional(strictObject({
+        gc_horizon_bytes: optional(COUNT),
+        pitr_interval: optional(DURATION),
+      })),
+    }),
+    result: TenantResult,
+    changes: true,
+  }),
+  tenantDelete: route({
+    name: "tenant_delete",
+    method: "DELETE",
+    path: "/tenants/{tenant}",
+    access: PAGE_SERVER.tenantDelete.access,
+    summary: "Delete a tenant with all its branches",
+    changes: true,
+  }),
+  branchList: route({
+    name: "branch_list",
+    method: "GET",
+    path: "/tenants/{tenant}/branches",
+    access: PAGE_SERVER.branchList.access,
+    summary: "List branches",
+    query: PAGED,
+    result: listOf(BranchResult),
+    changes: false,
+  }),
+  branchCreate: route({
+    name: "branch_create",
+    method: "POST",
+    path: "/tenants/{tenant}/branches",
+    access: PAGE_SERVER.branchCreate.access,
+    summary: "Create a branch of another one, at its end or at a moment of its past",
+    body: strictObject({
+      name: NAME,
+      start: optional(POINT, "main"),
+      expires_in: optional(DURATION),
+      suspend_after: optional(DURATION),
+    }),
+    result: BranchResult,
+    changes: true,
+  }),
+  branchGet: route({
+    name: "branch_get",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}",
+    access: PAGE_SERVER.branchGet.access,
+    summary: "Describe a branch, by its name or its id",
+    result: BranchResult,
+    changes: false,
+  }),
+  branchUpdate: route({
+    name: "branch_update",
+    method: "PATCH",
+    path: "/tenants/{tenant}/branches/{branch}",
+    access: PAGE_SERVER.branchProtect.access,
+    summary: "Rename, protect, expire a branch, or say when its compute sleeps",
+    body: strictObject({
+      name: optional(NAME),
+      protected: optional(boolean()),
+      expires_in: optional(nullable(DURATION)),
+      suspend_after: optional(nullable(DURATION)),
+    }),
+    result: BranchResult,
+    changes: true,
+  }),
+  branchDelete: route({
+    name: "branch_delete",
+    method: "DELETE",
+    path: "/tenants/{tenant}/branches/{branch}",
+    access: PAGE_SERVER.branchDelete.access,
+    summary: "Delete a branch, its computes, and with cascade=true the branches that come from it",
+    query: strictObject({ cascade: optional(picklist(["true", "false"]), "false") }),
+    result: strictObject({ deleted: array(string()) }),
+    changes: true,
+  }),
+  branchRestore: route({
+    name: "branch_restore",
+    method: "POST",
+    path: "/tenants/{tenant}/branches/{branch}/restore",
+    access: PAGE_SERVER.branchRestore.access,
+    summary: "Put a branch to another point; with keep_as, what it was stays under that name",
+    body: strictObject({ source: POINT, keep_as: optional(NAME) }),
+    result: BranchResult,
+    changes: true,
+  }),
+  branchReset: route({
+    name: "branch_reset",
+    method: "POST",
+    path: "/tenants/{tenant}/branches/{branch}/reset",
+    access: PAGE_SERVER.branchRestore.access,
+    summary: "Put a branch to its parent's end",
+    body: strictObject({ keep_as: optional(NAME) }),
+    result: BranchResult,
+    changes: true,
+  }),
+  branchHistory: route({
+    name: "branch_history",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/history",
+    access: PAGE_SERVER.timelineHistory.access,
+    summary: "The timelines that make up a branch, newest first, and how far back each can be read",
+    result: strictObject({
+      items: array(strictObject({
+        timeline_id: string(),
+        lsn: LSN,
+        time: nullable(TIME),
+        kept_from_lsn: LSN,
+        kept_from: nullable(TIME),
+      })),
+    }),
+    changes: false,
+  }),
+  branchLsn: route({
+    name: "branch_lsn",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/lsn",
+    access: PAGE_SERVER.lsnAt.access,
+    summary: "The LSN of a point in time, which may be an ancestor's",
+    query: strictObject({ time: pipe(string(), check((text) => text !== "", "expected a time")) }),
+    result: strictObject({ lsn: LSN, timeline_id: string() }),
+    changes: false,
+  }),
+  computeGet: route({
+    name: "compute_get",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/compute",
+    access: PAGE_SERVER.branchGet.access,
+    summary: "Describe a branch's compute",
+    result: ComputeResult,
+    changes: false,
+  }),
+  computeStart: route({
+    name: "compute_start",
+    method: "POST",
+    path: "/tenants/{tenant}/branches/{branch}/compute/start",
+    access: PAGE_SERVER.branchCreate.access,
+    summary: "Wake a branch's compute, as a client that connects does",
+    result: ComputeResult,
+    changes: true,
+  }),
+  computeStop: route({
+    name: "compute_stop",
+    method: "POST",
+    path: "/tenants/{tenant}/branches/{branch}/compute/stop",
+    access: PAGE_SERVER.branchCreate.access,
+    summary: "Stop a branch's compute; the next client wakes it",
+    body: strictObject({ mode: optional(picklist(["fast", "immediate"]), "fast") }),
+    result: ComputeResult,
+    changes: true,
+  }),
+  computeUri: route({
+    name: "compute_uri",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/compute/uri",
+    // It has a password.
+    access: PAGE_SERVER.branchCreate.access,
+    summary: "The connection string of a branch, with the password when it is known",
+    query: strictObject({
+      role: optional(NAME),
+      database: optional(NAME),
+      pooled: optional(picklist(["true", "false"]), "false"),
+    }),
+    result: strictObject({ uri: string() }),
+    changes: false,
+  }),
+  operationList: route({
+    name: "operation_list",
+    method: "GET",
+    path: "/tenants/{tenant}/operations",
+    access: PAGE_SERVER.branchList.access,
+    summary: "List what was done over the API, newest first",
+    query: PAGED,
+    result: listOf(OperationResult),
+    changes: false,
+  }),
+  operationGet: route({
+    name: "operation_get",
+    method: "GET",
+    path: "/tenants/{tenant}/operations/{operation}",
+    access: PAGE_SERVER.branchList.access,
+    summary: "How an operation goes",
+    result: OperationResult,
+    changes: false,
+  }),
+  tokenList: route({
+    name: "token_list",
+    method: "GET",
+    path: "/tokens",
+    access: "admin",
+    summary: "List the tokens that were made here, without the tokens themselves",
+    query: PAGED,
+    result: listOf(TokenResult),
+    changes: false,
+  }),
+  tokenCreate: route({
+    name: "token_create",
+    method: "POST",
+    path: "/tokens",
+    access: "admin",
+    summary: "Make a token; only this answer has it",
+    body: strictObject({
+      name: NAME,
+      scope: picklist(["admin", "tenant", "read"]),
+      tenant_id: optional(pipe(string(), regex(/^[0-9a-f]{32}$/, "expected 32 hex characters"))),
+      expires_in: optional(DURATION, "90d"),
+    }),
+    result: strictObject({ id: string(), token: string() }),
+    changes: true,
+  }),
+  tokenRevoke: route({
+    name: "token_revoke",
+    method: "DELETE",
+    path: "/tokens/{token}",
+    access: "admin",
+    summary: "Revoke a token",
+    changes: true,
+  }),
+} as const;
+
+export type ApiRoute = (typeof API)[keyof typeof API];

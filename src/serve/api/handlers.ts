@@ -1,0 +1,278 @@
+/** What each request of `/v1` does. */
+import type { GenericSchema, InferInput } from "valibot";
+import { ZenithError } from "../../common/errors.ts";
+import { parseDuration } from "../../common/duration.ts";
+import { formatHostPort } from "../../common/host_port.ts";
+import { parseBranchName, parseTenantId, type TenantId } from "../../common/id.ts";
+import { formatLsn } from "../../common/lsn.ts";
+import { parseTimestamp } from "../../common/timestamp.ts";
+import { VERSION } from "../../common/version.ts";
+import { hasLocalPageServer, pageServerAddress } from "../../control/environment.ts";
+import { isPageServerRunning } from "../../control/page_server_process.ts";
+import { listSafekeepers } from "../../control/safekeepers.ts";
+import { createToken, listTokens, revokeToken } from "../../control/tokens.ts";
+import { type BodyOf, pageOf, type ParamsOf, type QueryOf, type Route } from "../http/routes.ts";
+import {
+  type Branch,
+  createBranch,
+  findBranch,
+  listBranches,
+  parentPoint,
+  parsePoint,
+  removeBranch,
+  renameBranch,
+  restore,
+} from "../work/branches.ts";
+import { branchNameOf, start, stop, uriOf } from "../work/computes.ts";
+import { withPageServer, type WorkContext } from "../work/context.ts";
+import {
+  checkAllowedIps,
+  createTenant,
+  findTenant,
+  listTenants,
+  removeTenant,
+  setTenantHistory,
+} from "../work/tenants.ts";
+import { API } from "./contract.ts";
+import { branchView, computeView, operationView, tenantView, tokenView } from "./views.ts";
+
+/** What the API reports besides the work's own context. */
+export interface ApiContext extends WorkContext {
+  readonly problems: () => readonly { name: string; attempts: number; error: string }[];
+  readonly restarts: () => number;
+  readonly sessions: () => number;
+  readonly awake: () => number;
+}
+
+export interface Call<R extends Route> {
+  readonly params: ParamsOf;
+  readonly query: QueryOf<R>;
+  readonly body: BodyOf<R>;
+  readonly progress: (text: string) => void;
+}
+
+type ResultOf<R extends Route> = R extends { result: infer S extends GenericSchema } ? InferInput<S> : void;
+
+type Handlers = {
+  readonly [K in keyof typeof API]: (
+    context: ApiContext,
+    call: Call<(typeof API)[K]>,
+  ) => Promise<ResultOf<(typeof API)[K]>>;
+};
+
+/** @throws {ZenithError} `invalid_argument` */
+export function tenantOf({ tenant = "" }: ParamsOf): TenantId {
+  return parseTenantId(tenant);
+}
+
+function branchOf(context: WorkContext, params: ParamsOf): Promise<Branch> {
+  return findBranch(context, tenantOf(params), params["branch"] ?? "");
+}
+
+/** A branch as it is now, with its parent's name. */
+async function view(context: WorkContext, tenant: TenantId, name: string) {
+  const all = await listBranches(context, tenant);
+  const branch = all.find((found) => found.name === name);
+  if (branch === undefined) throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`);
+  return branchView(context, branch, all);
+}
+
+export const HANDLERS: Handlers = {
+  async status(context) {
+    const environment = context.environment();
+    return {
+      version: VERSION,
+      servers: [
+        ...(hasLocalPageServer(environment)
+          ? [{
+            name: "page server",
+            running: isPageServerRunning(environment),
+            address: formatHostPort(pageServerAddress(environment)),
+          }]
+          : []),
+        ...listSafekeepers(environment).map(({ id, running, address }) => ({
+          name: `safekeeper ${id}`,
+          running,
+          address: formatHostPort(address),
+        })),
+      ],
+      computes_awake: context.awake(),
+      sessions: context.sessions(),
+      restarts: context.restarts(),
+      problems: [...context.problems()],
+    };
+  },
+  async tenantList(context, { query: { limit, cursor } }) {
+    const all = await listTenants(context);
+    const { items, next } = pageOf(all, ({ tenant }) => tenant, limit, cursor);
+    return {
+      items: items.map(({ tenant, name, createdAt }) => ({ id: tenant, name, created_at: createdAt })),
+      next,
+    };
+  },
+  async tenantCreate(context, { body }) {
+    const tenant = await createTenant(context, {
+      id: body.id === undefined ? undefined : parseTenantId(body.id),
+      name: body.name,
+      major: body.pg_version,
+      cluster: {
+        locale: body.locale,
+        encoding: body.encoding,
+        icuLocale: body.icu_locale,
+        dataChecksums: body.data_checksums,
+      },
+    });
+    return await tenantView(context, tenant);
+  },
+  async tenantGet(context, { params }) {
+    return await tenantView(context, await findTenant(context, tenantOf(params)));
+  },
+  async tenantUpdate(context, { params, body }) {
+    const { tenant } = await findTenant(context, tenantOf(params));
+    if (body.allowed_ips !== undefined) {
+      checkAllowedIps(body.allowed_ips);
+      context.tenants.setAllowedIps(tenant, body.allowed_ips);
+    }
+    if (body.name !== undefined) context.tenants.rename(tenant, body.name);
+    const { gc_horizon_bytes, pitr_interval } = body.history ?? {};
+    if (gc_horizon_bytes !== undefined || pitr_interval !== undefined) {
+      await setTenantHistory(context, tenant, {
+        ...(gc_horizon_bytes === undefined ? {} : { gcHorizonBytes: gc_horizon_bytes }),
+        ...(pitr_interval === undefined ? {} : { pitrIntervalMs: parseDuration(pitr_interval) }),
+      });
+    }
+    return await tenantView(context, await findTenant(context, tenant));
+  },
+  async tenantDelete(context, { params }) {
+    const { tenant } = await findTenant(context, tenantOf(params));
+    await removeTenant(context, tenant);
+  },
+  async branchList(context, { params, query: { limit, cursor } }) {
+    const all = await listBranches(context, tenantOf(params));
+    const { items, next } = pageOf(all, ({ name }) => name, limit, cursor);
+    return { items: items.map((branch) => branchView(context, branch, all)), next };
+  },
+  async branchCreate(context, { params, body }) {
+    const tenant = tenantOf(params);
+    const branch = await createBranch(context, tenant, {
+      name: parseBranchName(body.name),
+      start: parsePoint(context, tenant, body.start),
+      lifetimeMs: body.expires_in === undefined ? undefined : parseDuration(body.expires_in),
+    });
+    if (body.suspend_after !== undefined) {
+      context.directory.setSuspendAfter(branch.known.id, parseDuration(body.suspend_after));
+    }
+    return await view(context, tenant, branch.name);
+  },
+  async branchGet(context, { params }) {
+    const { name } = await branchOf(context, params);
+    return await view(context, tenantOf(params), name);
+  },
+  async branchUpdate(context, { params, body }) {
+    const tenant = tenantOf(params);
+    let branch = await branchOf(context, params);
+    if (body.name !== undefined && body.name !== branch.name) {
+      branch = await renameBranch(context, tenant, branch, parseBranchName(body.name));
+    }
+    const name = branchNameOf(branch);
+    const { protected: isProtected, expires_in: expiresIn, suspend_after: suspendAfter } = body;
+    await withPageServer(context, async (client) => {
+      // A branch that is protected can't expire.
+      if (isProtected === false) await client.branchProtect(tenant, name, false);
+      if (expiresIn !== undefined) {
+        await client.branchSetExpiry(tenant, name, expiresIn === null ? undefined : parseDuration(expiresIn));
+      }
+      if (isProtected === true) await client.branchProtect(tenant, name, true);
+    });
+    if (suspendAfter !== undefined) {
+      context.directory.setSuspendAfter(
+        branch.known.id,
+        suspendAfter === null ? null : parseDuration(suspendAfter),
+      );
+    }
+    return await view(context, tenant, name);
+  },
+  async branchDelete(context, { params, query }) {
+    const branch = await branchOf(context, params);
+    return { deleted: [...await removeBranch(context, tenantOf(params), branch, query.cascade === "true")] };
+  },
+  async branchRestore(context, { params, body, progress }) {
+    const tenant = tenantOf(params);
+    const branch = await branchOf(context, params);
+    const point = parsePoint(context, tenant, body.source);
+    const keepAs = body.keep_as === undefined ? undefined : parseBranchName(body.keep_as);
+    await restore(context, tenant, branch, { point, keepAs, progress });
+    return await view(context, tenant, branch.name);
+  },
+  async branchReset(context, { params, body, progress }) {
+    const tenant = tenantOf(params);
+    const branch = await branchOf(context, params);
+    const keepAs = body.keep_as === undefined ? undefined : parseBranchName(body.keep_as);
+    await restore(context, tenant, branch, { point: parentPoint(branch), keepAs, progress });
+    return await view(context, tenant, branch.name);
+  },
+  async branchHistory(context, { params }) {
+    const tenant = tenantOf(params);
+    const { timeline_id } = await branchOf(context, params);
+    const parts = await withPageServer(context, (client) => client.timelineHistory(tenant, timeline_id));
+    return {
+      items: parts.map(({ timeline_id, lsn, time, kept_from_lsn, kept_from }) => ({
+        timeline_id,
+        lsn: formatLsn(lsn),
+        time,
+        kept_from_lsn: formatLsn(kept_from_lsn),
+        kept_from,
+      })),
+    };
+  },
+  async branchLsn(context, { params, query }) {
+    const tenant = tenantOf(params);
+    const { timeline_id } = await branchOf(context, params);
+    const timestamp = parseTimestamp(query.time, "none");
+    const found = await withPageServer(context, (client) => client.lsnAt(tenant, timeline_id, timestamp));
+    return { lsn: formatLsn(found.lsn), timeline_id: found.timeline_id };
+  },
+  async computeGet(context, { params }) {
+    return computeView(context, await branchOf(context, params));
+  },
+  async computeStart(context, { params }) {
+    const branch = await branchOf(context, params);
+    await start(context, tenantOf(params), branchNameOf(branch));
+    return computeView(context, branch);
+  },
+  async computeStop(context, { params, body }) {
+    const branch = await branchOf(context, params);
+    await stop(context, tenantOf(params), branchNameOf(branch), body.mode);
+    return computeView(context, branch);
+  },
+  async computeUri(context, { params, query }) {
+    const { known } = await branchOf(context, params);
+    const { role, database, pooled } = query;
+    return { uri: uriOf(context, known, { role, database, isPooled: pooled === "true" }) };
+  },
+  async operationList(context, { params, query: { limit, cursor } }) {
+    const { tenant } = await findTenant(context, tenantOf(params));
+    const items = context.operations.list(tenant, limit, cursor);
+    return { items: items.map(operationView), next: items.length < limit ? null : items.at(-1)!.id };
+  },
+  async operationGet(context, { params }) {
+    const found = context.operations.get(params["operation"] ?? "");
+    if (found !== undefined && found.tenant === tenantOf(params)) return operationView(found);
+    throw new ZenithError("not_found", "this tenant has no such operation");
+  },
+  async tokenList(context, { query: { limit, cursor } }) {
+    const all = listTokens(context.environment().paths.auth);
+    const { items, next } = pageOf(all, ({ claims }) => claims.jti, limit, cursor);
+    return { items: items.map(tokenView), next };
+  },
+  async tokenCreate(context, { body }) {
+    const { text, claims } = await createToken(context.environment().paths.auth, body.name, {
+      scope: body.scope,
+      ...(body.tenant_id === undefined ? {} : { tenant: parseTenantId(body.tenant_id) }),
+    }, parseDuration(body.expires_in));
+    return { id: claims.jti, token: text };
+  },
+  async tokenRevoke(context, { params }) {
+    await revokeToken(context.environment().paths.auth, params["token"] ?? "");
+  },
+};

@@ -1,0 +1,97 @@
+/** How a client arrives: encryption, then its startup packet or its wish to cancel a command. */
+import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
+import { parseRawStartup } from "../../pgwire/startup.ts";
+import { ProtocolError } from "../../pgwire/sqlstate.ts";
+import { STARTUP_PACKET_MAX_BYTES } from "../../pgwire/limits.ts";
+import { protocol30 } from "./messages.ts";
+import type { Wire } from "./wire.ts";
+
+/** A client that wants a session. */
+export interface Arrival {
+  readonly kind: "session";
+  readonly params: ReadonlyMap<string, string>;
+  /** The name that the client has called us by, when it has said so by TLS. */
+  readonly serverName: string | undefined;
+  readonly isEncrypted: boolean;
+}
+
+/** A client that wants to end the command of another. */
+export interface Cancellation {
+  readonly kind: "cancel";
+  readonly key: Buffer;
+}
+
+/** Takes over a connection. Its certificate is what it was when it did. */
+export type Encrypt = (plain: Duplex) => TLSSocket;
+
+/** The first byte of a TLS handshake, with which sslnegotiation=direct begins. */
+const TLS_HANDSHAKE = 0x16;
+const ALPN = "postgresql";
+
+const YES = Buffer.from("S");
+const NO = Buffer.from("N");
+
+/**
+ * @param encrypt undefined where connections are encrypted already, or can't be
+ * @throws {ProtocolError} when what comes is no PostgreSQL
+ */
+export async function receive(wire: Wire, encrypt: Encrypt | undefined): Promise<Arrival | Cancellation> {
+  let tls: TLSSocket | undefined;
+  if (encrypt !== undefined && await wire.peek() === TLS_HANDSHAKE) {
+    const plain = wire.stream;
+    const early = wire.release();
+    plain.unshift(early);
+    tls = encrypt(plain);
+    wire.change(tls);
+    await wire.peek();
+    // Otherwise a request for a web page could be taken for one of ours (CVE-2021-23222's kin).
+    if (tls.alpnProtocol !== ALPN) {
+      throw new ProtocolError("direct TLS needs the protocol postgresql: ALPN did not name it");
+    }
+  }
+  for (;;) {
+    const head = await wire.read(4);
+    const size = head.readInt32BE(0) - 4;
+    if (size < 4 || size > STARTUP_PACKET_MAX_BYTES) throw new ProtocolError("invalid startup packet");
+    const packet = await wire.read(size);
+    const parsed = parseRawStartup(packet, 0, packet.length);
+    switch (parsed.kind) {
+      case "gssenc":
+        wire.write(NO);
+        break;
+      case "ssl":
+        if (encrypt === undefined || tls !== undefined) {
+          wire.write(NO);
+          break;
+        }
+        // Somebody in between may have sent it (CVE-2021-23214).
+        if (wire.bufferedBytes > 0) throw new ProtocolError("unencrypted data after SSLRequest");
+        wire.write(YES);
+        tls = startTls(wire, encrypt);
+        break;
+      case "cancel":
+        return { kind: "cancel", key: packet.subarray(4) };
+      case "startup": {
+        const { params, negotiate } = parsed;
+        if (negotiate !== undefined) wire.write(protocol30(negotiate));
+        const name = tls === undefined ? undefined : serverNameOf(tls);
+        return { kind: "session", params, serverName: name, isEncrypted: tls !== undefined };
+      }
+    }
+  }
+}
+
+function startTls(wire: Wire, encrypt: Encrypt): TLSSocket {
+  const plain = wire.stream;
+  wire.release();
+  const tls = encrypt(plain);
+  wire.change(tls);
+  return tls;
+}
+
+function serverNameOf(tls: TLSSocket): string | undefined {
+  // The types leave it out for a server's end.
+  const { servername } = tls as { servername?: unknown };
+  return typeof servername === "string" && servername !== "" ? servername.toLowerCase() : undefined;
+}

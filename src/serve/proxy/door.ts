@@ -1,0 +1,129 @@
+/**
+ * The way from a client to its Postgres: finds out which one it wants, lets it prove who it is,
+ * wakes the compute, and logs in there. Every way in takes it: TCP, WebSocket and HTTP.
+ */
+import { existsSync } from "node:fs";
+import { ZenithError } from "../../common/errors.ts";
+import { sleep } from "../../common/sleep.ts";
+import type { BranchName, TenantId } from "../../common/id.ts";
+import type { Environment } from "../../control/environment.ts";
+import { hasCompute } from "../../control/compute_places.ts";
+import { findCompute } from "../../control/computes.ts";
+import { PgError } from "../../pgwire/sqlstate.ts";
+import type { ScramKeys } from "../../pgwire/client_auth.ts";
+import type { Fleet, Held } from "../fleet/fleet.ts";
+import { isAllowed } from "../state/ip_list.ts";
+import { type Backend, logIn } from "./backend.ts";
+import type { Destination } from "./destination.ts";
+import { mockVerifier, type Verifier } from "./scram_server.ts";
+import { Verifiers } from "./verifiers.ts";
+
+/** How a client proves to know the password of this verifier. */
+export type Prove = (verifier: Verifier, user: string) => Promise<ScramKeys>;
+
+/** A client's session: its Postgres, which stays awake until it is disposed of. */
+export interface Opened extends Disposable {
+  readonly backend: Backend;
+  readonly held: Held;
+}
+
+export interface DoorOptions {
+  readonly environment: () => Environment;
+  readonly fleet: Fleet;
+  /** The addresses and networks from which a tenant lets clients in; empty for all. */
+  readonly allowedIps: (tenant: TenantId) => readonly string[];
+}
+
+/** How long a Postgres that is just starting or stopping is tried. */
+const BUSY_TIMEOUT_MS = 30_000;
+const BUSY_POLL_MS = 25;
+
+/** admin_shutdown, crash_shutdown, cannot_connect_now. */
+const BUSY: ReadonlySet<string> = new Set(["57P01", "57P02", "57P03"]);
+
+export class Door {
+  readonly #options: DoorOptions;
+  readonly #verifiers = new Verifiers();
+
+  constructor(options: DoorOptions) {
+    this.#options = options;
+  }
+
+  /** @param address the client's, without its port @throws when the tenant does not let it in */
+  admit(tenant: TenantId, address: string): void {
+    const allowed = this.#options.allowedIps(tenant);
+    if (allowed.length === 0 || isAllowed(address, allowed)) return;
+    throw new PgError("28000", `address ${address} is not among those that this project lets in`, {
+      severity: "FATAL",
+    });
+  }
+
+  /**
+   * @param prove is called once
+   * @throws {PgError} `28P01`; what Postgres says; {@link ZenithError} why it can't be woken
+   */
+  async open(destination: Destination, prove: Prove): Promise<Opened> {
+    const { tenant, branch, moment, params } = destination;
+    const user = params.get("user")!;
+    const slot: { held?: Held | undefined } = {};
+    try {
+      let verifier = moment === undefined ? this.#ofSleeping(tenant, branch, user) : undefined;
+      if (verifier === undefined) {
+        verifier = await this.#onAwake(destination, slot, ({ compute }) => {
+          const { timeline } = compute.identity;
+          return this.#verifiers.ofRunning({ tenant, branch, timeline, role: user }, compute);
+        });
+      }
+      // A role without a password is asked for one too: nobody learns that there is none.
+      const keys = await prove(verifier ?? mockVerifier(user, `${tenant}/${branch}`), user);
+      const backend = await this.#onAwake(destination, slot, ({ address }) => logIn(address, params, keys));
+      const held = slot.held!;
+      return { backend, held, [Symbol.dispose]: () => held[Symbol.dispose]() };
+    } catch (error) {
+      slot.held?.[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Takes a step at the compute when that runs. It may be just starting, or be stopped by somebody
+   * in the meantime: then it is woken again.
+   */
+  async #onAwake<T>(
+    { tenant, branch, moment }: Destination,
+    slot: { held?: Held | undefined },
+    step: (held: Held) => Promise<T>,
+  ): Promise<T> {
+    const { fleet } = this.#options;
+    const deadline = performance.now() + BUSY_TIMEOUT_MS;
+    for (;;) {
+      slot.held ??= await fleet.hold(tenant, branch, moment);
+      try {
+        return await step(slot.held);
+      } catch (error) {
+        if (!isBusy(error) || performance.now() > deadline) throw error;
+      }
+      await sleep(BUSY_POLL_MS);
+      if (fleet.isAwake(tenant, slot.held.compute)) continue;
+      slot.held[Symbol.dispose]();
+      slot.held = undefined;
+    }
+  }
+
+  #ofSleeping(tenant: TenantId, branch: BranchName, role: string): Verifier | null | undefined {
+    const { fleet, environment } = this.#options;
+    if (fleet.isAwake(tenant, { branch, moment: null, replica: null })) return undefined;
+    const now = environment();
+    const compute = now.paths.compute(tenant, branch);
+    // A tenant that has never had a compute here has no passwords yet, and may not exist.
+    if (!existsSync(compute.pgpass)) return undefined;
+    const timeline = hasCompute(compute) ? findCompute(now, tenant, branch).identity.timeline : undefined;
+    return this.#verifiers.ofSleeping({ tenant, branch, timeline, role }, compute.pgpass);
+  }
+}
+
+/** Whether a Postgres starts or stops, so that it is worth another try. */
+function isBusy(error: unknown): boolean {
+  if (error instanceof PgError) return BUSY.has(error.sqlstate);
+  return error instanceof ZenithError && error.kind === "unavailable";
+}

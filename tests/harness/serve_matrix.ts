@@ -1,0 +1,48 @@
+/** Each request of `/v1`, and by which tokens it is let in. A request without a row here fails a unit test. */
+import type { API } from "../../src/serve/api/contract.ts";
+
+export type Token = "admin" | "tenant" | "read";
+
+export interface ApiRow {
+  readonly by: readonly Token[];
+  readonly body?: unknown;
+  readonly query?: string;
+}
+
+/** Who has which access, at most. */
+export const BY = {
+  admin: ["admin"],
+  tenant: ["admin", "tenant"],
+  read: ["admin", "tenant", "read"],
+} as const;
+
+const ADMIN: readonly Token[] = ["admin"];
+const OWNER: readonly Token[] = ["admin", "tenant"];
+const READER: readonly Token[] = ["admin", "tenant", "read"];
+
+export const API_ROWS: Readonly<Record<keyof typeof API, ApiRow>> = {
+  status: { by: ADMIN },
+  tenantList: { by: ADMIN },
+  tenantCreate: { by: ADMIN, body: { pg_version: 99 } },
+  tenantGet: { by: READER },
+  tenantUpdate: { by: OWNER, body: {} },
+  tenantDelete: { by: ADMIN },
+  branchList: { by: READER },
+  branchCreate: { by: OWNER, body: { name: "one" } },
+  branchGet: { by: READER },
+  branchUpdate: { by: OWNER, body: {} },
+  branchDelete: { by: OWNER },
+  branchRestore: { by: OWNER, body: { source: "main" } },
+  branchReset: { by: OWNER, body: {} },
+  branchHistory: { by: READER },
+  branchLsn: { by: READER, query: "?time=2026-01-01T00:00:00Z" },
+  computeGet: { by: READER },
+  computeStart: { by: OWNER },
+  computeStop: { by: OWNER, body: {} },
+  computeUri: { by: OWNER },
+  operationList: { by: READER },
+  operationGet: { by: READER },
+  tokenList: { by: ADMIN },
+  tokenCreate: { by: ADMIN, body: { name: "nobody", scope: "read" } },
+  tokenRevoke: { by: ADMIN },
+};
