@@ -17,7 +17,7 @@ const DOMAIN = /^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,10}$/;
 
 export const serveCommand: Command = {
   usage: "serve",
-  description: "Run all of it in one process: servers, an HTTP API, and a port that wakes databases",
+  description: "Run it all in one process, with an HTTP API and a port that wakes databases",
   options: [
     { flags: "--http <host:port>", description: "Where the API listens", default: HTTP_DEFAULT },
     {
