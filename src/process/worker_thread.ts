@@ -17,6 +17,26 @@ interface Failure {
 
 type Reply<Result> = { readonly result: Result } | { readonly failure: Failure };
 
+/** A question of the thread, which waits for the answer. */
+interface Question {
+  readonly question: unknown;
+  /** Shared: the answer's state and its length in bytes. */
+  readonly state: Int32Array;
+  /** Shared: the answer, or a {@link Failure} as JSON. */
+  readonly bytes: Uint8Array;
+}
+
+// What `state` has.
+const STATE = 0;
+const LENGTH = 1;
+// What STATE is.
+const ASKED = 0;
+const ANSWERED = 1;
+const FAILED = 2;
+
+/** The longest answer to a question of a thread. */
+const ANSWER_BYTES = 256 << 10;
+
 interface Job<Request, Result> {
   readonly request: Request;
   readonly transfer: readonly Transferable[];
@@ -29,13 +49,16 @@ export class WorkerThread<Request, Result> {
   readonly #module: string;
   #worker: Worker | null = null;
   readonly #jobs: Job<Request, Result>[] = [];
+  readonly #answer: (question: never) => Promise<Uint8Array>;
 
   /**
    * @param module its path from the project's root, named `…_worker.ts`; it calls
    *   {@link serveRequests}
+   * @param answer answers what the thread asks with {@link askParent}, in at most 256 KiB
    */
-  constructor(module: string) {
+  constructor(module: string, answer: (question: never) => Promise<Uint8Array> = nobodyAnswers) {
     this.#module = module;
+    this.#answer = answer;
   }
 
   /**
@@ -60,10 +83,29 @@ export class WorkerThread<Request, Result> {
 
   #newWorker(): Worker {
     const worker = new Worker(workerUrl(this.#module));
-    worker.on("message", (reply: Reply<Result>) => this.#finish(worker, reply));
+    worker.on("message", (message: Reply<Result> | Question) => {
+      if ("question" in message) void this.#reply(message);
+      else this.#finish(worker, message);
+    });
     worker.on("error", (error) => this.#died(worker, error));
     worker.on("exit", (code) => this.#died(worker, new Error(`exit code ${code}`)));
     return worker;
+  }
+
+  async #reply({ question, state, bytes }: Question): Promise<void> {
+    let outcome = ANSWERED;
+    let answer: Uint8Array;
+    try {
+      answer = await this.#answer(question as never);
+      assert(answer.length <= bytes.length, "an answer is not too long");
+    } catch (error) {
+      outcome = FAILED;
+      answer = new TextEncoder().encode(JSON.stringify(asFailure(error))).subarray(0, bytes.length);
+    }
+    bytes.set(answer);
+    state[LENGTH] = answer.length;
+    Atomics.store(state, STATE, outcome);
+    Atomics.notify(state, STATE);
   }
 
   #finish(worker: Worker, reply: Reply<Result>): void {
@@ -99,6 +141,28 @@ export function serveRequests<Request, Result>(handle: (request: Request) => Res
       )
       .then((reply) => port.postMessage(reply));
   });
+}
+
+function nobodyAnswers(): Promise<never> {
+  return Promise.reject(new ZenithError("not_implemented", "this thread's questions are not answered"));
+}
+
+/**
+ * Asks the thread that has started this one, and waits for the answer. Nothing else happens in this
+ * thread meanwhile.
+ *
+ * @throws what the other thread throws
+ */
+export function askParent(question: unknown): Uint8Array {
+  const port = parentPort;
+  assert(port !== null, "this module is started as a worker");
+  const state = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
+  const bytes = new Uint8Array(new SharedArrayBuffer(ANSWER_BYTES));
+  port.postMessage({ question, state, bytes } satisfies Question);
+  Atomics.wait(state, STATE, ASKED);
+  const answer = bytes.slice(0, state[LENGTH]);
+  if (Atomics.load(state, STATE) === ANSWERED) return answer;
+  throw asError(JSON.parse(new TextDecoder().decode(answer)));
 }
 
 /** An error loses its class between threads. */

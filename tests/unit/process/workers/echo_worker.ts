@@ -1,9 +1,9 @@
 /** For worker_thread.test.ts: answers with what it is told, or fails in the way it is told. */
 import { ZenithError } from "../../../../src/common/errors.ts";
-import { serveRequests } from "../../../../src/process/worker_thread.ts";
+import { askParent, serveRequests } from "../../../../src/process/worker_thread.ts";
 
 export interface EchoRequest {
-  readonly do: "echo" | "add" | "fail" | "break" | "exit";
+  readonly do: "echo" | "ask" | "add" | "fail" | "break" | "exit";
   readonly value?: unknown;
 }
 
@@ -11,6 +11,8 @@ serveRequests<EchoRequest, unknown>((request) => {
   switch (request.do) {
     case "echo":
       return request.value;
+    case "ask":
+      return [...askParent(request.value)];
     case "add":
       (request.value as Uint8Array)[0]++;
       return null;
