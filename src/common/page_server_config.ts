@@ -61,6 +61,11 @@ export const PageServerConfigSchema = strictObject({
   scrub_pause_s: optional(pipe(number(), integer(), minValue(1)), SCRUB_PAUSE_MS_DEFAULT / 1000),
   /** The URL of the object store that everything is uploaded to. Without it, nothing is. */
   object_store: optional(string()),
+  /**
+   * How much disk layers may take that the object store has, or is to have. Without a limit, what
+   * was fetched or written stays here. At least 64 MiB.
+   */
+  layer_disk_bytes: optional(bytes(64 * MIB)),
   /** How often new WAL is uploaded: what a lost disk may cost. */
   wal_upload_interval_ms: optional(pipe(number(), integer(), minValue(100)), 1000),
   /** How long objects stay in the store that nothing needs any more. */

@@ -22,6 +22,9 @@ export const SAFEKEEPERS_FILE = "safekeepers";
 const PGPASS = "pgpass";
 const TENANT_UID = "uid";
 
+/** The file that lists layers which need not be on this disk, inside the timeline's directory. */
+export const REMOTE_LAYERS_FILE = "remote_layers";
+
 /** The file that names the primary a timeline follows, inside the timeline's directory. */
 export const FOLLOW_FILE = "follow";
 
@@ -146,6 +149,10 @@ export class PageServerPaths {
   /** Which generation of each tenant in the object store is this page server's. */
   get attachments(): string {
     return join(this.workdir, "attachments");
+  }
+  /** Parts of layers that the object store has. They can all be fetched again. */
+  get chunkCache(): string {
+    return join(this.workdir, "chunks");
   }
   attachment(tenant: TenantId): string {
     return join(this.attachments, tenant);

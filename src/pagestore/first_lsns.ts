@@ -3,6 +3,8 @@
  * layers. The LSNs are loaded at the first query.
  */
 import type { DiskLayer, LayerMap } from "./files/layer_map.ts";
+import { AbsentBytes, AbsentOnes } from "./layer/absent_bytes.ts";
+import type { LayerReader } from "./layer/layer_reader.ts";
 import type { MemoryLayer } from "./memory/memory_layer.ts";
 import type { ObjectTable } from "./value/object_id.ts";
 
@@ -10,6 +12,8 @@ export class FirstLsns {
   readonly #objects: ObjectTable;
   /** By slot; null until the first query. */
   #lsn: Float64Array | null = null;
+  /** The layers that were loaded so far; null once all are. */
+  #loaded: Set<LayerReader> | null = new Set();
 
   constructor(objects: ObjectTable) {
     this.#objects = objects;
@@ -22,22 +26,28 @@ export class FirstLsns {
   }
 
   /**
-   * Makes all objects known, in the object table as well. @throws {ZenithError} `corrupt_data`,
-   * `io`
+   * Makes all objects known, in the object table as well. Goes on where it was when something was
+   * absent.
+   *
+   * @throws {ZenithError} `corrupt_data`, `io`
    */
   load(layers: LayerMap, frozen: readonly { readonly memory: MemoryLayer }[]): void {
-    if (this.#lsn !== null) return;
-    const lsn = new Float64Array(this.#objects.count).fill(Infinity);
-    this.#lsn = lsn;
-    try {
-      for (const layer of layers.layers()) {
-        layer.reader.forEachObject((slot, first) => this.#note(slot, first));
-      }
-    } catch (error) {
-      this.#lsn = null;
-      throw error;
+    if (this.#loaded === null) return;
+    if (this.#lsn === null) {
+      this.#lsn = new Float64Array(this.#objects.count).fill(Infinity);
+      // Layers that are frozen from now on are added one by one.
+      for (const { memory } of frozen) this.add(memory);
     }
-    for (const { memory } of frozen) this.add(memory);
+    const absent = new AbsentOnes();
+    for (const { reader } of layers.layers()) {
+      if (this.#loaded.has(reader)) continue;
+      absent.try(() => {
+        reader.forEachObject((slot, first) => this.#note(slot, first));
+        this.#loaded?.add(reader);
+      });
+    }
+    absent.check();
+    this.#loaded = null;
   }
 
   /** Adds a frozen memory layer. */
@@ -51,9 +61,11 @@ export class FirstLsns {
     if (this.#lsn === null) return;
     try {
       for (const { reader } of layers) reader.forEachObject((slot, first) => this.#note(slot, first));
-    } catch {
+    } catch (error) {
+      if (error instanceof AbsentBytes) return;
       // The next query loads everything again and reports the failure.
       this.#lsn = null;
+      this.#loaded = new Set();
     }
   }
 

@@ -1,5 +1,6 @@
 /** Finds the keys of a timeline that have versions in a range of LSNs. */
 import { nextTurn } from "../common/event_loop.ts";
+import { AbsentBytes, whenPresent } from "./layer/absent_bytes.ts";
 import { LayerCursor } from "./layer/layer_cursor.ts";
 import type { LayerReader } from "./layer/layer_reader.ts";
 import type { ObjectId } from "./value/object_id.ts";
@@ -42,12 +43,21 @@ export async function forEachKeyBetween(
   for (const reader of held.readers) {
     const { startLsn, endLsn } = reader.info;
     const isWithin = startLsn >= range.after && endLsn <= range.upTo;
-    for (const cursor = new LayerCursor(reader); !cursor.done; cursor.nextKey()) {
+    const cursor = await whenPresent(() => new LayerCursor(reader), signal);
+    while (!cursor.done) {
       const { object, block } = cursor;
-      if (wants(object) && (isWithin || hasVersion(reader, store.slot(object), block, range, chain))) {
-        visit(object, block);
+      let absent: AbsentBytes | null = null;
+      try {
+        if (wants(object) && (isWithin || hasVersion(reader, store.slot(object), block, range, chain))) {
+          visit(object, block);
+        }
+        cursor.nextKey();
+      } catch (error) {
+        if (!(error instanceof AbsentBytes)) throw error;
+        absent = error;
       }
-      if (performance.now() < turnEnds) continue;
+      if (absent !== null) await absent.arrive(signal);
+      else if (performance.now() < turnEnds) continue;
       await nextTurn();
       signal.throwIfAborted();
       turnEnds = performance.now() + TURN_MS;

@@ -1,5 +1,7 @@
 /** The interface of the LSN-versioned key-value store to the rest of Zenith. */
+export { AbsentBytes, AbsentOnes, presentIn, whenPresent } from "./layer/absent_bytes.ts";
 export { BlockCache } from "./layer/block_cache.ts";
+export { isMissing, type LayerFile, type LayerFiles, localLayers } from "./layer/layer_files.ts";
 export type { BulkLayers } from "./files/bulk_layers.ts";
 export { dumpLayer } from "./files/dump_layer.ts";
 export { checkTimeline, scrubTimeline, type TimelineCheck } from "./files/fsck.ts";

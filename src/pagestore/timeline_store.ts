@@ -13,6 +13,7 @@ import { type Ancestor, Ancestry } from "./ancestry.ts";
 import { BulkLayers } from "./files/bulk_layers.ts";
 import { FirstLsns } from "./first_lsns.ts";
 import type { LsnRange } from "./keys_between.ts";
+import { AbsentOnes } from "./layer/absent_bytes.ts";
 import type { RebuiltValue } from "./layer/key_rewriter.ts";
 import type { LayerReader } from "./layer/layer_reader.ts";
 import { LayerUpkeep, type MergeResult, type PinnedHistory } from "./merge/layer_upkeep.ts";
@@ -240,6 +241,15 @@ export class TimelineStore {
   }
 
   /**
+   * Takes back what was added above {@link lastLsn} and `lsn`: part of a record that is to be added
+   * again.
+   */
+  takeBack(lsn: number): void {
+    assert(lsn >= this.lastLsn, "what can be read is not taken back");
+    this.#memory.open.forgetAbove(lsn);
+  }
+
+  /**
    * Notes that a WAL record starts here, at or above {@link lastLsn}. A new timeline may begin with
    * records that end at or below its {@link startLsn}. The starts must ascend.
    */
@@ -420,7 +430,9 @@ export class TimelineStore {
   /** Returns an upper bound of the number of keys, for {@link Ancestry}. */
   keyCount(): number {
     let keys = this.#memory.entryCount();
-    for (const { reader } of this.#files.layers.layers()) keys += reader.keyCount();
+    const absent = new AbsentOnes();
+    for (const { reader } of this.#files.layers.layers()) keys += absent.try(() => reader.keyCount()) ?? 0;
+    absent.check();
     return keys;
   }
 

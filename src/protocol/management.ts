@@ -434,6 +434,19 @@ const ObjectStoreStatusSchema = object({
   retries: number(),
   sent_bytes: number(),
   received_bytes: number(),
+  /** What layers take on the page server's disk. Older page servers don't say it. */
+  disk: optional(object({
+    /** Null when there is no limit. */
+    limit_bytes: nullable(number()),
+    /** Parts of layers that were fetched. */
+    fetched_bytes: number(),
+    /** Whole layers that the store has, too. */
+    uploaded_bytes: number(),
+    /** Layers that are only here. */
+    pending_bytes: number(),
+    /** Whether these fill the limit, so that no more WAL is taken in. */
+    is_full: boolean(),
+  })),
   tenants: array(object({
     tenant_id: TenantIdSchema,
     /** Null until the page server has taken one. */
@@ -458,7 +471,7 @@ export type ObjectStoreStatusJson = InferInput<typeof ObjectStoreStatusSchema>;
 const AttachedTenantSchema = object({
   generation: number(),
   timelines: number(),
-  /** The bytes of layers that were fetched. */
+  /** The bytes of layers, which stay in the store until they are read. */
   bytes: number(),
   /** When the newest object was written, by the store's clock, in RFC 3339. */
   newest_at: string(),

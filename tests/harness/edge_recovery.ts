@@ -1,6 +1,7 @@
 /** A host with an object store dies under load with its disk, and another one goes on. */
 import assert from "node:assert/strict";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { removeLazyStorage } from "../../src/compute/lazy/remove_lazy_storage.ts";
 import { type Compute, until, ZenithEnv } from "./zenith_env.ts";
 
@@ -38,6 +39,12 @@ async function commitEnd(env: ZenithEnv): Promise<number> {
   return Math.max(0, ...(await env.safekeepers[0]!.status()).map(({ commit_lsn }) => commit_lsn));
 }
 
+/** The layers that are whole on a host's disk. */
+export function layersOn({ repoDir }: ZenithEnv): string[] {
+  const names = readdirSync(join(repoDir, "tenants"), { recursive: true, encoding: "utf8" });
+  return names.filter((name) => name.endsWith(".layer"));
+}
+
 /** @param url of a store that nobody else uses */
 export async function recoverEdgeHost(url: string): Promise<void> {
   await using lost = await ZenithEnv.create({ init: ["--object-store", url], safekeepers: 1 });
@@ -65,6 +72,7 @@ export async function recoverEdgeHost(url: string): Promise<void> {
   assert.ok(!existsSync(lost.repoDir), "nothing is left of the host");
 
   await using found = await ZenithEnv.create({ init: ["--from", url], safekeepers: 1 });
+  assert.deepEqual(layersOn(found), [], "layers stay in the store until they are read");
   const again = await found.startCompute();
   for (let writer = 0; writer < WRITERS; writer++) {
     const where = `FROM commits WHERE writer = ${writer}`;

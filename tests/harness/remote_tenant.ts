@@ -10,12 +10,17 @@ import { TenantUpload } from "../../src/pageserver/remote/tenant_upload.ts";
 import type { PageServer } from "../../src/pageserver/service/page_server.ts";
 import { NULL_LOGGER } from "../../src/process/log.ts";
 import type { FaultyDisk } from "./faulty_disk.ts";
+import { V15 } from "../../src/postgres/versions/v15.ts";
 import { openTinyPageServer, TINY_PATHS, TINY_TENANT, tinyDisk, walAfter } from "./tiny_page_server.ts";
 
 const XLOG_NOOP = 0x20;
 
 /** A page server whose timelines know that there is a store, and that uploads nothing by itself. */
 const CONFIG = parse(PageServerConfigSchema, { object_store: "memory:" });
+
+function openServer(disk: FaultyDisk, store: ObjectStore): Promise<PageServer> {
+  return openTinyPageServer(disk, CONFIG, V15, undefined, store);
+}
 
 /** How far each branch is: its position, and the WAL before it that is here. */
 export type BranchEnds = ReadonlyMap<string, { readonly position: Lsn; readonly wal: Uint8Array }>;
@@ -42,7 +47,7 @@ export class RemoteTenant {
   static async create(store: ObjectStore, deletionDelayMs = Infinity): Promise<RemoteTenant> {
     const disk = tinyDisk();
     disk.mkdirsSync(TINY_PATHS.attachments);
-    const server = await openTinyPageServer(disk, CONFIG);
+    const server = await openServer(disk, store);
     await server.createTenant(TINY_TENANT);
     return new RemoteTenant(disk, server, store, deletionDelayMs);
   }
@@ -52,7 +57,7 @@ export class RemoteTenant {
     const disk = tinyDisk();
     disk.mkdirsSync(TINY_PATHS.tenants);
     await restoreTenant({ store, tenantId: TINY_TENANT, disk, paths: TINY_PATHS, nowMs: Date.now() });
-    const server = await openTinyPageServer(disk, CONFIG);
+    const server = await openServer(disk, store);
     return new RemoteTenant(disk, server, store, Infinity);
   }
 
@@ -74,8 +79,13 @@ export class RemoteTenant {
   async restart(meanwhile: () => void = () => {}): Promise<void> {
     await this.server.close();
     meanwhile();
-    this.server = await openTinyPageServer(this.disk, CONFIG);
+    this.server = await openServer(this.disk, this.store);
     this.upload = this.#newUpload();
+  }
+
+  /** Ends the page server. Otherwise its timers would keep it for as long as the process lives. */
+  async close(): Promise<void> {
+    await this.server.close();
   }
 
   async #timeline(branch: string) {
@@ -169,7 +179,7 @@ export class RemoteTenant {
         const full = `${path}/${name}`;
         if (this.disk.statSync(full)!.isDirectory) {
           if (name !== "wal") visit(full);
-        } else if (name !== "metadata" && !name.endsWith(".layer")) {
+        } else if (name !== "metadata" && name !== "remote_layers" && !name.endsWith(".layer")) {
           found.push(`${full} ${Buffer.from(this.disk.readFileSync(full)).toString("hex")}`);
         }
       }

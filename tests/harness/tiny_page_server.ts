@@ -3,6 +3,7 @@ import { parse } from "valibot";
 import { parseTenantId, type TenantId } from "../../src/common/id.ts";
 import { type PageServerConfig, PageServerConfigSchema } from "../../src/common/page_server_config.ts";
 import { PageServerPaths } from "../../src/common/paths.ts";
+import type { ObjectStore } from "../../src/object_store/object_store.ts";
 import type { RetryingStore } from "../../src/object_store/retrying.ts";
 import { pageImages } from "../../src/pageserver/content/rebuild_page.ts";
 import { storedValues } from "../../src/pageserver/content/stored_values.ts";
@@ -35,6 +36,7 @@ export function openTinyPageServer(
   config: PageServerConfig = parse(PageServerConfigSchema, {}),
   pg: PgVersion = V15,
   objectStore?: RetryingStore,
+  layerStore?: ObjectStore,
 ): Promise<PageServer> {
   return PageServer.open({
     disk,
@@ -45,6 +47,7 @@ export function openTinyPageServer(
     logger: NULL_LOGGER,
     initialCluster: () => Promise.resolve(CLUSTER),
     ...(objectStore === undefined ? {} : { objectStore }),
+    ...(layerStore === undefined ? {} : { layerStore }),
   });
 }
 

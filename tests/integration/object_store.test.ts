@@ -1,12 +1,12 @@
 /** An environment with an object store: what is uploaded, and what comes back when the host is lost. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { after, describe, test } from "node:test";
 import { runZenith } from "../harness/cli.ts";
-import { recoverEdgeHost } from "../harness/edge_recovery.ts";
+import { layersOn, recoverEdgeHost } from "../harness/edge_recovery.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const OPTIONS = { timeout: 240_000 };
@@ -73,6 +73,42 @@ describe("an environment with an object store", () => {
     }
     const pg = await other.startCompute("main", tenant);
     assert.equal(await pg.value("SELECT count(*) FROM t"), String(count));
+  });
+
+  test("has more data than its disk may take, and reads them from the store", OPTIONS, async () => {
+    const init = ["--object-store", urlOf("large")];
+    await using env = await ZenithEnv.create({ init, safekeepers: 1 });
+    await env.zenith("stop");
+    const limit = 64 << 20;
+    appendFileSync(join(env.repoDir, "pageserver.toml"), `layer_disk_bytes = ${limit}\n`);
+    appendFileSync(join(env.repoDir, "pageserver.toml"), "checkpoint_distance_bytes = 8388608\n");
+    await env.zenith("start");
+    const pg = await env.startCompute();
+    await pg.query("CREATE TABLE t (n int PRIMARY KEY, filler bytea)");
+    await pg.query("ALTER TABLE t ALTER filler SET STORAGE PLAIN");
+    for (let part = 0; part < 5; part++) {
+      await pg.query(
+        `INSERT INTO t SELECT n, (SELECT string_agg(decode(md5(n::text || i), 'hex'), '')
+         FROM generate_series(1, 120) i) FROM generate_series(${part * 10_000}, ${part * 10_000 + 9_999}) n`,
+      );
+    }
+    await pg.stop();
+    await until("all is in the store, and the disk within its limit", async () => {
+      const { object_store: store } = await survey(env);
+      const { fetched_bytes, uploaded_bytes, pending_bytes } = store.disk;
+      return store.pending_since === null && pending_bytes === 0 && fetched_bytes + uploaded_bytes <= limit;
+    });
+    const isRight = `filler = (SELECT string_agg(decode(md5(n::text || i), 'hex'), '')
+      FROM generate_series(1, 120) i)`;
+    await pg.start();
+    assert.equal(await pg.value(`SELECT count(*) FROM t WHERE n % 50 = 0 AND ${isRight}`), "1000");
+    const { object_store: store } = await survey(env);
+    assert.ok(store.disk.fetched_bytes > 0, "some of it comes from the store");
+    assert.ok(layersOn(env).length > 0, "and some of it is here");
+    assert.match(await env.zenith("status"), /layers take .* of 64.0 MiB on the page server's disk/);
+    await pg.stop();
+    await env.zenith("stop");
+    await env.zenith("fsck", env.repoDir);
   });
 
   test("goes on while the store is away, says so, and makes up for it", OPTIONS, async () => {

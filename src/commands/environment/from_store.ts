@@ -35,7 +35,7 @@ export async function restoreTenants(
   first: TenantId,
 ): Promise<void> {
   for (const tenantId of tenants) {
-    using progress = new Progress(`restoring tenant ${tenantId}`);
+    using _progress = new Progress(`restoring tenant ${tenantId}`);
     try {
       const restored = await restoreTenant({
         store,
@@ -43,11 +43,11 @@ export async function restoreTenants(
         disk: nodeDisk,
         paths,
         nowMs: Date.now(),
-        onProgress: (done, all) =>
-          progress.update(`restoring tenant ${tenantId}: ${formatBytes(done)} of ${formatBytes(all)}`),
       });
       const until = new Date(restored.newestMs).toISOString();
-      print(`restored tenant ${tenantId} up to ${until}: ${formatBytes(restored.bytes)} of layers`);
+      print(
+        `restored tenant ${tenantId} up to ${until}; ${formatBytes(restored.bytes)} come as they are read`,
+      );
     } catch (error) {
       const isGone = error instanceof ZenithError && error.kind === "not_found";
       if (!isGone || tenantId === first) throw error;

@@ -2,8 +2,10 @@
 import { hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
 import { setObjectStore } from "../../control/object_store_setting.ts";
 import { isPageServerRunning, startPageServer, stopPageServer } from "../../control/page_server_process.ts";
+import { nodeDisk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { openObjectStore, probeObjectStore } from "../../object_store/open_store.ts";
+import { otherStoreNeeded } from "../../pageserver/timeline/remote_layer_list.ts";
 import { type Command, requiredArg } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
 
@@ -24,6 +26,12 @@ export const objectStoreSetCommand: Command = {
       });
     }
     const store = openObjectStore(url);
+    const needed = otherStoreNeeded(nodeDisk, environment.paths.pageserver, store.url);
+    if (needed !== null) {
+      throw new ZenithError("conflict", `layers that are not here are in ${needed}`, {
+        hint: "copy its objects to the new store, and take the tenants over from there with init --from",
+      });
+    }
     await probeObjectStore(store);
     setObjectStore(environment.paths.pageserver, url);
     if (isPageServerRunning(environment)) {

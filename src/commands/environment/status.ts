@@ -2,6 +2,7 @@
 import { loadEnvironment } from "../../control/environment.ts";
 import type { BranchSurvey } from "../../control/survey/branches.ts";
 import type { ComputeSurvey } from "../../control/survey/computes.ts";
+import type { ObjectStoreSurvey } from "../../control/survey/object_store.ts";
 import { type Survey, surveyEnvironment, within } from "../../control/survey/survey.ts";
 import { type Command, EXIT_UNAVAILABLE, JSON_OPTION } from "../cli/command.ts";
 import { formatBytes, formatTable, print, printJson, Progress } from "../cli/output.ts";
@@ -57,9 +58,23 @@ function servers(survey: Survey): string[][] {
 
 function objectStore({ object_store: store }: Survey): string[] {
   if (store === null) return [];
-  if (store.pending_since === null) return ["", `everything is in the object store ${store.url}`];
+  if (store.pending_since === null) {
+    return ["", `everything is in the object store ${store.url}`, ...layerDisk(store)];
+  }
   const what = store.pending_bytes === 0 ? "the last changes are" : `${formatBytes(store.pending_bytes)} are`;
-  return ["", `${what} not in the object store ${store.url} yet, since ${store.pending_since}`];
+  return [
+    "",
+    `${what} not in the object store ${store.url} yet, since ${store.pending_since}`,
+    ...layerDisk(store),
+  ];
+}
+
+/** What layers take on the page server's disk, when that is limited. */
+function layerDisk({ disk }: ObjectStoreSurvey): string[] {
+  if (disk === null || disk.limit_bytes === null) return [];
+  const { fetched_bytes, uploaded_bytes, pending_bytes, limit_bytes } = disk;
+  const used = formatBytes(fetched_bytes + uploaded_bytes + pending_bytes);
+  return [`layers take ${used} of ${formatBytes(limit_bytes)} on the page server's disk`];
 }
 
 /**

@@ -32,7 +32,11 @@ export const tenantAttachCommand: Command = {
     using _progress = new Progress("fetching the tenant");
     const attached = await client.tenantAttach(tenant);
     if (options["json"] === true) return printJson({ tenant_id: tenant, ...attached });
-    print(`tenant ${tenant} attached up to ${attached.newest_at}: ${formatBytes(attached.bytes)} of layers`);
+    print(
+      `tenant ${tenant} attached up to ${attached.newest_at}; ${
+        formatBytes(attached.bytes)
+      } come as they are read`,
+    );
   },
 };
 

@@ -9,6 +9,8 @@ export interface ObjectStoreSurvey {
   readonly pending_bytes: number;
   /** Since when something is not, in RFC 3339. Null when all is there. */
   readonly pending_since: string | null;
+  /** What layers take on the page server's disk. Null when it doesn't say. */
+  readonly disk: NonNullable<ObjectStoreStatus["disk"]> | null;
   readonly tenants: ObjectStoreStatus["tenants"];
 }
 
@@ -25,7 +27,7 @@ export async function surveyObjectStore(
 ): Promise<ObjectStoreSurvey | null> {
   const { answer } = await ask(() => client.objectStoreStatus());
   if (answer === undefined || answer === null) return null;
-  const { url, tenants } = answer;
+  const { url, tenants, disk = null } = answer;
   const since = tenants.map(({ pending_since }) => pending_since).filter((time) => time !== null).sort()[0];
   const errors = new Set<string>();
   for (const { taken_over, error } of tenants) {
@@ -39,6 +41,14 @@ export async function surveyObjectStore(
       down: taken_over,
     });
   }
+  if (disk?.is_full === true) {
+    problems.push({
+      what:
+        `the page server takes in no more WAL: layers that are not uploaded fill its ${disk.limit_bytes} bytes`,
+      hint: "it goes on when the object store has them; layer_disk_bytes in pageserver.toml is the limit",
+      down: false,
+    });
+  }
   if (since !== undefined && errors.size === 0 && Date.now() - Date.parse(since) > LATE_MS) {
     problems.push({
       what: `something has not been uploaded to ${url} since ${since}`,
@@ -50,6 +60,7 @@ export async function surveyObjectStore(
     url,
     pending_bytes: tenants.reduce((sum, { pending_bytes }) => sum + pending_bytes, 0),
     pending_since: since ?? null,
+    disk,
     tenants,
   };
 }

@@ -67,6 +67,12 @@ export class CommitTimes {
   readonly #setBackSlot: number;
   #setBack: SetBack | null;
   #lastCommitLsn: number;
+  /** What the last {@link note} has changed. */
+  #before: {
+    readonly newestMs: number;
+    readonly lastCommitLsn: number;
+    readonly setBack: SetBack | null;
+  };
 
   /** Continues at the end of what is stored. */
   constructor(store: TimelineStore) {
@@ -78,6 +84,7 @@ export class CommitTimes {
     // The last commit is known only to the millisecond. In any case, nothing is committed after
     // this LSN.
     this.#lastCommitLsn = store.lastLsn;
+    this.#before = { newestMs: this.#newestMs, lastCommitLsn: store.lastLsn, setBack: this.#setBack };
   }
 
   /**
@@ -86,6 +93,11 @@ export class CommitTimes {
    */
   note(timestamp: number, endLsn: number): void {
     const ms = Math.floor(timestamp / US_PER_MS);
+    this.#before = {
+      newestMs: this.#newestMs,
+      lastCommitLsn: this.#lastCommitLsn,
+      setBack: this.#setBack,
+    };
     if (ms > this.#newestMs) {
       this.#newestMs = ms;
       this.#view.setBigInt64(MILLISECOND, BigInt(ms), true);
@@ -95,6 +107,14 @@ export class CommitTimes {
       this.#noteSetBack(ms, endLsn);
     }
     this.#lastCommitLsn = endLsn;
+  }
+
+  /** Takes back what was noted of a record after `end`. It is to be noted again. */
+  takeBack(end: number): void {
+    if (this.#lastCommitLsn <= end) return;
+    this.#newestMs = this.#before.newestMs;
+    this.#lastCommitLsn = this.#before.lastCommitLsn;
+    this.#setBack = this.#before.setBack;
   }
 
   /**

@@ -20,6 +20,8 @@ export interface RelationFork {
    * there.
    */
   blocks: number;
+  /** The LSN of the last record that has dropped the fork; 0 when there was none. */
+  droppedLsn: number;
 }
 
 function cacheSlot(db: number, rel: number, fork: number): number {
@@ -88,6 +90,8 @@ export class RelationForks {
   #totalBlocks: number | null;
   /** Whether the total differs from the stored one. */
   #totalChanged = false;
+  /** What the record under way has changed: forks, and how long they were. */
+  readonly #changes: { readonly fork: RelationFork; readonly blocks: number }[] = [];
   readonly #totalBytes = new Uint8Array(TOTAL_BYTES);
   readonly #sizeBytes = new Uint8Array(4);
   readonly #sizeView = new DataView(this.#sizeBytes.buffer);
@@ -128,6 +132,7 @@ export class RelationForks {
       fork,
       slot,
       blocks: this.blocksAt(slot, this.#store.lastLsn),
+      droppedLsn: 0,
     };
     candidates.push(entry);
     return entry;
@@ -179,7 +184,9 @@ export class RelationForks {
     if (fork.blocks === NO_FORK) return;
     this.truncate(fork, 0, lsn);
     this.#store.putValue(fork.slot, SIZE_BLOCK, lsn, NO_BYTES, TAG_BYTES, true);
+    this.#changes.push({ fork, blocks: fork.blocks });
     fork.blocks = NO_FORK;
+    fork.droppedLsn = lsn;
   }
 
   /**
@@ -253,7 +260,8 @@ export class RelationForks {
     let done = 0;
     for (; done < dropped.length && dropped[done].lsn <= lastLsn; done++) {
       const { fork } = dropped[done];
-      if (fork.blocks === NO_FORK) this.#forget(fork);
+      // It may have been made and dropped again since.
+      if (fork.blocks === NO_FORK && fork.droppedLsn <= lastLsn) this.#forget(fork);
     }
     if (done > 0) dropped.splice(0, done);
   }
@@ -295,11 +303,24 @@ export class RelationForks {
 
   /** Stores the total if the record that ends at `lsn` has changed it. */
   save(lsn: number): void {
+    if (this.#changes.length > 0) this.#changes.length = 0;
     if (!this.#totalChanged || this.#totalBlocks === null) return;
     this.#totalChanged = false;
     new DataView(this.#totalBytes.buffer).setBigUint64(0, BigInt(this.#totalBlocks), true);
     const slot = this.#store.slot(TOTAL_BLOCKS_KEY);
     this.#store.putValue(slot, VALUE_BLOCK, lsn, this.#totalBytes, TAG_BYTES, true);
+  }
+
+  /** Takes back what was changed since the last {@link save}, by a record that begins at `end`. */
+  takeBack(end: number): void {
+    for (const { fork, blocks } of this.#changes.toReversed()) {
+      if (this.#totalBlocks !== null) {
+        this.#totalBlocks += Math.max(0, blocks) - Math.max(0, fork.blocks);
+      }
+      fork.blocks = blocks;
+    }
+    this.#changes.length = 0;
+    while (this.#dropped.length > 0 && this.#dropped.at(-1)!.lsn > end) this.#dropped.pop();
   }
 
   #storedTotal(): number | null {
@@ -317,6 +338,7 @@ export class RelationForks {
       this.#totalBlocks += Math.max(0, blocks) - Math.max(0, fork.blocks);
       this.#totalChanged = true;
     }
+    this.#changes.push({ fork, blocks: fork.blocks });
     fork.blocks = blocks;
     this.#sizeView.setUint32(0, blocks, true);
     this.#store.putValue(fork.slot, SIZE_BLOCK, lsn, this.#sizeBytes, TAG_BYTES, true);

@@ -3,7 +3,7 @@
  * timeline reads through it.
  */
 import type { Lsn } from "../../common/lsn.ts";
-import type { ObjectId, TimelineStore } from "../../pagestore/mod.ts";
+import { AbsentOnes, type ObjectId, type TimelineStore } from "../../pagestore/mod.ts";
 import { KIND_RELATION, relationKey } from "./keys.ts";
 import type { BlockSource, PageReader } from "./page_reader.ts";
 import { NO_FORK, type RelationForks } from "./relation_forks.ts";
@@ -50,13 +50,23 @@ export class TimelineView {
     return this.fork(spc, db, rel, fork).blocks !== NO_FORK;
   }
 
-  /** Every fork in key order: those of all databases, or of one. */
-  *forks(database?: { readonly spc: number; readonly db: number }): Iterable<ForkAt> {
+  /** The keys of all forks that may exist, in key order: those of all databases, or of one. */
+  forkKeys(database?: { readonly spc: number; readonly db: number }): ObjectId[] {
     const prefix = database === undefined ? {} : { a: database.spc, b: database.db };
-    for (const { a, b, c, d } of this.#content.store.objects({ kind: KIND_RELATION, ...prefix })) {
-      const fork = this.fork(a, b, c, d);
-      if (fork.blocks !== NO_FORK) yield fork;
-    }
+    return this.#content.store.objects({ kind: KIND_RELATION, ...prefix });
+  }
+
+  /** Every fork in key order: those of all databases, or of one. */
+  forks(database?: { readonly spc: number; readonly db: number }): ForkAt[] {
+    return this.existingForks(this.forkKeys(database));
+  }
+
+  /** Those of the forks that exist. */
+  existingForks(keys: readonly ObjectId[]): ForkAt[] {
+    const absent = new AbsentOnes();
+    const forks = keys.map(({ a, b, c, d }) => absent.try(() => this.fork(a, b, c, d)));
+    absent.check();
+    return forks.filter((fork) => fork !== undefined && fork.blocks !== NO_FORK) as ForkAt[];
   }
 
   /** Writes a block to `out[outOff..]`, like {@link PageReader.readPage}. */

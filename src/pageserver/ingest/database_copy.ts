@@ -4,7 +4,13 @@
  * written to layer files piece by piece before the timeline stores anything of the record.
  */
 import type { Lsn } from "../../common/lsn.ts";
-import { type BulkLayers, SIZE_BLOCK, type TimelineStore } from "../../pagestore/mod.ts";
+import {
+  AbsentBytes,
+  type BulkLayers,
+  SIZE_BLOCK,
+  type TimelineStore,
+  whenPresent,
+} from "../../pagestore/mod.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import type { DbaseCreateFileCopy } from "../../postgres/wal/records/dbase.ts";
 import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
@@ -79,15 +85,18 @@ export class DatabaseCopies {
     try {
       signal.throwIfAborted();
       const { copy } = record;
-      const copies = this.#forks.planCopy(
-        copy.src_tablespace_id,
-        copy.src_db_id,
-        copy.tablespace_id,
-        copy.db_id,
+      const { src_tablespace_id, src_db_id, tablespace_id, db_id } = copy;
+      const copies = await whenPresent(
+        () => this.#forks.planCopy(src_tablespace_id, src_db_id, tablespace_id, db_id),
+        signal,
       );
       for (const copied of copies) await this.#copyFork(copied, bulk, signal);
       this.#checkpoint.noteXid(record.xid);
-      this.#putValues(copy, copies, bulk);
+      const map = await whenPresent(
+        () => this.#values.get(relmapKey(src_tablespace_id, src_db_id), this.#store.lastLsn),
+        signal,
+      );
+      this.#putValues(copy, map ?? NO_BYTES, copies, bulk);
       await bulk.finish();
       return { install: () => this.#install(copies, bulk) };
     } catch (error) {
@@ -101,7 +110,14 @@ export class DatabaseCopies {
     const page = new Uint8Array(BLCKSZ);
     const { lastLsn } = this.#store;
     for (let block = 0; block < blocks; block++) {
-      this.#reader.readPage(from!, block, lastLsn, page, 0, false);
+      try {
+        this.#reader.readPage(from!, block, lastLsn, page, 0, false);
+      } catch (error) {
+        if (!(error instanceof AbsentBytes)) throw error;
+        await error.arrive(signal);
+        block--;
+        continue;
+      }
       bulk.put(key, block, page, TAG_BYTES);
       await bulk.pause(signal);
     }
@@ -115,10 +131,13 @@ export class DatabaseCopies {
   }
 
   /** Stores the single values in the order of their kinds. They sort after relations. */
-  #putValues(copy: DbaseCreateFileCopy, copies: readonly CopiedFork[], bulk: BulkLayers): void {
-    const { tablespace_id, db_id, src_tablespace_id, src_db_id } = copy;
-    const map = this.#values.get(relmapKey(src_tablespace_id, src_db_id), this.#store.lastLsn);
-    bulk.put(relmapKey(tablespace_id, db_id), VALUE_BLOCK, map ?? NO_BYTES, TAG_BYTES);
+  #putValues(
+    { tablespace_id, db_id }: DbaseCreateFileCopy,
+    relmap: Uint8Array,
+    copies: readonly CopiedFork[],
+    bulk: BulkLayers,
+  ): void {
+    bulk.put(relmapKey(tablespace_id, db_id), VALUE_BLOCK, relmap, TAG_BYTES);
     bulk.put(databaseKey(tablespace_id, db_id), VALUE_BLOCK, DATABASE_PRESENT, TAG_BYTES);
     bulk.put(CHECKPOINT_KEY, VALUE_BLOCK, this.#checkpoint.encode(), TAG_BYTES);
     const total = this.#forks.encodeTotalAfter(copies);

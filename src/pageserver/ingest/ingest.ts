@@ -40,6 +40,7 @@ import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { parseDbase } from "../../postgres/wal/records/dbase.ts";
 import { parseRunningNextXid, XLOG_RUNNING_XACTS } from "../../postgres/wal/records/standby.ts";
 import type { CheckpointTracker } from "../content/checkpoint_tracker.ts";
+import type { CommitTimes } from "../content/commit_times.ts";
 import { DatabaseCopies, type Preparation } from "./database_copy.ts";
 import { FileIngest } from "./files.ts";
 import type { IngestParts } from "./parts.ts";
@@ -60,6 +61,7 @@ export class Ingest {
   readonly #values: SingleValues;
   readonly #checkpoint: CheckpointTracker;
   readonly #transactions: TransactionIngest;
+  readonly #commitTimes: CommitTimes;
   readonly #files: FileIngest;
   readonly #copies: DatabaseCopies;
   readonly #pg: PgVersion;
@@ -73,6 +75,7 @@ export class Ingest {
     this.#forks = parts.forks;
     this.#values = parts.values;
     this.#checkpoint = parts.checkpoint;
+    this.#commitTimes = parts.commitTimes;
     this.#transactions = new TransactionIngest(parts);
     this.#files = new FileIngest(parts);
     this.#copies = new DatabaseCopies(parts);
@@ -97,10 +100,14 @@ export class Ingest {
     return (signal) => this.#copies.prepare(record, signal);
   }
 
-  /** Ingests one record. Records must come in WAL order. */
+  /**
+   * Ingests one record. Records must come in WAL order.
+   *
+   * @throws {AbsentBytes} when something has to be fetched for it. {@link takeBack} what is stored
+   *   of it then, and apply it again
+   */
   apply(rec: WalRecord): void {
     assert(rec.isWhole || rec.blockCount === 0, "what changes a page is kept whole");
-    this.#store.noteRecord(rec.lsn as Lsn);
     this.#checkpoint.noteXid(rec.xl_xid);
     if (rec.blockCount > 0) this.#applyBlocks(rec);
     switch (rec.xl_rmid) {
@@ -137,6 +144,14 @@ export class Ingest {
     }
     this.#forks.save(rec.endLsn);
     this.#checkpoint.save(rec.endLsn);
+    this.#store.noteRecord(rec.lsn as Lsn);
+  }
+
+  /** Takes back what {@link apply} has stored of the record after `end`, where it threw. */
+  takeBack(end: Lsn): void {
+    this.#store.takeBack(end);
+    this.#forks.takeBack(end);
+    this.#commitTimes.takeBack(end);
   }
 
   #applyBlocks(rec: WalRecord): void {
@@ -183,9 +198,10 @@ export class Ingest {
    * original values would go unnoticed.
    */
   #noteParameters(parameters: ParameterChange, lsn: number): void {
+    // Read before anything is changed: it may have to be fetched, and the record applied again.
+    const control = this.#values.get(CONTROL_KEY, lsn);
     this.#transactions.setCommitTsTracking(parameters.track_commit_timestamp, lsn);
     this.#logsHints = this.#checksums || parameters.wal_log_hints;
-    const control = this.#values.get(CONTROL_KEY, lsn);
     assert(control !== null, "every timeline has the control file of its initdb");
     this.#values.put(CONTROL_KEY, lsn, encodeControlFile(control, parameters));
   }

@@ -308,10 +308,10 @@ export class TransactionIngest {
       if (!this.#slru.exists(SLRU_COMMIT_TS, page, lsn)) this.#slru.zeroPage(SLRU_COMMIT_TS, page, lsn);
       if (!active) this.#checkpoint.noteCommitTs(nextXid);
     } else if (active) {
-      this.#checkpoint.forgetCommitTs();
       for (const { segment } of this.#slru.segments(SLRU_COMMIT_TS, lsn)) {
         this.#slru.removeSegment(SLRU_COMMIT_TS, segment, lsn);
       }
+      this.#checkpoint.forgetCommitTs();
     }
   }
 

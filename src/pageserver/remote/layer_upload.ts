@@ -1,10 +1,9 @@
-/** Uploads layer files, and fetches them again. */
+/** Uploads layer files. */
 import { crc32c } from "../../common/crc32c.ts";
 import type { Disk } from "../../common/disk.ts";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { nextTurn } from "../../common/event_loop.ts";
 import type { ObjectStore } from "../../object_store/object_store.ts";
-import type { UploadedLayer } from "./manifest.ts";
 
 /** How much is read, or its checksum computed, before other work gets its turn. */
 const PIECE_BYTES = 1 << 20;
@@ -39,34 +38,6 @@ export async function uploadFile(
   }
   await store.put(key, bytes);
   return crc;
-}
-
-/**
- * Fetches a layer into a new file, durable when this resolves; its name is not.
- *
- * @throws {ZenithError} `corrupt_data` when it is not what was uploaded, `disk_full`, `io`
- */
-export async function fetchFile(
-  disk: Disk,
-  path: string,
-  layer: UploadedLayer,
-  store: ObjectStore,
-  key: string,
-): Promise<void> {
-  const bytes = await store.get(key);
-  if (bytes.length !== layer.sizeBytes) {
-    throw new ZenithError(
-      "corrupt_data",
-      `${store.url}/${key} has ${bytes.length} bytes, expected ${layer.sizeBytes}`,
-    );
-  }
-  let crc = 0;
-  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-    crc = crc32c(bytes, at, Math.min(PIECE_BYTES, bytes.length - at), crc);
-    await nextTurn();
-  }
-  if (crc !== layer.crc) throw new ZenithError("corrupt_data", `${store.url}/${key} fails its checksum`);
-  await writeFile(disk, path, bytes);
 }
 
 /** Creates a file, durably but for its name. @throws {ZenithError} `disk_full`, `io` */

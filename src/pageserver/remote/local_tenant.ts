@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type Disk, TEMPORARY_SUFFIX } from "../../common/disk.ts";
 import { systemErrorCode } from "../../common/errors.ts";
 import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
-import type { PageServerPaths } from "../../common/paths.ts";
+import { type PageServerPaths, REMOTE_LAYERS_FILE } from "../../common/paths.ts";
 import { isLayerFile, METADATA_FILE } from "../../pagestore/mod.ts";
 import { isFilePath } from "./manifest.ts";
 
@@ -101,7 +101,9 @@ export class TenantDirectory {
     if (before !== undefined && before.isSettled && before.mtimeMs === mtimeMs) return before.files;
     const files = new Map<string, Uint8Array>();
     for (const name of this.#disk.readdirSync(directory).sort()) {
-      if (name.endsWith(TEMPORARY_SUFFIX) || isLayerFile(name) || !isFilePath(name)) continue;
+      // The list of remote layers says where they are seen from here.
+      if (name.endsWith(TEMPORARY_SUFFIX) || isLayerFile(name) || name === REMOTE_LAYERS_FILE) continue;
+      if (!isFilePath(name)) continue;
       const path = join(directory, name);
       try {
         if (this.#disk.statSync(path)?.isDirectory === false) files.set(name, this.#disk.readFileSync(path));

@@ -10,6 +10,8 @@ import type { Logger } from "../../process/log.ts";
 import type { ObjectStoreStatusJson } from "../../protocol/management.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import { buryTenant } from "./bury.ts";
+import type { BudgetTenant, LayerBudget } from "./layer_budget.ts";
+import type { RemoteLayers } from "./remote_layers.ts";
 import { type RestoredTenant, restoreTenant } from "./restore.ts";
 import { TenantUpload } from "./tenant_upload.ts";
 
@@ -24,6 +26,8 @@ const LAST_UPLOAD_MS = 10_000;
 
 export interface RemoteStorageParts {
   readonly store: RetryingStore;
+  readonly layers: RemoteLayers;
+  readonly budget: LayerBudget;
   readonly disk: Disk;
   readonly paths: PageServerPaths;
   readonly config: PageServerConfig;
@@ -55,6 +59,7 @@ export class RemoteStorage {
   readonly #burials = new Map<TenantId, Repeated>();
   #timer: ReturnType<typeof setInterval> | undefined;
   #lastProblem = "";
+  #isEnforcing = false;
   #rounds = 0;
 
   constructor(parts: RemoteStorageParts) {
@@ -129,7 +134,8 @@ export class RemoteStorage {
   }
 
   status(): ObjectStoreStatusJson {
-    const { store } = this.#parts;
+    const { store, budget, config } = this.#parts;
+    const use = budget.use(this.#budgetTenants());
     const time = (ms: number | null) => ms === null ? null : new Date(ms).toISOString();
     return {
       url: store.url,
@@ -137,6 +143,13 @@ export class RemoteStorage {
       retries: store.counts.retries,
       sent_bytes: store.counts.sentBytes,
       received_bytes: store.counts.receivedBytes,
+      disk: {
+        limit_bytes: config.layer_disk_bytes ?? null,
+        fetched_bytes: use.chunkBytes,
+        uploaded_bytes: use.uploadedBytes,
+        pending_bytes: use.pendingBytes,
+        is_full: budget.isFull,
+      },
       tenants: Array.from(this.#uploading, ([id, { upload }]) => {
         const { generation, pendingBytes, pendingSinceMs, error } = upload.status();
         return {
@@ -169,6 +182,27 @@ export class RemoteStorage {
     }
     for (const id of this.#uploading.keys()) if (!present.has(id)) this.#uploading.delete(id);
     this.#bury(present);
+    void this.#enforceBudget();
+  }
+
+  /** Tenants that others have taken over don't count: what is in the store is theirs. */
+  #budgetTenants(): BudgetTenant[] {
+    return [...this.#uploading].filter(([, { upload }]) => upload.takenOver === null).map((
+      [tenantId, { upload }],
+    ) => ({ tenantId, uploaded: upload.layersInStore(), pendingBytes: upload.pendingLayerBytes }));
+  }
+
+  async #enforceBudget(): Promise<void> {
+    const { budget } = this.#parts;
+    if (!budget.isLimited || this.#isEnforcing) return;
+    this.#isEnforcing = true;
+    try {
+      await budget.enforce(this.#budgetTenants());
+    } catch (error) {
+      this.#note(error);
+    } finally {
+      this.#isEnforcing = false;
+    }
   }
 
   #newUpload(tenant: Tenant): Uploading {

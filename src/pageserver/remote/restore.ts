@@ -1,18 +1,26 @@
 /**
  * Brings a tenant from the object store to this disk: takes its next generation, and makes its
- * directory from the newest manifest, the indexes, the layers and the WAL.
+ * directory from the newest manifest, the indexes and the WAL. Layers stay in the store, and are
+ * fetched when they are read.
  */
 import { dirname, join } from "node:path";
 import { type Disk, settleDirectory } from "../../common/disk.ts";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { isIdFileName, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
-import { type PageServerPaths, SAFEKEEPERS_FILE, TIMELINE_WAL_DIRECTORY } from "../../common/paths.ts";
+import {
+  type PageServerPaths,
+  REMOTE_LAYERS_FILE,
+  SAFEKEEPERS_FILE,
+  TIMELINE_WAL_DIRECTORY,
+} from "../../common/paths.ts";
+import { encodeSmallFile } from "../../common/small_file.ts";
 import type { ListPage, ObjectStore } from "../../object_store/object_store.ts";
-import { layerPath, metadataPath } from "../../pagestore/mod.ts";
+import { metadataPath } from "../../pagestore/mod.ts";
 import { Generations } from "./generations.ts";
 import { TenantKeys, TENANTS_FOLDER } from "./keys.ts";
-import { fetchFile, writeFile } from "./layer_upload.ts";
+import { writeFile } from "./layer_upload.ts";
 import type { Manifest, ManifestTimeline } from "./manifest.ts";
+import { REMOTE_LAYERS_FORMAT } from "../timeline/remote_layer_list.ts";
 import { encodeManifest, readCurrentManifest, readRemoteState, type RemoteState } from "./remote_state.ts";
 import { UploadedTenant, walStart } from "./uploaded_tenant.ts";
 import { SegmentFiles } from "./segment_files.ts";
@@ -36,9 +44,9 @@ export async function storedTenants(store: ObjectStore): Promise<TenantId[]> {
   return tenants;
 }
 
-/** How many objects are fetched at the same time. Each may be as long as a layer. */
+/** How many timelines are fetched at the same time. */
 const FETCHES = 4;
-/** The same for pieces of WAL, of which most are short. */
+/** How many pieces of WAL of one timeline are. Most are short. */
 const PIECES_AT_ONCE = 16;
 
 export interface RestoreParts {
@@ -47,14 +55,12 @@ export interface RestoreParts {
   readonly disk: Disk;
   readonly paths: PageServerPaths;
   readonly nowMs: number;
-  /** Called after each layer, with the bytes of layers that were fetched and of all. */
-  readonly onProgress?: (doneBytes: number, allBytes: number) => void;
 }
 
 export interface RestoredTenant {
   readonly generation: number;
   readonly timelines: number;
-  /** Of layers. */
+  /** Of layers, which stay in the store until they are read. */
   readonly bytes: number;
   /** When the newest object was written, by the store's clock, in milliseconds since 1970. */
   readonly newestMs: number;
@@ -87,7 +93,9 @@ export async function restoreTenant(parts: RestoreParts): Promise<RestoredTenant
     keys.manifest({ generation, seq: 1 }),
     encodeManifest(successor(manifest, uploaded, nowMs)),
   );
-  const bytes = await new Restore(parts, keys, manifest, found, uploaded).run();
+  await new Restore(parts, keys, manifest, found, uploaded).run();
+  const layers = Array.from(uploaded.indexes.values(), ({ index }) => index.layers).flat();
+  const bytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return { generation, timelines: manifest.timelines.size, bytes, newestMs: found.newestMs };
 }
 
@@ -134,23 +142,14 @@ class Restore {
     this.#root = parts.paths.tenantInProgress(parts.tenantId);
   }
 
-  /** @returns how many bytes of layers were fetched */
-  async run(): Promise<number> {
+  async run(): Promise<void> {
     const { disk, paths, tenantId } = this.#parts;
     disk.mkdirsSync(paths.tenants);
     await disk.removeTree(this.#root);
-    const fetches: (() => Promise<number>)[] = [];
-    for (const id of this.#manifest.timelines.keys()) fetches.push(...this.#timeline(id));
     await this.#files();
-    const all = Array.from(this.#uploaded.indexes.values(), ({ index }) => index.layers).flat()
-      .reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    let bytes = 0;
+    const waiting = [...this.#manifest.timelines.keys()];
     await Promise.all(Array.from({ length: FETCHES }, async () => {
-      for (let next = fetches.pop(); next !== undefined; next = fetches.pop()) {
-        const fetched = await next();
-        bytes += fetched;
-        this.#parts.onProgress?.(bytes, all);
-      }
+      for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) await this.#timeline(next);
     }));
     try {
       await this.#syncTree(this.#root);
@@ -159,33 +158,22 @@ class Restore {
     } catch (error) {
       throw ioError("restore", paths.tenant(tenantId), error);
     }
-    return bytes;
   }
 
-  /** Makes the directory of a timeline. @returns what has to be fetched for it */
-  #timeline(id: TimelineId): (() => Promise<number>)[] {
+  /** Makes the directory of a timeline. */
+  async #timeline(id: TimelineId): Promise<void> {
     const { disk, store } = this.#parts;
     const directory = join(this.#root, "timelines", id);
     const wal = join(directory, TIMELINE_WAL_DIRECTORY);
     disk.mkdirsSync(wal);
     const { index } = this.#uploaded.indexes.get(id)!;
-    const fetches = index.layers.map((layer) => async () => {
-      const path = layerPath(directory, layer.number);
-      await fetchFile(disk, path, layer, store, this.#keys.layer(id, layer));
-      return layer.sizeBytes;
-    });
-    fetches.push(async () => {
-      await writeFile(disk, metadataPath(directory), index.metadata);
-      return 0;
-    });
-    const parts = this.#walOf(id);
-    if (parts.length > 0) {
-      fetches.push(async () => {
-        await this.#writeWal(id, wal, parts);
-        return 0;
-      });
+    await writeFile(disk, metadataPath(directory), index.metadata);
+    if (index.layers.length > 0) {
+      const list = encodeSmallFile(REMOTE_LAYERS_FORMAT, { store: store.url, layers: index.layers });
+      await writeFile(disk, join(directory, REMOTE_LAYERS_FILE), list);
     }
-    return fetches;
+    const parts = this.#walOf(id);
+    if (parts.length > 0) await this.#writeWal(id, wal, parts);
   }
 
   async #files(): Promise<void> {

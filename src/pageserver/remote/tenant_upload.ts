@@ -16,7 +16,7 @@ import type { Logger } from "../../process/log.ts";
 import type { TenantTimelines } from "../tenant/timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { Generations } from "./generations.ts";
-import { TenantKeys } from "./keys.ts";
+import { compareVersions, TenantKeys } from "./keys.ts";
 import { uploadFile } from "./layer_upload.ts";
 import { type LocalTenant, TenantDirectory } from "./local_tenant.ts";
 import { INDEX_FORMAT, type Manifest, type ManifestTimeline, type UploadedLayer } from "./manifest.ts";
@@ -99,6 +99,24 @@ export class TenantUpload {
       pendingSinceMs: since.length === 0 ? null : Math.min(...since),
       error: this.#takenOver?.message ?? this.#problem,
     };
+  }
+
+  /** The bytes of layers that are only here, as far as it is known. */
+  get pendingLayerBytes(): number {
+    return this.#pendingLayerBytes;
+  }
+
+  /** The layers that the last manifest names: the store has them, and keeps them. */
+  layersInStore(): Map<TimelineId, readonly UploadedLayer[]> {
+    const found = new Map<TimelineId, readonly UploadedLayer[]>();
+    const manifest = this.#uploaded?.manifest ?? null;
+    for (const [id, { index }] of manifest?.timelines ?? []) {
+      const known = this.#uploaded!.indexes.get(id);
+      if (known !== undefined && compareVersions(known.version, index) === 0) {
+        found.set(id, known.index.layers);
+      }
+    }
+    return found;
   }
 
   #isDirty(): boolean {

@@ -5,6 +5,7 @@
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
+import { whenPresent } from "../../pagestore/mod.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
 import {
   decodeStandbyMessage,
@@ -102,17 +103,18 @@ export class BackupWalSender {
         if (copy.congested) await copy.drained();
       }
     }
-    if (mayGoOn()) this.#sendCheckpoint(copy);
+    if (mayGoOn()) await this.#sendCheckpoint(copy);
   }
 
   /** Sends the checkpoint of a backup that is a stopped cluster. */
-  #sendCheckpoint(copy: CopyBoth): void {
+  async #sendCheckpoint(copy: CopyBoth): Promise<void> {
     const stopped = this.#stopped;
     if (stopped === undefined || this.#timeline.position !== stopped.lsn) return;
     const { walSegmentSize: size, wal } = this.#timeline;
     if (this.#sentLsn < Math.min(stopped.lsn, wal.writtenLsn)) return;
     const end = recordEndLsn(stopped.lsn, CHECKPOINT_RECORD_LENGTH, size);
-    for (const { segmentStart: start, offset, bytes } of stoppedWal(this.#timeline, stopped)) {
+    const pages = await whenPresent(() => stoppedWal(this.#timeline, stopped));
+    for (const { segmentStart: start, offset, bytes } of pages) {
       const from = start + offset;
       const to = Math.min(end, from + bytes.length) as Lsn;
       if (to <= this.#sentLsn) continue;

@@ -9,6 +9,7 @@
 import { sleep } from "../../common/sleep.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { whenPresent } from "../../pagestore/mod.ts";
 import { BACKUP_POSITION_COLUMNS, BACKUP_TABLESPACE_COLUMNS } from "../../pgwire/replication_columns.ts";
 import type { Session } from "../../pgwire/session.ts";
 import { backupFile } from "../../postgres/cluster/backup_files.ts";
@@ -76,7 +77,7 @@ export async function sendBaseBackup(
   const redo = await server.checkpoint(timeline.timelineId, session.signal);
   const start = redo === null ? null : await findCheckpoint(timeline, redo, session.signal);
   if (start !== null) await timeline.waitFor(start.lsn, server.config.wait_lsn_timeout_ms, session.signal);
-  const at = timeline.boundary(start?.lsn ?? null);
+  const at = await whenPresent(() => timeline.boundary(start?.lsn ?? null));
   if (start === null) onStopped(at);
   await using _lease = await Lease.take(timeline, at.lsn);
   await timeline.makeDurable();

@@ -45,6 +45,7 @@ import {
   KIND_TABLESPACE,
   KIND_TWOPHASE,
 } from "../content/keys.ts";
+import { AbsentBytes, type ObjectId, presentIn, whenPresent } from "../../pagestore/mod.ts";
 import type { BlockSource } from "../content/page_reader.ts";
 import type { TimelineView } from "../content/timeline_view.ts";
 import { TarWriter } from "./tar_writer.ts";
@@ -138,8 +139,13 @@ export async function* basebackup(
   head: WalHead,
   options: BasebackupOptions = {},
 ): AsyncGenerator<Uint8Array> {
-  for (const chunk of new BasebackupWriter(timeline, at, head, options).write()) {
-    yield chunk;
+  const writer = await whenPresent(() => new BasebackupWriter(timeline, at, head, options));
+  for (const part of writer.write()) {
+    if (part instanceof AbsentBytes) {
+      await part.arrive();
+      continue;
+    }
+    yield part;
     // Otherwise a client that reads fast enough would keep this thread to itself.
     await nextTurn();
   }
@@ -156,6 +162,16 @@ export function stoppedWal(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }): Che
   const { xlog_seg_size: segmentSize, system_identifier: systemIdentifier } = parseControlFile(control);
   const checkpoint = parseCheckpoint(stored);
   return buildCheckpointPages({ pg: timeline.pg, ...at, systemIdentifier, segmentSize, checkpoint });
+}
+
+/** A chunk of the tar, or what has to be fetched before the writer can go on. */
+type Part = Uint8Array | AbsentBytes;
+
+/** A fork of the data directory. */
+interface DirectoryFork {
+  readonly source: BlockSource;
+  readonly fork: number;
+  readonly blocks: number;
 }
 
 class BasebackupWriter {
@@ -193,7 +209,7 @@ class BasebackupWriter {
   }
 
   /** Each chunk is valid until the next one is requested. */
-  *write(): Generator<Uint8Array> {
+  *write(): Generator<Part> {
     if (this.#options.start != null) yield* this.#label(this.#options.start);
     for (const directory of DIRECTORIES) yield* this.#tar.directory(directory);
     for (const [name, bytes] of this.#options.files ?? []) yield* this.#tar.file(name, bytes);
@@ -217,9 +233,9 @@ class BasebackupWriter {
     yield* this.#tar.file(BACKUP_LABEL_FILE, new TextEncoder().encode(text));
   }
 
-  *#databases(): Generator<Uint8Array> {
+  *#databases(): Generator<Part> {
     const locations = new Map<number, string>();
-    for (const [key, location] of this.#view.values(KIND_TABLESPACE)) {
+    for (const [key, location] of yield* this.#values(KIND_TABLESPACE)) {
       locations.set(key.a, new TextDecoder().decode(location));
       yield* this.#tar.directory(`pg_tblspc/${key.a}`);
     }
@@ -227,7 +243,7 @@ class BasebackupWriter {
       yield* this.#tar.file(TABLESPACE_MAP_FILE, encodeTablespaceMap(locations));
     }
     const tablespaceDirectories = new Set<string>();
-    for (const [key] of this.#view.values(KIND_DATABASE)) {
+    for (const [key] of yield* this.#values(KIND_DATABASE)) {
       const path = databasePath(this.#pg, key.a, key.b);
       const parent = path.slice(0, path.lastIndexOf("/"));
       if (parent.startsWith("pg_tblspc/") && !tablespaceDirectories.has(parent)) {
@@ -237,46 +253,70 @@ class BasebackupWriter {
       yield* this.#tar.directory(path);
       yield* this.#tar.file(`${path}/PG_VERSION`, this.#versionFile);
     }
-    for (const [key, map] of this.#view.values(KIND_RELMAP)) {
+    for (const [key, map] of yield* this.#values(KIND_RELMAP)) {
       const directory = key.a === GLOBALTABLESPACE_OID ? "global" : databasePath(this.#pg, key.a, key.b);
       yield* this.#tar.file(`${directory}/pg_filenode.map`, map);
     }
   }
 
-  *#relations(): Generator<Uint8Array> {
-    for (const { source, fork, blocks } of this.#forks()) yield* this.#fork(source, fork, blocks);
+  *#values(kind: number): Generator<AbsentBytes, [ObjectId, Uint8Array][]> {
+    return yield* presentIn(() => [...this.#view.values(kind)]);
   }
 
-  *#relationManifest(): Generator<Uint8Array> {
+  *#relations(): Generator<Part> {
+    for (const keys of yield* this.#forkKeys()) {
+      for (const { source, fork, blocks } of yield* this.#forks(keys)) {
+        yield* this.#fork(source, fork, blocks);
+      }
+    }
+  }
+
+  *#relationManifest(): Generator<Part> {
     const entries: ManifestEntry[] = [];
-    for (const { source, fork, blocks } of this.#forks()) {
-      const { spc, db, rel, fork: sourceFork } = source;
-      entries.push({ spc, db, rel, fork, sourceFork, blocks });
-      if (entries.length % FORKS_PER_TURN === 0) yield* this.#tar.handOut();
+    for (const keys of yield* this.#forkKeys()) {
+      for (const { source, fork, blocks } of yield* this.#forks(keys)) {
+        const { spc, db, rel, fork: sourceFork } = source;
+        entries.push({ spc, db, rel, fork, sourceFork, blocks });
+      }
+      yield* this.#tar.handOut();
     }
     const manifest = encodeRelationManifest({ lsn: this.#view.lsn, prev: this.#prev, entries });
     yield* this.#tar.file(RELATION_MANIFEST_FILE, manifest);
   }
 
-  /** Yields the forks of the data directory and the source of each fork's pages. */
-  *#forks(): Generator<{ source: BlockSource; fork: number; blocks: number }> {
-    for (const source of this.#view.forks()) {
+  /** The keys of forks that may exist, a turn's worth at a time. */
+  *#forkKeys(): Generator<AbsentBytes, ObjectId[][]> {
+    const keys = yield* presentIn(() => this.#view.forkKeys());
+    const turns = Math.ceil(keys.length / FORKS_PER_TURN);
+    return Array.from(
+      { length: turns },
+      (_, i) => keys.slice(i * FORKS_PER_TURN, (i + 1) * FORKS_PER_TURN),
+    );
+  }
+
+  /** Returns the forks of the data directory and the source of each fork's pages. */
+  *#forks(keys: readonly ObjectId[]): Generator<AbsentBytes, DirectoryFork[]> {
+    const found: DirectoryFork[] = [];
+    for (const source of yield* presentIn(() => this.#view.existingForks(keys))) {
       const { spc, db, rel, fork, blocks } = source;
       if (fork === INIT_FORKNUM) {
         // An unlogged relation starts as a copy of its init fork, as after a crash.
-        yield { source, fork: INIT_FORKNUM, blocks };
-        yield { source, fork: MAIN_FORKNUM, blocks };
-      } else if (fork === VISIBILITYMAP_FORKNUM || !this.#view.hasFork(spc, db, rel, INIT_FORKNUM)) {
-        yield { source, fork, blocks };
+        found.push({ source, fork: INIT_FORKNUM, blocks }, { source, fork: MAIN_FORKNUM, blocks });
+      } else if (
+        fork === VISIBILITYMAP_FORKNUM ||
+        !(yield* presentIn(() => this.#view.hasFork(spc, db, rel, INIT_FORKNUM)))
+      ) {
+        found.push({ source, fork, blocks });
       }
     }
+    return found;
   }
 
   /**
    * Writes the files of one fork of a relation. `source` provides the pages: it is the same fork,
    * or the init fork.
    */
-  *#fork(source: BlockSource, fork: number, blocks: number): Generator<Uint8Array> {
+  *#fork(source: BlockSource, fork: number, blocks: number): Generator<Part> {
     const rnode = { spcNode: source.spc, dbNode: source.db, relNode: source.rel };
     const categories = fork === MAIN_FORKNUM && blocks >= FSM_MIN_BLOCKS ? new Uint8Array(blocks) : null;
     let isHeap = false;
@@ -288,7 +328,14 @@ class BasebackupWriter {
       for (let block = first; block < last; block++) {
         yield* this.#tar.room(BLCKSZ);
         const { chunk, used } = this.#tar;
-        this.#view.readPage(source, block, chunk, used);
+        try {
+          this.#view.readPage(source, block, chunk, used);
+        } catch (error) {
+          if (!(error instanceof AbsentBytes)) throw error;
+          yield error;
+          block--;
+          continue;
+        }
         if (categories !== null) {
           isHeap ||= isHeapPage(chunk, used);
           categories[block] = freeSpaceCategory(heapFreeSpace(chunk, used));
@@ -314,36 +361,37 @@ class BasebackupWriter {
     return map;
   }
 
-  *#slrus(): Generator<Uint8Array> {
+  *#slrus(): Generator<Part> {
     for (let slru = 0; slru < SLRU_DIRECTORIES.length; slru++) {
-      for (const { segment, pages } of this.#view.slruSegments(slru)) {
+      for (const { segment, pages } of yield* presentIn(() => this.#view.slruSegments(slru))) {
         const content = new Uint8Array(pages * BLCKSZ);
         for (let i = 0; i < pages; i++) {
           const page = segment * SLRU_PAGES_PER_SEGMENT + i;
-          this.#view.readSlruPage(slru, page, content, i * BLCKSZ);
+          yield* presentIn(() => this.#view.readSlruPage(slru, page, content, i * BLCKSZ));
         }
         yield* this.#tar.file(slruSegmentPath(slru, segment), content);
       }
     }
   }
 
-  *#twophase(): Generator<Uint8Array> {
-    const { nextXid } = this.#storedCheckpoint();
-    for (const [key, state] of this.#view.values(KIND_TWOPHASE)) {
+  *#twophase(): Generator<Part> {
+    const { nextXid } = yield* presentIn(() => this.#storedCheckpoint());
+    for (const [key, state] of yield* this.#values(KIND_TWOPHASE)) {
       yield* this.#tar.file(`pg_twophase/${twophaseFileName(this.#pg, key.a, nextXid)}`, state);
     }
   }
 
-  *#replicationOrigins(): Generator<Uint8Array> {
-    const origins = [...this.#view.values(KIND_REPLORIGIN)];
+  *#replicationOrigins(): Generator<Part> {
+    const origins = yield* this.#values(KIND_REPLORIGIN);
     if (origins.length === 0) return;
     const states = origins.map(([key, remoteLsn]) => [key.a, remoteLsn] as const);
     yield* this.#tar.file(ORIGINS_FILE, encodeReplicationOrigins(states));
   }
 
   /** Writes the shutdown checkpoint at the LSN and a control file that points to it. */
-  *#controlFileAndWal(): Generator<Uint8Array> {
-    const checkpoint = { ...this.#storedCheckpoint(), redo: this.#view.lsn, oldestActiveXid: 0 };
+  *#controlFileAndWal(): Generator<Part> {
+    const stored = yield* presentIn(() => this.#storedCheckpoint());
+    const checkpoint = { ...stored, redo: this.#view.lsn, oldestActiveXid: 0 };
     const { start, wal = true } = this.#options;
     if (start != null) {
       if (wal) yield* this.#recordedWal(checkpoint);
@@ -372,10 +420,11 @@ class BasebackupWriter {
     return parseCheckpoint(stored);
   }
 
-  *#wal(checkpoint: CheckPoint): Generator<Uint8Array> {
+  *#wal(checkpoint: CheckPoint): Generator<Part> {
     const { xlog_seg_size } = parseControlFile(this.#control);
     yield* this.#segmentsBefore(checkpoint, xlog_seg_size);
-    const segments = stoppedWal(this.#timeline, { lsn: this.#view.lsn, prev: this.#prev });
+    const at = { lsn: this.#view.lsn, prev: this.#prev };
+    const segments = yield* presentIn(() => stoppedWal(this.#timeline, at));
     const [first] = segments;
     const page = first!.segmentStart + first!.offset;
     // Fill in what precedes the checkpoint on its own page.
@@ -385,12 +434,12 @@ class BasebackupWriter {
     }
   }
 
-  *#segmentsBefore(checkpoint: CheckPoint, size: number): Generator<Uint8Array> {
+  *#segmentsBefore(checkpoint: CheckPoint, size: number): Generator<Part> {
     for (const segment of this.#options.before ?? []) yield* this.#wholeSegment(segment, checkpoint, size);
   }
 
   /** Writes the WAL as it is, up to the LSN. The last segment ends with zeros. */
-  *#recordedWal(checkpoint: CheckPoint): Generator<Uint8Array> {
+  *#recordedWal(checkpoint: CheckPoint): Generator<Part> {
     const { xlog_seg_size: size } = parseControlFile(this.#control);
     yield* this.#segmentsBefore(checkpoint, size);
     const start = this.#head.segmentStart;
@@ -410,7 +459,7 @@ class BasebackupWriter {
    * Writes a whole segment, or only the part that is not zeros: a client that wants no relation
    * files wants nothing that it can make itself.
    */
-  *#walSegment(segment: CheckpointPages, tli: number, size: number): Generator<Uint8Array> {
+  *#walSegment(segment: CheckpointPages, tli: number, size: number): Generator<Part> {
     const { segmentStart, offset, bytes } = segment;
     const tar = this.#tar;
     const length = this.#content === "lazy" ? offset + bytes.length : size;
@@ -421,7 +470,7 @@ class BasebackupWriter {
     yield* tar.end(length);
   }
 
-  *#walBefore(head: WalHead, from: number, length: number): Generator<Uint8Array> {
+  *#walBefore(head: WalHead, from: number, length: number): Generator<Part> {
     const tar = this.#tar;
     for (let at = 0; at < length;) {
       yield* tar.room(XLOG_BLCKSZ);
@@ -433,7 +482,7 @@ class BasebackupWriter {
     }
   }
 
-  *#wholeSegment(segment: WalHead, { ThisTimeLineID: tli }: CheckPoint, size: number): Generator<Uint8Array> {
+  *#wholeSegment(segment: WalHead, { ThisTimeLineID: tli }: CheckPoint, size: number): Generator<Part> {
     const start = segment.segmentStart;
     yield* this.#tar.begin(`pg_wal/${walFileName(tli, start, size)}`, size);
     yield* this.#walBefore(segment, start, size);

@@ -11,6 +11,7 @@ import { DELETED_SUFFIX, PageServerPaths, TENANT_IN_PROGRESS_SUFFIX } from "../.
 import { checkTimeline, isTimelineDirectory, readMetadata } from "../../pagestore/mod.ts";
 import { BranchFiles } from "../tenant/branch_files.ts";
 import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
+import { remoteLayerNumbers } from "../timeline/remote_layer_list.ts";
 import { checkTimelineWal } from "./fsck_wal.ts";
 
 /**
@@ -61,7 +62,7 @@ async function* tenantChecks(
 
 async function timelineCheck(disk: Disk, path: string): Promise<DataCheck> {
   try {
-    const { problems, strays, ...counts } = checkTimeline(disk, path);
+    const { problems, strays, ...counts } = checkTimeline(disk, path, remoteLayerNumbers(disk, path));
     const wal = await checkTimelineWal(disk, path);
     return { path, counts, walBytes: wal.bytes, problems: [...problems, ...wal.problems], strays };
   } catch (error) {

@@ -33,17 +33,21 @@ import { createTenant } from "../tenant/create.ts";
 import { type ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
 import { PageCache } from "../content/page_cache.ts";
+import type { ObjectStore } from "../../object_store/object_store.ts";
 import type { RetryingStore } from "../../object_store/retrying.ts";
 import { Followers } from "../tenant/followers.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { AttachedCompute } from "./attached_compute.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
+import { LayerBudget } from "../remote/layer_budget.ts";
+import { RemoteLayers } from "../remote/remote_layers.ts";
 import { RemoteStorage } from "../remote/remote_storage.ts";
 import type { RestoredTenant } from "../remote/restore.ts";
 import { Tenant } from "../tenant/tenant.ts";
 import type { TenantContext } from "../tenant/context.ts";
 import type { Timeline } from "../timeline/timeline.ts";
+import { LayerRoom } from "../timeline/layer_room.ts";
 import { Upkeep } from "../tenant/upkeep.ts";
 import { WalReceiver } from "../timeline/wal_receiver.ts";
 import type { Credentials } from "../../protocol/connect.ts";
@@ -71,6 +75,8 @@ export interface PageServerOptions {
   readonly initialCluster?: InitialCluster;
   /** Where everything is uploaded to. Named by the configuration, too. */
   readonly objectStore?: RetryingStore;
+  /** Where layers are read from that are not on `disk`; by default, the object store. */
+  readonly layerStore?: ObjectStore;
 }
 
 /** How often timelines do periodic work, e.g. write out layers that are old enough. */
@@ -110,21 +116,35 @@ export class PageServer {
   readonly #trimming: ReturnType<typeof setInterval>;
   readonly #upkeep: Upkeep;
   readonly #remote: RemoteStorage | null;
+  readonly #layers: RemoteLayers | null;
 
   private constructor(options: PageServerOptions) {
     const { disk, paths, config, logger } = options;
     this.config = config;
+    const blockCache = new BlockCache(config.block_cache_bytes);
+    const layerStore = options.layerStore ?? options.objectStore;
+    const layers = layerStore === undefined ? null : new RemoteLayers({
+      disk,
+      paths,
+      store: layerStore,
+      nowMs: () => performance.now(),
+      closeFile: (path) => blockCache.closeFile(path),
+    });
+    const layerRoom = new LayerRoom();
+    this.#layers = layers;
     this.#context = {
       disk,
       paths,
       config,
       logger,
-      blockCache: new BlockCache(config.block_cache_bytes),
+      blockCache,
       pageCache: new PageCache(config.page_cache_bytes),
       memoryPools: { values: new BufferPool(CHUNK_SIZE), versions: new BufferPool(VERSION_PIECE_BYTES) },
       memoryBudget: new MemoryBudget(config.memory_layer_bytes),
       flushLayer: options.flushLayer,
       mergeLayers: options.mergeLayers,
+      layerFiles: layers === null ? null : (tenant, timeline) => layers.of(tenant, timeline),
+      layerRoom,
       deleted: new DeletedTimelines(disk, paths.deletedTimelines),
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
@@ -161,8 +181,16 @@ export class PageServer {
       idleMs: config.idle_timeline_s * 1000,
       clockMs: () => performance.now(),
     });
-    this.#remote = options.objectStore === undefined ? null : new RemoteStorage({
+    this.#remote = options.objectStore === undefined || layers === null ? null : new RemoteStorage({
       store: options.objectStore,
+      layers,
+      budget: new LayerBudget(
+        layers,
+        layerRoom,
+        config.layer_disk_bytes ?? Infinity,
+        () => performance.now(),
+        logger,
+      ),
       disk,
       paths,
       config,
@@ -353,6 +381,7 @@ export class PageServer {
       throw ioError(doing, paths.tenant(id), error);
     }
     try {
+      this.#layers?.forget(id);
       await disk.removeTree(paths.deletedTenant(id));
     } catch (error) {
       // The tenant is gone all the same. The next start removes the rest.
@@ -403,6 +432,12 @@ export class PageServer {
       await disk.unlink(paths.attachment(id));
       logger.info("tenant detached", { tenant: id });
     });
+  }
+
+  /** As {@link RemoteLayers.chunk}. */
+  async layerChunk(path: string, chunk: number, isSuspect: boolean): Promise<Uint8Array> {
+    this.#assertRemote();
+    return await this.#layers!.chunk(path, chunk, isSuspect);
   }
 
   #assertRemote(): RemoteStorage {
@@ -665,6 +700,7 @@ export class PageServer {
     for (const timelineId of gone) {
       await this.#receivers.get(timelineId)?.stop("the timeline was deleted");
       this.#receivers.delete(timelineId);
+      this.#layers?.forgetTimeline(timelineId);
     }
   }
 

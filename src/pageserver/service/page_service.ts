@@ -6,6 +6,7 @@ import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { formatTimestamp } from "../../common/timestamp.ts";
+import { whenPresent } from "../../pagestore/mod.ts";
 import type { ConnectionHandler } from "../../pgwire/session.ts";
 import type { Scope } from "../../auth/claims.ts";
 import type { Guard } from "../../protocol/guard.ts";
@@ -193,14 +194,16 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
 
     async lsnAt({ tenant, timeline, timestamp }) {
       using held = await hold({ tenant, timeline });
-      const found = lsnAt(server.tenant(tenant).timelines, held.value, timestamp);
+      const { timelines } = server.tenant(tenant);
+      const found = await whenPresent(() => lsnAt(timelines, held.value, timestamp));
       return { lsn: formatLsn(found.lsn), timeline_id: found.timeline.timelineId };
     },
 
     async timelineHistory(names) {
       using held = await hold(names);
       const time = (timestamp: number | null) => timestamp === null ? null : formatTimestamp(timestamp);
-      return historyOf(server.tenant(names.tenant).timelines, held.value).map((part) => ({
+      const { timelines } = server.tenant(names.tenant);
+      return (await whenPresent(() => historyOf(timelines, held.value))).map((part) => ({
         timeline_id: part.timelineId,
         lsn: formatLsn(part.lsn),
         time: time(part.time),
@@ -301,7 +304,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
       using held = await hold(names);
       const source = held.value;
       if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
-      const boundary = source.boundary(lsn);
+      const boundary = await whenPresent(() => source.boundary(lsn));
       // A compute that starts from this basebackup keeps reading at that LSN for a while.
       await source.leases.take(boundary.lsn, DEFAULT_LEASE_MS, Date.now());
       // That compute also continues the WAL from here, so everything before must be durable.
@@ -334,7 +337,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
     async leaseLsn({ lsn, duration = DEFAULT_LEASE_MS, holder, ...names }) {
       using held = await hold(names);
       const source = held.value;
-      const boundary = source.boundary(lsn);
+      const boundary = await whenPresent(() => source.boundary(lsn));
       const end = await source.leases.take(boundary.lsn, duration, Date.now(), holder);
       return { lsn: formatLsn(boundary.lsn), expires_at: new Date(end).toISOString() };
     },

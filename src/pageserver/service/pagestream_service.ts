@@ -23,6 +23,7 @@ import {
   RESPONSE_HEADER_BYTES,
   RESPONSE_NBLOCKS,
 } from "../../protocol/pagestream.ts";
+import { AbsentBytes, AbsentOnes } from "../../pagestore/mod.ts";
 import { NO_FORK } from "../content/relation_forks.ts";
 import type { ForkAt, TimelineView } from "../content/timeline_view.ts";
 import type { Timeline } from "../timeline/timeline.ts";
@@ -48,8 +49,8 @@ assert(
 
 /**
  * Answers page requests on a connection until the client ends it. Requests whose LSN has arrived
- * are answered at once and in order. A request that must wait for its LSN does not hold up later
- * ones, and is dropped when its client leaves.
+ * are answered at once and in order. A request that must wait for its LSN, or for parts of layers
+ * to be fetched, does not hold up later ones, and is dropped when its client leaves.
  *
  * @param turn shares the thread with other tenants
  * @param countRequest counts a request that waits; throws when the tenant has too many
@@ -65,24 +66,42 @@ export async function servePagestream(
   const request = new PageRequest();
   const left = new AbortController();
   let waiting = 0;
-  const answerLater = async (later: PageRequest): Promise<void> => {
+  /** Answers a request after `until`: once its LSN has arrived, or what it reads was fetched. */
+  const answerAfter = async (later: PageRequest, until: () => Promise<void>): Promise<void> => {
+    if (waiting >= WAITING_REQUESTS_MAX) return sendError(copy, later, tooManyWait());
     waiting++;
     try {
       using _counted = countRequest();
-      await timeline.waitFor(later.lsn, waitLsnTimeoutMs, left.signal);
-      while (!tryAnswer(later)) await turnOf(turn);
+      for (;;) {
+        await until();
+        let outcome = attempt(later);
+        while (outcome === "busy") {
+          await turnOf(turn);
+          outcome = attempt(later);
+        }
+        if (outcome === null) return;
+        const absent = outcome;
+        until = () => absent.arrive(left.signal);
+      }
     } catch (error) {
       if (copy.sending) sendError(copy, later, error);
     } finally {
       waiting--;
     }
   };
+  /** @returns null when it is answered; what has to be fetched; "busy" before the next turn */
+  const attempt = (now: PageRequest): AbsentBytes | "busy" | null => {
+    const began = turn.begin();
+    if (began < 0) return "busy";
+    const absent = copy.sending ? answer(copy, timeline, now) : null;
+    turn.end(began);
+    return absent;
+  };
   /** @returns false when it has to be tried again at the next turn */
   const tryAnswer = (now: PageRequest): boolean => {
-    const began = turn.begin();
-    if (began < 0) return false;
-    if (copy.sending) answer(copy, timeline, now);
-    turn.end(began);
+    const outcome = attempt(now);
+    if (outcome === "busy") return false;
+    if (outcome !== null) void answerAfter({ ...now }, () => outcome.arrive(left.signal));
     return true;
   };
   /** Takes nothing more from the connection until this request had its turn. */
@@ -104,8 +123,10 @@ export async function servePagestream(
             answerInTurn({ ...request });
             return;
           }
-        } else if (waiting < WAITING_REQUESTS_MAX) answerLater({ ...request });
-        else sendError(copy, request, tooManyWait());
+        } else {
+          const later = { ...request };
+          void answerAfter(later, () => timeline.waitFor(lsn, waitLsnTimeoutMs, left.signal));
+        }
         if (copy.congested) {
           copy.pause();
           copy.drained().then(() => copy.resume(), () => {});
@@ -120,14 +141,15 @@ export async function servePagestream(
 function tooManyWait(): ZenithError {
   return new ZenithError(
     "unavailable",
-    `${WAITING_REQUESTS_MAX} requests of this connection wait for their LSN`,
+    `${WAITING_REQUESTS_MAX} requests of this connection wait for their LSN, or for layers`,
     {
       hint: "ask again when some of them have been answered",
     },
   );
 }
 
-function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): void {
+/** @returns what has to be fetched before the request can be answered; null when it was */
+function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): AbsentBytes | null {
   try {
     timeline.assertPresent();
     const view = timeline.at(request.lsn === INVALID_LSN ? timeline.lastRecordLsn : request.lsn);
@@ -153,8 +175,10 @@ function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): void 
         break;
     }
   } catch (error) {
+    if (error instanceof AbsentBytes) return error;
     sendError(copy, request, error);
   }
+  return null;
 }
 
 function forkOf(view: TimelineView, { spc, db, rel, fork }: PageRequest): ForkAt {
@@ -179,7 +203,9 @@ function sendPages(copy: CopyBoth, view: TimelineView, request: PageRequest): vo
     );
   }
   const pages = pageBuffer(count);
-  for (let i = 0; i < count; i++) view.readPage(source, blkno + i, pages, i * BLCKSZ);
+  const absent = new AbsentOnes();
+  for (let i = 0; i < count; i++) absent.try(() => view.readPage(source, blkno + i, pages, i * BLCKSZ));
+  absent.check();
   const at = copy.reserve(pagesResponseBytes(count));
   const first = encodePagesHeader(copy.buffer, at, request.requestId, count);
   copy.buffer.set(count * BLCKSZ === pages.length ? pages : pages.subarray(0, count * BLCKSZ), first);

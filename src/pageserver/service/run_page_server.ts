@@ -10,6 +10,7 @@ import { PgServer } from "../../pgwire/server.ts";
 import { openObjectStore } from "../../object_store/open_store.ts";
 import type { Credentials } from "../../protocol/connect.ts";
 import { Guard } from "../../protocol/guard.ts";
+import type { ChunkQuestion } from "../remote/borrowed_layers.ts";
 import { PageServer } from "./page_server.ts";
 import { pageService } from "./page_service.ts";
 
@@ -40,8 +41,11 @@ export interface RunningPageServer {
 export async function runPageServer(options: PageServerRoleOptions): Promise<RunningPageServer> {
   const { paths, config, listen, logger, guard = Guard.open(), credentials } = options;
   const flushes = new WorkerThread<FlushRequest, WrittenLayer>("src/pageserver/workers/flush_worker.ts");
-  const merges = new WorkerThread<MergeRequest, MergeReply>("src/pageserver/workers/merge_worker.ts");
-  const server = await PageServer.open({
+  const merges = new WorkerThread<MergeRequest, MergeReply>(
+    "src/pageserver/workers/merge_worker.ts",
+    ({ path, chunk, isSuspect }: ChunkQuestion) => server.layerChunk(path, chunk, isSuspect),
+  );
+  const server: PageServer = await PageServer.open({
     disk: nodeDisk,
     flushLayer: (request) => flushes.run(request),
     mergeLayers: (request) => merges.run(request),

@@ -9,6 +9,7 @@ import type { PageServerPaths } from "../../common/paths.ts";
 import type { Damage, FoundDamage, ScrubItem } from "../../process/scrub.ts";
 import { cutWalIn, describeCutWal } from "../../wal_store/cut_wal.ts";
 import { scrubTimeline } from "../../pagestore/mod.ts";
+import { remoteLayerNumbers } from "../timeline/remote_layer_list.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { scrubTimelineWal } from "./fsck_wal.ts";
 
@@ -75,7 +76,11 @@ async function* checkTimeline(
 ): AsyncGenerator<number, readonly Damage[]> {
   const { disk, paths } = source;
   const directory = paths.timeline(tenantId, timelineId);
-  const problems = (yield* scrubTimeline(disk, directory)).map((what) => ({ what, hint: RESTORE_LAYER }));
+  const elsewhere = () => remoteLayerNumbers(disk, directory);
+  const problems = (yield* scrubTimeline(disk, directory, elsewhere)).map((what) => ({
+    what,
+    hint: RESTORE_LAYER,
+  }));
   const timeline = source.ifOpen(tenantId, timelineId);
   // The WAL is being replayed, which checks it too.
   if (timeline === null) return problems;

@@ -11,6 +11,7 @@ import {
 } from "../../common/id.ts";
 import type { Hold } from "../../common/held.ts";
 import type { Logger } from "../../process/log.ts";
+import { whenPresent } from "../../pagestore/mod.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { type Damage, type DamagedBranch, damagedFile, unnamedTimeline, unusable } from "./branch_damage.ts";
 import type { Branch, BranchFiles, StartPoint } from "./branch_files.ts";
@@ -199,7 +200,7 @@ export class TenantBranches {
     const sleeping = this.#timelines.asleep(timelineId);
     if (sleeping === null) {
       using held = this.#timelines.holdIfOpen(timelineId) ?? await this.#timelines.hold(timelineId, false);
-      const { logical, physical } = held.value.sizes();
+      const { logical, physical } = await whenPresent(() => held.value.sizes());
       return { ...this.#describe(branch, held.value), logicalBytes: logical, physicalBytes: physical };
     }
     const { lastRecordLsn, position, ...rest } = sleeping;
@@ -298,6 +299,10 @@ export class TenantBranches {
     return this.#describe(branch, held.value);
   }
 
+  #lsnAt(timeline: Timeline, timestamp: number): Promise<{ timeline: Timeline; lsn: Lsn }> {
+    return whenPresent(() => lsnAt(this.#timelines, timeline, timestamp));
+  }
+
   /** Creates a timeline that begins at `start`. No branch names it yet. */
   async #leave(
     start: StartPoint,
@@ -306,8 +311,8 @@ export class TenantBranches {
     using named = await this.#timelines.hold(namedId);
     const { timeline: ancestor, lsn: startLsn } = start.timestamp === null
       ? { timeline: named.value, lsn: start.lsn }
-      : lsnAt(this.#timelines, named.value, start.timestamp);
-    const { lsn } = ancestor.boundary(startLsn);
+      : await this.#lsnAt(named.value, start.timestamp);
+    const { lsn } = await whenPresent(() => ancestor.boundary(startLsn));
     // A branch must not be based on WAL that its parent could lose.
     await ancestor.makeDurable();
     const created = await this.#timelines.createBranch(ancestor, lsn);

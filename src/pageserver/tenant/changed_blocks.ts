@@ -6,7 +6,13 @@ import { ZenithError } from "../../common/errors.ts";
 import { nextTurn } from "../../common/event_loop.ts";
 import type { TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
-import { forEachKeyBetween, type LsnRange, type ObjectId, SIZE_BLOCK } from "../../pagestore/mod.ts";
+import {
+  forEachKeyBetween,
+  type LsnRange,
+  type ObjectId,
+  SIZE_BLOCK,
+  whenPresent,
+} from "../../pagestore/mod.ts";
 import { parseCheckpoint } from "../../postgres/cluster/checkpoint.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import {
@@ -78,13 +84,9 @@ export async function changedBlocks(
   }
   const common = commonPoint(...lineages);
   const before = common.timeline.at(common.lsn);
-  const next = nextXid(before);
-  const late = committedLater(
-    xactPages,
-    before,
-    [one, other].map(({ timeline, lsn }) => timeline.at(lsn)),
-    next,
-  );
+  const next = await whenPresent(() => nextXid(before), signal);
+  const sides = [one, other].map(({ timeline, lsn }) => timeline.at(lsn));
+  const late = await whenPresent(() => committedLater(xactPages, before, sides, next), signal);
   if (late.size > 0) await addRowsOf(late, timelines, common, next, database, found, signal);
   return found.list();
 }
@@ -205,7 +207,7 @@ async function addRowsOf(
   let oldest = next;
   for (const xid of xids) oldest = Math.min(oldest, next - ((next % TWO_POW_32 - xid) >>> 0));
   const parts = lineage(timelines, common);
-  const after = lastBefore(oldest, parts.values());
+  const after = await whenPresent(() => lastBefore(oldest, parts.values()), signal);
   const candidates = new Relations();
   const wants = ({ kind, b, d }: ObjectId) => kind === KIND_RELATION && b === database && d === MAIN_FORK;
   const visit = ({ a, c }: ObjectId, block: number) => {
@@ -219,10 +221,10 @@ async function addRowsOf(
   const page = new Uint8Array(BLCKSZ);
   let pages = 0;
   for (const { spc, rel, blocks } of candidates.entries()) {
-    const fork = view.fork(spc, database, rel, MAIN_FORK);
+    const fork = await whenPresent(() => view.fork(spc, database, rel, MAIN_FORK), signal);
     for (const block of blocks.blocks()) {
       if (block >= fork.blocks) break;
-      view.readPage(fork, block, page, 0);
+      await whenPresent(() => view.readPage(fork, block, page, 0), signal);
       if (hasRowsOf(xids, page)) found.of(spc, rel).add(block);
       if (++pages % PAGES_PER_TURN !== 0) continue;
       await nextTurn();

@@ -1,11 +1,13 @@
 /** The parts of a page server that all of its tenants share. */
 import type { Disk } from "../../common/disk.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import type { PageServerConfig } from "../../common/page_server_config.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import type {
   BlockCache,
   FlushLayer,
+  LayerFiles,
   MemoryBudget,
   MemoryPools,
   MergeLayers,
@@ -14,6 +16,7 @@ import type {
 import type { PageCache } from "../content/page_cache.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { pageImages } from "../content/rebuild_page.ts";
+import type { LayerRoom } from "../timeline/layer_room.ts";
 import type { DeletedTimelines } from "./deleted_timelines.ts";
 
 /** What all tenants of a page server share. */
@@ -28,10 +31,24 @@ export interface TenantContext {
   readonly memoryBudget: MemoryBudget;
   readonly flushLayer: FlushLayer;
   readonly mergeLayers: MergeLayers;
+  /** Where a timeline's layers are read from. Null when they are all on this disk. */
+  readonly layerFiles: ((tenant: TenantId, timeline: TimelineId) => LayerFiles) | null;
+  readonly layerRoom: LayerRoom;
   /** Shared with other threads. Element 0 changes with every read. */
   readonly reads: Int32Array;
   readonly deleted: DeletedTimelines;
   readonly logger: Logger;
+}
+
+/** Returns how a page server stores a timeline that is in use. */
+export function timelineOptions(
+  context: TenantContext,
+  pg: PgVersion,
+  tenant: TenantId,
+  timeline: TimelineId,
+): TimelineStoreOptions {
+  const layerFiles = context.layerFiles?.(tenant, timeline);
+  return { ...storeOptions(context, pg), ...(layerFiles === undefined ? {} : { layerFiles }) };
 }
 
 /** Returns how a page server stores timelines of a major. */

@@ -276,6 +276,7 @@ export class TenantImport {
       settings: new TimelineSettings(disk, file("settings")),
       slots: new TimelineSlots(disk, file("slots"), config.slot_wal_max_bytes),
       // Nothing of an import is in the object store before the tenant exists.
+      room: this.#context.layerRoom,
       uploaded: new UploadedLsn(false),
       disk,
       openWal,

@@ -17,6 +17,7 @@ import {
 import { segmentFiles } from "../../wal_store/check_wal.ts";
 import { Leases } from "../timeline/leases.ts";
 import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
+import { remoteLayerNumbers } from "../timeline/remote_layer_list.ts";
 import { damageOf, type Timeline } from "../timeline/timeline.ts";
 import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
 
@@ -96,7 +97,8 @@ export class SleepingTimelines {
     const directory = this.#paths.timeline(this.#tenant, id);
     const metadata = readMetadata(this.#disk, directory);
     const { ancestorId } = decodeTimelineInfo(metadata.userData, directory);
-    if (!hasAllLayers(this.#disk, directory, metadata)) return null;
+    const elsewhere = remoteLayerNumbers(this.#disk, directory);
+    if (!hasAllLayers(this.#disk, directory, metadata, elsewhere)) return null;
     const wal = walOf(this.#disk, this.#paths.timelineWal(this.#tenant, id));
     const position = endWithoutWal(this.#disk, wal, metadata);
     if (position === null) return null;

@@ -5,7 +5,7 @@ import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
 import { MeasuredTree } from "../../common/tree_bytes.ts";
-import { readMetadata } from "../../pagestore/mod.ts";
+import { readMetadata, whenPresent } from "../../pagestore/mod.ts";
 import { BranchFiles } from "./branch_files.ts";
 import { TimelineDirectories } from "./timeline_directories.ts";
 import { collectGarbage, type GarbageReport } from "../timeline/garbage.ts";
@@ -79,7 +79,9 @@ export class Tenant {
     const nowMs = Date.now();
     const cutoffs = {
       horizon: Math.max(0, timeline.lastRecordLsn - (horizonBytes ?? config.gc_horizon_bytes)) as Lsn,
-      pitr: timeline.committedBy(timestampOfMs(nowMs - config.pitr_interval_s * 1000)),
+      pitr: await whenPresent(() =>
+        timeline.committedBy(timestampOfMs(nowMs - config.pitr_interval_s * 1000))
+      ),
     };
     const points = this.#directories.branchPoints(timeline.timelineId);
     const leased = timeline.leases.active(nowMs);

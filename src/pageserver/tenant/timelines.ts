@@ -13,7 +13,7 @@ import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
 import { TimelineSettings } from "../timeline/settings.ts";
 import { TimelineSlots } from "../timeline/slots.ts";
 import { UploadedLsn } from "../timeline/uploaded.ts";
-import { storeOptions, type TenantContext } from "./context.ts";
+import { type TenantContext, timelineOptions } from "./context.ts";
 import { type SleepingTimeline, SleepingTimelines } from "./sleeping.ts";
 import { Timeline } from "../timeline/timeline.ts";
 import { decodeTimelineInfo, encodeTimelineInfo, type TimelineInfo } from "../timeline/timeline_info.ts";
@@ -116,7 +116,7 @@ export class TenantTimelines {
       id,
       this.#startOn(held, async () => {
         const store = await TimelineStore.create(paths.timeline(this.#tenantId, id), {
-          ...storeOptions(this.#context, ancestor.pg),
+          ...timelineOptions(this.#context, ancestor.pg, this.#tenantId, id),
           // A branch at the end may start after a page header that follows the last record.
           ancestor: { store: ancestor.store, lsn: Math.min(lsn, ancestor.lastRecordLsn) as Lsn },
           startLsn: lsn,
@@ -188,7 +188,7 @@ export class TenantTimelines {
     const held = info.ancestorId === null ? null : await this.hold(info.ancestorId, false);
     const timeline = await this.#startOn(held, async () => {
       const store = await TimelineStore.open(directory, {
-        ...storeOptions(this.#context, pgVersion(info.pgMajor)),
+        ...timelineOptions(this.#context, pgVersion(info.pgMajor), this.#tenantId, id),
         ...(held === null
           ? {}
           : { ancestor: { store: held.value.store, lsn: (metadata.ancestorLsn ?? INVALID_LSN) as Lsn } }),
@@ -234,7 +234,7 @@ export class TenantTimelines {
     ancestor: Timeline | null,
   ): Promise<Timeline> {
     const { ancestorId, walStartLsn, pgMajor } = info;
-    const { config, disk, paths, pageCache, memoryPools, logger } = this.#context;
+    const { config, disk, paths, pageCache, memoryPools, layerRoom, logger } = this.#context;
     const tenantId = this.#tenantId;
     const directory = paths.timeline(tenantId, id);
     const timeline = await Timeline.open({
@@ -264,6 +264,7 @@ export class TenantTimelines {
         () => new TimelineSlots(disk, paths.timelineSlots(tenantId, id), config.slot_wal_max_bytes),
       ),
       uploaded: new UploadedLsn(config.object_store !== undefined),
+      room: layerRoom,
       disk,
       openWal: (segmentSize) =>
         WalStore.open(paths.timelineWal(tenantId, id), { disk, segmentSize, startLsn: walStartLsn }),

@@ -8,7 +8,7 @@ import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Logger } from "../../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { formatTimestamp } from "../../common/timestamp.ts";
-import type { TimelineStore } from "../../pagestore/mod.ts";
+import { AbsentBytes, type TimelineStore, whenPresent } from "../../pagestore/mod.ts";
 import { parseControlFile } from "../../postgres/control_file.ts";
 import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
@@ -25,6 +25,7 @@ import { CommitTimes, SET_BACK_MIN_US } from "../content/commit_times.ts";
 import type { Preparation } from "../ingest/database_copy.ts";
 import { Ingest } from "../ingest/ingest.ts";
 import { CHECKPOINT_KEY, CONTROL_KEY } from "../content/keys.ts";
+import type { LayerRoom } from "./layer_room.ts";
 import type { Leases } from "./leases.ts";
 import type { TimelineSafekeepers } from "./safekeepers.ts";
 import type { TimelineSettings } from "./settings.ts";
@@ -59,6 +60,7 @@ export interface TimelineParts {
   readonly settings: TimelineSettings;
   readonly slots: TimelineSlots;
   readonly uploaded: UploadedLsn;
+  readonly room: LayerRoom;
   /** Opens the timeline's own WAL store. */
   readonly openWal: (segmentSize: number) => Promise<WalStore>;
   /** Where damaged WAL is kept. */
@@ -89,6 +91,7 @@ export class Timeline {
   readonly settings: TimelineSettings;
   readonly slots: TimelineSlots;
   readonly uploaded: UploadedLsn;
+  readonly #room: LayerRoom;
   readonly backpressure: Backpressure;
   /** The cluster's system identifier, fixed by its initdb. */
   readonly systemIdentifier: bigint;
@@ -132,6 +135,7 @@ export class Timeline {
     this.settings = parts.settings;
     this.slots = parts.slots;
     this.uploaded = parts.uploaded;
+    this.#room = parts.room;
     this.#logger = parts.logger;
     this.backpressure = new Backpressure(parts.logger, () => performance.now());
     this.#walBuffers = parts.walBuffers;
@@ -178,7 +182,7 @@ export class Timeline {
    * @param signal cancels the opening; the promise then rejects with the signal's reason
    */
   static async open(parts: TimelineParts, signal: AbortSignal): Promise<Timeline> {
-    const timeline = new Timeline(parts);
+    const timeline = await whenPresent(() => new Timeline(parts), signal);
     timeline.#wal = await parts.openWal(timeline.walSegmentSize);
     try {
       await timeline.#replay(signal);
@@ -381,7 +385,8 @@ export class Timeline {
       while (decoder.next(record)) {
         const prepare = this.#ingest.preparation(record);
         if (prepare !== null) return this.#takePrepared(record, end, prepare);
-        this.#apply(record, end);
+        const absent = this.#apply(record, end);
+        if (absent !== null) return this.#takePrepared(record, end, this.#applyLater(record, end, absent));
         end = record.endLsn as Lsn;
       }
     } finally {
@@ -418,18 +423,37 @@ export class Timeline {
     const prepared = await prepare(this.#closing.signal);
     await prepared.install();
     this.#before = null;
+    this.#advance(this.lastRecordLsn);
     this.#waiters.reached(this.position);
     await this.#takeRecords();
+  }
+
+  /** Fetches what a record needs, and then applies it. */
+  #applyLater(record: WalRecord, end: Lsn, absent: AbsentBytes): Preparation {
+    return async (signal) => {
+      for (let needed: AbsentBytes | null = absent; needed !== null;) {
+        await needed.arrive(signal);
+        signal.throwIfAborted();
+        needed = this.#apply(record, end);
+      }
+      return { install: () => Promise.resolve() };
+    };
   }
 
   /**
    * @param end the end of the previous record, where the timeline ends if this record can't be
    *   ingested
+   * @returns what has to be fetched before the record can be applied; null when it is applied
    */
-  #apply(record: WalRecord, end: Lsn): void {
+  #apply(record: WalRecord, end: Lsn): AbsentBytes | null {
     try {
       this.#ingest.apply(record);
+      return null;
     } catch (error) {
+      if (error instanceof AbsentBytes) {
+        this.#ingest.takeBack(end);
+        return error;
+      }
       // Part of the record may be stored already. A second attempt would apply that part twice, so
       // only a fresh start from the layers can continue.
       this.#failure = new ZenithError(
@@ -450,9 +474,15 @@ export class Timeline {
     }
   }
 
+  /** Whether {@link ready} would wait. */
+  get congested(): boolean {
+    return this.store.congested || this.#room.isFull;
+  }
+
   /** Resolves when more WAL may be passed. @throws as {@link TimelineStore.ready} */
   ready(): Promise<void> {
-    return this.backpressure.hold(this.store.ready(), this.store.sizes().frozenBytes);
+    const ready = Promise.all([this.store.ready(), this.#room.free()]).then(() => {});
+    return this.backpressure.hold(ready, this.store.sizes().frozenBytes);
   }
 
   /**

@@ -251,7 +251,7 @@ export class WalIntake implements ReplicationHandler {
     this.#progressAt = performance.now();
     this.#sync();
     if (taking !== undefined) this.#hold(taking);
-    else if (this.#timeline.store.congested) this.#hold(this.#timeline.ready());
+    else if (this.#timeline.congested) this.#hold(this.#timeline.ready());
     else {
       const pauseMs = this.#paceMs(len);
       if (pauseMs > 0) this.#hold(sleep(pauseMs));

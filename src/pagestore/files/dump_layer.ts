@@ -3,6 +3,7 @@ import type { Disk } from "../../common/disk.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { BlockCache } from "../layer/block_cache.ts";
 import { LayerCursor } from "../layer/layer_cursor.ts";
+import { localLayers } from "../layer/layer_files.ts";
 import { LayerReader, readLayerInfo } from "../layer/layer_reader.ts";
 import { formatObject, ObjectTable, SIZE_BLOCK } from "../value/object_id.ts";
 import { VALUE_WILL_INIT } from "../value/value_chain.ts";
@@ -17,7 +18,13 @@ const CACHE_BYTES = 4 << 20;
  */
 export function* dumpLayer(disk: Disk, path: string, versions: boolean): Generator<string> {
   const info = readLayerInfo(disk, path);
-  const reader = new LayerReader(disk, path, info, new BlockCache(CACHE_BYTES), new ObjectTable());
+  const reader = new LayerReader(
+    localLayers(disk),
+    path,
+    info,
+    new BlockCache(CACHE_BYTES),
+    new ObjectTable(),
+  );
   try {
     reader.verify();
     const head = reader.readHead();

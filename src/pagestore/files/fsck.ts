@@ -10,6 +10,7 @@ import { errorMessage } from "../../common/errors.ts";
 import { BlockCache } from "../layer/block_cache.ts";
 import { LayerCursor } from "../layer/layer_cursor.ts";
 import { type DiskLayer, LayerMap } from "./layer_map.ts";
+import { localLayers } from "../layer/layer_files.ts";
 import { LayerReader } from "../layer/layer_reader.ts";
 import { compareKeys, formatObject, type Key, ObjectTable } from "../value/object_id.ts";
 import {
@@ -43,12 +44,17 @@ const VERSION_BYTES = 16;
 /**
  * Reads a whole timeline. Nobody may write to it at the same time.
  *
+ * @param elsewhere the numbers of layers that need not be here; those are left out
  * @returns the result of the check, including what is wrong
  * @throws {ZenithError} `not_found` when there is no timeline in `directory`, `io`
  */
-export function checkTimeline(disk: Disk, directory: string): TimelineCheck {
+export function checkTimeline(
+  disk: Disk,
+  directory: string,
+  elsewhere: ReadonlySet<number> = new Set(),
+): TimelineCheck {
   const metadata = readMetadata(disk, directory);
-  const check = checkLayers(disk, directory, metadata);
+  const check = checkLayers(disk, directory, metadata, elsewhere);
   let step = check.next();
   while (step.done !== true) step = check.next();
   const { problems, ...counts } = step.value;
@@ -64,15 +70,22 @@ export function checkTimeline(disk: Disk, directory: string): TimelineCheck {
  * Reads the layers of a timeline that is in use, without touching what its user has open. Yields
  * how many bytes each step has read.
  *
+ * @param elsewhere returns the numbers of layers that need not be here; those are left out
  * @returns the problems, one sentence each
  * @throws {ZenithError} as {@link checkTimeline}
  */
-export function* scrubTimeline(disk: Disk, directory: string): Generator<number, string[]> {
-  const { problems } = yield* checkLayers(disk, directory, readMetadata(disk, directory));
+export function* scrubTimeline(
+  disk: Disk,
+  directory: string,
+  elsewhere: () => ReadonlySet<number> = () => new Set(),
+): Generator<number, string[]> {
+  const { problems } = yield* checkLayers(disk, directory, readMetadata(disk, directory), elsewhere());
   if (problems.length === 0) return [];
+  const away = elsewhere();
   // Layers are merged meanwhile, so a layer that is no longer named may be missing.
   const named = new Set(readMetadata(disk, directory).layers.map(({ number }) => number));
-  return problems.filter(({ layer }) => layer === null || named.has(layer)).map(({ what }) => what);
+  return problems.filter(({ layer }) => layer === null || (named.has(layer) && !away.has(layer)))
+    .map(({ what }) => what);
 }
 
 /**
@@ -87,6 +100,7 @@ function* checkLayers(
   disk: Disk,
   directory: string,
   metadata: TimelineMetadata,
+  elsewhere: ReadonlySet<number>,
 ): Generator<number, Omit<TimelineCheck, "problems" | "strays"> & { readonly problems: LayerProblem[] }> {
   const found: LayerProblem[] = [];
   const objects = new ObjectTable();
@@ -96,12 +110,21 @@ function* checkLayers(
   let bytes = 0;
   for (const entry of metadata.layers) {
     const problems: string[] = [];
-    const reader = new LayerReader(disk, layerPath(directory, entry.number), entry, cache, objects);
+    const reader = new LayerReader(
+      localLayers(disk),
+      layerPath(directory, entry.number),
+      entry,
+      cache,
+      objects,
+    );
     layers.push({ entry, reader });
     bytes += entry.fileSize;
     try {
-      reader.verify();
-      yield* checkLayer(reader, entry, counts, problems);
+      const isHere = !elsewhere.has(entry.number) || disk.statSync(reader.path) !== null;
+      if (isHere) {
+        reader.verify();
+        yield* checkLayer(reader, entry, counts, problems);
+      }
     } catch (error) {
       problems.push(errorMessage(error));
     }

@@ -1,6 +1,7 @@
 /** Defines a timeline store's options and statistics. */
 import type { Disk } from "../../common/disk.ts";
 import type { BlockCache } from "../layer/block_cache.ts";
+import type { LayerFiles } from "../layer/layer_files.ts";
 import type { FlushLayer } from "../memory/flush.ts";
 import type { ChainLimits, Reconstruct } from "../layer/key_rewriter.ts";
 import type { MemoryBudget } from "../memory/memory_budget.ts";
@@ -57,6 +58,8 @@ export interface StoreOptions {
   /** The cache that all timelines share. */
   readonly cache: BlockCache;
   readonly config?: TimelineStoreConfig;
+  /** Where layers are read from; by default, `disk`. */
+  readonly layerFiles?: LayerFiles;
   /** The pools that memory comes from. It returns there once a file holds its content. */
   readonly pools?: MemoryPools;
   /**

@@ -5,10 +5,12 @@
  */
 import { basename, dirname, join } from "node:path";
 import { type Disk, settleDirectory, TEMPORARY_SUFFIX } from "../../common/disk.ts";
-import { ioError, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import { ioError, ZenithError } from "../../common/errors.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
+import { AbsentBytes, AbsentOnes } from "../layer/absent_bytes.ts";
 import type { BlockCache } from "../layer/block_cache.ts";
+import { isMissing, type LayerFiles, localLayers } from "../layer/layer_files.ts";
 import { corrupt, layerValueFormat } from "../layer/layer_format.ts";
 import { type DiskLayer, LayerMap } from "./layer_map.ts";
 import { LayerReader } from "../layer/layer_reader.ts";
@@ -31,6 +33,8 @@ export interface FileAccess {
   readonly disk: Disk;
   readonly cache: BlockCache;
   readonly objects: ObjectTable;
+  /** Where layers are read from; by default, this disk. */
+  readonly layerFiles?: LayerFiles | undefined;
   /** The format of the layers' values. Layers of another format are refused. */
   readonly valueFormat?: number;
 }
@@ -43,6 +47,7 @@ export class TimelineFiles {
   /** The retention. A change is durable with the next commit. */
   retention: Retention;
   readonly #access: FileAccess;
+  readonly #layerFiles: LayerFiles;
   #layers: LayerMap;
   #diskConsistentLsn: Lsn;
   readonly #numbers: LayerNumbers;
@@ -60,6 +65,7 @@ export class TimelineFiles {
     this.userData = metadata.userData;
     this.retention = metadata.retention;
     this.#access = access;
+    this.#layerFiles = access.layerFiles ?? localLayers(access.disk);
     this.#diskConsistentLsn = metadata.diskConsistentLsn as Lsn;
     this.#numbers = new LayerNumbers(metadata.nextLayerNumber);
     this.#layers = LayerMap.of(metadata.layers.map((entry) => this.diskLayer(entry)));
@@ -82,8 +88,9 @@ export class TimelineFiles {
   }
 
   /**
-   * Opens the directory, makes its content durable, verifies that all layers are there, and removes
-   * what a crash left.
+   * Opens the directory, makes its content durable, verifies that all layers are there that are
+   * nowhere else, and removes what a crash left. Of layers that are fetched, all bytes are checked
+   * when they are read.
    *
    * @throws {ZenithError} `not_found`, `corrupt_data`, `io`
    */
@@ -102,10 +109,25 @@ export class TimelineFiles {
     const files = new TimelineFiles(directory, metadata, access);
     for (const layer of files.#layers.layers()) {
       files.#checkValueFormat(layer.entry);
-      layer.reader.verify();
+      if (files.#layerFiles.isOnlyHere(layer.reader.path)) layer.reader.verify();
     }
+    await files.#fetchHeads();
     files.#removeStrayFiles();
     return files;
+  }
+
+  /** Fetches at once what every reader of layers needs first. */
+  async #fetchHeads(): Promise<void> {
+    const absent = new AbsentOnes();
+    for (const { reader } of this.#layers.layers()) {
+      if (!this.#layerFiles.isOnlyHere(reader.path)) absent.try(() => reader.readHead());
+    }
+    try {
+      absent.check();
+    } catch (error) {
+      if (!(error instanceof AbsentBytes)) throw error;
+      await error.arrive();
+    }
   }
 
   /**
@@ -147,8 +169,9 @@ export class TimelineFiles {
   }
 
   diskLayer(entry: LayerEntry): DiskLayer {
-    const { disk, cache, objects } = this.#access;
-    return { entry, reader: new LayerReader(disk, this.layerPath(entry.number), entry, cache, objects) };
+    const { cache, objects } = this.#access;
+    const reader = new LayerReader(this.#layerFiles, this.layerPath(entry.number), entry, cache, objects);
+    return { entry, reader };
   }
 
   /**
@@ -226,12 +249,11 @@ export class TimelineFiles {
 
   /** Removes the file. If that fails, it is tried again later. */
   #remove(path: string): void {
-    const { disk, cache } = this.#access;
-    cache.closeFile(path);
+    this.#access.cache.closeFile(path);
     try {
-      disk.unlinkSync(path);
+      this.#layerFiles.remove(path);
     } catch (error) {
-      if (systemErrorCode(error) !== "ENOENT") this.#obsolete.push(path);
+      if (!isMissing(error)) this.#obsolete.push(path);
     }
   }
 

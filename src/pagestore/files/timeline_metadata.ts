@@ -64,14 +64,19 @@ export interface LayerEntry extends LayerInfo {
 }
 
 /**
- * Whether the layers' files are there with the right sizes. @throws when that can't be determined
+ * Whether the layers' files are there with the right sizes.
+ *
+ * @param elsewhere the numbers of layers that need not be there
+ * @throws when that can't be determined
  */
 export function hasAllLayers(
   disk: Disk,
   directory: string,
   { layers }: Pick<TimelineMetadata, "layers">,
+  elsewhere: ReadonlySet<number>,
 ): boolean {
   return layers.every(({ number, fileSize }) =>
+    elsewhere.has(number) ||
     disk.statSync(layerPath(directory, number))?.size === fileSize
   );
 }

@@ -6,8 +6,8 @@
  * a bit, whereas a true LRU list would have to be rewritten at every read.
  */
 import { assert } from "../../common/assert.ts";
-import type { Disk, DiskFile } from "../../common/disk.ts";
 import { LAYERS_SHARE, openFilesLimit } from "../../common/open_files.ts";
+import type { LayerFile, LayerFiles } from "./layer_files.ts";
 
 /** How many blocks of one layer can be told apart. */
 const BLOCKS_PER_LAYER = 2 ** 21;
@@ -39,7 +39,7 @@ export class BlockCache {
   readonly #entries = new Map<number, Entry>();
   #nextLayerId = 1;
   /** The open files by path, least recently opened first. */
-  readonly #files = new Map<string, DiskFile>();
+  readonly #files = new Map<string, LayerFile>();
 
   constructor(capacityBytes: number) {
     assert(capacityBytes >= 0, "a cache's capacity is not negative");
@@ -74,9 +74,9 @@ export class BlockCache {
   }
 
   /**
-   * Returns the file, and opens it for reading if necessary. @throws what `disk.openSync` throws
+   * Returns the file, and opens it for reading if necessary. @throws what `files.open` throws
    */
-  file(disk: Disk, path: string): DiskFile {
+  file(files: LayerFiles, path: string): LayerFile {
     const open = this.#files.get(path);
     if (open !== undefined) return open;
     if (this.#files.size >= MAX_OPEN_FILES) {
@@ -85,7 +85,7 @@ export class BlockCache {
         break;
       }
     }
-    const file = disk.openSync(path, "read");
+    const file = files.open(path);
     this.#files.set(path, file);
     return file;
   }

@@ -40,16 +40,23 @@ export class LayerCursor {
   }
 
   /**
-   * Moves to the next key, whether or not all entries of the current one were read.
+   * Moves to the next key, whether or not all entries of the current one were read. Stays where it
+   * is when it throws.
+   *
    * @throws {ZenithError} `corrupt_data`, `io`
    */
   nextKey(): void {
     const head = this.#head;
-    const key = ++this.#key;
+    const key = this.#key + 1;
     if (key >= head.keyCount) {
       this.done = true;
       return;
     }
+    if (this.#index === null || key >= head.indexEndKey(this.#indexNo)) {
+      this.#index = this.#reader.readIndexBlock(head, this.#indexNo + 1);
+      this.#indexNo++;
+    }
+    this.#key = key;
     if (this.#row < 0 || key >= head.objectEndKey(this.#row)) {
       this.#row++;
       const kindD = head.objectKindD[this.#row];
@@ -60,9 +67,6 @@ export class LayerCursor {
         c: head.objectC[this.#row],
         d: kindD >>> 8,
       };
-    }
-    if (this.#index === null || key >= head.indexEndKey(this.#indexNo)) {
-      this.#index = this.#reader.readIndexBlock(head, ++this.#indexNo);
     }
     const at = key - head.indexFirstKey[this.#indexNo];
     this.block = this.#index.blocks[at];

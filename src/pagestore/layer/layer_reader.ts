@@ -6,7 +6,8 @@
 import { assert } from "../../common/assert.ts";
 import { crc32c } from "../../common/crc32c.ts";
 import type { Disk } from "../../common/disk.ts";
-import { ioError } from "../../common/errors.ts";
+import { ioError, ZenithError } from "../../common/errors.ts";
+import { AbsentBytes } from "./absent_bytes.ts";
 import type { BlockCache } from "./block_cache.ts";
 import {
   corrupt,
@@ -37,6 +38,7 @@ import {
   LAYER_VERSION,
   LayerHead,
 } from "./layer_format.ts";
+import type { LayerFiles } from "./layer_files.ts";
 import type { ObjectTable } from "../value/object_id.ts";
 import { findStart, forEachStart, type FoundStart, lastAtOrBelow } from "../value/record_starts.ts";
 import { VALUE_WILL_INIT, type ValueChain } from "../value/value_chain.ts";
@@ -96,13 +98,19 @@ class StartsBlock {
 export class LayerReader {
   readonly path: string;
   readonly info: LayerInfo;
-  readonly #disk: Disk;
+  readonly #files: LayerFiles;
   readonly #cache: BlockCache;
   readonly #objects: ObjectTable;
   readonly #id: number;
 
-  constructor(disk: Disk, path: string, info: LayerInfo, cache: BlockCache, objects: ObjectTable) {
-    this.#disk = disk;
+  constructor(
+    files: LayerFiles,
+    path: string,
+    info: LayerInfo,
+    cache: BlockCache,
+    objects: ObjectTable,
+  ) {
+    this.#files = files;
     this.path = path;
     this.info = info;
     this.#cache = cache;
@@ -281,13 +289,12 @@ export class LayerReader {
       footer.getUint32(FOOTER_HEAD_OFFSET, true),
       footer.getUint32(FOOTER_HEAD_OFFSET + 4, true),
     );
-    const stored = this.#read(offset, footer.getUint32(FOOTER_HEAD_STORED, true));
     const where = () => this.#where(offset);
-    const raw = decompressBlock(
-      stored,
+    const raw = this.#decompressed(
+      offset,
+      footer.getUint32(FOOTER_HEAD_STORED, true),
       footer.getUint32(FOOTER_HEAD_RAW, true),
       footer.getUint32(FOOTER_HEAD_CRC, true),
-      where,
     );
     const open = new OpenHead(new LayerHead(raw, where), this.#objects);
     this.#cache.put(this.#id, HEAD_BLOCK, open, raw.length + 8 * open.slots.length);
@@ -348,9 +355,28 @@ export class LayerReader {
   }
 
   #block(handles: Handles, no: number): Uint8Array {
-    const offset = handles.offset(no);
-    const stored = this.#read(offset, handles.storedLen(no));
-    return decompressBlock(stored, handles.rawLen(no), handles.crc(no), () => this.#where(offset));
+    return this.#decompressed(handles.offset(no), handles.storedLen(no), handles.rawLen(no), handles.crc(no));
+  }
+
+  #decompressed(offset: number, storedLen: number, rawLen: number, crc: number): Uint8Array {
+    const stored = this.#read(offset, storedLen);
+    return this.#trusted(
+      offset,
+      storedLen,
+      () => decompressBlock(stored, rawLen, crc, () => this.#where(offset)),
+    );
+  }
+
+  /** Checks bytes that were read. If another copy of them may be right, that is to be fetched. */
+  #trusted<T>(offset: number, len: number, check: () => T): T {
+    try {
+      return check();
+    } catch (error) {
+      if (error instanceof ZenithError && error.kind === "corrupt_data") {
+        this.#cache.file(this.#files, this.path).distrust?.(offset, len, error);
+      }
+      throw error;
+    }
   }
 
   #readFooter(): DataView {
@@ -358,6 +384,10 @@ export class LayerReader {
     if (at < HEADER_BYTES) {
       throw corrupt(`layer ${this.path}: ${this.info.fileSize} bytes are too few for a layer`);
     }
+    return this.#trusted(at, FOOTER_BYTES, () => this.#checkedFooter(at));
+  }
+
+  #checkedFooter(at: number): DataView {
     const footer = this.#read(at, FOOTER_BYTES);
     const view = new DataView(footer.buffer, footer.byteOffset, footer.byteLength);
     this.#expectMagic(footer, FOOTER_MAGIC, at);
@@ -408,8 +438,9 @@ export class LayerReader {
     const bytes = new Uint8Array(len);
     let found: number;
     try {
-      found = this.#cache.file(this.#disk, this.path).readSync(bytes, 0, len, offset);
+      found = this.#cache.file(this.#files, this.path).readSync(bytes, 0, len, offset);
     } catch (error) {
+      if (error instanceof AbsentBytes) throw error;
       throw ioError("read layer", this.path, error);
     }
     if (found !== len) {

@@ -249,6 +249,32 @@ export class MemoryLayer {
     }
   }
 
+  /**
+   * Removes the versions above `lsn`, which must be few and in no image. Takes as long as a walk
+   * over all blocks.
+   */
+  forgetAbove(lsn: number): void {
+    const versions = this.#versions;
+    let count = versions.count;
+    while (count > 0 && versions.lsn(count - 1) > lsn) count--;
+    if (count === versions.count) return;
+    const older = (head: number): number => {
+      while (head > count) head = versions.prev(head - 1);
+      return head;
+    };
+    const leaves = this.#leaves;
+    for (let head = LEAF_WORDS; head < this.#leafCount * LEAF_WORDS; head += HEAD_WORDS) {
+      if (leaves[head] > count) leaves[head] = older(leaves[head]);
+    }
+    for (const heads of this.#objects) heads.sizeHead = older(heads.sizeHead);
+    while (this.#objects.length > 0 && this.#objects.at(-1)!.firstLsn > lsn) {
+      this.#objectOfSlot[this.#objects.pop()!.slot] = 0;
+    }
+    versions.truncate(count);
+    this.#longChains = this.#longChains.filter((chain) => chain.lsn <= lsn);
+    this.#lastLsn = count === 0 ? this.startLsn : versions.lsn(count - 1);
+  }
+
   get objectCount(): number {
     return this.#objects.length;
   }

@@ -92,6 +92,15 @@ export class VersionTable {
     return version;
   }
 
+  /** Removes all rows from `count` on. */
+  truncate(count: number): void {
+    this.count = count;
+    const pieces = Math.ceil(count / PIECE_ROWS);
+    for (const piece of this.#pieces.splice(pieces)) this.#pool?.release(piece);
+    this.#words.length = pieces;
+    this.#lsns.length = pieces;
+  }
+
   /** Replaces the value of a version. */
   setValue(version: number, buffer: number, off: number, len: number, tag: number, willInit: boolean): void {
     const words = this.#words[version >> PIECE_BITS];

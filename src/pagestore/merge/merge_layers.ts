@@ -5,6 +5,7 @@ import { nextTurn } from "../../common/event_loop.ts";
 import { BlockCache } from "../layer/block_cache.ts";
 import { KeyRewriter, type Reconstruct } from "../layer/key_rewriter.ts";
 import { LayerCursor } from "../layer/layer_cursor.ts";
+import { type LayerFiles, localLayers } from "../layer/layer_files.ts";
 import { LAYER_DELTA, layerKind } from "../layer/layer_format.ts";
 import { type DiskLayer, LayerMap, type Run } from "../files/layer_map.ts";
 import { LayerReader } from "../layer/layer_reader.ts";
@@ -46,6 +47,7 @@ export function mergeHere(disk: Disk, reconstruct?: Reconstruct): MergeLayers {
  * Merges the layers. Leaves new files that are complete and durable but not yet in any metadata, or
  * no files.
  *
+ * @param layerFiles where the layers are read from; reads there must not throw `AbsentBytes`
  * @throws {ZenithError} `corrupt_data`, `disk_full`, `io`, `unavailable` when the merge was
  *   cancelled, and what reconstruction throws
  */
@@ -54,8 +56,9 @@ export async function mergeLayers(
   request: MergeRequest,
   reconstruct: Reconstruct | null,
   pause: Pause,
+  layerFiles: LayerFiles = localLayers(disk),
 ): Promise<MergeReply> {
-  const files = new MergeInput(disk, request);
+  const files = new MergeInput(layerFiles, request);
   const retention = new Retention(request.retention.cutoff, request.retention.points);
   const rewriter = new KeyRewriter(
     request.chainLimits,
@@ -79,14 +82,14 @@ export async function mergeLayers(
 /** The files that a merge reads. */
 class MergeInput {
   readonly runs: readonly Run[];
-  readonly #disk: Disk;
+  readonly #layerFiles: LayerFiles;
   readonly #objects = new ObjectTable();
   readonly #cache = new BlockCache(CACHE_BYTES);
   readonly #history: readonly { readonly layers: LayerMap; readonly limit: number }[];
   readonly #readers: LayerReader[] = [];
 
-  constructor(disk: Disk, request: MergeRequest) {
-    this.#disk = disk;
+  constructor(layerFiles: LayerFiles, request: MergeRequest) {
+    this.#layerFiles = layerFiles;
     this.runs = this.#map(request.directory, request.runs.flat()).runs;
     this.#history = request.history.map(({ directory, layers, limit }) => ({
       layers: this.#map(directory, layers),
@@ -110,7 +113,7 @@ class MergeInput {
   #map(directory: string, entries: readonly LayerEntry[]): LayerMap {
     return LayerMap.of(entries.map((entry): DiskLayer => {
       const path = layerPath(directory, entry.number);
-      const reader = new LayerReader(this.#disk, path, entry, this.#cache, this.#objects);
+      const reader = new LayerReader(this.#layerFiles, path, entry, this.#cache, this.#objects);
       this.#readers.push(reader);
       return { entry, reader };
     }));

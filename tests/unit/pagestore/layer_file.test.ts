@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { ZenithError } from "../../../src/common/errors.ts";
 import { BlockCache } from "../../../src/pagestore/layer/block_cache.ts";
 import { KEYS_PER_INDEX_BLOCK, LAYER_DELTA } from "../../../src/pagestore/layer/layer_format.ts";
+import { localLayers } from "../../../src/pagestore/layer/layer_files.ts";
 import { type LayerInfo, LayerReader } from "../../../src/pagestore/layer/layer_reader.ts";
 import { LayerWriter } from "../../../src/pagestore/layer/layer_writer.ts";
 import { type ObjectId, ObjectTable } from "../../../src/pagestore/value/object_id.ts";
@@ -34,7 +35,7 @@ function write(disk: FaultyDisk, fill: (writer: LayerWriter) => void): LayerInfo
 }
 
 function open(disk: FaultyDisk, info: LayerInfo, objects: ObjectTable): LayerReader {
-  return new LayerReader(disk, PATH, info, new BlockCache(1 << 24), objects);
+  return new LayerReader(localLayers(disk), PATH, info, new BlockCache(1 << 24), objects);
 }
 
 function isCorrupt(error: unknown): boolean {

@@ -2,6 +2,9 @@ import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { AssertionError } from "../../../../src/common/assert.ts";
 import { MemoryLayer } from "../../../../src/pagestore/memory/memory_layer.ts";
+import { BufferPool } from "../../../../src/common/buffer_pool.ts";
+import { VERSION_PIECE_BYTES } from "../../../../src/pagestore/memory/version_table.ts";
+import { Random, seeds } from "../../../harness/random.ts";
 import { SIZE_BLOCK } from "../../../../src/pagestore/value/object_id.ts";
 import { ValueChain } from "../../../../src/pagestore/value/value_chain.ts";
 
@@ -114,6 +117,40 @@ describe("a memory layer", () => {
     layer.collect(0, 1, 10, -1, chain);
     assert.deepEqual([chain.count, chain.tag[0], chain.len[0], chain.complete], [1, 9, 2, true]);
     assert.deepEqual([...chain.bytes[0].subarray(chain.off[0], chain.off[0] + 2)], [7, 7]);
+  });
+
+  test("is as if what is forgotten had never been there", () => {
+    for (const seed of seeds(20)) {
+      const random = new Random(seed);
+      const pools = { values: new BufferPool(CHUNK), versions: new BufferPool(VERSION_PIECE_BYTES) };
+      const [layer, model] = [new MemoryLayer(0, pools, 500), new MemoryLayer(0, undefined, 500)];
+      const wal = new Uint8Array(100);
+      let kept = 0;
+      for (let lsn = 1; lsn <= 3000; lsn++) {
+        const isForgotten = random.oneIn(10);
+        for (let n = random.int(4); n > 0; n--) {
+          const slot = random.int(isForgotten ? 6 : 4);
+          const block = random.oneIn(5) ? SIZE_BLOCK : random.oneIn(50) ? 2 ** 30 : random.int(300);
+          const willInit = random.oneIn(3);
+          layer.put(slot, block, lsn, wal, 0, 10, 1, willInit);
+          if (!isForgotten) model.put(slot, block, lsn, wal, 0, 10, 1, willInit);
+        }
+        if (isForgotten) layer.forgetAbove(kept);
+        else kept = lsn;
+        assert.equal(layer.entryCount, model.entryCount);
+        assert.equal(layer.lastPutLsn, model.lastPutLsn);
+      }
+      assert.equal(layer.objectCount, model.objectCount);
+      for (let slot = 0; slot < 6; slot++) {
+        assert.deepEqual(layer.blocksOf(slot), model.blocksOf(slot));
+        assert.equal(layer.firstLsnOf(slot), model.firstLsnOf(slot));
+        for (const block of model.blocksOf(slot)) {
+          for (const at of [500, 1500, 3000]) {
+            assert.deepEqual(lsns(layer, slot, block, at), lsns(model, slot, block, at));
+          }
+        }
+      }
+    }
   });
 
   test("refuses a version that is older than the last one, or than the layer", () => {
