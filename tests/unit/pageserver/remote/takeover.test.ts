@@ -73,12 +73,18 @@ describe("page servers that take a tenant over from each other", () => {
       await store.run([last.upload.uploadFiles().then(() => last.upload.uploadWal())]);
       const restoring = RemoteTenant.restore(store);
       await store.run([restoring]);
-      assert.deepEqual(await (await restoring).ends(), await last.ends(), `seed ${seed}`);
+      const restored = await restoring;
+      const endings = Promise.all([restored.ends(), last.ends()]);
+      await store.run([endings]);
+      const [found, expected] = await endings;
+      assert.deepEqual(found, expected, `seed ${seed}`);
       for (const owner of owners) {
         await owner.write("main", 1);
         const uploads = owner.upload.uploadFiles().then(() => owner.upload.uploadWal());
         await assert.rejects(store.run([uploads]), isTakenOver);
       }
+      const closing = Promise.all([restored, ...owners].map((owner) => owner.close()));
+      await store.run([closing]);
     }
     assert.ok(goneOn > 0, "some page server goes on after it has lost its tenant");
   });
