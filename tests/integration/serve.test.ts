@@ -173,6 +173,17 @@ describe("SIGTERM", () => {
   });
 });
 
+describe("zenith stop", () => {
+  test("ends serve first, which would start everything again", async () => {
+    await serve.run();
+    assert.match(await env.zenith("status"), /zenith serve, process \d+, keeps all of it running/);
+    assert.match(await env.zenith("stop"), /zenith serve stopped/);
+    assert.equal(checkPidFile(env.paths.servePidFile).state, "absent");
+    assert.equal(checkPidFile(env.paths.pageserver.pidFile).state, "absent");
+    assert.equal(JSON.parse((await env.tryZenith("status", "--json")).stdout).serve_pid, null);
+  });
+});
+
 describe("an insecure environment", () => {
   test("is not served to other machines", async () => {
     await using open = await ZenithEnv.create({ init: ["--insecure"], safekeepers: 0, start: false });

@@ -34,6 +34,7 @@ function describe(survey: Survey, all: boolean): string[] {
     `environment ${survey.directory}, ${free}`,
     "",
     ...formatTable(servers(survey)),
+    ...serve(survey),
     ...objectStore(survey),
     ...branches(survey, all),
     ...problems(survey),
@@ -54,6 +55,10 @@ function servers(survey: Survey): string[][] {
     row(pageServer.remote ? "remote page server" : "page server", pageServer),
     ...safekeepers.map((safekeeper) => row(`safekeeper ${safekeeper.id}`, safekeeper)),
   ];
+}
+
+function serve({ serve_pid: pid }: Survey): string[] {
+  return pid === null ? [] : ["", `zenith serve, process ${pid}, keeps all of it running`];
 }
 
 function objectStore({ object_store: store }: Survey): string[] {

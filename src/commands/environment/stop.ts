@@ -2,6 +2,7 @@
 import { type Environment, loadEnvironment } from "../../control/environment.ts";
 import { stopPageServer } from "../../control/page_server_process.ts";
 import { type SafekeeperInfo, stopSafekeeper } from "../../control/safekeepers.ts";
+import { stopServe } from "../../control/serve_process.ts";
 import { stopEverything } from "../../control/stop_everything.ts";
 import { parseStopMode, type StopMode } from "../../control/stop_process.ts";
 import { type Command, type CommandOption, optionText } from "../cli/command.ts";
@@ -28,6 +29,10 @@ export const stopCommand: Command = {
 
 /** Stops every process, and says so. */
 async function stop(environment: Environment, mode: StopMode): Promise<void> {
+  {
+    using _progress = new Progress("stopping zenith serve");
+    if (await stopServe(environment, mode)) print("zenith serve stopped");
+  }
   await stopEverything(environment, mode, async (what, work) => {
     using progress = new Progress(`stopping ${what}`);
     const name = what.replace(/^the /, "");

@@ -8,6 +8,7 @@ import { allComputePlaces, isUp, listDeletions } from "../compute_places.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "../environment.ts";
 import { PageServerClient } from "../page_server_client.ts";
 import { listSafekeepers } from "../safekeepers.ts";
+import { servePid } from "../serve_process.ts";
 import { asksForTokens } from "../server_tokens.ts";
 import { type BranchSurvey, stuckReceivers, surveyBranches } from "./branches.ts";
 import { type ComputeSurvey, surveyCompute } from "./computes.ts";
@@ -29,6 +30,8 @@ export interface Survey {
   /** Null when there is none, or the page server does not answer. */
   readonly object_store: ObjectStoreSurvey | null;
   readonly safekeepers: readonly SafekeeperSurvey[];
+  /** The process of `zenith serve`, which starts again what ends; null when it does not run. */
+  readonly serve_pid: number | null;
   readonly computes: readonly ComputeSurvey[];
   readonly branches: readonly BranchSurvey[];
   readonly problems: readonly Problem[];
@@ -74,6 +77,7 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     page_server: server.survey,
     object_store: objectStore,
     safekeepers: safekeepers.map(({ survey }) => survey),
+    serve_pid: servePid(environment),
     computes,
     branches,
     problems,
