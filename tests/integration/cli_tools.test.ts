@@ -231,7 +231,7 @@ describe("zenith completion", () => {
       assert.equal(run.status, 0, run.stderr);
       return run.stdout.trim().split("\n");
     };
-    assert.deepEqual(complete("sta"), ["start", "status"]);
+    assert.deepEqual(complete("sta"), ["standby", "start", "status"]);
     assert.deepEqual(complete("pg", "start", ""), ["dev", "main"]);
     assert.deepEqual(complete("pg", "stop", "-m", ""), ["fast", "immediate"]);
     assert.deepEqual(complete("dump", "wal", ""), [""], "files are bash's own to complete");
