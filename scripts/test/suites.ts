@@ -94,8 +94,12 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
 /** Those that take minutes, longest first: they start before the others, so that none of them is what all wait for at the end. */
 const LONG = [
   "replication_slots",
+  "serve_neon",
   "wal_archive",
+  "page_server_backup",
   "follow",
+  "follow_archive",
+  "import_archive",
   "large_records",
   "import",
   "lazy_overlay",
