@@ -1,6 +1,12 @@
 /** Stops a background process and waits until it is gone. */
 import { systemErrorCode, ZenithError } from "../common/errors.ts";
-import { checkPidFile, holdsPidFile, isRunning, runsElsewhere } from "../process/pid_file.ts";
+import {
+  checkPidFile,
+  holdsPidFile,
+  isRunning,
+  type ProcessIdentity,
+  runsElsewhere,
+} from "../process/pid_file.ts";
 import { sleep } from "../common/sleep.ts";
 
 /**
@@ -37,22 +43,32 @@ export interface StopProcessOptions {
 }
 
 /**
- * @param name 0 only checks
- * @throws {ZenithError} `conflict` when the process is another user's
+ * @param signal 0 only checks
+ * @returns the process that the pid file names; undefined when it does not run
+ * @throws {ZenithError} as {@link stopProcess}, without its `timeout`
  */
-function signal(what: string, pid: number, name: NodeJS.Signals | 0): void {
+function signalRunning(
+  what: string,
+  pidFile: string,
+  signal: NodeJS.Signals | 0,
+): ProcessIdentity | undefined {
+  const found = checkPidFile(pidFile);
+  if (found.state === "elsewhere") throw runsElsewhere(what, pidFile);
+  if (found.state !== "running") return undefined;
+  const { pid } = found.process;
   try {
-    process.kill(pid, name);
+    process.kill(pid, signal);
   } catch (error) {
     const code = systemErrorCode(error);
     // It has ended in between.
-    if (code === "ESRCH") return;
+    if (code === "ESRCH") return found.process;
     if (code !== "EPERM") throw error;
     throw new ZenithError("conflict", `${what} (process ${pid}) runs as another user`, {
       hint: "stop it as that user, or as root",
       cause: error,
     });
   }
+  return found.process;
 }
 
 /**
@@ -61,9 +77,7 @@ function signal(what: string, pid: number, name: NodeJS.Signals | 0): void {
  * @throws {ZenithError} as {@link stopProcess}
  */
 export function assertStoppable(what: string, pidFile: string): void {
-  const found = checkPidFile(pidFile);
-  if (found.state === "elsewhere") throw runsElsewhere(what, pidFile);
-  if (found.state === "running") signal(what, found.process.pid, 0);
+  signalRunning(what, pidFile, 0);
 }
 
 /**
@@ -73,11 +87,7 @@ export function assertStoppable(what: string, pidFile: string): void {
  * @throws {ZenithError} as {@link stopProcess}
  */
 export function askToStop(what: string, pidFile: string): boolean {
-  const found = checkPidFile(pidFile);
-  if (found.state === "elsewhere") throw runsElsewhere(what, pidFile);
-  if (found.state !== "running") return false;
-  signal(what, found.process.pid, "SIGQUIT");
-  return true;
+  return signalRunning(what, pidFile, "SIGQUIT") !== undefined;
 }
 
 /**
@@ -88,11 +98,12 @@ export function askToStop(what: string, pidFile: string): boolean {
  *   user
  */
 export async function stopProcess(options: StopProcessOptions): Promise<boolean> {
-  const found = checkPidFile(options.pidFile);
-  if (found.state === "elsewhere") throw runsElsewhere(options.what, options.pidFile);
-  if (found.state !== "running") return false;
-  const { process: target } = found;
-  signal(options.what, target.pid, options.mode === "fast" ? "SIGTERM" : "SIGQUIT");
+  const target = signalRunning(
+    options.what,
+    options.pidFile,
+    options.mode === "fast" ? "SIGTERM" : "SIGQUIT",
+  );
+  if (target === undefined) return false;
   const start = Date.now();
   const deadline = start + options.timeoutMs;
   const goesOn = (): boolean =>
