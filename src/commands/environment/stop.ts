@@ -3,7 +3,7 @@ import { type Environment, loadEnvironment } from "../../control/environment.ts"
 import { stopPageServer } from "../../control/page_server_process.ts";
 import { type SafekeeperInfo, stopSafekeeper } from "../../control/safekeepers.ts";
 import { stopServe } from "../../control/serve_process.ts";
-import { stopEverything } from "../../control/stop_everything.ts";
+import { type ReportStop, stopEverything } from "../../control/stop_everything.ts";
 import { parseStopMode, type StopMode } from "../../control/stop_process.ts";
 import { type Command, type CommandOption, optionText } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
@@ -33,22 +33,20 @@ async function stop(environment: Environment, mode: StopMode): Promise<void> {
     using _progress = new Progress("stopping zenith serve");
     if (await stopServe(environment, mode)) print("zenith serve stopped");
   }
-  await stopEverything(environment, mode, async (what, work) => {
-    using progress = new Progress(`stopping ${what}`);
-    const name = what.replace(/^the /, "");
-    const wasRunning = await work((words) => progress.update(`${name} ${words}`));
-    print(`${name} ${wasRunning ? "stopped" : "is not running"}`);
-  });
+  await stopEverything(environment, mode, report);
 }
 
+const report: ReportStop = async (what, work) => {
+  using progress = new Progress(`stopping ${what}`);
+  const name = what.replace(/^the /, "");
+  const wasRunning = await work((words) => progress.update(`${name} ${words}`));
+  print(`${name} ${wasRunning ? "stopped" : "is not running"}`);
+};
+
 export async function stopOneSafekeeper(safekeeper: SafekeeperInfo, mode: StopMode): Promise<void> {
-  using _progress = new Progress(`stopping safekeeper ${safekeeper.id}`);
-  const wasRunning = await stopSafekeeper(safekeeper, mode);
-  print(`safekeeper ${safekeeper.id} ${wasRunning ? "stopped" : "is not running"}`);
+  await report(`safekeeper ${safekeeper.id}`, () => stopSafekeeper(safekeeper, mode));
 }
 
 export async function stopOnlyPageServer(environment: Environment, mode: StopMode): Promise<void> {
-  using _progress = new Progress("stopping the page server");
-  const wasRunning = await stopPageServer(environment, mode);
-  print(wasRunning ? "page server stopped" : "page server is not running");
+  await report("the page server", () => stopPageServer(environment, mode));
 }
