@@ -115,9 +115,9 @@ function untilHanded({ socket: path }: ClaimedSlot, resources: DisposableStack):
       let text = "";
       socket.on("data", (chunk: Uint8Array) => {
         text += chunk.toString();
-        if (text.length > REQUEST_MAX_LENGTH) socket.destroy();
-        if (!text.endsWith("\n")) return;
-        const request = parseRequest(text);
+        const isTooLong = text.length > REQUEST_MAX_LENGTH;
+        if (!isTooLong && !text.endsWith("\n")) return;
+        const request = isTooLong ? undefined : parseRequest(text);
         if (request === undefined) socket.destroy();
         else resolve({ request, socket });
       });
