@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Disk } from "./disk.ts";
 
 /** Returns the sizes of all files below `path`, in bytes; 0 when it does not exist. */
-export function treeBytes(disk: Disk, path: string): number {
+function treeBytes(disk: Disk, path: string): number {
   // Files come and go meanwhile.
   const stat = disk.statSync(path);
   if (stat === null) return 0;

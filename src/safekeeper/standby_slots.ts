@@ -70,15 +70,10 @@ export class StandbySlots {
     return [...this.#slots.values()].map((slot) => ({ ...slot, active: this.#active.has(slot.name) }));
   }
 
-  /** @throws {ZenithError} `not_found` */
-  get(name: string): StandbySlot {
-    return { ...this.#find(name), active: this.#active.has(name) };
-  }
-
   /**
    * Creates a slot that keeps WAL from `lsn` on, or gives the one of that name another limit.
    *
-   * @throws {ZenithError} `invalid_argument`, `disk_full`, `io`
+   * @throws {ZenithError} `invalid_argument`, `conflict` when there are too many, `disk_full`, `io`
    */
   async create(name: string, lsn: Lsn, maxBytes: number): Promise<void> {
     checkSlotName(name);
