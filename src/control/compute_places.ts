@@ -75,9 +75,7 @@ export function tenantsWithComputes({ paths }: Environment): TenantId[] {
 
 /** Lists a tenant's computes, ordered by name, without those of deleted branches. */
 export function listPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
-  return directoriesOf(environment, tenant)
-    .filter(({ paths }) => !isDeleted(paths))
-    .map(({ name, paths }) => place(tenant, name, paths));
+  return placesOf(environment, tenant, false);
 }
 
 /**
@@ -85,9 +83,7 @@ export function listPlaces(environment: Environment, tenant: TenantId): ComputeP
  * or the process that was removing them was killed.
  */
 export function listDeletedPlaces(environment: Environment, tenant: TenantId): ComputePlace[] {
-  return directoriesOf(environment, tenant)
-    .filter(({ paths }) => isDeleted(paths))
-    .map(({ name, paths }) => place(tenant, name, paths));
+  return placesOf(environment, tenant, true);
 }
 
 /** {@link listDeletedPlaces} of every tenant. */
@@ -95,14 +91,13 @@ export function listDeletions(environment: Environment): ComputePlace[] {
   return tenantsWithComputes(environment).flatMap((tenant) => listDeletedPlaces(environment, tenant));
 }
 
-function directoriesOf(
-  environment: Environment,
-  tenant: TenantId,
-): { readonly name: ComputeName; readonly paths: ComputePaths }[] {
+function placesOf(environment: Environment, tenant: TenantId, deleted: boolean): ComputePlace[] {
   return directoryNames(environment.paths.computes(tenant))
     .map(computeOfFileName)
     .filter((name) => name !== null)
-    .map((name) => ({ name, paths: environment.paths.compute(tenant, name) }));
+    .map((name) => ({ name, paths: environment.paths.compute(tenant, name) }))
+    .filter(({ paths }) => isDeleted(paths) === deleted)
+    .map(({ name, paths }) => place(tenant, name, paths));
 }
 
 /** Whether the branch of this compute was deleted, so that it is on its way out. */

@@ -14,11 +14,11 @@ import { type ComputePaths, removerOf } from "../common/paths.ts";
 import { removeLazyStorage } from "../compute/lazy/remove_lazy_storage.ts";
 import { computeIdentity, readComputeConf } from "../compute/postgres/postgres_conf.ts";
 import {
+  allComputePlaces,
   type ComputePlace,
   directoryNames,
   isDeleted,
   listDeletions,
-  listPlaces,
   lockComputes,
   place,
   stopCompute,
@@ -142,10 +142,10 @@ export async function finishDeletions(
 
 /** Marks computes whose branch was deleted by a command that was killed before it could do that. */
 async function markUnmarked(environment: Environment, client: PageServerClient): Promise<void> {
+  const computes = allComputePlaces(environment);
+  if (computes.length === 0) return;
   const deleted = new Set((await client.deletedList()).map(({ timeline_id }) => timeline_id));
-  for (
-    const compute of tenantsWithComputes(environment).flatMap((tenant) => listPlaces(environment, tenant))
-  ) {
+  for (const compute of computes) {
     const timeline = timelineOf(compute.paths);
     if (timeline === undefined || !deleted.has(timeline)) continue;
     // A deletion that failed is on the list too.
