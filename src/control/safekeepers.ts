@@ -8,6 +8,7 @@ import type { SafekeeperPaths } from "../common/paths.ts";
 import { checkPidFile } from "../process/pid_file.ts";
 import type { PgClient } from "../pgwire/client.ts";
 import { call } from "../protocol/call.ts";
+import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/operation.ts";
 import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
 import {
   type DamagedTimeline,
@@ -116,8 +117,7 @@ export interface TimelineName {
  * @throws {ZenithError} `unavailable` when it doesn't answer, `protocol`
  */
 export async function safekeeperStatus(address: ServerAddress): Promise<SafekeeperTimelineStatus[]> {
-  await using client = await connect(address);
-  return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineStatus, {});
+  return await callSafekeeper(address, SAFEKEEPER.timelineStatus, {});
 }
 
 /**
@@ -126,8 +126,7 @@ export async function safekeeperStatus(address: ServerAddress): Promise<Safekeep
  * @throws {ZenithError} as {@link safekeeperStatus}
  */
 export async function safekeeperDamage(address: ServerAddress): Promise<DamagedTimeline[]> {
-  await using client = await connect(address);
-  return await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDamaged, {});
+  return await callSafekeeper(address, SAFEKEEPER.timelineDamaged, {});
 }
 
 /**
@@ -136,8 +135,7 @@ export async function safekeeperDamage(address: ServerAddress): Promise<DamagedT
  * @throws {ZenithError} as {@link safekeeperStatus}
  */
 export async function safekeeperScrub(address: ServerAddress): Promise<ScrubStatus> {
-  await using client = await connect(address);
-  return await call(client, serverName("safekeeper", address), SAFEKEEPER.scrubStatus, {});
+  return await callSafekeeper(address, SAFEKEEPER.scrubStatus, {});
 }
 
 /**
@@ -150,10 +148,8 @@ export async function safekeeperTimeline(
   tenant: TenantId,
   timeline: TimelineId,
 ): Promise<SafekeeperTimelineStatus | undefined> {
-  await using client = await connect(address);
-  const server = serverName("safekeeper", address);
   try {
-    return (await call(client, server, SAFEKEEPER.timelineStatus, { tenant, timeline }))[0];
+    return (await callSafekeeper(address, SAFEKEEPER.timelineStatus, { tenant, timeline }))[0];
   } catch (error) {
     if (error instanceof ZenithError && error.kind === "not_found") return undefined;
     throw error;
@@ -192,8 +188,7 @@ export async function deleteFromSafekeepers(
  * @throws {ZenithError} `conflict` when the safekeeper refuses, `unavailable`
  */
 export async function lowerTerm(address: ServerAddress, name: TimelineName, term: number): Promise<void> {
-  await using client = await connect(address);
-  await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineLowerTerm, { ...name, term });
+  await callSafekeeper(address, SAFEKEEPER.timelineLowerTerm, { ...name, term });
 }
 
 /**
@@ -206,11 +201,23 @@ export async function safekeeperLimits(
   tenant: TenantId,
   changes: LimitChanges,
 ): Promise<TenantLimitsJson> {
-  await using client = await connect(address);
-  const server = serverName("safekeeper", address);
   return Object.keys(changes).length === 0
-    ? await call(client, server, SAFEKEEPER.tenantLimits, { tenant })
-    : await call(client, server, SAFEKEEPER.tenantSetLimits, { tenant, ...changes });
+    ? await callSafekeeper(address, SAFEKEEPER.tenantLimits, { tenant })
+    : await callSafekeeper(address, SAFEKEEPER.tenantSetLimits, { tenant, ...changes });
+}
+
+/**
+ * Calls one operation of a safekeeper.
+ *
+ * @throws {ZenithError} `unavailable` when it doesn't answer; as {@link call}
+ */
+export async function callSafekeeper<A extends Args, R extends Reply>(
+  address: ServerAddress,
+  operation: Operation<A, R>,
+  args: ArgValues<A>,
+): Promise<Result<R>> {
+  await using client = await connect(address);
+  return await call(client, serverName("safekeeper", address), operation, args);
 }
 
 function connect(address: ServerAddress): Promise<PgClient> {

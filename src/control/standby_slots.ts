@@ -4,12 +4,9 @@ import { formatHostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import { type Lsn, maxLsn } from "../common/lsn.ts";
 import { checkSlotName } from "../pgwire/replication.ts";
-import { call } from "../protocol/call.ts";
-import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
+import type { ServerAddress } from "../protocol/connect.ts";
 import { SAFEKEEPER, type SafekeeperTimelineStatus } from "../protocol/management.ts";
-import type { TimelineName } from "./safekeepers.ts";
-
-const CONNECT_TIMEOUT_MS = 5_000;
+import { callSafekeeper, type TimelineName } from "./safekeepers.ts";
 
 /** A standby's slot, as all safekeepers together know it. */
 export interface StandbySlotStatus {
@@ -68,9 +65,7 @@ export async function createStandbySlot(
 ): Promise<string[]> {
   checkSlotName(name);
   return await atEach(safekeepers, async (address) => {
-    await using client = await connect(address);
-    const operation = SAFEKEEPER.timelineCreateStandbySlot;
-    await call(client, serverName("safekeeper", address), operation, {
+    await callSafekeeper(address, SAFEKEEPER.timelineCreateStandbySlot, {
       ...timeline,
       name,
       max_bytes: maxBytes,
@@ -91,10 +86,8 @@ export async function dropStandbySlot(
 ): Promise<string[]> {
   let dropped = 0;
   const problems = await atEach(safekeepers, async (address) => {
-    await using client = await connect(address);
     try {
-      const operation = SAFEKEEPER.timelineDropStandbySlot;
-      await call(client, serverName("safekeeper", address), operation, { ...timeline, name });
+      await callSafekeeper(address, SAFEKEEPER.timelineDropStandbySlot, { ...timeline, name });
       dropped++;
     } catch (error) {
       if (!(error instanceof ZenithError) || error.kind !== "not_found") throw error;
@@ -120,11 +113,4 @@ async function atEach(
   return failures.flatMap((failure, i) =>
     failure === undefined ? [] : [`safekeeper ${formatHostPort(safekeepers[i]!)}: ${errorMessage(failure)}`]
   );
-}
-
-function connect(address: ServerAddress) {
-  return connectServer("safekeeper", address, {
-    applicationName: "zenith",
-    connectTimeoutMs: CONNECT_TIMEOUT_MS,
-  });
 }
