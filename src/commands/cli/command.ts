@@ -166,6 +166,19 @@ export function optionPort(options: OptionValues, name: string): number | undefi
   return text === undefined ? undefined : parseHostPort(`127.0.0.1:${text}`).port;
 }
 
+const BYTES_PER_GIB = 1 << 30;
+
+/**
+ * Returns the value of an option that takes a number of GiB, in bytes.
+ *
+ * @throws {ZenithError} `invalid_argument`, naming `flag`
+ */
+export function optionGib(options: OptionValues, name: string, flag: string, gibByDefault: number): number {
+  const text = optionText(options, name) ?? String(gibByDefault);
+  if (/^[1-9]\d{0,5}$/.test(text)) return Number(text) * BYTES_PER_GIB;
+  throw new ZenithError("invalid_argument", `${flag} is "${text}": expected a number of GiB`);
+}
+
 /**
  * Returns the value of {@link PG_VERSION_OPTION}.
  *

@@ -1,21 +1,16 @@
-/** `zenith pg standby`: prints how to make a stock standby of a branch, and manages their slots. */
+/** `zenith pg standby`: prints how to make a stock standby of a branch. */
 import { formatHostPort } from "../../common/host_port.ts";
 import { parseBranchName } from "../../common/id.ts";
 import { quoteSetting } from "../../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../../compute/postgres/role_passwords.ts";
-import { ZenithError } from "../../common/errors.ts";
-import { formatLsn } from "../../common/lsn.ts";
 import { isUp } from "../../control/compute_places.ts";
 import { type ComputeInfo, findCompute } from "../../control/computes.ts";
 import {
   chooseTenant,
   type Environment,
   loadEnvironment,
-  pageServerAddress,
   withAdminToken,
 } from "../../control/environment.ts";
-import { PageServerClient } from "../../control/page_server_client.ts";
-import { listSafekeepers, safekeeperStatus } from "../../control/safekeepers.ts";
 import {
   primaryConnInfo,
   STANDBY_CA_FILE,
@@ -23,28 +18,23 @@ import {
   standbyBaseBackup,
   standbyToken,
 } from "../../control/standby.ts";
-import {
-  combineStandbySlots,
-  createStandbySlot,
-  dropStandbySlot,
-  type StandbySlotStatus,
-} from "../../control/standby_slots.ts";
+import { createStandbySlot } from "../../control/standby_slots.ts";
 import {
   type Command,
   JSON_OPTION,
+  optionGib,
   optionText,
   type OptionValues,
   requiredArg,
   TENANT_OPTION,
 } from "../cli/command.ts";
-import { type Column, formatBytes, print, printJson, printList } from "../cli/output.ts";
+import { print, printJson } from "../cli/output.ts";
 import { quoteForShell } from "../cli/shell.ts";
 
 const DIRECTORY_DEFAULT = "standby";
 const SLOT_DEFAULT = "standby";
 /** Each safekeeper keeps that much, also those that the standby does not read from. */
 const KEEP_DEFAULT_GIB = 4;
-const BYTES_PER_GIB = 1 << 30;
 
 export const pgStandbyCommand: Command = {
   usage: "pg standby <branch>",
@@ -111,12 +101,8 @@ async function keepWal(
 ): Promise<string | null> {
   if (walAcceptors.length === 0) return null;
   const slot = optionText(options, "slot") ?? SLOT_DEFAULT;
-  const gib = optionText(options, "keepGib") ?? String(KEEP_DEFAULT_GIB);
-  if (!/^[1-9]\d{0,5}$/.test(gib)) {
-    throw new ZenithError("invalid_argument", `--keep-gib is "${gib}": expected a number of GiB`);
-  }
+  const bytes = optionGib(options, "keepGib", "--keep-gib", KEEP_DEFAULT_GIB);
   const safekeepers = walAcceptors.map((address) => withAdminToken(environment, address));
-  const bytes = Number(gib) * BYTES_PER_GIB;
   const problems = await createStandbySlot(safekeepers, { tenant, timeline }, slot, bytes);
   for (const problem of problems) {
     process.stderr.write(
@@ -125,76 +111,6 @@ async function keepWal(
   }
   return slot;
 }
-
-export const standbyListCommand: Command = {
-  usage: "standby list",
-  description: "List the standbys for which the safekeepers keep WAL",
-  options: [JSON_OPTION],
-  examples: [["standby list", "How far each is behind, and how far it may be"]],
-  async run(_args, options) {
-    const environment = loadEnvironment();
-    const timelines = await Promise.all(
-      listSafekeepers(environment).map(({ address }) => safekeeperStatus(address)),
-    );
-    const slots = combineStandbySlots(timelines.flat());
-    await using client = new PageServerClient(pageServerAddress(environment));
-    const names = new Map<string, string>();
-    for (const tenant of new Set(slots.map(({ tenant }) => tenant))) {
-      for (const { name, timeline_id } of await client.branchList(tenant)) names.set(timeline_id, name);
-    }
-    const listed = slots.map((slot) => ({ ...slot, branch: names.get(slot.timeline) ?? null }));
-    printList(listed, COLUMNS, listedJson, options);
-  },
-};
-
-interface ListedSlot extends StandbySlotStatus {
-  /** Null when its timeline has no name. */
-  readonly branch: string | null;
-}
-
-const COLUMNS: readonly Column<ListedSlot>[] = [
-  { title: "BRANCH", cell: ({ branch, timeline }) => branch ?? timeline },
-  { title: "SLOT", cell: ({ name }) => name },
-  { title: "LSN", cell: ({ restartLsn }) => formatLsn(restartLsn) },
-  { title: "BEHIND", cell: ({ behindBytes }) => formatBytes(behindBytes) },
-  { title: "LIMIT", cell: ({ maxBytes }) => formatBytes(maxBytes) },
-  { title: "STATUS", cell: ({ isLost, active }) => isLost ? "lost" : active ? "streaming" : "away" },
-];
-
-function listedJson(slot: ListedSlot): Record<string, unknown> {
-  return {
-    tenant_id: slot.tenant,
-    branch: slot.branch,
-    timeline_id: slot.timeline,
-    slot: slot.name,
-    restart_lsn: formatLsn(slot.restartLsn),
-    behind_bytes: slot.behindBytes,
-    max_bytes: slot.maxBytes,
-    active: slot.active,
-    lost: slot.isLost,
-  };
-}
-
-export const standbyDropCommand: Command = {
-  usage: "standby drop <branch> <slot>",
-  description: "Keep no more WAL for a standby",
-  options: [TENANT_OPTION],
-  completions: ["branch"],
-  examples: [["standby drop main paris", "When that standby is gone, or was promoted"]],
-  async run(args, options) {
-    const environment = loadEnvironment();
-    const tenant = chooseTenant(environment, optionText(options, "tenantid"));
-    const branch = parseBranchName(requiredArg(args, 0));
-    const slot = requiredArg(args, 1);
-    await using client = new PageServerClient(pageServerAddress(environment));
-    const { timeline_id: timeline } = await client.branch(tenant, branch);
-    const safekeepers = listSafekeepers(environment).map(({ address }) => address);
-    const problems = await dropStandbySlot(safekeepers, { tenant, timeline }, slot);
-    for (const problem of problems) process.stderr.write(`zenith: ${problem}\n`);
-    print(`standby slot ${slot} of branch ${branch} dropped`);
-    return problems.length === 0 ? 0 : 1;
-  },
-};
 
 function script(
   compute: ComputeInfo,

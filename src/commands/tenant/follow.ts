@@ -23,6 +23,7 @@ import {
   type Command,
   type CommandOption,
   JSON_OPTION,
+  optionGib,
   optionText,
   type OptionValues,
   requiredArg,
@@ -39,7 +40,6 @@ import { type Column, formatBytes, print, printJson, printList, Progress } from 
 
 /** The most WAL that a primary keeps for a follower, unless told otherwise. */
 const LIMIT_DEFAULT_GIB = 16;
-const BYTES_PER_GIB = 1 << 30;
 
 const FROM_OPTION: CommandOption = {
   flags: "--from <url>",
@@ -119,7 +119,8 @@ async function followPrimary(
 ): Promise<ImportedCluster> {
   assertNoOther(options, ["stanza", "backup", "base"], "--archive");
   await using client = new PageServerClient(pageServerAddress(environment));
-  return await withProgress(() => client.followStart(tenant, branch, source, limitBytes(options)));
+  const limitBytes = optionGib(options, "maxSlotGib", "--max-slot-gib", LIMIT_DEFAULT_GIB);
+  return await withProgress(() => client.followStart(tenant, branch, source, limitBytes));
 }
 
 async function followArchive(
@@ -147,13 +148,6 @@ async function firstBackup(archive: string, options: OptionValues): Promise<Back
   }
   const { backup, wal } = await openRepository(archive, options);
   return openRepositoryBackup(backup, wal, backup.stopLsn);
-}
-
-/** @throws {ZenithError} `invalid_argument` */
-function limitBytes(options: OptionValues): number {
-  const text = optionText(options, "maxSlotGib") ?? String(LIMIT_DEFAULT_GIB);
-  if (/^[1-9]\d{0,5}$/.test(text)) return Number(text) * BYTES_PER_GIB;
-  throw new ZenithError("invalid_argument", `--max-slot-gib is "${text}": expected a number of GiB`);
 }
 
 async function withProgress<T>(work: () => Promise<T>): Promise<T> {
