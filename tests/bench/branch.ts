@@ -12,12 +12,11 @@ import { join } from "node:path";
 import type { TimelineId } from "../../src/common/id.ts";
 import { INVALID_LSN, parseLsn } from "../../src/common/lsn.ts";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
-import { REQUEST_PAGES } from "../../src/protocol/pagestream.ts";
 import { compare, type Comparison, report } from "./harness.ts";
 import { BenchPageServer, type BenchTimeline } from "./lib/page_server.ts";
-import { PageStream } from "./lib/page_stream.ts";
+import { type BenchRelation, DEFAULT_TABLESPACE, PageStream } from "./lib/page_stream.ts";
 import { PostgresServer } from "./lib/postgres_server.ts";
-import { type Driver, roundTrips } from "./lib/round_trips.ts";
+import { roundTrips } from "./lib/round_trips.ts";
 
 const ROUNDS = 5;
 const SMALL_SCALE = 1;
@@ -26,17 +25,12 @@ const BRANCHES_PER_ROUND = 20;
 const MANY = 1000;
 const DEPTH = 100;
 const READS = 3000;
-/** pg_default, src/include/catalog/pg_tablespace.dat. */
-const DEFAULT_TABLESPACE = 1663;
 
 const ACCOUNTS =
   `SELECT d.oid, pg_relation_filenode('pgbench_accounts'), pg_relation_size('pgbench_accounts') / 8192
 FROM pg_database d WHERE datname = current_database()`;
 
-interface Accounts {
-  readonly spc: number;
-  readonly db: number;
-  readonly rel: number;
+interface Accounts extends BenchRelation {
   readonly blocks: number;
 }
 
@@ -65,16 +59,8 @@ async function deep(
   const results = [await compare(`at the end of a chain of ${DEPTH}`, "ms", longer, copy, rounds)];
   const reads = async (timeline: TimelineId): Promise<number> => {
     await using stream = await PageStream.open(server, { tenant, timeline });
-    Object.assign(stream.request, relation, { tag: REQUEST_PAGES, lsn: INVALID_LSN, fork: 0, count: 1 });
-    const driver: Driver = {
-      onReply: () => {},
-      send(i) {
-        stream.request.blkno = (i * 7) % blocks;
-        stream.send();
-      },
-    };
-    stream.onResponse = () => driver.onReply();
-    return (await stream.orFail(roundTrips(driver, READS, 16))).perSecond;
+    const pages = stream.reader(relation, blocks, INVALID_LSN);
+    return (await stream.orFail(roundTrips(pages, READS, 16))).perSecond;
   };
   const name = `reads at depth ${DEPTH}, against depth 1`;
   results.push(await compare(name, "1/s", () => reads(end), () => reads(chain[0]), rounds));

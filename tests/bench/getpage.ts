@@ -15,7 +15,7 @@ import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { REQUEST_PAGES } from "../../src/protocol/pagestream.ts";
 import { compare, type Comparison, DEFAULT_ROUNDS, report } from "./harness.ts";
 import { BenchPageServer, type BenchTimeline } from "./lib/page_server.ts";
-import { PageStream } from "./lib/page_stream.ts";
+import { type BenchRelation, DEFAULT_TABLESPACE, PageStream } from "./lib/page_stream.ts";
 import { PostgresServer } from "./lib/postgres_server.ts";
 import { type Driver, Echo, roundTrips } from "./lib/round_trips.ts";
 
@@ -41,18 +41,12 @@ INSERT INTO hot VALUES (1, 0);
 DO $$ BEGIN FOR i IN 1..${HOT_CHANGES} LOOP UPDATE hot SET n = n + 1; COMMIT; END LOOP; END $$;
 `;
 
-interface Relation {
-  readonly spc: number;
-  readonly db: number;
-  readonly rel: number;
-}
-
 interface Fixture {
   readonly dir: string;
   readonly timeline: BenchTimeline;
   readonly lsn: Lsn;
-  readonly relations: ReadonlyMap<number, Relation>;
-  readonly hot: Relation;
+  readonly relations: ReadonlyMap<number, BenchRelation>;
+  readonly hot: BenchRelation;
   /** Where the changes of the hot page begin; they end at {@link lsn}. */
   readonly hotLsn: Lsn;
 }
@@ -71,7 +65,7 @@ async function prepare(
   try {
     await server.receiveFrom(timeline, source.connInfo);
     source.sql(TABLES);
-    const relation = (table: string): Relation => {
+    const relation = (table: string): BenchRelation => {
       const [db, rel] = source.sql(
         `SELECT oid, pg_relation_filenode('${table}') FROM pg_database WHERE datname = 'postgres'`,
       ).split("|");
@@ -91,29 +85,12 @@ async function prepare(
   }
 }
 
-/** pg_default, src/include/catalog/pg_tablespace.dat. */
-const DEFAULT_TABLESPACE = 1663;
-
-/** Reads the relation's pages in an order that no read-ahead would guess, round and round. */
-function reader(stream: PageStream, relation: Relation, lsn: Lsn): Driver {
-  const driver: Driver = {
-    onReply: () => {},
-    send(i) {
-      stream.request.blkno = (i * 7) % PAGES;
-      stream.send();
-    },
-  };
-  Object.assign(stream.request, relation, { tag: REQUEST_PAGES, lsn, fork: 0, count: 1 });
-  stream.onResponse = () => driver.onReply();
-  return driver;
-}
-
 async function warm(fixture: Fixture, echo: Echo, rounds: number): Promise<Comparison[]> {
   await using server = await BenchPageServer.start(join(fixture.dir, "pageserver"));
   await using stream = await PageStream.open(server, fixture.timeline);
   const results: Comparison[] = [];
   for (const depth of DEPTHS) {
-    const pages = reader(stream, fixture.relations.get(CHAINS.at(-1)!)!, fixture.lsn);
+    const pages = stream.reader(fixture.relations.get(CHAINS.at(-1)!)!, PAGES, fixture.lsn);
     results.push(
       await compare(
         `warm, ${depth} in flight, p50`,
@@ -141,7 +118,7 @@ async function cold(fixture: Fixture, echo: Echo, changes: number, rounds: numbe
     async () => {
       await using server = await BenchPageServer.start(join(fixture.dir, "pageserver"));
       await using stream = await PageStream.open(server, fixture.timeline);
-      const pages = reader(stream, fixture.relations.get(changes)!, fixture.lsn);
+      const pages = stream.reader(fixture.relations.get(changes)!, PAGES, fixture.lsn);
       return (await stream.orFail(roundTrips(pages, PAGES, 1))).p50Us;
     },
     async () => (await roundTrips(echo, PAGES, 1)).p50Us,

@@ -5,16 +5,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
-import { parseBranchName } from "../../src/common/id.ts";
-import { parseLsn } from "../../src/common/lsn.ts";
+import { INVALID_LSN } from "../../src/common/lsn.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
-import { REQUEST_PAGES } from "../../src/protocol/pagestream.ts";
 import { runProgram } from "../harness/programs.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 import { DEFAULT_ROUNDS, summarize, useExecutable } from "./harness.ts";
-import type { BenchTimeline } from "./lib/page_server.ts";
 import { PageStream } from "./lib/page_stream.ts";
-import { type Driver, roundTrips } from "./lib/round_trips.ts";
+import { makePagesTable, type PagesTable } from "./lib/pages_table.ts";
+import { roundTrips } from "./lib/round_trips.ts";
 
 const PAGES = 200;
 const REQUESTS = 4_000;
@@ -27,42 +25,20 @@ class Subject {
   readonly env: ZenithEnv;
   readonly compute: Compute;
   readonly figures = new Map<string, number[]>();
-  readonly #timeline: BenchTimeline;
-  readonly #relation: { readonly spc: number; readonly db: number; readonly rel: number };
+  readonly #table: PagesTable;
 
-  private constructor(
-    name: string,
-    env: ZenithEnv,
-    compute: Compute,
-    timeline: BenchTimeline,
-    relation: { spc: number; db: number; rel: number },
-  ) {
+  private constructor(name: string, env: ZenithEnv, compute: Compute, table: PagesTable) {
     this.name = name;
     this.env = env;
     this.compute = compute;
-    this.#timeline = timeline;
-    this.#relation = relation;
+    this.#table = table;
   }
 
   static async create(name: string, options: Parameters<typeof ZenithEnv.create>[0]): Promise<Subject> {
     const env = await ZenithEnv.create({ safekeepers: 1, ...options });
     const compute = await env.startCompute("main");
-    await compute.query("CREATE TABLE pages (n int, filler text)");
-    await compute.query("ALTER TABLE pages ALTER filler SET STORAGE plain");
-    await compute.query(`INSERT INTO pages SELECT n, repeat('x', 7000) FROM generate_series(1, ${PAGES}) n`);
     await compute.query("CREATE TABLE log (n int)");
-    const file = String(await compute.value("SELECT pg_relation_filepath('pages')"));
-    const [, db, rel] = /^base\/(\d+)\/(\d+)$/.exec(file)!;
-    await env.untilArrived("main");
-    await using client = env.pageserver.client();
-    const branch = await client.branch(env.defaultTenant, parseBranchName("main"));
-    return new Subject(
-      name,
-      env,
-      compute,
-      { tenant: env.defaultTenant, timeline: branch.timeline_id } as BenchTimeline,
-      { spc: 1663, db: Number(db), rel: Number(rel) },
-    );
+    return new Subject(name, env, compute, await makePagesTable(env, env.defaultTenant, compute, PAGES));
   }
 
   note(figure: string, value: number): void {
@@ -84,22 +60,9 @@ class Subject {
       : { tls: { ca: readFileSync(this.env.paths.auth.caCertificate, "utf8"), host } };
     const password = this.name === "insecure" ? {} : { password: this.env.token };
     const connect = () => PgClient.connect({ host, port, user: "bench", ...password, ...tls });
-    await using stream = await PageStream.open({ connect }, this.#timeline);
-    Object.assign(stream.request, this.#relation, {
-      tag: REQUEST_PAGES,
-      lsn: parseLsn("0/0"),
-      fork: 0,
-      count: 1,
-    });
-    const driver: Driver = {
-      onReply: () => {},
-      send(i) {
-        stream.request.blkno = (i * 7) % PAGES;
-        stream.send();
-      },
-    };
-    stream.onResponse = () => driver.onReply();
-    const { p50Us, p99Us } = await stream.orFail(roundTrips(driver, REQUESTS, depth));
+    await using stream = await PageStream.open({ connect }, this.#table);
+    const pages = stream.reader(this.#table.relation, PAGES, INVALID_LSN);
+    const { p50Us, p99Us } = await stream.orFail(roundTrips(pages, REQUESTS, depth));
     this.note(`getpage, ${depth} in flight, p50, µs`, p50Us);
     this.note(`getpage, ${depth} in flight, p99, µs`, p99Us);
   }

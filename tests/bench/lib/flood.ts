@@ -5,7 +5,6 @@
 import { parseLsn } from "../../../src/common/lsn.ts";
 import { PgClient } from "../../../src/pgwire/client.ts";
 import { REQUEST_PAGES } from "../../../src/protocol/pagestream.ts";
-import type { BenchTimeline } from "./page_server.ts";
 import { PageStream } from "./page_stream.ts";
 
 const CONNECTIONS = 8;
@@ -16,7 +15,7 @@ const { pages, ...names } = JSON.parse(relation!) as { pages: number; spc: numbe
 const connect = () => PgClient.connect({ host, port: Number(port), user: "flood", password: password! });
 
 for (let i = 0; i < CONNECTIONS; i++) {
-  const stream = await PageStream.open({ connect }, { tenant, timeline } as unknown as BenchTimeline);
+  const stream = await PageStream.open({ connect }, { tenant: tenant!, timeline: timeline! });
   Object.assign(stream.request, names, { tag: REQUEST_PAGES, lsn: parseLsn("0/0"), fork: 0, count: 1 });
   let n = i;
   stream.onResponse = () => {

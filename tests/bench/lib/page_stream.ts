@@ -9,13 +9,25 @@ import {
   PageResponse,
   REQUEST_BYTES,
   REQUEST_EXISTS,
+  REQUEST_PAGES,
   RESPONSE_ERROR,
   responseErrorMessage,
 } from "../../../src/protocol/pagestream.ts";
-import type { BenchPageServer, BenchTimeline } from "./page_server.ts";
+import type { BenchPageServer } from "./page_server.ts";
+import type { Driver } from "./round_trips.ts";
+
+/** pg_default, src/include/catalog/pg_tablespace.dat. */
+export const DEFAULT_TABLESPACE = 1663;
+
+/** A relation as a request names it. */
+export interface BenchRelation {
+  readonly spc: number;
+  readonly db: number;
+  readonly rel: number;
+}
 
 /** pg_class of template1: any relation would do. */
-const SOME_RELATION = { spc: 1663, db: 1, rel: 1259 };
+const SOME_RELATION: BenchRelation = { spc: DEFAULT_TABLESPACE, db: 1, rel: 1259 };
 
 export class PageStream implements AsyncDisposable {
   /** Filled in by the caller before {@link send}. */
@@ -44,7 +56,7 @@ export class PageStream implements AsyncDisposable {
 
   static async open(
     server: Pick<BenchPageServer, "connect">,
-    { tenant, timeline }: BenchTimeline,
+    { tenant, timeline }: { readonly tenant: string; readonly timeline: string },
   ): Promise<PageStream> {
     const client = await server.connect();
     return new PageStream(client, await client.copyBoth(`pagestream ${tenant} ${timeline}`));
@@ -53,6 +65,20 @@ export class PageStream implements AsyncDisposable {
   send(): void {
     encodeRequest(this.#encoded, 0, this.request);
     this.#copy.send(this.#encoded);
+  }
+
+  /** Reads the relation's pages in an order that no read-ahead would guess, round and round. */
+  reader({ spc, db, rel }: BenchRelation, pages: number, lsn: Lsn): Driver {
+    const driver: Driver = {
+      onReply: () => {},
+      send: (i) => {
+        this.request.blkno = (i * 7) % pages;
+        this.send();
+      },
+    };
+    Object.assign(this.request, { spc, db, rel, tag: REQUEST_PAGES, lsn, fork: 0, count: 1 });
+    this.onResponse = () => driver.onReply();
+    return driver;
   }
 
   /** What `run` resolves with; fails with the server's error if that comes first. */
