@@ -293,14 +293,13 @@ const TenantConfigSchema = object({ gc_horizon_bytes: number(), pitr_interval: s
 export type TenantConfig = InferOutput<typeof TenantConfigSchema>;
 
 /** A limit of one tenant, a number or `none`; `default` takes it back. */
-const LIMIT = word(
-  "number|none|default",
-  pipe(
-    string(),
-    regex(/^(?:\d{1,15}|none|default)$/, "expected a number, none or default"),
-    transform((text) => text === "none" || text === "default" ? text : Number(text)),
-  ),
+export const LimitSchema = pipe(
+  string(),
+  regex(/^(?:\d{1,15}|none|default)$/, "expected a number, none or default"),
+  transform((text) => text === "none" || text === "default" ? text : Number(text)),
 );
+
+const LIMIT = word("number|none|default", LimitSchema);
 
 const LimitStateSchema = object({ limit: nullable(number()), used: nullable(number()) });
 

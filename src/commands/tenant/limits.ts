@@ -1,10 +1,11 @@
 /** `zenith tenant limits`: shows and changes what a tenant may take. */
+import { safeParse } from "valibot";
 import { ZenithError } from "../../common/errors.ts";
 import { parseTenantId } from "../../common/id.ts";
 import { loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { listSafekeepers, safekeeperLimits } from "../../control/safekeepers.ts";
-import type { TenantLimitsJson } from "../../protocol/management.ts";
+import { LimitSchema, type TenantLimitsJson } from "../../protocol/management.ts";
 import {
   LIMIT_NAMES,
   type LimitChanges,
@@ -84,13 +85,12 @@ function readChanges(options: OptionValues): LimitChanges {
     const key = OPTION[name].replace(/-(.)/g, (_match, letter: string) => letter.toUpperCase());
     const text = optionText(options, key);
     if (text === undefined) continue;
-    if (!/^(?:\d{1,15}|none|default)$/.test(text)) {
-      throw new ZenithError(
-        "invalid_argument",
-        `--${OPTION[name]} is "${text}": expected a number, none or default`,
-      );
+    const parsed = safeParse(LimitSchema, text);
+    if (!parsed.success) {
+      const [{ message }] = parsed.issues;
+      throw new ZenithError("invalid_argument", `--${OPTION[name]} is "${text}": ${message}`);
     }
-    changes[name] = text === "none" || text === "default" ? text : Number(text);
+    changes[name] = parsed.output;
   }
   return changes;
 }
