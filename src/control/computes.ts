@@ -193,14 +193,18 @@ function makeCompute(
   }
 }
 
-/**
- * The ports of every tenant's computes. A compute whose configuration is gone is left out, so that
- * it doesn't keep others from being created.
- */
+/** The ports of every tenant's computes. */
 function computePorts(environment: Environment): number[] {
-  const all = [...allComputePlaces(environment), ...listDeletions(environment)];
-  const configured = all.filter(({ paths }) => existsSync(configurationFile(paths)));
-  return describeAll(configured).map(({ address }) => address.port);
+  return describeAll(configuredPlaces(environment)).map(({ address }) => address.port);
+}
+
+/**
+ * Every tenant's computes. One whose configuration is gone is left out, so that it doesn't keep
+ * others from being created.
+ */
+function configuredPlaces(environment: Environment): ComputePlace[] {
+  return [...allComputePlaces(environment), ...listDeletions(environment)]
+    .filter(({ paths }) => existsSync(configurationFile(paths)));
 }
 
 /**
@@ -212,7 +216,7 @@ function computePorts(environment: Environment): number[] {
 export function portsOfOtherEnvironments(root: string): Set<number> {
   const ports = otherEnvironments(root).flatMap((other) => {
     try {
-      return [...serverPorts(other), ...computePorts(other)];
+      return [...serverPorts(other), ...writtenPorts(other)];
     } catch (error) {
       // What is wrong with another environment is to be said there.
       if (error instanceof ZenithError) return serverPorts(other);
@@ -220,6 +224,13 @@ export function portsOfOtherEnvironments(root: string): Set<number> {
     }
   });
   return new Set(ports);
+}
+
+/** {@link computePorts}, without a look at the rest of their configuration. */
+function writtenPorts(environment: Environment): number[] {
+  return configuredPlaces(environment)
+    .map(({ paths }) => Number(readComputeConf(paths).get("port")))
+    .filter(Number.isInteger);
 }
 
 function configurationFile({ pgdata }: ComputePaths): string {
