@@ -6,7 +6,7 @@ import { hasKeys } from "../../auth/key_files.ts";
 import { writePrivateFile } from "../../auth/private_file.ts";
 import { formatDuration, parseDuration } from "../../common/duration.ts";
 import { certificateHash } from "../../common/certificate_hash.ts";
-import { ioError, ZenithError } from "../../common/errors.ts";
+import { withIoErrors, ZenithError } from "../../common/errors.ts";
 import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
 import { parseBranchName, type TenantId, type TimelineId } from "../../common/id.ts";
 import type { AuthPaths } from "../../common/paths.ts";
@@ -103,12 +103,7 @@ export const tokenCreateCommand: Command = {
 
 function certificateOf(file: string | undefined): Pick<Grant, "cnf"> {
   if (file === undefined) return {};
-  let pem: string;
-  try {
-    pem = readFileSync(file, "utf8");
-  } catch (error) {
-    throw ioError("read", file, error);
-  }
+  const pem = withIoErrors("read", file, () => readFileSync(file, "utf8"));
   try {
     return { cnf: { "x5t#S256": certificateHash(new X509Certificate(pem)) } };
   } catch (error) {
