@@ -39,11 +39,7 @@ const NO = Buffer.from("N");
 export async function receive(wire: Wire, encrypt: Encrypt | undefined): Promise<Arrival | Cancellation> {
   let tls: TLSSocket | undefined;
   if (encrypt !== undefined && await wire.peek() === TLS_HANDSHAKE) {
-    const plain = wire.stream;
-    const early = wire.release();
-    plain.unshift(early);
-    tls = encrypt(plain);
-    wire.change(tls);
+    tls = startTls(wire, encrypt);
     await wire.peek();
     // Otherwise a request for a web page could be taken for one of ours (CVE-2021-23222's kin).
     if (tls.alpnProtocol !== ALPN) {
@@ -82,9 +78,11 @@ export async function receive(wire: Wire, encrypt: Encrypt | undefined): Promise
   }
 }
 
+/** What has arrived already is the beginning of the handshake. */
 function startTls(wire: Wire, encrypt: Encrypt): TLSSocket {
   const plain = wire.stream;
-  wire.release();
+  const early = wire.release();
+  if (early.length > 0) plain.unshift(early);
   const tls = encrypt(plain);
   wire.change(tls);
   return tls;

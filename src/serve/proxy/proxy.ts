@@ -18,6 +18,7 @@ import { Wire } from "./wire.ts";
 
 /** How long a client may take to say what it wants and who it is. */
 const LOGIN_TIMEOUT_MS = 15_000;
+const TOO_SLOW = "the client did not log in in time";
 const KEEPALIVE_MS = 30_000;
 
 export interface ProxyOptions {
@@ -36,6 +37,15 @@ export interface ProxyFigures extends Traffic {
   /** Now: all connections, and those that are relayed. */
   open: number;
   sessions: number;
+}
+
+interface Client {
+  readonly address: string;
+  readonly how: "scram" | "password";
+  /** What we have shown it, in PEM; undefined when `encrypt` can't tell. */
+  readonly certificate: string | undefined;
+  /** How long it may still take to say who it is. */
+  readonly leftMs: number;
 }
 
 export class Proxy {
@@ -111,16 +121,20 @@ export class Proxy {
       if (this.figures.open > this.#options.maxConnections) {
         throw new PgError(SQLSTATE_TOO_MANY_CONNECTIONS, "sorry, too many clients already");
       }
-      wire.setDeadline(LOGIN_TIMEOUT_MS, "the client did not log in in time");
+      const deadlineMs = performance.now() + LOGIN_TIMEOUT_MS;
+      wire.setDeadline(LOGIN_TIMEOUT_MS, TOO_SLOW);
       const certificate = encrypt === undefined ? undefined : this.#options.tls?.pair().cert;
       const arrival = await receive(wire, encrypt);
+      // A start takes as long as it takes; the client has a limit of its own.
+      const leftMs = deadlineMs - performance.now();
+      wire.setDeadline(undefined);
       if (arrival.kind === "cancel") {
         await this.#cancel(arrival.key);
         wire.end();
         return;
       }
       const named = serverName === undefined ? arrival : { ...arrival, serverName };
-      await this.#session(wire, named, address, how, certificate);
+      await this.#session(wire, named, { address, how, certificate, leftMs });
     } catch (error) {
       this.#refuse(wire, error, address);
     } finally {
@@ -131,12 +145,9 @@ export class Proxy {
 
   async #session(
     wire: Wire,
-    arrival: Arrival,
-    address: string,
-    how: "scram" | "password",
-    certificate: string | undefined,
+    { isEncrypted, params, serverName }: Arrival,
+    { address, how, certificate, leftMs }: Client,
   ): Promise<void> {
-    const { isEncrypted, params, serverName } = arrival;
     if (how === "scram" && !isEncrypted && !isLoopback(address)) {
       throw new PgError("28000", "connections from other machines have to be encrypted", {
         severity: "FATAL",
@@ -147,10 +158,10 @@ export class Proxy {
     this.#options.door.admit(destination.tenant, address);
     const binding = isEncrypted && certificate !== undefined ? tlsServerEndPoint(certificate) : undefined;
     using opened = await this.#options.door.open(destination, async (verifier, user) => {
+      wire.setDeadline(leftMs, TOO_SLOW);
       const keys = how === "scram"
         ? await loginByScram(wire, verifier, user, binding)
         : await loginByPassword(wire, verifier, user);
-      // A start takes as long as it takes; the client has a limit of its own.
       wire.setDeadline(undefined);
       return keys;
     });

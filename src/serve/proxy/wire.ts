@@ -89,7 +89,6 @@ export class Wire {
 
   /** Takes no more from the stream. @returns what has arrived and was not read */
   release(): Buffer {
-    this.setDeadline(undefined);
     this.#leave();
     const rest = Buffer.concat(this.#chunks);
     this.#chunks = [];

@@ -1,22 +1,29 @@
 import assert from "node:assert/strict";
 import { createHash, X509Certificate } from "node:crypto";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { duplexPair } from "node:stream";
 import { after, before, describe, test } from "node:test";
+import type { TLSSocket } from "node:tls";
 import { ensureServerCertificate } from "../../../src/auth/certificates.ts";
 import { AuthPaths } from "../../../src/common/paths.ts";
 import { parseBranchName, parseTenantId } from "../../../src/common/id.ts";
 import { scramVerifier } from "../../../src/compute/postgres/role_passwords.ts";
 import { ScramClient } from "../../../src/pgwire/client_auth.ts";
+import { SSL_REQUEST_CODE } from "../../../src/pgwire/message_types.ts";
+import { receive } from "../../../src/serve/proxy/arrival.ts";
 import { findDestination, type Names } from "../../../src/serve/proxy/destination.ts";
 import { tlsServerEndPoint } from "../../../src/serve/proxy/end_point.ts";
+import { int32 } from "../../../src/serve/proxy/messages.ts";
 import {
   mockVerifier,
   parseVerifier,
   provePassword,
   type ScramDialogue,
 } from "../../../src/serve/proxy/scram_server.ts";
+import { Wire } from "../../../src/serve/proxy/wire.ts";
 import { Directory } from "../../../src/serve/state/directory.ts";
 import { isAllowed } from "../../../src/serve/state/ip_list.ts";
 import { State } from "../../../src/serve/state/state.ts";
@@ -110,6 +117,20 @@ describe("a certificate's binding", () => {
     const pem = readFileSync(auth.serverCertificate, "utf8");
     const expected = createHash("sha256").update(new X509Certificate(pem).raw).digest();
     assert.deepEqual(tlsServerEndPoint(pem), expected);
+  });
+});
+
+describe("a client's arrival", () => {
+  test("has to end in time, with TLS too", async () => {
+    const [near, far] = duplexPair();
+    const [encrypted] = duplexPair();
+    const wire = new Wire(near);
+    wire.setDeadline(20, "too slow");
+    const arrival = receive(wire, () => encrypted as TLSSocket);
+    far.write(Buffer.concat([int32(8), int32(SSL_REQUEST_CODE)]));
+    const [answer] = await once(far, "data");
+    assert.equal(String(answer), "S");
+    await assert.rejects(arrival, /too slow/);
   });
 });
 
