@@ -90,6 +90,8 @@ describe("branches", () => {
     assert.equal(made.compute.state, "asleep");
     const { uri } = await ok("GET", `${branches()}/feature%2Fa/compute/uri`);
     assert.match(uri, new RegExp(`^postgresql://zenith_owner:[^@]+@${made.compute.endpoint_id}\\.`));
+    const superuser = await ok("GET", `${branches()}/feature%2Fa/compute/uri?role=zenith_admin`);
+    assert.match(superuser.uri, /^postgresql:\/\/zenith_admin@/, "without its password");
     const label = made.compute.endpoint_id as string;
     assert.equal(await serve.psql(serve.conninfo(label), "SELECT a FROM t"), "1");
     await serve.psql(serve.conninfo(label), "INSERT INTO t VALUES (3)");

@@ -466,7 +466,7 @@ export const HANDLERS: Handlers = {
   async rolePassword(context, { params }) {
     const known = await knownOf(context, params);
     const name = params["role"] ?? "";
-    const password = name === "zenith_admin" ? undefined : passwordOf(context, known, name);
+    const password = passwordOf(context, known, name);
     if (password !== undefined) return { password };
     throw new ZenithError("not_found", `nobody knows the password of role ${name}`, {
       hint:

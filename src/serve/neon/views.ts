@@ -7,7 +7,7 @@ import type { KnownBranch } from "../state/directory.ts";
 import type { KnownOperation } from "../state/operations.ts";
 import type { KnownTenant } from "../state/tenants.ts";
 import type { Branch } from "../work/branches.ts";
-import { branchNameOf, describe, hostOf, uriOf } from "../work/computes.ts";
+import { branchNameOf, describe, hostOf, passwordOf, uriOf } from "../work/computes.ts";
 import type { WorkContext } from "../work/context.ts";
 import type { Database } from "../work/databases.ts";
 import { defaultBranchOf } from "../work/tenants.ts";
@@ -155,13 +155,12 @@ export function connectionView(
   role: string = ZENITH_OWNER,
   database = "postgres",
 ) {
-  const uri = uriOf(context, known, { role, database });
   return {
-    connection_uri: uri,
+    connection_uri: uriOf(context, known, { role, database }),
     connection_parameters: {
       database,
       role,
-      password: decodeURIComponent(new URL(uri).password),
+      password: passwordOf(context, known, role) ?? "",
       host: hostAndPort(context, hostOf(context, known)),
       pooler_host: hostAndPort(context, hostOf(context, known, true)),
     },

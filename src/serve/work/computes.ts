@@ -2,7 +2,7 @@
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { type ComputePlace, findComputePlace, isUp } from "../../control/compute_places.ts";
 import { describeFailure, readLastStart } from "../../control/last_start.ts";
-import { ZENITH_OWNER } from "../../pg_install/initdb.ts";
+import { ZENITH_OWNER, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import { rolePasswords } from "../../compute/postgres/role_passwords.ts";
 import type { StopMode } from "../../control/stop_process.ts";
 import { ZenithError } from "../../common/errors.ts";
@@ -73,9 +73,10 @@ export function hostOf({ domain }: WorkContext, { endpoint }: KnownBranch, isPoo
 
 /**
  * The password of a role, as far as Zenith knows it: of the roles that it keeps, and of those that
- * were made over the API.
+ * were made over the API. Nobody gets the superuser's this way.
  */
 export function passwordOf(context: WorkContext, known: KnownBranch, role: string): string | undefined {
+  if (role === ZENITH_SUPERUSER) return undefined;
   const kept = rolePasswords(context.environment().paths.pgpass(known.tenant)).get(role)?.password;
   return kept ?? context.passwords.get(known.tenant, known.timeline, role);
 }

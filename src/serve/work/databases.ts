@@ -5,7 +5,7 @@ import { ZenithError } from "../../common/errors.ts";
 import type { BranchName, TenantId } from "../../common/id.ts";
 import type { Moment } from "../../common/moment.ts";
 import { connectionEnvironment } from "../../compute/postgres/postgres_conf.ts";
-import { scramVerifier, withPassword } from "../../compute/postgres/role_passwords.ts";
+import { KEPT_ROLES, scramVerifier, withPassword } from "../../compute/postgres/role_passwords.ts";
 import { findPgDump } from "../../pg_install/find_pg_dump.ts";
 import type { PgClient } from "../../pgwire/client.ts";
 import { connectAsOperator } from "../fleet/activity.ts";
@@ -113,10 +113,10 @@ export async function dropRole(context: WorkContext, known: KnownBranch, name: s
   context.passwords.forget(known.tenant, known.timeline, name);
 }
 
-const KEPT: ReadonlySet<string> = new Set(["zenith_admin", "zenith_owner"]);
-
 function assertOurs(name: string): void {
-  if (KEPT.has(name)) throw new ZenithError("conflict", `role ${name} is Zenith's own, at each start`);
+  if (KEPT_ROLES.includes(name)) {
+    throw new ZenithError("conflict", `role ${name} is Zenith's own, at each start`);
+  }
 }
 
 export function noRole(name: string): ZenithError {
