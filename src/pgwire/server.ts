@@ -1,6 +1,7 @@
 /** A PostgreSQL wire protocol server for Zenith's own commands. */
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
-import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { createServer, type Server, type Socket } from "node:net";
+import { formatHostPort, type HostPort } from "../common/host_port.ts";
+import { listen } from "../common/listen.ts";
 import { openFilesLimit } from "../common/open_files.ts";
 import {
   connectionLimits,
@@ -83,33 +84,15 @@ export class PgServer implements ServerContext {
    * @returns the address that it listens on
    * @throws {ZenithError} `unavailable` when the port is taken, `io` when it can't be opened
    */
-  listen(address: { host: string; port: number }): Promise<{ host: string; port: number }> {
-    const { host, port } = address;
-    return new Promise((resolve, reject) => {
-      const failed = (error: Error): void => {
-        const taken = systemErrorCode(error) === "EADDRINUSE";
-        reject(
-          new ZenithError(
-            taken ? "unavailable" : "io",
-            `could not listen on ${host}:${port}: ${taken ? "the port is taken" : errorMessage(error)}`,
-            {
-              cause: error,
-              ...(taken ? { hint: "stop the process that listens there or take another port" } : {}),
-            },
-          ),
-        );
-      };
-      this.#server.once("error", failed);
-      this.#server.listen({ host, port }, () => {
-        this.#server.off("error", failed);
-        // From here on, accept() may fail for lack of descriptors. That loses the client, not the
-        // server.
-        this.#server.on("error", (error) => this.connectionError(`${host}:${port}`, error));
-        this.#idleCheck = setInterval(() => this.#endIdle(), Math.min(IDLE_CHECK_MS, this.#idleTimeoutMs));
-        this.#idleCheck.unref();
-        resolve({ host, port: (this.#server.address() as AddressInfo).port });
-      });
-    });
+  async listen(address: HostPort): Promise<HostPort> {
+    const found = await listen(
+      this.#server,
+      address,
+      (error) => this.connectionError(formatHostPort(address), error),
+    );
+    this.#idleCheck = setInterval(() => this.#endIdle(), Math.min(IDLE_CHECK_MS, this.#idleTimeoutMs));
+    this.#idleCheck.unref();
+    return found;
   }
 
   /**

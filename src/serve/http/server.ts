@@ -5,6 +5,7 @@ import { createServer as createSecureServer } from "node:https";
 import type { Duplex } from "node:stream";
 import { errorMessage } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
+import { listen } from "../../common/listen.ts";
 import type { Logger } from "../../process/log.ts";
 import type { ServerTls } from "../../pgwire/tls.ts";
 import { HttpError, problemOf } from "./problem.ts";
@@ -50,7 +51,8 @@ export class HttpServer {
     this.#options = options;
   }
 
-  async listen({ host, port }: HostPort): Promise<HostPort> {
+  /** @returns where it listens @throws {ZenithError} as {@link listen} */
+  async listen(address: HostPort): Promise<HostPort> {
     const { tls, maxConnections } = this.#options;
     const limits = {
       maxHeaderSize: HEADERS_MAX_BYTES,
@@ -71,12 +73,9 @@ export class HttpServer {
       if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     });
     this.#server = server;
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen({ host, port }, resolve);
+    return await listen(server, address, (error) => {
+      this.#options.log.warn(`could not take a connection: ${errorMessage(error)}`, { err: error });
     });
-    const address = server.address();
-    return { host, port: typeof address === "object" && address !== null ? address.port : port };
   }
 
   async close(): Promise<void> {

@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { errorMessage } from "../../common/errors.ts";
 import { type HostPort, isLoopback } from "../../common/host_port.ts";
+import { listen } from "../../common/listen.ts";
 import type { Logger } from "../../process/log.ts";
 import type { ServerTls } from "../../pgwire/tls.ts";
 import { AUTH_OK, authentication, fatal } from "./messages.ts";
@@ -67,16 +68,13 @@ export class Proxy {
     this.#options = options;
   }
 
-  /** @returns where it listens */
-  async listen({ host, port }: HostPort): Promise<HostPort> {
+  /** @returns where it listens @throws {ZenithError} as {@link listen} */
+  async listen(address: HostPort): Promise<HostPort> {
     const server = createServer((socket) => this.#accept(socket));
     this.#server = server;
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen({ host, port }, resolve);
+    return await listen(server, address, (error) => {
+      this.#options.log.warn(`could not take a connection: ${errorMessage(error)}`, { err: error });
     });
-    const address = server.address();
-    return { host, port: typeof address === "object" && address !== null ? address.port : port };
   }
 
   /** Takes no more clients, and lets go of those there are. */
