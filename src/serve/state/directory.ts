@@ -58,17 +58,12 @@ export class Directory {
   sync(tenant: TenantId, branches: readonly ListedBranch[]): KnownBranch[] {
     const names = new Set(branches.map(({ name }) => name));
     return this.#state.atOnce(() => {
-      const rows = this.#state.rows("SELECT * FROM branch WHERE tenant = ?", tenant).map((row) =>
-        known(row)!
-      );
-      const byName = new Map(rows.map((row) => [row.name as string, row]));
-      const renamed = rows.filter(({ name }) => !names.has(name));
+      const byName = this.#byNames(tenant);
+      const renamed = [...byName.values()].filter(({ name }) => !names.has(name));
       for (const { name, timeline_id } of branches) {
         const row = byName.get(name);
         if (row !== undefined) {
-          if (row.timeline !== timeline_id) {
-            this.#state.run("UPDATE branch SET timeline = ? WHERE id = ?", timeline_id, row.id);
-          }
+          if (row.timeline !== timeline_id) this.#setTimeline(row.id, timeline_id);
           continue;
         }
         const before = renamed.find(({ timeline }) => timeline === timeline_id);
@@ -79,22 +74,19 @@ export class Directory {
         }
       }
       for (const { id } of renamed) this.#state.run("DELETE FROM branch WHERE id = ?", id);
-      return branches.map(({ name }) => this.byName(tenant, name)!);
+      const now = this.#byNames(tenant);
+      return branches.map(({ name }) => now.get(name)!);
     });
   }
 
   /** Adds or updates one branch that was just made, restored or looked up. */
   note(tenant: TenantId, { name, timeline_id }: ListedBranch): KnownBranch {
-    return this.#state.atOnce(() => {
-      const changed = this.#state.run(
-        "UPDATE branch SET timeline = ? WHERE tenant = ? AND name = ?",
-        timeline_id,
-        tenant,
-        name,
-      );
-      if (changed === 0) this.#insert(tenant, name, timeline_id);
-      return this.byName(tenant, name)!;
-    });
+    const before = this.byName(tenant, name);
+    // Each look at a branch comes here. What is written, the disk has to confirm.
+    if (before?.timeline === timeline_id) return before;
+    if (before === undefined) this.#insert(tenant, name, timeline_id);
+    else this.#setTimeline(before.id, timeline_id);
+    return this.byName(tenant, name)!;
   }
 
   rename(tenant: TenantId, from: BranchName, to: BranchName): void {
@@ -121,6 +113,15 @@ export class Directory {
 
   noteReset(id: string): void {
     this.#state.run("UPDATE branch SET last_reset_at = ? WHERE id = ?", new Date().toISOString(), id);
+  }
+
+  #byNames(tenant: TenantId): Map<string, KnownBranch> {
+    const rows = this.#state.rows("SELECT * FROM branch WHERE tenant = ?", tenant);
+    return new Map(rows.map((row) => [String(row["name"]), known(row)!]));
+  }
+
+  #setTimeline(id: string, timeline: string): void {
+    this.#state.run("UPDATE branch SET timeline = ? WHERE id = ?", timeline, id);
   }
 
   #insert(tenant: TenantId, name: string, timeline: string): void {
