@@ -403,5 +403,3 @@ export const API = {
     changes: true,
   }),
 } as const;
-
-export type ApiRoute = (typeof API)[keyof typeof API];

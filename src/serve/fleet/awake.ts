@@ -1,6 +1,5 @@
 /** The computes that `serve` has woken, and will put to sleep. It survives this process. */
-import { type ComputeName, formatComputeName } from "../../common/compute_name.ts";
-import { parseReplica } from "../../common/compute_name.ts";
+import { type ComputeName, formatComputeName, parseReplica } from "../../common/compute_name.ts";
 import { parseBranchName, parseTenantId, type TenantId } from "../../common/id.ts";
 import { parseLsn } from "../../common/lsn.ts";
 import type { State } from "../state/state.ts";

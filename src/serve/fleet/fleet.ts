@@ -5,7 +5,7 @@
 import type { Logger } from "../../process/log.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
-import { type ComputeName, formatComputeName } from "../../common/compute_name.ts";
+import { type ComputeName, formatComputeName, ownName } from "../../common/compute_name.ts";
 import type { BranchName, TenantId } from "../../common/id.ts";
 import type { Moment } from "../../common/moment.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
@@ -114,7 +114,7 @@ export class Fleet {
   async hold(tenant: TenantId, branch: BranchName, moment?: Moment): Promise<Held> {
     const startedMs = performance.now();
     const name = moment === undefined || moment.kind === "end"
-      ? { branch, moment: null, replica: null }
+      ? ownName(branch)
       : await this.#past(tenant, branch, moment);
     const member = this.#member(tenant, name);
     member.uses++;
@@ -147,8 +147,7 @@ export class Fleet {
 
   /** Keeps a compute from being started or stopped by others while `work` runs. */
   async alone<T>(tenant: TenantId, branch: BranchName, work: () => Promise<T>): Promise<T> {
-    const name = { branch, moment: null, replica: null };
-    return await this.#withMember(tenant, name, ({ turns }) => turns.run(work));
+    return await this.#withMember(tenant, ownName(branch), ({ turns }) => turns.run(work));
   }
 
   /** Forgets the computes of a tenant, or of a branch of it, that is gone. */

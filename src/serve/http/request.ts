@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { HttpError } from "./problem.ts";
 
 /** The largest body of the API's own requests. */
-export const BODY_MAX_BYTES = 1 << 20;
+const BODY_MAX_BYTES = 1 << 20;
 /** How long a body may take to arrive. */
 const BODY_TIMEOUT_MS = 30_000;
 const URL_MAX_LENGTH = 8_192;

@@ -2,7 +2,6 @@
  * Which branch a client wants, and at which moment: by the name that it has called us, by
  * `options=endpoint=…`, or by the database's name. docs/serve.md has the rules.
  */
-import { ZenithError } from "../../common/errors.ts";
 import {
   type BranchName,
   isBranchName,
@@ -66,7 +65,7 @@ function labelOf(serverName: string, domain: string): string | undefined {
 }
 
 /** @throws {ZenithError} `not_found` */
-export function byLabel(
+function byLabel(
   text: string,
   { directory, defaultTenant }: Names,
 ): { tenant: TenantId; branch: BranchName } {
@@ -131,9 +130,4 @@ function momentOf(name: string, value: string): Moment | undefined {
     return { kind: "time", timestamp: parseTimestamp(value.replaceAll("\\", ""), "none") };
   }
   return undefined;
-}
-
-/** Whether an error says that what the client wants does not exist. */
-export function isNotFound(error: unknown): boolean {
-  return error instanceof ZenithError && error.kind === "not_found";
 }

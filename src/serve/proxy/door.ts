@@ -3,6 +3,7 @@
  * wakes the compute, and logs in there. Every way in takes it: TCP, WebSocket and HTTP.
  */
 import { existsSync } from "node:fs";
+import { ownName } from "../../common/compute_name.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { BranchName, TenantId } from "../../common/id.ts";
@@ -112,7 +113,7 @@ export class Door {
 
   #ofSleeping(tenant: TenantId, branch: BranchName, role: string): Verifier | null | undefined {
     const { fleet, environment } = this.#options;
-    if (fleet.isAwake(tenant, { branch, moment: null, replica: null })) return undefined;
+    if (fleet.isAwake(tenant, ownName(branch))) return undefined;
     const now = environment();
     const compute = now.paths.compute(tenant, branch);
     // A tenant that has never had a compute here has no passwords yet, and may not exist.

@@ -49,13 +49,8 @@ const ISOLATION: Readonly<Record<string, string>> = {
   Serializable: "SERIALIZABLE",
 };
 
-export interface SqlFigures {
-  requests: number;
-}
-
 export class Sql implements Site {
   readonly at = ["sql"];
-  readonly figures: SqlFigures = { requests: 0 };
   readonly #door: Door;
   readonly #names: () => Names;
 
@@ -70,7 +65,6 @@ export class Sql implements Site {
     if (request.method !== "POST" || request.path.length !== 1) {
       throw new HttpError(405, "method_not_allowed", "POST /sql", { ...headers, allow: "POST, OPTIONS" });
     }
-    this.figures.requests++;
     try {
       return { status: 200, body: await this.#run(request), headers };
     } catch (error) {

@@ -21,4 +21,3 @@ export function makeWords(): string {
 
 /** What clients of Neon's take for a branch's id. */
 export const BRANCH_ID = /^br-[a-z0-9]+-[a-z0-9]+-[a-z0-9]+$/;
-export const ENDPOINT_ID = /^ep-[a-z0-9]+-[a-z0-9]+-[a-z0-9]+$/;

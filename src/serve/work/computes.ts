@@ -1,4 +1,5 @@
 /** What can be done with the computes of branches. */
+import { ownName } from "../../common/compute_name.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { type ComputePlace, findComputePlace, isUp } from "../../control/compute_places.ts";
 import { describeFailure, readLastStart } from "../../control/last_start.ts";
@@ -21,9 +22,8 @@ export interface Compute {
 }
 
 export function describe(context: WorkContext, tenant: TenantId, branch: BranchName): Compute {
-  const name = { branch, moment: null, replica: null };
   const place = findPlace(context, tenant, branch);
-  const sessions = context.fleet.usesOf(tenant, name);
+  const sessions = context.fleet.usesOf(tenant, ownName(branch));
   if (place === undefined) return { state: "asleep", sessions, failure: null };
   const { failure } = readLastStart(place.paths);
   return {
@@ -54,7 +54,7 @@ export async function stop(
   branch: BranchName,
   mode: StopMode,
 ): Promise<Compute> {
-  await context.fleet.stop(tenant, { branch, moment: null, replica: null }, mode);
+  await context.fleet.stop(tenant, ownName(branch), mode);
   return describe(context, tenant, branch);
 }
 

@@ -1,6 +1,6 @@
 /** What can be done with tenants. */
 import { BlockList } from "node:net";
-import { generateTenantId, parseBranchName, type TenantId } from "../../common/id.ts";
+import { generateTenantId, type TenantId } from "../../common/id.ts";
 import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import { removeComputes, stoppedComputes } from "../../control/tenant_computes.ts";
 import type { ClusterOptions } from "../../pg_install/initdb.ts";
@@ -79,7 +79,6 @@ export async function removeTenant(context: WorkContext, tenant: TenantId): Prom
   for (const problem of await deleteFromSafekeepers(environment, timelines)) {
     context.log.warn(problem, { tenant });
   }
-  for (const { name } of branches) context.fleet.forget(tenant, parseBranchName(name));
   context.fleet.forget(tenant);
   context.directory.forgetTenant(tenant);
 }
