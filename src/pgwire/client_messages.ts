@@ -5,7 +5,16 @@ import type { ByteCursor } from "./byte_cursor.ts";
 import { md5Password, SCRAM_SHA_256, ScramClient } from "./client_auth.ts";
 import type { ConnInfo } from "./conninfo.ts";
 import type { FrameWriter } from "./frame_writer.ts";
-import { AUTH_CLEARTEXT, PASSWORD_MESSAGE, PROTOCOL_VERSION_3_0 } from "./message_types.ts";
+import {
+  AUTH_CLEARTEXT,
+  AUTH_MD5,
+  AUTH_OK,
+  AUTH_SASL,
+  AUTH_SASL_CONTINUE,
+  AUTH_SASL_FINAL,
+  PASSWORD_MESSAGE,
+  PROTOCOL_VERSION_3_0,
+} from "./message_types.ts";
 import { PgError, ProtocolError, SQLSTATE_INTERNAL_ERROR, SQLSTATE_INVALID_PASSWORD } from "./sqlstate.ts";
 
 /** A column as a RowDescription names it. */
@@ -13,13 +22,6 @@ export interface ServerColumn {
   name: string;
   typeOid: number;
 }
-
-/** Request codes of the Authentication message (libpq/pqcomm.h, AUTH_REQ_*). */
-const AUTH_OK = 0;
-const AUTH_MD5 = 5;
-const AUTH_SASL = 10;
-const AUTH_SASL_CONTINUE = 11;
-const AUTH_SASL_FINAL = 12;
 
 const MD5_SALT_BYTES = 4;
 

@@ -34,11 +34,14 @@ export const QUERY = code("Q");
 export const SYNC = code("S");
 export const TERMINATE = code("X");
 
-/**
- * The request code of an Authentication message that asks for a password as it is (libpq/pqcomm.h,
- * AUTH_REQ_PASSWORD).
- */
+/** Request codes of the Authentication message (libpq/pqcomm.h, AUTH_REQ_*). */
+export const AUTH_OK = 0;
+/** Asks for a password as it is. */
 export const AUTH_CLEARTEXT = 3;
+export const AUTH_MD5 = 5;
+export const AUTH_SASL = 10;
+export const AUTH_SASL_CONTINUE = 11;
+export const AUTH_SASL_FINAL = 12;
 
 /** Sent by servers. */
 export const AUTHENTICATION = code("R");

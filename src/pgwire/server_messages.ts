@@ -2,6 +2,7 @@
 import { type Column, columnLength, columnOid, resultFormat, type Value, writeValue } from "./column.ts";
 import type { FrameWriter } from "./frame_writer.ts";
 import {
+  AUTH_OK,
   AUTHENTICATION,
   BACKEND_KEY_DATA,
   COMMAND_COMPLETE,
@@ -26,12 +27,11 @@ const FIELD_SQLSTATE = "C".charCodeAt(0);
 const FIELD_MESSAGE = "M".charCodeAt(0);
 const FIELD_HINT = "H".charCodeAt(0);
 
-const AUTHENTICATION_OK = 0;
 const NO_BODY = new Uint8Array(0);
 const TYPMOD_NONE = -1;
 
 export function writeAuthenticationOk(out: FrameWriter): void {
-  writeAuthenticationRequest(out, AUTHENTICATION_OK, NO_BODY);
+  writeAuthenticationRequest(out, AUTH_OK, NO_BODY);
 }
 
 /** @param request an AUTH_REQ_* code of libpq/pqcomm.h */

@@ -9,7 +9,7 @@ import { SSL_REQUEST_CODE } from "./message_types.ts";
 import { ProtocolError } from "./sqlstate.ts";
 
 /** src/include/libpq/pqcomm.h, PG_ALPN_PROTOCOL. */
-const ALPN = "postgresql";
+export const ALPN = "postgresql";
 
 const MIN_VERSION = "TLSv1.2";
 

@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { parseRawStartup } from "../../pgwire/startup.ts";
 import { ProtocolError } from "../../pgwire/sqlstate.ts";
+import { ALPN } from "../../pgwire/tls.ts";
 import { STARTUP_PACKET_MAX_BYTES } from "../../pgwire/limits.ts";
 import { protocol30 } from "./messages.ts";
 import type { Wire } from "./wire.ts";
@@ -27,7 +28,6 @@ export type Encrypt = (plain: Duplex) => TLSSocket;
 
 /** The first byte of a TLS handshake, with which sslnegotiation=direct begins. */
 const TLS_HANDSHAKE = 0x16;
-const ALPN = "postgresql";
 
 const YES = Buffer.from("S");
 const NO = Buffer.from("N");

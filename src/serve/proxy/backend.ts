@@ -5,16 +5,7 @@ import { ZenithError } from "../../common/errors.ts";
 import { ScramClient, type ScramKeys } from "../../pgwire/client_auth.ts";
 import * as code from "../../pgwire/message_types.ts";
 import { PgError, ProtocolError, SQLSTATE_INVALID_PASSWORD } from "../../pgwire/sqlstate.ts";
-import {
-  AUTH_OK,
-  AUTH_SASL,
-  AUTH_SASL_CONTINUE,
-  AUTH_SASL_FINAL,
-  errorFields,
-  int32,
-  message,
-  startup,
-} from "./messages.ts";
+import { errorFields, int32, message, startup } from "./messages.ts";
 import { SCRAM } from "./scram_server.ts";
 import { Wire } from "./wire.ts";
 
@@ -102,21 +93,21 @@ async function authenticate(wire: Wire, secret: string | ScramKeys): Promise<voi
     if (type !== code.AUTHENTICATION) throw unexpected(type);
     const data = body.subarray(4);
     switch (body.readInt32BE(0)) {
-      case AUTH_OK:
+      case code.AUTH_OK:
         return;
       case code.AUTH_CLEARTEXT:
         if (typeof secret !== "string") throw notScram();
         wire.write(message(code.PASSWORD_MESSAGE, `${secret}\0`));
         break;
-      case AUTH_SASL: {
+      case code.AUTH_SASL: {
         const first = Buffer.from(scram.firstMessage());
         wire.write(message(code.PASSWORD_MESSAGE, `${SCRAM}\0`, int32(first.length), first));
         break;
       }
-      case AUTH_SASL_CONTINUE:
+      case code.AUTH_SASL_CONTINUE:
         wire.write(message(code.PASSWORD_MESSAGE, await scram.finalMessage(data.toString())));
         break;
-      case AUTH_SASL_FINAL:
+      case code.AUTH_SASL_FINAL:
         scram.verify(data.toString());
         break;
       default:

@@ -4,7 +4,7 @@ import { type ScramKeys, scramKeys } from "../../pgwire/client_auth.ts";
 import * as code from "../../pgwire/message_types.ts";
 import { SMALL_MESSAGE_MAX_BYTES } from "../../pgwire/limits.ts";
 import { ProtocolError } from "../../pgwire/sqlstate.ts";
-import { AUTH_SASL_CONTINUE, AUTH_SASL_FINAL, authentication, saslMechanisms } from "./messages.ts";
+import { authentication, saslMechanisms } from "./messages.ts";
 import { provePassword, SCRAM, SCRAM_PLUS, type Verifier, wrongPassword } from "./scram_server.ts";
 import type { Wire } from "./wire.ts";
 
@@ -29,7 +29,7 @@ export async function loginByScram(
       mechanism: first.toString("utf8", 0, end),
       clientFirst: first.toString("utf8", end + 5),
       challenge: async (serverFirst) => {
-        wire.write(authentication(AUTH_SASL_CONTINUE, serverFirst));
+        wire.write(authentication(code.AUTH_SASL_CONTINUE, serverFirst));
         return (await answer(wire)).toString("utf8");
       },
     },
@@ -37,7 +37,7 @@ export async function loginByScram(
     user,
     binding,
   );
-  wire.write(authentication(AUTH_SASL_FINAL, serverFinal));
+  wire.write(authentication(code.AUTH_SASL_FINAL, serverFinal));
   return keys;
 }
 

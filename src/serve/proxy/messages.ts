@@ -4,12 +4,6 @@
 import * as code from "../../pgwire/message_types.ts";
 import { reportOf } from "../../pgwire/sqlstate.ts";
 
-/** src/include/libpq/protocol.h: the requests of an Authentication message. */
-export const AUTH_OK = 0;
-export const AUTH_SASL = 10;
-export const AUTH_SASL_CONTINUE = 11;
-export const AUTH_SASL_FINAL = 12;
-
 /** A message with its type and its length. */
 export function message(type: number, ...parts: readonly (string | Uint8Array)[]): Buffer {
   const body = Buffer.concat(parts.map((part) => typeof part === "string" ? Buffer.from(part) : part));
@@ -37,7 +31,7 @@ export function authentication(request: number, body: string | Uint8Array = ""):
 
 /** The SASL mechanisms to choose from. */
 export function saslMechanisms(names: readonly string[]): Buffer {
-  return authentication(AUTH_SASL, `${names.map((name) => `${name}\0`).join("")}\0`);
+  return authentication(code.AUTH_SASL, `${names.map((name) => `${name}\0`).join("")}\0`);
 }
 
 /** The error that ends a connection. */
