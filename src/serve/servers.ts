@@ -20,7 +20,7 @@ import type { StopMode } from "../control/stop_process.ts";
 
 const LOOK_MS = 1_000;
 /** Between attempts to start what does not start. */
-const BACKOFF_FIRST_MS = 1_000;
+const BACKOFF_FIRST_MS = 2_000;
 const BACKOFF_MAX_MS = 60_000;
 
 /** A process that does not stay up. */
@@ -123,35 +123,42 @@ export class Servers {
   async #look(): Promise<void> {
     const { signal } = this.#ending;
     for (; !signal.aborted; await sleep(LOOK_MS, signal)) {
-      const environment = this.#environment();
-      const failed = (name: string): boolean => this.#failing.has(name);
-      for (const { name, start } of killed(environment, failed)) {
-        if (signal.aborted) return;
-        const before = this.#failing.get(name);
-        if (before !== undefined && performance.now() < before.againAtMs) continue;
-        this.#log.warn(`${name} was killed: starting it again`);
-        try {
-          await start();
-          this.#failing.delete(name);
-          this.restarts++;
-        } catch (error) {
-          const attempts = (before?.attempts ?? 0) + 1;
-          const waitMs = Math.min(BACKOFF_FIRST_MS * 2 ** attempts, BACKOFF_MAX_MS);
-          this.#failing.set(name, {
-            attempts,
-            error: errorMessage(error),
-            againAtMs: performance.now() + waitMs,
-          });
-          this.#log.error(`${name} does not start: ${errorMessage(error)}`, { attempts, err: error });
-          // The cause may be another process that is down. All are looked at again first.
-          break;
-        }
-      }
-      for (const name of this.#failing.keys()) {
-        if (![...killed(environment, failed)].some((found) => found.name === name)) {
-          this.#failing.delete(name);
-        }
+      try {
+        await this.#startKilled();
+      } catch (error) {
+        // Such as a config that somebody is editing. What runs goes on.
+        this.#log.error(`could not look for what was killed: ${errorMessage(error)}`, { err: error });
       }
     }
+  }
+
+  async #startKilled(): Promise<void> {
+    const environment = this.#environment();
+    const failed = (name: string): boolean => this.#failing.has(name);
+    for (const { name, start } of killed(environment, failed)) {
+      if (this.#ending.signal.aborted) return;
+      const before = this.#failing.get(name);
+      if (before !== undefined && performance.now() < before.againAtMs) continue;
+      this.#log.warn(`${name} was killed: starting it again`);
+      try {
+        await start();
+        this.#failing.delete(name);
+        this.restarts++;
+      } catch (error) {
+        const attempts = (before?.attempts ?? 0) + 1;
+        const waitMs = Math.min(BACKOFF_FIRST_MS * 2 ** (attempts - 1), BACKOFF_MAX_MS);
+        this.#failing.set(name, {
+          attempts,
+          error: errorMessage(error),
+          againAtMs: performance.now() + waitMs,
+        });
+        this.#log.error(`${name} does not start: ${errorMessage(error)}`, { attempts, err: error });
+        // The cause may be another process that is down. All are looked at again first.
+        break;
+      }
+    }
+    if (this.#failing.size === 0) return;
+    const down = new Set([...killed(environment, failed)].map(({ name }) => name));
+    for (const name of this.#failing.keys()) if (!down.has(name)) this.#failing.delete(name);
   }
 }

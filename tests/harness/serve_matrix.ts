@@ -16,9 +16,7 @@ export const BY = {
   read: ["admin", "tenant", "read"],
 } as const;
 
-const ADMIN: readonly Token[] = ["admin"];
-const OWNER: readonly Token[] = ["admin", "tenant"];
-const READER: readonly Token[] = ["admin", "tenant", "read"];
+const { admin: ADMIN, tenant: OWNER, read: READER } = BY;
 
 export const API_ROWS: Readonly<Record<keyof typeof API, ApiRow>> = {
   status: { by: ADMIN },

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { spawn } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { clientProgram } from "../harness/postgres_major.ts";
 import { childOutput } from "../harness/child_output.ts";
@@ -158,6 +159,20 @@ describe("kill -9", () => {
       "the safekeeper is back",
       () => checkPidFile(env.safekeepers[0]!.paths.pidFile).state === "running",
     );
+    assert.equal(await serve.psql(serve.conninfo("main"), "SELECT count(*) FROM t"), "3");
+  });
+});
+
+describe("a config that somebody is editing", () => {
+  test("ends nothing", async () => {
+    const { config } = env.paths;
+    const text = readFileSync(config);
+    writeFileSync(config, "half a = ");
+    try {
+      await until("serve has read it", () => serve.log().includes("could not look for what was killed"));
+    } finally {
+      writeFileSync(config, text);
+    }
     assert.equal(await serve.psql(serve.conninfo("main"), "SELECT count(*) FROM t"), "3");
   });
 });
