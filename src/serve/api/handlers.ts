@@ -14,6 +14,7 @@ import { createToken, listTokens, revokeToken } from "../../control/tokens.ts";
 import { type BodyOf, pageOf, type ParamsOf, type QueryOf, type Route } from "../http/routes.ts";
 import {
   type Branch,
+  changeBranch,
   createBranch,
   findBranch,
   listBranches,
@@ -67,6 +68,11 @@ export function tenantOf({ tenant = "" }: ParamsOf): TenantId {
 
 function branchOf(context: WorkContext, params: ParamsOf): Promise<Branch> {
   return findBranch(context, tenantOf(params), params["branch"] ?? "");
+}
+
+/** Null and undefined are themselves. @throws {ZenithError} `invalid_argument` */
+function durationOf<N extends null | undefined>(text: string | N): number | N {
+  return typeof text === "string" ? parseDuration(text) : text;
 }
 
 /** A branch as it is now, with its parent's name. */
@@ -157,7 +163,7 @@ export const HANDLERS: Handlers = {
     const branch = await createBranch(context, tenant, {
       name: parseBranchName(body.name),
       start: parsePoint(context, tenant, body.start),
-      lifetimeMs: body.expires_in === undefined ? undefined : parseDuration(body.expires_in),
+      lifetimeMs: durationOf(body.expires_in),
     });
     if (body.suspend_after !== undefined) {
       context.directory.setSuspendAfter(branch.known.id, parseDuration(body.suspend_after));
@@ -176,20 +182,10 @@ export const HANDLERS: Handlers = {
     }
     const name = branchNameOf(branch);
     const { protected: isProtected, expires_in: expiresIn, suspend_after: suspendAfter } = body;
-    await withPageServer(context, async (client) => {
-      // A branch that is protected can't expire.
-      if (isProtected === false) await client.branchProtect(tenant, name, false);
-      if (expiresIn !== undefined) {
-        await client.branchSetExpiry(tenant, name, expiresIn === null ? undefined : parseDuration(expiresIn));
-      }
-      if (isProtected === true) await client.branchProtect(tenant, name, true);
-    });
-    if (suspendAfter !== undefined) {
-      context.directory.setSuspendAfter(
-        branch.known.id,
-        suspendAfter === null ? null : parseDuration(suspendAfter),
-      );
-    }
+    const lifetimeMs = durationOf(expiresIn);
+    await changeBranch(context, tenant, name, { isProtected, lifetimeMs });
+    const suspendAfterMs = durationOf(suspendAfter);
+    if (suspendAfterMs !== undefined) context.directory.setSuspendAfter(branch.known.id, suspendAfterMs);
     return await view(context, tenant, name);
   },
   async branchDelete(context, { params, query }) {

@@ -12,6 +12,7 @@ import type { KnownBranch } from "../state/directory.ts";
 import { makeWords } from "../state/names.ts";
 import {
   type Branch,
+  changeBranch,
   createBranch,
   findBranch,
   listBranches,
@@ -21,10 +22,11 @@ import {
   restore,
 } from "../work/branches.ts";
 import { branchNameOf, passwordOf, start, stop, uriOf } from "../work/computes.ts";
-import { withPageServer, type WorkContext } from "../work/context.ts";
+import type { WorkContext } from "../work/context.ts";
 import {
   createDatabase,
   createRole,
+  type Database,
   dropDatabase,
   dropRole,
   listDatabases,
@@ -90,6 +92,12 @@ function endpointOf(context: WorkContext, params: ParamsOf): KnownBranch {
   const found = context.directory.byEndpoint(params["endpoint"] ?? "");
   if (found !== undefined && found.hasEndpoint && found.tenant === tenantOf(params)) return found;
   throw new ZenithError("not_found", "this project has no such endpoint");
+}
+
+async function databaseOf(context: WorkContext, known: KnownBranch, params: ParamsOf): Promise<Database> {
+  const found = (await listDatabases(context, known)).find(({ name }) => name === params["database"]);
+  if (found === undefined) throw new ZenithError("not_found", "this branch has no such database");
+  return found;
 }
 
 function limitOf(query: Record<string, string>, max: number): number {
@@ -334,7 +342,7 @@ export const HANDLERS: Handlers = {
       context.directory.setSuspendAfter(made.known.id, suspendMs(endpoint.suspend_timeout_seconds));
     }
     if (branch.protected === true) {
-      await withPageServer(context, (client) => client.branchProtect(tenant, branchNameOf(made), true));
+      await changeBranch(context, tenant, branchNameOf(made), { isProtected: true });
     }
     const has = endpoint !== undefined;
     return {
@@ -363,12 +371,9 @@ export const HANDLERS: Handlers = {
     }
     const name = branchNameOf(branch);
     const { expires_at: expiresAt, protected: isProtected } = wanted;
-    await withPageServer(context, async (client) => {
-      if (isProtected === false) await client.branchProtect(tenant, name, false);
-      if (expiresAt !== undefined) {
-        await client.branchSetExpiry(tenant, name, expiresAt === null ? undefined : lifetimeMs(expiresAt));
-      }
-      if (isProtected === true) await client.branchProtect(tenant, name, true);
+    await changeBranch(context, tenant, name, {
+      isProtected,
+      lifetimeMs: typeof expiresAt === "string" ? lifetimeMs(expiresAt) : expiresAt,
     });
     return await branchAnswer(context, tenant, name);
   },
@@ -426,9 +431,7 @@ export const HANDLERS: Handlers = {
   },
   async databaseGet(context, { params }) {
     const known = await knownOf(context, params);
-    const found = (await listDatabases(context, known)).find(({ name }) => name === params["database"]);
-    if (found === undefined) throw new ZenithError("not_found", "this branch has no such database");
-    return { database: databaseView(found, known) };
+    return { database: databaseView(await databaseOf(context, known, params), known) };
   },
   async databaseCreate(context, { params, body: { database } }) {
     const known = await knownOf(context, params);
@@ -437,8 +440,7 @@ export const HANDLERS: Handlers = {
   },
   async databaseDelete(context, { params }) {
     const known = await knownOf(context, params);
-    const found = (await listDatabases(context, known)).find(({ name }) => name === params["database"]);
-    if (found === undefined) throw new ZenithError("not_found", "this branch has no such database");
+    const found = await databaseOf(context, known, params);
     await dropDatabase(context, known, found.name);
     return { database: databaseView(found, known), operations: [] };
   },

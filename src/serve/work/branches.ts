@@ -101,6 +101,27 @@ export async function renameBranch(context: WorkContext, tenant: TenantId, branc
   return await findBranch(context, tenant, to);
 }
 
+export interface BranchChanges {
+  readonly isProtected?: boolean | undefined;
+  /** Null for one that never expires. */
+  readonly lifetimeMs?: number | null | undefined;
+}
+
+/** Changes what is not undefined. */
+export async function changeBranch(
+  context: WorkContext,
+  tenant: TenantId,
+  name: BranchName,
+  { isProtected, lifetimeMs }: BranchChanges,
+): Promise<void> {
+  await withPageServer(context, async (client) => {
+    // A branch that is protected can't expire.
+    if (isProtected === false) await client.branchProtect(tenant, name, false);
+    if (lifetimeMs !== undefined) await client.branchSetExpiry(tenant, name, lifetimeMs ?? undefined);
+    if (isProtected === true) await client.branchProtect(tenant, name, true);
+  });
+}
+
 export interface Restore {
   readonly point: BranchPoint;
   readonly keepAs: BranchName | undefined;
