@@ -22,9 +22,8 @@ export class Idempotency {
   /**
    * @param caller whose key it is
    * @param request all that makes the request what it is
-   * @throws {HttpError} `400` for what is no key; `409` while the first one runs; `422` when the
-   * key
-   *   was another request's
+   * @throws {HttpError} `400` for what is no key; `409` while the first one runs; `422` when it was
+   *   another request's
    */
   async once(
     caller: string,

@@ -10,7 +10,7 @@ import { ZenithError } from "../../common/errors.ts";
 import type { KnownBranch } from "../state/directory.ts";
 import type { WorkContext } from "./context.ts";
 
-/** `starting` and `awake` as clients see it; `asleep` until somebody connects. */
+/** As clients see it: `asleep` until somebody connects. */
 export type ComputeState = "awake" | "asleep" | "crashed";
 
 export interface Compute {
