@@ -1,4 +1,4 @@
-/** A stock Postgres on a given data directory, reached by a Unix socket beside it. */
+/** A stock Postgres on a given data directory, reached by a Unix socket beside it, and by page servers on loopback. */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -6,8 +6,8 @@ import { postgresEnvironment, ZENITH_SUPERUSER } from "../../../src/pg_install/i
 import { asUser, chownRecursive, pgUser } from "../../../src/pg_install/pg_user.ts";
 import { testPostgres } from "../../harness/postgres_major.ts";
 
-/** Any number does: nothing listens on TCP. */
-const PORT = 57800;
+/** A benchmark has one at a time. */
+const PORT = 27800;
 const TIMEOUT_S = "600";
 
 export class PostgresServer {
@@ -18,7 +18,7 @@ export class PostgresServer {
   constructor(pgdata: string, settings: Readonly<Record<string, string>>) {
     this.pgdata = pgdata;
     const all = {
-      listen_addresses: "''",
+      listen_addresses: "'127.0.0.1'",
       unix_socket_directories: `'${this.socketDir}'`,
       port: String(PORT),
       fsync: "off",
@@ -26,7 +26,10 @@ export class PostgresServer {
     };
     const lines = Object.entries(all).map(([name, value]) => `${name} = ${value}\n`);
     writeFileSync(join(pgdata, "postgresql.conf"), lines.join(""));
-    writeFileSync(join(pgdata, "pg_hba.conf"), "local all all trust\nlocal replication all trust\n");
+    writeFileSync(
+      join(pgdata, "pg_hba.conf"),
+      "local all all trust\nlocal replication all trust\nhost replication all 127.0.0.1/32 trust\n",
+    );
     writeFileSync(join(pgdata, "pg_ident.conf"), "");
     chownRecursive(pgdata, pgUser());
   }
@@ -35,8 +38,9 @@ export class PostgresServer {
     return dirname(this.pgdata);
   }
 
+  /** For a page server: it takes TCP addresses only. */
   get connInfo(): string {
-    return `host=${this.socketDir} port=${PORT} user=${ZENITH_SUPERUSER} dbname=postgres`;
+    return `host=127.0.0.1 port=${PORT} user=${ZENITH_SUPERUSER} dbname=postgres`;
   }
 
   get #logFile(): string {
