@@ -4,6 +4,7 @@
  */
 import { ZenithError } from "../../common/errors.ts";
 import type { Hold } from "../../common/held.ts";
+import type { TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { Column } from "../../pgwire/column.ts";
 import { bareCommand } from "../../pgwire/command_text.ts";
@@ -21,6 +22,7 @@ import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
 import { sendBaseBackup } from "./base_backup.ts";
 import { BackupWalSender } from "./backup_wal_sender.ts";
 import type { PageServer } from "./page_server.ts";
+import type { Turns } from "./turns.ts";
 
 interface Command {
   readonly pattern: RegExp;
@@ -82,9 +84,12 @@ const COMMANDS: readonly Command[] = [
     columns: () => null,
     async run(service, session, _match, text) {
       using held = await service.hold(session);
-      const { timelines } = service.server.tenant(sessionTimeline(session).tenantId);
+      const { server, turns } = service;
+      const { tenantId } = sessionTimeline(session);
+      const { timelines } = server.tenant(tenantId);
       const { value: timeline } = held;
-      await sendBaseBackup({ server: service.server, session, timelines, timeline }, text, (at) => {
+      using turn = turns.join(tenantId);
+      await sendBaseBackup({ server, session, timelines, timeline, turn }, text, (at) => {
         service.stoppedAt.set(timeline, at);
       });
     },
@@ -99,6 +104,7 @@ const COMMANDS: readonly Command[] = [
 
 export class BackupService implements ConnectionHandler {
   readonly server: PageServer;
+  readonly turns: Turns<TenantId>;
   readonly #guard: Guard;
   readonly #operations: ConnectionHandler;
   /** Where the newest backup of a timeline ends that nobody writes to. */
@@ -107,8 +113,9 @@ export class BackupService implements ConnectionHandler {
   readonly #kept = new Map<Session, Disposable>();
 
   /** @param operations serves all other commands */
-  constructor(server: PageServer, guard: Guard, operations: ConnectionHandler) {
+  constructor(server: PageServer, guard: Guard, turns: Turns<TenantId>, operations: ConnectionHandler) {
     this.server = server;
+    this.turns = turns;
     this.#guard = guard;
     this.#operations = operations;
   }

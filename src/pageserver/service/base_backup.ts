@@ -28,6 +28,7 @@ import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
 import { type BaseBackupOptions, parseBaseBackup } from "./base_backup_command.ts";
 import { basebackup, type OnlineStart } from "./basebackup.ts";
 import type { PageServer } from "./page_server.ts";
+import type { Turn } from "./turns.ts";
 
 /** From this major on, all comes in one COPY, whose messages have tags. */
 const TAGGED_FROM = 15;
@@ -58,6 +59,8 @@ interface Backup {
   readonly session: Session;
   readonly timelines: TenantTimelines;
   readonly timeline: Timeline;
+  /** Shares the thread with other tenants. */
+  readonly turn: Turn;
 }
 
 /**
@@ -72,7 +75,7 @@ export async function sendBaseBackup(
   onStopped: (at: RecordBoundary) => void,
 ): Promise<void> {
   const options = parseBaseBackup(text);
-  const { server, session, timelines, timeline } = backup;
+  const { server, session, timelines, timeline, turn } = backup;
   using _kept = timeline.holdWal(timeline.position);
   const redo = await server.checkpoint(timeline.timelineId, session.signal);
   const start = redo === null ? null : await findCheckpoint(timeline, redo, session.signal);
@@ -97,6 +100,7 @@ export async function sendBaseBackup(
     tablespaceMap: false,
     files,
     terminated: isTagged,
+    turn,
   });
   const manifest = options.manifest ? new Manifest(options.checksums) : null;
   const archive = throttled(watched(content, manifest), options, session.signal);

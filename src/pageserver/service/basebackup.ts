@@ -49,6 +49,7 @@ import { AbsentBytes, type ObjectId, presentIn, whenPresent } from "../../pagest
 import type { BlockSource } from "../content/page_reader.ts";
 import type { TimelineView } from "../content/timeline_view.ts";
 import { TarWriter } from "./tar_writer.ts";
+import { type Turn, turnOf } from "./turns.ts";
 import type { WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
@@ -121,6 +122,8 @@ export interface BasebackupOptions {
   readonly files?: ReadonlyMap<string, Uint8Array>;
   /** False leaves out the end of the archive. */
   readonly terminated?: boolean;
+  /** Shares the thread with other tenants. */
+  readonly turn?: Turn;
 }
 
 /**
@@ -140,7 +143,18 @@ export async function* basebackup(
   options: BasebackupOptions = {},
 ): AsyncGenerator<Uint8Array> {
   const writer = await whenPresent(() => new BasebackupWriter(timeline, at, head, options));
-  for (const part of writer.write()) {
+  const parts = writer.write();
+  const { turn } = options;
+  for (;;) {
+    const began = turn?.begin() ?? 0;
+    if (began < 0) {
+      await turnOf(turn!);
+      continue;
+    }
+    const { done, value: part } = parts.next();
+    turn?.end(began);
+    if (done === true) return;
+    if (part === PAUSE) continue;
     if (part instanceof AbsentBytes) {
       await part.arrive();
       continue;
@@ -164,8 +178,11 @@ export function stoppedWal(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }): Che
   return buildCheckpointPages({ pg: timeline.pg, ...at, systemIdentifier, segmentSize, checkpoint });
 }
 
+/** Comes after a piece of work, where others may have the thread. */
+const PAUSE = Symbol("pause");
+
 /** A chunk of the tar, or what has to be fetched before the writer can go on. */
-type Part = Uint8Array | AbsentBytes;
+type Part = Uint8Array | AbsentBytes | typeof PAUSE;
 
 /** A fork of the data directory. */
 interface DirectoryFork {
@@ -268,6 +285,7 @@ class BasebackupWriter {
       for (const { source, fork, blocks } of yield* this.#forks(keys)) {
         yield* this.#fork(source, fork, blocks);
       }
+      yield PAUSE;
     }
   }
 
@@ -342,6 +360,7 @@ class BasebackupWriter {
         }
         if (this.#checksums) setPageChecksum(chunk, block, used);
         this.#tar.used += BLCKSZ;
+        yield PAUSE;
       }
       yield* this.#tar.end(size);
     }

@@ -38,23 +38,27 @@ const DEFAULT_LEASE_MS = 10 * 60 * 1000;
 /** The page server's commands over the wire. */
 export function pageService(server: PageServer, guard: Guard): ConnectionHandler {
   const { limits } = server;
+  const turns = new Turns<TenantId>();
   const operations = new OperationService(
     "the page server",
     guard,
     limits,
     PAGE_SERVER,
-    handlers(server, guard),
+    handlers(server, guard, turns),
     ["BASE_BACKUP", "START_REPLICATION", "IDENTIFY_SYSTEM"],
   );
-  return new BackupService(server, guard, operations);
+  return new BackupService(server, guard, turns, operations);
 }
 
 /** The scopes of those who name only addresses that the page server may show its own token to. */
 const NAMES_OWN_SAFEKEEPERS: ReadonlySet<Scope> = new Set(["admin", "safekeeper"]);
 
-function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER> {
+function handlers(
+  server: PageServer,
+  guard: Guard,
+  turns: Turns<TenantId>,
+): Handlers<typeof PAGE_SERVER> {
   const { limits } = server;
-  const turns = new Turns<TenantId>();
   /** @throws {ZenithError} `not_found` when the tenant, or its timeline, does not exist */
   const hold = (names: { tenant: TenantId; timeline: TimelineId }): Promise<Hold<Timeline>> =>
     server.tenant(names.tenant).timelines.hold(names.timeline);
@@ -302,6 +306,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
 
     async basebackup({ lsn = null, wal_from: walFrom = lsn, lazy, ...names }, session) {
       using held = await hold(names);
+      using turn = turns.join(names.tenant);
       const source = held.value;
       if (lsn !== null) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
       const boundary = await whenPresent(() => source.boundary(lsn));
@@ -313,7 +318,7 @@ function handlers(server: PageServer, guard: Guard): Handlers<typeof PAGE_SERVER
       using head = WalHead.open(timelines, source, boundary.lsn);
       const before = segmentsBefore(timelines, source, walFrom ?? boundary.lsn, boundary.lsn);
       const content = lazy === true ? "lazy" : "complete";
-      await session.copyOut(basebackup(source, boundary, head, { content, before }));
+      await session.copyOut(basebackup(source, boundary, head, { content, before, turn }));
     },
 
     async callmemaybe({ conninfo, ...names }, session) {

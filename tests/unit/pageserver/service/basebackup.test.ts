@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { clearImmediate, setImmediate } from "node:timers";
 import { basebackup } from "../../../../src/pageserver/service/basebackup.ts";
+import { Turns } from "../../../../src/pageserver/service/turns.ts";
 import { WalHead } from "../../../../src/pageserver/tenant/wal_head.ts";
 import {
   mainTimeline,
@@ -32,5 +33,34 @@ describe("a basebackup", () => {
       assert.ok(after > before, `turns before each chunk: ${turnsBefore}`);
       return after;
     });
+  });
+
+  test("takes its tenant's turns, a short one while others ask for something", async () => {
+    const server = await openTinyPageServer(tinyDisk());
+    await server.createTenant(TINY_TENANT);
+    const timeline = await mainTimeline(server);
+    const boundary = timeline.boundary(null);
+    const read = async (othersAsk: boolean): Promise<number> => {
+      let [nowMs, rounds] = [0, 0];
+      // Pieces take longer than half a slice, so two of them end it.
+      const turns = new Turns<string>({
+        now: () => nowMs += 0.06,
+        afterOthers: (callback) => {
+          rounds++;
+          setImmediate(callback);
+        },
+      });
+      using other = turns.join("another tenant");
+      if (othersAsk) other.end(other.begin());
+      using turn = turns.join(TINY_TENANT);
+      using head = WalHead.open(server.tenant(TINY_TENANT).timelines, timeline, boundary.lsn);
+      for await (const _ of basebackup(timeline, boundary, head, { turn }));
+      return rounds;
+    };
+    const alone = await read(false);
+    const shared = await read(true);
+    await server.close();
+    assert.equal(alone, 0);
+    assert.ok(shared >= 4, `${shared} turns`);
   });
 });
