@@ -3,6 +3,7 @@
  * meets bytes which have to be fetched throws, and is repeated as a whole once they are here.
  */
 import { ZenithError } from "../../common/errors.ts";
+import { unlessAborted } from "../../common/unless_aborted.ts";
 
 /** Says that bytes are not here, and can fetch them. */
 export class AbsentBytes extends ZenithError {
@@ -23,18 +24,7 @@ export class AbsentBytes extends ZenithError {
    */
   async arrive(signal?: AbortSignal): Promise<void> {
     const fetched = this.#fetch();
-    if (signal === undefined) return await fetched;
-    signal.throwIfAborted();
-    let leave = () => {};
-    const left = new Promise<never>((_resolve, reject) => {
-      leave = () => reject(signal.reason);
-      signal.addEventListener("abort", leave);
-    });
-    try {
-      await Promise.race([fetched, left]);
-    } finally {
-      signal.removeEventListener("abort", leave);
-    }
+    await (signal === undefined ? fetched : unlessAborted(fetched, signal));
   }
 }
 
@@ -74,16 +64,10 @@ export class AbsentOnes {
  * @throws what `read` throws, and as {@link AbsentBytes.arrive}
  */
 export async function whenPresent<T>(read: () => T, signal?: AbortSignal): Promise<T> {
-  for (;;) {
-    let absent: AbsentBytes;
-    try {
-      return read();
-    } catch (error) {
-      if (!(error instanceof AbsentBytes)) throw error;
-      absent = error;
-    }
-    await absent.arrive(signal);
-  }
+  const reading = presentIn(read);
+  let step = reading.next();
+  for (; step.done !== true; step = reading.next()) await step.value.arrive(signal);
+  return step.value;
 }
 
 /** Like {@link whenPresent}, for generators whose caller fetches what they yield. */
