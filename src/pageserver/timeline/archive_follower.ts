@@ -8,6 +8,7 @@ import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { SmallFile } from "../../common/small_file.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
+import { unlessAborted } from "../../common/unless_aborted.ts";
 import type { Logger } from "../../process/log.ts";
 import {
   parseWalFileName,
@@ -215,8 +216,8 @@ export class ArchiveFollower implements RunningFollower {
         const bytes = piece.slice(skipped, used);
         putOnFirstTimeline(at + skipped, bytes, 0, bytes.length);
         const taking = timeline.receive((at + skipped) as Lsn, bytes);
-        if (taking !== undefined) await taking;
-        if (timeline.store.congested) await timeline.ready();
+        if (taking !== undefined) await unlessAborted(taking, signal);
+        if (timeline.congested) await unlessAborted(timeline.ready(), signal);
       }
       at += piece.length;
     }
