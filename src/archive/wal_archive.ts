@@ -17,15 +17,19 @@ const SEGMENT_DIGITS = 24;
 /** The folder of a segment has this many of the digits of its name. */
 const FOLDER_DIGITS = 16;
 const FOLDER = /^[0-9A-F]{16}$/;
-const HISTORY = /^([0-9A-F]{8})\.history(?:\.(?:gz|lz4|zst|bz2))?$/;
+
+/** The extension of a compressed file. */
+const EXTENSION = `(?:\\.(?:${COMPRESSIONS.join("|")}))?`;
+const HISTORY = new RegExp(`^([0-9A-F]{8})\\.history${EXTENSION}$`);
+/** What comes after a segment's name: pgBackRest's checksum of it, and the compression. */
+const SUFFIX = `(?:-([0-9a-f]{40}))?${EXTENSION}`;
+const SEGMENT_SUFFIX = new RegExp(`^${SUFFIX}$`);
+const SEGMENT = new RegExp(`^[0-9A-F]{24}${SUFFIX}$`);
 
 const HISTORY_MAX_BYTES = 1 << 20;
 
 /** A directory that was changed so long ago has another time after the next change. */
 const SETTLED_MS = 2_000;
-
-/** What comes after a segment's name: pgBackRest's checksum of it, and the compression. */
-const SEGMENT_SUFFIX = new RegExp(`^(?:-([0-9a-f]{40}))?(?:\\.(?:${COMPRESSIONS.join("|")}))?$`);
 
 export class WalArchive {
   readonly directory: string;
@@ -93,14 +97,16 @@ export class WalArchive {
    */
   async segmentsOf(tli: number): Promise<{ readonly first: string; readonly last: string } | null> {
     const prefix = tli.toString(16).toUpperCase().padStart(8, "0");
-    const all = (await this.#names()).filter((name) => name.startsWith(prefix)).sort();
-    const flat = all.map(segmentIn).filter((name) => name !== null);
-    const folders = all.filter((name) => FOLDER.test(name));
-    const first = [await this.#edge(folders, 0), flat.at(0)].filter((name) => name !== undefined).sort();
-    const last = [await this.#edge(folders.toReversed(), -1), flat.at(-1)].filter((name) =>
-      name !== undefined
-    );
-    return first.length === 0 ? null : { first: first[0]!, last: last.sort().at(-1)! };
+    const all = (await this.#names()).filter((name) => name.startsWith(prefix));
+    const flat = segmentsIn(all);
+    const folders = all.filter((name) => FOLDER.test(name)).sort();
+    const early = [...flat, ...await this.#segmentsInFirst(folders)];
+    const late = [...flat, ...await this.#segmentsInFirst(folders.toReversed())];
+    if (early.length === 0) return null;
+    return {
+      first: early.reduce((a, b) => a < b ? a : b),
+      last: late.reduce((a, b) => a > b ? a : b),
+    };
   }
 
   /** The names in the directory, which may be a hundred thousand. */
@@ -117,13 +123,13 @@ export class WalArchive {
     return found;
   }
 
-  async #edge(folders: readonly string[], at: 0 | -1): Promise<string | undefined> {
+  /** The segments in the first of the folders that has any. */
+  async #segmentsInFirst(folders: readonly string[]): Promise<string[]> {
     for (const folder of folders) {
-      const found = (await names(join(this.directory, folder), false)).map(segmentIn)
-        .filter((name) => name !== null).sort().at(at);
-      if (found !== undefined) return found;
+      const found = segmentsIn(await names(join(this.directory, folder), false));
+      if (found.length > 0) return found;
     }
-    return undefined;
+    return [];
   }
 
   /**
@@ -152,10 +158,9 @@ export class WalArchive {
   }
 }
 
-/** The segment that a file's name begins with. Null when it is none. */
-function segmentIn(name: string): string | null {
-  const isSegment = /^[0-9A-F]{24}/.test(name) && SEGMENT_SUFFIX.test(name.slice(SEGMENT_DIGITS));
-  return isSegment ? name.slice(0, SEGMENT_DIGITS) : null;
+/** The segments that files are of, by their names. Other files are left out. */
+function segmentsIn(names: readonly string[]): string[] {
+  return names.filter((name) => SEGMENT.test(name)).map((name) => name.slice(0, SEGMENT_DIGITS));
 }
 
 async function names(directory: string, mustExist: boolean): Promise<string[]> {
