@@ -7,10 +7,17 @@ import { createHash } from "node:crypto";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+import type { Lsn } from "../common/lsn.ts";
+import { walFileName } from "../postgres/wal/page_header.ts";
 import { COMPRESSIONS, decompressAny } from "./compression/decompress.ts";
 import { collect, fileBytes } from "./compression/file_bytes.ts";
 import { decrypt } from "./pgbackrest/cipher.ts";
-import { type LeftTimeline, parseHistory } from "./timeline_history.ts";
+import {
+  type LeftTimeline,
+  parseHistory,
+  stretchesOfSegment,
+  type TimelineStretch,
+} from "./timeline_history.ts";
 
 /** The digits of a segment's name. */
 const SEGMENT_DIGITS = 24;
@@ -79,6 +86,24 @@ export class WalArchive {
     for (const suffix of ["", ...COMPRESSIONS.map((compression) => `.${compression}`)]) {
       const path = join(this.directory, name + suffix);
       if (await isFile(path)) return path;
+    }
+    return null;
+  }
+
+  /**
+   * Looks for a segment of each timeline that the way leads through there, the newest first.
+   *
+   * @returns the file, and where its timeline is left for the next one; null when it is not there
+   * @throws {ZenithError} `io`
+   */
+  async findOnWay(
+    way: readonly TimelineStretch[],
+    lsn: Lsn,
+    segmentSize: number,
+  ): Promise<{ readonly path: string; readonly leftAt: Lsn | null } | null> {
+    for (const { tli, leftAt } of stretchesOfSegment(way, lsn, segmentSize)) {
+      const path = await this.find(walFileName(tli, lsn, segmentSize));
+      if (path !== null) return { path, leftAt };
     }
     return null;
   }

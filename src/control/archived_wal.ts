@@ -1,5 +1,5 @@
 /** Takes the WAL of a backup out of an archive, as files of the backup's pg_wal. */
-import { stretchesOfSegment, type TimelineStretch, wayFrom } from "../archive/timeline_history.ts";
+import { wayFrom } from "../archive/timeline_history.ts";
 import type { WalArchive } from "../archive/wal_archive.ts";
 import { ZenithError } from "../common/errors.ts";
 import type { Lsn } from "../common/lsn.ts";
@@ -45,26 +45,12 @@ export async function* readArchivedWal(
     if (leftAt !== null && lsn >= leftAt) return;
     const name = walFileName(tli, lsn, segmentSize);
     if (isThere(name)) continue;
-    const found = await findSegment(archive, way, lsn, segmentSize);
+    const found = await archive.findOnWay(way, lsn, segmentSize);
     if (found === null) return;
     const end = Math.min(found.leftAt ?? Infinity, leftAt ?? Infinity, lsn + segmentSize);
     const content = whole(archive.read(found.path), found.path, segmentSize, end - lsn);
     yield { name: `pg_wal/${name}`, size: segmentSize, content };
   }
-}
-
-/** @returns the file, and where its history is left for another one */
-async function findSegment(
-  archive: WalArchive,
-  way: readonly TimelineStretch[],
-  lsn: Lsn,
-  segmentSize: number,
-): Promise<{ readonly path: string; readonly leftAt: Lsn | null } | null> {
-  for (const { tli, leftAt } of stretchesOfSegment(way, lsn, segmentSize)) {
-    const path = await archive.find(walFileName(tli, lsn, segmentSize));
-    if (path !== null) return { path, leftAt };
-  }
-  return null;
 }
 
 /** Returns the size of the segments. Null when the archive has none of the timeline. */

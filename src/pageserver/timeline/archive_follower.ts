@@ -1,6 +1,6 @@
 /** Follows a foreign cluster by the WAL in its archive, and asks its servers for nothing. */
 import { openArchive } from "../../archive/open_archive.ts";
-import { stretchesOfSegment, type TimelineStretch, wayFrom } from "../../archive/timeline_history.ts";
+import { type TimelineStretch, wayFrom } from "../../archive/timeline_history.ts";
 import type { WalArchive } from "../../archive/wal_archive.ts";
 import type { ArchiveLocation } from "../../common/archive_location.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
@@ -150,10 +150,8 @@ export class ArchiveFollower implements RunningFollower {
     const { walSegmentSize } = this.timeline;
     const start = segmentStart(from, walSegmentSize);
     await this.#lookForEnd(archive, way);
-    for (const { tli } of stretchesOfSegment(way, start, walSegmentSize)) {
-      const path = await archive.find(walFileName(tli, start, walSegmentSize));
-      if (path !== null) return path;
-    }
+    const found = await archive.findOnWay(way, start, walSegmentSize);
+    if (found !== null) return found.path;
     this.#note(await this.#whyMissing(archive, way, start));
     return null;
   }
