@@ -8,6 +8,7 @@
  */
 import { sleep } from "../../common/sleep.ts";
 import { ZenithError } from "../../common/errors.ts";
+import { nextTurn } from "../../common/event_loop.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { whenPresent } from "../../pagestore/mod.ts";
 import { BACKUP_POSITION_COLUMNS, BACKUP_TABLESPACE_COLUMNS } from "../../pgwire/replication_columns.ts";
@@ -150,6 +151,7 @@ async function findCheckpoint(
       if (!isOnlineCheckpoint(record, redoLsn)) continue;
       return { redoLsn, checkpointLsn: record.lsn as Lsn, lsn: record.endLsn as Lsn };
     }
+    await nextTurn();
   }
   throw new ZenithError(
     "timeout",
