@@ -61,7 +61,7 @@ export class ChunkCache {
     return this.#bytes;
   }
 
-  /** Sets how many bytes of chunks may be here. At least one layer's worth of them always may. */
+  /** Sets how many bytes of chunks may be here. The one that is added last always may. */
   limit(bytes: number): void {
     this.#limitBytes = bytes;
     if (this.#bytes > bytes) this.#makeRoom(0);

@@ -125,7 +125,7 @@ export interface Turn extends Disposable {
   wait(work: () => void): void;
 }
 
-/** Waits for the next turn. A piece of work is then done whose length nobody measures. */
+/** Resolves at the next turn. Whoever waits has to {@link Turn.begin} again. */
 export function turnOf(turn: Turn): Promise<void> {
   return new Promise((resolve) => turn.wait(resolve));
 }
