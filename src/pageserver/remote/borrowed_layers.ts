@@ -4,7 +4,7 @@
  */
 import type { Disk } from "../../common/disk.ts";
 import { isMissing, type LayerFile, type LayerFiles } from "../../pagestore/mod.ts";
-import { CHUNK_BYTES } from "./chunk_cache.ts";
+import { CHUNK_BYTES, chunksOf } from "./chunk_cache.ts";
 
 /** What the page server's thread is asked for. */
 export interface ChunkQuestion {
@@ -71,8 +71,7 @@ class BorrowedFile implements LayerFile {
 
   /** Has the bytes fetched again. This read fails; the next one may succeed. */
   distrust(position: number, len: number): void {
-    for (let at = position; at < position + len; at = (Math.floor(at / CHUNK_BYTES) + 1) * CHUNK_BYTES) {
-      const chunk = Math.floor(at / CHUNK_BYTES);
+    for (const chunk of chunksOf(position, len)) {
       this.#kept.delete(chunk);
       this.#ask({ path: this.#path, chunk, isSuspect: true });
     }

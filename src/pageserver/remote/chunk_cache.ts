@@ -11,6 +11,13 @@ import { isIdFileName } from "../../common/id.ts";
 /** The length of a chunk. The last one of a layer is shorter. */
 export const CHUNK_BYTES = 256 << 10;
 
+/** Returns the numbers of the chunks that have the bytes. */
+export function chunksOf(position: number, len: number): number[] {
+  const first = Math.floor(position / CHUNK_BYTES);
+  const count = Math.ceil((position + len) / CHUNK_BYTES) - first;
+  return Array.from({ length: count }, (_, i) => first + i);
+}
+
 /** How many chunks are kept open for reading. */
 const OPEN_FILES = 64;
 /** Once the limit is reached, so much of it is emptied at once. */

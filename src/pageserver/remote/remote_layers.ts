@@ -12,7 +12,7 @@ import type { SmallFile } from "../../common/small_file.ts";
 import { AbsentBytes, isMissing, type LayerFile, type LayerFiles, layerPath } from "../../pagestore/mod.ts";
 import type { ObjectStore } from "../../object_store/object_store.ts";
 import { type RemoteLayer, type RemoteLayerList, remoteLayerList } from "../timeline/remote_layer_list.ts";
-import { CHUNK_BYTES, ChunkCache } from "./chunk_cache.ts";
+import { CHUNK_BYTES, ChunkCache, chunksOf } from "./chunk_cache.ts";
 import { ChunkFetches, type RemoteObject } from "./chunk_fetches.ts";
 import { TenantKeys } from "./keys.ts";
 
@@ -314,10 +314,9 @@ class RemoteFile implements LayerFile {
   }
 
   distrust(position: number, len: number, problem: ZenithError): void {
-    const chunks: number[] = [];
+    const chunks = chunksOf(position, len);
     const nowMs = this.#nowMs();
-    for (let at = position; at < position + len; at = (Math.floor(at / CHUNK_BYTES) + 1) * CHUNK_BYTES) {
-      const chunk = Math.floor(at / CHUNK_BYTES);
+    for (const chunk of chunks) {
       const name = `${this.#object.name}.${chunk}`;
       const before = this.#suspects.get(name);
       const times = before !== undefined && nowMs - before.atMs < SUSPICION_MS ? before.times + 1 : 1;
@@ -330,7 +329,6 @@ class RemoteFile implements LayerFile {
       }
       this.#suspects.set(name, { times, atMs: nowMs });
       this.#cache.drop(this.#object.name, chunk);
-      chunks.push(chunk);
     }
     throw this.#absent(chunks);
   }
