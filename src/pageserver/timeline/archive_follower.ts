@@ -7,7 +7,6 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { SmallFile } from "../../common/small_file.ts";
-import { timestampOfMs } from "../../common/timestamp.ts";
 import { unlessAborted } from "../../common/unless_aborted.ts";
 import type { Logger } from "../../process/log.ts";
 import {
@@ -18,7 +17,7 @@ import {
   XLP_SYSID,
 } from "../../postgres/wal/page_header.ts";
 import { describeSource, type FollowState } from "./follow_state.ts";
-import type { FollowerStatus, RunningFollower } from "./follower.ts";
+import { type FollowerStatus, lagBehind, type RunningFollower, withHint } from "./follower.ts";
 import { isAtItsEnd, putOnFirstTimeline } from "./leave_timeline.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -60,14 +59,10 @@ export class ArchiveFollower implements RunningFollower {
   }
 
   get status(): FollowerStatus {
-    const isKnown = this.#archiveEnd !== INVALID_LSN;
-    const { newest } = this.timeline.commitTimes;
     return {
       state: this.#failure !== null ? "failed" : this.#reading ? "reading" : "waiting",
       problem: this.#failure ?? this.#problem,
-      lagBytes: isKnown ? Math.max(0, this.#archiveEnd - this.timeline.position) : null,
-      // What the primary has committed since, nobody here knows.
-      lagS: newest === null ? null : Math.max(0, timestampOfMs(Date.now()) - newest) / 1e6,
+      ...lagBehind(this.#archiveEnd, this.timeline),
     };
   }
 
@@ -84,8 +79,7 @@ export class ArchiveFollower implements RunningFollower {
       } catch (error) {
         if (signal.aborted) break;
         if (isFinal(error)) {
-          const hint = error instanceof ZenithError && error.hint !== undefined ? ` (${error.hint})` : "";
-          this.#failure = errorMessage(error) + hint;
+          this.#failure = withHint(error);
           this.#logger.error("following has ended", { source: this.#source, error: this.#failure });
           break;
         }

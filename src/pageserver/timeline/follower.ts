@@ -91,15 +91,12 @@ export class Follower implements RunningFollower {
   }
 
   get status(): FollowerStatus {
-    const isKnown = this.#sourceEnd !== INVALID_LSN;
-    const lagBytes = isKnown ? Math.max(0, this.#sourceEnd - this.timeline.position) : null;
-    const { newest } = this.timeline.commitTimes;
-    const age = newest === null ? null : Math.max(0, timestampOfMs(Date.now()) - newest) / 1e6;
+    const { lagBytes, lagS } = lagBehind(this.#sourceEnd, this.timeline);
     return {
       state: this.#failure !== null ? "failed" : this.#streaming ? "streaming" : "connecting",
       problem: this.#failure ?? this.#problem,
       lagBytes,
-      lagS: lagBytes === 0 && this.#streaming ? 0 : age,
+      lagS: lagBytes === 0 && this.#streaming ? 0 : lagS,
     };
   }
 
@@ -247,6 +244,27 @@ export class Follower implements RunningFollower {
   }
 }
 
+/**
+ * How far a timeline is behind its source. What the source has committed since, nobody here knows.
+ *
+ * @param sourceEnd where the source's WAL ends
+ */
+export function lagBehind(
+  sourceEnd: Lsn,
+  { position, commitTimes: { newest } }: Timeline,
+): Pick<FollowerStatus, "lagBytes" | "lagS"> {
+  return {
+    lagBytes: sourceEnd === INVALID_LSN ? null : Math.max(0, sourceEnd - position),
+    lagS: newest === null ? null : Math.max(0, timestampOfMs(Date.now()) - newest) / 1e6,
+  };
+}
+
+/** What a status says of the error that has ended a follower. */
+export function withHint(error: unknown): string {
+  const hint = error instanceof ZenithError && error.hint !== undefined ? ` (${error.hint})` : "";
+  return errorMessage(error) + hint;
+}
+
 /** Whether trying again can't help. */
 function isFinal(error: unknown): boolean {
   if (!(error instanceof ZenithError)) return true;
@@ -263,6 +281,5 @@ function describe(error: unknown): string {
   if (error instanceof ZenithError && isWalRemoved(error)) {
     return `${errorMessage(error)}: the primary no longer has the WAL that comes next; follow it anew`;
   }
-  const hint = error instanceof ZenithError && error.hint !== undefined ? ` (${error.hint})` : "";
-  return errorMessage(error) + hint;
+  return withHint(error);
 }
