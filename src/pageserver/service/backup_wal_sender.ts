@@ -45,18 +45,10 @@ export class BackupWalSender {
     startLsn: Lsn,
     stopped: RecordBoundary | undefined,
   ) {
-    const { wal, walSegmentSize: size } = timeline;
-    if (segmentOffset(startLsn, size) !== 0) {
+    if (segmentOffset(startLsn, timeline.walSegmentSize) !== 0) {
       throw new ZenithError("out_of_range", `${formatLsn(startLsn)} is not the beginning of a WAL segment`);
     }
-    if (startLsn < segmentStart(wal.startLsn, size) || startLsn > timeline.position) {
-      throw new ZenithError(
-        "out_of_range",
-        `WAL from ${formatLsn(startLsn)} on is not here: the page server has ${formatLsn(wal.startLsn)} to ${
-          formatLsn(timeline.position)
-        }`,
-      );
-    }
+    assertHere(timeline, startLsn);
     this.#timelines = timelines;
     this.#timeline = timeline;
     this.#stopped = stopped;
@@ -93,14 +85,18 @@ export class BackupWalSender {
     if (wal.writtenLsn > this.#sentLsn) {
       const end = Math.min(await this.#timeline.makeDurable(), wal.writtenLsn) as Lsn;
       while (this.#sentLsn < end && mayGoOn()) {
+        // Who has no slot may come too late for it.
+        assertHere(this.#timeline, this.#sentLsn);
         const start = segmentStart(this.#sentLsn, size);
-        const isWhole = end >= start + size;
-        using head = isWhole
+        const segmentEnd = (start + size) as Lsn;
+        using head = end >= segmentEnd
           ? WalHead.openWhole(this.#timelines, this.#timeline, start)
           : WalHead.open(this.#timelines, this.#timeline, end);
-        const to = Math.min(end, start + size, this.#sentLsn + PIECE_BYTES) as Lsn;
-        this.#piece(copy, to, (buffer, off, len) => head.read(this.#sentLsn, buffer, off, len));
-        if (copy.congested) await copy.drained();
+        while (this.#sentLsn < Math.min(end, segmentEnd) && mayGoOn()) {
+          const to = Math.min(end, segmentEnd, this.#sentLsn + PIECE_BYTES) as Lsn;
+          this.#piece(copy, to, (buffer, off, len) => head.read(this.#sentLsn, buffer, off, len));
+          if (copy.congested) await copy.drained();
+        }
       }
     }
     if (mayGoOn()) await this.#sendCheckpoint(copy);
@@ -136,4 +132,15 @@ export class BackupWalSender {
     const at = copy.reserve(KEEPALIVE_BYTES);
     encodeKeepalive(copy.buffer, at, this.#sentLsn, false);
   }
+}
+
+/** @throws {ZenithError} `out_of_range` when the timeline does not have the WAL from `lsn` on */
+function assertHere({ wal, walSegmentSize: size, position }: Timeline, lsn: Lsn): void {
+  if (lsn >= segmentStart(wal.startLsn, size) && lsn <= position) return;
+  throw new ZenithError(
+    "out_of_range",
+    `WAL from ${formatLsn(lsn)} on is not here: the page server has ${formatLsn(wal.startLsn)} to ${
+      formatLsn(position)
+    }`,
+  );
 }
