@@ -110,6 +110,7 @@ export class BackupWalSender {
     if (this.#sentLsn < Math.min(stopped.lsn, wal.writtenLsn)) return;
     const end = recordEndLsn(stopped.lsn, CHECKPOINT_RECORD_LENGTH, size);
     const pages = await whenPresent(() => stoppedWal(this.#timeline, stopped));
+    if (!copy.sending) return;
     for (const { segmentStart: start, offset, bytes } of pages) {
       const from = start + offset;
       const to = Math.min(end, from + bytes.length) as Lsn;
