@@ -15,6 +15,8 @@ export const COMMANDS: readonly CommandCatalog[] = [
       status: async () => (await import("./environment/status.ts")).statusCommand,
       logs: async () => (await import("./environment/logs.ts")).logsCommand,
       "object-store set": async () => (await import("./environment/object_store.ts")).objectStoreSetCommand,
+      "object-store rotate-key": async () =>
+        (await import("./environment/object_store.ts")).objectStoreRotateKeyCommand,
       "safekeeper list": async () => (await import("./safekeeper/list.ts")).safekeeperListCommand,
     },
   },

@@ -61,6 +61,8 @@ export const PageServerConfigSchema = strictObject({
   scrub_pause_s: optional(pipe(number(), integer(), minValue(1)), SCRUB_PAUSE_MS_DEFAULT / 1000),
   /** The URL of the object store that everything is uploaded to. Without it, nothing is. */
   object_store: optional(string()),
+  /** The file with the key that what is uploaded is encrypted with. Without it, nothing is. */
+  object_store_key_file: optional(string()),
   /**
    * How much disk layers may take that the object store has, or is to have. Without a limit, what
    * was fetched or written stays here. At least 64 MiB.

@@ -6,21 +6,46 @@ import { PageServerConfigSchema } from "../common/page_server_config.ts";
 import type { PageServerPaths } from "../common/paths.ts";
 import { parseTomlText } from "../common/toml.ts";
 
-const LINE = /^object_store[ \t]*=.*$/m;
+/** What the page server's configuration says of its object store. */
+export interface ObjectStoreSetting {
+  readonly url: string;
+  /** The file with the key that encrypts what is uploaded. Undefined when nothing does. */
+  readonly keyFile: string | undefined;
+}
+
+/** Undefined when no store is set. @throws {ZenithError} `invalid_argument`, `io` */
+export function objectStoreSetting(paths: PageServerPaths): ObjectStoreSetting | undefined {
+  const { object_store: url, object_store_key_file: keyFile } = parseTomlText(
+    readConfig(paths),
+    PageServerConfigSchema,
+    paths.config,
+  );
+  return url === undefined ? undefined : { url, keyFile };
+}
+
+function readConfig({ config }: PageServerPaths): string {
+  return withIoErrors("read", config, () => existsSync(config) ? readFileSync(config, "utf8") : "");
+}
 
 /**
- * Sets the object store's URL, and leaves the rest of the file as it is. The page server reads it
- * when it starts.
+ * Sets the object store's URL and its key file, and leaves the rest of the file as it is. The page
+ * server reads it when it starts.
  *
+ * @param setting a key file that is undefined leaves that line as it is
  * @throws {ZenithError} `invalid_argument` when the file is wrong, `io`, `disk_full`
  */
-export function setObjectStore(paths: PageServerPaths, url: string): void {
-  const path = paths.config;
-  withIoErrors("write", path, () => {
-    const before = existsSync(path) ? readFileSync(path, "utf8") : "";
-    const line = `object_store = ${JSON.stringify(url)}`;
-    const text = LINE.test(before) ? before.replace(LINE, () => line) : `${line}\n${before}`;
-    parseTomlText(text, PageServerConfigSchema, path);
-    replaceFileSync(nodeDisk, paths.workdir, path, new TextEncoder().encode(text));
+export function setObjectStore(paths: PageServerPaths, { url, keyFile }: ObjectStoreSetting): void {
+  let text = withLine(readConfig(paths), "object_store", url);
+  if (keyFile !== undefined) text = withLine(text, "object_store_key_file", keyFile);
+  parseTomlText(text, PageServerConfigSchema, paths.config);
+  withIoErrors("write", paths.config, () => {
+    replaceFileSync(nodeDisk, paths.workdir, paths.config, new TextEncoder().encode(text));
   });
+}
+
+/** Replaces the line of a key, or puts it first: what follows may be in a table. */
+function withLine(text: string, key: string, value: string): string {
+  const line = `${key} = ${JSON.stringify(value)}`;
+  const before = new RegExp(`^${key}[ \\t]*=.*$`, "m");
+  return before.test(text) ? text.replace(before, () => line) : `${line}\n${text}`;
 }

@@ -433,6 +433,14 @@ const ObjectStoreStatusSchema = object({
   retries: number(),
   sent_bytes: number(),
   received_bytes: number(),
+  /** How what is uploaded is encrypted; null when it is not. Older page servers don't say it. */
+  encryption: optional(nullable(object({
+    key_file: string(),
+    /** Null when the file can't be read. */
+    key_id: nullable(string()),
+    /** Why it can't be read. */
+    error: nullable(string()),
+  }))),
   /** What layers take on the page server's disk. Older page servers don't say it. */
   disk: optional(object({
     /** Null when there is no limit. */
@@ -458,6 +466,10 @@ const ObjectStoreStatusSchema = object({
     taken_over: boolean(),
     /** Why the last upload has failed. Null when it has not. */
     error: nullable(string()),
+    /** Whether it has a data key, so that what is uploaded now is encrypted. */
+    is_encrypted: optional(boolean()),
+    /** Layers in the store that are not encrypted, in bytes. */
+    plain_bytes: optional(number()),
   })),
 });
 

@@ -2,10 +2,14 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { isFailure, listAll } from "../../src/object_store/object_store.ts";
+import { openObjectStore } from "../../src/object_store/open_store.ts";
 import { removeLazyStorage } from "../../src/compute/lazy/remove_lazy_storage.ts";
 import { type Compute, until, ZenithEnv } from "./zenith_env.ts";
 
 const WRITERS = 3;
+/** In every row that is committed. */
+const MARK = "nobody else must read this";
 
 /** Writers that commit numbers, one after the other, until their Postgres is gone. */
 class Load {
@@ -21,7 +25,9 @@ class Load {
     try {
       await using connection = await pg.connect();
       for (let n = 1;; n++) {
-        await connection.query(`INSERT INTO commits VALUES (${writer}, ${n}, repeat(md5('${n}'), 20))`);
+        await connection.query(
+          `INSERT INTO commits VALUES (${writer}, ${n}, repeat(md5('${n}'), 20) || '${MARK}')`,
+        );
         this.acknowledged[writer] = n;
       }
     } catch {
@@ -45,9 +51,30 @@ export function layersOn({ repoDir }: ZenithEnv): string[] {
   return names.filter((name) => name.endsWith(".layer"));
 }
 
-/** @param url of a store that nobody else uses */
-export async function recoverEdgeHost(url: string): Promise<void> {
-  await using lost = await ZenithEnv.create({ init: ["--object-store", url], safekeepers: 1 });
+/** Whether a text is in any of a store's objects as it lies there. */
+async function hasText(url: string, text: string): Promise<boolean> {
+  const store = openObjectStore(url);
+  for await (const { key } of listAll(store, "tenants/")) {
+    try {
+      if (Buffer.from(await store.get(key)).includes(text)) return true;
+    } catch (error) {
+      // Removed since it was listed.
+      if (!isFailure(error, "absent")) throw error;
+    }
+  }
+  return false;
+}
+
+/**
+ * @param url of a store that nobody else uses
+ * @param keyFile encrypts it
+ */
+export async function recoverEdgeHost(url: string, keyFile?: string): Promise<void> {
+  const encrypted = keyFile === undefined ? [] : ["--key-file", keyFile];
+  await using lost = await ZenithEnv.create({
+    init: ["--object-store", url, ...encrypted],
+    safekeepers: 1,
+  });
   const pg = await lost.startCompute();
   await pg.query("CREATE TABLE commits (writer int, n int, filler text, PRIMARY KEY (writer, n))");
   await pg.query("CREATE TABLE bulk AS SELECT n, md5(n::text) AS word FROM generate_series(1, 20000) n");
@@ -66,12 +93,18 @@ export async function recoverEdgeHost(url: string): Promise<void> {
 
   lost.killEverything();
   await load.ended;
+  // WAL is not compressed.
+  assert.equal(
+    await hasText(url, MARK),
+    keyFile === undefined,
+    "what was committed can be read in the store",
+  );
   // What a dead process has mounted would stay, and its files could not be removed.
   removeLazyStorage(pg.paths);
   rmSync(lost.repoDir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   assert.ok(!existsSync(lost.repoDir), "nothing is left of the host");
 
-  await using found = await ZenithEnv.create({ init: ["--from", url], safekeepers: 1 });
+  await using found = await ZenithEnv.create({ init: ["--from", url, ...encrypted], safekeepers: 1 });
   assert.deepEqual(layersOn(found), [], "layers stay in the store until they are read");
   const again = await found.startCompute();
   for (let writer = 0; writer < WRITERS; writer++) {

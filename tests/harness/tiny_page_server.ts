@@ -7,6 +7,7 @@ import type { ObjectStore } from "../../src/object_store/object_store.ts";
 import type { RetryingStore } from "../../src/object_store/retrying.ts";
 import { pageImages } from "../../src/pageserver/content/rebuild_page.ts";
 import { storedValues } from "../../src/pageserver/content/stored_values.ts";
+import { EncryptedStore } from "../../src/pageserver/remote/encrypted_store.ts";
 import { PageServer } from "../../src/pageserver/service/page_server.ts";
 import type { Timeline } from "../../src/pageserver/timeline/timeline.ts";
 import { flushHere, mergeHere } from "../../src/pagestore/mod.ts";
@@ -46,7 +47,7 @@ export function openTinyPageServer(
     config,
     logger: NULL_LOGGER,
     initialCluster: () => Promise.resolve(CLUSTER),
-    ...(objectStore === undefined ? {} : { objectStore }),
+    ...(objectStore === undefined ? {} : { objectStore: new EncryptedStore(objectStore, null) }),
     ...(layerStore === undefined ? {} : { layerStore }),
   });
 }

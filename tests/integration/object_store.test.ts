@@ -1,16 +1,28 @@
 /** An environment with an object store: what is uploaded, and what comes back when the host is lost. */
 import assert from "node:assert/strict";
-import { appendFileSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { after, describe, test } from "node:test";
 import { runZenith } from "../harness/cli.ts";
+import { readKeyFile } from "../../src/object_store/key_file.ts";
 import { layersOn, recoverEdgeHost } from "../harness/edge_recovery.ts";
+import { KeyFile } from "../harness/key_file.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const OPTIONS = { timeout: 240_000 };
 const root = mkdtempSync(join(tmpdir(), "zenith-store-"));
+// PostgreSQL's user has to get to environments there.
+chmodSync(root, 0o755);
 after(() => rmSync(root, { recursive: true, force: true }));
 
 const urlOf = (name: string) => pathToFileURL(join(root, name)).href;
@@ -35,13 +47,46 @@ describe("an environment with an object store", () => {
       return store.tenants.length === 1 && store.pending_since === null;
     });
     assert.match(await env.zenith("status"), /everything is in the object store file:/);
-    await pg.query("INSERT INTO t VALUES (0)");
+    assert.match(await env.zenith("status"), /what is uploaded is not encrypted/);
+
+    // The same store, encrypted from now on.
+    const keyFile = join(root, "later.key");
+    const [, id] = /encrypted with key (\w+); keep a copy/.exec(
+      await env.zenith("object-store", "set", urlOf("later"), "--key-file", keyFile),
+    )!;
+    await pg.query("CREATE TABLE secret AS SELECT 'nobody else must read this' AS word");
+    await env.zenith("pg", "stop", "main");
+    await until("all is in the store", async () => {
+      const { object_store: store } = await survey(env);
+      return store.tenants[0]?.is_encrypted === true && store.pending_since === null;
+    });
+    assert.match(
+      await env.zenith("status"),
+      new RegExp(`encrypted with key ${id} .* from before it was are not`),
+    );
+    const from = (...args: readonly string[]) =>
+      runZenith(["init", "--from", urlOf("later"), ...args], { ZENITH_REPO_DIR: join(root, "refused") });
+    const keyless = await from();
+    assert.match(keyless.stderr, new RegExp(`is encrypted with key ${id}, and no key is configured`));
+    assert.match(keyless.stderr, /--key-file/);
+    const rotated = await env.zenith("object-store", "rotate-key");
+    assert.match(rotated, /encrypts one tenant's key now/);
+    // Only the key before the rotation.
+    const kept = new KeyFile([readKeyFile(keyFile)[1]!]);
+    const outdated = await from("--key-file", kept.path);
+    kept.remove();
+    assert.match(outdated.stderr, new RegExp(`there are only ${id}`));
+    assert.throws(() => readdirSync(join(root, "refused")), "nothing was made");
     await env.zenith("stop");
 
     // The host is there, and somebody else has gone on with its data.
-    await using other = await ZenithEnv.create({ init: ["--from", urlOf("later")], safekeepers: 0 });
+    await using other = await ZenithEnv.create({
+      init: ["--from", urlOf("later"), "--key-file", keyFile],
+      safekeepers: 0,
+    });
     const there = await other.startCompute();
-    assert.equal(await there.value("SELECT count(*) FROM t"), "1001");
+    assert.equal(await there.value("SELECT count(*) FROM t"), "1000");
+    assert.equal(await there.value("SELECT word FROM secret"), "nobody else must read this");
     // It may notice before it has started what ran before.
     await env.tryZenith("start");
     await until("the first host notices it", async () => {
@@ -76,7 +121,7 @@ describe("an environment with an object store", () => {
   });
 
   test("has more data than its disk may take, and reads them from the store", OPTIONS, async () => {
-    const init = ["--object-store", urlOf("large")];
+    const init = ["--object-store", urlOf("large"), "--key-file", join(root, "large.key")];
     await using env = await ZenithEnv.create({ init, safekeepers: 1 });
     await env.zenith("stop");
     const limit = 64 << 20;
@@ -142,6 +187,8 @@ describe("an environment with an object store", () => {
         [["--object-store", "s3://bucket?endpoint=nonsense"], /endpoint is "nonsense"/],
         [["--from", urlOf("nothing")], /has no tenants/],
         [["--from", urlOf("a"), "--object-store", urlOf("b")], /exclude each other/],
+        [["--from", urlOf("a"), "--key-file", join(root, "no.key")], /there is no file .*no\.key/],
+        [["--key-file", join(root, "no.key")], /is for an object store/],
       ] as const
     ) {
       const { code, stderr } = await init(...args);

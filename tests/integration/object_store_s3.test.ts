@@ -15,6 +15,7 @@ import { S3Store } from "../../src/object_store/s3.ts";
 import { Ceph, whyNoCeph } from "../harness/ceph.ts";
 import { recoverEdgeHost } from "../harness/edge_recovery.ts";
 import { failsWith, objectStoreSuite } from "../harness/object_store_suite.ts";
+import { KeyFile } from "../harness/key_file.ts";
 import { freePort } from "../harness/ports.ts";
 
 const skip = whyNoCeph() ?? false;
@@ -106,10 +107,15 @@ describe("an object store that speaks S3", { skip }, () => {
     }
   });
 
-  test("brings back a host that dies under load", { timeout: 240_000 }, async () => {
+  test("brings back a host that dies under load, encrypted", { timeout: 240_000 }, async () => {
     process.env["AWS_ACCESS_KEY_ID"] = ceph.user.accessKeyId;
     process.env["AWS_SECRET_ACCESS_KEY"] = ceph.user.secretAccessKey;
-    await recoverEdgeHost(`s3://${BUCKET}/edge?endpoint=${ceph.endpoint}`);
+    const key = new KeyFile();
+    try {
+      await recoverEdgeHost(`s3://${BUCKET}/edge?endpoint=${ceph.endpoint}`, key.path);
+    } finally {
+      key.remove();
+    }
   });
 
   test("says that nobody answers", async () => {

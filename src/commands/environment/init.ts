@@ -22,8 +22,9 @@ import { portsOfOtherEnvironments } from "../../control/computes.ts";
 import { rememberEnvironment } from "../../control/known_environments.ts";
 import { allocatePort, whyNotFree } from "../../control/ports.ts";
 import { SAFEKEEPER_FIRST_PORT } from "../../control/safekeepers.ts";
-import { openObjectStore, probeObjectStore } from "../../object_store/open_store.ts";
+import { probeObjectStore } from "../../object_store/open_store.ts";
 import type { ObjectStore } from "../../object_store/object_store.ts";
+import { openEncryptedStore } from "../../pageserver/remote/encrypted_store.ts";
 import { findNewestPostgres, findPostgres, type PostgresInstall } from "../../pg_install/find_postgres.ts";
 import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import { assertReachable, pgUser } from "../../pg_install/pg_user.ts";
@@ -40,6 +41,7 @@ import {
 import { Interruption } from "../cli/interruption.ts";
 import { print, printJson, Progress } from "../cli/output.ts";
 import { chooseStoredTenants, restoreTenants } from "./from_store.ts";
+import { chooseKeyFile, KEY_FILE_OPTION } from "./store_key.ts";
 
 export const initCommand: Command = {
   usage: "init",
@@ -91,6 +93,7 @@ export const initCommand: Command = {
       flags: "--from <url>",
       description: "Take all tenants over from that object store, in place of a new one, and upload to it",
     },
+    KEY_FILE_OPTION,
     JSON_OPTION,
   ],
   examples: [
@@ -103,6 +106,7 @@ export const initCommand: Command = {
     ],
     ["init --object-store s3://backups/edge1?region=eu-west-1", "A lost disk costs a second of commits"],
     ["init --from s3://backups/edge1?region=eu-west-1", "That host was lost: go on here"],
+    ["init --from file:///mnt/nas/zenith --key-file edge1.key", "The same when it is encrypted"],
   ],
   async run(_args, options) {
     const made = await makeEnvironment(options);
@@ -163,7 +167,7 @@ export async function makeEnvironment(options: OptionValues): Promise<Made> {
   using interruption = new Interruption("nothing was made, and nothing is left running");
   try {
     assertReachable(paths.root, pgUser());
-    if (storage !== null) setObjectStore(paths.pageserver, storage.url);
+    if (storage !== null) setObjectStore(paths.pageserver, storage);
     const token = optionText(options, "token");
     if (token !== undefined) keepGivenToken(environment, token);
     const ca = optionText(options, "ca");
@@ -198,8 +202,9 @@ export async function makeEnvironment(options: OptionValues): Promise<Made> {
       tenant_id: tenant,
       pg_version: remote === undefined && stored === null ? install.major : null,
     },
-    said:
-      `created ${paths.root} with tenant ${tenant}, PostgreSQL ${install.version} from ${install.distribDir}`,
+    said: `created ${paths.root} with tenant ${tenant}, ` +
+      `PostgreSQL ${install.version} from ${install.distribDir}` +
+      (storage?.saidOfKey === undefined ? "" : `\n${storage.saidOfKey}`),
     canStart: remote === undefined,
   };
 }
@@ -207,6 +212,9 @@ export async function makeEnvironment(options: OptionValues): Promise<Made> {
 interface ChosenStore {
   readonly url: string;
   readonly store: ObjectStore;
+  readonly keyFile: string | undefined;
+  /** What a person should know of the key. Undefined without one. */
+  readonly saidOfKey: string | undefined;
   /** Whether the tenants come from there. */
   readonly isSource: boolean;
 }
@@ -220,7 +228,12 @@ async function chooseObjectStore(options: OptionValues, isRemote: boolean): Prom
   const target = optionText(options, "objectStore");
   const source = optionText(options, "from");
   const url = source ?? target;
-  if (url === undefined) return null;
+  if (url === undefined) {
+    if (optionText(options, "keyFile") === undefined) return null;
+    throw new ZenithError("invalid_argument", "--key-file is for an object store, and none is named", {
+      hint: "name it with --object-store or --from",
+    });
+  }
   if (source !== undefined && target !== undefined) {
     throw new ZenithError("invalid_argument", "--from and --object-store exclude each other", {
       hint: "with --from, uploads go on to the store that the tenants came from",
@@ -231,9 +244,10 @@ async function chooseObjectStore(options: OptionValues, isRemote: boolean): Prom
       hint: "set it there",
     });
   }
-  const store = openObjectStore(url);
+  const key = chooseKeyFile(options, source === undefined ? "make" : "refuse");
+  const store = openEncryptedStore(url, key?.path ?? null);
   await probeObjectStore(store);
-  return { url, store, isSource: source !== undefined };
+  return { url, store, keyFile: key?.path, saidOfKey: key?.said, isSource: source !== undefined };
 }
 
 /**

@@ -1,44 +1,89 @@
-/** `zenith object-store set`: chooses where everything is uploaded to. */
-import { hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
-import { setObjectStore } from "../../control/object_store_setting.ts";
+/** `zenith object-store`: where everything is uploaded to, and the key that encrypts it. */
+import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
+import { objectStoreSetting, setObjectStore } from "../../control/object_store_setting.ts";
 import { isPageServerRunning, startPageServer, stopPageServer } from "../../control/page_server_process.ts";
 import { nodeDisk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
-import { openObjectStore, probeObjectStore } from "../../object_store/open_store.ts";
+import { generateStoreKey, readKeyFile, writeKeyFile } from "../../object_store/key_file.ts";
+import { probeObjectStore } from "../../object_store/open_store.ts";
+import { openEncryptedStore } from "../../pageserver/remote/encrypted_store.ts";
+import { storedTenants } from "../../pageserver/remote/restore.ts";
 import { otherStoreNeeded } from "../../pageserver/timeline/remote_layer_list.ts";
 import { type Command, requiredArg } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
+import { chooseKeyFile, KEY_FILE_OPTION } from "./store_key.ts";
 
 export const objectStoreSetCommand: Command = {
   usage: "object-store set <url>",
   description: "Upload all tenants to an object store, those that are here already as well",
+  options: [KEY_FILE_OPTION],
   examples: [
     ["object-store set s3://backups/edge1?region=eu-west-1", "AWS; credentials as its own tools find them"],
+    [
+      "object-store set s3://backups/edge1?region=eu-west-1 --key-file /etc/zenith/edge1.key",
+      "Encrypted with a key that only you have",
+    ],
     ["object-store set s3://backups/edge1?endpoint=https://ceph:7480", "A server of one's own"],
     ["object-store set file:///mnt/nas/zenith", "A directory of a file server"],
   ],
-  async run(args) {
+  async run(args, options) {
     const url = requiredArg(args, 0);
-    const environment = loadEnvironment();
-    if (!hasLocalPageServer(environment)) {
-      throw new ZenithError("invalid_argument", "the page server is not of this environment", {
-        hint: "set its object store where it runs",
-      });
-    }
-    const store = openObjectStore(url);
-    const needed = otherStoreNeeded(nodeDisk, environment.paths.pageserver, store.url);
+    const environment = localEnvironment("set its object store where it runs");
+    const { pageserver } = environment.paths;
+    const chosen = chooseKeyFile(options, "make");
+    const keyFile = chosen?.path ?? objectStoreSetting(pageserver)?.keyFile;
+    const store = openEncryptedStore(url, keyFile ?? null);
+    const needed = otherStoreNeeded(nodeDisk, pageserver, store.url);
     if (needed !== null) {
       throw new ZenithError("conflict", `layers that are not here are in ${needed}`, {
         hint: "copy its objects to the new store, and take the tenants over from there with init --from",
       });
     }
     await probeObjectStore(store);
-    setObjectStore(environment.paths.pageserver, url);
+    setObjectStore(pageserver, { url, keyFile });
     if (isPageServerRunning(environment)) {
       using _progress = new Progress("starting the page server anew");
       await stopPageServer(environment, "fast");
       await startPageServer(environment);
     }
+    if (chosen !== null) print(chosen.said);
     print(`everything is uploaded to ${store.url} from now on; "zenith status" shows how far it is`);
   },
 };
+
+export const objectStoreRotateKeyCommand: Command = {
+  usage: "object-store rotate-key",
+  description: "Make a new key for the object store, and encrypt the tenants' keys there with it",
+  examples: [["object-store rotate-key", "The key before stays in the file, until the next time"]],
+  async run() {
+    const environment = localEnvironment("rotate the key where it runs");
+    const setting = objectStoreSetting(environment.paths.pageserver);
+    if (setting?.keyFile === undefined) {
+      throw new ZenithError("invalid_argument", "nothing is encrypted: no key file is set", {
+        hint: 'set one with "zenith object-store set <url> --key-file <file>"',
+      });
+    }
+    const { url, keyFile } = setting;
+    const before = readKeyFile(keyFile);
+    const key = generateStoreKey();
+    // Written first: whatever is encrypted with the new key can be read, whenever this ends.
+    writeKeyFile(keyFile, [key, ...before]);
+    const store = openEncryptedStore(url, keyFile);
+    let tenants = 0;
+    using progress = new Progress("encrypting the tenants' keys anew");
+    for (const tenant of await storedTenants(store)) {
+      if (await store.dataKeys.rewrap(tenant)) progress.update(`${++tenants} tenants' keys`);
+    }
+    // A tenant that was made meanwhile may have the key before this one until its next change.
+    writeKeyFile(keyFile, [key, before[0]]);
+    const whose = tenants === 1 ? "one tenant's key" : `${tenants} tenants' keys`;
+    print(`key ${key.id} in ${keyFile} encrypts ${whose} now; copy the file again to where you keep it`);
+  },
+};
+
+/** @throws {ZenithError} `invalid_argument` when the page server is somebody else's */
+function localEnvironment(hint: string): Environment {
+  const environment = loadEnvironment();
+  if (hasLocalPageServer(environment)) return environment;
+  throw new ZenithError("invalid_argument", "the page server is not of this environment", { hint });
+}

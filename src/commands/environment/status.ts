@@ -64,14 +64,23 @@ function serve({ serve_pid: pid }: Survey): string[] {
 function objectStore({ object_store: store }: Survey): string[] {
   if (store === null) return [];
   if (store.pending_since === null) {
-    return ["", `everything is in the object store ${store.url}`, ...layerDisk(store)];
+    return ["", `everything is in the object store ${store.url}`, ...encryption(store), ...layerDisk(store)];
   }
   const what = store.pending_bytes === 0 ? "the last changes are" : `${formatBytes(store.pending_bytes)} are`;
   return [
     "",
     `${what} not in the object store ${store.url} yet, since ${store.pending_since}`,
+    ...encryption(store),
     ...layerDisk(store),
   ];
+}
+
+/** Whether what is uploaded is encrypted, and how much there is from before it was. */
+function encryption({ encryption: how, tenants }: ObjectStoreSurvey): string[] {
+  if (how === null) return ["what is uploaded is not encrypted"];
+  const plain = tenants.reduce((sum, { plain_bytes = 0 }) => sum + plain_bytes, 0);
+  const but = plain === 0 ? "" : `; ${formatBytes(plain)} from before it was are not`;
+  return [`what is uploaded is encrypted with key ${how.key_id ?? "?"} of ${how.key_file}${but}`];
 }
 
 /** What layers take on the page server's disk, when that is limited. */

@@ -11,6 +11,8 @@ export interface ObjectStoreSurvey {
   readonly pending_since: string | null;
   /** What layers take on the page server's disk. Null when it doesn't say. */
   readonly disk: NonNullable<ObjectStoreStatus["disk"]> | null;
+  /** How what is uploaded is encrypted. Null when it is not, or the page server doesn't say. */
+  readonly encryption: NonNullable<ObjectStoreStatus["encryption"]> | null;
   readonly tenants: ObjectStoreStatus["tenants"];
 }
 
@@ -27,7 +29,7 @@ export async function surveyObjectStore(
 ): Promise<ObjectStoreSurvey | null> {
   const { answer } = await ask(() => client.objectStoreStatus());
   if (answer === undefined || answer === null) return null;
-  const { url, tenants, disk = null } = answer;
+  const { url, tenants, disk = null, encryption = null } = answer;
   const since = tenants.map(({ pending_since }) => pending_since).filter((time) => time !== null).sort()[0];
   const errors = new Set<string>();
   for (const { taken_over, error } of tenants) {
@@ -39,6 +41,13 @@ export async function surveyObjectStore(
         ? "use the tenant where it is now; what was written here since is only on this disk"
         : "they are tried again until they succeed; safekeepers keep their WAL until then",
       down: taken_over,
+    });
+  }
+  if (encryption !== null && encryption.error !== null) {
+    problems.push({
+      what: `the object store's key can't be read: ${encryption.error}`,
+      hint: "put the copy there that was kept of it: the page server does not start without it",
+      down: false,
     });
   }
   if (disk?.is_full === true) {
@@ -61,6 +70,7 @@ export async function surveyObjectStore(
     pending_bytes: tenants.reduce((sum, { pending_bytes }) => sum + pending_bytes, 0),
     pending_since: since ?? null,
     disk,
+    encryption,
     tenants,
   };
 }

@@ -1,21 +1,23 @@
 /** Notes in the object store that a tenant was deleted, and removes its objects after a while. */
 import type { Disk } from "../../common/disk.ts";
+import { ZenithError } from "../../common/errors.ts";
 import type { TenantId } from "../../common/id.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
-import type { ObjectStore } from "../../object_store/object_store.ts";
+import type { EncryptedStore } from "./encrypted_store.ts";
 import { Generations } from "./generations.ts";
 import { TenantKeys } from "./keys.ts";
-import { encodeManifest, readRemoteState } from "./remote_state.ts";
+import { encodeManifest, readRemoteState, type RemoteState } from "./remote_state.ts";
 
 /**
- * Writes the manifest of a deleted tenant, or removes what is left when that was written long
- * enough ago. The generations stay, so that an old copy of the tenant can't begin anew.
+ * Destroys the key of a deleted tenant and writes its last manifest, or removes what is left when
+ * that was written long enough ago. The generations stay, so that an old copy of the tenant can't
+ * begin anew.
  *
  * @returns whether nothing is left to do
  * @throws {ZenithError} `conflict` when another page server has taken the tenant over
  */
 export async function buryTenant(
-  store: ObjectStore,
+  store: EncryptedStore,
   tenantId: TenantId,
   disk: Disk,
   paths: PageServerPaths,
@@ -23,8 +25,8 @@ export async function buryTenant(
   nowMs: number,
 ): Promise<boolean> {
   const keys = new TenantKeys(tenantId);
-  const before = await readRemoteState(store, tenantId, Infinity, nowMs);
-  if (before.manifest?.isDeleted === true) {
+  const before = await readUnlessDestroyed(store, tenantId, nowMs);
+  if (before?.manifest?.isDeleted === true) {
     if (nowMs - before.manifest.writtenMs < delayMs) return false;
     await store.deleteMany(before.garbage.map(({ key }) => keys.folder + key));
     return true;
@@ -42,6 +44,22 @@ export async function buryTenant(
     garbage: [],
   };
   await generations.assertNewest(generation);
+  // First, so that this manifest can be read.
+  await store.destroyKey(tenantId, generation, nowMs);
   await store.putIfAbsent(keys.manifest(version), encodeManifest(manifest));
   return false;
+}
+
+/** Returns null when a burial has ended between the key and the manifest. */
+async function readUnlessDestroyed(
+  store: EncryptedStore,
+  tenantId: TenantId,
+  nowMs: number,
+): Promise<RemoteState | null> {
+  try {
+    return await readRemoteState(store, tenantId, Infinity, nowMs);
+  } catch (error) {
+    if (error instanceof ZenithError && error.kind === "not_found") return null;
+    throw error;
+  }
 }

@@ -1,5 +1,11 @@
 /** Names what a tenant has in the object store. docs/object_storage.md shows the resulting tree. */
-import { isIdFileName, parseTimelineId, type TenantId, type TimelineId } from "../../common/id.ts";
+import {
+  isIdFileName,
+  parseTenantId,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
 
 /** The folder that has one folder for each tenant. */
@@ -53,6 +59,13 @@ export class TenantKeys {
   }
   get generations(): string {
     return `${this.folder}generation/`;
+  }
+  /** Sorts by `seq`. */
+  dataKey(seq: number): string {
+    return `${this.dataKeys}${hex(seq)}`;
+  }
+  get dataKeys(): string {
+    return `${this.folder}key/`;
   }
   manifest({ generation, seq }: Version): string {
     return `${this.manifests}${hex(generation)}-${hex(seq)}`;
@@ -121,4 +134,22 @@ export function parseTenantKey(below: string): TenantObject | null {
   const startLsn = number(start) as Lsn;
   const endLsn = number(end) as Lsn;
   return { kind: "wal", timelineId, name: { startLsn, endLsn, generation: number(walGeneration) } };
+}
+
+const DATA_KEY = new RegExp(`/key/${N}$`);
+
+/** The number of a tenant's data key object. Null for a key of another form. */
+export function parseDataKey(key: string): number | null {
+  const found = DATA_KEY.exec(key);
+  return found === null ? null : parseInt(found[1]!, 16);
+}
+
+const BELOW_TENANT = new RegExp(`^${TENANTS_FOLDER}([^/]+)/(.+)$`);
+
+/** What a key names, and whose it is. Null when Zenith gives no such names. */
+export function parseStoreKey(key: string): { tenantId: TenantId; object: TenantObject } | null {
+  const [, tenant, below] = BELOW_TENANT.exec(key) ?? [];
+  if (tenant === undefined || !isIdFileName(tenant)) return null;
+  const object = parseTenantKey(below!);
+  return object === null ? null : { tenantId: parseTenantId(tenant), object };
 }

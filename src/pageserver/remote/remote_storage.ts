@@ -5,12 +5,15 @@ import { isIdFileName, parseTenantId, type TenantId, type TimelineId } from "../
 import type { PageServerConfig } from "../../common/page_server_config.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import { sleep } from "../../common/sleep.ts";
+import { readKeyFile } from "../../object_store/key_file.ts";
 import type { RetryingStore } from "../../object_store/retrying.ts";
 import type { Logger } from "../../process/log.ts";
 import type { ObjectStoreStatusJson } from "../../protocol/management.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import { buryTenant } from "./bury.ts";
+import type { EncryptedStore } from "./encrypted_store.ts";
 import type { BudgetTenant, LayerBudget } from "./layer_budget.ts";
+import type { UploadedLayer } from "./manifest.ts";
 import type { RemoteLayers } from "./remote_layers.ts";
 import { type RestoredTenant, restoreTenant } from "./restore.ts";
 import { TenantUpload } from "./tenant_upload.ts";
@@ -25,7 +28,7 @@ const BURIAL_INTERVAL_MS = 60_000;
 const LAST_UPLOAD_MS = 10_000;
 
 export interface RemoteStorageParts {
-  readonly store: RetryingStore;
+  readonly store: EncryptedStore<RetryingStore>;
   readonly layers: RemoteLayers;
   readonly budget: LayerBudget;
   readonly disk: Disk;
@@ -137,12 +140,14 @@ export class RemoteStorage {
     const { store, budget, config } = this.#parts;
     const use = budget.use(this.#budgetTenants());
     const time = (ms: number | null) => ms === null ? null : new Date(ms).toISOString();
+    const { counts } = store.raw;
     return {
       url: store.url,
-      requests: store.counts.requests,
-      retries: store.counts.retries,
-      sent_bytes: store.counts.sentBytes,
-      received_bytes: store.counts.receivedBytes,
+      requests: counts.requests,
+      retries: counts.retries,
+      sent_bytes: counts.sentBytes,
+      received_bytes: counts.receivedBytes,
+      encryption: encryptionStatus(store.keyFile),
       disk: {
         limit_bytes: config.layer_disk_bytes ?? null,
         fetched_bytes: use.chunkBytes,
@@ -152,6 +157,7 @@ export class RemoteStorage {
       },
       tenants: Array.from(this.#uploading, ([id, { upload }]) => {
         const { generation, pendingBytes, pendingSinceMs, error } = upload.status();
+        const encryptedFrom = store.encryptedFrom(id);
         return {
           tenant_id: id,
           generation,
@@ -159,6 +165,8 @@ export class RemoteStorage {
           pending_since: time(pendingSinceMs),
           taken_over: upload.takenOver !== null,
           error,
+          is_encrypted: encryptedFrom !== null,
+          plain_bytes: plainBytes(upload.layersInStore(), encryptedFrom ?? Infinity),
         };
       }),
     };
@@ -277,4 +285,20 @@ export class RemoteStorage {
       err: error,
     });
   }
+}
+
+/** Reads the key file, which the next start needs. */
+function encryptionStatus(keyFile: string | null): ObjectStoreStatusJson["encryption"] {
+  if (keyFile === null) return null;
+  try {
+    return { key_file: keyFile, key_id: readKeyFile(keyFile)[0].id, error: null };
+  } catch (error) {
+    return { key_file: keyFile, key_id: null, error: errorMessage(error) };
+  }
+}
+
+/** How many bytes of layers were uploaded before encryption began. */
+function plainBytes(layers: ReadonlyMap<TimelineId, readonly UploadedLayer[]>, from: number): number {
+  const plain = [...layers.values()].flat().filter(({ generation }) => generation < from);
+  return plain.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }

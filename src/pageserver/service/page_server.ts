@@ -40,6 +40,7 @@ import type { Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { AttachedCompute } from "./attached_compute.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
+import type { EncryptedStore } from "../remote/encrypted_store.ts";
 import { LayerBudget } from "../remote/layer_budget.ts";
 import { RemoteLayers } from "../remote/remote_layers.ts";
 import { RemoteStorage } from "../remote/remote_storage.ts";
@@ -74,7 +75,7 @@ export interface PageServerOptions {
    */
   readonly initialCluster?: InitialCluster;
   /** Where everything is uploaded to. Named by the configuration, too. */
-  readonly objectStore?: RetryingStore;
+  readonly objectStore?: EncryptedStore<RetryingStore>;
   /** Where layers are read from that are not on `disk`; by default, the object store. */
   readonly layerStore?: ObjectStore;
 }

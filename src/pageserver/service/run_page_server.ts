@@ -7,10 +7,10 @@ import type { PageServerPaths } from "../../common/paths.ts";
 import { WorkerThread } from "../../process/worker_thread.ts";
 import type { FlushRequest, MergeReply, MergeRequest, WrittenLayer } from "../../pagestore/mod.ts";
 import { PgServer } from "../../pgwire/server.ts";
-import { openObjectStore } from "../../object_store/open_store.ts";
 import type { Credentials } from "../../protocol/connect.ts";
 import { Guard } from "../../protocol/guard.ts";
 import type { ChunkQuestion } from "../remote/borrowed_layers.ts";
+import { openEncryptedStore } from "../remote/encrypted_store.ts";
 import { PageServer } from "./page_server.ts";
 import { pageService } from "./page_service.ts";
 
@@ -52,7 +52,9 @@ export async function runPageServer(options: PageServerRoleOptions): Promise<Run
     paths,
     config,
     logger,
-    ...(config.object_store === undefined ? {} : { objectStore: openObjectStore(config.object_store) }),
+    ...(config.object_store === undefined
+      ? {}
+      : { objectStore: openEncryptedStore(config.object_store, config.object_store_key_file ?? null) }),
     credentials,
   });
   const wire = new PgServer(pageService(server, guard), {

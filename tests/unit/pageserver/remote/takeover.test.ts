@@ -3,9 +3,12 @@
  * to the store in any order.
  */
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { ZenithError } from "../../../../src/common/errors.ts";
+import { EncryptedStore } from "../../../../src/pageserver/remote/encrypted_store.ts";
+import { KeyFile } from "../../../harness/key_file.ts";
 import { MemoryStore } from "../../../harness/memory_store.ts";
+import type { ObjectStore } from "../../../../src/object_store/object_store.ts";
 import { EXHAUSTIVE, Random, seeds } from "../../../harness/random.ts";
 import { RemoteTenant } from "../../../harness/remote_tenant.ts";
 import { ScheduledStore } from "../../../harness/scheduled_store.ts";
@@ -37,11 +40,17 @@ async function live(tenant: RemoteTenant, random: Random): Promise<void> {
   }
 }
 
-async function takeOver(store: ScheduledStore, random: Random): Promise<RemoteTenant> {
+const keys = new KeyFile();
+after(() => keys.remove());
+
+/** What page servers see. Each may have begun to encrypt at its own time, but none ends it. */
+type Views = () => ObjectStore;
+
+async function takeOver(open: Views, random: Random): Promise<RemoteTenant> {
   for (let turns = random.int(LATEST_TAKEOVER); turns > 0; turns--) {
     await new Promise((resolve) => setImmediate(resolve));
   }
-  return await RemoteTenant.restore(store);
+  return await RemoteTenant.restore(open());
 }
 
 describe("page servers that take a tenant over from each other", () => {
@@ -50,11 +59,15 @@ describe("page servers that take a tenant over from each other", () => {
     for (const seed of seeds(HISTORIES)) {
       const random = new Random(seed);
       const store = new ScheduledStore(new MemoryStore(), random);
-      const owners = [await RemoteTenant.create(store)];
+      // The first of them that has a key.
+      const encrypting = random.int(6);
+      let opened = 0;
+      const open = () => opened++ < encrypting ? store : new EncryptedStore(store, keys.path);
+      const owners = [await RemoteTenant.create(open())];
       await store.run([owners[0]!.upload.uploadFiles()]);
       while (owners.length < 3) {
         const before = owners.at(-1)!;
-        const taking = takeOver(store, random).then(async (tenant) => ({
+        const taking = takeOver(open, random).then(async (tenant) => ({
           tenant,
           history: await tenant.history("main"),
         }));
@@ -71,7 +84,7 @@ describe("page servers that take a tenant over from each other", () => {
       const last = owners.at(-1)!;
       await store.run(owners.map((owner) => live(owner, random)));
       await store.run([last.upload.uploadFiles().then(() => last.upload.uploadWal())]);
-      const restoring = RemoteTenant.restore(store);
+      const restoring = RemoteTenant.restore(open());
       await store.run([restoring]);
       const restored = await restoring;
       const endings = Promise.all([restored.ends(), last.ends()]);

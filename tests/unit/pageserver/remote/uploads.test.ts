@@ -1,17 +1,36 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import { describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { replaceFileSync } from "../../../../src/common/disk.ts";
 import { metadataPath } from "../../../../src/pagestore/mod.ts";
+import type { ObjectStore } from "../../../../src/object_store/object_store.ts";
 import { RetryingStore } from "../../../../src/object_store/retrying.ts";
+import { EncryptedStore } from "../../../../src/pageserver/remote/encrypted_store.ts";
+import { KeyFile } from "../../../harness/key_file.ts";
 import { MemoryStore, type StoreFault } from "../../../harness/memory_store.ts";
 import { RemoteTenant } from "../../../harness/remote_tenant.ts";
 import { TINY_PATHS, TINY_TENANT } from "../../../harness/tiny_page_server.ts";
 
-function stores(attempts = 1): { memory: MemoryStore; store: RetryingStore } {
+interface Stores {
+  readonly memory: MemoryStore;
+  readonly store: ObjectStore;
+}
+
+function stores(attempts = 1): Stores {
   const memory = new MemoryStore();
   return { memory, store: new RetryingStore(memory, { attempts, firstWaitMs: 1 }) };
 }
+
+const keys = new KeyFile();
+after(() => keys.remove());
+
+const PLAIN = "a plain object store";
+
+/** Every page server has a store of its own to the same objects, and knows a key or none. */
+const WAYS: readonly (readonly [name: string, open: (store: ObjectStore) => ObjectStore])[] = [
+  [PLAIN, (store) => store],
+  ["an encrypted object store", (store) => new EncryptedStore(store, keys.path)],
+];
 
 async function everything(tenant: RemoteTenant): Promise<void> {
   await tenant.upload.uploadFiles();
@@ -178,40 +197,42 @@ describe("a tenant in the object store", () => {
   });
 });
 
-describe("two page servers and one tenant", () => {
-  test("the one before notices it, uploads nothing more, and nothing that it has uploaded counts", async () => {
-    const { memory, store } = stores();
-    const before = await RemoteTenant.create(store);
-    await before.write("main", 5);
-    await everything(before);
-    const at = await before.ends();
-    const after = await RemoteTenant.restore(store);
-    await before.write("main", 5);
-    await assert.rejects(before.upload.uploadWal(), { kind: "conflict", message: /another page server/ });
-    assert.equal(await before.reported("main"), at.get("main")!.position);
-    const requests = memory.requests;
-    await assert.rejects(before.upload.uploadFiles(), { kind: "conflict" });
-    assert.equal(memory.requests, requests);
+for (const [way, open] of WAYS) {
+  describe(`two page servers, one tenant and ${way}`, () => {
+    test("the one before notices it, uploads nothing more, and nothing that it has uploaded counts", async () => {
+      const { memory, store } = stores();
+      const before = await RemoteTenant.create(open(store));
+      await before.write("main", 5);
+      await everything(before);
+      const at = await before.ends();
+      const after = await RemoteTenant.restore(open(store));
+      await before.write("main", 5);
+      await assert.rejects(before.upload.uploadWal(), { kind: "conflict", message: /another page server/ });
+      assert.equal(await before.reported("main"), at.get("main")!.position);
+      const requests = memory.requests;
+      await assert.rejects(before.upload.uploadFiles(), { kind: "conflict" });
+      assert.equal(memory.requests, requests);
 
-    const third = await RemoteTenant.restore(store);
-    assert.deepEqual(await third.ends(), at);
-    await assert.rejects(after.upload.uploadFiles(), { kind: "conflict" });
-    await third.write("main", 2);
-    await everything(third);
-    const fourth = await RemoteTenant.restore(store);
-    assert.deepEqual(await fourth.ends(), await third.ends());
-  });
+      const third = await RemoteTenant.restore(open(store));
+      assert.deepEqual(await third.ends(), at);
+      await assert.rejects(after.upload.uploadFiles(), { kind: "conflict" });
+      await third.write("main", 2);
+      await everything(third);
+      const fourth = await RemoteTenant.restore(open(store));
+      assert.deepEqual(await fourth.ends(), await third.ends());
+    });
 
-  test("a disk that was copied, and one that is put back, upload nothing", async () => {
-    const { store } = stores();
-    const tenant = await RemoteTenant.create(store);
-    await everything(tenant);
-    const taken = await RemoteTenant.restore(store);
-    await everything(taken);
-    await tenant.restart();
-    await assert.rejects(tenant.upload.uploadFiles(), { kind: "conflict", message: /old copy/ });
+    test("a disk that was copied, and one that is put back, upload nothing", async () => {
+      const { store } = stores();
+      const tenant = await RemoteTenant.create(open(store));
+      await everything(tenant);
+      const taken = await RemoteTenant.restore(open(store));
+      await everything(taken);
+      await tenant.restart();
+      await assert.rejects(tenant.upload.uploadFiles(), { kind: "conflict", message: /old copy/ });
+    });
   });
-});
+}
 
 /** What happens to a tenant, with uploads between. */
 const HISTORY: readonly ((tenant: RemoteTenant) => Promise<void>)[] = [
@@ -244,58 +265,62 @@ async function live(tenant: RemoteTenant): Promise<boolean> {
   return failed;
 }
 
-describe("an object store that fails at any of its operations", () => {
-  for (const fault of ["throttled", "lostAnswer", "gone"] as const satisfies StoreFault[]) {
-    for (const restarts of [false, true]) {
-      const then = restarts ? "restarts" : "goes on";
-      test(`(${fault}) loses nothing that was reported, and all is there when the page server ${then}`, async () => {
-        for (let n = 0;; n++) {
-          const { memory, store } = stores();
-          const tenant = await RemoteTenant.create(store);
-          memory.failAt(n, fault);
-          const failed = await live(tenant);
-          memory.heal();
-          const reported = new Map<string, number>();
-          for (const branch of (await tenant.ends()).keys()) {
-            reported.set(branch, await tenant.reported(branch));
-          }
-          // Only a copy: a restore ends the generation.
-          const copy = new MemoryStore();
-          for (const [key, body] of memory.objects) copy.objects.set(key, body);
-          if ([...copy.objects.keys()].some((key) => key.includes("/manifest/"))) {
-            const early = await (await RemoteTenant.restore(new RetryingStore(copy))).ends();
-            for (const [branch, lsn] of reported) {
-              assert.ok((early.get(branch)?.position ?? 0) >= lsn, `${branch} after ${n} requests`);
+for (const [way, open] of WAYS) {
+  describe(`${way} that fails at any of its operations`, () => {
+    for (const fault of ["throttled", "lostAnswer", "gone"] as const satisfies StoreFault[]) {
+      for (const restarts of way === PLAIN ? [false, true] : [true]) {
+        const then = restarts ? "restarts" : "goes on";
+        test(`(${fault}) loses nothing that was reported, and all is there when the page server ${then}`, async () => {
+          for (let n = 0;; n++) {
+            const { memory, store } = stores();
+            const tenant = await RemoteTenant.create(open(store));
+            memory.failAt(n, fault);
+            const failed = await live(tenant);
+            memory.heal();
+            const reported = new Map<string, number>();
+            for (const branch of (await tenant.ends()).keys()) {
+              reported.set(branch, await tenant.reported(branch));
             }
-          } else assert.ok([...reported.values()].every((lsn) => lsn === 0));
-          if (restarts) await tenant.restart();
-          await everything(tenant);
-          // A timeline that is opened only now hears of what is there, too.
-          const ends = await tenant.ends();
-          await tenant.upload.uploadWal();
-          for (const [branch, { position }] of ends) {
-            assert.equal(await tenant.reported(branch), position, `${branch} after ${n} requests`);
+            // Only a copy: a restore ends the generation.
+            const copy = new MemoryStore();
+            for (const [key, body] of memory.objects) copy.objects.set(key, body);
+            if ([...copy.objects.keys()].some((key) => key.includes("/manifest/"))) {
+              const early = await (await RemoteTenant.restore(open(new RetryingStore(copy)))).ends();
+              for (const [branch, lsn] of reported) {
+                assert.ok((early.get(branch)?.position ?? 0) >= lsn, `${branch} after ${n} requests`);
+              }
+            } else assert.ok([...reported.values()].every((lsn) => lsn === 0));
+            if (restarts) await tenant.restart();
+            await everything(tenant);
+            // A timeline that is opened only now hears of what is there, too.
+            const ends = await tenant.ends();
+            await tenant.upload.uploadWal();
+            for (const [branch, { position }] of ends) {
+              assert.equal(await tenant.reported(branch), position, `${branch} after ${n} requests`);
+            }
+            assert.equal(tenant.upload.status().pendingSinceMs, null);
+            const restored = await RemoteTenant.restore(open(store));
+            assert.deepEqual(await restored.ends(), ends, `after ${n} requests`);
+            if (!failed) {
+              assert.ok(n > 20, `the history makes ${n} requests`);
+              return;
+            }
           }
-          assert.equal(tenant.upload.status().pendingSinceMs, null);
-          const restored = await RemoteTenant.restore(store);
-          assert.deepEqual(await restored.ends(), ends, `after ${n} requests`);
-          if (!failed) {
-            assert.ok(n > 20, `the history makes ${n} requests`);
-            return;
+        });
+      }
+    }
+
+    if (way === PLAIN) {
+      test("throttles and loses answers, and retries hide it", async () => {
+        for (const fault of ["throttled", "lostAnswer"] as const) {
+          for (let n = 0; n < 40; n++) {
+            const { memory, store } = stores(3);
+            const tenant = await RemoteTenant.create(open(store));
+            memory.failAt(n, fault);
+            assert.equal(await live(tenant), false, `${fault} at request ${n}`);
           }
         }
       });
     }
-  }
-
-  test("throttles and loses answers, and retries hide it", async () => {
-    for (const fault of ["throttled", "lostAnswer"] as const) {
-      for (let n = 0; n < 40; n++) {
-        const { memory, store } = stores(3);
-        const tenant = await RemoteTenant.create(store);
-        memory.failAt(n, fault);
-        assert.equal(await live(tenant), false, `${fault} at request ${n}`);
-      }
-    }
   });
-});
+}
