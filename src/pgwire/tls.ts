@@ -26,6 +26,9 @@ const CIPHERS = [
   "ECDHE-RSA-AES128-GCM-SHA256",
 ].join(":");
 
+/** What a server agrees to, on every port. */
+export const TLS_POLICY = { minVersion: MIN_VERSION, ciphers: CIPHERS } as const;
+
 const YES = "S".charCodeAt(0);
 const NO = "N".charCodeAt(0);
 
@@ -69,8 +72,7 @@ export class ServerTls {
       isServer: true,
       ...this.#pair,
       ALPNProtocols: [ALPN],
-      minVersion: MIN_VERSION,
-      ciphers: CIPHERS,
+      ...TLS_POLICY,
       // A client may have one. Whether it counts, a token says, and not who issued it.
       requestCert: true,
       rejectUnauthorized: false,

@@ -13,18 +13,16 @@ import { after, before, describe, test } from "node:test";
 import { ensureServerCertificate } from "../../src/auth/certificates.ts";
 import { formatHostPort } from "../../src/common/host_port.ts";
 import { AuthPaths } from "../../src/common/paths.ts";
-import { findProgram } from "../../src/process/find_program.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
 import { childOutput } from "../harness/child_output.ts";
 import { runZenith } from "../harness/cli.ts";
 import { freePort } from "../harness/ports.ts";
 import { clientProgram } from "../harness/postgres_major.ts";
+import { assertStrongTls, SCAN } from "../harness/sslscan.ts";
 import { ZenithEnv } from "../harness/zenith_env.ts";
 
 const HOST = Object.values(networkInterfaces()).flat()
   .find((address) => address?.family === "IPv4" && !address.internal)?.address;
-
-const SCAN = { skip: findProgram("sslscan") === undefined && "there is no sslscan" };
 
 const OPTIONS = { skip: HOST === undefined && "this machine has no address but loopback" };
 
@@ -93,23 +91,7 @@ describe("servers that other machines reach", OPTIONS, () => {
 
   test("offer nothing weak to sslscan", SCAN, async () => {
     for (const { host, port } of [env.pageserver.address, env.safekeepers[0]!.address]) {
-      const scan = await childOutput(
-        spawn("sslscan", ["--starttls-psql", "--no-colour", "--xml=-", formatHostPort({ host, port })], {
-          stdio: ["ignore", "pipe", "pipe"],
-        }),
-      );
-      const all = (pattern: RegExp) => Array.from(scan.stdout.matchAll(pattern), ([, ...groups]) => groups);
-      const versions = all(/<protocol type="(\w+)" version="([\d.]+)" enabled="1"/g).map((words) =>
-        words.join(" ")
-      );
-      assert.deepEqual(versions, ["tls 1.2", "tls 1.3"], scan.stderr);
-      const ciphers = all(/<cipher status="\w+" sslversion="TLSv1\.\d" bits="\d+" cipher="([^"]+)"/g).flat();
-      assert.ok(ciphers.length >= 6, ciphers.join());
-      for (const cipher of ciphers) assert.match(cipher, /^(?:TLS_|ECDHE-)\S*(?:GCM|CHACHA20)/);
-      assert.doesNotMatch(
-        scan.stdout,
-        /vulnerable="1"|<compression supported="1"|<renegotiation supported="1"/,
-      );
+      await assertStrongTls({ host, port }, "--starttls-psql");
     }
   });
 

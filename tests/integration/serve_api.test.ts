@@ -17,6 +17,7 @@ import type { Route } from "../../src/serve/http/routes.ts";
 import { childOutput } from "../harness/child_output.ts";
 import { Serve } from "../harness/serve.ts";
 import { API_ROWS, BY, type Token } from "../harness/serve_matrix.ts";
+import { assertStrongTls, SCAN } from "../harness/sslscan.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const CLIENTS = join(import.meta.dirname, "..", "clients");
@@ -355,6 +356,11 @@ describe("all addresses", () => {
     const plain =
       `host=${own.address} port=${serve.postgresPort} user=zenith_owner dbname=postgres sslmode=disable`;
     assert.match((await serve.tryPsql(plain, "SELECT 1")).stderr, /from other machines have to be encrypted/);
+  });
+
+  test("have nothing weak for sslscan", SCAN, async () => {
+    await assertStrongTls({ host: "localhost", port: serve.postgresPort }, "--starttls-psql");
+    await assertStrongTls({ host: "localhost", port: serve.httpPort });
   });
 
   function tryCurl(scheme: string) {

@@ -7,7 +7,7 @@ import { errorMessage } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
 import { listen } from "../../common/listen.ts";
 import type { Logger } from "../../process/log.ts";
-import type { ServerTls } from "../../pgwire/tls.ts";
+import { type ServerTls, TLS_POLICY } from "../../pgwire/tls.ts";
 import { HttpError, problemOf } from "./problem.ts";
 import { type HttpRequest, type HttpResponse, toRequest } from "./request.ts";
 
@@ -63,7 +63,7 @@ export class HttpServer {
       void this.#answer(message, response);
     const server = tls === undefined
       ? createServer(limits, answer)
-      : createSecureServer({ ...limits, ...tls.pair(), minVersion: "TLSv1.2" }, answer);
+      : createSecureServer({ ...limits, ...tls.pair(), ...TLS_POLICY }, answer);
     server.maxConnections = maxConnections;
     server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on("error", () => {});
