@@ -63,6 +63,11 @@ function program(name: string, command: readonly string[], minutes: number): Job
   return { name, command, minutes, read: uncounted };
 }
 
+/** One that computes all the time: beside it, two that mostly wait keep both cores busy. */
+function computation(name: string, command: readonly string[], minutes: number): Job {
+  return { ...program(name, command, minutes), needsAlone: "a core" };
+}
+
 /**
  * What another way of starting a compute, and of making its commits durable, makes a difference to.
  * What happens to a record once it is at the page server is the same either way.
@@ -94,7 +99,10 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
 /** Those that take minutes, longest first: they start before the others, so that none of them is what all wait for at the end. */
 const LONG = [
   "replication_slots",
+  "tablespaces",
+  "branch_diff",
   "serve_neon",
+  "tools",
   "wal_archive",
   "page_server_backup",
   "follow",
@@ -199,7 +207,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
       bunTest(`the whole cluster on PostgreSQL ${major}`, ["./tests/integration/whole_cluster.test.ts"], 15, {
         ZENITH_TEST_PG_VERSION: String(major),
       }),
-      program(
+      computation(
         `redo conformance on PostgreSQL ${major}, own schedule`,
         [
           ...["bun", "tests/conformance/main.ts", "--schedule", "own", "--seconds", "3"],
@@ -213,18 +221,18 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   },
   conformance: {
     jobs: [
-      program(
+      computation(
         "redo conformance, own schedule",
         ["bun", "tests/conformance/main.ts", "--schedule", "own"],
         20,
       ),
-      program(
+      computation(
         "redo of damaged records and pages",
         ["bun", "tests/conformance/damage.ts", "--seconds", "60"],
         20,
       ),
     ],
-    sideBySide: 2,
+    sideBySide: INTEGRATION_SIDE_BY_SIDE,
     needsPostgres: true,
   },
   torture: {
