@@ -4,7 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { postgresEnvironment, ZENITH_SUPERUSER } from "../../../src/pg_install/initdb.ts";
 import { asUser, chownRecursive, pgUser } from "../../../src/pg_install/pg_user.ts";
-import { testPostgres } from "../../harness/postgres_major.ts";
+import { clientProgram } from "../../harness/postgres_major.ts";
 
 /** A benchmark has one at a time. */
 const PORT = 27800;
@@ -12,7 +12,6 @@ const TIMEOUT_S = "600";
 
 export class PostgresServer {
   readonly pgdata: string;
-  readonly #install = testPostgres();
 
   /** @param settings lines of postgresql.conf; what the file had before is gone */
   constructor(pgdata: string, settings: Readonly<Record<string, string>>) {
@@ -74,9 +73,9 @@ export class PostgresServer {
     return this.run("psql", ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"], script).trim();
   }
 
-  /** Runs a program of the installation, connected by its environment. @throws {Error} with its output when it fails */
+  /** Runs a program, connected by its environment. @throws {Error} with its output when it fails */
   run(program: string, args: readonly string[], input = "", stdout: "pipe" | "ignore" = "pipe"): string {
-    const done = spawnSync(join(this.#install.binDir, program), args, {
+    const done = spawnSync(clientProgram(program), args, {
       ...this.#processOptions(),
       input,
       stdio: ["pipe", stdout, stdout],
@@ -94,7 +93,7 @@ export class PostgresServer {
   /** As {@link run}, beside whatever else is going on. Resolves with what it prints. */
   spawn(program: string, args: readonly string[]): Promise<string> {
     return new Promise((resolve, reject) => {
-      const child = spawn(join(this.#install.binDir, program), args, {
+      const child = spawn(clientProgram(program), args, {
         ...this.#processOptions(),
         stdio: ["ignore", "pipe", "pipe"],
       });
