@@ -16,6 +16,7 @@ import {
   type DeletedTimeline,
   type Followed,
   type FoundLsn,
+  type HeldBackJson,
   type HistoryPart,
   type ImportedCluster,
   type ObjectStoreStatus,
@@ -176,6 +177,11 @@ export class PageServerClient implements AsyncDisposable {
   /** Lists the branches that can be used. */
   branchList(tenant: TenantId): Promise<BranchInfo[]> {
     return this.#call(PAGE_SERVER.branchList, { tenant });
+  }
+
+  /** The tenants whose WAL it takes in more slowly than it comes. */
+  tenantsHeldBack(): Promise<HeldBackJson[]> {
+    return this.#call(PAGE_SERVER.tenantsHeldBack, {});
   }
 
   /** What the scrub of data at rest has found. */

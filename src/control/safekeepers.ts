@@ -12,12 +12,13 @@ import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/oper
 import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
 import {
   type DamagedTimeline,
+  type HeldBackJson,
   SAFEKEEPER,
   type SafekeeperTimelineStatus,
   type ScrubStatus,
   type TenantLimitsJson,
 } from "../protocol/management.ts";
-import type { LimitChanges } from "../protocol/tenant_limits.ts";
+import { LIMIT_NAMES, type LimitChanges } from "../protocol/tenant_limits.ts";
 import { type Environment, pageServerAddress, withAdminToken } from "./environment.ts";
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
@@ -130,6 +131,15 @@ export async function safekeeperDamage(address: ServerAddress): Promise<DamagedT
 }
 
 /**
+ * Returns the tenants whose WAL a safekeeper takes in more slowly than it comes.
+ *
+ * @throws {ZenithError} as {@link safekeeperStatus}
+ */
+export async function safekeeperHeldBack(address: ServerAddress): Promise<HeldBackJson[]> {
+  return await callSafekeeper(address, SAFEKEEPER.tenantsHeldBack, {});
+}
+
+/**
  * What a safekeeper's scrub of data at rest has found.
  *
  * @throws {ZenithError} as {@link safekeeperStatus}
@@ -180,6 +190,32 @@ export async function deleteFromSafekeepers(
     }),
   );
   return problems.filter((problem) => problem !== undefined);
+}
+
+/**
+ * Removes all of a tenant that is deleted from all safekeepers of the environment.
+ *
+ * @param timelines those of its branches
+ * @returns a message for each safekeeper that failed
+ */
+export async function deleteTenantFromSafekeepers(
+  environment: Environment,
+  tenant: TenantId,
+  timelines: readonly TimelineId[],
+): Promise<string[]> {
+  const problems = await deleteFromSafekeepers(
+    environment,
+    timelines.map((timeline) => ({ tenant, timeline })),
+  );
+  const noLimits = Object.fromEntries(LIMIT_NAMES.map((name) => [name, "default" as const]));
+  for (const { id, address } of listSafekeepers(environment)) {
+    try {
+      await safekeeperLimits(address, tenant, noLimits);
+    } catch (error) {
+      problems.push(`safekeeper ${id} keeps limits that nobody needs: ${errorMessage(error)}`);
+    }
+  }
+  return problems;
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   number,
   object,
   optional,
+  picklist,
   pipe,
   regex,
   string,
@@ -318,6 +319,17 @@ export type TenantLimitsJson = InferOutput<typeof TenantLimitsSchema>;
 /** The same at the page server and at a safekeeper. */
 const SHOW_LIMITS = operation("tenant_limits", "read", { tenant: TENANT }, json(TenantLimitsSchema));
 
+const HeldBackSchema = object({
+  tenant_id: string(),
+  by: picklist(["bytes", "wal_bytes_per_s"]),
+  limit: number(),
+});
+
+/** A tenant whose WAL a server takes in more slowly than it comes, because of that limit. */
+export type HeldBackJson = InferOutput<typeof HeldBackSchema>;
+
+const HELD_BACK = operation("tenants_held_back", "admin", {}, json(array(HeldBackSchema)));
+
 const SET_LIMITS = operation(
   "tenant_set_limits",
   "admin",
@@ -614,6 +626,7 @@ const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 export const PAGE_SERVER = {
   status: operation("status", "admin", {}, json(PageServerStatusSchema)),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
+  tenantsHeldBack: HELD_BACK,
   /** Null when the page server has no object store. */
   objectStoreStatus: operation("object_store_status", "admin", {}, json(nullable(ObjectStoreStatusSchema))),
   tenantList: operation("tenant_list", "admin", {}, jsonText(array(TenantIdSchema))),
@@ -934,6 +947,7 @@ export const SAFEKEEPER = {
   /** Lists the timelines that can't be opened. */
   timelineDamaged: operation("timeline_damaged", "admin", {}, json(array(DamagedTimelineSchema))),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
+  tenantsHeldBack: HELD_BACK,
   tenantLimits: SHOW_LIMITS,
   tenantSetLimits: SET_LIMITS,
   timelineDelete: operation(

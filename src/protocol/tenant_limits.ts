@@ -84,6 +84,13 @@ export interface LimitState {
   readonly used: number | null;
 }
 
+/** A tenant whose WAL is taken in more slowly than it comes, because of its limit of bytes or of WAL. */
+export interface HeldBack {
+  readonly tenant_id: TenantId;
+  readonly by: "bytes" | "wal_bytes_per_s";
+  readonly limit: number;
+}
+
 export class TenantLimits {
   readonly #paths: LimitsPaths | undefined;
   readonly #logger: Logger | undefined;
@@ -93,8 +100,8 @@ export class TenantLimits {
   readonly #uses = new Map<TenantId, Use>();
   readonly #counted = new Map<Session, TenantId>();
   readonly #rates = new Map<TenantId, WalRate>();
-  /** When the log last had that a tenant is slowed down. */
-  readonly #loggedMs = new Map<TenantId, number>();
+  /** When a tenant was last slowed down, by what, and when the log last had that. */
+  readonly #slowed = new Map<TenantId, { by: HeldBack["by"]; lastMs: number; loggedMs: number }>();
   readonly #measures: Measures;
 
   /**
@@ -144,7 +151,7 @@ export class TenantLimits {
     this.#save(tenant, {});
     this.#own.delete(tenant);
     this.#rates.delete(tenant);
-    this.#loggedMs.delete(tenant);
+    this.#slowed.delete(tenant);
   }
 
   #save(tenant: TenantId, limits: Limits): void {
@@ -252,8 +259,15 @@ export class TenantLimits {
     if (rate === undefined) this.#rates.set(tenant, rate = new WalRate());
     const isFull = mostBytes !== null && (this.#measures.bytes?.(tenant) ?? 0) > mostBytes;
     const pauseMs = rate.take(bytes, isFull ? TRICKLE_BYTES_PER_S : perSecond, nowMs);
-    if (pauseMs > 0 && nowMs - (this.#loggedMs.get(tenant) ?? -Infinity) >= LOG_INTERVAL_MS) {
-      this.#loggedMs.set(tenant, nowMs);
+    if (pauseMs === 0) return 0;
+    const before = this.#slowed.get(tenant);
+    const isNews = before === undefined || nowMs - before.loggedMs >= LOG_INTERVAL_MS;
+    this.#slowed.set(tenant, {
+      by: isFull ? "bytes" : "wal_bytes_per_s",
+      lastMs: nowMs + pauseMs,
+      loggedMs: isNews ? nowMs : before.loggedMs,
+    });
+    if (isNews) {
       const why = isFull
         ? `has used the ${mostBytes} bytes on disk that it may: its WAL comes in at ${TRICKLE_BYTES_PER_S} bytes/s`
         : `writes more WAL than the ${perSecond} bytes/s that it may: it is slowed down`;
@@ -261,13 +275,31 @@ export class TenantLimits {
     }
     return pauseMs;
   }
+
+  /**
+   * Returns the tenants that were slowed down lately.
+   *
+   * @param nowMs by the clock of {@link walTaken}
+   */
+  heldBack(nowMs: number): HeldBack[] {
+    const found: HeldBack[] = [];
+    for (const [tenant, { by, lastMs }] of this.#slowed) {
+      const limit = this.limit(tenant, by);
+      if (limit === null || nowMs - lastMs >= HELD_BACK_MS) this.#slowed.delete(tenant);
+      else found.push({ tenant_id: tenant, by, limit });
+    }
+    return found;
+  }
 }
 
 /** The minimum time between two lines of the log about a tenant that is slowed down. */
 const LOG_INTERVAL_MS = 60_000;
 
+/** A tenant that was not slowed down for this long counts as one that is not. */
+const HELD_BACK_MS = 10_000;
+
 /** What comes in of a tenant that has used up its disk: enough to delete rows, or to vacuum. */
-const TRICKLE_BYTES_PER_S = 64 << 10;
+export const TRICKLE_BYTES_PER_S = 64 << 10;
 
 function readLimits(path: string): Limits {
   try {

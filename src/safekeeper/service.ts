@@ -219,6 +219,8 @@ function handlers(
 
     scrubStatus: () => scrubStatusJson(findings()),
 
+    tenantsHeldBack: () => limits.heldBack(performance.now()),
+
     tenantLimits: ({ tenant }) => limits.state(tenant),
 
     tenantSetLimits({ tenant, ...changes }) {

@@ -28,6 +28,7 @@ export const ONE = `${tenant} ${timeline}`;
 export const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   status: { args: "", by: ADMIN },
   scrub_status: { args: "", by: ADMIN },
+  tenants_held_back: { args: "", by: ADMIN },
   object_store_status: { args: "", by: ADMIN },
   tenant_list: { args: "", by: ADMIN },
   tenant_status: { args: tenant, by: READER },
@@ -77,6 +78,7 @@ export const SAFEKEEPER_ROWS: Readonly<Record<string, Row>> = {
   timeline_status: { args: ONE, by: READER_OF_ONE },
   timeline_damaged: { args: "", by: ADMIN },
   scrub_status: { args: "", by: ADMIN },
+  tenants_held_back: { args: "", by: ADMIN },
   tenant_limits: { args: tenant, by: READER },
   tenant_set_limits: { args: `${tenant} connections=default`, by: ADMIN },
   timeline_delete: { args: ONE, by: OWNER },

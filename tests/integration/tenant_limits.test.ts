@@ -1,6 +1,6 @@
 /** What a tenant may take: whoever exceeds it is told what, how much and what to do; others notice nothing. */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { parseBranchName, type TenantId } from "../../src/common/id.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
@@ -101,6 +101,15 @@ describe("a tenant with limits", () => {
     await main.query("CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 300) n");
     const log = () => readFileSync(env.safekeepers[0]!.paths.log, "utf8");
     await until("the safekeeper says so", () => /has used the 1000 bytes on disk that it may/.test(log()));
+    const slowed =
+      `tenant ${tenant} has used the 1000 bytes on disk that it may: safekeeper 1 takes in its WAL`;
+    assert.match(
+      (await env.tryZenith("status")).stdout,
+      new RegExp(
+        `problem: ${slowed} at 65536 bytes/s\n` +
+          `hint: "zenith tenant limits ${tenant} --bytes <n>" raises the limit`,
+      ),
+    );
     await limit("--bytes", "default");
     await env.untilArrived("main");
     await env.zenith(...branchOf(tenant, "late"));
@@ -117,6 +126,15 @@ describe("a tenant with limits", () => {
     );
     await main.query("INSERT INTO big SELECT repeat('y', 1000) FROM generate_series(1, 2000)");
     assert.equal(await main.value("SELECT count(*)::int FROM big"), 2300);
+  });
+
+  test("leaves none behind when it is deleted", async () => {
+    const gone = await env.createTenant();
+    await env.zenith("tenant", "limits", gone, "--bytes", "1000000000");
+    const files = [env.paths.pageserver, env.safekeepers[0]!.paths].map(({ limits }) => limits.of(gone));
+    assert.deepEqual(files.map(existsSync), [true, true]);
+    await env.zenith("tenant", "delete", gone, "--yes");
+    assert.deepEqual(files.map(existsSync), [false, false]);
   });
 
   test("can't change them, and is told what is wrong with what the operator types", async () => {

@@ -7,11 +7,14 @@ import { assertDataPresent } from "../page_server_process.ts";
 import { whyNotFree } from "../ports.ts";
 import {
   safekeeperDamage,
+  safekeeperHeldBack,
   type SafekeeperInfo,
   safekeeperScrub,
   safekeeperStatus,
   type SafekeeperTimelineStatus,
 } from "../safekeepers.ts";
+import type { HeldBackJson } from "../../protocol/management.ts";
+import { OPTION, TRICKLE_BYTES_PER_S } from "../../protocol/tenant_limits.ts";
 import { ask } from "./ask.ts";
 import { howItEnded, NOT_RUNNING, type Problem, problemOf } from "./problem.ts";
 
@@ -102,6 +105,7 @@ export async function surveyPageServer(
   }
   if (asked.answer !== undefined) {
     problems.push(...await scrubProblems("the page server", () => client.scrubStatus()));
+    problems.push(...await heldBackProblems("the page server", () => client.tenantsHeldBack()));
   }
   return { survey: { ...base, ...place, status, pid }, answer: asked.answer };
 }
@@ -139,6 +143,7 @@ export async function surveySafekeeper(
   }
   if (asked.answer !== undefined) {
     problems.push(...await scrubProblems(`safekeeper ${id}`, () => safekeeperScrub(address)));
+    problems.push(...await heldBackProblems(`safekeeper ${id}`, () => safekeeperHeldBack(address)));
   }
   const survey = {
     id,
@@ -161,6 +166,17 @@ async function scrubProblems(name: string, question: () => Promise<ScrubStatus>)
     what: `${name} has damaged files of timeline ${timeline_id}: ${damage.what}`,
     hint: damage.hint,
     down: true,
+  }));
+}
+
+/** Reports the tenants that wait because of their limits. A server of an older version doesn't say it. */
+async function heldBackProblems(name: string, question: () => Promise<HeldBackJson[]>): Promise<Problem[]> {
+  return ((await ask(question)).answer ?? []).map(({ tenant_id, by, limit }) => ({
+    what: by === "bytes"
+      ? `tenant ${tenant_id} has used the ${limit} bytes on disk that it may: ${name} takes in its WAL at ${TRICKLE_BYTES_PER_S} bytes/s`
+      : `tenant ${tenant_id} writes more WAL than the ${limit} bytes/s that it may: ${name} slows it down`,
+    hint: `"zenith tenant limits ${tenant_id} --${OPTION[by]} <n>" raises the limit`,
+    down: false,
   }));
 }
 

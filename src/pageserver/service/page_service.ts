@@ -68,6 +68,8 @@ function handlers(
 
     scrubStatus: () => scrubStatusJson(server.scrubFindings()),
 
+    tenantsHeldBack: () => limits.heldBack(performance.now()),
+
     objectStoreStatus: () => server.objectStoreStatus(),
 
     tenantList: () => server.tenants(),

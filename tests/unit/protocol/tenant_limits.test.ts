@@ -82,10 +82,19 @@ describe("a tenant's limits", () => {
     assert.equal(limits.walTaken(tenant, 1 << 30, 0), 0);
     limits.change(tenant, { wal_bytes_per_s: 1_000_000, bytes: 5_000 });
     assert.equal(limits.walTaken(tenant, 1_000_000, 1_000), 0);
+    assert.deepEqual(limits.heldBack(1_000), []);
     assert.equal(limits.walTaken(tenant, 100_000, 1_000), 100);
+    assert.deepEqual(limits.heldBack(1_050), [
+      { tenant_id: tenant, by: "wal_bytes_per_s", limit: 1_000_000 },
+    ]);
     assert.equal(limits.walTaken(other, 1 << 30, 1_000), 0);
     bytes = 5_001;
     assert.equal(limits.walTaken(tenant, 1 << 20, 10_000), 1_000);
+    assert.deepEqual(limits.heldBack(20_000), [{ tenant_id: tenant, by: "bytes", limit: 5_000 }]);
+    assert.deepEqual(limits.heldBack(21_001), [], "it has not been slowed down for a while");
+    limits.walTaken(tenant, 1 << 20, 30_000);
+    limits.change(tenant, { bytes: "default" });
+    assert.deepEqual(limits.heldBack(30_001), []);
   });
 });
 
