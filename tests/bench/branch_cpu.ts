@@ -4,26 +4,19 @@
  *
  * `npm run bench -- branch_cpu [cycles, 10 when left out]`
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { parseBranchName } from "../../src/common/id.ts";
 import { checkPidFile } from "../../src/process/pid_file.ts";
 import { Connection } from "../harness/connection.ts";
 import { zenithCommand } from "../harness/cli.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 import { useExecutable } from "./harness.ts";
+import { cpuMs } from "./lib/cpu_time.ts";
 
 const CYCLES_DEFAULT = 10;
 /** After these, the processes that serve have compiled what they use. */
 const WARM_UP_CYCLES = 2;
 const ROWS = 500_000;
-const MS_PER_TICK = 10;
-
-/** CPU time of a process, in ms: user and system, fields 14 and 15 of proc_pid_stat(5). */
-function cpuMs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
-}
 
 function pidOf(pidFile: string): number {
   const found = checkPidFile(pidFile);

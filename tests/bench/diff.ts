@@ -4,16 +4,14 @@
  *
  * `npm run bench -- diff [GiB]`
  */
-import { readFileSync } from "node:fs";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 import { summarize, useExecutable } from "./harness.ts";
+import { cpuMs } from "./lib/cpu_time.ts";
 
 const GIB = 2 ** 30;
 const CHANGED_ROWS = 1000;
 const ROWS_PER_STEP = 200_000;
 const ROUNDS = 3;
-/** USER_HZ is 100 on every Linux that we run on. */
-const MS_PER_TICK = 10;
 
 /** Rows of 1 kB, in transactions of some 200 MB. @returns the number of rows */
 async function fill(main: Compute, bytes: number): Promise<number> {
@@ -31,13 +29,6 @@ async function fill(main: Compute, bytes: number): Promise<number> {
     rows += ROWS_PER_STEP;
   }
   return rows;
-}
-
-/** CPU time that a process has taken, in ms: user and system, fields 14 and 15 of proc_pid_stat(5). */
-function cpuMs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
 }
 
 export async function run(args: readonly string[]): Promise<void> {

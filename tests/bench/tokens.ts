@@ -1,5 +1,5 @@
 /**
- * What it costs that servers ask who their clients are: an environment with tokens, one that `--insecure` made, and one whose
+ * What it costs, in time and in CPU time, that servers ask who their clients are: an environment with tokens, one that `--insecure` made, and one whose
  * servers listen elsewhere than on loopback, by TLS, in turns. `npm run bench -- tokens [rounds]`
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -7,9 +7,11 @@ import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { INVALID_LSN } from "../../src/common/lsn.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
+import { checkPidFile } from "../../src/process/pid_file.ts";
 import { runProgram } from "../harness/programs.ts";
 import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
 import { summarize, useExecutable } from "./harness.ts";
+import { cpuMs } from "./lib/cpu_time.ts";
 import { PageStream } from "./lib/page_stream.ts";
 import { makePagesTable, type PagesTable } from "./lib/pages_table.ts";
 import { roundTrips } from "./lib/round_trips.ts";
@@ -27,6 +29,7 @@ class Subject {
   readonly env: ZenithEnv;
   readonly compute: Compute;
   readonly figures = new Map<string, number[]>();
+  readonly cpu = new Map<string, { readonly ms: number; readonly times: number }>();
   readonly #table: PagesTable;
 
   private constructor(name: string, env: ZenithEnv, compute: Compute, table: PagesTable) {
@@ -43,6 +46,23 @@ class Subject {
     return new Subject(name, env, compute, await makePagesTable(env, env.defaultTenant, compute, PAGES));
   }
 
+  /** CPU time of the processes that serve pages and commits, in ms. */
+  #cpuMs(): number {
+    const { env, compute } = this;
+    const supervisor = checkPidFile(compute.paths.pidFile);
+    if (supervisor.state !== "running") throw new Error("the compute does not run");
+    const pids = [env.pageserver.pid, env.safekeepers[0]!.pid, supervisor.process.pid];
+    return pids.reduce((sum, pid) => sum + cpuMs(pid), 0);
+  }
+
+  /** Does something so many times. Its CPU time counts over all rounds, for a clock tick is 10 ms. */
+  async #counted(what: string, work: () => Promise<number>): Promise<void> {
+    const before = this.#cpuMs();
+    const times = await work();
+    const spent = this.cpu.get(what) ?? { ms: 0, times: 0 };
+    this.cpu.set(what, { ms: spent.ms + this.#cpuMs() - before, times: spent.times + times });
+  }
+
   note(figure: string, value: number): void {
     this.figures.set(figure, [...this.figures.get(figure) ?? [], value]);
   }
@@ -51,8 +71,11 @@ class Subject {
     const script = join(this.env.dir, "commit.sql");
     writeFileSync(script, "INSERT INTO log VALUES (1);\n");
     const args = ["-n", "-T", String(COMMIT_S), "-c", String(clients), "-j", "1", "-f", script, "postgres"];
-    const output = await runProgram(this.compute, "pgbench", args);
-    this.note(`commits, ${clients} clients, 1/s`, Number(/tps = ([\d.]+)/.exec(output)![1]));
+    await this.#counted(`a commit, ${clients} clients`, async () => {
+      const output = await runProgram(this.compute, "pgbench", args);
+      this.note(`commits, ${clients} clients, 1/s`, Number(/tps = ([\d.]+)/.exec(output)![1]));
+      return Number(/actually processed: (\d+)/.exec(output)![1]);
+    });
   }
 
   async pages(depth: number): Promise<void> {
@@ -64,9 +87,12 @@ class Subject {
     const connect = () => PgClient.connect({ host, port, user: "bench", ...password, ...tls });
     await using stream = await PageStream.open({ connect }, this.#table);
     const pages = stream.reader(this.#table.relation, PAGES, INVALID_LSN);
-    const { p50Us, p99Us } = await stream.orFail(roundTrips(pages, REQUESTS, depth));
-    this.note(`getpage, ${depth} in flight, p50, µs`, p50Us);
-    this.note(`getpage, ${depth} in flight, p99, µs`, p99Us);
+    await this.#counted(`a page, ${depth} in flight`, async () => {
+      const { p50Us, p99Us } = await stream.orFail(roundTrips(pages, REQUESTS, depth));
+      this.note(`getpage, ${depth} in flight, p50, µs`, p50Us);
+      this.note(`getpage, ${depth} in flight, p99, µs`, p99Us);
+      return REQUESTS;
+    });
   }
 
   async start(): Promise<void> {
@@ -111,7 +137,12 @@ export async function run(args: readonly string[]): Promise<void> {
         await subject.start();
       }
       // The first is not counted.
-      if (round === 0) { for (const { figures } of subjects) figures.clear(); }
+      if (round === 0) {
+        for (const { figures, cpu } of subjects) {
+          figures.clear();
+          cpu.clear();
+        }
+      }
     }
     const [, reference] = subjects;
     const table = subjects.flatMap(({ name, figures }) =>
@@ -121,7 +152,19 @@ export async function run(args: readonly string[]): Promise<void> {
       })
     ).sort((a, b) => a.figure < b.figure ? -1 : 1);
     console.table(table);
-    console.log(JSON.stringify({ bench: "tokens", rounds, table }));
+    const cpu = subjects.flatMap((subject) =>
+      [...subject.cpu].map(([of, { ms, times }]) => {
+        const { ms: least, times: count } = reference!.cpu.get(of)!;
+        return {
+          "CPU time of": of,
+          name: subject.name,
+          "µs": ms * 1e3 / times,
+          ratio: ms / times * count / least,
+        };
+      })
+    ).sort((a, b) => a["CPU time of"] < b["CPU time of"] ? -1 : 1);
+    console.table(cpu);
+    console.log(JSON.stringify({ bench: "tokens", rounds, table, cpu }));
   } finally {
     for (const { env } of subjects) await env[Symbol.asyncDispose]();
   }
