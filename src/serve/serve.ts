@@ -27,6 +27,7 @@ import { Fleet } from "./fleet/fleet.ts";
 import { Door } from "./proxy/door.ts";
 import { Proxy } from "./proxy/proxy.ts";
 import { Servers } from "./servers.ts";
+import { Histories } from "./work/histories.ts";
 import { Directory } from "./state/directory.ts";
 import { State } from "./state/state.ts";
 import { Tenants } from "./state/tenants.ts";
@@ -89,6 +90,7 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
     problems: () => servers.problems(),
     restarts: () => servers.restarts,
     sessions: () => proxy.figures.sessions,
+    histories: new Histories(),
     awake: () => awake.list().length,
   };
   const sql = new Sql(door, names);

@@ -19,12 +19,15 @@ export const BY = {
 const { admin: ADMIN, tenant: OWNER, read: READER } = BY;
 
 export const API_ROWS: Readonly<Record<keyof typeof API, ApiRow>> = {
+  session: { by: READER },
+  health: { by: ADMIN },
   status: { by: ADMIN },
   tenantList: { by: ADMIN },
   tenantCreate: { by: ADMIN, body: { pg_version: 99 } },
   tenantGet: { by: READER },
   tenantUpdate: { by: OWNER, body: {} },
   tenantDelete: { by: ADMIN },
+  tenantHistory: { by: READER },
   branchList: { by: READER },
   branchCreate: { by: OWNER, body: { name: "one" } },
   branchGet: { by: READER },

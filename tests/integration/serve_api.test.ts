@@ -138,6 +138,31 @@ describe("branches", () => {
     await ok("DELETE", `${branches()}/busy`);
   });
 
+  test("begin in time at the moment of their parent, whether it goes on or not", async () => {
+    const sql = (text: string) => serve.psql(serve.conninfo("main"), text);
+    await sql("CREATE TABLE IF NOT EXISTS times AS SELECT 1 AS a");
+    const clock = async () => (await sql("SELECT pg_sleep(0.01); SELECT clock_timestamp()")).trim();
+    const past = await clock();
+    await sql("INSERT INTO times VALUES (2)");
+    const later = await clock();
+    const ofEnd = await ok("POST", branches(), { name: "of-end" });
+    await sql("INSERT INTO times VALUES (3)");
+    const ofPast = await ok("POST", branches(), {
+      name: "of-past",
+      start: `main@${new Date(past).toISOString()}`,
+    });
+    const { items } = await ok("GET", `/v1/tenants/${tenant}/history?limit=1000`);
+    const begins = (id: string) => Date.parse(items.find((item: { id: string }) => item.id === id).begins_at);
+    assert.equal(begins(ofEnd.id), Date.parse(ofEnd.created_at));
+    assert.ok(begins(ofPast.id) <= Date.parse(past));
+    assert.ok(begins(ofEnd.id) >= Date.parse(later));
+    const main = items.find(({ name }: { name: string }) => name === "main");
+    assert.equal(main.begins_at, null);
+    assert.ok(Date.parse(main.last_commit_at) > Date.parse(past));
+    await ok("DELETE", `${branches()}/of-end`);
+    await ok("DELETE", `${branches()}/of-past`);
+  });
+
   test("come in pages", async () => {
     for (const name of ["p1", "p2", "p3"]) await ok("POST", branches(), { name });
     const names: string[] = [];
@@ -257,15 +282,15 @@ describe("tokens", () => {
     };
     const fill = (path: string): string =>
       path.replace("{tenant}", own).replace("{branch}", "main").replace(/\{\w+\}/, "no-such-thing");
-    for (const [key, { method, path }] of Object.entries(API) as [keyof typeof API, Route][]) {
+    const everybody = Object.keys(tokens).filter((name) => !INVALID.has(name));
+    for (const [key, { method, path, access }] of Object.entries(API) as [keyof typeof API, Route][]) {
       const { by, body, query = "" } = API_ROWS[key];
       assert.deepEqual(
         await letIn(key, method, `/v1${fill(path)}${query}`, body),
-        [...by] satisfies Token[],
+        access === null ? everybody : [...by] satisfies Token[],
         key,
       );
     }
-    const everybody = Object.keys(tokens).filter((name) => !INVALID.has(name));
     for (const [key, { method, path, access }] of Object.entries(NEON) as [string, Route][]) {
       const by = access === null ? everybody : BY[access as keyof typeof BY];
       const body = method === "POST" || method === "PATCH" ? {} : undefined;

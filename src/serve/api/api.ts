@@ -4,7 +4,7 @@ import type { Guard } from "../../protocol/guard.ts";
 import type { Named } from "../../protocol/operation.ts";
 import { admit, type Caller, callerOf, guarded } from "../http/caller.ts";
 import type { HttpRequest, HttpResponse } from "../http/request.ts";
-import { inputOf, type ParamsOf, type Route, Routes } from "../http/routes.ts";
+import { type BodyOf, inputOf, type ParamsOf, type Route, Routes } from "../http/routes.ts";
 import type { Site } from "../http/server.ts";
 import { API } from "./contract.ts";
 import { type ApiContext, type Call, HANDLERS } from "./handlers.ts";
@@ -44,6 +44,7 @@ export class Api implements Site {
     const work = () =>
       guarded(this.#guard, caller, route, named, shown(params, body), () =>
         this.#run(request, route, {
+          identity: caller.identity,
           params,
           query: query as never,
           body: body as never,
@@ -62,11 +63,11 @@ export class Api implements Site {
     const handler = HANDLERS[route.key] as Handler;
     const run = (progress: (text: string) => void) => handler(this.#context, { ...call, progress });
     if (!route.changes) return answer(route, await run(() => {}));
-    const { tenant, branch } = call.params;
+    const { tenant } = call.params;
     const { id, done } = this.#context.operations.begin({
       tenant: tenant === undefined ? null : parseTenantId(tenant),
       action: route.name,
-      branch: branch ?? null,
+      branch: this.#branchOf(route, call),
     }, run);
     if (tenant !== undefined && RESPOND_ASYNC.test(String(request.headers["prefer"] ?? ""))) {
       // How it ends is for who asks for the operation.
@@ -81,6 +82,14 @@ export class Api implements Site {
       };
     }
     return answer(route, await done);
+  }
+
+  /** The name of the branch that a change is about, for who reads the operations later. */
+  #branchOf({ key }: NamedRoute, { params, body }: Omit<Call<Route>, "progress">): string | null {
+    if (key === "branchCreate") return (body as unknown as BodyOf<(typeof API)["branchCreate"]>).name;
+    const { branch } = params;
+    if (branch === undefined) return null;
+    return this.#context.directory.byId(branch)?.name ?? branch;
   }
 }
 

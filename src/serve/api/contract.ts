@@ -88,6 +88,18 @@ const BranchResult = strictObject({
   compute: ComputeResult,
 });
 
+const BranchTimesResult = strictObject({
+  id: string(),
+  name: string(),
+  timeline_id: string(),
+  /** The moment of its parent at which it begins; null for a branch that comes from none. */
+  begins_at: nullable(TIME),
+  /** From here on, each of its moments can be read. Null when nobody has committed by then. */
+  kept_from: nullable(TIME),
+  /** When its last commit was made. */
+  last_commit_at: nullable(TIME),
+});
+
 const OperationResult = strictObject({
   id: string(),
   tenant_id: nullable(string()),
@@ -123,6 +135,40 @@ function route<const R extends Route>(route: R): R {
 }
 
 export const API = {
+  session: route({
+    name: "session",
+    method: "GET",
+    path: "/session",
+    access: null,
+    summary: "Who the request's token is for, and until when",
+    changes: false,
+    result: strictObject({
+      name: string(),
+      scope: string(),
+      /** Null for a token of the installation. */
+      tenant_id: nullable(string()),
+      /** Null for one that is valid until it is revoked. */
+      expires_at: nullable(TIME),
+    }),
+  }),
+  health: route({
+    name: "health",
+    method: "GET",
+    path: "/health",
+    access: PAGE_SERVER.status.access,
+    summary: "What is wrong and what to do about it, in the words of zenith status",
+    changes: false,
+    result: strictObject({
+      problems: array(strictObject({
+        what: string(),
+        hint: string(),
+        /** Whether something that should run doesn't, or data is damaged. */
+        down: boolean(),
+      })),
+      disk_free_bytes: COUNT,
+      disk_total_bytes: COUNT,
+    }),
+  }),
   status: route({
     name: "status",
     method: "GET",
@@ -200,6 +246,16 @@ export const API = {
     access: PAGE_SERVER.tenantDelete.access,
     summary: "Delete a tenant with all its branches",
     changes: true,
+  }),
+  tenantHistory: route({
+    name: "tenant_history",
+    method: "GET",
+    path: "/tenants/{tenant}/history",
+    access: PAGE_SERVER.timelineHistory.access,
+    summary: "Where each branch begins in time, and how far back it can be read; up to ten minutes old",
+    query: PAGED,
+    result: listOf(BranchTimesResult),
+    changes: false,
   }),
   branchList: route({
     name: "branch_list",

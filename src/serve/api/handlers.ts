@@ -1,5 +1,6 @@
 /** What each request of `/v1` does. */
 import type { GenericSchema, InferInput } from "valibot";
+import type { Principal } from "../../auth/claims.ts";
 import { ZenithError } from "../../common/errors.ts";
 import { parseDuration } from "../../common/duration.ts";
 import { formatHostPort } from "../../common/host_port.ts";
@@ -10,6 +11,7 @@ import { VERSION } from "../../common/version.ts";
 import { hasLocalPageServer, pageServerAddress } from "../../control/environment.ts";
 import { isPageServerRunning } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
+import { surveyEnvironment } from "../../control/survey/survey.ts";
 import { createToken, listTokens, revokeToken } from "../../control/tokens.ts";
 import { type BodyOf, pageOf, type ParamsOf, type QueryOf, type Route } from "../http/routes.ts";
 import {
@@ -26,6 +28,7 @@ import {
 } from "../work/branches.ts";
 import { branchNameOf, start, stop, uriOf } from "../work/computes.ts";
 import { withPageServer, type WorkContext } from "../work/context.ts";
+import type { Histories } from "../work/histories.ts";
 import {
   checkAllowedIps,
   createTenant,
@@ -35,17 +38,19 @@ import {
   setTenantHistory,
 } from "../work/tenants.ts";
 import { API } from "./contract.ts";
-import { branchView, computeView, operationView, tenantView, tokenView } from "./views.ts";
+import { branchView, computeView, operationView, tenantView, timeOf, tokenView } from "./views.ts";
 
 /** What the API reports besides the work's own context. */
 export interface ApiContext extends WorkContext {
   readonly problems: () => readonly { name: string; attempts: number; error: string }[];
   readonly restarts: () => number;
+  readonly histories: Histories;
   readonly sessions: () => number;
   readonly awake: () => number;
 }
 
 export interface Call<R extends Route> {
+  readonly identity: Principal;
   readonly params: ParamsOf;
   readonly query: QueryOf<R>;
   readonly body: BodyOf<R>;
@@ -84,6 +89,18 @@ async function view(context: WorkContext, tenant: TenantId, name: string) {
 }
 
 export const HANDLERS: Handlers = {
+  session(_context, { identity: { sub, scope, tenant, exp } }) {
+    return Promise.resolve({
+      name: sub,
+      scope,
+      tenant_id: tenant ?? null,
+      expires_at: exp === undefined ? null : timeOf(exp),
+    });
+  },
+  async health(context) {
+    const { problems, disk_free_bytes, disk_total_bytes } = await surveyEnvironment(context.environment());
+    return { problems: [...problems], disk_free_bytes, disk_total_bytes };
+  },
   async status(context) {
     const environment = context.environment();
     return {
@@ -152,6 +169,11 @@ export const HANDLERS: Handlers = {
   async tenantDelete(context, { params }) {
     const { tenant } = await findTenant(context, tenantOf(params));
     await removeTenant(context, tenant);
+  },
+  async tenantHistory(context, { params, query: { limit, cursor } }) {
+    const tenant = tenantOf(params);
+    const { items, next } = pageOf(await listBranches(context, tenant), ({ name }) => name, limit, cursor);
+    return { items: await context.histories.of(context, tenant, items), next };
   },
   async branchList(context, { params, query: { limit, cursor } }) {
     const all = await listBranches(context, tenantOf(params));

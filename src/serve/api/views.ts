@@ -64,15 +64,19 @@ export function operationView(operation: KnownOperation) {
   };
 }
 
+/** @param seconds since 1970, as tokens have it */
+export function timeOf(seconds: number): string {
+  return new Date(seconds * 1000).toISOString();
+}
+
 export function tokenView({ claims, state }: ListedToken) {
-  const time = (seconds: number): string => new Date(seconds * 1000).toISOString();
   return {
     id: claims.jti,
     name: claims.sub,
     scope: claims.scope,
     tenant_id: claims.tenant ?? null,
-    created_at: time(claims.iat),
-    expires_at: claims.exp === undefined ? null : time(claims.exp),
+    created_at: timeOf(claims.iat),
+    expires_at: claims.exp === undefined ? null : timeOf(claims.exp),
     state,
   };
 }
