@@ -138,6 +138,23 @@ describe("branches", () => {
     await ok("DELETE", `${branches()}/busy`);
   });
 
+  test("are restored and renamed although somebody has looked at their past", async () => {
+    const { compute } = await ok("POST", branches(), { name: "seen" });
+    const label = compute.endpoint_id as string;
+    const look = async () => {
+      const lsn = await serve.psql(serve.conninfo(label), "SELECT pg_current_wal_insert_lsn()");
+      await serve.psql(serve.conninfo(label), "CREATE TABLE IF NOT EXISTS after AS SELECT 1 AS a");
+      const past = serve.conninfo(label, `options=neon_lsn:${lsn}`);
+      assert.equal(await serve.psql(past, "SELECT to_regclass('after') IS NULL"), "t");
+    };
+    await look();
+    await ok("POST", `${branches()}/seen/restore`, { source: "main" });
+    await look();
+    await ok("POST", `${branches()}/seen/compute/stop`, {});
+    await ok("PATCH", `${branches()}/seen`, { name: "seen-before" });
+    await ok("DELETE", `${branches()}/seen-before`);
+  });
+
   test("begin in time at the moment of their parent, whether it goes on or not", async () => {
     const sql = (text: string) => serve.psql(serve.conninfo("main"), text);
     await sql("CREATE TABLE IF NOT EXISTS times AS SELECT 1 AS a");

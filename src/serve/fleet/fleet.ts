@@ -145,6 +145,21 @@ export class Fleet {
     return await this.#withMember(tenant, name, (member) => member.turns.run(() => this.#stop(member, mode)));
   }
 
+  /**
+   * Puts the computes to sleep that look at the past of a branch, but for those that somebody uses.
+   * Without them, the branch can be renamed and restored. Whoever asks wakes them again.
+   */
+  async endUnusedMoments(tenant: TenantId, branch: BranchName): Promise<void> {
+    for (const { tenant: of, name } of this.#options.awake.list()) {
+      if (of !== tenant || name.branch !== branch || name.moment === null) continue;
+      await this.#withMember(
+        tenant,
+        name,
+        (member) => member.turns.run(() => this.#putToSleep(member, () => member.uses === 1)),
+      );
+    }
+  }
+
   /** Keeps a compute from being started or stopped by others while `work` runs. */
   async alone<T>(tenant: TenantId, branch: BranchName, work: () => Promise<T>): Promise<T> {
     return await this.#withMember(tenant, ownName(branch), ({ turns }) => turns.run(work));
@@ -301,7 +316,7 @@ export class Fleet {
         if (signal.aborted) return;
         const member = this.#member(tenant, name);
         if (!this.#isIdle(member)) continue;
-        await member.turns.run(() => this.#putToSleep(member)).catch((error) => {
+        await member.turns.run(() => this.#putToSleep(member, () => this.#isIdle(member))).catch((error) => {
           log.warn(`could not put a compute to sleep: ${errorMessage(error)}`, {
             tenant,
             compute: formatComputeName(name),
@@ -319,9 +334,10 @@ export class Fleet {
     return uses === 0 && limitMs > 0 && performance.now() - lastUsedMs >= limitMs;
   }
 
-  async #putToSleep(member: Member): Promise<void> {
+  /** @param isDue asked again after all that takes time */
+  async #putToSleep(member: Member, isDue: () => boolean): Promise<void> {
     const { tenant, name } = member;
-    if (!this.#isIdle(member)) return;
+    if (!isDue()) return;
     const compute = this.#running(tenant, name);
     if (compute === undefined) {
       // Somebody else has stopped it.
@@ -332,7 +348,7 @@ export class Fleet {
       member.lastUsedMs = performance.now();
       return;
     }
-    if (!this.#isIdle(member)) return;
+    if (!isDue()) return;
     await this.#stop(member, "fast");
     this.figures.sleeps++;
     this.#options.log.info("put a compute to sleep", { tenant, compute: formatComputeName(name) });

@@ -85,6 +85,7 @@ export function parsePoint(context: WorkContext, tenant: TenantId, text: string)
 
 export async function renameBranch(context: WorkContext, tenant: TenantId, branch: Branch, to: BranchName) {
   const from = parseBranchName(branch.name);
+  await context.fleet.endUnusedMoments(tenant, from);
   await context.fleet.alone(tenant, from, async () => {
     const running = listComputes(context.environment(), tenant).some((compute) =>
       compute.branch === from && compute.status === "running"
@@ -136,6 +137,7 @@ export async function restore(
   { point, keepAs, progress }: Restore,
 ): Promise<Branch> {
   const name = parseBranchName(branch.name);
+  await context.fleet.endUnusedMoments(tenant, name);
   return await context.fleet.alone(
     tenant,
     name,
