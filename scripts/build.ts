@@ -15,6 +15,7 @@ import { arch } from "node:os";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { parsePostgresMajor } from "../src/common/postgres_major.ts";
+import { buildConsole } from "./console.ts";
 import { packPostgres } from "./embed_postgres.ts";
 import { describeBuild, type Embedded } from "./sbom.ts";
 
@@ -138,6 +139,8 @@ const args = [
   "--no-compile-autoload-dotenv",
   "--no-compile-autoload-bunfig",
 ];
+await buildConsole(join(DIST, "console"));
+args.push(`--asset=${join("dist", "console")}`);
 if (foreign) {
   const installed = [join(ROOT, "node_modules", wanted.runtime)];
   const runtime = join(packageDir(wanted.runtime, chosenVersion("bun"), installed), "bin", "bun");

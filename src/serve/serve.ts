@@ -13,6 +13,7 @@ import type { RoleContext, RunningRole } from "../process/run_role.ts";
 import { ServerTls } from "../pgwire/tls.ts";
 import { Api } from "./api/api.ts";
 import type { ApiContext } from "./api/handlers.ts";
+import { ConsoleSite, rootSite } from "./console/console.ts";
 import { Idempotency } from "./api/idempotency.ts";
 import { MetricsSite } from "./api/metrics.ts";
 import { openapiSite } from "./api/openapi.ts";
@@ -42,8 +43,13 @@ export interface ServeOptions {
   readonly maxConnections: number;
 }
 
+/** What runs, and where its API and its console are. */
+export interface RunningServe extends RunningRole {
+  readonly url: string;
+}
+
 /** Starts all of it. @throws what keeps it from starting */
-export async function startServe(options: ServeOptions, role: RoleContext): Promise<RunningRole> {
+export async function startServe(options: ServeOptions, role: RoleContext): Promise<RunningServe> {
   const { log } = role;
   const environment = (): Environment => loadEnvironment(options.root);
   const servers = new Servers(environment, log);
@@ -103,6 +109,8 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
       new NeonApi(context, guard),
       sql,
       openapiSite(),
+      new ConsoleSite(),
+      rootSite(),
     ],
     upgrade: (request, socket, head) => upgradeToPostgres(proxy, request, socket, head),
     log,
@@ -114,11 +122,12 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
   cleanup.defer(() => http.close());
   fleet.start();
   servers.watch();
-  const urls = `${isLocal ? "http" : "https"}://${formatHostPort(web)}`;
-  log.info("serves", { postgres: formatHostPort(postgres), http: urls, domain: options.domain });
+  const url = `${isLocal ? "http" : "https"}://${formatHostPort(web)}`;
+  log.info("serves", { postgres: formatHostPort(postgres), http: url, domain: options.domain });
   const all = cleanup.move();
   return {
     address: postgres,
+    url,
     stop: async (mode) => {
       await fleet.end();
       const woken = new Set(

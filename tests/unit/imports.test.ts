@@ -91,7 +91,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   commands: ["cli", "safekeeper", "dump", "environment", "role", "pg", "branch", "tenant", "token"],
   control: ["survey"],
   archive: ["compression", "pgbackrest"],
-  serve: ["state", "fleet", "work", "proxy", "http", "sql", "api", "neon"],
+  serve: ["state", "fleet", "work", "proxy", "http", "sql", "api", "neon", "console"],
 };
 
 /** Where the two orders above don't hold: the part's own files lie below its only room. */
@@ -162,6 +162,20 @@ describe("imports", () => {
       done.add(file);
     };
     for (const file of [...files, ...entrypoints.map((name) => join("..", name))]) visit(file, []);
+  });
+
+  test("lead out of the console to types of the contract alone, which the build leaves out", () => {
+    const root = join(ROOT, "console");
+    for (const name of readdirSync(root, { recursive: true, encoding: "utf8" })) {
+      if (!/\.tsx?$/.test(name)) continue;
+      const text = readFileSync(join(root, name), "utf8");
+      for (const [statement, path] of text.matchAll(/^import [^;]*?from "(\.[^"]+)";/gm)) {
+        const target = relative(root, join(root, dirname(name), path!));
+        if (!target.startsWith("..")) continue;
+        assert.equal(target, "../src/serve/api/contract.ts", `console/${name}`);
+        assert.match(statement, /^import type /, `console/${name}`);
+      }
+    }
   });
 
   test("none leads from src to an entrypoint", () => {

@@ -77,6 +77,7 @@ export const serveCommand: Command = {
           context,
         );
         print(`serving Postgres on ${formatHostPort(running.address!)}, below ${domain}`);
+        print(`the console is ${running.url}/console`);
         return running;
       },
     });

@@ -25,7 +25,7 @@ export interface HttpRequest {
 
 export interface HttpResponse {
   readonly status: number;
-  /** JSON, unless it is a string or there is none. */
+  /** JSON, unless it is a string, bytes, or there is none. */
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
 }

@@ -126,16 +126,16 @@ function requestId({ headers }: IncomingMessage): string {
 function send(response: ServerResponse, { status, body, headers = {} }: HttpResponse, id: string): void {
   if (response.destroyed) return;
   const isText = typeof body === "string";
-  const text = body === undefined ? "" : isText ? body : JSON.stringify(body);
+  const sent = body === undefined ? "" : isText || body instanceof Uint8Array ? body : JSON.stringify(body);
   response.writeHead(status, {
     ...(body === undefined
       ? {}
       : { "content-type": isText ? "text/plain; charset=utf-8" : "application/json" }),
-    "content-length": String(Buffer.byteLength(text)),
+    "content-length": String(Buffer.byteLength(sent)),
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "x-request-id": id,
     ...headers,
   });
-  response.end(text);
+  response.end(sent);
 }

@@ -1,0 +1,50 @@
+/** Numbers and times as people read them. */
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+/** `8 KiB`, `1.4 GiB`. */
+export function formatBytes(bytes: number): string {
+  const power = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), UNITS.length - 1);
+  const value = bytes / 1024 ** power;
+  return `${power > 0 && value < 10 ? value.toFixed(1) : Math.round(value)} ${UNITS[power]}`;
+}
+
+const SPANS = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1_000]] as const;
+
+/** `3 d`, `12 min`: how long ago, or how long to go, by its largest unit. */
+export function formatSpan(ms: number): string {
+  const [unit, size] = SPANS.find(([, size]) => ms >= size) ?? SPANS[SPANS.length - 1]!;
+  return `${Math.floor(ms / size)} ${unit}`;
+}
+
+/** `2 min ago`, `in 3 d`, `now`. */
+export function formatAgo(time: string, now = Date.now()): string {
+  const ms = now - Date.parse(time);
+  if (Math.abs(ms) < 1_000) return "now";
+  return ms > 0 ? `${formatSpan(ms)} ago` : `in ${formatSpan(-ms)}`;
+}
+
+const two = (value: number): string => String(value).padStart(2, "0");
+
+/** `2026-11-30 14:03:27`, by the local clock, with milliseconds unless they are zero or not wanted. */
+export function formatTime(ms: number, withMillis = false): string {
+  const at = new Date(ms);
+  const date = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  const millis = withMillis ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
+  return `${date} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}${millis}`;
+}
+
+/** A time as the server reads it: RFC 3339, to the millisecond. */
+export function toRfc3339(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+/** One field of a CSV file (RFC 4180); NULL is an empty one without quotes, as COPY has it. */
+function csvField(value: string | null): string {
+  if (value === null) return "";
+  return value === "" || /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+}
+
+export function toCsv(names: readonly string[], rows: readonly (readonly (string | null)[])[]): string {
+  return [names, ...rows].map((row) => `${row.map(csvField).join(",")}\r\n`).join("");
+}

@@ -1,0 +1,112 @@
+/** The tenants of the installation. */
+import { useState } from "preact/hooks";
+import { call, callAll } from "../api.ts";
+import type { ListedTenant } from "../contract.ts";
+import { formatTime } from "../format.ts";
+import { useAction, usePoll } from "../poll.ts";
+import { to } from "../router.ts";
+import { Button, Dialog, Field, Header, Loading, Problem } from "../ui/parts.tsx";
+import { Confirm } from "./branch.tsx";
+
+const POLL_MS = 10_000;
+
+export function TenantsPage() {
+  const polled = usePoll(() => callAll("tenantList", {}), POLL_MS, "");
+  const [asking, setAsking] = useState<"create" | ListedTenant>();
+  const close = () => setAsking(undefined);
+  const items = polled.data;
+  return (
+    <>
+      <Header title="Tenants" about="Each has branches, roles and data of its own; none sees another's.">
+        <Button kind="primary" onClick={() => setAsking("create")}>New tenant</Button>
+      </Header>
+      <Problem error={polled.error} />
+      {items === undefined
+        ? polled.error === undefined && <Loading what="tenants" />
+        : (
+          <div class="table-scroll card" tabIndex={0} role="region" aria-label="Tenants">
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">Name</th>
+                  <th scope="col">Id</th>
+                  <th scope="col">Known since</th>
+                  <th scope="col">
+                    <span class="visually-hidden">Actions</span>
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {items.map((tenant) => (
+                  <tr key={tenant.id}>
+                    <td>
+                      <a href={to.timeLine(tenant.id)}>
+                        {tenant.name === tenant.id ? "no name" : tenant.name}
+                      </a>
+                    </td>
+                    <td class="mono">{tenant.id}</td>
+                    <td>{formatTime(Date.parse(tenant.created_at))}</td>
+                    <td class="is-number">
+                      <Button kind="quiet" label={`Delete ${tenant.name}`} onClick={() => setAsking(tenant)}>
+                        Delete …
+                      </Button>
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        )}
+      {asking === "create" && <Create onClose={close} onDone={polled.reload} />}
+      {asking !== undefined && asking !== "create" && (
+        <Confirm
+          title={`Delete tenant ${asking.name}`}
+          word={asking.name}
+          verb="Delete"
+          onClose={close}
+          act={async () => {
+            await call("tenantDelete", { tenant: asking.id });
+            close();
+            await polled.reload();
+          }}
+        >
+          <p>All of its branches are deleted, with their data, and its sessions end.</p>
+        </Confirm>
+      )}
+    </>
+  );
+}
+
+function Create({ onClose, onDone }: { readonly onClose: () => void; readonly onDone: () => Promise<void> }) {
+  const [name, setName] = useState("");
+  const [major, setMajor] = useState("");
+  const making = useAction();
+  return (
+    <Dialog title="New tenant" onClose={onClose}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void making.run(async () => {
+            const pg_version = major.trim() === "" ? {} : { pg_version: Number(major) };
+            await call("tenantCreate", {}, { body: { name: name.trim(), ...pg_version } });
+            onClose();
+            await onDone();
+          });
+        }}
+      >
+        <Field label="Name" value={name} onInput={setName} autoFocus isRequired />
+        <Field
+          label="PostgreSQL major"
+          value={major}
+          onInput={setMajor}
+          placeholder="the newest that is installed"
+        />
+        <Problem error={making.error} />
+        <div class="dialog-actions">
+          <Button onClick={onClose}>Cancel</Button>
+          <Button kind="primary" type="submit" isBusy={making.isBusy}>Create</Button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

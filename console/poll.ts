@@ -1,0 +1,79 @@
+/** Data that a page shows, and asks for again now and then. */
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { access, AwayError, connection } from "./api.ts";
+
+export interface Polled<T> {
+  /** The last answer; it stays while the server is away. */
+  readonly data: T | undefined;
+  /** What was wrong with the last request, unless nobody answered it: the page's header says that. */
+  readonly error: Error | undefined;
+  readonly reload: () => Promise<void>;
+}
+
+/**
+ * @param everyMs how often to ask again while the page can be seen
+ * @param key what the question depends on: another one starts anew
+ */
+export function usePoll<T>(ask: () => Promise<T>, everyMs: number, key: string): Polled<T> {
+  const [state, setState] = useState<{ key: string; data?: T; error?: Error }>({ key });
+  const asking = useRef(ask);
+  asking.current = ask;
+  const turn = useRef(0);
+  const reload = useCallback(async () => {
+    const mine = ++turn.current;
+    try {
+      const data = await asking.current();
+      if (mine === turn.current) setState({ key, data });
+    } catch (error) {
+      if (mine !== turn.current || error instanceof AwayError) return;
+      setState((before) => ({
+        ...(before.key === key ? before : {}),
+        key,
+        error: error instanceof Error ? error : new Error(String(error)),
+      }));
+    }
+  }, [key]);
+  useEffect(() => {
+    const again = () => void (document.hidden || access.get().kind !== "in" || reload());
+    again();
+    const timer = setInterval(again, everyMs);
+    // Whatever was down is up again, or somebody has come back.
+    const unfollow = [
+      connection.follow((state) => state === "there" && again()),
+      access.follow(({ kind }) => kind === "in" && again()),
+    ];
+    document.addEventListener("visibilitychange", again);
+    return () => {
+      turn.current++;
+      clearInterval(timer);
+      for (const stop of unfollow) stop();
+      document.removeEventListener("visibilitychange", again);
+    };
+  }, [reload, everyMs]);
+  const isCurrent = state.key === key;
+  return { data: isCurrent ? state.data : undefined, error: isCurrent ? state.error : undefined, reload };
+}
+
+/** Runs what a button does, once at a time. */
+export function useAction(): {
+  readonly isBusy: boolean;
+  readonly error: Error | undefined;
+  readonly run: (work: () => Promise<void>) => Promise<void>;
+  readonly clear: () => void;
+} {
+  const [isBusy, setBusy] = useState(false);
+  const [error, setError] = useState<Error>();
+  const run = async (work: () => Promise<void>) => {
+    if (isBusy) return;
+    setBusy(true);
+    setError(undefined);
+    try {
+      await work();
+    } catch (error) {
+      setError(error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return { isBusy, error, run, clear: () => setError(undefined) };
+}

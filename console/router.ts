@@ -1,0 +1,73 @@
+/** Pages by path, below `/console`. */
+import { createStore } from "./store.ts";
+
+const BASE = "/console";
+
+export type Page =
+  | { readonly at: "home" | "health" | "tenants" | "tokens" | "lost" }
+  | { readonly at: "time_line" | "operations" | "sql"; readonly tenant: string }
+  | { readonly at: "branch"; readonly tenant: string; readonly branch: string };
+
+export interface Place {
+  readonly page: Page;
+  readonly query: URLSearchParams;
+}
+
+export function readPath(path: string): Page {
+  const [first = "", tenant = "", third = "", fourth = ""] = path.slice(BASE.length).split("/").slice(1).map(
+    decodeURIComponent,
+  );
+  if (first === "") return { at: "home" };
+  if (first === "health" || first === "tenants" || first === "tokens") return { at: first };
+  if (first !== "t" || tenant === "") return { at: "lost" };
+  if (third === "") return { at: "time_line", tenant };
+  if (third === "operations" || third === "sql") return { at: third, tenant };
+  if (third === "branches" && fourth !== "") return { at: "branch", tenant, branch: fourth };
+  return { at: "lost" };
+}
+
+function here(): Place {
+  return { page: readPath(location.pathname), query: new URLSearchParams(location.search) };
+}
+
+export const place = createStore<Place>(here());
+
+globalThis.addEventListener("popstate", () => place.set(here()));
+
+export function go(href: string, how: "push" | "replace" = "push"): void {
+  history[how === "push" ? "pushState" : "replaceState"](null, "", href);
+  place.set(here());
+  if (how === "push") document.querySelector("main")?.focus();
+}
+
+/** Links lead on without loading the page again. */
+document.addEventListener("click", (event) => {
+  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) {
+    return;
+  }
+  const link = event.target instanceof Element ? event.target.closest("a") : null;
+  if (link === null || link.target !== "" || link.origin !== location.origin) return;
+  if (!link.pathname.startsWith(BASE) || link.hasAttribute("download")) return;
+  event.preventDefault();
+  if (link.href !== location.href) go(link.href);
+});
+
+const of = encodeURIComponent;
+
+export const to = {
+  home: () => BASE,
+  health: () => `${BASE}/health`,
+  tenants: () => `${BASE}/tenants`,
+  tokens: () => `${BASE}/tokens`,
+  timeLine: (tenant: string) => `${BASE}/t/${of(tenant)}`,
+  operations: (tenant: string) => `${BASE}/t/${of(tenant)}/operations`,
+  branch: (tenant: string, id: string) => `${BASE}/t/${of(tenant)}/branches/${of(id)}`,
+  /** @param at RFC 3339, or an LSN */
+  sql: (tenant: string, branch?: string, at?: string) => {
+    const query = new URLSearchParams({
+      ...(branch === undefined ? {} : { branch }),
+      ...(at === undefined ? {} : { at }),
+    }).toString();
+    return `${BASE}/t/${of(tenant)}/sql${query === "" ? "" : `?${query}`}`;
+  },
+};

@@ -1,0 +1,267 @@
+/** The console in a real browser, on a real server: a person's way through it. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import type { Browser, Page } from "playwright-core";
+import { createToken, revokeToken } from "../../src/control/tokens.ts";
+import { launchBrowser, noBrowser, openTab, type Tab } from "../harness/browser.ts";
+import { accessibilityProblems, consolePages, consoleUrl, logIn, overflow } from "../harness/console.ts";
+import { Serve } from "../harness/serve.ts";
+import { ZenithEnv } from "../harness/zenith_env.ts";
+
+let env: ZenithEnv;
+let serve: Serve;
+let browser: Browser;
+let tenant: string;
+
+before(async () => {
+  if (noBrowser) return;
+  env = await ZenithEnv.create({ safekeepers: 1, start: false });
+  serve = await Serve.start(env);
+  tenant = env.defaultTenant;
+  browser = await launchBrowser();
+  const started = await fetch(
+    `http://127.0.0.1:${serve.httpPort}/v1/tenants/${tenant}/branches/main/compute/start`,
+    {
+      method: "POST",
+      headers: { authorization: `Bearer ${env.token}` },
+    },
+  );
+  assert.equal(started.status, 201);
+});
+after(async () => {
+  await browser?.close();
+  await serve?.[Symbol.asyncDispose]();
+  await env?.[Symbol.asyncDispose]();
+});
+
+/** Nothing went wrong in a page that the test has not asked for, and it spoke to its own host alone. */
+function assertClean({ problems, hosts }: Tab): void {
+  assert.deepEqual(problems, []);
+  assert.deepEqual([...hosts], [`127.0.0.1:${serve.httpPort}`]);
+}
+
+async function runSql(page: Page, statement: string): Promise<void> {
+  await page.getByLabel("Statement", { exact: true }).fill(statement);
+  await page.keyboard.press("Control+Enter");
+}
+
+const cell = (page: Page) => page.locator(".rows td").first();
+
+describe("the console", { skip: noBrowser }, () => {
+  test("takes somebody from the first page to yesterday's data, on a branch, and away with it again", async () => {
+    await serve.psql(serve.conninfo("main"), "CREATE TABLE t AS SELECT generate_series(1, 7) AS a");
+    // To the millisecond, as a person would copy it; the commits below are later.
+    const moment = await serve.psql(
+      serve.conninfo("main"),
+      "SELECT pg_sleep(0.01); SELECT clock_timestamp()",
+    );
+    await serve.psql(serve.conninfo("main"), "SELECT pg_sleep(0.01); DELETE FROM t WHERE a > 2");
+    const at = new Date(moment.trim());
+
+    await using tab = await openTab(browser, { acceptDownloads: true });
+    const { page } = tab;
+    await page.goto(`http://127.0.0.1:${serve.httpPort}/`);
+    await page.getByLabel("Token", { exact: true }).fill("not a token");
+    await page.getByRole("button", { name: "Log in" }).click();
+    await page.getByRole("alert").waitFor();
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "main" }).waitFor();
+
+    // By the keyboard: the newest moment of the first branch, then that of before the accident.
+    await page.locator("canvas").focus();
+    await page.keyboard.press("ArrowLeft");
+    await page.keyboard.press("Enter");
+    const local = new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, -1);
+    await page.getByLabel("Moment", { exact: true }).fill(local);
+    await page.getByText(/^LSN 0\//).waitFor();
+    assert.match(await page.locator(".copyable code").innerText(), new RegExp(`main@${at.toISOString()}`));
+    await page.getByRole("button", { name: "Query this moment" }).click();
+    await runSql(page, "SELECT count(*) FROM t");
+    await cell(page).waitFor();
+    assert.equal(await cell(page).innerText(), "7");
+    await runSql(page, "INSERT INTO t VALUES (8)");
+    await page.getByText("cannot execute INSERT in a read-only transaction").waitFor();
+    await page.getByRole("button", { name: "Back to now" }).click();
+    await runSql(page, "SELECT count(*) FROM t");
+    await page.getByText("cannot execute").waitFor({ state: "detached" });
+    assert.equal(await cell(page).innerText(), "2");
+
+    await page.goto(consoleUrl(serve, `/t/${tenant}`));
+    await page.getByRole("link", { name: "main" }).waitFor();
+    await page.locator("canvas").focus();
+    await page.keyboard.press("ArrowLeft");
+    await page.keyboard.press("Enter");
+    await page.getByLabel("Moment", { exact: true }).fill(local);
+    await page.getByLabel("New branch from here").fill("before/accident");
+    await page.getByRole("button", { name: "Create branch" }).click();
+    await page.getByRole("heading", { name: "before/accident" }).waitFor();
+    await page.getByText("Asleep: the next client wakes it").waitFor();
+    await page.getByRole("button", { name: "Start", exact: true }).click();
+    await page.getByText("Awake", { exact: true }).waitFor();
+    assert.ok(serve.isAwake("before/accident"));
+
+    // Its connection string is good.
+    await page.getByRole("button", { name: "Show the password" }).click();
+    const uri = /postgresql:\/\/[^"]+/.exec(await page.locator("pre.code").innerText())![0];
+    const url = new URL(uri);
+    assert.equal(
+      await serve.psql(serve.conninfo(url.hostname.split(".")[0]!), "SELECT count(*) FROM t", url.password),
+      "7",
+    );
+    await page.getByRole("link", { name: "Query" }).click();
+    await runSql(page, `SELECT a, NULL AS b, 'x,"y"' AS c FROM t WHERE a > 6`);
+    await cell(page).waitFor();
+    const download = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Export CSV" }).click();
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of await (await download).createReadStream()) chunks.push(chunk as Uint8Array);
+    assert.equal(Buffer.concat(chunks).toString(), 'a,b,c\r\n7,,"x,""y"""\r\n');
+
+    // An error stands where it is.
+    await runSql(page, "SELECT 1,\n  nonsense FROM t");
+    await page.getByText('column "nonsense" does not exist').waitFor();
+    assert.equal(await page.locator(".caret").innerText(), "LINE 2:   nonsense FROM t\n          ^");
+    const selected = await page.evaluate(
+      "(() => { const e = document.activeElement; return e.value.slice(e.selectionStart, e.selectionEnd); })()",
+    );
+    assert.equal(selected, "nonsense");
+
+    await page.getByRole("link", { name: "Time line" }).click();
+    await page.getByRole("link", { name: "before/accident" }).click();
+    await page.getByRole("button", { name: "Delete …" }).click();
+    const dialog = page.getByRole("dialog");
+    const gone = dialog.getByRole("button", { name: "Delete" });
+    await dialog.getByLabel(/^Type/).fill("before");
+    assert.ok(await gone.isDisabled());
+    await dialog.getByLabel(/^Type/).fill("before/accident");
+    await gone.click();
+    await page.getByRole("heading", { name: "Time line" }).waitFor();
+    await page.getByRole("link", { name: "before/accident" }).waitFor({ state: "detached" });
+    await page.getByRole("link", { name: "Operations" }).click();
+    const row = page.locator("tr", { hasText: "branch delete" });
+    assert.match(await row.innerText(), /before\/accident\s+finished/);
+    assertClean(tab);
+  });
+
+  test("restores a branch to a moment, and keeps what it was", async () => {
+    await serve.psql(serve.conninfo("main"), "CREATE TABLE good AS SELECT 1 AS a");
+    const moment = await serve.psql(
+      serve.conninfo("main"),
+      "SELECT pg_sleep(0.01); SELECT clock_timestamp()",
+    );
+    await serve.psql(serve.conninfo("main"), "SELECT pg_sleep(0.01); DROP TABLE good");
+    const at = new Date(moment.trim());
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "main" }).waitFor();
+    // With the mouse: the middle of the first line.
+    const box = (await page.locator("canvas").boundingBox())!;
+    await page.mouse.click(box.x + box.width / 2, box.y + 34 + 19);
+    const local = new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, -1);
+    await page.getByLabel("Moment", { exact: true }).fill(local);
+    await page.getByRole("button", { name: "Restore main to here" }).click();
+    await page.getByRole("dialog").getByLabel("Keep what it is now as").fill("dropped");
+    await page.getByRole("dialog").getByRole("button", { name: "Restore", exact: true }).click();
+    await page.getByRole("link", { name: "dropped" }).waitFor();
+    assert.equal(await serve.psql(serve.conninfo("main"), "SELECT count(*) FROM good"), "1");
+    const { stderr } = await serve.tryPsql(serve.conninfo("dropped"), "SELECT count(*) FROM good");
+    assert.match(stderr, /relation "good" does not exist/);
+    assertClean(tab);
+  });
+
+  test("keeps what one was doing when the token ends, and when the server goes away", async () => {
+    const { auth } = env.paths;
+    const first = await createToken(
+      auth,
+      "somebody",
+      { scope: "tenant", tenant: env.defaultTenant },
+      undefined,
+    );
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await logIn(page, serve, first.text);
+    await page.getByRole("link", { name: "main" }).waitFor();
+    // It is for one tenant, so there is nothing of the installation.
+    assert.deepEqual(await page.locator("nav li").allInnerTexts(), ["Time line", "SQL", "Operations"]);
+    await page.getByRole("link", { name: "SQL" }).click();
+    await page.getByLabel("Statement", { exact: true }).fill("SELECT 'half a thought'");
+
+    await revokeToken(auth, first.claims.jti);
+    await page.keyboard.press("Control+Enter");
+    const dialog = page.getByRole("dialog", { name: "Your session has ended" });
+    await dialog.getByText(/revoked/).waitFor();
+    const second = await createToken(
+      auth,
+      "somebody",
+      { scope: "tenant", tenant: env.defaultTenant },
+      undefined,
+    );
+    await dialog.getByLabel("Token", { exact: true }).fill(second.text);
+    await dialog.getByRole("button", { name: "Log in" }).click();
+    await dialog.waitFor({ state: "detached" });
+    assert.equal(await page.getByLabel("Statement", { exact: true }).inputValue(), "SELECT 'half a thought'");
+    await runSql(page, "SELECT 'a whole one'");
+    await page.getByRole("cell", { name: "a whole one" }).waitFor();
+
+    await page.getByRole("link", { name: "Time line" }).click();
+    await page.getByRole("link", { name: "main" }).waitFor();
+    await serve.kill9();
+    const banner = page.getByText("No answer from the server");
+    await banner.waitFor();
+    // What was there can still be read.
+    assert.ok(await page.getByRole("link", { name: "main" }).isVisible());
+    await serve.run();
+    await banner.waitFor({ state: "detached" });
+    await page.reload();
+    await page.getByRole("link", { name: "main" }).waitFor();
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByRole("heading", { name: "Log in" }).waitFor();
+    await page.reload();
+    await page.getByRole("heading", { name: "Log in" }).waitFor();
+    assert.deepEqual([...tab.hosts], [`127.0.0.1:${serve.httpPort}`]);
+  });
+
+  test("is for those who can't see it or use no mouse, light and dark, down to 360 pixels", async () => {
+    const answer = await fetch(`http://127.0.0.1:${serve.httpPort}/v1/tenants/${tenant}/branches/main`, {
+      headers: { authorization: `Bearer ${env.token}` },
+    });
+    const { id } = await answer.json() as { id: string };
+    await using tab = await openTab(browser, { colorScheme: "light", viewport: { width: 360, height: 740 } });
+    const { page } = tab;
+    await page.goto(consoleUrl(serve));
+    await page.getByRole("heading", { name: "Log in" }).waitFor();
+    const wrong: string[] = [];
+    const look = async (name: string) => {
+      for (const colorScheme of ["light", "dark"] as const) {
+        await page.emulateMedia({ colorScheme });
+        wrong.push(
+          ...(await accessibilityProblems(page)).map((problem) => `${name}, ${colorScheme}: ${problem}`),
+        );
+      }
+      if (await overflow(page) > 0) wrong.push(`${name} scrolls sideways`);
+    };
+    await look("log in");
+    await logIn(page, serve, env.token);
+    for (const { name, path, ready } of consolePages(tenant, id)) {
+      await page.goto(consoleUrl(serve, path));
+      await page.locator(ready).first().waitFor();
+      if (name === "time-line") {
+        await page.locator("canvas").focus();
+        await page.keyboard.press("ArrowLeft");
+        await page.keyboard.press("Enter");
+        await page.locator(".moment").waitFor();
+      }
+      if (name === "sql") {
+        await runSql(page, "SELECT generate_series(1, 3) AS a, repeat('wide', 40) AS b");
+        await cell(page).waitFor();
+      }
+      await look(name);
+    }
+    await page.getByRole("button", { name: "New token" }).click();
+    await page.getByRole("dialog").waitFor();
+    await look("new token");
+    assert.deepEqual(wrong, []);
+    assertClean(tab);
+  });
+});
