@@ -3,6 +3,7 @@ import {
   array,
   type GenericSchema,
   integer,
+  literal,
   minLength,
   number,
   optional,
@@ -41,6 +42,8 @@ export interface Grant {
   readonly scope: Scope;
   readonly tenant?: TenantId | undefined;
   readonly timeline?: TimelineId | undefined;
+  /** Whether it is for branches that come from a mask, and for nothing else. */
+  readonly masked?: true | undefined;
   /**
    * The addresses of its holder, from which it may make a server fetch WAL: `host:port`, or a
    * network such as `10.0.0.0/24`.
@@ -82,6 +85,7 @@ const ClaimsSchema: GenericSchema<unknown, Claims> = strictObject({
   scope: picklist(SCOPES),
   tenant: optional(pipe(string(), transform(parseTenantId))),
   timeline: optional(pipe(string(), transform(parseTimelineId))),
+  masked: optional(literal(true)),
   addresses: optional(array(string())),
   safekeepers: optional(array(string())),
   cnf: optional(strictObject({ "x5t#S256": pipe(string(), minLength(43)) })),
@@ -95,15 +99,19 @@ const ClaimsSchema: GenericSchema<unknown, Claims> = strictObject({
 const NAMES_TENANT: ReadonlySet<Scope> = new Set(["tenant", "read", "compute"]);
 const NAMES_TIMELINE: ReadonlySet<Scope> = new Set(["compute"]);
 const MAY_NAME_TIMELINE: ReadonlySet<Scope> = new Set(["read", "compute"]);
+/** The scopes of tokens that may be for masked branches alone. */
+const MAY_BE_MASKED: ReadonlySet<Scope> = new Set(["tenant", "read"]);
 
-/** @throws {ZenithError} `invalid_argument` when the ids don't belong to the scope */
-export function checkGrant({ scope, tenant, timeline }: Grant): void {
+/** @throws {ZenithError} `invalid_argument` when the claims don't belong to the scope */
+export function checkGrant({ scope, tenant, timeline, masked }: Grant): void {
   const problem = NAMES_TENANT.has(scope) !== (tenant !== undefined)
     ? `names ${tenant === undefined ? "no" : "a"} tenant`
     : NAMES_TIMELINE.has(scope) && timeline === undefined
     ? "names no timeline"
     : timeline !== undefined && !MAY_NAME_TIMELINE.has(scope)
     ? "names a timeline"
+    : masked === true && !MAY_BE_MASKED.has(scope)
+    ? "is never for masked branches alone"
     : undefined;
   if (problem !== undefined) {
     throw new ZenithError("invalid_argument", `a token of scope ${scope} ${problem}`);

@@ -415,6 +415,10 @@ export class ComputePaths {
   get conditions(): string {
     return join(this.dir, "conditions");
   }
+  /** Says where the branch is masked, once it is. */
+  get masked(): string {
+    return join(this.dir, "masked");
+  }
   /** The branch settings that the compute's configuration files were made from. */
   get settingsBase(): string {
     return join(this.dir, "settings_base");

@@ -6,13 +6,15 @@
 import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ioError, ZenithError } from "../common/errors.ts";
+import { ioError } from "../common/errors.ts";
 import type { Lsn } from "../common/lsn.ts";
+import type { MaskFile } from "../common/mask_file.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import type { PgUser } from "../pg_install/pg_user.ts";
 import { connectPostgres } from "../protocol/connect.ts";
 import type { TimelineStatus } from "../protocol/management.ts";
 import { COMPUTE_NAME } from "../protocol/wal_connection.ts";
+import { MASK_SETTINGS, maskCluster, type PrivateConnect, sqlError } from "./mask.ts";
 import { PG_SUBSCRIPTION } from "../postgres/cluster/subscription.ts";
 import { anyDatabase, catalogRows } from "./postgres/access_role.ts";
 import { forcedSettings, type Settings } from "./postgres/postgres_conf.ts";
@@ -27,6 +29,8 @@ export interface FirstStartWishes {
   readonly keepCron: boolean;
   /** A file of SQL to run first; null for none. */
   readonly sqlFile: string | null;
+  /** What masks the branch, in this order; null when it is not to be masked. */
+  readonly mask: readonly MaskFile[] | null;
 }
 
 /**
@@ -63,6 +67,8 @@ export interface FirstStartOptions {
   readonly logFile: string;
   /** The role to connect as. */
   readonly role: string;
+  /** The slot of whoever streams the WAL later; null when nobody does. */
+  readonly slot: string | null;
   /** The settings of Postgres's command line, except for those that keep others out. */
   readonly settings: Readonly<Record<string, string>>;
   readonly wishes: FirstStartWishes;
@@ -85,12 +91,20 @@ const DISABLE_SUBSCRIPTIONS = "UPDATE pg_catalog.pg_subscription SET subenabled 
 export async function prepareFirstStart(options: FirstStartOptions): Promise<string | undefined> {
   const { pgdata, wishes } = options;
   const subscriptions = wishes.keepSubscriptions ? 0 : (await catalogRows(pgdata, PG_SUBSCRIPTION)).length;
-  const statements: { sql: string; what: string }[] = [];
-  if (subscriptions > 0) statements.push({ sql: DISABLE_SUBSCRIPTIONS, what: "the branch's subscriptions" });
-  if (wishes.sqlFile !== null) {
-    statements.push({ sql: readSql(wishes.sqlFile), what: wishes.sqlFile });
+  const steps: PrivateStep[] = [];
+  if (subscriptions > 0) {
+    steps.push((connect) => runSql(connect, null, DISABLE_SUBSCRIPTIONS, "the branch's subscriptions"));
   }
-  if (statements.length > 0) await runPrivately(options, statements);
+  if (wishes.sqlFile !== null) {
+    const file = wishes.sqlFile;
+    const sql = readSql(file);
+    steps.push((connect) => runSql(connect, null, sql, file));
+  }
+  if (wishes.mask !== null) {
+    const files = wishes.mask.map(({ database, file }) => ({ database, file, sql: readSql(file) }));
+    steps.push((connect) => maskCluster(connect, files));
+  }
+  if (steps.length > 0) await runPrivately(options, steps);
   if (subscriptions === 0) return undefined;
   return `its ${
     subscriptions === 1 ? "subscription was" : `${subscriptions} subscriptions were`
@@ -106,25 +120,46 @@ function readSql(path: string): string {
   }
 }
 
-/**
- * Settings that keep others out of this Postgres, and keep it from reaching out. They also keep its
- * WAL for whoever streams it later.
- */
+/** Settings that keep others out of this Postgres, and keep it from reaching out. */
 const PRIVATE_SETTINGS: Readonly<Record<string, string>> = {
   listen_addresses: "",
   max_logical_replication_workers: "0",
   synchronous_standby_names: "",
   default_transaction_read_only: "off",
-  // A terabyte, in MB.
-  wal_keep_size: "1048576",
   ssl: "off",
 };
 
-/** Runs SQL on a Postgres that only this process can reach, by a socket in a private directory. */
-async function runPrivately(
-  options: FirstStartOptions,
-  statements: readonly { readonly sql: string; readonly what: string }[],
+/** Uses a Postgres that nobody else can reach. */
+type PrivateStep = (connect: PrivateConnect) => Promise<void>;
+
+/** @param what the SQL's name for the user */
+async function runSql(
+  connect: PrivateConnect,
+  database: string | null,
+  sql: string,
+  what: string,
 ): Promise<void> {
+  const client = await connect(database);
+  try {
+    await client.query(sql);
+  } catch (error) {
+    throw sqlError(what, error);
+  } finally {
+    client.destroy();
+  }
+}
+
+/**
+ * Keeps the WAL from where the branch begins. The next Postgres must not remove it either, before
+ * it is streamed: its first checkpoint would.
+ */
+async function keepWal(connect: PrivateConnect, slot: string): Promise<void> {
+  const sql = `SELECT pg_catalog.pg_create_physical_replication_slot('${slot}', true)`;
+  await runSql(connect, null, sql, "a slot for the WAL");
+}
+
+/** Runs a Postgres that only this process can reach, by a socket in a private directory. */
+async function runPrivately(options: FirstStartOptions, steps: readonly PrivateStep[]): Promise<void> {
   const { install, pgdata, user, covers, cgroup, logFile, role, settings, signal } = options;
   const directory = mkdtempSync(join(tmpdir(), "zenith-first-"));
   try {
@@ -142,6 +177,7 @@ async function runPrivately(
       settings: {
         ...settings,
         ...PRIVATE_SETTINGS,
+        ...(options.wishes.mask === null ? {} : MASK_SETTINGS),
         unix_socket_directories: directory,
         hba_file: hba,
         ...forcedSettings(install.major),
@@ -149,27 +185,19 @@ async function runPrivately(
     });
     try {
       await untilAccepting(postmaster, pgdata, signal);
-      const database = await anyDatabase(pgdata, ["postgres"]);
+      const fallback = await anyDatabase(pgdata, ["postgres"]);
       const port = Number(settings["port"]);
-      for (const statement of statements) {
-        const client = await connectPostgres({ host: directory, port }, {
+      const connect: PrivateConnect = (database) =>
+        connectPostgres({ host: directory, port }, {
           role,
-          database,
+          database: database ?? fallback,
           applicationName: COMPUTE_NAME,
+          // A role may have a setting that makes it another.
+          options: "-c role=none",
           signal,
         });
-        try {
-          await client.query(statement.sql);
-        } catch (error) {
-          throw new ZenithError(
-            "invalid_argument",
-            `${statement.what}: ${error instanceof Error ? error.message : String(error)}`,
-            { hint: "nothing of it was kept: this start has not happened", cause: error },
-          );
-        } finally {
-          client.destroy();
-        }
-      }
+      if (options.slot !== null) await keepWal(connect, options.slot);
+      for (const step of steps) await step(connect);
       await postmaster.shutDown(signal);
       signal.throwIfAborted();
     } finally {

@@ -2,11 +2,12 @@
  * The compute role: builds the data directory, runs stock Postgres on it, and makes its WAL
  * durable.
  */
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { writePrivateFile } from "../auth/private_file.ts";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
-import type { Lsn } from "../common/lsn.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Logger } from "../process/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
@@ -51,7 +52,7 @@ import {
 import { type CgroupLimits, makeCgroup } from "./postgres/cgroup.ts";
 import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_process.ts";
 import { connectPrivately, removeLeftSockets, socketDirectories } from "./postgres/private_socket.ts";
-import { type RolePasswords, rolePasswords } from "./postgres/role_passwords.ts";
+import { type RolePasswords, rolePasswords, unknownPasswords } from "./postgres/role_passwords.ts";
 import { keepRoles, type KeepRolesOptions } from "./kept_roles.ts";
 import { readTenantFile } from "./postgres/tenant_file.ts";
 import {
@@ -133,7 +134,10 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     throw new ZenithError("invalid_argument", "listen_addresses is empty: the page server could not connect");
   }
   const address = { host, port: compute.port };
-  const passwords = rolePasswords(paths.pgpass);
+  const { wishes, first } = options;
+  // While a branch is being masked, nobody else may know how to get in.
+  const passwords = wishes.mask === null ? rolePasswords(paths.pgpass) : unknownPasswords();
+  rmSync(paths.masked, { force: true });
   makeOwnedDirectory(paths.socketDir, user);
   makeOwnedDirectory(paths.pgdata, user);
   closeToOthers(paths.pgdata);
@@ -177,7 +181,6 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
   if (lazy !== undefined) started.defer(() => lazy.close());
   started.defer(() => durability.stop());
   let local: LocalPostgres;
-  const { wishes, first } = options;
   const isAnothers = (): boolean => first.isFirst && !wishes.keepCron || !writes;
   const ownLine = (): Record<string, string> => ({
     ...ownSettings(settings),
@@ -245,12 +248,20 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       const done = await prepareFirstStart({
         ...access,
         role,
+        slot: durability.slot,
         settings: ownLine(),
         wishes,
         signal: options.signal,
       });
+      if (wishes.mask !== null) {
+        const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));
+        writePrivateFile(paths.masked, `${formatLsn(control.checkPoint)}\n`);
+      }
       if (done !== undefined) log.warn(done);
       options.conditions.set("first start", done);
+    } else if (wishes.mask !== null) {
+      // Part of the mask may have got through before a crash.
+      throw new ZenithError("conflict", "only a branch that nobody has written to can be masked");
     } else if (wishes.sqlFile !== null && !first.isFirst) {
       throw new ZenithError(
         "conflict",
@@ -263,6 +274,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
       major: install.major,
       role,
       admitsPageServer: durability instanceof PageServerFollower,
+      admitsUsers: wishes.mask === null,
     };
     accessSettings = writeClientAccess(clientAccess);
     durability.beforeServing();

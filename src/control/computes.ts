@@ -11,6 +11,7 @@ import { formatHostPort, type HostPort } from "../common/host_port.ts";
 import { type BranchName, parseBranchName, type TenantId, type TimelineId } from "../common/id.ts";
 import { type ComputeName, formatComputeName, isOwn } from "../common/compute_name.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
+import { formatMaskFile, type MaskFile } from "../common/mask_file.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import { isCompiled } from "../process/worker_url.ts";
 import {
@@ -85,6 +86,8 @@ export interface CreateComputeOptions {
    * Its listen_addresses. A compute beside the branch's own defaults to those of the branch's own.
    */
   readonly listen?: string;
+  /** Whether the branch may be one that requires a mask. */
+  readonly unmasked?: boolean;
   /** Settings that override the branch's. */
   readonly changes?: readonly SettingChange[];
   /** Receives a note for each setting that differs from the parent branch's. */
@@ -95,15 +98,21 @@ export interface CreateComputeOptions {
  * Creates a compute's directory and configuration. Starting it fetches the data.
  *
  * @throws {ZenithError} `already_exists` when the branch already has one, `conflict` when the port
- *   belongs to another compute
+ *   belongs to another compute or the branch requires a mask
  */
 export async function createCompute(
   environment: Environment,
   client: PageServerClient,
   tenant: TenantId,
   branch: BranchInfo,
-  { moment = null, replica = null, port, firstPort, listen, changes = [], onNote }: CreateComputeOptions = {},
+  options: CreateComputeOptions = {},
 ): Promise<ComputeInfo> {
+  const { moment = null, replica = null, port, firstPort, listen, changes = [], onNote } = options;
+  if (branch.requires_mask && options.unmasked !== true) {
+    throw new ZenithError("conflict", `branch ${branch.name} is to be seen by its mask alone`, {
+      hint: `start a Postgres on the masked branch; "zenith branch mask" makes one`,
+    });
+  }
   const name = { branch: parseBranchName(branch.name), moment, replica };
   const paths = environment.paths.compute(tenant, name);
   const found = await findSettings(client, tenant, branch);
@@ -344,6 +353,8 @@ export interface StartComputeOptions {
   readonly keepSubscriptions?: boolean;
   readonly keepCron?: boolean;
   readonly firstStartSql?: string;
+  /** Masks the branch at its first start. Nobody can connect to this Postgres, then or later. */
+  readonly mask?: readonly MaskFile[];
   readonly onProgress?: (text: string) => void;
 }
 
@@ -464,6 +475,7 @@ async function startDaemonOf(
       ...(options.keepSubscriptions === true ? ["--keep-subscriptions"] : []),
       ...(options.keepCron === true ? ["--keep-cron"] : []),
       ...(options.firstStartSql === undefined ? [] : ["--first-start-sql", options.firstStartSql]),
+      ...(options.mask ?? []).flatMap((file) => ["--mask", formatMaskFile(file)]),
       ...(spares === undefined ? [] : ["--spares", spares]),
     ],
     spares,

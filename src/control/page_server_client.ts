@@ -42,6 +42,12 @@ export type {
   TenantConfig,
 };
 
+/** What becomes of what a new branch has before its start: as `branch_create` takes it. */
+export interface Unveiling {
+  readonly masked?: boolean;
+  readonly unmasked?: boolean;
+}
+
 /**
  * A connection to a page server. The first call opens it. Close it with `await using` or
  * {@link close}.
@@ -239,8 +245,9 @@ export class PageServerClient implements AsyncDisposable {
     name: BranchName,
     start: string,
     lifetimeMs?: number,
+    unveiling: Unveiling = {},
   ): Promise<BranchInfo> {
-    return this.#call(PAGE_SERVER.branchCreate, { tenant, name, start, expires: lifetimeMs });
+    return this.#call(PAGE_SERVER.branchCreate, { tenant, name, start, expires: lifetimeMs, ...unveiling });
   }
 
   branchRename(tenant: TenantId, from: BranchName, to: BranchName): Promise<BranchInfo> {
@@ -258,8 +265,9 @@ export class PageServerClient implements AsyncDisposable {
     name: BranchName,
     start: string,
     keepAs: BranchName | undefined,
+    unveiling: Unveiling = {},
   ): Promise<{ branch: BranchInfo; deleted: TimelineId[] }> {
-    return this.#call(PAGE_SERVER.branchRestore, { tenant, name, start, keep_as: keepAs });
+    return this.#call(PAGE_SERVER.branchRestore, { tenant, name, start, keep_as: keepAs, ...unveiling });
   }
 
   /** @param lifetimeMs counted from now; undefined means that the branch never expires */
@@ -269,6 +277,11 @@ export class PageServerClient implements AsyncDisposable {
 
   branchProtect(tenant: TenantId, name: BranchName, on: boolean): Promise<BranchInfo> {
     return this.#call(PAGE_SERVER.branchProtect, { tenant, name, ...(on ? {} : { off: true }) });
+  }
+
+  /** Makes that a branch of this branch has to be a branch of its mask, or takes that back. */
+  branchRequireMask(tenant: TenantId, name: BranchName, on: boolean): Promise<BranchInfo> {
+    return this.#call(PAGE_SERVER.branchRequireMask, { tenant, name, ...(on ? {} : { off: true }) });
   }
 
   /**

@@ -132,6 +132,23 @@ export class Guard {
   }
 
   /**
+   * Like {@link check}, where it can be found out whether all that the command names is masked.
+   *
+   * @param isMasked asked only for clients who may see nothing else, and may name it
+   */
+  async checkAll(
+    session: Client,
+    what: string,
+    access: Access | ReplicationAccess,
+    named: Named | null,
+    isMasked: () => Promise<boolean>,
+  ): Promise<void> {
+    const asMasked = this.principal(session).masked === true && named !== null;
+    this.check(session, what, access, asMasked ? { ...named, isMasked: true } : named);
+    if (asMasked && !await isMasked()) this.check(session, what, access, named);
+  }
+
+  /**
    * Runs an operation that changes something, and notes in the audit log who did it and how it
    * ended.
    *
@@ -197,7 +214,12 @@ export class Guard {
     const { scope, jti, tenant, timeline, addresses = [], safekeepers = [] } = principal;
     const token = `token ${jti}, of scope ${scope},`;
     if (!MAY[access].has(scope)) return `${token} is not for ${what}`;
-    if (scope === "admin" || named === null) return undefined;
+    if (scope === "admin") return undefined;
+    // Whoever can't tell what is masked lets nobody in who may see just that.
+    if (principal.masked === true && named?.isMasked !== true) {
+      return `${token} is for masked branches alone`;
+    }
+    if (named === null) return undefined;
     const foreign = named.addresses?.find((address) => !isAmong(address, [...addresses, ...safekeepers])) ??
       named.safekeepers?.find((address) => !safekeepers.includes(formatHostPort(address)));
     if (foreign !== undefined) return `${token} may not name the address ${formatHostPort(foreign)}`;

@@ -234,6 +234,10 @@ const BranchSchema = object({
   expires_at: nullable(string()),
   /** A protected branch must not be deleted or restored. */
   is_protected: optional(boolean(), false),
+  /** Whether branches of it have to be branches of a mask. */
+  requires_mask: optional(boolean(), false),
+  /** The end of the mask that its history begins with. Null when it comes from none. */
+  masked_from_lsn: optional(nullable(LsnSchema), null),
   /**
    * The size of all relations as PostgreSQL reports it, and the size on disk. Only `branch_list`
    * sends them.
@@ -731,6 +735,12 @@ export const PAGE_SERVER = {
        */
       start: TEXT("branch or timeline[@LSN or timestamp]"),
       expires: named(DURATION),
+      /**
+       * Nothing before the start can be read by way of the branch, nor of those that come from it.
+       */
+      masked: flag("masked"),
+      /** The start may be on a branch that requires a mask. For the operator. */
+      unmasked: flag("unmasked"),
     },
     jsonText(BranchSchema),
     CHANGES,
@@ -754,6 +764,9 @@ export const PAGE_SERVER = {
       name: BRANCH,
       start: TEXT("branch or timeline[@LSN or timestamp]"),
       keep_as: named(BRANCH),
+      /** As in `branch_create`. */
+      masked: flag("masked"),
+      unmasked: flag("unmasked"),
     },
     json(object({ branch: BranchSchema, deleted: array(TimelineIdSchema) })),
     CHANGES,
@@ -768,6 +781,14 @@ export const PAGE_SERVER = {
   ),
   branchProtect: operation(
     "branch_protect",
+    "tenant",
+    { tenant: TENANT, name: BRANCH, off: flag("off") },
+    json(BranchSchema),
+    CHANGES,
+  ),
+  /** From now on, a branch of this branch has to be a branch of its mask. */
+  branchRequireMask: operation(
+    "branch_require_mask",
     "tenant",
     { tenant: TENANT, name: BRANCH, off: flag("off") },
     json(BranchSchema),

@@ -27,6 +27,10 @@ export interface Named {
   readonly addresses?: readonly HostPort[];
   /** The addresses that the command makes a timeline's safekeepers. */
   readonly safekeepers?: readonly HostPort[];
+  /**
+   * Whether all that the command shows or changes comes from masks. False when that is not known.
+   */
+  readonly isMasked?: boolean;
 }
 
 /**

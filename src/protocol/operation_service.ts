@@ -36,6 +36,9 @@ interface Served {
   handle(args: ArgValues<Args>, session: Session): unknown;
 }
 
+/** Tells whether all that a command shows or changes comes from masks. */
+type IsMasked = (operation: Operation, args: ArgValues<Args>) => Promise<boolean>;
+
 /** Serves each operation as the command of its name. */
 export class OperationService implements ConnectionHandler {
   readonly #server: string;
@@ -43,12 +46,14 @@ export class OperationService implements ConnectionHandler {
   readonly #limits: TenantLimits;
   readonly #served: ReadonlyMap<string, Served>;
   readonly #others: readonly string[];
+  readonly #isMasked: IsMasked;
 
   /**
    * @param server its name for error messages: "the page server"
    * @param guard decides who may call what
    * @param limits decides how much of it at once
    * @param others another handler's commands, for the hint that lists them all
+   * @param isMasked asked for clients who may see only what is masked
    */
   constructor(
     server: string,
@@ -57,11 +62,13 @@ export class OperationService implements ConnectionHandler {
     operations: Operations,
     handlers: Handlers<Operations>,
     others: readonly string[] = [],
+    isMasked: IsMasked = () => Promise.resolve(false),
   ) {
     this.#server = server;
     this.#guard = guard;
     this.#limits = limits;
     this.#others = others;
+    this.#isMasked = isMasked;
     this.#served = new Map(
       Object.entries(operations).map(([key, operation]) => [
         operation.name,
@@ -99,7 +106,8 @@ export class OperationService implements ConnectionHandler {
     const args = parseArgs(operation, argsText);
     const named = operation.namesInStream ? null : namedBy(operation, args);
     const work = async () => {
-      this.#guard.check(session, operation.name, operation.access, named);
+      const { name, access } = operation;
+      await this.#guard.checkAll(session, name, access, named, () => this.#isMasked(operation, args));
       // A stream lasts as long as its connection, and is counted as one. The operator is no tenant.
       const { tenant } = this.#guard.principal(session);
       using _counted = tenant === undefined || operation.reply.kind === "copy_both"

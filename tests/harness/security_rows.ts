@@ -54,6 +54,7 @@ export const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   branch_restore: { args: `${tenant} one main`, by: OWNER },
   branch_set_expiry: { args: `${tenant} one expires=1s`, by: OWNER },
   branch_protect: { args: `${tenant} one off`, by: OWNER },
+  branch_require_mask: { args: `${tenant} one`, by: OWNER },
   branch_delete: { args: `${tenant} one`, by: OWNER },
   lsn_at: { args: `${ONE} 2026-01-01T00:00:00Z`, by: READER_OF_ONE },
   timeline_history: { args: ONE, by: READER_OF_ONE },

@@ -126,6 +126,21 @@ describe("the first start of a branch", () => {
     assert.match(again.stderr, /--first-start-sql is for the first start of a branch/);
   });
 
+  test("loses nothing of it when it fills several segments of WAL, and the Postgres is stopped at once", async () => {
+    const sql = join(env.dir, "big.sql");
+    writeFileSync(
+      sql,
+      "CREATE TABLE big AS SELECT n, repeat('x', 1000) AS v FROM generate_series(1, 40000) n;",
+    );
+    await env.branch("big", "main");
+    const big = await env.createCompute("big");
+    await env.zenith("pg", "start", "big", "--first-start-sql", sql);
+    await big.stop();
+    await big.start();
+    assert.equal(await big.value("SELECT count(*)::int FROM big"), 40_000);
+    await big.stop();
+  });
+
   test("does not happen when the SQL fails, and nothing of it is kept", async () => {
     const sql = join(env.dir, "wrong.sql");
     await env.branch("wrong", "main");

@@ -47,6 +47,8 @@ export function branchJson(branch: BranchInfo): Readonly<Record<string, unknown>
     ancestor_lsn: branch.ancestor_lsn === null ? null : formatLsn(branch.ancestor_lsn),
     expires_at: branch.expires_at,
     protected: branch.is_protected,
+    requires_mask: branch.requires_mask,
+    masked_from_lsn: branch.masked_from_lsn === null ? null : formatLsn(branch.masked_from_lsn),
     logical_size_bytes: branch.logical_size_bytes ?? null,
     physical_size_bytes: branch.physical_size_bytes ?? null,
   };

@@ -122,7 +122,7 @@ function report(
 }
 
 /** Returns a name such as `dev-before-20261122-093000`, in UTC. */
-function keptName(name: BranchName, now: Date): string {
+export function keptName(name: BranchName, now: Date): string {
   const [day, time] = now.toISOString().split(/[T.]/);
   return `${name}-before-${day.replaceAll("-", "")}-${time.replaceAll(":", "")}`;
 }

@@ -49,7 +49,13 @@ function describe(branch: BranchInfo, parent: string | undefined): [string, stri
     ["on disk", formatBytes(branch.physical_size_bytes)],
     ["expires", branch.expires_at ?? "never"],
     ["protected", branch.is_protected ? "yes" : "no"],
+    ["masked", masked(branch)],
   ];
+}
+
+function masked({ masked_from_lsn: from, requires_mask: isRequired }: BranchInfo): string {
+  if (from !== null) return `its history begins at ${formatLsn(from)}`;
+  return isRequired ? "no: it is branched by its masks alone" : "no";
 }
 
 export const branchSetExpiryCommand: Command = {

@@ -12,6 +12,7 @@ import { parseHostPort } from "../../common/host_port.ts";
 import { parseLsn } from "../../common/lsn.ts";
 import { type CgroupLimits, removeCgroup } from "../../compute/postgres/cgroup.ts";
 import { ComputePaths } from "../../common/paths.ts";
+import { type MaskFile, parseMaskFile } from "../../common/mask_file.ts";
 import type { Logger } from "../../process/log.ts";
 import { parseStorageChoice, STORAGE_CHOICES, STORAGE_DEFAULT } from "../../compute/storage.ts";
 import { locatePostgres } from "../../pg_install/find_postgres.ts";
@@ -70,6 +71,11 @@ export const computeCommand: Command = {
     READ_ONLY_OPTION,
     { flags: "--follow <address>", description: "Follow the branch of the Postgres there, without writing" },
     ...FIRST_START_OPTIONS,
+    {
+      flags: "--mask <[database=]file>",
+      description: "SQL that masks the branch at its first start; nobody else gets in",
+      multiple: true,
+    },
     { flags: "--token-file <file>", description: "The token for its servers; its own when left out" },
     {
       flags: "--ca-file <file>",
@@ -173,6 +179,7 @@ async function runSupervisor(
           keepSubscriptions: options["keepSubscriptions"] === true,
           keepCron: options["keepCron"] === true,
           sqlFile: optionText(options, "firstStartSql") ?? null,
+          mask: parseMask(optionText(options, "mask")),
         },
         log,
         progress,
@@ -182,6 +189,11 @@ async function runSupervisor(
       return running;
     },
   });
+}
+
+/** @param text a line for each file */
+function parseMask(text: string | undefined): MaskFile[] | null {
+  return text === undefined ? null : text.split("\n").map(parseMaskFile);
 }
 
 function parseCgroup(options: OptionValues): CgroupLimits | undefined {

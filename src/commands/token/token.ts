@@ -50,6 +50,7 @@ export const tokenCreateCommand: Command = {
     { flags: "--scope <scope>", description: `What it may do: ${SCOPES.join(", ")}`, values: SCOPES },
     TENANT_OPTION,
     { flags: "--branch <branch>", description: "For this branch alone (read, compute)", values: "branch" },
+    { flags: "--masked", description: "For branches that come from a mask alone (tenant, read)" },
     {
       flags: "--address <host:port>",
       description: "Where its holder's WAL may be fetched: an address or a network; may be repeated",
@@ -75,6 +76,7 @@ export const tokenCreateCommand: Command = {
   examples: [
     ["token create ci --scope tenant --expires 30d", "Whatever there is to do in the default tenant"],
     ["token create archive --scope read --branch main --out main.token", "For pg_receivewal on main"],
+    ["token create ann --scope tenant --masked", "Whatever there is to do with masked branches"],
     ["token create ops --scope admin --certificate ops.pem", "A stolen token is no use without the key"],
     ["token create sk4 --scope safekeeper --address 10.0.0.4:5454", "For a safekeeper on another host"],
   ],
@@ -89,6 +91,7 @@ export const tokenCreateCommand: Command = {
     const { text, claims } = await createToken(auth, subject, {
       scope,
       ...await whatItNames(environment, scope, options),
+      ...(options["masked"] === true ? { masked: true as const } : {}),
       ...(addresses.length === 0 ? {} : { addresses }),
       ...(safekeepers.length === 0 ? {} : { safekeepers }),
       ...certificateOf(optionText(options, "certificate")),
@@ -156,7 +159,7 @@ const COLUMNS: readonly Column<ListedToken>[] = [
   { title: "FOR", cell: ({ claims }) => claims.sub },
   { title: "SCOPE", cell: ({ claims }) => claims.scope },
   { title: "TENANT", cell: ({ claims }) => claims.tenant ?? "" },
-  { title: "TIMELINE", cell: ({ claims }) => claims.timeline ?? "" },
+  { title: "TIMELINE", cell: ({ claims }) => claims.timeline ?? (claims.masked ? "masked ones" : "") },
   { title: "STATE", cell: ({ state }) => state },
   { title: "EXPIRES", cell: ({ claims }) => claims.exp === undefined ? NEVER : inDays(claims.exp) },
 ];
@@ -177,6 +180,7 @@ function tokenJson({ claims, kid, state }: ListedToken): Record<string, unknown>
     scope: claims.scope,
     tenant_id: claims.tenant ?? null,
     timeline_id: claims.timeline ?? null,
+    masked: claims.masked === true,
     addresses: claims.addresses ?? [],
     safekeepers: claims.safekeepers ?? [],
     key: kid,

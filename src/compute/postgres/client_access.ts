@@ -32,6 +32,8 @@ export interface ClientAccess {
   readonly role: string;
   /** Whether the page server connects to Postgres as that role, with its password. */
   readonly admitsPageServer: boolean;
+  /** Whether those get in that the user's own file names. */
+  readonly admitsUsers: boolean;
 }
 
 /**
@@ -72,7 +74,8 @@ function quote(word: string): string {
 }
 
 /** What brings in the user's own file. */
-function usersOwn({ paths, major }: ClientAccess, name: string): Uint8Array {
+function usersOwn({ paths, major, admitsUsers }: ClientAccess, name: string): Uint8Array {
+  if (!admitsUsers) return new Uint8Array(0);
   const path = join(paths.pgdata, name);
   if (major >= INCLUDE_FROM) {
     // A cluster needs no pg_ident.conf.

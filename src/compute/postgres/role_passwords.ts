@@ -71,6 +71,11 @@ export function withPassword({ pgpass, pgdata }: ComputePaths, session: Session 
   return { ...session, user, password: rolePasswords(pgpass).get(kept)?.password };
 }
 
+/** Returns passwords that nobody has, for a Postgres that nobody is to connect to. */
+export function unknownPasswords(): RolePasswords {
+  return new Map(KEPT_ROLES.map((role) => [role, makePassword()]));
+}
+
 function makePassword(): RolePassword {
   const password = randomBytes(PASSWORD_BYTES).toString("base64url");
   return { password, verifier: scramVerifier(password) };

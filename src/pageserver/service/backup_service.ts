@@ -21,6 +21,7 @@ import { namedBySession, sessionTimeline } from "../../protocol/session_timeline
 import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
 import { sendBaseBackup } from "./base_backup.ts";
 import { BackupWalSender } from "./backup_wal_sender.ts";
+import { isMasked } from "./masked_access.ts";
 import type { PageServer } from "./page_server.ts";
 import type { Turns } from "./turns.ts";
 
@@ -125,7 +126,7 @@ export class BackupService implements ConnectionHandler {
     await this.#operations.startup?.(session);
     if (session.params.get("replication") === undefined) return;
     const named = namedBySession(session);
-    if (named.tenant === undefined || !this.#guard.allows(session, "read", named)) return;
+    if (named.tenant === undefined || !await this.#mayRead(session)) return;
     session.serverMajor = this.server.tenant(named.tenant).pgMajor;
   }
 
@@ -139,13 +140,38 @@ export class BackupService implements ConnectionHandler {
     const found = find(text);
     if (found === undefined) return await this.#operations.query(session, sql, params);
     const [word = ""] = text.split(/[\s(]/, 1);
-    this.#guard.check(session, word.toUpperCase(), "read", namedBySession(session));
+    await this.#check(session, word.toUpperCase());
     // As any command but a stream, which is counted as a connection.
     const { tenant } = this.#guard.principal(session);
     using _counted = tenant === undefined || found.command.isStream === true
       ? undefined
       : this.server.limits.begin(tenant);
     await found.command.run(this, session, found.match, text);
+  }
+
+  /** @throws {ZenithError} `forbidden` */
+  async #check(session: Session, what: string): Promise<void> {
+    const named = namedBySession(session);
+    await this.#guard.checkAll(session, what, "read", named, async () => {
+      const [timeline] = named.timelines ?? [];
+      if (named.tenant === undefined || timeline === undefined) return false;
+      try {
+        return await isMasked(this.server, named.tenant, timeline);
+      } catch (error) {
+        if (error instanceof ZenithError && error.kind === "not_found") return false;
+        throw error;
+      }
+    });
+  }
+
+  async #mayRead(session: Session): Promise<boolean> {
+    try {
+      await this.#check(session, "the replication protocol");
+      return true;
+    } catch (error) {
+      if (error instanceof ZenithError && error.kind === "forbidden") return false;
+      throw error;
+    }
   }
 
   closed(session: Session): void {

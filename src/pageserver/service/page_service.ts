@@ -7,7 +7,7 @@ import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { formatTimestamp } from "../../common/timestamp.ts";
 import { whenPresent } from "../../pagestore/mod.ts";
-import type { ConnectionHandler } from "../../pgwire/session.ts";
+import type { ConnectionHandler, Session } from "../../pgwire/session.ts";
 import type { Scope } from "../../auth/claims.ts";
 import type { Guard } from "../../protocol/guard.ts";
 import { decodeSettings } from "../../protocol/branch_settings.ts";
@@ -16,7 +16,7 @@ import { PAGE_SERVER } from "../../protocol/management.ts";
 import { scrubStatusJson } from "../../protocol/scrub_status.ts";
 import { type Handlers, OperationService } from "../../protocol/operation_service.ts";
 import { parseStartPoint } from "../tenant/branch_files.ts";
-import type { BranchInfo } from "../tenant/branches.ts";
+import type { BranchInfo, Unveiling } from "../tenant/branches.ts";
 import { changedBlocks } from "../tenant/changed_blocks.ts";
 import { historyOf } from "../tenant/history.ts";
 import { inheritedSettings } from "../tenant/inherited_settings.ts";
@@ -28,6 +28,7 @@ import { BackupService } from "./backup_service.ts";
 import { basebackup } from "./basebackup.ts";
 import { followedJson, startFollowing } from "./follow_service.ts";
 import { importedJson, receiveImport } from "./import_service.ts";
+import { isForMasked } from "./masked_access.ts";
 import type { PageServer } from "./page_server.ts";
 import { servePagestream } from "./pagestream_service.ts";
 import { Turns } from "./turns.ts";
@@ -46,6 +47,7 @@ export function pageService(server: PageServer, guard: Guard): ConnectionHandler
     PAGE_SERVER,
     handlers(server, guard, turns),
     ["BASE_BACKUP", "START_REPLICATION", "IDENTIFY_SYSTEM"],
+    (operation, args) => isForMasked(server, operation, args),
   );
   return new BackupService(server, guard, turns, operations);
 }
@@ -62,6 +64,14 @@ function handlers(
   /** @throws {ZenithError} `not_found` when the tenant, or its timeline, does not exist */
   const hold = (names: { tenant: TenantId; timeline: TimelineId }): Promise<Hold<Timeline>> =>
     server.tenant(names.tenant).timelines.hold(names.timeline);
+  /** @throws {ZenithError} `forbidden` */
+  const unveilingOf = (
+    { masked = false, unmasked = false }: { masked?: boolean | undefined; unmasked?: boolean | undefined },
+    session: Session,
+  ): Unveiling => {
+    if (unmasked) guard.check(session, "branches of what requires a mask", "admin", {});
+    return { masked, unmasked };
+  };
 
   return {
     status: () => server.status(),
@@ -146,8 +156,10 @@ function handlers(
       return limits.state(tenant);
     },
 
-    async branchList({ tenant }) {
-      return (await server.tenant(tenant).branches.survey()).branches.map(branchJson);
+    async branchList({ tenant }, session) {
+      const { branches } = await server.tenant(tenant).branches.survey();
+      const maskedOnly = guard.principal(session).masked === true;
+      return branches.filter(({ maskedFrom }) => !maskedOnly || maskedFrom !== null).map(branchJson);
     },
 
     async branchGet({ tenant, name }) {
@@ -159,27 +171,29 @@ function handlers(
       return damaged.map(({ name, timelineId, damage }) => ({ name, timeline_id: timelineId, damage }));
     },
 
-    async branchCreate({ tenant, name, start, expires }) {
+    async branchCreate({ tenant, name, start, expires, ...wanted }, session) {
       const expiresMs = expires === undefined ? null : Date.now() + expires;
       const { branches } = server.tenant(tenant);
       const mayHave = () => {
         limits.assertRoom(tenant, "branches", 1);
         limits.assertRoom(tenant, "bytes", 1);
       };
-      return branchJson(await branches.create(name, parseStartPoint(start), expiresMs, mayHave));
+      const unveiling = unveilingOf(wanted, session);
+      return branchJson(await branches.create(name, parseStartPoint(start), expiresMs, mayHave, unveiling));
     },
 
     async branchRename({ tenant, name, to }) {
       return branchJson(await server.tenant(tenant).branches.rename(name, to));
     },
 
-    async branchRestore({ tenant, name, start, keep_as }) {
+    async branchRestore({ tenant, name, start, keep_as, ...wanted }, session) {
       if (keep_as !== undefined) limits.assertRoom(tenant, "branches", 1);
       const { branch, deleted } = await server.restoreBranch(
         tenant,
         name,
         parseStartPoint(start),
         keep_as ?? null,
+        unveilingOf(wanted, session),
       );
       return { branch: branchJson(branch), deleted: [...deleted] };
     },
@@ -191,6 +205,10 @@ function handlers(
 
     async branchProtect({ tenant, name, off }) {
       return branchJson(await server.tenant(tenant).branches.protect(name, off !== true));
+    },
+
+    async branchRequireMask({ tenant, name, off }) {
+      return branchJson(await server.tenant(tenant).branches.requireMask(name, off !== true));
     },
 
     async branchDelete({ tenant, name, cascade, stopping }) {
@@ -403,6 +421,8 @@ function branchJson(branch: BranchInfo) {
     ancestor_lsn: branch.ancestorLsn === null ? null : formatLsn(branch.ancestorLsn),
     expires_at: branch.expiresMs === null ? null : new Date(branch.expiresMs).toISOString(),
     is_protected: branch.isProtected,
+    requires_mask: branch.requiresMask,
+    masked_from_lsn: branch.maskedFrom === null ? null : formatLsn(branch.maskedFrom),
     logical_size_bytes: branch.logicalBytes,
     physical_size_bytes: branch.physicalBytes,
     ...(branch.damage === null ? {} : { damage: branch.damage }),

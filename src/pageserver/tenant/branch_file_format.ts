@@ -11,25 +11,34 @@ export interface BranchContent {
   readonly expiresMs: number | null;
   /** A protected branch must not be deleted or restored until its protection is removed. */
   readonly isProtected: boolean;
+  /** Whether branches of it have to be branches of a mask. */
+  readonly requiresMask: boolean;
 }
 
 const TIMELINE = "timeline ";
 const EXPIRES = "expires ";
 const PROTECTED = "protected";
+const REQUIRES_MASK = "requires mask";
 
 /** The format of a branch's file. docs/branches.md shows an example. */
 export const BRANCH_FORMAT: SmallFormat<BranchContent> = {
   title: "zenith branch",
-  encode: ({ timelineId, expiresMs, isProtected }) => [
+  encode: ({ timelineId, expiresMs, isProtected, requiresMask }) => [
     TIMELINE + timelineId,
     ...(expiresMs === null ? [] : [EXPIRES + formatTimestamp(timestampOfMs(expiresMs))]),
     ...(isProtected ? [PROTECTED] : []),
+    ...(requiresMask ? [REQUIRES_MASK] : []),
   ],
   decode: ([timeline = "", ...others]) => {
     const id = valueAfter(TIMELINE, timeline);
     if (!isId(id)) throw malformed(`"${timeline}" names no timeline`);
-    const isProtected = others.at(-1) === PROTECTED;
-    if (isProtected) others.pop();
+    const takeLast = (line: string): boolean => {
+      const isThere = others.at(-1) === line;
+      if (isThere) others.pop();
+      return isThere;
+    };
+    const requiresMask = takeLast(REQUIRES_MASK);
+    const isProtected = takeLast(PROTECTED);
     const [expires, ...surplus] = others;
     if (surplus.length > 0) throw malformed(`"${surplus[0]}" is too much`);
     return {
@@ -38,6 +47,7 @@ export const BRANCH_FORMAT: SmallFormat<BranchContent> = {
         ? null
         : msOfTimestamp(parseTimestamp(valueAfter(EXPIRES, expires), "none")),
       isProtected,
+      requiresMask,
     };
   },
 };

@@ -50,6 +50,7 @@ const RESERVED_NAMES: ReadonlySet<string> = new Set([
   "info",
   "list",
   "ls",
+  "mask",
   "merge",
   "move",
   "mv",
@@ -57,6 +58,7 @@ const RESERVED_NAMES: ReadonlySet<string> = new Set([
   "protect",
   "remove",
   "rename",
+  "require-mask",
   "reset",
   "restore",
   "rm",
@@ -85,6 +87,8 @@ export class BranchFiles {
    * ten thousand of them.
    */
   readonly #known = new Map<BranchName, Branch>();
+  /** What {@link requiringMask} has found; null when it has to be looked up. */
+  #requiringMask: ReadonlyMap<TimelineId, BranchName> | null = null;
 
   constructor(disk: Disk, paths: PageServerPaths, tenant: TenantId) {
     this.#disk = disk;
@@ -147,6 +151,20 @@ export class BranchFiles {
     return this.scan().branches.find(({ timelineId }) => timelineId === id) ?? null;
   }
 
+  /**
+   * The timelines of the branches that require a mask, with their names.
+   *
+   * @throws {ZenithError} `io`
+   */
+  requiringMask(): ReadonlyMap<TimelineId, BranchName> {
+    if (this.#requiringMask !== null) return this.#requiringMask;
+    const { branches, damaged } = this.scan();
+    const marked = branches.filter(({ requiresMask }) => requiresMask);
+    const found = new Map(marked.map(({ timelineId, name }) => [timelineId, name]));
+    if (damaged.length === 0) this.#requiringMask = found;
+    return found;
+  }
+
   /** Returns null when there is no such branch. @throws {ZenithError} `corrupt_data` */
   get(name: BranchName): Branch | null {
     return this.#exists(name) ? this.#known.get(name) ?? this.#read(name) : null;
@@ -173,11 +191,13 @@ export class BranchFiles {
    */
   async create(branch: Branch): Promise<void> {
     this.assertFree(branch.name);
+    if (branch.requiresMask) this.#requiringMask = null;
     await this.#write(branch);
   }
 
   /** Changes the contents of a branch's file. Atomic, and durable when it resolves. */
   async replace(branch: Branch): Promise<void> {
+    this.#requiringMask = null;
     await this.#write(branch);
   }
 
@@ -190,6 +210,7 @@ export class BranchFiles {
     const path = this.#paths.branch(this.#tenant, from);
     this.#known.delete(from);
     this.#known.delete(to);
+    this.#requiringMask = null;
     try {
       this.#disk.renameSync(path, this.#paths.branch(this.#tenant, to));
       await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));
@@ -202,6 +223,7 @@ export class BranchFiles {
   async remove(name: BranchName): Promise<void> {
     const path = this.#paths.branch(this.#tenant, name);
     this.#known.delete(name);
+    this.#requiringMask = null;
     try {
       this.#disk.unlinkSync(path);
       await this.#disk.fsyncDir(this.#paths.branches(this.#tenant));

@@ -12,7 +12,7 @@ import {
 import type { Hold } from "../../common/held.ts";
 import type { Logger } from "../../process/log.ts";
 import { whenPresent } from "../../pagestore/mod.ts";
-import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { type Damage, type DamagedBranch, damagedFile, unnamedTimeline, unusable } from "./branch_damage.ts";
 import type { Branch, BranchFiles, StartPoint } from "./branch_files.ts";
 import { type TimelineDirectories, withDescendants } from "./timeline_directories.ts";
@@ -37,6 +37,12 @@ export interface BranchInfo {
   readonly expiresMs: number | null;
   /** A protected branch must not be deleted or restored. */
   readonly isProtected: boolean;
+  /** Whether branches of it have to be branches of a mask. */
+  readonly requiresMask: boolean;
+  /** The end of the mask that its history begins with; null when it comes from none. */
+  readonly maskedFrom: Lsn | null;
+  /** Whether that is the branch's own beginning. */
+  readonly beginsMasked: boolean;
   /**
    * The size of all relations as PostgreSQL reports it, and the size on disk. Null when it is not
    * known, or nobody has asked.
@@ -58,6 +64,16 @@ export interface Deleted {
  * on a busy machine.
  */
 const ARRIVAL_TIMEOUT_MS = 2_000;
+
+/** What is to become of what a branch's start has before it. */
+export interface Unveiling {
+  /** Whether nothing before the start can be read by way of the branch. */
+  readonly masked: boolean;
+  /** Whether the start may be on a branch that requires a mask. */
+  readonly unmasked: boolean;
+}
+
+const PLAIN: Unveiling = { masked: false, unmasked: false };
 
 export interface TenantBranchesParts {
   readonly tenantId: TenantId;
@@ -196,19 +212,21 @@ export class TenantBranches {
    * them.
    */
   async #describeWithSizes(branch: Branch): Promise<BranchInfo> {
-    const { name, timelineId, expiresMs, isProtected } = branch;
+    const { name, timelineId, expiresMs, isProtected, requiresMask } = branch;
     const sleeping = this.#timelines.asleep(timelineId);
     if (sleeping === null) {
       using held = this.#timelines.holdIfOpen(timelineId) ?? await this.#timelines.hold(timelineId, false);
       const { logical, physical } = await whenPresent(() => held.value.sizes());
       return { ...this.#describe(branch, held.value), logicalBytes: logical, physicalBytes: physical };
     }
-    const { lastRecordLsn, position, ...rest } = sleeping;
+    const { lastRecordLsn, position, maskedFrom, ...rest } = sleeping;
     const ends = { latestValidLsn: lastRecordLsn, nextLsn: position };
-    return { name, timelineId, expiresMs, isProtected, ...ends, ...rest };
+    const marks = { isProtected, requiresMask, maskedFrom: maskedFrom === INVALID_LSN ? null : maskedFrom };
+    return { name, timelineId, expiresMs, ...marks, ...ends, ...rest };
   }
 
-  #describe({ name, timelineId, expiresMs, isProtected }: Branch, timeline: Timeline): BranchInfo {
+  #describe(branch: Branch, timeline: Timeline): BranchInfo {
+    const { name, timelineId, expiresMs, isProtected, requiresMask } = branch;
     return {
       name,
       timelineId,
@@ -218,6 +236,9 @@ export class TenantBranches {
       ancestorLsn: timeline.store.ancestorLsn,
       expiresMs,
       isProtected,
+      requiresMask,
+      maskedFrom: timeline.maskedFrom === INVALID_LSN ? null : timeline.maskedFrom,
+      beginsMasked: timeline.beginsMasked,
       logicalBytes: null,
       physicalBytes: null,
       damage: timeline.damage(),
@@ -231,18 +252,19 @@ export class TenantBranches {
    * @param expiresMs when it expires, in milliseconds since 1970; null when it never does
    * @param mayHave called when no other change is under way; throws when there may be no more
    * @throws {ZenithError} `already_exists`, `not_found`, `out_of_range`, `invalid_argument` for a
-   *   reserved name
+   *   reserved name, `conflict` when the start requires a mask
    */
   async create(
     name: BranchName,
     start: StartPoint,
     expiresMs: number | null = null,
     mayHave: () => void = () => {},
+    unveiling: Unveiling = PLAIN,
   ): Promise<BranchInfo> {
     if (start.lsn !== null) await this.#untilArrived(start, start.lsn);
     return await this.#oneAtATime(() => {
       mayHave();
-      return this.#create(name, start, expiresMs);
+      return this.#create(name, start, expiresMs, unveiling);
     });
   }
 
@@ -277,12 +299,17 @@ export class TenantBranches {
     });
   }
 
-  async #create(name: BranchName, start: StartPoint, expiresMs: number | null): Promise<BranchInfo> {
+  async #create(
+    name: BranchName,
+    start: StartPoint,
+    expiresMs: number | null,
+    unveiling: Unveiling,
+  ): Promise<BranchInfo> {
     this.#files.assertFree(name);
-    const { ancestorId, lsn, created } = await this.#leave(start);
+    const { ancestorId, lsn, created } = await this.#leave(start, unveiling);
     using held = created;
     const { timelineId } = held.value;
-    const branch = { name, timelineId, expiresMs, isProtected: false };
+    const branch = { name, timelineId, expiresMs, isProtected: false, requiresMask: false };
     try {
       await this.#files.create(branch);
     } catch (error) {
@@ -306,6 +333,7 @@ export class TenantBranches {
   /** Creates a timeline that begins at `start`. No branch names it yet. */
   async #leave(
     start: StartPoint,
+    { masked, unmasked }: Unveiling,
   ): Promise<{ ancestorId: TimelineId; lsn: Lsn; created: Hold<Timeline> }> {
     const namedId = start.timelineId ?? this.#existing(start.branch!).timelineId;
     using named = await this.#timelines.hold(namedId);
@@ -313,10 +341,26 @@ export class TenantBranches {
       ? { timeline: named.value, lsn: start.lsn }
       : await this.#lsnAt(named.value, start.timestamp);
     const { lsn } = await whenPresent(() => ancestor.boundary(startLsn));
+    if (!unmasked) this.#assertNoMaskRequired(ancestor);
     // A branch must not be based on WAL that its parent could lose.
     await ancestor.makeDurable();
-    const created = await this.#timelines.createBranch(ancestor, lsn);
+    const created = await this.#timelines.createBranch(ancestor, lsn, masked);
     return { ancestorId: ancestor.timelineId, lsn, created };
+  }
+
+  /** @throws {ZenithError} `conflict` when a branch that it shows data of requires a mask */
+  #assertNoMaskRequired(timeline: Timeline): void {
+    const marked = this.#files.requiringMask();
+    if (marked.size === 0) return;
+    for (let at = timeline;; at = this.#timelines.ancestorOf(at)) {
+      const name = marked.get(at.timelineId);
+      if (name !== undefined) {
+        throw new ZenithError("conflict", `branch ${name} is to be branched by its mask alone`, {
+          hint: `name the masked branch; "zenith branch mask" makes one`,
+        });
+      }
+      if (at.ancestorId === null || at.beginsMasked) return;
+    }
   }
 
   /**
@@ -328,6 +372,7 @@ export class TenantBranches {
    * name.
    *
    * @param inUse whether something writes to a timeline
+   * @param unveiling as in {@link create}
    * @returns the branch, and the timelines that were deleted
    * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists` for `keepAs`; `conflict`
    *   when it is protected or in use, or when others come from what would be deleted
@@ -337,9 +382,10 @@ export class TenantBranches {
     start: StartPoint,
     keepAs: BranchName | null,
     inUse: (timeline: TimelineId) => boolean,
+    unveiling: Unveiling = PLAIN,
   ): Promise<{ branch: BranchInfo; deleted: readonly TimelineId[] }> {
     if (start.lsn !== null) await this.#untilArrived(start, start.lsn);
-    return await this.#oneAtATime(() => this.#restore(name, start, keepAs, inUse));
+    return await this.#oneAtATime(() => this.#restore(name, start, keepAs, inUse, unveiling));
   }
 
   async #restore(
@@ -347,12 +393,13 @@ export class TenantBranches {
     start: StartPoint,
     keepAs: BranchName | null,
     inUse: (timeline: TimelineId) => boolean,
+    unveiling: Unveiling,
   ): Promise<{ branch: BranchInfo; deleted: readonly TimelineId[] }> {
     const before = this.#existing(name);
     assertUnprotected(before);
     assertUnused([before], inUse);
     if (keepAs !== null) this.#files.assertFree(keepAs);
-    const { ancestorId, lsn, created } = await this.#leave(start);
+    const { ancestorId, lsn, created } = await this.#leave(start, unveiling);
     using held = created;
     const { timelineId } = held.value;
     const after = { ...before, timelineId };
@@ -424,6 +471,15 @@ export class TenantBranches {
         expiresMs: isProtected ? null : branch.expiresMs,
       });
     });
+  }
+
+  /**
+   * Makes that branches of a branch have to be branches of a mask, or takes that back.
+   *
+   * @throws {ZenithError} `not_found`
+   */
+  requireMask(name: BranchName, requiresMask: boolean): Promise<BranchInfo> {
+    return this.#oneAtATime(async () => await this.#change({ ...this.#existing(name), requiresMask }));
   }
 
   async #change(branch: Branch): Promise<BranchInfo> {

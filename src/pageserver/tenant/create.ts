@@ -44,13 +44,14 @@ export async function createTenant(
       ancestorId: null,
       walStartLsn: firstPosition(end),
       pgMajor: end.pg.major,
+      beginsMasked: false,
     }),
   });
   await importCluster(disk, initdbDirectory, end, store);
   await store.flush();
   await store.close();
   const branch = disk.openSync(join(workdir, "branches", MAIN_BRANCH), "createNew");
-  const content = encodeBranchFile({ timelineId, expiresMs: null, isProtected: false });
+  const content = encodeBranchFile({ timelineId, expiresMs: null, isProtected: false, requiresMask: false });
   branch.writeSync(content, 0, content.length, 0);
   await branch.fsync();
   branch.closeSync();

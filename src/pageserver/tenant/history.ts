@@ -24,11 +24,13 @@ export interface HistoryPart {
   readonly keptFromTime: number | null;
 }
 
-/** Returns the parts, newest first. @param timeline held by the caller */
+/**
+ * Returns the parts, newest first, as far back as the last mask. @param timeline held by the caller
+ */
 export function historyOf(timelines: TenantTimelines, timeline: Timeline): HistoryPart[] {
   const parts: HistoryPart[] = [];
   for (let at = timeline, lsn = timeline.lastRecordLsn;; at = timelines.ancestorOf(at)) {
-    const { store, timelineId, commitTimes, ancestorId } = at;
+    const { store, timelineId, commitTimes, ancestorId, beginsMasked } = at;
     const keptFrom = Math.max(store.keptFrom, store.startLsn) as Lsn;
     parts.push({
       timelineId,
@@ -37,7 +39,7 @@ export function historyOf(timelines: TenantTimelines, timeline: Timeline): Histo
       keptFrom,
       keptFromTime: commitTimes.at(keptFrom),
     });
-    if (ancestorId === null) return parts;
+    if (ancestorId === null || beginsMasked) return parts;
     lsn = Math.min(lsn, store.ancestorLsn ?? lsn) as Lsn;
   }
 }

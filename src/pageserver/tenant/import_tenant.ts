@@ -245,7 +245,12 @@ export class TenantImport {
     await store.flush();
     await this.#closeStore();
     const walStartLsn = nextRecordLsn(baseLsn, control.xlog_seg_size);
-    const userData = encodeTimelineInfo({ ancestorId: null, walStartLsn, pgMajor: control.pg.major });
+    const userData = encodeTimelineInfo({
+      ancestorId: null,
+      walStartLsn,
+      pgMajor: control.pg.major,
+      beginsMasked: false,
+    });
     await changeMetadata(this.#context.disk, this.#directory, { userData });
   }
 
@@ -269,6 +274,7 @@ export class TenantImport {
       tenantId: this.#id,
       timelineId: this.#timelineId,
       ancestorId: null,
+      beginsMasked: false,
       ancestor: null,
       store,
       leases: new Leases(disk, file("leases")),
@@ -300,7 +306,12 @@ export class TenantImport {
   async #nameBranch(): Promise<void> {
     const { disk } = this.#context;
     const path = join(this.#workdir, "branches", branchFileName(this.#branch));
-    const content = encodeBranchFile({ timelineId: this.#timelineId, expiresMs: null, isProtected: false });
+    const content = encodeBranchFile({
+      timelineId: this.#timelineId,
+      expiresMs: null,
+      isProtected: false,
+      requiresMask: false,
+    });
     const file = disk.openSync(path, "createNew");
     file.writeSync(content, 0, content.length, 0);
     await file.fsync();

@@ -13,7 +13,7 @@ export interface InheritedSettings {
   readonly settings: string | null;
 }
 
-/** @param lsn null for the newest ones */
+/** @param lsn null for the newest ones @throws {ZenithError} `out_of_range` before a mask */
 export async function inheritedSettings(
   timelines: TenantTimelines,
   timeline: TimelineId,
@@ -23,6 +23,7 @@ export async function inheritedSettings(
   for (let at = lsn ?? (Infinity as Lsn); next !== null;) {
     using held: Hold<Timeline> = await timelines.hold(next);
     const { settings, ancestorId, store, timelineId, walSegmentSize } = held.value;
+    if (timelineId === timeline) held.value.assertUnmasked(at);
     const found = settings.at(at);
     if (found !== undefined) return { timeline_id: timelineId, settings: found.settings };
     if (store.ancestorLsn === null) break;

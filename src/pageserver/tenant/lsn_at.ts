@@ -10,7 +10,8 @@ import type { Timeline } from "../timeline/timeline.ts";
  * @param timeline held by the caller
  * @param timestamp microseconds since 2000
  * @returns the LSN, and the timeline that it belongs to, which stays open as long as the given one
- * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins
+ * @throws {ZenithError} `out_of_range` when it is in the future or before the history begins, also
+ *   when that is at a mask
  */
 export function lsnAt(
   timelines: TenantTimelines,
@@ -18,8 +19,9 @@ export function lsnAt(
   timestamp: number,
 ): { timeline: Timeline; lsn: Lsn } {
   const lsn = timeline.lsnAt(timestamp, timestampOfMs(Date.now()));
+  timeline.assertUnmasked(lsn);
   let owner = timeline;
-  while (owner.ancestorId !== null && lsn < owner.store.startLsn) {
+  while (owner.ancestorId !== null && !owner.beginsMasked && lsn < owner.store.startLsn) {
     owner = timelines.ancestorOf(owner);
   }
   return { timeline: owner, lsn };

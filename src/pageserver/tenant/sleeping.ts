@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type Disk } from "../../common/disk.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
-import type { Lsn } from "../../common/lsn.ts";
+import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import { hasAllLayers, readMetadata, type TimelineMetadata } from "../../pagestore/mod.ts";
 import {
@@ -27,6 +27,10 @@ export interface SleepingTimeline {
   readonly position: Lsn;
   readonly ancestorId: TimelineId | null;
   readonly ancestorLsn: Lsn | null;
+  /** As {@link Timeline.maskedFrom}. */
+  readonly maskedFrom: Lsn;
+  /** Whether that is its own beginning. */
+  readonly beginsMasked: boolean;
   /** In bytes. Null when it has not been known since the page server was started. */
   readonly logicalBytes: number | null;
   readonly physicalBytes: number;
@@ -51,7 +55,7 @@ export class SleepingTimelines {
 
   /** Remembers a timeline that is being closed and has everything in layers. */
   remember(timeline: Timeline): void {
-    const { lastRecordLsn, position, ancestorId, timelineId, store } = timeline;
+    const { lastRecordLsn, position, ancestorId, timelineId, store, maskedFrom, beginsMasked } = timeline;
     let logicalBytes: number | null = null;
     try {
       logicalBytes = timeline.sizes().logical;
@@ -63,6 +67,8 @@ export class SleepingTimelines {
       position,
       ancestorId,
       ancestorLsn: store.ancestorLsn,
+      maskedFrom,
+      beginsMasked,
       logicalBytes,
       physicalBytes: store.sizes().layerBytes + timeline.wal.sizes().bytes,
       damage: timeline.damage(),
@@ -88,7 +94,12 @@ export class SleepingTimelines {
       // Whoever opens the timeline gets the error.
       return null;
     }
-    if (found === null || (found.ancestorId !== null && this.get(found.ancestorId) === null)) return null;
+    if (found === null) return null;
+    if (found.ancestorId !== null) {
+      const ancestor = this.get(found.ancestorId);
+      if (ancestor === null) return null;
+      if (!found.beginsMasked) found = { ...found, maskedFrom: ancestor.maskedFrom };
+    }
     this.#known.set(id, found);
     return found;
   }
@@ -96,7 +107,7 @@ export class SleepingTimelines {
   #read(id: TimelineId): SleepingTimeline | null {
     const directory = this.#paths.timeline(this.#tenant, id);
     const metadata = readMetadata(this.#disk, directory);
-    const { ancestorId } = decodeTimelineInfo(metadata.userData, directory);
+    const { ancestorId, beginsMasked } = decodeTimelineInfo(metadata.userData, directory);
     const elsewhere = remoteLayerNumbers(this.#disk, directory);
     if (!hasAllLayers(this.#disk, directory, metadata, elsewhere)) return null;
     const wal = walOf(this.#disk, this.#paths.timelineWal(this.#tenant, id));
@@ -112,6 +123,8 @@ export class SleepingTimelines {
       position,
       ancestorId,
       ancestorLsn: metadata.ancestorLsn as Lsn | null,
+      maskedFrom: (beginsMasked ? metadata.ancestorLsn ?? metadata.startLsn : INVALID_LSN) as Lsn,
+      beginsMasked,
       logicalBytes: null,
       physicalBytes: metadata.layers.reduce((sum, { fileSize }) => sum + fileSize, 0) + wal.bytes,
       damage: damageOf(safekeepers, leases),

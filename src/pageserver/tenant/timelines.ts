@@ -105,12 +105,18 @@ export class TenantTimelines {
    * Creates a timeline that leaves `ancestor` at `lsn`, one of its record boundaries.
    *
    * @param ancestor held by the caller
+   * @param beginsMasked whether nothing before `lsn` can be read by way of it
    * @throws {ZenithError} `out_of_range`, `disk_full`, `io`
    */
-  async createBranch(ancestor: Timeline, lsn: Lsn): Promise<Hold<Timeline>> {
+  async createBranch(ancestor: Timeline, lsn: Lsn, beginsMasked: boolean): Promise<Hold<Timeline>> {
     const id = generateTimelineId();
     const { paths } = this.#context;
-    const info = { ancestorId: ancestor.timelineId, walStartLsn: lsn, pgMajor: ancestor.pg.major };
+    const info = {
+      ancestorId: ancestor.timelineId,
+      walStartLsn: lsn,
+      pgMajor: ancestor.pg.major,
+      beginsMasked,
+    };
     const held = await this.#held.hold(ancestor.timelineId, false);
     return await this.#held.add(
       id,
@@ -233,7 +239,7 @@ export class TenantTimelines {
     info: TimelineInfo,
     ancestor: Timeline | null,
   ): Promise<Timeline> {
-    const { ancestorId, walStartLsn, pgMajor } = info;
+    const { ancestorId, walStartLsn, pgMajor, beginsMasked } = info;
     const { config, disk, paths, pageCache, memoryPools, layerRoom, logger } = this.#context;
     const tenantId = this.#tenantId;
     const directory = paths.timeline(tenantId, id);
@@ -241,6 +247,7 @@ export class TenantTimelines {
       tenantId,
       timelineId: id,
       ancestorId,
+      beginsMasked,
       ancestor,
       store,
       leases: withIoErrors(

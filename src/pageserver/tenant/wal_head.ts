@@ -19,8 +19,8 @@ interface Part {
  * itself, had it never stopped. Archivers of the segment, and readers from its beginning, need it.
  *
  * It comes from the timeline's own WAL files as far back as they go, and before the branch point
- * from its ancestors' files. Where those are gone, the segment begins with the rest of a record
- * that nobody needs ({@link writeSegmentHead}).
+ * from its ancestors' files. Where those are gone, or would show what a mask hides, the segment
+ * begins with the rest of a record that nobody needs ({@link writeSegmentHead}).
  */
 export class WalHead implements Disposable {
   readonly #timeline: Timeline;
@@ -56,7 +56,7 @@ export class WalHead implements Disposable {
     const head = new WalHead(timeline, start, end);
     try {
       let source = timeline;
-      while (head.#add(source) && source.ancestorId !== null) {
+      while (head.#add(source) && source.ancestorId !== null && !source.beginsMasked) {
         source = timelines.ancestorOf(source);
       }
       return head;

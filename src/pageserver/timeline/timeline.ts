@@ -52,6 +52,8 @@ export interface TimelineParts {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
   readonly ancestorId: TimelineId | null;
+  /** Whether nothing before its beginning can be read by way of it. */
+  readonly beginsMasked: boolean;
   /** The timeline to fall back to. It is held open as long as this one. */
   readonly ancestor: Timeline | null;
   readonly store: TimelineStore;
@@ -84,6 +86,13 @@ export class Timeline {
   /** The major version of the cluster. */
   readonly pg: PgVersion;
   readonly ancestorId: TimelineId | null;
+  /** Whether nothing before its beginning can be read by way of it. */
+  readonly beginsMasked: boolean;
+  /**
+   * The end of the mask that the timeline's history begins with: nothing below can be read by way
+   * of it. 0 when it comes from no mask.
+   */
+  readonly maskedFrom: Lsn;
   readonly store: TimelineStore;
   readonly commitTimes: CommitTimes;
   readonly leases: Leases;
@@ -143,6 +152,10 @@ export class Timeline {
     this.commitTimes = new CommitTimes(parts.store);
 
     const { store, ancestor } = parts;
+    this.beginsMasked = parts.beginsMasked;
+    this.maskedFrom = parts.beginsMasked
+      ? (store.ancestorLsn ?? store.startLsn) as Lsn
+      : ancestor?.maskedFrom ?? INVALID_LSN;
     const end = store.lastLsn;
     const values = new SingleValues(store);
     const control = values.get(CONTROL_KEY, end);
@@ -313,9 +326,20 @@ export class Timeline {
     return start;
   }
 
-  /** The timeline as of `lsn`. */
+  /** The timeline as of `lsn`. @throws as {@link assertUnmasked} */
   at(lsn: Lsn): TimelineView {
+    this.assertUnmasked(lsn);
     return new TimelineView(this.#content, lsn);
+  }
+
+  /** @throws {ZenithError} `out_of_range` for what was before the mask that it comes from */
+  assertUnmasked(lsn: Lsn): void {
+    if (lsn >= this.maskedFrom) return;
+    throw new ZenithError(
+      "out_of_range",
+      `LSN ${formatLsn(lsn)} is before the mask that timeline ${this.timelineId} comes from: its history ` +
+        `begins at ${formatLsn(this.maskedFrom)}`,
+    );
   }
 
   /**
@@ -537,6 +561,7 @@ export class Timeline {
     if (wanted === position) {
       return { lsn: position, prev: this.#lastStart };
     }
+    this.assertUnmasked(wanted);
     const found = wanted < this.store.startLsn ? null : this.store.recordBoundary(wanted);
     // This throws when that history has been removed.
     if (found === null && wanted > this.store.startLsn) this.#content.values.get(CHECKPOINT_KEY, wanted);

@@ -14,13 +14,22 @@ export interface TimelineInfo {
    * tenant's, and so the ancestor's too.
    */
   readonly pgMajor: number;
+  /**
+   * Whether the timeline begins at the end of a mask: nothing before its beginning can be read by
+   * way of it or of the timelines that come from it.
+   */
+  readonly beginsMasked: boolean;
 }
 
-// Layout: walStartLsn u64, the major version u32, then the ancestor's 16 bytes, zeros for none. See
-// docs/formats/timeline_metadata.md.
+// Layout: walStartLsn u64, the major version u32, flags u32, then the ancestor's 16 bytes, zeros
+// for none. The flags are left out when none is set. See docs/formats/timeline_metadata.md.
 const INFO_BYTES = 28;
 const PG_MAJOR = 8;
 const PG_MAJOR_BYTES = 4;
+const FLAGS = PG_MAJOR + PG_MAJOR_BYTES;
+const FLAGS_BYTES = 4;
+const INFO_BYTES_WITH_FLAGS = INFO_BYTES + FLAGS_BYTES;
+const BEGINS_MASKED = 1;
 const ANCESTOR_BYTES = 16;
 /** Before the major version was stored, the ancestor followed walStartLsn directly. */
 const INFO_BYTES_WITHOUT_MAJOR = INFO_BYTES - PG_MAJOR_BYTES;
@@ -28,10 +37,11 @@ const MAJOR_WHEN_NOT_SAID = 15;
 const NO_ANCESTOR = "0".repeat(32);
 
 export function encodeTimelineInfo(info: TimelineInfo): Uint8Array {
-  const bytes = Buffer.alloc(INFO_BYTES);
+  const bytes = Buffer.alloc(info.beginsMasked ? INFO_BYTES_WITH_FLAGS : INFO_BYTES);
   bytes.writeBigUInt64LE(BigInt(info.walStartLsn), 0);
-  bytes.write(info.ancestorId ?? NO_ANCESTOR, INFO_BYTES - ANCESTOR_BYTES, "hex");
+  bytes.write(info.ancestorId ?? NO_ANCESTOR, bytes.length - ANCESTOR_BYTES, "hex");
   bytes.writeUInt32LE(info.pgMajor, PG_MAJOR);
+  if (info.beginsMasked) bytes.writeUInt32LE(BEGINS_MASKED, FLAGS);
   return bytes;
 }
 
@@ -46,11 +56,11 @@ export function ancestorAtEnd(metadata: Uint8Array): TimelineId | null {
 }
 
 /**
- * @throws {ZenithError} `corrupt_data` when the bytes make no sense, or name a major version that
- *   this Zenith does not run. The message names `where`
+ * @throws {ZenithError} `corrupt_data` when the bytes make no sense, have flags that this Zenith
+ *   does not know, or name a major version that it does not run. The message names `where`
  */
 export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineInfo {
-  if (bytes.length !== INFO_BYTES && bytes.length !== INFO_BYTES_WITHOUT_MAJOR) {
+  if (![INFO_BYTES_WITHOUT_MAJOR, INFO_BYTES, INFO_BYTES_WITH_FLAGS].includes(bytes.length)) {
     throw new ZenithError(
       "corrupt_data",
       `${where}: the timeline's info has ${bytes.length} bytes, expected ${INFO_BYTES}`,
@@ -58,7 +68,13 @@ export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineIn
   }
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const ancestor = view.toString("hex", bytes.length - ANCESTOR_BYTES);
-  const pgMajor = bytes.length === INFO_BYTES ? view.readUInt32LE(PG_MAJOR) : MAJOR_WHEN_NOT_SAID;
+  const pgMajor = bytes.length >= INFO_BYTES ? view.readUInt32LE(PG_MAJOR) : MAJOR_WHEN_NOT_SAID;
+  const flags = bytes.length === INFO_BYTES_WITH_FLAGS ? view.readUInt32LE(FLAGS) : 0;
+  if ((flags & ~BEGINS_MASKED) !== 0) {
+    throw new ZenithError("corrupt_data", `${where}: the timeline's info has unknown flags ${flags}`, {
+      hint: "a newer Zenith may have made it: use that one",
+    });
+  }
   if (!POSTGRES_MAJORS.includes(pgMajor)) {
     throw new ZenithError(
       "corrupt_data",
@@ -70,5 +86,6 @@ export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineIn
     walStartLsn: lsn(Number(view.readBigUInt64LE(0))),
     ancestorId: ancestor === NO_ANCESTOR ? null : parseTimelineId(ancestor),
     pgMajor,
+    beginsMasked: (flags & BEGINS_MASKED) !== 0,
   };
 }

@@ -25,14 +25,15 @@ const text = (content: string) => new TextEncoder().encode(content);
 
 describe("a branch file", () => {
   test("says what it was written with", () => {
-    const lasting = { timelineId: ROOT, expiresMs: null, isProtected: false };
+    const lasting = { timelineId: ROOT, expiresMs: null, isProtected: false, requiresMask: false };
     const passing = {
       timelineId: ROOT,
       expiresMs: Date.UTC(2026, 10, 22, 9, 30, 15, 250),
       isProtected: false,
+      requiresMask: false,
     };
-    const kept = { ...lasting, isProtected: true };
-    for (const branch of [lasting, passing, kept, { ...passing, isProtected: true }]) {
+    const kept = { ...lasting, isProtected: true, requiresMask: false };
+    for (const branch of [lasting, passing, kept, { ...passing, isProtected: true, requiresMask: false }]) {
       assert.deepEqual(decodeBranchFile(encodeBranchFile(branch), "main"), branch);
     }
     assert.match(
@@ -47,7 +48,7 @@ describe("a branch file", () => {
 
   test("that holds something else is refused, by its path", () => {
     const good = new TextDecoder().decode(
-      encodeBranchFile({ timelineId: ROOT, expiresMs: 0, isProtected: false }),
+      encodeBranchFile({ timelineId: ROOT, expiresMs: 0, isProtected: false, requiresMask: false }),
     );
     for (
       const bad of [
@@ -122,7 +123,13 @@ test("what is remembered of the files is what they say, after any change that wo
     for (let i = 0; i < 200; i++) {
       const name = pick();
       if (random.int(4) === 0) scenario.disk.failAt(1 + random.int(4), { kind: "error", code: "EIO" });
-      const branch = { name, timelineId: ROOT, expiresMs: random.int(1000), isProtected: false };
+      const branch = {
+        name,
+        timelineId: ROOT,
+        expiresMs: random.int(1000),
+        isProtected: false,
+        requiresMask: false,
+      };
       const changes = [
         () => branches.create(branch),
         async () => branches.get(name) === null ? undefined : await branches.replace(branch),
@@ -175,7 +182,13 @@ class Scenario {
     for (
       const [name, timelineId] of [["main", ROOT], ["b", CHILD], ["c", GRANDCHILD], ["d", SIBLING]] as const
     ) {
-      await branches.create({ name: parseBranchName(name), timelineId, expiresMs: null, isProtected: false });
+      await branches.create({
+        name: parseBranchName(name),
+        timelineId,
+        expiresMs: null,
+        isProtected: false,
+        requiresMask: false,
+      });
     }
   }
 
@@ -190,7 +203,7 @@ class Scenario {
       cache: new BlockCache(1 << 20),
       startLsn: 8 as Lsn,
       ...(ancestor === null ? {} : { ancestor: { store: ancestor, lsn: 8 as Lsn } }),
-      userData: encodeTimelineInfo({ ancestorId, walStartLsn: 8 as Lsn, pgMajor: 15 }),
+      userData: encodeTimelineInfo({ ancestorId, walStartLsn: 8 as Lsn, pgMajor: 15, beginsMasked: false }),
     });
     await store.close();
     return store;

@@ -16,6 +16,8 @@ function branch(name: string, id: number, ancestor?: { id: number; lsn: number }
     ancestor_lsn: ancestor === undefined ? null : lsn(ancestor.lsn),
     expires_at: null,
     is_protected: false,
+    requires_mask: false,
+    masked_from_lsn: null,
   };
 }
 
