@@ -19,6 +19,7 @@ import {
   readFiles,
 } from "./backup_directory.ts";
 import { readTar, readTarFile, TAR_NAME } from "./backup_tar.ts";
+import { readIncremental } from "./incremental_backup.ts";
 import type { SourceFile } from "./source_file.ts";
 
 /** Means standard input. */
@@ -30,8 +31,11 @@ const SAY_WHERE_WAL_BEGINS = [BACKUP_LABEL_FILE, CONTROL_FILE_PATH];
 /** The files of a cluster or a backup, and who compares them with their checksums. */
 export interface BackupSource {
   readonly files: AsyncIterable<SourceFile>;
-  /** `reader`: all have been compared where they come from. `manifest`: they may have one. */
-  readonly checkedBy: "reader" | "manifest";
+  /**
+   * `reader`: all have been compared where they come from. `chain`: so have those of the newest
+   * backup; of those before, the sizes. `manifest`: they may have one.
+   */
+  readonly checkedBy: "reader" | "chain" | "manifest";
 }
 
 /**
@@ -48,7 +52,20 @@ export function openBackup(
   wal: WalArchive | undefined,
   until: WantedWal["until"] = "end of archive",
 ): BackupSource {
-  return { files: readBackup(path, wal, until), checkedBy: "manifest" };
+  return { files: readBackup(readBase(path), wal, until), checkedBy: "manifest" };
+}
+
+/**
+ * Reads incremental backups together with the one that they build on, as {@link openBackup} does
+ * others.
+ *
+ * @param directories a full backup, and the incremental ones after it, oldest first
+ */
+export function openIncrementalBackup(
+  directories: readonly string[],
+  wal: WalArchive | undefined,
+): BackupSource {
+  return { files: readBackup(readIncremental(directories), wal, "end of archive"), checkedBy: "chain" };
 }
 
 /** Reads a backup of a pgBackRest repository, with its WAL, as {@link openBackup} does others. */
@@ -75,13 +92,13 @@ async function* readRepositoryBackup(
 }
 
 async function* readBackup(
-  path: string,
+  base: AsyncIterable<SourceFile>,
   wal: WalArchive | undefined,
   until: WantedWal["until"],
 ): AsyncGenerator<SourceFile> {
   const segments = new Set<string>();
   const kept = new Map<string, Uint8Array[]>();
-  for await (const file of readBase(path)) {
+  for await (const file of base) {
     segments.add(file.name);
     if (wal === undefined || !SAY_WHERE_WAL_BEGINS.includes(file.name)) yield file;
     else {

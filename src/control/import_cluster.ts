@@ -16,8 +16,10 @@ export type { ImportedCluster };
 
 /** An import's result, and what the backup's manifest could be compared with. */
 export interface ImportResult extends ImportedCluster {
-  readonly verified: "checksums" | "sizes" | "none";
+  readonly verified: "checksums" | "newest" | "sizes" | "none";
 }
+
+const VERIFIED_BY = { reader: "checksums", chain: "newest" } as const;
 
 /** A manifest has some 150 bytes for each file. */
 const MANIFEST_MAX_BYTES = 1 << 30;
@@ -51,7 +53,7 @@ export async function importCluster(
       onEnd() {},
     });
     const compared = await sendFiles(new TarSender(copy, running), source.files, progress);
-    const verified = source.checkedBy === "reader" ? "checksums" : compared;
+    const verified = source.checkedBy === "manifest" ? compared : VERIFIED_BY[source.checkedBy];
     copy.end();
     await running;
     return { ...parse(ImportedClusterSchema, JSON.parse(reply)), verified };

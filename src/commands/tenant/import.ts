@@ -2,7 +2,12 @@
 import { ZenithError } from "../../common/errors.ts";
 import { generateTenantId, parseBranchName, parseTenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
-import { type BackupSource, openBackup, openRepositoryBackup } from "../../control/backup_source.ts";
+import {
+  type BackupSource,
+  openBackup,
+  openIncrementalBackup,
+  openRepositoryBackup,
+} from "../../control/backup_source.ts";
 import { loadEnvironment, pageServerAddress, setDefaultTenant } from "../../control/environment.ts";
 import { importCluster, type ImportResult } from "../../control/import_cluster.ts";
 import { type Command, JSON_OPTION, optionText, type OptionValues } from "../cli/command.ts";
@@ -14,6 +19,11 @@ export const importCommand: Command = {
   description: "Make a tenant from a base backup, an archive or a stopped cluster",
   options: [
     ...ARCHIVE_OPTIONS,
+    {
+      flags: "--incremental <directory>",
+      description: "An incremental backup on top, of PostgreSQL 17 or later; may be repeated, oldest first",
+      multiple: true,
+    },
     { flags: "--as <branch>", description: "The name of its branch; main when left out" },
     { flags: "--tenantid <id>", description: "The new tenant's id, 32 hex characters; chosen when left out" },
     { flags: "--wal <directory>", description: "More of its WAL: an archive, of pgBackRest, barman or cp" },
@@ -24,6 +34,7 @@ export const importCommand: Command = {
     ["import /backups/monday", "What pg_basebackup has written, by -Fp or -Ft, with checksums compared"],
     ["import /backups/monday --as prod --set-default", 'Then "zenith branch test prod --start"'],
     ["import /backups/monday --wal /archive/wal", "With all WAL of the archive since then"],
+    ["import /backups/sunday --incremental /backups/monday", "A full backup, and an incremental one on it"],
     ["import --archive /var/lib/pgbackrest --as prod", "The newest backup of a pgBackRest repository"],
     ["import base.tar.zst", "One tar, by gzip, lz4 or zstd if it is compressed"],
     ["import -", "pg_basebackup -h prod -D - -Ft -X fetch | zenith import -"],
@@ -59,14 +70,21 @@ export const importCommand: Command = {
 async function sourceOf(path: string | undefined, options: OptionValues): Promise<BackupSource> {
   const wal = optionText(options, "wal");
   const archive = optionText(options, "archive");
+  const incremental = (optionText(options, "incremental") ?? "").split("\n").filter((text) => text !== "");
   if (archive === undefined) {
     assertNoOther(options, ["stanza", "backup"], "--archive");
+    if (path !== undefined && incremental.length > 0) {
+      return openIncrementalBackup(
+        [path, ...incremental],
+        wal === undefined ? undefined : await openWal(wal),
+      );
+    }
     if (path !== undefined) return openBackup(path, wal === undefined ? undefined : await openWal(wal));
     throw new ZenithError("invalid_argument", "what is to be imported?", {
       hint: "name a backup's directory or tar, or a pgBackRest repository by --archive",
     });
   }
-  if (path !== undefined || wal !== undefined) {
+  if (path !== undefined || wal !== undefined || incremental.length > 0) {
     throw new ZenithError("invalid_argument", "--archive has the backup and its WAL: leave out the others");
   }
   const { backup, wal: itsWal } = await openRepository(archive, options);
@@ -75,6 +93,7 @@ async function sourceOf(path: string | undefined, options: OptionValues): Promis
 
 const VERIFIED: Readonly<Record<ImportResult["verified"], string>> = {
   checksums: "all files are as the backup's manifest says",
+  newest: "the newest backup is as its manifest says, and so are the sizes of what was read of the others",
   sizes: "all files have the sizes that the backup's manifest says; not all checksums could be compared",
   none: "there was no backup_manifest to compare the files with",
 };

@@ -58,7 +58,7 @@ export function parseBackupLabel(bytes: Uint8Array): BackupLabel {
       "this is an incremental backup: it holds only what has changed",
       {
         hint:
-          "put it together with the backups that it builds on by pg_combinebackup, then import the result",
+          'name the full backup that it builds on, and this one by "--incremental"; both have to be unpacked',
       },
     );
   }

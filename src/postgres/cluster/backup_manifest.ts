@@ -32,6 +32,8 @@ export interface WalRange {
 }
 
 export interface BackupManifest {
+  /** In decimal. Null in manifests of before PostgreSQL 17. */
+  readonly systemId: string | null;
   /** By path, relative to the data directory. Names that are not UTF-8 are left out. */
   readonly files: ReadonlyMap<string, ManifestFile>;
   readonly walRanges: readonly WalRange[];
@@ -77,7 +79,9 @@ export function parseBackupManifest(bytes: Uint8Array): BackupManifest {
   }
   const walRanges = parsed.output["WAL-Ranges"]
     .map((range) => ({ tli: range.Timeline, startLsn: range["Start-LSN"], endLsn: range["End-LSN"] }));
-  return { files, walRanges };
+  // As text, because a JSON number would be rounded.
+  const systemId = /^"System-Identifier": (\d{1,20}),$/m.exec(text)?.[1] ?? null;
+  return { systemId, files, walRanges };
 }
 
 function damaged(what: string): ZenithError {
