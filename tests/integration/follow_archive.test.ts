@@ -1,13 +1,23 @@
 /** A branch follows the archive of a cluster that somebody runs: its servers are never asked for anything. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, truncateSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+} from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { parseTenantId, type TenantId } from "../../src/common/id.ts";
+import { generateTenantId, parseTenantId, type TenantId } from "../../src/common/id.ts";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { findProgram } from "../../src/process/find_program.ts";
 import { backUp } from "../harness/backup.ts";
+import { zenithCommand } from "../harness/cli.ts";
 import { PgBackRest } from "../harness/pgbackrest.ts";
 import { RestoredBackup } from "../harness/restored_backup.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
@@ -140,6 +150,43 @@ describe("a branch that follows an archive", () => {
     await until(`${name} is archived`, () => existsSync(join(archive, name)));
     return name;
   }
+
+  test("does not exist when its base copy is killed midway, and can begin again", async () => {
+    await failover(async ({ archive, primary }) => {
+      const onPrimary = async (text: string) => Object.values((await primary.sql.unsafe(text))[0] ?? {})[0];
+      const tars = join(primary.directory, "tars");
+      await backUp(primary, tars, "-Ft", "-Xnone");
+      await archiveAll(onPrimary, archive);
+      const tenant = generateTenantId();
+      const args = ["follow", "prod", "--archive", archive, "--base", "-", "--tenantid", tenant];
+      const names = () => readdirSync(env.paths.pageserver.tenants).filter((name) => name.startsWith(tenant));
+      /** Sends a part of the base, and returns while the page server waits for the rest. */
+      const begin = async () => {
+        const [file, ...words] = [...zenithCommand(), ...args];
+        const client = spawn(file!, words, {
+          env: { ...process.env, ZENITH_REPO_DIR: env.repoDir },
+          stdio: ["pipe", "ignore", "ignore"],
+        });
+        client.stdin.on("error", () => {});
+        client.stdin.write(readFileSync(join(tars, "base.tar")).subarray(0, 5 << 20));
+        await until("the copy has begun", () => names().includes(`${tenant}.creating`));
+        return client;
+      };
+      const left = await begin();
+      left.kill("SIGKILL");
+      await until("nothing of it is left", () => names().length === 0);
+      const orphan = await begin();
+      await env.pageserver.kill9();
+      orphan.kill("SIGKILL");
+      await env.pageserver.start();
+      assert.deepEqual(names(), []);
+      assert.equal(await followed(tenant), undefined);
+      await follow(["--archive", archive, "--base", tars, "--tenantid", tenant]);
+      await untilArrived(tenant);
+      assert.equal(await on(tenant, "whole", count), 1000);
+      await env.zenith("follow", "remove", "prod", "--tenantid", tenant);
+    });
+  });
 
   test("by cp goes through a failover, with what the old primary archived too late", async () => {
     await failover(async ({ archive, base, primary, standby, segments }) => {
