@@ -61,6 +61,30 @@ describe("a guard", () => {
     assert.ok(!guard.allows(compute, "read", { tenant, timelines: [] }));
   });
 
+  test("lets a token for masked branches do only what is known to be about them", async () => {
+    const ann = as({ scope: "tenant", tenant, masked: true });
+    const named = { tenant, timelines: [timeline] };
+    for (const access of ["tenant", "read", "compute", "send", "wal", "confirm"] as const) {
+      assert.ok(!guard.allows(ann, access, named), access);
+      assert.ok(guard.allows(ann, access, { ...named, isMasked: true }), access);
+    }
+    assert.ok(!guard.allows(ann, "admin", { ...named, isMasked: true }));
+    assert.throws(() => guard.check(ann, "start_wal_push", "compute", null), /is for masked branches alone/);
+    const answers: boolean[] = [];
+    const ask = async (client: Session, answer: boolean, of: Named = named) => {
+      await guard.checkAll(client, "x", "read", of, () => {
+        answers.push(answer);
+        return Promise.resolve(answer);
+      });
+    };
+    await ask(ann, true);
+    await assert.rejects(ask(ann, false), /is for masked branches alone/);
+    // Of another tenant nobody looks whether there is such a branch, and others are not asked at all.
+    await assert.rejects(ask(ann, true, { ...named, tenant: generateTenantId() }), /is for tenant/);
+    await ask(as({ scope: "tenant", tenant }), false);
+    assert.deepEqual(answers, [true, false]);
+  });
+
   test("says which token may not do what", () => {
     const reader = as({ scope: "read", tenant });
     assert.throws(
