@@ -84,7 +84,9 @@ export interface LimitState {
   readonly used: number | null;
 }
 
-/** A tenant whose WAL is taken in more slowly than it comes, because of its limit of bytes or of WAL. */
+/**
+ * A tenant whose WAL is taken in more slowly than it comes, because of its limit of bytes or of WAL.
+ */
 export interface HeldBack {
   readonly tenant_id: TenantId;
   readonly by: "bytes" | "wal_bytes_per_s";

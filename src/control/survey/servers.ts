@@ -169,7 +169,10 @@ async function scrubProblems(name: string, question: () => Promise<ScrubStatus>)
   }));
 }
 
-/** Reports the tenants that wait because of their limits. A server of an older version doesn't say it. */
+/**
+ * Reports the tenants that wait because of their limits. A server of an older version doesn't say
+ * it.
+ */
 async function heldBackProblems(name: string, question: () => Promise<HeldBackJson[]>): Promise<Problem[]> {
   return ((await ask(question)).answer ?? []).map(({ tenant_id, by, limit }) => ({
     what: by === "bytes"
