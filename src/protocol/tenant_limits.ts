@@ -85,7 +85,8 @@ export interface LimitState {
 }
 
 /**
- * A tenant whose WAL is taken in more slowly than it comes, because of its limit of bytes or of WAL.
+ * A tenant whose WAL is taken in more slowly than it comes, because of its limit of bytes or of
+ * WAL.
  */
 export interface HeldBack {
   readonly tenant_id: TenantId;
