@@ -76,14 +76,14 @@ export async function createStandbySlot(
 /**
  * Drops a slot at each safekeeper that has it.
  *
- * @returns a message for each safekeeper that failed
+ * @returns how many have dropped it, and a message for each safekeeper that failed
  * @throws {ZenithError} `not_found` when none has it; the first failure, when all failed
  */
 export async function dropStandbySlot(
   safekeepers: readonly ServerAddress[],
   timeline: TimelineName,
   name: string,
-): Promise<string[]> {
+): Promise<{ dropped: number; problems: string[] }> {
   let dropped = 0;
   const problems = await atEach(safekeepers, async (address) => {
     try {
@@ -98,7 +98,7 @@ export async function dropStandbySlot(
       hint: '"zenith standby list" lists them',
     });
   }
-  return problems;
+  return { dropped, problems };
 }
 
 async function atEach(

@@ -111,6 +111,18 @@ for (const major of [WITH_PROGRAM, NEWEST]) {
       const another = await env.tryZenith("standby", "drop", "main", "standby");
       assert.match(another.stderr, /standby slot standby is in use/);
       await standby.stop();
+      // The others have dropped it.
+      await env.zenith("pg", "standby", "main", "--keep-gib", "1");
+      const [down] = env.safekeepers;
+      await down!.stop();
+      const listed = await env.tryZenith("standby", "list");
+      assert.equal(listed.code, 3);
+      assert.match(listed.stdout, /^main +standby .*(away|streaming)$/m);
+      assert.match(listed.stderr, /^zenith: what safekeeper 1 keeps is not shown: .*is not running/m);
+      const dropped = await env.tryZenith("standby", "drop", "main", "standby");
+      assert.deepEqual([dropped.code, dropped.stdout], [3, ""]);
+      assert.match(dropped.stderr, /is not running[^]*standby slot standby of branch main dropped at 2 of 3/);
+      await down!.start();
       await env.zenith("standby", "drop", "main", "standby");
       assert.equal(await env.zenith("standby", "list", "--json"), "[]\n");
       await settleWal();
