@@ -16,6 +16,9 @@ import { type Compute, until, ZenithEnv, type ZenithEnvOptions } from "../harnes
 
 const ROWS = 500;
 
+/** Who was cut off comes back soon. */
+const RETRY = { wal_retrieve_retry_interval: "200ms" };
+
 const SETUPS: readonly ZenithEnvOptions[] = [
   { major: TEST_PG_MAJOR, safekeepers: 1, storage: "lazy" },
   { major: 18, safekeepers: 0, storage: "eager" },
@@ -36,6 +39,8 @@ async function killAll(pg: Compute): Promise<void> {
   process.kill(supervisor.process.pid, "SIGKILL");
   const postmaster = postmasterPid(pg.paths.pgdata);
   if (postmaster !== undefined) process.kill(postmaster, "SIGKILL");
+  // Until then, a start would say that it runs.
+  await until("the supervisor has ended", () => checkPidFile(pg.paths.pidFile).state !== "running");
 }
 
 for (const setup of SETUPS) {
@@ -50,7 +55,7 @@ for (const setup of SETUPS) {
       main = await env.createCompute("main");
       addSettings(main, "wal_level = logical");
       await main.start();
-      subscriber = await StockCluster.start({ settings: { wal_level: "logical" } });
+      subscriber = await StockCluster.start({ settings: { wal_level: "logical", ...RETRY } });
       await main.query("CREATE TABLE t (n int PRIMARY KEY, v text)");
       await main.query("CREATE PUBLICATION p FOR TABLE t");
       await subscriber.sql`CREATE TABLE t (n int PRIMARY KEY, v text)`;
@@ -167,10 +172,12 @@ for (const setup of SETUPS) {
       await env.pageserver.kill9();
       await env.pageserver.start();
       await main.start();
-      assert.deepEqual(mappingFiles(main), mappings);
+      if (setup.storage === "eager") assert.deepEqual(mappingFiles(main), mappings);
       await publish();
       await subscriber.sql`ALTER SUBSCRIPTION s ENABLE`;
       await received();
+      // A lazy compute makes them when somebody reads the WAL that they come from.
+      if (setup.storage === "lazy") assert.deepEqual(mappingFiles(main), mappings);
     });
 
     test("is not a branch's: that begins without slots, and says so", async () => {
@@ -215,7 +222,7 @@ describe("a stock standby, and pg_receivewal", () => {
     const args = ["-d", main.conninfo, "-D", standby.dataDir, "-R", "-C", "-S", "standby", "-c", "fast"];
     const done = spawnSync(join(findPostgres(15).binDir, "pg_basebackup"), args, { encoding: "utf8" });
     assert.equal(done.status, 0, done.stderr);
-    standby.start();
+    standby.start(`wal_retrieve_retry_interval = ${RETRY.wal_retrieve_retry_interval}`);
   });
   after(async () => {
     await standby?.[Symbol.asyncDispose]();
