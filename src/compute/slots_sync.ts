@@ -1,34 +1,18 @@
 /**
  * Keeps a compute's replication slots with its branch at the page server. Each start gets a new
- * data directory, and gets the slots, and the WAL that they need, from there.
+ * data directory, and the slots from there.
  */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { errorMessage, ZenithError } from "../common/errors.ts";
+import { errorMessage } from "../common/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
-import type { ComputePaths } from "../common/paths.ts";
 import { sleep } from "../common/sleep.ts";
-import type { PgUser } from "../pg_install/pg_user.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
-import { parseSlotState, type SlotState } from "../postgres/cluster/replication_slot.ts";
-import { WalError } from "../postgres/wal/error.ts";
-import { WAL_TLI, walFileName } from "../postgres/wal/page_header.ts";
-import type { Logger } from "../process/log.ts";
-import {
-  decodeSlots,
-  encodeSlots,
-  slotNames,
-  slotSnapshotPath,
-  slotStatePath,
-} from "../protocol/branch_slots.ts";
+import { encodeSlots } from "../protocol/branch_slots.ts";
 import type { TakenSlots } from "../protocol/management.ts";
 import type { Durability } from "./durability.ts";
 import { storeSlots } from "./page_server_link.ts";
 import type { Conditions } from "./postgres/conditions.ts";
-import { logicalMappings } from "./postgres/logical_mappings.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
-import { readSlots, type SlotFile, slotsSignature, writeSlotFiles } from "./postgres/slot_files.ts";
-import { readTenantFile } from "./postgres/tenant_file.ts";
+import { holdsWal, namedSlots, readSlots, type SlotFile, slotsSignature } from "./postgres/slot_files.ts";
+import type { RestoreSlotsOptions } from "./slots_restore.ts";
 
 /** How soon a change is noticed. */
 const LOOK_MS = 500;
@@ -42,114 +26,12 @@ const MUCH_SHARE = 0.5;
 const MUCH_BYTES = 1 << 30;
 
 const KEPT_CONDITION = "slots";
-const LOST_CONDITION = "lost slots";
-const LOST_HINT = "create it again, and copy the subscriber's tables anew";
-const PARENT_CONDITION = "parent's slots";
 const WAL_CONDITION = "WAL of slots";
 const SIZE_CONDITION = "much WAL of slots";
 
-export interface SlotsSyncOptions {
+export interface SlotsSyncOptions extends RestoreSlotsOptions {
   readonly compute: ComputeIdentity;
-  readonly paths: ComputePaths;
-  readonly user: PgUser | undefined;
   readonly durability: Durability;
-  readonly conditions: Conditions;
-  readonly log: Logger;
-}
-
-/**
- * Puts the branch's slots into a data directory that was just fetched with the WAL from `hold_lsn`
- * on.
- *
- * @returns the restored slots, by name
- * @throws {ZenithError} `corrupt_data`, `io`
- */
-export async function restoreSlots(
-  options: SlotsSyncOptions,
-  taken: TakenSlots,
-): Promise<Map<string, SlotFile>> {
-  const { paths: { pgdata }, conditions, user, log } = options;
-  const slots = new Map<string, SlotFile>();
-  sayWhatIsTheParents(options, taken);
-  conditions.set(LOST_CONDITION, undefined);
-  if (taken.slots === null) return slots;
-  const stored = slotsOf(decodeSlots(taken.slots));
-  if (stored.size === 0) return slots;
-  const { pg, xlog_seg_size: segmentSize, checkPoint } = parseControlFile(
-    await readTenantFile(join(pgdata, CONTROL_FILE_PATH)),
-  );
-  const lost: string[] = [];
-  for (const [name, slot] of stored) {
-    // A physical slot's consumer itself says where it continues.
-    const needsWal = slot.state.isLogical && !slot.state.isInvalidated;
-    const segment = join(pgdata, "pg_wal", walFileName(WAL_TLI, slot.state.restartLsn, segmentSize));
-    if (needsWal && !existsSync(segment)) lost.push(name);
-    else slots.set(name, slot);
-  }
-  if (lost.length > 0) {
-    const text = `it has lost ${named(lost)}: the WAL that is needed is no longer there`;
-    log.error(text);
-    conditions.set(LOST_CONDITION, text, { hint: LOST_HINT, down: false });
-  }
-  for (const { files } of slots.values()) writeSlotFiles(pgdata, files, user);
-  const logical = [...slots.values()].map(({ state }) => state).filter((state) =>
-    state.isLogical && needs(state)
-  );
-  if (logical.length > 0) {
-    const from = Math.min(...logical.map(({ restartLsn }) => restartLsn)) as Lsn;
-    try {
-      const mappings = await logicalMappings({ pgdata, pg, segmentSize, from, to: checkPoint as Lsn });
-      writeSlotFiles(pgdata, mappings, user);
-    } catch (error) {
-      // What reads that WAL will fail too. Everything else can still work.
-      if (!(error instanceof WalError)) throw error;
-      const text = `the WAL that its logical replication slots need is damaged: ${errorMessage(error)}`;
-      log.error(text);
-      conditions.set(LOST_CONDITION, text, { hint: LOST_HINT, down: false });
-    }
-  }
-  log.info("replication slots are there again", { slots: [...slots.keys()] });
-  return slots;
-}
-
-/**
- * Reports slots that were left with the parent. Their consumers follow the parent, not this branch.
- */
-function sayWhatIsTheParents({ conditions, log }: SlotsSyncOptions, { parent_slots }: TakenSlots): void {
-  const parents = parent_slots === null ? [] : slotNames(decodeSlots(parent_slots));
-  if (parents.length === 0) {
-    conditions.set(PARENT_CONDITION, undefined);
-    return;
-  }
-  const text = `it began without its parent's ${named(parents)}: what is to follow it needs its own`;
-  log.info(text);
-  conditions.set(PARENT_CONDITION, text);
-}
-
-function named(slots: readonly string[]): string {
-  return `replication slot${slots.length === 1 ? "" : "s"} ${slots.join(", ")}`;
-}
-
-function needs({ isInvalidated, restartLsn }: SlotState): boolean {
-  return !isInvalidated && restartLsn !== INVALID_LSN;
-}
-
-/** Groups the page server's files by slot. */
-function slotsOf(files: ReadonlyMap<string, Uint8Array>): Map<string, SlotFile> {
-  const slots = new Map<string, SlotFile>();
-  for (const name of slotNames(files)) {
-    const path = slotStatePath(name);
-    const bytes = files.get(path)!;
-    const state = parseSlotState(bytes);
-    if (state === null) {
-      throw new ZenithError("corrupt_data", `the state of replication slot ${name} is damaged`);
-    }
-    const own = new Map([[path, bytes]]);
-    const snapshot = slotSnapshotPath(state.restartLsn);
-    if (state.isLogical && files.has(snapshot)) own.set(snapshot, files.get(snapshot)!);
-    slots.set(name, { state, files: own });
-  }
-  return slots;
 }
 
 function pack(slots: ReadonlyMap<string, SlotFile>): string {
@@ -157,7 +39,9 @@ function pack(slots: ReadonlyMap<string, SlotFile>): string {
 }
 
 function holdOf(slots: ReadonlyMap<string, SlotFile>): Lsn | undefined {
-  const lsns = [...slots.values()].filter(({ state }) => needs(state)).map(({ state }) => state.restartLsn);
+  const lsns = [...slots.values()].filter(({ state }) => holdsWal(state)).map(({ state }) =>
+    state.restartLsn
+  );
   return lsns.length === 0 ? undefined : Math.min(...lsns) as Lsn;
 }
 
@@ -227,12 +111,12 @@ async function acknowledged(
 }
 
 function sayWhatLacksWal(conditions: Conditions, slots: ReadonlyMap<string, SlotFile>, walFrom: Lsn): void {
-  const lacking = [...slots].filter(([, { state }]) => state.isLogical && needs(state))
+  const lacking = [...slots].filter(([, { state }]) => state.isLogical && holdsWal(state))
     .filter(([, { state }]) => state.restartLsn < walFrom)
     .map(([name]) => name);
   const text = lacking.length === 0
     ? undefined
-    : `${named(lacking)} would be lost with this Postgres: WAL before ${
+    : `${namedSlots(lacking)} would be lost with this Postgres: WAL before ${
       formatLsn(walFrom)
     } was given up before the slot was known`;
   conditions.set(WAL_CONDITION, text, { hint: "let its consumer connect and catch up", down: false });
@@ -254,9 +138,9 @@ async function sayWhatHoldsBack(
     conditions.set(SIZE_CONDITION, undefined);
     return;
   }
-  const lagging = [...slots].filter(([, { state }]) => needs(state) && end - state.restartLsn >= much);
+  const lagging = [...slots].filter(([, { state }]) => holdsWal(state) && end - state.restartLsn >= much);
   const names = lagging.map(([name]) => name);
-  conditions.set(SIZE_CONDITION, `${named(names)} held back ${mib(much)} of WAL and more`, {
+  conditions.set(SIZE_CONDITION, `${namedSlots(names)} held back ${mib(much)} of WAL and more`, {
     hint: `let its consumer catch up, or drop it: SELECT pg_drop_replication_slot('${names[0]}'); ` +
       `more than ${mib(maxBytes)} is not kept, and a slot that needs more is lost at the next start`,
     down: false,

@@ -19,7 +19,6 @@ import { Attachment } from "./attachment.ts";
 import { prepareAccessRole } from "./postgres/access_role.ts";
 import { computeUser } from "./postgres/compute_user.ts";
 import { type ClientAccess, followClientAccess, writeClientAccess } from "./postgres/client_access.ts";
-import type { SlotFile } from "./postgres/slot_files.ts";
 import type { TakenSlots } from "../protocol/management.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 import {
@@ -32,6 +31,7 @@ import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.
 import { type FirstStartWishes, isFirstStart, prepareFirstStart, withoutCron } from "./first_start.ts";
 import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
 import { LazyStorage } from "./lazy/lazy_storage.ts";
+import type { LazyWal } from "./lazy/pages/wal_reads.ts";
 import { removeLazyStorage } from "./lazy/remove_lazy_storage.ts";
 import { PageServerFollower } from "./page_server_follower.ts";
 import { fetchBasebackup, fetchTimelineStatus, takeSlots } from "./page_server_link.ts";
@@ -67,7 +67,8 @@ import { closeTablespaces } from "./replica_files.ts";
 import { Replica } from "./replica.ts";
 import { type LastTerm, SafekeeperQuorum } from "./safekeeper_quorum.ts";
 import { followSettings, settleSettings } from "./settings_sync.ts";
-import { followSlots, restoreSlots } from "./slots_sync.ts";
+import { type RestoredSlots, restoreSlots } from "./slots_restore.ts";
+import { followSlots } from "./slots_sync.ts";
 import { chooseStorage, type StorageChoice } from "./storage.ts";
 import { watchSubscriptions } from "./subscription_watch.ts";
 import { logCleanUp, type RunningCompute, supervise } from "./supervise.ts";
@@ -223,18 +224,22 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     lazy?.prepare();
     // By now, an earlier compute can't commit anything more.
     const taken = writes ? await takeSlots(compute) : undefined;
-    const walFrom = durability instanceof Replica ? durability.redoLsn : taken?.hold_lsn ?? null;
+    // A lazy compute fetches the WAL of slots when somebody reads it.
+    const slotsFrom = lazy === undefined ? taken?.hold_lsn ?? null : null;
+    const walFrom = durability instanceof Replica ? durability.redoLsn : slotsFrom;
     await fetchDataDirectory(options, compute, chosen, walFrom, user, storage.mode);
     durability.prepareDataDirectory();
     if (durability instanceof ReadOnlyPast && lazy === undefined) {
       const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));
       durability.keepReadable({ ...compute, lsn: control.checkPoint, log });
     }
-    if (taken !== undefined) slots = { taken, restored: await restoreSlots(slotsOptions, taken) };
+    if (taken !== undefined) {
+      slots = { taken, restored: await restoreSlots(slotsOptions, taken, storage.mode) };
+    }
     install = options.locatePostgres(dataDirectoryMajor(paths.pgdata));
     assertReachable(install.binDir, user);
     await attaching;
-    covers = await placeTablespaces(paths, lazy, user, install.binDir, log);
+    covers = await placeTablespaces(paths, lazy, slots?.restored.wal, user, install.binDir, log);
     if (durability instanceof Replica) closeTablespaces(paths.pgdata);
     await settling;
     assertUsable(readSettings(paths.pgdata), join(paths.pgdata, "postgresql.conf"));
@@ -331,7 +336,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     await Promise.all([
       following,
       followSettings(syncing, signal),
-      followSlots(slotsOptions, taken, restored, signal),
+      followSlots(slotsOptions, taken, restored.slots, signal),
       watchSubscriptions({ pgdata: paths.pgdata, major: install.major, conditions }, signal),
     ]);
   };
@@ -353,7 +358,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
 /** The branch's replication slots as they were at the start. */
 interface Slots {
   readonly taken: TakenSlots;
-  readonly restored: ReadonlyMap<string, SlotFile>;
+  readonly restored: RestoredSlots;
 }
 
 /** Stops waiting when `signal` is aborted. What was awaited goes on. */
@@ -427,6 +432,7 @@ async function fetchDataDirectory(
 async function placeTablespaces(
   paths: ComputePaths,
   lazy: LazyStorage | undefined,
+  wal: LazyWal | undefined,
   user: PgUser | undefined,
   binDir: string,
   log: Logger,
@@ -437,7 +443,7 @@ async function placeTablespaces(
   if (locations === undefined && given.size > 0) {
     log.info(`tablespaces do not show their locations: ${chosen}`);
   }
-  if (lazy !== undefined) return await lazy.serve(locations);
+  if (lazy !== undefined) return await lazy.serve(locations, wal);
   return locations === undefined || locations.size === 0 ? [] : linkTablespaces(paths, locations);
 }
 

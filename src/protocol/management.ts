@@ -557,6 +557,8 @@ const TakenSlotsSchema = object({
   slots: nullable(string()),
   /** WAL is kept for the slots from here on. Null when none is kept. */
   hold_lsn: nullable(LsnSchema),
+  /** From where on the page server has the timeline's WAL. */
+  wal_from: LsnSchema,
   /** The most WAL that is kept for the slots. */
   hold_max_bytes: number(),
   /**

@@ -21,12 +21,14 @@ export const REQUEST_EXISTS = 1;
 export const REQUEST_NBLOCKS = 2;
 export const REQUEST_PAGES = 3;
 export const REQUEST_DBSIZE = 4;
+export const REQUEST_WAL = 5;
 
 /** Response tags: the request's tag with the high bit set, or the error tag. */
 export const RESPONSE_EXISTS = 0x81;
 export const RESPONSE_NBLOCKS = 0x82;
 export const RESPONSE_PAGES = 0x83;
 export const RESPONSE_DBSIZE = 0x84;
+export const RESPONSE_WAL = 0x85;
 export const RESPONSE_ERROR = 0xff;
 
 /** Every request has this length. */
@@ -70,7 +72,9 @@ export class PageRequest {
    * order.
    */
   requestId = 0;
-  /** The LSN to read at. 0 means the newest that the server has. */
+  /**
+   * The LSN to read at. 0 means the newest that the server has. For WAL, where it begins.
+   */
   lsn = 0 as Lsn;
   spc = 0;
   db = 0;
@@ -86,7 +90,9 @@ export class PageRequest {
 export class PageResponse {
   tag = 0;
   requestId = 0;
-  /** For EXISTS 0 or 1, for NBLOCKS blocks, for PAGES the number of pages, for DBSIZE bytes. */
+  /**
+   * For EXISTS 0 or 1, for NBLOCKS blocks, for PAGES and WAL the number of pages, for DBSIZE bytes.
+   */
   value = 0;
   /** For ERROR, five characters. */
   sqlstate = "";
@@ -134,10 +140,17 @@ export function decodeRequest(request: PageRequest, bytes: Uint8Array, off: numb
   if (fork > MAX_FORKNUM) throw malformed(`request for fork ${fork}, expected 0 to ${MAX_FORKNUM}`);
   switch (tag) {
     case REQUEST_PAGES:
-      if (count < 1 || count > PAGES_MAX_COUNT) {
-        throw malformed(`request for ${count} pages, expected 1 to ${PAGES_MAX_COUNT}`);
-      }
+      checkCount(count);
       if (blkno + count > BLOCKS_MAX) throw malformed(`request for blocks beyond ${BLOCKS_MAX - 1}`);
+      return;
+    case REQUEST_WAL:
+      checkCount(count);
+      if (request.lsn === 0 || request.lsn % PAGE_BYTES !== 0) {
+        throw malformed(`request for WAL at ${request.lsn}, which is no page's boundary`);
+      }
+      if (request.spc !== 0 || request.db !== 0 || request.rel !== 0 || fork !== 0 || blkno !== 0) {
+        throw malformed("WAL request that names a relation");
+      }
       return;
     case REQUEST_DBSIZE:
       if (request.rel !== 0 || fork !== 0) throw malformed("DBSIZE request that names a relation");
@@ -151,18 +164,29 @@ export function decodeRequest(request: PageRequest, bytes: Uint8Array, off: numb
   if (blkno !== 0 || count !== 0) throw malformed(`request with tag ${tag} that names blocks`);
 }
 
-/** The length of a PAGES response with `count` pages. */
+function checkCount(count: number): void {
+  if (count >= 1 && count <= PAGES_MAX_COUNT) return;
+  throw malformed(`request for ${count} pages, expected 1 to ${PAGES_MAX_COUNT}`);
+}
+
+/** The length of a PAGES or WAL response with `count` pages. */
 export function pagesResponseBytes(count: number): number {
   return RESPONSE_HEADER_BYTES + count * PAGE_BYTES;
 }
 
 /**
- * Writes the header of a PAGES response. The pages follow it in block order.
+ * Writes the header of a PAGES or WAL response. The pages follow it in their order.
  *
  * @returns the offset of the first page
  */
-export function encodePagesHeader(bytes: Uint8Array, off: number, requestId: number, count: number): number {
-  encodeValueResponse(bytes, off, RESPONSE_PAGES, requestId, count);
+export function encodePagesHeader(
+  bytes: Uint8Array,
+  off: number,
+  requestId: number,
+  count: number,
+  tag: typeof RESPONSE_PAGES | typeof RESPONSE_WAL = RESPONSE_PAGES,
+): number {
+  encodeValueResponse(bytes, off, tag, requestId, count);
   return off + RESPONSE_HEADER_BYTES;
 }
 
@@ -224,8 +248,9 @@ export function decodeResponse(response: PageResponse, bytes: Uint8Array, off: n
   response.value = value;
   switch (tag) {
     case RESPONSE_PAGES:
+    case RESPONSE_WAL:
       if (value < 1 || value > PAGES_MAX_COUNT || len !== pagesResponseBytes(value)) {
-        throw malformed(`PAGES response of ${len} bytes for ${value} pages`);
+        throw malformed(`response with tag ${tag} of ${len} bytes for ${value} pages`);
       }
       return;
     case RESPONSE_EXISTS:

@@ -62,6 +62,12 @@ function directoryOf(env: ZenithEnv, tool: string, ...inside: readonly string[])
   return directory;
 }
 
+/** The symbolic links below a directory. */
+function linksIn(directory: string): string[] {
+  const found = readdirSync(directory, { recursive: true, withFileTypes: true });
+  return found.filter((entry) => entry.isSymbolicLink()).map(({ name }) => name);
+}
+
 async function write(main: Compute, n: number): Promise<void> {
   await main.query(`INSERT INTO t SELECT n, md5(n::text) FROM generate_series(${n}, ${n + 499}) n`);
 }
@@ -178,7 +184,7 @@ for (const major of [DEBIANS, NEWEST]) {
     const cron: { readonly pg: Compute; readonly before: number }[] = [];
 
     before(async () => {
-      env = await ZenithEnv.create({ major });
+      env = await ZenithEnv.create({ major, storage: "lazy" });
       main = await env.createCompute("main");
       addSettings(main, "wal_level = logical");
       if (major === DEBIANS) {
@@ -247,7 +253,13 @@ pg1-user=zenith_admin
         run(main, env.dir, "pgbackrest", ...backRest, "--log-level-console=warn", ...options, command);
       backup("stanza-create");
       backup("check");
+      // Lazy computes have links to WAL that only slots need.
+      await main.query("SELECT pg_create_physical_replication_slot('behind', true)");
+      for (let i = 0; i < 2; i++) {
+        await main.query("CREATE TABLE filler (); DROP TABLE filler; SELECT pg_switch_wal()");
+      }
       await main.restart();
+      assert.ok(linksIn(join(main.paths.pgdata, "pg_wal")).length >= 2);
       await write(main, 1000);
       backup("backup", "--type=full", "--start-fast");
       // A backup serves moments from the second after the one in which it ended.
@@ -265,6 +277,8 @@ pg1-user=zenith_admin
       makeOwnedDirectory(restored.dataDir, pgUser());
       const to = [`--pg1-path=${restored.dataDir}`, "--type=time", `--target=${moment}`];
       backup("restore", ...to, "--target-action=promote");
+      assert.deepEqual(linksIn(restored.dataDir), []);
+      await main.query("SELECT pg_drop_replication_slot('behind')");
       restored.start("archive_mode = off", "shared_preload_libraries = ''");
       await until("it is promoted", async () => await restored.value("SELECT pg_is_in_recovery()") === false);
       assert.equal(await restored.value(CONTENT), expected);

@@ -64,7 +64,7 @@ parent.on("message", (message: ServeMessage) => {
 function serve(
   message: ServeMessage,
 ): HotRange[] {
-  const { deviceFd, manifest, seedDirectory, overlayDirectory, overlayMaxBytes, prewarm, owner } = message;
+  const { deviceFd, seedDirectory, overlayDirectory, overlayMaxBytes, prewarm, wal, owner } = message;
   const pg = pgVersion(message.pgMajor);
   const files = new BackingFiles(overlayDirectory, OVERLAY_OPEN_FILES_MAX);
   const space = new OverlaySpace(files, {
@@ -81,7 +81,8 @@ function serve(
   });
   const data = new FileData(files, space, room);
   const inodes = new InodeTable(owner, (inode) => data.remove(inode));
-  populate(pg, inodes, seedDirectory, decodeRelationManifest(manifest), owner, (id) => files.path(id));
+  const manifest = decodeRelationManifest(message.manifest);
+  populate(pg, inodes, seedDirectory, manifest, wal, owner, (id) => files.path(id));
   tell({ type: "expected", reads: firstReads(inodes) });
   const session = new FuseSession({
     inodes,

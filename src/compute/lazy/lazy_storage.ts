@@ -25,6 +25,7 @@ import { type Cover, linkMountedTablespaces, type Locations } from "../postgres/
 import { keepLsnLeased } from "./pages/lsn_lease.ts";
 import { KeptPages } from "./pages/kept_pages.ts";
 import { answerMissedRead, deviceWriter } from "./pages/missed_reads.ts";
+import { type LazyWal, WalReads } from "./pages/wal_reads.ts";
 import { bind, canBind, findMount, mountFuse, tunePageCache, unbind, unmount } from "./fuse/mount.ts";
 import { PageFetcher } from "./pages/page_fetcher.ts";
 import { NOBODY, Prewarmer, readHotPages, saveHotPages } from "./pages/prewarmer.ts";
@@ -73,6 +74,7 @@ export class LazyStorage {
   #deviceFd: number | undefined;
   #isServed = false;
   #fetcher: PageFetcher | undefined;
+  #walReads: WalReads | undefined;
   #diskWatch: DiskWatch | undefined;
   #prewarmer: Prewarmer | undefined;
   /**
@@ -119,9 +121,10 @@ export class LazyStorage {
    *
    * @param locations the locations of tablespaces that are to be covered; undefined to show
    *   tablespaces as directories
+   * @param wal segments to which the data directory has links
    * @throws {ZenithError} when it can't be mounted
    */
-  async serve(locations: Locations | undefined): Promise<readonly Cover[]> {
+  async serve(locations: Locations | undefined, wal: LazyWal | undefined): Promise<readonly Cover[]> {
     const { paths, user, log, pageServer, tenant, timeline } = this.#options;
     const manifestBytes = takeForeignFile(paths.pgdata, RELATION_MANIFEST_FILE);
     const manifest = decodeRelationManifest(manifestBytes);
@@ -158,6 +161,9 @@ export class LazyStorage {
       },
       onPage: (inode, block, bytes, at) => this.#keptPages.offer(inode, block, bytes, at),
     });
+    if (wal !== undefined) {
+      this.#walReads = new WalReads(wal, this.#fetcher, deviceWriter(deviceFd), log);
+    }
     const lease = { pageServer, tenant, timeline, lsn: manifest.lsn, log };
     this.#leasing = keepLsnLeased({ ...lease, onLost: (error) => this.#fail(error) }, this.#lease.signal);
     const owner = user ?? { uid: process.getuid!(), gid: process.getgid!() };
@@ -172,6 +178,7 @@ export class LazyStorage {
       overlayDirectory: paths.overlay,
       overlayMaxBytes: this.#options.overlayMaxBytes,
       prewarm: hotPages,
+      wal: wal?.range ?? null,
       owner: { uid: owner.uid, gid: owner.gid },
       keptPages: this.#keptPages.buffer,
     };
@@ -289,6 +296,10 @@ export class LazyStorage {
   #onMessage(message: WorkerMessage): void {
     switch (message.type) {
       case "miss":
+        if ("walStart" in message.miss.remote) {
+          void this.#walReads!.answer(message.miss);
+          return;
+        }
         this.#prewarmer?.noteMiss(message.miss.inode);
         answerMissedRead(message.miss, this.#fetcher!, deviceWriter(this.#deviceFd!));
         return;

@@ -7,7 +7,8 @@ import { parseWalFileName } from "../../postgres/wal/page_header.ts";
 
 /**
  * Extends the WAL segments that Postgres starts from to the length that it expects. A lazy
- * basebackup contains only their used part. The rest takes no space on the disk.
+ * basebackup contains only their used part. The rest takes no space on the disk. Links to older
+ * segments stay as they are.
  *
  * @throws {ZenithError} `io`
  */
@@ -15,7 +16,7 @@ export function extendInitialWal(pgdata: string, segmentSize: number): void {
   using root = ForeignDirectory.open(pgdata);
   using directory = root.directory("pg_wal");
   for (const name of directory.names()) {
-    if (parseWalFileName(name, segmentSize) === undefined) continue;
+    if (parseWalFileName(name, segmentSize) === undefined || !directory.lstat(name)?.isFile()) continue;
     withIoErrors("extend", join(directory.path, name), () => {
       const fd = directory.openFile(name);
       try {

@@ -2,6 +2,7 @@
 import { closeSync, writeSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
 import { ForeignDirectory } from "../../common/foreign_directory.ts";
+import { INVALID_LSN } from "../../common/lsn.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import {
   isSlotName,
@@ -113,4 +114,14 @@ export function writeSlotFiles(pgdata: string, files: SlotFiles, user: PgUser | 
       closeSync(fd);
     }
   }
+}
+
+/** Names slots in a sentence. */
+export function namedSlots(slots: readonly string[]): string {
+  return `replication slot${slots.length === 1 ? "" : "s"} ${slots.join(", ")}`;
+}
+
+/** Whether WAL is kept for the slot. */
+export function holdsWal({ isInvalidated, restartLsn }: SlotState): boolean {
+  return !isInvalidated && restartLsn !== INVALID_LSN;
 }

@@ -21,7 +21,7 @@ import { changedBlocks } from "../tenant/changed_blocks.ts";
 import { historyOf } from "../tenant/history.ts";
 import { inheritedSettings } from "../tenant/inherited_settings.ts";
 import { lsnAt } from "../tenant/lsn_at.ts";
-import { segmentsBefore, WalHead } from "../tenant/wal_head.ts";
+import { readSegmentBefore, segmentsBefore, WalHead } from "../tenant/wal_head.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { AttachedCompute } from "./attached_compute.ts";
 import { BackupService } from "./backup_service.ts";
@@ -30,7 +30,7 @@ import { followedJson, startFollowing } from "./follow_service.ts";
 import { importedJson, receiveImport } from "./import_service.ts";
 import { isForMasked } from "./masked_access.ts";
 import type { PageServer } from "./page_server.ts";
-import { servePagestream } from "./pagestream_service.ts";
+import { type ReadWal, servePagestream } from "./pagestream_service.ts";
 import { Turns } from "./turns.ts";
 
 /** How long a lease lasts by default. A holder that needs it longer takes it again. */
@@ -285,7 +285,7 @@ function handlers(
       server.followers.assertWritable(names.timeline);
       const { timelines } = server.tenant(names.tenant);
       using held = await timelines.hold(names.timeline);
-      const { slots, untouched, ancestorId } = held.value;
+      const { slots, untouched, ancestorId, wal } = held.value;
       let parentSlots: string | null = null;
       if (untouched && ancestorId !== null) {
         using parent = await timelines.hold(ancestorId);
@@ -296,6 +296,7 @@ function handlers(
         generation,
         slots: own,
         hold_lsn: holdLsn === null ? null : formatLsn(holdLsn),
+        wal_from: formatLsn(wal.startLsn),
         hold_max_bytes: server.config.slot_wal_max_bytes,
         parent_slots: parentSlots,
       };
@@ -321,7 +322,9 @@ function handlers(
       using held = await hold(names);
       using turn = turns.join(names.tenant);
       const count = () => limits.begin(names.tenant);
-      await servePagestream(session, held.value, server.config.wait_lsn_timeout_ms, turn, count);
+      const { timelines } = server.tenant(names.tenant);
+      const readWal: ReadWal = (lsn, into) => readSegmentBefore(timelines, held.value, lsn, into);
+      await servePagestream(session, held.value, readWal, server.config.wait_lsn_timeout_ms, turn, count);
     },
 
     async basebackup({ lsn = null, wal_from: walFrom = lsn, lazy, ...names }, session) {

@@ -1,7 +1,7 @@
 /** Answers the page requests of computes. */
 import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
-import { INVALID_LSN } from "../../common/lsn.ts";
+import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
 import { MAX_CONNECTIONS } from "../../pgwire/limits.ts";
 import type { Session } from "../../pgwire/session.ts";
@@ -18,10 +18,12 @@ import {
   REQUEST_EXISTS,
   REQUEST_NBLOCKS,
   REQUEST_PAGES,
+  REQUEST_WAL,
   RESPONSE_DBSIZE,
   RESPONSE_EXISTS,
   RESPONSE_HEADER_BYTES,
   RESPONSE_NBLOCKS,
+  RESPONSE_WAL,
 } from "../../protocol/pagestream.ts";
 import { AbsentBytes, AbsentOnes } from "../../pagestore/mod.ts";
 import { NO_FORK } from "../content/relation_forks.ts";
@@ -47,6 +49,9 @@ assert(
   "all connections may have as many requests waiting as one may",
 );
 
+/** Fills the buffer with WAL from an LSN on, which is a page's boundary. */
+export type ReadWal = (lsn: Lsn, into: Uint8Array) => void;
+
 /**
  * Answers page requests on a connection until the client ends it. Requests whose LSN has arrived
  * are answered at once and in order. A request that must wait for its LSN, or for parts of layers
@@ -58,6 +63,7 @@ assert(
 export async function servePagestream(
   session: Session,
   timeline: Timeline,
+  readWal: ReadWal,
   waitLsnTimeoutMs: number,
   turn: Turn,
   countRequest: () => Disposable,
@@ -93,7 +99,7 @@ export async function servePagestream(
   const attempt = (now: PageRequest): AbsentBytes | "busy" | null => {
     const began = turn.begin();
     if (began < 0) return "busy";
-    const absent = copy.sending ? answer(copy, timeline, now) : null;
+    const absent = copy.sending ? answer(copy, timeline, readWal, now) : null;
     turn.end(began);
     return absent;
   };
@@ -149,9 +155,18 @@ function tooManyWait(): ZenithError {
 }
 
 /** @returns what has to be fetched before the request can be answered; null when it was */
-function answer(copy: CopyBoth, timeline: Timeline, request: PageRequest): AbsentBytes | null {
+function answer(
+  copy: CopyBoth,
+  timeline: Timeline,
+  readWal: ReadWal,
+  request: PageRequest,
+): AbsentBytes | null {
   try {
     timeline.assertPresent();
+    if (request.tag === REQUEST_WAL) {
+      sendWal(copy, readWal, request);
+      return null;
+    }
     const view = timeline.at(request.lsn === INVALID_LSN ? timeline.lastRecordLsn : request.lsn);
     switch (request.tag) {
       case REQUEST_PAGES:
@@ -209,6 +224,13 @@ function sendPages(copy: CopyBoth, view: TimelineView, request: PageRequest): vo
   const at = copy.reserve(pagesResponseBytes(count));
   const first = encodePagesHeader(copy.buffer, at, request.requestId, count);
   copy.buffer.set(count * BLCKSZ === pages.length ? pages : pages.subarray(0, count * BLCKSZ), first);
+}
+
+function sendWal(copy: CopyBoth, readWal: ReadWal, { requestId, lsn, count }: PageRequest): void {
+  const pages = pageBuffer(count).subarray(0, count * BLCKSZ);
+  readWal(lsn, pages);
+  const at = copy.reserve(pagesResponseBytes(count));
+  copy.buffer.set(pages, encodePagesHeader(copy.buffer, at, requestId, count, RESPONSE_WAL));
 }
 
 /** Pages are rebuilt here first, so that an error midway leaves no half answer in the stream. */

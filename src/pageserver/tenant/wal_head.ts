@@ -1,7 +1,7 @@
 /** Provides the beginning of the WAL segment that a compute starts in. */
-import { withIoErrors } from "../../common/errors.ts";
+import { withIoErrors, ZenithError } from "../../common/errors.ts";
 import type { DiskFile } from "../../common/disk.ts";
-import type { Lsn } from "../../common/lsn.ts";
+import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { writeSegmentHead } from "../../postgres/segment_head.ts";
 import { nextRecordLsn, segmentStart, WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { writePageHeader } from "../../postgres/wal/write_page_header.ts";
@@ -153,4 +153,36 @@ export function* segmentsBefore(
     using segment = WalHead.openWhole(timelines, timeline, at);
     yield segment;
   }
+}
+
+/**
+ * Reads `into` full of WAL from a segment that {@link segmentsBefore} would iterate over.
+ *
+ * @param lsn a page's boundary
+ * @throws {ZenithError} `not_found` when the segment was removed, `out_of_range` when it is not
+ *   complete yet or ends before, `io`
+ */
+export function readSegmentBefore(
+  timelines: TenantTimelines,
+  timeline: Timeline,
+  lsn: Lsn,
+  into: Uint8Array,
+): void {
+  const { wal, walSegmentSize: size } = timeline;
+  const start = segmentStart(lsn, size);
+  const end = start + size;
+  if (end <= wal.startLsn) {
+    throw new ZenithError(
+      "not_found",
+      `WAL at ${formatLsn(lsn)} was removed: it begins at ${formatLsn(wal.startLsn)}`,
+    );
+  }
+  if (lsn + into.length > end || end > wal.writtenLsn) {
+    throw new ZenithError(
+      "out_of_range",
+      `${into.length} bytes of WAL at ${formatLsn(lsn)} are not in one segment that is complete`,
+    );
+  }
+  using segment = WalHead.openWhole(timelines, timeline, start);
+  segment.read(lsn, into, 0, into.length);
 }

@@ -4,9 +4,9 @@ import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
 import type { Lsn } from "../../../src/common/lsn.ts";
 import { basebackup } from "../../../src/pageserver/service/basebackup.ts";
-import { segmentsBefore, WalHead } from "../../../src/pageserver/tenant/wal_head.ts";
+import { readSegmentBefore, segmentsBefore, WalHead } from "../../../src/pageserver/tenant/wal_head.ts";
 import type { Timeline } from "../../../src/pageserver/timeline/timeline.ts";
-import { segmentStart, walFileName } from "../../../src/postgres/wal/page_header.ts";
+import { parseWalFileName, segmentStart, walFileName } from "../../../src/postgres/wal/page_header.ts";
 import { TarReader } from "../../../src/protocol/tar.ts";
 import { TINY_SEGMENT_SIZE as SEGMENT } from "../../harness/tiny_cluster.ts";
 import {
@@ -85,6 +85,20 @@ describe("the WAL of replication slots", () => {
         Buffer.from(wal.slice(first - from, last - from)),
       );
     }
+    const piece = new Uint8Array(SEGMENT / 2);
+    for (const [name, content] of files) {
+      const { lsn: start } = parseWalFileName(name, SEGMENT)!;
+      if (start >= segmentStart(boundary.lsn, SEGMENT)) continue;
+      for (const off of [0, SEGMENT / 2]) {
+        readSegmentBefore(timelines, timeline, (start + off) as Lsn, piece);
+        assert.deepEqual(Buffer.from(piece), Buffer.from(content.subarray(off, off + piece.length)));
+      }
+    }
+    const read = (lsn: number) => readSegmentBefore(timelines, timeline, lsn as Lsn, piece);
+    assert.throws(() => read(segmentStart(held, SEGMENT) - SEGMENT), /was removed: it begins at/);
+    assert.throws(() => read(segmentStart(held, SEGMENT) + SEGMENT * 3 / 4), /not in one segment/);
+    assert.throws(() => read(segmentStart(boundary.lsn, SEGMENT)), /not in one segment that is complete/);
+
     using again = WalHead.open(timelines, timeline, boundary.lsn);
     assert.equal((await walFiles(basebackup(timeline, boundary, again))).size, 1);
 

@@ -76,7 +76,13 @@ describe("pagestream requests", () => {
     for (
       const fields of [
         { tag: 0 },
-        { tag: 5 },
+        { tag: 6 },
+        { tag: ps.REQUEST_WAL },
+        { tag: ps.REQUEST_WAL, lsn: lsn(0x2001) },
+        { tag: ps.REQUEST_WAL, lsn: lsn(0x2000), count: 0 },
+        { tag: ps.REQUEST_WAL, lsn: lsn(0x2000), count: ps.PAGES_MAX_COUNT + 1 },
+        { tag: ps.REQUEST_WAL, lsn: lsn(0x2000), rel: 1 },
+        { tag: ps.REQUEST_WAL, lsn: lsn(0x2000), blkno: 1 },
         { fork: 4 },
         { count: 0 },
         { count: ps.PAGES_MAX_COUNT + 1 },
@@ -88,6 +94,11 @@ describe("pagestream requests", () => {
     ) {
       assert.throws(() => decoded(encoded(fields)), isProtocolError, JSON.stringify(fields));
     }
+  });
+
+  test("for WAL begin at a page's boundary", () => {
+    const request = decoded(encoded({ tag: ps.REQUEST_WAL, lsn: lsn(0x5_0000_2000), count: 128 }));
+    assert.deepEqual([request.lsn, request.count], [0x5_0000_2000, 128]);
   });
 
   test("are refused when version, reserved byte or length is wrong", () => {
@@ -135,6 +146,14 @@ describe("pagestream responses", () => {
     assert.equal(response.value, 2);
     assert.equal(response.off, at);
     assert.equal(response.len, 2 * ps.PAGE_BYTES);
+    assert.throws(() => decodedResponse(bytes.subarray(0, bytes.length - 1)), isProtocolError);
+  });
+
+  test("carry WAL like pages", () => {
+    const bytes = new Uint8Array(ps.pagesResponseBytes(2));
+    assert.equal(ps.encodePagesHeader(bytes, 0, 77, 2, ps.RESPONSE_WAL), 16);
+    const { tag, value, len } = decodedResponse(bytes);
+    assert.deepEqual([tag, value, len], [ps.RESPONSE_WAL, 2, 2 * ps.PAGE_BYTES]);
     assert.throws(() => decodedResponse(bytes.subarray(0, bytes.length - 1)), isProtocolError);
   });
 

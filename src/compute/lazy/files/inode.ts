@@ -1,4 +1,5 @@
 /** Files, directories and symbolic links of the mount. */
+import type { Lsn } from "../../../common/lsn.ts";
 import type { Presence } from "./presence.ts";
 
 // File types in st_mode (sys/stat.h), and as DT_* in directory entries: the same bits, shifted.
@@ -8,14 +9,21 @@ export const S_IFREG = 0o100000;
 export const S_IFLNK = 0o120000;
 export const PERMISSION_BITS = 0o7777;
 
-/** The source of a file's untouched blocks. */
-export interface RemoteFile {
+/** The source of a file's untouched blocks: a relation, or WAL. */
+export type RemoteFile = RemoteRelation | RemoteSegment;
+
+export interface RemoteRelation {
   readonly spc: number;
   readonly db: number;
   readonly rel: number;
   readonly fork: number;
   /** The block of the fork with which the file begins. Files are segments of 1 GiB. */
   readonly firstBlock: number;
+}
+
+export interface RemoteSegment {
+  /** Where the WAL segment begins. */
+  readonly walStart: Lsn;
 }
 
 /**

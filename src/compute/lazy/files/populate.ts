@@ -2,6 +2,7 @@
 import type { PgVersion } from "../../../postgres/versions/pg_version.ts";
 import { readdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { type SegmentRange, segmentsOf, WAL_DIRECTORY } from "../../postgres/slot_wal.ts";
 import { BLCKSZ } from "../../../postgres/cluster/page_layout.ts";
 import { databasePath, relationFileName, RELSEG_SIZE } from "../../../postgres/cluster/relfile.ts";
 import type { RelationManifest } from "../../../protocol/relation_manifest.ts";
@@ -18,10 +19,12 @@ export interface Owner {
  */
 const DIRECTORY_MODE = S_IFDIR | 0o700;
 const FILE_MODE = S_IFREG | 0o600;
+/** Nobody writes to a finished segment. */
+const SEGMENT_MODE = S_IFREG | 0o400;
 
 /**
- * Gives the tree its first files: those of `seed`, which are complete, and relation files whose
- * blocks are at the page server.
+ * Gives the tree its first files: those of `seed`, which are complete, relation files whose
+ * blocks are at the page server, and WAL segments that are there.
  *
  * @param seed a directory on the overlay's disk; its files are moved out of it
  * @param backingPath where the overlay stores an inode's data
@@ -31,6 +34,7 @@ export function populate(
   inodes: InodeTable,
   seed: string,
   manifest: RelationManifest,
+  wal: SegmentRange | null,
   owner: Owner,
   backingPath: (id: number) => string,
 ): void {
@@ -47,6 +51,12 @@ export function populate(
         remote: { spc, db, rel, fork: sourceFork, firstBlock },
       });
     }
+  }
+  if (wal === null) return;
+  const directory = ensureDirectory(inodes, WAL_DIRECTORY, owner);
+  for (const { name, start } of segmentsOf(wal)) {
+    const remote = { walStart: start };
+    inodes.create(directory, name, { mode: SEGMENT_MODE, ...owner, size: wal.segmentSize, remote });
   }
 }
 

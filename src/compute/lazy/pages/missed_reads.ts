@@ -24,6 +24,11 @@ export function answerMissedRead(miss: MissedRead, fetcher: PageFetcher, write: 
   }
 }
 
+/** Answers a READ with EIO. */
+export function failMissedRead(miss: MissedRead, write: ReplyWriter): void {
+  write(withHeader(new Uint8Array(OUT_HEADER_BYTES), miss, -EIO));
+}
+
 /**
  * The reply whose pages arrive all at once, which is written before the next one is begun. A new
  * buffer for each would cost as much as everything else: the kernel gives it out page by page.
@@ -92,14 +97,19 @@ class Answer implements PageWaiter {
   #settleOne(): void {
     this.#outstanding--;
     if (this.#outstanding > 0) return;
-    const reply = this.#failed ? new Uint8Array(OUT_HEADER_BYTES) : this.#reply!;
-    const header = new DataView(reply.buffer, reply.byteOffset, OUT_HEADER_BYTES);
-    header.setUint32(0, reply.length, true);
-    header.setInt32(4, this.#failed ? -EIO : 0, true);
-    header.setUint32(8, this.#miss.unique[0], true);
-    header.setUint32(12, this.#miss.unique[1], true);
-    this.#write(reply);
+    if (this.#failed) failMissedRead(this.#miss, this.#write);
+    else this.#write(withHeader(this.#reply!, this.#miss, 0));
   }
+}
+
+/** @param error 0, or a negative error number */
+function withHeader(reply: Uint8Array, { unique }: MissedRead, error: number): Uint8Array {
+  const header = new DataView(reply.buffer, reply.byteOffset, OUT_HEADER_BYTES);
+  header.setUint32(0, reply.length, true);
+  header.setInt32(4, error, true);
+  header.setUint32(8, unique[0], true);
+  header.setUint32(12, unique[1], true);
+  return reply;
 }
 
 /** Returns a writer that sends replies to the mount's device, each in one write. */

@@ -1,13 +1,13 @@
 /**
- * Fetches pages from the page server, pipelined over one connection. It retries for as long as that
- * takes.
+ * Fetches pages and WAL from the page server, pipelined over one connection. It retries for as long
+ * as that takes. Only WAL fails while the page server is away: who reads that can come again later.
  */
 import { assert } from "../../../common/assert.ts";
 import { errorMessage, ZenithError } from "../../../common/errors.ts";
 import { formatHostPort } from "../../../common/host_port.ts";
 import type { TenantId, TimelineId } from "../../../common/id.ts";
 import type { Logger } from "../../../process/log.ts";
-import type { Lsn } from "../../../common/lsn.ts";
+import { formatLsn, type Lsn } from "../../../common/lsn.ts";
 import { sleep } from "../../../common/sleep.ts";
 import type { CopyBoth } from "../../../pgwire/copy_both.ts";
 import { kindOfSqlstate } from "../../../pgwire/sqlstate.ts";
@@ -21,11 +21,13 @@ import {
   PAGES_MAX_COUNT,
   REQUEST_BYTES,
   REQUEST_PAGES,
+  REQUEST_WAL,
   RESPONSE_ERROR,
   RESPONSE_PAGES,
+  RESPONSE_WAL,
   responseErrorMessage,
 } from "../../../protocol/pagestream.ts";
-import type { RemoteFile } from "../files/inode.ts";
+import type { RemoteFile, RemoteRelation } from "../files/inode.ts";
 import { connectServer, type ServerAddress } from "../../../protocol/connect.ts";
 import { PAGE_SERVER } from "../../../protocol/management.ts";
 import { formatCommand } from "../../../protocol/operation.ts";
@@ -77,6 +79,9 @@ const RETRY_LAST_MS = 1_000;
 
 /** More blocks than a file has. Used to combine an inode and a block into one number. */
 const BLOCKS_PER_INODE = 1 << 18;
+
+/** What a request for WAL has in these fields. */
+const NO_RELATION: RemoteRelation = { spc: 0, db: 0, rel: 0, fork: 0, firstBlock: 0 };
 
 export class PageFetcher {
   readonly #options: PageFetcherOptions;
@@ -152,22 +157,24 @@ export class PageFetcher {
     const fetch: Fetch = { id, inode, remote, block, count, waiters: [waiter] };
     this.#fetches.set(id, fetch);
     for (let i = 0; i < count; i++) this.#blocks.set(inode * BLOCKS_PER_INODE + block + i, fetch);
-    const { signal } = this.#closing;
+    const reason = this.#closing.signal.aborted ? this.#closing.signal.reason : this.#awayFor(remote);
     // Fail it later, because the waiter doesn't know yet how many answers it will get.
-    if (signal.aborted) queueMicrotask(() => this.#fail(fetch, signal.reason));
+    if (reason !== undefined) queueMicrotask(() => this.#fail(fetch, reason));
     else if (this.#copy !== undefined) this.#send(this.#copy, fetch);
   }
 
   #send(copy: CopyBoth, { id, remote, block, count }: Fetch): void {
     const request = this.#request;
-    request.tag = REQUEST_PAGES;
+    const wal = "walStart" in remote ? remote : null;
+    const { spc, db, rel, fork, firstBlock } = "walStart" in remote ? NO_RELATION : remote;
+    request.tag = wal === null ? REQUEST_PAGES : REQUEST_WAL;
     request.requestId = id;
-    request.lsn = this.#options.lsn;
-    request.spc = remote.spc;
-    request.db = remote.db;
-    request.rel = remote.rel;
-    request.fork = remote.fork;
-    request.blkno = remote.firstBlock + block;
+    request.lsn = wal === null ? this.#options.lsn : (wal.walStart + block * BLCKSZ) as Lsn;
+    request.spc = spc;
+    request.db = db;
+    request.rel = rel;
+    request.fork = fork;
+    request.blkno = wal === null ? firstBlock + block : 0;
     request.count = count;
     const at = copy.reserve(REQUEST_BYTES);
     encodeRequest(copy.buffer, at, request);
@@ -186,6 +193,10 @@ export class PageFetcher {
       this.#copy = undefined;
       if (signal.aborted) return;
       this.#reportLost(reason);
+      for (const fetch of [...this.#fetches.values()]) {
+        const away = this.#awayFor(fetch.remote);
+        if (away !== undefined) this.#fail(fetch, away);
+      }
       await sleep(pauseMs, signal);
       pauseMs = Math.min(2 * pauseMs, RETRY_LAST_MS);
     }
@@ -226,6 +237,12 @@ export class PageFetcher {
     );
   }
 
+  /** Why a file can't be read while the page server is away. Undefined when its readers wait. */
+  #awayFor(remote: RemoteFile): ZenithError | undefined {
+    if (!this.#lost || !("walStart" in remote)) return undefined;
+    return new ZenithError("unavailable", `no connection to the page server, which has ${describe(remote)}`);
+  }
+
   #onResponse(bytes: Uint8Array, off: number, len: number): void {
     const response = this.#response;
     decodeResponse(response, bytes, off, len);
@@ -237,7 +254,8 @@ export class PageFetcher {
       this.#onError(fetch, kindOfSqlstate(response.sqlstate), responseErrorMessage(response, bytes));
       return;
     }
-    if (response.tag !== RESPONSE_PAGES || response.value !== fetch.count) {
+    const expected = "walStart" in fetch.remote ? RESPONSE_WAL : RESPONSE_PAGES;
+    if (response.tag !== expected || response.value !== fetch.count) {
       throw new ZenithError(
         "protocol",
         `pagestream: ${response.value} pages with tag ${response.tag}, asked for ${fetch.count}`,
@@ -249,7 +267,7 @@ export class PageFetcher {
     const keeps = fetch.waiters.some((waiter) => waiter.keeps);
     for (let i = 0; i < count; i++) {
       const at = response.off + i * BLCKSZ;
-      if (checksums) setPageChecksum(bytes, remote.firstBlock + block + i, at);
+      if (checksums && !("walStart" in remote)) setPageChecksum(bytes, remote.firstBlock + block + i, at);
       if (keeps) onPage(inode, block + i, bytes, at);
     }
     for (const waiter of fetch.waiters) waiter.deliver(block, count, bytes, response.off);
@@ -257,18 +275,16 @@ export class PageFetcher {
 
   #onError(fetch: Fetch, kind: ZenithError["kind"], message: string): void {
     const { remote, block, count } = fetch;
-    if (kind === "unavailable" || kind === "timeout" || kind === "limit_exceeded") {
+    const isPassing = kind === "unavailable" || kind === "timeout" || kind === "limit_exceeded";
+    if (isPassing && !("walStart" in remote)) {
       setTimeout(() => {
         if (this.#copy !== undefined && this.#fetches.has(fetch.id)) this.#send(this.#copy, fetch);
       }, RETRY_LAST_MS);
       return;
     }
-    const first = remote.firstBlock + block;
-    const error = new ZenithError(
-      kind,
-      `blocks ${first}..${first + count - 1} of relation ${remote.spc}/${remote.db}/${remote.rel}, fork ` +
-        `${remote.fork}, can't be read: ${message}`,
-    );
+    const first = block + ("walStart" in remote ? 0 : remote.firstBlock);
+    const what = `blocks ${first}..${first + count - 1} of ${describe(remote)}`;
+    const error = new ZenithError(kind, `${what} can't be read: ${message}`);
     this.#options.log.error(error.message);
     this.#fail(fetch, error);
   }
@@ -285,4 +301,10 @@ export class PageFetcher {
     }
     if (this.#fetches.size === 0) { for (const idle of this.#whenIdle.splice(0)) idle(); }
   }
+}
+
+function describe(remote: RemoteFile): string {
+  return "walStart" in remote
+    ? `the WAL segment at ${formatLsn(remote.walStart)}`
+    : `relation ${remote.spc}/${remote.db}/${remote.rel}, fork ${remote.fork},`;
 }

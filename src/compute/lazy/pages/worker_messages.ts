@@ -4,6 +4,7 @@ import type { ExpectedRead } from "../files/first_reads.ts";
 import type { MissedRead } from "../files/fuse_session.ts";
 import type { HotRange } from "./hot_pages.ts";
 import type { Owner } from "../files/populate.ts";
+import type { SegmentRange } from "../../postgres/slot_wal.ts";
 
 /** The only message to the Worker. It serves until the mount is gone, then waits for the next. */
 export interface ServeMessage {
@@ -18,6 +19,8 @@ export interface ServeMessage {
   readonly overlayMaxBytes: number;
   /** What to fetch ahead of need, whenever the Worker is woken. */
   readonly prewarm: readonly HotRange[];
+  /** WAL segments that are fetched when somebody reads them. */
+  readonly wal: SegmentRange | null;
   readonly owner: Owner;
   /** The memory of {@link KeptPages}. */
   readonly keptPages: SharedArrayBuffer;

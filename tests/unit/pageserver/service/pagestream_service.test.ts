@@ -24,6 +24,8 @@ import {
 const END = 0x1000 as Lsn;
 const FUTURE = 0x2000 as Lsn;
 
+const readNoWal = () => assert.fail("nobody asks for WAL");
+
 test("60,000 requests for the future cost little: most are refused, and none outlives its client", async () => {
   const waiters = new LsnWaiters();
   // The part of a timeline that requests for its future meet.
@@ -38,7 +40,9 @@ test("60,000 requests for the future cost little: most are refused, and none out
   const served = new Promise<void>((resolve) => (ended = resolve));
   const server = new PgServer({
     describe: () => null,
-    query: (session) => servePagestream(session, timeline, 60_000, turn, () => counted).finally(ended),
+    query: (session) => {
+      return servePagestream(session, timeline, readNoWal, 60_000, turn, () => counted).finally(ended);
+    },
   });
   const address = await server.listen({ host: "127.0.0.1", port: 0 });
   const client = await PgClient.connect({ ...address, user: "zenith" });

@@ -24,6 +24,8 @@ const OWN_REQUESTS = 50;
  */
 const MOST_PER_REQUEST = FLOOD_CONNECTIONS * FLOOD_REQUESTS / 2;
 
+const readNoWal = () => assert.fail("nobody asks for WAL");
+
 test("a tenant that floods many connections does not keep another one waiting", async () => {
   let answered = 0;
   /** Every answer takes 20 µs, and counts. */
@@ -44,7 +46,8 @@ test("a tenant that floods many connections does not keep another one waiting", 
     async query(session, sql) {
       const tenant = sql.split(" ")[1]!;
       using turn = turns.join(tenant);
-      await servePagestream(session, timelineOf(tenant), 60_000, turn, () => ({ [Symbol.dispose]() {} }));
+      const counted = { [Symbol.dispose]() {} };
+      await servePagestream(session, timelineOf(tenant), readNoWal, 60_000, turn, () => counted);
     },
   });
   const address = await server.listen({ host: "127.0.0.1", port: 0 });

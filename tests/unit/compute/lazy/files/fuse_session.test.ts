@@ -12,8 +12,10 @@ import {
   ENOTEMPTY,
   EOPNOTSUPP,
 } from "../../../../../src/compute/lazy/fuse/errno.ts";
+import type { Lsn } from "../../../../../src/common/lsn.ts";
 import { firstReads } from "../../../../../src/compute/lazy/files/first_reads.ts";
 import type { MissedRead } from "../../../../../src/compute/lazy/files/fuse_session.ts";
+import type { RemoteFile, RemoteRelation } from "../../../../../src/compute/lazy/files/inode.ts";
 import * as fuse from "../../../../../src/compute/lazy/fuse/protocol.ts";
 import { Kernel, POSTGRES } from "./kernel.ts";
 
@@ -42,6 +44,11 @@ function data(result: Uint8Array | MissedRead): Uint8Array {
 function miss(result: Uint8Array | MissedRead): MissedRead {
   assert(isMiss(result), "the read was answered");
   return result;
+}
+
+function relation(remote: RemoteFile): RemoteRelation {
+  assert("rel" in remote, "it is no relation");
+  return remote;
 }
 
 /** The table 5/16384 with ten blocks on the page server. */
@@ -76,7 +83,7 @@ describe("the tree", () => {
     assert.equal(kernel.walk("base/5/7.1")!.size, 2 ** 30);
     const last = kernel.walk("base/5/7.2")!;
     assert.equal(last.size, BLOCK);
-    assert.equal(miss(kernel.read(last.id, 0, BLOCK)).remote.firstBlock, 131072 * 2);
+    assert.equal(relation(miss(kernel.read(last.id, 0, BLOCK)).remote).firstBlock, 131072 * 2);
     assert.equal(kernel.walk("base/5/7.3"), undefined);
   });
 
@@ -85,8 +92,19 @@ describe("the tree", () => {
       { spc: 1663, db: 5, rel: 7, fork: 3, sourceFork: 3, blocks: 1 },
       { spc: 1663, db: 5, rel: 7, fork: 0, sourceFork: 3, blocks: 1 },
     ]);
-    assert.equal(miss(kernel.read(kernel.walk("base/5/7")!.id, 0, BLOCK)).remote.fork, 3);
+    assert.equal(relation(miss(kernel.read(kernel.walk("base/5/7")!.id, 0, BLOCK)).remote).fork, 3);
     assert.equal(kernel.walk("base/5/7_init")!.size, BLOCK);
+  });
+
+  test("has the WAL segments that are fetched when they are read, which nobody may write", () => {
+    const size = 1 << 20;
+    kernel.populate([], { from: (3 * size) as Lsn, to: (5 * size) as Lsn, segmentSize: size });
+    const names = ["000000010000000000000003", "000000010000000000000004"];
+    assert.deepEqual([...kernel.inodes.at("wal")!.children!.keys()], names);
+    const last = kernel.walk(`wal/${names[1]}`)!;
+    assert.deepEqual([last.size, last.mode & 0o777, last.uid], [size, 0o400, POSTGRES.uid]);
+    const { remote, offset, bytes } = miss(kernel.read(last.id, 2 * BLOCK, 4 * BLOCK));
+    assert.deepEqual([remote, offset, bytes], [{ walStart: 4 * size }, 2 * BLOCK, 4 * BLOCK]);
   });
 
   test("knows which catalogs a session begins with", () => {
@@ -98,9 +116,10 @@ describe("the tree", () => {
       { spc: 1663, db: 16385, rel: 1249, fork: 0, sourceFork: 0, blocks: 5 },
     ]);
     assert.deepEqual(
-      firstReads(kernel.inodes).map((
-        { remote, blocks },
-      ) => [remote.db, remote.rel, remote.firstBlock, blocks]),
+      firstReads(kernel.inodes).map(({ remote, blocks }) => {
+        const { db, rel, firstBlock } = relation(remote);
+        return [db, rel, firstBlock, blocks];
+      }),
       [[0, 1262, 0, 1], [5, 1249, 0, 64]],
     );
   });
@@ -332,7 +351,8 @@ describe("a relation file", () => {
     const id = table();
     const directory = kernel.walk("base/5")!.id;
     kernel.call(fuse.FUSE_RENAME, directory, 1, 0, "16384", "elsewhere");
-    assert.deepEqual(miss(kernel.read(kernel.lookup(1, "elsewhere")!.id, 0, BLOCK)).remote.rel, 16384);
+    const { remote } = miss(kernel.read(kernel.lookup(1, "elsewhere")!.id, 0, BLOCK));
+    assert.equal(relation(remote).rel, 16384);
     assert.equal(kernel.lookup(1, "elsewhere")!.id, id);
   });
 });

@@ -11,6 +11,7 @@ import { FuseSession, type MissedRead } from "../../../../../src/compute/lazy/fi
 import { InodeTable } from "../../../../../src/compute/lazy/files/inode_table.ts";
 import { OverlaySpace } from "../../../../../src/compute/lazy/files/overlay_space.ts";
 import { populate } from "../../../../../src/compute/lazy/files/populate.ts";
+import type { SegmentRange } from "../../../../../src/compute/postgres/slot_wal.ts";
 import * as fuse from "../../../../../src/compute/lazy/fuse/protocol.ts";
 import type { ManifestEntry } from "../../../../../src/protocol/relation_manifest.ts";
 
@@ -74,9 +75,9 @@ export class Kernel {
     mkdirSync(this.seed);
   }
 
-  populate(entries: readonly ManifestEntry[]): void {
+  populate(entries: readonly ManifestEntry[], wal: SegmentRange | null = null): void {
     const manifest = { lsn: 8 as Lsn, prev: 0 as Lsn, entries };
-    populate(V15, this.inodes, this.seed, manifest, POSTGRES, (id) => this.files.path(id));
+    populate(V15, this.inodes, this.seed, manifest, wal, POSTGRES, (id) => this.files.path(id));
   }
 
   close(): void {

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { answerMissedRead } from "../../../../../src/compute/lazy/pages/missed_reads.ts";
 import type { MissedRead } from "../../../../../src/compute/lazy/files/fuse_session.ts";
 import { KeptPages } from "../../../../../src/compute/lazy/pages/kept_pages.ts";
+import { type LazyWal, WalReads } from "../../../../../src/compute/lazy/pages/wal_reads.ts";
 import { PageFetcher } from "../../../../../src/compute/lazy/pages/page_fetcher.ts";
 import { NOBODY } from "../../../../../src/compute/lazy/pages/prewarmer.ts";
 import { parseTenantId, parseTimelineId } from "../../../../../src/common/id.ts";
@@ -19,6 +20,10 @@ import {
   PAGE_BYTES,
   PageRequest,
   pagesResponseBytes,
+  REQUEST_PAGES,
+  REQUEST_WAL,
+  RESPONSE_PAGES,
+  RESPONSE_WAL,
 } from "../../../../../src/protocol/pagestream.ts";
 
 const BLOCK = PAGE_BYTES;
@@ -61,7 +66,8 @@ class PageServer {
   answer(request: PageRequest): void {
     const copy = this.#copy!;
     const at = copy.reserve(pagesResponseBytes(request.count));
-    const first = encodePagesHeader(copy.buffer, at, request.requestId, request.count);
+    const tag = request.tag === REQUEST_WAL ? RESPONSE_WAL : RESPONSE_PAGES;
+    const first = encodePagesHeader(copy.buffer, at, request.requestId, request.count, tag);
     for (let i = 0; i < request.count; i++) {
       copy.buffer.fill(request.blkno + i + 1, first + i * BLOCK, first + (i + 1) * BLOCK);
     }
@@ -267,6 +273,111 @@ describe("a read of pages that are not here", () => {
     await untilReplied(1);
     const page = replies[0].slice(16);
     assert.equal(storedPageChecksum(page), pageChecksum(page, 2));
+  });
+});
+
+describe("a read of WAL that is not here", () => {
+  const SEGMENT = 1 << 20;
+  const WAL_START = lsn(0x1300000);
+  let prepared: number;
+  let prepare: LazyWal["prepare"];
+  let walReads: WalReads;
+
+  beforeEach(() => {
+    prepared = 0;
+    prepare = () => Promise.resolve(void prepared++);
+    walReads = new WalReads(
+      {
+        range: { from: WAL_START, to: lsn(WAL_START + SEGMENT), segmentSize: SEGMENT },
+        prepare: (read) => prepare(read),
+      },
+      fetcher,
+      (reply) => {
+        replies.push(reply.slice());
+        wakeReply();
+      },
+      NULL_LOGGER,
+    );
+  });
+
+  function readWal(firstUnit: number): void {
+    void walReads.answer({
+      unique: [replies.length, 9],
+      inode: 7,
+      remote: { walStart: WAL_START },
+      offset: firstUnit * UNIT,
+      bytes: 2 * UNIT,
+      missing: [firstUnit, firstUnit + 2],
+      overlay: undefined,
+      isRepeated: false,
+    });
+  }
+
+  test("is one of the WAL's own position, after what has to be done before", async () => {
+    prepare = async (read) => {
+      const piece = await read(lsn(WAL_START + SEGMENT / 2), 4 * BLOCK);
+      assert.equal(piece.length, 4 * BLOCK);
+      prepared++;
+    };
+    readWal(4);
+    readWal(8);
+    await pageServer.untilAsked(1);
+    const [first] = pageServer.requests;
+    assert.deepEqual([first!.tag, first!.lsn, first!.count], [REQUEST_WAL, WAL_START + SEGMENT / 2, 4]);
+    assert.equal(replies.length, 0);
+    pageServer.answer(first!);
+    await pageServer.untilAsked(3);
+    assert.deepEqual(
+      pageServer.requests.slice(1).map(({ lsn, count }) => [lsn, count]),
+      [[WAL_START + 2 * BLOCK, 1], [WAL_START + 4 * BLOCK, 1]],
+    );
+    for (const request of pageServer.requests.slice(1)) pageServer.answer(request);
+    await untilReplied(2);
+    assert.deepEqual(replies.map((reply) => reply.length), [16 + BLOCK, 16 + BLOCK]);
+    assert.equal(prepared, 1);
+  });
+
+  test("fails when that could not be done, and tries again at the next one", async () => {
+    prepare = () => Promise.reject(new Error("not now"));
+    readWal(0);
+    await untilReplied(1);
+    assertFailed(replies[0]);
+    prepare = () => Promise.resolve(void prepared++);
+    readWal(0);
+    await pageServer.untilAsked(1);
+    pageServer.answer(pageServer.requests[0]);
+    await untilReplied(2);
+    assert.deepEqual([replies[1].length, prepared], [16 + BLOCK, 1]);
+  });
+
+  test("fails while the page server is away, and is not asked for again", async () => {
+    readWal(0);
+    read(7, 4, 2, [4, 6]);
+    await pageServer.untilAsked(2);
+    await pageServer.server.close();
+    await untilReplied(1);
+    assertFailed(replies[0]);
+    readWal(0);
+    await untilReplied(2);
+    assertFailed(replies[1]);
+    pageServer = new PageServer();
+    await pageServer.server.listen({ host: "127.0.0.1", port });
+    await pageServer.untilAsked(1);
+    assert.deepEqual(pageServer.requests.map(({ tag }) => tag), [REQUEST_PAGES]);
+    readWal(0);
+    await pageServer.untilAsked(2);
+    for (const request of pageServer.requests) pageServer.answer(request);
+    await untilReplied(4);
+    assert.deepEqual(replies.slice(2).map((reply) => reply.length), [16 + BLOCK, 16 + BLOCK]);
+  });
+
+  test("fails when the page server can't answer it, for whatever reason", async () => {
+    readWal(0);
+    await pageServer.untilAsked(1);
+    const CANNOT_CONNECT_NOW = "57P03";
+    pageServer.refuse(pageServer.requests[0], CANNOT_CONNECT_NOW);
+    await untilReplied(1);
+    assertFailed(replies[0]);
   });
 });
 
