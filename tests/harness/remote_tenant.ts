@@ -150,6 +150,16 @@ export class RemoteTenant {
     return { end: position, upTo: (lsn) => bytes.subarray(from(lsn), Math.max(0, lsn - wal.startLsn)) };
   }
 
+  /** The WAL of a branch that is here. */
+  async walHere(branch: string): Promise<{ readonly start: Lsn; readonly bytes: Uint8Array }> {
+    using held = await this.#timeline(branch);
+    const { wal, position } = held.value;
+    const start = wal.startLsn;
+    const bytes = new Uint8Array(Math.max(0, position - start));
+    wal.read(start, bytes, 0, bytes.length);
+    return { start, bytes };
+  }
+
   async ends(): Promise<BranchEnds> {
     const ends = new Map<string, { position: Lsn; wal: Uint8Array }>();
     for (const { name } of await this.server.tenant(TINY_TENANT).branches.list()) {

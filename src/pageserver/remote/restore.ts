@@ -13,9 +13,11 @@ import {
   SAFEKEEPERS_FILE,
   TIMELINE_WAL_DIRECTORY,
 } from "../../common/paths.ts";
+import { maxLsn } from "../../common/lsn.ts";
 import { encodeSmallFile } from "../../common/small_file.ts";
 import type { ListPage, ObjectStore } from "../../object_store/object_store.ts";
 import { metadataPath } from "../../pagestore/mod.ts";
+import { segmentStart } from "../../postgres/wal/page_header.ts";
 import { Generations } from "./generations.ts";
 import { TenantKeys, TENANTS_FOLDER } from "./keys.ts";
 import { writeFile } from "./layer_upload.ts";
@@ -202,6 +204,7 @@ class Restore {
 
   async #writeWal(id: TimelineId, directory: string, parts: readonly WalPart[]): Promise<void> {
     const { store, disk } = this.#parts;
+    const { walFromLsn } = this.#manifest.timelines.get(id)!;
     const segments = new SegmentFiles(disk, directory);
     try {
       for (let from = 0; from < parts.length; from += PIECES_AT_ONCE) {
@@ -211,7 +214,10 @@ class Restore {
           return decodeWalPiece(await store.get(key), piece, `${store.url}/${key}`);
         }));
         for (const [i, { startLsn, endLsn }] of some.entries()) {
-          await segments.write(pieces[i], startLsn, endLsn);
+          const piece = pieces[i]!;
+          // A segment of which only the end came would pass for a whole one.
+          const firstLsn = segmentStart(walFromLsn, piece.segmentSize);
+          if (endLsn > firstLsn) await segments.write(piece, maxLsn(startLsn, firstLsn), endLsn);
         }
       }
       await segments.settle();

@@ -86,6 +86,23 @@ describe("a tenant in the object store", () => {
     }
   });
 
+  test("has no WAL where it has none: a segment that came only in part is left out", async () => {
+    const { store } = stores();
+    const tenant = await RemoteTenant.create(store);
+    // Pieces that end within segments.
+    for (let round = 0; round < 4; round++) {
+      await tenant.write("main", 9, 70_000);
+      await everything(tenant);
+    }
+    const written = await tenant.walHere("main");
+    await tenant.flush("main");
+    await everything(tenant);
+    const restored = await (await RemoteTenant.restore(store)).walHere("main");
+    assert.ok(restored.start > written.start, "the first segment is in layers");
+    const from = restored.start - written.start;
+    assert.ok(Buffer.from(restored.bytes).equals(written.bytes.subarray(from)));
+  });
+
   test("has the WAL of timelines that nobody has opened since the store is there", async () => {
     const { store } = stores();
     const tenant = await RemoteTenant.create(store);
