@@ -72,6 +72,11 @@ export const PageServerConfigSchema = strictObject({
   wal_upload_interval_ms: optional(pipe(number(), integer(), minValue(100)), 1000),
   /** How long objects stay in the store that nothing needs any more. */
   deletion_delay_s: optional(pipe(number(), integer(), minValue(0)), 86_400),
+  /**
+   * How long WAL stays in the store that layers have replaced. With it, all WAL is uploaded before
+   * it is removed here. As long as any other object when left out, as far as it was uploaded.
+   */
+  wal_retention_s: optional(pipe(number(), integer(), minValue(0))),
   /** How long a read waits for an LSN that has not arrived. */
   wait_lsn_timeout_ms: optional(pipe(number(), integer(), minValue(0)), 60_000),
 });

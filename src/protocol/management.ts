@@ -907,6 +907,13 @@ export const PAGE_SERVER = {
     { tenant: TENANT, timeline: TIMELINE, conninfo: rest(WAL_SOURCE) },
     TAG,
   ),
+  /** WAL from one LSN to another, as the object store has it. */
+  walRead: operation(
+    "wal_read",
+    "send",
+    { tenant: TENANT, timeline: TIMELINE, lsn: LSN, until: LSN },
+    COPY_OUT,
+  ),
   leaseLsn: operation(
     "lease_lsn",
     "read",

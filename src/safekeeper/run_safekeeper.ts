@@ -12,6 +12,7 @@ import { Guard } from "../protocol/guard.ts";
 import { TenantLimits } from "../protocol/tenant_limits.ts";
 import { Scrub } from "../process/scrub.ts";
 import { RESTORE } from "./fsck.ts";
+import { OlderWal } from "./older_wal.ts";
 import { Recall } from "./recall.ts";
 import { cutOff, scrubItems } from "./scrub.ts";
 import { SafekeeperService } from "./service.ts";
@@ -34,7 +35,7 @@ export interface SafekeeperOptions {
    * tests on slow disks.
    */
   readonly sync?: boolean;
-  /** The page server to call. */
+  /** The page server to call, and to ask for WAL that was removed here. */
   readonly pageserver?: ServerAddress;
   readonly recallIntervalMs?: number;
   readonly maintenanceIntervalMs?: number;
@@ -84,10 +85,12 @@ export async function runSafekeeper(options: SafekeeperOptions): Promise<Running
       return size.bytes;
     },
   });
-  const service = new SafekeeperService(timelines, guard, limits, () => ({
+  const findings = () => ({
     lastPassMs: scrub.lastPassMs,
     found: [...scrub.found, ...cutOff(disk, paths, timelines)],
-  }));
+  });
+  const older = options.pageserver === undefined ? null : new OlderWal(options.pageserver);
+  const service = new SafekeeperService(timelines, guard, limits, findings, older);
   const wire = new PgServer(service, {
     negotiation: guard.negotiation,
     onConnectionError: (client, error) => logger.warn("connection failed", { client, err: error }),

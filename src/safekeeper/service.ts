@@ -10,6 +10,7 @@ import type { ConnectionHandler, Session } from "../pgwire/session.ts";
 import { nextRecordLsn, segmentStart, WAL_TLI } from "../postgres/wal/page_header.ts";
 import { namedBySession, sessionTimeline } from "../protocol/session_timeline.ts";
 import { RECOVERY_TERM_OPTION, WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
+import type { OlderWal } from "./older_wal.ts";
 import type { SlotUse } from "./standby_slots.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 import type { Timelines } from "./timelines.ts";
@@ -104,14 +105,23 @@ export class SafekeeperService implements ConnectionHandler {
   readonly timelines: Timelines;
   readonly guard: Guard;
   readonly #operations: OperationService;
-  readonly #senders = new Map<SafekeeperTimeline, Set<WalSender>>();
+  readonly #readers = new Map<SafekeeperTimeline, Set<{ readonly neededLsn: Lsn }>>();
+  readonly #older: OlderWal | null;
 
   /**
    * @param guard decides who may call what
    * @param limits decides how much each tenant may take
    * @param findings returns the known damage to the data here
+   * @param older has WAL that was removed here. Null when nobody has
    */
-  constructor(timelines: Timelines, guard: Guard, limits: TenantLimits, findings: () => ScrubFindings) {
+  constructor(
+    timelines: Timelines,
+    guard: Guard,
+    limits: TenantLimits,
+    findings: () => ScrubFindings,
+    older: OlderWal | null,
+  ) {
+    this.#older = older;
     this.timelines = timelines;
     this.guard = guard;
     this.#operations = new OperationService(
@@ -168,23 +178,35 @@ export class SafekeeperService implements ConnectionHandler {
     const timeline = await this.timelineOf(session);
     using use = slot === undefined ? undefined : timeline.slots.use(slot);
     const reader = readerOf(session, timeline, this.guard, use);
-    checkStart(timeline, reader, startLsn);
-    const sender = new WalSender(timeline, session.copyBoth(), reader, startLsn);
-    const senders = this.#senders.get(timeline) ?? new Set();
-    this.#senders.set(timeline, senders);
-    senders.add(sender);
-    try {
-      await sender.run();
-    } finally {
-      senders.delete(sender);
-      if (senders.size === 0) this.#senders.delete(timeline);
-    }
+    // From now on, no more is removed of what this reader goes on with.
+    using kept = this.#keepFor(timeline, { neededLsn: startLsn });
+    // A page server would get its own WAL back.
+    const older = reader.kind === "committed" && !reader.comesWhenCalled ? this.#older : null;
+    checkStart(timeline, reader, startLsn, older !== null);
+    if (older !== null) await checkOlder(timeline, older, startLsn);
+    const sender = new WalSender(timeline, session.copyBoth(), reader, startLsn, older);
+    using _needed = this.#keepFor(timeline, sender);
+    kept[Symbol.dispose]();
+    await sender.run();
+  }
+
+  /** Keeps WAL that a reader needs, until the result is disposed of. */
+  #keepFor(timeline: SafekeeperTimeline, reader: { readonly neededLsn: Lsn }): Disposable {
+    const readers = this.#readers.get(timeline) ?? new Set();
+    this.#readers.set(timeline, readers);
+    readers.add(reader);
+    return {
+      [Symbol.dispose]: () => {
+        if (!readers.delete(reader)) return;
+        if (readers.size === 0) this.#readers.delete(timeline);
+      },
+    };
   }
 
   /** The lowest position that a reader may still need: one that is connected, or has a slot. */
   neededLsn(timeline: SafekeeperTimeline): Lsn {
     let lsn = timeline.slots.keepFrom(timeline.state.commitLsn);
-    for (const { neededLsn } of this.#senders.get(timeline) ?? []) {
+    for (const { neededLsn } of this.#readers.get(timeline) ?? []) {
       if (neededLsn < lsn) lsn = neededLsn;
     }
     return lsn;
@@ -290,12 +312,18 @@ function readerOf(
   };
 }
 
-function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: Lsn): void {
+/** @param isOlderKept whether somebody may have the WAL that was removed here */
+function checkStart(
+  timeline: SafekeeperTimeline,
+  reader: WalReader,
+  startLsn: Lsn,
+  isOlderKept: boolean,
+): void {
   const { walStore, state, identity } = timeline;
   if (walStore === undefined) {
     throw new ZenithError("out_of_range", `there is no WAL of timeline ${identity.timelineId} here yet`);
   }
-  const first = walStore.startLsn;
+  const first = isOlderKept ? state.timelineStartLsn : walStore.startLsn;
   // Archivers and standbys ask for whole segments. If the timeline began in the middle of a
   // segment, the part before was never sent here. Readers would get zeros for it, and may already
   // have the true bytes.
@@ -321,6 +349,28 @@ function checkStart(timeline: SafekeeperTimeline, reader: WalReader, startLsn: L
       `WAL from ${formatLsn(startLsn)} on is not here: this safekeeper has ${formatLsn(first)} to ${
         formatLsn(end)
       }`,
+    );
+  }
+}
+
+/**
+ * Sees that WAL which was removed here can be read back, before its reader is told that it comes.
+ *
+ * @throws {ZenithError} `out_of_range`
+ */
+async function checkOlder(timeline: SafekeeperTimeline, older: OlderWal, startLsn: Lsn): Promise<void> {
+  const { walStore, state, identity } = timeline;
+  const first = walStore!.startLsn;
+  if (!isMissed(startLsn, first, identity.segmentSize)) return;
+  try {
+    for await (const _bytes of older.read(identity, startLsn, first)) return;
+  } catch (error) {
+    throw new ZenithError(
+      "out_of_range",
+      `WAL from ${formatLsn(startLsn)} on is not here: this safekeeper has ${formatLsn(first)} to ${
+        formatLsn(state.commitLsn)
+      }, and the page server can't read it back: ${errorMessage(error)}`,
+      { cause: error },
     );
   }
 }

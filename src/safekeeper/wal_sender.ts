@@ -15,6 +15,7 @@ import {
   XLOG_DATA_HEADER_BYTES,
 } from "../pgwire/replication.ts";
 import { XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
+import type { OlderWal } from "./older_wal.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 
 /**
@@ -74,6 +75,7 @@ export class WalSender {
   readonly #timeline: SafekeeperTimeline;
   readonly #copy: CopyBoth;
   readonly #reader: WalReader;
+  readonly #older: OlderWal | null;
   readonly #status = new StandbyStatus();
   #sentLsn: Lsn;
   /** What the reader has made durable. It may still need everything above. */
@@ -84,8 +86,15 @@ export class WalSender {
   #batchTimer: ReturnType<typeof setTimeout> | undefined;
   #reject!: (error: unknown) => void;
 
-  /** @throws {ZenithError} `out_of_range` when WAL from `startLsn` on is not here */
-  constructor(timeline: SafekeeperTimeline, copy: CopyBoth, reader: WalReader, startLsn: Lsn) {
+  /** @param older has WAL that was removed here. Null when the reader needs none */
+  constructor(
+    timeline: SafekeeperTimeline,
+    copy: CopyBoth,
+    reader: WalReader,
+    startLsn: Lsn,
+    older: OlderWal | null,
+  ) {
+    this.#older = older;
     this.#timeline = timeline;
     this.#copy = copy;
     this.#reader = reader;
@@ -177,6 +186,10 @@ export class WalSender {
     if (this.#draining || !this.#copy.sending) return;
     try {
       const endLsn = this.#endLsn();
+      if (this.#older !== null && this.#sentLsn < this.#timeline.walStore!.startLsn) {
+        this.#sendOlder(this.#older).catch((error: unknown) => this.#reject(error));
+        return;
+      }
       while (this.#sentLsn < endLsn) {
         if (this.#copy.congested) {
           this.#waitForReader();
@@ -187,6 +200,29 @@ export class WalSender {
     } catch (error) {
       this.#reject(error);
     }
+  }
+
+  /** Sends what was removed here, and then goes on with what is here. */
+  async #sendOlder(older: OlderWal): Promise<void> {
+    this.#draining = true;
+    const untilLsn = this.#timeline.walStore!.startLsn;
+    for await (const bytes of older.read(this.#timeline.identity, this.#sentLsn, untilLsn)) {
+      for (let at = 0; at < bytes.length;) {
+        if (this.#copy.congested) await this.#copy.drained();
+        if (!this.#copy.sending) return;
+        const len = Math.min(bytes.length - at, MAX_SEND_BYTES);
+        const to = this.#copy.reserve(XLOG_DATA_HEADER_BYTES + len);
+        const body = encodeXLogDataHeader(this.#copy.buffer, to, this.#sentLsn, this.#endLsn());
+        this.#copy.buffer.set(bytes.subarray(at, at + len), body);
+        this.#sentLsn = (this.#sentLsn + len) as Lsn;
+        at += len;
+      }
+    }
+    if (this.#sentLsn < untilLsn) {
+      throw new ZenithError("io", `the page server's WAL ended at ${formatLsn(this.#sentLsn)}`);
+    }
+    this.#draining = false;
+    this.#send();
   }
 
   #sendPiece(endLsn: Lsn): void {

@@ -18,8 +18,16 @@ const XLOG_NOOP = 0x20;
 /** A page server whose timelines know that there is a store, and that uploads nothing by itself. */
 const CONFIG = parse(PageServerConfigSchema, { object_store: "memory:" });
 
-function openServer(disk: FaultyDisk, store: ObjectStore): Promise<PageServer> {
-  return openTinyPageServer(disk, CONFIG, V15, undefined, store);
+/** How long objects that nothing needs stay in the store, in milliseconds. */
+interface Delays {
+  readonly deletionMs: number;
+  /** Undefined when WAL is as anything else. */
+  readonly walMs: number | undefined;
+}
+
+function openServer(disk: FaultyDisk, store: ObjectStore, { walMs }: Delays): Promise<PageServer> {
+  const config = walMs === undefined ? CONFIG : { ...CONFIG, wal_retention_s: walMs / 1000 };
+  return openTinyPageServer(disk, config, V15, undefined, store);
 }
 
 /** How far each branch is: its position, and the WAL before it that is here. */
@@ -33,23 +41,24 @@ export class RemoteTenant {
   upload: TenantUpload;
   readonly deleted = new Set<TimelineId>();
   nowMs = Date.now();
-  readonly #deletionDelayMs: number;
+  readonly #delays: Delays;
 
-  private constructor(disk: FaultyDisk, server: PageServer, store: ObjectStore, deletionDelayMs: number) {
+  private constructor(disk: FaultyDisk, server: PageServer, store: ObjectStore, delays: Delays) {
     this.disk = disk;
     this.server = server;
     this.store = store;
-    this.#deletionDelayMs = deletionDelayMs;
+    this.#delays = delays;
     this.upload = this.#newUpload();
   }
 
   /** With a new tenant. */
-  static async create(store: ObjectStore, deletionDelayMs = Infinity): Promise<RemoteTenant> {
+  static async create(store: ObjectStore, deletionMs = Infinity, walMs?: number): Promise<RemoteTenant> {
     const disk = tinyDisk();
     disk.mkdirsSync(TINY_PATHS.attachments);
-    const server = await openServer(disk, store);
+    const delays = { deletionMs, walMs };
+    const server = await openServer(disk, store, delays);
     await server.createTenant(TINY_TENANT);
-    return new RemoteTenant(disk, server, store, deletionDelayMs);
+    return new RemoteTenant(disk, server, store, delays);
   }
 
   /** With the tenant that the store has. */
@@ -57,8 +66,9 @@ export class RemoteTenant {
     const disk = tinyDisk();
     disk.mkdirsSync(TINY_PATHS.tenants);
     await restoreTenant({ store, tenantId: TINY_TENANT, disk, paths: TINY_PATHS, nowMs: Date.now() });
-    const server = await openServer(disk, store);
-    return new RemoteTenant(disk, server, store, Infinity);
+    const delays = { deletionMs: Infinity, walMs: undefined };
+    const server = await openServer(disk, store, delays);
+    return new RemoteTenant(disk, server, store, delays);
   }
 
   #newUpload(): TenantUpload {
@@ -70,7 +80,8 @@ export class RemoteTenant {
       disk: this.disk,
       paths: TINY_PATHS,
       logger: NULL_LOGGER,
-      deletionDelayMs: this.#deletionDelayMs,
+      deletionDelayMs: this.#delays.deletionMs,
+      walRetentionMs: this.#delays.walMs ?? this.#delays.deletionMs,
       nowMs: () => this.nowMs,
     });
   }
@@ -79,7 +90,7 @@ export class RemoteTenant {
   async restart(meanwhile: () => void = () => {}): Promise<void> {
     await this.server.close();
     meanwhile();
-    this.server = await openServer(this.disk, this.store);
+    this.server = await openServer(this.disk, this.store, this.#delays);
     this.upload = this.#newUpload();
   }
 

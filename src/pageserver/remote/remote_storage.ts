@@ -2,6 +2,7 @@
 import type { Disk } from "../../common/disk.ts";
 import { errorMessage, withIoErrors, ZenithError } from "../../common/errors.ts";
 import { isIdFileName, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
+import type { Lsn } from "../../common/lsn.ts";
 import type { PageServerConfig } from "../../common/page_server_config.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import { sleep } from "../../common/sleep.ts";
@@ -16,6 +17,7 @@ import type { BudgetTenant, LayerBudget } from "./layer_budget.ts";
 import type { UploadedLayer } from "./manifest.ts";
 import type { RemoteLayers } from "./remote_layers.ts";
 import { type RestoredTenant, restoreTenant } from "./restore.ts";
+import { readStoredWal } from "./stored_wal.ts";
 import { TenantUpload } from "./tenant_upload.ts";
 
 /** How long a tenant is left alone after its upload has failed. */
@@ -130,6 +132,11 @@ export class RemoteStorage {
     return restoreTenant({ store, tenantId, disk, paths, nowMs: Date.now() });
   }
 
+  /** As {@link readStoredWal}, from this page server's store. */
+  readWal(tenant: TenantId, timeline: TimelineId, from: Lsn, until: Lsn): AsyncGenerator<Uint8Array> {
+    return readStoredWal(this.#parts.store, tenant, timeline, from, until);
+  }
+
   /** @throws the reason why the tenant can't be used here any more */
   assertOurs(tenant: TenantId): void {
     const why = this.#uploading.get(tenant)?.upload.takenOver;
@@ -229,6 +236,7 @@ export class RemoteStorage {
       paths,
       logger,
       deletionDelayMs: config.deletion_delay_s * 1000,
+      walRetentionMs: (config.wal_retention_s ?? config.deletion_delay_s) * 1000,
       nowMs: Date.now,
     });
   }

@@ -34,6 +34,8 @@ export interface TenantUploadParts {
   readonly logger: Logger;
   /** How long objects stay that nothing needs any more. */
   readonly deletionDelayMs: number;
+  /** The same for WAL of a timeline that goes on. */
+  readonly walRetentionMs: number;
   readonly nowMs: () => number;
 }
 
@@ -360,7 +362,7 @@ export class TenantUpload {
     const timeline = this.#parts.timelines.ifOpenNow(id);
     const layersEnd = uploaded.indexes.get(id)!.metadata.diskConsistentLsn;
     if (timeline === null || timeline === undefined) {
-      const known = uploaded.manifest?.timelines.get(id)?.walFromLsn ?? uploaded.walOf(id).startLsn;
+      const known = uploaded.walFrom(id) ?? uploaded.walOf(id).startLsn;
       return Math.min(known, layersEnd) as Lsn;
     }
     return Math.min(timeline.wal.startLsn, segmentStart(layersEnd, timeline.walSegmentSize)) as Lsn;
@@ -373,12 +375,14 @@ export class TenantUpload {
 
   /** Removes what has been garbage for long enough, if the tenant still is ours. */
   async #removeGarbage(uploaded: UploadedTenant): Promise<void> {
-    const untilMs = this.#parts.nowMs() - this.#parts.deletionDelayMs;
-    const due = uploaded.due(untilMs);
+    const { deletionDelayMs, walRetentionMs } = this.#parts;
+    const untilMs = this.#parts.nowMs() - deletionDelayMs;
+    const walUntilMs = this.#parts.nowMs() - walRetentionMs;
+    const due = uploaded.due(untilMs, walUntilMs);
     if (due.length === 0) return;
     await this.#generations.assertNewest(uploaded.generation);
     await this.#parts.store.deleteMany(due);
-    uploaded.removed(untilMs);
+    uploaded.removed(untilMs, walUntilMs);
   }
 
   async #attempt(work: () => Promise<void>): Promise<void> {

@@ -36,17 +36,21 @@ export class UploadedTenant {
   readonly loose = new Map<TimelineId, Map<number, UploadedLayer>>();
   /** What nothing needs, to be removed after a while. The manifest lists it. */
   garbage: Garbage[];
-  /** The same for manifests and WAL, which are too many to be listed. */
+  /** The same for manifests, and WAL of timelines that are gone: too many to be listed. */
   unlisted: Garbage[] = [];
+  /** WAL that layers have replaced, of timelines that go on. */
+  oldWal: Garbage[] = [];
   /** The last one written. Null before the first. */
   manifest: Manifest | null = null;
+  /** The last one of the generation before. */
+  readonly #before: Manifest | null;
   #seq = 0;
 
   constructor(keys: TenantKeys, generation: number, found: RemoteState) {
     this.keys = keys;
     this.generation = generation;
     this.garbage = [...found.garbage];
-    const before = found.manifest;
+    const before = this.#before = found.manifest;
     for (const [id, entry] of before?.timelines ?? []) {
       this.indexes.set(id, uploadedIndex(entry.index, found.indexes.get(id)!));
       const { generation: last } = before!.version;
@@ -64,6 +68,11 @@ export class UploadedTenant {
     const wal = new TimelineWal(id, [], this.generation, INVALID_LSN);
     this.wal.set(id, wal);
     return wal;
+  }
+
+  /** Where the WAL begins that the last manifest needs. Undefined for a timeline that it lacks. */
+  walFrom(id: TimelineId): Lsn | undefined {
+    return (this.manifest ?? this.#before)?.timelines.get(id)?.walFromLsn;
   }
 
   /** Whether there is WAL that goes on from the layers, or there was none when they ended. */
@@ -108,7 +117,10 @@ export class UploadedTenant {
       for (const layer of index.index.layers) this.#discard(this.keys.layer(id, layer), nowMs);
     }
     for (const layer of this.loose.get(id)?.values() ?? []) this.#discard(this.keys.layer(id, layer), nowMs);
-    this.dropWal(id, Infinity as Lsn, nowMs);
+    const wal = this.wal.get(id)?.dropBefore(Infinity as Lsn, this.keys) ?? [];
+    const old = this.oldWal.filter(({ key }) => key.startsWith(this.keys.timeline(id))).map(({ key }) => key);
+    this.unlisted.push(...[...old, ...wal].map((key) => ({ key, sinceMs: nowMs })));
+    this.oldWal = this.oldWal.filter(({ key }) => !key.startsWith(this.keys.timeline(id)));
     this.indexes.delete(id);
     this.loose.delete(id);
     this.wal.delete(id);
@@ -116,7 +128,7 @@ export class UploadedTenant {
 
   dropWal(id: TimelineId, before: Lsn, nowMs: number): void {
     for (const key of this.wal.get(id)?.dropBefore(before, this.keys) ?? []) {
-      this.unlisted.push({ key, sinceMs: nowMs });
+      this.oldWal.push({ key, sinceMs: nowMs });
     }
   }
 
@@ -129,20 +141,22 @@ export class UploadedTenant {
     for (const [id, { walFromLsn }] of manifest.timelines) this.dropWal(id, walFromLsn, nowMs);
   }
 
-  /** The keys of what has been garbage for long enough. */
-  due(untilMs: number): string[] {
+  /** The keys of what has been garbage for long enough: WAL since `walUntilMs`, else `untilMs`. */
+  due(untilMs: number, walUntilMs: number): string[] {
     const isDue = ({ sinceMs }: Garbage) => sinceMs <= untilMs;
     return [
       ...this.garbage.filter(isDue).map(({ key }) => this.keys.folder + key),
       ...this.unlisted.filter(isDue).map(({ key }) => key),
+      ...this.oldWal.filter(({ sinceMs }) => sinceMs <= walUntilMs).map(({ key }) => key),
     ];
   }
 
   /** Forgets what was removed. */
-  removed(untilMs: number): void {
+  removed(untilMs: number, walUntilMs: number): void {
     const stays = ({ sinceMs }: Garbage) => sinceMs > untilMs;
     this.garbage = this.garbage.filter(stays);
     this.unlisted = this.unlisted.filter(stays);
+    this.oldWal = this.oldWal.filter(({ sinceMs }) => sinceMs > walUntilMs);
   }
 
   #discard(key: string, sinceMs: number): void {

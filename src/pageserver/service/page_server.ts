@@ -435,6 +435,14 @@ export class PageServer {
     });
   }
 
+  /**
+   * Reads WAL back from the object store. @throws {ZenithError} as `readStoredWal`;
+   * `invalid_argument` without an object store
+   */
+  storedWal(tenant: TenantId, timeline: TimelineId, from: Lsn, until: Lsn): AsyncGenerator<Uint8Array> {
+    return this.#assertRemote().readWal(this.tenant(tenant).id, timeline, from, until);
+  }
+
   /** As {@link RemoteLayers.chunk}. */
   async layerChunk(path: string, chunk: number, isSuspect: boolean): Promise<Uint8Array> {
     this.#assertRemote();

@@ -349,6 +349,10 @@ function handlers(
       server.receiveFrom(await hold(names), conninfo, isOwn);
     },
 
+    async walRead({ tenant, timeline, lsn, until }, session) {
+      await session.copyOut(server.storedWal(tenant, timeline, lsn, until));
+    },
+
     async computeAttach(names, session) {
       using held = await hold(names);
       if (!server.isAttached(names.timeline)) limits.assertRoom(names.tenant, "computes", 1);

@@ -270,7 +270,7 @@ export class TenantTimelines {
         directory,
         () => new TimelineSlots(disk, paths.timelineSlots(tenantId, id), config.slot_wal_max_bytes),
       ),
-      uploaded: new UploadedLsn(config.object_store !== undefined),
+      uploaded: new UploadedLsn(config.object_store !== undefined, config.wal_retention_s !== undefined),
       room: layerRoom,
       disk,
       openWal: (segmentSize) =>

@@ -692,10 +692,13 @@ export class Timeline {
     return { [Symbol.dispose]: () => void this.#walHolds.delete(hold) };
   }
 
-  /** Removes WAL that is in layers and that neither a replication slot nor a backup needs. */
+  /**
+   * Removes WAL that is in layers and that neither a replication slot, a backup nor the object
+   * store needs.
+   */
   async trimWal(): Promise<void> {
     const held = [...this.#walHolds].map(({ lsn }) => lsn);
-    const keepFrom = Math.min(this.slots.keepFrom(this.lastRecordLsn), ...held);
+    const keepFrom = Math.min(this.slots.keepFrom(this.lastRecordLsn), this.uploaded.keptFrom, ...held);
     await this.wal.removeBefore(Math.min(this.store.diskConsistentLsn, keepFrom) as Lsn);
   }
 

@@ -6,9 +6,20 @@ export class UploadedLsn {
   #lsn: Lsn | null;
   readonly #watchers = new Set<() => void>();
 
-  /** @param hasStore whether there is an object store; without one, nothing is ever waited for */
-  constructor(hasStore: boolean) {
+  readonly #keepsWal: boolean;
+
+  /**
+   * @param hasStore whether there is an object store; without one, nothing is ever waited for
+   * @param keepsWal whether the store is to have all WAL
+   */
+  constructor(hasStore: boolean, keepsWal = false) {
     this.#lsn = hasStore ? INVALID_LSN : null;
+    this.#keepsWal = keepsWal;
+  }
+
+  /** From where on WAL must stay here because the store is to have it. */
+  get keptFrom(): number {
+    return this.#keepsWal && this.#lsn !== null ? this.#lsn : Infinity;
   }
 
   /** Null without an object store. */
