@@ -2,7 +2,7 @@
  * Finds the rows of a table that differ. Both sides sort their rows by a hash of the key and are
  * merged as they are read, so neither has to be held in memory.
  */
-import type { Row, Side } from "./diff_side.ts";
+import { type Row, SESSIONS, type Side } from "./diff_side.ts";
 import type { TableToCompare } from "./diff_tables.ts";
 
 /** Values of {@link TableToCompare.columns}, as text. */
@@ -29,11 +29,13 @@ export async function compareRows(
   onChange?: (change: RowChange) => void | Promise<void>,
 ): Promise<RowCounts> {
   const withValues = onChange !== undefined;
+  await readAhead(sides, table);
   const [one, other] = sides.map((side, i) =>
     table.there[i] ? side.stream(...query(table, withValues)) : nothing()
   );
   const counts = { added: 0, removed: 0, changed: 0 };
-  let [x, y] = [await next(one), await next(other)];
+  // Each side sorts its rows before it sends the first one, so both begin at once.
+  let [x, y] = await Promise.all([next(one), next(other)]);
   while (x !== undefined || y !== undefined) {
     const order = x === undefined ? 1 : y === undefined ? -1 : compareText(x[KEY]!, y[KEY]!);
     const isSame = order === 0 && x![ROW] === y![ROW];
@@ -67,15 +69,49 @@ function query({ name, columns, key, ranges }: TableToCompare, withValues: boole
   const selected = [`${key.length === 0 ? row : hash(key)} AS k`, `${row} AS r`, ...values].join(", ");
   const order = 'ORDER BY x.k COLLATE "C"';
   if (ranges === null) return [`SELECT x.* FROM (SELECT ${selected} FROM ONLY ${name} t) x ${order}`, []];
-  const starts = ranges.filter((_, i) => i % 2 === 0);
-  const ends = ranges.filter((_, i) => i % 2 === 1);
-  const places = (blocks: readonly number[]) => `{${blocks.map((block) => `"(${block},0)"`).join(",")}}`;
-  // OFFSET 0 keeps the planner from flattening the inner query, which then scans one range of TIDs
-  // at a time.
-  const text = `SELECT x.* FROM unnest($1::text::tid[], $2::text::tid[]) AS range(first, behind)
+  return [`SELECT x.* FROM ${inRanges(name, selected)} ${order}`, tidParams(ranges)];
+}
+
+/**
+ * The rows of ranges of blocks, as `x`. Its parameters are {@link tidParams}. OFFSET 0 keeps the
+ * planner from flattening the inner query, which then scans one range of TIDs at a time.
+ */
+function inRanges(name: string, selected: string): string {
+  return `unnest($1::text::tid[], $2::text::tid[]) AS range(first, behind)
     CROSS JOIN LATERAL (SELECT ${selected} FROM ONLY ${name} t
-      WHERE t.ctid >= range.first AND t.ctid < range.behind OFFSET 0) x ${order}`;
-  return [text, [places(starts), places(ends)]];
+      WHERE t.ctid >= range.first AND t.ctid < range.behind OFFSET 0) x`;
+}
+
+/** The first TIDs of the ranges, and those behind their last. */
+function tidParams(ranges: readonly number[]): string[] {
+  const places = (blocks: readonly number[]) => `{${blocks.map((block) => `"(${block},0)"`).join(",")}}`;
+  return [0, 1].map((end) => places(ranges.filter((_, i) => i % 2 === end)));
+}
+
+/** With fewer ranges than this for each session, its start would cost more than it saves. */
+const RANGES_PER_SESSION = 50;
+
+/**
+ * Reads the pages of the ranges, so that the query finds them. One session waits for each page, on
+ * its way through the supervisor to the page server and back, before it asks for the next; several
+ * wait at the same time.
+ */
+async function readAhead(
+  sides: readonly [Side, Side],
+  { name, there, ranges }: TableToCompare,
+): Promise<void> {
+  if (ranges === null) return;
+  const count = ranges.length / 2;
+  const sessions = Math.min(SESSIONS, Math.floor(count / RANGES_PER_SESSION));
+  if (sessions < 2) return;
+  const share = 2 * Math.ceil(count / sessions);
+  const shares = Array.from({ length: sessions }, (_, i) => ranges.slice(i * share, (i + 1) * share));
+  const text = `SELECT count(*)::text FROM ${inRanges(name, "")}`;
+  await Promise.all(
+    sides.filter((_, i) => there[i]).flatMap((side) =>
+      shares.map((share) => side.rows(text, tidParams(share)))
+    ),
+  );
 }
 
 async function next(rows: AsyncIterator<Row>): Promise<Row | undefined> {

@@ -1,4 +1,4 @@
-/** One side of a comparison: a session whose settings make values read the same on both sides. */
+/** One side of a comparison: sessions whose settings make values read the same on both sides. */
 import postgres from "postgres";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { withPassword } from "../../compute/postgres/role_passwords.ts";
@@ -27,6 +27,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
   statement_timeout: "0",
 };
 
+/** How many of a side's statements may run at once. What they read does not change. */
+export const SESSIONS = 4;
+
 export type Row = readonly (string | null)[];
 
 export class Side implements AsyncDisposable {
@@ -45,7 +48,7 @@ export class Side implements AsyncDisposable {
       user: user!,
       database,
       password: password!,
-      max: 1,
+      max: SESSIONS,
       fetch_types: false,
       idle_timeout: 0,
       max_lifetime: null,
