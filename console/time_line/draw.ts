@@ -112,7 +112,9 @@ function drawLanes(context: CanvasRenderingContext2D, scene: Scene, colors: Pale
     if (lane.parent !== undefined && x >= -CORNER && x <= width) {
       const from = yOf(scene, lane.parent);
       const corner = Math.min(CORNER, Math.max(end - x, 0));
-      if (y > AXIS_HEIGHT && from < height) drawConnector(context, [x, from, y], corner, lane, colors);
+      if (y > AXIS_HEIGHT && from < height) {
+        drawConnector(context, [x, from, y], corner, isVisible(y), lane, colors);
+      }
     }
     if (isVisible(y)) drawLane(context, scene, lane, y, colors);
   });
@@ -131,6 +133,7 @@ function drawConnector(
   context: CanvasRenderingContext2D,
   [x, from, to]: readonly [x: number, from: number, to: number],
   corner: number,
+  isInSight: boolean,
   { branch }: Lane,
   colors: Palette,
 ): void {
@@ -141,8 +144,8 @@ function drawConnector(
   context.moveTo(x, from);
   context.lineTo(x, to - corner);
   context.quadraticCurveTo(x, to, x + corner, to);
-  // It crosses the lanes in between.
-  context.globalAlpha = isAwake ? 0.8 : 0.55;
+  // It crosses the lanes in between. Of one that leads out of sight, there may be hundreds.
+  context.globalAlpha = (isAwake ? 0.8 : 0.55) * (isInSight ? 1 : 0.25);
   context.stroke();
   context.globalAlpha = 1;
   circle(context, x, from, 3, isAwake ? colors.awake : colors.line);
@@ -156,9 +159,9 @@ function drawLane(
   colors: Palette,
 ): void {
   const { state } = lane.branch.compute;
-  const begin = xOf(view, width, lane.begin) + (lane.parent === undefined ? 0 : CORNER);
-  const kept = Math.max(xOf(view, width, lane.kept), begin);
   const end = xOf(view, width, now);
+  const begin = Math.min(xOf(view, width, lane.begin) + (lane.parent === undefined ? 0 : CORNER), end);
+  const kept = Math.max(xOf(view, width, lane.kept), begin);
   const isAwake = state === "awake";
   const color = isAwake ? colors.awake : state === "crashed" ? colors.danger : colors.line;
   if (end < 0 || begin > width) return;

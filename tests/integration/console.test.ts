@@ -222,6 +222,75 @@ describe("the console", { skip: noBrowser }, () => {
     assert.deepEqual([...tab.hosts], [`127.0.0.1:${serve.httpPort}`]);
   });
 
+  test("makes a tenant, and a token for it that is shown once and can be taken back", async () => {
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "Tenants" }).click();
+    await page.getByRole("button", { name: "New tenant" }).click();
+    await page.getByRole("dialog").getByLabel("Name").fill("bakery");
+    await page.getByRole("dialog").getByRole("button", { name: "Create" }).click();
+    await page.getByRole("link", { name: "bakery" }).waitFor();
+
+    await page.getByRole("link", { name: "Tokens" }).click();
+    await page.getByRole("button", { name: "New token" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Whom it is for").fill("baker");
+    await dialog.getByLabel("Tenant").selectOption({ label: "bakery" });
+    await dialog.getByRole("button", { name: "Make the token" }).click();
+    const token = await page.locator("dialog pre").innerText();
+    await page.getByRole("button", { name: "Done" }).click();
+    assert.ok(!(await page.content()).includes(token));
+
+    await using other = await openTab(browser);
+    await logIn(other.page, serve, token);
+    await other.page.getByRole("link", { name: "main" }).waitFor();
+    assert.equal(await other.page.getByRole("link", { name: "Tokens" }).count(), 0);
+
+    await page.getByRole("button", { name: "Revoke baker" }).click();
+    await dialog.getByLabel(/^Type/).fill("baker");
+    await dialog.getByRole("button", { name: "Revoke" }).click();
+    await page.locator("tr", { hasText: "baker" }).getByText("revoked").waitFor();
+    await other.page.reload();
+    await other.page.getByRole("heading", { name: "Log in" }).waitFor();
+
+    await page.getByRole("link", { name: "Tenants" }).click();
+    await page.getByRole("button", { name: "Delete bakery" }).click();
+    await dialog.getByLabel(/^Type/).fill("bakery");
+    await dialog.getByRole("button", { name: "Delete" }).click();
+    await page.getByRole("link", { name: "bakery" }).waitFor({ state: "detached" });
+    assertClean(tab);
+  });
+
+  test("has an element for the branches in sight alone, when there are thousands", async () => {
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    // To make them takes a minute. What the server would say of each is what it says of main.
+    await page.route("**/v1/tenants/*/branches?*", async (route) => {
+      const answer = await route.fetch();
+      const { items } = await answer.json() as { items: { name: string; timeline_id: string }[] };
+      const main = items.find(({ name }) => name === "main")!;
+      const many = Array.from({ length: 3_000 }, (_, i) => ({
+        ...main,
+        id: `br-${i}`,
+        name: `b${i}`,
+        timeline_id: `t${i}`,
+        parent_timeline_id: main.timeline_id,
+      }));
+      await route.fulfill({ response: answer, json: { items: [main, ...many], next: null } });
+    });
+    await logIn(page, serve, env.token);
+    await page.getByText("3001 branches").waitFor();
+    const count = await page.locator(".tl-label").count();
+    assert.ok(count > 5 && count < 60, `${count} labels`);
+    await page.locator("canvas").focus();
+    for (const key of ["ArrowLeft", "ArrowUp", "ArrowDown"]) await page.keyboard.press(key);
+    await page.getByLabel("Find a branch").fill("b2999");
+    await page.getByRole("link", { name: "b2999" }).waitFor();
+    assert.equal(await page.locator(".tl-label").count(), 1);
+    assertClean(tab);
+  });
+
   test("is for those who can't see it or use no mouse, light and dark, down to 360 pixels", async () => {
     const answer = await fetch(`http://127.0.0.1:${serve.httpPort}/v1/tenants/${tenant}/branches/main`, {
       headers: { authorization: `Bearer ${env.token}` },
