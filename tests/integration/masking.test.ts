@@ -199,6 +199,13 @@ describe("a masked branch", () => {
       }[];
       assert.equal(history.at(-1)!.timeline_id, masked.timeline_id);
     }
+    // Its name never stands for something that is not masked.
+    for (
+      const args of [["reset", "prod-masked"], ["restore", "dev", "main"], ["restore", "dev", work.name]]
+    ) {
+      const failed = await env.tryZenith("branch", ...args);
+      assert.match(failed.stderr, /branch (?:dev|prod-masked) is masked, and its new start is not/);
+    }
     assert.deepEqual([...(await listed()).keys()].sort(), ["dev", "main", "prod-masked", work.name]);
   });
 

@@ -375,7 +375,8 @@ export class TenantBranches {
    * @param unveiling as in {@link create}
    * @returns the branch, and the timelines that were deleted
    * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists` for `keepAs`; `conflict`
-   *   when it is protected or in use, or when others come from what would be deleted
+   *   when it is protected or in use, when others come from what would be deleted, or when it is
+   *   masked and `start` is not
    */
   async restore(
     name: BranchName,
@@ -404,6 +405,7 @@ export class TenantBranches {
     const { timelineId } = held.value;
     const after = { ...before, timelineId };
     try {
+      if (held.value.maskedFrom === INVALID_LSN) await this.#assertNotMasked(before);
       const needed = withDescendants(before.timelineId, this.#directories.ancestors()).length > 1;
       if (needed && keepAs === null) throw stillNeeded(name, ancestorId === before.timelineId);
       assertUnused([before], inUse);
@@ -426,6 +428,19 @@ export class TenantBranches {
       ? (await this.#delete(before.timelineId, before.timelineId, false, inUse)).timelines
       : [];
     return { branch: this.#describe(after, held.value), deleted };
+  }
+
+  /**
+   * Whoever has a masked branch's name trusts that nothing before the mask is behind it.
+   *
+   * @throws {ZenithError} `conflict`
+   */
+  async #assertNotMasked({ name, timelineId }: Branch): Promise<void> {
+    using held = await this.#timelines.hold(timelineId, false);
+    if (held.value.maskedFrom === INVALID_LSN) return;
+    throw new ZenithError("conflict", `branch ${name} is masked, and its new start is not`, {
+      hint: `"zenith branch mask ${name} <source> --sql <file>" masks it anew`,
+    });
   }
 
   /** Renames `before` to `keepAs`, and gives its name to `after`. */
