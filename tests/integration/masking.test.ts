@@ -218,7 +218,7 @@ describe("a masked branch", () => {
       requestId: 1,
       lsn: parseLsn(lsn),
       spc: 1663,
-      db: 5,
+      db: 1,
       rel: 1249,
     });
     const bytes = new Uint8Array(REQUEST_BYTES);
