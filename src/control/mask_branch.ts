@@ -88,14 +88,14 @@ export async function maskBranch(
     const end = await maskedEnd(client, tenant, compute, workName);
     throwIfAsked();
     const masked: BranchPoint = { name: workName, moment: { kind: "lsn", lsn: end } };
-    const unveiling = { masked: true, unmasked: true };
+    const maskFlags = { masked: true, unmasked: true };
     const made = before === undefined
       ? {
-        branch: await client.branchCreate(tenant, name, formatBranchPoint(masked), undefined, unveiling),
+        branch: await client.branchCreate(tenant, name, formatBranchPoint(masked), undefined, maskFlags),
         compute: undefined,
         problems: [],
       }
-      : await restoreBranch(environment, client, tenant, before, masked, { keepAs, unveiling, onProgress });
+      : await restoreBranch(environment, client, tenant, before, masked, { keepAs, maskFlags, onProgress });
     await client.branchSetExpiry(tenant, workName, undefined);
     await destroyCompute(environment, findComputePlace(environment, tenant, workName));
     if (before !== undefined && keepAs === undefined) await removeWork(environment, client, tenant, before);

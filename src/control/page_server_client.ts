@@ -42,8 +42,8 @@ export type {
   TenantConfig,
 };
 
-/** What becomes of what a new branch has before its start: as `branch_create` takes it. */
-export interface Unveiling {
+/** What a new branch may show of what was before its start: as `branch_create` takes it. */
+export interface MaskFlags {
   readonly masked?: boolean;
   readonly unmasked?: boolean;
 }
@@ -245,9 +245,9 @@ export class PageServerClient implements AsyncDisposable {
     name: BranchName,
     start: string,
     lifetimeMs?: number,
-    unveiling: Unveiling = {},
+    maskFlags: MaskFlags = {},
   ): Promise<BranchInfo> {
-    return this.#call(PAGE_SERVER.branchCreate, { tenant, name, start, expires: lifetimeMs, ...unveiling });
+    return this.#call(PAGE_SERVER.branchCreate, { tenant, name, start, expires: lifetimeMs, ...maskFlags });
   }
 
   branchRename(tenant: TenantId, from: BranchName, to: BranchName): Promise<BranchInfo> {
@@ -265,9 +265,9 @@ export class PageServerClient implements AsyncDisposable {
     name: BranchName,
     start: string,
     keepAs: BranchName | undefined,
-    unveiling: Unveiling = {},
+    maskFlags: MaskFlags = {},
   ): Promise<{ branch: BranchInfo; deleted: TimelineId[] }> {
-    return this.#call(PAGE_SERVER.branchRestore, { tenant, name, start, keep_as: keepAs, ...unveiling });
+    return this.#call(PAGE_SERVER.branchRestore, { tenant, name, start, keep_as: keepAs, ...maskFlags });
   }
 
   /** @param lifetimeMs counted from now; undefined means that the branch never expires */

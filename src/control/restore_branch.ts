@@ -8,13 +8,13 @@ import { untilPointArrived } from "./branch_end.ts";
 import { isUp, stopCompute } from "./compute_places.ts";
 import { type ComputeInfo, listComputes, pointComputeTo, startCompute } from "./computes.ts";
 import type { Environment } from "./environment.ts";
-import type { BranchInfo, PageServerClient, Unveiling } from "./page_server_client.ts";
+import type { BranchInfo, MaskFlags, PageServerClient } from "./page_server_client.ts";
 import { deleteFromSafekeepers } from "./safekeepers.ts";
 
 export interface RestoreOptions {
   /** The name under which to keep the branch's previous state; undefined deletes it. */
   readonly keepAs: BranchName | undefined;
-  readonly unveiling?: Unveiling;
+  readonly maskFlags?: MaskFlags;
   readonly onProgress: (text: string) => void;
 }
 
@@ -40,7 +40,7 @@ export async function restoreBranch(
   tenant: TenantId,
   before: BranchInfo,
   point: BranchPoint,
-  { keepAs, unveiling = {}, onProgress }: RestoreOptions,
+  { keepAs, maskFlags = {}, onProgress }: RestoreOptions,
 ): Promise<Restored> {
   const name = parseBranchName(before.name);
   // The page server would refuse too, but only after Postgres has been stopped.
@@ -70,7 +70,7 @@ export async function restoreBranch(
   };
   let restored;
   try {
-    restored = await client.branchRestore(tenant, name, formatBranchPoint(point), keepAs, unveiling);
+    restored = await client.branchRestore(tenant, name, formatBranchPoint(point), keepAs, maskFlags);
   } catch (error) {
     // The branch is unchanged, so Postgres continues where it was.
     if (compute !== undefined) await startAgain(compute, compute.readOnlyAt);

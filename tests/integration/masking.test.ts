@@ -1,6 +1,6 @@
 /** Masked branches: what they were before the mask is nowhere to be had, by any way there is. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Lsn } from "../../src/common/lsn.ts";
@@ -10,7 +10,7 @@ import { PgClient } from "../../src/pgwire/client.ts";
 import { decodeResponse, encodeRequest, PageRequest, PageResponse } from "../../src/protocol/pagestream.ts";
 import { REQUEST_BYTES, REQUEST_NBLOCKS, RESPONSE_ERROR } from "../../src/protocol/pagestream.ts";
 import { timelineOptions } from "../../src/protocol/wal_connection.ts";
-import { type Compute, ZenithEnv } from "../harness/zenith_env.ts";
+import { Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 /** What nobody may find. */
 const SECRET = "topsecret";
@@ -380,6 +380,17 @@ describe("a masked branch", () => {
     writeFileSync(sql, "CREATE DATABASE closed ALLOW_CONNECTIONS false");
     failed = await env.tryZenith("branch", "mask", "prod-masked", "main", "--sql", sql);
     assert.match(failed.stderr, /nobody may connect to database closed/);
+    assert.deepEqual([...(await listed()).keys()], names);
+    // Nor when its Postgres is killed midway.
+    const reached = join(env.dir, "reached");
+    mkdirSync(reached);
+    chmodSync(reached, 0o777);
+    writeFileSync(sql, `DELETE FROM people; COPY (SELECT 1) TO '${reached}/it'; SELECT pg_sleep(600)`);
+    const running = env.tryZenith(...again);
+    await until("the mask has begun", () => existsSync(join(reached, "it")));
+    const made = [...(await listed()).keys()].find((name) => !names.includes(name))!;
+    await new Compute(env, made, main.tenant, 0).kill9();
+    assert.notEqual((await running).code, 0);
     assert.deepEqual([...(await listed()).keys()], names);
   });
 

@@ -28,7 +28,7 @@ import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import { CHUNK_SIZE } from "../../postgres/wal/decoder.ts";
 import { type DeletedTimeline, DeletedTimelines } from "../tenant/deleted_timelines.ts";
 import type { StartPoint } from "../tenant/branch_files.ts";
-import type { BranchInfo, Deleted, Unveiling } from "../tenant/branches.ts";
+import type { BranchInfo, Deleted, MaskFlags } from "../tenant/branches.ts";
 import { createTenant } from "../tenant/create.ts";
 import { type ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
 import { InitdbCache } from "../tenant/initdb_cache.ts";
@@ -489,14 +489,14 @@ export class PageServer {
     name: BranchName,
     start: StartPoint,
     keepAs: BranchName | null,
-    unveiling?: Unveiling,
+    maskFlags?: MaskFlags,
   ): Promise<{ branch: BranchInfo; deleted: readonly TimelineId[] }> {
     const restored = await this.tenant(tenant).branches.restore(
       name,
       start,
       keepAs,
       (id) => this.#inUse(id),
-      unveiling,
+      maskFlags,
     );
     await this.#forget(restored.deleted);
     return restored;

@@ -16,7 +16,7 @@ import { PAGE_SERVER } from "../../protocol/management.ts";
 import { scrubStatusJson } from "../../protocol/scrub_status.ts";
 import { type Handlers, OperationService } from "../../protocol/operation_service.ts";
 import { parseStartPoint } from "../tenant/branch_files.ts";
-import type { BranchInfo, Unveiling } from "../tenant/branches.ts";
+import type { BranchInfo, MaskFlags } from "../tenant/branches.ts";
 import { changedBlocks } from "../tenant/changed_blocks.ts";
 import { historyOf } from "../tenant/history.ts";
 import { inheritedSettings } from "../tenant/inherited_settings.ts";
@@ -65,10 +65,10 @@ function handlers(
   const hold = (names: { tenant: TenantId; timeline: TimelineId }): Promise<Hold<Timeline>> =>
     server.tenant(names.tenant).timelines.hold(names.timeline);
   /** @throws {ZenithError} `forbidden` */
-  const unveilingOf = (
+  const maskFlagsOf = (
     { masked = false, unmasked = false }: { masked?: boolean | undefined; unmasked?: boolean | undefined },
     session: Session,
-  ): Unveiling => {
+  ): MaskFlags => {
     if (unmasked) guard.check(session, "branches of what requires a mask", "admin", {});
     return { masked, unmasked };
   };
@@ -178,8 +178,8 @@ function handlers(
         limits.assertRoom(tenant, "branches", 1);
         limits.assertRoom(tenant, "bytes", 1);
       };
-      const unveiling = unveilingOf(wanted, session);
-      return branchJson(await branches.create(name, parseStartPoint(start), expiresMs, mayHave, unveiling));
+      const maskFlags = maskFlagsOf(wanted, session);
+      return branchJson(await branches.create(name, parseStartPoint(start), expiresMs, mayHave, maskFlags));
     },
 
     async branchRename({ tenant, name, to }) {
@@ -193,7 +193,7 @@ function handlers(
         name,
         parseStartPoint(start),
         keep_as ?? null,
-        unveilingOf(wanted, session),
+        maskFlagsOf(wanted, session),
       );
       return { branch: branchJson(branch), deleted: [...deleted] };
     },

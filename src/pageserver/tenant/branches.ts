@@ -65,15 +65,15 @@ export interface Deleted {
  */
 const ARRIVAL_TIMEOUT_MS = 2_000;
 
-/** What is to become of what a branch's start has before it. */
-export interface Unveiling {
+/** What a new branch may show of what was before its start. */
+export interface MaskFlags {
   /** Whether nothing before the start can be read by way of the branch. */
   readonly masked: boolean;
   /** Whether the start may be on a branch that requires a mask. */
   readonly unmasked: boolean;
 }
 
-const PLAIN: Unveiling = { masked: false, unmasked: false };
+const PLAIN: MaskFlags = { masked: false, unmasked: false };
 
 export interface TenantBranchesParts {
   readonly tenantId: TenantId;
@@ -259,12 +259,12 @@ export class TenantBranches {
     start: StartPoint,
     expiresMs: number | null = null,
     mayHave: () => void = () => {},
-    unveiling: Unveiling = PLAIN,
+    maskFlags: MaskFlags = PLAIN,
   ): Promise<BranchInfo> {
     if (start.lsn !== null) await this.#untilArrived(start, start.lsn);
     return await this.#oneAtATime(() => {
       mayHave();
-      return this.#create(name, start, expiresMs, unveiling);
+      return this.#create(name, start, expiresMs, maskFlags);
     });
   }
 
@@ -303,10 +303,10 @@ export class TenantBranches {
     name: BranchName,
     start: StartPoint,
     expiresMs: number | null,
-    unveiling: Unveiling,
+    maskFlags: MaskFlags,
   ): Promise<BranchInfo> {
     this.#files.assertFree(name);
-    const { ancestorId, lsn, created } = await this.#leave(start, unveiling);
+    const { ancestorId, lsn, created } = await this.#leave(start, maskFlags);
     using held = created;
     const { timelineId } = held.value;
     const branch = { name, timelineId, expiresMs, isProtected: false, requiresMask: false };
@@ -333,7 +333,7 @@ export class TenantBranches {
   /** Creates a timeline that begins at `start`. No branch names it yet. */
   async #leave(
     start: StartPoint,
-    { masked, unmasked }: Unveiling,
+    { masked, unmasked }: MaskFlags,
   ): Promise<{ ancestorId: TimelineId; lsn: Lsn; created: Hold<Timeline> }> {
     const namedId = start.timelineId ?? this.#existing(start.branch!).timelineId;
     using named = await this.#timelines.hold(namedId);
@@ -372,7 +372,7 @@ export class TenantBranches {
    * name.
    *
    * @param inUse whether something writes to a timeline
-   * @param unveiling as in {@link create}
+   * @param maskFlags as in {@link create}
    * @returns the branch, and the timelines that were deleted
    * @throws {ZenithError} `not_found`, `out_of_range`, `already_exists` for `keepAs`; `conflict`
    *   when it is protected or in use, when others come from what would be deleted, or when it is
@@ -383,10 +383,10 @@ export class TenantBranches {
     start: StartPoint,
     keepAs: BranchName | null,
     inUse: (timeline: TimelineId) => boolean,
-    unveiling: Unveiling = PLAIN,
+    maskFlags: MaskFlags = PLAIN,
   ): Promise<{ branch: BranchInfo; deleted: readonly TimelineId[] }> {
     if (start.lsn !== null) await this.#untilArrived(start, start.lsn);
-    return await this.#oneAtATime(() => this.#restore(name, start, keepAs, inUse, unveiling));
+    return await this.#oneAtATime(() => this.#restore(name, start, keepAs, inUse, maskFlags));
   }
 
   async #restore(
@@ -394,13 +394,13 @@ export class TenantBranches {
     start: StartPoint,
     keepAs: BranchName | null,
     inUse: (timeline: TimelineId) => boolean,
-    unveiling: Unveiling,
+    maskFlags: MaskFlags,
   ): Promise<{ branch: BranchInfo; deleted: readonly TimelineId[] }> {
     const before = this.#existing(name);
     assertUnprotected(before);
     assertUnused([before], inUse);
     if (keepAs !== null) this.#files.assertFree(keepAs);
-    const { ancestorId, lsn, created } = await this.#leave(start, unveiling);
+    const { ancestorId, lsn, created } = await this.#leave(start, maskFlags);
     using held = created;
     const { timelineId } = held.value;
     const after = { ...before, timelineId };
