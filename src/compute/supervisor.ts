@@ -16,6 +16,7 @@ import { assertReachable, closeToOthers, makeOwnedDirectory, type PgUser } from 
 import { checkpointByBaseBackup } from "../pgwire/base_backup.ts";
 import { COMPUTE_NAME } from "../protocol/wal_connection.ts";
 import { Attachment } from "./attachment.ts";
+import { EarlyFetch } from "./early_fetch.ts";
 import { prepareAccessRole } from "./postgres/access_role.ts";
 import { computeUser } from "./postgres/compute_user.ts";
 import { type ClientAccess, followClientAccess, writeClientAccess } from "./postgres/client_access.ts";
@@ -220,6 +221,14 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     // A compute that only reads changes nothing in the branch.
     const settling = writes ? settleSettings(syncing) : Promise.resolve();
     settling.catch(() => {});
+    const fetch = (lsn: Lsn | null, walFrom: Lsn | null, signal: AbortSignal): Promise<void> =>
+      fetchDataDirectory({ ...options, signal }, compute, lsn, walFrom, user, storage.mode);
+    // As far as the page server knows, nobody has written to the branch.
+    const isLikelyFirst = writes && compute.walAcceptors.length > 0 && lazy !== undefined && known.untouched;
+    const early = isLikelyFirst
+      ? new EarlyFetch(known.wal_position, options.signal, (lsn, signal) => fetch(lsn, null, signal))
+      : undefined;
+    if (early !== undefined) started.defer(() => early.giveUp());
     const chosen = await unlessAborted(durability.chooseStart(known, progress), options.signal);
     lazy?.prepare();
     // By now, an earlier compute can't commit anything more.
@@ -227,7 +236,15 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     // A lazy compute fetches the WAL of slots when somebody reads it.
     const slotsFrom = lazy === undefined ? taken?.hold_lsn ?? null : null;
     const walFrom = durability instanceof Replica ? durability.redoLsn : slotsFrom;
-    await fetchDataDirectory(options, compute, chosen, walFrom, user, storage.mode);
+    if (early !== undefined && early.lsn === chosen) await early.done();
+    else {
+      if (early !== undefined) {
+        await early.giveUp();
+        clearDataDirectory(paths.pgdata);
+        log.info("the page server lacks what the branch ends with: fetching another data directory");
+      }
+      await fetch(chosen, walFrom, options.signal);
+    }
     durability.prepareDataDirectory();
     if (durability instanceof ReadOnlyPast && lazy === undefined) {
       const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
+import { checkPidFile } from "../../src/process/pid_file.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
@@ -122,4 +123,26 @@ test("a branch's end is known after an immediate stop, also of WAL that was on i
   await env.branch("after", "main");
   const after = await env.startCompute("after");
   assert.equal(await after.value("SELECT count(*)::int FROM t"), 1);
+});
+
+test("a branch's second start has what only the safekeepers know of the first", async () => {
+  await using env = await ZenithEnv.create({ safekeepers: 1 });
+  const main = await env.startCompute("main");
+  await main.query("CREATE TABLE t (n int)");
+  await main.stop();
+  await env.branch("b", "main");
+  const pg = await env.startCompute("b");
+  {
+    await using session = await pg.connect();
+    // Reads what the statement needs while there is a page server, and writes nothing.
+    await session.query("INSERT INTO t SELECT 1 WHERE false");
+    await env.pageserver.kill9();
+    await session.query("INSERT INTO t SELECT 1");
+  }
+  await pg.kill9();
+  await until("the supervisor has ended", () => checkPidFile(pg.paths.pidFile).state !== "running");
+  await env.pageserver.start();
+  // The page server takes the branch for one that nobody has written to.
+  await pg.start();
+  assert.equal(await pg.value("SELECT count(*)::int FROM t"), 1);
 });
