@@ -20,6 +20,7 @@ import { BACKUP_GUARD } from "../postgres/configuration_files.ts";
 import { extendInitialWal } from "../postgres/initial_wal.ts";
 import { device } from "./fuse/device.ts";
 import { DiskWatch } from "./files/disk_watch.ts";
+import type { ExpectedRead } from "./files/first_reads.ts";
 import type { HotRange } from "./pages/hot_pages.ts";
 import { type Cover, linkMountedTablespaces, type Locations } from "../postgres/tablespaces.ts";
 import { keepLsnLeased } from "./pages/lsn_lease.ts";
@@ -82,6 +83,7 @@ export class LazyStorage {
    * once the mount is served.
    */
   #controlFile = 0;
+  #firstReads: readonly ExpectedRead[] = [];
   /** Set when the serving thread has ended. */
   #hotPages: readonly HotRange[] | undefined;
   readonly #lease = new AbortController();
@@ -195,10 +197,14 @@ export class LazyStorage {
   }
 
   /**
-   * Fetches in the background what was hot at the last stop, if prewarming is wanted. Postgres must
-   * have started.
+   * Fetches in the background what was hot at the last stop, and what every session begins with, if
+   * prewarming is wanted. Postgres must have started.
    */
   prewarm(): void {
+    if (!this.#options.prewarm) return;
+    for (const { inode, remote, block, blocks } of this.#firstReads) {
+      this.#fetcher!.fetch(inode, remote, block, blocks, NOBODY);
+    }
     this.#prewarmer?.start(this.#controlFile);
   }
 
@@ -304,9 +310,7 @@ export class LazyStorage {
         answerMissedRead(message.miss, this.#fetcher!, deviceWriter(this.#deviceFd!));
         return;
       case "expected":
-        for (const { inode, remote, block, blocks } of message.reads) {
-          this.#fetcher!.fetch(inode, remote, block, blocks, NOBODY);
-        }
+        this.#firstReads = message.reads;
         return;
       case "prewarm":
         this.#prewarmer!.step(message.reads, message.knownInode).catch((error) =>
