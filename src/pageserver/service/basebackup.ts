@@ -202,6 +202,10 @@ class BasebackupWriter {
   readonly #tar = new TarWriter(CHUNK_BYTES);
   readonly #checksums: boolean;
   readonly #control: Uint8Array;
+  /**
+   * The relations that may have an init fork. To look for one costs as much as to look up a size.
+   */
+  readonly #withInitFork = new Set<string>();
   /** The content of every PG_VERSION. */
   readonly #versionFile: Uint8Array;
 
@@ -305,6 +309,9 @@ class BasebackupWriter {
   /** The keys of forks that may exist, a turn's worth at a time. */
   *#forkKeys(): Generator<AbsentBytes, ObjectId[][]> {
     const keys = yield* presentIn(() => this.#view.forkKeys());
+    for (const { a: spc, b: db, c: rel, d: fork } of keys) {
+      if (fork === INIT_FORKNUM) this.#withInitFork.add(`${spc}/${db}/${rel}`);
+    }
     const turns = Math.ceil(keys.length / FORKS_PER_TURN);
     return Array.from(
       { length: turns },
@@ -321,13 +328,17 @@ class BasebackupWriter {
         // An unlogged relation starts as a copy of its init fork, as after a crash.
         found.push({ source, fork: INIT_FORKNUM, blocks }, { source, fork: MAIN_FORKNUM, blocks });
       } else if (
-        fork === VISIBILITYMAP_FORKNUM ||
-        !(yield* presentIn(() => this.#view.hasFork(spc, db, rel, INIT_FORKNUM)))
+        fork === VISIBILITYMAP_FORKNUM || !(yield* this.#isUnlogged(spc, db, rel))
       ) {
         found.push({ source, fork, blocks });
       }
     }
     return found;
+  }
+
+  *#isUnlogged(spc: number, db: number, rel: number): Generator<AbsentBytes, boolean> {
+    if (!this.#withInitFork.has(`${spc}/${db}/${rel}`)) return false;
+    return yield* presentIn(() => this.#view.hasFork(spc, db, rel, INIT_FORKNUM));
   }
 
   /**
