@@ -30,11 +30,12 @@ const POLL_MAX_MS = 50;
 export async function untilBranchEndArrived(
   pageServer: PageServerClient,
   tenant: TenantId,
-  { timeline_id: timeline }: BranchInfo,
+  known: BranchInfo,
 ): Promise<void> {
+  const { timeline_id: timeline } = known;
   const safekeepers = await pageServer.timelineSafekeepers(tenant, timeline);
   const end = await acknowledgedEnd(safekeepers, tenant, timeline);
-  if (end === undefined) return;
+  if (end === undefined || known.next_lsn >= end) return;
   const start = Date.now();
   let timeoutMs = 0;
   for (let pollMs = FIRST_POLL_MS;; pollMs = Math.min(2 * pollMs, POLL_MAX_MS)) {
