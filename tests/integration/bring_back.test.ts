@@ -31,16 +31,16 @@ describe("a start that failed", () => {
     await main.stop();
     const failed = await env.tryZenith("pg", "start", "main");
     assert.match(failed.stderr, /maximum number of prepared transactions reached/);
-    assert.match(failed.stderr, /hint: Increase max_prepared_transactions/);
+    assert.match(failed.stderr, /hint: Increase "?max_prepared_transactions"? \(currently 0\)/);
     const remembered = /last start failed: .*maximum number of prepared transactions reached/;
     assert.match(
       await env.zenith("pg", "list"),
-      /^main .* stopped \(last start failed: .*prepared transactions reached; Increase max_prepared/m,
+      /^main .* stopped \(last start failed: .*prepared transactions reached; Increase "?max_prepared/m,
     );
     const status = await env.tryZenith("status");
     assert.equal(status.code, 3);
     assert.match(status.stdout, remembered);
-    assert.match(status.stdout, /hint: Increase max_prepared_transactions/);
+    assert.match(status.stdout, /hint: Increase "?max_prepared_transactions"? \(currently 0\)/);
     await env.zenith("pg", "stop", "main");
     assert.doesNotMatch((await env.tryZenith("status")).stdout, remembered);
     await env.tryZenith("pg", "start", "main");

@@ -109,7 +109,8 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
       for (const name of names) {
         assert.equal(Number(sizes.find((row) => row["name"] === name)?.["size"]), SEGMENT);
       }
-      if (!HAS_PROGRAMS.has(major)) return;
+      // Before 15, a server does not say where a slot is, and pg_receivewal begins at the end.
+      if (major !== 15) return;
       const received = join(env.dir, "received");
       mkdirSync(received);
       const end = formatLsn(parseWalFileName(names.at(-1)!, SEGMENT)!.lsn);
