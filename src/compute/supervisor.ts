@@ -303,6 +303,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     const postmaster = await start(install);
     started.defer(() => postmaster.endChildren(() => lazy?.giveUpReads()));
     started.defer(() => postmaster.end());
+    lazy?.fetchFirstReads();
     const socket = { directory: paths.socketDir, port: compute.port };
     local = {
       address,

@@ -83,6 +83,7 @@ export class LazyStorage {
    * once the mount is served.
    */
   #controlFile = 0;
+  /** What every session begins with; known once the mount is served. */
   #firstReads: readonly ExpectedRead[] = [];
   /** Set when the serving thread has ended. */
   #hotPages: readonly HotRange[] | undefined;
@@ -197,14 +198,20 @@ export class LazyStorage {
   }
 
   /**
-   * Fetches in the background what was hot at the last stop, and what every session begins with, if
-   * prewarming is wanted. Postgres must have started.
+   * Fetches in the background what every session begins with. What the supervisor itself reads
+   * before Postgres runs would have to wait behind that.
    */
-  prewarm(): void {
-    if (!this.#options.prewarm) return;
+  fetchFirstReads(): void {
     for (const { inode, remote, block, blocks } of this.#firstReads) {
       this.#fetcher!.fetch(inode, remote, block, blocks, NOBODY);
     }
+  }
+
+  /**
+   * Fetches in the background what was hot at the last stop, if prewarming is wanted. Postgres must
+   * have started.
+   */
+  prewarm(): void {
     this.#prewarmer?.start(this.#controlFile);
   }
 
