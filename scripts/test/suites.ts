@@ -82,7 +82,6 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
   "compute",
   "ddl_databases",
   "first_start",
-  "hostile_sql",
   "large_records",
   "moments",
   "pgbench",
@@ -228,7 +227,7 @@ export const SUITES: Readonly<Record<string, Suite>> = {
       ),
       computation(
         "redo of damaged records and pages",
-        ["bun", "tests/conformance/damage.ts", "--seconds", "60"],
+        ["bun", "tests/conformance/damage.ts", "--seconds", "30"],
         20,
       ),
     ],
