@@ -33,6 +33,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "pg standby main --slot": "standby",
   "standby drop": "standby",
   "psql main@": "moments",
+  "branch mask": "masking",
   "tenant create --icu-locale": "cluster_options",
   "follow ": "follow",
   "import ": "import",
@@ -204,6 +205,9 @@ test("the examples for what changes a branch do what they say", async () => {
 });
 
 test("the examples for tenants, tokens and servers do what they say", async () => {
+  await run("zenith branch prod main");
+  await type("branch require-mask prod", "branch require-mask prod --off");
+  await run("zenith branch delete prod");
   await type("tenant list", "tenant list --long");
   const tenant = (await type("tenant create")).trim();
   places.push(["d70d3869a8c586d3eaf7029fe261620c", tenant]);
@@ -216,7 +220,7 @@ test("the examples for tenants, tokens and servers do what they say", async () =
     "tenant delete d70d3869a8c586d3eaf7029fe261620c",
     "tenant create --pg-version 15",
   );
-  await type("token create ci --scope tenant --expires 30d");
+  await type("token create ci --scope tenant --expires 30d", "token create ann --scope tenant --masked");
   await type("token create archive --scope read --branch main --out main.token");
   await type("token create sk4 --scope safekeeper --address 10.0.0.4:5454", "token list", "token rotate");
   await type("completion bash", "completion zsh", "completion fish", "safekeeper prune", "restart", "stop");
