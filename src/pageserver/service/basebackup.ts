@@ -90,7 +90,7 @@ const CHUNK_BYTES = 16 * BLCKSZ;
  * Look up the sizes of this many forks before other work gets its turn. Each size may be in another
  * block of a layer file.
  */
-const FORKS_PER_TURN = 64;
+const FORKS_PER_TURN = 16;
 
 /** A smaller table gets no free space map. Postgres finds its few pages without one. */
 const FSM_MIN_BLOCKS = 4;
@@ -300,7 +300,7 @@ class BasebackupWriter {
         const { spc, db, rel, fork: sourceFork } = source;
         entries.push({ spc, db, rel, fork, sourceFork, blocks });
       }
-      yield* this.#tar.handOut();
+      yield PAUSE;
     }
     const manifest = encodeRelationManifest({ lsn: this.#view.lsn, prev: this.#prev, entries });
     yield* this.#tar.file(RELATION_MANIFEST_FILE, manifest);
@@ -398,6 +398,7 @@ class BasebackupWriter {
         for (let i = 0; i < pages; i++) {
           const page = segment * SLRU_PAGES_PER_SEGMENT + i;
           yield* presentIn(() => this.#view.readSlruPage(slru, page, content, i * BLCKSZ));
+          yield PAUSE;
         }
         yield* this.#tar.file(slruSegmentPath(slru, segment), content);
       }
