@@ -129,9 +129,9 @@ export async function run(args: readonly string[]): Promise<void> {
     );
     if (host !== undefined) subjects.push(await Subject.create("tls", { host }));
     for (let round = 0; round <= rounds; round++) {
-      // Each goes first as often as the others.
-      for (let i = 0; i < subjects.length; i++) {
-        const subject = subjects[(round + i) % subjects.length]!;
+      // Each goes first as often as the others, and after each of them: what one has started goes on for a while.
+      const order = subjects.map((_, i) => subjects[(round + i) % subjects.length]!);
+      for (const subject of round % 2 === 0 ? order : order.reverse()) {
         for (const depth of DEPTHS) await subject.pages(depth);
         for (const clients of CLIENTS) await subject.commits(clients);
         await subject.start();
