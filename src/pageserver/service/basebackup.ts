@@ -145,23 +145,28 @@ export async function* basebackup(
   const writer = await whenPresent(() => new BasebackupWriter(timeline, at, head, options));
   const parts = writer.write();
   const { turn } = options;
-  for (;;) {
-    const began = turn?.begin() ?? 0;
-    if (began < 0) {
-      await turnOf(turn!);
-      continue;
+  try {
+    for (;;) {
+      const began = turn?.begin() ?? 0;
+      if (began < 0) {
+        await turnOf(turn!);
+        continue;
+      }
+      const { done, value: part } = parts.next();
+      turn?.end(began);
+      if (done === true) return;
+      if (part === PAUSE) continue;
+      if (part instanceof AbsentBytes) {
+        await part.arrive();
+        continue;
+      }
+      yield part;
+      // Otherwise a client that reads fast enough would keep this thread to itself.
+      await nextTurn();
     }
-    const { done, value: part } = parts.next();
-    turn?.end(began);
-    if (done === true) return;
-    if (part === PAUSE) continue;
-    if (part instanceof AbsentBytes) {
-      await part.arrive();
-      continue;
-    }
-    yield part;
-    // Otherwise a client that reads fast enough would keep this thread to itself.
-    await nextTurn();
+  } finally {
+    // A client that goes away leaves it midway, with a WAL segment open.
+    parts.return(undefined);
   }
 }
 

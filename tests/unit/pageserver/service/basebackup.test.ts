@@ -63,4 +63,26 @@ describe("a basebackup", () => {
     assert.equal(alone, 0);
     assert.ok(shared >= 4, `${shared} turns`);
   });
+
+  test("leaves no WAL segment open when its client goes away midway", async () => {
+    const server = await openTinyPageServer(tinyDisk());
+    await server.createTenant(TINY_TENANT);
+    const timeline = await mainTimeline(server);
+    const { timelines } = server.tenant(TINY_TENANT);
+    const boundary = timeline.boundary(null);
+    using head = WalHead.open(timelines, timeline, boundary.lsn);
+    let [isOpen, wasOpened] = [false, false];
+    function* before(): Generator<WalHead> {
+      isOpen = wasOpened = true;
+      try {
+        yield head;
+      } finally {
+        isOpen = false;
+      }
+    }
+    for await (const _ of basebackup(timeline, boundary, head, { before: before() })) if (isOpen) break;
+    await server.close();
+    assert.ok(wasOpened, "it had come to the segment");
+    assert.ok(!isOpen);
+  });
 });
