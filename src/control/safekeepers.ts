@@ -166,22 +166,29 @@ export async function safekeeperTimeline(
   }
 }
 
+const NO_LIMITS: LimitChanges = Object.fromEntries(LIMIT_NAMES.map((name) => [name, "default"]));
+
 /**
  * Removes timelines and their WAL from all safekeepers of the environment that have them.
  *
+ * @param gone a tenant that was deleted with all its timelines: its limits go too
  * @returns a message for each safekeeper that failed
  */
 export async function deleteFromSafekeepers(
   environment: Environment,
   timelines: readonly TimelineName[],
+  gone?: TenantId,
 ): Promise<string[]> {
   const problems = await Promise.all(
     listSafekeepers(environment).map(async ({ id, address }) => {
+      const server = serverName("safekeeper", address);
       try {
         await using client = await connect(address);
         for (const { tenant, timeline } of timelines) {
-          const name = { tenant, timeline };
-          await call(client, serverName("safekeeper", address), SAFEKEEPER.timelineDelete, name);
+          await call(client, server, SAFEKEEPER.timelineDelete, { tenant, timeline });
+        }
+        if (gone !== undefined) {
+          await call(client, server, SAFEKEEPER.tenantSetLimits, { tenant: gone, ...NO_LIMITS });
         }
         return undefined;
       } catch (error) {
@@ -190,32 +197,6 @@ export async function deleteFromSafekeepers(
     }),
   );
   return problems.filter((problem) => problem !== undefined);
-}
-
-/**
- * Removes all of a tenant that is deleted from all safekeepers of the environment.
- *
- * @param timelines those of its branches
- * @returns a message for each safekeeper that failed
- */
-export async function deleteTenantFromSafekeepers(
-  environment: Environment,
-  tenant: TenantId,
-  timelines: readonly TimelineId[],
-): Promise<string[]> {
-  const problems = await deleteFromSafekeepers(
-    environment,
-    timelines.map((timeline) => ({ tenant, timeline })),
-  );
-  const noLimits = Object.fromEntries(LIMIT_NAMES.map((name) => [name, "default" as const]));
-  for (const { id, address } of listSafekeepers(environment)) {
-    try {
-      await safekeeperLimits(address, tenant, noLimits);
-    } catch (error) {
-      problems.push(`safekeeper ${id} keeps limits that nobody needs: ${errorMessage(error)}`);
-    }
-  }
-  return problems;
 }
 
 /**

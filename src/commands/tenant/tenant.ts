@@ -3,7 +3,7 @@ import { generateTenantId, parseTenantId, type TenantId } from "../../common/id.
 import { loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { removeComputes, stoppedComputes } from "../../control/tenant_computes.ts";
-import { deleteTenantFromSafekeepers } from "../../control/safekeepers.ts";
+import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import { confirmOnTerminal, YES_OPTION } from "../cli/ask.ts";
 import {
   CLUSTER_OPTIONS,
@@ -97,14 +97,16 @@ export const tenantDeleteCommand: Command = {
     const computes = stoppedComputes(environment, tenant);
     await using client = new PageServerClient(pageServerAddress(environment));
     const all = [...await client.branchList(tenant), ...await client.branchDamaged(tenant)];
-    const timelines = all.flatMap(({ timeline_id }) => timeline_id === null ? [] : [timeline_id]);
+    const timelines = all.flatMap(({ timeline_id: timeline }) =>
+      timeline === null ? [] : [{ tenant, timeline }]
+    );
     const names = all.map(({ name }) => name).join(", ");
     await confirmOnTerminal(`Delete tenant ${tenant} with its branches (${names})?`, options);
     using _progress = new Progress("deleting the tenant");
     await client.tenantDelete(tenant);
     await removeComputes(environment, tenant, computes);
     print(`tenant ${tenant} deleted`);
-    for (const problem of await deleteTenantFromSafekeepers(environment, tenant, timelines)) {
+    for (const problem of await deleteFromSafekeepers(environment, timelines, tenant)) {
       warnAboutSafekeeper(problem);
     }
   },

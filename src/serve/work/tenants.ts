@@ -1,7 +1,7 @@
 /** What can be done with tenants. */
 import { BlockList } from "node:net";
 import { generateTenantId, type TenantId } from "../../common/id.ts";
-import { deleteTenantFromSafekeepers } from "../../control/safekeepers.ts";
+import { deleteFromSafekeepers } from "../../control/safekeepers.ts";
 import { removeComputes, stoppedComputes } from "../../control/tenant_computes.ts";
 import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import type { TenantConfig } from "../../control/page_server_client.ts";
@@ -75,8 +75,8 @@ export async function removeTenant(context: WorkContext, tenant: TenantId): Prom
   const computes = stoppedComputes(environment, tenant);
   await withPageServer(context, (client) => client.tenantDelete(tenant));
   await removeComputes(environment, tenant, computes);
-  const timelines = branches.map(({ timeline_id }) => timeline_id);
-  for (const problem of await deleteTenantFromSafekeepers(environment, tenant, timelines)) {
+  const timelines = branches.map(({ timeline_id: timeline }) => ({ tenant, timeline }));
+  for (const problem of await deleteFromSafekeepers(environment, timelines, tenant)) {
     context.log.warn(problem, { tenant });
   }
   context.fleet.forget(tenant);
