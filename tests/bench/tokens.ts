@@ -1,6 +1,6 @@
 /**
- * What it costs, in time and in CPU time, that servers ask who their clients are: an environment with tokens, one that `--insecure` made, and one whose
- * servers listen elsewhere than on loopback, by TLS, in turns. `npm run bench -- tokens [rounds]`
+ * What it costs, in time and in CPU time, that servers ask who their clients are: an environment with tokens, one that `--insecure`
+ * made, and one whose servers listen elsewhere than on loopback, by TLS, in turns. `npm run bench -- tokens [rounds]`
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
