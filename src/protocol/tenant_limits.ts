@@ -288,8 +288,7 @@ export class TenantLimits {
     const found: HeldBack[] = [];
     for (const [tenant, { by, lastMs }] of this.#slowed) {
       const limit = this.limit(tenant, by);
-      if (limit === null || nowMs - lastMs >= HELD_BACK_MS) this.#slowed.delete(tenant);
-      else found.push({ tenant_id: tenant, by, limit });
+      if (limit !== null && nowMs - lastMs < HELD_BACK_MS) found.push({ tenant_id: tenant, by, limit });
     }
     return found;
   }
