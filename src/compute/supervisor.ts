@@ -10,6 +10,7 @@ import type { HostPort } from "../common/host_port.ts";
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import type { Logger } from "../process/log.ts";
 import type { ComputePaths } from "../common/paths.ts";
+import { unlessAborted } from "../common/unless_aborted.ts";
 import type { PostgresLocation } from "../pg_install/find_postgres.ts";
 import { ZENITH_OWNER, ZENITH_SUPERUSER } from "../pg_install/initdb.ts";
 import { assertReachable, closeToOthers, makeOwnedDirectory, type PgUser } from "../pg_install/pg_user.ts";
@@ -377,20 +378,6 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
 interface Slots {
   readonly taken: TakenSlots;
   readonly restored: RestoredSlots;
-}
-
-/** Stops waiting when `signal` is aborted. What was awaited goes on. */
-async function unlessAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>();
-  aborted.promise.catch(() => {});
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener("abort", abort);
-  if (signal.aborted) abort();
-  try {
-    return await Promise.race([wait, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }
 
 function chooseDurability(
