@@ -74,6 +74,12 @@ export function formatTimestamp(timestamp: number): string {
   return new Date(ms + POSTGRES_EPOCH_MS).toISOString().replace("Z", `${String(micros).padStart(3, "0")}Z`);
 }
 
+/** Prints a time for names, in UTC: `20261122-093000`. */
+export function formatTimeForName(time: Date): string {
+  const [day, ofDay] = time.toISOString().split(/[T.]/);
+  return `${day!.replaceAll("-", "")}-${ofDay!.replaceAll(":", "")}`;
+}
+
 /** Converts from milliseconds since 1970, as `Date.now()` returns them. */
 export function timestampOfMs(unixMs: number): number {
   return (unixMs - POSTGRES_EPOCH_MS) * US_PER_MS;

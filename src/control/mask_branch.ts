@@ -6,6 +6,7 @@ import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts
 import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
 import type { MaskFile } from "../common/mask_file.ts";
 import { type BranchPoint, formatBranchPoint } from "../common/moment.ts";
+import { formatTimeForName } from "../common/timestamp.ts";
 import type { StorageChoice } from "../compute/storage.ts";
 import { untilPointArrived } from "./branch_end.ts";
 import { destroyCompute, findComputePlace, stopCompute } from "./compute_places.ts";
@@ -70,7 +71,7 @@ export async function maskBranch(
     });
   }
   await untilPointArrived(client, tenant, point);
-  const workName = parseBranchName(`${workPrefix(name)}${stamp(new Date())}`);
+  const workName = parseBranchName(`${workPrefix(name)}${formatTimeForName(new Date())}`);
   const start = formatBranchPoint(point);
   const work = await client.branchCreate(tenant, workName, start, LIFETIME_MS, { unmasked: true });
   let compute: ComputeInfo | undefined;
@@ -108,12 +109,6 @@ export async function maskBranch(
 
 function workPrefix(name: string): string {
   return `${name}-work-`;
-}
-
-/** `20261122-093000`, in UTC. */
-function stamp(now: Date): string {
-  const [day, time] = now.toISOString().split(/[T.]/);
-  return `${day.replaceAll("-", "")}-${time.replaceAll(":", "")}`;
 }
 
 /**

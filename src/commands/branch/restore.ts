@@ -3,6 +3,7 @@ import { ZenithError } from "../../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { type BranchPoint, parseBranchPoint } from "../../common/moment.ts";
+import { formatTimeForName } from "../../common/timestamp.ts";
 import {
   chooseTenant,
   type Environment,
@@ -123,8 +124,7 @@ function report(
 
 /** Returns a name such as `dev-before-20261122-093000`, in UTC. */
 export function keptName(name: BranchName, now: Date): string {
-  const [day, time] = now.toISOString().split(/[T.]/);
-  return `${name}-before-${day.replaceAll("-", "")}-${time.replaceAll(":", "")}`;
+  return `${name}-before-${formatTimeForName(now)}`;
 }
 
 /**
