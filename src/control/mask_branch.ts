@@ -1,5 +1,4 @@
 /** Makes a branch of which nobody can see what it was before it was masked. */
-import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../common/id.ts";
@@ -14,6 +13,7 @@ import { type ComputeInfo, createCompute, startCompute } from "./computes.ts";
 import { deleteBranch } from "./delete_branch.ts";
 import type { Environment } from "./environment.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
+import { randomFirstPort } from "./ports.ts";
 import { restoreBranch } from "./restore_branch.ts";
 
 export interface MaskWishes {
@@ -46,10 +46,6 @@ export interface MaskedBranch {
 /** If the command is killed, the branch that it works on expires after this time. */
 const LIFETIME_MS = 86_400_000;
 
-/** As for throw-away branches: other environments look for ports at the same time. */
-const FIRST_PORT = 16_000;
-const LAST_FIRST_PORT = 32_000;
-
 /**
  * Masks a point of history. Everything happens on a branch of its own, whose Postgres lets nobody
  * in. Only then the masked branch begins, at that one's end.
@@ -76,7 +72,7 @@ export async function maskBranch(
   const work = await client.branchCreate(tenant, workName, start, LIFETIME_MS, { unmasked: true });
   let compute: ComputeInfo | undefined;
   try {
-    const firstPort = randomInt(FIRST_PORT, LAST_FIRST_PORT);
+    const firstPort = randomFirstPort();
     compute = await createCompute(environment, client, tenant, work, { firstPort, unmasked: true });
     throwIfAsked();
     onProgress("masking");

@@ -1,4 +1,5 @@
 /** Finds free ports, and names the process that holds a taken one. */
+import { randomInt } from "node:crypto";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename } from "node:path";
@@ -14,6 +15,18 @@ const COMPUTE_FIRST_PORT = 15432;
  */
 const LAST_PORT = 32767;
 const MAX_PORT = 65535;
+
+/** Where the search for the port of a throw-away branch's compute begins: in this range. */
+const RANDOM_FIRST_PORT = 16_000;
+const RANDOM_LAST_FIRST_PORT = 32_000;
+
+/**
+ * Returns a random port to begin the search at. Otherwise, commands of other environments that run
+ * at the same time could find the same port.
+ */
+export function randomFirstPort(): number {
+  return randomInt(RANDOM_FIRST_PORT, RANDOM_LAST_FIRST_PORT);
+}
 
 /** Whether a server could listen on that port now. */
 export async function isPortFree(port: number, host = "127.0.0.1"): Promise<boolean> {

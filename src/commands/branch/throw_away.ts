@@ -1,5 +1,5 @@
 /** Throw-away branches: a command creates one with its Postgres, and removes it afterwards. */
-import { randomBytes, randomInt } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { parseBranchName, type TenantId } from "../../common/id.ts";
 import { type BranchPoint, formatBranchPoint, parseBranchPoint } from "../../common/moment.ts";
 import { untilPointArrived } from "../../control/branch_end.ts";
@@ -8,19 +8,13 @@ import { type ComputeInfo, createCompute, startCompute } from "../../control/com
 import { deleteBranch } from "../../control/delete_branch.ts";
 import type { Environment } from "../../control/environment.ts";
 import type { BranchInfo, PageServerClient } from "../../control/page_server_client.ts";
+import { randomFirstPort } from "../../control/ports.ts";
 import { Interruption } from "../cli/interruption.ts";
 import { Progress } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
 
 /** If the command is killed, the branch expires after this time. */
 const LIFETIME_MS = 86_400_000;
-
-/**
- * The search for a free port starts at a random one in this range. Otherwise, commands of other
- * environments that run at the same time could find the same port.
- */
-const FIRST_PORT = 16_000;
-const LAST_FIRST_PORT = 32_000;
 
 export interface ThrowAway {
   readonly branch: BranchInfo;
@@ -51,7 +45,7 @@ export async function makeThrowAway(place: Place, what: string, point: BranchPoi
   const name = parseBranchName(`${what}-${randomBytes(6).toString("hex")}`);
   const branch = await client.branchCreate(tenant, name, formatBranchPoint(point), LIFETIME_MS);
   try {
-    const firstPort = randomInt(FIRST_PORT, LAST_FIRST_PORT);
+    const firstPort = randomFirstPort();
     return { branch, compute: await createCompute(environment, client, tenant, branch, { firstPort }) };
   } catch (error) {
     await client.branchDelete(tenant, name);
