@@ -17,6 +17,7 @@ import {
   type Command,
   JSON_OPTION,
   optionText,
+  optionTexts,
   type OptionValues,
   requiredArg,
   TENANT_OPTION,
@@ -88,7 +89,7 @@ export const branchMaskCommand: Command = {
 
 /** @throws {ZenithError} `invalid_argument`, `not_found` */
 function maskFiles(options: OptionValues): MaskFile[] {
-  const texts = (optionText(options, "sql") ?? "").split("\n").filter((text) => text !== "");
+  const texts = optionTexts(options, "sql");
   if (texts.length === 0) {
     throw new ZenithError("invalid_argument", "what masks the branch?", {
       hint: "name a file: --sql mask.sql, or --sql app=mask.sql for database app",

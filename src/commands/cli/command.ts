@@ -160,6 +160,11 @@ export function optionText(options: OptionValues, name: string): string | undefi
   return typeof value === "string" ? value : undefined;
 }
 
+/** Returns the values of an option that may be repeated. */
+export function optionTexts(options: OptionValues, name: string): string[] {
+  return (optionText(options, name) ?? "").split("\n").filter((text) => text !== "");
+}
+
 /** @throws {ZenithError} `invalid_argument` unless it is a TCP port */
 export function optionPort(options: OptionValues, name: string): number | undefined {
   const text = optionText(options, name);

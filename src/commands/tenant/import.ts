@@ -10,7 +10,7 @@ import {
 } from "../../control/backup_source.ts";
 import { loadEnvironment, pageServerAddress, setDefaultTenant } from "../../control/environment.ts";
 import { importCluster, type ImportResult } from "../../control/import_cluster.ts";
-import { type Command, JSON_OPTION, optionText, type OptionValues } from "../cli/command.ts";
+import { type Command, JSON_OPTION, optionText, optionTexts, type OptionValues } from "../cli/command.ts";
 import { ARCHIVE_OPTIONS, assertNoOther, openRepository, openWal } from "./archive_options.ts";
 import { formatBytes, print, printJson, Progress } from "../cli/output.ts";
 
@@ -70,16 +70,15 @@ export const importCommand: Command = {
 async function sourceOf(path: string | undefined, options: OptionValues): Promise<BackupSource> {
   const wal = optionText(options, "wal");
   const archive = optionText(options, "archive");
-  const incremental = (optionText(options, "incremental") ?? "").split("\n").filter((text) => text !== "");
+  const incremental = optionTexts(options, "incremental");
   if (archive === undefined) {
     assertNoOther(options, ["stanza", "backup"], "--archive");
-    if (path !== undefined && incremental.length > 0) {
-      return openIncrementalBackup(
-        [path, ...incremental],
-        wal === undefined ? undefined : await openWal(wal),
-      );
+    if (path !== undefined) {
+      const more = wal === undefined ? undefined : await openWal(wal);
+      return incremental.length === 0
+        ? openBackup(path, more)
+        : openIncrementalBackup([path, ...incremental], more);
     }
-    if (path !== undefined) return openBackup(path, wal === undefined ? undefined : await openWal(wal));
     throw new ZenithError("invalid_argument", "what is to be imported?", {
       hint: "name a backup's directory or tar, or a pgBackRest repository by --archive",
     });

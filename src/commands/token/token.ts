@@ -31,6 +31,7 @@ import {
   type Command,
   JSON_OPTION,
   optionText,
+  optionTexts,
   type OptionValues,
   requiredArg,
   TENANT_OPTION,
@@ -112,11 +113,6 @@ function certificateOf(file: string | undefined): Pick<Grant, "cnf"> {
   } catch (error) {
     throw new ZenithError("invalid_argument", `${file} is no certificate in PEM`, { cause: error });
   }
-}
-
-/** The values of an option that may be repeated. */
-function optionTexts(options: OptionValues, name: string): string[] {
-  return (optionText(options, name) ?? "").split("\n").filter((text) => text !== "");
 }
 
 function parseScope(text: string | undefined): Scope {
