@@ -14,7 +14,7 @@ import type { PgUser } from "../pg_install/pg_user.ts";
 import { connectPostgres } from "../protocol/connect.ts";
 import type { TimelineStatus } from "../protocol/management.ts";
 import { COMPUTE_NAME } from "../protocol/wal_connection.ts";
-import { MASK_SETTINGS, maskCluster, type PrivateConnect, sqlError } from "./mask.ts";
+import { MASK_SETTINGS, maskCluster, type PrivateConnect, runSql } from "./mask.ts";
 import { PG_SUBSCRIPTION } from "../postgres/cluster/subscription.ts";
 import { anyDatabase, catalogRows } from "./postgres/access_role.ts";
 import { forcedSettings, type Settings } from "./postgres/postgres_conf.ts";
@@ -93,12 +93,12 @@ export async function prepareFirstStart(options: FirstStartOptions): Promise<str
   const subscriptions = wishes.keepSubscriptions ? 0 : (await catalogRows(pgdata, PG_SUBSCRIPTION)).length;
   const steps: PrivateStep[] = [];
   if (subscriptions > 0) {
-    steps.push((connect) => runSql(connect, null, DISABLE_SUBSCRIPTIONS, "the branch's subscriptions"));
+    steps.push((connect) => runAlone(connect, DISABLE_SUBSCRIPTIONS, "the branch's subscriptions"));
   }
   if (wishes.sqlFile !== null) {
     const file = wishes.sqlFile;
     const sql = readSql(file);
-    steps.push((connect) => runSql(connect, null, sql, file));
+    steps.push((connect) => runAlone(connect, sql, file));
   }
   if (wishes.mask !== null) {
     const files = wishes.mask.map(({ database, file }) => ({ database, file, sql: readSql(file) }));
@@ -132,21 +132,10 @@ const PRIVATE_SETTINGS: Readonly<Record<string, string>> = {
 /** Uses a Postgres that nobody else can reach. */
 type PrivateStep = (connect: PrivateConnect) => Promise<void>;
 
-/** @param what the SQL's name for the user */
-async function runSql(
-  connect: PrivateConnect,
-  database: string | null,
-  sql: string,
-  what: string,
-): Promise<void> {
-  const client = await connect(database);
-  try {
-    await client.query(sql);
-  } catch (error) {
-    throw sqlError(what, error);
-  } finally {
-    client.destroy();
-  }
+/** Runs SQL in a session of its own, as {@link runSql} does. */
+async function runAlone(connect: PrivateConnect, sql: string, what: string): Promise<void> {
+  await using client = await connect(null);
+  await runSql(client, sql, what);
 }
 
 /**
@@ -155,7 +144,7 @@ async function runSql(
  */
 async function keepWal(connect: PrivateConnect, slot: string): Promise<void> {
   const sql = `SELECT pg_catalog.pg_create_physical_replication_slot('${slot}', true)`;
-  await runSql(connect, null, sql, "a slot for the WAL");
+  await runAlone(connect, sql, "a slot for the WAL");
 }
 
 /** Runs a Postgres that only this process can reach, by a socket in a private directory. */

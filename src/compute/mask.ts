@@ -27,13 +27,22 @@ export const MASK_SETTINGS: Readonly<Record<string, string>> = {
 /** The only database that nobody has ever connected to. */
 const UNUSED_DATABASE = "template0";
 
-/** @param what the SQL's name for the user */
-export function sqlError(what: string, cause: unknown): ZenithError {
-  return new ZenithError(
-    "invalid_argument",
-    `${what}: ${cause instanceof Error ? cause.message : String(cause)}`,
-    { hint: "nothing of it was kept: this start has not happened", cause },
-  );
+/**
+ * Runs SQL that this start depends on.
+ *
+ * @param what the SQL's name for the user
+ * @throws {ZenithError} `invalid_argument`, with PostgreSQL's message
+ */
+export async function runSql(client: PgClient, sql: string, what: string): Promise<void> {
+  try {
+    await client.query(sql);
+  } catch (error) {
+    throw new ZenithError(
+      "invalid_argument",
+      `${what}: ${error instanceof Error ? error.message : String(error)}`,
+      { hint: "nothing of it was kept: this start has not happened", cause: error },
+    );
+  }
 }
 
 /**
@@ -46,20 +55,19 @@ export async function maskCluster(
   files: readonly (MaskFile & { readonly sql: string })[],
 ): Promise<void> {
   for (const { database, file, sql } of files) {
-    await using session = await open(connect, database);
-    await run(session.client, sql, file);
+    await using client = await open(connect, database);
+    await runSql(client, sql, file);
   }
   const databases = await ready(connect);
   for (const database of databases) {
-    await using session = await open(connect, database);
-    await rewrite(session.client, database);
+    await using client = await open(connect, database);
+    await rewrite(client, database);
   }
 }
 
 /** @returns the databases to rewrite @throws {ZenithError} `conflict` */
 async function ready(connect: PrivateConnect): Promise<string[]> {
-  await using session = await open(connect, null);
-  const { client } = session;
+  await using client = await open(connect, null);
   const prepared = await column(client, "SELECT gid FROM pg_prepared_xacts ORDER BY gid");
   if (prepared.length > 0) {
     throw new ZenithError(
@@ -89,24 +97,16 @@ async function ready(connect: PrivateConnect): Promise<string[]> {
 async function rewrite(client: PgClient, database: string): Promise<void> {
   const what = `rewriting database ${database}`;
   for (const catalog of ["pg_statistic", "pg_statistic_ext_data"]) {
-    await run(client, `DELETE FROM pg_catalog.${catalog}`, what);
+    await runSql(client, `DELETE FROM pg_catalog.${catalog}`, what);
   }
-  await run(client, "VACUUM (FULL)", what);
-  await run(client, "ANALYZE", what);
+  await runSql(client, "VACUUM (FULL)", what);
+  await runSql(client, "ANALYZE", what);
   const catalogs = await column(
     client,
     `SELECT oid::regclass::text FROM pg_catalog.pg_class
       WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r' ORDER BY oid`,
   );
-  for (const catalog of catalogs) await run(client, `VACUUM (FULL) ${catalog}`, what);
-}
-
-async function run(client: PgClient, sql: string, what: string): Promise<void> {
-  try {
-    await client.query(sql);
-  } catch (error) {
-    throw sqlError(what, error);
-  }
+  for (const catalog of catalogs) await runSql(client, `VACUUM (FULL) ${catalog}`, what);
 }
 
 /** The first column of a query's rows, as text. */
@@ -121,18 +121,8 @@ const SESSION = `SELECT set_config(name, CASE WHEN vartype = 'bool' THEN 'off' E
   WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
     'idle_in_transaction_session_timeout', 'default_transaction_read_only')`;
 
-async function open(
-  connect: PrivateConnect,
-  database: string | null,
-): Promise<AsyncDisposable & { readonly client: PgClient }> {
+async function open(connect: PrivateConnect, database: string | null): Promise<PgClient> {
   const client = await connect(database);
-  const session = {
-    client,
-    [Symbol.asyncDispose]: () => {
-      client.destroy();
-      return Promise.resolve();
-    },
-  };
   await client.query(SESSION);
-  return session;
+  return client;
 }
