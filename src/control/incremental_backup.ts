@@ -6,8 +6,9 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
-import { formatLsn, type Lsn, parseLsn } from "../common/lsn.ts";
+import { formatLsn } from "../common/lsn.ts";
 import { BACKUP_LABEL_FILE, BACKUP_MANIFEST_FILE } from "../postgres/cluster/backup_files.ts";
+import { type BackupStart, parseBackupStart } from "../postgres/cluster/backup_label.ts";
 import { type BackupManifest, parseBackupManifest } from "../postgres/cluster/backup_manifest.ts";
 import {
   blocksOf,
@@ -87,29 +88,23 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** Where a backup starts, and where the one starts that it builds on. */
-interface LabelStart {
-  readonly lsn: Lsn;
-  readonly tli: number;
-  readonly from: { readonly lsn: Lsn; readonly tli: number } | null;
-}
-
 /** @throws {ZenithError} `invalid_argument`, `not_found`, `corrupt_data` */
 function openChain(directories: readonly string[]): Link[] {
-  let before: { readonly link: Link; readonly start: LabelStart } | null = null;
+  let before: { readonly link: Link; readonly start: BackupStart } | null = null;
   return directories.map((directory) => {
-    const start = readStart(directory);
+    const label = read(directory, BACKUP_LABEL_FILE);
+    const start = parseBackupStart(label, join(directory, BACKUP_LABEL_FILE));
     const link = { directory, manifest: parseBackupManifest(read(directory, BACKUP_MANIFEST_FILE)) };
     if (before === null && start.from !== null) {
       throw wrongOrder(`${directory} is an incremental backup: the full one that it builds on comes first`);
     }
-    if (before !== null) checkFollows(before.link, before.start, link, start);
+    if (before !== null) checkFollows(before.link, before.start, link, start.from);
     before = { link, start };
     return link;
   });
 }
 
-function checkFollows(before: Link, earlier: LabelStart, link: Link, { from }: LabelStart): void {
+function checkFollows(before: Link, earlier: BackupStart, link: Link, from: BackupStart | null): void {
   if (from === null) throw wrongOrder(`${link.directory} is a full backup: it builds on no other`);
   if (from.lsn !== earlier.lsn || from.tli !== earlier.tli) {
     throw wrongOrder(
@@ -129,26 +124,6 @@ function wrongOrder(what: string): ZenithError {
   return new ZenithError("invalid_argument", what, {
     hint: 'name the full backup, and each incremental one after it by "--incremental", oldest first',
   });
-}
-
-/** @throws {ZenithError} `corrupt_data`, `not_found` */
-function readStart(directory: string): LabelStart {
-  const text = new TextDecoder().decode(read(directory, BACKUP_LABEL_FILE));
-  const field = (pattern: RegExp): string | undefined => pattern.exec(text)?.[1];
-  const lsn = field(/^START WAL LOCATION: ([0-9A-F]+\/[0-9A-F]+) /m);
-  const tli = field(/^START TIMELINE: (\d+)$/m);
-  if (lsn === undefined || tli === undefined) {
-    throw new ZenithError(
-      "corrupt_data",
-      `${join(directory, BACKUP_LABEL_FILE)} does not say where it starts`,
-    );
-  }
-  const fromLsn = field(/^INCREMENTAL FROM LSN: ([0-9A-F]+\/[0-9A-F]+)$/m);
-  const fromTli = field(/^INCREMENTAL FROM TLI: (\d+)$/m);
-  const from = fromLsn === undefined || fromTli === undefined
-    ? null
-    : { lsn: parseLsn(fromLsn), tli: Number(fromTli) };
-  return { lsn: parseLsn(lsn), tli: Number(tli), from };
 }
 
 /** @throws {ZenithError} `not_found`, `io` */

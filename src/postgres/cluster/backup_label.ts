@@ -41,18 +41,17 @@ export function formatBackupLabel(
   ].join("\n");
 }
 
+const START_LSN = ["START WAL LOCATION", "([0-9A-F]+/[0-9A-F]+) "] as const;
+const START_TLI = ["START TIMELINE", "([0-9]+)$"] as const;
+
 /**
  * @throws {ZenithError} `corrupt_data` when a line is missing; `not_implemented` for an incremental
  *   backup
  */
 export function parseBackupLabel(bytes: Uint8Array): BackupLabel {
   const text = new TextDecoder().decode(bytes);
-  const field = (name: string, value: string): string => {
-    const found = new RegExp(`^${name}: ${value}`, "m").exec(text)?.[1];
-    if (found !== undefined) return found;
-    throw new ZenithError("corrupt_data", `the backup's backup_label has no line "${name}: …"`);
-  };
-  if (/^INCREMENTAL FROM LSN: /m.test(text)) {
+  const field = fieldsOf(text, "the backup's backup_label");
+  if (isIncremental(text)) {
     throw new ZenithError(
       "not_implemented",
       "this is an incremental backup: it holds only what has changed",
@@ -62,11 +61,50 @@ export function parseBackupLabel(bytes: Uint8Array): BackupLabel {
       },
     );
   }
-  const start = field("START WAL LOCATION", "([0-9A-F]+/[0-9A-F]+) ");
   return {
-    startLsn: parseLsn(start),
+    startLsn: parseLsn(field(...START_LSN)),
     checkpointLsn: parseLsn(field("CHECKPOINT LOCATION", "([0-9A-F]+/[0-9A-F]+)$")),
-    tli: Number(field("START TIMELINE", "([0-9]+)$")),
+    tli: Number(field(...START_TLI)),
     fromStandby: field("BACKUP FROM", "(primary|standby)$") === "standby",
+  };
+}
+
+/** Where a backup starts. */
+export interface BackupStart {
+  readonly lsn: Lsn;
+  readonly tli: number;
+}
+
+/**
+ * Returns where a backup starts, and where the one starts that it builds on, which a full backup
+ * does not.
+ *
+ * @param where the file's name in messages
+ * @throws {ZenithError} `corrupt_data` when a line is missing
+ */
+export function parseBackupStart(
+  bytes: Uint8Array,
+  where: string,
+): BackupStart & { readonly from: BackupStart | null } {
+  const text = new TextDecoder().decode(bytes);
+  const field = fieldsOf(text, where);
+  const from = isIncremental(text)
+    ? {
+      lsn: parseLsn(field("INCREMENTAL FROM LSN", "([0-9A-F]+/[0-9A-F]+)$")),
+      tli: Number(field("INCREMENTAL FROM TLI", "([0-9]+)$")),
+    }
+    : null;
+  return { lsn: parseLsn(field(...START_LSN)), tli: Number(field(...START_TLI)), from };
+}
+
+function isIncremental(text: string): boolean {
+  return /^INCREMENTAL FROM LSN: /m.test(text);
+}
+
+function fieldsOf(text: string, where: string): (name: string, value: string) => string {
+  return (name, value) => {
+    const found = new RegExp(`^${name}: ${value}`, "m").exec(text)?.[1];
+    if (found !== undefined) return found;
+    throw new ZenithError("corrupt_data", `${where} has no line "${name}: …"`);
   };
 }

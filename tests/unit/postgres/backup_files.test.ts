@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
 import { backupFile } from "../../../src/postgres/cluster/backup_files.ts";
-import { parseBackupLabel } from "../../../src/postgres/cluster/backup_label.ts";
+import { parseBackupLabel, parseBackupStart } from "../../../src/postgres/cluster/backup_label.ts";
 import { parseBackupManifest, runningChecksum } from "../../../src/postgres/cluster/backup_manifest.ts";
 import {
   encodeReplicationOrigins,
@@ -83,6 +83,31 @@ START TIMELINE: 2
     assert.throws(
       () => parseBackupLabel(bytes(`${LABEL}INCREMENTAL FROM LSN: 0/2000028\n`)),
       /incremental backup/,
+    );
+  });
+});
+
+describe("where an incremental backup starts", () => {
+  const start = (text: string) => parseBackupStart(bytes(text), "/b/backup_label");
+  const FULL = "START WAL LOCATION: 1A/3000028 (file 000000020000001A00000003)\nSTART TIMELINE: 2\n";
+
+  test("comes with where the backup starts that it builds on", () => {
+    const own = { lsn: 0x1a_0300_0028, tli: 2 };
+    assert.deepEqual(start(FULL), { ...own, from: null });
+    assert.deepEqual(start(`${FULL}INCREMENTAL FROM LSN: 0/2000028\nINCREMENTAL FROM TLI: 1\n`), {
+      ...own,
+      from: { lsn: 0x200_0028, tli: 1 },
+    });
+  });
+
+  test("is damaged when a line is missing", () => {
+    assert.throws(
+      () => start("START TIMELINE: 2\n"),
+      /^ZenithError: \/b\/backup_label has no line "START WAL/,
+    );
+    assert.throws(
+      () => start(`${FULL}INCREMENTAL FROM LSN: 0/2000028\n`),
+      /has no line "INCREMENTAL FROM TLI/,
     );
   });
 });
