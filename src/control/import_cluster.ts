@@ -5,6 +5,7 @@ import { ZenithError } from "../common/errors.ts";
 import type { BranchName, TenantId } from "../common/id.ts";
 import type { CopyBoth } from "../pgwire/copy_both.ts";
 import { BACKUP_LABEL_FILE, BACKUP_MANIFEST_FILE, backupFile } from "../postgres/cluster/backup_files.ts";
+import { parseBackupManifest } from "../postgres/cluster/backup_manifest.ts";
 import { connectServer, type ServerAddress } from "../protocol/connect.ts";
 import { type ImportedCluster, ImportedClusterSchema, PAGE_SERVER } from "../protocol/management.ts";
 import { formatCommand } from "../protocol/operation.ts";
@@ -74,13 +75,13 @@ async function sendFiles(
   for await (const { name, size, content } of files) {
     if (name === BACKUP_MANIFEST_FILE) {
       manifest = await readWhole(name, content);
-      if (isBackup) check.take(manifest);
+      if (isBackup) check.take(parseBackupManifest(manifest));
       continue;
     }
     // Without a label it is a cluster that was restored, and written since.
     if (name === BACKUP_LABEL_FILE) {
       isBackup = true;
-      if (manifest !== null) check.take(manifest);
+      if (manifest !== null) check.take(parseBackupManifest(manifest));
     }
     const isContent = backupFile(name).kind !== "other";
     const checksum = check.begin(name);

@@ -48,11 +48,9 @@ export async function* readIncremental(directories: readonly string[]): AsyncGen
   const chain = openChain(directories);
   const [newest, ...older] = [...chain].reverse();
   const check = new ManifestCheck();
+  check.take(newest.manifest);
   for await (const file of readCluster(newest.directory)) {
-    if (file.name === BACKUP_MANIFEST_FILE) {
-      check.take(await whole(file));
-      continue;
-    }
+    if (file.name === BACKUP_MANIFEST_FILE) continue;
     const isIncremental = isIncrementalName(basename(file.name));
     const checked = { ...file, content: compared(check, file) };
     if (isIncremental) yield* reconstructed(newest, older, checked);

@@ -3,7 +3,6 @@ import { ZenithError } from "../common/errors.ts";
 import { BACKUP_MANIFEST_FILE } from "../postgres/cluster/backup_files.ts";
 import {
   type BackupManifest,
-  parseBackupManifest,
   type RunningChecksum,
   runningChecksum,
 } from "../postgres/cluster/backup_manifest.ts";
@@ -43,9 +42,8 @@ export class ManifestCheck {
     else this.#compare(this.#manifest, name, found);
   }
 
-  /** Takes the manifest. @throws {ZenithError} `corrupt_data` */
-  take(bytes: Uint8Array): void {
-    const manifest = parseBackupManifest(bytes);
+  /** Takes the manifest. @throws {ZenithError} `corrupt_data` when a file differs from it */
+  take(manifest: BackupManifest): void {
     this.#manifest = manifest;
     for (const [name, found] of this.#early) this.#compare(manifest, name, found);
     this.#early.clear();
