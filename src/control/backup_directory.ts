@@ -15,7 +15,7 @@ import { BACKUP_LABEL_FILE, BACKUP_MANIFEST_FILE } from "../postgres/cluster/bac
 import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
 import { walFileName } from "../postgres/wal/page_header.ts";
 import { encodeTablespaceMap, TABLESPACE_MAP_FILE } from "../protocol/tablespace_map.ts";
-import type { SourceFile } from "./source_file.ts";
+import { fileOfBytes, type SourceFile } from "./source_file.ts";
 
 const READ_BYTES = 256 << 10;
 
@@ -126,12 +126,7 @@ function tablespaceMap(directory: string): SourceFile {
     const isLink = lstatSync(join(links, name)).isSymbolicLink();
     locations.set(Number(name), isLink ? readlinkSync(join(links, name)) : "");
   }
-  const bytes = encodeTablespaceMap(locations);
-  return { name: TABLESPACE_MAP_FILE, size: bytes.length, content: once(bytes) };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  if (bytes.length > 0) yield bytes;
+  return fileOfBytes(TABLESPACE_MAP_FILE, encodeTablespaceMap(locations));
 }
 
 async function* readFile(root: string, name: string): AsyncGenerator<SourceFile> {

@@ -20,7 +20,7 @@ import {
 } from "./backup_directory.ts";
 import { readTar, readTarFile, TAR_NAME } from "./backup_tar.ts";
 import { readIncremental } from "./incremental_backup.ts";
-import type { SourceFile } from "./source_file.ts";
+import { fileOfBytes, type SourceFile } from "./source_file.ts";
 
 /** Means standard input. */
 const STDIN = "-";
@@ -86,8 +86,7 @@ async function* readRepositoryBackup(
     // The manifest says where tablespaces were, in every version.
     if (file.name !== TABLESPACE_MAP_FILE) yield file;
   }
-  const map = encodeTablespaceMap(backup.tablespaces());
-  yield { name: TABLESPACE_MAP_FILE, size: map.length, content: once(map) };
+  yield fileOfBytes(TABLESPACE_MAP_FILE, encodeTablespaceMap(backup.tablespaces()));
   yield* readArchivedWal(wal, { first: backup.archiveStart, until, isThere: () => false });
 }
 
@@ -124,10 +123,6 @@ async function* keeping(content: AsyncIterable<Uint8Array>, parts: Uint8Array[])
     parts.push(Uint8Array.from(bytes));
     yield bytes;
   }
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  if (bytes.length > 0) yield bytes;
 }
 
 async function* readBase(path: string): AsyncGenerator<SourceFile> {

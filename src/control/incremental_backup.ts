@@ -22,7 +22,7 @@ import {
 import { BLCKSZ } from "../postgres/cluster/page_layout.ts";
 import { readCluster } from "./backup_directory.ts";
 import { ManifestCheck } from "./manifest_check.ts";
-import type { SourceFile } from "./source_file.ts";
+import { fileOfBytes, type SourceFile } from "./source_file.ts";
 
 /** How many blocks are read at a time. */
 const PIECE_BLOCKS = 32;
@@ -78,12 +78,8 @@ async function whole({ content }: Pick<SourceFile, "content">): Promise<Uint8Arr
 }
 
 function withoutFrom(label: Uint8Array): SourceFile {
-  const bytes = new TextEncoder().encode(new TextDecoder().decode(label).replaceAll(LABEL_FROM, ""));
-  return { name: BACKUP_LABEL_FILE, size: bytes.length, content: once(bytes) };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
+  const text = new TextDecoder().decode(label).replaceAll(LABEL_FROM, "");
+  return fileOfBytes(BACKUP_LABEL_FILE, new TextEncoder().encode(text));
 }
 
 /** @throws {ZenithError} `invalid_argument`, `not_found`, `corrupt_data` */
