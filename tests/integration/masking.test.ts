@@ -3,12 +3,19 @@ import assert from "node:assert/strict";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { Lsn } from "../../src/common/lsn.ts";
-import { formatLsn, parseLsn } from "../../src/common/lsn.ts";
+import { formatLsn, type Lsn, parseLsn } from "../../src/common/lsn.ts";
 import type { BranchInfo } from "../../src/control/page_server_client.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
-import { decodeResponse, encodeRequest, PageRequest, PageResponse } from "../../src/protocol/pagestream.ts";
-import { REQUEST_BYTES, REQUEST_NBLOCKS, RESPONSE_ERROR } from "../../src/protocol/pagestream.ts";
+import { segmentStart, WAL_SEGMENT_SIZE_DEFAULT as SEGMENT } from "../../src/postgres/wal/page_header.ts";
+import {
+  decodeResponse,
+  encodeRequest,
+  PageRequest,
+  PageResponse,
+  REQUEST_BYTES,
+  REQUEST_NBLOCKS,
+  RESPONSE_ERROR,
+} from "../../src/protocol/pagestream.ts";
 import { timelineOptions } from "../../src/protocol/wal_connection.ts";
 import { Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
@@ -132,7 +139,7 @@ describe("a masked branch", () => {
   });
 
   test("has no WAL from before the mask", async () => {
-    const segmentOf = (lsn: Lsn): string => formatLsn((lsn - lsn % (1 << 24)) as Lsn);
+    const segmentOf = (lsn: Lsn): string => formatLsn(segmentStart(lsn, SEGMENT));
     const received = async (branch: BranchInfo): Promise<Buffer> => {
       const segment = segmentOf(branch.ancestor_lsn!);
       await using client = await connect(env.token, branch);
@@ -157,7 +164,7 @@ describe("a masked branch", () => {
       const wal = await received(branch);
       assert.ok(wal.length > 0);
       assert.equal(wal.includes(SECRET), false);
-      const segmentBefore = segmentOf((branch.ancestor_lsn! - (1 << 24)) as Lsn);
+      const segmentBefore = segmentOf((branch.ancestor_lsn! - SEGMENT) as Lsn);
       await using client = await connect(env.token, branch);
       await assert.rejects(client.copyBoth(`START_REPLICATION PHYSICAL ${segmentBefore}`), /is not here/);
     }

@@ -7,7 +7,11 @@ import { after, before, describe, test } from "node:test";
 import { formatLsn, parseLsn } from "../../src/common/lsn.ts";
 import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
-import { parseWalFileName, WAL_SEGMENT_SIZE_DEFAULT as SEGMENT } from "../../src/postgres/wal/page_header.ts";
+import {
+  parseWalFileName,
+  segmentStart,
+  WAL_SEGMENT_SIZE_DEFAULT as SEGMENT,
+} from "../../src/postgres/wal/page_header.ts";
 import { addSettings } from "../harness/branching.ts";
 import { TEST_PG_MAJOR } from "../harness/postgres_major.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
@@ -115,7 +119,7 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
       assert.equal(done.status, 0, done.stderr);
       const whole = readdirSync(received).filter((name) => !name.endsWith(".partial"));
       assert.ok(whole.length >= BEHIND - 1);
-      const first = segmentStartOf(from);
+      const first = segmentStart(parseLsn(from), SEGMENT);
       for (const name of whole) {
         assert.ok(parseWalFileName(name, SEGMENT)!.lsn >= first);
         assert.ok(readFileSync(join(received, name)).equals(readFileSync(join(archive, name))), name);
@@ -160,9 +164,4 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
       await main.stop();
     });
   });
-}
-
-function segmentStartOf(lsn: string): number {
-  const at = parseLsn(lsn);
-  return at - at % SEGMENT;
 }
