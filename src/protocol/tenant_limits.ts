@@ -88,7 +88,7 @@ export interface LimitState {
  * A tenant whose WAL is taken in more slowly than it comes, because of its limit of bytes or of
  * WAL.
  */
-export interface HeldBack {
+interface HeldBack {
   readonly tenant_id: TenantId;
   readonly by: "bytes" | "wal_bytes_per_s";
   readonly limit: number;

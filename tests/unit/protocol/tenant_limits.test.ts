@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { generateTenantId } from "../../../src/common/id.ts";
 import { LimitsPaths } from "../../../src/common/paths.ts";
 import type { Session } from "../../../src/pgwire/session.ts";
+import { NULL_LOGGER } from "../../../src/process/log.ts";
 import { TenantLimits } from "../../../src/protocol/tenant_limits.ts";
 import { WalRate } from "../../../src/protocol/wal_rate.ts";
 
@@ -95,6 +96,17 @@ describe("a tenant's limits", () => {
     limits.walTaken(tenant, 1 << 20, 30_000);
     limits.change(tenant, { bytes: "default" });
     assert.deepEqual(limits.heldBack(30_001), []);
+  });
+
+  test("are in the log once a minute while they slow somebody down, however often somebody asks", () => {
+    let lines = 0;
+    const limits = new TenantLimits(paths, { ...NULL_LOGGER, warn: () => void lines++ });
+    limits.change(tenant, { wal_bytes_per_s: 1_000 });
+    for (const [nowMs, logged] of [[0, 1], [20_000, 1], [40_000, 1], [60_000, 2]] as const) {
+      assert.ok(limits.walTaken(tenant, 1 << 20, nowMs) > 0);
+      assert.equal(lines, logged, `at ${nowMs} ms`);
+      assert.deepEqual(limits.heldBack(nowMs + 10_000_000), []);
+    }
   });
 });
 
