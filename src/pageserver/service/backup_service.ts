@@ -21,7 +21,7 @@ import { namedBySession, sessionTimeline } from "../../protocol/session_timeline
 import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
 import { sendBaseBackup } from "./base_backup.ts";
 import { BackupWalSender } from "./backup_wal_sender.ts";
-import { isMasked } from "./masked_access.ts";
+import { isTimelineMasked } from "./masked_access.ts";
 import type { PageServer } from "./page_server.ts";
 import type { Turns } from "./turns.ts";
 
@@ -155,12 +155,7 @@ export class BackupService implements ConnectionHandler {
     await this.#guard.checkAll(session, what, "read", named, async () => {
       const [timeline] = named.timelines ?? [];
       if (named.tenant === undefined || timeline === undefined) return false;
-      try {
-        return await isMasked(this.server, named.tenant, timeline);
-      } catch (error) {
-        if (error instanceof ZenithError && error.kind === "not_found") return false;
-        throw error;
-      }
+      return await isTimelineMasked(this.server, named.tenant, timeline);
     });
   }
 

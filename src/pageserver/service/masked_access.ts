@@ -65,13 +65,26 @@ interface Names {
  * @returns whether the operation, with these arguments, is for clients who may see what is masked.
  *   What does not exist is not masked
  */
-export async function isForMasked(
+export function isForMasked(
   server: PageServer,
   operation: Operation,
   args: ArgValues<Args>,
 ): Promise<boolean> {
+  return unlessMissing(isFor(server, operation, args as unknown as Names));
+}
+
+/** Whether nothing can be read by way of a timeline that was before a mask. */
+export function isTimelineMasked(
+  server: PageServer,
+  tenant: TenantId,
+  timeline: TimelineId,
+): Promise<boolean> {
+  return unlessMissing(isMasked(server, tenant, timeline));
+}
+
+async function unlessMissing(isMasked: Promise<boolean>): Promise<boolean> {
   try {
-    return await isFor(server, operation, args as unknown as Names);
+    return await isMasked;
   } catch (error) {
     if (error instanceof ZenithError && error.kind === "not_found") return false;
     throw error;
@@ -126,12 +139,12 @@ async function isBranchMasked(
 }
 
 /**
- * Whether nothing can be read by way of a timeline that was before a mask.
+ * As {@link isTimelineMasked}.
  *
  * @param isOthers whether it may not be the timeline that begins at the mask
  * @throws {ZenithError} `not_found`
  */
-export async function isMasked(
+async function isMasked(
   server: PageServer,
   tenant: TenantId,
   timeline: TimelineId,
