@@ -117,10 +117,10 @@ export class UploadedTenant {
       for (const layer of index.index.layers) this.#discard(this.keys.layer(id, layer), nowMs);
     }
     for (const layer of this.loose.get(id)?.values() ?? []) this.#discard(this.keys.layer(id, layer), nowMs);
-    const wal = this.wal.get(id)?.dropBefore(Infinity as Lsn, this.keys) ?? [];
-    const old = this.oldWal.filter(({ key }) => key.startsWith(this.keys.timeline(id))).map(({ key }) => key);
-    this.unlisted.push(...[...old, ...wal].map((key) => ({ key, sinceMs: nowMs })));
-    this.oldWal = this.oldWal.filter(({ key }) => !key.startsWith(this.keys.timeline(id)));
+    this.dropWal(id, Infinity as Lsn, nowMs);
+    const isOfIt = ({ key }: Garbage) => key.startsWith(this.keys.timeline(id));
+    this.unlisted.push(...this.oldWal.filter(isOfIt).map(({ key }) => ({ key, sinceMs: nowMs })));
+    this.oldWal = this.oldWal.filter((old) => !isOfIt(old));
     this.indexes.delete(id);
     this.loose.delete(id);
     this.wal.delete(id);
