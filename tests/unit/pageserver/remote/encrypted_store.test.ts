@@ -70,11 +70,8 @@ describe("a tenant in an encrypted object store", () => {
         error.kind === "forbidden" && error.message.includes(`encrypted with key ${id}`) &&
         why.test(error.message);
       await assert.rejects(RemoteTenant.restore(store), isRefused);
-      const { generation } = new TenantKeys(TINY_TENANT);
-      await assert.rejects(
-        store.putIfAbsent(generation.call(new TenantKeys(TINY_TENANT), 2), new Uint8Array()),
-        isRefused,
-      );
+      const next = new TenantKeys(TINY_TENANT).generation(2);
+      await assert.rejects(store.putIfAbsent(next, new Uint8Array()), isRefused);
     }
     assert.equal(memory.objects.size, before, "nobody has taken it");
   });
@@ -112,9 +109,9 @@ describe("a tenant in an encrypted object store", () => {
     for (
       const [what, key, bytes] of [
         ["a plain manifest", manifest!, unencrypted.objects.get(named(unencrypted, "/manifest/").at(-1)!)!],
-        ["another manifest", manifest!, memory.objects.get(named(memory, "/index-")[0]!)!],
+        ["an index for a manifest", manifest!, memory.objects.get(named(memory, "/index-")[0]!)!],
         ["one of another tenant of that name", manifest!, elsewhere.objects.get(manifest!)!],
-        ["another index", index!, memory.objects.get(manifest!)!],
+        ["a manifest for an index", index!, memory.objects.get(manifest!)!],
       ] as const
     ) {
       const copy = new MemoryStore();
