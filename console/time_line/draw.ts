@@ -38,9 +38,13 @@ export interface Palette {
   readonly font: string;
 }
 
-export function readPalette(element: Element): Palette {
+export function readPalette(element: HTMLElement): Palette {
   const style = getComputedStyle(element);
-  const of = (name: string) => style.getPropertyValue(`--${name}`).trim();
+  // A canvas knows no light-dark(). As the colour of an element it is one of the two.
+  const of = (name: string) => {
+    element.style.color = `var(--${name})`;
+    return style.color;
+  };
   return {
     text: of("text"),
     muted: of("text-muted"),
