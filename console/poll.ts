@@ -11,21 +11,30 @@ export interface Polled<T> {
 }
 
 /**
- * @param everyMs how often to ask again while the page can be seen
+ * @param every how often to ask again while the page can be seen, in milliseconds
  * @param key what the question depends on: another one starts anew
  */
-export function usePoll<T>(ask: () => Promise<T>, everyMs: number, key: string): Polled<T> {
+export function usePoll<T>(
+  ask: () => Promise<T>,
+  every: number | ((data: T | undefined) => number),
+  key: string,
+): Polled<T> {
   const [state, setState] = useState<{ key: string; data?: T; error?: Error }>({ key });
   const asking = useRef(ask);
   asking.current = ask;
   const turn = useRef(0);
+  /** The turn of the newest answer. Those before it are old, even if they come later. */
+  const shown = useRef(0);
   const reload = useCallback(async () => {
     const mine = ++turn.current;
     try {
       const data = await asking.current();
-      if (mine === turn.current) setState({ key, data });
+      if (mine <= shown.current) return;
+      shown.current = mine;
+      setState({ key, data });
     } catch (error) {
-      if (mine !== turn.current || error instanceof AwayError) return;
+      if (mine <= shown.current || error instanceof AwayError) return;
+      shown.current = mine;
       setState((before) => ({
         ...(before.key === key ? before : {}),
         key,
@@ -33,10 +42,12 @@ export function usePoll<T>(ask: () => Promise<T>, everyMs: number, key: string):
       }));
     }
   }, [key]);
+  const again = useCallback(
+    () => void (document.hidden || access.get().kind !== "in" || reload()),
+    [reload],
+  );
   useEffect(() => {
-    const again = () => void (document.hidden || access.get().kind !== "in" || reload());
     again();
-    const timer = setInterval(again, everyMs);
     // Whatever was down is up again, or somebody has come back.
     const unfollow = [
       connection.follow((state) => state === "there" && again()),
@@ -44,14 +55,19 @@ export function usePoll<T>(ask: () => Promise<T>, everyMs: number, key: string):
     ];
     document.addEventListener("visibilitychange", again);
     return () => {
-      turn.current++;
-      clearInterval(timer);
+      shown.current = turn.current;
       for (const stop of unfollow) stop();
       document.removeEventListener("visibilitychange", again);
     };
-  }, [reload, everyMs]);
+  }, [again]);
   const isCurrent = state.key === key;
-  return { data: isCurrent ? state.data : undefined, error: isCurrent ? state.error : undefined, reload };
+  const data = isCurrent ? state.data : undefined;
+  const everyMs = typeof every === "number" ? every : every(data);
+  useEffect(() => {
+    const timer = setInterval(again, everyMs);
+    return () => clearInterval(timer);
+  }, [again, everyMs]);
+  return { data, error: isCurrent ? state.error : undefined, reload };
 }
 
 /** Runs what a button does, once at a time. */

@@ -18,14 +18,9 @@ const TIMES_MS = 60_000;
 const TIMES_AT_ONCE = 50;
 
 export function TimeLinePage({ tenant }: { readonly tenant: string }) {
-  const [count, setCount] = useState(0);
   const branches = usePoll(
-    async () => {
-      const found = await callAll("branchList", { tenant });
-      setCount(found.length);
-      return found;
-    },
-    count > MANY ? MANY_MS : BRANCHES_MS,
+    () => callAll("branchList", { tenant }),
+    (found = []) => found.length > MANY ? MANY_MS : BRANCHES_MS,
     tenant,
   );
   const names = branches.data?.map(({ timeline_id }) => timeline_id).join() ?? "";

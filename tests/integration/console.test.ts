@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
+import { sleep } from "../../src/common/sleep.ts";
 import { createToken, revokeToken } from "../../src/control/tokens.ts";
 import { launchBrowser, noBrowser, openTab, type Tab } from "../harness/browser.ts";
 import { accessibilityProblems, consolePages, consoleUrl, logIn, overflow } from "../harness/console.ts";
@@ -259,6 +260,20 @@ describe("the console", { skip: noBrowser }, () => {
     await dialog.getByLabel(/^Type/).fill("bakery");
     await dialog.getByRole("button", { name: "Delete" }).click();
     await page.getByRole("link", { name: "bakery" }).waitFor({ state: "detached" });
+    assertClean(tab);
+  });
+
+  test("shows answers that take longer than it waits to ask again", async () => {
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await page.route("**/v1/tenants/*/operations", async (route) => {
+      await sleep(3_000);
+      await route.continue();
+    });
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "Operations" }).click();
+    await page.getByText("compute start").first().waitFor();
+    await page.unrouteAll({ behavior: "ignoreErrors" });
     assertClean(tab);
   });
 
