@@ -1,12 +1,12 @@
 /** One branch: what it is, its Postgres, how to connect, and what changes or ends it. */
-import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { call } from "../api.ts";
 import type { Branch } from "../contract.ts";
 import { formatAgo, formatBytes, formatTime } from "../format.ts";
 import { useAction, usePoll } from "../poll.ts";
 import { go, to } from "../router.ts";
-import { Button, Card, Dialog, Fact, Facts, Field, Header, Loading, Problem } from "../ui/parts.tsx";
+import { Confirm } from "../ui/form_dialog.tsx";
+import { Button, Card, Fact, Facts, Field, Header, Loading, Problem } from "../ui/parts.tsx";
 import { StateDot } from "../ui/state_dot.tsx";
 import { Connect } from "./connect.tsx";
 
@@ -269,41 +269,5 @@ function Danger({ tenant, branch, reload }: Own) {
         </Confirm>
       )}
     </Card>
-  );
-}
-
-interface ConfirmProps {
-  readonly title: string;
-  /** What has to be typed. */
-  readonly word: string;
-  readonly verb: string;
-  readonly children: ComponentChildren;
-  readonly onClose: () => void;
-  readonly act: () => Promise<void>;
-}
-
-/** Asks for the name, so that nobody does it by a slip of the hand. */
-export function Confirm({ title, word, verb, children, onClose, act }: ConfirmProps) {
-  const [typed, setTyped] = useState("");
-  const doing = useAction();
-  return (
-    <Dialog title={title} onClose={onClose}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (typed === word) void doing.run(act);
-        }}
-      >
-        {children}
-        <Field label={`Type ${word} to go on`} value={typed} onInput={setTyped} autoFocus />
-        <Problem error={doing.error} />
-        <div class="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button kind="danger" type="submit" isBusy={doing.isBusy} isDisabled={typed !== word}>
-            {verb}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
   );
 }

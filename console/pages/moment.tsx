@@ -6,7 +6,8 @@ import { formatAgo, formatTime, toRfc3339 } from "../format.ts";
 import { useAction } from "../poll.ts";
 import { go, to } from "../router.ts";
 import { useLsn } from "../time_line/use_lsn.ts";
-import { Button, Copy, Dialog, Field, Problem } from "../ui/parts.tsx";
+import { FormDialog } from "../ui/form_dialog.tsx";
+import { Button, Copy, Field, Problem } from "../ui/parts.tsx";
 
 interface Props {
   readonly tenant: string;
@@ -120,37 +121,29 @@ function Restore({ tenant, branch, time, onClose, onDone }: {
   readonly onDone: () => Promise<void>;
 }) {
   const [keepAs, setKeepAs] = useState(`${branch.name}-before`);
-  const doing = useAction();
   return (
-    <Dialog title={`Restore ${branch.name}`} onClose={onClose}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          void doing.run(async () => {
-            const keep_as = keepAs.trim();
-            await call("branchRestore", { tenant, branch: branch.id }, {
-              body: { source: `${branch.name}@${time}`, ...(keep_as === "" ? {} : { keep_as }) },
-            });
-            await onDone();
-          });
-        }}
-      >
-        <p>
-          {branch.name} becomes what it was at{" "}
-          {formatTime(Date.parse(time), true)}. Its sessions end; its host name and its password stay.
-        </p>
-        <Field
-          label="Keep what it is now as"
-          value={keepAs}
-          onInput={setKeepAs}
-          hint="A branch of this name has everything that is on it now. Nothing is lost."
-        />
-        <Problem error={doing.error} />
-        <div class="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button kind="primary" type="submit" isBusy={doing.isBusy}>Restore</Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={`Restore ${branch.name}`}
+      verb="Restore"
+      onClose={onClose}
+      act={async () => {
+        const keep_as = keepAs.trim();
+        await call("branchRestore", { tenant, branch: branch.id }, {
+          body: { source: `${branch.name}@${time}`, ...(keep_as === "" ? {} : { keep_as }) },
+        });
+        await onDone();
+      }}
+    >
+      <p>
+        {branch.name} becomes what it was at{" "}
+        {formatTime(Date.parse(time), true)}. Its sessions end; its host name and its password stay.
+      </p>
+      <Field
+        label="Keep what it is now as"
+        value={keepAs}
+        onInput={setKeepAs}
+        hint="A branch of this name has everything that is on it now. Nothing is lost."
+      />
+    </FormDialog>
   );
 }

@@ -3,10 +3,10 @@ import { useState } from "preact/hooks";
 import { call, callAll } from "../api.ts";
 import type { ListedTenant } from "../contract.ts";
 import { formatTime } from "../format.ts";
-import { useAction, usePoll } from "../poll.ts";
+import { usePoll } from "../poll.ts";
 import { to } from "../router.ts";
-import { Button, Dialog, Field, Header, Loading, Problem } from "../ui/parts.tsx";
-import { Confirm } from "./branch.tsx";
+import { Confirm, FormDialog } from "../ui/form_dialog.tsx";
+import { Button, Field, Header, Loading, Problem } from "../ui/parts.tsx";
 
 const POLL_MS = 10_000;
 
@@ -80,33 +80,25 @@ export function TenantsPage() {
 function Create({ onClose, onDone }: { readonly onClose: () => void; readonly onDone: () => Promise<void> }) {
   const [name, setName] = useState("");
   const [major, setMajor] = useState("");
-  const making = useAction();
   return (
-    <Dialog title="New tenant" onClose={onClose}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          void making.run(async () => {
-            const pg_version = major.trim() === "" ? {} : { pg_version: Number(major) };
-            await call("tenantCreate", {}, { body: { name: name.trim(), ...pg_version } });
-            onClose();
-            await onDone();
-          });
-        }}
-      >
-        <Field label="Name" value={name} onInput={setName} autoFocus isRequired />
-        <Field
-          label="PostgreSQL major"
-          value={major}
-          onInput={setMajor}
-          placeholder="the newest that is installed"
-        />
-        <Problem error={making.error} />
-        <div class="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button kind="primary" type="submit" isBusy={making.isBusy}>Create</Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title="New tenant"
+      verb="Create"
+      onClose={onClose}
+      act={async () => {
+        const pg_version = major.trim() === "" ? {} : { pg_version: Number(major) };
+        await call("tenantCreate", {}, { body: { name: name.trim(), ...pg_version } });
+        onClose();
+        await onDone();
+      }}
+    >
+      <Field label="Name" value={name} onInput={setName} autoFocus isRequired />
+      <Field
+        label="PostgreSQL major"
+        value={major}
+        onInput={setMajor}
+        placeholder="the newest that is installed"
+      />
+    </FormDialog>
   );
 }

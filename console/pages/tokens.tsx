@@ -3,9 +3,9 @@ import { useState } from "preact/hooks";
 import { call, callAll } from "../api.ts";
 import type { Token } from "../contract.ts";
 import { formatAgo, formatTime } from "../format.ts";
-import { useAction, usePoll } from "../poll.ts";
+import { usePoll } from "../poll.ts";
+import { Confirm, FormDialog } from "../ui/form_dialog.tsx";
 import { Button, Copy, Dialog, Field, Header, Loading, Problem, Select } from "../ui/parts.tsx";
-import { Confirm } from "./branch.tsx";
 
 const POLL_MS = 10_000;
 
@@ -114,7 +114,6 @@ function Create({ onClose, onMade }: { readonly onClose: () => void; readonly on
   const [tenant, setTenant] = useState("");
   const [lifetime, setLifetime] = useState("90d");
   const [made, setMade] = useState<string>();
-  const making = useAction();
   const all = tenants.data ?? [];
   const of = tenant === "" ? all[0]?.id ?? "" : tenant;
   if (made !== undefined) {
@@ -130,47 +129,40 @@ function Create({ onClose, onMade }: { readonly onClose: () => void; readonly on
     );
   }
   return (
-    <Dialog title="New token" onClose={onClose}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          void making.run(async () => {
-            const { token } = await call("tokenCreate", {}, {
-              body: {
-                name: name.trim(),
-                scope,
-                ...(scope === "admin" ? {} : { tenant_id: of }),
-                expires_in: lifetime.trim(),
-              },
-            });
-            setMade(token);
-            await onMade();
-          });
-        }}
-      >
-        <Field label="Whom it is for" value={name} onInput={setName} autoFocus isRequired placeholder="ci" />
-        <Select label="Scope" value={scope} options={SCOPES} onChange={(value) => setScope(value as Scope)} />
-        {scope !== "admin" && (
-          <Select
-            label="Tenant"
-            value={of}
-            options={all.map(({ id, name }) => [id, name])}
-            onChange={setTenant}
-          />
-        )}
-        <Field
-          label="Valid for"
-          value={lifetime}
-          onInput={setLifetime}
-          hint="12h, 90d, 1y is 365d"
-          isRequired
+    <FormDialog
+      title="New token"
+      verb="Make the token"
+      onClose={onClose}
+      act={async () => {
+        const { token } = await call("tokenCreate", {}, {
+          body: {
+            name: name.trim(),
+            scope,
+            ...(scope === "admin" ? {} : { tenant_id: of }),
+            expires_in: lifetime.trim(),
+          },
+        });
+        setMade(token);
+        await onMade();
+      }}
+    >
+      <Field label="Whom it is for" value={name} onInput={setName} autoFocus isRequired placeholder="ci" />
+      <Select label="Scope" value={scope} options={SCOPES} onChange={(value) => setScope(value as Scope)} />
+      {scope !== "admin" && (
+        <Select
+          label="Tenant"
+          value={of}
+          options={all.map(({ id, name }) => [id, name])}
+          onChange={setTenant}
         />
-        <Problem error={making.error} />
-        <div class="dialog-actions">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button kind="primary" type="submit" isBusy={making.isBusy}>Make the token</Button>
-        </div>
-      </form>
-    </Dialog>
+      )}
+      <Field
+        label="Valid for"
+        value={lifetime}
+        onInput={setLifetime}
+        hint="12h, 90d, 1y is 365d"
+        isRequired
+      />
+    </FormDialog>
   );
 }
