@@ -2,57 +2,52 @@
 import { call } from "../api.ts";
 import { formatAgo, formatTime } from "../format.ts";
 import { usePoll } from "../poll.ts";
-import { Header, Loading, Problem } from "../ui/parts.tsx";
+import { Header, Loaded, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 2_000;
 
 export function OperationsPage({ tenant }: { readonly tenant: string }) {
   const polled = usePoll(() => call("operationList", { tenant }, { query: {} }), POLL_MS, tenant);
-  const items = polled.data?.items;
   return (
     <>
       <Header title="Operations" about="Changes made over the API, newest first." />
-      <Problem error={polled.error} />
-      {items === undefined
-        ? polled.error === undefined && <Loading what="operations" />
-        : items.length === 0
-        ? <p class="empty">Nothing has been changed over the API yet.</p>
-        : (
-          <div class="table-scroll card" tabIndex={0} role="region" aria-label="Operations">
-            <table>
-              <thead>
-                <tr>
+      <Loaded polled={polled} what="operations">
+        {({ items }) =>
+          items.length === 0 ? <p class="empty">Nothing has been changed over the API yet.</p> : (
+            <Table
+              label="Operations"
+              head={
+                <>
                   <th scope="col">What</th>
                   <th scope="col">Branch</th>
                   <th scope="col">State</th>
                   <th scope="col">Began</th>
                   <th scope="col" class="is-number">Took</th>
+                </>
+              }
+            >
+              {items.map((item) => (
+                <tr key={item.id}>
+                  <td>{item.action.replaceAll("_", " ")}</td>
+                  <td class="mono">{item.branch ?? ""}</td>
+                  <td>
+                    <span class={`badge is-${item.status}`}>{item.status}</span>
+                    {item.status === "running" && item.progress !== null && (
+                      <span class="hint">{item.progress}</span>
+                    )}
+                    {item.error !== null && <p class="hint is-problem">{item.error}</p>}
+                  </td>
+                  <td title={formatTime(Date.parse(item.created_at))}>{formatAgo(item.created_at)}</td>
+                  <td class="is-number">
+                    {item.status === "running"
+                      ? "…"
+                      : `${Date.parse(item.updated_at) - Date.parse(item.created_at)} ms`}
+                  </td>
                 </tr>
-              </thead>
-              <tbody>
-                {items.map((item) => (
-                  <tr key={item.id}>
-                    <td>{item.action.replaceAll("_", " ")}</td>
-                    <td class="mono">{item.branch ?? ""}</td>
-                    <td>
-                      <span class={`badge is-${item.status}`}>{item.status}</span>
-                      {item.status === "running" && item.progress !== null && (
-                        <span class="hint">{item.progress}</span>
-                      )}
-                      {item.error !== null && <p class="hint is-problem">{item.error}</p>}
-                    </td>
-                    <td title={formatTime(Date.parse(item.created_at))}>{formatAgo(item.created_at)}</td>
-                    <td class="is-number">
-                      {item.status === "running"
-                        ? "…"
-                        : `${Date.parse(item.updated_at) - Date.parse(item.created_at)} ms`}
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        )}
+              ))}
+            </Table>
+          )}
+      </Loaded>
     </>
   );
 }

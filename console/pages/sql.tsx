@@ -6,7 +6,7 @@ import { toCsv } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { go, place, to } from "../router.ts";
 import { useStore } from "../store.ts";
-import { Button, Field, Header, Loading, Problem, Select } from "../ui/parts.tsx";
+import { Button, Field, Header, Loaded, Select } from "../ui/parts.tsx";
 
 const BRANCHES_MS = 10_000;
 /** More rows than anybody reads make a browser slow. All of them are in the export. */
@@ -22,14 +22,12 @@ ORDER BY table_schema, table_name`;
 
 export function SqlPage({ tenant }: { readonly tenant: string }) {
   const polled = usePoll(() => callAll("branchList", { tenant }), BRANCHES_MS, tenant);
-  const branches = polled.data;
   return (
     <>
       <Header title="SQL" about="One statement at a time, each in a session of its own." />
-      <Problem error={polled.error} />
-      {branches === undefined
-        ? polled.error === undefined && <Loading what="branches" />
-        : <Editor tenant={tenant} branches={branches} />}
+      <Loaded polled={polled} what="branches">
+        {(branches) => <Editor tenant={tenant} branches={branches} />}
+      </Loaded>
     </>
   );
 }

@@ -6,7 +6,7 @@ import { formatTime } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { to } from "../router.ts";
 import { Confirm, FormDialog } from "../ui/form_dialog.tsx";
-import { Button, Field, Header, Loading, Problem } from "../ui/parts.tsx";
+import { Button, Field, Header, Loaded, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 10_000;
 
@@ -14,49 +14,49 @@ export function TenantsPage() {
   const polled = usePoll(() => callAll("tenantList", {}), POLL_MS, "");
   const [asking, setAsking] = useState<"create" | ListedTenant>();
   const close = () => setAsking(undefined);
-  const items = polled.data;
   return (
     <>
       <Header title="Tenants" about="Each has branches, roles and data of its own; none sees another's.">
         <Button kind="primary" onClick={() => setAsking("create")}>New tenant</Button>
       </Header>
-      <Problem error={polled.error} />
-      {items === undefined
-        ? polled.error === undefined && <Loading what="tenants" />
-        : (
-          <div class="table-scroll card" tabIndex={0} role="region" aria-label="Tenants">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Name</th>
-                  <th scope="col">Id</th>
-                  <th scope="col">Known since</th>
-                  <th scope="col">
-                    <span class="visually-hidden">Actions</span>
-                  </th>
-                </tr>
-              </thead>
-              <tbody>
-                {items.map((tenant) => (
-                  <tr key={tenant.id}>
-                    <td>
-                      <a href={to.timeLine(tenant.id)}>
-                        {tenant.name === tenant.id ? "no name" : tenant.name}
-                      </a>
-                    </td>
-                    <td class="mono">{tenant.id}</td>
-                    <td>{formatTime(Date.parse(tenant.created_at))}</td>
-                    <td class="is-number">
-                      <Button kind="quiet" label={`Delete ${tenant.name}`} onClick={() => setAsking(tenant)}>
-                        Delete …
-                      </Button>
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+      <Loaded polled={polled} what="tenants">
+        {(items) => (
+          <Table
+            label="Tenants"
+            head={
+              <>
+                <th scope="col">Name</th>
+                <th scope="col">Id</th>
+                <th scope="col">Known since</th>
+                <th scope="col">
+                  <span class="visually-hidden">Actions</span>
+                </th>
+              </>
+            }
+          >
+            {items.map((tenant) => (
+              <tr key={tenant.id}>
+                <td>
+                  <a href={to.timeLine(tenant.id)}>
+                    {tenant.name === tenant.id ? "no name" : tenant.name}
+                  </a>
+                </td>
+                <td class="mono">{tenant.id}</td>
+                <td>{formatTime(Date.parse(tenant.created_at))}</td>
+                <td class="is-number">
+                  <Button
+                    kind="quiet"
+                    label={`Delete ${tenant.name}`}
+                    onClick={() => setAsking(tenant)}
+                  >
+                    Delete …
+                  </Button>
+                </td>
+              </tr>
+            ))}
+          </Table>
         )}
+      </Loaded>
       {asking === "create" && <Create onClose={close} onDone={polled.reload} />}
       {asking !== undefined && asking !== "create" && (
         <Confirm

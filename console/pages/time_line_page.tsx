@@ -6,7 +6,7 @@ import { usePoll } from "../poll.ts";
 import { go, to } from "../router.ts";
 import { layOut } from "../time_line/layout.ts";
 import { type Choice, TimeLine } from "../time_line/time_line.tsx";
-import { Header, Loading, Problem } from "../ui/parts.tsx";
+import { Header, Loaded } from "../ui/parts.tsx";
 import { Moment } from "./moment.tsx";
 
 const BRANCHES_MS = 4_000;
@@ -60,10 +60,8 @@ export function TimeLinePage({ tenant }: { readonly tenant: string }) {
           onInput={(event) => setFilter(event.currentTarget.value)}
         />
       </Header>
-      <Problem error={branches.error ?? history.error} />
-      {all === undefined
-        ? branches.error === undefined && <Loading what="branches" />
-        : (
+      <Loaded polled={{ data: all, error: branches.error ?? history.error }} what="branches">
+        {(all) => (
           <div class={`tl-page ${branch === undefined ? "" : "has-moment"}`}>
             <div class="tl-main">
               {lanes.length === 0 && <p class="empty">No branch has “{filter}” in its name.</p>}
@@ -87,6 +85,7 @@ export function TimeLinePage({ tenant }: { readonly tenant: string }) {
             )}
           </div>
         )}
+      </Loaded>
     </>
   );
 }

@@ -5,7 +5,7 @@ import type { Token } from "../contract.ts";
 import { formatAgo, formatTime } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { Confirm, FormDialog } from "../ui/form_dialog.tsx";
-import { Button, Copy, Dialog, Field, Header, Loading, Problem, Select } from "../ui/parts.tsx";
+import { Button, Copy, Dialog, Field, Header, Loaded, Select, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 10_000;
 
@@ -21,22 +21,18 @@ export function TokensPage() {
   const polled = usePoll(() => callAll("tokenList", {}), POLL_MS, "");
   const [isMaking, setMaking] = useState(false);
   const [revoking, setRevoking] = useState<{ id: string; name: string }>();
-  const items = polled.data === undefined ? undefined : inOrder(polled.data);
   return (
     <>
       <Header title="Tokens" about="A token is shown once, when it is made.">
         <Button kind="primary" onClick={() => setMaking(true)}>New token</Button>
       </Header>
-      <Problem error={polled.error} />
-      {items === undefined
-        ? polled.error === undefined && <Loading what="tokens" />
-        : items.length === 0
-        ? <p class="empty">No token has been made here yet.</p>
-        : (
-          <div class="table-scroll card" tabIndex={0} role="region" aria-label="Tokens">
-            <table>
-              <thead>
-                <tr>
+      <Loaded polled={polled} what="tokens">
+        {(tokens) =>
+          tokens.length === 0 ? <p class="empty">No token has been made here yet.</p> : (
+            <Table
+              label="Tokens"
+              head={
+                <>
                   <th scope="col">For</th>
                   <th scope="col">Scope</th>
                   <th scope="col">Tenant</th>
@@ -46,36 +42,35 @@ export function TokensPage() {
                   <th scope="col">
                     <span class="visually-hidden">Actions</span>
                   </th>
+                </>
+              }
+            >
+              {inOrder(tokens).map((token) => (
+                <tr key={token.id}>
+                  <td>{token.name}</td>
+                  <td>{token.scope}</td>
+                  <td class="mono">{token.tenant_id?.slice(0, 8) ?? "all"}</td>
+                  <td>
+                    <span class={`badge is-${token.state}`}>{token.state}</span>
+                  </td>
+                  <td title={formatTime(Date.parse(token.created_at))}>{formatAgo(token.created_at)}</td>
+                  <td>{token.expires_at === null ? "never" : formatAgo(token.expires_at)}</td>
+                  <td class="is-number">
+                    {token.state === "valid" && !isMachine(token) && (
+                      <Button
+                        kind="quiet"
+                        label={`Revoke ${token.name}`}
+                        onClick={() => setRevoking(token)}
+                      >
+                        Revoke …
+                      </Button>
+                    )}
+                  </td>
                 </tr>
-              </thead>
-              <tbody>
-                {items.map((token) => (
-                  <tr key={token.id}>
-                    <td>{token.name}</td>
-                    <td>{token.scope}</td>
-                    <td class="mono">{token.tenant_id?.slice(0, 8) ?? "all"}</td>
-                    <td>
-                      <span class={`badge is-${token.state}`}>{token.state}</span>
-                    </td>
-                    <td title={formatTime(Date.parse(token.created_at))}>{formatAgo(token.created_at)}</td>
-                    <td>{token.expires_at === null ? "never" : formatAgo(token.expires_at)}</td>
-                    <td class="is-number">
-                      {token.state === "valid" && !isMachine(token) && (
-                        <Button
-                          kind="quiet"
-                          label={`Revoke ${token.name}`}
-                          onClick={() => setRevoking(token)}
-                        >
-                          Revoke …
-                        </Button>
-                      )}
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        )}
+              ))}
+            </Table>
+          )}
+      </Loaded>
       {isMaking && <Create onClose={() => setMaking(false)} onMade={polled.reload} />}
       {revoking !== undefined && (
         <Confirm

@@ -2,6 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { ApiError } from "../api.ts";
+import type { Polled } from "../poll.ts";
 
 interface ButtonProps {
   readonly children: ComponentChildren;
@@ -195,6 +196,42 @@ export function Fact({ name, children }: { readonly name: string; readonly child
 
 export function Loading({ what }: { readonly what: string }) {
   return <p class="empty" role="status">Loading {what} …</p>;
+}
+
+/** What was asked for, once it is there, and what was wrong with the last request. */
+export function Loaded<T>(
+  { polled: { data, error }, what, children }: {
+    readonly polled: Pick<Polled<T>, "data" | "error">;
+    readonly what: string;
+    readonly children: (data: T) => ComponentChildren;
+  },
+) {
+  return (
+    <>
+      <Problem error={error} />
+      {data === undefined ? error === undefined && <Loading what={what} /> : children(data)}
+    </>
+  );
+}
+
+/** A table that a narrow window scrolls sideways, by the keyboard too. @param head its `th`s */
+export function Table(
+  { label, head, children }: {
+    readonly label: string;
+    readonly head: ComponentChildren;
+    readonly children: ComponentChildren;
+  },
+) {
+  return (
+    <div class="table-scroll card" tabIndex={0} role="region" aria-label={label}>
+      <table>
+        <thead>
+          <tr>{head}</tr>
+        </thead>
+        <tbody>{children}</tbody>
+      </table>
+    </div>
+  );
 }
 
 export function Header(
