@@ -24,7 +24,6 @@ const ROUTES = {
   tenantList: "GET /tenants",
   tenantCreate: "POST /tenants",
   tenantGet: "GET /tenants/{tenant}",
-  tenantUpdate: "PATCH /tenants/{tenant}",
   tenantDelete: "DELETE /tenants/{tenant}",
   tenantHistory: "GET /tenants/{tenant}/history",
   branchList: "GET /tenants/{tenant}/branches",
@@ -44,7 +43,7 @@ const ROUTES = {
   tokenRevoke: "DELETE /tokens/{token}",
 } as const satisfies { [K in Name]?: `${(typeof API)[K]["method"]} ${(typeof API)[K]["path"]}` };
 
-export type Asked = keyof typeof ROUTES;
+type Asked = keyof typeof ROUTES;
 
 /** What the API has refused, in its own words. */
 export class ApiError extends Error {
@@ -52,14 +51,12 @@ export class ApiError extends Error {
   readonly status: number;
   readonly code: string;
   readonly hint: string | null;
-  readonly requestId: string;
 
-  constructor(status: number, body: { code?: string; message?: string; hint?: string; request_id?: string }) {
+  constructor(status: number, body: { code?: string; message?: string; hint?: string }) {
     super(body.message ?? `the server answered ${status}`);
     this.status = status;
     this.code = body.code ?? "";
     this.hint = body.hint ?? null;
-    this.requestId = body.request_id ?? "";
   }
 }
 

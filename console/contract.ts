@@ -15,11 +15,7 @@ export type QueryOf<K extends Name> = (typeof API)[K] extends { query: infer S e
   : undefined;
 
 export type Session = ResultOf<"session">;
-export type Tenant = ResultOf<"tenantGet">;
 export type ListedTenant = ResultOf<"tenantList">["items"][number];
 export type Branch = ResultOf<"branchGet">;
 export type BranchTimes = ResultOf<"tenantHistory">["items"][number];
-export type Operation = ResultOf<"operationList">["items"][number];
 export type Token = ResultOf<"tokenList">["items"][number];
-export type Health = ResultOf<"health">;
-export type Status = ResultOf<"status">;

@@ -75,7 +75,6 @@ export function useAction(): {
   readonly isBusy: boolean;
   readonly error: Error | undefined;
   readonly run: (work: () => Promise<void>) => Promise<void>;
-  readonly clear: () => void;
 } {
   const [isBusy, setBusy] = useState(false);
   const [error, setError] = useState<Error>();
@@ -91,5 +90,5 @@ export function useAction(): {
       setBusy(false);
     }
   };
-  return { isBusy, error, run, clear: () => setError(undefined) };
+  return { isBusy, error, run };
 }
