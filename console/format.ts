@@ -24,7 +24,8 @@ export function formatAgo(time: string, now = Date.now()): string {
   return ms > 0 ? `${formatSpan(ms)} ago` : `in ${formatSpan(-ms)}`;
 }
 
-const two = (value: number): string => String(value).padStart(2, "0");
+/** `07` */
+export const two = (value: number): string => String(value).padStart(2, "0");
 
 /** `2026-11-30 14:03:27`, by the local clock, with milliseconds unless they are zero or not wanted. */
 export function formatTime(ms: number, withMillis = false): string {

@@ -46,7 +46,7 @@ export function BranchPage({ tenant, id }: Props) {
         <a class="button is-plain" href={to.timeLine(tenant)}>Time line</a>
       </Header>
       <Problem error={polled.error} />
-      <div class="columns">
+      <div class="grid columns">
         <div>
           <Compute {...own} />
           <Connect key={branch.id} tenant={tenant} branch={branch} />

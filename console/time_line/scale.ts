@@ -1,4 +1,5 @@
 /** Time on the horizontal axis: from milliseconds to pixels, and where the ticks are. */
+import { two } from "../format.ts";
 
 /** The part of time that can be seen, in milliseconds since 1970. */
 export interface View {
@@ -41,7 +42,6 @@ export interface Tick {
   readonly isMajor: boolean;
 }
 
-const two = (value: number): string => String(value).padStart(2, "0");
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 const dayOf = (at: Date): string => `${MONTHS[at.getMonth()]} ${at.getDate()}`;
@@ -51,7 +51,7 @@ const isMidnight = (at: Date): boolean =>
 
 /** Steps of less than a day, which all divide it. */
 const CLOCK_STEPS = [
-  ...[100, 250, 500].map((ms) => ms),
+  ...[100, 250, 500],
   ...[1, 2, 5, 10, 15, 30].map((count) => count * SECOND),
   ...[1, 2, 5, 10, 15, 30].map((count) => count * MINUTE),
   ...[1, 2, 3, 6, 12].map((count) => count * HOUR),

@@ -5,7 +5,7 @@ import { to } from "../router.ts";
 import { StateDot } from "../ui/state_dot.tsx";
 import { AXIS_HEIGHT, draw, LANE_HEIGHT, type Palette, pointAt, readPalette, type Scene } from "./draw.ts";
 import type { Lane } from "./layout.ts";
-import { pan, type View, xOf, zoom } from "./scale.ts";
+import { pan, timeAt, type View, xOf, zoom } from "./scale.ts";
 import { useLsn } from "./use_lsn.ts";
 
 /** A branch, and a moment of its history; its end when there is none. */
@@ -98,8 +98,7 @@ export function TimeLine({ tenant, lanes, chosen, onChoose }: Props) {
         setView(pan(view, px / width * (view.to - view.from)));
         return;
       }
-      const x = event.offsetX;
-      const around = view.from + x / width * (view.to - view.from);
+      const around = timeAt(view, width, event.offsetX);
       setView(zoom(view, around, Math.exp(Math.max(-200, Math.min(200, event.deltaY * unit)) / 400)));
     };
     element.addEventListener("wheel", wheel, { passive: false });

@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, call } from "../api.ts";
 import type { Branch } from "../contract.ts";
+import { toRfc3339 } from "../format.ts";
 
 const REST_MS = 120;
 
@@ -31,7 +32,7 @@ export function useLsn(
     const stop = new AbortController();
     const timer = setTimeout(() => {
       call("branchLsn", { tenant, branch: id }, {
-        query: { time: new Date(at).toISOString() },
+        query: { time: toRfc3339(at) },
         signal: stop.signal,
       }).then(
         ({ lsn }) => setFound({ text: lsn, isProblem: false, lsn }),
