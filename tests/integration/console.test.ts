@@ -7,7 +7,7 @@ import { createToken, revokeToken } from "../../src/control/tokens.ts";
 import { launchBrowser, noBrowser, openTab, type Tab } from "../harness/browser.ts";
 import { accessibilityProblems, consolePages, consoleUrl, logIn, overflow } from "../harness/console.ts";
 import { Serve } from "../harness/serve.ts";
-import { ZenithEnv } from "../harness/zenith_env.ts";
+import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 let env: ZenithEnv;
 let serve: Serve;
@@ -260,6 +260,72 @@ describe("the console", { skip: noBrowser }, () => {
     await dialog.getByLabel(/^Type/).fill("bakery");
     await dialog.getByRole("button", { name: "Delete" }).click();
     await page.getByRole("link", { name: "bakery" }).waitFor({ state: "detached" });
+    assertClean(tab);
+  });
+
+  test("shows who may only look the branches, but no connection strings and no SQL", async () => {
+    const { text } = await createToken(
+      env.paths.auth,
+      "reader",
+      { scope: "read", tenant: env.defaultTenant },
+      undefined,
+    );
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await logIn(page, serve, text);
+    await page.getByRole("link", { name: "main" }).click();
+    await page.getByRole("heading", { name: "Danger zone" }).waitFor();
+    const connect = page.getByRole("region", { name: "Connect" });
+    await connect.getByRole("alert").waitFor();
+    assert.equal(await connect.locator("pre").count(), 0);
+    await page.getByRole("link", { name: "SQL" }).click();
+    await runSql(page, "SELECT 1");
+    await page.locator(".sql").getByRole("alert").waitFor();
+    assert.equal(await page.locator(".rows").count(), 0);
+    assertClean(tab);
+  });
+
+  test("is light or dark as the system is, or as somebody has chosen, and so are its lines", async () => {
+    await using tab = await openTab(browser, { colorScheme: "light" });
+    const { page } = tab;
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "main" }).waitFor();
+    const ground = () => page.evaluate("getComputedStyle(document.documentElement).backgroundColor");
+    /** How many pixels of the canvas have a colour. */
+    const drawn = async (rgb: readonly number[]) =>
+      Number(
+        await page.evaluate(`(() => {
+          const canvas = document.querySelector("canvas");
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          let found = 0;
+          for (let i = 0; i < data.length; i += 4) {
+            found += data[i] === ${rgb[0]} && data[i + 1] === ${rgb[1]} && data[i + 2] === ${rgb[2]};
+          }
+          return found;
+        })()`),
+      );
+    // --text-muted, behind the word "now".
+    const light = [0x5b, 0x62, 0x73];
+    const dark = [0x9c, 0xa4, 0xb6];
+    const look = async (wanted: "light" | "dark") => {
+      const [own, other] = wanted === "dark" ? [dark, light] : [light, dark];
+      await until(`the lines are ${wanted}`, async () => await drawn(own) > 0 && await drawn(other) === 0);
+      assert.equal(await ground(), wanted === "dark" ? "rgb(13, 15, 20)" : "rgb(246, 247, 249)");
+    };
+    const choose = (name: string) => page.getByRole("button", { name, exact: true }).click();
+    await look("light");
+    await page.emulateMedia({ colorScheme: "dark" });
+    await look("dark");
+    await choose("light");
+    await look("light");
+    await page.emulateMedia({ colorScheme: "light" });
+    await choose("dark");
+    await look("dark");
+    await page.reload();
+    await page.getByRole("link", { name: "main" }).waitFor();
+    await look("dark");
+    await choose("auto");
+    await look("light");
     assertClean(tab);
   });
 
