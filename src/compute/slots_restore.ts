@@ -1,10 +1,8 @@
 /** Puts a branch's replication slots into a new data directory. */
-import { join } from "node:path";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import type { PgUser } from "../pg_install/pg_user.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
 import { parseSlotState } from "../postgres/cluster/replication_slot.ts";
 import { WalError } from "../postgres/wal/error.ts";
 import { segmentStart } from "../postgres/wal/page_header.ts";
@@ -16,7 +14,7 @@ import type { Conditions } from "./postgres/conditions.ts";
 import { logicalMappings, type MappingsOptions, writeMappings } from "./postgres/logical_mappings.ts";
 import { holdsWal, namedSlots, type SlotFile, writeSlotFiles } from "./postgres/slot_files.ts";
 import { hasSegment, linkSegments, noteArchived, type ReadWal, walFiles } from "./postgres/slot_wal.ts";
-import { readTenantFile } from "./postgres/tenant_file.ts";
+import { readControlFile } from "./postgres/tenant_file.ts";
 import type { Storage } from "./storage.ts";
 
 const LOST_CONDITION = "lost slots";
@@ -53,7 +51,7 @@ export async function restoreSlots(
   conditions.set(LOST_CONDITION, undefined);
   const stored = taken.slots === null ? new Map<string, SlotFile>() : slotsOf(decodeSlots(taken.slots));
   if (stored.size === 0) return { slots: stored, wal: undefined };
-  const control = parseControlFile(await readTenantFile(join(pgdata, CONTROL_FILE_PATH)));
+  const control = await readControlFile(pgdata);
   const { xlog_seg_size: segmentSize, checkPoint } = control;
   const start = segmentStart(checkPoint, segmentSize);
   const from = segmentStart(Math.max(taken.hold_lsn ?? start, taken.wal_from) as Lsn, segmentSize);

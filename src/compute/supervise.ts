@@ -1,9 +1,8 @@
 /** Watches a running compute, and ends it. */
-import { join } from "node:path";
 import { errorMessage } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
-import { CONTROL_FILE_PATH, DB_SHUTDOWNED, parseControlFile } from "../postgres/control_file.ts";
+import { DB_SHUTDOWNED } from "../postgres/control_file.ts";
 import { pageHeaderSize, pageOffset } from "../postgres/wal/page_header.ts";
 import type { Logger } from "../process/log.ts";
 import type { Attachment } from "./attachment.ts";
@@ -13,7 +12,7 @@ import type { LazyStorage } from "./lazy/lazy_storage.ts";
 import { stopInOrder } from "./orderly_stop.ts";
 import type { Conditions } from "./postgres/conditions.ts";
 import type { PostgresProcess } from "./postgres/postgres_process.ts";
-import { readTenantFile } from "./postgres/tenant_file.ts";
+import { readControlFile } from "./postgres/tenant_file.ts";
 
 export type StopMode = "fast" | "immediate";
 
@@ -138,7 +137,7 @@ export function logCleanUp(log: Logger, failure: unknown): void {
  */
 async function endOfWal(pgdata: string): Promise<Lsn | undefined> {
   try {
-    const control = parseControlFile(await readTenantFile(join(pgdata, CONTROL_FILE_PATH)));
+    const control = await readControlFile(pgdata);
     if (control.state !== DB_SHUTDOWNED) return undefined;
     const { checkPoint, xlog_seg_size } = control;
     const header = pageHeaderSize(checkPoint - pageOffset(checkPoint), xlog_seg_size);

@@ -31,7 +31,6 @@ import {
 } from "./postgres/data_directory.ts";
 import { type Durability, type LocalPostgres, ReadOnlyPast } from "./durability.ts";
 import { type FirstStartWishes, isFirstStart, prepareFirstStart, withoutCron } from "./first_start.ts";
-import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts";
 import { LazyStorage } from "./lazy/lazy_storage.ts";
 import type { LazyWal } from "./lazy/pages/wal_reads.ts";
 import { removeLazyStorage } from "./lazy/remove_lazy_storage.ts";
@@ -56,7 +55,7 @@ import { endOrphan, PostgresProcess, untilAccepting } from "./postgres/postgres_
 import { connectPrivately, removeLeftSockets, socketDirectories } from "./postgres/private_socket.ts";
 import { type RolePasswords, rolePasswords, unknownPasswords } from "./postgres/role_passwords.ts";
 import { keepRoles, type KeepRolesOptions } from "./kept_roles.ts";
-import { readTenantFile } from "./postgres/tenant_file.ts";
+import { readControlFile } from "./postgres/tenant_file.ts";
 import {
   chooseLocations,
   type Cover,
@@ -248,7 +247,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     }
     durability.prepareDataDirectory();
     if (durability instanceof ReadOnlyPast && lazy === undefined) {
-      const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));
+      const control = await readControlFile(paths.pgdata);
       durability.keepReadable({ ...compute, lsn: control.checkPoint, log });
     }
     if (taken !== undefined) {
@@ -277,7 +276,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
         signal: options.signal,
       });
       if (wishes.mask !== null) {
-        const control = parseControlFile(await readTenantFile(join(paths.pgdata, CONTROL_FILE_PATH)));
+        const control = await readControlFile(paths.pgdata);
         writePrivateFile(paths.masked, `${formatLsn(control.checkPoint)}\n`);
       }
       if (done !== undefined) log.warn(done);

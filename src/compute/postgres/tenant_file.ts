@@ -1,7 +1,9 @@
 /** Reads files that a tenant may have replaced. */
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
+import { join } from "node:path";
 import { ZenithError } from "../../common/errors.ts";
+import { CONTROL_FILE_PATH, type ControlFile, parseControlFile } from "../../postgres/control_file.ts";
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
 
@@ -27,4 +29,9 @@ export async function readTenantFile(path: string): Promise<Uint8Array> {
   } finally {
     await file.close();
   }
+}
+
+/** Reads the control file of a data directory. @throws as {@link readTenantFile}, `corrupt_data` */
+export async function readControlFile(pgdata: string): Promise<ControlFile> {
+  return parseControlFile(await readTenantFile(join(pgdata, CONTROL_FILE_PATH)));
 }
