@@ -13,6 +13,7 @@ import { type ComputeName, formatComputeName, isOwn } from "../common/compute_na
 import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { formatMaskFile, type MaskFile } from "../common/mask_file.ts";
 import type { ComputePaths } from "../common/paths.ts";
+import { checkPidFile } from "../process/pid_file.ts";
 import { isCompiled } from "../process/worker_url.ts";
 import {
   assertUsable,
@@ -48,7 +49,7 @@ import {
   tenantsWithComputes,
 } from "./compute_places.ts";
 import { authorityFile, type Environment, pageServerAddress } from "./environment.ts";
-import { noteFailedStart, noteStart } from "./last_start.ts";
+import { forgetStart, noteFailedStart, noteStart } from "./last_start.ts";
 import { findSettings, type SettingChange } from "./inherited_settings.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { otherEnvironments, serverPorts } from "./known_environments.ts";
@@ -399,6 +400,8 @@ export async function startCompute(
       ...(prewarm === undefined ? {} : { prewarm }),
       ...(readOnlyAt === undefined ? {} : { lsn: formatLsn(readOnlyAt) }),
     });
+    // A stop that came right after it was ready may have been noted before the start.
+    if (checkPidFile(paths.pidFile).state === "absent") forgetStart(paths);
     return ready;
   } catch (error) {
     noteFailedStart(paths, error);

@@ -1,9 +1,10 @@
 /** What is remembered of a start: that it failed, and that what it started is to run. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { checkPidFile } from "../../src/process/pid_file.ts";
+import { sleep } from "../../src/common/sleep.ts";
 import { addSettings } from "../harness/branching.ts";
 import { zenithCommand } from "../harness/cli.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
@@ -22,6 +23,23 @@ after(() => env[Symbol.asyncDispose]());
 
 function stateOf(compute: Compute): string {
   return checkPidFile(compute.paths.pidFile).state;
+}
+
+function startWatch(): ChildProcess {
+  const [file, ...args] = zenithCommand();
+  return spawn(file!, [...args, "start", "--watch"], {
+    env: { ...process.env, ZENITH_REPO_DIR: env.repoDir },
+    stdio: "ignore",
+  });
+}
+
+async function untilServersAreBack(): Promise<void> {
+  await until(
+    "the servers are back",
+    () =>
+      checkPidFile(env.paths.pageserver.pidFile).state === "running" &&
+      checkPidFile(env.safekeepers[0].paths.pidFile).state === "running",
+  );
 }
 
 describe("a start that failed", () => {
@@ -73,22 +91,30 @@ describe("every Postgres that ran", () => {
     await env.zenith("pg", "stop", "dev", "--destroy");
   });
 
+  test("comes back when zenith start --watch is just looking what runs", async () => {
+    // The command reads the pid files after about 50 ms, and then asks the servers.
+    for (let delay = 20; delay <= 120; delay += 10) {
+      const watch = startWatch();
+      const ended = once(watch, "exit");
+      try {
+        await sleep(delay);
+        await env.pageserver.kill9();
+        await env.safekeepers[0].kill9();
+        await untilServersAreBack();
+      } finally {
+        watch.kill("SIGTERM");
+      }
+      await ended;
+    }
+  });
+
   test("comes back by itself under zenith start --watch, and so do the servers", async () => {
-    const [file, ...args] = zenithCommand();
-    const watch = spawn(file!, [...args, "start", "--watch"], {
-      env: { ...process.env, ZENITH_REPO_DIR: env.repoDir },
-      stdio: "ignore",
-    });
+    const watch = startWatch();
     const ended = once(watch, "exit");
     try {
       await env.pageserver.kill9();
       await env.safekeepers[0].kill9();
-      await until(
-        "the servers are back",
-        () =>
-          checkPidFile(env.paths.pageserver.pidFile).state === "running" &&
-          checkPidFile(env.safekeepers[0].paths.pidFile).state === "running",
-      );
+      await untilServersAreBack();
       await main.kill9();
       await until("Postgres is back", async () => {
         if (stateOf(main) !== "running") return false;

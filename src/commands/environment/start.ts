@@ -1,4 +1,5 @@
 /** `zenith start`: starts the servers of an environment, and every Postgres that ran before. */
+import { errorMessage } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import {
   type Environment,
@@ -6,6 +7,7 @@ import {
   loadEnvironment,
   pageServerAddress,
 } from "../../control/environment.ts";
+import { killed } from "../../control/killed.ts";
 import { rememberEnvironment } from "../../control/known_environments.ts";
 import { isPageServerRunning } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
@@ -17,7 +19,7 @@ import { bringBack, computesToBringBack } from "../../control/run_again.ts";
 import type { Command } from "../cli/command.ts";
 import { print, Progress } from "../cli/output.ts";
 import { startOnlyPageServer, startSafekeepers } from "./servers.ts";
-import { watchOver } from "./watch.ts";
+import { ATTEMPTS, watchOver } from "./watch.ts";
 
 export const startCommand: Command = {
   usage: "start",
@@ -31,10 +33,28 @@ export const startCommand: Command = {
   ],
   async run(_args, options) {
     const environment = loadEnvironment();
-    await startEverything(environment);
-    return options["watch"] === true ? await watchOver(environment) : 0;
+    if (options["watch"] !== true) {
+      await startEverything(environment);
+      return 0;
+    }
+    await startDespiteKills(environment);
+    return await watchOver(environment);
   },
 };
+
+/** Starts everything, and again when a process that something needs was killed meanwhile. */
+async function startDespiteKills(environment: Environment): Promise<void> {
+  for (let attempt = 1;; attempt++) {
+    try {
+      await startEverything(environment);
+      return;
+    } catch (error) {
+      const [first] = killed(environment, () => false);
+      if (first === undefined || attempt >= ATTEMPTS) throw error;
+      print(`${first.name} was killed during the start: ${errorMessage(error)}`);
+    }
+  }
+}
 
 /** Starts everything that does not run, or says that everything does. */
 export async function startEverything(environment: Environment): Promise<void> {

@@ -11,7 +11,7 @@ import { print } from "../cli/output.ts";
 /** How often to check the processes. */
 const LOOK_MS = 1_000;
 /** Gives up when a killed process has failed to start this many times in a row. */
-const ATTEMPTS = 5;
+export const ATTEMPTS = 5;
 
 /**
  * Runs until this process is told to end. Leaves everything running.
