@@ -17,7 +17,7 @@ import { makePagesTable, type PagesTable } from "./lib/pages_table.ts";
 import { roundTrips } from "./lib/round_trips.ts";
 
 const PAGES = 200;
-const REQUESTS = 2_000;
+const REQUESTS = 4_000;
 const COMMIT_S = 1;
 const CLIENTS = [1, 4];
 const DEPTHS = [1, 16];
@@ -128,20 +128,22 @@ export async function run(args: readonly string[]): Promise<void> {
       await Subject.create("insecure", { init: ["--insecure"] }),
     );
     if (host !== undefined) subjects.push(await Subject.create("tls", { host }));
-    for (let round = 0; round <= rounds; round++) {
-      // Each goes first as often as the others, and after each of them: what one has started goes on for a while.
-      const order = subjects.map((_, i) => subjects[(round + i) % subjects.length]!);
-      for (const subject of round % 2 === 0 ? order : order.reverse()) {
-        for (const depth of DEPTHS) await subject.pages(depth);
-        for (const clients of CLIENTS) await subject.commits(clients);
-        await subject.start();
-      }
-      // The first is not counted.
-      if (round === 0) {
-        for (const { figures, cpu } of subjects) {
-          figures.clear();
-          cpu.clear();
-        }
+    // One kind at a time: a Postgres that was just started, or a second of commits, goes on in the servers for a while.
+    const kinds: ((subject: Subject) => Promise<void>)[] = [
+      ...DEPTHS.map((depth) => (subject: Subject) => subject.pages(depth)),
+      ...CLIENTS.map((clients) => (subject: Subject) => subject.commits(clients)),
+      (subject) => subject.start(),
+    ];
+    for (const subject of subjects) {
+      for (const measure of kinds) await measure(subject);
+      subject.figures.clear();
+      subject.cpu.clear();
+    }
+    for (const measure of kinds) {
+      for (let round = 0; round < rounds; round++) {
+        // Each goes first as often as the others, and after each of them.
+        const order = subjects.map((_, i) => subjects[(round + i) % subjects.length]!);
+        for (const subject of round % 2 === 0 ? order : order.reverse()) await measure(subject);
       }
     }
     const [, reference] = subjects;
