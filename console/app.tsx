@@ -4,6 +4,7 @@ import { access, call, callAll, connection, leave, resume } from "./api.ts";
 import type { ListedTenant, Session } from "./contract.ts";
 import { formatSpan } from "./format.ts";
 import { BranchPage } from "./pages/branch.tsx";
+import { DiffPage } from "./pages/diff.tsx";
 import { HealthPage } from "./pages/health.tsx";
 import { LoginForm, LoginPage, Logo } from "./pages/login.tsx";
 import { OperationsPage } from "./pages/operations.tsx";
@@ -115,6 +116,7 @@ function Shell({ session }: { readonly session: Session }) {
                 isHere={page.at === "time_line" || page.at === "branch"}
               />
               <Item href={to.sql(tenant)} text="SQL" isHere={page.at === "sql"} />
+              <Item href={to.diff(tenant)} text="Compare" isHere={page.at === "diff"} />
               <Item href={to.operations(tenant)} text="Operations" isHere={page.at === "operations"} />
             </>
           )}
@@ -203,6 +205,7 @@ const TITLES: Readonly<Record<Page["at"], string>> = {
   time_line: "Time line",
   branch: "Branch",
   sql: "SQL",
+  diff: "Compare",
   operations: "Operations",
   health: "Health",
   tenants: "Tenants",
@@ -223,6 +226,8 @@ function PageOf({ page }: { readonly page: Page }) {
       return <BranchPage key={page.branch} tenant={page.tenant} id={page.branch} />;
     case "sql":
       return <SqlPage key={page.tenant} tenant={page.tenant} />;
+    case "diff":
+      return <DiffPage key={page.tenant} tenant={page.tenant} />;
     case "operations":
       return <OperationsPage key={page.tenant} tenant={page.tenant} />;
     case "health":

@@ -18,4 +18,6 @@ export type Session = ResultOf<"session">;
 export type ListedTenant = ResultOf<"tenantList">["items"][number];
 export type Branch = ResultOf<"branchGet">;
 export type BranchTimes = ResultOf<"tenantHistory">["items"][number];
+export type TableDiff = ResultOf<"diffTables">["tables"][number];
+export type RowsDiff = ResultOf<"diffRows">;
 export type Token = ResultOf<"tokenList">["items"][number];

@@ -35,6 +35,11 @@ export function formatTime(ms: number, withMillis = false): string {
   return `${date} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}${millis}`;
 }
 
+/** A word of a shell's command. */
+export function quoteWord(text: string): string {
+  return /^[\w@:.,/+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
 /** A time as the server reads it: RFC 3339, to the millisecond. */
 export function toRfc3339(ms: number): string {
   return new Date(ms).toISOString();

@@ -5,7 +5,7 @@ const BASE = "/console";
 
 export type Page =
   | { readonly at: "home" | "health" | "tenants" | "tokens" | "lost" }
-  | { readonly at: "time_line" | "operations" | "sql"; readonly tenant: string }
+  | { readonly at: "time_line" | "operations" | "sql" | "diff"; readonly tenant: string }
   | { readonly at: "branch"; readonly tenant: string; readonly branch: string };
 
 export interface Place {
@@ -21,7 +21,7 @@ export function readPath(path: string): Page {
   if (first === "health" || first === "tenants" || first === "tokens") return { at: first };
   if (first !== "t" || tenant === "") return { at: "lost" };
   if (third === "") return { at: "time_line", tenant };
-  if (third === "operations" || third === "sql") return { at: third, tenant };
+  if (third === "operations" || third === "sql" || third === "diff") return { at: third, tenant };
   if (third === "branches" && fourth !== "") return { at: "branch", tenant, branch: fourth };
   return { at: "lost" };
 }
@@ -62,6 +62,14 @@ export const to = {
   timeLine: (tenant: string) => `${BASE}/t/${of(tenant)}`,
   operations: (tenant: string) => `${BASE}/t/${of(tenant)}/operations`,
   branch: (tenant: string, id: string) => `${BASE}/t/${of(tenant)}/branches/${of(id)}`,
+  /** @param from @param to points, such as `main@-1h` */
+  diff: (tenant: string, from?: string, to?: string, database?: string) => {
+    const given = Object.entries({ from, to, database }).filter((entry): entry is [string, string] =>
+      entry[1] !== undefined
+    );
+    const query = new URLSearchParams(given).toString();
+    return `${BASE}/t/${of(tenant)}/diff${query === "" ? "" : `?${query}`}`;
+  },
   /** @param at RFC 3339, or an LSN */
   sql: (tenant: string, branch?: string, at?: string) => {
     const query = new URLSearchParams({

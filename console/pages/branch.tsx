@@ -43,6 +43,14 @@ export function BranchPage({ tenant, id }: Props) {
         )}
       >
         <a class="button is-plain" href={to.sql(tenant, branch.id)}>Query</a>
+        <a
+          class="button is-plain"
+          href={branch.parent_name === null
+            ? to.diff(tenant, `${branch.name}@-1h`, branch.name)
+            : to.diff(tenant, branch.parent_name, branch.name)}
+        >
+          {branch.parent_name === null ? "Compare with an hour ago" : `Compare with ${branch.parent_name}`}
+        </a>
         <a class="button is-plain" href={to.timeLine(tenant)}>Time line</a>
       </Header>
       <Problem error={polled.error} />

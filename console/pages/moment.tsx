@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { call } from "../api.ts";
 import type { Branch } from "../contract.ts";
-import { formatAgo, formatTime, toRfc3339 } from "../format.ts";
+import { formatAgo, formatTime, quoteWord, toRfc3339 } from "../format.ts";
 import { useAction } from "../poll.ts";
 import { go, to } from "../router.ts";
 import { useLsn } from "../time_line/use_lsn.ts";
@@ -82,6 +82,9 @@ export function Moment({ tenant, branch, at, onChange, onClose, onMade, onRestor
           {time === undefined ? "Query it" : "Query this moment, read-only"}
         </Button>
         {time !== undefined && (
+          <Button onClick={() => go(to.diff(tenant, point, branch.name))}>Compare it with now</Button>
+        )}
+        {time !== undefined && (
           <Button onClick={() => setRestoring(true)}>Restore {branch.name} to here …</Button>
         )}
       </div>
@@ -89,7 +92,7 @@ export function Moment({ tenant, branch, at, onChange, onClose, onMade, onRestor
       <p class="label">On the command line</p>
       <div class="copyable">
         <code>zenith branch {name.trim() || "NAME"} {point}</code>
-        <Copy text={`zenith branch ${quote(name.trim() || "NAME")} ${quote(point)}`} />
+        <Copy text={`zenith branch ${quoteWord(name.trim() || "NAME")} ${quoteWord(point)}`} />
       </div>
       {isRestoring && time !== undefined && (
         <Restore
@@ -106,11 +109,6 @@ export function Moment({ tenant, branch, at, onChange, onClose, onMade, onRestor
       )}
     </section>
   );
-}
-
-/** A word of a shell's command. */
-function quote(text: string): string {
-  return /^[\w@:.,/+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 function Restore({ tenant, branch, time, onClose, onDone }: {

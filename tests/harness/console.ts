@@ -20,6 +20,7 @@ export function consolePages(tenant: string, branch: string): ConsolePage[] {
     { name: "time-line", path: `/t/${tenant}`, ready: ".tl-label" },
     { name: "branch", path: `/t/${tenant}/branches/${branch}`, ready: "text=Danger zone" },
     { name: "sql", path: `/t/${tenant}/sql`, ready: ".editor" },
+    { name: "compare", path: `/t/${tenant}/diff?from=main%40-10s&to=main`, ready: "text=Schema" },
     { name: "operations", path: `/t/${tenant}/operations`, ready: "td" },
     { name: "health", path: "/health", ready: ".servers li" },
     { name: "tenants", path: "/tenants", ready: "td" },

@@ -171,6 +171,71 @@ describe("the console", { skip: noBrowser }, () => {
     assertClean(tab);
   });
 
+  test("compares a moment with now: rows, sequences and the schema, each where it differs", async () => {
+    const main = serve.conninfo("main");
+    await serve.psql(
+      main,
+      "CREATE TABLE goods (id serial PRIMARY KEY, name text, price int);" +
+        "INSERT INTO goods (name, price) SELECT 'thing ' || i, i FROM generate_series(1, 2000) i;" +
+        "CREATE TABLE still AS SELECT generate_series(1, 500) AS a",
+    );
+    const moment = await serve.psql(main, "SELECT pg_sleep(0.01); SELECT clock_timestamp()");
+    const at = new Date(moment.trim());
+    await serve.psql(
+      main,
+      "SELECT pg_sleep(0.01); UPDATE goods SET price = 700, name = NULL WHERE id = 7;" +
+        "DELETE FROM goods WHERE id = 8; SELECT setval('goods_id_seq', 5000); INSERT INTO goods (name, price) VALUES (repeat('é', 600), 9);" +
+        "ALTER TABLE goods ADD COLUMN vat int",
+    );
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "main" }).waitFor();
+    await page.locator("canvas").focus();
+    await page.keyboard.press("ArrowLeft");
+    await page.keyboard.press("Enter");
+    const local = new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, -1);
+    await page.getByLabel("Moment", { exact: true }).fill(local);
+    await page.getByRole("button", { name: "Compare it with now" }).click();
+    const tables = page.getByRole("region", { name: "Tables that differ" });
+    assert.match(
+      await tables.locator("tbody tr").first().innerText(),
+      /^public\.goods\s.*\s\+1\s+−1\s+~1\s+\d+\s+Rows$/s,
+    );
+    assert.equal(await tables.locator("tbody > tr").count(), 1);
+    await page.getByRole("button", { name: "Rows of public.goods" }).click();
+    const rows = tables.locator(".diff-rows tbody tr");
+    await rows.first().waitFor();
+    const shown = (await rows.allInnerTexts()).map((text) => text.replace(/\s+/g, " ").trim()).sort();
+    assert.equal(shown.length, 3);
+    assert.deepEqual(
+      shown.map((text) => text.slice(0, 24)),
+      [
+        `+ added 5001 ${"é".repeat(11)}`,
+        "~ changed 7 thing 7 is n",
+        "− removed 8 thing 8 8",
+      ].sort(),
+    );
+    assert.match(shown.find((text) => text.startsWith("~"))!, /thing 7 is now NULL 7 is now 700$/);
+    assert.match(shown.find((text) => text.startsWith("+"))!, /é… 9$/);
+    assert.match(
+      await page.getByRole("region", { name: "Sequences that differ" }).innerText(),
+      /goods_id_seq\s+\d+\s+50\d\d/,
+    );
+    const schema = page.getByRole("region", { name: "Schemas side by side" });
+    assert.match(await schema.locator("td.is-added").last().innerText(), /vat integer/);
+    assert.equal(
+      await page.locator(".copyable code").innerText(),
+      `zenith branch diff main@${at.toISOString()} main`,
+    );
+    // What is at neither moment is said in the API's words.
+    await page.getByLabel("Moment", { exact: true }).first().fill("-100y");
+    await page.getByRole("button", { name: "Compare", exact: true }).click();
+    await page.getByRole("alert").waitFor();
+    await serve.psql(main, "DROP TABLE goods, still");
+    assertClean(tab);
+  });
+
   test("keeps what one was doing when the token ends, and when the server goes away", async () => {
     const { auth } = env.paths;
     const first = await createToken(

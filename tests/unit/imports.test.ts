@@ -89,7 +89,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   postgres: ["cluster", "wal", "redo", "versions"],
   "postgres/redo": ["page", "heap", "btree", "gin", "hash", "spgist"],
   commands: ["cli", "safekeeper", "dump", "environment", "role", "pg", "branch", "tenant", "token"],
-  control: ["survey"],
+  control: ["diff", "survey"],
   archive: ["compression", "pgbackrest"],
   serve: ["state", "fleet", "work", "proxy", "http", "sql", "api", "neon", "console"],
 };

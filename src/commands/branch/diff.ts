@@ -13,11 +13,10 @@ import {
   TENANT_OPTION,
 } from "../cli/command.ts";
 import { formatTable, print, printJson } from "../cli/output.ts";
-import type { Side } from "./diff_side.ts";
-import type { SequenceDiff } from "./diff_sequences.ts";
-import type { TableToCompare } from "./diff_tables.ts";
-import type { RowCounts } from "./diff_rows.ts";
-import { schemaDiff } from "./schema_diff.ts";
+import type { DataDiff, TableDiff } from "../../control/diff/data.ts";
+import { schemaDiff } from "../../control/diff/schema.ts";
+import type { SequenceDiff } from "../../control/diff/sequences.ts";
+import type { Side } from "../../control/diff/side.ts";
 import { arrivedPoint, lookAt, type Place, type ThrowAway } from "./throw_away.ts";
 
 export const branchDiffCommand: Command = {
@@ -119,18 +118,6 @@ function pointJson(label: string, { branch }: ThrowAway) {
   return { point: label, lsn: formatLsn(branch.latest_valid_lsn) };
 }
 
-/** The JSON of a table that differs: docs/cli.md describes each key. */
-interface TableDiff {
-  readonly schema: string;
-  readonly table: string;
-  readonly only_in: "a" | "b" | null;
-  readonly changed_pages: number | null;
-  readonly added_rows: number;
-  readonly removed_rows: number;
-  readonly changed_rows: number;
-  readonly notes: readonly string[];
-}
-
 /**
  * Calls `compare` with a session on each side, and with what may have changed: undefined when that
  * is everything.
@@ -140,40 +127,20 @@ async function onSides<T>(
   made: readonly ThrowAway[],
   compare: (sides: readonly [Side, Side], changed: readonly ChangedRelation[] | undefined) => Promise<T>,
 ): Promise<T> {
-  const [{ Side }, { commonDatabase }] = await Promise.all([
-    import("./diff_side.ts"),
-    import("./diff_tables.ts"),
+  const [{ Side }, { changedBetween }] = await Promise.all([
+    import("../../control/diff/side.ts"),
+    import("../../control/diff/data.ts"),
   ]);
   await using one = new Side(labels[0], made[0].compute, database);
   await using other = new Side(labels[1], made[1].compute, database);
   const sides: readonly [Side, Side] = [one, other];
-  const oid = await commonDatabase(sides);
-  const changed = oid === undefined
-    ? undefined
-    : await place.client.changedBlocks(place.tenant, whereOf(made[0]), whereOf(made[1]), oid);
-  return await compare(sides, changed);
+  const points = [whereOf(made[0]), whereOf(made[1])] as const;
+  return await compare(sides, await changedBetween(place.client, place.tenant, sides, points));
 }
 
-async function diffData(
-  request: Request,
-  made: readonly ThrowAway[],
-): Promise<{ tables: TableDiff[]; sequences: SequenceDiff[] }> {
-  const [{ compareRows }, { tablesToCompare }, { diffSequences }] = await Promise.all([
-    import("./diff_rows.ts"),
-    import("./diff_tables.ts"),
-    import("./diff_sequences.ts"),
-  ]);
-  return await onSides(request, made, async (sides, changed) => {
-    const tables: TableDiff[] = [];
-    for (const table of await tablesToCompare(sides, changed)) {
-      const counts = await compareRows(sides, table);
-      const isOnOneSide = table.there[0] !== table.there[1];
-      if (isOnOneSide || counts.added + counts.removed + counts.changed > 0) {
-        tables.push(tableDiff(table, counts));
-      }
-    }
-    return { tables, sequences: await diffSequences(sides, changed) };
-  });
+async function diffData(request: Request, made: readonly ThrowAway[]): Promise<DataDiff> {
+  const { compareData } = await import("../../control/diff/data.ts");
+  return await onSides(request, made, (sides, changed) => compareData(sides, changed));
 }
 
 async function printRows(
@@ -182,17 +149,17 @@ async function printRows(
   wanted: string,
   isJson: boolean,
 ): Promise<void> {
-  const [{ compareRows }, { jsonPrinter, linePrinter }, { tablesToCompare }] = await Promise.all([
-    import("./diff_rows.ts"),
+  const [{ changedRows }, { jsonPrinter, linePrinter }, { tablesToCompare }] = await Promise.all([
+    import("../../control/diff/rows.ts"),
     import("./diff_print.ts"),
-    import("./diff_tables.ts"),
+    import("../../control/diff/tables.ts"),
   ]);
   await onSides(request, made, async (sides, changed) => {
     const tables = await tablesToCompare(sides, changed, wanted);
     for (const table of tables) {
       for (const note of table.notes) process.stderr.write(`${table.name}: ${note}\n`);
       const printer = isJson ? jsonPrinter(table) : linePrinter(table);
-      await compareRows(sides, table, (change) => printer.row(change));
+      for await (const change of changedRows(sides, table)) await printer.row(change);
       await printer.end();
     }
     if (tables.length === 0 && isJson) printJson([]);
@@ -201,19 +168,6 @@ async function printRows(
 
 function whereOf({ branch }: ThrowAway) {
   return { timeline: branch.timeline_id, lsn: branch.latest_valid_lsn };
-}
-
-function tableDiff({ schema, table, there, pages, notes }: TableToCompare, counts: RowCounts): TableDiff {
-  return {
-    schema,
-    table,
-    only_in: there[0] && there[1] ? null : there[0] ? "a" : "b",
-    changed_pages: pages,
-    added_rows: counts.added,
-    removed_rows: counts.removed,
-    changed_rows: counts.changed,
-    notes,
-  };
 }
 
 const RED = "\x1b[31m";

@@ -1,9 +1,9 @@
 /** Prints the rows that differ, one at a time: as lines for users, as a JSON array for programs. */
 import { once } from "node:events";
 import { jsonValue } from "../pg/run_sql.ts";
-import type { RowChange } from "./diff_rows.ts";
-import type { Row } from "./diff_side.ts";
-import type { ComparedColumn, TableToCompare } from "./diff_tables.ts";
+import type { RowChange } from "../../control/diff/rows.ts";
+import type { Row } from "../../control/diff/side.ts";
+import type { ComparedColumn, TableToCompare } from "../../control/diff/tables.ts";
 
 export interface RowPrinter {
   row(change: RowChange): Promise<void>;

@@ -9,7 +9,8 @@ import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/
 import { PageServerClient } from "../../control/page_server_client.ts";
 import { findPgDump } from "../../pg_install/find_pg_dump.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
-import { clientEnvironment, runProgram } from "../cli/program.ts";
+import { clientEnvironment } from "../../pg_install/client_environment.ts";
+import { runProgram } from "../cli/program.ts";
 import { arrivedPoint, lookAt, type Place } from "./throw_away.ts";
 
 export const dumpCommand: Command = {

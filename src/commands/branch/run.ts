@@ -8,7 +8,8 @@ import { PageServerClient } from "../../control/page_server_client.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { Interruption } from "../cli/interruption.ts";
 import { Progress } from "../cli/output.ts";
-import { clientEnvironment, runProgram } from "../cli/program.ts";
+import { clientEnvironment } from "../../pg_install/client_environment.ts";
+import { runProgram } from "../cli/program.ts";
 import { SESSION_OPTIONS, sessionOf } from "../pg/uri.ts";
 import {
   arrivedPoint,

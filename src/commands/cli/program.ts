@@ -2,18 +2,7 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
-
-type Variables = Readonly<Record<string, string | undefined>>;
-
-/** Variables of libpq that would override the address in the others. */
-const MISLEADING = ["PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"];
-
-/** Adds `connection` to this process's environment, for a program that connects there. */
-export function clientEnvironment(connection: Variables): Variables {
-  const env: Record<string, string | undefined> = { ...process.env, ...connection };
-  for (const name of MISLEADING) delete env[name];
-  return env;
-}
+import type { Variables } from "../../pg_install/client_environment.ts";
 
 /**
  * The terminal sends these to the program and to this process at once. The program decides what to

@@ -7,7 +7,8 @@ import type { ComputeInfo } from "../../control/computes.ts";
 import { chooseTenant, defaultBranch, type Environment, loadEnvironment } from "../../control/environment.ts";
 import { findNamedCompute } from "../../control/moments.ts";
 import { findPsql } from "../../pg_install/find_postgres.ts";
-import { clientEnvironment, runProgram } from "../cli/program.ts";
+import { clientEnvironment } from "../../pg_install/client_environment.ts";
+import { runProgram } from "../cli/program.ts";
 import { type Command, optionText, TENANT_OPTION } from "../cli/command.ts";
 
 export const psqlCommand: Command = {

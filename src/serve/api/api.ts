@@ -48,6 +48,7 @@ export class Api implements Site {
           params,
           query: query as never,
           body: body as never,
+          signal: request.signal,
         }));
     const key = request.headers["idempotency-key"];
     if (key === undefined || !route.changes) return await work();

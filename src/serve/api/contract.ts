@@ -122,6 +122,12 @@ const TokenResult = strictObject({
   state: picklist(["valid", "expired", "revoked"]),
 });
 
+/** A moment as it was found: `branch@lsn` names it again. */
+const PointResult = strictObject({ branch: string(), timeline_id: string(), lsn: LSN });
+const COMPARED = { from: POINT, to: POINT, database: optional(NAME, "postgres") };
+/** The row as it is on one side: a value for each column, as text. Null where there is none. */
+const RowResult = nullable(array(nullable(string())));
+
 function listOf<const S extends Parameters<typeof array>[0]>(item: S) {
   return strictObject({
     items: array(item),
@@ -361,6 +367,67 @@ export const API = {
     summary: "The LSN of a point in time, which may be an ancestor's",
     query: strictObject({ time: pipe(string(), check((text) => text !== "", "expected a time")) }),
     result: strictObject({ lsn: LSN, timeline_id: string() }),
+    changes: false,
+  }),
+  diffSchema: route({
+    name: "diff_schema",
+    method: "GET",
+    path: "/tenants/{tenant}/diff/schema",
+    // Whoever sees what differs reads data.
+    access: PAGE_SERVER.branchCreate.access,
+    summary: "How the schemas of two moments differ, as lines of a unified diff of what pg_dump -s writes",
+    query: strictObject(COMPARED),
+    result: strictObject({ from: PointResult, to: PointResult, lines: array(string()) }),
+    changes: false,
+  }),
+  diffTables: route({
+    name: "diff_tables",
+    method: "GET",
+    path: "/tenants/{tenant}/diff/tables",
+    access: PAGE_SERVER.branchCreate.access,
+    summary: "The tables and sequences that differ between two moments; a is from, b is to",
+    query: strictObject(COMPARED),
+    result: strictObject({
+      from: PointResult,
+      to: PointResult,
+      tables: array(strictObject({
+        schema: string(),
+        table: string(),
+        only_in: nullable(picklist(["a", "b"])),
+        /** How many pages may differ; null when the table was compared as a whole. */
+        changed_pages: nullable(number()),
+        added_rows: COUNT,
+        removed_rows: COUNT,
+        changed_rows: COUNT,
+        notes: array(string()),
+      })),
+      sequences: array(strictObject({
+        schema: string(),
+        sequence: string(),
+        only_in: nullable(picklist(["a", "b"])),
+        before: nullable(string()),
+        after: nullable(string()),
+      })),
+    }),
+    changes: false,
+  }),
+  diffRows: route({
+    name: "diff_rows",
+    method: "GET",
+    path: "/tenants/{tenant}/diff/rows",
+    access: PAGE_SERVER.branchCreate.access,
+    summary: "Rows of a table that differ between two moments, in no particular order; long values are cut",
+    query: strictObject({ ...COMPARED, table: pipe(string(), minLength(1), maxLength(300)), limit: LIMIT }),
+    result: strictObject({
+      from: PointResult,
+      to: PointResult,
+      columns: array(string()),
+      /** The names of the columns by which rows are the same one; empty when there is no key. */
+      key: array(string()),
+      notes: array(string()),
+      rows: array(strictObject({ before: RowResult, after: RowResult })),
+      has_more: boolean(),
+    }),
     changes: false,
   }),
   computeGet: route({

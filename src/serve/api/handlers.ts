@@ -8,6 +8,7 @@ import { parseBranchName, parseTenantId, type TenantId } from "../../common/id.t
 import { formatLsn } from "../../common/lsn.ts";
 import { parseTimestamp } from "../../common/timestamp.ts";
 import { VERSION } from "../../common/version.ts";
+import type { Past } from "../../control/moments.ts";
 import { hasLocalPageServer, pageServerAddress } from "../../control/environment.ts";
 import { isPageServerRunning } from "../../control/page_server_process.ts";
 import { listSafekeepers } from "../../control/safekeepers.ts";
@@ -28,6 +29,7 @@ import {
 } from "../work/branches.ts";
 import { branchNameOf, start, stop, uriOf } from "../work/computes.ts";
 import { withPageServer, type WorkContext } from "../work/context.ts";
+import { type DiffRequest, diffRows, diffSchema, diffTables, pointView } from "../work/diffs.ts";
 import type { Histories } from "../work/histories.ts";
 import {
   checkAllowedIps,
@@ -55,6 +57,8 @@ export interface Call<R extends Route> {
   readonly query: QueryOf<R>;
   readonly body: BodyOf<R>;
   readonly progress: (text: string) => void;
+  /** Aborted when the client has gone. */
+  readonly signal: AbortSignal;
 }
 
 type ResultOf<R extends Route> = R extends { result: infer S extends GenericSchema } ? InferInput<S> : void;
@@ -86,6 +90,19 @@ async function view(context: WorkContext, tenant: TenantId, name: string) {
   const branch = all.find((found) => found.name === name);
   if (branch === undefined) throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`);
   return branchView(context, branch, all);
+}
+
+function diffRequest(
+  { params, query: { from, to, database }, signal }: Pick<
+    Call<(typeof API)["diffTables"]>,
+    "params" | "query" | "signal"
+  >,
+): DiffRequest {
+  return { tenant: tenantOf(params), from, to, database, signal };
+}
+
+function pointsView([from, to]: readonly [Past, Past]) {
+  return { from: pointView(from), to: pointView(to) };
 }
 
 export const HANDLERS: Handlers = {
@@ -249,6 +266,33 @@ export const HANDLERS: Handlers = {
     const timestamp = parseTimestamp(query.time, "none");
     const found = await withPageServer(context, (client) => client.lsnAt(tenant, timeline_id, timestamp));
     return { lsn: formatLsn(found.lsn), timeline_id: found.timeline_id };
+  },
+  async diffSchema(context, call) {
+    const { points, lines } = await diffSchema(context, diffRequest(call));
+    return { ...pointsView(points), lines };
+  },
+  async diffTables(context, call) {
+    const { points, tables, sequences } = await diffTables(context, diffRequest(call));
+    return {
+      ...pointsView(points),
+      tables: tables.map((table) => ({ ...table, notes: [...table.notes] })),
+      sequences: [...sequences],
+    };
+  },
+  async diffRows(context, call) {
+    const { table, limit } = call.query;
+    const found = await diffRows(context, diffRequest(call), table, limit);
+    return {
+      ...pointsView(found.points),
+      columns: found.table?.columns.map(({ name }) => name) ?? [],
+      key: found.table?.key.map(({ name }) => name) ?? [],
+      notes: [...found.table?.notes ?? []],
+      rows: found.rows.map(({ before, after }) => ({
+        before: before === null ? null : [...before],
+        after: after === null ? null : [...after],
+      })),
+      has_more: found.hasMore,
+    };
   },
   async computeGet(context, { params }) {
     return computeView(context, await branchOf(context, params));

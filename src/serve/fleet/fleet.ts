@@ -226,13 +226,30 @@ export class Fleet {
     const others = this.#options.awake.list().filter((found) =>
       found.tenant === tenant && found.name.moment !== null
     );
-    if (others.length >= MOMENTS_MAX && !others.some(({ name }) => isMoment(name, branch, moment))) {
+    const isKnown = others.some(({ name }) => isMoment(name, branch, moment));
+    if (others.length >= MOMENTS_MAX && !isKnown && !await this.#endOldestMoment(tenant)) {
       throw new ZenithError("unavailable", `${MOMENTS_MAX} moments of this tenant are looked at already`, {
         hint: "they end when nobody has looked at them for some time",
       });
     }
     await using client = new PageServerClient(pageServerAddress(environment));
     return await findOrCreateMoment(environment, client, tenant, branch, moment, undefined);
+  }
+
+  /** Puts the compute to sleep that nobody has used for longest. @returns whether there is one */
+  async #endOldestMoment(tenant: TenantId): Promise<boolean> {
+    const unused = [...this.#members.values()]
+      .filter((member) => member.tenant === tenant && member.name.moment !== null && member.uses === 0)
+      .sort((one, other) => one.lastUsedMs - other.lastUsedMs);
+    for (const member of unused) {
+      try {
+        await member.turns.run(() => this.#putToSleep(member, () => member.uses === 0));
+      } catch (error) {
+        this.#options.log.warn(`could not put a compute to sleep: ${errorMessage(error)}`, { err: error });
+      }
+      if (!this.#options.awake.has(tenant, member.name)) return true;
+    }
+    return false;
   }
 
   #running(tenant: TenantId, name: ComputeName): ComputeInfo | undefined {

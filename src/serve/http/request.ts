@@ -19,6 +19,8 @@ export interface HttpRequest {
   /** The sender's address, without the port. */
   readonly address: string;
   readonly port: number;
+  /** Aborted once its sender is gone, or has the answer. */
+  readonly signal: AbortSignal;
   /** Reads the body. @throws {HttpError} `413`, `408` */
   body(maxBytes?: number): Promise<Buffer>;
 }
@@ -31,7 +33,7 @@ export interface HttpResponse {
 }
 
 /** @throws {HttpError} when the URL can't be read */
-export function toRequest(message: IncomingMessage, id: string): HttpRequest {
+export function toRequest(message: IncomingMessage, id: string, signal: AbortSignal): HttpRequest {
   const url = message.url ?? "";
   if (url.length > URL_MAX_LENGTH) throw new HttpError(414, "uri_too_long", "the URL is too long");
   const [path = "", query = ""] = splitAt(url, "?");
@@ -44,6 +46,7 @@ export function toRequest(message: IncomingMessage, id: string): HttpRequest {
     headers: message.headers,
     address: message.socket.remoteAddress ?? "",
     port: message.socket.remotePort ?? 0,
+    signal,
     body: (maxBytes = BODY_MAX_BYTES) => readBody(message, maxBytes),
   };
 }

@@ -89,9 +89,11 @@ export class HttpServer {
   async #answer(message: IncomingMessage, response: ServerResponse): Promise<void> {
     const startedMs = performance.now();
     const id = requestId(message);
+    const gone = new AbortController();
+    response.on("close", () => gone.abort());
     let result: HttpResponse;
     try {
-      const request = toRequest(message, id);
+      const request = toRequest(message, id, gone.signal);
       if (!this.#options.isOurs(message.headers.host ?? "")) {
         throw new HttpError(421, "misdirected", "this is not the host that the request names");
       }

@@ -6,6 +6,7 @@ import type { BranchName, TenantId } from "../../common/id.ts";
 import type { Moment } from "../../common/moment.ts";
 import { connectionEnvironment } from "../../compute/postgres/postgres_conf.ts";
 import { KEPT_ROLES, scramVerifier, withPassword } from "../../compute/postgres/role_passwords.ts";
+import { clientEnvironment } from "../../pg_install/client_environment.ts";
 import { findPgDump } from "../../pg_install/find_pg_dump.ts";
 import type { PgClient } from "../../pgwire/client.ts";
 import { connectAsOperator } from "../fleet/activity.ts";
@@ -159,7 +160,7 @@ function run(
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
-      env: { ...process.env, ...env },
+      env: clientEnvironment(env),
       stdio: ["ignore", "pipe", "pipe"],
       timeout: DUMP_TIMEOUT_MS,
     });

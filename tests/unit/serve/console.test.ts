@@ -27,6 +27,7 @@ function request(path: string, more: Partial<HttpRequest> = {}): HttpRequest {
     headers: {},
     address: "127.0.0.1",
     port: 1,
+    signal: new AbortController().signal,
     body: () => Promise.resolve(Buffer.alloc(0)),
     ...more,
   };

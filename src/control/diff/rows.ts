@@ -2,8 +2,8 @@
  * Finds the rows of a table that differ. Both sides sort their rows by a hash of the key and are
  * merged as they are read, so neither has to be held in memory.
  */
-import { type Row, SESSIONS, type Side } from "./diff_side.ts";
-import type { TableToCompare } from "./diff_tables.ts";
+import { type Row, SESSIONS, type Side } from "./side.ts";
+import type { TableToCompare } from "./tables.ts";
 
 /** Values of {@link TableToCompare.columns}, as text. */
 export interface RowChange {
@@ -19,54 +19,95 @@ export interface RowCounts {
   readonly changed: number;
 }
 
+interface RowsOptions {
+  /** Longer values end there; undefined for values as they are. In characters. */
+  readonly valueMaxLength?: number;
+  /** Ends the comparison. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
- * @param onChange called with each row that differs; without it, the server sends no values
+ * Counts the rows that differ. The servers send no values.
+ *
  * @throws {ZenithError} as {@link Side.stream}
  */
-export async function compareRows(
+export async function countRows(
   sides: readonly [Side, Side],
   table: TableToCompare,
-  onChange?: (change: RowChange) => void | Promise<void>,
+  signal?: AbortSignal,
 ): Promise<RowCounts> {
-  const withValues = onChange !== undefined;
-  await readAhead(sides, table);
-  const [one, other] = sides.map((side, i) =>
-    table.there[i] ? side.stream(...query(table, withValues)) : nothing()
-  );
   const counts = { added: 0, removed: 0, changed: 0 };
-  // Each side sorts its rows before it sends the first one, so both begin at once.
-  let [x, y] = await Promise.all([next(one), next(other)]);
-  while (x !== undefined || y !== undefined) {
-    const order = x === undefined ? 1 : y === undefined ? -1 : compareText(x[KEY]!, y[KEY]!);
-    const isSame = order === 0 && x![ROW] === y![ROW];
-    if (!isSame) {
-      counts[order < 0 ? "removed" : order > 0 ? "added" : "changed"]++;
-      await onChange?.({
-        before: order > 0 ? null : x!.slice(VALUES),
-        after: order < 0 ? null : y!.slice(VALUES),
-      });
-    }
-    if (order <= 0) x = await next(one);
-    if (order >= 0) y = await next(other);
+  for await (const { before, after } of compare(sides, table, rowHashes(table), signal)) {
+    counts[before === null ? "added" : after === null ? "removed" : "changed"]++;
   }
   return counts;
 }
 
-// Columns of the query.
+/**
+ * The rows that differ, in the order of their hashes.
+ *
+ * @throws {ZenithError} as {@link Side.stream}
+ */
+export async function* changedRows(
+  sides: readonly [Side, Side],
+  table: TableToCompare,
+  { valueMaxLength, signal }: RowsOptions = {},
+): AsyncGenerator<RowChange> {
+  const values = table.columns.map(({ quoted }, i) => {
+    const text = `t.${quoted}::text`;
+    return `${valueMaxLength === undefined ? text : `pg_catalog.left(${text}, ${valueMaxLength})`} AS v${i}`;
+  });
+  yield* compare(sides, table, [...rowHashes(table), ...values], signal);
+}
+
+async function* compare(
+  sides: readonly [Side, Side],
+  table: TableToCompare,
+  selected: readonly string[],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<RowChange> {
+  await readAhead(sides, table);
+  const [one, other] = sides.map((side, i) =>
+    table.there[i] ? side.stream(...query(table, selected)) : nothing()
+  );
+  try {
+    // Each side sorts its rows before it sends the first one, so both begin at once.
+    let [x, y] = await Promise.all([next(one), next(other)]);
+    while (x !== undefined || y !== undefined) {
+      signal?.throwIfAborted();
+      const order = x === undefined ? 1 : y === undefined ? -1 : compareText(x[KEY]!, y[KEY]!);
+      const isSame = order === 0 && x![ROW] === y![ROW];
+      if (!isSame) {
+        yield {
+          before: order > 0 ? null : x!.slice(VALUES),
+          after: order < 0 ? null : y!.slice(VALUES),
+        };
+      }
+      if (order <= 0) x = await next(one);
+      if (order >= 0) y = await next(other);
+    }
+  } finally {
+    // Whoever has seen enough closes the cursors.
+    await Promise.all([one.return(undefined), other.return(undefined)]);
+  }
+}
+
+/** The places in what a side sends. */
 const KEY = 0;
 const ROW = 1;
 const VALUES = 2;
 
-/**
- * Builds the query for a table. Without a key, the whole row is the key, so rows with the same hash
- * are equal.
- */
-function query({ name, columns, key, ranges }: TableToCompare, withValues: boolean): [string, string[]] {
+/** Without a key, the whole row is the key, so rows with the same hash are equal. */
+function rowHashes({ columns, key }: TableToCompare): string[] {
   const hash = (of: TableToCompare["columns"]) =>
     `md5(ROW(${of.map(({ quoted }) => `t.${quoted}`).join(", ")})::text)`;
   const row = hash(columns);
-  const values = withValues ? columns.map(({ quoted }, i) => `t.${quoted}::text AS v${i}`) : [];
-  const selected = [`${key.length === 0 ? row : hash(key)} AS k`, `${row} AS r`, ...values].join(", ");
+  return [`${key.length === 0 ? row : hash(key)} AS k`, `${row} AS r`];
+}
+
+/** Builds the query for a table, and its parameters. */
+function query({ name, ranges }: TableToCompare, columns: readonly string[]): [string, string[]] {
+  const selected = columns.join(", ");
   const order = 'ORDER BY x.k COLLATE "C"';
   if (ranges === null) return [`SELECT x.* FROM (SELECT ${selected} FROM ONLY ${name} t) x ${order}`, []];
   return [`SELECT x.* FROM ${inRanges(name, selected)} ${order}`, tidParams(ranges)];
@@ -114,7 +155,7 @@ async function readAhead(
   );
 }
 
-async function next(rows: AsyncIterator<Row>): Promise<Row | undefined> {
+async function next(rows: AsyncGenerator<Row>): Promise<Row | undefined> {
   const result = await rows.next();
   return result.done === true ? undefined : result.value;
 }

@@ -2,7 +2,7 @@
 import postgres from "postgres";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { withPassword } from "../../compute/postgres/role_passwords.ts";
-import type { ComputeInfo } from "../../control/computes.ts";
+import type { ComputeInfo } from "../computes.ts";
 
 /** How many rows to fetch at a time. */
 const BATCH_ROWS = 1000;

@@ -1,7 +1,7 @@
 /** Compares the sequences of two sides. */
-import type { ChangedRelation } from "../../control/page_server_client.ts";
-import type { Side } from "./diff_side.ts";
-import { FILE, onBoth } from "./diff_tables.ts";
+import type { ChangedRelation } from "../page_server_client.ts";
+import type { Side } from "./side.ts";
+import { FILE, onBoth } from "./tables.ts";
 
 /** The JSON of a sequence that differs: docs/cli.md describes each key. */
 export interface SequenceDiff {

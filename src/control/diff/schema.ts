@@ -4,8 +4,8 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { unifiedDiff } from "../../common/line_diff.ts";
 import { connectionEnvironment } from "../../compute/postgres/postgres_conf.ts";
 import { withPassword } from "../../compute/postgres/role_passwords.ts";
-import type { ComputeInfo } from "../../control/computes.ts";
-import { clientEnvironment } from "../cli/program.ts";
+import { clientEnvironment } from "../../pg_install/client_environment.ts";
+import type { ComputeInfo } from "../computes.ts";
 
 /** A side's Postgres, and its point as the user named it. */
 export interface DumpedSide {

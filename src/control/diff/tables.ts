@@ -1,7 +1,7 @@
 /** Finds the tables that may differ between two sides, and what to compare in each. */
 import { ZenithError } from "../../common/errors.ts";
-import type { ChangedRelation } from "../../control/page_server_client.ts";
-import type { Side } from "./diff_side.ts";
+import type { ChangedRelation } from "../page_server_client.ts";
+import type { Side } from "./side.ts";
 
 /** A table as one side has it. */
 interface Table {
