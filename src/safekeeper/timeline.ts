@@ -23,7 +23,13 @@ import {
   stepAcceptor,
 } from "../consensus/acceptor.ts";
 import type { AcceptorMessage, ProposerMessage, TimelineIdentity } from "../consensus/messages.ts";
-import { checkWalSegmentSize, isRecordPosition } from "../postgres/wal/page_header.ts";
+import {
+  checkWalSegmentSize,
+  isRecordPosition,
+  pageOffset,
+  segmentStart,
+  XLOG_BLCKSZ,
+} from "../postgres/wal/page_header.ts";
 import { findCutWal, keepCutWal } from "../wal_store/cut_wal.ts";
 import { findEndOfWal } from "../wal_store/find_end_of_wal.ts";
 import { pgVersion } from "../postgres/versions/find_version.ts";
@@ -32,7 +38,7 @@ import { WalStore } from "../wal_store/wal_store.ts";
 import { decodeControlFile, encodeControlFile } from "./control_file.ts";
 import { RecordTracker } from "./record_tracker.ts";
 import { StandbySlots } from "./standby_slots.ts";
-import { buildSegmentHead } from "../postgres/segment_head.ts";
+import { writeSegmentHead } from "../postgres/segment_head.ts";
 
 /** The control file's lower bounds are updated at least once per this much WAL. */
 const CONTROL_LAG_MAX_BYTES = 16 << 20;
@@ -223,6 +229,24 @@ export class SafekeeperTimeline {
 
   get walStore(): WalStore | undefined {
     return this.#store;
+  }
+
+  /**
+   * Reads as {@link WalStore.readSegments} does. What precedes the timeline's WAL in its first
+   * segment is the rest of a record that nobody needs ({@link writeSegmentHead}). The file has
+   * little of it.
+   */
+  readSegments(lsn: Lsn, into: Uint8Array, off: number, len: number): number {
+    const got = this.#store!.readSegments(lsn, into, off, len);
+    const startLsn = this.#state.timelineStartLsn;
+    const unknown = Math.min(got, startLsn - lsn);
+    if (unknown <= 0) return got;
+    const inPage = pageOffset(lsn);
+    const pages = Math.ceil((inPage + unknown) / XLOG_BLCKSZ) * XLOG_BLCKSZ;
+    const head = new Uint8Array(Math.min(pages, startLsn - (lsn - inPage)));
+    this.#writeSegmentHead((lsn - inPage) as Lsn, startLsn, head, 0, head.length);
+    into.set(head.subarray(inPage, inPage + unknown), off);
+    return got;
   }
 
   /** Whether nobody is connected and no event waits. */
@@ -479,10 +503,22 @@ export class SafekeeperTimeline {
     // None of the removed segments may reappear beside those of this attempt.
     if (this.#options.sync) disk.fsyncDirSync(this.#dir);
     this.#store = await openStore(this.identity, startLsn, this.#options);
-    const { segmentSize, systemId } = this.identity;
-    this.#store.writeHead(buildSegmentHead(this.#pg, startLsn, segmentSize, systemId));
+    const { segmentSize } = this.identity;
+    const segment = segmentStart(startLsn, segmentSize);
+    // Only the pages that pg_waldump needs to start at `startLsn`: all of them are up to 16 MB, for
+    // whose sync the election would wait.
+    for (const page of new Set([segment, startLsn - pageOffset(startLsn)])) {
+      const bytes = new Uint8Array(Math.min(XLOG_BLCKSZ, startLsn - page));
+      this.#writeSegmentHead(page as Lsn, startLsn, bytes, 0, bytes.length);
+      this.#store.writeHead(page as Lsn, bytes);
+    }
     this.#tracker = this.#newTracker(startLsn);
     this.#logger.info("WAL starts", { lsn: formatLsn(startLsn) });
+  }
+
+  #writeSegmentHead(lsn: Lsn, startLsn: Lsn, into: Uint8Array, off: number, len: number): void {
+    const { segmentSize, systemId } = this.identity;
+    writeSegmentHead(into, off, lsn, len, { pg: this.#pg, startLsn, segmentSize, systemId });
   }
 
   async #truncate(lsn: Lsn): Promise<void> {

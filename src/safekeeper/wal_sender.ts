@@ -234,7 +234,7 @@ export class WalSender {
     const len = to - this.#sentLsn;
     const at = this.#copy.reserve(XLOG_DATA_HEADER_BYTES + len);
     const body = encodeXLogDataHeader(this.#copy.buffer, at, this.#sentLsn, endLsn);
-    const got = this.#timeline.walStore!.readSegments(this.#sentLsn, this.#copy.buffer, body, len);
+    const got = this.#timeline.readSegments(this.#sentLsn, this.#copy.buffer, body, len);
     if (got !== len) {
       throw new ZenithError("io", `WAL at ${formatLsn(this.#sentLsn)} ended after ${got} bytes`);
     }

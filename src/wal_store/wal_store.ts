@@ -372,23 +372,18 @@ export class WalStore {
   }
 
   /**
-   * Writes the bytes of the first segment below {@link startLsn}: page headers, without which
-   * pg_waldump and standbys refuse a segment whose WAL starts in the middle. Only allowed while the
-   * store is empty.
-   *
-   * @param bytes the segment from its first byte, up to startLsn at most
+   * Writes bytes of the first segment below {@link startLsn}: page headers, without which pg_waldump
+   * refuses a segment whose WAL starts in the middle. Only allowed while the store is empty.
    */
-  writeHead(bytes: Uint8Array): void {
+  writeHead(lsn: Lsn, bytes: Uint8Array): void {
     this.#checkUsable();
     assert(this.#endKnown && this.#writtenLsn === this.#startLsn, "the head is written before the WAL");
-    assert(
-      bytes.length <= segmentOffset(this.#startLsn, this.segmentSize),
-      "the head ends where the WAL starts",
-    );
+    const segment = segmentStart(this.#startLsn, this.segmentSize);
+    assert(lsn >= segment && lsn + bytes.length <= this.#startLsn, "the head ends where the WAL starts");
     if (bytes.length === 0) return;
-    const file = this.#segmentForWrite(segmentStart(this.#startLsn, this.segmentSize));
+    const file = this.#segmentForWrite(segment);
     try {
-      file.writeSync(bytes, 0, bytes.length, 0);
+      file.writeSync(bytes, 0, bytes.length, lsn - segment);
     } catch (error) {
       throw ioError("write WAL segment", file.path, error);
     }

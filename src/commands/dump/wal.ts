@@ -18,7 +18,7 @@ import {
 } from "../../postgres/wal/record.ts";
 import { recordTypeName, rmgrIdByName, rmgrName } from "../../postgres/wal/rmgr.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
-import { findWalFiles, readWalFile, type WalFiles } from "./wal_files.ts";
+import { findWalFiles, firstWalPage, readWalFile, type WalFiles } from "./wal_files.ts";
 
 export interface DumpWalOptions {
   /** Only records of these resource managers, by name. */
@@ -75,7 +75,7 @@ export function dumpWal(path: string, options: DumpWalOptions, out: (line: strin
   const stats = options.stats === true ? new Map<string, TypeStats>() : undefined;
   const walFiles = findWalFiles(path, options.from);
   const { pg } = walFiles;
-  const first = walFiles.files[0].lsn;
+  const first = firstWalPage(walFiles.files[0], walFiles.segmentSize);
   const decoder = new WalDecoder({
     pg,
     startLsn: options.from === undefined || options.from < first ? first : options.from,

@@ -7,7 +7,11 @@ import {
   isWalSegmentSize,
   parseWalFileName,
   SIZE_OF_XLOG_LONG_PHD,
+  XLOG_BLCKSZ,
+  XLP_FIRST_IS_CONTRECORD,
+  XLP_INFO,
   XLP_MAGIC,
+  XLP_REM_LEN,
   XLP_SEG_SIZE,
 } from "../../postgres/wal/page_header.ts";
 import { pgVersionOfWal } from "../../postgres/versions/find_version.ts";
@@ -100,6 +104,24 @@ function readFirstHeader(path: string): { segmentSize: number; pg: PgVersion } {
     );
   }
   return { segmentSize, pg: pgVersionOfWal(magic) };
+}
+
+/**
+ * Returns where the WAL in a segment begins. A safekeeper leaves out most pages of what came before
+ * a branch: the first page says that a record goes on behind it, and zeros follow.
+ */
+export function firstWalPage({ path, lsn }: WalFile, segmentSize: number): Lsn {
+  const page = new Uint8Array(SIZE_OF_XLOG_LONG_PHD);
+  const view = new DataView(page.buffer);
+  readWalFile(path, 0, page);
+  const isContinued = (view.getUint16(XLP_INFO, true) & XLP_FIRST_IS_CONTRECORD) !== 0 &&
+    view.getUint32(XLP_REM_LEN, true) > XLOG_BLCKSZ;
+  if (!isContinued) return lsn;
+  for (let offset = XLOG_BLCKSZ; offset < segmentSize; offset += XLOG_BLCKSZ) {
+    if (readWalFile(path, offset, page) === 0) break;
+    if (view.getUint16(XLP_MAGIC, true) !== 0) return (offset === XLOG_BLCKSZ ? lsn : lsn + offset) as Lsn;
+  }
+  return lsn;
 }
 
 /**

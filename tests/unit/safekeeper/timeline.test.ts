@@ -13,6 +13,8 @@ import type {
 } from "../../../src/consensus/messages.ts";
 import { WAL_ACCEPTOR_PROTOCOL_VERSION } from "../../../src/consensus/messages.ts";
 import { historyTerm, startTerm, type TermHistory } from "../../../src/consensus/term_history.ts";
+import { buildSegmentHead } from "../../../src/postgres/segment_head.ts";
+import { V15 } from "../../../src/postgres/versions/v15.ts";
 import type { SafekeeperTimeline } from "../../../src/safekeeper/timeline.ts";
 import { Timelines } from "../../../src/safekeeper/timelines.ts";
 import { FaultyDisk } from "../../harness/faulty_disk.ts";
@@ -410,6 +412,26 @@ describe("a safekeeper's timeline", () => {
     const more = extended(longer, random);
     await again.append(1, more, endOf(longer), START, random);
     assert.equal(again.timeline.state.flushLsn, endOf(more));
+    await timelines.close();
+  });
+
+  test("shows a first segment from its beginning, though the file has little of that", async () => {
+    const random = new Random(6);
+    const { timelines, connection, log } = await electedConnection(new FaultyDisk(random));
+    const sent = extended(log, random);
+    await connection.append(1, sent, START, START, random);
+    const from = SEGMENT * 2;
+    const whole = new Uint8Array(endOf(sent) - from);
+    whole.set(buildSegmentHead(V15, START, SEGMENT, IDENTITY.systemId));
+    whole.set(sent.bytes, START - from);
+    for (const at of [0, 10, 8191, 8192, 8200, 8192 + 255, 8192 + 256]) {
+      for (const to of [at + 1, 8192, 8192 + 10, 8192 + 256, 8192 + 300, whole.length]) {
+        if (to <= at) continue;
+        const read = new Uint8Array(to - at);
+        assert.equal(connection.timeline.readSegments((from + at) as Lsn, read, 0, read.length), read.length);
+        assert.deepEqual(read, whole.subarray(at, to));
+      }
+    }
     await timelines.close();
   });
 
