@@ -372,8 +372,9 @@ export class WalStore {
   }
 
   /**
-   * Writes bytes of the first segment below {@link startLsn}: page headers, without which pg_waldump
-   * refuses a segment whose WAL starts in the middle. Only allowed while the store is empty.
+   * Writes bytes of the first segment below {@link startLsn}: page headers, without which
+   * pg_waldump refuses a segment whose WAL starts in the middle. Only allowed while the store is
+   * empty.
    */
   writeHead(lsn: Lsn, bytes: Uint8Array): void {
     this.#checkUsable();
