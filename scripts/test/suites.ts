@@ -221,13 +221,8 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   conformance: {
     jobs: [
       computation(
-        "redo conformance, own schedule",
-        ["bun", "tests/conformance/main.ts", "--schedule", "own"],
-        20,
-      ),
-      computation(
-        "redo of damaged records and pages",
-        ["bun", "tests/conformance/damage.ts", "--seconds", "30"],
+        "redo conformance, own schedule, and damage",
+        ["bun", "tests/conformance/main.ts", "--schedule", "own", "--damage", "30"],
         20,
       ),
     ],

@@ -1,11 +1,7 @@
 /**
  * Damages real records and pages, and applies them: redo may refuse, or make a wrong page, but must come to an end, write nowhere but
- * to the page and its scratch memory, and throw nothing but an error about the data.
- *
- *   bun tests/conformance/damage.ts [--seconds <n>] [--seed <n>] [--port <n>]
+ * to the page and its scratch memory, and throw nothing but an error about the data. `--damage` of the conformance suite.
  */
-import { rmSync } from "node:fs";
-import { parseArgs } from "node:util";
 import { errorMessage } from "../../src/common/errors.ts";
 import { RedoError } from "../../src/postgres/redo/page/errors.ts";
 import { applyRecordTo, type BlockTarget, startPage } from "../../src/postgres/redo/reconstruct.ts";
@@ -16,12 +12,6 @@ import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { recordTypeName, rmgrName } from "../../src/postgres/wal/rmgr.ts";
 import { cutRecord } from "../../src/postgres/wal/cut_record.ts";
 import { Random } from "../harness/random.ts";
-import { Checker } from "./checker.ts";
-import { StockCluster } from "./cluster.ts";
-import { ClusterPages } from "./pages.ts";
-import { runChecked } from "./run_checked.ts";
-import { Report } from "./report.ts";
-import { ownSchedule } from "./schedules.ts";
 
 const SAMPLES_PER_TYPE = 40;
 /** Longer than any one application of a record may take. */
@@ -35,31 +25,32 @@ interface Sample {
   endLsn: number;
 }
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "60" },
-    seed: { type: "string", default: String(Date.now() % 1_000_000) },
-    port: { type: "string", default: "57200" },
-  },
-});
+/** Collects real records of every type, cut down to the block that they are applied to, with the pages before. */
+export class DamageSamples {
+  readonly #pg: PgVersion;
+  readonly #byType = new Map<string, Sample[]>();
+  readonly #random = new Random(1);
 
-/** Real records of every type, cut down to the block that they are applied to, with the pages before. */
-async function collect(pg: PgVersion, cluster: StockCluster): Promise<Sample[]> {
-  const byType = new Map<string, Sample[]>();
-  const random = new Random(1);
-  const observe = (rec: WalRecord, i: number, target: BlockTarget, before: Uint8Array): void => {
-    const type = `${rmgrName(rec.xl_rmid)} ${recordTypeName(pg, rec.xl_rmid, rec.xl_info)} block ${i}`;
-    const samples = byType.get(type) ?? [];
-    byType.set(type, samples);
-    if (samples.length === SAMPLES_PER_TYPE && !random.oneIn(100)) return;
+  constructor(pg: PgVersion) {
+    this.#pg = pg;
+  }
+
+  /** An observer of a {@link Checker}. */
+  observe(rec: WalRecord, i: number, target: BlockTarget, before: Uint8Array): void {
+    const type = `${rmgrName(rec.xl_rmid)} ${recordTypeName(this.#pg, rec.xl_rmid, rec.xl_info)} block ${i}`;
+    const samples = this.#byType.get(type) ?? [];
+    this.#byType.set(type, samples);
+    if (samples.length === SAMPLES_PER_TYPE && !this.#random.oneIn(100)) return;
     const cut = new Uint8Array(rec.xl_tot_len);
     const record = cut.slice(0, cutRecord(rec, i, cut, 0));
-    const at = samples.length < SAMPLES_PER_TYPE ? samples.length : random.int(SAMPLES_PER_TYPE);
+    const at = samples.length < SAMPLES_PER_TYPE ? samples.length : this.#random.int(SAMPLES_PER_TYPE);
     samples[at] = { type, target, base: before.slice(), record, endLsn: rec.endLsn };
-  };
-  const checker = new Checker(pg, new ClusterPages(cluster.baseDir), new Report(pg), "redo", observe);
-  await runChecked(cluster, ownSchedule(), (rec) => checker.apply(rec));
-  return [...byType.values()].flat();
+  }
+
+  /** @throws {Error} that names the seed, when redo does what it must not */
+  applyDamaged(seconds: number, seed: number): void {
+    applyDamaged(this.#pg, [...this.#byType.values()].flat(), seconds, seed);
+  }
 }
 
 /** A copy with some bytes changed, none in front of `from`. */
@@ -76,7 +67,7 @@ function damaged(random: Random, bytes: Uint8Array, from: number): Uint8Array {
   return copy;
 }
 
-function check(pg: PgVersion, samples: readonly Sample[], seconds: number, seed: number): void {
+function applyDamaged(pg: PgVersion, samples: readonly Sample[], seconds: number, seed: number): void {
   const random = new Random(seed);
   const guarded = [RECORD + (64 << 10), RECORD + (128 << 10)] as const;
   W8.fill(0xa5, ...guarded);
@@ -120,12 +111,4 @@ function damagedPage(random: Random, page: Uint8Array): Uint8Array {
   const copy = damaged(random, page, random.oneIn(2) ? page.length - 32 : 0);
   if (random.oneIn(2)) copy[random.int(48)] = random.int(256);
   return copy;
-}
-
-const cluster = await StockCluster.create("damage", Number(options.port), "wal_level = logical\n");
-try {
-  check(cluster.pg, await collect(cluster.pg, cluster), Number(options.seconds), Number(options.seed));
-} finally {
-  cluster.stop("immediate");
-  rmSync(cluster.dir, { recursive: true, force: true });
 }
