@@ -17,6 +17,9 @@ export const COMMANDS: readonly CommandCatalog[] = [
       "object-store set": async () => (await import("./environment/object_store.ts")).objectStoreSetCommand,
       "object-store rotate-key": async () =>
         (await import("./environment/object_store.ts")).objectStoreRotateKeyCommand,
+      "remote add": async () => (await import("./environment/remote.ts")).remoteAddCommand,
+      "remote list": async () => (await import("./environment/remote.ts")).remoteListCommand,
+      "remote remove": async () => (await import("./environment/remote.ts")).remoteRemoveCommand,
       "safekeeper list": async () => (await import("./safekeeper/list.ts")).safekeeperListCommand,
     },
   },
@@ -43,6 +46,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
       run: async () => (await import("./branch/run.ts")).runCommand,
       dump: async () => (await import("./branch/dump.ts")).dumpCommand,
       export: async () => (await import("./branch/export.ts")).exportCommand,
+      push: async () => (await import("./branch/push.ts")).pushCommand,
     },
   },
   {
@@ -76,6 +80,8 @@ export const COMMANDS: readonly CommandCatalog[] = [
       "tenant limits": async () => (await import("./tenant/limits.ts")).tenantLimitsCommand,
       "tenant attach": async () => (await import("./tenant/attach.ts")).tenantAttachCommand,
       "tenant detach": async () => (await import("./tenant/attach.ts")).tenantDetachCommand,
+      "tenant recover": async () => (await import("./tenant/attach.ts")).tenantRecoverCommand,
+      "tenant move": async () => (await import("./tenant/move.ts")).tenantMoveCommand,
       "tenant delete": async () => (await import("./tenant/tenant.ts")).tenantDeleteCommand,
     },
   },

@@ -77,6 +77,13 @@ export const PageServerConfigSchema = strictObject({
    * it is removed here. As long as any other object when left out, as far as it was uploaded.
    */
   wal_retention_s: optional(pipe(number(), integer(), minValue(0))),
+  /**
+   * Where page servers that share the object store keep which of them has which tenant, such as
+   * `etcd://10.0.0.1:2379/zenith`. Without it, this one has what is on its disk.
+   */
+  places: optional(string()),
+  /** The address by which others reach it, with `places`. Defaults to `listen`. */
+  advertise: optional(AddressSchema),
   /** How long a read waits for an LSN that has not arrived. */
   wait_lsn_timeout_ms: optional(pipe(number(), integer(), minValue(0)), 60_000),
 });

@@ -62,6 +62,11 @@ export class AuthPaths {
   get tokens(): string {
     return join(this.dir, "tokens");
   }
+  /** The token for another environment's page server, and its authority's certificate. */
+  remote(name: string): { readonly token: string; readonly caCertificate: string } {
+    const dir = join(this.dir, "remotes");
+    return { token: join(dir, `${name}.token`), caCertificate: join(dir, `${name}.pem`) };
+  }
   get tls(): string {
     return join(this.dir, "tls");
   }

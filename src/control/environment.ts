@@ -15,6 +15,7 @@ import {
   optional,
   picklist,
   pipe,
+  record,
   strictObject,
   string,
   transform,
@@ -33,6 +34,8 @@ import { readTomlFile, writeTomlFile } from "../common/toml.ts";
 const LocalPageServerSchema = strictObject({
   /** Where this environment's own page server listens. */
   listen: AddressSchema,
+  /** Where others listen that share tenants with it. */
+  others: optional(array(AddressSchema)),
 });
 
 const RemotePageServerSchema = strictObject({
@@ -59,6 +62,14 @@ const ConfigSchema = strictObject({
       (all) => new Set(all.map(({ listen }) => listen)).size === all.length,
       "two safekeepers listen on one port",
     ),
+  )),
+  /** Page servers of other environments, by name. */
+  remotes: optional(record(
+    string(),
+    strictObject({
+      /** `postgres://host:port`. */
+      url: string(),
+    }),
   )),
   /** Whether the servers let everybody do everything. They listen on loopback only then. */
   insecure: optional(boolean()),
@@ -226,10 +237,16 @@ export function hasLocalPageServer(environment: Environment): boolean {
 /** The page server's address. */
 export function pageServerAddress(environment: Environment): ServerAddress {
   const { pageserver } = environment.config;
-  const address = "listen" in pageserver
-    ? parseHostPort(pageserver.listen)
-    : parsePageServerUrl(pageserver.url);
-  return withAdminToken(environment, address);
+  if ("listen" in pageserver) {
+    const { listen, others = [] } = pageserver;
+    return amongOthers(withAdminToken(environment, parseHostPort(listen)), others.map(parseHostPort));
+  }
+  const [first, ...others] = parsePageServerUrl(pageserver.url);
+  return amongOthers(withAdminToken(environment, first!), others);
+}
+
+function amongOthers(address: ServerAddress, others: readonly HostPort[]): ServerAddress {
+  return others.length === 0 ? address : { ...address, others };
 }
 
 /** The certificates by which servers on other machines are recognized. */
@@ -248,8 +265,12 @@ export function withAdminToken({ paths, config }: Environment, { host, port }: H
 
 const PAGESERVER_DEFAULT_PORT = 64000;
 
-/** @throws {ZenithError} `invalid_argument` when `text` is not `postgres://host[:port]` */
-export function parsePageServerUrl(text: string): HostPort {
+/**
+ * Parses `postgres://host[:port]`, with commas between several that share tenants.
+ *
+ * @throws {ZenithError} `invalid_argument`
+ */
+export function parsePageServerUrl(text: string): HostPort[] {
   const match = /^postgres(?:ql)?:\/\/([^/?@]+)\/?$/.exec(text);
   if (match === null) {
     throw new ZenithError(
@@ -257,6 +278,7 @@ export function parsePageServerUrl(text: string): HostPort {
       `"${text}" is not a page server's URL: expected postgres://host:port`,
     );
   }
-  const authority = match[1];
-  return parseHostPort(/:\d+$/.test(authority) ? authority : `${authority}:${PAGESERVER_DEFAULT_PORT}`);
+  return match[1]!.split(",").map((one) =>
+    parseHostPort(/:\d+$/.test(one) ? one : `${one}:${PAGESERVER_DEFAULT_PORT}`)
+  );
 }

@@ -46,7 +46,9 @@ export async function exportBranch(
   try {
     const files = new ExportedFiles(sink);
     const tar = new TarReader(files);
-    const client = await connectServer("page server", address, { applicationName: "zenith export" });
+    const client = await connectServer("page server", { ...address, tenant }, {
+      applicationName: "zenith export",
+    });
     try {
       for await (
         const bytes of client.copyOut(formatCommand(PAGE_SERVER.basebackup, { tenant, timeline, lsn }))

@@ -1,6 +1,7 @@
-/** Where an exported cluster goes: a directory, or a tar on standard output. */
+/** Where an exported cluster goes: a directory, or a tar. */
 import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, rmSync, statSync, writeSync } from "node:fs";
 import { once } from "node:events";
+import type { Writable } from "node:stream";
 import { dirname, join } from "node:path";
 import { ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding, writeTarHeader } from "../protocol/tar.ts";
@@ -119,11 +120,16 @@ function syncAndClose(fd: number, path: string): void {
   }
 }
 
-/** A tar on standard output. */
-export class StdoutSink implements ExportSink {
+/** A tar, on standard output or elsewhere. */
+export class TarSink implements ExportSink {
+  readonly #out: Writable;
   readonly #mtime = Math.floor(Date.now() / 1000);
   #isFull = false;
   #size = 0;
+
+  constructor(out: Writable) {
+    this.#out = out;
+  }
 
   directory(name: string): void {
     this.#header(name, "directory", 0);
@@ -145,7 +151,7 @@ export class StdoutSink implements ExportSink {
   async ready(): Promise<void> {
     if (!this.#isFull) return;
     this.#isFull = false;
-    await once(process.stdout, "drain");
+    await once(this.#out, "drain");
   }
 
   async finish(): Promise<void> {
@@ -163,6 +169,6 @@ export class StdoutSink implements ExportSink {
   }
 
   #write(bytes: Uint8Array): void {
-    if (bytes.length > 0 && !process.stdout.write(bytes)) this.#isFull = true;
+    if (bytes.length > 0 && !this.#out.write(bytes)) this.#isFull = true;
   }
 }

@@ -2,6 +2,7 @@
 import { ZenithError } from "../common/errors.ts";
 import { OneAtATime } from "../common/one_at_a_time.ts";
 import type { BranchName, TenantId, TimelineId } from "../common/id.ts";
+import type { HostPort } from "../common/host_port.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { ClusterOptions } from "../pg_install/initdb.ts";
 import type { PgClient } from "../pgwire/client.ts";
@@ -19,6 +20,7 @@ import {
   type HeldBackJson,
   type HistoryPart,
   type ImportedCluster,
+  type ListedPlace,
   type ObjectStoreStatus,
   PAGE_SERVER,
   type PageServerStatus,
@@ -42,6 +44,14 @@ export type {
   TenantConfig,
 };
 
+/** What any of several page servers can do for a tenant, which need not have it. */
+const ANYWHERE: ReadonlySet<unknown> = new Set([
+  PAGE_SERVER.tenantCreate,
+  PAGE_SERVER.followStart,
+  PAGE_SERVER.tenantAttach,
+  PAGE_SERVER.tenantMove,
+]);
+
 /** What a new branch may show of what was before its start: as `branch_create` takes it. */
 export interface MaskFlags {
   readonly masked?: boolean;
@@ -54,7 +64,8 @@ export interface MaskFlags {
  */
 export class PageServerClient implements AsyncDisposable {
   readonly address: ServerAddress;
-  #client: PgClient | undefined;
+  /** By tenant where several page servers share them; else there is one. */
+  readonly #clients = new Map<TenantId | undefined, PgClient>();
   readonly #calls = new OneAtATime();
   #closed = false;
 
@@ -136,9 +147,23 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.tenantDelete, { tenant });
   }
 
-  /** Takes over a tenant that the page server's object store has. */
-  tenantAttach(tenant: TenantId): Promise<AttachedTenant> {
-    return this.#call(PAGE_SERVER.tenantAttach, { tenant });
+  /**
+   * Takes over a tenant that the page server's object store has.
+   *
+   * @param at as it was then, in microseconds since 2000
+   */
+  tenantAttach(tenant: TenantId, at?: number): Promise<AttachedTenant> {
+    return this.#call(PAGE_SERVER.tenantAttach, { tenant, at });
+  }
+
+  /** Lists the tenants of all page servers that share them. */
+  placeList(): Promise<ListedPlace[]> {
+    return this.#call(PAGE_SERVER.placeList, {});
+  }
+
+  /** Moves a tenant to another page server that shares tenants. Resolves when it is there. */
+  tenantMove(tenant: TenantId, server: HostPort): Promise<void> {
+    return this.#call(PAGE_SERVER.tenantMove, { tenant, server });
   }
 
   /** Uploads a tenant to its end, and removes it from the page server. */
@@ -342,7 +367,7 @@ export class PageServerClient implements AsyncDisposable {
 
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#client?.close();
+    await Promise.all([...this.#clients.values()].map((client) => client.close()));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -351,15 +376,25 @@ export class PageServerClient implements AsyncDisposable {
 
   #call<A extends Args, R extends Reply>(operation: Operation<A, R>, args: ArgValues<A>): Promise<Result<R>> {
     return this.#calls.run(async () =>
-      await call(await this.#connected(), serverName("page server", this.address), operation, args)
+      await call(
+        await this.#connected(operation, args),
+        serverName("page server", this.address),
+        operation,
+        args,
+      )
     );
   }
 
-  async #connected(): Promise<PgClient> {
+  async #connected(operation: unknown, args: { readonly tenant?: unknown }): Promise<PgClient> {
     if (this.#closed) throw new ZenithError("unavailable", "the connection to the page server was closed");
-    if (this.#client === undefined || this.#client.closed) {
-      this.#client = await connectServer("page server", this.address, { applicationName: "zenith" });
+    const isShared = (this.address.others ?? []).length > 0;
+    const tenant = isShared && !ANYWHERE.has(operation) ? args.tenant as TenantId | undefined : undefined;
+    let client = this.#clients.get(tenant);
+    if (client === undefined || client.closed) {
+      const address = tenant === undefined ? this.address : { ...this.address, tenant };
+      client = await connectServer("page server", address, { applicationName: "zenith" });
+      this.#clients.set(tenant, client);
     }
-    return this.#client;
+    return client;
   }
 }

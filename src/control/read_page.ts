@@ -1,10 +1,9 @@
 /** Reads single pages from a page server, for inspection. */
 import { ZenithError } from "../common/errors.ts";
-import type { HostPort } from "../common/host_port.ts";
 import type { TenantId, TimelineId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
 import { PgError } from "../pgwire/sqlstate.ts";
-import { connectServer } from "../protocol/connect.ts";
+import { connectServer, type ServerAddress } from "../protocol/connect.ts";
 import { PAGE_SERVER } from "../protocol/management.ts";
 import { formatCommand } from "../protocol/operation.ts";
 import {
@@ -34,13 +33,15 @@ export interface PageAddress {
  * @throws {ZenithError} the page server's own error when the block does not exist
  */
 export async function readPage(
-  pageServer: HostPort,
+  pageServer: ServerAddress,
   tenant: TenantId,
   timeline: TimelineId,
   address: PageAddress,
   lsn: Lsn,
 ): Promise<Uint8Array> {
-  await using client = await connectServer("page server", pageServer, { applicationName: "zenith" });
+  await using client = await connectServer("page server", { ...pageServer, tenant }, {
+    applicationName: "zenith",
+  });
   const copy = await client.copyBoth(formatCommand(PAGE_SERVER.pagestream, { tenant, timeline }));
   const request = Object.assign(new PageRequest(), address, {
     tag: REQUEST_PAGES,

@@ -84,7 +84,7 @@ export async function startSafekeeper(
       "--id",
       String(id),
       "--pageserver",
-      formatHostPort(pageServerAddress(environment)),
+      formatServers(pageServerAddress(environment)),
       ...authOptions(environment),
       "--log-file",
       paths.log,
@@ -92,6 +92,10 @@ export async function startSafekeeper(
     logFile: paths.log,
     timeoutMs: START_TIMEOUT_MS,
   });
+}
+
+function formatServers({ others = [], ...first }: ServerAddress): string {
+  return [first, ...others].map(formatHostPort).join(",");
 }
 
 /** @returns whether it was running */

@@ -39,7 +39,7 @@ export async function withConnection<T>(
 ): Promise<T> {
   signal?.throwIfAborted();
   const who = `${applicationName} ${address.credentials?.tokenFile}`;
-  const key = `${role} ${formatHostPort(address)} ${who}`;
+  const key = `${role} ${formatHostPort(address)} ${address.tenant} ${who}`;
   const idle = takeIdle(key);
   const cut = idle?.cut ?? new AbortController();
   const abort = (): void => cut.abort(signal!.reason);

@@ -5,10 +5,12 @@
 import { readFileSync, statSync } from "node:fs";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../common/host_port.ts";
+import type { TenantId } from "../common/id.ts";
 import { PgClient } from "../pgwire/client.ts";
 import { type ConnInfo, parseConnInfo } from "../pgwire/conninfo.ts";
 import { PgError, SQLSTATE_INVALID_PASSWORD } from "../pgwire/sqlstate.ts";
 import type { ClientTls } from "../pgwire/tls.ts";
+import { connectTenantPlace } from "./tenant_place.ts";
 import { TIMELINE_OPTION } from "./wal_connection.ts";
 import { readTokenFile } from "../auth/private_file.ts";
 
@@ -34,6 +36,10 @@ export interface Credentials {
 /** Where a server is, and who we are to it. */
 export interface ServerAddress extends HostPort {
   readonly credentials?: Credentials | undefined;
+  /** More page servers, where several share tenants. Any of them knows where a tenant is. */
+  readonly others?: readonly HostPort[];
+  /** The tenant that a connection is for, so that it goes to the page server that has it. */
+  readonly tenant?: TenantId;
 }
 
 /** @throws {ZenithError} `invalid_argument` when the file has no token, `io` */
@@ -84,12 +90,48 @@ export function serverName(role: ServerRole, address: HostPort): string {
 }
 
 /**
- * Connects to one of our servers.
+ * Connects to one of our servers. Of several page servers, to the one that has the address's
+ * tenant; without a tenant, to the first that answers.
  *
  * @throws {ZenithError} `unavailable` when it does not run or does not answer; its own error when
  *   it refuses; `signal`'s reason
  */
 export async function connectServer(
+  role: ServerRole,
+  address: ServerAddress,
+  options: ServerConnectOptions,
+): Promise<PgClient> {
+  const { others = [], tenant, credentials } = address;
+  if (others.length === 0) return await connectOne(role, address, options);
+  const servers = [address, ...others].map(({ host, port }) => ({ host, port }));
+  const connect = (server: HostPort) => connectOne(role, { ...server, credentials }, options);
+  if (tenant === undefined) return await connectAny(servers, connect);
+  return await connectTenantPlace({
+    tenant,
+    servers,
+    who: credentials?.tokenFile ?? "",
+    connectToAsk: (server, signal) =>
+      connectOne(role, { ...server, credentials }, { applicationName: options.applicationName, signal }),
+  }, connect);
+}
+
+/** Connects to the first server that answers. */
+async function connectAny(
+  servers: readonly HostPort[],
+  connect: (server: HostPort) => Promise<PgClient>,
+): Promise<PgClient> {
+  for (const [i, server] of servers.entries()) {
+    try {
+      return await connect(server);
+    } catch (error) {
+      const isAway = error instanceof ZenithError && error.kind === "unavailable";
+      if (!isAway || i === servers.length - 1) throw error;
+    }
+  }
+  throw new ZenithError("invalid_argument", "there are no servers to connect to");
+}
+
+async function connectOne(
   role: ServerRole,
   address: ServerAddress,
   options: ServerConnectOptions,

@@ -36,6 +36,7 @@ const MAY: Readonly<Record<Access | ReplicationAccess, ReadonlySet<Scope>>> = {
   read: new Set(["admin", "tenant", "read", "compute"]),
   compute: new Set(["admin", "tenant", "compute"]),
   send: new Set(["admin", "tenant", "compute", "safekeeper"]),
+  find: new Set(["admin", "tenant", "read", "compute", "safekeeper"]),
   wal: new Set(["admin", "tenant", "read", "compute", "pageserver"]),
   confirm: new Set(["admin", "tenant", "compute", "pageserver"]),
 };
@@ -216,7 +217,7 @@ export class Guard {
     if (!MAY[access].has(scope)) return `${token} is not for ${what}`;
     if (scope === "admin") return undefined;
     // Whoever can't tell what is masked lets nobody in who may see just that.
-    if (principal.masked === true && named?.isMasked !== true) {
+    if (principal.masked === true && named?.isMasked !== true && access !== "find") {
       return `${token} is for masked branches alone`;
     }
     if (named === null) return undefined;
@@ -225,6 +226,7 @@ export class Guard {
     if (foreign !== undefined) return `${token} may not name the address ${formatHostPort(foreign)}`;
     if (OF_ALL_TENANTS.has(scope)) return undefined;
     if (named.tenant !== tenant) return `${token} is for tenant ${tenant}, not ${named.tenant ?? "for all"}`;
+    if (access === "find") return undefined;
     const timelines = named.timelines ?? [];
     if (timeline === undefined || timelines.length > 0 && timelines.every((id) => id === timeline)) {
       return undefined;

@@ -115,6 +115,7 @@ const MAJOR = word(
 const BRANCH = word("name", pipe(string(), transform(parseBranchName)));
 /** A branch's name or a timeline's id. A timeline that is named by its id has no branch. */
 const BRANCH_OR_TIMELINE = word("name", pipe(string(), transform(parseBranchOrTimeline)));
+const ADDRESS = word("host:port", pipe(string(), transform(parseHostPort)), formatHostPort);
 const TEXT = (placeholder: string) => word(placeholder, string());
 /** Microseconds since 2000. */
 const TIMESTAMP = word(
@@ -504,6 +505,23 @@ const AttachedTenantSchema = object({
   newest_at: string(),
 });
 
+const TenantPlaceSchema = object({ server: nullable(string()) });
+
+const ListedPlaceSchema = object({
+  tenant_id: TenantIdSchema,
+  /** The address of the page server where it is, or is to be. */
+  server: string(),
+  /** The one that is to pass it on first. */
+  from: nullable(string()),
+  /** The generation in which the server has it. Null until it has. */
+  generation: nullable(number()),
+  /** Whether that page server has said lately that it lives. */
+  is_alive: boolean(),
+});
+
+/** Where a tenant is, among page servers that share an object store. */
+export type ListedPlace = InferOutput<typeof ListedPlaceSchema>;
+
 /** A tenant that a page server has taken over. */
 export type AttachedTenant = InferOutput<typeof AttachedTenantSchema>;
 
@@ -694,8 +712,20 @@ export const PAGE_SERVER = {
     CHANGES,
   ),
   tenantDelete: operation("tenant_delete", "admin", { tenant: TENANT }, TAG, CHANGES),
-  /** Takes over a tenant that the object store has. */
-  tenantAttach: operation("tenant_attach", "admin", { tenant: TENANT }, json(AttachedTenantSchema), CHANGES),
+  /** Says at which page server a tenant can be used now. Null when that is not known. */
+  tenantPlace: operation("tenant_place", "find", { tenant: TENANT }, json(TenantPlaceSchema)),
+  /** Lists the tenants of all page servers that share them. */
+  placeList: operation("place_list", "admin", {}, json(array(ListedPlaceSchema))),
+  /** Moves a tenant to another of those page servers, while computes use it. */
+  tenantMove: operation("tenant_move", "admin", { tenant: TENANT, server: ADDRESS }, TAG, CHANGES),
+  /** Takes over a tenant that the object store has, as it is or as it was at a time. */
+  tenantAttach: operation(
+    "tenant_attach",
+    "admin",
+    { tenant: TENANT, at: named(TIMESTAMP) },
+    json(AttachedTenantSchema),
+    CHANGES,
+  ),
   /** Uploads a tenant to its end, and removes it from the page server. */
   tenantDetach: operation("tenant_detach", "admin", { tenant: TENANT }, TAG, CHANGES),
   /** Lists the timelines that were deleted on purpose. Nobody needs their WAL. */

@@ -16,8 +16,9 @@ import type { TenantId, TimelineId } from "../common/id.ts";
  * - `read`: anyone who may read it.
  * - `compute`: the compute of one timeline.
  * - `send`: whoever has WAL of the timeline for the page server: a safekeeper, or the compute.
+ * - `find`: anyone who may do something with the tenant, or with one of its timelines.
  */
-export type Access = "admin" | "tenant" | "read" | "compute" | "send";
+export type Access = "admin" | "tenant" | "read" | "compute" | "send" | "find";
 
 /** What a command names. A token may restrict all of it. */
 export interface Named {

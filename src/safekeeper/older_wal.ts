@@ -24,7 +24,7 @@ export class OlderWal {
     from: Lsn,
     until: Lsn,
   ): AsyncGenerator<Uint8Array, void, void> {
-    await using client = await connectServer("page server", this.#pageserver, {
+    await using client = await connectServer("page server", { ...this.#pageserver, tenant: tenantId }, {
       applicationName: "safekeeper",
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
     });

@@ -62,7 +62,8 @@ export class Recall {
       options: timelineOptions(tenantId, timelineId),
     });
     try {
-      await using client = await connectServer("page server", this.#pageserver, {
+      const pageserver = { ...this.#pageserver, tenant: tenantId };
+      await using client = await connectServer("page server", pageserver, {
         applicationName: "safekeeper",
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
       });

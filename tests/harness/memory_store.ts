@@ -19,11 +19,23 @@ export type StoreFault =
 export class MemoryStore implements ObjectStore {
   readonly url = "memory:";
   readonly objects = new Map<string, Uint8Array>();
+  /** The store's clock. */
+  nowMs = 0;
+  readonly #modifiedMs = new Map<string, number>();
   /** Requests so far. */
   requests = 0;
   #faultAt = Infinity;
   #fault: StoreFault = "throttled";
   #isGone = false;
+
+  /** Another store with the same objects. */
+  clone(): MemoryStore {
+    const copy = new MemoryStore();
+    copy.nowMs = this.nowMs;
+    for (const [key, body] of this.objects) copy.objects.set(key, body);
+    for (const [key, ms] of this.#modifiedMs) copy.#modifiedMs.set(key, ms);
+    return copy;
+  }
 
   /** Makes the n-th request from now fail, counted from 0. */
   failAt(n: number, fault: StoreFault): void {
@@ -40,7 +52,7 @@ export class MemoryStore implements ObjectStore {
   put(key: string, body: Uint8Array): Promise<void> {
     checkKey(key);
     const copy = body.slice();
-    return this.#request(() => void this.objects.set(key, copy));
+    return this.#request(() => this.#set(key, copy));
   }
 
   putIfAbsent(key: string, body: Uint8Array): Promise<void> {
@@ -48,8 +60,13 @@ export class MemoryStore implements ObjectStore {
     const copy = body.slice();
     return this.#request(() => {
       if (this.objects.has(key)) throw new ObjectStoreError("precondition", `${key} exists`);
-      this.objects.set(key, copy);
+      this.#set(key, copy);
     });
+  }
+
+  #set(key: string, copy: Uint8Array): void {
+    this.objects.set(key, copy);
+    this.#modifiedMs.set(key, this.nowMs);
   }
 
   get(key: string, range?: { start: number; end: number }): Promise<Uint8Array> {
@@ -75,7 +92,7 @@ export class MemoryStore implements ObjectStore {
         objects: page.filter((name) => !name.endsWith("/")).map((key) => ({
           key,
           sizeBytes: this.objects.get(key)!.length,
-          modifiedMs: 0,
+          modifiedMs: this.#modifiedMs.get(key) ?? 0,
         })),
         folders: page.filter((name) => name.endsWith("/")),
         next: after.length > limit ? page.at(-1)! : null,

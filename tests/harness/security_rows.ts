@@ -22,6 +22,7 @@ const ADMIN: readonly Valid[] = ["admin"];
 const OWNER: readonly Valid[] = ["admin", "tenant"];
 const READER: readonly Valid[] = ["admin", "tenant", "read"];
 const READER_OF_ONE: readonly Valid[] = [...READER, "compute"];
+const FINDER: readonly Valid[] = [...READER_OF_ONE, "safekeeper"];
 export const WRITER: readonly Valid[] = ["admin", "tenant", "compute"];
 export const ONE = `${tenant} ${timeline}`;
 
@@ -33,6 +34,9 @@ export const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   tenant_list: { args: "", by: ADMIN },
   tenant_status: { args: tenant, by: READER },
   tenant_create: { args: `${tenant} locale=nowhere`, by: ADMIN },
+  tenant_place: { args: tenant, by: FINDER },
+  place_list: { args: "", by: ADMIN },
+  tenant_move: { args: `${tenant} 127.0.0.1:1`, by: ADMIN },
   tenant_attach: { args: tenant, by: ADMIN },
   tenant_detach: { args: tenant, by: ADMIN },
   tenant_delete: { args: tenant, by: ADMIN },

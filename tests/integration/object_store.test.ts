@@ -13,6 +13,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { after, describe, test } from "node:test";
+import { formatHostPort } from "../../src/common/host_port.ts";
+import { parseTenantId } from "../../src/common/id.ts";
 import { runZenith } from "../harness/cli.ts";
 import { readKeyFile } from "../../src/object_store/key_file.ts";
 import { layersOn, recoverEdgeHost } from "../harness/edge_recovery.ts";
@@ -26,6 +28,10 @@ chmodSync(root, 0o755);
 after(() => rmSync(root, { recursive: true, force: true }));
 
 const urlOf = (name: string) => pathToFileURL(join(root, name)).href;
+
+function urlOfServer(env: ZenithEnv): string {
+  return `postgres://${formatHostPort(env.pageserver.address)}`;
+}
 
 async function survey(env: ZenithEnv) {
   return JSON.parse((await env.tryZenith("status", "--json")).stdout);
@@ -105,7 +111,15 @@ describe("an environment with an object store", () => {
     await using other = await ZenithEnv.create({ init, safekeepers: 1 });
     const tenant = await one.createTenant();
     let count = 0;
-    for (const [from, to] of [[one, other], [other, one], [one, other]] as const) {
+    await one.zenith(...[
+      "remote",
+      "add",
+      "other",
+      urlOfServer(other),
+      "--token",
+      other.paths.auth.adminToken,
+    ]);
+    for (const [from, to] of [[one, other], [other, one]] as const) {
       const pg = await from.startCompute("main", tenant);
       if (count === 0) await pg.query("CREATE TABLE t (n int)");
       for (let i = 0; i < 3; i++) await pg.query(`INSERT INTO t VALUES (${count++})`);
@@ -116,8 +130,49 @@ describe("an environment with an object store", () => {
       const attached = JSON.parse(await to.zenith("tenant", "attach", tenant, "--json"));
       assert.equal(attached.tenant_id, tenant);
     }
+    const last = await one.startCompute("main", tenant);
+    await last.query(`INSERT INTO t VALUES (${count++})`);
+    assert.match((await one.tryZenith("tenant", "move", tenant, "other")).stderr, /a Postgres runs on main/);
+    // A copy goes over the wire.
+    const pushed = JSON.parse(
+      await one.zenith(
+        ...["push", "main", "other", "--tenantid", tenant, "--as", "copy-of-main", "--json"],
+      ),
+    );
+    await last.stop();
+    await one.zenith("tenant", "move", tenant, "other");
+    assert.ok(!(await one.zenith("tenant", "list")).includes(tenant));
+    const pushedPg = await other.startCompute("copy-of-main", parseTenantId(pushed.tenant_id));
+    assert.equal(await pushedPg.value("SELECT count(*) FROM t"), String(count));
+    await pushedPg.stop();
+    assert.match(await one.zenith("remote", "list"), /other +postgres:/);
+    await one.zenith("remote", "remove", "other");
+    assert.match((await one.tryZenith("push", "main", "other")).stderr, /there is no remote other/);
     const pg = await other.startCompute("main", tenant);
     assert.equal(await pg.value("SELECT count(*) FROM t"), String(count));
+
+    // Back in time, with what was deleted since, and forth again.
+    await other.branch("kept", "main", tenant);
+    await until("all is in the store", async () => (await survey(other)).object_store.pending_since === null);
+    const at = new Date().toISOString();
+    await other.zenith("branch", "delete", "kept", "--tenantid", tenant, "--yes");
+    await pg.query("DROP TABLE t");
+    await until("all is in the store", async () => (await survey(other)).object_store.pending_since === null);
+    const later = new Date().toISOString();
+    const recover = (time: string) => other.tryZenith("tenant", "recover", tenant, "--at", time, "--yes");
+    assert.match((await recover(at)).stderr, /a Postgres runs on main/);
+    await pg.stop();
+    assert.match((await recover("2026-01-01T00:00:00Z")).stderr, /is not all there any more/);
+    const recovered = await recover(at);
+    assert.equal(recovered.code, 0, recovered.stderr);
+    assert.match(await other.zenith("branch", "list", "--tenantid", tenant), /kept/);
+    const then = await other.startCompute("main", tenant);
+    assert.equal(await then.value("SELECT count(*) FROM t"), String(count));
+    await then.query("INSERT INTO t VALUES (-1)");
+    await then.stop();
+    assert.equal((await recover(later)).code, 0);
+    const afterwards = await other.startCompute("main", tenant);
+    assert.equal(await afterwards.value("SELECT to_regclass('t')"), null);
   });
 
   test("has more data than its disk may take, and reads them from the store", OPTIONS, async () => {

@@ -20,6 +20,7 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
   protocol: ["auth", "common", "process", "pgwire"],
   consensus: ["common"],
   object_store: ["common"],
+  places: ["common"],
   wal_store: ["common", "postgres"],
   pageserver: [
     "archive",
@@ -31,6 +32,7 @@ const KNOWS: Readonly<Record<string, readonly string[]>> = {
     "pg_install",
     "pgwire",
     "pgwire",
+    "places",
     "postgres",
     "protocol",
     "wal_store",

@@ -4,7 +4,7 @@ import { ZenithError } from "../../common/errors.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { exportBranch, type ExportedCluster } from "../../control/export_branch.ts";
-import { DirectorySink, StdoutSink } from "../../control/export_sink.ts";
+import { DirectorySink, TarSink } from "../../control/export_sink.ts";
 import { findSettings } from "../../control/inherited_settings.ts";
 import { findPast, parseComputeName } from "../../control/moments.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
@@ -41,7 +41,7 @@ export const exportCommand: Command = {
     await using client = new PageServerClient(pageServerAddress(environment));
     const { branch, lsn } = await findPast(client, tenant, name, moment);
     const { files } = await findSettings(client, tenant, await client.branch(tenant, parseBranchName(name)));
-    const sink = to === STDOUT ? new StdoutSink() : new DirectorySink(to);
+    const sink = to === STDOUT ? new TarSink(process.stdout) : new DirectorySink(to);
     const point = { tenant, timeline: branch.timeline_id, lsn };
     const exported = await withProgress((progress) =>
       exportBranch(pageServerAddress(environment), point, files, sink, progress)

@@ -8,6 +8,7 @@ import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
 import { SafekeeperPaths } from "../../common/paths.ts";
 import { type Command, optionText, type OptionValues } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
+import type { ServerAddress } from "../../protocol/connect.ts";
 import { AUTH_OPTIONS, openTrust, passOnAuth } from "./auth.ts";
 
 const START_TIMEOUT_MS = 60_000;
@@ -26,8 +27,8 @@ export const safekeeperCommand: Command = {
     },
     { flags: "--id <n>", description: "Its number among the safekeepers", default: "1" },
     {
-      flags: "--pageserver <host:port>",
-      description: "The page server that is called when there is WAL for it",
+      flags: "--pageserver <host:port,…>",
+      description: "The page server that is called when there is WAL for it; all that share tenants",
     },
     {
       flags: "--recall <duration>",
@@ -83,12 +84,17 @@ export const safekeeperCommand: Command = {
         const credentials = { tokenFile: auth.safekeeperToken(id), caFile };
         const called = pageserver === undefined
           ? {}
-          : { pageserver: { ...parseHostPort(pageserver), credentials } };
+          : { pageserver: { ...parseServers(pageserver), credentials } };
         return await runSafekeeper({ ...role, ...called, logger: log, guard });
       },
     });
   },
 };
+
+function parseServers(text: string): ServerAddress {
+  const [first, ...others] = text.split(",").map(parseHostPort);
+  return { ...first!, others };
+}
 
 async function daemonize(paths: SafekeeperPaths, options: OptionValues): Promise<void> {
   const logFile = optionText(options, "logFile") ?? paths.log;

@@ -34,12 +34,18 @@ export const tenantListCommand: Command = {
       for (const tenant of tenants) print(tenant);
       return;
     }
+    const isShared = (client.address.others ?? []).length > 0;
+    const places = new Map(
+      (isShared ? await client.placeList() : []).map(({ tenant_id, server }) => [tenant_id, server]),
+    );
     const listed: ListedTenant[] = [];
     for (const tenant of tenants) {
       const isDefault = tenant === environment.config.default_tenant_id;
-      listed.push({ tenant, isDefault, major: await client.tenantMajor(tenant) });
+      const place = places.get(tenant);
+      listed.push({ tenant, isDefault, major: await client.tenantMajor(tenant), place });
     }
-    printList(listed, COLUMNS, tenantJson, options);
+    const columns = places.size === 0 ? COLUMNS : [...COLUMNS, PLACE_COLUMN];
+    printList(listed, columns, tenantJson, options);
   },
 };
 
@@ -47,7 +53,11 @@ interface ListedTenant {
   readonly tenant: TenantId;
   readonly isDefault: boolean;
   readonly major: number;
+  /** Where it is, when several page servers share tenants. */
+  readonly place: string | undefined;
 }
+
+const PLACE_COLUMN: Column<ListedTenant> = { title: "PAGE SERVER", cell: ({ place }) => place ?? "" };
 
 const COLUMNS: readonly Column<ListedTenant>[] = [
   { title: "TENANT", cell: ({ tenant }) => tenant },
@@ -55,8 +65,9 @@ const COLUMNS: readonly Column<ListedTenant>[] = [
   { title: "DEFAULT", cell: ({ isDefault }) => isDefault ? "yes" : "" },
 ];
 
-function tenantJson({ tenant, isDefault, major }: ListedTenant): Record<string, unknown> {
-  return { tenant_id: tenant, default: isDefault, pg_version: major };
+function tenantJson({ tenant, isDefault, major, place }: ListedTenant): Record<string, unknown> {
+  const page_server = place === undefined ? {} : { page_server: place };
+  return { tenant_id: tenant, default: isDefault, pg_version: major, ...page_server };
 }
 
 export const tenantCreateCommand: Command = {

@@ -368,7 +368,7 @@ export function computeIdentity(settings: Settings, file: string): ComputeIdenti
 export function withCredentials(compute: ComputeIdentity, credentials: Credentials): ComputeIdentity {
   return {
     ...compute,
-    pageServer: { ...compute.pageServer, credentials },
+    pageServer: { ...compute.pageServer, credentials, tenant: compute.tenant },
     walAcceptors: compute.walAcceptors.map((address) => ({ ...address, credentials })),
   };
 }
@@ -388,21 +388,26 @@ export function quoteSetting(value: string): string {
   return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 }
 
-function formatConnstring(address: HostPort): string {
-  return `host=${address.host} port=${address.port}`;
+/** Several page servers are written as libpq has several hosts. */
+function formatConnstring({ others = [], ...first }: ServerAddress): string {
+  const all = [first, ...others];
+  return `host=${all.map(({ host }) => host).join(",")} port=${all.map(({ port }) => port).join(",")}`;
 }
 
-function parseConnstring(text: string, file: string): HostPort {
-  const host = /(?:^|\s)host=(\S+)/.exec(text)?.[1];
-  const port = Number(/(?:^|\s)port=(\d+)/.exec(text)?.[1] ?? Number.NaN);
-  if (host === undefined || !(port >= 1 && port <= 65535)) {
+function parseConnstring(text: string, file: string): ServerAddress {
+  const hosts = (/(?:^|\s)host=(\S+)/.exec(text)?.[1] ?? "").split(",");
+  const ports = (/(?:^|\s)port=([\d,]+)/.exec(text)?.[1] ?? "").split(",").map(Number);
+  const isRight = hosts.every((host) => host !== "") && ports.length === hosts.length &&
+    ports.every((port) => port >= 1 && port <= 65535);
+  if (!isRight) {
     throw new ZenithError(
       "invalid_argument",
       `${file}: zenith.page_server_connstring is "${text}": expected "host=… port=…" as in ` +
         `"${formatConnstring({ host: "127.0.0.1", port: 64000 })}"`,
     );
   }
-  return { host, port };
+  const [first, ...others] = hosts.map((host, i) => ({ host, port: ports[i]! }));
+  return { ...first!, ...(others.length === 0 ? {} : { others }) };
 }
 
 /**

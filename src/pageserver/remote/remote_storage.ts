@@ -16,7 +16,7 @@ import type { EncryptedStore } from "./encrypted_store.ts";
 import type { BudgetTenant, LayerBudget } from "./layer_budget.ts";
 import type { UploadedLayer } from "./manifest.ts";
 import type { RemoteLayers } from "./remote_layers.ts";
-import { type RestoredTenant, restoreTenant } from "./restore.ts";
+import { type RestoredTenant, type RestoreParts, restoreTenant } from "./restore.ts";
 import { readStoredWal } from "./stored_wal.ts";
 import { TenantUpload } from "./tenant_upload.ts";
 
@@ -26,6 +26,8 @@ const RETRY_MS = 5_000;
 const QUIET_ROUNDS = 10;
 /** How often it is looked whether a deleted tenant's objects may be removed. */
 const BURIAL_INTERVAL_MS = 60_000;
+/** How long a change may wait for its upload. */
+const SETTLE_MS = 10_000;
 /** How long an orderly stop waits for the last WAL to be uploaded. */
 const LAST_UPLOAD_MS = 10_000;
 
@@ -101,8 +103,8 @@ export class RemoteStorage {
    * @throws {ZenithError} `conflict` when something can't be uploaded; the store's errors
    */
   async finish(tenant: TenantId): Promise<void> {
-    const uploading = this.#uploading.get(tenant);
-    if (uploading === undefined) throw new ZenithError("unavailable", "uploads have not begun yet");
+    const uploading = this.#uploading.get(tenant) ?? this.#begin(tenant);
+    if (uploading === undefined) throw new ZenithError("not_found", `tenant ${tenant} is not here`);
     const { upload, files } = uploading;
     if (upload.takenOver !== null) return;
     files.notBeforeMs = Infinity;
@@ -119,6 +121,32 @@ export class RemoteStorage {
     });
   }
 
+  /**
+   * Waits until what has changed in a tenant's files by now is uploaded. When the store is away, it
+   * waits no longer than {@link SETTLE_MS}: the next round goes on.
+   */
+  async settle(tenant: TenantId): Promise<void> {
+    const uploading = this.#uploading.get(tenant) ?? this.#begin(tenant);
+    if (uploading === undefined) return;
+    const { upload, files } = uploading;
+    const twice = async (): Promise<void> => {
+      // What runs may have looked before the change.
+      await files.running;
+      this.#repeat(tenant, upload, files, () => upload.uploadFiles());
+      await files.running;
+    };
+    await Promise.race([twice(), sleep(SETTLE_MS)]);
+  }
+
+  /** Begins to upload a tenant before the next round does. Undefined when it is not here. */
+  #begin(id: TenantId): Uploading | undefined {
+    const tenant = [...this.#parts.tenants()].find((each) => each.id === id);
+    if (tenant === undefined) return undefined;
+    const uploading = this.#newUpload(tenant);
+    this.#uploading.set(id, uploading);
+    return uploading;
+  }
+
   /** Ends the uploads of a tenant that is gone from here. It may come back at once. */
   forget(tenant: TenantId): void {
     this.#uploading.delete(tenant);
@@ -127,14 +155,28 @@ export class RemoteStorage {
   /**
    * Makes a tenant of the store one of this disk's. @throws {ZenithError} as `restoreTenant`
    */
-  restore(tenantId: TenantId): Promise<RestoredTenant> {
+  restore(
+    tenantId: TenantId,
+    options: Pick<RestoreParts, "keepsSafekeepers" | "untilMs"> = {},
+  ): Promise<RestoredTenant> {
     const { store, disk, paths } = this.#parts;
-    return restoreTenant({ store, tenantId, disk, paths, nowMs: Date.now() });
+    return restoreTenant({ store, tenantId, disk, paths, nowMs: Date.now(), ...options });
   }
 
   /** As {@link readStoredWal}, from this page server's store. */
   readWal(tenant: TenantId, timeline: TimelineId, from: Lsn, until: Lsn): AsyncGenerator<Uint8Array> {
     return readStoredWal(this.#parts.store, tenant, timeline, from, until);
+  }
+
+  /** Whether another page server is known to have taken the tenant over. */
+  isTakenOver(tenant: TenantId): boolean {
+    return (this.#uploading.get(tenant)?.upload.takenOver ?? null) !== null;
+  }
+
+  /** The generation in which a tenant is ours. Null when it is not, or has not begun yet. */
+  generation(tenant: TenantId): number | null {
+    const upload = this.#uploading.get(tenant)?.upload;
+    return upload === undefined || upload.takenOver !== null ? null : upload.generation;
   }
 
   /** @throws the reason why the tenant can't be used here any more */

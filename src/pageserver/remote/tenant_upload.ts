@@ -21,7 +21,7 @@ import { uploadFile } from "./layer_upload.ts";
 import { type LocalTenant, TenantDirectory } from "./local_tenant.ts";
 import { INDEX_FORMAT, type Manifest, type ManifestTimeline, type UploadedLayer } from "./manifest.ts";
 import { encodeManifest, readRemoteState } from "./remote_state.ts";
-import { uploadedIndex, UploadedTenant } from "./uploaded_tenant.ts";
+import { DEFAULT_SEGMENT_BYTES, uploadedIndex, UploadedTenant } from "./uploaded_tenant.ts";
 
 export interface TenantUploadParts {
   readonly tenantId: TenantId;
@@ -82,6 +82,11 @@ export class TenantUpload {
   /** Set when another page server has taken the tenant over. Nothing is uploaded any more then. */
   get takenOver(): ZenithError | null {
     return this.#takenOver;
+  }
+
+  /** The generation in which it is uploaded. Null before it begins. */
+  get generation(): number | null {
+    return this.#uploaded?.generation ?? null;
   }
 
   /** Whether everything was in the store when it was last looked at. */
@@ -397,9 +402,6 @@ export class TenantUpload {
     }
   }
 }
-
-/** PostgreSQL's default. Only where a page begins a segment does the size matter here. */
-const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
 /** Identifies a layer's content within its timeline, across generations. */
 function keyOf({ number, footerCrc, fileSize }: LayerEntry): string {

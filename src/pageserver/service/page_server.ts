@@ -39,18 +39,20 @@ import { Followers } from "../tenant/followers.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { AttachedCompute } from "./attached_compute.ts";
+import { PlaceKeeper } from "./place_keeper.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
 import type { EncryptedStore } from "../remote/encrypted_store.ts";
 import { LayerBudget } from "../remote/layer_budget.ts";
 import { RemoteLayers } from "../remote/remote_layers.ts";
 import { RemoteStorage } from "../remote/remote_storage.ts";
 import type { RestoredTenant } from "../remote/restore.ts";
+import type { Places } from "../../places/places.ts";
 import { Tenant } from "../tenant/tenant.ts";
 import type { TenantContext } from "../tenant/context.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { LayerRoom } from "../timeline/layer_room.ts";
 import { Upkeep } from "../tenant/upkeep.ts";
-import { WalReceiver } from "../timeline/wal_receiver.ts";
+import { namesSafekeeper, WalReceiver } from "../timeline/wal_receiver.ts";
 import type { Credentials } from "../../protocol/connect.ts";
 import { TenantLimits } from "../../protocol/tenant_limits.ts";
 import type { ObjectStoreStatusJson, PageServerStatusJson } from "../../protocol/management.ts";
@@ -78,6 +80,8 @@ export interface PageServerOptions {
   readonly objectStore?: EncryptedStore<RetryingStore>;
   /** Where layers are read from that are not on `disk`; by default, the object store. */
   readonly layerStore?: ObjectStore;
+  /** Which page server has which tenant. Without it, this one has what is on `disk`. */
+  readonly places?: Places;
 }
 
 /** How often timelines do periodic work, e.g. write out layers that are old enough. */
@@ -117,6 +121,9 @@ export class PageServer {
   readonly #trimming: ReturnType<typeof setInterval>;
   readonly #upkeep: Upkeep;
   readonly #remote: RemoteStorage | null;
+  readonly #keeper: PlaceKeeper | null;
+  /** Tenants that are being passed on, and what whoever wants to use them hears. */
+  readonly #leaving = new Map<TenantId, ZenithError>();
   readonly #layers: RemoteLayers | null;
 
   private constructor(options: PageServerOptions) {
@@ -198,8 +205,19 @@ export class PageServer {
       logger,
       tenants: () => this.#tenants.values(),
       deleted: () => this.#context.deleted.list,
-      onTakenOver: (tenant, why) => this.#giveUp(tenant, why),
+      onTakenOver: (tenant, why) => this.#giveUp(tenant, this.#keeper?.elsewhere(tenant) ?? why),
     });
+    this.#keeper = options.places === undefined ? null : new PlaceKeeper(
+      options.places,
+      config.advertise ?? config.listen,
+      {
+        here: () => this.#tenants.keys(),
+        generation: (id) => this.#leaving.has(id) ? null : this.#remote?.generation(id) ?? null,
+        take: (id) => this.#take(id, { keepsSafekeepers: true }),
+        release: (id, why) => this.#releaseTenant(id, why),
+      },
+      logger,
+    );
     this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_INTERVAL_MS);
     this.#trimming = setInterval(() => this.#trimBuffers(), TRIM_INTERVAL_MS);
   }
@@ -217,6 +235,7 @@ export class PageServer {
     const server = new PageServer(options);
     for (const name of disk.readdirSync(paths.tenants)) await server.#openEntry(name);
     server.#remote?.start();
+    server.#keeper?.start();
     server.followers.startAll(server.#tenants.keys());
     return server;
   }
@@ -258,6 +277,11 @@ export class PageServer {
 
   tenants(): TenantId[] {
     return [...this.#tenants.keys()].sort();
+  }
+
+  /** Like {@link tenants}, with those of all page servers that share them. */
+  allTenants(): TenantId[] {
+    return [...new Set([...this.#tenants.keys(), ...this.#keeper?.known() ?? []])].sort();
   }
 
   /** Lists the timelines that were deleted on purpose and whose files are gone. */
@@ -355,7 +379,7 @@ export class PageServer {
    * @throws {ZenithError} `not_found`, `conflict` when a compute writes to the tenant
    */
   deleteTenant(id: TenantId): Promise<void> {
-    return this.#changes.run(async () => {
+    return this.#removing(id, async () => {
       const { logger } = this.#context;
       const tenant = this.tenant(id);
       this.followers.assertNone(id);
@@ -395,10 +419,16 @@ export class PageServer {
   /**
    * Takes a tenant over that the object store has.
    *
+   * @param untilMs as of that time, in milliseconds since 1970; as it is now when left out
    * @throws {ZenithError} `already_exists`, `invalid_argument` without an object store; as
    *   `restoreTenant`
    */
-  attachTenant(id: TenantId): Promise<RestoredTenant> {
+  attachTenant(id: TenantId, untilMs?: number): Promise<RestoredTenant> {
+    this.#keeper?.assertFree(id);
+    return this.#take(id, untilMs === undefined ? {} : { untilMs });
+  }
+
+  #take(id: TenantId, options: Parameters<RemoteStorage["restore"]>[1]): Promise<RestoredTenant> {
     return this.#changes.run(async () => {
       const remote = this.#assertRemote();
       if (this.#tenants.has(id)) {
@@ -406,8 +436,9 @@ export class PageServer {
           hint: `if it went on elsewhere since, "zenith tenant detach ${id}" removes what is here`,
         });
       }
-      const restored = await remote.restore(id);
+      const restored = await remote.restore(id, options);
       this.#tenants.set(id, await this.#openTenant(id));
+      this.followers.startAll([id]);
       this.#context.logger.info("tenant attached", { tenant: id, ...restored });
       return restored;
     });
@@ -420,18 +451,87 @@ export class PageServer {
    *   it can be uploaded, `invalid_argument` without an object store
    */
   detachTenant(id: TenantId): Promise<void> {
-    return this.#changes.run(async () => {
-      const { disk, paths, logger } = this.#context;
+    return this.#removing(id, async () => {
       const remote = this.#assertRemote();
       // One that was taken over can be detached, too.
       const tenant = this.#tenants.get(id) ?? this.tenant(id);
       await remote.finish(id);
-      const left = await tenant.leave((timeline) => this.#inUse(timeline));
-      await this.#forget(left.map(({ timelineId }) => timelineId));
-      await this.#removeTenant(id, "detach tenant");
-      remote.forget(id);
-      await disk.unlink(paths.attachment(id));
-      logger.info("tenant detached", { tenant: id });
+      await this.#removeLeft(id, await tenant.leave((timeline) => this.#inUse(timeline)));
+      this.#context.logger.info("tenant detached", { tenant: id });
+    });
+  }
+
+  /** Removes a tenant that goes on elsewhere. */
+  async #removeLeft(id: TenantId, left: readonly Timeline[]): Promise<void> {
+    const { disk, paths } = this.#context;
+    await this.#forget(left.map(({ timelineId }) => timelineId));
+    await this.#removeTenant(id, "detach tenant");
+    this.#remote?.forget(id);
+    await disk.unlink(paths.attachment(id));
+  }
+
+  /** Removes a tenant that is to be nowhere else either. */
+  #removing<T>(id: TenantId, work: () => Promise<T>): Promise<T> {
+    const inTurn = (): Promise<T> => this.#changes.run(work);
+    return this.#keeper === null ? inTurn() : this.#keeper.removing(id, inTurn);
+  }
+
+  /**
+   * Passes a tenant on to another page server: uploads what is left, unless somebody has it
+   * already, and ends its use here. Computes go on elsewhere.
+   */
+  #releaseTenant(id: TenantId, why: ZenithError): Promise<void> {
+    return this.#changes.run(async () => {
+      const remote = this.#assertRemote();
+      const tenant = this.#tenants.get(id);
+      if (tenant === undefined) return;
+      this.#leaving.set(id, why);
+      try {
+        for (const { timelineId } of tenant.timelines.opened()) {
+          await this.followers.halt(timelineId, why.message);
+          // What has not come yet comes from the safekeepers where the tenant goes on.
+          await this.#receivers.get(timelineId)?.stop(why.message);
+        }
+        if (!remote.isTakenOver(id)) {
+          await remote.finish(id).catch((error: unknown) => {
+            if (!remote.isTakenOver(id)) throw error;
+          });
+        }
+        await this.#removeLeft(id, await tenant.leave(() => false, why));
+      } finally {
+        this.#leaving.delete(id);
+      }
+    });
+  }
+
+  /**
+   * Where page servers share tenants, waits until what was changed in a tenant is in the object
+   * store, for as long as that may take. Does nothing for one that is not here.
+   */
+  async untilUploaded(id: TenantId): Promise<void> {
+    if (this.#keeper !== null) await this.#remote?.settle(id);
+  }
+
+  /** As {@link PlaceKeeper.placeOf}. Without places, what is here is here. */
+  async placeOf(id: TenantId): Promise<string | null> {
+    if (this.#keeper !== null) return await this.#keeper.placeOf(id);
+    return this.#tenants.has(id) ? this.config.advertise ?? this.config.listen : null;
+  }
+
+  /** As {@link PlaceKeeper.list}. @throws {ZenithError} `invalid_argument` without places */
+  places(): ReturnType<PlaceKeeper["list"]> {
+    return this.#assertPlaces().list();
+  }
+
+  /** As {@link PlaceKeeper.move}. @throws {ZenithError} `invalid_argument` without places */
+  async moveTenant(id: TenantId, to: string): Promise<void> {
+    await this.#assertPlaces().move(id, to);
+  }
+
+  #assertPlaces(): PlaceKeeper {
+    if (this.#keeper !== null) return this.#keeper;
+    throw new ZenithError("invalid_argument", "this page server shares its tenants with no others", {
+      hint: '"places" in pageserver.toml says where page servers keep which of them has which tenant',
     });
   }
 
@@ -578,7 +678,11 @@ export class PageServer {
   /** @throws {ZenithError} `not_found` */
   tenant(id: TenantId): Tenant {
     const tenant = this.#tenants.get(id);
+    const leaving = this.#leaving.get(id);
+    if (leaving !== undefined) throw leaving;
     if (tenant === undefined) {
+      const elsewhere = this.#keeper?.elsewhere(id);
+      if (elsewhere !== undefined) throw elsewhere;
       throw new ZenithError("not_found", `there is no tenant ${id}`, {
         hint: '"zenith tenant list" shows those there are',
       });
@@ -601,6 +705,12 @@ export class PageServer {
     stack.use(held);
     const timeline = held.value;
     timeline.assertPresent();
+    if (this.#keeper !== null && !namesSafekeeper(connInfo)) {
+      // What only this disk has is lost when another page server takes the tenant over.
+      throw new ZenithError("invalid_argument", "page servers with places take WAL from safekeepers only", {
+        hint: "give the environment safekeepers",
+      });
+    }
     const current = this.#receivers.get(timeline.timelineId);
     if (current?.running === true && !current.yieldsTo(connInfo)) return;
     const left = current?.stop(`the WAL of timeline ${timeline.timelineId} now comes from ${connInfo}`);
@@ -719,6 +829,7 @@ export class PageServer {
   async close(): Promise<void> {
     clearInterval(this.#maintenance);
     clearInterval(this.#trimming);
+    await this.#keeper?.stop();
     await this.scrub.stop();
     const idle = this.#upkeep.stop();
     await this.followers.close("the page server is shutting down");

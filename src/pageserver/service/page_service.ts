@@ -5,7 +5,8 @@ import { formatHostPort } from "../../common/host_port.ts";
 import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
-import { formatTimestamp } from "../../common/timestamp.ts";
+import { formatTimestamp, msOfTimestamp } from "../../common/timestamp.ts";
+import { unlessAborted } from "../../common/unless_aborted.ts";
 import { whenPresent } from "../../pagestore/mod.ts";
 import type { ConnectionHandler, Session } from "../../pgwire/session.ts";
 import type { Scope } from "../../auth/claims.ts";
@@ -45,11 +46,32 @@ export function pageService(server: PageServer, guard: Guard): ConnectionHandler
     guard,
     limits,
     PAGE_SERVER,
-    handlers(server, guard, turns),
+    uploaded(server, handlers(server, guard, turns)),
     ["BASE_BACKUP", "START_REPLICATION", "IDENTIFY_SYSTEM"],
     (operation, args) => isForMasked(server, operation, args),
   );
   return new BackupService(server, guard, turns, operations);
+}
+
+/**
+ * Where page servers share tenants, whoever takes a tenant over has to know each change that was
+ * acknowledged. So the answer waits for the upload.
+ */
+function uploaded(server: PageServer, all: Handlers<typeof PAGE_SERVER>): Handlers<typeof PAGE_SERVER> {
+  const changing = Object.entries(PAGE_SERVER).filter(([, { changes, args }]) => changes && "tenant" in args);
+  type Handle = (args: { tenant: TenantId }, session: Session) => unknown;
+  return {
+    ...all,
+    ...Object.fromEntries(changing.map(([key]) => {
+      const handle = all[key as keyof typeof PAGE_SERVER] as unknown as Handle;
+      const andUpload: Handle = async (args, session) => {
+        const answer = await handle(args, session);
+        await server.untilUploaded(args.tenant);
+        return answer;
+      };
+      return [key, andUpload];
+    })),
+  };
 }
 
 /** The scopes of those who name only addresses that the page server may show its own token to. */
@@ -82,7 +104,7 @@ function handlers(
 
     objectStoreStatus: () => server.objectStoreStatus(),
 
-    tenantList: () => server.tenants(),
+    tenantList: () => server.allTenants(),
 
     tenantStatus({ tenant }) {
       const { id, pgMajor } = server.tenant(tenant);
@@ -118,8 +140,26 @@ function handlers(
       await server.deleteTenant(tenant);
     },
 
-    async tenantAttach({ tenant }) {
-      const { newestMs, ...attached } = await server.attachTenant(tenant);
+    async tenantPlace({ tenant }) {
+      return { server: await server.placeOf(tenant) };
+    },
+
+    placeList: () =>
+      server.places().map(({ tenant, place, isAlive }) => ({
+        tenant_id: tenant,
+        server: place.server,
+        from: place.from,
+        generation: place.generation,
+        is_alive: isAlive,
+      })),
+
+    async tenantMove({ tenant, server: to }) {
+      await server.moveTenant(tenant, formatHostPort(to));
+    },
+
+    async tenantAttach({ tenant, at }) {
+      const untilMs = at === undefined ? undefined : msOfTimestamp(at);
+      const { newestMs, ...attached } = await server.attachTenant(tenant, untilMs);
       return { ...attached, newest_at: new Date(newestMs).toISOString() };
     },
 
@@ -360,7 +400,7 @@ function handlers(
       const compute = new AttachedCompute(session.copyBoth());
       const detach = server.attach(held.value, compute);
       try {
-        await compute.run();
+        await unlessAborted(compute.run(), held.value.leaving);
       } finally {
         detach();
       }

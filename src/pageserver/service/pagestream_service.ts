@@ -1,6 +1,7 @@
 /** Answers the page requests of computes. */
 import { assert } from "../../common/assert.ts";
 import { ZenithError } from "../../common/errors.ts";
+import { unlessAborted } from "../../common/unless_aborted.ts";
 import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import type { CopyBoth } from "../../pgwire/copy_both.ts";
 import { MAX_CONNECTIONS } from "../../pgwire/limits.ts";
@@ -120,7 +121,7 @@ export async function servePagestream(
     });
   };
   try {
-    await copy.run({
+    const run = copy.run({
       onData(bytes, off, len) {
         decodeRequest(request, bytes, off, len);
         const { lsn } = request;
@@ -139,6 +140,7 @@ export async function servePagestream(
         }
       },
     });
+    await unlessAborted(run, timeline.leaving);
   } finally {
     left.abort(new ZenithError("unavailable", `client ${session.remoteAddress} went away`));
   }

@@ -1,6 +1,7 @@
 /** Runs a page server with its wire service and its worker threads. */
 import { nodeDisk } from "../../common/disk.ts";
-import type { HostPort } from "../../common/host_port.ts";
+import { ZenithError } from "../../common/errors.ts";
+import { type HostPort, parseHostPort } from "../../common/host_port.ts";
 import type { Logger } from "../../process/log.ts";
 import type { PageServerConfig } from "../../common/page_server_config.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
@@ -10,6 +11,9 @@ import { PgServer } from "../../pgwire/server.ts";
 import type { Credentials } from "../../protocol/connect.ts";
 import { Guard } from "../../protocol/guard.ts";
 import type { ChunkQuestion } from "../remote/borrowed_layers.ts";
+import { EtcdPlaces } from "../../places/etcd_places.ts";
+import { parsePlacesUrl } from "../../places/location.ts";
+import type { Places } from "../../places/places.ts";
 import { openEncryptedStore } from "../remote/encrypted_store.ts";
 import { PageServer } from "./page_server.ts";
 import { pageService } from "./page_service.ts";
@@ -55,6 +59,7 @@ export async function runPageServer(options: PageServerRoleOptions): Promise<Run
     ...(config.object_store === undefined
       ? {}
       : { objectStore: openEncryptedStore(config.object_store, config.object_store_key_file ?? null) }),
+    ...(config.places === undefined ? {} : { places: openPlaces(config) }),
     credentials,
   });
   const wire = new PgServer(pageService(server, guard), {
@@ -80,4 +85,19 @@ export async function runPageServer(options: PageServerRoleOptions): Promise<Run
     await server.close();
     throw error;
   }
+}
+
+/** @throws {ZenithError} `invalid_argument` when page servers could not pass tenants on */
+function openPlaces({ places, object_store, advertise, listen }: PageServerConfig): Places {
+  if (object_store === undefined) {
+    throw new ZenithError("invalid_argument", "pageserver.toml has places, but no object_store", {
+      hint: "page servers pass tenants on by an object store that all of them use",
+    });
+  }
+  if (parseHostPort(advertise ?? listen).port === 0) {
+    throw new ZenithError("invalid_argument", "with places, others have to know the page server's port", {
+      hint: "listen on a port of your choice, or set advertise in pageserver.toml",
+    });
+  }
+  return new EtcdPlaces(parsePlacesUrl(places!));
 }

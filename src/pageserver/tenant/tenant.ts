@@ -155,15 +155,19 @@ export class Tenant {
   /**
    * Closes everything, because the tenant goes on elsewhere.
    *
+   * @param why what those hear who still use it
    * @returns the timelines that were open
    * @throws {ZenithError} `conflict` when one is in use
    */
-  async leave(inUse: (timeline: TimelineId) => boolean): Promise<Timeline[]> {
+  async leave(
+    inUse: (timeline: TimelineId) => boolean,
+    why = new ZenithError("not_found", `tenant ${this.id} was detached`),
+  ): Promise<Timeline[]> {
     await this.branches.settled();
     this.#assertUnused(inUse);
     const timelines = await this.timelines.shut();
     for (const timeline of timelines) {
-      timeline.retire(new ZenithError("not_found", `tenant ${this.id} was detached`));
+      timeline.retire(why);
     }
     for (const timeline of timelines) await timeline.close();
     return timelines;

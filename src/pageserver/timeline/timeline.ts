@@ -133,6 +133,7 @@ export class Timeline {
   #failure: ZenithError | null = null;
   /** Why the timeline can't be used any more. Set once. */
   #gone: Error | null = null;
+  readonly #leaving = new AbortController();
 
   private constructor(parts: TimelineParts) {
     this.tenantId = parts.tenantId;
@@ -674,6 +675,15 @@ export class Timeline {
   retire(why: Error): void {
     this.#gone = why;
     this.#waiters.abandon(why);
+    if (why instanceof ZenithError && why.kind === "unavailable") this.#leaving.abort(why);
+  }
+
+  /**
+   * Aborted, with the reason, when the timeline can be used at another page server from now on.
+   * Whoever is connected is to look for it there.
+   */
+  get leaving(): AbortSignal {
+    return this.#leaving.signal;
   }
 
   get isGone(): boolean {

@@ -189,7 +189,7 @@ export class WalReceiver {
 }
 
 /** Connection strings of safekeepers name the timeline; a compute has only one. */
-function namesSafekeeper(connInfo: string): boolean {
+export function namesSafekeeper(connInfo: string): boolean {
   return parseConnInfo(connInfo).options?.includes(TIMELINE_OPTION) ?? false;
 }
 

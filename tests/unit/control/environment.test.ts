@@ -98,8 +98,12 @@ describe("an environment", () => {
   });
 
   test("page server URLs other than postgres://host:port are refused", () => {
-    assert.deepEqual(parsePageServerUrl("postgres://127.0.0.1:65000/"), { host: "127.0.0.1", port: 65000 });
-    assert.deepEqual(parsePageServerUrl("postgresql://[::1]:65000"), { host: "::1", port: 65000 });
+    assert.deepEqual(parsePageServerUrl("postgres://127.0.0.1:65000/"), [{ host: "127.0.0.1", port: 65000 }]);
+    assert.deepEqual(parsePageServerUrl("postgres://a:1,b"), [{ host: "a", port: 1 }, {
+      host: "b",
+      port: 64000,
+    }]);
+    assert.deepEqual(parsePageServerUrl("postgresql://[::1]:65000"), [{ host: "::1", port: 65000 }]);
     for (const url of ["http://x:1", "postgres://", "postgres://u@h:1", "postgres://h:1/db", "h:1"]) {
       assert.throws(() => parsePageServerUrl(url), /page server's URL|expected host:port/, url);
     }

@@ -31,6 +31,7 @@ test("60,000 requests for the future cost little: most are refused, and none out
   // The part of a timeline that requests for its future meet.
   const timeline = {
     position: END,
+    leaving: new AbortController().signal,
     waitFor: (lsn: Lsn, timeoutMs: number, signal?: AbortSignal) =>
       waiters.wait(lsn, timeoutMs, () => "the timeline", signal),
   } as unknown as Timeline;

@@ -32,6 +32,7 @@ test("a tenant that floods many connections does not keep another one waiting", 
   const timelineOf = (tenant: string) =>
     ({
       position: END,
+      leaving: new AbortController().signal,
       assertPresent() {},
       at() {
         const until = performance.now() + 0.02;

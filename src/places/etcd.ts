@@ -1,0 +1,136 @@
+/** What we use of etcd 3.4 and later, by the JSON gateway that each member has at /v3. */
+import { readFileSync } from "node:fs";
+import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import type { EtcdLocation } from "./location.ts";
+
+const REQUEST_TIMEOUT_MS = 1_500;
+
+/** The gateway writes 64-bit numbers as text, and leaves out what is zero. */
+export interface EtcdKey {
+  readonly key: string;
+  readonly value: string;
+  readonly revision: string;
+}
+
+/** A condition of {@link Etcd.txn}. */
+export type EtcdCompare =
+  | { readonly key: string; readonly revision: string }
+  | { readonly key: string; readonly absent: true };
+
+type Json = Readonly<Record<string, unknown>>;
+
+export class Etcd {
+  readonly #location: EtcdLocation;
+  readonly #tls: RequestInit;
+  /** The member that has answered last. */
+  #member = 0;
+
+  /** @throws {ZenithError} `io` when a certificate can't be read */
+  constructor(location: EtcdLocation) {
+    this.#location = location;
+    this.#tls = tlsOf(location);
+  }
+
+  /** @returns the lease's id */
+  async grant(seconds: number): Promise<string> {
+    return String((await this.#call("lease/grant", { TTL: String(seconds), ID: "0" }))["ID"]);
+  }
+
+  /** @returns whether there still is such a lease */
+  async keepAlive(lease: string): Promise<boolean> {
+    const { result } = await this.#call("lease/keepalive", { ID: lease }) as {
+      result?: { readonly TTL?: string };
+    };
+    return Number(result?.TTL ?? 0) > 0;
+  }
+
+  async put(key: string, value: string, lease: string): Promise<void> {
+    await this.#call("kv/put", { key: encode(key), value: encode(value), lease });
+  }
+
+  /** Returns all keys with a prefix, as of one moment. */
+  async range(prefix: string): Promise<EtcdKey[]> {
+    const answer = await this.#call("kv/range", { key: encode(prefix), range_end: encode(after(prefix)) });
+    const found = (answer["kvs"] ?? []) as { key: string; value?: string; mod_revision: string }[];
+    return found.map(({ key, value = "", mod_revision }) => ({
+      key: decode(key),
+      value: decode(value),
+      revision: mod_revision,
+    }));
+  }
+
+  /**
+   * Writes a key, or removes it, if all conditions are met. @param value null removes it @returns
+   * whether they were
+   */
+  async txn(compare: readonly EtcdCompare[], key: string, value: string | null): Promise<boolean> {
+    const answer = await this.#call("kv/txn", {
+      compare: compare.map((each) => ({
+        key: encode(each.key),
+        result: "EQUAL",
+        ...("absent" in each
+          ? { target: "VERSION", version: "0" }
+          : { target: "MOD", mod_revision: each.revision }),
+      })),
+      success: [
+        value === null
+          ? { request_delete_range: { key: encode(key) } }
+          : { request_put: { key: encode(key), value: encode(value) } },
+      ],
+    });
+    return answer["succeeded"] === true;
+  }
+
+  /** Asks one member after the other. @throws {ZenithError} `unavailable` */
+  async #call(path: string, body: Json): Promise<Json> {
+    const { endpoints } = this.#location;
+    let problem = "";
+    for (let i = 0; i < endpoints.length; i++) {
+      const endpoint = endpoints[this.#member]!;
+      try {
+        const response = await fetch(`${endpoint}/v3/${path}`, {
+          ...this.#tls,
+          method: "POST",
+          body: JSON.stringify(body),
+          signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+        });
+        const answer = await response.json() as Json;
+        if (response.ok) return answer;
+        problem = `${endpoint}: ${response.status}, ${String(answer["message"] ?? answer["error"])}`;
+      } catch (error) {
+        problem = `${endpoint}: ${errorMessage(error)}`;
+      }
+      this.#member = (this.#member + 1) % endpoints.length;
+    }
+    throw new ZenithError("unavailable", `etcd does not answer: ${problem}`, {
+      hint: "tenants stay where they are until it does",
+    });
+  }
+}
+
+function encode(text: string): string {
+  return Buffer.from(text).toString("base64");
+}
+
+function decode(text: string): string {
+  return Buffer.from(text, "base64").toString();
+}
+
+/** The first key after all with this prefix, which ends with an ASCII character. */
+function after(prefix: string): string {
+  const last = prefix.length - 1;
+  return prefix.slice(0, last) + String.fromCharCode(prefix.charCodeAt(last) + 1);
+}
+
+function tlsOf({ caFile, certFile, keyFile }: EtcdLocation): RequestInit {
+  const read = (path: string): string => {
+    try {
+      return readFileSync(path, "utf8");
+    } catch (error) {
+      throw ioError("read", path, error);
+    }
+  };
+  if (caFile === null) return {};
+  const own = certFile === null || keyFile === null ? {} : { cert: read(certFile), key: read(keyFile) };
+  return { tls: { ca: read(caFile), ...own } } as RequestInit;
+}
