@@ -100,6 +100,7 @@ const LONG = [
   "replication_slots",
   "tablespaces",
   "branch_diff",
+  "packages",
   "serve_neon",
   "tools",
   "wal_archive",
@@ -139,6 +140,8 @@ const USES_DEFAULT_PORTS: ReadonlySet<string> = new Set([
   "environments",
   "first_start",
   "help_examples",
+  // With "built_in_postgres" it shares the executable that both build.
+  "packages",
   "recipes",
   "tour",
 ]);

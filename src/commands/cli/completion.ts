@@ -20,10 +20,10 @@ import { translate } from "./other_names.ts";
 import { print } from "./output.ts";
 
 /**
- * Each script passes the words up to the cursor, the last one unfinished. It falls back to file
- * names when there is no answer.
+ * By the shell's name. Each script passes the words up to the cursor, the last one unfinished. It
+ * falls back to file names when there is no answer.
  */
-const SCRIPTS: Readonly<Record<string, string>> = {
+export const COMPLETION_SCRIPTS: Readonly<Record<string, string>> = {
   bash: `_zenith() {
   local IFS=$'\\n'
   COMPREPLY=($("\${COMP_WORDS[0]}" complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
@@ -37,7 +37,8 @@ _zenith() {
   found=("\${(@f)$("\${words[1]}" complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
   if [[ -n "\${found[1]}" ]]; then compadd -- "\${found[@]}"; else _files; fi
 }
-compdef _zenith zenith`,
+# Where zsh loads this file at the first Tab, it is the function's body.
+if [[ "\${funcstack[1]}" == _zenith ]]; then _zenith "$@"; else compdef _zenith zenith; fi`,
   fish: `function __zenith_complete
   set -l words (commandline -opc) (commandline -ct)
   $words[1] complete -- $words[2..-1] 2>/dev/null
@@ -54,16 +55,16 @@ const INSTALL: Readonly<Record<string, string>> = {
 export const completionCommand: Command = {
   usage: "completion <shell>",
   description: "Print what makes bash, zsh or fish complete commands, options and branches",
-  completions: [Object.keys(SCRIPTS)],
+  completions: [Object.keys(COMPLETION_SCRIPTS)],
   examples: Object.entries(INSTALL).map(([shell, line]) => [
     `completion ${shell}`,
     `In ${shell}'s startup file: ${line}`,
   ]),
   run([shell]) {
-    const script = SCRIPTS[requiredArg([shell], 0)];
+    const script = COMPLETION_SCRIPTS[requiredArg([shell], 0)];
     if (script === undefined) {
       throw new ZenithError("invalid_argument", `there is no completion for "${shell}"`, {
-        hint: `there is for ${Object.keys(SCRIPTS).join(", ")}`,
+        hint: `there is for ${Object.keys(COMPLETION_SCRIPTS).join(", ")}`,
       });
     }
     print(script);

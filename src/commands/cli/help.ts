@@ -7,6 +7,13 @@ interface Row {
   readonly right: string;
 }
 
+/** Their names, and what each is for. */
+export const ENVIRONMENT_VARIABLES: readonly (readonly [name: string, what: string])[] = [
+  ["ZENITH_REPO_DIR", "Where the environment is (default: the nearest .zenith)"],
+  ["POSTGRES_DISTRIB_DIR", "The PostgreSQL to use: above its bin/, or above v14 … v18"],
+  ["ZENITH_PG_USER", "Whom Postgres runs as when Zenith runs as root (default: postgres, else nobody)"],
+];
+
 /** `zenith --help`. */
 export function overview(groups: readonly CommandGroup[]): string {
   const shown = groups.map(({ title, commands }) => ({
@@ -24,14 +31,7 @@ export function overview(groups: readonly CommandGroup[]): string {
     ),
     section(
       "Environment variables",
-      table([
-        { left: "ZENITH_REPO_DIR", right: "Where the environment is (default: the nearest .zenith)" },
-        { left: "POSTGRES_DISTRIB_DIR", right: "The PostgreSQL to use: above its bin/, or above v14 … v18" },
-        {
-          left: "ZENITH_PG_USER",
-          right: "Whom Postgres runs as when Zenith runs as root (default: postgres, else nobody)",
-        },
-      ]),
+      table(ENVIRONMENT_VARIABLES.map(([left, right]) => ({ left, right }))),
     ),
     section(
       "Exit codes",
