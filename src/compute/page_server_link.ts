@@ -193,6 +193,7 @@ export async function fetchBasebackup<T>(
     lsn: lsn ?? undefined,
     wal_from: walFrom ?? undefined,
     lazy: content === "lazy",
+    own_wal: content === "lazy",
   });
   return await withConnection(
     "page server",

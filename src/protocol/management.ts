@@ -927,7 +927,14 @@ export const PAGE_SERVER = {
   basebackup: operation(
     "basebackup",
     "compute",
-    { tenant: TENANT, timeline: TIMELINE, lsn: maybe(LSN), wal_from: named(LSN), lazy: flag("lazy") },
+    {
+      tenant: TENANT,
+      timeline: TIMELINE,
+      lsn: maybe(LSN),
+      wal_from: named(LSN),
+      lazy: flag("lazy"),
+      own_wal: flag("own_wal"),
+    },
     COPY_OUT,
   ),
   computeAttach: operation("compute_attach", "compute", { tenant: TENANT, timeline: TIMELINE }, COPY_BOTH),

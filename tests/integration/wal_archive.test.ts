@@ -1,8 +1,10 @@
 /** Segments in which a compute was stopped and started are whole: for archives, and for stock standbys that read from their beginning. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { findPostgres } from "../../src/pg_install/find_postgres.ts";
 import { parseLsn } from "../../src/common/lsn.ts";
 import { makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { segmentOffset, WAL_SEGMENT_SIZE_DEFAULT, walFileName } from "../../src/postgres/wal/page_header.ts";
@@ -88,8 +90,33 @@ for (const mode of MODES) {
 }
 
 describe("the segment in which a branch leaves its parent", () => {
-  test("begins with the parent's WAL", async () => {
-    await using env = await ZenithEnv.create();
+  test("leads to the branch's own WAL on lazy storage", async () => {
+    await using env = await ZenithEnv.create({ storage: "lazy", major: 15 });
+    const main = await env.startCompute("main");
+    await main.query("CREATE TABLE t (i int)");
+    await insert(main, 1000);
+    await env.branch("child", "main");
+    const child = await env.startCompute("child");
+    await using client = env.pageserver.client();
+    const start = (await client.branchList(env.defaultTenant)).find(({ name }) => name === "child")!
+      .ancestor_lsn!;
+    const segment = walFileName(1, start, WAL_SEGMENT_SIZE_DEFAULT);
+    const file = join(child.paths.pgdata, "pg_wal", segment);
+    const pgWaldump = join(findPostgres(15).binDir, "pg_waldump");
+    // The second start finds WAL of the branch itself in its segment.
+    for (const rows of [1000, 2000]) {
+      await insert(child, rows);
+      const dump = spawnSync(pgWaldump, ["-n", "100", file], { encoding: "utf8" });
+      const records = dump.stdout.split("\n");
+      assert.match(records[0]!, /CHECKPOINT_SHUTDOWN/, dump.stderr);
+      assert.equal(parseLsn(/lsn: ([0-9A-F/]+)/.exec(records[0]!)![1]!), start);
+      assert.ok(records.length > 100);
+      await child.restart();
+    }
+  });
+
+  test("begins with the parent's WAL on eager storage", async () => {
+    await using env = await ZenithEnv.create({ storage: "eager" });
     const main = await env.startCompute("main");
     await main.query("CREATE TABLE t (i int)");
     await insert(main, 1000);

@@ -153,12 +153,15 @@ async function runSupervisor(
   const readOnlyAt = lsn === undefined ? null : parseLsn(lsn);
   const primary = optionText(options, "follow");
   const { keepComputeRunning } = await import("../../compute/keep_running.ts");
+  let collecting: NodeJS.Timeout | undefined;
   return await runRole({
     name: "compute",
     pidFile: paths.pidFile,
     logFile: paths.log,
     parent,
     onStopped: async (log) => {
+      // A spare collects when it has time for it.
+      clearTimeout(collecting);
       await onStopped(paths, log);
       const cgroup = parseCgroup(options);
       if (cgroup !== undefined) removeCgroup(cgroup);
@@ -185,7 +188,7 @@ async function runSupervisor(
         progress,
         signal,
       });
-      setTimeout(collectGarbage, COLLECT_AFTER_MS).unref();
+      collecting = setTimeout(collectGarbage, COLLECT_AFTER_MS).unref();
       return running;
     },
   });

@@ -11,7 +11,10 @@ import { PG_CONTROL_FILE_SIZE } from "../../postgres/control_file.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
 import { RELATION_MANIFEST_FILE } from "../../protocol/relation_manifest.ts";
 import { type TarEntry, type TarHandler, TarReader } from "../../protocol/tar.ts";
+import { pageOffset } from "../../postgres/wal/page_header.ts";
+import { type CutSegment, parseCutSegmentName } from "../../protocol/cut_segment.ts";
 import type { BasebackupContent } from "../../protocol/management.ts";
+import { writeCutHead } from "./cut_head.ts";
 import { KEPT, OURS, STATISTICS } from "./configuration_files.ts";
 
 const VERSION_FILE_MAX_BYTES = 64;
@@ -82,6 +85,7 @@ export async function unpackBasebackup(
     files.close();
   }
   assertComplete(pgdata, content);
+  if (files.cutSegment !== undefined) writeCutHead(pgdata, files.cutSegment);
   return files.written;
 }
 
@@ -90,12 +94,14 @@ class FileWriter implements TarHandler {
   readonly #root: ForeignDirectory;
   readonly #owner: PgUser | undefined;
   readonly #onProgress: (progress: DataDirectoryProgress) => void;
+  /** The segment whose beginning is left out. */
+  cutSegment: CutSegment | undefined;
   #files = 0;
   #bytes = 0;
   /** The directory of the last file. The next file usually has the same one. */
   #directory: { readonly name: string; readonly opened: ForeignDirectory } | null = null;
   /** The file that is being written. Null between files, and while a file is skipped. */
-  #file: { readonly fd: number; readonly path: string } | null = null;
+  #file: { readonly fd: number; readonly path: string; at: number } | null = null;
 
   constructor(
     pgdata: string,
@@ -121,8 +127,15 @@ class FileWriter implements TarHandler {
     if (name.startsWith(`${STATISTICS}/`)) return;
     const slash = name.lastIndexOf("/");
     const directory = slash < 0 ? this.#root : this.#open(name.slice(0, slash));
-    const fd = directory.createFile(name.slice(slash + 1), FILE_MODE, this.#owner);
-    this.#file = { fd, path: join(directory.path, name.slice(slash + 1)) };
+    let file = name.slice(slash + 1);
+    const cut = parseCutSegmentName(file);
+    if (cut !== undefined) {
+      this.cutSegment = cut;
+      file = cut.name;
+    }
+    const fd = directory.createFile(file, FILE_MODE, this.#owner);
+    const at = cut === undefined ? 0 : cut.begin - pageOffset(cut.begin);
+    this.#file = { fd, path: join(directory.path, file), at };
   }
 
   /** Opens a directory, and creates it and its parents if necessary. */
@@ -141,7 +154,8 @@ class FileWriter implements TarHandler {
 
   content(bytes: Uint8Array): void {
     if (this.#file === null) return;
-    writeAll(this.#file.fd, bytes, this.#file.path);
+    writeAll(this.#file.fd, bytes, this.#file.at, this.#file.path);
+    this.#file.at += bytes.length;
     this.#bytes += bytes.length;
   }
 
@@ -168,9 +182,11 @@ class FileWriter implements TarHandler {
   }
 }
 
-function writeAll(fd: number, bytes: Uint8Array, path: string): void {
+function writeAll(fd: number, bytes: Uint8Array, position: number, path: string): void {
   try {
-    for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at);
+    for (let at = 0; at < bytes.length;) {
+      at += writeSync(fd, bytes, at, bytes.length - at, position + at);
+    }
   } catch (error) {
     throw ioError("write", path, error);
   }

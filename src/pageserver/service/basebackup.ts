@@ -28,8 +28,15 @@ import {
 import { encodeReplicationOrigins } from "../../postgres/cluster/replication_origins.ts";
 import { SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT, slruSegmentPath } from "../../postgres/cluster/slru.ts";
 import { buildCheckpointPages, type CheckpointPages } from "../../postgres/initial_segment.ts";
-import { endBeforeHeader, WAL_TLI, walFileName, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
+import {
+  endBeforeHeader,
+  pageOffset,
+  WAL_TLI,
+  walFileName,
+  XLOG_BLCKSZ,
+} from "../../postgres/wal/page_header.ts";
 import { twophaseFileName } from "../../postgres/wal/xact.ts";
+import { cutSegmentName } from "../../protocol/cut_segment.ts";
 import {
   encodeRelationManifest,
   type ManifestEntry,
@@ -105,6 +112,8 @@ export interface OnlineStart {
 
 export interface BasebackupOptions {
   readonly content?: BasebackupContent;
+  /** Leaves out what precedes `head.from` in its segment (protocol/cut_segment.ts). */
+  readonly isOwnOnly?: boolean;
   /** Whole segments before the one that the backup's LSN is in. */
   readonly before?: Iterable<WalHead>;
   /**
@@ -498,11 +507,14 @@ class BasebackupWriter {
   *#walSegment(segment: CheckpointPages, tli: number, size: number): Generator<Part> {
     const { segmentStart, offset, bytes } = segment;
     const tar = this.#tar;
-    const length = this.#content === "lazy" ? offset + bytes.length : size;
-    yield* tar.begin(`pg_wal/${walFileName(tli, segmentStart, size)}`, length);
-    yield* this.#walBefore(this.#head, segmentStart, offset);
+    const begin = this.#options.isOwnOnly === true ? Math.max(this.#head.from - segmentStart, 0) : 0;
+    const first = begin - pageOffset(begin);
+    const length = (this.#content === "lazy" ? offset + bytes.length : size) - first;
+    const name = walFileName(tli, segmentStart, size);
+    yield* tar.begin(`pg_wal/${begin === 0 ? name : cutSegmentName(name, begin)}`, length);
+    yield* this.#walBefore(this.#head, segmentStart + first, offset - first);
     yield* tar.bytes(bytes);
-    yield* tar.zeros(length - offset - bytes.length);
+    yield* tar.zeros(length + first - offset - bytes.length);
     yield* tar.end(length);
   }
 

@@ -367,7 +367,7 @@ function handlers(
       await servePagestream(session, held.value, readWal, server.config.wait_lsn_timeout_ms, turn, count);
     },
 
-    async basebackup({ lsn = null, wal_from: walFrom = lsn, lazy, ...names }, session) {
+    async basebackup({ lsn = null, wal_from: walFrom = lsn, lazy, own_wal: ownWal, ...names }, session) {
       using held = await hold(names);
       using turn = turns.join(names.tenant);
       const source = held.value;
@@ -378,10 +378,13 @@ function handlers(
       // That compute also continues the WAL from here, so everything before must be durable.
       await source.makeDurable();
       const { timelines } = server.tenant(names.tenant);
-      using head = WalHead.open(timelines, source, boundary.lsn);
-      const before = segmentsBefore(timelines, source, walFrom ?? boundary.lsn, boundary.lsn);
       const content = lazy === true ? "lazy" : "complete";
-      await session.copyOut(basebackup(source, boundary, head, { content, before, turn }));
+      const isOwnOnly = lazy === true && ownWal === true;
+      using head = isOwnOnly
+        ? WalHead.openOwn(source, boundary.lsn)
+        : WalHead.open(timelines, source, boundary.lsn);
+      const before = segmentsBefore(timelines, source, walFrom ?? boundary.lsn, boundary.lsn);
+      await session.copyOut(basebackup(source, boundary, head, { content, before, isOwnOnly, turn }));
     },
 
     async callmemaybe({ conninfo, ...names }, session) {

@@ -47,16 +47,23 @@ export class WalHead implements Disposable {
     return WalHead.#open(timelines, timeline, segmentStart(end, timeline.walSegmentSize), end);
   }
 
+  /** Opens what the timeline itself has written, without its ancestors' WAL. */
+  static openOwn(timeline: Timeline, end: Lsn): WalHead {
+    return WalHead.#open(null, timeline, segmentStart(end, timeline.walSegmentSize), end);
+  }
+
   /** Opens a segment that the timeline has written to its end, from its first byte on. */
   static openWhole(timelines: TenantTimelines, timeline: Timeline, start: Lsn): WalHead {
     return WalHead.#open(timelines, timeline, start, (start + timeline.walSegmentSize) as Lsn);
   }
 
-  static #open(timelines: TenantTimelines, timeline: Timeline, start: Lsn, end: Lsn): WalHead {
+  static #open(timelines: TenantTimelines | null, timeline: Timeline, start: Lsn, end: Lsn): WalHead {
     const head = new WalHead(timeline, start, end);
     try {
       let source = timeline;
-      while (head.#add(source) && source.ancestorId !== null && !source.beginsMasked) {
+      while (
+        head.#add(source) && timelines !== null && source.ancestorId !== null && !source.beginsMasked
+      ) {
         source = timelines.ancestorOf(source);
       }
       return head;
@@ -71,16 +78,16 @@ export class WalHead implements Disposable {
   }
 
   /** Where the available WAL begins. */
-  get #from(): Lsn {
+  get from(): Lsn {
     return this.#parts.at(-1)?.from ?? this.#end;
   }
 
   /** @returns whether the WAL before it belongs to that timeline's ancestor */
   #add({ wal }: Timeline): boolean {
-    const to = Math.min(this.#from, wal.writtenLsn) as Lsn;
+    const to = Math.min(this.from, wal.writtenLsn) as Lsn;
     const from = Math.max(wal.startLsn, this.#segmentStart) as Lsn;
-    const isMissing = nextRecordLsn(to, wal.segmentSize) < this.#from;
-    if (isMissing || this.#from <= this.#segmentStart) return false;
+    const isMissing = nextRecordLsn(to, wal.segmentSize) < this.from;
+    if (isMissing || this.from <= this.#segmentStart) return false;
     if (from < to) {
       const file = wal.openSegment(this.#segmentStart);
       if (file === null) return false;
@@ -103,9 +110,9 @@ export class WalHead implements Disposable {
    */
   read(lsn: number, into: Uint8Array, off: number, len: number): void {
     const { pg, walSegmentSize: segmentSize, systemIdentifier: systemId } = this.#timeline;
-    const unknown = Math.min(len, this.#from - lsn);
+    const unknown = Math.min(len, this.from - lsn);
     if (unknown > 0) {
-      writeSegmentHead(into, off, lsn, unknown, { pg, startLsn: this.#from, segmentSize, systemId });
+      writeSegmentHead(into, off, lsn, unknown, { pg, startLsn: this.from, segmentSize, systemId });
     }
     let later: Part | undefined;
     for (const part of this.#parts) {
