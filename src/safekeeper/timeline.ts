@@ -497,12 +497,11 @@ export class SafekeeperTimeline {
     // Nobody was ever promised what an earlier attempt left behind.
     await this.#store?.close();
     const { disk } = this.#options;
-    for (const name of disk.readdirSync(this.#dir)) {
-      if (/^[0-9A-F]{24}$/.test(name)) disk.unlinkSync(`${this.#dir}/${name}`);
-    }
+    const left = disk.readdirSync(this.#dir).filter((name) => /^[0-9A-F]{24}$/.test(name));
+    for (const name of left) disk.unlinkSync(`${this.#dir}/${name}`);
     // None of the removed segments may reappear beside those of this attempt.
-    if (this.#options.sync) disk.fsyncDirSync(this.#dir);
-    this.#store = await openStore(this.identity, startLsn, this.#options);
+    if (this.#options.sync && left.length > 0) disk.fsyncDirSync(this.#dir);
+    this.#store = await openStore(this.identity, startLsn, this.#options, true);
     const { segmentSize } = this.identity;
     const segment = segmentStart(startLsn, segmentSize);
     // Only the pages that pg_waldump needs to start at `startLsn`: all of them are up to 16 MB, for
@@ -629,12 +628,19 @@ function closedError(): ZenithError {
   return new ZenithError("unavailable", "the safekeeper has closed the timeline", { hint: "connect again" });
 }
 
-function openStore(identity: TimelineIdentity, startLsn: Lsn, options: TimelineOptions): Promise<WalStore> {
+/** @param isSettled whether what is in the directory is known to be durable */
+function openStore(
+  identity: TimelineIdentity,
+  startLsn: Lsn,
+  options: TimelineOptions,
+  isSettled = false,
+): Promise<WalStore> {
   return WalStore.open(options.paths.timeline(identity.tenantId, identity.timelineId), {
     segmentSize: identity.segmentSize,
     disk: options.disk,
     startLsn,
     sync: options.sync,
+    isSettled,
   });
 }
 

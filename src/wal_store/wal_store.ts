@@ -45,6 +45,8 @@ export interface WalStoreOptions {
    * system on a slow disk.
    */
   sync?: boolean;
+  /** Whether the caller knows that what is in the directory is durable. */
+  isSettled?: boolean;
   /** False opens the store for reading only, and does not create a missing directory. */
   create?: boolean;
 }
@@ -137,7 +139,7 @@ export class WalStore {
         }
         disk.mkdirsSync(dir);
         disk.fsyncDirSync(join(dir, ".."));
-      } else if (options.sync ?? true) {
+      } else if ((options.sync ?? true) && options.isSettled !== true) {
         // A killed process may have created segments without syncing their names. Those names must
         // not count as durable yet.
         settleDirectorySync(disk, dir);

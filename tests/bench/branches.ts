@@ -5,7 +5,7 @@
  * snapshot of a btrfs, where these can be mounted. Statements of one row are also compared with a stock 15 whose commits wait for
  * a pg_receivewal, as ours wait for a safekeeper. Prints Markdown.
  *
- * `npm run bench -- branches [commands|operations|shapes|workflows|<part of a workflow's name> …] [warehouses=1] [branches=100]`
+ * `npm run bench -- branches [commands|wake|operations|shapes|workflows|<part of a workflow's name> …] [warehouses=1] [branches=100]`
  */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,6 +23,7 @@ import { LoopVolume } from "./lib/loop_volume.ts";
 import { measureShape, SHAPES } from "./lib/shapes.ts";
 import { measureCommands } from "./lib/command_times.ts";
 import { type GoalRow, markdownTable } from "./lib/goal_table.ts";
+import { measureWakes } from "./lib/wake_times.ts";
 import { load, runWorkflow, WORKFLOWS } from "./lib/workflows.ts";
 import { ReplicatedCluster } from "./receiver.ts";
 import type { Connection } from "../harness/connection.ts";
@@ -207,7 +208,8 @@ export async function run(args: readonly string[]): Promise<void> {
   await using resources = new AsyncDisposableStack();
   resources.defer(() => rmSync(directory, { recursive: true, force: true }));
   if (wants("commands")) note(...await measureCommands(directory));
-  if (parts.length > 0 && parts.every((part) => part === "commands")) return;
+  if (wants("wake")) note(...await measureWakes());
+  if (parts.length > 0 && parts.every((part) => part === "commands" || part === "wake")) return;
   const systems = await startSystems(directory, resources, numberOf("warehouses", 1));
   if (wants("operations")) {
     const measured = new Map<string, Timings>();
