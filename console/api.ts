@@ -36,11 +36,21 @@ const ROUTES = {
   diffSchema: "GET /tenants/{tenant}/diff/schema",
   diffTables: "GET /tenants/{tenant}/diff/tables",
   diffRows: "GET /tenants/{tenant}/diff/rows",
+  branchHistory: "GET /tenants/{tenant}/branches/{branch}/history",
+  branchWal: "GET /tenants/{tenant}/branches/{branch}/wal",
+  branchLayers: "GET /tenants/{tenant}/branches/{branch}/layers",
+  branchPage: "GET /tenants/{tenant}/branches/{branch}/page",
   branchLsn: "GET /tenants/{tenant}/branches/{branch}/lsn",
   computeStart: "POST /tenants/{tenant}/branches/{branch}/compute/start",
   computeStop: "POST /tenants/{tenant}/branches/{branch}/compute/stop",
   computeUri: "GET /tenants/{tenant}/branches/{branch}/compute/uri",
+  computeFigures: "GET /tenants/{tenant}/branches/{branch}/compute/figures",
+  computeLog: "GET /tenants/{tenant}/branches/{branch}/compute/log",
+  branchSettings: "GET /tenants/{tenant}/branches/{branch}/settings",
   operationList: "GET /tenants/{tenant}/operations",
+  auditList: "GET /audit",
+  followList: "GET /follows",
+  uploadStatus: "GET /uploads",
   tokenList: "GET /tokens",
   tokenCreate: "POST /tokens",
   tokenRevoke: "DELETE /tokens/{token}",
@@ -125,6 +135,15 @@ export async function call<K extends Asked>(
     access.set({ kind: "ended", session: now.session, why: error.message });
   }
   throw error;
+}
+
+/** What Prometheus gets: text, as https://prometheus.io/docs/instrumenting/exposition_formats has it. */
+export async function metrics(): Promise<string> {
+  const response = await send("/metrics", {
+    headers: token === null ? {} : { authorization: `Bearer ${token}` },
+  });
+  if (response.ok) return await response.text();
+  throw new ApiError(response.status, await response.json().catch(() => ({})));
 }
 
 interface Lists {

@@ -3,14 +3,18 @@ import { useEffect, useState } from "preact/hooks";
 import { access, call, callAll, connection, leave, resume } from "./api.ts";
 import type { ListedTenant, Session } from "./contract.ts";
 import { formatSpan } from "./format.ts";
+import { AuditPage } from "./pages/audit.tsx";
 import { BranchPage } from "./pages/branch.tsx";
 import { DiffPage } from "./pages/diff.tsx";
 import { HealthPage } from "./pages/health.tsx";
+import { LayersPage } from "./pages/layers.tsx";
 import { LoginForm, LoginPage, Logo } from "./pages/login.tsx";
+import { MetricsPage } from "./pages/metrics.tsx";
 import { OperationsPage } from "./pages/operations.tsx";
 import { SqlPage } from "./pages/sql.tsx";
 import { TenantsPage } from "./pages/tenants.tsx";
 import { TimeLinePage } from "./pages/time_line_page.tsx";
+import { TransfersPage } from "./pages/transfers.tsx";
 import { TokensPage } from "./pages/tokens.tsx";
 import { usePoll } from "./poll.ts";
 import { go, type Page, place, to } from "./router.ts";
@@ -113,7 +117,7 @@ function Shell({ session }: { readonly session: Session }) {
               <Item
                 href={to.timeLine(tenant)}
                 text="Time line"
-                isHere={page.at === "time_line" || page.at === "branch"}
+                isHere={page.at === "time_line" || page.at === "branch" || page.at === "layers"}
               />
               <Item href={to.sql(tenant)} text="SQL" isHere={page.at === "sql"} />
               <Item href={to.diff(tenant)} text="Compare" isHere={page.at === "diff"} />
@@ -124,6 +128,9 @@ function Shell({ session }: { readonly session: Session }) {
             <>
               <Item href={to.tenants()} text="Tenants" isHere={page.at === "tenants"} />
               <Item href={to.tokens()} text="Tokens" isHere={page.at === "tokens"} />
+              <Item href={to.transfers()} text="Transfers" isHere={page.at === "transfers"} />
+              <Item href={to.audit()} text="Audit log" isHere={page.at === "audit"} />
+              <Item href={to.metrics()} text="Metrics" isHere={page.at === "metrics"} />
               <HealthItem isHere={page.at === "health"} />
             </>
           )}
@@ -204,12 +211,16 @@ const TITLES: Readonly<Record<Page["at"], string>> = {
   home: "Zenith",
   time_line: "Time line",
   branch: "Branch",
+  layers: "Layers",
   sql: "SQL",
   diff: "Compare",
   operations: "Operations",
   health: "Health",
   tenants: "Tenants",
   tokens: "Tokens",
+  transfers: "Transfers",
+  audit: "Audit log",
+  metrics: "Metrics",
   lost: "Not found",
 };
 
@@ -224,6 +235,8 @@ function PageOf({ page }: { readonly page: Page }) {
       return <TimeLinePage key={page.tenant} tenant={page.tenant} />;
     case "branch":
       return <BranchPage key={page.branch} tenant={page.tenant} id={page.branch} />;
+    case "layers":
+      return <LayersPage key={page.branch} tenant={page.tenant} id={page.branch} />;
     case "sql":
       return <SqlPage key={page.tenant} tenant={page.tenant} />;
     case "diff":
@@ -236,6 +249,12 @@ function PageOf({ page }: { readonly page: Page }) {
       return <TenantsPage />;
     case "tokens":
       return <TokensPage />;
+    case "transfers":
+      return <TransfersPage />;
+    case "audit":
+      return <AuditPage />;
+    case "metrics":
+      return <MetricsPage />;
     case "lost":
       return (
         <Header

@@ -9,6 +9,19 @@ export function formatBytes(bytes: number): string {
   return `${power > 0 && value < 10 ? value.toFixed(1) : Math.round(value)} ${UNITS[power]}`;
 }
 
+/** `7`, `12,345`, `0.4`. */
+export function formatCount(value: number): string {
+  return value > 0 && value < 10 && !Number.isInteger(value)
+    ? value.toFixed(1)
+    : Math.round(value).toLocaleString("en");
+}
+
+/** An LSN as a number of bytes. */
+export function lsnToNumber(lsn: string): number {
+  const [high = "0", low = "0"] = lsn.split("/");
+  return Number.parseInt(high, 16) * 2 ** 32 + Number.parseInt(low, 16);
+}
+
 const SPANS = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1_000]] as const;
 
 /** `3 d`, `12 min`: how long ago, or how long to go, by its largest unit. */
@@ -49,6 +62,39 @@ export function toRfc3339(ms: number): string {
 function csvField(value: string | null): string {
   if (value === null) return "";
   return value === "" || /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+}
+
+/** pg_type's OIDs: int8, int2, int4, oid, float4, float8, numeric; bool; json, jsonb. */
+export const NUMBER_TYPES: ReadonlySet<number> = new Set([20, 21, 23, 26, 700, 701, 1700]);
+const BOOL = 16;
+export const JSON_TYPES: ReadonlySet<number> = new Set([114, 3802]);
+
+/**
+ * An array of objects. Numbers keep all of their digits, which a reader may have no room for; what
+ * JSON can't say, such as NaN, is a string. A column whose name is there already gets a number.
+ */
+export function toJson(
+  fields: readonly { readonly name: string; readonly dataTypeID: number }[],
+  rows: readonly (readonly (string | null)[])[],
+): string {
+  const names: string[] = [];
+  for (const { name } of fields) {
+    let unique = name;
+    for (let i = 2; names.includes(unique); i++) unique = `${name}_${i}`;
+    names.push(unique);
+  }
+  const value = (text: string | null, type: number): string => {
+    if (text === null) return "null";
+    if (type === BOOL) return text === "t" ? "true" : "false";
+    if (JSON_TYPES.has(type)) return text;
+    return NUMBER_TYPES.has(type) && /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text) ? text : JSON.stringify(text);
+  };
+  const lines = rows.map((row) =>
+    `  {${
+      row.map((text, i) => `${JSON.stringify(names[i])}: ${value(text, fields[i]!.dataTypeID)}`).join(", ")
+    }}`
+  );
+  return lines.length === 0 ? "[]\n" : `[\n${lines.join(",\n")}\n]\n`;
 }
 
 export function toCsv(names: readonly string[], rows: readonly (readonly (string | null)[])[]): string {

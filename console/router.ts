@@ -3,10 +3,15 @@ import { createStore } from "./store.ts";
 
 const BASE = "/console";
 
+/** Pages of the installation, for its operator. */
+const INSTALLATION = ["health", "tenants", "tokens", "transfers", "audit", "metrics"] as const;
+
+type Installation = (typeof INSTALLATION)[number];
+
 export type Page =
-  | { readonly at: "home" | "health" | "tenants" | "tokens" | "lost" }
+  | { readonly at: Installation | "home" | "lost" }
   | { readonly at: "time_line" | "operations" | "sql" | "diff"; readonly tenant: string }
-  | { readonly at: "branch"; readonly tenant: string; readonly branch: string };
+  | { readonly at: "branch" | "layers"; readonly tenant: string; readonly branch: string };
 
 export interface Place {
   readonly page: Page;
@@ -14,15 +19,20 @@ export interface Place {
 }
 
 export function readPath(path: string): Page {
-  const [first = "", tenant = "", third = "", fourth = ""] = path.slice(BASE.length).split("/").slice(1).map(
-    decodeURIComponent,
-  );
+  const [first = "", tenant = "", third = "", fourth = "", fifth = ""] = path.slice(BASE.length).split("/")
+    .slice(1).map(
+      decodeURIComponent,
+    );
   if (first === "") return { at: "home" };
-  if (first === "health" || first === "tenants" || first === "tokens") return { at: first };
+  const page = INSTALLATION.find((name) => name === first);
+  if (page !== undefined) return { at: page };
   if (first !== "t" || tenant === "") return { at: "lost" };
   if (third === "") return { at: "time_line", tenant };
   if (third === "operations" || third === "sql" || third === "diff") return { at: third, tenant };
-  if (third === "branches" && fourth !== "") return { at: "branch", tenant, branch: fourth };
+  if (third === "branches" && fourth !== "") {
+    if (fifth === "") return { at: "branch", tenant, branch: fourth };
+    if (fifth === "layers") return { at: "layers", tenant, branch: fourth };
+  }
   return { at: "lost" };
 }
 
@@ -59,9 +69,13 @@ export const to = {
   health: () => `${BASE}/health`,
   tenants: () => `${BASE}/tenants`,
   tokens: () => `${BASE}/tokens`,
+  transfers: () => `${BASE}/transfers`,
+  audit: () => `${BASE}/audit`,
+  metrics: () => `${BASE}/metrics`,
   timeLine: (tenant: string) => `${BASE}/t/${of(tenant)}`,
   operations: (tenant: string) => `${BASE}/t/${of(tenant)}/operations`,
   branch: (tenant: string, id: string) => `${BASE}/t/${of(tenant)}/branches/${of(id)}`,
+  layers: (tenant: string, id: string) => `${BASE}/t/${of(tenant)}/branches/${of(id)}/layers`,
   /** @param from @param to points, such as `main@-1h` */
   diff: (tenant: string, from?: string, to?: string, database?: string) => {
     const given = Object.entries({ from, to, database }).filter((entry): entry is [string, string] =>

@@ -2,12 +2,14 @@
 import { useState } from "preact/hooks";
 import { call } from "../api.ts";
 import type { Branch } from "../contract.ts";
-import { formatAgo, formatBytes, formatTime } from "../format.ts";
+import { formatAgo, formatBytes, formatTime, quoteWord } from "../format.ts";
 import { useAction, usePoll } from "../poll.ts";
 import { go, to } from "../router.ts";
 import { Confirm } from "../ui/form_dialog.tsx";
-import { Button, Card, Fact, Facts, Field, Header, Loading, Problem } from "../ui/parts.tsx";
+import { Button, Card, Fact, Facts, Field, Header, Loaded, Loading, Problem } from "../ui/parts.tsx";
 import { StateDot } from "../ui/state_dot.tsx";
+import { BranchLog } from "./branch_log.tsx";
+import { BranchNow } from "./branch_now.tsx";
 import { Connect } from "./connect.tsx";
 
 const POLL_MS = 3_000;
@@ -51,13 +53,16 @@ export function BranchPage({ tenant, id }: Props) {
         >
           {branch.parent_name === null ? "Compare with an hour ago" : `Compare with ${branch.parent_name}`}
         </a>
+        <a class="button is-plain" href={to.layers(tenant, branch.id)}>Layers</a>
         <a class="button is-plain" href={to.timeLine(tenant)}>Time line</a>
       </Header>
       <Problem error={polled.error} />
+      {branch.compute.state === "awake" && <BranchNow key={branch.id} tenant={tenant} branch={branch} />}
       <div class="grid columns">
         <div>
           <Compute {...own} />
           <Connect key={branch.id} tenant={tenant} branch={branch} />
+          <PostgresSettings tenant={tenant} branch={branch} />
           <Danger {...own} />
         </div>
         <div>
@@ -65,6 +70,7 @@ export function BranchPage({ tenant, id }: Props) {
           <Settings key={`${branch.id} ${branch.name}`} {...own} />
         </div>
       </div>
+      <BranchLog key={branch.id} tenant={tenant} branch={branch} />
     </>
   );
 }
@@ -134,7 +140,7 @@ function About({ branch }: { readonly branch: Branch }) {
     <Card title="Branch">
       <Facts>
         <Fact name="Size of its databases">{size(branch.logical_size_bytes)}</Fact>
-        <Fact name="On disk, its own">{size(branch.physical_size_bytes)}</Fact>
+        <Fact name="On disk, what it alone holds">{size(branch.physical_size_bytes)}</Fact>
         <Fact name="Position">
           <span class="mono">{branch.last_lsn}</span>
         </Fact>
@@ -211,6 +217,36 @@ function Settings({ tenant, branch, reload }: Own) {
         <Problem error={saving.error} />
         <Button type="submit" isBusy={saving.isBusy} isDisabled={Object.keys(body).length === 0}>Save</Button>
       </form>
+    </Card>
+  );
+}
+
+const SETTINGS_MS = 30_000;
+
+/** What `zenith pg config` shows. */
+function PostgresSettings({ tenant, branch }: Pick<Own, "tenant" | "branch">) {
+  const polled = usePoll(
+    () => call("branchSettings", { tenant, branch: branch.id }),
+    SETTINGS_MS,
+    `${tenant} ${branch.id}`,
+  );
+  return (
+    <Card title="PostgreSQL settings">
+      <Loaded polled={polled} what="settings">
+        {({ items }) => (
+          <Facts>
+            {items.map(({ name, value }) => (
+              <Fact key={name} name={<span class="mono break">{name}</span>}>
+                <span class="mono break">{value === "" ? "''" : value}</span>
+              </Fact>
+            ))}
+          </Facts>
+        )}
+      </Loaded>
+      <p class="hint">
+        <code>ALTER SYSTEM</code> or <code>zenith pg config {quoteWord(branch.name)}</code>{" "}
+        changes them. Branches that are made from now on have them too.
+      </p>
     </Card>
   );
 }

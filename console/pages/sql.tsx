@@ -2,9 +2,14 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, callAll, sql, SqlError, type SqlResult } from "../api.ts";
 import type { Branch } from "../contract.ts";
-import { toCsv } from "../format.ts";
+import { JSON_TYPES, NUMBER_TYPES, toCsv, toJson } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { go, place, to } from "../router.ts";
+import { SqlEditor } from "../sql/editor.tsx";
+import { MomentSlider } from "../sql/moment_slider.tsx";
+import { readPlan } from "../sql/plan.ts";
+import { PlanTree } from "../sql/plan_tree.tsx";
+import { useCatalog } from "../sql/use_catalog.ts";
 import { useStore } from "../store.ts";
 import { Button, Field, Header, Loaded, Select } from "../ui/parts.tsx";
 
@@ -36,6 +41,8 @@ interface Outcome {
   readonly result?: SqlResult;
   readonly error?: Error;
   readonly statement: string;
+  /** What was put before it. */
+  readonly prefix: string;
   /** Where the statement begins in the editor. */
   readonly offset: number;
   readonly tookMs: number;
@@ -58,9 +65,18 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
   // Nobody waits for an answer on a page that is gone.
   useEffect(() => () => running?.abort(), [running]);
 
+  const [isAnalyzed, setAnalyzed] = useState(false);
+  const moment = at === "" ? undefined : at;
+  const { catalog, ask } = useCatalog(
+    `${branch?.id} ${at} ${database} ${role}`,
+    branch?.compute.state === "awake" && moment === undefined,
+    async () => (await call("computeUri", { tenant, branch: branch!.id }, { query: { role, database } })).uri,
+    moment,
+  );
+
   if (branch === undefined) return <p class="empty">There is no branch to ask.</p>;
 
-  const run = async () => {
+  const run = async (prefix = "") => {
     if (running !== undefined) return;
     const { selectionStart, selectionEnd } = area.current!;
     const isPart = selectionEnd > selectionStart;
@@ -72,11 +88,12 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
     setRunning(stop);
     const startedMs = performance.now();
     const done = (found: Pick<Outcome, "result" | "error">) => {
-      setOutcome({ ...found, statement, offset, tookMs: performance.now() - startedMs });
+      setOutcome({ ...found, statement, prefix, offset, tookMs: performance.now() - startedMs });
     };
     try {
       const { uri } = await call("computeUri", { tenant, branch: branch.id }, { query: { role, database } });
-      done({ result: await sql(uri, statement, at === "" ? undefined : at, stop.signal) });
+      done({ result: await sql(uri, prefix + statement, moment, stop.signal) });
+      ask();
     } catch (error) {
       if (!stop.signal.aborted) done({ error: error instanceof Error ? error : new Error(String(error)) });
     } finally {
@@ -86,11 +103,10 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
       sessionStorage.setItem(HISTORY_KEY, JSON.stringify(kept));
     }
   };
-  const onKeyDown = (event: KeyboardEvent) => {
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-    event.preventDefault();
-    void run();
-  };
+  const setMoment = (value: string) =>
+    go(to.sql(tenant, branch.id, value === "" ? undefined : value), "replace");
+  const explain = () =>
+    run(isAnalyzed ? "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " : "EXPLAIN (FORMAT JSON) ");
 
   return (
     <div class="sql">
@@ -102,15 +118,18 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
             options={branches.map(({ id, name }) => [id, name])}
             onChange={(id) => go(to.sql(tenant, id, at === "" ? undefined : at), "replace")}
           />
+          <Field label="Database" value={database} onInput={setDatabase} />
+          <Field label="Role" value={role} onInput={setRole} />
+        </div>
+        <div class="sql-moment">
           <Field
             label="Moment, read-only"
             value={at}
             placeholder="now"
             isMono
-            onInput={(value) => go(to.sql(tenant, branch.id, value === "" ? undefined : value), "replace")}
+            onInput={(value) => setMoment(value.trim())}
           />
-          <Field label="Database" value={database} onInput={setDatabase} />
-          <Field label="Role" value={role} onInput={setRole} />
+          <MomentSlider key={branch.id} tenant={tenant} branch={branch} at={at} onChange={setMoment} />
         </div>
         {at !== "" && (
           <div class="notice is-past">
@@ -126,15 +145,13 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
             </button>
           </div>
         )}
-        <textarea
-          ref={area}
-          class="editor mono"
-          aria-label="Statement"
-          spellcheck={false}
-          value={text}
-          rows={8}
-          onInput={(event) => setText(event.currentTarget.value)}
-          onKeyDown={onKeyDown}
+        <SqlEditor
+          area={area}
+          text={text}
+          onInput={setText}
+          onRun={() => void run()}
+          catalog={catalog}
+          onWanted={ask}
         />
         <div class="row">
           <Button kind="primary" isBusy={running !== undefined} onClick={() => void run()}>
@@ -145,8 +162,19 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
               : "Waking …"}
           </Button>
           {running !== undefined && <Button onClick={() => running.abort()}>Stop waiting</Button>}
+          <Button isDisabled={running !== undefined} onClick={() => void explain()}>Explain</Button>
+          <label class="check" title="EXPLAIN ANALYZE: the statement is run, with all that it changes">
+            <input
+              type="checkbox"
+              checked={isAnalyzed}
+              onChange={(event) => setAnalyzed(event.currentTarget.checked)}
+            />
+            and run it
+          </label>
           <span class="hint">
-            <kbd>Ctrl</kbd> <kbd>Enter</kbd> runs it, or what is selected
+            <kbd>Ctrl</kbd> <kbd>Enter</kbd> runs it, or what is selected. <kbd>Ctrl</kbd> <kbd>Space</kbd>
+            {" "}
+            offers names
           </span>
           <span class="grow" />
           {past.length > 0 && (
@@ -189,7 +217,8 @@ function Failure(
 ) {
   const position = error instanceof SqlError ? error.position : null;
   // PostgreSQL counts characters, a string UTF-16.
-  const index = position === null ? undefined : [...outcome.statement].slice(0, position - 1).join("").length;
+  const place = position === null ? -1 : position - 1 - outcome.prefix.length;
+  const index = place < 0 ? undefined : [...outcome.statement].slice(0, place).join("").length;
   useEffect(() => {
     if (index === undefined || editor === null) return;
     const from = outcome.offset + index;
@@ -220,22 +249,33 @@ function pointTo(statement: string, index: number): string {
   return `${head}${line}\n${" ".repeat(head.length + index - start)}^`;
 }
 
+function save(text: string, type: string, name: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
 function Result({ outcome, result }: { readonly outcome: Outcome; readonly result: SqlResult }) {
   const { fields, rows, command, rowCount } = result;
   const names = fields.map(({ name }) => name);
-  const save = () => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([toCsv(names, rows)], { type: "text/csv" }));
-    link.download = "result.csv";
-    link.click();
-    URL.revokeObjectURL(link.href);
-  };
+  const isPlan = command === "EXPLAIN" && fields.length === 1 && JSON_TYPES.has(fields[0]!.dataTypeID);
+  const plan = isPlan ? readPlan(rows[0]?.[0] ?? "") : undefined;
+  if (plan !== undefined) return <PlanTree plan={plan} />;
   const counted = rowCount === null ? command : `${command}, ${rowCount} ${rowCount === 1 ? "row" : "rows"}`;
   return (
     <section class="card" aria-label="Result">
       <header>
         <p class="hint">{counted}, {Math.round(outcome.tookMs)} ms with the way there</p>
-        {fields.length > 0 && <Button onClick={save}>Export CSV</Button>}
+        {fields.length > 0 && (
+          <div class="row">
+            <Button onClick={() => save(toCsv(names, rows), "text/csv", "result.csv")}>Export CSV</Button>
+            <Button onClick={() => save(toJson(fields, rows), "application/json", "result.json")}>
+              Export JSON
+            </Button>
+          </div>
+        )}
       </header>
       {fields.length > 0 && (
         <div class="table-scroll" tabIndex={0} role="region" aria-label="Rows">
@@ -268,9 +308,6 @@ function Result({ outcome, result }: { readonly outcome: Outcome; readonly resul
   );
 }
 
-/** int8, int2, int4, oid, float4, float8, numeric: pg_type's OIDs. */
-const NUMBERS: ReadonlySet<number> = new Set([20, 21, 23, 26, 700, 701, 1700]);
-
 function classOf(type: number): string {
-  return NUMBERS.has(type) ? "is-number" : "";
+  return NUMBER_TYPES.has(type) ? "is-number" : "";
 }

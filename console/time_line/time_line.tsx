@@ -7,6 +7,8 @@ import { AXIS_HEIGHT, draw, LANE_HEIGHT, type Palette, pointAt, readPalette, typ
 import type { Lane } from "./layout.ts";
 import { pan, timeAt, type View, xOf, zoom } from "./scale.ts";
 import { useLsn } from "./use_lsn.ts";
+import { useWal } from "./use_wal.ts";
+import { WalChart } from "./wal_chart.tsx";
 
 /** A branch, and a moment of its history; its end when there is none. */
 export interface Choice {
@@ -201,6 +203,7 @@ export function TimeLine({ tenant, lanes, chosen, onChoose }: Props) {
 
   const hovered = cursor === undefined ? undefined : lanes[cursor.lane];
   const lsn = useLsn(tenant, hovered?.branch, cursor === undefined ? undefined : cursor.at, now);
+  const wal = useWal(tenant, hovered?.branch.id, shown);
   const first = Math.max(0, Math.floor(scrolled / LANE_HEIGHT) - 4);
   const last = Math.min(lanes.length, Math.ceil((scrolled + size.height) / LANE_HEIGHT) + 4);
   const labels = useMemo(
@@ -290,6 +293,7 @@ export function TimeLine({ tenant, lanes, chosen, onChoose }: Props) {
             <strong>{hovered.branch.name}</strong>
             <span>{cursor.at >= now ? "now" : formatTime(cursor.at, shown.to - shown.from < 60_000)}</span>
             <span class={`mono ${lsn.isProblem ? "is-problem" : ""}`}>{lsn.text}</span>
+            {wal !== undefined && <WalChart bars={wal} at={cursor.at} />}
           </div>
         )}
       </div>
@@ -299,7 +303,7 @@ export function TimeLine({ tenant, lanes, chosen, onChoose }: Props) {
 }
 
 const TIP_WIDTH = 230;
-const TIP_HEIGHT = 84;
+const TIP_HEIGHT = 150;
 
 /** Beside the pointer, on the side that has room. */
 function tipPlace(x: number, y: number, { width, height }: { width: number; height: number }) {

@@ -185,7 +185,9 @@ export function Facts({ children }: { readonly children: ComponentChildren }) {
   return <dl class="facts">{children}</dl>;
 }
 
-export function Fact({ name, children }: { readonly name: string; readonly children: ComponentChildren }) {
+export function Fact(
+  { name, children }: { readonly name: ComponentChildren; readonly children: ComponentChildren },
+) {
   return (
     <div>
       <dt>{name}</dt>

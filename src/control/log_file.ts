@@ -74,26 +74,36 @@ export function lastLines(path: string, lines: number): Tail | undefined {
 /**
  * Returns what was written to a file since `from`, or the whole file when it was replaced or
  * truncated since. Undefined when the file does not exist.
+ *
+ * @param maxBytes more is left for the next time
  */
-export function readSince(path: string, from: FilePosition | undefined): Tail | undefined {
+export function readSince(
+  path: string,
+  from: FilePosition | undefined,
+  maxBytes = Number.POSITIVE_INFINITY,
+): Tail | undefined {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined) return undefined;
   const goesOn = from !== undefined && from.inode === found.ino && from.offset <= found.size;
   if (goesOn && from.offset === found.size) return { text: "", end: from };
-  return readFrom(path, () => goesOn ? from.offset : 0);
+  return readFrom(path, () => goesOn ? from.offset : 0, maxBytes);
 }
 
 function readTail(path: string, bytes: number): Tail | undefined {
   return readFrom(path, (size) => Math.max(0, size - bytes));
 }
 
-function readFrom(path: string, start: (size: number) => number): Tail | undefined {
+function readFrom(
+  path: string,
+  start: (size: number) => number,
+  maxBytes = Number.POSITIVE_INFINITY,
+): Tail | undefined {
   try {
     const fd = openSync(path, "r");
     try {
       const { size, ino } = fstatSync(fd);
       const from = start(size);
-      const buffer = Buffer.alloc(size - from);
+      const buffer = Buffer.alloc(Math.min(size - from, maxBytes));
       let read = 0;
       while (read < buffer.length) {
         const count = readSync(fd, buffer, read, buffer.length - read, from + read);

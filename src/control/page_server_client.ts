@@ -24,9 +24,11 @@ import {
   type ObjectStoreStatus,
   PAGE_SERVER,
   type PageServerStatus,
+  type PageVersions,
   type ScrubStatus,
   type TenantConfig,
   type TenantLimitsJson,
+  type TimelineLayers,
 } from "../protocol/management.ts";
 import type { LimitChanges } from "../protocol/tenant_limits.ts";
 import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/operation.ts";
@@ -40,8 +42,10 @@ export type {
   HistoryPart,
   ObjectStoreStatus,
   PageServerStatus,
+  PageVersions,
   ScrubStatus,
   TenantConfig,
+  TimelineLayers,
 };
 
 /** What any of several page servers can do for a tenant, which need not have it. */
@@ -332,6 +336,20 @@ export class PageServerClient implements AsyncDisposable {
   /** Lists the parts of a branch: its timeline and that timeline's ancestors, newest first. */
   timelineHistory(tenant: TenantId, timeline: TimelineId): Promise<HistoryPart[]> {
     return this.#call(PAGE_SERVER.timelineHistory, { tenant, timeline });
+  }
+
+  timelineLayers(tenant: TenantId, timeline: TimelineId): Promise<TimelineLayers> {
+    return this.#call(PAGE_SERVER.timelineLayers, { tenant, timeline });
+  }
+
+  /** @param lsn undefined for the timeline's end */
+  pageVersions(
+    tenant: TenantId,
+    timeline: TimelineId,
+    page: { spc: number; db: number; rel: number; fork: number; block: number },
+    lsn: Lsn | undefined,
+  ): Promise<PageVersions> {
+    return this.#call(PAGE_SERVER.pageVersions, { tenant, timeline, ...page, lsn });
   }
 
   /** @param database its OID @returns the relations that may differ between the two points */

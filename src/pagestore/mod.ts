@@ -8,6 +8,7 @@ export { checkTimeline, scrubTimeline, type TimelineCheck } from "./files/fsck.t
 export {
   compareObjects,
   formatObject,
+  type Key,
   type ObjectFilter,
   type ObjectId,
   SIZE_BLOCK,

@@ -644,6 +644,48 @@ const ChangedRelationSchema = object({
 /** A relation whose pages differ between two points of history. */
 export type ChangedRelation = InferOutput<typeof ChangedRelationSchema>;
 
+/** A key in the order of keys: kind, a, b, c, d, block (docs/formats/keys.md). */
+const KeySchema = array(number());
+
+const LayerSchema = object({
+  kind: picklist(["delta", "image"]),
+  level: number(),
+  /** It has what is above this LSN … */
+  start_lsn: LsnSchema,
+  /** … and at or below this one. */
+  end_lsn: LsnSchema,
+  /** Null when it has no keys. */
+  first_key: nullable(KeySchema),
+  last_key: nullable(KeySchema),
+  size_bytes: number(),
+  /** What keeps it; null when the next garbage collection may shrink it. */
+  needed_by: nullable(picklist(["horizon", "pitr", "branches", "leases"])),
+});
+
+const TimelineLayersSchema = object({
+  start_lsn: LsnSchema,
+  /** Up to here everything is in layers; the rest is in memory. */
+  disk_consistent_lsn: LsnSchema,
+  last_record_lsn: LsnSchema,
+  memory_bytes: number(),
+  /** Oldest first. */
+  layers: array(LayerSchema),
+});
+
+/** What a timeline consists of. */
+export type TimelineLayers = InferOutput<typeof TimelineLayersSchema>;
+
+const PageVersionsSchema = object({
+  lsn: LsnSchema,
+  /** Newest first. */
+  versions: array(object({ lsn: LsnSchema, kind: picklist(["record", "image"]), bytes: number() })),
+  /** Whether the last version needs no earlier one. */
+  complete: boolean(),
+});
+
+/** The versions that the read of a page goes through. */
+export type PageVersions = InferOutput<typeof PageVersionsSchema>;
+
 const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 
 /** The page server's operations. */
@@ -867,6 +909,29 @@ export const PAGE_SERVER = {
       database: OID,
     },
     json(array(ChangedRelationSchema)),
+  ),
+  /** Lists the layers of a timeline, without its ancestors'. */
+  timelineLayers: operation(
+    "timeline_layers",
+    "read",
+    { tenant: TENANT, timeline: TIMELINE },
+    json(TimelineLayersSchema),
+  ),
+  /** Lists the versions from which a page is rebuilt, at an LSN or at the timeline's end. */
+  pageVersions: operation(
+    "page_versions",
+    "read",
+    {
+      tenant: TENANT,
+      timeline: TIMELINE,
+      spc: { ...OID, placeholder: "tablespace" },
+      db: { ...OID, placeholder: "database" },
+      rel: { ...OID, placeholder: "relfilenode" },
+      fork: word("fork", pipe(string(), regex(/^[0-3]$/, "expected 0 to 3"), transform(Number))),
+      block: word("block", pipe(string(), regex(/^\d{1,10}$/, "expected a block number"), transform(Number))),
+      lsn: maybe(LSN),
+    },
+    json(PageVersionsSchema),
   ),
   timelineStatus: operation(
     "timeline_status",

@@ -28,6 +28,7 @@ import { Fleet } from "./fleet/fleet.ts";
 import { Door } from "./proxy/door.ts";
 import { Proxy } from "./proxy/proxy.ts";
 import { Servers } from "./servers.ts";
+import { Figures } from "./work/figures.ts";
 import { Histories } from "./work/histories.ts";
 import { Directory } from "./state/directory.ts";
 import { State } from "./state/state.ts";
@@ -97,6 +98,7 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
     restarts: () => servers.restarts,
     sessions: () => proxy.figures.sessions,
     histories: new Histories(),
+    figures: new Figures(),
     awake: () => awake.list().length,
   };
   const sql = new Sql(door, names);

@@ -24,6 +24,8 @@ export interface Tab extends AsyncDisposable {
 export async function openTab(browser: Browser, options: BrowserContextOptions = {}): Promise<Tab> {
   // Colours that are on their way to others are nobody's choice.
   const context = await browser.newContext({ reducedMotion: "reduce", ...options });
+  // How long something takes decides nothing: this is for what never comes.
+  context.setDefaultTimeout(90_000);
   const page = await context.newPage();
   const problems: string[] = [];
   const hosts = new Set<string>();

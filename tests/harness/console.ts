@@ -19,9 +19,17 @@ export function consolePages(tenant: string, branch: string): ConsolePage[] {
   return [
     { name: "time-line", path: `/t/${tenant}`, ready: ".tl-label" },
     { name: "branch", path: `/t/${tenant}/branches/${branch}`, ready: "text=Danger zone" },
+    {
+      name: "layers",
+      path: `/t/${tenant}/branches/${branch}/layers`,
+      ready: "text=What a read goes through",
+    },
     { name: "sql", path: `/t/${tenant}/sql`, ready: ".editor" },
     { name: "compare", path: `/t/${tenant}/diff?from=main%40-10s&to=main`, ready: "text=Schema" },
     { name: "operations", path: `/t/${tenant}/operations`, ready: "td" },
+    { name: "transfers", path: "/transfers", ready: "text=Object store" },
+    { name: "audit", path: "/audit", ready: "td" },
+    { name: "metrics", path: "/metrics", ready: "td" },
     { name: "health", path: "/health", ready: ".servers li" },
     { name: "tenants", path: "/tenants", ready: "td" },
     { name: "tokens", path: "/tokens", ready: "td" },

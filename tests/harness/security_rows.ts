@@ -63,6 +63,8 @@ export const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   lsn_at: { args: `${ONE} 2026-01-01T00:00:00Z`, by: READER_OF_ONE },
   timeline_history: { args: ONE, by: READER_OF_ONE },
   changed_blocks: { args: `${ONE} 0/1 ${timeline} 0/2 5`, by: READER_OF_ONE },
+  timeline_layers: { args: ONE, by: READER_OF_ONE },
+  page_versions: { args: `${ONE} 1663 5 1259 0 0`, by: READER_OF_ONE },
   timeline_status: { args: ONE, by: WRITER },
   receiver_status: { args: ONE, by: WRITER },
   timeline_safekeepers: { args: `${ONE} ${ADDRESS}`, by: WRITER },

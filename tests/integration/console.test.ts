@@ -236,6 +236,126 @@ describe("the console", { skip: noBrowser }, () => {
     assertClean(tab);
   });
 
+  test("shows what the Postgres of a branch does, its settings, and its log as it grows", async () => {
+    const main = serve.conninfo("main");
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "main" }).click();
+    const now = page.getByRole("region", { name: "Now" });
+    await now.getByRole("heading", { name: "Transactions per second" }).waitFor();
+    await until("the session that sleeps is counted", async () => {
+      const asleep = serve.psql(main, "SELECT pg_sleep(3)");
+      const seen = now.getByText(/^[1-9]\s*active/).waitFor({ timeout: 5_000 }).then(() => true, () => false);
+      await asleep;
+      return await seen;
+    });
+    await now.getByText(/^\d+(\.\d)? %$/).waitFor();
+    assert.equal(await now.locator("canvas").count(), 5);
+    await page.getByRole("region", { name: "PostgreSQL settings" }).getByText("log_timezone").waitFor();
+
+    const log = page.getByRole("log");
+    await log.getByText("database system is ready to accept connections").first().waitFor();
+    await serve.tryPsql(main, "SELECT 'found in the log' FROM nowhere");
+    await log.getByText('relation "nowhere" does not exist').waitFor();
+    assert.equal(await log.getByText('relation "nowhere" does not exist').count(), 1);
+    await page.getByRole("button", { name: "Supervisor" }).click();
+    await log.getByText(/^\d{4}-\d\d-\d\dT\S+\s+starting\b/).first().waitFor();
+    assertClean(tab);
+  });
+
+  test("offers names, shows plans as trees, exports, and goes back by a slider", async () => {
+    await serve.psql(
+      serve.conninfo("main"),
+      'CREATE TABLE guests ("Name" text, arrived int); INSERT INTO guests SELECT i, i FROM generate_series(1, 5000) i',
+    );
+    await using tab = await openTab(browser, { acceptDownloads: true });
+    const { page } = tab;
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "SQL" }).click();
+    const editor = page.getByLabel("Statement", { exact: true });
+    const names = page.getByRole("listbox", { name: "Names" });
+    await editor.fill("SELECT  FROM guests g");
+    await editor.press("Home");
+    for (let i = 0; i < 7; i++) await editor.press("ArrowRight");
+    await editor.pressSequentially("g.");
+    await names.getByRole("option", { name: /"Name"/ }).waitFor();
+    await editor.press("ArrowDown");
+    await editor.press("Enter");
+    assert.equal(await editor.inputValue(), "SELECT g.arrived FROM guests g");
+    await editor.press("Control+z");
+    assert.equal(await editor.inputValue(), "SELECT g. FROM guests g");
+    await editor.fill("SELECT * FROM gue");
+    await editor.press("Tab");
+    assert.equal(await editor.inputValue(), "SELECT * FROM guests");
+    assert.ok(await names.isHidden());
+
+    await editor.fill("SELECT * FROM guests a JOIN guests b USING (arrived) WHERE a.arrived < 10");
+    await page.getByLabel("and run it").check();
+    await page.getByRole("button", { name: "Explain" }).click();
+    const plan = page.getByRole("region", { name: "Plan as a tree" });
+    await plan.getByText("Seq Scan on guests a").waitFor();
+    assert.match(await plan.locator("li li").first().innerText(), /rows/);
+    await page.getByText(/^Ran for .* ms, planned in .* ms/).waitFor();
+    await editor.fill("SELECT nothing FROM guests");
+    await page.getByRole("button", { name: "Explain" }).click();
+    await page.getByText('column "nothing" does not exist').waitFor();
+    assert.equal(
+      await page.locator(".caret").innerText(),
+      "LINE 1: SELECT nothing FROM guests\n               ^",
+    );
+
+    await runSql(page, `SELECT 1::int8 AS a, NULL AS a, '{"b": [true]}'::json AS c, 'x"' AS d`);
+    await cell(page).waitFor();
+    const download = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Export JSON" }).click();
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of await (await download).createReadStream()) chunks.push(chunk as Uint8Array);
+    assert.deepEqual(JSON.parse(Buffer.concat(chunks).toString()), [{
+      a: 1,
+      a_2: null,
+      c: { b: [true] },
+      d: 'x"',
+    }]);
+
+    const slider = page.getByLabel("Moment of the branch");
+    await slider.focus();
+    await page.keyboard.press("ArrowLeft");
+    await page.getByText(/You look at main as it was at/).waitFor();
+    const at = Date.parse(await page.getByLabel("Moment, read-only").inputValue());
+    assert.ok(at < Date.now() && at > Date.now() - 600_000);
+    await page.getByRole("button", { name: "Now", exact: true }).click();
+    await page.getByText(/You look at main/).waitFor({ state: "detached" });
+    await serve.psql(serve.conninfo("main"), "DROP TABLE guests");
+    assertClean(tab);
+  });
+
+  test("maps the layers of a branch, and what the read of a page goes through", async () => {
+    const main = serve.conninfo("main");
+    await serve.psql(main, "CREATE TABLE hot AS SELECT 1 AS a; CREATE TABLE cold AS SELECT 1 AS a");
+    for (let i = 0; i < 3; i++) await serve.psql(main, "UPDATE hot SET a = a + 1");
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "main" }).click();
+    await page.getByRole("link", { name: "Layers" }).click();
+    await page.getByRole("heading", { name: "Layers of main" }).waitFor();
+    await page.getByLabel("Table, index or file").fill("hot");
+    await page.getByRole("button", { name: "Show" }).click();
+    const versions = page.getByRole("region", { name: "Versions that are read, newest first" });
+    await versions.waitFor();
+    // A record for each row that came, and the one that makes the page.
+    assert.ok(await versions.locator("tbody tr").count() >= 4);
+    assert.match(await versions.locator("tbody tr").last().innerText(), /record|whole page/);
+    const box = page.getByRole("button", { name: /^(delta|image) layer of main/ }).first();
+    await box.click();
+    await page.getByText("Kept for").waitFor();
+    await page.getByLabel("Table, index or file").fill("nowhere");
+    await page.getByRole("button", { name: "Show" }).click();
+    await page.getByText('relation "nowhere" does not exist').waitFor();
+    assertClean(tab);
+  });
+
   test("keeps what one was doing when the token ends, and when the server goes away", async () => {
     const { auth } = env.paths;
     const first = await createToken(
@@ -249,7 +369,12 @@ describe("the console", { skip: noBrowser }, () => {
     await logIn(page, serve, first.text);
     await page.getByRole("link", { name: "main" }).waitFor();
     // It is for one tenant, so there is nothing of the installation.
-    assert.deepEqual(await page.locator("nav li").allInnerTexts(), ["Time line", "SQL", "Operations"]);
+    assert.deepEqual(await page.locator("nav li").allInnerTexts(), [
+      "Time line",
+      "SQL",
+      "Compare",
+      "Operations",
+    ]);
     await page.getByRole("link", { name: "SQL" }).click();
     await page.getByLabel("Statement", { exact: true }).fill("SELECT 'half a thought'");
 

@@ -22,6 +22,8 @@ const READING: ReadonlySet<Operation> = new Set<Operation>([
   PAGE_SERVER.lsnAt,
   PAGE_SERVER.timelineHistory,
   PAGE_SERVER.changedBlocks,
+  PAGE_SERVER.timelineLayers,
+  PAGE_SERVER.pageVersions,
   PAGE_SERVER.timelineStatus,
   PAGE_SERVER.receiverStatus,
   PAGE_SERVER.timelineSettings,

@@ -4,10 +4,10 @@ import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
-import { formatLsn } from "../../common/lsn.ts";
+import { formatLsn, lsn as toLsn } from "../../common/lsn.ts";
 import { formatTimestamp, msOfTimestamp } from "../../common/timestamp.ts";
 import { unlessAborted } from "../../common/unless_aborted.ts";
-import { whenPresent } from "../../pagestore/mod.ts";
+import { type Key, whenPresent } from "../../pagestore/mod.ts";
 import type { ConnectionHandler, Session } from "../../pgwire/session.ts";
 import type { Scope } from "../../auth/claims.ts";
 import type { Guard } from "../../protocol/guard.ts";
@@ -19,6 +19,7 @@ import { type Handlers, OperationService } from "../../protocol/operation_servic
 import { parseStartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo, MaskFlags } from "../tenant/branches.ts";
 import { changedBlocks } from "../tenant/changed_blocks.ts";
+import { listLayers, pageVersions } from "../tenant/layer_list.ts";
 import { historyOf } from "../tenant/history.ts";
 import { inheritedSettings } from "../tenant/inherited_settings.ts";
 import { lsnAt } from "../tenant/lsn_at.ts";
@@ -289,6 +290,46 @@ function handlers(
         session.signal,
       );
       return changed.map(({ ranges, ...relation }) => ({ ...relation, ranges: [...ranges] }));
+    },
+
+    async timelineLayers(names) {
+      using held = await hold(names);
+      const { store, lastRecordLsn } = held.value;
+      const key = (at: Key | undefined) => {
+        if (at === undefined) return null;
+        const { kind, a, b, c, d } = at.object;
+        return [kind, a, b, c, d, at.block];
+      };
+      const layers = await listLayers(server.tenant(names.tenant), held.value);
+      return {
+        start_lsn: formatLsn(store.startLsn),
+        disk_consistent_lsn: formatLsn(store.diskConsistentLsn),
+        last_record_lsn: formatLsn(lastRecordLsn),
+        memory_bytes: store.sizes().memoryBytes,
+        layers: layers.map(({ entry, isImage, neededBy }) => ({
+          kind: isImage ? "image" : "delta",
+          level: entry.level,
+          start_lsn: formatLsn(toLsn(entry.startLsn)),
+          end_lsn: formatLsn(toLsn(entry.endLsn)),
+          first_key: key(entry.keys?.first),
+          last_key: key(entry.keys?.last),
+          size_bytes: entry.fileSize,
+          needed_by: neededBy,
+        })),
+      };
+    },
+
+    async pageVersions({ lsn, ...page }, session) {
+      using held = await hold(page);
+      const source = held.value;
+      if (lsn !== undefined) await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
+      const at = lsn ?? source.lastRecordLsn;
+      const { versions, isComplete } = await pageVersions(source, page, at);
+      return {
+        lsn: formatLsn(at),
+        versions: versions.map(({ lsn, kind, bytes }) => ({ lsn: formatLsn(lsn), kind, bytes })),
+        complete: isComplete,
+      };
     },
 
     async receiverStatus(names) {

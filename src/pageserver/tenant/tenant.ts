@@ -8,12 +8,21 @@ import { MeasuredTree } from "../../common/tree_bytes.ts";
 import { readMetadata, whenPresent } from "../../pagestore/mod.ts";
 import { BranchFiles } from "./branch_files.ts";
 import { TimelineDirectories } from "./timeline_directories.ts";
-import { collectGarbage, type GarbageReport } from "../timeline/garbage.ts";
+import { collectGarbage, type Cutoffs, type GarbageReport } from "../timeline/garbage.ts";
 import { TenantBranches } from "./branches.ts";
 import { readTenantConfig, type TenantConfig, writeTenantConfig } from "./config.ts";
 import type { TenantContext } from "./context.ts";
 import { TenantTimelines } from "./timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
+
+/** Everything below the lower of the two cutoffs may go, except at the LSNs. */
+export interface Retained {
+  readonly cutoffs: Cutoffs;
+  /** Where branches left the timeline. */
+  readonly points: readonly Lsn[];
+  /** Where somebody reads. */
+  readonly leased: readonly Lsn[];
+}
 
 /** One customer's branches and timelines. Nothing here can reach another tenant's. */
 export class Tenant {
@@ -68,6 +77,27 @@ export class Tenant {
   }
 
   /**
+   * What of a timeline's history has to be kept now, by the tenant's configuration, branches and
+   * leases.
+   *
+   * @param horizonBytes replaces the configured one
+   */
+  async retained(timeline: Timeline, horizonBytes?: number): Promise<Retained> {
+    const config = this.config();
+    const nowMs = Date.now();
+    return {
+      cutoffs: {
+        horizon: Math.max(0, timeline.lastRecordLsn - (horizonBytes ?? config.gc_horizon_bytes)) as Lsn,
+        pitr: await whenPresent(() =>
+          timeline.committedBy(timestampOfMs(nowMs - config.pitr_interval_s * 1000))
+        ),
+      },
+      points: this.#directories.branchPoints(timeline.timelineId),
+      leased: timeline.leases.active(nowMs),
+    };
+  }
+
+  /**
    * Removes the part of a timeline's history that the tenant's configuration no longer asks for and
    * that no branch or lease needs.
    *
@@ -75,16 +105,7 @@ export class Tenant {
    * @throws {ZenithError} `disk_full`, `io`, `corrupt_data`
    */
   async collectGarbage(timeline: Timeline, horizonBytes?: number): Promise<GarbageReport> {
-    const config = this.config();
-    const nowMs = Date.now();
-    const cutoffs = {
-      horizon: Math.max(0, timeline.lastRecordLsn - (horizonBytes ?? config.gc_horizon_bytes)) as Lsn,
-      pitr: await whenPresent(() =>
-        timeline.committedBy(timestampOfMs(nowMs - config.pitr_interval_s * 1000))
-      ),
-    };
-    const points = this.#directories.branchPoints(timeline.timelineId);
-    const leased = timeline.leases.active(nowMs);
+    const { cutoffs, points, leased } = await this.retained(timeline, horizonBytes);
     const report = await collectGarbage(
       timeline,
       cutoffs,

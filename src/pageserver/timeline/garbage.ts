@@ -79,31 +79,41 @@ type Needs = Pick<
   | "layersNeededByLeases"
 >;
 
-/** Counts each layer under the first reason that applies. */
+/**
+ * What keeps a layer. What nothing keeps is merged away, but for the newest version of each block.
+ */
+export type LayerNeed = "horizon" | "pitr" | "branches" | "leases";
+
+/** Returns what says of a layer the first reason that applies; null when none does. */
+export function needOf(
+  cutoffs: Cutoffs,
+  branchPoints: readonly Lsn[],
+  leased: readonly Lsn[],
+): (layer: LayerEntry) => LayerNeed | null {
+  const lastBranch = highest(branchPoints);
+  const lastLease = highest(leased);
+  return ({ startLsn, endLsn }) => {
+    if (endLsn > cutoffs.horizon) return "horizon";
+    if (endLsn > cutoffs.pitr) return "pitr";
+    if (startLsn < lastBranch) return "branches";
+    return startLsn < lastLease ? "leases" : null;
+  };
+}
+
 function classify(
   layers: readonly LayerEntry[],
   cutoffs: Cutoffs,
   branchPoints: readonly Lsn[],
   leased: readonly Lsn[],
 ): Needs {
-  const lastBranch = highest(branchPoints);
-  const lastLease = highest(leased);
-  let byCutoff = 0;
-  let byPitr = 0;
-  let byBranches = 0;
-  let byLeases = 0;
-  for (const { startLsn, endLsn } of layers) {
-    if (endLsn > cutoffs.horizon) byCutoff++;
-    else if (endLsn > cutoffs.pitr) byPitr++;
-    else if (startLsn < lastBranch) byBranches++;
-    else if (startLsn < lastLease) byLeases++;
-  }
+  const needs = layers.map(needOf(cutoffs, branchPoints, leased));
+  const count = (wanted: LayerNeed) => needs.filter((need) => need === wanted).length;
   return {
     layersTotal: layers.length,
-    layersNeededByCutoff: byCutoff,
-    layersNeededByPitr: byPitr,
-    layersNeededByBranches: byBranches,
-    layersNeededByLeases: byLeases,
+    layersNeededByCutoff: count("horizon"),
+    layersNeededByPitr: count("pitr"),
+    layersNeededByBranches: count("branches"),
+    layersNeededByLeases: count("leases"),
   };
 }
 

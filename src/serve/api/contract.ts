@@ -16,6 +16,7 @@ import {
   optional,
   picklist,
   pipe,
+  record,
   regex,
   strictObject,
   string,
@@ -359,6 +360,91 @@ export const API = {
     }),
     changes: false,
   }),
+  branchWal: route({
+    name: "branch_wal",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/wal",
+    access: PAGE_SERVER.lsnAt.access,
+    summary:
+      "The LSNs of a branch at moments that are equally far apart: how much WAL there was between them",
+    query: strictObject({
+      from: string(),
+      to: string(),
+      points: optional(
+        pipe(string(), regex(/^\d{1,2}$/, "expected a number from 2 to 99"), transform(Number), minValue(2)),
+        "25",
+      ),
+    }),
+    result: strictObject({
+      items: array(strictObject({
+        time: TIME,
+        /** Null before the history that is kept, and where the clock was set back. */
+        lsn: nullable(LSN),
+      })),
+    }),
+    changes: false,
+  }),
+  branchLayers: route({
+    name: "branch_layers",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/layers",
+    access: PAGE_SERVER.timelineLayers.access,
+    summary: "The layers of the timelines that make up a branch, newest timeline first",
+    result: strictObject({
+      items: array(strictObject({
+        timeline_id: string(),
+        /** Null for a timeline that no branch names. */
+        branch: nullable(string()),
+        /** The branch has what is above the first and at or below the second of this timeline. */
+        start_lsn: LSN,
+        end_lsn: LSN,
+        /** Up to here it is in layers; the rest is in memory. */
+        disk_consistent_lsn: LSN,
+        memory_bytes: COUNT,
+        layers: array(strictObject({
+          kind: picklist(["delta", "image"]),
+          /** How often its contents were merged. */
+          level: COUNT,
+          start_lsn: LSN,
+          end_lsn: LSN,
+          /** Kind, three numbers of the object, fork, block: docs/formats/keys.md. */
+          first_key: nullable(array(number())),
+          last_key: nullable(array(number())),
+          size_bytes: COUNT,
+          /** Null when the next garbage collection may shrink it. */
+          needed_by: nullable(picklist(["horizon", "pitr", "branches", "leases"])),
+        })),
+      })),
+    }),
+    changes: false,
+  }),
+  branchPage: route({
+    name: "branch_page",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/page",
+    access: PAGE_SERVER.pageVersions.access,
+    summary: "The versions that a read of one page goes through, newest first",
+    query: strictObject({
+      /** `base/5/16384` as pg_relation_filepath() has it. */
+      file: pipe(string(), maxLength(200)),
+      fork: optional(picklist(["main", "fsm", "vm", "init"]), "main"),
+      block: optional(pipe(string(), regex(/^\d{1,10}$/, "expected a block number"), transform(Number)), "0"),
+      lsn: optional(pipe(string(), maxLength(20))),
+    }),
+    result: strictObject({
+      lsn: LSN,
+      versions: array(strictObject({
+        lsn: LSN,
+        kind: picklist(["record", "image"]),
+        bytes: COUNT,
+      })),
+      /** Whether the last one needs no earlier one. */
+      complete: boolean(),
+      /** The page's key. */
+      key: array(number()),
+    }),
+    changes: false,
+  }),
   branchLsn: route({
     name: "branch_lsn",
     method: "GET",
@@ -473,6 +559,64 @@ export const API = {
     result: strictObject({ uri: string() }),
     changes: false,
   }),
+  computeFigures: route({
+    name: "compute_figures",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/compute/figures",
+    access: PAGE_SERVER.branchGet.access,
+    summary: "What a branch's Postgres counts and holds now; it is not woken for that",
+    result: strictObject({
+      /** When it was asked. */
+      at: TIME,
+      /** Null while it sleeps. */
+      figures: nullable(strictObject({
+        /** Since it was started, as all that ends in total. */
+        transactions_total: COUNT,
+        blocks_hit_total: COUNT,
+        blocks_read_total: COUNT,
+        connections: strictObject({
+          active: COUNT,
+          idle: COUNT,
+          idle_in_transaction: COUNT,
+          max: COUNT,
+        }),
+        flush_lsn: LSN,
+        /** How much of its WAL the page server does not have yet. */
+        lag_bytes: COUNT,
+        /** How long commits wait until they are durable. Null when nobody has committed lately. */
+        commit_wait_ms: nullable(number()),
+      })),
+    }),
+    changes: false,
+  }),
+  computeLog: route({
+    name: "compute_log",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/compute/log",
+    // Postgres logs statements, which have data in them.
+    access: PAGE_SERVER.branchCreate.access,
+    summary:
+      "Lines of the log of a branch's Postgres, or of its supervisor, after those of the answer before",
+    query: strictObject({
+      source: optional(picklist(["postgres", "supervisor"]), "postgres"),
+      /** How many of its last lines, without after. */
+      limit: LIMIT,
+      /** The cursor of the answer before. */
+      after: optional(pipe(string(), maxLength(40))),
+    }),
+    result: strictObject({ lines: array(string()), cursor: string() }),
+    changes: false,
+  }),
+  branchSettings: route({
+    name: "branch_settings",
+    method: "GET",
+    path: "/tenants/{tenant}/branches/{branch}/settings",
+    // Passwords may be among them.
+    access: PAGE_SERVER.branchCreate.access,
+    summary: "PostgreSQL's settings of a branch, as zenith pg config shows them",
+    result: strictObject({ items: array(strictObject({ name: string(), value: string() })) }),
+    changes: false,
+  }),
   operationList: route({
     name: "operation_list",
     method: "GET",
@@ -490,6 +634,79 @@ export const API = {
     access: PAGE_SERVER.branchList.access,
     summary: "How an operation goes",
     result: OperationResult,
+    changes: false,
+  }),
+  auditList: route({
+    name: "audit_list",
+    method: "GET",
+    path: "/audit",
+    access: "admin",
+    summary: "The latest changes of the audit logs, and those that were refused, newest first",
+    query: strictObject({ limit: LIMIT, source: optional(picklist(["api", "page_server"])) }),
+    result: strictObject({
+      items: array(strictObject({
+        time: TIME,
+        source: picklist(["api", "page_server"]),
+        /** The token's id, whom it is for, and its scope. */
+        token: string(),
+        for: string(),
+        scope: string(),
+        client: string(),
+        command: string(),
+        tenant_id: nullable(string()),
+        args: record(string(), string()),
+        outcome: picklist(["done", "refused", "failed"]),
+        error: nullable(string()),
+      })),
+    }),
+    changes: false,
+  }),
+  followList: route({
+    name: "follow_list",
+    method: "GET",
+    path: "/follows",
+    access: PAGE_SERVER.followList.access,
+    summary: "The branches that follow a primary or an archive, and how far behind they are",
+    result: strictObject({
+      items: array(strictObject({
+        tenant_id: string(),
+        branch: nullable(string()),
+        timeline_id: string(),
+        source: string(),
+        /** opening, connecting, streaming, reading, waiting, stopped or failed. */
+        state: string(),
+        problem: nullable(string()),
+        slot: nullable(string()),
+        lag_bytes: nullable(number()),
+        lag_s: nullable(number()),
+        /** Up to here it has the source's WAL; null when that is not known. */
+        last_lsn: nullable(LSN),
+      })),
+    }),
+    changes: false,
+  }),
+  uploadStatus: route({
+    name: "upload_status",
+    method: "GET",
+    path: "/uploads",
+    access: PAGE_SERVER.objectStoreStatus.access,
+    summary: "What the page server has sent to its object store, and what is not there yet",
+    result: strictObject({
+      /** Null when it has no object store. */
+      store: nullable(strictObject({
+        url: string(),
+        requests_total: COUNT,
+        retries_total: COUNT,
+        sent_bytes_total: COUNT,
+        received_bytes_total: COUNT,
+        tenants: array(strictObject({
+          tenant_id: string(),
+          pending_bytes: COUNT,
+          pending_since: nullable(TIME),
+          error: nullable(string()),
+        })),
+      })),
+    }),
     changes: false,
   }),
   tokenList: route({

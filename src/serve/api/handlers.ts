@@ -5,7 +5,7 @@ import { ZenithError } from "../../common/errors.ts";
 import { parseDuration } from "../../common/duration.ts";
 import { formatHostPort } from "../../common/host_port.ts";
 import { parseBranchName, parseTenantId, type TenantId } from "../../common/id.ts";
-import { formatLsn } from "../../common/lsn.ts";
+import { formatLsn, parseLsn } from "../../common/lsn.ts";
 import { parseTimestamp } from "../../common/timestamp.ts";
 import { VERSION } from "../../common/version.ts";
 import type { Past } from "../../control/moments.ts";
@@ -27,10 +27,15 @@ import {
   renameBranch,
   restore,
 } from "../work/branches.ts";
-import { branchNameOf, start, stop, uriOf } from "../work/computes.ts";
+import { readAudit } from "../work/audit.ts";
+import { walOf } from "../work/wal_over_time.ts";
+import { branchNameOf, settingsOf, start, stop, uriOf } from "../work/computes.ts";
 import { withPageServer, type WorkContext } from "../work/context.ts";
 import { type DiffRequest, diffRows, diffSchema, diffTables, pointView } from "../work/diffs.ts";
+import type { Figures } from "../work/figures.ts";
 import type { Histories } from "../work/histories.ts";
+import { layersOf, readsOfPage } from "../work/layers.ts";
+import { readLog } from "../work/logs.ts";
 import {
   checkAllowedIps,
   createTenant,
@@ -40,13 +45,22 @@ import {
   setTenantHistory,
 } from "../work/tenants.ts";
 import { API } from "./contract.ts";
-import { branchView, computeView, operationView, tenantView, timeOf, tokenView } from "./views.ts";
+import {
+  branchView,
+  computeView,
+  figuresView,
+  operationView,
+  tenantView,
+  timeOf,
+  tokenView,
+} from "./views.ts";
 
 /** What the API reports besides the work's own context. */
 export interface ApiContext extends WorkContext {
   readonly problems: () => readonly { name: string; attempts: number; error: string }[];
   readonly restarts: () => number;
   readonly histories: Histories;
+  readonly figures: Figures;
   readonly sessions: () => number;
   readonly awake: () => number;
 }
@@ -260,6 +274,31 @@ export const HANDLERS: Handlers = {
       })),
     };
   },
+  async branchWal(context, { params, query }) {
+    const from = Date.parse(query.from);
+    const to = Date.parse(query.to);
+    if (!(from < to)) {
+      throw new ZenithError("invalid_argument", "from and to are no span of time", {
+        hint: "each is a time such as 2026-11-22T09:30:00Z, from before to",
+      });
+    }
+    const items = await walOf(context, tenantOf(params), await branchOf(context, params), {
+      from,
+      to,
+      points: query.points,
+    });
+    return { items };
+  },
+  async branchLayers(context, { params }) {
+    const tenant = tenantOf(params);
+    return { items: await layersOf(context, tenant, await branchOf(context, params)) };
+  },
+  async branchPage(context, { params, query }) {
+    const tenant = tenantOf(params);
+    const branch = await branchOf(context, params);
+    const at = query.lsn === undefined ? undefined : parseLsn(query.lsn);
+    return await readsOfPage(context, tenant, branch, { ...query, lsn: at });
+  },
   async branchLsn(context, { params, query }) {
     const tenant = tenantOf(params);
     const { timeline_id } = await branchOf(context, params);
@@ -312,6 +351,25 @@ export const HANDLERS: Handlers = {
     const { role, database, pooled } = query;
     return { uri: uriOf(context, known, { role, database, isPooled: pooled === "true" }) };
   },
+  async computeFigures(context, { params }) {
+    const branch = await branchOf(context, params);
+    const found = await context.figures.of(context, tenantOf(params), branch);
+    return { at: new Date().toISOString(), figures: found === null ? null : figuresView(found) };
+  },
+  async computeLog(context, { params, query: { source, limit, after } }) {
+    const branch = await branchOf(context, params);
+    const { lines, cursor } = readLog(context, tenantOf(params), branch, {
+      source,
+      cursor: after,
+      count: limit,
+    });
+    return { lines: [...lines], cursor };
+  },
+  async branchSettings(context, { params }) {
+    const settings = await settingsOf(context, tenantOf(params), await branchOf(context, params));
+    const items = [...settings].map(([name, value]) => ({ name, value }));
+    return { items: items.sort((a, b) => a.name < b.name ? -1 : 1) };
+  },
   async operationList(context, { params, query: { limit, cursor } }) {
     const { tenant } = await findTenant(context, tenantOf(params));
     const items = context.operations.list(tenant, limit, cursor);
@@ -321,6 +379,55 @@ export const HANDLERS: Handlers = {
     const found = context.operations.get(params["operation"] ?? "");
     if (found !== undefined && found.tenant === tenantOf(params)) return operationView(found);
     throw new ZenithError("not_found", "this tenant has no such operation");
+  },
+  auditList(context, { query: { limit, source } }) {
+    const items = readAudit(context, source, limit);
+    return Promise.resolve({
+      items: items.map(({ timelines: _, tenant, args, ...entry }) => ({
+        time: entry.time,
+        source: entry.source,
+        token: entry.token,
+        for: entry.for,
+        scope: entry.scope,
+        client: entry.client,
+        command: entry.command,
+        tenant_id: tenant,
+        args: { ...args },
+        outcome: entry.outcome,
+        error: entry.error,
+      })),
+    });
+  },
+  async followList(context) {
+    return await withPageServer(context, async (client) => {
+      const follows = await client.followList();
+      const items = [];
+      for (const { wal_timeline: _, ...follow } of follows) {
+        const branch = await client.findBranch(follow.tenant_id, follow.timeline_id);
+        items.push({ ...follow, last_lsn: branch === undefined ? null : formatLsn(branch.latest_valid_lsn) });
+      }
+      return { items };
+    });
+  },
+  async uploadStatus(context) {
+    const found = await withPageServer(context, (client) => client.objectStoreStatus());
+    if (found === null) return { store: null };
+    const { url, requests, retries, sent_bytes, received_bytes, tenants } = found;
+    return {
+      store: {
+        url,
+        requests_total: requests,
+        retries_total: retries,
+        sent_bytes_total: sent_bytes,
+        received_bytes_total: received_bytes,
+        tenants: tenants.map(({ tenant_id, pending_bytes, pending_since, error }) => ({
+          tenant_id,
+          pending_bytes,
+          pending_since,
+          error,
+        })),
+      },
+    };
   },
   async tokenList(context, { query: { limit, cursor } }) {
     const all = listTokens(context.environment().paths.auth);

@@ -6,6 +6,7 @@ import type { KnownOperation } from "../state/operations.ts";
 import type { Branch } from "../work/branches.ts";
 import { branchNameOf, describe, hostOf } from "../work/computes.ts";
 import type { WorkContext } from "../work/context.ts";
+import type { ComputeFigures } from "../work/figures.ts";
 import { type Tenant, tenantHistory } from "../work/tenants.ts";
 
 export async function tenantView(context: WorkContext, tenant: Tenant) {
@@ -47,6 +48,23 @@ export function branchView(context: WorkContext, branch: Branch, others: readonl
     logical_size_bytes: branch.logical_size_bytes ?? null,
     physical_size_bytes: branch.physical_size_bytes ?? null,
     compute: computeView(context, branch),
+  };
+}
+
+export function figuresView({ connections, flushLsn, ...found }: ComputeFigures) {
+  return {
+    transactions_total: found.transactions,
+    blocks_hit_total: found.blocksHit,
+    blocks_read_total: found.blocksRead,
+    connections: {
+      active: connections.active,
+      idle: connections.idle,
+      idle_in_transaction: connections.idleInTransaction,
+      max: connections.max,
+    },
+    flush_lsn: formatLsn(flushLsn),
+    lag_bytes: found.lagBytes,
+    commit_wait_ms: found.commitWaitMs,
   };
 }
 

@@ -1,6 +1,9 @@
 /** What can be done with the computes of branches. */
 import { ownName } from "../../common/compute_name.ts";
 import { type BranchName, parseBranchName, type TenantId } from "../../common/id.ts";
+import { currentSettings } from "../../control/branch_settings.ts";
+import { describeCompute } from "../../control/computes.ts";
+import type { BranchInfo } from "../../control/page_server_client.ts";
 import { type ComputePlace, findComputePlace, isUp } from "../../control/compute_places.ts";
 import { describeFailure, readLastStart } from "../../control/last_start.ts";
 import { ZENITH_OWNER, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
@@ -8,7 +11,7 @@ import { rolePasswords } from "../../compute/postgres/role_passwords.ts";
 import type { StopMode } from "../../control/stop_process.ts";
 import { ZenithError } from "../../common/errors.ts";
 import type { KnownBranch } from "../state/directory.ts";
-import type { WorkContext } from "./context.ts";
+import { withPageServer, type WorkContext } from "./context.ts";
 
 /** As clients see it: `asleep` until somebody connects. */
 export type ComputeState = "awake" | "asleep" | "crashed";
@@ -56,6 +59,20 @@ export async function stop(
 ): Promise<Compute> {
   await context.fleet.stop(tenant, ownName(branch), mode);
   return describe(context, tenant, branch);
+}
+
+/**
+ * PostgreSQL's settings of a branch: those of its compute, else those that its next one starts
+ * with.
+ */
+export async function settingsOf(
+  context: WorkContext,
+  tenant: TenantId,
+  branch: BranchInfo,
+): Promise<ReadonlyMap<string, string>> {
+  const compute = findPlace(context, tenant, branchNameOf(branch));
+  const known = compute === undefined ? undefined : describeCompute(compute);
+  return await withPageServer(context, (client) => currentSettings(client, branch, tenant, known));
 }
 
 export interface Session {

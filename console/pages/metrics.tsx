@@ -1,0 +1,104 @@
+/** What Prometheus gets from this server, with how fast it goes up. */
+import { useRef, useState } from "preact/hooks";
+import { metrics } from "../api.ts";
+import { formatBytes, formatCount } from "../format.ts";
+import { type Metric, readMetrics } from "../metrics_text.ts";
+import { usePoll } from "../poll.ts";
+import { Copy, Header, Loaded, Table } from "../ui/parts.tsx";
+
+const POLL_MS = 5_000;
+
+interface Look {
+  readonly atMs: number;
+  readonly values: ReadonlyMap<string, number>;
+}
+
+export function MetricsPage() {
+  const before = useRef<Look | undefined>(undefined);
+  const polled = usePoll(
+    async () => {
+      const found = readMetrics(await metrics());
+      const now: Look = {
+        atMs: performance.now(),
+        values: new Map(
+          found.flatMap(({ name, samples }) =>
+            samples.map(({ labels, value }) => [`${name}${labels}`, value])
+          ),
+        ),
+      };
+      const last = before.current;
+      before.current = now;
+      return { found, now, last };
+    },
+    POLL_MS,
+    "",
+  );
+  const [filter, setFilter] = useState("");
+  const url = `${location.origin}/metrics`;
+  return (
+    <>
+      <Header title="Metrics" about="What this server tells Prometheus. A token of scope admin reads it.">
+        <input
+          class="search"
+          type="search"
+          placeholder="Find a metric"
+          aria-label="Find a metric"
+          value={filter}
+          onInput={(event) => setFilter(event.currentTarget.value)}
+        />
+      </Header>
+      <div class="copyable">
+        <code>curl -H "Authorization: Bearer $ZENITH_TOKEN" {url}</code>
+        <Copy text={`curl -H "Authorization: Bearer $ZENITH_TOKEN" ${url}`} />
+      </div>
+      <Loaded polled={polled} what="metrics">
+        {({ found, now, last }) => (
+          <Table
+            label="Metrics"
+            head={
+              <>
+                <th scope="col">Metric</th>
+                <th scope="col" class="is-number">Value</th>
+                <th scope="col" class="is-number">Per second</th>
+              </>
+            }
+          >
+            {found.filter(({ name, help }) =>
+              `${name} ${help}`.toLowerCase().includes(filter.trim().toLowerCase())
+            ).map(
+              (metric) => <Rows key={metric.name} metric={metric} now={now} last={last} />,
+            )}
+          </Table>
+        )}
+      </Loaded>
+    </>
+  );
+}
+
+function Rows({ metric: { name, type, help, samples }, now, last }: {
+  readonly metric: Metric;
+  readonly now: Look;
+  readonly last: Look | undefined;
+}) {
+  const format = (value: number) => /_bytes(_total)?$/.test(name) ? formatBytes(value) : formatCount(value);
+  const rate = (labels: string, value: number) => {
+    const was = last?.values.get(`${name}${labels}`);
+    if (type !== "counter" || last === undefined || was === undefined || value < was) return "";
+    return format((value - was) / Math.max((now.atMs - last.atMs) / 1_000, 0.001));
+  };
+  return (
+    <>
+      {samples.map(({ labels, value }, i) => (
+        <tr key={labels} class={i === 0 ? "" : "is-more"}>
+          <td>
+            {i === 0 && <span class="mono break">{name}</span>}
+            {labels !== "" && <span class="mono hint break">{` {${labels}}`}</span>}
+            {i === 0 && <p class="hint">{help}</p>}
+          </td>
+          <td class="is-number">{format(value)}</td>
+          <td class="is-number">{rate(labels, value)}</td>
+        </tr>
+      ))}
+    </>
+  );
+}

@@ -1,0 +1,60 @@
+/** The logs of a branch's Postgres and of its supervisor, from a place in the file on. */
+import { existsSync } from "node:fs";
+import { ZenithError } from "../../common/errors.ts";
+import { ownName } from "../../common/compute_name.ts";
+import type { TenantId } from "../../common/id.ts";
+import { type FilePosition, lastLines, readSince } from "../../control/log_file.ts";
+import type { Branch } from "./branches.ts";
+import { branchNameOf } from "./computes.ts";
+import type { WorkContext } from "./context.ts";
+
+export type LogSource = "postgres" | "supervisor";
+
+/** What one answer has at most. */
+const ANSWER_MAX_BYTES = 512 << 10;
+
+export interface LogPart {
+  /** Complete lines, in the order of the file. */
+  readonly lines: readonly string[];
+  /** Where the next part begins. */
+  readonly cursor: string;
+}
+
+/**
+ * @param cursor of the part before; undefined for the last `count` lines
+ * @throws {ZenithError} `invalid_argument` when the cursor is none
+ */
+export function readLog(
+  context: WorkContext,
+  tenant: TenantId,
+  branch: Branch,
+  { source, cursor, count }: { source: LogSource; cursor: string | undefined; count: number },
+): LogPart {
+  const paths = context.environment().paths.compute(tenant, ownName(branchNameOf(branch)));
+  const path = source === "postgres" ? paths.postgresLog : paths.log;
+  const from = cursor === undefined ? undefined : parseCursor(cursor);
+  // One that has never run has no log: what it will write is all new.
+  if (!existsSync(path)) return { lines: [], cursor: formatCursor(from ?? { inode: 0, offset: 0 }) };
+  const found = from === undefined ? lastLines(path, count) : readSince(path, from, ANSWER_MAX_BYTES);
+  if (found === undefined) return { lines: [], cursor: formatCursor({ inode: 0, offset: 0 }) };
+  const { text, end } = found;
+  // A line that is still being written comes with the next part, unless it fills this one.
+  const complete = text.lastIndexOf("\n") + 1;
+  const isFull = Buffer.byteLength(text) >= ANSWER_MAX_BYTES;
+  if (complete === 0 && isFull) return { lines: [text], cursor: formatCursor(end) };
+  const rest = from === undefined ? 0 : Buffer.byteLength(text.slice(complete));
+  return {
+    lines: text.slice(0, complete).split("\n").slice(0, -1),
+    cursor: formatCursor({ inode: end.inode, offset: end.offset - rest }),
+  };
+}
+
+function formatCursor({ inode, offset }: FilePosition): string {
+  return `${inode}.${offset}`;
+}
+
+function parseCursor(text: string): FilePosition {
+  const match = /^(\d{1,15})\.(\d{1,15})$/.exec(text);
+  if (match === null) throw new ZenithError("invalid_argument", "after: this is no cursor of a log");
+  return { inode: Number(match[1]), offset: Number(match[2]) };
+}
