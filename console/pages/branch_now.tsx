@@ -54,7 +54,7 @@ export function BranchNow({ tenant, branch }: { readonly tenant: string; readonl
           format={(value) => formatBytes(Math.round(value))}
           lines={lines.wal}
         />
-        <Chart title="Not on the page server yet" times={times} format={formatBytes} lines={lines.lag} />
+        <Chart title="Page server behind by" times={times} format={formatBytes} lines={lines.lag} />
       </div>
       {last?.commit_wait_ms !== null && last?.commit_wait_ms !== undefined && (
         <p class="hint">Commits wait {last.commit_wait_ms.toFixed(1)} ms until they are durable.</p>
@@ -94,7 +94,7 @@ function seriesOf(samples: readonly Sample[]) {
       { name: "active", color: "awake", values: levels(({ connections }) => connections.active) },
       { name: "idle", color: "line", values: levels(({ connections }) => connections.idle) },
       {
-        name: "in transaction",
+        name: "in txn",
         color: "warning",
         values: levels(({ connections }) => connections.idle_in_transaction),
       },

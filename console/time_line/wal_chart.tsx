@@ -1,4 +1,7 @@
-/** WAL a minute as bars, the one under the pointer in another colour. */
+/**
+ * WAL a minute as bars, by its square root: what is little beside much can still be seen. The bar
+ * under the pointer has another colour.
+ */
 import { formatBytes } from "../format.ts";
 import type { WalBars } from "./use_wal.ts";
 
@@ -17,7 +20,7 @@ export function WalChart({ bars, at }: { readonly bars: WalBars; readonly at: nu
         {perMinute.map((value, i) => {
           const height = value === null || most === 0
             ? 0
-            : Math.max(value / most * HEIGHT, value > 0 ? 1.5 : 0);
+            : Math.max(Math.sqrt(value / most) * HEIGHT, value > 0 ? 1.5 : 0);
           return (
             <rect
               key={i}

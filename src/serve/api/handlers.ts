@@ -47,6 +47,7 @@ import {
 import { API } from "./contract.ts";
 import {
   branchView,
+  branchViews,
   computeView,
   figuresView,
   operationView,
@@ -103,7 +104,7 @@ async function view(context: WorkContext, tenant: TenantId, name: string) {
   const all = await listBranches(context, tenant);
   const branch = all.find((found) => found.name === name);
   if (branch === undefined) throw new ZenithError("not_found", `tenant ${tenant} has no branch ${name}`);
-  return branchView(context, branch, all);
+  return branchView(context, branch, new Map(all.map(({ timeline_id, name }) => [timeline_id, name])));
 }
 
 function diffRequest(
@@ -207,9 +208,10 @@ export const HANDLERS: Handlers = {
     return { items: await context.histories.of(context, tenant, items), next };
   },
   async branchList(context, { params, query: { limit, cursor } }) {
-    const all = await listBranches(context, tenantOf(params));
+    const tenant = tenantOf(params);
+    const all = await listBranches(context, tenant);
     const { items, next } = pageOf(all, ({ name }) => name, limit, cursor);
-    return { items: items.map((branch) => branchView(context, branch, all)), next };
+    return { items: branchViews(context, tenant, all, items), next };
   },
   async branchCreate(context, { params, body }) {
     const tenant = tenantOf(params);

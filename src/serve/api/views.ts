@@ -1,10 +1,11 @@
 /** How tenants, branches and the rest look in the API's answers. */
 import { formatDuration } from "../../common/duration.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import type { ListedToken } from "../../control/tokens.ts";
 import type { KnownOperation } from "../state/operations.ts";
 import type { Branch } from "../work/branches.ts";
-import { branchNameOf, describe, hostOf } from "../work/computes.ts";
+import { branchNameOf, type Compute, describe, describeMany, hostOf } from "../work/computes.ts";
 import type { WorkContext } from "../work/context.ts";
 import type { ComputeFigures } from "../work/figures.ts";
 import { type Tenant, tenantHistory } from "../work/tenants.ts";
@@ -20,8 +21,12 @@ export async function tenantView(context: WorkContext, tenant: Tenant) {
   };
 }
 
-export function computeView(context: WorkContext, { known }: Pick<Branch, "known">) {
-  const { state, sessions, failure } = describe(context, known.tenant, branchNameOf(known));
+export function computeView(
+  context: WorkContext,
+  { known }: Pick<Branch, "known">,
+  compute = describe(context, known.tenant, branchNameOf(known)),
+) {
+  const { state, sessions, failure } = compute;
   return {
     state,
     sessions,
@@ -32,22 +37,43 @@ export function computeView(context: WorkContext, { known }: Pick<Branch, "known
   };
 }
 
-/** @param others the tenant's branches, among which the parent is looked for */
-export function branchView(context: WorkContext, branch: Branch, others: readonly Branch[]) {
+/**
+ * How the branches of a tenant look.
+ *
+ * @param all among which parents are looked for
+ */
+export function branchViews(
+  context: WorkContext,
+  tenant: TenantId,
+  all: readonly Branch[],
+  shown: readonly Branch[],
+) {
+  const names = new Map(all.map(({ timeline_id, name }) => [timeline_id, name]));
+  const computeOf = describeMany(context, tenant);
+  return shown.map((branch) => branchView(context, branch, names, computeOf(branchNameOf(branch))));
+}
+
+/** @param names of branches by their timelines, among which the parent's is looked for */
+export function branchView(
+  context: WorkContext,
+  branch: Branch,
+  names: ReadonlyMap<TimelineId, string>,
+  compute?: Compute,
+) {
   return {
     id: branch.known.id,
     name: branch.name,
     timeline_id: branch.timeline_id,
     parent_timeline_id: branch.ancestor_id,
     parent_lsn: branch.ancestor_lsn === null ? null : formatLsn(branch.ancestor_lsn),
-    parent_name: others.find(({ timeline_id }) => timeline_id === branch.ancestor_id)?.name ?? null,
+    parent_name: branch.ancestor_id === null ? null : names.get(branch.ancestor_id) ?? null,
     last_lsn: formatLsn(branch.latest_valid_lsn),
     created_at: branch.known.createdAt,
     expires_at: branch.expires_at,
     protected: branch.is_protected,
     logical_size_bytes: branch.logical_size_bytes ?? null,
     physical_size_bytes: branch.physical_size_bytes ?? null,
-    compute: computeView(context, branch),
+    compute: computeView(context, branch, compute),
   };
 }
 

@@ -4,7 +4,7 @@ import { type BranchName, parseBranchName, type TenantId } from "../../common/id
 import { currentSettings } from "../../control/branch_settings.ts";
 import { describeCompute } from "../../control/computes.ts";
 import type { BranchInfo } from "../../control/page_server_client.ts";
-import { type ComputePlace, findComputePlace, isUp } from "../../control/compute_places.ts";
+import { type ComputePlace, findComputePlace, isUp, listPlaces } from "../../control/compute_places.ts";
 import { describeFailure, readLastStart } from "../../control/last_start.ts";
 import { ZENITH_OWNER, ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import { rolePasswords } from "../../compute/postgres/role_passwords.ts";
@@ -25,7 +25,24 @@ export interface Compute {
 }
 
 export function describe(context: WorkContext, tenant: TenantId, branch: BranchName): Compute {
-  const place = findPlace(context, tenant, branch);
+  return describePlace(context, tenant, branch, findPlace(context, tenant, branch));
+}
+
+/**
+ * {@link describe} for any number of branches of a tenant: it looks once which of them have a
+ * compute. Most of a thousand have none.
+ */
+export function describeMany(context: WorkContext, tenant: TenantId): (branch: BranchName) => Compute {
+  const places = new Map(listPlaces(context.environment(), tenant).map((place) => [place.name, place]));
+  return (branch) => describePlace(context, tenant, branch, places.get(branch));
+}
+
+function describePlace(
+  context: WorkContext,
+  tenant: TenantId,
+  branch: BranchName,
+  place: ComputePlace | undefined,
+): Compute {
   const sessions = context.fleet.usesOf(tenant, ownName(branch));
   if (place === undefined) return { state: "asleep", sessions, failure: null };
   const { failure } = readLastStart(place.paths);
