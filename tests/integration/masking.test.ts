@@ -185,6 +185,7 @@ describe("a masked branch", () => {
             `branch_create ${main.tenant} back ${branch.timeline_id}@${lsn}`,
             `branch_restore ${main.tenant} dev ${branch.name}@${lsn} keep_as=back`,
             `changed_blocks ${names(branch)} ${lsn} ${branch.timeline_id} ${formatLsn(branch.next_lsn)} 5`,
+            `page_versions ${names(branch)} 1663 5 1259 0 0 ${lsn}`,
           ]
         ) await assert.rejects(command(text), refusal, text);
         assert.match(await pageAt(branch, lsn), refusal);

@@ -56,10 +56,12 @@ export interface PageVersions {
  * @throws {ZenithError} `out_of_range` when that LSN is not kept any more, `corrupt_data`, `io`
  */
 export async function pageVersions(
-  { store }: Timeline,
+  timeline: Timeline,
   { spc, db, rel, fork, block }: PageName,
   lsn: Lsn,
 ): Promise<PageVersions> {
+  timeline.assertUnmasked(lsn);
+  const { store } = timeline;
   const chain = new ValueChain();
   await whenPresent(() => store.collect(store.slot(relationKey(spc, db, rel, fork)), block, lsn, chain));
   const versions = Array.from({ length: chain.count }, (_, i): PageVersion => ({
