@@ -31,17 +31,17 @@ export class FlushQueue {
   #failedMs = 0;
   #closed = false;
 
-  /** Called when a layer's memory has been released. */
-  readonly #released: () => void;
+  /** Called when a layer's memory has been released, and when a flush fails or no longer does. */
+  readonly #changed: () => void;
 
   constructor(
     files: TimelineFiles,
     objects: ObjectTable,
     options: StoreOptions,
     retryMs: number,
-    released: () => void,
+    changed: () => void,
   ) {
-    this.#released = released;
+    this.#changed = changed;
     this.#files = files;
     this.#objects = objects;
     this.#nowMs = options.nowMs;
@@ -111,14 +111,18 @@ export class FlushQueue {
     if (this.#flushing !== null || this.#frozen.length === 0 || this.#closed) return;
     this.#flushing = this.#flushOldest().then(
       () => {
-        this.#error = null;
         this.#flushing = null;
+        if (this.#error !== null) {
+          this.#error = null;
+          this.#changed();
+        }
         this.#start();
       },
       (error: unknown) => {
         this.#error = error;
         this.#failedMs = this.#nowMs();
         this.#flushing = null;
+        this.#changed();
       },
     );
   }
@@ -135,7 +139,7 @@ export class FlushQueue {
       () => {
         this.#frozen.shift();
         memory.release();
-        this.#released();
+        this.#changed();
       },
     );
   }

@@ -94,19 +94,26 @@ export class MemoryLayers {
   get congested(): boolean {
     const frozen = this.frozen.length;
     if (frozen > this.#config.maxFrozenLayers) return true;
-    return frozen > 0 && this.#options.memoryBudget?.isExceeded === true;
+    return this.#options.memoryBudget?.mustWait(frozen > 0) === true;
   }
 
   /**
-   * Resolves when not too many frozen layers wait to be written.
+   * Resolves when not too many frozen layers wait to be written, here and, when there is no memory
+   * left, elsewhere.
    *
    * @throws the error of the last flush, while it keeps too many layers waiting;
    *   {@link ZenithError} `unavailable` when the store is closed
    */
   async ready(): Promise<void> {
+    const budget = this.#options.memoryBudget;
     while (this.congested) {
       this.maintain();
-      if (!await this.#flushes.settled()) throw this.#flushes.error ?? this.#files.closingError();
+      if (this.frozen.length === 0 && budget !== undefined) {
+        await budget.turn(this.#budgetUser);
+        if (this.frozen.length === 0) return;
+      } else if (!await this.#flushes.settled()) {
+        throw this.#flushes.error ?? this.#files.closingError();
+      }
     }
   }
 
@@ -216,6 +223,7 @@ export class MemoryLayers {
   #account(): void {
     const budget = this.#options.memoryBudget;
     if (budget === undefined || this.#closed) return;
-    budget.set(this.#budgetUser, this.#open.memoryBytes, this.frozenBytes());
+    const fails = this.#flushes.error !== null;
+    budget.set(this.#budgetUser, this.#open.memoryBytes, this.frozenBytes(), fails);
   }
 }

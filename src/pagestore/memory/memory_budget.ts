@@ -1,14 +1,18 @@
 /**
  * Limits the memory layers of all timelines together. Half of the budget is for layers that are
  * being filled: when they exceed it, the largest is frozen and written out. When the other half
- * does not suffice for what waits to be written, writers wait too.
+ * does not suffice for what waits to be written, the timelines that it belongs to wait. When that
+ * does not suffice either, all wait for whoever writes. A timeline whose layers can't be written
+ * (its disk has failed) holds up nobody else; what it holds is then beyond the budget.
  */
 import { assert } from "../../common/assert.ts";
 
-/**
- * The part of the budget that is kept free, for what writers take in before they are asked to wait.
- */
-const HEADROOM = 1 / 8;
+/** From here on, timelines wait whose own layers are being written. */
+const OWN_LIMIT = 7 / 8;
+/** From here on, all wait. The rest is for the WAL that some of them have just taken. */
+const COMMON_LIMIT = 31 / 32;
+/** What a timeline is expected to take before it asks again. */
+const TURN_BYTES = 128 << 10;
 
 /** A timeline, as seen by the budget. */
 export interface MemoryUser {
@@ -23,45 +27,88 @@ interface Account {
   readonly user: MemoryUser;
   openBytes: number;
   frozenBytes: number;
+  fails: boolean;
+  /** What it may have taken since it was let go on, and has not reported yet. */
+  allowedBytes: number;
 }
 
 export class MemoryBudget {
-  readonly #limitBytes: number;
+  readonly #capacityBytes: number;
   #openBytes = 0;
   #frozenBytes = 0;
+  /** The part of the frozen bytes whose flush has failed. */
+  #failingBytes = 0;
+  #allowedBytes = 0;
+  readonly #waiting: { readonly user: MemoryUser; readonly goOn: () => void }[] = [];
   readonly #accounts = new Map<MemoryUser, Account>();
 
   constructor(capacityBytes: number) {
     assert(capacityBytes > 0, "memory layers need memory");
-    this.#limitBytes = capacityBytes * (1 - HEADROOM);
+    this.#capacityBytes = capacityBytes;
   }
 
   get usedBytes(): number {
     return this.#openBytes + this.#frozenBytes;
   }
 
-  /** Whether timelines with layers that wait for a flush must stop taking WAL. */
-  get isExceeded(): boolean {
-    return this.usedBytes > this.#limitBytes;
+  /** Whether a timeline must stop taking WAL. @param flushes whether it has layers to be written */
+  mustWait(flushes: boolean): boolean {
+    const used = this.usedBytes + this.#allowedBytes;
+    if (flushes) return used > this.#capacityBytes * OWN_LIMIT;
+    return used > this.#capacityBytes * COMMON_LIMIT && this.#frozenBytes > this.#failingBytes;
   }
 
-  /** Reports a timeline's open and frozen memory. May make others freeze theirs. */
-  set(user: MemoryUser, openBytes: number, frozenBytes: number): void {
-    let account = this.#accounts.get(user);
-    if (account === undefined) {
-      account = { user, openBytes: 0, frozenBytes: 0 };
-      this.#accounts.set(user, account);
-    }
+  /**
+   * Resolves when a timeline that has nothing to be written may go on. They go on in the order in
+   * which they came, no more of them at once than there is room for.
+   */
+  turn(user: MemoryUser): Promise<void> {
+    return new Promise((goOn) => {
+      this.#waiting.push({ user, goOn });
+      this.#letGoOn();
+    });
+  }
+
+  /**
+   * Reports a timeline's open and frozen memory. May make others freeze theirs.
+   *
+   * @param fails whether the last flush of the frozen layers has failed
+   */
+  set(user: MemoryUser, openBytes: number, frozenBytes: number, fails: boolean): void {
+    const account = this.#account(user);
     this.#openBytes += openBytes - account.openBytes;
     this.#frozenBytes += frozenBytes - account.frozenBytes;
-    account.openBytes = openBytes;
-    account.frozenBytes = frozenBytes;
-    if (this.#openBytes > this.#limitBytes / 2) this.#freezeLargest();
+    this.#failingBytes += (fails ? frozenBytes : 0) - (account.fails ? account.frozenBytes : 0);
+    this.#allowedBytes -= account.allowedBytes;
+    Object.assign(account, { openBytes, frozenBytes, fails, allowedBytes: 0 });
+    if (this.#openBytes > this.#capacityBytes * OWN_LIMIT / 2) this.#freezeLargest();
+    this.#letGoOn();
   }
 
   remove(user: MemoryUser): void {
-    this.set(user, 0, 0);
+    this.set(user, 0, 0, false);
     this.#accounts.delete(user);
+  }
+
+  #account(user: MemoryUser): Account {
+    let account = this.#accounts.get(user);
+    if (account === undefined) {
+      account = { user, openBytes: 0, frozenBytes: 0, fails: false, allowedBytes: 0 };
+      this.#accounts.set(user, account);
+    }
+    return account;
+  }
+
+  #letGoOn(): void {
+    while (this.#waiting.length > 0 && !this.mustWait(false)) {
+      const { user, goOn } = this.#waiting.shift()!;
+      const account = this.#accounts.get(user);
+      if (account !== undefined) {
+        this.#allowedBytes += TURN_BYTES - account.allowedBytes;
+        account.allowedBytes = TURN_BYTES;
+      }
+      goOn();
+    }
   }
 
   #freezeLargest(): void {
