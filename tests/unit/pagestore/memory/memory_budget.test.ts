@@ -4,8 +4,8 @@ import { nextTurn } from "../../../../src/common/event_loop.ts";
 import type { Lsn } from "../../../../src/common/lsn.ts";
 import {
   BlockCache,
-  type FlushLayer,
   flushHere,
+  type FlushLayer,
   MemoryBudget,
   TimelineStore,
   type TimelineStoreOptions,
