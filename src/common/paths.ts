@@ -316,6 +316,10 @@ export class EnvironmentPaths {
   get servePidFile(): string {
     return join(this.root, "serve.pid");
   }
+  /** A directory for each PgBouncer that `zenith serve` has started. */
+  get poolers(): string {
+    return join(this.root, "poolers");
+  }
   get serveState(): string {
     return join(this.root, "serve.db");
   }

@@ -25,6 +25,7 @@ import { Operations } from "./state/operations.ts";
 import { Passwords } from "./state/passwords.ts";
 import { AwakeList } from "./fleet/awake.ts";
 import { Fleet } from "./fleet/fleet.ts";
+import { Poolers } from "./fleet/poolers.ts";
 import { Door } from "./proxy/door.ts";
 import { Proxy } from "./proxy/proxy.ts";
 import { Servers } from "./servers.ts";
@@ -42,6 +43,8 @@ export interface ServeOptions {
   readonly domain: string;
   readonly suspendAfterMs: number;
   readonly maxConnections: number;
+  /** Sessions of Postgres that clients of a pooler share, for each role and database. */
+  readonly poolSize: number;
 }
 
 /** What runs, and where its API and its console are. */
@@ -61,9 +64,17 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
   const directory = new Directory(state);
   const tenants = new Tenants(state);
   const awake = new AwakeList(state);
+  const poolers = new Poolers({
+    directory: environment().paths.poolers,
+    log,
+    poolSize: options.poolSize,
+    maxClients: options.maxConnections,
+  });
+  cleanup.defer(() => poolers.close());
   const fleet = new Fleet({
     environment,
     awake,
+    poolers,
     log,
     suspendAfterMs: options.suspendAfterMs,
     suspendAfterOf: (tenant, branch) => directory.byName(tenant, branch)?.suspendAfterMs ?? null,
@@ -79,7 +90,7 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
       defaultBranch: defaultBranch(found, defaultTenant),
     };
   };
-  const door = new Door({ environment, fleet, allowedIps: (tenant) => tenants.allowedIps(tenant) });
+  const door = new Door({ environment, fleet, poolers, allowedIps: (tenant) => tenants.allowedIps(tenant) });
   const proxy = new Proxy({ door, names, log, tls, maxConnections: options.maxConnections });
   const postgres = await proxy.listen(options.postgres);
   cleanup.defer(() => proxy.close());
@@ -138,6 +149,7 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
       try {
         await http.close();
         await proxy.close();
+        await poolers.close();
         await servers.stop(mode, ({ paths }) => woken.has(paths.dir));
         for (const { tenant, name } of awake.list()) awake.remove(tenant, name);
       } finally {

@@ -4,7 +4,7 @@ import { formatHostPort, parseHostPort } from "../../common/host_port.ts";
 import { parseDuration } from "../../common/duration.ts";
 import { environmentRoot, loadEnvironment } from "../../control/environment.ts";
 import { runRole } from "../../process/run_role.ts";
-import { type Command, optionText } from "../cli/command.ts";
+import { type Command, optionText, type OptionValues } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
 
 const HTTP_DEFAULT = "127.0.0.1:8432";
@@ -12,6 +12,7 @@ const POSTGRES_DEFAULT = "127.0.0.1:6432";
 const DOMAIN_DEFAULT = "db.localhost";
 const SUSPEND_DEFAULT = "5m";
 const CONNECTIONS_DEFAULT = "10000";
+const POOL_SIZE_DEFAULT = "50";
 
 const DOMAIN = /^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,10}$/;
 
@@ -40,6 +41,11 @@ export const serveCommand: Command = {
       description: "How many clients there may be at once",
       default: CONNECTIONS_DEFAULT,
     },
+    {
+      flags: "--pool-size <number>",
+      description: "How many sessions of a role and a database the clients of a -pooler host share",
+      default: POOL_SIZE_DEFAULT,
+    },
     { flags: "--log-file <file>", description: "Where it logs; standard error when left out" },
   ],
   examples: [
@@ -59,10 +65,8 @@ export const serveCommand: Command = {
         `--domain is "${domain}": expected a name such as db.example.org`,
       );
     }
-    const maxConnections = Number(optionText(options, "maxConnections"));
-    if (!Number.isInteger(maxConnections) || maxConnections < 1) {
-      throw new ZenithError("invalid_argument", "--max-connections is not a positive number");
-    }
+    const maxConnections = positive(options, "maxConnections", "--max-connections");
+    const poolSize = positive(options, "poolSize", "--pool-size");
     const http = parseHostPort(optionText(options, "http")!);
     const postgres = parseHostPort(optionText(options, "postgres")!);
     const suspendAfterMs = parseDuration(optionText(options, "suspendAfter")!);
@@ -73,7 +77,7 @@ export const serveCommand: Command = {
       logFile: optionText(options, "logFile"),
       start: async (context) => {
         const running = await startServe(
-          { root, http, postgres, domain, suspendAfterMs, maxConnections },
+          { root, http, postgres, domain, suspendAfterMs, maxConnections, poolSize },
           context,
         );
         print(`serving Postgres on ${formatHostPort(running.address!)}, below ${domain}`);
@@ -83,3 +87,10 @@ export const serveCommand: Command = {
     });
   },
 };
+
+/** @throws {ZenithError} `invalid_argument` */
+function positive(options: OptionValues, name: string, flag: string): number {
+  const value = Number(optionText(options, name));
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new ZenithError("invalid_argument", `${flag} is not a positive number`);
+}

@@ -19,6 +19,7 @@ import { PageServerClient } from "../../control/page_server_client.ts";
 import type { StopMode } from "../../control/stop_process.ts";
 import { isInUse } from "./activity.ts";
 import type { AwakeList } from "./awake.ts";
+import type { Poolers } from "./poolers.ts";
 
 /** A compute that a client is about to use. It stays awake until everybody has let go of it. */
 export interface Held extends Disposable {
@@ -32,6 +33,7 @@ export interface FleetOptions {
   /** Reads the environment as it is now. */
   readonly environment: () => Environment;
   readonly awake: AwakeList;
+  readonly poolers: Poolers;
   readonly log: Logger;
   /** How long a compute may be idle, for one whose branch says nothing else. */
   readonly suspendAfterMs: number;
@@ -317,6 +319,7 @@ export class Fleet {
     const environment = this.#options.environment();
     if (!hasCompute(environment.paths.compute(tenant, name))) return false;
     const compute = findComputePlace(environment, tenant, name);
+    await this.#options.poolers.end(compute);
     const ran = await stopCompute(compute, mode);
     forgetStart(compute.paths);
     this.#options.awake.remove(tenant, name);
@@ -326,9 +329,10 @@ export class Fleet {
 
   async #look(): Promise<void> {
     const { signal } = this.#ending;
-    const { awake, log } = this.#options;
+    const { awake, log, poolers } = this.#options;
     while (!signal.aborted) {
       await sleep(LOOK_MS, signal);
+      await poolers.endUnused();
       for (const { tenant, name } of awake.list()) {
         if (signal.aborted) return;
         const member = this.#member(tenant, name);
@@ -361,6 +365,8 @@ export class Fleet {
       this.#options.awake.remove(tenant, name);
       return;
     }
+    // The sessions that it keeps open are nobody's.
+    await this.#options.poolers.end(compute);
     if (await isInUse(compute)) {
       member.lastUsedMs = performance.now();
       return;

@@ -19,6 +19,7 @@ export interface Backend {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
+const CANCEL_TIMEOUT_MS = 10_000;
 /** An error has a message; the largest other one is a parameter's value. */
 const MESSAGE_MAX_BYTES = 64 * 1024;
 
@@ -58,10 +59,16 @@ export async function logIn(
   }
 }
 
-/** Passes on a wish to cancel a command. Nobody answers it. */
+/**
+ * Passes on a wish to cancel a command. Nobody answers it: the other end closes when it has done
+ * what it can. A pooler forgets the wish of a client that closes first.
+ */
 export async function cancel(address: HostPort, key: Uint8Array): Promise<void> {
   const wire = await open(address);
-  wire.end(Buffer.concat([int32(key.length + 8), int32(code.CANCEL_REQUEST_CODE), key]));
+  wire.setDeadline(CANCEL_TIMEOUT_MS);
+  wire.write(Buffer.concat([int32(key.length + 8), int32(code.CANCEL_REQUEST_CODE), key]));
+  await wire.read(1).catch(() => undefined);
+  wire.destroy();
 }
 
 async function open({ host, port }: HostPort): Promise<Wire> {

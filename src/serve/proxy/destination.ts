@@ -20,6 +20,8 @@ export interface Destination {
   readonly branch: BranchName;
   /** Undefined for the branch's own compute. */
   readonly moment: Moment | undefined;
+  /** Whether the client shares sessions of Postgres with others, transaction by transaction. */
+  readonly isPooled: boolean;
   /** What the compute's Postgres is told. */
   readonly params: ReadonlyMap<string, string>;
 }
@@ -54,7 +56,7 @@ export function findDestination(
   else passedOn.set("options", rest);
   const wanted = endpoint ?? label;
   const found = wanted === undefined ? byDatabase(passedOn, names) : byLabel(wanted, names);
-  return { ...found, moment, params: passedOn };
+  return { ...found, moment, isPooled: wanted?.endsWith(POOLED) === true, params: passedOn };
 }
 
 /** The first label below our domain; undefined for the domain itself, and for other names. */

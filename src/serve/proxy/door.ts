@@ -10,9 +10,12 @@ import type { BranchName, TenantId } from "../../common/id.ts";
 import type { Environment } from "../../control/environment.ts";
 import { hasCompute } from "../../control/compute_places.ts";
 import { findCompute } from "../../control/computes.ts";
-import { PgError } from "../../pgwire/sqlstate.ts";
+import type { HostPort } from "../../common/host_port.ts";
+import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
+import { PgError, SQLSTATE_FEATURE_NOT_SUPPORTED } from "../../pgwire/sqlstate.ts";
 import type { ScramKeys } from "../../pgwire/client_auth.ts";
 import type { Fleet, Held } from "../fleet/fleet.ts";
+import type { HeldPooler, Poolers } from "../fleet/poolers.ts";
 import { isAllowed } from "../state/ip_list.ts";
 import { type Backend, logIn } from "./backend.ts";
 import type { Destination } from "./destination.ts";
@@ -25,12 +28,14 @@ export type Prove = (verifier: Verifier, user: string) => Promise<ScramKeys>;
 /** A client's session: its Postgres, which stays awake until it is disposed of. */
 export interface Opened extends Disposable {
   readonly backend: Backend;
-  readonly held: Held;
+  /** Where it is, and where its commands are canceled. */
+  readonly address: HostPort;
 }
 
 export interface DoorOptions {
   readonly environment: () => Environment;
   readonly fleet: Fleet;
+  readonly poolers: Poolers;
   /** The addresses and networks from which a tenant lets clients in; empty for all. */
   readonly allowedIps: (tenant: TenantId) => readonly string[];
 }
@@ -66,6 +71,14 @@ export class Door {
   async open(destination: Destination, prove: Prove): Promise<Opened> {
     const { tenant, branch, moment, params } = destination;
     const user = params.get("user")!;
+    const { poolers } = this.#options;
+    // There is one compute per moment, and few look at it.
+    const isPooled = destination.isPooled && moment === undefined;
+    if (isPooled) {
+      poolers.assertInstalled();
+      assertPoolable(user);
+    }
+    let pooler: HeldPooler | undefined;
     const slot: { held?: Held | undefined } = {};
     try {
       let verifier = moment === undefined ? this.#ofSleeping(tenant, branch, user) : undefined;
@@ -77,10 +90,19 @@ export class Door {
       }
       // A role without a password is asked for one too: nobody learns that there is none.
       const keys = await prove(verifier ?? mockVerifier(user, `${tenant}/${branch}`), user);
-      const backend = await this.#onAwake(destination, slot, ({ address }) => logIn(address, params, keys));
-      const held = slot.held!;
-      return { backend, held, [Symbol.dispose]: () => held[Symbol.dispose]() };
+      const letGo = (): void => {
+        pooler?.[Symbol.dispose]();
+        slot.held?.[Symbol.dispose]();
+      };
+      const { backend, address } = await this.#onAwake(destination, slot, async (held) => {
+        pooler?.[Symbol.dispose]();
+        pooler = isPooled ? await poolers.hold(held.compute) : undefined;
+        const { address } = pooler ?? held;
+        return { address, backend: await logIn(address, params, keys) };
+      });
+      return { backend, address, [Symbol.dispose]: letGo };
     } catch (error) {
+      pooler?.[Symbol.dispose]();
       slot.held?.[Symbol.dispose]();
       throw error;
     }
@@ -121,6 +143,15 @@ export class Door {
     const timeline = hasCompute(compute) ? findCompute(now, tenant, branch).identity.timeline : undefined;
     return this.#verifiers.ofSleeping({ tenant, branch, timeline, role }, compute.pgpass);
   }
+}
+
+/** @throws {PgError} for the superuser, with whose password the pooler looks up the others' */
+function assertPoolable(user: string): void {
+  if (user !== ZENITH_SUPERUSER) return;
+  throw new PgError(SQLSTATE_FEATURE_NOT_SUPPORTED, `${user} can't connect through the pooler`, {
+    severity: "FATAL",
+    hint: "take -pooler out of the host name",
+  });
 }
 
 /** Whether a Postgres starts or stops, so that it is worth another try. */

@@ -167,9 +167,9 @@ export class Proxy {
     await this.#relay(wire, opened);
   }
 
-  async #relay(wire: Wire, { backend, held }: Opened): Promise<void> {
+  async #relay(wire: Wire, { backend, address }: Opened): Promise<void> {
     const key = backend.cancelKey.toString("hex");
-    if (key !== "") this.#cancelKeys.set(key, held.address);
+    if (key !== "") this.#cancelKeys.set(key, address);
     this.figures.sessions++;
     try {
       const client = wire.stream;
