@@ -20,13 +20,30 @@ export async function main(catalog: readonly CommandCatalog[], argv: readonly st
     throw error;
   });
   try {
-    process.exitCode = await runCommand(catalog, argv, askMissing);
+    process.exitCode = isRemote(argv)
+      ? await runRemote(catalog, argv)
+      : await runCommand(catalog, argv, askMissing);
   } catch (error) {
     report(error);
     process.exitCode = exitCodeOf(error);
   }
   // A slow reader's pipe may still hold output. On Bun, an empty write does not wait for it.
   process.stdout.end(() => process.stderr.end(() => process.exit()));
+}
+
+/** Whether the command is for a server elsewhere, which has its own names to ask for. */
+function isRemote(argv: readonly string[]): boolean {
+  const end = argv.indexOf("--");
+  const own = end < 0 ? argv : argv.slice(0, end);
+  return (process.env["ZENITH_REMOTE"] ?? "") !== "" ||
+    own.some((word) => word === "--remote" || word.startsWith("--remote="));
+}
+
+async function runRemote(catalog: readonly CommandCatalog[], typed: readonly string[]): Promise<number> {
+  const { takeTarget } = await import("./remote/target.ts");
+  const { remoteCatalog } = await import("./remote/catalog.ts");
+  const { target, argv } = takeTarget(typed);
+  return await runCommand(remoteCatalog(catalog, target), argv);
 }
 
 function report(error: unknown): void {

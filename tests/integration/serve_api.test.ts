@@ -2,7 +2,7 @@
 // deno-lint-ignore-file no-explicit-any -- What an API answers is checked by looking at it.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
@@ -15,6 +15,7 @@ import { API } from "../../src/serve/api/contract.ts";
 import { NEON } from "../../src/serve/neon/contract.ts";
 import type { Route } from "../../src/serve/http/routes.ts";
 import { childOutput } from "../harness/child_output.ts";
+import { runZenith } from "../harness/cli.ts";
 import { Serve } from "../harness/serve.ts";
 import { API_ROWS, BY, type Token } from "../harness/serve_matrix.ts";
 import { assertStrongTls, SCAN } from "../harness/sslscan.ts";
@@ -398,6 +399,56 @@ describe("all addresses", () => {
     const plain =
       `host=${own.address} port=${serve.postgresPort} user=zenith_owner dbname=postgres sslmode=disable`;
     assert.match((await serve.tryPsql(plain, "SELECT 1")).stderr, /from other machines have to be encrypted/);
+  });
+
+  test("serve the command line of another machine", async () => {
+    const token = join(env.dir, "remote_token");
+    writeFileSync(token, `${env.token}\n`);
+    const there = [
+      "--remote",
+      `https://localhost:${serve.httpPort}`,
+      "--token",
+      `@${token}`,
+      "--ca",
+      serve.ca,
+    ];
+    const nowhere = { ZENITH_REPO_DIR: join(env.dir, "nowhere") };
+    const tried = (...args: string[]) => runZenith([...args, ...there], nowhere);
+    const remote = async (...args: string[]) => {
+      const { code, stdout, stderr } = await tried(...args);
+      assert.equal(code, 0, `${args.join(" ")}: ${stderr}`);
+      return stdout;
+    };
+    assert.match(await remote("branches", "create", "--name", "far", "--start"), /branch far created at 0\//);
+    assert.match(await remote("branch", "list"), /^far +main@\S+ .* awake /m);
+    assert.equal(await remote("sql", "far", "-c", "CREATE TABLE f AS SELECT 1 a, 'x,y' b"), "SELECT 1\n");
+    assert.equal(await remote("sql", "far", "--csv", "-c", "SELECT * FROM f"), 'a,b\n1,"x,y"\n');
+    const missing = await tried("sql", "far", "-c", "SELECT * FROM g");
+    assert.deepEqual([missing.code, missing.stderr], [1, 'ERROR: relation "g" does not exist\n']);
+    assert.match(
+      await remote("uri", "far", "--db", "shop"),
+      /^postgresql:\/\/zenith_owner:.*\/shop\?sslmode=require/,
+    );
+    assert.match(await remote("branch", "reset", "far", "--keep-as", "far-old"), /far is as its parent is/);
+    assert.equal((await tried("sql", "far", "-c", "SELECT * FROM f")).code, 1);
+    assert.match(await remote("branch", "restore", "far", "far-old", "--discard"), /is as far-old was/);
+    assert.equal(await remote("sql", "far", "--csv", "-c", "SELECT a FROM f"), "a\n1\n");
+    assert.match(await remote("operation", "list"), /branch_restore +far +finished/);
+    assert.match(await remote("pg", "stop", "far"), /is asleep/);
+    await remote("branch", "rename", "far", "farther");
+    const deleted = await remote("branch", "delete", "far-old", "--cascade");
+    assert.match(deleted, /branch far-old deleted/);
+    assert.match(await remote("status"), /page server runs on/);
+    assert.equal((await tried("branch", "get", "nowhere")).code, 4);
+    const local = await tried("pg", "config", "main");
+    assert.match(local.stderr, /"zenith pg config" can't be used with --remote/);
+    const option = await tried("branch", "create", "x", "--psql");
+    assert.match(option.stderr, /--psql can't be used with --remote/);
+    const stranger = await runZenith(["branch", ...there.slice(0, 2)], nowhere);
+    assert.equal(stranger.code, 3);
+    assert.match(stranger.stderr, /--ca names its authority's certificate/);
+    const plain = await runZenith(["branch", "--remote", "http://db.example.org"], nowhere);
+    assert.match(plain.stderr, /everybody on the way could read the token/);
   });
 
   test("have nothing weak for sslscan", SCAN, async () => {

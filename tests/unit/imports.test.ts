@@ -90,7 +90,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "compute/lazy": ["fuse", "files", "pages"],
   postgres: ["cluster", "wal", "redo", "versions"],
   "postgres/redo": ["page", "heap", "btree", "gin", "hash", "spgist"],
-  commands: ["cli", "safekeeper", "dump", "environment", "role", "pg", "branch", "tenant", "token"],
+  commands: ["cli", "safekeeper", "dump", "environment", "role", "pg", "branch", "tenant", "token", "remote"],
   control: ["diff", "survey"],
   archive: ["compression", "pgbackrest"],
   serve: ["state", "fleet", "work", "proxy", "http", "sql", "api", "neon", "console"],

@@ -10,6 +10,7 @@ interface Row {
 /** Their names, and what each is for. */
 export const ENVIRONMENT_VARIABLES: readonly (readonly [name: string, what: string])[] = [
   ["ZENITH_REPO_DIR", "Where the environment is (default: the nearest .zenith)"],
+  ["ZENITH_REMOTE", "As --remote; ZENITH_TOKEN and ZENITH_CA go with it"],
   ["POSTGRES_DISTRIB_DIR", "The PostgreSQL to use: above its bin/, or above v14 … v18"],
   ["ZENITH_PG_USER", "Whom Postgres runs as when Zenith runs as root (default: postgres, else nobody)"],
 ];
@@ -27,7 +28,11 @@ export function overview(groups: readonly CommandGroup[]): string {
     ...shown.map(({ title, rows }) => section(title, table(rows, width))),
     section(
       "Options",
-      table([{ left: "-h, --help", right: "Help" }, { left: "-v, --version", right: "The version" }]),
+      table([
+        { left: "--remote <url>", right: "Do it at a zenith serve elsewhere, with --token and --ca" },
+        { left: "-h, --help", right: "Help" },
+        { left: "-v, --version", right: "The version" },
+      ]),
     ),
     section(
       "Environment variables",
