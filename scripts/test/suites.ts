@@ -70,7 +70,8 @@ function computation(name: string, command: readonly string[], minutes: number):
 
 /**
  * What another way of starting a compute, and of making its commits durable, makes a difference to.
- * What happens to a record once it is at the page server is the same either way.
+ * What happens to a record once it is at the page server is the same either way. Some others, such as
+ * wal_archive, go through the modes themselves.
  */
 const OF_BOTH_MODES: ReadonlySet<string> = new Set([
   "base_backup",
@@ -83,7 +84,6 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
   "ddl_databases",
   "first_start",
   "large_records",
-  "moments",
   "pgbench",
   "postgres_crash",
   "read_only_past",
@@ -92,7 +92,6 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
   "twophase",
   "unlogged",
   "waiting_commits",
-  "wal_archive",
 ]);
 
 /** Those that take minutes, longest first: they start before the others, so that none of them is what all wait for at the end. */
