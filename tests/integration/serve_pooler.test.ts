@@ -80,6 +80,9 @@ describe("a pooler", { skip: program === undefined ? "there is no pgbouncer here
     assert.match(await serve.psql(`${byOption} options=endpoint=main-pooler`, pid), /^zenith_owner \d+$/);
     const admin = await serve.tryPsql(serve.conninfo("main-pooler", "", "zenith_admin"), "SELECT 1");
     assert.match(admin.stderr, /zenith_admin can't connect through the pooler/);
+    // PgBouncer's own console is nobody's.
+    const console = await serve.tryPsql(serve.conninfo("main-pooler", "dbname=pgbouncer"), "SHOW POOLS");
+    assert.deepEqual([console.code, console.stdout], [2, ""]);
     assert.equal(bouncers().length, 1);
   });
 
