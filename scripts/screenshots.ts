@@ -62,6 +62,11 @@ async function populate(): Promise<string> {
     await ask("POST", branches, { name, start });
     if (name === "staging" || name === "alice") await ask("POST", `${branches}/${name}/compute/start`);
   }
+  await serve.psql(
+    serve.conninfo("staging"),
+    "ALTER TABLE orders ADD COLUMN vat numeric(10,2); UPDATE orders SET total = total + 1 WHERE id < 20;" +
+      "DELETE FROM orders WHERE id BETWEEN 100 AND 104; CREATE INDEX ON orders (customer)",
+  );
   await ask("PATCH", `${branches}/before-migration`, { protected: true });
   await ask("POST", "/tokens", { name: "ci", scope: "tenant", tenant_id: tenant });
   await ask("POST", "/tokens", { name: "dashboard", scope: "read", tenant_id: tenant, expires_in: "7d" });
@@ -82,8 +87,9 @@ async function shootAll(browser: Browser, theme: "light" | "dark", staging: stri
   await shoot(page, `login-${theme}`);
   await logIn(page, serve, env.token);
   for (const { name, path, ready } of consolePages(tenant, staging)) {
-    await page.goto(consoleUrl(serve, path));
-    await page.locator(ready).first().waitFor();
+    const isCompare = name === "compare";
+    await page.goto(consoleUrl(serve, isCompare ? `/t/${tenant}/diff?from=main&to=staging` : path));
+    await page.locator(isCompare ? ".side-by-side" : ready).first().waitFor();
     if (name === "sql") {
       await page.locator(".editor").fill(
         "SELECT customer, count(*) AS orders, sum(total) AS spent\nFROM orders\nGROUP BY customer\nORDER BY spent DESC\nLIMIT 12;",
@@ -91,13 +97,25 @@ async function shootAll(browser: Browser, theme: "light" | "dark", staging: stri
       await page.getByRole("button", { name: "Run" }).click();
       await page.locator(".rows td").first().waitFor();
     }
-    await sleep(600);
+    if (isCompare) await page.getByRole("button", { name: /^Rows of/ }).first().click();
+    if (name === "layers") {
+      await page.getByLabel("Table, index or file").fill("orders");
+      await page.getByRole("button", { name: "Show" }).click();
+      await page.getByRole("region", { name: /^Versions/ }).waitFor();
+    }
+    // Its charts begin now.
+    await sleep(name === "branch" ? 9_000 : 600);
     await shoot(page, `${name}-${theme}`);
+    if (name === "sql") {
+      await page.getByRole("button", { name: "Explain" }).click();
+      await page.locator(".plan").waitFor();
+      await shoot(page, `plan-${theme}`);
+    }
     if (name === "time-line") {
       const canvas = page.locator("canvas");
       const box = (await canvas.boundingBox())!;
       await page.mouse.move(box.x + box.width * 0.55, box.y + 34 + 19);
-      await sleep(600);
+      await sleep(2_000);
       await shoot(page, `time-line-hover-${theme}`);
       await page.mouse.click(box.x + box.width * 0.55, box.y + 34 + 19);
       await page.locator(".moment").waitFor();

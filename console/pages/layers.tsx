@@ -35,7 +35,7 @@ export function LayersPage({ tenant, id }: Props) {
     <>
       <Header
         title={branch === undefined ? "Layers" : `Layers of ${branch.name}`}
-        about="The files that the page server has of it: who they are for, which keys they have, from when to when."
+        about="The files that the page server has of it: which keys, from which LSN to which, and what keeps them."
       >
         {branch !== undefined && <a class="button is-plain" href={to.branch(tenant, branch.id)}>Branch</a>}
       </Header>
@@ -180,7 +180,9 @@ function About({ box: { layer, part }, names }: {
     <div class="layer-about" aria-live="polite">
       <Facts>
         <Fact name="Layer">
-          {layer.kind} of {part.branch ?? part.timeline_id}, merged {layer.level} times
+          {layer.kind} of {part.branch ?? part.timeline_id}, {layer.level === 0
+            ? "as it was written"
+            : `merged ${layer.level} ${layer.level === 1 ? "time" : "times"}`}
         </Fact>
         <Fact name="LSNs">
           <span class="mono">{layer.start_lsn} to {layer.end_lsn}</span>
@@ -278,9 +280,9 @@ function ReadOfPage({ tenant, id, parts, read, onRead, onNames }: Props & {
               ? "Nothing was ever stored for this page: it is read as zeros."
               : `${read.versions.length} ${read.versions.length === 1 ? "version" : "versions"}, ${
                 formatBytes(read.versions.reduce((sum, { bytes }) => sum + bytes, 0))
-              }: ${
-                read.versions.at(-1)!.kind === "image" ? "an image" : "a record that builds the page"
-              }, and the records after it.`}
+              }: ${read.versions.at(-1)!.kind === "image" ? "an image" : "a record that builds the page"}${
+                read.versions.length === 1 ? "" : ", and the records after it"
+              }.`}
           </p>
           {read.versions.length > 0 && (
             <div

@@ -75,12 +75,13 @@ export function lastLines(path: string, lines: number): Tail | undefined {
  * Returns what was written to a file since `from`, or the whole file when it was replaced or
  * truncated since. Undefined when the file does not exist.
  *
- * @param maxBytes more is left for the next time
+ * @param maxBytes more is left for the next time, and so is a line that is not complete. Undefined
+ *   for all that there is.
  */
 export function readSince(
   path: string,
   from: FilePosition | undefined,
-  maxBytes = Number.POSITIVE_INFINITY,
+  maxBytes?: number,
 ): Tail | undefined {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined) return undefined;
@@ -96,19 +97,24 @@ function readTail(path: string, bytes: number): Tail | undefined {
 function readFrom(
   path: string,
   start: (size: number) => number,
-  maxBytes = Number.POSITIVE_INFINITY,
+  maxBytes?: number,
 ): Tail | undefined {
   try {
     const fd = openSync(path, "r");
     try {
       const { size, ino } = fstatSync(fd);
       const from = start(size);
-      const buffer = Buffer.alloc(Math.min(size - from, maxBytes));
+      const buffer = Buffer.alloc(Math.min(size - from, maxBytes ?? size));
       let read = 0;
       while (read < buffer.length) {
         const count = readSync(fd, buffer, read, buffer.length - read, from + read);
         if (count === 0) break;
         read += count;
+      }
+      if (maxBytes !== undefined) {
+        // A line that is longer than that comes in pieces.
+        const complete = buffer.lastIndexOf("\n", read - 1) + 1;
+        if (complete > 0 || read < maxBytes) read = complete;
       }
       return { text: buffer.toString("utf8", 0, read), end: { inode: ino, offset: from + read } };
     } finally {

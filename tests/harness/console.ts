@@ -25,7 +25,7 @@ export function consolePages(tenant: string, branch: string): ConsolePage[] {
       ready: "text=What a read goes through",
     },
     { name: "sql", path: `/t/${tenant}/sql`, ready: ".editor" },
-    { name: "compare", path: `/t/${tenant}/diff?from=main%40-10s&to=main`, ready: "text=Schema" },
+    { name: "compare", path: `/t/${tenant}/diff?from=main&to=main`, ready: "text=The schemas are the same" },
     { name: "operations", path: `/t/${tenant}/operations`, ready: "td" },
     { name: "transfers", path: "/transfers", ready: "text=Object store" },
     { name: "audit", path: "/audit", ready: "td" },

@@ -218,6 +218,7 @@ describe("the console", { skip: noBrowser }, () => {
     );
     assert.match(shown.find((text) => text.startsWith("~"))!, /thing 7 is now NULL 7 is now 700$/);
     assert.match(shown.find((text) => text.startsWith("+"))!, /é… 9$/);
+    assert.deepEqual(await accessibilityProblems(page), []);
     assert.match(
       await page.getByRole("region", { name: "Sequences that differ" }).innerText(),
       /goods_id_seq\s+\d+\s+50\d\d/,

@@ -38,15 +38,9 @@ export function readLog(
   const found = from === undefined ? lastLines(path, count) : readSince(path, from, ANSWER_MAX_BYTES);
   if (found === undefined) return { lines: [], cursor: formatCursor({ inode: 0, offset: 0 }) };
   const { text, end } = found;
-  // A line that is still being written comes with the next part, unless it fills this one.
-  const complete = text.lastIndexOf("\n") + 1;
-  const isFull = Buffer.byteLength(text) >= ANSWER_MAX_BYTES;
-  if (complete === 0 && isFull) return { lines: [text], cursor: formatCursor(end) };
-  const rest = from === undefined ? 0 : Buffer.byteLength(text.slice(complete));
-  return {
-    lines: text.slice(0, complete).split("\n").slice(0, -1),
-    cursor: formatCursor({ inode: end.inode, offset: end.offset - rest }),
-  };
+  const lines = text.split("\n");
+  if (lines.at(-1) === "") lines.pop();
+  return { lines, cursor: formatCursor(end) };
 }
 
 function formatCursor({ inode, offset }: FilePosition): string {
