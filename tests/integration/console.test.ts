@@ -191,6 +191,9 @@ describe("the console", { skip: noBrowser }, () => {
     const { page } = tab;
     await logIn(page, serve, env.token);
     await page.getByRole("link", { name: "main" }).waitFor();
+    // It comes from another branch by now, which would be the first line.
+    await page.getByLabel("Find a branch").fill("main");
+    await page.getByRole("link", { name: "dropped" }).waitFor({ state: "detached" });
     await page.locator("canvas").focus();
     await page.keyboard.press("ArrowLeft");
     await page.keyboard.press("Enter");
