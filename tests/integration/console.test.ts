@@ -351,7 +351,7 @@ describe("the console", { skip: noBrowser }, () => {
     // A record for each row that came, and the one that makes the page.
     assert.ok(await versions.locator("tbody tr").count() >= 4);
     assert.match(await versions.locator("tbody tr").last().innerText(), /record|whole page/);
-    const box = page.getByRole("button", { name: /^(delta|image) layer of main/ }).first();
+    const box = page.getByRole("button", { name: /^(delta|image) layer of / }).first();
     await box.click();
     await page.getByText("Kept for").waitFor();
     await page.getByLabel("Table, index or file").fill("nowhere");
@@ -556,6 +556,8 @@ describe("the console", { skip: noBrowser }, () => {
     });
     await logIn(page, serve, env.token);
     await page.getByText("3001 branches").waitFor();
+    // The time line does not know at once how high it is.
+    await page.locator(".tl-label").nth(5).waitFor();
     const count = await page.locator(".tl-label").count();
     assert.ok(count > 5 && count < 60, `${count} labels`);
     await page.locator("canvas").focus();
