@@ -106,6 +106,8 @@ describe("a pooler", { skip: program === undefined ? "there is no pgbouncer here
 
   test("knows a new password at once, for a role that is no superuser", async () => {
     const conninfo = serve.conninfo("main-pooler", "", "app");
+    // At once is while it is awake: of one that sleeps, the proxy knows what it was last told.
+    const awake = await connected("main");
     assert.equal(await serve.psql(conninfo, "SELECT current_user", "first"), "app");
     await env.zenith("sql", "main", "-c", "ALTER ROLE app PASSWORD 'second'");
     assert.match(
@@ -113,6 +115,7 @@ describe("a pooler", { skip: program === undefined ? "there is no pgbouncer here
       /password authentication failed/,
     );
     assert.equal(await serve.psql(conninfo, "SELECT current_user", "second"), "app");
+    await awake.end();
   });
 
   test("carries 200 clients of node-postgres, with parameters and transactions, on 10 sessions", async () => {
