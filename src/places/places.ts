@@ -50,4 +50,4 @@ export interface Places {
 }
 
 /** A page server that has said nothing for so long is taken for dead. */
-export const LEASE_S = 5;
+export const LEASE_S = 4;

@@ -28,6 +28,7 @@ export interface SharedTenant {
 
 /** Connections to the page server that has a tenant, and where that was last. */
 interface Watched {
+  readonly key: string;
   readonly shared: SharedTenant;
   place: HostPort | null;
   readonly lines: Map<PgClient, HostPort>;
@@ -64,7 +65,7 @@ export async function connectTenantPlace(
 function watchedOf(shared: SharedTenant): Watched {
   const key = `${shared.tenant} ${shared.servers.map(formatHostPort)} ${shared.who}`;
   const found = watched.get(key) ??
-    { shared, place: null, lines: new Map(), asker: null, timer: null, isLooking: false };
+    { key, shared, place: null, lines: new Map(), asker: null, timer: null, isLooking: false };
   watched.set(key, found);
   return found;
 }
@@ -153,6 +154,7 @@ async function look(known: Watched): Promise<void> {
   if (known.lines.size === 0) {
     clearInterval(known.timer!);
     known.timer = null;
+    watched.delete(known.key);
     dropAsker(known);
     return;
   }

@@ -41,12 +41,13 @@ export class Ceph implements AsyncDisposable {
     this.endpoint = `http://127.0.0.1:${port}`;
   }
 
-  static async start(): Promise<Ceph> {
+  /** @param deviceBytes how much it can store, in memory */
+  static async start(deviceBytes = 1 << 30): Promise<Ceph> {
     const dir = mkdtempSync(join(tmpdir(), "zenith-ceph-"));
     const port = await freePort();
     const ceph = new Ceph(dir, port);
     try {
-      await ceph.#start(port);
+      await ceph.#start(port, deviceBytes);
       return ceph;
     } catch (error) {
       await ceph[Symbol.asyncDispose]();
@@ -54,12 +55,12 @@ export class Ceph implements AsyncDisposable {
     }
   }
 
-  async #start(port: number): Promise<void> {
+  async #start(port: number, deviceBytes: number): Promise<void> {
     const dir = this.#dir;
     for (const name of ["mon", "osd", "rgw", "run"]) mkdirSync(join(dir, name));
     const fsid = randomUUID();
     const monitor = `v2:127.0.0.1:${await freePort()}`;
-    writeFileSync(join(dir, "ceph.conf"), configuration(dir, fsid, monitor));
+    writeFileSync(join(dir, "ceph.conf"), configuration(dir, fsid, monitor, deviceBytes));
     const keyring = join(dir, "keyring");
     const osdId = randomUUID();
     this.#run(
@@ -151,7 +152,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-function configuration(dir: string, fsid: string, monitor: string): string {
+function configuration(dir: string, fsid: string, monitor: string, deviceBytes: number): string {
   return `[global]
 fsid = ${fsid}
 mon_host = [${monitor}]
@@ -172,7 +173,7 @@ pid_file = ${dir}/run/$name.pid
 mon_data = ${dir}/mon
 osd_data = ${dir}/osd
 osd_objectstore = memstore
-memstore_device_bytes = 1073741824
+memstore_device_bytes = ${deviceBytes}
 osd_memory_target = 939524096
 mon_pg_warn_min_per_osd = 0
 keyring = ${dir}/keyring

@@ -22,6 +22,8 @@ export class MemoryStore implements ObjectStore {
   /** The store's clock. */
   nowMs = 0;
   readonly #modifiedMs = new Map<string, number>();
+  /** What listings show, when they lag behind. */
+  #listed: readonly string[] | null = null;
   /** Requests so far. */
   requests = 0;
   #faultAt = Infinity;
@@ -35,6 +37,11 @@ export class MemoryStore implements ObjectStore {
     for (const [key, body] of this.objects) copy.objects.set(key, body);
     for (const [key, ms] of this.#modifiedMs) copy.#modifiedMs.set(key, ms);
     return copy;
+  }
+
+  /** From now on, listings lack what is written, or no longer do. */
+  lag(lags: boolean): void {
+    this.#listed = lags ? [...this.objects.keys()] : null;
   }
 
   /** Makes the n-th request from now fail, counted from 0. */
@@ -81,8 +88,8 @@ export class MemoryStore implements ObjectStore {
     const { shallow = false, from = "", limit = 1_000 } = options;
     return this.#request(() => {
       const names = new Set<string>();
-      for (const key of this.objects.keys()) {
-        if (!key.startsWith(prefix)) continue;
+      for (const key of this.#listed ?? this.objects.keys()) {
+        if (!key.startsWith(prefix) || !this.objects.has(key)) continue;
         const end = shallow ? key.indexOf("/", prefix.length) : -1;
         names.add(end < 0 ? key : key.slice(0, end + 1));
       }

@@ -150,29 +150,6 @@ describe("an environment with an object store", () => {
     assert.match((await one.tryZenith("push", "main", "other")).stderr, /there is no remote other/);
     const pg = await other.startCompute("main", tenant);
     assert.equal(await pg.value("SELECT count(*) FROM t"), String(count));
-
-    // Back in time, with what was deleted since, and forth again.
-    await other.branch("kept", "main", tenant);
-    await until("all is in the store", async () => (await survey(other)).object_store.pending_since === null);
-    const at = new Date().toISOString();
-    await other.zenith("branch", "delete", "kept", "--tenantid", tenant, "--yes");
-    await pg.query("DROP TABLE t");
-    await until("all is in the store", async () => (await survey(other)).object_store.pending_since === null);
-    const later = new Date().toISOString();
-    const recover = (time: string) => other.tryZenith("tenant", "recover", tenant, "--at", time, "--yes");
-    assert.match((await recover(at)).stderr, /a Postgres runs on main/);
-    await pg.stop();
-    assert.match((await recover("2026-01-01T00:00:00Z")).stderr, /is not all there any more/);
-    const recovered = await recover(at);
-    assert.equal(recovered.code, 0, recovered.stderr);
-    assert.match(await other.zenith("branch", "list", "--tenantid", tenant), /kept/);
-    const then = await other.startCompute("main", tenant);
-    assert.equal(await then.value("SELECT count(*) FROM t"), String(count));
-    await then.query("INSERT INTO t VALUES (-1)");
-    await then.stop();
-    assert.equal((await recover(later)).code, 0);
-    const afterwards = await other.startCompute("main", tenant);
-    assert.equal(await afterwards.value("SELECT to_regclass('t')"), null);
   });
 
   test("has more data than its disk may take, and reads them from the store", OPTIONS, async () => {

@@ -107,6 +107,7 @@ export class Generations {
     if (!await this.isNewest(generation)) throw this.#takenOver(generation + 1);
   }
 
+  /** The newest generation, also when the store's listing lags behind: nobody skips one. */
   async #newest(): Promise<number> {
     let newest = 0;
     const { generations, folder } = this.#keys;
@@ -114,6 +115,7 @@ export class Generations {
       const object = parseTenantKey(key.slice(folder.length));
       if (object?.kind === "generation") newest = Math.max(newest, object.generation);
     }
+    while (!await this.isNewest(newest)) newest++;
     return newest;
   }
 

@@ -26,6 +26,8 @@ const RETRY_MS = 5_000;
 const QUIET_ROUNDS = 10;
 /** How often it is looked whether a deleted tenant's objects may be removed. */
 const BURIAL_INTERVAL_MS = 60_000;
+/** How often what is left of a tenant is uploaded until nothing is left. */
+const FINISH_ROUNDS = 5;
 /** How long a change may wait for its upload. */
 const SETTLE_MS = 10_000;
 /** How long an orderly stop waits for the last WAL to be uploaded. */
@@ -110,12 +112,15 @@ export class RemoteStorage {
     files.notBeforeMs = Infinity;
     try {
       await files.running;
-      await upload.uploadFiles();
-      await upload.uploadWal();
+      // To compare their WAL, timelines are opened, which may write their files once more.
+      for (let round = 0; round < FINISH_ROUNDS; round++) {
+        await upload.uploadFiles();
+        await upload.uploadWal();
+        if (upload.status().pendingSinceMs === null) return;
+      }
     } finally {
       files.notBeforeMs = 0;
     }
-    if (upload.status().pendingSinceMs === null) return;
     throw new ZenithError("conflict", `not everything of tenant ${tenant} is in the object store`, {
       hint: 'it changes, or has damaged files; "zenith status" shows what is known',
     });

@@ -213,6 +213,7 @@ export class PageServer {
       {
         here: () => this.#tenants.keys(),
         generation: (id) => this.#leaving.has(id) ? null : this.#remote?.generation(id) ?? null,
+        // Several at once: the keeper does one thing at a time with each tenant.
         take: (id) => this.#take(id, { keepsSafekeepers: true }),
         release: (id, why) => this.#releaseTenant(id, why),
       },
@@ -366,6 +367,8 @@ export class PageServer {
   }
 
   #assertNew(id: TenantId): void {
+    const elsewhere = this.#tenants.has(id) ? undefined : this.#keeper?.elsewhere(id);
+    if (elsewhere !== undefined) throw elsewhere;
     if (this.#tenants.has(id)) throw new ZenithError("already_exists", `repo for ${id} already exists`);
     if (this.#importing.has(id)) {
       throw new ZenithError("already_exists", `tenant ${id} is being imported`);
@@ -425,23 +428,21 @@ export class PageServer {
    */
   attachTenant(id: TenantId, untilMs?: number): Promise<RestoredTenant> {
     this.#keeper?.assertFree(id);
-    return this.#take(id, untilMs === undefined ? {} : { untilMs });
+    return this.#changes.run(() => this.#take(id, untilMs === undefined ? {} : { untilMs }));
   }
 
-  #take(id: TenantId, options: Parameters<RemoteStorage["restore"]>[1]): Promise<RestoredTenant> {
-    return this.#changes.run(async () => {
-      const remote = this.#assertRemote();
-      if (this.#tenants.has(id)) {
-        throw new ZenithError("already_exists", `tenant ${id} is here already`, {
-          hint: `if it went on elsewhere since, "zenith tenant detach ${id}" removes what is here`,
-        });
-      }
-      const restored = await remote.restore(id, options);
-      this.#tenants.set(id, await this.#openTenant(id));
-      this.followers.startAll([id]);
-      this.#context.logger.info("tenant attached", { tenant: id, ...restored });
-      return restored;
-    });
+  async #take(id: TenantId, options: Parameters<RemoteStorage["restore"]>[1]): Promise<RestoredTenant> {
+    const remote = this.#assertRemote();
+    if (this.#tenants.has(id)) {
+      throw new ZenithError("already_exists", `tenant ${id} is here already`, {
+        hint: `if it went on elsewhere since, "zenith tenant detach ${id}" removes what is here`,
+      });
+    }
+    const restored = await remote.restore(id, options);
+    this.#tenants.set(id, await this.#openTenant(id));
+    this.followers.startAll([id]);
+    this.#context.logger.info("tenant attached", { tenant: id, ...restored });
+    return restored;
   }
 
   /**

@@ -26,6 +26,8 @@ export interface KeptTenants {
 const ROUND_MS = 1_000;
 /** How long each page server leaves the dead ones' tenants to those who are to take them first. */
 const RANK_WAIT_MS = 3_000;
+/** How many tenants are taken over at the same time: it is the store that they wait for. */
+const AT_ONCE = 16;
 const MOVE_TIMEOUT_MS = 60_000;
 const MOVE_POLL_MS = 200;
 
@@ -200,15 +202,17 @@ export class PlaceKeeper {
   async #settle(now: PlacesNow): Promise<void> {
     const here = new Set(this.#tenants.here());
     const deadSince = new Map<string, number>();
-    const ids = new Set([...here, ...now.tenants.keys()]);
-    for (const tenant of ids) {
-      if (this.#dropped.has(tenant)) continue;
-      try {
-        await this.#settleOne(tenant, now, here.has(tenant), deadSince);
-      } catch (error) {
-        this.#note(error, tenant);
+    const waiting = [...new Set([...here, ...now.tenants.keys()])];
+    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+      for (let tenant = waiting.pop(); tenant !== undefined; tenant = waiting.pop()) {
+        if (this.#dropped.has(tenant)) continue;
+        try {
+          await this.#settleOne(tenant, now, here.has(tenant), deadSince);
+        } catch (error) {
+          this.#note(error, tenant);
+        }
       }
-    }
+    }));
     this.#deadSince = deadSince;
     if (this.#now === now) this.#lastProblem = "";
   }
