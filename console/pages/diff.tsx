@@ -270,7 +270,7 @@ function Tables({ asked, found }: { readonly asked: Asked; readonly found: Resul
                       aria-label={`Rows of ${name}`}
                       onClick={() => setOpen(isOpen ? undefined : name)}
                     >
-                      {isOpen ? "Hide" : "Rows"}
+                      Rows
                     </button>
                   )}
                 </td>
