@@ -262,6 +262,10 @@ export class SafekeeperPaths {
   standbySlots(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), "standby_slots");
   }
+  /** Where PostgreSQL's timelines begin in the WAL. */
+  walTimelines(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), "wal_timelines");
+  }
 }
 
 /** A local environment: `zenith init` creates it, and every other command works in it. */

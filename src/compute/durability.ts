@@ -41,6 +41,11 @@ export interface Durability {
    */
   chooseStart(known: TimelineStatus, progress: (text: string) => void): Promise<Lsn | null>;
   /**
+   * Where what was written before ends, after {@link chooseStart}. A start may add WAL of its own
+   * after that. Null for the end of the page server's copy.
+   */
+  readonly endLsn: Lsn | null;
+  /**
    * Called when the data directory has been fetched, before anything else writes to it.
    *
    * @throws {ZenithError} `io`
@@ -74,6 +79,7 @@ export interface Durability {
 /** The part of a compute's durability that is the same for all that write nothing. */
 export class NothingWritten {
   readonly slot = null;
+  readonly endLsn = null;
 
   prepareDataDirectory(): void {}
 

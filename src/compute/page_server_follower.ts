@@ -32,6 +32,7 @@ const POLL_MS = 1_000;
  * is committed.
  */
 export class PageServerFollower implements Durability {
+  readonly endLsn = null;
   readonly settings: Readonly<Record<string, string>> = { synchronous_standby_names: WAL_RECEIVER_NAME };
   readonly slot = WAL_RECEIVER_NAME;
   readonly failed: Promise<never> = new Promise(() => {});

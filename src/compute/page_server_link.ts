@@ -57,6 +57,18 @@ export function assertSameSafekeepers(
   );
 }
 
+/**
+ * Returns the WAL with which the branch goes over to the next of PostgreSQL's timelines at `lsn`.
+ * The page server builds it when it has all WAL before.
+ */
+export async function fetchTimelineSwitch(
+  compute: ComputeIdentity,
+  lsn: Lsn,
+): Promise<{ readonly lsn: Lsn; readonly bytes: Uint8Array }> {
+  const found = await callPageServer(compute, PAGE_SERVER.timelineSwitch, { ...timelineArgs(compute), lsn });
+  return { lsn: found.lsn, bytes: Uint8Array.from(Buffer.from(found.wal, "hex")) };
+}
+
 /** Makes the page server remember which safekeepers the compute writes to. */
 export async function registerSafekeepers(compute: ComputeIdentity): Promise<void> {
   const args = { ...timelineArgs(compute), safekeepers: compute.walAcceptors };

@@ -9,19 +9,14 @@ import {
   CONTROL_FILE_PATH,
   DB_IN_ARCHIVE_RECOVERY,
   encodeControlFile,
+  parseControlFile,
   PG_CONTROL_FILE_SIZE,
   WAL_LEVEL_LOGICAL,
   WAL_LEVEL_REPLICA,
 } from "../postgres/control_file.ts";
 import { BACKUP_LABEL_FILE } from "../postgres/cluster/backup_files.ts";
 import { formatBackupLabel } from "../postgres/cluster/backup_label.ts";
-import {
-  endBeforeHeader,
-  parseWalFileName,
-  segmentStart,
-  WAL_TLI,
-  walFileName,
-} from "../postgres/wal/page_header.ts";
+import { endBeforeHeader, parseWalFileName, segmentStart, walFileName } from "../postgres/wal/page_header.ts";
 import type { ReplicaStart } from "./replica_start.ts";
 
 export const STANDBY_SIGNAL = "standby.signal";
@@ -45,15 +40,16 @@ export function makeStandbyFiles(
 ): void {
   try {
     using root = ForeignDirectory.open(pgdata);
-    cutWal(root, start, segmentSize);
-    writeControlFile(root, start, segmentSize, user);
+    const tli = timelineOf(root);
+    cutWal(root, tli, start, segmentSize);
+    writeControlFile(root, tli, start, segmentSize, user);
     const write = (name: string, text: string): void =>
       root.replaceFile(name, new TextEncoder().encode(text), FILE_MODE, user);
     const { redoLsn: startLsn, checkpointLsn } = start;
-    const label = { startLsn, checkpointLsn, tli: WAL_TLI, fromStandby: true };
+    const label = { startLsn, checkpointLsn, tli, fromStandby: true };
     write(
       BACKUP_LABEL_FILE,
-      formatBackupLabel(label, walFileName(WAL_TLI, startLsn, segmentSize), "zenith replica"),
+      formatBackupLabel(label, walFileName(tli, startLsn, segmentSize), "zenith replica"),
     );
     write(STANDBY_SIGNAL, "");
   } catch (error) {
@@ -78,11 +74,16 @@ export function closeTablespaces(pgdata: string): void {
  * Removes the shutdown checkpoint that every basebackup ends with. A standby would take it for the
  * end of all running transactions.
  */
-function cutWal(root: ForeignDirectory, { redoLsn, lsn }: ReplicaStart, segmentSize: number): void {
+function cutWal(
+  root: ForeignDirectory,
+  tli: number,
+  { redoLsn, lsn }: ReplicaStart,
+  segmentSize: number,
+): void {
   using directory = root.directory("pg_wal");
   const end = endBeforeHeader(lsn, segmentSize);
   const last = segmentStart(end, segmentSize);
-  const first = walFileName(WAL_TLI, redoLsn, segmentSize);
+  const first = walFileName(tli, redoLsn, segmentSize);
   if (directory.lstat(first) === undefined) {
     throw new ZenithError(
       "unavailable",
@@ -109,8 +110,16 @@ function cutWal(root: ForeignDirectory, { redoLsn, lsn }: ReplicaStart, segmentS
   }
 }
 
+/** Returns PostgreSQL's timeline of a data directory that was just fetched. */
+function timelineOf(root: ForeignDirectory): number {
+  const [directory, name] = CONTROL_FILE_PATH.split("/");
+  using global = root.directory(directory!);
+  return parseControlFile(global.read(name!, PG_CONTROL_FILE_SIZE)).checkPointCopy.ThisTimeLineID;
+}
+
 function writeControlFile(
   root: ForeignDirectory,
+  tli: number,
   { checkpointLsn, lsn, settings, walLevel, trackCommitTimestamp }: ReplicaStart,
   segmentSize: number,
   user: PgUser | undefined,
@@ -121,7 +130,7 @@ function writeControlFile(
     state: DB_IN_ARCHIVE_RECOVERY,
     checkPoint: checkpointLsn,
     minRecoveryPoint: endBeforeHeader(lsn, segmentSize),
-    minRecoveryPointTLI: WAL_TLI,
+    minRecoveryPointTLI: tli,
     wal_level: walLevel === "logical" ? WAL_LEVEL_LOGICAL : WAL_LEVEL_REPLICA,
     MaxConnections: settings.max_connections,
     max_worker_processes: settings.max_worker_processes,

@@ -13,7 +13,6 @@ import { checkpointByBaseBackup } from "../pgwire/base_backup.ts";
 import { startReplication } from "../pgwire/replication.ts";
 import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalDecoder } from "../postgres/wal/decoder.ts";
-import { WAL_TLI } from "../postgres/wal/page_header.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
 import { isOnlineCheckpoint } from "../postgres/wal/records/xlog.ts";
 import { connectServer } from "../protocol/connect.ts";
@@ -137,7 +136,7 @@ async function findCheckpointAt(
     signal: AbortSignal.timeout(ARRIVAL_TIMEOUT_MS),
   });
   try {
-    const stream = await startReplication(client, { startLsn: redoLsn, timeline: WAL_TLI });
+    const stream = await startReplication(client, { startLsn: redoLsn });
     const decoder = new WalDecoder({ pg, startLsn: redoLsn, segmentSize });
     const record = new WalRecord();
     return await new Promise((resolve, reject) => {

@@ -1,13 +1,20 @@
 /** Durability by a quorum of safekeepers. */
 import { errorMessage, type ZenithError } from "../common/errors.ts";
+import type { PgUser } from "../pg_install/pg_user.ts";
 import type { Logger } from "../process/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../common/lsn.ts";
 import type { Durability, LocalPostgres } from "./durability.ts";
 import type { CommitProgress } from "./proposer/commit_progress.ts";
-import { assertSameSafekeepers, callToSafekeeper, registerSafekeepers } from "./page_server_link.ts";
+import {
+  assertSameSafekeepers,
+  callToSafekeeper,
+  fetchTimelineSwitch,
+  registerSafekeepers,
+} from "./page_server_link.ts";
 import type { ComputeIdentity } from "./postgres/postgres_conf.ts";
 import { pgVersion } from "../postgres/versions/find_version.ts";
 import type { TimelineStatus } from "../protocol/management.ts";
+import { haveHistoryArchived } from "./postgres/wal_history.ts";
 import type { LeftWal } from "./proposer/left_wal.ts";
 import { type Election, WalProposer } from "./proposer/wal_proposer.ts";
 import { WAL_PROPOSER_NAME } from "./proposer/wal_source.ts";
@@ -29,12 +36,26 @@ export class SafekeeperQuorum implements Durability {
   readonly #compute: ComputeIdentity;
   readonly #lastTerm: LastTerm;
   readonly #leftWal: LeftWal;
+  readonly #pgdata: string;
+  readonly #user: PgUser | undefined;
   readonly #log: Logger;
   #fail!: (error: ZenithError) => void;
   #proposer: WalProposer | undefined;
   #startLsn: Lsn = INVALID_LSN;
+  #endLsn: Lsn = INVALID_LSN;
+  /** Whether this start has gone over to another of PostgreSQL's timelines. */
+  #hasSwitched = false;
 
-  constructor(compute: ComputeIdentity, lastTerm: LastTerm, leftWal: LeftWal, log: Logger) {
+  constructor(
+    compute: ComputeIdentity,
+    pgdata: string,
+    user: PgUser | undefined,
+    lastTerm: LastTerm,
+    leftWal: LeftWal,
+    log: Logger,
+  ) {
+    this.#pgdata = pgdata;
+    this.#user = user;
     this.#compute = compute;
     this.#lastTerm = lastTerm;
     this.#leftWal = leftWal;
@@ -64,10 +85,16 @@ export class SafekeeperQuorum implements Durability {
     // Register the safekeepers before they have WAL that nobody else has.
     await registerSafekeepers(this.#compute);
     this.#log.info("the quorum's WAL ends", { lsn: formatLsn(election.startLsn), term: election.term });
-    const startLsn = await this.#appendLeftWal(this.#proposer, election, known);
+    const { lsn: endLsn, mayBeLost } = await this.#appendLeftWal(this.#proposer, election, known);
+    this.#endLsn = endLsn;
+    const startLsn = mayBeLost ? await this.#leaveTimeline(this.#proposer, endLsn, known, progress) : endLsn;
     this.#startLsn = startLsn;
     if (startLsn > known.wal_position) await this.#callPageServer(this.#proposer, startLsn);
     return startLsn;
+  }
+
+  get endLsn(): Lsn {
+    return this.#endLsn;
   }
 
   async #elect(proposer: WalProposer): Promise<Election> {
@@ -82,22 +109,64 @@ export class SafekeeperQuorum implements Durability {
    * Makes what the Postgres before has written durable too, if this compute was the last to write:
    * standbys and subscribers may have it already.
    *
-   * @returns where Postgres continues
+   * @returns where the log ends, and whether a Postgres may have sent others WAL that is not in it
    */
   async #appendLeftWal(
     proposer: WalProposer,
     { startLsn, term, lastTerm }: Election,
-    { pg_version: major, wal_segment_size: segmentSize }: TimelineStatus,
-  ): Promise<Lsn> {
-    if (!this.#leftWal.continues(this.#compute.timeline, lastTerm, term)) return startLsn;
+    known: TimelineStatus,
+  ): Promise<{ readonly lsn: Lsn; readonly mayBeLost: boolean }> {
+    const { pg_version: major, wal_segment_size: segmentSize } = known;
+    const left = this.#leftWal.continues(this.#compute.timeline, lastTerm, term);
+    if (left === "none") {
+      // A branch of WAL that was on another timeline begins with one of its own too. So its
+      // safekeepers know of all before.
+      const isNew = lastTerm === 0 && !known.written && known.wal_timeline === 1;
+      return { lsn: startLsn, mayBeLost: !isNew };
+    }
+    const mayBeLost = left === "part";
     const end = await this.#leftWal.end(pgVersion(major), segmentSize, startLsn);
-    if (end === startLsn) return startLsn;
+    if (end === startLsn) return { lsn: startLsn, mayBeLost };
     await proposer.append(this.#leftWal.read(segmentSize, startLsn, end));
     this.#log.info("the Postgres before had written more, which is kept", { lsn: formatLsn(end) });
-    return end;
+    return { lsn: end, mayBeLost };
   }
 
-  prepareDataDirectory(): void {}
+  /**
+   * Makes the branch go over to the next of PostgreSQL's timelines, for good, before a Postgres
+   * writes on it. Who has WAL that the branch lacks is then told so.
+   *
+   * @returns where Postgres continues
+   */
+  async #leaveTimeline(
+    proposer: WalProposer,
+    endLsn: Lsn,
+    known: TimelineStatus,
+    progress: (text: string) => void,
+  ): Promise<Lsn> {
+    if (known.wal_timeline === null) {
+      this.#log.warn(
+        "the page server can't go over to another timeline: a standby may be ahead of the branch",
+      );
+      return endLsn;
+    }
+    // None of it continues what comes now.
+    this.#leftWal.remove();
+    if (endLsn > known.wal_position) {
+      progress("waiting until the page server has all WAL");
+      await this.#callPageServer(proposer, endLsn);
+    }
+    const { lsn, bytes } = await fetchTimelineSwitch(this.#compute, endLsn);
+    await proposer.append([{ lsn: endLsn, bytes: bytes.subarray(endLsn - lsn) }]);
+    this.#hasSwitched = true;
+    const startLsn = (lsn + bytes.length) as Lsn;
+    this.#log.info("the WAL goes on on another timeline", { lsn: formatLsn(lsn) });
+    return startLsn;
+  }
+
+  prepareDataDirectory(): void {
+    if (this.#hasSwitched) haveHistoryArchived(this.#pgdata, this.#user);
+  }
 
   beforeServing(): void {
     this.#leftWal.begin(this.#compute.timeline, this.#proposer!.term);

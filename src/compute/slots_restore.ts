@@ -15,6 +15,7 @@ import { logicalMappings, type MappingsOptions, writeMappings } from "./postgres
 import { holdsWal, namedSlots, type SlotFile, writeSlotFiles } from "./postgres/slot_files.ts";
 import { hasSegment, linkSegments, noteArchived, type ReadWal, walFiles } from "./postgres/slot_wal.ts";
 import { readControlFile } from "./postgres/tenant_file.ts";
+import { readWalHistory } from "./postgres/wal_history.ts";
 import type { Storage } from "./storage.ts";
 
 const LOST_CONDITION = "lost slots";
@@ -56,7 +57,7 @@ export async function restoreSlots(
   const start = segmentStart(checkPoint, segmentSize);
   const from = segmentStart(Math.max(taken.hold_lsn ?? start, taken.wal_from) as Lsn, segmentSize);
   const isLinked = mode === "lazy" && from < start;
-  const range = { from, to: start, segmentSize };
+  const range = { from, to: start, segmentSize, timelines: readWalHistory(pgdata) };
   if (isLinked) linkSegments(pgdata, mount, range);
   noteArchived(pgdata, start, segmentSize, user);
   const lost: string[] = [];

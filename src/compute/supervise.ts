@@ -104,7 +104,8 @@ export function supervise(options: SuperviseOptions): RunningCompute {
     // Don't save the hot pages of a compute that reads the past: a compute at the branch's end uses
     // other pages.
     await clear(inOrder && !(durability instanceof ReadOnlyPast));
-    options.giveUpLeftWal();
+    // After a stop in order, all is durable. The WAL that stays says so to the next start.
+    if (!inOrder || givenUp.signal.aborted) options.giveUpLeftWal();
     await ended;
   };
   return {

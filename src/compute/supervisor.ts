@@ -224,7 +224,9 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     const fetch = (lsn: Lsn | null, walFrom: Lsn | null, signal: AbortSignal): Promise<void> =>
       fetchDataDirectory({ ...options, signal }, compute, lsn, walFrom, user, storage.mode);
     // As far as the page server knows, nobody has written to the branch.
-    const isLikelyFirst = writes && compute.walAcceptors.length > 0 && lazy !== undefined && known.untouched;
+    const isLikelyFirst = writes && compute.walAcceptors.length > 0 && lazy !== undefined &&
+      known.untouched &&
+      (known.wal_timeline ?? 1) === 1;
     const early = isLikelyFirst
       ? new EarlyFetch(known.wal_position, options.signal, (lsn, signal) => fetch(lsn, null, signal))
       : undefined;
@@ -265,7 +267,7 @@ export async function runCompute(options: ComputeOptions): Promise<RunningComput
     // A replica's roles are those of its branch, and come with the branch's WAL.
     const accessRole = durability instanceof Replica ? undefined : await prepareAccessRole(access);
     role = accessRole?.name ?? ZENITH_SUPERUSER;
-    if (writes && isFirstStart(known, chosen)) {
+    if (writes && isFirstStart(known, durability.endLsn ?? chosen)) {
       first.isFirst = true;
       const done = await prepareFirstStart({
         ...access,
@@ -402,7 +404,7 @@ function chooseDurability(
   }
   if (readOnlyAt !== null) return new ReadOnlyPast(readOnlyAt);
   return compute.walAcceptors.length > 0
-    ? new SafekeeperQuorum(compute, lastTerm, leftWal, log)
+    ? new SafekeeperQuorum(compute, paths.pgdata, user, lastTerm, leftWal, log)
     : new PageServerFollower(compute, log);
 }
 

@@ -548,9 +548,14 @@ const TimelineStatusSchema = object({
    */
   safekeepers: array(HostPortSchema),
   /**
-   * Whether the timeline is a branch for which the page server has no WAL record of its own yet.
+   * Whether the timeline is a branch for which the page server has no WAL record of its own yet,
+   * except those that go over to another of PostgreSQL's timelines.
    */
   untouched: optional(boolean(), false),
+  /** PostgreSQL's timeline at its end. Null from a page server that knows of none but the first. */
+  wal_timeline: optional(nullable(number()), null),
+  /** Whether the page server has WAL that was written to the timeline itself. */
+  written: optional(boolean(), true),
 });
 
 /** A timeline as the page server has it. */
@@ -1015,6 +1020,20 @@ export const PAGE_SERVER = {
     "send",
     { tenant: TENANT, timeline: TIMELINE, lsn: LSN, until: LSN },
     COPY_OUT,
+  ),
+  /** The WAL that goes over to the next of PostgreSQL's timelines at an LSN, in hexadecimal. */
+  timelineSwitch: operation(
+    "timeline_switch",
+    "compute",
+    { tenant: TENANT, timeline: TIMELINE, lsn: LSN },
+    json(object({ lsn: LsnSchema, wal: string() })),
+  ),
+  /** Where PostgreSQL's timelines from the second on begin in a timeline's WAL. */
+  walTimelines: operation(
+    "wal_timelines",
+    "send",
+    { tenant: TENANT, timeline: TIMELINE },
+    json(array(LsnSchema)),
   ),
   leaseLsn: operation(
     "lease_lsn",

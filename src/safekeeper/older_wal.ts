@@ -1,7 +1,9 @@
 /** Reads WAL that was removed here from the page server, which reads it from the object store. */
 import type { Lsn } from "../common/lsn.ts";
 import type { TimelineIdentity } from "../consensus/messages.ts";
-import { connectServer, type ServerAddress } from "../protocol/connect.ts";
+import type { WalTimelines } from "../postgres/wal/wal_timelines.ts";
+import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
+import { call } from "../protocol/call.ts";
 import { PAGE_SERVER } from "../protocol/management.ts";
 import { formatCommand } from "../protocol/operation.ts";
 
@@ -12,6 +14,21 @@ export class OlderWal {
 
   constructor(pageserver: ServerAddress) {
     this.#pageserver = pageserver;
+  }
+
+  /**
+   * Returns the timelines of PostgreSQL that the WAL has run through, as far as the page server has
+   * it.
+   *
+   * @throws what the page server answers, or why it can't be reached
+   */
+  async timelines({ tenantId: tenant, timelineId: timeline }: TimelineIdentity): Promise<WalTimelines> {
+    await using client = await connectServer("page server", this.#pageserver, {
+      applicationName: "safekeeper",
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    });
+    const server = serverName("page server", this.#pageserver);
+    return await call(client, server, PAGE_SERVER.walTimelines, { tenant, timeline });
   }
 
   /**

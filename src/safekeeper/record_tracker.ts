@@ -4,6 +4,7 @@ import type { Lsn } from "../common/lsn.ts";
 import { CHUNK_SIZE, WalDecoder } from "../postgres/wal/decoder.ts";
 import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalRecord } from "../postgres/wal/record.ts";
+import { isEndOfRecovery } from "../postgres/wal/timeline_switch.ts";
 
 /** One record is enough: each is read and dropped at once. */
 const RECORD = new WalRecord();
@@ -20,12 +21,23 @@ const CHUNKS = new BufferPool(CHUNK_SIZE);
  */
 export class RecordTracker {
   readonly #decoder: WalDecoder;
+  readonly #onEndOfRecovery: (record: WalRecord) => void;
   #recordEndLsn: Lsn;
   /** The end of the newest record. Its padding may not have arrived yet. */
   #newestEndLsn: Lsn;
 
-  /** @param startLsn a record boundary */
-  constructor(pg: PgVersion, startLsn: Lsn, segmentSize: number, systemId: bigint) {
+  /**
+   * @param startLsn a record boundary
+   * @param onEndOfRecovery sees the records that may lead to another timeline of PostgreSQL
+   */
+  constructor(
+    pg: PgVersion,
+    startLsn: Lsn,
+    segmentSize: number,
+    systemId: bigint,
+    onEndOfRecovery: (record: WalRecord) => void,
+  ) {
+    this.#onEndOfRecovery = onEndOfRecovery;
     this.#decoder = new WalDecoder({
       pg,
       startLsn,
@@ -53,6 +65,7 @@ export class RecordTracker {
     const fedLsn = lsn + bytes.length;
     if (this.#newestEndLsn <= fedLsn) this.#recordEndLsn = this.#newestEndLsn;
     while (this.#decoder.next(RECORD)) {
+      if (isEndOfRecovery(RECORD)) this.#onEndOfRecovery(RECORD);
       this.#newestEndLsn = RECORD.endLsn as Lsn;
       if (this.#newestEndLsn <= fedLsn) this.#recordEndLsn = this.#newestEndLsn;
     }

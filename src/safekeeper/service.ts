@@ -7,7 +7,15 @@ import { bareCommand } from "../pgwire/command_text.ts";
 import { parseStartReplication } from "../pgwire/replication.ts";
 import { IDENTIFY_SYSTEM_COLUMNS, READ_SLOT_COLUMNS, SLOT_COLUMNS } from "../pgwire/replication_columns.ts";
 import type { ConnectionHandler, Session } from "../pgwire/session.ts";
-import { nextRecordLsn, segmentStart, WAL_TLI } from "../postgres/wal/page_header.ts";
+import { nextRecordLsn, segmentStart } from "../postgres/wal/page_header.ts";
+import { historyOf, leftAt, newestTli, tliAt } from "../postgres/wal/wal_timelines.ts";
+import {
+  checkTimeline,
+  sendNextTimeline,
+  sendTimelineHistory,
+  TIMELINE_HISTORY,
+  TIMELINE_HISTORY_COLUMNS,
+} from "../protocol/replication_timelines.ts";
 import { namedBySession, sessionTimeline } from "../protocol/session_timeline.ts";
 import { RECOVERY_TERM_OPTION, WAL_RECEIVER_NAME } from "../protocol/wal_connection.ts";
 import type { OlderWal } from "./older_wal.ts";
@@ -55,12 +63,20 @@ const REPLICATION_COMMANDS: readonly Command[] = [
     pattern: /^identify_system$/i,
     columns: () => IDENTIFY_SYSTEM_COLUMNS,
     run: async (service, session) => {
-      const { identity, state } = await service.timelineOf(session);
+      const { identity, state, walTimelines } = await service.readableTimelineOf(session);
       session.sendRows(
         IDENTIFY_SYSTEM_COLUMNS,
-        [[String(identity.systemId), WAL_TLI, formatLsn(state.commitLsn), null]],
+        [[String(identity.systemId), newestTli(walTimelines), formatLsn(state.commitLsn), null]],
         "IDENTIFY_SYSTEM",
       );
+    },
+  },
+  {
+    pattern: TIMELINE_HISTORY,
+    columns: () => TIMELINE_HISTORY_COLUMNS,
+    run: async (service, session, [, tli]) => {
+      const { walTimelines } = await service.readableTimelineOf(session);
+      sendTimelineHistory(session, historyOf(walTimelines, Number(tli)), Number(tli));
     },
   },
   {
@@ -82,10 +98,11 @@ const REPLICATION_COMMANDS: readonly Command[] = [
     pattern: /^read_replication_slot\s+"?([a-z0-9_]{1,63})"?$/i,
     columns: () => READ_SLOT_COLUMNS,
     run: async (service, session, [, name]) => {
-      const found = (await service.timelineOf(session)).slots.list().find((slot) => slot.name === name);
+      const { slots, walTimelines } = await service.readableTimelineOf(session);
+      const found = slots.list().find((slot) => slot.name === name);
       const row = found === undefined
         ? [null, null, null]
-        : ["physical", formatLsn(found.restartLsn), String(WAL_TLI)];
+        : ["physical", formatLsn(found.restartLsn), String(tliAt(walTimelines, found.restartLsn))];
       session.sendRows(READ_SLOT_COLUMNS, [row], "READ_REPLICATION_SLOT");
     },
   },
@@ -170,24 +187,37 @@ export class SafekeeperService implements ConnectionHandler {
     return this.timelines.get(sessionTimeline(session));
   }
 
+  /** As {@link timelineOf}, when the timelines of its WAL have to be known. */
+  async readableTimelineOf(session: Session): Promise<SafekeeperTimeline> {
+    const timeline = await this.timelineOf(session);
+    await timeline.learnWalTimelines(this.#older);
+    return timeline;
+  }
+
   async startReplication(session: Session, sql: string): Promise<void> {
-    const { startLsn, timeline: tli, slot } = parseStartReplication(sql);
-    if (tli !== undefined && tli !== WAL_TLI) {
-      throw new ZenithError("not_found", `there is no WAL timeline ${tli} here, only ${WAL_TLI}`);
-    }
+    const { startLsn, timeline: named, slot } = parseStartReplication(sql);
     const timeline = await this.timelineOf(session);
     using use = slot === undefined ? undefined : timeline.slots.use(slot);
     const reader = readerOf(session, timeline, this.guard, use);
+    // Zenith's own readers take all WAL. A PostgreSQL has to hear where a timeline was left.
+    const isOwn = reader.kind === "recovery" || reader.comesWhenCalled;
+    const tli = isOwn ? undefined : named;
+    if (tli !== undefined) {
+      await timeline.learnWalTimelines(this.#older);
+      checkTimeline(timeline.walTimelines, tli, startLsn);
+    }
     // From now on, no more is removed of what this reader goes on with.
     using kept = this.#keepFor(timeline, { neededLsn: startLsn });
     // A page server would get its own WAL back.
     const older = reader.kind === "committed" && !reader.comesWhenCalled ? this.#older : null;
     checkStart(timeline, reader, startLsn, older !== null);
     if (older !== null) await checkOlder(timeline, older, startLsn);
-    const sender = new WalSender(timeline, session.copyBoth(), reader, startLsn, older);
+    const sender = new WalSender(timeline, session.copyBoth(), reader, { startLsn, tli }, older);
     using _needed = this.#keepFor(timeline, sender);
     kept[Symbol.dispose]();
     await sender.run();
+    const left = tli === undefined ? null : leftAt(timeline.walTimelines, tli);
+    if (left !== null && sender.isAtEnd) sendNextTimeline(session, tli!, left);
   }
 
   /** Keeps WAL that a reader needs, until the result is disposed of. */

@@ -25,10 +25,12 @@ import {
 import type { AcceptorMessage, ProposerMessage, TimelineIdentity } from "../consensus/messages.ts";
 import {
   checkWalSegmentSize,
+  endBeforeHeader,
   isRecordPosition,
   pageOffset,
   segmentStart,
   XLOG_BLCKSZ,
+  XLP_TLI,
 } from "../postgres/wal/page_header.ts";
 import { findCutWal, keepCutWal } from "../wal_store/cut_wal.ts";
 import { findEndOfWal } from "../wal_store/find_end_of_wal.ts";
@@ -36,9 +38,19 @@ import { pgVersion } from "../postgres/versions/find_version.ts";
 import type { PgVersion } from "../postgres/versions/pg_version.ts";
 import { WalStore } from "../wal_store/wal_store.ts";
 import { decodeControlFile, encodeControlFile } from "./control_file.ts";
+import type { OlderWal } from "./older_wal.ts";
 import { RecordTracker } from "./record_tracker.ts";
 import { StandbySlots } from "./standby_slots.ts";
+import { readWalTimelines, writeWalTimelines } from "./wal_timelines_file.ts";
 import { writeSegmentHead } from "../postgres/segment_head.ts";
+import type { WalRecord } from "../postgres/wal/record.ts";
+import { parseTimelineSwitch } from "../postgres/wal/timeline_switch.ts";
+import {
+  FIRST_TIMELINE,
+  newestTli,
+  timelinesBefore,
+  type WalTimelines,
+} from "../postgres/wal/wal_timelines.ts";
 
 /** The control file's lower bounds are updated at least once per this much WAL. */
 const CONTROL_LAG_MAX_BYTES = 16 << 20;
@@ -100,6 +112,8 @@ export class SafekeeperTimeline {
   readonly #state: AcceptorState;
   #store: WalStore | undefined;
   #tracker: RecordTracker | undefined;
+  /** Up to the end of the WAL. */
+  #walTimelines: WalTimelines;
 
   readonly #links = new Map<number, ProposerLink>();
   #nextSession = 1;
@@ -122,7 +136,9 @@ export class SafekeeperTimeline {
     state: AcceptorState,
     store: WalStore | undefined,
     options: TimelineOptions,
+    walTimelines: WalTimelines = FIRST_TIMELINE,
   ) {
+    this.#walTimelines = walTimelines;
     this.identity = identity;
     this.#pg = pgVersion(identity.pgVersion);
     this.#options = options;
@@ -215,7 +231,13 @@ export class SafekeeperTimeline {
       if (options.trustedEndLsn !== undefined) end = Math.min(end, options.trustedEndLsn) as Lsn;
       await store.truncate(end);
       const state = startAcceptor(control, identity, options.id, end);
-      return new SafekeeperTimeline(identity, state, store, options);
+      const file = paths.walTimelines(names.tenantId, names.timelineId);
+      const written = readWalTimelines(disk, file, options.logger);
+      const timelines = timelinesBefore(written, endBeforeHeader(end, identity.segmentSize));
+      if (timelines !== written) {
+        writeWalTimelines(disk, paths.timeline(names.tenantId, names.timelineId), file, timelines);
+      }
+      return new SafekeeperTimeline(identity, state, store, options, timelines);
     } catch (error) {
       await store.close();
       throw error;
@@ -247,6 +269,62 @@ export class SafekeeperTimeline {
     this.#writeSegmentHead((lsn - inPage) as Lsn, startLsn, head, 0, head.length);
     into.set(head.subarray(inPage, inPage + unknown), off);
     return got;
+  }
+
+  /** The timelines of PostgreSQL that the committed WAL has run through. */
+  get walTimelines(): WalTimelines {
+    return timelinesBefore(
+      this.#walTimelines,
+      endBeforeHeader(this.#state.commitLsn, this.identity.segmentSize),
+    );
+  }
+
+  /**
+   * Asks the page server for them if the WAL here begins after the last of them, and does not say.
+   *
+   * @param older null when there is no page server to ask
+   * @throws {ZenithError} what the page server answers, or why it can't be reached
+   */
+  async learnWalTimelines(older: OlderWal | null): Promise<void> {
+    if (older === null || this.#lastPagesTli() <= newestTli(this.#walTimelines)) return;
+    const known = timelinesBefore(await older.timelines(this.identity), this.#state.commitLsn);
+    if (known.length > this.#walTimelines.length) this.#setWalTimelines(known);
+  }
+
+  /** The timeline of the last page whose header is here; 1 when there is none. */
+  #lastPagesTli(): number {
+    const store = this.#store;
+    const { commitLsn } = this.#state;
+    const header = new Uint8Array(XLP_TLI + 4);
+    const last = commitLsn - header.length;
+    const page = (last - pageOffset(last)) as Lsn;
+    if (store === undefined || page < store.startLsn) return 1;
+    if (store.read(page, header, 0, header.length) < header.length) return 1;
+    return new DataView(header.buffer).getUint32(XLP_TLI, true);
+  }
+
+  #setWalTimelines(timelines: WalTimelines): void {
+    const { tenantId, timelineId } = this.identity;
+    const { disk, paths } = this.#options;
+    writeWalTimelines(disk, this.#dir, paths.walTimelines(tenantId, timelineId), timelines);
+    this.#walTimelines = timelines;
+  }
+
+  /** Called before the WAL is written that has the record. */
+  #noteEndOfRecovery(record: WalRecord): void {
+    const timelines = parseTimelineSwitch(record, this.identity.timelineId, this.identity.segmentSize);
+    if (timelines === null || timelines.join() === this.#walTimelines.join()) return;
+    this.#setWalTimelines(timelines);
+    this.#logger.info("the WAL goes on on another timeline", {
+      tli: newestTli(timelines),
+      lsn: formatLsn(timelines.at(-1)!),
+    });
+  }
+
+  /** Forgets the timelines of WAL that is no longer here. */
+  #cutWalTimelines(end: Lsn): void {
+    const kept = timelinesBefore(this.#walTimelines, endBeforeHeader(end, this.identity.segmentSize));
+    if (kept !== this.#walTimelines) this.#setWalTimelines(kept);
   }
 
   /** Whether nobody is connected and no event waits. */
@@ -433,7 +511,10 @@ export class SafekeeperTimeline {
     try {
       this.#carryOut(stepAcceptor(this.#state, { type: "idle" }), 0);
       this.#watchQuiet();
-      if (this.#state.commitLsn - this.#persistedCommitLsn >= CONTROL_LAG_MAX_BYTES) {
+      const { commitLsn } = this.#state;
+      // After a start, standbys are to see the newest timeline at once.
+      const isNewTimeline = this.walTimelines.some((begin) => begin >= this.#persistedCommitLsn);
+      if (isNewTimeline || commitLsn - this.#persistedCommitLsn >= CONTROL_LAG_MAX_BYTES) {
         this.#persist(controlOf(this.#state));
       }
     } catch (error) {
@@ -501,6 +582,7 @@ export class SafekeeperTimeline {
     for (const name of left) disk.unlinkSync(`${this.#dir}/${name}`);
     // None of the removed segments may reappear beside those of this attempt.
     if (this.#options.sync && left.length > 0) disk.fsyncDirSync(this.#dir);
+    this.#cutWalTimelines(INVALID_LSN);
     this.#store = await openStore(this.identity, startLsn, this.#options, true);
     const { segmentSize } = this.identity;
     const segment = segmentStart(startLsn, segmentSize);
@@ -527,6 +609,7 @@ export class SafekeeperTimeline {
       to: formatLsn(lsn),
     });
     await store.truncate(lsn);
+    this.#cutWalTimelines(lsn);
     this.#tracker = this.#newTracker(lsn);
   }
 
@@ -579,7 +662,14 @@ export class SafekeeperTimeline {
   }
 
   #newTracker(startLsn: Lsn): RecordTracker {
-    return new RecordTracker(this.#pg, startLsn, this.identity.segmentSize, this.identity.systemId);
+    const { segmentSize, systemId } = this.identity;
+    return new RecordTracker(
+      this.#pg,
+      startLsn,
+      segmentSize,
+      systemId,
+      (record) => this.#noteEndOfRecovery(record),
+    );
   }
 
   #refuse(session: number, error: unknown): void {

@@ -15,6 +15,7 @@ import {
   XLOG_DATA_HEADER_BYTES,
 } from "../pgwire/replication.ts";
 import { XLOG_BLCKSZ } from "../postgres/wal/page_header.ts";
+import { leftAt } from "../postgres/wal/wal_timelines.ts";
 import type { OlderWal } from "./older_wal.ts";
 import type { SafekeeperTimeline } from "./timeline.ts";
 
@@ -76,6 +77,8 @@ export class WalSender {
   readonly #copy: CopyBoth;
   readonly #reader: WalReader;
   readonly #older: OlderWal | null;
+  /** The timeline of PostgreSQL that is sent, to where it was left. Undefined for all WAL. */
+  readonly #tli: number | undefined;
   readonly #status = new StandbyStatus();
   #sentLsn: Lsn;
   /** What the reader has made durable. It may still need everything above. */
@@ -91,9 +94,10 @@ export class WalSender {
     timeline: SafekeeperTimeline,
     copy: CopyBoth,
     reader: WalReader,
-    startLsn: Lsn,
+    { startLsn, tli }: { readonly startLsn: Lsn; readonly tli: number | undefined },
     older: OlderWal | null,
   ) {
+    this.#tli = tli;
     this.#older = older;
     this.#timeline = timeline;
     this.#copy = copy;
@@ -105,6 +109,17 @@ export class WalSender {
   /** The lowest position that this reader may request again. */
   get neededLsn(): Lsn {
     return this.#flushedLsn;
+  }
+
+  /** Whether all of a timeline was sent that was left. */
+  get isAtEnd(): boolean {
+    const left = this.#leftLsn;
+    return left !== null && this.#sentLsn >= left;
+  }
+
+  /** Where the timeline was left that is sent; null when it was not. */
+  get #leftLsn(): Lsn | null {
+    return this.#tli === undefined ? null : leftAt(this.#timeline.walTimelines, this.#tli);
   }
 
   /**
@@ -186,7 +201,7 @@ export class WalSender {
     if (this.#draining || !this.#copy.sending) return;
     try {
       const endLsn = this.#endLsn();
-      if (this.#older !== null && this.#sentLsn < this.#timeline.walStore!.startLsn) {
+      if (this.#older !== null && this.#sentLsn < Math.min(this.#timeline.walStore!.startLsn, endLsn)) {
         this.#sendOlder(this.#older).catch((error: unknown) => this.#reject(error));
         return;
       }
@@ -197,6 +212,7 @@ export class WalSender {
         }
         this.#sendPiece(endLsn);
       }
+      if (this.isAtEnd) this.#copy.end();
     } catch (error) {
       this.#reject(error);
     }
@@ -205,7 +221,7 @@ export class WalSender {
   /** Sends what was removed here, and then goes on with what is here. */
   async #sendOlder(older: OlderWal): Promise<void> {
     this.#draining = true;
-    const untilLsn = this.#timeline.walStore!.startLsn;
+    const untilLsn = minLsn(this.#timeline.walStore!.startLsn, this.#endLsn());
     for await (const bytes of older.read(this.#timeline.identity, this.#sentLsn, untilLsn)) {
       for (let at = 0; at < bytes.length;) {
         if (this.#copy.congested) await this.#copy.drained();
@@ -244,7 +260,10 @@ export class WalSender {
   #endLsn(): Lsn {
     const { failure, state } = this.#timeline;
     if (failure !== undefined) throw failure;
-    if (this.#reader.kind === "committed") return state.commitLsn;
+    if (this.#reader.kind === "committed") {
+      const left = this.#leftLsn;
+      return left === null ? state.commitLsn : minLsn(left, state.commitLsn);
+    }
     if (state.term !== this.#reader.term) {
       throw new ZenithError(
         "conflict",

@@ -76,6 +76,8 @@ export const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   basebackup: { args: ONE, by: WRITER },
   compute_attach: { args: ONE, by: WRITER },
   callmemaybe: { args: `${ONE} host=127.0.0.1 port=1`, by: [...WRITER, "safekeeper"] },
+  timeline_switch: { args: `${ONE} 0/1`, by: WRITER },
+  wal_timelines: { args: ONE, by: [...WRITER, "safekeeper"] },
   wal_read: { args: `${ONE} 0/1 0/2`, by: [...WRITER, "safekeeper"] },
   lease_lsn: { args: `${ONE} 0/1`, by: READER_OF_ONE },
   lease_release: { args: `${ONE} 0/1 me`, by: READER_OF_ONE },

@@ -33,8 +33,7 @@ async function insert(pg: Compute, rows: number): Promise<void> {
 
 /** Ends the segment and waits until it is archived. */
 async function archived(pg: Compute, directory: string): Promise<void> {
-  const lsn = parseLsn(String(await pg.value("SELECT pg_switch_wal()")));
-  const file = join(directory, walFileName(1, lsn - 1, WAL_SEGMENT_SIZE_DEFAULT));
+  const file = join(directory, String(await pg.value("SELECT pg_walfile_name(pg_switch_wal())")));
   await until(`${file} is archived`, () => existsSync(file));
 }
 

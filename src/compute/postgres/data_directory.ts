@@ -85,7 +85,7 @@ export async function unpackBasebackup(
     files.close();
   }
   assertComplete(pgdata, content);
-  if (files.cutSegment !== undefined) writeCutHead(pgdata, files.cutSegment);
+  for (const cut of files.cutSegments) writeCutHead(pgdata, cut);
   return files.written;
 }
 
@@ -94,8 +94,8 @@ class FileWriter implements TarHandler {
   readonly #root: ForeignDirectory;
   readonly #owner: PgUser | undefined;
   readonly #onProgress: (progress: DataDirectoryProgress) => void;
-  /** The segment whose beginning is left out. */
-  cutSegment: CutSegment | undefined;
+  /** The segment whose beginning is left out, under each of its names. */
+  readonly cutSegments: CutSegment[] = [];
   #files = 0;
   #bytes = 0;
   /** The directory of the last file. The next file usually has the same one. */
@@ -130,7 +130,7 @@ class FileWriter implements TarHandler {
     let file = name.slice(slash + 1);
     const cut = parseCutSegmentName(file);
     if (cut !== undefined) {
-      this.cutSegment = cut;
+      this.cutSegments.push(cut);
       file = cut.name;
     }
     const fd = directory.createFile(file, FILE_MODE, this.#owner);

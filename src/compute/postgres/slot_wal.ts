@@ -12,7 +12,9 @@ import { ForeignDirectory } from "../../common/foreign_directory.ts";
 import { withIoErrors } from "../../common/errors.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { PgUser } from "../../pg_install/pg_user.ts";
-import { parseWalFileName, segmentStart, WAL_TLI, walFileName } from "../../postgres/wal/page_header.ts";
+import { parseWalFileName, segmentStart, walFileName } from "../../postgres/wal/page_header.ts";
+import { tlisOfSegment, type WalTimelines } from "../../postgres/wal/wal_timelines.ts";
+import { readWalHistory } from "./wal_history.ts";
 
 /** The directory of the mount that has the segments. */
 export const WAL_DIRECTORY = "wal";
@@ -24,13 +26,17 @@ export interface SegmentRange {
   readonly from: Lsn;
   readonly to: Lsn;
   readonly segmentSize: number;
+  /** A segment has a name for each of PostgreSQL's timelines that looks for it. */
+  readonly timelines: WalTimelines;
 }
 
 export function* segmentsOf(
-  { from, to, segmentSize }: SegmentRange,
+  { from, to, segmentSize, timelines }: SegmentRange,
 ): Generator<{ name: string; start: Lsn }> {
   for (let start = from; start < to; start = (start + segmentSize) as Lsn) {
-    yield { name: walFileName(WAL_TLI, start, segmentSize), start };
+    for (const tli of tlisOfSegment(timelines, start, segmentSize)) {
+      yield { name: walFileName(tli, start, segmentSize), start };
+    }
   }
 }
 
@@ -47,7 +53,7 @@ export function linkSegments(pgdata: string, mount: string, range: SegmentRange)
 export function hasSegment(pgdata: string, lsn: Lsn, segmentSize: number): boolean {
   using root = ForeignDirectory.open(pgdata);
   using wal = root.directory("pg_wal");
-  return wal.lstat(walFileName(WAL_TLI, segmentStart(lsn, segmentSize), segmentSize)) !== undefined;
+  return wal.lstat(nameOf(readWalHistory(pgdata), segmentStart(lsn, segmentSize), segmentSize)) !== undefined;
 }
 
 /**
@@ -76,11 +82,12 @@ export type ReadWal = (lsn: Lsn, length: number) => Uint8Array | Promise<Uint8Ar
  * file is shorter than its segment, zeros follow.
  */
 export function walFiles(pgdata: string, segmentSize: number): ReadWal {
+  const timelines = readWalHistory(pgdata);
   return (lsn, length) => {
     using root = ForeignDirectory.open(pgdata);
     using wal = root.directory("pg_wal");
     const start = segmentStart(lsn, segmentSize);
-    const name = walFileName(WAL_TLI, start, segmentSize);
+    const name = nameOf(timelines, start, segmentSize);
     const fd = wal.openForReading(name);
     try {
       const bytes = new Uint8Array(length);
@@ -92,4 +99,9 @@ export function walFiles(pgdata: string, segmentSize: number): ReadWal {
       closeSync(fd);
     }
   };
+}
+
+/** Returns the name of the segment on the last timeline that it has WAL of. */
+function nameOf(timelines: WalTimelines, start: Lsn, segmentSize: number): string {
+  return walFileName(tlisOfSegment(timelines, start, segmentSize).at(-1)!, start, segmentSize);
 }

@@ -5,7 +5,6 @@ import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { PgClient } from "../../pgwire/client.ts";
 import { startReplication } from "../../pgwire/replication.ts";
-import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { RECOVERY_TERM_OPTION, timelineOptions } from "../../protocol/wal_connection.ts";
 import { WAL_PROPOSER_NAME } from "./wal_source.ts";
 import { connectServer, type ServerAddress } from "../../protocol/connect.ts";
@@ -69,7 +68,7 @@ async function fetch(
   const signal = AbortSignal.any([range.signal, AbortSignal.timeout(TIMEOUT_MS)]);
   const client = await connect(signal);
   try {
-    const stream = await startReplication(client, { startLsn: from, timeline: WAL_TLI });
+    const stream = await startReplication(client, { startLsn: from });
     const bytes = new Uint8Array(to - from);
     let got = 0;
     await new Promise<void>((resolve) => {

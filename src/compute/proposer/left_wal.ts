@@ -4,7 +4,7 @@
  * it if possible. It is possible if nobody else has written to the timeline since: the log of the
  * safekeepers then ends with a term of this compute, and is a prefix of this WAL.
  */
-import { closeSync, existsSync, fstatSync, readSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, readFileSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { nextTurn } from "../../common/event_loop.ts";
 import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
@@ -17,7 +17,7 @@ import type { PgUser } from "../../pg_install/pg_user.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { WalDecoder } from "../../postgres/wal/decoder.ts";
 import { WalError } from "../../postgres/wal/error.ts";
-import { segmentStart, WAL_TLI, walFileName } from "../../postgres/wal/page_header.ts";
+import { parseWalFileName, segmentStart, walFileName } from "../../postgres/wal/page_header.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
 import type { Logger } from "../../process/log.ts";
 
@@ -41,16 +41,36 @@ interface WalOwner {
    * If the safekeepers' log ends with one of these terms, it is a prefix of this WAL. Ascending.
    */
   readonly terms: readonly number[];
+  /**
+   * Since when the machine has been running. After another start of it, WAL may be missing that
+   * was there. Empty when that is not known.
+   */
+  readonly boot: string;
 }
+
+/** How much of what the last Postgres has written is there. */
+export type LeftWalState =
+  /** All of it. */
+  | "whole"
+  /** Its beginning, at least. */
+  | "part"
+  | "none";
+
+const BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id";
 
 const OWNER_FORMAT: SmallFormat<WalOwner> = {
   title: "zenith wal owner",
-  encode: ({ timeline, terms }) => [`timeline ${timeline}`, `terms ${terms.join(" ")}`],
-  decode: ([timeline = "", terms = ""]) => {
+  encode: ({ timeline, terms, boot }) => [
+    `timeline ${timeline}`,
+    `terms ${terms.join(" ")}`,
+    ...(boot === "" ? [] : [`boot ${boot}`]),
+  ],
+  decode: ([timeline = "", terms = "", third = ""]) => {
     const [, id] = /^timeline (\w+)$/.exec(timeline) ?? [];
     const [, list] = /^terms (\d{1,15}(?: \d{1,15})*)$/.exec(terms) ?? [];
     if (id === undefined || list === undefined) throw new Error("it does not name a timeline and terms");
-    return { timeline: parseTimelineId(id), terms: list.split(" ").map(Number) };
+    const [, boot = ""] = /^boot ([0-9a-f-]{1,64})$/.exec(third) ?? [];
+    return { timeline: parseTimelineId(id), terms: list.split(" ").map(Number), boot };
   },
 };
 
@@ -89,20 +109,20 @@ export class LeftWal {
   }
 
   /**
-   * Whether the WAL continues a log that ends with `lastTerm`. If so, it also continues the log of
-   * `newTerm`, which is about to be sent the rest. If not, the WAL is removed.
+   * Says whether the WAL continues a log that ends with `lastTerm`. If so, it also continues the
+   * log of `newTerm`, which is about to be sent the rest. If not, the WAL is removed.
    *
    * @throws {ZenithError} `io`
    */
-  continues(timeline: TimelineId, lastTerm: number, newTerm: number): boolean {
+  continues(timeline: TimelineId, lastTerm: number, newTerm: number): LeftWalState {
     const owner = this.#readOwner();
     if (owner !== undefined && owner.timeline === timeline && owner.terms.includes(lastTerm)) {
       const terms = [...owner.terms, newTerm].slice(-TERMS_MAX);
-      writeOwner(this.#paths.leftWal, { timeline, terms }, this.#user);
-      return true;
+      writeOwner(this.#paths.leftWal, { ...owner, terms }, this.#user);
+      return owner.boot !== "" && owner.boot === bootId() ? "whole" : "part";
     }
     this.remove();
-    return false;
+    return "none";
   }
 
   #readOwner(): WalOwner | undefined {
@@ -161,9 +181,12 @@ export class LeftWal {
   /** Reads from `from` to the end of the last segment in the sequence. */
   *#chunks(segmentSize: number, from: Lsn): Generator<{ lsn: Lsn; bytes: Uint8Array }> {
     using directory = ForeignDirectory.open(this.#paths.leftWal);
+    // What came before its own timeline was there when it started.
+    const tlis = directory.names().map((name) => parseWalFileName(name, segmentSize)?.tli ?? 1);
+    const tli = Math.max(1, ...tlis);
     for (let at: number = from;;) {
       const start = segmentStart(at as Lsn, segmentSize);
-      const name = walFileName(WAL_TLI, start, segmentSize);
+      const name = walFileName(tli, start, segmentSize);
       if (directory.lstat(name)?.isFile() !== true) return;
       const fd = directory.openForReading(name);
       try {
@@ -189,12 +212,22 @@ export class LeftWal {
    * @throws {ZenithError} `io`
    */
   begin(timeline: TimelineId, term: number): void {
-    writeOwner(join(this.#paths.pgdata, "pg_wal"), { timeline, terms: [term] }, this.#user);
+    const owner = { timeline, terms: [term], boot: bootId() };
+    writeOwner(join(this.#paths.pgdata, "pg_wal"), owner, this.#user);
     this.remove();
   }
 
   remove(): void {
     removeForeignTree(this.#paths.leftWal);
+  }
+}
+
+/** Returns what is another one after each start of the machine; "" when that is not known. */
+function bootId(): string {
+  try {
+    return readFileSync(BOOT_ID_FILE, "utf8").trim();
+  } catch {
+    return "";
   }
 }
 

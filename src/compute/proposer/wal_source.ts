@@ -11,7 +11,6 @@ import {
   type ReplicationStream,
   startReplication,
 } from "../../pgwire/replication.ts";
-import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { WAL_PROPOSER_SLOT } from "../../protocol/wal_connection.ts";
 import type { ConnectLocally } from "../postgres/private_socket.ts";
 
@@ -157,7 +156,7 @@ export class WalSource {
       this.#note(system.xlogpos);
       await createPhysicalSlot(client, WAL_PROPOSER_SLOT);
       const startLsn = this.#options.nextLsn();
-      const stream = await startReplication(client, { slot: WAL_PROPOSER_SLOT, startLsn, timeline: WAL_TLI });
+      const stream = await startReplication(client, { slot: WAL_PROPOSER_SLOT, startLsn });
       this.#stream = stream;
       this.#problem = "";
       this.#paused = false;

@@ -165,6 +165,12 @@ export class CheckpointTracker {
     this.#nextXidLow = nextXid | 0;
   }
 
+  /** Notes that the WAL goes on on another of PostgreSQL's timelines. */
+  setTimeline(tli: number): void {
+    this.#set("ThisTimeLineID", tli);
+    this.#set("PrevTimeLineID", tli);
+  }
+
   #set<Field extends keyof CheckPoint>(field: Field, value: CheckPoint[Field]): void {
     if (this.#state[field] === value) return;
     this.#state[field] = value;
@@ -173,8 +179,8 @@ export class CheckpointTracker {
 }
 
 /**
- * Not the timeline: WAL that another cluster wrote becomes WAL of timeline 1, the only one that
- * Zenith's computes write.
+ * Not the timeline: WAL that another cluster wrote becomes WAL of timeline 1. The WAL of computes
+ * goes over to another timeline by a record of its own.
  */
 const TAKEN_FROM_CHECKPOINT = [
   "redo",

@@ -15,6 +15,7 @@
  * | COMMIT_TIME    |        |         |     |      | 0: see commit_times.ts   |                 |
  * | TOTAL_BLOCKS   |        |         |     |      | 0: sum of all sizes      |                 |
  * | CLOCK_SET_BACK |        |         |     |      | 0: see commit_times.ts   |                 |
+ * | WAL_TIMELINES  |        |         |     |      | 0: see wal_timelines.ts  |                 |
  *
  * A word in parentheses is what an empty value means: the object is absent, because it was dropped,
  * removed or finished. The numbers are on disk: never reuse one.
@@ -33,6 +34,7 @@ export const KIND_CONTROL = 9;
 export const KIND_COMMIT_TIME = 10;
 export const KIND_TOTAL_BLOCKS = 11;
 export const KIND_CLOCK_SET_BACK = 12;
+export const KIND_WAL_TIMELINES = 13;
 
 /** The only block of a single-valued object. */
 export const VALUE_BLOCK = 0;
@@ -70,6 +72,7 @@ export const CONTROL_KEY: ObjectId = { kind: KIND_CONTROL, a: 0, b: 0, c: 0, d: 
 export const COMMIT_TIME_KEY: ObjectId = { kind: KIND_COMMIT_TIME, a: 0, b: 0, c: 0, d: 0 };
 export const TOTAL_BLOCKS_KEY: ObjectId = { kind: KIND_TOTAL_BLOCKS, a: 0, b: 0, c: 0, d: 0 };
 export const CLOCK_SET_BACK_KEY: ObjectId = { kind: KIND_CLOCK_SET_BACK, a: 0, b: 0, c: 0, d: 0 };
+export const WAL_TIMELINES_KEY: ObjectId = { kind: KIND_WAL_TIMELINES, a: 0, b: 0, c: 0, d: 0 };
 
 // Tags of stored values. The page store returns the tag with the bytes.
 

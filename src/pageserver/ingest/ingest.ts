@@ -1,5 +1,6 @@
 /** Ingests WAL records: stores each record under the keys that it changes. */
 import { assert } from "../../common/assert.ts";
+import type { TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import type { TimelineStore } from "../../pagestore/mod.ts";
 import { isInitialising } from "../../postgres/redo/reconstruct.ts";
@@ -33,9 +34,12 @@ import {
   parseParameterChange,
   XLOG_CHECKPOINT_ONLINE,
   XLOG_CHECKPOINT_SHUTDOWN,
+  XLOG_END_OF_RECOVERY,
   XLOG_NEXTOID,
   XLOG_PARAMETER_CHANGE,
 } from "../../postgres/wal/records/xlog.ts";
+import { parseTimelineSwitch } from "../../postgres/wal/timeline_switch.ts";
+import { encodeTimelines, newestTli, type WalTimelines } from "../../postgres/wal/wal_timelines.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { parseDbase } from "../../postgres/wal/records/dbase.ts";
 import { parseRunningNextXid, XLOG_RUNNING_XACTS } from "../../postgres/wal/records/standby.ts";
@@ -45,7 +49,7 @@ import { DatabaseCopies, type Preparation } from "./database_copy.ts";
 import { FileIngest } from "./files.ts";
 import type { IngestParts } from "./parts.ts";
 import { TransactionIngest } from "./transactions.ts";
-import { CONTROL_KEY, TAG_RECORD, TAG_RECORD_MOVING_LSN } from "../content/keys.ts";
+import { CONTROL_KEY, TAG_RECORD, TAG_RECORD_MOVING_LSN, WAL_TIMELINES_KEY } from "../content/keys.ts";
 import type { RelationFork, RelationForks } from "../content/relation_forks.ts";
 import type { SingleValues } from "../content/single_values.ts";
 
@@ -65,6 +69,9 @@ export class Ingest {
   readonly #files: FileIngest;
   readonly #copies: DatabaseCopies;
   readonly #pg: PgVersion;
+  readonly #timelineId: TimelineId;
+  readonly #walSegmentSize: number;
+  #walTimelines: WalTimelines;
   readonly #checksums: boolean;
   /** XLogHintBitIsNeeded of the server that writes the WAL. */
   #logsHints: boolean;
@@ -80,8 +87,16 @@ export class Ingest {
     this.#files = new FileIngest(parts);
     this.#copies = new DatabaseCopies(parts);
     this.#pg = parts.pg;
+    this.#timelineId = parts.timelineId;
+    this.#walSegmentSize = parts.walSegmentSize;
+    this.#walTimelines = parts.walTimelines;
     this.#checksums = parts.hints.data_checksum_version !== 0;
     this.#logsHints = this.#checksums || parts.hints.wal_log_hints;
+  }
+
+  /** The timelines of PostgreSQL that the WAL has run through so far. */
+  get walTimelines(): WalTimelines {
+    return this.#walTimelines;
   }
 
   /**
@@ -220,8 +235,19 @@ export class Ingest {
       case XLOG_PARAMETER_CHANGE:
         this.#noteParameters(parseParameterChange(rec), rec.endLsn);
         break;
+      case XLOG_END_OF_RECOVERY:
+        this.#noteTimelines(rec);
+        break;
       default:
         break;
     }
+  }
+
+  #noteTimelines(rec: WalRecord): void {
+    const timelines = parseTimelineSwitch(rec, this.#timelineId, this.#walSegmentSize);
+    if (timelines === null) return;
+    this.#values.put(WAL_TIMELINES_KEY, rec.endLsn, encodeTimelines(timelines));
+    this.#checkpoint.setTimeline(newestTli(timelines));
+    this.#walTimelines = timelines;
   }
 }

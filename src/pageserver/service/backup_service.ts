@@ -15,8 +15,15 @@ import {
 } from "../../pgwire/replication_columns.ts";
 import { parseStartReplication } from "../../pgwire/replication.ts";
 import type { ConnectionHandler, Session } from "../../pgwire/session.ts";
-import { WAL_TLI } from "../../postgres/wal/page_header.ts";
+import { historyOf, leftAt, newestTli } from "../../postgres/wal/wal_timelines.ts";
 import type { Guard } from "../../protocol/guard.ts";
+import {
+  checkTimeline,
+  sendNextTimeline,
+  sendTimelineHistory,
+  TIMELINE_HISTORY,
+  TIMELINE_HISTORY_COLUMNS,
+} from "../../protocol/replication_timelines.ts";
 import { namedBySession, sessionTimeline } from "../../protocol/session_timeline.ts";
 import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
 import { sendBaseBackup } from "./base_backup.ts";
@@ -46,8 +53,19 @@ const COMMANDS: readonly Command[] = [
     async run(service, session) {
       using held = await service.hold(session);
       const { systemIdentifier, position } = held.value;
-      const row = [String(systemIdentifier), WAL_TLI, formatLsn(position), null];
+      const tli = newestTli(held.value.walTimelinesBefore(position));
+      const row = [String(systemIdentifier), tli, formatLsn(position), null];
       session.sendRows(IDENTIFY_SYSTEM_COLUMNS, [row], "IDENTIFY_SYSTEM");
+    },
+  },
+  {
+    pattern: TIMELINE_HISTORY,
+    columns: () => TIMELINE_HISTORY_COLUMNS,
+    async run(service, session, [, tli]) {
+      using held = await service.hold(session);
+      const { value: timeline } = held;
+      const timelines = timeline.walTimelinesBefore(timeline.position);
+      sendTimelineHistory(session, historyOf(timelines, Number(tli)), Number(tli));
     },
   },
   {
@@ -198,14 +216,17 @@ export class BackupService implements ConnectionHandler {
 
   async startReplication(session: Session, text: string): Promise<void> {
     const { startLsn, timeline: tli } = parseStartReplication(text);
-    if (tli !== undefined && tli !== WAL_TLI) {
-      throw new ZenithError("not_found", `there is no WAL timeline ${tli} here, only ${WAL_TLI}`);
-    }
     using held = await this.hold(session);
     const { tenantId } = sessionTimeline(session);
     const { timelines } = this.server.tenant(tenantId);
     const stopped = this.stoppedAt.get(held.value);
-    await new BackupWalSender(timelines, held.value, startLsn, stopped).run(session);
+    const known = held.value.walTimelinesBefore(held.value.position);
+    if (tli !== undefined) checkTimeline(known, tli, startLsn);
+    const sender = new BackupWalSender(timelines, held.value, { startLsn, tli }, stopped);
+    await sender.run(session);
+    if (tli === undefined) return;
+    const left = leftAt(held.value.walTimelinesBefore(held.value.position), tli);
+    if (left !== null && sender.isAtEnd) sendNextTimeline(session, tli, left);
   }
 }
 

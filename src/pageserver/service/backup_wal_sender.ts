@@ -18,6 +18,7 @@ import {
 import type { Session } from "../../pgwire/session.ts";
 import { CHECKPOINT_RECORD_LENGTH } from "../../postgres/initial_segment.ts";
 import { recordEndLsn, segmentOffset, segmentStart, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
+import { leftAt } from "../../postgres/wal/wal_timelines.ts";
 import type { TenantTimelines } from "../tenant/timelines.ts";
 import { WalHead } from "../tenant/wal_head.ts";
 import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
@@ -31,10 +32,12 @@ export class BackupWalSender {
   readonly #timelines: TenantTimelines;
   readonly #timeline: Timeline;
   readonly #stopped: RecordBoundary | undefined;
+  readonly #tli: number | undefined;
   #sentLsn: Lsn;
 
   /**
    * @param startLsn where a segment begins
+   * @param tli the timeline of PostgreSQL that is sent, to where it was left; undefined for all WAL
    * @param stopped where a backup ends that was made while nobody wrote to the timeline: its
    *   shutdown checkpoint follows there, if still nobody has
    * @throws {ZenithError} `out_of_range`
@@ -42,7 +45,7 @@ export class BackupWalSender {
   constructor(
     timelines: TenantTimelines,
     timeline: Timeline,
-    startLsn: Lsn,
+    { startLsn, tli }: { readonly startLsn: Lsn; readonly tli: number | undefined },
     stopped: RecordBoundary | undefined,
   ) {
     if (segmentOffset(startLsn, timeline.walSegmentSize) !== 0) {
@@ -52,7 +55,20 @@ export class BackupWalSender {
     this.#timelines = timelines;
     this.#timeline = timeline;
     this.#stopped = stopped;
+    this.#tli = tli;
     this.#sentLsn = startLsn;
+  }
+
+  /** Whether all of a timeline was sent that was left. */
+  get isAtEnd(): boolean {
+    const left = this.#leftLsn;
+    return left !== null && this.#sentLsn >= left;
+  }
+
+  /** Where the timeline was left that is sent; null when it was not. */
+  get #leftLsn(): Lsn | null {
+    const { position } = this.#timeline;
+    return this.#tli === undefined ? null : leftAt(this.#timeline.walTimelinesBefore(position), this.#tli);
   }
 
   /** Sends until the client has enough. */
@@ -83,7 +99,8 @@ export class BackupWalSender {
     const { wal, walSegmentSize: size } = this.#timeline;
     this.#timeline.assertPresent();
     if (wal.writtenLsn > this.#sentLsn) {
-      const end = Math.min(await this.#timeline.makeDurable(), wal.writtenLsn) as Lsn;
+      const durable = await this.#timeline.makeDurable();
+      const end = Math.min(durable, wal.writtenLsn, this.#leftLsn ?? Infinity) as Lsn;
       while (this.#sentLsn < end && mayGoOn()) {
         // Who has no slot may come too late for it.
         assertHere(this.#timeline, this.#sentLsn);
@@ -99,7 +116,8 @@ export class BackupWalSender {
         }
       }
     }
-    if (mayGoOn()) await this.#sendCheckpoint(copy);
+    if (this.isAtEnd) copy.end();
+    else if (mayGoOn()) await this.#sendCheckpoint(copy);
   }
 
   /** Sends the checkpoint of a backup that is a stopped cluster. */

@@ -17,7 +17,8 @@ import { backupFile } from "../../postgres/cluster/backup_files.ts";
 import { formatBackupManifest, ManifestFiles } from "../../postgres/cluster/backup_manifest.ts";
 import { CHECKPOINT_RECORD_LENGTH } from "../../postgres/initial_segment.ts";
 import { WalDecoder } from "../../postgres/wal/decoder.ts";
-import { recordEndLsn, WAL_TLI } from "../../postgres/wal/page_header.ts";
+import { recordEndLsn } from "../../postgres/wal/page_header.ts";
+import { newestTli } from "../../postgres/wal/wal_timelines.ts";
 import { isOnlineCheckpoint } from "../../postgres/wal/records/xlog.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
 import { decodeSettings } from "../../protocol/branch_settings.ts";
@@ -93,6 +94,7 @@ export async function sendBaseBackup(
   const isTagged = pg.major >= TAGGED_FROM;
   const startLsn = start?.redoLsn ?? at.lsn;
   const endLsn = start === null ? recordEndLsn(at.lsn, CHECKPOINT_RECORD_LENGTH, walSegmentSize) : at.lsn;
+  const tli = newestTli(timeline.walTimelinesBefore(at.lsn));
   const content = basebackup(timeline, at, head, {
     before,
     start,
@@ -107,10 +109,10 @@ export async function sendBaseBackup(
   const archive = throttled(watched(content, manifest), options, session.signal);
   const manifestText = (): Uint8Array => {
     const cluster = { major: pg.major, systemIdentifier: timeline.systemIdentifier };
-    return manifest!.text(cluster, startLsn, endLsn);
+    return manifest!.text(cluster, { tli, startLsn, endLsn });
   };
   const size = options.progress ? Math.ceil(timeline.sizes().logical / 1024) : null;
-  session.sendPart(BACKUP_POSITION_COLUMNS, [[formatLsn(startLsn), WAL_TLI]], "SELECT");
+  session.sendPart(BACKUP_POSITION_COLUMNS, [[formatLsn(startLsn), tli]], "SELECT");
   session.sendPart(BACKUP_TABLESPACE_COLUMNS, [[null, null, size]], "SELECT");
   if (isTagged) {
     await session.copyPart(tagged(archive, options, manifest === null ? null : manifestText));
@@ -118,7 +120,7 @@ export async function sendBaseBackup(
     await session.copyPart(archive);
     if (manifest !== null) await session.copyPart(once(manifestText));
   }
-  session.sendPart(BACKUP_POSITION_COLUMNS, [[formatLsn(endLsn), WAL_TLI]], "SELECT");
+  session.sendPart(BACKUP_POSITION_COLUMNS, [[formatLsn(endLsn), tli]], "SELECT");
   session.sendCommandComplete("BASE_BACKUP");
 }
 
@@ -228,10 +230,8 @@ class Manifest implements TarHandler {
 
   text(
     cluster: { readonly major: number; readonly systemIdentifier: bigint },
-    startLsn: Lsn,
-    endLsn: Lsn,
+    range: { readonly tli: number; readonly startLsn: Lsn; readonly endLsn: Lsn },
   ): Uint8Array {
-    const range = { tli: WAL_TLI, startLsn, endLsn };
     return new TextEncoder().encode(formatBackupManifest(cluster, this.#files.files, range, this.#now));
   }
 }

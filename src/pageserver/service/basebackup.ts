@@ -28,13 +28,14 @@ import {
 import { encodeReplicationOrigins } from "../../postgres/cluster/replication_origins.ts";
 import { SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT, slruSegmentPath } from "../../postgres/cluster/slru.ts";
 import { buildCheckpointPages, type CheckpointPages } from "../../postgres/initial_segment.ts";
+import { endBeforeHeader, pageOffset, walFileName, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
 import {
-  endBeforeHeader,
-  pageOffset,
-  WAL_TLI,
-  walFileName,
-  XLOG_BLCKSZ,
-} from "../../postgres/wal/page_header.ts";
+  historyFile,
+  historyFileName,
+  newestTli,
+  tlisOfSegment,
+  type WalTimelines,
+} from "../../postgres/wal/wal_timelines.ts";
 import { twophaseFileName } from "../../postgres/wal/xact.ts";
 import { cutSegmentName } from "../../protocol/cut_segment.ts";
 import {
@@ -101,6 +102,12 @@ const FORKS_PER_TURN = 16;
 
 /** A smaller table gets no free space map. Postgres finds its few pages without one. */
 const FSM_MIN_BLOCKS = 4;
+
+/**
+ * How many of PostgreSQL's timelines have a file with their history. Who is on an older one can't
+ * go on from there.
+ */
+const HISTORY_FILES_MAX = 200;
 
 /** An online checkpoint from which a backup is recovered. */
 export interface OnlineStart {
@@ -188,7 +195,8 @@ export function stoppedWal(timeline: Timeline, at: { lsn: Lsn; prev: Lsn }): Che
   const [control, stored] = [view.value(CONTROL_KEY), view.value(CHECKPOINT_KEY)];
   assert(control !== null && stored !== null, "every timeline has its control file and checkpoint");
   const { xlog_seg_size: segmentSize, system_identifier: systemIdentifier } = parseControlFile(control);
-  const checkpoint = parseCheckpoint(stored);
+  const tli = newestTli(timeline.walTimelinesBefore(at.lsn));
+  const checkpoint = { ...parseCheckpoint(stored), ThisTimeLineID: tli, PrevTimeLineID: tli };
   return buildCheckpointPages({ pg: timeline.pg, ...at, systemIdentifier, segmentSize, checkpoint });
 }
 
@@ -214,6 +222,8 @@ class BasebackupWriter {
   readonly #options: BasebackupOptions;
   readonly #content: BasebackupContent;
   readonly #tar = new TarWriter(CHUNK_BYTES);
+  /** Of PostgreSQL, up to the LSN. */
+  readonly #walTimelines: WalTimelines;
   readonly #checksums: boolean;
   readonly #control: Uint8Array;
   /**
@@ -236,6 +246,7 @@ class BasebackupWriter {
     this.#head = head;
     this.#options = options;
     this.#content = options.content ?? "complete";
+    this.#walTimelines = timeline.walTimelinesBefore(at.lsn);
     const control = this.#view.value(CONTROL_KEY);
     assert(control !== null, "every timeline has the control file of its initdb");
     this.#control = control;
@@ -262,8 +273,9 @@ class BasebackupWriter {
 
   *#label({ redoLsn, checkpointLsn }: OnlineStart): Generator<Uint8Array> {
     const { xlog_seg_size } = parseControlFile(this.#control);
-    const label = { startLsn: redoLsn, checkpointLsn, tli: WAL_TLI, fromStandby: true };
-    const walFile = walFileName(WAL_TLI, redoLsn, xlog_seg_size);
+    const tli = newestTli(this.#walTimelines);
+    const label = { startLsn: redoLsn, checkpointLsn, tli, fromStandby: true };
+    const walFile = walFileName(tli, redoLsn, xlog_seg_size);
     const text = formatBackupLabel(label, walFile, this.#options.label ?? "base backup");
     yield* this.#tar.file(BACKUP_LABEL_FILE, new TextEncoder().encode(text));
   }
@@ -438,14 +450,15 @@ class BasebackupWriter {
     const stored = yield* presentIn(() => this.#storedCheckpoint());
     const checkpoint = { ...stored, redo: this.#view.lsn, oldestActiveXid: 0 };
     const { start, wal = true } = this.#options;
+    if (wal) yield* this.#histories();
     if (start != null) {
-      if (wal) yield* this.#recordedWal(checkpoint);
+      if (wal) yield* this.#recordedWal();
       const { xlog_seg_size } = parseControlFile(this.#control);
       const recovered = encodeControlFile(this.#control, {
         state: DB_IN_ARCHIVE_RECOVERY,
         checkPoint: start.checkpointLsn,
         minRecoveryPoint: endBeforeHeader(this.#view.lsn, xlog_seg_size),
-        minRecoveryPointTLI: WAL_TLI,
+        minRecoveryPointTLI: newestTli(this.#walTimelines),
       });
       yield* this.#tar.file(CONTROL_FILE_PATH, recovered);
       return;
@@ -462,35 +475,55 @@ class BasebackupWriter {
   #storedCheckpoint(): CheckPoint {
     const stored = this.#view.value(CHECKPOINT_KEY);
     assert(stored !== null, "every timeline has its checkpoint state");
-    return parseCheckpoint(stored);
+    const tli = newestTli(this.#walTimelines);
+    return { ...parseCheckpoint(stored), ThisTimeLineID: tli, PrevTimeLineID: tli };
+  }
+
+  /** Writes what tells PostgreSQL of its timelines. An archive has had these files before. */
+  *#histories(): Generator<Uint8Array> {
+    const newest = newestTli(this.#walTimelines);
+    for (let tli = Math.max(2, newest - HISTORY_FILES_MAX + 1); tli <= newest; tli++) {
+      const name = historyFileName(tli);
+      yield* this.#tar.file(`pg_wal/${name}`, historyFile(this.#walTimelines, tli));
+      yield* this.#noteArchived(name);
+    }
+  }
+
+  *#noteArchived(name: string): Generator<Uint8Array> {
+    yield* this.#tar.file(`pg_wal/archive_status/${name}.done`, new Uint8Array(0));
   }
 
   *#wal(checkpoint: CheckPoint): Generator<Part> {
     const { xlog_seg_size } = parseControlFile(this.#control);
-    yield* this.#segmentsBefore(checkpoint, xlog_seg_size);
+    yield* this.#segmentsBefore(xlog_seg_size);
     const at = { lsn: this.#view.lsn, prev: this.#prev };
     const segments = yield* presentIn(() => stoppedWal(this.#timeline, at));
     const [first] = segments;
     const page = first!.segmentStart + first!.offset;
     // Fill in what precedes the checkpoint on its own page.
     if (this.#head.end > page) this.#head.read(page, first!.bytes, 0, this.#head.end - page);
-    for (const segment of segments) {
-      yield* this.#walSegment(segment, checkpoint.ThisTimeLineID, xlog_seg_size);
+    const tli = checkpoint.ThisTimeLineID;
+    for (const earlier of tlisOfSegment(this.#walTimelines, first!.segmentStart, xlog_seg_size)) {
+      if (earlier === tli) continue;
+      // A walsender of the timeline before looks for the segment there.
+      yield* this.#walSegment(first!, earlier, xlog_seg_size);
+      yield* this.#noteArchived(walFileName(earlier, first!.segmentStart, xlog_seg_size));
     }
+    for (const segment of segments) yield* this.#walSegment(segment, tli, xlog_seg_size);
   }
 
-  *#segmentsBefore(checkpoint: CheckPoint, size: number): Generator<Part> {
-    for (const segment of this.#options.before ?? []) yield* this.#wholeSegment(segment, checkpoint, size);
+  *#segmentsBefore(size: number): Generator<Part> {
+    for (const segment of this.#options.before ?? []) yield* this.#wholeSegment(segment, size);
   }
 
   /** Writes the WAL as it is, up to the LSN. The last segment ends with zeros. */
-  *#recordedWal(checkpoint: CheckPoint): Generator<Part> {
+  *#recordedWal(): Generator<Part> {
     const { xlog_seg_size: size } = parseControlFile(this.#control);
-    yield* this.#segmentsBefore(checkpoint, size);
+    yield* this.#segmentsBefore(size);
     const start = this.#head.segmentStart;
     const length = this.#head.end - start;
     if (length <= 0) return;
-    yield* this.#tar.begin(`pg_wal/${walFileName(WAL_TLI, start, size)}`, size);
+    yield* this.#tar.begin(`pg_wal/${walFileName(newestTli(this.#walTimelines), start, size)}`, size);
     const pages = length - length % XLOG_BLCKSZ;
     yield* this.#walBefore(this.#head, start, pages);
     const last = new Uint8Array(length - pages);
@@ -530,10 +563,12 @@ class BasebackupWriter {
     }
   }
 
-  *#wholeSegment(segment: WalHead, { ThisTimeLineID: tli }: CheckPoint, size: number): Generator<Part> {
+  *#wholeSegment(segment: WalHead, size: number): Generator<Part> {
     const start = segment.segmentStart;
-    yield* this.#tar.begin(`pg_wal/${walFileName(tli, start, size)}`, size);
-    yield* this.#walBefore(segment, start, size);
-    yield* this.#tar.end(size);
+    for (const tli of tlisOfSegment(this.#walTimelines, start, size)) {
+      yield* this.#tar.begin(`pg_wal/${walFileName(tli, start, size)}`, size);
+      yield* this.#walBefore(segment, start, size);
+      yield* this.#tar.end(size);
+    }
   }
 }

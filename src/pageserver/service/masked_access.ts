@@ -25,6 +25,7 @@ const READING: ReadonlySet<Operation> = new Set<Operation>([
   PAGE_SERVER.timelineLayers,
   PAGE_SERVER.pageVersions,
   PAGE_SERVER.timelineStatus,
+  PAGE_SERVER.walTimelines,
   PAGE_SERVER.receiverStatus,
   PAGE_SERVER.timelineSettings,
   PAGE_SERVER.pagestream,
@@ -36,6 +37,7 @@ const READING: ReadonlySet<Operation> = new Set<Operation>([
 /** Operations of whoever runs a Postgres on a branch of the mask's branch. */
 const WRITING: ReadonlySet<Operation> = new Set<Operation>([
   PAGE_SERVER.timelineSafekeepers,
+  PAGE_SERVER.timelineSwitch,
   PAGE_SERVER.timelineSetSettings,
   PAGE_SERVER.timelineTakeSlots,
   PAGE_SERVER.timelineSetSlots,

@@ -24,10 +24,12 @@ import { historyOf } from "../tenant/history.ts";
 import { inheritedSettings } from "../tenant/inherited_settings.ts";
 import { lsnAt } from "../tenant/lsn_at.ts";
 import { readSegmentBefore, segmentsBefore, WalHead } from "../tenant/wal_head.ts";
+import { newestTli } from "../../postgres/wal/wal_timelines.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import { AttachedCompute } from "./attached_compute.ts";
 import { BackupService } from "./backup_service.ts";
 import { basebackup } from "./basebackup.ts";
+import { switchOf } from "./timeline_switch.ts";
 import { followedJson, startFollowing } from "./follow_service.ts";
 import { importedJson, receiveImport } from "./import_service.ts";
 import { isForMasked } from "./masked_access.ts";
@@ -349,6 +351,8 @@ function handlers(
         wal_position: formatLsn(source.position),
         safekeepers: source.safekeepers.list.map(formatHostPort),
         untouched: source.untouched,
+        wal_timeline: newestTli(source.walTimelinesBefore(source.position)),
+        written: source.written,
       };
     },
 
@@ -431,6 +435,20 @@ function handlers(
     async callmemaybe({ conninfo, ...names }, session) {
       const isOwn = NAMES_OWN_SAFEKEEPERS.has(guard.principal(session).scope);
       server.receiveFrom(await hold(names), conninfo, isOwn);
+    },
+
+    async timelineSwitch({ lsn, ...names }, session) {
+      using held = await hold(names);
+      const source = held.value;
+      await source.waitFor(lsn, server.config.wait_lsn_timeout_ms, session.signal);
+      const boundary = await whenPresent(() => source.boundary(lsn));
+      const { lsn: from, bytes } = await whenPresent(() => switchOf(source, boundary));
+      return { lsn: formatLsn(from), wal: Buffer.from(bytes).toString("hex") };
+    },
+
+    async walTimelines(names) {
+      using held = await hold(names);
+      return held.value.walTimelinesBefore(held.value.position).map(formatLsn);
     },
 
     async walRead({ tenant, timeline, lsn, until }, session) {

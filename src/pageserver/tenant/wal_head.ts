@@ -3,7 +3,8 @@ import { withIoErrors, ZenithError } from "../../common/errors.ts";
 import type { DiskFile } from "../../common/disk.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
 import { writeSegmentHead } from "../../postgres/segment_head.ts";
-import { nextRecordLsn, segmentStart, WAL_TLI } from "../../postgres/wal/page_header.ts";
+import { nextRecordLsn, segmentStart } from "../../postgres/wal/page_header.ts";
+import { tliAt } from "../../postgres/wal/wal_timelines.ts";
 import { writePageHeader } from "../../postgres/wal/write_page_header.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import type { TenantTimelines } from "./timelines.ts";
@@ -134,7 +135,8 @@ export class WalHead implements Disposable {
   #writeHeader(page: Lsn, lsn: number, into: Uint8Array, off: number, len: number): void {
     if (page < lsn || page >= lsn + len) return;
     const { pg, walSegmentSize: segmentSize, systemIdentifier } = this.#timeline;
-    const header = { pg, tli: WAL_TLI, systemIdentifier, segmentSize, remLen: 0 };
+    const tli = tliAt(this.#timeline.walTimelinesBefore(this.#end), page);
+    const header = { pg, tli, systemIdentifier, segmentSize, remLen: 0 };
     writePageHeader(into, off + page - lsn, page, header);
   }
 

@@ -14,7 +14,19 @@ import { BLCKSZ } from "../../postgres/cluster/page_layout.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { WalDecoder } from "../../postgres/wal/decoder.ts";
 import { WalError } from "../../postgres/wal/error.ts";
-import { nextRecordLsn, pageHeaderSize, pageOffset } from "../../postgres/wal/page_header.ts";
+import {
+  endBeforeHeader,
+  nextRecordLsn,
+  pageHeaderSize,
+  pageOffset,
+} from "../../postgres/wal/page_header.ts";
+import { endOfSwitch } from "../../postgres/wal/timeline_switch.ts";
+import {
+  decodeTimelines,
+  FIRST_TIMELINE,
+  timelinesBefore,
+  type WalTimelines,
+} from "../../postgres/wal/wal_timelines.ts";
 import { WalRecord } from "../../postgres/wal/record.ts";
 import { RM_LOGICALMSG_ID } from "../../postgres/wal/rmgr.ts";
 import { findCutWal, keepCutWal } from "../../wal_store/cut_wal.ts";
@@ -24,7 +36,7 @@ import { CheckpointTracker } from "../content/checkpoint_tracker.ts";
 import { CommitTimes, SET_BACK_MIN_US } from "../content/commit_times.ts";
 import type { Preparation } from "../ingest/database_copy.ts";
 import { Ingest } from "../ingest/ingest.ts";
-import { CHECKPOINT_KEY, CONTROL_KEY } from "../content/keys.ts";
+import { CHECKPOINT_KEY, CONTROL_KEY, WAL_TIMELINES_KEY } from "../content/keys.ts";
 import type { LayerRoom } from "./layer_room.ts";
 import type { Leases } from "./leases.ts";
 import type { TimelineSafekeepers } from "./safekeepers.ts";
@@ -179,8 +191,12 @@ export class Timeline {
       slru: new SlruPages(store),
       reader: new PageReader(pg, store, parts.pageCache, ancestor === null ? null : ancestor.#content.reader),
     };
+    const timelines = values.get(WAL_TIMELINES_KEY, end);
     this.#ingest = new Ingest({
       pg,
+      timelineId: this.timelineId,
+      walSegmentSize: xlog_seg_size,
+      walTimelines: timelines === null ? FIRST_TIMELINE : decodeTimelines(timelines),
       hints: fields,
       ...this.#content,
       checkpoint,
@@ -314,10 +330,37 @@ export class Timeline {
     return this.#before?.position ?? this.#decoder.position;
   }
 
-  /** Whether the timeline is a branch without any record of its own. */
+  /**
+   * Returns the timelines of PostgreSQL that the WAL before `lsn` has run through, on the way to
+   * this timeline.
+   */
+  walTimelinesBefore(lsn: Lsn): WalTimelines {
+    // A timeline that begins with a page begins before the page's header.
+    return timelinesBefore(this.#ingest.walTimelines, endBeforeHeader(lsn, this.walSegmentSize));
+  }
+
+  /**
+   * Whether the timeline is a branch without any record of its own, except those that only go over
+   * to another of PostgreSQL's timelines.
+   */
   get untouched(): boolean {
-    const { ancestorLsn } = this.store;
-    return ancestorLsn !== null && this.position <= nextRecordLsn(ancestorLsn, this.walSegmentSize);
+    return this.store.ancestorLsn !== null && this.position <= this.#endOfSwitches;
+  }
+
+  /** Whether there is WAL that was written to this timeline itself. */
+  get written(): boolean {
+    return !this.wal.isFromStart || this.position > nextRecordLsn(this.wal.startLsn, this.walSegmentSize);
+  }
+
+  /** Where the timeline's own WAL ends if it has nothing but switches to others of PostgreSQL's. */
+  get #endOfSwitches(): Lsn {
+    let end = this.store.ancestorLsn as Lsn;
+    this.#ingest.walTimelines.forEach((begin, i) => {
+      if (begin === endBeforeHeader(end, this.walSegmentSize)) {
+        end = endOfSwitch(begin, i + 1, this.walSegmentSize);
+      }
+    });
+    return nextRecordLsn(end, this.walSegmentSize);
   }
 
   /** The start of the last ingested record. */

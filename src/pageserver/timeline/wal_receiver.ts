@@ -13,7 +13,6 @@ import {
   type ReplicationStream,
   startReplication,
 } from "../../pgwire/replication.ts";
-import { WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { TIMELINE_OPTION, WAL_RECEIVER_NAME } from "../../protocol/wal_connection.ts";
 import type { Timeline } from "./timeline.ts";
 import { connectWalSource, type Credentials } from "../../protocol/connect.ts";
@@ -178,7 +177,7 @@ export class WalReceiver {
     const slot = this.isFromSafekeeper ? {} : { slot: WAL_RECEIVER_NAME };
     if (!this.isFromSafekeeper) await createPhysicalSlot(client, WAL_RECEIVER_NAME);
     const startLsn = await this.#timeline.restartReceiving();
-    const stream = await startReplication(client, { ...slot, startLsn, timeline: WAL_TLI });
+    const stream = await startReplication(client, { ...slot, startLsn });
     this.#streaming = true;
     this.#logger.info("receiving WAL", { source: this.source, lsn: formatLsn(startLsn) });
     const intake = new WalIntake(this.#timeline, stream, this.isFromSafekeeper, this.#paceMs);

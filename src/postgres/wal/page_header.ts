@@ -35,8 +35,8 @@ const WAL_SEGMENT_SIZE_MAX = 1 << 30;
 export const WAL_SEGMENT_SIZE_DEFAULT = 16 << 20;
 
 /**
- * The PostgreSQL timeline that every compute stays on: it starts as if after a clean shutdown,
- * never by promotion.
+ * PostgreSQL's timeline on which a branch's WAL begins, and under which Zenith's own files of WAL
+ * have their names, whatever timelines are in them.
  */
 export const WAL_TLI = 1;
 

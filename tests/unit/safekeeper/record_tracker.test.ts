@@ -17,7 +17,7 @@ function build(): { wal: WalBuilder; bytes: Uint8Array } {
 describe("a record tracker", () => {
   test("knows after each byte where the last whole record ends, padding included", () => {
     const { wal, bytes } = build();
-    const tracker = new RecordTracker(V15, START, SEGMENT, wal.systemId);
+    const tracker = new RecordTracker(V15, START, SEGMENT, wal.systemId, () => {});
     assert.equal(tracker.recordEndLsn, START);
     for (let i = 0; i < bytes.length; i++) {
       tracker.feed((START + i) as Lsn, bytes.subarray(i, i + 1));
@@ -31,7 +31,7 @@ describe("a record tracker", () => {
     const first = wal.record({ main: new Uint8Array(10) });
     const last = wal.switchSegment();
     const bytes = wal.bytes.slice(START - wal.from);
-    const tracker = new RecordTracker(V15, START, SEGMENT, wal.systemId);
+    const tracker = new RecordTracker(V15, START, SEGMENT, wal.systemId, () => {});
     tracker.feed(START, bytes.subarray(0, bytes.length - 1));
     assert.equal(tracker.recordEndLsn, first.endLsn);
     tracker.feed((START + bytes.length - 1) as Lsn, bytes.subarray(bytes.length - 1));
@@ -42,14 +42,14 @@ describe("a record tracker", () => {
   test("refuses what is not WAL", () => {
     const { wal, bytes } = build();
     bytes[60] ^= 1;
-    const tracker = new RecordTracker(V15, START, SEGMENT, wal.systemId);
+    const tracker = new RecordTracker(V15, START, SEGMENT, wal.systemId, () => {});
     assert.throws(() => tracker.feed(START, bytes), { kind: "corrupt_data" });
   });
 
   test("refuses WAL of another system", () => {
     const wal = new WalBuilder({ startLsn: SEGMENT, segmentSize: SEGMENT, systemId: 5n });
     wal.record({ main: new Uint8Array(10) });
-    const tracker = new RecordTracker(V15, SEGMENT as Lsn, SEGMENT, 6n);
+    const tracker = new RecordTracker(V15, SEGMENT as Lsn, SEGMENT, 6n, () => {});
     assert.throws(() => tracker.feed(SEGMENT as Lsn, wal.bytes), { kind: "corrupt_data", message: /system/ });
   });
 });

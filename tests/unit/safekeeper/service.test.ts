@@ -10,6 +10,7 @@ import {
   type TenantId,
   type TimelineId,
 } from "../../../src/common/id.ts";
+import { sleep } from "../../../src/common/sleep.ts";
 import { NULL_LOGGER } from "../../../src/process/log.ts";
 import { formatLsn, type Lsn } from "../../../src/common/lsn.ts";
 import { SafekeeperPaths } from "../../../src/common/paths.ts";
@@ -26,6 +27,8 @@ import { startReplication } from "../../../src/pgwire/replication.ts";
 import { PgServer } from "../../../src/pgwire/server.ts";
 import { RECOVERY_TERM_OPTION, timelineOptions } from "../../../src/protocol/wal_connection.ts";
 import { type RunningSafekeeper, runSafekeeper } from "../../../src/safekeeper/run_safekeeper.ts";
+import { V15 } from "../../../src/postgres/versions/v15.ts";
+import { buildTimelineSwitch } from "../../../src/postgres/wal/timeline_switch.ts";
 import { WalBuilder } from "../../harness/wal_builder.ts";
 
 const SEGMENT = 1 << 20;
@@ -267,6 +270,91 @@ describe("a safekeeper's service", () => {
       message: /is not here: this safekeeper has/,
     });
     await assert.rejects(read((segment - 8) as Lsn, 1, options), { message: /is not here/ });
+  });
+
+  test("ends the stream of a timeline of PostgreSQL where the WAL has left it", async () => {
+    const timelineId = generateTimelineId();
+    const [prev, begin] = [wal.records[199]!.lsn, boundaries[199]!];
+    const { bytes: more } = buildTimelineSwitch({
+      pg: V15,
+      systemIdentifier: SYSTEM_ID,
+      segmentSize: SEGMENT,
+      timelineId,
+      lsn: begin,
+      prev,
+      timelines: [],
+      wal_level: 1,
+      endTime: 0n,
+    });
+    const all = Buffer.concat([bytes.subarray(0, begin - START), more]);
+    const proposer = await Proposer.connect(safekeeper.address);
+    proposer.send(serverInfo(tenant, timelineId));
+    await proposer.answer();
+    proposer.send({ type: "VoteRequest", term: 1 });
+    await proposer.answer();
+    const history = [{ term: 1, startLsn: START }];
+    proposer.send({ type: "ProposerElected", term: 1, startLsn: START, timelineStartLsn: START, history });
+    await proposer.answer();
+    const append = {
+      type: "AppendRequest",
+      term: 1,
+      truncateLsn: START,
+      remoteConsistentLsn: 0 as Lsn,
+    } as const;
+    const end = (START + all.length) as Lsn;
+    for (let off = 0; off < all.length; off += 300_000) {
+      const beginLsn = (START + off) as Lsn;
+      proposer.send({ ...append, beginLsn, commitLsn: START, bytes: all.subarray(off, off + 300_000) });
+    }
+    for (;;) {
+      const answer = await proposer.answer();
+      if (answer.type === "AppendResponse" && answer.flushLsn === end) break;
+    }
+    const options = timelineOptions(tenant, timelineId);
+    const ask = async (sql: string) => {
+      await using client = await connect({ replication: true, options });
+      return (await client.query(sql)).rows[0];
+    };
+    // What is not committed may still go.
+    assert.equal((await ask("IDENTIFY_SYSTEM"))![1], "1");
+    proposer.send({ ...append, beginLsn: end, commitLsn: end, bytes: new Uint8Array(0) });
+    while ((await ask("IDENTIFY_SYSTEM"))![2] !== formatLsn(end)) await sleep(5);
+    await proposer.client.close();
+    assert.deepEqual((await ask("IDENTIFY_SYSTEM"))!.slice(1, 3), ["2", formatLsn(end)]);
+    assert.deepEqual(await ask("TIMELINE_HISTORY 2"), [
+      "00000002.history",
+      `1\t${formatLsn(begin)}\twhat was written after this may be lost\n`,
+    ]);
+    await assert.rejects(ask("TIMELINE_HISTORY 3"), { kind: "not_found" });
+    const stream = async (tli: number | undefined, from: Lsn): Promise<Buffer> => {
+      await using client = await connect({ replication: true, options });
+      const running = await startReplication(
+        client,
+        tli === undefined ? { startLsn: from } : { startLsn: from, timeline: tli },
+      );
+      const got: Buffer[] = [];
+      let length = 0;
+      await new Promise<void>((resolve, reject) => {
+        running.run({
+          onWal(_lsn, data, off, len) {
+            got.push(Buffer.from(data.slice(off, off + len)));
+            length += len;
+            if (from + length >= end) resolve();
+          },
+          onKeepalive() {},
+        }).then(resolve, reject);
+      });
+      client.destroy();
+      return Buffer.concat(got);
+    };
+    assert.ok((await stream(1, START)).equals(all.subarray(0, begin - START)));
+    assert.equal((await stream(1, begin)).length, 0);
+    assert.ok((await stream(2, START)).equals(all));
+    assert.ok((await stream(undefined, START)).equals(all));
+    await assert.rejects(stream(1, end), { message: /is not in the branch's history, .* to 2 at/ });
+    await assert.rejects(stream(3, START), { message: /no WAL timeline 3 here: there are 1 to 2/ });
+    await using client = await connect();
+    await client.query(`TIMELINE_DELETE ${tenant} ${timelineId}`);
   });
 
   test("serves everything to the proposer of its term, and to no other", async () => {

@@ -38,7 +38,7 @@ beforeEach(() => {
 afterEach(() => rmSync(pgdata, { recursive: true }));
 
 describe("WAL segments that only slots need", () => {
-  const range = { from: lsn(3 * SIZE), to: lsn(5 * SIZE), segmentSize: SIZE };
+  const range = { from: lsn(3 * SIZE), to: lsn(5 * SIZE), segmentSize: SIZE, timelines: [] };
 
   test("are links into the mount, which nobody follows to extend them", async () => {
     linkSegments(pgdata, "/nowhere", range);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { parseTimelineId } from "../../../../src/common/id.ts";
 import type { Lsn } from "../../../../src/common/lsn.ts";
+import { encodeSmallFile } from "../../../../src/common/small_file.ts";
 import { ComputePaths } from "../../../../src/common/paths.ts";
 import { giveUpLeftWal, LeftWal } from "../../../../src/compute/proposer/left_wal.ts";
 import { V15 } from "../../../../src/postgres/versions/v15.ts";
@@ -57,7 +58,7 @@ describe("the WAL that a Postgres has left", () => {
     const wal = write();
     const whole = wal.records[80].endLsn;
     putAside(wal, whole - wal.from + 500);
-    assert.ok(left.continues(TIMELINE, 7, 8));
+    assert.equal(left.continues(TIMELINE, 7, 8), "whole");
     const from = wal.records[3].endLsn;
     assert.equal(await left.end(V15, SEGMENT_BYTES, from), whole);
     assert.equal(await left.end(V15, SEGMENT_BYTES, whole), whole);
@@ -87,41 +88,56 @@ describe("the WAL that a Postgres has left", () => {
   ) {
     test(`is removed when ${what}`, () => {
       putAside(write());
-      assert.equal(left.continues(timeline, lastTerm, 10), false);
+      assert.equal(left.continues(timeline, lastTerm, 10), "none");
       assert.equal(existsSync(paths.leftWal), false);
     });
   }
 
   test("is known again by a start after one that was interrupted", () => {
     putAside(write());
-    assert.ok(left.continues(TIMELINE, 7, 8));
+    assert.equal(left.continues(TIMELINE, 7, 8), "whole");
     // Whether the interrupted one had begun to send it or not.
     for (const lastTerm of [7, 8]) {
       mkdirSync(join(paths.pgdata, "pg_wal"), { recursive: true });
       left.putAside();
-      assert.ok(left.continues(TIMELINE, lastTerm, 9));
+      assert.equal(left.continues(TIMELINE, lastTerm, 9), "whole");
     }
     left.begin(TIMELINE, 9);
     assert.equal(existsSync(paths.leftWal), false);
     left.putAside();
-    assert.equal(left.continues(TIMELINE, 8, 10), false, "the new data directory's is of its own term alone");
+    assert.equal(
+      left.continues(TIMELINE, 8, 10),
+      "none",
+      "the new data directory's is of its own term alone",
+    );
   });
 
   test("is not put aside when nobody owns it, and given up when it is said so", () => {
     save(write());
     left.putAside();
     assert.equal(existsSync(paths.leftWal), false);
-    assert.equal(left.continues(TIMELINE, 7, 8), false);
+    assert.equal(left.continues(TIMELINE, 7, 8), "none");
     left.begin(TIMELINE, 7);
     giveUpLeftWal(paths);
     left.putAside();
     assert.equal(existsSync(paths.leftWal), false);
   });
 
+  test("may lack its end when nobody knows whether the machine has been started since", () => {
+    putAside(write());
+    const lines = [`timeline ${TIMELINE}`, "terms 7"];
+    // A Zenith before wrote no more than this.
+    for (const more of [[], ["boot 00000000-0000-0000-0000-000000000000"]]) {
+      const format = { title: "zenith wal owner", encode: () => [...lines, ...more], decode: () => null };
+      writeFileSync(join(paths.leftWal, "zenith_wal_owner"), encodeSmallFile(format, null));
+      assert.equal(left.continues(TIMELINE, 7, 8), "part");
+    }
+  });
+
   test("is removed when its owner's file is damaged", () => {
     putAside(write());
     writeFileSync(join(paths.leftWal, "zenith_wal_owner"), "zenith wal owner 2\nterms 7\n");
-    assert.equal(left.continues(TIMELINE, 7, 8), false);
+    assert.equal(left.continues(TIMELINE, 7, 8), "none");
     assert.equal(existsSync(paths.leftWal), false);
   });
 });

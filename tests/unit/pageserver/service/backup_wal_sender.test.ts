@@ -58,7 +58,7 @@ test("ends the stream instead of being made up", async () => {
   const sender = new BackupWalSender(
     {} as TenantTimelines,
     timeline as unknown as Timeline,
-    START,
+    { startLsn: START, tli: undefined },
     undefined,
   );
   await assert.rejects(sender.run(session), {

@@ -98,7 +98,7 @@ describe("the tree", () => {
 
   test("has the WAL segments that are fetched when they are read, which nobody may write", () => {
     const size = 1 << 20;
-    kernel.populate([], { from: (3 * size) as Lsn, to: (5 * size) as Lsn, segmentSize: size });
+    kernel.populate([], { from: (3 * size) as Lsn, to: (5 * size) as Lsn, segmentSize: size, timelines: [] });
     const names = ["000000010000000000000003", "000000010000000000000004"];
     assert.deepEqual([...kernel.inodes.at("wal")!.children!.keys()], names);
     const last = kernel.walk(`wal/${names[1]}`)!;

@@ -288,7 +288,7 @@ describe("a read of WAL that is not here", () => {
     prepare = () => Promise.resolve(void prepared++);
     walReads = new WalReads(
       {
-        range: { from: WAL_START, to: lsn(WAL_START + SEGMENT), segmentSize: SEGMENT },
+        range: { from: WAL_START, to: lsn(WAL_START + SEGMENT), segmentSize: SEGMENT, timelines: [] },
         prepare: (read) => prepare(read),
       },
       fetcher,
