@@ -26,8 +26,10 @@ const RETRY_MS = 5_000;
 const QUIET_ROUNDS = 10;
 /** How often it is looked whether a deleted tenant's objects may be removed. */
 const BURIAL_INTERVAL_MS = 60_000;
-/** How often what is left of a tenant is uploaded until nothing is left. */
-const FINISH_ROUNDS = 5;
+/** How long what is left of a tenant may take to become durable here, so that it can be uploaded. */
+const FINISH_MS = 10_000;
+/** How often it is looked whether it has. */
+const FINISH_POLL_MS = 50;
 /** How long a change may wait for its upload. */
 const SETTLE_MS = 10_000;
 /** How long an orderly stop waits for the last WAL to be uploaded. */
@@ -112,11 +114,14 @@ export class RemoteStorage {
     files.notBeforeMs = Infinity;
     try {
       await files.running;
-      // To compare their WAL, timelines are opened, which may write their files once more.
-      for (let round = 0; round < FINISH_ROUNDS; round++) {
+      // To compare their WAL, timelines are opened. That replays WAL, and writes it and files anew.
+      const deadline = performance.now() + FINISH_MS;
+      for (;;) {
         await upload.uploadFiles();
         await upload.uploadWal();
         if (upload.status().pendingSinceMs === null) return;
+        if (performance.now() > deadline) break;
+        await sleep(FINISH_POLL_MS);
       }
     } finally {
       files.notBeforeMs = 0;

@@ -181,7 +181,11 @@ export class TenantUpload {
         using held = this.#parts.timelines.holdIfOpen(timelineId);
         if (held !== null) await this.#uploadWalOf(uploaded, held.value);
       }
-      if (!this.#parts.timelines.opened().some((timeline) => this.#isUnheardOf(uploaded, timeline))) return;
+      if (!this.#parts.timelines.opened().some((timeline) => this.#isUnheardOf(uploaded, timeline))) {
+        // All that was behind may be of timelines that know already, or are closed by now.
+        if (this.#pendingWalBytes() === 0) this.#walSinceMs = null;
+        return;
+      }
       // Safekeepers forget WAL when they hear of it. What a later generation ignores is not enough.
       await this.#generations.assertNewest(uploaded.generation);
       this.#advance(uploaded, startMs);

@@ -281,8 +281,8 @@ export class PageServer {
   }
 
   /** Like {@link tenants}, with those of all page servers that share them. */
-  allTenants(): TenantId[] {
-    return [...new Set([...this.#tenants.keys(), ...this.#keeper?.known() ?? []])].sort();
+  async allTenants(): Promise<TenantId[]> {
+    return [...new Set([...this.#tenants.keys(), ...await this.#keeper?.known() ?? []])].sort();
   }
 
   /** Lists the timelines that were deleted on purpose and whose files are gone. */

@@ -89,8 +89,11 @@ export class PlaceKeeper {
     return movedTo(tenant, place?.server ?? "another page server");
   }
 
-  /** All tenants that have a place. */
-  known(): TenantId[] {
+  /** All tenants that have a place, or had one when etcd last answered. */
+  async known(): Promise<TenantId[]> {
+    // A round that runs may have asked before.
+    await this.#round;
+    await this.#refresh();
     return [...this.#now?.tenants.keys() ?? []];
   }
 
