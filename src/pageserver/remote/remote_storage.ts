@@ -26,7 +26,7 @@ const RETRY_MS = 5_000;
 const QUIET_ROUNDS = 10;
 /** How often it is looked whether a deleted tenant's objects may be removed. */
 const BURIAL_INTERVAL_MS = 60_000;
-/** How long what is left of a tenant may take to become durable here, so that it can be uploaded. */
+/** How long the rest of a tenant may take to become durable here, so that it can be uploaded. */
 const FINISH_MS = 10_000;
 /** How often it is looked whether it has. */
 const FINISH_POLL_MS = 50;
