@@ -47,7 +47,7 @@ describe("the manual page", () => {
   test("has every command and option, and no word that troff takes for its own", async () => {
     const groups = await loadCommands(COMMANDS);
     const page = manPage(groups, "1.2.3", "2026-11-30");
-    const plain = page.replaceAll("\\-", "-").replaceAll('""', '"');
+    const plain = page.replaceAll("\\-", "-").replaceAll('""', '"').replaceAll("\\&...", "…");
     for (const command of groups.flatMap(({ commands }) => commands)) {
       const shown = plain.includes(`.B "zenith ${command.usage}`);
       assert.equal(shown, command.hidden !== true, commandName(command));

@@ -13,10 +13,10 @@ import { EXHAUSTIVE, Random, seeds } from "../../../harness/random.ts";
 import { RemoteTenant } from "../../../harness/remote_tenant.ts";
 import { ScheduledStore } from "../../../harness/scheduled_store.ts";
 
-const HISTORIES = EXHAUSTIVE ? 150 : 15;
+const HISTORIES = EXHAUSTIVE ? 150 : 30;
 const STEPS = 8;
 /** In turns of the event loop, of which a request takes a few. */
-const LATEST_TAKEOVER = 120;
+const LATEST_TAKEOVER = 40;
 
 /** What all page servers but the last must find out. */
 function isTakenOver(error: unknown): boolean {
