@@ -98,6 +98,7 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
 const LONG = [
   "replication_slots",
   "tablespaces",
+  "wal_timelines",
   "branch_diff",
   "packages",
   "serve_neon",

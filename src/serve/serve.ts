@@ -28,6 +28,7 @@ import { Fleet } from "./fleet/fleet.ts";
 import { Poolers } from "./fleet/poolers.ts";
 import { Door } from "./proxy/door.ts";
 import { Proxy } from "./proxy/proxy.ts";
+import { Verifiers } from "./proxy/verifiers.ts";
 import { Servers } from "./servers.ts";
 import { Figures } from "./work/figures.ts";
 import { Histories } from "./work/histories.ts";
@@ -71,6 +72,7 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
     maxClients: options.maxConnections,
   });
   cleanup.defer(() => poolers.close());
+  const verifiers = new Verifiers();
   const fleet = new Fleet({
     environment,
     awake,
@@ -78,6 +80,8 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
     log,
     suspendAfterMs: options.suspendAfterMs,
     suspendAfterOf: (tenant, branch) => directory.byName(tenant, branch)?.suspendAfterMs ?? null,
+    beforeSleep: (compute) => verifiers.beforeSleep(compute),
+    afterSleep: (compute) => verifiers.afterSleep(compute),
   });
   const tls = await openTls(environment(), options, log);
   const names = () => {
@@ -90,7 +94,8 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
       defaultBranch: defaultBranch(found, defaultTenant),
     };
   };
-  const door = new Door({ environment, fleet, poolers, allowedIps: (tenant) => tenants.allowedIps(tenant) });
+  const allowedIps = (tenant: TenantId) => tenants.allowedIps(tenant);
+  const door = new Door({ environment, fleet, poolers, verifiers, allowedIps });
   const proxy = new Proxy({ door, names, log, tls, maxConnections: options.maxConnections });
   const postgres = await proxy.listen(options.postgres);
   cleanup.defer(() => proxy.close());

@@ -134,6 +134,25 @@ describe("sleep", () => {
     assert.deepEqual(new Set(await Promise.all(many)), new Set(["2"]));
     assert.equal(serve.log().match(/"compute":"main".*put a compute to sleep/g)?.length, 1);
     await until("it sleeps again", () => !serve.isAwake("main"));
+    // What has changed since somebody logged in last is known, too.
+    const app = serve.conninfo("main", "", "app");
+    await env.zenith("pg", "start", "main");
+    await env.zenith("sql", "main", "-c", "CREATE ROLE app LOGIN PASSWORD 'first'");
+    await env.zenith("pg", "stop", "main");
+    const before = "SELECT current_user FROM pg_sleep(1)";
+    assert.equal(await serve.psql(app, before, "first"), "app");
+    await env.zenith("sql", "main", "-c", "ALTER ROLE app PASSWORD 'second'");
+    await until("it sleeps with a new password", () => !serve.isAwake("main"));
+    assert.match((await serve.tryPsql(app, "SELECT 1", "first")).stderr, /password authentication failed/);
+    assert.ok(!serve.isAwake("main"));
+    assert.equal(await serve.psql(app, "SELECT 1", "second"), "1");
+    await until("it sleeps once more", () => !serve.isAwake("main"));
+    // Somebody else starts it, and changes that.
+    await env.zenith("pg", "start", "main");
+    await env.zenith("sql", "main", "-c", "ALTER ROLE app PASSWORD 'third'");
+    await env.zenith("pg", "stop", "main");
+    assert.equal(await serve.psql(app, "SELECT 1", "third"), "1");
+    await until("it sleeps in the end", () => !serve.isAwake("main"));
     // zenith start would bring back what somebody has started; nobody has.
     assert.match(await env.zenith("pg", "list"), /main .*stopped/);
   });

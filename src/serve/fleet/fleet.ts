@@ -39,6 +39,9 @@ export interface FleetOptions {
   readonly suspendAfterMs: number;
   /** What a branch says about that; null for nothing. 0 means for ever. */
   readonly suspendAfterOf: (tenant: TenantId, branch: BranchName) => number | null;
+  /** Called when nobody uses a compute any more, right before it is stopped for that. */
+  readonly beforeSleep: (compute: ComputeInfo) => Promise<void>;
+  readonly afterSleep: (compute: ComputeInfo) => void;
 }
 
 interface Member {
@@ -371,8 +374,10 @@ export class Fleet {
       member.lastUsedMs = performance.now();
       return;
     }
+    await this.#options.beforeSleep(compute);
     if (!isDue()) return;
     await this.#stop(member, "fast");
+    this.#options.afterSleep(compute);
     this.figures.sleeps++;
     this.#options.log.info("put a compute to sleep", { tenant, compute: formatComputeName(name) });
   }

@@ -20,7 +20,7 @@ import { isAllowed } from "../state/ip_list.ts";
 import { type Backend, logIn } from "./backend.ts";
 import type { Destination } from "./destination.ts";
 import { mockVerifier, type Verifier } from "./scram_server.ts";
-import { Verifiers } from "./verifiers.ts";
+import type { Verifiers } from "./verifiers.ts";
 
 /** How a client proves to know the password of this verifier. */
 export type Prove = (verifier: Verifier, user: string) => Promise<ScramKeys>;
@@ -36,6 +36,7 @@ export interface DoorOptions {
   readonly environment: () => Environment;
   readonly fleet: Fleet;
   readonly poolers: Poolers;
+  readonly verifiers: Verifiers;
   /** The addresses and networks from which a tenant lets clients in; empty for all. */
   readonly allowedIps: (tenant: TenantId) => readonly string[];
 }
@@ -49,7 +50,6 @@ const BUSY: ReadonlySet<string> = new Set(["57P01", "57P02", "57P03"]);
 
 export class Door {
   readonly #options: DoorOptions;
-  readonly #verifiers = new Verifiers();
 
   constructor(options: DoorOptions) {
     this.#options = options;
@@ -83,10 +83,12 @@ export class Door {
     try {
       let verifier = moment === undefined ? this.#ofSleeping(tenant, branch, user) : undefined;
       if (verifier === undefined) {
-        verifier = await this.#onAwake(destination, slot, ({ compute }) => {
-          const { timeline } = compute.identity;
-          return this.#verifiers.ofRunning({ tenant, branch, timeline, role: user }, compute);
-        });
+        const { verifiers } = this.#options;
+        verifier = await this.#onAwake(
+          destination,
+          slot,
+          ({ compute }) => verifiers.ofRunning(user, compute),
+        );
       }
       // A role without a password is asked for one too: nobody learns that there is none.
       const keys = await prove(verifier ?? mockVerifier(user, `${tenant}/${branch}`), user);
@@ -134,14 +136,16 @@ export class Door {
   }
 
   #ofSleeping(tenant: TenantId, branch: BranchName, role: string): Verifier | null | undefined {
-    const { fleet, environment } = this.#options;
+    const { fleet, environment, verifiers } = this.#options;
     if (fleet.isAwake(tenant, ownName(branch))) return undefined;
     const now = environment();
     const compute = now.paths.compute(tenant, branch);
     // A tenant that has never had a compute here has no passwords yet, and may not exist.
     if (!existsSync(compute.pgpass)) return undefined;
-    const timeline = hasCompute(compute) ? findCompute(now, tenant, branch).identity.timeline : undefined;
-    return this.#verifiers.ofSleeping({ tenant, branch, timeline, role }, compute.pgpass);
+    const kept = verifiers.ofKept(role, compute.pgpass);
+    if (kept !== undefined || !hasCompute(compute)) return kept;
+    const { timeline } = findCompute(now, tenant, branch).identity;
+    return verifiers.ofSleeping({ timeline, role }, compute);
   }
 }
 
