@@ -10,7 +10,7 @@ import { rolePasswords } from "../../compute/postgres/role_passwords.ts";
 import { connectAsOperator } from "../fleet/activity.ts";
 import { parseVerifier, type Verifier } from "./scram_server.ts";
 
-/** Of how many computes verifiers are remembered, and how many of each. One takes some 200 bytes. */
+/** How many computes are remembered, and how many roles of each. A role takes some 200 bytes. */
 const COMPUTES_MAX = 1_000;
 const ROLES_MAX = 100;
 
@@ -68,7 +68,7 @@ export class Verifiers {
     return verifier;
   }
 
-  /** Asks a Postgres, which is about to be put to sleep, once more for all roles that have logged in. */
+  /** Asks a Postgres that is about to be put to sleep for all roles that have logged in. */
   async beforeSleep(compute: ComputeInfo): Promise<void> {
     const remembered = this.#remembered.get(compute.paths.dir);
     if (remembered === undefined) return;
