@@ -144,6 +144,10 @@ export class PageServerPaths {
   get initdbCache(): string {
     return join(this.workdir, "initdb-cache");
   }
+  /** The list of tenants that were deleted on purpose. */
+  get deletedTenants(): string {
+    return join(this.workdir, "deleted_tenants");
+  }
   /** The list of timelines that were deleted on purpose. */
   get deletedTimelines(): string {
     return join(this.workdir, "deleted_timelines");

@@ -46,6 +46,7 @@ export interface RemoteStorageParts {
   readonly tenants: () => Iterable<Tenant>;
   /** The timelines that were deleted on purpose. */
   readonly deleted: () => Iterable<{ readonly tenantId: TenantId; readonly timelineId: TimelineId }>;
+  readonly deletedTenants: () => Iterable<TenantId>;
   /** Called when another page server has taken a tenant over. */
   readonly onTakenOver: (tenant: TenantId, why: ZenithError) => void;
 }
@@ -310,7 +311,7 @@ export class RemoteStorage {
   /** Takes leave of tenants that were deleted here, also before the last start. */
   #bury(present: ReadonlySet<TenantId>): void {
     const { disk, paths } = this.#parts;
-    const dead = new Set(Array.from(this.#parts.deleted(), ({ tenantId }) => tenantId));
+    const dead = new Set(this.#parts.deletedTenants());
     if (dead.size === 0) return;
     for (const name of disk.readdirSync(paths.attachments)) {
       if (!isIdFileName(name)) continue;

@@ -26,6 +26,7 @@ import {
 } from "../../pagestore/mod.ts";
 import type { ClusterOptions } from "../../pg_install/initdb.ts";
 import { CHUNK_SIZE } from "../../postgres/wal/decoder.ts";
+import { DeletedTenants } from "../tenant/deleted_tenants.ts";
 import { type DeletedTimeline, DeletedTimelines } from "../tenant/deleted_timelines.ts";
 import type { StartPoint } from "../tenant/branch_files.ts";
 import type { BranchInfo, Deleted, MaskFlags } from "../tenant/branches.ts";
@@ -154,6 +155,7 @@ export class PageServer {
       layerFiles: layers === null ? null : (tenant, timeline) => layers.of(tenant, timeline),
       layerRoom,
       deleted: new DeletedTimelines(disk, paths.deletedTimelines),
+      deletedTenants: new DeletedTenants(disk, paths.deletedTenants),
       reads: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
     };
     this.#credentials = options.credentials;
@@ -205,6 +207,7 @@ export class PageServer {
       logger,
       tenants: () => this.#tenants.values(),
       deleted: () => this.#context.deleted.list,
+      deletedTenants: () => this.#context.deletedTenants.list,
       onTakenOver: (tenant, why) => this.#giveUp(tenant, this.#keeper?.elsewhere(tenant) ?? why),
     });
     this.#keeper = options.places === undefined ? null : new PlaceKeeper(
@@ -304,6 +307,7 @@ export class PageServer {
   createTenant(id: TenantId, major: number | null = null, cluster: ClusterOptions = {}): Promise<void> {
     return this.#changes.run(async () => {
       this.#assertNew(id);
+      await this.#context.deletedTenants.remove(id);
       try {
         await createTenant(id, this.#context, await this.#initialCluster(major, cluster));
       } catch (error) {
@@ -422,13 +426,12 @@ export class PageServer {
   /**
    * Takes a tenant over that the object store has.
    *
-   * @param untilMs as of that time, in milliseconds since 1970; as it is now when left out
    * @throws {ZenithError} `already_exists`, `invalid_argument` without an object store; as
    *   `restoreTenant`
    */
-  attachTenant(id: TenantId, untilMs?: number): Promise<RestoredTenant> {
+  attachTenant(id: TenantId): Promise<RestoredTenant> {
     this.#keeper?.assertFree(id);
-    return this.#changes.run(() => this.#take(id, untilMs === undefined ? {} : { untilMs }));
+    return this.#changes.run(() => this.#take(id, {}));
   }
 
   async #take(id: TenantId, options: Parameters<RemoteStorage["restore"]>[1]): Promise<RestoredTenant> {
@@ -438,6 +441,7 @@ export class PageServer {
         hint: `if it went on elsewhere since, "zenith tenant detach ${id}" removes what is here`,
       });
     }
+    await this.#context.deletedTenants.remove(id);
     const restored = await remote.restore(id, options);
     this.#tenants.set(id, await this.#openTenant(id));
     this.followers.startAll([id]);

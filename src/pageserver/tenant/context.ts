@@ -17,6 +17,7 @@ import type { PageCache } from "../content/page_cache.ts";
 import type { PgVersion } from "../../postgres/versions/pg_version.ts";
 import { pageImages } from "../content/rebuild_page.ts";
 import type { LayerRoom } from "../timeline/layer_room.ts";
+import type { DeletedTenants } from "./deleted_tenants.ts";
 import type { DeletedTimelines } from "./deleted_timelines.ts";
 
 /** What all tenants of a page server share. */
@@ -37,6 +38,7 @@ export interface TenantContext {
   /** Shared with other threads. Element 0 changes with every read. */
   readonly reads: Int32Array;
   readonly deleted: DeletedTimelines;
+  readonly deletedTenants: DeletedTenants;
   readonly logger: Logger;
 }
 

@@ -163,6 +163,7 @@ export class Tenant {
     await this.branches.settled();
     this.#assertUnused(inUse);
     await this.#context.deleted.add(this.id, this.#directories.ids());
+    await this.#context.deletedTenants.add(this.id);
     this.#assertUnused(inUse);
     // Whoever waits for a timeline that is being opened is then told that it does not exist.
     const timelines = await this.timelines.shut();
