@@ -156,8 +156,8 @@ export class PageServerClient implements AsyncDisposable {
    *
    * @param at as it was then, in microseconds since 2000
    */
-  tenantAttach(tenant: TenantId, at?: number): Promise<AttachedTenant> {
-    return this.#call(PAGE_SERVER.tenantAttach, { tenant, at });
+  tenantAttach(tenant: TenantId): Promise<AttachedTenant> {
+    return this.#call(PAGE_SERVER.tenantAttach, { tenant });
   }
 
   /** Lists the tenants of all page servers that share them. */

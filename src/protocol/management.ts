@@ -765,11 +765,11 @@ export const PAGE_SERVER = {
   placeList: operation("place_list", "admin", {}, json(array(ListedPlaceSchema))),
   /** Moves a tenant to another of those page servers, while computes use it. */
   tenantMove: operation("tenant_move", "admin", { tenant: TENANT, server: ADDRESS }, TAG, CHANGES),
-  /** Takes over a tenant that the object store has, as it is or as it was at a time. */
+  /** Takes over a tenant that the object store has. */
   tenantAttach: operation(
     "tenant_attach",
     "admin",
-    { tenant: TENANT, at: named(TIMESTAMP) },
+    { tenant: TENANT },
     json(AttachedTenantSchema),
     CHANGES,
   ),

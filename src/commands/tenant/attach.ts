@@ -1,7 +1,4 @@
-/**
- * `zenith tenant attach`, `detach` and `recover`: move a tenant by the page servers' object store,
- * in place or in time.
- */
+/** `zenith tenant attach` and `detach`: move a tenant by the page servers' object store. */
 import { ZenithError } from "../../common/errors.ts";
 import { parseTenantId, type TenantId } from "../../common/id.ts";
 import { sleep } from "../../common/sleep.ts";
@@ -14,9 +11,7 @@ import {
   safekeeperStatus,
   type SafekeeperTimelineStatus,
 } from "../../control/safekeepers.ts";
-import { parseTimestamp } from "../../common/timestamp.ts";
-import { confirmOnTerminal, YES_OPTION } from "../cli/ask.ts";
-import { type Command, JSON_OPTION, optionText, requiredArg } from "../cli/command.ts";
+import { type Command, JSON_OPTION, requiredArg } from "../cli/command.ts";
 import { formatBytes, print, printJson, Progress } from "../cli/output.ts";
 import { warnAboutSafekeeper } from "../safekeeper/prune.ts";
 
@@ -57,50 +52,6 @@ export const tenantDetachCommand: Command = {
     using progress = new Progress("uploading what is left");
     await detachTenant(environment, client, tenant, progress);
     print(`tenant ${tenant} detached`);
-  },
-};
-
-export const tenantRecoverCommand: Command = {
-  usage: "tenant recover <id>",
-  description: "Put a tenant back to what the object store had of it at a time",
-  options: [
-    { flags: "--at <time>", description: "With a time zone, or the local one" },
-    YES_OPTION,
-    JSON_OPTION,
-  ],
-  completions: ["tenant"],
-  examples: [
-    [
-      `tenant recover ${EXAMPLE_ID} --at 2026-11-30T14:55:00Z`,
-      "All branches as they were, deleted ones too; what came later is given up",
-    ],
-  ],
-  async run(args, options) {
-    const environment = loadEnvironment();
-    const tenant = parseTenantId(requiredArg(args, 0));
-    const text = optionText(options, "at");
-    if (text === undefined) {
-      throw new ZenithError("invalid_argument", "--at is missing: the time to go back to", {
-        hint: 'for one branch, "zenith branch restore" does it, and loses nothing',
-      });
-    }
-    const at = parseTimestamp(text, "local");
-    await using client = new PageServerClient(pageServerAddress(environment));
-    const isHere = (await client.tenantList()).includes(tenant);
-    if (isHere) {
-      await confirmOnTerminal(`Give up what happened in tenant ${tenant} since ${text}?`, options);
-    }
-    using progress = new Progress("uploading what is left");
-    // Safekeepers and computes have what came later, so the tenant leaves them.
-    if (isHere) await detachTenant(environment, client, tenant, progress);
-    progress.update("fetching the tenant");
-    const attached = await client.tenantAttach(tenant, at).catch(async (error: unknown) => {
-      if (isHere) await client.tenantAttach(tenant);
-      throw error;
-    });
-    if (options["json"] === true) return printJson({ tenant_id: tenant, ...attached });
-    print(`tenant ${tenant} is as it was at ${attached.newest_at}`);
-    if (isHere) print('make its Postgres anew with "zenith pg start"');
   },
 };
 

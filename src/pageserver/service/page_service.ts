@@ -5,7 +5,7 @@ import { formatHostPort } from "../../common/host_port.ts";
 import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn, lsn as toLsn } from "../../common/lsn.ts";
-import { formatTimestamp, msOfTimestamp } from "../../common/timestamp.ts";
+import { formatTimestamp } from "../../common/timestamp.ts";
 import { unlessAborted } from "../../common/unless_aborted.ts";
 import { type Key, whenPresent } from "../../pagestore/mod.ts";
 import type { ConnectionHandler, Session } from "../../pgwire/session.ts";
@@ -160,9 +160,8 @@ function handlers(
       await server.moveTenant(tenant, formatHostPort(to));
     },
 
-    async tenantAttach({ tenant, at }) {
-      const untilMs = at === undefined ? undefined : msOfTimestamp(at);
-      const { newestMs, ...attached } = await server.attachTenant(tenant, untilMs);
+    async tenantAttach({ tenant }) {
+      const { newestMs, ...attached } = await server.attachTenant(tenant);
       return { ...attached, newest_at: new Date(newestMs).toISOString() };
     },
 
