@@ -19,9 +19,6 @@ export type StoreFault =
 export class MemoryStore implements ObjectStore {
   readonly url = "memory:";
   readonly objects = new Map<string, Uint8Array>();
-  /** The store's clock. */
-  nowMs = 0;
-  readonly #modifiedMs = new Map<string, number>();
   /** What listings show, when they lag behind. */
   #listed: readonly string[] | null = null;
   /** Requests so far. */
@@ -29,15 +26,6 @@ export class MemoryStore implements ObjectStore {
   #faultAt = Infinity;
   #fault: StoreFault = "throttled";
   #isGone = false;
-
-  /** Another store with the same objects. */
-  clone(): MemoryStore {
-    const copy = new MemoryStore();
-    copy.nowMs = this.nowMs;
-    for (const [key, body] of this.objects) copy.objects.set(key, body);
-    for (const [key, ms] of this.#modifiedMs) copy.#modifiedMs.set(key, ms);
-    return copy;
-  }
 
   /** From now on, listings lack what is written, or no longer do. */
   lag(lags: boolean): void {
@@ -59,7 +47,7 @@ export class MemoryStore implements ObjectStore {
   put(key: string, body: Uint8Array): Promise<void> {
     checkKey(key);
     const copy = body.slice();
-    return this.#request(() => this.#set(key, copy));
+    return this.#request(() => void this.objects.set(key, copy));
   }
 
   putIfAbsent(key: string, body: Uint8Array): Promise<void> {
@@ -67,13 +55,8 @@ export class MemoryStore implements ObjectStore {
     const copy = body.slice();
     return this.#request(() => {
       if (this.objects.has(key)) throw new ObjectStoreError("precondition", `${key} exists`);
-      this.#set(key, copy);
+      this.objects.set(key, copy);
     });
-  }
-
-  #set(key: string, copy: Uint8Array): void {
-    this.objects.set(key, copy);
-    this.#modifiedMs.set(key, this.nowMs);
   }
 
   get(key: string, range?: { start: number; end: number }): Promise<Uint8Array> {
@@ -99,7 +82,7 @@ export class MemoryStore implements ObjectStore {
         objects: page.filter((name) => !name.endsWith("/")).map((key) => ({
           key,
           sizeBytes: this.objects.get(key)!.length,
-          modifiedMs: this.#modifiedMs.get(key) ?? 0,
+          modifiedMs: 0,
         })),
         folders: page.filter((name) => name.endsWith("/")),
         next: after.length > limit ? page.at(-1)! : null,

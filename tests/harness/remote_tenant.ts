@@ -62,11 +62,10 @@ export class RemoteTenant {
   }
 
   /** With the tenant that the store has. */
-  static async restore(store: ObjectStore, untilMs?: number): Promise<RemoteTenant> {
+  static async restore(store: ObjectStore): Promise<RemoteTenant> {
     const disk = tinyDisk();
     disk.mkdirsSync(TINY_PATHS.tenants);
-    const at = untilMs === undefined ? {} : { untilMs };
-    await restoreTenant({ store, tenantId: TINY_TENANT, disk, paths: TINY_PATHS, nowMs: Date.now(), ...at });
+    await restoreTenant({ store, tenantId: TINY_TENANT, disk, paths: TINY_PATHS, nowMs: Date.now() });
     const delays = { deletionMs: Infinity, walMs: undefined };
     const server = await openServer(disk, store, delays);
     return new RemoteTenant(disk, server, store, delays);

@@ -47,17 +47,13 @@ interface Found {
  * Reads what a tenant has in the store, up to the manifests of earlier generations.
  *
  * @param before the generation that begins now
- * @param untilMs reads what it was then, by the store's clock; what came later is garbage, but for
- *   WAL, which no longer counts
- * @throws {ZenithError} `corrupt_data`, and the store's errors; `out_of_range` when what it was is
- *   not all there any more
+ * @throws {ZenithError} `corrupt_data`, and the store's errors
  */
 export async function readRemoteState(
   store: ObjectStore,
   tenant: TenantId,
   before: number,
   nowMs: number,
-  untilMs = Infinity,
 ): Promise<RemoteState> {
   const keys = new TenantKeys(tenant);
   const found: Found[] = [];
@@ -66,13 +62,10 @@ export async function readRemoteState(
     const object = parseTenantKey(below);
     if (object !== null) found.push({ info, below, object });
   }
-  const then = found.filter(({ info }) => info.modifiedMs <= untilMs);
-  const manifest = await newestManifest(store, keys, then.map(({ object }) => object), before);
-  if (manifest !== null && untilMs !== Infinity) assertIndexes(keys, manifest, found, untilMs);
+  const manifest = await newestManifest(store, keys, found.map(({ object }) => object), before);
   const indexes = manifest === null ? new Map() : await readIndexes(store, keys, manifest);
-  if (untilMs !== Infinity) assertLayers(keys, indexes, found, untilMs);
   const wal = new Map<TimelineId, WalPieceName[]>();
-  for (const { object } of then) {
+  for (const { object } of found) {
     if (object.kind !== "wal") continue;
     const pieces = wal.get(object.timelineId) ?? [];
     pieces.push(object.name);
@@ -83,46 +76,8 @@ export async function readRemoteState(
     indexes,
     wal,
     garbage: findGarbage(found, keys, manifest, indexes, nowMs),
-    newestMs: then.reduce((newest, { info }) => Math.max(newest, info.modifiedMs), 0),
+    newestMs: found.reduce((newest, { info }) => Math.max(newest, info.modifiedMs), 0),
   };
-}
-
-/** @throws {ZenithError} `out_of_range` */
-function assertIndexes(
-  keys: TenantKeys,
-  manifest: Manifest,
-  found: readonly Found[],
-  untilMs: number,
-): void {
-  const there = new Set(found.map(({ info }) => info.key));
-  for (const [id, { index }] of manifest.timelines) {
-    if (!there.has(keys.index(id, index))) throw isRemoved(keys.index(id, index), untilMs);
-  }
-}
-
-/** @throws {ZenithError} `out_of_range` */
-function assertLayers(
-  keys: TenantKeys,
-  indexes: ReadonlyMap<TimelineId, TimelineIndex>,
-  found: readonly Found[],
-  untilMs: number,
-): void {
-  const there = new Set(found.map(({ info }) => info.key));
-  for (const [id, { layers }] of indexes) {
-    const gone = layers.find((layer) => !there.has(keys.layer(id, layer)));
-    if (gone !== undefined) throw isRemoved(keys.layer(id, gone), untilMs);
-  }
-}
-
-/** What can't be restored as of `untilMs`, because `what` is not there any more. */
-export function isRemoved(what: string, untilMs: number): ZenithError {
-  return new ZenithError(
-    "out_of_range",
-    `the tenant as of ${new Date(untilMs).toISOString()} is not all there any more: ${what} was removed`,
-    {
-      hint: "deletion_delay_s in pageserver.toml says how long what nothing needs stays; choose a later time",
-    },
-  );
 }
 
 /**

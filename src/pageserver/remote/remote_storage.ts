@@ -168,7 +168,7 @@ export class RemoteStorage {
    */
   restore(
     tenantId: TenantId,
-    options: Pick<RestoreParts, "keepsSafekeepers" | "untilMs"> = {},
+    options: Pick<RestoreParts, "keepsSafekeepers"> = {},
   ): Promise<RestoredTenant> {
     const { store, disk, paths } = this.#parts;
     return restoreTenant({ store, tenantId, disk, paths, nowMs: Date.now(), ...options });

@@ -23,14 +23,8 @@ import { TenantKeys, TENANTS_FOLDER } from "./keys.ts";
 import { writeFile } from "./layer_upload.ts";
 import type { Manifest, ManifestTimeline } from "./manifest.ts";
 import { REMOTE_LAYERS_FORMAT } from "../timeline/remote_layer_list.ts";
-import {
-  encodeManifest,
-  isRemoved,
-  readCurrentManifest,
-  readRemoteState,
-  type RemoteState,
-} from "./remote_state.ts";
-import { DEFAULT_SEGMENT_BYTES, UploadedTenant, walStart } from "./uploaded_tenant.ts";
+import { encodeManifest, readCurrentManifest, readRemoteState, type RemoteState } from "./remote_state.ts";
+import { UploadedTenant, walStart } from "./uploaded_tenant.ts";
 import { SegmentFiles } from "./segment_files.ts";
 import { decodeWalPiece, type WalPart, walParts, walRuns } from "./wal_piece.ts";
 
@@ -68,8 +62,6 @@ export interface RestoreParts {
    * and the store has not still comes.
    */
   readonly keepsSafekeepers?: boolean;
-  /** Restores it as of that time, by the store's clock in milliseconds since 1970. */
-  readonly untilMs?: number;
 }
 
 export interface RestoredTenant {
@@ -86,24 +78,22 @@ export interface RestoredTenant {
  * WAL is restored only with `keepsSafekeepers`: else what they have and the store has not is given
  * up.
  *
- * @throws {ZenithError} `not_found`, `already_exists` when it is here; `out_of_range` when what it
- *   was at that time is not all there any more; `conflict` when another page server takes it at the
- *   same time; `corrupt_data`, `disk_full`, `io`
+ * @throws {ZenithError} `not_found`, `already_exists` when it is here; `conflict` when another page
+ *   server takes it at the same time; `corrupt_data`, `disk_full`, `io`
  */
 export async function restoreTenant(parts: RestoreParts): Promise<RestoredTenant> {
-  const { store, tenantId, disk, paths, nowMs, untilMs } = parts;
+  const { store, tenantId, disk, paths, nowMs } = parts;
   if (disk.statSync(paths.tenant(tenantId)) !== null) {
     throw new ZenithError("already_exists", `tenant ${tenantId} is here already`);
   }
   // Whoever has the tenant would lose it, also when nothing came of this.
-  if (untilMs === undefined) assertPresent(store, tenantId, await readCurrentManifest(store, tenantId));
-  else await assertRestorable(store, tenantId, nowMs, untilMs);
+  assertPresent(store, tenantId, await readCurrentManifest(store, tenantId));
   disk.mkdirsSync(paths.attachments);
   await settleDirectory(disk, paths.attachments);
   const keys = new TenantKeys(tenantId);
   const generations = new Generations(store, tenantId, disk, paths.attachment(tenantId));
   const generation = await generations.takeOver();
-  const found = await readRemoteState(store, tenantId, generation, nowMs, untilMs);
+  const found = await readRemoteState(store, tenantId, generation, nowMs);
   const manifest = assertPresent(store, tenantId, found.manifest);
   // From now on, nothing counts any more that earlier generations upload.
   const uploaded = new UploadedTenant(keys, generation, found);
@@ -125,27 +115,6 @@ function assertPresent(store: ObjectStore, tenantId: TenantId, manifest: Manifes
   if (!manifest.isDeleted) return manifest;
   const when = new Date(manifest.writtenMs).toISOString();
   throw new ZenithError("not_found", `tenant ${tenantId} was deleted at ${when}`);
-}
-
-/** @throws {ZenithError} `not_found`, `out_of_range` */
-async function assertRestorable(
-  store: ObjectStore,
-  tenantId: TenantId,
-  nowMs: number,
-  untilMs: number,
-): Promise<void> {
-  const found = await readRemoteState(store, tenantId, Infinity, nowMs, untilMs);
-  if (found.manifest === null) {
-    assertPresent(store, tenantId, await readCurrentManifest(store, tenantId));
-    throw isRemoved("every manifest from before then, if there was one,", untilMs);
-  }
-  const manifest = assertPresent(store, tenantId, found.manifest);
-  const keys = new TenantKeys(tenantId);
-  const uploaded = new UploadedTenant(keys, manifest.version.generation + 1, found);
-  for (const id of manifest.timelines.keys()) {
-    // A manifest is written when the WAL goes on from its layers.
-    if (!uploaded.walContinues(id, DEFAULT_SEGMENT_BYTES)) throw isRemoved(`WAL of timeline ${id}`, untilMs);
-  }
 }
 
 /** The first manifest of the new generation: the last one of the old, with its WAL as found. */

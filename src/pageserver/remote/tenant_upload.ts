@@ -21,7 +21,7 @@ import { uploadFile } from "./layer_upload.ts";
 import { type LocalTenant, TenantDirectory } from "./local_tenant.ts";
 import { INDEX_FORMAT, type Manifest, type ManifestTimeline, type UploadedLayer } from "./manifest.ts";
 import { encodeManifest, readRemoteState } from "./remote_state.ts";
-import { DEFAULT_SEGMENT_BYTES, uploadedIndex, UploadedTenant } from "./uploaded_tenant.ts";
+import { uploadedIndex, UploadedTenant } from "./uploaded_tenant.ts";
 
 export interface TenantUploadParts {
   readonly tenantId: TenantId;
@@ -406,6 +406,9 @@ export class TenantUpload {
     }
   }
 }
+
+/** PostgreSQL's default. Only where a page begins a segment does the size matter here. */
+const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
 /** Identifies a layer's content within its timeline, across generations. */
 function keyOf({ number, footerCrc, fileSize }: LayerEntry): string {

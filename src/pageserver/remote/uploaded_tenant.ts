@@ -27,9 +27,6 @@ export function walStart({ userData }: TimelineMetadata, timelineId: TimelineId)
   return decodeTimelineInfo(userData, `metadata of ${timelineId}`).walStartLsn;
 }
 
-/** PostgreSQL's default. Only where a page begins a segment does the size matter here. */
-export const DEFAULT_SEGMENT_BYTES = 16 << 20;
-
 export class UploadedTenant {
   readonly keys: TenantKeys;
   readonly generation: number;
