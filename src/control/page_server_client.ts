@@ -151,11 +151,7 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.tenantDelete, { tenant });
   }
 
-  /**
-   * Takes over a tenant that the page server's object store has.
-   *
-   * @param at as it was then, in microseconds since 2000
-   */
+  /** Takes over a tenant that the page server's object store has. */
   tenantAttach(tenant: TenantId): Promise<AttachedTenant> {
     return this.#call(PAGE_SERVER.tenantAttach, { tenant });
   }
