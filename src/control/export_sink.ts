@@ -123,12 +123,15 @@ function syncAndClose(fd: number, path: string): void {
 /** A tar, on standard output or elsewhere. */
 export class TarSink implements ExportSink {
   readonly #out: Writable;
+  /** Aborts when nobody takes the tar any more. */
+  readonly #gone = new AbortController();
   readonly #mtime = Math.floor(Date.now() / 1000);
   #isFull = false;
   #size = 0;
 
   constructor(out: Writable) {
     this.#out = out;
+    out.once("close", () => this.#gone.abort());
   }
 
   directory(name: string): void {
@@ -151,7 +154,7 @@ export class TarSink implements ExportSink {
   async ready(): Promise<void> {
     if (!this.#isFull) return;
     this.#isFull = false;
-    await once(this.#out, "drain");
+    await once(this.#out, "drain", { signal: this.#gone.signal });
   }
 
   async finish(): Promise<void> {

@@ -32,13 +32,20 @@ export async function pushBranch(
   progress: (bytes: number) => void,
 ): Promise<ImportResult> {
   const tar = new PassThrough();
+  let failed: unknown;
   const exporting = exportBranch(from, point, files, new TarSink(tar), () => {}).then(
     () => void tar.end(),
-    (error: unknown) => void tar.destroy(error as Error),
+    (error: unknown) => {
+      // Once the import has failed, the export only says that nobody reads it.
+      if (!tar.destroyed) failed = error;
+      tar.destroy(error as Error);
+    },
   );
   const source = { files: readTar(tar, "the branch"), checkedBy: "manifest" } as const;
   try {
     return await importCluster(to, tenant, branch, source, progress);
+  } catch (error) {
+    throw failed ?? error;
   } finally {
     tar.destroy();
     await exporting;

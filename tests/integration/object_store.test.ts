@@ -139,6 +139,9 @@ describe("an environment with an object store", () => {
         ...["push", "main", "other", "--tenantid", tenant, "--as", "copy-of-main", "--json"],
       ),
     );
+    const again = ["push", "main", "other", "--tenantid", tenant, "--to-tenant", pushed.tenant_id];
+    const { code, stderr } = await one.tryZenith(...again);
+    assert.equal(code, 5, stderr);
     await last.stop();
     await one.zenith("tenant", "move", tenant, "other");
     assert.ok(!(await one.zenith("tenant", "list")).includes(tenant));
