@@ -1,6 +1,10 @@
-/** Reads WAL that was removed here from the page server, which reads it from the object store. */
+/**
+ * Asks the page server about WAL that is not here: it reads what was removed from the object store.
+ */
+import type { TenantId } from "../common/id.ts";
 import type { Lsn } from "../common/lsn.ts";
 import type { TimelineIdentity } from "../consensus/messages.ts";
+import type { PgClient } from "../pgwire/client.ts";
 import type { WalTimelines } from "../postgres/wal/wal_timelines.ts";
 import { connectServer, type ServerAddress, serverName } from "../protocol/connect.ts";
 import { call } from "../protocol/call.ts";
@@ -23,10 +27,7 @@ export class OlderWal {
    * @throws what the page server answers, or why it can't be reached
    */
   async timelines({ tenantId: tenant, timelineId: timeline }: TimelineIdentity): Promise<WalTimelines> {
-    await using client = await connectServer("page server", this.#pageserver, {
-      applicationName: "safekeeper",
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    });
+    await using client = await this.#connect(tenant);
     const server = serverName("page server", this.#pageserver);
     return await call(client, server, PAGE_SERVER.walTimelines, { tenant, timeline });
   }
@@ -41,12 +42,16 @@ export class OlderWal {
     from: Lsn,
     until: Lsn,
   ): AsyncGenerator<Uint8Array, void, void> {
-    await using client = await connectServer("page server", { ...this.#pageserver, tenant: tenantId }, {
-      applicationName: "safekeeper",
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    });
+    await using client = await this.#connect(tenantId);
     yield* client.copyOut(
       formatCommand(PAGE_SERVER.walRead, { tenant: tenantId, timeline: timelineId, lsn: from, until }),
     );
+  }
+
+  #connect(tenant: TenantId): Promise<PgClient> {
+    return connectServer("page server", { ...this.#pageserver, tenant }, {
+      applicationName: "safekeeper",
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    });
   }
 }
