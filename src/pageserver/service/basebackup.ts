@@ -30,8 +30,7 @@ import { SLRU_DIRECTORIES, SLRU_PAGES_PER_SEGMENT, slruSegmentPath } from "../..
 import { buildCheckpointPages, type CheckpointPages } from "../../postgres/initial_segment.ts";
 import { endBeforeHeader, pageOffset, walFileName, XLOG_BLCKSZ } from "../../postgres/wal/page_header.ts";
 import {
-  historyFile,
-  historyFileName,
+  historyFiles,
   newestTli,
   tlisOfSegment,
   type WalTimelines,
@@ -481,10 +480,9 @@ class BasebackupWriter {
 
   /** Writes what tells PostgreSQL of its timelines. An archive has had these files before. */
   *#histories(): Generator<Uint8Array> {
-    const newest = newestTli(this.#walTimelines);
-    for (let tli = Math.max(2, newest - HISTORY_FILES_MAX + 1); tli <= newest; tli++) {
-      const name = historyFileName(tli);
-      yield* this.#tar.file(`pg_wal/${name}`, historyFile(this.#walTimelines, tli));
+    const from = newestTli(this.#walTimelines) - HISTORY_FILES_MAX + 1;
+    for (const { name, content } of historyFiles(this.#walTimelines, from)) {
+      yield* this.#tar.file(`pg_wal/${name}`, content);
       yield* this.#noteArchived(name);
     }
   }

@@ -76,6 +76,20 @@ export function historyFile(timelines: WalTimelines, tli: number): Uint8Array {
   return new TextEncoder().encode(lines.join(""));
 }
 
+/** Yields the files with the histories of timeline `from` and of all later ones. */
+export function* historyFiles(
+  timelines: WalTimelines,
+  from: number,
+): Generator<{ readonly name: string; readonly content: Uint8Array }> {
+  const newest = historyFile(timelines, newestTli(timelines));
+  let end = 0;
+  for (let tli = 2; tli <= newestTli(timelines); tli++) {
+    // Each file is the beginning of the next one.
+    end = newest.indexOf(NEWLINE, end) + 1;
+    if (tli >= from) yield { name: historyFileName(tli), content: newest.subarray(0, end) };
+  }
+}
+
 /**
  * Reads what {@link historyFile} has made.
  *
@@ -91,6 +105,7 @@ export function parseHistoryFile(text: string, path: string): WalTimelines {
   });
 }
 
+const NEWLINE = "\n".charCodeAt(0);
 const REASON = "what was written after this may be lost";
 
 /** Returns how long {@link encodeTimelines} makes a list of `count` timelines after the first. */

@@ -16,6 +16,7 @@ import {
   encodeTimelines,
   historyFile,
   historyFileName,
+  historyFiles,
   newestTli,
   parseHistoryFile,
   timelinesBefore,
@@ -112,5 +113,12 @@ test("timelines tell whose WAL is where, and by which names PostgreSQL looks for
   const text = new TextDecoder().decode(historyFile(timelines, 3));
   assert.match(text, /^1\t0\/100064\t.*\n2\t0\/1000C8\t.*\n$/);
   assert.deepEqual(parseHistoryFile(text, "x"), timelines.slice(0, 2));
+  const files = [2, 3, 4].map((tli) => ({
+    name: historyFileName(tli),
+    content: historyFile(timelines, tli),
+  }));
+  assert.deepEqual([...historyFiles(timelines, -9)], files);
+  assert.deepEqual([...historyFiles(timelines, 4)], files.slice(2));
+  assert.deepEqual([...historyFiles([], 1)], []);
   assert.throws(() => parseHistoryFile("7\t0/1\tx\n", "x"), { kind: "corrupt_data" });
 });
