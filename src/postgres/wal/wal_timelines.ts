@@ -35,7 +35,8 @@ export function leftAt(timelines: WalTimelines, tli: number): Lsn | null {
 
 /** Returns the timelines as they were before `lsn`, which a record before it may have ended at. */
 export function timelinesBefore(timelines: WalTimelines, lsn: Lsn): WalTimelines {
-  return timelines.every((begin) => begin < lsn) ? timelines : timelines.filter((begin) => begin < lsn);
+  const count = timelines.findLastIndex((begin) => begin < lsn) + 1;
+  return count === timelines.length ? timelines : timelines.slice(0, count);
 }
 
 /** Returns the timeline of the byte at `lsn`. */
