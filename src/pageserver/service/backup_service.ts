@@ -52,9 +52,8 @@ const COMMANDS: readonly Command[] = [
     columns: () => IDENTIFY_SYSTEM_COLUMNS,
     async run(service, session) {
       using held = await service.hold(session);
-      const { systemIdentifier, position } = held.value;
-      const tli = newestTli(held.value.walTimelinesBefore(position));
-      const row = [String(systemIdentifier), tli, formatLsn(position), null];
+      const { systemIdentifier, walTimelines, position } = held.value;
+      const row = [String(systemIdentifier), newestTli(walTimelines), formatLsn(position), null];
       session.sendRows(IDENTIFY_SYSTEM_COLUMNS, [row], "IDENTIFY_SYSTEM");
     },
   },
@@ -63,9 +62,7 @@ const COMMANDS: readonly Command[] = [
     columns: () => TIMELINE_HISTORY_COLUMNS,
     async run(service, session, [, tli]) {
       using held = await service.hold(session);
-      const { value: timeline } = held;
-      const timelines = timeline.walTimelinesBefore(timeline.position);
-      sendTimelineHistory(session, historyOf(timelines, Number(tli)), Number(tli));
+      sendTimelineHistory(session, historyOf(held.value.walTimelines, Number(tli)), Number(tli));
     },
   },
   {
@@ -217,16 +214,15 @@ export class BackupService implements ConnectionHandler {
   async startReplication(session: Session, text: string): Promise<void> {
     const { startLsn, timeline: tli } = parseStartReplication(text);
     using held = await this.hold(session);
+    const timeline = held.value;
     const { tenantId } = sessionTimeline(session);
     const { timelines } = this.server.tenant(tenantId);
-    const stopped = this.stoppedAt.get(held.value);
-    const known = held.value.walTimelinesBefore(held.value.position);
-    if (tli !== undefined) checkTimeline(known, tli, startLsn);
-    const sender = new BackupWalSender(timelines, held.value, { startLsn, tli }, stopped);
+    const stopped = this.stoppedAt.get(timeline);
+    if (tli !== undefined) checkTimeline(timeline.walTimelines, tli, startLsn);
+    const sender = new BackupWalSender(timelines, timeline, { startLsn, tli }, stopped);
     await sender.run(session);
-    if (tli === undefined) return;
-    const left = leftAt(held.value.walTimelinesBefore(held.value.position), tli);
-    if (left !== null && sender.isAtEnd) sendNextTimeline(session, tli, left);
+    const left = tli === undefined ? null : leftAt(timeline.walTimelines, tli);
+    if (left !== null && sender.isAtEnd) sendNextTimeline(session, tli!, left);
   }
 }
 

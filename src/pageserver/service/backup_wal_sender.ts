@@ -67,8 +67,7 @@ export class BackupWalSender {
 
   /** Where the timeline was left that is sent; null when it was not. */
   get #leftLsn(): Lsn | null {
-    const { position } = this.#timeline;
-    return this.#tli === undefined ? null : leftAt(this.#timeline.walTimelinesBefore(position), this.#tli);
+    return this.#tli === undefined ? null : leftAt(this.#timeline.walTimelines, this.#tli);
   }
 
   /** Sends until the client has enough. */

@@ -350,7 +350,7 @@ function handlers(
         wal_position: formatLsn(source.position),
         safekeepers: source.safekeepers.list.map(formatHostPort),
         untouched: source.untouched,
-        wal_timeline: newestTli(source.walTimelinesBefore(source.position)),
+        wal_timeline: newestTli(source.walTimelines),
         written: source.written,
       };
     },
@@ -447,7 +447,7 @@ function handlers(
 
     async walTimelines(names) {
       using held = await hold(names);
-      return held.value.walTimelinesBefore(held.value.position).map(formatLsn);
+      return held.value.walTimelines.map(formatLsn);
     },
 
     async walRead({ tenant, timeline, lsn, until }, session) {

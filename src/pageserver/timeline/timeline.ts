@@ -339,6 +339,11 @@ export class Timeline {
     return timelinesBefore(this.#ingest.walTimelines, endBeforeHeader(lsn, this.walSegmentSize));
   }
 
+  /** Those up to its end. */
+  get walTimelines(): WalTimelines {
+    return this.walTimelinesBefore(this.position);
+  }
+
   /**
    * Whether the timeline is a branch without any record of its own, except those that only go over
    * to another of PostgreSQL's timelines.
