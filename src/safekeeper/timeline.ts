@@ -234,9 +234,7 @@ export class SafekeeperTimeline {
       const file = paths.walTimelines(names.tenantId, names.timelineId);
       const written = readWalTimelines(disk, file, options.logger);
       const timelines = timelinesBefore(written, endBeforeHeader(end, identity.segmentSize));
-      if (timelines !== written) {
-        writeWalTimelines(disk, paths.timeline(names.tenantId, names.timelineId), file, timelines);
-      }
+      if (timelines !== written) writeWalTimelines(disk, file, timelines);
       return new SafekeeperTimeline(identity, state, store, options, timelines);
     } catch (error) {
       await store.close();
@@ -306,7 +304,7 @@ export class SafekeeperTimeline {
   #setWalTimelines(timelines: WalTimelines): void {
     const { tenantId, timelineId } = this.identity;
     const { disk, paths } = this.#options;
-    writeWalTimelines(disk, this.#dir, paths.walTimelines(tenantId, timelineId), timelines);
+    writeWalTimelines(disk, paths.walTimelines(tenantId, timelineId), timelines);
     this.#walTimelines = timelines;
   }
 

@@ -3,10 +3,11 @@
  * the WAL that goes over to the next one, and says nothing of WAL that is not there. Without the
  * file, WAL is of timeline 1. docs/formats/small_files.md describes it.
  */
+import { dirname } from "node:path";
 import { type Disk, replaceFileSync } from "../common/disk.ts";
-import { errorMessage, ioError } from "../common/errors.ts";
+import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import { formatLsn, parseLsn } from "../common/lsn.ts";
-import { decodeSmallFile, encodeSmallFile, type SmallFormat } from "../common/small_file.ts";
+import { encodeSmallFile, SmallFile, type SmallFormat } from "../common/small_file.ts";
 import type { Logger } from "../process/log.ts";
 import { FIRST_TIMELINE, type WalTimelines } from "../postgres/wal/wal_timelines.ts";
 
@@ -28,30 +29,19 @@ export const WAL_TIMELINES_FORMAT: SmallFormat<WalTimelines> = {
  * @throws {ZenithError} `io`
  */
 export function readWalTimelines(disk: Disk, path: string, logger: Logger): WalTimelines {
-  if (disk.statSync(path) === null) return FIRST_TIMELINE;
-  let bytes: Uint8Array;
   try {
-    bytes = disk.readFileSync(path);
+    return new SmallFile(disk, path, WAL_TIMELINES_FORMAT).read() ?? FIRST_TIMELINE;
   } catch (error) {
-    throw ioError("read", path, error);
-  }
-  try {
-    return decodeSmallFile(WAL_TIMELINES_FORMAT, bytes, path);
-  } catch (error) {
+    if (!(error instanceof ZenithError) || error.kind !== "corrupt_data") throw error;
     logger.error(`${errorMessage(error)}: the page server is asked for what it said`);
     return FIRST_TIMELINE;
   }
 }
 
 /** Replaces the file durably. @throws {ZenithError} `io`, `disk_full` */
-export function writeWalTimelines(
-  disk: Disk,
-  directory: string,
-  path: string,
-  timelines: WalTimelines,
-): void {
+export function writeWalTimelines(disk: Disk, path: string, timelines: WalTimelines): void {
   try {
-    replaceFileSync(disk, directory, path, encodeSmallFile(WAL_TIMELINES_FORMAT, timelines));
+    replaceFileSync(disk, dirname(path), path, encodeSmallFile(WAL_TIMELINES_FORMAT, timelines));
   } catch (error) {
     throw ioError("replace", path, error);
   }
