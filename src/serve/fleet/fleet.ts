@@ -335,7 +335,9 @@ export class Fleet {
     const { awake, log, poolers } = this.#options;
     while (!signal.aborted) {
       await sleep(LOOK_MS, signal);
-      await poolers.endUnused();
+      await poolers.endUnused().catch((error) => {
+        log.warn(`could not end a PgBouncer: ${errorMessage(error)}`, { err: error });
+      });
       for (const { tenant, name } of awake.list()) {
         if (signal.aborted) return;
         const member = this.#member(tenant, name);

@@ -115,7 +115,8 @@ export class Poolers {
    * there waits in vain.
    */
   async endUnused(): Promise<void> {
-    for (const { compute, uses, lastUsedMs } of [...this.#poolers.values()]) {
+    // Not of a copy: while one ends, another may be replaced by one that somebody uses.
+    for (const { compute, uses, lastUsedMs } of this.#poolers.values()) {
       const isUnused = uses === 0 && performance.now() - lastUsedMs >= UNUSED_MS;
       if (isUnused || runningProcess(compute.paths.pidFile) === undefined) await this.end(compute);
     }
