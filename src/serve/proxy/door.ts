@@ -71,7 +71,7 @@ export class Door {
   async open(destination: Destination, prove: Prove): Promise<Opened> {
     const { tenant, branch, moment, params } = destination;
     const user = params.get("user")!;
-    const { poolers } = this.#options;
+    const { poolers, verifiers } = this.#options;
     // There is one compute per moment, and few look at it.
     const isPooled = destination.isPooled && moment === undefined;
     if (isPooled) {
@@ -80,10 +80,13 @@ export class Door {
     }
     let pooler: HeldPooler | undefined;
     const slot: { held?: Held | undefined } = {};
+    const letGo = (): void => {
+      pooler?.[Symbol.dispose]();
+      slot.held?.[Symbol.dispose]();
+    };
     try {
       let verifier = moment === undefined ? this.#ofSleeping(tenant, branch, user) : undefined;
       if (verifier === undefined) {
-        const { verifiers } = this.#options;
         verifier = await this.#onAwake(
           destination,
           slot,
@@ -92,10 +95,6 @@ export class Door {
       }
       // A role without a password is asked for one too: nobody learns that there is none.
       const keys = await prove(verifier ?? mockVerifier(user, `${tenant}/${branch}`), user);
-      const letGo = (): void => {
-        pooler?.[Symbol.dispose]();
-        slot.held?.[Symbol.dispose]();
-      };
       const { backend, address } = await this.#onAwake(destination, slot, async (held) => {
         pooler?.[Symbol.dispose]();
         pooler = isPooled ? await poolers.hold(held.compute) : undefined;
@@ -104,8 +103,7 @@ export class Door {
       });
       return { backend, address, [Symbol.dispose]: letGo };
     } catch (error) {
-      pooler?.[Symbol.dispose]();
-      slot.held?.[Symbol.dispose]();
+      letGo();
       throw error;
     }
   }
