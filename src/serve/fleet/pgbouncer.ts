@@ -10,6 +10,7 @@ import type { HostPort } from "../../common/host_port.ts";
 import { listen } from "../../common/listen.ts";
 import { sleep } from "../../common/sleep.ts";
 import type { ComputeInfo } from "../../control/computes.ts";
+import { lastLines } from "../../control/log_file.ts";
 import { ZENITH_SUPERUSER } from "../../pg_install/initdb.ts";
 import { asUser } from "../../pg_install/pg_user.ts";
 import { findProgram } from "../../process/find_program.ts";
@@ -190,6 +191,6 @@ function answers({ host, port }: HostPort): Promise<boolean> {
 }
 
 function lastWords(log: string): string {
-  const lines = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n") : [];
-  return lines.slice(-3).join("; ") || "it has said nothing";
+  const lines = lastLines(log, 3)?.text.trim().split("\n") ?? [];
+  return lines.join("; ") || "it has said nothing";
 }

@@ -1,5 +1,4 @@
 /** The logs of a branch's Postgres and of its supervisor, from a place in the file on. */
-import { existsSync } from "node:fs";
 import { ZenithError } from "../../common/errors.ts";
 import { ownName } from "../../common/compute_name.ts";
 import type { TenantId } from "../../common/id.ts";
@@ -33,11 +32,9 @@ export function readLog(
   const paths = context.environment().paths.compute(tenant, ownName(branchNameOf(branch)));
   const path = source === "postgres" ? paths.postgresLog : paths.log;
   const from = cursor === undefined ? undefined : parseCursor(cursor);
-  // One that has never run has no log: what it will write is all new.
-  if (!existsSync(path)) return { lines: [], cursor: formatCursor(from ?? { inode: 0, offset: 0 }) };
   const found = from === undefined ? lastLines(path, count) : readSince(path, from, ANSWER_MAX_BYTES);
-  if (found === undefined) return { lines: [], cursor: formatCursor({ inode: 0, offset: 0 }) };
-  const { text, end } = found;
+  // One that has never run has no log: what it will write is all new.
+  const { text, end } = found ?? { text: "", end: from ?? { inode: 0, offset: 0 } };
   const lines = text.split("\n");
   if (lines.at(-1) === "") lines.pop();
   return { lines, cursor: formatCursor(end) };
