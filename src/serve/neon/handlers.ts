@@ -21,7 +21,7 @@ import {
   renameBranch,
   restore,
 } from "../work/branches.ts";
-import { branchNameOf, passwordOf, start, stop, uriOf } from "../work/computes.ts";
+import { branchNameOf, describeMany, passwordOf, start, stop, uriOf } from "../work/computes.ts";
 import type { WorkContext } from "../work/context.ts";
 import {
   createDatabase,
@@ -481,9 +481,11 @@ export const HANDLERS: Handlers = {
     return { role: roleView(name, known, await resetPassword(context, known, name)), operations: [] };
   },
   async endpointList(context, { params }) {
-    const all = await listBranches(context, tenantOf(params));
+    const tenant = tenantOf(params);
+    const all = await listBranches(context, tenant);
+    const computeOf = describeMany(context, tenant);
     const endpoints = all.filter(({ known }) => known.hasEndpoint).map(({ known }) =>
-      endpointView(context, known)
+      endpointView(context, known, computeOf(branchNameOf(known)))
     );
     return { endpoints };
   },

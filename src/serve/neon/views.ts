@@ -7,7 +7,7 @@ import type { KnownBranch } from "../state/directory.ts";
 import type { KnownOperation } from "../state/operations.ts";
 import type { KnownTenant } from "../state/tenants.ts";
 import type { Branch } from "../work/branches.ts";
-import { branchNameOf, describe, hostOf, passwordOf, uriOf } from "../work/computes.ts";
+import { branchNameOf, type Compute, describe, hostOf, passwordOf, uriOf } from "../work/computes.ts";
 import type { WorkContext } from "../work/context.ts";
 import type { Database } from "../work/databases.ts";
 import { defaultBranchOf } from "../work/tenants.ts";
@@ -77,8 +77,11 @@ export function branchView(context: WorkContext, branch: Branch, all: readonly B
   };
 }
 
-export function endpointView(context: WorkContext, known: KnownBranch) {
-  const { state } = describe(context, known.tenant, branchNameOf(known));
+export function endpointView(
+  context: WorkContext,
+  known: KnownBranch,
+  { state }: Compute = describe(context, known.tenant, branchNameOf(known)),
+) {
   return {
     id: known.endpoint,
     host: hostAndPort(context, hostOf(context, known)),
