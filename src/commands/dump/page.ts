@@ -5,8 +5,8 @@ import { INVALID_LSN, parseLsn } from "../../common/lsn.ts";
 import { untilBranchEndArrived } from "../../control/branch_end.ts";
 import { chooseTenant, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient } from "../../control/page_server_client.ts";
-import { PG_MAJORS, pgVersion } from "../../postgres/versions/find_version.ts";
-import { parseRelationPath, type RelationPath, RELSEG_SIZE } from "../../postgres/cluster/relfile.ts";
+import { parseRelationFile } from "../../control/relation_file.ts";
+import { RELSEG_SIZE } from "../../postgres/cluster/relfile.ts";
 import { type Command, optionText, requiredArg, TENANT_OPTION } from "../cli/command.ts";
 import { print } from "../cli/output.ts";
 
@@ -33,14 +33,7 @@ export const dumpPageCommand: Command = {
     const environment = loadEnvironment();
     const tenant = chooseTenant(environment, optionText(options, "tenantid"));
     const branch = parseBranchName(requiredArg(args, 0));
-    const file = requiredArg(args, 1);
-    const path = anyRelationPath(file);
-    if (path === undefined || path.temporary) {
-      throw new ZenithError(
-        "invalid_argument",
-        `"${file}" is not a relation's file: expected e.g. base/5/16384`,
-      );
-    }
+    const { rel, forkNum, segno } = parseRelationFile(requiredArg(args, 1));
     const block = Number(requiredArg(args, 2));
     if (!Number.isInteger(block) || block < 0) {
       throw new ZenithError("invalid_argument", `"${args[2]}" is not a block number`);
@@ -55,11 +48,11 @@ export const dumpPageCommand: Command = {
       tenant,
       found.timeline_id,
       {
-        spc: path.rel.spcNode,
-        db: path.rel.dbNode,
-        rel: path.rel.relNode,
-        fork: path.forkNum,
-        blkno: path.segno * RELSEG_SIZE + block,
+        spc: rel.spcNode,
+        db: rel.dbNode,
+        rel: rel.relNode,
+        fork: forkNum,
+        blkno: segno * RELSEG_SIZE + block,
       },
       lsn === undefined ? INVALID_LSN : parseLsn(lsn),
     );
@@ -67,12 +60,3 @@ export const dumpPageCommand: Command = {
     else for (const line of describePage(page)) print(line);
   },
 };
-
-/** Parses the name of a relation's file in a cluster of any major version. */
-function anyRelationPath(file: string): RelationPath | undefined {
-  for (const major of PG_MAJORS) {
-    const path = parseRelationPath(pgVersion(major), file);
-    if (path !== undefined) return path;
-  }
-  return undefined;
-}

@@ -1,7 +1,7 @@
 /** What a branch consists of on the page server, and what the read of a page goes through. */
-import { ZenithError } from "../../common/errors.ts";
 import type { TenantId } from "../../common/id.ts";
 import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { parseRelation } from "../../control/relation_file.ts";
 import type { Branch } from "./branches.ts";
 import { withPageServer, type WorkContext } from "./context.ts";
 
@@ -38,9 +38,6 @@ export async function layersOf(context: WorkContext, tenant: TenantId, branch: B
 }
 
 const FORKS = ["main", "fsm", "vm", "init"] as const;
-/** pg_default and pg_global. */
-const DEFAULT_TABLESPACE = 1663;
-const GLOBAL_TABLESPACE = 1664;
 /** The kind of relation forks: docs/formats/keys.md. */
 const KIND_RELATION = 1;
 
@@ -53,14 +50,15 @@ interface PageQuery {
   readonly lsn: Lsn | undefined;
 }
 
+/** @throws {ZenithError} `invalid_argument` when the file is no relation's */
 export async function readsOfPage(
   context: WorkContext,
   tenant: TenantId,
   branch: Branch,
   { file, fork, block, lsn }: PageQuery,
 ) {
-  const relation = parseFile(file);
-  const page = { ...relation, fork: FORKS.indexOf(fork), block };
+  const { spcNode: spc, dbNode: db, relNode: rel } = parseRelation(file);
+  const page = { spc, db, rel, fork: FORKS.indexOf(fork), block };
   const found = await withPageServer(
     context,
     (client) => client.pageVersions(tenant, branch.timeline_id, page, lsn),
@@ -69,21 +67,6 @@ export async function readsOfPage(
     lsn: formatLsn(found.lsn),
     versions: found.versions.map(({ lsn, kind, bytes }) => ({ lsn: formatLsn(lsn), kind, bytes })),
     complete: found.complete,
-    key: [KIND_RELATION, page.spc, page.db, page.rel, page.fork, block],
+    key: [KIND_RELATION, spc, db, rel, page.fork, block],
   };
-}
-
-/** @throws {ZenithError} `invalid_argument` */
-function parseFile(file: string): { spc: number; db: number; rel: number } {
-  const match = /^(?:base\/(\d+)|global|pg_tblspc\/(\d+)\/PG_[^/]+\/(\d+))\/(\d+)$/.exec(file);
-  if (match === null) {
-    throw new ZenithError("invalid_argument", `"${file}" is no relation's file: expected e.g. base/5/16384`, {
-      hint: "SELECT pg_relation_filepath('t') names it",
-    });
-  }
-  const [, base, spc, db, rel] = match.map(Number);
-  if (match[1] !== undefined) return { spc: DEFAULT_TABLESPACE, db: base!, rel: rel! };
-  return match[2] === undefined
-    ? { spc: GLOBAL_TABLESPACE, db: 0, rel: rel! }
-    : { spc: spc!, db: db!, rel: rel! };
 }
