@@ -1,9 +1,9 @@
 /** Finds the processes of an environment that were killed, and starts them again. */
 import { checkPidFile } from "../process/pid_file.ts";
 import { type Environment, hasLocalPageServer } from "./environment.ts";
-import { assertDataPresent, startPageServer } from "./page_server_process.ts";
+import { assertDataPresent, ensurePageServer } from "./page_server_process.ts";
 import { bringBack, computesToBringBack } from "./run_again.ts";
-import { listSafekeepers, startSafekeeper } from "./safekeepers.ts";
+import { ensureSafekeeper, listSafekeepers } from "./safekeepers.ts";
 
 export interface Killed {
   readonly name: string;
@@ -27,14 +27,14 @@ export function* killed(environment: Environment, failed: (name: string) => bool
       name: pageServer,
       start: async () => {
         assertDataPresent(environment);
-        await startPageServer(environment);
+        await ensurePageServer(environment);
       },
     };
   }
   for (const safekeeper of listSafekeepers(environment)) {
     const name = `safekeeper ${safekeeper.id}`;
     if (!isDown(name, safekeeper.paths.pidFile)) continue;
-    yield { name, start: async () => void await startSafekeeper(environment, safekeeper) };
+    yield { name, start: async () => void await ensureSafekeeper(environment, safekeeper) };
   }
   for (const found of computesToBringBack(environment)) {
     const name = `Postgres of branch ${found.branch} of tenant ${found.tenant}`;

@@ -8,6 +8,7 @@ import { type Environment, hasLocalPageServer, pageServerAddress } from "./envir
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
 import { authOptions } from "./server_tokens.ts";
+import { startOrAwait } from "./start_or_await.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** Long, because a page server that was killed rereads its WAL before it answers. */
@@ -81,6 +82,26 @@ export async function startPageServer(
     logFile: paths.pageserver.log,
     timeoutMs: START_TIMEOUT_MS,
     ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+  });
+}
+
+/**
+ * Starts the page server in the background and waits until it answers. When another command is
+ * starting it, waits for that.
+ *
+ * @returns undefined when another command has started it
+ * @throws {ZenithError} as {@link startPageServer}
+ */
+export function ensurePageServer(
+  environment: Environment,
+  options: Pick<StartPageServerOptions, "onProgress"> = {},
+): Promise<DaemonReady | undefined> {
+  return startOrAwait({
+    what: "the page server",
+    pidFile: environment.paths.pageserver.pidFile,
+    address: pageServerAddress(environment),
+    timeoutMs: START_TIMEOUT_MS,
+    start: () => startPageServer(environment, options),
   });
 }
 

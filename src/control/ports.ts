@@ -1,7 +1,7 @@
 /** Finds free ports, and names the process that holds a taken one. */
 import { randomInt } from "node:crypto";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { basename } from "node:path";
 import { systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
@@ -48,6 +48,18 @@ export async function whyNotFree(address: HostPort): Promise<string | undefined>
     default:
       return `can't be listened on: ${error.message}`;
   }
+}
+
+/** Whether a server listens there. Unlike an attempt to listen, this never keeps a server from its port. */
+export function isAnswering({ host, port }: HostPort): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port });
+    socket.on("error", () => resolve(false));
+    socket.on("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
 }
 
 function tryListening({ host, port }: HostPort): Promise<Error | undefined> {

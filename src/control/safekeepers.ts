@@ -23,6 +23,7 @@ import { type Environment, pageServerAddress, withAdminToken } from "./environme
 import { lastErrorInLog } from "./log_file.ts";
 import { whyNotFree } from "./ports.ts";
 import { authOptions } from "./server_tokens.ts";
+import { startOrAwait } from "./start_or_await.ts";
 import { type StopMode, stopProcess } from "./stop_process.ts";
 
 /** The first port to try for a safekeeper; the search goes upward. */
@@ -54,14 +55,26 @@ export function listSafekeepers(environment: Environment): SafekeeperInfo[] {
 }
 
 /**
- * Starts a safekeeper in the background and waits until it answers.
+ * Starts a safekeeper in the background and waits until it answers. When another command is
+ * starting it, waits for that.
  *
+ * @returns undefined when another command has started it
  * @throws {ZenithError} `conflict` when its port is taken; otherwise the safekeeper's own error
  */
-export async function startSafekeeper(
+export function ensureSafekeeper(
   environment: Environment,
   safekeeper: SafekeeperInfo,
-): Promise<DaemonReady> {
+): Promise<DaemonReady | undefined> {
+  return startOrAwait({
+    what: `safekeeper ${safekeeper.id}`,
+    pidFile: safekeeper.paths.pidFile,
+    address: safekeeper.address,
+    timeoutMs: START_TIMEOUT_MS,
+    start: () => startSafekeeper(environment, safekeeper),
+  });
+}
+
+async function startSafekeeper(environment: Environment, safekeeper: SafekeeperInfo): Promise<DaemonReady> {
   const { id, address, paths } = safekeeper;
   const taken = await whyNotFree(address);
   if (taken !== undefined) {

@@ -10,11 +10,11 @@ import { type Environment, hasLocalPageServer, pageServerAddress } from "../cont
 import { killed } from "../control/killed.ts";
 import { rememberEnvironment } from "../control/known_environments.ts";
 import { forgetStart } from "../control/last_start.ts";
-import { assertDataPresent, isPageServerRunning, startPageServer } from "../control/page_server_process.ts";
+import { assertDataPresent, ensurePageServer } from "../control/page_server_process.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { prepareTokens } from "../control/prepare_tokens.ts";
 import { bringBack, computesToBringBack } from "../control/run_again.ts";
-import { listSafekeepers, startSafekeeper } from "../control/safekeepers.ts";
+import { ensureSafekeeper, listSafekeepers } from "../control/safekeepers.ts";
 import { stopEverything } from "../control/stop_everything.ts";
 import type { StopMode } from "../control/stop_process.ts";
 
@@ -60,16 +60,16 @@ export class Servers {
     const environment = this.#environment();
     rememberEnvironment(environment);
     await prepareTokens(environment);
-    if (hasLocalPageServer(environment) && !isPageServerRunning(environment)) {
+    if (hasLocalPageServer(environment)) {
       progress("starting the page server");
       assertDataPresent(environment);
-      await startPageServer(environment, { onProgress: progress });
-      this.#log.info("started the page server");
+      const ready = await ensurePageServer(environment, { onProgress: progress });
+      if (ready !== undefined) this.#log.info("started the page server");
     }
     for (const safekeeper of listSafekeepers(environment).filter(({ running }) => !running)) {
       progress(`starting safekeeper ${safekeeper.id}`);
-      await startSafekeeper(environment, safekeeper);
-      this.#log.info(`started safekeeper ${safekeeper.id}`);
+      const ready = await ensureSafekeeper(environment, safekeeper);
+      if (ready !== undefined) this.#log.info(`started safekeeper ${safekeeper.id}`);
     }
     {
       await using client = new PageServerClient(pageServerAddress(environment));

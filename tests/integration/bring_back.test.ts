@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
-import { checkPidFile } from "../../src/process/pid_file.ts";
+import { isAnswering } from "../../src/control/ports.ts";
+import { checkPidFile, runningProcess } from "../../src/process/pid_file.ts";
 import { sleep } from "../../src/common/sleep.ts";
 import { addSettings } from "../harness/branching.ts";
 import { zenithCommand } from "../harness/cli.ts";
@@ -89,6 +90,28 @@ describe("every Postgres that ran", () => {
     assert.equal(await dev.value("SELECT sum(n)::int FROM t"), 85);
     await dev.stop();
     await env.zenith("pg", "stop", "dev", "--destroy");
+  });
+
+  test("comes back once, when one start finds that another has begun", async () => {
+    const { pidFile } = env.paths.pageserver;
+    for (let caught = false; !caught;) {
+      await env.pageserver.kill9();
+      const first = env.zenith("start");
+      // From its pid file on until it listens.
+      await until("the page server has claimed its directory", () => runningProcess(pidFile) !== undefined);
+      const { pid } = runningProcess(pidFile)!;
+      process.kill(pid, "SIGSTOP");
+      caught = !await isAnswering(env.pageserver.address);
+      const second = env.tryZenith("start");
+      // One that does not wait has ended by then.
+      await Promise.race([second, sleep(1_000)]);
+      process.kill(pid, "SIGCONT");
+      assert.match(await first, /^page server started on/m);
+      const { code, stdout, stderr } = await second;
+      assert.equal(code, 0, stderr);
+      assert.doesNotMatch(stdout, /page server started/);
+    }
+    assert.equal(await main.value("SELECT sum(n)::int FROM t"), 85);
   });
 
   test("comes back when zenith start --watch is just looking what runs", async () => {

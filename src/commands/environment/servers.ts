@@ -1,16 +1,17 @@
 /** Starts servers and tells the user. */
 import { formatHostPort } from "../../common/host_port.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "../../control/environment.ts";
-import { assertDataPresent, startPageServer } from "../../control/page_server_process.ts";
-import { type SafekeeperInfo, startSafekeeper } from "../../control/safekeepers.ts";
+import { assertDataPresent, ensurePageServer } from "../../control/page_server_process.ts";
+import { ensureSafekeeper, type SafekeeperInfo } from "../../control/safekeepers.ts";
 import { asksForTokens } from "../../control/server_tokens.ts";
 import { print, Progress } from "../cli/output.ts";
 
 export async function startOnlyPageServer(environment: Environment): Promise<void> {
   if (hasLocalPageServer(environment)) assertDataPresent(environment);
   using progress = new Progress("starting the page server");
-  const { pid } = await startPageServer(environment, { onProgress: (text) => progress.update(text) });
-  print(`page server started on ${formatHostPort(pageServerAddress(environment))}, process ${pid}`);
+  const ready = await ensurePageServer(environment, { onProgress: (text) => progress.update(text) });
+  if (ready === undefined) return;
+  print(`page server started on ${formatHostPort(pageServerAddress(environment))}, process ${ready.pid}`);
   warnIfOpen(environment);
 }
 
@@ -29,7 +30,10 @@ export async function startSafekeepers(
 ): Promise<void> {
   for (const safekeeper of safekeepers) {
     using _progress = new Progress(`starting safekeeper ${safekeeper.id}`);
-    const { pid } = await startSafekeeper(environment, safekeeper);
-    print(`safekeeper ${safekeeper.id} started on ${formatHostPort(safekeeper.address)}, process ${pid}`);
+    const ready = await ensureSafekeeper(environment, safekeeper);
+    if (ready === undefined) continue;
+    print(
+      `safekeeper ${safekeeper.id} started on ${formatHostPort(safekeeper.address)}, process ${ready.pid}`,
+    );
   }
 }

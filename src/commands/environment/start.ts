@@ -64,6 +64,8 @@ export async function startEverything(environment: Environment): Promise<void> {
   const stopped = listSafekeepers(environment).filter(({ running }) => !running);
   const computes = computesToBringBack(environment);
   const isServed = !hasLocalPageServer(environment) || isPageServerRunning(environment);
+  // Another command may just be starting it.
+  if (hasLocalPageServer(environment)) await startOnlyPageServer(environment);
   if (isServed && stopped.length === 0 && computes.length === 0) {
     await finishDeleted(environment);
     print(
@@ -71,7 +73,6 @@ export async function startEverything(environment: Environment): Promise<void> {
     );
     return;
   }
-  if (!isServed) await startOnlyPageServer(environment);
   await startSafekeepers(environment, stopped);
   await finishDeleted(environment);
   await bringBackAll(environment, computes);
