@@ -50,7 +50,7 @@ export async function whyNotFree(address: HostPort): Promise<string | undefined>
   }
 }
 
-/** Whether a server listens there. Unlike an attempt to listen, this never keeps a server from its port. */
+/** Whether a server listens there. Asks without taking the port, even for a moment. */
 export function isAnswering({ host, port }: HostPort): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host, port });
