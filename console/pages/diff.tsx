@@ -7,7 +7,7 @@ import { quoteWord } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { go, place, to } from "../router.ts";
 import { useStore } from "../store.ts";
-import { Button, Card, Copy, Field, Header, Loaded, Loading, Problem, Select } from "../ui/parts.tsx";
+import { Button, Card, Copy, Field, Header, Loaded, Loading, Problem, Select, Table } from "../ui/parts.tsx";
 
 const BRANCHES_MS = 10_000;
 const ROWS_MAX = 200;
@@ -233,60 +233,59 @@ function Tables({ asked, found }: { readonly asked: Asked; readonly found: Resul
   const [open, setOpen] = useState<string>();
   if (found.tables.length === 0) return <p class="empty is-small">All tables have the same rows.</p>;
   return (
-    <div class="table-scroll" tabIndex={0} role="region" aria-label="Tables that differ">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Table</th>
-            <th scope="col" class="is-number">Added</th>
-            <th scope="col" class="is-number">Removed</th>
-            <th scope="col" class="is-number">Changed</th>
-            <th scope="col" class="is-number">Pages</th>
-            <th scope="col">
-              <span class="visually-hidden">Rows</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {found.tables.map((table) => {
-            const name = `${table.schema}.${table.table}`;
-            const isOpen = open === name;
-            return [
-              <tr key={name}>
-                <td>
-                  <span class="mono">{name}</span>
-                  {table.notes.map((note) => <p key={note} class="hint">{note}</p>)}
-                </td>
-                <Count value={table.added_rows} kind="added" />
-                <Count value={table.removed_rows} kind="removed" />
-                <Count value={table.changed_rows} kind="changed" />
-                <td class="is-number">{table.changed_pages ?? "all"}</td>
-                <td class="is-number">
-                  {table.added_rows + table.removed_rows + table.changed_rows > 0 && (
-                    <button
-                      type="button"
-                      class="button is-quiet"
-                      aria-expanded={isOpen}
-                      aria-label={`Rows of ${name}`}
-                      onClick={() => setOpen(isOpen ? undefined : name)}
-                    >
-                      Rows
-                    </button>
-                  )}
-                </td>
-              </tr>,
-              isOpen && (
-                <tr key={`${name} rows`} class="inside">
-                  <td colSpan={6}>
-                    <Rows asked={asked} found={found} table={table} />
-                  </td>
-                </tr>
-              ),
-            ];
-          })}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      label="Tables that differ"
+      isInCard
+      head={
+        <>
+          <th scope="col">Table</th>
+          <th scope="col" class="is-number">Added</th>
+          <th scope="col" class="is-number">Removed</th>
+          <th scope="col" class="is-number">Changed</th>
+          <th scope="col" class="is-number">Pages</th>
+          <th scope="col">
+            <span class="visually-hidden">Rows</span>
+          </th>
+        </>
+      }
+    >
+      {found.tables.map((table) => {
+        const name = `${table.schema}.${table.table}`;
+        const isOpen = open === name;
+        return [
+          <tr key={name}>
+            <td>
+              <span class="mono">{name}</span>
+              {table.notes.map((note) => <p key={note} class="hint">{note}</p>)}
+            </td>
+            <Count value={table.added_rows} kind="added" />
+            <Count value={table.removed_rows} kind="removed" />
+            <Count value={table.changed_rows} kind="changed" />
+            <td class="is-number">{table.changed_pages ?? "all"}</td>
+            <td class="is-number">
+              {table.added_rows + table.removed_rows + table.changed_rows > 0 && (
+                <button
+                  type="button"
+                  class="button is-quiet"
+                  aria-expanded={isOpen}
+                  aria-label={`Rows of ${name}`}
+                  onClick={() => setOpen(isOpen ? undefined : name)}
+                >
+                  Rows
+                </button>
+              )}
+            </td>
+          </tr>,
+          isOpen && (
+            <tr key={`${name} rows`} class="inside">
+              <td colSpan={6}>
+                <Rows asked={asked} found={found} table={table} />
+              </td>
+            </tr>
+          ),
+        ];
+      })}
+    </Table>
   );
 }
 
@@ -381,26 +380,25 @@ function Value({ value }: { readonly value: string | null | undefined }) {
 
 function Sequences({ found }: { readonly found: ResultOf<"diffTables">["sequences"] }) {
   return (
-    <div class="table-scroll" tabIndex={0} role="region" aria-label="Sequences that differ">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Sequence</th>
-            <th scope="col" class="is-number">Before</th>
-            <th scope="col" class="is-number">After</th>
-          </tr>
-        </thead>
-        <tbody>
-          {found.map(({ schema, sequence, only_in, before, after }) => (
-            <tr key={`${schema}.${sequence}`}>
-              <td class="mono">{schema}.{sequence}</td>
-              <td class="is-number">{only_in === "b" ? "none" : before ?? "unused"}</td>
-              <td class="is-number">{only_in === "a" ? "none" : after ?? "unused"}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      label="Sequences that differ"
+      isInCard
+      head={
+        <>
+          <th scope="col">Sequence</th>
+          <th scope="col" class="is-number">Before</th>
+          <th scope="col" class="is-number">After</th>
+        </>
+      }
+    >
+      {found.map(({ schema, sequence, only_in, before, after }) => (
+        <tr key={`${schema}.${sequence}`}>
+          <td class="mono">{schema}.{sequence}</td>
+          <td class="is-number">{only_in === "b" ? "none" : before ?? "unused"}</td>
+          <td class="is-number">{only_in === "a" ? "none" : after ?? "unused"}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 

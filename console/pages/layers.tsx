@@ -6,7 +6,7 @@ import { formatBytes, lsnToNumber } from "../format.ts";
 import { type Box, describeKey, type LayerMap, layOutLayers, type Part } from "../layers/map.ts";
 import { useAction, usePoll } from "../poll.ts";
 import { to } from "../router.ts";
-import { Button, Card, Fact, Facts, Field, Header, Loaded, Problem } from "../ui/parts.tsx";
+import { Button, Card, Fact, Facts, Field, Header, Loaded, Problem, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 15_000;
 const HEIGHT = 420;
@@ -285,33 +285,27 @@ function ReadOfPage({ tenant, id, parts, read, onRead, onNames }: Props & {
               }.`}
           </p>
           {read.versions.length > 0 && (
-            <div
-              class="table-scroll"
-              tabIndex={0}
-              role="region"
-              aria-label="Versions that are read, newest first"
+            <Table
+              label="Versions that are read, newest first"
+              isInCard
+              head={
+                <>
+                  <th scope="col">LSN</th>
+                  <th scope="col">What</th>
+                  <th scope="col" class="is-number">Size</th>
+                  <th scope="col">Of</th>
+                </>
+              }
             >
-              <table>
-                <thead>
-                  <tr>
-                    <th scope="col">LSN</th>
-                    <th scope="col">What</th>
-                    <th scope="col" class="is-number">Size</th>
-                    <th scope="col">Of</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {read.versions.slice(0, 200).map(({ lsn, kind, bytes }) => (
-                    <tr key={lsn}>
-                      <td class="mono">{lsn}</td>
-                      <td>{kind === "image" ? "the whole page" : "a WAL record"}</td>
-                      <td class="is-number">{formatBytes(bytes)}</td>
-                      <td>{timelineOf(parts, lsn)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
+              {read.versions.slice(0, 200).map(({ lsn, kind, bytes }) => (
+                <tr key={lsn}>
+                  <td class="mono">{lsn}</td>
+                  <td>{kind === "image" ? "the whole page" : "a WAL record"}</td>
+                  <td class="is-number">{formatBytes(bytes)}</td>
+                  <td>{timelineOf(parts, lsn)}</td>
+                </tr>
+              ))}
+            </Table>
           )}
         </div>
       )}

@@ -5,7 +5,7 @@ import type { ResultOf } from "../contract.ts";
 import { formatAgo, formatBytes, formatCount, lsnToNumber } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { to } from "../router.ts";
-import { Card, Fact, Facts, Header, Loaded } from "../ui/parts.tsx";
+import { Card, Fact, Facts, Header, Loaded, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 3_000;
 
@@ -91,38 +91,37 @@ function rateOf([before, now]: readonly Look[]): Rate {
 
 function Follows({ items, rate }: { readonly items: readonly Follow[]; readonly rate: Rate }) {
   return (
-    <div class="table-scroll" tabIndex={0} role="region" aria-label="Follows">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Branch</th>
-            <th scope="col">From</th>
-            <th scope="col">State</th>
-            <th scope="col" class="is-number">Behind</th>
-            <th scope="col" class="is-number">Rate</th>
-          </tr>
-        </thead>
-        <tbody>
-          {items.map((item) => (
-            <tr key={item.timeline_id}>
-              <td>
-                <a href={to.timeLine(item.tenant_id)}>{item.branch ?? item.timeline_id.slice(0, 8)}</a>
-              </td>
-              <td class="mono break">{item.source}</td>
-              <td>
-                <span class={`badge is-${BADGES[item.state] ?? "running"}`}>{item.state}</span>
-                {item.problem !== null && <p class="hint is-problem">{item.problem}</p>}
-              </td>
-              <td class="is-number">
-                {item.lag_bytes === null ? "not known" : formatBytes(item.lag_bytes)}
-                {item.lag_s !== null && <p class="hint">{formatCount(item.lag_s)} s</p>}
-              </td>
-              <td class="is-number">{rate(item.timeline_id)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      label="Follows"
+      isInCard
+      head={
+        <>
+          <th scope="col">Branch</th>
+          <th scope="col">From</th>
+          <th scope="col">State</th>
+          <th scope="col" class="is-number">Behind</th>
+          <th scope="col" class="is-number">Rate</th>
+        </>
+      }
+    >
+      {items.map((item) => (
+        <tr key={item.timeline_id}>
+          <td>
+            <a href={to.timeLine(item.tenant_id)}>{item.branch ?? item.timeline_id.slice(0, 8)}</a>
+          </td>
+          <td class="mono break">{item.source}</td>
+          <td>
+            <span class={`badge is-${BADGES[item.state] ?? "running"}`}>{item.state}</span>
+            {item.problem !== null && <p class="hint is-problem">{item.problem}</p>}
+          </td>
+          <td class="is-number">
+            {item.lag_bytes === null ? "not known" : formatBytes(item.lag_bytes)}
+            {item.lag_s !== null && <p class="hint">{formatCount(item.lag_s)} s</p>}
+          </td>
+          <td class="is-number">{rate(item.timeline_id)}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 
@@ -154,29 +153,28 @@ function Uploads({ store, rate }: { readonly store: Store; readonly rate: Rate }
         </Fact>
       </Facts>
       {pending.length > 0 && (
-        <div class="table-scroll" tabIndex={0} role="region" aria-label="Not in the store yet">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Tenant</th>
-                <th scope="col" class="is-number">Not there yet</th>
-                <th scope="col">Since</th>
-              </tr>
-            </thead>
-            <tbody>
-              {pending.map((tenant) => (
-                <tr key={tenant.tenant_id}>
-                  <td class="mono">{tenant.tenant_id}</td>
-                  <td class="is-number">{formatBytes(tenant.pending_bytes)}</td>
-                  <td>
-                    {tenant.pending_since === null ? "" : formatAgo(tenant.pending_since)}
-                    {tenant.error !== null && <p class="hint is-problem">{tenant.error}</p>}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          label="Not in the store yet"
+          isInCard
+          head={
+            <>
+              <th scope="col">Tenant</th>
+              <th scope="col" class="is-number">Not there yet</th>
+              <th scope="col">Since</th>
+            </>
+          }
+        >
+          {pending.map((tenant) => (
+            <tr key={tenant.tenant_id}>
+              <td class="mono">{tenant.tenant_id}</td>
+              <td class="is-number">{formatBytes(tenant.pending_bytes)}</td>
+              <td>
+                {tenant.pending_since === null ? "" : formatAgo(tenant.pending_since)}
+                {tenant.error !== null && <p class="hint is-problem">{tenant.error}</p>}
+              </td>
+            </tr>
+          ))}
+        </Table>
       )}
     </>
   );

@@ -216,16 +216,24 @@ export function Loaded<T>(
   );
 }
 
-/** A table that a narrow window scrolls sideways, by the keyboard too. @param head its `th`s */
-export function Table(
-  { label, head, children }: {
-    readonly label: string;
-    readonly head: ComponentChildren;
-    readonly children: ComponentChildren;
-  },
-) {
+interface TableProps {
+  readonly label: string;
+  /** Its `th`s. */
+  readonly head: ComponentChildren;
+  readonly children: ComponentChildren;
+  /** Whether a card has it, which is its frame. On its own it has one itself. */
+  readonly isInCard?: boolean;
+}
+
+/** A table that a narrow window scrolls sideways, by the keyboard too. */
+export function Table({ label, head, children, isInCard = false }: TableProps) {
   return (
-    <div class="table-scroll card" tabIndex={0} role="region" aria-label={label}>
+    <div
+      class={isInCard ? "table-scroll" : "table-scroll card"}
+      tabIndex={0}
+      role="region"
+      aria-label={label}
+    >
       <table>
         <thead>
           <tr>{head}</tr>
