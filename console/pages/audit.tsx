@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { call } from "../api.ts";
 import { formatAgo, formatTime } from "../format.ts";
 import { usePoll } from "../poll.ts";
-import { Header, Loaded, Table } from "../ui/parts.tsx";
+import { Header, Loaded, Search, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 5_000;
 const SHOWN = 300;
@@ -17,14 +17,7 @@ export function AuditPage() {
         title="Audit log"
         about="Who has changed what, over the API and at the page server, and who was refused."
       >
-        <input
-          class="search"
-          type="search"
-          placeholder="Find in it"
-          aria-label="Find in the audit log"
-          value={filter}
-          onInput={(event) => setFilter(event.currentTarget.value)}
-        />
+        <Search label="Find in the audit log" placeholder="Find in it" value={filter} onInput={setFilter} />
       </Header>
       <Loaded polled={polled} what="the audit log">
         {({ items }) => {

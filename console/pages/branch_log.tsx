@@ -1,10 +1,10 @@
 /** The logs of a branch's Postgres and its supervisor, which go on while one looks. */
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { call } from "../api.ts";
 import type { Branch } from "../contract.ts";
 import { formatLogLine } from "../log_line.ts";
 import { usePoll } from "../poll.ts";
-import { Card, Problem } from "../ui/parts.tsx";
+import { Card, Choice, Problem } from "../ui/parts.tsx";
 
 const POLL_MS = 2_000;
 const FIRST = 200;
@@ -18,21 +18,7 @@ export function BranchLog({ tenant, branch }: { readonly tenant: string; readonl
   return (
     <Card
       title="Logs"
-      aside={
-        <div class="tabs is-inline" role="group" aria-label="Log of">
-          {SOURCES.map(([name, text]) => (
-            <button
-              key={name}
-              type="button"
-              class="chip"
-              aria-pressed={name === source}
-              onClick={() => setSource(name)}
-            >
-              {text}
-            </button>
-          ))}
-        </div>
-      }
+      aside={<Choice label="Log of" value={source} options={SOURCES} onChange={setSource} isInline />}
     >
       <Lines key={source} tenant={tenant} branch={branch} source={source} />
     </Card>
@@ -78,7 +64,6 @@ function Lines({ tenant, branch, source }: LinesProps) {
     const element = pane.current;
     if (element !== null && isAtEnd.current) element.scrollTop = element.scrollHeight;
   }, [lines]);
-  useEffect(() => () => void (kept.current = { lines: [], cursor: undefined }), []);
   if (polled.error !== undefined) return <Problem error={polled.error} />;
   if (lines === undefined) return <p class="hint">Reading the log …</p>;
   if (lines.length === 0) {

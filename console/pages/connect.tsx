@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { call } from "../api.ts";
 import type { Branch } from "../contract.ts";
 import { usePoll } from "../poll.ts";
-import { Card, Copy, Problem } from "../ui/parts.tsx";
+import { Card, Choice, Copy, Problem } from "../ui/parts.tsx";
 
 const RECIPES: readonly (readonly [name: string, recipe: (uri: URL) => string])[] = [
   ["psql", ({ href }) => `psql "${href}"`],
@@ -20,6 +20,8 @@ const RECIPES: readonly (readonly [name: string, recipe: (uri: URL) => string])[
       `const sql = neon("${href}");`,
   ],
 ];
+
+const NAMES = RECIPES.map(([name]) => [name, name] as const);
 
 function jdbc(uri: URL): string {
   const query = new URLSearchParams({
@@ -47,19 +49,7 @@ export function Connect({ tenant, branch }: { readonly tenant: string; readonly 
   const hidden = text === undefined || password === "" ? text : text.replaceAll(password, "••••••••");
   return (
     <Card title="Connect">
-      <div class="tabs" role="group" aria-label="For">
-        {RECIPES.map(([name]) => (
-          <button
-            key={name}
-            type="button"
-            class="chip"
-            aria-pressed={name === chosen}
-            onClick={() => setChosen(name)}
-          >
-            {name}
-          </button>
-        ))}
-      </div>
+      <Choice label="For" value={chosen} options={NAMES} onChange={setChosen} />
       {text !== undefined && (
         <>
           <pre

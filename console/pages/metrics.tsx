@@ -4,7 +4,7 @@ import { metrics } from "../api.ts";
 import { formatBytes, formatCount } from "../format.ts";
 import { type Metric, readMetrics } from "../metrics_text.ts";
 import { usePoll } from "../poll.ts";
-import { Copy, Header, Loaded, Table } from "../ui/parts.tsx";
+import { Copy, Header, Loaded, Search, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 5_000;
 
@@ -38,14 +38,7 @@ export function MetricsPage() {
   return (
     <>
       <Header title="Metrics" about="What this server tells Prometheus. A token of scope admin reads it.">
-        <input
-          class="search"
-          type="search"
-          placeholder="Find a metric"
-          aria-label="Find a metric"
-          value={filter}
-          onInput={(event) => setFilter(event.currentTarget.value)}
-        />
+        <Search label="Find a metric" value={filter} onInput={setFilter} />
       </Header>
       <div class="copyable">
         <code>curl -H "Authorization: Bearer $ZENITH_TOKEN" {url}</code>

@@ -6,7 +6,7 @@ import { usePoll } from "../poll.ts";
 import { go, to } from "../router.ts";
 import { layOut } from "../time_line/layout.ts";
 import { type Choice, TimeLine } from "../time_line/time_line.tsx";
-import { Header, Loaded } from "../ui/parts.tsx";
+import { Header, Loaded, Search } from "../ui/parts.tsx";
 import { Moment } from "./moment.tsx";
 
 const BRANCHES_MS = 4_000;
@@ -51,14 +51,7 @@ export function TimeLinePage({ tenant }: { readonly tenant: string }) {
         title="Time line"
         about="Every branch, from the moment of its parent at which it begins. Choose a moment to go back to it."
       >
-        <input
-          class="search"
-          type="search"
-          placeholder="Find a branch"
-          aria-label="Find a branch"
-          value={filter}
-          onInput={(event) => setFilter(event.currentTarget.value)}
-        />
+        <Search label="Find a branch" value={filter} onInput={setFilter} />
       </Header>
       <Loaded polled={{ data: all, error: branches.error ?? history.error }} what="branches">
         {(all) => (

@@ -98,6 +98,50 @@ export function Select({ label, value, options, onChange, isLabelHidden }: Selec
   );
 }
 
+/** A field that narrows down what a page shows. It says in itself what it finds. */
+export function Search({ label, placeholder = label, value, onInput }: {
+  readonly label: string;
+  readonly placeholder?: string;
+  readonly value: string;
+  readonly onInput: (value: string) => void;
+}) {
+  return (
+    <input
+      class="search"
+      type="search"
+      placeholder={placeholder}
+      aria-label={label}
+      value={value}
+      onInput={(event) => onInput(event.currentTarget.value)}
+    />
+  );
+}
+
+/** One of a few, of which all are to be seen. */
+export function Choice<T extends string>({ label, value, options, onChange, isInline = false }: {
+  readonly label: string;
+  readonly value: T;
+  readonly options: readonly (readonly [value: T, text: string])[];
+  readonly onChange: (value: T) => void;
+  readonly isInline?: boolean;
+}) {
+  return (
+    <div class={isInline ? "tabs is-inline" : "tabs"} role="group" aria-label={label}>
+      {options.map(([name, text]) => (
+        <button
+          key={name}
+          type="button"
+          class="chip"
+          aria-pressed={name === value}
+          onClick={() => onChange(name)}
+        >
+          {text}
+        </button>
+      ))}
+    </div>
+  );
+}
+
 /** What went wrong, in the server's words, with what to do. */
 export function Problem({ error }: { readonly error: Error | undefined }) {
   if (error === undefined) return null;
