@@ -58,6 +58,9 @@ const ROUTES = {
 
 type Asked = keyof typeof ROUTES;
 
+/** What was thrown, which may be anything. */
+export const toError = (error: unknown): Error => error instanceof Error ? error : new Error(String(error));
+
 /** What the API has refused, in its own words. */
 export class ApiError extends Error {
   override name = "ApiError";

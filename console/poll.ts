@@ -1,6 +1,6 @@
 /** Data that a page shows, and asks for again now and then. */
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { access, AwayError, connection } from "./api.ts";
+import { access, AwayError, connection, toError } from "./api.ts";
 
 export interface Polled<T> {
   /** The last answer; it stays while the server is away. */
@@ -38,7 +38,7 @@ export function usePoll<T>(
       setState((before) => ({
         ...(before.key === key ? before : {}),
         key,
-        error: error instanceof Error ? error : new Error(String(error)),
+        error: toError(error),
       }));
     }
   }, [key]);
@@ -85,7 +85,7 @@ export function useAction(): {
     try {
       await work();
     } catch (error) {
-      setError(error instanceof Error ? error : new Error(String(error)));
+      setError(toError(error));
     } finally {
       setBusy(false);
     }

@@ -1,6 +1,6 @@
 /** What differs between two moments of any branches: tables and their rows, sequences, the schema. */
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { call, callAll } from "../api.ts";
+import { call, callAll, toError } from "../api.ts";
 import type { Branch, ResultOf, RowsDiff, TableDiff } from "../contract.ts";
 import { type Cell, sideBySide } from "../diff/side_by_side.ts";
 import { quoteWord } from "../format.ts";
@@ -176,8 +176,6 @@ function newStop() {
   const controller = new AbortController();
   return { signal: controller.signal, abort: () => controller.abort() };
 }
-
-const toError = (error: unknown): Error => error instanceof Error ? error : new Error(String(error));
 
 function Answer(asked: Asked) {
   const { schema, tables } = useAnswers(asked);

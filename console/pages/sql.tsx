@@ -1,6 +1,6 @@
 /** SQL on a branch, as it is or as it was. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { call, callAll, sql, SqlError, type SqlResult } from "../api.ts";
+import { call, callAll, sql, SqlError, type SqlResult, toError } from "../api.ts";
 import type { Branch } from "../contract.ts";
 import { JSON_TYPES, NUMBER_TYPES, toCsv, toJson } from "../format.ts";
 import { usePoll } from "../poll.ts";
@@ -95,7 +95,7 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
       done({ result: await sql(uri, prefix + statement, moment, stop.signal) });
       ask();
     } catch (error) {
-      if (!stop.signal.aborted) done({ error: error instanceof Error ? error : new Error(String(error)) });
+      if (!stop.signal.aborted) done({ error: toError(error) });
     } finally {
       setRunning(undefined);
       const kept = [statement, ...past.filter((one) => one !== statement)].slice(0, HISTORY_MAX);
