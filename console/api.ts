@@ -257,8 +257,8 @@ export class SqlError extends Error {
 export async function sql(
   uri: string,
   statement: string,
-  moment: string | undefined,
-  signal: AbortSignal,
+  moment?: string,
+  signal?: AbortSignal,
 ): Promise<SqlResult> {
   const url = new URL(uri);
   if (moment !== undefined) {
@@ -274,7 +274,7 @@ export async function sql(
       "neon-array-mode": "true",
     },
     body: JSON.stringify({ query: statement, params: [] }),
-    signal,
+    ...(signal === undefined ? {} : { signal }),
   });
   const body = await response.json();
   if (!response.ok) throw new SqlError(body);

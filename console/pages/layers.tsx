@@ -92,10 +92,10 @@ function LayerBoxes({ map, parts, read, chosen, onChoose }: {
   readonly onChoose: (index: number) => void;
 }) {
   const { boxes, lsns } = map;
+  const x = read === undefined ? undefined : map.xOf(read.key);
+  const versions = read?.versions.map((version) => ({ ...version, y: map.yOf(version.lsn) })) ?? [];
   const touched = new Set(
-    read === undefined
-      ? []
-      : boxes.flatMap((box, i) => read.versions.some(({ lsn }) => holds(box, lsn, read.key, map)) ? [i] : []),
+    boxes.flatMap((box, i) => x !== undefined && versions.some(({ y }) => holds(box, x, y)) ? [i] : []),
   );
   const memory = parts.filter(({ memory_bytes }) => memory_bytes > 0).map((part) => ({
     part,
@@ -103,7 +103,6 @@ function LayerBoxes({ map, parts, read, chosen, onChoose }: {
     bottom: map.yOf(part.disk_consistent_lsn),
   })).filter(({ top, bottom }) => bottom > top);
   const every = Math.ceil(lsns.length / 12);
-  const x = read === undefined ? undefined : map.xOf(read.key);
   return (
     <div class="layers" style={{ height: `${HEIGHT}px` }}>
       <div class="layers-axis mono" aria-hidden="true">
@@ -148,11 +147,11 @@ function LayerBoxes({ map, parts, read, chosen, onChoose }: {
       {x !== undefined && (
         <div class="layers-over" aria-hidden="true">
           <i class="layers-key" style={{ left: `${x * 100}%` }} />
-          {read!.versions.map(({ lsn, kind }) => (
+          {versions.map(({ lsn, kind, y }) => (
             <i
               key={lsn}
               class={`layers-version is-${kind}`}
-              style={{ left: `${x * 100}%`, top: `${map.yOf(lsn) * 100}%` }}
+              style={{ left: `${x * 100}%`, top: `${y * 100}%` }}
             />
           ))}
         </div>
@@ -162,13 +161,7 @@ function LayerBoxes({ map, parts, read, chosen, onChoose }: {
 }
 
 /** Whether a version lies in a layer, so that it was read from there. */
-function holds(
-  { left, right, top, bottom }: Box,
-  lsn: string,
-  key: readonly number[],
-  map: LayerMap,
-): boolean {
-  const [x, y] = [map.xOf(key), map.yOf(lsn)];
+function holds({ left, right, top, bottom }: Box, x: number, y: number): boolean {
   return x >= left && x < right + 1e-9 && y >= top - 1e-9 && y < bottom;
 }
 
@@ -249,10 +242,9 @@ function ReadOfPage({ tenant, id, parts, read, onRead, onNames }: Props & {
       let file = table.trim();
       if (!/^(base|global|pg_tblspc)\//.test(file)) {
         const { uri } = await call("computeUri", { tenant, branch: id }, { query: {} });
-        const { signal } = new AbortController();
         const [path, names] = [
-          await sql(uri, FILE(file), undefined, signal),
-          await sql(uri, NAMES, undefined, signal),
+          await sql(uri, FILE(file)),
+          await sql(uri, NAMES),
         ];
         onNames(new Map(names.rows.map(([key, name]) => [key!, name!] as const)));
         file = path.rows[0]?.[0] ?? file;
