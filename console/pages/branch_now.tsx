@@ -4,6 +4,7 @@ import { call } from "../api.ts";
 import type { Branch, ResultOf } from "../contract.ts";
 import { formatBytes, formatCount, lsnToNumber } from "../format.ts";
 import { usePoll } from "../poll.ts";
+import { perSecond } from "../rates.ts";
 import { Chart } from "../ui/chart.tsx";
 import { Card, Problem } from "../ui/parts.tsx";
 
@@ -71,8 +72,7 @@ function seriesOf(samples: readonly Sample[]) {
     samples.map(({ figures }, i) => {
       const before = samples[i - 1]?.figures;
       if (figures === null || before === null || before === undefined) return null;
-      const by = of(figures) - of(before);
-      return by < 0 ? null : by / Math.max((times[i]! - times[i - 1]!) / 1_000, 0.001);
+      return perSecond(of(figures) - of(before), times[i]! - times[i - 1]!) ?? null;
     });
   const levels = (of: (figures: Figures) => number) =>
     samples.map(({ figures }) => figures === null ? null : of(figures));

@@ -4,14 +4,10 @@ import { metrics } from "../api.ts";
 import { formatBytes, formatCount } from "../format.ts";
 import { type Metric, readMetrics } from "../metrics_text.ts";
 import { usePoll } from "../poll.ts";
+import { type Look, rateOf } from "../rates.ts";
 import { Copy, Header, Loaded, Search, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 5_000;
-
-interface Look {
-  readonly atMs: number;
-  readonly values: ReadonlyMap<string, number>;
-}
 
 export function MetricsPage() {
   const before = useRef<Look | undefined>(undefined);
@@ -74,10 +70,9 @@ function Rows({ metric: { name, type, help, samples }, now, last }: {
   readonly last: Look | undefined;
 }) {
   const format = (value: number) => /_bytes(_total)?$/.test(name) ? formatBytes(value) : formatCount(value);
-  const rate = (labels: string, value: number) => {
-    const was = last?.values.get(`${name}${labels}`);
-    if (type !== "counter" || last === undefined || was === undefined || value < was) return "";
-    return format((value - was) / Math.max((now.atMs - last.atMs) / 1_000, 0.001));
+  const rate = (labels: string) => {
+    const found = type === "counter" ? rateOf(last, now, `${name}${labels}`) : undefined;
+    return found === undefined ? "" : format(found);
   };
   return (
     <>
@@ -89,7 +84,7 @@ function Rows({ metric: { name, type, help, samples }, now, last }: {
             {i === 0 && <p class="hint">{help}</p>}
           </td>
           <td class="is-number">{format(value)}</td>
-          <td class="is-number">{rate(labels, value)}</td>
+          <td class="is-number">{rate(labels)}</td>
         </tr>
       ))}
     </>

@@ -4,6 +4,7 @@ import { call } from "../api.ts";
 import type { ResultOf } from "../contract.ts";
 import { formatAgo, formatBytes, formatCount, lsnToNumber } from "../format.ts";
 import { usePoll } from "../poll.ts";
+import { type Look, rateOf } from "../rates.ts";
 import { to } from "../router.ts";
 import { Card, Fact, Facts, Header, Loaded, Table } from "../ui/parts.tsx";
 
@@ -12,14 +13,8 @@ const POLL_MS = 3_000;
 type Follow = ResultOf<"followList">["items"][number];
 type Store = NonNullable<ResultOf<"uploadStatus">["store"]>;
 
-/** Bytes at a time. Rates are of the last two. */
-interface Look {
-  readonly atMs: number;
-  readonly bytes: ReadonlyMap<string, number>;
-}
-
 export function TransfersPage() {
-  const looks = useRef<readonly Look[]>([]);
+  const before = useRef<Look | undefined>(undefined);
   const polled = usePoll(
     async () => {
       const [{ items }, { store }] = await Promise.all([call("followList"), call("uploadStatus")]);
@@ -30,8 +25,14 @@ export function TransfersPage() {
       if (store !== null) {
         bytes.set("sent", store.sent_bytes_total).set("received", store.received_bytes_total);
       }
-      looks.current = [...looks.current, { atMs: performance.now(), bytes }].slice(-2);
-      return { items, store, rate: rateOf(looks.current) };
+      const now: Look = { atMs: performance.now(), values: bytes };
+      const last = before.current;
+      before.current = now;
+      const rate: Rate = (name) => {
+        const found = rateOf(last, now, name);
+        return found === undefined ? "…" : `${formatBytes(found)}/s`;
+      };
+      return { items, store, rate };
     },
     POLL_MS,
     "",
@@ -78,16 +79,6 @@ export function TransfersPage() {
 }
 
 type Rate = (name: string) => string;
-
-function rateOf([before, now]: readonly Look[]): Rate {
-  return (name) => {
-    const [was, is] = [before?.bytes.get(name), now?.bytes.get(name)];
-    if (before === undefined || now === undefined || was === undefined || is === undefined || is < was) {
-      return "…";
-    }
-    return `${formatBytes((is - was) / Math.max((now.atMs - before.atMs) / 1_000, 0.001))}/s`;
-  };
-}
 
 function Follows({ items, rate }: { readonly items: readonly Follow[]; readonly rate: Rate }) {
   return (
