@@ -7,7 +7,10 @@ export interface Traffic {
   toClient: number;
 }
 
-/** Resolves when both ends are closed. A slow reader holds the other end back. */
+/**
+ * Resolves when both ends are closed. A slow reader holds the other end back. Either may have left
+ * already: a client need not wait until its Postgres is awake.
+ */
 export async function relay(client: Duplex, server: Duplex, traffic: Traffic): Promise<void> {
   await Promise.all([
     copy(client, server, (bytes) => traffic.toServer += bytes),
@@ -28,17 +31,21 @@ function copy(from: Duplex, to: Duplex, count: (bytes: number) => void): Promise
       from.pause();
       to.once("drain", () => from.resume());
     });
-    from.on("end", done);
-    from.on("close", () => {
+    const gone = (): void => {
       // Without a farewell, the other end has nothing to wait for.
       if (!to.writableEnded) to.end();
       from.destroy();
       setTimeout(() => to.destroy(), LINGER_MS).unref();
       resolve();
-    });
+    };
+    from.on("end", done);
+    from.on("close", gone);
     from.on("error", () => from.destroy());
     to.on("close", () => from.destroy());
-    from.resume();
+    // What has happened already is not said again.
+    if (from.closed) gone();
+    else if (from.readableEnded) done();
+    else from.resume();
   });
 }
 
