@@ -27,7 +27,7 @@ const CIPHERS = [
 ].join(":");
 
 /** What a server agrees to, on every port. */
-export const TLS_POLICY = { minVersion: MIN_VERSION, ciphers: CIPHERS } as const;
+const POLICY = { minVersion: MIN_VERSION, ciphers: CIPHERS } as const;
 
 const YES = "S".charCodeAt(0);
 const NO = "N".charCodeAt(0);
@@ -39,6 +39,13 @@ export interface TlsFiles {
   readonly key: string;
   /** Called when what has changed can't be used. What was read before stays in use. */
   onError(error: unknown): void;
+}
+
+/** A connection that TLS has taken over. */
+export interface Encrypted {
+  readonly socket: TLSSocket;
+  /** The certificate that it shows, in PEM. */
+  readonly cert: string;
 }
 
 /** Encrypts a server's connections, with files that are read again when they change. */
@@ -59,24 +66,31 @@ export class ServerTls {
     this.#read(this.#look());
   }
 
-  /** The certificate and its key, in PEM, as they are now. */
-  pair(): { readonly cert: string; readonly key: string } {
-    this.#refresh();
-    return this.#pair;
-  }
-
   /** Continues a client's connection as TLS. @returns the socket that takes over `plain` */
   encrypt(plain: Socket): TLSSocket {
+    return this.accept(plain).socket;
+  }
+
+  /**
+   * Continues a client's connection as TLS.
+   *
+   * @param protocol what the client may have named by ALPN
+   */
+  accept(plain: Socket, protocol: typeof ALPN | "http/1.1" = ALPN): Encrypted {
     this.#refresh();
-    return new TLSSocket(plain, {
+    const { cert, key } = this.#pair;
+    const socket = new TLSSocket(plain, {
       isServer: true,
-      ...this.#pair,
-      ALPNProtocols: [ALPN],
-      ...TLS_POLICY,
-      // A client may have one. Whether it counts, a token says, and not who issued it.
-      requestCert: true,
+      cert,
+      key,
+      ALPNProtocols: [protocol],
+      ...POLICY,
+      // A client may have one. Whether it counts, a token says, and not who issued it. Browsers
+      // would ask their users.
+      requestCert: protocol === ALPN,
       rejectUnauthorized: false,
     });
+    return { socket, cert };
   }
 
   #refresh(): void {
@@ -91,15 +105,7 @@ export class ServerTls {
   }
 
   #read(stamp: string): void {
-    const cert = readPem(this.#cert);
-    const key = readPem(this.#key);
-    if (!isPair(cert, key)) {
-      throw new ZenithError(
-        "invalid_argument",
-        `${this.#cert} and ${this.#key} are no certificate with its key, in PEM`,
-      );
-    }
-    this.#pair = { cert, key };
+    this.#pair = readPair(this.#cert, this.#key);
     this.#stamp = stamp;
   }
 
@@ -124,6 +130,21 @@ export function clientCertificate(socket: Socket): string | undefined {
   if (!(socket instanceof TLSSocket) || "Deno" in globalThis) return undefined;
   const certificate = socket.getPeerX509Certificate();
   return certificate === undefined ? undefined : certificateHash(certificate);
+}
+
+/**
+ * Reads a certificate and its key.
+ *
+ * @throws {ZenithError} `io` when they can't be read, `invalid_argument` when they are no pair
+ */
+export function readPair(certFile: string, keyFile: string): { cert: string; key: string } {
+  const cert = readPem(certFile);
+  const key = readPem(keyFile);
+  if (isPair(cert, key)) return { cert, key };
+  throw new ZenithError(
+    "invalid_argument",
+    `${certFile} and ${keyFile} are no certificate with its key, in PEM`,
+  );
 }
 
 function isPair(cert: string, key: string): boolean {

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { errorMessage, ZenithError } from "../common/errors.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../common/host_port.ts";
 import type { TenantId } from "../common/id.ts";
+import { openFilesLimit } from "../common/open_files.ts";
 import { defaultBranch, type Environment, loadEnvironment } from "../control/environment.ts";
 import { asksForTokens, ensureCertificateFor } from "../control/server_tokens.ts";
 import { Verifier } from "../auth/verifier.ts";
@@ -29,6 +30,7 @@ import { Poolers } from "./fleet/poolers.ts";
 import { Door } from "./proxy/door.ts";
 import { Proxy } from "./proxy/proxy.ts";
 import { Verifiers } from "./proxy/verifiers.ts";
+import { roomFor } from "./room.ts";
 import { Servers } from "./servers.ts";
 import { Figures } from "./work/figures.ts";
 import { Histories } from "./work/histories.ts";
@@ -56,6 +58,8 @@ export interface RunningServe extends RunningRole {
 /** Starts all of it. @throws what keeps it from starting */
 export async function startServe(options: ServeOptions, role: RoleContext): Promise<RunningServe> {
   const { log } = role;
+  const room = roomFor(options.maxConnections, openFilesLimit());
+  if (room.isCut) log.warn(`takes ${room.clients} clients, not ${options.maxConnections}: ${room.hint}`);
   const environment = (): Environment => loadEnvironment(options.root);
   const servers = new Servers(environment, log);
   await servers.start((text) => role.progress(text));
@@ -69,7 +73,7 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
     directory: environment().paths.poolers,
     log,
     poolSize: options.poolSize,
-    maxClients: options.maxConnections,
+    maxClients: room.clients,
   });
   cleanup.defer(() => poolers.close());
   const verifiers = new Verifiers();
@@ -96,7 +100,14 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
   };
   const allowedIps = (tenant: TenantId) => tenants.allowedIps(tenant);
   const door = new Door({ environment, fleet, poolers, verifiers, allowedIps });
-  const proxy = new Proxy({ door, names, log, tls, maxConnections: options.maxConnections });
+  const proxy = new Proxy({
+    door,
+    names,
+    log,
+    tls,
+    maxConnections: room.clients,
+    roomHint: room.hint,
+  });
   const postgres = await proxy.listen(options.postgres);
   cleanup.defer(() => proxy.close());
   const guard = await openGuard(environment(), log);
@@ -133,7 +144,7 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
     upgrade: (request, socket, head) => upgradeToPostgres(proxy, request, socket, head),
     log,
     tls: isLocal ? undefined : tls,
-    maxConnections: options.maxConnections,
+    maxConnections: room.http,
     isOurs: (host) => guard.asksForTokens || isOwnName(host, options.domain),
   });
   const web = await http.listen(options.http);

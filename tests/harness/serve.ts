@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { createWriteStream, readFileSync } from "node:fs";
 import { join } from "node:path";
+import pg from "pg";
 import { parseBranchName, type TenantId } from "../../src/common/id.ts";
 import { checkPidFile, isRunning } from "../../src/process/pid_file.ts";
 import { rolePasswords } from "../../src/compute/postgres/role_passwords.ts";
@@ -97,6 +98,32 @@ export class Serve implements AsyncDisposable {
   conninfo(label: string, more = "", role = "zenith_owner"): string {
     return `host=${label}.${DOMAIN} hostaddr=127.0.0.1 port=${this.postgresPort} user=${role} dbname=postgres ` +
       `sslmode=verify-full sslrootcert=${this.ca} channel_binding=require ${more}`;
+  }
+
+  /** A client of node-postgres that has not connected. */
+  client(label: string, more: pg.ClientConfig = {}): pg.Client {
+    const client = new pg.Client({
+      host: "127.0.0.1",
+      port: this.postgresPort,
+      user: "zenith_owner",
+      password: this.passwordOf("zenith_owner"),
+      database: "postgres",
+      ssl: {
+        ca: readFileSync(this.ca, "utf8"),
+        servername: `${label}.${DOMAIN}`,
+        checkServerIdentity: () => undefined,
+      },
+      ...more,
+    });
+    // One that is cut off says so by its query.
+    client.on("error", () => {});
+    return client;
+  }
+
+  async connected(label: string, more?: pg.ClientConfig): Promise<pg.Client> {
+    const client = this.client(label, more);
+    await client.connect();
+    return client;
   }
 
   async tryPsql(conninfo: string, sql: string, password?: string): Promise<ChildOutput> {

@@ -4,11 +4,10 @@ import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import pg from "pg";
 import { findPgBouncer, preparesStatements } from "../../src/serve/fleet/pgbouncer.ts";
 import { childOutput } from "../harness/child_output.ts";
 import { clientProgram } from "../harness/postgres_major.ts";
-import { DOMAIN, Serve } from "../harness/serve.ts";
+import { Serve } from "../harness/serve.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const POOL_SIZE = 10;
@@ -26,30 +25,7 @@ function bouncers(): number[] {
     .filter((pid) => existsSync(`/proc/${pid}`));
 }
 
-function client(label = "main-pooler", more: pg.ClientConfig = {}): pg.Client {
-  const client = new pg.Client({
-    host: "127.0.0.1",
-    port: serve.postgresPort,
-    user: "zenith_owner",
-    password: serve.passwordOf("zenith_owner"),
-    database: "postgres",
-    ssl: {
-      ca: readFileSync(serve.ca, "utf8"),
-      servername: `${label}.${DOMAIN}`,
-      checkServerIdentity: () => undefined,
-    },
-    ...more,
-  });
-  // One that is cut off says so by its query.
-  client.on("error", () => {});
-  return client;
-}
-
-async function connected(label?: string, more?: pg.ClientConfig): Promise<pg.Client> {
-  const opened = client(label, more);
-  await opened.connect();
-  return opened;
-}
+const connected = (label = "main-pooler") => serve.connected(label);
 
 const program = findPgBouncer();
 

@@ -11,6 +11,7 @@ import { listSafekeepers } from "../safekeepers.ts";
 import { servePid } from "../serve_process.ts";
 import { asksForTokens } from "../server_tokens.ts";
 import { type BranchSurvey, stuckReceivers, surveyBranches } from "./branches.ts";
+import { certificateProblems } from "./certificate.ts";
 import { type ComputeSurvey, surveyCompute } from "./computes.ts";
 import { type ObjectStoreSurvey, surveyObjectStore } from "./object_store.ts";
 import { NOT_RUNNING, type Problem } from "./problem.ts";
@@ -59,7 +60,7 @@ export async function surveyEnvironment(environment: Environment): Promise<Surve
     : await surveyBranches(client, environment.config.default_tenant_id, safekeepers, problems);
   if (server.answer !== undefined) problems.push(...stuckReceivers(server.answer, branches, computes));
   problems.push(...standbyProblems(safekeepers, branches), ...openToEverybody(environment));
-  problems.push(...unfinishedDeletions(environment));
+  problems.push(...unfinishedDeletions(environment), ...certificateProblems(environment));
   const disk = surveyDisk(environment, problems);
   const servers = [server.survey, ...safekeepers.map(({ survey }) => survey)];
   if (servers.every(({ status }) => status === "stopped")) {

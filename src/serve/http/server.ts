@@ -1,13 +1,13 @@
 /** The HTTP listener: one port, TLS or not, and who answers below which path. */
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createServer as createSecureServer } from "node:https";
 import type { Duplex } from "node:stream";
 import { errorMessage } from "../../common/errors.ts";
 import type { HostPort } from "../../common/host_port.ts";
 import { listen } from "../../common/listen.ts";
 import type { Logger } from "../../process/log.ts";
-import { type ServerTls, TLS_POLICY } from "../../pgwire/tls.ts";
+import type { ServerTls } from "../../pgwire/tls.ts";
+import { EncryptedPort } from "./encrypted_port.ts";
 import { HttpError, problemOf } from "./problem.ts";
 import { type HttpRequest, type HttpResponse, toRequest } from "./request.ts";
 
@@ -46,6 +46,8 @@ export class HttpServer {
   readonly figures: HttpFigures = { answers: new Map(), seconds: 0 };
   readonly #options: HttpOptions;
   #server: Server | undefined;
+  /** Listens in the server's place, where connections are encrypted. */
+  #port: EncryptedPort | undefined;
 
   constructor(options: HttpOptions) {
     this.#options = options;
@@ -61,9 +63,7 @@ export class HttpServer {
     };
     const answer = (message: IncomingMessage, response: ServerResponse) =>
       void this.#answer(message, response);
-    const server = tls === undefined
-      ? createServer(limits, answer)
-      : createSecureServer({ ...limits, ...tls.pair(), ...TLS_POLICY }, answer);
+    const server = createServer(limits, answer);
     server.maxConnections = maxConnections;
     server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on("error", () => {});
@@ -73,14 +73,26 @@ export class HttpServer {
       if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     });
     this.#server = server;
-    return await listen(server, address, (error) => {
+    const onError = (error: Error) =>
       this.#options.log.warn(`could not take a connection: ${errorMessage(error)}`, { err: error });
+    if (tls === undefined) return await listen(server, address, onError);
+    this.#port = new EncryptedPort({
+      http: server,
+      tls,
+      maxConnections,
+      headersTimeoutMs: HEADERS_TIMEOUT_MS,
+      keepAliveMs: KEEP_ALIVE_MS,
     });
+    return await this.#port.listen(address, onError);
   }
 
   async close(): Promise<void> {
     const server = this.#server;
     if (server === undefined) return;
+    if (this.#port !== undefined) {
+      await this.#port.close();
+      return;
+    }
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     server.closeAllConnections();
     await closed;

@@ -1,9 +1,8 @@
 /** How a client arrives: encryption, then its startup packet or its wish to cancel a command. */
 import type { Duplex } from "node:stream";
-import type { TLSSocket } from "node:tls";
 import { parseRawStartup } from "../../pgwire/startup.ts";
 import { ProtocolError } from "../../pgwire/sqlstate.ts";
-import { ALPN } from "../../pgwire/tls.ts";
+import { ALPN, type Encrypted } from "../../pgwire/tls.ts";
 import { STARTUP_PACKET_MAX_BYTES } from "../../pgwire/limits.ts";
 import { protocol30 } from "./messages.ts";
 import type { Wire } from "./wire.ts";
@@ -15,6 +14,8 @@ export interface Arrival {
   /** The name that the client has called us by, when it has said so by TLS. */
   readonly serverName: string | undefined;
   readonly isEncrypted: boolean;
+  /** The certificate that it was shown, in PEM; undefined when somebody else has shown it. */
+  readonly certificate: string | undefined;
 }
 
 /** A client that wants to end the command of another. */
@@ -23,8 +24,8 @@ export interface Cancellation {
   readonly key: Buffer;
 }
 
-/** Takes over a connection. Its certificate is what it was when it did. */
-export type Encrypt = (plain: Duplex) => TLSSocket;
+/** Takes over a connection. */
+export type Encrypt = (plain: Duplex) => Encrypted;
 
 /** The first byte of a TLS handshake, with which sslnegotiation=direct begins. */
 const TLS_HANDSHAKE = 0x16;
@@ -37,12 +38,12 @@ const NO = Buffer.from("N");
  * @throws {ProtocolError} when what comes is no PostgreSQL
  */
 export async function receive(wire: Wire, encrypt: Encrypt | undefined): Promise<Arrival | Cancellation> {
-  let tls: TLSSocket | undefined;
+  let tls: Encrypted | undefined;
   if (encrypt !== undefined && await wire.peek() === TLS_HANDSHAKE) {
     tls = startTls(wire, encrypt);
     await wire.peek();
     // Otherwise a request for a web page could be taken for one of ours (CVE-2021-23222's kin).
-    if (tls.alpnProtocol !== ALPN) {
+    if (tls.socket.alpnProtocol !== ALPN) {
       throw new ProtocolError("direct TLS needs the protocol postgresql: ALPN did not name it");
     }
   }
@@ -71,25 +72,30 @@ export async function receive(wire: Wire, encrypt: Encrypt | undefined): Promise
       case "startup": {
         const { params, negotiate } = parsed;
         if (negotiate !== undefined) wire.write(protocol30(negotiate));
-        const name = tls === undefined ? undefined : serverNameOf(tls);
-        return { kind: "session", params, serverName: name, isEncrypted: tls !== undefined };
+        return {
+          kind: "session",
+          params,
+          serverName: tls === undefined ? undefined : serverNameOf(tls),
+          isEncrypted: tls !== undefined,
+          certificate: tls?.cert,
+        };
       }
     }
   }
 }
 
 /** What has arrived already is the beginning of the handshake. */
-function startTls(wire: Wire, encrypt: Encrypt): TLSSocket {
+function startTls(wire: Wire, encrypt: Encrypt): Encrypted {
   const plain = wire.stream;
   const early = wire.release();
   if (early.length > 0) plain.unshift(early);
   const tls = encrypt(plain);
-  wire.change(tls);
+  wire.change(tls.socket);
   return tls;
 }
 
-function serverNameOf(tls: TLSSocket): string | undefined {
+function serverNameOf({ socket }: Encrypted): string | undefined {
   // The types leave it out for a server's end.
-  const { servername } = tls as { servername?: unknown };
+  const { servername } = socket as { servername?: unknown };
   return typeof servername === "string" && servername !== "" ? servername.toLowerCase() : undefined;
 }

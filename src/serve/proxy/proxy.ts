@@ -22,6 +22,8 @@ import { Wire } from "./wire.ts";
 const LOGIN_TIMEOUT_MS = 15_000;
 const TOO_SLOW = "the client did not log in in time";
 const KEEPALIVE_MS = 30_000;
+/** How many may say what they want though there is no room for them. */
+const REFUSED_MAX = 64;
 
 export interface ProxyOptions {
   readonly door: Door;
@@ -30,6 +32,8 @@ export interface ProxyOptions {
   /** Undefined where no connection can be encrypted. */
   readonly tls: ServerTls | undefined;
   readonly maxConnections: number;
+  /** What lets more in. */
+  readonly roomHint: string;
 }
 
 export interface ProxyFigures extends Traffic {
@@ -44,8 +48,6 @@ export interface ProxyFigures extends Traffic {
 interface Client {
   readonly address: string;
   readonly how: "scram" | "password";
-  /** What we have shown it, in PEM; undefined when `encrypt` can't tell. */
-  readonly certificate: string | undefined;
   /** How long it may still take to say who it is. */
   readonly leftMs: number;
 }
@@ -92,7 +94,7 @@ export class Proxy {
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEPALIVE_MS);
     const { tls } = this.#options;
-    const encrypt = tls === undefined ? undefined : (plain: Duplex) => tls.encrypt(plain as Socket);
+    const encrypt = tls === undefined ? undefined : (plain: Duplex) => tls.accept(plain as Socket);
     void this.serve(socket, socket.remoteAddress ?? "", encrypt, "scram");
   }
 
@@ -117,12 +119,9 @@ export class Proxy {
     this.figures.open++;
     this.#wires.add(wire);
     try {
-      if (this.figures.open > this.#options.maxConnections) {
-        throw new PgError(SQLSTATE_TOO_MANY_CONNECTIONS, "sorry, too many clients already");
-      }
+      this.#assertRoom(REFUSED_MAX);
       const deadlineMs = performance.now() + LOGIN_TIMEOUT_MS;
       wire.setDeadline(LOGIN_TIMEOUT_MS, TOO_SLOW);
-      const certificate = encrypt === undefined ? undefined : this.#options.tls?.pair().cert;
       const arrival = await receive(wire, encrypt);
       // A start takes as long as it takes; the client has a limit of its own.
       const leftMs = deadlineMs - performance.now();
@@ -132,8 +131,9 @@ export class Proxy {
         wire.end();
         return;
       }
+      this.#assertRoom(0);
       const named = serverName === undefined ? arrival : { ...arrival, serverName };
-      await this.#session(wire, named, { address, how, certificate, leftMs });
+      await this.#session(wire, named, { address, how, leftMs });
     } catch (error) {
       this.#refuse(wire, error, address);
     } finally {
@@ -142,10 +142,20 @@ export class Proxy {
     }
   }
 
+  /** @param more than there may be: those that hear why they can't stay, and end commands */
+  #assertRoom(more: number): void {
+    const { maxConnections, roomHint } = this.#options;
+    if (this.figures.open <= maxConnections + more) return;
+    throw new PgError(SQLSTATE_TOO_MANY_CONNECTIONS, "sorry, too many clients already", {
+      severity: "FATAL",
+      hint: roomHint,
+    });
+  }
+
   async #session(
     wire: Wire,
-    { isEncrypted, params, serverName }: Arrival,
-    { address, how, certificate, leftMs }: Client,
+    { isEncrypted, params, serverName, certificate }: Arrival,
+    { address, how, leftMs }: Client,
   ): Promise<void> {
     if (how === "scram" && !isEncrypted && !isLoopback(address)) {
       throw new PgError("28000", "connections from other machines have to be encrypted", {
@@ -155,7 +165,7 @@ export class Proxy {
     }
     const destination = findDestination(params, serverName, this.#options.names());
     this.#options.door.admit(destination.tenant, address);
-    const binding = isEncrypted && certificate !== undefined ? tlsServerEndPoint(certificate) : undefined;
+    const binding = certificate === undefined ? undefined : tlsServerEndPoint(certificate);
     using opened = await this.#options.door.open(destination, async (verifier, user) => {
       wire.setDeadline(leftMs, TOO_SLOW);
       const keys = how === "scram"

@@ -23,6 +23,7 @@ import {
   provePassword,
   type ScramDialogue,
 } from "../../../src/serve/proxy/scram_server.ts";
+import { relay } from "../../../src/serve/proxy/relay.ts";
 import { Wire } from "../../../src/serve/proxy/wire.ts";
 import { Directory } from "../../../src/serve/state/directory.ts";
 import { isAllowed } from "../../../src/serve/state/ip_list.ts";
@@ -126,11 +127,44 @@ describe("a client's arrival", () => {
     const [encrypted] = duplexPair();
     const wire = new Wire(near);
     wire.setDeadline(20, "too slow");
-    const arrival = receive(wire, () => encrypted as TLSSocket);
+    const arrival = receive(wire, () => ({ socket: encrypted as TLSSocket, cert: "" }));
     far.write(Buffer.concat([int32(8), int32(SSL_REQUEST_CODE)]));
     const [answer] = await once(far, "data");
     assert.equal(String(answer), "S");
     await assert.rejects(arrival, /too slow/);
+  });
+});
+
+describe("the relay", () => {
+  const traffic = () => ({ toServer: 0, toClient: 0 });
+
+  test("lets go of a Postgres whose client has left before it was awake", async () => {
+    const [client] = duplexPair();
+    client.destroy();
+    await once(client, "close");
+    const [server, postgres] = duplexPair();
+    const over = relay(client, server, traffic());
+    postgres.resume();
+    await once(postgres, "end");
+    postgres.end();
+    await over;
+  });
+
+  test("hears the end of a client that has said all that it wants", async () => {
+    const [client, far] = duplexPair();
+    const wire = new Wire(client);
+    far.end("query");
+    assert.equal(String(await wire.read(5)), "query");
+    await assert.rejects(wire.read(1), /closed the connection/);
+    wire.release();
+    const [server, postgres] = duplexPair();
+    const over = relay(client, server, traffic());
+    postgres.resume();
+    await once(postgres, "end");
+    postgres.end("rows");
+    const [rows] = await once(far, "data");
+    assert.equal(String(rows), "rows");
+    await over;
   });
 });
 
