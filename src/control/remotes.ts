@@ -42,6 +42,10 @@ export function addRemote(
       hint: `"zenith remote remove ${name}" removes it`,
     });
   }
+  const token = tokenFile === undefined ? undefined : readTokenFile(tokenFile);
+  if (tokenFile !== undefined && token === undefined) {
+    throw new ZenithError("not_found", `there is no token in ${tokenFile}`);
+  }
   const files = paths.auth.remote(name);
   try {
     mkdirSync(dirname(files.token), { recursive: true, mode: 0o700 });
@@ -49,11 +53,7 @@ export function addRemote(
   } catch (error) {
     throw ioError("copy", caFile ?? files.token, error);
   }
-  if (tokenFile !== undefined) {
-    const token = readTokenFile(tokenFile);
-    if (token === undefined) throw new ZenithError("not_found", `there is no token in ${tokenFile}`);
-    writePrivateFile(files.token, `${token}\n`);
-  }
+  if (token !== undefined) writePrivateFile(files.token, `${token}\n`);
   saveEnvironment({ paths, config: { ...config, remotes: { ...config.remotes, [name]: { url } } } });
 }
 
