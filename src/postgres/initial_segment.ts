@@ -3,9 +3,8 @@
  * checkpoint there. With a control file that points at it, Postgres starts as after a clean
  * shutdown.
  */
-import { crc32c } from "../common/crc32c.ts";
 import { ZenithError } from "../common/errors.ts";
-import { formatLsn, type Lsn, lsnHigh, lsnLow } from "../common/lsn.ts";
+import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { type CheckPoint, SIZE_OF_CHECKPOINT, writeCheckpoint } from "./cluster/checkpoint.ts";
 import type { PgVersion } from "./versions/pg_version.ts";
 import {
@@ -18,11 +17,12 @@ import {
   segmentStart,
   XLOG_BLCKSZ,
 } from "./wal/page_header.ts";
-import { XL_CRC, XL_INFO, XL_PREV, XL_RMID, XL_TOT_LEN, XLR_BLOCK_ID_DATA_SHORT } from "./wal/parse.ts";
+import { XLR_BLOCK_ID_DATA_SHORT } from "./wal/parse.ts";
 import { SIZE_OF_XLOG_RECORD } from "./wal/record.ts";
 import { XLOG_CHECKPOINT_SHUTDOWN } from "./wal/records/xlog.ts";
 import { RM_XLOG_ID } from "./wal/rmgr.ts";
 import { writePageHeader } from "./wal/write_page_header.ts";
+import { writeRecordHeader } from "./wal/write_record.ts";
 
 /** The id and the length byte before short main data (XLogRecordDataHeaderShort). */
 const SHORT_DATA_HEADER = 2;
@@ -77,18 +77,11 @@ function buildShutdownCheckpointRecord(options: ShutdownCheckpoint): Uint8Array 
     );
   }
   const bytes = new Uint8Array(CHECKPOINT_RECORD_LENGTH);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(XL_TOT_LEN, CHECKPOINT_RECORD_LENGTH, true);
-  view.setUint32(XL_PREV, lsnLow(prev), true);
-  view.setUint32(XL_PREV + 4, lsnHigh(prev), true);
-  view.setUint8(XL_INFO, XLOG_CHECKPOINT_SHUTDOWN);
-  view.setUint8(XL_RMID, RM_XLOG_ID);
   bytes[SIZE_OF_XLOG_RECORD] = XLR_BLOCK_ID_DATA_SHORT;
   bytes[SIZE_OF_XLOG_RECORD + 1] = SIZE_OF_CHECKPOINT;
   const body = { ...checkpoint, redo: lsn, oldestActiveXid: 0 };
   writeCheckpoint(body, bytes, SIZE_OF_XLOG_RECORD + SHORT_DATA_HEADER);
-  const bodyCrc = crc32c(bytes, SIZE_OF_XLOG_RECORD, bytes.length - SIZE_OF_XLOG_RECORD);
-  view.setUint32(XL_CRC, crc32c(bytes, 0, XL_CRC, bodyCrc), true);
+  writeRecordHeader(bytes, { prev, rmid: RM_XLOG_ID, info: XLOG_CHECKPOINT_SHUTDOWN });
   return bytes;
 }
 

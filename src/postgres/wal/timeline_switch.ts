@@ -5,13 +5,11 @@
  * its data. What follows is Zenith's: whose WAL it is, and where all its timelines begin. So
  * whoever meets the record knows the timelines of everything before.
  */
-import { crc32c } from "../../common/crc32c.ts";
 import type { TimelineId } from "../../common/id.ts";
-import { type Lsn, lsnHigh, lsnLow } from "../../common/lsn.ts";
+import type { Lsn } from "../../common/lsn.ts";
 import type { WalFormat } from "./wal_format.ts";
 import { WalError } from "./error.ts";
 import {
-  alignRecordLength,
   endBeforeHeader,
   nextRecordLsn,
   pageHeaderSize,
@@ -19,7 +17,7 @@ import {
   recordEndLsn,
   XLOG_BLCKSZ,
 } from "./page_header.ts";
-import { XL_CRC, XL_INFO, XL_PREV, XL_RMID, XL_TOT_LEN, XLR_BLOCK_ID_DATA_LONG } from "./parse.ts";
+import { XLR_BLOCK_ID_DATA_LONG } from "./parse.ts";
 import { SIZE_OF_XLOG_RECORD, type WalRecord, XLR_RMGR_INFO_MASK } from "./record.ts";
 import { XLOG_END_OF_RECOVERY } from "./records/xlog.ts";
 import { RM_XLOG_ID } from "./rmgr.ts";
@@ -31,6 +29,7 @@ import {
   type WalTimelines,
 } from "./wal_timelines.ts";
 import { writePageHeader } from "./write_page_header.ts";
+import { writeRecordHeader } from "./write_record.ts";
 
 /** The id and the length before long main data (XLogRecordDataHeaderLong). */
 const LONG_DATA_HEADER = 5;
@@ -77,32 +76,22 @@ export function buildTimelineSwitch(options: TimelineSwitch): SwitchWal {
   const begin = endBeforeHeader(lsn, segmentSize);
   const timelines = [...options.timelines, begin];
   const record = buildRecord(options, timelines);
-  const padded = new Uint8Array(alignRecordLength(record.length));
-  padded.set(record);
+  const start = nextRecordLsn(begin, segmentSize);
+  const bytes = new Uint8Array(recordEndLsn(start, record.length, segmentSize) - begin);
   const header = { ...options, tli: newestTli(timelines) };
-  const pieces: Uint8Array[] = [];
-  const page = (pageLsn: number, remLen: number): void => {
-    const bytes = new Uint8Array(pageHeaderSize(pageLsn, segmentSize));
-    writePageHeader(bytes, 0, pageLsn, { ...header, remLen });
-    pieces.push(bytes);
-  };
-  if (begin < nextRecordLsn(begin, segmentSize)) page(begin, 0);
-  let at: number = nextRecordLsn(begin, segmentSize);
-  for (let done = 0; done < padded.length;) {
+  const page = (pageLsn: number, remLen: number): void =>
+    writePageHeader(bytes, pageLsn - begin, pageLsn, { ...header, remLen });
+  if (begin < start) page(begin, 0);
+  let at: number = start;
+  for (let done = 0; done < record.length;) {
     if (pageOffset(at) === 0) {
       page(at, record.length - done);
       at += pageHeaderSize(at, segmentSize);
     }
-    const count = Math.min(padded.length - done, XLOG_BLCKSZ - pageOffset(at));
-    pieces.push(padded.subarray(done, done + count));
+    const count = Math.min(record.length - done, XLOG_BLCKSZ - pageOffset(at));
+    bytes.set(record.subarray(done, done + count), at - begin);
     done += count;
     at += count;
-  }
-  const bytes = new Uint8Array(at - begin);
-  let off = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, off);
-    off += piece.length;
   }
   return { lsn: begin, bytes };
 }
@@ -126,11 +115,6 @@ function buildRecord(
   const data = SIZE_OF_XLOG_RECORD + LONG_DATA_HEADER;
   const bytes = new Uint8Array(data + TIMELINES + list.length);
   const view = new DataView(bytes.buffer);
-  view.setUint32(XL_TOT_LEN, bytes.length, true);
-  view.setUint32(XL_PREV, lsnLow(prev), true);
-  view.setUint32(XL_PREV + 4, lsnHigh(prev), true);
-  view.setUint8(XL_INFO, XLOG_END_OF_RECOVERY);
-  view.setUint8(XL_RMID, RM_XLOG_ID);
   view.setUint8(SIZE_OF_XLOG_RECORD, XLR_BLOCK_ID_DATA_LONG);
   view.setUint32(SIZE_OF_XLOG_RECORD + 1, TIMELINES + list.length, true);
   view.setBigInt64(data + END_TIME, endTime, true);
@@ -138,10 +122,9 @@ function buildRecord(
   view.setUint32(data + PREV_TIMELINE_ID, newestTli(timelines) - 1, true);
   view.setInt32(data + WAL_LEVEL, wal_level, true);
   bytes.set(MAGIC, data + SIZE_OF_END_OF_RECOVERY);
-  bytes.set(idBytes(timelineId), data + SIZE_OF_END_OF_RECOVERY + MAGIC.length);
+  bytes.set(Buffer.from(timelineId, "hex"), data + SIZE_OF_END_OF_RECOVERY + MAGIC.length);
   bytes.set(list, data + TIMELINES);
-  const bodyCrc = crc32c(bytes, SIZE_OF_XLOG_RECORD, bytes.length - SIZE_OF_XLOG_RECORD);
-  view.setUint32(XL_CRC, crc32c(bytes, 0, XL_CRC, bodyCrc), true);
+  writeRecordHeader(bytes, { prev, rmid: RM_XLOG_ID, info: XLOG_END_OF_RECOVERY });
   return bytes;
 }
 
@@ -165,14 +148,10 @@ export function parseTimelineSwitch(
   const data = rec.bytes.subarray(rec.mainOff, rec.mainOff + rec.mainLen);
   if (MAGIC.some((byte, i) => data[SIZE_OF_END_OF_RECOVERY + i] !== byte)) return null;
   const id = data.subarray(SIZE_OF_END_OF_RECOVERY + MAGIC.length, TIMELINES);
-  if (idBytes(timelineId).some((byte, i) => id[i] !== byte)) return null;
+  if (!Buffer.from(timelineId, "hex").equals(id)) return null;
   const timelines = decodeTimelines(data.subarray(TIMELINES));
   if (timelines.at(-1) !== endBeforeHeader(rec.lsn as Lsn, segmentSize)) {
     throw new WalError(rec.lsn, "a switch to another timeline that is not where it says");
   }
   return timelines;
-}
-
-function idBytes(id: TimelineId): Uint8Array {
-  return Uint8Array.from({ length: TIMELINE_ID_BYTES }, (_, i) => parseInt(id.slice(2 * i, 2 * i + 2), 16));
 }
