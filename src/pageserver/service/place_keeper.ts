@@ -45,7 +45,8 @@ export class PlaceKeeper {
   readonly #dropped = new Set<TenantId>();
   /** Since when a tenant's page server is known to be dead, by what was written of it. */
   #deadSince = new Map<string, number>();
-  #changing: Promise<void> = Promise.resolve();
+  /** What the last round has begun to change here. Null when that is done. */
+  #changing: Promise<void> | null = null;
   #lastProblem = "";
 
   /** @param self the address by which others reach this page server */
@@ -115,7 +116,7 @@ export class PlaceKeeper {
   async removing<T>(tenant: TenantId, work: () => Promise<T>): Promise<T> {
     this.#dropped.add(tenant);
     try {
-      await this.#idle();
+      await this.#changing;
       const now = this.#now = await this.#places.renew(this.#self);
       const place = now.tenants.get(tenant);
       if (place !== undefined) {
@@ -188,17 +189,10 @@ export class PlaceKeeper {
     const now = await this.#places.renew(this.#self);
     this.#now = now;
     this.#renewedAtMs = beganMs;
-    if (this.#timer === undefined || this.#isChanging) return;
-    this.#isChanging = true;
-    this.#changing = this.#settle(now).finally(() => {
-      this.#isChanging = false;
+    if (this.#timer === undefined) return;
+    this.#changing ??= this.#settle(now).finally(() => {
+      this.#changing = null;
     });
-  }
-
-  #isChanging = false;
-
-  async #idle(): Promise<void> {
-    await this.#changing;
   }
 
   /** Makes what is here what is written. It may take longer than the lease, which goes on. */
