@@ -1,6 +1,6 @@
 /** Turns a data directory that was just fetched into a standby's. */
 import { chmodSync, closeSync, ftruncateSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { ioError, withIoErrors, ZenithError } from "../common/errors.ts";
 import { ForeignDirectory } from "../common/foreign_directory.ts";
 import { formatLsn } from "../common/lsn.ts";
@@ -40,9 +40,12 @@ export function makeStandbyFiles(
 ): void {
   try {
     using root = ForeignDirectory.open(pgdata);
-    const tli = timelineOf(root);
+    using global = root.directory(dirname(CONTROL_FILE_PATH));
+    const control = global.read(basename(CONTROL_FILE_PATH), PG_CONTROL_FILE_SIZE);
+    const tli = parseControlFile(control).checkPointCopy.ThisTimeLineID;
     cutWal(root, tli, start, segmentSize);
-    writeControlFile(root, tli, start, segmentSize, user);
+    const changed = standbyControlFile(control, tli, start, segmentSize);
+    global.replaceFile(basename(CONTROL_FILE_PATH), changed, FILE_MODE, user);
     const write = (name: string, text: string): void =>
       root.replaceFile(name, new TextEncoder().encode(text), FILE_MODE, user);
     const { redoLsn: startLsn, checkpointLsn } = start;
@@ -110,23 +113,13 @@ function cutWal(
   }
 }
 
-/** Returns PostgreSQL's timeline of a data directory that was just fetched. */
-function timelineOf(root: ForeignDirectory): number {
-  const [directory, name] = CONTROL_FILE_PATH.split("/");
-  using global = root.directory(directory!);
-  return parseControlFile(global.read(name!, PG_CONTROL_FILE_SIZE)).checkPointCopy.ThisTimeLineID;
-}
-
-function writeControlFile(
-  root: ForeignDirectory,
+function standbyControlFile(
+  control: Uint8Array,
   tli: number,
   { checkpointLsn, lsn, settings, walLevel, trackCommitTimestamp }: ReplicaStart,
   segmentSize: number,
-  user: PgUser | undefined,
-): void {
-  const [directory, name] = CONTROL_FILE_PATH.split("/");
-  using global = root.directory(directory!);
-  const changed = encodeControlFile(global.read(name!, PG_CONTROL_FILE_SIZE), {
+): Uint8Array {
+  return encodeControlFile(control, {
     state: DB_IN_ARCHIVE_RECOVERY,
     checkPoint: checkpointLsn,
     minRecoveryPoint: endBeforeHeader(lsn, segmentSize),
@@ -139,5 +132,4 @@ function writeControlFile(
     max_locks_per_xact: settings.max_locks_per_transaction,
     track_commit_timestamp: trackCommitTimestamp,
   });
-  global.replaceFile(name!, changed, FILE_MODE, user);
 }
