@@ -80,6 +80,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
       "tenant limits": async () => (await import("./tenant/limits.ts")).tenantLimitsCommand,
       "tenant attach": async () => (await import("./tenant/attach.ts")).tenantAttachCommand,
       "tenant detach": async () => (await import("./tenant/attach.ts")).tenantDetachCommand,
+      "tenant recover": async () => (await import("./tenant/recover.ts")).tenantRecoverCommand,
       "tenant move": async () => (await import("./tenant/move.ts")).tenantMoveCommand,
       "tenant delete": async () => (await import("./tenant/tenant.ts")).tenantDeleteCommand,
     },

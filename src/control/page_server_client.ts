@@ -26,6 +26,7 @@ import {
   type PageServerStatus,
   type PageVersions,
   type ScrubStatus,
+  type TenantAsOf,
   type TenantConfig,
   type TenantLimitsJson,
   type TimelineLayers,
@@ -44,6 +45,7 @@ export type {
   PageServerStatus,
   PageVersions,
   ScrubStatus,
+  TenantAsOf,
   TenantConfig,
   TimelineLayers,
 };
@@ -151,9 +153,18 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.tenantDelete, { tenant });
   }
 
-  /** Takes over a tenant that the page server's object store has. */
-  tenantAttach(tenant: TenantId): Promise<AttachedTenant> {
-    return this.#call(PAGE_SERVER.tenantAttach, { tenant });
+  /**
+   * Takes over a tenant that the page server's object store has.
+   *
+   * @param at as it was then, in microseconds since 2000
+   */
+  tenantAttach(tenant: TenantId, at?: number): Promise<AttachedTenant> {
+    return this.#call(PAGE_SERVER.tenantAttach, { tenant, at });
+  }
+
+  /** What the page server's object store had of a tenant. @param at in microseconds since 2000 */
+  tenantAsOf(tenant: TenantId, at: number): Promise<TenantAsOf> {
+    return this.#call(PAGE_SERVER.tenantAsOf, { tenant, at });
   }
 
   /** Lists the tenants of all page servers that share them. */

@@ -505,6 +505,15 @@ const AttachedTenantSchema = object({
   newest_at: string(),
 });
 
+const TenantAsOfSchema = object({
+  branches: array(object({ name: string(), timeline_id: TimelineIdSchema, end_lsn: LsnSchema })),
+  /** When the newest object of it was written, by the store's clock, in RFC 3339. */
+  newest_at: string(),
+});
+
+/** What the object store had of a tenant at a time. */
+export type TenantAsOf = InferOutput<typeof TenantAsOfSchema>;
+
 const TenantPlaceSchema = object({ server: nullable(string()) });
 
 const ListedPlaceSchema = object({
@@ -765,11 +774,18 @@ export const PAGE_SERVER = {
   placeList: operation("place_list", "admin", {}, json(array(ListedPlaceSchema))),
   /** Moves a tenant to another of those page servers, while computes use it. */
   tenantMove: operation("tenant_move", "admin", { tenant: TENANT, server: ADDRESS }, TAG, CHANGES),
-  /** Takes over a tenant that the object store has. */
+  /** What the object store had of a tenant at a time. Fails when that is not all there any more. */
+  tenantAsOf: operation(
+    "tenant_as_of",
+    "admin",
+    { tenant: TENANT, at: TIMESTAMP },
+    json(TenantAsOfSchema),
+  ),
+  /** Takes over a tenant that the object store has, as it is or as it was at a time. */
   tenantAttach: operation(
     "tenant_attach",
     "admin",
-    { tenant: TENANT },
+    { tenant: TENANT, at: named(TIMESTAMP) },
     json(AttachedTenantSchema),
     CHANGES,
   ),

@@ -19,6 +19,9 @@ export type StoreFault =
 export class MemoryStore implements ObjectStore {
   readonly url = "memory:";
   readonly objects = new Map<string, Uint8Array>();
+  /** The store's clock. */
+  nowMs = 0;
+  readonly #modifiedMs = new Map<string, number>();
   /** What listings show, when they lag behind. */
   #listed: readonly string[] | null = null;
   /** Requests so far. */
@@ -26,6 +29,15 @@ export class MemoryStore implements ObjectStore {
   #faultAt = Infinity;
   #fault: StoreFault = "throttled";
   #isGone = false;
+
+  /** Another store with the same objects. */
+  clone(): MemoryStore {
+    const copy = new MemoryStore();
+    copy.nowMs = this.nowMs;
+    for (const [key, body] of this.objects) copy.objects.set(key, body);
+    for (const [key, ms] of this.#modifiedMs) copy.#modifiedMs.set(key, ms);
+    return copy;
+  }
 
   /** From now on, listings lack what is written, or no longer do. */
   lag(lags: boolean): void {
@@ -47,7 +59,7 @@ export class MemoryStore implements ObjectStore {
   put(key: string, body: Uint8Array): Promise<void> {
     checkKey(key);
     const copy = body.slice();
-    return this.#request(() => void this.objects.set(key, copy));
+    return this.#request(() => this.#set(key, copy));
   }
 
   putIfAbsent(key: string, body: Uint8Array): Promise<void> {
@@ -55,8 +67,13 @@ export class MemoryStore implements ObjectStore {
     const copy = body.slice();
     return this.#request(() => {
       if (this.objects.has(key)) throw new ObjectStoreError("precondition", `${key} exists`);
-      this.objects.set(key, copy);
+      this.#set(key, copy);
     });
+  }
+
+  #set(key: string, copy: Uint8Array): void {
+    this.objects.set(key, copy);
+    this.#modifiedMs.set(key, this.nowMs);
   }
 
   get(key: string, range?: { start: number; end: number }): Promise<Uint8Array> {
@@ -82,7 +99,7 @@ export class MemoryStore implements ObjectStore {
         objects: page.filter((name) => !name.endsWith("/")).map((key) => ({
           key,
           sizeBytes: this.objects.get(key)!.length,
-          modifiedMs: 0,
+          modifiedMs: this.#modifiedMs.get(key) ?? 0,
         })),
         folders: page.filter((name) => name.endsWith("/")),
         next: after.length > limit ? page.at(-1)! : null,

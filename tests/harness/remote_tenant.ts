@@ -62,13 +62,20 @@ export class RemoteTenant {
   }
 
   /** With the tenant that the store has. */
-  static async restore(store: ObjectStore): Promise<RemoteTenant> {
+  static async restore(
+    store: ObjectStore,
+    options: { readonly untilMs?: number; readonly deletionMs?: number; readonly nowMs?: number } = {},
+  ): Promise<RemoteTenant> {
     const disk = tinyDisk();
     disk.mkdirsSync(TINY_PATHS.tenants);
-    await restoreTenant({ store, tenantId: TINY_TENANT, disk, paths: TINY_PATHS, nowMs: Date.now() });
-    const delays = { deletionMs: Infinity, walMs: undefined };
+    const { untilMs, deletionMs = Infinity, nowMs = Date.now() } = options;
+    const at = untilMs === undefined ? {} : { untilMs };
+    await restoreTenant({ store, tenantId: TINY_TENANT, disk, paths: TINY_PATHS, nowMs, ...at });
+    const delays = { deletionMs, walMs: undefined };
     const server = await openServer(disk, store, delays);
-    return new RemoteTenant(disk, server, store, delays);
+    const tenant = new RemoteTenant(disk, server, store, delays);
+    tenant.nowMs = nowMs;
+    return tenant;
   }
 
   #newUpload(): TenantUpload {

@@ -37,6 +37,7 @@ export const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   tenant_place: { args: tenant, by: FINDER },
   place_list: { args: "", by: ADMIN },
   tenant_move: { args: `${tenant} 127.0.0.1:1`, by: ADMIN },
+  tenant_as_of: { args: `${tenant} 2026-01-01T00:00:00Z`, by: ADMIN },
   tenant_attach: { args: tenant, by: ADMIN },
   tenant_detach: { args: tenant, by: ADMIN },
   tenant_delete: { args: tenant, by: ADMIN },

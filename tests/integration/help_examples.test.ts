@@ -38,6 +38,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "follow ": "follow",
   "import ": "import",
   "tenant attach": "object_store",
+  "tenant recover": "object_store",
   "tenant move": "page_servers",
   "remote ": "object_store",
   "push ": "object_store",

@@ -8,13 +8,14 @@ import { formatLsn, type Lsn, parseLsn } from "../../common/lsn.ts";
 import type { SmallFormat } from "../../common/small_file.ts";
 import { formatTimestamp, msOfTimestamp, parseTimestamp, timestampOfMs } from "../../common/timestamp.ts";
 import type { LayerName, Version } from "./keys.ts";
+import type { InheritedWal } from "./wal_piece.ts";
 
 /** One timeline of a manifest. */
 export interface ManifestTimeline {
   /** Names its index. */
   readonly index: Version;
-  /** WAL that earlier generations have uploaded counts up to here. */
-  readonly inheritedLsn: Lsn;
+  /** What counts of the WAL that earlier generations have uploaded. */
+  readonly inherited: InheritedWal;
   /** Where the WAL begins that the timeline still needs. */
   readonly walFromLsn: Lsn;
 }
@@ -110,9 +111,16 @@ export const MANIFEST_FORMAT: SmallFormat<Manifest> = {
     ...(manifest.isDeleted ? ["deleted"] : []),
     ...Array.from(
       manifest.timelines,
-      ([id, { index, inheritedLsn, walFromLsn }]) =>
-        `timeline ${id} ${version(index)} ${formatLsn(inheritedLsn)} ${formatLsn(walFromLsn)}`,
+      ([id, { index, inherited, walFromLsn }]) =>
+        `timeline ${id} ${version(index)} ${formatLsn(inherited.endLsn)} ${formatLsn(walFromLsn)}`,
     ),
+    ...Array.from(
+      manifest.timelines,
+      ([id, { inherited }]) =>
+        (inherited.spans ?? []).map(({ generation, startLsn, endLsn }) =>
+          `wal ${id} ${generation} ${formatLsn(startLsn)} ${formatLsn(endLsn)}`
+        ),
+    ).flat(),
     ...Array.from(manifest.files, ([path, bytes]) => `file ${path} ${base64(bytes)}`),
     ...manifest.garbage.map(({ key, sinceMs }) => `garbage ${key} ${time(sinceMs)}`),
   ],
@@ -132,9 +140,21 @@ export const MANIFEST_FORMAT: SmallFormat<Manifest> = {
       timeline: ([id = "", index = "", inherited = "", from = ""]) =>
         timelines.set(parseTimelineId(id), {
           index: parseVersion(index),
-          inheritedLsn: parseLsn(inherited),
+          inherited: { endLsn: parseLsn(inherited), spans: null },
           walFromLsn: parseLsn(from),
         }),
+      wal: ([id = "", generation = "", start = "", end = ""]) => {
+        const timelineId = parseTimelineId(id);
+        const entry = timelines.get(timelineId);
+        if (entry === undefined) throw malformed(`WAL of timeline ${id}, which it does not have`);
+        const span = {
+          generation: parseNumber(generation),
+          startLsn: parseLsn(start),
+          endLsn: parseLsn(end),
+        };
+        const spans = [...entry.inherited.spans ?? [], span];
+        timelines.set(timelineId, { ...entry, inherited: { ...entry.inherited, spans } });
+      },
       file: ([path = "", content = ""]) => {
         if (!isFilePath(path)) throw malformed(`"${path}" is no path of a file`);
         files.set(path, parseBase64(content));

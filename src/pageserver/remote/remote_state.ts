@@ -47,13 +47,17 @@ interface Found {
  * Reads what a tenant has in the store, up to the manifests of earlier generations.
  *
  * @param before the generation that begins now
- * @throws {ZenithError} `corrupt_data`, and the store's errors
+ * @param untilMs reads what it was then, by the store's clock. What came later is garbage, but for
+ *   WAL: that does not count
+ * @throws {ZenithError} `corrupt_data`, and the store's errors; `out_of_range` when what it was is
+ *   not all there any more
  */
 export async function readRemoteState(
   store: ObjectStore,
   tenant: TenantId,
   before: number,
   nowMs: number,
+  untilMs = Infinity,
 ): Promise<RemoteState> {
   const keys = new TenantKeys(tenant);
   const found: Found[] = [];
@@ -62,10 +66,15 @@ export async function readRemoteState(
     const object = parseTenantKey(below);
     if (object !== null) found.push({ info, below, object });
   }
-  const manifest = await newestManifest(store, keys, found.map(({ object }) => object), before);
+  const isThere = (key: string): boolean => there.has(key);
+  const there = new Set(untilMs === Infinity ? [] : found.map(({ info }) => info.key));
+  const then = found.filter(({ info }) => info.modifiedMs <= untilMs);
+  const manifest = await newestManifest(store, keys, then.map(({ object }) => object), before);
+  if (manifest !== null && untilMs !== Infinity) assertIndexes(keys, manifest, isThere, untilMs);
   const indexes = manifest === null ? new Map() : await readIndexes(store, keys, manifest);
+  if (untilMs !== Infinity) assertLayers(keys, indexes, isThere, untilMs);
   const wal = new Map<TimelineId, WalPieceName[]>();
-  for (const { object } of found) {
+  for (const { object } of then) {
     if (object.kind !== "wal") continue;
     const pieces = wal.get(object.timelineId) ?? [];
     pieces.push(object.name);
@@ -75,9 +84,44 @@ export async function readRemoteState(
     manifest,
     indexes,
     wal,
-    garbage: findGarbage(found, keys, manifest, indexes, nowMs),
-    newestMs: found.reduce((newest, { info }) => Math.max(newest, info.modifiedMs), 0),
+    // What a tenant goes back from may have needed until now what that manifest lists.
+    garbage: findGarbage(found, keys, manifest, indexes, untilMs === Infinity ? manifest : null, nowMs),
+    newestMs: then.reduce((newest, { info }) => Math.max(newest, info.modifiedMs), 0),
   };
+}
+
+type IsThere = (key: string) => boolean;
+
+/** @throws {ZenithError} `out_of_range` */
+function assertIndexes(keys: TenantKeys, manifest: Manifest, isThere: IsThere, untilMs: number): void {
+  for (const [id, { index }] of manifest.timelines) {
+    const key = keys.index(id, index);
+    if (!isThere(key)) throw isRemoved(key, untilMs);
+  }
+}
+
+/** @throws {ZenithError} `out_of_range` */
+function assertLayers(
+  keys: TenantKeys,
+  indexes: ReadonlyMap<TimelineId, TimelineIndex>,
+  isThere: IsThere,
+  untilMs: number,
+): void {
+  for (const [id, { layers }] of indexes) {
+    const gone = layers.map((layer) => keys.layer(id, layer)).find((key) => !isThere(key));
+    if (gone !== undefined) throw isRemoved(gone, untilMs);
+  }
+}
+
+/** What can't be restored as of `untilMs`, because `what` is not there any more. */
+export function isRemoved(what: string, untilMs: number): ZenithError {
+  return new ZenithError(
+    "out_of_range",
+    `the tenant as of ${new Date(untilMs).toISOString()} is not all there any more: ${what} was removed`,
+    {
+      hint: "deletion_delay_s in pageserver.toml says how long what nothing needs stays; choose a later time",
+    },
+  );
 }
 
 /**
@@ -142,12 +186,15 @@ async function readIndexes(
 /**
  * Lists what can be removed later. WAL is left out: what is needed of it is known once a timeline's
  * own WAL is.
+ *
+ * @param known says since when some of it is garbage
  */
 function findGarbage(
   found: readonly Found[],
   keys: TenantKeys,
   manifest: Manifest | null,
   indexes: ReadonlyMap<TimelineId, TimelineIndex>,
+  known: Manifest | null,
   nowMs: number,
 ): Garbage[] {
   const needed = new Set<string>();
@@ -156,7 +203,7 @@ function findGarbage(
     needed.add(keys.index(timelineId, index));
     for (const layer of indexes.get(timelineId)!.layers) needed.add(keys.layer(timelineId, layer));
   }
-  const since = new Map(manifest?.garbage.map(({ key, sinceMs }) => [key, sinceMs]));
+  const since = new Map(known?.garbage.map(({ key, sinceMs }) => [key, sinceMs]));
   const garbage: Garbage[] = [];
   for (const { info, below, object } of found) {
     const isGone = object.kind === "wal" && manifest?.timelines.has(object.timelineId) === false;

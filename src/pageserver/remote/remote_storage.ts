@@ -11,6 +11,7 @@ import type { RetryingStore } from "../../object_store/retrying.ts";
 import type { Logger } from "../../process/log.ts";
 import type { ObjectStoreStatusJson } from "../../protocol/management.ts";
 import type { Tenant } from "../tenant/tenant.ts";
+import { readTenantAsOf, type TenantAsOf } from "./as_of.ts";
 import { buryTenant } from "./bury.ts";
 import type { EncryptedStore } from "./encrypted_store.ts";
 import type { BudgetTenant, LayerBudget } from "./layer_budget.ts";
@@ -168,10 +169,15 @@ export class RemoteStorage {
    */
   restore(
     tenantId: TenantId,
-    options: Pick<RestoreParts, "keepsSafekeepers"> = {},
+    options: Pick<RestoreParts, "keepsSafekeepers" | "untilMs"> = {},
   ): Promise<RestoredTenant> {
     const { store, disk, paths } = this.#parts;
     return restoreTenant({ store, tenantId, disk, paths, nowMs: Date.now(), ...options });
+  }
+
+  /** As {@link readTenantAsOf}, from this page server's store. */
+  asOf(tenant: TenantId, untilMs: number): Promise<TenantAsOf> {
+    return readTenantAsOf(this.#parts.store, tenant, Date.now(), untilMs);
   }
 
   /** As {@link readStoredWal}, from this page server's store. */

@@ -18,6 +18,7 @@ import { encodeSmallFile } from "../../common/small_file.ts";
 import type { ListPage, ObjectStore } from "../../object_store/object_store.ts";
 import { metadataPath } from "../../pagestore/mod.ts";
 import { segmentStart } from "../../postgres/wal/page_header.ts";
+import { assertPresent, assertWhole, readTenantAsOf } from "./as_of.ts";
 import { Generations } from "./generations.ts";
 import { TenantKeys, TENANTS_FOLDER } from "./keys.ts";
 import { writeFile } from "./layer_upload.ts";
@@ -62,6 +63,8 @@ export interface RestoreParts {
    * and the store has not still comes.
    */
   readonly keepsSafekeepers?: boolean;
+  /** Restores it as of that time, by the store's clock in milliseconds since 1970. */
+  readonly untilMs?: number;
 }
 
 export interface RestoredTenant {
@@ -78,25 +81,29 @@ export interface RestoredTenant {
  * WAL is restored only with `keepsSafekeepers`: else what they have and the store has not is given
  * up.
  *
- * @throws {ZenithError} `not_found`, `already_exists` when it is here; `conflict` when another page
- *   server takes it at the same time; `corrupt_data`, `disk_full`, `io`
+ * @throws {ZenithError} `not_found`, `already_exists` when it is here; `out_of_range` when what it
+ *   was at that time is not all there any more; `conflict` when another page server takes it at the
+ *   same time; `corrupt_data`, `disk_full`, `io`
  */
 export async function restoreTenant(parts: RestoreParts): Promise<RestoredTenant> {
-  const { store, tenantId, disk, paths, nowMs } = parts;
+  const { store, tenantId, disk, paths, nowMs, untilMs } = parts;
   if (disk.statSync(paths.tenant(tenantId)) !== null) {
     throw new ZenithError("already_exists", `tenant ${tenantId} is here already`);
   }
   // Whoever has the tenant would lose it, also when nothing came of this.
-  assertPresent(store, tenantId, await readCurrentManifest(store, tenantId));
+  if (untilMs === undefined) assertPresent(store, tenantId, await readCurrentManifest(store, tenantId));
+  else await readTenantAsOf(store, tenantId, nowMs, untilMs);
   disk.mkdirsSync(paths.attachments);
   await settleDirectory(disk, paths.attachments);
   const keys = new TenantKeys(tenantId);
   const generations = new Generations(store, tenantId, disk, paths.attachment(tenantId));
   const generation = await generations.takeOver();
-  const found = await readRemoteState(store, tenantId, generation, nowMs);
+  const found = await readRemoteState(store, tenantId, generation, nowMs, untilMs);
+  // Whoever had it may have removed some of it meanwhile, and can't any more.
+  if (untilMs !== undefined) assertWhole(store, tenantId, found, nowMs, untilMs);
   const manifest = assertPresent(store, tenantId, found.manifest);
   // From now on, nothing counts any more that earlier generations upload.
-  const uploaded = new UploadedTenant(keys, generation, found);
+  const uploaded = new UploadedTenant(keys, generation, found, nowMs);
   await store.putIfAbsent(
     keys.manifest({ generation, seq: 1 }),
     encodeManifest(successor(manifest, uploaded, nowMs)),
@@ -107,21 +114,11 @@ export async function restoreTenant(parts: RestoreParts): Promise<RestoredTenant
   return { generation, timelines: manifest.timelines.size, bytes, newestMs: found.newestMs };
 }
 
-/** @throws {ZenithError} `not_found` */
-function assertPresent(store: ObjectStore, tenantId: TenantId, manifest: Manifest | null): Manifest {
-  if (manifest === null) {
-    throw new ZenithError("not_found", `${store.url} has nothing of tenant ${tenantId}: no upload ended`);
-  }
-  if (!manifest.isDeleted) return manifest;
-  const when = new Date(manifest.writtenMs).toISOString();
-  throw new ZenithError("not_found", `tenant ${tenantId} was deleted at ${when}`);
-}
-
 /** The first manifest of the new generation: the last one of the old, with its WAL as found. */
 function successor(manifest: Manifest, uploaded: UploadedTenant, nowMs: number): Manifest {
   const timelines = new Map<TimelineId, ManifestTimeline>();
   for (const [id, entry] of manifest.timelines) {
-    timelines.set(id, { ...entry, inheritedLsn: uploaded.walOf(id).inheritedLsn });
+    timelines.set(id, { ...entry, inherited: uploaded.walOf(id).inherited });
   }
   const version = { generation: uploaded.generation, seq: 1 };
   return { ...manifest, version, writtenMs: nowMs, timelines, garbage: uploaded.garbage };
@@ -201,7 +198,7 @@ class Restore {
     const { generation } = this.#manifest.version;
     const { metadata } = this.#uploaded.indexes.get(id)!;
     const layersEnd = Math.max(metadata.diskConsistentLsn, walStart(metadata, id));
-    const runs = walRuns(walParts(this.#found.wal.get(id) ?? [], generation, entry.inheritedLsn));
+    const runs = walRuns(walParts(this.#found.wal.get(id) ?? [], generation, entry.inherited));
     const run = runs.findLast((parts) =>
       parts[0]!.startLsn <= layersEnd && parts.at(-1)!.endLsn >= layersEnd
     );

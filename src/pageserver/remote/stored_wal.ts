@@ -69,7 +69,7 @@ async function findParts(
     const object = parseTenantKey(key.slice(keys.folder.length));
     if (object?.kind === "wal") pieces.push(object.name);
   }
-  const runs = walRuns(walParts(pieces, manifest.version.generation, entry.inheritedLsn));
+  const runs = walRuns(walParts(pieces, manifest.version.generation, entry.inherited));
   const run = runs.find((parts) => parts[0]!.startLsn <= from && parts.at(-1)!.endLsn >= until);
   if (run !== undefined) return run.filter(({ startLsn, endLsn }) => endLsn > from && startLsn < until);
   const there = runs.map((parts) => `${formatLsn(parts[0]!.startLsn)} to ${formatLsn(parts.at(-1)!.endLsn)}`);

@@ -21,7 +21,7 @@ import { uploadFile } from "./layer_upload.ts";
 import { type LocalTenant, TenantDirectory } from "./local_tenant.ts";
 import { INDEX_FORMAT, type Manifest, type ManifestTimeline, type UploadedLayer } from "./manifest.ts";
 import { encodeManifest, readRemoteState } from "./remote_state.ts";
-import { uploadedIndex, UploadedTenant } from "./uploaded_tenant.ts";
+import { DEFAULT_SEGMENT_BYTES, uploadedIndex, UploadedTenant } from "./uploaded_tenant.ts";
 
 export interface TenantUploadParts {
   readonly tenantId: TenantId;
@@ -228,7 +228,7 @@ export class TenantUpload {
     const generation = await this.#generations.next();
     const found = await readRemoteState(store, tenantId, generation, nowMs());
     logger.info("uploads begin", { tenant: tenantId, generation, store: store.url });
-    return new UploadedTenant(this.#keys, generation, found);
+    return new UploadedTenant(this.#keys, generation, found, nowMs());
   }
 
   /**
@@ -324,8 +324,8 @@ export class TenantUpload {
     }
     const timelines = new Map<TimelineId, ManifestTimeline>();
     for (const [id, { version }] of uploaded.indexes) {
-      const { inheritedLsn } = uploaded.walOf(id);
-      timelines.set(id, { index: version, inheritedLsn, walFromLsn: this.#walFrom(uploaded, id) });
+      const { inherited } = uploaded.walOf(id);
+      timelines.set(id, { index: version, inherited, walFromLsn: this.#walFrom(uploaded, id) });
     }
     const manifest = {
       tenantId,
@@ -406,9 +406,6 @@ export class TenantUpload {
     }
   }
 }
-
-/** PostgreSQL's default. Only where a page begins a segment does the size matter here. */
-const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
 /** Identifies a layer's content within its timeline, across generations. */
 function keyOf({ number, footerCrc, fileSize }: LayerEntry): string {

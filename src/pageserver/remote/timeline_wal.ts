@@ -5,7 +5,14 @@ import type { ObjectStore } from "../../object_store/object_store.ts";
 import { nextRecordLsn } from "../../postgres/wal/page_header.ts";
 import type { Timeline } from "../timeline/timeline.ts";
 import type { TenantKeys, WalPieceName } from "./keys.ts";
-import { encodeWalPiece, walParts, walRuns } from "./wal_piece.ts";
+import {
+  cutInherited,
+  encodeWalPiece,
+  type InheritedWal,
+  inheritParts,
+  walParts,
+  walRuns,
+} from "./wal_piece.ts";
 
 /** The most WAL of one object. */
 const PIECE_BYTES = 8 << 20;
@@ -13,30 +20,34 @@ const PIECE_BYTES = 8 << 20;
 /** One timeline's WAL in the store. The newest of it with nothing missing is its run. */
 export class TimelineWal {
   readonly #timelineId: TimelineId;
-  /** All pieces, those of earlier generations included. */
+  /** Those that count, of earlier generations too. */
   #pieces: WalPieceName[];
   #startLsn: Lsn;
   #endLsn: Lsn;
-  /** Where the WAL of earlier generations ends. */
-  #inheritedLsn: Lsn;
+  #inherited: InheritedWal;
+  /** Those that did not count when this generation began: nobody will need them. */
+  readonly givenUp: readonly WalPieceName[];
 
   /**
    * @param pieces those in the store
-   * @param generation the last one that counts in full
-   * @param inheritedLsn where the WAL of generations before that one ends
+   * @param generation the one before, whose WAL counts in full
+   * @param inherited what counts of the generations before that one
    */
   constructor(
     timelineId: TimelineId,
     pieces: readonly WalPieceName[],
     generation: number,
-    inheritedLsn: Lsn,
+    inherited: InheritedWal,
   ) {
     this.#timelineId = timelineId;
-    this.#pieces = [...pieces];
-    const run = walRuns(walParts(pieces, generation, inheritedLsn)).at(-1);
+    const parts = walParts(pieces, generation, inherited);
+    const counted = new Set(parts.map(({ piece }) => piece));
+    this.#pieces = [...counted];
+    this.givenUp = pieces.filter((piece) => !counted.has(piece));
+    const run = walRuns(parts).at(-1);
     this.#startLsn = run?.[0]?.startLsn ?? INVALID_LSN;
     this.#endLsn = run?.at(-1)?.endLsn ?? INVALID_LSN;
-    this.#inheritedLsn = this.#endLsn;
+    this.#inherited = inheritParts(parts);
   }
 
   get startLsn(): Lsn {
@@ -47,12 +58,9 @@ export class TimelineWal {
     return this.#endLsn;
   }
 
-  get inheritedLsn(): Lsn {
-    return this.#inheritedLsn;
-  }
-
-  get pieces(): readonly WalPieceName[] {
-    return this.#pieces;
+  /** What counts of the WAL of generations before this one. */
+  get inherited(): InheritedWal {
+    return this.#inherited;
   }
 
   /** Whether the run begins at or before the end of what is in layers, and goes on from there. */
@@ -81,7 +89,7 @@ export class TimelineWal {
     // The end of the WAL here was damaged, and was cut off. What was uploaded of it is given up.
     if (end < this.#endLsn) {
       this.#endLsn = end;
-      this.#inheritedLsn = end < this.#inheritedLsn ? end : this.#inheritedLsn;
+      this.#inherited = cutInherited(this.#inherited, end);
     }
     while (this.#endLsn < end) {
       // WAL that is in layers may have been removed here before it was uploaded.

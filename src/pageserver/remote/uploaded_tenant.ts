@@ -27,6 +27,9 @@ export function walStart({ userData }: TimelineMetadata, timelineId: TimelineId)
   return decodeTimelineInfo(userData, `metadata of ${timelineId}`).walStartLsn;
 }
 
+/** PostgreSQL's default. Only where a page begins a segment does the size matter here. */
+export const DEFAULT_SEGMENT_BYTES = 16 << 20;
+
 export class UploadedTenant {
   readonly keys: TenantKeys;
   readonly generation: number;
@@ -36,7 +39,7 @@ export class UploadedTenant {
   readonly loose = new Map<TimelineId, Map<number, UploadedLayer>>();
   /** What nothing needs, to be removed after a while. The manifest lists it. */
   garbage: Garbage[];
-  /** The same for manifests, and WAL of timelines that are gone: too many to be listed. */
+  /** The same for manifests, and WAL that was given up, or whose timelines are gone: too many. */
   unlisted: Garbage[] = [];
   /** WAL that layers have replaced, of timelines that go on. */
   oldWal: Garbage[] = [];
@@ -46,7 +49,7 @@ export class UploadedTenant {
   readonly #before: Manifest | null;
   #seq = 0;
 
-  constructor(keys: TenantKeys, generation: number, found: RemoteState) {
+  constructor(keys: TenantKeys, generation: number, found: RemoteState, nowMs: number) {
     this.keys = keys;
     this.generation = generation;
     this.garbage = [...found.garbage];
@@ -54,7 +57,9 @@ export class UploadedTenant {
     for (const [id, entry] of before?.timelines ?? []) {
       this.indexes.set(id, uploadedIndex(entry.index, found.indexes.get(id)!));
       const { generation: last } = before!.version;
-      this.wal.set(id, new TimelineWal(id, found.wal.get(id) ?? [], last, entry.inheritedLsn));
+      const wal = new TimelineWal(id, found.wal.get(id) ?? [], last, entry.inherited);
+      this.wal.set(id, wal);
+      this.unlisted.push(...wal.givenUp.map((name) => ({ key: keys.wal(id, name), sinceMs: nowMs })));
     }
   }
 
@@ -65,7 +70,7 @@ export class UploadedTenant {
   walOf(id: TimelineId): TimelineWal {
     const known = this.wal.get(id);
     if (known !== undefined) return known;
-    const wal = new TimelineWal(id, [], this.generation, INVALID_LSN);
+    const wal = new TimelineWal(id, [], this.generation, { endLsn: INVALID_LSN, spans: null });
     this.wal.set(id, wal);
     return wal;
   }

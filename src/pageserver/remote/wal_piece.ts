@@ -4,7 +4,7 @@
  */
 import { crc32c } from "../../common/crc32c.ts";
 import { ZenithError } from "../../common/errors.ts";
-import { formatLsn, type Lsn } from "../../common/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn, maxLsn, minLsn } from "../../common/lsn.ts";
 import type { WalPieceName } from "./keys.ts";
 
 /** "ZNWALPC" and a zero. */
@@ -65,33 +65,81 @@ export interface WalPart {
   readonly endLsn: Lsn;
 }
 
+/** WAL of one generation with nothing missing. */
+export interface WalSpan {
+  readonly generation: number;
+  readonly startLsn: Lsn;
+  readonly endLsn: Lsn;
+}
+
+/** What counts of the WAL that generations before a manifest's have uploaded of a timeline. */
+export interface InheritedWal {
+  /** Where it ends. */
+  readonly endLsn: Lsn;
+  /**
+   * In order. Null in manifests that don't say it: then it is all that ends there, where no later
+   * generation begins.
+   */
+  readonly spans: readonly WalSpan[] | null;
+}
+
 /**
  * Returns the WAL that the pieces make up, in order. Where pieces overlap, the newer generation is
  * right from where it begins: what an older one has there was given up.
  *
- * @param inheritedLsn where the WAL of generations before `generation` ends
+ * @param generation that of the manifest: its pieces count in full, and those of later ones don't
  */
 export function walParts(
   pieces: readonly WalPieceName[],
   generation: number,
-  inheritedLsn: Lsn,
+  inherited: InheritedWal,
 ): WalPart[] {
-  const sorted = pieces
-    .filter((piece) => piece.generation <= generation)
-    .toSorted((a, b) => a.generation - b.generation || a.startLsn - b.startLsn);
   const parts: WalPart[] = [];
-  for (const piece of sorted) {
-    const isOwn = piece.generation === generation;
-    const endLsn = (isOwn ? piece.endLsn : Math.min(piece.endLsn, inheritedLsn)) as Lsn;
-    if (endLsn <= piece.startLsn) continue;
-    while (parts.length > 0 && parts.at(-1)!.startLsn >= piece.startLsn) parts.pop();
+  const add = (piece: WalPieceName, startLsn: Lsn, endLsn: Lsn): void => {
+    if (endLsn <= startLsn) return;
+    while (parts.length > 0 && parts.at(-1)!.startLsn >= startLsn) parts.pop();
     const last = parts.at(-1);
-    if (last !== undefined && last.endLsn > piece.startLsn) {
-      parts[parts.length - 1] = { ...last, endLsn: piece.startLsn };
+    if (last !== undefined && last.endLsn > startLsn) parts[parts.length - 1] = { ...last, endLsn: startLsn };
+    parts.push({ piece, startLsn, endLsn });
+  };
+  const sorted = pieces.toSorted((a, b) => a.generation - b.generation || a.startLsn - b.startLsn);
+  const earlier = sorted.filter((piece) => piece.generation < generation);
+  if (inherited.spans === null) {
+    for (const piece of earlier) add(piece, piece.startLsn, minLsn(piece.endLsn, inherited.endLsn));
+  } else {
+    for (const span of inherited.spans) {
+      for (const piece of earlier) {
+        if (piece.generation !== span.generation) continue;
+        add(piece, maxLsn(piece.startLsn, span.startLsn), minLsn(piece.endLsn, span.endLsn));
+      }
     }
-    parts.push({ piece, startLsn: piece.startLsn, endLsn });
+  }
+  for (const piece of sorted) {
+    if (piece.generation === generation) add(piece, piece.startLsn, piece.endLsn);
   }
   return parts;
+}
+
+/** What a later generation inherits when these are all the parts that count. */
+export function inheritParts(parts: readonly WalPart[]): InheritedWal {
+  const spans: WalSpan[] = [];
+  for (const { piece: { generation }, startLsn, endLsn } of parts) {
+    const last = spans.at(-1);
+    if (last?.generation === generation && last.endLsn === startLsn) {
+      spans[spans.length - 1] = { ...last, endLsn };
+    } else spans.push({ generation, startLsn, endLsn });
+  }
+  return { endLsn: parts.at(-1)?.endLsn ?? INVALID_LSN, spans };
+}
+
+/** What is left of it when it ends earlier. */
+export function cutInherited({ endLsn, spans }: InheritedWal, end: Lsn): InheritedWal {
+  if (endLsn <= end) return { endLsn, spans };
+  const left = spans?.filter(({ startLsn }) => startLsn < end) ?? null;
+  return {
+    endLsn: end,
+    spans: left?.map((span) => ({ ...span, endLsn: minLsn(span.endLsn, end) })) ?? null,
+  };
 }
 
 /** Splits parts where WAL is missing between them. Each run has none missing. */

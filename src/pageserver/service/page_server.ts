@@ -42,6 +42,7 @@ import { sleep } from "../../common/sleep.ts";
 import type { AttachedCompute } from "./attached_compute.ts";
 import { PlaceKeeper } from "./place_keeper.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
+import type { TenantAsOf } from "../remote/as_of.ts";
 import type { EncryptedStore } from "../remote/encrypted_store.ts";
 import { LayerBudget } from "../remote/layer_budget.ts";
 import { RemoteLayers } from "../remote/remote_layers.ts";
@@ -424,14 +425,24 @@ export class PageServer {
   }
 
   /**
-   * Takes a tenant over that the object store has.
+   * Takes a tenant over that the object store has, as it is or as it was at a time.
    *
+   * @param untilMs by the store's clock, in milliseconds since 1970
    * @throws {ZenithError} `already_exists`, `invalid_argument` without an object store; as
    *   `restoreTenant`
    */
-  attachTenant(id: TenantId): Promise<RestoredTenant> {
+  attachTenant(id: TenantId, untilMs?: number): Promise<RestoredTenant> {
     this.#keeper?.assertFree(id);
-    return this.#changes.run(() => this.#take(id, {}));
+    return this.#changes.run(() => this.#take(id, untilMs === undefined ? {} : { untilMs }));
+  }
+
+  /**
+   * As {@link RemoteStorage.asOf}.
+   *
+   * @throws {ZenithError} `invalid_argument` without an object store
+   */
+  tenantAsOf(id: TenantId, untilMs: number): Promise<TenantAsOf> {
+    return this.#assertRemote().asOf(id, untilMs);
   }
 
   async #take(id: TenantId, options: Parameters<RemoteStorage["restore"]>[1]): Promise<RestoredTenant> {
@@ -441,8 +452,16 @@ export class PageServer {
         hint: `if it went on elsewhere since, "zenith tenant detach ${id}" removes what is here`,
       });
     }
-    await this.#context.deletedTenants.remove(id);
-    const restored = await remote.restore(id, options);
+    const { disk, paths, deletedTenants } = this.#context;
+    const wasDeleted = deletedTenants.list.includes(id);
+    await deletedTenants.remove(id);
+    const restored = await remote.restore(id, options).catch(async (error: unknown) => {
+      // What the store has of it is to be removed in its time all the same.
+      if (wasDeleted) await deletedTenants.add(id);
+      throw error;
+    });
+    // Going back in time brings back what was deleted since.
+    await this.#context.deleted.exist(id, (timeline) => disk.statSync(paths.timeline(id, timeline)) !== null);
     this.#tenants.set(id, await this.#openTenant(id));
     this.followers.startAll([id]);
     this.#context.logger.info("tenant attached", { tenant: id, ...restored });

@@ -5,7 +5,7 @@ import { formatHostPort } from "../../common/host_port.ts";
 import type { Hold } from "../../common/held.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { formatLsn, lsn as toLsn } from "../../common/lsn.ts";
-import { formatTimestamp } from "../../common/timestamp.ts";
+import { formatTimestamp, msOfTimestamp } from "../../common/timestamp.ts";
 import { unlessAborted } from "../../common/unless_aborted.ts";
 import { type Key, whenPresent } from "../../pagestore/mod.ts";
 import type { ConnectionHandler, Session } from "../../pgwire/session.ts";
@@ -160,9 +160,22 @@ function handlers(
       await server.moveTenant(tenant, formatHostPort(to));
     },
 
-    async tenantAttach({ tenant }) {
-      const { newestMs, ...attached } = await server.attachTenant(tenant);
+    async tenantAttach({ tenant, at }) {
+      const untilMs = at === undefined ? undefined : msOfTimestamp(at);
+      const { newestMs, ...attached } = await server.attachTenant(tenant, untilMs);
       return { ...attached, newest_at: new Date(newestMs).toISOString() };
+    },
+
+    async tenantAsOf({ tenant, at }) {
+      const { branches, newestMs } = await server.tenantAsOf(tenant, msOfTimestamp(at));
+      return {
+        branches: branches.map(({ name, timelineId, endLsn }) => ({
+          name,
+          timeline_id: timelineId,
+          end_lsn: formatLsn(endLsn),
+        })),
+        newest_at: new Date(newestMs).toISOString(),
+      };
     },
 
     async tenantDetach({ tenant }) {

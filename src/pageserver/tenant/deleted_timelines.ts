@@ -61,7 +61,21 @@ export class DeletedTimelines {
       deleted.tenantId !== tenantId || !going.has(deleted.timelineId)
     );
     const list = [...kept, ...timelines.map((timelineId) => ({ tenantId, timelineId }))].slice(-this.#max);
-    // Set it before the write, so that later additions come after this one.
+    await this.#write(list);
+  }
+
+  /**
+   * Forgets deletions of timelines that a tenant has after all. Durable when it resolves.
+   *
+   * @throws {ZenithError} `disk_full`, `io`
+   */
+  async exist(tenantId: TenantId, exists: (timeline: TimelineId) => boolean): Promise<void> {
+    const isBack = (deleted: DeletedTimeline) => deleted.tenantId === tenantId && exists(deleted.timelineId);
+    if (this.#list.some(isBack)) await this.#write(this.#list.filter((deleted) => !isBack(deleted)));
+  }
+
+  async #write(list: readonly DeletedTimeline[]): Promise<void> {
+    // Set it before the write, so that later changes come after this one.
     this.#list = list;
     await this.#file.write(list);
   }

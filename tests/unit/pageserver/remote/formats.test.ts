@@ -6,8 +6,10 @@ import { decodeSmallFile, encodeSmallFile } from "../../../../src/common/small_f
 import { parseTenantKey, TenantKeys, type WalPieceName } from "../../../../src/pageserver/remote/keys.ts";
 import { INDEX_FORMAT, type Manifest, MANIFEST_FORMAT } from "../../../../src/pageserver/remote/manifest.ts";
 import {
+  cutInherited,
   decodeWalPiece,
   encodeWalPiece,
+  inheritParts,
   walParts,
   walRuns,
 } from "../../../../src/pageserver/remote/wal_piece.ts";
@@ -55,12 +57,28 @@ const MANIFEST: Manifest = {
   isDeleted: false,
   timelines: new Map([[TIMELINE, {
     index: { generation: 1, seq: 4 },
-    inheritedLsn: lsn(0x16b5a50),
+    inherited: {
+      endLsn: lsn(0x16b5a50),
+      spans: [
+        { generation: 1, startLsn: lsn(0x1000000), endLsn: lsn(0x1200000) },
+        { generation: 2, startLsn: lsn(0x1200000), endLsn: lsn(0x16b5a50) },
+      ],
+    },
     walFromLsn: lsn(0x1000000),
   }]]),
   files: new Map([["branches/feature%2Fx", Uint8Array.of(1, 2, 255)], ["config.toml", new Uint8Array()]]),
   garbage: [{ key: "manifest/00000001-00000001", sinceMs: Date.UTC(2026, 10, 29) }],
 };
+
+/** As it was written before manifests had `wal` lines. */
+const OLD_MANIFEST = `zenith tenant manifest 2
+tenant aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+version 2-5
+written 2026-11-30T00:00:00.000000Z
+timeline bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 1-4 0/16B5A50 0/1000000
+file config.toml 
+crc32c 0682d146
+`;
 
 describe("a manifest and an index", () => {
   test("are what was written", () => {
@@ -73,6 +91,11 @@ describe("a manifest and an index", () => {
     };
     const encodedIndex = encodeSmallFile(INDEX_FORMAT, index);
     assert.deepEqual(decodeSmallFile(INDEX_FORMAT, encodedIndex, "i"), index);
+  });
+
+  test("of older versions don't say which WAL counts", () => {
+    const { timelines } = decodeSmallFile(MANIFEST_FORMAT, new TextEncoder().encode(OLD_MANIFEST), "m");
+    assert.deepEqual(timelines.get(TIMELINE)!.inherited, { endLsn: 0x16b5a50, spans: null });
   });
 
   test("are refused when a file would lie outside of the tenant", () => {
@@ -127,7 +150,7 @@ describe("a piece of WAL", () => {
 
 describe("pieces of WAL", () => {
   const ranges = (pieces: WalPieceName[], generation: number, inherited: number) =>
-    walRuns(walParts(pieces, generation, lsn(inherited))).map((run) =>
+    walRuns(walParts(pieces, generation, { endLsn: lsn(inherited), spans: null })).map((run) =>
       run.map(({ piece, startLsn, endLsn }) => [startLsn, endLsn, piece.generation])
     );
 
@@ -146,6 +169,26 @@ describe("pieces of WAL", () => {
 
   test("of later generations don't count", () => {
     assert.deepEqual(ranges([piece(10, 20, 1), piece(20, 30, 3)], 2, 100), [[[10, 20, 1]]]);
+  });
+
+  test("of earlier generations count as far as the manifest names them", () => {
+    const given = [piece(10, 20, 1), piece(20, 30, 2), piece(15, 40, 3), piece(30, 50, 4)];
+    const first = inheritParts(walParts(given.slice(0, 2), 2, { endLsn: lsn(10), spans: null }));
+    assert.deepEqual(first, { endLsn: 30, spans: [{ generation: 2, startLsn: 20, endLsn: 30 }] });
+    const spans = [
+      { generation: 1, startLsn: lsn(10), endLsn: lsn(20) },
+      { generation: 2, startLsn: lsn(20), endLsn: lsn(30) },
+    ];
+    const parts = walParts(given, 4, { endLsn: lsn(30), spans });
+    const both = inheritParts(parts);
+    assert.deepEqual(both, { endLsn: 50, spans: [...spans, { generation: 4, startLsn: 30, endLsn: 50 }] });
+    assert.deepEqual(cutInherited(both, lsn(25)), {
+      endLsn: 25,
+      spans: [spans[0], { generation: 2, startLsn: 20, endLsn: 25 }],
+    });
+    // What was given up comes in again without them.
+    const mixed = walParts(given, 4, { endLsn: lsn(30), spans: null });
+    assert.ok(mixed.some(({ piece: { generation } }) => generation === 3));
   });
 
   test("give way to those of a later generation from where these begin", () => {
