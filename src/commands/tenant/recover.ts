@@ -17,14 +17,14 @@ export const tenantRecoverCommand: Command = {
   usage: "tenant recover <id>",
   description: "Put a whole tenant back to what the object store had of it at a time",
   options: [
-    { flags: "--at <time>", description: "As -10m, yesterday 14:00, or 2026-11-30T14:55:00Z" },
+    { flags: "--at <time>", description: "As 10m ago, yesterday 14:00, or 2026-11-30T14:55:00Z" },
     { flags: "--dry-run", description: "Only show what it was then, and what would go" },
     YES_OPTION,
     JSON_OPTION,
   ],
   completions: ["tenant"],
   examples: [
-    [`tenant recover ${EXAMPLE_ID} --at -10m --dry-run`, "The branches that it had then"],
+    [`tenant recover ${EXAMPLE_ID} --at "10m ago" --dry-run`, "The branches that it had then"],
     [
       `tenant recover ${EXAMPLE_ID} --at 2026-11-30T14:55:00Z`,
       "All branches as they were, deleted ones too; what came later is given up",
