@@ -31,6 +31,10 @@ async function fill(main: Compute, bytes: number): Promise<number> {
   return rows;
 }
 
+function assertCount(count: number, expected: number): void {
+  if (count !== expected) throw new Error(`${count} changed rows, expected ${expected}`);
+}
+
 export async function run(args: readonly string[]): Promise<void> {
   useExecutable();
   const gib = Number(args[0] ?? 1);
@@ -67,15 +71,20 @@ export async function run(args: readonly string[]): Promise<void> {
   const diff = async (a: string, b: string, expected: number) => {
     const printed = await env.zenith("branch", "diff", `main@${a}`, `main@${b}`, "--data", "--json");
     const { tables } = JSON.parse(printed) as { tables: { changed_rows: number }[] };
-    const count = tables.reduce((sum, table) => sum + table.changed_rows, 0);
-    if (count !== expected) throw new Error(`${count} changed rows, expected ${expected}`);
+    assertCount(tables.reduce((sum, table) => sum + table.changed_rows, 0), expected);
   };
-  await measure("1,000 changed rows", () => diff(before, after, changed));
-  await measure("two equal moments", () => diff(after, after, 0));
+  const rowsOf = async (a: string, b: string, expected: number) => {
+    const printed = await env.zenith("branch", "diff", `main@${a}`, `main@${b}`, "--rows", "t");
+    assertCount(printed.split("\n").filter((line) => line.startsWith("~")).length, expected);
+  };
+  await measure("--rows, 1,000 changed rows", () => rowsOf(before, after, changed));
+  await measure("--rows, two equal moments", () => rowsOf(after, after, 0));
+  await measure("--data, 1,000 changed rows", () => diff(before, after, changed));
   const read = await env.startCompute("main");
   await measure("reading the table once", async () => {
     await read.restart();
     await read.query("SET enable_indexscan = off; SELECT sum(length(filler)) FROM t");
   });
   console.table(found);
+  console.log(JSON.stringify({ bench: "diff", rows, found }));
 }

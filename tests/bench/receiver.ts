@@ -1,4 +1,4 @@
-/** The reference of the benchmarks of commits: a stock Postgres with one synchronous standby, as simple as there is. */
+/** The reference of the benchmarks of commits: a stock Postgres with synchronous standbys, as simple as there are. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { postgresEnvironment } from "../../src/pg_install/initdb.ts";
@@ -7,44 +7,58 @@ import { freePort } from "../harness/ports.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
 import { until } from "../harness/zenith_env.ts";
 
-const RECEIVER_NAME = "receiver";
-
-/** A stock Postgres, fsync on, whose commits wait for a `pg_receivewal --synchronous`. All connect by TCP, as to a compute. */
+/**
+ * A stock Postgres, fsync on, whose commits wait for a `pg_receivewal --synchronous`, or for a quorum of several. All connect by TCP,
+ * as to a compute.
+ */
 export class ReplicatedCluster implements AsyncDisposable {
   readonly cluster: StockCluster;
   /** How PostgreSQL's programs are told to connect. */
   readonly target: readonly string[];
-  readonly #receiver: ChildProcess;
+  readonly receiverPids: readonly number[];
+  readonly #receivers: readonly ChildProcess[];
 
-  static async start(): Promise<ReplicatedCluster> {
+  /** @param count how many archive the WAL; commits wait for a majority of them */
+  static async start(count = 1): Promise<ReplicatedCluster> {
+    const names = Array.from({ length: count }, (_, i) => `receiver${i + 1}`);
+    const quorum = Math.floor(count / 2) + 1;
     const cluster = await StockCluster.start({
       tcpPort: await freePort(),
-      settings: { fsync: "on", wal_level: "replica", synchronous_standby_names: `'${RECEIVER_NAME}'` },
+      settings: {
+        fsync: "on",
+        wal_level: "replica",
+        synchronous_standby_names: `'ANY ${quorum} (${names.join(", ")})'`,
+      },
     });
     const target = ["--host=127.0.0.1", `--port=${cluster.port}`, "--username=postgres"];
-    const receiver = startReceiver(cluster, target);
-    await until("pg_receivewal is the synchronous standby", async () => {
-      const rows = await cluster.sql`SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'`;
-      return rows.length === 1;
+    const receivers = names.map((name) => startReceiver(cluster, target, name));
+    await until("each pg_receivewal is a synchronous standby", async () => {
+      const rows = await cluster.sql`SELECT 1 FROM pg_stat_replication WHERE sync_state = 'quorum'`;
+      return rows.length === count;
     });
-    return new ReplicatedCluster(cluster, target, receiver);
+    return new ReplicatedCluster(cluster, target, receivers);
   }
 
-  private constructor(cluster: StockCluster, target: readonly string[], receiver: ChildProcess) {
+  private constructor(
+    cluster: StockCluster,
+    target: readonly string[],
+    receivers: readonly ChildProcess[],
+  ) {
     this.cluster = cluster;
     this.target = target;
-    this.#receiver = receiver;
+    this.#receivers = receivers;
+    this.receiverPids = receivers.map(({ pid }) => pid!);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#receiver.kill("SIGKILL");
+    for (const receiver of this.#receivers) receiver.kill("SIGKILL");
     await this.cluster[Symbol.asyncDispose]();
   }
 }
 
 /** Archives the cluster's WAL and confirms every flush. */
-function startReceiver(cluster: StockCluster, target: readonly string[]): ChildProcess {
-  const dir = join(cluster.directory, "received");
+function startReceiver(cluster: StockCluster, target: readonly string[], name: string): ChildProcess {
+  const dir = join(cluster.directory, name);
   makeOwnedDirectory(dir, pgUser());
   return spawn(
     join(cluster.install.binDir, "pg_receivewal"),
@@ -52,7 +66,7 @@ function startReceiver(cluster: StockCluster, target: readonly string[]): ChildP
     {
       ...asUser(pgUser()),
       cwd: cluster.directory,
-      env: { ...postgresEnvironment(), PGAPPNAME: RECEIVER_NAME },
+      env: { ...postgresEnvironment(), PGAPPNAME: name },
       stdio: "ignore",
     },
   );
