@@ -10,8 +10,8 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { testPostgres } from "../tests/harness/postgres_major.ts";
-import { type Job, type Result, runJobs } from "./test/jobs.ts";
-import { DEFAULT_SUITES, ROOT, type Suite, SUITES } from "./test/suites.ts";
+import { type Result, runJobs } from "./test/jobs.ts";
+import { DEFAULT_SUITES, ROOT, SIDE_BY_SIDE, type Suite, SUITES } from "./test/suites.ts";
 
 /** All suites together: what has not ended by then is told to end. */
 const TOTAL_MINUTES = 80;
@@ -34,17 +34,6 @@ function findSuite(asked: string): Suite {
   const jobs = suite.jobs.filter((job) => job.name.startsWith(prefix));
   if (jobs.length === 0) throw new Error(`the suite ${name} has no job that starts with "${prefix}"`);
   return { ...suite, jobs };
-}
-
-/** Makes one of suites that follow one another and run as many jobs at once: nobody waits for a suite's last job. */
-function together(suites: readonly Suite[]): Pick<Suite, "jobs" | "sideBySide">[] {
-  const groups: { jobs: readonly Job[]; sideBySide: number }[] = [];
-  for (const { jobs, sideBySide } of suites) {
-    const last = groups.at(-1);
-    if (last?.sideBySide === sideBySide) last.jobs = [...last.jobs, ...jobs];
-    else groups.push({ jobs, sideBySide });
-  }
-  return groups;
 }
 
 function report(results: readonly Result[]): void {
@@ -92,9 +81,8 @@ async function main(): Promise<void> {
     // It is no test: it counts only when it fails.
     results.push({ ...built, passed: 0 });
   }
-  for (const { jobs, sideBySide } of together(suites)) {
-    results.push(...await runJobs(jobs, sideBySide, surroundings));
-  }
+  // All of them together: nobody waits for a suite's last job.
+  results.push(...await runJobs(suites.flatMap(({ jobs }) => jobs), SIDE_BY_SIDE, surroundings));
   rmSync(state, { recursive: true, force: true });
   report(results);
 }

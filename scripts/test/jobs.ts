@@ -13,6 +13,8 @@ export interface Job {
   readonly env?: Readonly<Record<string, string>>;
   /** What it needs to have for itself: of the jobs that name the same, one runs at a time. */
   readonly needsAlone?: string;
+  /** It computes all the time. Beside it runs what mostly waits, as long as there is any. */
+  readonly computes?: boolean;
   /** What has not ended after so long does not end at all; a few times what it takes on two cores. */
   readonly minutes: number;
   /** Reads the counts, and the names of what failed, from what the runner printed. */
@@ -109,10 +111,14 @@ async function runJob(
   };
 }
 
+/** So many that compute run at once when nothing else is left. */
+const CORES = 2;
+
 /** Jobs in their order, but for those that have to wait for another to end. */
 class JobQueue {
   readonly #waiting: Job[];
   readonly #taken = new Set<string>();
+  #computing = 0;
   #idle: (() => void)[] = [];
 
   constructor(jobs: readonly Job[]) {
@@ -122,12 +128,11 @@ class JobQueue {
   /** The next job that can run now, waiting for it if need be; undefined when there is none left. */
   async next(): Promise<Job | undefined> {
     while (this.#waiting.length > 0) {
-      const at = this.#waiting.findIndex(({ needsAlone }) =>
-        needsAlone === undefined || !this.#taken.has(needsAlone)
-      );
-      if (at >= 0) {
+      const at = this.#find(1) ?? this.#find(CORES);
+      if (at !== undefined) {
         const [job] = this.#waiting.splice(at, 1);
         if (job.needsAlone !== undefined) this.#taken.add(job.needsAlone);
+        if (job.computes === true) this.#computing++;
         return job;
       }
       await new Promise<void>((resolve) => this.#idle.push(resolve));
@@ -135,8 +140,18 @@ class JobQueue {
     return undefined;
   }
 
-  ended({ needsAlone }: Job): void {
+  /** @param mostComputing how many may compute then */
+  #find(mostComputing: number): number | undefined {
+    const at = this.#waiting.findIndex(({ needsAlone, computes }) =>
+      (needsAlone === undefined || !this.#taken.has(needsAlone)) &&
+      (computes !== true || this.#computing < mostComputing)
+    );
+    return at < 0 ? undefined : at;
+  }
+
+  ended({ needsAlone, computes }: Job): void {
     if (needsAlone !== undefined) this.#taken.delete(needsAlone);
+    if (computes === true) this.#computing--;
     const idle = this.#idle;
     this.#idle = [];
     for (const wake of idle) wake();

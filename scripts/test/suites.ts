@@ -7,8 +7,6 @@ export const ROOT = join(import.meta.dirname, "..", "..");
 
 export interface Suite {
   readonly jobs: readonly Job[];
-  /** How many jobs run at once: what computes has a core of its own, what mostly waits shares them. */
-  readonly sideBySide: number;
   /** It starts computes, and so needs the executable and PostgreSQL's client programs. */
   readonly needsPostgres: boolean;
 }
@@ -63,9 +61,8 @@ function program(name: string, command: readonly string[], minutes: number): Job
   return { name, command, minutes, read: uncounted };
 }
 
-/** One that computes all the time: beside it, two that mostly wait keep both cores busy. */
-function computation(name: string, command: readonly string[], minutes: number): Job {
-  return { ...program(name, command, minutes), needsAlone: "a core" };
+function computation(job: Job): Job {
+  return { ...job, computes: true };
 }
 
 /**
@@ -77,9 +74,6 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
   "base_backup",
   "branch_behind",
   "branch_restore",
-  "branch_settings",
-  "bring_back",
-  "cluster_options",
   "compute",
   "ddl_databases",
   "first_start",
@@ -88,10 +82,8 @@ const OF_BOTH_MODES: ReadonlySet<string> = new Set([
   "postgres_crash",
   "read_only_past",
   "restart",
-  "time_travel",
   "twophase",
   "unlogged",
-  "waiting_commits",
 ]);
 
 /** Those that take minutes, longest first: they start before the others, so that none of them is what all wait for at the end. */
@@ -155,8 +147,11 @@ function integrationJobs(suffix: string, files: readonly string[], env?: Job["en
   });
 }
 
-/** Two cores are kept busy by three: a test that starts processes mostly waits for them. */
-const INTEGRATION_SIDE_BY_SIDE = 3;
+/**
+ * How many jobs run at once. Two cores are kept busy by one that computes and two that start
+ * processes, which mostly wait for them.
+ */
+export const SIDE_BY_SIDE = 3;
 
 /** All but the one that the other suites run. */
 const OTHER_MAJORS = [14, 16, 17, 18];
@@ -165,32 +160,33 @@ const CONFORMANCE_PORT = 57200;
 
 export const SUITES: Readonly<Record<string, Suite>> = {
   check: {
-    jobs: [program("check", ["bun", "scripts/check.ts"], 10)],
-    sideBySide: 1,
+    jobs: [computation(program("check", ["bun", "scripts/check.ts"], 10))],
     needsPostgres: false,
   },
   unit: {
-    jobs: [bunTest("unit on Bun", ["./tests/unit"], 20), {
-      name: "unit on Deno",
-      command: ["deno", "test", "--allow-all", "--no-check", "--quiet", "tests/unit"],
-      minutes: 20,
-      read: readDeno,
-    }],
-    sideBySide: 2,
+    jobs: [
+      computation(bunTest("unit on Bun", ["./tests/unit"], 20)),
+      computation({
+        name: "unit on Deno",
+        command: ["deno", "test", "--allow-all", "--no-check", "--quiet", "tests/unit"],
+        minutes: 20,
+        read: readDeno,
+      }),
+    ],
     needsPostgres: false,
   },
   sim: {
     jobs: [
-      bunTest("sim on Bun", ["./tests/sim"], 15),
-      program("consensus, 2000 simulated histories", ["bun", "tests/sim/main.ts", "--seeds", "2000"], 15),
+      computation(bunTest("sim on Bun", ["./tests/sim"], 15)),
+      computation(
+        program("consensus, 2000 simulated histories", ["bun", "tests/sim/main.ts", "--seeds", "2000"], 15),
+      ),
     ],
-    sideBySide: 2,
     needsPostgres: false,
   },
   /** As the product is when nobody says otherwise. */
   integration: {
     jobs: integrationJobs("", integrationFiles()),
-    sideBySide: INTEGRATION_SIDE_BY_SIDE,
     needsPostgres: true,
   },
   /** The other way: all data at the start, and the page server itself as synchronous standby. */
@@ -200,7 +196,6 @@ export const SUITES: Readonly<Record<string, Suite>> = {
       integrationFiles().filter((file) => OF_BOTH_MODES.has(file.replace(".test.ts", ""))),
       { ZENITH_TEST_STORAGE: "eager", ZENITH_TEST_SAFEKEEPERS: "0" },
     ),
-    sideBySide: INTEGRATION_SIDE_BY_SIDE,
     needsPostgres: true,
   },
   /** What runs on other majors than the rest does; tests/integration/majors.test.ts has all of them. */
@@ -209,32 +204,29 @@ export const SUITES: Readonly<Record<string, Suite>> = {
       bunTest(`the whole cluster on PostgreSQL ${major}`, ["./tests/integration/whole_cluster.test.ts"], 15, {
         ZENITH_TEST_PG_VERSION: String(major),
       }),
-      computation(
+      computation(program(
         `redo conformance on PostgreSQL ${major}, own schedule`,
         [
           ...["bun", "tests/conformance/main.ts", "--schedule", "own", "--seconds", "3"],
           ...["--pg-version", String(major), "--port", String(CONFORMANCE_PORT + major)],
         ],
         20,
-      ),
+      )),
     ]),
-    sideBySide: INTEGRATION_SIDE_BY_SIDE,
     needsPostgres: true,
   },
   conformance: {
     jobs: [
-      computation(
+      computation(program(
         "redo conformance, own schedule, and damage",
         ["bun", "tests/conformance/main.ts", "--schedule", "own", "--damage", "30"],
         20,
-      ),
+      )),
     ],
-    sideBySide: INTEGRATION_SIDE_BY_SIDE,
     needsPostgres: true,
   },
   torture: {
     jobs: [program("torture, two minutes", ["bun", "tests/torture/main.ts", "--minutes", "2"], 10)],
-    sideBySide: 1,
     needsPostgres: true,
   },
 };

@@ -194,6 +194,9 @@ function hasPgDump(major: number): boolean {
 }
 
 for (const major of new Set([TEST_PG_MAJOR, 18])) {
+  // How it is asked for, and what it shows, is the same for each major.
+  const shown = { skip: major === TEST_PG_MAJOR ? false : `as on ${TEST_PG_MAJOR}` };
+
   describe(`branch diff, PostgreSQL ${major}`, () => {
     let env: ZenithEnv;
     let main: Compute;
@@ -287,7 +290,7 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
       ]);
     });
 
-    test("shows a person a table, and what is the same", async () => {
+    test("shows a person a table, and what is the same", shown, async () => {
       const printed = await env.zenith("branch", "diff", `main@${first}`, `main@${second}`, "--data");
       assert.match(printed, /^TABLE +ADDED +REMOVED +CHANGED +PAGES +NOTES$/m);
       assert.match(printed, /^public\.dropped +0 +3 +0 +all +only at main@/m);
@@ -302,7 +305,7 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
       );
     });
 
-    test("shows the rows of a table by their keys", async () => {
+    test("shows the rows of a table by their keys", shown, async () => {
       const [a, b] = [`main@${first}`, `main@${second}`];
       const odd = await env.tryZenith("branch", "diff", a, b, "--rows", 'my Schema.Odd "Name"');
       assert.equal(odd.stdout, `~ "the Key"=3 "select"=NULL -> 'it''s'\n`);
@@ -333,7 +336,7 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
       assert.equal((await env.tryZenith("branch", "diff", a, b, "--rows", "plain", "--schema")).code, 2);
     });
 
-    test("compares a parent, its children and theirs, while they run", async () => {
+    test("compares a parent, its children and theirs, while they run", shown, async () => {
       await env.branch("left", `main@${second}`);
       await env.branch("right", `main@${second}`);
       const [left, right] = [await env.startCompute("left"), await env.startCompute("right")];
@@ -352,7 +355,7 @@ for (const major of new Set([TEST_PG_MAJOR, 18])) {
       }
     });
 
-    test("says what is wrong", async () => {
+    test("says what is wrong", shown, async () => {
       const nowhere = await env.tryZenith("branch", "diff", "main", "nowhere");
       assert.equal(nowhere.code, 4);
       const unknown = await env.tryZenith("branch", "diff", "main", "main", "--data", "--db", "shop");
