@@ -5,7 +5,7 @@
  * snapshot of a btrfs, where these can be mounted. Statements of one row are also compared with a stock 15 whose commits wait for
  * a pg_receivewal, as ours wait for a safekeeper. Prints Markdown.
  *
- * `npm run bench -- branches [commands|wake|operations|shapes|workflows|<part of a workflow's name> …] [warehouses=1] [branches=100]`
+ * `npm run bench -- branches [commands|wake|start|many|depth|operations|shapes|workflows|<part of a workflow's name> …] [warehouses=1] [branches=100] [many=10000]`
  */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,6 +23,8 @@ import { LoopVolume } from "./lib/loop_volume.ts";
 import { measureShape, SHAPES } from "./lib/shapes.ts";
 import { measureCommands } from "./lib/command_times.ts";
 import { type GoalRow, markdownTable } from "./lib/goal_table.ts";
+import { measureDepth, measureManyBranches } from "./lib/many_branches.ts";
+import { measureStarts } from "./lib/start_times.ts";
 import { measureWakes } from "./lib/wake_times.ts";
 import { load, runWorkflow, WORKFLOWS } from "./lib/workflows.ts";
 import { ReplicatedCluster } from "./receiver.ts";
@@ -35,6 +37,9 @@ const IDLE_MS = 15_000;
 /** How many branches the trees have, and the largest of them unless told otherwise. */
 const BRANCH_COUNTS = [1, 10];
 const MOST_BRANCHES = 100;
+const MANY_BRANCHES = 10_000;
+/** Parts that don't need the references' clusters. */
+const ALONE = new Set(["commands", "wake", "start", "many", "depth"]);
 
 /** Milliseconds by operation. */
 type Timings = Map<string, number[]>;
@@ -209,7 +214,10 @@ export async function run(args: readonly string[]): Promise<void> {
   resources.defer(() => rmSync(directory, { recursive: true, force: true }));
   if (wants("commands")) note(...await measureCommands(directory));
   if (wants("wake")) note(...await measureWakes());
-  if (parts.length > 0 && parts.every((part) => part === "commands" || part === "wake")) return;
+  if (wants("start")) note(...await measureStarts());
+  if (wants("many")) note(...await measureManyBranches(numberOf("many", MANY_BRANCHES)));
+  if (wants("depth")) note(...await measureDepth());
+  if (parts.length > 0 && parts.every((part) => ALONE.has(part))) return;
   const systems = await startSystems(directory, resources, numberOf("warehouses", 1));
   if (wants("operations")) {
     const measured = new Map<string, Timings>();
