@@ -14,6 +14,7 @@ import { formatLsn, type Lsn } from "../common/lsn.ts";
 import { formatMaskFile, type MaskFile } from "../common/mask_file.ts";
 import type { ComputePaths } from "../common/paths.ts";
 import { checkPidFile } from "../process/pid_file.ts";
+import type { SpareAhead } from "../process/spare_ahead.ts";
 import { isCompiled } from "../process/worker_url.ts";
 import {
   assertUsable,
@@ -57,6 +58,7 @@ import { allocatePort, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { ensureComputeToken } from "./server_tokens.ts";
 import { inStartQueue } from "./start_queue.ts";
+import { supervisorsAhead } from "./spare_supervisors.ts";
 import { giveTenantUser } from "./tenant_users.ts";
 
 export interface ComputeInfo extends ComputePlace {
@@ -431,6 +433,19 @@ function primaryOf(environment: Environment, { tenant, branch, identity }: Compu
   );
 }
 
+/** Returns where supervisors wait for the next start; undefined when none should. */
+function sparesOf({ config, paths }: Environment): string | undefined {
+  // From the sources, a spare's code might not be that of this process.
+  return isCompiled() && config.compute?.spares !== false ? paths.spares : undefined;
+}
+
+/** Returns what starts a supervisor that waits; undefined when none should. */
+export function sparesAheadOf(environment: Environment): SpareAhead | undefined {
+  const directory = sparesOf(environment);
+  const wanted = environment.config.compute?.spares_ahead !== false;
+  return directory !== undefined && wanted ? supervisorsAhead(directory) : undefined;
+}
+
 async function startDaemonOf(
   environment: Environment,
   compute: ComputeInfo,
@@ -452,9 +467,7 @@ async function startDaemonOf(
   const { cgroup, memory_max_mb: memoryMaxMb, cpus, processes_max: processesMax } =
     environment.config.compute ?? {};
   const overlayMaxMb = environment.config.compute?.overlay_max_mb;
-  // From the sources, a spare's code might not be that of this process.
-  const waits = isCompiled() && environment.config.compute?.spares !== false;
-  const spares = waits ? environment.paths.spares : undefined;
+  const spares = sparesOf(environment);
   return await startDaemon({
     args: [
       "compute",
@@ -480,6 +493,7 @@ async function startDaemonOf(
       ...(options.firstStartSql === undefined ? [] : ["--first-start-sql", options.firstStartSql]),
       ...(options.mask ?? []).flatMap((file) => ["--mask", formatMaskFile(file)]),
       ...(spares === undefined ? [] : ["--spares", spares]),
+      ...(sparesAheadOf(environment) === undefined ? [] : ["--spare-ahead"]),
     ],
     spares,
     logFile: paths.log,

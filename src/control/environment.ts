@@ -110,6 +110,8 @@ const ConfigSchema = strictObject({
      * that one is quicker.
      */
     spares: optional(boolean()),
+    /** Whether a supervisor that nobody needs yet waits too, so that every start finds one. */
+    spares_ahead: optional(boolean()),
   })),
 });
 

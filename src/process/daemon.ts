@@ -37,7 +37,7 @@ export interface StartDaemonOptions {
 /**
  * The command that starts this program again: the compiled executable, or a runtime with `cli.ts`.
  */
-function selfCommand(args: readonly string[]): { file: string; args: string[] } {
+export function selfCommand(args: readonly string[]): { file: string; args: string[] } {
   if (isCompiled()) return { file: process.execPath, args: [...args] };
   const cli = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "cli.ts");
   const runtimeArgs = "deno" in process.versions ? ["run", "--allow-all", "--no-check"] : [];

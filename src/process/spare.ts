@@ -12,6 +12,8 @@ import { type ClaimedSlot, leaveSlot } from "./spare_slots.ts";
 
 /** A spare that is not needed for this long ends. */
 const IDLE_MS = 5 * 60_000;
+/** One that was started ahead of need. */
+const AHEAD_IDLE_MS = 30 * 60_000;
 
 /** A spare that is not needed at once gives back memory. */
 const COLLECT_AFTER_MS = 2_000;
@@ -53,16 +55,21 @@ export interface HandedWork {
  * Waits in the slot until work comes, which it can as soon as this is called. This process then has
  * the environment, the working directory and the output that a new process would have.
  *
+ * @param after what it has done before
  * @returns undefined when this process is to end
  */
-export async function waitAsSpare(slot: ClaimedSlot): Promise<HandedWork | undefined> {
+export async function waitAsSpare(
+  slot: ClaimedSlot,
+  after: "work" | "nothing" = "work",
+): Promise<HandedWork | undefined> {
   using resources = new DisposableStack();
   resources.defer(() => leaveSlot(slot));
   const collecting = setTimeout(collectGarbage, COLLECT_AFTER_MS);
   resources.defer(() => clearTimeout(collecting));
   redirectOutput("/dev/null");
   process.chdir("/");
-  const handed = await Promise.race([untilToEnd(slot, resources), untilHanded(slot, resources)]);
+  const idleMs = after === "work" ? IDLE_MS : AHEAD_IDLE_MS;
+  const handed = await Promise.race([untilToEnd(slot, idleMs, resources), untilHanded(slot, resources)]);
   if (handed === undefined) return undefined;
   const { request, socket } = handed;
   try {
@@ -77,7 +84,11 @@ export async function waitAsSpare(slot: ClaimedSlot): Promise<HandedWork | undef
   return { args: request.args, parent: channelOf(socket) };
 }
 
-function untilToEnd({ claim }: ClaimedSlot, resources: DisposableStack): Promise<undefined> {
+function untilToEnd(
+  { claim }: ClaimedSlot,
+  idleMs: number,
+  resources: DisposableStack,
+): Promise<undefined> {
   return new Promise((resolve) => {
     const end = (): void => resolve(undefined);
     for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
@@ -87,7 +98,7 @@ function untilToEnd({ claim }: ClaimedSlot, resources: DisposableStack): Promise
     const ignore = (): void => {};
     process.on("SIGHUP", ignore);
     resources.defer(() => process.off("SIGHUP", ignore));
-    const idle = setTimeout(end, IDLE_MS);
+    const idle = setTimeout(end, idleMs);
     resources.defer(() => clearTimeout(idle));
     const checks = setInterval(() => {
       if (!claim.isHeld() || process.memoryUsage.rss() > MAX_RSS_BYTES) end();

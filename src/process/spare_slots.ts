@@ -4,6 +4,7 @@
  */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { systemErrorCode } from "../common/errors.ts";
 import { isFileLocked } from "./file_lock.ts";
 import {
   claimPidFile,
@@ -48,15 +49,40 @@ export interface ClaimedSlot extends SpareSlot {
   readonly claim: PidFileClaim;
 }
 
-/** Takes a free slot for this process. @returns undefined when there is none */
-export function claimSlot(directory: string): ClaimedSlot | undefined {
-  for (const slot of slotsOf(directory)) {
-    if (Buffer.byteLength(slot.socket) > SOCKET_PATH_MAX_BYTES) return undefined;
+/** Its spare may be in a container, where its process can't be seen. */
+function isFree({ pidFile, socket }: SpareSlot): boolean {
+  return Buffer.byteLength(socket) <= SOCKET_PATH_MAX_BYTES && !isFileLocked(lockPathOf(pidFile));
+}
+
+export function hasFreeSlot(directory: string): boolean {
+  return slotsOf(directory).some(isFree);
+}
+
+/**
+ * Makes the directory if it is missing, but not what it is in: that may have been removed.
+ *
+ * @throws what the file operation throws
+ */
+export function makeSpareDirectory(directory: string): void {
+  try {
+    // Whoever reaches a socket has this program do as he likes.
+    mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    if (systemErrorCode(error) !== "EEXIST") throw error;
+  }
+}
+
+/**
+ * Takes a free slot for this process.
+ *
+ * @param order who has worked takes the first that is free: it is found first, and its code is warm
+ * @returns undefined when there is none
+ */
+export function claimSlot(directory: string, order: "first" | "last" = "first"): ClaimedSlot | undefined {
+  const slots = slotsOf(directory).filter(isFree);
+  for (const slot of order === "first" ? slots : slots.toReversed()) {
     try {
-      // Whoever reaches a socket has this program do as he likes.
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
-      // Its spare may be in a container, where its process can't be seen.
-      if (isFileLocked(lockPathOf(slot.pidFile))) continue;
+      makeSpareDirectory(directory);
       const claim = claimPidFile(slot.pidFile);
       // One that was killed has left its socket behind.
       rmSync(slot.socket, { force: true });

@@ -13,12 +13,16 @@ import { forgetStart } from "../control/last_start.ts";
 import { assertDataPresent, ensurePageServer } from "../control/page_server_process.ts";
 import { PageServerClient } from "../control/page_server_client.ts";
 import { prepareTokens } from "../control/prepare_tokens.ts";
+import { sparesAheadOf } from "../control/computes.ts";
 import { bringBack, computesToBringBack } from "../control/run_again.ts";
 import { ensureSafekeeper, listSafekeepers } from "../control/safekeepers.ts";
 import { stopEverything } from "../control/stop_everything.ts";
 import type { StopMode } from "../control/stop_process.ts";
+import type { SpareAhead } from "../process/spare_ahead.ts";
 
 const LOOK_MS = 1_000;
+/** How often to look whether a supervisor waits for the next start. */
+const LOOK_AHEAD_MS = 5_000;
 /** Between attempts to start what does not start. */
 const BACKOFF_FIRST_MS = 2_000;
 const BACKOFF_MAX_MS = 60_000;
@@ -44,7 +48,8 @@ export class Servers {
   readonly #log: Logger;
   readonly #failing = new Map<string, Failing>();
   readonly #ending = new AbortController();
-  #watching: Promise<void> = Promise.resolve();
+  #watching: Promise<unknown> = Promise.resolve();
+  #ahead: SpareAhead | undefined;
 
   constructor(environment: () => Environment, log: Logger) {
     this.#environment = environment;
@@ -90,7 +95,8 @@ export class Servers {
 
   /** Begins to start again what is killed. */
   watch(): void {
-    this.#watching = this.#look();
+    this.#ahead = sparesAheadOf(this.#environment());
+    this.#watching = Promise.all([this.#look(), this.#lookAhead()]);
   }
 
   problems(): Problem[] {
@@ -104,6 +110,7 @@ export class Servers {
    */
   async stop(mode: StopMode, isWoken: (compute: ComputePlace) => boolean): Promise<void> {
     this.#ending.abort();
+    await this.#ahead?.end();
     await this.#watching;
     await stopEverything(
       this.#environment(),
@@ -129,6 +136,16 @@ export class Servers {
         // Such as a config that somebody is editing. What runs goes on.
         this.#log.error(`could not look for what was killed: ${errorMessage(error)}`, { err: error });
       }
+    }
+  }
+
+  /**
+   * Each start leaves a supervisor that waits for the next, but that ends when none comes for long.
+   */
+  async #lookAhead(): Promise<void> {
+    const { signal } = this.#ending;
+    for (; !signal.aborted && this.#ahead !== undefined; await sleep(LOOK_AHEAD_MS, signal)) {
+      await this.#ahead.fill();
     }
   }
 

@@ -8,6 +8,7 @@ import { join } from "node:path";
 /** Has the command line be what people run. @throws when it has not been built */
 export function useExecutable(): void {
   const path = process.env["ZENITH_BIN"] ??= join(import.meta.dirname, "..", "..", "dist", "zenith");
+  process.env["ZENITH_TEST_SPARES_AHEAD"] ??= "1";
   if (!existsSync(path)) throw new Error(`${path} does not exist: run "npm run build"`);
 }
 

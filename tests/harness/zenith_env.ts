@@ -2,7 +2,7 @@
  * A Zenith of a test's own: a temporary directory, free ports, real processes. `await using` it, so that all of it is
  * gone when the test is over, however it ends. `ZENITH_TEST_KEEP=1` leaves directories behind to be looked at.
  */
-import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatHostPort, type HostPort } from "../../src/common/host_port.ts";
@@ -48,6 +48,11 @@ export interface ZenithEnvOptions {
   readonly host?: string;
   /** How many safekeepers: `$ZENITH_TEST_SAFEKEEPERS`, else as the product does by itself. */
   readonly safekeepers?: number;
+  /**
+   * Whether a supervisor waits ahead of need, as in the product; not unless `$ZENITH_TEST_SPARES_AHEAD` is 1: most environments
+   * of tests are not there long enough for what it costs.
+   */
+  readonly sparesAhead?: boolean;
   /** More for `zenith init`, for example the URL of an object store. */
   readonly init?: readonly string[];
 }
@@ -123,17 +128,23 @@ export class ZenithEnv implements AsyncDisposable {
       await ensureServerTokens(env.environment);
       if (cli.user !== undefined) chownRecursive(env.environment.paths.auth.dir, cli.user);
       const storage = options.storage ?? defaultStorage();
-      if (storage !== undefined) {
-        const { paths, config } = env.environment;
-        saveEnvironment({ paths, config: { ...config, compute: { ...config.compute, storage } } });
-        env.#environment = undefined;
-      }
+      const sparesAhead = options.sparesAhead ?? process.env["ZENITH_TEST_SPARES_AHEAD"] === "1";
+      if (storage !== undefined) env.configureCompute({ storage });
+      if (!sparesAhead) env.configureCompute({ spares_ahead: false });
       if (options.start !== false) await env.zenith("start");
       return env;
     } catch (error) {
       await env[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Changes what the environment's config says about computes. */
+  configureCompute(settings: Partial<NonNullable<Environment["config"]["compute"]>>): void {
+    const { paths, config } = this.environment;
+    const compute = { storage: "auto" as const, ...config.compute, ...settings };
+    saveEnvironment({ paths, config: { ...config, compute } });
+    this.#environment = undefined;
   }
 
   /** Gives the safekeepers ports that nobody else has. */
@@ -252,7 +263,26 @@ export class ZenithEnv implements AsyncDisposable {
       const found = checkPidFile(pidFile);
       if (found.state === "running") process.kill(found.process.pid, "SIGKILL");
     }
-    for (const spare of this.spares()) process.kill(spare.process.pid, "SIGKILL");
+    for (const pid of this.supervisors()) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+    }
+  }
+
+  /** All supervisors that run: those of computes, those that wait, and those that will. */
+  supervisors(): number[] {
+    const { spares } = new EnvironmentPaths(this.repoDir);
+    return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`\0--spares\0${spares}\0`);
+      } catch {
+        // It has ended.
+        return false;
+      }
+    });
   }
 
   /** Supervisors that wait for the next start. */
@@ -276,7 +306,8 @@ export class ZenithEnv implements AsyncDisposable {
         join(this.repoDir, "pageserver.pid"),
         ...this.safekeepers.map(({ paths }) => paths.pidFile),
       ];
-      return pidFiles.every((pidFile) => checkPidFile(pidFile).state !== "running");
+      return this.supervisors().length === 0 &&
+        pidFiles.every((pidFile) => checkPidFile(pidFile).state !== "running");
     });
     for (const compute of this.#computes.values()) removeLazyStorage(compute.paths);
     for (const moment of this.#moments()) removeLazyStorage(moment);

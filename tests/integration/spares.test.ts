@@ -1,4 +1,7 @@
-/** A supervisor whose compute was stopped takes the next start; what becomes of it when it is killed, frozen or outdated. */
+/**
+ * A supervisor whose compute was stopped takes the next start, and so does one that was started ahead of need; what becomes of
+ * them when they are killed, frozen or outdated.
+ */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
@@ -7,8 +10,11 @@ import { after, before, describe, test } from "node:test";
 import { postmasterPid } from "../../src/compute/postgres/postgres_process.ts";
 import { findMount } from "../../src/compute/lazy/fuse/mount.ts";
 import { checkPidFile, isRunning, type ProcessIdentity } from "../../src/process/pid_file.ts";
+import { isFileLocked } from "../../src/process/file_lock.ts";
+import { aheadLock } from "../../src/process/spare_ahead.ts";
 import type { FoundSpare } from "../../src/process/spare_slots.ts";
 import { runZenith, zenithCommand } from "../harness/cli.ts";
+import { Serve } from "../harness/serve.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
 
 const isExecutable = zenithCommand().length === 1;
@@ -23,7 +29,7 @@ before(async () => {
   await using main = await env.startCompute("main");
   await main.query("CREATE TABLE t AS SELECT i, 'main' AS branch FROM generate_series(1, 5000) i");
   await main.stop();
-  for (const spare of env.spares()) await end(spare.process, "SIGTERM");
+  await endSpares();
   await env.branch("one", "main");
   await env.branch("other", "main");
   one = await env.createCompute("one");
@@ -46,6 +52,10 @@ async function makeSpare(): Promise<FoundSpare> {
   const [spare, ...more] = env.spares();
   assert.ok(spare !== undefined && more.length === 0);
   return spare;
+}
+
+async function endSpares(): Promise<void> {
+  for (const { process } of env.spares()) await end(process, "SIGTERM");
 }
 
 async function end(process_: ProcessIdentity, signal: NodeJS.Signals): Promise<void> {
@@ -125,7 +135,7 @@ describe("a supervisor whose compute was stopped", { skip }, () => {
     assert.deepEqual(env.spares(), [spare]);
     await end(spare.process, "SIGTERM");
     await one.stop();
-    for (const { process } of env.spares()) await end(process, "SIGTERM");
+    await endSpares();
   });
 
   test("says why a start fails, and ends", async () => {
@@ -185,7 +195,7 @@ describe("a supervisor whose compute was stopped", { skip }, () => {
     assert.notEqual(supervisor(one).pid, spare.process.pid);
     await until("the old one has ended", () => !isRunning(spare.process));
     await one.stop();
-    for (const { process } of env.spares()) await end(process, "SIGTERM");
+    await endSpares();
     rmSync(newer);
   });
 
@@ -210,5 +220,77 @@ describe("a supervisor whose compute was stopped", { skip }, () => {
     const next = await makeSpare();
     rmSync(env.paths.spares, { recursive: true });
     await until("it has ended", () => !isRunning(next.process));
+  });
+});
+
+/** What a process alone has of memory, in bytes. */
+function ownMemory(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  const amounts = [...text.matchAll(/^Private_(?:Clean|Dirty): +(\d+) kB$/gm)];
+  return amounts.reduce((sum, [, kilobytes]) => sum + Number(kilobytes) * 1024, 0);
+}
+
+describe("a supervisor that is started ahead of need", { skip }, () => {
+  before(async () => {
+    await endSpares();
+    env.configureCompute({ spares_ahead: true });
+  });
+
+  /** The only one that waits, once it does. */
+  async function waiting(): Promise<FoundSpare> {
+    await until(
+      "a supervisor waits",
+      () => env.spares().length > 0 && !isFileLocked(aheadLock(env.paths.spares)),
+    );
+    const [spare, ...more] = env.spares();
+    assert.ok(spare !== undefined && more.length === 0);
+    return spare;
+  }
+
+  test("waits beside each Postgres, and takes the next start", async () => {
+    await one.start();
+    const spare = await waiting();
+    assert.match(readFileSync(`/proc/${spare.process.pid}/cmdline`, "utf8"), /\0--wait\0/);
+    assert.ok(ownMemory(spare.process.pid) < 60e6, `${ownMemory(spare.process.pid)} bytes`);
+    await other.start();
+    assert.deepEqual(supervisor(other), spare.process);
+    assert.equal(await other.value("SELECT count(*)::int FROM t"), 5000);
+    const next = await waiting();
+    assert.notEqual(next.process.pid, spare.process.pid);
+
+    // It is missed by nobody when it is killed, and the start that missed it has another one wait.
+    await end(next.process, "SIGKILL");
+    await other.stop("immediate");
+    const used = await waiting();
+    assert.deepEqual(used.process, spare.process);
+    await end(used.process, "SIGKILL");
+    await other.start();
+    await waiting();
+    // Two wait at most.
+    await other.stop();
+    await one.stop();
+    assert.equal(env.spares().length, 2);
+  });
+
+  test("is gone when everything is stopped, though it was just being started", async () => {
+    await endSpares();
+    await one.start();
+    await env.zenith("stop");
+    assert.deepEqual(env.spares(), []);
+    await until("all have ended", () => env.supervisors().length === 0);
+    await env.zenith("start");
+    await waiting();
+    await one.stop();
+    await endSpares();
+  });
+
+  test("waits while zenith serve runs", async () => {
+    await using serve = await Serve.start(env);
+    const spare = await waiting();
+    await end(spare.process, "SIGKILL");
+    assert.notEqual((await waiting()).process.pid, spare.process.pid);
+    await serve.stop();
+    assert.deepEqual(env.spares(), []);
+    await until("all have ended", () => env.supervisors().length === 0);
   });
 });

@@ -5,6 +5,7 @@ import { runRole } from "../../process/run_role.ts";
 import { openParentChannel, type ParentChannel } from "../../process/parent_channel.ts";
 import { canBeSpare, type HandedWork, waitAsSpare } from "../../process/spare.ts";
 import { claimSlot } from "../../process/spare_slots.ts";
+import { supervisorsAhead } from "../../control/spare_supervisors.ts";
 import { closeIdleConnections } from "../../protocol/calls_in_a_row.ts";
 import { collectGarbage } from "../../common/garbage.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
@@ -83,9 +84,17 @@ export const computeCommand: Command = {
       default: "ca.pem",
     },
     { flags: "--spares <dir>", description: "Where to wait for the next start after a stop" },
+    { flags: "--spare-ahead", description: "Have another process wait there while this one works" },
+    { flags: "--wait", description: "Wait there for the first start" },
   ],
   async run(_args, options) {
     let parent = openParentChannel();
+    if (options["wait"] === true) {
+      const work = await waitAhead(options, parent);
+      if (work === undefined) return 0;
+      parent = work.parent;
+      options = await parseOptions(computeCommand, work.args);
+    }
     for (let lives = 1;; lives++) {
       const { spares } = options;
       let waiting: Promise<HandedWork | undefined> | undefined;
@@ -105,6 +114,22 @@ export const computeCommand: Command = {
     }
   },
 };
+
+/** Waits for the first work of this process, and gets ready for it meanwhile. */
+async function waitAhead(options: OptionValues, parent: ParentChannel): Promise<HandedWork | undefined> {
+  const spares = optionText(options, "spares");
+  const slot = spares === undefined ? undefined : claimSlot(spares, "last");
+  if (slot === undefined) return undefined;
+  const waiting = waitAsSpare(slot, "nothing");
+  parent.progress("waiting");
+  const { warmUp } = await import("../../compute/warm_up.ts");
+  warmUp();
+  parent.ready();
+  return await waiting;
+}
+
+/** How long a new session has the machine for itself before another process is started. */
+const AHEAD_AFTER_MS = 100;
 
 /**
  * Prepares the removal of a compute whose branch was deleted. Whatever fails is left for the next
@@ -154,7 +179,14 @@ async function runSupervisor(
   const primary = optionText(options, "follow");
   const { keepComputeRunning } = await import("../../compute/keep_running.ts");
   let collecting: NodeJS.Timeout | undefined;
-  return await runRole({
+  const spares = options["spareAhead"] === true ? optionText(options, "spares") : undefined;
+  const ahead = spares === undefined ? undefined : supervisorsAhead(spares);
+  let filling: NodeJS.Timeout | undefined;
+  const endAhead = async (): Promise<void> => {
+    clearTimeout(filling);
+    await ahead?.end();
+  };
+  const exitCode = await runRole({
     name: "compute",
     pidFile: paths.pidFile,
     logFile: paths.log,
@@ -162,6 +194,8 @@ async function runSupervisor(
     onStopped: async (log) => {
       // A spare collects when it has time for it.
       clearTimeout(collecting);
+      // Whoever stops everything finds all that wait.
+      await endAhead();
       await onStopped(paths, log);
       const cgroup = parseCgroup(options);
       if (cgroup !== undefined) removeCgroup(cgroup);
@@ -189,9 +223,12 @@ async function runSupervisor(
         signal,
       });
       collecting = setTimeout(collectGarbage, COLLECT_AFTER_MS).unref();
+      filling = setTimeout(() => void ahead?.fill(), AHEAD_AFTER_MS).unref();
       return running;
     },
   });
+  await endAhead();
+  return exitCode;
 }
 
 /** @param text a line for each file */

@@ -36,6 +36,11 @@ export class ServingThread {
     return thread;
   }
 
+  /** Starts a thread that waits for its first user, unless one waits. */
+  static prepare(): void {
+    idle ??= new ServingThread();
+  }
+
   /** Serves a mount until that is gone, and then says `unmounted`. */
   serve(message: ServeMessage): void {
     this.#worker.postMessage(message);
