@@ -13,6 +13,9 @@ import { lockFileWithin } from "../process/file_lock.ts";
 
 const LOCK_TIMEOUT_MS = 30_000;
 
+/** How long lists show a token that has expired. Clocks of other machines may be behind as well. */
+const EXPIRED_SHOWN_MS = 30 * 86_400_000;
+
 /** The lock blocks the thread, so one process must not wait for itself. */
 const changes = new OneAtATime();
 
@@ -51,6 +54,7 @@ export async function createToken(
 ): Promise<SignedToken> {
   return await locked(paths, async () => {
     const token = await signToken(paths, subject, grant, lifetimeMs);
+    await forgetExpired(paths);
     await note(paths, token);
     return token;
   });
@@ -96,6 +100,8 @@ export async function dropTokenFile(paths: AuthPaths, file: string): Promise<voi
 export async function rotateKeys(paths: AuthPaths, files: readonly string[]): Promise<string> {
   return await locked(paths, async () => {
     const kid = await makeKey(paths);
+    const revoked = revokedTokens(paths);
+    await revoked.write([...revoked.read() ?? [], beginningOf(kid)]);
     for (const file of files.filter((file) => existsSync(file))) {
       const old = readOwnToken(file);
       if (old === undefined) continue;
@@ -114,8 +120,8 @@ export async function rotateKeys(paths: AuthPaths, files: readonly string[]): Pr
 export async function retireOldKeys(paths: AuthPaths): Promise<string[]> {
   return await locked(paths, async () => {
     const gone = retireKeys(paths);
-    const made = madeTokens(paths);
-    await made.write((made.read() ?? []).filter(({ kid }) => !gone.includes(kid)));
+    await forgetRevokedBefore(paths, signingKeyId(paths));
+    await forgetTokens(paths, ({ kid }) => gone.includes(kid));
     return gone;
   });
 }
@@ -155,6 +161,7 @@ export async function revokeToken(paths: AuthPaths, text: string): Promise<strin
       throw new ZenithError("invalid_argument", `${found.length} tokens have an id that begins with ${text}`);
     }
     await revoke(paths, found[0]!);
+    await forgetExpired(paths);
     return found[0]!;
   });
 }
@@ -179,6 +186,40 @@ async function revoke(paths: AuthPaths, id: string): Promise<void> {
   const revoked = revokedTokens(paths);
   const before = revoked.read() ?? [];
   if (!before.includes(id)) await revoked.write([...before, id]);
+}
+
+/**
+ * In the list of revoked tokens, this comes after those that were revoked before the key was made.
+ * No token has such an id.
+ */
+function beginningOf(kid: string): string {
+  return `key:${kid}`;
+}
+
+/** Forgets what was revoked before the only key that is trusted was made: older ones signed it. */
+async function forgetRevokedBefore(paths: AuthPaths, kid: string | undefined): Promise<void> {
+  const revoked = revokedTokens(paths);
+  const ids = revoked.read() ?? [];
+  const at = kid === undefined ? -1 : ids.lastIndexOf(beginningOf(kid));
+  if (at > 0) await revoked.write(ids.slice(at));
+}
+
+async function forgetExpired(paths: AuthPaths): Promise<void> {
+  const before = (Date.now() - EXPIRED_SHOWN_MS) / 1_000;
+  await forgetTokens(paths, ({ claims: { exp } }) => exp !== undefined && exp < before);
+}
+
+/** Forgets tokens that are refused anyway, and that they were revoked. */
+async function forgetTokens(paths: AuthPaths, isRefused: (token: MadeToken) => boolean): Promise<void> {
+  const made = madeTokens(paths);
+  const tokens = made.read() ?? [];
+  const old = new Set(tokens.filter(isRefused).map(({ claims }) => claims.jti));
+  if (old.size === 0) return;
+  const revoked = revokedTokens(paths);
+  const ids = revoked.read() ?? [];
+  // First: once nobody knows whose the ids are, they stay.
+  if (ids.some((id) => old.has(id))) await revoked.write(ids.filter((id) => !old.has(id)));
+  await made.write(tokens.filter(({ claims }) => !old.has(claims.jti)));
 }
 
 /** Reads a token that we made, without verifying it. Undefined when there is none. */

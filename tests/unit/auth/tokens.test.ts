@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import type { Grant } from "../../../src/auth/claims.ts";
 import { hasKeys, makeKey, signingKeyId } from "../../../src/auth/key_files.ts";
 import { readTokenFile, writePrivateFile } from "../../../src/auth/private_file.ts";
+import { madeTokens, revokedTokens } from "../../../src/auth/token_lists.ts";
 import { signToken } from "../../../src/auth/sign.ts";
 import { Verifier } from "../../../src/auth/verifier.ts";
 import { ZenithError } from "../../../src/common/errors.ts";
@@ -112,6 +113,23 @@ describe("a token", () => {
     await assert.rejects(revokeToken(auth, "nobody"), /no token with the id nobody/);
   });
 
+  test("is forgotten when it has expired for a month, whether it was revoked or not", async () => {
+    await makeKey(auth);
+    const day = 86_400_000;
+    const lifetimes = [-31 * day, -31 * day, -29 * day, undefined];
+    const ids: string[] = [];
+    // As an earlier version has left them, which forgot none.
+    for (const lifetime of lifetimes) {
+      const { claims, kid } = await signToken(auth, "ci", { scope: "admin" }, lifetime);
+      ids.push(claims.jti);
+      await madeTokens(auth).write([...madeTokens(auth).read() ?? [], { claims, kid }]);
+    }
+    await revokedTokens(auth).write(ids.slice(1));
+    const { claims } = await createToken(auth, "new", { scope: "admin" }, undefined);
+    assert.deepEqual(listTokens(auth).map((token) => token.claims.jti), [...ids.slice(2), claims.jti]);
+    assert.deepEqual(revokedTokens(auth).read(), ids.slice(2));
+  });
+
   test("stays good while what changed on disk can't be read, and that is said once", async () => {
     await makeKey(auth);
     const verifier = await open();
@@ -156,6 +174,36 @@ describe("keys", () => {
     }
     assert.match(verifier.problem(principal) ?? "", /is not trusted here/);
     assert.deepEqual(listTokens(auth).map(({ claims }) => claims.sub), ["us"]);
+  });
+});
+
+describe("the list of revoked tokens", () => {
+  test("forgets what old keys signed when those are retired, and nothing else", async () => {
+    await makeKey(auth);
+    const file = join(dir, "token");
+    const destroyed = async () => {
+      await ensureTokenFile(auth, file, "main", COMPUTE);
+      const text = readTokenFile(file)!;
+      await dropTokenFile(auth, file);
+      return text;
+    };
+    const given = await createToken(auth, "ci", { scope: "admin" }, undefined);
+    const texts = [await destroyed(), await destroyed()];
+    await rotateKeys(auth, []);
+    // Signed by the old key, revoked after the new one was made.
+    await revokeToken(auth, given.claims.jti);
+    texts.push(given.text);
+    const last = await destroyed();
+    assert.equal(revokedTokens(auth).read()?.length, 5);
+    await retireOldKeys(auth);
+    const left = revokedTokens(auth).read()!;
+    assert.equal(left.length, 2);
+    assert.equal(left[0], `key:${signingKeyId(auth)}`);
+    const verifier = await open();
+    for (const text of texts) await assert.rejects(verifier.verify(text), isForbidden(/not trusted/));
+    await assert.rejects(verifier.verify(last), isForbidden(/was revoked/));
+    await retireOldKeys(auth);
+    assert.deepEqual(revokedTokens(auth).read(), left);
   });
 });
 
