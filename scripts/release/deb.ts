@@ -84,6 +84,10 @@ async function packageFiles({ executable, bill, version, time }: DebOptions): Pr
     { path: `${doc}/README.Debian`, content: text("debian/README.Debian") },
     { path: `${doc}/changelog.gz`, content: gzipSync(text("debian/changelog"), { level: 9 }) },
     { path: `${doc}/zenith.cdx.json`, content: { file: bill } },
+    ...["prometheus/zenith.rules.yml", "grafana/zenith.json"].map((name) => ({
+      path: `${doc}/examples/${name}`,
+      content: text(name),
+    })),
     ...readdirSync(docs).filter((name) => name.endsWith(".md")).sort().map((name) => ({
       path: `${doc}/${name}`,
       content: { file: join(docs, name) },

@@ -130,7 +130,12 @@ export async function startServe(options: ServeOptions, role: RoleContext): Prom
   };
   const sql = new Sql(door, names);
   const isLocal = isLoopback(options.http.host);
-  const figures = { fleet: fleet.figures, proxy: proxy.figures, http: () => http.figures };
+  const figures = {
+    fleet: fleet.figures,
+    proxy: proxy.figures,
+    http: () => http.figures,
+    maxClients: room.clients,
+  };
   const http: HttpServer = new HttpServer({
     sites: [
       new MetricsSite(context, guard, figures),

@@ -8,21 +8,19 @@ import { type Problem, problemOf } from "./problem.ts";
 const DAY_MS = 86_400_000;
 const SOON_DAYS = 14;
 
-export function certificateProblems({ paths, config }: Environment, nowMs = Date.now()): Problem[] {
-  const { auth } = paths;
-  const cert = config.tls?.cert ?? auth.serverCertificate;
-  const key = config.tls?.key ?? auth.serverKey;
-  // An environment has none of its own before its first start.
-  if (config.tls?.cert === undefined && !existsSync(cert)) return [];
+export function certificateProblems(environment: Environment, nowMs = Date.now()): Problem[] {
   try {
-    const { validTo } = new X509Certificate(readPair(cert, key).cert);
-    const leftDays = Math.floor((new Date(validTo).getTime() - nowMs) / DAY_MS);
+    const expiresMs = readExpiryMs(environment);
+    if (expiresMs === undefined) return [];
+    const leftDays = Math.floor((expiresMs - nowMs) / DAY_MS);
     if (leftDays >= SOON_DAYS) return [];
+    const { cert, isOwn } = filesOf(environment);
+    const when = new Date(expiresMs).toISOString();
     return [{
       what: `the certificate ${cert} ${
         leftDays < 0 ? "has expired" : `expires in ${leftDays} days`
-      }: ${validTo}`,
-      hint: config.tls?.cert === undefined
+      }, at ${when}`,
+      hint: isOwn
         ? "the next start makes a new one"
         : "put a new one in its place: the servers read it by themselves",
       down: leftDays < 0,
@@ -30,4 +28,32 @@ export function certificateProblems({ paths, config }: Environment, nowMs = Date
   } catch (error) {
     return [problemOf(error, "servers that run keep the one before; a start needs one that works", false)];
   }
+}
+
+/**
+ * When the certificate expires, in ms since 1970; undefined when there is none, or none that can be
+ * used.
+ */
+export function certificateExpiryMs(environment: Environment): number | undefined {
+  try {
+    return readExpiryMs(environment);
+  } catch {
+    return undefined;
+  }
+}
+
+function readExpiryMs(environment: Environment): number | undefined {
+  const { cert, key, isOwn } = filesOf(environment);
+  // An environment has none of its own before its first start.
+  if (isOwn && !existsSync(cert)) return undefined;
+  return new Date(new X509Certificate(readPair(cert, key).cert).validTo).getTime();
+}
+
+function filesOf({ paths, config }: Environment): { cert: string; key: string; isOwn: boolean } {
+  const { auth } = paths;
+  return {
+    cert: config.tls?.cert ?? auth.serverCertificate,
+    key: config.tls?.key ?? auth.serverKey,
+    isOwn: config.tls?.cert === undefined,
+  };
 }

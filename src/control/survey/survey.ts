@@ -2,7 +2,6 @@
  * Surveys an environment's parts, their state and their problems, for `zenith status`. The result
  * can be printed as JSON unchanged.
  */
-import { statfsSync } from "node:fs";
 import { relative } from "node:path";
 import { allComputePlaces, isUp, listDeletions } from "../compute_places.ts";
 import { type Environment, hasLocalPageServer, pageServerAddress } from "../environment.ts";
@@ -13,6 +12,7 @@ import { asksForTokens } from "../server_tokens.ts";
 import { type BranchSurvey, stuckReceivers, surveyBranches } from "./branches.ts";
 import { certificateProblems } from "./certificate.ts";
 import { type ComputeSurvey, surveyCompute } from "./computes.ts";
+import { diskOf } from "./disk.ts";
 import { type ObjectStoreSurvey, surveyObjectStore } from "./object_store.ts";
 import { NOT_RUNNING, type Problem } from "./problem.ts";
 import { standbyProblems } from "./standbys.ts";
@@ -109,19 +109,18 @@ function openToEverybody(environment: Environment): Problem[] {
 }
 
 function surveyDisk(
-  { paths }: Environment,
+  environment: Environment,
   problems: Problem[],
 ): { disk_free_bytes: number; disk_total_bytes: number } {
-  const stat = statfsSync(paths.root);
-  const free = stat.bavail * stat.bsize;
-  if (free < DISK_LOW_BYTES) {
+  const { freeBytes, sizeBytes } = diskOf(environment);
+  if (freeBytes < DISK_LOW_BYTES) {
     problems.push({
-      what: `the disk of ${paths.root} has ${Math.floor(free / (1 << 20))} MiB left`,
+      what: `the disk of ${environment.paths.root} has ${Math.floor(freeBytes / (1 << 20))} MiB left`,
       hint: "make room: when it is full, commits wait until there is some again",
       down: false,
     });
   }
-  return { disk_free_bytes: free, disk_total_bytes: stat.blocks * stat.bsize };
+  return { disk_free_bytes: freeBytes, disk_total_bytes: sizeBytes };
 }
 
 /** Shortens a path below the environment's directory to a relative one. */
