@@ -1,4 +1,6 @@
 /** From `pg start` to the first row, by the supervisor that takes the start, against `pg_ctl start` of a stock cluster. */
+import { isFileLocked } from "../../../src/process/file_lock.ts";
+import { aheadLock } from "../../../src/process/spare_ahead.ts";
 import { until, ZenithEnv } from "../../harness/zenith_env.ts";
 import { Connection } from "../../harness/connection.ts";
 import { StockCluster } from "../../harness/stock_cluster.ts";
@@ -33,7 +35,8 @@ export async function measureStarts(): Promise<GoalRow[]> {
   const stock: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     for (const { name, ended } of SUPERVISORS) {
-      await until("another supervisor waits", () => env.spares().length === 1);
+      const isReady = (): boolean => env.spares().length === 1 && !isFileLocked(aheadLock(env.paths.spares));
+      await until("another supervisor waits", isReady);
       await main.stop();
       await until("both wait", () => env.spares().length === 2);
       for (const { socket, process: { pid } } of env.spares()) {
