@@ -6,6 +6,7 @@ export type { BulkLayers } from "./files/bulk_layers.ts";
 export { dumpLayer } from "./files/dump_layer.ts";
 export { checkTimeline, scrubTimeline, type TimelineCheck } from "./files/fsck.ts";
 export {
+  compareKeys,
   compareObjects,
   formatObject,
   type Key,
@@ -44,7 +45,7 @@ export type { MergeLayers, MergeReply, MergeRequest } from "./files/merge_reques
 export type { MemoryPools } from "./memory/memory_layer.ts";
 export type { MergeResult } from "./merge/layer_upkeep.ts";
 export type { StoreSizes, TimelineStoreConfig } from "./files/store_options.ts";
-export { TimelineStore, type TimelineStoreOptions } from "./timeline_store.ts";
+export { type AwaitedKeys, TimelineStore, type TimelineStoreOptions } from "./timeline_store.ts";
 export { Retention } from "./value/retention.ts";
 export { ValueChain } from "./value/value_chain.ts";
 export { VERSION_PIECE_BYTES } from "./memory/version_table.ts";

@@ -40,6 +40,18 @@ export interface TimelineStoreOptions extends StoreOptions {
   readonly ancestor?: { readonly store: TimelineStore; readonly lsn: Lsn };
 }
 
+/** Keys whose oldest versions are yet to come, from elsewhere. */
+export interface AwaitedKeys {
+  /** @throws {AbsentBytes} when the oldest version of the block is not here yet */
+  check(slot: number, block: number): void;
+}
+
+/**
+ * How often layers of the base count as merged. They are as old as can be, so younger ones are not
+ * merged with them before they come to a good part of their length.
+ */
+const BASE_LEVEL = 6;
+
 export class TimelineStore {
   readonly ancestorLsn: Lsn | null;
   readonly startLsn: Lsn;
@@ -64,6 +76,9 @@ export class TimelineStore {
   /** Where open branches left this timeline. An LSN may be listed twice. */
   readonly #branchPoints: number[] = [];
   #closed = false;
+
+  /** Null once all versions are here. */
+  #awaited: AwaitedKeys | null = null;
 
   readonly #found: FoundStart = { start: 0, prev: 0 };
   readonly #imageChain = new ValueChain();
@@ -349,6 +364,78 @@ export class TimelineStore {
     this.#firstLsns.addFiles(layers);
   }
 
+  // ---- versions that come later
+
+  /**
+   * Says that oldest versions of some blocks are yet to come, by {@link installBase}. Until
+   * {@link endBase}, a read that needs one throws what `keys` throws, and no layers are merged,
+   * here and in branches: merges read what is in files.
+   */
+  awaitBase(keys: AwaitedKeys): void {
+    assert(this.#ancestor === null, "only what has no ancestor begins with versions that come later");
+    this.#awaited = keys;
+  }
+
+  /**
+   * Begins layer files with versions that are older than all others. They are at the first LSN
+   * after {@link startLsn}, where nothing else may be. Any number of files may be under way.
+   */
+  startBase(): BulkLayers {
+    const lsn = this.startLsn + 1;
+    return new BulkLayers({
+      disk: this.#options.disk,
+      files: this.#files,
+      targetBytes: this.#config.mergedLayerBytes,
+      startLsn: this.startLsn,
+      lsn,
+      recordStart: null,
+      level: BASE_LEVEL,
+      // There is one version of each key, so garbage is not looked for.
+      givenUp: { cutoff: lsn, points: 0 },
+    });
+  }
+
+  /**
+   * Adds the files of {@link startBase}, durably. They must be complete, and have keys that no file
+   * of the base has. The first ones must come before all other versions.
+   *
+   * @throws {ZenithError} `disk_full`, `io`: nothing of the files is stored then
+   */
+  async installBase(bulk: BulkLayers): Promise<void> {
+    const lsn = bulk.lsn as Lsn;
+    const layers = bulk.entries.map((entry) => this.#files.diskLayer(entry));
+    const isFirst = this.diskConsistentLsn < lsn;
+    try {
+      await this.#files.commit((before) => before.withOldest(...layers), isFirst ? lsn : null, () => {
+        if (isFirst) this.#memory.skipTo(lsn);
+      });
+    } catch (error) {
+      this.#files.removeAfterNextCommit(layers);
+      throw error;
+    }
+    this.#firstLsns.addFiles(layers);
+  }
+
+  /**
+   * Ends what {@link awaitBase} has begun: all versions are here.
+   *
+   * @param userData takes the place of what is kept with the timeline
+   * @throws {ZenithError} `disk_full`, `io`
+   */
+  async endBase(userData: Uint8Array): Promise<void> {
+    this.#files.userData = userData;
+    await this.#files.commit((layers) => layers);
+    this.#awaited = null;
+  }
+
+  /** Whether versions are yet to come, here or where this timeline comes from. */
+  get #isAwaiting(): boolean {
+    // deno-lint-ignore no-this-alias -- the walk up the ancestors starts here
+    let root: TimelineStore = this;
+    while (root.#ancestor !== null) root = root.#ancestor;
+    return root.#awaited !== null;
+  }
+
   // ---- upkeep, in the background
 
   /**
@@ -360,6 +447,7 @@ export class TimelineStore {
    *   has changed then
    */
   compact(): Promise<MergeResult | null> {
+    if (this.#isAwaiting) return Promise.resolve(null);
     return this.#upkeep.compact();
   }
 
@@ -378,6 +466,7 @@ export class TimelineStore {
     // Set this at once, before a running merge ends: a new branch must not start where versions are
     // being removed.
     this.#files.retention = new Retention(limit, kept);
+    if (this.#isAwaiting) return Promise.resolve(null);
     return this.#upkeep.collectGarbage();
   }
 
@@ -429,6 +518,8 @@ export class TimelineStore {
 
   /** Returns an upper bound of the number of keys, for {@link Ancestry}. */
   keyCount(): number {
+    // Those that are yet to come are not counted, and may be any.
+    if (this.#awaited !== null) return Infinity;
     let keys = this.#memory.entryCount();
     const absent = new AbsentOnes();
     for (const { reader } of this.#files.layers.layers()) keys += absent.try(() => reader.keyCount()) ?? 0;
@@ -569,6 +660,7 @@ export class TimelineStore {
     if (lsn <= this.startLsn) return;
     this.#memory.collect(slot, block, lsn, floor, chain);
     if (!chain.reaches(floor)) this.#files.layers.collect(slot, block, lsn, floor, chain, this.#objects);
+    if (this.#awaited !== null && !chain.reaches(floor)) this.#awaited.check(slot, block);
   }
 
   /**

@@ -11,7 +11,7 @@ import { LAYER_DELTA } from "../layer/layer_format.ts";
 import { LayerWriter } from "../layer/layer_writer.ts";
 import type { ObjectId } from "../value/object_id.ts";
 import { RecordStarts } from "../value/record_starts.ts";
-import { NOTHING_GIVEN_UP } from "../value/retention.ts";
+import { type GivenUp, NOTHING_GIVEN_UP } from "../value/retention.ts";
 import { VALUE_WILL_INIT } from "../value/value_chain.ts";
 import type { TimelineFiles } from "./timeline_files.ts";
 import type { LayerEntry } from "./timeline_metadata.ts";
@@ -28,12 +28,18 @@ export interface BulkLayersOptions {
   readonly startLsn: number;
   /** … up to this one. All their versions are at this LSN. */
   readonly lsn: number;
-  /** The start of the record. */
-  readonly recordStart: number;
+  /** The start of the record. Null when what comes is of no record. */
+  readonly recordStart: number | null;
+  /** As {@link LayerEntry.level}. Default: 0. */
+  readonly level?: number;
+  /** As {@link LayerEntry.givenUp}. Default: nothing. */
+  readonly givenUp?: GivenUp;
 }
 
 export class BulkLayers {
   readonly lsn: number;
+  /** Whether what comes from now on is compressed. Somebody who waits for it waits longer then. */
+  compresses = true;
   readonly #options: BulkLayersOptions;
   readonly #starts = new RecordStarts();
   readonly #entries: LayerEntry[] = [];
@@ -44,7 +50,7 @@ export class BulkLayers {
   constructor(options: BulkLayersOptions) {
     this.#options = options;
     this.lsn = options.lsn;
-    this.#starts.add(options.recordStart);
+    if (options.recordStart !== null) this.#starts.add(options.recordStart);
   }
 
   /**
@@ -54,10 +60,11 @@ export class BulkLayers {
    */
   put(object: ObjectId, block: number, bytes: Uint8Array, tag: number): void {
     const writer = this.#writer ??= this.#newWriter();
+    writer.compresses = this.compresses;
     writer.startKey(object, block);
     writer.add(this.lsn, bytes, 0, bytes.length, tag, VALUE_WILL_INIT);
     // Compression allocates its output outside the heap.
-    noteShortLived(bytes.length);
+    if (this.compresses) noteShortLived(bytes.length);
   }
 
   /**
@@ -115,16 +122,15 @@ export class BulkLayers {
   async #finishFile(): Promise<void> {
     const writer = this.#writer;
     assert(writer !== null, "a file is being written");
-    const written = await writer.finishInBackground(
-      this.#entries.length === 0 ? this.#starts.blocks() : null,
-    );
+    const hasStarts = this.#options.recordStart !== null && this.#entries.length === 0;
+    const written = await writer.finishInBackground(hasStarts ? this.#starts.blocks() : null);
     this.#writer = null;
     this.#entries.push({
       ...written,
       kind: LAYER_DELTA,
       number: this.#number,
-      level: 0,
-      givenUp: NOTHING_GIVEN_UP,
+      level: this.#options.level ?? 0,
+      givenUp: this.#options.givenUp ?? NOTHING_GIVEN_UP,
       startLsn: this.#options.startLsn,
       endLsn: this.lsn,
     });

@@ -71,6 +71,21 @@ export class LayerMap {
   }
 
   /**
+   * Returns a map with additional layers of the oldest run, which has none of their keys.
+   *
+   * @param layers they all have keys, and the LSNs of that run; before all others if there is none
+   */
+  withOldest(...layers: readonly DiskLayer[]): LayerMap {
+    const { startLsn, endLsn } = layers[0].entry;
+    const [oldest] = this.runs;
+    const isThere = oldest !== undefined && oldest.startLsn === startLsn && oldest.endLsn === endLsn;
+    const first = [...isThere ? oldest.layers : [], ...layers];
+    first.sort((x, y) => compareKeys(x.entry.keys!.first, y.entry.keys!.first));
+    const others = this.runs.slice(isThere ? 1 : 0).flatMap((run) => run.layers);
+    return LayerMap.of([...first, ...others]);
+  }
+
+  /**
    * Returns a map with `layers` in place of the runs from `first` to `last`. These may belong to an
    * older map: runs are identified by their LSNs.
    */

@@ -43,7 +43,8 @@ export class TimelineFiles {
   readonly directory: string;
   readonly ancestorLsn: Lsn | null;
   readonly startLsn: Lsn;
-  readonly userData: Uint8Array;
+  /** What the timeline's creator keeps with it. A change is durable with the next commit. */
+  userData: Uint8Array;
   /** The retention. A change is durable with the next commit. */
   retention: Retention;
   readonly #access: FileAccess;

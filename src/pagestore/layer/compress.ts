@@ -19,6 +19,11 @@ const ZSTD_OPTIONS: zlib.ZstdOptions = {
   chunkSize: ZSTD_CHUNK_BYTES,
 };
 
+/** Takes the block as it is. The result holds `raw` itself. */
+export function storeRaw(raw: Uint8Array): StoredBlock {
+  return { bytes: raw, crc: crc32c(raw, 0, raw.length) };
+}
+
 /** Compresses the block, unless that would make it longer. The result then holds `raw` itself. */
 export function storeBlock(raw: Uint8Array): StoredBlock {
   const compressed = zlib.zstdCompressSync(raw, ZSTD_OPTIONS);

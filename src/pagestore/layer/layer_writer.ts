@@ -7,7 +7,7 @@ import { assert } from "../../common/assert.ts";
 import { crc32c } from "../../common/crc32c.ts";
 import { type Disk, type DiskFile, TEMPORARY_SUFFIX } from "../../common/disk.ts";
 import { ioError, ZenithError } from "../../common/errors.ts";
-import { storeBlock, type StoredBlock } from "./compress.ts";
+import { storeBlock, type StoredBlock, storeRaw } from "./compress.ts";
 import {
   DATA_BLOCK_BYTES,
   ENTRY_BYTES,
@@ -138,6 +138,8 @@ export class LayerWriter {
   readonly #kind: number;
   readonly #startLsn: number;
   readonly #endLsn: number;
+  /** Whether what comes from now on is compressed. That takes most of the time. */
+  compresses = true;
   #file: DiskFile | null;
   #offset = HEADER_BYTES;
 
@@ -407,7 +409,7 @@ export class LayerWriter {
   }
 
   #writeBlock(raw: Uint8Array, handles: HandleColumns): void {
-    const stored = storeBlock(raw);
+    const stored = this.compresses ? storeBlock(raw) : storeRaw(raw);
     const { bytes } = stored;
     handles.push(this.#offset, stored, raw.length);
     if (this.#unwrittenLen + bytes.length > WRITE_BYTES) this.#writeOut();
