@@ -4,13 +4,13 @@
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { readArchivedWal, type WantedWal } from "../archive/archived_wal.ts";
 import { ZenithError } from "../common/errors.ts";
 import type { RepositoryBackup } from "../archive/pgbackrest/repository_backup.ts";
 import type { WalArchive } from "../archive/wal_archive.ts";
 import { BACKUP_LABEL_FILE, BACKUP_MANIFEST_FILE } from "../postgres/cluster/backup_files.ts";
 import { CONTROL_FILE_PATH } from "../postgres/control_file.ts";
 import { encodeTablespaceMap, TABLESPACE_MAP_FILE } from "../protocol/tablespace_map.ts";
-import { readArchivedWal, type WantedWal } from "./archived_wal.ts";
 import {
   firstSegmentOfControlFile,
   firstSegmentOfLabel,
@@ -82,7 +82,7 @@ async function* readRepositoryBackup(
   wal: WalArchive,
   until: WantedWal["until"],
 ): AsyncGenerator<SourceFile> {
-  for await (const file of backup.files()) {
+  for (const file of backup.files()) {
     // The manifest says where tablespaces were, in every version.
     if (file.name !== TABLESPACE_MAP_FILE) yield file;
   }

@@ -14,6 +14,8 @@ const ZSTD_MAGIC = 0xfd2fb528;
 const BZIP2_START = /^BZh[1-9]/;
 
 const READ_BYTES = 256 << 10;
+/** Large pieces: each is handed on by itself. */
+const CHUNKS = { chunkSize: READ_BYTES };
 
 /** The compression that the first bytes of a file show. */
 export function compressionOf(first: Uint8Array): Compression {
@@ -70,9 +72,9 @@ function unpack(
     case "bz2":
       return unpackBzip2(source);
     case "gz":
-      return through(source, withoutHeader ? createInflate() : createGunzip());
+      return through(source, withoutHeader ? createInflate(CHUNKS) : createGunzip(CHUNKS));
     case "zst":
-      return through(source, createZstdDecompress());
+      return through(source, createZstdDecompress(CHUNKS));
   }
 }
 

@@ -20,11 +20,18 @@ const SUPER_BLOCK_MAX_BYTES = 1 << 28;
 const DATA_PREFIX = "pg_data/";
 const TABLESPACE_PREFIX = "pg_tblspc/";
 
-/** A file of the cluster. Its content must be read before the next file is asked for. */
+/** A file of the cluster. */
 export interface BackupFileContent {
   /** Relative to the data directory, with tablespaces below `pg_tblspc`. */
   readonly name: string;
   readonly size: number;
+  /** SHA-1, hexadecimal. Undefined for an empty file. */
+  readonly checksum: string | undefined;
+  /**
+   * Compared with the checksum once it has been read. It can be read again.
+   *
+   * @throws {ZenithError} `corrupt_data` when the file is damaged; `not_found` when it is missing
+   */
   readonly content: AsyncIterable<Uint8Array>;
 }
 
@@ -122,19 +129,21 @@ export class RepositoryBackup {
   }
 
   /**
-   * Yields all files, each compared with the manifest's checksum once it has been read.
+   * Lists all files, as they lie in the repository. They can be read in any order.
    *
-   * @throws {ZenithError} `corrupt_data` when a file is damaged; `not_found` when one is missing
+   * @throws {ZenithError} `corrupt_data` when the manifest is damaged
    */
-  async *files(): AsyncGenerator<BackupFileContent> {
+  files(): BackupFileContent[] {
     const files = [...this.#manifest.entries("target:file")].map(([path, value]) => this.#file(path, value));
     // As they lie in the bundles.
     const order = (a: RepositoryFile, b: RepositoryFile) =>
       compare(a.label, b.label) || a.bundleId - b.bundleId || a.offset - b.offset || compare(a.path, b.path);
-    for (const file of files.sort(order)) {
-      const name = file.path.startsWith(DATA_PREFIX) ? file.path.slice(DATA_PREFIX.length) : file.path;
-      yield { name, size: file.sizeBytes, content: this.#verified(file) };
-    }
+    return files.sort(order).map((file) => ({
+      name: file.path.startsWith(DATA_PREFIX) ? file.path.slice(DATA_PREFIX.length) : file.path,
+      size: file.sizeBytes,
+      checksum: file.checksum,
+      content: { [Symbol.asyncIterator]: () => this.#verified(file) },
+    }));
   }
 
   #file(path: string, value: unknown): RepositoryFile {

@@ -1,6 +1,6 @@
 /** Takes the WAL of a backup out of an archive, as files of the backup's pg_wal. */
-import { wayFrom } from "../archive/timeline_history.ts";
-import type { WalArchive } from "../archive/wal_archive.ts";
+import { wayFrom } from "./timeline_history.ts";
+import type { WalArchive } from "./wal_archive.ts";
 import { ZenithError } from "../common/errors.ts";
 import type { Lsn } from "../common/lsn.ts";
 import {
@@ -10,7 +10,14 @@ import {
   walFileName,
   XLP_SEG_SIZE,
 } from "../postgres/wal/page_header.ts";
-import type { SourceFile } from "./source_file.ts";
+
+/** A segment, as a file of a backup's pg_wal. */
+export interface ArchivedSegment {
+  readonly name: string;
+  readonly size: number;
+  /** It must be read to the end before the next segment is asked for. */
+  readonly content: AsyncIterable<Uint8Array>;
+}
 
 export interface WantedWal {
   /** The name of the first segment. Its timeline is the backup's. */
@@ -34,7 +41,7 @@ export interface WantedWal {
 export async function* readArchivedWal(
   archive: WalArchive,
   { first, until, isThere }: WantedWal,
-): AsyncGenerator<SourceFile> {
+): AsyncGenerator<ArchivedSegment> {
   const tli = parseInt(first.slice(0, 8), 16);
   const segmentSize = await segmentSizeIn(archive, tli);
   const start = segmentSize === null ? undefined : parseWalFileName(first, segmentSize);
