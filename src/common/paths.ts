@@ -28,6 +28,9 @@ export const REMOTE_LAYERS_FILE = "remote_layers";
 /** The file that names the primary a timeline follows, inside the timeline's directory. */
 export const FOLLOW_FILE = "follow";
 
+/** The file that names the backup a timeline began with, inside the timeline's directory. */
+export const MOUNT_FILE = "mount";
+
 /** The file for the state that a safekeeper must not lose, inside the timeline's directory. */
 export const CONTROL_FILE = "safekeeper.control";
 
@@ -215,6 +218,10 @@ export class PageServerPaths {
   /** The foreign primary that a timeline follows. */
   timelineFollow(tenant: TenantId, timeline: TimelineId): string {
     return join(this.timeline(tenant, timeline), FOLLOW_FILE);
+  }
+  /** The backup that a timeline began with, while not all of it is copied. */
+  timelineMount(tenant: TenantId, timeline: TimelineId): string {
+    return join(this.timeline(tenant, timeline), MOUNT_FILE);
   }
   /** A timeline that was {@link timeline} until it was deleted with its branch. */
   deletedTimeline(tenant: TenantId, timeline: TimelineId): string {

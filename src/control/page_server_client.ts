@@ -1,4 +1,5 @@
 /** The command line's client for the page server's management operations. */
+import type { ArchiveLocation } from "../common/archive_location.ts";
 import { ZenithError } from "../common/errors.ts";
 import { OneAtATime } from "../common/one_at_a_time.ts";
 import type { BranchName, TenantId, TimelineId } from "../common/id.ts";
@@ -54,6 +55,7 @@ export type {
 const ANYWHERE: ReadonlySet<unknown> = new Set([
   PAGE_SERVER.tenantCreate,
   PAGE_SERVER.followStart,
+  PAGE_SERVER.followMount,
   PAGE_SERVER.tenantAttach,
   PAGE_SERVER.tenantMove,
 ]);
@@ -129,6 +131,16 @@ export class PageServerClient implements AsyncDisposable {
     limitBytes: number,
   ): Promise<ImportedCluster> {
     return this.#call(PAGE_SERVER.followStart, { tenant, name, limit: limitBytes, conninfo: source });
+  }
+
+  /** @param label of the backup in the archive, which is a pgBackRest repository */
+  followMount(
+    tenant: TenantId,
+    name: BranchName,
+    archive: ArchiveLocation,
+    label: string,
+  ): Promise<ImportedCluster> {
+    return this.#call(PAGE_SERVER.followMount, { tenant, name, archive, backup: label });
   }
 
   followList(): Promise<Followed[]> {

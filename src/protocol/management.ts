@@ -160,6 +160,9 @@ const ARCHIVE = {
   isSecret: true,
 };
 
+/** A backup in such a repository. */
+const LABEL = word("label", pipe(string(), regex(/^[\w-]{1,64}$/, "expected the label of a backup")));
+
 function decodeText(base64url: string): string {
   return Buffer.from(base64url, "base64url").toString();
 }
@@ -401,6 +404,8 @@ const FollowedSchema = object({
   lag_bytes: nullable(number()),
   /** How old the newest commit here is, in seconds, while some are missing. */
   lag_s: nullable(number()),
+  /** How much of the backup that it began with is still read from there. */
+  uncopied_bytes: number(),
 });
 
 /** A branch that follows a primary. */
@@ -736,6 +741,18 @@ export const PAGE_SERVER = {
     "admin",
     { tenant: TENANT, name: BRANCH, archive: named(ARCHIVE) },
     COPY_BOTH,
+    CHANGES,
+  ),
+  /**
+   * Makes a tenant from a backup in a pgBackRest repository on the server's machine, and follows
+   * the repository's WAL from then on. Pages are read from the backup when they are needed, until
+   * all are copied.
+   */
+  followMount: operation(
+    "follow_mount",
+    "admin",
+    { tenant: TENANT, name: BRANCH, archive: ARCHIVE, backup: LABEL },
+    json(ImportedClusterSchema),
     CHANGES,
   ),
   /**

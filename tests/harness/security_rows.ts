@@ -4,6 +4,8 @@ import { generateTenantId, generateTimelineId } from "../../src/common/id.ts";
 /** Neither exists: whoever is let in learns just that, and changes nothing. */
 export const tenant = generateTenantId();
 export const timeline = generateTimelineId();
+/** An archive that does not exist. */
+const archive = Buffer.from('{"path":"/nowhere","stanza":null,"passphrase":null}').toString("base64url");
 /** Where the tokens say that their holders are. Nobody listens there. */
 export const ADDRESS = "127.0.0.1:1";
 
@@ -43,6 +45,7 @@ export const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   tenant_delete: { args: tenant, by: ADMIN },
   tenant_import: { args: `${tenant} main`, by: ADMIN },
   follow_start: { args: `${tenant} main 1000000 host=127.0.0.1 port=1`, by: ADMIN },
+  follow_mount: { args: `${tenant} main ${archive} 20261130-074326F`, by: ADMIN },
   follow_list: { args: "", by: ADMIN },
   follow_stop: { args: `${tenant} one`, by: OWNER },
   follow_resume: { args: `${tenant} one host=127.0.0.1 port=1`, by: OWNER },

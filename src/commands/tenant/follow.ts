@@ -1,4 +1,5 @@
 /** `zenith follow`: keeps a branch that follows a running primary, or an archive of its WAL. */
+import type { ArchiveLocation } from "../../common/archive_location.ts";
 import { isRepository } from "../../archive/pgbackrest/repository.ts";
 import { ZenithError } from "../../common/errors.ts";
 import {
@@ -54,6 +55,7 @@ export const followCommand: Command = {
     FROM_OPTION,
     ...ARCHIVE_OPTIONS,
     { flags: "--base <source>", description: "The backup to begin with, when the archive has only WAL" },
+    { flags: "--lazy", description: "Read the backup's pages when they are needed, and copy it meanwhile" },
     { flags: "--tenantid <id>", description: "The new tenant's id, 32 hex characters; chosen when left out" },
     {
       flags: "--max-slot-gib <n>",
@@ -74,6 +76,7 @@ export const followCommand: Command = {
       "Up to 100 GiB of WAL may wait there",
     ],
     ["follow prod --archive /var/lib/pgbackrest", "A pgBackRest repository, never the primary itself"],
+    ["follow prod --archive /var/lib/pgbackrest --lazy", "At once, while the backup is still being copied"],
     ["follow prod --archive /wal --base /backups/monday", "A directory of WAL, and where to begin"],
   ],
   async run(args, options) {
@@ -104,7 +107,8 @@ export const followCommand: Command = {
         imported_bytes: result.imported_bytes,
       });
     }
-    print(`tenant ${tenant} copied: PostgreSQL ${result.pg_version}, ${formatBytes(result.imported_bytes)}`);
+    const how = options["lazy"] === true ? "mounted" : "copied";
+    print(`tenant ${tenant} ${how}: PostgreSQL ${result.pg_version}, ${formatBytes(result.imported_bytes)}`);
     const what = source === undefined ? `archive ${archive}` : redactPasswords(source);
     print(`branch ${branch} follows ${what}: history from ${begins}`);
   },
@@ -117,7 +121,7 @@ async function followPrimary(
   source: string,
   options: OptionValues,
 ): Promise<ImportedCluster> {
-  assertNoOther(options, ["stanza", "backup", "base"], "--archive");
+  assertNoOther(options, ["stanza", "backup", "base", "lazy"], "--archive");
   await using client = new PageServerClient(pageServerAddress(environment));
   const limitBytes = optionGib(options, "maxSlotGib", "--max-slot-gib", LIMIT_DEFAULT_GIB);
   return await withProgress(() => client.followStart(tenant, branch, source, limitBytes));
@@ -131,10 +135,29 @@ async function followArchive(
   options: OptionValues,
 ): Promise<ImportedCluster> {
   const location = archiveLocation(archive, optionText(options, "stanza"));
+  if (options["lazy"] === true) return await mountArchive(environment, tenant, branch, location, options);
   const backup = await firstBackup(archive, options);
   return await withProgress(() =>
     importCluster(pageServerAddress(environment), tenant, branch, backup, () => {}, location)
   );
+}
+
+/** Follows an archive whose backup is read when it is needed. */
+async function mountArchive(
+  environment: Environment,
+  tenant: TenantId,
+  branch: BranchName,
+  location: ArchiveLocation,
+  options: OptionValues,
+): Promise<ImportedCluster> {
+  if (optionText(options, "base") !== undefined || !isRepository(location.path)) {
+    throw new ZenithError("invalid_argument", "--lazy reads a backup of a pgBackRest repository, no other", {
+      hint: "leave it out: the backup is copied first",
+    });
+  }
+  const { backup } = await openRepository(location.path, options);
+  await using client = new PageServerClient(pageServerAddress(environment));
+  return await client.followMount(tenant, branch, location, backup.label);
 }
 
 /** The backup to begin with, with as much WAL as it needs. */
@@ -170,7 +193,11 @@ const COLUMNS: readonly Column<Followed>[] = [
   { title: "BRANCH", cell: ({ branch, timeline_id }) => branch ?? timeline_id },
   { title: "TENANT", cell: ({ tenant_id }) => tenant_id },
   { title: "SOURCE", cell: ({ source }) => source },
-  { title: "STATE", cell: ({ state }) => state },
+  {
+    title: "STATE",
+    cell: ({ state, uncopied_bytes: bytes }) =>
+      bytes === 0 ? state : `${state}, ${formatBytes(bytes)} to copy`,
+  },
   { title: "LAG", cell: ({ lag_bytes }) => formatBytes(lag_bytes) },
   { title: "", cell: ({ lag_s }) => lag_s === null ? "" : `${lag_s.toFixed(1)} s` },
   { title: "PROBLEM", cell: ({ problem }) => problem ?? "" },

@@ -30,6 +30,7 @@ import {
 import { type RelationFork, RelationForks } from "../content/relation_forks.ts";
 import { SingleValues } from "../content/single_values.ts";
 import { SlruPages } from "../content/slru_pages.ts";
+import { isZero, PageCutter } from "../content/page_cutter.ts";
 import { DATABASE_PRESENT } from "./files.ts";
 
 /**
@@ -82,8 +83,6 @@ export class BaseFiles implements TarHandler {
   readonly #wal: WalFiles;
   readonly #seen = new Set<string>();
   readonly #databases = new Set<string>();
-  readonly #page = new Uint8Array(BLCKSZ);
-  #pageBytes = 0;
   #sink: Sink = IGNORE;
   #lsn: number;
   #batchBytes = 0;
@@ -92,14 +91,17 @@ export class BaseFiles implements TarHandler {
   #label: Uint8Array | null = null;
   #version: string | null = null;
 
-  /** @param store a new one without versions */
-  constructor(store: TimelineStore, wal: WalFiles) {
+  /**
+   * @param store a new one without versions
+   * @param firstLsn of the first versions
+   */
+  constructor(store: TimelineStore, wal: WalFiles, firstLsn: number) {
     this.#store = store;
     this.#forks = new RelationForks(store);
     this.#values = new SingleValues(store);
     this.#slru = new SlruPages(store);
     this.#wal = wal;
-    this.#lsn = store.startLsn + 1;
+    this.#lsn = firstLsn;
   }
 
   /** How many bytes of relations and SLRUs have been taken in. */
@@ -127,6 +129,15 @@ export class BaseFiles implements TarHandler {
 
   content(bytes: Uint8Array): void {
     this.#sink.content(bytes);
+  }
+
+  /** Takes in that a file of a relation is so long. Its pages come by themselves. */
+  relationOfSize({ spc, db, file }: BackupFile & { readonly kind: "relation" }, bytes: number): void {
+    this.#noteDatabase(spc, db);
+    const fork = this.#forks.get(spc, db, file.relNode, file.forkNum);
+    this.#forks.create(fork, this.#lsn);
+    this.#forks.extend(fork, file.segno * RELSEG_SIZE + bytes / BLCKSZ, this.#lsn);
+    this.#contentBytes += bytes;
   }
 
   end(): void {
@@ -254,31 +265,14 @@ export class BaseFiles implements TarHandler {
    * @param done called before the batch ends that has the file's last pages so far
    */
   #pages(name: string, put: (bytes: Uint8Array, off: number) => void, done: () => void): Sink {
-    this.#pageBytes = 0;
+    const cutter = new PageCutter(name);
     return {
       content: (bytes) => {
-        let at = 0;
-        while (at < bytes.length) {
-          const left = bytes.length - at;
-          if (this.#pageBytes === 0 && left >= BLCKSZ) {
-            put(bytes, at);
-            at += BLCKSZ;
-          } else {
-            const count = Math.min(left, BLCKSZ - this.#pageBytes);
-            this.#page.set(bytes.subarray(at, at + count), this.#pageBytes);
-            this.#pageBytes += count;
-            at += count;
-            if (this.#pageBytes < BLCKSZ) break;
-            put(this.#page, 0);
-            this.#pageBytes = 0;
-          }
-        }
+        cutter.push(bytes, put);
         this.#note(bytes.length, done);
       },
       end: () => {
-        if (this.#pageBytes !== 0) {
-          throw new ZenithError("corrupt_data", `${name} does not have a whole number of pages`);
-        }
+        cutter.finish();
         done();
       },
     };
@@ -308,10 +302,4 @@ export class BaseFiles implements TarHandler {
       }
     }
   }
-}
-
-function isZero(bytes: Uint8Array, off: number): boolean {
-  // The header of a page that is in use is not all zeros, so this rarely goes on.
-  for (let i = off; i < off + BLCKSZ; i++) if (bytes[i] !== 0) return false;
-  return true;
 }

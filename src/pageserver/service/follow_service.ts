@@ -109,7 +109,7 @@ function receiver(run: TenantImport) {
 
 /** Converts a follower to its wire form. */
 export function followedJson(
-  { tenantId, timelineId, branch, state, status, problem }: Followed,
+  { tenantId, timelineId, branch, state, status, mount, problem }: Followed,
 ): FollowedJson {
   return {
     tenant_id: tenantId,
@@ -117,10 +117,11 @@ export function followedJson(
     timeline_id: timelineId,
     source: describeSource(state.source),
     state: state.isStopped ? "stopped" : problem !== null ? "failed" : status?.state ?? "opening",
-    problem: problem ?? status?.problem ?? null,
+    problem: problem ?? status?.problem ?? mount?.problem ?? null,
     slot: state.slot,
     wal_timeline: state.tli,
     lag_bytes: status?.lagBytes ?? null,
     lag_s: status?.lagS ?? null,
+    uncopied_bytes: mount?.missingBytes ?? 0,
   };
 }

@@ -10,6 +10,7 @@ import type { CopyBoth } from "../../pgwire/copy_both.ts";
 import type { Session } from "../../pgwire/session.ts";
 import type { ImportedClusterJson } from "../../protocol/management.ts";
 import type { ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
+import { openRepository } from "../timeline/mounted_backup.ts";
 import { followFile, type FollowSource } from "../timeline/follow_state.ts";
 import type { PageServer } from "./page_server.ts";
 
@@ -35,13 +36,7 @@ export async function receiveImport(
   try {
     const copy = session.copyBoth();
     const streaming = await receive(copy, run, session.remoteAddress);
-    const imported = await server.finishImport(tenant, run, signal, async ({ tli }) => {
-      if (archive === undefined) return;
-      const source: FollowSource = { kind: "archive", location: archive };
-      const state = { source, slot: null, tli, maxSlotBytes: 0, isStopped: false };
-      await followFile(server.disk, join(run.directory, FOLLOW_FILE)).write(state);
-    });
-    server.followers.begin(tenant, imported.timelineId);
+    const imported = await finishFollowing(server, run, tenant, archive, signal);
     copy.send(new TextEncoder().encode(JSON.stringify(importedJson(imported))));
     copy.end();
     await streaming.ended;
@@ -49,6 +44,58 @@ export async function receiveImport(
     await server.abortImport(tenant, run);
     throw error;
   }
+}
+
+/**
+ * Serves `follow_mount`: a tenant from a backup whose pages are read when they are needed.
+ *
+ * @param label of the backup
+ * @throws {ZenithError} as {@link receiveImport}; `conflict` when the tenant would be uploaded
+ */
+export async function mountBackup(
+  server: PageServer,
+  tenant: TenantId,
+  branch: BranchName,
+  location: ArchiveLocation,
+  label: string,
+  signal: AbortSignal,
+): Promise<ImportedCluster> {
+  if (server.hasObjectStore) {
+    throw new ZenithError(
+      "conflict",
+      "this page server uploads its tenants, and a backup that is not copied can't be",
+      {
+        hint: "leave out --lazy: the backup is copied first",
+      },
+    );
+  }
+  const repository = openRepository(location);
+  const run = await server.beginImport(tenant, branch, true);
+  try {
+    await run.mount(repository, location, label, signal);
+    return await finishFollowing(server, run, tenant, location, signal);
+  } catch (error) {
+    await server.abortImport(tenant, run);
+    throw error;
+  }
+}
+
+/** Completes an import, and follows an archive from then on. */
+async function finishFollowing(
+  server: PageServer,
+  run: TenantImport,
+  tenant: TenantId,
+  archive: ArchiveLocation | undefined,
+  signal: AbortSignal,
+): Promise<ImportedCluster> {
+  const imported = await server.finishImport(tenant, run, signal, async ({ tli }) => {
+    if (archive === undefined) return;
+    const source: FollowSource = { kind: "archive", location: archive };
+    const state = { source, slot: null, tli, maxSlotBytes: 0, isStopped: false };
+    await followFile(server.disk, join(run.directory, FOLLOW_FILE)).write(state);
+  });
+  server.followers.begin(tenant, imported.timelineId);
+  return imported;
 }
 
 /** Resolves when all files have come. `ended` resolves when the stream is over. */

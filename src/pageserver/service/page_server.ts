@@ -242,7 +242,20 @@ export class PageServer {
     server.#remote?.start();
     server.#keeper?.start();
     server.followers.startAll(server.#tenants.keys());
+    for (const tenant of server.#tenants.values()) void server.#goOnCopying(tenant);
     return server;
+  }
+
+  /** Goes on with backups that are not all copied. */
+  async #goOnCopying(tenant: Tenant): Promise<void> {
+    try {
+      await tenant.openMounted();
+    } catch (error) {
+      this.#context.logger.error(`could not go on copying a backup: ${errorMessage(error)}`, {
+        tenant: tenant.id,
+        err: error,
+      });
+    }
   }
 
   /** Opens a tenant, or cleans up the remains of one. Anything else belongs to somebody else. */
@@ -319,18 +332,24 @@ export class PageServer {
     });
   }
 
+  /** Whether its tenants are uploaded. */
+  get hasObjectStore(): boolean {
+    return this.#remote !== null;
+  }
+
   /**
    * Begins to import a tenant. Nobody else can create it until the import has ended, by
    * {@link finishImport} or {@link abortImport}.
    *
    * @param branch the name of its branch
+   * @param isMount as in {@link TenantImport.begin}
    * @throws {ZenithError} `already_exists`, `disk_full`, `io`
    */
-  async beginImport(id: TenantId, branch: BranchName): Promise<TenantImport> {
+  async beginImport(id: TenantId, branch: BranchName, isMount = false): Promise<TenantImport> {
     this.#assertNew(id);
     this.#importing.add(id);
     try {
-      return await TenantImport.begin(id, branch, this.#context);
+      return await TenantImport.begin(id, branch, this.#context, isMount);
     } catch (error) {
       this.#importing.delete(id);
       throw error;

@@ -31,7 +31,7 @@ import { BackupService } from "./backup_service.ts";
 import { basebackup } from "./basebackup.ts";
 import { switchOf } from "./timeline_switch.ts";
 import { followedJson, startFollowing } from "./follow_service.ts";
-import { importedJson, receiveImport } from "./import_service.ts";
+import { importedJson, mountBackup, receiveImport } from "./import_service.ts";
 import { isForMasked } from "./masked_access.ts";
 import type { PageServer } from "./page_server.ts";
 import { type ReadWal, servePagestream } from "./pagestream_service.ts";
@@ -121,6 +121,10 @@ function handlers(
 
     async tenantImport({ tenant, name, archive }, session) {
       await receiveImport(server, session, tenant, name, archive);
+    },
+
+    async followMount({ tenant, name, archive, backup }, session) {
+      return importedJson(await mountBackup(server, tenant, name, archive, backup, session.signal));
     },
 
     async followStart({ tenant, name, limit, conninfo }, session) {

@@ -45,6 +45,7 @@ export async function createTenant(
       walStartLsn: firstPosition(end),
       pgMajor: end.pg.major,
       beginsMasked: false,
+      awaitsBackup: false,
     }),
   });
   await importCluster(disk, initdbDirectory, end, store);

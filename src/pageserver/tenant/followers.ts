@@ -6,6 +6,7 @@ import { createPhysicalSlot } from "../../pgwire/replication.ts";
 import { connectPrimary } from "../timeline/connect_primary.ts";
 import { ArchiveFollower } from "../timeline/archive_follower.ts";
 import { describeSource, followFile, type FollowState } from "../timeline/follow_state.ts";
+import type { MountedBackup } from "../timeline/mounted_backup.ts";
 import { Follower, type FollowerStatus, type RunningFollower } from "../timeline/follower.ts";
 import { BranchFiles } from "./branch_files.ts";
 import type { TenantContext } from "./context.ts";
@@ -20,6 +21,8 @@ export interface Followed {
   readonly state: FollowState;
   /** Null while the timeline is being opened, or when it can't be. */
   readonly status: FollowerStatus | null;
+  /** The backup that it began with. Null when it is copied, or while the timeline is not open. */
+  readonly mount: MountedBackup | null;
   /** Why it could not be opened. */
   readonly problem: string | null;
 }
@@ -125,6 +128,7 @@ export class Followers {
       branch: this.#branchOf(tenantId, timelineId),
       state: follower?.state ?? state,
       status: follower?.status ?? null,
+      mount: follower?.timeline.mount ?? null,
       problem,
     }));
   }

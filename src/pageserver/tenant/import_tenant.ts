@@ -1,5 +1,10 @@
 /** Makes a tenant from the files of a stopped cluster, or of a base backup with its WAL. */
 import { join } from "node:path";
+import type { PgBackRestRepository } from "../../archive/pgbackrest/repository.ts";
+import { readArchivedWal } from "../../archive/archived_wal.ts";
+import type { BackupFileContent } from "../../archive/pgbackrest/repository_backup.ts";
+import { WalArchive } from "../../archive/wal_archive.ts";
+import type { ArchiveLocation } from "../../common/archive_location.ts";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import {
   branchFileName,
@@ -9,13 +14,16 @@ import {
   type TimelineId,
 } from "../../common/id.ts";
 import { formatLsn, INVALID_LSN, type Lsn, lsn } from "../../common/lsn.ts";
+import { MOUNT_FILE } from "../../common/paths.ts";
 import { timestampOfMs } from "../../common/timestamp.ts";
 import { changeMetadata, Retention, TimelineStore, type TimelineStoreOptions } from "../../pagestore/mod.ts";
+import { type BackupFile, backupFile } from "../../postgres/cluster/backup_files.ts";
 import { encodeCheckpoint } from "../../postgres/cluster/checkpoint.ts";
 import { type ControlFile, encodeControlFile } from "../../postgres/control_file.ts";
 import { PG_MAJORS, pgVersion } from "../../postgres/versions/find_version.ts";
 import { nextRecordLsn, WAL_TLI } from "../../postgres/wal/page_header.ts";
 import { encodeSettings, type SettingsFiles } from "../../protocol/branch_settings.ts";
+import { encodeTablespaceMap, TABLESPACE_MAP_FILE } from "../../protocol/tablespace_map.ts";
 import { TarReader } from "../../protocol/tar.ts";
 import { WalStore } from "../../wal_store/wal_store.ts";
 import { CommitTimes } from "../content/commit_times.ts";
@@ -24,6 +32,8 @@ import { SingleValues } from "../content/single_values.ts";
 import { BackupWal } from "../ingest/backup_wal.ts";
 import { type BackupWindow, findBackupWindow } from "../ingest/backup_window.ts";
 import { BaseFiles, type ClusterFacts } from "../ingest/base_files.ts";
+import { mountFile, type MountState } from "../timeline/mount_state.ts";
+import { MountedBackup, mountedFiles } from "../timeline/mounted_backup.ts";
 import { Leases } from "../timeline/leases.ts";
 import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
 import { TimelineSettings } from "../timeline/settings.ts";
@@ -36,6 +46,9 @@ import { storeOptions, type TenantContext } from "./context.ts";
 
 /** The versions of the files are above this LSN, and far below that of any record. */
 const BEFORE_FILES = lsn(1);
+
+/** Those of files that are read later, which come before all others. */
+const MOUNTED_FILES = lsn(2);
 
 /** The subdirectory for the backup's WAL, as it came. */
 const WAL_DIRECTORY = "imported-wal";
@@ -69,6 +82,8 @@ export class TenantImport {
   readonly #wal: BackupWal;
   readonly #base: BaseFiles;
   #tar: TarReader;
+  /** The backup of which files are read later. Null when all of them come now. */
+  #mountState: MountState | null = null;
   #isStoreOpen = true;
 
   private constructor(
@@ -77,6 +92,7 @@ export class TenantImport {
     context: TenantContext,
     timelineId: TimelineId,
     store: TimelineStore,
+    firstLsn: Lsn,
   ) {
     this.#id = id;
     this.#branch = branch;
@@ -85,7 +101,7 @@ export class TenantImport {
     this.#timelineId = timelineId;
     this.#store = store;
     this.#wal = new BackupWal(context.disk, join(this.#workdir, WAL_DIRECTORY));
-    this.#base = new BaseFiles(store, this.#wal);
+    this.#base = new BaseFiles(store, this.#wal, firstLsn);
     this.#tar = new TarReader(this.#base);
   }
 
@@ -93,9 +109,15 @@ export class TenantImport {
    * Begins the import of a tenant that does not exist.
    *
    * @param branch the name of its branch
+   * @param isMount whether its files come by {@link mount}, instead of {@link push}
    * @throws {ZenithError} `disk_full`, `io`
    */
-  static async begin(id: TenantId, branch: BranchName, context: TenantContext): Promise<TenantImport> {
+  static async begin(
+    id: TenantId,
+    branch: BranchName,
+    context: TenantContext,
+    isMount: boolean,
+  ): Promise<TenantImport> {
     const { disk, paths } = context;
     const workdir = paths.tenantInProgress(id);
     const timelineId = generateTimelineId();
@@ -111,9 +133,16 @@ export class TenantImport {
       ...optionsForFiles(context),
       startLsn: BEFORE_FILES,
     });
-    // It stands for the record before the last one before the files', whose place is not known.
-    store.noteRecord(BEFORE_FILES);
-    return new TenantImport(id, branch, context, timelineId, store);
+    const run = new TenantImport(
+      id,
+      branch,
+      context,
+      timelineId,
+      store,
+      lsn((isMount ? MOUNTED_FILES : BEFORE_FILES) + 1),
+    );
+    if (!isMount) noteEarlierRecord(store, BEFORE_FILES);
+    return run;
   }
 
   /**
@@ -138,6 +167,66 @@ export class TenantImport {
       content: (bytes) => base.content(bytes),
       end: () => base.end(),
     });
+  }
+
+  /**
+   * Takes a backup in a repository. Of what relations hold it takes the lengths; the rest is read
+   * when it is needed.
+   *
+   * @param label the backup's
+   * @throws {ZenithError} what is wrong with the backup; `disk_full`, `io`
+   */
+  async mount(
+    repository: PgBackRestRepository,
+    location: ArchiveLocation,
+    label: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const backup = await repository.openBackup(label);
+    const files = backup.files();
+    const mounted = mountedFiles(files);
+    this.#mountState = { location, label, files: mounted };
+    const mount = this.#openMount(this.#store, this.#mountState);
+    try {
+      await mount.takeFirst();
+    } finally {
+      await mount.close();
+    }
+    noteEarlierRecord(this.#store, MOUNTED_FILES);
+    const later = new Set(mounted.map(({ name }) => name));
+    for (const file of files) {
+      const found = backupFile(file.name);
+      if (found.kind === "relation" && later.has(file.name)) this.#base.relationOfSize(found, file.size);
+      else if (isTakenNow(found, file)) await this.#takeFile(file, signal);
+    }
+    const map = encodeTablespaceMap(backup.tablespaces());
+    await this.#takeFile({ name: TABLESPACE_MAP_FILE, size: map.length, content: [map] }, signal);
+    const wal = await repository.wal(backup.systemId);
+    const wanted = { first: backup.archiveStart, until: backup.stopLsn, isThere: () => false };
+    for await (const segment of readArchivedWal(new WalArchive(wal.directory, wal.passphrase), wanted)) {
+      await this.#takeFile(segment, signal);
+    }
+  }
+
+  async #takeFile(
+    { name, size, content }: Pick<BackupFileContent, "name" | "size"> & {
+      readonly content: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+    },
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#base.begin({ name, size, type: "file" });
+    for await (const bytes of content) {
+      signal.throwIfAborted();
+      this.#base.content(bytes);
+      if (this.congested) await this.ready();
+    }
+    this.#base.end();
+  }
+
+  #openMount(store: TimelineStore, state: MountState): MountedBackup {
+    const { disk, logger } = this.#context;
+    const path = join(this.#directory, MOUNT_FILE);
+    return new MountedBackup({ disk, store, state, path, logger: logger.child({ tenant: this.#id }) });
   }
 
   /** The timeline's directory until the tenant has its name. */
@@ -166,7 +255,7 @@ export class TenantImport {
     publish: (imported: ImportedCluster) => Promise<void>,
     signal: AbortSignal,
   ): Promise<ImportedCluster> {
-    this.#tar.finish();
+    if (this.#mountState === null) this.#tar.finish();
     const facts = this.#base.finish();
     const window = await findBackupWindow(facts, this.#wal);
     signal.throwIfAborted();
@@ -250,8 +339,13 @@ export class TenantImport {
       walStartLsn,
       pgMajor: control.pg.major,
       beginsMasked: false,
+      awaitsBackup: this.#mountState !== null,
     });
-    await changeMetadata(this.#context.disk, this.#directory, { userData });
+    const { disk } = this.#context;
+    if (this.#mountState !== null) {
+      await mountFile(disk, join(this.#directory, MOUNT_FILE)).write(this.#mountState);
+    }
+    await changeMetadata(disk, this.#directory, { userData });
   }
 
   async #applyWal(window: BackupWindow, signal: AbortSignal): Promise<void> {
@@ -269,6 +363,7 @@ export class TenantImport {
       }
     }
     const store = await TimelineStore.open(this.#directory, storeOptions(this.#context, control.pg));
+    const mount = this.#mountState === null ? null : this.#openMount(store, this.#mountState);
     const file = (name: string) => join(this.#directory, name);
     const timeline = await Timeline.open({
       tenantId: this.#id,
@@ -277,6 +372,7 @@ export class TenantImport {
       beginsMasked: false,
       ancestor: null,
       store,
+      mount,
       leases: new Leases(disk, file("leases")),
       safekeepers: new TimelineSafekeepers(disk, file("safekeepers")),
       settings: new TimelineSettings(disk, file("settings")),
@@ -290,6 +386,7 @@ export class TenantImport {
       walBuffers: memoryPools.values,
       logger: logger.child({ tenant: this.#id, timeline: this.#timelineId }),
     }, signal).catch(async (error) => {
+      await mount?.close();
       await store.close();
       throw error;
     });
@@ -327,6 +424,18 @@ function neededSettings({ max_prepared_xacts }: ControlFile): SettingsFiles | nu
   if (max_prepared_xacts === 0) return null;
   const line = `max_prepared_transactions = '${max_prepared_xacts}'\n`;
   return new Map([["postgresql.auto.conf", new TextEncoder().encode(line)]]);
+}
+
+/** Whether a file says something of the cluster that must be known before it is used. */
+function isTakenNow(found: BackupFile, { name, size }: Pick<BackupFileContent, "name" | "size">): boolean {
+  // The manifest says where tablespaces were, in every version.
+  if (found.kind === "other" || name === TABLESPACE_MAP_FILE) return false;
+  return found.kind !== "relation" || size === 0;
+}
+
+/** It stands for the record before the last one before the files', whose place is not known. */
+function noteEarlierRecord(store: TimelineStore, position: Lsn): void {
+  store.noteRecord(position);
 }
 
 /** The files have no records, so it does not matter yet which major they are of. */

@@ -125,6 +125,11 @@ export class Tenant {
     return report;
   }
 
+  /** Opens the timelines that began with a backup of which not all is copied. */
+  async openMounted(): Promise<void> {
+    await this.timelines.openMounted(this.#directories.ids());
+  }
+
   /**
    * Returns the timelines that have layers of their own, open or not. @throws {ZenithError} `io`
    */

@@ -8,6 +8,7 @@ import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { readMetadata, TimelineStore } from "../../pagestore/mod.ts";
 import { pgVersion } from "../../postgres/versions/find_version.ts";
 import { WalStore } from "../../wal_store/wal_store.ts";
+import { forgetMount, type MountedBackup, openMount } from "../timeline/mounted_backup.ts";
 import { Leases } from "../timeline/leases.ts";
 import { TimelineSafekeepers } from "../timeline/safekeepers.ts";
 import { TimelineSettings } from "../timeline/settings.ts";
@@ -116,6 +117,7 @@ export class TenantTimelines {
       walStartLsn: lsn,
       pgMajor: ancestor.pg.major,
       beginsMasked,
+      awaitsBackup: false,
     };
     const held = await this.#held.hold(ancestor.timelineId, false);
     return await this.#held.add(
@@ -134,6 +136,19 @@ export class TenantTimelines {
         return await this.#start(id, store, info, held.value);
       }),
     );
+  }
+
+  /**
+   * Opens the timelines of which a backup is not all copied, which goes on then.
+   *
+   * @throws {ZenithError} what keeps the first of them from being opened
+   */
+  async openMounted(ids: readonly TimelineId[]): Promise<void> {
+    const { disk, paths } = this.#context;
+    for (const id of ids) {
+      if (disk.statSync(paths.timelineMount(this.#tenantId, id)) === null) continue;
+      using _held = await this.hold(id, false);
+    }
   }
 
   /** Closes a timeline if it is open, even if it is held. */
@@ -156,7 +171,7 @@ export class TenantTimelines {
   }
 
   async #prepareToSleep(timeline: Timeline): Promise<boolean> {
-    if (this.isShut || timeline.isGone) return false;
+    if (this.isShut || timeline.isGone || timeline.mount?.isEnded === false) return false;
     return await timeline.putInLayers();
   }
 
@@ -199,10 +214,29 @@ export class TenantTimelines {
           ? {}
           : { ancestor: { store: held.value.store, lsn: (metadata.ancestorLsn ?? INVALID_LSN) as Lsn } }),
       });
-      return await this.#start(id, store, info, held?.value ?? null);
+      return await this.#start(id, store, info, held?.value ?? null, this.#mountOf(id, store, info));
     });
     this.#sleeping.forget(id);
     return timeline;
+  }
+
+  /** The backup that a timeline awaits. Null when all of it is copied. */
+  #mountOf(id: TimelineId, store: TimelineStore, { awaitsBackup }: TimelineInfo): () => MountedBackup | null {
+    const { disk, paths, logger } = this.#context;
+    const path = paths.timelineMount(this.#tenantId, id);
+    return () => {
+      if (awaitsBackup) {
+        return openMount({
+          disk,
+          store,
+          path,
+          logger: logger.child({ tenant: this.#tenantId, timeline: id }),
+        });
+      }
+      // The last stop came between the end of the copying and this.
+      forgetMount(disk, path);
+      return null;
+    };
   }
 
   /** Starts a timeline on an ancestor, which is held for as long as the timeline is open. */
@@ -222,10 +256,16 @@ export class TenantTimelines {
     store: TimelineStore,
     info: TimelineInfo,
     ancestor: Timeline | null,
+    openMount: () => MountedBackup | null = () => null,
   ): Promise<Timeline> {
+    let mount: MountedBackup | null = null;
     try {
-      return await this.#openTimeline(id, store, info, ancestor);
+      mount = openMount();
+      const timeline = await this.#openTimeline(id, store, info, ancestor, mount);
+      mount?.start();
+      return timeline;
     } catch (error) {
+      await mount?.close();
       // If it stayed open, its memory would count for ever, and its ancestors would keep what it
       // reads.
       await store.close();
@@ -238,6 +278,7 @@ export class TenantTimelines {
     store: TimelineStore,
     info: TimelineInfo,
     ancestor: Timeline | null,
+    mount: MountedBackup | null,
   ): Promise<Timeline> {
     const { ancestorId, walStartLsn, pgMajor, beginsMasked } = info;
     const { config, disk, paths, pageCache, memoryPools, layerRoom, logger } = this.#context;
@@ -250,6 +291,7 @@ export class TenantTimelines {
       beginsMasked,
       ancestor,
       store,
+      mount,
       leases: withIoErrors(
         "read leases of timeline",
         directory,

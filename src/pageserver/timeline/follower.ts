@@ -42,6 +42,7 @@ export interface FollowerStatus {
 
 /** Brings a timeline the WAL of a foreign cluster. */
 export interface RunningFollower {
+  readonly timeline: Timeline;
   /** Settles when no more WAL comes in. */
   readonly ended: Promise<void>;
   readonly state: FollowState;

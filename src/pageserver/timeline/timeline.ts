@@ -43,6 +43,7 @@ import type { TimelineSafekeepers } from "./safekeepers.ts";
 import type { TimelineSettings } from "./settings.ts";
 import type { TimelineSlots } from "./slots.ts";
 import type { PageCache } from "../content/page_cache.ts";
+import type { MountedBackup } from "./mounted_backup.ts";
 import { PageReader } from "../content/page_reader.ts";
 import { RelationForks } from "../content/relation_forks.ts";
 import { type TimelineContent, TimelineView } from "../content/timeline_view.ts";
@@ -69,6 +70,8 @@ export interface TimelineParts {
   /** The timeline to fall back to. It is held open as long as this one. */
   readonly ancestor: Timeline | null;
   readonly store: TimelineStore;
+  /** The backup that it began with, while not all of it is copied. */
+  readonly mount?: MountedBackup | null;
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
   readonly settings: TimelineSettings;
@@ -106,6 +109,8 @@ export class Timeline {
    */
   readonly maskedFrom: Lsn;
   readonly store: TimelineStore;
+  /** The backup that it began with, copied or not. Null when it was copied before it was opened. */
+  readonly mount: MountedBackup | null;
   readonly commitTimes: CommitTimes;
   readonly leases: Leases;
   readonly safekeepers: TimelineSafekeepers;
@@ -151,6 +156,7 @@ export class Timeline {
     this.tenantId = parts.tenantId;
     this.timelineId = parts.timelineId;
     this.store = parts.store;
+    this.mount = parts.mount ?? null;
     this.ancestorId = parts.ancestorId;
     this.leases = parts.leases;
     this.safekeepers = parts.safekeepers;
@@ -788,6 +794,7 @@ export class Timeline {
 
   /** Closes the files. */
   async close(): Promise<void> {
+    await this.mount?.close();
     await this.#leaveRecord();
     await this.wal.close();
     await this.store.close();

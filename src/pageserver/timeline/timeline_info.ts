@@ -4,7 +4,7 @@ import { parseTimelineId, type TimelineId } from "../../common/id.ts";
 import { POSTGRES_MAJORS, postgresMajorsInWords } from "../../common/postgres_major.ts";
 import { type Lsn, lsn } from "../../common/lsn.ts";
 
-/** The page server's own part of a timeline's metadata. It never changes. */
+/** The page server's own part of a timeline's metadata. */
 export interface TimelineInfo {
   readonly ancestorId: TimelineId | null;
   /** The first byte of the timeline's own WAL. */
@@ -19,6 +19,11 @@ export interface TimelineInfo {
    * way of it or of the timelines that come from it.
    */
   readonly beginsMasked: boolean;
+  /**
+   * Whether pages of the backup that it began with are yet to be copied ({@link MountedBackup}).
+   * All else here never changes.
+   */
+  readonly awaitsBackup: boolean;
 }
 
 // Layout: walStartLsn u64, the major version u32, flags u32, then the ancestor's 16 bytes, zeros
@@ -30,6 +35,7 @@ const FLAGS = PG_MAJOR + PG_MAJOR_BYTES;
 const FLAGS_BYTES = 4;
 const INFO_BYTES_WITH_FLAGS = INFO_BYTES + FLAGS_BYTES;
 const BEGINS_MASKED = 1;
+const AWAITS_BACKUP = 2;
 const ANCESTOR_BYTES = 16;
 /** Before the major version was stored, the ancestor followed walStartLsn directly. */
 const INFO_BYTES_WITHOUT_MAJOR = INFO_BYTES - PG_MAJOR_BYTES;
@@ -37,11 +43,12 @@ const MAJOR_WHEN_NOT_SAID = 15;
 const NO_ANCESTOR = "0".repeat(32);
 
 export function encodeTimelineInfo(info: TimelineInfo): Uint8Array {
-  const bytes = Buffer.alloc(info.beginsMasked ? INFO_BYTES_WITH_FLAGS : INFO_BYTES);
+  const flags = (info.beginsMasked ? BEGINS_MASKED : 0) | (info.awaitsBackup ? AWAITS_BACKUP : 0);
+  const bytes = Buffer.alloc(flags === 0 ? INFO_BYTES : INFO_BYTES_WITH_FLAGS);
   bytes.writeBigUInt64LE(BigInt(info.walStartLsn), 0);
   bytes.write(info.ancestorId ?? NO_ANCESTOR, bytes.length - ANCESTOR_BYTES, "hex");
   bytes.writeUInt32LE(info.pgMajor, PG_MAJOR);
-  if (info.beginsMasked) bytes.writeUInt32LE(BEGINS_MASKED, FLAGS);
+  if (flags !== 0) bytes.writeUInt32LE(flags, FLAGS);
   return bytes;
 }
 
@@ -70,7 +77,7 @@ export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineIn
   const ancestor = view.toString("hex", bytes.length - ANCESTOR_BYTES);
   const pgMajor = bytes.length >= INFO_BYTES ? view.readUInt32LE(PG_MAJOR) : MAJOR_WHEN_NOT_SAID;
   const flags = bytes.length === INFO_BYTES_WITH_FLAGS ? view.readUInt32LE(FLAGS) : 0;
-  if ((flags & ~BEGINS_MASKED) !== 0) {
+  if ((flags & ~(BEGINS_MASKED | AWAITS_BACKUP)) !== 0) {
     throw new ZenithError("corrupt_data", `${where}: the timeline's info has unknown flags ${flags}`, {
       hint: "a newer Zenith may have made it: use that one",
     });
@@ -87,5 +94,6 @@ export function decodeTimelineInfo(bytes: Uint8Array, where: string): TimelineIn
     ancestorId: ancestor === NO_ANCESTOR ? null : parseTimelineId(ancestor),
     pgMajor,
     beginsMasked: (flags & BEGINS_MASKED) !== 0,
+    awaitsBackup: (flags & AWAITS_BACKUP) !== 0,
   };
 }

@@ -203,7 +203,13 @@ class Scenario {
       cache: new BlockCache(1 << 20),
       startLsn: 8 as Lsn,
       ...(ancestor === null ? {} : { ancestor: { store: ancestor, lsn: 8 as Lsn } }),
-      userData: encodeTimelineInfo({ ancestorId, walStartLsn: 8 as Lsn, pgMajor: 15, beginsMasked: false }),
+      userData: encodeTimelineInfo({
+        ancestorId,
+        walStartLsn: 8 as Lsn,
+        pgMajor: 15,
+        beginsMasked: false,
+        awaitsBackup: false,
+      }),
     });
     await store.close();
     return store;
