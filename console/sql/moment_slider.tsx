@@ -93,8 +93,8 @@ interface Part {
 }
 
 /**
- * From when on a branch can be read, by way of its ancestors too. Where all is kept since before the
- * first commit, that is when the branch became known, or what its ancestors say.
+ * From when on a branch can be read, by way of its ancestors too. Where nobody has committed yet,
+ * that is when the branch became known.
  */
 function oldest(parts: readonly Part[], branch: Branch): number {
   return Math.min(...parts.map(({ kept_from }) => Date.parse(kept_from ?? branch.created_at)));

@@ -673,6 +673,8 @@ const LayerSchema = object({
   start_lsn: LsnSchema,
   /** … and at or below this one. */
   end_lsn: LsnSchema,
+  /** The first moment that can be read: that, or that of the first commit after it. */
+  first_moment: nullable(string()),
   /** Null when it has no keys. */
   first_key: nullable(KeySchema),
   last_key: nullable(KeySchema),

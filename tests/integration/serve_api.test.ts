@@ -177,6 +177,10 @@ describe("branches", () => {
     const main = items.find(({ name }: { name: string }) => name === "main");
     assert.equal(main.begins_at, null);
     assert.ok(Date.parse(main.last_commit_at) > Date.parse(past));
+    // Nothing of it was removed, so its first moment is that of its first commit.
+    assert.ok(Date.parse(main.kept_from) < Date.parse(past));
+    const own = await ok("GET", `${branches()}/main/history`);
+    assert.equal(own.items.at(-1).kept_from, main.kept_from);
     await ok("DELETE", `${branches()}/of-end`);
     await ok("DELETE", `${branches()}/of-past`);
   });

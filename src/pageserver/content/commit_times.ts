@@ -126,6 +126,15 @@ export class CommitTimes {
   }
 
   /**
+   * The time of the first commit that is known, in the form of {@link newest}: from then on, each
+   * moment can be found. It costs what {@link find} does.
+   */
+  get first(): number | null {
+    const found = this.find(Number.MIN_SAFE_INTEGER);
+    return found.where === "before" ? found.beginning : null;
+  }
+
+  /**
    * Returns the time of the last commit up to an LSN, in the form of {@link newest}. Null also when
    * that history has been removed.
    */

@@ -295,6 +295,7 @@ function handlers(
       }));
     },
 
+        first_moment: time(part.firstTime),
     async changedBlocks({ tenant, timeline, lsn, other_timeline, other_lsn, database }, session) {
       using one = await hold({ tenant, timeline });
       using other = await hold({ tenant, timeline: other_timeline });

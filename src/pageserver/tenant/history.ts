@@ -22,6 +22,8 @@ export interface HistoryPart {
    * When the last commit up to `keptFrom` was made, as `time`. Null also when that is not known.
    */
   readonly keptFromTime: number | null;
+  /** The first moment that can be read: `keptFromTime`, or that of the first commit after it. */
+  readonly firstTime: number | null;
 }
 
 /**
@@ -32,12 +34,14 @@ export function historyOf(timelines: TenantTimelines, timeline: Timeline): Histo
   for (let at = timeline, lsn = timeline.lastRecordLsn;; at = timelines.ancestorOf(at)) {
     const { store, timelineId, commitTimes, ancestorId, beginsMasked } = at;
     const keptFrom = Math.max(store.keptFrom, store.startLsn) as Lsn;
+    const keptFromTime = commitTimes.at(keptFrom);
     parts.push({
       timelineId,
       lsn,
       time: commitTimes.at(lsn),
       keptFrom,
-      keptFromTime: commitTimes.at(keptFrom),
+      keptFromTime,
+      firstTime: keptFromTime ?? commitTimes.first,
     });
     if (ancestorId === null || beginsMasked) return parts;
     lsn = Math.min(lsn, store.ancestorLsn ?? lsn) as Lsn;

@@ -95,7 +95,7 @@ const BranchTimesResult = strictObject({
   timeline_id: string(),
   /** The moment of its parent at which it begins; null for a branch that comes from none. */
   begins_at: nullable(TIME),
-  /** From here on, each of its moments can be read. Null when nobody has committed by then. */
+  /** From here on, each of its moments can be read. Null when nobody has committed yet. */
   kept_from: nullable(TIME),
   /** When its last commit was made. */
   last_commit_at: nullable(TIME),

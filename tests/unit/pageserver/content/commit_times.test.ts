@@ -41,6 +41,7 @@ describe("the index of commit times", () => {
     assert.deepEqual(times.find(30 * MS), { where: "end" });
     assert.deepEqual(times.find(9 * MS), { where: "before", beginning: 10 * MS });
     assert.equal(times.newest, 30 * MS);
+    assert.equal(times.first, 10 * MS);
     await store.close();
   });
 
@@ -49,6 +50,7 @@ describe("the index of commit times", () => {
     const times = new CommitTimes(store);
     assert.deepEqual(times.find(0), { where: "end" });
     assert.equal(times.newest, null);
+    assert.equal(times.first, null);
     await store.close();
   });
 
