@@ -52,19 +52,18 @@ function Layers({ tenant, id, parts }: Props & { readonly parts: readonly Part[]
   const [read, setRead] = useState<Read>();
   const [names, setNames] = useState<ReadonlyMap<string, string>>(new Map());
   const memory = parts.reduce((sum, part) => sum + part.memory_bytes, 0);
-  const size = map.boxes.reduce((sum, { layer }) => sum + layer.size_bytes, 0);
   const free = map.boxes.filter(({ layer }) => layer.needed_by === null);
   const box = chosen === undefined ? undefined : map.boxes[chosen];
   return (
     <div class="stack-wide">
       <Card title="Map">
         <p class="hint">
-          {map.boxes.length} {map.boxes.length === 1 ? "layer" : "layers"}, {formatBytes(size)}, and{" "}
-          {formatBytes(memory)} in memory. {free.length === 0
-            ? "All of them are still needed."
-            : `${free.length} of them, ${
-              formatBytes(free.reduce((sum, { layer }) => sum + layer.size_bytes, 0))
-            }, are older than the history that is kept: the next garbage collection leaves what is newest in them.`}
+          {map.boxes.length} {map.boxes.length === 1 ? "layer" : "layers"},{" "}
+          {formatBytes(sizeOf(map.boxes))}, and {formatBytes(memory)} in memory. {free.length === 0
+            ? "Garbage collection would free nothing: all is within the history that is kept."
+            : `Garbage collection would free up to ${formatBytes(sizeOf(free))} of ${free.length} ${
+              free.length === 1 ? "layer that is" : "layers that are"
+            } older than the history that is kept; what is newest in them stays.`}
         </p>
         {map.boxes.length === 0
           ? <p class="empty is-small">Nothing is in layers yet: what there is fits into memory.</p>
@@ -82,6 +81,10 @@ function Layers({ tenant, id, parts }: Props & { readonly parts: readonly Part[]
       />
     </div>
   );
+}
+
+function sizeOf(boxes: readonly Box[]): number {
+  return boxes.reduce((sum, { layer }) => sum + layer.size_bytes, 0);
 }
 
 function LayerBoxes({ map, parts, read, chosen, onChoose }: {
@@ -132,7 +135,7 @@ function LayerBoxes({ map, parts, read, chosen, onChoose }: {
                 part.branch ?? part.timeline_id
               }, ${layer.start_lsn} to ${layer.end_lsn}, ${formatBytes(layer.size_bytes)}${
                 touched.has(i) ? ", read" : ""
-              }`}
+              }${layer.cached_bytes > 0 ? ", warm" : ""}`}
               style={{
                 left: `${left * 100}%`,
                 width: `${Math.max(right - left, 0.004) * 100}%`,
@@ -140,7 +143,14 @@ function LayerBoxes({ map, parts, read, chosen, onChoose }: {
                 height: `${Math.max(bottom - top, 0.006) * 100}%`,
               }}
               onClick={() => onChoose(i)}
-            />
+            >
+              {layer.cached_bytes > 0 && (
+                <i
+                  class="layer-heat"
+                  style={{ width: `${Math.min(layer.cached_bytes / layer.size_bytes, 1) * 100}%` }}
+                />
+              )}
+            </button>
           </li>
         ))}
       </ul>
@@ -186,6 +196,11 @@ function About({ box: { layer, part }, names }: {
             : `${describeKey(layer.first_key, names)} to ${describeKey(layer.last_key, names)}`}
         </Fact>
         <Fact name="Size">{formatBytes(layer.size_bytes)}</Fact>
+        <Fact name="Read lately">
+          {layer.cached_bytes === 0
+            ? "nothing of it"
+            : `${formatBytes(layer.cached_bytes)}, unpacked, which the page server still has in memory`}
+        </Fact>
         <Fact name="Kept for">{KEPT_FOR[layer.needed_by ?? "nobody"]}</Fact>
       </Facts>
     </div>
@@ -211,6 +226,9 @@ function Legend() {
       </span>
       <span>
         <i class="swatch is-free" /> older than the history that is kept
+      </span>
+      <span>
+        <i class="swatch is-heat" /> how much was read lately
       </span>
       <span>
         <i class="swatch is-read" /> read for the page below

@@ -676,6 +676,15 @@ export class TimelineStore {
     return this.#ancestor;
   }
 
+  /** Lists the timeline's layer files, oldest first, with how much of each is in the block cache. */
+  layersWithCached(): readonly { readonly entry: LayerEntry; readonly cachedBytes: number }[] {
+    const cached = this.#options.cache.bytesByLayer();
+    return this.#files.layers.layers().map(({ entry, reader }) => ({
+      entry,
+      cachedBytes: reader.cachedBytes(cached),
+    }));
+  }
+
   /** Lists the timeline's layer files, oldest first. */
   layers(): readonly LayerEntry[] {
     return this.#files.layers.layers().map(({ entry }) => entry);

@@ -710,6 +710,8 @@ export type PageVersions = InferOutput<typeof PageVersionsSchema>;
 const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 
 /** The page server's operations. */
+  /** How much of it is in the block cache, unpacked: what was read lately. */
+  cached_bytes: number(),
 export const PAGE_SERVER = {
   status: operation("status", "admin", {}, json(PageServerStatusSchema)),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),

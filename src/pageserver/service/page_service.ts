@@ -325,7 +325,7 @@ function handlers(
         disk_consistent_lsn: formatLsn(store.diskConsistentLsn),
         last_record_lsn: formatLsn(lastRecordLsn),
         memory_bytes: store.sizes().memoryBytes,
-        layers: layers.map(({ entry, isImage, neededBy }) => ({
+        layers: layers.map(({ entry, isImage, neededBy, cachedBytes }) => ({
           kind: isImage ? "image" : "delta",
           level: entry.level,
           start_lsn: formatLsn(toLsn(entry.startLsn)),
@@ -336,6 +336,7 @@ function handlers(
           needed_by: neededBy,
         })),
       };
+          cached_bytes: cachedBytes,
     },
 
     async pageVersions({ lsn, ...page }, session) {

@@ -13,6 +13,8 @@ const KIND_IMAGE = 2;
 export interface ListedLayer {
   readonly entry: LayerEntry;
   readonly isImage: boolean;
+  /** How much of it is in the block cache: what was read lately. */
+  readonly cachedBytes: number;
   /** What keeps it; null when the next collection may shrink it. */
   readonly neededBy: LayerNeed | null;
 }
@@ -21,8 +23,9 @@ export interface ListedLayer {
 export async function listLayers(tenant: Tenant, timeline: Timeline): Promise<ListedLayer[]> {
   const { cutoffs, points, leased } = await tenant.retained(timeline);
   const need = needOf(cutoffs, points, leased);
-  return timeline.store.layers().map((entry) => ({
+  return timeline.store.layersWithCached().map(({ entry, cachedBytes }) => ({
     entry,
+    cachedBytes,
     isImage: (entry.kind & KIND_MASK) === KIND_IMAGE,
     neededBy: need(entry),
   }));

@@ -62,6 +62,16 @@ export class BlockCache {
     return entry.block;
   }
 
+  /** Returns how many bytes of each layer are cached: what was read of it lately. */
+  bytesByLayer(): Map<number, number> {
+    const found = new Map<number, number>();
+    for (const [key, { sizeBytes }] of this.#entries) {
+      const layerId = Math.floor(key / BLOCKS_PER_LAYER);
+      found.set(layerId, (found.get(layerId) ?? 0) + sizeBytes);
+    }
+    return found;
+  }
+
   /** Caches a block. A holder may go on using the block after its eviction. */
   put(layerId: number, blockNo: number, block: CachedBlock, sizeBytes: number): void {
     assert(blockNo < BLOCKS_PER_LAYER, "a layer has fewer blocks than the cache can tell apart");

@@ -118,6 +118,11 @@ export class LayerReader {
     this.#id = cache.newLayerId();
   }
 
+  /** How much of it is in the cache, of what {@link BlockCache.bytesByLayer} has found. */
+  cachedBytes(found: ReadonlyMap<number, number>): number {
+    return found.get(this.#id) ?? 0;
+  }
+
   /**
    * Checks that the file exists, is complete, and is the expected one.
    *

@@ -411,6 +411,8 @@ export const API = {
           first_key: nullable(array(number())),
           last_key: nullable(array(number())),
           size_bytes: COUNT,
+          /** How much of it is in the page server's memory, unpacked: what was read lately. */
+          cached_bytes: COUNT,
           /** Null when the next garbage collection may shrink it. */
           needed_by: nullable(picklist(["horizon", "pitr", "branches", "leases"])),
         })),
