@@ -50,6 +50,7 @@ const ROUTES = {
   operationList: "GET /tenants/{tenant}/operations",
   auditList: "GET /audit",
   followList: "GET /follows",
+  transferList: "GET /transfers",
   uploadStatus: "GET /uploads",
   tokenList: "GET /tokens",
   tokenCreate: "POST /tokens",

@@ -30,6 +30,12 @@ export function formatSpan(ms: number): string {
   return `${Math.floor(ms / size)} ${unit}`;
 }
 
+/** `37 ms`, `1.5 s`, `12 min`: how long something took. */
+export function formatTook(ms: number): string {
+  if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;
+  return ms < 60_000 ? `${(ms / 1_000).toFixed(1)} s` : formatSpan(ms);
+}
+
 /** `2 min ago`, `in 3 d`, `now`. */
 export function formatAgo(time: string, now = Date.now()): string {
   const ms = now - Date.parse(time);

@@ -1,6 +1,6 @@
 /** What was done over the API, and how it goes. */
 import { call } from "../api.ts";
-import { formatAgo, formatTime } from "../format.ts";
+import { formatAgo, formatTime, formatTook } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { Header, Loaded, Table } from "../ui/parts.tsx";
 
@@ -28,7 +28,7 @@ export function OperationsPage({ tenant }: { readonly tenant: string }) {
             >
               {items.map((item) => (
                 <tr key={item.id}>
-                  <td>{item.action.replaceAll("_", " ")}</td>
+                  <td class="is-whole">{item.action.replaceAll("_", " ")}</td>
                   <td class="mono">{item.branch ?? ""}</td>
                   <td>
                     <span class={`badge is-${item.status}`}>{item.status}</span>
@@ -41,7 +41,7 @@ export function OperationsPage({ tenant }: { readonly tenant: string }) {
                   <td class="is-number">
                     {item.status === "running"
                       ? "…"
-                      : `${Date.parse(item.updated_at) - Date.parse(item.created_at)} ms`}
+                      : formatTook(Date.parse(item.updated_at) - Date.parse(item.created_at))}
                   </td>
                 </tr>
               ))}

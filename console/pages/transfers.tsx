@@ -1,8 +1,8 @@
-/** What comes from primaries and archives, and what goes to the object store, with how fast it goes. */
+/** Clusters that come and go, followers, and what goes to the object store, with how fast it goes. */
 import { useRef } from "preact/hooks";
 import { call } from "../api.ts";
 import type { ResultOf } from "../contract.ts";
-import { formatAgo, formatBytes, formatCount, lsnToNumber } from "../format.ts";
+import { formatAgo, formatBytes, formatCount, formatTook, lsnToNumber } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { type Look, rateOf } from "../rates.ts";
 import { to } from "../router.ts";
@@ -10,6 +10,7 @@ import { Card, Fact, Facts, Header, Loaded, Table } from "../ui/parts.tsx";
 
 const POLL_MS = 3_000;
 
+type Transfer = ResultOf<"transferList">["items"][number];
 type Follow = ResultOf<"followList">["items"][number];
 type Store = NonNullable<ResultOf<"uploadStatus">["store"]>;
 
@@ -17,8 +18,12 @@ export function TransfersPage() {
   const before = useRef<Look | undefined>(undefined);
   const polled = usePoll(
     async () => {
-      const [{ items }, { store }] = await Promise.all([call("followList"), call("uploadStatus")]);
-      const bytes = new Map<string, number>();
+      const [{ items }, { items: transfers }, { store }] = await Promise.all([
+        call("followList"),
+        call("transferList"),
+        call("uploadStatus"),
+      ]);
+      const bytes = new Map<string, number>(transfers.map(({ id, bytes }) => [nameOf(id), bytes]));
       for (const { timeline_id, last_lsn } of items) {
         if (last_lsn !== null) bytes.set(timeline_id, lsnToNumber(last_lsn));
       }
@@ -32,7 +37,7 @@ export function TransfersPage() {
         const found = rateOf(last, now, name);
         return found === undefined ? "…" : `${formatBytes(found)}/s`;
       };
-      return { items, store, rate };
+      return { items, transfers, store, rate };
     },
     POLL_MS,
     "",
@@ -41,11 +46,21 @@ export function TransfersPage() {
     <>
       <Header
         title="Transfers"
-        about="What comes from primaries and archives, and what goes to the object store."
+        about="Clusters that come and go, what follows a primary, and what goes to the object store."
       />
       <Loaded polled={polled} what="transfers">
-        {({ items, store, rate }) => (
+        {({ items, transfers, store, rate }) => (
           <div class="stack-wide">
+            <Card title="Imports, exports and backups">
+              {transfers.length === 0
+                ? (
+                  <p class="empty is-small">
+                    None since the page server was started. <code>zenith import /backups/monday</code>{" "}
+                    brings a cluster, <code>zenith export main --to /srv/postgres/main</code> takes one out.
+                  </p>
+                )
+                : <Clusters items={transfers} rate={rate} />}
+            </Card>
             <Card title="Follows">
               {items.length === 0
                 ? (
@@ -67,10 +82,6 @@ export function TransfersPage() {
                 )
                 : <Uploads store={store} rate={rate} />}
             </Card>
-            <p class="hint">
-              Imports, exports and backups run in the terminal in which they were begun, and show there how
-              they go.
-            </p>
           </div>
         )}
       </Loaded>
@@ -80,10 +91,79 @@ export function TransfersPage() {
 
 type Rate = (name: string) => string;
 
+const nameOf = (id: number): string => `transfer ${id}`;
+
+const KINDS: Readonly<Record<Transfer["kind"], string>> = {
+  import: "import",
+  follow: "copy of a primary",
+  export: "export",
+  base_backup: "base backup",
+};
+
+function Clusters({ items, rate }: { readonly items: readonly Transfer[]; readonly rate: Rate }) {
+  return (
+    <Table
+      label="Clusters that come and go"
+      isInCard
+      head={
+        <>
+          <th scope="col">What</th>
+          <th scope="col">Branch</th>
+          <th scope="col">State</th>
+          <th scope="col" class="is-number">Size</th>
+          <th scope="col" class="is-number">Rate</th>
+          <th scope="col" class="is-number">Took</th>
+        </>
+      }
+    >
+      {items.map((item) => {
+        const ms = Date.parse(item.ended_at ?? new Date().toISOString()) - Date.parse(item.started_at);
+        return (
+          <tr key={item.id}>
+            <td class="is-whole">
+              {KINDS[item.kind]}
+              <p class="hint mono">{item.peer}</p>
+            </td>
+            <td>{item.branch ?? "–"}</td>
+            <td>
+              <span class={`badge is-${item.status}`}>{item.status}</span>
+              {item.status === "running" && item.step === "wal" && <p class="hint">applying its WAL</p>}
+              {item.error !== null && <p class="hint is-problem">{item.error}</p>}
+            </td>
+            <td class="is-number">
+              {formatBytes(item.bytes)}
+              {item.status === "running" && item.estimated_bytes !== null && <Progress {...item} />}
+            </td>
+            <td class="is-number">
+              {item.status === "running"
+                ? rate(nameOf(item.id))
+                : `${formatBytes(item.bytes / Math.max(ms / 1_000, 0.001))}/s`}
+            </td>
+            <td class="is-number">
+              {formatTook(ms)}
+              {item.ended_at !== null && <p class="hint">{formatAgo(item.ended_at)}</p>}
+            </td>
+          </tr>
+        );
+      })}
+    </Table>
+  );
+}
+
+function Progress({ bytes, estimated_bytes }: Pick<Transfer, "bytes" | "estimated_bytes">) {
+  const all = Math.max(estimated_bytes ?? 0, bytes, 1);
+  return (
+    <>
+      <p class="hint">of some {formatBytes(all)}</p>
+      <meter min={0} max={all} value={bytes} aria-label="How much of it" />
+    </>
+  );
+}
+
 function Follows({ items, rate }: { readonly items: readonly Follow[]; readonly rate: Rate }) {
   return (
     <Table
-      label="Follows"
+      label="Branches that follow"
       isInCard
       head={
         <>

@@ -9,7 +9,7 @@ import { CONTROL_FILE_PATH, parseControlFile } from "../postgres/control_file.ts
 import { recordEndLsn } from "../postgres/wal/page_header.ts";
 import { SIZE_OF_XLOG_RECORD } from "../postgres/wal/record.ts";
 import { connectServer, type ServerAddress } from "../protocol/connect.ts";
-import { PAGE_SERVER } from "../protocol/management.ts";
+import { EXPORT_APPLICATION, PAGE_SERVER } from "../protocol/management.ts";
 import { formatCommand } from "../protocol/operation.ts";
 import { decodeTablespaceMap, TABLESPACE_MAP_FILE } from "../protocol/tablespace_map.ts";
 import { type TarEntry, type TarHandler, TarReader } from "../protocol/tar.ts";
@@ -47,7 +47,7 @@ export async function exportBranch(
     const files = new ExportedFiles(sink);
     const tar = new TarReader(files);
     const client = await connectServer("page server", { ...address, tenant }, {
-      applicationName: "zenith export",
+      applicationName: EXPORT_APPLICATION,
     });
     try {
       for await (

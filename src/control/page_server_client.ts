@@ -31,6 +31,7 @@ import {
   type TenantConfig,
   type TenantLimitsJson,
   type TimelineLayers,
+  type Transfer,
 } from "../protocol/management.ts";
 import type { LimitChanges } from "../protocol/tenant_limits.ts";
 import type { Args, ArgValues, Operation, Reply, Result } from "../protocol/operation.ts";
@@ -145,6 +146,10 @@ export class PageServerClient implements AsyncDisposable {
 
   followList(): Promise<Followed[]> {
     return this.#call(PAGE_SERVER.followList, {});
+  }
+
+  transferList(): Promise<Transfer[]> {
+    return this.#call(PAGE_SERVER.transferList, {});
   }
 
   followStop(tenant: TenantId, name: BranchName): Promise<void> {

@@ -414,6 +414,37 @@ export type Followed = InferOutput<typeof FollowedSchema>;
 /** {@link Followed} as it goes over the wire. */
 export type FollowedJson = InferInput<typeof FollowedSchema>;
 
+const TransferSchema = object({
+  /** Counts up from the page server's start. */
+  id: number(),
+  /** `follow` is the copy of a primary that is followed from then on. */
+  kind: picklist(["import", "follow", "export", "base_backup"]),
+  tenant_id: TenantIdSchema,
+  /** The branch that it makes or reads, by its name then; null for one without a name. */
+  branch: nullable(string()),
+  /** From where, or whereto, without passwords. */
+  peer: string(),
+  /** `wal` once all files of an import are there. */
+  step: picklist(["files", "wal"]),
+  bytes: number(),
+  /** How much there will be, as far as that is known; null when it is not. */
+  estimated_bytes: nullable(number()),
+  started_at: string(),
+  /** Null while it runs. */
+  ended_at: nullable(string()),
+  /** Why it has failed; null when it has not. */
+  error: nullable(string()),
+});
+
+/** A cluster on its way in or out, or one that lately was. */
+export type Transfer = InferOutput<typeof TransferSchema>;
+
+/** {@link Transfer} as it goes over the wire. */
+export type TransferJson = InferInput<typeof TransferSchema>;
+
+/** How `zenith export` names itself to the page server. */
+export const EXPORT_APPLICATION = "zenith export";
+
 const PageServerStatusSchema = object({
   pid: number(),
   rss_bytes: number(),
@@ -642,6 +673,8 @@ const HistoryPartSchema = object({
   /** The LSN from which on every LSN can be read, and when the last commit up to it was made. */
   kept_from_lsn: LsnSchema,
   kept_from: nullable(string()),
+  /** The first moment that can be read: that, or that of the first commit after it. */
+  first_moment: nullable(string()),
 });
 
 /** One of the timelines that make up a branch's history. */
@@ -673,12 +706,12 @@ const LayerSchema = object({
   start_lsn: LsnSchema,
   /** … and at or below this one. */
   end_lsn: LsnSchema,
-  /** The first moment that can be read: that, or that of the first commit after it. */
-  first_moment: nullable(string()),
   /** Null when it has no keys. */
   first_key: nullable(KeySchema),
   last_key: nullable(KeySchema),
   size_bytes: number(),
+  /** How much of it is in the block cache, unpacked: what was read lately. */
+  cached_bytes: number(),
   /** What keeps it; null when the next garbage collection may shrink it. */
   needed_by: nullable(picklist(["horizon", "pitr", "branches", "leases"])),
 });
@@ -710,8 +743,6 @@ export type PageVersions = InferOutput<typeof PageVersionsSchema>;
 const LeaseSchema = object({ lsn: LsnSchema, expires_at: string() });
 
 /** The page server's operations. */
-  /** How much of it is in the block cache, unpacked: what was read lately. */
-  cached_bytes: number(),
 export const PAGE_SERVER = {
   status: operation("status", "admin", {}, json(PageServerStatusSchema)),
   scrubStatus: operation("scrub_status", "admin", {}, json(ScrubStatusSchema)),
@@ -771,6 +802,8 @@ export const PAGE_SERVER = {
     CHANGES,
   ),
   followList: operation("follow_list", "admin", {}, json(array(FollowedSchema))),
+  /** Imports, exports and base backups: those that run, then those that lately did, newest first. */
+  transferList: operation("transfer_list", "admin", {}, json(array(TransferSchema))),
   followStop: operation("follow_stop", "tenant", { tenant: TENANT, name: BRANCH }, TAG, CHANGES),
   /** Goes on, with another server of the same system if one is named. */
   followResume: operation(

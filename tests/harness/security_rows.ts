@@ -33,6 +33,7 @@ export const PAGE_SERVER_ROWS: Readonly<Record<string, Row>> = {
   scrub_status: { args: "", by: ADMIN },
   tenants_held_back: { args: "", by: ADMIN },
   object_store_status: { args: "", by: ADMIN },
+  transfer_list: { args: "", by: ADMIN },
   tenant_list: { args: "", by: ADMIN },
   tenant_status: { args: tenant, by: READER },
   tenant_create: { args: `${tenant} locale=nowhere`, by: ADMIN },

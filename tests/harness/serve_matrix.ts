@@ -54,6 +54,7 @@ export const API_ROWS: Readonly<Record<keyof typeof API, ApiRow>> = {
   operationGet: { by: READER },
   auditList: { by: ADMIN },
   followList: { by: ADMIN },
+  transferList: { by: ADMIN },
   uploadStatus: { by: ADMIN },
   tokenList: { by: ADMIN },
   tokenCreate: { by: ADMIN, body: { name: "nobody", scope: "read" } },

@@ -1,10 +1,16 @@
 /** The console in a real browser, on a real server: a person's way through it. */
 import assert from "node:assert/strict";
+import { execFile, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { promisify } from "node:util";
 import type { Browser, Page } from "playwright-core";
+import { generateTenantId } from "../../src/common/id.ts";
 import { sleep } from "../../src/common/sleep.ts";
 import { createToken, revokeToken } from "../../src/control/tokens.ts";
 import { launchBrowser, noBrowser, openTab, type Tab } from "../harness/browser.ts";
+import { zenithCommand } from "../harness/cli.ts";
 import { accessibilityProblems, consolePages, consoleUrl, logIn, overflow } from "../harness/console.ts";
 import { Serve } from "../harness/serve.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
@@ -357,6 +363,37 @@ describe("the console", { skip: noBrowser }, () => {
     await page.getByLabel("Table, index or file").fill("nowhere");
     await page.getByRole("button", { name: "Show" }).click();
     await page.getByText('relation "nowhere" does not exist').waitFor();
+    assertClean(tab);
+  });
+
+  test("shows how far an import is while it comes, how it has ended, and that an export was made", async () => {
+    const tar = join(env.dir, "main.tar");
+    const own = { ...process.env, ZENITH_REPO_DIR: env.repoDir };
+    const script = `"$@" export main --to - > ${tar}`;
+    await promisify(execFile)("/bin/sh", ["-c", script, "sh", ...zenithCommand()], { env: own });
+    const bytes = readFileSync(tar);
+    const copy = generateTenantId();
+    const [file, ...args] = [...zenithCommand(), "import", "-", "--as", "copied", "--tenantid", copy];
+    const client = spawn(file!, args, { env: own, stdio: ["pipe", "ignore", "inherit"] });
+    const left = new Promise<number | null>((resolve) => client.on("exit", resolve));
+    client.stdin.write(bytes.subarray(0, bytes.length >> 1));
+
+    await using tab = await openTab(browser);
+    const { page } = tab;
+    await logIn(page, serve, env.token);
+    await page.getByRole("link", { name: "Transfers" }).click();
+    const table = page.getByRole("region", { name: "Clusters that come and go" });
+    const row = table.locator("tr", { hasText: "copied" });
+    await row.getByText("running").waitFor();
+    await row.getByText(/^\d+(\.\d)? MiB$/).waitFor();
+    await row.getByText(/^\d+(\.\d)? [KMG]?i?B\/s$/).waitFor();
+    const exported = table.locator("tr", { hasText: "export" });
+    assert.match(await exported.innerText(), /export\s+127\.0\.0\.1:\d+\s+main\s+finished/);
+    client.stdin.end(bytes.subarray(bytes.length >> 1));
+    await row.getByText("finished").waitFor();
+    assert.equal(await left, 0);
+    assert.deepEqual(await accessibilityProblems(page), []);
+    await env.zenith("tenant", "delete", copy);
     assertClean(tab);
   });
 

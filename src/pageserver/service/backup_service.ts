@@ -30,6 +30,7 @@ import { sendBaseBackup } from "./base_backup.ts";
 import { BackupWalSender } from "./backup_wal_sender.ts";
 import { isTimelineMasked } from "./masked_access.ts";
 import type { PageServer } from "./page_server.ts";
+import { estimateOf } from "./transfers.ts";
 import type { Turns } from "./turns.ts";
 
 interface Command {
@@ -101,13 +102,23 @@ const COMMANDS: readonly Command[] = [
     async run(service, session, _match, text) {
       using held = await service.hold(session);
       const { server, turns } = service;
-      const { tenantId } = sessionTimeline(session);
+      const { tenantId, timelineId } = sessionTimeline(session);
       const { timelines } = server.tenant(tenantId);
       const { value: timeline } = held;
       using turn = turns.join(tenantId);
-      await sendBaseBackup({ server, session, timelines, timeline, turn }, text, (at) => {
-        service.stoppedAt.set(timeline, at);
-      });
+      await server.transfers.run(
+        {
+          kind: "base_backup",
+          tenant: tenantId,
+          branch: server.nameOf(tenantId, timelineId),
+          peer: session.remoteAddress,
+          estimatedBytes: await estimateOf(timeline),
+        },
+        (transfer) =>
+          sendBaseBackup({ server, session, timelines, timeline, turn, transfer }, text, (at) => {
+            service.stoppedAt.set(timeline, at);
+          }),
+      );
     },
   },
   {

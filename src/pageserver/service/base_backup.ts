@@ -30,6 +30,7 @@ import type { RecordBoundary, Timeline } from "../timeline/timeline.ts";
 import { type BaseBackupOptions, parseBaseBackup } from "./base_backup_command.ts";
 import { basebackup, type OnlineStart } from "./basebackup.ts";
 import type { PageServer } from "./page_server.ts";
+import type { Transfer } from "./transfers.ts";
 import type { Turn } from "./turns.ts";
 
 /** From this major on, all comes in one COPY, whose messages have tags. */
@@ -63,6 +64,8 @@ interface Backup {
   readonly timeline: Timeline;
   /** Shares the thread with other tenants. */
   readonly turn: Turn;
+  /** Is told how much has been sent. */
+  readonly transfer: Transfer;
 }
 
 /**
@@ -77,7 +80,7 @@ export async function sendBaseBackup(
   onStopped: (at: RecordBoundary) => void,
 ): Promise<void> {
   const options = parseBaseBackup(text);
-  const { server, session, timelines, timeline, turn } = backup;
+  const { server, session, timelines, timeline, turn, transfer } = backup;
   using _kept = timeline.holdWal(timeline.position);
   const redo = await server.checkpoint(timeline.timelineId, session.signal);
   const start = redo === null ? null : await findCheckpoint(timeline, redo, session.signal);
@@ -106,7 +109,7 @@ export async function sendBaseBackup(
     turn,
   });
   const manifest = options.manifest ? new Manifest(options.checksums) : null;
-  const archive = throttled(watched(content, manifest), options, session.signal);
+  const archive = throttled(transfer.counted(watched(content, manifest)), options, session.signal);
   const manifestText = (): Uint8Array => {
     const cluster = { major: pg.major, systemIdentifier: timeline.systemIdentifier };
     return manifest!.text(cluster, { tli, startLsn, endLsn });

@@ -12,6 +12,7 @@ import type { ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
 import { connectPrimary } from "../timeline/connect_primary.ts";
 import { describeSource, followFile, type FollowSource } from "../timeline/follow_state.ts";
 import type { PageServer } from "./page_server.ts";
+import type { Transfer } from "./transfers.ts";
 
 /** NAMEDATALEN - 1 */
 const SLOT_NAME_MAX_LENGTH = 63;
@@ -42,14 +43,15 @@ export async function startFollowing(
   const slot = followSlot(branch);
   const primary: FollowSource = { kind: "primary", connInfo: source };
   const client = await connectPrimary(source, slot, signal);
-  try {
-    await assertNotWaitedFor(client, source);
+  const about = { kind: "follow", tenant, branch, estimatedBytes: null } as const;
+  const copy = async (transfer: Transfer): Promise<ImportedCluster> => {
     const run = await server.beginImport(tenant, branch);
     let hasSlot = false;
     try {
       await makeSlot(client, source, slot);
       hasSlot = true;
-      await takeBaseBackup(client, "zenith follow", receiver(run));
+      await takeBaseBackup(client, "zenith follow", receiver(run, transfer));
+      transfer.beginWal();
       const imported = await server.finishImport(tenant, run, signal, async ({ tli }) => {
         const state = { source: primary, slot, tli, maxSlotBytes, isStopped: false };
         await followFile(server.disk, join(run.directory, FOLLOW_FILE)).write(state);
@@ -62,6 +64,10 @@ export async function startFollowing(
       if (hasSlot) await server.followers.dropSlot({ source: primary, slot });
       throw error;
     }
+  };
+  try {
+    await assertNotWaitedFor(client, source);
+    return await server.transfers.run({ ...about, peer: describeSource(primary) }, copy);
   } finally {
     client.destroy();
   }
@@ -96,11 +102,14 @@ async function makeSlot(client: PgClient, source: string, slot: string): Promise
   }
 }
 
-function receiver(run: TenantImport) {
+function receiver(run: TenantImport, transfer: Transfer) {
   return {
     archive: (tablespace: number | null) =>
       run.nextArchive(tablespace === null ? "" : `pg_tblspc/${tablespace}/`),
-    data: (bytes: Uint8Array) => run.push(bytes),
+    data: (bytes: Uint8Array) => {
+      run.push(bytes);
+      transfer.count(bytes.length);
+    },
     ready: async () => {
       if (run.congested) await run.ready();
     },

@@ -13,6 +13,7 @@ import type { ImportedCluster, TenantImport } from "../tenant/import_tenant.ts";
 import { openRepository } from "../timeline/mounted_backup.ts";
 import { followFile, type FollowSource } from "../timeline/follow_state.ts";
 import type { PageServer } from "./page_server.ts";
+import type { Transfer } from "./transfers.ts";
 
 /**
  * Serves `tenant_import`. The import ends with the session, and leaves nothing behind unless it has
@@ -32,18 +33,22 @@ export async function receiveImport(
   const { signal } = session;
   // A mistake in it is told before gigabytes are sent.
   if (archive !== undefined) await (await openArchive(archive)).histories();
-  const run = await server.beginImport(tenant, branch);
-  try {
-    const copy = session.copyBoth();
-    const streaming = await receive(copy, run, session.remoteAddress);
-    const imported = await finishFollowing(server, run, tenant, archive, signal);
-    copy.send(new TextEncoder().encode(JSON.stringify(importedJson(imported))));
-    copy.end();
-    await streaming.ended;
-  } catch (error) {
-    await server.abortImport(tenant, run);
-    throw error;
-  }
+  const about = { kind: "import", tenant, branch, estimatedBytes: null } as const;
+  await server.transfers.run({ ...about, peer: session.remoteAddress }, async (transfer) => {
+    const run = await server.beginImport(tenant, branch);
+    try {
+      const copy = session.copyBoth();
+      const streaming = await receive(copy, run, transfer, session.remoteAddress);
+      transfer.beginWal();
+      const imported = await finishFollowing(server, run, tenant, archive, signal);
+      copy.send(new TextEncoder().encode(JSON.stringify(importedJson(imported))));
+      copy.end();
+      await streaming.ended;
+    } catch (error) {
+      await server.abortImport(tenant, run);
+      throw error;
+    }
+  });
 }
 
 /**
@@ -102,6 +107,7 @@ async function finishFollowing(
 async function receive(
   copy: CopyBoth,
   run: TenantImport,
+  transfer: Transfer,
   client: string,
 ): Promise<{ readonly ended: Promise<void> }> {
   let ended = Promise.resolve();
@@ -109,6 +115,7 @@ async function receive(
     ended = copy.run({
       onData(bytes, off, len) {
         run.push(bytes.subarray(off, off + len));
+        transfer.count(len);
         if (!run.congested) return;
         copy.pause();
         run.ready().then(() => copy.resume(), reject);

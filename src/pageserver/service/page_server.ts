@@ -43,6 +43,7 @@ import type { AttachedCompute } from "./attached_compute.ts";
 import { PlaceKeeper } from "./place_keeper.ts";
 import { cutOff, RESTORE_LAYER, scrubItems } from "./scrub.ts";
 import type { TenantAsOf } from "../remote/as_of.ts";
+import { Transfers } from "./transfers.ts";
 import type { EncryptedStore } from "../remote/encrypted_store.ts";
 import { LayerBudget } from "../remote/layer_budget.ts";
 import { RemoteLayers } from "../remote/remote_layers.ts";
@@ -114,6 +115,7 @@ export class PageServer {
   readonly #importing = new Set<TenantId>();
   /** The timelines that follow foreign primaries. */
   readonly followers: Followers;
+  readonly transfers = new Transfers();
   readonly #openedAt = performance.now();
   /** The computes that are attached to each timeline. */
   readonly #attached = new Map<TimelineId, Set<AttachedCompute>>();
@@ -169,7 +171,7 @@ export class PageServer {
     this.followers = new Followers(
       this.#context,
       (id) => this.tenant(id),
-      (tenant, timeline) => this.#tenants.get(tenant)?.branches.namesOf((id) => id === timeline)[0] ?? null,
+      (tenant, timeline) => this.nameOf(tenant, timeline),
     );
     const initdb = new InitdbCache(disk, paths, config.pg_distrib_dir);
     this.#initialCluster = options.initialCluster ?? ((major, cluster) => initdb.get(major, cluster));
@@ -354,6 +356,11 @@ export class PageServer {
       this.#importing.delete(id);
       throw error;
     }
+  }
+
+  /** The name of a timeline's branch; null when it has none. */
+  nameOf(tenant: TenantId, timeline: TimelineId): BranchName | null {
+    return this.#tenants.get(tenant)?.branches.namesOf((id) => id === timeline)[0] ?? null;
   }
 
   /**

@@ -13,7 +13,7 @@ import type { Scope } from "../../auth/claims.ts";
 import type { Guard } from "../../protocol/guard.ts";
 import { decodeSettings } from "../../protocol/branch_settings.ts";
 import { decodeSlots } from "../../protocol/branch_slots.ts";
-import { PAGE_SERVER } from "../../protocol/management.ts";
+import { EXPORT_APPLICATION, PAGE_SERVER } from "../../protocol/management.ts";
 import { scrubStatusJson } from "../../protocol/scrub_status.ts";
 import { type Handlers, OperationService } from "../../protocol/operation_service.ts";
 import { parseStartPoint } from "../tenant/branch_files.ts";
@@ -35,6 +35,7 @@ import { importedJson, mountBackup, receiveImport } from "./import_service.ts";
 import { isForMasked } from "./masked_access.ts";
 import type { PageServer } from "./page_server.ts";
 import { type ReadWal, servePagestream } from "./pagestream_service.ts";
+import { estimateOf } from "./transfers.ts";
 import { Turns } from "./turns.ts";
 
 /** How long a lease lasts by default. A holder that needs it longer takes it again. */
@@ -132,6 +133,8 @@ function handlers(
     },
 
     followList: () => server.followers.list().map(followedJson),
+
+    transferList: () => server.transfers.list().map((transfer) => transfer.json()),
 
     async followStop({ tenant, name }) {
       await server.followers.stop(tenant, name);
@@ -292,10 +295,10 @@ function handlers(
         time: time(part.time),
         kept_from_lsn: formatLsn(part.keptFrom),
         kept_from: time(part.keptFromTime),
+        first_moment: time(part.firstTime),
       }));
     },
 
-        first_moment: time(part.firstTime),
     async changedBlocks({ tenant, timeline, lsn, other_timeline, other_lsn, database }, session) {
       using one = await hold({ tenant, timeline });
       using other = await hold({ tenant, timeline: other_timeline });
@@ -333,10 +336,10 @@ function handlers(
           first_key: key(entry.keys?.first),
           last_key: key(entry.keys?.last),
           size_bytes: entry.fileSize,
+          cached_bytes: cachedBytes,
           needed_by: neededBy,
         })),
       };
-          cached_bytes: cachedBytes,
     },
 
     async pageVersions({ lsn, ...page }, session) {
@@ -447,7 +450,18 @@ function handlers(
         ? WalHead.openOwn(source, boundary.lsn)
         : WalHead.open(timelines, source, boundary.lsn);
       const before = segmentsBefore(timelines, source, walFrom ?? boundary.lsn, boundary.lsn);
-      await session.copyOut(basebackup(source, boundary, head, { content, before, isOwnOnly, turn }));
+      const archive = basebackup(source, boundary, head, { content, before, isOwnOnly, turn });
+      // Computes get theirs all the time; nobody waits for one that is not an export.
+      if (session.params.get("application_name") !== EXPORT_APPLICATION) {
+        return await session.copyOut(archive);
+      }
+      await server.transfers.run({
+        kind: "export",
+        tenant: names.tenant,
+        branch: server.nameOf(names.tenant, names.timeline),
+        peer: session.remoteAddress,
+        estimatedBytes: await estimateOf(source),
+      }, (transfer) => session.copyOut(transfer.counted(archive)));
     },
 
     async callmemaybe({ conninfo, ...names }, session) {

@@ -687,6 +687,38 @@ export const API = {
     }),
     changes: false,
   }),
+  transferList: route({
+    name: "transfer_list",
+    method: "GET",
+    path: "/transfers",
+    access: PAGE_SERVER.transferList.access,
+    summary:
+      "Imports, exports and base backups with how far they are: those that run, then those that lately did",
+    result: strictObject({
+      items: array(strictObject({
+        /** Counts up from the page server's start. */
+        id: COUNT,
+        /** `follow` is the copy of a primary that is followed from then on. */
+        kind: picklist(["import", "follow", "export", "base_backup"]),
+        tenant_id: string(),
+        /** The branch that it makes or reads, by its name then; null for one without a name. */
+        branch: nullable(string()),
+        /** From where, or whereto. */
+        peer: string(),
+        status: picklist(["running", "finished", "failed"]),
+        /** `wal` once all files of an import are there: then their WAL is applied. */
+        step: picklist(["files", "wal"]),
+        bytes: COUNT,
+        /** How much there will be, as far as that is known; null when it is not. */
+        estimated_bytes: nullable(COUNT),
+        started_at: TIME,
+        /** Null while it runs. */
+        ended_at: nullable(TIME),
+        error: nullable(string()),
+      })),
+    }),
+    changes: false,
+  }),
   uploadStatus: route({
     name: "upload_status",
     method: "GET",

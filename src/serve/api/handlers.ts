@@ -411,6 +411,19 @@ export const HANDLERS: Handlers = {
       return { items };
     });
   },
+  async transferList(context) {
+    return await withPageServer(context, async (client) => {
+      const items = (await client.transferList()).map((transfer) => ({
+        ...transfer,
+        status: transfer.ended_at === null
+          ? "running" as const
+          : transfer.error === null
+          ? "finished" as const
+          : "failed" as const,
+      }));
+      return { items };
+    });
+  },
   async uploadStatus(context) {
     const found = await withPageServer(context, (client) => client.objectStoreStatus());
     if (found === null) return { store: null };
