@@ -1,5 +1,5 @@
 /** What is around every page: who is there, where one can go, whether the server answers. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { access, call, callAll, connection, leave, resume } from "./api.ts";
 import type { ListedTenant, Session } from "./contract.ts";
 import { formatSpan } from "./format.ts";
@@ -92,6 +92,15 @@ function Shell({ session }: { readonly session: Session }) {
   useEffect(() => {
     if (page.at === "home" && tenant !== undefined) go(to.timeLine(tenant), "replace");
   }, [page.at, tenant]);
+  // A narrow window shows some of the items; where one is should be among them.
+  const items = useRef<HTMLUListElement>(null);
+  useEffect(() => {
+    const list = items.current!;
+    const here = list.querySelector("[aria-current]")?.getBoundingClientRect();
+    if (here === undefined) return;
+    const { left, width } = list.getBoundingClientRect();
+    list.scrollBy({ left: here.left + here.width / 2 - left - width / 2 });
+  }, [page.at, tenant, isOperator]);
   return (
     <div class="shell">
       <a class="skip" href="#main">Skip to the page</a>
@@ -111,7 +120,7 @@ function Shell({ session }: { readonly session: Session }) {
             ))}
           </select>
         )}
-        <ul>
+        <ul ref={items}>
           {tenant !== undefined && (
             <>
               <Item
@@ -126,7 +135,7 @@ function Shell({ session }: { readonly session: Session }) {
           )}
           {isOperator && (
             <>
-              <Item href={to.tenants()} text="Tenants" isHere={page.at === "tenants"} />
+              <Item href={to.tenants()} text="Tenants" isHere={page.at === "tenants"} beginsGroup />
               <Item href={to.tokens()} text="Tokens" isHere={page.at === "tokens"} />
               <Item href={to.transfers()} text="Transfers" isHere={page.at === "transfers"} />
               <Item href={to.audit()} text="Audit log" isHere={page.at === "audit"} />
@@ -148,11 +157,14 @@ function Shell({ session }: { readonly session: Session }) {
   );
 }
 
-function Item(
-  { href, text, isHere }: { readonly href: string; readonly text: string; readonly isHere: boolean },
-) {
+function Item({ href, text, isHere, beginsGroup = false }: {
+  readonly href: string;
+  readonly text: string;
+  readonly isHere: boolean;
+  readonly beginsGroup?: boolean;
+}) {
   return (
-    <li>
+    <li class={beginsGroup ? "begins-group" : undefined}>
       <a href={href} aria-current={isHere ? "page" : undefined}>{text}</a>
     </li>
   );

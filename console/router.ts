@@ -47,7 +47,9 @@ globalThis.addEventListener("popstate", () => place.set(here()));
 export function go(href: string, how: "push" | "replace" = "push"): void {
   history[how === "push" ? "pushState" : "replaceState"](null, "", href);
   place.set(here());
-  if (how === "push") document.querySelector("main")?.focus();
+  if (how === "replace") return;
+  document.querySelector("main")?.focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
 /** Links lead on without loading the page again. */

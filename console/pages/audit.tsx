@@ -50,7 +50,7 @@ export function AuditPage() {
                     {item.for}
                     <p class="hint">{item.scope}</p>
                   </td>
-                  <td>
+                  <td class="is-name">
                     {item.command.replaceAll("_", " ")}
                     <p class="hint mono break">
                       {Object.entries(item.args).map(([name, value]) => `${name}=${value}`).join(" ")}

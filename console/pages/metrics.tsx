@@ -78,7 +78,7 @@ function Rows({ metric: { name, type, help, samples }, now, last }: {
     <>
       {samples.map(({ labels, value }, i) => (
         <tr key={labels} class={i === 0 ? "" : "is-more"}>
-          <td>
+          <td class="is-name">
             {i === 0 && <span class="mono break">{name}</span>}
             {labels !== "" && <span class="mono hint break">{` {${labels}}`}</span>}
             {i === 0 && <p class="hint">{help}</p>}

@@ -1,5 +1,5 @@
 /** What can be done at a moment of a branch: branch, look, restore, do it on the command line. */
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call } from "../api.ts";
 import type { Branch } from "../contract.ts";
 import { formatAgo, formatTime, quoteWord, toRfc3339 } from "../format.ts";
@@ -25,6 +25,12 @@ export function Moment({ tenant, branch, at, onChange, onClose, onMade, onRestor
   const [isRestoring, setRestoring] = useState(false);
   const making = useAction();
   const lsn = useLsn(tenant, branch, at, Date.now());
+  // In a narrow window it lies below the time line, where a click would seem to do nothing.
+  const section = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const { top } = section.current!.getBoundingClientRect();
+    if (top > innerHeight * 0.7) section.current!.scrollIntoView({ block: "start" });
+  }, [at]);
   const time = at === undefined ? undefined : toRfc3339(at);
   const point = time === undefined ? branch.name : `${branch.name}@${time}`;
   const make = () =>
@@ -34,7 +40,7 @@ export function Moment({ tenant, branch, at, onChange, onClose, onMade, onRestor
     });
 
   return (
-    <section class="card moment" aria-labelledby="moment-title">
+    <section class="card moment" aria-labelledby="moment-title" ref={section}>
       <header>
         <div>
           <h2 id="moment-title">{branch.name}</h2>
@@ -91,7 +97,9 @@ export function Moment({ tenant, branch, at, onChange, onClose, onMade, onRestor
       <hr />
       <p class="label">On the command line</p>
       <div class="copyable">
-        <code>zenith branch {name.trim() || "NAME"} {point}</code>
+        <code>
+          zenith branch {name.trim() || "NAME"} <span class="whole">{point}</span>
+        </code>
         <Copy text={`zenith branch ${quoteWord(name.trim() || "NAME")} ${quoteWord(point)}`} />
       </div>
       {isRestoring && time !== undefined && (

@@ -2,13 +2,14 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, callAll, sql, SqlError, type SqlResult, toError } from "../api.ts";
 import type { Branch } from "../contract.ts";
-import { JSON_TYPES, NUMBER_TYPES, toCsv, toJson } from "../format.ts";
+import { formatAgo, formatTime, formatTook, JSON_TYPES, NUMBER_TYPES, toCsv, toJson } from "../format.ts";
 import { usePoll } from "../poll.ts";
 import { go, place, to } from "../router.ts";
 import { SqlEditor } from "../sql/editor.tsx";
 import { MomentSlider } from "../sql/moment_slider.tsx";
 import { readPlan } from "../sql/plan.ts";
 import { PlanTree } from "../sql/plan_tree.tsx";
+import { Tables } from "../sql/tables.tsx";
 import { useCatalog } from "../sql/use_catalog.ts";
 import { useStore } from "../store.ts";
 import { Button, Field, Header, Loaded, Select } from "../ui/parts.tsx";
@@ -61,13 +62,20 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
   const [running, setRunning] = useState<AbortController>();
   const [past, setPast] = useState<readonly string[]>(readHistory);
   const area = useRef<HTMLTextAreaElement>(null);
+  // Nobody should have to look for the answer.
+  const answer = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const element = answer.current;
+    if (element === null || outcome === undefined) return;
+    if (element.getBoundingClientRect().top > innerHeight * 0.7) element.scrollIntoView({ block: "nearest" });
+  }, [outcome]);
   useEffect(() => sessionStorage.setItem(DRAFT_KEY, text), [text]);
   // Nobody waits for an answer on a page that is gone.
   useEffect(() => () => running?.abort(), [running]);
 
   const [isAnalyzed, setAnalyzed] = useState(false);
   const moment = at === "" ? undefined : at;
-  const { catalog, ask } = useCatalog(
+  const { catalog, isAsking, ask } = useCatalog(
     `${branch?.id} ${at} ${database} ${role}`,
     branch?.compute.state === "awake" && moment === undefined,
     async () => (await call("computeUri", { tenant, branch: branch!.id }, { query: { role, database } })).uri,
@@ -77,13 +85,15 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
   if (branch === undefined) return <p class="empty">There is no branch to ask.</p>;
 
   const run = async (prefix = "") => {
-    if (running !== undefined) return;
     const { selectionStart, selectionEnd } = area.current!;
     const isPart = selectionEnd > selectionStart;
     const raw = isPart ? text.slice(selectionStart, selectionEnd) : text;
+    await runStatement(raw, isPart ? selectionStart : 0, prefix);
+  };
+  const runStatement = async (raw: string, offset: number, prefix: string) => {
+    if (running !== undefined) return;
     const statement = raw.replace(/[;\s]+$/, "");
     if (statement.trim() === "") return;
-    const offset = isPart ? selectionStart : 0;
     const stop = new AbortController();
     setRunning(stop);
     const startedMs = performance.now();
@@ -134,7 +144,7 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
         {at !== "" && (
           <div class="notice is-past">
             <p>
-              You look at <strong>{branch.name}</strong> as it was at <span class="mono">{at}</span>.
+              You look at <strong>{branch.name}</strong> as it was at {momentOf(at)}.
             </p>
             <button
               type="button"
@@ -145,6 +155,15 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
             </button>
           </div>
         )}
+        <Tables
+          catalog={catalog}
+          isAsking={isAsking}
+          onWanted={ask}
+          onChoose={(statement) => {
+            setText(statement);
+            void runStatement(statement, 0, "");
+          }}
+        />
         <SqlEditor
           area={area}
           text={text}
@@ -188,7 +207,7 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
           )}
         </div>
       </div>
-      <div aria-live="polite">
+      <div aria-live="polite" ref={answer}>
         {outcome?.error !== undefined && (
           <Failure outcome={outcome} error={outcome.error} editor={area.current} />
         )}
@@ -196,6 +215,12 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
       </div>
     </div>
   );
+}
+
+/** By the clock of who looks, as all other times; the field has the one that can be copied. */
+function momentOf(at: string): string {
+  const ms = Date.parse(at);
+  return Number.isNaN(ms) ? at : `${formatTime(ms)}, ${formatAgo(at)}`;
 }
 
 function readHistory(): readonly string[] {
@@ -267,7 +292,7 @@ function Result({ outcome, result }: { readonly outcome: Outcome; readonly resul
   return (
     <section class="card" aria-label="Result">
       <header>
-        <p class="hint">{counted}, {Math.round(outcome.tookMs)} ms with the way there</p>
+        <p class="hint">{counted}, {formatTook(outcome.tookMs)} with the way there</p>
         {fields.length > 0 && (
           <div class="row">
             <Button onClick={() => save(toCsv(names, rows), "text/csv", "result.csv")}>Export CSV</Button>

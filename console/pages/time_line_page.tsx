@@ -49,7 +49,7 @@ export function TimeLinePage({ tenant }: { readonly tenant: string }) {
     <>
       <Header
         title="Time line"
-        about="Every branch, from the moment of its parent at which it begins. Choose a moment to go back to it."
+        about="Every branch over time. Click a line to look at that moment, to branch from it, or to go back to it."
       >
         <Search label="Find a branch" value={filter} onInput={setFilter} />
       </Header>
@@ -98,9 +98,7 @@ function Legend({ branches }: { readonly branches: readonly Branch[] }) {
         <i class="swatch is-kept" /> history that can be read
       </span>
       <span class="keys">
-        <kbd>scroll</kbd> zooms, <kbd>drag</kbd> moves, <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd>
-        {" "}
-        <kbd>+</kbd> <kbd>−</kbd> <kbd>Enter</kbd> do so too
+        <kbd>scroll</kbd> zooms, <kbd>drag</kbd> moves, so do <kbd>← → ↑ ↓</kbd> <kbd>+</kbd> <kbd>−</kbd>
       </span>
     </p>
   );

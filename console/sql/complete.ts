@@ -1,8 +1,11 @@
 /** What may come next in a statement: names of tables and columns, then words of SQL. */
 
 export interface CatalogTable {
+  /** That which a name is written with; for what is PostgreSQL's own, `public`. */
   readonly schema: string;
   readonly name: string;
+  /** Whether it is PostgreSQL's own. */
+  readonly isSystem?: boolean;
   readonly columns: readonly { readonly name: string; readonly type: string }[];
 }
 

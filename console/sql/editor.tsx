@@ -21,6 +21,10 @@ interface Offered extends Completions {
   readonly chosen: number;
 }
 
+/** As high as the statement, so that its answer can be seen below. */
+const ROWS_MIN = 4;
+const ROWS_MAX = 16;
+
 export function SqlEditor({ area, text, onInput, onRun, catalog, onWanted }: Props) {
   const id = useId();
   const [offered, setOffered] = useState<Offered>();
@@ -100,7 +104,7 @@ export function SqlEditor({ area, text, onInput, onRun, catalog, onWanted }: Pro
         spellcheck={false}
         autocapitalize="off"
         value={text}
-        rows={8}
+        rows={Math.min(Math.max(text.split("\n").length + 1, ROWS_MIN), ROWS_MAX)}
         onInput={(event) => {
           isTyping.current = true;
           onInput(event.currentTarget.value);

@@ -26,25 +26,29 @@ export function useCatalog(
   isAwake: boolean,
   uriOf: () => Promise<string>,
   moment: string | undefined,
-): { readonly catalog: Catalog | undefined; readonly ask: () => void } {
+): { readonly catalog: Catalog | undefined; readonly isAsking: boolean; readonly ask: () => void } {
   const [known, setKnown] = useState<Known>();
+  const [asking, setAsking] = useState<string>();
   const asked = useRef<string | undefined>(undefined);
   const stop = useRef(new AbortController());
   useEffect(() => () => stop.current.abort(), []);
   const ask = () => {
     if (asked.current === key) return;
     asked.current = key;
+    setAsking(key);
     const read = async () => {
       const { rows } = await sql(await uriOf(), NAMES, moment, stop.current.signal);
       setKnown({ key, catalog: rows.map(tableOf) });
     };
     // Without names, one types them.
-    read().catch(() => asked.current = undefined);
+    read().catch(() => asked.current = undefined).finally(() =>
+      setAsking((now) => now === key ? undefined : now)
+    );
   };
   useEffect(() => {
     if (isAwake) ask();
   }, [key, isAwake]);
-  return { catalog: known?.key === key ? known.catalog : undefined, ask };
+  return { catalog: known?.key === key ? known.catalog : undefined, isAsking: asking === key, ask };
 }
 
 function tableOf([schema, name, columns]: readonly (string | null)[]) {
@@ -53,6 +57,7 @@ function tableOf([schema, name, columns]: readonly (string | null)[]) {
     // Nobody writes it out.
     schema: schema === "pg_catalog" ? "public" : schema!,
     name: name!,
+    isSystem: schema === "pg_catalog",
     columns: found.map(([name, type]) => ({ name, type })),
   };
 }
