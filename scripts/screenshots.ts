@@ -3,7 +3,7 @@
  *
  * They are of a real server with real branches. Look at them.
  */
-import { mkdirSync } from "node:fs";
+import { appendFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { sleep } from "../src/common/sleep.ts";
@@ -18,6 +18,8 @@ const WIDE = { width: 1360, height: 820 };
 const NARROW = { width: 360, height: 740 };
 
 await using env = await ZenithEnv.create({ safekeepers: 1, start: false });
+// Layers as after a day.
+appendFileSync(join(env.repoDir, "pageserver.toml"), "checkpoint_distance_bytes = 1048576\n");
 await using serve = await Serve.start(env);
 const tenant = env.defaultTenant;
 
@@ -53,6 +55,9 @@ async function populate(): Promise<string> {
     ["alice", "main"],
     ["pr-421-refunds", "staging"],
   ] as const;
+  for (let i = 0; i < 10; i++) {
+    await serve.psql(serve.conninfo("main"), "UPDATE orders SET total = total + 0.01; CHECKPOINT");
+  }
   for (const [name, start] of made) {
     await sleep(2_000);
     await serve.psql(
@@ -70,6 +75,9 @@ async function populate(): Promise<string> {
   await ask("PATCH", `${branches}/before-migration`, { protected: true });
   await ask("POST", "/tokens", { name: "ci", scope: "tenant", tenant_id: tenant });
   await ask("POST", "/tokens", { name: "dashboard", scope: "read", tenant_id: tenant, expires_in: "7d" });
+  const exported = join(env.dir, "exported");
+  await env.zenith("export", "main", "--to", exported);
+  await env.zenith("import", exported, "--as", "from-the-old-cluster");
   const { id } = await ask("GET", `${branches}/staging`);
   return id!;
 }
