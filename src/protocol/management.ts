@@ -673,8 +673,11 @@ const HistoryPartSchema = object({
   /** The LSN from which on every LSN can be read, and when the last commit up to it was made. */
   kept_from_lsn: LsnSchema,
   kept_from: nullable(string()),
-  /** The first moment that can be read: that, or that of the first commit after it. */
-  first_moment: nullable(string()),
+  /**
+   * The first moment that can be read: that, or that of the first commit after it. Older page
+   * servers don't say it.
+   */
+  first_moment: optional(nullable(string())),
 });
 
 /** One of the timelines that make up a branch's history. */
@@ -710,8 +713,11 @@ const LayerSchema = object({
   first_key: nullable(KeySchema),
   last_key: nullable(KeySchema),
   size_bytes: number(),
-  /** How much of it is in the block cache, unpacked: what was read lately. */
-  cached_bytes: number(),
+  /**
+   * How much of it is in the block cache, unpacked: what was read lately. Older page servers don't
+   * say it.
+   */
+  cached_bytes: optional(number(), 0),
   /** What keeps it; null when the next garbage collection may shrink it. */
   needed_by: nullable(picklist(["horizon", "pitr", "branches", "leases"])),
 });

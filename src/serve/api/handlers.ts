@@ -267,12 +267,12 @@ export const HANDLERS: Handlers = {
     const { timeline_id } = await branchOf(context, params);
     const parts = await withPageServer(context, (client) => client.timelineHistory(tenant, timeline_id));
     return {
-      items: parts.map(({ timeline_id, lsn, time, kept_from_lsn, first_moment }) => ({
+      items: parts.map(({ timeline_id, lsn, time, kept_from_lsn, kept_from, first_moment }) => ({
         timeline_id,
         lsn: formatLsn(lsn),
         time,
         kept_from_lsn: formatLsn(kept_from_lsn),
-        kept_from: first_moment,
+        kept_from: first_moment ?? kept_from,
       })),
     };
   },

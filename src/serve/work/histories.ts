@@ -45,7 +45,7 @@ export class Histories {
           const [own, parent] = await client.timelineHistory(tenant, timeline_id);
           times = {
             begins_at: before?.times.begins_at ?? await beginOf(client, tenant, branch, own, parent),
-            kept_from: own?.first_moment ?? null,
+            kept_from: own?.first_moment ?? own?.kept_from ?? null,
             last_commit_at: own?.time ?? null,
           };
           this.#remember(timeline_id, { lsn, askedMs: performance.now(), times });
