@@ -676,7 +676,7 @@ export class TimelineStore {
     return this.#ancestor;
   }
 
-  /** Lists the timeline's layer files, oldest first, with how much of each is in the block cache. */
+  /** As {@link layers}, with how much of each is in the block cache. */
   layersWithCached(): readonly { readonly entry: LayerEntry; readonly cachedBytes: number }[] {
     const cached = this.#options.cache.bytesByLayer();
     return this.#files.layers.layers().map(({ entry, reader }) => ({

@@ -808,7 +808,7 @@ export const PAGE_SERVER = {
     CHANGES,
   ),
   followList: operation("follow_list", "admin", {}, json(array(FollowedSchema))),
-  /** Imports, exports and base backups: those that run, then those that lately did, newest first. */
+  /** Imports, exports and base backups: those that run, then those that lately did. */
   transferList: operation("transfer_list", "admin", {}, json(array(TransferSchema))),
   followStop: operation("follow_stop", "tenant", { tenant: TENANT, name: BRANCH }, TAG, CHANGES),
   /** Goes on, with another server of the same system if one is named. */
