@@ -105,7 +105,10 @@ async function shootAll(browser: Browser, theme: "light" | "dark", staging: stri
       await page.getByRole("button", { name: "Run" }).click();
       await page.locator(".rows td").first().waitFor();
     }
-    if (isCompare) await page.getByRole("button", { name: /^Rows of/ }).first().click();
+    if (isCompare) {
+      await page.getByRole("button", { name: /^Rows of/ }).first().click();
+      await page.locator(".diff-rows td").first().waitFor();
+    }
     if (name === "layers") {
       await page.getByLabel("Table, index or file").fill("orders");
       await page.getByRole("button", { name: "Show" }).click();
