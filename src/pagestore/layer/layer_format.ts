@@ -2,11 +2,11 @@
  * Defines the layer file's format: its constants and the parsed forms of its blocks.
  * docs/formats/delta_layer.md is the specification.
  */
-import * as zlib from "node:zlib";
 import { assert } from "../../common/assert.ts";
 import { crc32c } from "../../common/crc32c.ts";
 import { errorMessage, ZenithError } from "../../common/errors.ts";
 import { noteShortLived } from "../../common/garbage.ts";
+import { decompressFrame } from "./decompress.ts";
 
 export const LAYER_VERSION = 1;
 
@@ -82,9 +82,6 @@ export const MAX_BLOCK_BYTES = 0x7fff0000;
  */
 export const ENTRY_BYTES = 4 + 4 + 4 + 1 + 1;
 
-/** Z_MIN_CHUNK: zlib accepts no smaller chunks. */
-const MIN_CHUNK_BYTES = 64;
-
 const TWO_POW_32 = 0x1_0000_0000;
 
 assert(
@@ -124,12 +121,7 @@ export function decompressBlock(
   if (stored.length === rawLen) return aligned(stored);
   let raw: Uint8Array;
   try {
-    // Decompress in one piece. By default the result comes in pieces of 16 KiB, which are then
-    // copied together. One extra byte keeps a second piece from being allocated.
-    raw = zlib.zstdDecompressSync(stored, {
-      maxOutputLength: rawLen,
-      chunkSize: Math.max(rawLen + 1, MIN_CHUNK_BYTES),
-    });
+    raw = decompressFrame(stored, rawLen);
   } catch (error) {
     throw corrupt(`the block at ${where()} does not decompress: ${errorMessage(error)}`);
   }
