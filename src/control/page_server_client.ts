@@ -376,12 +376,15 @@ export class PageServerClient implements AsyncDisposable {
     return this.#call(PAGE_SERVER.pageVersions, { tenant, timeline, ...page, lsn });
   }
 
-  /** @param database its OID @returns the relations that may differ between the two points */
+  /**
+   * @param database its OID; undefined for all databases
+   * @returns the relations that may differ between the two points
+   */
   changedBlocks(
     tenant: TenantId,
     one: { readonly timeline: TimelineId; readonly lsn: Lsn },
     other: { readonly timeline: TimelineId; readonly lsn: Lsn },
-    database: number,
+    database: number | undefined,
   ): Promise<ChangedRelation[]> {
     return this.#call(PAGE_SERVER.changedBlocks, {
       tenant,

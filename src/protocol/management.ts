@@ -684,8 +684,9 @@ const HistoryPartSchema = object({
 export type HistoryPart = InferOutput<typeof HistoryPartSchema>;
 
 const ChangedRelationSchema = object({
-  /** The tablespace's OID, and the relation's file number in it. */
+  /** The OIDs of the tablespace and the database, and the relation's file number there. */
   spc: number(),
+  db: number(),
   rel: number(),
   /** How many of the relation's pages differ. */
   pages: number(),
@@ -976,7 +977,8 @@ export const PAGE_SERVER = {
   ),
   /**
    * Lists the relations of a database, given by its OID, whose rows may look different at two
-   * points of a tenant's history, with the pages where they may. Covers main forks only.
+   * points of a tenant's history, with the pages where they may. Covers main forks only. Without a
+   * database, lists the relations of all databases.
    */
   changedBlocks: operation(
     "changed_blocks",
@@ -987,7 +989,7 @@ export const PAGE_SERVER = {
       lsn: LSN,
       other_timeline: { ...TIMELINE, placeholder: "other timeline" },
       other_lsn: { ...LSN, placeholder: "other LSN" },
-      database: OID,
+      database: maybe(OID),
     },
     json(array(ChangedRelationSchema)),
   ),

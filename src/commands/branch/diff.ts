@@ -46,15 +46,21 @@ export const branchDiffCommand: Command = {
     const only = wantedOnly(options);
     await using client = new PageServerClient(pageServerAddress(environment));
     const place = { environment, client, tenant };
-    const request = { place, labels, database };
+    const request: Request = { place, labels, database, changed: [], fetchesAhead: false };
     const isJson = options["json"] === true;
     const wantsSchema = only === undefined || only === "schema";
     const pgDump = wantsSchema ? await pgDumpOf(place, only === "schema") : undefined;
     const points = [await arrivedPoint(place, labels[0]), await arrivedPoint(place, labels[1])];
     if (rows !== undefined) {
-      return await lookAt(place, "diff", points, (made) => printRows(request, made, rows, isJson));
+      return await lookAt(
+        place,
+        "diff",
+        points,
+        (made) => printRows(request, made, rows, isJson),
+        (made) => expectChanged(request, made),
+      );
     }
-    const comparison = await lookAt(place, "diff", points, async (made) => {
+    const look = async (made: readonly ThrowAway[]) => {
       const sides = [sideOf(labels[0], made[0]), sideOf(labels[1], made[1])] as const;
       return {
         a: pointJson(labels[0], made[0]),
@@ -63,7 +69,14 @@ export const branchDiffCommand: Command = {
         schema: pgDump === undefined ? null : await schemaDiff(pgDump, sides, database),
         ...(only === "schema" ? { tables: null, sequences: null } : await diffData(request, made)),
       };
-    });
+    };
+    const comparison = await lookAt(
+      place,
+      "diff",
+      points,
+      look,
+      only === "schema" ? undefined : (made) => expectChanged(request, made),
+    );
     if (isJson) {
       printJson({ ...comparison, schema: comparison.schema?.join("\n") ?? null });
     } else {
@@ -79,6 +92,22 @@ interface Request {
   readonly place: Place;
   readonly labels: readonly [string, string];
   readonly database: string;
+  /** What may differ, in all databases. Known before the computes start. */
+  changed: readonly ChangedRelation[];
+  /** Whether the computes fetch that by themselves. */
+  fetchesAhead: boolean;
+}
+
+/**
+ * Finds out what may differ, and lists the pages for the computes that are about to read them.
+ * Returns whether there are any, and few enough.
+ */
+async function expectChanged(request: Request, made: readonly ThrowAway[]): Promise<boolean> {
+  const { place: { client, tenant } } = request;
+  const { expectPages } = await import("../../control/diff/expected_pages.ts");
+  request.changed = await client.changedBlocks(tenant, whereOf(made[0]), whereOf(made[1]), undefined);
+  request.fetchesAhead = made.every(({ compute }) => expectPages(compute.paths, request.changed));
+  return request.fetchesAhead;
 }
 
 /** @throws {ZenithError} `invalid_argument` when more than one of the options is given */
@@ -123,19 +152,18 @@ function pointJson(label: string, { branch }: ThrowAway) {
  * is everything.
  */
 async function onSides<T>(
-  { place, labels, database }: Request,
+  { labels, database, changed, fetchesAhead }: Request,
   made: readonly ThrowAway[],
   compare: (sides: readonly [Side, Side], changed: readonly ChangedRelation[] | undefined) => Promise<T>,
 ): Promise<T> {
-  const [{ Side }, { changedBetween }] = await Promise.all([
+  const [{ Side }, { changedIn }] = await Promise.all([
     import("../../control/diff/side.ts"),
     import("../../control/diff/data.ts"),
   ]);
-  await using one = new Side(labels[0], made[0].compute, database);
-  await using other = new Side(labels[1], made[1].compute, database);
+  await using one = new Side(labels[0], made[0].compute, database, fetchesAhead);
+  await using other = new Side(labels[1], made[1].compute, database, fetchesAhead);
   const sides: readonly [Side, Side] = [one, other];
-  const points = [whereOf(made[0]), whereOf(made[1])] as const;
-  return await compare(sides, await changedBetween(place.client, place.tenant, sides, points));
+  return await compare(sides, await changedIn(sides, changed));
 }
 
 async function diffData(request: Request, made: readonly ThrowAway[]): Promise<DataDiff> {

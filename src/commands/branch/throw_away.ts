@@ -53,9 +53,17 @@ export async function makeThrowAway(place: Place, what: string, point: BranchPoi
   }
 }
 
-/** Starts the Postgres read-only, so that nothing changes on the branch or connects from it. */
-export async function startToLook({ environment }: Place, { branch, compute }: ThrowAway): Promise<void> {
-  await startCompute(environment, compute, { readOnlyAt: branch.latest_valid_lsn });
+/**
+ * Starts the Postgres read-only, so that nothing changes on the branch or connects from it.
+ *
+ * @param prewarm whether it fetches the pages that its list of hot pages names
+ */
+export async function startToLook(
+  { environment }: Place,
+  { branch, compute }: ThrowAway,
+  prewarm: boolean,
+): Promise<void> {
+  await startCompute(environment, compute, { readOnlyAt: branch.latest_valid_lsn, prewarm });
 }
 
 /** Removes a throw-away branch. Its data is not wanted, so its Postgres is stopped immediately. */
@@ -80,6 +88,7 @@ export const NOTHING_LEFT = "what it made is removed";
  * Creates throw-away branches at these points, each with a read-only Postgres, and runs `look` on
  * them. Removes them afterwards, also when a signal interrupts `look`.
  *
+ * @param expectPages called before they start; returns whether each has a list of pages to fetch
  * @throws whatever `look` throws; a {@link Interruption}'s error after a signal
  */
 export async function lookAt<T>(
@@ -87,6 +96,7 @@ export async function lookAt<T>(
   what: string,
   points: readonly BranchPoint[],
   look: (made: readonly ThrowAway[]) => Promise<T>,
+  expectPages: (made: readonly ThrowAway[]) => Promise<boolean> = () => Promise.resolve(false),
 ): Promise<T> {
   const made: ThrowAway[] = [];
   using interruption = new Interruption(NOTHING_LEFT);
@@ -95,7 +105,8 @@ export async function lookAt<T>(
       using _progress = new Progress(points.length === 1 ? "making a branch" : "making branches");
       // One at a time, so that each sees the ports of those before it.
       for (const point of points) made.push(await makeThrowAway(place, what, point));
-      const started = await Promise.allSettled(made.map((one) => startToLook(place, one)));
+      const prewarm = await expectPages(made);
+      const started = await Promise.allSettled(made.map((one) => startToLook(place, one, prewarm)));
       const failed = started.find((result) => result.status === "rejected");
       if (failed !== undefined) throw failed.reason;
     }

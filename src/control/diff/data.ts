@@ -41,8 +41,17 @@ export async function changedBetween(
   return oid === undefined ? undefined : await client.changedBlocks(tenant, one, other, oid);
 }
 
+/** What of `changed`, which is of all databases, may have changed in the one of the two sides. */
+export async function changedIn(
+  sides: readonly [Side, Side],
+  changed: readonly ChangedRelation[],
+): Promise<readonly ChangedRelation[] | undefined> {
+  const oid = await commonDatabase(sides);
+  return oid === undefined ? undefined : changed.filter(({ db }) => db === oid);
+}
+
 /**
- * @param changed as {@link changedBetween} returns it
+ * @param changed as {@link changedBetween} or {@link changedIn} returns it
  * @throws {ZenithError} as {@link Side.stream}
  */
 export async function compareData(

@@ -135,13 +135,14 @@ const RANGES_PER_SESSION = 50;
 /**
  * Reads the pages of the ranges, so that the query finds them. One session waits for each page, on
  * its way through the supervisor to the page server and back, before it asks for the next; several
- * wait at the same time.
+ * wait at the same time. Where the compute fetches them by itself, they come in larger numbers.
  */
 async function readAhead(
   sides: readonly [Side, Side],
   { name, there, ranges }: TableToCompare,
 ): Promise<void> {
-  if (ranges === null) return;
+  const waiting = sides.filter((side, i) => there[i] && !side.fetchesAhead);
+  if (ranges === null || waiting.length === 0) return;
   const count = ranges.length / 2;
   const sessions = Math.min(SESSIONS, Math.floor(count / RANGES_PER_SESSION));
   if (sessions < 2) return;
@@ -149,9 +150,7 @@ async function readAhead(
   const shares = Array.from({ length: sessions }, (_, i) => ranges.slice(i * share, (i + 1) * share));
   const text = `SELECT count(*)::text FROM ${inRanges(name, "")}`;
   await Promise.all(
-    sides.filter((_, i) => there[i]).flatMap((side) =>
-      shares.map((share) => side.rows(text, tidParams(share)))
-    ),
+    waiting.flatMap((side) => shares.map((share) => side.rows(text, tidParams(share)))),
   );
 }
 

@@ -35,11 +35,14 @@ export type Row = readonly (string | null)[];
 export class Side implements AsyncDisposable {
   /** The side's point, as the user named it. */
   readonly label: string;
+  /** Whether the compute fetches the pages that differ by itself. */
+  readonly fetchesAhead: boolean;
   readonly #sql: postgres.Sql;
   readonly #database: string;
 
-  constructor(label: string, { address, paths }: ComputeInfo, database: string) {
+  constructor(label: string, { address, paths }: ComputeInfo, database: string, fetchesAhead = false) {
     this.label = label;
+    this.fetchesAhead = fetchesAhead;
     this.#database = database;
     const { user, password } = withPassword(paths);
     this.#sql = postgres({

@@ -31,6 +31,8 @@ import type { Timeline } from "../timeline/timeline.ts";
 import type { TenantTimelines } from "./timelines.ts";
 
 const MAIN_FORK = 0;
+/** In place of a database's OID: relations that all databases share. */
+const SHARED = 0;
 /** The most ranges per relation. With more, ranges are joined across the blocks between them. */
 const MAX_RANGES = 10_000;
 const TWO_POW_32 = 0x1_0000_0000;
@@ -45,6 +47,7 @@ export interface Point {
 
 export interface ChangedRelation {
   readonly spc: number;
+  readonly db: number;
   readonly rel: number;
   /** How many blocks may differ. */
   readonly pages: number;
@@ -57,25 +60,25 @@ export interface ChangedRelation {
  * the blocks that were changed since the two had a common history, and the blocks that were written
  * before by a transaction that has committed since.
  *
- * @param database the database's OID
+ * @param database the database's OID; undefined for all databases
  * @throws {ZenithError} `out_of_range` when a point's history has been removed
  */
 export async function changedBlocks(
   timelines: TenantTimelines,
   one: Point,
   other: Point,
-  database: number,
+  database: number | undefined,
   signal: AbortSignal,
 ): Promise<ChangedRelation[]> {
   const found = new Relations();
   const xactPages = new Set<number>();
-  const wants = ({ kind, a, b, d }: ObjectId) =>
-    kind === KIND_RELATION
-      ? b === database && d === MAIN_FORK
-      : kind === KIND_SLRU_SEGMENT && a === SLRU_CLOG;
+  const isOfTable = ({ kind, b, d }: ObjectId) =>
+    kind === KIND_RELATION && d === MAIN_FORK && (database === undefined ? b !== SHARED : b === database);
+  const wants = (object: ObjectId) =>
+    isOfTable(object) || object.kind === KIND_SLRU_SEGMENT && object.a === SLRU_CLOG;
   const visit = ({ kind, a, b, c }: ObjectId, block: number) => {
     if (block === SIZE_BLOCK) return;
-    if (kind === KIND_RELATION) found.of(a, c).add(block);
+    if (kind === KIND_RELATION) found.of(a, b, c).add(block);
     else xactPages.add(b * SLRU_PAGES_PER_SEGMENT + block);
   };
   const lineages = [lineage(timelines, one), lineage(timelines, other)] as const;
@@ -87,18 +90,18 @@ export async function changedBlocks(
   const next = await whenPresent(() => nextXid(before), signal);
   const sides = [one, other].map(({ timeline, lsn }) => timeline.at(lsn));
   const late = await whenPresent(() => committedLater(xactPages, before, sides, next), signal);
-  if (late.size > 0) await addRowsOf(late, timelines, common, next, database, found, signal);
+  if (late.size > 0) await addRowsOf(late, timelines, common, next, isOfTable, found, signal);
   return found.list();
 }
 
 /** Blocks by relation. */
 class Relations {
-  readonly #blocks = new Map<string, { spc: number; rel: number; blocks: BlockSet }>();
+  readonly #blocks = new Map<string, { spc: number; db: number; rel: number; blocks: BlockSet }>();
 
-  of(spc: number, rel: number): BlockSet {
-    const key = `${spc}/${rel}`;
+  of(spc: number, db: number, rel: number): BlockSet {
+    const key = `${spc}/${db}/${rel}`;
     let entry = this.#blocks.get(key);
-    if (entry === undefined) this.#blocks.set(key, entry = { spc, rel, blocks: new BlockSet() });
+    if (entry === undefined) this.#blocks.set(key, entry = { spc, db, rel, blocks: new BlockSet() });
     return entry.blocks;
   }
 
@@ -109,8 +112,14 @@ class Relations {
   list(): ChangedRelation[] {
     return [...this.#blocks.values()]
       .filter(({ blocks }) => blocks.count > 0)
-      .map(({ spc, rel, blocks }) => ({ spc, rel, pages: blocks.count, ranges: blocks.ranges(MAX_RANGES) }))
-      .sort((x, y) => x.spc - y.spc || x.rel - y.rel);
+      .map(({ spc, db, rel, blocks }) => ({
+        spc,
+        db,
+        rel,
+        pages: blocks.count,
+        ranges: blocks.ranges(MAX_RANGES),
+      }))
+      .sort((x, y) => x.spc - y.spc || x.db - y.db || x.rel - y.rel);
   }
 }
 
@@ -200,7 +209,7 @@ async function addRowsOf(
   timelines: TenantTimelines,
   common: Point,
   next: number,
-  database: number,
+  wants: (object: ObjectId) => boolean,
   found: Relations,
   signal: AbortSignal,
 ): Promise<void> {
@@ -209,9 +218,8 @@ async function addRowsOf(
   const parts = lineage(timelines, common);
   const after = await whenPresent(() => lastBefore(oldest, parts.values()), signal);
   const candidates = new Relations();
-  const wants = ({ kind, b, d }: ObjectId) => kind === KIND_RELATION && b === database && d === MAIN_FORK;
-  const visit = ({ a, c }: ObjectId, block: number) => {
-    if (block !== SIZE_BLOCK && !found.of(a, c).has(block)) candidates.of(a, c).add(block);
+  const visit = ({ a, b, c }: ObjectId, block: number) => {
+    if (block !== SIZE_BLOCK && !found.of(a, b, c).has(block)) candidates.of(a, b, c).add(block);
   };
   for (const { timeline, lsn } of parts.values()) {
     const range = { after: Math.max(after, timeline.store.startLsn), upTo: lsn };
@@ -220,12 +228,12 @@ async function addRowsOf(
   const view = common.timeline.at(common.lsn);
   const page = new Uint8Array(BLCKSZ);
   let pages = 0;
-  for (const { spc, rel, blocks } of candidates.entries()) {
-    const fork = await whenPresent(() => view.fork(spc, database, rel, MAIN_FORK), signal);
+  for (const { spc, db, rel, blocks } of candidates.entries()) {
+    const fork = await whenPresent(() => view.fork(spc, db, rel, MAIN_FORK), signal);
     for (const block of blocks.blocks()) {
       if (block >= fork.blocks) break;
       await whenPresent(() => view.readPage(fork, block, page, 0), signal);
-      if (hasRowsOf(xids, page)) found.of(spc, rel).add(block);
+      if (hasRowsOf(xids, page)) found.of(spc, db, rel).add(block);
       if (++pages % PAGES_PER_TURN !== 0) continue;
       await nextTurn();
       signal.throwIfAborted();
