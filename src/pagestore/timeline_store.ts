@@ -488,6 +488,14 @@ export class TimelineStore {
     this.#collectAll(slot, block, lsn, floor, chain);
   }
 
+  /**
+   * Like {@link collect}, for a block that nobody is expected to read again soon. It leaves others
+   * what they have in the cache.
+   */
+  collectOnce(slot: number, block: number, lsn: number, chain: ValueChain, floor = -1): void {
+    this.#options.cache.readOnce(() => this.collect(slot, block, lsn, chain, floor));
+  }
+
   #collectAll(slot: number, block: number, lsn: number, floor: number, chain: ValueChain): void {
     this.#collectOwn(slot, block, lsn, floor, chain);
     if (this.#ancestor !== null && !chain.reaches(floor)) {

@@ -44,7 +44,8 @@ export class PageReader {
    * Writes the block as of `lsn` to `out[outOff..]`. A block for which nothing was ever stored is
    * all zeros, because Postgres extends relations without logging it.
    *
-   * @param keep whether to put a rebuilt page into the page cache; false for one-time reads
+   * @param keep whether caches are to keep the page, and what it is made of; false for one-time
+   *   reads
    * @throws {ZenithError} `corrupt_data` when the history has no beginning, or a record can't be
    *   applied
    */
@@ -61,7 +62,8 @@ export class PageReader {
     const key = source.slot * TWO_POW_32 + block;
     const cached = this.#pages.find(key, lsn);
     // Versions older than the cached one need not be looked up.
-    this.#store.collect(source.slot, block, lsn, chain, cached?.lsn);
+    if (keep) this.#store.collect(source.slot, block, lsn, chain, cached?.lsn);
+    else this.#store.collectOnce(source.slot, block, lsn, chain, cached?.lsn);
     if (chain.count === 0) {
       out.fill(0, outOff, outOff + BLCKSZ);
       return;

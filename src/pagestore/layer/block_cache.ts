@@ -18,6 +18,9 @@ const BLOCKS_PER_LAYER = 2 ** 21;
  */
 const MAX_OPEN_FILES = Math.max(16, Math.min(256, Math.floor(openFilesLimit() * LAYERS_SHARE)));
 
+/** What {@link BlockCache.readOnce} may add: what is read again for the pages beside one. */
+const ONCE_BYTES = 4 << 20;
+
 /** A parsed block. The kinds of blocks have nothing else in common. */
 export type CachedBlock = object;
 
@@ -37,6 +40,10 @@ export class BlockCache {
   #sizeBytes = 0;
   /** The entries in the order in which they would be evicted. */
   readonly #entries = new Map<number, Entry>();
+  #isReadingOnce = false;
+  /** What {@link readOnce} has added, in that order. Some may be evicted since. */
+  readonly #readOnce: { readonly key: number; readonly entry: Entry }[] = [];
+  #readOnceBytes = 0;
   #nextLayerId = 1;
   /** The open files by path, least recently opened first. */
   readonly #files = new Map<string, LayerFile>();
@@ -58,7 +65,7 @@ export class BlockCache {
   get(layerId: number, blockNo: number): CachedBlock | undefined {
     const entry = this.#entries.get(layerId * BLOCKS_PER_LAYER + blockNo);
     if (entry === undefined) return undefined;
-    entry.referenced = true;
+    if (!this.#isReadingOnce) entry.referenced = true;
     return entry.block;
   }
 
@@ -81,6 +88,46 @@ export class BlockCache {
     if (this.#sizeBytes + sizeBytes > this.capacityBytes) this.#evictDownTo(this.capacityBytes - sizeBytes);
     this.#entries.set(key, new Entry(block, sizeBytes));
     this.#sizeBytes += sizeBytes;
+  }
+
+  /**
+   * Like {@link put}, for a block of data: those that {@link readOnce} adds give way to the next
+   * ones that it adds.
+   */
+  putData(layerId: number, blockNo: number, block: CachedBlock, sizeBytes: number): void {
+    if (this.#isReadingOnce) this.#forgetReadOnce(ONCE_BYTES - sizeBytes);
+    this.put(layerId, blockNo, block, sizeBytes);
+    if (!this.#isReadingOnce) return;
+    const key = layerId * BLOCKS_PER_LAYER + blockNo;
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    this.#readOnce.push({ key, entry });
+    this.#readOnceBytes += sizeBytes;
+  }
+
+  /**
+   * Calls `read`, which reads what nobody is expected to read again, as a part of much more. So it
+   * takes little of the cache from others.
+   */
+  readOnce<T>(read: () => T): T {
+    assert(!this.#isReadingOnce, "readers don't read within each other");
+    this.#isReadingOnce = true;
+    try {
+      return read();
+    } finally {
+      this.#isReadingOnce = false;
+    }
+  }
+
+  #forgetReadOnce(targetBytes: number): void {
+    while (this.#readOnceBytes > targetBytes && this.#readOnce.length > 0) {
+      const { key, entry } = this.#readOnce.shift()!;
+      this.#readOnceBytes -= entry.sizeBytes;
+      // Somebody else may have used it, or it is not here any more.
+      if (entry.referenced || this.#entries.get(key) !== entry) continue;
+      this.#entries.delete(key);
+      this.#sizeBytes -= entry.sizeBytes;
+    }
   }
 
   /**

@@ -314,7 +314,7 @@ export class LayerReader {
       return cached;
     }
     const block = this.#parseData(head, no);
-    this.#cache.put(this.#id, cacheNo, block, block.bytes.length);
+    this.#cache.putData(this.#id, cacheNo, block, block.bytes.length);
     return block;
   }
 

@@ -36,6 +36,31 @@ describe("the block cache", () => {
     assert.equal(cache.get(x, 2), undefined);
   });
 
+  test("leaves others what they have when something large is read once", () => {
+    const MIB = 1 << 20;
+    const cache = new BlockCache(64 * MIB);
+    const layer = cache.newLayerId();
+    for (let no = 0; no < 48; no++) cache.put(layer, no, {}, MIB);
+    const scanned = cache.newLayerId();
+    for (let no = 0; no < 200; no++) {
+      cache.readOnce(() => {
+        assert.equal(cache.get(scanned, no), undefined);
+        cache.putData(scanned, no, {}, MIB / 2);
+        // For the pages beside one.
+        assert.notEqual(cache.get(scanned, no), undefined);
+        assert.equal(cache.get(scanned, no - 7) === undefined, no < 7);
+      });
+      assert.ok(cache.sizeBytes <= 52 * MIB);
+    }
+    for (let no = 0; no < 48; no++) assert.notEqual(cache.get(layer, no), undefined);
+    // What somebody else has used stays.
+    const used = cache.get(scanned, 195);
+    for (let no = 200; no < 300; no++) cache.readOnce(() => cache.putData(scanned, no, {}, MIB / 2));
+    assert.equal(cache.get(scanned, 195), used);
+    assert.equal(cache.get(scanned, 196), undefined);
+    assert.ok(cache.sizeBytes <= 53 * MIB);
+  });
+
   test("does not take what is larger than itself", () => {
     const cache = new BlockCache(10);
     cache.put(cache.newLayerId(), 0, {}, 11);
