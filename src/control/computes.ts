@@ -359,6 +359,8 @@ export interface StartComputeOptions {
   /** Masks the branch at its first start. Nobody can connect to this Postgres, then or later. */
   readonly mask?: readonly MaskFile[];
   readonly onProgress?: (text: string) => void;
+  /** Gives the start up while it waits for others. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -396,6 +398,7 @@ export async function startCompute(
       environment.paths.startQueue,
       () => options.onProgress?.("waiting for others that are being started"),
       () => startDaemonOf(environment, compute, options, primary),
+      options.signal,
     );
     noteStart(paths, {
       ...(storage === undefined ? {} : { storage }),
@@ -406,7 +409,7 @@ export async function startCompute(
     if (checkPidFile(paths.pidFile).state === "absent") forgetStart(paths);
     return ready;
   } catch (error) {
-    noteFailedStart(paths, error);
+    if (options.signal?.aborted !== true) noteFailedStart(paths, error);
     throw error;
   }
 }

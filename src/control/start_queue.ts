@@ -28,23 +28,26 @@ const HOLD_MAX_MS = 10_000;
  * @param directory where each start, running or waiting, has a ticket: a file that stays locked
  *   while its process lives
  * @param onWait called once if the start has to wait
- * @throws {ZenithError} `io`, and whatever `start` throws
+ * @param signal when it is aborted, a start that still waits is given up
+ * @throws {ZenithError} `io`, and whatever `start` throws; the signal's reason
  */
 export async function inStartQueue<T>(
   directory: string,
   onWait: () => void,
   start: () => Promise<T>,
+  signal?: AbortSignal,
   places = STARTS_PER_CORE * availableParallelism(),
 ): Promise<T> {
   using ticket = new Ticket(directory);
   for (let waits = false;; waits = true) {
+    signal?.throwIfAborted();
     const before = ticket.countBefore();
     if (before < places) {
       using _timer = disposeLater(ticket, HOLD_MAX_MS);
       return await start();
     }
     if (!waits) onWait();
-    await sleep(Math.min((before - places + 1) * POLL_MS_PER_PLACE, POLL_MAX_MS));
+    await sleep(Math.min((before - places + 1) * POLL_MS_PER_PLACE, POLL_MAX_MS), signal);
   }
 }
 

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { copyFileSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { connect, type Socket } from "node:net";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { TLSSocket } from "node:tls";
@@ -21,6 +22,9 @@ const CLIENTS = 10;
 const WRITERS = 8;
 /** What a writer has acknowledged before serve is killed, and again afterwards. */
 const ROWS = 20;
+/** Whether somebody waits for `pg_sleep(1000)`. */
+const RUNNING = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)' " +
+  "AND state = 'active' AND pid <> pg_backend_pid()";
 const SLEEPY = ["--suspend-after", "1s"];
 
 let env: ZenithEnv;
@@ -141,6 +145,60 @@ describe("kill -9 of serve under writes", () => {
   });
 });
 
+describe("a statement over HTTP", () => {
+  test("is canceled when its sender leaves", async () => {
+    const client = await serve.connected("main");
+    const isRunning = async () => {
+      const { rows } = await client.query(RUNNING);
+      return rows[0].n === 1;
+    };
+    const leaving = new AbortController();
+    const password = serve.passwordOf("zenith_owner");
+    const answer = fetch(`http://127.0.0.1:${serve.httpPort}/sql`, {
+      method: "POST",
+      headers: {
+        "neon-connection-string": `postgres://zenith_owner:${
+          encodeURIComponent(password)
+        }@main.${DOMAIN}/postgres`,
+        "neon-raw-text-output": "true",
+      },
+      body: JSON.stringify({ query: "SELECT pg_sleep(1000)" }),
+      signal: leaving.signal,
+    });
+    const left = assert.rejects(answer, { name: "AbortError" });
+    await until("it runs", isRunning);
+    leaving.abort();
+    await left;
+    await until("it has ended", async () => !await isRunning());
+    await client.end();
+  });
+});
+
+describe("SIGTERM in a storm", () => {
+  test("starts nothing after what it has stopped", async () => {
+    // More than start together: some wait for their turn.
+    const names = Array.from({ length: Math.min(3 * availableParallelism(), 24) }, (_, i) => `s${i}`);
+    for (const name of names) {
+      const made = await fetch(
+        `http://127.0.0.1:${serve.httpPort}/v1/tenants/${env.defaultTenant}/branches`,
+        {
+          method: "POST",
+          headers: { authorization: `Bearer ${env.token}`, "content-type": "application/json" },
+          body: JSON.stringify({ name, start: "main" }),
+        },
+      );
+      assert.equal(made.status, 201, await made.text());
+    }
+    const logged = serve.log().length;
+    const storm = Promise.allSettled(names.map((name) => serve.connected(name)));
+    await until("one is awake", () => serve.log().includes("woke a compute", logged));
+    await serve.stop();
+    await storm;
+    assert.deepEqual([...BRANCHES, ...names].filter((name) => serve.isAwake(name)), []);
+    assert.equal(checkPidFile(env.paths.pageserver.pidFile).state, "absent");
+  });
+});
+
 describe("a new certificate", () => {
   /** The names in the certificate that the HTTPS port shows. */
   const shownByHttps = () =>
@@ -160,7 +218,6 @@ describe("a new certificate", () => {
     });
 
   test("is shown by both ports at once, and a broken one by none", async () => {
-    await serve.stop();
     serve.host = "0.0.0.0";
     await serve.run("--suspend-after", "0s");
     const old = await serve.connected("main");
@@ -207,9 +264,7 @@ describe("a port that is full", () => {
       clients[0]!.query("SELECT pg_sleep(1000)"),
       (error: { code?: string }) => error.code === "57014",
     );
-    const running = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)' " +
-      "AND state = 'active' AND pid <> pg_backend_pid()";
-    await until("the command runs", async () => (await clients[1]!.query(running)).rows[0].n === 1);
+    await until("the command runs", async () => (await clients[1]!.query(RUNNING)).rows[0].n === 1);
     const wish = Buffer.alloc(16);
     for (const [i, word] of [16, 80877102, processID].entries()) wish.writeInt32BE(word, 4 * i);
     wish.writeInt32BE(secretKey | 0, 12);

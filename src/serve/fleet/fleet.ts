@@ -64,6 +64,12 @@ interface Member {
  */
 const MOMENTS_MAX = 16;
 
+/**
+ * How long the end waits for computes that are being started. After that they have a process that
+ * can be stopped.
+ */
+const STARTS_END_MS = 10_000;
+
 /** How often to look for computes that nobody uses. */
 const LOOK_MS = 1_000;
 
@@ -93,10 +99,21 @@ export class Fleet {
     this.#looking = this.#look();
   }
 
-  /** Stops doing so. */
+  /**
+   * Stops doing so, and starts no more computes: whoever stops those that run need not fear that
+   * others come after them.
+   */
   async end(): Promise<void> {
-    this.#ending.abort();
+    this.#ending.abort(
+      new ZenithError("unavailable", "zenith serve is being stopped", {
+        hint: "connect again when it is back",
+      }),
+    );
     await this.#looking;
+    const starts = [...this.#members.values()].map(({ starting }) => starting);
+    const settled = new AbortController();
+    void Promise.allSettled(starts).then(() => settled.abort());
+    await sleep(STARTS_END_MS, settled.signal);
   }
 
   /** How many clients use a compute now. */
@@ -278,6 +295,8 @@ export class Fleet {
     const { tenant, name } = member;
     const { awake, log, environment: read } = this.#options;
     const environment = read();
+    const { signal } = this.#ending;
+    signal.throwIfAborted();
     const startedMs = performance.now();
     await using client = new PageServerClient(pageServerAddress(environment));
     const { branch, moment } = name;
@@ -294,9 +313,10 @@ export class Fleet {
     try {
       // Noted first: whoever comes after a kill has to know that it may go to sleep.
       awake.add(tenant, name);
-      await startCompute(environment, compute);
+      await startCompute(environment, compute, { signal });
     } catch (error) {
       awake.remove(tenant, name);
+      signal.throwIfAborted();
       this.figures.failedWakes++;
       log.warn("could not wake a compute", { ...what, err: error });
       throw error;

@@ -11,7 +11,7 @@ import {
   unknown,
 } from "valibot";
 import { PgError, ProtocolError, SQLSTATE_INVALID_PASSWORD } from "../../pgwire/sqlstate.ts";
-import { BackendRefusal } from "../proxy/backend.ts";
+import { BackendRefusal, cancel } from "../proxy/backend.ts";
 import { type Destination, findDestination, type Names } from "../proxy/destination.ts";
 import type { Door } from "../proxy/door.ts";
 import { keysOf } from "../proxy/login.ts";
@@ -94,8 +94,13 @@ export class Sql implements Site {
       : [parseInput("body", QuerySchema, body)];
     const begin = isBatch ? beginOf(request) : undefined;
     using opened = await this.#door.open(destination, (verifier, user) => keysOf(password, verifier, user));
-    const { wire } = opened.backend;
+    const { wire, cancelKey } = opened.backend;
+    // Nobody waits for the answer any more, and the command would keep the Postgres awake.
+    const leave = () => void cancel(opened.address, cancelKey).catch(() => undefined);
+    const { signal } = request;
+    signal.addEventListener("abort", leave);
     try {
+      if (signal.aborted) throw new HttpError(400, "bad_request", "the sender has left");
       const budget: Budget = { bytes: RESULT_MAX_BYTES };
       if (begin !== undefined) await query(wire, begin, [], budget);
       const results: unknown[] = [];
@@ -103,6 +108,7 @@ export class Sql implements Site {
       if (begin !== undefined) await query(wire, "COMMIT", [], budget);
       return isBatch ? { results } : results[0];
     } finally {
+      signal.removeEventListener("abort", leave);
       wire.destroy();
     }
   }

@@ -16,8 +16,8 @@ describe("the queue of starts", () => {
   });
   after(() => rmSync(directory, { recursive: true, force: true }));
 
-  function enter<T>(start: () => Promise<T>, onWait = (): void => {}): Promise<T> {
-    return inStartQueue(join(directory, "starting"), onWait, start, PLACES);
+  function enter<T>(start: () => Promise<T>, onWait = (): void => {}, signal?: AbortSignal): Promise<T> {
+    return inStartQueue(join(directory, "starting"), onWait, start, signal, PLACES);
   }
 
   test("lets so many in at once, in their order, and is empty afterwards", async () => {
@@ -51,13 +51,27 @@ describe("the queue of starts", () => {
     assert.deepEqual(readdirSync(join(directory, "starting")), []);
   });
 
+  test("lets go of those that wait when nobody wants them any more", async () => {
+    const { promise: free, resolve: go } = Promise.withResolvers<void>();
+    const ending = new AbortController();
+    const inside = [1, 2].map(() => enter(() => free, undefined, ending.signal));
+    const { promise: allWait, resolve: waits } = Promise.withResolvers<void>();
+    const last = enter(() => assert.fail("it has started"), waits, ending.signal);
+    await allWait;
+    ending.abort(new Error("nobody wants it"));
+    await assert.rejects(last, /nobody wants it/);
+    go();
+    await Promise.all(inside);
+    assert.deepEqual(readdirSync(join(directory, "starting")), []);
+  });
+
   test("does not wait for processes that were killed", async () => {
     const module = new URL("../../../src/control/start_queue.ts", import.meta.url).href;
     const script = `const { inStartQueue } = await import(${JSON.stringify(module)});
       await inStartQueue(${JSON.stringify(join(directory, "starting"))}, () => {}, async () => {
         console.log("in");
         await new Promise((resolve) => setTimeout(resolve, 600000));
-      }, 9);`;
+      }, undefined, 9);`;
     const runtime = "deno" in process.versions ? ["eval", script] : ["-e", script];
     const children = Array.from(
       { length: PLACES },
