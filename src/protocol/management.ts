@@ -404,8 +404,8 @@ const FollowedSchema = object({
   lag_bytes: nullable(number()),
   /** How old the newest commit here is, in seconds, while some are missing. */
   lag_s: nullable(number()),
-  /** How much of the backup that it began with is still read from there. */
-  uncopied_bytes: number(),
+  /** How much of the backup that it began with is not copied. Null while that is not known. */
+  uncopied_bytes: nullable(number()),
 });
 
 /** A branch that follows a primary. */

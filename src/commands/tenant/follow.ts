@@ -196,7 +196,7 @@ const COLUMNS: readonly Column<Followed>[] = [
   {
     title: "STATE",
     cell: ({ state, uncopied_bytes: bytes }) =>
-      bytes === 0 ? state : `${state}, ${formatBytes(bytes)} to copy`,
+      bytes === null || bytes === 0 ? state : `${state}, ${formatBytes(bytes)} to copy`,
   },
   { title: "LAG", cell: ({ lag_bytes }) => formatBytes(lag_bytes) },
   { title: "", cell: ({ lag_s }) => lag_s === null ? "" : `${lag_s.toFixed(1)} s` },

@@ -131,6 +131,6 @@ export function followedJson(
     wal_timeline: state.tli,
     lag_bytes: status?.lagBytes ?? null,
     lag_s: status?.lagS ?? null,
-    uncopied_bytes: mount?.missingBytes ?? 0,
+    uncopied_bytes: status === null ? null : mount?.missingBytes ?? 0,
   };
 }

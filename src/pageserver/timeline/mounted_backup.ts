@@ -123,8 +123,7 @@ export class MountedBackup implements AwaitedKeys {
     );
     for (const unit of this.#units) {
       for (const file of unit.files) {
-        const { kind, a, b, c, d } = file.object;
-        const slot = store.slot({ kind, a, b, c, d });
+        const slot = store.slot(file.object);
         const files = this.#bySlot.get(slot);
         if (files === undefined) this.#bySlot.set(slot, [{ file, unit }]);
         else files.push({ file, unit });
@@ -211,7 +210,7 @@ export class MountedBackup implements AwaitedKeys {
         if (this.#files === null) break;
       }
     }
-    if (failures.length > 0) this.#note(failures[0]);
+    if (failures.length > 0 && !this.#abort.signal.aborted) this.#note(failures[0]);
   }
 
   #note(error: unknown): void {
@@ -300,8 +299,8 @@ export class MountedBackup implements AwaitedKeys {
       ) => [file, { ...unit, files: [file], bytes: file.size, taking: null, isWanted: false }]),
     );
     this.#units = this.#units.flatMap((other) => other === unit ? [...single.values()] : [other]);
-    for (const { object: { kind, a, b, c, d } } of unit.files) {
-      for (const awaited of this.#bySlot.get(this.#store.slot({ kind, a, b, c, d })) ?? []) {
+    for (const { object } of unit.files) {
+      for (const awaited of this.#bySlot.get(this.#store.slot(object)) ?? []) {
         if (awaited.unit === unit) awaited.unit = single.get(awaited.file)!;
       }
     }

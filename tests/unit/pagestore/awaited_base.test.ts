@@ -22,8 +22,7 @@ const CALM = new AbortController().signal;
 
 function versions(store: TimelineStore, object: typeof LATE, lsn: number): number[] {
   const chain = new ValueChain();
-  const { kind, a, b, c, d } = object;
-  store.collect(store.slot({ kind, a, b, c, d }), 0, lsn, chain);
+  store.collect(store.slot(object), 0, lsn, chain);
   return Array.from({ length: chain.count }, (_, i) => chain.bytes[i]![chain.off[i]!]!);
 }
 
@@ -50,8 +49,7 @@ describe("a timeline whose oldest versions come later", () => {
     const awaited = (of: TimelineStore): AwaitedKeys => ({
       check(slot) {
         for (const object of missing) {
-          const { kind, a, b, c, d } = object;
-          if (of.slot({ kind, a, b, c, d }) !== slot) continue;
+          if (of.slot(object) !== slot) continue;
           throw new AbsentBytes("it", async () => {
             await install(of, object, object.c & 0xff);
             missing.delete(object);
@@ -63,8 +61,7 @@ describe("a timeline whose oldest versions come later", () => {
     store.awaitBase(awaited(store));
     const change = async (lsn: number, value: number) => {
       for (const object of [LATE, OTHER]) {
-        const { kind, a, b, c, d } = object;
-        store.put(store.slot({ kind, a, b, c, d }), 0, lsn, Uint8Array.of(value), 0, 1, RECORD, false);
+        store.put(store.slot(object), 0, lsn, Uint8Array.of(value), 0, 1, RECORD, false);
       }
       store.advance(lsn as Lsn);
       await store.flush();
