@@ -2,7 +2,8 @@
  * What a branch cycle costs in CPU time, by process: `branch --start`, a scan, `branch delete --stop`. Unlike the time that passes,
  * it means something on a busy machine, though it grows there by a third.
  *
- * `npm run bench -- branch_cpu [cycles, 10 when left out]`
+ * `npm run bench -- branch_cpu [cycles, 10 when left out]`: for each supervisor that can take a start, one that has worked, one
+ * that was started ahead, and a new one.
  */
 import { existsSync } from "node:fs";
 import { parseBranchName } from "../../src/common/id.ts";
@@ -12,6 +13,7 @@ import { zenithCommand } from "../harness/cli.ts";
 import { until, ZenithEnv } from "../harness/zenith_env.ts";
 import { useExecutable } from "./harness.ts";
 import { cpuMs } from "./lib/cpu_time.ts";
+import { ALL_SUPERVISORS, leaveOnly, type Supervisor, untilOneIsAhead } from "./lib/supervisors.ts";
 
 const CYCLES_DEFAULT = 10;
 /** After these, the processes that serve have compiled what they use. */
@@ -49,7 +51,8 @@ async function whileCounting<T>(pids: Readonly<Record<string, number>>, run: () 
 
 type Row = Record<string, number>;
 
-async function cycle(env: ZenithEnv, branch: string): Promise<Record<string, Row>> {
+async function cycle(env: ZenithEnv, branch: string, by: Supervisor): Promise<Record<string, Row>> {
+  await leaveOnly(env, by);
   const servers = {
     "page server": env.pageserver.pid,
     safekeeper: pidOf(env.safekeepers[0]!.paths.pidFile),
@@ -67,11 +70,12 @@ async function cycle(env: ZenithEnv, branch: string): Promise<Record<string, Row
     await session.query("SET max_parallel_workers_per_gather = 0");
     await session.query("SELECT sum(n) FROM t");
   });
+  await untilOneIsAhead(env);
   const { dir } = env.paths.compute(env.defaultTenant, parseBranchName(branch));
   const end = await whileCounting({ ...servers, supervisor }, async () => {
     const command = await runCounted(env, "branch", "delete", branch, "--stop");
     // Its supervisor does the rest, and then waits for the next start.
-    await until("the compute is removed", () => !existsSync(dir) && env.spares().length > 0);
+    await until("the compute is removed", () => !existsSync(dir) && env.spares().length === 2);
     return command;
   });
   return {
@@ -90,19 +94,24 @@ export async function run([count]: readonly string[]): Promise<void> {
     `CREATE TABLE t AS SELECT n, repeat('x', 90) AS filler FROM generate_series(1, ${ROWS}) n`,
   );
   await main.stop();
-  const sums: Record<string, Row> = {};
-  for (let i = 0; i < WARM_UP_CYCLES + cycles; i++) {
-    const rows = await cycle(env, `cycle_${i}`);
-    if (i < WARM_UP_CYCLES) continue;
-    for (const [operation, row] of Object.entries(rows)) {
-      const sum = sums[operation] ??= {};
-      for (const [who, ms] of Object.entries(row)) sum[who] = (sum[who] ?? 0) + ms / cycles;
+  const results: Record<string, Record<string, Row>> = {};
+  let branches = 0;
+  for (const by of ALL_SUPERVISORS) {
+    const sums: Record<string, Row> = {};
+    for (let i = 0; i < WARM_UP_CYCLES + cycles; i++) {
+      const rows = await cycle(env, `cycle_${branches++}`, by);
+      if (i < WARM_UP_CYCLES) continue;
+      for (const [operation, row] of Object.entries(rows)) {
+        const sum = sums[operation] ??= {};
+        for (const [who, ms] of Object.entries(row)) sum[who] = (sum[who] ?? 0) + ms / cycles;
+      }
     }
+    for (const row of Object.values(sums)) {
+      for (const [who, ms] of Object.entries(row)) row[who] = Number(ms.toFixed(1));
+    }
+    console.log(`the supervisor is ${by}; ms of CPU time, means`);
+    console.table(sums);
+    results[by] = sums;
   }
-  for (const row of Object.values(sums)) {
-    for (const [who, ms] of Object.entries(row)) row[who] = Number(ms.toFixed(1));
-  }
-  console.log("ms of CPU time, means");
-  console.table(sums);
-  console.log(JSON.stringify({ bench: "branch_cpu", results: sums }));
+  console.log(JSON.stringify({ bench: "branch_cpu", results }));
 }

@@ -23,7 +23,10 @@ let content: unknown;
 before(async () => {
   env = await ZenithEnv.create({ storage: "lazy" });
   const { paths, config } = env.environment;
-  saveEnvironment({ paths, config: { ...config, compute: { storage: "lazy", overlay_max_mb: MAX_MB } } });
+  saveEnvironment({
+    paths,
+    config: { ...config, compute: { ...config.compute, storage: "lazy", overlay_max_mb: MAX_MB } },
+  });
   compute = await env.createCompute("main");
   addSettings(compute, "shared_buffers = '1MB'", "autovacuum = off");
   await compute.start();

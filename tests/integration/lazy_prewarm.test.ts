@@ -58,7 +58,10 @@ async function untilPrewarmed(): Promise<void> {
 
 function configure(settings: { overlay_max_mb?: number; prewarm?: boolean }): void {
   const { paths, config } = env.environment;
-  saveEnvironment({ paths, config: { ...config, compute: { storage: "lazy", ...settings } } });
+  saveEnvironment({
+    paths,
+    config: { ...config, compute: { storage: "lazy", spares_ahead: false, ...settings } },
+  });
 }
 
 describe("a compute that is started with --prewarm", () => {

@@ -20,6 +20,7 @@ import { asUser, type PgUser } from "../../pg_install/pg_user.ts";
 import { cutLog } from "../../process/cut_log.ts";
 import { findProgram } from "../../process/find_program.ts";
 import { inCgroup } from "./cgroup.ts";
+import { PostmasterStatus } from "./postmaster_status.ts";
 import { type Cover, inNamespace } from "./tablespaces.ts";
 import { sleep } from "../../common/sleep.ts";
 
@@ -301,24 +302,6 @@ export function postmasterPid(pgdata: string): number | undefined {
 }
 
 /**
- * Line 8 of `postmaster.pid`, and what it contains once Postgres is ready:
- * LOCK_FILE_LINE_PM_STATUS, PM_STATUS_READY (pidfile.h).
- */
-const STATUS_LINE = 8;
-const STATUS_READY = "ready";
-
-/** Whether the postmaster `pid`, which works in `pgdata`, reports that it accepts clients. */
-export function acceptsConnections(pgdata: string, pid: number): boolean {
-  let lines: string[];
-  try {
-    lines = readPidFile(pgdata).split("\n");
-  } catch {
-    return false;
-  }
-  return lines[0] === String(pid) && lines[STATUS_LINE - 1]?.trimEnd() === STATUS_READY;
-}
-
-/**
  * Postgres has nothing to recover in a fresh data directory, so it is up within a second, or never.
  */
 const STARTUP_TIMEOUT_MS = 60_000;
@@ -335,8 +318,9 @@ export async function untilAccepting(
   signal: AbortSignal,
 ): Promise<void> {
   const deadline = Date.now() + STARTUP_TIMEOUT_MS;
+  using status = new PostmasterStatus(pgdata);
   // Don't try to connect meanwhile: each attempt would cost Postgres a process, only to be refused.
-  while (!acceptsConnections(pgdata, postmaster.pid)) {
+  while (!status.isReady(postmaster.pid)) {
     if (Date.now() > deadline) throw new ZenithError("timeout", "Postgres accepts no connections");
     await pauseWhileRunning(postmaster, STARTUP_POLL_MS, signal);
   }

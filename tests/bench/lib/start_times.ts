@@ -1,22 +1,14 @@
 /** From `pg start` to the first row, by the supervisor that takes the start, against `pg_ctl start` of a stock cluster. */
-import { isFileLocked } from "../../../src/process/file_lock.ts";
-import { aheadLock } from "../../../src/process/spare_ahead.ts";
-import { until, ZenithEnv } from "../../harness/zenith_env.ts";
+import { ZenithEnv } from "../../harness/zenith_env.ts";
 import { Connection } from "../../harness/connection.ts";
 import { StockCluster } from "../../harness/stock_cluster.ts";
 import { percentile } from "../harness.ts";
 import type { GoalRow } from "./goal_table.ts";
+import { ALL_SUPERVISORS, leaveOnly, untilOneIsAhead } from "./supervisors.ts";
 
 const ROUNDS = 20;
 const TABLE = "CREATE TABLE t AS SELECT generate_series(1, 1000) n";
 const FIRST_QUERY = "SELECT n FROM t LIMIT 1";
-
-/** Who takes a start, and the slots whose spares are ended before: those that have worked wait in the first. */
-const SUPERVISORS: readonly { readonly name: string; readonly ended: RegExp }[] = [
-  { name: "one that has worked", ended: /^$/ },
-  { name: "one started ahead", ended: /1\.sock$/ },
-  { name: "a new one", ended: /./ },
-];
 
 async function timed(times: number[], run: () => Promise<unknown>): Promise<void> {
   const started = performance.now();
@@ -31,19 +23,13 @@ export async function measureStarts(): Promise<GoalRow[]> {
   await using cluster = await StockCluster.start();
   await cluster.sql.unsafe(TABLE);
   await cluster.stopPostgres();
-  const times = new Map(SUPERVISORS.map(({ name }): [string, number[]] => [name, []]));
+  const times = new Map(ALL_SUPERVISORS.map((name): [string, number[]] => [name, []]));
   const stock: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    for (const { name, ended } of SUPERVISORS) {
-      const isReady = (): boolean => env.spares().length === 1 && !isFileLocked(aheadLock(env.paths.spares));
-      await until("another supervisor waits", isReady);
+    for (const name of ALL_SUPERVISORS) {
+      await untilOneIsAhead(env);
       await main.stop();
-      await until("both wait", () => env.spares().length === 2);
-      for (const { socket, process: { pid } } of env.spares()) {
-        if (!ended.test(socket)) continue;
-        process.kill(pid, "SIGTERM");
-        await until("it has ended", () => env.spares().every((spare) => spare.process.pid !== pid));
-      }
+      await leaveOnly(env, name);
       await timed(times.get(name)!, async () => {
         await env.zenith("pg", "start", "main");
         await using _session = await Connection.open(main.address, { password: main.password }, FIRST_QUERY);
