@@ -57,7 +57,7 @@ export const serveCommand: Command = {
   ],
   async run(_args, options) {
     const root = environmentRoot();
-    const { paths } = loadEnvironment(root);
+    const { paths, config } = loadEnvironment(root);
     const domain = optionText(options, "domain")!.toLowerCase();
     if (!DOMAIN.test(domain)) {
       throw new ZenithError(
@@ -82,6 +82,9 @@ export const serveCommand: Command = {
         );
         print(`serving Postgres on ${formatHostPort(running.address!)}, below ${domain}`);
         print(`the console is ${running.url}/console`);
+        if (config.insecure !== true) {
+          print('log in there with a token: "zenith token create me --scope admin" makes one');
+        }
         return running;
       },
     });
