@@ -75,7 +75,7 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
 
   const [isAnalyzed, setAnalyzed] = useState(false);
   const moment = at === "" ? undefined : at;
-  const { catalog, isAsking, ask } = useCatalog(
+  const { ask, ...names } = useCatalog(
     `${branch?.id} ${at} ${database} ${role}`,
     branch?.compute.state === "awake" && moment === undefined,
     async () => (await call("computeUri", { tenant, branch: branch!.id }, { query: { role, database } })).uri,
@@ -156,8 +156,7 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
           </div>
         )}
         <Tables
-          catalog={catalog}
-          isAsking={isAsking}
+          {...names}
           onWanted={ask}
           onChoose={(statement) => {
             setText(statement);
@@ -169,7 +168,7 @@ function Editor({ tenant, branches }: { readonly tenant: string; readonly branch
           text={text}
           onInput={setText}
           onRun={() => void run()}
-          catalog={catalog}
+          catalog={names.catalog}
           onWanted={ask}
         />
         <div class="row">

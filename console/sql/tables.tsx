@@ -1,21 +1,19 @@
 /** The tables of a database, to look into one by a click. */
-import { type Catalog, quoteName } from "./complete.ts";
+import { quoteName } from "./complete.ts";
+import type { AskedCatalog } from "./use_catalog.ts";
 
 /** More are found by typing. */
 const SHOWN_MAX = 60;
 const ROWS = 100;
 
-interface Props {
-  /** Undefined while they are not known. */
-  readonly catalog: Catalog | undefined;
-  readonly isAsking: boolean;
+interface Props extends Omit<AskedCatalog, "ask"> {
   /** Asks for them, which may wake a Postgres. */
   readonly onWanted: () => void;
   /** Is given the statement that shows one. */
   readonly onChoose: (statement: string) => void;
 }
 
-export function Tables({ catalog, isAsking, onWanted, onChoose }: Props) {
+export function Tables({ catalog, isAsking, error, onWanted, onChoose }: Props) {
   const own = catalog?.filter(({ isSystem }) => isSystem !== true);
   return (
     <div class="tables" role="group" aria-label="Tables">
@@ -25,6 +23,7 @@ export function Tables({ catalog, isAsking, onWanted, onChoose }: Props) {
           {isAsking ? "Reading …" : "List them"}
         </button>
       )}
+      {error !== undefined && <span class="hint is-problem" role="status">{error.message}</span>}
       {own?.length === 0 && <span class="hint">none in this database</span>}
       {own?.slice(0, SHOWN_MAX).map(({ schema, name }) => {
         const written = schema === "public" ? quoteName(name) : `${quoteName(schema)}.${quoteName(name)}`;

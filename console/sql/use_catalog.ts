@@ -1,6 +1,6 @@
 /** The names of a database's tables and columns, for completion. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { sql } from "../api.ts";
+import { sql, toError } from "../api.ts";
 import type { Catalog } from "./complete.ts";
 
 /** Tables of people first. Of those of PostgreSQL's own, the catalogs and their views. */
@@ -12,9 +12,21 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_t(oast|emp)'
 GROUP BY 1, 2 ORDER BY n.nspname = 'pg_catalog', 1, 2 LIMIT 3000`;
 
-interface Known {
+export interface AskedCatalog {
+  /** Undefined while it is not known. */
+  readonly catalog: Catalog | undefined;
+  readonly isAsking: boolean;
+  /** Why it could not be read. */
+  readonly error: Error | undefined;
+  /** Asks for it, unless it was asked for already. */
+  readonly ask: () => void;
+}
+
+/** What an answer, or the lack of one, is about. */
+interface Asked {
   readonly key: string;
-  readonly catalog: Catalog;
+  readonly catalog?: Catalog;
+  readonly error?: Error;
 }
 
 /**
@@ -26,29 +38,33 @@ export function useCatalog(
   isAwake: boolean,
   uriOf: () => Promise<string>,
   moment: string | undefined,
-): { readonly catalog: Catalog | undefined; readonly isAsking: boolean; readonly ask: () => void } {
-  const [known, setKnown] = useState<Known>();
-  const [asking, setAsking] = useState<string>();
+): AskedCatalog {
+  const [found, setFound] = useState<Asked>();
   const asked = useRef<string | undefined>(undefined);
   const stop = useRef(new AbortController());
   useEffect(() => () => stop.current.abort(), []);
   const ask = () => {
     if (asked.current === key) return;
     asked.current = key;
-    setAsking(key);
+    setFound({ key });
+    const answer = (outcome: Omit<Asked, "key">) =>
+      setFound((now) => now?.key === key ? { key, ...outcome } : now);
     const read = async () => {
       const { rows } = await sql(await uriOf(), NAMES, moment, stop.current.signal);
-      setKnown({ key, catalog: rows.map(tableOf) });
+      answer({ catalog: rows.map(tableOf) });
     };
-    // Without names, one types them.
-    read().catch(() => asked.current = undefined).finally(() =>
-      setAsking((now) => now === key ? undefined : now)
-    );
+    read().catch((error) => {
+      // It can be asked for again.
+      if (asked.current === key) asked.current = undefined;
+      answer({ error: toError(error) });
+    });
   };
   useEffect(() => {
     if (isAwake) ask();
   }, [key, isAwake]);
-  return { catalog: known?.key === key ? known.catalog : undefined, isAsking: asking === key, ask };
+  const { catalog, error } = found?.key === key ? found : {};
+  const isAsking = found?.key === key && catalog === undefined && error === undefined;
+  return { catalog, isAsking, error, ask };
 }
 
 function tableOf([schema, name, columns]: readonly (string | null)[]) {
