@@ -110,13 +110,17 @@ function drawLanes(context: CanvasRenderingContext2D, scene: Scene, colors: Pale
   }
   const end = xOf(view, width, scene.now);
   const isVisible = (y: number) => y > AXIS_HEIGHT - LANE_HEIGHT && y < height + LANE_HEIGHT;
+  // Of hundreds that lead out of sight from one place, one is to be seen.
+  const drawn = new Set<string>();
   lanes.forEach((lane, i) => {
     const y = yOf(scene, i);
     const x = xOf(view, width, lane.begin);
     if (lane.parent !== undefined && x >= -CORNER && x <= width) {
       const from = yOf(scene, lane.parent);
       const corner = Math.min(CORNER, Math.max(end - x, 0));
-      if (y > AXIS_HEIGHT && from < height) {
+      const place = `${lane.parent} ${Math.round(x)} ${lane.branch.compute.state === "awake"}`;
+      if (y > AXIS_HEIGHT && from < height && (isVisible(y) || !drawn.has(place))) {
+        if (!isVisible(y)) drawn.add(place);
         drawConnector(context, [x, from, y], corner, isVisible(y), lane, colors);
       }
     }
