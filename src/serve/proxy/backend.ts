@@ -19,6 +19,8 @@ export interface Backend {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
+/** A Postgres that a crowd connects to answers one after another. */
+const LOGIN_TIMEOUT_MS = 60_000;
 const CANCEL_TIMEOUT_MS = 10_000;
 /** An error has a message; the largest other one is a parameter's value. */
 const MESSAGE_MAX_BYTES = 64 * 1024;
@@ -47,7 +49,7 @@ export async function logIn(
 ): Promise<Backend> {
   const wire = await open(address);
   try {
-    wire.setDeadline(CONNECT_TIMEOUT_MS, "the Postgres did not answer in time");
+    wire.setDeadline(LOGIN_TIMEOUT_MS, "the Postgres did not answer in time");
     wire.write(startup(params));
     await authenticate(wire, secret);
     const backend = await untilReady(wire);

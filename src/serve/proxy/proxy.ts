@@ -18,8 +18,11 @@ import { relay, type Traffic } from "./relay.ts";
 import { PgError, SQLSTATE_TOO_MANY_CONNECTIONS } from "../../pgwire/sqlstate.ts";
 import { Wire } from "./wire.ts";
 
-/** How long a client may take to say what it wants and who it is. */
-const LOGIN_TIMEOUT_MS = 15_000;
+/**
+ * How long a client may take to say what it wants and who it is. As long as PostgreSQL's
+ * authentication_timeout: of a thousand that come at once, the last one waits for the others.
+ */
+const LOGIN_TIMEOUT_MS = 60_000;
 const TOO_SLOW = "the client did not log in in time";
 const KEEPALIVE_MS = 30_000;
 /** How many may say what they want though there is no room for them. */
