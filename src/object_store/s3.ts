@@ -5,10 +5,10 @@
  * Source: Amazon S3 API Reference, 2006-03-01.
  */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { AwsV4Signer } from "aws4fetch";
-import { errorMessage, ioError } from "../common/errors.ts";
+import { errorMessage } from "../common/errors.ts";
 import { nextTurn } from "../common/event_loop.ts";
+import { fetchTls } from "../common/fetch_tls.ts";
 import type { Credentials } from "./credentials.ts";
 import type { S3Location } from "./location.ts";
 import {
@@ -58,7 +58,7 @@ export class S3Store implements ObjectStore {
     this.#base = addressing === "path"
       ? `${endpoint.origin}/${bucket}/`
       : `${endpoint.protocol}//${bucket}.${endpoint.host}/`;
-    this.#tls = location.caFile === null ? {} : trusting(location.caFile);
+    this.#tls = location.caFile === null ? {} : fetchTls({ ca: location.caFile });
   }
 
   async put(key: string, body: Uint8Array): Promise<void> {
@@ -208,21 +208,4 @@ function failureOf(status: number, code: string): StoreFailure {
   // Without a bucket, nothing is known of its objects.
   if (status === 404 && code !== "NoSuchBucket") return "absent";
   return status >= 500 || status === 408 ? "unreachable" : "denied";
-}
-
-/** Deno's way to trust other certificates than the system's. Bun and Node.js have theirs. */
-interface DenoClients {
-  createHttpClient(options: { caCerts: string[] }): unknown;
-}
-
-function trusting(caFile: string): RequestInit {
-  let ca: string;
-  try {
-    ca = readFileSync(caFile, "utf8");
-  } catch (error) {
-    throw ioError("read", caFile, error);
-  }
-  const deno = (globalThis as { Deno?: DenoClients }).Deno;
-  const options = deno === undefined ? { tls: { ca } } : { client: deno.createHttpClient({ caCerts: [ca] }) };
-  return options as RequestInit;
 }

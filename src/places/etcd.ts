@@ -1,6 +1,7 @@
 /** What we use of etcd 3.4 and later, by the JSON gateway that each member has at /v3. */
 import { readFileSync } from "node:fs";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import { fetchTls } from "../common/fetch_tls.ts";
 import type { EtcdLocation } from "./location.ts";
 
 const REQUEST_TIMEOUT_MS = 1_500;
@@ -19,11 +20,19 @@ export type EtcdCompare =
 
 type Json = Readonly<Record<string, unknown>>;
 
+/** What a member answers that wants to know, or know anew, who asks. */
+const WHO_ASKS = /invalid auth token|revision of auth store is old|user name is empty/;
+const PERMISSION_DENIED = 7;
+/** How much of another answer is shown. */
+const SAID_MAX = 200;
+
 export class Etcd {
   readonly #location: EtcdLocation;
   readonly #tls: RequestInit;
   /** The member that has answered last. */
   #member = 0;
+  /** By which etcd knows us for some minutes. Null before it was asked for. */
+  #token: string | null = null;
 
   /** @throws {ZenithError} `io` when a certificate can't be read */
   constructor(location: EtcdLocation) {
@@ -81,29 +90,69 @@ export class Etcd {
     return answer["succeeded"] === true;
   }
 
-  /** Asks one member after the other. @throws {ZenithError} `unavailable` */
+  /** Asks one member after the other. @throws {ZenithError} `unavailable`, `forbidden`, `io` */
   async #call(path: string, body: Json): Promise<Json> {
-    const { endpoints } = this.#location;
+    const { endpoints, user } = this.#location;
     let problem = "";
     for (let i = 0; i < endpoints.length; i++) {
       const endpoint = endpoints[this.#member]!;
       try {
-        const response = await fetch(`${endpoint}/v3/${path}`, {
-          ...this.#tls,
-          method: "POST",
-          body: JSON.stringify(body),
-          signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-        });
-        const answer = await response.json() as Json;
-        if (response.ok) return answer;
-        problem = `${endpoint}: ${response.status}, ${String(answer["message"] ?? answer["error"])}`;
+        let response = await this.#post(endpoint, path, body);
+        if (!response.ok && user !== null && WHO_ASKS.test(response.problem)) {
+          this.#token = null;
+          this.#token = await this.#authenticate(endpoint, user);
+          response = await this.#post(endpoint, path, body);
+        }
+        if (response.ok) return response.answer;
+        problem = `${endpoint}: ${response.problem}`;
+        if (response.answer["code"] === PERMISSION_DENIED) {
+          throw new ZenithError("forbidden", `etcd refuses: ${problem}`, {
+            hint: `user "${user?.name}" needs to read and write ${this.#location.prefix}`,
+          });
+        }
       } catch (error) {
+        if (error instanceof ZenithError) throw error;
         problem = `${endpoint}: ${errorMessage(error)}`;
       }
       this.#member = (this.#member + 1) % endpoints.length;
     }
     throw new ZenithError("unavailable", `etcd does not answer: ${problem}`, {
       hint: "tenants stay where they are until it does",
+    });
+  }
+
+  async #post(
+    endpoint: string,
+    path: string,
+    body: Json,
+  ): Promise<{ readonly ok: boolean; readonly answer: Json; readonly problem: string }> {
+    const response = await fetch(`${endpoint}/v3/${path}`, {
+      ...this.#tls,
+      method: "POST",
+      headers: this.#token === null ? {} : { Authorization: this.#token },
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+    });
+    const text = await response.text();
+    const answer = parseAnswer(text);
+    const said = String(answer?.["message"] ?? answer?.["error"] ?? text.trim().slice(0, SAID_MAX));
+    return {
+      ok: response.ok && answer !== null,
+      answer: answer ?? {},
+      problem: `${response.status}, ${said}`,
+    };
+  }
+
+  /** @returns a token, by which any member knows us */
+  async #authenticate(
+    endpoint: string,
+    { name, passwordFile }: { readonly name: string; readonly passwordFile: string },
+  ): Promise<string> {
+    const password = readPassword(passwordFile);
+    const { ok, answer, problem } = await this.#post(endpoint, "auth/authenticate", { name, password });
+    if (ok) return String(answer["token"]);
+    throw new ZenithError("forbidden", `etcd at ${endpoint} does not let user "${name}" in: ${problem}`, {
+      hint: `the password is what ${passwordFile} has`,
     });
   }
 }
@@ -123,14 +172,24 @@ function after(prefix: string): string {
 }
 
 function tlsOf({ caFile, certFile, keyFile }: EtcdLocation): RequestInit {
-  const read = (path: string): string => {
-    try {
-      return readFileSync(path, "utf8");
-    } catch (error) {
-      throw ioError("read", path, error);
-    }
-  };
   if (caFile === null) return {};
-  const own = certFile === null || keyFile === null ? {} : { cert: read(certFile), key: read(keyFile) };
-  return { tls: { ca: read(caFile), ...own } } as RequestInit;
+  const own = certFile === null || keyFile === null ? undefined : { cert: certFile, key: keyFile };
+  return fetchTls({ ca: caFile, own });
+}
+
+/** Null for what is not an answer of the gateway. */
+function parseAnswer(text: string): Json | null {
+  try {
+    return JSON.parse(text) as Json;
+  } catch {
+    return null;
+  }
+}
+
+function readPassword(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trimEnd();
+  } catch (error) {
+    throw ioError("read", path, error);
+  }
 }

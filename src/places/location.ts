@@ -12,10 +12,12 @@ export interface EtcdLocation {
   /** Our own certificate and its key. */
   readonly certFile: string | null;
   readonly keyFile: string | null;
+  /** Whom etcd's own authentication knows us as, and the file with the password. Null without. */
+  readonly user: { readonly name: string; readonly passwordFile: string } | null;
 }
 
 const FORM = /^etcd:\/\/([^/?]+)(\/[^?]*)?(\?.*)?$/;
-const PARAMETERS: ReadonlySet<string> = new Set(["ca", "cert", "key"]);
+const PARAMETERS: ReadonlySet<string> = new Set(["ca", "cert", "key", "user", "password_file"]);
 
 /** @throws {ZenithError} `invalid_argument` */
 export function parsePlacesUrl(url: string): EtcdLocation {
@@ -31,6 +33,8 @@ export function parsePlacesUrl(url: string): EtcdLocation {
   const file = (name: string): string | null => parameters.get(name);
   if ((file("cert") === null) !== (file("key") === null)) throw wrong("cert and key come together");
   if (file("cert") !== null && file("ca") === null) throw wrong("cert is for TLS, which needs ca");
+  const [user, passwordFile] = [file("user"), file("password_file")];
+  if ((user === null) !== (passwordFile === null)) throw wrong("user and password_file come together");
   const scheme = file("ca") === null ? "http" : "https";
   return {
     endpoints: hosts!.split(",").map((text) => `${scheme}://${formatHostPort(parseHostPort(text))}`),
@@ -38,5 +42,6 @@ export function parsePlacesUrl(url: string): EtcdLocation {
     caFile: file("ca"),
     certFile: file("cert"),
     keyFile: file("key"),
+    user: user === null || passwordFile === null ? null : { name: user, passwordFile },
   };
 }

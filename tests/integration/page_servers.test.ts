@@ -13,6 +13,8 @@ import { parseTenantId, type TenantId } from "../../src/common/id.ts";
 import { loadEnvironment, pageServerAddress, saveEnvironment } from "../../src/control/environment.ts";
 import { PageServerClient } from "../../src/control/page_server_client.ts";
 import { checkPidFile, isRunning } from "../../src/process/pid_file.ts";
+import { EtcdPlaces } from "../../src/places/etcd_places.ts";
+import { parsePlacesUrl } from "../../src/places/location.ts";
 import { Etcd, whyNoEtcd } from "../harness/etcd.ts";
 import { freePort } from "../harness/ports.ts";
 import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
@@ -225,6 +227,36 @@ async function shareTenants(root: string, etcd: Etcd): Promise<void> {
   await env.zenith("tenant", "delete", other, "--yes");
   assert.ok(!(await env.zenith("tenant", "list")).includes(other));
 }
+
+describe("places in etcd", { skip }, () => {
+  test("want a certificate and a password where etcd does", { timeout: 60_000 }, async () => {
+    await using etcd = await Etcd.startSecured();
+    const tenant = parseTenantId("a".repeat(32));
+    const place = { server: "one:1", from: null, generation: 7 };
+    const places = new EtcdPlaces(parsePlacesUrl(etcd.securedUrl));
+    assert.deepEqual([...(await places.renew("one:1")).alive], ["one:1"]);
+    assert.ok(await places.write(tenant, place, undefined));
+    // It forgets whom it has let in.
+    await etcd.kill9();
+    await etcd.start();
+    const { server, generation } = (await places.renew("one:1")).tenants.get(tenant)!;
+    assert.deepEqual([server, generation], ["one:1", 7]);
+    const refused = (url: string) => new EtcdPlaces(parsePlacesUrl(url)).renew("two:2");
+    const without = etcd.securedUrl.replace(/&user.*/, "");
+    await assert.rejects(refused(without), { kind: "unavailable", message: /user name is empty/ });
+    await assert.rejects(refused(etcd.securedUrl.replace("/tests", "/others")), {
+      kind: "forbidden",
+      hint: 'user "zenith" needs to read and write others/',
+    });
+    writeFileSync(etcd.file("password"), "another word");
+    await assert.rejects(refused(etcd.securedUrl), {
+      kind: "forbidden",
+      message: /does not let user "zenith" in: .*authentication failed/,
+    });
+    const nameless = etcd.securedUrl.replace(/&cert.*&user/, "&user");
+    await assert.rejects(refused(nameless), { kind: "unavailable", message: /does not answer/ });
+  });
+});
 
 describe("page servers that share tenants", { skip }, () => {
   test("take over from each other under load, and nothing is lost", { timeout: 240_000 }, async () => {

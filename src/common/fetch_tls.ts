@@ -1,0 +1,33 @@
+/** TLS of requests by `fetch`, which each runtime configures in its own way. */
+import { readFileSync } from "node:fs";
+import { ioError } from "./errors.ts";
+
+/** Files in PEM format. */
+export interface TlsFiles {
+  /** The certificates by which servers are recognized. */
+  readonly ca: string;
+  /** Our own certificate and its key. */
+  readonly own?: { readonly cert: string; readonly key: string } | undefined;
+}
+
+/** Deno's way. Bun and Node.js have theirs. */
+interface DenoClients {
+  createHttpClient(options: { caCerts: string[]; cert?: string; key?: string }): unknown;
+}
+
+/** Returns what makes `fetch` use these files. @throws {ZenithError} `io` */
+export function fetchTls({ ca, own }: TlsFiles): RequestInit {
+  const pem = { ca: read(ca), ...(own === undefined ? {} : { cert: read(own.cert), key: read(own.key) }) };
+  const deno = (globalThis as { Deno?: DenoClients }).Deno;
+  if (deno === undefined) return { tls: pem } as RequestInit;
+  const { ca: caCert, ...pair } = pem;
+  return { client: deno.createHttpClient({ caCerts: [caCert], ...pair }) } as RequestInit;
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw ioError("read", path, error);
+  }
+}
