@@ -16,6 +16,8 @@ export type StoreFault =
   /** This request and all later ones get no answer; this one does its work. */
   | "gone";
 
+export type StoreRequest = Exclude<keyof ObjectStore, "url">;
+
 export class MemoryStore implements ObjectStore {
   readonly url = "memory:";
   readonly objects = new Map<string, Uint8Array>();
@@ -26,6 +28,8 @@ export class MemoryStore implements ObjectStore {
   #listed: readonly string[] | null = null;
   /** Requests so far. */
   requests = 0;
+  /** What each of them was. */
+  readonly asked: StoreRequest[] = [];
   #faultAt = Infinity;
   #fault: StoreFault = "throttled";
   #isGone = false;
@@ -59,13 +63,13 @@ export class MemoryStore implements ObjectStore {
   put(key: string, body: Uint8Array): Promise<void> {
     checkKey(key);
     const copy = body.slice();
-    return this.#request(() => this.#set(key, copy));
+    return this.#request("put", () => this.#set(key, copy));
   }
 
   putIfAbsent(key: string, body: Uint8Array): Promise<void> {
     checkKey(key);
     const copy = body.slice();
-    return this.#request(() => {
+    return this.#request("putIfAbsent", () => {
       if (this.objects.has(key)) throw new ObjectStoreError("precondition", `${key} exists`);
       this.#set(key, copy);
     });
@@ -77,7 +81,7 @@ export class MemoryStore implements ObjectStore {
   }
 
   get(key: string, range?: { start: number; end: number }): Promise<Uint8Array> {
-    return this.#request(() => {
+    return this.#request("get", () => {
       const body = this.objects.get(key);
       if (body === undefined) throw new ObjectStoreError("absent", `there is no ${key}`);
       return body.slice(range?.start, range?.end);
@@ -86,7 +90,7 @@ export class MemoryStore implements ObjectStore {
 
   list(prefix: string, options: ListOptions = {}): Promise<ListPage> {
     const { shallow = false, from = "", limit = 1_000 } = options;
-    return this.#request(() => {
+    return this.#request("list", () => {
       const names = new Set<string>();
       for (const key of this.#listed ?? this.objects.keys()) {
         if (!key.startsWith(prefix) || !this.objects.has(key)) continue;
@@ -108,13 +112,14 @@ export class MemoryStore implements ObjectStore {
   }
 
   deleteMany(keys: readonly string[]): Promise<void> {
-    return this.#request(() => {
+    return this.#request("deleteMany", () => {
       for (const key of keys) this.objects.delete(key);
     });
   }
 
-  async #request<T>(work: () => T): Promise<T> {
+  async #request<T>(asked: StoreRequest, work: () => T): Promise<T> {
     const at = this.requests++;
+    this.asked.push(asked);
     // Nobody may rely on an answer in the same task.
     await Promise.resolve();
     if (this.#isGone) throw new ObjectStoreError("unreachable", "the store is gone");
