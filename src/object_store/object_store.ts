@@ -104,7 +104,7 @@ export function checkKey(key: string): void {
 }
 
 /** Yields all objects below a prefix, in ascending order of their keys. */
-export async function* listAll(store: ObjectStore, prefix: string): AsyncGenerator<ObjectInfo> {
+export async function* listAll(store: Pick<ObjectStore, "list">, prefix: string): AsyncGenerator<ObjectInfo> {
   let from: string | null = null;
   do {
     const page: ListPage = await store.list(prefix, from === null ? {} : { from });

@@ -28,17 +28,20 @@ export async function probeObjectStore(store: ObjectStore): Promise<void> {
   const body = new TextEncoder().encode(key);
   await store.putIfAbsent(key, body);
   try {
-    const isRefused = await store.putIfAbsent(key, new Uint8Array()).then(() => false, (error: unknown) => {
+    const replacing = store.putIfAbsent(key, new Uint8Array()).then(() => false, (error: unknown) => {
       if (isFailure(error, "precondition")) return true;
       throw error;
     });
+    const [isRefused, found, listed] = await Promise.all([
+      replacing,
+      store.get(key, { start: 0, end: body.length }),
+      store.list(key),
+    ]);
     if (!isRefused) {
       throw new ZenithError("not_implemented", `${store.url} replaces objects where it must refuse to`, {
         hint: "Zenith needs a store that knows If-None-Match, such as AWS S3 or Ceph 16 and later",
       });
     }
-    const found = await store.get(key, { start: 0, end: body.length });
-    const listed = await store.list(key);
     if (new TextDecoder().decode(found) !== key || listed.objects.length !== 1) {
       throw new ZenithError("protocol", `${store.url} does not return what was written to it`);
     }

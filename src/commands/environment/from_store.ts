@@ -1,11 +1,15 @@
 /** Makes an environment's tenants from an object store, for `zenith init --from`. */
 import { nodeDisk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
+import { forEachOf } from "../../common/for_each_of.ts";
 import type { TenantId } from "../../common/id.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import type { ObjectStore } from "../../object_store/object_store.ts";
 import { restoreTenant, storedTenants } from "../../pageserver/remote/restore.ts";
 import { formatBytes, print, Progress } from "../cli/output.ts";
+
+/** How many tenants are restored at the same time. */
+const TENANTS_AT_ONCE = 8;
 
 /** @throws {ZenithError} `not_found` when the store has none, or not the one that is asked for */
 export async function chooseStoredTenants(
@@ -34,8 +38,9 @@ export async function restoreTenants(
   tenants: readonly TenantId[],
   first: TenantId,
 ): Promise<void> {
-  for (const tenantId of tenants) {
-    using _progress = new Progress(`restoring tenant ${tenantId}`);
+  using progress = new Progress("restoring tenants");
+  await forEachOf(tenants, TENANTS_AT_ONCE, async (tenantId) => {
+    progress.update(`restoring tenant ${tenantId}`);
     try {
       const restored = await restoreTenant({
         store,
@@ -52,5 +57,5 @@ export async function restoreTenants(
       const isGone = error instanceof ZenithError && error.kind === "not_found";
       if (!isGone || tenantId === first) throw error;
     }
-  }
+  });
 }

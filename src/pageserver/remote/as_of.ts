@@ -2,11 +2,16 @@
 import { ZenithError } from "../../common/errors.ts";
 import { type BranchName, branchOfFileName, type TenantId, type TimelineId } from "../../common/id.ts";
 import { type Lsn, maxLsn } from "../../common/lsn.ts";
-import type { ObjectStore } from "../../object_store/object_store.ts";
 import { decodeBranchFile } from "../tenant/branch_file_format.ts";
 import { TenantKeys } from "./keys.ts";
 import type { Manifest } from "./manifest.ts";
-import { isRemoved, readCurrentManifest, readRemoteState, type RemoteState } from "./remote_state.ts";
+import {
+  isRemoved,
+  readCurrentManifest,
+  readRemoteState,
+  type RemoteState,
+  type StoreReader,
+} from "./remote_state.ts";
 import { DEFAULT_SEGMENT_BYTES, UploadedTenant } from "./uploaded_tenant.ts";
 
 const BRANCHES = "branches/";
@@ -32,7 +37,7 @@ export interface TenantAsOf {
  *   `corrupt_data`, and the store's errors
  */
 export async function readTenantAsOf(
-  store: ObjectStore,
+  store: StoreReader,
   tenantId: TenantId,
   nowMs: number,
   untilMs: number,
@@ -64,7 +69,7 @@ export async function readTenantAsOf(
  * @throws {ZenithError} `not_found`, `out_of_range`
  */
 export function assertWhole(
-  store: ObjectStore,
+  store: StoreReader,
   tenantId: TenantId,
   found: RemoteState,
   nowMs: number,
@@ -80,7 +85,7 @@ export function assertWhole(
 }
 
 /** @throws {ZenithError} `not_found` */
-export function assertPresent(store: ObjectStore, tenantId: TenantId, manifest: Manifest | null): Manifest {
+export function assertPresent(store: StoreReader, tenantId: TenantId, manifest: Manifest | null): Manifest {
   if (manifest === null) {
     throw new ZenithError("not_found", `${store.url} has nothing of tenant ${tenantId}: no upload ended`);
   }

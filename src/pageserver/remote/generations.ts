@@ -61,7 +61,7 @@ export class Generations {
    * @throws {ZenithError} `conflict` when another page server has taken the tenant over
    */
   async next(): Promise<number> {
-    const newest = await this.#newest();
+    const newest = await this.newest();
     const found = this.#file.read();
     const ours = found?.url === this.#store.url ? found : null;
     if (newest > (ours?.generation ?? 0)) throw this.#takenOver(newest);
@@ -76,12 +76,13 @@ export class Generations {
    * Takes the tenant over from whoever has it, also from one that begins a generation at the same
    * time.
    *
+   * @param newest the newest generation, as it was found
    * @throws {ZenithError} `conflict` when others take it over again and again
    */
-  async takeOver(): Promise<number> {
+  async takeOver(newest: number): Promise<number> {
     const owner = randomBytes(OWNER_BYTES).toString("hex");
     for (let attempt = 1;; attempt++) {
-      const newest = await this.#newest();
+      if (attempt > 1) newest = await this.newest();
       try {
         return await this.#take(newest + 1, owner);
       } catch (error) {
@@ -107,8 +108,8 @@ export class Generations {
     if (!await this.isNewest(generation)) throw this.#takenOver(generation + 1);
   }
 
-  /** The newest generation, also when the store's listing lags behind: nobody skips one. */
-  async #newest(): Promise<number> {
+  /** The newest generation, 0 for none, also when the store's listing lags: nobody skips one. */
+  async newest(): Promise<number> {
     let newest = 0;
     const { generations, folder } = this.#keys;
     for await (const { key } of listAll(this.#store, generations)) {

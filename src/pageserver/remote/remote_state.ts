@@ -3,6 +3,7 @@
  * it from then on.
  */
 import { ZenithError } from "../../common/errors.ts";
+import { forEachOf } from "../../common/for_each_of.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import { decodeSmallFile, encodeSmallFile } from "../../common/small_file.ts";
 import { listAll, type ObjectInfo, type ObjectStore } from "../../object_store/object_store.ts";
@@ -37,6 +38,9 @@ export interface RemoteState {
   readonly newestMs: number;
 }
 
+/** What reading needs of a store. */
+export type StoreReader = Pick<ObjectStore, "url" | "list"> & { get(key: string): Promise<Uint8Array> };
+
 interface Found {
   readonly info: ObjectInfo;
   readonly below: string;
@@ -53,7 +57,7 @@ interface Found {
  *   not all there any more
  */
 export async function readRemoteState(
-  store: ObjectStore,
+  store: StoreReader,
   tenant: TenantId,
   before: number,
   nowMs: number,
@@ -129,7 +133,7 @@ export function isRemoved(what: string, untilMs: number): ZenithError {
  *
  * @throws {ZenithError} `corrupt_data`, and the store's errors
  */
-export async function readCurrentManifest(store: ObjectStore, tenant: TenantId): Promise<Manifest | null> {
+export async function readCurrentManifest(store: StoreReader, tenant: TenantId): Promise<Manifest | null> {
   const keys = new TenantKeys(tenant);
   const found: TenantObject[] = [];
   for await (const { key } of listAll(store, keys.manifests)) {
@@ -140,7 +144,7 @@ export async function readCurrentManifest(store: ObjectStore, tenant: TenantId):
 }
 
 async function newestManifest(
-  store: ObjectStore,
+  store: StoreReader,
   keys: TenantKeys,
   found: readonly TenantObject[],
   before: number,
@@ -153,7 +157,7 @@ async function newestManifest(
   return newest === null ? null : await readManifest(store, keys, newest);
 }
 
-async function readManifest(store: ObjectStore, keys: TenantKeys, version: Version): Promise<Manifest> {
+async function readManifest(store: StoreReader, keys: TenantKeys, version: Version): Promise<Manifest> {
   const key = keys.manifest(version);
   return decodeSmallFile(MANIFEST_FORMAT, await store.get(key), `${store.url}/${key}`);
 }
@@ -162,24 +166,21 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
   return encodeSmallFile(MANIFEST_FORMAT, manifest);
 }
 
-async function readIndexes(
-  store: ObjectStore,
+/** @throws {ZenithError} `corrupt_data`, and the store's errors */
+export async function readIndexes(
+  store: StoreReader,
   keys: TenantKeys,
   manifest: Manifest,
 ): Promise<Map<TimelineId, TimelineIndex>> {
   const indexes = new Map<TimelineId, TimelineIndex>();
-  const waiting = [...manifest.timelines];
-  await Promise.all(Array.from({ length: INDEX_READS }, async () => {
-    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-      const [timelineId, { index }] = next;
-      const key = keys.index(timelineId, index);
-      const decoded = decodeSmallFile(INDEX_FORMAT, await store.get(key), `${store.url}/${key}`);
-      if (decoded.timelineId !== timelineId) {
-        throw new ZenithError("corrupt_data", `${store.url}/${key} is of timeline ${decoded.timelineId}`);
-      }
-      indexes.set(timelineId, decoded);
+  await forEachOf(manifest.timelines, INDEX_READS, async ([timelineId, { index }]) => {
+    const key = keys.index(timelineId, index);
+    const decoded = decodeSmallFile(INDEX_FORMAT, await store.get(key), `${store.url}/${key}`);
+    if (decoded.timelineId !== timelineId) {
+      throw new ZenithError("corrupt_data", `${store.url}/${key} is of timeline ${decoded.timelineId}`);
     }
-  }));
+    indexes.set(timelineId, decoded);
+  });
   return indexes;
 }
 

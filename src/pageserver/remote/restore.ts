@@ -6,6 +6,7 @@
 import { dirname, join } from "node:path";
 import { type Disk, settleDirectory } from "../../common/disk.ts";
 import { ioError, ZenithError } from "../../common/errors.ts";
+import { forEachOf } from "../../common/for_each_of.ts";
 import { isIdFileName, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
 import {
   type PageServerPaths,
@@ -24,7 +25,14 @@ import { TenantKeys, TENANTS_FOLDER } from "./keys.ts";
 import { writeFile } from "./layer_upload.ts";
 import type { Manifest, ManifestTimeline } from "./manifest.ts";
 import { REMOTE_LAYERS_FORMAT } from "../timeline/remote_layer_list.ts";
-import { encodeManifest, readCurrentManifest, readRemoteState, type RemoteState } from "./remote_state.ts";
+import { ReadOnce } from "./read_once.ts";
+import {
+  encodeManifest,
+  readCurrentManifest,
+  readIndexes,
+  readRemoteState,
+  type RemoteState,
+} from "./remote_state.ts";
 import { UploadedTenant, walStart } from "./uploaded_tenant.ts";
 import { SegmentFiles } from "./segment_files.ts";
 import { decodeWalPiece, type WalPart, walParts, walRuns } from "./wal_piece.ts";
@@ -90,28 +98,46 @@ export async function restoreTenant(parts: RestoreParts): Promise<RestoredTenant
   if (disk.statSync(paths.tenant(tenantId)) !== null) {
     throw new ZenithError("already_exists", `tenant ${tenantId} is here already`);
   }
-  // Whoever has the tenant would lose it, also when nothing came of this.
-  if (untilMs === undefined) assertPresent(store, tenantId, await readCurrentManifest(store, tenantId));
-  else await readTenantAsOf(store, tenantId, nowMs, untilMs);
   disk.mkdirsSync(paths.attachments);
   await settleDirectory(disk, paths.attachments);
   const keys = new TenantKeys(tenantId);
   const generations = new Generations(store, tenantId, disk, paths.attachment(tenantId));
-  const generation = await generations.takeOver();
-  const found = await readRemoteState(store, tenantId, generation, nowMs, untilMs);
+  const reads = new ReadOnce(store);
+  // Whoever has the tenant would lose it, also when nothing came of this.
+  const [newest] = await Promise.all([generations.newest(), look(reads, keys, parts)]);
+  const generation = await generations.takeOver(newest);
+  const found = await readRemoteState(reads, tenantId, generation, nowMs, untilMs);
   // Whoever had it may have removed some of it meanwhile, and can't any more.
   if (untilMs !== undefined) assertWhole(store, tenantId, found, nowMs, untilMs);
   const manifest = assertPresent(store, tenantId, found.manifest);
   // From now on, nothing counts any more that earlier generations upload.
   const uploaded = new UploadedTenant(keys, generation, found, nowMs);
-  await store.putIfAbsent(
-    keys.manifest({ generation, seq: 1 }),
-    encodeManifest(successor(manifest, uploaded, nowMs)),
-  );
-  await new Restore(parts, keys, manifest, found, uploaded).run();
+  const first = encodeManifest(successor(manifest, uploaded, nowMs));
+  const writing = store.putIfAbsent(keys.manifest({ generation, seq: 1 }), first);
+  const restore = new Restore(parts, keys, manifest, found, uploaded);
+  // One that has failed must not go on while somebody tries again.
+  const [written, fetched] = await Promise.allSettled([writing, restore.fetch()]);
+  if (written.status === "rejected") throw written.reason;
+  if (fetched.status === "rejected") throw fetched.reason;
+  await restore.settle();
   const layers = Array.from(uploaded.indexes.values(), ({ index }) => index.layers).flat();
   const bytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return { generation, timelines: manifest.timelines.size, bytes, newestMs: found.newestMs };
+}
+
+/**
+ * Sees that a tenant can be restored, and begins to read what will be needed then.
+ *
+ * @throws {ZenithError} as `restoreTenant`
+ */
+async function look(reads: ReadOnce, keys: TenantKeys, { tenantId, nowMs, untilMs }: RestoreParts) {
+  if (untilMs !== undefined) {
+    await readTenantAsOf(reads, tenantId, nowMs, untilMs);
+    return;
+  }
+  const manifest = assertPresent(reads, tenantId, await readCurrentManifest(reads, tenantId));
+  // Most probably, that will still be the newest one.
+  readIndexes(reads, keys, manifest).catch(() => {});
 }
 
 /** The first manifest of the new generation: the last one of the old, with its WAL as found. */
@@ -147,15 +173,18 @@ class Restore {
     this.#root = parts.paths.tenantInProgress(parts.tenantId);
   }
 
-  async run(): Promise<void> {
-    const { disk, paths, tenantId } = this.#parts;
+  /** Makes all files, where nobody looks for them. */
+  async fetch(): Promise<void> {
+    const { disk, paths } = this.#parts;
     disk.mkdirsSync(paths.tenants);
     await disk.removeTree(this.#root);
     await this.#files();
-    const waiting = [...this.#manifest.timelines.keys()];
-    await Promise.all(Array.from({ length: FETCHES }, async () => {
-      for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) await this.#timeline(next);
-    }));
+    await forEachOf(this.#manifest.timelines.keys(), FETCHES, (id) => this.#timeline(id));
+  }
+
+  /** Makes the tenant appear, durably. */
+  async settle(): Promise<void> {
+    const { disk, paths, tenantId } = this.#parts;
     try {
       await this.#syncTree(this.#root);
       disk.renameSync(this.#root, paths.tenant(tenantId));

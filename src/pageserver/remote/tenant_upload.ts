@@ -4,6 +4,7 @@
  */
 import type { Disk } from "../../common/disk.ts";
 import { errorMessage, systemErrorCode, ZenithError } from "../../common/errors.ts";
+import { forEachOf } from "../../common/for_each_of.ts";
 import type { TenantId, TimelineId } from "../../common/id.ts";
 import type { Lsn } from "../../common/lsn.ts";
 import { OneAtATime } from "../../common/one_at_a_time.ts";
@@ -39,6 +40,8 @@ export interface TenantUploadParts {
   readonly nowMs: () => number;
 }
 
+/** How many timelines' WAL is uploaded at the same time. */
+const WAL_UPLOADS = 4;
 /** How many times a manifest is tried while new timelines keep coming. */
 const MANIFEST_ATTEMPTS = 5;
 
@@ -56,7 +59,8 @@ export class TenantUpload {
   readonly #keys: TenantKeys;
   readonly #generations: Generations;
   readonly #directory: TenantDirectory;
-  readonly #walUploads = new OneAtATime();
+  /** Of each timeline whose WAL was uploaded. */
+  readonly #walUploads = new Map<TimelineId, OneAtATime>();
   #uploaded: UploadedTenant | null = null;
   /** Timelines whose WAL was compared with the store's in this generation. */
   readonly #compared = new Set<TimelineId>();
@@ -177,10 +181,10 @@ export class TenantUpload {
     if (uploaded === null) return;
     await this.#attempt(async () => {
       const startMs = this.#parts.nowMs();
-      for (const { timelineId } of this.#parts.timelines.opened()) {
+      await forEachOf(this.#parts.timelines.opened(), WAL_UPLOADS, async ({ timelineId }) => {
         using held = this.#parts.timelines.holdIfOpen(timelineId);
         if (held !== null) await this.#uploadWalOf(uploaded, held.value);
-      }
+      });
       if (!this.#parts.timelines.opened().some((timeline) => this.#isUnheardOf(uploaded, timeline))) {
         // All that was behind may be of timelines that know already, or are closed by now.
         if (this.#pendingWalBytes() === 0) this.#walSinceMs = null;
@@ -193,8 +197,14 @@ export class TenantUpload {
   }
 
   #uploadWalOf(uploaded: UploadedTenant, timeline: Timeline): Promise<void> {
-    return this.#walUploads.run(async () => {
-      if (timeline.isGone) return;
+    const { timelineId } = timeline;
+    const uploads = this.#walUploads.get(timelineId) ?? new OneAtATime();
+    this.#walUploads.set(timelineId, uploads);
+    return uploads.run(async () => {
+      if (timeline.isGone) {
+        this.#walUploads.delete(timelineId);
+        return;
+      }
       const { store, nowMs } = this.#parts;
       const wal = uploaded.walOf(timeline.timelineId);
       if (wal.behind(timeline) > 0) this.#walSinceMs ??= nowMs();

@@ -6,6 +6,7 @@
  * store, and nobody else can write there from then on (docs/decisions/0040 and 0080).
  */
 import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { forEachOf } from "../../common/for_each_of.ts";
 import type { TenantId } from "../../common/id.ts";
 import { sleep } from "../../common/sleep.ts";
 import { type KnownPlace, LEASE_S, type Place, type Places, type PlacesNow } from "../../places/places.ts";
@@ -199,17 +200,14 @@ export class PlaceKeeper {
   async #settle(now: PlacesNow): Promise<void> {
     const here = new Set(this.#tenants.here());
     const deadSince = new Map<string, number>();
-    const waiting = [...new Set([...here, ...now.tenants.keys()])];
-    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
-      for (let tenant = waiting.pop(); tenant !== undefined; tenant = waiting.pop()) {
-        if (this.#dropped.has(tenant)) continue;
-        try {
-          await this.#settleOne(tenant, now, here.has(tenant), deadSince);
-        } catch (error) {
-          this.#note(error, tenant);
-        }
+    await forEachOf(new Set([...here, ...now.tenants.keys()]), AT_ONCE, async (tenant) => {
+      if (this.#dropped.has(tenant)) return;
+      try {
+        await this.#settleOne(tenant, now, here.has(tenant), deadSince);
+      } catch (error) {
+        this.#note(error, tenant);
       }
-    }));
+    });
     this.#deadSince = deadSince;
     if (this.#now === now) this.#lastProblem = "";
   }
